@@ -1,0 +1,65 @@
+"""`python -m cloud_archive`, the `cloud-archive` command, and the engine's own process.
+
+ComfyUI's plugin starts the engine by this file's path, in an interpreter that may ignore PYTHONPATH and the
+current directory, from a folder of any name. Then the package has no name yet and gets one here.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+_PACKAGE = "cloud_archive"
+
+
+def main() -> int:
+    """Run the engine or the command; returns the exit status."""
+    try:
+        if sys.argv[1:2] == ["engine"]:
+            from .service import run_engine_process
+
+            return run_engine_process() or 0
+        from .cli import main as command
+
+        return command() or 0
+    except ModuleNotFoundError as error:
+        if not error.name or error.name.partition(".")[0] == _PACKAGE:
+            raise
+        print(_missing(error.name), file=sys.stderr)  # noqa: T201
+        return 1
+
+
+def _missing(name: str) -> str:
+    here = Path(__file__).parent
+    requirements = here.parent / "requirements.txt"
+    in_clone = requirements.is_file() and (here.parent / "pyproject.toml").is_file()
+    what = ["-r", str(requirements)] if in_clone else ["cloud-archive"]
+    words = [sys.executable or "python", "-m", "pip", "install", *what]
+    line = subprocess.list2cmdline(words) if sys.platform == "win32" else shlex.join(words)
+    return f"No module named {name}. Run: {line}"
+
+
+def _name_the_package() -> None:
+    """Make the relative imports above work in a script that was started by its path."""
+    here = Path(__file__).resolve().parent
+    # Python put this folder first on the path (but for -I and -P): our modules are not top-level ones.
+    sys.path[:] = [entry for entry in sys.path if not entry or Path(entry).resolve() != here]
+    # Not through sys.path: another Cloud Archive may be installed, and the plugin's folder holds more.
+    spec = importlib.util.spec_from_file_location(
+        _PACKAGE, here / "__init__.py", submodule_search_locations=[str(here)]
+    )
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[_PACKAGE] = module
+    spec.loader.exec_module(module)
+    globals()["__package__"] = _PACKAGE
+
+
+if __name__ == "__main__":
+    if not __package__:
+        _name_the_package()
+    sys.exit(main())

@@ -1,0 +1,730 @@
+"""The archiver: wires watcher, settle queue, ledger, workers and store for one watched directory, and only it does.
+
+    watcher ─ hints ─┐
+    scan ─ truth ────┼─► settle ─► intake ─► ledger: pending ─► workers ─► store ─► ledger: archived
+    submit ──────────┘
+
+A stage knows nothing of the next: it is given a callback here. Every thread is named, waits on an event, is
+started and stopped by `Archiver`, and is replaced by its keeper when it dies.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from .errors import CloudArchiveError, FileVanished, StoreError
+from .files import FileVersion, HintKind, stat_version
+from .gate import Closed
+from .keys import PrefixTemplate, object_key
+from .ledger import Claim, FileRow, FileState, Ledger
+from .metrics import Gauges, NullRecorder, Recorder
+from .operations.free import Freed, Freer, FreeReport, Limits
+from .reconcile import Reconciler
+from .selection import Selection
+from .settings import Settings
+from .settle import BEING_WRITTEN, SettleQueue, SettleThread, WaitingFile
+from .status import (
+    ActiveFile,
+    Destination,
+    Session,
+    State,
+    Status,
+    WaitingEntry,
+    failure_sentences,
+)
+from .store import ObjectStore
+from .upload import Outcome, Proof, Uploader
+from .watcher import Watcher, network_filesystem
+from .worker import Observer, WorkerPool
+from .writers import has_writer
+
+logger = logging.getLogger("cloud_archive.archiver")
+
+KEEPER_SECONDS = 2.0  # how often threads, the watch and the root are looked after
+SETTLE_LOCAL_SECONDS = 2.0
+SETTLE_NETWORK_SECONDS = 10.0
+FREE_SECONDS = 15.0  # between two looks at what may be removed here, where the settings ask for that
+_SHOWN_FAILURES = 40
+_SHOWN_WAITING = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """How an upload that was asked for stands: archived, or still queued, or failed with `error`."""
+
+    row: FileRow | None
+    error: CloudArchiveError | None = None
+
+    @property
+    def archived(self) -> bool:
+        """Proven in the bucket."""
+        return self.row is not None and self.row.state is FileState.ARCHIVED
+
+
+class Archiver(Observer):
+    """Archives one directory. Can be started and stopped again and again; `submit` works while stopped.
+
+    Args:
+        settings: where to, and how.
+        root: the watched directory.
+        ledger: open, and this process's alone.
+        store: where to.
+        session_id: of this process.
+        on_change: told, from any thread and often, that the status may have changed.
+        started_at: seconds since 1970; what is older belongs to the backlog.
+        metrics: is told what Prometheus counts.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        root: Path,
+        ledger: Ledger,
+        store: ObjectStore,
+        *,
+        session_id: str,
+        on_change: Callable[[], None] = lambda: None,
+        started_at: float | None = None,
+        metrics: Recorder | None = None,
+    ) -> None:
+        self.settings = settings
+        self.root = root
+        self.ledger = ledger
+        self.store = store
+        self.session_id = session_id
+        self.session = Session()
+        self.metrics: Recorder = metrics or NullRecorder()
+        self._on_change = on_change
+        self._started_at = time.time() if started_at is None else started_at
+        self._template = PrefixTemplate.parse(settings.prefix)
+        self._selection = Selection(settings.include, settings.exclude)
+        self._life = threading.RLock()
+        self._changed = threading.Condition()
+        self._run: _Run | None = None
+        self._ended: dict[int, CloudArchiveError] = {}
+        self._accepted_on_word = False
+        self._draining = False
+        ledger.release_all(retry_failed=True)
+        self._pool = self._make_pool()
+
+    # --- life
+
+    def start(self) -> None:
+        """Start watching; where it already does, nothing happens.
+
+        Raises:
+            CloudArchiveError: the watched directory is not there.
+        """
+        with self._life:
+            if self._run is not None:
+                return
+            if not self.root.is_dir():
+                raise CloudArchiveError(f"The watched directory {self.root} does not exist.")
+            self._run = _Run(self)
+            self._pool.start()
+            self._run.start()
+        logger.info("Archiving %s: %s", self.root, self._run.watcher.description)
+        self._on_change()
+
+    def stop(self, timeout_seconds: float) -> list[str]:
+        """Stop watching, wait for uploads under way, keep the rest for later.
+
+        Returns:
+            Paths that are not in the bucket yet, those that somebody still writes to included; 1,000 at most.
+        """
+        unsettled: list[str] = []
+        with self._life:
+            run, self._run = self._run, None
+            deadline = time.monotonic() + timeout_seconds
+            if run is not None:
+                run.stop(deadline)
+                unsettled = [w.path for w in run.waiting() if w.size_bytes]
+                if not self._pool.stop(max(0.0, deadline - time.monotonic())):
+                    logger.warning("Some uploads did not end in time; they go on at the next start")
+                self._pool = self._make_pool(gate_of=self._pool)
+        remaining = list(dict.fromkeys(unsettled + self.remaining()))[:1000]
+        self._on_change()
+        return remaining
+
+    def drain(self, timeout_seconds: float) -> bool:
+        """Look through the directory once more, take nothing new after that, and finish what is pending.
+
+        Files that somebody still writes to are not waited for, nor those that only a `retry` can help.
+
+        Returns:
+            Whether everything else is in the bucket.
+        """
+        run = self._run
+        if run is None:
+            return self.ledger.totals().open.files == 0
+        deadline = time.monotonic() + timeout_seconds
+        self._draining = True
+        run.take_no_more(deadline)
+        while self._draining:
+            totals = self.ledger.totals()
+            unfinished = totals.pending.files + totals.uploading.files + totals.waiting.files
+            if not unfinished and not run.settling_files:
+                return True
+            closed = self._pool.gate.closed
+            left = deadline - time.monotonic()
+            if left <= 0 or (closed is not None and not closed.failure.passing):
+                return False  # no time, or no sense: the store refuses until somebody does something
+            with self._changed:
+                self._changed.wait(min(left, 0.2))
+        return False
+
+    def stop_draining(self) -> None:
+        """Let `drain` return now."""
+        self._draining = False
+        self._tell()
+
+    def close(self) -> None:
+        """Let go of the store. The archiver must be stopped; the ledger is the caller's to close."""
+        self.store.close()
+
+    @property
+    def refusal(self) -> Closed | None:
+        """Why uploads wait for the store, or None while it takes them."""
+        return self._pool.gate.closed
+
+    @property
+    def running(self) -> bool:
+        """Whether it watches."""
+        return self._run is not None
+
+    def remaining(self) -> list[str]:
+        """Paths that the ledger knows and the bucket does not have yet, newest first, 1,000 at most."""
+        rows = self.ledger.rows(states=(FileState.PENDING, FileState.UPLOADING, FileState.FAILED), limit=1000)
+        return [row.version.path for row in rows]
+
+    def _make_pool(self, gate_of: WorkerPool | None = None) -> WorkerPool:
+        return WorkerPool(
+            self.ledger,
+            self._make_uploader,
+            self.root,
+            count=self.settings.workers,
+            name=self.session_id,
+            observer=self,
+            gate=gate_of.gate if gate_of else None,
+        )
+
+    def _make_uploader(self, parts: ThreadPoolExecutor) -> Uploader:
+        return Uploader(
+            self.store,
+            make_key=self.key_for,
+            session_id=self.session_id,
+            rename=self.settings.conflict_rename,
+            parts=parts,
+        )
+
+    def key_for(self, path: str) -> str:
+        """The object key that a path gets if its first attempt is made now."""
+        prefix = self._template.render(datetime.now(), self.session_id)  # local time, as the contract says
+        return object_key(prefix, path)
+
+    # --- what the stages tell
+
+    def on_archived(self, claim: Claim, outcome: Outcome) -> None:
+        """See `worker.Observer`."""
+        version = claim.version
+        found_there = outcome.already and not outcome.ours
+        self.session.archived(version.path, outcome.key, version.size_bytes, already=found_there)
+        self.metrics.archived(version.size_bytes, already=found_there, seen_at=claim.seen_at)
+        logger.info("%s %s as %s", "Found" if found_there else "Archived", version.path, outcome.key)
+        if outcome.proof is Proof.ACCEPTED and not self._accepted_on_word:
+            self._accepted_on_word = True
+            self.session.notice(
+                "This key may not read from the bucket and the store confirms no checksums:"
+                " uploads are accepted on the store's word. Allow s3:GetObject to have them proven."
+            )
+        self._tell()
+
+    def on_failed(self, claim: Claim, error: CloudArchiveError, next_try: float | None) -> None:
+        """See `worker.Observer`."""
+        self._ended[claim.row] = error
+        self.metrics.failed(error, claim.version.size_bytes, again=next_try is not None)
+        what = "is tried again" if next_try is not None else "waits for a retry"
+        said = f" [{error.said}]" if isinstance(error, StoreError) and error.said else ""
+        logger.warning("%s %s: %s%s", claim.version.path, what, error, said)
+        self._tell()
+
+    def on_vanished(self, claim: Claim) -> None:
+        """See `worker.Observer`."""
+        self.session.vanished()
+        self.metrics.vanished(claim.version.size_bytes)
+        self.session.notice(f"{claim.version.path} was gone before it could be archived.")
+        self._tell()
+
+    def on_changed(self, path: str) -> None:
+        """See `worker.Observer`."""
+        run = self._run
+        if run is not None:
+            run.settle.hint(path, HintKind.SCANNED)
+
+    def on_progress(self) -> None:
+        """See `worker.Observer`."""
+        self._on_change()
+
+    def _tell(self) -> None:
+        with self._changed:
+            self._changed.notify_all()
+        self._on_change()
+
+    def enqueue(self, versions: list[FileVersion]) -> None:
+        """Complete versions go to the ledger in one commit; what is older than this process comes later."""
+        fresh = [v for v in versions if v.mtime_ns >= self._started_at * 1e9]
+        backlog = [v for v in versions if v.mtime_ns < self._started_at * 1e9]
+        added = self.ledger.add(fresh, priority=0) if fresh else 0
+        added += self.ledger.add(backlog, priority=1) if backlog else 0
+        if added:
+            self._pool.kick()
+            self._tell()
+
+    # --- asked for
+
+    def submit(self, path: str, timeout_seconds: float) -> Submission:
+        """Archive one file now, whether watching or not, and wait for it.
+
+        Args:
+            path: relative to the watched directory.
+            timeout_seconds: how long to wait; after that it goes on by itself while watching.
+
+        Raises:
+            FileVanished: there is no such file.
+        """
+        deadline = time.monotonic() + timeout_seconds
+        while has_writer(self.root / path):
+            if time.monotonic() >= deadline:
+                return Submission(None)
+            with self._changed:
+                self._changed.wait(0.2)
+        version = stat_version(self.root, path)
+        self.ledger.add([version], priority=-1)
+        claim = self.ledger.claim_version(f"{self.session_id}/asked", version)
+        if claim is not None:
+            self._ended.pop(claim.row, None)
+            worker = threading.Thread(
+                target=self._work_on, args=(claim,), name=f"cloud-archive-asked-{claim.row}", daemon=True
+            )
+            worker.start()
+        row = self._wait_for(version, deadline)
+        return Submission(row, self._ended.get(row.row) if row is not None else FileVanished(path))
+
+    def _work_on(self, claim: Claim) -> None:
+        try:
+            self._pool.work(claim)
+        except CloudArchiveError as error:
+            self._ended[claim.row] = error
+        self._tell()
+
+    def _wait_for(self, version: FileVersion, deadline: float) -> FileRow | None:
+        while True:
+            with self._changed:
+                row = self.ledger.find(version)
+                if row is None or row.state not in (FileState.PENDING, FileState.UPLOADING):
+                    return row
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    return row
+                self._changed.wait(min(left, 1.0))
+
+    def rescan(self, timeout_seconds: float = 60.0) -> int:
+        """Reconcile now. Returns how many files were new to the ledger.
+
+        Raises:
+            CloudArchiveError: it does not watch, or the directory cannot be read.
+        """
+        run = self._run
+        if run is None:
+            raise CloudArchiveError("The archive is stopped: start it first.")
+        return run.reconciler.now(timeout_seconds)
+
+    def retry(self) -> int:
+        """Failed files go back to the queue. Returns how many."""
+        count = self._pool.retry()
+        self._tell()
+        return count
+
+    def flush(self, timeout_seconds: float) -> bool:
+        """Wait until it is safe to stop; False where the time is up first."""
+        deadline = time.monotonic() + timeout_seconds
+        while True:
+            if self.safe_to_stop(max(0.1, deadline - time.monotonic())):
+                return True
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return False
+            with self._changed:
+                self._changed.wait(min(left, 0.5))
+
+    def safe_to_stop(self, timeout_seconds: float = 10.0) -> bool:
+        """Whether everything that is in the directory at this moment is proven in the bucket."""
+        if self._something_waits():
+            return False
+        run = self._run
+        try:
+            if run is not None:
+                unseen = run.reconciler.now(timeout_seconds)
+            else:
+                unseen = Reconciler.count_unknown(self.root, self._selection, self.ledger)
+        except CloudArchiveError:
+            return False
+        return unseen == 0 and not self._something_waits()
+
+    def _something_waits(self) -> bool:
+        run = self._run
+        return self.ledger.totals().open.files > 0 or (run is not None and run.waiting_files > 0)
+
+    # --- looking
+
+    def status(self, *, look: bool = True) -> Status:
+        """A snapshot.
+
+        Args:
+            look: look at the directory before saying that it is safe to stop; without, it is never said.
+        """
+        run = self._run
+        totals = self.ledger.totals()
+        counters = self.session.counters()
+        active = self._pool.active()
+        settling = run.waiting_files if run else 0
+        unfinished = totals.pending.files + totals.uploading.files + totals.waiting.files
+        pending_bytes = (
+            totals.pending.size_bytes
+            + totals.uploading.size_bytes
+            + totals.waiting.size_bytes
+            + (run.waiting_bytes if run else 0)
+        )
+        pending = unfinished + settling
+        failed = totals.failed.files - totals.waiting.files
+        rate = counters.rate_bytes_per_second
+        safe = look and self.safe_to_stop()
+        return Status(
+            running=run is not None,
+            session_id=self.session_id,
+            state=self._state(run, pending, settling, runnable=totals.pending.files, active=bool(active)),
+            total_files=counters.uploaded + counters.already + pending + failed,
+            uploaded_files=counters.uploaded,
+            failed_files=failed,
+            already_archived_files=counters.already,
+            pending_files=pending,
+            pending_bytes=pending_bytes,
+            vanished_files=counters.vanished,
+            last_upload_time=counters.last_upload_time,
+            errors=self._errors(),
+            recent_uploads=counters.recent,
+            safe_to_stop=safe,
+            active=tuple(ActiveFile(a.path, a.size_bytes, a.sent_bytes, a.key or "") for a in active),
+            waiting=self._waiting(run),
+            rate_bytes_per_second=rate,
+            seconds_left=int(pending_bytes / rate) + 1 if rate and pending_bytes else None,
+            destination=self.destination,
+            watched_directory=str(self.root),
+            watching=run.watcher.description if run else "",
+            keeps_local_files=self.settings.delete_local_after_seconds is None
+            and self.settings.min_free_disk_bytes is None,
+        )
+
+    def gauges(self) -> Gauges:
+        """What metrics show of this moment, without a look at the directory."""
+        run = self._run
+        waits = [a.seen_at for a in self._pool.active() if a.seen_at is not None]
+        oldest = self.ledger.oldest_waiting()
+        return Gauges(
+            self.ledger.totals(),
+            settling_files=run.waiting_files if run else 0,
+            settling_bytes=run.waiting_bytes if run else 0,
+            oldest_seen_at=min([*waits, *([] if oldest is None else [oldest])], default=None),
+            watching=run is not None and run.reconciler.first_done,
+            problem=run is not None and bool(run.troubles()),
+        )
+
+    @property
+    def destination(self) -> Destination:
+        """Endpoint, bucket and prefix as users see them."""
+        settings = self.settings
+        return Destination(settings.endpoint_label, settings.bucket, settings.prefix)
+
+    def _state(self, run: _Run | None, pending: int, settling: int, *, runnable: int, active: bool) -> State:
+        if run is None:
+            return State.STOPPED
+        if not run.reconciler.first_done:
+            return State.STARTING
+        if pending == 0:
+            return State.IDLE
+        closed = self._pool.gate.closed is not None
+        if not settling and (closed or (runnable == 0 and not active)):
+            return State.RETRYING
+        return State.UPLOADING
+
+    def _waiting(self, run: _Run | None) -> tuple[WaitingEntry, ...]:
+        if run is None:
+            return ()
+        return tuple(WaitingEntry(w.path, w.size_bytes, w.reason) for w in run.waiting()[:_SHOWN_WAITING])
+
+    def _errors(self) -> tuple[str, ...]:
+        found = list(self.session.notices)
+        run = self._run
+        if run is not None:
+            found += run.troubles()
+        rows = self.ledger.rows(states=(FileState.FAILED,), limit=_SHOWN_FAILURES)
+        closed = self._pool.gate.closed
+        if closed is not None:
+            # Those rows say what the gate says; the sentence itself stands once, at the end.
+            rows = [row for row in rows if row.next_try is None or row.code != closed.failure.code]
+        found += failure_sentences(rows)
+        if self._pool.ledger_trouble:
+            found.append(self._pool.ledger_trouble)
+        if closed is not None:
+            found.append(closed.failure.sentence)
+        return tuple(found[-50:])
+
+
+class _Run:
+    """The stages of one life between `start` and `stop`."""
+
+    def __init__(self, archiver: Archiver) -> None:
+        settings = archiver.settings
+        self._archiver = archiver
+        self._pool = archiver._pool
+        self._selection = archiver._selection
+        self._stop = threading.Event()
+        self._takes_no_more = False
+        self._network = network_filesystem(archiver.root)
+        self._intake: queue.SimpleQueue[FileVersion | None] = queue.SimpleQueue()
+        self._intake_count = 0
+        self._intake_lock = threading.Lock()
+        self._queue = self._make_queue()
+        self.settle = SettleThread(self._queue)
+        self.watcher = Watcher(
+            archiver.root,
+            mode=settings.watch,
+            on_hint=self._on_hint,
+            on_lost=self._on_lost,
+        )
+        self.reconciler = Reconciler(
+            archiver.root,
+            archiver.ledger,
+            self._selection,
+            on_new=lambda path: self.settle.hint(path, HintKind.SCANNED),
+            on_done=archiver._tell,
+            backfill=settings.backfill,
+            interval_seconds=settings.rescan_seconds,
+            polling=lambda: self.watcher.polling,
+            started_at=archiver._started_at,
+        )
+        self._threads: dict[str, threading.Thread] = {}
+        self._bodies = {
+            "cloud-archive-intake": self._take_in,
+            "cloud-archive-scan": self.reconciler.run,
+        }
+        limits = Limits(settings.delete_local_after_seconds, settings.min_free_disk_bytes)
+        if not limits.off:
+            self._freer = Freer(
+                archiver.ledger,
+                archiver.store,
+                archiver.root,
+                limits,
+                has_writer=has_writer,
+                clock=time.time,
+                on_freed=self._on_freed,
+            )
+            self._bodies["cloud-archive-free"] = self._free
+        self._keeper = threading.Thread(target=self._keep, name="cloud-archive-keeper", daemon=True)
+
+    def _make_queue(self) -> SettleQueue:
+        settings = self._archiver.settings
+        seconds = settings.settle_seconds
+        if seconds is None:
+            seconds = SETTLE_NETWORK_SECONDS if self._network else SETTLE_LOCAL_SECONDS
+        return SettleQueue(
+            self._archiver.root,
+            settle_seconds=seconds,
+            on_complete=self._on_complete,
+            on_empty=self._on_empty,
+            on_unreadable=self._on_unreadable,
+        )
+
+    def start(self) -> None:
+        self.settle.start()
+        self.watcher.start()
+        for name in self._bodies:
+            self._start(name)
+        self._keeper.start()
+
+    def _start(self, name: str) -> None:
+        self._threads[name] = threading.Thread(target=self._bodies[name], name=name, daemon=True)
+        self._threads[name].start()
+
+    def stop(self, deadline: float) -> None:
+        """Watcher, then scan, settle and intake, so that nothing new arrives behind a stopped stage."""
+
+        def left() -> float:
+            return max(0.1, deadline - time.monotonic())
+
+        self._stop.set()
+        self.reconciler.stop()
+        self.watcher.stop(left())
+        self.settle.stop(left())
+        self._intake.put(None)
+        self._keeper.join(left())
+        for thread in self._threads.values():
+            thread.join(left())
+
+    def take_no_more(self, deadline: float) -> None:
+        """One last scan, then neither events nor scans."""
+        self._takes_no_more = True
+        self.watcher.stop(max(0.1, deadline - time.monotonic()))
+        try:
+            self.reconciler.now(max(0.1, min(10.0, deadline - time.monotonic())))
+        except CloudArchiveError as error:
+            logger.warning("%s", error)
+        self.reconciler.stop()
+
+    @property
+    def settling_files(self) -> int:
+        """Those that will be complete by themselves: nobody writes to them any more."""
+        quiet = [w for w in self._queue.waiting() if w.size_bytes and w.reason != BEING_WRITTEN]
+        return len(quiet) + self._intake_count
+
+    @property
+    def waiting_files(self) -> int:
+        """Not complete yet, or complete and not yet in the ledger."""
+        return self._queue.pending_files + self._intake_count
+
+    @property
+    def waiting_bytes(self) -> int:
+        return self._queue.pending_bytes
+
+    def waiting(self) -> tuple[WaitingFile, ...]:
+        """The files that are not complete yet."""
+        return self._queue.waiting()
+
+    def troubles(self) -> list[str]:
+        """What a user should know about watching."""
+        return list(self.reconciler.troubles)
+
+    # --- hints
+
+    def _on_hint(self, path: str, kind: HintKind) -> None:
+        if self._selection.wants(path):
+            self.settle.hint(path, kind)
+            self._archiver._on_change()
+
+    def _on_lost(self, reason: str) -> None:
+        logger.info("Looking through the whole directory: %s", reason)
+        self.reconciler.request()
+
+    def _on_complete(self, version: FileVersion, looked_partial: bool) -> None:
+        if looked_partial:
+            self._archiver.session.notice(
+                f"{version.path} looks incomplete, but nobody writes to it any more: archived as it is."
+            )
+        with self._intake_lock:
+            self._intake_count += 1
+        self._intake.put(version)
+
+    def _on_empty(self, path: str) -> None:
+        self._archiver.session.notice(f"{path} is empty and was not archived.")
+
+    def _on_unreadable(self, path: str, reason: str) -> None:
+        self._archiver.session.notice(f"{path} cannot be read: {reason}. It is tried again.")
+
+    # --- threads
+
+    def _take_in(self) -> None:
+        """Complete files go to the ledger, as many at once as have come."""
+        while True:
+            first = self._intake.get()
+            if first is None:
+                return
+            versions, ending = [first], False
+            while len(versions) < 1000:
+                try:
+                    version = self._intake.get_nowait()
+                except queue.Empty:
+                    break
+                if version is None:
+                    ending = True
+                    break
+                versions.append(version)
+            try:
+                self._archiver.enqueue(versions)
+            except CloudArchiveError as error:
+                # Not in the ledger, so the next scan finds them again.
+                logger.error("%s", error)
+                self._pool.ledger_trouble = str(error)
+                self._stop.wait(1.0)
+                self.reconciler.request()
+            finally:
+                with self._intake_lock:
+                    self._intake_count -= len(versions)
+            if ending:
+                return
+
+    def _free(self) -> None:
+        """Remove here what is proven in the bucket, as far as the settings ask for it."""
+        told = ""
+        while not self._stop.wait(FREE_SECONDS):
+            try:
+                said = _stays(self._freer.run_once(self._stop))
+            except (CloudArchiveError, OSError) as error:
+                said = f"Local files are not removed just now: {error}"
+            if said != told:
+                self._archiver.session.withdraw(told)
+                if said:
+                    logger.warning("%s", said)
+                    self._archiver.session.notice(said)
+                told = said
+                self._archiver._tell()
+
+    def _on_freed(self, freed: Freed) -> None:
+        self._archiver.metrics.freed(freed.size_bytes)
+
+    def _keep(self) -> None:
+        """Look after the watch, the threads and what is due."""
+        while not self._stop.wait(KEEPER_SECONDS):
+            try:
+                if not self._takes_no_more:
+                    self._look_after_watching()
+                self._pool.check()
+                if self._archiver.ledger.wake_due():
+                    self._pool.kick()
+                active = self._pool.active()
+                self._archiver.session.sample(sum(a.sent_bytes for a in active), time.monotonic())
+            except CloudArchiveError as error:
+                logger.error("%s", error)
+            except Exception:
+                logger.exception("Looking after the archive failed")
+
+    def _look_after_watching(self) -> None:
+        self.watcher.check()
+        for name, thread in list(self._threads.items()):
+            if not thread.is_alive():
+                logger.error("%s died and is replaced", name)
+                self._start(name)
+        if not self.settle.alive:
+            logger.error("The settle thread died and is replaced")
+            self.settle = SettleThread(self._queue)
+            self.settle.start()
+            self.reconciler.request()
+
+
+def _stays(report: FreeReport) -> str:
+    """What a user should know after a run that freed local disk; empty where all is well."""
+    count = len(report.unproven)
+    if not count:
+        return ""
+    what = f"{report.unproven[0]} stays" if count == 1 else f"{count} files stay"
+    return (
+        f"{what} on this disk: the bucket does not hold what was archived there."
+        " Run `cloud-archive verify --repair`."
+    )

@@ -1,0 +1,49 @@
+"""A limit on what all uploads together send in a second (`CLOUD_ARCHIVE_MAX_BANDWIDTH`)."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+LARGEST_PIECE_BYTES = 256 * 1024
+SMALLEST_PIECE_BYTES = 16 * 1024
+
+
+class Throttle:
+    """Hands out sending time in turn: whoever asks waits until the bytes before its own are paid for.
+
+    What was not sent cannot be saved up, so no burst drowns a slow link after a pause.
+
+    Args:
+        bytes_per_second: for all threads together.
+        clock: monotonic seconds.
+        sleep: waits so many seconds.
+    """
+
+    def __init__(
+        self,
+        bytes_per_second: int,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], object] = time.sleep,
+    ) -> None:
+        self._rate = bytes_per_second
+        self._clock = clock
+        self._sleep = sleep
+        self._lock = threading.Lock()
+        self._free_at = clock()
+
+    @property
+    def piece_bytes(self) -> int:
+        """How much to send at once: about a tenth of a second's worth, so that the flow stays even."""
+        return max(SMALLEST_PIECE_BYTES, min(LARGEST_PIECE_BYTES, self._rate // 10))
+
+    def take(self, size_bytes: int) -> None:
+        """Return when so many bytes may be sent."""
+        with self._lock:
+            now = self._clock()
+            begin = max(self._free_at, now)
+            self._free_at = begin + size_bytes / self._rate
+        if begin > now:
+            self._sleep(begin - now)

@@ -1,0 +1,69 @@
+"""Arguments that several commands take, and what they mean."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..errors import CloudArchiveError
+
+DIRECTORY_VARIABLE = "COMFYUI_OUTPUT_DIR"
+
+Directory = Annotated[
+    Path | None,
+    typer.Argument(
+        metavar="DIR",
+        help=f"The watched directory; default: {DIRECTORY_VARIABLE}.",
+        show_default=False,
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Answer with JSON, as the last line.")]
+
+
+class WrongUsage(CloudArchiveError):
+    """The command line makes no sense: exit status 2."""
+
+
+def given_directory(given: Path | None, environ: Mapping[str, str] = os.environ) -> Path | None:
+    """DIR, else COMFYUI_OUTPUT_DIR, absolute; None where neither is there."""
+    text = environ.get(DIRECTORY_VARIABLE, "").strip()
+    if given is None and not text:
+        return None
+    chosen = given if given is not None else Path(text).expanduser()
+    return Path(os.path.abspath(chosen))  # noqa: PTH100 - symlinks stay as they are
+
+
+def watched_directory(given: Path | None, environ: Mapping[str, str] = os.environ) -> Path:
+    """The directory to archive, which must be there.
+
+    Raises:
+        WrongUsage: none is named, or it is no directory.
+    """
+    chosen = given_directory(given, environ)
+    if chosen is None:
+        raise WrongUsage(f"Which directory? Name it, or set {DIRECTORY_VARIABLE}.")
+    if not chosen.is_dir():
+        source = "" if given is not None else f" ({DIRECTORY_VARIABLE})"
+        what = "is no directory" if chosen.exists() else "does not exist"
+        raise WrongUsage(f"The directory {chosen}{source} {what}.")
+    return chosen
+
+
+def host_and_port(text: str) -> tuple[str, int]:
+    """What `--serve` takes: `HOST:PORT`, `:PORT` or `PORT`; no host is this machine alone.
+
+    >>> host_and_port("8080"), host_and_port("[::1]:80")
+    (('127.0.0.1', 8080), ('::1', 80))
+
+    Raises:
+        WrongUsage: it is neither.
+    """
+    host, _, port = text.strip().rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    if not port.isascii() or not port.isdigit() or int(port) > 65535 or "/" in host:
+        raise WrongUsage(f"--serve {text!r}: give HOST:PORT, such as 127.0.0.1:8189.")
+    return host or "127.0.0.1", int(port)

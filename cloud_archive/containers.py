@@ -1,0 +1,238 @@
+"""Does a file look whole to somebody who knows its format? Pure; a few small reads at its head and tail.
+
+Decided by the first bytes, not by the name. The answers err on the side of doubt: WHOLE is said only of what no
+shorter beginning of the same file could look like, and UNKNOWN means that the format cannot tell.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import Enum
+from typing import BinaryIO
+
+_PNG = b"\x89PNG\r\n\x1a\n"
+_PNG_END = b"\x00\x00\x00\x00IEND\xaeB\x60\x82"
+_EBML = b"\x1a\x45\xdf\xa3"
+_MATROSKA_SEGMENT = b"\x18\x53\x80\x67"
+
+# How far a structure is followed, so that a look stays cheap however large or odd the file is.
+_MOST_BOXES = 4096
+_MOST_SEGMENTS = 512
+_GIF_WALK_BYTES = 2 * 1024 * 1024
+_OGG_PAGE_BYTES = 65_307  # the largest page, RFC 3533 section 6
+
+# Major brands of still images and their sequences in the MP4 container: `meta` takes the place of `moov`.
+_IMAGE_BRANDS = frozenset({b"avif", b"avis", b"heic", b"heix", b"heim", b"heis", b"mif1", b"msf1"})
+
+# What the first bytes of a file with this ending are going to be; only for files too short to show them.
+_PROMISES: dict[str, bytes] = {
+    "png": _PNG,
+    "jpg": b"\xff\xd8\xff",
+    "jpeg": b"\xff\xd8\xff",
+    "gif": b"GIF8",
+    "webp": b"RIFF",
+    "wav": b"RIFF",
+    "mkv": _EBML,
+    "webm": _EBML,
+}
+
+
+class Look(Enum):
+    """What a file's container says about its end."""
+
+    WHOLE = "whole"
+    PARTIAL = "partial"
+    UNKNOWN = "unknown"
+
+
+def look(stream: BinaryIO, name: str, size_bytes: int) -> Look:
+    """Look at a file of `size_bytes`, open for reading bytes and seekable.
+
+    Args:
+        stream: the file; it is read from absolute positions, and best opened without a buffer.
+        name: its name, used only where the file is too short to show its signature.
+        size_bytes: its size as seen before; bytes beyond it are not looked at.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    head = _read(stream, 0, min(16, size_bytes))
+    for signature, judge in _JUDGES:
+        if head.startswith(signature):
+            return judge(stream, head, size_bytes)
+    if head[4:8] == b"ftyp":
+        return _look_at_boxes(stream, head, size_bytes)
+    promised = _PROMISES.get(name.rpartition(".")[2].lower(), b"")
+    if 0 < len(head) < len(promised) and promised.startswith(head):
+        return Look.PARTIAL
+    return Look.UNKNOWN
+
+
+def _read(stream: BinaryIO, position: int, count: int) -> bytes:
+    if count <= 0:
+        return b""
+    stream.seek(position)
+    return stream.read(count) or b""
+
+
+def _look_at_png(stream: BinaryIO, head: bytes, size_bytes: int) -> Look:
+    # https://www.w3.org/TR/png-3/#11IEND
+    tail = _read(stream, max(0, size_bytes - 12), 12)
+    return Look.WHOLE if tail == _PNG_END else Look.PARTIAL
+
+
+def _look_at_jpeg(stream: BinaryIO, head: bytes, size_bytes: int) -> Look:
+    # https://www.w3.org/Graphics/JPEG/itu-t81.pdf, annex B. Up to the first scan the marker segments are walked,
+    # so that the end of an embedded thumbnail is not taken for the end of the image.
+    position = 2
+    for _ in range(_MOST_SEGMENTS):
+        segment = _read(stream, position, 4)
+        if len(segment) < 4 or position + 4 > size_bytes:
+            return Look.PARTIAL
+        if segment[0] != 0xFF:
+            return Look.UNKNOWN
+        if segment[1] == 0xFF:  # a fill byte
+            position += 1
+            continue
+        length = int.from_bytes(segment[2:4], "big")
+        if length < 2:
+            return Look.UNKNOWN
+        position += 2 + length
+        if segment[1] == 0xDA:  # start of scan
+            if position + 2 > size_bytes:
+                return Look.PARTIAL
+            ended = _read(stream, size_bytes - 2, 2) == b"\xff\xd9"
+            return Look.WHOLE if ended else Look.PARTIAL
+    return Look.UNKNOWN
+
+
+def _look_at_gif(stream: BinaryIO, head: bytes, size_bytes: int) -> Look:
+    # https://www.w3.org/Graphics/GIF/spec-gif89a.txt. The trailer is one byte, which image data holds as well, so
+    # the blocks are walked; a file too large for that can be called unfinished, but not whole.
+    if head[:6] not in (b"GIF87a", b"GIF89a"):
+        return Look.UNKNOWN if len(head) >= 6 else Look.PARTIAL
+    if size_bytes > _GIF_WALK_BYTES:
+        tail = _read(stream, size_bytes - 2, 2)
+        return Look.UNKNOWN if tail == b"\x00\x3b" else Look.PARTIAL
+    data = _read(stream, 0, size_bytes)
+    try:
+        position = 13 + _colour_table_bytes(data[10])
+        while (kind := data[position]) != 0x3B:
+            if kind == 0x21:  # extension: label, then sub-blocks
+                position += 2
+            elif kind == 0x2C:  # image: descriptor, colour table, code size, then sub-blocks
+                position += 11 + _colour_table_bytes(data[position + 9])
+            else:
+                return Look.UNKNOWN
+            while count := data[position]:
+                position += 1 + count
+            position += 1
+    except IndexError:
+        return Look.PARTIAL
+    return Look.WHOLE if position + 1 == size_bytes else Look.UNKNOWN
+
+
+def _colour_table_bytes(flags: int) -> int:
+    return 3 << ((flags & 7) + 1) if flags & 0x80 else 0
+
+
+def _look_at_riff(stream: BinaryIO, head: bytes, size_bytes: int) -> Look:
+    # https://developers.google.com/speed/webp/docs/riff_container; one pad byte may follow an odd size.
+    if len(head) < 12:
+        return Look.PARTIAL
+    declared = int.from_bytes(head[4:8], "little")
+    if declared == 0xFFFFFFFF:  # written to a pipe: never filled in
+        return Look.UNKNOWN
+    whole = declared + 8
+    return Look.WHOLE if size_bytes in (whole, whole + declared % 2) else Look.PARTIAL
+
+
+def _look_at_boxes(stream: BinaryIO, head: bytes, size_bytes: int) -> Look:
+    # ISO/IEC 14496-12 section 4.2: size, type; size 1 = 64 bits follow, size 0 = up to the end of the file.
+    image = head[8:12] in _IMAGE_BRANDS
+    kinds: set[bytes] = set()
+    kind = b""
+    position = 0
+    for _ in range(_MOST_BOXES):
+        if position == size_bytes:
+            break
+        box = _read(stream, position, min(16, size_bytes - position))
+        if len(box) < 8:
+            return Look.PARTIAL
+        length, kind = int.from_bytes(box[:4], "big"), box[4:8]
+        smallest = 8
+        if length == 1:
+            if len(box) < 16:
+                return Look.PARTIAL
+            length, smallest = int.from_bytes(box[8:16], "big"), 16
+        elif length == 0:
+            # A muxer leaves this in place of a size that it fills in at the end.
+            return Look.UNKNOWN if b"moov" in kinds else Look.PARTIAL
+        if length < smallest:
+            return Look.UNKNOWN if b"moov" in kinds else Look.PARTIAL
+        position += length
+        if position > size_bytes:
+            return Look.PARTIAL
+        kinds.add(kind)
+    else:
+        return Look.UNKNOWN
+    if b"moof" in kinds:
+        # Every end of a fragment looks like the end of the file, unless an index closes it.
+        return Look.WHOLE if kind == b"mfra" and b"moov" in kinds else Look.UNKNOWN
+    if image and b"meta" in kinds:
+        return Look.WHOLE if b"mdat" in kinds else Look.UNKNOWN
+    return Look.WHOLE if {b"moov", b"mdat"} <= kinds else Look.PARTIAL
+
+
+def _look_at_matroska(stream: BinaryIO, head: bytes, size_bytes: int) -> Look:
+    # RFC 8794 section 4: sizes are of variable length, all ones = unknown (live, or not yet filled in).
+    header = _variable_size(head[4:])
+    if header is None:
+        return Look.PARTIAL if size_bytes < 16 else Look.UNKNOWN
+    start = 4 + header[1] + header[0]
+    element = _read(stream, start, min(12, size_bytes - start))
+    if len(element) < 12:
+        return Look.PARTIAL
+    segment = _variable_size(element[4:])
+    if element[:4] != _MATROSKA_SEGMENT or segment is None:
+        return Look.UNKNOWN
+    end = start + 4 + segment[1] + segment[0]
+    if end == size_bytes:
+        return Look.WHOLE
+    return Look.PARTIAL if end > size_bytes else Look.UNKNOWN
+
+
+def _variable_size(data: bytes) -> tuple[int, int] | None:
+    """An EBML size and its own length in bytes, or None where it is unknown or not all there."""
+    if not data or data[0] == 0:
+        return None
+    length = 9 - data[0].bit_length()
+    if len(data) < length:
+        return None
+    ones = (1 << 7 * length) - 1
+    value = int.from_bytes(data[:length], "big") & ones
+    return None if value == ones else (value, length)
+
+
+def _look_at_ogg(stream: BinaryIO, head: bytes, size_bytes: int) -> Look:
+    # RFC 3533 section 6: the last page must end where the file ends; not every writer sets its end-of-stream flag.
+    start = max(0, size_bytes - _OGG_PAGE_BYTES)
+    tail = _read(stream, start, size_bytes - start)
+    found = tail.rfind(b"OggS\x00")
+    while found >= 0:
+        page = tail[found:]
+        lacing = 27 + page[26] if len(page) >= 27 else len(page) + 1
+        if lacing <= len(page) and lacing + sum(page[27:lacing]) == len(page):
+            return Look.WHOLE if page[5] & 0x04 else Look.UNKNOWN
+        found = tail.rfind(b"OggS\x00", 0, found)
+    return Look.PARTIAL
+
+
+_JUDGES: tuple[tuple[bytes, Callable[[BinaryIO, bytes, int], Look]], ...] = (
+    (_PNG, _look_at_png),
+    (b"\xff\xd8\xff", _look_at_jpeg),
+    (b"GIF8", _look_at_gif),
+    (b"RIFF", _look_at_riff),
+    (_EBML, _look_at_matroska),
+    (b"OggS", _look_at_ogg),
+)

@@ -1,0 +1,238 @@
+"""Pictures and a film for the demonstration, made with the standard library alone.
+
+The pictures are PNG files as ComfyUI saves them, with `prompt` and `workflow` in tEXt chunks, so that dropping one
+onto ComfyUI opens its workflow. The film is an MP4 whose frames are PNG pictures, and players show it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+import struct
+import zlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+_NEGATIVE = "blurry, text, watermark"
+_SUBJECTS = (
+    "dunes at dusk, long shadows",
+    "northern lights over a fjord",
+    "silk in the wind, studio light",
+    "a coral reef seen from above",
+    "terraced fields in the morning fog",
+)
+
+
+def prompt_for(seed: int) -> dict[str, Any]:
+    """A text-to-image graph in the form in which ComfyUI runs it."""
+    return {
+        "3": {
+            "class_type": "KSampler",
+            "inputs": {
+                "seed": seed,
+                "steps": 20,
+                "cfg": 7.0,
+                "sampler_name": "euler",
+                "scheduler": "normal",
+                "denoise": 1.0,
+                "model": ["4", 0],
+                "positive": ["6", 0],
+                "negative": ["7", 0],
+                "latent_image": ["5", 0],
+            },
+        },
+        "4": {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": "model.safetensors"}},
+        "5": {"class_type": "EmptyLatentImage", "inputs": {"width": 768, "height": 768, "batch_size": 1}},
+        "6": {
+            "class_type": "CLIPTextEncode",
+            "inputs": {"text": _SUBJECTS[seed % len(_SUBJECTS)], "clip": ["4", 1]},
+        },
+        "7": {"class_type": "CLIPTextEncode", "inputs": {"text": _NEGATIVE, "clip": ["4", 1]}},
+        "8": {"class_type": "VAEDecode", "inputs": {"samples": ["3", 0], "vae": ["4", 2]}},
+        "9": {"class_type": "SaveImage", "inputs": {"filename_prefix": "ComfyUI", "images": ["8", 0]}},
+    }
+
+
+# Per node class: the names and types of its outputs, and its widgets in ComfyUI's order.
+_OUTPUTS: Mapping[str, Sequence[str]] = {
+    "CheckpointLoaderSimple": ("MODEL", "CLIP", "VAE"),
+    "CLIPTextEncode": ("CONDITIONING",),
+    "EmptyLatentImage": ("LATENT",),
+    "KSampler": ("LATENT",),
+    "VAEDecode": ("IMAGE",),
+    "SaveImage": (),
+}
+
+
+def workflow_for(prompt: Mapping[str, Any]) -> dict[str, Any]:
+    """The same graph in the form in which ComfyUI's page opens it."""
+    nodes: list[dict[str, Any]] = []
+    links: list[list[Any]] = []
+    for place, (number, node) in enumerate(prompt.items()):
+        kind = node["class_type"]
+        widgets = [value for value in node["inputs"].values() if not isinstance(value, list)]
+        if kind == "KSampler":
+            widgets.insert(1, "randomize")
+        nodes.append(
+            {
+                "id": int(number),
+                "type": kind,
+                "pos": [60 + 360 * (place % 3), 80 + 320 * (place // 3)],
+                "size": [300, 200],
+                "flags": {},
+                "order": place,
+                "mode": 0,
+                "inputs": [],
+                "outputs": [
+                    {"name": name, "type": name, "links": [], "slot_index": slot}
+                    for slot, name in enumerate(_OUTPUTS[kind])
+                ],
+                "properties": {"Node name for S&R": kind},
+                "widgets_values": widgets,
+            }
+        )
+    by_id = {node["id"]: node for node in nodes}
+    for number, node in prompt.items():
+        target = by_id[int(number)]
+        for name, value in node["inputs"].items():
+            if not isinstance(value, list):
+                continue
+            source, slot = by_id[int(value[0])], value[1]
+            kind = source["outputs"][slot]["type"]
+            link = len(links) + 1
+            links.append([link, source["id"], slot, target["id"], len(target["inputs"]), kind])
+            target["inputs"].append({"name": name, "type": kind, "link": link})
+            source["outputs"][slot]["links"].append(link)
+    return {
+        "last_node_id": max(by_id),
+        "last_link_id": len(links),
+        "nodes": nodes,
+        "links": links,
+        "groups": [],
+        "config": {},
+        "extra": {},
+        "version": 0.4,
+    }
+
+
+# --- pictures
+
+
+def picture(width: int, height: int, seed: int, moment: float = 0.0) -> bytes:
+    """Rows of RGB bytes: three waves in the colours that `seed` draws; `moment` (seconds) moves them."""
+    chance = random.Random(seed)  # noqa: S311 - a picture
+    waves: list[tuple[bytes, int, float, float, float]] = []
+    for _ in range(3):
+        period = chance.randrange(width // 2, width)
+        centre, swing = chance.randrange(90, 170), chance.randrange(50, 85)
+        phase = chance.random() * math.tau
+        line = bytes(
+            int(centre + swing * math.sin(math.tau * x / period + phase)) for x in range(width + 2 * period)
+        )
+        waves.append((line, period, chance.uniform(-0.6, 0.6), chance.uniform(0.1, 0.5), chance.random() * 6))
+    grain_mask = int.from_bytes(b"\x03" * (3 * width), "big")
+    rows: list[bytes] = []
+    for y in range(height):
+        row = bytearray(3 * width)
+        for channel, (line, period, slope, bend, phase) in enumerate(waves):
+            shift = slope * y + bend * period * math.sin(y / height * 4 + phase + moment)
+            start = int(shift + 40 * moment) % period
+            row[channel::3] = line[start : start + width]
+        # A little grain, as every sampler leaves it; without it the file would be tiny.
+        grain = int.from_bytes(chance.randbytes(3 * width), "big") & grain_mask
+        rows.append((int.from_bytes(row, "big") ^ grain).to_bytes(3 * width, "big"))
+    return b"".join(rows)
+
+
+def png(width: int, height: int, pixels: bytes, text: Mapping[str, str] | None = None) -> bytes:
+    """A PNG file (https://www.w3.org/TR/png-3/) with `text` in tEXt chunks before the picture, as Pillow does."""
+    stride = 3 * width
+    lines = b"".join(b"\0" + pixels[y * stride : (y + 1) * stride] for y in range(height))
+    chunks = [_chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))]
+    for name, value in (text or {}).items():
+        chunks.append(_chunk(b"tEXt", name.encode("latin-1") + b"\0" + value.encode("latin-1")))
+    chunks += [_chunk(b"IDAT", zlib.compress(lines, 4)), _chunk(b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+
+
+def _chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def comfy_image(seed: int, width: int = 768, height: int = 768) -> bytes:
+    """A picture as ComfyUI's SaveImage writes it."""
+    prompt = prompt_for(seed)
+    text = {"prompt": json.dumps(prompt), "workflow": json.dumps(workflow_for(prompt))}
+    return png(width, height, picture(width, height, seed), text)
+
+
+# --- a film: ISO 14496-12 (boxes), 14496-14 (mp4v); the object type 0x6D is PNG (https://mp4ra.org)
+
+FRAMES_PER_SECOND = 16
+_MATRIX = struct.pack(">9I", 0x10000, 0, 0, 0, 0x10000, 0, 0, 0, 0x40000000)
+
+
+def box(kind: bytes, *parts: bytes) -> bytes:
+    """One box."""
+    body = b"".join(parts)
+    return struct.pack(">I", 8 + len(body)) + kind + body
+
+
+def film_head() -> bytes:
+    """What stands before the frames. The size of `mdat` is not known yet and written last, as ffmpeg does."""
+    return box(b"ftyp", b"isom", struct.pack(">I", 512), b"isomiso2mp41") + struct.pack(">I", 0) + b"mdat"
+
+
+def film_tail(sizes: Sequence[int], width: int, height: int) -> bytes:
+    """`moov`: what a player must know, and what ComfyUI's encoders write last.
+
+    Args:
+        sizes: of the frames, in bytes, in their order.
+    """
+    count, duration = len(sizes), len(sizes) * 1000 // FRAMES_PER_SECOND
+    plain = struct.pack(">I", 0)  # version and flags
+    offset = len(film_head())
+    entry = box(
+        b"mp4v",
+        bytes(6) + struct.pack(">H", 1) + bytes(16),
+        struct.pack(">HHIIIH", width, height, 0x480000, 0x480000, 0, 1),
+        bytes(32) + struct.pack(">Hh", 24, -1),
+        box(b"esds", plain, _descriptor()),
+    )
+    table = box(
+        b"stbl",
+        box(b"stsd", plain, struct.pack(">I", 1), entry),
+        box(b"stts", plain, struct.pack(">III", 1, count, 1)),
+        box(b"stsc", plain, struct.pack(">IIII", 1, 1, count, 1)),
+        box(b"stsz", plain, struct.pack(">II", 0, count), struct.pack(f">{count}I", *sizes)),
+        box(b"stco", plain, struct.pack(">II", 1, offset)),
+    )
+    reference = box(b"dref", plain, struct.pack(">I", 1), box(b"url ", struct.pack(">I", 1)))
+    media = box(
+        b"mdia",
+        box(b"mdhd", plain, struct.pack(">IIIIHH", 0, 0, FRAMES_PER_SECOND, count, 0x55C4, 0)),
+        box(b"hdlr", plain, bytes(4), b"vide", bytes(12), b"VideoHandler\0"),
+        box(b"minf", box(b"vmhd", struct.pack(">I", 1), bytes(8)), box(b"dinf", reference), table),
+    )
+    header = struct.pack(">IIIII", 0, 0, 1, 0, duration) + bytes(16) + _MATRIX
+    track = box(
+        b"trak",
+        box(b"tkhd", struct.pack(">I", 3), header, struct.pack(">II", width << 16, height << 16)),
+        media,
+    )
+    movie = struct.pack(">IIIIIH", 0, 0, 1000, duration, 0x10000, 0x100) + bytes(10) + _MATRIX + bytes(24)
+    return box(b"moov", box(b"mvhd", plain, movie, struct.pack(">I", 2)), track)
+
+
+def film_size_patch(sizes: Sequence[int]) -> tuple[int, bytes]:
+    """Where the size of `mdat` stands, and the size."""
+    return len(film_head()) - 8, struct.pack(">I", 8 + sum(sizes))
+
+
+def _descriptor() -> bytes:
+    """ISO 14496-1, 7.2.6: an elementary stream of visual type whose object type is PNG."""
+    config = b"\x04" + bytes([13]) + bytes([0x6D, 0x11]) + bytes(11)
+    sync = b"\x06\x01\x02"
+    body = struct.pack(">HB", 1, 0) + config + sync
+    return b"\x03" + bytes([len(body)]) + body

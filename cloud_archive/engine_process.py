@@ -1,0 +1,244 @@
+"""One life of the engine process, seen from the process that started it.
+
+A thread of its own starts the child, hands it its orders, reads its answer, and waits for its end, so that
+the event loop never waits for any of it and no zombie is left. It computes nothing.
+
+This module is loaded into ComfyUI's process: standard library only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+MAX_ERROR_OUTPUT_BYTES = 1024 * 1024
+_MAX_ANSWER_BYTES = 64 * 1024
+_TAIL_BYTES = 16 * 1024
+_MAX_CAUSE_CHARACTERS = 400
+# What the engine is told through its environment and must never be repeated, should an error quote it.
+_SECRET_VARIABLES = (
+    "S3_SECRET_ACCESS_KEY",
+    "S3_SESSION_TOKEN",
+    "R2_SECRET_ACCESS_KEY",
+    "R2_SECRET_KEY",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+)
+
+
+def engine_command() -> list[str]:
+    """The command line of an engine: this interpreter with its own flags, and the package's path.
+
+    By path and not by `-m`: an embedded Python ignores PYTHONPATH and the current directory, and the plugin's
+    folder may have any name.
+    """
+    interpreter = sys.executable or getattr(sys, "_base_executable", "")
+    return [interpreter, *interpreter_flags(), str(Path(__file__).parent / "__main__.py"), "engine"]
+
+
+def interpreter_flags() -> list[str]:
+    """The flags that decide where this interpreter finds its packages, to be given to a child."""
+    flags = []
+    if sys.flags.isolated:
+        flags.append("-I")
+    else:
+        flags += ["-s"] if sys.flags.no_user_site else []
+        flags += ["-E"] if sys.flags.ignore_environment else []
+        flags += ["-P"] if getattr(sys.flags, "safe_path", False) else []
+    flags += ["-B"] if sys.flags.dont_write_bytecode else []
+    flags += ["-X", "utf8"] if sys.flags.utf8_mode else []
+    return flags
+
+
+class EngineProcess:
+    """One engine, from its start to its end.
+
+    Args:
+        command: the command line.
+        orders: the one JSON object that goes to its standard input, which then stays open for as long as
+            this process wants the engine; the token travels there and nowhere else.
+        on_ready: called with the engine's answer (`{"port", "pid", "version"}`).
+        on_end: called once with the cause, a sentence; after it the process is gone and reaped.
+
+    Both are called in the thread of this life.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        orders: Mapping[str, Any],
+        *,
+        on_ready: Callable[[Mapping[str, Any]], None],
+        on_end: Callable[[str], None],
+    ) -> None:
+        self._command = list(command)
+        self._orders = dict(orders)
+        self._on_ready = on_ready
+        self._on_end = on_end
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._error_output: IO[bytes] | None = None
+        self._released = False
+        self._killed_because = ""
+        self._thread = threading.Thread(target=self._run, name="cloud-archive-engine", daemon=True)
+
+    def start(self) -> None:
+        """Begin; returns at once."""
+        self._thread.start()
+
+    @property
+    def pid(self) -> int | None:
+        """The process id, once there is one."""
+        process = self._process
+        return process.pid if process is not None else None
+
+    def release(self) -> None:
+        """Close the engine's standard input: it finishes what is pending and ends by itself."""
+        with self._lock:
+            self._released = True
+            self._close_input()
+
+    def kill(self, because: str) -> None:
+        """End it at once; `because` becomes the cause of its end."""
+        with self._lock:
+            process = self._process
+            if process is not None and process.poll() is None:
+                self._killed_because = because
+                process.kill()
+
+    def join(self, timeout_seconds: float) -> bool:
+        """Wait for the end; False where it has not come. For tests and for callers that may block."""
+        self._thread.join(timeout_seconds)
+        return not self._thread.is_alive()
+
+    def trim_error_output(self) -> None:
+        """Keep what the engine wrote to its standard error within bounds."""
+        output = self._error_output
+        with contextlib.suppress(OSError, ValueError):
+            if output is not None and os.fstat(output.fileno()).st_size > MAX_ERROR_OUTPUT_BYTES:
+                os.ftruncate(output.fileno(), 0)
+
+    def _run(self) -> None:
+        try:
+            with _error_output() as output:
+                self._error_output = output
+                cause = self._live(output)
+        except (OSError, ValueError, subprocess.SubprocessError) as error:
+            cause = f"The engine cannot be started: {getattr(error, 'strerror', None) or error}."
+        finally:
+            self._error_output = None
+        self._on_end(cause)
+
+    def _live(self, output: IO[bytes]) -> str:
+        process = _spawn(self._command, output)
+        with self._lock:
+            self._process = process
+            if self._released:
+                self._close_input()
+        assert process.stdout is not None
+        ready = False
+        try:
+            self._hand_over_orders(process)
+            line = process.stdout.readline(_MAX_ANSWER_BYTES)
+            answer = _parse_ready(line)
+            ready = answer is not None
+            if answer is not None:
+                self._on_ready(answer)
+            elif line:
+                self.kill("The engine answered something unexpected at start.")
+            while process.stdout.read(_MAX_ANSWER_BYTES):
+                pass  # nothing more is expected; a stray print must not block the engine
+            process.wait()
+        finally:
+            with self._lock:
+                self._close_input()
+            process.stdout.close()
+        return self._killed_because or _cause_of_end(process.returncode, output, ready)
+
+    def _hand_over_orders(self, process: subprocess.Popen[bytes]) -> None:
+        assert process.stdin is not None
+        line = memoryview(json.dumps(self._orders).encode() + b"\n")
+        with contextlib.suppress(OSError, ValueError):  # it ended at once, or was released meanwhile
+            while line:
+                line = line[process.stdin.write(line) :]
+
+    def _close_input(self) -> None:
+        if self._process is not None and self._process.stdin is not None:
+            with contextlib.suppress(OSError):
+                self._process.stdin.close()
+
+
+def _error_output() -> IO[bytes]:
+    """Where the engine's standard error goes: a file, since a pipe would block or break it after our death."""
+    try:
+        return tempfile.TemporaryFile(mode="a+b", prefix="cloud-archive-engine-")
+    except OSError:  # no place for temporary files
+        return open(os.devnull, "a+b")
+
+
+def _spawn(command: Sequence[str], output: IO[bytes]) -> subprocess.Popen[bytes]:
+    platform: dict[str, Any] = {}
+    if sys.platform == "win32":
+        platform["creationflags"] = subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.CREATE_NO_WINDOW
+    else:
+        platform["start_new_session"] = True  # Ctrl-C in ComfyUI's terminal is not for the engine
+    return subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=output,
+        bufsize=0,  # no buffer locks, which a daemon thread could hold while the interpreter ends
+        **platform,
+    )
+
+
+def _parse_ready(line: bytes) -> Mapping[str, Any] | None:
+    try:
+        answer = json.loads(line)
+    except ValueError:
+        return None
+    if isinstance(answer, dict) and isinstance(answer.get("port"), int):
+        return answer
+    return None
+
+
+def _cause_of_end(returncode: int, output: IO[bytes], ready: bool) -> str:
+    when = "The engine ended" if ready else "The engine ended at start"
+    said = _last_line(output)
+    if said:
+        return f"{when}: {said}"
+    if returncode < 0:
+        with contextlib.suppress(ValueError):
+            name = signal.Signals(-returncode).name
+            hint = " (perhaps this machine ran out of memory)" if name == "SIGKILL" else ""
+            return f"{when}: by signal {name}{hint}."
+    return f"{when} with exit status {returncode}."
+
+
+def _last_line(output: IO[bytes]) -> str:
+    """The last line that it wrote to standard error, without the exception's class, never with a secret."""
+    try:
+        size = output.seek(0, os.SEEK_END)
+        output.seek(max(0, size - _TAIL_BYTES))
+        text = output.read().replace(b"\0", b"").decode("utf-8", "replace")
+    except OSError:
+        return ""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    if not lines:
+        return ""
+    line = re.sub(r"^(?:\w+\.)*\w*(?:Error|Exception): ", "", lines[-1])
+    for variable in _SECRET_VARIABLES:
+        secret = os.environ.get(variable, "").strip()
+        if len(secret) >= 4:
+            line = line.replace(secret, "***")
+    return line[:_MAX_CAUSE_CHARACTERS]

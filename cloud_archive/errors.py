@@ -1,0 +1,481 @@
+"""The exceptions of Cloud Archive, and the one table that turns a store's refusal into a cause and a cure.
+
+    CloudArchiveError
+    ├── SettingsError          a variable holds what it must not; names it, never a secret
+    ├── KeyRejected            no object key can be made: too long, or a hundred names are taken
+    ├── FileProblem            one local file
+    │   ├── FileVanished       it is gone, or no regular file any more
+    │   ├── FileChanged        it was written to while we read it
+    │   └── FileUnreadable     the system refuses to open or read it (tried again)
+    ├── StoreError             the store refused or did not answer; carries a `Failure`
+    │   ├── ObjectExists       a create-only write found the key taken
+    │   └── ConditionsRejected the store takes no create-only writes at all: look first, then write
+    ├── LedgerError            the ledger cannot be used
+    │   ├── LedgerTooNew       it was written by a newer version of the plugin
+    │   └── LedgerDamaged      SQLite says that the file is not sound
+    ├── EngineUnavailable      a face cannot reach the engine
+    ├── EmbeddedStoreFailed    the store of the demonstration and the tests does not run
+    └── RequestRefused         an HTTP call that is answered with a 4xx
+
+Every exception carries its facts as attributes and reads as a sentence. None ever holds a secret.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from enum import Enum
+
+
+class CloudArchiveError(Exception):
+    """The root of every error that this package raises on purpose."""
+
+
+@dataclass(frozen=True, slots=True)
+class SettingProblem:
+    """One wrong variable: its name, what it held (masked for secrets, None where unset), what is accepted."""
+
+    variable: str
+    value: str | None
+    accepted: str
+
+    def __str__(self) -> str:
+        if self.value is None:
+            return f"{self.variable} is not set: {self.accepted}"
+        return f"{self.variable} is {self.value!r}: {self.accepted}"
+
+
+class SettingsError(CloudArchiveError):
+    """The environment does not describe a usable archive."""
+
+    def __init__(self, problems: Sequence[SettingProblem]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("; ".join(str(problem) for problem in self.problems))
+
+
+class KeyRejected(CloudArchiveError):
+    """No object key can be made for this file. Trying again cannot help until something is renamed."""
+
+    def __init__(self, key: str, reason: str) -> None:
+        self.key = key
+        self.reason = reason
+        super().__init__(reason)
+
+
+class FileProblem(CloudArchiveError):
+    """Something about one local file; `path` is relative to the watched directory."""
+
+    def __init__(self, path: str, message: str) -> None:
+        self.path = path
+        super().__init__(message)
+
+
+class FileVanished(FileProblem):
+    """The file is gone, or is no regular file any more."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path, f"{path} is gone")
+
+
+class FileChanged(FileProblem):
+    """The file was written to while it was read or sent."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path, f"{path} changed while it was being archived")
+
+
+class FileUnreadable(FileProblem):
+    """The system refuses to open or read the file; `reason` is the system's own word."""
+
+    def __init__(self, path: str, reason: str) -> None:
+        self.reason = reason
+        super().__init__(path, f"{path} cannot be read: {reason}")
+
+
+class Scope(Enum):
+    """What a failure concerns: this file only, or everything that goes to this store."""
+
+    FILE = "file"
+    STORE = "store"
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A store error, explained.
+
+    Attributes:
+        code: the store's own code (`NoSuchBucket`), or ours for what never reached it (`NameNotResolved`).
+        cause: one sentence in words that a user understands.
+        cure: what to do, one sentence; empty where nothing needs doing but waiting.
+        passing: True where the same request may succeed later without anybody doing anything.
+        scope: STORE where every other file would meet the same answer.
+        throttled: True where the store asks for fewer requests.
+    """
+
+    code: str
+    cause: str
+    cure: str
+    passing: bool
+    scope: Scope
+    throttled: bool = False
+
+    @property
+    def sentence(self) -> str:
+        """Cause and cure, as shown to users."""
+        return f"{self.cause} {self.cure}".strip()
+
+
+class StoreError(CloudArchiveError):
+    """The store refused an operation, or could not be reached.
+
+    Attributes:
+        operation: the S3 operation, such as `PutObject`.
+        key: the object key, or None where the operation has none.
+        failure: code, cause, cure, and whether trying again can help.
+        status: the HTTP status, or None where no answer came.
+        said: what the store itself said, shortened; never a secret.
+        retry_after_seconds: how long the store asked us to wait, or None.
+    """
+
+    def __init__(
+        self,
+        operation: str,
+        key: str | None,
+        failure: Failure,
+        *,
+        status: int | None = None,
+        said: str = "",
+        retry_after_seconds: float | None = None,
+    ) -> None:
+        self.operation = operation
+        self.key = key
+        self.failure = failure
+        self.status = status
+        self.said = said
+        self.retry_after_seconds = retry_after_seconds
+        super().__init__(failure.sentence)
+
+
+class ObjectExists(StoreError):
+    """A create-only write was refused because the key is taken (412 PreconditionFailed)."""
+
+
+class ConditionsRejected(StoreError):
+    """The store refuses create-only writes as such (501): the write has to go without, after a look at the key."""
+
+
+class LedgerError(CloudArchiveError):
+    """The ledger cannot be used; the message says why and what to do."""
+
+
+class LedgerTooNew(LedgerError):
+    """The ledger was written by a newer version of Cloud Archive."""
+
+
+class LedgerDamaged(LedgerError):
+    """SQLite says that the ledger's file is not sound."""
+
+
+class EngineUnavailable(CloudArchiveError):
+    """The engine process does not answer; the message says why."""
+
+
+class EmbeddedStoreFailed(CloudArchiveError):
+    """The embedded store is not installed or does not run; the message says why."""
+
+
+class RequestRefused(CloudArchiveError):
+    """An HTTP call that is answered with `status` (4xx or 5xx) and this message."""
+
+    def __init__(self, status: int, message: str) -> None:
+        self.status = status
+        super().__init__(message)
+
+
+def _store(code: str, cause: str, cure: str, *, passing: bool = False) -> Failure:
+    return Failure(code, cause, cure, passing, Scope.STORE)
+
+
+def _file(code: str, cause: str, cure: str, *, passing: bool = False) -> Failure:
+    return Failure(code, cause, cure, passing, Scope.FILE)
+
+
+def _busy(code: str) -> Failure:
+    return Failure(
+        code,
+        "The store asks for fewer requests.",
+        "Nothing to do: uploads slow down and go on by themselves.",
+        passing=True,
+        scope=Scope.STORE,
+        throttled=True,
+    )
+
+
+# Codes from https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html unless a line says otherwise.
+# Codes in the second part are ours, for requests that got no S3 answer.
+_TABLE: dict[str, Failure] = {
+    failure.code: failure
+    for failure in (
+        _store(
+            "InvalidAccessKeyId",
+            "The store does not know this access key.",
+            "Check S3_ACCESS_KEY_ID, and that S3_ENDPOINT_URL is the store that issued it.",
+        ),
+        _store(
+            "SignatureDoesNotMatch",
+            "The store rejects the signature: the secret key does not belong to the access key.",
+            "Check S3_SECRET_ACCESS_KEY (no blanks or quotes around it) and S3_REGION.",
+        ),
+        _store(
+            "AccessDenied",
+            "The store denies access: this key may not write here.",
+            "Allow s3:PutObject on the bucket and prefix for this key, and check S3_BUCKET.",
+        ),
+        _store(
+            "AllAccessDisabled",
+            "The store has disabled all access to this bucket.",
+            "Ask the provider, or choose another S3_BUCKET.",
+        ),
+        _store(
+            "AccountProblem",
+            "The store reports a problem with the account.",
+            "Look at the provider's console: often an unpaid bill or a suspended account.",
+        ),
+        _store(
+            "InvalidToken",
+            "The store rejects the session token.",
+            "Set S3_SESSION_TOKEN anew together with its two keys.",
+        ),
+        _store(
+            "ExpiredToken",
+            "The temporary credentials have expired.",
+            "Set new ones, or S3_CREDENTIALS=aws so that they renew themselves.",
+        ),
+        _store(
+            "NoSuchBucket",
+            "The bucket does not exist at this endpoint.",
+            "Create it, or correct S3_BUCKET and S3_ENDPOINT_URL.",
+        ),
+        _store(
+            "InvalidBucketName",
+            "The bucket's name is not a valid one.",
+            "Correct S3_BUCKET: the name only, without s3:// or a path.",
+        ),
+        _store(
+            "PermanentRedirect",
+            "The bucket is in another region.",
+            "Set S3_REGION (and S3_ENDPOINT_URL) to the bucket's own region.",
+        ),
+        _store(
+            "AuthorizationHeaderMalformed",
+            "The region is not the one that the store expects.",
+            "Correct S3_REGION.",
+        ),
+        _store(
+            # R2: a region that is none of its own.
+            "InvalidRegionName",
+            "The store does not know this region.",
+            "Correct S3_REGION; for R2 it is auto.",
+        ),
+        _store(
+            # https://help.aliyun.com/en/oss/user-guide/0016-00000002
+            "SecondLevelDomainForbidden",
+            "The store wants the bucket's name in the host name.",
+            "Set S3_ADDRESSING_STYLE=virtual.",
+        ),
+        _store(
+            "RequestTimeTooSkewed",
+            "This machine's clock is wrong, so the store rejects the signature.",
+            "Set the clock (NTP); in a container, the host's.",
+        ),
+        _store(
+            "MethodNotAllowed",
+            "The endpoint does not take uploads.",
+            "Check S3_ENDPOINT_URL: it must be the S3 API, not a public or console address.",
+        ),
+        _store(
+            "InvalidStorageClass",
+            "The store does not know this storage class.",
+            "Correct or unset S3_STORAGE_CLASS.",
+        ),
+        _store(
+            "KMS.NotFoundException",
+            "The store cannot find the encryption key.",
+            "Correct S3_SSE_KMS_KEY_ID.",
+        ),
+        _store(
+            "QuotaExceeded",
+            "The store is full: its quota is used up.",
+            "Free space or raise the quota; uploads go on by themselves.",
+            passing=True,
+        ),
+        _store(
+            # https://github.com/minio/minio/blob/master/cmd/api-errors.go
+            "XMinioStorageFull",
+            "The store's disks are full.",
+            "Free space there; uploads go on by themselves.",
+            passing=True,
+        ),
+        _store("InternalError", "The store has an internal error.", "", passing=True),
+        _store("ServiceUnavailable", "The store is not available just now.", "", passing=True),
+        _store("RequestTimeout", "The store waited too long for data.", "", passing=True),
+        _busy("SlowDown"),
+        _busy("TooManyRequests"),
+        _busy("Throttling"),
+        _busy("RequestLimitExceeded"),
+        # Wasabi answers HTTP 400 with this code.
+        _busy("RequestRateLimitExceeded"),
+        _store(
+            "NotImplemented",
+            "The store does not support part of the request.",
+            "Try S3_CHECKSUM=md5 and unset S3_STORAGE_CLASS and S3_SERVER_SIDE_ENCRYPTION.",
+        ),
+        _file(
+            "BadDigest",
+            "The bytes that arrived are not those that were sent.",
+            "Nothing to do: the file is sent again.",
+            passing=True,
+        ),
+        _file(
+            "XAmzContentSHA256Mismatch",
+            "The bytes that arrived are not those that were sent.",
+            "Nothing to do: the file is sent again.",
+            passing=True,
+        ),
+        _file(
+            "Unproven",
+            "The store did not prove that it holds the bytes that were sent.",
+            "Nothing to do: the file is sent again.",
+            passing=True,
+        ),
+        _file("IncompleteBody", "The upload was cut off.", "", passing=True),
+        _file(
+            "ConditionalRequestConflict",
+            "Another write to this key is under way.",
+            "",
+            passing=True,
+        ),
+        _file("OperationAborted", "Another write to this key is under way.", "", passing=True),
+        _file("NoSuchUpload", "The store has forgotten this multipart upload.", "", passing=True),
+        _file("InvalidPart", "The store has lost a part of this upload.", "", passing=True),
+        _file(
+            "KeyTooLongError",
+            "The object key is longer than the store allows.",
+            "Shorten the file's path.",
+        ),
+        _file("EntityTooSmall", "The store wants larger parts of large files.", ""),
+        _file("EntityTooLarge", "The file is larger than the store allows.", ""),
+        _file("NoSuchKey", "The object is not in the bucket.", ""),
+        _file("PreconditionFailed", "The key is taken.", ""),
+        # --- no S3 answer
+        _store(
+            "NameNotResolved",
+            "The endpoint's host name cannot be resolved.",
+            "Check S3_ENDPOINT_URL and this machine's DNS.",
+            passing=True,
+        ),
+        _store(
+            "ConnectionRefused",
+            "Nothing answers at the endpoint: the connection was refused.",
+            "Check S3_ENDPOINT_URL (host and port), and that the store is running.",
+            passing=True,
+        ),
+        _store(
+            "Unreachable",
+            "There is no way to the endpoint: the network is unreachable.",
+            "Check this machine's network, and S3_ENDPOINT_URL.",
+            passing=True,
+        ),
+        _store(
+            "ConnectTimeout",
+            "The endpoint does not answer: the connection timed out.",
+            "Check S3_ENDPOINT_URL and firewalls.",
+            passing=True,
+        ),
+        _store(
+            "ReadTimeout",
+            "The store stopped answering in the middle of a request.",
+            "",
+            passing=True,
+        ),
+        _store("ConnectionClosed", "The connection to the store was cut off.", "", passing=True),
+        _store(
+            "TLS",
+            "The endpoint's TLS certificate is not trusted.",
+            "Set S3_CA_BUNDLE to the file of its certificate authority, or use the endpoint's real name.",
+        ),
+        _store(
+            "ProxyUnreachable",
+            "The proxy in front of the store cannot be reached.",
+            "Check HTTPS_PROXY and HTTP_PROXY.",
+            passing=True,
+        ),
+        _store(
+            "NotS3",
+            "The endpoint answered, but not as an S3 store does.",
+            "Check S3_ENDPOINT_URL: it must be the S3 API, not a web page or console.",
+            passing=True,
+        ),
+        _store(
+            "NoCredentials",
+            "The AWS credential chain found no credentials.",
+            "Set up a profile or role, or unset S3_CREDENTIALS and set the two S3 keys.",
+        ),
+        _store(
+            "InvalidEndpoint",
+            "The endpoint is no valid address.",
+            "Correct S3_ENDPOINT_URL, such as https://host:port.",
+        ),
+    )
+}
+
+# Other spellings of the same thing, as seen at providers.
+_SYNONYMS: dict[str, str] = {
+    "403": "AccessDenied",
+    "Forbidden": "AccessDenied",
+    "Unauthorized": "AccessDenied",
+    "401": "AccessDenied",
+    "NotSignedUp": "AccountProblem",
+    "AllAccessDisabledException": "AllAccessDisabled",
+    "TokenRefreshRequired": "ExpiredToken",
+    "301": "PermanentRedirect",
+    "307": "PermanentRedirect",
+    "TemporaryRedirect": "PermanentRedirect",
+    "IllegalLocationConstraintException": "PermanentRedirect",
+    "404": "NoSuchKey",
+    "412": "PreconditionFailed",
+    "409": "ConditionalRequestConflict",
+    "405": "MethodNotAllowed",
+    "429": "TooManyRequests",
+    "501": "NotImplemented",
+    "500": "InternalError",
+    "502": "ServiceUnavailable",
+    "503": "ServiceUnavailable",
+    "504": "ServiceUnavailable",
+    "PathStyleDomainForbidden": "SecondLevelDomainForbidden",
+    "ThrottlingException": "Throttling",
+    "InvalidDigest": "BadDigest",
+    "KeyTooLong": "KeyTooLongError",
+    "InsufficientStorage": "QuotaExceeded",
+    "507": "QuotaExceeded",
+    "XMinioStorageQuotaExceeded": "QuotaExceeded",
+}
+
+
+def explain(code: str, status: int | None = None, said: str = "") -> Failure:
+    """The `Failure` for a store's error code.
+
+    Args:
+        code: the code in the answer, its HTTP status as text where it has none, or one of ours.
+        status: the HTTP status; decides where the code is unknown (5xx and 429 pass, other 4xx do not).
+        said: the store's message, used for codes that the table does not know.
+    """
+    known = _TABLE.get(_SYNONYMS.get(code, code))
+    if known is not None:
+        return known if known.code == code else replace(known, code=code)
+    shown = f"{code}: {said}".strip(": ")
+    if status == 429:
+        return replace(_busy(code))
+    if status is None or status >= 500:
+        return _store(code, f"The store failed ({shown}).", "", passing=True)
+    return _file(code, f"The store refused the request ({shown}).", "Run `cloud-archive check`.")

@@ -1,0 +1,50 @@
+"""What can be saved from a damaged ledger.
+
+The files themselves need no saving: a scan finds them, and the bucket's own metadata tells which of them it holds.
+Worth saving is what only the ledger knew: which files were there before the archive began.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sqlite3
+import time
+from pathlib import Path
+
+from .ledger import Ledger
+
+logger = logging.getLogger("cloud_archive.ledger")
+
+_BESIDE = ("-wal", "-shm", "-journal")
+
+
+def move_aside(path: Path) -> Path:
+    """Rename the damaged file, and what SQLite keeps beside it, to a name with the time in it."""
+    aside = path.with_name(f"{path.stem}.damaged-{time.strftime('%Y%m%d-%H%M%S')}{path.suffix}")
+    for suffix in ("", *_BESIDE):
+        with contextlib.suppress(FileNotFoundError):
+            path.with_name(path.name + suffix).replace(aside.with_name(aside.name + suffix))
+    return aside
+
+
+def rescue(damaged: Path, fresh: Ledger) -> bool:
+    """Copy the baseline. False where it cannot be read whole: then nothing is known to be old."""
+    try:
+        connection = sqlite3.connect(f"{damaged.resolve().as_uri()}?mode=ro", uri=True)
+    except sqlite3.Error:
+        return False
+    try:
+        began = connection.execute("SELECT value FROM meta WHERE name = 'first_start'").fetchone()
+        marks = [row[0] for row in connection.execute("SELECT fingerprint FROM baseline")]
+    except sqlite3.Error as error:
+        logger.warning("Nothing could be saved from %s: %s", damaged.name, error)
+        return False
+    finally:
+        connection.close()
+    if began is None:
+        return False
+    fresh.add_marks_to_baseline(marks)
+    fresh.remember("first_start", began[0])
+    logger.info("%d baseline entries saved from %s", len(marks), damaged.name)
+    return True

@@ -1,0 +1,67 @@
+"""The ledger's schema, as migrations that only go forward. A released migration is never edited.
+
+States are those of `ledger.FileState`: 0 pending, 1 uploading, 2 failed, 3 archived, 4 vanished, 5 pruned. Queries of
+partial indexes repeat the index's own condition word for word, for that is how SQLite finds out that it applies
+(https://www.sqlite.org/partialindex.html).
+"""
+
+from __future__ import annotations
+
+_FIRST: tuple[str, ...] = (
+    "CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
+    """CREATE TABLE files (
+        id INTEGER PRIMARY KEY,
+        path BLOB NOT NULL,          -- as the filesystem gives it, relative, with /
+        size INTEGER NOT NULL,       -- bytes
+        mtime_ns INTEGER NOT NULL,
+        device INTEGER NOT NULL,
+        inode INTEGER NOT NULL,
+        fingerprint INTEGER NOT NULL, -- of path, size and mtime: one row per version
+        state INTEGER NOT NULL,
+        priority INTEGER NOT NULL,   -- smaller is claimed earlier
+        token BLOB,                  -- of this row, in the object's metadata; NULL once archived
+        claim TEXT,                  -- who uploads it; NULL unless uploading
+        attempts INTEGER NOT NULL DEFAULT 0,
+        next_try REAL,               -- seconds since 1970; NULL on a failed row: never by itself
+        base_key TEXT,               -- rendered at the first attempt
+        key TEXT,                    -- tried last, or archived at
+        sha256 BLOB,
+        etag TEXT,
+        upload_id TEXT,              -- a multipart upload of ours that has not ended
+        part_size INTEGER,
+        code TEXT, cause TEXT, cure TEXT,
+        seen_at REAL NOT NULL,
+        archived_at REAL,            -- or vanished at, or pruned at
+        wrote INTEGER,               -- 1: the object is of our making; 0: it was found there with the same bytes
+        freed_at REAL,               -- its local file is gone: removed after proof, or found gone or replaced
+        restored_at REAL             -- its local file came back from the bucket
+    )""",
+    "CREATE UNIQUE INDEX files_fingerprint ON files (fingerprint)",
+    "CREATE INDEX files_queue ON files (priority, size, id) WHERE state = 0",
+    "CREATE INDEX files_oldest ON files (id) WHERE state = 0",
+    "CREATE INDEX files_held ON files (next_try) WHERE state = 0 AND next_try IS NOT NULL",
+    "CREATE INDEX files_failed ON files (next_try, size) WHERE state = 2",
+    "CREATE INDEX files_open ON files (path, state) WHERE state < 3",
+    "CREATE INDEX files_multipart ON files (upload_id) WHERE upload_id IS NOT NULL",
+    # Reports sum up by time without touching the rows; freeing takes the oldest local file first.
+    "CREATE INDEX files_archived ON files (archived_at, size) WHERE state = 3",
+    "CREATE INDEX files_local ON files (mtime_ns) WHERE state = 3 AND freed_at IS NULL",
+    # What was there before the first start: 12 bytes a file instead of a row.
+    "CREATE TABLE baseline (fingerprint INTEGER PRIMARY KEY)",
+    "CREATE TABLE totals (state INTEGER PRIMARY KEY, files INTEGER NOT NULL, bytes INTEGER NOT NULL)",
+    "INSERT INTO totals VALUES (0, 0, 0), (1, 0, 0), (2, 0, 0), (3, 0, 0), (4, 0, 0), (5, 0, 0)",
+    """CREATE TRIGGER files_added AFTER INSERT ON files BEGIN
+        UPDATE totals SET files = files + 1, bytes = bytes + new.size WHERE state = new.state;
+    END""",
+    """CREATE TRIGGER files_moved AFTER UPDATE OF state, size ON files
+    WHEN old.state <> new.state OR old.size <> new.size BEGIN
+        UPDATE totals SET files = files - 1, bytes = bytes - old.size WHERE state = old.state;
+        UPDATE totals SET files = files + 1, bytes = bytes + new.size WHERE state = new.state;
+    END""",
+    """CREATE TRIGGER files_removed AFTER DELETE ON files BEGIN
+        UPDATE totals SET files = files - 1, bytes = bytes - old.size WHERE state = old.state;
+    END""",
+)
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST,)
+SCHEMA_VERSION = len(MIGRATIONS)

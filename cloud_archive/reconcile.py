@@ -1,0 +1,212 @@
+"""The scan is the truth: compares the watched directory with the ledger, and hints what the ledger does not know.
+
+Runs at start, about every `interval_seconds`, at once after a lost event, and before anybody is told that it is
+safe to stop. One `scandir` pass, rows looked up in bulk; a file that is archived is never looked at again.
+
+At the first start what is already there is remembered as the baseline and left alone (`CLOUD_ARCHIVE_BACKFILL`
+`missed`), by fingerprint and not by time: a file that is moved in later with an old date is new, and a clock that
+is set back hides nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator
+from itertools import islice
+from pathlib import Path
+
+from .errors import CloudArchiveError
+from .files import FileVersion
+from .ledger import Ledger
+from .selection import Selection
+from .watcher import scan
+
+logger = logging.getLogger("cloud_archive.reconcile")
+
+BATCH = 1000
+POLL_SECONDS = 2.0  # between two scans where no events come
+COST_FACTOR = 20  # a scan that took t seconds is not repeated by itself before 20 t: at most 5 % of a core
+_FIRST_START = "first_start"
+
+
+class Reconciler:
+    """Runs scans one at a time on the thread that calls `run`.
+
+    Args:
+        on_new: called with the relative path of each file that the ledger does not know.
+        on_done: called after each scan.
+        backfill: `missed`, `all` or `none`.
+        interval_seconds: about how often; 0 = only when asked.
+        polling: whether no events come, so that scans take their place.
+        started_at: seconds since 1970; what is younger is never part of the baseline.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        ledger: Ledger,
+        selection: Selection,
+        *,
+        on_new: Callable[[str], None],
+        on_done: Callable[[], None],
+        backfill: str,
+        interval_seconds: float,
+        polling: Callable[[], bool],
+        started_at: float,
+        poll_seconds: float = POLL_SECONDS,
+    ) -> None:
+        self._root = root
+        self._ledger = ledger
+        self._selection = selection
+        self._on_new = on_new
+        self._on_done = on_done
+        self._backfill = backfill
+        self._interval_seconds = interval_seconds
+        self._polling = polling
+        self._started_at = started_at
+        self._poll_seconds = poll_seconds
+        self._turn = threading.Condition()
+        self._asked = 1  # the first scan is asked for by the start itself
+        self._begun = 0
+        self._done = 0
+        self._found = 0
+        self._stopping = False
+        self._cost_seconds = 0.0
+        self._problems: dict[str, str] = {}
+        self._empty: set[int] = set()
+        self.first_done = False
+
+    def request(self) -> None:
+        """Scan soon; does not wait."""
+        with self._turn:
+            self._asked += 1
+            self._turn.notify_all()
+
+    def now(self, timeout_seconds: float) -> int:
+        """Wait for a scan that begins after this call.
+
+        Returns:
+            How many files it found that the ledger did not know.
+
+        Raises:
+            CloudArchiveError: none ended in time, or the directory could not be read.
+        """
+        with self._turn:
+            self._asked += 1
+            ticket = self._asked
+            self._turn.notify_all()
+            if not self._turn.wait_for(
+                lambda: self._done >= ticket or self._stopping, timeout=timeout_seconds
+            ):
+                raise CloudArchiveError("The watched directory could not be looked through in time.")
+            if self._stopping:
+                raise CloudArchiveError("The archive is stopping.")
+            if self._problems:
+                raise CloudArchiveError(next(iter(self._problems.values())))
+            return self._found
+
+    def stop(self) -> None:
+        """Let `run` return after what it is at."""
+        with self._turn:
+            self._stopping = True
+            self._turn.notify_all()
+
+    @property
+    def troubles(self) -> tuple[str, ...]:
+        """What the last scan could not read."""
+        return tuple(self._problems.values())[:5]
+
+    def run(self) -> None:
+        """Scan whenever it is asked for or due, until `stop`."""
+        while True:
+            with self._turn:
+                self._turn.wait_for(lambda: self._stopping or self._asked > self._begun, self._pause())
+                if self._stopping:
+                    return
+                ticket = self._begun = self._asked
+            begin = time.monotonic()
+            problems: dict[str, str] = {}
+            try:
+                found = self._scan(problems)
+            except CloudArchiveError as error:
+                logger.error("%s", error)
+                problems[""] = str(error)
+                found = 0
+            with self._turn:
+                self._problems = problems
+                self._cost_seconds = time.monotonic() - begin
+                self._found, self._done = found, ticket
+                self._turn.notify_all()
+            self._on_done()
+
+    def _pause(self) -> float | None:
+        if self._polling():
+            return max(self._poll_seconds, self._cost_seconds * COST_FACTOR)
+        if self._interval_seconds == 0:
+            return None
+        return max(self._interval_seconds * random.uniform(0.8, 1.0), self._cost_seconds * COST_FACTOR)  # noqa: S311
+
+    def _scan(self, problems: dict[str, str]) -> int:
+        if not self._root.is_dir():
+            raise CloudArchiveError(f"The watched directory {self._root} is not there.")
+
+        def on_error(path: str, reason: str) -> None:
+            problems[path] = f"{path or self._root} cannot be looked through: {reason}."
+
+        first = not self.first_done
+        if first and self._backfill == "all":
+            self._ledger.clear_baseline()
+        known_before = self._ledger.recall(_FIRST_START) is not None
+        baseline = first and (self._backfill == "none" or (self._backfill == "missed" and not known_before))
+        found = 0
+        for batch in _batches(scan(self._root, self._selection.wants_directory, on_error=on_error)):
+            if self._stopping:
+                break
+            unknown = self._ledger.unknown(batch)
+            if baseline:
+                old = [v for v in unknown if v.mtime_ns < self._started_at * 1e9]
+                self._ledger.add_to_baseline(old)
+                unknown = [v for v in unknown if v.mtime_ns >= self._started_at * 1e9]
+            for version in unknown:
+                if self._selection.wants(version.path) and self._is_news(version):
+                    self._on_new(version.path)
+                    found += bool(version.size_bytes)
+        if first and not self._stopping:
+            if not known_before:
+                self._ledger.remember(_FIRST_START, str(self._started_at))
+            self.first_done = True
+        return found
+
+    def _is_news(self, version: FileVersion) -> bool:
+        """An empty file is told of once: it never gets a row, and there is nothing in it to wait for."""
+        if version.size_bytes:
+            return True
+        told = version.fingerprint in self._empty
+        self._empty.add(version.fingerprint)
+        return not told
+
+    @staticmethod
+    def count_unknown(root: Path, selection: Selection, ledger: Ledger) -> int:
+        """How many wanted files the ledger does not know, without telling anybody.
+
+        Raises:
+            CloudArchiveError: a directory could not be read.
+        """
+        problems: list[str] = []
+        found = 0
+        walk = scan(
+            root, selection.wants_directory, on_error=lambda path, why: problems.append(f"{path}: {why}")
+        )
+        for batch in _batches(walk):
+            found += sum(1 for v in ledger.unknown(batch) if v.size_bytes and selection.wants(v.path))
+        if problems:
+            raise CloudArchiveError(problems[0])
+        return found
+
+
+def _batches(versions: Iterator[FileVersion]) -> Iterator[list[FileVersion]]:
+    while batch := list(islice(versions, BATCH)):
+        yield batch

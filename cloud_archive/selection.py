@@ -1,0 +1,96 @@
+"""Which files the archive wants: gitignore-style patterns over paths relative to the watched directory. Pure.
+
+Never wanted, whatever the patterns say: a path with a hidden part (`.cache/x.png`, `.DS_Store`), and a file
+whose name says that its writer is not done with it (`x.part`, `x.tmp`, `x~`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pathspec import GitIgnoreSpec
+
+MEDIA_EXTENSIONS = (
+    *("png", "jpg", "jpeg", "webp", "gif", "mp4", "webm", "mkv", "mov"),
+    *("wav", "mp3", "flac", "ogg", "opus"),
+)
+"""What `@media` stands for, in any case."""
+
+_TEMPORARY = (".part", ".tmp", "~")
+_LONGEST_TEMPORARY = max(map(len, _TEMPORARY))
+_MEDIA_SUFFIXES = tuple(f".{extension}" for extension in MEDIA_EXTENSIONS)
+_LONGEST_MEDIA = max(map(len, _MEDIA_SUFFIXES))
+
+
+class Selection:
+    """What is wanted: all that `include` matches (everything where it is empty), less what `exclude` matches.
+
+    Within a list the last pattern that matches decides, and `!pattern` takes back, as in a .gitignore. A list
+    of nothing but `!patterns` takes back from everything: `!*.wav` as include is "all but *.wav".
+
+    Args:
+        include: patterns; empty wants everything.
+        exclude: patterns; they win over `include`.
+
+    Raises:
+        ValueError: a pattern cannot be one; `load_settings` refuses these, with the variable's name.
+    """
+
+    def __init__(self, include: Sequence[str] = (), exclude: Sequence[str] = ()) -> None:
+        self._include = _Patterns(include) if _effective(include) else None
+        self._exclude = _Patterns(exclude) if _effective(exclude) else None
+
+    def wants(self, path: str) -> bool:
+        """Whether the file at `path` is to be archived. Asked for every file of a scan, so it is quick."""
+        if path.startswith(".") or "/." in path:
+            return False
+        if path[-_LONGEST_TEMPORARY:].lower().endswith(_TEMPORARY):
+            return False
+        if self._include is None and self._exclude is None:
+            return True
+        if self._include is not None and not self._include.match(path):
+            return False
+        return self._exclude is None or not self._exclude.match(path)
+
+    def wants_directory(self, path: str) -> bool:
+        """Whether anything below the directory can be wanted: False for hidden ones.
+
+        Excluded directories are walked as well, because a later `!pattern` may take back a file in one.
+        """
+        return not (path.startswith(".") or "/." in path)
+
+
+class _Patterns:
+    """One list of patterns, compiled."""
+
+    def __init__(self, patterns: Sequence[str]) -> None:
+        lines = _effective(patterns)
+        if all(line.startswith("!") for line in lines):
+            lines.insert(0, "*")
+        # Alone, `@media` is by far the most common list, and one look at the name answers almost all of it.
+        self._media_only = lines == ["@media"]
+        self._spec = GitIgnoreSpec.from_lines(expanded for line in lines for expanded in _expand(line))
+
+    def match(self, path: str) -> bool:
+        if self._media_only and path[-_LONGEST_MEDIA:].lower().endswith(_MEDIA_SUFFIXES):
+            return True
+        if not path.isascii():
+            # pathspec may match with a library that takes only UTF-8 (re2), which lone surrogates are not.
+            path = path.encode("utf-8", "replace").decode("utf-8")
+        return self._spec.match_file(path)
+
+
+def _effective(patterns: Sequence[str]) -> list[str]:
+    """The lines that say something: no blank ones and no comments."""
+    return [line for line in patterns if line.strip() and not line.startswith("#")]
+
+
+def _expand(pattern: str) -> list[str]:
+    """The gitignore lines of a pattern: `@media` is one for each extension, in any case."""
+    negation, name = ("!", pattern[1:]) if pattern.startswith("!") else ("", pattern)
+    if name != "@media":
+        return [pattern]
+    return [
+        negation + "*." + "".join(f"[{c}{c.upper()}]" if c.isalpha() else c for c in extension)
+        for extension in MEDIA_EXTENSIONS
+    ]

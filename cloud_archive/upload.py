@@ -1,0 +1,679 @@
+"""One file into the bucket, and proof that it is there. No threads of its own, no ledger: a journal is handed in.
+
+The protocol, whose every step may be the last one before a `kill -9`:
+
+1. Read and hash; the journal commits the hash and the key before the first request.
+2. Create-only PUT (one request, up to `SINGLE_PUT_BYTES`) or multipart upload (above), with the SHA-256 in the
+   object's metadata and an integrity header on every body.
+3. The key is taken (412): HEAD. The same bytes: archived there already, by us or by somebody else. Other bytes:
+   the next conflict name.
+4. The store's answer proves the bytes by a checksum; where it doesn't, the object is read back and hashed.
+5. An attempt that ended in doubt is simply made again: step 3 recognises what arrived.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import mimetypes
+import os
+import stat as stat_module
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import FIRST_EXCEPTION, Executor, Future, wait
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+from .errors import (
+    ConditionsRejected,
+    FileChanged,
+    FileUnreadable,
+    FileVanished,
+    KeyRejected,
+    ObjectExists,
+    StoreError,
+    explain,
+)
+from .files import FileVersion, to_local
+from .keys import MAX_CONFLICTS, conflict_key
+from .store import PROBE_WITH_BYTES, CreateOnly, ObjectInfo, ObjectStore, Part
+
+logger = logging.getLogger("cloud_archive.upload")
+
+MEBIBYTE = 1024 * 1024
+SINGLE_PUT_BYTES = 8 * MEBIBYTE  # larger files go in parts
+MIN_PART_BYTES = 8 * MEBIBYTE  # S3 asks for 5 MiB at least
+MAX_PARTS = 1000  # S3 allows 10,000, Scaleway 1,000
+INTENT = "?"  # in place of an upload id: a CreateMultipartUpload was sent, at the time that follows
+CREATE_SECONDS = 70.0  # what such a request can take: the store's connect and read timeouts
+CLOCK_SKEW_SECONDS = 5.0
+HASH_BYTES = MEBIBYTE  # smaller pieces would hold the interpreter lock too often
+
+# What ComfyUI and its plugins write; Python's own table differs from system to system.
+_TYPES = {
+    ".png": "image/png",
+    ".jpg": "image/jpeg",
+    ".jpeg": "image/jpeg",
+    ".webp": "image/webp",
+    ".gif": "image/gif",
+    ".avif": "image/avif",
+    ".exr": "image/x-exr",
+    ".mp4": "video/mp4",
+    ".webm": "video/webm",
+    ".mkv": "video/x-matroska",
+    ".mov": "video/quicktime",
+    ".wav": "audio/wav",
+    ".mp3": "audio/mpeg",
+    ".flac": "audio/flac",
+    ".ogg": "audio/ogg",
+    ".opus": "audio/ogg",
+    ".json": "application/json",
+    ".txt": "text/plain; charset=utf-8",
+    ".glb": "model/gltf-binary",
+    ".safetensors": "application/octet-stream",
+}
+
+
+class Proof(Enum):
+    """How it was proven that the bucket holds the bytes."""
+
+    CHECKSUM = "checksum"  # the store's answer names a checksum that we computed
+    READ_BACK = "read back"  # we read the object and hashed it
+    ACCEPTED = "accepted"  # the store took our integrity header with 200 and allows no look
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What to upload, and what an earlier attempt left behind (see `ledger.Claim`)."""
+
+    root: Path
+    version: FileVersion
+    token: str
+    base_key: str | None = None
+    key: str | None = None
+    sha256: str | None = None
+    upload_id: str | None = None
+    part_size_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The file is in the bucket.
+
+    Attributes:
+        already: it was there before this attempt, so nothing was sent.
+        ours: the object carries this row's token: an earlier attempt of ours had arrived.
+        changed: the file was written to after its bytes were read; its next version is still to come.
+    """
+
+    key: str
+    sha256: str
+    etag: str | None
+    already: bool
+    ours: bool
+    proof: Proof
+    changed: bool = False
+
+
+class Journal(Protocol):
+    """Durable notes of one attempt; each call returns after its commit."""
+
+    def attempt(self, *, sha256: str, base_key: str, key: str) -> None:
+        """These bytes are about to be sent to `key`."""
+
+    def multipart(self, upload_id: str | None, part_size_bytes: int | None) -> None:
+        """A multipart upload of ours now exists (None: no longer)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """A file's bytes as they were read: whole for a single PUT, digests of the parts for a multipart upload."""
+
+    size_bytes: int
+    sha256: str
+    body: bytes | None
+    part_size_bytes: int
+    part_sha256: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Placed:
+    etag: str | None
+    already: bool
+    ours: bool
+    proof: Proof
+
+
+@dataclass(slots=True)
+class _Sent:
+    """Bytes confirmed or under way, from several part threads."""
+
+    progress: Callable[[int], None]
+    total: int = 0
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def add(self, count: int) -> None:
+        with self.lock:
+            self.total += count
+            self.progress(self.total)
+
+
+def md5_of(data: bytes) -> str:
+    """MD5 in hexadecimal: S3's ETag and Content-MD5, not for security."""
+    return hashlib.md5(data, usedforsecurity=False).hexdigest()
+
+
+def content_type(name: str) -> str:
+    """The media type by the name's suffix; `application/octet-stream` where it is unknown."""
+    suffix = os.path.splitext(name)[1].lower()  # noqa: PTH122 - a name, not a path
+    return _TYPES.get(suffix) or mimetypes.guess_type(name)[0] or "application/octet-stream"
+
+
+def part_size_for(size_bytes: int) -> int:
+    """The size of all parts but the last (R2 wants them equal): 8 MiB, or more so that 1,000 parts are enough."""
+    needed = -(-size_bytes // MAX_PARTS)
+    return max(MIN_PART_BYTES, -(-needed // MEBIBYTE) * MEBIBYTE)
+
+
+class Uploader:
+    """Uploads one file at a time per calling thread; one instance serves all workers.
+
+    Args:
+        store: where to.
+        make_key: relative path to object key; called at a file's first attempt only.
+        session_id: goes into the objects' metadata.
+        rename: True keeps what is in the bucket and takes the next conflict name; False replaces it.
+        parts: runs the parts of large files side by side; None sends them one after another.
+    """
+
+    def __init__(
+        self,
+        store: ObjectStore,
+        *,
+        make_key: Callable[[str], str],
+        session_id: str,
+        rename: bool = True,
+        parts: Executor | None = None,
+    ) -> None:
+        self._store = store
+        self._make_key = make_key
+        self._session_id = session_id
+        self._rename = rename
+        self._parts = parts
+        self._probe_lock = threading.Lock()
+        self._probe_done = False
+
+    def upload(self, job: Job, journal: Journal, progress: Callable[[int], None]) -> Outcome:
+        """Bring one version into the bucket.
+
+        Args:
+            progress: called with the bytes sent so far, from any thread.
+
+        Raises:
+            FileVanished, FileChanged, FileUnreadable: about the local file.
+            KeyRejected: no key can be made.
+            StoreError: the store refused or did not answer.
+            OSError: never; it is turned into one of the above.
+        """
+        with _opened(job) as source:
+            content = read_content(source, job)
+            base_key = job.base_key or self._make_key(job.version.path)
+            attempt = _Attempt(self, job, journal, source, content, base_key, _Sent(progress))
+            key, placed = attempt.place()
+            return Outcome(
+                key=key,
+                sha256=content.sha256,
+                etag=placed.etag,
+                already=placed.already,
+                ours=placed.ours,
+                proof=placed.proof,
+                changed=_has_changed(source, job),
+            )
+
+    def abandon(self, key: str, upload_id: str) -> None:
+        """Abort a multipart upload of ours; trouble with it is only logged, for nothing depends on it."""
+        try:
+            if upload_id.startswith(INTENT):
+                self._abandon_unnamed(key, float(upload_id.removeprefix(INTENT)))
+            else:
+                self._store.abort_multipart(key, upload_id)
+        except StoreError as error:
+            logger.warning("The unfinished upload of %s could not be aborted: %s", key, error)
+
+    def _abandon_unnamed(self, key: str, asked_at: float) -> None:
+        """Abort what a CreateMultipartUpload began whose answer, and with it the id, was lost.
+
+        Ours is an upload to this very key, begun in the time that the lost request can have taken, to which nobody
+        has sent a part. Should it be another archiver's after all, that one loses a part and begins again.
+        """
+        earliest = asked_at - CLOCK_SKEW_SECONDS
+        latest = asked_at + CREATE_SECONDS + CLOCK_SKEW_SECONDS
+        for found in self._store.unfinished_uploads(key):
+            if earliest <= found.initiated_at <= latest and not self._store.list_parts(key, found.upload_id):
+                self._store.abort_multipart(key, found.upload_id)
+
+    def _probe(self, key: str, content: Content, metadata: Mapping[str, str], media_type: str) -> None:
+        """Find out, once, whether the store honours create-only writes, with an object that is ours."""
+        if (
+            content.body is None
+            or len(content.body) > PROBE_WITH_BYTES
+            or self._store.capabilities.create_only is not CreateOnly.UNKNOWN
+        ):
+            return
+        with self._probe_lock:
+            if self._probe_done or self._store.capabilities.create_only is not CreateOnly.UNKNOWN:
+                return
+            self._probe_done = True
+            self._store.probe_create_only(key, content.body, content_type=media_type, metadata=metadata)
+
+
+class _Attempt:
+    """One attempt at one version: chooses the key, sends, proves."""
+
+    def __init__(
+        self,
+        uploader: Uploader,
+        job: Job,
+        journal: Journal,
+        source: BinaryIO,
+        content: Content,
+        base_key: str,
+        sent: _Sent,
+    ) -> None:
+        self._uploader = uploader
+        self._store = uploader._store
+        self._job = job
+        self._journal = journal
+        self._source = source
+        self._content = content
+        self._base_key = base_key
+        self._sent = sent
+        self._media_type = content_type(job.version.name)
+        self._metadata = {
+            "sha256": content.sha256,
+            # Seconds since 1970 with nine digits, under the name that rclone uses, so that it restores it too:
+            # https://rclone.org/s3/#metadata
+            "mtime": f"{job.version.mtime_ns // 10**9}.{job.version.mtime_ns % 10**9:09d}",
+            "archive-token": job.token,
+            "archive-session": uploader._session_id,
+        }
+        self._upload_id = job.upload_id
+
+    @property
+    def _single(self) -> bool:
+        return self._content.body is not None
+
+    def place(self) -> tuple[str, _Placed]:
+        """Try keys until one takes the bytes or holds them already."""
+        if not self._uploader._rename:
+            self._note(self._base_key)
+            return self._base_key, self._send(self._base_key, create_only=False)
+        for number in range(MAX_CONFLICTS + 1):
+            key = conflict_key(self._base_key, number)
+            placed = self._place_at(key, head_first=number > 0)
+            if placed is not None:
+                return key, placed
+        raise KeyRejected(
+            self._base_key,
+            f"{self._base_key} and its {MAX_CONFLICTS} numbered names are all taken by other files."
+            " Rename the file, or use a prefix such as {session_id} that keeps sessions apart.",
+        )
+
+    def _place_at(self, key: str, *, head_first: bool) -> _Placed | None:
+        """Put the bytes at `key`; None where it is taken by other bytes."""
+        self._note(key)
+        supports = self._supports()
+        # Before a multipart upload a HEAD is cheap beside what would be sent in vain.
+        if head_first or supports is not CreateOnly.HONOURED or not self._single:
+            known, info = self._look(key)
+            if info is not None:
+                return self._recognise(key, info)
+            if not known and supports is CreateOnly.UNKNOWN:
+                self._store.probe_with_key()
+                supports = self._supports()
+            if not known and supports in (CreateOnly.IGNORED, CreateOnly.REJECTED):
+                logger.warning(
+                    "%s: the store neither honours create-only writes nor lets this key look:"
+                    " an object with this name would be replaced.",
+                    key,
+                )
+        try:
+            return self._send(key, create_only=True)
+        except ConditionsRejected:
+            return self._place_at(key, head_first=True)
+        except ObjectExists:
+            known, info = self._look(key)
+            if info is not None:
+                return self._recognise(key, info)
+            if not known:
+                return None  # taken, and we may not see by what
+            raise StoreError("PutObject", key, explain("OperationAborted"), status=412) from None
+
+    def _supports(self) -> CreateOnly:
+        able = self._store.capabilities
+        return able.create_only if self._single else able.create_only_multipart
+
+    def _look(self, key: str) -> tuple[bool, ObjectInfo | None]:
+        """(whether we may look, what is there)."""
+        if self._store.capabilities.can_head is False:
+            return False, None
+        try:
+            return True, self._store.head(key)
+        except StoreError as error:
+            if error.status in (401, 403) and not error.failure.passing:
+                return False, None
+            raise
+
+    def _recognise(self, key: str, info: ObjectInfo) -> _Placed | None:
+        """Whether the object at `key` holds our bytes."""
+        if info.size_bytes != self._content.size_bytes:
+            return None
+        ours = info.metadata.get("archive-token") == self._job.token
+        stated = info.sha256 or info.checksum_sha256
+        if stated is not None:
+            same, proof = stated == self._content.sha256, Proof.CHECKSUM
+        else:
+            same, proof = self._read_back(key), Proof.READ_BACK
+        if not same:
+            return None
+        self._drop_multipart(key)
+        self._sent.add(self._content.size_bytes)
+        return _Placed(info.etag, already=True, ours=ours, proof=proof)
+
+    def _read_back(self, key: str) -> bool:
+        digest = hashlib.sha256()
+        try:
+            for piece in self._store.read(key):
+                digest.update(piece)
+        except StoreError as error:
+            if error.status in (401, 403) and not error.failure.passing:
+                return False
+            raise
+        return digest.hexdigest() == self._content.sha256
+
+    def _note(self, key: str) -> None:
+        """Commit where the bytes go; an older multipart upload for other bytes or another key is over."""
+        job, sha256 = self._job, self._content.sha256
+        if self._upload_id and not (job.key == key and job.sha256 == sha256) and job.key:
+            self._drop_multipart(job.key)
+        self._journal.attempt(sha256=sha256, base_key=self._base_key, key=key)
+
+    def _drop_multipart(self, key: str) -> None:
+        if self._upload_id:
+            self._uploader.abandon(self._job.key or key, self._upload_id)
+            self._upload_id = None
+            self._journal.multipart(None, None)
+
+    # --- sending
+
+    def _send(self, key: str, *, create_only: bool) -> _Placed:
+        etag, proven = (
+            self._send_whole(key, create_only=create_only)
+            if self._single
+            else self._send_parts(key, create_only=create_only)
+        )
+        proof = Proof.CHECKSUM if proven else self._prove(key)
+        if create_only and self._single:
+            self._uploader._probe(key, self._content, self._metadata, self._media_type)
+        return _Placed(etag, already=False, ours=True, proof=proof)
+
+    def _send_whole(self, key: str, *, create_only: bool) -> tuple[str | None, bool]:
+        body = self._content.body
+        assert body is not None
+        result = self._store.put(
+            key,
+            body,
+            sha256=self._content.sha256,
+            content_type=self._media_type,
+            metadata=self._metadata,
+            create_only=create_only,
+            progress=self._sent.add,
+        )
+        return result.etag, result.proven
+
+    def _send_parts(self, key: str, *, create_only: bool) -> tuple[str | None, bool]:
+        upload_id, have = self._resume(key)
+        if upload_id is None:
+            self._upload_id = f"{INTENT}{time.time()}"
+            self._journal.multipart(self._upload_id, self._content.part_size_bytes)
+            upload_id = self._store.create_multipart(
+                key, content_type=self._media_type, metadata=self._metadata
+            )
+            self._upload_id = upload_id
+            self._journal.multipart(upload_id, self._content.part_size_bytes)
+        try:
+            parts = self._upload_missing(key, upload_id, have)
+            result = self._complete(key, upload_id, parts, create_only=create_only)
+        except FileChanged:
+            self._drop_multipart(key)
+            raise
+        except ObjectExists:
+            # Another archiver was first, or the answer to our own Complete was lost and the SDK asked again.
+            self._drop_multipart(key)
+            raise
+        except StoreError as error:
+            if error.failure.code in ("NoSuchUpload", "ConditionalRequestConflict", "InvalidPart"):
+                # The next attempt begins a new upload, as S3 asks after a 409:
+                # https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html
+                self._drop_multipart(key)
+            raise
+        self._upload_id = None
+        self._journal.multipart(None, None)
+        return result, all(part.proven for part in parts)
+
+    def _complete(self, key: str, upload_id: str, parts: list[Part], *, create_only: bool) -> str | None:
+        """Make the parts an object, after a last look where the store does not refuse to overwrite."""
+        if create_only and self._supports() is not CreateOnly.HONOURED:
+            known, info = self._look(key)
+            if known and info is not None:
+                raise ObjectExists(
+                    "CompleteMultipartUpload", key, explain("PreconditionFailed"), status=412
+                )
+        try:
+            return self._store.complete_multipart(key, upload_id, parts, create_only=create_only)
+        except ConditionsRejected:
+            if not create_only:
+                raise
+            # Nothing was written and the parts are still there: look again, and leave the condition out.
+            known, info = self._look(key)
+            if known and info is not None:
+                raise ObjectExists(
+                    "CompleteMultipartUpload", key, explain("PreconditionFailed"), status=412
+                ) from None
+            return self._store.complete_multipart(key, upload_id, parts, create_only=False)
+
+    def _resume(self, key: str) -> tuple[str | None, dict[int, Part]]:
+        """The multipart upload that an earlier attempt left, with the parts that hold our bytes."""
+        job, content = self._job, self._content
+        if self._upload_id is not None and self._upload_id.startswith(INTENT):
+            self._drop_multipart(key)
+        if (
+            self._upload_id is None
+            or job.key != key
+            or job.sha256 != content.sha256
+            or job.part_size_bytes != content.part_size_bytes
+        ):
+            return None, {}
+        try:
+            found = self._store.list_parts(key, self._upload_id)
+        except StoreError as error:
+            if error.failure.code == "NoSuchUpload" or error.status in (401, 403, 404):
+                self._drop_multipart(key)
+                return None, {}
+            raise
+        have: dict[int, Part] = {}
+        for part in found:
+            if 1 <= part.number <= len(content.part_sha256) and self._same_part(part):
+                have[part.number] = part
+                self._sent.add(part.size_bytes)
+        logger.info("%s goes on with %d of %d parts", key, len(have), len(content.part_sha256))
+        return self._upload_id, have
+
+    def _same_part(self, part: Part) -> bool:
+        offset, length = self._extent(part.number)
+        if part.size_bytes != length:
+            return False
+        if part.sha256 is not None:
+            return part.sha256 == self._content.part_sha256[part.number - 1]
+        return part.etag.strip('"').lower() == md5_of(self._piece(offset, length, part.number))
+
+    def _extent(self, number: int) -> tuple[int, int]:
+        size = self._content.part_size_bytes
+        offset = (number - 1) * size
+        return offset, min(size, self._content.size_bytes - offset)
+
+    def _piece(self, offset: int, length: int, number: int) -> bytes:
+        """A part's bytes, which must still be those that were hashed."""
+        try:
+            data = _read_at(self._job.root, self._job.version, self._source, offset, length)
+        except OSError as error:
+            raise _unreadable(self._job, error) from error
+        if hashlib.sha256(data).hexdigest() != self._content.part_sha256[number - 1]:
+            raise FileChanged(self._job.version.path)
+        return data
+
+    def _upload_missing(self, key: str, upload_id: str, have: dict[int, Part]) -> list[Part]:
+        def send(number: int) -> Part:
+            offset, length = self._extent(number)
+            return self._store.upload_part(
+                key,
+                upload_id,
+                number,
+                self._piece(offset, length, number),
+                sha256=self._content.part_sha256[number - 1],
+                progress=self._sent.add,
+            )
+
+        missing = [n for n in range(1, len(self._content.part_sha256) + 1) if n not in have]
+        executor = self._uploader._parts
+        if executor is None:
+            fresh = [send(number) for number in missing]
+        else:
+            fresh = _all_or_first_error([executor.submit(send, number) for number in missing])
+        return sorted([*have.values(), *fresh], key=lambda part: part.number)
+
+    # --- proof
+
+    def _prove(self, key: str) -> Proof:
+        """The answer did not prove the bytes: look, and where that tells nothing, read them back.
+
+        Raises:
+            StoreError: code `Unproven` where the bucket holds something else.
+        """
+        known, info = self._look(key)
+        if known:
+            if info is None or info.size_bytes != self._content.size_bytes:
+                raise StoreError("HeadObject", key, explain("Unproven"))
+            if info.checksum_sha256 == self._content.sha256:
+                return Proof.CHECKSUM
+        digest = hashlib.sha256()
+        try:
+            for piece in self._store.read(key):
+                digest.update(piece)
+        except StoreError as error:
+            if error.status in (401, 403) and not error.failure.passing:
+                return Proof.ACCEPTED
+            raise
+        if digest.hexdigest() != self._content.sha256:
+            raise StoreError("GetObject", key, explain("Unproven"))
+        return Proof.READ_BACK
+
+
+def read_content(source: BinaryIO, job: Job) -> Content:
+    """Read the whole file once and hash it; small ones stay in memory.
+
+    Raises:
+        FileChanged: it is not, or no longer, the version that the job names.
+        FileUnreadable: the system failed to read it.
+    """
+    size = job.version.size_bytes
+    whole = hashlib.sha256()
+    try:
+        if size <= SINGLE_PUT_BYTES:
+            body = source.read(size + 1)
+            whole.update(body)
+            content = Content(len(body), whole.hexdigest(), body, part_size_bytes=0)
+        else:
+            part_size = job.part_size_bytes or part_size_for(size)
+            content = _read_parts(source, part_size, whole)
+    except OSError as error:
+        raise _unreadable(job, error) from error
+    if content.size_bytes != size or _has_changed(source, job):
+        raise FileChanged(job.version.path)
+    return content
+
+
+def _read_parts(source: BinaryIO, part_size: int, whole: hashlib._Hash) -> Content:
+    total, parts = 0, []
+    while True:
+        part, length = hashlib.sha256(), 0
+        while length < part_size:
+            piece = source.read(min(HASH_BYTES, part_size - length))
+            if not piece:
+                break
+            part.update(piece)
+            whole.update(piece)
+            length += len(piece)
+        if not length:
+            break
+        total += length
+        parts.append(part.hexdigest())
+    return Content(total, whole.hexdigest(), None, part_size, tuple(parts))
+
+
+@contextmanager
+def _opened(job: Job) -> Iterator[BinaryIO]:
+    """The local file, opened for reading and proven to be the version that the job names."""
+    flags = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
+    flags |= getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
+    try:
+        descriptor = os.open(to_local(job.root, job.version.path), flags)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise FileVanished(job.version.path) from error
+    except OSError as error:
+        raise _unreadable(job, error) from error
+    with os.fdopen(descriptor, "rb", buffering=0) as raw:
+        if not stat_module.S_ISREG(os.fstat(descriptor).st_mode):
+            raise FileVanished(job.version.path)
+        if not FileVersion.of_stat(job.version.path, os.fstat(descriptor)).same_content_as(job.version):
+            raise FileChanged(job.version.path)
+        yield raw
+
+
+def _has_changed(source: BinaryIO, job: Job) -> bool:
+    return not FileVersion.of_stat(job.version.path, os.fstat(source.fileno())).same_content_as(job.version)
+
+
+def _read_at(root: Path, version: FileVersion, source: BinaryIO, offset: int, length: int) -> bytes:
+    """`length` bytes from `offset`, from any thread."""
+    pieces: list[bytes] = []
+    if hasattr(os, "pread"):
+        while length and (piece := os.pread(source.fileno(), length, offset)):
+            pieces.append(piece)
+            offset, length = offset + len(piece), length - len(piece)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+    with to_local(root, version.path).open("rb") as own:  # Windows: a handle has one position
+        own.seek(offset)
+        return own.read(length)
+
+
+def _unreadable(job: Job, error: OSError) -> FileUnreadable:
+    return FileUnreadable(job.version.path, error.strerror or str(error))
+
+
+def _all_or_first_error(futures: list[Future[Part]]) -> list[Part]:
+    """Wait for all; at the first failure the rest is not begun, and what runs is waited for."""
+    try:
+        wait(futures, return_when=FIRST_EXCEPTION)
+    finally:
+        for future in futures:
+            future.cancel()
+        wait(futures)
+    for future in futures:
+        if not future.cancelled() and (failure := future.exception()) is not None:
+            raise failure
+    return [future.result() for future in futures]

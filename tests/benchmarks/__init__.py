@@ -1,0 +1,1 @@
+"""Speed and memory, run by hand: `python -m tests.benchmarks`. Every figure is a ratio against a peer in one run."""

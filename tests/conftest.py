@@ -1,0 +1,98 @@
+"""Fixtures for all tests. The S3 servers run once a session; each test gets a fresh bucket on them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.servers import S3Server, make_certificate, running_moto, running_rclone, running_seaweedfs
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_from_outside(
+    monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """No test sees the settings, the AWS account or the archives of whoever runs it."""
+    import os
+
+    for name in list(os.environ):
+        if name.startswith(("S3_", "R2_", "AWS_", "CLOUD_ARCHIVE_")) and name != "CLOUD_ARCHIVE_REQUIRE_ALL":
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path_factory.getbasetemp() / "state-home"))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
+
+
+@pytest.fixture(scope="session")
+def seaweedfs_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    with running_seaweedfs(tmp_path_factory.mktemp("seaweedfs")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def rclone_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    with running_rclone(tmp_path_factory.mktemp("rclone")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def moto_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    with running_moto(tmp_path_factory.mktemp("moto")) as server:
+        yield server
+
+
+@pytest.fixture
+def seaweedfs(seaweedfs_session: S3Server) -> S3Server:
+    """SeaweedFS with a fresh bucket. A test that stops or pauses it takes `own_seaweedfs` instead."""
+    return seaweedfs_session.with_fresh_bucket()
+
+
+@pytest.fixture
+def rclone_s3(rclone_session: S3Server) -> S3Server:
+    """`rclone serve s3` with a fresh bucket."""
+    return rclone_session.with_fresh_bucket()
+
+
+@pytest.fixture
+def moto_s3(moto_session: S3Server) -> S3Server:
+    """moto with a fresh bucket."""
+    return moto_session.with_fresh_bucket()
+
+
+@pytest.fixture
+def own_seaweedfs(tmp_path: Path) -> Iterator[S3Server]:
+    """A SeaweedFS for this test alone (1 s to start), to be stopped, paused and brought back."""
+    with running_seaweedfs(tmp_path / "seaweedfs") as server:
+        yield server.with_fresh_bucket()
+
+
+@pytest.fixture(params=["seaweedfs", "rclone_s3", "moto_s3"])
+def any_s3(request: pytest.FixtureRequest) -> S3Server:
+    """Each of the three servers in turn, with a fresh bucket."""
+    server = request.getfixturevalue(request.param)
+    assert isinstance(server, S3Server)
+    return server
+
+
+@pytest.fixture(scope="session")
+def self_signed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """PEM files (certificate, key) for 127.0.0.1 and localhost, signed by themselves."""
+    return make_certificate(tmp_path_factory.mktemp("tls"))
+
+
+@pytest.fixture(scope="session")
+def tls_seaweedfs_session(
+    tmp_path_factory: pytest.TempPathFactory, self_signed: tuple[Path, Path]
+) -> Iterator[S3Server]:
+    directory = tmp_path_factory.mktemp("seaweedfs-tls")
+    with running_seaweedfs(directory, certificate=self_signed, ca_bundle=self_signed[0]) as server:
+        yield server
+
+
+@pytest.fixture
+def tls_seaweedfs(tls_seaweedfs_session: S3Server) -> S3Server:
+    """SeaweedFS behind TLS with a certificate of its own; `environ()` names it as S3_CA_BUNDLE."""
+    return tls_seaweedfs_session.with_fresh_bucket()

@@ -1,0 +1,1 @@
+"""The fault harness: a store that misbehaves, a process that is killed, a filesystem that never rests."""

@@ -1,0 +1,281 @@
+"""One run: a tormented directory, a misbehaving store, an archiver that is killed again and again, the reckoning."""
+
+from __future__ import annotations
+
+import os
+import random
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tests.faults.killer import Killer
+from tests.faults.proxy import Entry, Fault, FaultProxy, Kind, Listening
+from tests.faults.tormentor import LARGEST_BYTES, Tormentor
+from tests.faults.truth import BucketReader, Findings, Truth, compare, missing_in, sha256_of
+
+if TYPE_CHECKING:
+    from tests.servers import S3Server
+
+PREFIX = "out"
+CANARY = "canary.json"
+PROBE_MARK = ".cloud-archive"
+"""Keys with this in their last part are the archive's own capability probes."""
+
+_WRITES = frozenset({"PutObject", "UploadPart", "CreateMultipartUpload", "CompleteMultipartUpload"})
+# What a middlebox or a store can do to a request, and how often in relation to the others.
+_WEIGHTS: tuple[tuple[Fault, int], ...] = (
+    (Fault(Kind.LATENCY, seconds=0.3), 3),
+    (Fault(Kind.BANDWIDTH, bytes_per_second=3_000_000), 3),
+    (Fault(Kind.RESET_BEFORE), 2),
+    (Fault(Kind.RESET_BODY), 3),
+    (Fault(Kind.LOST_ANSWER), 6),
+    (Fault(Kind.TRUNCATED), 2),
+    (Fault(Kind.TRUNCATED, share=0.05), 2),
+    (Fault(Kind.ERROR_500), 2),
+    (Fault(Kind.SLOW_DOWN), 2),
+    (Fault(Kind.TOO_MANY, seconds=1), 1),
+    (Fault(Kind.WRONG_CHECKSUM), 2),
+    (Fault(Kind.HANG), 1),
+    (Fault(Kind.HANG_AFTER), 2),
+    (Fault(Kind.BLACKHOLE), 1),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a run does.
+
+    Attributes:
+        kills: how many SIGKILLs.
+        seed: of everything that is drawn.
+        fault_share: the share of requests that meet a fault while the torment lasts.
+        largest_bytes: of a file.
+        pause_seconds: the mean time between two actions of the tormentor.
+        drain_seconds: how long the archiver has at the end to bring in what is left.
+        quiet_seconds: how long it goes on after that, before and after a last restart, so that a late double is seen.
+        breather_every, breather_seconds: after so many kills the archiver is left alone for so long, faults and all;
+            otherwise most uploads would come in the drain, where nothing disturbs them.
+        aimed_share, longest_seconds: see `Killer`.
+        planted: how many foreign objects lie under keys that the tormentor will use.
+    """
+
+    kills: int
+    seed: int
+    fault_share: float = 0.15
+    largest_bytes: int = LARGEST_BYTES
+    pause_seconds: float = 0.12
+    drain_seconds: float = 180.0
+    quiet_seconds: float = 5.0
+    breather_every: int = 5
+    breather_seconds: float = 4.0
+    aimed_share: float = 0.75
+    longest_seconds: float = 2.0
+    planted: int = 40
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What came of it."""
+
+    plan: Plan
+    kills: int
+    died: list[int]
+    exit_status: int
+    files: int
+    actions: dict[str, int]
+    requests: int
+    faults: dict[str, int]
+    seconds: float
+    drain_seconds: float
+    findings: Findings
+
+    @property
+    def held(self) -> bool:
+        """Whether the promise held: nothing wrong in the bucket, and nothing ended that was not killed."""
+        return self.findings.clean and not self.died and self.exit_status == 0
+
+    def lines(self) -> Iterator[str]:
+        yield f"seed {self.plan.seed}: {self.kills} kills in {self.seconds:.0f} s, drained in {self.drain_seconds:.1f}"
+        yield f"files at the end {self.files}, actions {sum(self.actions.values())}: {self.actions}"
+        yield f"requests {self.requests}, faults {sum(self.faults.values())}: {self.faults}"
+        yield f"ended by itself {self.died}, exit status at the end {self.exit_status}"
+        yield str(self.findings)
+        for name in ("missing", "doubled", "different", "overwritten", "left_behind"):
+            for each in getattr(self.findings, name)[:20]:
+                yield f"  {name}: {each}"
+
+
+def watch_command(root: Path) -> list[str]:
+    """The daemon in the foreground."""
+    return [sys.executable, "-m", "cloud_archive", "watch", str(root)]
+
+
+def run(
+    plan: Plan,
+    server: S3Server,
+    directory: Path,
+    command_for: Callable[[Path], Sequence[str]] = watch_command,
+    progress: Callable[[str], None] = lambda line: None,
+) -> Figures:
+    """Torment, kill, drain, compare.
+
+    Args:
+        server: with a fresh bucket; it is reached through the proxy by the archiver, past it by us.
+        directory: empty; takes the watched directory, the state, and the archiver's output (`archiver.log`).
+        command_for: the archiver's command for a watched directory.
+    """
+    root, state = directory / "output", directory / "state"
+    root.mkdir(parents=True)
+    state.mkdir()
+    planted = _plant(server, plan)
+    reader = BucketReader(server.client, server.bucket)
+    tormentor = Tormentor(
+        root,
+        seed=plan.seed,
+        largest_bytes=plan.largest_bytes,
+        pause_seconds=plan.pause_seconds,
+    )
+    with FaultProxy(server.endpoint, seed=plan.seed) as proxy:
+        settings = server.environ(
+            S3_ENDPOINT_URL=proxy.url,
+            S3_PREFIX=PREFIX,
+            CLOUD_ARCHIVE_STATE_DIR=str(state),
+            CLOUD_ARCHIVE_RESCAN_SECONDS="5",
+        )
+        killer = Killer(
+            command_for(root),
+            os.environ | settings,
+            directory / "archiver.log",
+            seed=plan.seed,
+            busy=lambda timeout: _next_write(proxy, timeout),
+            aimed_share=plan.aimed_share,
+            longest_seconds=plan.longest_seconds,
+        )
+        try:
+            _await_canary(root, tormentor.truth, killer, reader)
+            started = time.monotonic()
+            tormentor.start()
+            with _misbehaving(proxy, plan):
+                for number in range(plan.kills):
+                    killer.kill_once()
+                    if (number + 1) % plan.breather_every == 0:
+                        killer.start()
+                        time.sleep(plan.breather_seconds)
+                    if (number + 1) % 50 == 0:
+                        progress(f"{killer.kills} kills, {len(proxy.journal)} requests")
+                tormentor.stop()
+            tormented_seconds = time.monotonic() - started
+            if not killer.alive:
+                killer.start()
+            drained_seconds = _drain(plan, reader, tormentor.truth, killer)
+            time.sleep(plan.quiet_seconds)
+            killer.stop()
+            killer.start()  # whatever was left to be tried again meets its own object now
+            time.sleep(plan.quiet_seconds)
+        finally:
+            status = killer.stop()
+        journal = proxy.journal
+    probes = frozenset(entry.key for entry in journal if PROBE_MARK in entry.key)
+    return Figures(
+        plan,
+        killer.kills,
+        killer.died,
+        status,
+        len(tormentor.truth.must),
+        dict(tormentor.done),
+        len(journal),
+        dict(Counter(entry.fault.value for entry in journal if entry.fault)),
+        tormented_seconds,
+        drained_seconds,
+        compare(reader, tormentor.truth, PREFIX, planted=planted, journal=journal, ignore=probes),
+    )
+
+
+def _plant(server: S3Server, plan: Plan) -> dict[str, str]:
+    """Foreign objects under names that the tormentor is going to use."""
+    planted = {}
+    for number in range(1, plan.planted + 1):
+        key = f"{PREFIX}/ComfyUI_{number * 3:05}_.png"
+        body = f"somebody else's {number}".encode()
+        server.put(key, body)
+        planted[key] = sha256_of(body)
+    return planted
+
+
+def _await_canary(root: Path, truth: Truth, killer: Killer, reader: BucketReader) -> None:
+    """Let the archiver come to life once: what is older than its first start it may leave alone."""
+    killer.start()
+    deadline = time.monotonic() + 30
+    number = 0
+    while time.monotonic() < deadline and killer.alive:
+        number += 1
+        path = f"{number}-{CANARY}"
+        data = f"canary {number}".encode()
+        truth.may(path, sha256_of(data))
+        (root / path).write_bytes(data)
+        truth.now(path, sha256_of(data))
+        time.sleep(1)
+        if any(key.endswith(CANARY) for key in reader.digests(PREFIX)):
+            # Those that were written before it looked are not promised.
+            for early in range(1, number + 1):
+                if f"{PREFIX}/{early}-{CANARY}" not in reader.digests(PREFIX):
+                    (root / f"{early}-{CANARY}").unlink()
+                    truth.gone(f"{early}-{CANARY}")
+            return
+    output = killer.log_file.read_text(errors="replace")
+    raise AssertionError(f"the archiver ended, or brought nothing in within 30 s:\n{output[-3000:]}")
+
+
+def _next_write(proxy: FaultProxy, timeout_seconds: float) -> None:
+    seen = len(proxy.journal)
+
+    def came(entries: list[Entry]) -> bool:
+        return any(entry.operation in _WRITES for entry in entries[seen:])
+
+    proxy.wait_for(came, timeout_seconds)
+
+
+@contextmanager
+def _misbehaving(proxy: FaultProxy, plan: Plan) -> Iterator[None]:
+    """Faults by chance, what hangs let go now and then, and sometimes nobody listens at all."""
+    whole = sum(weight for _, weight in _WEIGHTS)
+    for fault, weight in _WEIGHTS:
+        proxy.add(fault, probability=plan.fault_share * weight / whole)
+    over = threading.Event()
+    dice = random.Random(plan.seed + 1)
+
+    def disturb() -> None:
+        while not over.wait(2):
+            proxy.release()
+            if plan.fault_share and dice.random() < 0.08:
+                proxy.listen(Listening.REFUSED)
+                over.wait(dice.uniform(0.3, 1.5))
+                proxy.listen(Listening.OPEN)
+
+    thread = threading.Thread(target=disturb, name="disturber", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join(10)
+        proxy.clear()
+
+
+def _drain(plan: Plan, reader: BucketReader, truth: Truth, killer: Killer) -> float:
+    """Wait until all is there and no upload is open, or the time is over; a dead archiver is started again."""
+    started = time.monotonic()
+    while time.monotonic() - started < plan.drain_seconds:
+        if not missing_in(reader.digests(PREFIX), truth, PREFIX) and not reader.uploads(PREFIX):
+            break
+        if not killer.alive:
+            killer.kill()
+            killer.start()
+        time.sleep(0.5)
+    return time.monotonic() - started

@@ -1,0 +1,91 @@
+"""The short run: 25 times SIGKILL while files are written and the store misbehaves. The long one is a command:
+
+python -m tests.faults --kills 1000 --seed N
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.faults.run import Figures, Plan, run
+
+if TYPE_CHECKING:
+    from tests.servers import S3Server
+
+pytestmark = [
+    pytest.mark.store,
+    pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL to a process group"),
+]
+
+# Uploads what it sees, under the file's own name, without a ledger and without conditions.
+NAIVE = """
+import os, sys, time
+from pathlib import Path
+import boto3
+from botocore.config import Config
+
+root, seen = Path(sys.argv[1]), {}
+store = boto3.client(
+    "s3",
+    endpoint_url=os.environ["S3_ENDPOINT_URL"],
+    aws_access_key_id=os.environ["S3_ACCESS_KEY_ID"],
+    aws_secret_access_key=os.environ["S3_SECRET_ACCESS_KEY"],
+    region_name="us-east-1",
+    config=Config(retries={"total_max_attempts": 1}, read_timeout=5),
+)
+while True:
+    for path in [path for path in root.rglob("*") if path.is_file()]:
+        try:
+            looked = path.stat().st_mtime_ns
+            if seen.get(path) == looked:
+                continue
+            key = os.environ["S3_PREFIX"] + "/" + path.relative_to(root).as_posix()
+            store.put_object(Bucket=os.environ["S3_BUCKET"], Key=key, Body=path.read_bytes())
+            seen[path] = looked
+        except Exception as error:
+            print(error)
+    time.sleep(0.05)
+"""
+
+
+def told(figures: Figures) -> Figures:
+    print(*figures.lines(), sep="\n")
+    return figures
+
+
+def test_25_kills_lose_nothing_and_double_nothing(tmp_path: Path, seaweedfs: S3Server) -> None:
+    seed = int(os.environ.get("FAULTS_SEED") or random.SystemRandom().randrange(2**31))
+    print(f"again with: FAULTS_SEED={seed}")
+    plan = Plan(
+        25,
+        seed,
+        fault_share=0.3,
+        pause_seconds=0.25,
+        drain_seconds=60,
+        quiet_seconds=1.5,
+        breather_every=13,
+        breather_seconds=2,
+        aimed_share=0.6,
+        longest_seconds=1.2,
+    )
+    figures = told(run(plan, seaweedfs, tmp_path))
+    assert figures.kills == 25
+    assert figures.faults
+    assert figures.findings.clean, str(figures.findings)
+    assert figures.held
+
+
+def test_an_archiver_without_a_protocol_is_found_out(tmp_path: Path, seaweedfs: S3Server) -> None:
+    def naive(root: Path) -> list[str]:
+        return [sys.executable, "-c", NAIVE, str(root)]
+
+    plan = Plan(3, 7, largest_bytes=100_000, pause_seconds=0.03, drain_seconds=5, quiet_seconds=0)
+    figures = told(run(plan, seaweedfs, tmp_path, naive))
+    assert figures.findings.overwritten
+    assert not figures.held

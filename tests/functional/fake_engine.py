@@ -1,0 +1,110 @@
+"""A stand-in for `engine.Engine`: the same methods, answers set by the test, and calls that can be held up."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from cloud_archive.routes import bare_status
+
+
+@dataclass
+class FakeStatus:
+    """A status object that only knows its JSON."""
+
+    content: dict[str, Any]
+
+    def to_json(self) -> dict[str, Any]:
+        return dict(self.content)
+
+
+@dataclass
+class FakeUploadAnswer:
+    """See `engine.UploadAnswer`."""
+
+    http_status: int
+    message: str
+    file: dict[str, Any] | None = None
+
+
+@dataclass
+class FakeEngine:
+    """Every call is noted in `calls`; `error` is raised by all of them but `status`; `gate` holds up uploads."""
+
+    content: dict[str, Any] = field(default_factory=lambda: bare_status("idle"))
+    calls: list[tuple[Any, ...]] = field(default_factory=list)
+    error: Exception | None = None
+    safe: bool = True
+    answer: FakeUploadAnswer = field(default_factory=lambda: FakeUploadAnswer(200, "Archived."))
+    gate: threading.Event | None = None
+    callbacks: list[Callable[[dict[str, Any]], None]] = field(default_factory=list)
+    subscribed: threading.Event = field(default_factory=threading.Event)
+
+    def _note(self, *call: Any) -> None:
+        self.calls.append(call)
+        if self.error is not None:
+            raise self.error
+
+    def status(self, look: bool = True) -> FakeStatus:
+        return FakeStatus(self.content)
+
+    def start_watching(self) -> str:
+        self._note("start")
+        return "Archiving."
+
+    def stop_watching(self) -> str:
+        self._note("stop")
+        return "Stopped."
+
+    def upload(self, file_path: str, timeout_seconds: float = 20) -> FakeUploadAnswer:
+        self._note("upload", file_path)
+        if self.gate is not None:
+            self.gate.wait(20)
+        return self.answer
+
+    def rescan(self) -> str:
+        self._note("rescan")
+        return "Looked."
+
+    def retry(self) -> str:
+        self._note("retry")
+        return "Back in the queue."
+
+    def flush(self, timeout_seconds: float) -> bool:
+        self._note("flush", timeout_seconds)
+        return self.safe
+
+    def files(
+        self, state: str | None, query: str, limit: int, cursor: str | None
+    ) -> tuple[list[dict[str, Any]], str | None]:
+        self._note("files", state, query, limit, cursor)
+        return [{"file_name": "a.png"}], "next"
+
+    def report(self, by: str, last: int) -> list[dict[str, Any]]:
+        self._note("report", by, last)
+        return [{"start": "2026-04-01T00:00:00", "files": 2, "bytes": 30}]
+
+    def check(self) -> list[dict[str, Any]]:
+        self._note("check")
+        return [{"name": "settings", "ok": True}]
+
+    def metrics_text(self) -> str:
+        self._note("metrics")
+        return "cloud_archive_up 1\n"
+
+    def subscribe(self, callback: Callable[[dict[str, Any]], None]) -> Callable[[], None]:
+        self.callbacks.append(callback)
+        self.subscribed.set()
+        return lambda: self.callbacks.remove(callback)
+
+    def push(self, **changes: Any) -> None:
+        """Tell the subscribers of a changed status."""
+        self.content = {**self.content, **changes}
+        for callback in list(self.callbacks):
+            callback(dict(self.content))
+
+    def request_handover(self) -> bool:
+        self._note("handover")
+        return True

@@ -1,0 +1,213 @@
+"""`store.ObjectStore` in memory: a bucket whose trouble a test scripts, one call at a time."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from cloud_archive.errors import ObjectExists, StoreError, explain
+from cloud_archive.store import (
+    Capabilities,
+    CreateOnly,
+    ObjectInfo,
+    Part,
+    Progress,
+    PutResult,
+    UnfinishedUpload,
+)
+
+HONOURS = Capabilities(CreateOnly.HONOURED, CreateOnly.HONOURED, can_head=True, echoes_checksum=True)
+
+
+@dataclass
+class StoredObject:
+    """One object: its bytes, its metadata."""
+
+    body: bytes
+    metadata: dict[str, str]
+
+
+@dataclass
+class Unfinished:
+    """One multipart upload under way."""
+
+    key: str
+    metadata: dict[str, str]
+    parts: dict[int, bytes] = field(default_factory=dict)
+    initiated_at: float = field(default_factory=time.time)
+
+
+class MemoryStore:
+    """Honours create-only writes, and proves every body.
+
+    Attributes:
+        objects: by key.
+        uploads: multipart uploads that have not ended, by id.
+        aborted: (key, upload id) of every abort that was asked for, also in vain.
+        on_call: called with (operation, key) before each call; it may raise, or wait. Free to be replaced.
+    """
+
+    def __init__(self, capabilities: Capabilities = HONOURS) -> None:
+        self.objects: dict[str, StoredObject] = {}
+        self.uploads: dict[str, Unfinished] = {}
+        self.aborted: list[tuple[str, str]] = []
+        self.calls: list[tuple[str, str]] = []
+        self.on_call: Callable[[str, str], None] = lambda operation, key: None
+        self._capabilities = capabilities
+        self._lock = threading.Lock()
+        self._ids = itertools.count(1)
+
+    def bodies(self) -> dict[str, bytes]:
+        """What the bucket holds."""
+        with self._lock:
+            return {key: stored.body for key, stored in self.objects.items()}
+
+    def _call(self, operation: str, key: str) -> None:
+        self.calls.append((operation, key))
+        self.on_call(operation, key)
+
+    @property
+    def destination(self) -> str:
+        return "memory/bucket"
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return self._capabilities
+
+    def put(
+        self,
+        key: str,
+        body: bytes,
+        *,
+        sha256: str,
+        content_type: str,
+        metadata: Mapping[str, str],
+        create_only: bool,
+        progress: Progress | None = None,
+    ) -> PutResult:
+        self._call("PutObject", key)
+        self._write("PutObject", key, body, metadata, create_only=create_only)
+        if progress is not None:
+            progress(len(body))
+        return PutResult(hashlib.md5(body).hexdigest(), proven=True)
+
+    def _write(
+        self, operation: str, key: str, body: bytes, metadata: Mapping[str, str], *, create_only: bool
+    ) -> None:
+        with self._lock:
+            if create_only and key in self.objects:
+                raise ObjectExists(operation, key, explain("PreconditionFailed"), status=412)
+            self.objects[key] = StoredObject(body, dict(metadata))
+
+    def head(self, key: str) -> ObjectInfo | None:
+        self._call("HeadObject", key)
+        with self._lock:
+            stored = self.objects.get(key)
+        if stored is None:
+            return None
+        return ObjectInfo(
+            key,
+            len(stored.body),
+            hashlib.md5(stored.body).hexdigest(),
+            stored.metadata.get("sha256"),
+            None,
+            stored.metadata,
+            None,
+        )
+
+    def create_multipart(self, key: str, *, content_type: str, metadata: Mapping[str, str]) -> str:
+        self._call("CreateMultipartUpload", key)
+        with self._lock:
+            upload_id = f"upload-{next(self._ids)}"
+            self.uploads[upload_id] = Unfinished(key, dict(metadata))
+        return upload_id
+
+    def upload_part(
+        self,
+        key: str,
+        upload_id: str,
+        number: int,
+        body: bytes,
+        *,
+        sha256: str,
+        progress: Progress | None = None,
+    ) -> Part:
+        self._call("UploadPart", key)
+        self._upload(upload_id, key).parts[number] = body
+        if progress is not None:
+            progress(len(body))
+        return Part(number, f'"{hashlib.md5(body).hexdigest()}"', len(body), sha256, proven=True)
+
+    def _upload(self, upload_id: str, key: str) -> Unfinished:
+        with self._lock:
+            found = self.uploads.get(upload_id)
+        if found is None or found.key != key:
+            raise StoreError("UploadPart", key, explain("NoSuchUpload"), status=404)
+        return found
+
+    def unfinished_uploads(self, key: str) -> list[UnfinishedUpload]:
+        self._call("ListMultipartUploads", key)
+        with self._lock:
+            return [
+                UnfinishedUpload(upload_id, found.initiated_at)
+                for upload_id, found in self.uploads.items()
+                if found.key == key
+            ]
+
+    def list_parts(self, key: str, upload_id: str) -> list[Part]:
+        self._call("ListParts", key)
+        return [
+            Part(number, f'"{hashlib.md5(body).hexdigest()}"', len(body), hashlib.sha256(body).hexdigest())
+            for number, body in sorted(self._upload(upload_id, key).parts.items())
+        ]
+
+    def complete_multipart(
+        self, key: str, upload_id: str, parts: Sequence[Part], *, create_only: bool
+    ) -> str | None:
+        self._call("CompleteMultipartUpload", key)
+        found = self._upload(upload_id, key)
+        body = b"".join(found.parts[part.number] for part in parts)
+        self._write("CompleteMultipartUpload", key, body, found.metadata, create_only=create_only)
+        with self._lock:
+            del self.uploads[upload_id]
+        return f"{hashlib.md5(body).hexdigest()}-{len(parts)}"
+
+    def abort_multipart(self, key: str, upload_id: str) -> None:
+        self._call("AbortMultipartUpload", key)
+        with self._lock:
+            self.aborted.append((key, upload_id))
+            found = self.uploads.get(upload_id)
+            if found is not None and found.key == key:
+                del self.uploads[upload_id]
+
+    def read(self, key: str) -> Iterator[bytes]:
+        self._call("GetObject", key)
+        with self._lock:
+            yield self.objects[key].body
+
+    def list(self, prefix: str, *, limit: int | None = None) -> Iterator[ObjectInfo]:
+        with self._lock:
+            found = sorted((key, len(stored.body)) for key, stored in self.objects.items())
+        for key, size in itertools.islice((each for each in found if each[0].startswith(prefix)), limit):
+            yield ObjectInfo(key, size, None, None, None, {}, None)
+
+    def delete(self, keys: Sequence[str]) -> Iterator[tuple[str, StoreError | None]]:
+        for key in keys:
+            with self._lock:
+                self.objects.pop(key, None)
+            yield key, None
+
+    def probe_create_only(
+        self, key: str, body: bytes, *, content_type: str, metadata: Mapping[str, str]
+    ) -> None:
+        pass
+
+    def probe_with_key(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass

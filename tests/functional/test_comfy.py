@@ -1,0 +1,402 @@
+"""The adapter in a small ComfyUI: its routes, its log, its ways of loading and ending."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import types
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestClient, TestServer
+
+from cloud_archive import comfy
+from cloud_archive.comfy import Announcements, Plugin, state_directory
+from cloud_archive.engine_client import EngineClient
+from cloud_archive.routes import ROUTES, bare_status
+
+from .waiting import until
+
+SCRIPT = Path(__file__).parent / "fake_engine_process.py"
+REPOSITORY = Path(__file__).parents[2]
+
+
+class SmallPromptServer:
+    """What the adapter touches of ComfyUI's PromptServer, done as ComfyUI does it."""
+
+    def __init__(self) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.app = web.Application()
+        self.routes = web.RouteTableDef()
+        self.sent: list[tuple[str, dict[str, Any]]] = []
+
+    def send_sync(self, event: str, data: dict[str, Any], sid: str | None = None) -> None:
+        self.loop.call_soon_threadsafe(self.sent.append, (event, data))
+
+    def add_routes(self) -> None:
+        twin = web.RouteTableDef()
+        for route in self.routes:
+            assert isinstance(route, web.RouteDef)
+            twin.route(route.method, "/api" + route.path)(route.handler, **route.kwargs)
+        self.app.add_routes(twin)
+        self.app.add_routes(self.routes)
+
+
+@pytest.fixture(autouse=True)
+def at_exit(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """What would run at the interpreter's end."""
+    registered: list[Any] = []
+    monkeypatch.setattr("cloud_archive.comfy.atexit.register", registered.append)
+    return registered
+
+
+@pytest.fixture
+async def prompt_server() -> SmallPromptServer:
+    return SmallPromptServer()
+
+
+@pytest.fixture
+async def running(
+    prompt_server: SmallPromptServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[TestClient[web.Request, web.Application]]:
+    """ComfyUI with the plugin; the engine is the stand-in of the tests, in a process of its own."""
+    folder_paths = types.ModuleType("folder_paths")
+    folder_paths.get_output_directory = lambda: str(tmp_path / "late")  # type: ignore[attr-defined]
+    folder_paths.get_user_directory = lambda: str(tmp_path / "user")  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "folder_paths", folder_paths)
+    command = [sys.executable, str(SCRIPT), "normal", str(tmp_path / "journal")]
+    monkeypatch.setattr("cloud_archive.engine_client.engine_command", lambda: command)
+    Plugin(prompt_server).install()
+    prompt_server.add_routes()
+    async with TestClient(TestServer(prompt_server.app)) as client:
+        yield client
+    await until(lambda: not psutil.Process().children())
+
+
+async def test_routes_and_their_api_twins_reach_the_engine(
+    running: TestClient[web.Request, web.Application], prompt_server: SmallPromptServer, tmp_path: Path
+) -> None:
+    await until(lambda: prompt_server.sent)
+    event, pushed = prompt_server.sent[-1]
+    assert (event, pushed["state"]) == ("cloud-sync.status", "idle")
+    orders = json.loads((tmp_path / "journal").read_text().splitlines()[0])["orders"]
+    assert orders["root"] == str(tmp_path / "late")
+    assert orders["state_base"] == str(tmp_path / "user" / "__cloud_archive")
+    for prefix in ("", "/api"):
+        async with running.get(f"{prefix}/cloud-sync/status") as answer:
+            assert (answer.status, (await answer.json())["state"]) == (200, "idle")
+        body = {"file_path": "a.png"}
+        async with running.post(f"{prefix}/cloud-sync/upload", json=body) as answer:
+            assert (answer.status, (await answer.json())["message"]) == (200, "Archived.")
+        async with running.post(f"{prefix}/cloud-sync/stop") as answer:
+            assert (answer.status, (await answer.json())["success"]) == (200, True)
+        async with running.get(f"{prefix}/cloud-sync/files?state=failed&q=ä") as answer:
+            assert (answer.status, (await answer.json())["next_cursor"]) == (200, "next")
+        async with running.get(f"{prefix}/cloud-sync/metrics") as answer:
+            assert answer.headers["Content-Type"].startswith("text/plain; version=0.0.4")
+
+
+async def test_bad_requests_are_refused_before_the_engine_is_asked(prompt_server: SmallPromptServer) -> None:
+    Plugin(prompt_server, client=NoClient()).install()
+    prompt_server.app.on_startup.clear()
+    prompt_server.add_routes()
+    async with TestClient(TestServer(prompt_server.app)) as client:
+        for path in ("/cloud-sync/upload", "/api/cloud-sync/upload"):
+            async with client.post(path, json={}) as answer:
+                assert answer.status == 400
+            async with client.post(path, data={"file_path": "a"}) as answer:
+                assert answer.status == 415
+            async with client.post(path, json={"file_path": "a"}, headers={"Origin": "null"}) as answer:
+                assert answer.status == 403
+
+
+class NoClient(EngineClient):
+    """Nothing may reach it."""
+
+    def __init__(self) -> None:
+        pass
+
+    async def call(self, *_: Any, **__: Any) -> Any:
+        raise AssertionError("the engine was asked")
+
+    async def stop(self) -> None:
+        pass
+
+
+async def test_without_an_engine_every_call_is_answered_with_the_cause(
+    prompt_server: SmallPromptServer, tmp_path: Path
+) -> None:
+    client = EngineClient(tmp_path, None, on_status=lambda _: None)  # never started
+    Plugin(prompt_server, client=client).install()
+    prompt_server.app.on_startup.clear()
+    prompt_server.add_routes()
+    bodies = {"upload": {"file_path": "a"}}
+    async with TestClient(TestServer(prompt_server.app)) as opened:
+        for route in ROUTES:
+            async with opened.request(route.method, route.path, json=bodies.get(route.name)) as answer:
+                content = await answer.json()
+            if route.name == "status":
+                assert (answer.status, content["state"]) == (200, "unavailable")
+                continue
+            assert answer.status == (500 if route.name in ("start", "stop") else 503)
+            assert content["success"] is False
+            assert content["message"] == "The engine has not been started."
+            assert content["status"]["errors"] == [content["message"]]
+
+
+def test_after_ctrl_c_the_engine_ends_and_nothing_complains(
+    at_exit: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    command = [sys.executable, str(SCRIPT), "normal", str(tmp_path / "journal")]
+    monkeypatch.setattr("cloud_archive.engine_client.engine_command", lambda: command)
+    loop = asyncio.new_event_loop()
+
+    async def comfyui() -> None:
+        prompt_server = SmallPromptServer()
+        client = EngineClient(tmp_path, None, on_status=lambda _: None)
+        Plugin(prompt_server, client=client).install()
+        prompt_server.add_routes()
+        runner = web.AppRunner(prompt_server.app)
+        await runner.setup()
+        await client.call("GET", "/cloud-sync/status", timeout_seconds=10)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        loop.run_until_complete(comfyui())
+    assert psutil.Process().children()
+    at_exit[0]()
+    assert not asyncio.all_tasks(loop)
+    loop.run_until_complete(until(lambda: not psutil.Process().children()))
+    loop.close()
+    assert json.loads((tmp_path / "journal").read_text().splitlines()[-1]) == {"end": True}
+    assert caplog.records == []
+
+
+async def test_a_second_copy_of_the_plugin_stays_off(
+    prompt_server: SmallPromptServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    Plugin(prompt_server).install()
+    Plugin(prompt_server).install()
+    prompt_server.add_routes()  # aiohttp would raise here
+    assert "installed twice" in caplog.text
+    ours = [hook for hook in prompt_server.app.on_startup if isinstance(getattr(hook, "__self__", 0), Plugin)]
+    assert len(ours) == 1
+
+
+async def test_trouble_at_start_is_one_sentence_and_comfyui_starts(
+    prompt_server: SmallPromptServer, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = types.ModuleType("folder_paths")  # knows no directory
+    monkeypatch.setitem(sys.modules, "folder_paths", broken)
+    Plugin(prompt_server).install()
+    prompt_server.add_routes()
+    async with (
+        TestClient(TestServer(prompt_server.app)) as client,
+        client.get("/cloud-sync/status") as answer,
+    ):
+        status = await answer.json()
+    assert (status["state"], len(caplog.records)) == ("unavailable", 1)
+    assert status["errors"] == [caplog.records[0].getMessage()]
+
+
+def test_install_never_raises(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = types.ModuleType("server")
+    broken.PromptServer = object()  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "server", broken)
+    comfy.install()
+    assert len(caplog.records) == 1
+    assert "Cloud Archive is off" in caplog.text
+
+
+async def test_an_application_that_takes_no_start_hook_starts_the_engine_from_the_loop(
+    prompt_server: SmallPromptServer,
+) -> None:
+    started = asyncio.Event()
+
+    class Started(NoClient):
+        def start(self) -> None:
+            started.set()
+
+    del prompt_server.app
+    Plugin(prompt_server, client=Started()).install()
+    await asyncio.wait_for(started.wait(), 10)
+
+
+def test_the_state_lives_in_the_system_user_directory(tmp_path: Path) -> None:
+    newer = types.SimpleNamespace(get_system_user_directory=lambda name: str(tmp_path / f"__{name}"))
+    older = types.SimpleNamespace(get_user_directory=lambda: str(tmp_path))
+    assert state_directory(newer) == state_directory(older) == tmp_path / "__cloud_archive"
+
+
+def test_the_log_tells_transitions_and_each_sentence_once(caplog: pytest.LogCaptureFixture) -> None:
+    heard = Announcements()
+    heard.root = "/output"
+    missing = "S3_BUCKET is not set: the bucket's name is required"
+    destination = {"endpoint": "host:1", "bucket": "b", "prefix": "p"}
+    on = {**bare_status("idle"), "running": True, "destination": destination}
+    with caplog.at_level(logging.INFO, "cloud_archive"):
+        for status in (
+            {**bare_status("not_configured"), "errors": [missing, "S3_REGION is '?': no"]},
+            {**bare_status("not_configured"), "errors": [missing, "S3_REGION is '?': no"]},
+            on,
+            {**on, "state": "uploading", "errors": ["No such bucket."]},
+            {**on, "errors": ["No such bucket.", "Denied."]},
+            bare_status("unavailable", "The engine ended."),
+            on,
+            bare_status("standby"),
+        ):
+            heard.hear(status)
+    lines = [record.getMessage() for record in caplog.records]
+    assert all(name in lines[0] for name in ("S3_BUCKET", "S3_ACCESS_KEY_ID", "S3_SECRET_ACCESS_KEY"))
+    assert lines[1:] == [
+        "Cloud Archive: S3_REGION is '?': no",
+        "Cloud Archive: archiving /output to b/p at host:1",
+        "Cloud Archive: No such bucket.",
+        "Cloud Archive: Denied.",
+        "Cloud Archive: The engine ended.",
+        "Cloud Archive: archiving /output to b/p at host:1",
+        "Cloud Archive: another process archives /output; standing by",
+    ]
+
+
+# --- loading as ComfyUI does
+
+LOAD = """
+import importlib.util, json, sys, time, types, asyncio
+import aiohttp.web, logging.handlers  # ComfyUI has loaded these
+server = types.ModuleType("server")
+class PromptServer: pass
+PromptServer.instance = PromptServer()
+PromptServer.instance.routes = aiohttp.web.RouteTableDef()
+PromptServer.instance.app = aiohttp.web.Application()
+PromptServer.instance.loop = asyncio.new_event_loop()
+server.PromptServer = PromptServer
+sys.modules["server"] = server
+def load(path):
+    name = path.replace(".", "_x_")
+    began = time.perf_counter()
+    spec = importlib.util.spec_from_file_location(name, path + "/__init__.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return time.perf_counter() - began
+before = set(sys.modules)
+base = load(sys.argv[1])
+taken = load(sys.argv[2])
+PromptServer.instance.loop.close()
+new = sorted(set(sys.modules) - before)
+print(json.dumps({"ms": (taken - base) * 1000, "new": new, "routes": len(PromptServer.instance.routes)}))
+"""
+
+
+@pytest.fixture(scope="module")
+def plugin_folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A plugin that does nothing, and ours in a folder with an awkward name."""
+    base = tmp_path_factory.mktemp("custom nodes v1.2-x")
+    empty = base / "empty"
+    empty.mkdir()
+    (empty / "__init__.py").write_text("NODE_CLASS_MAPPINGS = {}\n")
+    ours = base / "Cloud Archive-0.1 (copy)"
+    ours.mkdir()
+    shutil.copy(REPOSITORY / "__init__.py", ours)
+    ignore = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(REPOSITORY / "cloud_archive", ours / "cloud_archive", ignore=ignore)
+    return empty, ours
+
+
+def load(folders: tuple[Path, Path], *flags: str) -> dict[str, Any]:
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    done = subprocess.run(
+        [sys.executable, *flags, "-c", LOAD, *map(str, folders)],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd="/",
+        env=environment,
+    )
+    assert done.stderr == ""
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def test_comfyui_loads_nothing_of_ours_but_the_face(plugin_folders: tuple[Path, Path]) -> None:
+    found = load(plugin_folders, "-I")
+    assert found["routes"] == len(ROUTES)
+    new = set(found["new"])
+    own = str(plugin_folders[1]).replace(".", "_x_")
+    foreign = {name.partition(".")[0] for name in new if not name.startswith("/")}
+    assert foreign <= set(sys.stdlib_module_names)
+    ours = {name.removeprefix(own).lstrip(".") for name in new if name.startswith(own)}
+    assert ours == {"", "cloud_archive"} | {
+        f"cloud_archive.{name}" for name in ("comfy", "engine_client", "engine_process", "errors", "routes")
+    }
+
+
+def test_loading_takes_no_more_than_30_ms(plugin_folders: tuple[Path, Path]) -> None:
+    load(plugin_folders)  # compiles
+    taken = [load(plugin_folders)["ms"] for _ in range(5)]
+    assert statistics.median(taken) <= 30, taken
+
+
+# --- the way in by path
+
+
+def run_main(plugin: Path, *arguments: str, flags: tuple[str, ...] = ("-I",), **more: Any) -> Any:
+    command = [sys.executable, *flags, str(plugin / "cloud_archive" / "__main__.py"), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, **more)
+
+
+@pytest.mark.parametrize("flags", [("-I",), (), ("-s", "-E")])
+def test_the_engine_starts_by_path_in_an_interpreter_of_any_flags(
+    plugin_folders: tuple[Path, Path], flags: tuple[str, ...], tmp_path: Path
+) -> None:
+    shadow = "raise RuntimeError('the wrong one')"
+    for name in ("keys.py", "cloud_archive.py"):
+        (tmp_path / name).write_text(shadow)
+    done = run_main(plugin_folders[1], "engine", input="no orders\n", flags=flags, cwd=tmp_path)
+    assert done.returncode == 2
+    assert "orders on standard input" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_missing_dependency_is_one_sentence_with_the_command(tmp_path: Path) -> None:
+    package = tmp_path / "a plugin" / "cloud_archive"
+    package.mkdir(parents=True)
+    for name in ("__init__.py", "__main__.py"):
+        shutil.copy(REPOSITORY / "cloud_archive" / name, package)
+    (package / "service.py").write_text("import some_module_that_is_missing\n")
+    done = run_main(package.parent, "engine")
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert done.stderr.startswith("No module named some_module_that_is_missing. Run: ")
+    assert "pip install cloud-archive" in done.stderr
+    for name in ("requirements.txt", "pyproject.toml"):
+        (package.parent / name).write_text("")
+    assert "requirements.txt'" in run_main(package.parent, "engine").stderr
+
+
+def test_a_module_of_ours_that_is_missing_is_a_bug_and_shown_as_one(tmp_path: Path) -> None:
+    package = tmp_path / "cloud_archive"
+    package.mkdir()
+    for name in ("__init__.py", "__main__.py"):
+        shutil.copy(REPOSITORY / "cloud_archive" / name, package)
+    assert "Traceback" in run_main(tmp_path, "engine").stderr
+
+
+def test_our_modules_are_no_top_level_ones_for_other_packages(tmp_path: Path) -> None:
+    package = tmp_path / "cloud_archive"
+    package.mkdir()
+    for name in ("__init__.py", "__main__.py", "keys.py"):
+        shutil.copy(REPOSITORY / "cloud_archive" / name, package)
+    (package / "service.py").write_text("import keys\n")
+    assert run_main(tmp_path, "engine", flags=()).stderr.startswith("No module named keys. ")

@@ -1,0 +1,337 @@
+"""The client keeps a child process running: a real one, whose server is real and whose engine is a stand-in."""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import gc
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from cloud_archive.engine_client import EngineClient, Timing
+from cloud_archive.engine_process import EngineProcess, engine_command, interpreter_flags
+from cloud_archive.errors import EngineUnavailable
+
+from .waiting import until
+
+SCRIPT = Path(__file__).parent / "fake_engine_process.py"
+FAST = Timing(
+    ready=20,
+    first_backoff=0.05,
+    longest_backoff=0.2,
+    health_interval=0.1,
+    health_answer=0.2,
+    deaf=0.5,
+    event_silence=2,
+)
+posix = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+
+
+class Setting:
+    """A client, what it pushed, and what its engines noted."""
+
+    def __init__(self, directory: Path, mode: str, timing: Timing) -> None:
+        self.mode = mode
+        self.journal = directory / "journal"
+        self.pushed: list[dict[str, Any]] = []
+        self.client = EngineClient(
+            directory / "output",
+            directory / "state",
+            on_status=self.pushed.append,
+            command=[sys.executable, str(SCRIPT), mode, str(self.journal)],
+            timing=timing,
+        )
+
+    @property
+    def notes(self) -> list[dict[str, Any]]:
+        if not self.journal.exists():
+            return []
+        return [json.loads(line) for line in self.journal.read_text().splitlines()]
+
+    @property
+    def lives(self) -> list[dict[str, Any]]:
+        return [note for note in self.notes if "orders" in note]
+
+    def up(self, session: str | None = None) -> bool:
+        return any(
+            status["state"] == "idle" and session in (None, status["session_id"]) for status in self.pushed
+        )
+
+    def causes(self) -> list[str]:
+        return [status["errors"][0] for status in self.pushed if status["state"] == "unavailable"]
+
+
+Begin = Callable[..., Awaitable[Setting]]
+
+
+@pytest.fixture
+async def begin(tmp_path: Path) -> AsyncIterator[Begin]:
+    begun: list[Setting] = []
+
+    async def begin(mode: str = "normal", timing: Timing = FAST) -> Setting:
+        setting = Setting(tmp_path, mode, timing)
+        begun.append(setting)
+        setting.client.start()
+        return setting
+
+    yield begin
+    for setting in begun:
+        await setting.client.stop()
+        if setting.mode == "deaf":  # one that has only just started hanging is not found out yet
+            for child in psutil.Process().children():
+                child.kill()
+    # Nothing is left behind: no child, no zombie, no thread.
+    await until(lambda: not psutil.Process().children(recursive=True))
+    await until(lambda: not engine_threads())
+
+
+def engine_threads() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "cloud-archive-engine"]
+
+
+async def test_an_engine_starts_with_its_orders_on_standard_input_only(begin: Begin, tmp_path: Path) -> None:
+    setting = await begin()
+    assert (await setting.client.status())["state"] == "starting"
+    await until(setting.up)
+    life = setting.lives[0]
+    orders = life["orders"]
+    assert orders["root"] == str(tmp_path / "output")
+    assert orders["state_base"] == str(tmp_path / "state")
+    assert orders["parent_pid"] == os.getpid()
+    assert len(orders["token"]) >= 43
+    assert orders["token"] not in " ".join(psutil.Process(life["pid"]).cmdline())
+    assert orders["token"] not in " ".join(psutil.Process(life["pid"]).environ().values())
+    assert (await setting.client.status())["state"] == "idle"
+
+
+async def test_a_call_during_the_first_start_waits_for_it(begin: Begin) -> None:
+    setting = await begin()
+    answer = await setting.client.call("POST", "/cloud-sync/rescan", json={}, timeout_seconds=10)
+    assert (answer.status, answer.json()["success"]) == (200, True)
+
+
+@posix
+async def test_ctrl_c_in_the_terminal_does_not_reach_the_engine(begin: Begin) -> None:
+    setting = await begin()
+    await until(setting.up)
+    life = setting.lives[0]
+    assert life["session"] == life["pid"] != os.getsid(0)
+
+
+@posix
+async def test_a_killed_engine_is_started_again_and_the_status_says_so(begin: Begin) -> None:
+    setting = await begin()
+    await until(setting.up)
+    os.kill(setting.lives[0]["pid"], signal.SIGKILL)
+    await until(lambda: len(setting.lives) == 2 and setting.up(str(setting.lives[1]["pid"])))
+    assert any("SIGKILL" in cause for cause in setting.causes())
+    assert setting.pushed[-1]["state"] == "idle"
+    assert setting.lives[0]["orders"]["token"] != setting.lives[1]["orders"]["token"]
+    await until(lambda: not psutil.pid_exists(setting.lives[0]["pid"]))  # no zombie
+
+
+async def test_a_missing_dependency_is_named_in_the_cause(begin: Begin) -> None:
+    setting = await begin("no-module")
+    await until(setting.causes)
+    assert setting.causes() == ["The engine ended at start: No module named 'boto3'"]
+    began = time.monotonic()
+    status = await setting.client.status()
+    with pytest.raises(EngineUnavailable, match="boto3"):
+        await setting.client.call("POST", "/cloud-sync/start", json={}, timeout_seconds=10)
+    assert time.monotonic() - began < 0.5  # at once
+    assert (status["state"], status["running"], status["safe_to_stop"]) == ("unavailable", False, False)
+    assert status["errors"] == setting.causes()
+
+
+async def test_one_cause_is_pushed_once_however_often_it_comes_back(begin: Begin) -> None:
+    setting = await begin("exit-7")
+    threads: set[int] = set()
+
+    def three_lives() -> bool:
+        threads.update(id(thread) for thread in engine_threads())
+        return len(threads) >= 3
+
+    await until(three_lives)
+    assert setting.causes() == ["The engine ended at start with exit status 7."]
+
+
+async def test_a_cause_never_holds_a_secret(begin: Begin, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("S3_SECRET_ACCESS_KEY", "verysecret")
+    setting = await begin("secret")
+    await until(setting.causes)
+    assert setting.causes() == ["The engine ended at start: it quotes *** by accident"]
+
+
+async def test_an_engine_that_cannot_be_started_is_a_cause_too(tmp_path: Path) -> None:
+    pushed: list[dict[str, Any]] = []
+    command = [str(tmp_path / "no python")]
+    client = EngineClient(tmp_path, None, on_status=pushed.append, command=command, timing=FAST)
+    client.start()
+    await until(lambda: pushed)
+    await client.stop()
+    assert pushed[0]["errors"][0].startswith("The engine cannot be started: ")
+
+
+@pytest.mark.parametrize(
+    ("mode", "cause"),
+    [("garbage", "something unexpected"), ("mute", "did not answer within 0.5 s of its start")],
+)
+async def test_an_engine_that_does_not_answer_as_it_should_is_ended(
+    begin: Begin, mode: str, cause: str
+) -> None:
+    setting = await begin(mode, Timing(ready=0.5, first_backoff=30))
+    await until(setting.causes)
+    assert cause in setting.causes()[0]
+
+
+async def test_an_engine_that_hangs_is_ended_and_started_again(begin: Begin) -> None:
+    setting = await begin("deaf")
+    await until(lambda: len(setting.lives) == 2)
+    assert "did not answer for" in setting.causes()[0]
+
+
+async def test_calls_are_answered_at_once_while_the_engine_hangs(begin: Begin) -> None:
+    setting = await begin("deaf", Timing(health_interval=0.05, health_answer=0.1, deaf=60))
+    await until(lambda: setting.lives)
+    await until(lambda: setting.client._life is not None and setting.client._life.misses >= 2)
+    began = time.monotonic()
+    status = await setting.client.status()
+    assert time.monotonic() - began < 0.5
+    assert status["errors"] == ["The engine does not answer just now."]
+    await until(lambda: setting.client._life is not None and setting.client._life.misses >= 3)
+    await setting.client.stop()  # ends it: it would never notice that its input was closed
+    await until(lambda: not psutil.Process().children())
+
+
+async def test_a_chatty_engine_is_not_blocked(begin: Begin, monkeypatch: pytest.MonkeyPatch) -> None:
+    setting = await begin("chatty")
+    await until(lambda: any(status["state"] == "idle" for status in setting.pushed))
+    life = setting.client._life
+    assert life is not None
+    output = life.process._error_output
+    assert output is not None
+    await until(lambda: os.fstat(output.fileno()).st_size <= 1024 * 1024)
+
+
+async def test_pushes_come_at_most_four_a_second_and_the_last_one_comes(begin: Begin) -> None:
+    setting = await begin("busy")
+    await until(setting.up)
+    began = time.monotonic()
+    await until(lambda: setting.pushed[-1]["uploaded_files"] == 199)
+    assert len(setting.pushed) <= (time.monotonic() - began) * 4 + 3
+
+
+async def test_after_stop_the_engine_ends_by_itself(begin: Begin) -> None:
+    setting = await begin()
+    await until(setting.up)
+    began = time.monotonic()
+    await setting.client.stop()
+    assert time.monotonic() - began < 1
+    await until(lambda: setting.notes[-1] == {"end": True})
+    assert (await setting.client.status())["errors"] == ["The engine was stopped."]
+    await setting.client.stop()
+
+
+async def test_a_client_that_was_never_started_answers_and_stops(tmp_path: Path) -> None:
+    client = EngineClient(tmp_path, None, on_status=lambda _: None)
+    assert (await client.status())["state"] == "unavailable"
+    await client.stop()
+
+
+@posix
+async def test_many_lives_leak_no_file_descriptor(begin: Begin) -> None:
+    setting = await begin()
+    await until(setting.up)
+
+    def restarted(life: int) -> bool:
+        return len(setting.lives) > life and setting.up(str(setting.lives[-1]["pid"]))
+
+    for life in range(1, 6):
+        os.kill(setting.lives[-1]["pid"], signal.SIGKILL)
+        await until(partial(restarted, life))
+        if life == 1:
+            gc.collect()
+            before = psutil.Process().num_fds()
+    await until(lambda: psutil.Process().num_fds() <= before + 1)
+
+
+async def test_the_real_engine_without_settings_is_not_configured_and_ends_with_us(tmp_path: Path) -> None:
+    pushed: list[dict[str, Any]] = []
+    client = EngineClient(tmp_path / "output", tmp_path / "state", on_status=pushed.append)
+    client.start()
+    try:
+        await until(lambda: pushed and pushed[-1]["state"] == "not_configured", 30)
+        status = await client.status()
+        assert (status["state"], status["running"]) == ("not_configured", False)
+        assert any("S3_BUCKET" in sentence for sentence in status["errors"])
+        answer = await client.call("POST", "/cloud-sync/start", json={}, timeout_seconds=10)
+        assert (answer.status, answer.json()["success"]) == (500, False)
+    finally:
+        await client.stop()
+    await until(lambda: not psutil.Process().children(), 30)
+    await until(lambda: not engine_threads())
+
+
+def test_a_closed_loop_is_no_trouble_for_the_thread(tmp_path: Path) -> None:
+    loop = asyncio.new_event_loop()
+    processes: list[EngineProcess] = []
+
+    async def begin() -> None:
+        command = [sys.executable, "-c", "import sys; sys.stdin.read()"]
+        client = EngineClient(tmp_path, None, on_status=lambda _: None, command=command)
+        client.start()
+        await until(lambda: client._life is not None and client._life.process.pid)
+        life = client._life
+        assert life is not None
+        processes.append(life.process)
+        await client.stop()
+
+    loop.run_until_complete(begin())
+    loop.close()
+    assert processes[0].join(20)
+
+
+def test_an_engine_released_before_it_started_ends() -> None:
+    ends: list[str] = []
+    command = [sys.executable, "-c", "import sys; sys.stdin.read()"]
+    process = EngineProcess(command, {}, on_ready=lambda _: None, on_end=ends.append)
+    process.release()
+    process.start()
+    assert process.join(20)
+    assert len(ends) == 1
+
+
+@pytest.mark.parametrize("flags", [["-I"], ["-s"], ["-E"], ["-s", "-E", "-B"], ["-X", "utf8"]])
+def test_the_child_gets_the_flags_of_this_interpreter(flags: list[str]) -> None:
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1]);"
+        "from cloud_archive.engine_process import interpreter_flags; print(interpreter_flags())"
+    )
+    root = str(Path(__file__).parents[2])
+    done = subprocess.run(
+        [sys.executable, *flags, "-c", code, root], capture_output=True, text=True, check=True
+    )
+    # PYTHONDONTWRITEBYTECODE may add its own.
+    found = [flag for flag in ast.literal_eval(done.stdout) if flag != "-B" or "-B" in flags]
+    assert found == flags
+
+
+def test_the_command_names_the_package_by_path() -> None:
+    command = engine_command()
+    assert command[0] == sys.executable
+    assert command[1 : 1 + len(interpreter_flags())] == interpreter_flags()
+    assert Path(command[-2]).name == "__main__.py"
+    assert Path(command[-2]).is_file()
+    assert command[-1] == "engine"

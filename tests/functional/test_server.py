@@ -1,0 +1,333 @@
+"""The engine's server with a real aiohttp around it and a stand-in for the engine behind it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp import web
+from yarl import URL
+
+from cloud_archive.errors import CloudArchiveError, RequestRefused, StoreError, explain
+from cloud_archive.server import Listener, build_application, serve
+
+from .fake_engine import FakeEngine, FakeUploadAnswer
+from .waiting import until
+
+TOKEN = "t" * 43
+BEARER = {"Authorization": f"Bearer {TOKEN}"}
+
+
+class Caller:
+    """A client of one listener."""
+
+    def __init__(self, session: aiohttp.ClientSession, listener: Listener) -> None:
+        self.session = session
+        self.port = listener.port
+        self.listener = listener
+
+    async def ask(self, method: str, path: str, **more: Any) -> tuple[int, Any]:
+        url = f"http://127.0.0.1:{self.port}{path}"
+        async with self.session.request(method, url, **more) as answer:
+            return answer.status, await answer.json()
+
+
+@asynccontextmanager
+async def listening(application: web.Application, **headers: str) -> AsyncIterator[Caller]:
+    listener = await serve(application)
+    try:
+        timeout = aiohttp.ClientTimeout(total=20)
+        async with aiohttp.ClientSession(headers=headers, timeout=timeout) as session:
+            yield Caller(session, listener)
+    finally:
+        await listener.close()
+
+
+@pytest.fixture
+def engine() -> FakeEngine:
+    return FakeEngine()
+
+
+@pytest.fixture
+async def private(engine: FakeEngine) -> AsyncIterator[Caller]:
+    application = build_application(engine, token=TOKEN, heartbeat_seconds=0.05)
+    async with listening(application, **BEARER) as caller:
+        yield caller
+
+
+@pytest.fixture
+async def public(engine: FakeEngine) -> AsyncIterator[Caller]:
+    async with listening(build_application(engine, token=None, allowed_hosts=["nas.local:80"])) as caller:
+        yield caller
+
+
+@pytest.mark.parametrize(
+    "given", ["", "Bearer", f"Bearer {TOKEN[:-1]}", f"Bearer {TOKEN}x", TOKEN, f"bearer {TOKEN}", "Bearer ä"]
+)
+@pytest.mark.parametrize("path", ["/cloud-sync/status", "/engine/health", "/cloud-sync/events", "/nothing"])
+async def test_the_private_listener_answers_only_with_the_token(
+    private: Caller, given: str, path: str
+) -> None:
+    status, content = await private.ask("GET", path, headers={"Authorization": given})
+    assert status == 401
+    assert content["success"] is False
+
+
+async def test_the_private_listener_has_no_dashboard_and_the_public_one_no_engine_routes(
+    private: Caller, public: Caller, engine: FakeEngine
+) -> None:
+    assert (await private.ask("GET", "/"))[0] == 404
+    for path in ("/engine/health", "/engine/handover", "/engine/shutdown"):
+        assert (await public.ask("POST", path))[0] == 404
+    assert engine.calls == []
+
+
+@pytest.mark.parametrize("name", ["start", "stop", "rescan", "retry"])
+async def test_orders_answer_with_success_message_and_status(
+    private: Caller, engine: FakeEngine, name: str
+) -> None:
+    status, content = await private.ask("POST", f"/cloud-sync/{name}")
+    assert (status, content["success"], content["status"]["state"]) == (200, True, "idle")
+    assert content["message"]
+    assert engine.calls == [(name,)]
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"), [("start", 500), ("stop", 500), ("rescan", 500), ("retry", 500)]
+)
+async def test_an_order_that_cannot_be_carried_out_says_why(
+    private: Caller, engine: FakeEngine, name: str, expected: int
+) -> None:
+    engine.error = CloudArchiveError("S3_BUCKET is not set.")
+    status, content = await private.ask("POST", f"/cloud-sync/{name}")
+    assert (status, content["success"], content["message"]) == (expected, False, "S3_BUCKET is not set.")
+    assert content["status"]["state"] == "idle"
+
+
+async def test_flush_answers_200_or_504_with_what_remains(private: Caller, engine: FakeEngine) -> None:
+    status, content = await private.ask("POST", "/cloud-sync/flush", json={"timeout_seconds": 1.5})
+    assert (status, content["success"]) == (200, True)
+    assert engine.calls == [("flush", 1.5)]
+    engine.safe = False
+    engine.content = {
+        **engine.content,
+        "pending_files": 3,
+        "pending_bytes": 41,
+        "errors": ["No such bucket."],
+    }
+    status, content = await private.ask("POST", "/cloud-sync/flush")
+    assert (status, content["success"]) == (504, False)
+    assert "3 pending (41 bytes)" in content["message"]
+    assert "No such bucket." in content["message"]
+    assert content["status"]["pending_files"] == 3
+
+
+@pytest.mark.parametrize(("http_status", "success"), [(200, True), (202, True), (502, False)])
+async def test_upload_answers_as_the_engine_says(
+    private: Caller, engine: FakeEngine, http_status: int, success: bool
+) -> None:
+    engine.answer = FakeUploadAnswer(http_status, "So it is.", {"file_name": "a.png"})
+    status, content = await private.ask("POST", "/cloud-sync/upload", json={"file_path": "a.png"})
+    assert status == http_status
+    assert content == {"success": success, "message": "So it is.", "file": {"file_name": "a.png"}}
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (RequestRefused(403, "It lies outside."), 403),
+        (StoreError("PutObject", "k", explain("NoSuchBucket")), 502),
+        (KeyError("a bug"), 500),
+    ],
+)
+async def test_upload_answers_an_error_with_its_status(
+    private: Caller, engine: FakeEngine, error: Exception, expected: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    engine.error = error
+    with caplog.at_level(logging.ERROR, "cloud_archive"):
+        status, content = await private.ask("POST", "/cloud-sync/upload", json={"file_path": "a"})
+    assert (status, content["success"]) == (expected, False)
+    assert ("Traceback" in caplog.text) is (expected == 500)
+
+
+async def test_sixteen_waiting_uploads_do_not_hold_up_the_status(private: Caller, engine: FakeEngine) -> None:
+    engine.gate = threading.Event()
+    uploads = [
+        asyncio.ensure_future(private.ask("POST", "/cloud-sync/upload", json={"file_path": str(number)}))
+        for number in range(20)
+    ]
+    try:
+        await until(lambda: len(engine.calls) == 16)
+        status, _ = await asyncio.wait_for(private.ask("GET", "/cloud-sync/status"), 10)
+        assert status == 200
+        assert not any(upload.done() for upload in uploads)
+    finally:
+        engine.gate.set()
+    assert {status for status, _ in await asyncio.gather(*uploads)} == {200}
+
+
+async def test_files_and_check_come_through(private: Caller, engine: FakeEngine) -> None:
+    status, content = await private.ask("GET", "/cloud-sync/files?state=failed&q=x&limit=5&cursor=c")
+    assert (status, content) == (200, {"files": [{"file_name": "a.png"}], "next_cursor": "next"})
+    assert engine.calls == [("files", "failed", "x", 5, "c")]
+    assert await private.ask("GET", "/cloud-sync/check") == (200, [{"name": "settings", "ok": True}])
+
+
+async def test_metrics_are_prometheus_text_or_501_with_the_command(
+    private: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with private.session.get(f"http://127.0.0.1:{private.port}/cloud-sync/metrics") as answer:
+        assert await answer.text() == "cloud_archive_up 1\n"
+        assert answer.headers["Content-Type"].startswith("text/plain; version=0.0.4")
+    monkeypatch.setattr("cloud_archive.server.importlib.util.find_spec", lambda name: None)
+    status, content = await private.ask("GET", "/cloud-sync/metrics")
+    assert status == 501
+    assert "pip install prometheus-client" in content["message"]
+
+
+async def test_health_handover_and_shutdown_are_for_the_private_listener(engine: FakeEngine) -> None:
+    asked = threading.Event()
+    application = build_application(engine, token=TOKEN, on_shutdown=asked.set)
+    async with listening(application, **BEARER) as caller:
+        status, content = await caller.ask("GET", "/engine/health")
+        assert (status, content["ok"]) == (200, True)
+        assert (await caller.ask("POST", "/engine/handover"))[1]["success"] is True
+        assert (await caller.ask("POST", "/engine/shutdown"))[0] == 202
+        assert asked.is_set()
+
+
+async def test_unknown_paths_and_methods_are_json_too(private: Caller) -> None:
+    assert (await private.ask("GET", "/nothing"))[0] == 404
+    assert (await private.ask("PUT", "/cloud-sync/status"))[0] == 405
+
+
+# --- the event stream
+
+
+async def read_until(answer: aiohttp.ClientResponse, start: bytes) -> bytes:
+    while True:
+        line = await asyncio.wait_for(answer.content.readline(), 10)
+        assert line, "the stream ended"
+        if line.startswith(start):
+            return line[len(start) :]
+
+
+async def read_event(answer: aiohttp.ClientResponse) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(await read_until(answer, b"data: "))
+    return found
+
+
+async def test_the_stream_begins_with_the_status_and_goes_on_with_each_change(
+    private: Caller, engine: FakeEngine
+) -> None:
+    async with private.session.get(f"http://127.0.0.1:{private.port}/cloud-sync/events") as answer:
+        assert answer.content_type == "text/event-stream"
+        assert (await read_event(answer))["state"] == "idle"
+        engine.push(state="uploading")
+        assert (await read_event(answer))["state"] == "uploading"
+
+
+async def test_an_idle_stream_has_heartbeats(private: Caller) -> None:
+    async with private.session.get(f"http://127.0.0.1:{private.port}/cloud-sync/events") as answer:
+        await read_event(answer)
+        await read_until(answer, b":")
+
+
+async def test_a_stream_that_is_closed_is_unsubscribed(private: Caller, engine: FakeEngine) -> None:
+    async with private.session.get(f"http://127.0.0.1:{private.port}/cloud-sync/events") as answer:
+        await read_event(answer)
+        assert len(engine.callbacks) == 1
+    await until(lambda: not engine.callbacks)
+
+
+async def test_a_slow_client_gets_the_newest_status_and_is_dropped_in_the_end(
+    private: Caller, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cloud_archive.event_stream.SLOW_CLIENT_SECONDS", 0.3)
+    reader, writer = await asyncio.open_connection("127.0.0.1", private.port, limit=1)
+    try:
+        head = f"GET /cloud-sync/events HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {TOKEN}\r\n\r\n"
+        writer.write(head.encode())
+        await reader.read(1)
+        padding = "x" * 1_000_000
+
+        def dropped() -> bool:
+            engine.push(watching=padding)
+            return not engine.callbacks
+
+        await until(dropped)
+    finally:
+        writer.close()
+
+
+async def test_the_server_stops_while_streams_are_open(engine: FakeEngine) -> None:
+    async with listening(build_application(engine, token=TOKEN), **BEARER) as caller:
+        async with caller.session.get(f"http://127.0.0.1:{caller.port}/cloud-sync/events") as answer:
+            await read_event(answer)
+            # less than the runner's own patience
+            await asyncio.wait_for(caller.listener.close(), 1.5)
+            assert await answer.content.read() in (b"", b"\n")
+        assert engine.callbacks == []
+
+
+# --- the public listener
+
+
+@pytest.mark.parametrize(
+    "host", ["localhost", "LOCALHOST:80", "127.0.0.1:9", "127.8.8.8", "[::1]:9", "nas.local"]
+)
+async def test_the_public_listener_answers_to_its_own_names(public: Caller, host: str) -> None:
+    assert (await public.ask("GET", "/cloud-sync/status", headers={"Host": host}))[0] == 200
+
+
+@pytest.mark.parametrize(
+    "host", ["evil.example", "127.0.0.1.evil.example", "192.168.1.5", "", "[", "localhost.evil", "2130706433"]
+)
+async def test_the_public_listener_refuses_other_names(public: Caller, host: str) -> None:
+    for path in ("/", "/cloud-sync/status", "/cloud-sync/events"):
+        status, content = await public.ask("GET", path, headers={"Host": host})
+        assert (status, content["success"]) == (403, False)
+
+
+async def test_served_on_every_address_it_answers_to_addresses_but_not_to_names(engine: FakeEngine) -> None:
+    async with listening(build_application(engine, token=None, allowed_hosts=["0.0.0.0:80"])) as caller:
+        for host, expected in (("192.168.1.5:80", 200), ("[fe80::1]", 200), ("evil.example", 403)):
+            assert (await caller.ask("GET", "/cloud-sync/status", headers={"Host": host}))[0] == expected
+
+
+async def test_the_dashboard_is_served_with_a_strict_policy_and_nothing_else_is(
+    public: Caller, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "web" / "panel").mkdir(parents=True)
+    (tmp_path / "secret.js").write_text("no")
+    (tmp_path / "web" / "index.html").write_text("<title>page</title>")
+    (tmp_path / "web" / "panel" / "a.b.js").write_text("export {}")
+    (tmp_path / "web" / ".hidden.js").write_text("no")
+    (tmp_path / "web" / "notes.txt").write_text("no")
+    monkeypatch.setattr("cloud_archive.server.__file__", str(tmp_path / "server.py"))
+    async with listening(build_application(FakeEngine(), token=None)) as caller:
+        base = f"http://127.0.0.1:{caller.port}"
+        for path, kind in (("/", "text/html"), ("/panel/a.b.js", "text/javascript")):
+            async with caller.session.get(base + path) as answer:
+                assert (answer.status, answer.content_type) == (200, kind)
+                policy = answer.headers["Content-Security-Policy"]
+                assert policy.startswith("default-src 'none'")
+                assert "unsafe" not in policy
+                assert answer.headers["Cache-Control"] == "no-store"
+        for path in (
+            "/.hidden.js",
+            "/notes.txt",
+            "/../secret.js",
+            "/%2e%2e/secret.js",
+            "/panel/..%2f..%2fsecret.js",
+            "/nothing.js",
+        ):
+            async with caller.session.get(URL(base + path, encoded=True)) as answer:
+                assert answer.status == 404, path

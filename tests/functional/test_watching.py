@@ -1,0 +1,511 @@
+"""Real files, the real observer, the real settle thread: from a write to a complete version."""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from cloud_archive.files import FileVersion, HintKind
+from cloud_archive.settle import BEING_WRITTEN, QuietTimes, SettleQueue, SettleThread
+from cloud_archive.watcher import Watcher, scan
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="these promises are Linux's")
+
+DEADLINE_SECONDS = 30.0
+QUIET = QuietTimes(closed_whole=0.1, closed=0.3, closed_partial=0.3, partial=1.0, empty=0.5)
+
+
+class Pipeline:
+    """Watcher and settle, wired the way the archiver wires them."""
+
+    def __init__(self, root: Path, settle_seconds: float = 0.4) -> None:
+        self.root = root
+        self.changed = threading.Condition()
+        self.hints: list[tuple[str, HintKind]] = []
+        self.versions: list[FileVersion] = []
+        self.partial: list[str] = []
+        self.empty: list[str] = []
+        self.unreadable: list[tuple[str, str]] = []
+        self.lost: list[str] = []
+        self.handler_error: Exception | None = None
+        self.queue = SettleQueue(
+            root,
+            settle_seconds=settle_seconds,
+            on_complete=self._complete,
+            on_empty=lambda path: self._note(self.empty, path),
+            on_unreadable=lambda path, reason: self._note(self.unreadable, (path, reason)),
+            quiet=QUIET,
+        )
+        self.settle = SettleThread(self.queue)
+        self.watcher = Watcher(
+            root,
+            mode="native",
+            on_hint=self._hint,
+            on_lost=lambda reason: self._note(self.lost, reason),
+        )
+
+    def _note(self, where: list[Any], what: Any) -> None:
+        with self.changed:
+            where.append(what)
+            self.changed.notify_all()
+
+    def _hint(self, path: str, kind: HintKind) -> None:
+        if self.handler_error is not None:
+            raise self.handler_error
+        self.settle.hint(path, kind)
+        self._note(self.hints, (path, kind))
+
+    def _complete(self, version: FileVersion, partial: bool) -> None:
+        if partial:
+            self.partial.append(version.path)
+        self._note(self.versions, version)
+
+    def start(self) -> None:
+        self.settle.start()
+        self.watcher.start()
+
+    def stop(self) -> None:
+        self.watcher.stop(10)
+        assert self.settle.stop(10)
+
+    def scan(self) -> None:
+        for found in scan(self.root):
+            self.settle.hint(found.path, HintKind.SCANNED)
+
+    def until(self, true: Callable[[], bool], what: str = "") -> None:
+        with self.changed:
+            assert self.changed.wait_for(true, DEADLINE_SECONDS), (
+                what,
+                self.queue.waiting()[:5],
+                self.lost,
+            )
+
+    def wait_for(self, *paths: str) -> None:
+        self.until(lambda: set(paths) <= set(self.paths), f"{len(self.versions)} of {len(paths)}")
+
+    def settled(self) -> None:
+        """Until nothing waits: whatever was hinted has been decided."""
+        end = time.monotonic() + DEADLINE_SECONDS
+        while self.queue.pending_files:
+            assert time.monotonic() < end, self.queue.waiting()[:5]
+            threading.Event().wait(0.02)
+
+    @property
+    def paths(self) -> list[str]:
+        return [version.path for version in self.versions]
+
+    def threads(self) -> list[threading.Thread]:
+        observer = self.watcher._observer
+        return [observer, *observer.emitters]
+
+
+@pytest.fixture
+def pipeline(tmp_path: Path) -> Iterator[Pipeline]:
+    root = tmp_path / "output"
+    root.mkdir()
+    pipeline = Pipeline(root)
+    pipeline.start()
+    yield pipeline
+    pipeline.stop()
+
+
+def _png(number: int = 0) -> bytes:
+    out = io.BytesIO()
+    Image.new("RGB", (32, 32), (number % 256, number // 256, 7)).save(out, "PNG")
+    return out.getvalue()
+
+
+def _once_each(pipeline: Pipeline) -> None:
+    twice = [version for version, times in Counter(pipeline.versions).items() if times > 1]
+    assert not twice
+
+
+def test_a_png_is_complete_within_a_moment_of_its_close(pipeline: Pipeline) -> None:
+    began = time.monotonic()
+    (pipeline.root / "a.png").write_bytes(_png())
+    pipeline.wait_for("a.png")
+    assert ("a.png", HintKind.CLOSED) in pipeline.hints
+    assert time.monotonic() - began >= 0.1
+
+
+def test_a_file_that_grows_is_complete_once_and_whole(pipeline: Pipeline) -> None:
+    path = pipeline.root / "a.bin"
+    for _ in range(30):
+        with path.open("ab") as file:
+            file.write(b"x" * 1000)
+        threading.Event().wait(0.05)
+    pipeline.wait_for("a.bin")
+    pipeline.settled()
+    assert [version.size_bytes for version in pipeline.versions] == [30_000]
+
+
+def test_a_file_that_grows_while_it_stays_open_is_complete_after_its_close(
+    pipeline: Pipeline,
+) -> None:
+    with (pipeline.root / "a.bin").open("wb", buffering=0) as file:
+        for _ in range(30):
+            file.write(b"x" * 1000)
+            threading.Event().wait(0.05)
+        assert pipeline.versions == []
+    pipeline.wait_for("a.bin")
+    assert [version.size_bytes for version in pipeline.versions] == [30_000]
+
+
+def test_a_writer_that_pauses_with_the_file_open_is_waited_for_when_a_scan_found_it(
+    tmp_path: Path,
+) -> None:
+    """No observer at all: only the scan and the lease stand between half a file and the store."""
+    pipeline = Pipeline(tmp_path)
+    pipeline.settle.start()
+    data = _png()
+    writer = (tmp_path / "a.png").open("wb", buffering=0)
+    try:
+        writer.write(data)  # whole to look at, but its writer is still there
+        pipeline.scan()
+        threading.Event().wait(1.5)
+        assert pipeline.versions == []
+        assert [each.reason for each in pipeline.queue.waiting()] == [BEING_WRITTEN]
+        writer.write(b"")
+    finally:
+        writer.close()
+    pipeline.wait_for("a.png")
+    assert pipeline.settle.stop(10)
+
+
+def test_the_first_half_of_a_png_waits_for_the_second(tmp_path: Path) -> None:
+    pipeline = Pipeline(tmp_path, settle_seconds=0.1)
+    pipeline.settle.start()
+    data = _png()
+    (tmp_path / "a.png").write_bytes(data[:-20])
+    pipeline.scan()
+    threading.Event().wait(0.6)
+    assert pipeline.versions == []
+    (tmp_path / "a.png").write_bytes(data)
+    pipeline.wait_for("a.png")
+    assert [version.size_bytes for version in pipeline.versions] == [len(data)]
+    assert pipeline.partial == []
+    assert pipeline.settle.stop(10)
+
+
+def test_two_hundred_files_in_nested_new_directories_are_all_complete_once(
+    pipeline: Pipeline,
+) -> None:
+    wanted = []
+    for number in range(200):
+        path = f"day {number % 4}/run {number % 20}/set/image {number}.png"
+        (pipeline.root / path).parent.mkdir(parents=True, exist_ok=True)
+        (pipeline.root / path).write_bytes(_png(number))
+        wanted.append(path)
+    pipeline.wait_for(*wanted)
+    pipeline.settled()
+    assert sorted(pipeline.paths) == sorted(wanted)
+    assert {path for path, _ in pipeline.hints} == set(wanted)
+    _once_each(pipeline)
+    assert pipeline.lost == []
+
+
+def test_a_file_in_a_directory_made_and_filled_at_once_is_never_missed(pipeline: Pipeline) -> None:
+    wanted = []
+    for number in range(60):
+        path = f"{number}/a/b/c/x.png"
+        (pipeline.root / f"{number}/a/b/c").mkdir(parents=True)
+        (pipeline.root / path).write_bytes(_png(number))
+        wanted.append(path)
+    pipeline.wait_for(*wanted)
+
+
+def test_a_directory_moved_in_is_looked_into(pipeline: Pipeline, tmp_path: Path) -> None:
+    wanted = []
+    for number in range(50):
+        path = f"moved/{number % 5}/{number}.png"
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_bytes(_png(number))
+        wanted.append(path)
+    (tmp_path / "moved").rename(pipeline.root / "moved")
+    pipeline.wait_for(*wanted)
+    _once_each(pipeline)
+    assert {kind for _, kind in pipeline.hints} == {HintKind.MOVED}
+    # and what is written into it afterwards has events of its own
+    (pipeline.root / "moved/3/late.png").write_bytes(_png(99))
+    pipeline.wait_for("moved/3/late.png")
+
+
+def test_a_directory_renamed_with_fifty_files_in_it_is_found_under_its_new_name(
+    pipeline: Pipeline,
+) -> None:
+    (pipeline.root / "old").mkdir()
+    for number in range(50):
+        (pipeline.root / f"old/{number}.png").write_bytes(_png(number))
+    pipeline.wait_for(*(f"old/{number}.png" for number in range(50)))
+    (pipeline.root / "old").rename(pipeline.root / "new")
+    pipeline.wait_for(*(f"new/{number}.png" for number in range(50)))
+    _once_each(pipeline)
+    (pipeline.root / "new/late.png").write_bytes(_png(99))
+    pipeline.wait_for("new/late.png")
+
+
+def test_a_rename_into_place_counts_as_complete(pipeline: Pipeline, tmp_path: Path) -> None:
+    (tmp_path / "outside.png").write_bytes(_png(1))
+    (tmp_path / "outside.png").rename(pipeline.root / "from outside.png")
+    (pipeline.root / ".hidden.tmp").write_bytes(_png(2))
+    (pipeline.root / ".hidden.tmp").rename(pipeline.root / "from a temporary name.png")
+    pipeline.wait_for("from outside.png", "from a temporary name.png")
+    for path in ("from outside.png", "from a temporary name.png"):
+        assert (path, HintKind.MOVED) in pipeline.hints
+
+
+def test_a_second_version_of_a_file_is_complete_as_well(pipeline: Pipeline) -> None:
+    path = pipeline.root / "a.png"
+    path.write_bytes(_png(1))
+    pipeline.wait_for("a.png")
+    path.write_bytes(_png(1) + b"")
+    os.utime(path, (1, 1))
+    pipeline.until(lambda: len(pipeline.versions) >= 2)
+    pipeline.settled()
+    _once_each(pipeline)
+    assert pipeline.versions[-1].mtime_ns == 1_000_000_000
+
+
+def test_names_that_are_no_utf8_and_a_newline_come_through(pipeline: Pipeline) -> None:
+    names = [os.fsdecode(b"not utf-8 \xff.png"), "new\nline.png", "e\u0301🎨.png"]
+    for name in names:
+        (pipeline.root / name).write_bytes(_png())
+    pipeline.wait_for(*names)
+
+
+def test_a_hard_link_is_found_though_it_is_never_closed(pipeline: Pipeline, tmp_path: Path) -> None:
+    (tmp_path / "original.png").write_bytes(_png())
+    os.link(tmp_path / "original.png", pipeline.root / "link.png")
+    pipeline.wait_for("link.png")
+
+
+def test_reading_a_file_makes_no_new_hint(pipeline: Pipeline) -> None:
+    (pipeline.root / "a.png").write_bytes(_png())
+    pipeline.wait_for("a.png")
+    pipeline.settled()
+    before = list(pipeline.hints)
+    for _ in range(5):
+        (pipeline.root / "a.png").read_bytes()
+    (pipeline.root / "b.png").write_bytes(_png(1))
+    pipeline.wait_for("b.png")
+    assert [hint for hint in pipeline.hints if hint[0] == "a.png"] == before
+
+
+def test_an_empty_file_is_reported(pipeline: Pipeline) -> None:
+    (pipeline.root / "a.bin").touch()
+    pipeline.until(lambda: pipeline.empty == ["a.bin"])
+    assert pipeline.versions == []
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="gives up root for a moment")
+def test_a_file_without_read_permission_is_reported_and_archived_once_it_is_readable() -> None:
+    import tempfile
+
+    folder = Path(tempfile.mkdtemp())
+    folder.chmod(0o755)
+    path = folder / "a.png"
+    path.write_bytes(_png())
+    path.chmod(0)
+    pipeline = Pipeline(folder, settle_seconds=0.1)
+    try:
+        os.seteuid(65534)
+        pipeline.settle.start()
+        pipeline.scan()
+        pipeline.until(lambda: bool(pipeline.unreadable))
+    finally:
+        os.seteuid(0)
+    assert pipeline.unreadable == [("a.png", "Permission denied")]
+    path.chmod(0o644)
+    pipeline.scan()
+    pipeline.wait_for("a.png")
+    assert pipeline.settle.stop(10)
+    path.unlink()
+    folder.rmdir()
+
+
+def test_an_exception_in_a_callback_does_not_end_the_watching(pipeline: Pipeline) -> None:
+    pipeline.handler_error = RuntimeError("odd")
+    (pipeline.root / "a.png").write_bytes(_png())
+    pipeline.until(lambda: bool(pipeline.lost))
+    pipeline.handler_error = None
+    assert all(thread.is_alive() for thread in pipeline.threads())
+    (pipeline.root / "b.png").write_bytes(_png(1))
+    pipeline.wait_for("b.png")
+
+
+@pytest.mark.parametrize("which", ["observer", "emitter", "reader", "new directories"])
+def test_a_thread_that_ended_is_replaced_and_the_loss_is_told(pipeline: Pipeline, which: str) -> None:
+    observer: Any = pipeline.watcher._observer
+    subtrees = pipeline.watcher._subtrees
+    assert subtrees is not None
+    if which == "observer":
+        victim: Any = observer
+        observer.event_queue.put(observer.stop_event)
+        observer.stopped_event.set()
+    elif which == "emitter":
+        victim = next(iter(observer.emitters))
+        victim.stop()
+    elif which == "reader":
+        victim = getattr(observer, "_inotify_fd", None)
+        if victim is None:
+            pytest.skip("this watchdog has no reader thread of its own")
+        victim.stop()
+    else:
+        victim = subtrees
+        subtrees.end()
+    victim.join(10)
+    assert not victim.is_alive()
+    pipeline.watcher.check()
+    assert len(pipeline.lost) == 1
+    assert "had ended" in pipeline.lost[0]
+    assert not pipeline.watcher.polling
+    (pipeline.root / "new").mkdir()
+    (pipeline.root / "new/a.png").write_bytes(_png())
+    pipeline.wait_for("new/a.png")
+    pipeline.watcher.check()
+    assert len(pipeline.lost) == 1
+
+
+def test_a_root_removed_and_made_again_is_watched_again(pipeline: Pipeline) -> None:
+    pipeline.root.rmdir()
+    pipeline.watcher.check()
+    assert pipeline.lost == ["the watched directory is gone"]
+    assert pipeline.watcher.polling
+    pipeline.root.mkdir()
+    pipeline.watcher.check()
+    assert len(pipeline.lost) == 2
+    assert not pipeline.watcher.polling
+    (pipeline.root / "a.png").write_bytes(_png())
+    pipeline.wait_for("a.png")
+
+
+def test_a_root_removed_and_made_again_between_two_checks_is_watched_again(
+    pipeline: Pipeline,
+) -> None:
+    emitter = next(iter(pipeline.watcher._observer.emitters))
+    pipeline.root.rmdir()
+    pipeline.root.mkdir()  # often with the same inode
+    emitter.join(10)
+    pipeline.watcher.check()
+    assert len(pipeline.lost) == 1
+    (pipeline.root / "a.png").write_bytes(_png())
+    pipeline.wait_for("a.png")
+
+
+def test_a_root_replaced_by_another_directory_is_watched_again(pipeline: Pipeline, tmp_path: Path) -> None:
+    pipeline.root.rename(tmp_path / "away")
+    pipeline.root.mkdir()
+    pipeline.watcher.check()
+    assert pipeline.lost == ["the watched directory is another one now"]
+    (pipeline.root / "a.png").write_bytes(_png())
+    pipeline.wait_for("a.png")
+
+
+def _overflow(pipeline: Pipeline) -> None:
+    """Fill the kernel's queue for real: the reader is held still while more happens than it takes."""
+    reader = getattr(pipeline.watcher._observer, "_inotify_fd", None)
+    if reader is None or not hasattr(reader, "handle_event"):
+        pytest.skip("this watchdog does not tell of an overflow")
+    limit = int(Path("/proc/sys/fs/inotify/max_queued_events").read_text())
+    if limit > 40_000:
+        pytest.skip("the queue is too long to fill in a test")
+    with reader._lock:
+        (pipeline.root / "kick").touch()  # the reader wakes up and waits for the lock
+        first, second = pipeline.root / "first", pipeline.root / "second"
+        first.touch()
+        for _ in range(limit // 2 + 100):
+            first.rename(second)
+            second.rename(first)
+        (pipeline.root / "during").mkdir()
+        (pipeline.root / "during/missed.png").write_bytes(_png())
+
+
+def test_an_overflow_of_the_systems_queue_is_told_and_new_directories_are_watched(
+    pipeline: Pipeline,
+) -> None:
+    _overflow(pipeline)
+    pipeline.until(lambda: "the system's event queue overflowed" in pipeline.lost)
+    pipeline.scan()
+    pipeline.wait_for("during/missed.png")
+    (pipeline.root / "during/after.png").write_bytes(_png(1))
+    pipeline.wait_for("during/after.png")
+
+
+LIMITED = """
+import sys, threading
+from pathlib import Path
+from cloud_archive.watcher import Watcher
+limit, root, late = sys.argv[1], Path(sys.argv[2]), sys.argv[3] == "late"
+Path("/proc/sys/user/max_inotify_watches").write_text(limit)
+lost = threading.Event()
+def folders():
+    for number in range(20):
+        (root / str(number)).mkdir()
+if not late:
+    folders()
+watcher = Watcher(root, mode="native", on_hint=lambda p, k: None, on_lost=lambda r: lost.set())
+watcher.start()
+if late:
+    assert not watcher.polling, watcher.description
+    folders()
+    assert lost.wait(20)
+print(watcher.polling, watcher.description)
+watcher.stop(5)
+"""
+
+
+@pytest.mark.parametrize("when", ["start", "late", "none at all"])
+def test_the_limit_of_watches_is_told_and_scans_take_over(tmp_path: Path, when: str) -> None:
+    """In a user namespace of its own, where the limit can be set without touching the machine's."""
+    limit = "0" if when == "none at all" else "8"
+    done = subprocess.run(
+        ["unshare", "-Ur", sys.executable, "-c", LIMITED, limit, str(tmp_path), when],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        cwd=Path(__file__).parents[2],
+    )
+    if "unshare" in done.stderr or "Permission" in done.stderr or "Read-only" in done.stderr:
+        pytest.skip("no user namespaces here")
+    told = "polling:" if when == "none at all" else "native events (inotify) and polling:"
+    assert done.stdout.strip() == f"True {told} inotify watch limit reached", done.stderr
+
+
+def test_stop_ends_every_thread_and_keeps_to_its_time(tmp_path: Path) -> None:
+    before = set(threading.enumerate())
+    pipeline = Pipeline(tmp_path)
+    pipeline.start()
+    began = time.monotonic()
+    pipeline.stop()
+    assert time.monotonic() - began < 5
+    for thread in set(threading.enumerate()) - before:
+        thread.join(5)
+    assert set(threading.enumerate()) <= before
+
+
+def test_stop_does_not_wait_for_a_callback_that_hangs(tmp_path: Path) -> None:
+    hangs, goes_on = threading.Event(), threading.Event()
+
+    def hang(path: str, kind: HintKind) -> None:
+        hangs.set()
+        goes_on.wait(DEADLINE_SECONDS)
+
+    watcher = Watcher(tmp_path, mode="native", on_hint=hang, on_lost=lambda reason: None)
+    watcher.start()
+    (tmp_path / "a.png").write_bytes(b"x")
+    assert hangs.wait(10)
+    began = time.monotonic()
+    watcher.stop(0.3)
+    assert time.monotonic() - began < 3
+    goes_on.set()

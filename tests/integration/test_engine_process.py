@@ -1,0 +1,280 @@
+"""The engine as ComfyUI's child: a real process, real signals, a real store."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from tests.servers import S3Server, wait_until
+
+pytestmark = [
+    pytest.mark.store,
+    pytest.mark.skipif(os.name == "nt", reason="signals and process groups of POSIX"),
+]
+
+PACKAGE = Path(__file__).parents[2] / "cloud_archive"
+TOKEN = "token-of-this-test"
+
+
+@dataclass
+class EngineUnderTest:
+    """An engine that a parent (this test, or a shell) started by path."""
+
+    process: subprocess.Popen[str]
+    port: int
+    pid: int
+    headers: dict[str, str] = field(default_factory=lambda: {"Authorization": f"Bearer {TOKEN}"})
+
+    def call(self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None) -> Any:
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{self.port}{path}",
+            method=method,
+            data=None if body is None else json.dumps(body).encode(),
+            headers={"Content-Type": "application/json", **(self.headers if headers is None else headers)},
+        )
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return json.load(answer)
+
+    def status(self) -> dict[str, Any]:
+        found: dict[str, Any] = self.call("GET", "/cloud-sync/status")
+        return found
+
+    def state(self) -> str:
+        return str(self.status()["state"])
+
+
+class Starter:
+    """Starts engines, and ends them all."""
+
+    def __init__(self, state: Path, server: S3Server) -> None:
+        self.state = state
+        self.server = server
+        self.root = state.parent / "output"
+        self.root.mkdir(exist_ok=True)
+        self.engines: list[EngineUnderTest] = []
+
+    def __call__(
+        self, package: Path = PACKAGE, flags: tuple[str, ...] = (), cwd: Path | None = None, **environ: str
+    ) -> EngineUnderTest:
+        process = subprocess.Popen(
+            [sys.executable, *flags, str(package / "__main__.py"), "engine"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=cwd,
+            start_new_session=True,
+            env={
+                **os.environ,
+                **self.server.environ(S3_PREFIX="p", CLOUD_ARCHIVE_SETTLE_SECONDS="0.3"),
+                **environ,
+            },
+        )
+        assert process.stdin is not None
+        assert process.stdout is not None
+        orders = {"token": TOKEN, "root": str(self.root), "state_base": str(self.state)}
+        process.stdin.write(json.dumps(orders) + "\n")
+        process.stdin.flush()
+        ready = json.loads(process.stdout.readline())
+        engine = EngineUnderTest(process, ready["port"], ready["pid"])
+        self.engines.append(engine)
+        return engine
+
+    def close(self) -> None:
+        for engine in self.engines:
+            if engine.process.poll() is None:
+                engine.process.kill()
+            engine.process.wait()
+            for stream in (engine.process.stdin, engine.process.stdout):
+                if stream is not None:
+                    stream.close()
+
+
+@pytest.fixture
+def start(tmp_path: Path, seaweedfs: S3Server) -> Iterator[Starter]:
+    starter = Starter(tmp_path / "state", seaweedfs)
+    yield starter
+    starter.close()
+
+
+def test_it_archives_and_answers_only_to_its_token(start: Starter) -> None:
+    engine = start()
+    wait_until(lambda: engine.state() == "idle", "it watches")
+    (start.root / "a.png").write_bytes(b"a")
+    wait_until(lambda: engine.status()["uploaded_files"] == 1, "it arrives")
+    assert start.server.objects() == {"p/a.png": b"a"}
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        engine.call("GET", "/cloud-sync/status", headers={})
+    assert refused.value.code == 401
+    refused.value.close()
+
+
+def test_no_argument_and_no_file_but_engine_json_holds_the_token(start: Starter) -> None:
+    engine = start()
+    wait_until(lambda: engine.state() == "idle", "it watches")
+    assert not any(TOKEN in word for word in psutil.Process(engine.pid).cmdline())
+    info = start.state / "engine.json"
+    assert info.stat().st_mode & 0o777 == 0o600
+    assert start.state.stat().st_mode & 0o777 == 0o700
+    holders = [p.name for p in start.state.iterdir() if p.is_file() and TOKEN.encode() in p.read_bytes()]
+    assert holders == ["engine.json"]
+
+
+def test_it_steps_back_behind_comfyui(start: Starter) -> None:
+    engine = start()
+    assert psutil.Process(engine.pid).nice() == psutil.Process().nice() + 10
+
+
+def test_when_its_parent_is_gone_it_finishes_what_is_pending_and_ends(start: Starter) -> None:
+    engine = start()
+    wait_until(lambda: engine.state() == "idle", "it watches")
+    for number in range(50):
+        (start.root / f"{number:02}.png").write_bytes(os.urandom(30_000))
+    assert engine.process.stdin is not None
+    engine.process.stdin.close()
+    engine.process.wait(30)
+    assert len(start.server.keys()) == 50
+    assert not (start.state / "engine.json").exists()
+
+
+def test_a_parent_that_is_killed_leaves_an_engine_that_finishes(start: Starter, tmp_path: Path) -> None:
+    """The pipe's other end is held by a process that the parent forked, as a worker of ComfyUI may."""
+    script = (
+        "import os, subprocess, sys, json, time\n"
+        "engine = subprocess.Popen([sys.executable, sys.argv[1], 'engine'], stdin=subprocess.PIPE,"
+        " stdout=subprocess.PIPE, text=True, start_new_session=True)\n"
+        "engine.stdin.write(sys.argv[2] + '\\n'); engine.stdin.flush()\n"
+        "print(engine.stdout.readline(), end='', flush=True)\n"
+        "if os.fork() == 0:\n    time.sleep(60)\n"
+        "engine.wait()\n"
+    )
+    orders = json.dumps({"token": TOKEN, "root": str(start.root), "state_base": str(start.state)})
+    parent = subprocess.Popen(
+        [sys.executable, "-c", script, str(PACKAGE / "__main__.py"), orders],
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        env={**os.environ, **start.server.environ(S3_PREFIX="p")},
+    )
+    assert parent.stdout is not None
+    try:
+        ready = json.loads(parent.stdout.readline())
+        engine = EngineUnderTest(parent, ready["port"], ready["pid"])
+        wait_until(lambda: engine.state() == "idle", "it watches")
+        for number in range(20):
+            (start.root / f"{number:02}.png").write_bytes(os.urandom(30_000))
+        parent.kill()
+        parent.wait()
+        wait_until(lambda: not psutil.pid_exists(ready["pid"]), "it ends", 30)
+    finally:
+        os.killpg(parent.pid, signal.SIGKILL)
+        parent.stdout.close()
+    assert len(start.server.keys()) == 20
+
+
+def test_sigterm_names_what_remains_and_the_next_start_goes_on(start: Starter) -> None:
+    engine = start(S3_ENDPOINT_URL="http://127.0.0.1:9")
+    wait_until(lambda: engine.state() == "idle", "it watches")
+    (start.root / "a.png").write_bytes(b"a")
+    wait_until(lambda: engine.state() == "retrying", "it waits")
+    log = start.state / "engine.log"
+    engine.process.terminate()
+    wait_until(lambda: "Stopping within 30 s" in log.read_text(), "it is stopping")
+    engine.process.terminate()  # in a hurry
+    engine.process.wait(20)
+    assert "goes on at the next start: a.png" in log.read_text()
+    again = start()
+    wait_until(lambda: again.status()["safe_to_stop"], "it arrives")
+    assert start.server.objects() == {"p/a.png": b"a"}
+
+
+def test_ctrl_c_on_the_terminal_is_not_for_the_engine(start: Starter) -> None:
+    engine = start()
+    wait_until(lambda: engine.state() == "idle", "it watches")
+    os.kill(engine.pid, signal.SIGINT)
+    (start.root / "a.png").write_bytes(b"a")
+    wait_until(lambda: engine.status()["uploaded_files"] == 1, "it goes on")
+
+
+def test_a_second_engine_stands_by_and_takes_over_when_the_first_is_killed(start: Starter) -> None:
+    first = start()
+    wait_until(lambda: first.state() == "idle", "it watches")
+    second = start()
+    wait_until(lambda: second.state() == "standby", "it stands by")
+    (start.root / "a.png").write_bytes(b"a")
+    wait_until(lambda: first.status()["uploaded_files"] == 1, "the first archives it")
+    first.process.kill()
+    (start.root / "b.png").write_bytes(b"b")
+    wait_until(
+        lambda: second.state() == "idle" and second.status()["uploaded_files"] == 1, "the second goes on"
+    )
+    assert start.server.objects() == {"p/a.png": b"a", "p/b.png": b"b"}
+
+
+def test_two_engines_with_different_state_directories_archive_each_file_once(
+    start: Starter, tmp_path: Path
+) -> None:
+    first = start()
+    wait_until(lambda: first.state() == "idle", "it watches")
+    start.state = tmp_path / "other-state"
+    second = start(S3_PREFIX="p/{session_id}")
+    wait_until(lambda: second.state() == "standby", "it stands by")
+
+
+def test_an_engine_without_a_parent_hands_over_at_once(start: Starter) -> None:
+    first = start(S3_ENDPOINT_URL="http://127.0.0.1:9")
+    wait_until(lambda: first.state() == "idle", "it watches")
+    (start.root / "a.png").write_bytes(b"a")
+    wait_until(lambda: first.state() == "retrying", "it waits for its store")
+    assert first.process.stdin is not None
+    first.process.stdin.close()
+    second = start()
+    begin = time.monotonic()
+    wait_until(lambda: second.status()["uploaded_files"] == 1, "the second archives it")
+    assert time.monotonic() - begin < 10
+    first.process.wait(10)
+
+
+@pytest.mark.parametrize("folder", ["my plugin-1.0 (copy)", "cloud-archive"])
+def test_it_starts_from_any_folder_in_an_isolated_interpreter(
+    start: Starter, tmp_path: Path, folder: str
+) -> None:
+    plugin = tmp_path / "custom_nodes" / folder
+    shutil.copytree(PACKAGE, plugin / "cloud_archive", ignore=shutil.ignore_patterns("__pycache__"))
+    engine = start(plugin / "cloud_archive", ("-I",), cwd=tmp_path)
+    wait_until(lambda: engine.state() == "idle", "it watches")
+    opened = {Path(found.path).name for found in psutil.Process(engine.pid).open_files()}
+    assert "ledger.sqlite3" in opened
+
+
+def test_without_settings_it_says_which_are_missing(start: Starter) -> None:
+    engine = start(S3_BUCKET="", S3_SECRET_ACCESS_KEY="")
+    wait_until(lambda: engine.state() == "not_configured", "it says so")
+    errors = engine.status()["errors"]
+    assert any("S3_BUCKET" in error for error in errors)
+    assert any("S3_SECRET_ACCESS_KEY" in error for error in errors)
+
+
+def test_no_secret_is_in_any_file_of_the_state_directory(start: Starter) -> None:
+    engine = start(S3_SECRET_ACCESS_KEY="PLANTED/secret+value")
+    wait_until(lambda: engine.state() == "idle", "it watches")
+    (start.root / "a.png").write_bytes(b"a")
+    wait_until(lambda: engine.state() == "retrying", "it is refused")
+    assert "PLANTED" not in json.dumps(engine.status())
+    engine.process.terminate()
+    engine.process.wait(40)
+    for path in start.state.rglob("*"):
+        assert not path.is_file() or b"PLANTED" not in path.read_bytes(), path

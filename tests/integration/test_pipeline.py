@@ -1,0 +1,409 @@
+"""The whole pipeline: real files, the real observer, a real ledger, a real S3 server."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cloud_archive.engine import Engine
+from cloud_archive.status import Status
+from tests.servers import S3Server, wait_until
+
+pytestmark = pytest.mark.store
+
+
+@contextmanager
+def archiving(
+    root: Path, server: S3Server, state: Path, *, autostart: bool = True, **environ: str
+) -> Iterator[Engine]:
+    """An engine on `root`, as a process would run it."""
+    settings = {"S3_PREFIX": "out", "CLOUD_ARCHIVE_SETTLE_SECONDS": "0.3", **environ}
+    root.mkdir(exist_ok=True)
+    engine = Engine(root, state_base=state, environ=server.environ(**settings))
+    engine.start(autostart=autostart)
+    try:
+        yield engine
+    finally:
+        engine.close(10)
+
+
+def settled(engine: Engine, seconds: float = 30.0) -> Status:
+    """Wait until all is in the bucket."""
+    assert engine.flush(seconds), engine.status().to_json()
+    return engine.status()
+
+
+def until(engine: Engine, condition: Callable[[Status], bool], what: str, seconds: float = 30.0) -> Status:
+    found: list[Status] = []
+
+    def holds() -> bool:
+        found[:] = [engine.status()]
+        return condition(found[0])
+
+    wait_until(holds, what, seconds)
+    return found[0]
+
+
+def test_files_in_nested_new_directories_all_arrive_once_and_whole(
+    tmp_path: Path, seaweedfs: S3Server
+) -> None:
+    root = tmp_path / "output"
+    with archiving(root, seaweedfs, tmp_path / "state") as engine:
+        written: dict[str, bytes] = {}
+        for number in range(200):
+            path = root / f"a{number % 5}" / f"b{number % 7}" / f"{number:04}.bin"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            body = os.urandom(300 + number * 37)
+            path.write_bytes(body)
+            written[f"out/{path.relative_to(root).as_posix()}"] = body
+        status = settled(engine)
+    assert seaweedfs.objects() == written
+    assert status.uploaded_files == 200
+    assert status.safe_to_stop
+
+
+def test_an_object_carries_its_type_and_the_sha256_of_its_bytes(tmp_path: Path, seaweedfs: S3Server) -> None:
+    root = tmp_path / "output"
+    with archiving(root, seaweedfs, tmp_path / "state") as engine:
+        (root / "a.png").write_bytes(b"not really")
+        settled(engine)
+    found = seaweedfs.client.head_object(Bucket=seaweedfs.bucket, Key="out/a.png")
+    assert found["ContentType"] == "image/png"
+    assert found["Metadata"]["sha256"] == hashlib.sha256(b"not really").hexdigest()
+    assert float(found["Metadata"]["mtime"]) == pytest.approx((root / "a.png").stat().st_mtime)
+
+
+def test_a_large_file_goes_in_parts_and_arrives_whole(tmp_path: Path, seaweedfs: S3Server) -> None:
+    root = tmp_path / "output"
+    body = os.urandom(19 * 1024 * 1024 + 7)
+    with archiving(root, seaweedfs, tmp_path / "state") as engine:
+        (root / "film.mp4").write_bytes(body)
+        status = settled(engine)
+    assert seaweedfs.objects() == {"out/film.mp4": body}
+    assert seaweedfs.client.list_multipart_uploads(Bucket=seaweedfs.bucket).get("Uploads") is None
+    assert status.uploaded_files == 1
+
+
+@pytest.mark.parametrize("size", [1000, 9 * 1024 * 1024])
+def test_two_different_files_at_one_key_are_both_kept(tmp_path: Path, any_s3: S3Server, size: int) -> None:
+    """Also on rclone, which ignores If-None-Match and drops metadata, and on moto."""
+    root = tmp_path / "output"
+    theirs, ours = os.urandom(size), os.urandom(size)
+    any_s3.put("out/a.png", theirs)
+    with archiving(root, any_s3, tmp_path / "state") as engine:
+        (root / "a.png").write_bytes(ours)
+        settled(engine)
+    assert any_s3.objects() == {"out/a.png": theirs, "out/a (1).png": ours}
+
+
+def test_the_same_bytes_again_make_no_second_object(tmp_path: Path, any_s3: S3Server) -> None:
+    root = tmp_path / "output"
+    small, large = os.urandom(5000), os.urandom(9 * 1024 * 1024)
+    any_s3.put("out/small.png", small)
+    any_s3.put("out/large.mp4", large)
+    with archiving(root, any_s3, tmp_path / "state") as engine:
+        (root / "small.png").write_bytes(small)
+        (root / "large.mp4").write_bytes(large)
+        status = settled(engine)
+    assert any_s3.objects() == {"out/small.png": small, "out/large.mp4": large}
+    assert (status.uploaded_files, status.already_archived_files) == (0, 2)
+
+
+def test_with_rename_off_the_object_is_replaced(tmp_path: Path, seaweedfs: S3Server) -> None:
+    root = tmp_path / "output"
+    seaweedfs.put("out/a.png", b"theirs")
+    with archiving(root, seaweedfs, tmp_path / "state", S3_ENABLE_CONFLICT_RENAME="off") as engine:
+        (root / "a.png").write_bytes(b"ours")
+        settled(engine)
+    assert seaweedfs.objects() == {"out/a.png": b"ours"}
+
+
+def test_ten_archivers_with_ten_different_files_for_one_key_make_ten_objects(
+    tmp_path: Path, seaweedfs: S3Server
+) -> None:
+    bodies = [os.urandom(2000) for _ in range(10)]
+    engines: list[Any] = []
+    try:
+        for number in range(10):
+            context = archiving(tmp_path / f"pod{number}", seaweedfs, tmp_path / f"state{number}")
+            engines.append((context, context.__enter__()))
+        start = threading.Barrier(10)
+
+        def write(number: int) -> None:
+            start.wait()
+            (tmp_path / f"pod{number}" / "ComfyUI_00001_.png").write_bytes(bodies[number])
+
+        threads = [threading.Thread(target=write, args=(number,)) for number in range(10)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        for _, engine in engines:
+            settled(engine)
+    finally:
+        for context, _ in engines:
+            context.__exit__(None, None, None)
+    assert sorted(seaweedfs.objects().values()) == sorted(bodies)
+
+
+def test_a_file_that_is_appended_to_arrives_once_and_whole(tmp_path: Path, seaweedfs: S3Server) -> None:
+    root = tmp_path / "output"
+    with archiving(root, seaweedfs, tmp_path / "state") as engine:
+        for number in range(15):
+            with (root / "log.bin").open("ab") as file:
+                file.write(b"%04d" % number * 100)
+            time.sleep(0.1)  # the writer's own pace
+        settled(engine)
+    assert seaweedfs.objects() == {"out/log.bin": (root / "log.bin").read_bytes()}
+
+
+@pytest.mark.parametrize("known_from", ["event", "scan"])
+def test_a_file_whose_writer_pauses_is_left_alone_until_it_ends(
+    tmp_path: Path, seaweedfs: S3Server, known_from: str
+) -> None:
+    root = tmp_path / "output"
+    root.mkdir()
+    with (root / "film.mp4").open("wb") as file:
+        if known_from == "scan":
+            file.write(b"half")
+            file.flush()
+        with archiving(root, seaweedfs, tmp_path / "state", CLOUD_ARCHIVE_BACKFILL="all") as engine:
+            if known_from == "event":
+                file.write(b"half")
+                file.flush()
+            until(engine, lambda s: any(w.reason == "being written" for w in s.waiting), "it waits")
+            assert not engine.flush(1.0)
+            assert seaweedfs.keys() == []
+            file.write(b" and half")
+            file.close()
+            settled(engine)
+    assert seaweedfs.objects() == {"out/film.mp4": b"half and half"}
+
+
+def test_a_file_replaced_after_it_was_archived_gets_its_next_version(
+    tmp_path: Path, seaweedfs: S3Server
+) -> None:
+    root = tmp_path / "output"
+    with archiving(root, seaweedfs, tmp_path / "state") as engine:
+        (root / "a.png").write_bytes(b"one")
+        settled(engine)
+        (root / "a.png").write_bytes(b"two!")
+        settled(engine)
+    assert seaweedfs.objects() == {"out/a.png": b"one", "out/a (1).png": b"two!"}
+
+
+def test_temporary_and_hidden_names_wait_until_they_are_renamed(tmp_path: Path, seaweedfs: S3Server) -> None:
+    root = tmp_path / "output"
+    with archiving(root, seaweedfs, tmp_path / "state") as engine:
+        for name in ("a.png.part", "b.tmp", "c.png~", ".d.png"):
+            (root / name).write_bytes(name.encode())
+        (root / "e.png").write_bytes(b"e")
+        settled(engine)
+        assert seaweedfs.keys() == ["out/e.png"]
+        (root / "a.png.part").rename(root / "a.png")
+        settled(engine)
+    assert seaweedfs.keys() == ["out/a.png", "out/e.png"]
+
+
+def test_an_empty_file_is_reported_and_not_archived(tmp_path: Path, seaweedfs: S3Server) -> None:
+    root = tmp_path / "output"
+    with archiving(root, seaweedfs, tmp_path / "state") as engine:
+        (root / "a.png").touch()
+        status = until(engine, lambda s: bool(s.errors), "it is reported", 20)
+        assert status.errors == ("a.png is empty and was not archived.",)
+        assert status.safe_to_stop, "there is nothing in it to lose"
+    assert seaweedfs.keys() == []
+
+
+NAMES = [
+    "with space.png",
+    "quote'\".png",
+    "hash#question?percent%41.png",
+    "smile 😀.png",
+    "decomposed e\u0301.png",
+    "composed \u00e9.png",
+    "plus+amp&.png",
+    "line\nbreak.png",
+    "<img src=x onerror=alert(1)>.png",
+    "x" * 251 + ".png",
+]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="these names exist on POSIX only")
+def test_every_name_arrives_under_itself(tmp_path: Path, seaweedfs: S3Server) -> None:
+    root = tmp_path / "output"
+    with archiving(root, seaweedfs, tmp_path / "state") as engine:
+        for name in NAMES:
+            (root / name).write_bytes(name.encode())
+        (root / os.fsdecode(b"no\xffutf8.png")).write_bytes(b"x")
+        settled(engine)
+    expected = {f"out/{name}": name.encode() for name in NAMES}
+    expected["out/no%FFutf8.png"] = b"x"
+    assert seaweedfs.objects() == expected
+
+
+def test_old_files_stay_untouched_unless_asked_for(tmp_path: Path, seaweedfs: S3Server) -> None:
+    root = tmp_path / "output"
+    root.mkdir()
+    (root / "old.png").write_bytes(b"old")
+    os.utime(root / "old.png", (1e9, 1e9))
+    with archiving(root, seaweedfs, tmp_path / "state") as engine:
+        (root / "new.png").write_bytes(b"new")
+        assert settled(engine).safe_to_stop
+    assert seaweedfs.keys() == ["out/new.png"]
+    with archiving(root, seaweedfs, tmp_path / "state", CLOUD_ARCHIVE_BACKFILL="all") as engine:
+        settled(engine)
+    assert seaweedfs.keys() == ["out/new.png", "out/old.png"]
+
+
+def test_what_appeared_while_nothing_was_watching_is_found(tmp_path: Path, seaweedfs: S3Server) -> None:
+    root = tmp_path / "output"
+    with archiving(root, seaweedfs, tmp_path / "state") as engine:
+        settled(engine)
+    (root / "late.png").write_bytes(b"late")
+    (root / "moved in.png").write_bytes(b"old date")
+    os.utime(root / "moved in.png", (1e9, 1e9))
+    with archiving(root, seaweedfs, tmp_path / "state") as engine:
+        settled(engine)
+    assert seaweedfs.keys() == ["out/late.png", "out/moved in.png"]
+
+
+def test_files_arrive_with_polling_alone(tmp_path: Path, seaweedfs: S3Server) -> None:
+    root = tmp_path / "output"
+    with archiving(root, seaweedfs, tmp_path / "state", CLOUD_ARCHIVE_WATCH="poll") as engine:
+        assert engine.status().watching.startswith("polling")
+        (root / "sub").mkdir()
+        (root / "sub" / "a.png").write_bytes(b"a")
+        until(engine, lambda s: s.uploaded_files == 1, "it arrives")
+    assert seaweedfs.keys() == ["out/sub/a.png"]
+
+
+def test_a_key_rendered_before_midnight_is_kept_by_a_retry_after_it(
+    tmp_path: Path, own_seaweedfs: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Frozen(datetime):
+        day = 1
+
+        @classmethod
+        def now(cls, tz: Any = None) -> Frozen:
+            return cls(2026, 4, cls.day, 23, 59, 59)
+
+    monkeypatch.setattr("cloud_archive.archiver.datetime", Frozen)
+    root = tmp_path / "output"
+    assert own_seaweedfs.embedded is not None
+    own_seaweedfs.embedded.stop()
+    with archiving(root, own_seaweedfs, tmp_path / "state", S3_PREFIX="{Y}-{m}-{d}") as engine:
+        (root / "a.png").write_bytes(b"a")
+        until(engine, lambda s: s.state.value == "retrying", "its first attempt failed")
+        Frozen.day = 2
+        own_seaweedfs.embedded.start()
+        (root / "b.png").write_bytes(b"b")
+        settled(engine, 60)
+    assert own_seaweedfs.keys() == ["2026-04-01/a.png", "2026-04-02/b.png"]
+
+
+def test_a_store_that_is_away_pauses_the_queue_and_recovers_by_itself(
+    tmp_path: Path, own_seaweedfs: S3Server
+) -> None:
+    root = tmp_path / "output"
+    assert own_seaweedfs.embedded is not None
+    own_seaweedfs.embedded.stop()
+    with archiving(root, own_seaweedfs, tmp_path / "state") as engine:
+        for number in range(60):
+            (root / f"{number:02}.png").write_bytes(b"%d" % number)
+        status = until(engine, lambda s: s.state.value == "retrying", "it waits")
+        assert not status.safe_to_stop
+        assert any("connection was refused" in error for error in status.errors)
+        assert len(status.errors) <= 10
+        assert status.pending_files == 60
+        own_seaweedfs.embedded.start()
+        assert settled(engine, 60).errors == ()
+    assert len(own_seaweedfs.keys()) == 60
+
+
+def test_a_missing_bucket_is_named_and_when_it_is_there_the_queue_drains(
+    tmp_path: Path, seaweedfs: S3Server
+) -> None:
+    root = tmp_path / "output"
+    bucket = f"late-{os.urandom(4).hex()}"
+    with archiving(root, seaweedfs, tmp_path / "state", S3_BUCKET=bucket) as engine:
+        for number in range(20):
+            (root / f"{number}.png").write_bytes(b"%d" % number)
+        status = until(engine, lambda s: s.state.value == "retrying", "it waits")
+        assert any("bucket does not exist" in error for error in status.errors)
+        seaweedfs.make_bucket(bucket)
+        settled(engine, 60)
+    assert len(seaweedfs.client.list_objects_v2(Bucket=bucket)["Contents"]) == 20
+
+
+@pytest.mark.parametrize(
+    ("variable", "said"),
+    [
+        ("S3_ACCESS_KEY_ID", "does not know this access key"),
+        ("S3_SECRET_ACCESS_KEY", "rejects the signature"),
+    ],
+)
+def test_a_wrong_key_is_named_without_the_secret(
+    tmp_path: Path, seaweedfs: S3Server, variable: str, said: str
+) -> None:
+    root = tmp_path / "output"
+    wrong: dict[str, Any] = {variable: "WRONG-SECRET-VALUE"}
+    with archiving(root, seaweedfs, tmp_path / "state", **wrong) as engine:
+        (root / "a.png").write_bytes(b"a")
+        status = until(engine, lambda s: s.state.value == "retrying", "it waits")
+        assert any(said in error for error in status.errors)
+        assert "WRONG-SECRET-VALUE" not in str(status.to_json())
+
+
+def test_a_key_that_is_too_long_fails_with_a_clear_message(tmp_path: Path, seaweedfs: S3Server) -> None:
+    root = tmp_path / "output"
+    with archiving(root, seaweedfs, tmp_path / "state") as engine:
+        deep = root / ("d" * 200) / ("e" * 200) / ("f" * 200) / ("g" * 200)
+        deep.mkdir(parents=True)
+        (deep / ("h" * 240)).write_bytes(b"x")
+        (root / "fine.png").write_bytes(b"y")
+        status = until(engine, lambda s: s.failed_files == 1 and s.uploaded_files == 1, "one each")
+        assert any("1,024 are allowed" in error for error in status.errors)
+        assert not engine.flush(0.5)
+    assert seaweedfs.keys() == ["out/fine.png"]
+
+
+def test_stop_and_start_lose_nothing(tmp_path: Path, seaweedfs: S3Server) -> None:
+    root = tmp_path / "output"
+    with archiving(root, seaweedfs, tmp_path / "state") as engine:
+        (root / "a.png").write_bytes(b"a")
+        settled(engine)
+        engine.stop_watching()
+        assert engine.status().state.value == "stopped"
+        (root / "b.png").write_bytes(b"b")
+        assert not engine.status().safe_to_stop, "b is not in the bucket"
+        engine.start_watching()
+        settled(engine)
+    assert seaweedfs.keys() == ["out/a.png", "out/b.png"]
+
+
+def test_all_uploads_together_keep_to_the_bandwidth(
+    tmp_path: Path, seaweedfs: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the workers take is counted, not timed."""
+    from cloud_archive.bandwidth import Throttle
+
+    taken: list[int] = []
+    monkeypatch.setattr(Throttle, "take", lambda self, size: taken.append(size))
+    root = tmp_path / "output"
+    sizes = (700, 300_000, 2_000_000, 9_000_000)
+    with archiving(root, seaweedfs, tmp_path / "state", CLOUD_ARCHIVE_MAX_BANDWIDTH="1MB/s") as engine:
+        for size in sizes:
+            (root / f"{size}.bin").write_bytes(os.urandom(size))
+        settled(engine)
+    assert sum(taken) >= sum(sizes)
+    assert max(taken) <= 100_000

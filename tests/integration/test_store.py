@@ -1,0 +1,441 @@
+"""The S3 store against real servers, and what those servers do, as measured through it and through plain boto3.
+
+| | SeaweedFS 4.48 | rclone 1.75.2 `serve s3` | moto 5.2.5 |
+|---|---|---|---|
+| PutObject repeats `x-amz-checksum-sha256` | yes | no | no |
+| a wrong SHA-256 is refused | 400 BadDigest | no | no |
+| a wrong Content-MD5 is refused | 400 BadDigest | 400 BadDigest | no |
+| ETag of PutObject and of a part | MD5 | MD5 | MD5 |
+| ETag of a multipart object | MD5 of MD5s, `-2` | the same; HEAD tells the MD5 of the whole | as SeaweedFS |
+| UploadPart repeats the SHA-256 | yes, also unannounced | no | no |
+| ListParts tells the SHA-256 | no, though Complete wants it once it was announced | no | no |
+| HEAD tells the SHA-256 of a single PUT | yes | what the client had said, unverified | no |
+| `If-None-Match: *` on PutObject | 412 | ignored, overwrites | 412 |
+| the same on CompleteMultipartUpload | 412 | ignored, overwrites | 412 |
+| metadata is kept, also of multipart uploads | yes | yes, its names capitalised | yes |
+| aborting a completed upload | 204 | 404 NoSuchUpload | 204 after 412, else 404 |
+| wrong keys | InvalidAccessKeyId, SignatureDoesNotMatch | the same | taken |
+| unknown storage class | 400 InvalidStorageClass | taken | 400 InvalidStorageClass |
+| a key with PutObject only | HEAD: 403 for all; ListParts and Abort: allowed | no policies | no policies |
+
+The rows that our code relies on are held by tests below.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from cloud_archive.errors import ConditionsRejected, ObjectExists, StoreError
+from cloud_archive.settings import load_settings
+from cloud_archive.store import PROBE_WITH_BYTES, Capabilities, CreateOnly, Part, S3Store
+from tests.quirks.profiles import PROFILES, HangingAnswer, RandomEtags
+from tests.quirks.server import QuirkServer
+from tests.servers import PUT_ONLY_SECRET, SECRET_ACCESS_KEY, S3Server
+
+pytestmark = pytest.mark.store
+
+MEBIBYTE = 1024 * 1024
+Make = Callable[..., S3Store]
+
+
+def sha256(body: bytes) -> str:
+    return hashlib.sha256(body).hexdigest()
+
+
+@pytest.fixture
+def make() -> Iterator[Make]:
+    made: list[S3Store] = []
+
+    def build(environ: dict[str, str], **options: Any) -> S3Store:
+        made.append(S3Store(load_settings(environ), **options))
+        return made[-1]
+
+    yield build
+    for store in made:
+        store.close()
+
+
+def put(store: S3Store, key: str, body: bytes, *, create_only: bool = True) -> bool:
+    metadata = {"sha256": sha256(body), "archive-token": "t-1"}
+    return store.put(
+        key, body, sha256=sha256(body), content_type="image/png", metadata=metadata, create_only=create_only
+    ).proven
+
+
+def put_in_parts(store: S3Store, key: str, pieces: list[bytes], *, create_only: bool = True) -> str | None:
+    whole = b"".join(pieces)
+    upload_id = store.create_multipart(key, content_type="video/mp4", metadata={"sha256": sha256(whole)})
+    parts = [
+        store.upload_part(key, upload_id, number, piece, sha256=sha256(piece))
+        for number, piece in enumerate(pieces, 1)
+    ]
+    assert all(part.proven for part in parts)
+    return store.complete_multipart(key, upload_id, parts, create_only=create_only)
+
+
+def test_what_was_put_is_there_proven_and_described(any_s3: S3Server, make: Make) -> None:
+    store = make(any_s3.environ())
+    body = os.urandom(100_000)
+    assert put(store, "a/Bär (1) ü+&%.png", body)
+    assert any_s3.read("a/Bär (1) ü+&%.png") == body
+    assert any_s3.metadata("a/Bär (1) ü+&%.png")["sha256"] == sha256(body)
+    found = store.head("a/Bär (1) ü+&%.png")
+    assert found is not None
+    assert (found.size_bytes, found.sha256) == (len(body), sha256(body))
+    assert found.metadata["archive-token"] == "t-1"
+    assert found.etag == hashlib.md5(body).hexdigest()
+    assert found.checksum_sha256 == (sha256(body) if any_s3.name == "seaweedfs" else None)
+    assert b"".join(store.read("a/Bär (1) ü+&%.png")) == body
+    assert store.head("a/none.png") is None
+
+
+def test_a_body_above_a_mebibyte_goes_through_with_expect(any_s3: S3Server, make: Make) -> None:
+    body = os.urandom(3 * MEBIBYTE + 7)
+    assert put(make(any_s3.environ()), "big.png", body)
+    assert any_s3.read("big.png") == body
+
+
+def test_parts_become_one_object_with_its_metadata(any_s3: S3Server, make: Make) -> None:
+    store = make(any_s3.environ())
+    pieces = [os.urandom(5 * MEBIBYTE), os.urandom(5 * MEBIBYTE), b"end"]
+    put_in_parts(store, "a/film.mp4", pieces)
+    assert any_s3.read("a/film.mp4") == b"".join(pieces)
+    found = store.head("a/film.mp4")
+    assert found is not None
+    assert (found.size_bytes, found.sha256) == (10 * MEBIBYTE + 3, sha256(b"".join(pieces)))
+    assert found.checksum_sha256 is None
+
+
+def test_an_upload_goes_on_from_its_listed_parts_after_a_restart(any_s3: S3Server, make: Make) -> None:
+    first, second = os.urandom(5 * MEBIBYTE), b"end"
+    before = make(any_s3.environ())
+    upload_id = before.create_multipart("m.mp4", content_type="video/mp4", metadata={})
+    before.upload_part("m.mp4", upload_id, 1, first, sha256=sha256(first))
+    after = make(any_s3.environ(), capabilities=before.capabilities)
+    (listed,) = after.list_parts("m.mp4", upload_id)
+    assert (listed.number, listed.size_bytes) == (1, len(first))
+    assert listed.etag.strip('"') == hashlib.md5(first).hexdigest()
+    fresh = after.upload_part("m.mp4", upload_id, 2, second, sha256=sha256(second))
+    after.complete_multipart("m.mp4", upload_id, [listed, fresh], create_only=True)
+    assert any_s3.read("m.mp4") == first + second
+
+
+def test_an_aborted_upload_is_gone_and_aborting_it_again_is_fine(any_s3: S3Server, make: Make) -> None:
+    store = make(any_s3.environ())
+    upload_id = store.create_multipart("m", content_type="video/mp4", metadata={})
+    store.abort_multipart("m", upload_id)
+    store.abort_multipart("m", upload_id)
+    with pytest.raises(StoreError) as raised:
+        store.list_parts("m", upload_id)
+    assert raised.value.failure.code == "NoSuchUpload"
+
+
+@pytest.mark.parametrize(
+    ("server", "expected"),
+    [
+        ("seaweedfs", CreateOnly.HONOURED),
+        ("rclone_s3", CreateOnly.IGNORED),
+        ("moto_s3", CreateOnly.HONOURED),
+    ],
+)
+@pytest.mark.parametrize("own_object", [False, True])
+def test_the_probe_finds_out_what_create_only_does_and_harms_nothing(
+    request: pytest.FixtureRequest, make: Make, server: str, expected: CreateOnly, own_object: bool
+) -> None:
+    s3 = request.getfixturevalue(server)
+    announced: list[Capabilities] = []
+    store = make(s3.environ(S3_PREFIX="a/{Y}"), on_capabilities=announced.append)
+    put(store, "a/first.png", b"first")
+    if own_object:
+        store.probe_with_key()
+    else:
+        metadata = {"sha256": sha256(b"first"), "archive-token": "t-1"}
+        store.probe_create_only("a/first.png", b"first", content_type="image/png", metadata=metadata)
+    assert store.capabilities.create_only is expected
+    assert store.capabilities.create_only_multipart is expected
+    assert store.capabilities.can_head is True
+    assert announced[-1] == store.capabilities
+    assert s3.read("a/first.png") == b"first"
+    assert s3.metadata("a/first.png")["archive-token"] == "t-1"
+    left = ["a/.cloud-archive-check", "a/first.png"] if own_object else ["a/first.png"]
+    assert s3.keys() == left
+    assert not s3.client.list_multipart_uploads(Bucket=s3.bucket).get("Uploads")
+
+
+def test_a_large_object_is_not_sent_again_to_probe(seaweedfs: S3Server, make: Make) -> None:
+    store = make(seaweedfs.environ())
+    store.probe_create_only("big", bytes(PROBE_WITH_BYTES + 1), content_type="image/png", metadata={})
+    assert store.capabilities == Capabilities()
+    assert seaweedfs.keys() == []
+
+
+@pytest.mark.parametrize("server", ["seaweedfs", "moto_s3"])
+def test_a_create_only_write_overwrites_nothing(
+    request: pytest.FixtureRequest, make: Make, server: str
+) -> None:
+    s3 = request.getfixturevalue(server)
+    store = make(s3.environ())
+    s3.put("taken.png", b"somebody else's")
+    with pytest.raises(ObjectExists):
+        put(store, "taken.png", b"ours")
+    with pytest.raises(ObjectExists):
+        put_in_parts(store, "taken.png", [b"ours"])
+    assert s3.read("taken.png") == b"somebody else's"
+    assert store.capabilities.create_only is CreateOnly.HONOURED
+    assert store.capabilities.create_only_multipart is CreateOnly.HONOURED
+
+
+def test_without_create_only_an_object_is_replaced(any_s3: S3Server, make: Make) -> None:
+    store = make(any_s3.environ())
+    put(store, "same.png", b"one")
+    assert put(store, "same.png", b"two", create_only=False)
+    assert any_s3.read("same.png") == b"two"
+
+
+def test_listing_pages_and_stops_at_its_limit(any_s3: S3Server, make: Make) -> None:
+    store = make(any_s3.environ())
+    for number in range(7):
+        put(store, f"p/{number}", b"x" * number or b"-")
+    put(store, "q/other", b"x")
+    assert [info.key for info in store.list("p/")] == [f"p/{number}" for number in range(7)]
+    assert [info.size_bytes for info in store.list("p/", limit=3)] == [1, 1, 2]
+    assert [info.key for info in store.list("nothing/")] == []
+    assert store.capabilities.can_list is True
+
+
+def test_deleting_what_is_not_there_is_fine(any_s3: S3Server, make: Make) -> None:
+    store = make(any_s3.environ())
+    put(store, "a", b"x")
+    put(store, "b", b"x")
+    assert dict(store.delete(["a", "none"])) == {"a": None, "none": None}
+    assert dict(store.delete(["b"])) == {"b": None}
+    assert any_s3.keys() == []
+
+
+@pytest.mark.parametrize("server", ["seaweedfs", "rclone_s3"])
+@pytest.mark.parametrize(
+    ("wrong", "code"),
+    [
+        ({"S3_ACCESS_KEY_ID": "AKIAWRONG"}, "InvalidAccessKeyId"),
+        ({"S3_SECRET_ACCESS_KEY": "planted+WRONG/secret"}, "SignatureDoesNotMatch"),
+        ({"S3_BUCKET": "there-is-none"}, "NoSuchBucket"),
+    ],
+)
+def test_wrong_settings_are_told_apart(
+    request: pytest.FixtureRequest, make: Make, server: str, wrong: dict[str, str], code: str
+) -> None:
+    store = make(request.getfixturevalue(server).environ(**wrong))
+    with pytest.raises(StoreError) as raised:
+        put(store, "a", b"x")
+    assert raised.value.failure.code == code
+    assert not raised.value.failure.passing
+    assert "planted" not in f"{raised.value} {raised.value.said} {raised.value.__cause__}"
+
+
+def test_a_key_that_may_only_put_can_put_probe_and_go_on(seaweedfs: S3Server, make: Make) -> None:
+    store = make(seaweedfs.put_only(S3_PREFIX="a"))
+    assert put(store, "a/x.png", b"x")
+    store.probe_with_key()
+    assert store.capabilities.create_only is CreateOnly.HONOURED
+    assert store.capabilities.create_only_multipart is CreateOnly.HONOURED
+    assert store.capabilities.can_head is False
+    put_in_parts(store, "a/y.mp4", [b"y"])
+    with pytest.raises(ObjectExists):
+        put(store, "a/x.png", b"other")
+    for refused in (
+        lambda: store.head("a/x.png"),
+        lambda: list(store.read("a/x.png")),
+        lambda: list(store.list("")),
+    ):
+        with pytest.raises(StoreError) as raised:
+            refused()
+        assert raised.value.status == 403
+        assert PUT_ONLY_SECRET not in repr(raised.value.__dict__)
+    assert [error.status for _, error in store.delete(["a/x.png"]) if error] == [403]
+    assert seaweedfs.read("a/x.png") == b"x"
+
+
+def test_a_key_that_may_put_and_get_is_found_to_look(seaweedfs: S3Server, make: Make) -> None:
+    store = make(seaweedfs.put_get())
+    put(store, "x", b"x")
+    store.probe_with_key()
+    assert store.capabilities.can_head is True
+    assert b"".join(store.read("x")) == b"x"
+
+
+@pytest.mark.parametrize("checksum", ["sha256", "md5"])
+def test_both_integrity_headers_are_proof(any_s3: S3Server, make: Make, checksum: str) -> None:
+    store = make(any_s3.environ(S3_CHECKSUM=checksum))
+    assert put(store, "x", b"bytes")
+    assert store.capabilities.checksum == checksum
+
+
+@pytest.mark.parametrize("server", ["seaweedfs", "rclone_s3"])
+def test_bytes_that_change_on_the_way_are_refused_and_tried_again(
+    request: pytest.FixtureRequest, make: Make, server: str
+) -> None:
+    # rclone verifies Content-MD5 only.
+    s3 = request.getfixturevalue(server)
+    store = make(s3.environ(S3_CHECKSUM="md5" if server == "rclone_s3" else "sha256"))
+    client: Any = store._client()
+
+    def damage(params: dict[str, Any], **_: object) -> None:
+        params["body"] = b"other"
+
+    client.meta.events.register("before-call.s3.PutObject", damage)
+    with pytest.raises(StoreError) as raised:
+        put(store, "x", b"bytes")
+    assert raised.value.failure.code == "BadDigest"
+    assert raised.value.failure.passing
+    assert s3.keys() == []
+
+
+def test_a_store_that_is_taken_away_and_comes_back_is_met_again_by_the_same_client(
+    own_seaweedfs: S3Server, make: Make
+) -> None:
+    embedded = own_seaweedfs.embedded
+    assert embedded is not None
+    store = make(own_seaweedfs.environ(), read_seconds=0.5)
+    put(store, "a", b"a")
+    embedded.stop()
+    with pytest.raises(StoreError) as raised:
+        put(store, "b", b"b")
+    assert raised.value.failure.code in ("ConnectionRefused", "ConnectionClosed")
+    embedded.start()
+    assert put(store, "b", b"b")
+    if os.name == "posix":
+        embedded.pause()
+        with pytest.raises(StoreError) as raised:
+            put(store, "c", b"c")
+        assert raised.value.failure.code == "ReadTimeout"
+        embedded.resume()
+        assert put(store, "d", b"d")
+
+
+def test_a_self_signed_endpoint_is_refused_with_the_cure_and_works_with_it(
+    tls_seaweedfs: S3Server, make: Make
+) -> None:
+    environ = tls_seaweedfs.environ()
+    untrusted = make({name: value for name, value in environ.items() if name != "S3_CA_BUNDLE"})
+    with pytest.raises(StoreError, match="S3_CA_BUNDLE") as raised:
+        put(untrusted, "x", b"x")
+    assert raised.value.failure.code == "TLS"
+    store = make(environ)
+    assert put(store, "x", b"x" * 2 * MEBIBYTE)
+    assert b"".join(store.read("x")) == b"x" * 2 * MEBIBYTE
+
+
+# --- dialects
+
+REFUSES = {"wrong clock": "RequestTimeTooSkewed", "html everywhere": "NotS3"}
+
+
+@pytest.mark.parametrize("name", sorted(PROFILES))
+def test_every_dialect_takes_a_small_and_a_large_file_within_a_few_tries(
+    seaweedfs: S3Server, make: Make, name: str
+) -> None:
+    """As uploads do: passing failures are tried again, a rejected condition goes without."""
+    with QuirkServer(
+        seaweedfs.endpoint, seaweedfs.access_key_id, seaweedfs.secret_access_key, PROFILES[name]()
+    ) as quirks:
+        store = make(seaweedfs.environ(S3_ENDPOINT_URL=quirks.url), read_seconds=0.5)
+        if name in REFUSES:
+            with pytest.raises(StoreError) as raised:
+                put(store, "small", b"small")
+            assert raised.value.failure.code == REFUSES[name]
+            assert seaweedfs.keys() == []
+            return
+        pieces = [b"a" * 5 * MEBIBYTE, b"end"]
+        _persist(lambda: put(store, "small", b"small"))
+        _persist(lambda: _in_parts_unproven(store, "large", pieces))
+        assert seaweedfs.objects() == {"small": b"small", "large": b"".join(pieces)}
+        assert SECRET_ACCESS_KEY not in repr(store.capabilities)
+
+
+def _persist(attempt: Callable[[], object]) -> None:
+    for _ in range(12):
+        try:
+            attempt()
+        except ObjectExists:
+            return  # an earlier try had arrived although its answer was lost
+        except ConditionsRejected:
+            continue
+        except StoreError as error:
+            _expect_passing(error)
+        else:
+            return
+    pytest.fail("twelve tries were not enough")
+
+
+def _expect_passing(error: StoreError) -> None:
+    assert error.failure.passing, error
+
+
+def _in_parts_unproven(store: S3Store, key: str, pieces: list[bytes]) -> None:
+    upload_id = store.create_multipart(key, content_type="video/mp4", metadata={})
+    parts: list[Part] = []
+    for number, piece in enumerate(pieces, 1):
+        while len(parts) < number:
+            try:
+                parts.append(store.upload_part(key, upload_id, number, piece, sha256=sha256(piece)))
+            except StoreError as error:
+                _expect_passing(error)
+    store.complete_multipart(key, upload_id, parts, create_only=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "single", "multipart"),
+    [
+        ("plain", CreateOnly.HONOURED, CreateOnly.HONOURED),
+        ("b2", CreateOnly.REJECTED, CreateOnly.REJECTED),
+        ("b2 checksums", CreateOnly.HONOURED, CreateOnly.HONOURED),
+        ("501 on conditionals", CreateOnly.REJECTED, CreateOnly.REJECTED),
+        ("gcs", CreateOnly.IGNORED, CreateOnly.IGNORED),
+        ("silent overwrite", CreateOnly.IGNORED, CreateOnly.IGNORED),
+        ("oss", CreateOnly.IGNORED, CreateOnly.IGNORED),
+        ("one write a second", CreateOnly.HONOURED, CreateOnly.HONOURED),
+        ("random etags", CreateOnly.HONOURED, CreateOnly.HONOURED),
+    ],
+)
+def test_the_probe_tells_the_truth_of_each_dialect(
+    seaweedfs: S3Server, make: Make, name: str, single: CreateOnly, multipart: CreateOnly
+) -> None:
+    with QuirkServer(
+        seaweedfs.endpoint, seaweedfs.access_key_id, seaweedfs.secret_access_key, PROFILES[name]()
+    ) as quirks:
+        store = make(seaweedfs.environ(S3_ENDPOINT_URL=quirks.url))
+        store.probe_with_key()
+        if name == "b2":  # one request tells one thing: the first says that SHA-256 is refused
+            store.probe_with_key()
+        assert store.capabilities.create_only is single
+        assert store.capabilities.create_only_multipart is multipart
+        assert store.capabilities.checksum == ("md5" if name in ("b2", "b2 checksums", "gcs") else "sha256")
+        assert len(quirks.log) <= 12
+
+
+def test_etags_that_are_no_checksum_prove_nothing(seaweedfs: S3Server, make: Make) -> None:
+    with QuirkServer(
+        seaweedfs.endpoint, seaweedfs.access_key_id, seaweedfs.secret_access_key, RandomEtags()
+    ) as quirks:
+        store = make(seaweedfs.environ(S3_ENDPOINT_URL=quirks.url))
+        assert not put(store, "x", b"x")
+
+
+def test_an_answer_that_never_comes_may_still_have_written(seaweedfs: S3Server, make: Make) -> None:
+    with QuirkServer(
+        seaweedfs.endpoint, seaweedfs.access_key_id, seaweedfs.secret_access_key, HangingAnswer()
+    ) as quirks:
+        store = make(seaweedfs.environ(S3_ENDPOINT_URL=quirks.url), read_seconds=0.3)
+        with pytest.raises(StoreError) as raised:
+            put(store, "x", b"x")
+        assert raised.value.failure.code == "ReadTimeout"
+        with pytest.raises(ObjectExists):
+            put(store, "x", b"x")
+        found = store.head("x")
+        assert found is not None
+        assert found.sha256 == sha256(b"x")
