@@ -236,7 +236,7 @@ class Archiver(Observer):
         """See `worker.Observer`."""
         version = claim.version
         found_there = outcome.already and not outcome.ours
-        self.session.archived(version.path, outcome.key, version.size_bytes, already=found_there)
+        self.session.archived(version, outcome.key, already=found_there)
         self.metrics.archived(version.size_bytes, already=found_there, seen_at=claim.seen_at)
         logger.info("%s %s as %s", "Found" if found_there else "Archived", version.path, outcome.key)
         if outcome.proof is Proof.ACCEPTED and not self._accepted_on_word:
@@ -422,7 +422,7 @@ class Archiver(Observer):
             errors=self._errors(),
             recent_uploads=counters.recent,
             safe_to_stop=safe,
-            active=tuple(ActiveFile(a.path, a.size_bytes, a.sent_bytes, a.key or "") for a in active),
+            active=tuple(ActiveFile(a.name, a.size_bytes, a.sent_bytes, a.key or "", a.path) for a in active),
             waiting=self._waiting(run),
             rate_bytes_per_second=rate,
             seconds_left=int(pending_bytes / rate) + 1 if rate and pending_bytes else None,
@@ -468,7 +468,10 @@ class Archiver(Observer):
     def _waiting(self, run: _Run | None) -> tuple[WaitingEntry, ...]:
         if run is None:
             return ()
-        return tuple(WaitingEntry(w.path, w.size_bytes, w.reason) for w in run.waiting()[:_SHOWN_WAITING])
+        return tuple(
+            WaitingEntry(w.path.rpartition("/")[2], w.size_bytes, w.reason, w.path)
+            for w in run.waiting()[:_SHOWN_WAITING]
+        )
 
     def _errors(self) -> tuple[str, ...]:
         found = list(self.session.notices)

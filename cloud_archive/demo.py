@@ -240,7 +240,7 @@ class _Demo:
             status = self._engine.status(look=False).to_json()
             for entry in status["waiting"]:
                 with contextlib.suppress(OSError):  # as large as it is at this moment
-                    entry["size_bytes"] = (self._root / entry["file_name"]).stat().st_size
+                    entry["size_bytes"] = (self._root / entry["path"]).stat().st_size
             lines = [line for line in lines_of(status, rows) if line.name not in self._shown_before]
             view.show(lines)
             self._lines = lines

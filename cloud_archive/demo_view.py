@@ -48,7 +48,7 @@ def lines_of(status: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> li
         status: the status object.
         rows: of the ledger, newest first.
     """
-    active = {entry["file_name"]: entry for entry in status["active"]}
+    active = {entry["path"]: entry for entry in status["active"]}
     found: list[Line] = []
     for row in reversed(rows):
         word, share = _WORDS.get(row["state"], row["state"]), 0.0
@@ -59,7 +59,7 @@ def lines_of(status: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> li
         found.append(Line(f"row {row['id']}", row["path"], row["size_bytes"], word, share, key))
     for entry in status["waiting"]:
         word = "detected" if entry["reason"] == "quiet time" else "being written"
-        name, path = f"file {entry['file_name']}", entry["file_name"]
+        name, path = f"file {entry['path']}", entry["path"]
         found.append(Line(name, path, entry["size_bytes"], word))
     return found
 

@@ -12,6 +12,7 @@ from threading import Lock
 from typing import Any
 
 from . import __version__
+from .files import FileVersion
 from .ledger import FileRow
 
 MOST_ERRORS = 50
@@ -34,12 +35,13 @@ class State(str, Enum):
 
 @dataclass(frozen=True, slots=True)
 class RecentUpload:
-    """One upload that was proven; the time is local, ISO 8601, to the second."""
+    """One upload that was proven; the time is local, ISO 8601, to the second. `path` holds its folders, too."""
 
     file_name: str
     s3_key: str
     upload_time: str
     size_bytes: int
+    path: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,7 @@ class ActiveFile:
     size_bytes: int
     sent_bytes: int
     s3_key: str
+    path: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +62,7 @@ class WaitingEntry:
     file_name: str
     size_bytes: int
     reason: str
+    path: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +145,7 @@ class Session:
         self._notices: deque[str] = deque(maxlen=20)
         self._samples: deque[tuple[float, int]] = deque([(time.monotonic(), 0)])
 
-    def archived(self, name: str, key: str, size_bytes: int, *, already: bool) -> None:
+    def archived(self, version: FileVersion, key: str, *, already: bool) -> None:
         """One more file is proven to be in the bucket."""
         moment = local_time(time.time())
         with self._lock:
@@ -149,9 +153,9 @@ class Session:
                 self._already += 1
             else:
                 self._uploaded += 1
-                self._bytes += size_bytes
+                self._bytes += version.size_bytes
                 self._last = moment
-                self._recent.append(RecentUpload(name, key, moment, size_bytes))
+                self._recent.append(RecentUpload(version.name, key, moment, version.size_bytes, version.path))
 
     def vanished(self) -> None:
         """One more file was gone before it could be archived."""

@@ -1,10 +1,8 @@
-"""The bucket: what an object store must be able to do, and its S3 form. The only module that imports boto3's core.
+"""The bucket behind S3: every request, and what its answer proves.
 
-`ObjectStore` is the protocol that uploads, checks and reports work with; `S3Store` speaks S3 through botocore.
 Every failure is a `StoreError` (see store_errors.py). Nothing is retried here but a request in the other integrity
-dialect: retries are durable and belong to the ledger.
-
-What a store can do is found out, not assumed, and kept in `Capabilities`.
+dialect: retries are durable and belong to the ledger. What a store can do is found out, not assumed
+(store_probes.py), and kept in `Capabilities`. The SDK is set up in s3_client.py.
 """
 
 from __future__ import annotations
@@ -12,23 +10,37 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-import ipaddress
 import logging
-import os
-import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from datetime import datetime
-from enum import Enum
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
-from urllib.parse import quote, urlsplit
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import quote
 
-from . import __version__
 from .bandwidth import Throttle
 from .errors import ConditionsRejected, ObjectExists, StoreError, explain
+from .object_store import (
+    Capabilities,
+    Checksum,
+    CreateOnly,
+    ObjectInfo,
+    ObjectStore,
+    Part,
+    Progress,
+    PutResult,
+    UnfinishedUpload,
+)
+from .s3_client import (
+    CONNECT_SECONDS,
+    PIECE_BYTES,
+    READ_SECONDS,
+    Metered,
+    Told,
+    addressing_style,
+    certificate_authorities,
+    make_client,
+)
 from .store_errors import (
     clock_offset_seconds,
     names_checksum,
@@ -37,264 +49,36 @@ from .store_errors import (
     translate,
     web_page,
 )
+from .store_probes import PROBE_BODY, PROBE_NAME, PROBE_WITH_BYTES, probe, probe_key
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
 
     from .settings import Settings
 
+__all__ = [
+    "DELETE_AT_ONCE",
+    "PROBE_BODY",
+    "PROBE_NAME",
+    "PROBE_WITH_BYTES",
+    "Capabilities",
+    "CreateOnly",
+    "ObjectInfo",
+    "ObjectStore",
+    "Part",
+    "PutResult",
+    "S3Store",
+    "UnfinishedUpload",
+    "addressing_style",
+    "certificate_authorities",
+    "probe_key",
+]
+
 logger = logging.getLogger("cloud_archive.store")
 
 MEBIBYTE = 1024 * 1024
-CONNECT_SECONDS = 10
-READ_SECONDS = 60
-# Above this size a request asks first (Expect: 100-continue), so that a refusal costs no upload; below, the extra
-# round trip costs more than the body.
-EXPECT_ABOVE_BYTES = MEBIBYTE
-PIECE_BYTES = 256 * 1024  # progress is told in these steps
 READ_BYTES = MEBIBYTE
-PROBE_NAME = ".cloud-archive-check"
-PROBE_BODY = b"Cloud Archive looks with this object what the bucket allows. It may be deleted.\n"
-PROBE_WITH_BYTES = 4 * MEBIBYTE  # a larger object is not sent three times only to learn something
 DELETE_AT_ONCE = 1000  # https://docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteObjects.html
-
-Progress = Callable[[int], None]
-Checksum = Literal["sha256", "md5"]
-
-
-class CreateOnly(Enum):
-    """What a store makes of `If-None-Match: *` on a write."""
-
-    UNKNOWN = "unknown"
-    HONOURED = "honoured"  # a taken key is refused with 412
-    IGNORED = "ignored"  # answered 200, and overwritten
-    REJECTED = "rejected"  # the header itself is refused (501)
-
-
-@dataclass(frozen=True, slots=True)
-class Capabilities:
-    """What was found out about one destination.
-
-    Attributes:
-        create_only: on PutObject.
-        create_only_multipart: on CompleteMultipartUpload.
-        checksum: the integrity header that goes with each body.
-        can_head: whether this key may look at objects; None: not known yet. A 403 for a key that may be missing
-            proves nothing: without the right to list, S3 answers 403 for what is not there.
-        can_list: whether this key may list.
-        echoes_checksum: whether the store repeats the SHA-256 in its answer to a write, as those do that compute it
-            themselves. One that doesn't, yet shows it later, only keeps what we said (`rclone serve s3` does), so
-            what it shows is believed only where this is True.
-    """
-
-    create_only: CreateOnly = CreateOnly.UNKNOWN
-    create_only_multipart: CreateOnly = CreateOnly.UNKNOWN
-    checksum: Checksum = "sha256"
-    can_head: bool | None = None
-    can_list: bool | None = None
-    echoes_checksum: bool | None = None
-
-    def to_json(self) -> dict[str, str | bool | None]:
-        """As kept in the ledger and shown by `check`."""
-        return {
-            "create_only": self.create_only.value,
-            "create_only_multipart": self.create_only_multipart.value,
-            "checksum": self.checksum,
-            "can_head": self.can_head,
-            "can_list": self.can_list,
-            "echoes_checksum": self.echoes_checksum,
-        }
-
-    @classmethod
-    def from_json(cls, found: object) -> Capabilities:
-        """What `to_json` gave, also of another version: whatever is not understood counts as unknown."""
-        data = found if isinstance(found, Mapping) else {}
-
-        def create_only(name: str) -> CreateOnly:
-            value = data.get(name)
-            return next((one for one in CreateOnly if one.value == value), CreateOnly.UNKNOWN)
-
-        def flag(name: str) -> bool | None:
-            value = data.get(name)
-            return value if isinstance(value, bool) else None
-
-        return cls(
-            create_only("create_only"),
-            create_only("create_only_multipart"),
-            "md5" if data.get("checksum") == "md5" else "sha256",
-            flag("can_head"),
-            flag("can_list"),
-            flag("echoes_checksum"),
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class ObjectInfo:
-    """An object as the store describes it.
-
-    Attributes:
-        etag: without its quotes.
-        sha256: hexadecimal, from the object's own metadata: what its writer said, no proof.
-        checksum_sha256: hexadecimal, of the whole object, as computed by the store itself; None where it tells
-            none, or may only be repeating what it was told.
-        metadata: names in lower case; empty in listings.
-    """
-
-    key: str
-    size_bytes: int
-    etag: str | None
-    sha256: str | None
-    checksum_sha256: str | None
-    metadata: Mapping[str, str]
-    last_modified: datetime | None
-
-
-@dataclass(frozen=True, slots=True)
-class PutResult:
-    """The store took an object.
-
-    Attributes:
-        proven: its answer holds a checksum that equals ours: the SHA-256 echoed, or an ETag that is the bytes' MD5.
-    """
-
-    etag: str | None
-    proven: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """A part that the store holds.
-
-    Attributes:
-        etag: as the store gave it, quotes included; it goes back with the completion.
-        sha256: hexadecimal, as confirmed by the store; None where it tells none.
-        proven: the answer to its upload proved its bytes. In a list of parts True: whoever goes on with a listed
-            part compares its checksum.
-    """
-
-    number: int
-    etag: str
-    size_bytes: int
-    sha256: str | None
-    proven: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class UnfinishedUpload:
-    """A multipart upload that somebody began; `initiated_at` in seconds since 1970 by the store's clock."""
-
-    upload_id: str
-    initiated_at: float
-
-
-class ObjectStore(Protocol):
-    """A bucket. Every method may be called from any thread, and raises `StoreError` when the store fails it."""
-
-    @property
-    def destination(self) -> str:
-        """`endpoint/bucket`: what the capabilities belong to."""
-
-    @property
-    def capabilities(self) -> Capabilities:
-        """What is known of the store so far."""
-
-    def put(
-        self,
-        key: str,
-        body: bytes,
-        *,
-        sha256: str,
-        content_type: str,
-        metadata: Mapping[str, str],
-        create_only: bool,
-        progress: Progress | None = None,
-    ) -> PutResult:
-        """Write one object in one request.
-
-        Args:
-            sha256: of `body`, hexadecimal.
-            metadata: ASCII names and values.
-            create_only: refuse where the key is taken, as far as the store can (see `Capabilities.create_only`).
-            progress: called with the bytes sent since its last call.
-
-        Raises:
-            ObjectExists: `create_only`, and the key is taken.
-            ConditionsRejected: the store refuses create-only writes as such; nothing was written. From now on the
-                header is left out, so look first and call again.
-        """
-
-    def head(self, key: str) -> ObjectInfo | None:
-        """Look at an object; None: there is none."""
-
-    def create_multipart(self, key: str, *, content_type: str, metadata: Mapping[str, str]) -> str:
-        """Begin a multipart upload, and its id."""
-
-    def upload_part(
-        self,
-        key: str,
-        upload_id: str,
-        number: int,
-        body: bytes,
-        *,
-        sha256: str,
-        progress: Progress | None = None,
-    ) -> Part:
-        """Send part `number` (from 1). Sending it again replaces it."""
-
-    def unfinished_uploads(self, key: str) -> list[UnfinishedUpload]:
-        """The multipart uploads to exactly this key that have neither been completed nor aborted."""
-
-    def list_parts(self, key: str, upload_id: str) -> list[Part]:
-        """The parts that have arrived. StoreError with code NoSuchUpload: the upload is gone."""
-
-    def complete_multipart(
-        self, key: str, upload_id: str, parts: Sequence[Part], *, create_only: bool
-    ) -> str | None:
-        """Make the parts an object; its ETag. Raises as `put` does."""
-
-    def abort_multipart(self, key: str, upload_id: str) -> None:
-        """Drop an unfinished upload; that it is gone already is fine."""
-
-    def read(self, key: str) -> Iterator[bytes]:
-        """An object's bytes, in pieces of at most 1 MiB."""
-
-    def list(self, prefix: str, *, limit: int | None = None) -> Iterator[ObjectInfo]:
-        """Objects below `prefix` in the order of their keys, at most `limit`."""
-
-    def delete(self, keys: Sequence[str]) -> Iterator[tuple[str, StoreError | None]]:
-        """Delete objects; each key comes back with None or why not."""
-
-    def probe_create_only(
-        self, key: str, body: bytes, *, content_type: str, metadata: Mapping[str, str]
-    ) -> None:
-        """Find out what create-only writes do, at a key that was just written with exactly this. Never raises.
-
-        Leaves no object behind. Does nothing with a body over 4 MiB: a smaller one will come.
-        """
-
-    def probe_with_key(self) -> None:
-        """The same with a small object of its own. Never raises."""
-
-    def close(self) -> None:
-        """Let go of connections."""
-
-
-def probe_key(prefix: str) -> str:
-    """The key of the small object that probes and checks write: below the part of the prefix that never changes."""
-    head, brace, _ = prefix.partition("{")
-    if brace:
-        head = head.rpartition("/")[0]
-    return "/".join([*(part for part in head.split("/") if part), PROBE_NAME])
-
-
-def certificate_authorities(settings: Settings) -> str | None:
-    """The CA file to trust: S3_CA_BUNDLE, else AWS_CA_BUNDLE, else the system's; None: the one of botocore."""
-    if settings.ca_bundle is not None:
-        return str(settings.ca_bundle)
-    if os.environ.get("AWS_CA_BUNDLE"):
-        return None  # botocore reads it
-    usual = (ssl.get_default_verify_paths().cafile, "/etc/ssl/certs/ca-certificates.crt")
-    return next((path for path in usual if path and Path(path).is_file()), None)
 
 
 class S3Store:
@@ -620,54 +404,8 @@ class S3Store:
         self._probe(self.probe_key, PROBE_BODY, "text/plain", metadata)
 
     def _probe(self, key: str, body: bytes, content_type: str, metadata: Mapping[str, str]) -> None:
-        """Each write here sends what is there already, so that a store that ignores the condition harms nothing."""
-        sha256 = hashlib.sha256(body).hexdigest()
-
-        def put() -> None:
-            self.put(key, body, sha256=sha256, content_type=content_type, metadata=metadata, create_only=True)
-
-        def multipart() -> None:
-            upload_id = self.create_multipart(key, content_type=content_type, metadata=metadata)
-            try:
-                part = self.upload_part(key, upload_id, 1, body, sha256=sha256)
-                self.complete_multipart(key, upload_id, [part], create_only=True)
-            except StoreError:
-                try:
-                    self.abort_multipart(key, upload_id)
-                except StoreError as error:
-                    logger.info("%s: a probe's upload could not be aborted: %s", self.destination, error)
-                raise
-
-        if self._capabilities.can_head is None:
-            self._probe_head(key)
-        if self._capabilities.create_only is CreateOnly.UNKNOWN:
-            self.remember(create_only=self._outcome(put))
-        if self._capabilities.create_only_multipart is CreateOnly.UNKNOWN:
-            self.remember(create_only_multipart=self._outcome(multipart))
-
-    def _probe_head(self, key: str) -> None:
-        try:
-            self.head(key)
-        except StoreError as error:
-            if error.status in (401, 403) and not error.failure.passing:
-                self.remember(can_head=False)
-
-    def _outcome(self, attempt: Callable[[], None]) -> CreateOnly:
-        """What a write did that must be refused. R2 allows one write a second to a key, hence the second try."""
-        for pause_seconds in (1.1, None):
-            try:
-                attempt()
-            except ObjectExists:
-                return CreateOnly.HONOURED
-            except ConditionsRejected:
-                return CreateOnly.REJECTED
-            except StoreError as error:
-                if not error.failure.passing or pause_seconds is None or self._closed.wait(pause_seconds):
-                    logger.info("%s: create-only writes could not be tried: %s", self.destination, error)
-                    break
-            else:
-                return CreateOnly.IGNORED
-        return CreateOnly.UNKNOWN
+        wait = self._closed.wait
+        probe(self, key, body, content_type=content_type, metadata=metadata, wait=wait)
 
     def close(self) -> None:
         """See `ObjectStore`."""
@@ -691,7 +429,7 @@ class S3Store:
         **parameters: Any,
     ) -> dict[str, Any]:
         """A request with a body and its integrity header."""
-        told = _Told(progress)
+        told = Told(progress)
 
         def attempt(dialect: Checksum) -> dict[str, Any]:
             integrity = (
@@ -842,61 +580,8 @@ class S3Store:
             with self._lock:
                 client = self._client_made
                 if client is None:
-                    client = self._client_made = self._make_client()
+                    client = self._client_made = make_client(self._settings, *self._timeouts, self._meter)
         return client
-
-    def _make_client(self) -> S3Client:
-        # Not at the top: a quarter of a second and 25 MB, which `--help` or a wrong setting need not pay.
-        import botocore.session
-        from botocore.config import Config
-        from botocore.handlers import convert_body_to_file_like_object
-
-        settings = self._settings
-        connect_seconds, read_seconds = self._timeouts
-        session = botocore.session.Session(session_vars=None if settings.credentials == "aws" else _NO_FILES)
-        credentials: dict[str, Any] = {}
-        if settings.credentials == "env":
-            secret, token = settings.secret_access_key, settings.session_token
-            credentials = {
-                "aws_access_key_id": settings.access_key_id,
-                "aws_secret_access_key": secret.get_secret_value() if secret else None,
-                "aws_session_token": token.get_secret_value() if token else None,
-            }
-        options: dict[str, Any] = {
-            # One variable decides where files go. (The type stubs do not know this option yet.)
-            "ignore_configured_endpoint_urls": True,
-            "s3": {"addressing_style": addressing_style(settings)},
-        }
-        config = Config(
-            region_name=settings.region,
-            connect_timeout=connect_seconds,
-            read_timeout=read_seconds,
-            max_pool_connections=max(10, settings.workers * 2),
-            tcp_keepalive=True,
-            retries={"total_max_attempts": 1},
-            # DESIGN: newer SDKs add CRC trailers of their own, which several providers refuse.
-            request_checksum_calculation="when_required",
-            response_checksum_validation="when_required",
-            user_agent=f"cloud-archive/{__version__} Botocore/{botocore.__version__}",
-            # A proxy cannot reach this machine's loopback.
-            proxies={} if _is_loopback(settings.endpoint_url) else None,
-            **options,
-        )
-        client = session.create_client(
-            "s3",
-            endpoint_url=settings.endpoint_url,
-            verify=certificate_authorities(settings),
-            config=config,
-            **credentials,
-        )
-        # Bodies stay bytes: wrapped as files, each one would be sent with Expect: 100-continue, a round trip more.
-        for operation in ("PutObject", "UploadPart"):
-            client.meta.events.unregister(
-                f"before-parameter-build.s3.{operation}", convert_body_to_file_like_object
-            )
-            client.meta.events.register(f"before-call.s3.{operation}", _ask_first)
-            client.meta.events.register(f"before-send.s3.{operation}", self._meter)
-        return cast("S3Client", client)
 
     def _meter(self, request: Any, **_: object) -> None:
         """Before a body is sent: let it tell how far it is, and wait for its share of the bandwidth."""
@@ -905,30 +590,10 @@ class S3Store:
             return
         piece_bytes = PIECE_BYTES if self._throttle is None else self._throttle.piece_bytes
         if len(request.body) > piece_bytes:
-            request.body = _Metered(request.body, told, piece_bytes, self._throttle)
+            request.body = Metered(request.body, told, piece_bytes, self._throttle)
         elif self._throttle is not None:
             self._throttle.take(len(request.body))
 
-
-def addressing_style(settings: Settings) -> str:
-    """`path`, `virtual` or (AWS only) `auto`.
-
-    Off AWS `auto` means path: `https://host/bucket/key` works at every provider in the guides, on IP addresses, on
-    localhost and under certificates that hold only the host's name. The known exceptions say so themselves
-    (Alibaba: SecondLevelDomainForbidden), and want S3_ADDRESSING_STYLE=virtual.
-    """
-    if settings.addressing_style in ("path", "virtual"):
-        return str(settings.addressing_style)
-    return "auto" if settings.is_aws else "path"
-
-
-# Neither files nor variables of AWS's own decide anything while S3_CREDENTIALS is `env`:
-# name: (name in the file, variable, default, conversion).
-_NO_FILES: dict[str, Any] = {
-    "profile": (None, None, None, None),
-    "config_file": (None, None, os.devnull, None),
-    "credentials_file": (None, None, os.devnull, None),
-}
 
 _METHODS = {
     "PutObject": "put_object",
@@ -946,49 +611,6 @@ _METHODS = {
 }
 
 
-class _Told:
-    """How many bytes of one body were told as sent; sending it again tells nothing twice."""
-
-    def __init__(self, progress: Progress | None) -> None:
-        self._progress = progress
-        self._bytes = 0
-
-    def reach(self, position: int) -> None:
-        if self._progress is not None and position > self._bytes:
-            step, self._bytes = position - self._bytes, position
-            self._progress(step)
-
-
-class _Metered:
-    """Bytes as a file that tells how far it was read, without copying them."""
-
-    def __init__(self, body: bytes, told: _Told, piece_bytes: int, throttle: Throttle | None) -> None:
-        self._view = memoryview(body)
-        self._told = told
-        self._piece_bytes = piece_bytes
-        self._throttle = throttle
-        self._position = 0
-
-    def read(self, _size: int = -1) -> memoryview:
-        """The next piece; larger than asked for, since 16 KiB at a time would hold the interpreter lock often."""
-        self._told.reach(self._position)
-        piece = self._view[self._position : self._position + self._piece_bytes]
-        self._position += len(piece)
-        if self._throttle is not None and piece:
-            self._throttle.take(len(piece))
-        return piece
-
-    def seek(self, position: int, _whence: int = 0) -> int:
-        self._position = position
-        return position
-
-
-def _ask_first(params: dict[str, Any], **_: object) -> None:
-    body = params.get("body")
-    if isinstance(body, bytes) and len(body) > EXPECT_ABOVE_BYTES:
-        params["headers"]["Expect"] = "100-continue"
-
-
 def _got_further(error: StoreError, refusal: StoreError) -> bool:
     """Whether a request with Content-MD5 was refused for another reason than the one with the SHA-256."""
     if isinstance(error, ObjectExists):
@@ -998,14 +620,6 @@ def _got_further(error: StoreError, refusal: StoreError) -> bool:
 
 def _conditional_capability(operation: str) -> str:
     return "create_only_multipart" if operation == "CompleteMultipartUpload" else "create_only"
-
-
-def _is_loopback(endpoint_url: str | None) -> bool:
-    host = urlsplit(endpoint_url or "").hostname or ""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost" or host.endswith(".localhost")
 
 
 def _is_html(answer: Mapping[str, Any]) -> bool:

@@ -271,6 +271,13 @@ class Uploader:
             self._store.probe_create_only(key, content.body, content_type=media_type, metadata=metadata)
 
 
+    def _probe_alone(self, supports: Callable[[], CreateOnly]) -> None:
+        """The same with a small object of its own; once, however many workers ask at the same moment."""
+        with self._probe_lock:
+            if supports() is CreateOnly.UNKNOWN:
+                self._store.probe_with_key()
+
+
 class _Attempt:
     """One attempt at one version: chooses the key, sends, proves."""
 
@@ -312,7 +319,7 @@ class _Attempt:
         if not self._uploader._rename:
             self._note(self._base_key)
             return self._base_key, self._send(self._base_key, create_only=False)
-        for number in range(MAX_CONFLICTS + 1):
+        for number in range(self._first_number(), MAX_CONFLICTS + 1):
             key = conflict_key(self._base_key, number)
             placed = self._place_at(key, head_first=number > 0)
             if placed is not None:
@@ -322,6 +329,19 @@ class _Attempt:
             f"{self._base_key} and its {MAX_CONFLICTS} numbered names are all taken by other files."
             " Rename the file, or use a prefix such as {session_id} that keeps sessions apart.",
         )
+
+    def _first_number(self) -> int:
+        """How far an earlier attempt with these bytes came: the names before were taken, and parts may wait there.
+
+        Begun at the first name each time, a large file whose parts are interrupted now and then would never arrive.
+        """
+        if self._job.key is None or self._job.sha256 != self._content.sha256:
+            return 0
+        try:
+            keys = (conflict_key(self._base_key, number) for number in range(MAX_CONFLICTS + 1))
+            return next((number for number, key in enumerate(keys) if key == self._job.key), 0)
+        except KeyRejected:
+            return 0
 
     def _place_at(self, key: str, *, head_first: bool) -> _Placed | None:
         """Put the bytes at `key`; None where it is taken by other bytes."""
@@ -333,7 +353,7 @@ class _Attempt:
             if info is not None:
                 return self._recognise(key, info)
             if not known and supports is CreateOnly.UNKNOWN:
-                self._store.probe_with_key()
+                self._uploader._probe_alone(self._supports)
                 supports = self._supports()
             if not known and supports in (CreateOnly.IGNORED, CreateOnly.REJECTED):
                 logger.warning(
@@ -372,26 +392,56 @@ class _Attempt:
         """Whether the object at `key` holds our bytes."""
         if info.size_bytes != self._content.size_bytes:
             return None
-        ours = info.metadata.get("archive-token") == self._job.token
-        stated = info.sha256 or info.checksum_sha256
-        if stated is not None:
-            same, proof = stated == self._content.sha256, Proof.CHECKSUM
-        else:
-            same, proof = self._read_back(key), Proof.READ_BACK
-        if not same:
+        proof = self._proof_of(key, info)
+        if proof is None:
             return None
         self._drop_multipart(key)
         self._sent.add(self._content.size_bytes)
+        ours = info.metadata.get("archive-token") == self._job.token
         return _Placed(info.etag, already=True, ours=ours, proof=proof)
 
-    def _read_back(self, key: str) -> bool:
+    def _proof_of(self, key: str, info: ObjectInfo) -> Proof | None:
+        """How we know that this object holds our bytes; None where it holds others.
+
+        The SHA-256 in the metadata is what the object's writer said, and that may have been ourselves, before the
+        bytes went wrong on their way: it can tell that they differ, and never alone that they are the same.
+        """
+        sha256 = self._content.sha256
+        if info.checksum_sha256 is not None:
+            return Proof.CHECKSUM if info.checksum_sha256 == sha256 else None
+        if info.sha256 is not None and info.sha256 != sha256:
+            return None
+        if info.sha256 is not None and info.etag is not None and info.etag == self._etag_like(info.etag):
+            return Proof.CHECKSUM
+        same = self._read_back(key)
+        if same is None:
+            return Proof.ACCEPTED if info.sha256 is not None else None
+        return Proof.READ_BACK if same else None
+
+    def _etag_like(self, etag: str) -> str | None:
+        """What the ETag of our bytes is, where ETags are made of MD5: of the body, or of the parts' MD5s and a count.
+
+        The second as AWS makes it: https://docs.aws.amazon.com/AmazonS3/latest/API/API_Object.html
+        """
+        body = self._content.body
+        count = len(self._content.part_sha256)
+        if body is not None:
+            return md5_of(body)
+        if not etag.endswith(f"-{count}"):
+            return None
+        parts = (self._piece(*self._extent(number), number) for number in range(1, count + 1))
+        digests = b"".join(bytes.fromhex(md5_of(part)) for part in parts)
+        return f"{md5_of(digests)}-{count}"
+
+    def _read_back(self, key: str) -> bool | None:
+        """Whether the object holds our bytes; None where we may not read it."""
         digest = hashlib.sha256()
         try:
             for piece in self._store.read(key):
                 digest.update(piece)
         except StoreError as error:
             if error.status in (401, 403) and not error.failure.passing:
-                return False
+                return None
             raise
         return digest.hexdigest() == self._content.sha256
 
@@ -470,9 +520,7 @@ class _Attempt:
         if create_only and self._supports() is not CreateOnly.HONOURED:
             known, info = self._look(key)
             if known and info is not None:
-                raise ObjectExists(
-                    "CompleteMultipartUpload", key, explain("PreconditionFailed"), status=412
-                )
+                raise ObjectExists("CompleteMultipartUpload", key, explain("PreconditionFailed"), status=412)
         try:
             return self._store.complete_multipart(key, upload_id, parts, create_only=create_only)
         except ConditionsRejected:
@@ -570,17 +618,10 @@ class _Attempt:
                 raise StoreError("HeadObject", key, explain("Unproven"))
             if info.checksum_sha256 == self._content.sha256:
                 return Proof.CHECKSUM
-        digest = hashlib.sha256()
-        try:
-            for piece in self._store.read(key):
-                digest.update(piece)
-        except StoreError as error:
-            if error.status in (401, 403) and not error.failure.passing:
-                return Proof.ACCEPTED
-            raise
-        if digest.hexdigest() != self._content.sha256:
+        same = self._read_back(key)
+        if same is False:
             raise StoreError("GetObject", key, explain("Unproven"))
-        return Proof.READ_BACK
+        return Proof.ACCEPTED if same is None else Proof.READ_BACK
 
 
 def read_content(source: BinaryIO, job: Job) -> Content:

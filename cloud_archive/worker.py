@@ -51,6 +51,11 @@ class ActiveUpload:
     size_bytes: int
     sent_bytes: int
     key: str | None
+
+    @property
+    def name(self) -> str:
+        """The last part of the path."""
+        return self.path.rpartition("/")[2]
     seen_at: float | None = None
 
 

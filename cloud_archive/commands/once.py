@@ -139,7 +139,7 @@ class Once:
                 BEING_WRITTEN: "Somebody still writes to it.",
                 UNREADABLE: "It cannot be read. Allow this user to read it.",
             }.get(entry.reason, f"It is not complete: {entry.reason}.")
-            result.failures.append((entry.file_name, own))
+            result.failures.append((entry.path, own))
         if cause and not result.failures:
             result.failures.append(("", cause))
         return True
@@ -243,12 +243,12 @@ class _Moves:
             status[name]
             for name in ("uploaded_files", "already_archived_files", "failed_files", "vanished_files")
         )
-        waiting = tuple((entry["file_name"], entry["size_bytes"]) for entry in status["waiting"])
+        waiting = tuple((entry["path"], entry["size_bytes"]) for entry in status["waiting"])
         seen = (done, waiting)
         moved = seen != self._seen
         self._seen = seen
         for active in status["active"]:
-            name, sent = active["file_name"], active["sent_bytes"]
+            name, sent = active["path"], active["sent_bytes"]
             if sent > self._furthest.get(name, 0):
                 self._furthest[name] = sent
                 moved = True

@@ -161,7 +161,7 @@ def _remaining(engine: LocalEngine, found: dict[str, Any]) -> list[dict[str, str
         for row in engine.files(state)
     ]
     return rows + [
-        {"file": str(entry["file_name"]), "state": "settling", "cause": str(entry["reason"])}
+        {"file": str(entry["path"]), "state": "settling", "cause": str(entry["reason"])}
         for entry in found.get("waiting", [])
     ]
 
@@ -193,9 +193,9 @@ def _show(found: dict[str, Any]) -> None:
     _line("Session", ", ".join(count for count in counts if count))
     for active in found["active"]:
         sent = f"{size(active['sent_bytes'])} of {size(active['size_bytes'])}"
-        _line("Uploading", f"{active['file_name']}  {sent}")
+        _line("Uploading", f"{active['path']}  {sent}")
     for entry in found.get("waiting", [])[:5]:
-        _line("Not complete", f"{entry['file_name']}  {entry['reason']}")
+        _line("Not complete", f"{entry['path']}  {entry['reason']}")
     if found["last_upload_time"]:
         _line("Last upload", found["last_upload_time"].replace("T", " "))
     _line("Safe to stop", "yes" if found["safe_to_stop"] else "no")

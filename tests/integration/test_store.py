@@ -33,7 +33,7 @@ import pytest
 from cloud_archive.errors import ConditionsRejected, ObjectExists, StoreError
 from cloud_archive.settings import load_settings
 from cloud_archive.store import PROBE_WITH_BYTES, Capabilities, CreateOnly, Part, S3Store
-from tests.quirks.profiles import PROFILES, HangingAnswer, RandomEtags
+from tests.quirks.profiles import PROFILES, HangingAnswer, RandomEtags, SilentOverwrite
 from tests.quirks.server import QuirkServer
 from tests.servers import PUT_ONLY_SECRET, SECRET_ACCESS_KEY, S3Server
 
@@ -416,6 +416,20 @@ def test_the_probe_tells_the_truth_of_each_dialect(
         assert store.capabilities.create_only_multipart is multipart
         assert store.capabilities.checksum == ("md5" if name in ("b2", "b2 checksums", "gcs") else "sha256")
         assert len(quirks.log) <= 12
+
+
+def test_a_probe_that_was_overwritten_in_parts_leaves_the_object_as_one_request_made_it(
+    seaweedfs: S3Server, make: Make
+) -> None:
+    with QuirkServer(
+        seaweedfs.endpoint, seaweedfs.access_key_id, seaweedfs.secret_access_key, SilentOverwrite()
+    ) as quirks:
+        store = make(seaweedfs.environ(S3_ENDPOINT_URL=quirks.url))
+        put(store, "x", b"x")
+        store.probe_create_only("x", b"x", content_type="image/png", metadata={"sha256": sha256(b"x")})
+        assert store.capabilities.create_only_multipart is CreateOnly.IGNORED
+    found = seaweedfs.client.head_object(Bucket=seaweedfs.bucket, Key="x")
+    assert found["ETag"].strip('"') == hashlib.md5(b"x").hexdigest()
 
 
 def test_etags_that_are_no_checksum_prove_nothing(seaweedfs: S3Server, make: Make) -> None:

@@ -1,0 +1,173 @@
+"""How requests leave: the one client of the AWS SDK, its options, and bodies that tell how far they are.
+
+The SDK is botocore, which boto3 is a shell around; its defaults suit AWS, and several of them break other providers
+or cost time, so each one that is changed here says why.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import ssl
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import urlsplit
+
+from . import __version__
+from .bandwidth import Throttle
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3.client import S3Client
+
+    from .settings import Settings
+
+CONNECT_SECONDS = 10
+READ_SECONDS = 60
+# Above this size a request asks first (Expect: 100-continue), so that a refusal costs no upload; below, the extra
+# round trip costs more than the body.
+EXPECT_ABOVE_BYTES = 1024 * 1024
+PIECE_BYTES = 256 * 1024  # progress is told in these steps
+
+
+# Neither files nor variables of AWS's own decide anything while S3_CREDENTIALS is `env`:
+# name: (name in the file, variable, default, conversion).
+_NO_FILES: dict[str, Any] = {
+    "profile": (None, None, None, None),
+    "config_file": (None, None, os.devnull, None),
+    "credentials_file": (None, None, os.devnull, None),
+}
+
+
+def make_client(
+    settings: Settings, connect_seconds: float, read_seconds: float, before_send: Callable[..., None]
+) -> S3Client:
+    """A client of the SDK, set up as this module says.
+
+    Args:
+        connect_seconds, read_seconds: timeouts of one request.
+        before_send: called with each finished PutObject and UploadPart request (`request=`) in its own thread.
+    """
+    # Not at the top: a quarter of a second and 25 MB, which `--help` or a wrong setting need not pay.
+    import botocore.session
+    from botocore.config import Config
+    from botocore.handlers import convert_body_to_file_like_object
+
+    session = botocore.session.Session(session_vars=None if settings.credentials == "aws" else _NO_FILES)
+    credentials: dict[str, Any] = {}
+    if settings.credentials == "env":
+        secret, token = settings.secret_access_key, settings.session_token
+        credentials = {
+            "aws_access_key_id": settings.access_key_id,
+            "aws_secret_access_key": secret.get_secret_value() if secret else None,
+            "aws_session_token": token.get_secret_value() if token else None,
+        }
+    options: dict[str, Any] = {
+        # One variable decides where files go. (The type stubs do not know this option yet.)
+        "ignore_configured_endpoint_urls": True,
+        "s3": {"addressing_style": addressing_style(settings)},
+    }
+    config = Config(
+        region_name=settings.region,
+        connect_timeout=connect_seconds,
+        read_timeout=read_seconds,
+        max_pool_connections=max(10, settings.workers * 2),
+        tcp_keepalive=True,
+        retries={"total_max_attempts": 1},
+        # DESIGN: newer SDKs add CRC trailers of their own, which several providers refuse.
+        request_checksum_calculation="when_required",
+        response_checksum_validation="when_required",
+        user_agent=f"cloud-archive/{__version__} Botocore/{botocore.__version__}",
+        # A proxy cannot reach this machine's loopback.
+        proxies={} if is_loopback(settings.endpoint_url) else None,
+        **options,
+    )
+    client = session.create_client(
+        "s3",
+        endpoint_url=settings.endpoint_url,
+        verify=certificate_authorities(settings),
+        config=config,
+        **credentials,
+    )
+    # Bodies stay bytes: wrapped as files, each one would be sent with Expect: 100-continue, a round trip more.
+    for operation in ("PutObject", "UploadPart"):
+        client.meta.events.unregister(
+            f"before-parameter-build.s3.{operation}", convert_body_to_file_like_object
+        )
+        client.meta.events.register(f"before-call.s3.{operation}", _ask_first)
+        client.meta.events.register(f"before-send.s3.{operation}", before_send)
+    return cast("S3Client", client)
+
+
+def addressing_style(settings: Settings) -> str:
+    """`path`, `virtual` or (AWS only) `auto`.
+
+    Off AWS `auto` means path: `https://host/bucket/key` works at every provider in the guides, on IP addresses, on
+    localhost and under certificates that hold only the host's name. The known exceptions say so themselves
+    (Alibaba: SecondLevelDomainForbidden), and want S3_ADDRESSING_STYLE=virtual.
+    """
+    if settings.addressing_style in ("path", "virtual"):
+        return str(settings.addressing_style)
+    return "auto" if settings.is_aws else "path"
+
+
+def certificate_authorities(settings: Settings) -> str | None:
+    """The CA file to trust: S3_CA_BUNDLE, else AWS_CA_BUNDLE, else the system's; None: the one of botocore."""
+    if settings.ca_bundle is not None:
+        return str(settings.ca_bundle)
+    if os.environ.get("AWS_CA_BUNDLE"):
+        return None  # botocore reads it
+    usual = (ssl.get_default_verify_paths().cafile, "/etc/ssl/certs/ca-certificates.crt")
+    return next((path for path in usual if path and Path(path).is_file()), None)
+
+
+def is_loopback(endpoint_url: str | None) -> bool:
+    """Whether the endpoint is on this machine."""
+    host = urlsplit(endpoint_url or "").hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
+
+
+class Told:
+    """How many bytes of one body were told as sent; sending it again tells nothing twice."""
+
+    def __init__(self, progress: Callable[[int], None] | None) -> None:
+        self._progress = progress
+        self._bytes = 0
+
+    def reach(self, position: int) -> None:
+        if self._progress is not None and position > self._bytes:
+            step, self._bytes = position - self._bytes, position
+            self._progress(step)
+
+
+class Metered:
+    """Bytes as a file that tells how far it was read, without copying them."""
+
+    def __init__(self, body: bytes, told: Told, piece_bytes: int, throttle: Throttle | None) -> None:
+        self._view = memoryview(body)
+        self._told = told
+        self._piece_bytes = piece_bytes
+        self._throttle = throttle
+        self._position = 0
+
+    def read(self, _size: int = -1) -> memoryview:
+        """The next piece; larger than asked for, since 16 KiB at a time would hold the interpreter lock often."""
+        self._told.reach(self._position)
+        piece = self._view[self._position : self._position + self._piece_bytes]
+        self._position += len(piece)
+        if self._throttle is not None and piece:
+            self._throttle.take(len(piece))
+        return piece
+
+    def seek(self, position: int, _whence: int = 0) -> int:
+        self._position = position
+        return position
+
+
+def _ask_first(params: dict[str, Any], **_: object) -> None:
+    body = params.get("body")
+    if isinstance(body, bytes) and len(body) > EXPECT_ABOVE_BYTES:
+        params["headers"]["Expect"] = "100-continue"

@@ -1,0 +1,131 @@
+"""What counts as proof: the uploader against a store that keeps other bytes than it was sent."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from cloud_archive.errors import ObjectExists, StoreError, explain
+from cloud_archive.files import stat_version
+from cloud_archive.object_store import Capabilities, CreateOnly, ObjectInfo, ObjectStore, PutResult
+from cloud_archive.upload import Job, Outcome, Proof, Uploader
+
+
+class CarelessStore:
+    """Takes what it is sent with 200, keeps what `spoil` makes of it, and computes no checksum of its own."""
+
+    def __init__(self) -> None:
+        self.capabilities = Capabilities(create_only=CreateOnly.HONOURED, echoes_checksum=False)
+        self.objects: dict[str, tuple[bytes, Mapping[str, str]]] = {}
+        self.spoil: Callable[[bytes], bytes] = lambda body: body
+        self.readable = True
+
+    def put(self, key: str, body: bytes, **how: Any) -> PutResult:
+        if how["create_only"] and key in self.objects:
+            raise ObjectExists("PutObject", key, explain("PreconditionFailed"), status=412)
+        self.objects[key] = (self.spoil(body), how["metadata"])
+        return PutResult("opaque", proven=False)
+
+    def head(self, key: str) -> ObjectInfo | None:
+        if key not in self.objects:
+            return None
+        body, metadata = self.objects[key]
+        return ObjectInfo(key, len(body), "opaque", metadata.get("sha256"), None, metadata, None)
+
+    def read(self, key: str) -> Iterator[bytes]:
+        if not self.readable:
+            raise StoreError("GetObject", key, explain("AccessDenied"), status=403)
+        yield self.objects[key][0]
+
+    def probe_create_only(self, *_: Any, **__: Any) -> None:
+        raise AssertionError("known already")
+
+
+class Notes:
+    """A journal that keeps the last note."""
+
+    key = ""
+
+    def attempt(self, *, sha256: str, base_key: str, key: str) -> None:
+        self.key = key
+
+    def multipart(self, upload_id: str | None, part_size_bytes: int | None) -> None: ...
+
+
+@pytest.fixture
+def store() -> CarelessStore:
+    return CarelessStore()
+
+
+def upload(store: CarelessStore, root: Path, **again: Any) -> Outcome:
+    uploader = Uploader(cast(ObjectStore, store), make_key=lambda path: f"p/{path}", session_id="s")
+    job = replace(Job(root, stat_version(root, "a.png"), token="t"), **again)
+    return uploader.upload(job, Notes(), lambda sent: None)
+
+
+def test_a_200_without_a_checksum_is_read_back(tmp_path: Path, store: CarelessStore) -> None:
+    (tmp_path / "a.png").write_bytes(b"good")
+    assert upload(store, tmp_path).proof is Proof.READ_BACK
+
+
+def test_bytes_that_went_wrong_are_never_taken_for_archived(tmp_path: Path, store: CarelessStore) -> None:
+    """Also not by the next attempt, which finds an object with our own metadata under the key."""
+    (tmp_path / "a.png").write_bytes(b"good")
+    store.spoil = lambda body: b"evil"
+    with pytest.raises(StoreError) as refused:
+        upload(store, tmp_path)
+    assert refused.value.failure.code == "Unproven"
+    store.spoil = lambda body: body
+    second = upload(store, tmp_path, base_key="p/a.png", key="p/a.png")
+    assert (second.key, second.proof) == ("p/a (1).png", Proof.READ_BACK)
+    assert store.objects["p/a (1).png"][0] == b"good"
+
+
+def test_a_key_that_may_not_read_is_accepted_on_the_stores_word(tmp_path: Path, store: CarelessStore) -> None:
+    (tmp_path / "a.png").write_bytes(b"good")
+    store.readable = False
+    assert upload(store, tmp_path).proof is Proof.ACCEPTED
+
+
+def test_an_answer_that_was_lost_is_recognised_as_ours(tmp_path: Path, store: CarelessStore) -> None:
+    (tmp_path / "a.png").write_bytes(b"good")
+    digest = hashlib.sha256(b"good").hexdigest()
+    store.objects["p/a.png"] = (b"good", {"sha256": digest, "archive-token": "t"})
+    found = upload(store, tmp_path, base_key="p/a.png", key="p/a.png")
+    assert (found.already, found.ours, found.key) == (True, True, "p/a.png")
+    assert len(store.objects) == 1
+
+
+def test_a_file_that_changed_since_it_settled_is_not_sent(tmp_path: Path, store: CarelessStore) -> None:
+    from cloud_archive.errors import FileChanged
+
+    (tmp_path / "a.png").write_bytes(b"good")
+    version = stat_version(tmp_path, "a.png")
+    (tmp_path / "a.png").write_bytes(b"better")
+    with pytest.raises(FileChanged):
+        upload(store, tmp_path, version=version)
+    assert store.objects == {}
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="POSIX only")
+def test_what_became_a_pipe_or_a_link_is_gone(tmp_path: Path, store: CarelessStore) -> None:
+    from cloud_archive.errors import FileProblem
+
+    (tmp_path / "a.png").write_bytes(b"good")
+    version = stat_version(tmp_path, "a.png")
+    (tmp_path / "a.png").unlink()
+    os.mkfifo(tmp_path / "a.png")
+    with pytest.raises(FileProblem):
+        upload(store, tmp_path, version=version)
+    (tmp_path / "a.png").unlink()
+    (tmp_path / "outside").write_bytes(b"good")
+    (tmp_path / "a.png").symlink_to(tmp_path / "outside")
+    with pytest.raises(FileProblem):
+        upload(store, tmp_path, version=version)
+    assert store.objects == {}
