@@ -309,6 +309,7 @@ class _Attempt:
             "archive-session": uploader._session_id,
         }
         self._upload_id = job.upload_id
+        self._upload_of = (job.key, job.sha256)  # what that upload is to be: its key, its bytes
 
     @property
     def _single(self) -> bool:
@@ -407,10 +408,11 @@ class _Attempt:
         bytes went wrong on their way: it can tell that they differ, and never alone that they are the same.
         """
         sha256 = self._content.sha256
-        if info.checksum_sha256 is not None:
-            return Proof.CHECKSUM if info.checksum_sha256 == sha256 else None
-        if info.sha256 is not None and info.sha256 != sha256:
+        if info.checksum_sha256 == sha256:
+            return Proof.CHECKSUM
+        if sha256 not in (info.sha256, info.checksum_sha256) and (info.sha256 or info.checksum_sha256):
             return None
+        # Where the two contradict each other, or the store tells nothing, only the bytes themselves decide.
         if info.sha256 is not None and info.etag is not None and info.etag == self._etag_like(info.etag):
             return Proof.CHECKSUM
         same = self._read_back(key)
@@ -447,14 +449,14 @@ class _Attempt:
 
     def _note(self, key: str) -> None:
         """Commit where the bytes go; an older multipart upload for other bytes or another key is over."""
-        job, sha256 = self._job, self._content.sha256
-        if self._upload_id and not (job.key == key and job.sha256 == sha256) and job.key:
-            self._drop_multipart(job.key)
+        sha256 = self._content.sha256
+        if self._upload_id and self._upload_of != (key, sha256):
+            self._drop_multipart(key)
         self._journal.attempt(sha256=sha256, base_key=self._base_key, key=key)
 
     def _drop_multipart(self, key: str) -> None:
         if self._upload_id:
-            self._uploader.abandon(self._job.key or key, self._upload_id)
+            self._uploader.abandon(self._upload_of[0] or key, self._upload_id)
             self._upload_id = None
             self._journal.multipart(None, None)
 
@@ -489,6 +491,7 @@ class _Attempt:
         upload_id, have = self._resume(key)
         if upload_id is None:
             self._upload_id = f"{INTENT}{time.time()}"
+            self._upload_of = (key, self._content.sha256)
             self._journal.multipart(self._upload_id, self._content.part_size_bytes)
             upload_id = self._store.create_multipart(
                 key, content_type=self._media_type, metadata=self._metadata
@@ -541,9 +544,8 @@ class _Attempt:
             self._drop_multipart(key)
         if (
             self._upload_id is None
-            or job.key != key
-            or job.sha256 != content.sha256
-            or job.part_size_bytes != content.part_size_bytes
+            or self._upload_of != (key, content.sha256)
+            or (self._upload_id == job.upload_id and job.part_size_bytes != content.part_size_bytes)
         ):
             return None, {}
         try:

@@ -25,6 +25,7 @@ class CarelessStore:
         self.objects: dict[str, tuple[bytes, Mapping[str, str]]] = {}
         self.spoil: Callable[[bytes], bytes] = lambda body: body
         self.readable = True
+        self.checksum: str | None = None
 
     def put(self, key: str, body: bytes, **how: Any) -> PutResult:
         if how["create_only"] and key in self.objects:
@@ -36,7 +37,7 @@ class CarelessStore:
         if key not in self.objects:
             return None
         body, metadata = self.objects[key]
-        return ObjectInfo(key, len(body), "opaque", metadata.get("sha256"), None, metadata, None)
+        return ObjectInfo(key, len(body), "opaque", metadata.get("sha256"), self.checksum, metadata, None)
 
     def read(self, key: str) -> Iterator[bytes]:
         if not self.readable:
@@ -129,3 +130,16 @@ def test_what_became_a_pipe_or_a_link_is_gone(tmp_path: Path, store: CarelessSto
     with pytest.raises(FileProblem):
         upload(store, tmp_path, version=version)
     assert store.objects == {}
+
+
+def test_an_answer_that_names_a_wrong_checksum_makes_no_second_object(
+    tmp_path: Path, store: CarelessStore
+) -> None:
+    """Something between us and the store altered the header; the metadata says that the object is ours."""
+    (tmp_path / "a.png").write_bytes(b"good")
+    digest = hashlib.sha256(b"good").hexdigest()
+    store.objects["p/a.png"] = (b"good", {"sha256": digest, "archive-token": "t"})
+    store.checksum = hashlib.sha256(b"wrong").hexdigest()
+    found = upload(store, tmp_path, base_key="p/a.png", key="p/a.png")
+    assert (found.key, found.proof) == ("p/a.png", Proof.READ_BACK)
+    assert len(store.objects) == 1
