@@ -1,0 +1,149 @@
+"""Chromium once a session, a fresh page for each test, and an eye on the page's console."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, ConsoleMessage, Error, Page, sync_playwright
+
+from tests.browser.gallery import paint_outputs
+from tests.browser.pages import open_comfy
+from tests.browser.scripted_model import a_status
+from tests.browser.stage import (
+    CHROMIUM_ARGUMENTS,
+    Background,
+    Scene,
+    chromium,
+    comfy_scene,
+    current_frontend,
+    dashboard_scene,
+    old_frontend,
+)
+from tests.servers import missing
+
+OUR_FILES = ("/extensions/cloud-archive/", "/panel/", "/strings/", "/archive_panel.js", "/dashboard.js")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Every test in this folder needs Chromium."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.browser)
+
+
+@pytest.fixture(scope="session")
+def background() -> Iterator[Background]:
+    servers = Background()
+    yield servers
+    servers.close()
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    program = chromium()
+    if program is None:
+        missing("chromium")
+    with sync_playwright() as playwright:
+        launched = playwright.chromium.launch(executable_path=program, args=list(CHROMIUM_ARGUMENTS))
+        yield launched
+        launched.close()
+
+
+class Console:
+    """What the page said, and what of it came from our files."""
+
+    def __init__(self, page: Page) -> None:
+        self.complaints: list[str] = []
+        page.on("console", self._hear)
+        page.on("pageerror", self._hear_error)
+
+    def _hear(self, message: ConsoleMessage) -> None:
+        place = str(message.location.get("url", ""))
+        if message.type not in ("error", "warning"):
+            return
+        ours = any(part in place or part in message.text for part in OUR_FILES)
+        if ours or ("deprecat" in message.text.lower() and "cloud" in message.text.lower()):
+            self.complaints.append(f"{message.type}: {message.text} ({place})")
+
+    def _hear_error(self, error: Error) -> None:
+        # The frontend has errors of its own: only those count that passed through a file of ours.
+        if any(part in (error.stack or "") for part in OUR_FILES):
+            self.complaints.append(error.stack or str(error))
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    """A fresh page; the test fails where one of our files wrote an error or a warning to its console."""
+    context = browser.new_context(viewport={"width": 1280, "height": 900}, locale="en-GB")
+    context.set_default_timeout(10_000)
+    opened = context.new_page()
+    console = Console(opened)
+    yield opened
+    context.close()
+    assert console.complaints == []
+
+
+@pytest.fixture
+def dashboard(background: Background) -> Iterator[Scene]:
+    """The daemon's page with the scripted model behind it."""
+    with dashboard_scene(background) as scene:
+        yield scene
+
+
+@pytest.fixture(scope="session", params=["current", "old"])
+def frontend(request: pytest.FixtureRequest) -> Path:
+    """The static files of a ComfyUI frontend: the installed one, and the oldest that we promise."""
+    try:
+        return current_frontend() if request.param == "current" else old_frontend()
+    except (ImportError, OSError) as error:
+        missing(f"comfyui-frontend-package ({error})")
+
+
+@pytest.fixture
+def output(tmp_path: Path) -> Path:
+    """ComfyUI's output directory."""
+    directory = tmp_path / "output"
+    directory.mkdir()
+    return directory
+
+
+@pytest.fixture(scope="session")
+def booted(
+    browser: Browser, background: Background, frontend: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Page, Scene, Path, Console]]:
+    """A real frontend, booted once (it takes seconds), with the scripted model behind it."""
+    output = tmp_path_factory.mktemp("output")
+    with comfy_scene(background, frontend, output) as scene:
+        context = browser.new_context(viewport={"width": 1280, "height": 900}, locale="en-GB")
+        context.set_default_timeout(10_000)
+        opened = context.new_page()
+        console = Console(opened)
+        opened.add_init_script(path=Path(__file__).parent / "instruments.js")
+        open_comfy(opened, scene.address)
+        yield opened, scene, output, console
+        context.close()
+
+
+@pytest.fixture
+def comfy(booted: tuple[Page, Scene, Path, Console]) -> Iterator[tuple[Page, Scene]]:
+    """The booted frontend with the tab closed, everything archived, and a new session of the archive."""
+    page, scene, output, console = booted
+    page.evaluate(
+        "() => { const bar = app.extensionManager.sidebarTab;"
+        " if (bar.activeSidebarTabId === 'cloud-archive') bar.toggleSidebarTab('cloud-archive');"
+        " const toast = app.extensionManager.toast; (toast.dismissAll ?? toast.removeAll)(); }"
+    )
+    paint_outputs(output)
+    scene.model.files, scene.model.calls = [], []
+    scene.model.status = a_status(session_id=str(uuid.uuid4()))
+    scene.push()
+    page.wait_for_function(
+        "app.extensionManager.getSidebarTabs().find(t => t.id === 'cloud-archive').tooltip"
+        " === 'Cloud Archive: Up to date'"
+    )
+    yield page, scene
+    complaints, console.complaints = console.complaints, []
+    assert complaints == []

@@ -1,0 +1,160 @@
+"""Servers on a thread of their own and a browser before them: what every test here stands on."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from aiohttp import web
+from filelock import FileLock
+
+from tests.browser.comfy_stand_in import ComfyStandIn
+from tests.browser.scripted_model import ScriptedModel
+
+T = TypeVar("T")
+
+PLUGIN_ROOT = Path(__file__).parents[2]
+OLD_FRONTEND = "1.27.10"
+REQUIRE_ALL = os.environ.get("CLOUD_ARCHIVE_REQUIRE_ALL") == "1"
+
+_BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+
+CHROMIUM_ARGUMENTS = (
+    "--no-sandbox",  # containers without user namespaces
+    "--disable-dev-shm-usage",
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",  # no test leaves this machine
+)
+
+
+def chromium() -> str | None:
+    """The path of an installed Chromium, or None."""
+    return next((path for name in _BROWSERS if (path := shutil.which(name))), None)
+
+
+def current_frontend() -> Path:
+    """The static files of the installed `comfyui-frontend-package`."""
+    import comfyui_frontend_package  # only the tests that show ComfyUI need it
+
+    return Path(comfyui_frontend_package.__file__).parent / "static"
+
+
+def old_frontend() -> Path:
+    """The static files of the oldest frontend that we promise, brought once and kept between runs.
+
+    Raises:
+        subprocess.CalledProcessError: pip cannot bring it.
+    """
+    kept = Path(tempfile.gettempdir()) / f"cloud-archive-tests-frontend-{OLD_FRONTEND}"
+    static = kept / "comfyui_frontend_package" / "static"
+    with FileLock(f"{kept}.lock"):
+        if not (static / "index.html").is_file():
+            wanted = f"comfyui-frontend-package=={OLD_FRONTEND}"
+            options = ["install", "--quiet", "--no-deps", "--disable-pip-version-check"]
+            command = [sys.executable, "-m", "pip", *options, "--target", str(kept), wanted]
+            subprocess.run(command, check=True, capture_output=True, timeout=180)
+    return static
+
+
+class Background:
+    """An event loop on a thread of its own."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="test-servers", daemon=True)
+        self._thread.start()
+
+    def run(self, work: Coroutine[Any, Any, T], timeout_seconds: float = 20) -> T:
+        """Run a coroutine there and wait for what it returns."""
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(timeout_seconds)
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """For code that hands work over by itself."""
+        return self._loop
+
+    def close(self) -> None:
+        """End the loop and its thread."""
+        self.run(self._cancel_the_rest())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    async def _cancel_the_rest(self) -> None:
+        rest = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in rest:
+            task.cancel()
+        await asyncio.gather(*rest, return_exceptions=True)
+
+    @contextmanager
+    def serving(self, application: web.Application, port: int = 0) -> Iterator[str]:
+        """Serve an application on loopback; gives its address, such as `http://127.0.0.1:1234`."""
+        runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.5)
+
+        async def start() -> int:
+            await runner.setup()
+            await web.TCPSite(runner, "127.0.0.1", port).start()
+            return int(runner.addresses[0][1])
+
+        try:
+            yield f"http://127.0.0.1:{self.run(start())}"
+        finally:
+            self.run(runner.cleanup())
+
+
+@dataclass
+class Scene:
+    """A server that runs, with the scripted model behind it."""
+
+    address: str
+    model: ScriptedModel
+    background: Background
+    comfy: ComfyStandIn | None = None
+
+    def show(self, **changes: Any) -> None:
+        """Change the status and push it."""
+        self.model.status = {**self.model.status, **changes}
+        self.push()
+
+    def push(self) -> None:
+        """Push the status as it is."""
+        self.background.run(self.model.push())
+
+
+@contextmanager
+def comfy_scene(
+    background: Background, frontend: Path, output: Path, settings: dict[str, Any] | None = None
+) -> Iterator[Scene]:
+    """ComfyUI's stand-in with a real frontend and the scripted model."""
+    comfy, model = ComfyStandIn(frontend, PLUGIN_ROOT, output, settings), ScriptedModel()
+    model.on_push = comfy.broadcast
+    application = comfy.application(model.routes())
+    application.on_shutdown.append(model.end_streams)
+    with background.serving(application) as address:
+        yield Scene(address, model, background, comfy)
+
+
+@contextmanager
+def dashboard_scene(background: Background) -> Iterator[Scene]:
+    """The daemon's page with the scripted model."""
+    model, application = ScriptedModel(), web.Application()
+
+    async def index(request: web.Request) -> web.StreamResponse:
+        return web.FileResponse(PLUGIN_ROOT / "web" / "index.html")
+
+    for method, path, handler in model.routes():
+        application.router.add_route(method, path, handler)
+    application.router.add_get("/", index)
+    application.router.add_static("/", PLUGIN_ROOT / "web")
+    application.on_shutdown.append(model.end_streams)
+    with background.serving(application) as address:
+        yield Scene(address, model, background)

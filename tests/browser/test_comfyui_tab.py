@@ -1,0 +1,205 @@
+"""The panel as ComfyUI's sidebar tab, on the real frontend (the current and the oldest promised), scripted model."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import pytest
+from playwright.sync_api import Locator, Page, expect
+
+from tests.browser.gallery import recent, states
+from tests.browser.pages import PANEL, heading, serious_findings, tab, toggle_tab
+from tests.browser.scripted_model import a_status
+from tests.browser.stage import Scene
+from tests.servers import wait_until
+
+OPENINGS = 20
+
+
+def _called(scene: Scene, path: str) -> bool:
+    return (path, None) in scene.model.calls
+
+
+def _open(page: Page) -> Locator:
+    toggle_tab(page)
+    panel = page.locator(PANEL)
+    panel.wait_for()
+    return panel
+
+
+def _toasts(page: Page, text: str) -> Locator:
+    return page.locator(".p-toast-message, [data-sonner-toast], [role=status], [role=alert]").filter(
+        has_text=text
+    )
+
+
+def test_the_tab_opens_and_shows_the_newest_files_with_their_pictures(comfy: tuple[Page, Scene]) -> None:
+    page, scene = comfy
+    scene.model.status = a_status(recent_uploads=recent(), uploaded_files=6)
+    panel = _open(page)
+    expect(heading(panel)).to_have_text("Up to date")
+    rows = panel.locator(".recent li")
+    expect(rows).to_have_count(6)
+    expect(rows.first).to_contain_text("aurora_00012_.png")
+    page.wait_for_function(
+        f"document.querySelector('{PANEL}').shadowRoot.querySelector('.recent img').naturalWidth === 160"
+    )
+    expect(panel.locator(".thumb[aria-label=Video] .icon-play")).to_have_count(1)
+    assert serious_findings(page) == []
+
+
+def test_icon_and_badge_follow_the_state_while_the_panel_is_closed(comfy: tuple[Page, Scene]) -> None:
+    page, scene = comfy
+    assert tab(page) == {"icon": "pi pi-cloud", "badge": None, "tooltip": "Cloud Archive: Up to date"}
+    scene.show(state="uploading", pending_files=12, safe_to_stop=False)
+    wait_until(lambda: tab(page)["badge"] == "12", "the number")
+    assert tab(page)["icon"] == "pi pi-cloud-upload"
+    # And the frontend really draws it.
+    expect(
+        page.locator(".side-bar-button, .sidebar-icon-wrapper, nav").get_by_text("12").first
+    ).to_be_visible()
+    scene.show(state="retrying", failed_files=2)
+    wait_until(lambda: tab(page)["badge"] == "!", "the sign")
+    assert tab(page)["tooltip"] == "Cloud Archive: Waiting to retry"
+    scene.show(state="idle", failed_files=0, pending_files=0, safe_to_stop=True)
+    wait_until(lambda: tab(page)["badge"] is None, "no badge")
+
+
+def test_notifications_come_on_transitions_only_and_go_by_themselves(comfy: tuple[Page, Scene]) -> None:
+    page, scene = comfy
+    page.evaluate(
+        """() => {
+          const toast = app.extensionManager.toast;
+          const names = ["add", "success", "error"].filter((name) => toast[name]);
+          const real = Object.fromEntries(names.map((name) => [name, toast[name]]));
+          window.toasts = [];
+          const keep = (kind) => (first, more) => toasts.push(typeof first === "string"
+            ? { kind, life: more?.duration } : { kind: first.severity, life: first.life });
+          for (const name of names) toast[name] = keep(name);
+          window.giveToastsBack = () => Object.assign(toast, real);
+        }"""
+    )
+
+    def said() -> list[dict[str, Any]]:
+        found = page.evaluate("toasts")
+        assert isinstance(found, list)
+        return found
+
+    # A store that is away: nothing has failed for good, everything waits for its next try.
+    failing = {"state": "retrying", "failed_files": 0, "safe_to_stop": False, "pending_files": 40}
+    scene.show(**failing)
+    wait_until(lambda: len(said()) == 1, "the first failure")
+    scene.show(**{**failing, "state": "uploading"})
+    scene.show(**{**failing, "failed_files": 2})
+    scene.show(state="uploading", failed_files=0, uploaded_files=20, pending_files=20)
+    wait_until(lambda: len(said()) == 2, "the recovery")
+    scene.show(state="idle", uploaded_files=40, pending_files=0, safe_to_stop=True)
+    wait_until(lambda: len(said()) == 3, "the end of a long queue")
+    scene.show(state="uploading", pending_files=2, safe_to_stop=False)
+    scene.show(state="idle", uploaded_files=42, pending_files=0, safe_to_stop=True)
+    wait_until(lambda: tab(page)["badge"] is None, "the short queue's end")
+    assert [each["kind"] for each in said()] == ["error", "success", "success"]
+    assert all(each["life"] and each["life"] > 0 for each in said())
+    page.evaluate("giveToastsBack()")
+
+
+def test_a_notification_is_really_shown(comfy: tuple[Page, Scene]) -> None:
+    page, scene = comfy
+    expect(_toasts(page, "Cloud Archive: an upload failed")).to_have_count(0)
+    scene.show(state="retrying", failed_files=1, safe_to_stop=False)
+    expect(_toasts(page, "Cloud Archive: an upload failed").first).to_be_visible()
+
+
+def test_commands_and_menu_entries_do_what_the_buttons_do(comfy: tuple[Page, Scene]) -> None:
+    page, scene = comfy
+    run = "id => app.extensionManager.command.execute(id)"
+    for command, route in (("Stop", "stop"), ("Start", "start"), ("Rescan", "rescan"), ("RetryAll", "retry")):
+        page.evaluate(run, f"CloudArchive.{command}")
+        wait_until(partial(_called, scene, f"/cloud-sync/{route}"), command)
+    page.evaluate(run, "CloudArchive.UploadNow")
+    expect(page.locator(PANEL).get_by_label("File in the watched directory")).to_be_focused()
+
+
+def test_the_tab_opens_and_closes_20_times_without_leaving_listeners(comfy: tuple[Page, Scene]) -> None:
+    page, scene = comfy
+    states(scene.model)["retrying"]()
+    scene.push()
+    devtools = page.context.new_cdp_session(page)
+
+    def listeners() -> int:
+        for _ in range(2):
+            devtools.send("HeapProfiler.collectGarbage")
+        return int(page.evaluate("ourListeners()"))
+
+    def open_and_close(times: int) -> None:
+        panel = page.locator(PANEL)
+        for _ in range(times):
+            toggle_tab(page)
+            panel.locator(".problem li").nth(2).wait_for()
+            toggle_tab(page)
+            panel.wait_for(state="detached")
+
+    closed = listeners()
+    lasting = page.evaluate("ourLasting()")
+    toggle_tab(page)
+    page.locator(PANEL).locator(".problem li").nth(2).wait_for()
+    assert page.evaluate("ourClocks()") == 1
+    one_panel = listeners() - closed
+    assert one_panel > 20  # the instrument does see them
+    toggle_tab(page)
+    # Whoever looks in (the frontend, the test's own tool) holds on to a few closed panels: let that fill up first.
+    open_and_close(5)
+    before = listeners()
+    open_and_close(OPENINGS)
+    after = listeners()
+    assert page.evaluate("ourLasting()") == lasting
+    assert after <= before + one_panel, f"{before} listeners became {after}; a panel has {one_panel}"
+    assert page.evaluate("ourClocks()") == 0
+
+
+def test_after_a_reconnect_the_state_is_fetched_anew(comfy: tuple[Page, Scene]) -> None:
+    page, scene = comfy
+    assert scene.comfy is not None
+    # With the panel closed nothing polls: what the icon knows then, it knows from the reconnect.
+    scene.model.status = a_status(uploaded_files=99, state="stopped", running=False)
+    scene.background.run(scene.comfy.drop_sockets())
+    wait_until(lambda: tab(page)["tooltip"].endswith("Stopped"), "the new state")
+    expect(_open(page).locator(".counts dd").first).to_have_text("99")
+
+
+@pytest.mark.parametrize(
+    ("language", "title", "command"), [("ja", "最新の状態です", "開始"), ("zh", "已是最新", "启动")]
+)
+def test_panel_and_commands_follow_comfyuis_language(
+    comfy: tuple[Page, Scene], language: str, title: str, command: str
+) -> None:
+    page, scene = comfy
+    panel = _open(page)
+    use = "language => app.extensionManager.setting.set('Comfy.Locale', language)"
+    try:
+        page.evaluate(use, language)
+        expect(heading(panel)).to_have_text(title)
+        wait_until(lambda: title in tab(page)["tooltip"], "the tooltip")
+        translations = page.request.get(f"{scene.address}/api/i18n").json()[language]
+        assert command in translations["commands"]["CloudArchive_Start"]["label"]
+    finally:
+        page.evaluate(use, "en")
+    expect(heading(panel)).to_have_text("Up to date")
+
+
+def test_each_of_our_scripts_is_harmless_when_loaded_alone(comfy: tuple[Page, Scene]) -> None:
+    booted, scene = comfy
+    page = booted.context.new_page()
+    scripts = [
+        path for path in page.request.get(f"{scene.address}/extensions").json() if "cloud-archive" in path
+    ]
+    assert len(scripts) > 10
+    page.goto(f"{scene.address}/features")
+    for path in scripts:
+        if path.endswith("/cloud_archive.js"):
+            continue  # the one that needs ComfyUI's own scripts
+        page.evaluate("path => import(path)", path)
+    assert page.evaluate("document.querySelectorAll('*').length") < 20
+    assert page.evaluate(f"customElements.get('{PANEL}') === undefined")
+    page.close()

@@ -1,0 +1,161 @@
+"""The panel with nothing scripted: our own routes, a real engine, a real S3 store that is stopped and started."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+from playwright.sync_api import Locator, Page, expect
+
+from cloud_archive.comfy import Plugin
+from cloud_archive.engine import Engine
+from cloud_archive.engine_client import EngineClient
+from cloud_archive.server import build_application
+from tests.browser.comfy_stand_in import ComfyStandIn
+from tests.browser.pages import heading, open_dashboard, open_tab, serious_findings
+from tests.browser.stage import PLUGIN_ROOT, Background
+from tests.servers import S3Server
+
+PNG = bytes.fromhex(
+    "89504e470d0a1a0a0000000d4948445200000001000000010802000000907753de"
+    "0000000c4944415408d763f8cfc0000003010100c9fe92ef0000000049454e44ae426082"
+)
+LARGE_BYTES = 24_000_000
+
+
+class PromptServerStandIn:
+    """What our plugin asks of ComfyUI's PromptServer."""
+
+    def __init__(self, comfy: ComfyStandIn, loop: asyncio.AbstractEventLoop) -> None:
+        self.routes = web.RouteTableDef()
+        self.loop = loop
+        self.app = web.Application()
+        self._comfy = comfy
+
+    def send_sync(self, event: str, data: Any, sid: str | None = None) -> None:
+        """Thread-safe, and encoded later, as in ComfyUI."""
+        asyncio.run_coroutine_threadsafe(self._comfy.broadcast(event, data), self.loop)
+
+
+@contextmanager
+def real_comfy(background: Background, frontend: Path, output: Path, state: Path) -> Iterator[str]:
+    """ComfyUI's stand-in with our plugin in it, which starts the engine as its child."""
+    comfy = ComfyStandIn(frontend, PLUGIN_ROOT, output)
+    prompt_server = PromptServerStandIn(comfy, background.loop)
+
+    async def make() -> web.Application:
+        client = EngineClient(
+            output, state, on_status=lambda status: prompt_server.send_sync("cloud-sync.status", status)
+        )
+        Plugin(prompt_server, client).install()
+        extra = [
+            (route.method, route.path, route.handler)
+            for route in prompt_server.routes
+            if isinstance(route, web.RouteDef)
+        ]
+        application = comfy.application(extra)
+        application.on_startup.extend(prompt_server.app.on_startup)
+        application.on_shutdown.extend(prompt_server.app.on_shutdown)
+        return application
+
+    with background.serving(background.run(make())) as address:
+        yield address
+
+
+@contextmanager
+def real_daemon(background: Background, output: Path, state: Path) -> Iterator[str]:
+    """The daemon's public listener around an engine in this process."""
+    engine = Engine(output, state_base=state)
+    engine.start()
+    try:
+        with background.serving(build_application(engine, token=None)) as address:
+            yield address
+    finally:
+        engine.close(1.0)
+
+
+def drop(output: Path, name: str, size_bytes: int = 0) -> None:
+    """A whole file appears: written beside, then moved in."""
+    hidden = output / f".{name}.part"
+    hidden.write_bytes(PNG + os.urandom(size_bytes))
+    hidden.rename(output / name)
+
+
+def shows_the_life_of_an_archive(page: Page, panel: Locator, output: Path, store: S3Server) -> None:
+    """Idle, one file by itself, a large one with progress, the store's fall and return, Retry."""
+    expect(heading(panel)).to_have_text("Up to date", timeout=15_000)
+
+    # The page itself notes when the name appears: the looks of `expect` are too far apart to time a second.
+    page.evaluate(
+        "() => { const root = document.querySelector('cloud-archive-panel').shadowRoot;"
+        " new MutationObserver((_, own) => { if (root.textContent.includes('onerror=')) {"
+        " window.shownAt ??= Date.now(); }"
+        " if (root.querySelector('.recent li')) { window.archivedAt = Date.now(); own.disconnect(); } })"
+        ".observe(root, {subtree: true, childList: true}); }"
+    )
+    begin = time.time()
+    drop(output, "<img src=x onerror=alert(1)>.png")
+    newest = panel.locator(".recent li").first
+    expect(newest).to_contain_text("<img src=x onerror=alert(1)>.png", timeout=5_000)
+    assert page.evaluate("shownAt") / 1000 - begin < 1.0
+    expect(panel.locator(".safe")).to_have_text("Safe to stop")
+
+    page.evaluate(
+        "() => { window.seen = new Set(); const root = document.querySelector('cloud-archive-panel').shadowRoot;"
+        " window.watching = new MutationObserver(() => { for (const bar of root.querySelectorAll('[role=progressbar]'))"
+        " seen.add(bar.getAttribute('aria-valuenow')); });"
+        " watching.observe(root, {subtree: true, childList: true, attributes: true}); }"
+    )
+    drop(output, "large.bin", LARGE_BYTES)
+    expect(newest).to_contain_text("large.bin", timeout=20_000)
+    steps = {int(value) for value in page.evaluate("watching.disconnect() ?? [...seen]") if value is not None}
+    assert len(steps) >= 2, steps
+
+    assert store.embedded is not None
+    store.embedded.stop()
+    drop(output, "while_away.png")
+    problem = panel.locator(".problem")
+    expect(problem).to_contain_text("Nothing answers at the endpoint", timeout=15_000)
+    expect(problem).to_contain_text("while_away.png")
+    expect(panel.locator(".safe")).to_contain_text("Not yet")
+    assert serious_findings(page) == []
+
+    store.embedded.start()
+    panel.get_by_role("button", name="Retry while_away.png").click()
+    expect(newest).to_contain_text("while_away.png", timeout=20_000)
+    expect(problem).to_have_count(0)
+    expect(heading(panel)).to_have_text("Up to date")
+    expect(panel.locator(".safe")).to_have_text("Safe to stop")
+    expect(panel.locator(".found li").first).to_contain_text("while_away.png")
+
+
+@pytest.fixture
+def settings(own_seaweedfs: S3Server, monkeypatch: pytest.MonkeyPatch) -> S3Server:
+    """A store of this test's own, named in the environment; uploads are slow enough to be watched."""
+    for name, value in own_seaweedfs.environ(CLOUD_ARCHIVE_MAX_BANDWIDTH="12MB/s").items():
+        monkeypatch.setenv(name, value)
+    return own_seaweedfs
+
+
+@pytest.mark.store
+def test_comfyuis_tab_shows_the_life_of_an_archive(
+    page: Page, background: Background, frontend: Path, output: Path, settings: S3Server, tmp_path: Path
+) -> None:
+    with ExitStack() as stack:
+        address = stack.enter_context(real_comfy(background, frontend, output, tmp_path / "state"))
+        shows_the_life_of_an_archive(page, open_tab(page, address), output, settings)
+
+
+@pytest.mark.store
+def test_the_daemons_page_shows_the_life_of_an_archive(
+    page: Page, background: Background, output: Path, settings: S3Server, tmp_path: Path
+) -> None:
+    with real_daemon(background, output, tmp_path / "state") as address:
+        shows_the_life_of_an_archive(page, open_dashboard(page, address), output, settings)

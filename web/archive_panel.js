@@ -1,0 +1,183 @@
+/**
+ * <cloud-archive-panel>: shows what a StatusClient says. It knows neither ComfyUI nor the daemon's page.
+ *
+ *     definePanel();
+ *     const panel = document.createElement("cloud-archive-panel");
+ *     panel.client = client;                     // a StatusClient, started by whoever owns it
+ *     panel.locale = "ja";                       // default "en"
+ *     panel.heading = true;                      // a line with the product's name; default none
+ *     panel.thumbnailUrl = (path) => url | null; // default: no pictures
+ *
+ * Everything it starts (listeners, one clock, requests) ends when it leaves the page. Harmless when loaded alone.
+ */
+
+import { translator } from "./strings.js";
+import { Chart } from "./panel/chart.js";
+import { Destination } from "./panel/destination.js";
+import { copyText, el } from "./panel/dom.js";
+import { Find } from "./panel/find.js";
+import { FirstRun } from "./panel/first_run.js";
+import { Header } from "./panel/header.js";
+import { Now, Waiting } from "./panel/now.js";
+import { Problems } from "./panel/problems.js";
+import { Recent } from "./panel/recent.js";
+import { panelSheet } from "./panel/style.js";
+
+const CLOCK_MS = 1000;
+
+export class ArchivePanel extends HTMLElement {
+  #client = null;
+  #locale = "en";
+  #sections = [];
+  #header = null;
+  #endWatch = null;
+  #clock = null;
+  #frame = null;
+  #onChange = () => this.#schedule();
+
+  /** Where a picture of a file can be had, or null; set before the panel enters the page. */
+  thumbnailUrl = () => null;
+
+  /** Whether a line with the product's name stands on top; set before the panel enters the page. */
+  heading = false;
+
+  constructor() {
+    super();
+    this.attachShadow({ mode: "open" }).adoptedStyleSheets = [panelSheet()];
+  }
+
+  get client() {
+    return this.#client;
+  }
+
+  set client(client) {
+    if (client === this.#client) return;
+    this.#disconnect();
+    this.#client = client;
+    if (this.isConnected) this.#connect();
+  }
+
+  get locale() {
+    return this.#locale;
+  }
+
+  set locale(locale) {
+    if (locale === this.#locale) return;
+    this.#locale = locale;
+    if (!this.isConnected) return;
+    this.#disconnect();
+    this.#connect();
+  }
+
+  connectedCallback() {
+    this.#connect();
+  }
+
+  disconnectedCallback() {
+    this.#disconnect();
+  }
+
+  /** Open the field of "Upload now" and put the cursor there. */
+  askForUpload() {
+    this.#header?.toggleUpload(true);
+  }
+
+  #connect() {
+    if (!this.#client || this.#endWatch) return;
+    this.#build();
+    this.#client.addEventListener("change", this.#onChange);
+    this.#clock = setInterval(() => this.#tick(), CLOCK_MS);
+    this.#endWatch = this.#client.watch();
+    this.#show();
+  }
+
+  #disconnect() {
+    this.#endWatch?.();
+    this.#endWatch = null;
+    this.#client?.removeEventListener("change", this.#onChange);
+    clearInterval(this.#clock);
+    this.#clock = null;
+    cancelAnimationFrame(this.#frame);
+    this.#frame = null;
+    for (const section of this.#sections) section.disconnect?.();
+    this.#sections = [];
+    this.#header = null;
+    this.shadowRoot.replaceChildren();
+  }
+
+  #build() {
+    const t = translator(this.#locale);
+    const context = {
+      t,
+      client: this.#client,
+      act: (name, body) => this.#act(name, body),
+      copy: (text) => this.#copy(text),
+      thumbnail: (path) => this.thumbnailUrl(path),
+    };
+    const header = new Header(context);
+    const setup = new FirstRun(context);
+    const now = new Now(context);
+    const problems = new Problems(context);
+    const waiting = new Waiting(context);
+    const recent = new Recent(context);
+    const chart = new Chart(context);
+    const destination = new Destination(context);
+    const find = new Find(context);
+    this.#header = header;
+    this.#sections = [header, setup, now, problems, waiting, recent, chart, destination, find];
+    const left = el("div", { class: "column" }, problems.element, now.element, waiting.element, recent.element);
+    const right = el("div", { class: "column" }, chart.element, destination.element);
+    const heading = this.heading ? el("div", { class: "heading", text: t("name") }) : null;
+    this.shadowRoot.replaceChildren(
+      el("div", { class: "page", lang: t.locale }, heading, header.element, setup.element, left, right, find.element),
+    );
+  }
+
+  /** Many pushes within one frame are drawn once. */
+  #schedule() {
+    if (this.#frame !== null) return;
+    this.#frame = requestAnimationFrame(() => {
+      this.#frame = null;
+      this.#show();
+    });
+  }
+
+  #show() {
+    if (!this.#client) return;
+    const view = { status: this.#client.status, reachable: this.#client.reachable };
+    for (const section of this.#sections) section.update(view);
+  }
+
+  #tick() {
+    if (document.hidden) return;
+    for (const section of this.#sections) section.tick?.();
+  }
+
+  async #act(name, body) {
+    const t = translator(this.#locale);
+    try {
+      const answer = await this.#client.post(`/cloud-sync/${name}`, body);
+      this.#show();
+      this.#header?.say(answer?.message ?? "", "good");
+      return true;
+    } catch (error) {
+      this.#header?.say(t("action.failed", { reason: error.message }), "bad");
+      return false;
+    }
+  }
+
+  async #copy(text) {
+    const t = translator(this.#locale);
+    try {
+      await copyText(text);
+      this.#header?.say(t("action.copied"), "good");
+    } catch (error) {
+      this.#header?.say(t("action.failed", { reason: error.message }), "bad");
+    }
+  }
+}
+
+/** Register the element; a second call, or a second copy of this file, changes nothing. */
+export function definePanel(registry = customElements) {
+  if (!registry.get("cloud-archive-panel")) registry.define("cloud-archive-panel", ArchivePanel);
+}

@@ -1,0 +1,166 @@
+/** Files and bytes over the last day or month, as two rows of bars with one time axis. */
+
+import { fillSlots, formatBytes, formatNumber } from "../format.js";
+import { button, el, setText, svg } from "./dom.js";
+
+const RANGES = { day: { by: "hour", last: 24 }, month: { by: "day", last: 30 } };
+const REFRESH_MS = 10_000;
+const WIDTH = 300;
+const ROW = 52;
+const LABEL = 16; // the height above each row where its name stands
+const HEIGHT = 2 * (LABEL + ROW);
+
+export class Chart {
+  #context;
+  #range = "day";
+  #slots = [];
+  #abort = null;
+  #fetched = 0;
+  #seen = -1;
+  #here = null;
+  #absent = false;
+  #plot = svg("svg", { class: "plot", viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none", "aria-hidden": "true" });
+  #readout = el("p", { class: "readout num" });
+  #ends = el("div", { class: "legend" });
+  #table = el("table");
+  #figure;
+  #choices = new Map();
+
+  constructor(context) {
+    this.#context = context;
+    const { t } = context;
+    const choice = el("div", { class: "choice end", role: "group", "aria-label": t("chart.range") });
+    for (const name of Object.keys(RANGES)) {
+      const node = button(t(`chart.${name}`), { "aria-pressed": String(name === this.#range), onclick: () => this.#choose(name) });
+      this.#choices.set(name, node);
+      choice.append(node);
+    }
+    const labels = ["files", "bytes"].map((name, row) => {
+      const label = el("span", { text: t(`chart.${name}`) });
+      label.style.top = `${50 * row}%`;
+      return label;
+    });
+    this.#figure = el(
+      "figure",
+      { tabindex: 0, role: "group", "aria-labelledby": "chart-title", onkeydown: (event) => this.#move(event), onblur: () => this.#point(null), onpointerleave: () => this.#point(null) },
+      el("div", { class: "area" }, this.#plot, ...labels),
+      this.#ends,
+      el("div", { class: "unseen" }, this.#table),
+    );
+    this.element = el(
+      "section",
+      { "aria-labelledby": "chart-title", class: "chart" },
+      el("div", { class: "title" }, el("h3", { id: "chart-title", text: t("chart.title") }), choice),
+      el("div", { class: "card" }, this.#readout, this.#figure),
+    );
+    this.#plot.addEventListener("pointerover", (event) => {
+      const { place } = event.target.dataset;
+      if (place !== undefined) this.#point(Number(place));
+    });
+    this.#draw();
+  }
+
+  update({ status, reachable }) {
+    this.element.hidden = this.#absent || !status || status.state === "not_configured";
+    if (this.element.hidden || !reachable) return;
+    const count = status.uploaded_files + (status.already_archived_files ?? 0);
+    const quiet = status.state !== "uploading" || Date.now() - this.#fetched > REFRESH_MS;
+    if (count !== this.#seen && quiet) {
+      this.#seen = count;
+      this.refresh();
+    }
+  }
+
+  disconnect() {
+    this.#abort?.abort();
+    this.#seen = -1;
+  }
+
+  async refresh() {
+    this.#abort?.abort();
+    const abort = new AbortController();
+    this.#abort = abort;
+    this.#fetched = Date.now();
+    const { by, last } = RANGES[this.#range];
+    try {
+      const answer = await this.#context.client.get("/cloud-sync/report", { by, last, signal: abort.signal });
+      this.#slots = fillSlots(answer.rows ?? [], by, last);
+    } catch (error) {
+      // Overtaken by a newer request; or no report now, and then the old one stays.
+      if (error.name === "AbortError") return;
+      this.#absent = error.status === 404;
+      this.element.hidden ||= this.#absent;
+    }
+    this.#draw();
+  }
+
+  #choose(name) {
+    this.#range = name;
+    for (const [each, node] of this.#choices) node.setAttribute("aria-pressed", String(each === name));
+    this.refresh();
+  }
+
+  #draw() {
+    const { t } = this.#context;
+    const { by, last } = RANGES[this.#range];
+    if (this.#slots.length !== last) this.#slots = fillSlots([], by, last);
+    const slots = this.#slots;
+    const step = WIDTH / slots.length;
+    const row = (name, top, values) => {
+      const most = Math.max(...values, 1);
+      const group = svg("g", { class: name });
+      group.append(svg("line", { x1: 0, x2: WIDTH, y1: top + ROW, y2: top + ROW, "vector-effect": "non-scaling-stroke" }));
+      values.forEach((value, place) => {
+        if (!value) return;
+        const height = Math.max(2, (value / most) * (ROW - 4));
+        group.append(svg("rect", { class: "value", x: (place + 0.15) * step, y: top + ROW - height, width: step * 0.7, height }));
+      });
+      return group;
+    };
+    const zones = slots.map((_, place) =>
+      svg("rect", { class: "slot", x: place * step, y: 0, width: step, height: HEIGHT, "data-place": place }));
+    const files = slots.map((slot) => slot.files);
+    const bytes = slots.map((slot) => slot.bytes);
+    this.#plot.replaceChildren(...zones, row("files", LABEL, files), row("bytes", 2 * LABEL + ROW, bytes));
+    // Bars lie above the zones but let the pointer through.
+    for (const bar of this.#plot.querySelectorAll(".value, line")) bar.style.pointerEvents = "none";
+    this.#ends.replaceChildren(el("span", { text: this.#when(slots[0]) }), el("span", { text: this.#when(slots.at(-1)) }));
+    const head = el("tr", {}, ...["chart.when", "chart.files", "chart.bytes"].map((key) => el("th", { scope: "col", text: t(key) })));
+    const rows = slots.filter((slot) => slot.files).map((slot) => el(
+      "tr",
+      {},
+      el("th", { scope: "row", text: this.#when(slot) }),
+      el("td", { text: formatNumber(slot.files, t.locale) }),
+      el("td", { text: formatBytes(slot.bytes, t.locale) }),
+    ));
+    this.#table.replaceChildren(el("tbody", {}, head, ...rows));
+    this.#point(null);
+  }
+
+  #when(slot) {
+    const form = this.#range === "day" ? { hour: "2-digit", minute: "2-digit" } : { month: "short", day: "numeric" };
+    return new Intl.DateTimeFormat(this.#context.t.locale, form).format(slot.start);
+  }
+
+  /** Show one slot's numbers, or the sum of all. */
+  #point(place) {
+    const { t } = this.#context;
+    this.#here = place;
+    this.#plot.querySelectorAll(".slot").forEach((zone, each) => zone.classList.toggle("here", each === place));
+    const shown = place === null ? this.#slots : [this.#slots[place]];
+    const files = shown.reduce((sum, slot) => sum + slot.files, 0);
+    const size = formatBytes(shown.reduce((sum, slot) => sum + slot.bytes, 0), t.locale);
+    const summary = t("chart.summary", { files: t("files", { n: files }), size });
+    if (place === null) setText(this.#readout, files ? summary : t("chart.empty"));
+    else setText(this.#readout, `${this.#when(this.#slots[place])} · ${summary}`);
+  }
+
+  #move(event) {
+    const steps = { ArrowLeft: -1, ArrowRight: 1 };
+    if (!(event.key in steps)) return;
+    event.preventDefault();
+    event.stopPropagation();
+    const last = this.#slots.length - 1;
+    this.#point(Math.min(last, Math.max(0, (this.#here ?? last + 1) + steps[event.key])));
+  }
+}

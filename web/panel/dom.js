@@ -1,0 +1,145 @@
+/** The few helpers with which the panel builds its page: text is always text, never markup. */
+
+const SVG = "http://www.w3.org/2000/svg";
+
+/**
+ * An element: `el("button", {class: "a", onclick: f}, "text", child)`.
+ *
+ * A property that starts with "on" is a listener, `text` is textContent, false and null leave it out.
+ */
+export function el(tag, properties = {}, ...children) {
+  const node = document.createElement(tag);
+  for (const [name, value] of Object.entries(properties)) {
+    if (value === null || value === undefined || value === false) continue;
+    if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
+    else if (name === "text") node.textContent = value;
+    else node.setAttribute(name, value === true ? "" : String(value));
+  }
+  node.append(...children.filter((child) => child !== null && child !== undefined && child !== false));
+  return node;
+}
+
+/** An SVG element. */
+export function svg(tag, properties = {}, ...children) {
+  const node = document.createElementNS(SVG, tag);
+  for (const [name, value] of Object.entries(properties)) node.setAttribute(name, String(value));
+  node.append(...children);
+  return node;
+}
+
+// Drawn on a 16 x 16 grid with 1.5 wide strokes; every state has a shape of its own.
+const SHAPES = {
+  idle: "M2 8a6 6 0 1 0 12 0a6 6 0 1 0-12 0M5.3 8.2l1.9 1.9l3.6-4",
+  uploading: "M2 8a6 6 0 1 0 12 0a6 6 0 1 0-12 0M8 11V5.2M5.6 7.5L8 5.1l2.4 2.4",
+  retrying: "M2 8a6 6 0 1 0 12 0a6 6 0 1 0-12 0M8 4.8V8l2.2 1.6",
+  stopped: "M2 8a6 6 0 1 0 12 0a6 6 0 1 0-12 0M6 6h4v4H6z",
+  standby: "M2 8a6 6 0 1 0 12 0a6 6 0 1 0-12 0M6.5 5.8v4.4M9.5 5.8v4.4",
+  attention: "M8 2.2L14.3 13.4H1.7zM8 6.4v3.2M8 11.4v.2",
+  unreachable: "M2.5 6.2a8.4 8.4 0 0 1 11 0M5 8.9a4.6 4.6 0 0 1 6 0M8 12v.2M2.5 2.5l11 11",
+  not_configured: "M2 4.5h6M12 4.5h2M2 11.5h2M8 11.5h6M8 4.5a2 2 0 1 0 4 0a2 2 0 1 0-4 0M4 11.5a2 2 0 1 0 4 0a2 2 0 1 0-4 0",
+  starting: "M8 2v2.4M8 11.6V14M2 8h2.4M11.6 8H14M3.8 3.8l1.7 1.7M10.5 10.5l1.7 1.7M3.8 12.2l1.7-1.7M10.5 5.5l1.7-1.7",
+  vanished: "M2 8a6 6 0 1 0 12 0a6 6 0 1 0-12 0M5.4 8h5.2",
+  check: "M3.2 8.4l3.2 3.2l6.4-7",
+  cross: "M4 4l8 8M12 4l-8 8",
+  dash: "M3.5 8h9",
+  copy: "M5.5 5.5h7.5v8H5.5zM10.5 5.3V2.5H3v8h2.3",
+  retry: "M13 5.5A5.6 5.6 0 1 0 13.6 9M13.3 2.3v3.5H9.8",
+  upload: "M8 10.5V2.8M4.9 5.7L8 2.6l3.1 3.1M2.5 10.5v3h11v-3",
+  play: "M5.5 3.6v8.8L12.4 8z",
+  image: "M2.2 3h11.6v10H2.2zM2.5 11l3.4-3.5l2.6 2.6l1.6-1.6l3.4 3M10.4 6v.2",
+  audio: "M6 12V4l7-1.4v7.8M2.6 12a1.7 1.7 0 1 0 3.4 0a1.7 1.7 0 1 0-3.4 0M9.6 10.6a1.7 1.7 0 1 0 3.4 0a1.7 1.7 0 1 0-3.4 0",
+  other: "M3.5 2h6l3 3v9h-9zM9.3 2.2V5.3h3",
+  video: "M5.5 3.6v8.8L12.4 8z",
+  chevron: "M6 3.8l4 4.2l-4 4.2",
+  start: "M5.5 3.6v8.8L12.4 8z",
+  stop: "M4.5 4.5h7v7h-7z",
+  search: "M2.6 7a4.4 4.4 0 1 0 8.8 0a4.4 4.4 0 1 0-8.8 0M10.3 10.3l3.4 3.4",
+  link: "M6.5 9.5l3-3M7 4.6l1.4-1.4a3 3 0 0 1 4.3 4.3L11.3 9M9 11.4l-1.4 1.4a3 3 0 0 1-4.3-4.3L4.7 7",
+};
+SHAPES.unavailable = SHAPES.attention;
+SHAPES.failed = SHAPES.attention;
+SHAPES.archived = SHAPES.idle;
+SHAPES.pending = SHAPES.retrying;
+SHAPES.checking = SHAPES.search;
+SHAPES.loading = SHAPES.starting;
+
+/** A small picture without a name of its own: text stands beside it, or on its button. */
+export function icon(name) {
+  const path = svg("path", { d: SHAPES[name] ?? SHAPES.other });
+  const node = svg("svg", { viewBox: "0 0 16 16", "aria-hidden": "true", focusable: "false" }, path);
+  node.classList.add("icon", `icon-${name}`);
+  return node;
+}
+
+/** A real button: `button("Retry", {icon: "retry", onclick: f})`; `label` names it where the text is hidden. */
+export function button(text, { icon: picture, label, bare = false, kind = "", ...properties } = {}) {
+  const content = [picture ? icon(picture) : null, bare ? null : el("span", { text })];
+  const name = label ?? (bare ? text : null);
+  return el(
+    "button",
+    { type: "button", class: `button ${bare ? "bare" : ""} ${kind}`.trim(), "aria-label": name, title: name, ...properties },
+    ...content,
+  );
+}
+
+/** Set text only where it differs, so that nothing is announced or laid out for nothing. */
+export function setText(node, text) {
+  if (node.textContent !== text) node.textContent = text;
+}
+
+/**
+ * Bring a parent's children in line with `items`, keeping the nodes (and so the focus) of those that stay.
+ *
+ * @template T
+ * @param {(item: T) => string} keyOf
+ * @param {(item: T) => {node: HTMLElement, update: (item: T) => void}} create
+ * @param {Map<string, {node: HTMLElement, update: (item: T) => void}>} rows  kept between calls
+ */
+export function keyed(parent, rows, items, keyOf, create) {
+  const wanted = new Set(items.map(keyOf));
+  for (const [key, row] of rows) {
+    if (wanted.has(key)) continue;
+    row.node.remove();
+    rows.delete(key);
+  }
+  let place = parent.firstChild;
+  for (const item of items) {
+    const key = keyOf(item);
+    let row = rows.get(key);
+    if (!row) {
+      row = create(item);
+      rows.set(key, row);
+    }
+    row.update(item);
+    if (row.node === place) place = place.nextSibling;
+    else parent.insertBefore(row.node, place);
+  }
+}
+
+/** A file's name with its folder before it: the name stays whole as long as there is room. */
+export function fileName(path) {
+  const cut = path.lastIndexOf("/") + 1;
+  const node = el("span", { class: "name", title: path, dir: "auto" });
+  if (cut) node.append(el("span", { class: "folder", text: path.slice(0, cut) }));
+  node.append(el("span", { class: "base", text: path.slice(cut) }));
+  return node;
+}
+
+/** Copy text, and say so on the button for a moment; works on plain HTTP pages too. Resolves when shown. */
+export async function copyText(text) {
+  if (navigator.clipboard && window.isSecureContext) {
+    await navigator.clipboard.writeText(text);
+    return;
+  }
+  // Pages served over plain HTTP from another machine have no clipboard object.
+  const field = el("textarea", { "aria-hidden": "true", tabindex: "-1" });
+  field.style.cssText = "position:fixed;opacity:0";
+  field.value = text;
+  document.body.append(field);
+  const focused = document.activeElement?.shadowRoot?.activeElement ?? document.activeElement;
+  field.select();
+  const done = document.execCommand("copy");
+  field.remove();
+  focused?.focus?.();
+  if (!done) throw new Error("copy");
+}

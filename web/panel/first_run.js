@@ -1,0 +1,94 @@
+/** What to set before the first file can go anywhere, ready to copy. It only shows; it sets nothing. */
+
+import { button, el, setText } from "./dom.js";
+
+// Endpoints as the providers document them:
+// https://docs.aws.amazon.com/general/latest/gr/s3.html
+// https://developers.cloudflare.com/r2/api/s3/api/
+// https://min.io/docs/minio/linux/reference/minio-server/minio-server.html
+const STORES = {
+  aws: { name: "AWS", extra: { S3_REGION: "us-east-1" } },
+  r2: { name: "R2", extra: { S3_ENDPOINT_URL: "https://<{account}>.r2.cloudflarestorage.com", S3_REGION: "auto" } },
+  minio: { name: "MinIO", extra: { S3_ENDPOINT_URL: "http://localhost:9000" } },
+  other: { name: null, extra: { S3_ENDPOINT_URL: "https://s3.example.com", S3_REGION: "us-east-1" } },
+};
+
+const SHELLS = {
+  unix: { name: "Linux, macOS", line: (key, value) => `export ${key}='${value}'` },
+  windows: { name: "Windows", line: (key, value) => `set "${key}=${value}"` },
+  env: { name: ".env, Docker", line: (key, value) => `${key}=${value}` },
+};
+
+/** The lines to set for one store, in one shell's own form. */
+export function settingsText(store, shell, t) {
+  const values = {
+    S3_ACCESS_KEY_ID: `<${t("setup.key")}>`,
+    S3_SECRET_ACCESS_KEY: `<${t("setup.secret")}>`,
+    S3_BUCKET: `<${t("setup.bucket")}>`,
+    ...STORES[store].extra,
+  };
+  return Object.entries(values)
+    .map(([key, value]) => SHELLS[shell].line(key, value.replace("{account}", t("setup.account"))))
+    .join("\n");
+}
+
+export class FirstRun {
+  #context;
+  #store = "aws";
+  #shell = /Windows/.test(navigator.userAgent) ? "windows" : "unix";
+  #text = el("code");
+  #problems = el("ul", { class: "bad small" });
+  #choices = [];
+
+  constructor(context) {
+    this.#context = context;
+    const { t } = context;
+    const copy = button(t("setup.copy"), { icon: "copy", kind: "primary", onclick: () => context.copy(this.#text.textContent) });
+    this.element = el(
+      "section",
+      { "aria-labelledby": "setup-title", class: "wide", hidden: true },
+      el("div", { class: "title" }, el("h3", { id: "setup-title", text: t("setup.title") })),
+      el(
+        "div",
+        { class: "setup card" },
+        el("p", { text: t("setup.intro") }),
+        this.#problems,
+        this.#choice("setup.store", STORES, () => this.#store, (name) => { this.#store = name; }),
+        this.#choice("setup.shell", SHELLS, () => this.#shell, (name) => { this.#shell = name; }),
+        el("pre", { tabindex: 0, role: "region", "aria-labelledby": "setup-title" }, this.#text),
+        el("div", {}, copy),
+        el("p", { class: "small quiet", text: t("setup.note") }),
+      ),
+    );
+    this.#draw();
+  }
+
+  update({ status }) {
+    this.element.hidden = status?.state !== "not_configured";
+    if (this.element.hidden) return;
+    const errors = [...new Set(status.errors ?? [])];
+    this.#problems.hidden = !errors.length;
+    if (errors.join("\n") !== [...this.#problems.children].map((item) => item.textContent).join("\n")) {
+      this.#problems.replaceChildren(...errors.map((text) => el("li", { text })));
+    }
+  }
+
+  #choice(label, table, current, choose) {
+    const { t } = this.#context;
+    const group = el("div", { class: "choice", role: "group", "aria-label": t(label) });
+    for (const [name, { name: text }] of Object.entries(table)) {
+      const node = button(text ?? t("setup.other"), { onclick: () => {
+        choose(name);
+        this.#draw();
+      } });
+      this.#choices.push(() => node.setAttribute("aria-pressed", String(current() === name)));
+      group.append(node);
+    }
+    return el("div", { class: "row" }, el("span", { class: "small quiet", text: t(label) }), group);
+  }
+
+  #draw() {
+    for (const mark of this.#choices) mark();
+    setText(this.#text, settingsText(this.#store, this.#shell, this.#context.t));
+  }
+}
