@@ -1,0 +1,1 @@
+"""S3 dialects: a real store that speaks as another provider does."""

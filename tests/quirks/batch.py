@@ -1,0 +1,87 @@
+"""Fifty mixed files and the objects that are in the bucket already: what each dialect has to cope with.
+
+| how many | what | must become |
+| --- | --- | --- |
+| 36 | small, new | the object of that name |
+| 1 | 9 MiB, new | the same, in parts |
+| 5 | small, the key taken by other bytes of another length | `name (1)` |
+| 3 | small, the key taken by other bytes of the same length | `name (1)` |
+| 1 | 9 MiB, the key taken by other bytes of the same length | `name (1)`, in parts |
+| 4 | small, the key taken by the same bytes | nothing more |
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.servers import S3Server
+
+PREFIX = "out"
+PROBE_KEY = f"{PREFIX}/.cloud-archive-check"
+LARGE_BYTES = 9 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What is written where; names are relative, without the prefix.
+
+    Attributes:
+        files: written into the watched directory.
+        existing: objects that somebody else wrote before.
+    """
+
+    files: dict[str, bytes]
+    existing: dict[str, bytes]
+    fresh: frozenset[str] = field(default_factory=frozenset)
+
+    def expected(self, *, equal_again: bool = False) -> dict[str, bytes]:
+        """Key to bytes of everything that the bucket must hold afterwards.
+
+        Args:
+            equal_again: equal bytes arrive a second time under another name, as they must where the archive may
+                not look at what is there.
+        """
+        found = {f"{PREFIX}/{name}": body for name, body in (self.files | self.existing).items()}
+        for name, body in self.files.items():
+            if name in self.existing and (equal_again or self.existing[name] != body):
+                stem, dot, suffix = name.rpartition(".")
+                found[f"{PREFIX}/{stem} (1){dot}{suffix}"] = body
+        return found
+
+    def write_objects(self, server: S3Server) -> None:
+        """Put what is there before, past the dialect and without our metadata."""
+        for name, body in self.existing.items():
+            server.put(f"{PREFIX}/{name}", body)
+
+    def write_files(self, root: Path) -> None:
+        """Write the files as ComfyUI would, into directories that are new."""
+        for name, body in self.files.items():
+            path = root / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(body)
+
+
+def make_batch(seed: int = 5) -> Batch:
+    """The fifty files; the same for the same seed."""
+    dice = random.Random(seed)
+    files, existing = {}, {}
+    for number in range(36):
+        files[f"day {number % 4}/new_{number:05}_.png"] = dice.randbytes(1 + dice.randrange(20_000))
+    files["films/new.mp4"] = dice.randbytes(LARGE_BYTES)
+    for number in range(5):
+        name = f"ComfyUI_{number:05}_.png"
+        files[name], existing[name] = dice.randbytes(4000 + number), dice.randbytes(700)
+    for number in range(3):
+        name = f"same length {number}.webp"
+        files[name], existing[name] = dice.randbytes(3000), dice.randbytes(3000)
+    files["films/taken.mp4"], existing["films/taken.mp4"] = (
+        dice.randbytes(LARGE_BYTES),
+        dice.randbytes(LARGE_BYTES),
+    )
+    for number in range(4):
+        name = f"equal/{number}.json"
+        files[name] = existing[name] = dice.randbytes(2000 + number)
+    assert len(files) == 50
+    return Batch(files, existing)

@@ -1,0 +1,611 @@
+"""The dialects, one class each, with the address where the behaviour was found.
+
+Addresses of issue threads and providers' pages were looked up in November 2026; where only a third party's
+report was found, the docstring says so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import re
+import time
+from datetime import datetime, timedelta, timezone
+from email.utils import format_datetime
+
+from multidict import CIMultiDict
+
+from tests.quirks.server import Answer, Forward, Profile, Request, error
+
+_WRITES = frozenset({"PutObject", "UploadPart", "CreateMultipartUpload", "CompleteMultipartUpload"})
+_CREATES = frozenset({"PutObject", "CompleteMultipartUpload"})
+
+
+def _checksum_headers(request: Request) -> list[str]:
+    return [
+        name
+        for name in request.headers
+        if name.lower().startswith(("x-amz-checksum-", "x-amz-sdk-checksum"))
+        or name.lower() == "x-amz-trailer"
+    ]
+
+
+class BackblazeChecksums(Profile):
+    """Refuses every checksum header of newer SDKs: 400 InvalidArgument, "Unsupported header … received".
+
+    https://github.com/boto/s3transfer/issues/327 (the answer's very words) and
+    https://backblaze.com/docs/cloud-storage-use-the-aws-sdk-for-python-with-backblaze-b2 (the list of headers).
+    Content-MD5 is accepted and verified.
+    """
+
+    async def handle(self, request: Request, forward: Forward) -> Answer:
+        if found := _checksum_headers(request):
+            return error(
+                400,
+                "InvalidArgument",
+                f"Unsupported header '{found[0]}' received for this API call.",
+            )
+        return await forward(request)
+
+
+class BackblazeConditionals(Profile):
+    """Answers 501 NotImplemented to a conditional write.
+
+    https://github.com/sathinduga/obsidian-s3-sync-and-backup/issues/78 (a report; Backblaze's own pages do not
+    name the header).
+    """
+
+    async def handle(self, request: Request, forward: Forward) -> Answer:
+        if request.operation in _CREATES and "If-None-Match" in request.headers:
+            return error(
+                501,
+                "NotImplemented",
+                "A header you provided implies functionality that is not implemented",
+                Header="If-None-Match",
+            )
+        return await forward(request)
+
+
+class Backblaze(BackblazeConditionals):
+    """B2 as a whole: no checksum headers, no conditional writes. Sources: the two classes above."""
+
+    async def handle(self, request: Request, forward: Forward) -> Answer:
+        refusal = BackblazeChecksums()
+
+        async def onward(checked: Request) -> Answer:
+            return await refusal.handle(checked, forward)
+
+        return await super().handle(request, onward)
+
+
+class GoogleChecksums(Profile):
+    """Answers SDK checksums with 403 SignatureDoesNotMatch "Invalid argument." and ignores If-None-Match.
+
+    https://github.com/EnterpriseDB/barman/issues/1112 and https://github.com/henrysher/duplicity/issues/34 (the
+    refusal of what boto3 sends by default: aws-chunked with a trailer over TLS, a checksum header otherwise);
+    https://cloud.google.com/storage/docs/request-preconditions (If-None-Match is for reading only; creating wants
+    x-goog-if-generation-match: 0). That header beside x-amz-* ones is refused with 400 ExcessHeaderValues,
+    according to the live tests that https://github.com/vdavid/cmdr writes down.
+
+    Args:
+        own_header: whether a SHA-256 that the client computed itself is refused too.
+    """
+
+    def __init__(self, *, own_header: bool = True) -> None:
+        self.own_header = own_header
+
+    async def handle(self, request: Request, forward: Forward) -> Answer:
+        chunked = "aws-chunked" in request.headers.get("Content-Encoding", "")
+        found = _checksum_headers(request)
+        own = [name.lower() for name in found] == ["x-amz-checksum-sha256"]
+        if request.operation in _WRITES and (chunked or (found and (self.own_header or not own))):
+            return error(403, "SignatureDoesNotMatch", "Invalid argument.")
+        if "x-goog-if-generation-match" in request.headers:
+            if any(name.lower().startswith("x-amz-") for name in request.headers):
+                return error(400, "ExcessHeaderValues", "Mixed x-amz and x-goog headers.")
+            request.headers["If-None-Match"] = "*"
+        elif request.operation in _CREATES:
+            request.headers.popall("If-None-Match", None)
+        return await forward(request)
+
+
+class SilentOverwrite(Profile):
+    """Takes If-None-Match, answers 200 and overwrites.
+
+    https://github.com/pithings/mountx/issues/19, https://github.com/stackshy/cloudemu/pull/657 (servers that
+    dropped the header); Google does so too, see `GoogleChecksums`.
+
+    Args:
+        operations: those on which the header is ignored. Only CompleteMultipartUpload is a dialect of its own:
+            Spaces and Hetzner enforce it on PutObject alone (live tests in https://github.com/vdavid/cmdr).
+    """
+
+    def __init__(self, operations: frozenset[str] = _CREATES) -> None:
+        self.operations = operations
+
+    async def handle(self, request: Request, forward: Forward) -> Answer:
+        if request.operation in self.operations:
+            request.headers.popall("If-None-Match", None)
+        return await forward(request)
+
+
+class StrictOnPutOnly(SilentOverwrite):
+    """Enforces If-None-Match on PutObject, ignores it on CompleteMultipartUpload: DigitalOcean Spaces, Hetzner.
+
+    Live tests in https://github.com/vdavid/cmdr.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(frozenset({"CompleteMultipartUpload"}))
+
+
+class AlibabaOverwrite(Profile):
+    """Ignores If-None-Match; `x-oss-forbid-overwrite: true` answers 409 FileAlreadyExists.
+
+    https://help.aliyun.com/en/oss/user-guide/0026-00000002
+    """
+
+    async def handle(self, request: Request, forward: Forward) -> Answer:
+        if request.operation not in _CREATES:
+            return await forward(request)
+        request.headers.popall("If-None-Match", None)
+        if request.headers.popall("x-oss-forbid-overwrite", ["false"])[0].lower() == "true":
+            request.headers["If-None-Match"] = "*"
+        answer = await forward(request)
+        if answer.status == 412:
+            return error(409, "FileAlreadyExists", "The object you specified already exists.")
+        return answer
+
+
+class MissingIsForbidden(Profile):
+    """403 for a missing key, because the key may not list the bucket; listing is denied.
+
+    https://docs.aws.amazon.com/AmazonS3/latest/API/API_HeadObject.html, quoted in
+    https://docs.aws.amazon.com/sdk-for-kotlin/api/latest/s3/aws.sdk.kotlin.services.s3/head-object.html
+
+    Args:
+        can_read: False denies HEAD and GET of present objects too, as for a key that may only write.
+    """
+
+    def __init__(self, *, can_read: bool = True) -> None:
+        self.can_read = can_read
+
+    async def handle(self, request: Request, forward: Forward) -> Answer:
+        reads = request.operation in ("HeadObject", "GetObject")
+        if request.operation in ("ListObjects", "HeadBucket", "ListMultipartUploads") or (
+            reads and not self.can_read
+        ):
+            return _denied(request)
+        answer = await forward(request)
+        return _denied(request) if reads and answer.status == 404 else answer
+
+
+def _denied(request: Request) -> Answer:
+    answer = error(403, "AccessDenied", "Access Denied")
+    return Answer(403) if request.method == "HEAD" else answer
+
+
+class EqualParts(Profile):
+    """Every part but the last must have the same length: 400 InvalidPart at CompleteMultipartUpload.
+
+    https://github.com/apache/opendal/issues/2904 (code, status and message),
+    https://developers.cloudflare.com/r2/objects/multipart-objects/#limitations as quoted in
+    https://github.com/risingwavelabs/risingwave/issues/21637 (the last may not be larger).
+    """
+
+    def __init__(self) -> None:
+        self.sizes: dict[str, dict[int, int]] = {}
+
+    async def handle(self, request: Request, forward: Forward) -> Answer:
+        upload = request.query.get("uploadId", "")
+        if request.operation == "CompleteMultipartUpload":
+            sizes = self.sizes.get(upload, {})
+            numbers = [int(found) for found in re.findall(rb"<PartNumber>(\d+)<", request.body)]
+            lengths = [sizes.get(number, 0) for number in sorted(numbers)]
+            if len({*lengths[:-1]}) > 1 or (len(lengths) > 1 and lengths[-1] > lengths[0]):
+                text = "All non-trailing parts must have the same length."
+                return error(400, "InvalidPart", text)
+        answer = await forward(request)
+        if request.operation == "UploadPart" and answer.status == 200:
+            number = int(request.query["partNumber"])
+            self.sizes.setdefault(upload, {})[number] = len(request.body)
+        return answer
+
+
+class FewParts(Profile):
+    """At most 1,000 parts: a higher number is refused with 400 InvalidArgument.
+
+    https://www.scaleway.com/en/docs/object-storage/api-cli/multipart-uploads/ ("1 to 1000 parts per object");
+    the code is AWS's own for a part number out of range.
+
+    Args:
+        most: the highest part number; small in tests, so that nobody has to send 5 GB.
+    """
+
+    def __init__(self, most: int = 1000) -> None:
+        self.most = most
+
+    async def handle(self, request: Request, forward: Forward) -> Answer:
+        if request.operation == "UploadPart" and int(request.query["partNumber"]) > self.most:
+            text = f"Part number must be an integer between 1 and {self.most}, inclusive"
+            return error(400, "InvalidArgument", text, ArgumentName="partNumber")
+        return await forward(request)
+
+
+class WasabiThrottle(Profile):
+    """Throttles with HTTP 400 RequestRateLimitExceeded, every `every`-th write.
+
+    The code and its message: https://docs.wasabi.com/apidocs/rest-api-introduction (its table of errors; the status
+    400 could not be confirmed there).
+    """
+
+    def __init__(self, every: int = 3) -> None:
+        self.every = every
+        self.seen = 0
+
+    async def handle(self, request: Request, forward: Forward) -> Answer:
+        if request.operation in _WRITES:
+            self.seen += 1
+            if self.seen % self.every == 0:
+                text = "Your account exceeded the limit for PUT requests"
+                return error(400, "RequestRateLimitExceeded", text)
+        return await forward(request)
+
+
+class ConditionalRace(Profile):
+    """409 ConditionalRequestConflict on a create-only write: try again; a Complete needs a new upload.
+
+    https://docs.aws.amazon.com/sdk-for-kotlin/api/latest/s3/aws.sdk.kotlin.services.s3.model/-complete-multipart-upload-request/if-none-match.html
+
+    Args:
+        times: how many conflicts each key and operation meets; a conflicting Complete ends its upload.
+    """
+
+    def __init__(self, times: int = 1) -> None:
+        self.times = times
+        self.met: dict[tuple[str, str], int] = {}
+
+    async def handle(self, request: Request, forward: Forward) -> Answer:
+        name = (request.operation, request.key)
+        conditional = request.operation in _CREATES and "If-None-Match" in request.headers
+        if conditional and self.met.get(name, 0) < self.times:
+            self.met[name] = self.met.get(name, 0) + 1
+            if request.operation == "CompleteMultipartUpload":
+                await forward(_abort_of(request))
+            text = "The conditional request cannot succeed due to a conflicting operation."
+            return error(409, "ConditionalRequestConflict", text, Key=request.key)
+        return await forward(request)
+
+
+def _abort_of(request: Request) -> Request:
+    names = ("AbortMultipartUpload", request.bucket, request.key)
+    return Request(*names, "DELETE", request.target, CIMultiDict(), b"")
+
+
+class OneWritePerSecond(Profile):
+    """More than one write a second to one key: 429.
+
+    https://developers.cloudflare.com/r2/platform/limits (footnote 5).
+    """
+
+    def __init__(self, seconds: float = 1.0) -> None:
+        self.seconds = seconds
+        self.last: dict[str, float] = {}
+
+    async def handle(self, request: Request, forward: Forward) -> Answer:
+        if request.operation in _CREATES:
+            now = time.monotonic()
+            if now - self.last.get(request.key, -self.seconds) < self.seconds:
+                text = "Reduce your concurrent request rate for the same object."
+                return error(429, "TooManyRequests", text)
+            self.last[request.key] = now
+        return await forward(request)
+
+
+class RandomEtags(Profile):
+    """ETags that are no MD5 of anything (SSE-KMS, some gateways): a fresh one for each write, stable after.
+
+    https://docs.aws.amazon.com/sdk-for-ruby/v2/api/Aws/S3/Types/Object.html (the ETag may or may not be an MD5
+    digest).
+    Part ETags are translated back at Complete, so that uploads go through. x-amz-checksum-* answers are left out.
+    """
+
+    def __init__(self, seed: int = 0) -> None:
+        self.dice = random.Random(seed)
+        self.real: dict[str, str] = {}
+        self.shown: dict[str, str] = {}
+
+    def _masked(self, etag: str) -> str:
+        if etag not in self.shown:
+            fake = f"{self.dice.getrandbits(128):032x}"
+            self.shown[etag] = fake
+            self.real[fake] = etag
+        return self.shown[etag]
+
+    async def handle(self, request: Request, forward: Forward) -> Answer:
+        if request.operation == "CompleteMultipartUpload":
+            for fake, etag in self.real.items():
+                request.body = request.body.replace(fake.encode(), etag.encode())
+        answer = await forward(request)
+        if "ETag" in answer.headers:
+            answer.headers["ETag"] = '"' + self._masked(answer.headers["ETag"].strip('"')) + '"'
+        for name in [name for name in answer.headers if name.lower().startswith("x-amz-checksum")]:
+            answer.headers.popall(name, None)
+        if answer.status == 200 and b"<ETag>" in answer.body:
+            answer.body = re.sub(rb"[0-9a-f]{32}(?:-\d+)?(?=\W*(?:\w+;)?</ETag>)", self._sub, answer.body)
+        return answer
+
+    def _sub(self, found: re.Match[bytes]) -> bytes:
+        return self._masked(found[0].decode()).encode()
+
+
+class NoMetadata(Profile):
+    """Accepts x-amz-meta-* and forgets it.
+
+    https://github.com/coollabsio/maxio/pull/21, https://github.com/chimera-nas/chimera/issues/482 (multipart).
+
+    Args:
+        checksums: whether the store still tells x-amz-checksum-* of an object.
+    """
+
+    def __init__(self, *, checksums: bool = True) -> None:
+        self.checksums = checksums
+
+    async def handle(self, request: Request, forward: Forward) -> Answer:
+        _drop(request.headers, "x-amz-meta-")
+        answer = await forward(request)
+        if not self.checksums:
+            _drop(answer.headers, "x-amz-checksum-")
+        return answer
+
+
+def _drop(headers: CIMultiDict[str], prefix: str) -> None:
+    for name in {name for name in headers if name.lower().startswith(prefix)}:
+        headers.popall(name, None)
+
+
+class WrongClock(Profile):
+    """The client's clock is off: 403 RequestTimeTooSkewed, with the server's own time in Date and ServerTime.
+
+    https://github.com/crytic/cloudexec/issues/48 (code and status), https://pastebin.com/8HJpUdsv (the document: 15
+    minutes are allowed).
+
+    Args:
+        ahead_seconds: how far the server's clock is ahead of the client's; below 900 only Date is off.
+    """
+
+    def __init__(self, ahead_seconds: float = 3600) -> None:
+        self.ahead_seconds = ahead_seconds
+
+    async def handle(self, request: Request, forward: Forward) -> Answer:
+        now = datetime.now(timezone.utc) + timedelta(seconds=self.ahead_seconds)
+        if abs(self.ahead_seconds) < 900:
+            answer = await forward(request)
+        elif request.method == "HEAD":
+            answer = Answer(403)
+        else:
+            answer = error(
+                403,
+                "RequestTimeTooSkewed",
+                "The difference between the request time and the current time is too large.",
+                RequestTime=request.headers.get("X-Amz-Date", ""),
+                ServerTime=now.strftime("%Y-%m-%dT%H:%M:%SZ"),
+                MaxAllowedSkewMilliseconds="900000",
+            )
+        answer.headers["Date"] = format_datetime(now, usegmt=True)
+        return answer
+
+
+class OtherRegion(Profile):
+    """The bucket is elsewhere: 301 PermanentRedirect with x-amz-bucket-region, until signed for that region.
+
+    https://github.com/bradleyg/django-s3direct/issues/90 (the document),
+    https://github.com/aws/aws-cli/pull/968 (the cure). boto3 signs again for the region that the answer names.
+
+    Args:
+        told: False leaves the region out of the answer, as some servers do.
+    """
+
+    def __init__(self, region: str = "eu-central-1", *, told: bool = True) -> None:
+        self.region = region
+        self.told = told
+
+    async def handle(self, request: Request, forward: Forward) -> Answer:
+        if f"/{self.region}/s3/" in request.headers.get("Authorization", ""):
+            return await forward(request)
+        answer = error(
+            301,
+            "PermanentRedirect",
+            "The bucket you are attempting to access must be addressed using the specified endpoint. "
+            "Please send all future requests to this endpoint.",
+            Endpoint=f"{request.bucket}.s3.{self.region}.amazonaws.com",
+            Bucket=request.bucket,
+        )
+        if self.told:
+            answer.headers["x-amz-bucket-region"] = self.region
+        else:
+            answer.body = re.sub(rb"<Endpoint>.*</Endpoint>", b"", answer.body)
+        return answer
+
+
+class UntoldRegion(OtherRegion):
+    """As `OtherRegion`, but the answer does not say which region it is. Sources: the class above."""
+
+    def __init__(self) -> None:
+        super().__init__(told=False)
+
+
+class WriteOnly(MissingIsForbidden):
+    """A key that may PutObject and nothing else, not even give up its own uploads.
+
+    https://docs.aws.amazon.com/AmazonS3/latest/userguide/mpuoverview.html (a policy may deny the initiator, too).
+    """
+
+    def __init__(self) -> None:
+        super().__init__(can_read=False)
+
+    async def handle(self, request: Request, forward: Forward) -> Answer:
+        if request.operation in ("AbortMultipartUpload", "ListParts"):
+            return _denied(request)
+        return await super().handle(request, forward)
+
+
+class Sometimes(Profile):
+    """Base of the dialects of a bad middlebox: `times` answers per operation and key are spoilt, then none.
+
+    Args:
+        times: None spoils every one.
+        operations: which.
+
+    Attributes:
+        every: of the answers that could be spoilt, only each `every`-th is; settable, so that tests end soon.
+    """
+
+    def __init__(self, times: int | None = 1, operations: frozenset[str] = _WRITES) -> None:
+        self.times = times
+        self.operations = operations
+        self.spoilt: dict[tuple[str, str], int] = {}
+        self.every = 1
+        self.seen = 0
+
+    async def handle(self, request: Request, forward: Forward) -> Answer:
+        name = (request.operation, request.key)
+        count = self.spoilt.get(name, 0)
+        if request.operation not in self.operations or (self.times is not None and count >= self.times):
+            return await forward(request)
+        self.seen += 1
+        if self.seen % self.every:
+            return await forward(request)
+        self.spoilt[name] = count + 1
+        return await self.spoil(request, forward)
+
+    async def spoil(self, request: Request, forward: Forward) -> Answer:
+        raise NotImplementedError
+
+
+class TruncatedAnswer(Sometimes):
+    """The store did it; its answer ends in the middle (RFC 9112, section 8: an incomplete message).
+
+    boto3 tells a document cut short at Complete as a ClientError with status 500 that the store never sent.
+    """
+
+    async def spoil(self, request: Request, forward: Forward) -> Answer:
+        answer = await forward(request)
+        if not answer.body:
+            answer.raw = b"HTTP/1.1"
+        answer.announced_bytes = len(answer.body) + 64
+        answer.sent_bytes = len(answer.body) // 2
+        return answer
+
+
+class HangingAnswer(Sometimes):
+    """The store did it; its answer never comes.
+
+    https://ibm.github.io/ibm-cos-sdk-js-v2/classes/clients_client-s3_src.CompleteMultipartUploadCommand.html quotes
+    AWS: a Complete may take several minutes.
+
+    Args:
+        seconds: the answer comes after so long; None: never.
+    """
+
+    def __init__(
+        self,
+        seconds: float | None = None,
+        times: int | None = 1,
+        operations: frozenset[str] = _WRITES,
+    ) -> None:
+        super().__init__(times, operations)
+        self.seconds = seconds
+
+    async def spoil(self, request: Request, forward: Forward) -> Answer:
+        answer = await forward(request)
+        if self.seconds is None:
+            answer.hang = True
+        else:
+            await asyncio.sleep(self.seconds)
+        return answer
+
+
+class HtmlErrorPage(Sometimes):
+    """A proxy on the way answers 502 with an HTML page.
+
+    https://github.com/localstack/serverless-localstack/issues/57 (what botocore makes of such a page).
+    """
+
+    async def spoil(self, request: Request, forward: Forward) -> Answer:
+        page = b"<!DOCTYPE html>\n<html><head><title>502 Bad Gateway</title></head><body>nginx</body></html>"
+        return Answer(502, CIMultiDict({"Content-Type": "text/html"}), page)
+
+
+class HtmlEverywhere(Profile):
+    """The endpoint is a web console: 200 and HTML for everything, to writes as well.
+
+    https://github.com/treeverse/lakeFS/issues/1574 (boto3 pointed at a web page).
+    """
+
+    async def handle(self, request: Request, forward: Forward) -> Answer:
+        page = b"<!DOCTYPE html>\n<html><head><title>Console</title></head><body></body></html>"
+        return Answer(200, CIMultiDict({"Content-Type": "text/html"}), page)
+
+
+class RedirectToTls(Profile):
+    """A web server on the plain port sends everything on to https, as nginx and Caddy are often set up to.
+
+    RFC 9110, section 15.4.2; https://github.com/rustfs/rustfs/issues/5849 (an S3 client before a redirect of nginx).
+    """
+
+    async def handle(self, request: Request, forward: Forward) -> Answer:
+        page = b"<html><head><title>301 Moved Permanently</title></head><body>nginx</body></html>"
+        where = f"https://store.example{request.target}"
+        return Answer(301, CIMultiDict({"Content-Type": "text/html", "Location": where}), page)
+
+
+class WrongLength(Sometimes):
+    """Content-Length promises another length than the body has (RFC 9112, section 6.3).
+
+    boto3 does not notice a length that is too great for an empty body, as PutObject's is.
+
+    Args:
+        by: positive: more is announced than comes; negative: the document is cut short and looks complete.
+    """
+
+    def __init__(self, by: int = 100, times: int | None = 1, operations: frozenset[str] = _WRITES) -> None:
+        super().__init__(times, operations)
+        self.by = by
+
+    async def spoil(self, request: Request, forward: Forward) -> Answer:
+        answer = await forward(request)
+        length = max(0, len(answer.body) + self.by)
+        answer.announced_bytes = length
+        answer.sent_bytes = min(length, len(answer.body))
+        return answer
+
+
+PROFILES: dict[str, type[Profile]] = {
+    "plain": Profile,
+    "b2": Backblaze,
+    "b2 checksums": BackblazeChecksums,
+    "501 on conditionals": BackblazeConditionals,
+    "gcs": GoogleChecksums,
+    "silent overwrite": SilentOverwrite,
+    "spaces, hetzner": StrictOnPutOnly,
+    "oss": AlibabaOverwrite,
+    "403 for missing": MissingIsForbidden,
+    "equal parts": EqualParts,
+    "few parts": FewParts,
+    "400 throttle": WasabiThrottle,
+    "409 race": ConditionalRace,
+    "one write a second": OneWritePerSecond,
+    "random etags": RandomEtags,
+    "no metadata": NoMetadata,
+    "wrong clock": WrongClock,
+    "other region": OtherRegion,
+    "untold region": UntoldRegion,
+    "truncated": TruncatedAnswer,
+    "hanging": HangingAnswer,
+    "html 502": HtmlErrorPage,
+    "html everywhere": HtmlEverywhere,
+    "wrong length": WrongLength,
+    "redirect to https": RedirectToTls,
+}
+"""Every dialect by the name that tests print; each can be made without arguments."""

@@ -1,0 +1,270 @@
+"""The whole pipeline against every dialect: fifty mixed files, nothing lost, nothing overwritten, nothing left behind.
+
+One archiver alone keeps that promise in every dialect. Where the store ignores or refuses create-only writes
+(`RACES` below), a look goes first, and two archivers that write one name in the same moment may still collide.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from cloud_archive import s3_client
+from cloud_archive.engine import Engine
+from cloud_archive.operations.check import run_check
+from cloud_archive.settings import load_settings
+from cloud_archive.store import S3Store
+from tests.quirks.batch import PREFIX, PROBE_KEY, make_batch
+from tests.quirks.profiles import (
+    PROFILES,
+    AlibabaOverwrite,
+    HangingAnswer,
+    Sometimes,
+    WasabiThrottle,
+    WriteOnly,
+)
+from tests.quirks.server import Profile, QuirkServer
+from tests.servers import S3Server, wait_until
+
+pytestmark = pytest.mark.store
+
+BATCH = make_batch()
+
+# Here the store lets a write replace what is there, so that two archivers can collide in the moment between a look
+# and a write. Everywhere else it refuses, and no race is left.
+RACES = frozenset({"b2", "501 on conditionals", "gcs", "silent overwrite", "oss", "spaces, hetzner"})
+
+# The step of the check that fails, and words of its cause or cure.
+FAILS = {
+    "wrong clock": ("clock", "seconds behind the store's"),
+    "untold region": ("bucket", "S3_REGION"),
+    "html everywhere": ("connection", "S3_ENDPOINT_URL"),
+    "redirect to https": ("connection", "S3_ENDPOINT_URL=https://store.example "),
+}
+
+
+@contextmanager
+def archiving(root: Path, environ: dict[str, str], *, read_seconds: float = 20.0) -> Iterator[Engine]:
+    settings = {"S3_PREFIX": PREFIX, "CLOUD_ARCHIVE_SETTLE_SECONDS": "0.2"} | environ
+    root.mkdir(exist_ok=True)
+    engine = Engine(
+        root,
+        state_base=root.parent / "state",
+        environ=settings,
+        make_store=partial(S3Store, connect_seconds=5, read_seconds=read_seconds),
+    )
+    engine.start(autostart=True)
+    try:
+        yield engine
+    finally:
+        engine.close(10)
+
+
+def flushed(engine: Engine, seconds: float = 60.0) -> None:
+    assert engine.flush(seconds), engine.status().to_json()
+    status = engine.status()
+    assert status.safe_to_stop
+    assert (status.failed_files, status.errors) == (0, ())
+
+
+def all_there(server: S3Server, *, equal_again: bool = False, left: Sequence[str] = ()) -> None:
+    objects = server.objects()
+    objects.pop(PROBE_KEY, None)
+    expected = BATCH.expected(equal_again=equal_again)
+    assert sorted(objects) == sorted(expected)
+    assert [key for key in expected if objects[key] != expected[key]] == []
+    assert unfinished(server) == list(left)
+
+
+def unfinished(server: S3Server) -> list[str]:
+    found = server.client.list_multipart_uploads(Bucket=server.bucket)
+    return [upload["Key"] for upload in found.get("Uploads", [])]
+
+
+@contextmanager
+def speaking(server: S3Server, profile: Profile) -> Iterator[QuirkServer]:
+    with QuirkServer(server.endpoint, server.access_key_id, server.secret_access_key, profile) as quirks:
+        yield quirks
+
+
+def spoken(name: str) -> Profile:
+    """A profile by its name, with its troubles so far apart that fifty files end soon."""
+    profile = PROFILES[name]()
+    if isinstance(profile, WasabiThrottle):
+        profile.every = 7
+    if isinstance(profile, Sometimes):
+        profile.every = 12 if isinstance(profile, HangingAnswer) else 4
+    return profile
+
+
+WORKS = [name for name in PROFILES if name not in FAILS]
+
+
+@pytest.mark.parametrize("name", WORKS)
+def test_fifty_mixed_files_arrive_in_every_dialect(name: str, tmp_path: Path, seaweedfs: S3Server) -> None:
+    BATCH.write_objects(seaweedfs)
+    with (
+        speaking(seaweedfs, spoken(name)) as quirks,
+        archiving(
+            tmp_path / "output",
+            seaweedfs.environ(S3_ENDPOINT_URL=quirks.url),
+            read_seconds=1.0 if name == "hanging" else 20.0,
+        ) as engine,
+    ):
+        BATCH.write_files(tmp_path / "output")
+        flushed(engine)
+    all_there(seaweedfs)
+
+
+def test_fifty_mixed_files_arrive_at_every_server(tmp_path: Path, any_s3: S3Server) -> None:
+    BATCH.write_objects(any_s3)
+    with archiving(tmp_path / "output", any_s3.environ()) as engine:
+        BATCH.write_files(tmp_path / "output")
+        flushed(engine)
+    all_there(any_s3)
+
+
+def says(engine: Engine, sentence: str) -> None:
+    wait_until(lambda: any(sentence in error for error in engine.status().errors), f"it says {sentence!r}")
+    status = engine.status()
+    assert not status.safe_to_stop
+    assert (status.uploaded_files, status.pending_files) == (0, len(BATCH.files))
+    assert len(status.errors) <= 10, "one trouble is not fifty errors"
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence", "cure"),
+    [
+        ("wrong clock", "seconds behind the store's", {}),
+        ("html everywhere", "not as an S3 store does", {}),
+        ("redirect to https", "sends on to https://store.example", {}),
+        ("untold region", "Set S3_REGION", {"S3_REGION": "eu-central-1"}),
+    ],
+)
+def test_what_cannot_work_is_explained_and_loses_nothing_until_it_is_cured(
+    name: str, sentence: str, cure: dict[str, str], tmp_path: Path, seaweedfs: S3Server
+) -> None:
+    root = tmp_path / "output"
+    BATCH.write_objects(seaweedfs)
+    with speaking(seaweedfs, PROFILES[name]()) as quirks:
+        environ = seaweedfs.environ(S3_ENDPOINT_URL=quirks.url)
+        with archiving(root, environ) as engine:
+            BATCH.write_files(root)
+            wait_until(lambda: engine.status().pending_files == 50, "all are seen")
+            says(engine, sentence)
+            assert sorted(seaweedfs.keys()) == sorted(f"{PREFIX}/{key}" for key in BATCH.existing)
+            if not cure:
+                quirks.profile = Profile()  # somebody sets the clock, or corrects the proxy
+                engine.retry()
+                flushed(engine)
+        if cure:
+            with archiving(root, environ | cure) as engine:
+                engine.retry()
+                flushed(engine)
+    all_there(seaweedfs)
+
+
+def test_alibabas_own_header_makes_its_store_refuse_to_overwrite(
+    tmp_path: Path, seaweedfs: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add = s3_client.forbid_overwrite("https://oss-cn-hangzhou.aliyuncs.com")
+    monkeypatch.setattr(s3_client, "forbid_overwrite", lambda _url: add)
+    BATCH.write_objects(seaweedfs)
+    with speaking(seaweedfs, AlibabaOverwrite()) as quirks:
+        environ = seaweedfs.environ(S3_ENDPOINT_URL=quirks.url, S3_PREFIX=PREFIX)
+        with archiving(tmp_path / "output", environ) as engine:
+            BATCH.write_files(tmp_path / "output")
+            flushed(engine)
+        steps = {step.name: step for step in run_check(lambda: load_settings(environ))}
+    all_there(seaweedfs)
+    assert (steps["create-only"].ok, steps["create-only"].cause) == (True, "")
+
+
+# --- keys with few rights
+
+
+def test_a_key_that_may_only_put_archives_everything(tmp_path: Path, seaweedfs: S3Server) -> None:
+    """It cannot see that equal bytes are there already, so those arrive a second time under the next name."""
+    BATCH.write_objects(seaweedfs)
+    with archiving(tmp_path / "output", seaweedfs.put_only()) as engine:
+        BATCH.write_files(tmp_path / "output")
+        flushed(engine)
+    all_there(seaweedfs, equal_again=True)
+
+
+def test_what_a_key_may_not_give_up_is_said_with_the_right_that_it_lacks(
+    tmp_path: Path, seaweedfs: S3Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    BATCH.write_objects(seaweedfs)
+    with (
+        speaking(seaweedfs, WriteOnly()) as quirks,
+        archiving(tmp_path / "output", seaweedfs.environ(S3_ENDPOINT_URL=quirks.url)) as engine,
+    ):
+        BATCH.write_files(tmp_path / "output")
+        flushed(engine)
+    all_there(seaweedfs, equal_again=True, left=[PROBE_KEY, f"{PREFIX}/films/taken.mp4"])
+    (said,) = [
+        text for text in caplog.messages if "could not be aborted" in text and "films/taken.mp4" in text
+    ]
+    assert "s3:AbortMultipartUpload" in said
+
+
+def test_a_key_that_may_put_and_get_archives_everything_and_knows_what_is_there(
+    tmp_path: Path, seaweedfs: S3Server
+) -> None:
+    BATCH.write_objects(seaweedfs)
+    with archiving(tmp_path / "output", seaweedfs.put_get()) as engine:
+        BATCH.write_files(tmp_path / "output")
+        flushed(engine)
+    all_there(seaweedfs)
+
+
+# --- TLS
+
+
+def test_a_self_signed_endpoint_is_refused_with_the_cure_and_works_with_it(
+    tmp_path: Path, tls_seaweedfs: S3Server
+) -> None:
+    root = tmp_path / "output"
+    BATCH.write_objects(tls_seaweedfs)
+    environ = tls_seaweedfs.environ()
+    bundle = environ.pop("S3_CA_BUNDLE")
+    with archiving(root, environ) as engine:
+        BATCH.write_files(root)
+        wait_until(lambda: engine.status().pending_files == 50, "all are seen")
+        says(engine, "Set S3_CA_BUNDLE")
+    with archiving(root, environ | {"S3_CA_BUNDLE": bundle}) as engine:
+        engine.retry()
+        flushed(engine)
+    all_there(tls_seaweedfs)
+
+
+# --- the check
+
+
+@pytest.mark.parametrize("name", PROFILES)
+def test_the_check_tells_the_truth_about_every_dialect(name: str, seaweedfs: S3Server) -> None:
+    with speaking(seaweedfs, spoken(name)) as quirks:
+        environ = seaweedfs.environ(S3_ENDPOINT_URL=quirks.url, S3_PREFIX=PREFIX)
+        steps = run_check(
+            lambda: load_settings(environ),
+            make_store=partial(S3Store, connect_seconds=5, read_seconds=5),
+        )
+    failed = [(step.name, step.cause, step.cure) for step in steps if step.ok is False]
+    found = {step.name: step for step in steps}
+    if name in FAILS:
+        ((step, cause, cure),) = failed
+        assert step == FAILS[name][0]
+        assert FAILS[name][1] in cause + cure
+        return
+    assert failed == []
+    assert ("cannot refuse to overwrite" in found["create-only"].cause) == (name in RACES)
+    assert ("of large files look first" in found["create-only"].cause) == (name == "spaces, hetzner")
+    assert ("Content-MD5" in found["write"].cause) == (name in ("b2", "b2 checksums", "gcs"))
+    assert ("read back" in found["write"].cause) == (name == "random etags")
+    assert set(seaweedfs.keys()) <= {PROBE_KEY}
+    assert unfinished(seaweedfs) == []
