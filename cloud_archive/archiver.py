@@ -15,7 +15,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -27,7 +27,7 @@ from .keys import PrefixTemplate, object_key
 from .ledger import Claim, FileRow, FileState, Ledger
 from .metrics import Gauges, NullRecorder, Recorder
 from .operations.free import Freed, Freer, FreeReport, Limits
-from .reconcile import Reconciler
+from .reconcile import COST_FACTOR, Reconciler
 from .selection import Selection
 from .settings import Settings
 from .settle import BEING_WRITTEN, SettleQueue, SettleThread, WaitingFile
@@ -48,6 +48,7 @@ from .writers import has_writer
 
 logger = logging.getLogger("cloud_archive.archiver")
 
+LOOK_SECONDS = 10.0  # how long a status waits for its look at the directory
 KEEPER_SECONDS = 2.0  # how often threads, the watch and the root are looked after
 SETTLE_LOCAL_SECONDS = 2.0
 SETTLE_NETWORK_SECONDS = 10.0
@@ -109,7 +110,11 @@ class Archiver(Observer):
         self._life = threading.RLock()
         self._changed = threading.Condition()
         self._run: _Run | None = None
-        self._ended: dict[int, CloudArchiveError] = {}
+        # Why uploads that somebody waits for failed; kept no longer, since a traceback keeps the bytes of its frames.
+        self._ended: dict[int, CloudArchiveError | None] = {}
+        self._ended_lock = threading.Lock()
+        self._clean_look: tuple[_Run | None, int] | None = None  # a look that found all safe, and the news before it
+        self._clean_until = 0.0
         self._accepted_on_word = False
         self._draining = False
         ledger.release_all(retry_failed=True)
@@ -131,7 +136,7 @@ class Archiver(Observer):
             self._run = _Run(self)
             self._pool.start()
             self._run.start()
-        logger.info("Archiving %s: %s", self.root, self._run.watcher.description)
+            logger.info("Archiving %s: %s", self.root, self._run.watcher.description)
         self._on_change()
 
     def stop(self, timeout_seconds: float) -> list[str]:
@@ -147,9 +152,10 @@ class Archiver(Observer):
             if run is not None:
                 run.stop(deadline)
                 unsettled = [w.path for w in run.waiting() if w.size_bytes]
-                if not self._pool.stop(max(0.0, deadline - time.monotonic())):
-                    logger.warning("Some uploads did not end in time; they go on at the next start")
-                self._pool = self._make_pool(gate_of=self._pool)
+            # Also while nothing is watched: an upload that was asked for may be under way.
+            if not self._pool.stop(max(0.0, deadline - time.monotonic())):
+                logger.warning("Some uploads did not end in time; they go on at the next start")
+            self._pool = self._make_pool(gate_of=self._pool)
         remaining = list(dict.fromkeys(unsettled + self.remaining()))[:1000]
         self._on_change()
         return remaining
@@ -169,9 +175,10 @@ class Archiver(Observer):
         self._draining = True
         run.take_no_more(deadline)
         while self._draining:
+            settling = run.settling_files  # before the ledger, which is where they go from here
             totals = self.ledger.totals()
             unfinished = totals.pending.files + totals.uploading.files + totals.waiting.files
-            if not unfinished and not run.settling_files:
+            if not unfinished and not settling:
                 return True
             closed = self._pool.gate.closed
             left = deadline - time.monotonic()
@@ -216,7 +223,7 @@ class Archiver(Observer):
             gate=gate_of.gate if gate_of else None,
         )
 
-    def _make_uploader(self, parts: ThreadPoolExecutor) -> Uploader:
+    def _make_uploader(self, parts: Executor) -> Uploader:
         return Uploader(
             self.store,
             make_key=self.key_for,
@@ -249,7 +256,9 @@ class Archiver(Observer):
 
     def on_failed(self, claim: Claim, error: CloudArchiveError, next_try: float | None) -> None:
         """See `worker.Observer`."""
-        self._ended[claim.row] = error
+        with self._ended_lock:
+            if claim.row in self._ended:
+                self._ended[claim.row] = error
         self.metrics.failed(error, claim.version.size_bytes, again=next_try is not None)
         what = "is tried again" if next_try is not None else "waits for a retry"
         said = f" [{error.said}]" if isinstance(error, StoreError) and error.said else ""
@@ -309,20 +318,35 @@ class Archiver(Observer):
         version = stat_version(self.root, path)
         self.ledger.add([version], priority=-1)
         claim = self.ledger.claim_version(f"{self.session_id}/asked", version)
-        if claim is not None:
-            self._ended.pop(claim.row, None)
-            worker = threading.Thread(
-                target=self._work_on, args=(claim,), name=f"cloud-archive-asked-{claim.row}", daemon=True
-            )
-            worker.start()
-        row = self._wait_for(version, deadline)
-        return Submission(row, self._ended.get(row.row) if row is not None else FileVanished(path))
+        found = self.ledger.find(version)
+        if found is None:
+            return Submission(None, FileVanished(path))
+        with self._ended_lock:
+            self._ended[found.row] = None
+        try:
+            if claim is not None:
+                worker = threading.Thread(
+                    target=self._work_on, args=(claim,), name=f"cloud-archive-asked-{claim.row}", daemon=True
+                )
+                worker.start()
+                worker.join(max(0.0, deadline - time.monotonic()))
+            row = self._wait_for(version, deadline)
+        finally:
+            with self._ended_lock:
+                error = self._ended.pop(found.row, None)
+        if row is None or row.state is FileState.VANISHED:
+            return Submission(row, error or FileVanished(path))
+        return Submission(row, error)
 
     def _work_on(self, claim: Claim) -> None:
         try:
-            self._pool.work(claim)
-        except CloudArchiveError as error:
-            self._ended[claim.row] = error
+            error = self._pool.work(claim)
+        except CloudArchiveError as trouble:
+            error = trouble
+        with self._ended_lock:
+            if error is not None and claim.row in self._ended:
+                self._ended[claim.row] = error
+        del error
         self._tell()
 
     def _wait_for(self, version: FileVersion, deadline: float) -> FileRow | None:
@@ -365,19 +389,36 @@ class Archiver(Observer):
             with self._changed:
                 self._changed.wait(min(left, 0.5))
 
-    def safe_to_stop(self, timeout_seconds: float = 10.0) -> bool:
-        """Whether everything that is in the directory at this moment is proven in the bucket."""
+    def safe_to_stop(self, timeout_seconds: float = LOOK_SECONDS, *, recent: bool = False) -> bool:
+        """Whether everything that is in the directory at this moment is proven in the bucket.
+
+        Args:
+            recent: a look since which no event came will do, as long as looks would cost more than 5 % of a core
+                otherwise. For pushes, which nobody asked for; whoever asks gets a look of their own.
+        """
         if self._something_waits():
             return False
         run = self._run
+        # Where no events come, nothing would tell that a look is out of date.
+        if recent and run is not None and not run.watcher.polling and self._clean_look == (run, run.news):
+            still_good = time.monotonic() < self._clean_until
+            if still_good:
+                return True
+        news = 0 if run is None else run.news
+        began = time.monotonic()
         try:
             if run is not None:
+                if not run.reconciler.first_done and timeout_seconds <= LOOK_SECONDS:
+                    return False  # a first scan may take minutes; whoever only looks does not wait for it
                 unseen = run.reconciler.now(timeout_seconds)
             else:
                 unseen = Reconciler.count_unknown(self.root, self._selection, self.ledger)
         except CloudArchiveError:
             return False
-        return unseen == 0 and not self._something_waits()
+        safe = unseen == 0 and not self._something_waits()
+        self._clean_look = (run, news) if safe else None
+        self._clean_until = began + (time.monotonic() - began) * (COST_FACTOR + 1)
+        return safe
 
     def _something_waits(self) -> bool:
         run = self._run
@@ -385,11 +426,12 @@ class Archiver(Observer):
 
     # --- looking
 
-    def status(self, *, look: bool = True) -> Status:
+    def status(self, *, look: bool = True, recent: bool = False) -> Status:
         """A snapshot.
 
         Args:
             look: look at the directory before saying that it is safe to stop; without, it is never said.
+            recent: see `safe_to_stop`.
         """
         run = self._run
         totals = self.ledger.totals()
@@ -406,7 +448,7 @@ class Archiver(Observer):
         pending = unfinished + settling
         failed = totals.failed.files - totals.waiting.files
         rate = counters.rate_bytes_per_second
-        safe = look and self.safe_to_stop()
+        safe = look and self.safe_to_stop(recent=recent)
         return Status(
             running=run is not None,
             session_id=self.session_id,
@@ -505,6 +547,7 @@ class _Run:
         self._intake: queue.SimpleQueue[FileVersion | None] = queue.SimpleQueue()
         self._intake_count = 0
         self._intake_lock = threading.Lock()
+        self.news = 0  # events so far; two at once may count as one, which is still news
         self._queue = self._make_queue()
         self.settle = SettleThread(self._queue)
         self.watcher = Watcher(
@@ -595,7 +638,13 @@ class _Run:
     @property
     def settling_files(self) -> int:
         """Those that will be complete by themselves: nobody writes to them any more."""
-        quiet = [w for w in self._queue.waiting() if w.size_bytes and w.reason != BEING_WRITTEN]
+        # A writer that has just gone may not have been noticed yet.
+        quiet = [
+            w
+            for w in self._queue.waiting()
+            if w.size_bytes
+            and (w.reason != BEING_WRITTEN or has_writer(self._archiver.root / w.path) is False)
+        ]
         return len(quiet) + self._intake_count
 
     @property
@@ -619,11 +668,13 @@ class _Run:
 
     def _on_hint(self, path: str, kind: HintKind) -> None:
         if self._selection.wants(path):
+            self.news += 1
             self.settle.hint(path, kind)
             self._archiver._on_change()
 
     def _on_lost(self, reason: str) -> None:
         logger.info("Looking through the whole directory: %s", reason)
+        self.news += 1
         self.reconciler.request()
 
     def _on_complete(self, version: FileVersion, looked_partial: bool) -> None:
@@ -660,17 +711,26 @@ class _Run:
                     break
                 versions.append(version)
             try:
-                self._archiver.enqueue(versions)
-            except CloudArchiveError as error:
-                # Not in the ledger, so the next scan finds them again.
-                logger.error("%s", error)
-                self._pool.ledger_trouble = str(error)
-                self._stop.wait(1.0)
-                self.reconciler.request()
+                self._enqueue(versions)
             finally:
                 with self._intake_lock:
                     self._intake_count -= len(versions)
             if ending:
+                return
+
+    def _enqueue(self, versions: list[FileVersion]) -> None:
+        """Again and again until the ledger takes them: what was handed over once is not soon offered again."""
+        while True:
+            try:
+                self._archiver.enqueue(versions)
+            except CloudArchiveError as error:
+                if self._pool.ledger_trouble is None:
+                    logger.error("%s", error)
+                self._pool.ledger_trouble = str(error)
+                if self._stop.wait(1.0):
+                    return  # not in the ledger, so the next start's scan finds them
+            else:
+                self._pool.ledger_trouble = None
                 return
 
     def _free(self) -> None:
@@ -694,6 +754,7 @@ class _Run:
 
     def _keep(self) -> None:
         """Look after the watch, the threads and what is due."""
+        waiting = -1
         while not self._stop.wait(KEEPER_SECONDS):
             try:
                 if not self._takes_no_more:
@@ -703,6 +764,10 @@ class _Run:
                     self._pool.kick()
                 active = self._pool.active()
                 self._archiver.session.sample(sum(a.sent_bytes for a in active), time.monotonic())
+                # What stops waiting without being archived (it is gone, it is empty) is told of by nobody else.
+                waiting, before = self.waiting_files, waiting
+                if waiting != before:
+                    self._archiver._tell()
             except CloudArchiveError as error:
                 logger.error("%s", error)
             except Exception:
@@ -710,6 +775,8 @@ class _Run:
 
     def _look_after_watching(self) -> None:
         self.watcher.check()
+        if self._stop.is_set():
+            return  # they end because they were told to
         for name, thread in list(self._threads.items()):
             if not thread.is_alive():
                 logger.error("%s died and is replaced", name)

@@ -44,8 +44,6 @@ from .state import (
     DirectoryLock,
     find_state_directory,
     make_state_directory,
-    note_place,
-    noted_place,
     read_engine_info,
 )
 from .status import State, Status, row_to_json
@@ -108,7 +106,7 @@ class Engine:
         self._make_store = make_store
         self._orphaned = orphaned
         self._prefer_environment = prefer_environment
-        self._machine_wide = machine_wide
+        self.machine_wide = machine_wide
         self._lock = threading.RLock()
         self._archiver: Archiver | None = None
         self._ledger: Ledger | None = None
@@ -162,12 +160,16 @@ class Engine:
             if self._make_root:
                 self.root.mkdir(parents=True, exist_ok=True)
             self._directory_lock = DirectoryLock(
-                self.state_directory, self.root, machine_wide=self._machine_wide
+                self.state_directory, self.root, machine_wide=self.machine_wide
             )
             if self._take_over():
                 return
         except (CloudArchiveError, OSError) as error:
             self._fail(str(error))
+            return
+        except Exception as error:
+            logger.exception("The archive cannot begin")
+            self._fail(f"The archive cannot begin: {type(error).__name__}: {error}.")
             return
         logger.info("Another process archives %s: standing by", self.root)
         self._standby = threading.Thread(target=self._stand_by, name="cloud-archive-standby", daemon=True)
@@ -218,13 +220,15 @@ class Engine:
             except (CloudArchiveError, OSError) as error:
                 self._fail(str(error))
                 return
+            except Exception as error:
+                logger.exception("The archive cannot begin")
+                self._fail(f"The archive cannot begin: {type(error).__name__}: {error}.")
+                return
 
     def _begin(self) -> None:
         """Open the ledger and start the archiver; the lock is held."""
         assert self._settings is not None
         assert self.state_directory is not None
-        if self._machine_wide:
-            note_place(self.root, self.state_directory)
         settings = self._settings
         if self._backfill is not None and not self._environ.get("CLOUD_ARCHIVE_BACKFILL", "").strip():
             settings = settings.model_copy(update={"backfill": self._backfill})
@@ -350,13 +354,13 @@ class Engine:
             raise CloudArchiveError("Another process archives this directory; ask that one.")
         raise CloudArchiveError("The archive is not ready yet.")
 
-    def status(self, look: bool = True) -> Status:
+    def status(self, look: bool = True, *, recent: bool = False) -> Status:
         """See `Archiver.status`; also while there is no archiver."""
         archiver = self._archiver
         if archiver is None:
             return self._status_without_archiver()
         try:
-            found = archiver.status(look=look)
+            found = archiver.status(look=look, recent=recent)
         except LedgerError as error:
             return Status(
                 running=archiver.running,
@@ -501,7 +505,7 @@ class Engine:
         return self._notifier.subscribe(callback)
 
     def _push_status(self) -> dict[str, Any]:
-        return self.status().to_json()
+        return self.status(recent=True).to_json()
 
 
 class _Notifier:
@@ -556,6 +560,9 @@ class _Notifier:
             except CloudArchiveError as error:
                 logger.warning("%s", error)
                 continue
+            except Exception:
+                logger.exception("The status could not be told")
+                continue
             for callback in callbacks:
                 try:
                     callback(found)
@@ -587,29 +594,32 @@ def open_ledger(state_directory: Path) -> tuple[Ledger, list[str], bool]:
         try:
             fresh.open()
         except LedgerError as second:
-            return _in_memory(second)
+            return _in_memory(second, aside)
         saved = rescue(aside, fresh)
         notice = f"The ledger was damaged: it is kept as {aside.name}, and a new one is being built."
         return fresh, [notice], not saved
     except LedgerError as error:
-        return _in_memory(error)
+        return _in_memory(error, path)
 
 
-def _in_memory(error: LedgerError) -> tuple[Ledger, list[str], bool]:
+def _in_memory(error: LedgerError, path: Path) -> tuple[Ledger, list[str], bool]:
+    """A copy of the ledger at `path`, as far as it can be read: what waits in it is still to be archived."""
     logger.error("%s", error)
     ledger = Ledger(None)
-    ledger.open()
-    return ledger, [f"{error} Until then the archive works without a memory of its own."], False
+    lost = False
+    try:
+        ledger.open(copy_of=path if path.is_file() else None)
+    except (LedgerError, OSError) as unreadable:
+        logger.error("%s", unreadable)
+        ledger, lost = Ledger(None), True
+        ledger.open()
+    return ledger, [f"{error} Until then the archive works without a memory of its own."], lost
 
 
 def find_engine(root: Path, environ: Mapping[str, str]) -> Path:
-    """The state directory in which a running engine for `root` would be found.
-
-    CLOUD_ARCHIVE_STATE_DIR, else the one that an engine for `root` used last, else the platform's.
-    """
+    """The state directory in which a running engine for `root` would be found."""
     text = environ.get("CLOUD_ARCHIVE_STATE_DIR", "").strip()
-    noted = None if text else noted_place(root)
-    return noted or find_state_directory(root, Path(text) if text else None)
+    return find_state_directory(root, Path(text) if text else None)
 
 
 def _unfinished(path: str, found: Submission, row: dict[str, Any] | None) -> UploadAnswer:

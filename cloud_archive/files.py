@@ -15,6 +15,8 @@ from pathlib import Path
 
 from .errors import FileUnreadable, FileVanished
 
+_FAR_NS = 1 << 63
+
 
 class HintKind(Enum):
     """How a file came to notice, which decides how much waiting proves that it is complete."""
@@ -59,7 +61,10 @@ class FileVersion:
         """The version that `found` describes."""
         # On Windows st_ctime is the time of creation, and says nothing here.
         touched_ns = found.st_mtime_ns if os.name == "nt" else max(found.st_mtime_ns, found.st_ctime_ns)
-        return cls(path, found.st_size, found.st_mtime_ns, found.st_dev, found.st_ino, touched_ns)
+        mtime_ns = found.st_mtime_ns
+        if not -_FAR_NS <= mtime_ns < _FAR_NS:  # after the year 2262: more than SQLite's integers hold
+            mtime_ns = _FAR_NS - 1 if mtime_ns > 0 else -_FAR_NS
+        return cls(path, found.st_size, mtime_ns, found.st_dev, found.st_ino, touched_ns)
 
 
 def fingerprint(path: str, size_bytes: int, mtime_ns: int) -> int:

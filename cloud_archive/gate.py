@@ -58,6 +58,7 @@ class Gate:
         self._most = most
         self._allowed = most
         self._inside = 0
+        self._trial: int | None = None  # the thread that tries while the gate is closed
         self._closed: Closed | None = None
         self._successes = 0
         self._since_throttle = 0
@@ -69,17 +70,21 @@ class Gate:
             if self._closed is not None:
                 if now < self._closed.until:
                     return self._closed.until - now
-                if self._inside:
+                if self._trial is not None:
                     return LONGEST_PAUSE_SECONDS  # one trial at a time; its end wakes whoever waits
+                # An upload that began before the gate closed, and may take an hour, is no trial.
+                self._trial = threading.get_ident()
             elif self._inside >= self._allowed:
                 return LONGEST_PAUSE_SECONDS
             self._inside += 1
             return None
 
     def leave(self) -> None:
-        """The upload that entered is over, however it ended."""
+        """The upload that entered is over, however it ended; called by the thread that entered."""
         with self._lock:
             self._inside -= 1
+            if self._trial == threading.get_ident():
+                self._trial = None
 
     def passed(self) -> bool:
         """The store took or proved an object. True where this opened the gate."""

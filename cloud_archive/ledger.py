@@ -33,6 +33,7 @@ logger = logging.getLogger("cloud_archive.ledger")
 T = TypeVar("T")
 _GROUP = 256  # changes in one transaction at the most
 _LOOKUP = 500  # fingerprints in one query; SQLite allows at least 999 variables
+_LONGEST_HOLD_SECONDS = 3600.0
 _BUSY_SECONDS = 20.0  # how long to wait for a program that holds the ledger, such as a backup
 
 
@@ -165,11 +166,16 @@ class Ledger:
         self._reader: sqlite3.Connection | None = None
         self._writer: threading.Thread | None = None
         self._close_lock = threading.Lock()
+        self._given_up: list[tuple[int, str]] = []
+        self._given_up_lock = threading.Lock()
 
     # --- life
 
-    def open(self) -> None:
+    def open(self, copy_of: Path | None = None) -> None:
         """Open or create the database, check it, and bring its schema up to date.
+
+        Args:
+            copy_of: of a ledger in memory: begin with what is in this file, which is only read.
 
         Raises:
             LedgerTooNew: a newer version of this package wrote it.
@@ -178,6 +184,8 @@ class Ledger:
         """
         connection = self._connect()
         try:
+            if copy_of is not None:
+                _copy(copy_of, connection)
             _prepare(connection, self.path)
         except BaseException:
             connection.close()
@@ -237,7 +245,12 @@ class Ledger:
                     ending = True
                     break
                 group.append(change)
-            _commit(connection, group)
+            try:
+                _commit(connection, group)
+            except BaseException as error:
+                # Whatever it is (no memory, say): nobody may wait for ever, and the thread goes on.
+                logger.exception("The ledger could not commit")
+                _fail(connection, group, error)
         _refuse(self._changes)
         connection.close()
 
@@ -314,26 +327,30 @@ class Ledger:
         order = "f.id" if oldest else "f.priority, f.size, f.id"
 
         def work(db: sqlite3.Connection) -> Claim | None:
+            now = self._clock()
             return _claim(
                 db,
                 claimant,
                 "SELECT f.id FROM files f WHERE f.state = 0"
-                " AND (f.next_try IS NULL OR f.next_try <= ?)"
+                # Further away than any hold: from a clock that was set back.
+                " AND (f.next_try IS NULL OR NOT f.next_try BETWEEN ? AND ?)"
                 " AND NOT EXISTS (SELECT 1 FROM files u"
                 " WHERE u.path = f.path AND u.state < 3 AND u.state = 1)"
                 f" ORDER BY {order} LIMIT 1",
-                (self._clock(),),
+                (now, now + _LONGEST_HOLD_SECONDS),
             )
 
-        return self._change(work)
+        return self._change_and_take_back(work)
 
     def claim_version(self, claimant: str, version: FileVersion) -> Claim | None:
         """Take this very version if it is pending, failed or pruned; None where it is not, or is taken."""
-        return self._change(
+        return self._change_and_take_back(
             lambda db: _claim(
                 db,
                 claimant,
-                "SELECT id FROM files WHERE fingerprint = ? AND state IN (0, 2, 5)",
+                "SELECT f.id FROM files f WHERE f.fingerprint = ? AND f.state IN (0, 2, 5)"
+                " AND NOT EXISTS (SELECT 1 FROM files u"
+                " WHERE u.path = f.path AND u.state < 3 AND u.state = 1)",
                 (version.fingerprint,),
             )
         )
@@ -376,7 +393,8 @@ class Ledger:
         self._mark(
             claim,
             "state = 2, claim = NULL, code = ?, cause = ?, cure = ?, next_try = ?",
-            (code, cause, cure, next_try),
+            # A path in them may hold bytes that are no UTF-8, which SQLite's text cannot.
+            (*(text.encode("utf-8", "backslashreplace").decode() for text in (code, cause, cure)), next_try),
         )
 
     def mark_vanished(self, claim: Claim) -> None:
@@ -418,9 +436,11 @@ class Ledger:
         A next try further away than `horizon_seconds` comes from a clock that was set back: it is due as well.
         """
         now = self._clock()
-        if not self._read("SELECT 1 FROM files WHERE state = 2 AND next_try IS NOT NULL LIMIT 1"):
+        given_up = len(self._given_up)
+        waiting = self._read("SELECT 1 FROM files WHERE state = 2 AND next_try IS NOT NULL LIMIT 1")
+        if not waiting and not given_up:
             return 0
-        return self._change(
+        return given_up + self._change_and_take_back(
             lambda db: (
                 db.execute(
                     "UPDATE files SET state = 0, next_try = NULL"
@@ -450,6 +470,38 @@ class Ledger:
         )
         return cast("float | None", rows[0][0])
 
+    def give_up(self, claim: Claim) -> None:
+        """The end of this claim could not be committed: pending again as soon as the ledger takes it. Never raises."""
+        with self._given_up_lock:
+            self._given_up.append((claim.row, claim.name))
+
+    def _change_and_take_back(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """A change, before which whatever was given up is pending again; noted until that is committed."""
+        with self._given_up_lock:
+            given_up = tuple(self._given_up)
+        if not given_up:
+            return self._change(work)
+
+        def both(db: sqlite3.Connection) -> T:
+            db.executemany(
+                "UPDATE files SET state = 0, claim = NULL, next_try = NULL WHERE id = ? AND claim = ?",
+                given_up,
+            )
+            return work(db)
+
+        result = self._change(both)
+        with self._given_up_lock:
+            self._given_up = [claim for claim in self._given_up if claim not in given_up]
+        return result
+
+    def drop(self, claim: Claim) -> None:
+        """Forget this version: its bytes are gone, and a newer version of the file has a row of its own."""
+
+        def work(db: sqlite3.Connection) -> None:
+            db.execute("DELETE FROM files WHERE id = ? AND claim = ?", (claim.row, claim.name))
+
+        self._change(work)
+
     def _mark(self, claim: Claim, setting: str, values: Sequence[Any]) -> None:
         def work(db: sqlite3.Connection) -> None:
             marked = db.execute(
@@ -465,18 +517,19 @@ class Ledger:
 
     def totals(self) -> Totals:
         """Files and bytes by state, from counters that every change keeps: the cost does not grow with rows."""
+        # One statement, hence one moment: a row that moves in between would be counted twice, or not at all.
         counts = {
             state: Count(files, size)
-            for state, files, size in self._read("SELECT state, files, bytes FROM totals")
+            for state, files, size in self._read(
+                "SELECT state, files, bytes FROM totals UNION ALL"
+                " SELECT -1, count(*), coalesce(sum(size), 0) FROM files WHERE state = 2 AND next_try IS NOT NULL"
+            )
         }
-        waiting = self._read(
-            "SELECT count(*), coalesce(sum(size), 0) FROM files WHERE state = 2 AND next_try IS NOT NULL"
-        )[0]
         return Totals(
             pending=counts.get(0, Count()),
             uploading=counts.get(1, Count()),
             failed=counts.get(2, Count()),
-            waiting=Count(*waiting),
+            waiting=counts.get(-1, Count()),
             archived=counts.get(3, Count()),
             vanished=counts.get(4, Count()),
             pruned=counts.get(5, Count()),
@@ -523,14 +576,17 @@ class Ledger:
             values.append(before)
         if states:
             wanted.append(f"state IN ({','.join(str(int(state)) for state in states)})")
-            if all(state < FileState.ARCHIVED for state in states):
-                wanted.append("state < 3")  # lets SQLite use the small index of open rows
+        few = bool(states) and all(state < FileState.ARCHIVED for state in states)
+        if few:
+            wanted.append("state < 3")  # the small index of open rows has all that is asked for here
         if query:
             wanted.append("instr(lower(CAST(path AS TEXT)), lower(?)) > 0")
             values.append(query.encode("utf-8", "replace").decode())
+        # Left to itself, SQLite would walk down a million archived rows to find forty open ones in their order.
+        source = "files INDEXED BY files_open" if few else "files"
+        chosen = f"SELECT id FROM {source} WHERE {' AND '.join(wanted)} ORDER BY id DESC LIMIT ?"
         rows = self._read(
-            f"SELECT {_ROW_COLUMNS} FROM files WHERE {' AND '.join(wanted)} ORDER BY id DESC LIMIT ?",
-            (*values, limit),
+            f"SELECT {_ROW_COLUMNS} FROM files WHERE id IN ({chosen}) ORDER BY id DESC", (*values, limit)
         )
         return [_file_row(row) for row in rows]
 
@@ -567,6 +623,21 @@ class Ledger:
         return cast("str", rows[0][0]) if rows else None
 
 
+def _copy(path: Path, to: sqlite3.Connection) -> None:
+    """Raises LedgerError where the file cannot be read whole."""
+    failure: sqlite3.Error | None = None
+    # Without the right to write beside it, SQLite reads a ledger only where it is told that nobody else writes.
+    for way in ("mode=ro", "immutable=1"):
+        try:
+            with contextlib.closing(sqlite3.connect(f"{path.resolve().as_uri()}?{way}", uri=True)) as source:
+                source.backup(to)
+            return
+        except sqlite3.Error as error:
+            failure = error
+    assert failure is not None
+    raise _explained(failure, path) from failure
+
+
 def _prepare(connection: sqlite3.Connection, path: Path | None) -> None:
     """Check, set up, migrate."""
     try:
@@ -585,9 +656,11 @@ def _prepare(connection: sqlite3.Connection, path: Path | None) -> None:
         connection.execute(f"PRAGMA busy_timeout={int(_BUSY_SECONDS * 1000)}")
         for number in range(version, SCHEMA_VERSION):
             connection.execute("BEGIN IMMEDIATE")
-            for statement in MIGRATIONS[number]:
-                connection.execute(statement)
-            connection.execute(f"PRAGMA user_version = {number + 1}")
+            # Another process (`status` beside a first start) may have been faster.
+            if connection.execute("PRAGMA user_version").fetchone()[0] == number:
+                for statement in MIGRATIONS[number]:
+                    connection.execute(statement)
+                connection.execute(f"PRAGMA user_version = {number + 1}")
             connection.execute("COMMIT")
         # A write, so that a read-only disk is found out now and not with the first file.
         connection.execute("BEGIN IMMEDIATE")
@@ -607,6 +680,8 @@ def _commit(connection: sqlite3.Connection, group: list[_Change]) -> None:
             try:
                 result = change.work(connection)
             except BaseException as error:
+                if not connection.in_transaction:
+                    raise  # SQLite itself has rolled all of it back: a full disk, for one
                 connection.execute("ROLLBACK TO change")
                 connection.execute("RELEASE change")
                 results.append((change, None, error))
@@ -628,6 +703,15 @@ def _commit(connection: sqlite3.Connection, group: list[_Change]) -> None:
             change.done.set_exception(_explained(failure))
         else:
             change.done.set_exception(failure)
+
+
+def _fail(connection: sqlite3.Connection, group: list[_Change], error: BaseException) -> None:
+    if connection.in_transaction:
+        with contextlib.suppress(sqlite3.Error):
+            connection.execute("ROLLBACK")
+    for change in group:
+        if not change.done.done():
+            change.done.set_exception(LedgerError(f"The ledger failed: {type(error).__name__}."))
 
 
 def _refuse(changes: queue.SimpleQueue[_Change | None]) -> None:
@@ -694,7 +778,9 @@ def _add(db: sqlite3.Connection, version: FileVersion, priority: int, now: float
 
 def _claim(db: sqlite3.Connection, claimant: str, choice: str, values: Sequence[Any]) -> Claim | None:
     row = db.execute(
-        "UPDATE files SET state = 1, attempts = attempts + 1, next_try = NULL, claim = ? || '/' || id,"
+        "UPDATE files SET state = 1, attempts = attempts + 1, next_try = NULL,"
+        # Never the same twice, so that giving up an old claim cannot touch a new one.
+        " claim = ? || '/' || id || '/' || attempts || '/' || hex(randomblob(4)),"
         " token = coalesce(token, randomblob(16))"
         f" WHERE id = ({choice}) RETURNING claim, {_CLAIM_COLUMNS}",
         (claimant, *values),

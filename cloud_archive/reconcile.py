@@ -30,6 +30,7 @@ BATCH = 1000
 POLL_SECONDS = 2.0  # between two scans where no events come
 COST_FACTOR = 20  # a scan that took t seconds is not repeated by itself before 20 t: at most 5 % of a core
 _FIRST_START = "first_start"
+_FIRST_BEGUN = "first_start_begun"
 
 
 class Reconciler:
@@ -37,7 +38,7 @@ class Reconciler:
 
     Args:
         on_new: called with the relative path of each file that the ledger does not know.
-        on_done: called after each scan.
+        on_done: called after a scan that found something, or other troubles than the one before, and after the first.
         backfill: `missed`, `all` or `none`.
         interval_seconds: about how often; 0 = only when asked.
         polling: whether no events come, so that scans take their place.
@@ -121,6 +122,7 @@ class Reconciler:
 
     def run(self) -> None:
         """Scan whenever it is asked for or due, until `stop`."""
+        told_first = self.first_done
         while True:
             with self._turn:
                 self._turn.wait_for(lambda: self._stopping or self._asked > self._begun, self._pause())
@@ -135,12 +137,21 @@ class Reconciler:
                 logger.error("%s", error)
                 problems[""] = str(error)
                 found = 0
+            except Exception as error:
+                # A file server that is gone fails in the oddest places (ESTALE, EIO). Whoever waits must hear of it.
+                logger.exception("The watched directory could not be looked through")
+                problems[""] = f"The watched directory cannot be looked through: {error}."
+                found = 0
             with self._turn:
+                # Who only listens must not cause a scan that is told to who listens, and so on for ever.
+                news = bool(found) or problems != self._problems or self.first_done != told_first
+                told_first = self.first_done
                 self._problems = problems
                 self._cost_seconds = time.monotonic() - begin
                 self._found, self._done = found, ticket
                 self._turn.notify_all()
-            self._on_done()
+            if news:
+                self._on_done()
 
     def _pause(self) -> float | None:
         if self._polling():
@@ -161,15 +172,23 @@ class Reconciler:
             self._ledger.clear_baseline()
         known_before = self._ledger.recall(_FIRST_START) is not None
         baseline = first and (self._backfill == "none" or (self._backfill == "missed" and not known_before))
+        young = self._started_at
+        if first and self._backfill == "missed" and not known_before:
+            # A first start may be killed before its scan ends: what came after that start is no older for it.
+            begun = self._ledger.recall(_FIRST_BEGUN)
+            if begun is None:
+                self._ledger.remember(_FIRST_BEGUN, str(self._started_at))
+            else:
+                young = min(young, float(begun))
         found = 0
         for batch in _batches(scan(self._root, self._selection.wants_directory, on_error=on_error)):
             if self._stopping:
                 break
             unknown = self._ledger.unknown(batch)
             if baseline:
-                old = [v for v in unknown if v.mtime_ns < self._started_at * 1e9]
+                old = [v for v in unknown if v.mtime_ns < young * 1e9]
                 self._ledger.add_to_baseline(old)
-                unknown = [v for v in unknown if v.mtime_ns >= self._started_at * 1e9]
+                unknown = [v for v in unknown if v.mtime_ns >= young * 1e9]
             for version in unknown:
                 if self._selection.wants(version.path) and self._is_news(version):
                     self._on_new(version.path)

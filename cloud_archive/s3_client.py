@@ -89,6 +89,10 @@ def make_client(
         config=config,
         **credentials,
     )
+    client.meta.events.register("before-call.s3.HeadBucket", cast(Any, _untold_region))
+    if (forbid := forbid_overwrite(settings.endpoint_url)) is not None:
+        for operation in ("PutObject", "CompleteMultipartUpload"):
+            client.meta.events.register(f"before-call.s3.{operation}", forbid)
     # Bodies stay bytes: wrapped as files, each one would be sent with Expect: 100-continue, a round trip more.
     for operation in ("PutObject", "UploadPart"):
         client.meta.events.unregister(
@@ -103,12 +107,36 @@ def addressing_style(settings: Settings) -> str:
     """`path`, `virtual` or (AWS only) `auto`.
 
     Off AWS `auto` means path: `https://host/bucket/key` works at every provider in the guides, on IP addresses, on
-    localhost and under certificates that hold only the host's name. The known exceptions say so themselves
-    (Alibaba: SecondLevelDomainForbidden), and want S3_ADDRESSING_STYLE=virtual.
+    localhost and under certificates that hold only the host's name. The known exception takes no other than virtual:
+    https://www.alibabacloud.com/help/en/oss/developer-reference/compatibility-with-amazon-s3
     """
     if settings.addressing_style in ("path", "virtual"):
         return str(settings.addressing_style)
+    if _is_alibaba(settings.endpoint_url):
+        return "virtual"
     return "auto" if settings.is_aws else "path"
+
+
+def _is_alibaba(endpoint_url: str | None) -> bool:
+    host = urlsplit(endpoint_url or "").hostname or ""
+    return host.rstrip(".").endswith(".aliyuncs.com")
+
+
+def forbid_overwrite(endpoint_url: str | None) -> Callable[..., None] | None:
+    """What a store needs beside If-None-Match on a create-only write; None: nothing.
+
+    Alibaba has a header of its own (https://help.aliyun.com/en/oss/user-guide/0026-00000002). Google has one too, but
+    refuses it beside the x-amz-* ones that every request here has ("Requests cannot specify both x-amz and x-goog
+    headers", https://github.com/carrierwaveuploader/carrierwave/pull/2356), so there a look goes first.
+    """
+    if not _is_alibaba(endpoint_url):
+        return None
+
+    def add(params: dict[str, Any], **_: object) -> None:
+        if "If-None-Match" in params["headers"]:
+            params["headers"]["x-oss-forbid-overwrite"] = "true"
+
+    return add
 
 
 def certificate_authorities(settings: Settings) -> str | None:
@@ -128,6 +156,19 @@ def is_loopback(endpoint_url: str | None) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost" or host.endswith(".localhost")
+
+
+def _untold_region(**_: object) -> tuple[Any, dict[str, Any]]:
+    """In place of a HeadBucket, which nothing here sends but botocore, after a redirect that names no region.
+
+    It would be redirected too, and botocore (`S3RegionRedirectorv2`, seen in 1.44) asks again until Python's stack is
+    full, as in https://github.com/boto/botocore/pull/1512. With this answer it gives up at once, and the redirect
+    itself is what gets explained.
+    """
+    from botocore.awsrequest import AWSResponse, HeadersDict
+
+    answer = AWSResponse("", 200, cast(Any, HeadersDict()), None)
+    return answer, {"ResponseMetadata": {"HTTPStatusCode": 200, "HTTPHeaders": {}}}
 
 
 class Told:

@@ -18,7 +18,7 @@ import ipaddress
 import logging
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -44,6 +44,7 @@ from .routes import (
     protect,
     refusal,
 )
+from .threads import DaemonExecutor
 
 _log = logging.getLogger("cloud_archive.server")
 _T = TypeVar("_T")
@@ -129,7 +130,7 @@ def build_application(
     """
     admit = _token_check(token) if token is not None else _host_check(allowed_hosts or ())
     application = web.Application(middlewares=[_shield(admit)], client_max_size=MAX_BODY_BYTES)
-    lanes: dict[str, ThreadPoolExecutor] = {}
+    lanes: dict[str, Executor] = {}
     handlers = _Handlers(engine, lanes)
     for route in ROUTES:
         handler: Handler = getattr(handlers, route.name)
@@ -145,7 +146,7 @@ def build_application(
 
     async def lane_threads(_: web.Application) -> AsyncIterator[None]:
         for lane, size in _LANES.items():
-            lanes[lane] = ThreadPoolExecutor(size, f"cloud-archive-http-{lane}")
+            lanes[lane] = DaemonExecutor(size, f"cloud-archive-http-{lane}")
         yield
         for executor in lanes.values():
             executor.shutdown(wait=False, cancel_futures=True)
@@ -187,7 +188,7 @@ async def serve(application: web.Application, host: str = "127.0.0.1", port: int
 class _Handlers:
     """One method for each route, named like it."""
 
-    def __init__(self, engine: EngineLike, lanes: Mapping[str, ThreadPoolExecutor]) -> None:
+    def __init__(self, engine: EngineLike, lanes: Mapping[str, Executor]) -> None:
         self._engine = engine
         self._lanes = lanes
 

@@ -25,6 +25,7 @@ from typing import Any
 from . import __version__
 from .engine import Engine
 from .errors import CloudArchiveError, SettingsError
+from .sd_notify import notify, supervised
 from .server import build_application, serve
 from .settings import load_settings, redact
 from .state import LOG_NAME, EngineInfo, remove_engine_info, write_engine_info
@@ -184,7 +185,7 @@ class Service:
         assert engine.state_directory is not None
         info = EngineInfo(os.getpid(), port, self._token, str(engine.root), __version__)
         try:
-            write_engine_info(engine.state_directory, info)
+            write_engine_info(engine.state_directory, info, machine_wide=engine.machine_wide)
         except OSError as error:
             logger.warning("The engine cannot be found by other commands: %s", error)
 
@@ -220,7 +221,8 @@ class Service:
         enders = [drain, asyncio.ensure_future(self._hurry.wait())]
         if grace == ORPHAN_SECONDS:
             enders.append(asyncio.ensure_future(self._end.wait()))
-        await asyncio.wait(enders, return_when=asyncio.FIRST_COMPLETED)
+        # A drain ends by itself; should it hang (on a file server that is gone), the end comes all the same.
+        await asyncio.wait(enders, timeout=grace + 5.0, return_when=asyncio.FIRST_COMPLETED)
         engine.stop_draining()
         left = 0.5 if self._hurry.is_set() or engine.handed_over else max(1.0, 0.1 * self._grace_seconds)
         remaining = await asyncio.to_thread(engine.close, left)
@@ -370,16 +372,22 @@ async def run_daemon(
         SettingsError: the settings are wrong; a daemon with nobody to show them to ends at once.
     """
     load_settings(engine.environ)
+
+    def ending() -> None:
+        notify("STOPPING=1")
+        on_ending()
+
     service = Service(
         engine,
         token=secrets.token_urlsafe(32),
         public=public,
         grace_seconds=grace_seconds,
         autostart=True,
-        on_ending=on_ending,
+        on_ending=ending,
     )
     with handling_signals(service.stop, (signal.SIGTERM, signal.SIGINT)):
-        return await service.run(on_ready, work)
+        async with supervised(engine):
+            return await service.run(on_ready, work)
 
 
 __all__ = ["GRACE_SECONDS", "Service", "SettingsError", "log_to_file", "run_daemon", "run_engine_process"]

@@ -11,9 +11,6 @@ A pointer by the watched directory's real path, in the platform's state director
 Inside ComfyUI it is ComfyUI's system user directory, or `CLOUD_ARCHIVE_STATE_DIR`; a second watched directory that
 comes with the same one gets a folder of its own inside. Outside, one folder per watched directory in the
 platform's state directory.
-
-Wherever it is, a note in the platform's state directory (`engines/`) says so, so that `cloud-archive status` finds
-the archive of a ComfyUI that keeps its state elsewhere.
 """
 
 from __future__ import annotations
@@ -21,6 +18,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import logging
 import os
 import re
 import tempfile
@@ -28,15 +26,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import platformdirs
-from filelock import FileLock, Timeout
+from filelock import BaseFileLock, FileLock, Timeout
 
 from .errors import CloudArchiveError
+
+logger = logging.getLogger("cloud_archive.state")
 
 LEDGER_NAME = "ledger.sqlite3"
 LOG_NAME = "engine.log"
 _ENGINE_NAME = "engine.json"
 _OWNER_NAME = "watched_directory"
-_PLACES = "engines"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,36 +84,6 @@ def find_state_directory(root: Path, base: Path | None) -> Path:
     return base if owner == _mark(root) else base / _folder_name(root)
 
 
-def note_place(root: Path, state_directory: Path) -> None:
-    """Let other commands of this user find the state of `root`, wherever it is; trouble with it is no trouble."""
-    folder = platform_base() / _PLACES
-    target = folder / f"{_mark(root)}.json"
-    with contextlib.suppress(OSError):
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        fresh = target.with_suffix(f".{os.getpid()}.new")
-        fresh.write_text(json.dumps({"state_directory": str(state_directory.absolute())}), "utf-8")
-        fresh.replace(target)
-
-
-def noted_place(root: Path) -> Path | None:
-    """The state directory that an engine for `root` used last, where it still exists."""
-    return _read_place(platform_base() / _PLACES / f"{_mark(root)}.json")
-
-
-def noted_places() -> list[Path]:
-    """Every state directory that an engine of this user used and that still exists."""
-    found = (_read_place(note) for note in sorted((platform_base() / _PLACES).glob("*.json")))
-    return [place for place in found if place is not None]
-
-
-def _read_place(note: Path) -> Path | None:
-    try:
-        place = Path(json.loads(note.read_text("utf-8"))["state_directory"])
-    except (OSError, ValueError, TypeError, KeyError):
-        return None
-    return place if place.is_dir() else None
-
-
 def make_state_directory(root: Path, base: Path | None) -> Path:
     """Make the state directory with mode 0700, and claim it for `root`.
 
@@ -155,22 +124,26 @@ class DirectoryLock:
     """
 
     def __init__(self, state_directory: Path, root: Path, *, machine_wide: bool = True) -> None:
-        self._locks = [FileLock(state_directory / "engine.lock")]
+        # Not by thread, as is filelock's default: the thread that ends an engine is not the one that started it.
+        self._locks = [FileLock(state_directory / "engine.lock", thread_local=False)]
         if not machine_wide:
             return
         with contextlib.suppress(OSError):
-            self._locks.append(FileLock(_lock_folder() / f"{_mark(root)}.lock"))
+            self._locks.append(FileLock(_lock_folder() / f"{_mark(root)}.lock", thread_local=False))
 
     def acquire(self) -> bool:
-        """Take both, or neither; does not wait."""
-        taken: list[FileLock] = []
+        """Take both, or neither; does not wait. A lock that cannot be made (a read-only disk) holds up nobody."""
+        taken: list[BaseFileLock] = []
         for lock in self._locks:
             try:
                 lock.acquire(timeout=0)
-            except (Timeout, OSError):
+            except Timeout:
                 for held in taken:
                     held.release()
                 return False
+            except (OSError, NotImplementedError) as error:
+                logger.warning("Archiving goes on without the lock %s: %s", lock.lock_file, error)
+                continue
             taken.append(lock)
         return True
 
@@ -215,14 +188,20 @@ def running_engines() -> list[EngineInfo]:
     return found
 
 
-def write_engine_info(state_directory: Path, info: EngineInfo) -> None:
-    """Let other processes of this user find the engine; mode 0600, replaced in one step."""
+def write_engine_info(state_directory: Path, info: EngineInfo, *, machine_wide: bool = True) -> None:
+    """Let other processes of this user find the engine; mode 0600, replaced in one step.
+
+    Args:
+        machine_wide: also for those that do not know the state directory.
+    """
     target = state_directory / _ENGINE_NAME
     fresh = target.with_suffix(f".{info.pid}.new")
     descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         json.dump(asdict(info), file)
     fresh.replace(target)
+    if not machine_wide:
+        return
     with contextlib.suppress(OSError, ValueError):
         _pointer(Path(info.watched_directory)).write_text(str(state_directory), "utf-8", "surrogateescape")
 

@@ -15,8 +15,10 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
+from urllib.parse import urlsplit
 
 from .errors import ConditionsRejected, Failure, ObjectExists, StoreError, explain
+from .settings import redact as without_secrets
 
 # AWS refuses requests that are further off than this:
 # https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html (RequestTimeTooSkewed)
@@ -56,10 +58,11 @@ _BY_CLASS = {
 
 
 def redact(text: str, secrets: Sequence[str]) -> str:
-    """`text` without any of `secrets`, without signatures, on one line, shortened to 300 characters."""
-    for secret in secrets:
-        if secret:
-            text = text.replace(secret, "***")
+    """`text` without any of `secrets`, without signatures, on one line, shortened to 300 characters.
+
+    Also without secrets that are quoted as in a URL, JSON or HTML.
+    """
+    text = without_secrets(text, secrets)
     text = re.sub(r"(?i)((?:x-amz-)?(?:signature|security-token|credential)=)[^&\s,]+", r"\1***", text)
     text = " ".join(text.split())
     return text if len(text) <= LONGEST_SAYING else text[: LONGEST_SAYING - 1] + "…"
@@ -126,10 +129,11 @@ def _from_answer(
     conditional: bool,
     now: float,
 ) -> StoreError:
+    # Any word of the answer may repeat what was sent, so nothing of it is looked at before it is clean.
     answer: Mapping[str, Any] = response.get("ResponseMetadata", {})
-    headers: Mapping[str, str] = answer.get("HTTPHeaders", {})
+    headers = {name: redact(str(value), secrets) for name, value in answer.get("HTTPHeaders", {}).items()}
     status = answer.get("HTTPStatusCode")
-    found: Mapping[str, Any] = response["Error"]
+    found = {name: redact(str(value), secrets) for name, value in response["Error"].items() if value}
     code = str(found.get("Code") or status or "Unknown")
     said = str(found.get("Message") or "")
     if found.get("Header"):  # a 501 tells in a field of its own what it does not implement
@@ -137,7 +141,8 @@ def _from_answer(
     said = redact(said, secrets)
     failure = _explain_answer(code, status, said, found, headers, key, operation, now)
     kind = StoreError
-    if conditional and (status == 412 or failure.code == "PreconditionFailed"):
+    # https://help.aliyun.com/en/oss/user-guide/0026-00000002 (409)
+    if conditional and (status == 412 or failure.code in ("PreconditionFailed", "FileAlreadyExists")):
         kind = ObjectExists
     elif conditional and (status == 501 or failure.code == "NotImplemented" or _names_condition(said)):
         kind = ConditionsRejected
@@ -163,6 +168,8 @@ def _explain_answer(
 ) -> Failure:
     # A page has no <Code>, so the SDK takes the status for it. A HEAD has no body: its type tells nothing.
     coded = not code.isdecimal()
+    if not coded and status in _REDIRECTS and (elsewhere := _elsewhere(headers.get("location", ""))):
+        return elsewhere
     if not coded and "html" in headers.get("content-type", "").lower() and operation != "HeadObject":
         return web_page(status)
     if not re.fullmatch(r"[A-Za-z0-9._:-]{1,64}", code):
@@ -220,6 +227,25 @@ def web_page(status: int | None) -> Failure:
             cure="Nothing to do where the store is just starting; else check S3_ENDPOINT_URL and the proxy there.",
         )
     return failure
+
+
+_REDIRECTS = (301, 302, 303, 307, 308)
+
+
+def _elsewhere(location: str) -> Failure | None:
+    """A web server's redirect, as from http to https, which no S3 client follows with a signed request."""
+    try:
+        parts = urlsplit(location)
+        host = parts.netloc.rpartition("@")[2]
+    except ValueError:
+        return None
+    if parts.scheme not in ("http", "https") or not re.fullmatch(r"[A-Za-z0-9.:\[\]-]{1,300}", host):
+        return None
+    return replace(
+        explain("NotS3"),
+        cause=f"The endpoint only sends on to {parts.scheme}://{host}.",
+        cure=f"Set S3_ENDPOINT_URL={parts.scheme}://{host} if that is the S3 API.",
+    )
 
 
 def _skewed(offset: float | None) -> Failure:

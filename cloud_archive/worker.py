@@ -18,7 +18,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from .errors import (
     CloudArchiveError,
     Failure,
     FileChanged,
+    FileProblem,
     FileUnreadable,
     FileVanished,
     KeyRejected,
@@ -33,9 +34,12 @@ from .errors import (
     Scope,
     StoreError,
 )
+from .files import stat_version, to_local
 from .gate import LONGEST_PAUSE_SECONDS, Gate, backoff_seconds
 from .ledger import Claim, Ledger
+from .threads import DaemonExecutor
 from .upload import Job, Outcome, Uploader
+from .writers import has_writer
 
 logger = logging.getLogger("cloud_archive.worker")
 
@@ -102,7 +106,7 @@ class WorkerPool:
     def __init__(
         self,
         ledger: Ledger,
-        make_uploader: Callable[[ThreadPoolExecutor], Uploader],
+        make_uploader: Callable[[Executor], Uploader],
         root: Path,
         *,
         count: int,
@@ -123,11 +127,12 @@ class WorkerPool:
         self._wake = threading.Condition()
         self._work_signal = 0
         self._stopping = False
+        self._cut_off = False  # what is under way lost the threads that send its parts
         self._threads: dict[int, threading.Thread] = {}
         self._active: dict[int, _Active] = {}
         self._active_lock = threading.Lock()
         self._refused_rows: dict[int, int] = {}
-        self._parts = ThreadPoolExecutor(max(1, min(count, 8)), thread_name_prefix="cloud-archive-part")
+        self._parts = DaemonExecutor(max(1, min(count, 8)), "cloud-archive-part")
         self._uploader = make_uploader(self._parts)
         self.ledger_trouble: str | None = None
 
@@ -167,7 +172,10 @@ class WorkerPool:
         for thread in self._threads.values():
             thread.join(max(0.0, deadline - self._clock()))
         ended = not any(thread.is_alive() for thread in self._threads.values())
-        self._parts.shutdown(wait=ended, cancel_futures=True)
+        with self._wake:  # uploads that were asked for run on threads of their own
+            ended &= self._wake.wait_for(lambda: not self._active, max(0.0, deadline - self._clock()))
+        self._cut_off = True
+        self._parts.shutdown(wait=False, cancel_futures=True)
         return ended
 
     def kick(self) -> None:
@@ -210,8 +218,10 @@ class WorkerPool:
                     pause = self._once(index, oldest=self._takes_oldest(index, claims))
                 finally:
                     self.gate.leave()
-                    if self.gate.narrowed:
-                        self.kick()  # somebody may wait for the place
+                    # Somebody may wait for the place; not where nothing was found to do, for then the others would
+                    # find nothing either, and all would wake each other for ever.
+                    if not pause and self.gate.narrowed:
+                        self.kick()
             if pause:
                 with self._wake:
                     self._wake.wait_for(
@@ -227,6 +237,7 @@ class WorkerPool:
         """Claim and upload one file. Returns seconds to wait before asking again, 0 = at once."""
         try:
             claim = self._ledger.claim(f"{self._name}/{index}", oldest=oldest)
+            self.ledger_trouble = None
             if claim is None:
                 return self._until_due()
             self.work(claim)
@@ -237,7 +248,6 @@ class WorkerPool:
                 logger.error("%s", error)
             self.ledger_trouble = str(error)
             return backoff_seconds(3, first=1.0, longest=LONGEST_PAUSE_SECONDS)
-        self.ledger_trouble = None
         return 0
 
     def _until_due(self) -> float:
@@ -252,6 +262,14 @@ class WorkerPool:
         Raises:
             LedgerError: the end could not be committed.
         """
+        try:
+            return self._work(claim)
+        except BaseException:
+            # Should the row still say that somebody uploads it, nobody else would before the next start.
+            self._ledger.give_up(claim)
+            raise
+
+    def _work(self, claim: Claim) -> CloudArchiveError | None:
         active = _Active(claim)
         with self._active_lock:
             self._active[claim.row] = active
@@ -272,8 +290,7 @@ class WorkerPool:
             self._observer.on_vanished(claim)
             return error
         except FileChanged as error:
-            self._ledger.release(claim, hold_seconds=HOLD_CHANGED_SECONDS)
-            self._observer.on_changed(claim.version.path)
+            self._changed(claim)
             return error
         except LedgerError:
             raise
@@ -281,6 +298,9 @@ class WorkerPool:
             self._failed(claim, error)
             return error
         except Exception as error:
+            if self._cut_off:
+                self._ledger.release(claim)
+                return CloudArchiveError("The archive was stopped.")
             logger.exception("Archiving %s failed in a way that should not be", claim.version.path)
             wrapped = CloudArchiveError(f"An internal error: {type(error).__name__}.")
             self._failed(claim, wrapped)
@@ -288,6 +308,8 @@ class WorkerPool:
         finally:
             with self._active_lock:
                 del self._active[claim.row]
+            with self._wake:
+                self._wake.notify_all()  # `stop` may wait for the last one
         self._refused_rows.pop(claim.row, None)
         if self.gate.passed():
             self._ledger.wake_waiting()
@@ -307,6 +329,28 @@ class WorkerPool:
     def _drop_multipart(self, claim: Claim) -> None:
         if claim.upload_id and claim.key:
             self._uploader.abandon(claim.key, claim.upload_id)
+
+    def _changed(self, claim: Claim) -> None:
+        """The bytes of this version are gone; what the file holds now is, or becomes, a version of its own."""
+        path = claim.version.path
+        try:
+            now = stat_version(self._root, path)
+        except FileProblem:
+            now = None  # the next attempt tells what is the matter
+        if now is not None and now.size_bytes == 0 and has_writer(to_local(self._root, path)) is not True:
+            self._drop_multipart(claim)
+            self._ledger.mark_vanished(claim)
+            self._observer.on_vanished(claim)
+            return
+        other = now is not None and now.fingerprint != claim.version.fingerprint
+        if now is not None and other and not self._ledger.unknown([now]):
+            # A row of its own has it already (it came while this one was being sent, or the file went back to what
+            # it was before), so that nothing would ever take this row over.
+            self._drop_multipart(claim)
+            self._ledger.drop(claim)
+        else:
+            self._ledger.release(claim, hold_seconds=HOLD_CHANGED_SECONDS)
+        self._observer.on_changed(path)
 
     def _failed(self, claim: Claim, error: CloudArchiveError) -> None:
         code, cure, pause = self._judge(claim, error)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -106,7 +106,7 @@ class DirectUpload(Observer):
             self._ledger.close()
         return {item: self._results[path] for path, item in self._items.items()}
 
-    def _make_uploader(self, parts: ThreadPoolExecutor | None) -> Uploader:
+    def _make_uploader(self, parts: Executor | None) -> Uploader:
         return Uploader(
             self._store,
             make_key=self._key_for,

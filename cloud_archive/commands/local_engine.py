@@ -18,7 +18,8 @@ from urllib.parse import urlencode
 
 from ..engine import find_engine
 from ..errors import EngineUnavailable
-from ..state import EngineInfo, noted_places, read_engine_info
+from ..state import EngineInfo, read_engine_info
+from ..state import running_engines as written_engines
 
 _HEALTH_SECONDS = 5.0
 _CALL_SECONDS = 30.0
@@ -115,7 +116,8 @@ def running_engine(root: Path, environ: Mapping[str, str] = os.environ) -> Local
     Raises:
         EngineUnavailable: one is there and does not answer.
     """
-    engine = _alive(find_engine(root, environ))
+    info = read_engine_info(find_engine(root, environ))
+    engine = None if info is None else _alive(info)
     if engine is None or not _same_directory(engine.root, root):
         return None
     return engine
@@ -124,9 +126,9 @@ def running_engine(root: Path, environ: Mapping[str, str] = os.environ) -> Local
 def running_engines() -> list[LocalEngine]:
     """Every engine of this user that answers."""
     found: list[LocalEngine] = []
-    for place in noted_places():
+    for info in written_engines():
         try:
-            engine = _alive(place)
+            engine = _alive(info)
         except EngineUnavailable:
             continue
         if engine is not None:
@@ -134,10 +136,7 @@ def running_engines() -> list[LocalEngine]:
     return found
 
 
-def _alive(state_directory: Path) -> LocalEngine | None:
-    info = read_engine_info(state_directory)
-    if info is None:
-        return None
+def _alive(info: EngineInfo) -> LocalEngine | None:
     engine = LocalEngine(info)
     try:
         answer = engine.call("GET", "/engine/health", timeout_seconds=_HEALTH_SECONDS)

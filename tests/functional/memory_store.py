@@ -15,12 +15,12 @@ from cloud_archive.store import (
     CreateOnly,
     ObjectInfo,
     Part,
-    Progress,
     PutResult,
     UnfinishedUpload,
 )
 
 HONOURS = Capabilities(CreateOnly.HONOURED, CreateOnly.HONOURED, can_head=True, echoes_checksum=True)
+Progress = Callable[[int], None]
 
 
 @dataclass

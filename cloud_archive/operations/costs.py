@@ -1,0 +1,158 @@
+"""What storing so much costs a month, by a dated table of list prices (`prices.json`), which a user may replace.
+
+An estimate to choose a provider by, and to see next year's bill coming: no free allowances, discounts or taxes, one
+storage class, one region each.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import CloudArchiveError
+
+PROJECTED_MONTHS = 12
+PART_BYTES = 8 * 1024 * 1024  # as uploads send them
+TABLE = Path(__file__).with_name("prices.json")
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What is there and what a month adds.
+
+    Attributes:
+        month_bytes: what came in the last 30 days.
+        month_writes: the requests that brought it.
+    """
+
+    size_bytes: int
+    files: int
+    month_bytes: int
+    month_writes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """One provider's, in the table's currency.
+
+    Attributes:
+        storage: a month, of what is there now.
+        writes: of the last 30 days.
+        now: both.
+        projected: a month of storage and writes in a year, if every month brings what the last 30 days brought.
+        bring_back: reading everything once, out of the provider's network.
+    """
+
+    provider: str
+    plan: str
+    storage: float
+    writes: float
+    now: float
+    projected: float
+    bring_back: float
+
+    def to_json(self) -> dict[str, Any]:
+        """As `--json` shows it, rounded to a hundredth of a cent."""
+        return {
+            "provider": self.provider,
+            "plan": self.plan,
+            "storage": round(self.storage, 4),
+            "writes": round(self.writes, 4),
+            "now": round(self.now, 4),
+            "in_a_year": round(self.projected, 4),
+            "bring_back_everything": round(self.bring_back, 4),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Provider:
+    """One line of the table."""
+
+    name: str
+    plan: str
+    gigabyte_bytes: int
+    storage_gb_month: float
+    writes_million: float
+    reads_million: float
+    egress_gb: float
+    sources: tuple[str, ...]
+
+    def cost(self, usage: Usage) -> Cost:
+        """What this usage costs here."""
+        gigabytes = usage.size_bytes / self.gigabyte_bytes
+        storage = gigabytes * self.storage_gb_month
+        writes = usage.month_writes / 1e6 * self.writes_million
+        later = (
+            usage.size_bytes + PROJECTED_MONTHS * usage.month_bytes
+        ) / self.gigabyte_bytes * self.storage_gb_month + writes
+        reads = 2 * usage.files / 1e6 * self.reads_million  # a HEAD and a GET each, as `restore` asks
+        back = gigabytes * self.egress_gb + reads
+        return Cost(self.name, self.plan, storage, writes, storage + writes, later, back)
+
+
+@dataclass(frozen=True, slots=True)
+class Prices:
+    """The table; `read_on` is the day on which its sources were read."""
+
+    read_on: str
+    currency: str
+    note: str
+    providers: tuple[Provider, ...]
+
+
+def requests_for(files: int, size_bytes: int) -> int:
+    """About how many write requests brought so many files: one each, and one more for each further 8 MiB."""
+    return files + size_bytes // PART_BYTES
+
+
+def load_prices(path: Path = TABLE) -> Prices:
+    """The table in a JSON file.
+
+    Raises:
+        CloudArchiveError: it cannot be read, or a line of it is none; says which and why.
+    """
+    try:
+        data = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise CloudArchiveError(f"The table of prices {path} cannot be read: {error}.") from error
+    try:
+        lines = data["providers"]
+        return Prices(
+            str(data["read_on"]), str(data.get("currency", "USD")), str(data.get("note", "")), _lines(lines)
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        what = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+        raise CloudArchiveError(
+            f"The table of prices {path} is not like the one that comes with it: {what}."
+        ) from error
+
+
+def _lines(found: Any) -> tuple[Provider, ...]:
+    if not isinstance(found, list) or not found:
+        raise ValueError("providers must be a list")
+    return tuple(_provider(line) for line in found)
+
+
+def _provider(line: Mapping[str, Any]) -> Provider:
+    def price(name: str) -> float:
+        value = float(line[name])
+        if not 0 <= value < 1e6:
+            raise ValueError(f"{name} is {line[name]!r}")
+        return value
+
+    gigabyte = int(line.get("gigabyte_bytes", 10**9))
+    if gigabyte not in (10**9, 2**30):
+        raise ValueError("gigabyte_bytes is 1000000000 or 1073741824")
+    return Provider(
+        str(line["name"]),
+        str(line.get("plan", "")),
+        gigabyte,
+        price("storage_gb_month"),
+        price("writes_million"),
+        price("reads_million"),
+        price("egress_gb"),
+        tuple(str(source) for source in line.get("sources", [])),
+    )

@@ -1,0 +1,93 @@
+"""An executor whose threads never hold up the end of the process.
+
+Those of `ThreadPoolExecutor` are waited for at the interpreter's exit without a limit: one request that hangs in the
+network would keep a daemon alive long after its grace.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable
+from concurrent.futures import Executor, Future
+from typing import Any, ParamSpec, TypeVar
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class DaemonExecutor(Executor):
+    """At most `most` daemon threads, made when they are needed.
+
+    Args:
+        name: what the threads' names begin with.
+    """
+
+    def __init__(self, most: int, name: str) -> None:
+        self._most = most
+        self._name = name
+        self._lock = threading.Lock()
+        self._calls: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._threads: list[threading.Thread] = []
+        self._idle = 0
+        self._ended = False
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """See `concurrent.futures.Executor`.
+
+        Raises:
+            RuntimeError: after `shutdown`.
+        """
+        future: Future[T] = Future()
+
+        def call() -> None:
+            if not future.set_running_or_notify_cancel():
+                return
+            try:
+                result = fn(*args, **kwargs)
+            except BaseException as error:
+                future.set_exception(error)
+            else:
+                future.set_result(result)
+
+        call_of: Any = call
+        call_of.future = future
+        with self._lock:
+            if self._ended:
+                raise RuntimeError("cannot schedule new futures after shutdown")
+            self._calls.put(call_of)
+            if self._idle:
+                self._idle -= 1
+            elif len(self._threads) < self._most:
+                thread = threading.Thread(
+                    target=self._run, name=f"{self._name}-{len(self._threads)}", daemon=True
+                )
+                self._threads.append(thread)
+                thread.start()
+        return future
+
+    def _run(self) -> None:
+        while (call := self._calls.get()) is not None:
+            call()
+            del call  # and with it the bytes that it sent
+            with self._lock:
+                self._idle += 1
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """See `concurrent.futures.Executor`."""
+        with self._lock:
+            self._ended = True
+            if cancel_futures:
+                while True:
+                    try:
+                        call: Any = self._calls.get_nowait()
+                    except queue.Empty:
+                        break
+                    if call is not None and call.future.cancel():
+                        # Only this wakes who waits with `concurrent.futures.wait`; Python's own executor forgets it.
+                        call.future.set_running_or_notify_cancel()
+            for _ in self._threads:
+                self._calls.put(None)
+        if wait:
+            for thread in self._threads:
+                thread.join()

@@ -1,0 +1,79 @@
+"""Reports and lookups on a ledger of 1,000,000 rows. Not part of the suite.
+
+python -m tests.benchmarks.report_million [COUNT]
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from cloud_archive.files import fingerprint
+from cloud_archive.ledger import Ledger
+from cloud_archive.ledger_archived import KeyIndex, archived_by_time, local_candidates
+from cloud_archive.operations.report import chart_rows, report_from_ledger
+
+YEAR_SECONDS = 365 * 86_400
+
+
+def main(count: int) -> int:
+    """Prints seconds for each."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "ledger.sqlite3"
+        ledger = Ledger(path)
+        ledger.open()
+        _fill(path, count)
+        now = time.time()
+        _timed("chart, last 24 hours", lambda: chart_rows(ledger, "hour", 24, now))
+        _timed("chart, last 30 days", lambda: chart_rows(ledger, "day", 30, now))
+        _timed("all by time", lambda: archived_by_time(ledger))
+        _timed("report by day", lambda: report_from_ledger(ledger, by="day"))
+        _timed("report by type", lambda: report_from_ledger(ledger, by="type"))
+        _timed("oldest local files", lambda: local_candidates(ledger, before_ns=int(now * 1e9)))
+        _timed("oldest waiting", ledger.oldest_waiting)
+        _timed("index by key", lambda: _index(ledger))
+        ledger.close()
+    return 0
+
+
+def _fill(path: Path, count: int) -> None:
+    now = time.time()
+    rows = (
+        (
+            f"d{n % 1000}/{n}.png".encode(),
+            n % 5_000_000,
+            n,
+            fingerprint(f"d{n % 1000}/{n}.png", n % 5_000_000, n),
+            f"out/d{n % 1000}/{n}.png",
+            now - YEAR_SECONDS + YEAR_SECONDS * n / count,
+        )
+        for n in range(count)
+    )
+    with sqlite3.connect(path) as db:
+        db.execute("PRAGMA synchronous=OFF")
+        db.executemany(
+            "INSERT INTO files (path, size, mtime_ns, fingerprint, key, archived_at, seen_at, device, inode, state,"
+            " priority) VALUES (?, ?, ?, ?, ?, ?, 0, 0, 0, 3, 0)",
+            rows,
+        )
+    db.close()
+    print(f"{count:,} rows, {path.stat().st_size / 1e6:,.0f} MB")
+
+
+def _index(ledger: Ledger) -> int:
+    with KeyIndex(ledger) as index:
+        return len(index.groups())
+
+
+def _timed(name: str, call: Callable[[], object]) -> None:
+    began = time.monotonic()
+    call()
+    print(f"{name}: {time.monotonic() - began:.3f} s")
+
+
+if __name__ == "__main__":
+    sys.exit(main(int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000))

@@ -1,0 +1,323 @@
+"""The command without a store: usage, settings, what it says of a ledger, and its log lines."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from cloud_archive import __version__
+from cloud_archive.cli import main
+from cloud_archive.commands.arguments import WrongUsage, host_and_port
+from cloud_archive.commands.logs import logging_to_stderr
+from cloud_archive.console import counted, shown, size, table
+from cloud_archive.ledger import Ledger
+from cloud_archive.state import LEDGER_NAME, make_state_directory
+from cloud_archive.watcher import scan
+
+SECRET = "planted+SECRET/value"
+
+
+@pytest.fixture(autouse=True)
+def _state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("COMFYUI_OUTPUT_DIR", raising=False)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state-home"))
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    directory = tmp_path / "output"
+    directory.mkdir()
+    return directory
+
+
+@pytest.fixture
+def configured(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {
+        "S3_ENDPOINT_URL": "http://127.0.0.1:9",
+        "S3_BUCKET": "some-bucket",
+        "S3_ACCESS_KEY_ID": "AKIATEST",
+        "S3_SECRET_ACCESS_KEY": SECRET,
+    }.items():
+        monkeypatch.setenv(name, value)
+
+
+def ran(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    """(exit status, standard output, standard error) of one command."""
+    capsys.readouterr()
+    status = main(arguments)
+    out, err = capsys.readouterr()
+    assert "Traceback" not in err
+    return status, out, err
+
+
+# --- usage
+
+
+def test_the_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None:
+    assert ran(capsys, "--version") == (0, f"cloud-archive {__version__}\n", "")
+
+
+def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, _ = ran(capsys, "--help")
+    assert status == 0
+    for name in ("demo", "watch", "upload", "check", "status", "flush", "retry"):
+        assert f"\n  {name} " in out
+
+
+def test_help_loads_neither_the_store_nor_rich() -> None:
+    code = (
+        "import sys; from cloud_archive.cli import main; main(['--help']);"
+        "bad = {'boto3', 'botocore', 'rich', 'watchdog', 'pydantic', 'aiohttp'} & set(sys.modules);"
+        "sys.exit(f'loaded: {bad}' if bad else 0)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("nonsense",), ("watch", "--nonsense"), ("watch", "a", "b"), ("upload",), ("flush", "--timeout", "-1")],
+)
+def test_wrong_usage_ends_with_2(capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...]) -> None:
+    status, out, err = ran(capsys, *arguments)
+    assert (status, out) == (2, "")
+    assert err
+
+
+@pytest.mark.parametrize("command", ["watch", "status", "flush", "retry"])
+def test_without_a_directory_the_variable_is_named(capsys: pytest.CaptureFixture[str], command: str) -> None:
+    status, _, err = ran(capsys, command)
+    assert status == 2
+    assert "COMFYUI_OUTPUT_DIR" in err
+
+
+@pytest.mark.parametrize("command", ["watch", "status", "flush", "retry"])
+def test_a_missing_directory_is_named(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, command: str
+) -> None:
+    status, _, err = ran(capsys, command, str(tmp_path / "nowhere"))
+    assert status == 2
+    assert str(tmp_path / "nowhere") in err
+
+
+def test_the_variable_stands_for_the_directory(
+    capsys: pytest.CaptureFixture[str], root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COMFYUI_OUTPUT_DIR", str(root))
+    status, out, _ = ran(capsys, "status")
+    assert status == 0
+    assert str(root) in out
+
+
+def test_every_wrong_setting_is_named_and_no_secret(
+    capsys: pytest.CaptureFixture[str], root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("S3_SECRET_ACCESS_KEY", SECRET)
+    monkeypatch.setenv("CLOUD_ARCHIVE_WORKERS", "many")
+    status, out, err = ran(capsys, "watch", str(root), "--once")
+    assert (status, out) == (2, "")
+    for name in ("S3_ACCESS_KEY_ID", "S3_BUCKET", "CLOUD_ARCHIVE_WORKERS"):
+        assert name in err
+    assert SECRET not in err
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("8080", ("127.0.0.1", 8080)),
+        (":8080", ("127.0.0.1", 8080)),
+        ("0.0.0.0:80", ("0.0.0.0", 80)),
+        ("[::1]:80", ("::1", 80)),
+        ("box.local:1", ("box.local", 1)),
+    ],
+)
+def test_serve_takes_an_address(text: str, expected: tuple[str, int]) -> None:
+    assert host_and_port(text) == expected
+
+
+@pytest.mark.parametrize("text", ["", "host", "host:", "host:http", "1:99999", "http://host:80"])
+def test_serve_refuses_what_is_no_address(text: str) -> None:
+    with pytest.raises(WrongUsage, match="--serve"):
+        host_and_port(text)
+
+
+@pytest.mark.usefixtures("configured")
+def test_a_taken_port_is_named(capsys: pytest.CaptureFixture[str], root: Path) -> None:
+    import socket
+
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        status, _, err = ran(capsys, "watch", str(root), "--serve", f"127.0.0.1:{port}")
+    assert status == 1
+    assert f"--serve 127.0.0.1:{port}" in err
+
+
+@pytest.mark.usefixtures("configured")
+def test_a_log_file_that_cannot_be_written_is_wrong_usage(
+    capsys: pytest.CaptureFixture[str], root: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    status, _, err = ran(capsys, "watch", str(root), "--once", "--log-file", str(tmp_path / "file" / "log"))
+    assert status == 2
+    assert "--log-file" in err
+
+
+def test_an_unexpected_error_is_one_sentence(
+    capsys: pytest.CaptureFixture[str], root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("first line\nsecond")
+
+    monkeypatch.setattr("cloud_archive.commands.ledger_view.look", broken)
+    status, _, err = ran(capsys, "status", str(root))
+    assert status == 1
+    assert "RuntimeError at test_cli.py" in err
+    assert err.count("\n") == 1
+
+
+# --- without an engine
+
+
+def test_an_unknown_directory_with_files_is_not_safe(capsys: pytest.CaptureFixture[str], root: Path) -> None:
+    (root / "a.png").write_bytes(b"a")
+    status, out, err = ran(capsys, "status", str(root))
+    assert status == 1
+    assert "No archive runs" in out
+    assert "a.png" in err
+    assert not list((root.parent / "state-home").rglob("*.sqlite3")), "looking makes no ledger"
+
+
+@pytest.mark.parametrize("command", ["status", "flush", "retry"])
+def test_the_ledger_answers_where_nothing_runs(
+    capsys: pytest.CaptureFixture[str], root: Path, command: str
+) -> None:
+    for name in ("archived.png", "failed.png", "pending.png", "unseen.png", ".hidden", "x.part"):
+        (root / name).write_bytes(name.encode())
+    with_ledger(root, archived=["archived.png"], failed=["failed.png"], pending=["pending.png"])
+    status, out, err = ran(capsys, command, str(root))
+    assert status == 1
+    assert "No archive runs" in out
+    assert "3 files" in out
+    assert "failed.png: The store said no. Ask it." in err
+    for name in ("pending.png", "unseen.png"):
+        assert f"{name}: not archived" in err
+    for name in ("archived.png", ".hidden", "x.part"):
+        assert name not in err
+
+
+def test_where_all_is_archived_it_is_safe(capsys: pytest.CaptureFixture[str], root: Path) -> None:
+    (root / "a.png").write_bytes(b"a")
+    with_ledger(root, archived=["a.png"])
+    status, out, err = ran(capsys, "flush", str(root), "--json")
+    assert (status, err) == (0, "")
+    found = json.loads(out)
+    assert found["safe_to_stop"] is True
+    assert found["archived_files"] == 1
+
+
+def test_a_name_cannot_move_the_cursor(capsys: pytest.CaptureFixture[str], root: Path) -> None:
+    if os.name == "nt":
+        pytest.skip("such names exist on POSIX only")
+    (root / "a\n\x1b[2J.png").write_bytes(b"a")
+    (root / os.fsdecode(b"no\xffutf8.png")).write_bytes(b"a")
+    _, _, err = ran(capsys, "status", str(root))
+    assert "\x1b" not in err
+    assert "a\\n\\x1b[2J.png" in err
+    _, out, _ = ran(capsys, "status", str(root), "--json")
+    assert set(json.loads(out)["remaining"]) == {"a\n\x1b[2J.png", "no\udcffutf8.png"}
+
+
+def test_an_engine_that_was_killed_is_no_engine(capsys: pytest.CaptureFixture[str], root: Path) -> None:
+    from cloud_archive.embedded_store import free_ports
+    from cloud_archive.state import EngineInfo, write_engine_info
+
+    state = make_state_directory(root, None)
+    (port,) = free_ports(1)
+    write_engine_info(state, EngineInfo(1, port, "token", str(root), "0"))
+    status, out, _ = ran(capsys, "status", str(root))
+    assert status == 0
+    assert "No archive runs" in out
+
+
+def with_ledger(
+    root: Path,
+    *,
+    archived: Sequence[str] = (),
+    failed: Sequence[str] = (),
+    pending: Sequence[str] = (),
+) -> None:
+    """A ledger for `root` as an engine would have left it."""
+    versions = {version.path: version for version in scan(root)}
+    ledger = Ledger(make_state_directory(root, None) / LEDGER_NAME)
+    ledger.open()
+    ledger.add(versions[name] for name in (*archived, *failed, *pending))
+    for name in archived:
+        claim = ledger.claim_version("test", versions[name])
+        assert claim is not None
+        ledger.mark_archived(claim, key=name, sha256="00" * 32, etag=None)
+    for name in failed:
+        claim = ledger.claim_version("test", versions[name])
+        assert claim is not None
+        ledger.mark_failed(claim, code="X", cause="The store said no.", cure="Ask it.", next_try=None)
+    ledger.close()
+
+
+# --- words
+
+
+@pytest.mark.parametrize(
+    ("count", "expected"),
+    [
+        (0, "0 bytes"),
+        (1, "1 byte"),
+        (999, "999 bytes"),
+        (1000, "1.0 KB"),
+        (999_950, "1.0 MB"),
+        (5 * 10**9, "5.0 GB"),
+    ],
+)
+def test_sizes_read_well(count: int, expected: str) -> None:
+    assert size(count) == expected
+
+
+def test_numbers_and_names_read_well() -> None:
+    assert (counted(1, "file"), counted(1200, "file")) == ("1 file", "1,200 files")
+    assert shown("plain ü 😀.png") == "plain ü 😀.png"
+    assert table([("a", "b"), ("long", "c")]) == ["a     b", "long  c"]
+
+
+def test_log_lines_hold_no_secret_and_no_traceback(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    log = logging.getLogger("cloud_archive.test")
+    file = tmp_path / "logs" / "watch.log"
+    with logging_to_stderr(log_file=file, environ={"S3_SECRET_ACCESS_KEY": SECRET}):
+        log.info("with %s and a\nbreak", SECRET)
+        try:
+            raise ValueError(SECRET)
+        except ValueError:
+            log.exception("It failed")
+    err = capsys.readouterr().err
+    first, second = err.splitlines()
+    assert first.endswith("INFO    with *** and a\\nbreak")
+    assert second.endswith("ERROR   It failed (ValueError: ***)")
+    assert "Traceback" in file.read_text(), "the file is for whoever looks closer"
+    assert SECRET not in file.read_text()
+
+
+def test_log_lines_can_be_json(capsys: pytest.CaptureFixture[str]) -> None:
+    with logging_to_stderr(json_lines=True, environ={"S3_SECRET_ACCESS_KEY": SECRET}):
+        logging.getLogger("cloud_archive.test").warning('a "quoted"\n%s', SECRET)
+    entry = json.loads(capsys.readouterr().err)
+    assert entry["level"] == "warning"
+    assert entry["logger"] == "cloud_archive.test"
+    assert entry["message"] == 'a "quoted"\n***'

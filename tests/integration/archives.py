@@ -1,0 +1,124 @@
+"""What tests of the operations start from: an archive with files in it, and a way to look at what is left."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+
+from cloud_archive.engine import Engine
+from cloud_archive.keys import PrefixTemplate, object_key
+from cloud_archive.ledger import Ledger
+from cloud_archive.settings import load_settings
+from cloud_archive.state import LEDGER_NAME, make_state_directory
+from cloud_archive.store import S3Store
+from cloud_archive.upload import Uploader
+from cloud_archive.watcher import scan
+from cloud_archive.worker import Observer, WorkerPool
+from tests.servers import S3Server
+
+PREFIX = "out"
+OLD = 1_700_000_000.123456789  # a time long ago, to the nanosecond
+HOUR = 3600.0
+
+
+class Archive:
+    """One watched directory with its state, and the bucket that it goes to."""
+
+    def __init__(self, base: Path, server: S3Server, **environ: str) -> None:
+        self.base = base
+        self.server = server
+        self.root = base / "output"
+        self.state = base / "state"
+        self.environ = server.environ(
+            **{"S3_PREFIX": PREFIX, "CLOUD_ARCHIVE_SETTLE_SECONDS": "0.2", "CLOUD_ARCHIVE_WATCH": "native"}
+            | environ
+        )
+        self.root.mkdir(exist_ok=True)
+
+    def write(self, path: str, body: bytes | None = None, *, age_seconds: float | None = None) -> bytes:
+        """A file with these (or random) bytes; its time of modification lies so long back."""
+        local = self.root / path
+        local.parent.mkdir(parents=True, exist_ok=True)
+        content = os.urandom(500) if body is None else body
+        local.write_bytes(content)
+        if age_seconds is not None:
+            moment = time.time_ns() - int(age_seconds * 1e9)
+            os.utime(local, ns=(moment, moment))
+        return content
+
+    @contextmanager
+    def running(self, **environ: str) -> Iterator[Engine]:
+        """An engine, as a process would run it."""
+        engine = Engine(self.root, state_base=self.state, environ=self.environ | environ, backfill="all")
+        engine.start(autostart=True)
+        try:
+            yield engine
+        finally:
+            engine.close(10)
+
+    def archive_all(self, **environ: str) -> None:
+        """Everything that is in the directory is in the bucket after this: real ledger, workers and uploads.
+
+        No engine, for its watching and settling take a second that these tests do not need.
+        """
+        settings = load_settings(self.environ | environ)
+        template = PrefixTemplate.parse(settings.prefix)
+        make_state_directory(self.root, self.state)
+        with self.ledger() as ledger, self.store(**environ) as store:
+            pool = WorkerPool(
+                ledger,
+                lambda parts: Uploader(
+                    store,
+                    make_key=lambda path: object_key(template.render(datetime.now(), "s"), path),
+                    session_id="session-of-the-test",
+                    parts=parts,
+                ),
+                self.root,
+                count=4,
+                name="test",
+                observer=Observer(),
+            )
+            ledger.add(ledger.unknown(list(scan(self.root))))
+
+            def work(number: int) -> None:
+                while (claim := ledger.claim(f"test/{number}")) is not None:
+                    error = pool.work(claim)
+                    assert error is None, error
+
+            with ThreadPoolExecutor(4) as threads:
+                list(threads.map(work, range(4)))
+            pool.stop(1)
+            assert ledger.totals().open.files == 0
+
+    @contextmanager
+    def ledger(self) -> Iterator[Ledger]:
+        """The ledger, while no engine has it."""
+        ledger = Ledger(self.state / LEDGER_NAME)
+        ledger.open()
+        try:
+            yield ledger
+        finally:
+            ledger.close()
+
+    @contextmanager
+    def store(self, **environ: str) -> Iterator[S3Store]:
+        """The bucket as the operations see it."""
+        store = S3Store(load_settings(self.environ | environ))
+        try:
+            yield store
+        finally:
+            store.close()
+
+    def local_files(self, directory: Path | None = None) -> dict[str, tuple[bytes, int]]:
+        """Path to bytes and time of modification, of everything below the directory."""
+        root = directory or self.root
+        return {
+            path.relative_to(root).as_posix(): (path.read_bytes(), path.stat().st_mtime_ns)
+            for path in sorted(root.rglob("*"))
+            if path.is_file() and not path.is_symlink()
+        }

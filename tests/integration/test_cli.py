@@ -1,0 +1,428 @@
+"""The command against a real S3 server, as a user calls it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cloud_archive.cli import main
+from cloud_archive.commands import direct_upload, once
+from cloud_archive.embedded_store import free_ports
+from cloud_archive.engine import find_engine
+from cloud_archive.state import read_engine_info
+from tests.servers import S3Server, wait_until
+
+pytestmark = pytest.mark.store
+
+
+@pytest.fixture(autouse=True)
+def _state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("COMFYUI_OUTPUT_DIR", raising=False)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state-home"))
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    directory = tmp_path / "output"
+    directory.mkdir()
+    return directory
+
+
+@pytest.fixture
+def bucket(seaweedfs: S3Server, monkeypatch: pytest.MonkeyPatch) -> S3Server:
+    """A bucket that the environment leads to, below `out`."""
+    settings = seaweedfs.environ(S3_PREFIX="out", CLOUD_ARCHIVE_SETTLE_SECONDS="0.2")
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    return seaweedfs
+
+
+def ran(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> tuple[int, str, str]:
+    """(exit status, standard output, standard error) of one command."""
+    capsys.readouterr()
+    status = main([str(argument) for argument in arguments])
+    out, err = capsys.readouterr()
+    assert "Traceback" not in err
+    return status, out, err
+
+
+@contextmanager
+def watching(root: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """`watch` as a process of its own, once it answers."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "cloud_archive", "watch", str(root), *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        wait_until(lambda: _running(root) or process.poll() is not None, "the daemon runs")
+        yield process
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+
+
+def _running(root: Path) -> bool:
+    from cloud_archive.commands.local_engine import running_engine
+
+    if read_engine_info(find_engine(root, os.environ)) is None:
+        return False
+    engine = running_engine(root)
+    return engine is not None and engine.status()["state"] not in ("starting", "not_configured")
+
+
+def ended(process: subprocess.Popen[str], number: signal.Signals = signal.SIGTERM) -> tuple[int, str, str]:
+    """Signal it, and how it ended."""
+    process.send_signal(number)
+    out, err = process.communicate(timeout=40)
+    assert "Traceback" not in err
+    return process.returncode, out, err
+
+
+# --- watch --once
+
+
+def test_once_archives_what_is_there_old_files_too(
+    capsys: pytest.CaptureFixture[str], root: Path, bucket: S3Server
+) -> None:
+    (root / "sub").mkdir()
+    (root / "sub" / "new.png").write_bytes(b"new")
+    (root / "old.png").write_bytes(b"old")
+    os.utime(root / "old.png", (1e9, 1e9))
+    status, out, err = ran(capsys, "watch", root, "--once")
+    assert (status, out) == (0, "Complete: 2/2\n")
+    assert "Archived old.png as out/old.png" in err
+    assert bucket.objects() == {"out/old.png": b"old", "out/sub/new.png": b"new"}
+
+
+def test_once_again_finds_nothing_new(
+    capsys: pytest.CaptureFixture[str], root: Path, bucket: S3Server
+) -> None:
+    (root / "a.png").write_bytes(b"a")
+    assert ran(capsys, "watch", root, "--once")[0] == 0
+    status, out, _ = ran(capsys, "watch", root, "--once", "--json")
+    assert status == 0
+    assert json.loads(out) == {"archived": 0, "already_archived": 0, "failed": 0, "total": 0, "failures": []}
+    assert bucket.keys() == ["out/a.png"]
+
+
+def test_once_does_what_the_backfill_variable_says(
+    capsys: pytest.CaptureFixture[str], root: Path, bucket: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (root / "old.png").write_bytes(b"old")
+    os.utime(root / "old.png", (1e9, 1e9))
+    monkeypatch.setenv("CLOUD_ARCHIVE_BACKFILL", "none")
+    assert ran(capsys, "watch", root, "--once")[0] == 0
+    assert bucket.keys() == []
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "said"),
+    [
+        ("S3_SECRET_ACCESS_KEY", "another+SECRET", "rejects the signature"),
+        ("S3_BUCKET", "no-such-bucket", "bucket does not exist"),
+    ],
+)
+def test_once_ends_soon_where_the_store_refuses(
+    capsys: pytest.CaptureFixture[str],
+    root: Path,
+    bucket: S3Server,
+    monkeypatch: pytest.MonkeyPatch,
+    variable: str,
+    value: str,
+    said: str,
+) -> None:
+    (root / "a.png").write_bytes(b"a")
+    monkeypatch.setenv(variable, value)
+    begin = time.monotonic()
+    status, out, err = ran(capsys, "watch", root, "--once")
+    assert (status, out) == (1, "Complete: 0/1\n")
+    assert "a.png: " in err.splitlines()[-1]
+    assert said in err.splitlines()[-1]
+    assert "another+SECRET" not in err
+    assert time.monotonic() - begin < 20
+
+
+def test_once_gives_up_where_nothing_answers(
+    capsys: pytest.CaptureFixture[str], root: Path, bucket: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (root / "a.png").write_bytes(b"a")
+    monkeypatch.setenv("S3_ENDPOINT_URL", f"http://127.0.0.1:{free_ports(1)[0]}")
+    monkeypatch.setattr(
+        once.Once.__init__, "__kwdefaults__", {"on_status": lambda _: None, "give_up_seconds": 2.0}
+    )
+    status, out, err = ran(capsys, "watch", root, "--once", "--json")
+    assert status == 1
+    (failure,) = json.loads(out)["failures"]
+    assert failure["file"] == "a.png"
+    assert "connection was refused" in failure["cause"]
+    assert "a.png" in err
+
+
+def test_once_names_each_failure_and_archives_the_rest(
+    capsys: pytest.CaptureFixture[str], root: Path, bucket: S3Server
+) -> None:
+    deep = root.joinpath(*["d" * 210] * 5)
+    deep.mkdir(parents=True)
+    (deep / "long.png").write_bytes(b"x")
+    (root / "fine.png").write_bytes(b"y")
+    status, out, err = ran(capsys, "watch", root, "--once")
+    assert (status, out) == (1, "Complete: 1/2\n")
+    assert "1,024 are allowed" in err.splitlines()[-1]
+    assert bucket.keys() == ["out/fine.png"]
+
+
+def test_once_beside_a_running_archive_lets_that_one_do_it(
+    capsys: pytest.CaptureFixture[str], root: Path, bucket: S3Server
+) -> None:
+    (root / "older.png").write_bytes(b"older than the archive")
+    os.utime(root / "older.png", (1e9, 1e9))
+    with watching(root) as daemon:
+        (root / "new.png").write_bytes(b"new")
+        status, out, err = ran(capsys, "watch", root, "--once")
+        assert (status, out) == (0, "Complete: 2/2\n"), err
+        assert ended(daemon)[0] == 0
+    assert bucket.keys() == ["out/new.png", "out/older.png"]
+
+
+# --- the daemon
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_daemon_that_has_archived_all_ends_with_0(
+    root: Path, bucket: S3Server, number: signal.Signals
+) -> None:
+    with watching(root) as daemon:
+        (root / "a.png").write_bytes(b"a")
+        status, out, err = ended(daemon, number)
+    assert (status, out) == (0, "")
+    assert "Archived a.png as out/a.png" in err
+    assert bucket.keys() == ["out/a.png"], "it looked once more before it ended"
+
+
+def test_a_daemon_that_leaves_something_ends_with_1_and_names_it(root: Path, bucket: S3Server) -> None:
+    with watching(root, "--json") as daemon, (root / "film.mp4").open("wb") as film:
+        film.write(b"half")
+        film.flush()
+        (root / "done.png").write_bytes(b"done")
+        wait_until(lambda: bucket.keys() == ["out/done.png"], "the other file arrives")
+        status, out, err = ended(daemon)
+    assert status == 1
+    assert json.loads(out)["remaining"] == ["film.mp4"]
+    assert "film.mp4" in err
+
+
+def test_status_flush_and_retry_ask_the_running_archive(
+    capsys: pytest.CaptureFixture[str], root: Path, bucket: S3Server, tmp_path: Path
+) -> None:
+    log = tmp_path / "watch.log"
+    with watching(root, "--serve", "127.0.0.1:0", "--log-file", str(log)) as daemon:
+        (root / "a.png").write_bytes(b"a")
+        status, out, err = ran(capsys, "flush", root, "--timeout", "20")
+        assert (status, err) == (0, "")
+        assert "Safe to stop" in out
+        assert bucket.keys() == ["out/a.png"]
+
+        status, out, err = ran(capsys, "status", root)
+        assert (status, err) == (0, "")
+        assert "1 archived" in out
+        assert "Safe to stop  yes" in out
+
+        status, out, _ = ran(capsys, "status", "--json")
+        assert status == 0, "the only archive that runs needs no name"
+        found = json.loads(out)
+        assert found["safe_to_stop"] is True
+        assert found["watched_directory"] == str(root)
+
+        assert ran(capsys, "retry", root)[0] == 0
+
+        with (root / "open.mp4").open("wb") as film:
+            film.write(b"half")
+            film.flush()
+            status, _, err = ran(capsys, "flush", root, "--timeout", "1")
+            assert status == 1
+            assert "open.mp4: being written" in err
+        assert ended(daemon)[0] == 0
+    assert "Dashboard: http://127.0.0.1:" in log.read_text()
+
+
+def test_an_archive_whose_state_is_elsewhere_is_found(
+    capsys: pytest.CaptureFixture[str],
+    root: Path,
+    bucket: S3Server,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As ComfyUI's plugin keeps it in ComfyUI's user directory."""
+    monkeypatch.setenv("CLOUD_ARCHIVE_STATE_DIR", str(tmp_path / "user" / "__cloud_archive"))
+    with watching(root) as daemon:
+        monkeypatch.delenv("CLOUD_ARCHIVE_STATE_DIR")
+        status, out, _ = ran(capsys, "status", root)
+        assert status == 0
+        assert "Bucket" in out
+        ended(daemon)
+    status, out, _ = ran(capsys, "status", root)
+    assert status == 0
+    assert "No archive runs" in out
+
+
+def test_a_daemon_without_an_archive_ends_with_the_cause(
+    capsys: pytest.CaptureFixture[str],
+    root: Path,
+    bucket: S3Server,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("CLOUD_ARCHIVE_STATE_DIR", str(tmp_path / "file" / "state"))
+    for arguments in ((), ("--once",)):
+        status, _, err = ran(capsys, "watch", root, *arguments)
+        assert status == 1
+        assert "state directory" in err
+
+
+# --- upload
+
+
+def test_upload_from_outside_goes_below_the_prefix_and_doubles_no_name(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, bucket: S3Server
+) -> None:
+    for folder in ("one", "two"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "a.png").write_bytes(folder.encode())
+    status, out, err = ran(capsys, "upload", tmp_path / "one" / "a.png", tmp_path / "two" / "a.png")
+    assert (status, err) == (0, "")
+    assert out.splitlines()[-1] == "Complete: 2/2"
+    assert sorted(bucket.objects()) == ["out/a (1).png", "out/a.png"]
+    assert sorted(bucket.objects().values()) == [b"one", b"two"]
+
+
+def test_upload_of_bytes_that_are_there_makes_no_second_object(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, bucket: S3Server
+) -> None:
+    (tmp_path / "a.png").write_bytes(b"a")
+    assert ran(capsys, "upload", tmp_path / "a.png")[0] == 0
+    status, out, _ = ran(capsys, "upload", tmp_path / "a.png", "--json")
+    assert status == 0
+    (found,) = json.loads(out)["files"]
+    assert found["already_archived"] is True
+    assert bucket.keys() == ["out/a.png"]
+
+
+def test_upload_keeps_the_path_below_the_output_directory(
+    capsys: pytest.CaptureFixture[str], root: Path, bucket: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COMFYUI_OUTPUT_DIR", str(root))
+    (root / "sub").mkdir()
+    (root / "sub" / "a.png").write_bytes(b"a")
+    monkeypatch.chdir(root / "sub")
+    assert ran(capsys, "upload", "a.png")[0] == 0
+    assert ran(capsys, "upload", "a.png", "--prefix", "mine/{Y}")[0] == 0
+    assert bucket.keys() == [time.strftime("mine/%Y/sub/a.png"), "out/sub/a.png"]
+
+
+def test_upload_goes_through_the_archive_that_runs(
+    capsys: pytest.CaptureFixture[str],
+    root: Path,
+    bucket: S3Server,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (root / "older.png").write_bytes(b"older")
+    os.utime(root / "older.png", (1e9, 1e9))
+    (tmp_path / "outside.png").write_bytes(b"outside")
+    with watching(root) as daemon:
+        monkeypatch.setenv("COMFYUI_OUTPUT_DIR", str(root))
+        status, out, err = ran(capsys, "upload", root / "older.png", tmp_path / "outside.png")
+        assert (status, err) == (0, "")
+        assert out.splitlines()[-1] == "Complete: 2/2"
+        _, _, log = ended(daemon)
+    assert "Archived older.png" in log
+    assert "outside.png" not in log
+    assert bucket.keys() == ["out/older.png", "out/outside.png"]
+
+
+def test_upload_names_what_it_cannot_archive_and_goes_on(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, bucket: S3Server
+) -> None:
+    (tmp_path / "a.png").write_bytes(b"a")
+    (tmp_path / "empty.png").touch()
+    status, out, err = ran(
+        capsys, "upload", tmp_path / "missing.png", tmp_path, tmp_path / "empty.png", tmp_path / "a.png"
+    )
+    assert status == 1
+    assert out.splitlines()[-1] == "Complete: 1/4"
+    assert f"{tmp_path / 'missing.png'}: There is no such file." in err
+    assert "It is a directory" in err
+    assert "It is empty" in err
+    assert bucket.keys() == ["out/a.png"]
+
+
+def test_upload_that_the_store_refuses_says_why(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, bucket: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.png").write_bytes(b"a")
+    monkeypatch.setenv("S3_BUCKET", "no-such-bucket")
+    status, out, err = ran(capsys, "upload", tmp_path / "a.png", "--json")
+    assert status == 1
+    assert "bucket does not exist" in err
+    assert "bucket does not exist" in json.loads(out)["files"][0]["error"]
+
+
+def test_upload_waits_out_what_passes_and_gives_up_after_a_while(
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    own_seaweedfs: S3Server,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import threading
+
+    for name, value in own_seaweedfs.environ(S3_PREFIX="out").items():
+        monkeypatch.setenv(name, value)
+    (tmp_path / "a.png").write_bytes(b"a")
+    store = own_seaweedfs.embedded
+    assert store is not None
+    store.stop()
+    later = threading.Timer(1.0, store.start)
+    later.start()
+    status, _, err = ran(capsys, "upload", tmp_path / "a.png")
+    later.join()
+    assert (status, err) == (0, "")
+    store.stop()
+    defaults: dict[str, Any] = dict(direct_upload.DirectUpload.__init__.__kwdefaults__ or {})
+    monkeypatch.setattr(
+        direct_upload.DirectUpload.__init__, "__kwdefaults__", defaults | {"give_up_seconds": 1.0}
+    )
+    status, _, err = ran(capsys, "upload", tmp_path / "a.png")
+    assert status == 1
+    assert "connection was refused" in err
+
+
+# --- check
+
+
+def test_check_names_its_steps(
+    capsys: pytest.CaptureFixture[str], bucket: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    status, out, err = ran(capsys, "check")
+    assert (status, err) == (0, "")
+    assert "ok      write" in out
+    monkeypatch.setenv("S3_BUCKET", "no-such-bucket")
+    status, out, err = ran(capsys, "check", "--json")
+    assert status == 1
+    assert "FAILED  bucket" in err
+    assert [step["name"] for step in json.loads(out) if step["ok"] is False] == ["bucket"]
+    monkeypatch.delenv("S3_BUCKET")
+    assert ran(capsys, "check")[0] == 2

@@ -1,0 +1,248 @@
+"""Freeing local disk: only what is proven in the bucket, at that moment, goes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from cloud_archive.ledger import FileState
+from cloud_archive.operations.free import Freer, FreeReport, Limits
+from cloud_archive.writers import has_writer
+from tests.integration.archives import HOUR, Archive
+from tests.servers import S3Server, wait_until
+
+pytestmark = pytest.mark.store
+
+DAY = 24 * HOUR
+
+
+def freed(
+    archive: Archive, limits: Limits | None = None, *, dry_run: bool = False, free_bytes: int = 10**12
+) -> FreeReport:
+    with archive.ledger() as ledger, archive.store() as store:
+        freer = Freer(
+            ledger,
+            store,
+            archive.root,
+            limits or Limits(older_than_seconds=DAY),
+            has_writer=has_writer,
+            clock=time.time,
+            free_bytes=lambda root: free_bytes,
+        )
+        return freer.run_once(dry_run=dry_run)
+
+
+def left(archive: Archive) -> list[str]:
+    return list(archive.local_files())
+
+
+def test_old_files_go_and_young_ones_stay_and_the_ledger_knows(tmp_path: Path, seaweedfs: S3Server) -> None:
+    archive = Archive(tmp_path, seaweedfs)
+    archive.write("sub/old.png", age_seconds=2 * DAY)
+    archive.write("large.mp4", os.urandom(9 * 1024 * 1024), age_seconds=2 * DAY)
+    archive.write("young.png", age_seconds=2 * HOUR)
+    archive.archive_all()
+    archive.write("never archived.png", age_seconds=3 * DAY)
+    assert freed(archive, dry_run=True).freed == 2
+    assert len(left(archive)) == 4, "a dry run removes nothing"
+    report = freed(archive)
+    assert (report.freed, report.unproven) == (2, [])
+    assert left(archive) == ["never archived.png", "young.png"]
+    with archive.ledger() as ledger:
+        assert {row.version.path: row.freed_at is not None for row in ledger.rows()} == {
+            "sub/old.png": True,
+            "large.mp4": True,
+            "young.png": False,
+        }
+        assert all(row.state is FileState.ARCHIVED for row in ledger.rows())
+    assert freed(archive).freed == 0
+
+
+def test_nothing_younger_than_an_hour_goes_whatever_is_asked(tmp_path: Path, seaweedfs: S3Server) -> None:
+    archive = Archive(tmp_path, seaweedfs)
+    archive.write("a.png", age_seconds=HOUR - 60)
+    archive.write("b.png", age_seconds=HOUR + 60)
+    archive.archive_all()
+    assert freed(archive, Limits(1.0, 10**15), free_bytes=0).freed == 1
+    assert left(archive) == ["a.png"]
+
+
+def test_for_a_full_disk_the_oldest_go_until_there_is_room(tmp_path: Path, seaweedfs: S3Server) -> None:
+    archive = Archive(tmp_path, seaweedfs)
+    for days in (3, 1, 4, 2):
+        archive.write(f"{days} days.png", b"x" * 1000, age_seconds=days * DAY)
+    archive.archive_all()
+    limits = Limits(min_free_bytes=10_000)
+    assert freed(archive, limits, free_bytes=10_000).freed == 0
+    report = freed(archive, limits, free_bytes=8_500)
+    assert [one.path for one in report.files] == ["4 days.png", "3 days.png"]
+    assert left(archive) == ["1 days.png", "2 days.png"]
+
+
+@pytest.mark.parametrize("what", ["gone", "other bytes", "other size", "other bytes with our metadata"])
+def test_an_object_that_was_tampered_with_behind_our_back_keeps_its_local_file(
+    tmp_path: Path, seaweedfs: S3Server, what: str
+) -> None:
+    archive = Archive(tmp_path, seaweedfs)
+    archive.write("a.png", b"true", age_seconds=2 * DAY)
+    archive.write("b.png", b"fine", age_seconds=2 * DAY)
+    archive.archive_all()
+    client, bucket = seaweedfs.client, seaweedfs.bucket
+    if what == "gone":
+        client.delete_object(Bucket=bucket, Key="out/a.png")
+    elif what == "other bytes with our metadata":
+        facts = seaweedfs.metadata("out/a.png")
+        client.put_object(Bucket=bucket, Key="out/a.png", Body=b"fake", Metadata=facts)
+    else:
+        seaweedfs.put("out/a.png", b"fake" if what == "other bytes" else b"longer")
+    report = freed(archive)
+    assert (report.freed, report.unproven) == (1, ["a.png"])
+    assert left(archive) == ["a.png"]
+
+
+def test_a_file_that_changed_since_stays(tmp_path: Path, seaweedfs: S3Server) -> None:
+    archive = Archive(tmp_path, seaweedfs)
+    for name in ("size.png", "time.png", "other file.png", "same file moved.png"):
+        archive.write(name, name.encode(), age_seconds=2 * DAY)
+    archive.archive_all()
+    archive.write("size.png", b"changed", age_seconds=2 * DAY)
+    archive.write("time.png", b"time.pnG", age_seconds=3 * DAY)
+    for name, body in (
+        ("other file.png", b"OTHER FILE.PNG"),
+        ("same file moved.png", b"same file moved.png"),
+    ):
+        old = (archive.root / name).stat()
+        fresh = archive.root / f"{name}.fresh"
+        fresh.write_bytes(body)
+        os.utime(fresh, ns=(old.st_atime_ns, old.st_mtime_ns))
+        fresh.replace(archive.root / name)  # another inode; size and time are those of the one before
+    report = freed(archive)
+    assert left(archive) == ["other file.png", "size.png", "time.png"], "only equal bytes may go"
+    assert (report.freed, report.kept, report.gone) == (1, 1, 2)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux and Windows can tell")
+def test_a_file_that_somebody_writes_to_stays(tmp_path: Path, seaweedfs: S3Server) -> None:
+    archive = Archive(tmp_path, seaweedfs)
+    archive.write("a.png", age_seconds=2 * DAY)
+    archive.archive_all()
+    with (archive.root / "a.png").open("r+b"):
+        assert freed(archive).kept == 1
+    assert freed(archive).freed == 1
+
+
+def test_a_store_that_is_away_frees_nothing(tmp_path: Path, own_seaweedfs: S3Server) -> None:
+    from cloud_archive.errors import StoreError
+
+    archive = Archive(tmp_path, own_seaweedfs)
+    archive.write("a.png", age_seconds=2 * DAY)
+    archive.archive_all()
+    assert own_seaweedfs.embedded is not None
+    own_seaweedfs.embedded.stop()
+    with pytest.raises(StoreError):
+        freed(archive)
+    assert left(archive) == ["a.png"]
+
+
+def test_a_restored_file_is_not_removed_again_at_once(tmp_path: Path, seaweedfs: S3Server) -> None:
+    from cloud_archive.operations.restore import restore
+
+    archive = Archive(tmp_path, seaweedfs)
+    archive.write("a.png", age_seconds=2 * DAY)
+    archive.archive_all()
+    before = archive.local_files()
+    assert freed(archive).freed == 1
+    with archive.ledger() as ledger, archive.store() as store:
+        restore(store, archive.root, prefix="out", ledger=ledger, watched=archive.root)
+    assert archive.local_files() == before
+    assert freed(archive).freed == 0
+    with archive.ledger() as ledger:
+        assert ledger.rows()[0].freed_at is None
+
+
+def test_the_engine_frees_by_itself_and_says_what_stays(
+    tmp_path: Path, seaweedfs: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cloud_archive.archiver.FREE_SECONDS", 0.1)
+    archive = Archive(tmp_path, seaweedfs)
+    archive.write("a.png", age_seconds=2 * DAY)
+    archive.write("lost.png", age_seconds=2 * DAY)
+    archive.write("young.png")
+    archive.archive_all()
+    seaweedfs.client.delete_object(Bucket=seaweedfs.bucket, Key="out/lost.png")
+    with archive.running() as engine:
+        assert engine.flush(30)
+        assert engine.status().keeps_local_files
+    assert len(left(archive)) == 3, "off by default"
+    with archive.running(CLOUD_ARCHIVE_DELETE_LOCAL_AFTER="1d") as engine:
+        assert not engine.status().keeps_local_files
+        wait_until(lambda: left(archive) == ["lost.png", "young.png"], "a.png goes")
+        wait_until(lambda: any("lost.png stays" in e for e in engine.status().errors), "it says so")
+        assert engine.flush(30), "a file that was freed does not count as missing"
+        assert "cloud_archive_freed_files_total 1.0" in engine.metrics_text()
+    assert seaweedfs.keys() == ["out/a.png", "out/young.png"]
+
+
+PROGRAM = """
+import sys, time
+from pathlib import Path
+from cloud_archive.ledger import Ledger
+from cloud_archive.operations.free import Freer, Limits
+from cloud_archive.settings import load_settings
+from cloud_archive.store import S3Store
+from cloud_archive.writers import has_writer
+root, ledger_path = map(Path, sys.argv[1:])
+ledger = Ledger(ledger_path)
+ledger.open()
+print("begins", flush=True)
+Freer(ledger, S3Store(load_settings()), root, Limits(86400.0), has_writer=has_writer, clock=time.time).run_once()
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="kill -9")
+def test_killed_at_any_moment_no_file_is_gone_that_the_bucket_does_not_hold(
+    tmp_path: Path, seaweedfs: S3Server
+) -> None:
+    archive = Archive(tmp_path, seaweedfs)
+    bodies = {f"{n:03}.png": archive.write(f"{n:03}.png", age_seconds=2 * DAY) for n in range(90)}
+    archive.archive_all()
+    for number in range(0, 90, 10):  # removed behind our back
+        seaweedfs.client.delete_object(Bucket=seaweedfs.bucket, Key=f"out/{number:03}.png")
+    kept = {f"{number:03}.png" for number in range(0, 90, 10)}
+    environment = {**os.environ, **archive.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    arguments = [sys.executable, "-c", PROGRAM, str(archive.root), str(archive.state / "ledger.sqlite3")]
+    kills = 0
+    for attempt in range(6):
+        process = subprocess.Popen(arguments, env=environment, stdout=subprocess.PIPE)
+        assert process.stdout is not None
+        process.stdout.readline()
+        before = len(left(archive))
+        # Killed after so many files went, so that it happens in the midst of the work on a machine of any speed.
+        wait_until(
+            lambda process=process, target=before - attempt - 1: (  # type: ignore[misc]
+                process.poll() is not None or len(left(archive)) <= target
+            ),
+            "some files go",
+        )
+        if process.poll() is None:
+            process.send_signal(signal.SIGKILL)
+            kills += 1
+        process.wait()
+        process.stdout.close()
+        in_bucket = set(seaweedfs.keys())
+        for name in bodies.keys() - set(left(archive)):
+            assert f"out/{name}" in in_bucket, name
+        assert kept <= set(left(archive))
+    assert kills >= 2
+    freed(archive)
+    assert set(left(archive)) == kept
+    assert all(seaweedfs.read(f"out/{name}") == bodies[name] for name in sorted(bodies.keys() - kept)[:20])
+    with archive.ledger() as ledger:
+        noted = {row.version.path for row in ledger.rows(limit=500) if row.freed_at is not None}
+    assert noted == bodies.keys() - kept, "also what was removed and not noted before the kill"

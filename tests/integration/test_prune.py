@@ -1,0 +1,144 @@
+"""`prune` on a real store."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from cloud_archive.ledger import FileState
+from cloud_archive.operations.prune import Plan, PruneReport, Rule, plan_prune, prune
+from tests.integration.archives import Archive
+from tests.servers import PUT_GET_KEY_ID, PUT_GET_SECRET, S3Server
+
+pytestmark = pytest.mark.store
+
+EVERYTHING_IS_OLD = 1000.0  # seconds by which these tests look from the future
+
+
+def planned(
+    archive: Archive, rule: Rule, *, prefix: str = "out", known: bool = True, ahead: float = EVERYTHING_IS_OLD
+) -> Plan:
+    with archive.ledger() as ledger, archive.store() as store:
+        return plan_prune(store, ledger if known else None, prefix=prefix, rule=rule, now=time.time() + ahead)
+
+
+def carried_out(archive: Archive, plan: Plan, **environ: str) -> PruneReport:
+    with archive.ledger() as ledger, archive.store(**environ) as store:
+        return prune(store, ledger, plan)
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["with a ledger", "on a bare machine"])
+def test_objects_of_other_programs_are_never_touched(tmp_path: Path, any_s3: S3Server, known: bool) -> None:
+    archive = Archive(tmp_path, any_s3)
+    for number in range(5):
+        archive.write(f"sub/{number}.png")
+    any_s3.put("out/same.png", b"the very same bytes")
+    archive.write("same.png", b"the very same bytes")
+    archive.archive_all()
+    foreign = {"out/theirs.png": b"x", "out/sub/theirs.png": b"y", "outside/z.png": b"z", "out.png": b"o"}
+    for key, body in foreign.items():
+        any_s3.put(key, body)
+    foreign["out/same.png"] = b"the very same bytes"
+    any_s3.put("out/sub/0.png", b"replaced")
+    foreign["out/sub/0.png"] = b"replaced"
+    plan = planned(archive, Rule(older_than_seconds=10), known=known)
+    assert [one.key for one in sorted(plan.doomed, key=lambda one: one.key)] == [
+        f"out/sub/{number}.png" for number in (1, 2, 3, 4)
+    ]
+    assert len(any_s3.keys()) == 10, "a plan deletes nothing"
+    report = carried_out(archive, plan)
+    assert (report.deleted, report.failed) == (4, [])
+    assert any_s3.objects() == foreign
+
+
+def test_a_pruned_file_is_not_uploaded_again_until_it_is_asked_for(
+    tmp_path: Path, seaweedfs: S3Server
+) -> None:
+    archive = Archive(tmp_path, seaweedfs)
+    archive.write("a.png", b"a")
+    archive.archive_all()
+    carried_out(archive, planned(archive, Rule(older_than_seconds=10)))
+    assert seaweedfs.keys() == []
+    with archive.ledger() as ledger:
+        assert [row.state for row in ledger.rows()] == [FileState.PRUNED]
+        assert ledger.totals().pruned.files == 1
+    with archive.running() as engine:
+        engine.rescan()
+        assert engine.flush(30), "nothing of it waits"
+        assert seaweedfs.keys() == []
+        (archive.root / "b.png").write_bytes(b"b")
+        assert engine.flush(30)
+        assert seaweedfs.keys() == ["out/b.png"]
+        assert engine.upload("a.png").http_status == 200
+        metrics = engine.metrics_text()
+        assert 'cloud_archive_files_total{result="archived"} 2.0' in metrics
+        assert "cloud_archive_confirm_seconds_count 2.0" in metrics
+    assert seaweedfs.keys() == ["out/a.png", "out/b.png"]
+
+
+def test_young_objects_stay_and_cost_no_look(tmp_path: Path, seaweedfs: S3Server) -> None:
+    archive = Archive(tmp_path, seaweedfs)
+    archive.write("a.png")
+    seaweedfs.put("out/theirs.png", b"x")
+    archive.archive_all()
+    plan = planned(archive, Rule(older_than_seconds=3600))
+    assert (plan.doomed, plan.kept_files) == ([], 2)
+
+
+def test_beyond_a_total_size_the_oldest_go(tmp_path: Path, seaweedfs: S3Server) -> None:
+    archive = Archive(tmp_path, seaweedfs)
+    for number in range(3):
+        archive.write(f"{number}.png", b"x" * 1000)
+        archive.archive_all()
+        time.sleep(1.05)  # stores keep the time of writing in seconds
+    seaweedfs.put("out/theirs.png", b"x" * 5000)
+    plan = planned(archive, Rule(keep_bytes=2500), ahead=0)
+    assert [one.key for one in plan.doomed] == ["out/0.png"]
+    assert (plan.kept_bytes, plan.foreign_bytes) == (2000, 5000)
+    assert planned(archive, Rule(keep_bytes=3000), ahead=0).doomed == []
+
+
+def test_with_all_everything_below_the_prefix_goes_and_nothing_beside_it(
+    tmp_path: Path, seaweedfs: S3Server
+) -> None:
+    archive = Archive(tmp_path, seaweedfs)
+    archive.write("a.png")
+    archive.archive_all()
+    for key in ("out/theirs.png", "output/x.png", "outer.png"):
+        seaweedfs.put(key, b"x")
+    carried_out(archive, planned(archive, Rule(older_than_seconds=10, everything=True)))
+    assert seaweedfs.keys() == ["outer.png", "output/x.png"]
+
+
+def test_without_the_right_to_delete_it_says_so_and_the_rows_stay_archived(
+    tmp_path: Path, seaweedfs: S3Server
+) -> None:
+    archive = Archive(tmp_path, seaweedfs)
+    for number in range(3):
+        archive.write(f"{number}.png")
+    archive.archive_all()
+    plan = planned(archive, Rule(older_than_seconds=10))
+    limited = {"S3_ACCESS_KEY_ID": PUT_GET_KEY_ID, "S3_SECRET_ACCESS_KEY": PUT_GET_SECRET}
+    report = carried_out(archive, plan, **limited)
+    assert (report.deleted, len(report.failed)) == (0, 3)
+    assert all("s3:DeleteObject" in cause for _, cause in report.failed)
+    assert len(seaweedfs.keys()) == 3
+    with archive.ledger() as ledger:
+        rows = ledger.rows()
+        assert [row.state for row in rows] == [FileState.ARCHIVED] * 3
+        assert all(row.archived_at and row.archived_at < time.time() for row in rows)
+
+
+def test_the_only_copy_is_named_as_such(tmp_path: Path, seaweedfs: S3Server) -> None:
+    from cloud_archive.ledger_archived import mark_freed
+
+    archive = Archive(tmp_path, seaweedfs)
+    archive.write("a.png")
+    archive.write("b.png")
+    archive.archive_all()
+    with archive.ledger() as ledger:
+        mark_freed(ledger, [row.row for row in ledger.rows() if row.version.path == "a.png"])
+    plan = planned(archive, Rule(older_than_seconds=10))
+    assert {one.key: one.only_copy for one in plan.doomed} == {"out/a.png": True, "out/b.png": False}

@@ -1,0 +1,147 @@
+"""`verify` on real stores."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from cloud_archive.ledger import FileState
+from cloud_archive.operations.proof import Verdict
+from cloud_archive.operations.verify import VerifyReport, verify
+from tests.integration.archives import Archive
+from tests.servers import PUT_GET_KEY_ID, PUT_GET_SECRET, S3Server
+
+pytestmark = pytest.mark.store
+
+
+def checked(archive: Archive, *, deep: bool = False, repair: bool = False, **environ: str) -> VerifyReport:
+    with archive.ledger() as ledger, archive.store(**environ) as store:
+        return verify(ledger, store, archive.root, deep=deep, repair=repair)
+
+
+def found(report: VerifyReport) -> dict[str, Verdict]:
+    return {finding.path: finding.verdict for finding in report.findings}
+
+
+def test_600_objects_of_which_3_are_deleted_and_2_replaced_are_found_and_repaired(
+    tmp_path: Path, seaweedfs: S3Server
+) -> None:
+    archive = Archive(tmp_path, seaweedfs)
+    for number in range(600):
+        archive.write(f"d{number % 3}/{number:04}.png", b"%06d" % number)
+    archive.archive_all()
+    report = checked(archive)
+    assert report.sound
+    assert (report.checked, report.same) == (600, 600)
+    assert report.list_requests <= 2, "a listing shows a thousand at once"
+    assert (report.head_requests, report.read_requests) == (0, 0)
+
+    for number in (3, 300, 599):
+        seaweedfs.client.delete_object(Bucket=seaweedfs.bucket, Key=f"out/d{number % 3}/{number:04}.png")
+    seaweedfs.put("out/d1/0001.png", b"******")  # of the same size
+    seaweedfs.put("out/d2/0002.png", b"of another size")
+    (archive.root / "d0/0300.png").unlink()
+    report = checked(archive)
+    assert found(report) == {
+        "d0/0003.png": Verdict.MISSING,
+        "d0/0300.png": Verdict.MISSING,
+        "d2/0599.png": Verdict.MISSING,
+        "d1/0001.png": Verdict.DIFFERENT,
+        "d2/0002.png": Verdict.DIFFERENT,
+    }
+    assert report.head_requests == 4, "those that are missing, and the one whose size is right"
+    assert (report.missing, report.different, report.lost, report.queued) == (3, 2, 1, 0)
+    assert [f.path for f in report.findings if not f.local] == ["d0/0300.png"]
+
+    report = checked(archive, repair=True)
+    assert (report.queued, report.lost) == (4, 1)
+    archive.archive_all()
+    assert found(checked(archive)) == {"d0/0300.png": Verdict.MISSING}, "that one is nowhere any more"
+    assert seaweedfs.read("out/d0/0003.png") == b"000003", "at its own key again"
+    assert seaweedfs.read("out/d1/0001.png") == b"******", "nothing is overwritten"
+    assert seaweedfs.read("out/d1/0001 (1).png") == b"000001"
+
+
+def test_bytes_that_only_claim_to_be_ours_are_found_by_reading_them(
+    tmp_path: Path, seaweedfs: S3Server
+) -> None:
+    archive = Archive(tmp_path, seaweedfs)
+    archive.write("a.png", b"true")
+    archive.write("b.png", b"as it was")
+    archive.archive_all()
+    seaweedfs.client.put_object(
+        Bucket=seaweedfs.bucket, Key="out/a.png", Body=b"fake", Metadata=seaweedfs.metadata("out/a.png")
+    )
+    assert checked(archive).sound, "size and metadata are all that HEAD shows"
+    report = checked(archive, deep=True)
+    assert found(report) == {"a.png": Verdict.DIFFERENT}
+    assert report.bytes_read == 13
+    assert report.read_requests == 2
+
+
+def test_a_file_that_went_in_parts_is_recognised_by_its_etag(tmp_path: Path, any_s3: S3Server) -> None:
+    archive = Archive(tmp_path, any_s3)
+    archive.write("film.mp4", b"m" * (9 * 1024 * 1024))
+    for number in range(4):
+        archive.write(f"{number}.png")
+    archive.archive_all()
+    report = checked(archive)
+    assert report.sound, report.to_json()
+    assert checked(archive, deep=True).sound
+
+
+def test_without_the_right_to_list_each_object_is_looked_at(tmp_path: Path, seaweedfs: S3Server) -> None:
+    archive = Archive(tmp_path, seaweedfs)
+    for number in range(5):
+        archive.write(f"{number}.png")
+    archive.archive_all()
+    report = checked(archive, S3_ACCESS_KEY_ID=PUT_GET_KEY_ID, S3_SECRET_ACCESS_KEY=PUT_GET_SECRET)
+    assert report.sound
+    assert report.listing_refused
+    assert report.head_requests == 5
+
+
+def test_rows_under_prefixes_of_other_days_are_found_there(tmp_path: Path, seaweedfs: S3Server) -> None:
+    archive = Archive(tmp_path, seaweedfs)
+    for prefix in ("monday", "tuesday/x", ""):
+        for number in range(4):
+            archive.write(f"{prefix[:1]}{number}.png")
+        archive.archive_all(S3_PREFIX=prefix)
+    for number in range(30):
+        seaweedfs.put(f"monday/foreign {number}", b"x")
+    report = checked(archive)
+    assert (report.sound, report.checked, report.head_requests) == (True, 12, 0)
+
+
+def test_a_listing_of_mostly_other_peoples_objects_is_given_up(
+    tmp_path: Path, moto_s3: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import cloud_archive.operations.verify as module
+
+    monkeypatch.setattr(module, "LIST_PAGE", 5)
+    archive = Archive(tmp_path, moto_s3)
+    for number in range(3):
+        archive.write(f"z{number}.png")
+    archive.write("a.png")
+    archive.archive_all()
+    for number in range(60):
+        moto_s3.put(f"out/m{number:03}", b"x")
+    report = checked(archive)
+    assert report.sound
+    assert report.list_requests < 12
+    assert report.head_requests == 3
+
+
+def test_a_file_that_changed_since_is_not_put_back_in_its_old_version(
+    tmp_path: Path, seaweedfs: S3Server
+) -> None:
+    archive = Archive(tmp_path, seaweedfs)
+    archive.write("a.png", b"one")
+    archive.archive_all()
+    archive.write("a.png", b"two!")
+    seaweedfs.client.delete_object(Bucket=seaweedfs.bucket, Key="out/a.png")
+    report = checked(archive, repair=True)
+    assert (report.missing, report.queued, report.lost) == (1, 0, 1)
+    with archive.ledger() as ledger:
+        assert [row.state for row in ledger.rows()] == [FileState.ARCHIVED]
