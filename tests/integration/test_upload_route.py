@@ -1,0 +1,138 @@
+"""`POST /cloud-sync/upload` on a real engine: what is archived, and what never leaves."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from cloud_archive.engine import Engine
+from cloud_archive.server import build_application, serve
+from tests.servers import S3Server
+
+pytestmark = pytest.mark.store
+
+
+@dataclass
+class Daemon:
+    """An engine behind its public listener; `root` is the watched directory."""
+
+    root: Path
+    server: S3Server
+    url: str
+    session: aiohttp.ClientSession
+    engine: Engine
+
+    async def upload(self, file_path: Any, **how: Any) -> tuple[int, dict[str, Any]]:
+        how.setdefault("json", {"file_path": file_path})
+        async with self.session.post(f"{self.url}/cloud-sync/upload", **how) as answer:
+            return answer.status, await answer.json()
+
+
+@pytest.fixture(params=["watching", "stopped"])
+async def daemon(
+    request: pytest.FixtureRequest, tmp_path: Path, seaweedfs: S3Server
+) -> AsyncIterator[Daemon]:
+    root = tmp_path / "output"
+    (root / "sub").mkdir(parents=True)
+    engine = Engine(root, state_base=tmp_path / "state", environ=seaweedfs.environ(S3_PREFIX="out"))
+    await asyncio.to_thread(engine.start, autostart=request.param == "watching")
+    listener = await serve(build_application(engine, token=None))
+    async with aiohttp.ClientSession() as session:
+        yield Daemon(root, seaweedfs, f"http://127.0.0.1:{listener.port}", session, engine)
+    await listener.close()
+    await asyncio.to_thread(engine.close, 10)
+
+
+async def test_a_relative_and_an_absolute_path_are_archived(daemon: Daemon) -> None:
+    (daemon.root / "sub" / "a.png").write_bytes(b"a")
+    (daemon.root / "b.png").write_bytes(b"b")
+    assert (await daemon.upload("sub/a.png"))[0] == 200
+    status, answer = await daemon.upload(str(daemon.root / "b.png"))
+    assert (status, answer["success"], answer["file"]["s3_key"]) == (200, True, "out/b.png")
+    assert daemon.server.objects() == {"out/sub/a.png": b"a", "out/b.png": b"b"}
+    assert (await daemon.upload("b.png"))[0] == 200, "again is fine"
+    assert len(daemon.server.keys()) == 2
+
+
+async def test_nothing_outside_the_watched_directory_ever_leaves(daemon: Daemon, tmp_path: Path) -> None:
+    secret = tmp_path / "secret.txt"
+    secret.write_bytes(b"secret")
+    (daemon.root / "link.png").symlink_to(secret)
+    (daemon.root / "folder").symlink_to(tmp_path)
+    for path in (
+        "../secret.txt",
+        str(secret),
+        "link.png",
+        "folder/secret.txt",
+        "sub/../../secret.txt",
+        "/etc/passwd",
+    ):
+        assert (await daemon.upload(path))[0] == 403, path
+    assert daemon.server.keys() == []
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("missing.png", 404),
+        ("sub", 400),
+        ("", 400),
+        ("nul\0.png", 400),
+        (7, 400),
+        (None, 400),
+        ("x" * 5000, 404),
+    ],
+)
+async def test_what_is_no_file_gets_its_own_answer(daemon: Daemon, path: Any, expected: int) -> None:
+    status, answer = await daemon.upload(path)
+    assert status == expected, answer
+    assert answer["success"] is False
+    assert answer["message"]
+
+
+async def test_bodies_that_are_no_json_are_refused(daemon: Daemon) -> None:
+    (daemon.root / "a.png").write_bytes(b"a")
+    assert (await daemon.upload(None, json=None, data={"file_path": "a.png"}))[0] == 415
+    text = {"Content-Type": "text/plain"}
+    assert (await daemon.upload(None, json=None, data='{"file_path": "a.png"}', headers=text))[0] == 415
+    assert (await daemon.upload(None, json=["a.png"]))[0] == 400
+    assert (await daemon.upload(None, json=None))[0] == 400
+
+
+@pytest.mark.parametrize(
+    "headers", [{"Origin": "https://evil.example"}, {"Origin": "null"}, {"Sec-Fetch-Site": "cross-site"}]
+)
+async def test_another_site_cannot_ask(daemon: Daemon, headers: dict[str, str]) -> None:
+    (daemon.root / "a.png").write_bytes(b"a")
+    assert (await daemon.upload("a.png", headers=headers))[0] == 403
+
+
+async def test_the_stores_refusal_comes_with_its_reason(tmp_path: Path, seaweedfs: S3Server) -> None:
+    root = tmp_path / "output"
+    root.mkdir()
+    (root / "a.png").write_bytes(b"a")
+    environ = seaweedfs.environ(S3_SECRET_ACCESS_KEY="planted-secret-value")
+    engine = Engine(root, state_base=tmp_path / "state", environ=environ)
+    await asyncio.to_thread(engine.start, autostart=False)
+    listener = await serve(build_application(engine, token=None))
+    async with aiohttp.ClientSession() as session:
+        daemon = Daemon(root, seaweedfs, f"http://127.0.0.1:{listener.port}", session, engine)
+        status, answer = await daemon.upload("a.png")
+    await listener.close()
+    await asyncio.to_thread(engine.close, 5)
+    assert status == 502
+    assert "secret key does not belong" in answer["message"]
+    assert "planted-secret-value" not in str(answer)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="POSIX only")
+async def test_a_pipe_is_no_file(daemon: Daemon) -> None:
+    os.mkfifo(daemon.root / "pipe")
+    assert (await daemon.upload("pipe"))[0] == 400
