@@ -54,7 +54,7 @@ class KeyIndex:
     """The archived rows by object key, as they are when the block begins; in a temporary table of its own.
 
     The ledger itself keeps no index of keys: uploads never ask for one, and it would double the ledger's size.
-    Making this one takes about 3 s for a million rows. For one thread.
+    Making this one takes some seconds for a million rows. For one thread.
 
     Raises:
         LedgerError: the ledger cannot be read.
@@ -71,7 +71,11 @@ class KeyIndex:
                 "CREATE TEMP TABLE wanted (key TEXT NOT NULL, id INTEGER NOT NULL, PRIMARY KEY (key, id))"
                 " WITHOUT ROWID"
             )
-            self._run("INSERT INTO wanted SELECT key, id FROM files WHERE state = 3 AND key IS NOT NULL")
+            # In the order of keys, so that the table grows at its end; read in the order of rows, and not of an index.
+            self._run(
+                "INSERT INTO wanted SELECT key, id FROM files NOT INDEXED"
+                " WHERE state = 3 AND key IS NOT NULL ORDER BY key, id"
+            )
         except BaseException:
             self._db.close()
             raise
@@ -184,7 +188,8 @@ def archived_files(ledger: Ledger, *, page: int = 10_000) -> Iterator[ArchivedFi
     while True:
         rows = _query(
             ledger,
-            "SELECT id, path, size, archived_at FROM files WHERE id > ? AND state = 3 ORDER BY id LIMIT ?",
+            "SELECT id, path, size, archived_at FROM files NOT INDEXED WHERE id > ? AND state = 3"
+            " ORDER BY id LIMIT ?",
             (last, page),
         )
         if not rows:

@@ -20,9 +20,8 @@ from ..store import ObjectStore, S3Store
 from ..upload import Outcome, Uploader
 from ..worker import Observer, WorkerPool
 from ..writers import has_writer
+from .patience import GIVE_UP_SECONDS, Refusals
 
-GIVE_UP_SECONDS = 60.0  # without any success or any byte that gets further
-REFUSALS = 2  # in a row, of a kind that waiting does not cure
 _LOOK_SECONDS = 0.1
 
 
@@ -130,7 +129,7 @@ class DirectUpload(Observer):
     # --- waiting
 
     def _wait(self, pool: WorkerPool, unqueued: set[str]) -> None:
-        since, furthest, done = time.monotonic(), 0, -1
+        since, furthest, done, refusals = time.monotonic(), 0, -1, Refusals()
         while len(self._results) < len(self._items):
             if self._queue(unqueued):
                 pool.kick()
@@ -139,7 +138,7 @@ class DirectUpload(Observer):
             if sent > furthest or len(self._results) > done:
                 since, furthest, done = time.monotonic(), max(sent, furthest), len(self._results)
             closed = pool.gate.closed
-            if closed is not None and not closed.failure.passing and closed.refusals >= REFUSALS:
+            if refusals.are_final(closed):
                 return self._give_up(closed, "")
             if time.monotonic() - since >= self._give_up_seconds:
                 waited = f" Given up after {self._give_up_seconds:.0f} s without success."

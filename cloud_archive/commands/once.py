@@ -25,9 +25,8 @@ from ..status import State, Status
 from ..watcher import scan
 from .ledger_view import selection_of
 from .local_engine import LocalEngine, running_engine
+from .patience import GIVE_UP_SECONDS, Refusals
 
-GIVE_UP_SECONDS = 60.0  # without a file archived, a byte sent further than before, or a file that still grows
-REFUSALS = 2  # in a row, of a kind that waiting does not cure
 _LOOK_SECONDS = 0.1
 _SLICE_SECONDS = 5.0
 _PAGE = 1000
@@ -80,6 +79,7 @@ class Once:
         self._give_up_seconds = give_up_seconds
         self._ending = threading.Event()
         self._moves = _Moves()
+        self._refusals = Refusals()
         self.result = Result()
 
     def stop(self) -> None:
@@ -105,7 +105,7 @@ class Once:
         try:
             archiver = self._engine.archiver()
             refusal = archiver.refusal
-            if refusal is not None and not refusal.failure.passing and refusal.refusals >= REFUSALS:
+            if self._refusals.are_final(refusal) and refusal is not None:
                 return self._end(status, refusal.failure.sentence)
             # Files that cannot be read are tried again and again, but nothing here makes them readable.
             unreadable = [w for w in status.waiting if w.reason == UNREADABLE]

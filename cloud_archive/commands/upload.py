@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from .local_engine import LocalEngine
     from .progress import Progress
 
-GIVE_UP_SECONDS = 60.0  # for a file that the running archive keeps in its queue
 _PAUSE_SECONDS = 1.0
 
 
@@ -106,6 +105,7 @@ class _Job:
 
     def _ask(self, engine: LocalEngine, file: Path) -> None:
         from ..errors import explain
+        from .patience import GIVE_UP_SECONDS
 
         deadline = time.monotonic() + GIVE_UP_SECONDS
         path = self._relative(file)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -78,7 +79,7 @@ class Console:
 def page(browser: Browser) -> Iterator[Page]:
     """A fresh page; the test fails where one of our files wrote an error or a warning to its console."""
     context = browser.new_context(viewport={"width": 1280, "height": 900}, locale="en-GB")
-    context.set_default_timeout(10_000)
+    context.set_default_timeout(30_000)
     opened = context.new_page()
     console = Console(opened)
     yield opened
@@ -98,7 +99,7 @@ def frontend(request: pytest.FixtureRequest) -> Path:
     """The static files of a ComfyUI frontend: the installed one, and the oldest that we promise."""
     try:
         return current_frontend() if request.param == "current" else old_frontend()
-    except (ImportError, OSError) as error:
+    except (ImportError, OSError, subprocess.SubprocessError) as error:
         missing(f"comfyui-frontend-package ({error})")
 
 
@@ -118,7 +119,7 @@ def booted(
     output = tmp_path_factory.mktemp("output")
     with comfy_scene(background, frontend, output) as scene:
         context = browser.new_context(viewport={"width": 1280, "height": 900}, locale="en-GB")
-        context.set_default_timeout(10_000)
+        context.set_default_timeout(30_000)
         opened = context.new_page()
         console = Console(opened)
         opened.add_init_script(path=Path(__file__).parent / "instruments.js")

@@ -321,3 +321,19 @@ def test_log_lines_can_be_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert entry["level"] == "warning"
     assert entry["logger"] == "cloud_archive.test"
     assert entry["message"] == 'a "quoted"\n***'
+
+
+def test_only_refusals_that_last_end_a_command() -> None:
+    from cloud_archive.commands.patience import Refusals
+    from cloud_archive.errors import explain
+    from cloud_archive.gate import Closed
+
+    away, wrong_key = explain("ConnectionRefused"), explain("InvalidAccessKeyId")
+    assert away.passing
+    refusals = Refusals()
+    assert not refusals.are_final(Closed(away, 0.0, 7))
+    assert not refusals.are_final(Closed(wrong_key, 0.0, 8)), "the first after the store was away"
+    assert not refusals.are_final(Closed(wrong_key, 0.0, 8)), "the same one, seen again"
+    assert refusals.are_final(Closed(wrong_key, 0.0, 9))
+    assert not refusals.are_final(None)
+    assert not refusals.are_final(Closed(wrong_key, 0.0, 1))

@@ -332,7 +332,12 @@ def test_a_self_signed_endpoint_is_refused_with_the_cure_and_works_with_it(
 
 # --- dialects
 
-REFUSES = {"wrong clock": "RequestTimeTooSkewed", "html everywhere": "NotS3"}
+REFUSES = {
+    "wrong clock": "RequestTimeTooSkewed",
+    "html everywhere": "NotS3",
+    "redirect to https": "NotS3",
+    "untold region": "PermanentRedirect",
+}
 
 
 @pytest.mark.parametrize("name", sorted(PROFILES))
