@@ -113,7 +113,9 @@ class Archiver(Observer):
         # Why uploads that somebody waits for failed; kept no longer, since a traceback keeps the bytes of its frames.
         self._ended: dict[int, CloudArchiveError | None] = {}
         self._ended_lock = threading.Lock()
-        self._clean_look: tuple[_Run | None, int] | None = None  # a look that found all safe, and the news before it
+        self._clean_look: tuple[_Run | None, int] | None = (
+            None  # a look that found all safe, and the news before it
+        )
         self._clean_until = 0.0
         self._accepted_on_word = False
         self._draining = False
@@ -230,6 +232,7 @@ class Archiver(Observer):
             session_id=self.session_id,
             rename=self.settings.conflict_rename,
             parts=parts,
+            on_aborted=self.ledger.forget_abandoned,
         )
 
     def key_for(self, path: str) -> str:

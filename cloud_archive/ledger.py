@@ -368,6 +368,27 @@ class Ledger:
         """Commit that a multipart upload of ours exists (None: that it no longer does)."""
         self._mark(claim, "upload_id = ?, part_size = ?", (upload_id, part_size_bytes))
 
+    def abandon_multipart(self, claim: Claim, key: str, upload_id: str) -> None:
+        """Commit that this multipart upload is to be aborted; it stays noted until `forget_abandoned`."""
+        self._change(
+            lambda db: db.execute("INSERT OR IGNORE INTO abandoned VALUES (?, ?)", (key, upload_id)) and None
+        )
+        self._mark(claim, "upload_id = NULL, part_size = NULL", ())
+
+    def abandoned(self, limit: int = 20) -> list[tuple[str, str]]:
+        """(key, upload id) of multipart uploads of ours that the store has still to abort."""
+        return [
+            (key, name) for key, name in self._read("SELECT key, upload_id FROM abandoned LIMIT ?", (limit,))
+        ]
+
+    def forget_abandoned(self, key: str, upload_id: str) -> None:
+        """The store has aborted it, or does not know it any more."""
+        self._change(
+            lambda db: (
+                db.execute("DELETE FROM abandoned WHERE key = ? AND upload_id = ?", (key, upload_id)) and None
+            )
+        )
+
     def mark_archived(
         self, claim: Claim, *, key: str, sha256: str, etag: str | None, wrote: bool = False
     ) -> None:

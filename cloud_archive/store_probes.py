@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,7 @@ logger = logging.getLogger("cloud_archive.store")
 
 PROBE_NAME = ".cloud-archive-check"
 PROBE_BODY = b"Cloud Archive looks with this object what the bucket allows. It may be deleted.\n"
+CLOCK_SKEW_SECONDS = 5.0
 PROBE_WITH_BYTES = 4 * 1024 * 1024  # a larger object is not sent three times only to learn something
 
 
@@ -58,7 +60,12 @@ def probe(
         )
 
     def multipart() -> None:
-        upload_id = store.create_multipart(key, content_type=content_type, metadata=metadata)
+        asked_at = time.time()
+        try:
+            upload_id = store.create_multipart(key, content_type=content_type, metadata=metadata)
+        except StoreError:
+            _abort_unnamed(store, key, asked_at)
+            raise
         try:
             part = store.upload_part(key, upload_id, 1, body, sha256=sha256)
             store.complete_multipart(key, upload_id, [part], create_only=True)
@@ -78,6 +85,18 @@ def probe(
         store.remember(create_only_multipart=found)
         if found is CreateOnly.IGNORED:
             _restore(lambda: put(False))
+
+
+def _abort_unnamed(store: S3Store, key: str, asked_at: float) -> None:
+    """Give up what was begun by a request whose answer, and with it the id, was lost (see `upload.abandon`)."""
+    try:
+        for found in store.unfinished_uploads(key):
+            if found.initiated_at >= asked_at - CLOCK_SKEW_SECONDS and not store.list_parts(
+                key, found.upload_id
+            ):
+                store.abort_multipart(key, found.upload_id)
+    except StoreError as error:
+        logger.info("%s: a probe's upload could not be aborted: %s", store.destination, error)
 
 
 def _probe_head(store: S3Store, key: str) -> None:

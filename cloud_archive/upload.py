@@ -128,6 +128,9 @@ class Journal(Protocol):
     def multipart(self, upload_id: str | None, part_size_bytes: int | None) -> None:
         """A multipart upload of ours now exists (None: no longer)."""
 
+    def abandon(self, key: str, upload_id: str) -> None:
+        """A multipart upload of ours is to be aborted."""
+
 
 @dataclass(frozen=True, slots=True)
 class Content:
@@ -188,6 +191,7 @@ class Uploader:
         session_id: goes into the objects' metadata.
         rename: True keeps what is in the bucket and takes the next conflict name; False replaces it.
         parts: runs the parts of large files side by side; None sends them one after another.
+        on_aborted: told of each multipart upload that needs no abort any more.
     """
 
     def __init__(
@@ -198,12 +202,14 @@ class Uploader:
         session_id: str,
         rename: bool = True,
         parts: Executor | None = None,
+        on_aborted: Callable[[str, str], None] = lambda key, upload_id: None,
     ) -> None:
         self._store = store
         self._make_key = make_key
         self._session_id = session_id
         self._rename = rename
         self._parts = parts
+        self._on_aborted = on_aborted
         self._probe_lock = threading.Lock()
         self._probe_done = False
 
@@ -235,14 +241,17 @@ class Uploader:
             )
 
     def abandon(self, key: str, upload_id: str) -> None:
-        """Abort a multipart upload of ours; trouble with it is only logged, for nothing depends on it."""
+        """Abort a multipart upload of ours; where the store fails it, it stays noted and is tried again later."""
         try:
             if upload_id.startswith(INTENT):
                 self._abandon_unnamed(key, float(upload_id.removeprefix(INTENT)))
             else:
                 self._store.abort_multipart(key, upload_id)
         except StoreError as error:
-            logger.warning("The unfinished upload of %s could not be aborted: %s", key, error)
+            logger.info("The unfinished upload of %s is aborted later: %s", key, error)
+            if error.failure.passing:
+                return
+        self._on_aborted(key, upload_id)
 
     def _abandon_unnamed(self, key: str, asked_at: float) -> None:
         """Abort what a CreateMultipartUpload began whose answer, and with it the id, was lost.
@@ -269,7 +278,6 @@ class Uploader:
                 return
             self._probe_done = True
             self._store.probe_create_only(key, content.body, content_type=media_type, metadata=metadata)
-
 
     def _probe_alone(self, supports: Callable[[], CreateOnly]) -> None:
         """The same with a small object of its own; once, however many workers ask at the same moment."""
@@ -456,9 +464,10 @@ class _Attempt:
 
     def _drop_multipart(self, key: str) -> None:
         if self._upload_id:
-            self._uploader.abandon(self._upload_of[0] or key, self._upload_id)
+            noted = self._upload_of[0] or key
+            self._journal.abandon(noted, self._upload_id)
+            self._uploader.abandon(noted, self._upload_id)
             self._upload_id = None
-            self._journal.multipart(None, None)
 
     # --- sending
 

@@ -44,6 +44,7 @@ from .writers import has_writer
 logger = logging.getLogger("cloud_archive.worker")
 
 HOLD_CHANGED_SECONDS = 2.0  # a changed file settles meanwhile, and its new version takes the row over
+SWEEP_SECONDS = 10.0  # until an abort that failed is tried again
 OLDEST_EVERY = 4  # every fourth claim takes what waits longest, so that nothing starves
 
 
@@ -60,6 +61,7 @@ class ActiveUpload:
     def name(self) -> str:
         """The last part of the path."""
         return self.path.rpartition("/")[2]
+
     seen_at: float | None = None
 
 
@@ -132,6 +134,7 @@ class WorkerPool:
         self._active: dict[int, _Active] = {}
         self._active_lock = threading.Lock()
         self._refused_rows: dict[int, int] = {}
+        self._sweeping = threading.Lock()
         self._parts = DaemonExecutor(max(1, min(count, 8)), "cloud-archive-part")
         self._uploader = make_uploader(self._parts)
         self.ledger_trouble: str | None = None
@@ -239,7 +242,7 @@ class WorkerPool:
             claim = self._ledger.claim(f"{self._name}/{index}", oldest=oldest)
             self.ledger_trouble = None
             if claim is None:
-                return self._until_due()
+                return self._sweep() or self._until_due()
             self.work(claim)
         except LedgerError as error:
             if self._stopping:
@@ -249,6 +252,17 @@ class WorkerPool:
             self.ledger_trouble = str(error)
             return backoff_seconds(3, first=1.0, longest=LONGEST_PAUSE_SECONDS)
         return 0
+
+    def _sweep(self) -> float:
+        """With nothing else to do: abort the multipart uploads whose abort failed or was cut off by a kill."""
+        if not self._sweeping.acquire(blocking=False):
+            return 0.0
+        try:
+            for key, upload_id in self._ledger.abandoned():
+                self._uploader.abandon(key, upload_id)
+            return SWEEP_SECONDS if self._ledger.abandoned(1) else 0.0
+        finally:
+            self._sweeping.release()
 
     def _until_due(self) -> float:
         due = self._ledger.next_due()
@@ -328,6 +342,7 @@ class WorkerPool:
 
     def _drop_multipart(self, claim: Claim) -> None:
         if claim.upload_id and claim.key:
+            self._ledger.abandon_multipart(claim, claim.key, claim.upload_id)
             self._uploader.abandon(claim.key, claim.upload_id)
 
     def _changed(self, claim: Claim) -> None:
@@ -396,6 +411,9 @@ class _ClaimJournal:
 
     def multipart(self, upload_id: str | None, part_size_bytes: int | None) -> None:
         self.ledger.record_multipart(self.claim, upload_id, part_size_bytes)
+
+    def abandon(self, key: str, upload_id: str) -> None:
+        self.ledger.abandon_multipart(self.claim, key, upload_id)
 
 
 def _job(root: Path, claim: Claim) -> Job:

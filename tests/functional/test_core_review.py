@@ -128,7 +128,9 @@ class CountingLedger(Ledger):
         return super().claim(claimant, oldest=oldest)
 
 
-def pool_on(ledger: Ledger, root: Path, store: MemoryStore, count: int = 2, gate: Gate | None = None) -> WorkerPool:
+def pool_on(
+    ledger: Ledger, root: Path, store: MemoryStore, count: int = 2, gate: Gate | None = None
+) -> WorkerPool:
     return WorkerPool(
         ledger,
         lambda parts: Uploader(store, make_key=lambda path: path, session_id="s", parts=parts),
@@ -240,7 +242,9 @@ def test_a_pending_version_whose_file_is_empty_now_is_counted_as_gone(root: Path
 
 def test_what_failed_uploads_held_in_memory_is_let_go(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A traceback keeps its frames, and those keep a body of up to 8 MiB each."""
-    monkeypatch.setattr(logging.getLogger("cloud_archive.archiver"), "disabled", True)  # pytest keeps all records
+    monkeypatch.setattr(
+        logging.getLogger("cloud_archive.archiver"), "disabled", True
+    )  # pytest keeps all records
     store = MemoryStore()
     held: list[weakref.ref[Any]] = []
 
@@ -284,7 +288,9 @@ def test_uploads_cut_off_by_stop_are_pending_and_not_failed(root: Path, ledger: 
     go_on.set()
     until(lambda: ledger.totals().uploading.files == 0, "the thread has let go")
     assert ledger.totals().pending.files == 1
-    assert not [t for t in threading.enumerate() if "part" in t.name and not t.daemon], "would hold up the exit"
+    assert not [t for t in threading.enumerate() if "part" in t.name and not t.daemon], (
+        "would hold up the exit"
+    )
 
 
 # --- ledger
@@ -566,7 +572,9 @@ def test_nobody_scans_again_and_again_only_because_somebody_listens(tmp_path: Pa
         pushed: list[dict[str, Any]] = []
         engine.subscribe(pushed.append)
         (root / "a.png").write_bytes(b"a")
-        until(lambda: bool(pushed) and pushed[-1]["safe_to_stop"] and pushed[-1]["uploaded_files"] == 1, "safe")
+        until(
+            lambda: bool(pushed) and pushed[-1]["safe_to_stop"] and pushed[-1]["uploaded_files"] == 1, "safe"
+        )
         time.sleep(1.0)
         run = engine.archiver()._run
         assert run is not None
@@ -671,6 +679,8 @@ class NoJournal:
             self.upload_id = None
         self.key, self.sha256 = key, sha256
 
+    def abandon(self, key: str, upload_id: str) -> None: ...
+
     def multipart(self, upload_id: str | None, part_size_bytes: int | None) -> None:
         self.upload_id, self.part_size_bytes = upload_id, part_size_bytes
 
@@ -694,7 +704,14 @@ def test_a_multipart_upload_under_a_conflict_name_goes_on_where_it_was(root: Pat
     store.on_call = lambda operation, key: None
     store.calls.clear()
     job = Job(
-        root, version, "t", "film.bin", journal.key, journal.sha256, journal.upload_id, journal.part_size_bytes
+        root,
+        version,
+        "t",
+        "film.bin",
+        journal.key,
+        journal.sha256,
+        journal.upload_id,
+        journal.part_size_bytes,
     )
     outcome = uploader.upload(job, journal, lambda sent: None)
     assert outcome.key == "film (1).bin"
@@ -742,7 +759,9 @@ def test_a_push_reuses_a_look_only_while_no_event_came(root: Path, monkeypatch: 
 
 
 @pytest.mark.skipif(os.name == "nt", reason="such names exist on POSIX only")
-def test_a_failure_of_a_file_whose_name_is_no_utf8_is_noted(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failure_of_a_file_whose_name_is_no_utf8_is_noted(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from cloud_archive import upload as module
     from cloud_archive.errors import FileUnreadable
 
@@ -800,3 +819,48 @@ def test_stop_waits_for_an_upload_that_was_asked_for(root: Path) -> None:
         assert archiver.stop(5) == []
         asking.join()
     assert store.bodies() == {"out/a.png": b"a"}
+
+
+def test_an_abort_that_failed_is_made_up_for_later(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file is gone while its multipart upload waits, and the store fails the first abort."""
+    store = MemoryStore()
+    ledger = Ledger(None)
+    ledger.open()
+    (root / "a.mp4").write_bytes(b"x")
+    version = stat_version(root, "a.mp4")
+    ledger.add([version])
+    claim = ledger.claim("me")
+    assert claim is not None
+    upload_id = store.create_multipart("k", content_type="video/mp4", metadata={})
+    ledger.record_attempt(claim, sha256="ab" * 32, base_key="k", key="k")
+    ledger.record_multipart(claim, upload_id, 8 << 20)
+    ledger.release_all(retry_failed=True)
+    (root / "a.mp4").unlink()
+    fails = iter([True])
+    abort = store.abort_multipart
+
+    def abort_later(key: str, name: str) -> None:
+        if next(fails, False):
+            raise StoreError("AbortMultipartUpload", key, explain("InternalError"), status=500)
+        abort(key, name)
+
+    monkeypatch.setattr(store, "abort_multipart", abort_later)
+    pool = WorkerPool(
+        ledger,
+        lambda parts: Uploader(
+            store, make_key=lambda path: path, session_id="s", on_aborted=ledger.forget_abandoned
+        ),
+        root,
+        count=1,
+        name="me",
+        observer=Observer(),
+    )
+    again = ledger.claim("me")
+    assert again is not None
+    pool.work(again)
+    assert ledger.abandoned() == [("k", upload_id)]
+    pool.start()
+    until(lambda: not ledger.abandoned(), "it is aborted")
+    pool.stop(5)
+    assert not store.uploads
+    ledger.close()

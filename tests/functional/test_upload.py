@@ -56,6 +56,8 @@ class Notes:
     def attempt(self, *, sha256: str, base_key: str, key: str) -> None:
         self.key = key
 
+    def abandon(self, key: str, upload_id: str) -> None: ...
+
     def multipart(self, upload_id: str | None, part_size_bytes: int | None) -> None: ...
 
 

@@ -103,9 +103,7 @@ def test_files_restored_under_a_running_engine_are_not_uploaded_again(
     assert len(seaweedfs.keys()) == len(keys) + 1
 
 
-def test_a_new_ledger_learns_what_was_restored(
-    tmp_path: Path, seaweedfs: S3Server
-) -> None:
+def test_a_new_ledger_learns_what_was_restored(tmp_path: Path, seaweedfs: S3Server) -> None:
     archive = Archive(tmp_path, seaweedfs)
     archive.write("a.png", b"a", age_seconds=100)
     archive.archive_all()

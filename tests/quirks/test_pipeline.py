@@ -23,9 +23,12 @@ from tests.quirks.profiles import (
     PROFILES,
     AlibabaOverwrite,
     HangingAnswer,
+    HtmlErrorPage,
     Sometimes,
+    TruncatedAnswer,
     WasabiThrottle,
     WriteOnly,
+    WrongLength,
 )
 from tests.quirks.server import Profile, QuirkServer
 from tests.servers import S3Server, wait_until
@@ -126,6 +129,42 @@ def test_fifty_mixed_files_arrive_at_every_server(tmp_path: Path, any_s3: S3Serv
         BATCH.write_files(tmp_path / "output")
         flushed(engine)
     all_there(any_s3)
+
+
+@pytest.mark.parametrize(
+    "profile",
+    [TruncatedAnswer(), WrongLength(-40), WrongLength(100), HangingAnswer(), HtmlErrorPage()],
+    ids=["truncated", "cut short", "too long", "hanging", "html"],
+)
+def test_files_whose_every_answer_is_lost_once_arrive_once(
+    profile: Sometimes, tmp_path: Path, seaweedfs: S3Server
+) -> None:
+    """The begin of a multipart upload, each part, its end (boto3 calls that a 500), and a PutObject."""
+    root = tmp_path / "output"
+    large, small = BATCH.files["films/new.mp4"], b"small"
+    seaweedfs.put(f"{PREFIX}/small.png", b"taken")
+    with (
+        speaking(seaweedfs, profile) as quirks,
+        archiving(root, seaweedfs.environ(S3_ENDPOINT_URL=quirks.url), read_seconds=1.0) as engine,
+    ):
+        (root / "film.mp4").write_bytes(large)
+        (root / "small.png").write_bytes(small)
+        wait_until(partial(flushed_now, engine), "all is there", 60)
+        spoilt = {operation for operation, _ in profile.spoilt}
+    objects = seaweedfs.objects()
+    objects.pop(PROBE_KEY, None)
+    assert objects == {
+        f"{PREFIX}/film.mp4": large,
+        f"{PREFIX}/small.png": b"taken",
+        f"{PREFIX}/small (1).png": small,
+    }
+    assert unfinished(seaweedfs) == []
+    assert {"CreateMultipartUpload", "UploadPart", "CompleteMultipartUpload", "PutObject"} <= spoilt
+
+
+def flushed_now(engine: Engine) -> bool:
+    engine.retry()  # no pause is worth waiting for
+    return engine.flush(0.3)
 
 
 def says(engine: Engine, sentence: str) -> None:
