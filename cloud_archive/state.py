@@ -165,7 +165,8 @@ def _lock_folder() -> Path:
 
 
 def _pointer(root: Path) -> Path:
-    return _lock_folder() / f"{_mark(root)}.state"
+    # Only in the user's own state directory: whoever could plant one elsewhere would get our token's answers.
+    return platform_base() / "locks" / f"{_mark(root)}.state"
 
 
 def _pointed_to(root: Path) -> Path | None:
@@ -180,7 +181,7 @@ def running_engines() -> list[EngineInfo]:
     """What engines of this user have written; one of them may be gone."""
     found: list[EngineInfo] = []
     with contextlib.suppress(OSError):
-        for pointer in sorted(_lock_folder().glob("*.state")):
+        for pointer in sorted((platform_base() / "locks").glob("*.state")):
             with contextlib.suppress(OSError, ValueError):
                 info = read_engine_info(Path(pointer.read_text("utf-8", "surrogateescape").strip()))
                 if info is not None:

@@ -1,7 +1,7 @@
 """The bucket behind S3: every request, and what its answer proves.
 
 Every failure is a `StoreError` (see store_errors.py). Nothing is retried here but a request in the other integrity
-dialect: retries are durable and belong to the ledger. What a store can do is found out, not assumed
+dialect, and what tidies up: retries are durable and belong to the ledger. What a store can do is found out, not assumed
 (store_probes.py), and kept in `Capabilities`. The SDK is set up in s3_client.py.
 """
 
@@ -150,7 +150,7 @@ class S3Store:
             before = self._capabilities
             self._capabilities = after = replace(before, **cast(Any, found))
         if after != before:
-            logger.info("%s: %s", self.destination, after.to_json())
+            logger.debug("%s: %s", self.destination, after.to_json())
             if self._on_capabilities is not None:
                 self._on_capabilities(after)
 
@@ -265,7 +265,7 @@ class S3Store:
     def abort_multipart(self, key: str, upload_id: str) -> None:
         """See `ObjectStore`."""
         try:
-            self._call("AbortMultipartUpload", key, UploadId=upload_id)
+            self._call_twice("AbortMultipartUpload", key, UploadId=upload_id)
         except StoreError as error:
             if error.failure.code != "NoSuchUpload" and error.status != 404:
                 raise
@@ -309,7 +309,7 @@ class S3Store:
 
     def unfinished_uploads(self, key: str) -> list[UnfinishedUpload]:
         """See `ObjectStore`."""
-        answer = self._call("ListMultipartUploads", None, Prefix=key)  # exact matches come first
+        answer = self._call_twice("ListMultipartUploads", None, Prefix=key)  # exact matches come first
         return [
             UnfinishedUpload(entry["UploadId"], entry["Initiated"].timestamp())
             for entry in answer.get("Uploads", [])
@@ -321,7 +321,7 @@ class S3Store:
         found: list[Part] = []
         marker: dict[str, Any] = {}
         while True:
-            answer = self._call("ListParts", key, UploadId=upload_id, **marker)
+            answer = self._call_twice("ListParts", key, UploadId=upload_id, **marker)
             if "UploadId" not in answer and "Parts" not in answer:
                 raise StoreError("ListParts", key, web_page(None), status=200)
             for entry in answer.get("Parts", []):
@@ -546,6 +546,18 @@ class S3Store:
             raise told from (None if any(secret in str(error) for secret in self._secrets) else error)
         self._note_time(answer)
         return answer
+
+    def _call_twice(self, operation: str, key: str | None, **parameters: Any) -> dict[str, Any]:
+        """A request that tidies up, for which nobody comes back, and which may be made again without harm.
+
+        A connection that the store has closed shows that only when it is used next, as after an answer cut short.
+        """
+        try:
+            return self._call(operation, key, **parameters)
+        except StoreError as error:
+            if error.failure.code != "ConnectionClosed":
+                raise
+        return self._call(operation, key, **parameters)
 
     def _explained(
         self, error: Exception, operation: str, key: str | None, *, conditional: bool = False

@@ -248,9 +248,10 @@ class Uploader:
             else:
                 self._store.abort_multipart(key, upload_id)
         except StoreError as error:
-            logger.info("The unfinished upload of %s is aborted later: %s", key, error)
             if error.failure.passing:
+                logger.info("The unfinished upload of %s is aborted later: %s", key, error)
                 return
+            logger.warning("The unfinished upload of %s could not be aborted: %s", key, error)
         self._on_aborted(key, upload_id)
 
     def _abandon_unnamed(self, key: str, asked_at: float) -> None:

@@ -15,7 +15,6 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
@@ -25,7 +24,7 @@ from cloud_archive.comfy import Announcements, Plugin, state_directory
 from cloud_archive.engine_client import EngineClient
 from cloud_archive.routes import ROUTES, bare_status
 
-from .waiting import until
+from .waiting import engines, until
 
 SCRIPT = Path(__file__).parent / "fake_engine_process.py"
 REPOSITORY = Path(__file__).parents[2]
@@ -80,7 +79,7 @@ async def running(
     prompt_server.add_routes()
     async with TestClient(TestServer(prompt_server.app)) as client:
         yield client
-    await until(lambda: not psutil.Process().children())
+    await until(lambda: not engines())
 
 
 async def test_routes_and_their_api_twins_reach_the_engine(
@@ -173,10 +172,10 @@ def test_after_ctrl_c_the_engine_ends_and_nothing_complains(
 
     with pytest.raises(KeyboardInterrupt):
         loop.run_until_complete(comfyui())
-    assert psutil.Process().children()
+    assert engines()
     at_exit[0]()
     assert not asyncio.all_tasks(loop)
-    loop.run_until_complete(until(lambda: not psutil.Process().children()))
+    loop.run_until_complete(until(lambda: not engines()))
     loop.close()
     assert json.loads((tmp_path / "journal").read_text().splitlines()[-1]) == {"end": True}
     assert caplog.records == []

@@ -24,7 +24,7 @@ from cloud_archive.engine_client import EngineClient, Timing
 from cloud_archive.engine_process import EngineProcess, engine_command, interpreter_flags
 from cloud_archive.errors import EngineUnavailable
 
-from .waiting import until
+from .waiting import engines, until
 
 SCRIPT = Path(__file__).parent / "fake_engine_process.py"
 FAST = Timing(
@@ -90,10 +90,10 @@ async def begin(tmp_path: Path) -> AsyncIterator[Begin]:
     for setting in begun:
         await setting.client.stop()
         if setting.mode == "deaf":  # one that has only just started hanging is not found out yet
-            for child in psutil.Process().children():
+            for child in engines():
                 child.kill()
     # Nothing is left behind: no child, no zombie, no thread.
-    await until(lambda: not psutil.Process().children(recursive=True))
+    await until(lambda: not engines())
     await until(lambda: not engine_threads())
 
 
@@ -212,7 +212,7 @@ async def test_calls_are_answered_at_once_while_the_engine_hangs(begin: Begin) -
     assert status["errors"] == ["The engine does not answer just now."]
     await until(lambda: setting.client._life is not None and setting.client._life.misses >= 3)
     await setting.client.stop()  # ends it: it would never notice that its input was closed
-    await until(lambda: not psutil.Process().children())
+    await until(lambda: not engines())
 
 
 async def test_a_chatty_engine_is_not_blocked(begin: Begin, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -280,7 +280,7 @@ async def test_the_real_engine_without_settings_is_not_configured_and_ends_with_
         assert (answer.status, answer.json()["success"]) == (500, False)
     finally:
         await client.stop()
-    await until(lambda: not psutil.Process().children(), 30)
+    await until(lambda: not engines(), 30)
     await until(lambda: not engine_threads())
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+import psutil
+
 
 async def until(condition: Callable[[], object], seconds: float = 15.0) -> None:
     """Return once `condition()` is true. Raises AssertionError after `seconds`."""
@@ -13,3 +15,18 @@ async def until(condition: Callable[[], object], seconds: float = 15.0) -> None:
     while not condition():
         assert loop.time() < deadline, "it did not happen in time"
         await asyncio.sleep(0.01)
+
+
+def engines() -> list[psutil.Process]:
+    """The engines among this process's children, and whatever of them was not reaped.
+
+    The servers of other tests are children too, and live as long as the session.
+    """
+    found = []
+    for child in psutil.Process().children(recursive=True):
+        try:
+            if child.status() == psutil.STATUS_ZOMBIE or "engine" in " ".join(child.cmdline()):
+                found.append(child)
+        except psutil.NoSuchProcess:
+            continue
+    return found

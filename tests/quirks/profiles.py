@@ -429,7 +429,7 @@ class OtherRegion(Profile):
 
 
 class UntoldRegion(OtherRegion):
-    """As `OtherRegion`, but the answer does not say which region it is. Sources: the class above."""
+    """As `OtherRegion`, but the answer does not say which region it is. Sources: the classes above."""
 
     def __init__(self) -> None:
         super().__init__(told=False)
