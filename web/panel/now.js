@@ -5,6 +5,9 @@ import { el, fileName, icon, keyed, setText } from "./dom.js";
 
 const SHOWN_WAITING = 30;
 
+/** The path below the watched directory, or the bare name where the server tells no more. */
+const pathOf = (file) => file.path ?? file.file_name;
+
 /** Each upload under way with its progress; the section is there only while something moves. */
 export class Now {
   #context;
@@ -32,7 +35,7 @@ export class Now {
     }
     if (status?.seconds_left > 0) parts.push(t("now.left", { time: formatDuration(status.seconds_left, t) }));
     setText(this.#rate, parts.join(" · "));
-    keyed(this.#list, this.#rows, active, (file) => `${file.file_name}\n${file.s3_key}`, (file) => this.#row(file));
+    keyed(this.#list, this.#rows, active, (file) => `${pathOf(file)}\n${file.s3_key}`, (file) => this.#row(file));
   }
 
   #row(file) {
@@ -43,10 +46,10 @@ export class Now {
       role: "progressbar",
       "aria-valuemin": 0,
       "aria-valuemax": 100,
-      "aria-label": t("now.progress", { name: file.file_name }),
+      "aria-label": t("now.progress", { name: pathOf(file) }),
     }, fill);
     const sent = el("span", { class: "small quiet num" });
-    const line = el("div", { class: "line" }, fileName(file.file_name), sent);
+    const line = el("div", { class: "line" }, fileName(pathOf(file)), sent);
     return {
       node: el("li", { class: "active" }, line, bar),
       update: ({ sent_bytes: done, size_bytes: size }) => {
@@ -120,7 +123,7 @@ export class Waiting {
     const { t } = this.#context;
     const unfinished = this.#view.status?.waiting ?? [];
     const rows = [
-      ...unfinished.map((file) => [file.file_name, file.size_bytes, file.reason]),
+      ...unfinished.map((file) => [pathOf(file), file.size_bytes, file.reason]),
       ...this.#pending.map((file) => [file.path, file.size_bytes, null]),
     ].slice(0, SHOWN_WAITING);
     const items = rows.map(([path, size, reason]) => el(
