@@ -450,6 +450,7 @@ class Archiver(Observer):
         )
         pending = unfinished + settling
         failed = totals.failed.files - totals.waiting.files
+        unsent_bytes = max(0, pending_bytes - sum(a.sent_bytes for a in active))
         rate = counters.rate_bytes_per_second
         safe = look and self.safe_to_stop(recent=recent)
         return Status(
@@ -470,7 +471,7 @@ class Archiver(Observer):
             active=tuple(ActiveFile(a.name, a.size_bytes, a.sent_bytes, a.key or "", a.path) for a in active),
             waiting=self._waiting(run),
             rate_bytes_per_second=rate,
-            seconds_left=int(pending_bytes / rate) + 1 if rate and pending_bytes else None,
+            seconds_left=int(unsent_bytes / rate) + 1 if rate and pending_bytes else None,
             destination=self.destination,
             watched_directory=str(self.root),
             watching=run.watcher.description if run else "",
