@@ -646,8 +646,7 @@ class _Run:
         quiet = [
             w
             for w in self._queue.waiting()
-            if w.size_bytes
-            and (w.reason != BEING_WRITTEN or has_writer(self._archiver.root / w.path) is False)
+            if w.reason != BEING_WRITTEN or has_writer(self._archiver.root / w.path) is False
         ]
         return len(quiet) + self._intake_count
 

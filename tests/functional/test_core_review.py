@@ -864,3 +864,19 @@ def test_an_abort_that_failed_is_made_up_for_later(root: Path, monkeypatch: pyte
     pool.stop(5)
     assert not store.uploads
     ledger.close()
+
+
+def test_a_file_that_nobody_looked_at_yet_holds_the_drain(
+    root: Path, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It came a moment before SIGTERM: its size is not known yet, and that does not make it empty."""
+    monkeypatch.setattr("cloud_archive.settle.SettleQueue.poll", lambda self, now: None)
+    settings = load_settings({"S3_ACCESS_KEY_ID": "a", "S3_SECRET_ACCESS_KEY": "b", "S3_BUCKET": "c-c"})
+    archiver = Archiver(settings, root, ledger, MemoryStore(), session_id="s")
+    archiver.start()
+    try:
+        (root / "a.png").write_bytes(b"a")
+        archiver.rescan(10)
+        assert not archiver.drain(0.3)
+    finally:
+        archiver.stop(5)
