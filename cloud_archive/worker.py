@@ -258,7 +258,10 @@ class WorkerPool:
         if not self._sweeping.acquire(blocking=False):
             return 0.0
         try:
-            for key, upload_id in self._ledger.abandoned():
+            abandoned = self._ledger.abandoned()
+            if not abandoned:
+                return 0.0
+            for key, upload_id in abandoned:
                 self._uploader.abandon(key, upload_id)
             return SWEEP_SECONDS if self._ledger.abandoned(1) else 0.0
         finally:
@@ -299,9 +302,7 @@ class WorkerPool:
                 wrote=outcome.ours or not outcome.already,
             )
         except FileVanished as error:
-            self._drop_multipart(claim)
-            self._ledger.mark_vanished(claim)
-            self._observer.on_vanished(claim)
+            self._vanished(claim)
             return error
         except FileChanged as error:
             self._changed(claim)
@@ -340,6 +341,12 @@ class WorkerPool:
 
         return moved
 
+    def _vanished(self, claim: Claim) -> None:
+        """There is nothing left to archive."""
+        self._drop_multipart(claim)
+        self._ledger.mark_vanished(claim)
+        self._observer.on_vanished(claim)
+
     def _drop_multipart(self, claim: Claim) -> None:
         if claim.upload_id and claim.key:
             self._ledger.abandon_multipart(claim, claim.key, claim.upload_id)
@@ -353,9 +360,7 @@ class WorkerPool:
         except FileProblem:
             now = None  # the next attempt tells what is the matter
         if now is not None and now.size_bytes == 0 and has_writer(to_local(self._root, path)) is not True:
-            self._drop_multipart(claim)
-            self._ledger.mark_vanished(claim)
-            self._observer.on_vanished(claim)
+            self._vanished(claim)
             return
         other = now is not None and now.fingerprint != claim.version.fingerprint
         if now is not None and other and not self._ledger.unknown([now]):
