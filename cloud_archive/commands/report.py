@@ -96,7 +96,7 @@ def _show(found: Report) -> None:
         return
     say()
     say(
-        f"A month in {found.prices.currency}, by list prices of {found.prices.read_on}, without free allowances:"
+        f"A month in {found.prices.currency}, by list prices of {found.prices.read_on}, without the free gigabytes:"
     )
     _print(
         ["provider", "storage", "writes", "together", "in a year", "bring all back"],

@@ -1,7 +1,8 @@
 """What storing so much costs a month, by a dated table of list prices (`prices.json`), which a user may replace.
 
-An estimate to choose a provider by, and to see next year's bill coming: no free allowances, discounts or taxes, one
-storage class, one region each.
+An estimate to choose a provider by, and to see next year's bill coming: no discounts or taxes, one storage class, one
+region each, and no free allowances of a fixed size. An allowance that grows with what is stored counts: it decides
+what reading everything once costs.
 """
 
 from __future__ import annotations
@@ -79,6 +80,7 @@ class Provider:
     reads_million: float
     egress_gb: float
     sources: tuple[str, ...]
+    free_egress_times_stored: float = 0.0  # a month, as a multiple of what is stored
 
     def cost(self, usage: Usage) -> Cost:
         """What this usage costs here."""
@@ -89,7 +91,7 @@ class Provider:
             usage.size_bytes + PROJECTED_MONTHS * usage.month_bytes
         ) / self.gigabyte_bytes * self.storage_gb_month + writes
         reads = 2 * usage.files / 1e6 * self.reads_million  # a HEAD and a GET each, as `restore` asks
-        back = gigabytes * self.egress_gb + reads
+        back = gigabytes * max(0.0, 1.0 - self.free_egress_times_stored) * self.egress_gb + reads
         return Cost(self.name, self.plan, storage, writes, storage + writes, later, back)
 
 
@@ -155,4 +157,5 @@ def _provider(line: Mapping[str, Any]) -> Provider:
         price("reads_million"),
         price("egress_gb"),
         tuple(str(source) for source in line.get("sources", [])),
+        price("free_egress_times_stored") if "free_egress_times_stored" in line else 0.0,
     )

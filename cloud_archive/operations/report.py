@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
 from ..ledger import Ledger
-from ..ledger_archived import ArchivedFile, Slot, archived_by_time, archived_files
+from ..ledger_archived import Slot, archived_by_time, archived_paths
 from ..store import ObjectStore
 from .costs import Cost, Prices, Usage, requests_for
 
@@ -25,6 +26,7 @@ BY: tuple[By, ...] = ("hour", "day", "month", "type", "folder")
 TIMES: tuple[By, ...] = ("hour", "day", "month")
 MONTH_SECONDS = 30 * 86_400.0
 NO_TYPE = "(none)"
+LONGEST_TYPE = 12  # what comes after the last dot and is longer is part of a name
 TOP = "(top)"
 
 
@@ -110,11 +112,7 @@ def report_from_ledger(
         LedgerError: it cannot be read.
     """
     slots = archived_by_time(ledger)
-    rows = (
-        _by_time(slots, by)
-        if by in TIMES
-        else _by_name(((file.path, file.size_bytes) for file in archived_files(ledger)), by)
-    )
+    rows = _by_time(slots, by) if by in TIMES else _by_name(_pieces_of(ledger, by), by, os.fsdecode)
     return _made(by, "ledger", rows, slots, prices, now())
 
 
@@ -133,13 +131,16 @@ def report_from_bucket(
         StoreError: the bucket cannot be listed.
     """
     head = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
-    found: list[ArchivedFile] = []
+    slots: list[Slot] = []
+    pieces: defaultdict[bytes, _Sum] = defaultdict(_Sum)
     for info in store.list(head):
         written = 0.0 if info.last_modified is None else info.last_modified.timestamp()
-        found.append(ArchivedFile(info.key[len(head) :], info.size_bytes, written))
-        on_progress(len(found))
-    slots = [Slot(int(file.archived_at), 1, file.size_bytes) for file in found]
-    rows = _by_time(slots, by) if by in TIMES else _by_name(((f.path, f.size_bytes) for f in found), by)
+        slots.append(Slot(int(written), 1, info.size_bytes))
+        if by not in TIMES:
+            path = info.key[len(head) :].encode("utf-8", "surrogatepass")
+            pieces[_piece(path, by)].add(1, info.size_bytes)
+        on_progress(len(slots))
+    rows = _by_time(slots, by) if by in TIMES else _by_name(pieces, by, _of_key)
     return _made(by, "bucket", rows, slots, prices, now())
 
 
@@ -175,22 +176,40 @@ def _by_time(slots: Iterable[Slot], by: By) -> list[Row]:
     return rows
 
 
-def _by_name(files: Iterable[tuple[str, int]], by: By) -> list[Row]:
+def _pieces_of(ledger: Ledger, by: By) -> Mapping[bytes, _Sum]:
+    """Sums by the piece of the path that counts, as bytes: of a million paths only the few pieces become text."""
+    sums: defaultdict[bytes, _Sum] = defaultdict(_Sum)
+    for page in archived_paths(ledger):
+        for path, size_bytes in page:
+            one = sums[_piece(path, by)]
+            one.files += 1
+            one.size_bytes += size_bytes
+    return sums
+
+
+def _piece(path: bytes, by: By) -> bytes:
+    if by == "folder":
+        return path[: path.find(b"/") + 1]
+    begin = path.rfind(b"/") + 1
+    dot = path.rfind(b".", begin)
+    return path[dot + 1 :] if dot > begin else b""  # a name that begins with its only dot has no type
+
+
+def _of_key(piece: bytes) -> str:
+    return piece.decode("utf-8", "surrogatepass")
+
+
+def _by_name(pieces: Mapping[bytes, _Sum], by: By, decode: Callable[[bytes], str]) -> list[Row]:
     sums: defaultdict[str, _Sum] = defaultdict(_Sum)
-    for path, size_bytes in files:
-        sums[_type(path) if by == "type" else _folder(path)].add(1, size_bytes)
+    for piece, one in pieces.items():
+        text = decode(piece)
+        sums[_type(text) if by == "type" else text[:-1] or TOP].add(one.files, one.size_bytes)
     rows = [Row(name, one.files, one.size_bytes) for name, one in sums.items()]
     return sorted(rows, key=lambda row: (-row.size_bytes, row.name))
 
 
-def _type(path: str) -> str:
-    stem, dot, ending = path.rpartition("/")[2].rpartition(".")
-    return ending.lower() if dot and stem and len(ending) <= 12 else NO_TYPE
-
-
-def _folder(path: str) -> str:
-    folder, slash, _ = path.partition("/")
-    return folder if slash else TOP
+def _type(ending: str) -> str:
+    return ending.lower() if 0 < len(ending) <= LONGEST_TYPE else NO_TYPE
 
 
 def _made(

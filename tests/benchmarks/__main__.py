@@ -1,20 +1,35 @@
-"""`python -m tests.benchmarks [ROW…] [--rounds N]`: one table, each row a ratio against its peer in the same run."""
+"""`python -m tests.benchmarks [ROW…] [--rounds N]`: one table, each row a ratio against its peer in the same run.
+
+What operations take is measured by itself: `python -m tests.benchmarks verify [OBJECTS]`, `report [ROWS]`,
+`scale-out [ARCHIVERS] [FILES EACH]`.
+"""
 
 from __future__ import annotations
 
 import argparse
 import os
 import platform
+import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
+from tests.benchmarks import report_million, scale_out, verify_20000
 from tests.benchmarks.rows import ROWS
 from tests.benchmarks.stage import Figure
 from tests.servers import running_seaweedfs
 
+OPERATIONS: dict[str, Callable[..., int]] = {
+    "verify": verify_20000.main,
+    "report": report_million.main,
+    "scale-out": scale_out.main,
+}
 
-def main() -> None:
-    """Run the rows and print them as a Markdown table."""
+
+def main() -> int:
+    """Run the rows and print them as a Markdown table, or measure one operation. Returns the exit status."""
+    if sys.argv[1:] and sys.argv[1] in OPERATIONS:
+        return OPERATIONS[sys.argv[1]](*map(int, sys.argv[2:]))
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks")
     parser.add_argument("rows", nargs="*", metavar="ROW", help=f"of {', '.join(ROWS)}; default: all")
     parser.add_argument("--rounds", type=int, default=5, help="the median of so many (default 5)")
@@ -31,6 +46,7 @@ def main() -> None:
         for name in given.rows or ROWS:
             for figure in ROWS[name](server.with_fresh_bucket(), Path(directory), given.rounds):
                 print(_line(figure), flush=True)
+    return 0
 
 
 def _line(figure: Figure) -> str:
@@ -39,4 +55,4 @@ def _line(figure: Figure) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

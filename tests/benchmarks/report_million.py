@@ -1,12 +1,11 @@
 """Reports and lookups on a ledger of 1,000,000 rows. Not part of the suite.
 
-python -m tests.benchmarks.report_million [COUNT]
+python -m tests.benchmarks report [COUNT]
 """
 
 from __future__ import annotations
 
 import sqlite3
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -20,7 +19,7 @@ from cloud_archive.operations.report import chart_rows, report_from_ledger
 YEAR_SECONDS = 365 * 86_400
 
 
-def main(count: int) -> int:
+def main(count: int = 1_000_000) -> int:
     """Prints seconds for each."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "ledger.sqlite3"
@@ -33,6 +32,7 @@ def main(count: int) -> int:
         _timed("all by time", lambda: archived_by_time(ledger))
         _timed("report by day", lambda: report_from_ledger(ledger, by="day"))
         _timed("report by type", lambda: report_from_ledger(ledger, by="type"))
+        _timed("report by folder", lambda: report_from_ledger(ledger, by="folder"))
         _timed("oldest local files", lambda: local_candidates(ledger, before_ns=int(now * 1e9)))
         _timed("oldest waiting", ledger.oldest_waiting)
         _timed("index by key", lambda: _index(ledger))
@@ -49,6 +49,9 @@ def _fill(path: Path, count: int) -> None:
             n,
             fingerprint(f"d{n % 1000}/{n}.png", n % 5_000_000, n),
             f"out/d{n % 1000}/{n}.png",
+            f"out/d{n % 1000}/{n}.png",
+            n.to_bytes(32, "little"),
+            f'"{n:032x}"',
             now - YEAR_SECONDS + YEAR_SECONDS * n / count,
         )
         for n in range(count)
@@ -56,8 +59,8 @@ def _fill(path: Path, count: int) -> None:
     with sqlite3.connect(path) as db:
         db.execute("PRAGMA synchronous=OFF")
         db.executemany(
-            "INSERT INTO files (path, size, mtime_ns, fingerprint, key, archived_at, seen_at, device, inode, state,"
-            " priority) VALUES (?, ?, ?, ?, ?, ?, 0, 0, 0, 3, 0)",
+            "INSERT INTO files (path, size, mtime_ns, fingerprint, key, base_key, sha256, etag, archived_at, seen_at,"
+            " device, inode, state, priority) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 1.5e9, 2049, 1234567, 3, 0)",
             rows,
         )
     db.close()
@@ -73,7 +76,3 @@ def _timed(name: str, call: Callable[[], object]) -> None:
     began = time.monotonic()
     call()
     print(f"{name}: {time.monotonic() - began:.3f} s")
-
-
-if __name__ == "__main__":
-    sys.exit(main(int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000))

@@ -1,6 +1,6 @@
 """Many archivers, one bucket, the same file names everywhere: is every byte there, and how fast? Not part of the suite.
 
-python -m tests.benchmarks.scale_out [ARCHIVERS] [FILES EACH]
+python -m tests.benchmarks scale-out [ARCHIVERS] [FILES EACH]
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from tests.servers import running_seaweedfs
 ROOT = Path(__file__).parents[2]
 
 
-def main(archivers: int, files: int) -> int:
+def main(archivers: int = 8, files: int = 50) -> int:
     """Returns 0 where the bucket holds each file of each archiver exactly once."""
     with tempfile.TemporaryDirectory() as folder, running_seaweedfs(Path(folder) / "store") as started:
         right = True
@@ -55,8 +55,3 @@ def main(archivers: int, files: int) -> int:
                 f" ({len(bodies) / seconds:.0f} a second), {'every one once' if whole else f'WRONG {ends}'}"
             )
         return 0 if right else 1
-
-
-if __name__ == "__main__":
-    given = [int(word) for word in sys.argv[1:]]
-    sys.exit(main(given[0] if given else 8, given[1] if len(given) > 1 else 50))

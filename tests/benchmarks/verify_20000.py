@@ -1,11 +1,10 @@
 """`verify` on 20,000 objects on a real SeaweedFS: figures for time and requests. Not part of the suite.
 
-python -m tests.benchmarks.verify_20000 [COUNT]
+python -m tests.benchmarks verify [COUNT]
 """
 
 from __future__ import annotations
 
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -15,7 +14,7 @@ from tests.integration.archives import Archive
 from tests.servers import running_seaweedfs
 
 
-def main(count: int) -> int:
+def main(count: int = 20_000) -> int:
     """Returns 0 where the 3 that are deleted and the 2 that are replaced are found and repaired, and no other."""
     with tempfile.TemporaryDirectory() as folder, running_seaweedfs(Path(folder) / "store") as started:
         server = started.with_fresh_bucket()
@@ -47,7 +46,3 @@ def _verify(archive: Archive, name: str, *, repair: bool = False) -> tuple[int, 
     requests = f"{report.list_requests} listings, {report.head_requests} looks, {report.read_requests} reads"
     print(f"{name}: {report.checked:,} checked in {seconds:.2f} s with {requests}")
     return report.missing, report.different, report.queued
-
-
-if __name__ == "__main__":
-    sys.exit(main(int(sys.argv[1]) if len(sys.argv) > 1 else 20_000))

@@ -176,6 +176,37 @@ def test_costs_are_what_one_reckons_by_hand() -> None:
     assert cost.bring_back == pytest.approx(10.0 + 0.8)
 
 
+# 2 TB in a million files, of which the last 30 days brought 100 GB with 50,000 writes; reckoned on paper from the
+# providers' pages, in dollars: storage, writes, in a year, bring all back.
+ON_PAPER = {
+    # 2,000 GB x 1.5 c; 0.05 million x 4.50; 3,200 GB x 1.5 c + writes; 2 million reads x 0.36, egress free
+    "Cloudflare R2": ("30.00", "0.225", "48.225", "0.72"),
+    # 1,862.645 GiB x 2.3 c; 0.05 x 5.00; 2,980.232 GiB x 2.3 c + writes; 1,862.645 x 9 c + 2 x 0.40
+    "AWS S3": ("42.8408", "0.25", "68.7953", "168.4381"),
+    # 1,862.645 GiB x 2 c; 0.05 x 5.00; 2,980.232 GiB x 2 c + writes; 1,862.645 x 12 c + 2 x 0.40
+    "Google Cloud Storage": ("37.2529", "0.25", "59.8546", "224.3174"),
+    # 2 TB x 6.95; calls are free; 3.2 TB x 6.95; three times what is stored may be read for nothing
+    "Backblaze B2": ("13.90", "0", "22.24", "0"),
+}
+
+
+@pytest.mark.parametrize("name", ON_PAPER)
+def test_what_comes_with_it_gives_the_sums_of_a_calculation_on_paper(name: str) -> None:
+    usage = Usage(size_bytes=2 * 10**12, files=10**6, month_bytes=10**11, month_writes=50_000)
+    provider = next(one for one in load_prices().providers if one.name == name)
+    cost = provider.cost(usage)
+    assert [f"{amount:.4f}" for amount in (cost.storage, cost.writes, cost.projected, cost.bring_back)] == [
+        f"{float(amount):.4f}" for amount in ON_PAPER[name]
+    ]
+    assert cost.now == pytest.approx(cost.storage + cost.writes)
+
+
+def test_what_exceeds_a_free_share_of_egress_is_paid() -> None:
+    usage = Usage(size_bytes=100 * 10**9, files=0, month_bytes=0, month_writes=0)
+    half_free = Provider("P", "", 10**9, 0, 0, 0, 0.1, (), free_egress_times_stored=0.5)
+    assert half_free.cost(usage).bring_back == pytest.approx(5.0)
+
+
 def test_large_files_cost_a_request_for_each_part() -> None:
     assert requests_for(10, 1000) == 10
     assert requests_for(1, 80 * 1024 * 1024) == 11
