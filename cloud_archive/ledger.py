@@ -370,10 +370,12 @@ class Ledger:
 
     def abandon_multipart(self, claim: Claim, key: str, upload_id: str) -> None:
         """Commit that this multipart upload is to be aborted; it stays noted until `forget_abandoned`."""
-        self._change(
-            lambda db: db.execute("INSERT OR IGNORE INTO abandoned VALUES (?, ?)", (key, upload_id)) and None
-        )
-        self._mark(claim, "upload_id = NULL, part_size = NULL", ())
+
+        def work(db: sqlite3.Connection) -> None:
+            db.execute("INSERT OR IGNORE INTO abandoned VALUES (?, ?)", (key, upload_id))
+            _mark(db, claim, "upload_id = NULL, part_size = NULL", ())
+
+        self._change(work)
 
     def abandoned(self, limit: int = 20) -> list[tuple[str, str]]:
         """(key, upload id) of multipart uploads of ours that the store has still to abort."""
@@ -524,15 +526,7 @@ class Ledger:
         self._change(work)
 
     def _mark(self, claim: Claim, setting: str, values: Sequence[Any]) -> None:
-        def work(db: sqlite3.Connection) -> None:
-            marked = db.execute(
-                f"UPDATE files SET {setting} WHERE id = ? AND claim = ?",
-                (*values, claim.row, claim.name),
-            ).rowcount
-            if marked != 1:
-                raise LedgerError(f"{claim.version.path} is no longer claimed by {claim.name}.")
-
-        self._change(work)
+        self._change(lambda db: _mark(db, claim, setting, values))
 
     # --- looking
 
@@ -795,6 +789,14 @@ def _add(db: sqlite3.Connection, version: FileVersion, priority: int, now: float
         (*signature, path, priority, os.urandom(16), now),
     )
     return 1
+
+
+def _mark(db: sqlite3.Connection, claim: Claim, setting: str, values: Sequence[Any]) -> None:
+    marked = db.execute(
+        f"UPDATE files SET {setting} WHERE id = ? AND claim = ?", (*values, claim.row, claim.name)
+    ).rowcount
+    if marked != 1:
+        raise LedgerError(f"{claim.version.path} is no longer claimed by {claim.name}.")
 
 
 def _claim(db: sqlite3.Connection, claimant: str, choice: str, values: Sequence[Any]) -> Claim | None:

@@ -61,6 +61,24 @@ def test_a_version_is_added_once_however_often_it_is_seen(ledger: Ledger) -> Non
     assert ledger.totals().pending.files == 1
 
 
+def test_an_abort_is_noted_and_its_upload_forgotten_in_one_commit(ledger: Ledger) -> None:
+    """Cut off in between, the row would go on with an upload that the store is about to abort."""
+    ledger.add([version("a.mp4")])
+    claim = claimed(ledger)
+    ledger.record_attempt(claim, sha256=SHA, base_key="k", key="k")
+    ledger.record_multipart(claim, "u", 8)
+    trouble = "CREATE TEMP TRIGGER trouble BEFORE UPDATE ON files BEGIN SELECT RAISE(ABORT, 'database is locked'); END"
+    ledger._change(lambda db: db.execute(trouble) and None)
+    with pytest.raises(LedgerError, match="locked"):
+        ledger.abandon_multipart(claim, "k", "u")
+    assert ledger.abandoned() == []
+    ledger._change(lambda db: db.execute("DROP TRIGGER temp.trouble") and None)
+    ledger.abandon_multipart(claim, "k", "u")
+    assert ledger.abandoned() == [("k", "u")]
+    ledger.release_all(retry_failed=True)
+    assert claimed(ledger).upload_id is None
+
+
 def test_what_a_row_knows_is_not_unknown(ledger: Ledger) -> None:
     ledger.add([version("a.png")])
     other = version("a.png", mtime_ns=6)
