@@ -142,6 +142,19 @@ class UnfinishedUpload:
     initiated_at: float
 
 
+class ProbeNotes(Protocol):
+    """Keeps what a probe's multipart upload would leave behind if the process ended now; each call is durable."""
+
+    def asked(self) -> None:
+        """One is about to be begun."""
+
+    def begun(self, upload_id: str) -> None:
+        """It has this id."""
+
+    def ended(self) -> None:
+        """There is nothing left of it."""
+
+
 class ObjectStore(Protocol):
     """A bucket. Every method may be called from any thread, and raises `StoreError` when the store fails it."""
 
@@ -152,6 +165,10 @@ class ObjectStore(Protocol):
     @property
     def capabilities(self) -> Capabilities:
         """What is known of the store so far."""
+
+    @property
+    def clock_offset_seconds(self) -> float | None:
+        """By how much the store's clock was ahead of ours in its last answer; None before the first."""
 
     def put(
         self,
@@ -220,15 +237,27 @@ class ObjectStore(Protocol):
         """Delete objects; each key comes back with None or why not."""
 
     def probe_create_only(
-        self, key: str, body: bytes, *, content_type: str, metadata: Mapping[str, str]
+        self,
+        key: str,
+        body: bytes,
+        *,
+        content_type: str,
+        metadata: Mapping[str, str],
+        notes: ProbeNotes | None = None,
     ) -> None:
-        """Find out what create-only writes do, at a key that was just written with exactly this. Never raises.
+        """Find out what create-only writes do, at a key that was just written with exactly this.
+
+        Raises nothing but what `notes` raises.
 
         Leaves no object behind. Does nothing with a body over 4 MiB: a smaller one will come.
         """
 
-    def probe_with_key(self) -> None:
-        """The same with a small object of its own. Never raises."""
+    def probe_with_key(self, notes: ProbeNotes | None = None) -> None:
+        """The same with a small object of its own, `probe_key`."""
+
+    @property
+    def probe_key(self) -> str:
+        """The key of that object."""
 
     def close(self) -> None:
         """Let go of connections."""

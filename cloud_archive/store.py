@@ -27,6 +27,7 @@ from .object_store import (
     ObjectInfo,
     ObjectStore,
     Part,
+    ProbeNotes,
     Progress,
     PutResult,
     UnfinishedUpload,
@@ -379,13 +380,19 @@ class S3Store:
     # --- finding out
 
     def probe_create_only(
-        self, key: str, body: bytes, *, content_type: str, metadata: Mapping[str, str]
+        self,
+        key: str,
+        body: bytes,
+        *,
+        content_type: str,
+        metadata: Mapping[str, str],
+        notes: ProbeNotes | None = None,
     ) -> None:
         """See `ObjectStore`."""
         if len(body) <= PROBE_WITH_BYTES:
-            self._probe(key, body, content_type, metadata)
+            self._probe(key, body, content_type, metadata, notes)
 
-    def probe_with_key(self) -> None:
+    def probe_with_key(self, notes: ProbeNotes | None = None) -> None:
         """See `ObjectStore`."""
         sha256 = hashlib.sha256(PROBE_BODY).hexdigest()
         metadata = {"sha256": sha256}
@@ -401,11 +408,13 @@ class S3Store:
         except StoreError as error:
             logger.info("%s: what it can do could not be found out: %s", self.destination, error)
             return
-        self._probe(self.probe_key, PROBE_BODY, "text/plain", metadata)
+        self._probe(self.probe_key, PROBE_BODY, "text/plain", metadata, notes)
 
-    def _probe(self, key: str, body: bytes, content_type: str, metadata: Mapping[str, str]) -> None:
+    def _probe(
+        self, key: str, body: bytes, content_type: str, metadata: Mapping[str, str], notes: ProbeNotes | None
+    ) -> None:
         wait = self._closed.wait
-        probe(self, key, body, content_type=content_type, metadata=metadata, wait=wait)
+        probe(self, key, body, content_type=content_type, metadata=metadata, wait=wait, notes=notes)
 
     def close(self) -> None:
         """See `ObjectStore`."""

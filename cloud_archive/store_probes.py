@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from .errors import ConditionsRejected, ObjectExists, StoreError
-from .object_store import CreateOnly
+from .object_store import CreateOnly, ProbeNotes
 
 if TYPE_CHECKING:
     from .store import S3Store
@@ -43,6 +43,7 @@ def probe(
     content_type: str,
     metadata: Mapping[str, str],
     wait: Callable[[float], bool],
+    notes: ProbeNotes | None = None,
 ) -> None:
     """Find out whether the store refuses to overwrite, and whether this key may look.
 
@@ -51,7 +52,9 @@ def probe(
     Args:
         key, body, content_type, metadata: an object exactly as it was just written.
         wait: waits so many seconds; True: give up.
+        notes: told of the multipart upload, so that whoever comes after us can abort it.
     """
+    noted: ProbeNotes = notes or _NoNotes()
     sha256 = hashlib.sha256(body).hexdigest()
 
     def put(create_only: bool = True) -> None:
@@ -60,21 +63,22 @@ def probe(
         )
 
     def multipart() -> None:
-        asked_at = time.time()
+        asked_at = time.time() + (store.clock_offset_seconds or 0.0)
+        noted.asked()
         try:
             upload_id = store.create_multipart(key, content_type=content_type, metadata=metadata)
         except StoreError:
-            _abort_unnamed(store, key, asked_at)
+            _tidy(store, lambda: _abort_unnamed(store, key, asked_at))
             raise
+        noted.begun(upload_id)
         try:
             part = store.upload_part(key, upload_id, 1, body, sha256=sha256)
             store.complete_multipart(key, upload_id, [part], create_only=True)
         except StoreError:
-            try:
-                store.abort_multipart(key, upload_id)
-            except StoreError as error:
-                logger.info("%s: a probe's upload could not be aborted: %s", store.destination, error)
+            if _tidy(store, lambda: store.abort_multipart(key, upload_id)):
+                noted.ended()
             raise
+        noted.ended()
 
     if store.capabilities.can_head is None:
         _probe_head(store, key)
@@ -87,16 +91,30 @@ def probe(
             _restore(lambda: put(False))
 
 
-def _abort_unnamed(store: S3Store, key: str, asked_at: float) -> None:
-    """Give up what was begun by a request whose answer, and with it the id, was lost (see `upload.abandon`)."""
+class _NoNotes:
+    """Nobody comes after us."""
+
+    def asked(self) -> None: ...
+
+    def begun(self, upload_id: str) -> None: ...
+
+    def ended(self) -> None: ...
+
+
+def _tidy(store: S3Store, work: Callable[[], None]) -> bool:
     try:
-        for found in store.unfinished_uploads(key):
-            if found.initiated_at >= asked_at - CLOCK_SKEW_SECONDS and not store.list_parts(
-                key, found.upload_id
-            ):
-                store.abort_multipart(key, found.upload_id)
+        work()
     except StoreError as error:
         logger.info("%s: a probe's upload could not be aborted: %s", store.destination, error)
+        return False
+    return True
+
+
+def _abort_unnamed(store: S3Store, key: str, asked_at: float) -> None:
+    """Give up what was begun by a request whose answer, and with it the id, was lost (see `upload.abandon`)."""
+    for found in store.unfinished_uploads(key):
+        if found.initiated_at >= asked_at - CLOCK_SKEW_SECONDS and not store.list_parts(key, found.upload_id):
+            store.abort_multipart(key, found.upload_id)
 
 
 def _probe_head(store: S3Store, key: str) -> None:

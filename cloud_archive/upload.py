@@ -20,6 +20,7 @@ import os
 import stat as stat_module
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_EXCEPTION, Executor, Future, wait
 from contextlib import contextmanager
@@ -212,6 +213,8 @@ class Uploader:
         self._on_aborted = on_aborted
         self._probe_lock = threading.Lock()
         self._probe_done = False
+        self._in_hand: Counter[str] = Counter()  # keys of multipart uploads that are under way here
+        self._in_hand_lock = threading.Lock()
 
     def upload(self, job: Job, journal: Journal, progress: Callable[[int], None]) -> Outcome:
         """Bring one version into the bucket.
@@ -240,11 +243,19 @@ class Uploader:
                 changed=_has_changed(source, job),
             )
 
+    def tidy(self, key: str, upload_id: str) -> None:
+        """As `abandon`, from aside: a key to which a multipart upload is under way here is left for later."""
+        with self._in_hand_lock:
+            if self._in_hand[key]:
+                return
+        self.abandon(key, upload_id)
+
     def abandon(self, key: str, upload_id: str) -> None:
         """Abort a multipart upload of ours; where the store fails it, it stays noted and is tried again later."""
+        over = True
         try:
             if upload_id.startswith(INTENT):
-                self._abandon_unnamed(key, float(upload_id.removeprefix(INTENT)))
+                over = self._abandon_unnamed(key, float(upload_id.removeprefix(INTENT)))
             else:
                 self._store.abort_multipart(key, upload_id)
         except StoreError as error:
@@ -252,21 +263,51 @@ class Uploader:
                 logger.info("The unfinished upload of %s is aborted later: %s", key, error)
                 return
             logger.warning("The unfinished upload of %s could not be aborted: %s", key, error)
-        self._on_aborted(key, upload_id)
+        if over:
+            self._on_aborted(key, upload_id)
 
-    def _abandon_unnamed(self, key: str, asked_at: float) -> None:
+    def _abandon_unnamed(self, key: str, asked_at: float) -> bool:
         """Abort what a CreateMultipartUpload began whose answer, and with it the id, was lost.
 
         Ours is an upload to this very key, begun in the time that the lost request can have taken, to which nobody
         has sent a part. Should it be another archiver's after all, that one loses a part and begins again.
+
+        Returns:
+            Whether none can come any more: one was found, or the time of such a request is over.
         """
         earliest = asked_at - CLOCK_SKEW_SECONDS
         latest = asked_at + CREATE_SECONDS + CLOCK_SKEW_SECONDS
+        over = self._store_time() > latest
         for found in self._store.unfinished_uploads(key):
             if earliest <= found.initiated_at <= latest and not self._store.list_parts(key, found.upload_id):
                 self._store.abort_multipart(key, found.upload_id)
+                over = True
+        return over
 
-    def _probe(self, key: str, content: Content, metadata: Mapping[str, str], media_type: str) -> None:
+    def _store_time(self) -> float:
+        """Seconds since 1970 by the store's clock, as far as it is known: ours may be minutes off."""
+        return time.time() + (self._store.clock_offset_seconds or 0.0)
+
+    def intent(self) -> str:
+        """What to note before a CreateMultipartUpload."""
+        return f"{INTENT}{self._store_time()}"
+
+    @contextmanager
+    def in_hand(self, key: str) -> Iterator[None]:
+        """Meanwhile a multipart upload to `key` may come and go here: `tidy` lets it be."""
+        with self._in_hand_lock:
+            self._in_hand[key] += 1
+        try:
+            yield
+        finally:
+            with self._in_hand_lock:
+                self._in_hand[key] -= 1
+                if not self._in_hand[key]:
+                    del self._in_hand[key]
+
+    def _probe(
+        self, key: str, content: Content, metadata: Mapping[str, str], media_type: str, journal: Journal
+    ) -> None:
         """Find out, once, whether the store honours create-only writes, with an object that is ours."""
         if (
             content.body is None
@@ -278,13 +319,47 @@ class Uploader:
             if self._probe_done or self._store.capabilities.create_only is not CreateOnly.UNKNOWN:
                 return
             self._probe_done = True
-            self._store.probe_create_only(key, content.body, content_type=media_type, metadata=metadata)
+            with self.in_hand(key):
+                self._store.probe_create_only(
+                    key,
+                    content.body,
+                    content_type=media_type,
+                    metadata=metadata,
+                    notes=_ProbeNotes(self, journal, key),
+                )
 
-    def _probe_alone(self, supports: Callable[[], CreateOnly]) -> None:
+    def _probe_alone(self, supports: Callable[[], CreateOnly], journal: Journal) -> None:
         """The same with a small object of its own; once, however many workers ask at the same moment."""
         with self._probe_lock:
             if supports() is CreateOnly.UNKNOWN:
-                self._store.probe_with_key()
+                key = self._store.probe_key
+                with self.in_hand(key):
+                    self._store.probe_with_key(_ProbeNotes(self, journal, key))
+
+
+class _ProbeNotes:
+    """A probe's multipart upload, noted as to be aborted from the moment before it exists."""
+
+    def __init__(self, uploader: Uploader, journal: Journal, key: str) -> None:
+        self._uploader = uploader
+        self._journal = journal
+        self._key = key
+        self._noted = ""
+
+    def asked(self) -> None:
+        """See `ProbeNotes`."""
+        self._noted = self._uploader.intent()
+        self._journal.abandon(self._key, self._noted)
+
+    def begun(self, upload_id: str) -> None:
+        """See `ProbeNotes`."""
+        before, self._noted = self._noted, upload_id
+        self._journal.abandon(self._key, upload_id)
+        self._uploader._on_aborted(self._key, before)
+
+    def ended(self) -> None:
+        """See `ProbeNotes`."""
+        self._uploader._on_aborted(self._key, self._noted)
 
 
 class _Attempt:
@@ -363,7 +438,7 @@ class _Attempt:
             if info is not None:
                 return self._recognise(key, info)
             if not known and supports is CreateOnly.UNKNOWN:
-                self._uploader._probe_alone(self._supports)
+                self._uploader._probe_alone(self._supports, self._journal)
                 supports = self._supports()
             if not known and supports in (CreateOnly.IGNORED, CreateOnly.REJECTED):
                 logger.warning(
@@ -480,7 +555,7 @@ class _Attempt:
         )
         proof = Proof.CHECKSUM if proven else self._prove(key)
         if create_only and self._single:
-            self._uploader._probe(key, self._content, self._metadata, self._media_type)
+            self._uploader._probe(key, self._content, self._metadata, self._media_type, self._journal)
         return _Placed(etag, already=False, ours=True, proof=proof)
 
     def _send_whole(self, key: str, *, create_only: bool) -> tuple[str | None, bool]:
@@ -498,9 +573,13 @@ class _Attempt:
         return result.etag, result.proven
 
     def _send_parts(self, key: str, *, create_only: bool) -> tuple[str | None, bool]:
+        with self._uploader.in_hand(key):
+            return self._send_parts_in_hand(key, create_only=create_only)
+
+    def _send_parts_in_hand(self, key: str, *, create_only: bool) -> tuple[str | None, bool]:
         upload_id, have = self._resume(key)
         if upload_id is None:
-            self._upload_id = f"{INTENT}{time.time()}"
+            self._upload_id = self._uploader.intent()
             self._upload_of = (key, self._content.sha256)
             self._journal.multipart(self._upload_id, self._content.part_size_bytes)
             upload_id = self._store.create_multipart(

@@ -262,7 +262,7 @@ class WorkerPool:
             if not abandoned:
                 return 0.0
             for key, upload_id in abandoned:
-                self._uploader.abandon(key, upload_id)
+                self._uploader.tidy(key, upload_id)
             return SWEEP_SECONDS if self._ledger.abandoned(1) else 0.0
         finally:
             self._sweeping.release()

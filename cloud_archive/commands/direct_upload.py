@@ -112,6 +112,7 @@ class DirectUpload(Observer):
             session_id=self._session_id,
             rename=self._settings.conflict_rename,
             parts=parts,
+            on_aborted=self._ledger.forget_abandoned,
         )
 
     def _abandon_multiparts(self) -> None:
@@ -121,6 +122,8 @@ class DirectUpload(Observer):
         while (claim := self._ledger.claim("ending")) is not None:
             if claim.key and claim.upload_id:
                 uploader.abandon(claim.key, claim.upload_id)
+        for key, upload_id in self._ledger.abandoned(1000):
+            uploader.abandon(key, upload_id)
 
     def _key_for(self, path: str) -> str:
         prefix = self._template.render(datetime.now(), self._session_id)  # local time, as the contract says

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from cloud_archive.errors import ObjectExists, StoreError, explain
+from cloud_archive.object_store import ProbeNotes
 from cloud_archive.store import (
     Capabilities,
     CreateOnly,
@@ -73,6 +74,9 @@ class MemoryStore:
     @property
     def destination(self) -> str:
         return "memory/bucket"
+
+    clock_offset_seconds: float | None = None
+    probe_key = ".cloud-archive-check"
 
     @property
     def capabilities(self) -> Capabilities:
@@ -202,11 +206,17 @@ class MemoryStore:
             yield key, None
 
     def probe_create_only(
-        self, key: str, body: bytes, *, content_type: str, metadata: Mapping[str, str]
+        self,
+        key: str,
+        body: bytes,
+        *,
+        content_type: str,
+        metadata: Mapping[str, str],
+        notes: ProbeNotes | None = None,
     ) -> None:
         pass
 
-    def probe_with_key(self) -> None:
+    def probe_with_key(self, notes: ProbeNotes | None = None) -> None:
         pass
 
     def close(self) -> None:

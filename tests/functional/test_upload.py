@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,8 @@ import pytest
 from cloud_archive.errors import ObjectExists, StoreError, explain
 from cloud_archive.files import stat_version
 from cloud_archive.object_store import Capabilities, CreateOnly, ObjectInfo, ObjectStore, PutResult
-from cloud_archive.upload import Job, Outcome, Proof, Uploader
+from cloud_archive.upload import SINGLE_PUT_BYTES, Job, Outcome, Proof, Uploader
+from tests.functional.memory_store import MemoryStore
 
 
 class CarelessStore:
@@ -145,3 +147,65 @@ def test_an_answer_that_names_a_wrong_checksum_makes_no_second_object(
     found = upload(store, tmp_path, base_key="p/a.png", key="p/a.png")
     assert (found.key, found.proof) == ("p/a.png", Proof.READ_BACK)
     assert len(store.objects) == 1
+
+
+# --- a CreateMultipartUpload whose answer was lost
+
+
+def large(root: Path) -> Job:
+    with (root / "a.mp4").open("wb") as file:
+        file.truncate(SINGLE_PUT_BYTES + 1)
+    return Job(root, stat_version(root, "a.mp4"), token="t")
+
+
+def test_an_upload_under_way_is_not_aborted_for_one_that_was_lost_before(tmp_path: Path) -> None:
+    """Its first request may just have been answered, so that it looks exactly like the lost one."""
+    store = MemoryStore()
+    uploader = Uploader(store, make_key=lambda path: path, session_id="s")
+    lost = uploader.intent()
+
+    def tidy_first(operation: str, key: str) -> None:
+        if operation == "UploadPart":
+            uploader.tidy(key, lost)
+
+    store.on_call = tidy_first
+    uploader.upload(large(tmp_path), Notes(), lambda sent: None)
+    assert store.aborted == []
+    assert list(store.objects) == ["a.mp4"]
+
+
+def test_a_lost_upload_is_found_although_the_stores_clock_is_ten_minutes_ahead(tmp_path: Path) -> None:
+    store = MemoryStore()
+    store.clock_offset_seconds = 600.0
+    aborted: list[tuple[str, str]] = []
+    uploader = Uploader(
+        store, make_key=lambda path: path, session_id="s", on_aborted=lambda *what: aborted.append(what)
+    )
+    asked = uploader.intent()
+    upload_id = store.create_multipart("a.mp4", content_type="video/mp4", metadata={})
+    store.uploads[upload_id].initiated_at += 600.0
+    uploader.abandon("a.mp4", asked)
+    assert not store.uploads
+    assert aborted == [("a.mp4", asked)]
+
+
+def test_a_lost_request_stays_noted_for_as_long_as_it_can_still_arrive(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = MemoryStore()
+    aborted: list[tuple[str, str]] = []
+    uploader = Uploader(
+        store, make_key=lambda path: path, session_id="s", on_aborted=lambda *what: aborted.append(what)
+    )
+    asked = uploader.intent()
+    uploader.abandon("a.mp4", asked)
+    assert aborted == []
+    upload_id = store.create_multipart("a.mp4", content_type="video/mp4", metadata={})
+    uploader.abandon("a.mp4", asked)
+    assert upload_id not in store.uploads
+    assert aborted == [("a.mp4", asked)]
+    never = uploader.intent()
+    now = time.time()
+    monkeypatch.setattr("cloud_archive.upload.time.time", lambda: now + 100)
+    uploader.abandon("a.mp4", never)
+    assert aborted[1:] == [("a.mp4", never)]

@@ -10,6 +10,7 @@ from datetime import datetime, timezone
 from typing import Any, NoReturn
 
 from cloud_archive.errors import StoreError, explain
+from cloud_archive.object_store import ProbeNotes
 from cloud_archive.store import Capabilities, ObjectInfo, Part, PutResult
 
 
@@ -33,6 +34,8 @@ class MemoryStore:
 
     destination = "memory/bucket"
     capabilities = Capabilities()
+    clock_offset_seconds: float | None = None
+    probe_key = ".cloud-archive-check"
 
     def __init__(self) -> None:
         self.objects: dict[str, MemoryObject] = {}
@@ -125,11 +128,17 @@ class MemoryStore:
         raise NotImplementedError
 
     def probe_create_only(
-        self, key: str, body: bytes, *, content_type: str, metadata: Mapping[str, str]
+        self,
+        key: str,
+        body: bytes,
+        *,
+        content_type: str,
+        metadata: Mapping[str, str],
+        notes: ProbeNotes | None = None,
     ) -> None:
         raise NotImplementedError
 
-    def probe_with_key(self) -> None:
+    def probe_with_key(self, notes: ProbeNotes | None = None) -> None:
         raise NotImplementedError
 
 
