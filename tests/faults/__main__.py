@@ -1,4 +1,8 @@
-"""The long run: `python -m tests.faults --kills 1000 --seed N`. Prints figures; exit status 1 where one is wrong."""
+"""The long runs; each prints its figures, and ends with exit status 1 where one is wrong.
+
+python -m tests.faults --kills 1000 --seed N    SIGKILL at random moments, see run.py
+python -m tests.faults --steps 100 --seed N     each step of an upload so often, once and lasting, see steps.py
+"""
 
 from __future__ import annotations
 
@@ -9,33 +13,58 @@ import tempfile
 from pathlib import Path
 
 from tests.faults.run import Plan, run
-from tests.servers import running_seaweedfs
+from tests.faults.steps import play, rounds
+from tests.servers import S3Server, running_seaweedfs
+
+
+def kill(chosen: argparse.Namespace, seed: int, server: S3Server, directory: Path) -> bool:
+    """Returns whether all held."""
+    plan = Plan(chosen.kills, seed, fault_share=chosen.fault_share, pause_seconds=chosen.pause)
+    figures = run(plan, server, directory / "run", progress=told)
+    print(*figures.lines(), sep="\n")
+    return figures.held
+
+
+def step(chosen: argparse.Namespace, seed: int, server: S3Server, directory: Path) -> bool:
+    """Returns whether all held."""
+    cases = rounds(random.Random(seed), chosen.steps)
+    if chosen.only:
+        cases = [case for case in cases if chosen.only in str(case)]
+    table = play(cases, server, directory / "steps", seed, progress=told)
+    print(*table.lines(), sep="\n")
+    return table.held
+
+
+def told(line: str) -> None:
+    print(line, flush=True)
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.faults",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--kills", type=int, default=1000)
+    parser.add_argument("--steps", type=int, default=0, help="instead of kills: so often each step")
+    parser.add_argument(
+        "--only", default="", help="only those steps and faults that have this in their names"
+    )
     parser.add_argument("--seed", type=int, default=None, help="drawn and printed where not given")
     parser.add_argument("--fault-share", type=float, default=0.15, help="of all requests")
     parser.add_argument("--pause", type=float, default=0.12, help="mean seconds between two actions")
     parser.add_argument("--keep", type=Path, default=None, help="directory for files, state and log")
     chosen = parser.parse_args()
     seed = random.SystemRandom().randrange(2**31) if chosen.seed is None else chosen.seed
-    print(f"seed {seed}, {chosen.kills} kills", flush=True)
-    plan = Plan(chosen.kills, seed, fault_share=chosen.fault_share, pause_seconds=chosen.pause)
-    with tempfile.TemporaryDirectory(prefix="cloud-archive-faults-") as temporary:
+    told(f"seed {seed}, " + (f"{chosen.steps} times each step" if chosen.steps else f"{chosen.kills} kills"))
+    with (
+        tempfile.TemporaryDirectory(prefix="cloud-archive-faults-") as temporary,
+        running_seaweedfs(Path(temporary) / "store") as server,
+    ):
         directory = chosen.keep or Path(temporary)
-        with running_seaweedfs(Path(temporary) / "store") as server:
-            figures = run(
-                plan,
-                server.with_fresh_bucket(),
-                directory / "run",
-                progress=lambda line: print(line, flush=True),
-            )
-    for line in figures.lines():
-        print(line)
-    print("held" if figures.held else "NOT HELD")
-    return 0 if figures.held else 1
+        held = (step if chosen.steps else kill)(chosen, seed, server.with_fresh_bucket(), directory)
+    print("held" if held else "NOT HELD")
+    return 0 if held else 1
 
 
 if __name__ == "__main__":

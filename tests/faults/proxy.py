@@ -46,6 +46,9 @@ class Kind(Enum):
     )
     ERROR_500 = "500 InternalError"  # not seen by the store
     SLOW_DOWN = "503 SlowDown"  # not seen by the store
+    ERROR_IN_200 = (
+        "200 with an error in it"  # as S3 may answer CompleteMultipartUpload; not seen by the store
+    )
     TOO_MANY = "429 with Retry-After"  # not seen by the store; `seconds` is the Retry-After
     HANG = "hang"  # read, never answered until `release()`, then reset; not seen by the store
     HANG_AFTER = "hang after success"  # the same, but the store has done it
@@ -55,12 +58,17 @@ class Kind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """A kind with its measures; those that the kind does not name are ignored."""
+    """A kind with its measures; those that the kind does not name are ignored.
+
+    Attributes:
+        any_answer: LOST_ANSWER and HANG_AFTER also strike where the store refused; else a refusal is let through.
+    """
 
     kind: Kind
     seconds: float = 0.05
     bytes_per_second: int = 1_000_000
     share: float = 0.5
+    any_answer: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +99,7 @@ class Entry:
 
 @dataclass(slots=True, eq=False)
 class Rule:
-    """When a fault strikes. `applied` counts how often it has."""
+    """When a fault strikes. `applied` counts how often it has, `held` how many requests began to hang by it."""
 
     fault: Fault
     operations: frozenset[str] | None = None
@@ -100,6 +108,7 @@ class Rule:
     probability: float = 1.0
     skip: int = 0
     applied: int = field(default=0)
+    held: int = field(default=0)
 
     def strikes(self, request: Request, dice: random.Random) -> bool:
         """Decide, and count; called under the proxy's lock."""
@@ -329,7 +338,7 @@ class FaultProxy:
         finally:
             self._connections.discard(task)
 
-    def _begin(self, head: Head) -> tuple[Entry, Fault | None]:
+    def _begin(self, head: Head) -> tuple[Entry, Rule | None]:
         operation: Operation = operation_of(head.method, head.target)
         request = Request(*operation, head.method, head.target, dict(head.headers))
         upload_id = parse_qs(urlsplit(head.target).query).get("uploadId", [""])[0]
@@ -343,13 +352,13 @@ class FaultProxy:
                 rule = None
             self._journal.append(entry)
             self._changed.notify_all()
-        return entry, rule.fault if rule else None
+        return entry, rule
 
     async def _serve(self, head: Head, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         """One request and its answer. False ends the connection."""
-        entry, fault = self._begin(head)
+        entry, rule = self._begin(head)
         try:
-            return await self._exchange(head, fault, entry, reader, writer)
+            return await self._exchange(head, rule, entry, reader, writer)
         finally:
             with self._changed:
                 entry.done = True
@@ -358,11 +367,12 @@ class FaultProxy:
     async def _exchange(
         self,
         head: Head,
-        fault: Fault | None,
+        rule: Rule | None,
         entry: Entry,
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
     ) -> bool:
+        fault = rule.fault if rule else None
         kind = fault.kind if fault else None
         released = (
             self._released
@@ -371,7 +381,7 @@ class FaultProxy:
             raise _Reset
         if kind is Kind.BLACKHOLE:
             writer.transport.pause_reading()  # type: ignore[attr-defined]
-            await self._hang(released)
+            await self._hang(rule, released)
         if kind is Kind.LATENCY and fault:
             await asyncio.sleep(fault.seconds)
         if head.get("expect").lower() == "100-continue":
@@ -386,10 +396,14 @@ class FaultProxy:
         if kind is Kind.HANG:
             async for _ in body:
                 pass
-            await self._hang(released)
-        return await self._forward(head, body, fault, entry, writer, released)
+            await self._hang(rule, released)
+        return await self._forward(head, body, rule, entry, writer, released)
 
-    async def _hang(self, released: asyncio.Event) -> NoReturn:
+    async def _hang(self, rule: Rule | None, released: asyncio.Event) -> NoReturn:
+        if rule is not None:
+            with self._changed:
+                rule.held += 1
+                self._changed.notify_all()
         await released.wait()
         raise _Reset
 
@@ -397,11 +411,12 @@ class FaultProxy:
         self,
         head: Head,
         body: AsyncIterator[bytes],
-        fault: Fault | None,
+        rule: Rule | None,
         entry: Entry,
         writer: asyncio.StreamWriter,
         released: asyncio.Event,
     ) -> bool:
+        fault = rule.fault if rule else None
         upstream_reader, upstream = await asyncio.open_connection(*self._upstream, limit=HEAD_LIMIT_BYTES)
         # The store may answer before it has the whole body: its answer is read beside the sending.
         waiting = asyncio.ensure_future(read_head(upstream_reader))
@@ -413,7 +428,7 @@ class FaultProxy:
                 raise _Reset
             with self._changed:
                 entry.status = answer.status
-            return await self._reply(head, answer, upstream_reader, fault, writer, released)
+            return await self._reply(head, answer, upstream_reader, rule, writer, released)
         except OSError as error:
             raise _Reset from error
         finally:
@@ -455,17 +470,22 @@ class FaultProxy:
         head: Head,
         answer: Head,
         reader: asyncio.StreamReader,
-        fault: Fault | None,
+        rule: Rule | None,
         writer: asyncio.StreamWriter,
         released: asyncio.Event,
     ) -> bool:
+        fault = rule.fault if rule else None
         kind = fault.kind if fault else None
         body = read_body(reader, answer, PIECE_BYTES, request_method=head.method)
-        if kind in (Kind.LOST_ANSWER, Kind.HANG_AFTER) and answer.status < 300:
+        if (
+            fault
+            and kind in (Kind.LOST_ANSWER, Kind.HANG_AFTER)
+            and (answer.status < 300 or fault.any_answer)
+        ):
             async for _ in body:
                 pass
             if kind is Kind.HANG_AFTER:
-                await self._hang(released)
+                await self._hang(rule, released)
             raise _Reset
         if kind is Kind.TRUNCATED and fault:
             whole = b"".join([piece async for piece in body])
@@ -500,6 +520,7 @@ def _reset(writer: asyncio.StreamWriter) -> None:
 
 
 _ANSWERS = {
+    Kind.ERROR_IN_200: ("200 OK", "InternalError"),
     Kind.ERROR_500: ("500 Internal Server Error", "InternalError"),
     Kind.SLOW_DOWN: ("503 Slow Down", "SlowDown"),
     Kind.TOO_MANY: ("429 Too Many Requests", "TooManyRequests"),

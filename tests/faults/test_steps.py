@@ -1,0 +1,55 @@
+"""The upload protocol step by step: a few of all combinations here, a hundred times each as a command:
+
+python -m tests.faults --steps 100 --seed N
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.faults.steps import case_of, play, sample
+
+if TYPE_CHECKING:
+    from tests.servers import S3Server
+
+pytestmark = pytest.mark.store
+
+
+def test_a_fault_at_each_step_of_an_upload_loses_nothing_and_doubles_nothing(
+    tmp_path: Path, seaweedfs: S3Server
+) -> None:
+    seed = int(os.environ.get("FAULTS_SEED") or random.SystemRandom().randrange(2**31))
+    print(f"again with: FAULTS_SEED={seed}")
+    table = play(sample(random.Random(seed), 60), seaweedfs, tmp_path, seed)
+    print(*table.lines(), sep="\n")
+    # On a machine that is busy elsewhere, the short patience of a case that hangs may end before its step.
+    assert sum(not result.struck for result in table.results) <= 3
+    assert table.held
+
+
+@pytest.mark.parametrize("operation", ["PutObject", "CompleteMultipartUpload"])
+def test_an_upload_whose_successful_answer_is_cut_off_makes_one_object(
+    operation: str, tmp_path: Path, seaweedfs: S3Server
+) -> None:
+    cases = [case_of(operation, trouble) for trouble in ("lost answer", "truncated", "torn head")]
+    table = play(cases, seaweedfs, tmp_path, 1)
+    assert all(result.struck for result in table.results)
+    assert table.held, [str(result) for result in table.failures]
+    assert all(len(seaweedfs.keys(f"out/{case.name}")) == 1 for case in cases)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="a child that is killed is a fork")
+def test_a_kill_in_the_midst_of_the_probe_leaves_no_upload_behind(
+    tmp_path: Path, seaweedfs: S3Server
+) -> None:
+    steps = ("CreateMultipartUpload", "UploadPart", "CompleteMultipartUpload", "AbortMultipartUpload")
+    cases = [case_of(f"probe: {step}", "kill before") for step in steps]
+    cases.append(case_of("probe: CreateMultipartUpload", "kill after"))
+    table = play(cases, seaweedfs, tmp_path, 1)
+    assert all(result.struck for result in table.results)
+    assert table.held, [str(result) for result in table.failures]
