@@ -24,7 +24,7 @@ from .errors import CloudArchiveError, FileVanished, StoreError
 from .files import FileVersion, HintKind, stat_version
 from .gate import Closed
 from .keys import PrefixTemplate, object_key
-from .ledger import Claim, FileRow, FileState, Ledger
+from .ledger import Claim, FileRow, FileState, Ledger, Totals
 from .metrics import Gauges, NullRecorder, Recorder
 from .operations.free import Freed, Freer, FreeReport, Limits
 from .reconcile import COST_FACTOR, Reconciler
@@ -49,6 +49,7 @@ from .writers import has_writer
 logger = logging.getLogger("cloud_archive.archiver")
 
 LOOK_SECONDS = 10.0  # how long a status waits for its look at the directory
+LONGEST_COMMIT_SECONDS = 0.2  # how long counting waits for a commit, so that no file is counted twice
 KEEPER_SECONDS = 2.0  # how often threads, the watch and the root are looked after
 SETTLE_LOCAL_SECONDS = 2.0
 SETTLE_NETWORK_SECONDS = 10.0
@@ -290,15 +291,22 @@ class Archiver(Observer):
             self._changed.notify_all()
         self._on_change()
 
-    def enqueue(self, versions: list[FileVersion]) -> None:
-        """Complete versions go to the ledger in one commit; what is older than this process comes later."""
+    def enqueue(self, versions: list[FileVersion]) -> int:
+        """Complete versions go to the ledger, what is older than this process behind the rest.
+
+        Returns:
+            How many were new to it.
+        """
         fresh = [v for v in versions if v.mtime_ns >= self._started_at * 1e9]
         backlog = [v for v in versions if v.mtime_ns < self._started_at * 1e9]
         added = self.ledger.add(fresh, priority=0) if fresh else 0
         added += self.ledger.add(backlog, priority=1) if backlog else 0
-        if added:
-            self._pool.kick()
-            self._tell()
+        return added
+
+    def on_enqueued(self) -> None:
+        """There is something to upload."""
+        self._pool.kick()
+        self._tell()
 
     # --- asked for
 
@@ -424,8 +432,13 @@ class Archiver(Observer):
         return safe
 
     def _something_waits(self) -> bool:
+        totals, waiting, _ = self._count()
+        return totals.open.files > 0 or waiting > 0
+
+    def _count(self) -> tuple[Totals, int, int]:
+        """What the ledger holds, and the files and bytes that are not in it yet: each file once, and none missed."""
         run = self._run
-        return self.ledger.totals().open.files > 0 or (run is not None and run.waiting_files > 0)
+        return (self.ledger.totals(), 0, 0) if run is None else run.count()
 
     # --- looking
 
@@ -437,16 +450,15 @@ class Archiver(Observer):
             recent: see `safe_to_stop`.
         """
         run = self._run
-        totals = self.ledger.totals()
+        totals, settling, settling_bytes = self._count()
         counters = self.session.counters()
         active = self._pool.active()
-        settling = run.waiting_files if run else 0
         unfinished = totals.pending.files + totals.uploading.files + totals.waiting.files
         pending_bytes = (
             totals.pending.size_bytes
             + totals.uploading.size_bytes
             + totals.waiting.size_bytes
-            + (run.waiting_bytes if run else 0)
+            + settling_bytes
         )
         pending = unfinished + settling
         failed = totals.failed.files - totals.waiting.files
@@ -482,12 +494,13 @@ class Archiver(Observer):
     def gauges(self) -> Gauges:
         """What metrics show of this moment, without a look at the directory."""
         run = self._run
+        totals, settling, settling_bytes = self._count()
         waits = [a.seen_at for a in self._pool.active() if a.seen_at is not None]
         oldest = self.ledger.oldest_waiting()
         return Gauges(
-            self.ledger.totals(),
-            settling_files=run.waiting_files if run else 0,
-            settling_bytes=run.waiting_bytes if run else 0,
+            totals,
+            settling_files=settling,
+            settling_bytes=settling_bytes,
             oldest_seen_at=min([*waits, *([] if oldest is None else [oldest])], default=None),
             watching=run is not None and run.reconciler.first_done,
             problem=run is not None and bool(run.troubles()),
@@ -549,8 +562,7 @@ class _Run:
         self._takes_no_more = False
         self._network = network_filesystem(archiver.root)
         self._intake: queue.SimpleQueue[FileVersion | None] = queue.SimpleQueue()
-        self._intake_count = 0
-        self._intake_lock = threading.Lock()
+        self._committing = threading.Lock()
         self.news = 0  # events so far; two at once may count as one, which is still news
         self._queue = self._make_queue()
         self.settle = SettleThread(self._queue)
@@ -648,16 +660,21 @@ class _Run:
             for w in self._queue.waiting()
             if w.reason != BEING_WRITTEN or has_writer(self._archiver.root / w.path) is False
         ]
-        return len(quiet) + self._intake_count
+        return len(quiet) + self._queue.handed_files
 
-    @property
-    def waiting_files(self) -> int:
-        """Not complete yet, or complete and not yet in the ledger."""
-        return self._queue.pending_files + self._intake_count
+    def count(self) -> tuple[Totals, int, int]:
+        """What the ledger holds, and the files and bytes that are not complete, or not in it yet.
 
-    @property
-    def waiting_bytes(self) -> int:
-        return self._queue.pending_bytes
+        While nothing is committed from here, no file is in both. A ledger that hangs is not waited for: then a file
+        may be counted twice, but none is missed, since what is on its way is counted first.
+        """
+        quiet = self._committing.acquire(timeout=LONGEST_COMMIT_SECONDS)
+        try:
+            files, size_bytes = self._queue.pending_files, self._queue.pending_bytes
+            return self._archiver.ledger.totals(), files, size_bytes
+        finally:
+            if quiet:
+                self._committing.release()
 
     def waiting(self) -> tuple[WaitingFile, ...]:
         """The files that are not complete yet."""
@@ -685,8 +702,6 @@ class _Run:
             self._archiver.session.notice(
                 f"{version.path} looks incomplete, but nobody writes to it any more: archived as it is."
             )
-        with self._intake_lock:
-            self._intake_count += 1
         self._intake.put(version)
 
     def _on_empty(self, path: str) -> None:
@@ -713,11 +728,7 @@ class _Run:
                     ending = True
                     break
                 versions.append(version)
-            try:
-                self._enqueue(versions)
-            finally:
-                with self._intake_lock:
-                    self._intake_count -= len(versions)
+            self._enqueue(versions)
             if ending:
                 return
 
@@ -725,15 +736,23 @@ class _Run:
         """Again and again until the ledger takes them: what was handed over once is not soon offered again."""
         while True:
             try:
-                self._archiver.enqueue(versions)
+                with self._committing:
+                    added = self._archiver.enqueue(versions)
+                    self._queue.taken(versions)
             except CloudArchiveError as error:
                 if self._pool.ledger_trouble is None:
                     logger.error("%s", error)
                 self._pool.ledger_trouble = str(error)
                 if self._stop.wait(1.0):
+                    self._queue.taken(versions)
                     return  # not in the ledger, so the next start's scan finds them
+            except BaseException:
+                self._queue.taken(versions)  # this thread is replaced, and a scan finds them again
+                raise
             else:
                 self._pool.ledger_trouble = None
+                if added:
+                    self._archiver.on_enqueued()
                 return
 
     def _free(self) -> None:
@@ -768,7 +787,7 @@ class _Run:
                 active = self._pool.active()
                 self._archiver.session.sample(sum(a.sent_bytes for a in active), time.monotonic())
                 # What stops waiting without being archived (it is gone, it is empty) is told of by nobody else.
-                waiting, before = self.waiting_files, waiting
+                waiting, before = self._queue.pending_files, waiting
                 if waiting != before:
                     self._archiver._tell()
             except CloudArchiveError as error:

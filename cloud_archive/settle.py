@@ -22,7 +22,7 @@ import os
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -89,9 +89,9 @@ class WaitingFile:
 class _Waiting:
     """What the queue knows of one path."""
 
-    __slots__ = ("changed", "due", "interval", "reason", "reported", "seen", "strong", "ticket")
+    __slots__ = ("changed", "due", "interval", "known", "reason", "reported", "seen", "strong", "ticket")
 
-    def __init__(self, strong: bool, now: float) -> None:
+    def __init__(self, strong: bool, now: float, *, known: bool = False) -> None:
         self.strong = strong  # a close or a rename was its last sign
         self.changed = now  # when it was last seen to change, or hinted as closed
         self.due = now
@@ -100,6 +100,17 @@ class _Waiting:
         self.interval = 0.1  # until the next look while its writer stays
         self.reason = QUIET_TIME
         self.reported = False  # as unreadable
+        self.known = known  # it was handed over not long ago, and no look has found another version since
+
+    @property
+    def files(self) -> int:
+        """How many it counts for: an empty one is none, and one that was handed over counts behind this queue."""
+        return 0 if self.known or (self.seen is not None and self.seen.size_bytes == 0) else 1
+
+    @property
+    def size_bytes(self) -> int:
+        """As last seen."""
+        return self.seen.size_bytes if self.seen is not None and not self.known else 0
 
 
 class SettleQueue:
@@ -110,7 +121,7 @@ class SettleQueue:
         settle_seconds: how long a file that is known only from a created event or a scan must stand still (2 on
             local filesystems, 10 on network ones).
         on_complete: called with a complete version; True with it where its container looks incomplete and it is
-            archived as it is. If it raises, the file is offered again.
+            archived as it is. Whoever takes it says so (`taken`). If it raises, the file is offered again.
         on_empty: called once with the path of a file that stays empty.
         on_unreadable: called once with a path and the system's reason; the file is tried again by itself.
         clock: monotonic seconds; measures how long looks take, the time itself comes with each call.
@@ -155,6 +166,7 @@ class SettleQueue:
         self._tickets = itertools.count(1)
         self._pending_files = 0
         self._pending_bytes = 0
+        self._handed_files = 0
         # path -> (version, when), oldest first: what was handed over, and what was reported as empty
         self._done: OrderedDict[str, tuple[FileVersion, float]] = OrderedDict()
         self._empty: OrderedDict[str, FileVersion] = OrderedDict()
@@ -167,14 +179,14 @@ class SettleQueue:
         with self._lock:
             waiting = self._files.get(path)
             if waiting is None:
-                waiting = self._files[path] = _Waiting(strong, now)
-                self._pending_files += 1
+                waiting = self._files[path] = _Waiting(strong, now, known=path in self._done)
+                self._pending_files += waiting.files
             elif strong:
                 # It was written to: its quiet time starts now, from whatever it is now.
                 waiting.strong = True
                 waiting.changed = now
                 waiting.interval = 0.1
-                self._count(waiting, None)
+                self._count(waiting, None, known=waiting.known)
             elif waiting.reason != UNREADABLE:
                 return
             self._schedule(path, waiting, now)
@@ -195,15 +207,31 @@ class SettleQueue:
                 if waiting.seen is None or waiting.seen.size_bytes
             )
 
+    def taken(self, versions: Sequence[FileVersion]) -> None:
+        """The next stage has these for good: they no longer count here."""
+        with self._lock:
+            self._handed_files -= len(versions)
+            self._pending_files -= len(versions)
+            self._pending_bytes -= sum(version.size_bytes for version in versions)
+
     @property
     def pending_files(self) -> int:
-        """How many files wait; empty ones do not count, one that was not looked at yet does."""
+        """How many files wait or were handed over and not taken yet.
+
+        Empty ones do not count, one that was not looked at yet does; a late hint of one that was handed over does
+        not, until a look finds another version of it.
+        """
         return self._pending_files
 
     @property
     def pending_bytes(self) -> int:
         """Their size together, as last seen."""
         return self._pending_bytes
+
+    @property
+    def handed_files(self) -> int:
+        """How many were handed over and not taken yet."""
+        return self._handed_files
 
     # --- from the polling thread
 
@@ -252,7 +280,9 @@ class SettleQueue:
             if waiting.ticket != ticket:
                 return  # a hint or forget() came in between
             before = waiting.seen
-            self._count(waiting, seen)
+            done = self._done.get(path)
+            handed = done is not None and done[0] == seen and now - done[1] < _REMEMBERED_SECONDS
+            self._count(waiting, seen, known=handed)
             if before is not None and before != seen:
                 # Written to without a close: from here on only standing still counts, or its next close. A new
                 # mtime alone is what a copy that keeps times sets just after its close.
@@ -260,8 +290,7 @@ class SettleQueue:
                     waiting.strong = False
                 waiting.changed = now
                 waiting.interval = 0.1
-            done = self._done.get(path)
-            if done is not None and done[0] == seen and now - done[1] < _REMEMBERED_SECONDS:
+            if handed:
                 self._drop(path)
                 return
             quiet_seconds = now - waiting.changed
@@ -360,6 +389,10 @@ class SettleQueue:
                 self._empty.pop(path, None)
                 self._done[path] = (seen, now)
                 self._done.move_to_end(path)
+                # Counted until it is taken, so that nobody finds it nowhere in between.
+                self._handed_files += 1
+                self._pending_files += 1
+                self._pending_bytes += seen.size_bytes
         try:
             if seen.size_bytes:
                 self._on_complete(seen, verdict.partial)
@@ -368,6 +401,8 @@ class SettleQueue:
         except Exception:
             # The next stage could not take it (a ledger that is locked, say): it is offered again.
             _log.exception("could not hand over %r", path)
+            if seen.size_bytes:
+                self.taken([seen])
             with self._lock:
                 self._done.pop(path, None)
                 self._empty.pop(path, None)
@@ -422,18 +457,20 @@ class SettleQueue:
         _, ticket, path = heapq.heappop(self._heap)
         return path, self._files[path], ticket
 
-    def _count(self, waiting: _Waiting, seen: FileVersion | None) -> None:
+    def _count(self, waiting: _Waiting, seen: FileVersion | None, *, known: bool = False) -> None:
         """Remember what was seen; the sums follow."""
-        before, waiting.seen = waiting.seen, seen
-        self._pending_bytes += (seen.size_bytes if seen else 0) - (before.size_bytes if before else 0)
-        self._pending_files += _counts(seen) - _counts(before)
+        files, size_bytes = waiting.files, waiting.size_bytes
+        waiting.seen = seen
+        waiting.known = known
+        self._pending_files += waiting.files - files
+        self._pending_bytes += waiting.size_bytes - size_bytes
 
     def _drop(self, path: str) -> None:
         waiting = self._files.pop(path, None)
         if waiting is not None:
             waiting.ticket = 0
-            self._pending_files -= _counts(waiting.seen)
-            self._pending_bytes -= waiting.seen.size_bytes if waiting.seen else 0
+            self._pending_files -= waiting.files
+            self._pending_bytes -= waiting.size_bytes
 
     def _remember_empty(self, path: str, seen: FileVersion) -> None:
         self._empty[path] = seen
@@ -453,10 +490,6 @@ class _Verdict:
     """The file has stood still for long enough."""
 
     partial: bool
-
-
-def _counts(seen: FileVersion | None) -> int:
-    return 0 if seen is not None and seen.size_bytes == 0 else 1
 
 
 def open_for_reading(local: Path) -> BinaryIO:

@@ -10,7 +10,7 @@ import sqlite3
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from cloud_archive import archiver as archiver_module
 from cloud_archive.archiver import Archiver
 from cloud_archive.engine import Engine, open_ledger
 from cloud_archive.errors import LedgerError, StoreError, explain
@@ -113,6 +114,58 @@ def added(ledger: Ledger, root: Path, name: str, body: bytes) -> FileVersion:
     version = stat_version(root, name)
     assert ledger.add([version]) == 1
     return version
+
+
+# --- counting
+
+
+def test_a_file_counts_once_while_it_goes_into_the_ledger(
+    root: Path, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was counted in the queue and in the ledger between its commit and the next step of the thread behind it."""
+    store, committed = MemoryStore(), threading.Event()
+    add = ledger.add
+
+    def away(operation: str, key: str) -> None:
+        raise AWAY
+
+    store.on_call = away
+
+    def slow_add(versions: Iterable[FileVersion], *, priority: int = 0) -> int:
+        count = add(versions, priority=priority)
+        committed.set()
+        threading.Event().wait(0.1)
+        return count
+
+    monkeypatch.setattr(ledger, "add", slow_add)
+    monkeypatch.setattr(archiver_module, "LONGEST_COMMIT_SECONDS", 30.0)
+    with archiving(root, store, ledger=ledger) as archiver:
+        (root / "a.bin").write_bytes(b"123")
+        assert committed.wait(15)
+        status = archiver.status()
+        assert (status.pending_files, status.pending_bytes, status.total_files) == (1, 3, 1)
+        assert archiver.gauges().settling_files == 0
+
+
+def test_a_ledger_that_hangs_holds_up_no_status_and_what_goes_into_it_counts(
+    root: Path, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hangs, goes_on = threading.Event(), threading.Event()
+    add = ledger.add
+
+    def hanging_add(versions: Iterable[FileVersion], *, priority: int = 0) -> int:
+        hangs.set()
+        assert goes_on.wait(30)
+        return add(versions, priority=priority)
+
+    monkeypatch.setattr(ledger, "add", hanging_add)
+    monkeypatch.setattr(archiver_module, "LONGEST_COMMIT_SECONDS", 0.01)
+    with archiving(root, MemoryStore(), ledger=ledger) as archiver:
+        (root / "a.bin").write_bytes(b"123")
+        assert hangs.wait(15)
+        status = archiver.status()
+        goes_on.set()
+        assert (status.pending_files, status.pending_bytes, status.safe_to_stop) == (1, 3, False)
 
 
 # --- workers and gate

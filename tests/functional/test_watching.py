@@ -69,6 +69,7 @@ class Pipeline:
     def _complete(self, version: FileVersion, partial: bool) -> None:
         if partial:
             self.partial.append(version.path)
+        self.queue.taken([version])
         self._note(self.versions, version)
 
     def start(self) -> None:

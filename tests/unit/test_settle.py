@@ -43,6 +43,7 @@ class Bench:
         self.unreadable: list[tuple[str, str]] = []
         self.asked: list[str] = []
         self.refuse_with: Exception | None = None
+        self.takes = True
         self.before_look: Callable[[str], None] = lambda name: None
         self.queue = SettleQueue(
             root,
@@ -72,6 +73,8 @@ class Bench:
         if self.refuse_with is not None:
             raise self.refuse_with
         self.complete.append((version.path, version.size_bytes, partial))
+        if self.takes:
+            self.queue.taken([version])
 
     def write(self, path: str, data: bytes = b"data") -> None:
         (self.root / path).parent.mkdir(parents=True, exist_ok=True)
@@ -467,6 +470,38 @@ def test_pending_counts_what_waits_without_empty_files(bench: Bench) -> None:
     assert (bench.queue.pending_files, bench.queue.pending_bytes) == (3, 9)
     bench.go(10)
     assert (bench.queue.pending_files, bench.queue.pending_bytes) == (0, 0)
+
+
+def test_what_was_handed_over_counts_until_it_is_taken_and_a_late_hint_does_not_count_it_twice(
+    bench: Bench,
+) -> None:
+    bench.takes = False
+    bench.write("a.bin", b"123")
+    bench.hint("a.bin", CLOSED)
+    bench.done_after(1)
+    for kind in (SCANNED, CLOSED):
+        bench.hint("a.bin", kind)
+        assert (bench.queue.pending_files, bench.queue.pending_bytes) == (1, 3)
+        bench.go(0)
+        assert (bench.queue.pending_files, bench.queue.pending_bytes) == (1, 3)
+    bench.write("a.bin", b"12345")
+    bench.hint("a.bin", CLOSED)
+    bench.go(0)
+    assert (bench.queue.pending_files, bench.queue.pending_bytes) == (2, 8)  # two versions
+    assert bench.queue.handed_files == 1
+    bench.queue.taken([FileVersion("a.bin", 3, 0, 0, 0)])
+    assert (bench.queue.pending_files, bench.queue.pending_bytes, bench.queue.handed_files) == (1, 5, 0)
+
+
+def test_what_is_refused_by_the_next_stage_counts_once_and_is_offered_again(bench: Bench) -> None:
+    bench.write("a.bin", b"123")
+    bench.refuse_with = RuntimeError("no")
+    bench.hint("a.bin", CLOSED)
+    bench.go(0.5)
+    assert (bench.queue.pending_files, bench.queue.pending_bytes, bench.queue.handed_files) == (1, 3, 0)
+    bench.refuse_with = None
+    bench.done_after(5)
+    assert (bench.queue.pending_files, bench.queue.pending_bytes, bench.queue.handed_files) == (0, 0, 0)
 
 
 def test_one_slow_file_holds_up_no_other(bench: Bench) -> None:
