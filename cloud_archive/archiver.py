@@ -286,6 +286,10 @@ class Archiver(Observer):
         """See `worker.Observer`."""
         self._on_change()
 
+    def on_ended(self) -> None:
+        """See `worker.Observer`."""
+        self._tell()
+
     def _tell(self) -> None:
         with self._changed:
             self._changed.notify_all()
@@ -433,7 +437,8 @@ class Archiver(Observer):
 
     def _something_waits(self) -> bool:
         totals, waiting, _ = self._count()
-        return totals.open.files > 0 or waiting > 0
+        # What is in the bucket and not counted yet is not over.
+        return totals.open.files > 0 or waiting > 0 or bool(self._pool.active())
 
     def _count(self) -> tuple[Totals, int, int]:
         """What the ledger holds, and the files and bytes that are not in it yet: each file once, and none missed."""
@@ -451,8 +456,9 @@ class Archiver(Observer):
         """
         run = self._run
         totals, settling, settling_bytes = self._count()
-        counters = self.session.counters()
+        # Counted last: where nothing waits and no upload is under way, everything is counted.
         active = self._pool.active()
+        counters = self.session.counters()
         unfinished = totals.pending.files + totals.uploading.files + totals.waiting.files
         pending_bytes = (
             totals.pending.size_bytes

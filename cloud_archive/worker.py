@@ -83,6 +83,9 @@ class Observer:
     def on_progress(self) -> None:
         """Something moved; called often."""
 
+    def on_ended(self) -> None:
+        """An upload is over, however it ended, and everybody has been told."""
+
 
 @dataclass(slots=True)
 class _Active:
@@ -279,17 +282,24 @@ class WorkerPool:
         Raises:
             LedgerError: the end could not be committed.
         """
+        active = _Active(claim)
+        with self._active_lock:
+            self._active[claim.row] = active
         try:
-            return self._work(claim)
+            return self._work(claim, active)
         except BaseException:
             # Should the row still say that somebody uploads it, nobody else would before the next start.
             self._ledger.give_up(claim)
             raise
+        finally:
+            # Only now: whoever finds no upload under way finds it counted as well.
+            with self._active_lock:
+                del self._active[claim.row]
+            with self._wake:
+                self._wake.notify_all()  # `stop` may wait for the last one
+            self._observer.on_ended()
 
-    def _work(self, claim: Claim) -> CloudArchiveError | None:
-        active = _Active(claim)
-        with self._active_lock:
-            self._active[claim.row] = active
+    def _work(self, claim: Claim, active: _Active) -> CloudArchiveError | None:
         try:
             outcome = self._uploader.upload(
                 _job(self._root, claim), _ClaimJournal(self._ledger, claim, active), self._progress(active)
@@ -320,11 +330,6 @@ class WorkerPool:
             wrapped = CloudArchiveError(f"An internal error: {type(error).__name__}.")
             self._failed(claim, wrapped)
             return wrapped
-        finally:
-            with self._active_lock:
-                del self._active[claim.row]
-            with self._wake:
-                self._wake.notify_all()  # `stop` may wait for the last one
         self._refused_rows.pop(claim.row, None)
         if self.gate.passed():
             self._ledger.wake_waiting()

@@ -109,12 +109,13 @@ class Once:
                 return self._end(status, refusal.failure.sentence)
             # Files that cannot be read are tried again and again, but nothing here makes them readable.
             unreadable = [w for w in status.waiting if w.reason == UNREADABLE]
-            if status.pending_files == len(unreadable):
+            if status.pending_files == len(unreadable) and not status.active:
                 if not archiver.running:
                     return self._end(status, "The archive was stopped.")
-                if archiver.rescan() == 0 and self._engine.status(look=False).pending_files == len(
-                    unreadable
-                ):
+                found = archiver.rescan()
+                now = self._engine.status(look=False)
+                # What is in the bucket and not counted yet is still active.
+                if found == 0 and now.pending_files == len(unreadable) and not now.active:
                     return self._end(status, None)
             elif self._moves.still_seconds(status) >= self._give_up_seconds:
                 waited = f"Given up after {self._give_up_seconds:.0f} s without success."

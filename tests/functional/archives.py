@@ -1,0 +1,72 @@
+"""An archiver or an engine on a real directory and a real ledger, with a store in memory."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from cloud_archive.archiver import Archiver
+from cloud_archive.engine import Engine
+from cloud_archive.ledger import Ledger
+from cloud_archive.settings import load_settings
+from tests.functional.memory_store import MemoryStore
+
+ENVIRON = {
+    "S3_ACCESS_KEY_ID": "key",
+    "S3_SECRET_ACCESS_KEY": "secret-of-the-test",
+    "S3_BUCKET": "bucket",
+    "S3_PREFIX": "out",
+    "CLOUD_ARCHIVE_SETTLE_SECONDS": "0.1",
+}
+
+
+def until(condition: Callable[[], bool], what: str, seconds: float = 15.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, f"not in time: {what}"
+        time.sleep(0.02)
+
+
+@contextmanager
+def archiving(
+    root: Path,
+    store: MemoryStore,
+    *,
+    ledger: Ledger | None = None,
+    start: bool = True,
+    started_at: float | None = None,
+    **environ: str,
+) -> Iterator[Archiver]:
+    root.mkdir(exist_ok=True)
+    if ledger is None:
+        ledger = Ledger(root.parent / "ledger.sqlite3")
+        ledger.open()
+    settings = load_settings({**ENVIRON, **environ})
+    archiver = Archiver(settings, root, ledger, store, session_id="session", started_at=started_at)
+    try:
+        if start:
+            archiver.start()
+        yield archiver
+    finally:
+        archiver.stop(5)
+        archiver.close()
+        ledger.close()
+
+
+@contextmanager
+def engine_on(root: Path, store: MemoryStore, state: Path, **environ: str) -> Iterator[Engine]:
+    root.mkdir(exist_ok=True)
+    engine = Engine(
+        root,
+        state_base=state,
+        environ={**ENVIRON, **environ},
+        make_store=lambda *_, **__: store,
+        machine_wide=False,
+    )
+    engine.start(autostart=True)
+    try:
+        yield engine
+    finally:
+        engine.close(5)

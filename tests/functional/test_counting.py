@@ -1,0 +1,65 @@
+"""What is in the bucket is counted before anybody is told that nothing is left; real threads, a store in memory."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cloud_archive.archiver import Archiver
+from cloud_archive.commands.once import Once
+from tests.functional.archives import archiving, engine_on
+from tests.functional.memory_store import MemoryStore
+
+
+class Slow:
+    """Holds the count of one archived file back, as a busy machine does, until `go` is set."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.go = threading.Event()
+        self.reached = threading.Event()
+        counted = Archiver.on_archived
+
+        def count_later(archiver: Archiver, *told: Any) -> None:
+            self.reached.set()
+            self.go.wait(20)
+            counted(archiver, *told)
+
+        monkeypatch.setattr(Archiver, "on_archived", count_later)
+
+
+def test_a_file_that_is_not_counted_yet_is_not_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    slow = Slow(monkeypatch)
+    with archiving(tmp_path / "output", MemoryStore()) as archiver:
+        (archiver.root / "a.bin").write_bytes(b"a")
+        assert slow.reached.wait(15)
+        assert archiver.ledger.totals().archived.files == 1
+        assert not archiver.safe_to_stop()
+        slow.go.set()
+        assert archiver.flush(15)
+        assert archiver.status().uploaded_files == 1
+
+
+def test_once_counts_every_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    slow = Slow(monkeypatch)
+    with engine_on(tmp_path / "output", MemoryStore(), tmp_path / "state") as engine:
+        (engine.root / "a.bin").write_bytes(b"a")
+        assert slow.reached.wait(15)
+        once = Once(engine)
+        seen: list[int] = []
+        looked = threading.Event()
+
+        def show(status: Any) -> None:
+            seen.append(status["pending_files"])
+            if len(seen) > 2:
+                looked.set()
+
+        once._on_status = show
+        thread = threading.Thread(target=once.run)
+        thread.start()
+        assert looked.wait(15) or not thread.is_alive()
+        slow.go.set()
+        thread.join(15)
+        assert (once.result.archived, once.result.total) == (1, 1)
