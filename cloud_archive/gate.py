@@ -87,7 +87,7 @@ class Gate:
                 self._trial = None
 
     def passed(self) -> bool:
-        """The store took or proved an object. True where this opened the gate."""
+        """The store took or proved an object. True where this opened the gate, or made room for one more."""
         with self._lock:
             opened, self._closed = self._closed is not None, None
             self._successes += 1
@@ -95,6 +95,7 @@ class Gate:
             if self._allowed < self._most and self._since_throttle >= RECOVER_AFTER:
                 self._allowed += 1
                 self._since_throttle = 0
+                return True
             return opened
 
     def refused(self, failure: Failure, now: float, *, retry_after_seconds: float | None = None) -> float:

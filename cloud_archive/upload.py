@@ -29,6 +29,7 @@ from enum import Enum
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
+from .budget import ByteBudget
 from .errors import (
     ConditionsRejected,
     FileChanged,
@@ -192,6 +193,7 @@ class Uploader:
         session_id: goes into the objects' metadata.
         rename: True keeps what is in the bucket and takes the next conflict name; False replaces it.
         parts: runs the parts of large files side by side; None sends them one after another.
+        budget: of the bytes that all uploads hold in memory.
         on_aborted: told of each multipart upload that needs no abort any more.
     """
 
@@ -203,6 +205,7 @@ class Uploader:
         session_id: str,
         rename: bool = True,
         parts: Executor | None = None,
+        budget: ByteBudget | None = None,
         on_aborted: Callable[[str, str], None] = lambda key, upload_id: None,
     ) -> None:
         self._store = store
@@ -210,6 +213,7 @@ class Uploader:
         self._session_id = session_id
         self._rename = rename
         self._parts = parts
+        self._budget = budget or ByteBudget()
         self._on_aborted = on_aborted
         self._probe_lock = threading.Lock()
         self._probe_done = False
@@ -228,7 +232,7 @@ class Uploader:
             StoreError: the store refused or did not answer.
             OSError: never; it is turned into one of the above.
         """
-        with _opened(job) as source:
+        with _opened(job) as source, self._budget.hold(_whole_bytes(job)):
             content = read_content(source, job)
             base_key = job.base_key or self._make_key(job.version.path)
             attempt = _Attempt(self, job, journal, source, content, base_key, _Sent(progress))
@@ -678,14 +682,15 @@ class _Attempt:
     def _upload_missing(self, key: str, upload_id: str, have: dict[int, Part]) -> list[Part]:
         def send(number: int) -> Part:
             offset, length = self._extent(number)
-            return self._store.upload_part(
-                key,
-                upload_id,
-                number,
-                self._piece(offset, length, number),
-                sha256=self._content.part_sha256[number - 1],
-                progress=self._sent.add,
-            )
+            with self._uploader._budget.hold(length):
+                return self._store.upload_part(
+                    key,
+                    upload_id,
+                    number,
+                    self._piece(offset, length, number),
+                    sha256=self._content.part_sha256[number - 1],
+                    progress=self._sent.add,
+                )
 
         missing = [n for n in range(1, len(self._content.part_sha256) + 1) if n not in have]
         executor = self._uploader._parts
@@ -713,6 +718,12 @@ class _Attempt:
         if same is False:
             raise StoreError("GetObject", key, explain("Unproven"))
         return Proof.ACCEPTED if same is None else Proof.READ_BACK
+
+
+def _whole_bytes(job: Job) -> int:
+    """How much of the file is in memory during all of its upload: nothing of one that goes in parts."""
+    size = job.version.size_bytes
+    return size if size <= SINGLE_PUT_BYTES else 0
 
 
 def read_content(source: BinaryIO, job: Job) -> Content:

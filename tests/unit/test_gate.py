@@ -102,3 +102,12 @@ def test_backoff_leaves_half_to_chance() -> None:
     assert backoff_seconds(3, first=1, longest=60, jitter=lambda: 0.0) == 2
     assert backoff_seconds(3, first=1, longest=60, jitter=lambda: 1.0) == 4
     assert backoff_seconds(5000, first=1, longest=60, jitter=lambda: 1.0) == 60
+
+
+def test_a_success_that_makes_room_for_one_more_says_so() -> None:
+    """Whoever waits for a place would otherwise sleep through the last step, for as long as its pause is."""
+    it = gate(8)
+    it.enter(0)
+    it.refused(BUSY, 0)
+    it.passed()
+    assert [it.passed() for _ in range(4 * RECOVER_AFTER)].count(True) == 4

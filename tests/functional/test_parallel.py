@@ -1,0 +1,223 @@
+"""Many uploads at once: how much of the files is in memory, and in which order they go."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cloud_archive import upload
+from cloud_archive.archiver import Archiver
+from cloud_archive.budget import ByteBudget
+from cloud_archive.errors import StoreError, explain
+from cloud_archive.files import FileVersion, stat_version
+from cloud_archive.gate import RECOVER_AFTER, Gate
+from cloud_archive.ledger import Ledger
+from cloud_archive.settings import load_settings
+from cloud_archive.upload import Uploader
+from cloud_archive.worker import OLDEST_EVERY, Observer, WorkerPool
+from tests.functional.memory_store import MemoryStore
+from tests.servers import wait_until
+
+KIB = 1024
+BODY_BYTES = 64 * KIB
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    ledger = Ledger(tmp_path / "ledger.sqlite3")
+    ledger.open()
+    yield ledger
+    ledger.close()
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    root = tmp_path / "output"
+    root.mkdir()
+    return root
+
+
+def added(ledger: Ledger, root: Path, name: str, size_bytes: int, priority: int = 0) -> FileVersion:
+    """A file that is complete and pending."""
+    (root / name).write_bytes(name.encode().ljust(size_bytes, b"."))
+    version = stat_version(root, name)
+    assert ledger.add([version], priority=priority) == 1
+    return version
+
+
+@contextmanager
+def uploading(
+    ledger: Ledger,
+    root: Path,
+    store: MemoryStore,
+    count: int,
+    budget: ByteBudget | None = None,
+    gate: Gate | None = None,
+) -> Iterator[WorkerPool]:
+    pool = WorkerPool(
+        ledger,
+        lambda parts: Uploader(store, make_key=lambda path: path, session_id="s", parts=parts, budget=budget),
+        root,
+        count=count,
+        name="session",
+        observer=Observer(),
+        gate=gate,
+    )
+    pool.start()
+    try:
+        yield pool
+    finally:
+        pool.stop(5)
+
+
+class HoldingStore(MemoryStore):
+    """Keeps every body that it is sent, in its hands and on its way, until it is told to go on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.go = threading.Event()
+        self.in_flight = self.most_in_flight = 0
+        self._flight = threading.Lock()
+
+    def put(self, key: str, body: bytes, **how: Any) -> Any:
+        with self._flying(body):
+            return super().put(key, body, **how)
+
+    def upload_part(self, key: str, upload_id: str, number: int, body: bytes, **how: Any) -> Any:
+        with self._flying(body):
+            return super().upload_part(key, upload_id, number, body, **how)
+
+    @contextmanager
+    def _flying(self, body: bytes) -> Iterator[None]:
+        with self._flight:
+            self.in_flight += len(body)
+            self.most_in_flight = max(self.most_in_flight, self.in_flight)
+        assert self.go.wait(10)
+        yield
+        with self._flight:
+            self.in_flight -= len(body)
+
+
+def test_bodies_and_parts_together_keep_to_one_budget_of_memory(
+    root: Path, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upload, "SINGLE_PUT_BYTES", BODY_BYTES)
+    monkeypatch.setattr(upload, "MIN_PART_BYTES", BODY_BYTES)
+    monkeypatch.setattr(upload, "MEBIBYTE", BODY_BYTES)
+    store, budget = HoldingStore(), ByteBudget(4 * BODY_BYTES)
+    for number in range(24):
+        added(ledger, root, f"small{number}", BODY_BYTES)
+    for number in range(2):
+        added(ledger, root, f"large{number}", 10 * BODY_BYTES)
+    with uploading(ledger, root, store, 32, budget):
+        # Everybody who has room is in the store now, and so is everybody who took none.
+        wait_until(lambda: len(budget._queue) >= 28 or store.in_flight > 4 * BODY_BYTES, "the rest waits", 3)
+        store.go.set()
+        wait_until(lambda: ledger.totals().archived.files == 26, "all of it arrives")
+    assert store.most_in_flight == 4 * BODY_BYTES
+    assert budget.held_bytes == 0
+
+
+# --- order
+
+
+def test_new_files_go_before_a_backlog_and_small_before_large(root: Path, ledger: Ledger) -> None:
+    for number in range(6):
+        added(ledger, root, f"backlog{number}", 100 - number, priority=1)
+    for number in range(5):
+        added(ledger, root, f"new{number}", 2000 - number)
+    store = MemoryStore()
+    with uploading(ledger, root, store, 1):
+        wait_until(lambda: ledger.totals().archived.files == 11, "all of it arrives")
+    order = [key for operation, key in store.calls if operation == "PutObject"]
+    by_turn = [key for turn, key in enumerate(order, 1) if turn % OLDEST_EVERY]
+    assert by_turn[:5] == ["new4", "new3", "new2", "new1", "new0"]
+    assert order[OLDEST_EVERY - 1] == "backlog0", "each fourth turn is for what waits longest"
+
+
+def test_a_large_old_file_is_not_starved_by_new_ones_that_keep_coming(root: Path, ledger: Ledger) -> None:
+    added(ledger, root, "large", 50_000, priority=1)
+    numbers = itertools.count()
+
+    def another(operation: str, key: str) -> None:
+        if ledger.totals().open.files < 5:
+            added(ledger, root, f"small{next(numbers)}", 10)
+
+    store = MemoryStore()
+    store.on_call = another
+    another("", "")
+    with uploading(ledger, root, store, 1):
+        wait_until(lambda: "large" in store.objects, "the large one arrives")
+        store.on_call = lambda operation, key: None
+    turns = [key for operation, key in store.calls if operation == "PutObject"].index("large") + 1
+    assert turns <= OLDEST_EVERY
+
+
+def test_what_is_older_than_this_process_is_the_backlog(tmp_path: Path, root: Path, ledger: Ledger) -> None:
+    started_at = 1_700_000_000.0
+    settings = load_settings(
+        {"S3_ACCESS_KEY_ID": "key", "S3_SECRET_ACCESS_KEY": "secret-of-the-test", "S3_BUCKET": "bucket"}
+    )
+    archiver = Archiver(settings, root, ledger, MemoryStore(), session_id="s", started_at=started_at)
+    old = FileVersion("old", 10, int((started_at - 1) * 1e9), 1, 1)
+    new = FileVersion("new", 1000, int((started_at + 1) * 1e9), 1, 2)
+    archiver.enqueue([old, new])
+    claims = [ledger.claim("me"), ledger.claim("me")]
+    assert [claim.version.path for claim in claims if claim] == ["new", "old"]
+
+
+# --- a store that asks for fewer requests
+
+
+class ThrottledStore(MemoryStore):
+    """Refuses the first object with SlowDown; then lets uploads go on once as many are there as the gate allows."""
+
+    def __init__(self, allowed: Callable[[], int], more_may_come: Callable[[], bool]) -> None:
+        super().__init__()
+        self._allowed = allowed
+        self._more_may_come = more_may_come
+        self._moved = threading.Condition()
+        self._refused = False
+        self.inside = 0
+        self.most: dict[int, int] = {}
+
+    def put(self, key: str, body: bytes, **how: Any) -> Any:
+        with self._moved:
+            if not self._refused:
+                self._refused = True
+                raise StoreError("PutObject", key, explain("SlowDown"), status=503)
+            self.inside += 1
+            allowed = self._allowed()
+            self.most[allowed] = max(self.most.get(allowed, 0), self.inside)
+            self._moved.notify_all()
+            self._moved.wait_for(lambda: self.inside >= allowed or not self._more_may_come(), 10)
+        try:
+            return super().put(key, body, **how)
+        finally:
+            with self._moved:
+                self.inside -= 1
+                self._moved.notify_all()
+
+
+def test_slow_down_halves_what_runs_at_once_and_success_brings_it_back(root: Path, ledger: Ledger) -> None:
+    gate = Gate(8, jitter=lambda: 0.0)
+    store = ThrottledStore(
+        lambda: gate._allowed, lambda: not gate.closed and ledger.totals().pending.files > 0
+    )
+    added(ledger, root, "first", 10)
+    with uploading(ledger, root, store, 8, gate=gate) as pool:
+        wait_until(lambda: gate.narrowed, "the first one is refused")
+        for number in range(5 * RECOVER_AFTER):
+            added(ledger, root, f"file{number}", 10)
+        pool.kick()
+        wait_until(lambda: ledger.totals().archived.files == 5 * RECOVER_AFTER + 1, "all of it arrives")
+    assert sorted(store.most) == [4, 5, 6, 7, 8]
+    assert all(most <= allowed for allowed, most in store.most.items())
+    assert store.most[4] == 4
+    assert not gate.narrowed
