@@ -30,7 +30,7 @@ from .operations.free import Freed, Freer, FreeReport, Limits
 from .reconcile import COST_FACTOR, Reconciler
 from .selection import Selection
 from .settings import Settings
-from .settle import BEING_WRITTEN, SettleQueue, SettleThread, WaitingFile
+from .settle import BEING_WRITTEN, UNREADABLE, SettleQueue, SettleThread, WaitingFile
 from .status import (
     ActiveFile,
     Destination,
@@ -56,6 +56,7 @@ SETTLE_NETWORK_SECONDS = 10.0
 FREE_SECONDS = 15.0  # between two looks at what may be removed here, where the settings ask for that
 _SHOWN_FAILURES = 40
 _SHOWN_WAITING = 50
+_SHOWN_UNREADABLE = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -569,6 +570,7 @@ class _Run:
         self._network = network_filesystem(archiver.root)
         self._intake: queue.SimpleQueue[FileVersion | None] = queue.SimpleQueue()
         self._committing = threading.Lock()
+        self._unreadable: dict[str, str] = {}  # path to sentence; gone once it is readable, or is gone itself
         self.news = 0  # events so far; two at once may count as one, which is still news
         self._queue = self._make_queue()
         self.settle = SettleThread(self._queue)
@@ -687,8 +689,15 @@ class _Run:
         return self._queue.waiting()
 
     def troubles(self) -> list[str]:
-        """What a user should know about watching."""
-        return list(self.reconciler.troubles)
+        """What a user should know about watching, for as long as it is so."""
+        found = list(self.reconciler.troubles)
+        if self._unreadable:
+            still = {each.path for each in self._queue.waiting() if each.reason == UNREADABLE}
+            for path in tuple(self._unreadable):
+                if path not in still:
+                    self._unreadable.pop(path, None)
+            found += list(self._unreadable.values())[-_SHOWN_UNREADABLE:]
+        return found
 
     # --- hints
 
@@ -714,7 +723,10 @@ class _Run:
         self._archiver.session.notice(f"{path} is empty and was not archived.")
 
     def _on_unreadable(self, path: str, reason: str) -> None:
-        self._archiver.session.notice(f"{path} cannot be read: {reason}. It is tried again.")
+        sentence = f"{path} cannot be read: {reason}. It is tried again."
+        logger.warning("%s", sentence)
+        self._unreadable[path] = sentence
+        self._archiver._tell()
 
     # --- threads
 

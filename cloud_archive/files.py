@@ -73,6 +73,12 @@ def fingerprint(path: str, size_bytes: int, mtime_ns: int) -> int:
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big", signed=True)
 
 
+def seconds_text(nanoseconds: int) -> str:
+    """A time in nanoseconds since 1970 as decimal seconds with nine digits; before 1970 with a minus sign."""
+    whole, fraction = divmod(abs(nanoseconds), 10**9)
+    return f"{'-' if nanoseconds < 0 else ''}{whole}.{fraction:09d}"
+
+
 def to_local(root: Path, path: str) -> Path:
     """The file below `root` that the relative `path` names."""
     return root / path

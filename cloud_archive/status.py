@@ -234,4 +234,11 @@ def row_to_json(row: FileRow) -> dict[str, Any]:
 
 def failure_sentences(rows: Sequence[FileRow]) -> list[str]:
     """Each failed file with its cause and cure, oldest first."""
-    return [f"{row.version.path}: {row.cause} {row.cure or ''}".rstrip() for row in reversed(rows)]
+    return [
+        f"{row.version.path}: {_sentence(row.cause or '')} {row.cure or ''}".rstrip()
+        for row in reversed(rows)
+    ]
+
+
+def _sentence(text: str) -> str:
+    return text if not text or text.endswith((".", "!", "?")) else text + "."

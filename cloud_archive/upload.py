@@ -40,7 +40,7 @@ from .errors import (
     StoreError,
     explain,
 )
-from .files import FileVersion, to_local
+from .files import FileVersion, seconds_text, to_local
 from .keys import MAX_CONFLICTS, conflict_key
 from .store import PROBE_WITH_BYTES, CreateOnly, ObjectInfo, ObjectStore, Part
 
@@ -392,7 +392,7 @@ class _Attempt:
             "sha256": content.sha256,
             # Seconds since 1970 with nine digits, under the name that rclone uses, so that it restores it too:
             # https://rclone.org/s3/#metadata
-            "mtime": f"{job.version.mtime_ns // 10**9}.{job.version.mtime_ns % 10**9:09d}",
+            "mtime": seconds_text(job.version.mtime_ns),
             "archive-token": job.token,
             "archive-session": uploader._session_id,
         }

@@ -447,7 +447,8 @@ def modified_ns(info: ObjectInfo) -> int | None:
     match = _TIME.fullmatch(info.metadata.get("mtime", ""))
     if match is not None:
         fraction = int((match.group(2) or "").ljust(9, "0"))
-        return int(match.group(1)) * 10**9 + fraction
+        whole = int(match.group(1)) * 10**9
+        return whole - fraction if match.group(1).startswith("-") else whole + fraction
     return None if info.last_modified is None else int(info.last_modified.timestamp()) * 10**9
 
 

@@ -11,8 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cloud_archive.operations.restore import Fate, Item, RestoreReport, Wanted, restore
+from cloud_archive.files import seconds_text
+from cloud_archive.operations.restore import Fate, Item, RestoreReport, Wanted, modified_ns, restore
 from cloud_archive.operations.safe_paths import local_parts
+from cloud_archive.store import ObjectInfo
 from tests.unit.memory_store import MemoryStore, refuse
 
 
@@ -319,3 +321,10 @@ def test_without_hard_links_nothing_is_replaced_either(
     store.add("out/a.png", b"theirs")
     restore(store, tmp_path, prefix="out")
     assert files(tmp_path) == {"a.png": b"mine", "a (1).png": b"theirs"}
+
+
+@pytest.mark.parametrize("nanoseconds", [0, 1, -1, -1_500_000_000, 1_700_000_000_123_456_789, -(10**18) - 7])
+def test_a_time_of_modification_comes_back_to_the_nanosecond_also_from_before_1970(nanoseconds: int) -> None:
+    text = seconds_text(nanoseconds)
+    assert float(text) == pytest.approx(nanoseconds / 1e9)  # decimal seconds, as rclone reads them
+    assert modified_ns(ObjectInfo("k", 1, None, None, None, {"mtime": text}, None)) == nanoseconds

@@ -1,0 +1,199 @@
+"""What a filesystem can hold besides ordinary files: real files, real events, a real ledger, a store in memory."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from cloud_archive.archiver import Archiver
+from tests.functional.archives import archiving, until
+from tests.functional.memory_store import MemoryStore
+
+posix = pytest.mark.skipif(os.name != "posix", reason="pipes, sockets and permissions of POSIX")
+
+
+def _arrived(archiver: Archiver, store: MemoryStore, *names: str) -> None:
+    until(lambda: {f"out/{name}" for name in names} <= set(store.bodies()), f"{names} arrived")
+    assert archiver.flush(20), archiver.status().errors
+
+
+def _tree(root: Path, outside: Path) -> dict[str, bytes]:
+    """All that is odd, once; returns what must arrive, by path."""
+    (outside / "folder").mkdir(parents=True)
+    (outside / "secret.bin").write_bytes(b"of somebody else")
+    (outside / "folder/secret.bin").write_bytes(b"of somebody else, too")
+    os.mkfifo(root / "pipe.png")
+    with socket.socket(socket.AF_UNIX) as listener:
+        here = Path.cwd()
+        os.chdir(root)  # a socket's name is short
+        try:
+            listener.bind("socket.png")
+        finally:
+            os.chdir(here)
+    (root / "loop").symlink_to(root)
+    (root / "itself.png").symlink_to(root / "itself.png")
+    (root / "link to a file.png").symlink_to(outside / "secret.bin")
+    (root / "link to a folder").symlink_to(outside / "folder")
+    (root / "link to nothing.png").symlink_to(outside / "nothing")
+    (root / "folder.png").mkdir()
+    (root / "first.bin").write_bytes(b"two names")
+    os.link(root / "first.bin", root / "second.bin")
+    with (root / "sparse.bin").open("wb") as file:
+        file.seek(9_000_000)
+        file.write(b"the end")
+    long = "n" * 251 + ".bin"
+    (root / long).write_bytes(b"255 bytes")
+    (root / "line\nbreak\ttab.bin").write_bytes(b"newline")
+    old, new = root / "moved from 1970.bin", root / "from the future.bin"
+    for path, seconds in ((old, 1), (new, 4_000_000_000), (root / "before 1970.bin", -1_000_000)):
+        path.write_bytes(path.name.encode())
+        os.utime(path, (seconds, seconds))
+    return {
+        path.relative_to(root).as_posix(): path.read_bytes()
+        for path in root.iterdir()
+        if path.is_file() and not path.is_symlink()
+    }
+
+
+@posix
+@pytest.mark.parametrize("watch", ["native", "poll"])
+def test_whatever_lies_in_the_tree_each_regular_file_arrives_once_and_nothing_else(
+    tmp_path: Path, watch: str
+) -> None:
+    store = MemoryStore()
+    root = tmp_path / "output"
+    with archiving(root, store, CLOUD_ARCHIVE_WATCH=watch) as archiver:
+        until(lambda: archiver.status(look=False).state.value == "idle", "the first scan")
+        wanted = _tree(root, tmp_path / "outside")
+        _arrived(archiver, store, *wanted)
+        assert archiver.status().errors == ()
+    assert store.bodies() == {f"out/{path}": body for path, body in wanted.items()}
+
+
+@posix
+def test_what_was_there_before_arrives_likewise_when_it_is_asked_for(tmp_path: Path) -> None:
+    store = MemoryStore()
+    root = tmp_path / "output"
+    root.mkdir()
+    wanted = _tree(root, tmp_path / "outside")
+    with archiving(root, store, CLOUD_ARCHIVE_BACKFILL="all") as archiver:
+        _arrived(archiver, store, *wanted)
+    assert store.bodies() == {f"out/{path}": body for path, body in wanted.items()}
+
+
+@posix
+def test_a_path_of_four_thousand_bytes_is_named_and_holds_up_nobody(tmp_path: Path) -> None:
+    store = MemoryStore()
+    root = tmp_path / "output"
+    with archiving(root, store) as archiver:
+        until(lambda: archiver.status(look=False).state.value == "idle", "the first scan")
+        here, before = Path.cwd(), len(os.fsencode(root))
+        deep, room = [], 4095 - before
+        while room > 260:
+            deep.append("d" * 240)
+            room -= 241
+        try:
+            os.chdir(root)
+            for name in deep:
+                Path(name).mkdir()
+                os.chdir(name)
+            Path("a.bin").write_bytes(b"deep")
+        finally:
+            os.chdir(here)
+        (root / "b.bin").write_bytes(b"shallow")
+        path = "/".join([*deep, "a.bin"])
+        until(lambda: any(path in error for error in archiver.status(look=False).errors), "it is named")
+        until(lambda: "out/b.bin" in store.bodies(), "the other one arrived")
+        (error,) = archiver.status(look=False).errors
+        assert "1,024 are allowed" in error
+        assert not archiver.safe_to_stop()
+        assert archiver.remaining() == [path]
+
+
+DROPPED = """
+import os, sys, threading
+from pathlib import Path
+sys.path.insert(0, os.getcwd())
+from cloud_archive.archiver import Archiver
+from tests.functional.archives import archiving, until
+from tests.functional.memory_store import MemoryStore
+base = Path(sys.argv[1])
+if os.geteuid() == 0:
+    os.chown(base, 65534, 65534)
+    os.setgroups([])
+    os.setgid(65534)
+    os.setuid(65534)
+"""
+
+
+def _without_rights(script: str) -> None:
+    """Run a script in a process that root's rights were taken from, where this one has them."""
+    with tempfile.TemporaryDirectory(prefix="cloud-archive-rights-") as folder:  # its parents are everybody's
+        done = subprocess.run(
+            [sys.executable, "-c", DROPPED + script, folder],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            cwd=Path(__file__).parents[2],
+        )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@posix
+def test_a_file_without_read_permission_is_named_and_arrives_once_it_is_readable() -> None:
+    _without_rights(
+        """
+store = MemoryStore()
+with archiving(base / "output", store, CLOUD_ARCHIVE_RESCAN_SECONDS="1") as archiver:
+    until(lambda: archiver.status(look=False).state.value == "idle", "the first scan")
+    dark = base / "output/a.bin"
+    dark.touch(mode=0)
+    dark.chmod(0o200)
+    dark.write_bytes(b"dark")
+    dark.chmod(0)
+    (base / "output/b.bin").write_bytes(b"light")
+    told = "a.bin cannot be read: Permission denied"
+    until(lambda: any(told in error for error in archiver.status(look=False).errors), "named")
+    until(lambda: "out/b.bin" in store.bodies(), "the other one arrived")
+    assert not archiver.safe_to_stop()
+    assert [w.reason for w in archiver.status(look=False).waiting] == ["unreadable"]
+    dark.chmod(0o600)
+    until(lambda: store.bodies().get("out/a.bin") == b"dark", "it arrived")
+    assert archiver.flush(15)
+    assert not archiver.status().errors, archiver.status().errors
+""",
+    )
+
+
+@posix
+def test_a_folder_without_read_permission_is_named_and_its_files_arrive_once_it_is_readable() -> None:
+    _without_rights(
+        """
+store = MemoryStore()
+with archiving(base / "output", store, CLOUD_ARCHIVE_RESCAN_SECONDS="1") as archiver:
+    until(lambda: archiver.status(look=False).state.value == "idle", "the first scan")
+    dark = base / "output/dark"
+    staged = base / "staged"
+    staged.mkdir()
+    (staged / "a.bin").write_bytes(b"dark")
+    staged.chmod(0o300)
+    staged.rename(dark)
+    (base / "output/b.bin").write_bytes(b"light")
+    told = "dark cannot be looked through: Permission denied"
+    until(lambda: any(told in error for error in archiver.status(look=False).errors), "named")
+    until(lambda: "out/b.bin" in store.bodies(), "the other one arrived")
+    assert not archiver.safe_to_stop()
+    dark.chmod(0o700)
+    until(lambda: store.bodies().get("out/dark/a.bin") == b"dark", "it arrived")
+    assert archiver.flush(15)
+    assert not archiver.status().errors, archiver.status().errors
+    (dark / "late.bin").write_bytes(b"late")
+    until(lambda: "out/dark/late.bin" in store.bodies(), "a later one arrived")
+""",
+    )
