@@ -116,6 +116,8 @@ _LEDGER: tuple[Trouble, ...] = (
 _ACTIONS: tuple[Trouble, ...] = tuple(
     Trouble(f"file {name}", action=name)
     for name in ("appended", "truncated", "rewritten", "replaced", "renamed", "deleted")
+    # Windows lets nobody take away the name of a file that is open.
+    if os.name != "nt" or name in ("appended", "truncated", "rewritten")
 )
 _KILLS: tuple[Trouble, ...] = (Trouble("kill before", kill="before"), Trouble("kill after", kill="after"))
 _TRIGGERS = {

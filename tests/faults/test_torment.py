@@ -1,0 +1,275 @@
+"""A file is deleted, renamed, truncated, appended to, rewritten or replaced in each phase; a directory is renamed.
+
+All in one engine with a real store, each at the very moment: when the file came to notice, when half of it was read,
+when its first part arrives at the store, when its parts are to be made an object.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from io import FileIO
+from pathlib import Path
+from threading import Event
+from typing import TYPE_CHECKING, BinaryIO, cast
+
+import pytest
+
+from cloud_archive import upload
+from cloud_archive.engine import Engine
+from cloud_archive.files import HintKind
+from cloud_archive.ledger import FileState, Ledger
+from cloud_archive.settle import SettleThread
+from cloud_archive.state import LEDGER_NAME
+from cloud_archive.status import Status
+from tests.faults.proxy import Fault, FaultProxy, Kind, Request
+from tests.faults.truth import BucketReader, Findings, Truth, compare, path_of, sha256_of
+from tests.faults.world import SMALL_PART_BYTES, small_parts
+
+if TYPE_CHECKING:
+    from tests.servers import S3Server
+
+pytestmark = [
+    pytest.mark.store,
+    pytest.mark.skipif(sys.platform == "win32", reason="the name of an open file cannot be taken away"),
+]
+
+PHASES = ("settling", "hashing", "sending", "completing")
+ACTIONS = ("deleted", "renamed", "truncated", "appended", "rewritten", "replaced")
+REQUESTS = {"sending": "UploadPart", "completing": "CompleteMultipartUpload"}
+BATCH = 50
+
+
+@dataclass
+class Outcome:
+    """What came of it all."""
+
+    truth: Truth
+    findings: Findings
+    keys: dict[str, str]
+    states: dict[str, FileState]
+    status: Status
+
+    @property
+    def vanished(self) -> set[str]:
+        return {path for path, state in self.states.items() if state is FileState.VANISHED}
+
+    def versions_of(self, path: str) -> list[str]:
+        """The SHA-256 of each object of this path."""
+        return [digest for key, digest in self.keys.items() if path_of(key, "out") == path]
+
+
+class Torment:
+    """The files, and what happens to them when."""
+
+    def __init__(self, root: Path, aside: Path) -> None:
+        self.root = root
+        self.truth = Truth()
+        self.struck = {(phase, action): Event() for phase in PHASES for action in ACTIONS}
+        self.batch_moved = Event()
+        self._aside = aside
+        self._dice = random.Random(1)
+
+    def bring(self, path: str, body: bytes) -> None:
+        """A whole file appears under its name."""
+        self.truth.may(path, sha256_of(body))
+        (self._aside / "new").write_bytes(body)
+        local = self.root / path
+        local.parent.mkdir(exist_ok=True)
+        self.truth.now(path, sha256_of(body))  # before it can be struck
+        (self._aside / "new").rename(local)
+
+    def bring_all(self) -> None:
+        for phase, action in self.struck:
+            size_bytes = SMALL_PART_BYTES + 50_000 if phase in REQUESTS else 50_000
+            self.bring(name_of(phase, action), self._dice.randbytes(size_bytes))
+
+    def bring_batch(self) -> None:
+        for number in range(BATCH):
+            self.bring(f"batch/{number:02}.bin", self._dice.randbytes(2000))
+
+    def strike(self, phase: str, path: str) -> None:
+        """The file is in this phase now: do to it what is to be done then, once."""
+        was, _, action = path.removesuffix(".bin").partition("-")
+        if was != phase or (event := self.struck.get((phase, action))) is None or event.is_set():
+            return
+        self._do(action, path)
+        event.set()
+
+    def _do(self, action: str, path: str) -> None:
+        local = self.root / path
+        body = local.read_bytes()
+        if action == "deleted":
+            self.truth.gone(path)
+            local.unlink()
+        elif action == "renamed":
+            after = f"{path.removesuffix('.bin')} later.bin"
+            self.truth.may(after, sha256_of(body))
+            self.truth.gone(path)
+            local.rename(self.root / after)
+            self.truth.now(after, sha256_of(body))
+        elif action == "truncated":
+            self.truth.may(path, sha256_of(body[: len(body) // 2]))
+            os.truncate(local, len(body) // 2)
+            self.truth.now(path, sha256_of(body[: len(body) // 2]))
+        elif action == "appended":
+            self.truth.may(path, sha256_of(body + b"more"))
+            with local.open("ab") as stream:
+                stream.write(b"more")
+            self.truth.now(path, sha256_of(body + b"more"))
+        else:
+            other = body[::-1]
+            self.truth.may(path, sha256_of(other))
+            if action == "rewritten":
+                with local.open("r+b") as stream:
+                    stream.write(other)
+            else:
+                (self._aside / "other").write_bytes(other)
+                (self._aside / "other").replace(local)
+            self.truth.now(path, sha256_of(other))
+
+    def move_batch(self) -> None:
+        """The directory is renamed with all that is in it."""
+        moved = {
+            old: old.replace("batch/", "batch later/") for old in self.truth.must if old.startswith("batch/")
+        }
+        held = self.truth.must
+        for old, path in moved.items():
+            self.truth.may(path, held[old])
+            self.truth.gone(old)
+        (self.root / "batch").rename(self.root / "batch later")
+        for old, path in moved.items():
+            self.truth.now(path, held[old])
+        self.batch_moved.set()
+
+
+def name_of(phase: str, action: str) -> str:
+    return f"{phase}-{action}.bin"
+
+
+class Tripping:
+    """An open file that tells when half of what was asked for is read."""
+
+    def __init__(self, source: BinaryIO, then: Callable[[], None]) -> None:
+        self._source = source
+        self._then = then
+
+    def read(self, size: int = -1) -> bytes:
+        first = self._source.read(size // 2)
+        self._then()
+        return first + self._source.read(size - len(first))
+
+    def fileno(self) -> int:
+        return self._source.fileno()
+
+
+def put_in_place(patch: pytest.MonkeyPatch, torment: Torment, proxy: FaultProxy) -> None:
+    """The hooks."""
+    hint, read = SettleThread.hint, upload.read_content
+
+    def noticed(self: SettleThread, path: str, kind: HintKind) -> None:
+        hint(self, path, kind)
+        torment.strike("settling", path)
+
+    def reading(source: BinaryIO, job: upload.Job) -> upload.Content:
+        tripping = Tripping(source, lambda: torment.strike("hashing", job.version.path))
+        return read(cast(FileIO, tripping), job)
+
+    def came(request: Request) -> bool:
+        for phase, operation in REQUESTS.items():
+            if request.operation == operation:
+                torment.strike(phase, path_of(request.key, "out"))
+        of_batch = request.operation == "PutObject" and request.key.startswith("out/batch/")
+        if of_batch and not torment.batch_moved.is_set():
+            torment.move_batch()
+        return False
+
+    patch.setattr(SettleThread, "hint", noticed)
+    patch.setattr(upload, "read_content", reading)
+    proxy.add(Fault(Kind.LATENCY), when=came)
+
+
+@pytest.fixture(scope="module")
+def outcome(tmp_path_factory: pytest.TempPathFactory, seaweedfs_session: S3Server) -> Iterator[Outcome]:
+    base = tmp_path_factory.mktemp("torment")
+    root, aside, state = base / "output", base / "aside", base / "state"
+    root.mkdir()
+    aside.mkdir()
+    server = seaweedfs_session.with_fresh_bucket()
+    torment = Torment(root, aside)
+    with pytest.MonkeyPatch.context() as patch, FaultProxy(server.endpoint) as proxy, small_parts():
+        put_in_place(patch, torment, proxy)
+        environ = server.environ(
+            S3_ENDPOINT_URL=proxy.url,
+            S3_PREFIX="out",
+            CLOUD_ARCHIVE_SETTLE_SECONDS="0.2",
+            CLOUD_ARCHIVE_WORKERS="1",  # parts go one after another: the next one is read after the strike
+        )
+        engine = Engine(root, state_base=state, environ=environ)
+        engine.start(autostart=True)
+        try:
+            torment.bring_all()
+            torment.bring_batch()
+            for (phase, action), event in torment.struck.items():
+                assert event.wait(60), f"{phase} never came for the file to be {action}"
+            assert torment.batch_moved.wait(60)
+            assert engine.flush(90), engine.status().to_json()
+            status = engine.status()
+        finally:
+            engine.close(10)
+        reader = BucketReader(server.client, server.bucket)
+        yield Outcome(
+            torment.truth,
+            compare(reader, torment.truth, "out", journal=proxy.journal),
+            reader.digests("out"),
+            states_in(state),
+            status,
+        )
+
+
+def states_in(state: Path) -> dict[str, FileState]:
+    """Path to the state of its newest version."""
+    ledger = Ledger(next(state.rglob(LEDGER_NAME)))
+    ledger.open()
+    try:
+        return {row.version.path: row.state for row in reversed(ledger.rows(limit=1000))}
+    finally:
+        ledger.close()
+
+
+@pytest.mark.parametrize("phase", PHASES)
+@pytest.mark.parametrize("action", ACTIONS)
+def test_a_file_that_changes_in_any_phase_arrives_as_it_is_at_the_end(
+    phase: str, action: str, outcome: Outcome
+) -> None:
+    path = name_of(phase, action)
+    later = f"{path.removesuffix('.bin')} later.bin"
+    for name in (path, later):
+        held, last = outcome.versions_of(name), outcome.truth.must.get(name)
+        assert all(outcome.truth.allows(name, digest) for digest in held), "a mixture of two versions"
+        assert len(held) == len(set(held)), "the same bytes twice"
+        assert last is None or last in held, "its last version is missing"
+    # What nobody had seen complete is no version; everything else that is gone was counted and named.
+    if path not in outcome.truth.must and phase != "settling" and not outcome.versions_of(path):
+        assert path in outcome.vanished
+        assert f"{path} was gone before it could be archived." in outcome.status.errors
+
+
+def test_a_directory_renamed_with_fifty_files_in_it_loses_none(outcome: Outcome) -> None:
+    now = [path for path in outcome.truth.must if path.startswith("batch later/")]
+    assert len(now) == BATCH
+    assert all(outcome.versions_of(path) == [outcome.truth.must[path]] for path in now)
+    for number in range(BATCH):
+        before = f"batch/{number:02}.bin"
+        assert all(outcome.truth.allows(before, digest) for digest in outcome.versions_of(before))
+        # Pending under its old name, or not complete yet when it moved: nothing waits for it any more.
+        assert outcome.states.get(before) in (FileState.ARCHIVED, FileState.VANISHED, None)
+
+
+def test_torment_leaves_nothing_wrong_in_the_bucket(outcome: Outcome) -> None:
+    assert outcome.findings.clean, str(outcome.findings)
+    assert outcome.status.safe_to_stop
+    assert outcome.status.vanished_files == len(outcome.vanished)
