@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from .console import size
 from .errors import CloudArchiveError, FileVanished, StoreError
 from .files import FileVersion, HintKind, stat_version
 from .gate import Closed
@@ -250,7 +251,9 @@ class Archiver(Observer):
         found_there = outcome.already and not outcome.ours
         self.session.archived(version, outcome.key, already=found_there)
         self.metrics.archived(version.size_bytes, already=found_there, seen_at=claim.seen_at)
-        logger.info("%s %s as %s", "Found" if found_there else "Archived", version.path, outcome.key)
+        took = "" if claim.seen_at is None else f", {max(0.0, time.time() - claim.seen_at):.1f} s"
+        what = "Found" if found_there else "Archived"
+        logger.info("%s %s as %s (%s%s)", what, version.path, outcome.key, size(version.size_bytes), took)
         if outcome.proof is Proof.ACCEPTED and not self._accepted_on_word:
             self._accepted_on_word = True
             self.session.notice(

@@ -28,6 +28,7 @@ from urllib.parse import urlsplit
 from aiohttp import web
 
 from . import __version__
+from .console import size
 from .errors import CloudArchiveError, RequestRefused
 from .event_stream import HEARTBEAT_SECONDS, EventStreams
 from .routes import (
@@ -145,8 +146,8 @@ def build_application(
         _add_dashboard(application)
 
     async def lane_threads(_: web.Application) -> AsyncIterator[None]:
-        for lane, size in _LANES.items():
-            lanes[lane] = DaemonExecutor(size, f"cloud-archive-http-{lane}")
+        for lane, count in _LANES.items():
+            lanes[lane] = DaemonExecutor(count, f"cloud-archive-http-{lane}")
         yield
         for executor in lanes.values():
             executor.shutdown(wait=False, cancel_futures=True)
@@ -267,7 +268,7 @@ def _done(message: str, status: dict[str, Any]) -> web.Response:
 
 def _remaining(status: Mapping[str, Any]) -> str:
     pending, failed = status.get("pending_files", 0), status.get("failed_files", 0)
-    parts = [f"{pending} pending ({status.get('pending_bytes', 0)} bytes)"] if pending else []
+    parts = [f"{pending:,} pending ({size(status.get('pending_bytes', 0))})"] if pending else []
     parts += [f"{failed} failed"] if failed else []
     errors = status.get("errors") or []
     because = f" {errors[-1]}" if errors else ""

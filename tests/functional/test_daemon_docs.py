@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.servers import S3Server, wait_until
+from tests.servers import S3Server
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -65,23 +65,6 @@ def test_the_daemon_tells_systemd_when_it_is_ready_and_ends_on_sigterm_and_the_s
             daemon.kill()
             daemon.wait()
     assert "Archived a.png as out/a.png" in (tmp_path / "cloud-archive.log").read_text("utf-8")
-
-
-@pytest.mark.store
-def test_the_line_of_the_start_script_archives_what_comes(tmp_path: Path, seaweedfs: S3Server) -> None:
-    root = tmp_path / "output"
-    root.mkdir()
-    environ = os.environ | server_environ(seaweedfs, tmp_path, root)
-    (root / "b.png").write_bytes(b"b")
-    environ["CLOUD_ARCHIVE_BACKFILL"] = "all"
-    daemon = subprocess.Popen(
-        words_of(blocks("daemon.md")[1]), env=environ, cwd=tmp_path, stderr=subprocess.DEVNULL
-    )
-    try:
-        wait_until(lambda: seaweedfs.keys() == ["out/b.png"], "it is archived", 60)
-    finally:
-        daemon.terminate()
-        daemon.wait(60)
 
 
 def server_environ(server: S3Server, base: Path, root: Path) -> dict[str, str]:

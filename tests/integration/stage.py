@@ -1,0 +1,141 @@
+"""What the examples of the pages are run on: an archive that runs, in a directory that stands for the reader's."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import signal
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from cloud_archive.cli import main
+from cloud_archive.engine import Engine
+from cloud_archive.service import Service
+from tests.integration.archives import HOUR, Archive
+from tests.servers import S3Server, wait_until
+
+LOGS = "/var/log/"  # on the pages; nobody but root may write there
+
+
+class Stage:
+    """A running archive with its dashboard, the current directory of a reader, and the settings of both."""
+
+    def __init__(self, base: Path, server: S3Server) -> None:
+        self.base = base
+        self.archive = Archive(base, server)
+        self.server = server
+        self.here = base / "here"
+        self.here.mkdir()
+        for name, age in (("a.png", 200), ("b.png", 30), ("video/c.mp4", 200), ("young.png", 0)):
+            self.archive.write(name, age_seconds=age * HOUR)
+        self.archive.archive_all()
+        self.environ = self.archive.environ | {
+            "COMFYUI_OUTPUT_DIR": str(self.archive.root),
+            "CLOUD_ARCHIVE_STATE_DIR": str(self.archive.state),
+        }
+        for name in ("FILE", "FILE1", "FILE2", "FILE3"):
+            (self.here / name).write_bytes(name.encode())
+        self.port = 0
+        self.ran: dict[str, tuple[int, str, str]] = {}
+
+    def words(self, line: str, **instead: str) -> str:
+        """The line with what its placeholders stand for."""
+        line = line.removesuffix("&").strip().replace('"$COMFYUI_OUTPUT_DIR"', "DIR")
+        line = re.sub(r"(?:HOST|[\d.]+):(?:PORT|8\d+)", "127.0.0.1:0", line.replace(LOGS, f"{self.here}/"))
+        line = re.sub(r"(?<= )/\S*output(?= )", "DIR", line.replace("--to DIR", "--to elsewhere"))
+        for word, value in (
+            {"DIR": str(self.archive.root), "PATTERN…": "*.png", "FILE…": "FILE"} | instead
+        ).items():
+            line = f" {line} ".replace(f" {word} ", f" {value} ").strip()
+        return line
+
+    @contextmanager
+    def running(self) -> Iterator[Stage]:
+        """While the archive runs, as `watch --serve` runs it."""
+        listening = threading.Event()
+        found: list[Service] = []
+        engine = Engine(
+            self.archive.root, state_base=self.archive.state, environ=self.environ, backfill="all"
+        )
+
+        async def serve() -> None:
+            service = Service(engine, token="t", public=("127.0.0.1", 0), grace_seconds=5.0, autostart=True)
+            found.append(service)
+
+            def ready(_: int, port: int | None) -> None:
+                self.port = port or 0
+                listening.set()
+
+            await service.run(ready)
+
+        thread = threading.Thread(target=lambda: asyncio.run(serve()), name="stage")
+        thread.start()
+        try:
+            assert listening.wait(30)
+            wait_until(lambda: engine.status().state.value == "idle", "the archive runs")
+            yield self
+        finally:
+            found[0].stop()
+            thread.join(30)
+
+    def call(self, method: str, path: str, body: Any = None) -> tuple[int, str]:
+        """An HTTP call as a page names it: status and text."""
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{self.port}{path}",
+            method=method,
+            data=None if body is None else json.dumps(body).encode(),
+            headers={} if body is None else {"Content-Type": "application/json"},
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=30) as answer:
+                # A stream of events has no end.
+                text = (
+                    answer.read1(2000) if "event-stream" in answer.headers["Content-Type"] else answer.read()
+                )
+                return answer.status, text.decode()
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.read().decode()
+
+
+def watched(arguments: list[str], root: Path, while_it_runs: Callable[[], None]) -> int:
+    """`watch` on this very thread, until `while_it_runs` is done and SIGTERM has come. Returns its exit status."""
+    from cloud_archive.commands.local_engine import running_engine
+
+    trouble: list[BaseException] = []
+    over = threading.Event()
+    before = signal.getsignal(signal.SIGTERM)
+
+    def conduct() -> None:
+        try:
+            wait_until(lambda: over.is_set() or _idle(running_engine(root, os.environ)), "the daemon runs")
+            if not over.is_set():
+                while_it_runs()
+        except BaseException as error:
+            trouble.append(error)
+        finally:
+            if not over.is_set() and signal.getsignal(signal.SIGTERM) is not before:
+                main_thread = threading.main_thread().ident
+                assert main_thread is not None
+                signal.pthread_kill(main_thread, signal.SIGTERM)
+
+    conductor = threading.Thread(target=conduct, name="conductor")
+    conductor.start()
+    try:
+        return main(arguments)
+    finally:
+        over.set()
+        conductor.join(60)
+        if trouble:
+            raise trouble[0]
+
+
+def _idle(engine: Any) -> bool:
+    return engine is not None and engine.status()["state"] == "idle"

@@ -1,0 +1,472 @@
+"""Every command and example of the README and of docs/ is run, on a real store.
+
+`examples.py` finds them; each goes to the first runner here that takes it. One that none takes fails: then write a
+runner, or say in `NOT_OURS` why it cannot be run here. Lines of `cloud-archive` need nothing: they are run as they are,
+in a directory whose archive runs, and must end with 0.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import xml.etree.ElementTree as ET
+from collections.abc import Callable, Iterator
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+import typer
+
+from cloud_archive.cli import build_app, main
+from cloud_archive.settings import Settings, load_settings
+from tests.integration.archives import PREFIX
+from tests.integration.examples import FILE, ROOT, SCRIPT, SHELL, SYNOPSIS, TEXT, Example, examples
+from tests.integration.stage import Stage, watched
+from tests.servers import S3Server, missing, plain_client, wait_until
+
+pytestmark = pytest.mark.store
+
+EXAMPLES = examples()
+COMMANDS = tuple(typer.main.get_command(build_app()).commands)  # type: ignore[attr-defined]
+
+# What begins with these belongs to somebody else's program or account, and why it cannot be run here. It is checked to
+# be a shell line all the same.
+NOT_OURS = {
+    "mc ": "a program of MinIO's",
+    "gcloud ": "a program and an account of Google's",
+    "vastai ": "a program and an account of Vast's",
+    "docker run": "wants a daemon of Docker's",
+    "weed ": "named, not told to be typed: the server that the tests run on",
+    "nohup /r2_sync.sh": "what the reader had before",
+    "upload_to_r2.py": "what the reader had before",
+    "apt-get install inotify-tools": "what the reader had before",
+    "pip install boto3": "what the reader had before",
+}
+
+
+@pytest.fixture(scope="module")
+def running_stage(tmp_path_factory: pytest.TempPathFactory, seaweedfs_session: S3Server) -> Iterator[Stage]:
+    with Stage(tmp_path_factory.mktemp("examples"), seaweedfs_session.with_fresh_bucket()).running() as stage:
+        yield stage
+
+
+@pytest.fixture
+def stage(running_stage: Stage, monkeypatch: pytest.MonkeyPatch) -> Stage:
+    for name, value in running_stage.environ.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(running_stage.here)
+    return running_stage
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=str)
+def test_every_example_is_run(
+    example: Example,
+    stage: Stage,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    run = Run(stage, capsys, monkeypatch, tmp_path)
+    for takes, runner in RUNNERS:
+        if takes(example):
+            runner(run, example)
+            return
+    pytest.fail(f"Nothing here runs `{example.text}` ({example.page}). See this file's docstring.")
+
+
+def test_what_a_line_must_have_done_is_said_of_lines_that_are_there() -> None:
+    assert {example.text for example in EXAMPLES} >= MUST_HAVE.keys()
+
+
+def test_there_are_many() -> None:
+    """A pattern that has stopped to find anything would run nothing, and fail at nothing."""
+    assert len(EXAMPLES) > 90
+    assert {example.kind for example in EXAMPLES} == {SHELL, SYNOPSIS, TEXT, FILE, "span"}
+
+
+class Run:
+    """One example's surroundings, and the ways to run it."""
+
+    def __init__(
+        self,
+        stage: Stage,
+        capsys: pytest.CaptureFixture[str],
+        monkeypatch: pytest.MonkeyPatch,
+        tmp_path: Path,
+    ) -> None:
+        self.stage, self.capsys, self.monkeypatch, self.tmp_path = stage, capsys, monkeypatch, tmp_path
+
+    # --- cloud-archive
+
+    def ours(self, example: Example) -> None:
+        """A line of `cloud-archive`, in this process; the same line on another page is run once."""
+        line = self.stage.words(example.text)
+        words = shlex.split(line)[1:]
+        if line not in self.stage.ran:
+            if words[0] == "watch":
+                form = " ".join(re.sub(r"(/\S*|[\d.:]+)$", "…", word) for word in sorted(words))
+                if (
+                    form not in self.stage.ran
+                ):  # such a daemon has run already, in another place or on another port
+                    self.watch(words[1:])
+                    self.stage.ran[form] = (0, "", "")
+                return
+            self.capsys.readouterr()
+            status = main(words)
+            self.stage.ran[line] = (status, *self.capsys.readouterr())
+        status, out, err = self.stage.ran[line]
+        assert status == 0, f"{line}\n{out}\n{err}"
+        assert "Traceback" not in err
+        if "--json" in words:
+            json.loads(out.splitlines()[-1])
+        if example.text in MUST_HAVE:
+            MUST_HAVE[example.text](self.stage, out)
+
+    def watch(self, words: list[str]) -> None:
+        """A daemon on a directory of its own: files arrive, log and page are there, and SIGTERM ends it with 0."""
+        server = self.stage.server.with_fresh_bucket()
+        root = self.tmp_path / "output"
+        root.mkdir()
+        (root / "first.png").write_bytes(b"first")
+        for name, value in {
+            "S3_BUCKET": server.bucket,
+            "COMFYUI_OUTPUT_DIR": str(root),
+            "CLOUD_ARCHIVE_STATE_DIR": str(self.tmp_path / "state"),
+        }.items():
+            self.monkeypatch.setenv(name, value)
+        self.monkeypatch.chdir(self.tmp_path)
+        given = str(self.stage.archive.root)
+        words = [
+            "watch",
+            *(str(root) if word == given else word for word in words),
+        ]
+
+        def archived() -> None:
+            (root / "sub").mkdir()
+            (root / "sub" / "second.png").write_bytes(b"second")
+            wait_until(lambda: server.keys(f"{PREFIX}/sub/second.png") != [], "a file is archived")
+            if "--serve" in words:
+                page = re.search(r"Dashboard: (http://\S+)", self._log(words))
+                assert page is not None
+                self._is_page(page[1])
+
+        once = "--once" in words
+        status = main(words) if once else watched(words, root, archived)
+        out, err = self.capsys.readouterr()
+        assert status == 0, err
+        if once:
+            assert out.splitlines()[-1] == "Complete: 1/1"
+        assert server.keys(f"{PREFIX}/{'first' if once else 'sub/second'}.png")
+        if "--log-file" in words:
+            assert "Archived " in Path(words[words.index("--log-file") + 1]).read_text("utf-8")
+
+    def _log(self, words: list[str]) -> str:
+        if "--log-file" in words:
+            return Path(words[words.index("--log-file") + 1]).read_text("utf-8")
+        return self.capsys.readouterr().err
+
+    def _is_page(self, address: str) -> None:
+        import urllib.request
+
+        with urllib.request.urlopen(address, timeout=10) as answer:
+            assert b"cloud-archive-dashboard" in answer.read()
+
+    def synopsis(self, example: Example) -> None:
+        """Each of its forms, with every option."""
+        for line in forms_of(example.text):
+            if line.startswith("cloud-archive demo"):
+                self.elsewhere(
+                    "tests.integration.test_demo", "test_once_proves_every_version_and_leaves_nothing"
+                )
+            elif line.endswith(" free DIR --dry-run"):
+                self.ours(
+                    Example(example.page, SHELL, f"{line} --older-than 7d")
+                )  # it wants to know what to free
+            else:
+                self.ours(Example(example.page, SHELL, line))
+
+    def with_subcommand_only(self, example: Example) -> None:
+        """`prune --yes` in the text: that command has this option."""
+        name, *options = example.text.split()
+        known = {opt for parameter in command(name).params for opt in parameter.opts}
+        assert {option for option in options if option.startswith("--")} <= known
+
+    def elsewhere(self, module: str, test: str) -> None:
+        assert callable(getattr(importlib.import_module(module), test))
+
+    # --- Python, pip, git
+
+    def package_directory(self, example: Example) -> None:
+        """The stop hook, as a process, from the plugin's own folder."""
+        line = example.text.replace("ComfyUI/custom_nodes/cloud-archive", shlex.quote(str(ROOT)), 1)
+        line = line.replace("python", shlex.quote(sys.executable), 1)
+        found = subprocess.run(
+            shlex.split(line), env=self.environ(), capture_output=True, text=True, check=False
+        )
+        assert found.returncode == 0, found.stderr
+        assert "Safe to stop" in found.stdout
+
+    def bootstrap(self, example: Example) -> None:
+        """From a clone to a running command: each step but the download."""
+        make, install, run = example.text.split(" && ")
+        assert make == "python3 -m venv .venv"
+        extra = re.fullmatch(r'\.venv/bin/python -m pip install -q -e "\.\[(\w+)\]"', install)
+        assert extra is not None
+        assert extra[1] in (metadata.metadata("cloud-archive").get_all("Provides-Extra") or ())
+        if run == ".venv/bin/python -m tests":
+            assert (ROOT / "tests" / "__main__.py").is_file()
+        else:
+            assert run == ".venv/bin/cloud-archive demo --once"
+            self.elsewhere("tests.integration.test_demo", "test_once_proves_every_version_and_leaves_nothing")
+
+    def clone_and_install(self, example: Example) -> None:
+        """From this repository instead of GitHub. `pip` only looks whether the file is there: downloads are its own."""
+        if shutil.which("git") is None or not (ROOT / ".git").exists():
+            missing("git and a clone")
+        (self.tmp_path / "ComfyUI" / "custom_nodes").mkdir(parents=True)
+        address = re.search(r"git clone (\S+)", example.text)
+        assert address is not None
+        environ = self.environ() | {
+            "GIT_CONFIG_COUNT": "1",
+            "GIT_CONFIG_KEY_0": f"url.{ROOT}.insteadOf",
+            "GIT_CONFIG_VALUE_0": address[1],
+        }
+        pip = 'python() { test "$1 $2 $3 $4" = "-m pip install -r" && test -f "$5"; }\n'
+        self.bash(pip + example.text, environ, cwd=self.tmp_path)
+        assert (self.tmp_path / "ComfyUI" / "custom_nodes" / "cloud-archive" / "__init__.py").is_file()
+
+    def pip(self, example: Example) -> None:
+        """What it would install is what we ask for."""
+        words = example.text.split()[2:]
+        if "-r" in words:
+            assert (ROOT / words[words.index("-r") + 1]).is_file()
+        else:
+            metadata.version(words[-1])
+
+    def our_tools(self, example: Example) -> None:
+        """`python -m tests.…`: it takes these arguments."""
+        from tests.benchmarks.__main__ import OPERATIONS
+        from tests.benchmarks.rows import ROWS
+
+        module, *arguments = example.text.removeprefix("python -m ").split()
+        assert importlib.util.find_spec(f"{module}.__main__") is not None, f"{module} cannot be run"
+        if module == "tests.benchmarks" and arguments and arguments[0] in OPERATIONS:
+            list(map(int, arguments[1:]))
+            return
+        self.monkeypatch.setattr(sys, "argv", [module, "--help"])
+        with pytest.raises(SystemExit) as ended:
+            importlib.import_module(f"{module}.__main__").main()
+        assert ended.value.code == 0
+        known = self.capsys.readouterr().out
+        assert {word for word in arguments if word.startswith("--")} <= set(re.findall(r"--[\w-]+", known))
+        if module == "tests.benchmarks":
+            assert {word for word in arguments if word.isalpha()} <= ROWS.keys()
+
+    # --- settings and HTTP
+
+    def exports(self, example: Example) -> None:
+        """In a shell; what is exported are settings that load. A secret of Docker's is a file."""
+        secrets = self.tmp_path / "secrets"
+        secrets.mkdir()
+        (secrets / "s3_secret").write_text("from-a-file\n")
+        script = example.text.replace("/run/secrets", str(secrets)).replace("…", "x")
+        found = self.bash(f"{script}\nenv -0", {"PATH": os.environ["PATH"]})
+        told = dict(entry.split("=", 1) for entry in found.split("\0") if "=" in entry)
+        enough = {"S3_BUCKET": "b", "S3_ACCESS_KEY_ID": "k", "S3_SECRET_ACCESS_KEY": "s"}
+        settings = load_settings(
+            enough | {name: value for name, value in told.items() if name in variables()}
+        )
+        assert settings.bucket
+        assert {name for name in told if name.startswith(("S3_", "R2_", "CLOUD_"))} <= variables()
+
+    def assignment(self, example: Example) -> None:
+        name, value = example.text.split("=", 1)
+        assert name in variables()
+        enough = {"S3_BUCKET": "b", "S3_ACCESS_KEY_ID": "k", "S3_SECRET_ACCESS_KEY": "s"}
+        load_settings(enough | {name: value})
+
+    def http(self, example: Example) -> None:
+        """The call, on the running archive."""
+        method, path = example.text.split()[:2]
+        path = path.replace("hour|day", "hour").replace("last=", "last=24")
+        body = {"file_path": "b.png"} if path.endswith("/upload") else None
+        status, text = self.stage.call(method, path, body)
+        assert status == 200, text
+        if path.endswith("/metrics"):
+            assert "cloud_archive_files_total" in text
+        elif not path.endswith("/events"):
+            json.loads(text)
+
+    def curl(self, example: Example) -> None:
+        """With the running archive in ComfyUI's place."""
+        if shutil.which("curl") is None:
+            missing("curl")
+        line = (
+            example.text
+            if "http" in example.text
+            else f"{example.text} http://127.0.0.1:8188/cloud-sync/rescan"
+        )
+        line = line.replace("127.0.0.1:8188", f"127.0.0.1:{self.stage.port}").replace("curl ", "curl -sf ", 1)
+        found = json.loads(self.bash(line, dict(os.environ)))
+        assert found["safe_to_stop"] is True if "status" in line else found["success"] is True
+
+    # --- others
+
+    def seaweedfs_shell(self, example: Example) -> None:
+        """In SeaweedFS's own shell; the key that it makes may write to that bucket, and to no other."""
+        server = self.stage.server
+        assert server.embedded is not None
+        port = server.embedded._ports
+        server.make_bucket("my-outputs")
+        shell = [
+            str(server.embedded.program), "shell",
+            f"-master=127.0.0.1:{port['master']}.{port['master.grpc']}",
+            f"-filer=127.0.0.1:{port['filer']}.{port['filer.grpc']}",
+        ]  # fmt: skip
+        subprocess.run(
+            shell, input=f"{example.text}\nexit\n", text=True, capture_output=True, check=True, timeout=60
+        )
+        client = plain_client(server.endpoint, "KEY", "SECRET")
+        client.put_object(Bucket="my-outputs", Key="a", Body=b"a")
+        assert client.list_objects_v2(Bucket="my-outputs")["KeyCount"] == 1
+        with pytest.raises(client.exceptions.ClientError, match="AccessDenied"):
+            client.put_object(Bucket=server.bucket, Key="a", Body=b"a")
+
+    def compose(self, example: Example) -> None:
+        """It builds the Dockerfile that is there, whose line is an example of its own."""
+        name = example.text.removeprefix("dockerfile: ")
+        assert any(other.page == name for other in EXAMPLES)
+
+    def start_script(self, example: Example) -> None:
+        self.elsewhere(
+            "tests.integration.test_stop_hook", "test_the_start_script_waits_for_what_comfyui_wrote_last"
+        )
+
+    def log_lines(self, example: Example) -> None:
+        self.elsewhere(
+            "tests.integration.test_log_lines", "test_the_log_says_what_the_pages_say_that_it_says"
+        )
+
+    def not_ours(self, example: Example) -> None:
+        if sys.platform != "win32":
+            self.bash(f"true || {example.text}", {"PATH": os.environ["PATH"]})
+
+    # --- how
+
+    def environ(self) -> dict[str, str]:
+        return os.environ | self.stage.environ
+
+    def bash(self, script: str, environ: dict[str, str], cwd: Path | None = None) -> str:
+        if sys.platform == "win32" or shutil.which("bash") is None:
+            pytest.skip("bash")
+        found = subprocess.run(
+            ["bash", "-euc", script],
+            env=environ,
+            cwd=cwd or self.stage.here,
+            capture_output=True,
+            check=False,
+        )
+        assert found.returncode == 0, found.stderr.decode()
+        return found.stdout.decode()
+
+
+def forms_of(synopsis: str) -> list[str]:
+    """`a [--b X|Y]  words` → the lines that it allows, with every option, once for each alternative."""
+    line = re.split(r" {3,}", synopsis)[0]
+    alternatives = re.search(r"(\S+(?: ?\| ?\S+)+)", line.replace("[", "").replace("]", ""))
+    plain = line.replace("[", "").replace("]", "")
+    if alternatives is None:
+        return [plain]
+    return [plain.replace(alternatives[1], one.strip()) for one in alternatives[1].split("|")]
+
+
+def command(name: str) -> typer.core.TyperCommand:
+    return typer.main.get_command(build_app()).commands[name]  # type: ignore[attr-defined, no-any-return]
+
+
+def variables() -> set[str]:
+    return {
+        name
+        for setting in Settings.model_fields.values()
+        for entry in setting.metadata
+        for name in getattr(entry, "names", ())
+    } | {"COMFYUI_OUTPUT_DIR"}
+
+
+# --- what some lines must have done
+
+
+def _all_is_back(stage: Stage, _: str) -> None:
+    here = stage.archive.local_files(Path("restored"))
+    assert {path: body for path, body in here.items() if path in stage.archive.local_files()} == {
+        path: body for path, body in stage.archive.local_files().items() if path in here
+    }
+    assert {"a.png", "b.png", "video/c.mp4", "young.png"} <= here.keys()
+
+
+def _names_the_providers(_: Stage, out: str) -> None:
+    for name in ("Cloudflare R2", "AWS S3", "Google Cloud Storage", "Backblaze B2"):
+        assert name in out
+
+
+def _is_drawn(_: Stage, __: str) -> None:
+    assert ET.parse("growth.svg").getroot().tag.endswith("svg")
+
+
+def _nothing_went(stage: Stage, _: str) -> None:
+    assert {"a.png", "video/c.mp4"} <= stage.archive.local_files().keys()
+
+
+def _what_is_old_went(stage: Stage, _: str) -> None:
+    left = stage.archive.local_files().keys()
+    assert not {"a.png", "video/c.mp4"} & left
+    assert {"b.png", "young.png"} <= left
+    assert {f"{PREFIX}/a.png", f"{PREFIX}/video/c.mp4"} <= set(stage.server.keys()), "the bucket still has it"
+
+
+def _three_of_three(_: Stage, out: str) -> None:
+    assert out.splitlines()[-1] == "Complete: 3/3"
+
+
+MUST_HAVE: dict[str, Callable[[Stage, str], None]] = {
+    "cloud-archive restore --to restored": _all_is_back,
+    "cloud-archive report": _names_the_providers,
+    "cloud-archive report --by day --plot growth.svg": _is_drawn,
+    "cloud-archive free --older-than 7d --dry-run": _nothing_went,
+    "cloud-archive free --older-than 7d": _what_is_old_went,
+    "cloud-archive upload FILE1 FILE2 FILE3": _three_of_three,
+}
+
+
+def _begins(*heads: str) -> Callable[[Example], bool]:
+    return lambda example: example.text.startswith(heads)
+
+
+RUNNERS: tuple[tuple[Callable[[Example], bool], Callable[[Run, Example], None]], ...] = (
+    (lambda example: example.kind == SYNOPSIS, Run.synopsis),
+    (_begins(*(f"cloud-archive {name}" for name in COMMANDS), "cloud-archive --"), Run.ours),
+    (_begins(*(f"{name} --" for name in COMMANDS)), Run.with_subcommand_only),
+    (_begins("python ComfyUI/custom_nodes/cloud-archive/"), Run.package_directory),
+    (_begins("python3 -m venv .venv && "), Run.bootstrap),
+    (_begins("cd ComfyUI/custom_nodes\n"), Run.clone_and_install),
+    (_begins("python -m tests"), Run.our_tools),
+    (_begins(*NOT_OURS), Run.not_ours),
+    (_begins("pip install "), Run.pip),
+    (_begins("export "), Run.exports),
+    (lambda example: re.match(r"[A-Z][A-Z0-9_]*=", example.text) is not None, Run.assignment),
+    (_begins("GET /", "POST /"), Run.http),
+    (_begins("curl "), Run.curl),
+    (_begins("s3.configure "), Run.seaweedfs_shell),
+    (_begins("dockerfile: "), Run.compose),
+    (lambda example: example.text == SCRIPT, Run.start_script),
+    (
+        lambda example: example.kind == TEXT and re.match(r"[\d-]{10} [\d:]{8} ", example.text) is not None,
+        Run.log_lines,
+    ),
+)

@@ -1,0 +1,162 @@
+"""A pod is stopped while 200 files wait for a slow store: what daemon, stop hook and start script say is so.
+
+Real processes, real signals; the store is SeaweedFS behind a proxy that lets every write take its time.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.faults.proxy import Fault, FaultProxy, Kind
+from tests.integration.archives import Archive
+from tests.integration.examples import ROOT, SCRIPT
+from tests.servers import S3Server, wait_until
+
+pytestmark = [
+    pytest.mark.store,
+    pytest.mark.skipif(os.name == "nt", reason="signals are POSIX's"),
+]
+
+FILES = 200
+NAMES = {f"{number:03}.png" for number in range(FILES)}
+
+
+@contextmanager
+def slow_daemon(
+    tmp_path: Path, server: S3Server, *, seconds: float, grace: float
+) -> Iterator[tuple[subprocess.Popen[str], Archive, dict[str, str]]]:
+    """A daemon with 200 files pending, of which some are in the bucket; each write takes `seconds`."""
+    with FaultProxy(server.endpoint, seed=1) as proxy:
+        proxy.add(Fault(Kind.LATENCY, seconds=seconds), operations={"PutObject"})
+        archive = Archive(tmp_path, server, S3_ENDPOINT_URL=proxy.url, CLOUD_ARCHIVE_WORKERS="4")
+        for name in NAMES:
+            archive.write(name, name.encode() * 100)
+        environ = os.environ | archive.environ | {
+            "COMFYUI_OUTPUT_DIR": str(archive.root),
+            "CLOUD_ARCHIVE_STATE_DIR": str(archive.state),
+            "CLOUD_ARCHIVE_BACKFILL": "all",
+            "PYTHONPATH": str(ROOT),
+        }  # fmt: skip
+        daemon = subprocess.Popen(
+            [sys.executable, "-m", "cloud_archive", "watch", "--json", "--grace", str(grace)],
+            env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        try:
+            wait_until(lambda: len(server.keys("out/")) >= 8 or daemon.poll() is not None, "some arrive", 60)
+            yield daemon, archive, environ
+        finally:
+            daemon.kill()
+            daemon.communicate()
+
+
+def in_bucket(server: S3Server) -> set[str]:
+    return {key.removeprefix("out/") for key in server.keys("out/")}
+
+
+def test_where_the_grace_suffices_sigterm_ends_with_0_and_all_files_are_there(
+    tmp_path: Path, seaweedfs: S3Server
+) -> None:
+    with slow_daemon(tmp_path, seaweedfs, seconds=0.03, grace=60) as (daemon, _, _environ):
+        assert in_bucket(seaweedfs) < NAMES, "otherwise nothing is pending"
+        daemon.send_signal(signal.SIGTERM)
+        out, err = daemon.communicate(timeout=90)
+    assert daemon.returncode == 0, err
+    assert json.loads(out) == {"success": True, "remaining": [], "errors": []}
+    assert in_bucket(seaweedfs) == NAMES
+
+
+def test_where_it_is_too_short_sigterm_ends_with_1_and_exactly_what_is_missing_is_named(
+    tmp_path: Path, seaweedfs: S3Server
+) -> None:
+    with slow_daemon(tmp_path, seaweedfs, seconds=0.5, grace=1) as (daemon, archive, _):
+        daemon.send_signal(signal.SIGTERM)
+        out, err = daemon.communicate(timeout=60)
+    assert daemon.returncode == 1
+    found = json.loads(out)
+    left = NAMES - in_bucket(seaweedfs)
+    assert len(left) > 100
+    assert found["success"] is False
+    assert set(found["remaining"]) == left
+    assert len(found["remaining"]) == len(left)
+    assert "Not archived yet, goes on at the next start: " in err
+    assert f"… and {len(left) - 20} more" in err
+    archive.environ["S3_ENDPOINT_URL"] = seaweedfs.endpoint
+    archive.archive_all()
+    assert in_bucket(seaweedfs) == NAMES, "the next start goes on with them"
+    assert len(seaweedfs.keys()) == FILES, "and doubles none"
+
+
+def test_flush_as_the_stop_hook_names_what_remains_and_says_0_once_nothing_does(
+    tmp_path: Path, seaweedfs: S3Server, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from cloud_archive.cli import main
+
+    with slow_daemon(tmp_path, seaweedfs, seconds=0.1, grace=60) as (daemon, _, environ):
+        for name, value in environ.items():
+            monkeypatch.setenv(name, value)
+        before = in_bucket(seaweedfs)
+        capsys.readouterr()  # the proxy has said where it listens
+        assert main(["flush", "--timeout", "0.5", "--json"]) == 1
+        said = capsys.readouterr()
+        found = json.loads(said.out)
+        after = in_bucket(seaweedfs)
+        remaining = {entry["file"] for entry in found["remaining"]}
+        assert found["safe_to_stop"] is False
+        assert NAMES - after <= remaining | after, "none is left out"
+        assert remaining <= NAMES - before, "and none is named that was there before"
+        assert "more" in said.err.splitlines()[-1]
+        assert main(["flush", "--timeout", "60"]) == 0
+        assert in_bucket(seaweedfs) == NAMES
+        assert "Safe to stop" in capsys.readouterr().out
+        daemon.send_signal(signal.SIGTERM)
+        assert daemon.wait(30) == 0
+
+
+def test_the_start_script_waits_for_what_comfyui_wrote_last(tmp_path: Path, seaweedfs: S3Server) -> None:
+    """docs/examples/start.sh, with a program in ComfyUI's place that writes one more file when it is told to end."""
+    if shutil.which("bash") is None:
+        pytest.skip("bash")
+    root, programs = tmp_path / "output", tmp_path / "bin"
+    root.mkdir()
+    programs.mkdir()
+    (programs / "python").write_text(
+        '#!/bin/bash\ntest "$1" = main.py || exit 9\n'
+        "trap 'printf last > \"$COMFYUI_OUTPUT_DIR/last.png\"; exit 0' TERM\n"
+        "until grep -qs Archiving cloud-archive.log; do sleep 0.1; done\n"  # ComfyUI takes longer to start
+        'printf first > "$COMFYUI_OUTPUT_DIR/first.png"\n'
+        "while :; do sleep 0.1; done\n"
+    )
+    (programs / "cloud-archive").write_text(f'#!/bin/bash\nexec "{sys.executable}" -m cloud_archive "$@"\n')
+    for program in programs.iterdir():
+        program.chmod(0o755)
+    environ = os.environ | seaweedfs.environ(
+        S3_PREFIX="out",
+        COMFYUI_OUTPUT_DIR=str(root),
+        CLOUD_ARCHIVE_STATE_DIR=str(tmp_path / "state"),
+        PYTHONPATH=str(ROOT),
+        PATH=f"{programs}{os.pathsep}{os.environ['PATH']}",
+    )
+    pod = subprocess.Popen(
+        ["bash", str(ROOT / SCRIPT)], env=environ, cwd=tmp_path, start_new_session=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        wait_until(lambda: seaweedfs.keys() == ["out/first.png"], "the first file arrives", 60)
+        pod.send_signal(signal.SIGTERM)
+        pod.wait(60)
+        assert pod.returncode == 0
+        assert seaweedfs.keys() == ["out/first.png", "out/last.png"]
+    finally:
+        os.killpg(pod.pid, signal.SIGKILL)  # the daemon outlives the script; a pod's end is the end of all
+        pod.communicate()
+    assert "Archived last.png" in (tmp_path / "cloud-archive.log").read_text("utf-8")
