@@ -1,8 +1,11 @@
-"""`python -m tests`: every check of this repository, the fast ones first; ends at the first that fails.
+"""`python -m tests`: every check of this repository.
 
-The tests run in groups, two at a time, each in a process of its own (a browser's event loop and asyncio's do not go
-together in one). Much of what they prove has to do with time, and two groups on two cores are in each other's way:
-what fails beside another group is run once more alone, and said to be. What fails then has failed.
+The checks and groups of tests below run three at a time, each in a process of its own, for two cores (much of what the
+tests do is waiting). A check that fails ends it: nothing more is started. What a group has in a line of its own is left
+out where its folder stands (a browser's event loop and asyncio's do not go together in one process).
+
+Much of what the tests prove has to do with time, and groups are in each other's way: what fails beside another group
+is run once more alone, and said to be. What fails then has failed.
 
 With arguments, pytest alone is run with them: `python -m tests -k ledger`.
 """
@@ -12,8 +15,9 @@ from __future__ import annotations
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,34 +30,36 @@ CHECKS: dict[str, tuple[str, ...]] = {
 }
 # The longest first, so that none is left over at the end.
 GROUPS: tuple[tuple[str, ...], ...] = (
-    ("tests/integration",),
-    ("tests/unit", "tests/functional"),
-    ("tests/quirks", "tests/faults"),
+    ("tests/quirks",),
     ("tests/browser",),
+    ("tests/integration",),
+    ("tests/integration/test_pipeline.py", "tests/integration/test_cli.py", "tests/integration/test_demo.py"),
+    ("tests/faults",),
+    ("tests/functional",),
+    ("tests/unit",),
 )
-AT_ONCE = 2
+AT_ONCE = 3
 NO_TESTS = 5  # https://docs.pytest.org/en/stable/reference/exit-codes.html
 
 
 @dataclass(frozen=True)
 class Result:
-    """One group's run."""
+    """How one process ended."""
 
-    folders: tuple[str, ...]
+    name: str
     status: int
     output: str
     seconds: float
 
-    def show(self, note: str) -> None:
-        print(f"== pytest {' '.join(self.folders)}{note} ({self.seconds:.0f} s)\n{self.output}", flush=True)
+    def show(self, note: str = "") -> None:
+        print(f"== {self.name}{note} ({self.seconds:.0f} s)\n{self.output}", flush=True)
 
 
-def run_group(folders: tuple[str, ...], cache: Path, *more: str) -> Result:
-    """Run pytest on these folders; what failed is remembered below `cache`."""
+def run_python(name: str, *arguments: str) -> Result:
+    """Run this interpreter to its end; what it prints is kept together."""
     begin = time.monotonic()
-    name = "-".join(Path(folder).name for folder in folders)
     found = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-o", f"cache_dir={cache / name}", *more, *folders],
+        [sys.executable, *arguments],
         cwd=ROOT,
         check=False,
         stdout=subprocess.PIPE,
@@ -61,38 +67,67 @@ def run_group(folders: tuple[str, ...], cache: Path, *more: str) -> Result:
         text=True,
         errors="backslashreplace",
     )
-    return Result(folders, found.returncode, found.stdout, time.monotonic() - begin)
+    return Result(name, found.returncode, found.stdout, time.monotonic() - begin)
 
 
-def run_tests() -> int:
-    """Run all groups. Returns 0 where every test passed, beside others or alone."""
-    status = 0
+def run_group(group: tuple[str, ...], cache: Path, *more: str) -> Result:
+    """Run pytest on these folders and files; what failed is remembered below `cache`."""
+    others = {path for other in GROUPS if other is not group for path in other}
+    left_out = [f"--ignore={path}" for path in others if any(path.startswith(f"{each}/") for each in group)]
+    result = run_python(
+        f"pytest {' '.join(group)}",
+        *("-m", "pytest", "-q", "-o", f"cache_dir={cache / str(GROUPS.index(group))}"),
+        *(*left_out, *more, *group),
+    )
+    return result if result.status != NO_TESTS else Result(result.name, 0, result.output, result.seconds)
+
+
+def run_all() -> int:
+    """Run checks and groups. Returns 0 where every check was fine and every test passed, beside others or alone."""
+    stop = threading.Event()
+    failed: list[tuple[str, ...]] = []
     with tempfile.TemporaryDirectory() as directory, ThreadPoolExecutor(AT_ONCE) as lanes:
         cache = Path(directory)
-        failed: list[tuple[str, ...]] = []
-        for result in lanes.map(lambda folders: run_group(folders, cache), GROUPS):
-            result.show("")
-            if result.status not in (0, NO_TESTS):
-                failed.append(result.folders)
-        for folders in failed:
-            result = run_group(folders, cache, "--last-failed", "--last-failed-no-failures", "none")
-            result.show(", what failed beside another group once more alone")
-            status = status or result.status
+
+        def check(name: str) -> Result | None:
+            result = run_python(name, *CHECKS[name])
+            if result.status:
+                stop.set()
+            return result
+
+        def group(paths: tuple[str, ...]) -> Result | None:
+            return None if stop.is_set() else run_group(paths, cache)
+
+        jobs: dict[Future[Result | None], tuple[str, ...]] = {}
+        jobs |= {lanes.submit(check, name): () for name in CHECKS}
+        jobs |= {lanes.submit(group, paths): paths for paths in GROUPS}
+        for job in as_completed(jobs):
+            result = job.result()
+            if result is None:
+                continue
+            result.show()
+            if result.status and jobs[job]:
+                failed.append(jobs[job])
+        if stop.is_set():
+            return 1
+        status = 0
+        for paths in failed:
+            again = run_group(paths, cache, "--last-failed", "--last-failed-no-failures", "none")
+            again.show(", what failed beside another group once more alone")
+            status = status or again.status
     return status
 
 
 def main() -> int:
-    """Returns the exit status of the first check that fails, else that of the tests."""
+    """Returns the exit status."""
     if sys.argv[1:]:
-        return subprocess.run(
-            [sys.executable, "-m", "pytest", *sys.argv[1:]], cwd=ROOT, check=False
-        ).returncode
-    for name, check in CHECKS.items():
-        print(f"== {name}", flush=True)
-        status = subprocess.run([sys.executable, *check], cwd=ROOT, check=False).returncode
-        if status:
-            return status
-    return run_tests()
+        return run_python_here("-m", "pytest", *sys.argv[1:])
+    return run_all()
+
+
+def run_python_here(*arguments: str) -> int:
+    """Run this interpreter on our own terminal."""
+    return subprocess.run([sys.executable, *arguments], cwd=ROOT, check=False).returncode
 
 
 if __name__ == "__main__":

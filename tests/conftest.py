@@ -2,12 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import hypothesis
 import pytest
 
 from tests.servers import S3Server, make_certificate, running_moto, running_rclone, running_seaweedfs
+
+# The same examples in each run, so that what is green stays green; `--hypothesis-profile=default` looks for new ones.
+hypothesis.settings.register_profile("suite", derandomize=True, database=None)
+hypothesis.settings.load_profile("suite")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _sdk_reads_its_data_once() -> Iterator[None]:
+    """Each client of ours has an SDK session of its own, which reads 3 MB of JSON: 0.1 s of CPU, 500 times over."""
+    from botocore.loaders import JSONFileLoader, Loader
+
+    kept: dict[Any, Any] = {}
+
+    def once(method: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(method)
+        def found(self: object, *arguments: str) -> Any:
+            name = (method.__name__, arguments)
+            if name not in kept:
+                kept[name] = method(self, *arguments)
+            return kept[name]
+
+        return found
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(JSONFileLoader, "load_file", once(JSONFileLoader.load_file))
+        patch.setattr(Loader, "list_available_services", once(Loader.list_available_services))
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -22,6 +22,7 @@ from tests.benchmarks.stage import (
     seconds,
     write_files,
 )
+from tests.plugin_loading import load_plugins, make_plugins
 from tests.servers import S3Server
 
 Row = Callable[[S3Server, Path, int], list[Figure]]
@@ -177,6 +178,17 @@ def idle(server: S3Server, work: Path, rounds: int) -> list[Figure]:
         ]
 
 
+def plugin(server: S3Server, work: Path, rounds: int) -> list[Figure]:
+    """The plugin's import as ComfyUI times it, against a plugin that does nothing."""
+    folders = make_plugins(work)
+    load_plugins(folders)  # compiles
+    found = [load_plugins(folders) for _ in range(max(5, rounds))]
+    ours, base = (
+        statistics.median(one[name] * 1000 for one in found) for name in ("seconds", "base_seconds")
+    )
+    return [Figure("the plugin's import", ours, base, "a plugin that does nothing", "+ ≤ 30 ms", "ms")]
+
+
 ROWS: dict[str, Row] = {
     "one": one_image,
     "burst": burst,
@@ -184,4 +196,5 @@ ROWS: dict[str, Row] = {
     "small": _backlog("backlog of 3,000 × 20 KB", 3000, 20_000, "≤ 1.0", rclone, "rclone copy, 8 transfers"),
     "large": _backlog("one file of 1 GB", 1, 1_000_000_000, "≤ 1.05", s5cmd, "s5cmd, 16 workers"),
     "idle": idle,
+    "plugin": plugin,
 }

@@ -9,12 +9,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from cloud_archive.engine import Engine
+from cloud_archive.settle import QuietTimes
 from cloud_archive.status import Status
 from tests.servers import S3Server, wait_until
 
@@ -214,7 +216,10 @@ def test_temporary_and_hidden_names_wait_until_they_are_renamed(tmp_path: Path, 
     assert seaweedfs.keys() == ["out/a.png", "out/e.png"]
 
 
-def test_an_empty_file_is_reported_and_not_archived(tmp_path: Path, seaweedfs: S3Server) -> None:
+def test_an_empty_file_is_reported_and_not_archived(
+    tmp_path: Path, seaweedfs: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cloud_archive.settle.QuietTimes", partial(QuietTimes, empty=0.5))
     root = tmp_path / "output"
     with archiving(root, seaweedfs, tmp_path / "state") as engine:
         (root / "a.png").touch()
@@ -307,7 +312,9 @@ def test_a_key_rendered_before_midnight_is_kept_by_a_retry_after_it(
         Frozen.day = 2
         own_seaweedfs.embedded.start()
         (root / "b.png").write_bytes(b"b")
-        settled(engine, 60)
+        wait_until(
+            lambda: engine.retry() >= 0 and engine.flush(0.3), "all is there", 60
+        )  # not for its pauses
     assert own_seaweedfs.keys() == ["2026-04-01/a.png", "2026-04-02/b.png"]
 
 

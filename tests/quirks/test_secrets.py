@@ -307,7 +307,8 @@ def test_a_store_that_repeats_the_secrets_brings_them_nowhere(
 @given(
     names=st.sets(
         st.text(
-            alphabet=st.characters(exclude_characters="/\0", exclude_categories=["Cs"]),
+            # SeaweedFS takes a backslash for a slash, which makes a folder of a name that ends in one.
+            alphabet=st.characters(exclude_characters="/\\\0", exclude_categories=["Cs"]),
             min_size=1,
             max_size=40,
         ).filter(lambda name: len(name.encode()) < 200 and name not in (".", "..")),
