@@ -2,6 +2,8 @@
 
 python -m tests.faults --kills 1000 --seed N    SIGKILL at random moments, see run.py
 python -m tests.faults --steps 100 --seed N     each step of an upload so often, once and lasting, see steps.py
+python -m tests.faults --pods 10 --names 100    so many processes, one bucket, the same names, see pods.py
+python -m tests.faults --soak 100000 --large 200    memory, descriptors, threads and the ledger's size, see soak.py
 """
 
 from __future__ import annotations
@@ -10,11 +12,14 @@ import argparse
 import random
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
+from tests.faults.pods import pods
 from tests.faults.run import Plan, run
+from tests.faults.soak import soak
 from tests.faults.steps import play, rounds
-from tests.servers import S3Server, running_seaweedfs
+from tests.servers import S3Server, running_rclone, running_seaweedfs
 
 
 def kill(chosen: argparse.Namespace, seed: int, server: S3Server, directory: Path) -> bool:
@@ -35,8 +40,35 @@ def step(chosen: argparse.Namespace, seed: int, server: S3Server, directory: Pat
     return table.held
 
 
+def scale_out(chosen: argparse.Namespace, seed: int, server: S3Server, directory: Path) -> bool:
+    """Returns whether all held; a store without create-only writes must at least keep what was there."""
+    found = pods(chosen.pods, chosen.names, seed, server, directory / "pods")
+    print(*found.lines(), sep="\n")
+    with running_rclone(directory / "rclone") as lenient:
+        again = pods(chosen.pods, chosen.names, seed, lenient.with_fresh_bucket(), directory / "lenient")
+    print("without create-only writes:", *again.lines(), sep="\n")
+    return found.held and again.kept
+
+
+def long_soak(chosen: argparse.Namespace, seed: int, server: S3Server, directory: Path) -> bool:
+    """Returns whether all held."""
+    found = soak(chosen.soak, chosen.large, seed, server, directory / "soak", told)
+    print(*found.lines(), sep="\n")
+    return found.held
+
+
 def told(line: str) -> None:
     print(line, flush=True)
+
+
+def _chosen(chosen: argparse.Namespace) -> tuple[Callable[..., bool], str]:
+    if chosen.soak:
+        return long_soak, f"{chosen.soak} small and {chosen.large} large files"
+    if chosen.pods:
+        return scale_out, f"{chosen.pods} pods with {chosen.names} names"
+    if chosen.steps:
+        return step, f"{chosen.steps} times each step"
+    return kill, f"{chosen.kills} kills"
 
 
 def main() -> int:
@@ -47,6 +79,10 @@ def main() -> int:
     )
     parser.add_argument("--kills", type=int, default=1000)
     parser.add_argument("--steps", type=int, default=0, help="instead of kills: so often each step")
+    parser.add_argument("--pods", type=int, default=0, help="so many archivers")
+    parser.add_argument("--names", type=int, default=100, help="files of each pod")
+    parser.add_argument("--soak", type=int, default=0, help="instead of kills: so many small files")
+    parser.add_argument("--large", type=int, default=0, help="and so many of 16 to 64 MiB")
     parser.add_argument(
         "--only", default="", help="only those steps and faults that have this in their names"
     )
@@ -56,13 +92,14 @@ def main() -> int:
     parser.add_argument("--keep", type=Path, default=None, help="directory for files, state and log")
     chosen = parser.parse_args()
     seed = random.SystemRandom().randrange(2**31) if chosen.seed is None else chosen.seed
-    told(f"seed {seed}, " + (f"{chosen.steps} times each step" if chosen.steps else f"{chosen.kills} kills"))
+    run_chosen, what = _chosen(chosen)
+    told(f"seed {seed}, {what}")
     with (
         tempfile.TemporaryDirectory(prefix="cloud-archive-faults-") as temporary,
         running_seaweedfs(Path(temporary) / "store") as server,
     ):
         directory = chosen.keep or Path(temporary)
-        held = (step if chosen.steps else kill)(chosen, seed, server.with_fresh_bucket(), directory)
+        held = run_chosen(chosen, seed, server.with_fresh_bucket(), directory)
     print("held" if held else "NOT HELD")
     return 0 if held else 1
 
