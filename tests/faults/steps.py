@@ -223,6 +223,10 @@ class Result:
     struck: bool
     seconds: float
 
+    @property
+    def line(self) -> str:
+        return f"  {self.case.name} {self.case}: {'; '.join(self.problems)}"
+
 
 @dataclass(slots=True)
 class Table:
@@ -266,7 +270,7 @@ class Table:
             if not result.struck:
                 yield f"  not reached: {result.case}"
         for result in self.failures[:50]:
-            yield f"  {result.case.name} {result.case}: {'; '.join(result.problems)}"
+            yield result.line
 
 
 class Play:
@@ -616,9 +620,10 @@ def play(
     with small_parts():
         for first in range(0, len(cases), BLOCK):
             with Stage(server, directory, seed) as stage, ThreadPoolExecutor(at_once) as threads:
-                table.results += threads.map(
-                    lambda case: Play(stage, case).run(), cases[first : first + BLOCK]
-                )
+                for result in threads.map(lambda case: Play(stage, case).run(), cases[first : first + BLOCK]):
+                    table.results.append(result)
+                    if result.problems:
+                        progress(result.line)
             progress(f"{len(table.results)} of {len(cases)} runs, {len(table.failures)} failures")
     table.seconds = time.monotonic() - begin
     return table
