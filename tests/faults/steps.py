@@ -290,17 +290,11 @@ class Play:
         self._problems: list[str] = []
         # A probe is only made where nothing is known yet.
         self._knowing = case.step.scenario != "probe"
-        hasty = case.trouble.fault is not None and case.trouble.fault.kind in (
-            Kind.HANG,
-            Kind.HANG_AFTER,
-            Kind.BLACKHOLE,
-        )
         self._patient_store = stage.stores.make(knowing=self._knowing)
-        store = stage.stores.make(hasty=True, knowing=self._knowing) if hasty else self._patient_store
         self._world = World(
             self._base,
             self._prefix,
-            store,
+            self._patient_store,
             trip=self._trip,
             side_by_side=case.step.scenario != "dropped"
             and case.step.skip == 0
@@ -451,6 +445,8 @@ class Play:
             times=None if lasting else 1,
             skip=self._case.step.skip,
         )
+        if self._case.trouble.fault.kind in (Kind.HANG, Kind.HANG_AFTER, Kind.BLACKHOLE):
+            self._world.use(self._stage.stores.make(hasty=True, knowing=self._knowing))
         said: list[str] = []
         for _ in range(PERSISTENT_ATTEMPTS if lasting else 1):
             said += self._world.attempt()

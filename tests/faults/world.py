@@ -89,7 +89,7 @@ class TrippedLedger(Ledger):
 class Stores:
     """Stores that share the connections of one client for each patience: making a client costs 100 ms."""
 
-    def __init__(self, environ: Mapping[str, str], *, patient: float = 20.0, hasty: float = 0.5) -> None:
+    def __init__(self, environ: Mapping[str, str], *, patient: float = 20.0, hasty: float = 0.7) -> None:
         self._settings = load_settings(environ)
         self._first = {
             seconds: S3Store(self._settings, connect_seconds=5, read_seconds=seconds)
