@@ -11,7 +11,7 @@ from cloud_archive.archiver import Archiver
 from cloud_archive.engine import Engine
 from cloud_archive.ledger import Ledger
 from cloud_archive.settings import load_settings
-from tests.functional.memory_store import MemoryStore
+from tests.memory_store import MemoryStore
 
 ENVIRON = {
     "S3_ACCESS_KEY_ID": "key",

@@ -31,7 +31,7 @@ from cloud_archive.state import LEDGER_NAME, DirectoryLock
 from cloud_archive.upload import MEBIBYTE, Job, Uploader
 from cloud_archive.worker import Observer, WorkerPool
 from tests.functional.archives import ENVIRON, archiving, engine_on, until
-from tests.functional.memory_store import MemoryStore
+from tests.memory_store import MemoryStore, StoredObject
 
 AWAY = StoreError("PutObject", "k", explain("ConnectionRefused"))
 
@@ -686,7 +686,7 @@ def test_a_multipart_upload_under_a_conflict_name_goes_on_where_it_was(root: Pat
     body = os.urandom(20 * MEBIBYTE)
     (root / "film.bin").write_bytes(body)
     version = stat_version(root, "film.bin")
-    store.objects["film.bin"] = type("Other", (), {"body": b"theirs", "metadata": {"sha256": "0" * 64}})()
+    store.objects["film.bin"] = StoredObject(b"theirs", {"sha256": "0" * 64})
     uploader = Uploader(store, make_key=lambda path: path, session_id="s")
 
     def fail_late(operation: str, key: str) -> None:

@@ -11,7 +11,7 @@ import pytest
 from cloud_archive.archiver import Archiver
 from cloud_archive.commands.once import Once
 from tests.functional.archives import archiving, engine_on
-from tests.functional.memory_store import MemoryStore
+from tests.memory_store import MemoryStore
 
 
 class Slow:

@@ -13,7 +13,7 @@ import pytest
 
 from cloud_archive.archiver import Archiver
 from tests.functional.archives import archiving, until
-from tests.functional.memory_store import MemoryStore
+from tests.memory_store import MemoryStore
 
 posix = pytest.mark.skipif(os.name != "posix", reason="pipes, sockets and permissions of POSIX")
 
@@ -122,7 +122,7 @@ from pathlib import Path
 sys.path.insert(0, os.getcwd())
 from cloud_archive.archiver import Archiver
 from tests.functional.archives import archiving, until
-from tests.functional.memory_store import MemoryStore
+from tests.memory_store import MemoryStore
 base = Path(sys.argv[1])
 if os.geteuid() == 0:
     os.chown(base, 65534, 65534)

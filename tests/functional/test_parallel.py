@@ -21,7 +21,7 @@ from cloud_archive.ledger import Ledger
 from cloud_archive.settings import load_settings
 from cloud_archive.upload import Uploader
 from cloud_archive.worker import OLDEST_EVERY, Observer, WorkerPool
-from tests.functional.memory_store import MemoryStore
+from tests.memory_store import MemoryStore
 from tests.servers import wait_until
 
 KIB = 1024

@@ -16,7 +16,7 @@ from cloud_archive.errors import ObjectExists, StoreError, explain
 from cloud_archive.files import stat_version
 from cloud_archive.object_store import Capabilities, CreateOnly, ObjectInfo, ObjectStore, PutResult
 from cloud_archive.upload import SINGLE_PUT_BYTES, Job, Outcome, Proof, Uploader
-from tests.functional.memory_store import MemoryStore
+from tests.memory_store import MemoryStore
 
 
 class CarelessStore:

@@ -21,7 +21,7 @@ from cloud_archive.ledger_archived import Restored, add_restored
 from cloud_archive.operations.costs import TABLE, Provider, Usage, load_prices, requests_for
 from cloud_archive.operations.plot import to_svg
 from cloud_archive.operations.report import Report, chart_rows, report_from_bucket, report_from_ledger
-from tests.unit.memory_store import MemoryStore
+from tests.memory_store import MemoryStore
 
 
 class Clock:

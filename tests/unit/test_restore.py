@@ -15,7 +15,7 @@ from cloud_archive.files import seconds_text
 from cloud_archive.operations.restore import Fate, Item, RestoreReport, Wanted, modified_ns, restore
 from cloud_archive.operations.safe_paths import local_parts
 from cloud_archive.store import ObjectInfo
-from tests.unit.memory_store import MemoryStore, refuse
+from tests.memory_store import MemoryStore, refuse
 
 
 @pytest.fixture
@@ -157,7 +157,7 @@ def test_a_different_file_is_never_replaced(tmp_path: Path, store: Any) -> None:
         "same.png": b"equal",
     }
     assert (report.restored, report.already, report.renamed) == (1, 1, 1)
-    assert store.count("read") == 1, "what is there is not fetched"
+    assert store.count("GetObject") == 1, "what is there is not fetched"
     assert restore(store, tmp_path, prefix="out").already == 2
 
 
@@ -195,10 +195,10 @@ def test_a_store_that_fails_now_and_then_is_asked_again(
     refusals = iter(["InternalError", "SlowDown"])
 
     def before(operation: str, key: str) -> None:
-        if operation == "read" and (code := next(refusals, None)):
+        if operation == "GetObject" and (code := next(refusals, None)):
             refuse(code, 503, key)
 
-    store.before = before
+    store.on_call = before
     assert restore(store, tmp_path, prefix="out").restored == 1
     assert files(tmp_path) == {"a.png": b"body"}
 
@@ -224,7 +224,7 @@ def test_an_interrupted_run_leaves_no_file_that_is_not_whole_and_the_next_one_go
     report = restore(store, tmp_path, prefix="out")
     assert len(files(tmp_path)) == 40
     assert (report.already, report.restored) == (first, 40 - first)
-    assert store.count("read") == 40 - first
+    assert store.count("GetObject") == 40 - first
 
 
 def test_what_a_kill_left_half_written_hurts_nothing_and_goes_in_time(tmp_path: Path, store: Any) -> None:
@@ -280,7 +280,7 @@ def test_a_dry_run_says_where_things_would_be(tmp_path: Path, store: Any) -> Non
     report = restore(store, tmp_path, prefix="out", dry_run=True)
     assert (report.restored, report.already) == (1, 1)
     assert report.items[0].path == "a (1).png"
-    assert store.count("read") == 0
+    assert store.count("GetObject") == 0
 
 
 def test_marks_for_folders_are_passed_over(tmp_path: Path, store: Any) -> None:

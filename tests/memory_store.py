@@ -8,6 +8,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from typing import NoReturn
 
 from cloud_archive.errors import ObjectExists, StoreError, explain
 from cloud_archive.object_store import ProbeNotes
@@ -22,14 +24,18 @@ from cloud_archive.store import (
 
 HONOURS = Capabilities(CreateOnly.HONOURED, CreateOnly.HONOURED, can_head=True, echoes_checksum=True)
 Progress = Callable[[int], None]
+WRITTEN = 1_700_000_000.0
+PIECE_BYTES = 1000  # of what is read
 
 
 @dataclass
 class StoredObject:
-    """One object: its bytes, its metadata."""
+    """One object; `written` in seconds since 1970."""
 
     body: bytes
-    metadata: dict[str, str]
+    metadata: dict[str, str] = field(default_factory=dict)
+    written: float = WRITTEN
+    etag: str | None = None  # where it is not the bytes' MD5
 
 
 @dataclass
@@ -61,6 +67,19 @@ class MemoryStore:
         self._capabilities = capabilities
         self._lock = threading.Lock()
         self._ids = itertools.count(1)
+
+    def add(self, key: str, body: bytes, *, written: float = WRITTEN, **metadata: str) -> None:
+        """As the archive would have written it."""
+        facts = {"sha256": hashlib.sha256(body).hexdigest(), "archive-token": "t", **metadata}
+        self.objects[key] = StoredObject(body, facts, written)
+
+    def add_foreign(self, key: str, body: bytes, *, written: float = WRITTEN) -> None:
+        """As somebody else would have."""
+        self.objects[key] = StoredObject(body, {}, written)
+
+    def count(self, operation: str) -> int:
+        """Calls of this operation so far."""
+        return sum(1 for name, _ in self.calls if name == operation)
 
     def bodies(self) -> dict[str, bytes]:
         """What the bucket holds."""
@@ -111,17 +130,7 @@ class MemoryStore:
         self._call("HeadObject", key)
         with self._lock:
             stored = self.objects.get(key)
-        if stored is None:
-            return None
-        return ObjectInfo(
-            key,
-            len(stored.body),
-            hashlib.md5(stored.body).hexdigest(),
-            stored.metadata.get("sha256"),
-            None,
-            stored.metadata,
-            None,
-        )
+        return None if stored is None else _info(key, stored, listed=False)
 
     def create_multipart(self, key: str, *, content_type: str, metadata: Mapping[str, str]) -> str:
         self._call("CreateMultipartUpload", key)
@@ -191,16 +200,29 @@ class MemoryStore:
     def read(self, key: str) -> Iterator[bytes]:
         self._call("GetObject", key)
         with self._lock:
-            yield self.objects[key].body
+            stored = self.objects.get(key)
+        if stored is None:
+            refuse("NoSuchKey", 404, key)
+        for start in range(0, len(stored.body), PIECE_BYTES):
+            yield stored.body[start : start + PIECE_BYTES]
 
     def list(self, prefix: str, *, limit: int | None = None) -> Iterator[ObjectInfo]:
+        self._call("ListObjectsV2", prefix)
         with self._lock:
-            found = sorted((key, len(stored.body)) for key, stored in self.objects.items())
-        for key, size in itertools.islice((each for each in found if each[0].startswith(prefix)), limit):
-            yield ObjectInfo(key, size, None, None, None, {}, None)
+            found = sorted(
+                (item for item in self.objects.items() if item[0].startswith(prefix)),
+                key=lambda item: item[0],
+            )
+        for key, stored in itertools.islice(found, limit):
+            yield _info(key, stored, listed=True)
 
     def delete(self, keys: Sequence[str]) -> Iterator[tuple[str, StoreError | None]]:
         for key in keys:
+            try:
+                self._call("DeleteObject", key)
+            except StoreError as error:
+                yield key, error
+                continue
             with self._lock:
                 self.objects.pop(key, None)
             yield key, None
@@ -221,3 +243,20 @@ class MemoryStore:
 
     def close(self) -> None:
         pass
+
+
+def _info(key: str, stored: StoredObject, *, listed: bool) -> ObjectInfo:
+    return ObjectInfo(
+        key,
+        len(stored.body),
+        stored.etag or hashlib.md5(stored.body).hexdigest(),
+        None if listed else stored.metadata.get("sha256"),
+        None,
+        {} if listed else stored.metadata,
+        datetime.fromtimestamp(stored.written, timezone.utc),
+    )
+
+
+def refuse(code: str, status: int | None, key: str | None = None) -> NoReturn:
+    """What a store answers."""
+    raise StoreError("Test", key, explain(code, status), status=status)
