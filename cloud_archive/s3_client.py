@@ -9,15 +9,18 @@ from __future__ import annotations
 import ipaddress
 import os
 import ssl
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from urllib.parse import urlsplit
 
 from . import __version__
 from .bandwidth import Throttle
+from .signed_put import Address, Keys, SignedPut
 
 if TYPE_CHECKING:
+    from botocore.session import Session
     from mypy_boto3_s3.client import S3Client
 
     from .settings import Settings
@@ -39,9 +42,21 @@ _NO_FILES: dict[str, Any] = {
 }
 
 
+class Client(NamedTuple):
+    """What requests leave by.
+
+    Attributes:
+        sdk: botocore's client.
+        signed_put: makes the way past it for bodies (see signed_put.py); None where only the SDK knows the way.
+    """
+
+    sdk: S3Client
+    signed_put: Callable[[Address], SignedPut] | None
+
+
 def make_client(
     settings: Settings, connect_seconds: float, read_seconds: float, before_send: Callable[..., None]
-) -> S3Client:
+) -> Client:
     """A client of the SDK, set up as this module says.
 
     Args:
@@ -67,17 +82,19 @@ def make_client(
         "ignore_configured_endpoint_urls": True,
         "s3": {"addressing_style": addressing_style(settings)},
     }
+    connections = max(10, settings.workers * 2)
+    user_agent = f"cloud-archive/{__version__} Botocore/{botocore.__version__}"
     config = Config(
         region_name=settings.region,
         connect_timeout=connect_seconds,
         read_timeout=read_seconds,
-        max_pool_connections=max(10, settings.workers * 2),
+        max_pool_connections=connections,
         tcp_keepalive=True,
         retries={"total_max_attempts": 1},
         # DESIGN: newer SDKs add CRC trailers of their own, which several providers refuse.
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
-        user_agent=f"cloud-archive/{__version__} Botocore/{botocore.__version__}",
+        user_agent=user_agent,
         # A proxy cannot reach this machine's loopback.
         proxies={} if is_loopback(settings.endpoint_url) else None,
         **options,
@@ -100,7 +117,60 @@ def make_client(
         )
         client.meta.events.register(f"before-call.s3.{operation}", _ask_first)
         client.meta.events.register(f"before-send.s3.{operation}", before_send)
-    return cast("S3Client", client)
+    keys = None if forbid is not None or proxied(settings.endpoint_url) else _keys(settings, session)
+    if keys is None:
+        return Client(cast("S3Client", client), None)
+
+    def signed_put(address: Address) -> SignedPut:
+        return SignedPut(
+            address,
+            keys,
+            connections=connections,
+            verify=_authorities_or_default(settings, session) if address.scheme == "https" else None,
+            user_agent=user_agent,
+            connect_seconds=connect_seconds,
+            read_seconds=read_seconds,
+        )
+
+    return Client(cast("S3Client", client), signed_put)
+
+
+def _keys(settings: Settings, session: Session) -> Callable[[], Keys] | None:
+    """What signs requests, asked for anew each time, since credentials of roles are renewed; None: nothing does."""
+    if settings.credentials == "env":
+        secret, token = settings.secret_access_key, settings.session_token
+        if not settings.access_key_id or secret is None:
+            return None
+        fixed = Keys(
+            settings.access_key_id,
+            secret.get_secret_value(),
+            token.get_secret_value() if token else None,
+        )
+        return lambda: fixed
+    credentials = session.get_credentials()
+    if credentials is None:
+        return None
+
+    def current() -> Keys:
+        frozen = credentials.get_frozen_credentials()
+        return Keys(str(frozen.access_key), str(frozen.secret_key), frozen.token)
+
+    return current
+
+
+def _authorities_or_default(settings: Settings, session: Session) -> str:
+    from botocore.httpsession import get_cert_path
+
+    found = certificate_authorities(settings) or session.get_config_variable("ca_bundle")
+    return str(found or get_cert_path(True))
+
+
+def proxied(endpoint_url: str | None) -> bool:
+    """Whether the system's settings put a proxy before the endpoint; AWS's own addresses are taken for https."""
+    parts = urlsplit(endpoint_url or "https://s3.amazonaws.com")
+    if is_loopback(endpoint_url) or urllib.request.proxy_bypass(parts.hostname or ""):
+        return False
+    return parts.scheme in urllib.request.getproxies()
 
 
 def addressing_style(settings: Settings) -> str:

@@ -36,12 +36,14 @@ from .s3_client import (
     CONNECT_SECONDS,
     PIECE_BYTES,
     READ_SECONDS,
+    Client,
     Metered,
     Told,
     addressing_style,
     certificate_authorities,
     make_client,
 )
+from .signed_put import SDK_STATUSES, Address, AnswerError, SignedPut
 from .store_errors import (
     clock_offset_seconds,
     names_checksum,
@@ -53,8 +55,6 @@ from .store_errors import (
 from .store_probes import PROBE_BODY, PROBE_NAME, PROBE_WITH_BYTES, probe, probe_key
 
 if TYPE_CHECKING:
-    from mypy_boto3_s3.client import S3Client
-
     from .settings import Settings
 
 __all__ = [
@@ -113,7 +113,10 @@ class S3Store:
         self._capabilities = known
         self._lock = threading.Lock()
         self._closed = threading.Event()
-        self._client_made: S3Client | None = None
+        self._client_made: Client | None = None
+        # The way past the SDK: made when a request of the SDK's showed it, trusted until something fails.
+        self._past_sdk: SignedPut | None = None
+        self._past_trusted = False
         self._sending = threading.local()
         limit = settings.max_bandwidth_bytes
         self._throttle = None if limit is None else Throttle(limit)
@@ -421,8 +424,11 @@ class S3Store:
         self._closed.set()
         with self._lock:
             client, self._client_made = self._client_made, None
+            past, self._past_sdk = self._past_sdk, None
         if client is not None:
-            client.close()
+            client.sdk.close()
+        if past is not None:
+            past.close()
 
     # --- one request
 
@@ -444,19 +450,61 @@ class S3Store:
             integrity = (
                 {"ChecksumSHA256": _base64(sha256)} if dialect == "sha256" else {"ContentMD5": _md5(body)}
             )
+            known = integrity | parameters
+            if self._past_trusted and (past := self._past_sdk) is not None:
+                answer = self._send_past_sdk(past, operation, key, body, sha256, told, conditional, known)
+                if answer is not None:
+                    return answer
             self._sending.told = told
             try:
-                return self._call(
-                    operation, key, conditional=conditional, Body=body, **integrity, **parameters
-                )
+                answer = self._call(operation, key, conditional=conditional, Body=body, **known)
             finally:
                 self._sending.told = None
+            self._learn(key)
+            return answer
 
         answer, dialect = self._in_either_dialect(attempt)
         told.reach(len(body))
         if dialect == "sha256" and self._capabilities.echoes_checksum is None and answer.get("ETag"):
             self.remember(echoes_checksum="ChecksumSHA256" in answer)
         return answer
+
+    def _send_past_sdk(
+        self,
+        past: SignedPut,
+        operation: str,
+        key: str,
+        body: bytes,
+        sha256: str,
+        told: Told,
+        conditional: bool,
+        parameters: Mapping[str, Any],
+    ) -> dict[str, Any] | None:
+        """See signed_put.py. None: the SDK is to send it, which may know a way around what the store answered."""
+        try:
+            answer = past.send(key, self._metered(body, told), len(body), sha256, parameters)
+        except Exception as error:
+            if isinstance(error, AnswerError) and error.status in SDK_STATUSES:
+                self._past_trusted = False
+                return None
+            explained = self._refusal(error, operation, key, conditional=conditional)
+            if not isinstance(explained, ObjectExists):
+                self._past_trusted = False
+            raise explained from self._shown(error)
+        self._note_time(answer)
+        return answer
+
+    def _learn(self, key: str) -> None:
+        """The SDK's request was taken: the next bodies can go the same way without it."""
+        url, authorization = self._sending.sent
+        make = self._client().signed_put
+        address = None if make is None else Address.of(url, authorization, key)
+        if make is None or address is None:
+            return
+        with self._lock:
+            if self._past_sdk is None or self._past_sdk.address != address:
+                self._past_sdk = make(address)
+            self._past_trusted = True
 
     def _in_either_dialect(
         self, attempt: Callable[[Checksum], dict[str, Any]]
@@ -543,18 +591,25 @@ class S3Store:
         if key is not None:
             parameters["Key"] = key
         try:
-            method = getattr(self._client(), _METHODS[operation])
+            method = getattr(self._client().sdk, _METHODS[operation])
             answer: dict[str, Any] = method(Bucket=self._settings.bucket, **parameters)
         except Exception as error:
-            told = self._explained(error, operation, key, conditional=conditional)
-            if isinstance(told, ObjectExists):
-                name = _conditional_capability(operation)
-                if getattr(self._capabilities, name) is CreateOnly.UNKNOWN:
-                    self.remember(**{name: CreateOnly.HONOURED})
-            # The SDK's own text stays out of tracebacks where it holds a secret.
-            raise told from (None if any(secret in str(error) for secret in self._secrets) else error)
+            raise self._refusal(error, operation, key, conditional=conditional) from self._shown(error)
         self._note_time(answer)
         return answer
+
+    def _refusal(self, error: Exception, operation: str, key: str | None, *, conditional: bool) -> StoreError:
+        """`_explained`, and what it tells about create-only writes is remembered."""
+        told = self._explained(error, operation, key, conditional=conditional)
+        if isinstance(told, ObjectExists):
+            name = _conditional_capability(operation)
+            if getattr(self._capabilities, name) is CreateOnly.UNKNOWN:
+                self.remember(**{name: CreateOnly.HONOURED})
+        return told
+
+    def _shown(self, error: Exception) -> Exception | None:
+        """The SDK's own text stays out of tracebacks where it holds a secret."""
+        return None if any(secret in str(error) for secret in self._secrets) else error
 
     def _call_twice(self, operation: str, key: str | None, **parameters: Any) -> dict[str, Any]:
         """A request that tidies up, for which nobody comes back, and which may be made again without harm.
@@ -595,7 +650,7 @@ class S3Store:
 
     # --- the client
 
-    def _client(self) -> S3Client:
+    def _client(self) -> Client:
         client = self._client_made
         if client is None:
             with self._lock:
@@ -607,13 +662,19 @@ class S3Store:
     def _meter(self, request: Any, **_: object) -> None:
         """Before a body is sent: let it tell how far it is, and wait for its share of the bandwidth."""
         told = getattr(self._sending, "told", None)
-        if told is None or not isinstance(request.body, bytes):
-            return
+        authorization = request.headers.get("Authorization", "")
+        text = authorization.decode() if isinstance(authorization, bytes) else str(authorization)
+        self._sending.sent = (request.url, text)
+        if told is not None and isinstance(request.body, bytes):
+            request.body = self._metered(request.body, told)
+
+    def _metered(self, body: bytes, told: Told) -> bytes | Metered:
         piece_bytes = PIECE_BYTES if self._throttle is None else self._throttle.piece_bytes
-        if len(request.body) > piece_bytes:
-            request.body = Metered(request.body, told, piece_bytes, self._throttle)
-        elif self._throttle is not None:
-            self._throttle.take(len(request.body))
+        if len(body) > piece_bytes:
+            return Metered(body, told, piece_bytes, self._throttle)
+        if self._throttle is not None:
+            self._throttle.take(len(body))
+        return body
 
 
 _METHODS = {

@@ -33,6 +33,7 @@ _BY_CLASS = {
     "InvalidProxiesConfigError": "ProxyUnreachable",
     "SSLError": "TLS",
     "EndpointConnectionError": "ConnectionRefused",
+    "NewConnectionError": "ConnectionRefused",
     "ConnectionClosedError": "ConnectionClosed",
     "ResponseStreamingError": "ConnectionClosed",
     "IncompleteReadError": "ConnectionClosed",

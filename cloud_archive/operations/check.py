@@ -11,7 +11,6 @@ import hashlib
 import socket
 import ssl
 import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from urllib.parse import urlsplit
 
 from ..errors import SettingsError, StoreError, explain
 from ..object_store import CreateOnly
-from ..s3_client import certificate_authorities, is_loopback
+from ..s3_client import certificate_authorities, is_loopback, proxied
 from ..store import PROBE_BODY, S3Store
 from ..store_errors import SKEW_SECONDS, translate
 
@@ -196,7 +195,7 @@ class _Check:
         parts = urlsplit(settings.endpoint_url or f"https://s3.{settings.region}.amazonaws.com")
         host = parts.hostname or ""
         port = parts.port or (443 if parts.scheme == "https" else 80)
-        if _proxy_for(parts.scheme, host):
+        if proxied(f"{parts.scheme}://{parts.netloc}"):
             self._note("name resolution", None, "Left to the proxy.")
             self._note("TLS", None, "Goes through the proxy." if parts.scheme == "https" else "Plain http.")
             return
@@ -380,9 +379,3 @@ def _handshake(settings: Settings, plain: socket.socket, host: str) -> str:
     context = ssl.create_default_context(cafile=certificate_authorities(settings))
     with context.wrap_socket(plain, server_hostname=host) as secured:
         return secured.version() or "TLS"
-
-
-def _proxy_for(scheme: str, host: str) -> bool:
-    if is_loopback(f"//{host}") or urllib.request.proxy_bypass(host):
-        return False
-    return scheme in urllib.request.getproxies()
