@@ -44,7 +44,7 @@ from .status import (
 from .store import ObjectStore
 from .upload import Outcome, Proof, Uploader
 from .watcher import Watcher, network_filesystem
-from .worker import Observer, WorkerPool
+from .worker import ActiveUpload, Observer, WorkerPool
 from .writers import has_writer
 
 logger = logging.getLogger("cloud_archive.archiver")
@@ -311,9 +311,9 @@ class Archiver(Observer):
         added += self.ledger.add(backlog, priority=1) if backlog else 0
         return added
 
-    def on_enqueued(self) -> None:
-        """There is something to upload."""
-        self._pool.kick()
+    def on_enqueued(self, versions: list[FileVersion]) -> None:
+        """There is something to upload, and some of it may be more urgent than a backlog."""
+        self._pool.kick(urgent=any(v.mtime_ns >= self._started_at * 1e9 for v in versions))
         self._tell()
 
     # --- asked for
@@ -490,7 +490,7 @@ class Archiver(Observer):
             errors=self._errors(),
             recent_uploads=counters.recent,
             safe_to_stop=safe,
-            active=tuple(ActiveFile(a.name, a.size_bytes, a.sent_bytes, a.key or "", a.path) for a in active),
+            active=self._shown(active),
             waiting=self._waiting(run),
             rate_bytes_per_second=rate,
             seconds_left=int(unsent_bytes / rate) + 1 if rate and pending_bytes else None,
@@ -500,6 +500,11 @@ class Archiver(Observer):
             keeps_local_files=self.settings.delete_local_after_seconds is None
             and self.settings.min_free_disk_bytes is None,
         )
+
+    def _shown(self, active: tuple[ActiveUpload, ...]) -> tuple[ActiveFile, ...]:
+        """One for each worker at the most: small ones that were sent wait for their commit beside those on their way."""
+        first = sorted(active, key=lambda a: a.sent_bytes >= a.size_bytes)[: self.settings.workers]
+        return tuple(ActiveFile(a.name, a.size_bytes, a.sent_bytes, a.key or "", a.path) for a in first)
 
     def gauges(self) -> Gauges:
         """What metrics show of this moment, without a look at the directory."""
@@ -773,7 +778,7 @@ class _Run:
             else:
                 self._pool.ledger_trouble = None
                 if added:
-                    self._archiver.on_enqueued()
+                    self._archiver.on_enqueued(versions)
                 return
 
     def _free(self) -> None:

@@ -22,7 +22,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar, cast
 
 from .errors import LedgerDamaged, LedgerError, LedgerTooNew
 from .files import FileVersion
@@ -83,6 +83,25 @@ class Claim:
     seen_at: float | None = None
 
 
+class Attempt(NamedTuple):
+    """What is about to be sent where: see `Ledger.record_attempt`."""
+
+    claim: Claim
+    sha256: str
+    base_key: str
+    key: str
+
+
+class Archived(NamedTuple):
+    """What the store has proven: see `Ledger.mark_archived`."""
+
+    claim: Claim
+    key: str
+    sha256: str
+    etag: str | None
+    wrote: bool
+
+
 @dataclass(frozen=True, slots=True)
 class FileRow:
     """One row, for listings. Times are seconds since 1970; `next_try` None on a failed row means never."""
@@ -136,6 +155,10 @@ _CLAIM_COLUMNS = (
     "id, path, size, mtime_ns, device, inode, token, attempts, base_key, key, sha256, upload_id, part_size,"
     " seen_at"
 )
+# No other version of the same file is being uploaded.
+_FREE_PATH = "NOT EXISTS (SELECT 1 FROM files u WHERE u.path = f.path AND u.state < 3 AND u.state = 1)"
+# Nor is it held back (until further away than any hold: from a clock that was set back).
+_CLAIMABLE = f"(f.next_try IS NULL OR NOT f.next_try BETWEEN ? AND ?) AND {_FREE_PATH}"
 _ROW_COLUMNS = (
     "id, path, size, mtime_ns, device, inode, state, key, sha256, etag, attempts, next_try,"
     " code, cause, cure, seen_at, archived_at, wrote, freed_at, restored_at"
@@ -331,14 +354,41 @@ class Ledger:
             return _claim(
                 db,
                 claimant,
-                "SELECT f.id FROM files f WHERE f.state = 0"
-                # Further away than any hold: from a clock that was set back.
-                " AND (f.next_try IS NULL OR NOT f.next_try BETWEEN ? AND ?)"
-                " AND NOT EXISTS (SELECT 1 FROM files u"
-                " WHERE u.path = f.path AND u.state < 3 AND u.state = 1)"
-                f" ORDER BY {order} LIMIT 1",
+                f"SELECT f.id FROM files f WHERE f.state = 0 AND {_CLAIMABLE} ORDER BY {order} LIMIT 1",
                 (now, now + _LONGEST_HOLD_SECONDS),
             )
+
+        return self._change_and_take_back(work)
+
+    def claim_several(self, claimant: str, *, most: int, among: int, size_bytes: int) -> list[Claim]:
+        """As `claim` does, but several small new ones at once, for which one commit is enough.
+
+        Args:
+            most: versions at the most.
+            among: how many ask: nobody takes more than its share of what is pending.
+            size_bytes: of all together, at the most; the first is taken whatever its size.
+        """
+
+        def work(db: sqlite3.Connection) -> list[Claim]:
+            pending = db.execute("SELECT files FROM totals WHERE state = 0").fetchone()[0]
+            share = min(most, pending // among)
+            now = self._clock()
+            rows = db.execute(
+                "SELECT f.id, f.size, f.attempts FROM files f WHERE f.state = 0"
+                f" AND {_CLAIMABLE} ORDER BY f.priority, f.size, f.id LIMIT ?",
+                (now, now + _LONGEST_HOLD_SECONDS, max(1, share)),
+            ).fetchall()
+            chosen: list[int] = []
+            left = size_bytes
+            for row, size, attempts in rows:
+                left -= size
+                if chosen and (left < 0 or attempts):
+                    break
+                chosen.append(row)
+                if attempts:
+                    break  # what was tried before goes alone: it may have come any distance
+            claims = (_claim(db, claimant, "?", (row,)) for row in chosen)
+            return [claim for claim in claims if claim is not None]
 
         return self._change_and_take_back(work)
 
@@ -348,25 +398,29 @@ class Ledger:
             lambda db: _claim(
                 db,
                 claimant,
-                "SELECT f.id FROM files f WHERE f.fingerprint = ? AND f.state IN (0, 2, 5)"
-                " AND NOT EXISTS (SELECT 1 FROM files u"
-                " WHERE u.path = f.path AND u.state < 3 AND u.state = 1)",
+                f"SELECT f.id FROM files f WHERE f.fingerprint = ? AND f.state IN (0, 2, 5) AND {_FREE_PATH}",
                 (version.fingerprint,),
             )
         )
 
     def record_attempt(self, claim: Claim, *, sha256: str, base_key: str, key: str) -> None:
         """Commit what is about to be sent where, before the first request. Forgets an older multipart."""
+        self.record_attempts([Attempt(claim, sha256, base_key, key)])
+
+    def record_attempts(self, attempts: Sequence[Attempt]) -> None:
+        """The same for several, in one commit; none is recorded where a claim is no longer its claimant's."""
         self._mark(
-            claim,
             "sha256 = ?, base_key = ?, key = ?,"
             " upload_id = CASE WHEN key = ? AND sha256 = ? THEN upload_id END",
-            (bytes.fromhex(sha256), base_key, key, key, bytes.fromhex(sha256)),
+            [
+                (a.claim, (bytes.fromhex(a.sha256), a.base_key, a.key, a.key, bytes.fromhex(a.sha256)))
+                for a in attempts
+            ],
         )
 
     def record_multipart(self, claim: Claim, upload_id: str | None, part_size_bytes: int | None) -> None:
         """Commit that a multipart upload of ours exists (None: that it no longer does)."""
-        self._mark(claim, "upload_id = ?, part_size = ?", (upload_id, part_size_bytes))
+        self._mark("upload_id = ?, part_size = ?", [(claim, (upload_id, part_size_bytes))])
 
     def abandon_multipart(self, claim: Claim, key: str, upload_id: str) -> None:
         """Commit that this multipart upload is to be aborted; it stays noted until `forget_abandoned`."""
@@ -402,36 +456,46 @@ class Ledger:
         Raises:
             LedgerError: the claim is no longer this one's.
         """
+        self.mark_all_archived([Archived(claim, key, sha256, etag, wrote)])
+
+    def mark_all_archived(self, archived: Sequence[Archived]) -> None:
+        """The same for several, in one commit; none is marked where a claim is no longer its claimant's."""
+        now = self._clock()
         self._mark(
-            claim,
             "state = 3, claim = NULL, key = ?, sha256 = ?, etag = ?, archived_at = ?, wrote = ?, freed_at = NULL,"
             " restored_at = NULL, next_try = NULL,"
             " base_key = NULL, token = NULL, upload_id = NULL, part_size = NULL,"
             " code = NULL, cause = NULL, cure = NULL",
-            (key, bytes.fromhex(sha256), etag, self._clock(), wrote),
+            [(a.claim, (a.key, bytes.fromhex(a.sha256), a.etag, now, a.wrote)) for a in archived],
         )
 
     def mark_failed(self, claim: Claim, *, code: str, cause: str, cure: str, next_try: float | None) -> None:
         """The attempt failed; `next_try` is in seconds since 1970, None = not before `retry` or a restart."""
+        # A path in them may hold bytes that are no UTF-8, which SQLite's text cannot.
+        texts = (text.encode("utf-8", "backslashreplace").decode() for text in (code, cause, cure))
         self._mark(
-            claim,
             "state = 2, claim = NULL, code = ?, cause = ?, cure = ?, next_try = ?",
-            # A path in them may hold bytes that are no UTF-8, which SQLite's text cannot.
-            (*(text.encode("utf-8", "backslashreplace").decode() for text in (code, cause, cure)), next_try),
+            [(claim, (*texts, next_try))],
         )
 
     def mark_vanished(self, claim: Claim) -> None:
         """The file is gone before it could be archived."""
         self._mark(
-            claim,
             "state = 4, claim = NULL, upload_id = NULL, next_try = NULL, archived_at = ?",
-            (self._clock(),),
+            [(claim, (self._clock(),))],
         )
 
     def release(self, claim: Claim, *, hold_seconds: float = 0.0) -> None:
         """Give a claim back: pending again, not claimed before `hold_seconds` have passed."""
         until = self._clock() + hold_seconds if hold_seconds else None
-        self._mark(claim, "state = 0, claim = NULL, next_try = ?", (until,))
+        self._mark("state = 0, claim = NULL, next_try = ?", [(claim, (until,))])
+
+    def unclaim(self, claims: Sequence[Claim]) -> None:
+        """Give back claims whose attempt was not begun: pending again, as if they had never been taken."""
+        self._mark(
+            "state = 0, claim = NULL, next_try = NULL, attempts = attempts - 1",
+            [(claim, ()) for claim in claims],
+        )
 
     def release_all(self, *, retry_failed: bool) -> int:
         """At start: every claim goes back to pending, for its process is gone, and (`retry_failed`) so does
@@ -525,8 +589,13 @@ class Ledger:
 
         self._change(work)
 
-    def _mark(self, claim: Claim, setting: str, values: Sequence[Any]) -> None:
-        self._change(lambda db: _mark(db, claim, setting, values))
+    def _mark(self, setting: str, marks: Sequence[tuple[Claim, Sequence[Any]]]) -> None:
+        def work(db: sqlite3.Connection) -> None:
+            for claim, values in marks:
+                _mark(db, claim, setting, values)
+
+        if marks:
+            self._change(work)
 
     # --- looking
 

@@ -12,6 +12,7 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import quote, quote_plus, urlsplit
@@ -292,6 +293,13 @@ def _shortened(text: str, limit: int) -> str:
 
 def redact(text: str, secrets: Iterable[str]) -> str:
     """`text` with `***` for every secret in it, also where that is quoted as in a URL, JSON or HTML."""
+    pattern = _secret_forms(tuple(secrets))
+    return text if pattern is None else pattern.sub(MASK, text)
+
+
+@lru_cache(maxsize=32)
+def _secret_forms(secrets: tuple[str, ...]) -> re.Pattern[str] | None:
+    """What finds the secrets in every form that they may have; every log line asks for it."""
     forms: set[str] = set()
     for secret in secrets:
         if not secret:
@@ -304,8 +312,6 @@ def redact(text: str, secrets: Iterable[str]) -> str:
         ):
             forms |= {quoted, re.sub(r"%[0-9A-F]{2}", lambda match: match.group().lower(), quoted)}
         forms |= {json.dumps(secret)[1:-1], repr(secret)[1:-1], html.escape(secret)}
-    if not forms:
-        return text
     # The longest first: a secret may be the beginning of another.
-    pattern = "|".join(re.escape(form) for form in sorted(forms, key=len, reverse=True))
-    return re.sub(pattern, MASK, text)
+    ordered = sorted(forms, key=len, reverse=True)
+    return re.compile("|".join(re.escape(form) for form in ordered)) if ordered else None

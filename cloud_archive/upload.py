@@ -21,9 +21,9 @@ import stat as stat_module
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Executor, Future, wait
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -146,6 +146,16 @@ class Content:
 
 
 @dataclass(frozen=True, slots=True)
+class Prepared:
+    """A version whose bytes were read and hashed; its file is open."""
+
+    job: Job
+    source: BinaryIO
+    content: Content
+    base_key: str
+
+
+@dataclass(frozen=True, slots=True)
 class _Placed:
     etag: str | None
     already: bool
@@ -221,31 +231,50 @@ class Uploader:
         self._in_hand_lock = threading.Lock()
 
     def upload(self, job: Job, journal: Journal, progress: Callable[[int], None]) -> Outcome:
-        """Bring one version into the bucket.
+        """Bring one version into the bucket: `prepare` and `send`, whose errors it raises."""
+        with self.room([job]), self.prepare(job) as prepared:
+            return self.send(prepared, journal, progress)
+
+    def room(self, jobs: Sequence[Job]) -> AbstractContextManager[None]:
+        """Wait for the memory that all of `jobs` need at once; to be held while any of them is prepared."""
+        return self._budget.hold(sum(_whole_bytes(job) for job in jobs))
+
+    @contextmanager
+    def prepare(self, job: Job) -> Iterator[Prepared]:
+        """Open the file, read and hash it, and render its key at the first attempt.
+
+        Raises:
+            FileVanished, FileChanged, FileUnreadable: about the local file.
+            KeyRejected: no key can be made.
+            OSError: never; it is turned into one of the above.
+        """
+        with _opened(job) as source:
+            content = read_content(source, job)
+            yield Prepared(job, source, content, job.base_key or self._make_key(job.version.path))
+
+    def send(self, prepared: Prepared, journal: Journal, progress: Callable[[int], None]) -> Outcome:
+        """Send it and have it proven.
 
         Args:
             progress: called with the bytes sent so far, from any thread.
 
         Raises:
-            FileVanished, FileChanged, FileUnreadable: about the local file.
-            KeyRejected: no key can be made.
+            FileChanged, FileUnreadable: about the local file.
+            KeyRejected: every key is taken.
             StoreError: the store refused or did not answer.
-            OSError: never; it is turned into one of the above.
         """
-        with _opened(job) as source, self._budget.hold(_whole_bytes(job)):
-            content = read_content(source, job)
-            base_key = job.base_key or self._make_key(job.version.path)
-            attempt = _Attempt(self, job, journal, source, content, base_key, _Sent(progress))
-            key, placed = attempt.place()
-            return Outcome(
-                key=key,
-                sha256=content.sha256,
-                etag=placed.etag,
-                already=placed.already,
-                ours=placed.ours,
-                proof=placed.proof,
-                changed=_has_changed(source, job),
-            )
+        job, content = prepared.job, prepared.content
+        attempt = _Attempt(self, prepared, journal, _Sent(progress))
+        key, placed = attempt.place()
+        return Outcome(
+            key=key,
+            sha256=content.sha256,
+            etag=placed.etag,
+            already=placed.already,
+            ours=placed.ours,
+            proof=placed.proof,
+            changed=_has_changed(prepared.source, job),
+        )
 
     def tidy(self, key: str, upload_id: str) -> None:
         """As `abandon`, from aside: a key to which a multipart upload is under way here is left for later."""
@@ -372,20 +401,18 @@ class _Attempt:
     def __init__(
         self,
         uploader: Uploader,
-        job: Job,
+        prepared: Prepared,
         journal: Journal,
-        source: BinaryIO,
-        content: Content,
-        base_key: str,
         sent: _Sent,
     ) -> None:
+        job, content = prepared.job, prepared.content
         self._uploader = uploader
         self._store = uploader._store
         self._job = job
         self._journal = journal
-        self._source = source
+        self._source = prepared.source
         self._content = content
-        self._base_key = base_key
+        self._base_key = prepared.base_key
         self._sent = sent
         self._media_type = content_type(job.version.name)
         self._metadata = {

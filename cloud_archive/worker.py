@@ -10,16 +10,22 @@
 | the store failed in a way that may pass | failed with a next try; the gate closes for a moment |
 | the store refuses everybody | the same: the queue waits behind the gate, and goes on by itself |
 | the ledger cannot be written | nothing is sent; tried again |
+
+Many small files that wait are taken several at once: one commit for all claims, one for all keys, one for all proofs,
+so that a disk whose fsync is slow does not set the pace. On a slow link, or when something more urgent has come, those
+not begun yet go back to the queue.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from .errors import (
@@ -36,15 +42,18 @@ from .errors import (
 )
 from .files import stat_version, to_local
 from .gate import LONGEST_PAUSE_SECONDS, Gate, backoff_seconds
-from .ledger import Claim, Ledger
+from .ledger import Archived, Attempt, Claim, Ledger
 from .threads import DaemonExecutor
-from .upload import Job, Outcome, Uploader
+from .upload import Job, Outcome, Prepared, Uploader
 from .writers import has_writer
 
 logger = logging.getLogger("cloud_archive.worker")
 
 HOLD_CHANGED_SECONDS = 2.0  # a changed file settles meanwhile, and its new version takes the row over
 SWEEP_SECONDS = 10.0  # until an abort that failed is tried again
+BATCH_FILES = 16
+BATCH_BYTES = 1024 * 1024
+BATCH_SECONDS = 1.0  # after that, what was taken with others and not begun goes back
 OLDEST_EVERY = 4  # every fourth claim takes what waits longest, so that nothing starves
 
 
@@ -134,7 +143,8 @@ class WorkerPool:
         self._stopping = False
         self._cut_off = False  # what is under way lost the threads that send its parts
         self._threads: dict[int, threading.Thread] = {}
-        self._active: dict[int, _Active] = {}
+        self._active: dict[str, _Active] = {}  # by the claim's name: a row may be taken again at once
+        self._hurries = 0  # how often something more urgent than a backlog has come
         self._active_lock = threading.Lock()
         self._refused_rows: dict[int, int] = {}
         self._sweeping = threading.Lock()
@@ -184,10 +194,11 @@ class WorkerPool:
         self._parts.shutdown(wait=False, cancel_futures=True)
         return ended
 
-    def kick(self) -> None:
-        """There is something to do."""
+    def kick(self, *, urgent: bool = False) -> None:
+        """There is something to do; `urgent`: before any backlog."""
         with self._wake:
             self._work_signal += 1
+            self._hurries += urgent
             self._wake.notify_all()
 
     def retry(self) -> int:
@@ -240,13 +251,16 @@ class WorkerPool:
         return (index + claims) % OLDEST_EVERY == 0 and self.gate.closed is None
 
     def _once(self, index: int, *, oldest: bool) -> float:
-        """Claim and upload one file. Returns seconds to wait before asking again, 0 = at once."""
+        """Claim and upload what comes next. Returns seconds to wait before asking again, 0 = at once."""
         try:
-            claim = self._ledger.claim(f"{self._name}/{index}", oldest=oldest)
+            claims = self._claim(f"{self._name}/{index}", oldest=oldest)
             self.ledger_trouble = None
-            if claim is None:
+            if not claims:
                 return self._sweep() or self._until_due()
-            self.work(claim)
+            if len(claims) == 1:
+                self.work(claims[0])
+            else:
+                self._work_several(claims)
         except LedgerError as error:
             if self._stopping:
                 return 0
@@ -255,6 +269,14 @@ class WorkerPool:
             self.ledger_trouble = str(error)
             return backoff_seconds(3, first=1.0, longest=LONGEST_PAUSE_SECONDS)
         return 0
+
+    def _claim(self, claimant: str, *, oldest: bool) -> list[Claim]:
+        if oldest or self.gate.narrowed:
+            claim = self._ledger.claim(claimant, oldest=oldest)
+            return [] if claim is None else [claim]
+        return self._ledger.claim_several(
+            claimant, most=BATCH_FILES, among=self._count, size_bytes=BATCH_BYTES
+        )
 
     def _sweep(self) -> float:
         """With nothing else to do: abort the multipart uploads whose abort failed or was cut off by a kill."""
@@ -282,45 +304,87 @@ class WorkerPool:
         Raises:
             LedgerError: the end could not be committed.
         """
-        active = _Active(claim)
-        with self._active_lock:
-            self._active[claim.row] = active
         try:
-            return self._work(claim, active)
+            ended = self._upload(claim, partial(self._uploader.upload, _job(self._root, claim)))
+            if isinstance(ended, CloudArchiveError):
+                return ended
+            self._archived([(claim, ended)])
         except BaseException:
             # Should the row still say that somebody uploads it, nobody else would before the next start.
             self._ledger.give_up(claim)
             raise
         finally:
-            # Only now: whoever finds no upload under way finds it counted as well.
-            with self._active_lock:
-                del self._active[claim.row]
-            with self._wake:
-                self._wake.notify_all()  # `stop` may wait for the last one
-            self._observer.on_ended()
+            self._over([claim])
+        return None
 
-    def _work(self, claim: Claim, active: _Active) -> CloudArchiveError | None:
+    def _work_several(self, claims: list[Claim]) -> None:
+        """Upload small versions that were never tried before, with one commit for each step of all of them."""
+        until, hurries = self._clock() + BATCH_SECONDS, self._hurries
+        waiting = {claim.name: claim for claim in claims}  # neither sent nor marked yet
+        done: list[tuple[Claim, Outcome]] = []
         try:
-            outcome = self._uploader.upload(
-                _job(self._root, claim), _ClaimJournal(self._ledger, claim, active), self._progress(active)
-            )
-            self._ledger.mark_archived(
-                claim,
-                key=outcome.key,
-                sha256=outcome.sha256,
-                etag=outcome.etag,
-                wrote=outcome.ours or not outcome.already,
-            )
-        except FileVanished as error:
-            self._vanished(claim)
-            return error
-        except FileChanged as error:
-            self._changed(claim)
-            return error
+            with contextlib.ExitStack() as files:
+                # All at once: whoever waits for more while he holds some may wait for ever.
+                files.enter_context(self._uploader.room([_job(self._root, claim) for claim in claims]))
+                ready = self._prepare(waiting, files)
+                self._ledger.record_attempts(
+                    [Attempt(c, p.content.sha256, p.base_key, p.base_key) for c, p in ready]
+                )
+                for claim, prepared in ready:
+                    if self._stopping or self.gate.narrowed or self._hurries != hurries:
+                        break
+                    if self._clock() > until:
+                        break
+                    ended = self._upload(claim, partial(self._uploader.send, prepared), noted=True)
+                    del waiting[claim.name]
+                    if isinstance(ended, Outcome):
+                        done.append((claim, ended))
+            self._archived(done)
+            self._ledger.unclaim(list(waiting.values()))
+        except BaseException:
+            for claim in (*waiting.values(), *(claim for claim, _ in done)):
+                self._ledger.give_up(claim)
+            raise
+        finally:
+            self._over(claims)
+
+    def _prepare(
+        self, waiting: dict[str, Claim], files: contextlib.ExitStack
+    ) -> list[tuple[Claim, Prepared]]:
+        """Read and hash them all; whose file is not what it was is marked, and waits no more."""
+        ready: list[tuple[Claim, Prepared]] = []
+        for claim in list(waiting.values()):
+            try:
+                prepared = files.enter_context(self._uploader.prepare(_job(self._root, claim)))
+            except CloudArchiveError as error:
+                self._ended(claim, error)
+                del waiting[claim.name]
+            else:
+                ready.append((claim, prepared))
+        return ready
+
+    def _upload(
+        self,
+        claim: Claim,
+        send: Callable[[_ClaimJournal, Callable[[int], None]], Outcome],
+        *,
+        noted: bool = False,
+    ) -> Outcome | CloudArchiveError:
+        """How the attempt ended; where not in the bucket, that is marked."""
+        active = _Active(claim)
+        with self._active_lock:
+            self._active[claim.name] = active
+        try:
+            outcome = send(_ClaimJournal(self._ledger, claim, active, noted), self._progress(active))
+            # At once: a refusal of the next one must find the gate as this one left it.
+            if self.gate.passed():
+                self._ledger.wake_waiting()
+                self.kick()
+            return outcome
         except LedgerError:
             raise
         except CloudArchiveError as error:
-            self._failed(claim, error)
+            self._ended(claim, error)
             return error
         except Exception as error:
             if self._cut_off:
@@ -330,14 +394,35 @@ class WorkerPool:
             wrapped = CloudArchiveError(f"An internal error: {type(error).__name__}.")
             self._failed(claim, wrapped)
             return wrapped
-        self._refused_rows.pop(claim.row, None)
-        if self.gate.passed():
-            self._ledger.wake_waiting()
-            self.kick()
-        self._observer.on_archived(claim, outcome)
-        if outcome.changed:
-            self._observer.on_changed(claim.version.path)
-        return None
+
+    def _over(self, claims: Sequence[Claim]) -> None:
+        """Only now, when everybody has been told: whoever finds no upload under way finds it counted as well."""
+        with self._active_lock:
+            for claim in claims:
+                self._active.pop(claim.name, None)
+        with self._wake:
+            self._wake.notify_all()  # `stop` may wait for the last one
+        self._observer.on_ended()
+
+    def _ended(self, claim: Claim, error: CloudArchiveError) -> None:
+        """Mark why it is not in the bucket."""
+        if isinstance(error, FileVanished):
+            self._vanished(claim)
+        elif isinstance(error, FileChanged):
+            self._changed(claim)
+        else:
+            self._failed(claim, error)
+
+    def _archived(self, done: Sequence[tuple[Claim, Outcome]]) -> None:
+        """The bucket has them: commit that and tell."""
+        self._ledger.mark_all_archived(
+            [Archived(c, o.key, o.sha256, o.etag, o.ours or not o.already) for c, o in done]
+        )
+        for claim, outcome in done:
+            self._refused_rows.pop(claim.row, None)
+            self._observer.on_archived(claim, outcome)
+            if outcome.changed:
+                self._observer.on_changed(claim.version.path)
 
     def _progress(self, active: _Active) -> Callable[[int], None]:
         def moved(sent: int) -> None:
@@ -409,14 +494,16 @@ class WorkerPool:
 
 @dataclass(frozen=True, slots=True)
 class _ClaimJournal:
-    """`upload.Journal` on the ledger."""
+    """`upload.Journal` on the ledger; `noted`: the first key is committed already, with those of others."""
 
     ledger: Ledger
     claim: Claim
     active: _Active
+    noted: bool = False
 
     def attempt(self, *, sha256: str, base_key: str, key: str) -> None:
-        self.ledger.record_attempt(self.claim, sha256=sha256, base_key=base_key, key=key)
+        if not (self.noted and key == base_key):
+            self.ledger.record_attempt(self.claim, sha256=sha256, base_key=base_key, key=key)
         self.active.key = key
 
     def multipart(self, upload_id: str | None, part_size_bytes: int | None) -> None:

@@ -23,7 +23,7 @@ from cloud_archive.engine import Engine, open_ledger
 from cloud_archive.errors import LedgerError, StoreError, explain
 from cloud_archive.files import FileVersion, stat_version
 from cloud_archive.gate import Gate
-from cloud_archive.ledger import FileState, Ledger
+from cloud_archive.ledger import Claim, FileState, Ledger
 from cloud_archive.reconcile import Reconciler
 from cloud_archive.selection import Selection
 from cloud_archive.settings import load_settings
@@ -123,6 +123,10 @@ class CountingLedger(Ledger):
         self.asked += 1
         return super().claim(claimant, oldest=oldest)
 
+    def claim_several(self, claimant: str, **how: int) -> list[Claim]:
+        self.asked += 1
+        return super().claim_several(claimant, **how)
+
 
 def pool_on(
     ledger: Ledger, root: Path, store: MemoryStore, count: int = 2, gate: Gate | None = None
@@ -174,7 +178,7 @@ def test_a_claim_whose_end_could_not_be_committed_is_taken_up_again(
     root: Path, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = MemoryStore()
-    real = ledger.mark_archived
+    real = ledger.mark_all_archived
     failures = iter([True])
 
     def locked_once(*args: Any, **how: Any) -> None:
@@ -182,7 +186,7 @@ def test_a_claim_whose_end_could_not_be_committed_is_taken_up_again(
             raise LedgerError("locked by another program")
         real(*args, **how)
 
-    monkeypatch.setattr(ledger, "mark_archived", locked_once)
+    monkeypatch.setattr(ledger, "mark_all_archived", locked_once)
     added(ledger, root, "a.png", b"a")
     pool = pool_on(ledger, root, store)
     pool.start()

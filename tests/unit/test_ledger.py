@@ -12,7 +12,7 @@ import pytest
 
 from cloud_archive.errors import LedgerDamaged, LedgerError, LedgerTooNew
 from cloud_archive.files import FileVersion
-from cloud_archive.ledger import Claim, FileState, Ledger
+from cloud_archive.ledger import Archived, Claim, FileState, Ledger
 from cloud_archive.ledger_rescue import move_aside, rescue
 
 SHA = "ab" * 32
@@ -53,6 +53,53 @@ def claimed(ledger: Ledger, **how: bool) -> Claim:
 def archive(ledger: Ledger, claim: Claim) -> None:
     ledger.record_attempt(claim, sha256=SHA, base_key="k", key="k")
     ledger.mark_archived(claim, key="k", sha256=SHA, etag="e")
+
+
+def several(ledger: Ledger, most: int = 16, among: int = 2, size_bytes: int = 1000) -> list[str]:
+    claims = ledger.claim_several("me", most=most, among=among, size_bytes=size_bytes)
+    return [claim.version.path for claim in claims]
+
+
+def test_small_ones_are_claimed_several_at_once_in_their_order_and_nobody_takes_more_than_a_share(
+    ledger: Ledger,
+) -> None:
+    ledger.add([version(f"{n}.png", size=100 - n) for n in range(12)])
+    assert several(ledger, most=4) == ["11.png", "10.png", "9.png", "8.png"]
+    assert several(ledger) == ["7.png", "6.png", "5.png", "4.png"], "half of the eight"
+    assert several(ledger, among=8) == ["3.png"], "one at least"
+    assert ledger.totals().uploading.files == 9
+
+
+def test_what_is_large_or_was_tried_before_is_claimed_alone(ledger: Ledger) -> None:
+    ledger.add([version("tried.png", size=1)])
+    ledger.release(claimed(ledger))
+    ledger.add([version(f"{n}.png", size=400) for n in range(5)])
+    assert several(ledger, among=1) == ["tried.png"]
+    assert several(ledger, among=1) == ["0.png", "1.png"], "a thousand bytes at the most"
+    ledger.add([version("film.mp4", size=5000)])
+    assert several(ledger, among=1, size_bytes=1200) == ["2.png", "3.png", "4.png"]
+    assert several(ledger, among=1) == ["film.mp4"]
+    assert several(ledger, among=1) == []
+
+
+def test_a_claim_that_is_given_back_unused_counts_as_no_attempt(ledger: Ledger) -> None:
+    ledger.add([version(f"{n}.png") for n in range(4)])
+    claims = ledger.claim_several("me", most=4, among=1, size_bytes=1000)
+    ledger.unclaim(claims[1:])
+    assert ledger.totals().pending.files == 3
+    again = ledger.claim_several("me", most=4, among=1, size_bytes=1000)
+    assert [claim.attempts for claim in again] == [1, 1, 1]
+    with pytest.raises(LedgerError, match="no longer claimed"):
+        ledger.unclaim(claims[1:])
+
+
+def test_where_one_of_several_is_no_longer_claimed_none_is_marked(ledger: Ledger) -> None:
+    ledger.add([version("a.png"), version("b.png")])
+    claims = ledger.claim_several("me", most=2, among=1, size_bytes=1000)
+    ledger.release(claims[1])
+    with pytest.raises(LedgerError, match="no longer claimed"):
+        ledger.mark_all_archived([Archived(claim, "k", SHA, "e", True) for claim in claims])
+    assert ledger.totals().archived.files == 0
 
 
 def test_a_version_is_added_once_however_often_it_is_seen(ledger: Ledger) -> None:

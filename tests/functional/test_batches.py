@@ -1,0 +1,221 @@
+"""Small files that are taken several at once: fewer commits, and every promise as for one alone."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cloud_archive.errors import LedgerError, StoreError, explain
+from cloud_archive.files import stat_version
+from cloud_archive.gate import Gate
+from cloud_archive.ledger import Claim, Ledger
+from cloud_archive.upload import Outcome, Proof, Uploader
+from cloud_archive.worker import BATCH_FILES, Observer, WorkerPool
+from tests.functional.memory_store import MemoryStore
+from tests.servers import wait_until as until
+
+
+class Told(Observer):
+    """What the pool told, in its order."""
+
+    def __init__(self) -> None:
+        self.archived: list[str] = []
+        self.vanished: list[str] = []
+
+    def on_archived(self, claim: Claim, outcome: Outcome) -> None:
+        self.archived.append(claim.version.path)
+
+    def on_vanished(self, claim: Claim) -> None:
+        self.vanished.append(claim.version.path)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    root = tmp_path / "output"
+    root.mkdir()
+    return root
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    ledger = Ledger(tmp_path / "ledger.sqlite3")
+    ledger.open()
+    yield ledger
+    ledger.close()
+
+
+def fill(ledger: Ledger, root: Path, count: int, *, priority: int = 1, name: str = "old") -> dict[str, bytes]:
+    """`count` small files, pending."""
+    bodies = {f"{name}{n:03}.png": os.urandom(100 + n) for n in range(count)}
+    for path, body in bodies.items():
+        (root / path).write_bytes(body)
+    ledger.add([stat_version(root, path) for path in bodies], priority=priority)
+    return bodies
+
+
+def pool_on(
+    ledger: Ledger, root: Path, store: MemoryStore, told: Observer, count: int = 1, gate: Gate | None = None
+) -> WorkerPool:
+    def uploader(parts: Any) -> Uploader:
+        return Uploader(store, make_key=lambda path: path, session_id="s", parts=parts)
+
+    return WorkerPool(ledger, uploader, root, count=count, name="me", observer=told, gate=gate)
+
+
+def all_archived(ledger: Ledger, count: int) -> Callable[[], bool]:
+    return lambda: ledger.totals().archived.files == count
+
+
+def test_a_batch_has_one_commit_for_each_step(
+    ledger: Ledger, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bodies = fill(ledger, root, 64)
+    store, told = MemoryStore(), Told()
+    commits: list[int] = []
+    change = ledger._change
+
+    def counted(work: Callable[[Any], Any]) -> Any:
+        commits.append(1)
+        return change(work)
+
+    monkeypatch.setattr(ledger, "_change", counted)
+    pool = pool_on(ledger, root, store, told)
+    pool.start()
+    until(lambda: len(told.archived) == 64, "all are archived")
+    pool.stop(5)
+    assert store.bodies() == bodies
+    # Three for a batch of sixteen, and every fourth claim takes the oldest alone.
+    assert len(commits) <= 3 * (64 // BATCH_FILES + 4)
+    assert len(told.archived) == len(set(told.archived))
+
+
+def test_a_refusal_in_a_batch_sends_the_rest_back_to_the_queue_untried(ledger: Ledger, root: Path) -> None:
+    bodies = fill(ledger, root, 30)
+    store, told = MemoryStore(), Told()
+    seen = threading.Event()
+
+    def refuse(operation: str, key: str) -> None:
+        if len(store.calls) == 3:
+            seen.set()
+            raise StoreError(operation, key, explain("SlowDown"), status=503, retry_after_seconds=30)
+
+    store.on_call = refuse
+    pool = pool_on(ledger, root, store, told)
+    pool.start()
+    assert seen.wait(10)
+    until(lambda: ledger.totals().uploading.files == 0, "nothing is claimed any more")
+    totals = ledger.totals()
+    assert (totals.archived.files, totals.waiting.files, totals.pending.files) == (2, 1, 27)
+    assert len(store.calls) == 3, "none was tried behind the closed gate"
+    pool.retry()
+    until(all_archived(ledger, 30), "all are archived")
+    pool.stop(5)
+    assert store.bodies() == bodies
+
+
+def test_what_is_more_urgent_goes_before_the_rest_of_a_batch(ledger: Ledger, root: Path) -> None:
+    fill(ledger, root, 40)
+    store, told = MemoryStore(), Told()
+
+    def come(operation: str, key: str) -> None:
+        if len(store.calls) == 3:
+            fill(ledger, root, 1, priority=0, name="new")
+            pool.kick(urgent=True)
+
+    store.on_call = come
+    pool = pool_on(ledger, root, store, told)
+    pool.start()
+    until(all_archived(ledger, 41), "all are archived")
+    pool.stop(5)
+    # The one after it may be the oldest, which has its turn now and then.
+    assert ("PutObject", "new000.png") in store.calls[3:5]
+
+
+def test_a_file_that_vanished_or_changed_in_a_batch_spoils_no_other(ledger: Ledger, root: Path) -> None:
+    bodies = fill(ledger, root, 20)
+    (root / "old003.png").unlink()
+    (root / "old004.png").write_bytes(b"something else by now")
+    del bodies["old003.png"], bodies["old004.png"]
+    store, told = MemoryStore(), Told()
+    pool = pool_on(ledger, root, store, told)
+    pool.start()
+    until(all_archived(ledger, 18), "the others are archived")
+    until(lambda: told.vanished == ["old003.png"], "one is gone")
+    pool.stop(5)
+    assert store.bodies() == bodies
+    assert ledger.totals().pending.files == 1, "the changed one, which settles first"
+
+
+@pytest.mark.parametrize("step", ["record_attempts", "mark_all_archived", "unclaim"])
+def test_a_ledger_that_fails_a_step_of_a_batch_loses_and_doubles_nothing(
+    ledger: Ledger, root: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    bodies = fill(ledger, root, 20)
+    store, told = MemoryStore(), Told()
+    failures = iter([True])
+    real = getattr(ledger, step)
+    monkeypatch.setattr("cloud_archive.worker.backoff_seconds", lambda *_, **__: 0.01)
+
+    def fail_once(*given: Any) -> None:
+        if next(failures, False):
+            raise LedgerError("The ledger is locked by another program.")
+        real(*given)
+
+    monkeypatch.setattr(ledger, step, fail_once)
+    pool = pool_on(ledger, root, store, told)
+    pool.start()
+    until(all_archived(ledger, 20), "archived in the end")
+    pool.stop(5)
+    assert store.bodies() == bodies
+    assert len(told.archived) == len(set(told.archived))
+
+
+def test_stopping_in_the_middle_of_a_batch_keeps_the_rest_pending(ledger: Ledger, root: Path) -> None:
+    fill(ledger, root, 20)
+    store, told = MemoryStore(), Told()
+    inside, go_on = threading.Event(), threading.Event()
+
+    def hold(operation: str, key: str) -> None:
+        inside.set()
+        go_on.wait(10)
+
+    store.on_call = hold
+    pool = pool_on(ledger, root, store, told)
+    pool.start()
+    assert inside.wait(10)
+    stopping = threading.Thread(target=pool.stop, args=(10,))
+    stopping.start()
+    until(lambda: pool._stopping, "it is told to stop")
+    go_on.set()
+    stopping.join()
+    totals = ledger.totals()
+    assert (totals.archived.files, totals.pending.files, totals.uploading.files) == (1, 19, 0)
+
+
+def test_a_row_that_is_taken_again_before_its_first_worker_is_through_disturbs_nobody(
+    ledger: Ledger, root: Path
+) -> None:
+    """A failed row may be pending and claimed again while the worker that failed with it still cleans up."""
+    fill(ledger, root, 1)
+    pool = pool_on(ledger, root, MemoryStore(), Told())
+    first = ledger.claim("first")
+    assert first is not None
+    outcome = Outcome("k", "ab" * 32, None, already=False, ours=True, proof=Proof.CHECKSUM)
+
+    def send(*_: object) -> Outcome:
+        ledger.release(first)
+        second = ledger.claim("second")
+        assert second is not None
+        pool._upload(second, lambda *_: outcome)
+        pool._over([second])
+        assert [active.path for active in pool.active()] == ["old000.png"], "the first one is still there"
+        return outcome
+
+    assert pool._upload(first, send) is outcome
+    pool._over([first])
+    assert pool.active() == ()
