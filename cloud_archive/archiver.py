@@ -502,7 +502,7 @@ class Archiver(Observer):
         )
 
     def _shown(self, active: tuple[ActiveUpload, ...]) -> tuple[ActiveFile, ...]:
-        """One for each worker at the most: small ones that were sent wait for their commit beside those on their way."""
+        """One for each worker at the most; small ones that were sent wait beside them for their commit."""
         first = sorted(active, key=lambda a: a.sent_bytes >= a.size_bytes)[: self.settings.workers]
         return tuple(ActiveFile(a.name, a.size_bytes, a.sent_bytes, a.key or "", a.path) for a in first)
 

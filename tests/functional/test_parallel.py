@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from cloud_archive import upload
+from cloud_archive import upload, worker
 from cloud_archive.archiver import Archiver
 from cloud_archive.budget import ByteBudget
 from cloud_archive.errors import StoreError, explain
@@ -136,9 +136,22 @@ def test_new_files_go_before_a_backlog_and_small_before_large(root: Path, ledger
     with uploading(ledger, root, store, 1):
         wait_until(lambda: ledger.totals().archived.files == 11, "all of it arrives")
     order = [key for operation, key in store.calls if operation == "PutObject"]
-    by_turn = [key for turn, key in enumerate(order, 1) if turn % OLDEST_EVERY]
-    assert by_turn[:5] == ["new4", "new3", "new2", "new1", "new0"]
-    assert order[OLDEST_EVERY - 1] == "backlog0", "each fourth turn is for what waits longest"
+    assert order[:5] == ["new4", "new3", "new2", "new1", "new0"]
+    assert order[5:] == [f"backlog{number}" for number in (5, 4, 3, 2, 1, 0)]
+
+
+def test_each_fourth_turn_is_for_what_waits_longest(
+    root: Path, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "BATCH_FILES", 1)
+    for number in range(6):
+        added(ledger, root, f"{number}", 100 - number, priority=1)
+    store = MemoryStore()
+    with uploading(ledger, root, store, 1):
+        wait_until(lambda: ledger.totals().archived.files == 6, "all of it arrives")
+    order = [key for operation, key in store.calls if operation == "PutObject"]
+    assert order == ["5", "4", "3", "0", "2", "1"]
+    assert OLDEST_EVERY == 4
 
 
 def test_a_large_old_file_is_not_starved_by_new_ones_that_keep_coming(root: Path, ledger: Ledger) -> None:
