@@ -16,7 +16,7 @@ from cloud_archive.gate import Gate
 from cloud_archive.ledger import Claim, Ledger
 from cloud_archive.upload import Outcome, Proof, Uploader
 from cloud_archive.worker import BATCH_FILES, Observer, WorkerPool
-from tests.functional.memory_store import MemoryStore
+from tests.memory_store import MemoryStore
 from tests.servers import wait_until as until
 
 
