@@ -50,6 +50,8 @@ from .writers import has_writer
 logger = logging.getLogger("cloud_archive.archiver")
 
 LOOK_SECONDS = 10.0  # how long a status waits for its look at the directory
+LOOK_SHARE = 0.25  # of one core, that looks may take together where somebody asks again and again
+LOOK_TURN_SECONDS = 5.0  # how long a status waits for that at the most
 LONGEST_COMMIT_SECONDS = 0.2  # how long counting waits for a commit, so that no file is counted twice
 KEEPER_SECONDS = 2.0  # how often threads, the watch and the root are looked after
 SETTLE_LOCAL_SECONDS = 2.0
@@ -120,6 +122,7 @@ class Archiver(Observer):
             None  # a look that found all safe, and the news before it
         )
         self._clean_until = 0.0
+        self._next_look = 0.0
         self._accepted_on_word = False
         self._draining = False
         ledger.release_all(retry_failed=True)
@@ -400,7 +403,7 @@ class Archiver(Observer):
         """Wait until it is safe to stop; False where the time is up first."""
         deadline = time.monotonic() + timeout_seconds
         while True:
-            if self.safe_to_stop(max(0.1, deadline - time.monotonic())):
+            if self.safe_to_stop(max(0.1, deadline - time.monotonic()), in_turn=False):
                 return True
             left = deadline - time.monotonic()
             if left <= 0:
@@ -408,12 +411,15 @@ class Archiver(Observer):
             with self._changed:
                 self._changed.wait(min(left, 0.5))
 
-    def safe_to_stop(self, timeout_seconds: float = LOOK_SECONDS, *, recent: bool = False) -> bool:
+    def safe_to_stop(
+        self, timeout_seconds: float = LOOK_SECONDS, *, recent: bool = False, in_turn: bool = True
+    ) -> bool:
         """Whether everything that is in the directory at this moment is proven in the bucket.
 
         Args:
             recent: a look since which no event came will do, as long as looks would cost more than 5 % of a core
                 otherwise. For pushes, which nobody asked for; whoever asks gets a look of their own.
+            in_turn: wait a little where the last look at a large directory was a moment ago.
         """
         if self._something_waits():
             return False
@@ -423,6 +429,8 @@ class Archiver(Observer):
             still_good = time.monotonic() < self._clean_until
             if still_good:
                 return True
+        if in_turn and not recent and not self._comes_to_turn(run):
+            return False
         news = 0 if run is None else run.news
         began = time.monotonic()
         try:
@@ -434,10 +442,22 @@ class Archiver(Observer):
                 unseen = Reconciler.count_unknown(self.root, self._selection, self.ledger)
         except CloudArchiveError:
             return False
+        cost = run.reconciler.processor_seconds if run is not None else time.monotonic() - began
+        self._next_look = began + cost / LOOK_SHARE
         safe = unseen == 0 and not self._something_waits()
         self._clean_look = (run, news) if safe else None
         self._clean_until = began + (time.monotonic() - began) * (COST_FACTOR + 1)
         return safe
+
+    def _comes_to_turn(self, run: _Run | None) -> bool:
+        """Wait until one more look is no more than its share. False as soon as the answer is no, look or not."""
+        until = min(self._next_look, time.monotonic() + LOOK_TURN_SECONDS)
+        while (left := until - time.monotonic()) > 0:
+            with self._changed:
+                self._changed.wait(min(left, 0.2))
+            if self._run is not run or self._something_waits():
+                return False
+        return True
 
     def _something_waits(self) -> bool:
         totals, waiting, _ = self._count()

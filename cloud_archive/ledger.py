@@ -294,6 +294,10 @@ class Ledger:
             except sqlite3.Error as error:
                 raise _explained(error) from error
 
+    def generation(self) -> int | None:
+        """A number that is another one after every commit, whoever made it; None where that cannot be told."""
+        return None if self.path is None else int(self._read("PRAGMA data_version")[0][0])
+
     # --- coming in
 
     def unknown(self, versions: Sequence[FileVersion]) -> list[FileVersion]:

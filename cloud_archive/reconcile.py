@@ -76,6 +76,10 @@ class Reconciler:
         self._found = 0
         self._stopping = False
         self._cost_seconds = 0.0
+        self.processor_seconds = 0.0  # of the last scan
+        # Hashes of batches in which nothing was new, as long as nobody has written to the ledger since.
+        self._quiet: set[int] = set()
+        self._quiet_in: int | None = None
         self._problems: dict[str, str] = {}
         self._empty: set[int] = set()
         self.first_done = False
@@ -129,7 +133,7 @@ class Reconciler:
                 if self._stopping:
                     return
                 ticket = self._begun = self._asked
-            begin = time.monotonic()
+            begin, processor = time.monotonic(), time.thread_time()
             problems: dict[str, str] = {}
             try:
                 found = self._scan(problems)
@@ -148,6 +152,7 @@ class Reconciler:
                 told_first = self.first_done
                 self._problems = problems
                 self._cost_seconds = time.monotonic() - begin
+                self.processor_seconds = time.thread_time() - processor
                 self._found, self._done = found, ticket
                 self._turn.notify_all()
             if news:
@@ -181,9 +186,19 @@ class Reconciler:
             else:
                 young = min(young, float(begun))
         found = 0
+        generation = self._ledger.generation()
+        before = (
+            self._quiet if generation is not None and generation == self._quiet_in and not first else set()
+        )
+        self._quiet, self._quiet_in = set(), generation
         for batch in _batches(scan(self._root, self._selection.wants_directory, on_error=on_error)):
             if self._stopping:
                 break
+            mark = hash(tuple((v.path, v.size_bytes, v.mtime_ns) for v in batch))
+            if mark in before:
+                self._quiet.add(mark)
+                continue
+            told = False
             unknown = self._ledger.unknown(batch)
             if baseline:
                 old = [v for v in unknown if v.mtime_ns < young * 1e9]
@@ -193,6 +208,9 @@ class Reconciler:
                 if self._selection.wants(version.path) and self._is_news(version):
                     self._on_new(version.path)
                     found += bool(version.size_bytes)
+                    told = True
+            if not told:
+                self._quiet.add(mark)
         if first and not self._stopping:
             if not known_before:
                 self._ledger.remember(_FIRST_START, str(self._started_at))

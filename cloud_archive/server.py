@@ -51,9 +51,9 @@ _log = logging.getLogger("cloud_archive.server")
 _T = TypeVar("_T")
 
 # How many calls of one kind run at once; the others wait. Threads are made only when needed.
-_LANES: Mapping[str, int] = {"look": 4, "act": 4, "upload": 16, "flush": 16}
+_LANES: Mapping[str, int] = {"status": 8, "look": 4, "act": 4, "upload": 16, "flush": 16}
 _LANE_OF: Mapping[str, str] = {
-    "status": "look",
+    "status": "status",
     "files": "look",
     "report": "look",
     "metrics": "look",

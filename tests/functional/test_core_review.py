@@ -758,6 +758,38 @@ def test_a_push_reuses_a_look_only_while_no_event_came(root: Path, monkeypatch: 
         assert run.reconciler._begun == looks + 2
 
 
+def test_who_asks_again_and_again_waits_for_a_look_of_its_own_and_no_look_follows_at_once(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Polled each second, 100,000 files would cost a whole core."""
+    with archiving(root, MemoryStore()) as archiver:
+        assert archiver.flush(10)
+        run = archiver._run
+        assert run is not None
+        looks: list[float] = []
+        look = run.reconciler.now
+
+        def noted(seconds: float) -> int:
+            looks.append(time.monotonic())
+            return look(seconds)
+
+        monkeypatch.setattr(run.reconciler, "now", noted)
+        archiver._next_look = turn = time.monotonic() + 0.3
+        assert archiver.status().safe_to_stop, "it waits, and then it looks"
+        assert len(looks) == 1
+        assert looks[0] >= turn
+        assert archiver._next_look > looks[0], "what this look took counts for the next one"
+        archiver._next_look = time.monotonic() + 60
+        with monkeypatch.context() as no_turn:
+            no_turn.setattr(archiver, "_comes_to_turn", lambda run: pytest.fail("a flush waits for no turn"))
+            assert archiver.flush(10)
+        archiver._next_look = time.monotonic() + 60
+        (root / "new.png").write_bytes(b"new")
+        until(lambda: archiver._something_waits() or archiver.session.counters().uploaded == 1, "it is seen")
+        monkeypatch.setattr("cloud_archive.archiver.LOOK_TURN_SECONDS", 0.2)
+        until(lambda: archiver.status().safe_to_stop, "it is never longer than that")
+
+
 @pytest.mark.skipif(os.name == "nt", reason="such names exist on POSIX only")
 def test_a_failure_of_a_file_whose_name_is_no_utf8_is_noted(
     root: Path, monkeypatch: pytest.MonkeyPatch
