@@ -11,8 +11,9 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-# Eight bodies or parts of 8 MiB: what the default number of workers can hold by itself.
-BUDGET_BYTES = 64 * 1024 * 1024
+# Six bodies or parts of 8 MiB: with them the engine stays below 150 MB, and at a tenth of a second for each request
+# that is still half a gigabyte in a second.
+BUDGET_BYTES = 48 * 1024 * 1024
 
 
 class ByteBudget:

@@ -20,9 +20,9 @@ import os
 import stat as stat_module
 import threading
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_EXCEPTION, Executor, Future, wait
+from concurrent.futures import FIRST_EXCEPTION, Executor, Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from enum import Enum
@@ -54,6 +54,7 @@ INTENT = "?"  # in place of an upload id: a CreateMultipartUpload was sent, at t
 CREATE_SECONDS = 70.0  # what such a request can take: the store's connect and read timeouts
 CLOCK_SKEW_SECONDS = 5.0
 HASH_BYTES = MEBIBYTE  # smaller pieces would hold the interpreter lock too often
+HASH_AHEAD = 4  # pieces that the hash of the parts may be behind the hash of the whole
 
 # What ComfyUI and its plugins write; Python's own table differs from system to system.
 _TYPES = {
@@ -698,26 +699,46 @@ class _Attempt:
 
     def _piece(self, offset: int, length: int, number: int) -> bytes:
         """A part's bytes, which must still be those that were hashed."""
+        data = self._read(offset, length)
+        self._check_piece(data, number)
+        return data
+
+    def _read(self, offset: int, length: int) -> bytes:
         try:
-            data = _read_at(self._job.root, self._job.version, self._source, offset, length)
+            return _read_at(self._job.root, self._job.version, self._source, offset, length)
         except OSError as error:
             raise _unreadable(self._job, error) from error
+
+    def _check_piece(self, data: bytes, number: int) -> None:
         if hashlib.sha256(data).hexdigest() != self._content.part_sha256[number - 1]:
             raise FileChanged(self._job.version.path)
-        return data
+
+    def _send_part(self, key: str, upload_id: str, number: int) -> Part:
+        """Send a part and make sure that its bytes are those that were hashed.
+
+        A store that answers with the SHA-256 which was to come has computed it of what came; elsewhere it is computed
+        here once more.
+        """
+        offset, length = self._extent(number)
+        sha256 = self._content.part_sha256[number - 1]
+        with self._uploader._budget.hold(length):
+            data = self._read(offset, length)
+            if len(data) != length or _has_changed(self._source, self._job):
+                raise FileChanged(self._job.version.path)
+            try:
+                part = self._store.upload_part(
+                    key, upload_id, number, data, sha256=sha256, progress=self._sent.add
+                )
+            except StoreError:
+                self._check_piece(data, number)  # then it is no fault of the store's
+                raise
+            if part.sha256 != sha256:
+                self._check_piece(data, number)
+            return part
 
     def _upload_missing(self, key: str, upload_id: str, have: dict[int, Part]) -> list[Part]:
         def send(number: int) -> Part:
-            offset, length = self._extent(number)
-            with self._uploader._budget.hold(length):
-                return self._store.upload_part(
-                    key,
-                    upload_id,
-                    number,
-                    self._piece(offset, length, number),
-                    sha256=self._content.part_sha256[number - 1],
-                    progress=self._sent.add,
-                )
+            return self._send_part(key, upload_id, number)
 
         missing = [n for n in range(1, len(self._content.part_sha256) + 1) if n not in have]
         executor = self._uploader._parts
@@ -778,21 +799,26 @@ def read_content(source: BinaryIO, job: Job) -> Content:
 
 
 def _read_parts(source: BinaryIO, part_size: int, whole: hashlib._Hash) -> Content:
+    """Hash the whole here and its parts in a thread beside, both of the same bytes."""
     total, parts = 0, []
-    while True:
-        part, length = hashlib.sha256(), 0
-        while length < part_size:
-            piece = source.read(min(HASH_BYTES, part_size - length))
-            if not piece:
+    waiting: deque[Future[None]] = deque()
+    with ThreadPoolExecutor(1, "cloud-archive-hash") as beside:
+        while True:
+            part, length = hashlib.sha256(), 0
+            while length < part_size:
+                piece = source.read(min(HASH_BYTES, part_size - length))
+                if not piece:
+                    break
+                waiting.append(beside.submit(part.update, piece))
+                whole.update(piece)
+                length += len(piece)
+                if len(waiting) > HASH_AHEAD:
+                    waiting.popleft().result()
+            if not length:
                 break
-            part.update(piece)
-            whole.update(piece)
-            length += len(piece)
-        if not length:
-            break
-        total += length
-        parts.append(part.hexdigest())
-    return Content(total, whole.hexdigest(), None, part_size, tuple(parts))
+            total += length
+            parts.append(part)
+    return Content(total, whole.hexdigest(), None, part_size, tuple(part.hexdigest() for part in parts))
 
 
 @contextmanager

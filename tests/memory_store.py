@@ -150,10 +150,13 @@ class MemoryStore:
         progress: Progress | None = None,
     ) -> Part:
         self._call("UploadPart", key)
+        computed = hashlib.sha256(body).hexdigest()
+        if computed != sha256:
+            raise StoreError("UploadPart", key, explain("BadDigest"), status=400)
         self._upload(upload_id, key).parts[number] = body
         if progress is not None:
             progress(len(body))
-        return Part(number, f'"{hashlib.md5(body).hexdigest()}"', len(body), sha256, proven=True)
+        return Part(number, f'"{hashlib.md5(body).hexdigest()}"', len(body), computed, proven=True)
 
     def _upload(self, upload_id: str, key: str) -> Unfinished:
         with self._lock:

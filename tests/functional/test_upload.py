@@ -14,7 +14,7 @@ import pytest
 
 from cloud_archive.errors import ObjectExists, StoreError, explain
 from cloud_archive.files import stat_version
-from cloud_archive.object_store import Capabilities, CreateOnly, ObjectInfo, ObjectStore, PutResult
+from cloud_archive.object_store import Capabilities, CreateOnly, ObjectInfo, ObjectStore, Part, PutResult
 from cloud_archive.upload import SINGLE_PUT_BYTES, Job, Outcome, Proof, Uploader
 from tests.memory_store import MemoryStore
 
@@ -116,6 +116,45 @@ def test_a_file_that_changed_since_it_settled_is_not_sent(tmp_path: Path, store:
     with pytest.raises(FileChanged):
         upload(store, tmp_path, version=version)
     assert store.objects == {}
+
+
+class TellsNothing(MemoryStore):
+    """Computes no checksum of a part."""
+
+    def upload_part(
+        self, key: str, upload_id: str, number: int, body: bytes, *, sha256: str, progress: Any = None
+    ) -> Part:
+        found = super().upload_part(
+            key, upload_id, number, body, sha256=hashlib.sha256(body).hexdigest(), progress=progress
+        )
+        return replace(found, sha256=None)
+
+
+@pytest.mark.parametrize("make_store", [MemoryStore, TellsNothing])
+def test_bytes_that_change_between_hashing_and_sending_without_a_trace_are_noticed(
+    tmp_path: Path, make_store: Callable[[], MemoryStore], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As by a memory map: neither size nor mtime tells. The store's checksum does, or ours."""
+    from cloud_archive.errors import FileChanged
+
+    path = tmp_path / "a.png"
+    path.write_bytes(os.urandom(3 * SINGLE_PUT_BYTES))
+    memory = make_store()
+    version = stat_version(tmp_path, "a.png")
+
+    def change(operation: str, key: str) -> None:
+        if operation == "CreateMultipartUpload":
+            with path.open("r+b") as stream:
+                stream.seek(SINGLE_PUT_BYTES + 5)
+                stream.write(b"changed")
+            os.utime(path, ns=(version.mtime_ns, version.mtime_ns))
+
+    memory.on_call = change
+    uploader = Uploader(memory, make_key=lambda path: path, session_id="s")
+    with pytest.raises(FileChanged):
+        uploader.upload(Job(tmp_path, version, token="t"), Notes(), lambda sent: None)
+    assert memory.bodies() == {}
+    assert not memory.uploads
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="POSIX only")
