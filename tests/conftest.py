@@ -56,6 +56,21 @@ def _no_settings_from_outside(
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
 
 
+@pytest.fixture
+def own_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The state directory of commands is this test's alone, and no directory is watched by default."""
+    monkeypatch.delenv("COMFYUI_OUTPUT_DIR", raising=False)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state-home"))
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A watched directory, empty."""
+    directory = tmp_path / "output"
+    directory.mkdir()
+    return directory
+
+
 @pytest.fixture(scope="session")
 def seaweedfs_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     with running_seaweedfs(tmp_path_factory.mktemp("seaweedfs")) as server:

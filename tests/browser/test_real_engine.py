@@ -139,7 +139,7 @@ def shows_the_life_of_an_archive(page: Page, panel: Locator, output: Path, store
 
     store.embedded.start()
     panel.get_by_role("button", name="Retry while_away.png").click()
-    expect(newest).to_contain_text("while_away.png", timeout=20_000)
+    expect(newest).to_contain_text("while_away.png", timeout=60_000)
     expect(problem).to_have_count(0)
     expect(heading(panel)).to_have_text("Up to date")
     expect(panel.locator(".safe")).to_have_text("Safe to stop")

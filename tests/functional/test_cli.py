@@ -23,18 +23,7 @@ from cloud_archive.watcher import scan
 
 SECRET = "planted+SECRET/value"
 
-
-@pytest.fixture(autouse=True)
-def _state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("COMFYUI_OUTPUT_DIR", raising=False)
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state-home"))
-
-
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    directory = tmp_path / "output"
-    directory.mkdir()
-    return directory
+pytestmark = pytest.mark.usefixtures("own_state")
 
 
 @pytest.fixture

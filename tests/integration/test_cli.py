@@ -22,20 +22,7 @@ from cloud_archive.engine import find_engine
 from cloud_archive.state import read_engine_info
 from tests.servers import S3Server, wait_until
 
-pytestmark = pytest.mark.store
-
-
-@pytest.fixture(autouse=True)
-def _state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("COMFYUI_OUTPUT_DIR", raising=False)
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state-home"))
-
-
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    directory = tmp_path / "output"
-    directory.mkdir()
-    return directory
+pytestmark = [pytest.mark.store, pytest.mark.usefixtures("own_state")]
 
 
 @pytest.fixture
@@ -161,7 +148,7 @@ def test_once_gives_up_where_nothing_answers(
     (root / "a.png").write_bytes(b"a")
     monkeypatch.setenv("S3_ENDPOINT_URL", f"http://127.0.0.1:{free_ports(1)[0]}")
     monkeypatch.setattr(
-        once.Once.__init__, "__kwdefaults__", {"on_status": lambda _: None, "give_up_seconds": 6.0}
+        once.Once.__init__, "__kwdefaults__", {"on_status": lambda _: None, "give_up_seconds": 2.0}
     )
     status, out, err = ran(capsys, "watch", root, "--once", "--json")
     assert status == 1
@@ -403,7 +390,7 @@ def test_upload_waits_out_what_passes_and_gives_up_after_a_while(
     store.stop()
     defaults: dict[str, Any] = dict(direct_upload.DirectUpload.__init__.__kwdefaults__ or {})
     monkeypatch.setattr(
-        direct_upload.DirectUpload.__init__, "__kwdefaults__", defaults | {"give_up_seconds": 6.0}
+        direct_upload.DirectUpload.__init__, "__kwdefaults__", defaults | {"give_up_seconds": 2.0}
     )
     status, _, err = ran(capsys, "upload", tmp_path / "a.png")
     assert status == 1

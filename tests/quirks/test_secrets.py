@@ -287,7 +287,8 @@ def test_a_store_that_repeats_the_secrets_brings_them_nowhere(
             shown.append(json.dumps(engine.files(None, "", 100, None)[0]))
             shown += [json.dumps(engine.check()) for _ in range(3)]
             shown.append(repr(engine.archiver()) + repr(engine) + repr(engine.status()))
-            assert any("errors" in event and event["errors"] for event in events)
+            # Pushes come a few times a second at the most.
+            wait_until(lambda: any(event.get("errors") for event in events), "a push tells the errors")
             shown.append(json.dumps(events))
         finally:
             engine.close(5)
