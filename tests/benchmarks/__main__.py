@@ -1,57 +1,85 @@
-"""`python -m tests.benchmarks [ROW…] [--rounds N]`: one table, each row a ratio against its peer in the same run.
+"""`python -m tests.benchmarks [ROW…] [--rounds N] [--output FILE]`: one table, each row against its peer in one run.
 
-What operations take is measured by itself: `python -m tests.benchmarks verify [OBJECTS]`, `report [ROWS]`,
-`scale-out [ARCHIVERS] [FILES EACH]`.
+Into a page with `<!-- table -->` in it, such as docs/performance.md, only the lines that were measured are put.
+
+`page` measures all that docs/performance.md shows; `curves` and `requests` are its other parts alone. What operations
+take is measured by itself: `verify [OBJECTS]`, `report [ROWS]`, `scale-out [ARCHIVERS] [FILES EACH]`.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
-import platform
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tests.benchmarks import report_million, scale_out, verify_20000
+from tests.benchmarks import curves, report_million, requests_per_file, scale_out, verify_20000
+from tests.benchmarks.figures import HEADER, Figure, Row
+from tests.benchmarks.machine import facts
+from tests.benchmarks.page import PAGE, between, merged, put_between
 from tests.benchmarks.rows import ROWS
-from tests.benchmarks.stage import Figure
 from tests.servers import running_seaweedfs
 
 OPERATIONS: dict[str, Callable[..., int]] = {
     "verify": verify_20000.main,
     "report": report_million.main,
     "scale-out": scale_out.main,
+    "requests": requests_per_file.main,
 }
 
 
 def main() -> int:
-    """Run the rows and print them as a Markdown table, or measure one operation. Returns the exit status."""
+    """Run the rows and print them as a Markdown table, or measure something else. Returns the exit status."""
     if sys.argv[1:] and sys.argv[1] in OPERATIONS:
         return OPERATIONS[sys.argv[1]](*map(int, sys.argv[2:]))
+    if sys.argv[1:2] == ["curves"]:
+        return curves.main(*map(Path, sys.argv[2:]))
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks")
     parser.add_argument("rows", nargs="*", metavar="ROW", help=f"of {', '.join(ROWS)}; default: all")
     parser.add_argument("--rounds", type=int, default=5, help="the median of so many (default 5)")
+    parser.add_argument("--output", type=Path, help="write the table to this file too")
     given = parser.parse_args()
+    if given.rows == ["page"]:
+        _measure(list(ROWS), given.rounds, PAGE)
+        return requests_per_file.main() or curves.main()
     unknown = set(given.rows) - set(ROWS)
     if unknown:
         parser.error(f"no such row: {', '.join(sorted(unknown))}")
-    print(
-        f"{os.cpu_count()} cores, {platform.system()}, Python {platform.python_version()}, SeaweedFS on loopback\n"
-    )
-    print("| work | ours | peer | | ratio | goal |")
-    print("|---|---|---|---|---|---|")
-    with tempfile.TemporaryDirectory() as directory, running_seaweedfs(Path(directory) / "store") as server:
-        for name in given.rows or ROWS:
-            for figure in ROWS[name](server.with_fresh_bucket(), Path(directory), given.rounds):
-                print(_line(figure), flush=True)
+    _measure(given.rows or list(ROWS), given.rounds, given.output)
     return 0
 
 
-def _line(figure: Figure) -> str:
-    ours, peer = f"{figure.ours:.3g} {figure.unit}", f"{figure.peer:.3g} {figure.unit}"
-    return f"| {figure.work} | {ours} | {peer} | {figure.peer_name} | {figure.ratio:.2f} | {figure.goal} |"
+def _measure(names: Sequence[str], rounds: int, output: Path | None) -> None:
+    """Show the machine's facts and a table that grows while it is measured."""
+    known = list(facts(rounds))
+    print("\n".join([*known, "", *HEADER]), flush=True)
+    lines: list[str] = []
+    for name in names:
+        for figure in _figures(ROWS[name], rounds):
+            print(figure.line, flush=True)
+            lines.append(figure.line)
+        if output is not None:
+            _write(output, known if len(names) == len(ROWS) else [], lines)
+
+
+def _figures(row: Row, rounds: int) -> list[Figure]:
+    """A store and a directory of its own: what one row leaves behind costs the next one nothing."""
+    with tempfile.TemporaryDirectory() as directory, running_seaweedfs(Path(directory) / "store") as server:
+        figures = row.measure(server.with_fresh_bucket(), Path(directory), rounds)
+    assert tuple(figure.work for figure in figures) == row.works
+    return figures
+
+
+def _write(output: Path, known: Sequence[str], lines: Sequence[str]) -> None:
+    """After each row, so that an interrupted run leaves what it has."""
+    if output.is_file() and "<!-- table -->" in output.read_text(encoding="utf-8"):
+        old = [line for line in between(output, "table").splitlines() if line]
+        put_between(output, "table", merged(old or HEADER, lines))
+        if known:
+            put_between(output, "machine", known)
+    else:
+        output.write_text("\n".join([*known, "", *HEADER, *lines]) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

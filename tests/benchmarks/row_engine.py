@@ -1,0 +1,296 @@
+"""The engine by itself: its start, its scans, its ledger, its rest, its limit."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import shutil
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from cloud_archive.files import FileVersion
+from cloud_archive.ledger import Claim, Ledger
+from cloud_archive.routes import HEALTH_PATH
+from tests.benchmarks.figures import Figure, Row, no_slower, within
+from tests.benchmarks.million import add_file, bare_walk, fill_ledger, make_tree
+from tests.benchmarks.relay import Relay, port_of, seen_through
+from tests.benchmarks.stage import (
+    MEGABYTE,
+    RunningEngine,
+    engine,
+    in_turn,
+    png,
+    seconds,
+    write_files,
+    write_large,
+)
+from tests.servers import S3Server
+
+MILLION = 1_000_000
+IDLE_SECONDS = 30
+LIMIT_MEGABYTES = 10
+LIMIT_SECONDS = 10
+NEW_FILES = 10
+CLAIMS = 500
+
+START = "engine: start to watching"
+START_MILLION = "the same with a ledger of 1,000,000 rows"
+RECONCILE = "first reconcile of {count:,} files, 10 of them new"
+RECONCILE_MEMORY = "memory of the engine meanwhile, {count:,} files"
+FIRST_START = "the very first start on {count:,} files, which are noted as older"
+CLAIM = "ledger of 1,000,000 rows: claim + note + mark, 8 threads, for each file"
+CLAIM_ALONE = "the same in one thread"
+STATUS = "ledger of 1,000,000 rows: GET status, all of it"
+ROW_BYTES = "ledger: bytes a row"
+IDLE_MEMORY = "idle engine: memory"
+IDLE_CPU = "idle engine: CPU"
+IDLE_HEARD_CPU = "idle engine that ComfyUI listens to and asks for its health: CPU"
+LIMITED_LARGE = f"limit of {LIMIT_MEGABYTES} MB/s over {LIMIT_SECONDS} s, parts of one large file"
+LIMITED_IMAGES = f"limit of {LIMIT_MEGABYTES} MB/s over {LIMIT_SECONDS} s, 16 workers with images"
+
+
+def _start(server: S3Server, work: Path, rounds: int) -> list[Figure]:
+    root, state = work / "start", work / "start-state"
+    root.mkdir()
+    environ = server.environ(S3_PREFIX="ours")
+
+    def ours() -> float:
+        running = RunningEngine(root, state, environ)
+        try:
+            running.until(lambda status: status["state"] == "idle", 0.01)
+            return time.perf_counter() - running.begun
+        finally:
+            running.close()
+
+    def bare() -> float:
+        command = [sys.executable, "-c", "import aiohttp.web, botocore.session, pydantic_settings, sqlite3"]
+        return seconds(lambda: subprocess.run(command, check=True))
+
+    ours(), bare()  # bytecode
+    empty, imports = in_turn(rounds, ours, bare)
+    with engine(root, server, keep=True) as running:
+        path = running.ledger_path
+    fill_ledger(path, MILLION)
+    ours()
+    (full,) = in_turn(rounds, ours)
+    peer = "a Python that only imports aiohttp, botocore and pydantic"
+    return [
+        within(START, empty, 1.0, peer=imports, against=peer),
+        within(START_MILLION, full, 1.0, peer=empty, against="an empty ledger"),
+    ]
+
+
+def _reconcile(count: int) -> Row:
+    names = tuple(each.format(count=count) for each in (RECONCILE, RECONCILE_MEMORY, FIRST_START))
+
+    def measure(server: S3Server, work: Path, rounds: int) -> list[Figure]:
+        root = work / "tree"
+        make_tree(root, count)
+        numbers = itertools.count(count)
+        memory: list[float] = []
+
+        def ours(*, keep: bool = True) -> float:
+            with engine(root, server, keep=keep, CLOUD_ARCHIVE_AUTOSTART="false") as running:
+                begin = time.perf_counter()
+                running.call("POST", "start")
+                running.until(lambda status: status["state"] not in ("starting", "stopped"), 0.02)
+                took = time.perf_counter() - begin
+                memory.append(running.peak_megabytes)
+                if keep:
+                    running.until_archived(running.archived + NEW_FILES)
+                return took
+
+        def again() -> float:
+            for _ in range(NEW_FILES):
+                add_file(root / "000" / "0", next(numbers))
+            return ours()
+
+        bare_walk(str(root))  # both find the names in memory
+        first = ours(keep=False)
+        mine, theirs = in_turn(rounds, again, lambda: seconds(lambda: bare_walk(str(root))))
+        shutil.rmtree(root)
+        walk = "os.scandir with stat"
+        return [
+            no_slower(names[0], mine, theirs, walk, 2.0),
+            within(names[1], memory, 300, "MB"),
+            Figure(names[2], [first], theirs, walk, "known, not bounded", float("inf")),
+        ]
+
+    return Row(names, measure)
+
+
+def _ledger(server: S3Server, work: Path, rounds: int) -> list[Figure]:
+    path = work / "ledger" / "ledger.sqlite3"
+    path.parent.mkdir()
+    ledger = Ledger(path)
+    ledger.open()
+    ledger.close()
+    before = path.stat().st_size
+    fill_ledger(path, MILLION)
+    bytes_a_row = (path.stat().st_size - before) / MILLION
+    ledger.open()
+    numbers = itertools.count()
+
+    def pending() -> None:
+        ledger.add(FileVersion(f"new/{next(numbers)}.png", 1000, 1, 1, 1) for _ in range(CLAIMS))
+
+    def one(_: int) -> None:
+        claim = ledger.claim("benchmark")
+        assert isinstance(claim, Claim)
+        ledger.record_attempt(claim, sha256="0" * 64, base_key="key", key="key")
+        ledger.mark_archived(claim, key="key", sha256="0" * 64, etag=None, wrote=True)
+
+    def together() -> float:
+        pending()
+        with ThreadPoolExecutor(8) as pool:
+            return seconds(lambda: list(pool.map(one, range(CLAIMS)))) / CLAIMS * 1000
+
+    def alone() -> float:
+        pending()
+        return seconds(lambda: list(map(one, range(CLAIMS)))) / CLAIMS * 1000
+
+    def bare() -> float:
+        return _bare_commits(work / "bare.sqlite3", 3 * CLAIMS) / CLAIMS * 1000
+
+    shared, single, commits = in_turn(rounds, together, alone, bare)
+    ledger.close()
+    peer = "3 bare SQLite commits (WAL, FULL)"
+    return [
+        within(CLAIM, shared, 1.0, "ms", peer=commits, against=peer),
+        Figure(CLAIM_ALONE, single, commits, peer, "known, not bounded", float("inf"), "ms"),
+        within(ROW_BYTES, [bytes_a_row], 300, "bytes"),
+    ]
+
+
+def _bare_commits(path: Path, count: int) -> float:
+    """Seconds for so many transactions of one row, each as durable as the ledger's."""
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as db:
+        db.execute("PRAGMA journal_mode=WAL")
+        db.execute("PRAGMA synchronous=FULL")
+        db.execute("CREATE TABLE IF NOT EXISTS t (id INTEGER PRIMARY KEY, n INTEGER)")
+
+        def commit() -> None:
+            for number in range(count):
+                db.execute("INSERT OR REPLACE INTO t VALUES (?, ?)", (number % 100, number))
+
+        return seconds(commit)
+
+
+def _status(server: S3Server, work: Path, rounds: int) -> list[Figure]:
+    root = work / "status"
+    root.mkdir()
+
+    def asked(running: RunningEngine) -> Callable[[], float]:
+        return lambda: seconds(lambda: running.call("GET", "status")) * 1000
+
+    with engine(root, server) as running:
+        path = running.ledger_path
+    fill_ledger(path, MILLION)
+    other = work / "status-empty"
+    other.mkdir()
+    with engine(root, server, keep=True) as full, engine(other, server) as empty:
+        asked(full)(), asked(empty)()
+        mine, theirs = in_turn(max(20, rounds * 10), asked(full), asked(empty))
+    return [within(STATUS, mine, 5, "ms", peer=theirs, against="an empty ledger")]
+
+
+def _idle(server: S3Server, work: Path, rounds: int) -> list[Figure]:
+    root = work / "idle"
+    root.mkdir()
+    with engine(root, server) as running:
+        (root / "a.png").write_bytes(png(1000))
+        running.until_archived(1)
+        time.sleep(3.0)
+        alone = [_used(running, lambda: None) for _ in range(max(1, rounds // 2))]
+        memory = running.process.memory_info().rss / MEGABYTE
+        threading.Thread(target=lambda: list(_heard(running)), daemon=True).start()
+        time.sleep(2.0)
+        heard = [_used(running, lambda: running.ask("GET", HEALTH_PATH)) for _ in range(max(1, rounds // 2))]
+        return [
+            within(IDLE_MEMORY, [memory], 90, "MB"),
+            within(IDLE_CPU, alone, 0.1, "%"),
+            within(IDLE_HEARD_CPU, heard, 0.1, "%"),
+        ]
+
+
+def _heard(running: RunningEngine) -> list[str]:
+    with contextlib.suppress(OSError, ValueError):
+        return [status["state"] for status in running.events()]
+    return []
+
+
+def _used(running: RunningEngine, every_five_seconds: Callable[[], object]) -> float:
+    """Per cent of a core."""
+    before, begin = running.cpu_seconds, time.perf_counter()
+    while time.perf_counter() - begin < IDLE_SECONDS:
+        time.sleep(5.0)
+        every_five_seconds()
+    return (running.cpu_seconds - before) / (time.perf_counter() - begin) * 100
+
+
+def _limit(server: S3Server, work: Path, rounds: int) -> list[Figure]:
+    """Counted on the wire, from the first megabyte on."""
+    root = work / "limit"
+    size = (LIMIT_SECONDS + 3) * LIMIT_MEGABYTES * MEGABYTE
+
+    def rate() -> float:
+        with Relay(port_of(server)) as relay:
+            seen = seen_through(server.with_fresh_bucket(), relay.port)
+            return _rate_through(relay, seen, root)
+
+    figures = []
+    asked = (float(LIMIT_MEGABYTES),)
+    for name, write in (
+        (LIMITED_LARGE, lambda: write_large(root, size)),
+        (LIMITED_IMAGES, lambda: write_files(root, size // 1_500_000, 1_500_000)),
+    ):
+        write()
+        found = [rate() for _ in range(max(1, rounds // 2))]
+        off = max(abs(each / LIMIT_MEGABYTES - 1) for each in found) * 100
+        figures.append(
+            Figure(
+                name,
+                found,
+                asked,
+                "what was asked for",
+                f"within 5 % (worst {off:.1f} %)",
+                1.05 if off <= 5 else -1.0,
+                "MB/s",
+            )
+        )
+    return figures
+
+
+def _rate_through(relay: Relay, seen: S3Server, root: Path) -> float:
+    """MB a second."""
+    with engine(
+        root,
+        seen,
+        CLOUD_ARCHIVE_BACKFILL="all",
+        CLOUD_ARCHIVE_AUTOSTART="false",
+        CLOUD_ARCHIVE_WORKERS="16",
+        CLOUD_ARCHIVE_MAX_BANDWIDTH=f"{LIMIT_MEGABYTES}MB/s",
+    ) as running:
+        running.call("POST", "start")
+        while relay.sent_bytes < MEGABYTE:
+            time.sleep(0.01)
+        before, begin = relay.sent_bytes, time.perf_counter()
+        time.sleep(LIMIT_SECONDS)
+        return (relay.sent_bytes - before) / (time.perf_counter() - begin) / MEGABYTE
+
+
+ROWS: dict[str, Row] = {
+    "start": Row((START, START_MILLION), _start),
+    "reconcile-100k": _reconcile(100_000),
+    "reconcile-1m": _reconcile(MILLION),
+    "ledger": Row((CLAIM, CLAIM_ALONE, ROW_BYTES), _ledger),
+    "status": Row((STATUS,), _status),
+    "idle": Row((IDLE_MEMORY, IDLE_CPU, IDLE_HEARD_CPU), _idle),
+    "limit": Row((LIMITED_LARGE, LIMITED_IMAGES), _limit),
+}

@@ -1,0 +1,230 @@
+"""How soon a file is safe: one, a burst, a backlog, one large; near the store and far from it."""
+
+from __future__ import annotations
+
+import itertools
+import statistics
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+
+from cloud_archive.settle import QuietTimes
+from tests.benchmarks.figures import Figure, Row, no_slower, within
+from tests.benchmarks.relay import far_away
+from tests.benchmarks.stage import (
+    bare_pool,
+    engine,
+    in_turn,
+    png,
+    rclone,
+    s5cmd,
+    seconds,
+    write_files,
+    write_large,
+)
+from tests.servers import S3Server
+
+IMAGE_BYTES = 1_500_000
+SMALL_BYTES = 20_000
+LARGE_BYTES = 1_000_000_000
+QUIET_SECONDS = QuietTimes().closed_whole
+S5CMD = "s5cmd, 16 workers"
+_numbers = itertools.count()
+
+ONE = "one 1.5 MB image: last byte closed → confirmed"
+ONE_OWN = "of which our own part, without quiet time and PUT"
+BURST = "burst of 100 × 1.5 MB"
+
+
+def _one(server: S3Server, work: Path, rounds: int) -> list[Figure]:
+    root = work / "one"
+    root.mkdir()
+    with engine(root, server) as running:
+        (root / "warm.png").write_bytes(png(IMAGE_BYTES))
+        running.until_archived(1)
+        time.sleep(1.0)  # the engine's own work after it: the next image finds it idle, as in ComfyUI
+
+        def ours() -> float:
+            path, before = root / f"image{next(_numbers)}.png", running.archived
+            path.write_bytes(png(IMAGE_BYTES))
+            took = seconds(lambda: running.until_archived(before + 1, 0.001))
+            time.sleep(0.5)
+            return took
+
+        def put() -> float:
+            body = png(IMAGE_BYTES)
+            return seconds(
+                lambda: server.client.put_object(
+                    Bucket=server.bucket, Key=f"peer/{next(_numbers)}.png", Body=body
+                )
+            )
+
+        mine, bare = in_turn(max(4, rounds * 4), ours, put)
+    usual = [_size_poll(server, root / "peer.png") for _ in range(rounds)]
+    own = [(took - QUIET_SECONDS - statistics.median(bare)) * 1000 for took in mine]
+    bare_ms = [took * 1000 for took in bare]
+    return [
+        within(ONE, mine, 0.2, peer=usual, against="size poll 0.5 s × 3, then PUT"),
+        within(ONE_OWN, own, 20, "ms", peer=bare_ms, against="boto3's PUT of the same bytes"),
+    ]
+
+
+def _size_poll(server: S3Server, path: Path) -> float:
+    """The usual way: the size is the same three times, 0.5 s apart."""
+    path.write_bytes(png(IMAGE_BYTES))
+
+    def poll() -> None:
+        sizes: list[int] = []
+        while len(sizes) < 3 or len(set(sizes[-3:])) > 1:
+            sizes.append(path.stat().st_size)
+            time.sleep(0.5)
+        server.put("peer/one.png", path.read_bytes())
+
+    return seconds(poll)
+
+
+def _burst(server: S3Server, work: Path, rounds: int) -> list[Figure]:
+    root = work / "burst"
+    root.mkdir()
+    images = [png(IMAGE_BYTES) for _ in range(100)]
+
+    def write(folder: Path) -> list[Path]:
+        folder.mkdir()
+        paths = [folder / f"{number:03}.png" for number in range(len(images))]
+        for path, image in zip(paths, images, strict=True):
+            path.write_bytes(image)
+        return paths
+
+    with engine(root, server) as running:
+
+        def ours() -> float:
+            before = running.archived
+
+            def archive() -> None:
+                write(root / f"b{next(_numbers)}")
+                running.until_archived(before + len(images))
+
+            return seconds(archive)
+
+        def peer() -> float:
+            folder = work / f"p{next(_numbers)}"
+            return seconds(lambda: bare_pool(server, write(folder), f"peer/{folder.name}"))
+
+        mine, theirs = in_turn(rounds, ours, peer)
+    most = 1.1 * statistics.median(theirs) + QUIET_SECONDS
+    goal = f"≤ 1.1 × + {QUIET_SECONDS:g} s quiet time"
+    return [Figure(BURST, mine, theirs, "bare boto3, 8 threads", goal, most, absolute=True)]
+
+
+def _backlog(
+    name: str,
+    count: int,
+    write: Callable[[Path], object],
+    peer: Callable[[S3Server, Path, str], float],
+    against: str,
+    most: float,
+    *,
+    delay_seconds: float = 0.0,
+    workers: int = 8,
+) -> Row:
+    """What waits is uploaded, from `start` to the last commit; a fresh engine, ledger and bucket each time."""
+    memory_of = f"memory of the engine meanwhile, {name}"
+
+    def measure(server: S3Server, work: Path, rounds: int) -> list[Figure]:
+        root = work / "backlog"
+        write(root)
+        memory: list[float] = []
+        road: AbstractContextManager[S3Server] = (
+            far_away(server, delay_seconds) if delay_seconds else nullcontext(server)
+        )
+        with road as seen:
+
+            def ours() -> float:
+                with engine(
+                    root,
+                    seen.with_fresh_bucket(),
+                    CLOUD_ARCHIVE_BACKFILL="all",
+                    CLOUD_ARCHIVE_AUTOSTART="false",
+                    CLOUD_ARCHIVE_WORKERS=str(workers),
+                ) as running:
+                    begin = time.perf_counter()
+                    running.call("POST", "start")
+                    running.until_archived(count)
+                    took = time.perf_counter() - begin
+                    memory.append(running.peak_megabytes)
+                    return took
+
+            mine, theirs = in_turn(rounds, ours, lambda: peer(seen.with_fresh_bucket(), root, "peer"))
+        figures = [no_slower(name, mine, theirs, against, most)]
+        return figures if delay_seconds else [*figures, within(memory_of, memory, 150, "MB")]
+
+    return Row((name,) if delay_seconds else (name, memory_of), measure)
+
+
+def _relay(server: S3Server, work: Path, rounds: int) -> list[Figure]:
+    """What the latency rows' relay costs by itself, with s5cmd on both roads."""
+    figures = []
+    with far_away(server, 0.0) as seen:
+        for name, (count, size_bytes) in zip(RELAY, ((400, IMAGE_BYTES), (3000, SMALL_BYTES)), strict=True):
+            root = work / "backlog"
+            write_files(root, count, size_bytes)
+            through, direct = in_turn(
+                rounds,
+                lambda root=root: s5cmd(seen.with_fresh_bucket(), root, "peer"),  # type: ignore[misc]
+                lambda root=root: s5cmd(server.with_fresh_bucket(), root, "peer"),  # type: ignore[misc]
+            )
+            goal = "known, not bounded"
+            figures.append(Figure(name, through, direct, "the direct road", goal, float("inf")))
+    return figures
+
+
+RELAY = (
+    "s5cmd through the relay of the next rows without latency, 400 × 1.5 MB",
+    "s5cmd through the relay of the next rows without latency, 3,000 × 20 KB",
+)
+
+
+def _images(root: Path) -> object:
+    return write_files(root, 400, IMAGE_BYTES)
+
+
+def _small(root: Path) -> object:
+    return write_files(root, 3000, SMALL_BYTES)
+
+
+def _large(root: Path) -> None:
+    write_large(root, LARGE_BYTES)
+
+
+def _far(name: str, count: int, write: Callable[[Path], object], milliseconds: int) -> Row:
+    return _backlog(
+        f"{name}, {milliseconds} ms of latency a request, 16 workers",
+        count,
+        write,
+        s5cmd,
+        S5CMD,
+        1.1,
+        delay_seconds=milliseconds / 1000,
+        workers=16,
+    )
+
+
+BACKLOG_IMAGES = "backlog of 400 × 1.5 MB"
+BACKLOG_SMALL = "backlog of 3,000 × 20 KB"
+BACKLOG_LARGE = "one file of 1 GB"
+
+ROWS: dict[str, Row] = {
+    "one": Row((ONE, ONE_OWN), _one),
+    "burst": Row((BURST,), _burst),
+    "images": _backlog(BACKLOG_IMAGES, 400, _images, s5cmd, S5CMD, 1.05),
+    "small": _backlog(BACKLOG_SMALL, 3000, _small, rclone, "rclone copy, 8 transfers", 1.0),
+    "large": _backlog(BACKLOG_LARGE, 1, _large, s5cmd, S5CMD, 1.05),
+    "relay": Row(RELAY, _relay),
+    "images-25ms": _far(BACKLOG_IMAGES, 400, _images, 25),
+    "images-100ms": _far(BACKLOG_IMAGES, 400, _images, 100),
+    "small-25ms": _far(BACKLOG_SMALL, 3000, _small, 25),
+    "small-100ms": _far(BACKLOG_SMALL, 3000, _small, 100),
+    "large-25ms": _far(BACKLOG_LARGE, 1, _large, 25),
+    "large-100ms": _far(BACKLOG_LARGE, 1, _large, 100),
+}

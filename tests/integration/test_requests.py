@@ -1,0 +1,25 @@
+"""How many requests a file costs: counted on the wire, since each one is paid for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.benchmarks import requests_per_file as cases
+from tests.servers import S3Server
+
+pytestmark = pytest.mark.store
+
+
+def test_a_new_file_costs_one_request_and_doubt_a_few_more(seaweedfs: S3Server, tmp_path: Path) -> None:
+    found = cases.count_requests(seaweedfs, tmp_path, large_bytes=20 * cases.MEBIBYTE)
+    assert found[cases.SMALL] == {"PutObject": 1}
+    assert found[cases.CONFLICT] == {"PutObject": 2, "HeadObject": 2}
+    assert found[cases.SAME] == {"PutObject": 1, "HeadObject": 1, "GetObject": 1}
+    assert found[cases.LARGE] == {
+        "HeadObject": 1,
+        "CreateMultipartUpload": 1,
+        "UploadPart": 3,
+        "CompleteMultipartUpload": 1,
+    }
