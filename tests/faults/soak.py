@@ -138,7 +138,7 @@ def _go_through(
     progress: Callable[[str], None],
 ) -> None:
     began = time.monotonic()
-    process = engine.memory
+    process = engine.process
     folders = -(-found.small // PER_FOLDER)
     waiting: list[tuple[Path, dict[str, str]]] = []
     written, next_sample = 0, 0.0
