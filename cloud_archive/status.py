@@ -118,6 +118,15 @@ def local_time(seconds: float) -> str:
     return datetime.fromtimestamp(seconds).isoformat(timespec="seconds")
 
 
+def zoned_time(seconds: float | None) -> str | None:
+    """Seconds since 1970 as ISO 8601 with the offset that local time had then; None stays None."""
+    return (
+        None
+        if seconds is None
+        else datetime.fromtimestamp(seconds).astimezone().isoformat(timespec="seconds")
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Counters:
     """A copy of the session's counters."""
@@ -223,12 +232,10 @@ def row_to_json(row: FileRow) -> dict[str, Any]:
         "code": row.code,
         "cause": row.cause,
         "cure": row.cure,
-        "seen_at": local_time(row.seen_at),
-        "uploaded_at": local_time(row.archived_at)
-        if row.archived_at is not None and row.state.word == "archived"
-        else None,
-        "freed_at": local_time(row.freed_at) if row.freed_at is not None else None,
-        "next_try_at": local_time(row.next_try) if row.next_try is not None else None,
+        "seen_at": zoned_time(row.seen_at),
+        "uploaded_at": zoned_time(row.archived_at if row.state.word == "archived" else None),
+        "freed_at": zoned_time(row.freed_at),
+        "next_try_at": zoned_time(row.next_try),
     }
 
 
