@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import random
+import signal
 import sys
 import tempfile
 from collections.abc import Callable
@@ -91,6 +92,8 @@ def main() -> int:
     parser.add_argument("--pause", type=float, default=0.12, help="mean seconds between two actions")
     parser.add_argument("--keep", type=Path, default=None, help="directory for files, state and log")
     chosen = parser.parse_args()
+    # So that what was started here ends with it.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     seed = random.SystemRandom().randrange(2**31) if chosen.seed is None else chosen.seed
     run_chosen, what = _chosen(chosen)
     told(f"seed {seed}, {what}")
