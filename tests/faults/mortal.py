@@ -50,6 +50,7 @@ class Mortals:
         *,
         die: tuple[str, str] | None = None,
         knowing: bool = True,
+        workers: int = 2,
         meanwhile: Callable[[int], None] = lambda pid: None,
     ) -> int:
         """One attempt in a child. Returns its exit status, negative where a signal ended it.
@@ -57,13 +58,16 @@ class Mortals:
         Args:
             die: the commit, and whether before or after it.
             knowing: what the store can do is known to it.
+            workers: see `World`.
             meanwhile: called with the child's process id while it works.
         """
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         with self._one:
             print(
-                json.dumps({"base": str(base), "prefix": prefix, "die": die, "knowing": knowing}),
+                json.dumps(
+                    {"base": str(base), "prefix": prefix, "die": die, "knowing": knowing, "workers": workers}
+                ),
                 file=self._process.stdin,
                 flush=True,
             )
@@ -81,7 +85,8 @@ def _child(wanted: dict[str, Any], stores: Any) -> None:
         if [step, when] == die:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    world = World(Path(wanted["base"]), wanted["prefix"], stores.make(knowing=wanted["knowing"]), trip=trip)
+    store = stores.make(knowing=wanted["knowing"])
+    world = World(Path(wanted["base"]), wanted["prefix"], store, trip=trip, workers=wanted["workers"])
     world.attempt()
     world.tidy()
     world.close()

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from tests.servers import S3Server
 
 SMALL_BYTES = 3000
+OTHERS_BYTES = (1000, 2000, 4000)  # files that are taken with ours: two before it, one after
 LARGE_BYTES = SMALL_PART_BYTES + 70_000
 PERSISTENT_ATTEMPTS = 3
 BLOCK = 200  # cases on one proxy, whose journal is read once for each of them
@@ -65,6 +66,11 @@ STEPS: tuple[Step, ...] = (
     Step("read and hash", "small", commit="attempt"),
     Step("commit of key and hash", "large", commit="attempt"),
     Step("PutObject", "small", "PutObject"),
+    Step("PutObject, first of several", "several", "PutObject"),
+    Step("PutObject, amidst several", "several", "PutObject", skip=1),
+    Step("commit of several keys", "several", commit="attempt"),
+    Step("commit of several archived", "several", commit="archived"),
+    Step("commit of what goes back", "refused amidst several", commit="unclaim"),
     Step("HeadObject after 412", "taken", "HeadObject"),
     Step("HeadObject of the next name", "taken", "HeadObject", skip=1),
     Step("PutObject to the next name", "taken", "PutObject", skip=1),
@@ -129,6 +135,7 @@ _TRIGGERS = {
     "abandon": "INSERT ON abandoned",
     "failed": "UPDATE OF state ON files WHEN new.state = 2",
     "archived": "UPDATE OF state ON files WHEN new.state = 3",
+    "unclaim": "UPDATE OF attempts ON files WHEN new.attempts < old.attempts",
 }
 
 
@@ -290,6 +297,8 @@ class Play:
         self._problems: list[str] = []
         # A probe is only made where nothing is known yet.
         self._knowing = case.step.scenario != "probe"
+        self._several = case.step.scenario in ("several", "refused amidst several")
+        self._workers = 1 if self._several else 2
         self._patient_store = stage.stores.make(knowing=self._knowing)
         self._world = World(
             self._base,
@@ -378,7 +387,12 @@ class Play:
         large = scenario in ("large", "lost create", "resumed", "completed", "dropped")
         body = self._dice.randbytes(LARGE_BYTES if large else SMALL_BYTES)
         self._write(NAME, body)
-        if scenario == "taken":
+        if self._several:
+            for size_bytes in OTHERS_BYTES:
+                self._write(f"other {size_bytes}.bin", self._dice.randbytes(size_bytes))
+        if scenario == "refused amidst several":
+            self._rule(Fault(Kind.RESET_BEFORE), "PutObject", skip=1)
+        elif scenario == "taken":
             key, theirs = f"{self._prefix}/{NAME}", self._dice.randbytes(500)
             self._stage.server.put(key, theirs)
             self._planted[key] = sha256_of(theirs)
@@ -392,13 +406,13 @@ class Play:
         elif scenario == "lost create":
             self._first_attempt(Kind.LOST_ANSWER, "CreateMultipartUpload")
         elif scenario == "resumed":
-            self._first_attempt(Kind.ERROR_500, "UploadPart", skip=1)
+            self._first_attempt(Kind.RESET_BEFORE, "UploadPart", skip=1)
         elif scenario == "completed":
             self._first_attempt(Kind.LOST_ANSWER, "CompleteMultipartUpload")
         elif scenario == "dropped":
             self._at_request("UploadPart", 0, lambda: self._do("rewritten"))
         elif scenario == "failing":
-            self._rule(Fault(Kind.ERROR_500), "PutObject")
+            self._rule(Fault(Kind.RESET_BEFORE), "PutObject")
         elif self._case.step.name == "probe: AbortMultipartUpload":
             self._rule(Fault(Kind.ERROR_500), "CompleteMultipartUpload", times=None)
 
@@ -487,13 +501,20 @@ class Play:
                     return
 
         status = self._stage.mortals.attempt(
-            self._base, self._prefix, die=die, knowing=self._knowing, meanwhile=kill_when_it_hangs
+            self._base,
+            self._prefix,
+            die=die,
+            knowing=self._knowing,
+            workers=self._workers,
+            meanwhile=kill_when_it_hangs,
         )
         if status == -signal.SIGKILL:
             self._struck.set()
         elif status != 0:
             self._problems.append(f"a child ended with {status}")
-        self._world = World(self._base, self._prefix, self._patient_store, trip=self._trip)
+        self._world = World(
+            self._base, self._prefix, self._patient_store, trip=self._trip, workers=1 if self._several else 2
+        )
 
     # -- the reckoning ------------------------------------------------------------------------------------------
 
@@ -505,6 +526,8 @@ class Play:
                 continue
             if state is FileState.FAILED and cause and any(said):
                 continue
+            if state is FileState.PENDING and self._several and any(said):
+                continue  # behind the one that was refused
             if state is None and self._case.step.scenario == "dropped":
                 continue  # its next version, at which nobody looked yet
             self._problems.append(
@@ -593,6 +616,7 @@ class Stage:
         assert world.heal()
         world.close()
         self.stores.known = store.capabilities
+        self.stores.warm(f"first/{self.proxy.port}/warm")
 
 
 def play(

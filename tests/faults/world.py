@@ -6,17 +6,18 @@ store is a real one behind the fault proxy. Only what would cost time is left ou
 
 from __future__ import annotations
 
+import hashlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cloud_archive import upload
-from cloud_archive.errors import LedgerError
+from cloud_archive.errors import CloudArchiveError, LedgerError
 from cloud_archive.files import stat_version
-from cloud_archive.ledger import Claim, FileState, Ledger
+from cloud_archive.ledger import Archived, Attempt, Claim, FileState, Ledger
 from cloud_archive.object_store import Capabilities
 from cloud_archive.settings import load_settings
 from cloud_archive.store import S3Store
@@ -57,9 +58,9 @@ class TrippedLedger(Ledger):
         super().__init__(path, clock=clock)
         self.trip = trip
 
-    def record_attempt(self, claim: Claim, *, sha256: str, base_key: str, key: str) -> None:
+    def record_attempts(self, attempts: Sequence[Attempt]) -> None:
         self.trip("attempt", "before")
-        super().record_attempt(claim, sha256=sha256, base_key=base_key, key=key)
+        super().record_attempts(attempts)
         self.trip("attempt", "after")
 
     def record_multipart(self, claim: Claim, upload_id: str | None, part_size_bytes: int | None) -> None:
@@ -73,12 +74,17 @@ class TrippedLedger(Ledger):
         super().abandon_multipart(claim, key, upload_id)
         self.trip("abandon", "after")
 
-    def mark_archived(
-        self, claim: Claim, *, key: str, sha256: str, etag: str | None, wrote: bool = False
-    ) -> None:
+    def mark_all_archived(self, archived: Sequence[Archived]) -> None:
         self.trip("archived", "before")
-        super().mark_archived(claim, key=key, sha256=sha256, etag=etag, wrote=wrote)
+        super().mark_all_archived(archived)
         self.trip("archived", "after")
+
+    def unclaim(self, claims: Sequence[Claim]) -> None:
+        if claims:
+            self.trip("unclaim", "before")
+        super().unclaim(claims)
+        if claims:
+            self.trip("unclaim", "after")
 
     def mark_failed(self, claim: Claim, *, code: str, cause: str, cure: str, next_try: float | None) -> None:
         self.trip("failed", "before")
@@ -104,12 +110,33 @@ class Stores:
         """A store of its own, with what is known by now about what the bucket can do, or without."""
         seconds = self._hasty if hasty else self._patient
         store = S3Store(self._settings, capabilities=self.known if knowing else None)
-        store._client_made = self._first[seconds]._client()
+        first = self._first[seconds]
+        store._client_made = first._client()
+        store._sending = first._sending  # where the client tells what it sent
+        if knowing:
+            # The way past the SDK, which is taken once a body has gone through it.
+            store._past_sdk, store._past_trusted = first._past_sdk, first._past_trusted
         return store
+
+    def warm(self, key: str) -> None:
+        """Send a body by each client, after which they know the way past the SDK."""
+        for store in self._first.values():
+            sha256 = hashlib.sha256(b"warm").hexdigest()
+            store.put(key, b"warm", sha256=sha256, content_type="text/plain", metadata={}, create_only=False)
 
     def close(self) -> None:
         for store in self._first.values():
             store.close()
+
+
+class Heard(Observer):
+    """Keeps what went wrong, in words."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def on_failed(self, claim: Claim, error: CloudArchiveError, next_try: float | None) -> None:
+        self.said.append(str(error))
 
 
 class World:
@@ -121,6 +148,7 @@ class World:
         store: where to.
         trip: told of each commit.
         side_by_side: parts are sent by the pool's threads, else one after another.
+        workers: as many as the pool would have; small files are shared out among them, several at once.
     """
 
     def __init__(
@@ -131,12 +159,15 @@ class World:
         *,
         trip: Trip = no_trip,
         side_by_side: bool = False,
+        workers: int = 2,
     ) -> None:
         self.root = base / "output"
         self.root.mkdir(parents=True, exist_ok=True)
         self.prefix = prefix
         self._ahead_seconds = 0.0
         self._side_by_side = side_by_side
+        self._workers = workers
+        self._heard = Heard()
         self.ledger = TrippedLedger(base / "ledger.db", clock=self._clock, trip=trip)
         self.ledger.open()
         self.ledger.release_all(retry_failed=True)
@@ -148,7 +179,12 @@ class World:
 
     def _make_pool(self) -> WorkerPool:
         return WorkerPool(
-            self.ledger, self._make_uploader, self.root, count=2, name="world", observer=Observer()
+            self.ledger,
+            self._make_uploader,
+            self.root,
+            count=self._workers,
+            name="world",
+            observer=self._heard,
         )
 
     def _make_uploader(self, parts: Executor) -> Uploader:
@@ -175,20 +211,22 @@ class World:
     def attempt(self) -> list[str]:
         """Look at the directory, then try once whatever is due. Returns what went wrong, in words."""
         self._ahead_seconds += ATTEMPT_SECONDS
+        self._heard.said.clear()
         said: list[str] = []
         try:
             self.ledger.add(self.ledger.unknown(list(scan(self.root))))
             self.ledger.retry_failed()
             for _ in range(MOST_CLAIMS):
-                claim = self.ledger.claim("world")
-                if claim is None:
+                claims = self._pool._claim("world", oldest=False)
+                if not claims:
                     break
-                error = self._pool.work(claim)
-                if error is not None:
-                    said.append(str(error))
+                if len(claims) == 1:
+                    self._pool.work(claims[0])
+                else:
+                    self._pool._work_several(claims)
         except LedgerError as error:
             said.append(str(error))
-        return said
+        return self._heard.said + said
 
     def tidy(self) -> None:
         """Abort what is noted as to be aborted."""
