@@ -308,6 +308,7 @@ class Play:
             side_by_side=case.step.scenario != "dropped"
             and case.step.skip == 0
             and self._dice.random() < 0.5,
+            workers=self._workers,
         )
 
     # -- what happens to the file -------------------------------------------------------------------------------
@@ -391,7 +392,7 @@ class Play:
             for size_bytes in OTHERS_BYTES:
                 self._write(f"other {size_bytes}.bin", self._dice.randbytes(size_bytes))
         if scenario == "refused amidst several":
-            self._rule(Fault(Kind.RESET_BEFORE), "PutObject", skip=1)
+            self._rule(Fault(Kind.RESET_BEFORE), "PutObject", skip=1, times=2)
         elif scenario == "taken":
             key, theirs = f"{self._prefix}/{NAME}", self._dice.randbytes(500)
             self._stage.server.put(key, theirs)
@@ -513,7 +514,7 @@ class Play:
         elif status != 0:
             self._problems.append(f"a child ended with {status}")
         self._world = World(
-            self._base, self._prefix, self._patient_store, trip=self._trip, workers=1 if self._several else 2
+            self._base, self._prefix, self._patient_store, trip=self._trip, workers=self._workers
         )
 
     # -- the reckoning ------------------------------------------------------------------------------------------
