@@ -14,18 +14,19 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from .bucket_index import BucketIndex
 from .console import size
 from .errors import CloudArchiveError, FileVanished, StoreError
 from .files import FileVersion, HintKind, stat_version
 from .gate import Closed
 from .keys import PrefixTemplate, object_key
-from .ledger import Claim, FileRow, FileState, Ledger, Totals
+from .ledger import COMPARE, Claim, FileRow, FileState, Ledger, Totals
 from .metrics import Gauges, NullRecorder, Recorder
 from .operations.free import Freed, Freer, FreeReport, Limits
 from .reconcile import COST_FACTOR, Reconciler
@@ -43,7 +44,7 @@ from .status import (
 )
 from .store import ObjectStore
 from .upload import Outcome, Proof, Uploader
-from .watcher import Watcher, network_filesystem
+from .watcher import Watcher, network_filesystem, scan
 from .worker import ActiveUpload, Observer, WorkerPool
 from .writers import has_writer
 
@@ -125,6 +126,9 @@ class Archiver(Observer):
         self._next_look = 0.0
         self._accepted_on_word = False
         self._draining = False
+        self._index: BucketIndex | None = None
+        if ledger.recall(COMPARE) is not None:
+            self._index = BucketIndex(store, self._template.static_head, self._wanted_files)
         ledger.release_all(retry_failed=True)
         self._pool = self._make_pool()
 
@@ -239,7 +243,23 @@ class Archiver(Observer):
             rename=self.settings.conflict_rename,
             parts=parts,
             on_aborted=self.ledger.forget_abandoned,
+            elsewhere=self._elsewhere,
         )
+
+    def _wanted_files(self) -> Iterator[FileVersion]:
+        return (v for v in scan(self.root, self._selection.wants_directory) if self._selection.wants(v.path))
+
+    def _elsewhere(self, path: str, size_bytes: int) -> list[str]:
+        index = self._index
+        return [] if index is None else index.candidates(path, size_bytes)
+
+    def look_after_index(self) -> None:
+        """Once all that was here when a ledger was lost is in the bucket, there is nothing more to look for there."""
+        run = self._run
+        if self._index is None or run is None or not run.reconciler.first_done or self._something_waits():
+            return
+        self.ledger.remember(COMPARE, None)
+        self._index = None
 
     def key_for(self, path: str) -> str:
         """The object key that a path gets if its first attempt is made now."""
@@ -831,6 +851,7 @@ class _Run:
                 if self._archiver.ledger.wake_due():
                     self._pool.kick()
                 active = self._pool.active()
+                self._archiver.look_after_index()
                 self._archiver.session.sample(sum(a.sent_bytes for a in active), time.monotonic())
                 # What stops waiting without being archived (it is gone, it is empty) is told of by nobody else.
                 waiting, before = self._queue.pending_files, waiting

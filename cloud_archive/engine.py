@@ -27,20 +27,17 @@ from .errors import (
     FileUnreadable,
     FileVanished,
     KeyRejected,
-    LedgerDamaged,
     LedgerError,
-    LedgerTooNew,
     RequestRefused,
     SettingsError,
     StoreError,
 )
 from .files import to_relative
 from .ledger import FileState, Ledger
-from .ledger_rescue import move_aside, rescue
+from .ledger_opening import open_ledger
 from .metrics import recorder
 from .settings import Settings, load_settings
 from .state import (
-    LEDGER_NAME,
     DirectoryLock,
     find_state_directory,
     make_state_directory,
@@ -190,7 +187,16 @@ class Engine:
             while not self._directory_lock.acquire():
                 if time.monotonic() > deadline or self._closing.wait(0.05):
                     return False
-        self._begin()
+        try:
+            self._begin()
+        except BaseException:
+            # Whoever could do it shall not stand by behind one that cannot.
+            with self._lock:
+                ledger, self._ledger, self._archiver = self._ledger, None, None
+            if ledger is not None:
+                ledger.close()
+            self._directory_lock.release()
+            raise
         return True
 
     def _ask_for_handover(self) -> bool:
@@ -232,7 +238,13 @@ class Engine:
         settings = self._settings
         if self._backfill is not None and not self._environ.get("CLOUD_ARCHIVE_BACKFILL", "").strip():
             settings = settings.model_copy(update={"backfill": self._backfill})
-        ledger, notices, everything = open_ledger(self.state_directory)
+        ledger, notices, everything = open_ledger(self.state_directory, began=self.started_at)
+        self._ledger = ledger
+        if self._directory_lock is not None and self._directory_lock.unlocked:
+            notices.append(
+                "No lock could be made, neither in the state directory nor for this machine:"
+                " see to it that no second archive runs for this directory."
+            )
         if everything and settings.backfill == "missed":
             settings = settings.model_copy(update={"backfill": "all"})
         store = self._open_store(settings, ledger)
@@ -568,52 +580,6 @@ class _Notifier:
                     callback(found)
                 except Exception:
                     logger.exception("A listener failed")
-
-
-def open_ledger(state_directory: Path) -> tuple[Ledger, list[str], bool]:
-    """Open the ledger; where it is unsound or cannot be written, archiving goes on all the same.
-
-    Returns:
-        The open ledger, what users should know, and whether the whole directory must be compared with the bucket
-        because what the old ledger knew is lost.
-
-    Raises:
-        LedgerTooNew: a newer version wrote it.
-    """
-    path = state_directory / LEDGER_NAME
-    ledger = Ledger(path)
-    try:
-        ledger.open()
-        return ledger, [], False
-    except LedgerTooNew:
-        raise
-    except LedgerDamaged as error:
-        logger.error("%s", error)
-        aside = move_aside(path)
-        fresh = Ledger(path)
-        try:
-            fresh.open()
-        except LedgerError as second:
-            return _in_memory(second, aside)
-        saved = rescue(aside, fresh)
-        notice = f"The ledger was damaged: it is kept as {aside.name}, and a new one is being built."
-        return fresh, [notice], not saved
-    except LedgerError as error:
-        return _in_memory(error, path)
-
-
-def _in_memory(error: LedgerError, path: Path) -> tuple[Ledger, list[str], bool]:
-    """A copy of the ledger at `path`, as far as it can be read: what waits in it is still to be archived."""
-    logger.error("%s", error)
-    ledger = Ledger(None)
-    lost = False
-    try:
-        ledger.open(copy_of=path if path.is_file() else None)
-    except (LedgerError, OSError) as unreadable:
-        logger.error("%s", unreadable)
-        ledger, lost = Ledger(None), True
-        ledger.open()
-    return ledger, [f"{error} Until then the archive works without a memory of its own."], lost
 
 
 def find_engine(root: Path, environ: Mapping[str, str]) -> Path:

@@ -31,6 +31,12 @@ from .ledger_schema import MIGRATIONS, SCHEMA_VERSION
 logger = logging.getLogger("cloud_archive.ledger")
 
 T = TypeVar("T")
+# What is remembered in it, beside the files.
+FIRST_START = "first_start"  # seconds since 1970
+FIRST_BEGUN = "first_start_begun"  # the same, while its scan has not come to its end
+COMPARE = (
+    "compare_with_bucket"  # an older ledger was lost: files may be in the bucket under keys that nobody knows
+)
 _GROUP = 256  # changes in one transaction at the most
 _LOOKUP = 500  # fingerprints in one query; SQLite allows at least 999 variables
 _LONGEST_HOLD_SECONDS = 3600.0

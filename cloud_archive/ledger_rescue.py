@@ -36,7 +36,13 @@ def rescue(damaged: Path, fresh: Ledger) -> bool:
         return False
     try:
         began = connection.execute("SELECT value FROM meta WHERE name = 'first_start'").fetchone()
-        marks = [row[0] for row in connection.execute("SELECT fingerprint FROM baseline")]
+        # What was pruned was deleted from the bucket on purpose: it is not to come back.
+        marks = [
+            row[0]
+            for row in connection.execute(
+                "SELECT fingerprint FROM baseline UNION ALL SELECT fingerprint FROM files WHERE state = 5"
+            )
+        ]
     except sqlite3.Error as error:
         logger.warning("Nothing could be saved from %s: %s", damaged.name, error)
         return False

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from .errors import CloudArchiveError
 from .files import FileVersion
-from .ledger import Ledger
+from .ledger import FIRST_BEGUN, FIRST_START, Ledger
 from .selection import Selection
 from .watcher import scan
 
@@ -29,8 +29,6 @@ logger = logging.getLogger("cloud_archive.reconcile")
 BATCH = 1000
 POLL_SECONDS = 2.0  # between two scans where no events come
 COST_FACTOR = 20  # a scan that took t seconds is not repeated by itself before 20 t: at most 5 % of a core
-_FIRST_START = "first_start"
-_FIRST_BEGUN = "first_start_begun"
 
 
 class Reconciler:
@@ -175,14 +173,14 @@ class Reconciler:
         first = not self.first_done
         if first and self._backfill == "all":
             self._ledger.clear_baseline()
-        known_before = self._ledger.recall(_FIRST_START) is not None
+        known_before = self._ledger.recall(FIRST_START) is not None
         baseline = first and (self._backfill == "none" or (self._backfill == "missed" and not known_before))
         young = self._started_at
         if first and self._backfill == "missed" and not known_before:
             # A first start may be killed before its scan ends: what came after that start is no older for it.
-            begun = self._ledger.recall(_FIRST_BEGUN)
+            begun = self._ledger.recall(FIRST_BEGUN)
             if begun is None:
-                self._ledger.remember(_FIRST_BEGUN, str(self._started_at))
+                self._ledger.remember(FIRST_BEGUN, str(self._started_at))
             else:
                 young = min(young, float(begun))
         found = 0
@@ -213,7 +211,7 @@ class Reconciler:
                 self._quiet.add(mark)
         if first and not self._stopping:
             if not known_before:
-                self._ledger.remember(_FIRST_START, str(self._started_at))
+                self._ledger.remember(FIRST_START, str(self._started_at))
             self.first_done = True
         return found
 

@@ -125,6 +125,7 @@ class DirectoryLock:
 
     def __init__(self, state_directory: Path, root: Path, *, machine_wide: bool = True) -> None:
         # Not by thread, as is filelock's default: the thread that ends an engine is not the one that started it.
+        self.unlocked = False  # whether it was acquired without a single lock that could be made
         self._locks = [FileLock(state_directory / "engine.lock", thread_local=False)]
         if not machine_wide:
             return
@@ -145,6 +146,7 @@ class DirectoryLock:
                 logger.warning("Archiving goes on without the lock %s: %s", lock.lock_file, error)
                 continue
             taken.append(lock)
+        self.unlocked = not taken
         return True
 
     def release(self) -> None:

@@ -206,6 +206,7 @@ class Uploader:
         parts: runs the parts of large files side by side; None sends them one after another.
         budget: of the bytes that all uploads hold in memory.
         on_aborted: told of each multipart upload that needs no abort any more.
+        elsewhere: called with a path and a size, names keys that may hold the file already; see `bucket_index`.
     """
 
     def __init__(
@@ -218,6 +219,7 @@ class Uploader:
         parts: Executor | None = None,
         budget: ByteBudget | None = None,
         on_aborted: Callable[[str, str], None] = lambda key, upload_id: None,
+        elsewhere: Callable[[str, int], Sequence[str]] = lambda path, size_bytes: (),
     ) -> None:
         self._store = store
         self._make_key = make_key
@@ -226,6 +228,7 @@ class Uploader:
         self._parts = parts
         self._budget = budget or ByteBudget()
         self._on_aborted = on_aborted
+        self._elsewhere = elsewhere
         self._probe_lock = threading.Lock()
         self._probe_done = False
         self._in_hand: Counter[str] = Counter()  # keys of multipart uploads that are under way here
@@ -436,6 +439,9 @@ class _Attempt:
         if not self._uploader._rename:
             self._note(self._base_key)
             return self._base_key, self._send(self._base_key, create_only=False)
+        found = self._found_elsewhere()
+        if found is not None:
+            return found
         for number in range(self._first_number(), MAX_CONFLICTS + 1):
             key = conflict_key(self._base_key, number)
             placed = self._place_at(key, head_first=number > 0)
@@ -446,6 +452,15 @@ class _Attempt:
             f"{self._base_key} and its {MAX_CONFLICTS} numbered names are all taken by other files."
             " Rename the file, or use a prefix such as {session_id} that keeps sessions apart.",
         )
+
+    def _found_elsewhere(self) -> tuple[str, _Placed] | None:
+        """A key of an earlier day or session that holds these very bytes, where the ledger that knew it was lost."""
+        version = self._job.version
+        for key in self._uploader._elsewhere(version.path, version.size_bytes):
+            _, info = self._look(key)
+            if info is not None and (placed := self._recognise(key, info)) is not None:
+                return key, placed
+        return None
 
     def _first_number(self) -> int:
         """How far an earlier attempt with these bytes came: the names before were taken, and parts may wait there.

@@ -19,11 +19,12 @@ import pytest
 
 from cloud_archive import archiver as archiver_module
 from cloud_archive.archiver import Archiver
-from cloud_archive.engine import Engine, open_ledger
+from cloud_archive.engine import Engine
 from cloud_archive.errors import LedgerError, StoreError, explain
 from cloud_archive.files import FileVersion, stat_version
 from cloud_archive.gate import Gate
 from cloud_archive.ledger import Claim, FileState, Ledger
+from cloud_archive.ledger_opening import open_ledger
 from cloud_archive.reconcile import Reconciler
 from cloud_archive.selection import Selection
 from cloud_archive.settings import load_settings
@@ -643,7 +644,24 @@ def test_a_lock_that_cannot_be_made_is_no_other_engine(
     monkeypatch.setattr(FileLock, "acquire", refuse)
     store = MemoryStore()
     with engine_on(root, store, tmp_path / "state") as engine:
-        assert engine.status(look=False).state.value != "standby"
+        status = engine.status(look=False)
+        assert status.state.value != "standby"
+        assert any("No lock could be made" in error for error in status.errors)
+
+
+def test_an_engine_that_cannot_begin_keeps_no_other_from_it(tmp_path: Path, root: Path) -> None:
+    def broken(*_: Any, **__: Any) -> Any:
+        raise ValueError("Invalid endpoint")
+
+    state = tmp_path / "state"
+    engine = Engine(root, state_base=state, environ=ENVIRON, make_store=broken, machine_wide=False)
+    engine.start(autostart=True)
+    try:
+        with engine_on(root, MemoryStore(), state) as other:
+            until(lambda: other.status(look=False).state.value == "idle", "the other one archives")
+            assert engine.status().state.value == "unavailable"
+    finally:
+        engine.close(1)
 
 
 def test_an_engine_that_cannot_begin_for_an_unexpected_reason_says_so(tmp_path: Path, root: Path) -> None:

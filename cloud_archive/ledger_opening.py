@@ -1,0 +1,128 @@
+"""Opening the ledger at a start, whatever has become of it meanwhile.
+
+| what it finds | what it does |
+| --- | --- |
+| a sound ledger | opens it |
+| none, and there never was one | makes one: the first start |
+| none, or an empty file, where one was | makes one; what is younger than the first start is compared with the bucket |
+| a damaged one | keeps it aside, saves what can be saved, and compares the directory with the bucket |
+| a disk that is full or cannot be written | works in memory, on a copy of what can be read |
+| one of a newer version | refuses |
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from datetime import datetime
+from pathlib import Path
+
+from .errors import LedgerDamaged, LedgerError, LedgerTooNew
+from .ledger import COMPARE, FIRST_BEGUN, FIRST_START, Ledger
+from .ledger_rescue import move_aside, rescue
+from .state import LEDGER_NAME
+
+logger = logging.getLogger("cloud_archive.ledger")
+
+_BEGAN_NAME = (
+    "ledger.began"  # beside the ledger: since when there is one, for the day on which there is none any more
+)
+
+
+def open_ledger(state_directory: Path, *, began: float | None = None) -> tuple[Ledger, list[str], bool]:
+    """Open the ledger; where it is unsound or cannot be written, archiving goes on all the same.
+
+    Args:
+        began: when this session began, in seconds since 1970; now where it is not given.
+
+    Returns:
+        The open ledger, what users should know, and whether the whole directory must be compared with the bucket
+        because what the old ledger knew is lost.
+
+    Raises:
+        LedgerTooNew: a newer version wrote it.
+    """
+    path = state_directory / LEDGER_NAME
+    since = _since(state_directory)
+    gone = since is not None and not _holds_something(path)
+    if gone:
+        move_aside(path)  # what SQLite keeps beside it belongs to the one that is gone
+    ledger = Ledger(path)
+    notices: list[str] = []
+    everything = False
+    try:
+        ledger.open()
+        if gone:
+            assert since is not None
+            notices.append(_begin_again(ledger, since))
+    except LedgerTooNew:
+        raise
+    except LedgerDamaged as error:
+        logger.error("%s", error)
+        aside = move_aside(path)
+        ledger = Ledger(path)
+        try:
+            ledger.open()
+        except LedgerError as second:
+            return _in_memory(second, aside)
+        ledger.remember(COMPARE, str(time.time()))
+        everything = not rescue(aside, ledger)
+        notices.append(f"The ledger was damaged: it is kept as {aside.name}, and a new one is being built.")
+    except LedgerError as error:
+        return _in_memory(error, path)
+    if since is None:
+        _note_since(state_directory, ledger, time.time() if began is None else began)
+    return ledger, notices, everything
+
+
+def _holds_something(path: Path) -> bool:
+    """Whether there is a ledger. An empty file is none, although SQLite would take it for a new one."""
+    try:
+        return path.stat().st_size > 0
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+
+
+def _begin_again(ledger: Ledger, since: float) -> str:
+    """A new ledger where one was lost; returns what users should know."""
+    ledger.remember(FIRST_BEGUN, str(since))
+    ledger.remember(COMPARE, str(time.time()))
+    day = datetime.fromtimestamp(since).isoformat(" ", "seconds")
+    sentence = (
+        "The ledger was gone: a new one is being built. Files younger than the first start"
+        f" ({day}) are compared with the bucket, older ones are left alone unless CLOUD_ARCHIVE_BACKFILL is all."
+    )
+    logger.error("%s", sentence)
+    return sentence
+
+
+def _since(state_directory: Path) -> float | None:
+    """Since when there is a ledger here, or None where there never was one."""
+    try:
+        return float((state_directory / _BEGAN_NAME).read_text("utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+def _note_since(state_directory: Path, ledger: Ledger, began: float) -> None:
+    known = [ledger.recall(name) for name in (FIRST_START, FIRST_BEGUN)]
+    since = min([float(text) for text in known if text is not None], default=began)
+    with contextlib.suppress(OSError):
+        (state_directory / _BEGAN_NAME).write_text(f"{since}\n", "utf-8")
+
+
+def _in_memory(error: LedgerError, path: Path) -> tuple[Ledger, list[str], bool]:
+    """A copy of the ledger at `path`, as far as it can be read: what waits in it is still to be archived."""
+    logger.error("%s", error)
+    ledger = Ledger(None)
+    lost = False
+    try:
+        ledger.open(copy_of=path if path.is_file() else None)
+    except (LedgerError, OSError) as unreadable:
+        logger.error("%s", unreadable)
+        ledger, lost = Ledger(None), True
+        ledger.open()
+    return ledger, [f"{error} Until then the archive works without a memory of its own."], lost
