@@ -140,6 +140,31 @@ def test_a_file_that_somebody_writes_to_stays(tmp_path: Path, seaweedfs: S3Serve
     assert freed(archive).freed == 1
 
 
+def test_a_file_that_is_written_to_while_the_bucket_is_asked_stays(
+    tmp_path: Path, seaweedfs: S3Server
+) -> None:
+    archive = Archive(tmp_path, seaweedfs)
+    archive.write("a.png", b"before", age_seconds=2 * DAY)
+    archive.archive_all()
+    looks: list[Path] = []
+
+    def writes_after_the_proof(local: Path) -> bool:
+        looks.append(local)
+        if (
+            len(looks) == 2
+        ):  # the first look is before the bucket is asked, the second right before the file goes
+            archive.write("a.png", b"after!", age_seconds=2 * DAY - 1)
+        return False
+
+    with archive.ledger() as ledger, archive.store() as store:
+        freer = Freer(
+            ledger, store, archive.root, Limits(DAY), has_writer=writes_after_the_proof, clock=time.time
+        )
+        report = freer.run_once()
+    assert (report.freed, report.kept, len(looks)) == (0, 1, 2)
+    assert archive.local_files()["a.png"][0] == b"after!"
+
+
 def test_a_store_that_is_away_frees_nothing(tmp_path: Path, own_seaweedfs: S3Server) -> None:
     from cloud_archive.errors import StoreError
 
