@@ -97,13 +97,13 @@ def _reconcile(count: int) -> Row:
 
         def ours(*, keep: bool = True) -> float:
             with engine(root, server, keep=keep, CLOUD_ARCHIVE_AUTOSTART="false") as running:
-                begin = time.perf_counter()
+                before, begin = running.archived, time.perf_counter()
                 running.call("POST", "start")
                 running.until(lambda status: status["state"] not in ("starting", "stopped"), 0.02)
                 took = time.perf_counter() - begin
                 memory.append(running.peak_megabytes)
                 if keep:
-                    running.until_archived(running.archived + NEW_FILES)
+                    running.until_archived(before + NEW_FILES)
                 return took
 
         def again() -> float:
