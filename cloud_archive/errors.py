@@ -109,7 +109,8 @@ class Failure:
         cure: what to do, one sentence; empty where nothing needs doing but waiting.
         passing: True where the same request may succeed later without anybody doing anything.
         scope: STORE where every other file would meet the same answer.
-        throttled: True where the store asks for fewer requests.
+        throttled: True where fewer requests at once may help: the store asks for them, or the link is too slow for
+            so many.
     """
 
     code: str
@@ -192,8 +193,8 @@ class RequestRefused(CloudArchiveError):
         super().__init__(message)
 
 
-def _store(code: str, cause: str, cure: str, *, passing: bool = False) -> Failure:
-    return Failure(code, cause, cure, passing, Scope.STORE)
+def _store(code: str, cause: str, cure: str, *, passing: bool = False, throttled: bool = False) -> Failure:
+    return Failure(code, cause, cure, passing, Scope.STORE, throttled)
 
 
 def _file(code: str, cause: str, cure: str, *, passing: bool = False) -> Failure:
@@ -318,7 +319,7 @@ _TABLE: dict[str, Failure] = {
         ),
         _store("InternalError", "The store has an internal error.", "", passing=True),
         _store("ServiceUnavailable", "The store is not available just now.", "", passing=True),
-        _store("RequestTimeout", "The store waited too long for data.", "", passing=True),
+        _store("RequestTimeout", "The store waited too long for data.", "", passing=True, throttled=True),
         _busy("SlowDown"),
         _busy("TooManyRequests"),
         _busy("Throttling"),
@@ -397,6 +398,7 @@ _TABLE: dict[str, Failure] = {
             "The store stopped answering in the middle of a request.",
             "",
             passing=True,
+            throttled=True,
         ),
         _store("ConnectionClosed", "The connection to the store was cut off.", "", passing=True),
         _store(

@@ -2,8 +2,8 @@
 
 A store that refuses or is away would fail a thousand queued files one by one. Instead the first refusal closes
 the gate: the queue waits, and one file at a time is tried with growing pauses until the store takes it again.
-A store that asks for fewer requests halves the number of uploads at once, which then recovers step by step
-(the additive increase and multiplicative decrease of RFC 5681, section 3.1).
+A store that asks for fewer requests, or a link on which they time out, halves the number of uploads at once, which
+then recovers step by step (the additive increase and multiplicative decrease of RFC 5681, section 3.1).
 
 Pure: time comes in, nothing sleeps here.
 """
@@ -60,6 +60,7 @@ class Gate:
         self._inside = 0
         self._trial: int | None = None  # the thread that tries while the gate is closed
         self._closed: Closed | None = None
+        self._closed_by_throttle = False
         self._successes = 0
         self._since_throttle = 0
         self._jitter = jitter
@@ -106,12 +107,14 @@ class Gate:
         """
         with self._lock:
             refusals = 1
+            # Uploads that were under way together fail together: that is one refusal, not eight.
+            together = self._closed is not None and now < self._closed.until
             if self._closed is not None:
-                # Uploads that were under way together fail together: that is one refusal, not eight.
-                refusals = self._closed.refusals + (1 if now >= self._closed.until else 0)
-            if failure.throttled:
+                refusals = self._closed.refusals + (0 if together else 1)
+            if failure.throttled and not (together and self._closed_by_throttle):
                 self._allowed = max(1, self._allowed // 2) if refusals == 1 else 1
                 self._since_throttle = 0
+            self._closed_by_throttle = failure.throttled or (together and self._closed_by_throttle)
             pause = backoff_seconds(
                 refusals, first=FIRST_PAUSE_SECONDS, longest=LONGEST_PAUSE_SECONDS, jitter=self._jitter
             )

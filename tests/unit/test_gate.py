@@ -111,3 +111,24 @@ def test_a_success_that_makes_room_for_one_more_says_so() -> None:
     it.refused(BUSY, 0)
     it.passed()
     assert [it.passed() for _ in range(4 * RECOVER_AFTER)].count(True) == 4
+
+
+def test_uploads_that_are_told_together_to_slow_down_halve_once() -> None:
+    it = gate(8)
+    for _ in range(8):
+        it.enter(0)
+    for _ in range(8):
+        it.refused(BUSY, 0.01)
+        it.leave()
+    it.passed()
+    assert sum(it.enter(100) is None for _ in range(20)) == 4
+
+
+def test_a_link_too_slow_for_so_many_uploads_gets_fewer() -> None:
+    for code in ("RequestTimeout", "ReadTimeout"):
+        it = gate(8)
+        it.enter(0)
+        it.refused(explain(code), 0)
+        it.leave()
+        it.passed()
+        assert sum(it.enter(100) is None for _ in range(20)) == 4
