@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -60,7 +61,7 @@ class Figure:
             self.against,
             f"{self.ratio:.2f}",
             self.goal,
-            "yes" if self.met else "**no**",
+            "" if self.most == math.inf else "yes" if self.met else "**no**",
         )
         return f"| {' | '.join(cells)} |"
 
@@ -84,6 +85,11 @@ def within(
     """The goal is a number; where there is no peer, that is what the ratio is to."""
     goal = f"≤ {most:g} {unit}"
     return Figure(work, ours, peer or (most,), against or "the goal", goal, most, unit, absolute=True)
+
+
+def known(work: str, ours: Sequence[float], peer: Sequence[float], against: str, unit: str = "s") -> Figure:
+    """Worth knowing, without a goal."""
+    return Figure(work, ours, peer, against, "", math.inf, unit)
 
 
 @dataclass(frozen=True)
