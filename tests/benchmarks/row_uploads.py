@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import shutil
 import statistics
 import time
 from collections.abc import Callable
@@ -35,6 +36,8 @@ _numbers = itertools.count()
 ONE = "one 1.5 MB image: last byte closed → confirmed"
 ONE_OWN = "of which our own part, without quiet time and PUT"
 BURST = "burst of 100 × 1.5 MB"
+MEMORY_BODIES = "memory of the engine, 64 workers with 150 × 8 MB"
+MEMORY_PARTS = "memory of the engine, 4 files of 300 MB at once"
 
 
 def _one(server: S3Server, work: Path, rounds: int) -> list[Figure]:
@@ -162,6 +165,31 @@ def _backlog(
     return Row((name,) if delay_seconds else (name, memory_of), measure)
 
 
+def _memory(server: S3Server, work: Path, rounds: int) -> list[Figure]:
+    """What the default of workers does not come to: bodies and parts of many at once, all of the largest size."""
+    figures = []
+    for name, count, size_bytes, workers in (
+        (MEMORY_BODIES, 150, 8_000_000, 64),
+        (MEMORY_PARTS, 4, 300_000_000, 8),
+    ):
+        root = work / "memory"
+        root.mkdir()
+        for number in range(count):
+            write_large(root / f"{number}", size_bytes)
+        with engine(
+            root,
+            server.with_fresh_bucket(),
+            CLOUD_ARCHIVE_BACKFILL="all",
+            CLOUD_ARCHIVE_AUTOSTART="false",
+            CLOUD_ARCHIVE_WORKERS=str(workers),
+        ) as running:
+            running.call("POST", "start")
+            running.until_archived(count)
+            figures.append(within(name, [running.peak_megabytes], 200, "MB"))
+        shutil.rmtree(root)
+    return figures
+
+
 def _relay(server: S3Server, work: Path, rounds: int) -> list[Figure]:
     """What the latency rows' relay costs by itself, with s5cmd on both roads."""
     figures = []
@@ -219,6 +247,7 @@ ROWS: dict[str, Row] = {
     "images": _backlog(BACKLOG_IMAGES, 400, _images, s5cmd, S5CMD, 1.05),
     "small": _backlog(BACKLOG_SMALL, 3000, _small, rclone, "rclone copy, 8 transfers", 1.0),
     "large": _backlog(BACKLOG_LARGE, 1, _large, s5cmd, S5CMD, 1.05),
+    "memory": Row((MEMORY_BODIES, MEMORY_PARTS), _memory),
     "relay": Row(RELAY, _relay),
     "images-25ms": _far(BACKLOG_IMAGES, 400, _images, 25),
     "images-100ms": _far(BACKLOG_IMAGES, 400, _images, 100),
