@@ -125,6 +125,7 @@ class Archiver(Observer):
         self._clean_until = 0.0
         self._next_look = 0.0
         self._accepted_on_word = False
+        self._told_refusals = 0  # how many the log last told of, since the store took anything
         self._draining = False
         self._index: BucketIndex | None = None
         if ledger.recall(COMPARE) is not None:
@@ -272,6 +273,7 @@ class Archiver(Observer):
         """See `worker.Observer`."""
         version = claim.version
         found_there = outcome.already and not outcome.ours
+        self._takes_again()
         self.session.archived(version, outcome.key, already=found_there)
         self.metrics.archived(version.size_bytes, already=found_there, seen_at=claim.seen_at)
         took = "" if claim.seen_at is None else f", {max(0.0, time.time() - claim.seen_at):.1f} s"
@@ -293,8 +295,28 @@ class Archiver(Observer):
         self.metrics.failed(error, claim.version.size_bytes, again=next_try is not None)
         what = "is tried again" if next_try is not None else "waits for a retry"
         said = f" [{error.said}]" if isinstance(error, StoreError) and error.said else ""
-        logger.warning("%s %s: %s%s", claim.version.path, what, error, said)
+        level = logging.WARNING if self._is_news(error, next_try) else logging.DEBUG
+        logger.log(level, "%s %s: %s%s", claim.version.path, what, error, said)
         self._tell()
+
+    def _is_news(self, error: CloudArchiveError, next_try: float | None) -> bool:
+        """A store that is away for a night fails one trial after another: the first is told of, the 2nd, 4th, 8th …"""
+        closed = self._pool.gate.closed
+        if closed is None or next_try is None or not isinstance(error, StoreError):
+            return True
+        if error.failure.code != closed.failure.code:
+            return True
+        with self._ended_lock:
+            if closed.refusals == self._told_refusals or closed.refusals & (closed.refusals - 1):
+                return False
+            self._told_refusals = closed.refusals
+        return True
+
+    def _takes_again(self) -> None:
+        with self._ended_lock:
+            told, self._told_refusals = self._told_refusals, 0
+        if told:
+            logger.info("The store takes uploads again")
 
     def on_vanished(self, claim: Claim) -> None:
         """See `worker.Observer`."""

@@ -136,13 +136,15 @@ class Reconciler:
             try:
                 found = self._scan(problems)
             except CloudArchiveError as error:
-                logger.error("%s", error)
+                if str(error) != self._problems.get(""):  # a directory that is away is looked for every 2 s
+                    logger.error("%s", error)
                 problems[""] = str(error)
                 found = 0
             except Exception as error:
                 # A file server that is gone fails in the oddest places (ESTALE, EIO). Whoever waits must hear of it.
-                logger.exception("The watched directory could not be looked through")
                 problems[""] = f"The watched directory cannot be looked through: {error}."
+                if problems != self._problems:
+                    logger.exception("The watched directory could not be looked through")
                 found = 0
             with self._turn:
                 # Who only listens must not cause a scan that is told to who listens, and so on for ever.

@@ -181,9 +181,11 @@ class Once:
 
     def _flush(self, other: LocalEngine) -> bool:
         """Wait while it gets further; False where somebody stops us."""
+        part = _SLICE_SECONDS
         while not self._ending.is_set():
-            body = {"timeout_seconds": _SLICE_SECONDS}
-            answer = other.call("POST", "/cloud-sync/flush", body, timeout_seconds=_SLICE_SECONDS + 60)
+            answer = other.call(
+                "POST", "/cloud-sync/flush", {"timeout_seconds": part}, timeout_seconds=part + 60
+            )
             status = answer.body.get("status") if isinstance(answer.body, dict) else None
             if answer.status == 200:
                 return True
@@ -191,6 +193,8 @@ class Once:
                 self.result.failures.append(("", answer.message))
                 return True
             self._on_status(status)
+            # Once only a look at the directory is missing it gets more time.
+            part = _SLICE_SECONDS if status.get("pending_files", 1) else self._give_up_seconds
             if self._moves.still_seconds_of(status) >= self._give_up_seconds or not status.get("running"):
                 self.result.failures.append(("", answer.message))
                 return True

@@ -127,9 +127,12 @@ def _flush(engine: LocalEngine, timeout_seconds: float) -> tuple[dict[str, Any],
 
     deadline = time.monotonic() + timeout_seconds
     with Progress(is_terminal(sys.stderr)) as progress:
+        pending = True
         while True:
             left = max(0.0, deadline - time.monotonic())
-            part = min(left, _SLICE_SECONDS)
+            # Once only a look at the directory is missing it gets all the time there is: a large one on a slow file
+            # server is not looked through in a slice.
+            part = min(left, _SLICE_SECONDS) if pending else left
             answer = engine.call(
                 "POST", "/cloud-sync/flush", {"timeout_seconds": part}, timeout_seconds=part + 60.0
             )
@@ -140,6 +143,7 @@ def _flush(engine: LocalEngine, timeout_seconds: float) -> tuple[dict[str, Any],
             hopeless = found.get("state") in _HOPELESS
             if hopeless or answer.status != 504 or time.monotonic() >= deadline:
                 return found, _why_not(found, answer.message), False
+            pending = bool(found.get("pending_files", 1))
             progress.show(found)
 
 

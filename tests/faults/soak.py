@@ -27,6 +27,7 @@ PER_FOLDER = 500
 MOST_FOLDERS = 6  # that wait to be archived; the writer pauses at more
 FOLDER_SECONDS = 600.0
 SAMPLE_SECONDS = 2.0
+WARM_UP_LARGE = 10
 GROWTH = 1.10
 SPARE_DESCRIPTORS = 4  # connections come and go
 PREFIX = "ours"
@@ -181,7 +182,12 @@ def _go_through(
             written += 1
             if each % 50 == 0:
                 look()
-        due = large_left - int(found.large * (folders - number - 1) / folders)
+        # Some at the very start: everything that is made once shall be made before the comparison begins.
+        due = max(
+            0,
+            large_left
+            - min(found.large - WARM_UP_LARGE, int(found.large * (folders - number - 1) / folders)),
+        )
         for each in range(due):
             size = dice.randrange(16 * MEBIBYTE, 64 * MEBIBYTE)
             digests |= _write(folder, f"video_{each:05}_.bin", size, dice)

@@ -326,3 +326,29 @@ def test_only_refusals_that_last_end_a_command() -> None:
     assert refusals.are_final(Closed(wrong_key, 0.0, 9))
     assert not refusals.are_final(None)
     assert not refusals.are_final(Closed(wrong_key, 0.0, 1))
+
+
+def test_a_flush_gives_a_slow_look_at_the_directory_all_the_time_there_is() -> None:
+    """In slices of two seconds a directory that takes ten to look through would never be safe."""
+    from cloud_archive.commands.running import _flush
+    from cloud_archive.status import State, Status
+
+    asked: list[float] = []
+
+    class Answer:
+        def __init__(self, status: int, pending: int) -> None:
+            self.status, self.message = status, "so"
+            found = Status(running=True, session_id="s", state=State.IDLE, pending_files=pending)
+            self.body = {"status": found.to_json()}
+
+    class SlowEngine:
+        def call(self, method: str, path: str, body: dict[str, float], *, timeout_seconds: float) -> Answer:
+            assert timeout_seconds > body["timeout_seconds"]
+            asked.append(body["timeout_seconds"])
+            return (
+                Answer(504, 3) if len(asked) == 1 else Answer(200 if body["timeout_seconds"] > 10 else 504, 0)
+            )
+
+    _, _, safe = _flush(SlowEngine(), 30.0)  # type: ignore[arg-type]
+    assert safe
+    assert [seconds > 10 for seconds in asked][-1]

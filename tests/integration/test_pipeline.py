@@ -324,16 +324,16 @@ def test_a_store_that_is_away_pauses_the_queue_and_recovers_by_itself(
     assert own_seaweedfs.embedded is not None
     own_seaweedfs.embedded.stop()
     with archiving(root, own_seaweedfs, tmp_path / "state") as engine:
-        for number in range(60):
-            (root / f"{number:02}.png").write_bytes(b"%d" % number)
+        for number in range(500):
+            (root / f"{number:03}.png").write_bytes(b"%d" % number)
         status = until(engine, lambda s: s.state.value == "retrying", "it waits")
         assert not status.safe_to_stop
         assert any("connection was refused" in error for error in status.errors)
         assert len(status.errors) <= 10
-        assert status.pending_files == 60
+        assert status.pending_files == 500
         own_seaweedfs.embedded.start()
         assert settled(engine, 60).errors == ()
-    assert len(own_seaweedfs.keys()) == 60
+    assert len(own_seaweedfs.keys()) == 500
 
 
 def test_a_missing_bucket_is_named_and_when_it_is_there_the_queue_drains(

@@ -1,0 +1,73 @@
+"""A store that is away for a long time: little is asked of it, little is said, and nothing is lost."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pytest
+
+from cloud_archive.errors import StoreError, explain
+from tests.functional.archives import archiving, until
+from tests.memory_store import MemoryStore
+
+FILES = 500
+REFUSALS = 7
+
+
+def test_a_store_that_is_away_for_a_whole_run_costs_few_requests_and_few_lines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("cloud_archive.gate.FIRST_PAUSE_SECONDS", 0.02)
+    caplog.set_level(logging.INFO, logger="cloud_archive")
+    store = MemoryStore()
+
+    def away(operation: str, key: str) -> None:
+        raise StoreError(operation, key, explain("ConnectionRefused"))
+
+    store.on_call = away
+    with archiving(tmp_path / "output", store) as archiver:
+        for number in range(FILES):
+            (archiver.root / f"{number:03}.bin").write_bytes(b"%d" % number)
+        until(lambda: archiver.status(look=False).pending_files == FILES, "all are seen")
+
+        def refusals() -> int:
+            closed = archiver.refusal
+            return 0 if closed is None else closed.refusals
+
+        until(lambda: refusals() >= REFUSALS, "it was tried so often")
+        # Those that were under way together when it went away, and one for each pause.
+        assert len(store.calls) <= archiver.settings.workers + REFUSALS + 2
+        status = archiver.status()
+        assert status.state.value == "retrying"
+        assert status.pending_files == FILES
+        assert not status.safe_to_stop
+        assert len(status.errors) <= 2
+        assert sum(record.levelno >= logging.INFO for record in caplog.records) <= 20
+        store.on_call = lambda operation, key: None
+        assert archiver.flush(30)
+        assert archiver.status().errors == ()
+    assert store.bodies() == {f"out/{number:03}.bin": b"%d" % number for number in range(FILES)}
+    assert any("takes uploads again" in record.getMessage() for record in caplog.records)
+
+
+def test_a_directory_that_is_away_is_told_of_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cloud_archive.archiver.KEEPER_SECONDS", 0.05)
+    with archiving(tmp_path / "output", MemoryStore()) as archiver:
+        run = archiver._run
+        assert run is not None
+        run.reconciler._poll_seconds = 0.02
+        until(lambda: archiver.status(look=False).state.value == "idle", "the first scan")
+        archiver.root.rename(tmp_path / "away")
+        until(lambda: any("is not there" in error for error in archiver.status(look=False).errors), "named")
+        scans = run.reconciler._done
+        until(lambda: run.watcher.polling, "it looks for the directory")
+        run.reconciler.request()
+        until(lambda: run.reconciler._done > scans, "it looked again")
+        assert sum("is not there" in record.getMessage() for record in caplog.records) == 1
+        (tmp_path / "away").rename(archiver.root)
+        (archiver.root / "a.bin").write_bytes(b"a")
+        assert archiver.flush(20)
+        assert archiver.status().errors == ()
