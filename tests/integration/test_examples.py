@@ -304,7 +304,7 @@ class Run:
         """The call, on the running archive."""
         method, path = example.text.split()[:2]
         path = path.replace("hour|day", "hour").replace("last=", "last=24")
-        body = {"file_path": "b.png"} if path.endswith("/upload") else None
+        body = {"file_path": "young.png"} if path.endswith("/upload") else None
         status, text = self.stage.call(method, path, body)
         assert status == 200, text
         if path.endswith("/metrics"):
