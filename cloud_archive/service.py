@@ -38,6 +38,7 @@ PARENT_CHECK_SECONDS = 2.0
 LOG_BYTES = 1_000_000
 LOG_FILES = 3
 LOG_FORMAT = "%(asctime)s %(levelname)s %(message)s"
+OPEN_FILES = 4096
 _NAMED = 20  # of the files that remain, in the log
 
 
@@ -156,6 +157,7 @@ class Service:
             OSError: an address cannot be listened on.
         """
         engine = self._engine
+        allow_open_files()
         private = await serve(build_application(engine, token=self._token, on_shutdown=self.stop))
         listeners = [private]
         try:
@@ -246,6 +248,19 @@ def lower_priority() -> None:
             kernel.SetPriorityClass(kernel.GetCurrentProcess(), below_normal)
         else:
             os.nice(10)
+
+
+def allow_open_files() -> None:
+    """As many as 64 workers may need; macOS allows a process 256 unless it asks for more."""
+    if sys.platform == "win32":
+        return
+    import resource
+
+    with contextlib.suppress(OSError, ValueError):
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        most = OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, OPEN_FILES)
+        if soft != resource.RLIM_INFINITY and soft < most:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def log_to_file(

@@ -52,6 +52,7 @@ logger = logging.getLogger("cloud_archive.worker")
 HOLD_CHANGED_SECONDS = 2.0  # a changed file settles meanwhile, and its new version takes the row over
 SWEEP_SECONDS = 10.0  # until an abort that failed is tried again
 BATCH_FILES = 16
+OPEN_FILES = 128  # held by all workers together in batches; macOS allows a process 256 unless asked for more
 BATCH_BYTES = 1024 * 1024
 BATCH_SECONDS = 1.0  # after that, what was taken with others and not begun goes back
 OLDEST_EVERY = 4  # every fourth claim takes what waits longest, so that nothing starves
@@ -274,9 +275,8 @@ class WorkerPool:
         if oldest or self.gate.narrowed:
             claim = self._ledger.claim(claimant, oldest=oldest)
             return [] if claim is None else [claim]
-        return self._ledger.claim_several(
-            claimant, most=BATCH_FILES, among=self._count, size_bytes=BATCH_BYTES
-        )
+        most = max(1, min(BATCH_FILES, OPEN_FILES // self._count))
+        return self._ledger.claim_several(claimant, most=most, among=self._count, size_bytes=BATCH_BYTES)
 
     def _sweep(self) -> float:
         """With nothing else to do: abort the multipart uploads whose abort failed or was cut off by a kill."""

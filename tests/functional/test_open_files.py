@@ -1,0 +1,44 @@
+"""How many files are open at once: macOS allows a process 256, Linux 1,024, unless it asks for more."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cloud_archive.ledger import Claim
+from tests.functional.archives import archiving
+from tests.memory_store import MemoryStore
+
+posix = pytest.mark.skipif(sys.platform == "win32", reason="limits of POSIX")
+
+
+@posix
+def test_the_engine_asks_for_as_many_as_it_may_need() -> None:
+    script = (
+        "import resource; from cloud_archive.service import allow_open_files, OPEN_FILES;"
+        "hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1];"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (100, hard)); allow_open_files();"
+        "most = OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, OPEN_FILES);"
+        "assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] == most"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=60, cwd=Path(__file__).parents[2])
+
+
+@pytest.mark.parametrize("workers", [1, 8, 64])
+def test_more_workers_take_fewer_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int
+) -> None:
+    asked: list[int] = []
+
+    def claim_several(claimant: str, *, most: int, **_: int) -> list[Claim]:
+        asked.append(most)
+        return []
+
+    environ = {"CLOUD_ARCHIVE_WORKERS": str(workers)}
+    with archiving(tmp_path / "output", MemoryStore(), start=False, **environ) as archiver:
+        monkeypatch.setattr(archiver.ledger, "claim_several", claim_several)
+        archiver._pool._claim("test", oldest=False)
+    assert asked[0] * workers <= 128
