@@ -37,8 +37,8 @@ def test_more_workers_take_fewer_at_once(
         asked.append(most)
         return []
 
-    environ = {"CLOUD_ARCHIVE_WORKERS": str(workers)}
-    with archiving(tmp_path / "output", MemoryStore(), start=False, **environ) as archiver:
+    many = str(workers)
+    with archiving(tmp_path / "output", MemoryStore(), start=False, CLOUD_ARCHIVE_WORKERS=many) as archiver:
         monkeypatch.setattr(archiver.ledger, "claim_several", claim_several)
         archiver._pool._claim("test", oldest=False)
     assert asked[0] * workers <= 128
