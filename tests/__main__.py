@@ -30,11 +30,17 @@ CHECKS: dict[str, tuple[str, ...]] = {
 }
 # The longest first, so that none is left over at the end.
 GROUPS: tuple[tuple[str, ...], ...] = (
-    ("tests/quirks",),
-    ("tests/browser",),
     ("tests/integration",),
-    ("tests/integration/test_pipeline.py", "tests/integration/test_cli.py", "tests/integration/test_demo.py"),
+    (
+        "tests/integration/test_pipeline.py",
+        "tests/integration/test_cli.py",
+        "tests/integration/test_demo.py",
+        "tests/integration/test_engine_process.py",
+        "tests/integration/test_store.py",
+    ),
+    ("tests/quirks",),
     ("tests/faults",),
+    ("tests/browser",),
     ("tests/functional",),
     ("tests/unit",),
 )

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Error, Page, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Error, Page, expect, sync_playwright
 
 from tests.browser.gallery import paint_outputs
 from tests.browser.pages import open_comfy
@@ -24,6 +24,9 @@ from tests.browser.stage import (
     old_frontend,
 )
 from tests.servers import missing
+
+# A deadline, not a goal: the machine may be busy with other groups of tests.
+expect.set_options(timeout=30_000)
 
 OUR_FILES = ("/extensions/cloud-archive/", "/panel/", "/strings/", "/archive_panel.js", "/dashboard.js")
 
