@@ -282,7 +282,7 @@ def test_bytes_that_change_on_the_way_are_refused_and_tried_again(
     # rclone verifies Content-MD5 only.
     s3 = request.getfixturevalue(server)
     store = make(s3.environ(S3_CHECKSUM="md5" if server == "rclone_s3" else "sha256"))
-    client: Any = store._client()
+    client: Any = store._client().sdk
 
     def damage(params: dict[str, Any], **_: object) -> None:
         params["body"] = b"other"
