@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from . import __version__
+from .allocator import give_freed_memory_back
 from .engine import Engine
 from .errors import CloudArchiveError, SettingsError
 from .sd_notify import notify, supervised
@@ -296,6 +297,7 @@ def run_engine_process() -> int:
         )
         return 2
     lower_priority()
+    give_freed_memory_back()
     gone = threading.Event()
     engine = Engine(
         Path(orders.root),
@@ -387,6 +389,7 @@ async def run_daemon(
         SettingsError: the settings are wrong; a daemon with nobody to show them to ends at once.
     """
     load_settings(engine.environ)
+    give_freed_memory_back()
 
     def ending() -> None:
         notify("STOPPING=1")
