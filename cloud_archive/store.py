@@ -496,7 +496,7 @@ class S3Store:
 
     def _learn(self, key: str) -> None:
         """The SDK's request was taken: the next bodies can go the same way without it."""
-        url, authorization = self._sending.sent
+        url, authorization = getattr(self._sending, "sent", ("", ""))
         make = self._client().signed_put
         address = None if make is None else Address.of(url, authorization, key)
         if make is None or address is None:

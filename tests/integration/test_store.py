@@ -26,13 +26,16 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from cloud_archive.errors import ConditionsRejected, ObjectExists, StoreError
+from cloud_archive.files import stat_version
 from cloud_archive.settings import load_settings
 from cloud_archive.store import PROBE_WITH_BYTES, Capabilities, CreateOnly, Part, S3Store
+from cloud_archive.upload import Job, Outcome, Uploader
 from tests.quirks.profiles import PROFILES, HangingAnswer, RandomEtags, SilentOverwrite
 from tests.quirks.server import QuirkServer
 from tests.servers import PUT_ONLY_SECRET, SECRET_ACCESS_KEY, S3Server
@@ -458,3 +461,35 @@ def test_an_answer_that_never_comes_may_still_have_written(seaweedfs: S3Server, 
         found = make(seaweedfs.environ()).head("x")
         assert found is not None
         assert found.sha256 == sha256(b"x")
+
+
+# --- keys that a store takes for others
+
+
+class Unnoted:
+    """A journal without a ledger."""
+
+    def attempt(self, *, sha256: str, base_key: str, key: str) -> None: ...
+
+    def abandon(self, key: str, upload_id: str) -> None: ...
+
+    def multipart(self, upload_id: str | None, part_size_bytes: int | None) -> None: ...
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no such names there")
+def test_a_backslash_that_the_store_takes_for_a_slash_is_no_silent_loss(
+    make: Make, seaweedfs: S3Server, tmp_path: Path
+) -> None:
+    """SeaweedFS keeps `a\\b` as `a/b`, which can be read by either name, and makes an empty folder of `a\\`."""
+    store = make(seaweedfs.environ())
+    uploader = Uploader(store, make_key=lambda path: f"odd/{path}", session_id="s")
+
+    def upload(name: str) -> Outcome:
+        (tmp_path / name).write_bytes(b"a picture")
+        return uploader.upload(Job(tmp_path, stat_version(tmp_path, name), "t"), Unnoted(), lambda sent: None)
+
+    outcome = upload("a\\b.png")
+    assert b"".join(store.read(outcome.key)) == b"a picture"
+    with pytest.raises(StoreError) as refused:
+        upload("z\\")
+    assert refused.value.failure.code == "Unproven"
