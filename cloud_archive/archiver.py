@@ -88,6 +88,7 @@ class Archiver(Observer):
         on_change: told, from any thread and often, that the status may have changed.
         started_at: seconds since 1970; what is older belongs to the backlog.
         metrics: is told what Prometheus counts.
+        session: goes on with these counters; new ones where it is not given.
     """
 
     def __init__(
@@ -101,13 +102,14 @@ class Archiver(Observer):
         on_change: Callable[[], None] = lambda: None,
         started_at: float | None = None,
         metrics: Recorder | None = None,
+        session: Session | None = None,
     ) -> None:
         self.settings = settings
         self.root = root
         self.ledger = ledger
         self.store = store
         self.session_id = session_id
-        self.session = Session()
+        self.session = session or Session()
         self.metrics: Recorder = metrics or NullRecorder()
         self._on_change = on_change
         self._started_at = time.time() if started_at is None else started_at
@@ -214,6 +216,11 @@ class Archiver(Observer):
     def refusal(self) -> Closed | None:
         """Why uploads wait for the store, or None while it takes them."""
         return self._pool.gate.closed
+
+    @property
+    def ledger_trouble(self) -> str | None:
+        """Why nothing can be committed, as far as somebody tried; None while all is well."""
+        return self._pool.ledger_trouble
 
     @property
     def running(self) -> bool:

@@ -6,6 +6,7 @@ archives the directory `standby`.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -34,7 +35,7 @@ from .errors import (
 )
 from .files import to_relative
 from .ledger import FileState, Ledger
-from .ledger_opening import open_ledger
+from .ledger_opening import WITHOUT_MEMORY, open_ledger
 from .metrics import recorder
 from .settings import Settings, load_settings
 from .state import (
@@ -43,13 +44,16 @@ from .state import (
     make_state_directory,
     read_engine_info,
 )
-from .status import State, Status, row_to_json
+from .status import Session, State, Status, row_to_json
 from .store import Capabilities, ObjectStore, S3Store
 
 logger = logging.getLogger("cloud_archive.engine")
 
 PUSH_SECONDS = 0.25  # between two pushes: at most 4 a second
 STANDBY_SECONDS = 1.0
+LEDGER_SECONDS = 10.0  # between two looks at a ledger that fails, or that is in memory for want of a disk
+LEDGER_TRIES = 3  # looks in a row at which nothing could be committed, until the ledger is opened anew
+LEDGER_STOP_SECONDS = 10.0  # for uploads under way, before that
 HANDOVER_SECONDS = 10.0  # how long to wait for an engine that said that it hands over
 StatusCallback = Callable[[dict[str, Any]], None]
 StoreFactory = Callable[..., ObjectStore]
@@ -115,6 +119,7 @@ class Engine:
         self._handed_over = threading.Event()
         self._ending = threading.Event()
         self._standby: threading.Thread | None = None
+        self._ledger_keeper: threading.Thread | None = None
         self._notifier = _Notifier(self._push_status)
         self._metrics = recorder()
         self.state_directory: Path | None = None
@@ -231,7 +236,75 @@ class Engine:
                 self._fail(f"The archive cannot begin: {type(error).__name__}: {error}.")
                 return
 
-    def _begin(self) -> None:
+    def _keep_ledger(self) -> None:
+        """A ledger that fails for a while is opened anew, as at a start; one in memory goes back to its disk."""
+        failing = 0
+        while not self._closing.wait(LEDGER_SECONDS):
+            try:
+                failing = failing + 1 if self._ledger_fails(failing) else 0
+                if failing >= LEDGER_TRIES:
+                    failing = 0
+                    self._open_ledger_anew()
+                elif self._ledger is not None and self._ledger.saved_as is not None:
+                    self._leave_memory(self._ledger.saved_as)
+            except Exception:
+                logger.exception("Looking after the ledger failed")
+
+    def _ledger_fails(self, failing: int) -> bool:
+        """Whether it cannot be read, or not written where somebody found so."""
+        archiver = self._archiver
+        if archiver is None:
+            return False
+        try:
+            if archiver.ledger_trouble is not None or failing:
+                archiver.ledger.probe()
+            else:
+                archiver.ledger.totals()
+        except LedgerError:
+            return True
+        return False
+
+    def _leave_memory(self, path: Path) -> None:
+        ledger = self._ledger
+        assert ledger is not None
+        try:
+            ledger.save(path)  # the first time to see whether that can be done
+        except LedgerError as error:
+            logger.debug("%s", error)
+            return
+        self._open_ledger_anew(save_as=path)
+
+    def _open_ledger_anew(self, save_as: Path | None = None) -> None:
+        """With the same session: whoever looks sees its counters go on."""
+        with self._lock:
+            archiver, ledger = self._archiver, self._ledger
+            if archiver is None or ledger is None or self._closing.is_set():
+                return
+            if archiver.running and not self.root.is_dir():
+                return  # a directory that is away does not keep an archive from going on, but from beginning
+            logger.warning("The ledger is opened anew")
+            with contextlib.suppress(LedgerError):
+                archiver.stop(LEDGER_STOP_SECONDS)
+            if save_as is not None:
+                try:
+                    ledger.save(save_as)
+                except LedgerError as error:
+                    logger.error("%s", error)
+                    if self._want_running:
+                        archiver.start()
+                    return
+            for notice in archiver.session.notices:
+                if notice.endswith(WITHOUT_MEMORY):
+                    archiver.session.withdraw(notice)
+            archiver.close()
+            ledger.close()
+            try:
+                self._begin(archiver.session)
+            except (CloudArchiveError, OSError) as error:
+                self._ledger = self._archiver = None
+                self._fail(str(error))
+
+    def _begin(self, session: Session | None = None) -> None:
         """Open the ledger and start the archiver; the lock is held."""
         assert self._settings is not None
         assert self.state_directory is not None
@@ -257,12 +330,18 @@ class Engine:
             on_change=self._notifier.notify,
             started_at=self.started_at,
             metrics=self._metrics,
+            session=session,
         )
         for notice in notices:
             archiver.session.notice(notice)
         with self._lock:
             self._ledger, self._archiver = ledger, archiver
         self.on_begin()
+        if self._ledger_keeper is None:
+            self._ledger_keeper = threading.Thread(
+                target=self._keep_ledger, name="cloud-archive-ledger-keeper", daemon=True
+            )
+            self._ledger_keeper.start()
         if self._want_running and not self._closing.is_set():
             try:
                 archiver.start()
@@ -294,6 +373,8 @@ class Engine:
         self._ending.set()
         if self._standby is not None and self._standby is not threading.current_thread():
             self._standby.join()
+        if self._ledger_keeper is not None:
+            self._ledger_keeper.join(LEDGER_STOP_SECONDS)
         with self._lock:
             archiver, self._archiver = self._archiver, None
             ledger, self._ledger = self._ledger, None
@@ -305,6 +386,9 @@ class Engine:
                 logger.error("%s", error)
             archiver.close()
         if ledger is not None:
+            if ledger.saved_as is not None:
+                with contextlib.suppress(LedgerError):
+                    ledger.save(ledger.saved_as)
             ledger.close()
         if self._directory_lock is not None:
             self._directory_lock.release()

@@ -40,6 +40,7 @@ COMPARE = (
 _GROUP = 256  # changes in one transaction at the most
 _LOOKUP = 500  # fingerprints in one query; SQLite allows at least 999 variables
 _LONGEST_HOLD_SECONDS = 3600.0
+_PROBE_SECONDS = 2.0
 _BUSY_SECONDS = 20.0  # how long to wait for a program that holds the ledger, such as a backup
 
 
@@ -187,6 +188,7 @@ class Ledger:
 
     def __init__(self, path: Path | None, *, clock: Callable[[], float] = time.time) -> None:
         self.path = path
+        self.saved_as: Path | None = None  # of one in memory: where it belongs, once that can be written
         self._clock = clock
         self._uri = "" if path is None else str(path)
         self._memory = f"file:ledger-{id(self)}-{os.urandom(4).hex()}?mode=memory&cache=shared"
@@ -224,6 +226,29 @@ class Ledger:
             target=self._write_groups, args=(connection,), name="cloud-archive-ledger", daemon=True
         )
         self._writer.start()
+
+    def save(self, path: Path) -> None:
+        """Write all of it into this file, over what is there; for a ledger in memory whose disk is well again.
+
+        Raises:
+            LedgerError: it cannot be written.
+        """
+        with self._reader_lock:
+            if self._reader is None:
+                raise LedgerError("The ledger is closed.")
+            try:
+                with contextlib.closing(sqlite3.connect(str(path), timeout=_PROBE_SECONDS)) as target:
+                    # A write of its own first: a file that cannot be written is found out before it is changed.
+                    target.execute("BEGIN IMMEDIATE")
+                    target.execute("ROLLBACK")
+                    self._reader.backup(target)
+            except sqlite3.Error as error:
+                raise _explained(error, path) from error
+
+    def probe(self) -> None:
+        """Commit something and read. Raises LedgerError where that cannot be done."""
+        self.remember("probed", str(self._clock()))
+        self.totals()
 
     def close(self) -> None:
         """Commit what is under way and close. Calls after this raise LedgerError."""

@@ -1,4 +1,4 @@
-"""Opening the ledger at a start, whatever has become of it meanwhile.
+"""Opening the ledger, at a start or where it fails while the archive runs, whatever has become of it.
 
 | what it finds | what it does |
 | --- | --- |
@@ -25,6 +25,7 @@ from .state import LEDGER_NAME
 
 logger = logging.getLogger("cloud_archive.ledger")
 
+WITHOUT_MEMORY = "Until then the archive works without a memory of its own."
 _BEGAN_NAME = (
     "ledger.began"  # beside the ledger: since when there is one, for the day on which there is none any more
 )
@@ -65,12 +66,12 @@ def open_ledger(state_directory: Path, *, began: float | None = None) -> tuple[L
         try:
             ledger.open()
         except LedgerError as second:
-            return _in_memory(second, aside)
+            return _in_memory(second, aside, saved_as=path)
         ledger.remember(COMPARE, str(time.time()))
         everything = not rescue(aside, ledger)
         notices.append(f"The ledger was damaged: it is kept as {aside.name}, and a new one is being built.")
     except LedgerError as error:
-        return _in_memory(error, path)
+        return _in_memory(error, path, saved_as=path)
     if since is None:
         _note_since(state_directory, ledger, time.time() if began is None else began)
     return ledger, notices, everything
@@ -114,7 +115,7 @@ def _note_since(state_directory: Path, ledger: Ledger, began: float) -> None:
         (state_directory / _BEGAN_NAME).write_text(f"{since}\n", "utf-8")
 
 
-def _in_memory(error: LedgerError, path: Path) -> tuple[Ledger, list[str], bool]:
+def _in_memory(error: LedgerError, path: Path, *, saved_as: Path) -> tuple[Ledger, list[str], bool]:
     """A copy of the ledger at `path`, as far as it can be read: what waits in it is still to be archived."""
     logger.error("%s", error)
     ledger = Ledger(None)
@@ -125,4 +126,6 @@ def _in_memory(error: LedgerError, path: Path) -> tuple[Ledger, list[str], bool]
         logger.error("%s", unreadable)
         ledger, lost = Ledger(None), True
         ledger.open()
-    return ledger, [f"{error} Until then the archive works without a memory of its own."], lost
+    # One that could not be read is not written over: it may be readable tomorrow.
+    ledger.saved_as = None if lost and saved_as.exists() else saved_as
+    return ledger, [f"{error} {WITHOUT_MEMORY}"], lost
