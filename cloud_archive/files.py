@@ -61,10 +61,15 @@ class FileVersion:
         """The version that `found` describes."""
         # On Windows st_ctime is the time of creation, and says nothing here.
         touched_ns = found.st_mtime_ns if os.name == "nt" else max(found.st_mtime_ns, found.st_ctime_ns)
-        mtime_ns = found.st_mtime_ns
-        if not -_FAR_NS <= mtime_ns < _FAR_NS:  # after the year 2262: more than SQLite's integers hold
-            mtime_ns = _FAR_NS - 1 if mtime_ns > 0 else -_FAR_NS
-        return cls(path, found.st_size, mtime_ns, found.st_dev, found.st_ino, touched_ns)
+        return cls(path, found.st_size, mtime_of(found), found.st_dev, found.st_ino, touched_ns)
+
+
+def mtime_of(found: os.stat_result) -> int:
+    """The modification time in nanoseconds, within what SQLite's integers hold: to the year 2262."""
+    mtime_ns = found.st_mtime_ns
+    if -_FAR_NS <= mtime_ns < _FAR_NS:
+        return mtime_ns
+    return _FAR_NS - 1 if mtime_ns > 0 else -_FAR_NS
 
 
 def fingerprint(path: str, size_bytes: int, mtime_ns: int) -> int:

@@ -199,6 +199,11 @@ class Ledger:
         self._close_lock = threading.Lock()
         self._given_up: list[tuple[int, str]] = []
         self._given_up_lock = threading.Lock()
+        # Where versions are looked up, the likelier place first.
+        self._lookups = (
+            "SELECT fingerprint FROM files WHERE state <> 4",
+            "SELECT fingerprint FROM baseline WHERE 1",
+        )
 
     # --- life
 
@@ -333,18 +338,30 @@ class Ledger:
 
     def unknown(self, versions: Sequence[FileVersion]) -> list[FileVersion]:
         """Those of `versions` that neither a row nor the baseline knows (a vanished row knows nothing)."""
-        known: set[int] = set()
         prints = [version.fingerprint for version in versions]
-        for start in range(0, len(prints), _LOOKUP):
-            piece = prints[start : start + _LOOKUP]
-            marks = ",".join("?" * len(piece))
-            rows = self._read(
-                f"SELECT fingerprint FROM files WHERE fingerprint IN ({marks}) AND state <> 4"
-                f" UNION ALL SELECT fingerprint FROM baseline WHERE fingerprint IN ({marks})",
-                piece * 2,
-            )
-            known.update(row[0] for row in rows)
+        known = self.known(prints)
         return [v for v, mark in zip(versions, prints, strict=True) if mark not in known]
+
+    def known(self, fingerprints: Sequence[int]) -> set[int]:
+        """Those of `fingerprints` that a row or the baseline knows (a vanished row knows nothing).
+
+        One that moves from the baseline to a row meanwhile may be missed: `add` leaves such a version as it is.
+        """
+        found: set[int] = set()
+        for start in range(0, len(fingerprints), _LOOKUP):
+            left: Sequence[int] = fingerprints[start : start + _LOOKUP]
+            hits = []
+            for table in self._lookups:
+                if not left:
+                    break
+                rows = self._read(f"{table} AND fingerprint IN ({','.join('?' * len(left))})", left)
+                here = {row[0] for row in rows}
+                found |= here
+                hits.append(len(here))
+                left = [mark for mark in left if mark not in here]
+            if len(hits) == 2 and hits[1] > hits[0]:
+                self._lookups = self._lookups[::-1]
+        return found
 
     def add(self, versions: Iterable[FileVersion], *, priority: int = 0) -> int:
         """Queue versions that are complete. A version known already is left as it is.

@@ -11,6 +11,7 @@ is set back hides nothing.
 from __future__ import annotations
 
 import logging
+import os
 import random
 import threading
 import time
@@ -19,10 +20,10 @@ from itertools import islice
 from pathlib import Path
 
 from .errors import CloudArchiveError
-from .files import FileVersion
+from .files import FileVersion, fingerprint, mtime_of
 from .ledger import FIRST_BEGUN, FIRST_START, Ledger
 from .selection import Selection
-from .watcher import scan
+from .watcher import walk
 
 logger = logging.getLogger("cloud_archive.reconcile")
 
@@ -191,15 +192,15 @@ class Reconciler:
             self._quiet if generation is not None and generation == self._quiet_in and not first else set()
         )
         self._quiet, self._quiet_in = set(), generation
-        for batch in _batches(scan(self._root, self._selection.wants_directory, on_error=on_error)):
+        for batch in _batches(walk(self._root, self._selection.wants_directory, on_error=on_error)):
             if self._stopping:
                 break
-            mark = hash(tuple((v.path, v.size_bytes, v.mtime_ns) for v in batch))
+            mark = hash(tuple([(path, stat.st_size, stat.st_mtime_ns) for path, stat in batch]))
             if mark in before:
                 self._quiet.add(mark)
                 continue
             told = False
-            unknown = self._ledger.unknown(batch)
+            unknown = _unknown(batch, self._ledger)
             if baseline:
                 old = [v for v in unknown if v.mtime_ns < young * 1e9]
                 self._ledger.add_to_baseline(old)
@@ -234,16 +235,28 @@ class Reconciler:
         """
         problems: list[str] = []
         found = 0
-        walk = scan(
+        files = walk(
             root, selection.wants_directory, on_error=lambda path, why: problems.append(f"{path}: {why}")
         )
-        for batch in _batches(walk):
-            found += sum(1 for v in ledger.unknown(batch) if v.size_bytes and selection.wants(v.path))
+        for batch in _batches(files):
+            found += sum(1 for v in _unknown(batch, ledger) if v.size_bytes and selection.wants(v.path))
         if problems:
             raise CloudArchiveError(problems[0])
         return found
 
 
-def _batches(versions: Iterator[FileVersion]) -> Iterator[list[FileVersion]]:
-    while batch := list(islice(versions, BATCH)):
+_Found = tuple[str, os.stat_result]
+
+
+def _batches(files: Iterator[_Found]) -> Iterator[list[_Found]]:
+    while batch := list(islice(files, BATCH)):
         yield batch
+
+
+def _unknown(batch: list[_Found], ledger: Ledger) -> list[FileVersion]:
+    """A version is made of those only that the ledger does not know: it costs as much as the look itself."""
+    prints = [fingerprint(path, stat.st_size, mtime_of(stat)) for path, stat in batch]
+    known = ledger.known(prints)
+    return [
+        FileVersion.of_stat(*found) for found, mark in zip(batch, prints, strict=True) if mark not in known
+    ]

@@ -100,8 +100,20 @@ def scan(
             file cannot be looked at; the scan goes on. A path longer than the system takes is such a reason.
         below: start in this directory instead, still yielding paths relative to `root`.
     """
-    folders = [(str(root / below) if below else str(root), f"{below}/" if below else "")]
     of_stat = FileVersion.of_stat
+    for path, found in walk(root, wants_directory, on_error, below=below):
+        yield of_stat(path, found)
+
+
+def walk(
+    root: Path,
+    wants_directory: Callable[[str], bool] = _everything,
+    on_error: Callable[[str, str], None] = _ignore_error,
+    *,
+    below: str = "",
+) -> Iterator[tuple[str, os.stat_result]]:
+    """As `scan`, for a million files of which nearly all are known: relative paths, and what `stat` says of each."""
+    folders = [(str(root / below) if below else str(root), f"{below}/" if below else "")]
     while folders:
         folder, prefix = folders.pop()
         try:
@@ -109,7 +121,7 @@ def scan(
                 for entry in entries:
                     try:
                         if entry.is_file(follow_symlinks=False):
-                            yield of_stat(prefix + entry.name, entry.stat(follow_symlinks=False))
+                            yield prefix + entry.name, entry.stat(follow_symlinks=False)
                         elif entry.is_dir(follow_symlinks=False):
                             path = prefix + entry.name
                             if wants_directory(path) and not _is_junction(entry):

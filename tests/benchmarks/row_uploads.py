@@ -17,6 +17,7 @@ from tests.benchmarks.stage import (
     bare_pool,
     engine,
     in_turn,
+    own_bucket,
     png,
     rclone,
     s5cmd,
@@ -143,14 +144,21 @@ def _backlog(
         )
         with road as seen:
 
+            def theirs_of() -> float:
+                with own_bucket(seen) as bucket:
+                    return peer(bucket, root, "peer")
+
             def ours() -> float:
-                with engine(
-                    root,
-                    seen.with_fresh_bucket(),
-                    CLOUD_ARCHIVE_BACKFILL="all",
-                    CLOUD_ARCHIVE_AUTOSTART="false",
-                    CLOUD_ARCHIVE_WORKERS=str(workers),
-                ) as running:
+                with (
+                    own_bucket(seen) as bucket,
+                    engine(
+                        root,
+                        bucket,
+                        CLOUD_ARCHIVE_BACKFILL="all",
+                        CLOUD_ARCHIVE_AUTOSTART="false",
+                        CLOUD_ARCHIVE_WORKERS=str(workers),
+                    ) as running,
+                ):
                     begin = time.perf_counter()
                     running.call("POST", "start")
                     running.until_archived(count)
@@ -158,7 +166,7 @@ def _backlog(
                     memory.append(running.peak_megabytes)
                     return took
 
-            mine, theirs = in_turn(rounds, ours, lambda: peer(seen.with_fresh_bucket(), root, "peer"))
+            mine, theirs = in_turn(rounds, ours, theirs_of)
         figures = [no_slower(name, mine, theirs, against, most)]
         return figures if delay_seconds else [*figures, within(memory_of, memory, 150, "MB")]
 
@@ -176,13 +184,16 @@ def _memory(server: S3Server, work: Path, rounds: int) -> list[Figure]:
         root.mkdir()
         for number in range(count):
             write_large(root / f"{number}", size_bytes)
-        with engine(
-            root,
-            server.with_fresh_bucket(),
-            CLOUD_ARCHIVE_BACKFILL="all",
-            CLOUD_ARCHIVE_AUTOSTART="false",
-            CLOUD_ARCHIVE_WORKERS=str(workers),
-        ) as running:
+        with (
+            own_bucket(server) as bucket,
+            engine(
+                root,
+                bucket,
+                CLOUD_ARCHIVE_BACKFILL="all",
+                CLOUD_ARCHIVE_AUTOSTART="false",
+                CLOUD_ARCHIVE_WORKERS=str(workers),
+            ) as running,
+        ):
             running.call("POST", "start")
             running.until_archived(count)
             figures.append(within(name, [running.peak_megabytes], 200, "MB"))
@@ -197,13 +208,14 @@ def _relay(server: S3Server, work: Path, rounds: int) -> list[Figure]:
         for name, (count, size_bytes) in zip(RELAY, ((400, IMAGE_BYTES), (3000, SMALL_BYTES)), strict=True):
             root = work / "backlog"
             write_files(root, count, size_bytes)
-            through, direct = in_turn(
-                rounds,
-                lambda root=root: s5cmd(seen.with_fresh_bucket(), root, "peer"),  # type: ignore[misc]
-                lambda root=root: s5cmd(server.with_fresh_bucket(), root, "peer"),  # type: ignore[misc]
-            )
+            through, direct = in_turn(rounds, lambda: _by_s5cmd(seen, root), lambda: _by_s5cmd(server, root))  # noqa: B023
             figures.append(known(name, through, direct, "the direct road"))
     return figures
+
+
+def _by_s5cmd(server: S3Server, root: Path) -> float:
+    with own_bucket(server) as bucket:
+        return s5cmd(bucket, root, "peer")
 
 
 RELAY = (

@@ -12,11 +12,12 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import psutil
+from botocore.exceptions import ClientError
 
 from cloud_archive.state import LEDGER_NAME
 from tests.servers import S3Server
@@ -202,6 +203,17 @@ def in_turn(rounds: int, *contenders: Callable[[], float]) -> list[list[float]]:
     return found
 
 
+@contextmanager
+def own_bucket(server: S3Server) -> Iterator[S3Server]:
+    """A fresh bucket, gone afterwards with all that is in it: SeaweedFS gives each one volumes of its own."""
+    fresh = server.with_fresh_bucket()
+    try:
+        yield fresh
+    finally:
+        with suppress(ClientError):
+            fresh.client.delete_bucket(Bucket=fresh.bucket)
+
+
 def bare_pool(server: S3Server, paths: list[Path], prefix: str, threads: int = 8) -> None:
     """boto3's put_object from a pool of threads: no ledger, no proof, no conflict rule."""
 
@@ -245,4 +257,5 @@ def _run(command: list[str], server: S3Server) -> None:
         "AWS_SECRET_ACCESS_KEY": server.secret_access_key,
         "AWS_REGION": "us-east-1",
     }
-    subprocess.run(command, check=True, capture_output=True, env={**os.environ, **keys})
+    done = subprocess.run(command, check=False, capture_output=True, text=True, env={**os.environ, **keys})
+    assert done.returncode == 0, f"{Path(command[0]).name}: {done.stderr[-2000:]}"

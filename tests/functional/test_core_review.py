@@ -491,15 +491,15 @@ def test_a_first_start_that_was_interrupted_makes_no_baseline_of_what_came_meanw
         )
 
     first = reconciler(began, [])
-    real = ledger.unknown
+    real = ledger.known
 
-    def killed(versions: Any) -> Any:
+    def killed(fingerprints: Any) -> Any:
         raise LedgerError("killed here")
 
-    monkeypatch.setattr(ledger, "unknown", killed)
+    monkeypatch.setattr(ledger, "known", killed)
     with pytest.raises(LedgerError):
         first._scan({})
-    monkeypatch.setattr(ledger, "unknown", real)
+    monkeypatch.setattr(ledger, "known", real)
     (root / "meanwhile.png").write_bytes(b"meanwhile")
     os.utime(root / "meanwhile.png", (began + 10, began + 10))
     hinted: list[str] = []
@@ -603,13 +603,13 @@ def test_a_status_does_not_wait_for_the_first_scan(root: Path, monkeypatch: pyte
     from cloud_archive import watcher
 
     go_on = threading.Event()
-    real = watcher.scan
+    real = watcher.walk
 
     def slow(*args: Any, **how: Any) -> Any:
         go_on.wait(10)
         return real(*args, **how)
 
-    monkeypatch.setattr(module, "scan", slow)
+    monkeypatch.setattr(module, "walk", slow)
     with archiving(root, MemoryStore()) as archiver:
         began = time.monotonic()
         status = archiver.status()
