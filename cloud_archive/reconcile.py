@@ -29,6 +29,8 @@ logger = logging.getLogger("cloud_archive.reconcile")
 
 BATCH = 1000
 POLL_SECONDS = 2.0  # between two scans where no events come
+TICK_NS = 20_000_000
+COARSE_NS = 2_000_000_000
 COST_FACTOR = 20  # a scan that took t seconds is not repeated by itself before 20 t: at most 5 % of a core
 
 
@@ -202,9 +204,9 @@ class Reconciler:
             told = False
             unknown = _unknown(batch, self._ledger)
             if baseline:
-                old = [v for v in unknown if v.mtime_ns < young * 1e9]
+                old = [v for v in unknown if _is_older(v, young)]
                 self._ledger.add_to_baseline(old)
-                unknown = [v for v in unknown if v.mtime_ns >= young * 1e9]
+                unknown = [v for v in unknown if not _is_older(v, young)]
             for version in unknown:
                 if self._selection.wants(version.path) and self._is_news(version):
                     self._on_new(version.path)
@@ -243,6 +245,16 @@ class Reconciler:
         if problems:
             raise CloudArchiveError(problems[0])
         return found
+
+
+def _is_older(version: FileVersion, moment: float) -> bool:
+    """Whether it was written before this moment, for sure: in doubt a file is new.
+
+    Linux stamps files with the time of its last tick, up to 10 ms ago; FAT, and some network filesystems, with whole
+    seconds, FAT with even ones only.
+    """
+    coarse_ns = COARSE_NS if version.mtime_ns % 10**9 == 0 else TICK_NS
+    return version.mtime_ns + coarse_ns < int(moment * 1e9)
 
 
 _Found = tuple[str, os.stat_result]

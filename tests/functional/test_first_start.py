@@ -1,0 +1,186 @@
+"""What counts as there before, what as new, and that a scan alone is enough: real files, a store in memory."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cloud_archive.errors import StoreError, explain
+from cloud_archive.files import HintKind
+from cloud_archive.ledger import Ledger
+from cloud_archive.reconcile import Reconciler
+from cloud_archive.selection import Selection
+from cloud_archive.settle import SettleQueue
+from cloud_archive.worker import WorkerPool
+from tests.functional.archives import archiving, engine_on, until
+from tests.memory_store import MemoryStore
+
+
+def _first_scan(root: Path, ledger: Ledger, started_at: float, backfill: str = "missed") -> list[str]:
+    hinted: list[str] = []
+    Reconciler(
+        root,
+        ledger,
+        Selection(),
+        on_new=hinted.append,
+        on_done=lambda: None,
+        backfill=backfill,
+        interval_seconds=0,
+        polling=lambda: True,
+        started_at=started_at,
+    )._scan({})
+    return sorted(hinted)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    root = tmp_path / "output"
+    root.mkdir()
+    return root
+
+
+@pytest.mark.parametrize(
+    ("modified_ns", "is_new"),
+    [
+        (1_700_000_001_745_000_000, True),
+        (1_700_000_001_250_000_000, False),
+        (1_700_000_000_000_000_000, True),
+        (1_699_999_000_000_000_000, False),
+    ],
+)
+def test_a_file_of_the_moment_of_the_start_is_new_though_its_filesystem_counts_coarsely(
+    tmp_path: Path, root: Path, modified_ns: int, is_new: bool
+) -> None:
+    started_at = 1_700_000_001.75
+    (root / "a.bin").write_bytes(b"a")
+    os.utime(root / "a.bin", ns=(modified_ns, modified_ns))
+    ledger = Ledger(tmp_path / "ledger.sqlite3")
+    ledger.open()
+    try:
+        assert _first_scan(root, ledger, started_at) == (["a.bin"] if is_new else [])
+    finally:
+        ledger.close()
+
+
+@pytest.mark.parametrize("backfill", ["missed", "all", "none"])
+def test_each_way_to_begin_again_takes_what_it_says(tmp_path: Path, root: Path, backfill: str) -> None:
+    """Old: from before the first start. Missed: from between two starts."""
+    hour_ago = time.time() - 3600
+
+    def write(name: str, moment: float) -> None:
+        (root / name).write_bytes(name.encode())
+        os.utime(root / name, (moment, moment))
+
+    ledger = Ledger(tmp_path / "ledger.sqlite3")
+    ledger.open()
+    try:
+        write("old.bin", hour_ago)
+        assert _first_scan(root, ledger, time.time()) == []
+        write("missed.bin", hour_ago - 1)
+        taken = {"missed": ["missed.bin"], "all": ["missed.bin", "old.bin"], "none": []}
+        assert _first_scan(root, ledger, time.time(), backfill) == taken[backfill]
+        write("new.bin", time.time() + 1)
+        assert "new.bin" in _first_scan(root, ledger, time.time(), backfill)
+    finally:
+        ledger.close()
+
+
+def test_with_events_switched_off_entirely_every_file_arrives_within_an_interval(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The system's events are set up and come to nobody: nothing says that they are missing."""
+
+    def deaf(run: object, path: str, kind: HintKind) -> None: ...
+
+    monkeypatch.setattr("cloud_archive.archiver._Run._on_hint", deaf)
+    store = MemoryStore()
+    with archiving(root, store, CLOUD_ARCHIVE_WATCH="native", CLOUD_ARCHIVE_RESCAN_SECONDS="1") as archiver:
+        until(lambda: archiver.status(look=False).state.value == "idle", "the first scan")
+        run = archiver._run
+        assert run is not None
+        assert not run.watcher.polling
+        for number in range(50):
+            path = root / f"{number % 5}/{number % 3}/{number}.bin"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(b"%d" % number)
+        # Nobody asks: a status or a flush would look at the directory by itself.
+        until(lambda: len(store.bodies()) == 50, "they arrived")
+
+
+def test_a_clock_that_jumps_while_the_archive_runs_hides_nothing(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = MemoryStore()
+    jump = [0.0]
+    real = time.time
+
+    def refuse(operation: str, key: str) -> None:
+        refused.set()
+        raise StoreError(operation, key, explain("ConnectionRefused"))
+
+    def clock() -> float:
+        return real() + jump[0]
+
+    monkeypatch.setattr(time, "time", clock)
+    for stage, name in ((Ledger, "clock"), (WorkerPool, "wall_clock"), (SettleQueue, "wall_clock")):
+        defaults: Any = vars(stage)["__init__"].__kwdefaults__
+        monkeypatch.setitem(defaults, name, clock)
+    with archiving(root, store, CLOUD_ARCHIVE_RESCAN_SECONDS="1") as archiver:
+        until(lambda: archiver.status(look=False).state.value == "idle", "the first scan")
+        # Put off by a clock that is years ahead, and then set right.
+        refused = threading.Event()
+        jump[0] = 1_000_000_000.0
+        store.on_call = refuse
+        (root / "put off.bin").write_bytes(b"put off")
+        assert refused.wait(15)
+        until(lambda: archiver.ledger.totals().waiting.files == 1, "it is put off")
+        jump[0] = 0.0
+        store.on_call = lambda operation, key: None
+        assert archiver.flush(20), archiver.status(look=False)
+        for number, seconds in enumerate((0.0, -1_700_000_000.0, 1_000_000_000.0, -3600.0)):
+            jump[0] = seconds
+            path = root / f"{number}.bin"
+            path.write_bytes(b"%d" % number)
+            os.utime(path, (max(0.0, real() + seconds), max(0.0, real() + seconds)))
+            assert archiver.flush(20), archiver.status(look=False)
+    assert sorted(store.bodies()) == [*(f"out/{number}.bin" for number in range(4)), "out/put off.bin"]
+
+
+def test_a_pod_cloned_with_its_ledger_loses_nothing_and_doubles_nothing(tmp_path: Path, root: Path) -> None:
+    store, state = MemoryStore(), tmp_path / "state"
+    with engine_on(root, store, state) as engine:
+        until(lambda: engine.status(look=False).state.value == "idle", "the first scan")
+        (root / "archived.bin").write_bytes(b"archived")
+        assert engine.flush(20)
+    (root / "pending.bin").write_bytes(b"written while nothing ran")
+    clone_root, clone_state = tmp_path / "clone", tmp_path / "clone-state"
+    shutil.copytree(root, clone_root)
+    shutil.copytree(state, clone_state)
+    (clone_state / "watched_directory").unlink()  # in a pod of its own the path would be the same
+    with engine_on(root, store, state) as one, engine_on(clone_root, store, clone_state) as other:
+        writers = [
+            threading.Thread(target=_write, args=(engine.root, mark))
+            for engine, mark in ((one, b"one"), (other, b"other"))
+        ]
+        for writer in writers:
+            writer.start()
+        for writer in writers:
+            writer.join()
+        assert one.flush(20)
+        assert other.flush(20)
+        assert one.archiver().ledger.totals().archived.files == 12
+        assert other.archiver().ledger.totals().archived.files == 12
+    wanted = [b"archived", b"written while nothing ran"]
+    wanted += [b"%s %d" % (mark, number) for mark in (b"one", b"other") for number in range(10)]
+    assert sorted(store.bodies().values()) == sorted(wanted)
+
+
+def _write(root: Path, mark: bytes) -> None:
+    for number in range(10):
+        (root / f"ComfyUI_{number:05}_.bin").write_bytes(b"%s %d" % (mark, number))
