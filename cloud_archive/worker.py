@@ -149,6 +149,7 @@ class WorkerPool:
         self._active_lock = threading.Lock()
         self._refused_rows: dict[int, int] = {}
         self._sweeping = threading.Lock()
+        self._sweep_due = clock() + SWEEP_SECONDS
         self._parts = DaemonExecutor(max(1, min(count, 8)), "cloud-archive-part")
         self._uploader = make_uploader(self._parts)
         self.ledger_trouble: str | None = None
@@ -254,6 +255,8 @@ class WorkerPool:
     def _once(self, index: int, *, oldest: bool) -> float:
         """Claim and upload what comes next. Returns seconds to wait before asking again, 0 = at once."""
         try:
+            if self._clock() >= self._sweep_due:
+                self._sweep()
             claims = self._claim(f"{self._name}/{index}", oldest=oldest)
             self.ledger_trouble = None
             if not claims:
@@ -279,7 +282,11 @@ class WorkerPool:
         return self._ledger.claim_several(claimant, most=most, among=self._count, size_bytes=BATCH_BYTES)
 
     def _sweep(self) -> float:
-        """With nothing else to do: abort the multipart uploads whose abort failed or was cut off by a kill."""
+        """Abort the multipart uploads whose abort failed or was cut off by a kill.
+
+        With nothing else to do, and every few seconds where there is always something.
+        """
+        self._sweep_due = self._clock() + SWEEP_SECONDS
         if not self._sweeping.acquire(blocking=False):
             return 0.0
         try:

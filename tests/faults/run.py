@@ -62,6 +62,7 @@ class Plan:
         breather_every, breather_seconds: after so many kills the archiver is left alone for so long, faults and all;
             otherwise most uploads would come in the drain, where nothing disturbs them.
         aimed_share, longest_seconds: see `Killer`.
+        actions_a_kill: on a slow machine more would come between two kills, until disk and store are full.
         planted: how many foreign objects lie under keys that the tormentor will use.
     """
 
@@ -76,6 +77,7 @@ class Plan:
     breather_seconds: float = 4.0
     aimed_share: float = 0.75
     longest_seconds: float = 2.0
+    actions_a_kill: float = 10.0
     planted: int = 40
 
 
@@ -140,6 +142,7 @@ def run(
         seed=plan.seed,
         largest_bytes=plan.largest_bytes,
         pause_seconds=plan.pause_seconds,
+        may_go_on=lambda: tormentor.done.total() < plan.actions_a_kill * (killer.kills + 1),
     )
     with FaultProxy(server.endpoint, seed=plan.seed) as proxy:
         settings = server.environ(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 import threading
 import time
@@ -16,7 +17,7 @@ import traceback
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from json import dumps
 from pathlib import Path
@@ -574,6 +575,7 @@ class Play:
             for rule in self._rules:
                 self._stage.proxy.remove(rule)
             self._world.close()
+        shutil.rmtree(self._base)
         return Result(self._case, self._problems, self._struck.is_set(), time.monotonic() - begin)
 
 
@@ -620,6 +622,17 @@ class Stage:
         self.stores.warm(f"first/{self.proxy.port}/warm")
 
 
+@contextmanager
+def _bucket_of_its_own(server: S3Server, wanted: bool) -> Iterator[S3Server]:
+    """So that a long run does not fill the disk: a bucket that is gone afterwards with all that it held."""
+    if not wanted:
+        yield server
+        return
+    fresh = server.with_fresh_bucket()
+    yield fresh
+    fresh.client.delete_bucket(Bucket=fresh.bucket)
+
+
 def play(
     cases: Sequence[Case],
     server: S3Server,
@@ -640,7 +653,11 @@ def play(
     begin = time.monotonic()
     with small_parts():
         for first in range(0, len(cases), BLOCK):
-            with Stage(server, directory, seed) as stage, ThreadPoolExecutor(at_once) as threads:
+            with (
+                _bucket_of_its_own(server, len(cases) > BLOCK) as bucket,
+                Stage(bucket, directory, seed) as stage,
+                ThreadPoolExecutor(at_once) as threads,
+            ):
                 for result in threads.map(lambda case: Play(stage, case).run(), cases[first : first + BLOCK]):
                     table.results.append(result)
                     if result.problems:

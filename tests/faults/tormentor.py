@@ -61,6 +61,7 @@ class Tormentor:
         largest_bytes: no file is larger.
         pause_seconds: the mean time between two actions.
         longest_write_seconds: how long a slow writer keeps its file open at most.
+        may_go_on: asked before each action; False leaves it out.
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class Tormentor:
         largest_bytes: int = LARGEST_BYTES,
         pause_seconds: float = 0.1,
         longest_write_seconds: float = 4.0,
+        may_go_on: Callable[[], bool] = lambda: True,
     ) -> None:
         self.root = root
         self.truth = Truth()
@@ -79,6 +81,7 @@ class Tormentor:
         self._largest_bytes = largest_bytes
         self._pause_seconds = pause_seconds
         self._longest_write_seconds = longest_write_seconds
+        self._may_go_on = may_go_on
         self._number = 0
         self._busy: set[str] = set()
         self._linked: set[str] = set()
@@ -138,7 +141,8 @@ class Tormentor:
     def _run(self) -> None:
         try:
             while not self._stopping.wait(self._dice.expovariate(1 / self._pause_seconds)):
-                self.step()
+                if self._may_go_on():
+                    self.step()
         except BaseException as error:
             self._failed.append(error)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import gc
+import itertools
 import logging
 import os
 import sqlite3
@@ -914,6 +915,44 @@ def test_an_abort_that_failed_is_made_up_for_later(root: Path, monkeypatch: pyte
     pool.stop(5)
     assert not store.uploads
     ledger.close()
+
+
+def test_aborts_are_made_up_for_although_there_is_always_something_to_upload(
+    root: Path, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cloud_archive.worker.SWEEP_SECONDS", 0.05)
+    store, numbers = MemoryStore(), itertools.count()
+    over = threading.Event()
+
+    def bring(*_: str) -> None:
+        """The next file is there before this one is."""
+        if not over.is_set():
+            path = f"{next(numbers)}.png"
+            (root / path).write_bytes(path.encode())
+            ledger.add([stat_version(root, path)])
+
+    bring()
+    claim = ledger.claim("me")
+    assert claim is not None
+    upload_id = store.create_multipart("k", content_type="video/mp4", metadata={})
+    ledger.abandon_multipart(claim, "k", upload_id)
+    ledger.release_all(retry_failed=True)
+    store.on_call = lambda operation, key: bring() if operation == "PutObject" else None
+    pool = WorkerPool(
+        ledger,
+        lambda parts: Uploader(
+            store, make_key=lambda path: path, session_id="s", on_aborted=ledger.forget_abandoned
+        ),
+        root,
+        count=1,
+        name="me",
+        observer=Observer(),
+    )
+    pool.start()
+    until(lambda: not ledger.abandoned(), "it is aborted")
+    over.set()
+    pool.stop(5)
+    assert not store.uploads
 
 
 def test_a_file_that_nobody_looked_at_yet_holds_the_drain(
