@@ -95,8 +95,8 @@ class Killer:
             time.sleep(share * self._longest_seconds)
         self.kill()
 
-    def stop(self, timeout_seconds: float = 30) -> int:
-        """SIGTERM, and the exit status; -9 where it had to be killed after the timeout."""
+    def stop(self, timeout_seconds: float = 60) -> int:
+        """SIGTERM (it has 30 s of grace), and the exit status; -9 where it had to be killed after the timeout."""
         if self._process is None:
             return 0
         self._process.terminate()

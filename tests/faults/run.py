@@ -180,6 +180,7 @@ def run(
             time.sleep(plan.quiet_seconds)
             killer.stop()
             killer.start()  # whatever was left to be tried again meets its own object now
+            _await_start(killer)
             time.sleep(plan.quiet_seconds)
         finally:
             status = killer.stop()
@@ -233,6 +234,15 @@ def _await_canary(root: Path, truth: Truth, killer: Killer, reader: BucketReader
             return
     output = killer.log_file.read_text(errors="replace")
     raise AssertionError(f"the archiver ended, or brought nothing in within 30 s:\n{output[-3000:]}")
+
+
+def _await_start(killer: Killer) -> None:
+    """On a busy machine even the start of the interpreter can take longer than the quiet time."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and killer.alive:
+        if "Archiving" in killer.log_file.read_text(errors="replace").rpartition("--- start")[2]:
+            return
+        time.sleep(0.1)
 
 
 def _next_write(proxy: FaultProxy, timeout_seconds: float) -> None:
