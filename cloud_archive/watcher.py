@@ -57,6 +57,7 @@ _MECHANISMS = {"linux": "inotify", "darwin": "FSEvents", "win32": "ReadDirectory
 # What inotify_add_watch answers at a limit, rather than about one directory; inotify(7).
 _LIMITS = frozenset({errno.ENOSPC, errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 _RETRY_SECONDS = 60.0
+_MOST_DARK = 1000
 
 # Filesystems whose files other machines (or the host of this virtual one) write without an event here; inotify(7):
 # "reports only events that a user-space program triggers through the filesystem API", so nothing remote. Every FUSE
@@ -234,6 +235,7 @@ class Watcher:
         self._why_polling: str | None = "not started"
         self._why_blind: str | None = None  # native, but part of the tree has no watch
         self._retry_at: float | None = None
+        self._dark: set[str] = set()  # directories without a watch for want of permission
 
     @property
     def polling(self) -> bool:
@@ -278,6 +280,8 @@ class Watcher:
                 reason = f"the thread {dead} had ended"
             elif self._retry_at is not None and self._clock() >= self._retry_at:
                 reason = "watching was tried again"
+            elif any(os.access(each, os.R_OK) for each in tuple(self._dark)):
+                reason = "a directory can be watched now"
             else:
                 return
             self._unwatch(5.0)
@@ -298,6 +302,7 @@ class Watcher:
     def _watch(self) -> None:
         """Set up native watching, or say why not. With the lock held."""
         self._why_polling = self._why_blind = self._retry_at = None
+        self._dark.clear()
         self._identity = _identity(self._root)
         if self._mode == "poll":
             self._why_polling = "CLOUD_ARCHIVE_WATCH=poll"
@@ -346,13 +351,19 @@ class Watcher:
         try:
             if not self._wants_directory(path):
                 return
-            for found in scan(self._root, self._wants_directory, below=path):
+            for found in scan(self._root, self._wants_directory, self._cannot_look, below=path):
                 if ended.is_set():
                     return
                 self._on_hint(found.path, kind)
         except Exception:
             _log.exception("could not look into %r", path)
             self._lost(f"a new directory could not be looked into: {path}")
+
+    def _cannot_look(self, path: str, reason: str) -> None:
+        place = str(self._root / path)
+        if not os.access(place, os.R_OK) and len(self._dark) < _MOST_DARK:
+            self._dark.add(place)
+        self._lost(f"{path} cannot be looked into: {reason}")
 
     def _overflowed(self) -> None:
         self._lost("the system's event queue overflowed")
@@ -363,6 +374,8 @@ class Watcher:
             # Not under our lock: check() may hold it while it waits for the thread that calls this.
             self._why_blind = error.strerror or str(error)
             self._retry_at = self._clock() + _RETRY_SECONDS
+        elif error.errno in (errno.EACCES, errno.EPERM) and len(self._dark) < _MOST_DARK:
+            self._dark.add(path)
         _log.debug("no watch on %r: %s", path, error)
         if not self._setting_up:  # else whoever set it up scans anyway
             self._lost(f"a directory could not be watched: {error.strerror or error}")
