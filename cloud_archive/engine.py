@@ -572,7 +572,7 @@ class Engine:
         ledger = self.archiver().ledger
         try:
             before = None if cursor is None else int(cursor)
-            states = () if not state else (FileState[state.upper()],)
+            states = tuple(FileState[word.upper()] for word in state.split(",")) if state else ()
         except (ValueError, KeyError):
             raise RequestRefused(400, "cursor or state is none that this archive gave.") from None
         rows = ledger.rows(states=states, query=query, limit=limit, before=before)

@@ -236,8 +236,10 @@ def _timeout_seconds(body: Mapping[str, object]) -> float:
 
 def _files_arguments(query: Mapping[str, str]) -> Arguments:
     state = query.get("state") or None
-    if state is not None and state not in FILE_STATES:
-        raise RequestRefused(400, f"state must be one of {', '.join(FILE_STATES)}.")
+    if state is not None and not set(state.split(",")) <= set(FILE_STATES):
+        raise RequestRefused(
+            400, f"state must be one of {', '.join(FILE_STATES)}, or several with commas between."
+        )
     try:
         limit = int(query.get("limit") or DEFAULT_FILES)
     except ValueError:

@@ -97,7 +97,7 @@ class LocalEngine:
         return answer.body
 
     def files(self, state: str) -> Iterator[dict[str, Any]]:
-        """Every file of the ledger in this state, newest first."""
+        """Every file of the ledger in this state, or in one of several (commas between), newest first."""
         cursor: str | None = None
         while True:
             query = {"state": state, "limit": str(_PAGE)} | ({"cursor": cursor} if cursor else {})

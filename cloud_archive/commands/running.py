@@ -154,20 +154,17 @@ def _why_not(found: dict[str, Any], message: str) -> str:
 
 
 def _remaining(engine: LocalEngine, found: dict[str, Any]) -> list[dict[str, str]]:
-    """Every file that is not in the bucket, as far as the engine knows it, with the cause where there is one."""
-    rows = [
-        {
-            "file": str(row["path"]),
-            "state": state,
-            "cause": f"{row['cause'] or ''} {row['cure'] or ''}".strip(),
-        }
-        for state in ("failed", "uploading", "pending")
-        for row in engine.files(state)
-    ]
-    return rows + [
-        {"file": str(entry["path"]), "state": "settling", "cause": str(entry["reason"])}
+    """Every file that is not in the bucket, as far as the engine knows it, once, with the cause where there is one."""
+    by_file: dict[str, dict[str, str]] = {
+        str(entry["path"]): {"file": str(entry["path"]), "state": "settling", "cause": str(entry["reason"])}
         for entry in found.get("waiting", [])
-    ]
+    }
+    # One listing for all three states: a file that moves between them meanwhile stays where it is in the list.
+    for row in engine.files("failed,uploading,pending"):
+        path, cause = str(row["path"]), f"{row['cause'] or ''} {row['cure'] or ''}".strip()
+        by_file[path] = {"file": path, "state": str(row["state"]), "cause": cause}
+    order = ("failed", "uploading", "pending", "settling")
+    return sorted(by_file.values(), key=lambda entry: order.index(entry["state"]))
 
 
 def _name(remaining: list[dict[str, str]]) -> None:
