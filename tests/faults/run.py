@@ -180,7 +180,8 @@ def run(
             time.sleep(plan.quiet_seconds)
             killer.stop()
             killer.start()  # whatever was left to be tried again meets its own object now
-            _await_start(killer)
+            if plan.quiet_seconds:
+                _await_start(killer)
             time.sleep(plan.quiet_seconds)
         finally:
             status = killer.stop()
