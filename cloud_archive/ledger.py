@@ -384,11 +384,15 @@ class Ledger:
     def add_marks_to_baseline(self, fingerprints: Iterable[int]) -> None:
         """The same, by fingerprint."""
         marks = [(mark,) for mark in fingerprints]
-        self._change(lambda db: db.executemany("INSERT OR IGNORE INTO baseline VALUES (?)", marks) and None)
+        self._change(
+            lambda db: (
+                db.executemany("INSERT OR IGNORE INTO baseline (fingerprint) VALUES (?)", marks) and None
+            )
+        )
 
     def clear_baseline(self) -> None:
-        """Forget what was there before: the next scan sees all of it as new."""
-        self._change(lambda db: db.execute("DELETE FROM baseline") and None)
+        """Forget what was there before: the next scan sees all of it as new. What was compacted stays known."""
+        self._change(lambda db: db.execute("DELETE FROM baseline WHERE archived IS NULL") and None)
 
     # --- claims
 
@@ -877,7 +881,11 @@ def _explained(error: sqlite3.Error, path: Path | None = None) -> LedgerError:
 
 def _add(db: sqlite3.Connection, version: FileVersion, priority: int, now: float) -> int:
     mark = version.fingerprint
-    db.execute("DELETE FROM baseline WHERE fingerprint = ?", (mark,))
+    before = db.execute("SELECT archived FROM baseline WHERE fingerprint = ?", (mark,)).fetchone()
+    if before is not None:
+        if before[0] and priority >= 0:  # compacted; who asks for it by name gets it compared with the bucket
+            return 0
+        db.execute("DELETE FROM baseline WHERE fingerprint = ?", (mark,))
     found = db.execute("SELECT id, state FROM files WHERE fingerprint = ?", (mark,)).fetchone()
     if found is not None:
         row, state = found

@@ -20,6 +20,7 @@ from .errors import LedgerError
 from .files import FileVersion
 from .ledger import _LOOKUP, _ROW_COLUMNS, FileRow, FileState, Ledger, _explained, _file_row, _signed
 
+_ENDED = "state IN (3, 4, 5) AND archived_at < ?"
 SLOT_SECONDS = 900
 """Sums by time come in quarters of an hour: every time zone's offset is a multiple of that, so days add up."""
 
@@ -189,6 +190,51 @@ def archived_paths(ledger: Ledger, *, page: int = 50_000) -> Iterator[list[tuple
                 return
             yield [(path, size) for path, size, _ in rows]
             last = rows[-1][2]
+
+
+# --- compacting
+
+
+def compactable(ledger: Ledger, before: float) -> int:
+    """How many rows ended (archived, pruned or vanished) before this moment, in seconds since 1970."""
+    return int(_query(ledger, f"SELECT count(*) FROM files WHERE {_ENDED}", (before,))[0][0])
+
+
+def compact(
+    ledger: Ledger, before: float, *, page: int = 5000, on_progress: Callable[[int], None] = lambda done: None
+) -> int:
+    """Keep of rows that ended before this moment only that they are known: 12 bytes instead of some 290.
+
+    A page at a time, so that an archive that runs goes on. Returns how many rows there were.
+    """
+    done = 0
+
+    def work(db: sqlite3.Connection) -> int:
+        rows = db.execute(
+            f"SELECT id, fingerprint, state FROM files WHERE {_ENDED} LIMIT {page}", (before,)
+        ).fetchall()
+        db.executemany(
+            "INSERT OR REPLACE INTO baseline (fingerprint, archived) VALUES (?, 1)",
+            [(mark,) for _, mark, state in rows if state != FileState.VANISHED],
+        )
+        db.executemany("DELETE FROM files WHERE id = ?", [(row,) for row, _, _ in rows])
+        return len(rows)
+
+    while count := ledger._change(work):
+        done += count
+        on_progress(done)
+    return done
+
+
+def shrink(ledger: Ledger) -> bool:
+    """Give the space of rows that are gone back to the disk; False where somebody else uses the ledger just now."""
+    try:
+        with contextlib.closing(ledger._connect()) as db:
+            db.execute("VACUUM")
+            db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    except sqlite3.OperationalError:
+        return False
+    return True
 
 
 # --- freeing

@@ -65,5 +65,8 @@ _FIRST: tuple[str, ...] = (
     END""",
 )
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST,)
+# Rows that were compacted are kept as a fingerprint, too: 1. NULL: there before the first start.
+_COMPACTED: tuple[str, ...] = ("ALTER TABLE baseline ADD COLUMN archived INTEGER",)
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _COMPACTED)
 SCHEMA_VERSION = len(MIGRATIONS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .check import register as register_check
+from .compact import register as register_compact
 from .demo import register as register_demo
 from .free import register as register_free
 from .prune import register as register_prune
@@ -29,6 +30,7 @@ _REGISTER = (
     register_report,
     register_prune,
     register_free,
+    register_compact,
 )
 
 

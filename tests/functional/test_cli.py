@@ -14,9 +14,11 @@ import pytest
 
 from cloud_archive import __version__
 from cloud_archive.cli import main
+from cloud_archive.commands.after import ledger_path
 from cloud_archive.commands.arguments import WrongUsage, host_and_port
 from cloud_archive.commands.logs import logging_to_stderr
 from cloud_archive.console import counted, shown, size, table
+from cloud_archive.files import FileVersion
 from cloud_archive.ledger import Ledger
 from cloud_archive.state import LEDGER_NAME, make_state_directory
 from cloud_archive.watcher import scan
@@ -352,3 +354,18 @@ def test_a_flush_gives_a_slow_look_at_the_directory_all_the_time_there_is() -> N
     _, _, safe = _flush(SlowEngine(), 30.0)  # type: ignore[arg-type]
     assert safe
     assert [seconds > 10 for seconds in asked][-1]
+
+
+def test_compact_counts_and_then_compacts(capsys: pytest.CaptureFixture[str], root: Path) -> None:
+    path = ledger_path(root)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    ledger = Ledger(path, clock=lambda: 1e9)
+    ledger.open()
+    ledger.add([FileVersion("old.png", 1, 1)])
+    claim = ledger.claim("test")
+    assert claim is not None
+    ledger.mark_archived(claim, key="k", sha256="ab" * 32, etag=None)
+    ledger.close()
+    assert "Would compact 1 file " in ran(capsys, "compact", str(root))[1]
+    assert json.loads(ran(capsys, "compact", str(root), "--yes", "--json")[1])["files"] == 1
+    assert "Would compact 0 files " in ran(capsys, "compact", str(root))[1]

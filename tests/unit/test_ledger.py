@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
 import threading
@@ -13,7 +14,9 @@ import pytest
 from cloud_archive.errors import LedgerDamaged, LedgerError, LedgerTooNew
 from cloud_archive.files import FileVersion
 from cloud_archive.ledger import Archived, Claim, FileState, Ledger
+from cloud_archive.ledger_archived import compact, compactable, shrink
 from cloud_archive.ledger_rescue import move_aside, rescue
+from cloud_archive.ledger_schema import MIGRATIONS, SCHEMA_VERSION
 
 SHA = "ab" * 32
 
@@ -428,3 +431,44 @@ def test_facts_are_remembered_and_forgotten(ledger: Ledger) -> None:
     assert ledger.recall("a") == "2"
     ledger.remember("a", None)
     assert ledger.recall("a") is None
+
+
+def test_old_rows_are_compacted_and_their_files_stay_known(tmp_path: Path, clock: Clock) -> None:
+    ledger = Ledger(tmp_path / "l.sqlite3", clock=clock)
+    ledger.open()
+    old = [version(f"old-{number}.png") for number in range(300)]
+    ledger.add(old)
+    for _ in old:
+        archive(ledger, claimed(ledger))
+    ledger.add([version("gone.png")])
+    ledger.mark_vanished(claimed(ledger))
+    clock.now += 1000
+    ledger.add([version("young.png"), version("waits.png")])
+    archive(ledger, claimed(ledger))
+    assert compactable(ledger, clock.now - 500) == 301
+    assert compact(ledger, clock.now - 500, page=100) == 301
+    assert shrink(ledger)
+    assert ledger.totals().archived.files == 1
+    assert ledger.totals().open.files == 1
+    ledger.clear_baseline()  # as CLOUD_ARCHIVE_BACKFILL=all does
+    assert ledger.unknown([*old, version("gone.png")]) == [version("gone.png")]
+    assert ledger.add(old) == 0
+    assert ledger.add(old[:1], priority=-1) == 1  # somebody asks for it by name
+    ledger.close()
+
+
+def test_a_ledger_of_the_first_schema_is_brought_forward_with_all_it_holds(tmp_path: Path) -> None:
+    path = tmp_path / "l.sqlite3"
+    with contextlib.closing(sqlite3.connect(path)) as first:
+        for statement in MIGRATIONS[0]:
+            first.execute(statement)
+        first.execute("PRAGMA user_version = 1")
+        first.execute("INSERT INTO baseline VALUES (?)", (version("old.png").fingerprint,))
+        first.commit()
+    ledger = Ledger(path)
+    ledger.open()
+    assert ledger.unknown([version("old.png"), version("new.png")]) == [version("new.png")]
+    ledger.add([version("new.png")])
+    ledger.close()
+    with contextlib.closing(sqlite3.connect(path)) as now:
+        assert now.execute("PRAGMA user_version").fetchone()[0] == SCHEMA_VERSION
