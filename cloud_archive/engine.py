@@ -37,6 +37,7 @@ from .files import to_relative
 from .ledger import FileState, Ledger
 from .ledger_opening import WITHOUT_MEMORY, open_ledger
 from .metrics import recorder
+from .notifier import Notifier, StatusCallback
 from .settings import Settings, load_settings
 from .state import (
     DirectoryLock,
@@ -49,13 +50,11 @@ from .store import Capabilities, ObjectStore, S3Store
 
 logger = logging.getLogger("cloud_archive.engine")
 
-PUSH_SECONDS = 0.25  # between two pushes: at most 4 a second
 STANDBY_SECONDS = 1.0
 LEDGER_SECONDS = 10.0  # between two looks at a ledger that fails, or that is in memory for want of a disk
 LEDGER_TRIES = 3  # looks in a row at which nothing could be committed, until the ledger is opened anew
 LEDGER_STOP_SECONDS = 10.0  # for uploads under way, before that
 HANDOVER_SECONDS = 10.0  # how long to wait for an engine that said that it hands over
-StatusCallback = Callable[[dict[str, Any]], None]
 StoreFactory = Callable[..., ObjectStore]
 
 
@@ -120,7 +119,7 @@ class Engine:
         self._ending = threading.Event()
         self._standby: threading.Thread | None = None
         self._ledger_keeper: threading.Thread | None = None
-        self._notifier = _Notifier(self._push_status)
+        self._notifier = Notifier(self._push_status)
         self._metrics = recorder()
         self.state_directory: Path | None = None
         self.on_begin: Callable[[], None] = lambda: None  # told when this engine is the one that archives
@@ -602,68 +601,6 @@ class Engine:
 
     def _push_status(self) -> dict[str, Any]:
         return self.status(recent=True).to_json()
-
-
-class _Notifier:
-    """Turns many changes into at most four pushes a second; nobody listening costs nothing."""
-
-    def __init__(self, snapshot: Callable[[], dict[str, Any]]) -> None:
-        self._snapshot = snapshot
-        self._changed = threading.Event()
-        self._stopping = threading.Event()
-        self._callbacks: list[StatusCallback] = []
-        self._lock = threading.Lock()
-        self._thread = threading.Thread(target=self._run, name="cloud-archive-notify", daemon=True)
-
-    def start(self) -> None:
-        if not self._thread.is_alive():
-            self._thread.start()
-
-    def stop(self) -> None:
-        self._stopping.set()
-        self._changed.set()
-        if self._thread.is_alive() and self._thread is not threading.current_thread():
-            self._thread.join(5.0)
-
-    def notify(self) -> None:
-        if not self._changed.is_set():
-            self._changed.set()
-
-    def subscribe(self, callback: StatusCallback) -> Callable[[], None]:
-        with self._lock:
-            self._callbacks.append(callback)
-        self.notify()
-
-        def unsubscribe() -> None:
-            with self._lock:
-                if callback in self._callbacks:
-                    self._callbacks.remove(callback)
-
-        return unsubscribe
-
-    def _run(self) -> None:
-        while True:
-            self._changed.wait()
-            if self._stopping.wait(PUSH_SECONDS):
-                return
-            self._changed.clear()
-            with self._lock:
-                callbacks = list(self._callbacks)
-            if not callbacks:
-                continue
-            try:
-                found = self._snapshot()
-            except CloudArchiveError as error:
-                logger.warning("%s", error)
-                continue
-            except Exception:
-                logger.exception("The status could not be told")
-                continue
-            for callback in callbacks:
-                try:
-                    callback(found)
-                except Exception:
-                    logger.exception("A listener failed")
 
 
 def find_engine(root: Path, environ: Mapping[str, str]) -> Path:
