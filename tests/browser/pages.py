@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-untyped]
-from playwright.sync_api import Locator, Page
+from playwright.sync_api import Locator, Page, expect
 
 PANEL = "cloud-archive-panel"
 _TAB_IS_THERE = "window.app?.extensionManager?.getSidebarTabs().some(t => t.id === 'cloud-archive')"
@@ -53,11 +53,17 @@ def heading(panel: Locator) -> Locator:
 
 
 def serious_findings(page: Page, inside: str = PANEL) -> list[str]:
-    """What axe-core finds that is serious or critical."""
-    results = Axe().run(page, context=inside)
-    return [
-        f"{found['id']}: {node['html'][:160]} {node.get('failureSummary', '')[:200]}"
-        for found in results.response["violations"]
-        if found["impact"] in ("serious", "critical")
-        for node in found["nodes"]
-    ]
+    """What axe-core finds that is serious or critical; a list that waits for its next page is dimmed until it comes."""
+    found: list[str] = []
+    for _ in range(3):  # a refresh may begin while axe looks
+        expect(page.locator(f'{inside} [aria-busy="true"]')).to_have_count(0)
+        results = Axe().run(page, context=inside)
+        found = [
+            f"{one['id']}: {node['html'][:160]} {node.get('failureSummary', '')[:200]}"
+            for one in results.response["violations"]
+            if one["impact"] in ("serious", "critical")
+            for node in one["nodes"]
+        ]
+        if not found:
+            break
+    return found
