@@ -50,6 +50,9 @@ from .writers import has_writer
 
 logger = logging.getLogger("cloud_archive.archiver")
 
+# How long what was there before waits for the first scan: while both compete for the interpreter, and while the SDK
+# is imported, a scan takes several times as long, and what it finds decides what goes first.
+FIRST_SCAN_SECONDS = 2.0
 LOOK_SECONDS = 10.0  # how long a status waits for its look at the directory
 LOOK_SHARE = 0.25  # of one core, that looks may take together where somebody asks again and again
 LOOK_TURN_SECONDS = 5.0  # how long a status waits for that at the most
@@ -149,7 +152,7 @@ class Archiver(Observer):
             if not self.root.is_dir():
                 raise CloudArchiveError(f"The watched directory {self.root} does not exist.")
             self._run = _Run(self)
-            self._pool.start()
+            self._pool.start(hold_seconds=FIRST_SCAN_SECONDS)
             self._run.start()
             logger.info("Archiving %s: %s", self.root, self._run.watcher.description)
         self._on_change()
@@ -344,6 +347,10 @@ class Archiver(Observer):
 
     def on_ended(self) -> None:
         """See `worker.Observer`."""
+        self._tell()
+
+    def _on_scanned(self) -> None:
+        self._pool.go()
         self._tell()
 
     def _tell(self) -> None:
@@ -662,7 +669,7 @@ class _Run:
             archiver.ledger,
             self._selection,
             on_new=lambda path: self.settle.hint(path, HintKind.SCANNED),
-            on_done=archiver._tell,
+            on_done=archiver._on_scanned,
             backfill=settings.backfill,
             interval_seconds=settings.rescan_seconds,
             polling=lambda: self.watcher.polling,

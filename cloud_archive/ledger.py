@@ -11,6 +11,7 @@ transaction and one fsync (`synchronous=FULL`, WAL). A call returns after its co
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import os
 import queue
@@ -38,7 +39,6 @@ COMPARE = (
     "compare_with_bucket"  # an older ledger was lost: files may be in the bucket under keys that nobody knows
 )
 _GROUP = 256  # changes in one transaction at the most
-_LOOKUP = 500  # fingerprints in one query; SQLite allows at least 999 variables
 _LONGEST_HOLD_SECONDS = 3600.0
 _PROBE_SECONDS = 2.0
 _BUSY_SECONDS = 20.0  # how long to wait for a program that holds the ledger, such as a backup
@@ -199,11 +199,6 @@ class Ledger:
         self._close_lock = threading.Lock()
         self._given_up: list[tuple[int, str]] = []
         self._given_up_lock = threading.Lock()
-        # Where versions are looked up, the likelier place first.
-        self._lookups = (
-            "SELECT fingerprint FROM files WHERE state <> 4",
-            "SELECT fingerprint FROM baseline WHERE 1",
-        )
 
     # --- life
 
@@ -338,30 +333,18 @@ class Ledger:
 
     def unknown(self, versions: Sequence[FileVersion]) -> list[FileVersion]:
         """Those of `versions` that neither a row nor the baseline knows (a vanished row knows nothing)."""
-        prints = [version.fingerprint for version in versions]
-        known = self.known(prints)
-        return [v for v, mark in zip(versions, prints, strict=True) if mark not in known]
+        unknown = self.unknown_marks([version.fingerprint for version in versions])
+        return [version for version in versions if version.fingerprint in unknown]
 
-    def known(self, fingerprints: Sequence[int]) -> set[int]:
-        """Those of `fingerprints` that a row or the baseline knows (a vanished row knows nothing).
-
-        One that moves from the baseline to a row meanwhile may be missed: `add` leaves such a version as it is.
-        """
-        found: set[int] = set()
-        for start in range(0, len(fingerprints), _LOOKUP):
-            left: Sequence[int] = fingerprints[start : start + _LOOKUP]
-            hits = []
-            for table in self._lookups:
-                if not left:
-                    break
-                rows = self._read(f"{table} AND fingerprint IN ({','.join('?' * len(left))})", left)
-                here = {row[0] for row in rows}
-                found |= here
-                hits.append(len(here))
-                left = [mark for mark in left if mark not in here]
-            if len(hits) == 2 and hits[1] > hits[0]:
-                self._lookups = self._lookups[::-1]
-        return found
+    def unknown_marks(self, fingerprints: Sequence[int]) -> set[int]:
+        """The same, by fingerprint: one statement for all of them, of which only the unknown ones come back."""
+        rows = self._read(
+            "SELECT value FROM json_each(?) AS asked"
+            " WHERE NOT EXISTS (SELECT 1 FROM files WHERE fingerprint = asked.value AND state <> 4)"
+            " AND NOT EXISTS (SELECT 1 FROM baseline WHERE fingerprint = asked.value)",
+            (json.dumps(fingerprints),),
+        )
+        return {row[0] for row in rows}
 
     def add(self, versions: Iterable[FileVersion], *, priority: int = 0) -> int:
         """Queue versions that are complete. A version known already is left as it is.
@@ -377,13 +360,9 @@ class Ledger:
         items = list(versions)
         return self._change(lambda db: sum(_add(db, item, priority, self._clock()) for item in items))
 
-    def add_to_baseline(self, versions: Iterable[FileVersion]) -> None:
-        """Know these as they are now, without archiving them: they were there before the archive began."""
-        self.add_marks_to_baseline([version.fingerprint for version in versions])
-
-    def add_marks_to_baseline(self, fingerprints: Iterable[int]) -> None:
-        """The same, by fingerprint."""
-        marks = [(mark,) for mark in fingerprints]
+    def add_to_baseline(self, fingerprints: Iterable[int]) -> None:
+        """Know these versions without archiving them: they were there before the archive began."""
+        marks = [(mark,) for mark in sorted(fingerprints)]  # in the order of the table
         self._change(
             lambda db: (
                 db.executemany("INSERT OR IGNORE INTO baseline (fingerprint) VALUES (?)", marks) and None

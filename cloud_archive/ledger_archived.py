@@ -18,9 +18,10 @@ from typing import Any, cast
 
 from .errors import LedgerError
 from .files import FileVersion
-from .ledger import _LOOKUP, _ROW_COLUMNS, FileRow, FileState, Ledger, _explained, _file_row, _signed
+from .ledger import _ROW_COLUMNS, FileRow, FileState, Ledger, _explained, _file_row, _signed
 
 _ENDED = "state IN (3, 4, 5) AND archived_at < ?"
+_KEYS_AT_ONCE = 500  # in one query; SQLite allows at least 999 variables
 SLOT_SECONDS = 900
 """Sums by time come in quarters of an hour: every time zone's offset is a multiple of that, so days add up."""
 
@@ -101,8 +102,8 @@ class KeyIndex:
     def find(self, keys: Sequence[str]) -> dict[str, list[FileRow]]:
         """The rows archived at these keys. Two versions with the same bytes may share one."""
         found: dict[str, list[FileRow]] = {}
-        for start in range(0, len(keys), _LOOKUP):
-            piece = keys[start : start + _LOOKUP]
+        for start in range(0, len(keys), _KEYS_AT_ONCE):
+            piece = keys[start : start + _KEYS_AT_ONCE]
             rows = self._run(
                 f"SELECT {_ROW_COLUMNS} FROM files WHERE state = 3 AND id IN"
                 f" (SELECT id FROM wanted WHERE key IN ({','.join('?' * len(piece))}))",

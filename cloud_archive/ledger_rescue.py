@@ -50,7 +50,7 @@ def rescue(damaged: Path, fresh: Ledger) -> bool:
         connection.close()
     if began is None:
         return False
-    fresh.add_marks_to_baseline(marks)
+    fresh.add_to_baseline(marks)
     fresh.remember("first_start", began[0])
     logger.info("%d baseline entries saved from %s", len(marks), damaged.name)
     return True

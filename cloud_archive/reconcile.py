@@ -20,7 +20,7 @@ from itertools import islice
 from pathlib import Path
 
 from .errors import CloudArchiveError
-from .files import FileVersion, fingerprint, mtime_of
+from .files import fingerprints
 from .ledger import FIRST_BEGUN, FIRST_START, Ledger
 from .selection import Selection
 from .watcher import walk
@@ -28,6 +28,7 @@ from .watcher import walk
 logger = logging.getLogger("cloud_archive.reconcile")
 
 BATCH = 1000
+BASELINE_BATCH = 20_000  # files that are noted as older in one commit
 POLL_SECONDS = 2.0  # between two scans where no events come
 TICK_NS = 20_000_000
 COARSE_NS = 2_000_000_000
@@ -189,6 +190,7 @@ class Reconciler:
             else:
                 young = min(young, float(begun))
         found = 0
+        old: list[int] = []
         generation = self._ledger.generation()
         before = (
             self._quiet if generation is not None and generation == self._quiet_in and not first else set()
@@ -202,30 +204,32 @@ class Reconciler:
                 self._quiet.add(mark)
                 continue
             told = False
-            unknown = _unknown(batch, self._ledger)
-            if baseline:
-                old = [v for v in unknown if _is_older(v, young)]
-                self._ledger.add_to_baseline(old)
-                unknown = [v for v in unknown if not _is_older(v, young)]
-            for version in unknown:
-                if self._selection.wants(version.path) and self._is_news(version):
-                    self._on_new(version.path)
-                    found += bool(version.size_bytes)
+            for fingerprint, path, stat in _unknown(batch, self._ledger):
+                if baseline and _is_older(stat, young):
+                    old.append(fingerprint)
+                elif self._selection.wants(path) and self._is_news(fingerprint, stat.st_size):
+                    self._on_new(path)
+                    found += bool(stat.st_size)
                     told = True
+            if len(old) >= BASELINE_BATCH:
+                self._ledger.add_to_baseline(old)
+                old = []
             if not told:
                 self._quiet.add(mark)
+        if old and not self._stopping:
+            self._ledger.add_to_baseline(old)
         if first and not self._stopping:
             if not known_before:
                 self._ledger.remember(FIRST_START, str(self._started_at))
             self.first_done = True
         return found
 
-    def _is_news(self, version: FileVersion) -> bool:
+    def _is_news(self, fingerprint: int, size_bytes: int) -> bool:
         """An empty file is told of once: it never gets a row, and there is nothing in it to wait for."""
-        if version.size_bytes:
+        if size_bytes:
             return True
-        told = version.fingerprint in self._empty
-        self._empty.add(version.fingerprint)
+        told = fingerprint in self._empty
+        self._empty.add(fingerprint)
         return not told
 
     @staticmethod
@@ -241,20 +245,21 @@ class Reconciler:
             root, selection.wants_directory, on_error=lambda path, why: problems.append(f"{path}: {why}")
         )
         for batch in _batches(files):
-            found += sum(1 for v in _unknown(batch, ledger) if v.size_bytes and selection.wants(v.path))
+            unknown = _unknown(batch, ledger)
+            found += sum(1 for _, path, stat in unknown if stat.st_size and selection.wants(path))
         if problems:
             raise CloudArchiveError(problems[0])
         return found
 
 
-def _is_older(version: FileVersion, moment: float) -> bool:
+def _is_older(stat: os.stat_result, moment: float) -> bool:
     """Whether it was written before this moment, for sure: in doubt a file is new.
 
     Linux stamps files with the time of its last tick, up to 10 ms ago; FAT, and some network filesystems, with whole
     seconds, FAT with even ones only.
     """
-    coarse_ns = COARSE_NS if version.mtime_ns % 10**9 == 0 else TICK_NS
-    return version.mtime_ns + coarse_ns < int(moment * 1e9)
+    coarse_ns = COARSE_NS if stat.st_mtime_ns % 10**9 == 0 else TICK_NS
+    return stat.st_mtime_ns + coarse_ns < int(moment * 1e9)
 
 
 _Found = tuple[str, os.stat_result]
@@ -265,10 +270,10 @@ def _batches(files: Iterator[_Found]) -> Iterator[list[_Found]]:
         yield batch
 
 
-def _unknown(batch: list[_Found], ledger: Ledger) -> list[FileVersion]:
-    """A version is made of those only that the ledger does not know: it costs as much as the look itself."""
-    prints = [fingerprint(path, stat.st_size, mtime_of(stat)) for path, stat in batch]
-    known = ledger.known(prints)
-    return [
-        FileVersion.of_stat(*found) for found, mark in zip(batch, prints, strict=True) if mark not in known
-    ]
+def _unknown(batch: list[_Found], ledger: Ledger) -> list[tuple[int, str, os.stat_result]]:
+    """Those that the ledger does not know, with their fingerprints."""
+    prints = fingerprints(batch)
+    unknown = ledger.unknown_marks(prints)
+    if not unknown:
+        return []
+    return [(mark, *found) for mark, found in zip(prints, batch, strict=True) if mark in unknown]

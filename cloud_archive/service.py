@@ -40,6 +40,7 @@ LOG_BYTES = 1_000_000
 LOG_FILES = 3
 LOG_FORMAT = "%(asctime)s %(levelname)s %(message)s"
 OPEN_FILES = 4096
+NICE = 10
 _NAMED = 20  # of the files that remain, in the log
 
 
@@ -239,7 +240,7 @@ class Service:
 
 
 def lower_priority() -> None:
-    """Nice 10, or below normal on Windows: ComfyUI comes first."""
+    """Nice 10, as a session of its own too; on Windows below normal: ComfyUI comes first."""
     with contextlib.suppress(OSError, AttributeError, ImportError):
         if sys.platform == "win32":
             import ctypes
@@ -248,7 +249,11 @@ def lower_priority() -> None:
             kernel = ctypes.windll.kernel32
             kernel.SetPriorityClass(kernel.GetCurrentProcess(), below_normal)
         else:
-            os.nice(10)
+            os.nice(NICE)
+            if os.getsid(0) == os.getpid():
+                # Where the kernel shares out processor time by session, a niceness counts within a session only, and
+                # this process has one of its own (https://man7.org/linux/man-pages/man7/sched.7.html, autogroup).
+                Path("/proc/self/autogroup").write_text(str(NICE), encoding="ascii")
 
 
 def allow_open_files() -> None:

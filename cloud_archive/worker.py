@@ -142,6 +142,7 @@ class WorkerPool:
         self._wake = threading.Condition()
         self._work_signal = 0
         self._stopping = False
+        self._held_until = 0.0
         self._cut_off = False  # what is under way lost the threads that send its parts
         self._threads: dict[int, threading.Thread] = {}
         self._active: dict[str, _Active] = {}  # by the claim's name: a row may be taken again at once
@@ -156,8 +157,13 @@ class WorkerPool:
 
     # --- life
 
-    def start(self) -> None:
-        """Start the threads."""
+    def start(self, *, hold_seconds: float = 0.0) -> None:
+        """Start the threads.
+
+        Args:
+            hold_seconds: they claim nothing before `go`, something urgent, or the end of this time.
+        """
+        self._held_until = self._clock() + hold_seconds
         for index in range(self._count):
             self._start(index)
 
@@ -196,10 +202,18 @@ class WorkerPool:
         self._parts.shutdown(wait=False, cancel_futures=True)
         return ended
 
+    def go(self) -> None:
+        """Whatever was to come first is over: see `start`."""
+        with self._wake:
+            self._held_until = 0.0
+            self._wake.notify_all()
+
     def kick(self, *, urgent: bool = False) -> None:
         """There is something to do; `urgent`: before any backlog."""
         with self._wake:
             self._work_signal += 1
+            if urgent:
+                self._held_until = 0.0
             self._hurries += urgent
             self._wake.notify_all()
 
@@ -225,6 +239,9 @@ class WorkerPool:
 
     def _run(self, index: int) -> None:
         claims = 0
+        with self._wake:
+            while (left := self._held_until - self._clock()) > 0 and not self._stopping:
+                self._wake.wait(left)
         while True:
             with self._wake:
                 seen = self._work_signal

@@ -99,7 +99,7 @@ def _reconcile(count: int) -> Row:
             with engine(root, server, keep=keep, CLOUD_ARCHIVE_AUTOSTART="false") as running:
                 before, begin = running.archived, time.perf_counter()
                 running.call("POST", "start")
-                running.until(lambda status: status["state"] not in ("starting", "stopped"), 0.02)
+                running.until(lambda status: status["state"] not in ("starting", "stopped"))
                 took = time.perf_counter() - begin
                 memory.append(running.peak_megabytes)
                 if keep:

@@ -445,7 +445,7 @@ def test_without_a_usable_ledger_what_it_had_pending_is_not_forgotten(
     before.remember("first_start", "1.0")
     added(before, root, "waits.png", b"waits")
     (root / "old.png").write_bytes(b"old")
-    before.add_to_baseline([stat_version(root, "old.png")])
+    before.add_to_baseline([stat_version(root, "old.png").fingerprint])
     before.close()
 
     import cloud_archive.ledger as module
@@ -492,15 +492,15 @@ def test_a_first_start_that_was_interrupted_makes_no_baseline_of_what_came_meanw
         )
 
     first = reconciler(began, [])
-    real = ledger.known
+    real = ledger.unknown_marks
 
     def killed(fingerprints: Any) -> Any:
         raise LedgerError("killed here")
 
-    monkeypatch.setattr(ledger, "known", killed)
+    monkeypatch.setattr(ledger, "unknown_marks", killed)
     with pytest.raises(LedgerError):
         first._scan({})
-    monkeypatch.setattr(ledger, "known", real)
+    monkeypatch.setattr(ledger, "unknown_marks", real)
     (root / "meanwhile.png").write_bytes(b"meanwhile")
     os.utime(root / "meanwhile.png", (began + 10, began + 10))
     hinted: list[str] = []

@@ -59,6 +59,7 @@ def uploading(
     count: int,
     budget: ByteBudget | None = None,
     gate: Gate | None = None,
+    hold_seconds: float = 0.0,
 ) -> Iterator[WorkerPool]:
     pool = WorkerPool(
         ledger,
@@ -69,7 +70,7 @@ def uploading(
         observer=Observer(),
         gate=gate,
     )
-    pool.start()
+    pool.start(hold_seconds=hold_seconds)
     try:
         yield pool
     finally:
@@ -183,6 +184,26 @@ def test_what_is_older_than_this_process_is_the_backlog(tmp_path: Path, root: Pa
     archiver.enqueue([old, new])
     claims = [ledger.claim("me"), ledger.claim("me")]
     assert [claim.version.path for claim in claims if claim] == ["new", "old"]
+
+
+@pytest.mark.parametrize("begin", [WorkerPool.go, lambda pool: pool.kick(urgent=True)], ids=["go", "urgent"])
+def test_workers_begin_after_the_first_scan_or_with_something_urgent(
+    root: Path, ledger: Ledger, begin: Callable[[WorkerPool], None]
+) -> None:
+    added(ledger, root, "old", KIB)
+    store = MemoryStore()
+    with uploading(ledger, root, store, count=2, hold_seconds=3600) as pool:
+        pool.kick()
+        wait_until(lambda: len(pool._wake._waiters) == 2, "both workers wait")  # type: ignore[attr-defined]
+        assert store.calls == []
+        begin(pool)
+        wait_until(lambda: ledger.totals().archived.files == 1, "it is archived")
+
+
+def test_workers_do_not_wait_for_ever_for_a_first_scan(root: Path, ledger: Ledger) -> None:
+    added(ledger, root, "old", KIB)
+    with uploading(ledger, root, MemoryStore(), count=2, hold_seconds=0.1):
+        wait_until(lambda: ledger.totals().archived.files == 1, "it is archived")
 
 
 # --- a store that asks for fewer requests

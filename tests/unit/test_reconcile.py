@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
@@ -10,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from cloud_archive.files import FileVersion
+from cloud_archive.files import FileVersion, fingerprints
 from cloud_archive.ledger import Ledger
 from cloud_archive.reconcile import Reconciler
 from cloud_archive.selection import Selection
@@ -18,7 +20,7 @@ from cloud_archive.watcher import scan
 
 
 @contextmanager
-def reconciling(root: Path, ledger: Ledger) -> Iterator[tuple[Reconciler, list[str]]]:
+def reconciling(root: Path, ledger: Ledger, backfill: str = "all") -> Iterator[tuple[Reconciler, list[str]]]:
     """A reconciler that scans when it is asked only, after its first scan; and what it has told of as new."""
     told: list[str] = []
     reconciler = Reconciler(
@@ -27,10 +29,10 @@ def reconciling(root: Path, ledger: Ledger) -> Iterator[tuple[Reconciler, list[s
         Selection((), ()),
         on_new=told.append,
         on_done=lambda: None,
-        backfill="all",
+        backfill=backfill,
         interval_seconds=0,
         polling=lambda: False,
-        started_at=0.0,
+        started_at=2000.0,
     )
     thread = threading.Thread(target=reconciler.run, name="reconciler")
     thread.start()
@@ -40,6 +42,11 @@ def reconciling(root: Path, ledger: Ledger) -> Iterator[tuple[Reconciler, list[s
     finally:
         reconciler.stop()
         thread.join(10)
+
+
+def _written(path: Path) -> Path:
+    path.write_bytes(b"x")
+    return path
 
 
 @pytest.fixture
@@ -64,13 +71,13 @@ def root(tmp_path: Path, ledger: Ledger) -> Path:
 def lookups(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many files each look into the ledger asked for."""
     counts: list[int] = []
-    ask = ledger.unknown
+    ask = ledger.unknown_marks
 
-    def asked(versions: Sequence[FileVersion]) -> list[FileVersion]:
-        counts.append(len(versions))
-        return ask(versions)
+    def asked(fingerprints: Sequence[int]) -> set[int]:
+        counts.append(len(fingerprints))
+        return ask(fingerprints)
 
-    monkeypatch.setattr(ledger, "unknown", asked)
+    monkeypatch.setattr(ledger, "unknown_marks", asked)
     return counts
 
 
@@ -108,3 +115,28 @@ def test_whoever_writes_to_the_ledger_makes_all_be_looked_up_again(root: Path, l
         other.close()
         assert reconciler.now(10) == 1
         assert told == ["a.png"]
+
+
+def test_many_fingerprints_at_once_are_those_of_each(tmp_path: Path) -> None:
+    """The ledger's rows hold the one, a scan asks with the other."""
+    for number, moment_ns in enumerate((0, -5, 1_700_000_000_123_456_789, 10**19)):
+        path = tmp_path / f"{number}.png"
+        path.write_bytes(b"x" * number)
+        with contextlib.suppress(OverflowError, OSError):
+            os.utime(path, ns=(moment_ns, moment_ns))
+    found = [(path.name, path.stat()) for path in tmp_path.iterdir()] + [("\udcff.png", tmp_path.stat())]
+    assert list(fingerprints(found)) == [FileVersion.of_stat(*each).fingerprint for each in found]
+    assert fingerprints([]) == ()
+
+
+def test_what_is_older_is_noted_in_pieces_and_to_the_last_file(
+    root: Path, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cloud_archive.reconcile.BATCH", 2)
+    monkeypatch.setattr("cloud_archive.reconcile.BASELINE_BATCH", 4)
+    ledger.clear_baseline()
+    for number in range(11):
+        os.utime(_written(root / f"old{number}.png"), (1000, 1000))
+    with reconciling(root, ledger, backfill="missed") as (reconciler, told):
+        assert reconciler.now(10) == 0
+    assert told == []
