@@ -132,6 +132,7 @@ class Archiver(Observer):
         self._accepted_on_word = False
         self._told_refusals = 0  # how many the log last told of, since the store took anything
         self._draining = False
+        self._warm = False
         self._index: BucketIndex | None = None
         if ledger.recall(COMPARE) is not None:
             self._index = BucketIndex(store, self._template.static_head, self._wanted_files)
@@ -351,7 +352,14 @@ class Archiver(Observer):
 
     def _on_scanned(self) -> None:
         self._pool.go()
+        self.warm_up()
         self._tell()
+
+    def warm_up(self) -> None:
+        """So that the first upload need not wait for what the store's client takes to load. Returns at once."""
+        if not self._warm:
+            self._warm = True
+            threading.Thread(target=self.store.warm_up, name="cloud-archive-warm-up", daemon=True).start()
 
     def _tell(self) -> None:
         with self._changed:

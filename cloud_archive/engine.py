@@ -346,6 +346,8 @@ class Engine:
                 archiver.start()
             except CloudArchiveError as error:
                 self._fail(str(error))
+        else:
+            archiver.warm_up()  # there is time now
         self._notifier.notify()
 
     def _open_store(self, settings: Settings, ledger: Ledger) -> ObjectStore:

@@ -259,5 +259,8 @@ class ObjectStore(Protocol):
     def probe_key(self) -> str:
         """The key of that object."""
 
+    def warm_up(self) -> None:
+        """Get ready for requests without making one: the first would have to wait for it."""
+
     def close(self) -> None:
         """Let go of connections."""

@@ -419,6 +419,15 @@ class S3Store:
         wait = self._closed.wait
         probe(self, key, body, content_type=content_type, metadata=metadata, wait=wait, notes=notes)
 
+    def warm_up(self) -> None:
+        """See `ObjectStore`; half a second, for the SDK has a thousand modules."""
+        try:
+            self._client()
+        except Exception:
+            logger.debug(
+                "The store's client could not be made ahead", exc_info=True
+            )  # the first request tells why
+
     def close(self) -> None:
         """See `ObjectStore`."""
         self._closed.set()

@@ -68,6 +68,9 @@ class MemoryStore:
         self._lock = threading.Lock()
         self._ids = itertools.count(1)
 
+    def warm_up(self) -> None:
+        """Always ready."""
+
     def add(self, key: str, body: bytes, *, written: float = WRITTEN, **metadata: str) -> None:
         """As the archive would have written it."""
         facts = {"sha256": hashlib.sha256(body).hexdigest(), "archive-token": "t", **metadata}

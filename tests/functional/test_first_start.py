@@ -184,3 +184,14 @@ def test_a_pod_cloned_with_its_ledger_loses_nothing_and_doubles_nothing(tmp_path
 def _write(root: Path, mark: bytes) -> None:
     for number in range(10):
         (root / f"ComfyUI_{number:05}_.bin").write_bytes(b"%s %d" % (mark, number))
+
+
+@pytest.mark.parametrize("autostart", ["true", "false"])
+def test_the_store_is_got_ready_before_the_first_upload(tmp_path: Path, autostart: str) -> None:
+    """Else the first image of a session waits for a thousand modules of the SDK."""
+    store = MemoryStore()
+    ready = threading.Event()
+    store.warm_up = ready.set  # type: ignore[method-assign]
+    with engine_on(tmp_path / "output", store, tmp_path / "state", CLOUD_ARCHIVE_AUTOSTART=autostart):
+        assert ready.wait(10)
+    assert store.calls == []
