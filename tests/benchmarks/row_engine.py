@@ -15,8 +15,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from cloud_archive.files import FileVersion
-from cloud_archive.ledger import Claim, Ledger
+from cloud_archive.ledger import Archived, Attempt, Claim, Ledger
 from cloud_archive.routes import HEALTH_PATH
+from cloud_archive.worker import BATCH_BYTES, BATCH_FILES
 from tests.benchmarks.figures import Figure, Row, known, no_slower, within
 from tests.benchmarks.million import add_file, bare_walk, fill_ledger, make_tree
 from tests.benchmarks.relay import Relay, port_of, seen_through
@@ -38,14 +39,16 @@ LIMIT_MEGABYTES = 10
 LIMIT_SECONDS = 10
 NEW_FILES = 10
 CLAIMS = 500
+WORKERS = 8  # the default
 
 START = "engine: start to watching"
 START_MILLION = "the same with a ledger of 1,000,000 rows"
 RECONCILE = "first reconcile of {count:,} files, 10 of them new"
 RECONCILE_MEMORY = "memory of the engine meanwhile, {count:,} files"
 FIRST_START = "the very first start on {count:,} files, which are noted as older"
-CLAIM = "ledger of 1,000,000 rows: claim + note + mark, 8 threads, for each file"
-CLAIM_ALONE = "the same in one thread"
+CLAIM = "ledger of 1,000,000 rows: claim + note + mark of small files, 8 workers, for each file"
+CLAIM_SINGLY = "the same one file at a time, as large ones go"
+CLAIM_ALONE = "the same one file at a time in one thread"
 STATUS = "ledger of 1,000,000 rows: GET status, all of it"
 ROW_BYTES = "ledger: bytes a row"
 IDLE_MEMORY = "idle engine: memory"
@@ -146,9 +149,24 @@ def _ledger(server: S3Server, work: Path, rounds: int) -> list[Figure]:
         ledger.record_attempt(claim, sha256="0" * 64, base_key="key", key="key")
         ledger.mark_archived(claim, key="key", sha256="0" * 64, etag=None, wrote=True)
 
+    def several(_: int) -> int:
+        claims = ledger.claim_several("benchmark", most=BATCH_FILES, among=WORKERS, size_bytes=BATCH_BYTES)
+        ledger.record_attempts([Attempt(claim, "0" * 64, "key", "key") for claim in claims])
+        ledger.mark_all_archived([Archived(claim, "key", "0" * 64, None, True) for claim in claims])
+        return len(claims)
+
+    def worker(number: int) -> None:
+        while several(number):
+            pass
+
     def together() -> float:
         pending()
-        with ThreadPoolExecutor(8) as pool:
+        with ThreadPoolExecutor(WORKERS) as pool:
+            return seconds(lambda: list(pool.map(worker, range(WORKERS)))) / CLAIMS * 1000
+
+    def singly() -> float:
+        pending()
+        with ThreadPoolExecutor(WORKERS) as pool:
             return seconds(lambda: list(pool.map(one, range(CLAIMS)))) / CLAIMS * 1000
 
     def alone() -> float:
@@ -158,12 +176,13 @@ def _ledger(server: S3Server, work: Path, rounds: int) -> list[Figure]:
     def bare() -> float:
         return _bare_commits(work / "bare.sqlite3", 3 * CLAIMS) / CLAIMS * 1000
 
-    shared, single, commits = in_turn(rounds, together, alone, bare)
+    shared, single, lone, commits = in_turn(rounds, together, singly, alone, bare)
     ledger.close()
     peer = "3 bare SQLite commits (WAL, FULL)"
     return [
         within(CLAIM, shared, 1.0, "ms", peer=commits, against=peer),
-        known(CLAIM_ALONE, single, commits, peer, "ms"),
+        known(CLAIM_SINGLY, single, commits, peer, "ms"),
+        known(CLAIM_ALONE, lone, commits, peer, "ms"),
         within(ROW_BYTES, [bytes_a_row], 300, "bytes"),
     ]
 
@@ -277,7 +296,7 @@ ROWS: dict[str, Row] = {
     "start": Row((START, START_MILLION), _start),
     "reconcile-100k": _reconcile(100_000),
     "reconcile-1m": _reconcile(MILLION),
-    "ledger": Row((CLAIM, CLAIM_ALONE, ROW_BYTES), _ledger),
+    "ledger": Row((CLAIM, CLAIM_SINGLY, CLAIM_ALONE, ROW_BYTES), _ledger),
     "status": Row((STATUS,), _status),
     "idle": Row((IDLE_MEMORY, IDLE_CPU, IDLE_HEARD_CPU), _idle),
     "limit": Row((LIMITED_LARGE, LIMITED_IMAGES), _limit),
