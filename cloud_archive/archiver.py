@@ -26,7 +26,8 @@ from .errors import CloudArchiveError, FileVanished, StoreError
 from .files import FileVersion, HintKind, stat_version
 from .gate import Closed
 from .keys import PrefixTemplate, object_key
-from .ledger import COMPARE, Claim, FileRow, FileState, Ledger, Totals
+from .ledger import COMPARE, Ledger
+from .ledger_rows import Claim, FileRow, FileState, Totals
 from .metrics import Gauges, NullRecorder, Recorder
 from .operations.free import Freed, Freer, FreeReport, Limits
 from .reconcile import COST_FACTOR, Reconciler

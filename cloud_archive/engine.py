@@ -34,8 +34,9 @@ from .errors import (
     StoreError,
 )
 from .files import to_relative
-from .ledger import FileState, Ledger
+from .ledger import Ledger
 from .ledger_opening import WITHOUT_MEMORY, open_ledger
+from .ledger_rows import FileState
 from .metrics import recorder
 from .notifier import Notifier, StatusCallback
 from .settings import Settings, load_settings

@@ -18,7 +18,9 @@ from typing import Any, cast
 
 from .errors import LedgerError
 from .files import FileVersion
-from .ledger import _ROW_COLUMNS, FileRow, FileState, Ledger, _explained, _file_row, _signed
+from .ledger import Ledger
+from .ledger_database import explained
+from .ledger_rows import ROW_COLUMNS, FileRow, FileState, file_row, signed
 
 _ENDED = "state IN (3, 4, 5) AND archived_at < ?"
 _KEYS_AT_ONCE = 500  # in one query; SQLite allows at least 999 variables
@@ -58,7 +60,7 @@ class KeyIndex:
         self._db: sqlite3.Connection | None = None
 
     def __enter__(self) -> KeyIndex:
-        self._db = self._ledger._connect()
+        self._db = self._ledger.connect()
         try:
             self._run(
                 "CREATE TEMP TABLE wanted (key TEXT NOT NULL, id INTEGER NOT NULL, PRIMARY KEY (key, id))"
@@ -85,7 +87,7 @@ class KeyIndex:
         try:
             return cast("list[tuple[Any, ...]]", self._db.execute(sql, values).fetchall())
         except sqlite3.Error as error:
-            raise _explained(error) from error
+            raise explained(error) from error
 
     @property
     def count(self) -> int:
@@ -105,11 +107,11 @@ class KeyIndex:
         for start in range(0, len(keys), _KEYS_AT_ONCE):
             piece = keys[start : start + _KEYS_AT_ONCE]
             rows = self._run(
-                f"SELECT {_ROW_COLUMNS} FROM files WHERE state = 3 AND id IN"
+                f"SELECT {ROW_COLUMNS} FROM files WHERE state = 3 AND id IN"
                 f" (SELECT id FROM wanted WHERE key IN ({','.join('?' * len(piece))}))",
                 piece,
             )
-            for row in map(_file_row, rows):
+            for row in map(file_row, rows):
                 found.setdefault(cast(str, row.key), []).append(row)
         return found
 
@@ -150,11 +152,11 @@ def _common_head(first: str, last: str) -> str:
 
 def _query(ledger: Ledger, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
     """On a connection of its own, so that the status does not wait for a long one."""
-    with contextlib.closing(ledger._connect()) as db:
+    with contextlib.closing(ledger.connect()) as db:
         try:
             return cast("list[tuple[Any, ...]]", db.execute(sql, values).fetchall())
         except sqlite3.Error as error:
-            raise _explained(error) from error
+            raise explained(error) from error
 
 
 # --- summing up
@@ -178,7 +180,7 @@ def archived_by_time(ledger: Ledger, since: float | None = None) -> list[Slot]:
 def archived_paths(ledger: Ledger, *, page: int = 50_000) -> Iterator[list[tuple[bytes, int]]]:
     """Path and size of every archived row, a page at a time and as the ledger holds them: a million in a second."""
     last = 0
-    with contextlib.closing(ledger._connect()) as db:
+    with contextlib.closing(ledger.connect()) as db:
         while True:
             try:
                 rows = db.execute(
@@ -186,7 +188,7 @@ def archived_paths(ledger: Ledger, *, page: int = 50_000) -> Iterator[list[tuple
                     (last, page),
                 ).fetchall()
             except sqlite3.Error as error:
-                raise _explained(error) from error
+                raise explained(error) from error
             if not rows:
                 return
             yield [(path, size) for path, size, _ in rows]
@@ -221,7 +223,7 @@ def compact(
         db.executemany("DELETE FROM files WHERE id = ?", [(row,) for row, _, _ in rows])
         return len(rows)
 
-    while count := ledger._change(work):
+    while count := ledger.change(work):
         done += count
         on_progress(done)
     return done
@@ -230,7 +232,7 @@ def compact(
 def shrink(ledger: Ledger) -> bool:
     """Give the space of rows that are gone back to the disk; False where somebody else uses the ledger just now."""
     try:
-        with contextlib.closing(ledger._connect()) as db:
+        with contextlib.closing(ledger.connect()) as db:
             db.execute("VACUUM")
             db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     except sqlite3.OperationalError:
@@ -250,19 +252,19 @@ def local_candidates(
         before_ns: only those modified before this, in nanoseconds since 1970.
         after: (mtime_ns, row) of the last one of the page before.
     """
-    rows = ledger._read(
-        f"SELECT {_ROW_COLUMNS} FROM files WHERE state = 3 AND freed_at IS NULL"
+    rows = ledger.read(
+        f"SELECT {ROW_COLUMNS} FROM files WHERE state = 3 AND freed_at IS NULL"
         " AND mtime_ns >= ? AND mtime_ns < ? AND (mtime_ns > ? OR id > ?) ORDER BY mtime_ns, id LIMIT ?",
         (after[0], before_ns, after[0], after[1], limit),
     )
-    return [_file_row(row) for row in rows]
+    return [file_row(row) for row in rows]
 
 
 def mark_freed(ledger: Ledger, rows: Sequence[int]) -> None:
     """Their local files are gone: removed by us after proof, or by somebody else, or replaced."""
-    now = ledger._clock()
+    now = ledger.clock()
     marks = [(now, row) for row in rows]
-    ledger._change(
+    ledger.change(
         lambda db: db.executemany("UPDATE files SET freed_at = ? WHERE id = ? AND state = 3", marks) and None
     )
 
@@ -272,9 +274,9 @@ def mark_freed(ledger: Ledger, rows: Sequence[int]) -> None:
 
 def mark_pruned(ledger: Ledger, rows: Sequence[int]) -> None:
     """Their objects are about to be deleted on purpose."""
-    now = ledger._clock()
+    now = ledger.clock()
     marks = [(now, row) for row in rows]
-    ledger._change(
+    ledger.change(
         lambda db: (
             db.executemany("UPDATE files SET state = 5, archived_at = ? WHERE id = ? AND state = 3", marks)
             and None
@@ -285,7 +287,7 @@ def mark_pruned(ledger: Ledger, rows: Sequence[int]) -> None:
 def unmark_pruned(ledger: Ledger, rows: Sequence[FileRow]) -> None:
     """The store did not delete these after all: they are archived as before."""
     marks = [(row.archived_at, row.row) for row in rows]
-    ledger._change(
+    ledger.change(
         lambda db: (
             db.executemany("UPDATE files SET state = 3, archived_at = ? WHERE id = ? AND state = 5", marks)
             and None
@@ -305,7 +307,7 @@ def requeue(ledger: Ledger, rows: Sequence[FileRow]) -> int:
     Returns:
         How many; the others are no longer archived rows, or a newer version of the file is on its way.
     """
-    now = ledger._clock()
+    now = ledger.clock()
 
     def work(db: sqlite3.Connection) -> int:
         count = 0
@@ -320,7 +322,7 @@ def requeue(ledger: Ledger, rows: Sequence[FileRow]) -> int:
             ).rowcount
         return count
 
-    return ledger._change(work)
+    return ledger.change(work)
 
 
 @dataclass(frozen=True, slots=True)
@@ -335,13 +337,13 @@ class Restored:
 
 def add_restored(ledger: Ledger, files: Sequence[Restored]) -> None:
     """Know these as archived, so that they are not uploaded again. What waits or is being uploaded stays as it is."""
-    now = ledger._clock()
+    now = ledger.clock()
 
     def work(db: sqlite3.Connection) -> None:
         for file in files:
             _add_restored(db, file, now)
 
-    ledger._change(work)
+    ledger.change(work)
 
 
 def _add_restored(db: sqlite3.Connection, file: Restored, now: float) -> None:
@@ -350,8 +352,8 @@ def _add_restored(db: sqlite3.Connection, file: Restored, now: float) -> None:
     db.execute("DELETE FROM baseline WHERE fingerprint = ?", (mark,))
     found = db.execute("SELECT id, state FROM files WHERE fingerprint = ?", (mark,)).fetchone()
     facts = (
-        _signed(version.device),
-        _signed(version.inode),
+        signed(version.device),
+        signed(version.inode),
         file.key,
         bytes.fromhex(file.sha256),
         file.etag,

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from .errors import CloudArchiveError, FileUnreadable, KeyRejected, StoreError
-from .ledger import Totals
+from .ledger_rows import Totals
 
 LATENCY_BUCKETS_SECONDS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 3600)
 """From a small file on a near store to a store that was away for an hour."""

@@ -13,7 +13,7 @@ from typing import Any
 
 from . import __version__
 from .files import FileVersion
-from .ledger import FileRow
+from .ledger_rows import FileRow
 
 MOST_ERRORS = 50
 MOST_RECENT = 10

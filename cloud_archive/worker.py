@@ -42,7 +42,8 @@ from .errors import (
 )
 from .files import stat_version, to_local
 from .gate import LONGEST_PAUSE_SECONDS, Gate, backoff_seconds
-from .ledger import Archived, Attempt, Claim, Ledger
+from .ledger import Ledger
+from .ledger_rows import Archived, Attempt, Claim
 from .threads import DaemonExecutor
 from .upload import Job, Outcome, Prepared, Uploader
 from .writers import has_writer

@@ -14,7 +14,8 @@ from ..errors import CloudArchiveError, FileProblem, StoreError
 from ..files import FileVersion, stat_version
 from ..gate import Closed
 from ..keys import PrefixTemplate, object_key
-from ..ledger import Claim, Ledger
+from ..ledger import Ledger
+from ..ledger_rows import Claim
 from ..settings import Settings
 from ..store import ObjectStore, S3Store
 from ..upload import Outcome, Uploader

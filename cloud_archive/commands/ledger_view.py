@@ -11,7 +11,8 @@ from typing import Any
 from .. import __version__
 from ..engine import find_engine
 from ..errors import SettingsError
-from ..ledger import FileState, Ledger, Totals
+from ..ledger import Ledger
+from ..ledger_rows import FileState, Totals
 from ..reconcile import Reconciler
 from ..selection import Selection
 from ..settings import load_settings

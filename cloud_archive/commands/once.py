@@ -19,7 +19,7 @@ from typing import Any
 
 from ..engine import Engine
 from ..errors import CloudArchiveError, EngineUnavailable
-from ..ledger import FileState
+from ..ledger_rows import FileState
 from ..settle import BEING_WRITTEN, UNREADABLE
 from ..status import State, Status
 from ..watcher import scan

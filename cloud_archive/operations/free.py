@@ -29,8 +29,9 @@ from typing import Any
 
 from ..errors import Scope, StoreError
 from ..files import FileVersion, to_local
-from ..ledger import FileRow, Ledger
+from ..ledger import Ledger
 from ..ledger_archived import local_candidates, mark_freed
+from ..ledger_rows import FileRow
 from ..store import ObjectStore
 from .proof import confirmed_now
 

@@ -6,7 +6,7 @@ import hashlib
 from enum import Enum
 
 from ..errors import StoreError
-from ..ledger import FileRow
+from ..ledger_rows import FileRow
 from ..store import ObjectInfo, ObjectStore
 
 

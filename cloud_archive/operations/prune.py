@@ -19,8 +19,9 @@ from itertools import islice
 from typing import Any
 
 from ..errors import StoreError
-from ..ledger import FileRow, Ledger
+from ..ledger import Ledger
 from ..ledger_archived import KeyIndex, mark_pruned, unmark_pruned
+from ..ledger_rows import FileRow
 from ..store import DELETE_AT_ONCE, PROBE_NAME, ObjectInfo, ObjectStore
 from .patience import patiently
 

@@ -19,8 +19,9 @@ from typing import Any
 
 from ..errors import FileProblem, StoreError
 from ..files import stat_version
-from ..ledger import FileRow, Ledger
+from ..ledger import Ledger
 from ..ledger_archived import KeyIndex, requeue
+from ..ledger_rows import FileRow
 from ..store import ObjectInfo, ObjectStore
 from .patience import patiently
 from .proof import Verdict, by_bytes, by_listing, look

@@ -15,7 +15,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from cloud_archive.files import FileVersion
-from cloud_archive.ledger import Archived, Attempt, Claim, Ledger
+from cloud_archive.ledger import Ledger
+from cloud_archive.ledger_rows import Archived, Attempt, Claim
 from cloud_archive.routes import HEALTH_PATH
 from cloud_archive.worker import BATCH_BYTES, BATCH_FILES
 from tests.benchmarks.figures import Figure, Row, known, no_slower, within

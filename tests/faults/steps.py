@@ -23,7 +23,7 @@ from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cloud_archive.ledger import FileState
+from cloud_archive.ledger_rows import FileState
 from tests.faults.mortal import Mortals
 from tests.faults.proxy import Fault, FaultProxy, Kind, Request, Rule
 from tests.faults.truth import BucketReader, Truth, compare, sha256_of
@@ -474,13 +474,13 @@ class Play:
     def _with_a_failing_ledger(self) -> None:
         wanted = _TRIGGERS[self._case.step.commit]
         sql = f"CREATE TEMP TRIGGER trouble BEFORE {wanted} BEGIN SELECT {self._case.trouble.sql}; END"
-        self._world.ledger._change(lambda db: db.execute(sql) and None)
+        self._world.ledger.change(lambda db: db.execute(sql) and None)
         said: list[str] = []
         for _ in range(1 if self._case.mode == "once" else PERSISTENT_ATTEMPTS):
             said += self._world.attempt()
         if any("full" in each or "locked" in each for each in said):
             self._struck.set()
-        self._world.ledger._change(lambda db: db.execute("DROP TRIGGER temp.trouble") and None)
+        self._world.ledger.change(lambda db: db.execute("DROP TRIGGER temp.trouble") and None)
 
     def _kill(self) -> None:
         """Let a child make the attempt, and end it there."""

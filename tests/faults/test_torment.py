@@ -21,7 +21,8 @@ import pytest
 from cloud_archive import upload
 from cloud_archive.engine import Engine
 from cloud_archive.files import HintKind
-from cloud_archive.ledger import FileState, Ledger
+from cloud_archive.ledger import Ledger
+from cloud_archive.ledger_rows import FileState
 from cloud_archive.settle import SettleThread
 from cloud_archive.state import LEDGER_NAME
 from cloud_archive.status import Status

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING
 from cloud_archive import upload
 from cloud_archive.errors import CloudArchiveError, LedgerError
 from cloud_archive.files import stat_version
-from cloud_archive.ledger import Archived, Attempt, Claim, FileState, Ledger
+from cloud_archive.ledger import Ledger
+from cloud_archive.ledger_rows import Archived, Attempt, Claim, FileState
 from cloud_archive.object_store import Capabilities
 from cloud_archive.settings import load_settings
 from cloud_archive.store import S3Store

@@ -13,7 +13,8 @@ import pytest
 from cloud_archive.errors import LedgerError, StoreError, explain
 from cloud_archive.files import stat_version
 from cloud_archive.gate import Gate
-from cloud_archive.ledger import Claim, Ledger
+from cloud_archive.ledger import Ledger
+from cloud_archive.ledger_rows import Claim
 from cloud_archive.upload import Outcome, Proof, Uploader
 from cloud_archive.worker import BATCH_FILES, Observer, WorkerPool
 from tests.memory_store import MemoryStore
@@ -77,13 +78,13 @@ def test_a_batch_has_one_commit_for_each_step(
     bodies = fill(ledger, root, 64)
     store, told = MemoryStore(), Told()
     commits: list[int] = []
-    change = ledger._change
+    change = ledger.change
 
     def counted(work: Callable[[Any], Any]) -> Any:
         commits.append(1)
         return change(work)
 
-    monkeypatch.setattr(ledger, "_change", counted)
+    monkeypatch.setattr(ledger, "change", counted)
     pool = pool_on(ledger, root, store, told)
     pool.start()
     until(lambda: len(told.archived) == 64, "all are archived")

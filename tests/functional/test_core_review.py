@@ -24,8 +24,9 @@ from cloud_archive.engine import Engine
 from cloud_archive.errors import LedgerError, StoreError, explain
 from cloud_archive.files import FileVersion, stat_version
 from cloud_archive.gate import Gate
-from cloud_archive.ledger import Claim, FileState, Ledger
+from cloud_archive.ledger import Ledger
 from cloud_archive.ledger_opening import open_ledger
+from cloud_archive.ledger_rows import Claim, FileState
 from cloud_archive.reconcile import Reconciler
 from cloud_archive.selection import Selection
 from cloud_archive.settings import load_settings
@@ -301,7 +302,7 @@ def test_uploads_cut_off_by_stop_are_pending_and_not_failed(root: Path, ledger: 
 def test_an_unexpected_error_of_the_writer_thread_reaches_the_caller_and_ends_nothing(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import cloud_archive.ledger as module
+    import cloud_archive.ledger_database as module
 
     real = module._commit
     calls = iter([True])
@@ -319,7 +320,7 @@ def test_an_unexpected_error_of_the_writer_thread_reaches_the_caller_and_ends_no
 
 
 def test_a_full_disk_is_named(ledger: Ledger) -> None:
-    ledger._change(lambda db: db.execute("PRAGMA max_page_count=30") and None)
+    ledger.change(lambda db: db.execute("PRAGMA max_page_count=30") and None)
     with pytest.raises(LedgerError, match="disk is full"):
         ledger.add([FileVersion("x" * 200 + str(n), 1, n) for n in range(5000)])
 
@@ -363,11 +364,11 @@ def test_a_held_version_is_not_held_longer_by_a_clock_that_is_set_back(tmp_path:
 
 
 def test_two_processes_that_make_the_ledger_at_once_both_have_it(tmp_path: Path) -> None:
-    import cloud_archive.ledger as module
+    import cloud_archive.ledger_database as module
 
     path = tmp_path / "ledger.sqlite3"
     first, second = Ledger(path), Ledger(path)
-    connection = second._connect()
+    connection = second.connect()
 
     class Late:
         """Its answer about the version is older than what the other one made of it."""
@@ -403,7 +404,7 @@ def test_open_rows_are_found_without_reading_all_archived_ones(ledger: Ledger) -
     ledger._reader.set_trace_callback(seen.append)
     ledger.rows(states=(FileState.FAILED,), limit=40)
     ledger._reader.set_trace_callback(None)
-    plan = [row[3] for row in ledger._read("EXPLAIN QUERY PLAN " + seen[0])]
+    plan = [row[3] for row in ledger.read("EXPLAIN QUERY PLAN " + seen[0])]
     assert not any(step == "SCAN files" for step in plan), plan
 
 
@@ -448,7 +449,7 @@ def test_without_a_usable_ledger_what_it_had_pending_is_not_forgotten(
     before.add_to_baseline([stat_version(root, "old.png").fingerprint])
     before.close()
 
-    import cloud_archive.ledger as module
+    import cloud_archive.ledger_database as module
 
     real = module._prepare
 

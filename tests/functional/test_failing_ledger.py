@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from cloud_archive.engine import Engine
-from cloud_archive.ledger import FileState, Ledger
+from cloud_archive.ledger import Ledger
+from cloud_archive.ledger_rows import FileState
 from cloud_archive.state import LEDGER_NAME
 from tests.functional.archives import engine_on, until
 from tests.memory_store import MemoryStore
@@ -23,8 +24,8 @@ from tests.memory_store import MemoryStore
 
 @pytest.fixture(autouse=True)
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cloud_archive.ledger._BUSY_SECONDS", 0.2)
-    monkeypatch.setattr("cloud_archive.ledger._PROBE_SECONDS", 0.2)
+    monkeypatch.setattr("cloud_archive.ledger_database.BUSY_SECONDS", 0.2)
+    monkeypatch.setattr("cloud_archive.ledger_database.PROBE_SECONDS", 0.2)
     monkeypatch.setattr("cloud_archive.engine.LEDGER_SECONDS", 0.1)
     monkeypatch.setattr("cloud_archive.engine.LEDGER_STOP_SECONDS", 2.0)
 
@@ -120,8 +121,8 @@ import os, sys
 sys.path.insert(0, os.getcwd())
 from pathlib import Path
 import cloud_archive.engine as engine_module
-import cloud_archive.ledger as ledger_module
-engine_module.LEDGER_SECONDS, ledger_module._BUSY_SECONDS = 0.1, 0.2
+import cloud_archive.ledger_database as ledger_module
+engine_module.LEDGER_SECONDS, ledger_module.BUSY_SECONDS = 0.1, 0.2
 from tests.functional.archives import engine_on, until
 from tests.memory_store import MemoryStore
 base = Path(sys.argv[1])

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cloud_archive.ledger import Claim
+from cloud_archive.ledger_rows import Claim
 from tests.functional.archives import archiving
 from tests.memory_store import MemoryStore
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from cloud_archive.ledger import FileState
+from cloud_archive.ledger_rows import FileState
 from cloud_archive.operations.free import Freer, FreeReport, Limits
 from cloud_archive.writers import has_writer
 from tests.integration.archives import HOUR, Archive

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cloud_archive.ledger import FileState
+from cloud_archive.ledger_rows import FileState
 from cloud_archive.operations.prune import Plan, PruneReport, Rule, plan_prune, prune
 from tests.integration.archives import Archive
 from tests.servers import PUT_GET_KEY_ID, PUT_GET_SECRET, S3Server

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cloud_archive.ledger import FileState
+from cloud_archive.ledger_rows import FileState
 from cloud_archive.operations.proof import Verdict
 from cloud_archive.operations.verify import VerifyReport, verify
 from tests.integration.archives import Archive

@@ -13,9 +13,10 @@ import pytest
 
 from cloud_archive.errors import LedgerDamaged, LedgerError, LedgerTooNew
 from cloud_archive.files import FileVersion
-from cloud_archive.ledger import Archived, Claim, FileState, Ledger
+from cloud_archive.ledger import Ledger
 from cloud_archive.ledger_archived import compact, compactable, shrink
 from cloud_archive.ledger_rescue import move_aside, rescue
+from cloud_archive.ledger_rows import Archived, Claim, FileState
 from cloud_archive.ledger_schema import MIGRATIONS, SCHEMA_VERSION
 
 SHA = "ab" * 32
@@ -118,11 +119,11 @@ def test_an_abort_is_noted_and_its_upload_forgotten_in_one_commit(ledger: Ledger
     ledger.record_attempt(claim, sha256=SHA, base_key="k", key="k")
     ledger.record_multipart(claim, "u", 8)
     trouble = "CREATE TEMP TRIGGER trouble BEFORE UPDATE ON files BEGIN SELECT RAISE(ABORT, 'database is locked'); END"
-    ledger._change(lambda db: db.execute(trouble) and None)
+    ledger.change(lambda db: db.execute(trouble) and None)
     with pytest.raises(LedgerError, match="locked"):
         ledger.abandon_multipart(claim, "k", "u")
     assert ledger.abandoned() == []
-    ledger._change(lambda db: db.execute("DROP TRIGGER temp.trouble") and None)
+    ledger.change(lambda db: db.execute("DROP TRIGGER temp.trouble") and None)
     ledger.abandon_multipart(claim, "k", "u")
     assert ledger.abandoned() == [("k", "u")]
     ledger.release_all(retry_failed=True)

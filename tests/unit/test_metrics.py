@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from cloud_archive.errors import CloudArchiveError, FileUnreadable, KeyRejected, StoreError, explain
-from cloud_archive.ledger import Count, Totals
+from cloud_archive.ledger_rows import Count, Totals
 from cloud_archive.metrics import NAMES, Gauges, NullRecorder, PrometheusRecorder, recorder
 
 prometheus_client = pytest.importorskip("prometheus_client")
