@@ -1,4 +1,8 @@
-"""Tells listeners of the status when something changed, at most four times a second."""
+"""Tells listeners of the status when something changed, at most four times a second.
+
+While changes do not end, as during a backlog, once a second is enough for a person who looks on: in ComfyUI's process
+each push interrupts the thread that computes, and the event loop waits for it.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +16,8 @@ from .errors import CloudArchiveError
 logger = logging.getLogger("cloud_archive.engine")
 
 PUSH_SECONDS = 0.25  # between two pushes: at most 4 a second
+QUICK_PUSHES = 8  # so many, one after another
+STEADY_SECONDS = 1.0  # after those, until a moment in which nothing changes
 StatusCallback = Callable[[dict[str, Any]], None]
 
 
@@ -53,9 +59,11 @@ class Notifier:
         return unsubscribe
 
     def _run(self) -> None:
+        in_a_row = 0
         while True:
+            in_a_row = in_a_row + 1 if self._changed.is_set() else 0
             self._changed.wait()
-            if self._stopping.wait(PUSH_SECONDS):
+            if self._stopping.wait(PUSH_SECONDS if in_a_row < QUICK_PUSHES else STEADY_SECONDS):
                 return
             self._changed.clear()
             with self._lock:
