@@ -14,6 +14,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from cloud_archive.embedded_store import free_ports
 from cloud_archive.files import FileVersion
 from cloud_archive.ledger import Ledger
 from cloud_archive.ledger_rows import Archived, Attempt, Claim
@@ -39,6 +40,7 @@ IDLE_SECONDS = 30
 LIMIT_MEGABYTES = 10
 LIMIT_SECONDS = 10
 NEW_FILES = 10
+WAITING_FILES = 500
 CLAIMS = 500
 WORKERS = 8  # the default
 
@@ -55,6 +57,7 @@ ROW_BYTES = "ledger: bytes a row"
 IDLE_MEMORY = "idle engine: memory"
 IDLE_CPU = "idle engine: CPU"
 IDLE_HEARD_CPU = "idle engine that ComfyUI listens to and asks for its health: CPU"
+AWAY_CPU = "500 files wait for a store that is away: CPU"
 LIMITED_LARGE = f"limit of {LIMIT_MEGABYTES} MB/s over {LIMIT_SECONDS} s, parts of one large file: off by"
 LIMITED_IMAGES = f"limit of {LIMIT_MEGABYTES} MB/s over {LIMIT_SECONDS} s, 16 workers with images: off by"
 
@@ -239,6 +242,26 @@ def _idle(server: S3Server, work: Path, rounds: int) -> list[Figure]:
         ]
 
 
+def _away(server: S3Server, work: Path, rounds: int) -> list[Figure]:
+    """Nothing listens at its address; the first tries, close together, are over."""
+    root = work / "away"
+    write_files(root, WAITING_FILES, 20_000)
+    (port,) = free_ports(1)
+    with engine(
+        root,
+        server,
+        CLOUD_ARCHIVE_AUTOSTART="false",
+        CLOUD_ARCHIVE_BACKFILL="all",
+        S3_ENDPOINT_URL=f"http://127.0.0.1:{port}",
+    ) as running:
+        running.call("POST", "start")
+        running.until(lambda status: status["pending_files"] == WAITING_FILES)
+        running.until(lambda status: status["state"] == "retrying")
+        time.sleep(IDLE_SECONDS)
+        used = [_used(running, lambda: None) for _ in range(max(1, rounds // 2))]
+    return [within(AWAY_CPU, used, 1, "%")]
+
+
 def _heard(running: RunningEngine) -> list[str]:
     with contextlib.suppress(OSError, ValueError):
         return [status["state"] for status in running.events()]
@@ -300,5 +323,6 @@ ROWS: dict[str, Row] = {
     "ledger": Row((CLAIM, CLAIM_SINGLY, CLAIM_ALONE, ROW_BYTES), _ledger),
     "status": Row((STATUS,), _status),
     "idle": Row((IDLE_MEMORY, IDLE_CPU, IDLE_HEARD_CPU), _idle),
+    "away": Row((AWAY_CPU,), _away),
     "limit": Row((LIMITED_LARGE, LIMITED_IMAGES), _limit),
 }
