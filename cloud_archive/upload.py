@@ -15,70 +15,46 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import mimetypes
-import os
-import stat as stat_module
 import threading
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_EXCEPTION, Executor, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_EXCEPTION, Executor, Future, wait
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from enum import Enum
-from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from .budget import ByteBudget
+from .content import (
+    Content,
+    Job,
+    content_type,
+    has_changed,
+    md5_of,
+    opened,
+    read_at,
+    read_content,
+    unreadable,
+    whole_bytes,
+)
 from .errors import (
     ConditionsRejected,
     FileChanged,
-    FileUnreadable,
-    FileVanished,
     KeyRejected,
     ObjectExists,
     StoreError,
     explain,
 )
-from .files import FileVersion, seconds_text, to_local
+from .files import seconds_text
 from .keys import MAX_CONFLICTS, conflict_key
 from .store import PROBE_WITH_BYTES, CreateOnly, ObjectInfo, ObjectStore, Part
 
 logger = logging.getLogger("cloud_archive.upload")
 
-MEBIBYTE = 1024 * 1024
-SINGLE_PUT_BYTES = 8 * MEBIBYTE  # larger files go in parts
-MIN_PART_BYTES = 8 * MEBIBYTE  # S3 asks for 5 MiB at least
-MAX_PARTS = 1000  # S3 allows 10,000, Scaleway 1,000
 INTENT = "?"  # in place of an upload id: a CreateMultipartUpload was sent, at the time that follows
 CREATE_SECONDS = 70.0  # what such a request can take: the store's connect and read timeouts
 CLOCK_SKEW_SECONDS = 5.0
-HASH_BYTES = MEBIBYTE  # smaller pieces would hold the interpreter lock too often
-HASH_AHEAD = 4  # pieces that the hash of the parts may be behind the hash of the whole
-
-# What ComfyUI and its plugins write; Python's own table differs from system to system.
-_TYPES = {
-    ".png": "image/png",
-    ".jpg": "image/jpeg",
-    ".jpeg": "image/jpeg",
-    ".webp": "image/webp",
-    ".gif": "image/gif",
-    ".avif": "image/avif",
-    ".exr": "image/x-exr",
-    ".mp4": "video/mp4",
-    ".webm": "video/webm",
-    ".mkv": "video/x-matroska",
-    ".mov": "video/quicktime",
-    ".wav": "audio/wav",
-    ".mp3": "audio/mpeg",
-    ".flac": "audio/flac",
-    ".ogg": "audio/ogg",
-    ".opus": "audio/ogg",
-    ".json": "application/json",
-    ".txt": "text/plain; charset=utf-8",
-    ".glb": "model/gltf-binary",
-    ".safetensors": "application/octet-stream",
-}
 
 
 class Proof(Enum):
@@ -87,20 +63,6 @@ class Proof(Enum):
     CHECKSUM = "checksum"  # the store's answer names a checksum that we computed
     READ_BACK = "read back"  # we read the object and hashed it
     ACCEPTED = "accepted"  # the store took our integrity header with 200 and allows no look
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """What to upload, and what an earlier attempt left behind (see `ledger.Claim`)."""
-
-    root: Path
-    version: FileVersion
-    token: str
-    base_key: str | None = None
-    key: str | None = None
-    sha256: str | None = None
-    upload_id: str | None = None
-    part_size_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,17 +98,6 @@ class Journal(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Content:
-    """A file's bytes as they were read: whole for a single PUT, digests of the parts for a multipart upload."""
-
-    size_bytes: int
-    sha256: str
-    body: bytes | None
-    part_size_bytes: int
-    part_sha256: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
 class Prepared:
     """A version whose bytes were read and hashed; its file is open."""
 
@@ -176,23 +127,6 @@ class _Sent:
         with self.lock:
             self.total += count
             self.progress(self.total)
-
-
-def md5_of(data: bytes) -> str:
-    """MD5 in hexadecimal: S3's ETag and Content-MD5, not for security."""
-    return hashlib.md5(data, usedforsecurity=False).hexdigest()
-
-
-def content_type(name: str) -> str:
-    """The media type by the name's suffix; `application/octet-stream` where it is unknown."""
-    suffix = os.path.splitext(name)[1].lower()  # noqa: PTH122 - a name, not a path
-    return _TYPES.get(suffix) or mimetypes.guess_type(name)[0] or "application/octet-stream"
-
-
-def part_size_for(size_bytes: int) -> int:
-    """The size of all parts but the last (R2 wants them equal): 8 MiB, or more so that 1,000 parts are enough."""
-    needed = -(-size_bytes // MAX_PARTS)
-    return max(MIN_PART_BYTES, -(-needed // MEBIBYTE) * MEBIBYTE)
 
 
 class Uploader:
@@ -241,7 +175,7 @@ class Uploader:
 
     def room(self, jobs: Sequence[Job]) -> AbstractContextManager[None]:
         """Wait for the memory that all of `jobs` need at once; to be held while any of them is prepared."""
-        return self._budget.hold(sum(_whole_bytes(job) for job in jobs))
+        return self._budget.hold(sum(whole_bytes(job) for job in jobs))
 
     @contextmanager
     def prepare(self, job: Job) -> Iterator[Prepared]:
@@ -252,7 +186,7 @@ class Uploader:
             KeyRejected: no key can be made.
             OSError: never; it is turned into one of the above.
         """
-        with _opened(job) as source:
+        with opened(job) as source:
             content = read_content(source, job)
             yield Prepared(job, source, content, job.base_key or self._make_key(job.version.path))
 
@@ -277,7 +211,7 @@ class Uploader:
             already=placed.already,
             ours=placed.ours,
             proof=placed.proof,
-            changed=_has_changed(prepared.source, job),
+            changed=has_changed(prepared.source, job),
         )
 
     def tidy(self, key: str, upload_id: str) -> None:
@@ -720,9 +654,9 @@ class _Attempt:
 
     def _read(self, offset: int, length: int) -> bytes:
         try:
-            return _read_at(self._job.root, self._job.version, self._source, offset, length)
+            return read_at(self._job.root, self._job.version, self._source, offset, length)
         except OSError as error:
-            raise _unreadable(self._job, error) from error
+            raise unreadable(self._job, error) from error
 
     def _check_piece(self, data: bytes, number: int) -> None:
         if hashlib.sha256(data).hexdigest() != self._content.part_sha256[number - 1]:
@@ -738,7 +672,7 @@ class _Attempt:
         sha256 = self._content.part_sha256[number - 1]
         with self._uploader._budget.hold(length):
             data = self._read(offset, length)
-            if len(data) != length or _has_changed(self._source, self._job):
+            if len(data) != length or has_changed(self._source, self._job):
                 raise FileChanged(self._job.version.path)
             try:
                 part = self._store.upload_part(
@@ -782,99 +716,6 @@ class _Attempt:
         if same is False:
             raise StoreError("GetObject", key, explain("Unproven"))
         return Proof.ACCEPTED if same is None else Proof.READ_BACK
-
-
-def _whole_bytes(job: Job) -> int:
-    """How much of the file is in memory during all of its upload: nothing of one that goes in parts."""
-    size = job.version.size_bytes
-    return size if size <= SINGLE_PUT_BYTES else 0
-
-
-def read_content(source: BinaryIO, job: Job) -> Content:
-    """Read the whole file once and hash it; small ones stay in memory.
-
-    Raises:
-        FileChanged: it is not, or no longer, the version that the job names.
-        FileUnreadable: the system failed to read it.
-    """
-    size = job.version.size_bytes
-    whole = hashlib.sha256()
-    try:
-        if size <= SINGLE_PUT_BYTES:
-            body = source.read(size + 1)
-            whole.update(body)
-            content = Content(len(body), whole.hexdigest(), body, part_size_bytes=0)
-        else:
-            part_size = job.part_size_bytes or part_size_for(size)
-            content = _read_parts(source, part_size, whole)
-    except OSError as error:
-        raise _unreadable(job, error) from error
-    if content.size_bytes != size or _has_changed(source, job):
-        raise FileChanged(job.version.path)
-    return content
-
-
-def _read_parts(source: BinaryIO, part_size: int, whole: hashlib._Hash) -> Content:
-    """Hash the whole here and its parts in a thread beside, both of the same bytes."""
-    total, parts = 0, []
-    waiting: deque[Future[None]] = deque()
-    with ThreadPoolExecutor(1, "cloud-archive-hash") as beside:
-        while True:
-            part, length = hashlib.sha256(), 0
-            while length < part_size:
-                piece = source.read(min(HASH_BYTES, part_size - length))
-                if not piece:
-                    break
-                waiting.append(beside.submit(part.update, piece))
-                whole.update(piece)
-                length += len(piece)
-                if len(waiting) > HASH_AHEAD:
-                    waiting.popleft().result()
-            if not length:
-                break
-            total += length
-            parts.append(part)
-    return Content(total, whole.hexdigest(), None, part_size, tuple(part.hexdigest() for part in parts))
-
-
-@contextmanager
-def _opened(job: Job) -> Iterator[BinaryIO]:
-    """The local file, opened for reading and proven to be the version that the job names."""
-    flags = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
-    flags |= getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
-    try:
-        descriptor = os.open(to_local(job.root, job.version.path), flags)
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise FileVanished(job.version.path) from error
-    except OSError as error:
-        raise _unreadable(job, error) from error
-    with os.fdopen(descriptor, "rb", buffering=0) as raw:
-        if not stat_module.S_ISREG(os.fstat(descriptor).st_mode):
-            raise FileVanished(job.version.path)
-        if not FileVersion.of_stat(job.version.path, os.fstat(descriptor)).same_content_as(job.version):
-            raise FileChanged(job.version.path)
-        yield raw
-
-
-def _has_changed(source: BinaryIO, job: Job) -> bool:
-    return not FileVersion.of_stat(job.version.path, os.fstat(source.fileno())).same_content_as(job.version)
-
-
-def _read_at(root: Path, version: FileVersion, source: BinaryIO, offset: int, length: int) -> bytes:
-    """`length` bytes from `offset`, from any thread."""
-    pieces: list[bytes] = []
-    if hasattr(os, "pread"):
-        while length and (piece := os.pread(source.fileno(), length, offset)):
-            pieces.append(piece)
-            offset, length = offset + len(piece), length - len(piece)
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
-    with to_local(root, version.path).open("rb") as own:  # Windows: a handle has one position
-        own.seek(offset)
-        return own.read(length)
-
-
-def _unreadable(job: Job, error: OSError) -> FileUnreadable:
-    return FileUnreadable(job.version.path, error.strerror or str(error))
 
 
 def _all_or_first_error(futures: list[Future[Part]]) -> list[Part]:

@@ -28,6 +28,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from .content import Job
 from .errors import (
     CloudArchiveError,
     Failure,
@@ -45,7 +46,7 @@ from .gate import LONGEST_PAUSE_SECONDS, Gate, backoff_seconds
 from .ledger import Ledger
 from .ledger_rows import Archived, Attempt, Claim
 from .threads import DaemonExecutor
-from .upload import Job, Outcome, Prepared, Uploader
+from .upload import Outcome, Prepared, Uploader
 from .writers import has_writer
 
 logger = logging.getLogger("cloud_archive.worker")

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, BinaryIO, cast
 import pytest
 
 from cloud_archive import upload
+from cloud_archive.content import Content, Job, read_content
 from cloud_archive.engine import Engine
 from cloud_archive.files import HintKind
 from cloud_archive.ledger import Ledger
@@ -169,13 +170,13 @@ class Tripping:
 
 def put_in_place(patch: pytest.MonkeyPatch, torment: Torment, proxy: FaultProxy) -> None:
     """The hooks."""
-    hint, read = SettleThread.hint, upload.read_content
+    hint, read = SettleThread.hint, read_content
 
     def noticed(self: SettleThread, path: str, kind: HintKind) -> None:
         hint(self, path, kind)
         torment.strike("settling", path)
 
-    def reading(source: BinaryIO, job: upload.Job) -> upload.Content:
+    def reading(source: BinaryIO, job: Job) -> Content:
         tripping = Tripping(source, lambda: torment.strike("hashing", job.version.path))
         return read(cast(FileIO, tripping), job)
 

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cloud_archive import upload
+from cloud_archive import content
 from cloud_archive.errors import CloudArchiveError, LedgerError
 from cloud_archive.files import stat_version
 from cloud_archive.ledger import Ledger
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 Trip = Callable[[str, str], None]
 """Called with a commit's name and `before` or `after`."""
 
-SMALL_PART_BYTES = 5 * upload.MEBIBYTE  # the smallest that S3 allows
+SMALL_PART_BYTES = 5 * content.MEBIBYTE  # the smallest that S3 allows
 ATTEMPT_SECONDS = 30.0  # by which the ledger's clock is ahead after each attempt: nothing is held for longer
 MOST_CLAIMS = 20
 
@@ -44,12 +44,12 @@ def no_trip(step: str, when: str) -> None:
 @contextmanager
 def small_parts() -> Iterator[None]:
     """Multipart uploads from 5 MiB on, the smallest part that a store takes: less to send in each run."""
-    before = upload.SINGLE_PUT_BYTES, upload.MIN_PART_BYTES
-    upload.SINGLE_PUT_BYTES = upload.MIN_PART_BYTES = SMALL_PART_BYTES
+    before = content.SINGLE_PUT_BYTES, content.MIN_PART_BYTES
+    content.SINGLE_PUT_BYTES = content.MIN_PART_BYTES = SMALL_PART_BYTES
     try:
         yield
     finally:
-        upload.SINGLE_PUT_BYTES, upload.MIN_PART_BYTES = before
+        content.SINGLE_PUT_BYTES, content.MIN_PART_BYTES = before
 
 
 class TrippedLedger(Ledger):

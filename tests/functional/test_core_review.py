@@ -20,6 +20,7 @@ import pytest
 
 from cloud_archive import archiver as archiver_module
 from cloud_archive.archiver import Archiver
+from cloud_archive.content import MEBIBYTE, Job
 from cloud_archive.engine import Engine
 from cloud_archive.errors import LedgerError, StoreError, explain
 from cloud_archive.files import FileVersion, stat_version
@@ -31,7 +32,7 @@ from cloud_archive.reconcile import Reconciler
 from cloud_archive.selection import Selection
 from cloud_archive.settings import load_settings
 from cloud_archive.state import LEDGER_NAME, DirectoryLock
-from cloud_archive.upload import MEBIBYTE, Job, Uploader
+from cloud_archive.upload import Uploader
 from cloud_archive.worker import Observer, WorkerPool
 from tests.functional.archives import ENVIRON, archiving, engine_on, until
 from tests.memory_store import MemoryStore, StoredObject

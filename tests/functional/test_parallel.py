@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from cloud_archive import upload, worker
+from cloud_archive import content, worker
 from cloud_archive.archiver import Archiver
 from cloud_archive.budget import ByteBudget
 from cloud_archive.errors import StoreError, explain
@@ -108,9 +108,9 @@ class HoldingStore(MemoryStore):
 def test_bodies_and_parts_together_keep_to_one_budget_of_memory(
     root: Path, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(upload, "SINGLE_PUT_BYTES", BODY_BYTES)
-    monkeypatch.setattr(upload, "MIN_PART_BYTES", BODY_BYTES)
-    monkeypatch.setattr(upload, "MEBIBYTE", BODY_BYTES)
+    monkeypatch.setattr(content, "SINGLE_PUT_BYTES", BODY_BYTES)
+    monkeypatch.setattr(content, "MIN_PART_BYTES", BODY_BYTES)
+    monkeypatch.setattr(content, "MEBIBYTE", BODY_BYTES)
     store, budget = HoldingStore(), ByteBudget(4 * BODY_BYTES)
     for number in range(24):
         added(ledger, root, f"small{number}", BODY_BYTES)

@@ -12,10 +12,11 @@ from typing import Any, cast
 
 import pytest
 
+from cloud_archive.content import SINGLE_PUT_BYTES, Job
 from cloud_archive.errors import ObjectExists, StoreError, explain
 from cloud_archive.files import stat_version
 from cloud_archive.object_store import Capabilities, CreateOnly, ObjectInfo, ObjectStore, Part, PutResult
-from cloud_archive.upload import SINGLE_PUT_BYTES, Job, Outcome, Proof, Uploader
+from cloud_archive.upload import Outcome, Proof, Uploader
 from tests.memory_store import MemoryStore
 
 
