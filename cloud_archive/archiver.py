@@ -1,17 +1,13 @@
-"""The archiver: wires watcher, settle queue, ledger, workers and store for one watched directory, and only it does.
+"""The archiver of one directory: its life, what can be asked of it, what it tells.
 
-    watcher ─ hints ─┐
-    scan ─ truth ────┼─► settle ─► intake ─► ledger: pending ─► workers ─► store ─► ledger: archived
-    submit ──────────┘
+    stages: watcher, scan, settle, intake ─► ledger: pending ─► workers ─► store ─► ledger: archived
 
-A stage knows nothing of the next: it is given a callback here. Every thread is named, waits on an event, is
-started and stopped by `Archiver`, and is replaced by its keeper when it dies.
+The stages (stages.py) and the workers (worker.py) know nothing of each other: both tell the archiver what happened.
 """
 
 from __future__ import annotations
 
 import logging
-import queue
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -29,11 +25,10 @@ from .keys import PrefixTemplate, object_key
 from .ledger import COMPARE, Ledger
 from .ledger_rows import Claim, FileRow, FileState, Totals
 from .metrics import Gauges, NullRecorder, Recorder
-from .operations.free import Freed, Freer, FreeReport, Limits
 from .reconcile import COST_FACTOR, Reconciler
 from .selection import Selection
 from .settings import Settings
-from .settle import BEING_WRITTEN, UNREADABLE, SettleQueue, SettleThread, WaitingFile
+from .stages import Stages
 from .status import (
     ActiveFile,
     Destination,
@@ -45,7 +40,7 @@ from .status import (
 )
 from .store import ObjectStore
 from .upload import Outcome, Proof, Uploader
-from .watcher import Watcher, network_filesystem, scan
+from .watcher import scan
 from .worker import ActiveUpload, Observer, WorkerPool
 from .writers import has_writer
 
@@ -57,14 +52,8 @@ FIRST_SCAN_SECONDS = 2.0
 LOOK_SECONDS = 10.0  # how long a status waits for its look at the directory
 LOOK_SHARE = 0.25  # of one core, that looks may take together where somebody asks again and again
 LOOK_TURN_SECONDS = 5.0  # how long a status waits for that at the most
-LONGEST_COMMIT_SECONDS = 0.2  # how long counting waits for a commit, so that no file is counted twice
-KEEPER_SECONDS = 2.0  # how often threads, the watch and the root are looked after
-SETTLE_LOCAL_SECONDS = 2.0
-SETTLE_NETWORK_SECONDS = 10.0
-FREE_SECONDS = 15.0  # between two looks at what may be removed here, where the settings ask for that
 _SHOWN_FAILURES = 40
 _SHOWN_WAITING = 50
-_SHOWN_UNREADABLE = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,11 +110,11 @@ class Archiver(Observer):
         self._selection = Selection(settings.include, settings.exclude)
         self._life = threading.RLock()
         self._changed = threading.Condition()
-        self._run: _Run | None = None
+        self._run: Stages | None = None
         # Why uploads that somebody waits for failed; kept no longer, since a traceback keeps the bytes of its frames.
         self._ended: dict[int, CloudArchiveError | None] = {}
         self._ended_lock = threading.Lock()
-        self._clean_look: tuple[_Run | None, int] | None = (
+        self._clean_look: tuple[Stages | None, int] | None = (
             None  # a look that found all safe, and the news before it
         )
         self._clean_until = 0.0
@@ -153,7 +142,7 @@ class Archiver(Observer):
                 return
             if not self.root.is_dir():
                 raise CloudArchiveError(f"The watched directory {self.root} does not exist.")
-            self._run = _Run(self)
+            self._run = Stages(self, self._pool, self._selection, self._started_at)
             self._pool.start(hold_seconds=FIRST_SCAN_SECONDS)
             self._run.start()
             logger.info("Archiving %s: %s", self.root, self._run.watcher.description)
@@ -211,7 +200,7 @@ class Archiver(Observer):
     def stop_draining(self) -> None:
         """Let `drain` return now."""
         self._draining = False
-        self._tell()
+        self.tell()
 
     def close(self) -> None:
         """Let go of the store. The archiver must be stopped; the ledger is the caller's to close."""
@@ -297,7 +286,7 @@ class Archiver(Observer):
                 "This key may not read from the bucket and the store confirms no checksums:"
                 " uploads are accepted on the store's word. Allow s3:GetObject to have them proven."
             )
-        self._tell()
+        self.tell()
 
     def on_failed(self, claim: Claim, error: CloudArchiveError, next_try: float | None) -> None:
         """See `worker.Observer`."""
@@ -309,7 +298,7 @@ class Archiver(Observer):
         said = f" [{error.said}]" if isinstance(error, StoreError) and error.said else ""
         level = logging.WARNING if self._is_news(error, next_try) else logging.DEBUG
         logger.log(level, "%s %s: %s%s", claim.version.path, what, error, said)
-        self._tell()
+        self.tell()
 
     def _is_news(self, error: CloudArchiveError, next_try: float | None) -> bool:
         """A store that is away for a night fails one trial after another: the first is told of, the 2nd, 4th, 8th …"""
@@ -335,7 +324,7 @@ class Archiver(Observer):
         self.session.vanished()
         self.metrics.vanished(claim.version.size_bytes)
         self.session.notice(f"{claim.version.path} was gone before it could be archived.")
-        self._tell()
+        self.tell()
 
     def on_changed(self, path: str) -> None:
         """See `worker.Observer`."""
@@ -349,12 +338,13 @@ class Archiver(Observer):
 
     def on_ended(self) -> None:
         """See `worker.Observer`."""
-        self._tell()
+        self.tell()
 
-    def _on_scanned(self) -> None:
+    def on_scanned(self) -> None:
+        """See `stages.Home`."""
         self._pool.go()
         self.warm_up()
-        self._tell()
+        self.tell()
 
     def warm_up(self) -> None:
         """So that the first upload need not wait for what the store's client takes to load. Returns at once."""
@@ -362,7 +352,12 @@ class Archiver(Observer):
             self._warm = True
             threading.Thread(target=self.store.warm_up, name="cloud-archive-warm-up", daemon=True).start()
 
-    def _tell(self) -> None:
+    def changed(self) -> None:
+        """See `stages.Home`."""
+        self._on_change()
+
+    def tell(self) -> None:
+        """See `stages.Home`."""
         with self._changed:
             self._changed.notify_all()
         self._on_change()
@@ -382,7 +377,7 @@ class Archiver(Observer):
     def on_enqueued(self, versions: list[FileVersion]) -> None:
         """There is something to upload, and some of it may be more urgent than a backlog."""
         self._pool.kick(urgent=any(v.mtime_ns >= self._started_at * 1e9 for v in versions))
-        self._tell()
+        self.tell()
 
     # --- asked for
 
@@ -434,7 +429,7 @@ class Archiver(Observer):
             if error is not None and claim.row in self._ended:
                 self._ended[claim.row] = error
         del error
-        self._tell()
+        self.tell()
 
     def _wait_for(self, version: FileVersion, deadline: float) -> FileRow | None:
         while True:
@@ -461,7 +456,7 @@ class Archiver(Observer):
     def retry(self) -> int:
         """Failed files go back to the queue. Returns how many."""
         count = self._pool.retry()
-        self._tell()
+        self.tell()
         return count
 
     def flush(self, timeout_seconds: float) -> bool:
@@ -514,7 +509,7 @@ class Archiver(Observer):
         self._clean_until = began + (time.monotonic() - began) * (COST_FACTOR + 1)
         return safe
 
-    def _comes_to_turn(self, run: _Run | None) -> bool:
+    def _comes_to_turn(self, run: Stages | None) -> bool:
         """Wait until one more look is no more than its share. False as soon as the answer is no, look or not."""
         until = min(self._next_look, time.monotonic() + LOOK_TURN_SECONDS)
         while (left := until - time.monotonic()) > 0:
@@ -612,7 +607,9 @@ class Archiver(Observer):
         settings = self.settings
         return Destination(settings.endpoint_label, settings.bucket, settings.prefix)
 
-    def _state(self, run: _Run | None, pending: int, settling: int, *, runnable: int, active: bool) -> State:
+    def _state(
+        self, run: Stages | None, pending: int, settling: int, *, runnable: int, active: bool
+    ) -> State:
         if run is None:
             return State.STOPPED
         if not run.reconciler.first_done:
@@ -624,7 +621,7 @@ class Archiver(Observer):
             return State.RETRYING
         return State.UPLOADING
 
-    def _waiting(self, run: _Run | None) -> tuple[WaitingEntry, ...]:
+    def _waiting(self, run: Stages | None) -> tuple[WaitingEntry, ...]:
         if run is None:
             return ()
         return tuple(
@@ -648,287 +645,3 @@ class Archiver(Observer):
         if closed is not None:
             found.append(closed.failure.sentence)
         return tuple(found[-50:])
-
-
-class _Run:
-    """The stages of one life between `start` and `stop`."""
-
-    def __init__(self, archiver: Archiver) -> None:
-        settings = archiver.settings
-        self._archiver = archiver
-        self._pool = archiver._pool
-        self._selection = archiver._selection
-        self._stop = threading.Event()
-        self._takes_no_more = False
-        self._network = network_filesystem(archiver.root)
-        self._intake: queue.SimpleQueue[FileVersion | None] = queue.SimpleQueue()
-        self._committing = threading.Lock()
-        self._unreadable: dict[str, str] = {}  # path to sentence; gone once it is readable, or is gone itself
-        self.news = 0  # events so far; two at once may count as one, which is still news
-        self._queue = self._make_queue()
-        self.settle = SettleThread(self._queue)
-        self.watcher = Watcher(
-            archiver.root,
-            mode=settings.watch,
-            on_hint=self._on_hint,
-            on_lost=self._on_lost,
-        )
-        self.reconciler = Reconciler(
-            archiver.root,
-            archiver.ledger,
-            self._selection,
-            on_new=lambda path: self.settle.hint(path, HintKind.SCANNED),
-            on_done=archiver._on_scanned,
-            backfill=settings.backfill,
-            interval_seconds=settings.rescan_seconds,
-            polling=lambda: self.watcher.polling,
-            started_at=archiver._started_at,
-        )
-        self._threads: dict[str, threading.Thread] = {}
-        self._bodies = {
-            "cloud-archive-intake": self._take_in,
-            "cloud-archive-scan": self.reconciler.run,
-        }
-        limits = Limits(settings.delete_local_after_seconds, settings.min_free_disk_bytes)
-        if not limits.off:
-            self._freer = Freer(
-                archiver.ledger,
-                archiver.store,
-                archiver.root,
-                limits,
-                has_writer=has_writer,
-                clock=time.time,
-                on_freed=self._on_freed,
-            )
-            self._bodies["cloud-archive-free"] = self._free
-        self._keeper = threading.Thread(target=self._keep, name="cloud-archive-keeper", daemon=True)
-
-    def _make_queue(self) -> SettleQueue:
-        settings = self._archiver.settings
-        seconds = settings.settle_seconds
-        if seconds is None:
-            seconds = SETTLE_NETWORK_SECONDS if self._network else SETTLE_LOCAL_SECONDS
-        return SettleQueue(
-            self._archiver.root,
-            settle_seconds=seconds,
-            on_complete=self._on_complete,
-            on_empty=self._on_empty,
-            on_unreadable=self._on_unreadable,
-        )
-
-    def start(self) -> None:
-        self.settle.start()
-        self.watcher.start()
-        for name in self._bodies:
-            self._start(name)
-        self._keeper.start()
-
-    def _start(self, name: str) -> None:
-        self._threads[name] = threading.Thread(target=self._bodies[name], name=name, daemon=True)
-        self._threads[name].start()
-
-    def stop(self, deadline: float) -> None:
-        """Watcher, then scan, settle and intake, so that nothing new arrives behind a stopped stage."""
-
-        def left() -> float:
-            return max(0.1, deadline - time.monotonic())
-
-        self._stop.set()
-        self.reconciler.stop()
-        self.watcher.stop(left())
-        self.settle.stop(left())
-        self._intake.put(None)
-        self._keeper.join(left())
-        for thread in self._threads.values():
-            thread.join(left())
-
-    def take_no_more(self, deadline: float) -> None:
-        """One last scan, then neither events nor scans."""
-        self._takes_no_more = True
-        self.watcher.stop(max(0.1, deadline - time.monotonic()))
-        try:
-            self.reconciler.now(max(0.1, min(10.0, deadline - time.monotonic())))
-        except CloudArchiveError as error:
-            logger.warning("%s", error)
-        self.reconciler.stop()
-
-    @property
-    def settling_files(self) -> int:
-        """Those that will be complete by themselves: nobody writes to them any more."""
-        # A writer that has just gone may not have been noticed yet.
-        quiet = [
-            w
-            for w in self._queue.waiting()
-            if w.reason != BEING_WRITTEN or has_writer(self._archiver.root / w.path) is False
-        ]
-        return len(quiet) + self._queue.handed_files
-
-    def count(self) -> tuple[Totals, int, int]:
-        """What the ledger holds, and the files and bytes that are not complete, or not in it yet.
-
-        While nothing is committed from here, no file is in both. A ledger that hangs is not waited for: then a file
-        may be counted twice, but none is missed, since what is on its way is counted first.
-        """
-        quiet = self._committing.acquire(timeout=LONGEST_COMMIT_SECONDS)
-        try:
-            files, size_bytes = self._queue.pending_files, self._queue.pending_bytes
-            return self._archiver.ledger.totals(), files, size_bytes
-        finally:
-            if quiet:
-                self._committing.release()
-
-    def waiting(self) -> tuple[WaitingFile, ...]:
-        """The files that are not complete yet."""
-        return self._queue.waiting()
-
-    def troubles(self) -> list[str]:
-        """What a user should know about watching, for as long as it is so."""
-        found = list(self.reconciler.troubles)
-        if self._unreadable:
-            still = {each.path for each in self._queue.waiting() if each.reason == UNREADABLE}
-            for path in tuple(self._unreadable):
-                if path not in still:
-                    self._unreadable.pop(path, None)
-            found += list(self._unreadable.values())[-_SHOWN_UNREADABLE:]
-        return found
-
-    # --- hints
-
-    def _on_hint(self, path: str, kind: HintKind) -> None:
-        if self._selection.wants(path):
-            self.news += 1
-            self.settle.hint(path, kind)
-            self._archiver._on_change()
-
-    def _on_lost(self, reason: str) -> None:
-        logger.info("Looking through the whole directory: %s", reason)
-        self.news += 1
-        self.reconciler.request()
-
-    def _on_complete(self, version: FileVersion, looked_partial: bool) -> None:
-        if looked_partial:
-            self._archiver.session.notice(
-                f"{version.path} looks incomplete, but nobody writes to it any more: archived as it is."
-            )
-        self._intake.put(version)
-
-    def _on_empty(self, path: str) -> None:
-        self._archiver.session.notice(f"{path} is empty and was not archived.")
-
-    def _on_unreadable(self, path: str, reason: str) -> None:
-        sentence = f"{path} cannot be read: {reason}. It is tried again."
-        logger.warning("%s", sentence)
-        self._unreadable[path] = sentence
-        self._archiver._tell()
-
-    # --- threads
-
-    def _take_in(self) -> None:
-        """Complete files go to the ledger, as many at once as have come."""
-        while True:
-            first = self._intake.get()
-            if first is None:
-                return
-            versions, ending = [first], False
-            while len(versions) < 1000:
-                try:
-                    version = self._intake.get_nowait()
-                except queue.Empty:
-                    break
-                if version is None:
-                    ending = True
-                    break
-                versions.append(version)
-            self._enqueue(versions)
-            if ending:
-                return
-
-    def _enqueue(self, versions: list[FileVersion]) -> None:
-        """Again and again until the ledger takes them: what was handed over once is not soon offered again."""
-        while True:
-            try:
-                with self._committing:
-                    added = self._archiver.enqueue(versions)
-                    self._queue.taken(versions)
-            except CloudArchiveError as error:
-                if self._pool.ledger_trouble is None:
-                    logger.error("%s", error)
-                self._pool.ledger_trouble = str(error)
-                if self._stop.wait(1.0):
-                    self._queue.taken(versions)
-                    return  # not in the ledger, so the next start's scan finds them
-            except BaseException:
-                self._queue.taken(versions)  # this thread is replaced, and a scan finds them again
-                raise
-            else:
-                self._pool.ledger_trouble = None
-                if added:
-                    self._archiver.on_enqueued(versions)
-                return
-
-    def _free(self) -> None:
-        """Remove here what is proven in the bucket, as far as the settings ask for it."""
-        told = ""
-        while not self._stop.wait(FREE_SECONDS):
-            try:
-                said = _stays(self._freer.run_once(self._stop))
-            except (CloudArchiveError, OSError) as error:
-                said = f"Local files are not removed just now: {error}"
-            if said != told:
-                self._archiver.session.withdraw(told)
-                if said:
-                    logger.warning("%s", said)
-                    self._archiver.session.notice(said)
-                told = said
-                self._archiver._tell()
-
-    def _on_freed(self, freed: Freed) -> None:
-        self._archiver.metrics.freed(freed.size_bytes)
-
-    def _keep(self) -> None:
-        """Look after the watch, the threads and what is due."""
-        waiting = -1
-        while not self._stop.wait(KEEPER_SECONDS):
-            try:
-                if not self._takes_no_more:
-                    self._look_after_watching()
-                self._pool.check()
-                if self._archiver.ledger.wake_due():
-                    self._pool.kick()
-                active = self._pool.active()
-                self._archiver.look_after_index()
-                self._archiver.session.sample(sum(a.sent_bytes for a in active), time.monotonic())
-                # What stops waiting without being archived (it is gone, it is empty) is told of by nobody else.
-                waiting, before = self._queue.pending_files, waiting
-                if waiting != before:
-                    self._archiver._tell()
-            except CloudArchiveError as error:
-                logger.error("%s", error)
-            except Exception:
-                logger.exception("Looking after the archive failed")
-
-    def _look_after_watching(self) -> None:
-        self.watcher.check()
-        if self._stop.is_set():
-            return  # they end because they were told to
-        for name, thread in list(self._threads.items()):
-            if not thread.is_alive():
-                logger.error("%s died and is replaced", name)
-                self._start(name)
-        if not self.settle.alive:
-            logger.error("The settle thread died and is replaced")
-            self.settle = SettleThread(self._queue)
-            self.settle.start()
-            self.reconciler.request()
-
-
-def _stays(report: FreeReport) -> str:
-    """What a user should know after a run that freed local disk; empty where all is well."""
-    count = len(report.unproven)
-    if not count:
-        return ""
-    what = f"{report.unproven[0]} stays" if count == 1 else f"{count} files stay"
-    return (
-        f"{what} on this disk: the bucket does not hold what was archived there."
-        " Run `cloud-archive verify --repair`."
-    )

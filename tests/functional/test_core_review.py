@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from cloud_archive import archiver as archiver_module
+from cloud_archive import stages as stages_module
 from cloud_archive.archiver import Archiver
 from cloud_archive.content import MEBIBYTE, Job
 from cloud_archive.engine import Engine
@@ -85,7 +85,7 @@ def test_a_file_counts_once_while_it_goes_into_the_ledger(
         return count
 
     monkeypatch.setattr(ledger, "add", slow_add)
-    monkeypatch.setattr(archiver_module, "LONGEST_COMMIT_SECONDS", 30.0)
+    monkeypatch.setattr(stages_module, "LONGEST_COMMIT_SECONDS", 30.0)
     with archiving(root, store, ledger=ledger) as archiver:
         (root / "a.bin").write_bytes(b"123")
         assert committed.wait(15)
@@ -106,7 +106,7 @@ def test_a_ledger_that_hangs_holds_up_no_status_and_what_goes_into_it_counts(
         return add(versions, priority=priority)
 
     monkeypatch.setattr(ledger, "add", hanging_add)
-    monkeypatch.setattr(archiver_module, "LONGEST_COMMIT_SECONDS", 0.01)
+    monkeypatch.setattr(stages_module, "LONGEST_COMMIT_SECONDS", 0.01)
     with archiving(root, MemoryStore(), ledger=ledger) as archiver:
         (root / "a.bin").write_bytes(b"123")
         assert hangs.wait(15)

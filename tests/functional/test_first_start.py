@@ -98,7 +98,7 @@ def test_with_events_switched_off_entirely_every_file_arrives_within_an_interval
 
     def deaf(run: object, path: str, kind: HintKind) -> None: ...
 
-    monkeypatch.setattr("cloud_archive.archiver._Run._on_hint", deaf)
+    monkeypatch.setattr("cloud_archive.stages.Stages._on_hint", deaf)
     store = MemoryStore()
     with archiving(root, store, CLOUD_ARCHIVE_WATCH="native", CLOUD_ARCHIVE_RESCAN_SECONDS="1") as archiver:
         until(lambda: archiver.status(look=False).state.value == "idle", "the first scan")

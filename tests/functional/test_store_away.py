@@ -54,7 +54,7 @@ def test_a_store_that_is_away_for_a_whole_run_costs_few_requests_and_few_lines(
 def test_a_directory_that_is_away_is_told_of_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cloud_archive.archiver.KEEPER_SECONDS", 0.05)
+    monkeypatch.setattr("cloud_archive.stages.KEEPER_SECONDS", 0.05)
     with archiving(tmp_path / "output", MemoryStore()) as archiver:
         run = archiver._run
         assert run is not None
