@@ -185,13 +185,13 @@ async def test_an_engine_that_cannot_be_started_is_a_cause_too(tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    ("mode", "cause"),
-    [("garbage", "something unexpected"), ("mute", "did not answer within 0.5 s of its start")],
+    ("mode", "ready_seconds", "cause"),
+    [("garbage", 30, "something unexpected"), ("mute", 0.5, "did not answer within 0.5 s of its start")],
 )
 async def test_an_engine_that_does_not_answer_as_it_should_is_ended(
-    begin: Begin, mode: str, cause: str
+    begin: Begin, mode: str, ready_seconds: float, cause: str
 ) -> None:
-    setting = await begin(mode, Timing(ready=0.5, first_backoff=30))
+    setting = await begin(mode, Timing(ready=ready_seconds, first_backoff=30))
     await until(setting.causes)
     assert cause in setting.causes()[0]
 
