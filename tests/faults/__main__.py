@@ -33,7 +33,7 @@ def kill(chosen: argparse.Namespace, seed: int, server: S3Server, directory: Pat
 
 def step(chosen: argparse.Namespace, seed: int, server: S3Server, directory: Path) -> bool:
     """Returns whether all held."""
-    cases = rounds(random.Random(seed), chosen.steps)
+    cases = rounds(random.Random(seed), chosen.steps, rename=not chosen.replace)
     if chosen.only:
         cases = [case for case in cases if chosen.only in str(case)]
     table = play(cases, server, directory / "steps", seed, progress=told)
@@ -80,6 +80,9 @@ def main() -> int:
     )
     parser.add_argument("--kills", type=int, default=1000)
     parser.add_argument("--steps", type=int, default=0, help="instead of kills: so often each step")
+    parser.add_argument(
+        "--replace", action="store_true", help="the steps with S3_ENABLE_CONFLICT_RENAME=false"
+    )
     parser.add_argument("--pods", type=int, default=0, help="so many archivers")
     parser.add_argument("--names", type=int, default=100, help="files of each pod")
     parser.add_argument("--soak", type=int, default=0, help="instead of kills: so many small files")

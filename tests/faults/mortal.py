@@ -51,6 +51,7 @@ class Mortals:
         die: tuple[str, str] | None = None,
         knowing: bool = True,
         workers: int = 2,
+        rename: bool = True,
         meanwhile: Callable[[int], None] = lambda pid: None,
     ) -> int:
         """One attempt in a child. Returns its exit status, negative where a signal ended it.
@@ -58,19 +59,14 @@ class Mortals:
         Args:
             die: the commit, and whether before or after it.
             knowing: what the store can do is known to it.
-            workers: see `World`.
+            workers, rename: see `World`.
             meanwhile: called with the child's process id while it works.
         """
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         with self._one:
-            print(
-                json.dumps(
-                    {"base": str(base), "prefix": prefix, "die": die, "knowing": knowing, "workers": workers}
-                ),
-                file=self._process.stdin,
-                flush=True,
-            )
+            world = {"base": str(base), "prefix": prefix, "workers": workers, "rename": rename}
+            print(json.dumps(world | {"die": die, "knowing": knowing}), file=self._process.stdin, flush=True)
             pid = int(self._process.stdout.readline())
             meanwhile(pid)
             return int(self._process.stdout.readline())
@@ -86,7 +82,14 @@ def _child(wanted: dict[str, Any], stores: Any) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
     store = stores.make(knowing=wanted["knowing"])
-    world = World(Path(wanted["base"]), wanted["prefix"], store, trip=trip, workers=wanted["workers"])
+    world = World(
+        Path(wanted["base"]),
+        wanted["prefix"],
+        store,
+        trip=trip,
+        workers=wanted["workers"],
+        rename=wanted["rename"],
+    )
     world.attempt()
     world.tidy()
     world.close()

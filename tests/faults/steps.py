@@ -100,6 +100,14 @@ STEPS: tuple[Step, ...] = (
     Step("probe: AbortMultipartUpload", "probe", "AbortMultipartUpload"),
 )
 
+# Those that lie on the way, too, where what is in the way is replaced: nobody looks, and nothing is probed.
+_REPLACING: tuple[Step, ...] = tuple(
+    step
+    for step in STEPS
+    if step.scenario not in ("taken", "arrived", "completed", "probe")
+    and step.name != "HeadObject before parts"
+)
+
 _WIRE: tuple[Trouble, ...] = (
     Trouble("reset before", Fault(Kind.RESET_BEFORE)),
     Trouble("reset during", Fault(Kind.RESET_BODY)),
@@ -166,6 +174,7 @@ class Case:
     step: Step
     trouble: Trouble
     mode: str
+    rename: bool = True  # False: an object that is in the way is replaced
 
     @property
     def name(self) -> str:
@@ -173,7 +182,7 @@ class Case:
         return f"c{self.number:05}x"
 
     def __str__(self) -> str:
-        return f"{self.step.name} × {self.trouble.name}, {self.mode}"
+        return f"{self.step.name} × {self.trouble.name}, {self.mode}{'' if self.rename else ', rename off'}"
 
 
 def case_of(step: str, trouble: str, mode: str = "once") -> Case:
@@ -193,16 +202,22 @@ def combinations(number: int = 0) -> list[Case]:
     return [Case(number + index, *each) for index, each in enumerate(every)]
 
 
-def rounds(dice: random.Random, times: int) -> list[Case]:
+def replacing(number: int = 0) -> list[Case]:
+    """Every combination whose step is on the way where an object that is in the way is replaced."""
+    every = [case for case in combinations() if case.step in _REPLACING]
+    return [Case(number + index, c.step, c.trouble, c.mode, rename=False) for index, c in enumerate(every)]
+
+
+def rounds(dice: random.Random, times: int, *, rename: bool = True) -> list[Case]:
     """So many cases at the least for each step and each mode, whatever can happen there equally often."""
     cases: list[Case] = []
-    for step in STEPS:
+    for step in STEPS if rename else _REPLACING:
         for mode in ("once", "lasting"):
             able = [trouble for trouble in troubles_of(step) if mode in modes_of(trouble)]
             chosen = [trouble for _ in range(-(-times // len(able))) for trouble in able]
             cases += [Case(0, step, trouble, mode) for trouble in chosen]
     dice.shuffle(cases)
-    return [Case(index, case.step, case.trouble, case.mode) for index, case in enumerate(cases)]
+    return [Case(index, case.step, case.trouble, case.mode, rename) for index, case in enumerate(cases)]
 
 
 def sample(dice: random.Random, count: int) -> list[Case]:
@@ -310,6 +325,7 @@ class Play:
             and case.step.skip == 0
             and self._dice.random() < 0.5,
             workers=self._workers,
+            rename=case.rename,
         )
 
     # -- what happens to the file -------------------------------------------------------------------------------
@@ -508,6 +524,7 @@ class Play:
             die=die,
             knowing=self._knowing,
             workers=self._workers,
+            rename=self._case.rename,
             meanwhile=kill_when_it_hangs,
         )
         if status == -signal.SIGKILL:
@@ -515,7 +532,12 @@ class Play:
         elif status != 0:
             self._problems.append(f"a child ended with {status}")
         self._world = World(
-            self._base, self._prefix, self._patient_store, trip=self._trip, workers=self._workers
+            self._base,
+            self._prefix,
+            self._patient_store,
+            trip=self._trip,
+            workers=self._workers,
+            rename=self._case.rename,
         )
 
     # -- the reckoning ------------------------------------------------------------------------------------------
@@ -551,6 +573,9 @@ class Play:
             state, _ = self._world.state_of(path)
             if state is not FileState.ARCHIVED:
                 self._problems.append(f"{path} is {state and state.word} at the end")
+        if not self._case.rename:
+            self._check_replaced()
+            return
         name = self._case.name
         journal = [entry for entry in self._stage.proxy.journal if name in entry.key]
         found = compare(self._stage.reader, self._truth, self._prefix, planted=self._planted, journal=journal)
@@ -560,6 +585,18 @@ class Play:
             digests = self._stage.reader.digests(self._prefix)
             if f"{self._prefix}/{path}" not in digests and path not in self._world.vanished():
                 self._problems.append(f"{path} is gone, and neither archived nor counted")
+
+    def _check_replaced(self) -> None:
+        """Each key holds what its file holds now, and no other key came of it."""
+        digests = self._stage.reader.digests(self._prefix)
+        for path, digest in self._truth.must.items():
+            if digests.get(f"{self._prefix}/{path}") != digest:
+                self._problems.append(f"{path} is not what is in the bucket")
+        for key, digest in digests.items():
+            if not self._truth.allows(key.removeprefix(f"{self._prefix}/"), digest):
+                self._problems.append(f"{key} is of no file")
+        if left := self._stage.reader.uploads(self._prefix):
+            self._problems.append(f"left behind: {left}")
 
     def run(self) -> Result:
         """Bring it there, strike, heal, compare."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.faults.steps import case_of, play, sample
+from tests.faults.steps import case_of, play, replacing, sample
 
 if TYPE_CHECKING:
     from tests.servers import S3Server
@@ -29,6 +29,21 @@ def test_a_fault_at_each_step_of_an_upload_loses_nothing_and_doubles_nothing(
     print(*table.lines(), sep="\n")
     # On a machine that is busy elsewhere, the short patience of a case that hangs may end before its step.
     assert sum(not result.struck for result in table.results) <= 3
+    assert table.held
+
+
+def test_a_fault_at_each_step_of_an_upload_that_replaces_leaves_what_the_file_holds_at_its_one_key(
+    tmp_path: Path, seaweedfs: S3Server
+) -> None:
+    seed = int(os.environ.get("FAULTS_SEED") or random.SystemRandom().randrange(2**31))
+    print(f"again with: FAULTS_SEED={seed}")
+    dice = random.Random(seed)
+    small = [
+        case for case in replacing() if case.step.scenario in ("small", "several", "failing", "unproven")
+    ]
+    large = [case for case in replacing() if case not in small]
+    table = play([*dice.sample(small, 12), *dice.sample(large, 4)], seaweedfs, tmp_path, seed)
+    print(*table.lines(), sep="\n")
     assert table.held
 
 

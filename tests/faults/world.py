@@ -150,6 +150,7 @@ class World:
         trip: told of each commit.
         side_by_side: parts are sent by the pool's threads, else one after another.
         workers: as many as the pool would have; small files are shared out among them, several at once.
+        rename: see `Uploader`.
     """
 
     def __init__(
@@ -161,6 +162,7 @@ class World:
         trip: Trip = no_trip,
         side_by_side: bool = False,
         workers: int = 2,
+        rename: bool = True,
     ) -> None:
         self.root = base / "output"
         self.root.mkdir(parents=True, exist_ok=True)
@@ -168,6 +170,7 @@ class World:
         self._ahead_seconds = 0.0
         self._side_by_side = side_by_side
         self._workers = workers
+        self._rename = rename
         self._heard = Heard()
         self.ledger = TrippedLedger(base / "ledger.db", clock=self._clock, trip=trip)
         self.ledger.open()
@@ -193,6 +196,7 @@ class World:
             self._store,
             make_key=lambda path: f"{self.prefix}/{path}",
             session_id="world",
+            rename=self._rename,
             parts=parts if self._side_by_side else None,
             on_aborted=self.ledger.forget_abandoned,
         )
