@@ -42,7 +42,7 @@ def test_a_fault_at_each_step_of_an_upload_that_replaces_leaves_what_the_file_ho
         case for case in replacing() if case.step.scenario in ("small", "several", "failing", "unproven")
     ]
     large = [case for case in replacing() if case not in small]
-    table = play([*dice.sample(small, 12), *dice.sample(large, 4)], seaweedfs, tmp_path, seed)
+    table = play([*dice.sample(small, 8), *dice.sample(large, 3)], seaweedfs, tmp_path, seed)
     print(*table.lines(), sep="\n")
     assert table.held
 
