@@ -62,13 +62,14 @@ _MOST_DARK = 1000
 # Filesystems whose files other machines (or the host of this virtual one) write without an event here; inotify(7):
 # "reports only events that a user-space program triggers through the filesystem API", so nothing remote. Every FUSE
 # filesystem counts (sshfs, rclone, mergerfs, Docker Desktop's shares): what happens behind it is not told.
-# fuseblk is a local disk (NTFS), overlay is local too.
+# fuseblk is a local disk (NTFS), overlay is local too. fakeowner is what Docker Desktop lays over its shares:
+# https://github.com/docker/desktop-feedback/issues/626
 # fmt: off
 _REMOTE = frozenset(
     (
         "nfs", "nfs4", "cifs", "smb3", "smbfs", "ncpfs", "afs", "coda", "9p", "ceph", "lustre",
         "beegfs", "gpfs", "ocfs2", "gfs2", "orangefs", "pvfs2", "vboxsf", "vmhgfs", "prl_fs",
-        "drvfs", "virtiofs", "hgfs", "fuse",
+        "drvfs", "virtiofs", "hgfs", "fuse", "fakeowner",
     )
 )
 # fmt: on

@@ -137,6 +137,7 @@ MOUNTS = r"""22 1 254:0 / / rw,relatime - ext4 /dev/vda rw
 39 22 8:19 / /covered rw - nfs host:/z rw
 40 22 8:20 / /covered rw - btrfs /dev/sdd rw
 41 22 0:50 / /vm rw - virtiofs share rw
+42 22 0:51 /home/a/out /desktop rw - fakeowner /run/host_mark/home rw,fakeowner
 42 22 0:51 / /pool rw - fuse.mergerfs a:b rw
 a broken line
 """
@@ -160,6 +161,7 @@ a broken line
         ("/over/local/x", None),
         ("/covered/x", None),
         ("/vm/x", "virtiofs"),
+        ("/desktop/x", "fakeowner"),
         ("/pool/x", "fuse.mergerfs"),
     ],
 )
