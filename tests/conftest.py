@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import hypothesis
 import pytest
 
+from tests.sdk_data import read_sdk_data_once
 from tests.servers import S3Server, make_certificate, running_moto, running_rclone, running_seaweedfs
 
 # The same examples in each run, so that what is green stays green; `--hypothesis-profile=default` looks for new ones.
@@ -18,26 +18,8 @@ hypothesis.settings.load_profile("suite")
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _sdk_reads_its_data_once() -> Iterator[None]:
-    """Each client of ours has an SDK session of its own, which reads 3 MB of JSON: 0.1 s of CPU, 500 times over."""
-    from botocore.loaders import JSONFileLoader, Loader
-
-    kept: dict[Any, Any] = {}
-
-    def once(method: Callable[..., Any]) -> Callable[..., Any]:
-        @functools.wraps(method)
-        def found(self: object, *arguments: str) -> Any:
-            name = (method.__name__, arguments)
-            if name not in kept:
-                kept[name] = method(self, *arguments)
-            return kept[name]
-
-        return found
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(JSONFileLoader, "load_file", once(JSONFileLoader.load_file))
-        patch.setattr(Loader, "list_available_services", once(Loader.list_available_services))
-        yield
+def _sdk_data() -> None:
+    read_sdk_data_once()
 
 
 @pytest.fixture(autouse=True)
@@ -107,11 +89,20 @@ def moto_s3(moto_session: S3Server) -> S3Server:
     return moto_session.with_fresh_bucket()
 
 
+@pytest.fixture(scope="session")
+def own_seaweedfs_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    with running_seaweedfs(tmp_path_factory.mktemp("own-seaweedfs")) as server:
+        yield server
+
+
 @pytest.fixture
-def own_seaweedfs(tmp_path: Path) -> Iterator[S3Server]:
-    """A SeaweedFS for this test alone (1 s to start), to be stopped, paused and brought back."""
-    with running_seaweedfs(tmp_path / "seaweedfs") as server:
-        yield server.with_fresh_bucket()
+def own_seaweedfs(own_seaweedfs_session: S3Server) -> S3Server:
+    """A SeaweedFS to be stopped, paused and brought back, with a fresh bucket; it runs when a test begins."""
+    assert own_seaweedfs_session.embedded is not None
+    own_seaweedfs_session.embedded.start()
+    if sys.platform != "win32":
+        own_seaweedfs_session.embedded.resume()
+    return own_seaweedfs_session.with_fresh_bucket()
 
 
 @pytest.fixture(params=["seaweedfs", "rclone_s3", "moto_s3"])

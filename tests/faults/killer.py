@@ -14,6 +14,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from tests.fork_server import Process, popen
+
 
 class Killer:
     """One command, again and again.
@@ -49,7 +51,7 @@ class Killer:
         self._aimed_share = aimed_share
         self._longest_seconds = longest_seconds
         self._strike_seconds = strike_seconds
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: Process | None = None
         self.kills = 0
         self.died: list[int] = []
         """Exit statuses of processes that ended without being killed."""
@@ -63,7 +65,7 @@ class Killer:
         with self.log_file.open("ab") as log:
             log.write(f"--- start after {self.kills} kills\n".encode())
             log.flush()
-            self._process = subprocess.Popen(
+            self._process = popen(
                 self._command,
                 env=self._environment,
                 stdin=subprocess.DEVNULL,

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 import sys
 import threading
 from collections.abc import Callable, Mapping
@@ -17,17 +16,18 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from tests.fork_server import PIPE, popen
+
 
 class Mortals:
     """The parent's side; one child at a time."""
 
     def __init__(self, environ: Mapping[str, str], known: str) -> None:
-        self._process = subprocess.Popen(
+        self._process = popen(
             [sys.executable, "-m", "tests.faults.mortal", known],
             env=os.environ | environ,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
+            stdin=PIPE,
+            stdout=PIPE,
         )
         self._one = threading.Lock()
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import random
-import subprocess
 import sys
 import time
 from collections import Counter
@@ -13,6 +12,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
+from tests.fork_server import PIPE, popen
 from tests.servers import S3Server
 
 PACKAGE_ROOT = Path(__file__).parents[2]
@@ -73,12 +73,11 @@ def pods(count: int, names: int, seed: int, server: S3Server, directory: Path) -
     began = time.monotonic()
     with contextlib.ExitStack() as logs:
         processes = [
-            subprocess.Popen(
+            popen(
                 [sys.executable, "-m", "cloud_archive", "watch", "--once", str(directory / f"pod{pod}")],
                 env=environ | {"CLOUD_ARCHIVE_STATE_DIR": str(directory / f"state{pod}")},
-                stdout=subprocess.PIPE,
+                stdout=PIPE,
                 stderr=logs.enter_context((directory / f"pod{pod}.log").open("w")),
-                text=True,
             )
             for pod in range(count)
         ]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -20,6 +19,7 @@ from cloud_archive.commands import direct_upload, once
 from cloud_archive.embedded_store import free_ports
 from cloud_archive.engine import find_engine
 from cloud_archive.state import read_engine_info
+from tests.fork_server import PIPE, Process, popen
 from tests.servers import S3Server, wait_until
 
 pytestmark = [pytest.mark.store, pytest.mark.usefixtures("own_state")]
@@ -44,13 +44,10 @@ def ran(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> tuple[int
 
 
 @contextmanager
-def watching(root: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+def watching(root: Path, *arguments: str) -> Iterator[Process]:
     """`watch` as a process of its own, once it answers."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "cloud_archive", "watch", str(root), *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
+    process = popen(
+        [sys.executable, "-m", "cloud_archive", "watch", str(root), *arguments], stdout=PIPE, stderr=PIPE
     )
     try:
         wait_until(lambda: _running(root) or process.poll() is not None, "the daemon runs")
@@ -70,7 +67,7 @@ def _running(root: Path) -> bool:
     return engine is not None and engine.status()["state"] not in ("starting", "not_configured")
 
 
-def ended(process: subprocess.Popen[str], number: signal.Signals = signal.SIGTERM) -> tuple[int, str, str]:
+def ended(process: Process, number: signal.Signals = signal.SIGTERM) -> tuple[int, str, str]:
     """Signal it, and how it ended."""
     process.send_signal(number)
     out, err = process.communicate(timeout=40)

@@ -22,6 +22,7 @@ from cloud_archive.demo_media import comfy_image, film_head, film_size_patch, fi
 from cloud_archive.demo_outputs import Written
 from cloud_archive.demo_view import Line, View, lines_of
 from cloud_archive.embedded_store import find_weed
+from tests.fork_server import PIPE, Process, popen
 from tests.servers import missing, wait_until
 
 
@@ -50,14 +51,12 @@ def stranger(tmp_path: Path) -> dict[str, str]:
     }
 
 
-def begun(environment: dict[str, str], *arguments: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
+def begun(environment: dict[str, str], *arguments: str) -> Process:
+    return popen(
         [sys.executable, "-m", "cloud_archive", "demo", *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        encoding="utf-8",
-        env=environment | {"PYTHONIOENCODING": "utf-8"},
+        stdout=PIPE,
+        stderr=PIPE,
+        env=environment,
         start_new_session=True,
     )
 
@@ -82,8 +81,15 @@ def assert_nothing_is_left(tmp_path: Path) -> None:
 
 @pytest.mark.store
 def test_once_proves_every_version_and_leaves_nothing(tmp_path: Path, stranger: dict[str, str]) -> None:
-    process = begun(stranger, "--once", "--json")
-    out, err = process.communicate(timeout=90)
+    process = subprocess.run(
+        [sys.executable, "-m", "cloud_archive", "demo", "--once", "--json"],
+        env=stranger | {"PYTHONIOENCODING": "utf-8"},
+        capture_output=True,
+        encoding="utf-8",
+        timeout=90,
+        check=False,
+    )
+    out, err = process.stdout, process.stderr
     assert process.returncode == 0, err
     found = json.loads(out.splitlines()[-1])
     names = [one["key"].partition("/")[2].partition("/")[2] for one in found["objects"]]

@@ -19,6 +19,7 @@ from typing import Any
 import psutil
 import pytest
 
+from tests.fork_server import Process, popen
 from tests.servers import S3Server, wait_until
 
 pytestmark = [
@@ -34,7 +35,7 @@ TOKEN = "token-of-this-test"
 class EngineUnderTest:
     """An engine that a parent (this test, or a shell) started by path."""
 
-    process: subprocess.Popen[str]
+    process: Process
     port: int
     pid: int
     headers: dict[str, str] = field(default_factory=lambda: {"Authorization": f"Bearer {TOKEN}"})
@@ -70,11 +71,11 @@ class Starter:
     def __call__(
         self, package: Path = PACKAGE, flags: tuple[str, ...] = (), cwd: Path | None = None, **environ: str
     ) -> EngineUnderTest:
-        process = subprocess.Popen(
+        """A fork where it may be one, which costs no start; with flags a whole process."""
+        process = popen(
             [sys.executable, *flags, str(package / "__main__.py"), "engine"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            text=True,
             cwd=cwd,
             start_new_session=True,
             env={
@@ -123,7 +124,7 @@ def test_it_archives_and_answers_only_to_its_token(start: Starter) -> None:
 
 
 def test_no_argument_and_no_file_but_engine_json_holds_the_token(start: Starter) -> None:
-    engine = start()
+    engine = start(flags=("-u",))  # no fork, which would show another process's arguments
     wait_until(lambda: engine.state() == "idle", "it watches")
     assert not any(TOKEN in word for word in psutil.Process(engine.pid).cmdline())
     info = start.state / "engine.json"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -14,6 +13,7 @@ import pytest
 from cloud_archive.ledger_rows import FileState
 from cloud_archive.operations.free import Freer, FreeReport, Limits
 from cloud_archive.writers import has_writer
+from tests.fork_server import PIPE, popen
 from tests.integration.archives import HOUR, Archive
 from tests.servers import S3Server, wait_until
 
@@ -247,7 +247,7 @@ def test_killed_at_any_moment_no_file_is_gone_that_the_bucket_does_not_hold(
     arguments = [sys.executable, "-c", PROGRAM, str(archive.root), str(archive.state / "ledger.sqlite3")]
     kills = 0
     for attempt in range(6):
-        process = subprocess.Popen(arguments, env=environment, stdout=subprocess.PIPE)
+        process = popen(arguments, env=environment, stdout=PIPE)
         assert process.stdout is not None
         process.stdout.readline()
         before = len(left(archive))

@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.proxy import Fault, FaultProxy, Kind
+from tests.fork_server import PIPE, Process, popen
 from tests.integration.archives import Archive
 from tests.integration.examples import ROOT, SCRIPT
 from tests.servers import S3Server, wait_until
@@ -34,7 +35,7 @@ NAMES = {f"{number:03}.png" for number in range(FILES)}
 @contextmanager
 def slow_daemon(
     tmp_path: Path, server: S3Server, *, seconds: float, grace: float
-) -> Iterator[tuple[subprocess.Popen[str], Archive, dict[str, str]]]:
+) -> Iterator[tuple[Process, Archive, dict[str, str]]]:
     """A daemon with 200 files pending, of which some are in the bucket; each write takes `seconds`."""
     with FaultProxy(server.endpoint, seed=1) as proxy:
         proxy.add(Fault(Kind.LATENCY, seconds=seconds), operations={"PutObject"})
@@ -47,9 +48,9 @@ def slow_daemon(
             "CLOUD_ARCHIVE_BACKFILL": "all",
             "PYTHONPATH": str(ROOT),
         }  # fmt: skip
-        daemon = subprocess.Popen(
+        daemon = popen(
             [sys.executable, "-m", "cloud_archive", "watch", "--json", "--grace", str(grace)],
-            env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            env=environ, stdout=PIPE, stderr=PIPE,
         )  # fmt: skip
         try:
             wait_until(lambda: len(server.keys("out/")) >= 8 or daemon.poll() is not None, "some arrive", 60)

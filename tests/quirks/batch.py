@@ -3,24 +3,43 @@
 | how many | what | must become |
 | --- | --- | --- |
 | 36 | small, new | the object of that name |
-| 1 | 9 MiB, new | the same, in parts |
+| 1 | 300 kB, new | the same, as a multipart upload of one part |
 | 5 | small, the key taken by other bytes of another length | `name (1)` |
 | 3 | small, the key taken by other bytes of the same length | `name (1)` |
-| 1 | 9 MiB, the key taken by other bytes of the same length | `name (1)`, in parts |
+| 1 | 5 MiB and a bit, the key taken by other bytes of the same length | `name (1)`, in two parts |
 | 4 | small, the key taken by the same bytes | nothing more |
+
+"Large" begins early here (`early_parts`): what a dialect says to a multipart upload depends on no size.
 """
 
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from cloud_archive import upload
 from tests.servers import S3Server
 
 PREFIX = "out"
 PROBE_KEY = f"{PREFIX}/.cloud-archive-check"
-LARGE_BYTES = 9 * 1024 * 1024
+SINGLE_PUT_BYTES = 100_000
+PART_BYTES = 5 * 1024 * 1024  # no part but the last may be smaller
+ONE_PART_BYTES = 300_000
+TWO_PARTS_BYTES = PART_BYTES + 70_000
+
+
+@contextmanager
+def early_parts() -> Iterator[None]:
+    """Multipart uploads from 100 kB on, in parts of 5 MiB, the smallest that a store takes."""
+    before = upload.SINGLE_PUT_BYTES, upload.MIN_PART_BYTES
+    upload.SINGLE_PUT_BYTES, upload.MIN_PART_BYTES = SINGLE_PUT_BYTES, PART_BYTES
+    try:
+        yield
+    finally:
+        upload.SINGLE_PUT_BYTES, upload.MIN_PART_BYTES = before
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +88,7 @@ def make_batch(seed: int = 5) -> Batch:
     files, existing = {}, {}
     for number in range(36):
         files[f"day {number % 4}/new_{number:05}_.png"] = dice.randbytes(1 + dice.randrange(20_000))
-    files["films/new.mp4"] = dice.randbytes(LARGE_BYTES)
+    files["films/new.mp4"] = dice.randbytes(ONE_PART_BYTES)
     for number in range(5):
         name = f"ComfyUI_{number:05}_.png"
         files[name], existing[name] = dice.randbytes(4000 + number), dice.randbytes(700)
@@ -77,8 +96,8 @@ def make_batch(seed: int = 5) -> Batch:
         name = f"same length {number}.webp"
         files[name], existing[name] = dice.randbytes(3000), dice.randbytes(3000)
     files["films/taken.mp4"], existing["films/taken.mp4"] = (
-        dice.randbytes(LARGE_BYTES),
-        dice.randbytes(LARGE_BYTES),
+        dice.randbytes(TWO_PARTS_BYTES),
+        dice.randbytes(TWO_PARTS_BYTES),
     )
     for number in range(4):
         name = f"equal/{number}.json"

@@ -18,7 +18,7 @@ from cloud_archive.engine import Engine
 from cloud_archive.operations.check import run_check
 from cloud_archive.settings import load_settings
 from cloud_archive.store import S3Store
-from tests.quirks.batch import PREFIX, PROBE_KEY, make_batch
+from tests.quirks.batch import PREFIX, PROBE_KEY, early_parts, make_batch
 from tests.quirks.profiles import (
     PROFILES,
     AlibabaOverwrite,
@@ -48,6 +48,12 @@ FAILS = {
     "html everywhere": ("connection", "S3_ENDPOINT_URL"),
     "redirect to https": ("connection", "S3_ENDPOINT_URL=https://store.example "),
 }
+
+
+@pytest.fixture(autouse=True)
+def _early_parts() -> Iterator[None]:
+    with early_parts():
+        yield
 
 
 @contextmanager
@@ -141,7 +147,7 @@ def test_files_whose_every_answer_is_lost_once_arrive_once(
 ) -> None:
     """The begin of a multipart upload, each part, its end (boto3 calls that a 500), and a PutObject."""
     root = tmp_path / "output"
-    large, small = BATCH.files["films/new.mp4"], b"small"
+    large, small = BATCH.files["films/taken.mp4"], b"small"
     seconds = 1.0 if isinstance(profile, HangingAnswer) else 20.0
     seaweedfs.put(f"{PREFIX}/small.png", b"taken")
     with (

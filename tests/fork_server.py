@@ -1,0 +1,271 @@
+"""Python processes that cost no start: forks of one that has loaded everything.
+
+An engine of its own costs a second of processor time before it does anything: the interpreter, its imports, the SDK. In
+a test that is not about the start, `popen` makes it as a fork of a process that did all this once. It is a real
+process, with its own memory, signals, session and files, and can be killed like any other.
+
+On systems without `fork`, for an interpreter with flags, or for other programs, it is `subprocess.Popen`.
+"""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import gc
+import importlib
+import json
+import os
+import pkgutil
+import runpy
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import TimeoutError as NotInTime
+from pathlib import Path
+from typing import IO, Any
+
+ROOT = Path(__file__).parent.parent
+PIPE = subprocess.PIPE
+_MAX_ORDER_BYTES = 128 * 1024
+
+
+class Forked:
+    """What `subprocess.Popen` is for a started one, as far as tests ask for it; text only."""
+
+    def __init__(self, args: Sequence[str], told: IO[str], streams: Sequence[IO[str] | None]) -> None:
+        self.args = args
+        self.stdin, self.stdout, self.stderr = streams
+        self.returncode: int | Any = None
+        self._told = told  # by the process's parent: its id, and how it ended
+        self.pid = int(told.readline())
+
+    def poll(self) -> int | None:
+        """The exit status, negative for a signal; None while it runs."""
+        return self._look(0)
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for the end. Raises subprocess.TimeoutExpired."""
+        status = self._look(timeout)
+        if status is None:
+            raise subprocess.TimeoutExpired(self.args, timeout or 0)
+        return status
+
+    def _look(self, timeout: float | None) -> int | None:
+        if self.returncode is None and select.select([self._told], [], [], timeout)[0]:
+            self.returncode = int(self._told.readline())
+            self._told.close()
+        return self.returncode
+
+    def communicate(self, timeout: float | None = None) -> tuple[str, str]:
+        """Close its input, read all it says, wait for its end. Raises subprocess.TimeoutExpired."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        if self.stdin is not None:
+            self.stdin.close()
+        threads = ThreadPoolExecutor(2)
+        try:
+            reading = [threads.submit(_all_of, stream) for stream in (self.stdout, self.stderr)]
+            out, err = (said.result(_left(deadline)) for said in reading)
+        except NotInTime:
+            raise subprocess.TimeoutExpired(self.args, timeout or 0) from None
+        finally:
+            threads.shutdown(wait=False)
+        self.wait(_left(deadline))
+        return out, err
+
+    def send_signal(self, number: int) -> None:
+        """Does nothing where it has ended."""
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def terminate(self) -> None:
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+
+Process = Forked | subprocess.Popen[str]
+
+
+def _all_of(stream: IO[str] | None) -> str:
+    if stream is None or stream.closed:
+        return ""
+    with stream:
+        return stream.read()
+
+
+def _left(deadline: float | None) -> float | None:
+    return None if deadline is None else max(0.0, deadline - time.monotonic())
+
+
+def popen(
+    args: Sequence[str],
+    *,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    stdin: int | IO[Any] | None = None,
+    stdout: int | IO[Any] | None = None,
+    stderr: int | IO[Any] | None = None,
+    start_new_session: bool = False,
+) -> Process:
+    """As `subprocess.Popen` in text mode; a fork where `args` are this interpreter's, without flags."""
+    if not _can_be_a_fork(args):
+        return subprocess.Popen(
+            args,
+            env=env,
+            cwd=cwd,
+            stdin=stdin,
+            stdout=stdout,
+            stderr=stderr,
+            start_new_session=start_new_session,
+            text=True,
+        )
+    order = {
+        "arguments": args[1:],
+        "environ": dict(os.environ if env is None else env),
+        "directory": str(cwd or Path.cwd()),
+        "session": start_new_session,
+    }
+    told, tells = os.pipe()
+    given, ours = [tells], [tells]
+    streams: list[IO[str] | None] = []
+    for number, wanted in enumerate((stdin, stdout, stderr)):
+        stream = None
+        if wanted == PIPE:
+            reads, writes = os.pipe()
+            theirs, mine, mode = (reads, writes, "w") if number == 0 else (writes, reads, "r")
+            stream = os.fdopen(mine, mode, encoding="utf-8")
+            ours.append(theirs)
+        elif wanted == subprocess.DEVNULL:
+            theirs = os.open(os.devnull, os.O_RDWR)
+            ours.append(theirs)
+        elif wanted is None:
+            theirs = number
+        else:
+            theirs = wanted if isinstance(wanted, int) else wanted.fileno()
+        streams.append(stream)
+        given.append(theirs)
+    socket.send_fds(_server(), [json.dumps(order).encode()], given)
+    for each in ours:
+        os.close(each)
+    return Forked(args, open(told, encoding="ascii"), streams)
+
+
+def _can_be_a_fork(args: Sequence[str]) -> bool:
+    with_flags = args[1].startswith("-") and args[1] not in ("-m", "-c")
+    return sys.platform == "linux" and args[0] == sys.executable and not with_flags
+
+
+@functools.cache
+def _server() -> socket.socket:
+    """The process to fork from, started when it is first wanted; it ends with us."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    environ = {
+        name: value for name, value in os.environ.items() if not name.startswith(("S3_", "R2_", "AWS_"))
+    }
+    with theirs:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tests.fork_server", str(theirs.fileno())],
+            cwd=ROOT,
+            env=environ | {"PYTHONIOENCODING": "utf-8"},
+            stdin=subprocess.DEVNULL,
+            pass_fds=[theirs.fileno()],
+            start_new_session=True,  # a Ctrl+C is not for it, nor for what it makes
+        )
+
+    def close() -> None:
+        ours.close()
+        process.wait()
+
+    atexit.register(close)
+    return ours
+
+
+# --- the process to fork from
+
+
+def _load_everything() -> None:
+    import cloud_archive
+    from cloud_archive.settings import load_settings
+    from cloud_archive.store import S3Store
+    from tests.sdk_data import read_sdk_data_once
+
+    for module in pkgutil.walk_packages(cloud_archive.__path__, "cloud_archive."):
+        if module.name not in ("cloud_archive.comfy", "cloud_archive.__main__"):
+            importlib.import_module(module.name)
+    read_sdk_data_once()
+    nowhere = {"S3_BUCKET": "b", "S3_ACCESS_KEY_ID": "k", "S3_SECRET_ACCESS_KEY": "s"}
+    store = S3Store(load_settings(nowhere | {"S3_ENDPOINT_URL": "http://127.0.0.1:9"}))
+    store._client()
+    store.close()
+    gc.collect()
+    gc.freeze()
+
+
+def _reap(*_: object) -> None:
+    try:
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+    except ChildProcessError:
+        pass
+
+
+def main() -> None:
+    """Make a process for each order, until whoever gives them is gone."""
+    _load_everything()
+    orders = socket.socket(fileno=int(sys.argv[1]))
+    signal.signal(signal.SIGCHLD, _reap)
+    while True:
+        line, given, _, _ = socket.recv_fds(orders, _MAX_ORDER_BYTES, 4)
+        if not line:
+            return
+        if os.fork() == 0:
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            orders.close()
+            break
+        for each in given:
+            os.close(each)
+    tells, *streams = given
+    child = os.fork()
+    if child:  # its parent, which does nothing but wait for it
+        for each in streams:
+            os.close(each)
+        os.write(tells, b"%d\n" % child)
+        os.write(tells, b"%d\n" % os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+        os._exit(0)
+    os.close(tells)
+    _become(json.loads(line), streams)
+
+
+def _become(order: Mapping[str, Any], streams: Sequence[int]) -> None:
+    if order["session"]:
+        os.setsid()
+    for number, each in enumerate(streams):
+        os.dup2(each, number)
+        os.close(each)
+    # What Python made of them at its start does not hold for other files.
+    sys.stdin = os.fdopen(0, encoding="utf-8", closefd=False)
+    sys.stdout = os.fdopen(1, "w", encoding="utf-8", closefd=False)
+    sys.stderr = os.fdopen(2, "w", encoding="utf-8", errors="backslashreplace", buffering=1, closefd=False)
+    os.chdir(order["directory"])
+    os.environ.clear()
+    os.environ.update(order["environ"])
+    what, *rest = order["arguments"]
+    if what == "-c":
+        sys.argv = ["-c", *rest[1:]]
+        exec(compile(rest[0], "<string>", "exec"), {"__name__": "__main__"})
+    elif what == "-m":
+        sys.argv = rest
+        runpy.run_module(rest[0], run_name="__main__", alter_sys=True)
+    else:
+        sys.argv = [what, *rest]
+        runpy.run_path(what, run_name="__main__")
+
+
+if __name__ == "__main__":
+    main()
