@@ -7,6 +7,7 @@ shares nothing with the code under test. `tests/conftest.py` makes fixtures of t
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import ipaddress
 import os
 import shutil
@@ -173,6 +174,22 @@ class S3Server:
     def objects(self, prefix: str = "") -> dict[str, bytes]:
         """Everything in the bucket: key to bytes."""
         return {key: self.read(key) for key in self.keys(prefix)}
+
+    def differing(self, expected: dict[str, bytes]) -> list[str]:
+        """The keys that are missing, that nobody expects, or whose object has other bytes.
+
+        What an ETag tells is not read: that of an object of one request is the MD5 of its bytes, at these servers.
+        """
+        pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket)
+        etags = {
+            entry["Key"]: entry["ETag"].strip('"') for page in pages for entry in page.get("Contents", [])
+        }
+        equal = {
+            key
+            for key in etags.keys() & expected.keys()
+            if etags[key] == hashlib.md5(expected[key]).hexdigest() or self.read(key) == expected[key]
+        }
+        return sorted((etags.keys() | expected.keys()) - equal)
 
     def metadata(self, key: str) -> dict[str, str]:
         """An object's own metadata, its names in lower case (rclone capitalises them)."""

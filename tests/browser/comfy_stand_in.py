@@ -1,8 +1,8 @@
 """A small stand-in for ComfyUI's server: the calls that the real frontend needs to boot, and no more.
 
 The shapes are those of ComfyUI's `server.py` and `app/` (user_manager, app_settings, custom_node_manager);
-every route also has its `/api` twin, as there. The `/cloud-sync` routes are not here: they are handed in,
-so that the same frontend can be shown with a scripted model behind or with the real engine.
+every route also has its `/api` twin, as there. What answers `/cloud-sync` is handed in (`attach`), so that the same
+frontend can be shown with a scripted model behind and with the real engine.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ class ComfyStandIn:
 
     Attributes:
         settings: what `/settings` answers; a test sets `Comfy.Locale` or the palette here.
+        output: ComfyUI's output directory.
         unknown: paths that were asked for and that nothing serves, for the test to look at.
     """
 
@@ -39,7 +40,8 @@ class ComfyStandIn:
         self._frontend = frontend
         self._web = plugin_root / "web"
         self._locales = plugin_root / "locales"
-        self._output = output
+        self.output = output
+        self._plugin: dict[tuple[str, str], Handler] = {}
         self.settings: dict[str, Any] = {
             "Comfy.TutorialCompleted": True,
             "Comfy.Workflow.Persist": False,
@@ -51,8 +53,13 @@ class ComfyStandIn:
         self._sockets: set[web.WebSocketResponse] = set()
         self.unknown: list[str] = []
 
-    def application(self, extra: list[tuple[str, str, Handler]]) -> web.Application:
-        """The server's aiohttp application; `extra` holds more (method, path, handler) routes."""
+    def attach(self, routes: list[tuple[str, str, Handler]], output: Path) -> None:
+        """From now on these (method, path, handler) are the plugin, and ComfyUI's output directory is this one."""
+        self._plugin = {(method, path): handler for method, path, handler in routes}
+        self.output = output
+
+    def application(self) -> web.Application:
+        """The server's aiohttp application."""
         application = web.Application(client_max_size=16 * 2**20)
         routes: list[tuple[str, str, Handler]] = [
             ("GET", "/extensions", self._extensions),
@@ -77,7 +84,8 @@ class ComfyStandIn:
             ("GET", "/node_replacements", _answer({})),
             ("GET", "/prompt", _answer({"exec_info": {"queue_remaining": 0}})),
             ("GET", "/view", self._view),
-            *extra,
+            ("GET", "/cloud-sync/{call}", self._ask_plugin),
+            ("POST", "/cloud-sync/{call}", self._ask_plugin),
         ]
         for method, path, handler in routes:
             application.router.add_route(method, path, handler)
@@ -135,6 +143,12 @@ class ComfyStandIn:
             translations[language.name] = merged
         return web.json_response(translations)
 
+    async def _ask_plugin(self, request: web.Request) -> web.StreamResponse:
+        handler = self._plugin.get((request.method, request.path.removeprefix("/api")))
+        if handler is None:
+            raise web.HTTPNotFound
+        return await handler(request)
+
     async def _get_settings(self, request: web.Request) -> web.StreamResponse:
         return web.json_response(self.settings)
 
@@ -147,9 +161,9 @@ class ComfyStandIn:
         return web.Response()
 
     async def _view(self, request: web.Request) -> web.StreamResponse:
-        folder = self._output / request.query.get("subfolder", "")
+        folder = self.output / request.query.get("subfolder", "")
         path = (folder / request.query["filename"]).resolve()
-        if not path.is_relative_to(self._output.resolve()) or not path.is_file():
+        if not path.is_relative_to(self.output.resolve()) or not path.is_file():
             raise web.HTTPNotFound
         return web.FileResponse(path)
 

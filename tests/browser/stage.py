@@ -137,7 +137,8 @@ def comfy_scene(
     """ComfyUI's stand-in with a real frontend and the scripted model."""
     comfy, model = ComfyStandIn(frontend, PLUGIN_ROOT, output, settings), ScriptedModel()
     model.on_push = comfy.broadcast
-    application = comfy.application(model.routes())
+    comfy.attach(model.routes(), output)
+    application = comfy.application()
     application.on_shutdown.append(model.end_streams)
     with background.serving(application) as address:
         yield Scene(address, model, background, comfy)

@@ -11,7 +11,7 @@ from playwright.sync_api import Browser, Dialog, Page, expect
 from tests.browser.gallery import states
 from tests.browser.pages import PANEL, heading, open_dashboard, serious_findings
 from tests.browser.scripted_model import a_file, a_status, from_now
-from tests.browser.stage import Background, Scene, dashboard_scene
+from tests.browser.stage import Scene
 from tests.servers import wait_until
 
 TITLES = {
@@ -102,9 +102,8 @@ def test_a_failed_file_shows_cause_cure_and_next_try_and_can_be_retried(page: Pa
     expect(panel.get_by_role("heading", name="Problems")).to_be_hidden()
 
 
-def test_a_problem_and_a_key_can_be_copied(browser: Browser, dashboard: Scene) -> None:
-    context = browser.new_context(permissions=["clipboard-read", "clipboard-write"])
-    page = context.new_page()
+def test_a_problem_and_a_key_can_be_copied(page: Page, dashboard: Scene) -> None:
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     dashboard.model.files = [a_file("a/b.png", "failed", cause="Why.", cure="How.", attempts=1)]
     upload = {"file_name": "x.png", "s3_key": "prefix/x.png", "upload_time": from_now(-5), "size_bytes": 9}
     dashboard.model.status = a_status(failed_files=1, safe_to_stop=False, recent_uploads=[upload])
@@ -114,7 +113,7 @@ def test_a_problem_and_a_key_can_be_copied(browser: Browser, dashboard: Scene) -
     assert page.evaluate("navigator.clipboard.readText()") == "a/b.png: Why. How."
     panel.get_by_role("button", name="Copy the object key of x.png").click()
     page.wait_for_function("navigator.clipboard.readText().then(text => text === 'prefix/x.png')")
-    context.close()
+    page.context.clear_permissions()
 
 
 def test_a_file_name_that_is_markup_is_shown_as_text(page: Page, dashboard: Scene) -> None:
@@ -145,6 +144,7 @@ def test_a_file_name_that_is_markup_is_shown_as_text(page: Page, dashboard: Scen
         expect(panel.locator(section)).to_contain_text(name)
     assert panel.locator("img").count() == 0
     assert dialogs == []
+    page.remove_listener("dialog", refuse)
 
 
 def test_start_stop_and_rescan_call_the_server_and_say_what_came_of_it(page: Page, dashboard: Scene) -> None:
@@ -207,8 +207,9 @@ def hundred_thousand() -> list[dict[str, Any]]:
 
 
 def test_a_ledger_of_100000_rows_opens_within_a_second_and_the_filter_stays_smooth(
-    page: Page, dashboard: Scene, hundred_thousand: list[dict[str, Any]]
+    fresh_page: Page, dashboard: Scene, hundred_thousand: list[dict[str, Any]]
 ) -> None:
+    page = fresh_page
     dashboard.model.files = hundred_thousand
     # The page's own clock, from the start of the navigation: the looks of `expect` are too far apart.
     page.add_init_script(
@@ -304,28 +305,28 @@ def test_the_chart_counts_hours_and_days_and_can_be_read_without_seeing_it(
 
 @pytest.mark.parametrize(("scheme", "width"), [("dark", 260), ("light", 1200)])
 def test_axe_finds_nothing_serious_in_any_state(
-    browser: Browser, background: Background, scheme: str, width: int
+    page: Page, dashboard: Scene, scheme: str, width: int
 ) -> None:
-    context = browser.new_context(
-        color_scheme="dark" if scheme == "dark" else "light", viewport={"width": width, "height": 900}
-    )
-    page = context.new_page()
-    with dashboard_scene(background) as scene:
-        prepare = states(scene.model)
-        prepare["idle"]()
-        panel = open_dashboard(page, scene.address)
-        panel.get_by_role("button", name="Check connection").click()
-        expect(panel.locator(".steps li")).to_have_count(4)
-        for name in ("uploading", "retrying", "not_configured"):
-            prepare[name]()
-            scene.push()
-            expect(heading(panel)).to_have_text(TITLES[name])
-            if name == "retrying":
-                panel.get_by_role("button", name="Upload now").first.click()
-                expect(panel.locator(".problem li")).to_have_count(3)
-            assert serious_findings(page, "body") == [], name
-        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-        context.close()
+    before = page.viewport_size
+    assert before is not None
+    page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
+    page.set_viewport_size({"width": width, "height": 900})
+    prepare = states(dashboard.model)
+    prepare["idle"]()
+    panel = open_dashboard(page, dashboard.address)
+    panel.get_by_role("button", name="Check connection").click()
+    expect(panel.locator(".steps li")).to_have_count(4)
+    for name in ("uploading", "retrying", "not_configured"):
+        prepare[name]()
+        dashboard.push()
+        expect(heading(panel)).to_have_text(TITLES[name])
+        if name == "retrying":
+            panel.get_by_role("button", name="Upload now").first.click()
+            expect(panel.locator(".problem li")).to_have_count(3)
+        assert serious_findings(page, "body") == [], name
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    page.set_viewport_size(before)
+    page.emulate_media(color_scheme="null")
 
 
 @pytest.mark.parametrize(
@@ -363,18 +364,19 @@ def test_every_language_has_every_string_with_the_same_values_in_it(page: Page, 
             assert values(tables[language][key]) == values(text), (language, key)
 
 
-def test_nothing_moves_for_people_who_asked_for_less_motion(browser: Browser, dashboard: Scene) -> None:
+def test_nothing_moves_for_people_who_asked_for_less_motion(page: Page, dashboard: Scene) -> None:
     states(dashboard.model)["uploading"]()
-    context = browser.new_context(reduced_motion="reduce")
-    panel = open_dashboard(context.new_page(), dashboard.address)
-    bar = panel.locator(".bar > span").first
+    bar = open_dashboard(page, dashboard.address).locator(".bar > span").first
+    expect(bar).not_to_have_css("transition-property", "none")
+    page.emulate_media(reduced_motion="reduce")
     expect(bar).to_have_css("transition-property", "none")
-    context.close()
+    page.emulate_media(reduced_motion="null")
 
 
 def test_a_panel_that_leaves_the_page_leaves_no_clock_and_no_request_behind(
-    page: Page, dashboard: Scene
+    fresh_page: Page, dashboard: Scene
 ) -> None:
+    page = fresh_page
     page.add_init_script(
         "window.clocks = new Set(); const set = setInterval, end = clearInterval;"
         " window.setInterval = (...a) => { const id = set(...a); clocks.add(id); return id; };"

@@ -7,7 +7,7 @@ import os
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from cloud_archive.engine_client import EngineClient
 from cloud_archive.server import build_application
 from tests.browser.comfy_stand_in import ComfyStandIn
 from tests.browser.pages import heading, open_dashboard, open_tab, serious_findings
-from tests.browser.stage import PLUGIN_ROOT, Background
+from tests.browser.stage import Background, Scene
 from tests.servers import S3Server
 
 PNG = bytes.fromhex(
@@ -46,28 +46,33 @@ class PromptServerStandIn:
 
 
 @contextmanager
-def real_comfy(background: Background, frontend: Path, output: Path, state: Path) -> Iterator[str]:
-    """ComfyUI's stand-in with our plugin in it, which starts the engine as its child."""
-    comfy = ComfyStandIn(frontend, PLUGIN_ROOT, output)
-    prompt_server = PromptServerStandIn(comfy, background.loop)
+def real_plugin(scene: Scene, output: Path, state: Path) -> Iterator[None]:
+    """Our plugin in ComfyUI's stand-in, in the scripted model's place; it starts the engine as its child."""
+    comfy = scene.comfy
+    assert comfy is not None
+    prompt_server = PromptServerStandIn(comfy, scene.background.loop)
+    before = comfy.output
 
-    async def make() -> web.Application:
+    async def start() -> None:
         client = EngineClient(
             output, state, on_status=lambda status: prompt_server.send_sync("cloud-sync.status", status)
         )
         Plugin(prompt_server, client).install()
-        extra = [
-            (route.method, route.path, route.handler)
-            for route in prompt_server.routes
-            if isinstance(route, web.RouteDef)
-        ]
-        application = comfy.application(extra)
-        application.on_startup.extend(prompt_server.app.on_startup)
-        application.on_shutdown.extend(prompt_server.app.on_shutdown)
-        return application
+        routes = [route for route in prompt_server.routes if isinstance(route, web.RouteDef)]
+        comfy.attach([(route.method, route.path, route.handler) for route in routes], output)
+        for begin in prompt_server.app.on_startup:
+            await begin(prompt_server.app)
 
-    with background.serving(background.run(make())) as address:
-        yield address
+    async def stop() -> None:
+        for end in prompt_server.app.on_shutdown:
+            await end(prompt_server.app)
+        comfy.attach(scene.model.routes(), before)
+
+    scene.background.run(start())
+    try:
+        yield
+    finally:
+        scene.background.run(stop())
 
 
 @contextmanager
@@ -148,7 +153,7 @@ def shows_the_life_of_an_archive(page: Page, panel: Locator, output: Path, store
 
 @pytest.fixture
 def settings(own_seaweedfs: S3Server, monkeypatch: pytest.MonkeyPatch) -> S3Server:
-    """A store of this test's own, named in the environment; uploads are slow enough to be watched."""
+    """A store to be stopped, named in the environment; uploads are slow enough to be watched."""
     for name, value in own_seaweedfs.environ(CLOUD_ARCHIVE_MAX_BANDWIDTH="12MB/s").items():
         monkeypatch.setenv(name, value)
     return own_seaweedfs
@@ -156,11 +161,11 @@ def settings(own_seaweedfs: S3Server, monkeypatch: pytest.MonkeyPatch) -> S3Serv
 
 @pytest.mark.store
 def test_comfyuis_tab_shows_the_life_of_an_archive(
-    page: Page, background: Background, frontend: Path, output: Path, settings: S3Server, tmp_path: Path
+    comfy: tuple[Page, Scene], output: Path, settings: S3Server, tmp_path: Path
 ) -> None:
-    with ExitStack() as stack:
-        address = stack.enter_context(real_comfy(background, frontend, output, tmp_path / "state"))
-        shows_the_life_of_an_archive(page, open_tab(page, address), output, settings)
+    page, scene = comfy
+    with real_plugin(scene, output, tmp_path / "state"):
+        shows_the_life_of_an_archive(page, open_tab(page, scene.address), output, settings)
 
 
 @pytest.mark.store

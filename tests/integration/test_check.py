@@ -175,18 +175,6 @@ def test_a_clock_that_is_a_little_off_is_a_warning(seaweedfs: S3Server) -> None:
     assert all_well(list(found.values()))
 
 
-@pytest.mark.parametrize(
-    "name", ["b2", "gcs", "oss", "random etags", "403 for missing", "one write a second"]
-)
-def test_every_dialect_that_works_passes(seaweedfs: S3Server, name: str) -> None:
-    with behind(seaweedfs, PROFILES[name]()) as quirks:
-        found = check(seaweedfs.environ(S3_ENDPOINT_URL=quirks.url))
-    assert all_well(list(found.values())), found
-    assert ("Content-MD5" in found["write"].cause) == (name in ("b2", "gcs"))
-    assert ("look first" in found["create-only"].cause) == (name in ("b2", "gcs", "oss"))
-    assert ("read back" in found["write"].cause) == (name == "random etags")
-
-
 def test_a_store_that_overwrites_for_a_key_that_may_not_look_fails(seaweedfs: S3Server) -> None:
     class Blind(SilentOverwrite):
         async def handle(self, request: Any, forward: Any) -> Any:

@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cloud_archive import upload
+from cloud_archive import content
 from tests.servers import S3Server
 
 PREFIX = "out"
@@ -34,12 +34,12 @@ TWO_PARTS_BYTES = PART_BYTES + 70_000
 @contextmanager
 def early_parts() -> Iterator[None]:
     """Multipart uploads from 100 kB on, in parts of 5 MiB, the smallest that a store takes."""
-    before = upload.SINGLE_PUT_BYTES, upload.MIN_PART_BYTES
-    upload.SINGLE_PUT_BYTES, upload.MIN_PART_BYTES = SINGLE_PUT_BYTES, PART_BYTES
+    before = content.SINGLE_PUT_BYTES, content.MIN_PART_BYTES
+    content.SINGLE_PUT_BYTES, content.MIN_PART_BYTES = SINGLE_PUT_BYTES, PART_BYTES
     try:
         yield
     finally:
-        upload.SINGLE_PUT_BYTES, upload.MIN_PART_BYTES = before
+        content.SINGLE_PUT_BYTES, content.MIN_PART_BYTES = before
 
 
 @dataclass(frozen=True, slots=True)

@@ -81,11 +81,8 @@ def flushed(engine: Engine, seconds: float = 60.0) -> None:
 
 
 def all_there(server: S3Server, *, equal_again: bool = False, left: Sequence[str] = ()) -> None:
-    objects = server.objects()
-    objects.pop(PROBE_KEY, None)
-    expected = BATCH.expected(equal_again=equal_again)
-    assert sorted(objects) == sorted(expected)
-    assert [key for key in expected if objects[key] != expected[key]] == []
+    found = server.differing(BATCH.expected(equal_again=equal_again))
+    assert [key for key in found if key != PROBE_KEY] == []
     assert unfinished(server) == list(left)
 
 
@@ -110,7 +107,8 @@ def spoken(name: str) -> Profile:
     return profile
 
 
-WORKS = [name for name in PROFILES if name not in FAILS]
+# The plain one is SeaweedFS itself, and among the servers below.
+WORKS = [name for name in PROFILES if name not in FAILS and name != "plain"]
 
 
 @pytest.mark.parametrize("name", WORKS)
