@@ -23,7 +23,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as NotInTime
 from pathlib import Path
@@ -103,6 +103,10 @@ def _left(deadline: float | None) -> float | None:
     return None if deadline is None else max(0.0, deadline - time.monotonic())
 
 
+whole_process: Callable[..., Process] = functools.partial(subprocess.Popen, text=True)
+"""`popen` where the start belongs to what is proven."""
+
+
 def popen(
     args: Sequence[str],
     *,
@@ -115,7 +119,7 @@ def popen(
 ) -> Process:
     """As `subprocess.Popen` in text mode; a fork where `args` are this interpreter's, without flags."""
     if not _can_be_a_fork(args):
-        return subprocess.Popen(
+        return whole_process(
             args,
             env=env,
             cwd=cwd,
@@ -123,7 +127,6 @@ def popen(
             stdout=stdout,
             stderr=stderr,
             start_new_session=start_new_session,
-            text=True,
         )
     order = {
         "arguments": args[1:],

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from tests.fork_server import Process, popen
+from tests.fork_server import Process, popen, whole_process
 
 
 class Killer:
@@ -29,6 +29,7 @@ class Killer:
         aimed_share: the share of kills that wait for `busy`.
         longest_seconds: how long a kill that is not aimed waits at most.
         strike_seconds: how long after `busy` an aimed kill waits at most.
+        forks: start it as a fork, which costs no start of Python, and is not killed in the midst of one.
     """
 
     def __init__(
@@ -42,6 +43,7 @@ class Killer:
         aimed_share: float = 0.75,
         longest_seconds: float = 2.0,
         strike_seconds: float = 0.4,
+        forks: bool = False,
     ) -> None:
         self._command = [*command]
         self._environment = dict(environment)
@@ -51,6 +53,7 @@ class Killer:
         self._aimed_share = aimed_share
         self._longest_seconds = longest_seconds
         self._strike_seconds = strike_seconds
+        self._popen = popen if forks else whole_process
         self._process: Process | None = None
         self.kills = 0
         self.died: list[int] = []
@@ -65,7 +68,7 @@ class Killer:
         with self.log_file.open("ab") as log:
             log.write(f"--- start after {self.kills} kills\n".encode())
             log.flush()
-            self._process = popen(
+            self._process = self._popen(
                 self._command,
                 env=self._environment,
                 stdin=subprocess.DEVNULL,

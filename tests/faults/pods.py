@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
-from tests.fork_server import PIPE, popen
+from tests.fork_server import PIPE, popen, whole_process
 from tests.servers import S3Server
 
 PACKAGE_ROOT = Path(__file__).parents[2]
@@ -53,8 +53,14 @@ class Pods:
         ]
 
 
-def pods(count: int, names: int, seed: int, server: S3Server, directory: Path) -> Pods:
-    """`count` processes `watch --once`, each over a directory of its own with the same names."""
+def pods(
+    count: int, names: int, seed: int, server: S3Server, directory: Path, *, forks: bool = False
+) -> Pods:
+    """`count` processes `watch --once`, each over a directory of its own with the same names.
+
+    Args:
+        forks: they are forks, which cost no start of Python.
+    """
     dice = random.Random(seed)
     wanted: Counter[str] = Counter()
     before = {}
@@ -73,7 +79,7 @@ def pods(count: int, names: int, seed: int, server: S3Server, directory: Path) -
     began = time.monotonic()
     with contextlib.ExitStack() as logs:
         processes = [
-            popen(
+            (popen if forks else whole_process)(
                 [sys.executable, "-m", "cloud_archive", "watch", "--once", str(directory / f"pod{pod}")],
                 env=environ | {"CLOUD_ARCHIVE_STATE_DIR": str(directory / f"state{pod}")},
                 stdout=PIPE,

@@ -124,6 +124,8 @@ def run(
     directory: Path,
     command_for: Callable[[Path], Sequence[str]] = watch_command,
     progress: Callable[[str], None] = lambda line: None,
+    *,
+    forks: bool = False,
 ) -> Figures:
     """Torment, kill, drain, compare.
 
@@ -131,6 +133,7 @@ def run(
         server: with a fresh bucket; it is reached through the proxy by the archiver, past it by us.
         directory: empty; takes the watched directory, the state, and the archiver's output (`archiver.log`).
         command_for: the archiver's command for a watched directory.
+        forks: see `Killer`.
     """
     root, state = directory / "output", directory / "state"
     root.mkdir(parents=True)
@@ -159,6 +162,7 @@ def run(
             busy=lambda timeout: _next_write(proxy, timeout),
             aimed_share=plan.aimed_share,
             longest_seconds=plan.longest_seconds,
+            forks=forks,
         )
         try:
             _await_canary(root, tormentor.truth, killer, reader)

@@ -1,4 +1,5 @@
-"""The short run: 25 times SIGKILL while files are written and the store misbehaves. The long one is a command:
+"""The short run: 25 times SIGKILL while files are written and the store misbehaves. The long one, whose archiver is
+started as a user starts it, is a command:
 
 python -m tests.faults --kills 1000 --seed N
 """
@@ -74,7 +75,7 @@ def test_25_kills_lose_nothing_and_double_nothing(tmp_path: Path, seaweedfs: S3S
         aimed_share=0.6,
         longest_seconds=1.2,
     )
-    figures = told(run(plan, seaweedfs, tmp_path))
+    figures = told(run(plan, seaweedfs, tmp_path, forks=True))
     assert figures.kills == 25
     assert figures.faults
     assert figures.findings.clean, str(figures.findings)
@@ -86,6 +87,6 @@ def test_an_archiver_without_a_protocol_is_found_out(tmp_path: Path, seaweedfs: 
         return [sys.executable, "-c", NAIVE, str(root)]
 
     plan = Plan(3, 7, largest_bytes=100_000, pause_seconds=0.03, drain_seconds=5, quiet_seconds=0)
-    figures = told(run(plan, seaweedfs, tmp_path, naive))
+    figures = told(run(plan, seaweedfs, tmp_path, naive, forks=True))
     assert figures.findings.overwritten
     assert not figures.held
