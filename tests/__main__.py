@@ -30,7 +30,6 @@ CHECKS: dict[str, tuple[str, ...]] = {
 }
 # The longest first, so that none is left over at the end.
 GROUPS: tuple[tuple[str, ...], ...] = (
-    ("tests/integration",),
     (
         "tests/integration/test_pipeline.py",
         "tests/integration/test_cli.py",
@@ -38,10 +37,11 @@ GROUPS: tuple[tuple[str, ...], ...] = (
         "tests/integration/test_engine_process.py",
         "tests/integration/test_store.py",
     ),
-    ("tests/quirks",),
-    ("tests/faults",),
+    ("tests/integration",),
     ("tests/browser",),
+    ("tests/quirks",),
     ("tests/functional",),
+    ("tests/faults",),
     ("tests/unit",),
 )
 AT_ONCE = 3
