@@ -28,6 +28,15 @@ def toggle_tab(page: Page) -> None:
     page.evaluate("app.extensionManager.sidebarTab.toggleSidebarTab('cloud-archive')")
 
 
+def open_tab(page: Page, address: str) -> Locator:
+    """ComfyUI's page with our tab open; returns its panel."""
+    open_comfy(page, address)
+    toggle_tab(page)
+    panel = page.locator(PANEL)
+    panel.wait_for()
+    return panel
+
+
 def tab(page: Page) -> dict[str, Any]:
     """The tab's icon, badge and tooltip as the frontend has them."""
     found = page.evaluate(

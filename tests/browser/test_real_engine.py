@@ -20,7 +20,7 @@ from cloud_archive.engine import Engine
 from cloud_archive.engine_client import EngineClient
 from cloud_archive.server import build_application
 from tests.browser.comfy_stand_in import ComfyStandIn
-from tests.browser.pages import PANEL, heading, open_dashboard, serious_findings, toggle_tab
+from tests.browser.pages import heading, open_dashboard, open_tab, serious_findings
 from tests.browser.stage import Background, Scene
 from tests.servers import S3Server
 
@@ -165,8 +165,7 @@ def test_comfyuis_tab_shows_the_life_of_an_archive(
 ) -> None:
     page, scene = comfy
     with real_plugin(scene, output, tmp_path / "state"):
-        toggle_tab(page)
-        shows_the_life_of_an_archive(page, page.locator(PANEL), output, settings)
+        shows_the_life_of_an_archive(page, open_tab(page, scene.address), output, settings)
 
 
 @pytest.mark.store
