@@ -279,14 +279,19 @@ class Uploader:
     def _probe(
         self, key: str, content: Content, metadata: Mapping[str, str], media_type: str, journal: Journal
     ) -> None:
-        """Find out, once, whether the store honours create-only writes, with an object that is ours."""
+        """Find out, once, whether the store honours create-only writes, with an object that is ours.
+
+        Whoever comes meanwhile goes on, and looks before each PUT until it is known: a probe takes seven requests.
+        """
         if (
             content.body is None
             or len(content.body) > PROBE_WITH_BYTES
             or self._store.capabilities.create_only is not CreateOnly.UNKNOWN
         ):
             return
-        with self._probe_lock:
+        if not self._probe_lock.acquire(blocking=False):
+            return
+        try:
             if self._probe_done or self._store.capabilities.create_only is not CreateOnly.UNKNOWN:
                 return
             self._probe_done = True
@@ -298,6 +303,8 @@ class Uploader:
                     metadata=metadata,
                     notes=_ProbeNotes(self, journal, key),
                 )
+        finally:
+            self._probe_lock.release()
 
     def _probe_alone(self, supports: Callable[[], CreateOnly], journal: Journal) -> None:
         """The same with a small object of its own; once, however many workers ask at the same moment."""

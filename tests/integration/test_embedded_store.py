@@ -33,7 +33,17 @@ def test_objects_survive_a_stop_and_a_start_on_the_same_port(own_seaweedfs: S3Se
     assert not listens(port_of(endpoint))
     store.start()
     assert store.endpoint_url == endpoint
-    assert own_seaweedfs.read("kept.png") == b"bytes"
+
+    def kept() -> bool:
+        try:
+            return own_seaweedfs.read("kept.png") == b"bytes"
+        except ClientError as error:
+            # For a moment its filer does not know yet where the volumes are that have just come back.
+            if error.response["Error"]["Code"] != "InternalError":
+                raise
+            return False
+
+    wait_until(kept, "the object is there")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows cannot pause a process")
