@@ -18,6 +18,7 @@ from cloud_archive.errors import StoreError, explain
 from cloud_archive.files import FileVersion, stat_version
 from cloud_archive.gate import RECOVER_AFTER, Gate
 from cloud_archive.ledger import Ledger
+from cloud_archive.object_store import Capabilities
 from cloud_archive.settings import load_settings
 from cloud_archive.upload import Uploader
 from cloud_archive.worker import OLDEST_EVERY, Observer, WorkerPool
@@ -123,6 +124,33 @@ def test_bodies_and_parts_together_keep_to_one_budget_of_memory(
         wait_until(lambda: ledger.totals().archived.files == 26, "all of it arrives")
     assert store.most_in_flight == 4 * BODY_BYTES
     assert budget.held_bytes == 0
+
+
+class SlowToTell(MemoryStore):
+    """Nobody knows yet what it can do, and finding out takes until it is told to go on."""
+
+    def __init__(self) -> None:
+        super().__init__(Capabilities())
+        self.asked, self.go = threading.Event(), threading.Event()
+
+    def probe_create_only(self, key: str, body: bytes, **how: Any) -> None:
+        self.asked.set()
+        assert self.go.wait(10)
+
+
+def test_nobody_waits_for_what_another_finds_out_about_the_store(root: Path, ledger: Ledger) -> None:
+    for number in range(8):
+        added(ledger, root, f"{number}", KIB)
+    store = SlowToTell()
+    with uploading(ledger, root, store, 2):
+        try:
+            assert store.asked.wait(10)
+            wait_until(lambda: ledger.totals().archived.files >= 1, "the other worker's are archived", 5)
+        finally:
+            store.go.set()
+        wait_until(lambda: ledger.totals().archived.files == 8, "all of it arrives")
+    looks = [operation for operation, _ in store.calls if operation == "HeadObject"]
+    assert len(looks) == 8, "while nothing is known, each is looked for first"
 
 
 # --- order
