@@ -73,8 +73,9 @@ class Ledger(Database):
 
     def unknown(self, versions: Sequence[FileVersion]) -> list[FileVersion]:
         """Those of `versions` that neither a row nor the baseline knows (a vanished row knows nothing)."""
-        unknown = self.unknown_marks([version.fingerprint for version in versions])
-        return [version for version in versions if version.fingerprint in unknown]
+        marks = [version.fingerprint for version in versions]
+        unknown = self.unknown_marks(marks)
+        return [version for version, mark in zip(versions, marks, strict=True) if mark in unknown]
 
     def unknown_marks(self, fingerprints: Sequence[int]) -> set[int]:
         """The same, by fingerprint: one statement for all of them, of which only the unknown ones come back."""

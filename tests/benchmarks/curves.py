@@ -15,7 +15,7 @@ from pathlib import Path
 
 from tests.benchmarks.page import PAGE, put_between
 from tests.benchmarks.relay import far_away
-from tests.benchmarks.stage import engine, own_bucket, write_files
+from tests.benchmarks.stage import before_a_backlog, write_files
 from tests.benchmarks.svg import Chart, Curve, to_svg
 from tests.servers import S3Server, running_seaweedfs
 
@@ -91,16 +91,7 @@ def _by_workers(server: S3Server, work: Path, delay_seconds: float, table: Table
 def _archived(server: S3Server, root: Path, count: int, workers: int, rounds: int) -> Run:
     runs = []
     for _ in range(rounds):
-        with (
-            own_bucket(server) as bucket,
-            engine(
-                root,
-                bucket,
-                CLOUD_ARCHIVE_BACKFILL="all",
-                CLOUD_ARCHIVE_AUTOSTART="false",
-                CLOUD_ARCHIVE_WORKERS=str(workers),
-            ) as running,
-        ):
+        with before_a_backlog(server, root, workers) as running:
             begin = time.perf_counter()
             running.call("POST", "start")
             running.until_archived(count, 0.02)

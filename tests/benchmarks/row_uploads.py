@@ -15,6 +15,7 @@ from tests.benchmarks.figures import Figure, Row, known, no_slower, within
 from tests.benchmarks.relay import far_away
 from tests.benchmarks.stage import (
     bare_pool,
+    before_a_backlog,
     engine,
     in_turn,
     own_bucket,
@@ -149,16 +150,7 @@ def _backlog(
                     return peer(bucket, root, "peer")
 
             def ours() -> float:
-                with (
-                    own_bucket(seen) as bucket,
-                    engine(
-                        root,
-                        bucket,
-                        CLOUD_ARCHIVE_BACKFILL="all",
-                        CLOUD_ARCHIVE_AUTOSTART="false",
-                        CLOUD_ARCHIVE_WORKERS=str(workers),
-                    ) as running,
-                ):
+                with before_a_backlog(seen, root, workers) as running:
                     begin = time.perf_counter()
                     running.call("POST", "start")
                     running.until_archived(count)
@@ -184,16 +176,7 @@ def _memory(server: S3Server, work: Path, rounds: int) -> list[Figure]:
         root.mkdir()
         for number in range(count):
             write_large(root / f"{number}", size_bytes)
-        with (
-            own_bucket(server) as bucket,
-            engine(
-                root,
-                bucket,
-                CLOUD_ARCHIVE_BACKFILL="all",
-                CLOUD_ARCHIVE_AUTOSTART="false",
-                CLOUD_ARCHIVE_WORKERS=str(workers),
-            ) as running,
-        ):
+        with before_a_backlog(server, root, workers) as running:
             running.call("POST", "start")
             running.until_archived(count)
             figures.append(within(name, [running.peak_megabytes], 200, "MB"))

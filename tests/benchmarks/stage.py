@@ -167,6 +167,22 @@ def engine(root: Path, server: S3Server, *, keep: bool = False, **environ: str) 
         running.close()
 
 
+@contextmanager
+def before_a_backlog(server: S3Server, root: Path, workers: int) -> Iterator[RunningEngine]:
+    """A stopped engine with a bucket of its own, for which all that lies in the directory is new."""
+    with (
+        own_bucket(server) as bucket,
+        engine(
+            root,
+            bucket,
+            CLOUD_ARCHIVE_BACKFILL="all",
+            CLOUD_ARCHIVE_AUTOSTART="false",
+            CLOUD_ARCHIVE_WORKERS=str(workers),
+        ) as running,
+    ):
+        yield running
+
+
 def png(size_bytes: int) -> bytes:
     """Bytes that look like a whole PNG of this size."""
     head, tail = b"\x89PNG\r\n\x1a\n", b"\x00\x00\x00\x00IEND\xaeB\x60\x82"

@@ -137,7 +137,13 @@ def pool_on(
 ) -> WorkerPool:
     return WorkerPool(
         ledger,
-        lambda parts: Uploader(store, make_key=lambda path: path, session_id="s", parts=parts),
+        lambda parts: Uploader(
+            store,
+            make_key=lambda path: path,
+            session_id="s",
+            parts=parts,
+            on_aborted=ledger.forget_abandoned,
+        ),
         root,
         count=count,
         name="session",
@@ -898,16 +904,7 @@ def test_an_abort_that_failed_is_made_up_for_later(root: Path, monkeypatch: pyte
         abort(key, name)
 
     monkeypatch.setattr(store, "abort_multipart", abort_later)
-    pool = WorkerPool(
-        ledger,
-        lambda parts: Uploader(
-            store, make_key=lambda path: path, session_id="s", on_aborted=ledger.forget_abandoned
-        ),
-        root,
-        count=1,
-        name="me",
-        observer=Observer(),
-    )
+    pool = pool_on(ledger, root, store, count=1)
     again = ledger.claim("me")
     assert again is not None
     pool.work(again)
@@ -940,16 +937,7 @@ def test_aborts_are_made_up_for_although_there_is_always_something_to_upload(
     ledger.abandon_multipart(claim, "k", upload_id)
     ledger.release_all(retry_failed=True)
     store.on_call = lambda operation, key: bring() if operation == "PutObject" else None
-    pool = WorkerPool(
-        ledger,
-        lambda parts: Uploader(
-            store, make_key=lambda path: path, session_id="s", on_aborted=ledger.forget_abandoned
-        ),
-        root,
-        count=1,
-        name="me",
-        observer=Observer(),
-    )
+    pool = pool_on(ledger, root, store, count=1)
     pool.start()
     until(lambda: not ledger.abandoned(), "it is aborted")
     over.set()
