@@ -134,12 +134,13 @@ def test_the_guides_lead_to_an_error_where_a_variable_is_left_out() -> None:
         load_settings({"S3_BUCKET": "my-outputs"})
 
 
-def test_every_test_that_the_reliability_page_names_exists() -> None:
-    text = text_of(ROOT / "docs" / "reliability.md")
+@pytest.mark.parametrize(("page", "least"), [("reliability.md", 20), ("security.md", 15)])
+def test_every_test_that_a_page_names_exists(page: str, least: int) -> None:
+    text = text_of(ROOT / "docs" / page)
     sources = [path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("test_*.py")]
     written = set(re.findall(r"^ *(?:async )?def (test_\w+)\(", "\n".join(sources), re.MULTILINE))
     named = set(re.findall(r"`(test_[^`]+)`", text))
-    assert len(named) > 20
+    assert len(named) > least
     assert named - written == set()
     files = set(re.findall(r"`(tests/[^`]+)`", text))
     assert [file for file in files if not (ROOT / file).is_file()] == []
