@@ -1,0 +1,63 @@
+"""Windows: hold a folder open, and ask where an open file or folder really is. Only `beneath` uses it.
+
+https://learn.microsoft.com/windows/win32/api/fileapi/nf-fileapi-getfinalpathnamebyhandlew
+"""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+from pathlib import Path
+
+_FILE_LIST_DIRECTORY = 0x1  # a handle that may only read attributes would keep nobody from renaming
+_SHARE_READ_WRITE = 0x3  # and not FILE_SHARE_DELETE
+_OPEN_EXISTING = 3
+_BACKUP_SEMANTICS = 0x02000000  # without it, folders can't be opened
+_LONGEST = 32_768
+_INVALID = ctypes.c_void_p(-1).value
+
+if sys.platform == "win32":
+    import msvcrt
+
+    _word, _pointer, _text = ctypes.c_uint32, ctypes.c_void_p, ctypes.c_wchar_p
+    _kernel32 = ctypes.WinDLL("kernel32", use_last_error=True)
+    _create, _close = _kernel32.CreateFileW, _kernel32.CloseHandle
+    _create.restype = _pointer
+    _create.argtypes = [_text, _word, _word, _pointer, _word, _word, _pointer]
+    _close.argtypes = [_pointer]
+    _final = _kernel32.GetFinalPathNameByHandleW
+    _final.restype = _word
+    _final.argtypes = [_pointer, _text, _word, _word]
+
+    class WindowsKernel:
+        """See `beneath.Kernel`."""
+
+        def hold(self, path: Path) -> int:
+            """Open a folder, links followed, so that nobody can rename or remove it."""
+            handle: int | None = _create(
+                str(path),
+                _FILE_LIST_DIRECTORY,
+                _SHARE_READ_WRITE,
+                None,
+                _OPEN_EXISTING,
+                _BACKUP_SEMANTICS,
+                None,
+            )
+            if handle is None or handle == _INVALID:
+                raise ctypes.WinError(ctypes.get_last_error())
+            return handle
+
+        def release(self, handle: int) -> None:
+            """Close a held folder."""
+            _close(handle)
+
+        def final_path(self, handle: int) -> Path:
+            """Return where it really is, as `\\\\?\\C:\\…`."""
+            buffer = ctypes.create_unicode_buffer(_LONGEST)
+            if not 0 < _final(handle, buffer, _LONGEST, 0) < _LONGEST:
+                raise ctypes.WinError(ctypes.get_last_error())
+            return Path(buffer.value)
+
+        def final_path_of_file(self, descriptor: int) -> Path:
+            """Return where an open file really is."""
+            return self.final_path(msvcrt.get_osfhandle(descriptor))
