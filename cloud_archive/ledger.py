@@ -36,8 +36,8 @@ from .ledger_rows import (
 
 T = TypeVar("T")
 # What is remembered in it, beside the files.
-FIRST_START = "first_start"  # seconds since 1970
-FIRST_BEGUN = "first_start_begun"  # the same, while its scan has not come to its end
+FIRST_START = "first_start"  # when the first start whose scan ended had begun, in seconds since 1970
+FIRST_BEGUN = "first_start_begun"  # when the very first start began; committed before it watches
 COMPARE = (
     "compare_with_bucket"  # an older ledger was lost: files may be in the bucket under keys that nobody knows
 )

@@ -35,7 +35,7 @@ def open_ledger(state_directory: Path, *, began: float | None = None) -> tuple[L
     """Open the ledger; where it is unsound or cannot be written, archiving goes on all the same.
 
     Args:
-        began: when this session began, in seconds since 1970; now where it is not given.
+        began: when this session began, in seconds since 1970; default: now.
 
     Returns:
         The open ledger, what users should know, and whether the whole directory must be compared with the bucket
@@ -45,6 +45,7 @@ def open_ledger(state_directory: Path, *, began: float | None = None) -> tuple[L
         LedgerTooNew: a newer version wrote it.
     """
     path = state_directory / LEDGER_NAME
+    began = time.time() if began is None else began
     since = _since(state_directory)
     gone = since is not None and not _holds_something(path)
     if gone:
@@ -57,6 +58,7 @@ def open_ledger(state_directory: Path, *, began: float | None = None) -> tuple[L
         if gone:
             assert since is not None
             notices.append(_begin_again(ledger, since))
+        _commit_first_start(ledger, began if since is None else since)
     except LedgerTooNew:
         raise
     except LedgerDamaged as error:
@@ -68,12 +70,13 @@ def open_ledger(state_directory: Path, *, began: float | None = None) -> tuple[L
         except LedgerError as second:
             return _in_memory(second, aside, saved_as=path)
         ledger.remember(COMPARE, str(time.time()))
+        _commit_first_start(ledger, began if since is None else since)
         everything = not rescue(aside, ledger)
         notices.append(f"The ledger was damaged: it is kept as {aside.name}, and a new one is being built.")
     except LedgerError as error:
         return _in_memory(error, path, saved_as=path)
     if since is None:
-        _note_since(state_directory, ledger, time.time() if began is None else began)
+        _note_since(state_directory, ledger, began)
     return ledger, notices, everything
 
 
@@ -85,6 +88,12 @@ def _holds_something(path: Path) -> bool:
         return False
     except OSError:
         return True
+
+
+def _commit_first_start(ledger: Ledger, began: float) -> None:
+    """Commit when the first start began, so that a kill before its scan ends makes no file older than it is."""
+    if ledger.recall(FIRST_START) is None and ledger.recall(FIRST_BEGUN) is None:
+        ledger.remember(FIRST_BEGUN, str(began))
 
 
 def _begin_again(ledger: Ledger, since: float) -> str:

@@ -183,12 +183,8 @@ class Reconciler:
         baseline = first and (self._backfill == "none" or (self._backfill == "missed" and not known_before))
         young = self._started_at
         if first and self._backfill == "missed" and not known_before:
-            # A first start may be killed before its scan ends: what came after that start is no older for it.
-            begun = self._ledger.recall(FIRST_BEGUN)
-            if begun is None:
-                self._ledger.remember(FIRST_BEGUN, str(self._started_at))
-            else:
-                young = min(young, float(begun))
+            # An earlier first start may have been killed before its scan ended: what came after it is new.
+            young = min(young, float(self._ledger.recall(FIRST_BEGUN) or young))
         found = 0
         old: list[int] = []
         generation = self._ledger.generation()
@@ -253,7 +249,7 @@ class Reconciler:
 
 
 def _is_older(stat: os.stat_result, moment: float) -> bool:
-    """Whether it was written before this moment, for sure: in doubt a file is new.
+    """Return whether the file was written before `moment`, for sure: in doubt it is new.
 
     Linux stamps files with the time of its last tick, up to 10 ms ago; FAT, and some network filesystems, with whole
     seconds, FAT with even ones only.

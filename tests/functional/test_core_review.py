@@ -480,39 +480,34 @@ def test_without_a_usable_ledger_what_it_had_pending_is_not_forgotten(
 
 
 def test_a_first_start_that_was_interrupted_makes_no_baseline_of_what_came_meanwhile(
-    root: Path, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, root: Path
 ) -> None:
+    """Killed at once: not even its first scan has begun."""
     (root / "old.png").write_bytes(b"old")
     os.utime(root / "old.png", (1e9, 1e9))
     began = time.time() - 100
-
-    def reconciler(started_at: float, hinted: list[str]) -> Reconciler:
-        return Reconciler(
+    state = tmp_path / "state"
+    state.mkdir()
+    killed, _, _ = open_ledger(state, began=began)
+    killed.close()
+    (root / "meanwhile.png").write_bytes(b"meanwhile")
+    os.utime(root / "meanwhile.png", (began + 10, began + 10))
+    second, _, _ = open_ledger(state, began=time.time())
+    hinted: list[str] = []
+    try:
+        Reconciler(
             root,
-            ledger,
+            second,
             Selection(),
             on_new=hinted.append,
             on_done=lambda: None,
             backfill="missed",
             interval_seconds=0,
             polling=lambda: False,
-            started_at=started_at,
-        )
-
-    first = reconciler(began, [])
-    real = ledger.unknown_marks
-
-    def killed(fingerprints: Any) -> Any:
-        raise LedgerError("killed here")
-
-    monkeypatch.setattr(ledger, "unknown_marks", killed)
-    with pytest.raises(LedgerError):
-        first._scan({})
-    monkeypatch.setattr(ledger, "unknown_marks", real)
-    (root / "meanwhile.png").write_bytes(b"meanwhile")
-    os.utime(root / "meanwhile.png", (began + 10, began + 10))
-    hinted: list[str] = []
-    reconciler(time.time(), hinted)._scan({})
+            started_at=time.time(),
+        )._scan({})
+    finally:
+        second.close()
     assert hinted == ["meanwhile.png"]
 
 
