@@ -181,14 +181,10 @@ def network_filesystem(root: Path, mounts: str | None = None) -> str | None:
 
 
 def _mounted_kind(place: str, mounts: str) -> str:
-    """The filesystem type of the innermost mount above `place`; proc_pid_mountinfo(5)."""
+    """Return the filesystem type of the innermost mount above `place`."""
     best, kind = -1, ""
-    for line in mounts.split("\n"):
-        fields, _, rest = line.partition(" - ")
-        parts, after = fields.split(" "), rest.split(" ")
-        if len(parts) < 5 or len(after) < 3:
-            continue
-        point = re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), parts[4])
+    for point, _, rest in _mounts(mounts):
+        after = rest.split(" ")
         inside = point == "/" or place == point or place.startswith(point + "/")
         if inside and len(point) >= best:  # of two on one place, the later covers the earlier
             # A Windows drive in WSL 2 is a 9p mount that says so in its options.
@@ -197,11 +193,39 @@ def _mounted_kind(place: str, mounts: str) -> str:
     return kind
 
 
+def _mounts(mounts: str) -> Iterator[tuple[str, str, str]]:
+    """Yield mount point, mount id, and filesystem type with what follows it; proc_pid_mountinfo(5)."""
+    for line in mounts.split("\n"):
+        fields, _, rest = line.partition(" - ")
+        parts = fields.split(" ")
+        if len(parts) >= 5 and len(rest.split(" ")) >= 3:
+            point = re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), parts[4])
+            yield point, parts[0], rest
+
+
+def mounts_below(place: str, mounts: str | None = None) -> frozenset[tuple[str, str]]:
+    """Return (mount point, mount id) of each filesystem that is mounted below `place`; empty where none can be seen.
+
+    Args:
+        place: a directory, without symlinks.
+        mounts: the text of `/proc/self/mountinfo`; default: read it (Linux only).
+    """
+    if mounts is None:
+        try:
+            mounts = Path("/proc/self/mountinfo").read_bytes().decode("utf-8", "surrogateescape")
+        except OSError:
+            return frozenset()
+    inside = place.rstrip("/") + "/"
+    if inside not in mounts and "\\" not in mounts:
+        return frozenset()  # asked every few seconds: nearly always there is none
+    return frozenset((point, name) for point, name, _ in _mounts(mounts) if point.startswith(inside))
+
+
 class Watcher:
     """Turns the system's events below one directory into hints.
 
     Args:
-        root: the watched directory; it may be missing for a while.
+        root: the watched directory, which may be a symlink; it may be missing for a while.
         mode: `native` = the system's events; `poll` = none; `auto` = native, but not on network filesystems.
         on_hint: called with a relative path and how it came to notice; from several threads, must be quick.
         on_lost: called with a reason when events may have been missed, so that somebody scans at once.
@@ -222,6 +246,8 @@ class Watcher:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._root = Path(os.path.abspath(root))  # noqa: PTH100  resolve() would follow links
+        self._place = str(self._root)  # where it really is, since watches are set
+        self._mounts: frozenset[tuple[str, str]] = frozenset()  # the filesystems mounted below it
         self._mode = mode
         self._on_hint = on_hint
         self._on_lost = on_lost
@@ -268,7 +294,8 @@ class Watcher:
     def check(self) -> None:
         """See whether events still come, and make them come again where they do not.
 
-        Notices a root that is gone, back or another one, a thread that died, and tries again after a limit.
+        Notices a root that is gone, back or another one, a filesystem that was mounted or unmounted below it, and a
+        thread that died, and tries again after a limit.
         """
         with self._lock:
             if not self._running:
@@ -277,6 +304,8 @@ class Watcher:
             if identity != self._identity:
                 gone = "the watched directory is gone"
                 reason = gone if identity is None else "the watched directory is another one now"
+            elif mounts_below(self._place) != self._mounts:
+                reason = "a filesystem was mounted or unmounted in the watched directory"
             elif self._observer is not None and (dead := self._dead_thread()):
                 reason = f"the thread {dead} had ended"
             elif self._retry_at is not None and self._clock() >= self._retry_at:
@@ -305,6 +334,9 @@ class Watcher:
         self._why_polling = self._why_blind = self._retry_at = None
         self._dark.clear()
         self._identity = _identity(self._root)
+        # inotify sets no watch through a symlink. Windows follows it by itself, and resolving turns drives into shares.
+        self._place = str(self._root) if sys.platform == "win32" else os.path.realpath(self._root)
+        self._mounts = mounts_below(self._place)
         if self._mode == "poll":
             self._why_polling = "CLOUD_ARCHIVE_WATCH=poll"
         elif self._identity is None:
@@ -319,9 +351,9 @@ class Watcher:
         try:
             observer = _new_observer()
             _listen_for_losses(observer, self._blind, self._overflowed)
-            handler = _Handler(self._root, self._on_hint, subtrees, self._lost)
+            handler = _Handler(self._place, self._on_hint, subtrees, self._lost)
             subtrees.start()
-            observer.schedule(handler, str(self._root), recursive=True, event_filter=_EVENTS)
+            observer.schedule(handler, self._place, recursive=True, event_filter=_EVENTS)
             observer.start()
         except Exception as error:
             # Watch and instance limits, permissions, a system without the mechanism: all end in polling.
@@ -393,12 +425,12 @@ class _Handler(FileSystemEventHandler):
 
     def __init__(
         self,
-        root: Path,
+        place: str,
         on_hint: Callable[[str, HintKind], None],
         subtrees: _Subtrees,
         lost: Callable[[str], None],
     ) -> None:
-        self._prefix = str(root).rstrip(os.sep) + os.sep
+        self._prefix = place.rstrip(os.sep) + os.sep
         self._on_hint = on_hint
         self._subtrees = subtrees
         self._lost = lost

@@ -413,6 +413,81 @@ def test_a_root_replaced_by_another_directory_is_watched_again(pipeline: Pipelin
     pipeline.wait_for("a.png")
 
 
+@pytest.mark.parametrize("where", ["root", "parent"])
+def test_a_root_behind_a_symlink_has_events_and_plain_paths(tmp_path: Path, where: str) -> None:
+    real = tmp_path / "volume/output"
+    real.mkdir(parents=True)
+    link = tmp_path / "link"
+    link.symlink_to(real if where == "root" else real.parent)
+    pipeline = Pipeline(link if where == "root" else link / "output")
+    pipeline.start()
+    try:
+        assert not pipeline.watcher.polling
+        (pipeline.root / "a.png").write_bytes(_png())
+        (real / "sub").mkdir()
+        (real / "sub/b.png").write_bytes(_png(1))
+        pipeline.wait_for("a.png", "sub/b.png")
+        pipeline.watcher.check()
+        assert pipeline.lost == []
+    finally:
+        pipeline.stop()
+
+
+def test_a_symlink_that_leads_elsewhere_now_is_watched_there(tmp_path: Path) -> None:
+    (tmp_path / "one").mkdir()
+    (tmp_path / "two").mkdir()
+    link = tmp_path / "link"
+    link.symlink_to(tmp_path / "one")
+    pipeline = Pipeline(link)
+    pipeline.start()
+    try:
+        link.unlink()
+        link.symlink_to(tmp_path / "two")
+        pipeline.watcher.check()
+        assert pipeline.lost == ["the watched directory is another one now"]
+        (tmp_path / "two/a.png").write_bytes(_png())
+        pipeline.wait_for("a.png")
+    finally:
+        pipeline.stop()
+
+
+MOUNTED = """
+import subprocess, sys, threading
+from pathlib import Path
+from cloud_archive.watcher import Watcher
+root = Path(sys.argv[1])
+(root / "video").mkdir()
+hinted, lost = threading.Event(), []
+watcher = Watcher(root, mode="native", on_hint=lambda p, k: hinted.set(), on_lost=lost.append)
+watcher.start()
+watcher.check()
+assert not lost
+subprocess.run(["mount", "-t", "tmpfs", "none", str(root / "video")], check=True)
+watcher.check()
+(root / "video/a.png").write_bytes(b"a")
+assert hinted.wait(10), "no event"
+subprocess.run(["umount", "-l", str(root / "video")], check=True)
+watcher.check()
+print(lost)
+watcher.stop(5)
+"""
+
+
+def test_a_filesystem_mounted_over_a_subfolder_is_watched_at_the_next_check(tmp_path: Path) -> None:
+    """In a mount namespace of its own."""
+    done = subprocess.run(
+        ["unshare", "-Urm", sys.executable, "-c", MOUNTED, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        cwd=Path(__file__).parents[2],
+    )
+    if "unshare" in done.stderr or "'mount'" in done.stderr:
+        pytest.skip("no mounts here")
+    reason = "a filesystem was mounted or unmounted in the watched directory"
+    assert done.stdout.strip() == str([reason, reason]), done.stderr
+
+
 def _overflow(pipeline: Pipeline) -> None:
     """Fill the kernel's queue for real: the reader is held still while more happens than it takes."""
     reader = getattr(pipeline.watcher._observer, "_inotify_fd", None)

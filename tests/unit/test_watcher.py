@@ -256,7 +256,7 @@ def test_a_handler_that_meets_an_exception_reports_a_loss_and_never_raises(tmp_p
         raise RuntimeError("odd")
 
     subtrees = watcher._Subtrees(lambda path, kind, ended: None)
-    handler = watcher._Handler(tmp_path, fail, subtrees, lost.append)
+    handler = watcher._Handler(str(tmp_path), fail, subtrees, lost.append)
     handler.dispatch(FileCreatedEvent(str(tmp_path / "a.png")))
     assert lost == ["an event could not be handled"]
 
@@ -272,7 +272,7 @@ def test_events_become_hints_with_relative_paths(tmp_path: Path) -> None:
 
     subtrees = watcher._Subtrees(look_into)
     handler = watcher._Handler(
-        tmp_path, lambda path, kind: hints.append((path, kind)), subtrees, lambda reason: None
+        str(tmp_path), lambda path, kind: hints.append((path, kind)), subtrees, lambda reason: None
     )
     inside, outside = str(tmp_path / "s/a.png"), str(tmp_path) + "-other/a.png"
     handler.dispatch(FileCreatedEvent(inside))
@@ -295,3 +295,17 @@ def test_events_become_hints_with_relative_paths(tmp_path: Path) -> None:
     subtrees.end()
     subtrees.join(5)
     assert not subtrees.is_alive()
+
+
+NESTED = r"""
+21 1 8:1 / / rw - ext4 /dev/sda1 rw
+40 21 0:40 / /out rw - tmpfs none rw
+41 40 0:41 / /out/video rw - nfs4 server:/v rw
+42 40 0:42 / /out/a\040b rw - tmpfs none rw
+43 21 0:43 / /output rw - tmpfs none rw
+"""
+
+
+def test_mounts_below_a_directory_are_found_by_their_place() -> None:
+    assert watcher.mounts_below("/out", NESTED) == {("/out/video", "41"), ("/out/a b", "42")}
+    assert watcher.mounts_below("/output", NESTED) == frozenset()
