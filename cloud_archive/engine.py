@@ -17,6 +17,7 @@ import urllib.error
 import urllib.request
 import uuid
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -39,6 +40,7 @@ from .ledger_opening import WITHOUT_MEMORY, open_ledger
 from .ledger_rows import FileState
 from .metrics import recorder
 from .notifier import Notifier, StatusCallback
+from .operations.shared_check import CheckAnswer, SharedCheck
 from .settings import Settings, load_settings
 from .state import (
     DirectoryLock,
@@ -56,6 +58,7 @@ LEDGER_SECONDS = 10.0  # between two looks at a ledger that fails, or that is in
 LEDGER_TRIES = 3  # looks in a row at which nothing could be committed, until the ledger is opened anew
 LEDGER_STOP_SECONDS = 10.0  # for uploads under way, before that
 HANDOVER_SECONDS = 10.0  # how long to wait for an engine that said that it hands over
+_LAST_ROW = 2**63 - 1  # of any ledger: SQLite's largest integer
 StoreFactory = Callable[..., ObjectStore]
 
 
@@ -122,6 +125,7 @@ class Engine:
         self._ledger_keeper: threading.Thread | None = None
         self._notifier = Notifier(self._push_status)
         self._metrics = recorder()
+        self._check = SharedCheck(lambda: load_settings(self._environ))
         self.state_directory: Path | None = None
         self.on_begin: Callable[[], None] = lambda: None  # told when this engine is the one that archives
 
@@ -574,18 +578,25 @@ class Engine:
         ledger = self.archiver().ledger
         try:
             before = None if cursor is None else int(cursor)
+            if before is not None and not 0 <= before <= _LAST_ROW:
+                raise ValueError(cursor)
+        except ValueError:
+            raise RequestRefused(400, "cursor must be the next_cursor of an earlier page.") from None
+        try:
             states = tuple(FileState[word.upper()] for word in state.split(",")) if state else ()
-        except (ValueError, KeyError):
-            raise RequestRefused(400, "cursor or state is none that this archive gave.") from None
+        except KeyError:
+            raise RequestRefused(400, "state must be one that a file has, or several with commas.") from None
         rows = ledger.rows(states=states, query=query, limit=limit, before=before)
         following = str(rows[-1].row) if len(rows) == limit else None
         return [row_to_json(row) for row in rows], following
 
-    def check(self) -> list[dict[str, Any]]:
-        """The connection check: a list of named steps."""
-        from .operations.check import run_check
+    def check(self) -> Future[CheckAnswer]:
+        """`POST /cloud-sync/check`: start the connection check, or join the one that runs. Does not block."""
+        return self._check.begin()
 
-        return [step.to_json() for step in run_check(lambda: load_settings(self._environ))]
+    def last_check(self) -> CheckAnswer:
+        """`GET /cloud-sync/check`: the result of the last check and its time. Does not block."""
+        return self._check.last
 
     def report(self, by: Literal["hour", "day"], last: int) -> list[dict[str, Any]]:
         """`GET /cloud-sync/report`: what came into the bucket in the last hours or days, for a chart."""

@@ -85,8 +85,8 @@ ROUTES: tuple[Route, ...] = (
     Route("POST", "/cloud-sync/flush", "flush", True, 15),
     Route("GET", "/cloud-sync/files", "files", False, 20),
     Route("GET", "/cloud-sync/report", "report", False, 20),
-    # A GET by contract, but it writes a probe object: no other site may set it off.
-    Route("GET", "/cloud-sync/check", "check", True, 60),
+    Route("POST", "/cloud-sync/check", "check", True, 60),
+    Route("GET", "/cloud-sync/check", "last_check", False, 10),
     Route("GET", "/cloud-sync/metrics", "metrics", False, 10),
 )
 
@@ -137,13 +137,15 @@ def refuse_cross_site(request: web.Request) -> None:
     """Refuse what a page of another site can make a browser send.
 
     An `Origin` is compared with `Host` by host and port; its scheme is left out, because a proxy may end TLS
-    before us. A request without `Origin` and `Sec-Fetch-Site` comes from no current browser
-    (https://developer.mozilla.org/docs/Web/HTTP/Headers/Origin).
+    before us. `Sec-Fetch-Site: same-site` is another port or subdomain, and so another site here. Browsers send
+    `Origin` with every POST; with a GET they may send neither header
+    (https://fetch.spec.whatwg.org/#origin-header), so no GET may change anything or contact the store.
 
     Raises:
         RequestRefused: 403.
     """
-    if request.headers.get("Sec-Fetch-Site", "").strip().lower() == "cross-site":
+    sites = {site.strip().lower() for site in request.headers.getall("Sec-Fetch-Site", [])}
+    if sites & {"cross-site", "same-site"}:
         raise RequestRefused(403, "Refused: the request comes from another site.")
     origins = request.headers.getall("Origin", [])
     host = request.headers.get("Host", "")
@@ -247,8 +249,9 @@ def _files_arguments(query: Mapping[str, str]) -> Arguments:
     if not 1 <= limit <= MAX_FILES:
         raise RequestRefused(400, f"limit must be a whole number from 1 to {MAX_FILES}.")
     text, cursor = query.get("q", ""), query.get("cursor") or None
-    if len(text) > MAX_QUERY_CHARACTERS or len(cursor or "") > MAX_QUERY_CHARACTERS:
-        raise RequestRefused(400, f"q and cursor take {MAX_QUERY_CHARACTERS} characters at most.")
+    for name, value in (("q", text), ("cursor", cursor or "")):
+        if len(value) > MAX_QUERY_CHARACTERS:
+            raise RequestRefused(400, f"{name} takes {MAX_QUERY_CHARACTERS} characters at most.")
     return {"state": state, "q": text, "limit": limit, "cursor": cursor}
 
 

@@ -18,7 +18,7 @@ import ipaddress
 import logging
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
-from concurrent.futures import Executor
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -105,7 +105,8 @@ class EngineLike(Protocol):
         self, state: str | None, query: str, limit: int, cursor: str | None
     ) -> tuple[list[dict[str, Any]], str | None]: ...
     def report(self, by: Literal["hour", "day"], last: int) -> list[dict[str, Any]]: ...
-    def check(self) -> list[dict[str, Any]]: ...
+    def check(self) -> Future[dict[str, Any]]: ...
+    def last_check(self) -> dict[str, Any]: ...
     def metrics_text(self) -> str: ...
     def subscribe(self, callback: Callable[[dict[str, Any]], None]) -> Callable[[], None]: ...
     def request_handover(self) -> bool: ...
@@ -247,7 +248,11 @@ class _Handlers:
         return web.json_response({"rows": rows})
 
     async def check(self, _: web.Request, __: Arguments) -> web.Response:
-        return web.json_response(await self.run("act", self._engine.check))
+        # Shielded: the check is shared, so no caller may cancel it for the others.
+        return web.json_response(await asyncio.shield(asyncio.wrap_future(self._engine.check())))
+
+    async def last_check(self, _: web.Request, __: Arguments) -> web.Response:
+        return web.json_response(self._engine.last_check())
 
     async def metrics(self, _: web.Request, __: Arguments) -> web.Response:
         if importlib.util.find_spec("prometheus_client") is None:

@@ -89,7 +89,7 @@ class CheckStep:
     said: str = ""
 
     def to_json(self) -> dict[str, str | float | bool | None]:
-        """As `GET /cloud-sync/check` and `cloud-archive check --json` show it."""
+        """As `POST /cloud-sync/check` and `cloud-archive check --json` show it."""
         return {
             "name": self.name,
             "ok": self.ok,

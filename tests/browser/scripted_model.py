@@ -90,7 +90,11 @@ class ScriptedModel:
             ("GET", "/cloud-sync/status", self._get(lambda _: self.status)),
             ("GET", "/cloud-sync/files", self._get(self._files)),
             ("GET", "/cloud-sync/report", self._get(lambda _: {"rows": self.report})),
-            ("GET", "/cloud-sync/check", self._get(lambda _: self.check)),
+            (
+                "POST",
+                "/cloud-sync/check",
+                self._get(lambda _: {"checked_at": "2026-04-01T12:34:56", "steps": self.check}),
+            ),
             ("GET", "/cloud-sync/events", self._events),
             *(("POST", f"/cloud-sync/{name}", self._post) for name in posts),
         ]

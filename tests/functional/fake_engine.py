@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
 from cloud_archive.routes import bare_status
+
+CHECKED = {"checked_at": "2026-04-01T12:34:56", "steps": [{"name": "settings", "ok": True}]}
 
 
 @dataclass
@@ -31,7 +34,7 @@ class FakeUploadAnswer:
 
 @dataclass
 class FakeEngine:
-    """Every call is noted in `calls`; `error` is raised by all of them but `status`; `gate` holds up uploads."""
+    """Notes each call in `calls`; all but `status` raise `error`; `gate` holds up uploads and checks."""
 
     content: dict[str, Any] = field(default_factory=lambda: bare_status("idle"))
     calls: list[tuple[Any, ...]] = field(default_factory=list)
@@ -40,6 +43,7 @@ class FakeEngine:
     answer: FakeUploadAnswer = field(default_factory=lambda: FakeUploadAnswer(200, "Archived."))
     gate: threading.Event | None = None
     callbacks: list[Callable[[dict[str, Any]], None]] = field(default_factory=list)
+    checked: Future[dict[str, Any]] = field(default_factory=Future)
     subscribed: threading.Event = field(default_factory=threading.Event)
 
     def _note(self, *call: Any) -> None:
@@ -86,9 +90,15 @@ class FakeEngine:
         self._note("report", by, last)
         return [{"start": "2026-04-01T00:00:00", "files": 2, "bytes": 30}]
 
-    def check(self) -> list[dict[str, Any]]:
+    def check(self) -> Future[dict[str, Any]]:
         self._note("check")
-        return [{"name": "settings", "ok": True}]
+        if self.gate is None and not self.checked.done():
+            self.checked.set_result(CHECKED)
+        return self.checked
+
+    def last_check(self) -> dict[str, Any]:
+        self._note("last_check")
+        return CHECKED
 
     def metrics_text(self) -> str:
         self._note("metrics")

@@ -18,7 +18,7 @@ from yarl import URL
 from cloud_archive.errors import CloudArchiveError, RequestRefused, StoreError, explain
 from cloud_archive.server import Listener, build_application, serve
 
-from .fake_engine import FakeEngine, FakeUploadAnswer
+from .fake_engine import CHECKED, FakeEngine, FakeUploadAnswer
 from .waiting import until
 
 TOKEN = "t" * 43
@@ -177,7 +177,22 @@ async def test_files_and_check_come_through(private: Caller, engine: FakeEngine)
     status, content = await private.ask("GET", "/cloud-sync/files?state=failed&q=x&limit=5&cursor=c")
     assert (status, content) == (200, {"files": [{"file_name": "a.png"}], "next_cursor": "next"})
     assert engine.calls == [("files", "failed", "x", 5, "c")]
-    assert await private.ask("GET", "/cloud-sync/check") == (200, [{"name": "settings", "ok": True}])
+    assert await private.ask("POST", "/cloud-sync/check") == (200, CHECKED)
+    assert await private.ask("GET", "/cloud-sync/check") == (200, CHECKED)
+    assert engine.calls[1:] == [("check",), ("last_check",)]
+
+
+async def test_a_check_that_somebody_gave_up_goes_on_for_the_others(
+    private: Caller, engine: FakeEngine
+) -> None:
+    engine.gate = threading.Event()
+    first = asyncio.ensure_future(private.ask("POST", "/cloud-sync/check"))
+    second = asyncio.ensure_future(private.ask("POST", "/cloud-sync/check"))
+    await until(lambda: engine.calls == [("check",)] * 2)
+    first.cancel()
+    await asyncio.wait({first})
+    engine.checked.set_result(CHECKED)
+    assert await second == (200, CHECKED)
 
 
 async def test_metrics_are_prometheus_text_or_501_with_the_command(

@@ -68,11 +68,13 @@ def test_the_table_holds_every_call_of_the_contract() -> None:
         ("POST", "/cloud-sync/retry"),
         ("POST", "/cloud-sync/flush"),
         ("GET", "/cloud-sync/files"),
+        ("POST", "/cloud-sync/check"),
         ("GET", "/cloud-sync/check"),
         ("GET", "/cloud-sync/metrics"),
         ("GET", "/cloud-sync/report"),
     }
-    assert all(route.changes_state for route in ROUTES if route.method == "POST")
+    # A foreign page can send a GET without Origin, so a GET may change nothing.
+    assert all(route.changes_state == (route.method != "GET") for route in ROUTES)
 
 
 def test_the_bare_status_has_every_field_of_a_real_one() -> None:
@@ -94,6 +96,7 @@ def test_the_bare_status_has_every_field_of_a_real_one() -> None:
         ("Origin", ""),
         ("Sec-Fetch-Site", "cross-site"),
         ("Sec-Fetch-Site", "Cross-Site"),
+        ("Sec-Fetch-Site", "same-site"),
     ],
 )
 async def test_a_request_from_another_site_is_refused(
@@ -129,7 +132,7 @@ async def test_an_origin_with_another_host_or_port_is_refused(client: Client, ho
         assert answer.status == 403
 
 
-@pytest.mark.parametrize("path", ["start", "stop", "rescan", "retry", "flush"])
+@pytest.mark.parametrize("path", ["start", "stop", "rescan", "retry", "flush", "check"])
 async def test_a_plain_post_without_a_body_works(client: Client, path: str) -> None:
     async with client.post(f"/cloud-sync/{path}", skip_auto_headers=["Content-Type"]) as answer:
         assert answer.status == 200
@@ -241,6 +244,7 @@ async def test_a_good_timeout_comes_through(
         "limit=x",
         "limit=-1",
         "limit=1.5",
+        "limit=" + "9" * 5000,
         "state=lost",
         "q=" + "a" * 1025,
         "cursor=" + "a" * 1025,
@@ -249,6 +253,15 @@ async def test_a_good_timeout_comes_through(
 async def test_a_bad_query_for_files_is_400(client: Client, recorder: Recorder, query: str) -> None:
     async with client.get(f"/cloud-sync/files?{query}") as answer:
         assert answer.status == 400
+        assert query.partition("=")[0] in (await answer.json())["message"]
+    assert recorder.heard == []
+
+
+@pytest.mark.parametrize("query", ["by=week", "last=0", "last=1001", "last=x", "last=" + "9" * 5000])
+async def test_a_bad_query_for_a_report_is_400(client: Client, recorder: Recorder, query: str) -> None:
+    async with client.get(f"/cloud-sync/report?{query}") as answer:
+        assert answer.status == 400
+        assert query.partition("=")[0] in (await answer.json())["message"]
     assert recorder.heard == []
 
 

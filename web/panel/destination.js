@@ -2,17 +2,6 @@
 
 import { button, el, icon, setText } from "./dom.js";
 
-/** The check's answer, whichever way it is wrapped, as a list of {name, ok, cause, cure}. */
-function stepsOf(answer) {
-  const steps = Array.isArray(answer) ? answer : (answer?.steps ?? answer?.checks ?? []);
-  return steps.map((step) => ({
-    name: String(step.title ?? step.name ?? ""),
-    ok: step.ok ?? null,
-    cause: step.cause ?? step.detail ?? step.message ?? "",
-    cure: step.cure ?? "",
-  }));
-}
-
 export class Destination {
   #context;
   #fields = new Map();
@@ -68,7 +57,7 @@ export class Destination {
     this.#verdict.className = "small below";
     setText(this.#verdict, t("check.running"));
     try {
-      const steps = stepsOf(await client.get("/cloud-sync/check"));
+      const { steps } = await client.post("/cloud-sync/check");
       const good = steps.every((step) => step.ok !== false);
       this.#verdict.className = `small below ${good ? "good" : "bad"}`;
       setText(this.#verdict, t(good ? "check.good" : "check.bad"));

@@ -1,0 +1,61 @@
+"""One connection check at a time, shared by everybody who asks meanwhile, and the result of the last one."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ..settings import Settings
+
+CheckAnswer = dict[str, Any]
+"""`{"checked_at": local time in ISO 8601 or None, "steps": […]}`; steps as `CheckStep.to_json` has them."""
+
+
+class SharedCheck:
+    """Run the connection check for many callers.
+
+    Args:
+        load: returns the settings; may raise `SettingsError`.
+    """
+
+    def __init__(self, load: Callable[[], Settings]) -> None:
+        self._load = load
+        self._lock = threading.Lock()
+        self._running: Future[CheckAnswer] | None = None
+        self._last: CheckAnswer = {"checked_at": None, "steps": []}
+
+    @property
+    def last(self) -> CheckAnswer:
+        """The last result; `checked_at` is None before the first check has ended."""
+        return self._last
+
+    def begin(self) -> Future[CheckAnswer]:
+        """Start a check, or join the one that runs. Returns at once; do not cancel the future."""
+        with self._lock:
+            if self._running is None:
+                self._running = Future()
+                threading.Thread(target=self._run, name="cloud-archive-check", daemon=True).start()
+            return self._running
+
+    def _run(self) -> None:
+        from .check import run_check
+
+        answer: CheckAnswer | None = None
+        failure: BaseException | None = None
+        try:
+            steps = [step.to_json() for step in run_check(self._load)]
+            answer = {"checked_at": datetime.now().isoformat(timespec="seconds"), "steps": steps}
+        except BaseException as error:
+            failure = error
+        with self._lock:
+            running, self._running = self._running, None
+            self._last = answer or self._last
+        assert running is not None
+        if answer is None:
+            running.set_exception(failure)
+        else:
+            running.set_result(answer)
