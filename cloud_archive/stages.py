@@ -118,7 +118,9 @@ class Stages:
             "cloud-archive-intake": self._take_in,
             "cloud-archive-scan": self.reconciler.run,
         }
-        limits = Limits(settings.delete_local_after_seconds, settings.min_free_disk_bytes)
+        limits = Limits(
+            settings.delete_local_after_seconds, settings.min_free_disk_bytes, age_from_archiving=True
+        )
         if not limits.off:
             self._freer = Freer(
                 home.ledger,

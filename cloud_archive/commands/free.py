@@ -34,7 +34,8 @@ def free(
 ) -> None:
     """Remove files of DIR that are archived and proven in the bucket at this moment, oldest first.
 
-    Never a file younger than an hour, and none that changed since it was archived.
+    Never a file younger than an hour, and none that changed since it was archived. `--older-than` counts from a
+    file's modification time; CLOUD_ARCHIVE_DELETE_LOCAL_AFTER counts from its archiving, where that is later.
     """
     from ..operations.free import Freer, Limits
     from ..writers import has_writer
@@ -45,7 +46,9 @@ def free(
     limits = (
         Limits(age_seconds("--older-than", older_than), size_bytes("--min-free", min_free))
         if given
-        else Limits(settings.delete_local_after_seconds, settings.min_free_disk_bytes)
+        else Limits(
+            settings.delete_local_after_seconds, settings.min_free_disk_bytes, age_from_archiving=True
+        )
     )
     if limits.off:
         raise WrongUsage(

@@ -2,13 +2,12 @@
 
 A file goes only where all of this holds, in this order:
 
-1. its row says archived, and the file on the disk is that very version: size, modification time, and device and
-   inode (where those differ, as after a move to another disk, its bytes are hashed);
-2. it is older than an hour and than the age that was asked for, by its modification time, and by the time it came
-   back where `restore` brought it;
-3. nobody has it open for writing, as far as the system can tell;
+1. its row says archived, and the file on the disk has that version's size and modification time;
+2. it is older than an hour and than the age that was asked for: see `Limits`;
+3. no process has it open for writing, as far as the system can tell;
 4. at this moment the bucket answers a HEAD that proves the object: see `proof.confirmed_now`;
-5. a last look, right before it goes: still the same size, time, device and inode.
+5. the local bytes, hashed now, are the archived ones;
+6. right before it goes, nothing about the file has changed since it was hashed.
 
 A process that is killed in between has removed nothing that the bucket does not hold. What was removed and not yet
 noted is noted by the next run, which finds it gone. A symbolic link is never followed, a directory never removed.
@@ -18,6 +17,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
 import os
 import shutil
 import stat as stat_module
@@ -49,12 +49,16 @@ class Limits:
     """What to free. Both None frees nothing; with both, a file goes for either reason.
 
     Attributes:
-        older_than_seconds: files older than this; at least an hour counts.
+        older_than_seconds: files older than this, by their modification time and, where `restore` brought them
+            back, by that time; at least an hour counts.
         min_free_bytes: the oldest files until so much of the disk is free.
+        age_from_archiving: the age begins no earlier than the archiving. For limits that apply by themselves: an
+            old file that was just copied in must not go at once.
     """
 
     older_than_seconds: float | None = None
     min_free_bytes: int | None = None
+    age_from_archiving: bool = False
 
     @property
     def off(self) -> bool:
@@ -81,7 +85,8 @@ class FreeReport:
 
     Attributes:
         unproven: files that stay because the bucket does not hold them as it should, with their keys.
-        kept: files that stay because somebody writes to them, or the system refuses.
+        kept: files that stay because somebody writes to them, their bytes are not the archived ones, or the
+            system refuses.
         gone: rows whose file was removed or replaced by somebody else.
     """
 
@@ -133,6 +138,7 @@ class Freer:
         self._has_writer, self._clock, self._free_bytes = has_writer, clock, free_bytes
         self._on_freed = on_freed
         self._doubtful: dict[int, float] = {}
+        self._nothing_due_before = 0.0
 
     def run_once(self, stop: threading.Event | None = None, *, dry_run: bool = False) -> FreeReport:
         """Free what the limits ask for.
@@ -147,19 +153,27 @@ class Freer:
             OSError: the directory is not there.
         """
         report = FreeReport(dry_run=dry_run)
-        if self._limits.off:
+        now = self._clock()
+        missing = 0 if self._limits.off else self._missing_bytes()
+        if self._limits.off or (not missing and now < self._nothing_due_before):
             return report
-        missing = self._missing_bytes()
-        for row in self._candidates():
+        # What is archived from now on is not due before this.
+        next_due = now + self._age_seconds if self._limits.age_from_archiving else now
+        for row in self._candidates(now):
             if stop is not None and stop.is_set():
-                break
-            too_old = self._is_too_old(row)
-            if not too_old and missing <= report.freed_bytes:
-                break  # the rest is younger still
-            if self._doubtful.get(row.row, 0.0) > self._clock():
+                return report
+            due = self._due(row)
+            if due > now and missing <= report.freed_bytes:
+                next_due = min(next_due, due)
+                if row.version.mtime_ns / 1e9 + self._age_seconds > now:
+                    break  # the rest is younger still
+                continue
+            next_due = now
+            if self._doubtful.get(row.row, 0.0) > now:
                 report.unproven.append(row.version.path)  # asked not long ago
             else:
                 self._consider(row, report)
+        self._nothing_due_before = next_due
         return report
 
     def _missing_bytes(self) -> int:
@@ -167,8 +181,7 @@ class Freer:
         least = self._limits.min_free_bytes
         return 0 if least is None else max(0, least - self._free_bytes(self._root))
 
-    def _candidates(self) -> Iterator[FileRow]:
-        now = self._clock()
+    def _candidates(self, now: float) -> Iterator[FileRow]:
         before_ns = int((now - YOUNGEST_SECONDS) * 1e9)
         after = (-(1 << 62), 0)
         while True:
@@ -181,43 +194,49 @@ class Freer:
                 return
             after = (rows[-1].version.mtime_ns, rows[-1].row)
 
-    def _is_too_old(self, row: FileRow) -> bool:
+    @property
+    def _age_seconds(self) -> float:
+        """The age at which a file is removed, whatever room there is."""
         age = self._limits.older_than_seconds
-        if age is None:
-            return False
+        return math.inf if age is None else max(age, YOUNGEST_SECONDS)
+
+    def _due(self, row: FileRow) -> float:
+        """When the file reaches that age, in seconds since 1970."""
         since = max(row.version.mtime_ns / 1e9, row.restored_at or 0.0)
-        return since < self._clock() - max(age, YOUNGEST_SECONDS)
+        if self._limits.age_from_archiving:
+            since = max(since, row.archived_at or 0.0)
+        return since + self._age_seconds
 
     def _consider(self, row: FileRow, report: FreeReport) -> None:
-        local = to_local(self._root, row.version.path)
-        seen = _look(local)
+        path = row.version.path
+        local = to_local(self._root, path)
+        seen = _look(local, path)
         if seen is None or not seen.same_content_as(row.version):
             report.gone += 1
             if not report.dry_run:
                 mark_freed(self._ledger, [row.row])
             return
-        if not self._is_that_file(row, seen, local) or self._has_writer(local):
+        if self._has_writer(local):
             report.kept += 1
             return
         if not self._is_proven(row):
             self._doubtful[row.row] = self._clock() + DOUBT_SECONDS
-            report.unproven.append(row.version.path)
+            report.unproven.append(path)
             logger.warning(
                 "%s stays: the bucket does not hold it as %s any more. Run `cloud-archive verify --repair`.",
-                row.version.path,
+                path,
                 row.key,
             )
+            return
+        seen = _look(local, path)
+        if seen is None or _sha256_of(local) != row.sha256:
+            logger.warning("%s stays: its bytes are not those that were archived.", path)
+            report.kept += 1
             return
         if not report.dry_run and not self._remove(row, seen, local):
             report.kept += 1
             return
         self._note(row, report)
-
-    def _is_that_file(self, row: FileRow, seen: FileVersion, local: Path) -> bool:
-        """The file that was archived, by its inode; another one with its size and time only if its bytes are equal."""
-        if (seen.device, seen.inode) == (row.version.device, row.version.inode):
-            return True
-        return row.sha256 is not None and _sha256_of(local) == row.sha256
 
     def _is_proven(self, row: FileRow) -> bool:
         try:
@@ -228,8 +247,9 @@ class Freer:
             return False
 
     def _remove(self, row: FileRow, seen: FileVersion, local: Path) -> bool:
-        """Look once more, and remove. False where it changed or the system refuses."""
-        if self._has_writer(local) or _look(local, row.version.path) != _named(seen, row.version.path):
+        """Remove the file unless it changed since `seen`. False where it did or the system refuses."""
+        now = None if self._has_writer(local) else _look(local, row.version.path)
+        if now is None or (now, now.touched_ns) != (seen, seen.touched_ns):
             return False
         try:
             local.unlink()
@@ -250,17 +270,13 @@ class Freer:
             self._on_freed(freed)
 
 
-def _look(local: Path, path: str = "") -> FileVersion | None:
+def _look(local: Path, path: str) -> FileVersion | None:
     """The regular file there now; None where there is none."""
     try:
         found = os.lstat(local)
     except OSError:
         return None
     return FileVersion.of_stat(path, found) if stat_module.S_ISREG(found.st_mode) else None
-
-
-def _named(version: FileVersion, path: str) -> FileVersion:
-    return FileVersion(path, version.size_bytes, version.mtime_ns, version.device, version.inode)
 
 
 def _sha256_of(local: Path) -> str | None:

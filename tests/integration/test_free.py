@@ -7,6 +7,7 @@ import signal
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -36,6 +37,12 @@ def freed(
             free_bytes=lambda root: free_bytes,
         )
         return freer.run_once(dry_run=dry_run)
+
+
+def archived_ago(archive: Archive, seconds: float) -> None:
+    """Everything in the ledger was archived so long ago."""
+    with archive.ledger() as ledger:
+        ledger.change(lambda db: db.execute("UPDATE files SET archived_at = archived_at - ?", (seconds,)))
 
 
 def left(archive: Archive) -> list[str]:
@@ -86,6 +93,82 @@ def test_for_a_full_disk_the_oldest_go_until_there_is_room(tmp_path: Path, seawe
     report = freed(archive, limits, free_bytes=8_500)
     assert [one.path for one in report.files] == ["4 days.png", "3 days.png"]
     assert left(archive) == ["1 days.png", "2 days.png"]
+
+
+def test_a_limit_that_applies_by_itself_counts_from_the_later_of_mtime_and_archiving(
+    tmp_path: Path, seaweedfs: S3Server
+) -> None:
+    archive = Archive(tmp_path, seaweedfs)
+    archive.write("copied in.png", age_seconds=30 * DAY)
+    archive.archive_all()
+    limits = Limits(7 * DAY, age_from_archiving=True)
+    assert freed(archive, limits).freed == 0, "it was archived a moment ago"
+    archived_ago(archive, 7 * DAY + 60)
+    assert freed(archive, limits).freed == 1
+
+
+def test_an_old_file_that_stays_does_not_keep_the_others(tmp_path: Path, seaweedfs: S3Server) -> None:
+    archive = Archive(tmp_path, seaweedfs)
+    archive.write("restored.png", age_seconds=9 * DAY)
+    archive.write("a.png", age_seconds=3 * DAY)
+    archive.write("young.png", age_seconds=2 * HOUR)
+    archive.archive_all()
+    with archive.ledger() as ledger:
+        back = time.time() - 2 * HOUR
+        ledger.change(
+            lambda db: db.execute("UPDATE files SET restored_at = ? WHERE path = ?", (back, b"restored.png"))
+        )
+    assert [one.path for one in freed(archive).files] == ["a.png"]
+    assert left(archive) == ["restored.png", "young.png"]
+
+
+def test_nothing_is_looked_at_before_something_is_due(
+    tmp_path: Path, seaweedfs: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive = Archive(tmp_path, seaweedfs)
+    archive.write("a.png", age_seconds=9 * DAY)
+    archive.archive_all()
+    now = [time.time()]
+    reads: list[str] = []
+    with archive.ledger() as ledger, archive.store() as store:
+        read = ledger.read
+
+        def noted(sql: str, values: Any = ()) -> list[tuple[Any, ...]]:
+            reads.append(sql)
+            return read(sql, values)
+
+        monkeypatch.setattr(ledger, "read", noted)
+        freer = Freer(
+            ledger,
+            store,
+            archive.root,
+            Limits(DAY, age_from_archiving=True),
+            has_writer=has_writer,
+            clock=lambda: now[0],
+        )
+        assert freer.run_once().freed == 0
+        assert reads
+        reads.clear()
+        now[0] += DAY - 60
+        assert freer.run_once().freed == 0
+        assert not reads, "a run every 15 s must not walk through the ledger"
+        now[0] += 120
+        assert freer.run_once().freed == 1
+
+
+def test_the_local_bytes_are_hashed_right_before_they_go(tmp_path: Path, seaweedfs: S3Server) -> None:
+    archive = Archive(tmp_path, seaweedfs)
+    archive.write("a.png", b"archived", age_seconds=2 * DAY)
+    archive.archive_all()
+    local = archive.root / "a.png"
+    before = local.stat()
+    with local.open("r+b") as file:
+        file.write(b"ARCHIVED")
+    os.utime(local, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert (local.stat().st_ino, local.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+    report = freed(archive)
+    assert (report.freed, report.kept) == (0, 1)
+    assert local.read_bytes() == b"ARCHIVED", "the only copy of these bytes"
 
 
 @pytest.mark.parametrize("what", ["gone", "other bytes", "other size", "other bytes with our metadata"])
@@ -203,6 +286,7 @@ def test_the_engine_frees_by_itself_and_says_what_stays(
     archive.write("lost.png", age_seconds=2 * DAY)
     archive.write("young.png")
     archive.archive_all()
+    archived_ago(archive, 2 * DAY)
     seaweedfs.client.delete_object(Bucket=seaweedfs.bucket, Key="out/lost.png")
     with archive.running() as engine:
         assert engine.flush(30)
