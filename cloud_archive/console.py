@@ -13,6 +13,8 @@ import sys
 from collections.abc import Sequence
 from typing import Any, TextIO
 
+from .redaction import redact, secret_values
+
 DONE = 0
 FAILED = 1
 WRONG_USAGE = 2
@@ -34,7 +36,8 @@ def say(text: str = "") -> None:
 
 
 def complain(text: str) -> None:
-    """A line on standard error; where that is closed, nobody wants to know."""
+    """Write a line to standard error, without secrets; nothing happens where that is closed."""
+    text = redact(text, [secret for secret in secret_values(os.environ) if len(secret) >= 8])
     with contextlib.suppress(OSError, ValueError):
         sys.stderr.write(text + "\n")
         sys.stderr.flush()

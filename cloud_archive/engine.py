@@ -41,7 +41,9 @@ from .ledger_rows import FileState
 from .metrics import recorder
 from .notifier import Notifier, StatusCallback
 from .operations.shared_check import CheckAnswer, SharedCheck
-from .settings import Settings, load_settings
+from .redaction import redact, secret_values
+from .settings import Settings, is_set, load_settings
+from .settings import state_directory as configured_state_directory
 from .state import (
     DirectoryLock,
     find_state_directory,
@@ -138,9 +140,8 @@ class Engine:
             CloudArchiveError: it cannot be made.
         """
         base = self._state_base
-        text = self._environ.get("CLOUD_ARCHIVE_STATE_DIR", "").strip()
-        if text and (base is None or self._prefer_environment):
-            base = Path(text)
+        if base is None or self._prefer_environment:
+            base = configured_state_directory(self._environ) or base
         self.state_directory = make_state_directory(self.root, base)
         return self.state_directory
 
@@ -158,6 +159,8 @@ class Engine:
             for problem in self._problems:
                 logger.error("%s", problem)
             return
+        if self._settings.endpoint_remark:
+            logger.info("%s", self._settings.endpoint_remark)
         self._want_running = self._settings.autostart if autostart is None else autostart
         try:
             if self.state_directory is None:
@@ -182,6 +185,7 @@ class Engine:
         self._standby.start()
 
     def _fail(self, sentence: str) -> None:
+        sentence = redact(sentence, secret_values(self._environ))
         logger.error("%s", sentence)
         self._problems = [sentence]
         self._notifier.notify()
@@ -313,7 +317,7 @@ class Engine:
         assert self._settings is not None
         assert self.state_directory is not None
         settings = self._settings
-        if self._backfill is not None and not self._environ.get("CLOUD_ARCHIVE_BACKFILL", "").strip():
+        if self._backfill is not None and not is_set("CLOUD_ARCHIVE_BACKFILL", self._environ):
             settings = settings.model_copy(update={"backfill": self._backfill})
         ledger, notices, everything = open_ledger(self.state_directory, began=self.started_at)
         self._ledger = ledger
@@ -619,8 +623,7 @@ class Engine:
 
 def find_engine(root: Path, environ: Mapping[str, str]) -> Path:
     """The state directory in which a running engine for `root` would be found."""
-    text = environ.get("CLOUD_ARCHIVE_STATE_DIR", "").strip()
-    return find_state_directory(root, Path(text) if text else None)
+    return find_state_directory(root, configured_state_directory(environ))
 
 
 def _unfinished(path: str, found: Submission, row: dict[str, Any] | None) -> UploadAnswer:

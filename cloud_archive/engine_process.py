@@ -21,19 +21,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
+from .redaction import redact, secret_values
+
 MAX_ERROR_OUTPUT_BYTES = 1024 * 1024
 _MAX_ANSWER_BYTES = 64 * 1024
 _TAIL_BYTES = 16 * 1024
 _MAX_CAUSE_CHARACTERS = 400
-# What the engine is told through its environment and must never be repeated, should an error quote it.
-_SECRET_VARIABLES = (
-    "S3_SECRET_ACCESS_KEY",
-    "S3_SESSION_TOKEN",
-    "R2_SECRET_ACCESS_KEY",
-    "R2_SECRET_KEY",
-    "AWS_SECRET_ACCESS_KEY",
-    "AWS_SESSION_TOKEN",
-)
 
 
 def engine_command() -> list[str]:
@@ -237,8 +230,4 @@ def _last_line(output: IO[bytes]) -> str:
     if not lines:
         return ""
     line = re.sub(r"^(?:\w+\.)*\w*(?:Error|Exception): ", "", lines[-1])
-    for variable in _SECRET_VARIABLES:
-        secret = os.environ.get(variable, "").strip()
-        if len(secret) >= 4:
-            line = line.replace(secret, "***")
-    return line[:_MAX_CAUSE_CHARACTERS]
+    return redact(line, secret_values(os.environ))[:_MAX_CAUSE_CHARACTERS]

@@ -17,7 +17,7 @@ import secrets
 import signal
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,9 +26,10 @@ from . import __version__
 from .allocator import give_freed_memory_back
 from .engine import Engine
 from .errors import CloudArchiveError, SettingsError
+from .redaction import redact, secret_values
 from .sd_notify import notify, supervised
 from .server import build_application, serve
-from .settings import load_settings, redact
+from .settings import load_settings
 from .state import LOG_NAME, EngineInfo, remove_engine_info, write_engine_info
 
 logger = logging.getLogger("cloud_archive.service")
@@ -75,19 +76,6 @@ class RedactingFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         return redact(super().format(record), self._secret_values)
-
-
-def secret_values(environ: Mapping[str, str]) -> tuple[str, ...]:
-    """Every secret in the environment, whether the settings are sound or not."""
-    names = (
-        "S3_SECRET_ACCESS_KEY",
-        "S3_SESSION_TOKEN",
-        "R2_SECRET_ACCESS_KEY",
-        "R2_SECRET_KEY",
-        "AWS_SECRET_ACCESS_KEY",
-        "AWS_SESSION_TOKEN",
-    )
-    return tuple(value for name in names if (value := environ.get(name, "").strip()))
 
 
 class Service:

@@ -6,6 +6,7 @@ the value of a credential; that of an endpoint only where it is a bare host and 
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Callable, Mapping
 from decimal import Decimal
@@ -16,6 +17,7 @@ from pathspec import GitIgnoreSpec
 from pydantic import ValidationInfo
 
 from .keys import PrefixTemplate
+from .redaction import MASK
 
 _TRUE = frozenset({"true", "1", "yes", "on"})
 _FALSE = frozenset({"false", "0", "no", "off"})
@@ -133,8 +135,8 @@ def _required(value: str | None, what: str, info: ValidationInfo) -> str | None:
 
 
 def credential(text: str) -> str:
-    if not re.fullmatch(r"[!-~]+", text) or (text[0] == text[-1] and text[0] in "\"'"):
-        raise ValueError("accepted is what the provider shows, without blanks or quotes (ASCII only)")
+    if not re.fullmatch(r"[!-~]+", text):
+        raise ValueError("accepted is what the provider shows, without blanks (ASCII only)")
     return text
 
 
@@ -183,41 +185,106 @@ def kms_key(text: str, info: ValidationInfo) -> str:
 _LABEL = r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)"
 _HOST = rf"(?:{_LABEL}(?:\.{_LABEL})*\.?|\[[0-9A-Fa-f:.]+\])"
 _HOST_PORT = re.compile(rf"{_HOST}(?::[0-9]{{1,5}})?")
+_ENDPOINT_FORM = "accepted is http://host[:port] or https://host[:port]"
 
 
-def endpoint(text: str) -> str:
-    form = "accepted is http://host[:port] or https://host[:port]"
+def endpoint(text: str, info: ValidationInfo) -> str:
+    """Check an endpoint as a provider's console shows it; the bucket in it is taken off, another base path stays."""
     if re.search(r"[\s\x00-\x1f\x7f\\]", text):
-        raise ValueError(f"{form}, without blanks or backslashes")
+        raise ValueError(f"{_ENDPOINT_FORM}, without blanks or backslashes")
     if "@" in text:
         raise ValueError(
-            f"{form}, without user and password: those go in S3_ACCESS_KEY_ID and S3_SECRET_ACCESS_KEY"
+            f"{_ENDPOINT_FORM}, without user and password: those go in S3_ACCESS_KEY_ID and S3_SECRET_ACCESS_KEY"
         )
     if _HOST_PORT.fullmatch(text.rstrip("/")):
         bare = text.rstrip("/")
-        raise ValueError(f"{form}; write https://{bare}, or http://{bare} for a store without TLS")
+        raise ValueError(f"{_ENDPOINT_FORM}; write https://{bare}, or http://{bare} for a store without TLS")
     try:
         parts = urlsplit(text)
         port = parts.port
     except ValueError:
-        raise ValueError(f"{form}, with a port from 1 to 65535") from None
+        raise ValueError(f"{_ENDPOINT_FORM}, with a port from 1 to 65535") from None
     if parts.scheme not in ("http", "https") or not parts.netloc:
-        raise ValueError(form)
-    if parts.path.strip("/"):
-        raise ValueError(f"{form}, without a path: a bucket goes in S3_BUCKET, a folder in S3_PREFIX")
+        raise ValueError(_ENDPOINT_FORM)
     if "?" in text or "#" in text:
-        raise ValueError(f"{form}, without anything behind it")
+        raise ValueError(f"{_ENDPOINT_FORM}, without anything behind it")
     if port == 0 or not _HOST_PORT.fullmatch(parts.netloc):
-        raise ValueError(f"{form}, with a host name of letters, digits, `-` and `.`")
-    return f"{parts.scheme}://{parts.netloc}"
+        raise ValueError(f"{_ENDPOINT_FORM}, with a host name of letters, digits, `-` and `.`")
+    folders = [folder for folder in parts.path.split("/") if folder]
+    if not all(re.fullmatch(r"[A-Za-z0-9._~-]+", folder) and folder.strip(".") for folder in folders):
+        raise ValueError(
+            f"{_ENDPOINT_FORM}, with a base path of letters, digits, `-`, `.`, `_` and `~` at most"
+        )
+    host, folders = _without_bucket(parts.netloc, folders, str(info.data.get("bucket", "")))
+    return "/".join([f"{parts.scheme}://{host}", *folders])
 
 
-def hidden_part(url: str) -> bool:
-    """Whether a URL may hold a password: an @, or a colon that no port follows."""
-    if "@" in url or "%40" in url:
-        return True
-    authority = re.split(r"[/?#]", url.partition("://")[2] if "://" in url else url, maxsplit=1)[0]
-    return bool(re.search(r":(?=.*[^0-9])", re.sub(r"^\[[^\]]*\]", "", authority)))
+def names_bucket(url: str, bucket: str) -> bool:
+    """Whether `endpoint` takes the bucket off this URL."""
+    parts = urlsplit(url)
+    folders = [folder for folder in parts.path.split("/") if folder]
+    return _without_bucket(parts.netloc, folders, bucket) != (parts.netloc, folders)
+
+
+def _without_bucket(host: str, folders: list[str], bucket: str) -> tuple[str, list[str]]:
+    """Take the bucket off the end of the path, or off the beginning of the host, never off both."""
+    if bucket and folders and folders[-1] == bucket:
+        return host, folders[:-1]
+    name, rest = host[: len(bucket)], host[len(bucket) + 1 :]
+    # The rest of an IP address is none.
+    if (
+        bucket
+        and name.lower() == bucket.lower()
+        and host[len(bucket) :].startswith(".")
+        and not _is_address(host)
+    ):
+        return rest, folders
+    return host, folders
+
+
+def _is_address(host: str) -> bool:
+    return re.fullmatch(r"[0-9.]+(?::[0-9]+)?", host) is not None
+
+
+def without_password(url: str) -> str:
+    """Return a wrong URL without what may be a password in it although no @ follows: `https://user:password`."""
+    scheme, separator, rest = url.rpartition("://")
+    authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
+    if re.search(r":(?=.*[^0-9])", re.sub(r"^\[[^\]]*\]", "", authority)):
+        return f"{scheme}{separator}{MASK}"
+    return url
+
+
+def machine_name(text: str) -> str:
+    if len(text) > 100 or not text.isprintable():
+        raise ValueError("accepted is a name of at most 100 characters, on one line")
+    return text
+
+
+def webhook_url(text: str) -> str:
+    form = "accepted is a URL such as https://host/path, without user and password"
+    try:
+        parts = urlsplit(text)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        raise ValueError(form) from None
+    if parts.scheme not in ("http", "https") or not host or port == 0 or "@" in parts.netloc:
+        raise ValueError(form)
+    if not re.fullmatch(r"[!-~]+", text):
+        raise ValueError(f"{form}, and without blanks (ASCII only)")
+    return text
+
+
+def webhook_secret(text: str) -> str:
+    # https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md
+    credential(text)
+    name, separator, key = text.partition("_")
+    if name == "whsec" and separator:
+        try:
+            base64.b64decode(key, validate=True)
+        except ValueError:
+            raise ValueError("accepted after whsec_ is base64") from None
+    return text
 
 
 def _path(text: str) -> Path:

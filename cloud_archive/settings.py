@@ -1,35 +1,45 @@
 """The settings: frozen, read once from environment variables, checked as a whole.
 
-Every wrong variable is reported at once, in one `SettingsError`. No value of a secret is ever part of an error,
-a repr or a dump: what is hidden is decided by `Variable.hidden`, next to the field.
+Every wrong variable is reported at once, in one `SettingsError`. No secret is ever part of an error, a repr or a dump
+(see redaction.py), and a credential in a variable that is not for credentials is refused, so that it reaches nothing
+that is shown or stored.
 """
 
 from __future__ import annotations
 
-import html
-import json
 import os
 import re
-from collections.abc import Iterable, Mapping
+import socket
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import quote, quote_plus, urlsplit
+from urllib.parse import urlsplit
 
-from pydantic import BeforeValidator, Field, SecretStr, ValidationError
+from pydantic import BeforeValidator, Field, PrivateAttr, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from . import setting_values as values
 from .errors import SettingProblem, SettingsError
-
-MASK = "***"
-"""What stands where a secret stood."""
+from .redaction import (
+    ACCESS_KEY_VARIABLES,
+    MASK,
+    SECRET_VARIABLES,
+    holds_credential,
+    mask_value,
+    secret_values,
+    unquoted,
+)
 
 _SHOWN_CHARACTERS = 120  # of a wrong value, in an error
 _ACCEPTED_CHARACTERS = 600
 # What these accept is said with the words of the value itself.
 _QUOTED_FIELDS = frozenset({"prefix", "include", "exclude", "endpoint_url"})
+_PATH_FIELDS = frozenset({"ca_bundle", "state_dir", "output_dir"})
+_MISPLACED = (
+    "it looks like a credential, so it is not used here; credentials go in S3_ACCESS_KEY_ID, S3_SECRET_ACCESS_KEY "
+    "and S3_SESSION_TOKEN"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,23 +47,33 @@ class Variable:
     """Where a field's value comes from.
 
     Attributes:
-        names: the variable and its aliases; the first that is set counts. Blanks around a value are dropped,
-            and an empty value counts as unset.
-        hidden: the value is shown nowhere.
+        names: the variable and its aliases; the first that is set counts. Blanks and one pair of matching quotes
+            around a value are dropped, and an empty value counts as unset.
         may_be_empty: an empty value of the first name is a value.
     """
 
     names: tuple[str, ...]
-    hidden: bool = False
     may_be_empty: bool = False
 
+    @property
+    def hidden(self) -> bool:
+        """Whether the value is shown nowhere."""
+        return self.names[0] in (*SECRET_VARIABLES, *ACCESS_KEY_VARIABLES)
+
     def find(self, environ: Mapping[str, str]) -> tuple[str, str] | None:
-        """The name that is set, and its value; None where none is."""
+        """Return the name that is set and its value; None where none is."""
         for name in self.names:
             text = environ.get(name)
-            if text is not None and (text.strip() or (self.may_be_empty and name == self.names[0])):
-                return name, text.strip()
+            if text is None:
+                continue
+            value = unquoted(text)
+            if value or (self.may_be_empty and name == self.names[0]):
+                return name, value
         return None
+
+
+def _host_name() -> str:
+    return socket.gethostname() or "unnamed"
 
 
 class Settings(BaseSettings):
@@ -80,16 +100,16 @@ class Settings(BaseSettings):
     ] = "env"
     access_key_id: Annotated[
         str | None,
-        Variable(("S3_ACCESS_KEY_ID", "R2_ACCESS_KEY_ID", "R2_ACCESS_KEY"), hidden=True),
+        Variable(("S3_ACCESS_KEY_ID", "R2_ACCESS_KEY_ID", "R2_ACCESS_KEY")),
         BeforeValidator(values.access_key),
     ] = Field(default=None, validate_default=True, repr=False)
     secret_access_key: Annotated[
         SecretStr | None,
-        Variable(("S3_SECRET_ACCESS_KEY", "R2_SECRET_ACCESS_KEY", "R2_SECRET_KEY"), hidden=True),
+        Variable(("S3_SECRET_ACCESS_KEY", "R2_SECRET_ACCESS_KEY", "R2_SECRET_KEY")),
         BeforeValidator(values.secret_key),
     ] = Field(default=None, validate_default=True, repr=False)
     session_token: Annotated[
-        SecretStr | None, Variable(("S3_SESSION_TOKEN",), hidden=True), BeforeValidator(values.credential)
+        SecretStr | None, Variable(("S3_SESSION_TOKEN",)), BeforeValidator(values.credential)
     ] = Field(default=None, repr=False)
     bucket: Annotated[str, Variable(("S3_BUCKET", "R2_BUCKET")), BeforeValidator(values.bucket)] = Field(
         default="", validate_default=True
@@ -170,9 +190,35 @@ class Settings(BaseSettings):
         Path | None, Variable(("COMFYUI_OUTPUT_DIR",)), BeforeValidator(values.directory)
     ] = None
 
+    catalog: Annotated[
+        Literal["full", "fields", "off"],
+        Variable(("CLOUD_ARCHIVE_CATALOG",)),
+        BeforeValidator(values.one_of("full", "fields", "off")),
+    ] = "full"
+    gallery: Annotated[
+        Literal["all", "own", "off"],
+        Variable(("CLOUD_ARCHIVE_GALLERY",)),
+        BeforeValidator(values.one_of("all", "own", "off")),
+    ] = "all"
+    machine_name: Annotated[
+        str,
+        Variable(("CLOUD_ARCHIVE_MACHINE_NAME", "RUNPOD_POD_ID")),
+        BeforeValidator(values.machine_name),
+    ] = Field(default_factory=_host_name)
+    webhook_url: Annotated[
+        SecretStr | None, Variable(("CLOUD_ARCHIVE_WEBHOOK_URL",)), BeforeValidator(values.webhook_url)
+    ] = Field(default=None, repr=False)
+    webhook_secret: Annotated[
+        SecretStr | None, Variable(("CLOUD_ARCHIVE_WEBHOOK_SECRET",)), BeforeValidator(values.webhook_secret)
+    ] = Field(default=None, repr=False)
+
+    _bucket_in_endpoint: bool = PrivateAttr(default=False)
+
     def __init__(self, environ: Mapping[str, str] | None = None) -> None:
         source = EnvironmentSource(type(self), os.environ if environ is None else environ)
-        super().__init__(**source())
+        found = source()
+        super().__init__(**found)
+        self._bucket_in_endpoint = values.names_bucket(found.get("endpoint_url", ""), self.bucket)
 
     @classmethod
     def settings_customise_sources(
@@ -201,9 +247,16 @@ class Settings(BaseSettings):
         default_port = 443 if parts.scheme == "https" else 80
         return parts.netloc if parts.port else f"{parts.netloc}:{default_port}"
 
+    @property
+    def endpoint_remark(self) -> str:
+        """What was changed about the endpoint, a sentence; empty where nothing was."""
+        if not self._bucket_in_endpoint:
+            return ""
+        return f"The endpoint's URL names the bucket {self.bucket}; {self.endpoint_url} is used as S3_ENDPOINT_URL."
+
     def secrets(self) -> tuple[str, ...]:
-        """The value of every secret that is set, for `redact`."""
-        found = (self.secret_access_key, self.session_token)
+        """Return the value of every secret that is set, for `redact`."""
+        found = (self.secret_access_key, self.session_token, self.webhook_secret, self.webhook_url)
         return tuple(secret.get_secret_value() for secret in found if secret is not None)
 
 
@@ -237,81 +290,83 @@ def _variable(field: Any) -> Variable:
 
 
 def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
-    """The settings in `environ` (default: `os.environ`).
+    """Return the settings in `environ` (default: `os.environ`).
 
     Raises:
         SettingsError: something is wrong or missing; it names every problem there is.
     """
     if environ is None:
         environ = os.environ
+    problems: dict[str, SettingProblem] = {}
+    settings: Settings | None = None
     try:
-        return Settings(environ)
+        settings = Settings(environ)
     except ValidationError as error:
         problems = _problems(error, environ)
+    problems = _misplaced_credentials(environ) | problems
+    if settings is not None and not problems:
+        return settings
     # Raised out here, so that not even __context__ leads to pydantic's error, which keeps the values it was given.
-    raise SettingsError(problems) from None
+    raise SettingsError([problems[name] for name in Settings.model_fields if name in problems]) from None
 
 
-def _problems(error: ValidationError, environ: Mapping[str, str]) -> list[SettingProblem]:
-    """Pydantic's errors in our words, in the order of the fields."""
-    variables = {name: _variable(field) for name, field in Settings.model_fields.items()}
-    hidden = [
-        environ[name].strip()
-        for variable in variables.values()
-        if variable.hidden
-        for name in variable.names
-        if name in environ
-    ]
-    problems = []
-    for entry in error.errors(include_url=False, include_input=False):
-        name = str(entry["loc"][0])
-        variable = variables[name]
+def state_directory(environ: Mapping[str, str]) -> Path | None:
+    """Return the path in CLOUD_ARCHIVE_STATE_DIR, though other settings may be wrong; None: unset or refused."""
+    try:
+        return load_settings(environ).state_dir
+    except SettingsError as error:
+        refused = any(problem.variable == "CLOUD_ARCHIVE_STATE_DIR" for problem in error.problems)
+    found = _variable(Settings.model_fields["state_dir"]).find(environ)
+    return None if refused or found is None else values.directory(found[1])
+
+
+def is_set(name: str, environ: Mapping[str, str]) -> bool:
+    """Whether a variable has a value that counts."""
+    return bool(unquoted(environ.get(name, "")))
+
+
+def _misplaced_credentials(environ: Mapping[str, str]) -> dict[str, SettingProblem]:
+    """Return a problem for each field whose variable holds a credential and is not for one."""
+    secrets = secret_values(environ)
+    problems = {}
+    for name, field in Settings.model_fields.items():
+        variable = _variable(field)
         found = variable.find(environ)
-        accepted = str(entry.get("ctx", {}).get("error", entry["msg"]))
-        if name in _QUOTED_FIELDS:
-            accepted = _shortened(redact(accepted, hidden), _ACCEPTED_CHARACTERS)
-        shown = None if found is None else _shown(name, variable, found[1], hidden)
-        problems.append(SettingProblem(found[0] if found else variable.names[0], shown, accepted))
+        if found is None or variable.hidden:
+            continue
+        if holds_credential(found[1], secrets, is_path=name in _PATH_FIELDS):
+            problems[name] = SettingProblem(found[0], _shown(name, variable, found[1], secrets), _MISPLACED)
     return problems
 
 
-def _shown(name: str, variable: Variable, text: str, hidden: Iterable[str]) -> str:
-    """A wrong value as an error may show it."""
+def _problems(error: ValidationError, environ: Mapping[str, str]) -> dict[str, SettingProblem]:
+    """Return pydantic's errors in our words, by field."""
+    secrets = secret_values(environ)
+    problems = {}
+    for entry in error.errors(include_url=False, include_input=False):
+        name = str(entry["loc"][0])
+        variable = _variable(Settings.model_fields[name])
+        found = variable.find(environ)
+        accepted = str(entry.get("ctx", {}).get("error", entry["msg"]))
+        if name in _QUOTED_FIELDS:
+            accepted = _shortened(mask_value(accepted, secrets), _ACCEPTED_CHARACTERS)
+        shown = None if found is None else _shown(name, variable, found[1], secrets)
+        problems[name] = SettingProblem(found[0] if found else variable.names[0], shown, accepted)
+    return problems
+
+
+def _shown(name: str, variable: Variable, text: str, secrets: tuple[str, ...]) -> str:
+    """Return a wrong value as an error may show it."""
     if variable.hidden:
         return MASK
-    if name == "endpoint_url" and values.hidden_part(text):
-        return MASK
-    shown = redact(text, hidden)  # before it is cut, or half a secret would stay
+    shown = mask_value(
+        text, secrets, is_path=name in _PATH_FIELDS
+    )  # before it is cut, or half a secret would stay
     if name == "endpoint_url":
+        shown = values.without_password(shown)
         shown = re.sub(r"[?#].*", "?…", shown, count=1, flags=re.DOTALL)  # a query may be a signature
     return _shortened(shown, _SHOWN_CHARACTERS)
 
 
 def _shortened(text: str, limit: int) -> str:
     return text if len(text) <= limit else text[:limit] + "…"
-
-
-def redact(text: str, secrets: Iterable[str]) -> str:
-    """`text` with `***` for every secret in it, also where that is quoted as in a URL, JSON or HTML."""
-    pattern = _secret_forms(tuple(secrets))
-    return text if pattern is None else pattern.sub(MASK, text)
-
-
-@lru_cache(maxsize=32)
-def _secret_forms(secrets: tuple[str, ...]) -> re.Pattern[str] | None:
-    """What finds the secrets in every form that they may have; every log line asks for it."""
-    forms: set[str] = set()
-    for secret in secrets:
-        if not secret:
-            continue
-        for quoted in (
-            secret,
-            quote(secret, errors="replace"),
-            quote(secret, safe="", errors="replace"),
-            quote_plus(secret, errors="replace"),
-        ):
-            forms |= {quoted, re.sub(r"%[0-9A-F]{2}", lambda match: match.group().lower(), quoted)}
-        forms |= {json.dumps(secret)[1:-1], repr(secret)[1:-1], html.escape(secret)}
-    # The longest first: a secret may be the beginning of another.
-    ordered = sorted(forms, key=len, reverse=True)
-    return re.compile("|".join(re.escape(form) for form in ordered)) if ordered else None

@@ -18,7 +18,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from .errors import ConditionsRejected, Failure, ObjectExists, StoreError, explain
-from .settings import redact as without_secrets
+from .redaction import redact as without_secrets
 
 # AWS refuses requests that are further off than this:
 # https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html (RequestTimeTooSkewed)
@@ -59,13 +59,8 @@ _BY_CLASS = {
 
 
 def redact(text: str, secrets: Sequence[str]) -> str:
-    """`text` without any of `secrets`, without signatures, on one line, shortened to 300 characters.
-
-    Also without secrets that are quoted as in a URL, JSON or HTML.
-    """
-    text = without_secrets(text, secrets)
-    text = re.sub(r"(?i)((?:x-amz-)?(?:signature|security-token|credential)=)[^&\s,]+", r"\1***", text)
-    text = " ".join(text.split())
+    """Return `text` without secrets (see redaction.py), on one line, shortened to 300 characters."""
+    text = " ".join(without_secrets(text, secrets).split())
     return text if len(text) <= LONGEST_SAYING else text[: LONGEST_SAYING - 1] + "…"
 
 

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from ..errors import CloudArchiveError
+from ..redaction import mask_value, secret_values, unquoted
 
 DIRECTORY_VARIABLE = "COMFYUI_OUTPUT_DIR"
 
@@ -30,7 +31,7 @@ class WrongUsage(CloudArchiveError):
 
 def given_directory(given: Path | None, environ: Mapping[str, str] = os.environ) -> Path | None:
     """DIR, else COMFYUI_OUTPUT_DIR, absolute; None where neither is there."""
-    text = environ.get(DIRECTORY_VARIABLE, "").strip()
+    text = unquoted(environ.get(DIRECTORY_VARIABLE, ""))
     if given is None and not text:
         return None
     chosen = given if given is not None else Path(text).expanduser()
@@ -49,7 +50,14 @@ def watched_directory(given: Path | None, environ: Mapping[str, str] = os.enviro
     if not chosen.is_dir():
         source = "" if given is not None else f" ({DIRECTORY_VARIABLE})"
         what = "is no directory" if chosen.exists() else "does not exist"
-        raise WrongUsage(f"The directory {chosen}{source} {what}.")
+        named = (
+            str(chosen)
+            if given is not None
+            else mask_value(
+                unquoted(environ.get(DIRECTORY_VARIABLE, "")), secret_values(environ), is_path=True
+            )
+        )
+        raise WrongUsage(f"The directory {named}{source} {what}.")
     return chosen
 
 

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TextIO
 
 from ..console import shown
-from ..service import RedactingFormatter, log_to_file, secret_values
+from ..redaction import secret_values
+from ..service import RedactingFormatter, log_to_file
 
 _TIME = "%Y-%m-%d %H:%M:%S"
 

@@ -26,6 +26,7 @@ from cloud_archive.engine import Engine
 from cloud_archive.errors import CloudArchiveError, KeyRejected, SettingsError, StoreError
 from cloud_archive.keys import PrefixTemplate, object_key
 from cloud_archive.operations.check import run_check
+from cloud_archive.redaction import ACCESS_KEY_VARIABLES, SECRET_VARIABLES
 from cloud_archive.settings import Settings, load_settings
 from cloud_archive.store import S3Store
 from cloud_archive.store_errors import translate
@@ -69,13 +70,7 @@ def clean(text: str) -> None:
     assert [form for form in FORBIDDEN if form in text] == []
 
 
-HIDDEN = frozenset(
-    name
-    for field in Settings.model_fields.values()
-    for entry in field.metadata
-    if getattr(entry, "hidden", False)
-    for name in entry.names
-)
+HIDDEN = frozenset((*SECRET_VARIABLES, *ACCESS_KEY_VARIABLES)) & frozenset(NAMES)
 
 
 @contextmanager
@@ -118,12 +113,9 @@ TEXT = st.text(max_size=60) | st.sampled_from(
 @settings(deadline=None, max_examples=300)
 def test_no_settings_make_a_traceback_or_show_a_secret(found: dict[str, str]) -> None:
     environ = BASE | found
-    # Who puts a secret into a variable that is none, sees it there.
-    shown_anyway = {environ[name].strip() for name in set(environ) - HIDDEN}
     planted = {
-        environ[name].strip() for name in HIDDEN & set(environ) if environ[name].strip() in (SECRET, TOKEN)
+        secret for secret in (SECRET, TOKEN) for name in HIDDEN & set(environ) if environ[name] == secret
     }
-    planted = {secret for secret in planted if not any(secret in text for text in shown_anyway)}
     with allowing(SettingsError) as refused:
         loaded = load_settings(environ)
         shown = repr(loaded) + str(loaded) + repr(S3Store(loaded))

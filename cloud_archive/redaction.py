@@ -1,0 +1,148 @@
+"""Secrets: which variables hold them, what looks like one, and how to take them out of a text.
+
+ComfyUI's own process loads this module: standard library only.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+import math
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from urllib.parse import quote, quote_plus
+
+MASK = "***"
+"""Stands in place of a secret."""
+
+SECRET_VARIABLES = (
+    "S3_SECRET_ACCESS_KEY",
+    "S3_SESSION_TOKEN",
+    "R2_SECRET_ACCESS_KEY",
+    "R2_SECRET_KEY",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "AWS_SECURITY_TOKEN",
+    "CLOUD_ARCHIVE_SERVE_TOKEN",
+    "CLOUD_ARCHIVE_WEBHOOK_SECRET",
+    "CLOUD_ARCHIVE_WEBHOOK_URL",  # the path of a chat service's webhook is its password
+)
+"""The only list of variables whose values are secret."""
+
+ACCESS_KEY_VARIABLES = ("S3_ACCESS_KEY_ID", "R2_ACCESS_KEY_ID", "R2_ACCESS_KEY", "AWS_ACCESS_KEY_ID")
+"""Their values are never shown either; a short one may be a common word, which log lines may contain."""
+
+_SHORTEST_SECRET = 4  # characters; "x" or "key" in a log line is no secret
+_SHORTEST_ACCESS_KEY = 16
+_SHORTEST_MISPLACED = 8  # a test store with the secret `test` may have a bucket `test`
+_ENTROPY_CHARACTERS = 40  # of an AWS secret key
+
+_ACCESS_KEY_ID = re.compile(r"(?<![A-Za-z0-9])A[KS]IA[A-Z0-9]{12,}")
+_SIGNATURE = re.compile(r"(?i)((?:x-amz-)?(?:signature|security-token|credential)=)[^&\s,]+")
+# User info: an @ in the authority, or a colon there that no port follows and an @ later (a password with a slash).
+_USER_INFO = re.compile(
+    r"([A-Za-z][A-Za-z0-9+.-]*://)(?:[^\s/?#]*@|[^\s/?#:]*:(?=[^\s/?#]*[^\s/?#0-9])\S*@)(?=\S)"
+)
+_SHORT_USER_INFO = re.compile(r"(?<![^\s,;])[^\s/\\:@]+:[^\s/\\@]+@(?=[^\s@])")
+# In a value nothing is left of the last @ but user info, even where it has blanks in it.
+_ANY_USER_INFO = re.compile(r"(?s)([A-Za-z][A-Za-z0-9+.-]*://).*(?:@|%40)")
+_ODD_PAIR = re.compile(r"(?=[a-z][A-Z]|[A-Za-z][0-9]|[0-9][A-Za-z])")
+_RUN = re.compile(r"[A-Za-z0-9+/=_-]{30,}")
+
+
+def unquoted(text: str) -> str:
+    """Return `text` without blanks around it and without one pair of matching quotes.
+
+    >>> unquoted(' "my-bucket" '), unquoted("it's"), unquoted('""')
+    ('my-bucket', "it's", '')
+    """
+    text = text.strip()
+    if len(text) >= 2 and text[0] == text[-1] and text[0] in "\"'":
+        return text[1:-1].strip()
+    return text
+
+
+def secret_values(environ: Mapping[str, str]) -> tuple[str, ...]:
+    """Return every secret in the environment, whether the settings are valid or not."""
+    found: dict[str, None] = {}
+    for names, shortest in (
+        (SECRET_VARIABLES, _SHORTEST_SECRET),
+        (ACCESS_KEY_VARIABLES, _SHORTEST_ACCESS_KEY),
+    ):
+        for name in names:
+            text = environ.get(name, "").strip()
+            found |= dict.fromkeys(value for value in (text, unquoted(text)) if len(value) >= shortest)
+    return tuple(found)
+
+
+def redact(text: str, secrets: Iterable[str]) -> str:
+    """Return `text` with `***` for every secret, user info of a URL, access key id and signature in it.
+
+    Args:
+        secrets: also found where they are quoted as in a URL, JSON, HTML or a repr.
+    """
+    pattern = _secret_forms(tuple(secrets))
+    if pattern is not None:
+        text = pattern.sub(MASK, text)
+    text = _USER_INFO.sub(rf"\1{MASK}@", text)
+    text = _SIGNATURE.sub(rf"\1{MASK}", text)
+    return _ACCESS_KEY_ID.sub(MASK, text)
+
+
+def mask_value(text: str, secrets: Iterable[str], *, is_path: bool = False) -> str:
+    """Return a setting's value as it may be shown: as `redact`, and without anything that looks like a credential.
+
+    Args:
+        is_path: an absolute path may hold long random names (of container layers, say), so those stay.
+    """
+    text = redact(text, secrets)
+    if is_path and re.match(r"[/~.\\]|[A-Za-z]:[\\/]", text):
+        return text
+    text = _SHORT_USER_INFO.sub(f"{MASK}@", text)
+    text = _ANY_USER_INFO.sub(rf"\1{MASK}@", text)
+    return _RUN.sub(lambda match: MASK if _looks_random(match.group()) else match.group(), text)
+
+
+def holds_credential(text: str, secrets: Iterable[str], *, is_path: bool = False) -> bool:
+    """Whether a setting's value holds a credential, or looks as if it did. Arguments as in `mask_value`."""
+    long = [secret for secret in secrets if len(secret) >= _SHORTEST_MISPLACED]
+    return mask_value(text, long, is_path=is_path) != text
+
+
+def _looks_random(run: str) -> bool:
+    """Whether 30 or more letters, digits, `+`, `/`, `=`, `_` and `-` are a secret rather than words or a UUID."""
+    if re.fullmatch(r"(?=.*[a-f])(?=.*[0-9])[0-9a-f]{64}", run):  # as R2's secret keys
+        return True
+    return any(_is_random(part) for part in {run, run[:_ENTROPY_CHARACTERS], run[-_ENTROPY_CHARACTERS:]})
+
+
+def _is_random(text: str) -> bool:
+    """Words repeat letters, and a capital or a digit inside a word is rare; random text is the opposite."""
+    if not all(re.search(kind, text) for kind in ("[A-Z]", "[a-z]", "[0-9]")):
+        return False
+    odd_pairs = len(_ODD_PAIR.findall(text)) / len(re.findall("[A-Za-z0-9]", text))
+    shares = [count / len(text) for count in Counter(text).values()]
+    entropy = -sum(share * math.log2(share) for share in shares) / math.log2(len(text))
+    return odd_pairs >= 0.16 and entropy >= 0.82
+
+
+@lru_cache(maxsize=32)
+def _secret_forms(secrets: tuple[str, ...]) -> re.Pattern[str] | None:
+    """Return what finds the secrets in each form that they may have; cached, since every log line asks for it."""
+    forms: set[str] = set()
+    for secret in secrets:
+        if not secret:
+            continue
+        for quoted in (
+            secret,
+            quote(secret, errors="replace"),
+            quote(secret, safe="", errors="replace"),
+            quote_plus(secret, errors="replace"),
+        ):
+            forms |= {quoted, re.sub(r"%[0-9A-F]{2}", lambda match: match.group().lower(), quoted)}
+        forms |= {json.dumps(secret)[1:-1], repr(secret)[1:-1], html.escape(secret)}
+    # The longest first: a secret may be the beginning of another.
+    ordered = sorted(forms, key=len, reverse=True)
+    return re.compile("|".join(re.escape(form) for form in ordered)) if ordered else None
