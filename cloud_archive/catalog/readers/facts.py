@@ -1,0 +1,120 @@
+"""What a reader finds in one file."""
+
+from __future__ import annotations
+
+import sys
+import zlib
+from dataclasses import dataclass
+
+from ..source import BoundedSource, LimitReached
+
+MAX_TEXT_BYTES = 3 * 1024 * 1024
+_MAX_TEXTS = 64
+_MAX_ALL_TEXT_BYTES = 6 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class FileFacts:
+    """What a file's container says. `texts` are (name, text) pairs in the file's order; names are lower case."""
+
+    format: str
+    mime_type: str
+    width: int | None = None
+    height: int | None = None
+    duration_seconds: float | None = None
+    frame_count: int | None = None
+    texts: tuple[tuple[str, str], ...] = ()
+
+
+class FactsBuilder:
+    """Collect facts while a reader walks through a file. What was collected stays when the reader fails later."""
+
+    def __init__(self, format_name: str, mime_type: str) -> None:
+        self.format = format_name
+        self.mime_type = mime_type
+        self.width: int | None = None
+        self.height: int | None = None
+        self.duration_seconds: float | None = None
+        self.frame_count: int | None = None
+        self._texts: list[tuple[str, str]] = []
+        self._charged_bytes = 0
+
+    def set_size(self, width: int, height: int) -> None:
+        """Keep width and height in pixels, where both are possible."""
+        if 0 < width < 1 << 24 and 0 < height < 1 << 24:
+            self.width, self.height = width, height
+
+    def set_duration(self, seconds: float) -> None:
+        """Keep the duration in seconds, where it is possible."""
+        if 0 < seconds < 10_000_000:
+            self.duration_seconds = round(seconds, 3)
+
+    def add_text(self, name: str, text: str | bytes) -> None:
+        """Keep one text. Bytes are UTF-8, else Latin-1. LimitReached: there are too many or too long texts."""
+        # Other than ASCII may take four bytes for each character once it is decoded.
+        if len(text) > (MAX_TEXT_BYTES if text.isascii() else MAX_TEXT_BYTES // 2):
+            raise LimitReached("a text of this file is too long")
+        if isinstance(text, bytes):
+            text = decode_text(text)
+        self.charge(sys.getsizeof(text))
+        text = text.strip("\0 \t\r\n")
+        if text:
+            self._texts.append((name.strip("\0 ").lower()[:200], text))
+
+    def charge(self, size_bytes: int) -> None:
+        """Count what a text takes. LimitReached: the texts of this file are too many or take too much."""
+        self._charged_bytes += size_bytes
+        if self._charged_bytes > _MAX_ALL_TEXT_BYTES or len(self._texts) >= _MAX_TEXTS:
+            raise LimitReached("this file has too many texts")
+
+    def has_graph(self) -> bool:
+        """Return whether a text that holds a graph was found."""
+        return any(name in ("prompt", "workflow") for name, _ in self._texts)
+
+    def build(self) -> FileFacts:
+        """Return what was collected."""
+        return FileFacts(
+            format=self.format,
+            mime_type=self.mime_type,
+            width=self.width,
+            height=self.height,
+            duration_seconds=self.duration_seconds,
+            frame_count=self.frame_count,
+            texts=tuple(self._texts),
+        )
+
+
+def decode_text(data: bytes) -> str:
+    """Return `data` as text: UTF-8, or Latin-1 where it is none."""
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError:
+        return data.decode("latin-1")
+
+
+def decode_utf16(data: bytes, default: str = "utf-16-le") -> str:
+    """Return UTF-16 `data` as text. Without a byte order mark, the position of zero bytes decides the order."""
+    if data[:2] == b"\xff\xfe":
+        return data[2:].decode("utf-16-le", "replace")
+    if data[:2] == b"\xfe\xff":
+        return data[2:].decode("utf-16-be", "replace")
+    zeros_first, zeros_second = data[0::2].count(0), data[1::2].count(0)
+    if zeros_first != zeros_second:
+        default = "utf-16-be" if zeros_first > zeros_second else "utf-16-le"
+    return data.decode(default, "replace")
+
+
+def inflate(data: bytes, max_bytes: int = MAX_TEXT_BYTES) -> bytes:
+    """Return zlib `data` decompressed. LimitReached: it grows over `max_bytes`."""
+    decompressor = zlib.decompressobj()
+    plain = decompressor.decompress(data, max_bytes)
+    if decompressor.unconsumed_tail:
+        raise LimitReached("a compressed text of this file is too long")
+    return plain
+
+
+def read_text(source: BoundedSource, offset: int, length: int) -> bytes:
+    """Return the bytes of a text. LimitReached: it is longer than a text may be."""
+    if length > MAX_TEXT_BYTES:
+        raise LimitReached("a text of this file is too long")
+    return source.read_exactly(offset, length)

@@ -1,0 +1,135 @@
+"""Random access to the bytes of one file, on disk or in a bucket, with limits on what reading may cost."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from pathlib import Path
+from typing import IO, Protocol
+
+MAX_READ_BYTES = 12 * 1024 * 1024
+MAX_CPU_SECONDS = 0.025
+_LOCAL_BLOCK_BYTES = 4096
+
+
+class ByteSource(Protocol):
+    """The bytes of one file."""
+
+    @property
+    def size(self) -> int:
+        """Return the file's size in bytes."""
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        """Return up to `length` bytes from `offset`; fewer at the end of the file.
+
+        OSError, or the store's own error: the bytes can't be read now.
+        """
+
+
+class FileSource:
+    """A local file, already open for reading in binary mode. The caller closes it."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._lock = threading.Lock()
+        self.size = os.fstat(file.fileno()).st_size
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        """Return up to `length` bytes from `offset`."""
+        # os.pread does not exist on Windows.
+        with self._lock:
+            self._file.seek(offset)
+            return self._file.read(length)
+
+
+class BytesSource:
+    """Bytes that are already in memory."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self.size = len(data)
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        """Return up to `length` bytes from `offset`."""
+        return self._data[offset : offset + length]
+
+
+def open_file(path: Path) -> IO[bytes]:
+    """Open `path` for a FileSource, without a buffer of Python's own."""
+    return path.open("rb", buffering=0)
+
+
+class LimitReached(ValueError):
+    """The file asks for more bytes, reads or time than one file may cost."""
+
+
+class BoundedSource:
+    """Read a source in blocks, and stop a reader that costs too much.
+
+    `block_bytes` is the smallest read sent to the source, 4,096 by default. `max_reads` limits how many reads reach
+    it: None for a local file, about 24 for a bucket, where each is a request. The time limit counts the processor
+    time of this thread, so that a slow disk or network is not mistaken for a hostile file.
+    """
+
+    def __init__(
+        self,
+        source: ByteSource,
+        *,
+        block_bytes: int = _LOCAL_BLOCK_BYTES,
+        max_reads: int | None = None,
+        max_bytes: int = MAX_READ_BYTES,
+        max_cpu_seconds: float = MAX_CPU_SECONDS,
+    ) -> None:
+        self.size = source.size
+        self.max_reads = max_reads
+        self._source = source
+        self._block_bytes = block_bytes
+        self._bytes_left = max_bytes
+        self._reads = 0
+        self._deadline = time.thread_time() + max_cpu_seconds
+        self._block = b""
+        self._block_start = 0
+
+    @property
+    def few_reads_left(self) -> bool:
+        """Return whether only a handful of reads is left, so that a walk should jump to the file's end."""
+        return self.max_reads is not None and self._reads > self.max_reads // 2
+
+    def check_time(self) -> None:
+        """Raise LimitReached when the file has cost too much processor time."""
+        if time.thread_time() > self._deadline:
+            raise LimitReached("reading this file takes too long")
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Return up to `length` bytes from `offset`; fewer at the end of the file."""
+        self.check_time()
+        length = min(length, self.size - offset)
+        if offset < 0 or length <= 0:
+            return b""
+        start = offset - self._block_start
+        if start >= 0 and start + length <= len(self._block):
+            return self._block[start : start + length]
+        if length >= self._block_bytes:
+            return self._fetch(offset, length)
+        self._block = self._fetch(offset, min(self._block_bytes, self.size - offset))
+        self._block_start = offset
+        return self._block[:length]
+
+    def read_exactly(self, offset: int, length: int) -> bytes:
+        """Return `length` bytes from `offset`. ValueError: the file ends before."""
+        if length > self.size - offset:
+            raise ValueError("the file ends early")
+        data = self.read(offset, length)
+        if len(data) != length:
+            raise ValueError("the file ends early")
+        return data
+
+    def _fetch(self, offset: int, length: int) -> bytes:
+        if length > self._bytes_left:
+            raise LimitReached("reading this file takes too many bytes")
+        if self.max_reads is not None and self._reads >= self.max_reads:
+            raise LimitReached("reading this file takes too many reads")
+        self._bytes_left -= length
+        self._reads += 1
+        return self._source.read_at(offset, length)
