@@ -14,13 +14,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from .budget import BUDGET_BYTES
 from .errors import FileChanged, FileUnreadable, FileVanished
 from .files import FileVersion, to_local
 
 MEBIBYTE = 1024 * 1024
 SINGLE_PUT_BYTES = 8 * MEBIBYTE  # larger files go in parts
 MIN_PART_BYTES = 8 * MEBIBYTE  # S3 asks for 5 MiB at least
-MAX_PARTS = 1000  # S3 allows 10,000, Scaleway 1,000
+MAX_PARTS = 1000  # the limit of Scaleway; S3 allows 10,000
+MAX_PARTS_OF_S3 = 10_000
 HASH_BYTES = MEBIBYTE  # smaller pieces would hold the interpreter lock too often
 HASH_AHEAD = 4  # pieces that the hash of the parts may be behind the hash of the whole
 
@@ -86,8 +88,14 @@ def content_type(name: str) -> str:
 
 
 def part_size_for(size_bytes: int) -> int:
-    """The size of all parts but the last (R2 wants them equal): 8 MiB, or more so that 1,000 parts are enough."""
+    """Return the size in bytes of all parts but the last (R2 wants them equal).
+
+    8 MiB, or more so that 1,000 parts are enough. A part is read whole, so from 48 GB on there are more parts, up to
+    10,000, rather than parts that exceed the memory budget; it holds up to 480 GB.
+    """
     needed = -(-size_bytes // MAX_PARTS)
+    if needed > BUDGET_BYTES:
+        needed = max(BUDGET_BYTES, -(-size_bytes // MAX_PARTS_OF_S3))
     return max(MIN_PART_BYTES, -(-needed // MEBIBYTE) * MEBIBYTE)
 
 

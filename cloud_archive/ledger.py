@@ -13,7 +13,7 @@ import json
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -101,14 +101,15 @@ class Ledger(Database):
         items = list(versions)
         return self.change(lambda db: sum(add_row(db, item, priority, self.clock()) for item in items))
 
-    def add_to_baseline(self, fingerprints: Iterable[int]) -> None:
-        """Know these versions without archiving them: they were there before the archive began."""
-        marks = [(mark,) for mark in sorted(fingerprints)]  # in the order of the table
-        self.change(
-            lambda db: (
-                db.executemany("INSERT OR IGNORE INTO baseline (fingerprint) VALUES (?)", marks) and None
-            )
-        )
+    def add_to_baseline(self, fingerprints: Iterable[int], *, archived: bool = False) -> None:
+        """Know these versions without archiving them.
+
+        Args:
+            archived: they were archived once, so `clear_baseline` keeps them; else they were there before the
+                archive began.
+        """
+        marks = [(mark, archived or None) for mark in sorted(fingerprints)]  # in the order of the table
+        self.change(lambda db: db.executemany("INSERT OR IGNORE INTO baseline VALUES (?, ?)", marks) and None)
 
     def clear_baseline(self) -> None:
         """Forget what was there before: the next scan sees all of it as new. What was compacted stays known."""
@@ -313,12 +314,18 @@ class Ledger(Database):
             )
         )
 
-    def wake_waiting(self) -> int:
-        """Every failed version that has a next try is pending now: the store answers again."""
+    def wake_waiting(self, codes: Collection[str]) -> int:
+        """Make failed versions with a next try pending now.
+
+        Args:
+            codes: only those that failed with one of these; another failure keeps its own back-off.
+        """
         return self.change(
             lambda db: (
                 db.execute(
                     "UPDATE files SET state = 0, next_try = NULL WHERE state = 2 AND next_try IS NOT NULL"
+                    " AND code IN (SELECT value FROM json_each(?))",
+                    (json.dumps(sorted(codes)),),
                 ).rowcount
             )
         )

@@ -29,28 +29,31 @@ def move_aside(path: Path) -> Path:
 
 
 def rescue(damaged: Path, fresh: Ledger) -> bool:
-    """Copy the baseline. False where it cannot be read whole: then nothing is known to be old."""
+    """Copy the baseline, and what was compacted or pruned. False where they cannot be read whole."""
     try:
         connection = sqlite3.connect(f"{damaged.resolve().as_uri()}?mode=ro", uri=True)
     except sqlite3.Error:
         return False
     try:
         began = connection.execute("SELECT value FROM meta WHERE name = 'first_start'").fetchone()
-        # What was pruned was deleted from the bucket on purpose: it is not to come back.
-        marks = [
-            row[0]
-            for row in connection.execute(
-                "SELECT fingerprint FROM baseline UNION ALL SELECT fingerprint FROM files WHERE state = 5"
-            )
-        ]
+        columns = {row[1] for row in connection.execute("PRAGMA table_info(baseline)")}
+        archived = "archived" if "archived" in columns else "NULL"
+        older: list[int] = []
+        known: list[int] = []
+        for mark, was_archived in connection.execute(f"SELECT fingerprint, {archived} FROM baseline"):
+            (known if was_archived else older).append(mark)
+        # What was pruned was deleted from the bucket on purpose: like what was compacted, it stays known even where
+        # CLOUD_ARCHIVE_BACKFILL=all forgets the baseline.
+        known += [row[0] for row in connection.execute("SELECT fingerprint FROM files WHERE state = 5")]
     except sqlite3.Error as error:
         logger.warning("Nothing could be saved from %s: %s", damaged.name, error)
         return False
     finally:
         connection.close()
+    fresh.add_to_baseline(known, archived=True)
     if began is None:
         return False
-    fresh.add_to_baseline(marks)
+    fresh.add_to_baseline(older)
     fresh.remember("first_start", began[0])
-    logger.info("%d baseline entries saved from %s", len(marks), damaged.name)
+    logger.info("%d baseline entries saved from %s", len(older) + len(known), damaged.name)
     return True

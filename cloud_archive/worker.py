@@ -151,6 +151,7 @@ class WorkerPool:
         self._hurries = 0  # how often something more urgent than a backlog has come
         self._active_lock = threading.Lock()
         self._refused_rows: dict[int, int] = {}
+        self._store_codes: set[str] = set()  # failures of the store, not of a file, since it last took one
         self._sweeping = threading.Lock()
         self._sweep_due = clock() + SWEEP_SECONDS
         self._parts = DaemonExecutor(max(1, min(count, 8)), "cloud-archive-part")
@@ -404,7 +405,9 @@ class WorkerPool:
             outcome = send(_ClaimJournal(self._ledger, claim, active, noted), self._progress(active))
             # At once: a refusal of the next one must find the gate as this one left it.
             if self.gate.passed():
-                self._ledger.wake_waiting()
+                with self._active_lock:
+                    codes, self._store_codes = self._store_codes, set()
+                self._ledger.wake_waiting(codes)
                 self.kick()
             return outcome
         except LedgerError:
@@ -515,6 +518,8 @@ class WorkerPool:
         if not failure.passing and self._refused_rows.setdefault(claim.row, successes) < successes:
             # The store took other files between two refusals of this one: it is this file's own trouble.
             return None
+        with self._active_lock:
+            self._store_codes.add(failure.code)
         return self.gate.refused(failure, self._clock(), retry_after_seconds=error.retry_after_seconds)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from pathlib import Path
 
 import pytest
@@ -71,3 +72,32 @@ def test_a_directory_that_is_away_is_told_of_once(
         (archiver.root / "a.bin").write_bytes(b"a")
         assert archiver.flush(20)
         assert archiver.status().errors == ()
+
+
+def test_a_store_that_takes_uploads_again_wakes_only_what_waited_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cloud_archive.gate.FIRST_PAUSE_SECONDS", 0.02)
+    store = MemoryStore()
+    refusals = [3]
+
+    def fails(operation: str, key: str) -> None:
+        if key.endswith("own.bin"):
+            raise StoreError(operation, key, explain("OperationAborted"))
+        if refusals[0]:
+            refusals[0] -= 1
+            raise StoreError(operation, key, explain("ConnectionRefused"))
+
+    store.on_call = fails
+    with archiving(tmp_path / "output", store, CLOUD_ARCHIVE_WORKERS="1") as archiver:
+        ledger = archiver.ledger
+        (archiver.root / "own.bin").write_bytes(b"own")
+        until(lambda: ledger.totals().waiting.files == 1, "it failed by itself")
+        later = time.time() + 1800
+        ledger.change(lambda db: db.execute("UPDATE files SET next_try = ?, attempts = 7", (later,)))
+        for name in ("a.bin", "b.bin"):
+            (archiver.root / name).write_bytes(name.encode())
+        until(lambda: ledger.totals().archived.files == 2, "the store is back")
+        assert refusals == [0]
+        row = ledger.rows(query="own.bin")[0]
+        assert (row.state.word, row.attempts, row.next_try) == ("failed", 7, later)

@@ -1,0 +1,27 @@
+"""How a file's bytes are divided."""
+
+from __future__ import annotations
+
+import pytest
+
+from cloud_archive.budget import BUDGET_BYTES
+from cloud_archive.content import part_size_for
+
+MEBIBYTE = 1024 * 1024
+GIGABYTE = 10**9
+
+
+@pytest.mark.parametrize(
+    ("size_bytes", "part_bytes"),
+    [
+        (9 * MEBIBYTE, 8 * MEBIBYTE),
+        (8000 * MEBIBYTE, 8 * MEBIBYTE),
+        (8000 * MEBIBYTE + 1, 9 * MEBIBYTE),
+        (48_000 * MEBIBYTE, 48 * MEBIBYTE),
+        (48_000 * MEBIBYTE + 1, 48 * MEBIBYTE),
+        (480 * GIGABYTE, 48 * MEBIBYTE),
+    ],
+)
+def test_a_part_fits_the_memory_budget(size_bytes: int, part_bytes: int) -> None:
+    assert part_size_for(size_bytes) == part_bytes <= BUDGET_BYTES
+    assert -(-size_bytes // part_bytes) <= 10_000
