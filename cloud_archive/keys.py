@@ -10,27 +10,48 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import posixpath
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from types import MappingProxyType
+from urllib.parse import quote, unquote_to_bytes
 
 from .errors import KeyRejected
 
 MAX_KEY_BYTES = 1024
 """The longest key in bytes of UTF-8 (https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-keys.html)."""
 
+MAX_NAME_BYTES = 255
+"""The longest name that usual filesystems take, in bytes of UTF-8."""
+
 MAX_CONFLICTS = 100
-"""The highest number that a conflict name may carry."""
+"""The highest number that a conflict name carries; after it come names with digits of the file's SHA-256."""
+
+HASH_DIGITS = (8, 16, 32, 64)
+"""So many digits of the SHA-256 the names after `MAX_CONFLICTS` carry; more only where one of these is taken too."""
+
+LAST_CONFLICT = MAX_CONFLICTS + len(HASH_DIGITS)
+"""The highest number that `conflict_key` accepts."""
+
+RESERVED_FOLDER = ".cloud-archive"
+"""Below the constant part of the prefix: catalog, shares and the connection check. Never a part of the outputs."""
+
+OLD_PROBE_NAME = ".cloud-archive-check"
+"""What the connection check of versions before 1.0 wrote beside the outputs."""
+
+MAX_PATH_BYTES = 1500
+"""The longest path in an object's metadata, which may have 2 KiB in all: longer ones lose their first folders."""
 
 # `strftime` would give these in the user's language, and the same month would then have two names in one bucket.
-_MONTHS = (
+MONTHS = (
     *("January", "February", "March", "April", "May", "June"),
     *("July", "August", "September", "October", "November", "December"),
 )
-_WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
+WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 
 
 def _week_of_year(moment: datetime, days_since_week_start: int) -> str:
@@ -53,10 +74,10 @@ PLACEHOLDERS: Mapping[str, Callable[[datetime], str]] = MappingProxyType(
         "w": lambda moment: str(moment.isoweekday() % 7),
         "U": lambda moment: _week_of_year(moment, moment.isoweekday() % 7),
         "V": lambda moment: f"{moment.isocalendar()[1]:02d}",
-        "B": lambda moment: _MONTHS[moment.month - 1],
-        "b": lambda moment: _MONTHS[moment.month - 1][:3],
-        "A": lambda moment: _WEEKDAYS[moment.weekday()],
-        "a": lambda moment: _WEEKDAYS[moment.weekday()][:3],
+        "B": lambda moment: MONTHS[moment.month - 1],
+        "b": lambda moment: MONTHS[moment.month - 1][:3],
+        "A": lambda moment: WEEKDAYS[moment.weekday()],
+        "a": lambda moment: WEEKDAYS[moment.weekday()][:3],
     }
 )
 """What each placeholder but `{session_id}` stands for: as in strftime, in English."""
@@ -65,9 +86,17 @@ _SESSION = "session_id"
 _ACCEPTED = " ".join(f"{{{name}}}" for name in (*PLACEHOLDERS, _SESSION))
 
 # A placeholder, or a brace that belongs to none.
-_BRACES = re.compile(r"\{([^{}]*)\}|[{}]")
+BRACES = re.compile(r"\{([^{}]*)\}|[{}]")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _SURROGATES = re.compile(r"[\ud800-\udfff]")
+# What XML cannot carry makes listings unreadable: control characters, U+FFFE and U+FFFF; nor are surrogates UTF-8.
+_ENCODED = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
+_CUT_ESCAPE = re.compile(r"%[0-9A-F]?\Z")
+_CONFLICT = re.compile(
+    rf"(.+) \(([1-9][0-9]?|{MAX_CONFLICTS}|{'|'.join(f'[0-9a-f]{{{digits}}}' for digits in HASH_DIGITS)})\)",
+    re.DOTALL,
+)
+_PRINTABLE = "".join(chr(code) for code in range(0x21, 0x7F) if chr(code) != "%")
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +124,7 @@ class PrefixTemplate:
             raise ValueError("line breaks and other control characters are not accepted")
         if _SURROGATES.search(text):
             raise ValueError("only text that is valid UTF-8 is accepted")
-        for brace in _BRACES.finditer(text):
+        for brace in BRACES.finditer(text):
             name = brace.group(1)
             if name is None:
                 raise ValueError(f"a brace that belongs to no placeholder; accepted are {_ACCEPTED}")
@@ -104,6 +133,10 @@ class PrefixTemplate:
         parts = _parts(text)
         if "." in parts or ".." in parts:
             raise ValueError("`.` and `..` are not accepted as parts of a prefix")
+        if RESERVED_FOLDER in parts:
+            raise ValueError(
+                f"`{RESERVED_FOLDER}` is reserved for what Cloud Archive itself keeps in the bucket"
+            )
         template = cls("/".join(parts))
         # A day in May, the shortest month: what is too long then is so all year.
         if _size_bytes(template.render(datetime(2000, 5, 5), "")) > MAX_KEY_BYTES - len("/a"):
@@ -123,7 +156,7 @@ class PrefixTemplate:
             name: str = match.group(1)
             return session_id if name == _SESSION else PLACEHOLDERS[name](local)
 
-        return "/".join(_parts(_BRACES.sub(value, self.text)))
+        return "/".join(_parts(BRACES.sub(value, self.text)))
 
     @property
     def static_head(self) -> str:
@@ -137,16 +170,23 @@ class PrefixTemplate:
         return literal[: literal.rfind("/") + 1]
 
     @property
+    def reserved_folder(self) -> str:
+        """The folder in the bucket, with a slash at its end, that holds no outputs."""
+        return f"{self.static_head}{RESERVED_FOLDER}/"
+
+    @property
     def uses_session(self) -> bool:
         """Whether `{session_id}` is in it."""
         return f"{{{_SESSION}}}" in self.text
 
 
 def object_key(prefix: str, path: str) -> str:
-    """The key of the file at `path`, relative to the watched directory, below a rendered `prefix`.
+    """Return the key of the file at `path`, relative to the watched directory, below a rendered `prefix`.
 
-    Two valid paths never share a key. Bytes of a name that are no UTF-8 become `%XX`, because a key is UTF-8;
-    such a name can then meet a file that is really called so, and conflict naming keeps them apart.
+    Control characters and bytes that are no UTF-8 become `%XX`, because a listing cannot carry them. Where that
+    makes a name longer than 255 bytes, it is shortened, with eight digits of its own hash to keep it apart. Two
+    valid paths share a key only where one really has the name that the other is written as; conflict names keep
+    these apart.
 
     Raises:
         KeyRejected: the key has more than 1,024 bytes, or `path` is empty or has a part `.` or `..`.
@@ -157,36 +197,101 @@ def object_key(prefix: str, path: str) -> str:
     if "." in parts or ".." in parts:
         # Servers and proxies resolve these in a URL, and the object would land elsewhere.
         raise KeyRejected(path, "a path with a part `.` or `..` cannot be an object key")
-    joined = "/".join((*_parts(prefix), *parts))
-    if not joined.isascii():
-        joined = _SURROGATES.sub(_percent, joined)
-    return _within_limit(joined)
+    parts = [_encoded_part(part) for part in parts]
+    if parts[0] == RESERVED_FOLDER:
+        parts[0] = f"%2E{RESERVED_FOLDER[1:]}"
+    return _within_limit("/".join((*_parts(prefix), *parts)))
 
 
-def conflict_key(key: str, number: int) -> str:
-    """The key to try when `number` names before it are taken: 0 is `key` itself, 1 `name (1).ext`.
+def conflict_key(key: str, number: int, sha256: str = "") -> str:
+    """Return the key to try when `number` names before it are taken: 0 is `key` itself, 1 `name (1).ext`.
 
-    Only the last extension counts as one (`photo.tar (1).gz`), and a leading dot starts none (`.env (1)`).
+    Numbers over `MAX_CONFLICTS` stand for names with digits of the file's SHA-256: `name (1a2b3c4d).ext`. Only the
+    last extension counts as one (`photo.tar (1).gz`), and a leading dot starts none (`.env (1)`). The stem is
+    shortened where the number would make the name longer than 255 bytes, or the key longer than 1,024.
+
+    Args:
+        sha256: of the file, hexadecimal; needed for numbers over `MAX_CONFLICTS`.
 
     Raises:
-        KeyRejected: the new key has more than 1,024 bytes, or `number` is over `MAX_CONFLICTS`.
-        ValueError: `number` is negative.
+        KeyRejected: the folders leave no room for a name.
+        ValueError: `number` is negative or over `LAST_CONFLICT`, or `sha256` is missing.
     """
-    if number < 0:
-        raise ValueError(f"a conflict number cannot be negative: {number}")
-    if number > MAX_CONFLICTS:
-        raise KeyRejected(
-            key,
-            f"the name and its numbers up to ({MAX_CONFLICTS}) are all taken in the bucket: "
-            "rename the file, or set another S3_PREFIX",
-        )
+    if not 0 <= number <= LAST_CONFLICT:
+        raise ValueError(f"a conflict number is 0 to {LAST_CONFLICT}: {number}")
     if number == 0:
         return _within_limit(key)
+    label = str(number)
+    if number > MAX_CONFLICTS:
+        digits = HASH_DIGITS[number - MAX_CONFLICTS - 1]
+        if len(sha256) < digits:
+            raise ValueError(f"conflict number {number} needs the file's SHA-256")
+        label = sha256[:digits]
     folder, slash, name = key.rpartition("/")
-    stem, extension = posixpath.splitext(name)
-    if extension == ".":
-        stem, extension = name, ""
-    return _within_limit(f"{folder}{slash}{stem} ({number}){extension}")
+    room = min(MAX_NAME_BYTES, MAX_KEY_BYTES - _size_bytes(folder + slash))
+    return _within_limit(f"{folder}{slash}{_fitting(name, f' ({label})', room)}")
+
+
+def conflict_number(base_key: str, key: str, sha256: str) -> int | None:
+    """Return the number with which `conflict_key` makes `key` of `base_key`; None: it doesn't."""
+    for number in range(LAST_CONFLICT + 1):
+        try:
+            if conflict_key(base_key, number, sha256) == key:
+                return number
+        except KeyRejected:
+            return None
+    return None
+
+
+def without_conflict(name: str) -> str | None:
+    """Return a name or key without the number at the end of its stem; None where it has none."""
+    stem, extension = _split(name)
+    numbered = _CONFLICT.fullmatch(stem)
+    return None if numbered is None else numbered[1] + extension
+
+
+def path_metadata(path: str, base_key: str, key: str) -> str | None:
+    """Return what an object's metadata says of its path, percent-encoded; None where `key` says the same.
+
+    As much of the end of `path` as stands in the key; of one that is too long for metadata only the last parts, and
+    None where not even the name fits.
+
+    Args:
+        base_key: what `object_key` made of the path.
+        key: the object's key, which may have a conflict number.
+    """
+    names, parts = _parts(path), _parts(base_key)
+    count = 1
+    while count < min(len(names), len(parts)) and parts[-count - 1] in _spellings(names[-count - 1]):
+        count += 1
+    names = names[-count:]
+    if _parts(key)[-count:] == names:
+        return None
+    text = quote(os.fsencode("/".join(names)), safe=_PRINTABLE)
+    while len(text) > MAX_PATH_BYTES:
+        _, slash, text = text.partition("/")
+        if not slash:
+            return None
+    return text
+
+
+def path_of(tail: str, metadata_path: str) -> str:
+    """Return an object's path: `tail`, its key below the prefix, with the names that its metadata gives for the end.
+
+    The metadata counts only where its folders are those of the key, so that somebody who may write into one folder
+    of the bucket cannot put files into another.
+    """
+    try:
+        names = _parts(os.fsdecode(unquote_to_bytes(metadata_path)))
+    except UnicodeDecodeError:  # Windows, and a name that is no text
+        return tail
+    parts = _parts(tail)
+    names = names[-len(parts) :]
+    first = len(parts) - len(names)
+    folders = zip(parts[first:-1], names[:-1], strict=True)
+    if not names or names[-1] in (".", "..") or any(part not in _spellings(name) for part, name in folders):
+        return tail
+    return "/".join((*parts[:first], *names))
 
 
 def _parts(text: str) -> list[str]:
@@ -194,11 +299,45 @@ def _parts(text: str) -> list[str]:
 
 
 def _percent(match: re.Match[str]) -> str:
-    """A lone surrogate as `%XX`: the one byte that surrogateescape hid in it, else (Windows) its own bytes."""
+    """A character as `%XX`: a lone surrogate as the one byte that surrogateescape hid in it, else as its own bytes."""
     character = match.group()
     if "\udc80" <= character <= "\udcff":
         return f"%{ord(character) - 0xDC00:02X}"
     return "".join(f"%{byte:02X}" for byte in character.encode("utf-8", "surrogatepass"))
+
+
+def _encoded_part(part: str) -> str:
+    encoded = _ENCODED.sub(_percent, part)
+    if encoded == part or _size_bytes(encoded) <= MAX_NAME_BYTES:
+        return encoded
+    digest = hashlib.sha256(part.encode("utf-8", "surrogatepass")).hexdigest()
+    return _fitting(encoded, f"~{digest[: HASH_DIGITS[0]]}", MAX_NAME_BYTES)
+
+
+def _spellings(part: str) -> tuple[str, ...]:
+    """How a folder may be written in a key."""
+    encoded = _encoded_part(part)
+    return (encoded, f"%2E{encoded[1:]}") if encoded == RESERVED_FOLDER else (encoded,)
+
+
+def _split(name: str) -> tuple[str, str]:
+    """Stem and extension; a lone dot at the end is none."""
+    stem, extension = posixpath.splitext(name)
+    return (name, "") if extension == "." else (stem, extension)
+
+
+def _fitting(name: str, mark: str, room_bytes: int) -> str:
+    """`name` with `mark` behind its stem, which is shortened at a character where there is no room."""
+    stem, extension = _split(name)
+    whole = f"{stem}{mark}{extension}"
+    if _size_bytes(whole) <= room_bytes:
+        return whole
+    room = room_bytes - _size_bytes(mark + extension)
+    if room < 1:  # what follows the last dot is a text of its own
+        stem, extension = name, ""
+        room = room_bytes - _size_bytes(mark)
+    cut = stem.encode("utf-8")[: max(room, 1)].decode("utf-8", "ignore")
+    return f"{_CUT_ESCAPE.sub('', cut) or cut}{mark}{extension}"
 
 
 def _size_bytes(key: str) -> int:

@@ -1,0 +1,93 @@
+"""Which keys of a bucket belong to an archive's outputs. Pure.
+
+>>> scope = Scope(PrefixTemplate.parse("comfy-{Y}/x"))
+>>> [scope.holds(key) for key in ("comfy-2026/x/a.png", "comfy-old/x/a.png", ".cloud-archive/check")]
+[True, False, False]
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from .keys import BRACES, MONTHS, OLD_PROBE_NAME, RESERVED_FOLDER, WEEKDAYS, PrefixTemplate
+
+# What each placeholder can have been rendered to.
+_VALUES: Mapping[str, str] = MappingProxyType(
+    {
+        "Y": r"[0-9]{4}",
+        "y": r"[0-9]{2}",
+        "m": r"(?:0[1-9]|1[0-2])",
+        "d": r"(?:0[1-9]|[12][0-9]|3[01])",
+        "H": r"(?:[01][0-9]|2[0-3])",
+        "M": r"[0-5][0-9]",
+        "S": r"[0-5][0-9]",
+        "j": r"(?:00[1-9]|0[1-9][0-9]|[12][0-9]{2}|3[0-5][0-9]|36[0-6])",
+        "W": r"(?:[0-4][0-9]|5[0-3])",
+        "w": r"[0-6]",
+        "U": r"(?:[0-4][0-9]|5[0-3])",
+        "V": r"(?:0[1-9]|[1-4][0-9]|5[0-3])",
+        "B": f"(?:{'|'.join(MONTHS)})",
+        "b": f"(?:{'|'.join(month[:3] for month in MONTHS)})",
+        "A": f"(?:{'|'.join(WEEKDAYS)})",
+        "a": f"(?:{'|'.join(day[:3] for day in WEEKDAYS)})",
+        "session_id": r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}",
+    }
+)
+
+
+class Scope:
+    """The keys that `prune`, `restore` and `report` may look at: below the prefix, without the reserved folder.
+
+    Args:
+        template: the archive's prefix.
+        below: only keys in this folder of the bucket, given without placeholders; None: no such limit.
+        anywhere: `below` replaces the prefix, and may lie outside it.
+
+    Attributes:
+        head: the folder that every key is in, empty or with a slash at its end; what follows it is a path.
+        listing_prefix: what every key begins with, for a listing.
+    """
+
+    def __init__(self, template: PrefixTemplate, below: str | None = None, *, anywhere: bool = False) -> None:
+        folder = (below or "").strip("/")
+        chosen = PrefixTemplate(folder) if anywhere and below is not None else template
+        self._pattern = _pattern(chosen.text)
+        self._below = f"{folder}/" if folder else ""
+        self.head = self._below or chosen.static_head
+        literal = f"{chosen.text}/".split("{", 1)[0] if chosen.text else ""
+        self.listing_prefix = max(self._below, literal, key=len)
+        heads = {template.static_head, chosen.static_head}
+        self._reserved = tuple(f"{head}{RESERVED_FOLDER}/" for head in heads)
+        self._probes = frozenset(f"{head}{OLD_PROBE_NAME}" for head in heads)
+
+    @classmethod
+    def folder(cls, prefix: str) -> Scope:
+        """Return the scope of a prefix without placeholders; empty: the whole bucket."""
+        return cls(PrefixTemplate(prefix.strip("/")))
+
+    def holds(self, key: str) -> bool:
+        """Return whether `key` is an output."""
+        return (
+            key.startswith(self._below)
+            and self._pattern.match(key) is not None
+            and not key.startswith(self._reserved)
+            and key not in self._probes
+        )
+
+
+def _pattern(template: str) -> re.Pattern[str]:
+    """What matches a rendering of `template` and a slash. A placeholder that stands in it twice has one value."""
+    if not template:
+        return re.compile("")
+    seen: set[str] = set()
+    pieces: list[str] = []
+    position = 0
+    for match in BRACES.finditer(template):
+        name: str = match.group(1)
+        pieces.append(re.escape(template[position : match.start()]))
+        pieces.append(f"(?P={name})" if name in seen else f"(?P<{name}>{_VALUES[name]})")
+        seen.add(name)
+        position = match.end()
+    return re.compile(f"{''.join(pieces)}{re.escape(template[position:])}/")
