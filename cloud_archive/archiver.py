@@ -26,6 +26,7 @@ from .ledger import COMPARE, Ledger
 from .ledger_rows import Claim, FileRow, FileState, Totals
 from .metrics import Gauges, NullRecorder, Recorder
 from .reconcile import COST_FACTOR, Reconciler
+from .scope import Scope
 from .selection import Selection
 from .settings import Settings
 from .stages import Stages
@@ -125,7 +126,7 @@ class Archiver(Observer):
         self._warm = False
         self._index: BucketIndex | None = None
         if ledger.recall(COMPARE) is not None:
-            self._index = BucketIndex(store, self._template.static_head, self._wanted_files)
+            self._index = BucketIndex(store, Scope(self._template), self._wanted_files)
         ledger.release_all(retry_failed=True)
         self._pool = self._make_pool()
 

@@ -48,6 +48,8 @@ class Scope:
     Attributes:
         head: the folder that every key is in, empty or with a slash at its end; what follows it is a path.
         listing_prefix: what every key begins with, for a listing.
+        is_possible: False where `below` lies outside the prefix, so that there can be no key.
+        is_whole_bucket: nothing limits it.
     """
 
     def __init__(self, template: PrefixTemplate, below: str | None = None, *, anywhere: bool = False) -> None:
@@ -61,6 +63,11 @@ class Scope:
         heads = {template.static_head, chosen.static_head}
         self._reserved = tuple(f"{head}{RESERVED_FOLDER}/" for head in heads)
         self._probes = frozenset(f"{head}{OLD_PROBE_NAME}" for head in heads)
+
+        # The parts of the prefix that `below` has: one that differs leaves no key at all.
+        shared = "/".join(chosen.text.split("/")[: len(folder.split("/"))])
+        self.is_possible = not folder or _pattern(shared).match(self._below) is not None
+        self.is_whole_bucket = not chosen.text and not folder
 
     @classmethod
     def folder(cls, prefix: str) -> Scope:

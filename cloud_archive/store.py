@@ -52,7 +52,7 @@ from .store_errors import (
     translate,
     web_page,
 )
-from .store_probes import PROBE_BODY, PROBE_NAME, PROBE_WITH_BYTES, probe, probe_key
+from .store_probes import PROBE_BODY, PROBE_WITH_BYTES, probe, probe_key
 
 if TYPE_CHECKING:
     from .settings import Settings
@@ -60,7 +60,6 @@ if TYPE_CHECKING:
 __all__ = [
     "DELETE_AT_ONCE",
     "PROBE_BODY",
-    "PROBE_NAME",
     "PROBE_WITH_BYTES",
     "Capabilities",
     "CreateOnly",

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from .errors import ConditionsRejected, ObjectExists, StoreError
+from .keys import PrefixTemplate
 from .object_store import CreateOnly, ProbeNotes
 
 if TYPE_CHECKING:
@@ -21,18 +22,19 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("cloud_archive.store")
 
-PROBE_NAME = ".cloud-archive-check"
+PROBE_NAME = "check"
 PROBE_BODY = b"Cloud Archive looks with this object what the bucket allows. It may be deleted.\n"
 CLOCK_SKEW_SECONDS = 5.0
 PROBE_WITH_BYTES = 4 * 1024 * 1024  # a larger object is not sent three times only to learn something
 
 
 def probe_key(prefix: str) -> str:
-    """The key of the small object that probes and checks write: below the part of the prefix that never changes."""
-    head, brace, _ = prefix.partition("{")
-    if brace:
-        head = head.rpartition("/")[0]
-    return "/".join([*(part for part in head.split("/") if part), PROBE_NAME])
+    """Return the key of the small object that probes and checks write: in the reserved folder.
+
+    Args:
+        prefix: a valid template.
+    """
+    return f"{PrefixTemplate.parse(prefix).reserved_folder}{PROBE_NAME}"
 
 
 def probe(

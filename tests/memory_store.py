@@ -98,7 +98,7 @@ class MemoryStore:
         return "memory/bucket"
 
     clock_offset_seconds: float | None = None
-    probe_key = ".cloud-archive-check"
+    probe_key = ".cloud-archive/check"
 
     @property
     def capabilities(self) -> Capabilities:

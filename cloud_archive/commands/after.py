@@ -15,6 +15,7 @@ from .arguments import DIRECTORY_VARIABLE, WrongUsage, given_directory
 
 if TYPE_CHECKING:
     from ..ledger import Ledger
+    from ..scope import Scope
     from ..settings import Settings
     from ..store import ObjectStore
 
@@ -87,19 +88,40 @@ def settings_now(environ: Mapping[str, str] = os.environ) -> Settings:
     return load_settings(environ)
 
 
-def chosen_prefix(given: str | None, settings: Settings) -> str:
-    """`--prefix`, else the part of S3_PREFIX that never changes.
+def archive_scope(given: str | None, settings: Settings) -> Scope:
+    """The keys below S3_PREFIX, and below `--prefix` where it is given: what may be deleted.
 
     Raises:
-        WrongUsage: it holds placeholders.
+        WrongUsage: `--prefix` holds placeholders, or lies outside S3_PREFIX.
     """
     from ..keys import PrefixTemplate
+    from ..scope import Scope
 
-    if given is None:
-        return PrefixTemplate.parse(settings.prefix).static_head.rstrip("/")
-    if "{" in given:
+    scope = Scope(PrefixTemplate.parse(settings.prefix), _folder(given))
+    if not scope.is_possible:
+        raise WrongUsage(
+            f"--prefix {given!r} lies outside S3_PREFIX={settings.prefix}, and nothing outside it is deleted:"
+            " give a folder below it, or set S3_PREFIX to the archive that is meant."
+        )
+    return scope
+
+
+def reading_scope(given: str | None, settings: Settings) -> Scope:
+    """The keys below S3_PREFIX, or below `--prefix` in its place.
+
+    Raises:
+        WrongUsage: `--prefix` holds placeholders.
+    """
+    from ..keys import PrefixTemplate
+    from ..scope import Scope
+
+    return Scope(PrefixTemplate.parse(settings.prefix), _folder(given), anywhere=True)
+
+
+def _folder(given: str | None) -> str | None:
+    if given is not None and "{" in given:
         raise WrongUsage(f"--prefix {given!r}: give it as it stands in the bucket, without placeholders.")
-    return given.strip("/")
+    return given
 
 
 def wake_engine(root: Path) -> bool:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..console import DONE, FAILED, complain, counted, is_terminal, say, say_json, shown, size, table
-from .after import age_seconds, archive_root, bucket, chosen_prefix, ledger_of, settings_now, size_bytes
+from .after import age_seconds, archive_root, archive_scope, bucket, ledger_of, settings_now, size_bytes
 from .arguments import Directory, Json, WrongUsage
 
 if TYPE_CHECKING:
@@ -59,9 +59,10 @@ def prune(
     if rule.older_than_seconds is None and rule.keep_bytes is None:
         raise WrongUsage("What may go? An age or a size of `off` leaves everything.")
     settings = settings_now()
-    below = chosen_prefix(prefix, settings)
-    if everything and not below:
+    scope = archive_scope(prefix, settings)
+    if everything and scope.is_whole_bucket:
         raise WrongUsage("--all without a prefix would be the whole bucket: give --prefix P.")
+    shown_prefix = prefix.strip("/") if prefix is not None else settings.prefix
     with (
         ledger_of(archive_root(directory), needed=False) as ledger,
         bucket(settings) as store,
@@ -70,13 +71,13 @@ def prune(
         plan = plan_prune(
             store,
             ledger,
-            prefix=below,
+            scope=scope,
             rule=rule,
             now=time.time(),
             on_progress=lambda listed: progress.draw(0, None, f"{listed:,} objects seen"),
         )
         if not yes:
-            _answer(plan, None, below, json=json)
+            _answer(plan, None, shown_prefix, json=json)
             raise typer.Exit(DONE)
         report = run(
             store,
@@ -86,7 +87,7 @@ def prune(
         )
     for key, cause in report.failed:
         complain(shown(f"{key}: {cause}"))
-    _answer(plan, report, below, json=json)
+    _answer(plan, report, shown_prefix, json=json)
     raise typer.Exit(FAILED if report.failed else DONE)
 
 
@@ -95,12 +96,12 @@ def _answer(plan: Plan, report: PruneReport | None, prefix: str, *, json: bool) 
         found: dict[str, Any] = {
             "dry_run": report is None,
             "prefix": prefix,
-            "files": len(plan.doomed),
+            "files": len(plan.candidates),
             "bytes": plan.size_bytes,
             "kept_files": plan.kept_files,
             "kept_bytes": plan.kept_bytes,
             "foreign_files": plan.foreign_files,
-            "objects": [one.to_json() for one in plan.doomed],
+            "objects": [one.to_json() for one in plan.candidates],
         }
         if report is not None:
             found |= {
@@ -122,18 +123,18 @@ def _show(plan: Plan, place: str) -> None:
 
     lines = [
         [local_time(one.written_at).replace("T", " "), size(one.size_bytes), shown(one.key)]
-        for one in plan.doomed[:_SHOWN]
+        for one in plan.candidates[:_SHOWN]
     ]
     for line in table([["written", "size", "object"], *lines]) if lines else []:
         say(line)
-    if len(plan.doomed) > _SHOWN:
-        say(f"… and {len(plan.doomed) - _SHOWN:,} more")
-    say(f"Would delete {counted(len(plan.doomed), 'object')} ({size(plan.size_bytes)}) {place}.")
-    last = sum(one.only_copy for one in plan.doomed)
+    if len(plan.candidates) > _SHOWN:
+        say(f"… and {len(plan.candidates) - _SHOWN:,} more")
+    say(f"Would delete {counted(len(plan.candidates), 'object')} ({size(plan.size_bytes)}) {place}.")
+    last = sum(one.only_copy for one in plan.candidates)
     if last:
         say(f"Of these, {last:,} have no local file any more: theirs is the only copy.")
     say(f"Would stay: {counted(plan.kept_files, 'object')} ({size(plan.kept_bytes)}).")
     if plan.foreign_files:
         say(f"Not written by Cloud Archive, so left alone: {plan.foreign_files:,}.")
-    if plan.doomed:
+    if plan.candidates:
         say("Nothing was deleted. Add --yes to delete.")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..console import counted, is_terminal, say, say_json, shown, size, table
-from .after import archive_root, bucket, chosen_prefix, ledger_of, needed_root, settings_now
+from .after import archive_root, bucket, ledger_of, needed_root, reading_scope, settings_now
 from .arguments import Directory, Json, WrongUsage
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def _made(directory: Path | None, by: By, from_bucket: bool, prefix: str | None,
         with bucket(settings) as store, Progress(is_terminal(sys.stderr), "Listing") as progress:
             return report_from_bucket(
                 store,
-                chosen_prefix(prefix, settings),
+                reading_scope(prefix, settings),
                 by=by,
                 prices=prices,
                 on_progress=lambda listed: progress.draw(0, None, f"{listed:,} objects"),

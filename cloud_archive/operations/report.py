@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 from ..ledger import Ledger
 from ..ledger_archived import Slot, archived_by_time, archived_paths
+from ..scope import Scope
 from ..store import ObjectStore
 from .costs import Cost, Prices, Usage, requests_for
 
@@ -118,26 +119,27 @@ def report_from_ledger(
 
 def report_from_bucket(
     store: ObjectStore,
-    prefix: str,
+    scope: Scope,
     *,
     by: By,
     prices: Prices | None = None,
     now: Callable[[], float] = time.time,
     on_progress: Callable[[int], None] = lambda listed: None,
 ) -> Report:
-    """What lies below the prefix, whoever wrote it.
+    """Return what lies in the bucket below the prefix, whoever wrote it; without the reserved folder.
 
     Raises:
         StoreError: the bucket cannot be listed.
     """
-    head = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
     slots: list[Slot] = []
     pieces: defaultdict[bytes, _Sum] = defaultdict(_Sum)
-    for info in store.list(head):
+    for info in store.list(scope.listing_prefix):
+        if not scope.holds(info.key):
+            continue
         written = 0.0 if info.last_modified is None else info.last_modified.timestamp()
         slots.append(Slot(int(written), 1, info.size_bytes))
         if by not in TIMES:
-            path = info.key[len(head) :].encode("utf-8", "surrogatepass")
+            path = info.key[len(scope.head) :].encode("utf-8", "surrogatepass")
             pieces[_piece(path, by)].add(1, info.size_bytes)
         on_progress(len(slots))
     rows = _by_time(slots, by) if by in TIMES else _by_name(pieces, by, _of_key)

@@ -24,6 +24,7 @@ from tests.servers import S3Server
 PREFIX = "out"
 OLD = 1_700_000_000.123456789  # a time long ago, to the nanosecond
 HOUR = 3600.0
+SESSION = "00000000-0000-4000-8000-000000000000"
 
 
 class Archive:
@@ -74,7 +75,7 @@ class Archive:
                 ledger,
                 lambda parts: Uploader(
                     store,
-                    make_key=lambda path: object_key(template.render(datetime.now(), "s"), path),
+                    make_key=lambda path: object_key(template.render(datetime.now(), SESSION), path),
                     session_id="session-of-the-test",
                     parts=parts,
                 ),

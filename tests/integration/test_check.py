@@ -53,9 +53,9 @@ def test_right_settings_pass_every_step(request: pytest.FixtureRequest, server: 
     assert {name for name, step in found.items() if step.ok} == set(STEPS) - {"TLS"}
     assert found["TLS"].cause == "Plain http."
     assert found["create-only"].cause == ""
-    assert s3.keys() == ["pictures/.cloud-archive-check"]
+    assert s3.keys() == ["pictures/.cloud-archive/check"]
     check(s3.environ(S3_PREFIX="pictures/{Y}"))
-    assert s3.keys() == ["pictures/.cloud-archive-check"]
+    assert s3.keys() == ["pictures/.cloud-archive/check"]
 
 
 def test_a_store_that_overwrites_is_told_so(rclone_s3: S3Server) -> None:

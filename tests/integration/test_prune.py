@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from pathlib import Path
 
 import pytest
 
+from cloud_archive.keys import PrefixTemplate
 from cloud_archive.ledger_rows import FileState
 from cloud_archive.operations.prune import Plan, PruneReport, Rule, plan_prune, prune
-from tests.integration.archives import Archive
+from cloud_archive.scope import Scope
+from tests.integration.archives import PREFIX, Archive
 from tests.servers import PUT_GET_KEY_ID, PUT_GET_SECRET, S3Server
 
 pytestmark = pytest.mark.store
@@ -18,10 +21,16 @@ EVERYTHING_IS_OLD = 1000.0  # seconds by which these tests look from the future
 
 
 def planned(
-    archive: Archive, rule: Rule, *, prefix: str = "out", known: bool = True, ahead: float = EVERYTHING_IS_OLD
+    archive: Archive,
+    rule: Rule,
+    *,
+    prefix: str = PREFIX,
+    known: bool = True,
+    ahead: float = EVERYTHING_IS_OLD,
 ) -> Plan:
     with archive.ledger() as ledger, archive.store() as store:
-        return plan_prune(store, ledger if known else None, prefix=prefix, rule=rule, now=time.time() + ahead)
+        scope = Scope(PrefixTemplate.parse(prefix))
+        return plan_prune(store, ledger if known else None, scope=scope, rule=rule, now=time.time() + ahead)
 
 
 def carried_out(archive: Archive, plan: Plan, **environ: str) -> PruneReport:
@@ -44,7 +53,7 @@ def test_objects_of_other_programs_are_never_touched(tmp_path: Path, any_s3: S3S
     any_s3.put("out/sub/0.png", b"replaced")
     foreign["out/sub/0.png"] = b"replaced"
     plan = planned(archive, Rule(older_than_seconds=10), known=known)
-    assert [one.key for one in sorted(plan.doomed, key=lambda one: one.key)] == [
+    assert [one.key for one in sorted(plan.candidates, key=lambda one: one.key)] == [
         f"out/sub/{number}.png" for number in (1, 2, 3, 4)
     ]
     assert len(any_s3.keys()) == 10, "a plan deletes nothing"
@@ -84,7 +93,7 @@ def test_young_objects_stay_and_cost_no_look(tmp_path: Path, seaweedfs: S3Server
     seaweedfs.put("out/theirs.png", b"x")
     archive.archive_all()
     plan = planned(archive, Rule(older_than_seconds=3600))
-    assert (plan.doomed, plan.kept_files) == ([], 2)
+    assert (plan.candidates, plan.kept_files) == ([], 2)
 
 
 def test_beyond_a_total_size_the_oldest_go(tmp_path: Path, seaweedfs: S3Server) -> None:
@@ -95,9 +104,9 @@ def test_beyond_a_total_size_the_oldest_go(tmp_path: Path, seaweedfs: S3Server) 
         time.sleep(1.05)  # stores keep the time of writing in seconds
     seaweedfs.put("out/theirs.png", b"x" * 5000)
     plan = planned(archive, Rule(keep_bytes=2500), ahead=0)
-    assert [one.key for one in plan.doomed] == ["out/0.png"]
+    assert [one.key for one in plan.candidates] == ["out/0.png"]
     assert (plan.kept_bytes, plan.foreign_bytes) == (2000, 5000)
-    assert planned(archive, Rule(keep_bytes=3000), ahead=0).doomed == []
+    assert planned(archive, Rule(keep_bytes=3000), ahead=0).candidates == []
 
 
 def test_with_all_everything_below_the_prefix_goes_and_nothing_beside_it(
@@ -141,4 +150,53 @@ def test_the_only_copy_is_named_as_such(tmp_path: Path, seaweedfs: S3Server) -> 
     with archive.ledger() as ledger:
         mark_freed(ledger, [row.row for row in ledger.rows() if row.version.path == "a.png"])
     plan = planned(archive, Rule(older_than_seconds=10))
-    assert {one.key: one.only_copy for one in plan.doomed} == {"out/a.png": True, "out/b.png": False}
+    assert {one.key: one.only_copy for one in plan.candidates} == {"out/a.png": True, "out/b.png": False}
+
+
+def test_a_prefix_that_begins_with_a_placeholder_takes_nothing_of_its_neighbours(
+    tmp_path: Path, seaweedfs: S3Server
+) -> None:
+    archive = Archive(tmp_path, seaweedfs, S3_PREFIX="comfy-{Y}")
+    archive.write("a.png")
+    archive.archive_all()
+    ours = seaweedfs.keys()
+    # What other archives wrote is marked as ours is.
+    neighbours = [f"comfy-old/{n}.png" for n in range(3)] + ["other/x.png", ".cloud-archive/v1/x.gz", "b.png"]
+    with archive.store() as store:
+        for key in neighbours:
+            store.put(
+                key,
+                b"x",
+                sha256=hashlib.sha256(b"x").hexdigest(),
+                content_type="image/png",
+                metadata={"archive-token": "t"},
+                create_only=False,
+            )
+    for everything in (False, True):
+        rule = Rule(older_than_seconds=10, everything=everything)
+        plan = planned(archive, rule, prefix="comfy-{Y}")
+        assert [one.key for one in plan.candidates] == ours
+        assert plan.foreign_files == 0
+    carried_out(archive, plan)
+    assert seaweedfs.keys() == sorted(neighbours)
+
+
+def test_an_object_that_was_replaced_after_the_plan_stays(tmp_path: Path, any_s3: S3Server) -> None:
+    archive = Archive(tmp_path, any_s3)
+    for name in ("a", "b", "c", "d"):
+        archive.write(f"{name}.png", name.encode() * 10)
+    archive.archive_all()
+    plan = planned(archive, Rule(older_than_seconds=10))
+    time.sleep(2.1)  # by which stores tell two writes of the same bytes apart
+    any_s3.put("out/a.png", b"A" * 10)
+    any_s3.put("out/b.png", b"b" * 10)
+    any_s3.client.delete_object(Bucket=any_s3.bucket, Key="out/c.png")
+    report = carried_out(archive, plan)
+    assert report.deleted == 1
+    assert sorted(key for key, _ in report.failed) == ["out/a.png", "out/b.png", "out/c.png"]
+    assert all("since the plan" in cause for _, cause in report.failed)
+    assert any_s3.objects() == {"out/a.png": b"A" * 10, "out/b.png": b"b" * 10}
+    with archive.ledger() as ledger:
+        states = {row.version.path: row.state for row in ledger.rows()}
+    assert states.pop("d.png") is FileState.PRUNED
+    assert set(states.values()) == {FileState.ARCHIVED}

@@ -166,7 +166,7 @@ def test_the_probe_finds_out_what_create_only_does_and_harms_nothing(
     assert announced[-1] == store.capabilities
     assert s3.read("a/first.png") == b"first"
     assert s3.metadata("a/first.png")["archive-token"] == "t-1"
-    left = ["a/.cloud-archive-check", "a/first.png"] if own_object else ["a/first.png"]
+    left = ["a/.cloud-archive/check", "a/first.png"] if own_object else ["a/first.png"]
     assert s3.keys() == left
     assert not s3.client.list_multipart_uploads(Bucket=s3.bucket).get("Uploads")
 

@@ -24,7 +24,7 @@ from cloud_archive import content
 from tests.servers import S3Server
 
 PREFIX = "out"
-PROBE_KEY = f"{PREFIX}/.cloud-archive-check"
+PROBE_KEY = f"{PREFIX}/.cloud-archive/check"
 SINGLE_PUT_BYTES = 100_000
 PART_BYTES = 5 * 1024 * 1024  # no part but the last may be smaller
 ONE_PART_BYTES = 300_000

@@ -16,11 +16,13 @@ import pytest
 
 from cloud_archive.errors import CloudArchiveError
 from cloud_archive.files import FileVersion
+from cloud_archive.keys import PrefixTemplate
 from cloud_archive.ledger import Ledger
 from cloud_archive.ledger_archived import Restored, add_restored
 from cloud_archive.operations.costs import TABLE, Provider, Usage, load_prices, requests_for
 from cloud_archive.operations.plot import to_svg
 from cloud_archive.operations.report import Report, chart_rows, report_from_bucket, report_from_ledger
+from cloud_archive.scope import Scope
 from tests.memory_store import MemoryStore
 
 
@@ -90,7 +92,7 @@ EXPECTED = {
 @pytest.mark.parametrize("by", EXPECTED)
 def test_ledger_and_bucket_are_summed_up_alike(ledger: Ledger, store: Any, by: Any) -> None:
     assert lines(report_from_ledger(ledger, by=by)) == EXPECTED[by]
-    found = report_from_bucket(store, "out", by=by)
+    found = report_from_bucket(store, Scope.folder("out"), by=by)
     assert lines(found) == EXPECTED[by]
     assert (found.files, found.size_bytes) == (6, 3303)
 
@@ -141,7 +143,7 @@ def test_the_chart_has_the_last_hours_and_days_only(ledger: Ledger) -> None:
 def test_csv_is_read_back_and_no_name_is_a_formula(store: Any) -> None:
     store.add_foreign('out/=HYPERLINK("x")/a.png', b"x")
     store.add_foreign('out/comma, quote"/a.png', b"x")
-    rows = list(csv.reader(io.StringIO(report_from_bucket(store, "out", by="folder").to_csv())))
+    rows = list(csv.reader(io.StringIO(report_from_bucket(store, Scope.folder("out"), by="folder").to_csv())))
     assert rows[0] == ["folder", "files", "bytes"]
     assert rows[1] == ["video", "3", "3001"]
     assert ['\'=HYPERLINK("x")', "1", "1"] in rows
@@ -152,7 +154,7 @@ def test_csv_is_read_back_and_no_name_is_a_formula(store: Any) -> None:
 def test_the_plot_is_an_svg_whatever_the_names_are(store: Any, by: Any) -> None:
     for folder in ("<script>alert(1)</script>", "a&b", "esc\x1b[2J", "lone\udcff", "x" * 200):
         store.add_foreign(f"out/{folder}/a.png", b"x" * 50)
-    text = to_svg(report_from_bucket(store, "out", by=by))
+    text = to_svg(report_from_bucket(store, Scope.folder("out"), by=by))
     root = ET.fromstring(text.encode("utf-8"))  # also: it can be written as UTF-8
     assert root.tag.endswith("svg")
     assert {node.tag.rpartition("}")[2] for node in root.iter()} <= {"svg", "title", "rect", "text", "path"}
@@ -254,3 +256,12 @@ def test_the_last_thirty_days_are_a_month(ledger: Ledger) -> None:
     recent = sum(1 for _, _, moment in FILES if moment >= now - 30 * 86_400)
     assert 0 < recent < len(FILES)
     assert s3.writes == pytest.approx(recent * 5.0 / 1e6)
+
+
+def test_the_reserved_folder_and_other_archives_are_not_counted() -> None:
+    store = MemoryStore()
+    store.add("comfy-2026/a.png", b"12")
+    for key in (".cloud-archive/v1/segments/x", ".cloud-archive-check", "comfy-old/a.png", "other.png"):
+        store.add(key, b"x" * 100)
+    found = report_from_bucket(store, Scope(PrefixTemplate.parse("comfy-{Y}")), by="folder")
+    assert (found.files, found.size_bytes) == (1, 2)

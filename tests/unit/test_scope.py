@@ -110,3 +110,21 @@ def test_a_folder_narrows_the_template_or_replaces_it() -> None:
 def test_a_listing_begins_with_all_that_is_fixed(text: str, head: str, listing: str) -> None:
     scope = Scope(PrefixTemplate.parse(text))
     assert (scope.head, scope.listing_prefix) == (head, listing)
+
+
+@pytest.mark.parametrize(
+    ("text", "below", "possible"),
+    [
+        ("", "anything", True),
+        ("outputs", "outputs/sub", True),
+        ("outputs", "out", False),
+        ("outputs/{Y}-{m}/x", "outputs", True),
+        ("outputs/{Y}-{m}/x", "outputs/2026-04", True),
+        ("outputs/{Y}-{m}/x", "outputs/2026-14", False),
+        ("outputs/{Y}-{m}/x", "outputs/2026-04/y", False),
+        ("outputs/{Y}-{m}/x", "outputs/2026-04/x/deep/er", True),
+        ("outputs/{Y}", "", True),
+    ],
+)
+def test_a_folder_outside_the_prefix_is_known_as_such(text: str, below: str, possible: bool) -> None:
+    assert Scope(PrefixTemplate.parse(text), below).is_possible is possible

@@ -861,12 +861,12 @@ def test_a_store_is_made_without_a_client(make: Any) -> None:
 @pytest.mark.parametrize(
     ("prefix", "key"),
     [
-        ("comfyui-outputs", "comfyui-outputs/.cloud-archive-check"),
-        ("outputs/{Y}-{m}", "outputs/.cloud-archive-check"),
-        ("a/b{session_id}", "a/.cloud-archive-check"),
-        ("/a//b/", "a/b/.cloud-archive-check"),
-        ("{Y}", ".cloud-archive-check"),
-        ("", ".cloud-archive-check"),
+        ("comfyui-outputs", "comfyui-outputs/.cloud-archive/check"),
+        ("outputs/{Y}-{m}", "outputs/.cloud-archive/check"),
+        ("a/b{session_id}", "a/.cloud-archive/check"),
+        ("/a//b/", "a/b/.cloud-archive/check"),
+        ("{Y}", ".cloud-archive/check"),
+        ("", ".cloud-archive/check"),
     ],
 )
 def test_the_probe_has_one_key_below_what_never_changes_of_the_prefix(prefix: str, key: str) -> None:
