@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..console import DONE, FAILED, complain, counted, is_terminal, say, say_json, shown, size
-from .after import archive_root, bucket, chosen_prefix, ledger_of, ledger_path, moment, parsed, settings_now
+from .after import archive_root, bucket, ledger_of, ledger_path, moment, parsed, reading_scope, settings_now
 from .arguments import DIRECTORY_VARIABLE, Json, WrongUsage
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def _run(target: Path, wanted: Wanted, prefix: str | None, *, dry_run: bool, jso
         return run(
             store,
             target,
-            prefix=chosen_prefix(prefix, settings),
+            prefix=reading_scope(prefix, settings).head,
             wanted=wanted,
             ledger=ledger,
             watched=watched,
