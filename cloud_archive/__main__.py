@@ -19,10 +19,10 @@ def main() -> int:
     """Run the engine or the command; returns the exit status."""
     try:
         if sys.argv[1:2] == ["engine"]:
-            from .service import run_engine_process
+            from .daemon.service import run_engine_process
 
             return run_engine_process() or 0
-        from .cli import main as command
+        from .cli.app import main as command
 
         return command() or 0
     except ModuleNotFoundError as error:

@@ -194,12 +194,12 @@ def _server() -> socket.socket:
 
 def _load_everything() -> None:
     import cloud_archive
-    from cloud_archive.settings import load_settings
-    from cloud_archive.store import S3Store
+    from cloud_archive.config.settings import load_settings
+    from cloud_archive.store.s3 import S3Store
     from tests.sdk_data import read_sdk_data_once
 
     for module in pkgutil.walk_packages(cloud_archive.__path__, "cloud_archive."):
-        if module.name not in ("cloud_archive.comfy", "cloud_archive.__main__"):
+        if module.name not in ("cloud_archive.comfyui.plugin", "cloud_archive.__main__"):
             importlib.import_module(module.name)
     read_sdk_data_once()
     nowhere = {"S3_BUCKET": "b", "S3_ACCESS_KEY_ID": "k", "S3_SECRET_ACCESS_KEY": "s"}

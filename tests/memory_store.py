@@ -12,15 +12,8 @@ from datetime import datetime, timezone
 from typing import NoReturn
 
 from cloud_archive.errors import ObjectExists, StoreError, explain
-from cloud_archive.object_store import ProbeNotes
-from cloud_archive.store import (
-    Capabilities,
-    CreateOnly,
-    ObjectInfo,
-    Part,
-    PutResult,
-    UnfinishedUpload,
-)
+from cloud_archive.store.s3.base import ProbeNotes
+from cloud_archive.store.s3 import (Capabilities, CreateOnly, ObjectInfo, Part, PutResult, UnfinishedUpload)
 
 HONOURS = Capabilities(CreateOnly.HONOURED, CreateOnly.HONOURED, can_head=True, echoes_checksum=True)
 Progress = Callable[[int], None]

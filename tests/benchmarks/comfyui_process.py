@@ -20,7 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from cloud_archive.engine_client import EngineClient
+from cloud_archive.comfyui.engine_client import EngineClient
 
 LOOK_SECONDS = 0.01  # between two looks at the event loop's lag
 

@@ -12,9 +12,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from cloud_archive.files import fingerprint
-from cloud_archive.ledger import Ledger
-from cloud_archive.ledger_archived import KeyIndex, archived_by_time, local_candidates
-from cloud_archive.operations.report import chart_rows, report_from_ledger
+from cloud_archive.ledger.ledger.ledger import Ledger
+from cloud_archive.ledger.ledger.history import KeyIndex, archived_by_time, local_candidates
+from cloud_archive.maintenance.report import chart_rows, report_from_ledger
 
 YEAR_SECONDS = 365 * 86_400
 

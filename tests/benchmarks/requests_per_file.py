@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-from cloud_archive.operations.costs import Provider, load_prices
+from cloud_archive.maintenance.costs import Provider, load_prices
 from tests.benchmarks.page import PAGE, put_between
 from tests.benchmarks.relay import Relay, port_of, seen_through
 from tests.benchmarks.stage import RunningEngine, engine, png

@@ -9,7 +9,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from cloud_archive.operations.verify import verify
+from cloud_archive.maintenance.verify import verify
 from tests.integration.archives import Archive
 from tests.servers import running_seaweedfs
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from cloud_archive.containers import Look, look
+from cloud_archive.intake.containers import Look, look
 from tests.faults.killer import Killer
 from tests.faults.proxy import Entry
 from tests.faults.tormentor import LARGEST_BYTES, SMALLEST_BYTES, Tormentor, content, size

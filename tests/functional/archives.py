@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from cloud_archive.archiver import Archiver
-from cloud_archive.engine import Engine
-from cloud_archive.ledger import Ledger
-from cloud_archive.settings import load_settings
+from cloud_archive.archive.archive import Archiver
+from cloud_archive.archive.engine import Engine
+from cloud_archive.ledger.ledger.ledger import Ledger
+from cloud_archive.config.settings import load_settings
 from tests.memory_store import MemoryStore
 
 ENVIRON = {

@@ -8,7 +8,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
-from cloud_archive.routes import bare_status
+from cloud_archive.api.routes import bare_status
 
 CHECKED = {"checked_at": "2026-04-01T12:34:56", "steps": [{"name": "settings", "ok": True}]}
 

@@ -38,7 +38,7 @@ if mode == "mute":
     sys.stdin.readline()
     sys.exit(0)
 
-from cloud_archive.server import build_application, serve  # noqa: E402
+from cloud_archive.api.server import build_application, serve  # noqa: E402
 from tests.functional.fake_engine import FakeEngine  # noqa: E402
 
 

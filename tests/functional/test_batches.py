@@ -12,11 +12,11 @@ import pytest
 
 from cloud_archive.errors import LedgerError, StoreError, explain
 from cloud_archive.files import stat_version
-from cloud_archive.gate import Gate
-from cloud_archive.ledger import Ledger
-from cloud_archive.ledger_rows import Claim
-from cloud_archive.upload import Outcome, Proof, Uploader
-from cloud_archive.worker import BATCH_FILES, Observer, WorkerPool
+from cloud_archive.archive.gate import Gate
+from cloud_archive.ledger.ledger.ledger import Ledger
+from cloud_archive.ledger.ledger.rows import Claim
+from cloud_archive.upload.attempt.attempt import Outcome, Proof, Uploader
+from cloud_archive.archive.workers import BATCH_FILES, Observer, WorkerPool
 from tests.memory_store import MemoryStore
 from tests.servers import wait_until as until
 
@@ -160,7 +160,7 @@ def test_a_ledger_that_fails_a_step_of_a_batch_loses_and_doubles_nothing(
     store, told = MemoryStore(), Told()
     failures = iter([True])
     real = getattr(ledger, step)
-    monkeypatch.setattr("cloud_archive.worker.backoff_seconds", lambda *_, **__: 0.01)
+    monkeypatch.setattr("cloud_archive.archive.workers.backoff_seconds", lambda *_, **__: 0.01)
 
     def fail_once(*given: Any) -> None:
         if next(failures, False):

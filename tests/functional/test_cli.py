@@ -13,15 +13,15 @@ from pathlib import Path
 import pytest
 
 from cloud_archive import __version__
-from cloud_archive.cli import main
-from cloud_archive.commands.after import ledger_path
-from cloud_archive.commands.arguments import WrongUsage, host_and_port
-from cloud_archive.commands.logs import logging_to_stderr
-from cloud_archive.console import counted, shown, size, table
+from cloud_archive.cli.app.app import main
+from cloud_archive.cli.app.common import ledger_path
+from cloud_archive.cli.app.arguments import WrongUsage, host_and_port
+from cloud_archive.cli.app.logs import logging_to_stderr
+from cloud_archive.terminal import (counted, shown, size, table)
 from cloud_archive.files import FileVersion
-from cloud_archive.ledger import Ledger
+from cloud_archive.ledger.ledger.ledger import Ledger
 from cloud_archive.state import LEDGER_NAME, make_state_directory
-from cloud_archive.watcher import scan
+from cloud_archive.intake.watcher import scan
 
 SECRET = "planted+SECRET/value"
 
@@ -64,7 +64,7 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_help_loads_neither_the_store_nor_rich() -> None:
     code = (
-        "import sys; from cloud_archive.cli import main; main(['--help']);"
+        "import sys; from cloud_archive.cli.app import main; main(['--help']);"
         "bad = {'boto3', 'botocore', 'rich', 'watchdog', 'pydantic', 'aiohttp'} & set(sys.modules);"
         "sys.exit(f'loaded: {bad}' if bad else 0)"
     )
@@ -168,7 +168,7 @@ def test_an_unexpected_error_is_one_sentence(
     def broken(*_: object) -> None:
         raise RuntimeError("first line\nsecond")
 
-    monkeypatch.setattr("cloud_archive.commands.ledger_view.look", broken)
+    monkeypatch.setattr("cloud_archive.cli.ledger_view.look", broken)
     status, _, err = ran(capsys, "status", str(root))
     assert status == 1
     assert "RuntimeError at test_cli.py" in err
@@ -228,7 +228,7 @@ def test_a_name_cannot_move_the_cursor(capsys: pytest.CaptureFixture[str], root:
 
 
 def test_an_engine_that_was_killed_is_no_engine(capsys: pytest.CaptureFixture[str], root: Path) -> None:
-    from cloud_archive.embedded_store import free_ports
+    from cloud_archive.demo.demo.seaweedfs import free_ports
     from cloud_archive.state import EngineInfo, write_engine_info
 
     state = make_state_directory(root, None)
@@ -315,9 +315,9 @@ def test_log_lines_can_be_json(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_only_refusals_that_last_end_a_command() -> None:
-    from cloud_archive.commands.patience import Refusals
+    from cloud_archive.cli.app.patience import Refusals
     from cloud_archive.errors import explain
-    from cloud_archive.gate import Closed
+    from cloud_archive.archive.gate import Closed
 
     away, wrong_key = explain("ConnectionRefused"), explain("InvalidAccessKeyId")
     assert away.passing
@@ -332,8 +332,8 @@ def test_only_refusals_that_last_end_a_command() -> None:
 
 def test_a_flush_gives_a_slow_look_at_the_directory_all_the_time_there_is() -> None:
     """In slices of two seconds a directory that takes ten to look through would never be safe."""
-    from cloud_archive.commands.running import _flush
-    from cloud_archive.status import State, Status
+    from cloud_archive.cli.app.status import _flush
+    from cloud_archive.archive.status import State, Status
 
     asked: list[float] = []
 

@@ -17,10 +17,10 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
-from cloud_archive import comfy
-from cloud_archive.comfy import Announcements, Plugin, state_directory
-from cloud_archive.engine_client import EngineClient
-from cloud_archive.routes import ROUTES, bare_status
+from cloud_archive.comfyui import plugin as comfy
+from cloud_archive.comfyui.plugin import Announcements, Plugin, state_directory
+from cloud_archive.comfyui.engine_client import EngineClient
+from cloud_archive.api.routes import ROUTES, bare_status
 from tests.plugin_loading import load_plugins, make_plugins
 
 from .waiting import engines, until
@@ -54,7 +54,7 @@ class SmallPromptServer:
 def at_exit(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """What would run at the interpreter's end."""
     registered: list[Any] = []
-    monkeypatch.setattr("cloud_archive.comfy.atexit.register", registered.append)
+    monkeypatch.setattr("cloud_archive.comfyui.plugin.atexit.register", registered.append)
     return registered
 
 
@@ -73,7 +73,7 @@ async def running(
     folder_paths.get_user_directory = lambda: str(tmp_path / "user")  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "folder_paths", folder_paths)
     command = [sys.executable, str(SCRIPT), "normal", str(tmp_path / "journal")]
-    monkeypatch.setattr("cloud_archive.engine_client.engine_command", lambda: command)
+    monkeypatch.setattr("cloud_archive.comfyui.engine_client.engine_command", lambda: command)
     Plugin(prompt_server).install()
     prompt_server.add_routes()
     async with TestClient(TestServer(prompt_server.app)) as client:
@@ -156,7 +156,7 @@ def test_after_ctrl_c_the_engine_ends_and_nothing_complains(
     at_exit: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     command = [sys.executable, str(SCRIPT), "normal", str(tmp_path / "journal")]
-    monkeypatch.setattr("cloud_archive.engine_client.engine_command", lambda: command)
+    monkeypatch.setattr("cloud_archive.comfyui.engine_client.engine_command", lambda: command)
     loop = asyncio.new_event_loop()
 
     async def comfyui() -> None:

@@ -18,22 +18,22 @@ from typing import Any
 
 import pytest
 
-from cloud_archive import stages as stages_module
-from cloud_archive.archiver import Archiver
-from cloud_archive.content import MEBIBYTE, Job
-from cloud_archive.engine import Engine
+from cloud_archive.archive import pipeline as stages_module
+from cloud_archive.archive.archive import Archiver
+from cloud_archive.upload.attempt.source import MEBIBYTE, Job
+from cloud_archive.archive.engine import Engine
 from cloud_archive.errors import LedgerError, StoreError, explain
 from cloud_archive.files import FileVersion, stat_version
-from cloud_archive.gate import Gate
-from cloud_archive.ledger import Ledger
-from cloud_archive.ledger_opening import open_ledger
-from cloud_archive.ledger_rows import Claim, FileState
-from cloud_archive.reconcile import Reconciler
-from cloud_archive.selection import Selection
-from cloud_archive.settings import load_settings
+from cloud_archive.archive.gate import Gate
+from cloud_archive.ledger.ledger.ledger import Ledger
+from cloud_archive.ledger.ledger.recovery import open_ledger
+from cloud_archive.ledger.ledger.rows import Claim, FileState
+from cloud_archive.archive.reconcile import Reconciler
+from cloud_archive.intake.selection import Selection
+from cloud_archive.config.settings import load_settings
 from cloud_archive.state import LEDGER_NAME, DirectoryLock
-from cloud_archive.upload import Uploader
-from cloud_archive.worker import Observer, WorkerPool
+from cloud_archive.upload.attempt.attempt import Uploader
+from cloud_archive.archive.workers import Observer, WorkerPool
 from tests.functional.archives import ENVIRON, archiving, engine_on, until
 from tests.memory_store import MemoryStore, StoredObject
 
@@ -603,8 +603,8 @@ def test_listeners_hear_that_a_file_that_never_settled_is_gone(tmp_path: Path, r
 
 
 def test_a_status_does_not_wait_for_the_first_scan(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from cloud_archive import reconcile as module
-    from cloud_archive import watcher
+    from cloud_archive.archive import reconcile as module
+    from cloud_archive.intake import watcher
 
     go_on = threading.Event()
     real = watcher.walk
@@ -808,7 +808,7 @@ def test_who_asks_again_and_again_waits_for_a_look_of_its_own_and_no_look_follow
         archiver._next_look = time.monotonic() + 60
         (root / "new.png").write_bytes(b"new")
         until(lambda: archiver._something_waits() or archiver.session.counters().uploaded == 1, "it is seen")
-        monkeypatch.setattr("cloud_archive.archiver.LOOK_TURN_SECONDS", 0.2)
+        monkeypatch.setattr("cloud_archive.archive.archive.LOOK_TURN_SECONDS", 0.2)
         until(lambda: archiver.status().safe_to_stop, "it is never longer than that")
 
 
@@ -816,7 +816,7 @@ def test_who_asks_again_and_again_waits_for_a_look_of_its_own_and_no_look_follow
 def test_a_failure_of_a_file_whose_name_is_no_utf8_is_noted(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from cloud_archive import upload as module
+    from cloud_archive.upload.attempt import attempt as module
     from cloud_archive.errors import FileUnreadable
 
     def refuse(source: Any, job: Job) -> Any:
@@ -914,7 +914,7 @@ def test_an_abort_that_failed_is_made_up_for_later(root: Path, monkeypatch: pyte
 def test_aborts_are_made_up_for_although_there_is_always_something_to_upload(
     root: Path, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cloud_archive.worker.SWEEP_SECONDS", 0.05)
+    monkeypatch.setattr("cloud_archive.archive.workers.SWEEP_SECONDS", 0.05)
     store, numbers = MemoryStore(), itertools.count()
     over = threading.Event()
 
@@ -944,7 +944,7 @@ def test_a_file_that_nobody_looked_at_yet_holds_the_drain(
     root: Path, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It came a moment before SIGTERM: its size is not known yet, and that does not make it empty."""
-    monkeypatch.setattr("cloud_archive.settle.SettleQueue.poll", lambda self, now: None)
+    monkeypatch.setattr("cloud_archive.intake.settle.SettleQueue.poll", lambda self, now: None)
     settings = load_settings({"S3_ACCESS_KEY_ID": "a", "S3_SECRET_ACCESS_KEY": "b", "S3_BUCKET": "c-c"})
     archiver = Archiver(settings, root, ledger, MemoryStore(), session_id="s")
     archiver.start()

@@ -20,8 +20,8 @@ from typing import Any
 import psutil
 import pytest
 
-from cloud_archive.engine_client import EngineClient, Timing
-from cloud_archive.engine_process import EngineProcess, engine_command, interpreter_flags
+from cloud_archive.comfyui.engine_client import EngineClient, Timing
+from cloud_archive.comfyui.child_process import EngineProcess, engine_command, interpreter_flags
 from cloud_archive.errors import EngineUnavailable
 
 from .waiting import engines, until
@@ -317,7 +317,7 @@ def test_an_engine_released_before_it_started_ends() -> None:
 def test_the_child_gets_the_flags_of_this_interpreter(flags: list[str]) -> None:
     code = (
         "import sys; sys.path.insert(0, sys.argv[1]);"
-        "from cloud_archive.engine_process import interpreter_flags; print(interpreter_flags())"
+        "from cloud_archive.comfyui.child_process import interpreter_flags; print(interpreter_flags())"
     )
     root = str(Path(__file__).parents[2])
     done = subprocess.run(

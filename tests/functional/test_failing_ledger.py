@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from cloud_archive.engine import Engine
-from cloud_archive.ledger import Ledger
-from cloud_archive.ledger_rows import FileState
+from cloud_archive.archive.engine import Engine
+from cloud_archive.ledger.ledger.ledger import Ledger
+from cloud_archive.ledger.ledger.rows import FileState
 from cloud_archive.state import LEDGER_NAME
 from tests.functional.archives import engine_on, until
 from tests.memory_store import MemoryStore
@@ -24,10 +24,10 @@ from tests.memory_store import MemoryStore
 
 @pytest.fixture(autouse=True)
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cloud_archive.ledger_database.BUSY_SECONDS", 0.2)
-    monkeypatch.setattr("cloud_archive.ledger_database.PROBE_SECONDS", 0.2)
-    monkeypatch.setattr("cloud_archive.engine.LEDGER_SECONDS", 0.1)
-    monkeypatch.setattr("cloud_archive.engine.LEDGER_STOP_SECONDS", 2.0)
+    monkeypatch.setattr("cloud_archive.ledger.database.BUSY_SECONDS", 0.2)
+    monkeypatch.setattr("cloud_archive.ledger.database.PROBE_SECONDS", 0.2)
+    monkeypatch.setattr("cloud_archive.archive.engine.LEDGER_SECONDS", 0.1)
+    monkeypatch.setattr("cloud_archive.archive.engine.LEDGER_STOP_SECONDS", 2.0)
 
 
 def _idle(engine: Engine) -> None:
@@ -84,7 +84,7 @@ def test_a_ledger_that_a_backup_holds_for_long_is_gone_on_without_and_gone_back_
 def test_what_was_archived_in_memory_is_kept_by_a_stop(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cloud_archive.engine.LEDGER_SECONDS", 60.0)
+    monkeypatch.setattr("cloud_archive.archive.engine.LEDGER_SECONDS", 60.0)
     root, state, store = tmp_path / "output", tmp_path / "state", MemoryStore()
     with engine_on(root, store, state) as engine:
         _idle(engine)

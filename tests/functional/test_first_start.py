@@ -13,11 +13,11 @@ import pytest
 
 from cloud_archive.errors import StoreError, explain
 from cloud_archive.files import HintKind
-from cloud_archive.ledger import Ledger
-from cloud_archive.reconcile import Reconciler
-from cloud_archive.selection import Selection
-from cloud_archive.settle import SettleQueue
-from cloud_archive.worker import WorkerPool
+from cloud_archive.ledger.ledger.ledger import Ledger
+from cloud_archive.archive.reconcile import Reconciler
+from cloud_archive.intake.selection import Selection
+from cloud_archive.intake.settle import SettleQueue
+from cloud_archive.archive.workers import WorkerPool
 from tests.functional.archives import archiving, engine_on, until
 from tests.memory_store import MemoryStore
 
@@ -98,7 +98,7 @@ def test_with_events_switched_off_entirely_every_file_arrives_within_an_interval
 
     def deaf(run: object, path: str, kind: HintKind) -> None: ...
 
-    monkeypatch.setattr("cloud_archive.stages.Stages._on_hint", deaf)
+    monkeypatch.setattr("cloud_archive.archive.pipeline.Stages._on_hint", deaf)
     store = MemoryStore()
     with archiving(root, store, CLOUD_ARCHIVE_WATCH="native", CLOUD_ARCHIVE_RESCAN_SECONDS="1") as archiver:
         until(lambda: archiver.status(look=False).state.value == "idle", "the first scan")

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from cloud_archive.engine import Engine
-from cloud_archive.ledger import COMPARE
+from cloud_archive.archive.engine import Engine
+from cloud_archive.ledger.ledger.ledger import COMPARE
 from cloud_archive.state import LEDGER_NAME
 from tests.functional.archives import engine_on, until
 from tests.memory_store import MemoryStore
@@ -59,7 +59,7 @@ def test_what_is_archived_is_known_by_the_bucket_and_what_waited_still_arrives(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: Callable[[Path], None]
 ) -> None:
     """The day in the keys is another one by then."""
-    monkeypatch.setattr("cloud_archive.archiver.datetime", Clock)
+    monkeypatch.setattr("cloud_archive.archive.archive.datetime", Clock)
     monkeypatch.setattr(Clock, "day", 1)
     store, root, state = MemoryStore(), tmp_path / "output", tmp_path / "state"
     root.mkdir()
@@ -98,7 +98,7 @@ def test_what_is_archived_is_known_by_the_bucket_and_what_waited_still_arrives(
 def test_a_numbered_name_of_an_earlier_day_is_found_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cloud_archive.archiver.datetime", Clock)
+    monkeypatch.setattr("cloud_archive.archive.archive.datetime", Clock)
     monkeypatch.setattr(Clock, "day", 1)
     store, root, state = MemoryStore(), tmp_path / "output", tmp_path / "state"
     with engine_on(root, store, state, S3_PREFIX="{d}") as engine:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from cloud_archive.archiver import Archiver
+from cloud_archive.archive.archive import Archiver
 from tests.functional.archives import archiving, until
 from tests.memory_store import MemoryStore
 
@@ -120,7 +120,7 @@ DROPPED = """
 import os, sys, threading
 from pathlib import Path
 sys.path.insert(0, os.getcwd())
-from cloud_archive.archiver import Archiver
+from cloud_archive.archive.archive import Archiver
 from tests.functional.archives import archiving, until
 from tests.memory_store import MemoryStore
 base = Path(sys.argv[1])

@@ -11,17 +11,18 @@ from typing import Any
 
 import pytest
 
-from cloud_archive import content, worker
-from cloud_archive.archiver import Archiver
-from cloud_archive.budget import ByteBudget
+from cloud_archive.upload.attempt import source as content
+from cloud_archive.archive import workers as worker
+from cloud_archive.archive.archive import Archiver
+from cloud_archive.upload.attempt.memory import ByteBudget
 from cloud_archive.errors import StoreError, explain
 from cloud_archive.files import FileVersion, stat_version
-from cloud_archive.gate import RECOVER_AFTER, Gate
-from cloud_archive.ledger import Ledger
-from cloud_archive.object_store import Capabilities
-from cloud_archive.settings import load_settings
-from cloud_archive.upload import Uploader
-from cloud_archive.worker import OLDEST_EVERY, Observer, WorkerPool
+from cloud_archive.archive.gate import RECOVER_AFTER, Gate
+from cloud_archive.ledger.ledger.ledger import Ledger
+from cloud_archive.store.s3.base import Capabilities
+from cloud_archive.config.settings import load_settings
+from cloud_archive.upload.attempt.attempt import Uploader
+from cloud_archive.archive.workers import OLDEST_EVERY, Observer, WorkerPool
 from tests.memory_store import MemoryStore
 from tests.servers import wait_until
 

@@ -15,8 +15,8 @@ import pytest
 from aiohttp import web
 from yarl import URL
 
-from cloud_archive.errors import CloudArchiveError, RequestRefused, StoreError, explain
-from cloud_archive.server import Listener, build_application, serve
+from cloud_archive.errors import (CloudArchiveError, RequestRefused, StoreError, explain)
+from cloud_archive.api.server import Listener, build_application, serve
 
 from .fake_engine import CHECKED, FakeEngine, FakeUploadAnswer
 from .waiting import until
@@ -201,7 +201,7 @@ async def test_metrics_are_prometheus_text_or_501_with_the_command(
     async with private.session.get(f"http://127.0.0.1:{private.port}/cloud-sync/metrics") as answer:
         assert await answer.text() == "cloud_archive_up 1\n"
         assert answer.headers["Content-Type"].startswith("text/plain; version=0.0.4")
-    monkeypatch.setattr("cloud_archive.server.importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("cloud_archive.api.server.importlib.util.find_spec", lambda name: None)
     status, content = await private.ask("GET", "/cloud-sync/metrics")
     assert status == 501
     assert "pip install prometheus-client" in content["message"]
@@ -265,7 +265,7 @@ async def test_a_stream_that_is_closed_is_unsubscribed(private: Caller, engine: 
 async def test_a_slow_client_gets_the_newest_status_and_is_dropped_in_the_end(
     private: Caller, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cloud_archive.event_stream.SLOW_CLIENT_SECONDS", 0.3)
+    monkeypatch.setattr("cloud_archive.api.events.SLOW_CLIENT_SECONDS", 0.3)
     reader, writer = await asyncio.open_connection("127.0.0.1", private.port, limit=1)
     try:
         head = f"GET /cloud-sync/events HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {TOKEN}\r\n\r\n"
@@ -326,7 +326,7 @@ async def test_the_dashboard_is_served_with_a_strict_policy_and_nothing_else_is(
     (tmp_path / "web" / "panel" / "a.b.js").write_text("export {}")
     (tmp_path / "web" / ".hidden.js").write_text("no")
     (tmp_path / "web" / "notes.txt").write_text("no")
-    monkeypatch.setattr("cloud_archive.server.__file__", str(tmp_path / "server.py"))
+    monkeypatch.setattr("cloud_archive.api.server.__file__", str(tmp_path / "server.py"))
     async with listening(build_application(FakeEngine(), token=None)) as caller:
         base = f"http://127.0.0.1:{caller.port}"
         for path, kind in (("/", "text/html"), ("/panel/a.b.js", "text/javascript")):

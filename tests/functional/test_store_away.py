@@ -19,7 +19,7 @@ REFUSALS = 7
 def test_a_store_that_is_away_for_a_whole_run_costs_few_requests_and_few_lines(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("cloud_archive.gate.FIRST_PAUSE_SECONDS", 0.02)
+    monkeypatch.setattr("cloud_archive.archive.gate.FIRST_PAUSE_SECONDS", 0.02)
     caplog.set_level(logging.INFO, logger="cloud_archive")
     store = MemoryStore()
 
@@ -55,7 +55,7 @@ def test_a_store_that_is_away_for_a_whole_run_costs_few_requests_and_few_lines(
 def test_a_directory_that_is_away_is_told_of_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cloud_archive.stages.KEEPER_SECONDS", 0.05)
+    monkeypatch.setattr("cloud_archive.archive.pipeline.KEEPER_SECONDS", 0.05)
     with archiving(tmp_path / "output", MemoryStore()) as archiver:
         run = archiver._run
         assert run is not None

@@ -12,11 +12,11 @@ from typing import Any, cast
 
 import pytest
 
-from cloud_archive.content import SINGLE_PUT_BYTES, Job
+from cloud_archive.upload.attempt.source import SINGLE_PUT_BYTES, Job
 from cloud_archive.errors import ObjectExists, StoreError, explain
 from cloud_archive.files import stat_version
-from cloud_archive.object_store import Capabilities, CreateOnly, ObjectInfo, ObjectStore, Part, PutResult
-from cloud_archive.upload import Outcome, Proof, Uploader
+from cloud_archive.store.s3.base import (Capabilities, CreateOnly, ObjectInfo, ObjectStore, Part, PutResult)
+from cloud_archive.upload.attempt.attempt import Outcome, Proof, Uploader
 from tests.memory_store import MemoryStore
 
 
@@ -246,6 +246,6 @@ def test_a_lost_request_stays_noted_for_as_long_as_it_can_still_arrive(
     assert aborted == [("a.mp4", asked)]
     never = uploader.intent()
     now = time.time()
-    monkeypatch.setattr("cloud_archive.upload.time.time", lambda: now + 100)
+    monkeypatch.setattr("cloud_archive.upload.attempt.time.time", lambda: now + 100)
     uploader.abandon("a.mp4", never)
     assert aborted[1:] == [("a.mp4", never)]

@@ -17,8 +17,8 @@ import pytest
 from PIL import Image
 
 from cloud_archive.files import FileVersion, HintKind
-from cloud_archive.settle import BEING_WRITTEN, QuietTimes, SettleQueue, SettleThread
-from cloud_archive.watcher import Watcher, scan
+from cloud_archive.intake.settle import (BEING_WRITTEN, QuietTimes, SettleQueue, SettleThread)
+from cloud_archive.intake.watcher import Watcher, scan
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="these promises are Linux's")
 
@@ -521,7 +521,7 @@ def test_an_overflow_of_the_systems_queue_is_told_and_new_directories_are_watche
 LIMITED = """
 import sys, threading
 from pathlib import Path
-from cloud_archive.watcher import Watcher
+from cloud_archive.intake.watcher import Watcher
 limit, root, late = sys.argv[1], Path(sys.argv[2]), sys.argv[3] == "late"
 Path("/proc/sys/user/max_inotify_watches").write_text(limit)
 lost = threading.Event()

@@ -10,15 +10,15 @@ from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
-from cloud_archive.engine import Engine
+from cloud_archive.archive.engine import Engine
 from cloud_archive.keys import PrefixTemplate, object_key
-from cloud_archive.ledger import Ledger
-from cloud_archive.settings import load_settings
+from cloud_archive.ledger.ledger.ledger import Ledger
+from cloud_archive.config.settings import load_settings
 from cloud_archive.state import LEDGER_NAME, make_state_directory
-from cloud_archive.store import S3Store
-from cloud_archive.upload import Uploader
-from cloud_archive.watcher import scan
-from cloud_archive.worker import Observer, WorkerPool
+from cloud_archive.store.s3 import S3Store
+from cloud_archive.upload.attempt.attempt import Uploader
+from cloud_archive.intake.watcher import scan
+from cloud_archive.archive.workers import Observer, WorkerPool
 from tests.servers import S3Server
 
 PREFIX = "out"

@@ -15,9 +15,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from cloud_archive.cli import main
-from cloud_archive.engine import Engine
-from cloud_archive.service import Service
+from cloud_archive.cli.app.app import main
+from cloud_archive.archive.engine import Engine
+from cloud_archive.daemon.service import Service
 from tests.integration.archives import HOUR, Archive
 from tests.servers import S3Server, wait_until
 
@@ -107,7 +107,7 @@ class Stage:
 
 def watched(arguments: list[str], root: Path, while_it_runs: Callable[[], None]) -> int:
     """`watch` on this very thread, until `while_it_runs` is done and SIGTERM has come. Returns its exit status."""
-    from cloud_archive.commands.local_engine import running_engine
+    from cloud_archive.api.client import running_engine
 
     trouble: list[BaseException] = []
     over = threading.Event()

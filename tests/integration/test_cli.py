@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
-from cloud_archive.cli import main
-from cloud_archive.commands import direct_upload, once
-from cloud_archive.embedded_store import free_ports
-from cloud_archive.engine import find_engine
+from cloud_archive.cli.app.app import main
+from cloud_archive.cli.app import direct_upload, once
+from cloud_archive.demo.demo.seaweedfs import free_ports
+from cloud_archive.archive.engine import find_engine
 from cloud_archive.state import read_engine_info
 from tests.fork_server import PIPE, Process, popen
 from tests.servers import S3Server, wait_until
@@ -59,7 +59,7 @@ def watching(root: Path, *arguments: str) -> Iterator[Process]:
 
 
 def _running(root: Path) -> bool:
-    from cloud_archive.commands.local_engine import running_engine
+    from cloud_archive.api.client import running_engine
 
     if read_engine_info(find_engine(root, os.environ)) is None:
         return False

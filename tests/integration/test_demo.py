@@ -15,13 +15,13 @@ from pathlib import Path
 import psutil
 import pytest
 
-from cloud_archive.cli import main
-from cloud_archive.containers import Look, look
-from cloud_archive.demo import Findings, compare
-from cloud_archive.demo_media import comfy_image, film_head, film_size_patch, film_tail, picture, png
-from cloud_archive.demo_outputs import Written
-from cloud_archive.demo_view import Line, View, lines_of
-from cloud_archive.embedded_store import find_weed
+from cloud_archive.cli.app.app import main
+from cloud_archive.intake.containers import Look, look
+from cloud_archive.demo.demo.demo import Findings, compare
+from cloud_archive.demo.demo.media import (comfy_image, film_head, film_size_patch, film_tail, picture, png)
+from cloud_archive.demo.demo.outputs import Written
+from cloud_archive.demo.demo.view import Line, View, lines_of
+from cloud_archive.demo.demo.seaweedfs import find_weed
 from tests.fork_server import PIPE, Process, popen
 from tests.servers import missing, wait_until
 
@@ -147,7 +147,7 @@ def test_a_signal_while_the_server_starts_ends_both(tmp_path: Path, stranger: di
 def test_without_seaweedfs_it_says_what_to_install(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cloud_archive.demo.find_weed", lambda: None)
+    monkeypatch.setattr("cloud_archive.demo.demo.find_weed", lambda: None)
     assert main(["demo", "--once"]) == 2
     out, err = capsys.readouterr()
     assert out == ""

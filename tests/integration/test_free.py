@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from cloud_archive.ledger_rows import FileState
-from cloud_archive.operations.free import Freer, FreeReport, Limits
-from cloud_archive.writers import has_writer
+from cloud_archive.ledger.ledger.rows import FileState
+from cloud_archive.maintenance.free import Freer, FreeReport, Limits
+from cloud_archive.intake.open_files import has_writer
 from tests.fork_server import PIPE, popen
 from tests.integration.archives import HOUR, Archive
 from tests.servers import S3Server, wait_until
@@ -262,7 +262,7 @@ def test_a_store_that_is_away_frees_nothing(tmp_path: Path, own_seaweedfs: S3Ser
 
 
 def test_a_restored_file_is_not_removed_again_at_once(tmp_path: Path, seaweedfs: S3Server) -> None:
-    from cloud_archive.operations.restore import restore
+    from cloud_archive.maintenance.restore import restore
 
     archive = Archive(tmp_path, seaweedfs)
     archive.write("a.png", age_seconds=2 * DAY)
@@ -280,7 +280,7 @@ def test_a_restored_file_is_not_removed_again_at_once(tmp_path: Path, seaweedfs:
 def test_the_engine_frees_by_itself_and_says_what_stays(
     tmp_path: Path, seaweedfs: S3Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cloud_archive.stages.FREE_SECONDS", 0.1)
+    monkeypatch.setattr("cloud_archive.archive.pipeline.FREE_SECONDS", 0.1)
     archive = Archive(tmp_path, seaweedfs)
     archive.write("a.png", age_seconds=2 * DAY)
     archive.write("lost.png", age_seconds=2 * DAY)
@@ -304,11 +304,11 @@ def test_the_engine_frees_by_itself_and_says_what_stays(
 PROGRAM = """
 import sys, time
 from pathlib import Path
-from cloud_archive.ledger import Ledger
-from cloud_archive.operations.free import Freer, Limits
-from cloud_archive.settings import load_settings
-from cloud_archive.store import S3Store
-from cloud_archive.writers import has_writer
+from cloud_archive.ledger.ledger import Ledger
+from cloud_archive.maintenance.free import Freer, Limits
+from cloud_archive.config.settings import load_settings
+from cloud_archive.store.s3 import S3Store
+from cloud_archive.intake.open_files import has_writer
 root, ledger_path = map(Path, sys.argv[1:])
 ledger = Ledger(ledger_path)
 ledger.open()

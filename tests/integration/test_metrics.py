@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cloud_archive.engine import Engine
+from cloud_archive.archive.engine import Engine
 from tests.faults.proxy import Fault, FaultProxy, Kind
 from tests.integration.archives import HOUR, Archive
 from tests.servers import S3Server, wait_until

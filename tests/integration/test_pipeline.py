@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
-from cloud_archive.engine import Engine
-from cloud_archive.settle import QuietTimes
-from cloud_archive.status import Status
+from cloud_archive.archive.engine import Engine
+from cloud_archive.intake.settle import QuietTimes
+from cloud_archive.archive.status import Status
 from tests.servers import S3Server, wait_until
 
 pytestmark = pytest.mark.store
@@ -219,7 +219,7 @@ def test_temporary_and_hidden_names_wait_until_they_are_renamed(tmp_path: Path, 
 def test_an_empty_file_is_reported_and_not_archived(
     tmp_path: Path, seaweedfs: S3Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cloud_archive.settle.QuietTimes", partial(QuietTimes, empty=0.5))
+    monkeypatch.setattr("cloud_archive.intake.settle.QuietTimes", partial(QuietTimes, empty=0.5))
     root = tmp_path / "output"
     with archiving(root, seaweedfs, tmp_path / "state") as engine:
         (root / "a.png").touch()
@@ -302,7 +302,7 @@ def test_a_key_rendered_before_midnight_is_kept_by_a_retry_after_it(
         def now(cls, tz: Any = None) -> Frozen:
             return cls(2026, 4, cls.day, 23, 59, 59)
 
-    monkeypatch.setattr("cloud_archive.archiver.datetime", Frozen)
+    monkeypatch.setattr("cloud_archive.archive.archive.datetime", Frozen)
     root = tmp_path / "output"
     assert own_seaweedfs.embedded is not None
     own_seaweedfs.embedded.stop()
@@ -401,7 +401,7 @@ def test_all_uploads_together_keep_to_the_bandwidth(
     tmp_path: Path, seaweedfs: S3Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What the workers take is counted, not timed."""
-    from cloud_archive.bandwidth import Throttle
+    from cloud_archive.store.s3.bandwidth import Throttle
 
     taken: list[int] = []
     monkeypatch.setattr(Throttle, "take", lambda self, size: taken.append(size))

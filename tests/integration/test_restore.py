@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from cloud_archive.ledger_rows import FileState
-from cloud_archive.operations.restore import RestoreReport, restore
+from cloud_archive.ledger.ledger.rows import FileState
+from cloud_archive.maintenance.restore import RestoreReport, restore
 from tests.integration.archives import Archive
 from tests.servers import S3Server, wait_until
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from cloud_archive.ledger_rows import FileState
-from cloud_archive.operations.proof import Verdict
-from cloud_archive.operations.verify import VerifyReport, verify
+from cloud_archive.ledger.ledger.rows import FileState
+from cloud_archive.maintenance.verdict import Verdict
+from cloud_archive.maintenance.verify import VerifyReport, verify
 from tests.integration.archives import Archive
 from tests.servers import PUT_GET_KEY_ID, PUT_GET_SECRET, S3Server
 

@@ -22,14 +22,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from multidict import CIMultiDict
 
-from cloud_archive.engine import Engine
-from cloud_archive.errors import CloudArchiveError, KeyRejected, SettingsError, StoreError
+from cloud_archive.archive.engine import Engine
+from cloud_archive.errors import (CloudArchiveError, KeyRejected, SettingsError, StoreError)
 from cloud_archive.keys import PrefixTemplate, object_key
-from cloud_archive.operations.check import run_check
+from cloud_archive.maintenance.check import run_check
 from cloud_archive.redaction import ACCESS_KEY_VARIABLES, SECRET_VARIABLES
-from cloud_archive.settings import Settings, load_settings
-from cloud_archive.store import S3Store
-from cloud_archive.store_errors import translate
+from cloud_archive.config.settings import Settings, load_settings
+from cloud_archive.store.s3 import S3Store
+from cloud_archive.store.s3.translate import translate
 from tests.quirks.server import Answer, Forward, Profile, QuirkServer, Request
 from tests.servers import S3Server, wait_until
 
@@ -342,7 +342,7 @@ def test_no_file_name_makes_a_traceback(
 
 def engine_wants(names: set[str]) -> int:
     """How many of the names are neither hidden nor temporary."""
-    from cloud_archive.selection import Selection
+    from cloud_archive.intake.selection import Selection
 
     return sum(Selection((), ()).wants(name) for name in names)
 

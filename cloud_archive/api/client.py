@@ -1,0 +1,156 @@
+"""Asking the engine that runs for a directory: over loopback, with the token from its state directory.
+
+This is how `status`, `flush`, `retry` and `upload` reach the archive of a ComfyUI or of a `watch`.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+from ..archive.engine import find_engine
+from ..errors import EngineUnavailable
+from ..state import EngineInfo, read_engine_info
+from ..state import running_engines as written_engines
+
+_HEALTH_SECONDS = 5.0
+_CALL_SECONDS = 30.0
+_PAGE = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An HTTP status and the JSON that came with it."""
+
+    status: int
+    body: Any
+
+    @property
+    def message(self) -> str:
+        """What the engine says in words."""
+        body = self.body if isinstance(self.body, dict) else {}
+        return str(body.get("message") or body.get("error") or f"The engine answered {self.status}.")
+
+
+class LocalEngine:
+    """One running engine."""
+
+    def __init__(self, info: EngineInfo) -> None:
+        self._info = info
+
+    @property
+    def root(self) -> Path:
+        """The watched directory."""
+        return Path(self._info.watched_directory)
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None = None,
+        *,
+        timeout_seconds: float = _CALL_SECONDS,
+    ) -> Answer:
+        """One call.
+
+        Raises:
+            EngineUnavailable: it does not answer.
+        """
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{self._info.port}{path}",
+            data=None if method == "GET" else json.dumps(body or {}).encode(),
+            headers={
+                "Authorization": f"Bearer {self._info.token}",
+                "Content-Type": "application/json",
+            },
+            method=method,
+        )
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        try:
+            with opener.open(request, timeout=timeout_seconds) as answer:
+                return Answer(answer.status, json.load(answer))
+        except urllib.error.HTTPError as error:
+            with error:
+                try:
+                    return Answer(error.code, json.load(error))
+                except ValueError:
+                    return Answer(error.code, None)
+        except (OSError, ValueError, http.client.HTTPException) as error:
+            reason = getattr(error, "reason", error)
+            raise EngineUnavailable(
+                f"The engine for {self.root} (process {self._info.pid}) does not answer: {reason}."
+            ) from error
+
+    def status(self) -> dict[str, Any]:
+        """The status object."""
+        answer = self.call("GET", "/cloud-sync/status")
+        if not isinstance(answer.body, dict):
+            raise EngineUnavailable(answer.message)
+        return answer.body
+
+    def files(self, state: str) -> Iterator[dict[str, Any]]:
+        """Every file of the ledger in this state, or in one of several (commas between), newest first."""
+        cursor: str | None = None
+        while True:
+            query = {"state": state, "limit": str(_PAGE)} | ({"cursor": cursor} if cursor else {})
+            answer = self.call("GET", f"/cloud-sync/files?{urlencode(query)}")
+            if answer.status != 200 or not isinstance(answer.body, dict):
+                return  # there is no ledger to look into; the status says why
+            yield from answer.body["files"]
+            cursor = answer.body["next_cursor"]
+            if cursor is None:
+                return
+
+
+def running_engine(root: Path, environ: Mapping[str, str] = os.environ) -> LocalEngine | None:
+    """The engine that runs for `root`, or None.
+
+    Raises:
+        EngineUnavailable: one is there and does not answer.
+    """
+    info = read_engine_info(find_engine(root, environ))
+    engine = None if info is None else _alive(info)
+    if engine is None or not _same_directory(engine.root, root):
+        return None
+    return engine
+
+
+def running_engines() -> list[LocalEngine]:
+    """Every engine of this user that answers."""
+    found: list[LocalEngine] = []
+    for info in written_engines():
+        try:
+            engine = _alive(info)
+        except EngineUnavailable:
+            continue
+        if engine is not None:
+            found.append(engine)
+    return found
+
+
+def _alive(info: EngineInfo) -> LocalEngine | None:
+    engine = LocalEngine(info)
+    try:
+        answer = engine.call("GET", "/engine/health", timeout_seconds=_HEALTH_SECONDS)
+    except EngineUnavailable as error:
+        if isinstance(_root_cause(error), ConnectionRefusedError):
+            return None  # it was killed and left its note behind
+        raise
+    return engine if answer.status == 200 else None  # else the port is another program's by now
+
+
+def _root_cause(error: BaseException) -> object:
+    cause = error.__cause__
+    return getattr(cause, "reason", cause)
+
+
+def _same_directory(one: Path, other: Path) -> bool:
+    return os.path.normcase(os.path.realpath(one)) == os.path.normcase(os.path.realpath(other))

@@ -1,0 +1,110 @@
+"""`GET /cloud-sync/events`: the status object as server-sent events, for every listener of the engine."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from aiohttp import web
+
+from ..errors import RequestRefused
+from .routes import ANSWER_HEADERS, STATUS_EVENT, Arguments
+
+HEARTBEAT_SECONDS = 15.0
+SLOW_CLIENT_SECONDS = 15.0
+MAX_STREAMS = 64
+
+Subscribe = Callable[[Callable[[dict[str, Any]], None]], Callable[[], None]]
+
+
+class EventStreams:
+    """`GET /cloud-sync/events`: the status at connect and at every change, as server-sent events.
+
+    The format is https://html.spec.whatwg.org/multipage/server-sent-events.html. A client that reads slowly
+    gets the newest status and misses those between; one that takes nothing for 15 s is dropped.
+    """
+
+    def __init__(
+        self,
+        subscribe: Subscribe,
+        look: Callable[[], Awaitable[dict[str, Any]]],
+        heartbeat_seconds: float = HEARTBEAT_SECONDS,
+    ) -> None:
+        self._subscribe = subscribe
+        self._look = look
+        self._heartbeat_seconds = heartbeat_seconds
+        self._open: set[_LatestStatus] = set()
+        self._closing = False
+
+    async def close(self, _: web.Application) -> None:
+        """End every stream: the server stops."""
+        self._closing = True
+        for latest in self._open:
+            latest.close()
+
+    async def events(self, request: web.Request, _: Arguments) -> web.StreamResponse:
+        if self._closing or len(self._open) >= MAX_STREAMS:
+            raise RequestRefused(503, "Too many event streams are open.")
+        latest = _LatestStatus(asyncio.get_running_loop())
+        self._open.add(latest)
+        unsubscribe = self._subscribe(latest.offer)
+        try:
+            latest.begin(await self._look())
+            response = web.StreamResponse(headers={**ANSWER_HEADERS, "X-Accel-Buffering": "no"})
+            response.content_type = "text/event-stream"
+            await response.prepare(request)
+            with contextlib.suppress(ConnectionError, asyncio.TimeoutError):
+                await self._pump(latest, response)
+            return response
+        finally:
+            unsubscribe()
+            self._open.discard(latest)
+
+    async def _pump(self, latest: _LatestStatus, response: web.StreamResponse) -> None:
+        while True:
+            status = await latest.next(self._heartbeat_seconds)
+            if latest.closed:
+                return
+            text = ":\n\n"
+            if status is not None:
+                text = f"event: {STATUS_EVENT}\ndata: {json.dumps(status)}\n\n"
+            await asyncio.wait_for(response.write(text.encode()), SLOW_CLIENT_SECONDS)
+
+
+class _LatestStatus:
+    """A queue of length one between the engine's threads and one event stream: the newest status wins."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._changed = asyncio.Event()
+        self._status: dict[str, Any] | None = None
+        self.closed = False
+
+    def offer(self, status: dict[str, Any]) -> None:
+        """Hand over a status, from any thread."""
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody listens any more
+            self._loop.call_soon_threadsafe(self._set, status)
+
+    def begin(self, status: dict[str, Any]) -> None:
+        """The status at connect, unless a newer one came while it was made."""
+        if self._status is None:
+            self._set(status)
+
+    def close(self) -> None:
+        self.closed = True
+        self._changed.set()
+
+    async def next(self, timeout_seconds: float) -> dict[str, Any] | None:
+        """The newest status not yet taken, or None after `timeout_seconds`."""
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(self._changed.wait(), timeout_seconds)
+        self._changed.clear()
+        status, self._status = self._status, None
+        return status
+
+    def _set(self, status: dict[str, Any]) -> None:
+        self._status = status
+        self._changed.set()

@@ -1,0 +1,383 @@
+"""The engine's HTTP server: handlers without logic of their own, events as a stream, the dashboard page.
+
+One application serves two listeners. The private one (a token is given) talks to ComfyUI's process and to the
+command, over loopback. The public one (no token) is the daemon's `--serve`: it also shows the dashboard, and
+answers only to its own names, so that no foreign page can reach it by pointing a name of its own at it.
+
+Every call into the engine blocks, so it runs in a thread of a small lane of its own: twenty uploads that wait
+for the store leave the lane of `status` free.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hmac
+import importlib.util
+import ipaddress
+import logging
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
+from concurrent.futures import Executor, Future
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, Protocol, TypeVar
+from urllib.parse import urlsplit
+
+from aiohttp import web
+
+from .. import __version__
+from ..terminal import size
+from ..errors import CloudArchiveError, RequestRefused
+from .events import HEARTBEAT_SECONDS, EventStreams
+from .routes import (ANSWER_HEADERS, EVENTS_PATH, HEALTH_PATH, MAX_BODY_BYTES, ROUTES, UNEXPECTED, Arguments, Handler, Route, error_answer, protect, refusal)
+from ..archive.executor import DaemonExecutor
+
+_log = logging.getLogger("cloud_archive.server")
+_T = TypeVar("_T")
+
+# How many calls of one kind run at once; the others wait. Threads are made only when needed.
+_LANES: Mapping[str, int] = {"status": 8, "look": 4, "act": 4, "upload": 16, "flush": 16}
+_LANE_OF: Mapping[str, str] = {
+    "status": "status",
+    "files": "look",
+    "report": "look",
+    "metrics": "look",
+    "upload": "upload",
+    "flush": "flush",
+}
+
+_CONTENT_TYPES: Mapping[str, str] = {
+    ".html": "text/html",
+    ".js": "text/javascript",
+    ".css": "text/css",
+    ".json": "application/json",
+    ".svg": "image/svg+xml",
+}
+_PAGE_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+
+
+class StatusLike(Protocol):
+    """What `Engine.status` returns."""
+
+    def to_json(self) -> dict[str, Any]: ...
+
+
+class UploadAnswerLike(Protocol):
+    """What `Engine.upload` returns."""
+
+    @property
+    def http_status(self) -> int: ...
+    @property
+    def message(self) -> str: ...
+    @property
+    def file(self) -> dict[str, Any] | None: ...
+
+
+class EngineLike(Protocol):
+    """What the server asks of `engine.Engine`. Every method may block, but for `subscribe`."""
+
+    def status(self, look: bool = True) -> StatusLike: ...
+    def start_watching(self) -> str: ...
+    def stop_watching(self) -> str: ...
+    def upload(self, file_path: str, timeout_seconds: float = 20) -> UploadAnswerLike: ...
+    def rescan(self) -> str: ...
+    def retry(self) -> str: ...
+    def flush(self, timeout_seconds: float) -> bool: ...
+    def files(
+        self, state: str | None, query: str, limit: int, cursor: str | None
+    ) -> tuple[list[dict[str, Any]], str | None]: ...
+    def report(self, by: Literal["hour", "day"], last: int) -> list[dict[str, Any]]: ...
+    def check(self) -> Future[dict[str, Any]]: ...
+    def last_check(self) -> dict[str, Any]: ...
+    def metrics_text(self) -> str: ...
+    def subscribe(self, callback: Callable[[dict[str, Any]], None]) -> Callable[[], None]: ...
+    def request_handover(self) -> bool: ...
+
+
+def build_application(
+    engine: EngineLike,
+    *,
+    token: str | None,
+    allowed_hosts: Collection[str] | None = None,
+    on_shutdown: Callable[[], None] | None = None,
+    heartbeat_seconds: float = HEARTBEAT_SECONDS,
+) -> web.Application:
+    """The aiohttp application around an engine.
+
+    Args:
+        engine: what the handlers call.
+        token: what `Authorization: Bearer …` must hold; None makes this the public listener with the dashboard.
+        allowed_hosts: names or addresses besides loopback that the public listener answers to, as given to
+            `--serve`, with or without a port; `0.0.0.0` or `::` admits every IP address, but no further name.
+        on_shutdown: called for `POST /engine/shutdown` on the private listener.
+        heartbeat_seconds: the pause after which an idle event stream sends a comment.
+    """
+    admit = _token_check(token) if token is not None else _host_check(allowed_hosts or ())
+    application = web.Application(middlewares=[_shield(admit)], client_max_size=MAX_BODY_BYTES)
+    lanes: dict[str, Executor] = {}
+    handlers = _Handlers(engine, lanes)
+    for route in ROUTES:
+        handler: Handler = getattr(handlers, route.name)
+        application.router.add_route(route.method, route.path, protect(route, handler))
+    streams = EventStreams(engine.subscribe, handlers.look, heartbeat_seconds)
+    # Not a change of state, but a stream that another site could hold open.
+    events = Route("GET", EVENTS_PATH, "events", True, 0)
+    application.router.add_get(EVENTS_PATH, protect(events, streams.events), allow_head=False)
+    if token is not None:
+        _add_private_routes(application, handlers, on_shutdown)
+    else:
+        _add_dashboard(application)
+
+    async def lane_threads(_: web.Application) -> AsyncIterator[None]:
+        for lane, count in _LANES.items():
+            lanes[lane] = DaemonExecutor(count, f"cloud-archive-http-{lane}")
+        yield
+        for executor in lanes.values():
+            executor.shutdown(wait=False, cancel_futures=True)
+
+    application.cleanup_ctx.append(lane_threads)
+    application.on_shutdown.append(streams.close)
+    return application
+
+
+@dataclass(frozen=True)
+class Listener:
+    """A server that listens; `port` is the one that the system chose where 0 was asked for."""
+
+    host: str
+    port: int
+    runner: web.AppRunner
+
+    async def close(self) -> None:
+        """Stop listening and end the connections; safe to call twice."""
+        await self.runner.cleanup()
+
+
+async def serve(application: web.Application, host: str = "127.0.0.1", port: int = 0) -> Listener:
+    """Start listening.
+
+    Raises:
+        OSError: the address is taken, or is none of this machine's.
+    """
+    runner = web.AppRunner(application, access_log=None, shutdown_timeout=2.0)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, host, port).start()
+    except BaseException:
+        await runner.cleanup()
+        raise
+    return Listener(host, int(runner.addresses[0][1]), runner)
+
+
+class _Handlers:
+    """One method for each route, named like it."""
+
+    def __init__(self, engine: EngineLike, lanes: Mapping[str, Executor]) -> None:
+        self._engine = engine
+        self._lanes = lanes
+
+    async def run(self, lane: str, call: Callable[[], _T]) -> _T:
+        """Run a blocking call in a thread of this lane."""
+        return await asyncio.get_running_loop().run_in_executor(self._lanes[lane], call)
+
+    async def look(self) -> dict[str, Any]:
+        """The status object."""
+        return await self.run("look", lambda: self._engine.status().to_json())
+
+    async def status(self, _: web.Request, __: Arguments) -> web.Response:
+        return web.json_response(await self.look())
+
+    async def start(self, _: web.Request, __: Arguments) -> web.Response:
+        return await self._order("start", self._engine.start_watching)
+
+    async def stop(self, _: web.Request, __: Arguments) -> web.Response:
+        return await self._order("stop", self._engine.stop_watching)
+
+    async def rescan(self, _: web.Request, __: Arguments) -> web.Response:
+        return await self._order("rescan", self._engine.rescan)
+
+    async def retry(self, _: web.Request, __: Arguments) -> web.Response:
+        return await self._order("retry", self._engine.retry)
+
+    async def _order(self, name: str, call: Callable[[], str]) -> web.Response:
+        try:
+            message = await self.run(_LANE_OF.get(name, "act"), call)
+        except CloudArchiveError as error:
+            answer = error_answer(error)
+            status = 500 if name in ("start", "stop") else answer.status
+            return refusal(status, str(error), status=await self.look())
+        return _done(message, await self.look())
+
+    async def flush(self, _: web.Request, arguments: Arguments) -> web.Response:
+        safe = await self.run("flush", partial(self._engine.flush, arguments["timeout_seconds"]))
+        status = await self.look()
+        if safe:
+            return _done("Safe to stop: everything is in the bucket.", status)
+        return refusal(504, _remaining(status), status=status)
+
+    async def upload(self, _: web.Request, arguments: Arguments) -> web.Response:
+        done = await self.run("upload", partial(self._engine.upload, arguments["file_path"]))
+        content = {"success": done.http_status < 400, "message": done.message, "file": done.file}
+        return web.json_response(content, status=done.http_status)
+
+    async def files(self, _: web.Request, asked: Arguments) -> web.Response:
+        call = partial(self._engine.files, asked["state"], asked["q"], asked["limit"], asked["cursor"])
+        rows, next_cursor = await self.run("look", call)
+        return web.json_response({"files": rows, "next_cursor": next_cursor})
+
+    async def report(self, _: web.Request, asked: Arguments) -> web.Response:
+        rows = await self.run("look", partial(self._engine.report, asked["by"], asked["last"]))
+        return web.json_response({"rows": rows})
+
+    async def check(self, _: web.Request, __: Arguments) -> web.Response:
+        # Shielded: the check is shared, so no caller may cancel it for the others.
+        return web.json_response(await asyncio.shield(asyncio.wrap_future(self._engine.check())))
+
+    async def last_check(self, _: web.Request, __: Arguments) -> web.Response:
+        return web.json_response(self._engine.last_check())
+
+    async def metrics(self, _: web.Request, __: Arguments) -> web.Response:
+        if importlib.util.find_spec("prometheus_client") is None:
+            raise RequestRefused(501, "Metrics need one more package: run `pip install prometheus-client`.")
+        text = await self.run("look", self._engine.metrics_text)
+        # https://prometheus.io/docs/instrumenting/exposition_formats/
+        kind = "text/plain; version=0.0.4; charset=utf-8"
+        return web.Response(body=text.encode(), headers={"Content-Type": kind})
+
+    async def handover(self, _: web.Request, __: Arguments) -> web.Response:
+        released = await self.run("act", self._engine.request_handover)
+        return web.json_response({"success": released, "released": released})
+
+
+def _done(message: str, status: dict[str, Any]) -> web.Response:
+    return web.json_response({"success": True, "message": message, "status": status})
+
+
+def _remaining(status: Mapping[str, Any]) -> str:
+    pending, failed = status.get("pending_files", 0), status.get("failed_files", 0)
+    parts = [f"{pending:,} pending ({size(status.get('pending_bytes', 0))})"] if pending else []
+    parts += [f"{failed} failed"] if failed else []
+    errors = status.get("errors") or []
+    because = f" {errors[-1]}" if errors else ""
+    return f"Not yet safe to stop: {' and '.join(parts) or 'something'} left.{because}"
+
+
+def _add_private_routes(
+    application: web.Application, handlers: _Handlers, on_shutdown: Callable[[], None] | None
+) -> None:
+    async def health(_: web.Request, __: Arguments) -> web.Response:
+        return web.json_response({"ok": True, "pid": os.getpid(), "version": __version__})
+
+    async def shutdown(_: web.Request, __: Arguments) -> web.Response:
+        if on_shutdown is None:
+            raise RequestRefused(501, "This engine is stopped by ending its process.")
+        on_shutdown()
+        return web.json_response({"success": True, "message": "The engine stops."}, status=202)
+
+    for route, handler in (
+        (Route("GET", HEALTH_PATH, "health", False, 5), health),
+        (Route("POST", "/engine/handover", "handover", True, 10), handlers.handover),
+        (Route("POST", "/engine/shutdown", "shutdown", True, 10), shutdown),
+    ):
+        application.router.add_route(route.method, route.path, protect(route, handler))
+
+
+def _add_dashboard(application: web.Application) -> None:
+    inside = Path(__file__).parent / "web"
+    directory = inside if inside.is_dir() else Path(__file__).parent.parent / "web"
+
+    def page(name: str) -> web.StreamResponse:
+        local = directory / name
+        if not local.is_file():
+            raise web.HTTPNotFound
+        headers = {
+            "Content-Type": f"{_CONTENT_TYPES[local.suffix]}; charset=utf-8",
+            "Content-Security-Policy": _PAGE_POLICY,
+        }
+        return web.FileResponse(local, headers=headers)
+
+    async def index(_: web.Request) -> web.StreamResponse:
+        return page("index.html")
+
+    async def asset(request: web.Request) -> web.StreamResponse:
+        return page(request.match_info["name"])
+
+    async def icon(_: web.Request) -> web.Response:
+        return web.Response(status=204)  # browsers ask for it unasked, and report a 404
+
+    application.router.add_get("/", index)
+    application.router.add_get("/favicon.ico", icon)
+    application.router.add_get(
+        r"/{name:(?:[A-Za-z0-9_-]+/)*[A-Za-z0-9_-][A-Za-z0-9_.-]*\.(?:js|css|json|svg)}", asset
+    )
+
+
+_Admission = Callable[[web.Request], None]
+
+
+def _shield(admit: _Admission) -> Any:
+    """The middleware of both listeners: who may come in, and no answer without its headers."""
+
+    @web.middleware
+    async def shield(
+        request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+    ) -> web.StreamResponse:
+        try:
+            admit(request)
+            answer = await handler(request)
+        except (RequestRefused, web.HTTPException) as error:
+            answer = error_answer(error)
+        except OSError:
+            _log.exception("%s failed", request.path)
+            answer = refusal(500, UNEXPECTED)
+        if not answer.prepared:
+            answer.headers.update(ANSWER_HEADERS)
+        return answer
+
+    return shield
+
+
+def _token_check(token: str) -> _Admission:
+    expected = f"Bearer {token}".encode()
+
+    def admit(request: web.Request) -> None:
+        given = request.headers.get("Authorization", "").encode("utf-8", "surrogateescape")
+        if not hmac.compare_digest(given, expected):
+            raise RequestRefused(401, "This listener answers to Cloud Archive's own processes only.")
+
+    return admit
+
+
+def _host_check(allowed_hosts: Collection[str]) -> _Admission:
+    allowed = {name for name in map(_host_name, allowed_hosts) if name}
+    any_address = bool(allowed & {"0.0.0.0", "::"})  # noqa: S104 - compared, not bound to
+
+    def admit(request: web.Request) -> None:
+        name = _host_name(request.headers.get("Host", ""))
+        if name == "localhost" or name in allowed:
+            return
+        # Only a name can be pointed here by somebody else; an address in `Host` is where the browser went.
+        with contextlib.suppress(ValueError):
+            if any_address or ipaddress.ip_address(name or "").is_loopback:
+                ipaddress.ip_address(name or "")
+                return
+        raise RequestRefused(
+            403, "This server answers only to localhost and to the address given to --serve."
+        )
+
+    return admit
+
+
+def _host_name(host: str) -> str | None:
+    """The host of `host:port`, lower case, without the brackets of an IPv6 address."""
+    try:
+        if host.count(":") > 1 and not host.startswith("["):
+            host = f"[{host}]"  # a bare IPv6 address, as somebody may give to --serve
+        return urlsplit(f"//{host}").hostname
+    except ValueError:
+        return None

@@ -1,0 +1,640 @@
+"""The archiver of one directory: its life, what can be asked of it, what it tells.
+
+    stages: watcher, scan, settle, intake ─► ledger: pending ─► workers ─► store ─► ledger: archived
+
+The stages (stages.py) and the workers (worker.py) know nothing of each other: both tell the archiver what happened.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from ..upload.lost_keys import BucketIndex
+from ..terminal import size
+from ..errors import CloudArchiveError, FileVanished, StoreError
+from ..files import FileVersion, HintKind, stat_version
+from .gate import Closed
+from ..keys import PrefixTemplate, object_key
+from ..ledger.ledger import COMPARE, Ledger
+from ..ledger.rows import (Claim, FileRow, FileState, Totals)
+from .metrics import Gauges, NullRecorder, Recorder
+from .reconcile import COST_FACTOR, Reconciler
+from ..scope import Scope
+from ..intake.selection import Selection
+from ..config.settings import Settings
+from .pipeline import Stages
+from .status import (ActiveFile, Destination, Session, State, Status, WaitingEntry, failure_sentences)
+from ..store.s3 import ObjectStore
+from ..upload.attempt import Outcome, Proof, Uploader
+from ..intake.watcher import scan
+from .workers import ActiveUpload, Observer, WorkerPool
+from ..intake.open_files import has_writer
+
+logger = logging.getLogger("cloud_archive.archiver")
+
+# How long what was there before waits for the first scan: while both compete for the interpreter, and while the SDK
+# is imported, a scan takes several times as long, and what it finds decides what goes first.
+FIRST_SCAN_SECONDS = 2.0
+LOOK_SECONDS = 10.0  # how long a status waits for its look at the directory
+LOOK_SHARE = 0.25  # of one core, that looks may take together where somebody asks again and again
+LOOK_TURN_SECONDS = 5.0  # how long a status waits for that at the most
+_SHOWN_FAILURES = 40
+_SHOWN_WAITING = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """How an upload that was asked for stands: archived, or still queued, or failed with `error`."""
+
+    row: FileRow | None
+    error: CloudArchiveError | None = None
+
+    @property
+    def archived(self) -> bool:
+        """Proven in the bucket."""
+        return self.row is not None and self.row.state is FileState.ARCHIVED
+
+
+class Archiver(Observer):
+    """Archives one directory. Can be started and stopped again and again; `submit` works while stopped.
+
+    Args:
+        settings: where to, and how.
+        root: the watched directory.
+        ledger: open, and this process's alone.
+        store: where to.
+        session_id: of this process.
+        on_change: told, from any thread and often, that the status may have changed.
+        started_at: seconds since 1970; what is older belongs to the backlog.
+        metrics: is told what Prometheus counts.
+        session: goes on with these counters; new ones where it is not given.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        root: Path,
+        ledger: Ledger,
+        store: ObjectStore,
+        *,
+        session_id: str,
+        on_change: Callable[[], None] = lambda: None,
+        started_at: float | None = None,
+        metrics: Recorder | None = None,
+        session: Session | None = None,
+    ) -> None:
+        self.settings = settings
+        self.root = root
+        self.ledger = ledger
+        self.store = store
+        self.session_id = session_id
+        self.session = session or Session()
+        self.metrics: Recorder = metrics or NullRecorder()
+        self._on_change = on_change
+        self._started_at = time.time() if started_at is None else started_at
+        self._template = PrefixTemplate.parse(settings.prefix)
+        self._selection = Selection(settings.include, settings.exclude)
+        self._life = threading.RLock()
+        self._changed = threading.Condition()
+        self._run: Stages | None = None
+        # Why uploads that somebody waits for failed; kept no longer, since a traceback keeps the bytes of its frames.
+        self._ended: dict[int, CloudArchiveError | None] = {}
+        self._ended_lock = threading.Lock()
+        self._clean_look: tuple[Stages | None, int] | None = (
+            None  # a look that found all safe, and the news before it
+        )
+        self._clean_until = 0.0
+        self._next_look = 0.0
+        self._accepted_on_word = False
+        self._told_refusals = 0  # how many the log last told of, since the store took anything
+        self._draining = False
+        self._warm = False
+        self._index: BucketIndex | None = None
+        if ledger.recall(COMPARE) is not None:
+            self._index = BucketIndex(store, Scope(self._template), self._wanted_files)
+        ledger.release_all(retry_failed=True)
+        self._pool = self._make_pool()
+
+    # --- life
+
+    def start(self) -> None:
+        """Start watching; where it already does, nothing happens.
+
+        Raises:
+            CloudArchiveError: the watched directory is not there.
+        """
+        with self._life:
+            if self._run is not None:
+                return
+            if not self.root.is_dir():
+                raise CloudArchiveError(f"The watched directory {self.root} does not exist.")
+            self._run = Stages(self, self._pool, self._selection, self._started_at)
+            self._pool.start(hold_seconds=FIRST_SCAN_SECONDS)
+            self._run.start()
+            logger.info("Archiving %s: %s", self.root, self._run.watcher.description)
+        self._on_change()
+
+    def stop(self, timeout_seconds: float) -> list[str]:
+        """Stop watching, wait for uploads under way, keep the rest for later.
+
+        Returns:
+            Paths that are not in the bucket yet, those that somebody still writes to included; 1,000 at most.
+        """
+        unsettled: list[str] = []
+        with self._life:
+            run, self._run = self._run, None
+            deadline = time.monotonic() + timeout_seconds
+            if run is not None:
+                run.stop(deadline)
+                unsettled = [w.path for w in run.waiting() if w.size_bytes]
+            # Also while nothing is watched: an upload that was asked for may be under way.
+            if not self._pool.stop(max(0.0, deadline - time.monotonic())):
+                logger.warning("Some uploads did not end in time; they go on at the next start")
+            self._pool = self._make_pool(gate_of=self._pool)
+        remaining = list(dict.fromkeys(unsettled + self.remaining()))[:1000]
+        self._on_change()
+        return remaining
+
+    def drain(self, timeout_seconds: float) -> bool:
+        """Look through the directory once more, take nothing new after that, and finish what is pending.
+
+        Files that somebody still writes to are not waited for, nor those that only a `retry` can help.
+
+        Returns:
+            Whether everything else is in the bucket.
+        """
+        run = self._run
+        if run is None:
+            return self.ledger.totals().open.files == 0
+        deadline = time.monotonic() + timeout_seconds
+        self._draining = True
+        run.take_no_more(deadline)
+        while self._draining:
+            settling = run.settling_files  # before the ledger, which is where they go from here
+            totals = self.ledger.totals()
+            unfinished = totals.pending.files + totals.uploading.files + totals.waiting.files
+            if not unfinished and not settling:
+                return True
+            closed = self._pool.gate.closed
+            left = deadline - time.monotonic()
+            if left <= 0 or (closed is not None and not closed.failure.passing):
+                return False  # no time, or no sense: the store refuses until somebody does something
+            with self._changed:
+                self._changed.wait(min(left, 0.2))
+        return False
+
+    def stop_draining(self) -> None:
+        """Let `drain` return now."""
+        self._draining = False
+        self.tell()
+
+    def close(self) -> None:
+        """Let go of the store. The archiver must be stopped; the ledger is the caller's to close."""
+        self.store.close()
+
+    @property
+    def refusal(self) -> Closed | None:
+        """Why uploads wait for the store, or None while it takes them."""
+        return self._pool.gate.closed
+
+    @property
+    def ledger_trouble(self) -> str | None:
+        """Why nothing can be committed, as far as somebody tried; None while all is well."""
+        return self._pool.ledger_trouble
+
+    @property
+    def running(self) -> bool:
+        """Whether it watches."""
+        return self._run is not None
+
+    def remaining(self) -> list[str]:
+        """Paths that the ledger knows and the bucket does not have yet, newest first, 1,000 at most."""
+        rows = self.ledger.rows(states=(FileState.PENDING, FileState.UPLOADING, FileState.FAILED), limit=1000)
+        return [row.version.path for row in rows]
+
+    def _make_pool(self, gate_of: WorkerPool | None = None) -> WorkerPool:
+        return WorkerPool(
+            self.ledger,
+            self._make_uploader,
+            self.root,
+            count=self.settings.workers,
+            name=self.session_id,
+            observer=self,
+            gate=gate_of.gate if gate_of else None,
+        )
+
+    def _make_uploader(self, parts: Executor) -> Uploader:
+        return Uploader(
+            self.store,
+            make_key=self.key_for,
+            session_id=self.session_id,
+            rename=self.settings.conflict_rename,
+            parts=parts,
+            on_aborted=self.ledger.forget_abandoned,
+            elsewhere=self._elsewhere,
+        )
+
+    def _wanted_files(self) -> Iterator[FileVersion]:
+        return (v for v in scan(self.root, self._selection.wants_directory) if self._selection.wants(v.path))
+
+    def _elsewhere(self, path: str, size_bytes: int) -> list[str]:
+        index = self._index
+        return [] if index is None else index.candidates(path, size_bytes)
+
+    def look_after_index(self) -> None:
+        """Once all that was here when a ledger was lost is in the bucket, there is nothing more to look for there."""
+        run = self._run
+        if self._index is None or run is None or not run.reconciler.first_done or self._something_waits():
+            return
+        self.ledger.remember(COMPARE, None)
+        self._index = None
+
+    def key_for(self, path: str) -> str:
+        """The object key that a path gets if its first attempt is made now."""
+        prefix = self._template.render(datetime.now(), self.session_id)  # local time, as the contract says
+        return object_key(prefix, path)
+
+    # --- what the stages tell
+
+    def on_archived(self, claim: Claim, outcome: Outcome) -> None:
+        """See `worker.Observer`."""
+        version = claim.version
+        found_there = outcome.already and not outcome.ours
+        self._takes_again()
+        self.session.archived(version, outcome.key, already=found_there)
+        self.metrics.archived(version.size_bytes, already=found_there, seen_at=claim.seen_at)
+        took = "" if claim.seen_at is None else f", {max(0.0, time.time() - claim.seen_at):.1f} s"
+        what = "Found" if found_there else "Archived"
+        logger.info("%s %s as %s (%s%s)", what, version.path, outcome.key, size(version.size_bytes), took)
+        if outcome.proof is Proof.ACCEPTED and not self._accepted_on_word:
+            self._accepted_on_word = True
+            self.session.notice(
+                "This key may not read from the bucket and the store confirms no checksums:"
+                " uploads are accepted on the store's word. Allow s3:GetObject to have them proven."
+            )
+        self.tell()
+
+    def on_failed(self, claim: Claim, error: CloudArchiveError, next_try: float | None) -> None:
+        """See `worker.Observer`."""
+        with self._ended_lock:
+            if claim.row in self._ended:
+                self._ended[claim.row] = error
+        self.metrics.failed(error, claim.version.size_bytes, again=next_try is not None)
+        what = "is tried again" if next_try is not None else "waits for a retry"
+        said = f" [{error.said}]" if isinstance(error, StoreError) and error.said else ""
+        level = logging.WARNING if self._is_news(error, next_try) else logging.DEBUG
+        logger.log(level, "%s %s: %s%s", claim.version.path, what, error, said)
+        self.tell()
+
+    def _is_news(self, error: CloudArchiveError, next_try: float | None) -> bool:
+        """A store that is away for a night fails one trial after another: the first is told of, the 2nd, 4th, 8th …"""
+        closed = self._pool.gate.closed
+        if closed is None or next_try is None or not isinstance(error, StoreError):
+            return True
+        if error.failure.code != closed.failure.code:
+            return True
+        with self._ended_lock:
+            if closed.refusals == self._told_refusals or closed.refusals & (closed.refusals - 1):
+                return False
+            self._told_refusals = closed.refusals
+        return True
+
+    def _takes_again(self) -> None:
+        with self._ended_lock:
+            told, self._told_refusals = self._told_refusals, 0
+        if told:
+            logger.info("The store takes uploads again")
+
+    def on_vanished(self, claim: Claim) -> None:
+        """See `worker.Observer`."""
+        self.session.vanished()
+        self.metrics.vanished(claim.version.size_bytes)
+        self.session.notice(f"{claim.version.path} was gone before it could be archived.")
+        self.tell()
+
+    def on_changed(self, path: str) -> None:
+        """See `worker.Observer`."""
+        run = self._run
+        if run is not None:
+            run.settle.hint(path, HintKind.SCANNED)
+
+    def on_progress(self) -> None:
+        """See `worker.Observer`."""
+        self._on_change()
+
+    def on_ended(self) -> None:
+        """See `worker.Observer`."""
+        self.tell()
+
+    def on_scanned(self) -> None:
+        """See `stages.Home`."""
+        self._pool.go()
+        self.warm_up()
+        self.tell()
+
+    def warm_up(self) -> None:
+        """So that the first upload need not wait for what the store's client takes to load. Returns at once."""
+        if not self._warm:
+            self._warm = True
+            threading.Thread(target=self.store.warm_up, name="cloud-archive-warm-up", daemon=True).start()
+
+    def changed(self) -> None:
+        """See `stages.Home`."""
+        self._on_change()
+
+    def tell(self) -> None:
+        """See `stages.Home`."""
+        with self._changed:
+            self._changed.notify_all()
+        self._on_change()
+
+    def enqueue(self, versions: list[FileVersion]) -> int:
+        """Complete versions go to the ledger, what is older than this process behind the rest.
+
+        Returns:
+            How many were new to it.
+        """
+        fresh = [v for v in versions if v.mtime_ns >= self._started_at * 1e9]
+        backlog = [v for v in versions if v.mtime_ns < self._started_at * 1e9]
+        added = self.ledger.add(fresh, priority=0) if fresh else 0
+        added += self.ledger.add(backlog, priority=1) if backlog else 0
+        return added
+
+    def on_enqueued(self, versions: list[FileVersion]) -> None:
+        """There is something to upload, and some of it may be more urgent than a backlog."""
+        self._pool.kick(urgent=any(v.mtime_ns >= self._started_at * 1e9 for v in versions))
+        self.tell()
+
+    # --- asked for
+
+    def submit(self, path: str, timeout_seconds: float) -> Submission:
+        """Archive one file now, whether watching or not, and wait for it.
+
+        Args:
+            path: relative to the watched directory.
+            timeout_seconds: how long to wait; after that it goes on by itself while watching.
+
+        Raises:
+            FileVanished: there is no such file.
+        """
+        deadline = time.monotonic() + timeout_seconds
+        while has_writer(self.root / path):
+            if time.monotonic() >= deadline:
+                return Submission(None)
+            with self._changed:
+                self._changed.wait(0.2)
+        version = stat_version(self.root, path)
+        self.ledger.add([version], priority=-1)
+        claim = self.ledger.claim_version(f"{self.session_id}/asked", version)
+        found = self.ledger.find(version)
+        if found is None:
+            return Submission(None, FileVanished(path))
+        with self._ended_lock:
+            self._ended[found.row] = None
+        try:
+            if claim is not None:
+                worker = threading.Thread(
+                    target=self._work_on, args=(claim,), name=f"cloud-archive-asked-{claim.row}", daemon=True
+                )
+                worker.start()
+                worker.join(max(0.0, deadline - time.monotonic()))
+            row = self._wait_for(version, deadline)
+        finally:
+            with self._ended_lock:
+                error = self._ended.pop(found.row, None)
+        if row is None or row.state is FileState.VANISHED:
+            return Submission(row, error or FileVanished(path))
+        return Submission(row, error)
+
+    def _work_on(self, claim: Claim) -> None:
+        try:
+            error = self._pool.work(claim)
+        except CloudArchiveError as trouble:
+            error = trouble
+        with self._ended_lock:
+            if error is not None and claim.row in self._ended:
+                self._ended[claim.row] = error
+        del error
+        self.tell()
+
+    def _wait_for(self, version: FileVersion, deadline: float) -> FileRow | None:
+        while True:
+            with self._changed:
+                row = self.ledger.find(version)
+                if row is None or row.state not in (FileState.PENDING, FileState.UPLOADING):
+                    return row
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    return row
+                self._changed.wait(min(left, 1.0))
+
+    def rescan(self, timeout_seconds: float = 60.0) -> int:
+        """Reconcile now. Returns how many files were new to the ledger.
+
+        Raises:
+            CloudArchiveError: it does not watch, or the directory cannot be read.
+        """
+        run = self._run
+        if run is None:
+            raise CloudArchiveError("The archive is stopped: start it first.")
+        return run.reconciler.now(timeout_seconds)
+
+    def retry(self) -> int:
+        """Failed files go back to the queue. Returns how many."""
+        count = self._pool.retry()
+        self.tell()
+        return count
+
+    def flush(self, timeout_seconds: float) -> bool:
+        """Wait until it is safe to stop; False where the time is up first."""
+        deadline = time.monotonic() + timeout_seconds
+        while True:
+            if self.safe_to_stop(max(0.1, deadline - time.monotonic()), in_turn=False):
+                return True
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return False
+            with self._changed:
+                self._changed.wait(min(left, 0.5))
+
+    def safe_to_stop(
+        self, timeout_seconds: float = LOOK_SECONDS, *, recent: bool = False, in_turn: bool = True
+    ) -> bool:
+        """Whether everything that is in the directory at this moment is proven in the bucket.
+
+        Args:
+            recent: a look since which no event came will do, as long as looks would cost more than 5 % of a core
+                otherwise. For pushes, which nobody asked for; whoever asks gets a look of their own.
+            in_turn: wait a little where the last look at a large directory was a moment ago.
+        """
+        if self._something_waits():
+            return False
+        run = self._run
+        # Where no events come, nothing would tell that a look is out of date.
+        if recent and run is not None and not run.watcher.polling and self._clean_look == (run, run.news):
+            still_good = time.monotonic() < self._clean_until
+            if still_good:
+                return True
+        if in_turn and not recent and not self._comes_to_turn(run):
+            return False
+        news = 0 if run is None else run.news
+        began = time.monotonic()
+        try:
+            if run is not None:
+                if not run.reconciler.first_done and timeout_seconds <= LOOK_SECONDS:
+                    return False  # a first scan may take minutes; whoever only looks does not wait for it
+                unseen = run.reconciler.now(timeout_seconds)
+            else:
+                unseen = Reconciler.count_unknown(self.root, self._selection, self.ledger)
+        except CloudArchiveError:
+            return False
+        cost = run.reconciler.processor_seconds if run is not None else time.monotonic() - began
+        self._next_look = began + cost / LOOK_SHARE
+        safe = unseen == 0 and not self._something_waits()
+        self._clean_look = (run, news) if safe else None
+        self._clean_until = began + (time.monotonic() - began) * (COST_FACTOR + 1)
+        return safe
+
+    def _comes_to_turn(self, run: Stages | None) -> bool:
+        """Wait until one more look is no more than its share. False as soon as the answer is no, look or not."""
+        until = min(self._next_look, time.monotonic() + LOOK_TURN_SECONDS)
+        while (left := until - time.monotonic()) > 0:
+            with self._changed:
+                self._changed.wait(min(left, 0.2))
+            if self._run is not run or self._something_waits():
+                return False
+        return True
+
+    def _something_waits(self) -> bool:
+        totals, waiting, _ = self._count()
+        # What is in the bucket and not counted yet is not over.
+        return totals.open.files > 0 or waiting > 0 or bool(self._pool.active())
+
+    def _count(self) -> tuple[Totals, int, int]:
+        """What the ledger holds, and the files and bytes that are not in it yet: each file once, and none missed."""
+        run = self._run
+        return (self.ledger.totals(), 0, 0) if run is None else run.count()
+
+    # --- looking
+
+    def status(self, *, look: bool = True, recent: bool = False) -> Status:
+        """A snapshot.
+
+        Args:
+            look: look at the directory before saying that it is safe to stop; without, it is never said.
+            recent: see `safe_to_stop`.
+        """
+        run = self._run
+        totals, settling, settling_bytes = self._count()
+        # Counted last: where nothing waits and no upload is under way, everything is counted.
+        active = self._pool.active()
+        counters = self.session.counters()
+        unfinished = totals.pending.files + totals.uploading.files + totals.waiting.files
+        pending_bytes = (
+            totals.pending.size_bytes
+            + totals.uploading.size_bytes
+            + totals.waiting.size_bytes
+            + settling_bytes
+        )
+        pending = unfinished + settling
+        failed = totals.failed.files - totals.waiting.files
+        unsent_bytes = max(0, pending_bytes - sum(a.sent_bytes for a in active))
+        rate = counters.rate_bytes_per_second
+        safe = look and self.safe_to_stop(recent=recent)
+        return Status(
+            running=run is not None,
+            session_id=self.session_id,
+            state=self._state(run, pending, settling, runnable=totals.pending.files, active=bool(active)),
+            total_files=counters.uploaded + counters.already + pending + failed,
+            uploaded_files=counters.uploaded,
+            failed_files=failed,
+            already_archived_files=counters.already,
+            pending_files=pending,
+            pending_bytes=pending_bytes,
+            vanished_files=counters.vanished,
+            last_upload_time=counters.last_upload_time,
+            errors=self._errors(),
+            recent_uploads=counters.recent,
+            safe_to_stop=safe,
+            active=self._shown(active),
+            waiting=self._waiting(run),
+            rate_bytes_per_second=rate,
+            seconds_left=int(unsent_bytes / rate) + 1 if rate and pending_bytes else None,
+            destination=self.destination,
+            watched_directory=str(self.root),
+            watching=run.watcher.description if run else "",
+            keeps_local_files=self.settings.delete_local_after_seconds is None
+            and self.settings.min_free_disk_bytes is None,
+        )
+
+    def _shown(self, active: tuple[ActiveUpload, ...]) -> tuple[ActiveFile, ...]:
+        """One for each worker at the most; small ones that were sent wait beside them for their commit."""
+        first = sorted(active, key=lambda a: a.sent_bytes >= a.size_bytes)[: self.settings.workers]
+        return tuple(ActiveFile(a.name, a.size_bytes, a.sent_bytes, a.key or "", a.path) for a in first)
+
+    def gauges(self) -> Gauges:
+        """What metrics show of this moment, without a look at the directory."""
+        run = self._run
+        totals, settling, settling_bytes = self._count()
+        waits = [a.seen_at for a in self._pool.active() if a.seen_at is not None]
+        oldest = self.ledger.oldest_waiting()
+        return Gauges(
+            totals,
+            settling_files=settling,
+            settling_bytes=settling_bytes,
+            oldest_seen_at=min([*waits, *([] if oldest is None else [oldest])], default=None),
+            watching=run is not None and run.reconciler.first_done,
+            problem=run is not None and bool(run.troubles()),
+        )
+
+    @property
+    def destination(self) -> Destination:
+        """Endpoint, bucket and prefix as users see them."""
+        settings = self.settings
+        return Destination(settings.endpoint_label, settings.bucket, settings.prefix)
+
+    def _state(
+        self, run: Stages | None, pending: int, settling: int, *, runnable: int, active: bool
+    ) -> State:
+        if run is None:
+            return State.STOPPED
+        if not run.reconciler.first_done:
+            return State.STARTING
+        if pending == 0:
+            return State.IDLE
+        closed = self._pool.gate.closed is not None
+        if not settling and (closed or (runnable == 0 and not active)):
+            return State.RETRYING
+        return State.UPLOADING
+
+    def _waiting(self, run: Stages | None) -> tuple[WaitingEntry, ...]:
+        if run is None:
+            return ()
+        return tuple(
+            WaitingEntry(w.path.rpartition("/")[2], w.size_bytes, w.reason, w.path)
+            for w in run.waiting()[:_SHOWN_WAITING]
+        )
+
+    def _errors(self) -> tuple[str, ...]:
+        found = list(self.session.notices)
+        run = self._run
+        if run is not None:
+            found += run.troubles()
+        rows = self.ledger.rows(states=(FileState.FAILED,), limit=_SHOWN_FAILURES)
+        closed = self._pool.gate.closed
+        if closed is not None:
+            # Those rows say what the gate says; the sentence itself stands once, at the end.
+            rows = [row for row in rows if row.next_try is None or row.code != closed.failure.code]
+        found += failure_sentences(rows)
+        if self._pool.ledger_trouble:
+            found.append(self._pool.ledger_trouble)
+        if closed is not None:
+            found.append(closed.failure.sentence)
+        return tuple(found[-50:])

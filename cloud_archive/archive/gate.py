@@ -1,0 +1,151 @@
+"""The gate before the store: when uploads may start, and how many at once.
+
+A store that refuses or is away would fail a thousand queued files one by one. Instead the first refusal closes
+the gate: the queue waits, and one file at a time is tried with growing pauses until the store takes it again.
+A store that asks for fewer requests, or a link on which they time out, halves the number of uploads at once, which
+then recovers step by step (the additive increase and multiplicative decrease of RFC 5681, section 3.1).
+
+Pure: time comes in, nothing sleeps here.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ..errors import Failure
+
+FIRST_PAUSE_SECONDS = 0.5
+LONGEST_PAUSE_SECONDS = 15.0
+RECOVER_AFTER = 20  # successes until one more upload at once is allowed after a throttle
+
+
+def backoff_seconds(
+    attempts: int, *, first: float, longest: float, jitter: Callable[[], float] = random.random
+) -> float:
+    """Exponential, with half of it left to chance so that many pods do not come back in step.
+
+    Args:
+        attempts: failed ones so far, from 1.
+        first: seconds after the first failure, before jitter.
+        longest: the cap in seconds.
+        jitter: a number from 0 to 1.
+    """
+    pause = min(longest, first * 2.0 ** min(attempts - 1, 40))
+    return pause * (0.5 + 0.5 * jitter())
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """Why the gate is closed, and until when (of the gate's clock)."""
+
+    failure: Failure
+    until: float
+    refusals: int
+
+
+class Gate:
+    """Thread-safe. All times are seconds of one monotonic clock that the caller reads.
+
+    Args:
+        most: uploads at once while all is well.
+    """
+
+    def __init__(self, most: int, *, jitter: Callable[[], float] = random.random) -> None:
+        self._lock = threading.Lock()
+        self._most = most
+        self._allowed = most
+        self._inside = 0
+        self._trial: int | None = None  # the thread that tries while the gate is closed
+        self._closed: Closed | None = None
+        self._closed_by_throttle = False
+        self._successes = 0
+        self._since_throttle = 0
+        self._jitter = jitter
+
+    def enter(self, now: float) -> float | None:
+        """Ask for a place. None: go on, and call `leave` afterwards. A number: ask again after these seconds."""
+        with self._lock:
+            if self._closed is not None:
+                if now < self._closed.until:
+                    return self._closed.until - now
+                if self._trial is not None:
+                    return LONGEST_PAUSE_SECONDS  # one trial at a time; its end wakes whoever waits
+                # An upload that began before the gate closed, and may take an hour, is no trial.
+                self._trial = threading.get_ident()
+            elif self._inside >= self._allowed:
+                return LONGEST_PAUSE_SECONDS
+            self._inside += 1
+            return None
+
+    def leave(self) -> None:
+        """The upload that entered is over, however it ended; called by the thread that entered."""
+        with self._lock:
+            self._inside -= 1
+            if self._trial == threading.get_ident():
+                self._trial = None
+
+    def passed(self) -> bool:
+        """The store took or proved an object. True where this opened the gate, or made room for one more."""
+        with self._lock:
+            opened, self._closed = self._closed is not None, None
+            self._successes += 1
+            self._since_throttle += 1
+            if self._allowed < self._most and self._since_throttle >= RECOVER_AFTER:
+                self._allowed += 1
+                self._since_throttle = 0
+                return True
+            return opened
+
+    def refused(self, failure: Failure, now: float, *, retry_after_seconds: float | None = None) -> float:
+        """The store refused or did not answer: close, or stay closed for longer.
+
+        Returns:
+            Seconds until the next trial.
+        """
+        with self._lock:
+            refusals = 1
+            # Uploads that were under way together fail together: that is one refusal, not eight.
+            together = self._closed is not None and now < self._closed.until
+            if self._closed is not None:
+                refusals = self._closed.refusals + (0 if together else 1)
+            if failure.throttled and not (together and self._closed_by_throttle):
+                self._allowed = max(1, self._allowed // 2) if refusals == 1 else 1
+                self._since_throttle = 0
+            self._closed_by_throttle = failure.throttled or (together and self._closed_by_throttle)
+            pause = backoff_seconds(
+                refusals, first=FIRST_PAUSE_SECONDS, longest=LONGEST_PAUSE_SECONDS, jitter=self._jitter
+            )
+            if retry_after_seconds is not None:
+                pause = max(pause, min(retry_after_seconds, 300.0))
+            until = now + pause
+            if self._closed is not None and now < self._closed.until:
+                until = max(until, self._closed.until)
+            self._closed = Closed(failure, until, refusals)
+            return until - now
+
+    def open_now(self) -> None:
+        """Somebody asks to try again at once."""
+        with self._lock:
+            if self._closed is not None:
+                self._closed = Closed(self._closed.failure, float("-inf"), self._closed.refusals)
+
+    @property
+    def closed(self) -> Closed | None:
+        """Why and until when uploads wait, or None."""
+        with self._lock:
+            return self._closed
+
+    @property
+    def narrowed(self) -> bool:
+        """Whether fewer uploads may run than there are workers, so that some may wait for a place."""
+        with self._lock:
+            return self._closed is not None or self._allowed < self._most
+
+    @property
+    def successes(self) -> int:
+        """How many objects the store has taken since the start."""
+        with self._lock:
+            return self._successes

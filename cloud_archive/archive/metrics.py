@@ -1,0 +1,235 @@
+"""What Prometheus sees: one registry for each engine, so that two engines in one process do not mix.
+
+prometheus-client is optional (`pip install prometheus-client`). Without it `recorder()` gives a `NullRecorder`, and
+the archive works as ever. Names follow https://prometheus.io/docs/practices/naming/: base units, `_total` for what
+only grows. Labels hold codes from our own table and results, never a path or a key: a label's values stay few.
+
+Counters count since this process began; gauges are read at the moment of the scrape, from counters that the ledger
+keeps anyway, so that a scrape costs the same with a million files as with none.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from ..errors import (CloudArchiveError, FileUnreadable, KeyRejected, StoreError)
+from ..ledger.rows import Totals
+
+LATENCY_BUCKETS_SECONDS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 3600)
+"""From a small file on a near store to a store that was away for an hour."""
+
+NAMES = (
+    "cloud_archive_files_total",
+    "cloud_archive_bytes_total",
+    "cloud_archive_retries_total",
+    "cloud_archive_store_errors_total",
+    "cloud_archive_confirm_seconds",
+    "cloud_archive_freed_files_total",
+    "cloud_archive_freed_bytes_total",
+    "cloud_archive_pending_files",
+    "cloud_archive_pending_bytes",
+    "cloud_archive_failed_files",
+    "cloud_archive_archived_files",
+    "cloud_archive_archived_bytes",
+    "cloud_archive_oldest_pending_seconds",
+    "cloud_archive_last_success_timestamp_seconds",
+    "cloud_archive_safe_to_stop",
+    "cloud_archive_watching",
+)
+"""Every metric there is; the dashboard and the alert rules in docs/ name no others."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gauges:
+    """The archive at one moment.
+
+    Attributes:
+        totals: of the ledger.
+        settling_files, settling_bytes: seen, but not complete or not yet in the ledger.
+        oldest_seen_at: when the ledger first saw what it has held longest without archiving; seconds since 1970.
+        watching: whether anything looks after the directory.
+        problem: whether the last look at the directory could not be finished.
+    """
+
+    totals: Totals
+    settling_files: int = 0
+    settling_bytes: int = 0
+    oldest_seen_at: float | None = None
+    watching: bool = False
+    problem: bool = False
+
+    @property
+    def safe_to_stop(self) -> bool:
+        """Nothing that was seen waits. Without a look at the directory, so it lags by one event or scan."""
+        return self.watching and not self.problem and not self.totals.open.files and not self.settling_files
+
+
+class Recorder(Protocol):
+    """What the archive tells its metrics; every method may be called from any thread and never raises."""
+
+    def archived(self, size_bytes: int, *, already: bool, seen_at: float | None) -> None:
+        """Proven in the bucket; `already`: it was there before. `seen_at` in seconds since 1970."""
+
+    def failed(self, error: CloudArchiveError, size_bytes: int, *, again: bool) -> None:
+        """An attempt failed; `again`: it is tried again by itself."""
+
+    def vanished(self, size_bytes: int) -> None:
+        """Gone before it could be archived."""
+
+    def freed(self, size_bytes: int) -> None:
+        """A local file was removed after proof."""
+
+    def text(self, gauges: Gauges | None) -> str:
+        """The exposition text; None where there is no archiver, and then the gauges stand at zero."""
+
+
+class NullRecorder:
+    """Records nothing."""
+
+    def archived(self, size_bytes: int, *, already: bool, seen_at: float | None) -> None:
+        """See `Recorder`."""
+
+    def failed(self, error: CloudArchiveError, size_bytes: int, *, again: bool) -> None:
+        """See `Recorder`."""
+
+    def vanished(self, size_bytes: int) -> None:
+        """See `Recorder`."""
+
+    def freed(self, size_bytes: int) -> None:
+        """See `Recorder`."""
+
+    def text(self, gauges: Gauges | None) -> str:
+        """Raises CloudArchiveError: there is nothing to show."""
+        raise CloudArchiveError("Metrics need one more package: run `pip install prometheus-client`.")
+
+
+def recorder(clock: Callable[[], float] = time.time) -> Recorder:
+    """A recorder with a registry of its own, or one that does nothing where prometheus-client is missing."""
+    try:
+        import prometheus_client
+    except ImportError:
+        return NullRecorder()
+    return PrometheusRecorder(prometheus_client, clock)
+
+
+class PrometheusRecorder:
+    """Records into its own `CollectorRegistry`.
+
+    Args:
+        library: the module `prometheus_client`.
+        clock: seconds since 1970.
+    """
+
+    def __init__(self, library: Any, clock: Callable[[], float] = time.time) -> None:
+        self._clock = clock
+        self._generate = library.generate_latest
+        registry = self._registry = library.CollectorRegistry()
+
+        def counter(name: str, what: str, *labels: str) -> Any:
+            return library.Counter(name, what, labels, registry=registry)
+
+        def gauge(name: str, what: str) -> Any:
+            return library.Gauge(name, what, registry=registry)
+
+        self._files = counter(
+            "cloud_archive_files_total",
+            "Files by result: archived, already (the same bytes were in the bucket), failed (an attempt), vanished.",
+            "result",
+        )
+        self._bytes = counter("cloud_archive_bytes_total", "Bytes of those files.", "result")
+        self._retries = counter(
+            "cloud_archive_retries_total", "Attempts that failed and are made again, by cause.", "cause"
+        )
+        self._store_errors = counter(
+            "cloud_archive_store_errors_total", "Refusals and failures of the store, by its code.", "code"
+        )
+        self._confirm = library.Histogram(
+            "cloud_archive_confirm_seconds",
+            "From a file being complete (it enters the ledger) to the bucket's proof.",
+            buckets=LATENCY_BUCKETS_SECONDS,
+            registry=registry,
+        )
+        self._freed_files = counter("cloud_archive_freed_files_total", "Local files removed after proof.")
+        self._freed_bytes = counter("cloud_archive_freed_bytes_total", "Bytes of those files.")
+        self._pending_files = gauge("cloud_archive_pending_files", "Files seen and not yet in the bucket.")
+        self._pending_bytes = gauge("cloud_archive_pending_bytes", "Bytes of those files.")
+        self._failed_files = gauge(
+            "cloud_archive_failed_files",
+            "Files that wait for somebody's hand: not tried again by themselves.",
+        )
+        self._archived_files = gauge("cloud_archive_archived_files", "Files that the ledger has as archived.")
+        self._archived_bytes = gauge("cloud_archive_archived_bytes", "Bytes of those files.")
+        self._oldest = gauge(
+            "cloud_archive_oldest_pending_seconds", "Age of the file that waits longest; 0 where none waits."
+        )
+        self._last_success = gauge(
+            "cloud_archive_last_success_timestamp_seconds", "When a file was last proven; 0 before the first."
+        )
+        self._safe = gauge(
+            "cloud_archive_safe_to_stop",
+            "1 where nothing that was seen waits; the directory is not looked at.",
+        )
+        self._watching = gauge("cloud_archive_watching", "1 while the directory is watched.")
+        for result in ("archived", "already", "failed", "vanished"):  # so that a rate has its zero
+            self._files.labels(result)
+            self._bytes.labels(result)
+
+    def archived(self, size_bytes: int, *, already: bool, seen_at: float | None) -> None:
+        """See `Recorder`."""
+        self._count("already" if already else "archived", size_bytes)
+        now = self._clock()
+        self._last_success.set(now)
+        if seen_at is not None:
+            self._confirm.observe(max(0.0, now - seen_at))
+
+    def failed(self, error: CloudArchiveError, size_bytes: int, *, again: bool) -> None:
+        """See `Recorder`."""
+        self._count("failed", size_bytes)
+        cause = cause_of(error)
+        if isinstance(error, StoreError):
+            self._store_errors.labels(cause).inc()
+        if again:
+            self._retries.labels(cause).inc()
+
+    def vanished(self, size_bytes: int) -> None:
+        """See `Recorder`."""
+        self._count("vanished", size_bytes)
+
+    def freed(self, size_bytes: int) -> None:
+        """See `Recorder`."""
+        self._freed_files.inc()
+        self._freed_bytes.inc(size_bytes)
+
+    def _count(self, result: str, size_bytes: int) -> None:
+        self._files.labels(result).inc()
+        self._bytes.labels(result).inc(size_bytes)
+
+    def text(self, gauges: Gauges | None) -> str:
+        """See `Recorder`."""
+        found = gauges or Gauges(Totals())
+        totals = found.totals
+        unfinished = totals.pending.files + totals.uploading.files + totals.waiting.files
+        unfinished_bytes = totals.pending.size_bytes + totals.uploading.size_bytes + totals.waiting.size_bytes
+        self._pending_files.set(unfinished + found.settling_files)
+        self._pending_bytes.set(unfinished_bytes + found.settling_bytes)
+        self._failed_files.set(totals.failed.files - totals.waiting.files)
+        self._archived_files.set(totals.archived.files)
+        self._archived_bytes.set(totals.archived.size_bytes)
+        oldest = found.oldest_seen_at
+        self._oldest.set(0.0 if oldest is None else max(0.0, self._clock() - oldest))
+        self._safe.set(found.safe_to_stop)
+        self._watching.set(found.watching)
+        text: bytes = self._generate(self._registry)
+        return text.decode()
+
+
+def cause_of(error: CloudArchiveError) -> str:
+    """The short name of why an attempt failed: the store's code, or ours."""
+    if isinstance(error, StoreError):
+        return error.failure.code
+    if isinstance(error, (KeyRejected, FileUnreadable)):
+        return type(error).__name__
+    return "InternalError"

@@ -1,0 +1,85 @@
+"""Tells listeners of the status when something changed, at most four times a second.
+
+While changes do not end, as during a backlog, once a second is enough for a person who looks on: in ComfyUI's process
+each push interrupts the thread that computes, and the event loop waits for it.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from ..errors import CloudArchiveError
+
+logger = logging.getLogger("cloud_archive.engine")
+
+PUSH_SECONDS = 0.25  # between two pushes: at most 4 a second
+QUICK_PUSHES = 8  # so many, one after another
+STEADY_SECONDS = 1.0  # after those, until a moment in which nothing changes
+StatusCallback = Callable[[dict[str, Any]], None]
+
+
+class Notifier:
+    """Turns many changes into at most four pushes a second; nobody listening costs nothing."""
+
+    def __init__(self, snapshot: Callable[[], dict[str, Any]]) -> None:
+        self._snapshot = snapshot
+        self._changed = threading.Event()
+        self._stopping = threading.Event()
+        self._callbacks: list[StatusCallback] = []
+        self._lock = threading.Lock()
+        self._thread = threading.Thread(target=self._run, name="cloud-archive-notify", daemon=True)
+
+    def start(self) -> None:
+        if not self._thread.is_alive():
+            self._thread.start()
+
+    def stop(self) -> None:
+        self._stopping.set()
+        self._changed.set()
+        if self._thread.is_alive() and self._thread is not threading.current_thread():
+            self._thread.join(5.0)
+
+    def notify(self) -> None:
+        if not self._changed.is_set():
+            self._changed.set()
+
+    def subscribe(self, callback: StatusCallback) -> Callable[[], None]:
+        with self._lock:
+            self._callbacks.append(callback)
+        self.notify()
+
+        def unsubscribe() -> None:
+            with self._lock:
+                if callback in self._callbacks:
+                    self._callbacks.remove(callback)
+
+        return unsubscribe
+
+    def _run(self) -> None:
+        in_a_row = 0
+        while True:
+            in_a_row = in_a_row + 1 if self._changed.is_set() else 0
+            self._changed.wait()
+            if self._stopping.wait(PUSH_SECONDS if in_a_row < QUICK_PUSHES else STEADY_SECONDS):
+                return
+            self._changed.clear()
+            with self._lock:
+                callbacks = list(self._callbacks)
+            if not callbacks:
+                continue
+            try:
+                found = self._snapshot()
+            except CloudArchiveError as error:
+                logger.warning("%s", error)
+                continue
+            except Exception:
+                logger.exception("The status could not be told")
+                continue
+            for callback in callbacks:
+                try:
+                    callback(found)
+                except Exception:
+                    logger.exception("A listener failed")

@@ -1,0 +1,111 @@
+"""The command `cloud-archive`: one file for each command in `commands/`; here is what they share.
+
+Exit status: 0 all done, 1 something failed (each failure on standard error with its cause), 2 wrong usage or
+settings. Every error is a sentence. What a command needs is imported when it runs, so that `--help` is quick.
+"""
+
+from __future__ import annotations
+
+import logging
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .. import __version__
+from . import register_all
+from .arguments import WrongUsage
+from ..terminal import (DONE, FAILED, WRONG_USAGE, close_output, complain, prepare_streams, say, shown)
+from ..errors import CloudArchiveError, SettingsError
+
+
+def build_app() -> typer.Typer:
+    """The application with every command."""
+    app = typer.Typer(
+        name="cloud-archive",
+        no_args_is_help=True,
+        add_completion=False,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback()(_common)
+    register_all(app)
+    return app
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        say(f"cloud-archive {__version__}")
+        raise typer.Exit
+
+
+def _common(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Archives everything ComfyUI generates to S3 or S3-compatible storage, and proves it.
+
+    Settings come from environment variables (S3_BUCKET, S3_ENDPOINT_URL, …). Exit status: 0 all done,
+    1 something failed, 2 wrong usage or settings.
+    """
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command.
+
+    Args:
+        arguments: without the program's name; default: this process's.
+
+    Returns:
+        The exit status.
+    """
+    prepare_streams()
+    # Without a handler Python would write warnings and tracebacks to standard error; `watch` adds real ones.
+    logging.getLogger("cloud_archive").addHandler(logging.NullHandler())
+    command = typer.main.get_command(build_app())
+    try:
+        command(args=None if arguments is None else list(arguments), prog_name="cloud-archive")
+    except SystemExit as ended:
+        return ended.code if isinstance(ended.code, int) else DONE
+    except SettingsError as error:
+        for problem in error.problems:
+            complain(_sentence(str(problem)))
+        return WRONG_USAGE
+    except WrongUsage as error:
+        complain(_sentence(str(error)))
+        return WRONG_USAGE
+    except CloudArchiveError as error:
+        complain(_sentence(str(error)))
+    except BrokenPipeError:
+        close_output()
+    except KeyboardInterrupt:
+        complain("Interrupted.")
+    except ModuleNotFoundError:
+        raise  # __main__ says what to install
+    except OSError as error:
+        complain(_sentence(_system_words(error)))
+    except Exception as error:
+        complain(_internal(error))
+    return FAILED
+
+
+def _sentence(text: str) -> str:
+    text = shown(text)
+    return text if text.endswith((".", "!", "?")) else text + "."
+
+
+def _system_words(error: OSError) -> str:
+    where = f"{error.filename}: " if error.filename else ""
+    return f"{where}{error.strerror or error}"
+
+
+def _internal(error: Exception) -> str:
+    """One line that is worth reporting: what and where."""
+    frames = traceback.extract_tb(error.__traceback__)
+    where = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
+    said = str(error).splitlines()[0] if str(error) else ""
+    return f"This should not happen: {type(error).__name__}{where}: {said} (version {__version__})"

@@ -1,0 +1,48 @@
+"""`check`: the connection to the store, step by step, each with its cause and cure."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import typer
+
+from ..terminal import (DONE, FAILED, WRONG_USAGE, complain, say, say_json, shown)
+from .arguments import Json
+
+if TYPE_CHECKING:
+    from ..maintenance.check import CheckStep
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("check", short_help="Try the connection, step by step.")(check)
+
+
+def check(json: Json = False) -> None:
+    """Try settings, network, keys and rights in turn, and say what to do about what does not work."""
+    from ..maintenance.check import all_well, run_check
+    from ..config.settings import load_settings
+
+    steps = run_check(lambda: load_settings(os.environ))
+    for step in steps:
+        _show(step, listed=not json)
+    if json:
+        say_json([step.to_json() for step in steps])
+    elif all_well(steps):
+        say("Everything works: files can be archived.")
+    if all_well(steps):
+        raise typer.Exit(DONE)
+    raise typer.Exit(WRONG_USAGE if steps[0].ok is False else FAILED)
+
+
+def _show(step: CheckStep, *, listed: bool) -> None:
+    """What went well on standard output, what failed on standard error."""
+    said = f" [{step.said}]" if step.said else ""
+    words = shown(f"{step.cause} {step.cure}".strip() + said)
+    mark = {True: "warn" if step.cure else "ok", False: "FAILED", None: "-"}[step.ok]
+    line = f"{mark:<7} {step.name:<16} {words}".rstrip()
+    if step.ok is False:
+        complain(line)
+    elif listed:
+        say(line)

@@ -1,0 +1,184 @@
+"""What `verify`, `restore`, `report`, `prune` and `free` share: ledger, bucket, and words for times and sizes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from ..errors import EngineUnavailable
+from .arguments import DIRECTORY_VARIABLE, WrongUsage, given_directory
+
+if TYPE_CHECKING:
+    from ..ledger.ledger import Ledger
+    from ..scope import Scope
+    from ..config.settings import Settings
+    from ..store.s3 import ObjectStore
+
+T = TypeVar("T")
+
+
+def archive_root(given: Path | None) -> Path | None:
+    """DIR, else COMFYUI_OUTPUT_DIR, else that of the only engine that runs here; it need not exist any more."""
+    chosen = given_directory(given)
+    if chosen is not None:
+        return chosen
+    from ..api.client import running_engines
+
+    engines = running_engines()
+    return engines[0].root if len(engines) == 1 else None
+
+
+def needed_root(given: Path | None) -> Path:
+    """The same, for a command that cannot do without.
+
+    Raises:
+        WrongUsage: there is none.
+    """
+    root = archive_root(given)
+    if root is None:
+        raise WrongUsage(f"Which directory? Name it, or set {DIRECTORY_VARIABLE}.")
+    return root
+
+
+def ledger_path(root: Path) -> Path:
+    """Where the ledger of `root` is, or would be."""
+    from ..archive.engine import find_engine
+    from ..state import LEDGER_NAME
+
+    return find_engine(root, os.environ) / LEDGER_NAME
+
+
+@contextlib.contextmanager
+def ledger_of(root: Path | None, *, needed: bool) -> Iterator[Ledger | None]:
+    """The ledger of `root`; None where there is none and none is needed.
+
+    Raises:
+        LedgerError: it is needed and not there, or cannot be used.
+    """
+    from ..ledger.history import opened_ledger
+
+    if root is None or (not needed and not ledger_path(root).is_file()):
+        yield None
+        return
+    with opened_ledger(ledger_path(root)) as ledger:
+        yield ledger
+
+
+@contextlib.contextmanager
+def bucket(settings: Settings) -> Iterator[ObjectStore]:
+    """The bucket that the settings name."""
+    from ..store.s3 import S3Store
+
+    store = S3Store(settings)
+    try:
+        yield store
+    finally:
+        store.close()
+
+
+def settings_now(environ: Mapping[str, str] = os.environ) -> Settings:
+    """The settings. Raises SettingsError."""
+    from ..config.settings import load_settings
+
+    return load_settings(environ)
+
+
+def archive_scope(given: str | None, settings: Settings) -> Scope:
+    """The keys below S3_PREFIX, and below `--prefix` where it is given: what may be deleted.
+
+    Raises:
+        WrongUsage: `--prefix` holds placeholders, or lies outside S3_PREFIX.
+    """
+    from ..keys import PrefixTemplate
+    from ..scope import Scope
+
+    scope = Scope(PrefixTemplate.parse(settings.prefix), _folder(given))
+    if not scope.is_possible:
+        raise WrongUsage(
+            f"--prefix {given!r} lies outside S3_PREFIX={settings.prefix}, and nothing outside it is deleted:"
+            " give a folder below it, or set S3_PREFIX to the archive that is meant."
+        )
+    return scope
+
+
+def reading_scope(given: str | None, settings: Settings) -> Scope:
+    """The keys below S3_PREFIX, or below `--prefix` in its place.
+
+    Raises:
+        WrongUsage: `--prefix` holds placeholders.
+    """
+    from ..keys import PrefixTemplate
+    from ..scope import Scope
+
+    return Scope(PrefixTemplate.parse(settings.prefix), _folder(given), anywhere=True)
+
+
+def _folder(given: str | None) -> str | None:
+    if given is not None and "{" in given:
+        raise WrongUsage(f"--prefix {given!r}: give it as it stands in the bucket, without placeholders.")
+    return given
+
+
+def wake_engine(root: Path) -> bool:
+    """Let an engine that runs for `root` see what is pending now. False where none runs."""
+    from ..api.client import running_engine
+
+    with contextlib.suppress(EngineUnavailable):
+        engine = running_engine(root)
+        if engine is not None:
+            return engine.call("POST", "/cloud-sync/retry").status == 200
+    return False
+
+
+def parsed(option: str, text: str, parse: Callable[[str], T]) -> T:
+    """What an option's text means.
+
+    Raises:
+        WrongUsage: nothing; it says what is accepted.
+    """
+    try:
+        return parse(text)
+    except ValueError as error:
+        raise WrongUsage(f"{option} {text!r}: {error}.") from error
+
+
+def age_seconds(option: str, text: str | None) -> float | None:
+    """Such as `30d`."""
+    from ..config.parsers import age
+
+    return None if text is None else parsed(option, text, age)
+
+
+def size_bytes(option: str, text: str | None) -> int | None:
+    """Such as `500GB`."""
+    from ..config.parsers import size
+
+    return None if text is None else parsed(option, text, size)
+
+
+def moment(option: str, text: str | None, *, end: bool = False) -> float | None:
+    """A day, a time or an age, as seconds since 1970. A day alone is its beginning, or (`end`) its end."""
+    return None if text is None else parsed(option, text, lambda given: _moment(given, end))
+
+
+def _moment(text: str, end: bool) -> float:
+    from ..config.parsers import age
+
+    with contextlib.suppress(ValueError):
+        ago = age(text)
+        if ago is not None:
+            return time.time() - ago
+    try:
+        found = datetime.fromisoformat(text.replace("Z", "+00:00").replace("z", "+00:00"))
+        if len(text) <= len("2026-04-01") and end:
+            found += timedelta(days=1)
+        return found.timestamp()
+    except (ValueError, OverflowError, OSError):
+        raise ValueError(
+            "accepted is a day (2026-04-01), a time (2026-04-01T12:00) or an age (7d, 36h)"
+        ) from None

@@ -1,0 +1,60 @@
+"""`compact`: a smaller ledger; of old files only that they are archived stays known."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Annotated
+
+import typer
+
+from ..terminal import (DONE, counted, is_terminal, say, say_json, size)
+from .common import (age_seconds, ledger_of, ledger_path, needed_root)
+from .arguments import Directory, Json, WrongUsage
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("compact", short_help="Make the ledger smaller; dry run unless --yes.")(compact)
+
+
+def compact(
+    directory: Directory = None,
+    older_than: Annotated[
+        str,
+        typer.Option("--older-than", metavar="AGE", help="Files archived longer ago, such as 365d."),
+    ] = "365d",
+    yes: Annotated[bool, typer.Option("--yes", help="Do it.")] = False,
+    json: Json = False,
+) -> None:
+    """Make the ledger smaller: of files that were archived long ago only that they are stays known.
+
+    They are not uploaded again, and `restore` finds them in the bucket; `verify` and `report` no longer count them.
+    """
+    from ..ledger.history import compact as run
+    from ..ledger.history import compactable, shrink
+    from .progress import Progress
+
+    seconds = age_seconds("--older-than", older_than)
+    if seconds is None:
+        raise WrongUsage("--older-than off leaves everything as it is.")
+    root = needed_root(directory)
+    path = ledger_path(root)
+    with ledger_of(root, needed=True) as ledger:
+        assert ledger is not None
+        before = path.stat().st_size
+        moment = time.time() - seconds
+        if yes:
+            with Progress(is_terminal(sys.stderr), "Compacting") as progress:
+                rows = run(ledger, moment, on_progress=lambda done: progress.draw(0, None, f"{done:,} files"))
+                shrink(ledger)
+        else:
+            rows = compactable(ledger, moment)
+    after = path.stat().st_size
+    if json:
+        say_json({"dry_run": not yes, "files": rows, "size_bytes_before": before, "size_bytes": after})
+    elif yes:
+        say(f"Compacted {counted(rows, 'file')}: the ledger has {size(after)} now, and had {size(before)}.")
+    else:
+        say(f"Would compact {counted(rows, 'file')} of a ledger of {size(before)}. --yes does it.")
+    raise typer.Exit(DONE)

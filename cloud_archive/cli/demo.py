@@ -1,0 +1,36 @@
+"""`demo`: see it work, without an account and without any setting."""
+
+from __future__ import annotations
+
+import logging
+from typing import Annotated
+
+import typer
+
+from ..terminal import WRONG_USAGE, complain
+from .arguments import Json
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("demo", short_help="See it work, without an account.")(demo)
+
+
+def demo(
+    once: Annotated[bool, typer.Option("--once", help="End by itself, with 0 where all went well.")] = False,
+    json: Json = False,
+) -> None:
+    """Watch it work: an S3 server of its own, sample outputs, a live table, the dashboard.
+
+    Nothing needs to be set up, no setting of yours is used, and nothing leaves this machine.
+    """
+    from ..demo.demo import missing_package, run_demo
+
+    missing = missing_package()
+    if missing:
+        complain(missing)
+        raise typer.Exit(WRONG_USAGE)
+    from .logs import logging_to_stderr
+
+    with logging_to_stderr(level=logging.WARNING, environ={}):
+        raise typer.Exit(run_demo(once=once, json=json))

@@ -1,0 +1,222 @@
+"""Archiving files by hand, without an engine: the same ledger (in memory), workers, naming and proof."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from ..errors import CloudArchiveError, FileProblem, StoreError
+from ..files import FileVersion, stat_version
+from ..archive.gate import Closed
+from ..keys import PrefixTemplate, object_key
+from ..ledger.ledger import Ledger
+from ..ledger.rows import Claim
+from ..config.settings import Settings
+from ..store.s3 import ObjectStore, S3Store
+from ..upload.attempt import Outcome, Uploader
+from ..archive.workers import Observer, WorkerPool
+from ..intake.open_files import has_writer
+from .patience import GIVE_UP_SECONDS, Refusals
+
+_LOOK_SECONDS = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """A file to archive: where it is, and its path below the prefix."""
+
+    local: Path
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class Uploaded:
+    """How one file ended: a key, or a cause."""
+
+    key: str | None = None
+    sha256: str | None = None
+    size_bytes: int = 0
+    already: bool = False
+    cause: str = ""
+
+
+class DirectUpload(Observer):
+    """Archive these files and wait.
+
+    Args:
+        settings: where to.
+        session_id: for the prefix and the objects' metadata.
+        on_done: called once for each item, from any thread.
+        on_bytes: called with the bytes sent so far, now and then.
+        give_up_seconds: see `GIVE_UP_SECONDS`.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        items: Sequence[Item],
+        *,
+        session_id: str,
+        on_done: Callable[[Item, Uploaded], None] = lambda item, found: None,
+        on_bytes: Callable[[int], None] = lambda sent: None,
+        make_store: Callable[[Settings], ObjectStore] = S3Store,
+        give_up_seconds: float = GIVE_UP_SECONDS,
+    ) -> None:
+        self._settings = settings
+        # In the ledger a file is known by its absolute path, for these have no directory in common.
+        self._items = {item.local.as_posix(): item for item in items}
+        self._session_id = session_id
+        self._on_done = on_done
+        self._on_bytes = on_bytes
+        self._give_up_seconds = give_up_seconds
+        self._template = PrefixTemplate.parse(settings.prefix)
+        self._store = make_store(settings)
+        self._ledger = Ledger(None)
+        self._lock = threading.Lock()
+        self._results: dict[str, Uploaded] = {}
+        self._last_error: dict[str, CloudArchiveError] = {}
+        self._changed: set[str] = set()
+        self._done_bytes = 0
+
+    def run(self) -> Mapping[Item, Uploaded]:
+        """Returns how each item ended. A KeyboardInterrupt ends the uploads under way and passes on."""
+        self._ledger.open()
+        pool = WorkerPool(
+            self._ledger,
+            self._make_uploader,
+            Path("/"),
+            count=min(self._settings.workers, max(1, len(self._items))),
+            name=self._session_id,
+            observer=self,
+        )
+        try:
+            # Two files for one key in a call: the first named is the first to take it.
+            waiting = set(self._items)
+            pool.start()
+            self._wait(pool, waiting)
+        finally:
+            if pool.stop(2.0):
+                self._abandon_multiparts()
+            self._store.close()
+            self._ledger.close()
+        return {item: self._results[path] for path, item in self._items.items()}
+
+    def _make_uploader(self, parts: Executor | None) -> Uploader:
+        return Uploader(
+            self._store,
+            make_key=self._key_for,
+            session_id=self._session_id,
+            rename=self._settings.conflict_rename,
+            parts=parts,
+            on_aborted=self._ledger.forget_abandoned,
+        )
+
+    def _abandon_multiparts(self) -> None:
+        """Nobody will go on with what did not end, for this ledger ends with us."""
+        uploader = self._make_uploader(None)
+        self._ledger.release_all(retry_failed=True)
+        while (claim := self._ledger.claim("ending")) is not None:
+            if claim.key and claim.upload_id:
+                uploader.abandon(claim.key, claim.upload_id)
+        for key, upload_id in self._ledger.abandoned(1000):
+            uploader.abandon(key, upload_id)
+
+    def _key_for(self, path: str) -> str:
+        prefix = self._template.render(datetime.now(), self._session_id)  # local time, as the contract says
+        return object_key(prefix, self._items[path].path)
+
+    # --- waiting
+
+    def _wait(self, pool: WorkerPool, unqueued: set[str]) -> None:
+        since, furthest, done, refusals = time.monotonic(), 0, -1, Refusals()
+        while len(self._results) < len(self._items):
+            if self._queue(unqueued):
+                pool.kick()
+            sent = self._done_bytes + sum(active.sent_bytes for active in pool.active())
+            self._on_bytes(sent)
+            if sent > furthest or len(self._results) > done:
+                since, furthest, done = time.monotonic(), max(sent, furthest), len(self._results)
+            closed = pool.gate.closed
+            if refusals.are_final(closed):
+                return self._give_up(closed, "")
+            if time.monotonic() - since >= self._give_up_seconds:
+                waited = f" Given up after {self._give_up_seconds:.0f} s without success."
+                return self._give_up(closed, waited)
+            time.sleep(_LOOK_SECONDS)
+            if self._ledger.wake_due():
+                pool.kick()
+        return None
+
+    def _queue(self, unqueued: set[str]) -> bool:
+        """Files that nobody writes to any more go to the ledger, as they are now."""
+        with self._lock:
+            unqueued |= self._changed
+            self._changed.clear()
+        ready: list[FileVersion] = []
+        for path in [path for path in self._items if path in unqueued]:
+            if has_writer(Path(path)):
+                continue
+            unqueued.discard(path)
+            try:
+                version = stat_version(Path("/"), path)
+            except FileProblem as error:
+                self._end(path, Uploaded(cause=_cause(error)))
+                continue
+            ready.append(version)
+        return bool(ready) and self._ledger.add(ready) > 0
+
+    def _give_up(self, closed: Closed | None, waited: str) -> None:
+        for path in self._items:
+            if path in self._results:
+                continue
+            error = self._last_error.get(path)
+            if error is not None:
+                cause = _cause(error)
+            elif closed is not None:
+                cause = closed.failure.sentence
+            else:
+                cause = "Somebody still writes to it." if has_writer(Path(path)) else "It was not archived."
+            self._end(path, Uploaded(cause=cause + waited))
+
+    def _end(self, path: str, found: Uploaded) -> None:
+        with self._lock:
+            if path in self._results:
+                return
+            self._results[path] = found
+        self._on_done(self._items[path], found)
+
+    # --- what the workers tell
+
+    def on_archived(self, claim: Claim, outcome: Outcome) -> None:
+        """See `worker.Observer`."""
+        if outcome.changed:
+            return  # its newer version is still to come
+        version = claim.version
+        self._done_bytes += version.size_bytes
+        already = outcome.already and not outcome.ours
+        self._end(version.path, Uploaded(outcome.key, outcome.sha256, version.size_bytes, already))
+
+    def on_failed(self, claim: Claim, error: CloudArchiveError, next_try: float | None) -> None:
+        """See `worker.Observer`."""
+        self._last_error[claim.version.path] = error
+        if next_try is None:
+            self._end(claim.version.path, Uploaded(cause=_cause(error)))
+
+    def on_vanished(self, claim: Claim) -> None:
+        """See `worker.Observer`."""
+        self._end(claim.version.path, Uploaded(cause="It was gone before it could be archived."))
+
+    def on_changed(self, path: str) -> None:
+        """See `worker.Observer`."""
+        with self._lock:
+            self._changed.add(path)
+
+
+def _cause(error: CloudArchiveError) -> str:
+    said = f" [{error.said}]" if isinstance(error, StoreError) and error.said else ""
+    return f"{error}{said}"

@@ -1,0 +1,81 @@
+"""`free`: remove local files that are archived and proven in the bucket at this moment."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ..terminal import (DONE, FAILED, complain, counted, say, say_json, shown, size)
+from .common import (age_seconds, bucket, ledger_of, needed_root, settings_now, size_bytes)
+from .arguments import Directory, Json, WrongUsage
+
+if TYPE_CHECKING:
+    from ..maintenance.free import FreeReport
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("free", short_help="Remove local files that are proven in the bucket.")(free)
+
+
+def free(
+    directory: Directory = None,
+    older_than: Annotated[
+        str | None,
+        typer.Option("--older-than", metavar="AGE", help="Instead of CLOUD_ARCHIVE_DELETE_LOCAL_AFTER."),
+    ] = None,
+    min_free: Annotated[
+        str | None, typer.Option("--min-free", metavar="SIZE", help="Instead of CLOUD_ARCHIVE_MIN_FREE_DISK.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would go.")] = False,
+    json: Json = False,
+) -> None:
+    """Remove files of DIR that are archived and proven in the bucket at this moment, oldest first.
+
+    Never a file younger than an hour, and none that changed since it was archived. `--older-than` counts from a
+    file's modification time; CLOUD_ARCHIVE_DELETE_LOCAL_AFTER counts from its archiving, where that is later.
+    """
+    from ..maintenance.free import Freer, Limits
+    from ..intake.open_files import has_writer
+
+    root = needed_root(directory)
+    settings = settings_now()
+    given = older_than is not None or min_free is not None
+    limits = (
+        Limits(age_seconds("--older-than", older_than), size_bytes("--min-free", min_free))
+        if given
+        else Limits(
+            settings.delete_local_after_seconds, settings.min_free_disk_bytes, age_from_archiving=True
+        )
+    )
+    if limits.off:
+        raise WrongUsage(
+            "What may go? Give --older-than AGE or --min-free SIZE, or set CLOUD_ARCHIVE_DELETE_LOCAL_AFTER"
+            " or CLOUD_ARCHIVE_MIN_FREE_DISK."
+        )
+    if not root.is_dir():
+        raise WrongUsage(f"The directory {root} does not exist.")
+    with ledger_of(root, needed=True) as ledger, bucket(settings) as store:
+        assert ledger is not None
+        freer = Freer(ledger, store, root, limits, has_writer=has_writer, clock=time.time)
+        report = freer.run_once(dry_run=dry_run)
+    for path in report.unproven:
+        complain(shown(f"{path}: it stays, for the bucket does not hold what was archived."))
+    if json:
+        say_json(report.to_json())
+    else:
+        _show(report)
+    raise typer.Exit(FAILED if report.unproven else DONE)
+
+
+def _show(report: FreeReport) -> None:
+    for one in report.files:
+        say(f"{shown(one.path)}  {size(one.size_bytes)}  {shown(one.key)}")
+    would = "Would remove" if report.dry_run else "Removed"
+    say(f"{would} {counted(report.freed, 'local file')} ({size(report.freed_bytes)}).")
+    if report.kept:
+        say(f"Left for now, for somebody writes to them or the system refuses: {report.kept:,}.")
+    if report.unproven:
+        say("Run `cloud-archive verify --repair` for those that the bucket does not hold.")

@@ -1,0 +1,122 @@
+"""What the ledger and the directory say while no engine runs for it. Changes nothing."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .. import __version__
+from ..archive.engine import find_engine
+from ..errors import SettingsError
+from ..ledger.ledger import Ledger
+from ..ledger.rows import FileState, Totals
+from ..archive.reconcile import Reconciler
+from ..intake.selection import Selection
+from ..config.settings import load_settings
+from ..state import LEDGER_NAME
+from ..archive.status import failure_sentences
+from ..intake.watcher import scan
+
+_SHOWN = 50
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerView:
+    """A look at an archive that nobody runs.
+
+    Attributes:
+        known: whether there is a ledger at all.
+        totals: by state.
+        unseen_files: in the directory, and neither archived, nor queued, nor older than the archive.
+        remaining: the newest paths that are not in the bucket.
+        errors: what failed, with its cause.
+    """
+
+    root: Path
+    known: bool
+    totals: Totals
+    unseen_files: int
+    remaining: tuple[str, ...]
+    errors: tuple[str, ...]
+
+    @property
+    def unarchived_files(self) -> int:
+        """Everything that is not proven in the bucket."""
+        return self.totals.open.files + self.unseen_files
+
+    def to_json(self) -> dict[str, Any]:
+        """Fields of the status object, as far as there is an answer without an engine."""
+        return {
+            "running": False,
+            "state": "stopped",
+            "uploading": False,
+            "safe_to_stop": self.unarchived_files == 0,
+            "failed_files": self.totals.failed.files,
+            "pending_files": self.unarchived_files - self.totals.failed.files,
+            "pending_bytes": self.totals.open.size_bytes,
+            "archived_files": self.totals.archived.files,
+            "archived_bytes": self.totals.archived.size_bytes,
+            "unseen_files": self.unseen_files,
+            "remaining": list(self.remaining),
+            "errors": list(self.errors),
+            "watched_directory": str(self.root),
+            "version": __version__,
+        }
+
+
+def look(root: Path, environ: Mapping[str, str] = os.environ) -> LedgerView:
+    """Read the ledger of `root` and compare the directory with it.
+
+    Raises:
+        LedgerError: the ledger cannot be read.
+        CloudArchiveError: the directory cannot be read.
+    """
+    path = find_engine(root, environ) / LEDGER_NAME
+    known = path.is_file()
+    ledger = Ledger(path if known else None)
+    ledger.open()
+    try:
+        return _look(root, ledger, known, environ)
+    finally:
+        ledger.close()
+
+
+def _look(root: Path, ledger: Ledger, known: bool, environ: Mapping[str, str]) -> LedgerView:
+    selection = selection_of(environ)
+    open_states = (FileState.PENDING, FileState.UPLOADING, FileState.FAILED)
+    rows = ledger.rows(states=open_states, limit=_SHOWN)
+    unseen = Reconciler.count_unknown(root, selection, ledger)
+    names = [row.version.path for row in rows]
+    if unseen and len(names) < _SHOWN:
+        names += _unseen_names(root, selection, ledger, _SHOWN - len(names))
+    failed = [row for row in rows if row.state is FileState.FAILED]
+    return LedgerView(root, known, ledger.totals(), unseen, tuple(names), tuple(failure_sentences(failed)))
+
+
+def _unseen_names(root: Path, selection: Selection, ledger: Ledger, limit: int) -> list[str]:
+    names: list[str] = []
+    for version in scan(root, selection.wants_directory):
+        if version.size_bytes and selection.wants(version.path) and ledger.unknown([version]):
+            names.append(version.path)
+            if len(names) == limit:
+                break
+    return names
+
+
+def selection_of(environ: Mapping[str, str]) -> Selection:
+    """Which files are wanted, also in a shell that has no settings of the store.
+
+    Raises:
+        SettingsError: the patterns themselves are wrong.
+    """
+    try:
+        settings = load_settings(environ)
+    except SettingsError:
+        patterns = {
+            name: environ.get(name, "") for name in ("CLOUD_ARCHIVE_INCLUDE", "CLOUD_ARCHIVE_EXCLUDE")
+        }
+        settings = load_settings({"S3_CREDENTIALS": "aws", "S3_BUCKET": "unknown", **patterns})
+    return Selection(settings.include, settings.exclude)

@@ -1,0 +1,116 @@
+"""The log of `watch`: lines for people or JSON, without secrets, and with no control characters from file names."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import TextIO
+
+from ..terminal import shown
+from ..redaction import secret_values
+from ..daemon.service import RedactingFormatter, log_to_file
+
+_TIME = "%Y-%m-%d %H:%M:%S"
+
+
+class LineFormatter(RedactingFormatter):
+    """`2026-04-01 12:34:56 INFO    Archived a.png as outputs/a.png`.
+
+    Args:
+        traces: whether an internal error brings its traceback; without, only its last line.
+    """
+
+    def __init__(self, secrets: tuple[str, ...], *, traces: bool) -> None:
+        super().__init__("%(asctime)s %(levelname)-7s %(message)s", secrets)
+        self.datefmt = _TIME
+        self._traces = traces
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
+        record.message = shown(record.message)
+        return super().formatMessage(record)
+
+    def format(self, record: logging.LogRecord) -> str:
+        if self._traces or not record.exc_info:
+            return super().format(record)
+        kind, error, _ = record.exc_info
+        short = logging.makeLogRecord({**record.__dict__, "exc_info": None, "exc_text": None})
+        short.msg, short.args = "%s (%s: %s)", (record.getMessage(), kind and kind.__name__, error)
+        return super().format(short)
+
+
+class JsonFormatter(RedactingFormatter):
+    """One JSON object a line: time (ISO 8601 with its offset), level, logger, message, and error where there is."""
+
+    def __init__(self, secrets: tuple[str, ...]) -> None:
+        super().__init__("%(message)s", secrets)
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
+        moment = datetime.fromtimestamp(record.created).astimezone()
+        found = {
+            "time": moment.isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.message,
+        }
+        return json.dumps(found)
+
+    def format(self, record: logging.LogRecord) -> str:
+        if not record.exc_info:
+            return super().format(record)
+        error = logging.makeLogRecord({**record.__dict__, "exc_info": None, "exc_text": None})
+        trace = self.formatException(record.exc_info)
+        error.msg, error.args = "%s\n%s", (record.getMessage(), trace)
+        return super().format(error)
+
+
+class StderrHandler(logging.StreamHandler[TextIO]):
+    """Writes to what `sys.stderr` is at the time, so that lines appear above a progress bar and not in it."""
+
+    @property
+    def stream(self) -> TextIO:
+        """Standard error, as it is now."""
+        return sys.stderr
+
+    @stream.setter
+    def stream(self, _: TextIO) -> None:
+        pass
+
+
+@contextmanager
+def logging_to_stderr(
+    *,
+    json_lines: bool = False,
+    log_file: Path | None = None,
+    level: int = logging.INFO,
+    environ: Mapping[str, str] = os.environ,
+) -> Iterator[None]:
+    """Log to standard error, and to a rotating file as well if one is named.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    secrets = secret_values(environ)
+
+    def formatter(traces: bool) -> logging.Formatter:
+        return JsonFormatter(secrets) if json_lines else LineFormatter(secrets, traces=traces)
+
+    ours = logging.getLogger("cloud_archive")
+    handlers: list[logging.Handler] = [StderrHandler()]
+    handlers[0].setFormatter(formatter(False))
+    if log_file is not None:
+        log_file.parent.mkdir(parents=True, exist_ok=True)
+        handlers.append(log_to_file(log_file, secrets, formatter=formatter(True)))
+    ours.addHandler(handlers[0])
+    ours.setLevel(level)
+    try:
+        yield
+    finally:
+        for handler in handlers:
+            ours.removeHandler(handler)
+            handler.close()

@@ -1,0 +1,265 @@
+"""The work of `watch --once`: wait until everything in the directory is archived or has failed for good.
+
+| what it meets | what it does |
+| --- | --- |
+| the store refuses (wrong key, no such bucket) | ends at the second refusal, with the cause |
+| the store does not answer | ends after `GIVE_UP_SECONDS` in which nothing at all got further |
+| a file that somebody still writes to | waits while it grows, then the same |
+| another process archives the directory | asks that one to do it, file by file where it would not |
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..archive.engine import Engine
+from ..errors import CloudArchiveError, EngineUnavailable
+from ..ledger.rows import FileState
+from ..intake.settle import BEING_WRITTEN, UNREADABLE
+from ..archive.status import State, Status
+from ..intake.watcher import scan
+from .ledger_view import selection_of
+from ..api.client import LocalEngine, running_engine
+from .patience import GIVE_UP_SECONDS, Refusals
+
+_LOOK_SECONDS = 0.1
+_SLICE_SECONDS = 5.0
+_PAGE = 1000
+
+
+@dataclass(slots=True)
+class Result:
+    """How it ended.
+
+    Attributes:
+        failures: (path, cause) of each file that is not in the bucket; the path is empty where all are meant.
+        finished: whether it came to its end, and was not stopped by a signal.
+    """
+
+    archived: int = 0
+    already: int = 0
+    total: int = 0
+    failures: list[tuple[str, str]] = field(default_factory=list)
+    finished: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """For `--json`."""
+        return {
+            "archived": self.archived,
+            "already_archived": self.already,
+            "failed": len(self.failures),
+            "total": self.total,
+            "failures": [{"file": path, "cause": cause} for path, cause in self.failures],
+        }
+
+
+class Once:
+    """Archive what is there.
+
+    Args:
+        engine: started by `service.run_daemon`, with backfill `all`.
+        on_status: told now and then.
+        give_up_seconds: see `GIVE_UP_SECONDS`.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        on_status: Callable[[Mapping[str, Any]], None] = lambda _: None,
+        give_up_seconds: float = GIVE_UP_SECONDS,
+    ) -> None:
+        self._engine = engine
+        self._on_status = on_status
+        self._give_up_seconds = give_up_seconds
+        self._ending = threading.Event()
+        self._moves = _Moves()
+        self._refusals = Refusals()
+        self.result = Result()
+
+    def stop(self) -> None:
+        """Let `run` return soon."""
+        self._ending.set()
+
+    def run(self) -> None:
+        """Blocks; `result` then says how it ended."""
+        while not self._ending.wait(_LOOK_SECONDS):
+            status = self._engine.status(look=False)
+            self._on_status(status.to_json())
+            if self._engine.problems:
+                self.result.failures += [("", problem) for problem in self._engine.problems]
+                break
+            if status.state is State.STANDBY:
+                if self._ask_the_other():
+                    break
+            elif status.state is not State.STARTING and self._is_over(status):
+                break
+        self.result.finished = not self._ending.is_set()
+
+    def _is_over(self, status: Status) -> bool:
+        try:
+            archiver = self._engine.archiver()
+            refusal = archiver.refusal
+            if self._refusals.are_final(refusal) and refusal is not None:
+                return self._end(status, refusal.failure.sentence)
+            # Files that cannot be read are tried again and again, but nothing here makes them readable.
+            unreadable = [w for w in status.waiting if w.reason == UNREADABLE]
+            if status.pending_files == len(unreadable) and not status.active:
+                if not archiver.running:
+                    return self._end(status, "The archive was stopped.")
+                found = archiver.rescan()
+                now = self._engine.status(look=False)
+                # What is in the bucket and not counted yet is still active.
+                if found == 0 and now.pending_files == len(unreadable) and not now.active:
+                    return self._end(status, None)
+            elif self._moves.still_seconds(status) >= self._give_up_seconds:
+                waited = f"Given up after {self._give_up_seconds:.0f} s without success."
+                cause = "" if refusal is None else refusal.failure.sentence + " "
+                return self._end(status, cause + waited)
+        except CloudArchiveError as error:
+            if self._ending.is_set():
+                return False
+            return self._end(status, str(error))
+        return False
+
+    def _end(self, status: Status, cause: str | None) -> bool:
+        """Take stock; `cause` stands for files that have none of their own. Returns True."""
+        result = self.result
+        found = self._engine.status(look=False)
+        result.archived, result.already = found.uploaded_files, found.already_archived_files
+        result.total = found.total_files
+        for path, own in self._open_rows():
+            result.failures.append((path, own or cause or "It was not archived."))
+        for entry in status.waiting:
+            own = {
+                BEING_WRITTEN: "Somebody still writes to it.",
+                UNREADABLE: "It cannot be read. Allow this user to read it.",
+            }.get(entry.reason, f"It is not complete: {entry.reason}.")
+            result.failures.append((entry.path, own))
+        if cause and not result.failures:
+            result.failures.append(("", cause))
+        return True
+
+    def _open_rows(self) -> Iterator[tuple[str, str]]:
+        """(path, cause) of everything in the ledger that is not archived."""
+        ledger = self._engine.archiver().ledger
+        states = (FileState.FAILED, FileState.PENDING, FileState.UPLOADING)
+        before: int | None = None
+        while rows := ledger.rows(states=states, limit=_PAGE, before=before):
+            for row in rows:
+                cause = f"{row.cause or ''} {row.cure or ''}".strip()
+                yield row.version.path, cause if row.state is FileState.FAILED else ""
+            before = rows[-1].row
+
+    # --- another process archives the directory
+
+    def _ask_the_other(self) -> bool:
+        """Let the engine that has the directory do it. False where it went away: then this one takes over."""
+        root = self._engine.root
+        try:
+            other = running_engine(root, self._engine.environ)
+        except EngineUnavailable as error:
+            self.result.failures.append(("", str(error)))
+            return True
+        if other is None:
+            return self._moves.standing_seconds() >= self._give_up_seconds and self._unknown_other()
+        try:
+            return self._flush(other) and self._upload_missing(other)
+        except EngineUnavailable:
+            return False
+
+    def _unknown_other(self) -> bool:
+        self.result.failures.append(
+            ("", "Another process archives this directory, and it cannot be asked: is it another user's?")
+        )
+        return True
+
+    def _flush(self, other: LocalEngine) -> bool:
+        """Wait while it gets further; False where somebody stops us."""
+        part = _SLICE_SECONDS
+        while not self._ending.is_set():
+            answer = other.call(
+                "POST", "/cloud-sync/flush", {"timeout_seconds": part}, timeout_seconds=part + 60
+            )
+            status = answer.body.get("status") if isinstance(answer.body, dict) else None
+            if answer.status == 200:
+                return True
+            if answer.status != 504 or not isinstance(status, dict):
+                self.result.failures.append(("", answer.message))
+                return True
+            self._on_status(status)
+            # Once only a look at the directory is missing it gets more time.
+            part = _SLICE_SECONDS if status.get("pending_files", 1) else self._give_up_seconds
+            if self._moves.still_seconds_of(status) >= self._give_up_seconds or not status.get("running"):
+                self.result.failures.append(("", answer.message))
+                return True
+        return False
+
+    def _upload_missing(self, other: LocalEngine) -> bool:
+        """What is older than that archive, it leaves alone unless it is asked file by file."""
+        root: Path = self._engine.root
+        selection = selection_of(self._engine.environ)
+        wanted = {
+            version.path: version.size_bytes
+            for version in scan(root, selection.wants_directory)
+            if version.size_bytes and selection.wants(version.path)
+        }
+        for row in other.files("archived"):
+            if wanted.get(row["path"]) == row["size_bytes"]:
+                del wanted[row["path"]]
+                self.result.already += 1
+        self.result.total = self.result.already + len(wanted)
+        for path in wanted:
+            if self._ending.is_set():
+                return False
+            answer = other.call("POST", "/cloud-sync/upload", {"file_path": path}, timeout_seconds=90)
+            if answer.status == 200:
+                self.result.archived += 1
+            elif answer.status != 404:  # else it is gone by now
+                self.result.failures.append((path, answer.message))
+        return True
+
+
+class _Moves:
+    """Since when nothing has got further."""
+
+    def __init__(self) -> None:
+        self._begun = time.monotonic()
+        self._since = self._begun
+        self._seen: object = None
+        self._furthest: dict[str, int] = {}
+
+    def standing_seconds(self) -> float:
+        """Since the start."""
+        return time.monotonic() - self._begun
+
+    def still_seconds(self, status: Status) -> float:
+        """Seconds since a file was done, or sent further than ever, or grew, or settled by itself."""
+        return self.still_seconds_of(status.to_json())
+
+    def still_seconds_of(self, status: Mapping[str, Any]) -> float:
+        """The same, of a status object."""
+        done = tuple(
+            status[name]
+            for name in ("uploaded_files", "already_archived_files", "failed_files", "vanished_files")
+        )
+        waiting = tuple((entry["path"], entry["size_bytes"]) for entry in status["waiting"])
+        seen = (done, waiting)
+        moved = seen != self._seen
+        self._seen = seen
+        for active in status["active"]:
+            name, sent = active["path"], active["sent_bytes"]
+            if sent > self._furthest.get(name, 0):
+                self._furthest[name] = sent
+                moved = True
+        # These become complete by themselves, however long it takes.
+        settling = any(w["reason"] not in (BEING_WRITTEN, UNREADABLE) for w in status["waiting"])
+        now = time.monotonic()
+        if moved or settling:
+            self._since = now
+        return now - self._since

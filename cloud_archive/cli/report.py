@@ -1,0 +1,141 @@
+"""`report`: files and bytes over time, and what they cost."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ..terminal import (counted, is_terminal, say, say_json, shown, size, table)
+from .common import (archive_root, bucket, ledger_of, needed_root, reading_scope, settings_now)
+from .arguments import Directory, Json, WrongUsage
+
+if TYPE_CHECKING:
+    from ..maintenance.costs import Prices
+    from ..maintenance.report import By, Report, Row
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("report", short_help="Files and bytes over time, and what they cost a month.")(report)
+
+
+def report(
+    directory: Directory = None,
+    by: Annotated[
+        str, typer.Option("--by", metavar="WHAT", help="hour, day, month, type or folder.")
+    ] = "day",
+    from_bucket: Annotated[
+        bool, typer.Option("--bucket", help="Count what is in the bucket instead of the ledger.")
+    ] = False,
+    prefix: Annotated[
+        str | None, typer.Option("--prefix", metavar="P", help="With --bucket: below P.")
+    ] = None,
+    prices: Annotated[
+        Path | None, typer.Option("--prices", metavar="FILE", help="Another table of prices (JSON).")
+    ] = None,
+    csv: Annotated[bool, typer.Option("--csv", help="The lines as CSV.")] = False,
+    plot: Annotated[
+        Path | None, typer.Option("--plot", metavar="FILE.svg", help="Draw the lines into this file.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Show files and bytes by day, month, type or folder, and the monthly cost at R2, S3, GCS and B2."""
+    from ..maintenance.costs import TABLE, load_prices
+    from ..maintenance.plot import to_svg
+    from ..maintenance.report import BY
+
+    if by not in BY:
+        raise WrongUsage(f"--by {by!r}: accepted are {', '.join(BY[:-1])} and {BY[-1]}.")
+    if csv and json:
+        raise WrongUsage("--csv or --json, not both.")
+    if prefix is not None and not from_bucket:
+        raise WrongUsage("--prefix counts with --bucket only.")
+    found = _made(directory, by, from_bucket, prefix, load_prices(prices or TABLE))
+    if plot is not None:
+        plot.write_text(to_svg(found), "utf-8")
+    if json:
+        say_json(found.to_json())
+    elif csv:
+        sys.stdout.write(found.to_csv())
+    else:
+        _show(found)
+
+
+def _made(directory: Path | None, by: By, from_bucket: bool, prefix: str | None, prices: Prices) -> Report:
+    from ..maintenance.report import report_from_bucket, report_from_ledger
+    from .progress import Progress
+
+    if from_bucket:
+        settings = settings_now()
+        with bucket(settings) as store, Progress(is_terminal(sys.stderr), "Listing") as progress:
+            return report_from_bucket(
+                store,
+                reading_scope(prefix, settings),
+                by=by,
+                prices=prices,
+                on_progress=lambda listed: progress.draw(0, None, f"{listed:,} objects"),
+            )
+    root = archive_root(directory) or needed_root(directory)
+    with ledger_of(root, needed=True) as ledger:
+        assert ledger is not None
+        return report_from_ledger(ledger, by=by, prices=prices)
+
+
+def _show(found: Report) -> None:
+    from ..maintenance.report import TIMES
+
+    where = "in the bucket" if found.source == "bucket" else "archived, by the ledger"
+    say(f"{counted(found.files, 'file')}, {size(found.size_bytes)} {where}.")
+    timed = found.by in TIMES
+    head = [found.by, "files", "size", *(["in all"] if timed else [])]
+    _print(head, [_cells(row, timed=timed) for row in found.rows])
+    if found.prices is None or not found.costs:
+        return
+    say()
+    say(
+        f"A month in {found.prices.currency}, by list prices of {found.prices.read_on}, without the free gigabytes:"
+    )
+    _print(
+        ["provider", "storage", "writes", "together", "in a year", "bring all back"],
+        [
+            [
+                cost.provider,
+                *(_money(a) for a in (cost.storage, cost.writes, cost.now, cost.projected, cost.bring_back)),
+            ]
+            for cost in found.costs
+        ],
+    )
+    say(
+        "In a year: if every month brings what the last 30 days brought. Bring all back: reading everything once."
+    )
+
+
+def _cells(row: Row, *, timed: bool) -> list[str]:
+    name = row.name.removesuffix("T00:00:00").replace("T", " ") if timed else row.name
+    return [shown(name), f"{row.files:,}", size(row.size_bytes), *([size(row.total_bytes)] if timed else [])]
+
+
+def _money(amount: float) -> str:
+    return f"{amount:,.2f}" if amount >= 0.01 or amount == 0 else "<0.01"
+
+
+def _print(head: list[str], rows: list[list[str]]) -> None:
+    """A table of rich's on a terminal, plain columns elsewhere."""
+    if not is_terminal(sys.stdout):
+        for line in table([head, *rows]):
+            say(line)
+        return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    drawn = Table(box=None, pad_edge=False)
+    for place, name in enumerate(head):
+        justify: Any = "left" if place == 0 else "right"
+        drawn.add_column(name, justify=justify)
+    for row in rows:
+        drawn.add_row(*(Text(cell) for cell in row))
+    Console(file=sys.stdout, highlight=False).print(drawn)

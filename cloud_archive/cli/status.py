@@ -1,0 +1,249 @@
+"""`status`, `flush` and `retry`: of the archive that runs for a directory, else of its ledger.
+
+All three end with 0 exactly when everything in the directory is proven in the bucket: safe to stop.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ..terminal import (DONE, FAILED, complain, counted, is_terminal, say, say_json, shown, size)
+from .arguments import (DIRECTORY_VARIABLE, Directory, Json, WrongUsage, given_directory, watched_directory)
+
+if TYPE_CHECKING:
+    from .ledger_view import LedgerView
+    from ..api.client import LocalEngine
+
+FLUSH_SECONDS = 60.0
+_SLICE_SECONDS = 2.0  # of a flush, between two looks at how far it is
+_NAMED = 20
+_HOPELESS = ("stopped", "not_configured", "unavailable")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the three commands."""
+    app.command("status", short_help="What the archive of DIR does, and whether it is safe to stop.")(status)
+    app.command("flush", short_help="Wait until everything in DIR is in the bucket.")(flush)
+    app.command("retry", short_help="Try failed files again.")(retry)
+
+
+def status(directory: Directory = None, json: Json = False) -> None:
+    """Show what the archive of DIR does, and whether it is safe to stop.
+
+    Exit status 0: safe to stop; 1: something is not in the bucket yet.
+    """
+    root, engine = _find(directory)
+    if engine is None:
+        raise typer.Exit(_of_ledger(root, json=json, details=True))
+    found = engine.status()
+    if json:
+        say_json(found)
+    else:
+        _show(found)
+        for error in found.get("errors", []):
+            complain(shown(str(error)))
+    raise typer.Exit(DONE if found["safe_to_stop"] else FAILED)
+
+
+def flush(
+    directory: Directory = None,
+    timeout: Annotated[
+        float, typer.Option("--timeout", min=0, max=3600, help="Seconds to wait at the most.")
+    ] = FLUSH_SECONDS,
+    json: Json = False,
+) -> None:
+    """Wait until everything in DIR is in the bucket: the stop hook of a pod.
+
+    Exit status 0: safe to stop; 1: the time is up, or nothing runs that could archive what remains.
+    """
+    root, engine = _find(directory)
+    if engine is None:
+        raise typer.Exit(_of_ledger(root, json=json, details=False))
+    found, message, safe = _flush(engine, timeout)
+    if json:
+        remaining = [] if safe else _remaining(engine, found)
+        say_json({"safe_to_stop": safe, "message": message, "remaining": remaining, "status": found})
+    elif safe:
+        say(message)
+    if not safe:
+        complain(shown(message))
+        _name(_remaining(engine, found))
+    raise typer.Exit(DONE if safe else FAILED)
+
+
+def retry(directory: Directory = None, json: Json = False) -> None:
+    """Put files that failed back into the queue of the archive that runs for DIR."""
+    root, engine = _find(directory)
+    if engine is None:
+        raise typer.Exit(_of_ledger(root, json=json, details=False, retrying=True))
+    answer = engine.call("POST", "/cloud-sync/retry")
+    done = answer.status == 200
+    if json:
+        body = answer.body if isinstance(answer.body, dict) else {}
+        say_json({"success": done, "message": answer.message, "status": body.get("status")})
+    elif done:
+        say(answer.message)
+    if not done:
+        complain(shown(answer.message))
+    raise typer.Exit(DONE if done else FAILED)
+
+
+def _find(given: Path | None) -> tuple[Path, LocalEngine | None]:
+    """The directory, and the engine that runs for it. Without any word about which: the only one that runs.
+
+    Raises:
+        WrongUsage: no directory is named, and not exactly one engine runs.
+        EngineUnavailable: an engine is there and does not answer.
+    """
+    from ..api.client import running_engine, running_engines
+
+    chosen = given_directory(given)
+    if chosen is None:
+        engines = running_engines()
+        if len(engines) == 1:
+            return engines[0].root, engines[0]
+        what = (
+            "No archive runs."
+            if not engines
+            else "Several archives run: " + ", ".join(shown(str(engine.root)) for engine in engines) + "."
+        )
+        raise WrongUsage(f"Which directory? {what} Name it, or set {DIRECTORY_VARIABLE}.")
+    engine = running_engine(chosen)
+    # The directory of a running engine may be away just now: the engine says so itself.
+    return (chosen, engine) if engine is not None else (watched_directory(given), None)
+
+
+# --- with an engine
+
+
+def _flush(engine: LocalEngine, timeout_seconds: float) -> tuple[dict[str, Any], str, bool]:
+    """(status, message, whether it is safe to stop)."""
+    from .progress import Progress
+
+    deadline = time.monotonic() + timeout_seconds
+    with Progress(is_terminal(sys.stderr)) as progress:
+        pending = True
+        while True:
+            left = max(0.0, deadline - time.monotonic())
+            # Once only a look at the directory is missing it gets all the time there is: a large one on a slow file
+            # server is not looked through in a slice.
+            part = min(left, _SLICE_SECONDS) if pending else left
+            answer = engine.call(
+                "POST", "/cloud-sync/flush", {"timeout_seconds": part}, timeout_seconds=part + 60.0
+            )
+            body = answer.body if isinstance(answer.body, dict) else {}
+            found = body.get("status") or engine.status()
+            if answer.status == 200:
+                return found, answer.message, True
+            hopeless = found.get("state") in _HOPELESS
+            if hopeless or answer.status != 504 or time.monotonic() >= deadline:
+                return found, _why_not(found, answer.message), False
+            pending = bool(found.get("pending_files", 1))
+            progress.show(found)
+
+
+def _why_not(found: dict[str, Any], message: str) -> str:
+    if found.get("state") == "stopped":
+        return f"{message} The archive is stopped, so nothing more will come of waiting."
+    return message
+
+
+def _remaining(engine: LocalEngine, found: dict[str, Any]) -> list[dict[str, str]]:
+    """Every file that is not in the bucket, as far as the engine knows it, once, with the cause where there is one."""
+    by_file: dict[str, dict[str, str]] = {
+        str(entry["path"]): {"file": str(entry["path"]), "state": "settling", "cause": str(entry["reason"])}
+        for entry in found.get("waiting", [])
+    }
+    # One listing for all three states: a file that moves between them meanwhile stays where it is in the list.
+    for row in engine.files("failed,uploading,pending"):
+        path, cause = str(row["path"]), f"{row['cause'] or ''} {row['cure'] or ''}".strip()
+        by_file[path] = {"file": path, "state": str(row["state"]), "cause": cause}
+    order = ("failed", "uploading", "pending", "settling")
+    return sorted(by_file.values(), key=lambda entry: order.index(entry["state"]))
+
+
+def _name(remaining: list[dict[str, str]]) -> None:
+    for entry in remaining[:_NAMED]:
+        cause = f": {entry['cause']}" if entry["cause"] else f": {entry['state']}"
+        complain(f"  {shown(entry['file'])}{shown(cause)}")
+    if len(remaining) > _NAMED:
+        complain(f"  … and {len(remaining) - _NAMED:,} more")
+
+
+def _show(found: dict[str, Any]) -> None:
+    """The status for people."""
+    where = found["destination"]
+    place = "/".join(part for part in (where["bucket"], where["prefix"]) if part)
+    counts = [
+        f"{found['uploaded_files']:,} archived",
+        f"{found['already_archived_files']:,} were there already" if found["already_archived_files"] else "",
+        f"{found['pending_files']:,} waiting ({size(found['pending_bytes'])})"
+        if found["pending_files"]
+        else "",
+        f"{found['failed_files']:,} failed" if found["failed_files"] else "",
+    ]
+    _line("Directory", f"{found['watched_directory']}  ({found['watching'] or 'not watched'})")
+    if place:
+        _line("Bucket", f"{place} at {where['endpoint']}")
+    _line("State", found["state"].replace("_", " "))
+    _line("Session", ", ".join(count for count in counts if count))
+    for active in found["active"]:
+        sent = f"{size(active['sent_bytes'])} of {size(active['size_bytes'])}"
+        _line("Uploading", f"{active['path']}  {sent}")
+    for entry in found.get("waiting", [])[:5]:
+        _line("Not complete", f"{entry['path']}  {entry['reason']}")
+    if found["last_upload_time"]:
+        _line("Last upload", found["last_upload_time"].replace("T", " "))
+    _line("Safe to stop", "yes" if found["safe_to_stop"] else "no")
+
+
+def _line(name: str, value: str) -> None:
+    say(f"{name:<13} {shown(value)}")
+
+
+# --- without one
+
+
+def _of_ledger(root: Path, *, json: bool, details: bool, retrying: bool = False) -> int:
+    """Answer from the ledger; returns the exit status."""
+    from .ledger_view import look
+
+    view = look(root)
+    safe = view.unarchived_files == 0
+    if json:
+        say_json(view.to_json())
+    else:
+        _show_ledger(view, details)
+        if retrying and view.totals.failed.files:
+            say("What failed is tried again as soon as an archive starts.")
+    if not safe:
+        for error in view.errors[-_NAMED:]:
+            complain(shown(error))
+        named = [path for path in view.remaining if not any(e.startswith(f"{path}: ") for e in view.errors)]
+        for path in named[:_NAMED]:
+            complain(f"{shown(path)}: not archived, for nothing runs.")
+        more = view.unarchived_files - len(view.errors[-_NAMED:]) - len(named[:_NAMED])
+        if more > 0:
+            complain(f"… and {more:,} more")
+    return DONE if safe else FAILED
+
+
+def _show_ledger(view: LedgerView, details: bool) -> None:
+    say(f"No archive runs for {shown(str(view.root))}.")
+    if details and view.known:
+        archived = view.totals.archived
+        say(f"Its ledger knows {counted(archived.files, 'archived file')} ({size(archived.size_bytes)}).")
+    elif details:
+        say("None ever did from here: it has no ledger.")
+    if view.unarchived_files:
+        say(
+            f"Not in the bucket: {counted(view.unarchived_files, 'file')}."
+            f" Start ComfyUI or `cloud-archive watch` to archive {'it' if view.unarchived_files == 1 else 'them'}."
+        )
+    else:
+        say("Safe: every file that it should archive is in the bucket.")

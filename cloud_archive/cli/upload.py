@@ -1,0 +1,213 @@
+"""`upload FILE…`: archive these files now, through the archive that runs for their directory or directly."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ..terminal import (DONE, FAILED, complain, is_terminal, say, say_json, shown, size)
+from .arguments import Json, WrongUsage, given_directory
+
+if TYPE_CHECKING:
+    from .direct_upload import Item, Uploaded
+    from ..api.client import LocalEngine
+    from .progress import Progress
+
+_PAUSE_SECONDS = 1.0
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("upload", short_help="Archive these files.")(upload)
+
+
+def upload(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE…", show_default=False)],
+    prefix: Annotated[
+        str | None,
+        typer.Option("--prefix", metavar="P", help="Key prefix for these files, instead of S3_PREFIX."),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Archive these files. The last line is `Complete: 3/3`.
+
+    A file below COMFYUI_OUTPUT_DIR keeps its path there; any other one goes to PREFIX/NAME.
+    """
+    job = _Job(prefix, json=json)
+    job.run([Path(os.path.abspath(file)) for file in files], files)  # noqa: PTH100
+    raise typer.Exit(job.report())
+
+
+class _Job:
+    """One call of the command."""
+
+    def __init__(self, prefix: str | None, *, json: bool) -> None:
+        self._json = json
+        self._prefix = prefix
+        self._environ = dict(os.environ)
+        if prefix is not None:
+            self._environ["S3_PREFIX"] = prefix
+            _check_prefix(prefix)
+        root = given_directory(None, self._environ)
+        self._root = root.resolve() if root is not None and root.is_dir() else None
+        self._names: dict[Path, str] = {}
+        self._found: dict[Path, dict[str, Any]] = {}
+
+    def run(self, absolute: list[Path], given: list[Path]) -> None:
+        wanted: list[Path] = []
+        for local, name in zip(absolute, given, strict=True):
+            real = Path(os.path.realpath(local))
+            if real in self._names:
+                continue
+            self._names[real] = str(name)
+            cause = _why_not(real)
+            if cause:
+                self._failed(real, cause)
+            else:
+                wanted.append(real)
+        inside = [file for file in wanted if self._relative(file) is not None]
+        engine = self._engine() if inside and self._prefix is None else None
+        if engine is not None:
+            inside = self._through(engine, inside)
+            wanted = [file for file in wanted if self._relative(file) is None or file in inside]
+        if wanted or engine is None:
+            self._directly(wanted)
+
+    def _engine(self) -> LocalEngine | None:
+        from ..api.client import running_engine
+
+        return running_engine(self._root, self._environ) if self._root is not None else None
+
+    def _relative(self, file: Path) -> str | None:
+        if self._root is None or not file.is_relative_to(self._root):
+            return None
+        return file.relative_to(self._root).as_posix()
+
+    # --- through the running archive
+
+    def _through(self, engine: LocalEngine, files: list[Path]) -> list[Path]:
+        """Returns the files that it did not get to, for it is gone."""
+        from ..errors import EngineUnavailable
+
+        for number, file in enumerate(files):
+            try:
+                self._ask(engine, file)
+            except EngineUnavailable:
+                return files[number:]
+        return []
+
+    def _ask(self, engine: LocalEngine, file: Path) -> None:
+        from ..errors import explain
+        from .patience import GIVE_UP_SECONDS
+
+        deadline = time.monotonic() + GIVE_UP_SECONDS
+        path = self._relative(file)
+        while True:
+            answer = engine.call("POST", "/cloud-sync/upload", {"file_path": path}, timeout_seconds=60)
+            row = answer.body.get("file") if isinstance(answer.body, dict) else None
+            if answer.status == 200 and row:
+                self._archived(file, row["s3_key"], row["sha256"], row["size_bytes"], already=False)
+                return
+            code = row.get("code") if row else None
+            passing = answer.status == 202 or (
+                answer.status == 502 and code is not None and explain(code).passing
+            )
+            if not passing or time.monotonic() >= deadline:
+                goes_on = " The archive that runs goes on trying." if passing else ""
+                self._failed(file, answer.message + goes_on)
+                return
+            time.sleep(_PAUSE_SECONDS)
+
+    # --- directly
+
+    def _directly(self, files: list[Path]) -> None:
+        from ..config.settings import load_settings
+        from .progress import Progress
+
+        settings = load_settings(self._environ)
+        if not files:
+            return
+        from .direct_upload import DirectUpload, Item
+
+        items = [Item(file, self._relative(file) or file.name) for file in files]
+        total = sum(file.stat().st_size for file in files)
+        with Progress(is_terminal(sys.stderr)) as progress:
+            direct = DirectUpload(
+                settings,
+                items,
+                session_id=str(uuid.uuid4()),
+                on_done=self._ended,
+                on_bytes=lambda sent: self._draw(progress, sent, total),
+            )
+            direct.run()
+
+    def _draw(self, progress: Progress, sent: int, total: int) -> None:
+        words = f"{len(self._found)}/{len(self._names)}, {size(sent)} of {size(total)}"
+        progress.draw(sent, total, words)
+
+    def _ended(self, item: Item, found: Uploaded) -> None:
+        if found.key is None:
+            self._failed(item.local, found.cause)
+        else:
+            self._archived(item.local, found.key, found.sha256, found.size_bytes, already=found.already)
+
+    # --- telling
+
+    def _archived(self, file: Path, key: str, sha256: str | None, size_bytes: int, *, already: bool) -> None:
+        name = self._names[file]
+        self._found[file] = {
+            "file": name,
+            "s3_key": key,
+            "size_bytes": size_bytes,
+            "sha256": sha256,
+            "already_archived": already,
+        }
+        if not self._json:
+            say(f"{'Found' if already else 'Archived'} {shown(name)} as {shown(key)} ({size(size_bytes)})")
+
+    def _failed(self, file: Path, cause: str) -> None:
+        name = self._names[file]
+        self._found[file] = {"file": name, "error": cause}
+        complain(shown(cause) if cause.startswith(name) else f"{shown(name)}: {shown(cause)}")
+
+    def report(self) -> int:
+        """The last line; returns the exit status."""
+        rows: list[Mapping[str, Any]] = [self._found[file] for file in self._names if file in self._found]
+        failed = len(self._names) - sum("s3_key" in row for row in rows)
+        archived = len(self._names) - failed
+        if self._json:
+            say_json({"archived": archived, "failed": failed, "files": rows})
+        else:
+            say(f"Complete: {archived}/{len(self._names)}")
+        return FAILED if failed else DONE
+
+
+def _check_prefix(prefix: str) -> None:
+    from ..keys import PrefixTemplate
+
+    try:
+        PrefixTemplate.parse(prefix)
+    except ValueError as error:
+        raise WrongUsage(f"--prefix {prefix!r}: {error}.") from error
+
+
+def _why_not(file: Path) -> str:
+    """Why this cannot be archived at all, or an empty text."""
+    try:
+        found = file.stat()
+    except FileNotFoundError:
+        return "There is no such file."
+    except OSError as error:
+        return f"It cannot be read: {error.strerror}."
+    if file.is_dir():
+        return "It is a directory; name files."
+    if not file.is_file():
+        return "It is no regular file."
+    return "" if found.st_size else "It is empty: there is nothing to archive."

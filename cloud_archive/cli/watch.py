@@ -1,0 +1,162 @@
+"""`watch`: the daemon, and with `--once` the command that archives what is there and ends."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ..terminal import (DONE, FAILED, complain, counted, is_terminal, say, say_json, shown)
+from ..errors import CloudArchiveError
+from .arguments import (Directory, Json, WrongUsage, host_and_port, watched_directory)
+
+if TYPE_CHECKING:
+    from ..archive.engine import Engine
+    from .once import Result
+
+logger = logging.getLogger("cloud_archive.watch")
+
+_NAMED = 1000  # failures on standard error at the most
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("watch", short_help="Archive what is written into DIR; --once: what is there.")(watch)
+
+
+def watch(
+    directory: Directory = None,
+    once: Annotated[bool, typer.Option("--once", help="Archive what is there, then exit.")] = False,
+    serve: Annotated[
+        str | None,
+        typer.Option("--serve", metavar="HOST:PORT", help="Show the dashboard and /cloud-sync there."),
+    ] = None,
+    log_file: Annotated[
+        Path | None, typer.Option("--log-file", metavar="F", help="Log there too; it is rotated at 1 MB.")
+    ] = None,
+    log_json: Annotated[bool, typer.Option("--log-json", help="Log lines are JSON.")] = False,
+    grace: Annotated[
+        float, typer.Option("--grace", metavar="SECONDS", min=0, help="For uploads under way at the end.")
+    ] = 30.0,
+    json: Json = False,
+) -> None:
+    """Archive everything that is written into DIR, until SIGTERM or Ctrl-C.
+
+    Exit status 0: everything is in the bucket; 1: something remains, each named with its cause.
+    """
+    root = watched_directory(directory)
+    public = None if serve is None else host_and_port(serve)
+    from ..config.settings import load_settings
+    from .logs import logging_to_stderr
+
+    load_settings(os.environ)
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(logging_to_stderr(json_lines=log_json, log_file=log_file))
+        except OSError as error:
+            raise WrongUsage(f"--log-file {log_file}: {error.strerror}.") from error
+        from ..archive.engine import Engine
+
+        engine = Engine(root, backfill="all" if once else None)
+        run = _archive_once if once else _watch
+        raise typer.Exit(run(engine, public, grace, json))
+
+
+def _watch(engine: Engine, public: tuple[str, int] | None, grace: float, json: bool) -> int:
+    """The daemon."""
+    ending = threading.Event()
+
+    def until_end() -> None:
+        # Without an archiver there is nothing to serve for: somebody has to see why.
+        if not engine.problems:
+            ending.wait()
+
+    remaining = _run(engine, public, grace, until_end, ending.set)
+    for problem in engine.problems:
+        complain(shown(problem))
+    failed = bool(remaining or engine.problems)
+    if json:
+        say_json({"success": not failed, "remaining": remaining, "errors": list(engine.problems)})
+    elif remaining:
+        complain(
+            f"{counted(len(remaining), 'file')} not in the bucket yet; the next start goes on with them."
+        )
+    return FAILED if failed else DONE
+
+
+def _archive_once(engine: Engine, public: tuple[str, int] | None, grace: float, json: bool) -> int:
+    from .once import Once
+    from .progress import Progress
+
+    with Progress(is_terminal(sys.stderr)) as progress:
+        work = Once(engine, on_status=progress.show)
+        remaining = _run(engine, public, grace, work.run, work.stop)
+    result = work.result
+    if not result.finished:
+        known = {path for path, _ in result.failures}
+        result.failures += [
+            (path, "Stopped before it was archived.") for path in remaining if path not in known
+        ]
+    return _report(result, json=json)
+
+
+def _run(
+    engine: Engine,
+    public: tuple[str, int] | None,
+    grace: float,
+    work: Callable[[], None],
+    on_ending: Callable[[], None],
+) -> list[str]:
+    from ..daemon.service import run_daemon
+
+    def ready(_: int, port: int | None) -> None:
+        if public is not None:
+            logger.info("Dashboard: %s", _address(public[0], port))
+
+    try:
+        return asyncio.run(
+            run_daemon(
+                engine,
+                public=public,
+                grace_seconds=grace,
+                on_ready=ready,
+                work=work,
+                on_ending=on_ending,
+            )
+        )
+    except OSError as error:
+        if public is None:
+            raise
+        host, port = public
+        raise CloudArchiveError(
+            f"--serve {host}:{port} cannot be listened on: {error.strerror or error}."
+        ) from error
+
+
+def _address(host: str, port: int | None) -> str:
+    shown_host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)  # noqa: S104
+    return f"http://{shown_host}:{port}/"
+
+
+def _report(result: Result, *, json: bool) -> int:
+    """Failures on standard error, the sum on standard output."""
+    for path, cause in result.failures[:_NAMED]:
+        complain(f"{shown(path)}: {shown(cause)}" if path else shown(cause))
+    if len(result.failures) > _NAMED:
+        complain(f"… and {len(result.failures) - _NAMED:,} more")
+    if json:
+        say_json(result.to_json())
+    else:
+        done = result.archived + result.already
+        # What failed as a whole counts among the total already.
+        total = max(result.total, done)
+        say(f"Complete: {done}/{total}" + ("" if total else ": nothing new"))
+    return FAILED if result.failures or not result.finished else DONE

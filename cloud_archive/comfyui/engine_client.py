@@ -1,0 +1,388 @@
+"""What a face needs of the engine: keep one running, call it, and hear from it.
+
+Everything here runs in the face's event loop and never waits in it: starting and reaping is done by the thread
+of an `EngineProcess`, everything else by asyncio. An engine that ends, or that stops answering, is started
+again after 1, 2, 4 … 60 s. While there is none, calls are answered at once with the cause.
+
+This module is loaded into ComfyUI's process: standard library and aiohttp only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import secrets
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from .child_process import EngineProcess, engine_command
+from ..errors import EngineUnavailable
+from ..api.routes import EVENTS_PATH, HEALTH_PATH, bare_status
+
+_log = logging.getLogger("cloud_archive.engine_client")
+
+_MAX_EVENT_BYTES = 4 * 1024 * 1024
+_SILENT_AFTER_MISSES = 2  # health checks without an answer, after which nothing else is tried
+_HUNG_AFTER_MISSES = 3
+_STARTING = "The engine is starting."
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Every wait of the client, in seconds; tests shorten them."""
+
+    ready: float = 30.0  # from the start to the engine's first answer
+    first_backoff: float = 1.0
+    longest_backoff: float = 60.0
+    healthy_after: float = 60.0  # a life as long as this ends the backoff
+    health_interval: float = 5.0
+    health_answer: float = 5.0
+    deaf: float = 30.0  # without any answer for this long it is killed
+    event_silence: float = 45.0  # three heartbeats
+    between_pushes: float = 0.25
+    patience: float = 10.0  # how long a call waits for an engine that is just starting
+
+
+class _Phase(Enum):
+    NEW = "new"
+    STARTING = "starting"
+    UP = "up"
+    DOWN = "down"
+    STOPPED = "stopped"
+
+
+@dataclass(frozen=True, slots=True)
+class EngineAnswer:
+    """What the engine answered, as it came."""
+
+    status: int
+    content_type: str
+    body: bytes
+
+    def json(self) -> Any:
+        """The body as JSON. Raises ValueError where it is none."""
+        return json.loads(self.body)
+
+
+class EngineClient:
+    """Keeps one engine running for a watched directory, and talks to it.
+
+    Args:
+        root: the watched directory.
+        state_base: the directory for ledgers, or None for the platform's.
+        on_status: called in the loop with each new status object, at most 4 times a second; also with the
+            status that says that the engine is unavailable, once per cause.
+        command: the engine's command line; by default this interpreter and this package.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        state_base: Path | None,
+        *,
+        on_status: Callable[[dict[str, Any]], None],
+        command: Sequence[str] | None = None,
+        timing: Timing | None = None,
+    ) -> None:
+        self._root = root
+        self._state_base = state_base
+        self._command = list(command) if command is not None else engine_command()
+        self._timing = timing or Timing()
+        self._pushes = _Pushes(on_status, self._timing.between_pushes)
+        self._phase = _Phase.NEW
+        self._cause = "The engine has not been started."
+        self._changed = asyncio.Event()
+        self._life: _Life | None = None
+        self._session: aiohttp.ClientSession | None = None
+        self._supervisor: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Start keeping an engine. Call it in the running loop; returns at once."""
+        if self._supervisor is None:
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=0),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                trust_env=False,  # never through a proxy
+            )
+            self._enter(_Phase.STARTING)
+            self._supervisor = asyncio.get_running_loop().create_task(
+                self._supervise(), name="cloud-archive-engine-supervisor"
+            )
+
+    def release(self) -> None:
+        """Let the engine finish by itself, from any thread, without waiting: this process ends."""
+        self._phase, self._cause = _Phase.STOPPED, "The engine was stopped."
+        if self._life is not None:
+            self._life.process.release()
+            if self._life.misses >= _HUNG_AFTER_MISSES:  # it would not notice, and stay for ever
+                self._life.process.kill("The engine did not answer when it was stopped.")
+
+    async def stop(self) -> None:
+        """Like `release`, and end everything that this client runs in the loop. Safe to call twice."""
+        self.release()
+        self._pushes.close()
+        supervisor, self._supervisor = self._supervisor, None
+        if supervisor is not None:
+            supervisor.cancel()
+            await asyncio.wait({supervisor})
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
+
+    @property
+    def pid(self) -> int | None:
+        """The engine's process id while it is up."""
+        return self._life.process.pid if self._life is not None else None
+
+    async def status(self) -> dict[str, Any]:
+        """The engine's status; at once `starting` or `unavailable` with the cause where there is none."""
+        if self._phase is not _Phase.UP:
+            return self.bare_status()
+        try:
+            answer = await self.call("GET", "/cloud-sync/status", timeout_seconds=10)
+            found = answer.json()
+        except (EngineUnavailable, ValueError) as error:
+            return bare_status("unavailable", str(error))
+        if answer.status == 200 and isinstance(found, dict):
+            return found
+        return bare_status("unavailable", f"The engine answered with status {answer.status}.")
+
+    def bare_status(self) -> dict[str, Any]:
+        """The status without asking the engine."""
+        if self._phase is _Phase.STARTING:
+            return bare_status("starting")
+        return bare_status("unavailable", self._cause)
+
+    async def call(
+        self,
+        method: str,
+        path: str,
+        *,
+        json: Mapping[str, Any] | None = None,
+        query: Mapping[str, str] | None = None,
+        timeout_seconds: float,
+    ) -> EngineAnswer:
+        """Forward one call.
+
+        Raises:
+            EngineUnavailable: there is no engine (at once, unless its first start is under way: then after
+                10 s at most), or it did not answer in time.
+        """
+        if self._phase is _Phase.STARTING:
+            await self._wait_for_start(min(timeout_seconds, self._timing.patience))
+        life, session = self._life, self._session
+        if self._phase is not _Phase.UP or life is None or session is None:
+            raise EngineUnavailable(_STARTING if self._phase is _Phase.STARTING else self._cause)
+        if life.misses >= _SILENT_AFTER_MISSES and path != HEALTH_PATH:
+            raise EngineUnavailable("The engine does not answer just now.")
+        try:
+            async with session.request(
+                method,
+                f"http://127.0.0.1:{life.port}{path}",
+                json=json,
+                params=query,
+                headers=life.headers,
+                timeout=aiohttp.ClientTimeout(total=timeout_seconds),
+                allow_redirects=False,
+            ) as response:
+                body = await response.read()
+                return EngineAnswer(response.status, response.headers.get("Content-Type", ""), body)
+        except asyncio.TimeoutError as error:
+            raise EngineUnavailable(f"The engine did not answer within {timeout_seconds:g} s.") from error
+        except (aiohttp.ClientError, OSError) as error:
+            raise EngineUnavailable("The engine closed the connection.") from error
+
+    async def _wait_for_start(self, timeout_seconds: float) -> None:
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(self._changed.wait(), timeout_seconds)
+
+    def _enter(self, phase: _Phase, cause: str = "") -> None:
+        if self._phase is _Phase.STOPPED:
+            return
+        news = cause != self._cause
+        self._phase, self._cause = phase, cause
+        if phase is _Phase.STARTING:
+            self._changed.clear()
+        else:
+            self._changed.set()
+        if phase is _Phase.DOWN and news:
+            self._pushes.offer(self.bare_status())
+
+    async def _supervise(self) -> None:
+        timing = self._timing
+        backoff = timing.first_backoff
+        while True:
+            began = asyncio.get_running_loop().time()
+            cause = await self._live_once()
+            if asyncio.get_running_loop().time() - began >= timing.healthy_after:
+                backoff = timing.first_backoff
+            self._enter(_Phase.DOWN, cause)
+            _log.debug("%s Started again in %g s.", cause, backoff)
+            await asyncio.sleep(backoff)
+            backoff = min(backoff * 2, timing.longest_backoff)
+
+    async def _live_once(self) -> str:
+        """Start an engine and stay with it to its end; returns the cause of that."""
+        life = _Life(self._command, self._root, self._state_base)
+        self._life = life
+        try:
+            await life.started(self._timing.ready)
+            if life.port:
+                self._enter(_Phase.UP)
+                await self._watch_over(life)
+            return await asyncio.shield(life.ended)
+        finally:
+            if self._life is life and self._phase is not _Phase.STOPPED:
+                self._life = None
+            life.process.release()
+
+    async def _watch_over(self, life: _Life) -> None:
+        tasks = [
+            asyncio.ensure_future(self._listen(life)),
+            asyncio.ensure_future(self._probe(life)),
+        ]
+        signs: list[asyncio.Future[Any]] = [*tasks, life.ended]
+        try:
+            await asyncio.wait(signs, return_when=asyncio.FIRST_COMPLETED)
+            for task in tasks:
+                if task.done() and task.exception() is not None:
+                    _log.error("The engine's watch failed", exc_info=task.exception())
+                    life.process.kill(f"The engine's watch failed: {task.exception()}.")
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+
+    async def _probe(self, life: _Life) -> None:
+        """Ask for health; an engine that answers nothing for long is ended, and so started again."""
+        timing, loop = self._timing, asyncio.get_running_loop()
+        heard = loop.time()
+        while True:
+            await asyncio.sleep(timing.health_interval)
+            life.process.trim_error_output()
+            asked = loop.time()
+            try:
+                await self.call("GET", HEALTH_PATH, timeout_seconds=timing.health_answer)
+                heard, life.misses = loop.time(), 0
+            except EngineUnavailable:
+                life.misses += 1
+                # Three misses too: after the machine's own sleep the clock alone would accuse the engine.
+                if life.misses >= _HUNG_AFTER_MISSES and asked - heard >= timing.deaf:
+                    silence = f"{loop.time() - heard:.0f}"
+                    life.process.kill(f"The engine did not answer for {silence} s and was ended.")
+                    return
+
+    async def _listen(self, life: _Life) -> None:
+        """Read the engine's event stream, for as long as it lives; each connect begins with a fresh status."""
+        while True:
+            try:
+                async for event in self._events(life):
+                    if isinstance(event, dict):
+                        self._pushes.offer(event)
+            except (aiohttp.ClientError, OSError, ValueError, asyncio.TimeoutError) as error:
+                _log.debug("The event stream broke: %s", error)
+            await asyncio.sleep(self._timing.first_backoff)
+
+    async def _events(self, life: _Life) -> AsyncIterator[Any]:
+        assert self._session is not None
+        timeout = aiohttp.ClientTimeout(total=None, sock_read=self._timing.event_silence)
+        url = f"http://127.0.0.1:{life.port}{EVENTS_PATH}"
+        async with self._session.get(url, headers=life.headers, timeout=timeout) as response:
+            response.raise_for_status()
+            buffer = b""
+            async for piece in response.content.iter_any():
+                *events, buffer = (buffer + piece).split(b"\n\n")
+                if len(buffer) > _MAX_EVENT_BYTES:
+                    raise ValueError("an event is too long")
+                for event in events:
+                    for line in event.split(b"\n"):
+                        if line.startswith(b"data:"):
+                            yield json.loads(line[5:])
+
+
+class _Life:
+    """One engine process as the loop sees it."""
+
+    def __init__(self, command: Sequence[str], root: Path, state_base: Path | None) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._ready: asyncio.Future[int] = self._loop.create_future()
+        self.ended: asyncio.Future[str] = self._loop.create_future()
+        self.port = 0
+        self.misses = 0
+        token = secrets.token_urlsafe(32)
+        self.headers = {"Authorization": f"Bearer {token}"}
+        orders = {
+            "token": token,
+            "root": str(root),
+            "state_base": str(state_base) if state_base is not None else None,
+            "parent_pid": os.getpid(),
+        }
+        self.process = EngineProcess(command, orders, on_ready=self._report_ready, on_end=self._report_end)
+
+    async def started(self, timeout_seconds: float) -> None:
+        """Start it, and wait until it is ready or has ended; `port` is 0 in the second case."""
+        try:
+            self.process.start()
+        except RuntimeError as error:  # no more threads
+            self._set(self.ended, f"The engine cannot be started: {error}.")
+        signs: list[asyncio.Future[Any]] = [self._ready, self.ended]
+        await asyncio.wait(signs, timeout=timeout_seconds, return_when=asyncio.FIRST_COMPLETED)
+        if self._ready.done():
+            self.port = self._ready.result()
+        elif not self.ended.done():
+            self.process.kill(f"The engine did not answer within {timeout_seconds:g} s of its start.")
+
+    def _report_ready(self, answer: Mapping[str, Any]) -> None:
+        self._report(self._ready, int(answer["port"]))
+
+    def _report_end(self, cause: str) -> None:
+        self._report(self.ended, cause)
+
+    def _report(self, future: asyncio.Future[Any], value: object) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody wants to know
+            self._loop.call_soon_threadsafe(self._set, future, value)
+
+    @staticmethod
+    def _set(future: asyncio.Future[Any], value: object) -> None:
+        if not future.done():
+            future.set_result(value)
+
+
+class _Pushes:
+    """Hands statuses on, at most one each `pause_seconds`; the newest wins."""
+
+    def __init__(self, on_status: Callable[[dict[str, Any]], None], pause_seconds: float) -> None:
+        self._on_status = on_status
+        self._pause_seconds = pause_seconds
+        self._waiting: dict[str, Any] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._closed = False
+
+    def offer(self, status: dict[str, Any]) -> None:
+        self._waiting = status
+        if self._timer is None:
+            self._send()
+
+    def close(self) -> None:
+        self._closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _send(self) -> None:
+        self._timer = None
+        status, self._waiting = self._waiting, None
+        if status is None or self._closed:
+            return
+        self._timer = asyncio.get_running_loop().call_later(self._pause_seconds, self._send)
+        try:
+            self._on_status(status)
+        except Exception:
+            _log.exception("A status could not be handed on")

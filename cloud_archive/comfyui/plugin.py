@@ -1,0 +1,202 @@
+"""The adapter to ComfyUI: its routes, its directories, its websocket, its log. Nothing else of ours knows it.
+
+`install` is called while ComfyUI loads its plugins. It registers the routes, and leaves the rest to the start
+of ComfyUI's web application: only then are the directories final, and only then does the engine start.
+Whatever goes wrong here is one sentence in the log; ComfyUI starts as ever.
+
+This module is loaded into ComfyUI's process: standard library and aiohttp only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import contextlib
+import logging
+from collections import OrderedDict
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+
+from .engine_client import EngineClient
+from ..errors import EngineUnavailable
+from ..api.routes import (ROUTES, STATUS_EVENT, Arguments, Handler, Route, bare_status, protect, refusal)
+
+_log = logging.getLogger("cloud_archive")
+
+_REMEMBERED_SENTENCES = 500
+_NOT_CONFIGURED = (
+    "Cloud Archive is not configured: set S3_BUCKET, S3_ACCESS_KEY_ID and S3_SECRET_ACCESS_KEY (and "
+    "S3_ENDPOINT_URL for any store but AWS) in ComfyUI's environment, then start it again."
+)
+
+
+def install() -> None:
+    """Hook Cloud Archive into the ComfyUI of this process. Never raises."""
+    try:
+        from server import PromptServer
+
+        Plugin(PromptServer.instance).install()
+    except Exception as error:
+        _log.warning("Cloud Archive is off: %s: %s.", type(error).__name__, error)
+
+
+class Plugin:
+    """Cloud Archive in one ComfyUI: between its PromptServer and the engine's client."""
+
+    def __init__(self, prompt_server: Any, client: EngineClient | None = None) -> None:
+        self._prompt_server = prompt_server
+        self._client = client
+        self._why_no_client = "ComfyUI has not started yet."
+        self._announcements = Announcements()
+
+    def install(self) -> None:
+        """Register the routes, and see to it that the engine starts and ends with ComfyUI."""
+        table = self._prompt_server.routes
+        if any(getattr(route, "path", None) == ROUTES[0].path for route in table):
+            # aiohttp refuses a second handler for a path only when ComfyUI starts, and that would end it.
+            _log.warning("Cloud Archive is installed twice under custom_nodes: the second copy stays off.")
+            return
+        for route in ROUTES:
+            table.route(route.method, route.path)(protect(route, self._forwarder(route)))
+        application = getattr(self._prompt_server, "app", None)
+        try:
+            application.on_startup.append(self._on_startup)  # type: ignore[union-attr]
+        except (AttributeError, RuntimeError):  # a ComfyUI that builds its application otherwise
+            self._prompt_server.loop.call_soon_threadsafe(self.start)
+        else:
+            with contextlib.suppress(AttributeError, RuntimeError):
+                application.on_shutdown.append(self._on_shutdown)  # type: ignore[union-attr]
+        atexit.register(self._at_exit)
+
+    def start(self) -> None:
+        """Start the engine for ComfyUI's output directory. Never raises."""
+        try:
+            if self._client is None:
+                import folder_paths
+
+                root = Path(folder_paths.get_output_directory()).absolute()
+                self._announcements.root = str(root)
+                state_base = state_directory(folder_paths)
+                self._client = EngineClient(root, state_base, on_status=self._on_status)
+            self._client.start()
+        except Exception as error:
+            self._why_no_client = f"Cloud Archive is off: {type(error).__name__}: {error}."
+            _log.warning("%s", self._why_no_client)
+
+    def _on_status(self, status: dict[str, Any]) -> None:
+        self._announcements.hear(status)
+        # ComfyUI encodes it later; nobody changes this object after it was decoded.
+        self._prompt_server.send_sync(STATUS_EVENT, status)
+
+    def _forwarder(self, route: Route) -> Handler:
+        async def forward(_: web.Request, arguments: Arguments) -> web.StreamResponse:
+            client = self._client
+            if client is None:
+                return self._unavailable(route, self._why_no_client)
+            if route.name == "status":
+                return web.json_response(await client.status())
+            posted = route.method == "POST"
+            asked = arguments.get("timeout_seconds", 0.0)
+            try:
+                answer = await client.call(
+                    route.method,
+                    route.path,
+                    json=arguments if posted else None,
+                    query=None if posted else _as_query(arguments),
+                    timeout_seconds=route.timeout_seconds + asked,
+                )
+            except EngineUnavailable as error:
+                return self._unavailable(route, str(error))
+            headers = {"Content-Type": answer.content_type}
+            return web.Response(status=answer.status, body=answer.body, headers=headers)
+
+        return forward
+
+    def _unavailable(self, route: Route, cause: str) -> web.Response:
+        status = bare_status("unavailable", cause)
+        if route.name == "status":
+            return web.json_response(status)
+        return refusal(500 if route.name in ("start", "stop") else 503, cause, status=status)
+
+    async def _on_startup(self, _: web.Application) -> None:
+        self.start()
+
+    async def _on_shutdown(self, _: web.Application) -> None:
+        if self._client is not None:
+            await self._client.stop()
+
+    def _at_exit(self) -> None:
+        """ComfyUI runs no clean-up on Ctrl-C: end our tasks in its loop, which nobody runs any more."""
+        client, loop = self._client, self._prompt_server.loop
+        if client is None:
+            return
+        with contextlib.suppress(Exception):
+            client.release()
+            if not loop.is_running() and not loop.is_closed():
+                loop.run_until_complete(asyncio.wait_for(client.stop(), 1.0))
+
+
+def state_directory(folder_paths: Any) -> Path:
+    """Where the ledger lives: ComfyUI's system user directory, which is never served over HTTP."""
+    ask = getattr(folder_paths, "get_system_user_directory", None)
+    if ask is not None:
+        return Path(ask("cloud_archive")).absolute()
+    return Path(folder_paths.get_user_directory()).absolute() / "__cloud_archive"
+
+
+def _as_query(arguments: Mapping[str, Any]) -> dict[str, str]:
+    return {name: str(value) for name, value in arguments.items() if value not in (None, "")}
+
+
+class Announcements:
+    """What of the stream of statuses is worth a line in ComfyUI's log: transitions, each sentence once."""
+
+    def __init__(self) -> None:
+        self.root = "the output directory"
+        self._said: OrderedDict[str, None] = OrderedDict()
+        self._last = ""
+
+    def hear(self, status: Mapping[str, Any]) -> None:
+        """Log what is new in this status."""
+        state = status.get("state")
+        errors = [str(sentence) for sentence in status.get("errors") or []]
+        if state == "not_configured":
+            self._transition(logging.INFO, _NOT_CONFIGURED)
+            # The hint above names the missing ones; what is wrong beyond that is news.
+            errors = [sentence for sentence in errors if "is not set" not in sentence]
+        elif state == "standby":
+            self._transition(
+                logging.INFO, f"Cloud Archive: another process archives {self.root}; standing by"
+            )
+        elif state == "stopped":
+            self._transition(logging.INFO, f"Cloud Archive: not watching {self.root}")
+        elif status.get("running"):
+            self._transition(logging.INFO, f"Cloud Archive: archiving {self.root} to {_to(status)}")
+        elif state == "unavailable":
+            self._last = ""
+        for sentence in errors:
+            self._sentence(sentence)
+
+    def _transition(self, level: int, line: str) -> None:
+        if line != self._last:
+            self._last = line
+            _log.log(level, "%s", line)
+
+    def _sentence(self, sentence: str) -> None:
+        if sentence in self._said:
+            self._said.move_to_end(sentence)
+            return
+        self._said[sentence] = None
+        if len(self._said) > _REMEMBERED_SENTENCES:
+            self._said.popitem(last=False)
+        _log.warning("Cloud Archive: %s", sentence)
+
+
+def _to(status: Mapping[str, Any]) -> str:
+    destination = status.get("destination") or {}
+    place = f"{destination.get('bucket', '')}/{destination.get('prefix', '')}".rstrip("/")
+    endpoint = destination.get("endpoint")
+    return f"{place} at {endpoint}" if endpoint else place

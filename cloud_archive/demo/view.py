@@ -1,0 +1,187 @@
+"""What one sees of the demonstration: a live table on a terminal, a line for each change elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, TextIO
+
+from ..terminal import (is_terminal, shown, size, table)
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.live import Live
+    from rich.table import Table
+
+_WORDS = {"pending": "queued", "archived": "proven"}
+_STYLES = {
+    "being written": "dim",
+    "detected": "cyan",
+    "queued": "cyan",
+    "uploading": "yellow",
+    "proven": "green",
+    "failed": "bold red",
+}
+_BAR_CELLS = 10
+_STATE_CELLS = 20
+_SIZE_CELLS = 9
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One version of one file as it stands now; `share` is how much of it was sent, from 0 to 1."""
+
+    name: str
+    path: str
+    size_bytes: int
+    word: str
+    share: float = 0.0
+    key: str = ""
+
+
+def lines_of(status: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> list[Line]:
+    """The oldest first.
+
+    Args:
+        status: the status object.
+        rows: of the ledger, newest first.
+    """
+    active = {entry["path"]: entry for entry in status["active"]}
+    found: list[Line] = []
+    for row in reversed(rows):
+        word, share = _WORDS.get(row["state"], row["state"]), 0.0
+        key = row["s3_key"] or ""
+        if word == "uploading" and row["path"] in active:
+            entry = active[row["path"]]
+            share, key = entry["sent_bytes"] / max(1, row["size_bytes"]), entry["s3_key"] or key
+        found.append(Line(f"row {row['id']}", row["path"], row["size_bytes"], word, share, key))
+    for entry in status["waiting"]:
+        word = "detected" if entry["reason"] == "quiet time" else "being written"
+        name, path = f"file {entry['path']}", entry["path"]
+        found.append(Line(name, path, entry["size_bytes"], word))
+    return found
+
+
+class View:
+    """Shows lines as they change.
+
+    Args:
+        out: where to.
+        live: draw a table that stays in place; default: on a terminal.
+    """
+
+    def __init__(self, out: TextIO, *, live: bool | None = None) -> None:
+        self._out = out
+        self._live_wanted = is_terminal(out) if live is None else live
+        self._begun = time.monotonic()
+        self._known: dict[str, str] = {}
+        self._sizes: dict[str, int] = {}
+        self._console: Console | None = None
+        self._live: Live | None = None
+
+    def __enter__(self) -> View:
+        if self._live_wanted:
+            from rich.console import Console
+            from rich.live import Live
+
+            self._console = Console(file=self._out, highlight=False)
+            self._live = Live(console=self._console, auto_refresh=False, transient=False)
+            self._live.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+    def show(self, lines: Sequence[Line]) -> None:
+        """These are all there are now."""
+        lines = [self._with_growth(line) for line in lines]
+        names = {line.name for line in lines}
+        self._sizes = {name: seen for name, seen in self._sizes.items() if name in names}
+        if self._live is not None and self._console is not None:
+            room = max(3, self._console.height - 8)
+            drawn = _table(lines[-room:], len(lines) - room, self._console.width)
+            self._live.update(drawn if lines else "", refresh=True)
+            return
+        for line in lines:
+            if self._known.get(line.name) != line.word:
+                self._known[line.name] = line.word
+                self._tell(line)
+
+    def _with_growth(self, line: Line) -> Line:
+        """A file that has grown since it was first seen is being written, whatever its last second was like."""
+        if line.word != "detected":
+            return line
+        first = self._sizes.setdefault(line.name, line.size_bytes)
+        return line if line.size_bytes == first else replace(line, word="being written")
+
+    def _tell(self, line: Line) -> None:
+        moment = f"{time.monotonic() - self._begun:5.1f} s"
+        what = f"{shown(line.path)} ({size(line.size_bytes)})"
+        as_key = f" as {shown(line.key)}" if line.word == "proven" else ""
+        self.say(f"{moment}  {line.word:<14} {what}{as_key}")
+
+    def say(self, text: str = "") -> None:
+        """A line that stays."""
+        self._out.write(text + "\n")
+        self._out.flush()
+
+
+def _table(lines: Sequence[Line], hidden: int, width: int) -> Table:
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    title = None if hidden <= 0 else f"… {hidden} more above, all in the bucket"
+    found = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=title, title_style="dim", title_justify="left")
+    left = width - _SIZE_CELLS - _STATE_CELLS - 12
+    for_file = max(12, min(max((len(line.path) for line in lines), default=12), left // 2))
+    for_key = max(12, left - for_file)
+    found.add_column("File", no_wrap=True, width=for_file)
+    found.add_column("Size", justify="right", no_wrap=True, width=_SIZE_CELLS)
+    found.add_column("State", no_wrap=True, width=_STATE_CELLS)
+    found.add_column("Object key", no_wrap=True, width=for_key)
+    for line in lines:
+        key = line.key if line.word in ("proven", "uploading") else ""
+        found.add_row(
+            Text(_end_of(shown(line.path), for_file)),
+            size(line.size_bytes),
+            Text(_state(line), _STYLES.get(line.word, "")),
+            Text(_end_of(shown(key), for_key), "dim"),
+        )
+    return found
+
+
+def _end_of(text: str, cells: int) -> str:
+    """The end of a name tells more than its beginning."""
+    return text if len(text) <= cells else "…" + text[1 - cells :]
+
+
+def _state(line: Line) -> str:
+    if line.word == "uploading":
+        full = round(_BAR_CELLS * min(1.0, line.share))
+        return f"{'━' * full}{'┄' * (_BAR_CELLS - full)} uploading"
+    return f"{'✓ ' if line.word == 'proven' else ''}{line.word}"
+
+
+def listing(objects: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The bucket as it was read back."""
+    head = ("Object", "Size", "SHA-256 of what was read back", "")
+    rows = [
+        (
+            shown(one["key"]),
+            size(one["size_bytes"]),
+            one["sha256"][:24] + "…",
+            "same" if one["same"] else "DIFFERENT",
+        )
+        for one in objects
+    ]
+    return table([head, *rows])

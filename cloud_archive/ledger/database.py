@@ -1,0 +1,298 @@
+"""The ledger's database: one thread that commits a group of changes at a time, and what SQLite's errors mean.
+
+Workers that finish together share one transaction and one fsync (`synchronous=FULL`, WAL).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import queue
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+from ..errors import LedgerDamaged, LedgerError, LedgerTooNew
+from .schema import MIGRATIONS, SCHEMA_VERSION
+
+logger = logging.getLogger("cloud_archive.ledger")
+
+T = TypeVar("T")
+GROUP = 256  # changes in one transaction at the most
+PROBE_SECONDS = 2.0
+BUSY_SECONDS = 20.0  # how long to wait for a program that holds the ledger, such as a backup
+
+
+@dataclass(slots=True)
+class _Change:
+    work: Callable[[sqlite3.Connection], Any]
+    done: Future[Any]
+
+
+class Database:
+    """One SQLite file, or one in memory: a reader, and a thread that writes. Safe to use from any thread.
+
+    Args:
+        path: the file, or None for one that lives in memory and is gone with the process.
+        clock: seconds since 1970.
+    """
+
+    def __init__(self, path: Path | None, *, clock: Callable[[], float] = time.time) -> None:
+        self.path = path
+        self.clock = clock
+        self._uri = "" if path is None else str(path)
+        self._memory = f"file:ledger-{id(self)}-{os.urandom(4).hex()}?mode=memory&cache=shared"
+        self._changes: queue.SimpleQueue[_Change | None] = queue.SimpleQueue()
+        self._reader_lock = threading.Lock()
+        self._reader: sqlite3.Connection | None = None
+        self._writer: threading.Thread | None = None
+        self._close_lock = threading.Lock()
+
+    def open(self, copy_of: Path | None = None) -> None:
+        """Open or create the database, check it, and bring its schema up to date.
+
+        Args:
+            copy_of: of a ledger in memory: begin with what is in this file, which is only read.
+
+        Raises:
+            LedgerTooNew: a newer version of this package wrote it.
+            LedgerDamaged: SQLite's quick check found it unsound.
+            LedgerError: it cannot be opened or written.
+        """
+        connection = self.connect()
+        try:
+            if copy_of is not None:
+                _copy(copy_of, connection)
+            _prepare(connection, self.path)
+        except BaseException:
+            connection.close()
+            raise
+        self._reader = self.connect()
+        self._writer = threading.Thread(
+            target=self._write_groups, args=(connection,), name="cloud-archive-ledger", daemon=True
+        )
+        self._writer.start()
+
+    def save(self, path: Path) -> None:
+        """Write all of it into this file, over what is there; for a ledger in memory whose disk is well again.
+
+        Raises:
+            LedgerError: it cannot be written.
+        """
+        with self._reader_lock:
+            if self._reader is None:
+                raise LedgerError("The ledger is closed.")
+            try:
+                with contextlib.closing(sqlite3.connect(str(path), timeout=PROBE_SECONDS)) as target:
+                    # A write of its own first: a file that cannot be written is found out before it is changed.
+                    target.execute("BEGIN IMMEDIATE")
+                    target.execute("ROLLBACK")
+                    self._reader.backup(target)
+            except sqlite3.Error as error:
+                raise explained(error, path) from error
+
+    def close(self) -> None:
+        """Commit what is under way and close. Calls after this raise LedgerError."""
+        with self._close_lock:
+            writer, self._writer = self._writer, None
+        if writer is None:
+            return
+        self._changes.put(None)
+        writer.join()
+        with self._reader_lock:
+            if self._reader is not None:
+                self._reader.close()
+                self._reader = None
+
+    def connect(self) -> sqlite3.Connection:
+        """A connection of the caller's own, to close."""
+        try:
+            if self.path is None:
+                connection = sqlite3.connect(
+                    self._memory, uri=True, isolation_level=None, check_same_thread=False
+                )
+                connection.execute("PRAGMA read_uncommitted=1")
+            else:
+                connection = sqlite3.connect(
+                    self._uri,
+                    timeout=BUSY_SECONDS,
+                    isolation_level=None,
+                    check_same_thread=False,
+                )
+        except sqlite3.Error as error:
+            raise LedgerError(f"The ledger {self.path} cannot be opened: {error}.") from error
+        return connection
+
+    def read(self, sql: str, values: Sequence[Any] | Mapping[str, Any] = ()) -> list[tuple[Any, ...]]:
+        """All rows that a query finds."""
+        with self._reader_lock:
+            if self._reader is None:
+                raise LedgerError("The ledger is closed.")
+            try:
+                return cast("list[tuple[Any, ...]]", self._reader.execute(sql, values).fetchall())
+            except sqlite3.Error as error:
+                raise explained(error) from error
+
+    def change(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Run `work` in a transaction, perhaps with others' changes; returns after its commit.
+
+        Raises:
+            LedgerError: it could not be committed, or the ledger is closed.
+        """
+        done: Future[T] = Future()
+        with self._close_lock:
+            if self._writer is None:
+                raise LedgerError("The ledger is closed.")
+            self._changes.put(_Change(work, done))
+        return done.result()
+
+    def generation(self) -> int | None:
+        """A number that is another one after every commit, whoever made it; None where that cannot be told."""
+        return None if self.path is None else int(self.read("PRAGMA data_version")[0][0])
+
+    def _write_groups(self, connection: sqlite3.Connection) -> None:
+        ending = False
+        while not ending:
+            first = self._changes.get()
+            if first is None:
+                break
+            group = [first]
+            while len(group) < GROUP:
+                try:
+                    change = self._changes.get_nowait()
+                except queue.Empty:
+                    break
+                if change is None:
+                    ending = True
+                    break
+                group.append(change)
+            try:
+                _commit(connection, group)
+            except BaseException as error:
+                # Whatever it is (no memory, say): nobody may wait for ever, and the thread goes on.
+                logger.exception("The ledger could not commit")
+                _fail(connection, group, error)
+        _refuse(self._changes)
+        connection.close()
+
+
+def _prepare(connection: sqlite3.Connection, path: Path | None) -> None:
+    """Check, set up, migrate."""
+    try:
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        if version > SCHEMA_VERSION:
+            raise LedgerTooNew(
+                f"The ledger {path} was written by a newer version of Cloud Archive (schema {version},"
+                f" this one knows {SCHEMA_VERSION}). Update the plugin, or move the ledger aside."
+            )
+        verdict = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+        if verdict != "ok":
+            raise LedgerDamaged(f"The ledger {path} is damaged: {verdict}.")
+        if path is not None:
+            connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=FULL")
+        connection.execute(f"PRAGMA busy_timeout={int(BUSY_SECONDS * 1000)}")
+        for number in range(version, SCHEMA_VERSION):
+            connection.execute("BEGIN IMMEDIATE")
+            # Another process (`status` beside a first start) may have been faster.
+            if connection.execute("PRAGMA user_version").fetchone()[0] == number:
+                for statement in MIGRATIONS[number]:
+                    connection.execute(statement)
+                connection.execute(f"PRAGMA user_version = {number + 1}")
+            connection.execute("COMMIT")
+        # A write, so that a read-only disk is found out now and not with the first file.
+        connection.execute("BEGIN IMMEDIATE")
+        connection.execute("INSERT OR REPLACE INTO meta VALUES ('opened', ?)", (str(time.time()),))
+        connection.execute("COMMIT")
+    except sqlite3.Error as error:
+        raise explained(error, path) from error
+
+
+def _copy(path: Path, to: sqlite3.Connection) -> None:
+    """Raises LedgerError where the file cannot be read whole."""
+    failure: sqlite3.Error | None = None
+    # Without the right to write beside it, SQLite reads a ledger only where it is told that nobody else writes.
+    for way in ("mode=ro", "immutable=1"):
+        try:
+            with contextlib.closing(sqlite3.connect(f"{path.resolve().as_uri()}?{way}", uri=True)) as source:
+                source.backup(to)
+            return
+        except sqlite3.Error as error:
+            failure = error
+    assert failure is not None
+    raise explained(failure, path) from failure
+
+
+def _commit(connection: sqlite3.Connection, group: list[_Change]) -> None:
+    """Run a group in one transaction; each change stands or falls alone, the commit is everybody's."""
+    results: list[tuple[_Change, Any, BaseException | None]] = []
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+        for change in group:
+            connection.execute("SAVEPOINT change")
+            try:
+                result = change.work(connection)
+            except BaseException as error:
+                if not connection.in_transaction:
+                    raise  # SQLite itself has rolled all of it back: a full disk, for one
+                connection.execute("ROLLBACK TO change")
+                connection.execute("RELEASE change")
+                results.append((change, None, error))
+            else:
+                connection.execute("RELEASE change")
+                results.append((change, result, None))
+        connection.execute("COMMIT")
+    except sqlite3.Error as error:
+        if connection.in_transaction:
+            with contextlib.suppress(sqlite3.Error):
+                connection.execute("ROLLBACK")
+        for change in group:
+            change.done.set_exception(explained(error))
+        return
+    for change, result, failure in results:
+        if failure is None:
+            change.done.set_result(result)
+        elif isinstance(failure, sqlite3.Error):
+            change.done.set_exception(explained(failure))
+        else:
+            change.done.set_exception(failure)
+
+
+def _fail(connection: sqlite3.Connection, group: list[_Change], error: BaseException) -> None:
+    if connection.in_transaction:
+        with contextlib.suppress(sqlite3.Error):
+            connection.execute("ROLLBACK")
+    for change in group:
+        if not change.done.done():
+            change.done.set_exception(LedgerError(f"The ledger failed: {type(error).__name__}."))
+
+
+def _refuse(changes: queue.SimpleQueue[_Change | None]) -> None:
+    while True:
+        try:
+            change = changes.get_nowait()
+        except queue.Empty:
+            return
+        if change is not None:
+            change.done.set_exception(LedgerError("The ledger is closed."))
+
+
+def explained(error: sqlite3.Error, path: Path | None = None) -> LedgerError:
+    """SQLite's words, in ours. https://www.sqlite.org/rescode.html"""
+    where = f"The ledger {path}" if path else "The ledger"
+    said = str(error)
+    if "malformed" in said or "not a database" in said:
+        return LedgerDamaged(f"{where} is damaged: {said}.")
+    if "locked" in said or "busy" in said:
+        return LedgerError(f"{where} is locked by another program (a backup?): it is tried again by itself.")
+    if "full" in said:
+        return LedgerError(f"{where} cannot be written: the disk is full. Free some space.")
+    if "readonly" in said or "read-only" in said:
+        return LedgerError(f"{where} cannot be written: it is read-only. Set CLOUD_ARCHIVE_STATE_DIR.")
+    return LedgerError(f"{where} failed: {said}.")

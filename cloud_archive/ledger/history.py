@@ -1,0 +1,392 @@
+"""The ledger's rows after they were archived: found by key, summed up, freed, pruned, restored, put back.
+
+What runs for minutes (a check of a million objects, a report) reads through a connection of its own and holds no
+snapshot in between, so that the archive goes on beside it and its log can be folded back into the ledger. Changes
+go through the ledger's one writer like any other.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, cast
+
+from ..errors import LedgerError
+from ..files import FileVersion
+from .ledger import Ledger
+from .database import explained
+from .rows import (ROW_COLUMNS, FileRow, FileState, file_row, signed)
+
+_ENDED = "state IN (3, 4, 5) AND archived_at < ?"
+_KEYS_AT_ONCE = 500  # in one query; SQLite allows at least 999 variables
+SLOT_SECONDS = 900
+"""Sums by time come in quarters of an hour: every time zone's offset is a multiple of that, so days add up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """What came into the bucket in one quarter of an hour; `start` in seconds since 1970."""
+
+    start: int
+    files: int
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Archived rows whose keys share their first folder: how many, and what all those keys begin with."""
+
+    prefix: str
+    rows: int
+
+
+class KeyIndex:
+    """The archived rows by object key, as they are when the block begins; in a temporary table of its own.
+
+    The ledger itself keeps no index of keys: uploads never ask for one, and it would double the ledger's size.
+    Making this one takes some seconds for a million rows. For one thread.
+
+    Raises:
+        LedgerError: the ledger cannot be read.
+    """
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._db: sqlite3.Connection | None = None
+
+    def __enter__(self) -> KeyIndex:
+        self._db = self._ledger.connect()
+        try:
+            self._run(
+                "CREATE TEMP TABLE wanted (key TEXT NOT NULL, id INTEGER NOT NULL, PRIMARY KEY (key, id))"
+                " WITHOUT ROWID"
+            )
+            # In the order of keys, so that the table grows at its end; read in the order of rows, and not of an index.
+            self._run(
+                "INSERT INTO wanted SELECT key, id FROM files NOT INDEXED"
+                " WHERE state = 3 AND key IS NOT NULL ORDER BY key, id"
+            )
+        except BaseException:
+            self._db.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._db is not None:
+            self._db.close()
+
+    def _run(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        assert self._db is not None
+        try:
+            return cast("list[tuple[Any, ...]]", self._db.execute(sql, values).fetchall())
+        except sqlite3.Error as error:
+            raise explained(error) from error
+
+    @property
+    def count(self) -> int:
+        """How many rows are left."""
+        return int(self._run("SELECT count(*) FROM wanted")[0][0])
+
+    def groups(self) -> list[Group]:
+        """The rows that are left, by the first folder of their keys."""
+        found = self._run(
+            "SELECT min(key), max(key), count(*) FROM wanted GROUP BY substr(key, 1, instr(key, '/'))"
+        )
+        return [Group(_common_head(first, last), rows) for first, last, rows in found]
+
+    def find(self, keys: Sequence[str]) -> dict[str, list[FileRow]]:
+        """The rows archived at these keys. Two versions with the same bytes may share one."""
+        found: dict[str, list[FileRow]] = {}
+        for start in range(0, len(keys), _KEYS_AT_ONCE):
+            piece = keys[start : start + _KEYS_AT_ONCE]
+            rows = self._run(
+                f"SELECT {ROW_COLUMNS} FROM files WHERE state = 3 AND id IN"
+                f" (SELECT id FROM wanted WHERE key IN ({','.join('?' * len(piece))}))",
+                piece,
+            )
+            for row in map(file_row, rows):
+                found.setdefault(cast(str, row.key), []).append(row)
+        return found
+
+    def take(self, keys: Sequence[str]) -> dict[str, list[FileRow]]:
+        """The same, and they are no longer among those that are left."""
+        found = self.find(keys)
+        gone = [(key,) for key in found]
+        assert self._db is not None
+        self._db.executemany("DELETE FROM wanted WHERE key = ?", gone)
+        return found
+
+    def pages(self, prefix: str = "", *, page: int = 1000) -> Iterator[list[FileRow]]:
+        """What is left below `prefix`, in the order of keys, taken out page by page."""
+        while True:
+            keys = [
+                row[0]
+                for row in self._run(
+                    "SELECT DISTINCT key FROM wanted WHERE key >= ? AND substr(key, 1, ?) = ? LIMIT ?",
+                    (prefix, len(prefix), prefix, page),
+                )
+            ]
+            if not keys:
+                return
+            taken = self.take(keys)
+            for key in keys:
+                if key not in taken:  # the archive changed its row meanwhile
+                    self._run("DELETE FROM wanted WHERE key = ?", (key,))
+            yield [row for rows in taken.values() for row in rows]
+
+
+def _common_head(first: str, last: str) -> str:
+    """What both begin with; of the smallest and the largest of many that is what all begin with."""
+    for place, (one, other) in enumerate(zip(first, last, strict=False)):
+        if one != other:
+            return first[:place]
+    return first[: len(last)]
+
+
+def _query(ledger: Ledger, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+    """On a connection of its own, so that the status does not wait for a long one."""
+    with contextlib.closing(ledger.connect()) as db:
+        try:
+            return cast("list[tuple[Any, ...]]", db.execute(sql, values).fetchall())
+        except sqlite3.Error as error:
+            raise explained(error) from error
+
+
+# --- summing up
+
+
+def archived_by_time(ledger: Ledger, since: float | None = None) -> list[Slot]:
+    """What is in the bucket, by when it came there; without empty slots, oldest first.
+
+    Args:
+        since: seconds since 1970; only what came then or later.
+    """
+    rows = _query(
+        ledger,
+        f"SELECT CAST(archived_at / {SLOT_SECONDS} AS INTEGER) AS slot, count(*), sum(size) FROM files"
+        " WHERE state = 3 AND archived_at >= ? GROUP BY slot ORDER BY slot",
+        (since if since is not None else 0.0,),
+    )
+    return [Slot(slot * SLOT_SECONDS, files, size) for slot, files, size in rows]
+
+
+def archived_paths(ledger: Ledger, *, page: int = 50_000) -> Iterator[list[tuple[bytes, int]]]:
+    """Path and size of every archived row, a page at a time and as the ledger holds them: a million in a second."""
+    last = 0
+    with contextlib.closing(ledger.connect()) as db:
+        while True:
+            try:
+                rows = db.execute(
+                    "SELECT path, size, id FROM files NOT INDEXED WHERE id > ? AND state = 3 ORDER BY id LIMIT ?",
+                    (last, page),
+                ).fetchall()
+            except sqlite3.Error as error:
+                raise explained(error) from error
+            if not rows:
+                return
+            yield [(path, size) for path, size, _ in rows]
+            last = rows[-1][2]
+
+
+# --- compacting
+
+
+def compactable(ledger: Ledger, before: float) -> int:
+    """How many rows ended (archived, pruned or vanished) before this moment, in seconds since 1970."""
+    return int(_query(ledger, f"SELECT count(*) FROM files WHERE {_ENDED}", (before,))[0][0])
+
+
+def compact(
+    ledger: Ledger, before: float, *, page: int = 5000, on_progress: Callable[[int], None] = lambda done: None
+) -> int:
+    """Keep of rows that ended before this moment only that they are known: 12 bytes instead of some 290.
+
+    A page at a time, so that an archive that runs goes on. Returns how many rows there were.
+    """
+    done = 0
+
+    def work(db: sqlite3.Connection) -> int:
+        rows = db.execute(
+            f"SELECT id, fingerprint, state FROM files WHERE {_ENDED} LIMIT {page}", (before,)
+        ).fetchall()
+        db.executemany(
+            "INSERT OR REPLACE INTO baseline (fingerprint, archived) VALUES (?, 1)",
+            [(mark,) for _, mark, state in rows if state != FileState.VANISHED],
+        )
+        db.executemany("DELETE FROM files WHERE id = ?", [(row,) for row, _, _ in rows])
+        return len(rows)
+
+    while count := ledger.change(work):
+        done += count
+        on_progress(done)
+    return done
+
+
+def shrink(ledger: Ledger) -> bool:
+    """Give the space of rows that are gone back to the disk; False where somebody else uses the ledger just now."""
+    try:
+        with contextlib.closing(ledger.connect()) as db:
+            db.execute("VACUUM")
+            db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    except sqlite3.OperationalError:
+        return False
+    return True
+
+
+# --- freeing
+
+
+def local_candidates(
+    ledger: Ledger, *, before_ns: int, after: tuple[int, int] = (-(1 << 62), 0), limit: int = 200
+) -> list[FileRow]:
+    """Archived versions whose local file may still be there, the oldest by modification time first.
+
+    Args:
+        before_ns: only those modified before this, in nanoseconds since 1970.
+        after: (mtime_ns, row) of the last one of the page before.
+    """
+    rows = ledger.read(
+        f"SELECT {ROW_COLUMNS} FROM files WHERE state = 3 AND freed_at IS NULL"
+        " AND mtime_ns >= ? AND mtime_ns < ? AND (mtime_ns > ? OR id > ?) ORDER BY mtime_ns, id LIMIT ?",
+        (after[0], before_ns, after[0], after[1], limit),
+    )
+    return [file_row(row) for row in rows]
+
+
+def mark_freed(ledger: Ledger, rows: Sequence[int]) -> None:
+    """Their local files are gone: removed by us after proof, or by somebody else, or replaced."""
+    now = ledger.clock()
+    marks = [(now, row) for row in rows]
+    ledger.change(
+        lambda db: db.executemany("UPDATE files SET freed_at = ? WHERE id = ? AND state = 3", marks) and None
+    )
+
+
+# --- pruning
+
+
+def mark_pruned(ledger: Ledger, rows: Sequence[int]) -> None:
+    """Their objects are about to be deleted on purpose."""
+    now = ledger.clock()
+    marks = [(now, row) for row in rows]
+    ledger.change(
+        lambda db: (
+            db.executemany("UPDATE files SET state = 5, archived_at = ? WHERE id = ? AND state = 3", marks)
+            and None
+        )
+    )
+
+
+def unmark_pruned(ledger: Ledger, rows: Sequence[FileRow]) -> None:
+    """The store did not delete these after all: they are archived as before."""
+    marks = [(row.archived_at, row.row) for row in rows]
+    ledger.change(
+        lambda db: (
+            db.executemany("UPDATE files SET state = 3, archived_at = ? WHERE id = ? AND state = 5", marks)
+            and None
+        )
+    )
+
+
+# --- putting back
+
+
+def requeue(ledger: Ledger, rows: Sequence[FileRow]) -> int:
+    """Archived versions that the bucket does not hold any more, and the disk does, are pending again.
+
+    They keep their keys: at a key that is free again the object is as before, and at one that somebody else has
+    taken the next conflict name follows.
+
+    Returns:
+        How many; the others are no longer archived rows, or a newer version of the file is on its way.
+    """
+    now = ledger.clock()
+
+    def work(db: sqlite3.Connection) -> int:
+        count = 0
+        for row in rows:
+            count += db.execute(
+                "UPDATE files SET state = 0, priority = 1, token = randomblob(16), attempts = 0,"
+                " next_try = NULL, base_key = key, upload_id = NULL, part_size = NULL, seen_at = ?,"
+                " archived_at = NULL, wrote = NULL, etag = NULL, freed_at = NULL"
+                " WHERE id = ? AND state = 3"
+                " AND NOT EXISTS (SELECT 1 FROM files o WHERE o.path = files.path AND o.state < 3)",
+                (now, row.row),
+            ).rowcount
+        return count
+
+    return ledger.change(work)
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """A local file that came back from the bucket; `version.path` relative to the watched directory."""
+
+    version: FileVersion
+    key: str
+    sha256: str
+    etag: str | None
+
+
+def add_restored(ledger: Ledger, files: Sequence[Restored]) -> None:
+    """Know these as archived, so that they are not uploaded again. What waits or is being uploaded stays as it is."""
+    now = ledger.clock()
+
+    def work(db: sqlite3.Connection) -> None:
+        for file in files:
+            _add_restored(db, file, now)
+
+    ledger.change(work)
+
+
+def _add_restored(db: sqlite3.Connection, file: Restored, now: float) -> None:
+    version = file.version
+    mark = version.fingerprint
+    db.execute("DELETE FROM baseline WHERE fingerprint = ?", (mark,))
+    found = db.execute("SELECT id, state FROM files WHERE fingerprint = ?", (mark,)).fetchone()
+    facts = (
+        signed(version.device),
+        signed(version.inode),
+        file.key,
+        bytes.fromhex(file.sha256),
+        file.etag,
+        now,
+    )
+    if found is None:
+        db.execute(
+            "INSERT INTO files (device, inode, key, sha256, etag, restored_at, path, size, mtime_ns, fingerprint,"
+            " state, priority, seen_at, archived_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 3, 1, ?, ?)",
+            (*facts, os.fsencode(version.path), version.size_bytes, version.mtime_ns, mark, now, now),
+        )
+    elif found[1] >= FileState.ARCHIVED:
+        db.execute(
+            "UPDATE files SET device = ?, inode = ?, key = ?, sha256 = ?, etag = ?, restored_at = ?, freed_at = NULL,"
+            " state = 3, archived_at = CASE WHEN state = 3 THEN archived_at ELSE ? END WHERE id = ?",
+            (*facts, now, found[0]),
+        )
+
+
+@contextlib.contextmanager
+def opened_ledger(path: Any, *, clock: Callable[[], float] = time.time) -> Iterator[Ledger]:
+    """A ledger that exists, for a command; an engine may have it open at the same time.
+
+    Raises:
+        LedgerError: there is none, or it cannot be used.
+    """
+    if not path.is_file():
+        raise LedgerError(
+            f"There is no ledger at {path}: nothing was archived from this directory on this machine."
+        )
+    ledger = Ledger(path, clock=clock)
+    ledger.open()
+    try:
+        yield ledger
+    finally:
+        ledger.close()

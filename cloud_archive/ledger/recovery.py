@@ -1,0 +1,140 @@
+"""Opening the ledger, at a start or where it fails while the archive runs, whatever has become of it.
+
+| what it finds | what it does |
+| --- | --- |
+| a sound ledger | opens it |
+| none, and there never was one | makes one: the first start |
+| none, or an empty file, where one was | makes one; what is younger than the first start is compared with the bucket |
+| a damaged one | keeps it aside, saves what can be saved, and compares the directory with the bucket |
+| a disk that is full or cannot be written | works in memory, on a copy of what can be read |
+| one of a newer version | refuses |
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from datetime import datetime
+from pathlib import Path
+
+from ..errors import LedgerDamaged, LedgerError, LedgerTooNew
+from .ledger import (COMPARE, FIRST_BEGUN, FIRST_START, Ledger)
+from .rescue import move_aside, rescue
+from ..state import LEDGER_NAME
+
+logger = logging.getLogger("cloud_archive.ledger")
+
+WITHOUT_MEMORY = "Until then the archive works without a memory of its own."
+_BEGAN_NAME = (
+    "ledger.began"  # beside the ledger: since when there is one, for the day on which there is none any more
+)
+
+
+def open_ledger(state_directory: Path, *, began: float | None = None) -> tuple[Ledger, list[str], bool]:
+    """Open the ledger; where it is unsound or cannot be written, archiving goes on all the same.
+
+    Args:
+        began: when this session began, in seconds since 1970; default: now.
+
+    Returns:
+        The open ledger, what users should know, and whether the whole directory must be compared with the bucket
+        because what the old ledger knew is lost.
+
+    Raises:
+        LedgerTooNew: a newer version wrote it.
+    """
+    path = state_directory / LEDGER_NAME
+    began = time.time() if began is None else began
+    since = _since(state_directory)
+    gone = since is not None and not _holds_something(path)
+    if gone:
+        move_aside(path)  # what SQLite keeps beside it belongs to the one that is gone
+    ledger = Ledger(path)
+    notices: list[str] = []
+    everything = False
+    try:
+        ledger.open()
+        if gone:
+            assert since is not None
+            notices.append(_begin_again(ledger, since))
+        _commit_first_start(ledger, began if since is None else since)
+    except LedgerTooNew:
+        raise
+    except LedgerDamaged as error:
+        logger.error("%s", error)
+        aside = move_aside(path)
+        ledger = Ledger(path)
+        try:
+            ledger.open()
+        except LedgerError as second:
+            return _in_memory(second, aside, saved_as=path)
+        ledger.remember(COMPARE, str(time.time()))
+        _commit_first_start(ledger, began if since is None else since)
+        everything = not rescue(aside, ledger)
+        notices.append(f"The ledger was damaged: it is kept as {aside.name}, and a new one is being built.")
+    except LedgerError as error:
+        return _in_memory(error, path, saved_as=path)
+    if since is None:
+        _note_since(state_directory, ledger, began)
+    return ledger, notices, everything
+
+
+def _holds_something(path: Path) -> bool:
+    """Whether there is a ledger. An empty file is none, although SQLite would take it for a new one."""
+    try:
+        return path.stat().st_size > 0
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+
+
+def _commit_first_start(ledger: Ledger, began: float) -> None:
+    """Commit when the first start began, so that a kill before its scan ends makes no file older than it is."""
+    if ledger.recall(FIRST_START) is None and ledger.recall(FIRST_BEGUN) is None:
+        ledger.remember(FIRST_BEGUN, str(began))
+
+
+def _begin_again(ledger: Ledger, since: float) -> str:
+    """A new ledger where one was lost; returns what users should know."""
+    ledger.remember(FIRST_BEGUN, str(since))
+    ledger.remember(COMPARE, str(time.time()))
+    day = datetime.fromtimestamp(since).isoformat(" ", "seconds")
+    sentence = (
+        "The ledger was gone: a new one is being built. Files younger than the first start"
+        f" ({day}) are compared with the bucket, older ones are left alone unless CLOUD_ARCHIVE_BACKFILL is all."
+    )
+    logger.error("%s", sentence)
+    return sentence
+
+
+def _since(state_directory: Path) -> float | None:
+    """Since when there is a ledger here, or None where there never was one."""
+    try:
+        return float((state_directory / _BEGAN_NAME).read_text("utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+def _note_since(state_directory: Path, ledger: Ledger, began: float) -> None:
+    known = [ledger.recall(name) for name in (FIRST_START, FIRST_BEGUN)]
+    since = min([float(text) for text in known if text is not None], default=began)
+    with contextlib.suppress(OSError):
+        (state_directory / _BEGAN_NAME).write_text(f"{since}\n", "utf-8")
+
+
+def _in_memory(error: LedgerError, path: Path, *, saved_as: Path) -> tuple[Ledger, list[str], bool]:
+    """A copy of the ledger at `path`, as far as it can be read: what waits in it is still to be archived."""
+    logger.error("%s", error)
+    ledger = Ledger(None)
+    lost = False
+    try:
+        ledger.open(copy_of=path if path.is_file() else None)
+    except (LedgerError, OSError) as unreadable:
+        logger.error("%s", unreadable)
+        ledger, lost = Ledger(None), True
+        ledger.open()
+    # One that could not be read is not written over: it may be readable tomorrow.
+    ledger.saved_as = None if lost and saved_as.exists() else saved_as
+    return ledger, [f"{error} {WITHOUT_MEMORY}"], lost

@@ -1,0 +1,290 @@
+"""Free local disk: remove files that are archived and were just proven to be in the bucket, the oldest first.
+
+A file goes only where all of this holds, in this order:
+
+1. its row says archived, and the file on the disk has that version's size and modification time;
+2. it is older than an hour and than the age that was asked for: see `Limits`;
+3. no process has it open for writing, as far as the system can tell;
+4. at this moment the bucket answers a HEAD that proves the object: see `proof.confirmed_now`;
+5. the local bytes, hashed now, are the archived ones;
+6. right before it goes, nothing about the file has changed since it was hashed.
+
+A process that is killed in between has removed nothing that the bucket does not hold. What was removed and not yet
+noted is noted by the next run, which finds it gone. A symbolic link is never followed, a directory never removed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import math
+import os
+import shutil
+import stat as stat_module
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..errors import Scope, StoreError
+from ..files import FileVersion, to_local
+from ..ledger.ledger import Ledger
+from ..ledger.history import local_candidates, mark_freed
+from ..ledger.rows import FileRow
+from ..store.s3 import ObjectStore
+from .verdict import confirmed_now
+
+logger = logging.getLogger("cloud_archive.free")
+
+YOUNGEST_SECONDS = 3600.0
+PAGE = 200
+HASH_BYTES = 1024 * 1024
+DOUBT_SECONDS = 3600.0  # how long a row that could not be proven is left alone
+MOST_KEPT = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What to free. Both None frees nothing; with both, a file goes for either reason.
+
+    Attributes:
+        older_than_seconds: files older than this, by their modification time and, where `restore` brought them
+            back, by that time; at least an hour counts.
+        min_free_bytes: the oldest files until so much of the disk is free.
+        age_from_archiving: the age begins no earlier than the archiving. For limits that apply by themselves: an
+            old file that was just copied in must not go at once.
+    """
+
+    older_than_seconds: float | None = None
+    min_free_bytes: int | None = None
+    age_from_archiving: bool = False
+
+    @property
+    def off(self) -> bool:
+        """Nothing is asked for."""
+        return self.older_than_seconds is None and self.min_free_bytes is None
+
+
+@dataclass(frozen=True, slots=True)
+class Freed:
+    """One file that was (or, in a dry run, would be) removed."""
+
+    path: str
+    size_bytes: int
+    key: str
+
+    def to_json(self) -> dict[str, Any]:
+        """As `--json` shows it."""
+        return {"path": self.path, "size_bytes": self.size_bytes, "s3_key": self.key}
+
+
+@dataclass(slots=True)
+class FreeReport:
+    """What one run did.
+
+    Attributes:
+        unproven: files that stay because the bucket does not hold them as it should, with their keys.
+        kept: files that stay because somebody writes to them, their bytes are not the archived ones, or the
+            system refuses.
+        gone: rows whose file was removed or replaced by somebody else.
+    """
+
+    dry_run: bool = False
+    freed: int = 0
+    freed_bytes: int = 0
+    kept: int = 0
+    gone: int = 0
+    unproven: list[str] = field(default_factory=list)
+    files: list[Freed] = field(default_factory=list)
+
+    def to_json(self) -> dict[str, Any]:
+        """As `--json` shows it."""
+        return {
+            "dry_run": self.dry_run,
+            "freed": self.freed,
+            "freed_bytes": self.freed_bytes,
+            "kept": self.kept,
+            "unproven": self.unproven,
+            "files": [one.to_json() for one in self.files],
+        }
+
+
+class Freer:
+    """Frees the disk of one watched directory, run by run; remembers what could not be proven.
+
+    Args:
+        root: the watched directory.
+        limits: what to free.
+        has_writer: whether somebody has a file open for writing; None = the system cannot tell.
+        clock: seconds since 1970.
+        free_bytes: of the disk that holds `root`.
+        on_freed: told of each file that went.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        store: ObjectStore,
+        root: Path,
+        limits: Limits,
+        *,
+        has_writer: Callable[[Path], bool | None],
+        clock: Callable[[], float],
+        free_bytes: Callable[[Path], int] = lambda root: shutil.disk_usage(root).free,
+        on_freed: Callable[[Freed], None] = lambda freed: None,
+    ) -> None:
+        self._ledger, self._store, self._root, self._limits = ledger, store, root, limits
+        self._has_writer, self._clock, self._free_bytes = has_writer, clock, free_bytes
+        self._on_freed = on_freed
+        self._doubtful: dict[int, float] = {}
+        self._nothing_due_before = 0.0
+
+    def run_once(self, stop: threading.Event | None = None, *, dry_run: bool = False) -> FreeReport:
+        """Free what the limits ask for.
+
+        Args:
+            stop: ends the run after the file at hand.
+            dry_run: prove and list, remove nothing.
+
+        Raises:
+            StoreError: the store is away or refuses all looks; what was not proven stays.
+            LedgerError: the ledger cannot be read or written.
+            OSError: the directory is not there.
+        """
+        report = FreeReport(dry_run=dry_run)
+        now = self._clock()
+        missing = 0 if self._limits.off else self._missing_bytes()
+        if self._limits.off or (not missing and now < self._nothing_due_before):
+            return report
+        # What is archived from now on is not due before this.
+        next_due = now + self._age_seconds if self._limits.age_from_archiving else now
+        for row in self._candidates(now):
+            if stop is not None and stop.is_set():
+                return report
+            due = self._due(row)
+            if due > now and missing <= report.freed_bytes:
+                next_due = min(next_due, due)
+                if row.version.mtime_ns / 1e9 + self._age_seconds > now:
+                    break  # the rest is younger still
+                continue
+            next_due = now
+            if self._doubtful.get(row.row, 0.0) > now:
+                report.unproven.append(row.version.path)  # asked not long ago
+            else:
+                self._consider(row, report)
+        self._nothing_due_before = next_due
+        return report
+
+    def _missing_bytes(self) -> int:
+        """How much more of the disk must be free."""
+        least = self._limits.min_free_bytes
+        return 0 if least is None else max(0, least - self._free_bytes(self._root))
+
+    def _candidates(self, now: float) -> Iterator[FileRow]:
+        before_ns = int((now - YOUNGEST_SECONDS) * 1e9)
+        after = (-(1 << 62), 0)
+        while True:
+            rows = local_candidates(self._ledger, before_ns=before_ns, after=after, limit=PAGE)
+            for row in rows:
+                back = row.restored_at
+                if back is None or back <= now - YOUNGEST_SECONDS:
+                    yield row
+            if len(rows) < PAGE:
+                return
+            after = (rows[-1].version.mtime_ns, rows[-1].row)
+
+    @property
+    def _age_seconds(self) -> float:
+        """The age at which a file is removed, whatever room there is."""
+        age = self._limits.older_than_seconds
+        return math.inf if age is None else max(age, YOUNGEST_SECONDS)
+
+    def _due(self, row: FileRow) -> float:
+        """When the file reaches that age, in seconds since 1970."""
+        since = max(row.version.mtime_ns / 1e9, row.restored_at or 0.0)
+        if self._limits.age_from_archiving:
+            since = max(since, row.archived_at or 0.0)
+        return since + self._age_seconds
+
+    def _consider(self, row: FileRow, report: FreeReport) -> None:
+        path = row.version.path
+        local = to_local(self._root, path)
+        seen = _look(local, path)
+        if seen is None or not seen.same_content_as(row.version):
+            report.gone += 1
+            if not report.dry_run:
+                mark_freed(self._ledger, [row.row])
+            return
+        if self._has_writer(local):
+            report.kept += 1
+            return
+        if not self._is_proven(row):
+            self._doubtful[row.row] = self._clock() + DOUBT_SECONDS
+            report.unproven.append(path)
+            logger.warning(
+                "%s stays: the bucket does not hold it as %s any more. Run `cloud-archive verify --repair`.",
+                path,
+                row.key,
+            )
+            return
+        seen = _look(local, path)
+        if seen is None or _sha256_of(local) != row.sha256:
+            logger.warning("%s stays: its bytes are not those that were archived.", path)
+            report.kept += 1
+            return
+        if not report.dry_run and not self._remove(row, seen, local):
+            report.kept += 1
+            return
+        self._note(row, report)
+
+    def _is_proven(self, row: FileRow) -> bool:
+        try:
+            return confirmed_now(row, self._store)
+        except StoreError as error:
+            if error.failure.scope is Scope.STORE or error.status is None:
+                raise
+            return False
+
+    def _remove(self, row: FileRow, seen: FileVersion, local: Path) -> bool:
+        """Remove the file unless it changed since `seen`. False where it did or the system refuses."""
+        now = None if self._has_writer(local) else _look(local, row.version.path)
+        if now is None or (now, now.touched_ns) != (seen, seen.touched_ns):
+            return False
+        try:
+            local.unlink()
+        except OSError as error:
+            logger.warning("%s stays: %s", row.version.path, error.strerror or error)
+            return False
+        mark_freed(self._ledger, [row.row])
+        logger.info("Removed %s here: it is in the bucket as %s", row.version.path, row.key)
+        return True
+
+    def _note(self, row: FileRow, report: FreeReport) -> None:
+        freed = Freed(row.version.path, row.version.size_bytes, row.key or "")
+        report.freed += 1
+        report.freed_bytes += freed.size_bytes
+        if len(report.files) < MOST_KEPT:
+            report.files.append(freed)
+        if not report.dry_run:
+            self._on_freed(freed)
+
+
+def _look(local: Path, path: str) -> FileVersion | None:
+    """The regular file there now; None where there is none."""
+    try:
+        found = os.lstat(local)
+    except OSError:
+        return None
+    return FileVersion.of_stat(path, found) if stat_module.S_ISREG(found.st_mode) else None
+
+
+def _sha256_of(local: Path) -> str | None:
+    digest = hashlib.sha256()
+    try:
+        with local.open("rb") as file:
+            while piece := file.read(HASH_BYTES):
+                digest.update(piece)
+    except OSError:
+        return None
+    return digest.hexdigest()

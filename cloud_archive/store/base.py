@@ -1,0 +1,266 @@
+"""What an object store must be able to do, and what is known of it: the protocol that the other rooms work with.
+
+`S3Store` in store.py is its S3 form; tests have one in memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import Enum
+from typing import Literal, Protocol
+
+from ..errors import StoreError
+
+Progress = Callable[[int], None]
+Checksum = Literal["sha256", "md5"]
+
+
+class CreateOnly(Enum):
+    """What a store makes of `If-None-Match: *` on a write."""
+
+    UNKNOWN = "unknown"
+    HONOURED = "honoured"  # a taken key is refused with 412
+    IGNORED = "ignored"  # answered 200, and overwritten
+    REJECTED = "rejected"  # the header itself is refused (501)
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What was found out about one destination.
+
+    Attributes:
+        create_only: on PutObject.
+        create_only_multipart: on CompleteMultipartUpload.
+        checksum: the integrity header that goes with each body.
+        can_head: whether this key may look at objects; None: not known yet. A 403 for a key that may be missing
+            proves nothing: without the right to list, S3 answers 403 for what is not there.
+        can_list: whether this key may list.
+        echoes_checksum: whether the store repeats the SHA-256 in its answer to a write, as those do that compute it
+            themselves. One that doesn't, yet shows it later, only keeps what we said (`rclone serve s3` does), so
+            what it shows is believed only where this is True.
+    """
+
+    create_only: CreateOnly = CreateOnly.UNKNOWN
+    create_only_multipart: CreateOnly = CreateOnly.UNKNOWN
+    checksum: Checksum = "sha256"
+    can_head: bool | None = None
+    can_list: bool | None = None
+    echoes_checksum: bool | None = None
+
+    def to_json(self) -> dict[str, str | bool | None]:
+        """As kept in the ledger and shown by `check`."""
+        return {
+            "create_only": self.create_only.value,
+            "create_only_multipart": self.create_only_multipart.value,
+            "checksum": self.checksum,
+            "can_head": self.can_head,
+            "can_list": self.can_list,
+            "echoes_checksum": self.echoes_checksum,
+        }
+
+    @classmethod
+    def from_json(cls, found: object) -> Capabilities:
+        """What `to_json` gave, also of another version: whatever is not understood counts as unknown."""
+        data = found if isinstance(found, Mapping) else {}
+
+        def create_only(name: str) -> CreateOnly:
+            value = data.get(name)
+            return next((one for one in CreateOnly if one.value == value), CreateOnly.UNKNOWN)
+
+        def flag(name: str) -> bool | None:
+            value = data.get(name)
+            return value if isinstance(value, bool) else None
+
+        return cls(
+            create_only("create_only"),
+            create_only("create_only_multipart"),
+            "md5" if data.get("checksum") == "md5" else "sha256",
+            flag("can_head"),
+            flag("can_list"),
+            flag("echoes_checksum"),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectInfo:
+    """An object as the store describes it.
+
+    Attributes:
+        etag: without its quotes.
+        sha256: hexadecimal, from the object's own metadata: what its writer said, no proof.
+        checksum_sha256: hexadecimal, of the whole object, as computed by the store itself; None where it tells
+            none, or may only be repeating what it was told.
+        metadata: names in lower case; empty in listings.
+    """
+
+    key: str
+    size_bytes: int
+    etag: str | None
+    sha256: str | None
+    checksum_sha256: str | None
+    metadata: Mapping[str, str]
+    last_modified: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class PutResult:
+    """The store took an object.
+
+    Attributes:
+        proven: its answer holds a checksum that equals ours: the SHA-256 echoed, or an ETag that is the bytes' MD5.
+    """
+
+    etag: str | None
+    proven: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A part that the store holds.
+
+    Attributes:
+        etag: as the store gave it, quotes included; it goes back with the completion.
+        sha256: hexadecimal, as confirmed by the store; None where it tells none.
+        proven: the answer to its upload proved its bytes. In a list of parts True: whoever goes on with a listed
+            part compares its checksum.
+    """
+
+    number: int
+    etag: str
+    size_bytes: int
+    sha256: str | None
+    proven: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class UnfinishedUpload:
+    """A multipart upload that somebody began; `initiated_at` in seconds since 1970 by the store's clock."""
+
+    upload_id: str
+    initiated_at: float
+
+
+class ProbeNotes(Protocol):
+    """Keeps what a probe's multipart upload would leave behind if the process ended now; each call is durable."""
+
+    def asked(self) -> None:
+        """One is about to be begun."""
+
+    def begun(self, upload_id: str) -> None:
+        """It has this id."""
+
+    def ended(self) -> None:
+        """There is nothing left of it."""
+
+
+class ObjectStore(Protocol):
+    """A bucket. Every method may be called from any thread, and raises `StoreError` when the store fails it."""
+
+    @property
+    def destination(self) -> str:
+        """`endpoint/bucket`: what the capabilities belong to."""
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What is known of the store so far."""
+
+    @property
+    def clock_offset_seconds(self) -> float | None:
+        """By how much the store's clock was ahead of ours in its last answer; None before the first."""
+
+    def put(
+        self,
+        key: str,
+        body: bytes,
+        *,
+        sha256: str,
+        content_type: str,
+        metadata: Mapping[str, str],
+        create_only: bool,
+        progress: Progress | None = None,
+    ) -> PutResult:
+        """Write one object in one request.
+
+        Args:
+            sha256: of `body`, hexadecimal.
+            metadata: ASCII names and values.
+            create_only: refuse where the key is taken, as far as the store can (see `Capabilities.create_only`).
+            progress: called with the bytes sent since its last call.
+
+        Raises:
+            ObjectExists: `create_only`, and the key is taken.
+            ConditionsRejected: the store refuses create-only writes as such; nothing was written. From now on the
+                header is left out, so look first and call again.
+        """
+
+    def head(self, key: str) -> ObjectInfo | None:
+        """Look at an object; None: there is none."""
+
+    def create_multipart(self, key: str, *, content_type: str, metadata: Mapping[str, str]) -> str:
+        """Begin a multipart upload, and its id."""
+
+    def upload_part(
+        self,
+        key: str,
+        upload_id: str,
+        number: int,
+        body: bytes,
+        *,
+        sha256: str,
+        progress: Progress | None = None,
+    ) -> Part:
+        """Send part `number` (from 1). Sending it again replaces it."""
+
+    def unfinished_uploads(self, key: str) -> list[UnfinishedUpload]:
+        """The multipart uploads to exactly this key that have neither been completed nor aborted."""
+
+    def list_parts(self, key: str, upload_id: str) -> list[Part]:
+        """The parts that have arrived. StoreError with code NoSuchUpload: the upload is gone."""
+
+    def complete_multipart(
+        self, key: str, upload_id: str, parts: Sequence[Part], *, create_only: bool
+    ) -> str | None:
+        """Make the parts an object; its ETag. Raises as `put` does."""
+
+    def abort_multipart(self, key: str, upload_id: str) -> None:
+        """Drop an unfinished upload; that it is gone already is fine."""
+
+    def read(self, key: str) -> Iterator[bytes]:
+        """An object's bytes, in pieces of at most 1 MiB."""
+
+    def list(self, prefix: str, *, limit: int | None = None) -> Iterator[ObjectInfo]:
+        """Objects below `prefix` in the order of their keys, at most `limit`."""
+
+    def delete(self, keys: Sequence[str]) -> Iterator[tuple[str, StoreError | None]]:
+        """Delete objects; each key comes back with None or why not."""
+
+    def probe_create_only(
+        self,
+        key: str,
+        body: bytes,
+        *,
+        content_type: str,
+        metadata: Mapping[str, str],
+        notes: ProbeNotes | None = None,
+    ) -> None:
+        """Find out what create-only writes do, at a key that was just written with exactly this.
+
+        Raises nothing but what `notes` raises.
+
+        Leaves no object behind. Does nothing with a body over 4 MiB: a smaller one will come.
+        """
+
+    def probe_with_key(self, notes: ProbeNotes | None = None) -> None:
+        """The same with a small object of its own, `probe_key`."""
+
+    @property
+    def probe_key(self) -> str:
+        """The key of that object."""
+
+    def warm_up(self) -> None:
+        """Get ready for requests without making one: the first would have to wait for it."""
+
+    def close(self) -> None:
+        """Let go of connections."""

@@ -1,0 +1,284 @@
+"""How requests leave: the one client of the AWS SDK, its options, and bodies that tell how far they are.
+
+The SDK is botocore, which boto3 is a shell around; its defaults suit AWS, and several of them break other providers
+or cost time, so each one that is changed here says why.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import ssl
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from urllib.parse import urlsplit
+
+from .. import __version__
+from .bandwidth import Throttle
+from .fast_put import Address, Keys, SignedPut
+
+if TYPE_CHECKING:
+    from botocore.session import Session
+    from mypy_boto3_s3.client import S3Client
+
+    from ..config.settings import Settings
+
+CONNECT_SECONDS = 10
+READ_SECONDS = 60
+# Above this size a request asks first (Expect: 100-continue), so that a refusal costs no upload; below, the extra
+# round trip costs more than the body.
+EXPECT_ABOVE_BYTES = 1024 * 1024
+PIECE_BYTES = 256 * 1024  # progress is told in these steps
+
+
+# Neither files nor variables of AWS's own decide anything while S3_CREDENTIALS is `env`:
+# name: (name in the file, variable, default, conversion).
+_NO_FILES: dict[str, Any] = {
+    "profile": (None, None, None, None),
+    "config_file": (None, None, os.devnull, None),
+    "credentials_file": (None, None, os.devnull, None),
+}
+
+
+class Client(NamedTuple):
+    """What requests leave by.
+
+    Attributes:
+        sdk: botocore's client.
+        signed_put: makes the way past it for bodies (see signed_put.py); None where only the SDK knows the way.
+    """
+
+    sdk: S3Client
+    signed_put: Callable[[Address], SignedPut] | None
+
+
+def make_client(
+    settings: Settings, connect_seconds: float, read_seconds: float, before_send: Callable[..., None]
+) -> Client:
+    """A client of the SDK, set up as this module says.
+
+    Args:
+        connect_seconds, read_seconds: timeouts of one request.
+        before_send: called with each finished PutObject and UploadPart request (`request=`) in its own thread.
+    """
+    # Not at the top: a quarter of a second and 25 MB, which `--help` or a wrong setting need not pay.
+    import botocore.session
+    from botocore.config import Config
+    from botocore.handlers import convert_body_to_file_like_object
+
+    session = botocore.session.Session(session_vars=None if settings.credentials == "aws" else _NO_FILES)
+    credentials: dict[str, Any] = {}
+    if settings.credentials == "env":
+        secret, token = settings.secret_access_key, settings.session_token
+        credentials = {
+            "aws_access_key_id": settings.access_key_id,
+            "aws_secret_access_key": secret.get_secret_value() if secret else None,
+            "aws_session_token": token.get_secret_value() if token else None,
+        }
+    options: dict[str, Any] = {
+        # One variable decides where files go. (The type stubs do not know this option yet.)
+        "ignore_configured_endpoint_urls": True,
+        "s3": {"addressing_style": addressing_style(settings)},
+    }
+    connections = max(10, settings.workers * 2)
+    user_agent = f"cloud-archive/{__version__} Botocore/{botocore.__version__}"
+    config = Config(
+        region_name=settings.region,
+        connect_timeout=connect_seconds,
+        read_timeout=read_seconds,
+        max_pool_connections=connections,
+        tcp_keepalive=True,
+        retries={"total_max_attempts": 1},
+        # DESIGN: newer SDKs add CRC trailers of their own, which several providers refuse.
+        request_checksum_calculation="when_required",
+        response_checksum_validation="when_required",
+        user_agent=user_agent,
+        # A proxy cannot reach this machine's loopback.
+        proxies={} if is_loopback(settings.endpoint_url) else None,
+        **options,
+    )
+    client = session.create_client(
+        "s3",
+        endpoint_url=settings.endpoint_url,
+        verify=certificate_authorities(settings),
+        config=config,
+        **credentials,
+    )
+    client.meta.events.register("before-call.s3.HeadBucket", cast(Any, _untold_region))
+    if (forbid := forbid_overwrite(settings.endpoint_url)) is not None:
+        for operation in ("PutObject", "CompleteMultipartUpload"):
+            client.meta.events.register(f"before-call.s3.{operation}", forbid)
+    # Bodies stay bytes: wrapped as files, each one would be sent with Expect: 100-continue, a round trip more.
+    for operation in ("PutObject", "UploadPart"):
+        client.meta.events.unregister(
+            f"before-parameter-build.s3.{operation}", convert_body_to_file_like_object
+        )
+        client.meta.events.register(f"before-call.s3.{operation}", _ask_first)
+        client.meta.events.register(f"before-send.s3.{operation}", before_send)
+    keys = None if forbid is not None or proxied(settings.endpoint_url) else _keys(settings, session)
+    if keys is None:
+        return Client(cast("S3Client", client), None)
+
+    def signed_put(address: Address) -> SignedPut:
+        return SignedPut(
+            address,
+            keys,
+            connections=connections,
+            verify=_authorities_or_default(settings, session) if address.scheme == "https" else None,
+            user_agent=user_agent,
+            connect_seconds=connect_seconds,
+            read_seconds=read_seconds,
+        )
+
+    return Client(cast("S3Client", client), signed_put)
+
+
+def _keys(settings: Settings, session: Session) -> Callable[[], Keys] | None:
+    """What signs requests, asked for anew each time, since credentials of roles are renewed; None: nothing does."""
+    if settings.credentials == "env":
+        secret, token = settings.secret_access_key, settings.session_token
+        if not settings.access_key_id or secret is None:
+            return None
+        fixed = Keys(
+            settings.access_key_id,
+            secret.get_secret_value(),
+            token.get_secret_value() if token else None,
+        )
+        return lambda: fixed
+    credentials = session.get_credentials()
+    if credentials is None:
+        return None
+
+    def current() -> Keys:
+        frozen = credentials.get_frozen_credentials()
+        return Keys(str(frozen.access_key), str(frozen.secret_key), frozen.token)
+
+    return current
+
+
+def _authorities_or_default(settings: Settings, session: Session) -> str:
+    from botocore.httpsession import get_cert_path
+
+    found = certificate_authorities(settings) or session.get_config_variable("ca_bundle")
+    return str(found or get_cert_path(True))
+
+
+def proxied(endpoint_url: str | None) -> bool:
+    """Whether the system's settings put a proxy before the endpoint; AWS's own addresses are taken for https."""
+    parts = urlsplit(endpoint_url or "https://s3.amazonaws.com")
+    if is_loopback(endpoint_url) or urllib.request.proxy_bypass(parts.hostname or ""):
+        return False
+    return parts.scheme in urllib.request.getproxies()
+
+
+def addressing_style(settings: Settings) -> str:
+    """`path`, `virtual` or (AWS only) `auto`.
+
+    Off AWS `auto` means path: `https://host/bucket/key` works at every provider in the guides, on IP addresses, on
+    localhost and under certificates that hold only the host's name. The known exception takes no other than virtual:
+    https://www.alibabacloud.com/help/en/oss/developer-reference/compatibility-with-amazon-s3
+    """
+    if settings.addressing_style in ("path", "virtual"):
+        return str(settings.addressing_style)
+    if _is_alibaba(settings.endpoint_url):
+        return "virtual"
+    return "auto" if settings.is_aws else "path"
+
+
+def _is_alibaba(endpoint_url: str | None) -> bool:
+    host = urlsplit(endpoint_url or "").hostname or ""
+    return host.rstrip(".").endswith(".aliyuncs.com")
+
+
+def forbid_overwrite(endpoint_url: str | None) -> Callable[..., None] | None:
+    """What a store needs beside If-None-Match on a create-only write; None: nothing.
+
+    Alibaba has a header of its own (https://help.aliyun.com/en/oss/user-guide/0026-00000002). Google has one too, but
+    refuses it beside the x-amz-* ones that every request here has ("Requests cannot specify both x-amz and x-goog
+    headers", https://github.com/carrierwaveuploader/carrierwave/pull/2356), so there a look goes first.
+    """
+    if not _is_alibaba(endpoint_url):
+        return None
+
+    def add(params: dict[str, Any], **_: object) -> None:
+        if "If-None-Match" in params["headers"]:
+            params["headers"]["x-oss-forbid-overwrite"] = "true"
+
+    return add
+
+
+def certificate_authorities(settings: Settings) -> str | None:
+    """The CA file to trust: S3_CA_BUNDLE, else AWS_CA_BUNDLE, else the system's; None: the one of botocore."""
+    if settings.ca_bundle is not None:
+        return str(settings.ca_bundle)
+    if os.environ.get("AWS_CA_BUNDLE"):
+        return None  # botocore reads it
+    usual = (ssl.get_default_verify_paths().cafile, "/etc/ssl/certs/ca-certificates.crt")
+    return next((path for path in usual if path and Path(path).is_file()), None)
+
+
+def is_loopback(endpoint_url: str | None) -> bool:
+    """Whether the endpoint is on this machine."""
+    host = urlsplit(endpoint_url or "").hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
+
+
+def _untold_region(**_: object) -> tuple[Any, dict[str, Any]]:
+    """In place of a HeadBucket, which nothing here sends but botocore, after a redirect that names no region.
+
+    It would be redirected too, and botocore (`S3RegionRedirectorv2`, seen in 1.44) asks again until Python's stack is
+    full, as in https://github.com/boto/botocore/pull/1512. With this answer it gives up at once, and the redirect
+    itself is what gets explained.
+    """
+    from botocore.awsrequest import AWSResponse, HeadersDict
+
+    answer = AWSResponse("", 200, cast(Any, HeadersDict()), None)
+    return answer, {"ResponseMetadata": {"HTTPStatusCode": 200, "HTTPHeaders": {}}}
+
+
+class Told:
+    """How many bytes of one body were told as sent; sending it again tells nothing twice."""
+
+    def __init__(self, progress: Callable[[int], None] | None) -> None:
+        self._progress = progress
+        self._bytes = 0
+
+    def reach(self, position: int) -> None:
+        if self._progress is not None and position > self._bytes:
+            step, self._bytes = position - self._bytes, position
+            self._progress(step)
+
+
+class Metered:
+    """Bytes as a file that tells how far it was read, without copying them."""
+
+    def __init__(self, body: bytes, told: Told, piece_bytes: int, throttle: Throttle | None) -> None:
+        self._view = memoryview(body)
+        self._told = told
+        self._piece_bytes = piece_bytes
+        self._throttle = throttle
+        self._position = 0
+
+    def read(self, _size: int = -1) -> memoryview:
+        """The next piece; larger than asked for, since 16 KiB at a time would hold the interpreter lock often."""
+        self._told.reach(self._position)
+        piece = self._view[self._position : self._position + self._piece_bytes]
+        self._position += len(piece)
+        if self._throttle is not None and piece:
+            self._throttle.take(len(piece))
+        return piece
+
+    def seek(self, position: int, _whence: int = 0) -> int:
+        self._position = position
+        return position
+
+
+def _ask_first(params: dict[str, Any], **_: object) -> None:
+    body = params.get("body")
+    if isinstance(body, bytes) and len(body) > EXPECT_ABOVE_BYTES:
+        params["headers"]["Expect"] = "100-continue"

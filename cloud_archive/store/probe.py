@@ -1,0 +1,153 @@
+"""Finding out what a store does with create-only writes: support is proven, never assumed.
+
+A store can honour `If-None-Match: *` (412), refuse the header (501), or ignore it silently and overwrite. Only a
+write to a key that is surely taken tells, so an object of ours that was just written is written again, with the
+same bytes. Nothing here needs the right to delete, and trouble leaves the answer unknown.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import time
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+from ..errors import ConditionsRejected, ObjectExists, StoreError
+from ..keys import PrefixTemplate
+from .base import CreateOnly, ProbeNotes
+
+if TYPE_CHECKING:
+    from .s3 import S3Store
+
+logger = logging.getLogger("cloud_archive.store")
+
+PROBE_NAME = "check"
+PROBE_BODY = b"Cloud Archive looks with this object what the bucket allows. It may be deleted.\n"
+CLOCK_SKEW_SECONDS = 5.0
+PROBE_WITH_BYTES = 4 * 1024 * 1024  # a larger object is not sent three times only to learn something
+
+
+def probe_key(prefix: str) -> str:
+    """Return the key of the small object that probes and checks write: in the reserved folder.
+
+    Args:
+        prefix: a valid template.
+    """
+    return f"{PrefixTemplate.parse(prefix).reserved_folder}{PROBE_NAME}"
+
+
+def probe(
+    store: S3Store,
+    key: str,
+    body: bytes,
+    *,
+    content_type: str,
+    metadata: Mapping[str, str],
+    wait: Callable[[float], bool],
+    notes: ProbeNotes | None = None,
+) -> None:
+    """Find out whether the store refuses to overwrite, and whether this key may look.
+
+    Each write here sends what is there already, so that a store that ignores the condition harms nothing.
+
+    Args:
+        key, body, content_type, metadata: an object exactly as it was just written.
+        wait: waits so many seconds; True: give up.
+        notes: told of the multipart upload, so that whoever comes after us can abort it.
+    """
+    noted: ProbeNotes = notes or _NoNotes()
+    sha256 = hashlib.sha256(body).hexdigest()
+
+    def put(create_only: bool = True) -> None:
+        store.put(
+            key, body, sha256=sha256, content_type=content_type, metadata=metadata, create_only=create_only
+        )
+
+    def multipart() -> None:
+        asked_at = time.time() + (store.clock_offset_seconds or 0.0)
+        noted.asked()
+        try:
+            upload_id = store.create_multipart(key, content_type=content_type, metadata=metadata)
+        except StoreError:
+            _tidy(store, lambda: _abort_unnamed(store, key, asked_at))
+            raise
+        noted.begun(upload_id)
+        try:
+            part = store.upload_part(key, upload_id, 1, body, sha256=sha256)
+            store.complete_multipart(key, upload_id, [part], create_only=True)
+        except StoreError:
+            if _tidy(store, lambda: store.abort_multipart(key, upload_id)):
+                noted.ended()
+            raise
+        noted.ended()
+
+    if store.capabilities.can_head is None:
+        _probe_head(store, key)
+    if store.capabilities.create_only is CreateOnly.UNKNOWN:
+        store.remember(create_only=_outcome(store, put, wait))
+    if store.capabilities.create_only_multipart is CreateOnly.UNKNOWN:
+        found = _outcome(store, multipart, wait)
+        store.remember(create_only_multipart=found)
+        if found is CreateOnly.IGNORED:
+            _restore(lambda: put(False))
+
+
+class _NoNotes:
+    """Nobody comes after us."""
+
+    def asked(self) -> None: ...
+
+    def begun(self, upload_id: str) -> None: ...
+
+    def ended(self) -> None: ...
+
+
+def _tidy(store: S3Store, work: Callable[[], None]) -> bool:
+    try:
+        work()
+    except StoreError as error:
+        logger.info("%s: a probe's upload could not be aborted: %s", store.destination, error)
+        return False
+    return True
+
+
+def _abort_unnamed(store: S3Store, key: str, asked_at: float) -> None:
+    """Give up what was begun by a request whose answer, and with it the id, was lost (see `upload.abandon`)."""
+    for found in store.unfinished_uploads(key):
+        if found.initiated_at >= asked_at - CLOCK_SKEW_SECONDS and not store.list_parts(key, found.upload_id):
+            store.abort_multipart(key, found.upload_id)
+
+
+def _probe_head(store: S3Store, key: str) -> None:
+    try:
+        store.head(key)
+    except StoreError as error:
+        if error.status in (401, 403) and not error.failure.passing:
+            store.remember(can_head=False)
+
+
+def _outcome(store: S3Store, attempt: Callable[[], None], wait: Callable[[float], bool]) -> CreateOnly:
+    """What a write did that must be refused. R2 allows one write a second to a key, hence the second try."""
+    for pause_seconds in (1.1, None):
+        try:
+            attempt()
+        except ObjectExists:
+            return CreateOnly.HONOURED
+        except ConditionsRejected:
+            return CreateOnly.REJECTED
+        except StoreError as error:
+            if not error.failure.passing or pause_seconds is None or wait(pause_seconds):
+                logger.info("%s: create-only writes could not be tried: %s", store.destination, error)
+                break
+        else:
+            return CreateOnly.IGNORED
+    return CreateOnly.UNKNOWN
+
+
+def _restore(put: Callable[[], None]) -> None:
+    """As one request: the ETag of an object in parts is no MD5, and would no longer be the one we noted."""
+    try:
+        put()
+    except StoreError as error:
+        logger.info("A probe's object was left as a multipart object: %s", error)

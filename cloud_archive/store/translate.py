@@ -1,0 +1,390 @@
+"""What a failed S3 call means: from the SDK's exceptions to a `StoreError` with a cause and a cure.
+
+The exceptions are told apart by their classes' names, so that this works on (and is tested with) plain objects,
+and importing it costs nothing. Nothing in here quotes more of an exception than the store's own message, and that
+without the secrets.
+"""
+
+from __future__ import annotations
+
+import email.utils
+import re
+import socket
+import ssl
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+from urllib.parse import urlsplit
+
+from ..errors import (ConditionsRejected, Failure, ObjectExists, StoreError, explain)
+from ..redaction import redact as without_secrets
+
+# AWS refuses requests that are further off than this:
+# https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html (RequestTimeTooSkewed)
+SKEW_SECONDS = 900
+LONGEST_SAYING = 300
+
+# botocore's (and urllib3's) classes, nearest first along an exception's own line of ancestors.
+_BY_CLASS = {
+    "ConnectTimeoutError": "ConnectTimeout",
+    "ReadTimeoutError": "ReadTimeout",
+    "ProxyConnectionError": "ProxyUnreachable",
+    "InvalidProxiesConfigError": "ProxyUnreachable",
+    "SSLError": "TLS",
+    "EndpointConnectionError": "ConnectionRefused",
+    "NewConnectionError": "ConnectionRefused",
+    "ConnectionClosedError": "ConnectionClosed",
+    "ResponseStreamingError": "ConnectionClosed",
+    "IncompleteReadError": "ConnectionClosed",
+    "IncompleteRead": "ConnectionClosed",
+    "ProtocolError": "ConnectionClosed",
+    "FlexibleChecksumError": "BadDigest",
+    "ResponseParserError": "NotS3",
+    "NoCredentialsError": "NoCredentials",
+    "PartialCredentialsError": "NoCredentials",
+    "CredentialRetrievalError": "NoCredentials",
+    "TokenRetrievalError": "NoCredentials",
+    "NoAuthTokenError": "NoCredentials",
+    "SSOError": "NoCredentials",
+    "ProfileNotFound": "NoCredentials",
+    "ConfigParseError": "NoCredentials",
+    "InvalidDNSNameError": "InvalidBucketName",
+    "InvalidRegionError": "InvalidEndpoint",
+    "EndpointProviderError": "InvalidEndpoint",
+    "TimeoutError": "ReadTimeout",
+    "HTTPClientError": "ConnectionClosed",  # an answer that is no HTTP
+    "ConnectionError": "ConnectionClosed",
+}
+
+
+def redact(text: str, secrets: Sequence[str]) -> str:
+    """Return `text` without secrets (see redaction.py), on one line, shortened to 300 characters."""
+    text = " ".join(without_secrets(text, secrets).split())
+    return text if len(text) <= LONGEST_SAYING else text[: LONGEST_SAYING - 1] + "…"
+
+
+def clock_offset_seconds(date_header: str, local_time: float) -> float | None:
+    """By how many seconds the store's clock is ahead of ours, to the second; None where the header is no date.
+
+    Args:
+        date_header: the answer's `Date` (RFC 9110, section 6.6.1).
+        local_time: seconds since 1970 by our clock when the answer came.
+    """
+    try:
+        return email.utils.parsedate_to_datetime(date_header).timestamp() - local_time
+    except (TypeError, ValueError, IndexError, OverflowError):
+        return None
+
+
+def retry_after(header: str, local_time: float) -> float | None:
+    """Seconds to wait, from a `Retry-After` header (RFC 9110, section 10.2.3: seconds or a date)."""
+    if header.strip().isdecimal():
+        return float(header)
+    until = clock_offset_seconds(header, local_time)
+    return None if until is None else max(0.0, until)
+
+
+def translate(
+    error: BaseException,
+    operation: str,
+    key: str | None,
+    *,
+    secrets: Sequence[str] = (),
+    conditional: bool = False,
+    now: float | None = None,
+) -> StoreError:
+    """The `StoreError` for an exception of the SDK.
+
+    Args:
+        operation: the S3 operation, such as `PutObject`.
+        secrets: values that no text may hold.
+        conditional: the request was a create-only write, so a 412 says that the key is taken.
+        now: seconds since 1970; the system's clock where None.
+
+    Returns:
+        `ObjectExists` for a create-only write that was refused because the key is taken, `ConditionsRejected`
+        where the store says that it knows no such writes, else a plain `StoreError`.
+    """
+    moment = time.time() if now is None else now
+    response = getattr(error, "response", None)
+    if isinstance(response, Mapping) and "Error" in response:
+        return _from_answer(response, operation, key, secrets, conditional, moment)
+    failure = _without_answer(error)
+    return StoreError(operation, key, failure, said=redact(_system_said(error), secrets))
+
+
+# --- an answer came
+
+
+def _from_answer(
+    response: Mapping[str, Any],
+    operation: str,
+    key: str | None,
+    secrets: Sequence[str],
+    conditional: bool,
+    now: float,
+) -> StoreError:
+    # Any word of the answer may repeat what was sent, so nothing of it is looked at before it is clean.
+    answer: Mapping[str, Any] = response.get("ResponseMetadata", {})
+    headers = {name: redact(str(value), secrets) for name, value in answer.get("HTTPHeaders", {}).items()}
+    status = answer.get("HTTPStatusCode")
+    found = {name: redact(str(value), secrets) for name, value in response["Error"].items() if value}
+    code = str(found.get("Code") or status or "Unknown")
+    said = str(found.get("Message") or "")
+    if found.get("Header"):  # a 501 tells in a field of its own what it does not implement
+        said = f"{said} ({found['Header']})"
+    said = redact(said, secrets)
+    failure = _explain_answer(code, status, said, found, headers, key, operation, now)
+    kind = StoreError
+    # https://help.aliyun.com/en/oss/user-guide/0026-00000002 (409)
+    if conditional and (status == 412 or failure.code in ("PreconditionFailed", "FileAlreadyExists")):
+        kind = ObjectExists
+    elif conditional and (status == 501 or failure.code == "NotImplemented" or _names_condition(said)):
+        kind = ConditionsRejected
+    return kind(
+        operation,
+        key,
+        failure,
+        status=status,
+        said=said,
+        retry_after_seconds=retry_after(headers.get("retry-after", ""), now),
+    )
+
+
+def _explain_answer(
+    code: str,
+    status: int | None,
+    said: str,
+    found: Mapping[str, Any],
+    headers: Mapping[str, str],
+    key: str | None,
+    operation: str,
+    now: float,
+) -> Failure:
+    # A page has no <Code>, so the SDK takes the status for it. A HEAD has no body: its type tells nothing.
+    coded = not code.isdecimal()
+    if not coded and status in _REDIRECTS and (elsewhere := _elsewhere(headers.get("location", ""))):
+        return elsewhere
+    if not coded and "html" in headers.get("content-type", "").lower() and operation != "HeadObject":
+        return web_page(status)
+    if not re.fullmatch(r"[A-Za-z0-9._:-]{1,64}", code):
+        code = str(status or "Unknown")
+    if status == 404 and key is None and code in ("404", "NoSuchKey"):
+        code = "NoSuchBucket"
+    if status == 200 and not coded:
+        return explain("ConnectionClosed")  # a 200 whose document could not be read to its end
+    offset = clock_offset_seconds(headers.get("date", ""), now)
+    # A HEAD has no body that could say so, and some stores call it a bad signature.
+    late = status == 403 and offset is not None and abs(offset) > SKEW_SECONDS
+    if code == "RequestTimeTooSkewed" or late:
+        return _skewed(offset)
+    failure = explain(code, status, said)
+    region = headers.get("x-amz-bucket-region") or str(found.get("Region") or "") or _expected_region(said)
+    if re.fullmatch(r"[a-z0-9-]{2,40}", region) and (
+        status in (301, 307)
+        or code in ("PermanentRedirect", "AuthorizationHeaderMalformed", "TemporaryRedirect")
+    ):
+        return replace(
+            failure,
+            cause=f"The bucket is in the region {region}.",
+            cure=f"Set S3_REGION={region}, and S3_ENDPOINT_URL to that region's address where it names one.",
+        )
+    if failure.code in ("AccessDenied", "403") and operation in _RIGHTS:
+        doing, right = _RIGHTS[operation]
+        return replace(
+            failure,
+            cause=f"The store denies access: this key may not {doing} here.",
+            cure=f"Allow {right} for this key where that is wanted.",
+        )
+    return failure
+
+
+# What a key that only writes lacks.
+_RIGHTS = {
+    "HeadObject": ("look at objects", "s3:GetObject"),
+    "GetObject": ("read objects", "s3:GetObject"),
+    "ListObjectsV2": ("list the bucket", "s3:ListBucket"),
+    "ListParts": ("list an upload's parts", "s3:ListMultipartUploadParts"),
+    "ListMultipartUploads": ("list unfinished uploads", "s3:ListBucketMultipartUploads"),
+    "AbortMultipartUpload": ("abort an upload", "s3:AbortMultipartUpload"),
+    "DeleteObject": ("delete objects", "s3:DeleteObject"),
+    "DeleteObjects": ("delete objects", "s3:DeleteObject"),
+}
+
+
+def web_page(status: int | None) -> Failure:
+    """The endpoint answered with a web page."""
+    failure = explain("NotS3")
+    if status is not None and status >= 500:
+        return replace(
+            failure,
+            cause=f"Something in front of the store answered with an error page (HTTP {status}).",
+            cure="Nothing to do where the store is just starting; else check S3_ENDPOINT_URL and the proxy there.",
+        )
+    return failure
+
+
+_REDIRECTS = (301, 302, 303, 307, 308)
+
+
+def _elsewhere(location: str) -> Failure | None:
+    """A web server's redirect, as from http to https, which no S3 client follows with a signed request."""
+    try:
+        parts = urlsplit(location)
+        host = parts.netloc.rpartition("@")[2]
+    except ValueError:
+        return None
+    if parts.scheme not in ("http", "https") or not re.fullmatch(r"[A-Za-z0-9.:\[\]-]{1,300}", host):
+        return None
+    return replace(
+        explain("NotS3"),
+        cause=f"The endpoint only sends on to {parts.scheme}://{host}.",
+        cure=f"Set S3_ENDPOINT_URL={parts.scheme}://{host} if that is the S3 API.",
+    )
+
+
+def _skewed(offset: float | None) -> Failure:
+    failure = explain("RequestTimeTooSkewed")
+    if offset is None:
+        return failure
+    direction = "behind" if offset > 0 else "ahead of"
+    return replace(
+        failure,
+        cause=f"This machine's clock is {abs(round(offset))} seconds {direction} the store's,"
+        " so the store rejects the signature.",
+    )
+
+
+def _expected_region(said: str) -> str:
+    found = re.search(r"expecting '([a-z0-9-]+)'", said)
+    return found[1] if found else ""
+
+
+def _names_condition(said: str) -> bool:
+    return "if-none-match" in said.lower()
+
+
+def names_checksum(error: StoreError) -> bool:
+    """Whether the refusal speaks of checksum headers by name."""
+    about = r"x-amz-checksum|sdk-checksum|checksum.{0,20}(algorithm|header|type)"
+    return error.failure.code != "BadDigest" and re.search(about, error.said, re.IGNORECASE) is not None
+
+
+def refuses_checksum(error: StoreError) -> bool:
+    """Whether this looks like a store that does not take `x-amz-checksum-sha256`.
+
+    As seen at Backblaze B2 (400 InvalidArgument "Unsupported header 'x-amz-checksum-…'",
+    https://github.com/boto/s3transfer/issues/327), Google (403 SignatureDoesNotMatch or 400,
+    https://github.com/EnterpriseDB/barman/issues/1112), R2 (401 Unauthorized) and others (501). Most of these say
+    something else as often; so it is worth one more request with Content-MD5, and no more.
+    """
+    if error.status is None or (error.status >= 500 and error.status != 501):
+        return False
+    if names_checksum(error):
+        return True
+    if _names_condition(error.said):
+        return False
+    return error.status in (401, 501) or error.failure.code in (
+        "NotImplemented",
+        "InvalidArgument",
+        "InvalidRequest",
+        "SignatureDoesNotMatch",
+        "UnsupportedHeader",
+    )
+
+
+# --- no answer came
+
+
+def _without_answer(error: BaseException) -> Failure:
+    chain = list(_chain(error))
+    for one in chain:
+        if isinstance(one, socket.gaierror) or type(one).__name__ == "NameResolutionError":
+            return explain("NameNotResolved")
+    code = next((found for one in chain for name in _names(one) if (found := _BY_CLASS.get(name))), None)
+    if code == "ConnectionRefused":
+        return _not_connected(chain)
+    if code == "TLS" or any(isinstance(one, ssl.SSLError) for one in chain):
+        return _tls(" ".join(str(one) for one in chain))
+    if code == "NotS3":
+        text = str(error).lower()
+        return explain("NotS3" if "<html" in text or "<!doctype" in text else "ConnectionClosed")
+    text = str(error)
+    if code is None and "CA certificate bundle" in text:
+        return replace(
+            explain("TLS"),
+            cause="The file of certificate authorities cannot be read.",
+            cure="Correct S3_CA_BUNDLE.",
+        )
+    if code is None and "nvalid bucket name" in text:
+        code = "InvalidBucketName"
+    if code is None and "nvalid endpoint" in text:
+        code = "InvalidEndpoint"
+    if code is None and any(isinstance(one, OSError) for one in chain):
+        code = "ConnectionClosed"
+    return explain(code or type(error).__name__)
+
+
+def _not_connected(chain: Sequence[BaseException]) -> Failure:
+    failure = explain("ConnectionRefused")
+    if any(isinstance(one, ConnectionRefusedError) for one in chain):
+        return failure
+    text = " ".join(str(one) for one in chain)
+    if "refused" in text.lower():
+        return failure
+    if "unreachable" in text.lower() or "no route" in text.lower():
+        return explain("Unreachable")
+    return replace(failure, cause="The endpoint cannot be reached.")
+
+
+def _tls(text: str) -> Failure:
+    failure = explain("TLS")
+    if "WRONG_VERSION_NUMBER" in text or "wrong version number" in text or "record layer failure" in text:
+        return replace(
+            failure,
+            cause="The endpoint does not speak TLS on this port.",
+            cure="Correct S3_ENDPOINT_URL: http:// instead of https://, or the port that speaks TLS.",
+        )
+    if "expired" in text:
+        return replace(
+            failure,
+            cause="The endpoint's TLS certificate has expired.",
+            cure="Renew it there; or, if this machine's clock is wrong, set the clock.",
+        )
+    if "mismatch" in text or "doesn't match" in text or "not valid for" in text:
+        return replace(
+            failure,
+            cause="The endpoint's TLS certificate is for another name.",
+            cure="Use the name that the certificate has in S3_ENDPOINT_URL.",
+        )
+    return failure
+
+
+def _names(error: BaseException) -> Iterator[str]:
+    return (ancestor.__name__ for ancestor in type(error).__mro__)
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """The exception and everything that it wraps: botocore keeps it in `kwargs`, urllib3 in `reason`."""
+    seen: set[int] = set()
+    waiting: list[object] = [error]
+    while waiting:
+        one = waiting.pop(0)
+        if not isinstance(one, BaseException) or id(one) in seen:
+            continue
+        seen.add(id(one))
+        yield one
+        inner = getattr(one, "kwargs", None)
+        if isinstance(inner, Mapping):
+            waiting.append(inner.get("error"))
+        waiting += [getattr(one, "reason", None), one.__cause__, one.__context__, *one.args]
+
+
+def _system_said(error: BaseException) -> str:
+    """The system's own words, from the innermost of its errors: `[Errno 111] Connection refused`."""
+    said = [str(one) for one in _chain(error) if isinstance(one, OSError) and type(one).__module__ in _SYSTEM]
+    return said[-1] if said else ""
+
+
+_SYSTEM = ("builtins", "socket", "ssl")

@@ -1,0 +1,194 @@
+"""A file's bytes as they are read to be uploaded: whole or in parts, hashed, and those of one version for sure."""
+
+from __future__ import annotations
+
+import hashlib
+import mimetypes
+import os
+import stat as stat_module
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from .memory import BUDGET_BYTES
+from ..errors import FileChanged, FileUnreadable, FileVanished
+from ..files import FileVersion, to_local
+
+MEBIBYTE = 1024 * 1024
+SINGLE_PUT_BYTES = 8 * MEBIBYTE  # larger files go in parts
+MIN_PART_BYTES = 8 * MEBIBYTE  # S3 asks for 5 MiB at least
+MAX_PARTS = 1000  # the limit of Scaleway; S3 allows 10,000
+MAX_PARTS_OF_S3 = 10_000
+HASH_BYTES = MEBIBYTE  # smaller pieces would hold the interpreter lock too often
+HASH_AHEAD = 4  # pieces that the hash of the parts may be behind the hash of the whole
+
+# What ComfyUI and its plugins write; Python's own table differs from system to system.
+_TYPES = {
+    ".png": "image/png",
+    ".jpg": "image/jpeg",
+    ".jpeg": "image/jpeg",
+    ".webp": "image/webp",
+    ".gif": "image/gif",
+    ".avif": "image/avif",
+    ".exr": "image/x-exr",
+    ".mp4": "video/mp4",
+    ".webm": "video/webm",
+    ".mkv": "video/x-matroska",
+    ".mov": "video/quicktime",
+    ".wav": "audio/wav",
+    ".mp3": "audio/mpeg",
+    ".flac": "audio/flac",
+    ".ogg": "audio/ogg",
+    ".opus": "audio/ogg",
+    ".json": "application/json",
+    ".txt": "text/plain; charset=utf-8",
+    ".glb": "model/gltf-binary",
+    ".safetensors": "application/octet-stream",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What to upload, and what an earlier attempt left behind (see `ledger.Claim`)."""
+
+    root: Path
+    version: FileVersion
+    token: str
+    base_key: str | None = None
+    key: str | None = None
+    sha256: str | None = None
+    upload_id: str | None = None
+    part_size_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """A file's bytes as they were read: whole for a single PUT, digests of the parts for a multipart upload."""
+
+    size_bytes: int
+    sha256: str
+    body: bytes | None
+    part_size_bytes: int
+    part_sha256: tuple[str, ...] = ()
+
+
+def md5_of(data: bytes) -> str:
+    """MD5 in hexadecimal: S3's ETag and Content-MD5, not for security."""
+    return hashlib.md5(data, usedforsecurity=False).hexdigest()
+
+
+def content_type(name: str) -> str:
+    """The media type by the name's suffix; `application/octet-stream` where it is unknown."""
+    suffix = os.path.splitext(name)[1].lower()  # noqa: PTH122 - a name, not a path
+    return _TYPES.get(suffix) or mimetypes.guess_type(name)[0] or "application/octet-stream"
+
+
+def part_size_for(size_bytes: int) -> int:
+    """Return the size in bytes of all parts but the last (R2 wants them equal).
+
+    8 MiB, or more so that 1,000 parts are enough. A part is read whole, so from 48 GB on there are more parts, up to
+    10,000, rather than parts that exceed the memory budget; it holds up to 480 GB.
+    """
+    needed = -(-size_bytes // MAX_PARTS)
+    if needed > BUDGET_BYTES:
+        needed = max(BUDGET_BYTES, -(-size_bytes // MAX_PARTS_OF_S3))
+    return max(MIN_PART_BYTES, -(-needed // MEBIBYTE) * MEBIBYTE)
+
+
+def whole_bytes(job: Job) -> int:
+    """How much of the file is in memory during all of its upload: nothing of one that goes in parts."""
+    size = job.version.size_bytes
+    return size if size <= SINGLE_PUT_BYTES else 0
+
+
+def read_content(source: BinaryIO, job: Job) -> Content:
+    """Read the whole file once and hash it; small ones stay in memory.
+
+    Raises:
+        FileChanged: it is not, or no longer, the version that the job names.
+        FileUnreadable: the system failed to read it.
+    """
+    size = job.version.size_bytes
+    whole = hashlib.sha256()
+    try:
+        if size <= SINGLE_PUT_BYTES:
+            body = source.read(size + 1)
+            whole.update(body)
+            content = Content(len(body), whole.hexdigest(), body, part_size_bytes=0)
+        else:
+            part_size = job.part_size_bytes or part_size_for(size)
+            content = _read_parts(source, part_size, whole)
+    except OSError as error:
+        raise unreadable(job, error) from error
+    if content.size_bytes != size or has_changed(source, job):
+        raise FileChanged(job.version.path)
+    return content
+
+
+def _read_parts(source: BinaryIO, part_size: int, whole: hashlib._Hash) -> Content:
+    """Hash the whole here and its parts in a thread beside, both of the same bytes."""
+    total, parts = 0, []
+    waiting: deque[Future[None]] = deque()
+    with ThreadPoolExecutor(1, "cloud-archive-hash") as beside:
+        while True:
+            part, length = hashlib.sha256(), 0
+            while length < part_size:
+                piece = source.read(min(HASH_BYTES, part_size - length))
+                if not piece:
+                    break
+                waiting.append(beside.submit(part.update, piece))
+                whole.update(piece)
+                length += len(piece)
+                if len(waiting) > HASH_AHEAD:
+                    waiting.popleft().result()
+            if not length:
+                break
+            total += length
+            parts.append(part)
+    return Content(total, whole.hexdigest(), None, part_size, tuple(part.hexdigest() for part in parts))
+
+
+@contextmanager
+def opened(job: Job) -> Iterator[BinaryIO]:
+    """The local file, opened for reading and proven to be the version that the job names."""
+    flags = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
+    flags |= getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
+    try:
+        descriptor = os.open(to_local(job.root, job.version.path), flags)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise FileVanished(job.version.path) from error
+    except OSError as error:
+        raise unreadable(job, error) from error
+    with os.fdopen(descriptor, "rb", buffering=0) as raw:
+        if not stat_module.S_ISREG(os.fstat(descriptor).st_mode):
+            raise FileVanished(job.version.path)
+        if not FileVersion.of_stat(job.version.path, os.fstat(descriptor)).same_content_as(job.version):
+            raise FileChanged(job.version.path)
+        yield raw
+
+
+def has_changed(source: BinaryIO, job: Job) -> bool:
+    """Whether the open file is no longer the version that the job names."""
+    return not FileVersion.of_stat(job.version.path, os.fstat(source.fileno())).same_content_as(job.version)
+
+
+def read_at(root: Path, version: FileVersion, source: BinaryIO, offset: int, length: int) -> bytes:
+    """`length` bytes from `offset`, from any thread."""
+    pieces: list[bytes] = []
+    if hasattr(os, "pread"):
+        while length and (piece := os.pread(source.fileno(), length, offset)):
+            pieces.append(piece)
+            offset, length = offset + len(piece), length - len(piece)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+    with to_local(root, version.path).open("rb") as own:  # Windows: a handle has one position
+        own.seek(offset)
+        return own.read(length)
+
+
+def unreadable(job: Job, error: OSError) -> FileUnreadable:
+    """What the system's error means for this file."""
+    return FileUnreadable(job.version.path, error.strerror or str(error))

@@ -1,0 +1,128 @@
+"""The gate, with time moved by hand."""
+
+from __future__ import annotations
+
+from cloud_archive.errors import explain
+from cloud_archive.archive.gate import (FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, RECOVER_AFTER, Gate, backoff_seconds)
+
+AWAY = explain("ConnectionRefused")
+BUSY = explain("SlowDown")
+
+
+def gate(most: int = 8) -> Gate:
+    return Gate(most, jitter=lambda: 1.0)
+
+
+def test_an_open_gate_lets_as_many_in_as_there_are_places() -> None:
+    it = gate(2)
+    assert it.enter(0) is None
+    assert it.enter(0) is None
+    assert it.enter(0) is not None
+    it.leave()
+    assert it.enter(0) is None
+
+
+def test_a_refusal_closes_it_for_a_moment_and_then_one_may_try() -> None:
+    it = gate()
+    it.enter(0)
+    assert it.refused(AWAY, 0) == FIRST_PAUSE_SECONDS
+    it.leave()
+    assert it.enter(0.1) == FIRST_PAUSE_SECONDS - 0.1
+    assert it.enter(1) is None
+    assert it.enter(1) is not None, "one trial at a time"
+
+
+def test_pauses_grow_to_their_cap_and_no_further() -> None:
+    it, now, pauses = gate(), 0.0, []
+    for _ in range(9):
+        assert it.enter(now) is None
+        pauses.append(it.refused(AWAY, now))
+        it.leave()
+        now += pauses[-1]
+    assert pauses[:4] == [0.5, 1.0, 2.0, 4.0]
+    assert pauses[-1] == LONGEST_PAUSE_SECONDS
+
+
+def test_uploads_that_fail_together_count_as_one_refusal() -> None:
+    it = gate()
+    for _ in range(8):
+        it.enter(0)
+    for _ in range(8):
+        it.refused(AWAY, 0.01)
+        it.leave()
+    closed = it.closed
+    assert closed is not None
+    assert closed.refusals == 1
+
+
+def test_a_success_opens_it_and_says_so_once() -> None:
+    it = gate()
+    it.enter(0)
+    it.refused(AWAY, 0)
+    assert it.passed() is True
+    assert it.passed() is False
+    assert it.closed is None
+
+
+def test_somebody_who_asks_may_try_at_once() -> None:
+    it = gate()
+    it.enter(0)
+    it.refused(AWAY, 0)
+    it.leave()
+    it.open_now()
+    assert it.enter(0) is None
+
+
+def test_slow_down_halves_the_uploads_and_success_brings_them_back() -> None:
+    it = gate(8)
+    it.enter(0)
+    it.refused(BUSY, 0)
+    it.leave()
+    it.passed()
+    assert sum(it.enter(100) is None for _ in range(20)) == 4
+    for _ in range(4 * RECOVER_AFTER):
+        it.passed()
+    assert sum(it.enter(100) is None for _ in range(20)) == 4, "all eight places again"
+    assert not it.narrowed
+
+
+def test_a_wait_that_the_store_asks_for_is_kept() -> None:
+    it = gate()
+    it.enter(0)
+    assert it.refused(BUSY, 0, retry_after_seconds=40) == 40
+
+
+def test_backoff_leaves_half_to_chance() -> None:
+    assert backoff_seconds(3, first=1, longest=60, jitter=lambda: 0.0) == 2
+    assert backoff_seconds(3, first=1, longest=60, jitter=lambda: 1.0) == 4
+    assert backoff_seconds(5000, first=1, longest=60, jitter=lambda: 1.0) == 60
+
+
+def test_a_success_that_makes_room_for_one_more_says_so() -> None:
+    """Whoever waits for a place would otherwise sleep through the last step, for as long as its pause is."""
+    it = gate(8)
+    it.enter(0)
+    it.refused(BUSY, 0)
+    it.passed()
+    assert [it.passed() for _ in range(4 * RECOVER_AFTER)].count(True) == 4
+
+
+def test_uploads_that_are_told_together_to_slow_down_halve_once() -> None:
+    it = gate(8)
+    for _ in range(8):
+        it.enter(0)
+    for _ in range(8):
+        it.refused(BUSY, 0.01)
+        it.leave()
+    it.passed()
+    assert sum(it.enter(100) is None for _ in range(20)) == 4
+
+
+def test_a_link_too_slow_for_so_many_uploads_gets_fewer() -> None:
+    for code in ("RequestTimeout", "ReadTimeout"):
+        it = gate(8)
+        it.enter(0)
+        it.refused(explain(code), 0)
+        it.leave()
+        it.passed()
+        assert sum(it.enter(100) is None for _ in range(20)) == 4

@@ -1,0 +1,64 @@
+"""How often listeners are told."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+from cloud_archive.archive.notifier import (PUSH_SECONDS, QUICK_PUSHES, STEADY_SECONDS, Notifier)
+from tests.servers import wait_until
+
+
+class Pauses(threading.Event):
+    """Stands for the end of the notifier: notes how long it would have paused, and comes after `count` pauses."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__()
+        self.asked: list[float | None] = []
+        self._count = count
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.asked.append(timeout)
+        return len(self.asked) >= self._count
+
+
+def _pauses(count: int, rests_after: int | None) -> list[float | None]:
+    """What a notifier waits between pushes, where each push finds something changed again but for one."""
+    notifier: Notifier
+    told = 0
+    rested = threading.Event()
+
+    def snapshot() -> dict[str, Any]:
+        nonlocal told
+        told += 1
+        if told == rests_after:
+            rested.set()
+        else:
+            notifier.notify()
+        return {}
+
+    notifier = Notifier(snapshot)
+    pauses = notifier._stopping = Pauses(count)
+    notifier.subscribe(lambda status: None)
+    thread = threading.Thread(target=notifier._run)
+    thread.start()
+    if rests_after is not None:
+        assert rested.wait(10)
+        wait_until(lambda: thread_waits(notifier), "it waits for a change")
+        notifier.notify()
+    thread.join(10)
+    assert not thread.is_alive()
+    return pauses.asked
+
+
+def thread_waits(notifier: Notifier) -> bool:
+    return bool(notifier._changed._cond._waiters)  # type: ignore[attr-defined]
+
+
+def test_changes_that_do_not_end_are_told_quickly_first_and_then_once_a_second() -> None:
+    assert _pauses(QUICK_PUSHES + 3, None) == [PUSH_SECONDS] * (QUICK_PUSHES - 1) + [STEADY_SECONDS] * 4
+
+
+def test_after_a_moment_of_rest_a_change_is_told_quickly_again() -> None:
+    asked = _pauses(QUICK_PUSHES + 4, QUICK_PUSHES + 2)
+    assert asked[-3:] == [STEADY_SECONDS, PUSH_SECONDS, PUSH_SECONDS]

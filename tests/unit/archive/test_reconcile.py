@@ -1,0 +1,142 @@
+"""The scan as truth: what it may leave out because nothing has changed."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from cloud_archive.files import FileVersion, fingerprints
+from cloud_archive.ledger.ledger.ledger import Ledger
+from cloud_archive.archive.reconcile import Reconciler
+from cloud_archive.intake.selection import Selection
+from cloud_archive.intake.watcher import scan
+
+
+@contextmanager
+def reconciling(root: Path, ledger: Ledger, backfill: str = "all") -> Iterator[tuple[Reconciler, list[str]]]:
+    """A reconciler that scans when it is asked only, after its first scan; and what it has told of as new."""
+    told: list[str] = []
+    reconciler = Reconciler(
+        root,
+        ledger,
+        Selection((), ()),
+        on_new=told.append,
+        on_done=lambda: None,
+        backfill=backfill,
+        interval_seconds=0,
+        polling=lambda: False,
+        started_at=2000.0,
+    )
+    thread = threading.Thread(target=reconciler.run, name="reconciler")
+    thread.start()
+    try:
+        reconciler.now(10)
+        yield reconciler, told
+    finally:
+        reconciler.stop()
+        thread.join(10)
+
+
+def _written(path: Path) -> Path:
+    path.write_bytes(b"x")
+    return path
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    ledger = Ledger(tmp_path / "ledger.sqlite3")
+    ledger.open()
+    yield ledger
+    ledger.close()
+
+
+@pytest.fixture
+def root(tmp_path: Path, ledger: Ledger) -> Path:
+    root = tmp_path / "root"
+    (root / "sub").mkdir(parents=True)
+    for name in ("a.png", "sub/b.png"):
+        (root / name).write_bytes(b"x")
+    ledger.add(list(scan(root)))
+    return root
+
+
+@pytest.fixture
+def lookups(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many files each look into the ledger asked for."""
+    counts: list[int] = []
+    ask = ledger.unknown_marks
+
+    def asked(fingerprints: Sequence[int]) -> set[int]:
+        counts.append(len(fingerprints))
+        return ask(fingerprints)
+
+    monkeypatch.setattr(ledger, "unknown_marks", asked)
+    return counts
+
+
+def test_while_nothing_changes_the_ledger_is_not_asked_again(
+    root: Path, ledger: Ledger, lookups: list[int]
+) -> None:
+    with reconciling(root, ledger) as (reconciler, told):
+        reconciler.now(10)
+        lookups.clear()
+        assert reconciler.now(10) == 0
+        assert lookups == []
+        assert told == []
+
+
+def test_a_file_that_is_new_or_written_to_is_seen_at_once(
+    root: Path, ledger: Ledger, lookups: list[int]
+) -> None:
+    with reconciling(root, ledger) as (reconciler, told):
+        reconciler.now(10)
+        (root / "sub" / "b.png").write_bytes(b"longer")
+        assert reconciler.now(10) == 1
+        (root / "c.png").write_bytes(b"x")
+        assert reconciler.now(10) == 2
+        assert reconciler.now(10) == 2, "what the ledger still does not know counts each time"
+        assert set(told) == {"sub/b.png", "c.png"}
+
+
+def test_whoever_writes_to_the_ledger_makes_all_be_looked_up_again(root: Path, ledger: Ledger) -> None:
+    """A file that the ledger has forgotten (it was gone, say, and is back as it was) is as new as any."""
+    with reconciling(root, ledger) as (reconciler, told):
+        assert reconciler.now(10) == 0
+        assert reconciler.now(10) == 0
+        with sqlite3.connect(ledger.path or "") as other:
+            other.execute("UPDATE files SET state = 4 WHERE path = ?", (b"a.png",))
+        other.close()
+        assert reconciler.now(10) == 1
+        assert told == ["a.png"]
+
+
+def test_many_fingerprints_at_once_are_those_of_each(tmp_path: Path) -> None:
+    """The ledger's rows hold the one, a scan asks with the other."""
+    for number, moment_ns in enumerate((0, -5, 1_700_000_000_123_456_789, 10**19)):
+        path = tmp_path / f"{number}.png"
+        path.write_bytes(b"x" * number)
+        with contextlib.suppress(OverflowError, OSError):
+            os.utime(path, ns=(moment_ns, moment_ns))
+    found = [(path.name, path.stat()) for path in tmp_path.iterdir()] + [("\udcff.png", tmp_path.stat())]
+    assert list(fingerprints(found)) == [FileVersion.of_stat(*each).fingerprint for each in found]
+    assert fingerprints([]) == ()
+
+
+def test_what_is_older_is_noted_in_pieces_and_to_the_last_file(
+    root: Path, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cloud_archive.archive.reconcile.BATCH", 2)
+    monkeypatch.setattr("cloud_archive.archive.reconcile.BASELINE_BATCH", 4)
+    ledger.clear_baseline()
+    for number in range(11):
+        os.utime(_written(root / f"old{number}.png"), (1000, 1000))
+    with reconciling(root, ledger, backfill="missed") as (reconciler, told):
+        assert reconciler.now(10) == 0
+    assert told == []

@@ -1,0 +1,23 @@
+"""What users see of a row of the ledger."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from cloud_archive.files import FileVersion
+from cloud_archive.ledger.ledger.ledger import Ledger
+from cloud_archive.archive.status import row_to_json
+
+
+def test_the_times_of_a_file_say_which_zone_they_are_in() -> None:
+    moment = 1_700_000_000.5
+    ledger = Ledger(None, clock=lambda: moment)
+    ledger.open()
+    ledger.add([FileVersion("a.png", 1, 5)])
+    (row,) = ledger.rows()
+    found = row_to_json(row)
+    ledger.close()
+    seen_at = datetime.fromisoformat(found["seen_at"])
+    assert seen_at.utcoffset() is not None
+    assert seen_at.timestamp() == int(moment)
+    assert (found["uploaded_at"], found["freed_at"], found["next_try_at"]) == (None, None, None)

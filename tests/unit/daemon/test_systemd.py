@@ -1,0 +1,89 @@
+"""What systemd is told, on a real socket."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cloud_archive.errors import CloudArchiveError
+from cloud_archive.daemon.systemd import notify, supervised, watchdog_seconds
+from cloud_archive.archive.status import State, Status
+
+pytestmark = pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="systemd is not here")
+
+
+class FakeEngine:
+    """An engine that starts when it is told to."""
+
+    def __init__(self) -> None:
+        self.started = False
+        self.broken = False
+
+    def status(self, look: bool = True) -> Status:
+        assert not look, "a ping must not scan the directory"
+        if self.broken:
+            raise CloudArchiveError("The ledger is gone.")
+        return Status(self.started, "s", State.STARTING)
+
+
+@pytest.fixture
+def systemd(tmp_path: Path) -> Iterator[socket.socket]:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
+        listening.bind(str(tmp_path / "s"))
+        listening.settimeout(5)
+        yield listening
+
+
+def said(systemd: socket.socket) -> str:
+    return systemd.recv(1000).decode()
+
+
+def told(systemd: socket.socket, **more: str) -> dict[str, str]:
+    return {"NOTIFY_SOCKET": systemd.getsockname(), **more}
+
+
+def test_a_message_arrives(systemd: socket.socket) -> None:
+    assert notify("STOPPING=1", told(systemd))
+    assert said(systemd) == "STOPPING=1"
+
+
+@pytest.mark.parametrize("address", ["", "relative", "/no/such/socket"])
+def test_without_systemd_nothing_happens(address: str) -> None:
+    assert not notify("READY=1", {"NOTIFY_SOCKET": address} if address else {})
+
+
+def test_the_watchdog_is_heeded_where_it_is_meant_for_us() -> None:
+    assert watchdog_seconds({}) is None
+    assert watchdog_seconds({"WATCHDOG_USEC": "60000000"}) == 60.0
+    assert watchdog_seconds({"WATCHDOG_USEC": "60000000", "WATCHDOG_PID": str(os.getpid())}) == 60.0
+    assert watchdog_seconds({"WATCHDOG_USEC": "60000000", "WATCHDOG_PID": "1"}) is None
+    assert watchdog_seconds({"WATCHDOG_USEC": "soon"}) is None
+
+
+async def test_ready_comes_with_the_start_and_pings_only_while_the_engine_answers(
+    systemd: socket.socket,
+) -> None:
+    engine = FakeEngine()
+    async with supervised(engine, told(systemd, WATCHDOG_USEC="100000")):
+        systemd.setblocking(False)
+        await asyncio.sleep(0)
+        with pytest.raises(BlockingIOError):
+            said(systemd)
+        engine.started = True
+        systemd.settimeout(5)
+        assert await asyncio.to_thread(said, systemd) == "READY=1"
+        assert await asyncio.to_thread(said, systemd) == "WATCHDOG=1"
+        assert await asyncio.to_thread(said, systemd) == "WATCHDOG=1"
+        engine.broken = True
+        systemd.settimeout(0.4)
+        for _ in range(20):  # some may have been under way
+            try:
+                await asyncio.to_thread(said, systemd)
+            except TimeoutError:
+                return
+        pytest.fail("it pings although the engine does not answer")

@@ -1,0 +1,267 @@
+"""`report`: sums, costs, CSV and SVG."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import time
+import xml.etree.ElementTree as ET
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cloud_archive.errors import CloudArchiveError
+from cloud_archive.files import FileVersion
+from cloud_archive.keys import PrefixTemplate
+from cloud_archive.ledger.ledger.ledger import Ledger
+from cloud_archive.ledger.ledger.history import Restored, add_restored
+from cloud_archive.maintenance.costs import (TABLE, Provider, Usage, load_prices, requests_for)
+from cloud_archive.maintenance.plot import to_svg
+from cloud_archive.maintenance.report import (Report, chart_rows, report_from_bucket, report_from_ledger)
+from cloud_archive.scope import Scope
+from tests.memory_store import MemoryStore
+
+
+class Clock:
+    """Seconds since 1970, moved by hand."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def local(*moment: int) -> float:
+    return datetime(*moment).timestamp()  # type: ignore[arg-type]
+
+
+FILES = [
+    ("a.png", 100, local(2026, 3, 31, 23, 59)),
+    ("b.PNG", 200, local(2026, 4, 1, 0, 1)),
+    ("video/c.mp4", 1000, local(2026, 4, 1, 0, 59)),
+    ("video/deep/d.mp4", 2000, local(2026, 4, 1, 13, 0)),
+    ("video/no ending", 1, local(2026, 4, 2, 1, 0)),
+    (".hidden", 2, local(2026, 4, 2, 1, 0)),
+]
+
+
+@pytest.fixture
+def ledger() -> Iterator[Ledger]:
+    clock = Clock()
+    ledger = Ledger(None, clock=clock)
+    ledger.open()
+    for number, (path, size, moment) in enumerate(FILES):
+        clock.now = moment
+        add_restored(ledger, [Restored(FileVersion(path, size, number), f"out/{path}", "ab" * 32, None)])
+    ledger.add([FileVersion("pending.png", 10**6, 5)])
+    yield ledger
+    ledger.close()
+
+
+@pytest.fixture
+def store() -> Any:
+    store = MemoryStore()
+    for path, size, moment in FILES:
+        store.add_foreign(f"out/{path}", b"x" * size, written=moment)
+    store.add_foreign("beside.png", b"x" * 5000)
+    return store
+
+
+def lines(report: Report) -> list[tuple[str, int, int]]:
+    return [(row.name, row.files, row.size_bytes) for row in report.rows]
+
+
+EXPECTED = {
+    "hour": [
+        ("2026-03-31T23:00:00", 1, 100),
+        ("2026-04-01T00:00:00", 2, 1200),
+        ("2026-04-01T13:00:00", 1, 2000),
+        ("2026-04-02T01:00:00", 2, 3),
+    ],
+    "day": [("2026-03-31T00:00:00", 1, 100), ("2026-04-01T00:00:00", 3, 3200), ("2026-04-02T00:00:00", 2, 3)],
+    "month": [("2026-03-01T00:00:00", 1, 100), ("2026-04-01T00:00:00", 5, 3203)],
+    "type": [("mp4", 2, 3000), ("png", 2, 300), ("(none)", 2, 3)],
+    "folder": [("video", 3, 3001), ("(top)", 3, 302)],
+}
+
+
+@pytest.mark.parametrize("by", EXPECTED)
+def test_ledger_and_bucket_are_summed_up_alike(ledger: Ledger, store: Any, by: Any) -> None:
+    assert lines(report_from_ledger(ledger, by=by)) == EXPECTED[by]
+    found = report_from_bucket(store, Scope.folder("out"), by=by)
+    assert lines(found) == EXPECTED[by]
+    assert (found.files, found.size_bytes) == (6, 3303)
+
+
+@pytest.mark.parametrize("zone", ["Asia/Kolkata", "America/St_Johns", "Pacific/Chatham", "UTC"])
+def test_days_are_local_ones_in_zones_of_half_and_quarter_hours_too(
+    zone: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not hasattr(time, "tzset"):
+        return
+    monkeypatch.setenv("TZ", zone)
+    time.tzset()
+    try:
+        clock = Clock()
+        ledger = Ledger(None, clock=clock)
+        ledger.open()
+        for number, moment in enumerate((local(2026, 4, 1, 23, 59), local(2026, 4, 2, 0, 0))):
+            clock.now = moment
+            add_restored(ledger, [Restored(FileVersion("a", 1, number), "k", "ab" * 32, None)])
+        assert [row.name for row in report_from_ledger(ledger, by="day").rows] == [
+            "2026-04-01T00:00:00",
+            "2026-04-02T00:00:00",
+        ]
+        ledger.close()
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
+def test_the_growth_adds_up(ledger: Ledger) -> None:
+    assert [row.total_bytes for row in report_from_ledger(ledger, by="day").rows] == [100, 3300, 3303]
+
+
+def test_the_chart_has_the_last_hours_and_days_only(ledger: Ledger) -> None:
+    now = local(2026, 4, 2, 1, 30)
+    assert chart_rows(ledger, "hour", 2, now) == [{"start": "2026-04-02T01:00:00", "files": 2, "bytes": 3}]
+    assert [row["start"] for row in chart_rows(ledger, "hour", 26, now)] == [
+        "2026-04-01T00:00:00",
+        "2026-04-01T13:00:00",
+        "2026-04-02T01:00:00",
+    ]
+    assert [row["start"] for row in chart_rows(ledger, "day", 2, now)] == [
+        "2026-04-01T00:00:00",
+        "2026-04-02T00:00:00",
+    ]
+
+
+def test_csv_is_read_back_and_no_name_is_a_formula(store: Any) -> None:
+    store.add_foreign('out/=HYPERLINK("x")/a.png', b"x")
+    store.add_foreign('out/comma, quote"/a.png', b"x")
+    rows = list(csv.reader(io.StringIO(report_from_bucket(store, Scope.folder("out"), by="folder").to_csv())))
+    assert rows[0] == ["folder", "files", "bytes"]
+    assert rows[1] == ["video", "3", "3001"]
+    assert ['\'=HYPERLINK("x")', "1", "1"] in rows
+    assert ['comma, quote"', "1", "1"] in rows
+
+
+@pytest.mark.parametrize("by", EXPECTED)
+def test_the_plot_is_an_svg_whatever_the_names_are(store: Any, by: Any) -> None:
+    for folder in ("<script>alert(1)</script>", "a&b", "esc\x1b[2J", "lone\udcff", "x" * 200):
+        store.add_foreign(f"out/{folder}/a.png", b"x" * 50)
+    text = to_svg(report_from_bucket(store, Scope.folder("out"), by=by))
+    root = ET.fromstring(text.encode("utf-8"))  # also: it can be written as UTF-8
+    assert root.tag.endswith("svg")
+    assert {node.tag.rpartition("}")[2] for node in root.iter()} <= {"svg", "title", "rect", "text", "path"}
+
+
+def test_an_empty_report_is_drawn_too() -> None:
+    ET.fromstring(to_svg(Report("day", "ledger", (), 0, 0)))
+
+
+# --- costs
+
+
+def test_costs_are_what_one_reckons_by_hand() -> None:
+    provider = Provider("P", "", 10**9, 0.01, 5.0, 0.4, 0.1, ())
+    usage = Usage(size_bytes=100 * 10**9, files=1_000_000, month_bytes=10 * 10**9, month_writes=200_000)
+    cost = provider.cost(usage)
+    assert cost.storage == pytest.approx(1.0)
+    assert cost.writes == pytest.approx(1.0)
+    assert cost.now == pytest.approx(2.0)
+    assert cost.projected == pytest.approx((100 + 120) * 0.01 + 1.0)
+    assert cost.bring_back == pytest.approx(10.0 + 0.8)
+
+
+# 2 TB in a million files, of which the last 30 days brought 100 GB with 50,000 writes; reckoned on paper from the
+# providers' pages, in dollars: storage, writes, in a year, bring all back.
+ON_PAPER = {
+    # 2,000 GB x 1.5 c; 0.05 million x 4.50; 3,200 GB x 1.5 c + writes; 2 million reads x 0.36, egress free
+    "Cloudflare R2": ("30.00", "0.225", "48.225", "0.72"),
+    # 1,862.645 GiB x 2.3 c; 0.05 x 5.00; 2,980.232 GiB x 2.3 c + writes; 1,862.645 x 9 c + 2 x 0.40
+    "AWS S3": ("42.8408", "0.25", "68.7953", "168.4381"),
+    # 1,862.645 GiB x 2 c; 0.05 x 5.00; 2,980.232 GiB x 2 c + writes; 1,862.645 x 12 c + 2 x 0.40
+    "Google Cloud Storage": ("37.2529", "0.25", "59.8546", "224.3174"),
+    # 2 TB x 6.95; calls are free; 3.2 TB x 6.95; three times what is stored may be read for nothing
+    "Backblaze B2": ("13.90", "0", "22.24", "0"),
+}
+
+
+@pytest.mark.parametrize("name", ON_PAPER)
+def test_what_comes_with_it_gives_the_sums_of_a_calculation_on_paper(name: str) -> None:
+    usage = Usage(size_bytes=2 * 10**12, files=10**6, month_bytes=10**11, month_writes=50_000)
+    provider = next(one for one in load_prices().providers if one.name == name)
+    cost = provider.cost(usage)
+    assert [f"{amount:.4f}" for amount in (cost.storage, cost.writes, cost.projected, cost.bring_back)] == [
+        f"{float(amount):.4f}" for amount in ON_PAPER[name]
+    ]
+    assert cost.now == pytest.approx(cost.storage + cost.writes)
+
+
+def test_what_exceeds_a_free_share_of_egress_is_paid() -> None:
+    usage = Usage(size_bytes=100 * 10**9, files=0, month_bytes=0, month_writes=0)
+    half_free = Provider("P", "", 10**9, 0, 0, 0, 0.1, (), free_egress_times_stored=0.5)
+    assert half_free.cost(usage).bring_back == pytest.approx(5.0)
+
+
+def test_large_files_cost_a_request_for_each_part() -> None:
+    assert requests_for(10, 1000) == 10
+    assert requests_for(1, 80 * 1024 * 1024) == 11
+
+
+def test_the_table_has_the_four_providers_each_with_its_sources_and_a_date() -> None:
+    prices = load_prices()
+    assert [provider.name for provider in prices.providers] == [
+        "Cloudflare R2",
+        "AWS S3",
+        "Google Cloud Storage",
+        "Backblaze B2",
+    ]
+    assert all(
+        provider.sources and provider.sources[0].startswith("https://") for provider in prices.providers
+    )
+    assert datetime.fromisoformat(prices.read_on)
+    by_name = {provider.name: provider for provider in prices.providers}
+    assert by_name["Cloudflare R2"].egress_gb == 0
+    terabyte = Usage(10**12, 0, 0, 0)
+    assert by_name["Cloudflare R2"].cost(terabyte).storage == pytest.approx(15.0)
+    assert 21 < by_name["AWS S3"].cost(terabyte).storage < 23
+
+
+def test_another_table_may_be_given_and_a_wrong_one_says_what_is_wrong(tmp_path: Path) -> None:
+    table = json.loads(TABLE.read_text("utf-8"))
+    table["providers"] = [{**table["providers"][0], "name": "Mine", "storage_gb_month": 0.001}]
+    mine = tmp_path / "prices.json"
+    mine.write_text(json.dumps(table))
+    assert [provider.name for provider in load_prices(mine).providers] == ["Mine"]
+    del table["providers"][0]["egress_gb"]
+    mine.write_text(json.dumps(table))
+    with pytest.raises(CloudArchiveError, match="egress_gb"):
+        load_prices(mine)
+    mine.write_text("{")
+    with pytest.raises(CloudArchiveError, match="cannot be read"):
+        load_prices(mine)
+
+
+def test_the_last_thirty_days_are_a_month(ledger: Ledger) -> None:
+    prices = load_prices()
+    now = local(2026, 5, 1, 12, 0)
+    found = report_from_ledger(ledger, by="day", prices=prices, now=lambda: now)
+    s3 = next(cost for cost in found.costs if cost.provider == "AWS S3")
+    recent = sum(1 for _, _, moment in FILES if moment >= now - 30 * 86_400)
+    assert 0 < recent < len(FILES)
+    assert s3.writes == pytest.approx(recent * 5.0 / 1e6)
+
+
+def test_the_reserved_folder_and_other_archives_are_not_counted() -> None:
+    store = MemoryStore()
+    store.add("comfy-2026/a.png", b"12")
+    for key in (".cloud-archive/v1/segments/x", ".cloud-archive-check", "comfy-old/a.png", "other.png"):
+        store.add(key, b"x" * 100)
+    found = report_from_bucket(store, Scope(PrefixTemplate.parse("comfy-{Y}")), by="folder")
+    assert (found.files, found.size_bytes) == (1, 2)

@@ -1,0 +1,330 @@
+"""`restore` against a bucket that says anything."""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path, PureWindowsPath
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cloud_archive.files import seconds_text
+from cloud_archive.maintenance.restore import (Fate, Item, RestoreReport, Wanted, modified_ns, restore)
+from cloud_archive.maintenance.safe_paths import local_parts
+from cloud_archive.store.s3 import ObjectInfo
+from tests.memory_store import MemoryStore, refuse
+
+
+@pytest.fixture
+def store() -> Any:
+    return MemoryStore()
+
+
+def files(directory: Path) -> dict[str, bytes]:
+    return {
+        path.relative_to(directory).as_posix(): path.read_bytes()
+        for path in sorted(directory.rglob("*"))
+        if path.is_file() and not path.is_symlink()
+    }
+
+
+HOSTILE = [
+    "../evil",
+    "../../../../../../../../tmp/evil",
+    "/etc/passwd",
+    "//server/share/x",
+    "a/../../evil",
+    "a/./b",
+    "..",
+    ".",
+    "...",
+    ".. ",
+    "C:\\Windows\\evil.dll",
+    "C:evil",
+    "c:/evil",
+    "\\\\?\\C:\\evil",
+    "\\evil",
+    "..\\..\\evil",
+    "x\\..\\..\\evil",
+    "CON",
+    "con.txt",
+    "nul.tar.gz",
+    "NUL .txt",
+    "aux",
+    "COM1",
+    "com\u00b9.png",
+    "LPT9.log",
+    "CONIN$",
+    "folder/PRN/x.png",
+    "trailing.",
+    "trailing ",
+    "trailing. . .",
+    "stream.png:hidden",
+    "a\0b",
+    "line\nbreak",
+    "tab\tin",
+    '<>"|?*',
+    "ok/ComfyUI_00001_.png",
+    "smile 😀.png",
+]
+
+
+def is_plain_on_windows(part: str) -> bool:
+    """By the rules of Windows itself, as Python knows them."""
+    import ntpath
+
+    path = PureWindowsPath(part)
+    reserved = ntpath.isreserved(part) if hasattr(ntpath, "isreserved") else path.is_reserved()
+    return (
+        not path.drive
+        and not path.root
+        and path.parts == (part,)
+        and not reserved
+        and part == part.rstrip(". ")
+        and not any(sign in part for sign in '<>:"/\\|?*')
+        and all(ord(sign) >= 32 for sign in part)
+    )
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("key", HOSTILE)
+def test_a_hostile_key_stays_inside_by_the_rules_of_windows(key: str) -> None:
+    parts = local_parts(key, windows=True)
+    assert parts
+    assert all(is_plain_on_windows(part) for part in parts), parts
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@given(st.text(alphabet=st.sampled_from(list("./\\:. \0\x1faCONULcom1²¹$-\udcff")), max_size=24))
+def test_no_key_at_all_leaves_the_target(key: str) -> None:
+    for part in local_parts(key, windows=True):
+        assert is_plain_on_windows(part), part
+    for part in local_parts(key, windows=False):
+        assert part not in ("", ".", "..")
+        assert "/" not in part
+        assert "\0" not in part
+
+
+@pytest.mark.parametrize("windows", [False, True])
+def test_every_hostile_object_comes_back_and_none_outside(tmp_path: Path, store: Any, windows: bool) -> None:
+    target = tmp_path / "a" / "b" / "target"
+    for number, key in enumerate(HOSTILE):
+        store.add(f"out/{key}", b"%d" % number)
+    report = restore(store, target, prefix="out", windows=windows)
+    assert report.failed == 0, report.items
+    assert report.restored == len(HOSTILE)
+    assert sorted(files(target).values()) == sorted(b"%d" % number for number in range(len(HOSTILE)))
+    assert list(files(tmp_path)) == [f"a/b/target/{path}" for path in files(target)], "and nothing beside it"
+    assert files(target)["ok/ComfyUI_00001_.png"] == b"%d" % HOSTILE.index("ok/ComfyUI_00001_.png")
+    assert restore(store, target, prefix="out", windows=windows).already == len(HOSTILE)
+
+
+def test_nothing_is_written_through_a_link_that_leads_out(tmp_path: Path, store: Any) -> None:
+    target, outside = tmp_path / "target", tmp_path / "outside"
+    target.mkdir()
+    outside.mkdir()
+    (target / "sub").symlink_to(outside)
+    (target / "dangling.png").symlink_to(outside / "made.png")
+    (target / "real").mkdir()
+    (target / "inside").symlink_to(target / "real")
+    for key in ("sub/x.png", "dangling.png", "inside/y.png"):
+        store.add(key, key.encode())
+    report = restore(store, target, prefix="")
+    assert report.failed == 0
+    assert files(outside) == {}
+    assert files(target) == {
+        "sub (1)/x.png": b"sub/x.png",
+        "dangling (1).png": b"dangling.png",
+        "real/y.png": b"inside/y.png",
+    }
+    assert report.renamed == 2
+
+
+def test_a_different_file_is_never_replaced(tmp_path: Path, store: Any) -> None:
+    (tmp_path / "a.png").write_bytes(b"mine")
+    (tmp_path / "a (1).png").write_bytes(b"mine too")
+    (tmp_path / "same.png").write_bytes(b"equal")
+    store.add("out/a.png", b"theirs")
+    store.add("out/same.png", b"equal")
+    report = restore(store, tmp_path, prefix="out")
+    assert files(tmp_path) == {
+        "a.png": b"mine",
+        "a (1).png": b"mine too",
+        "a (2).png": b"theirs",
+        "same.png": b"equal",
+    }
+    assert (report.restored, report.already, report.renamed) == (1, 1, 1)
+    assert store.count("GetObject") == 1, "what is there is not fetched"
+    assert restore(store, tmp_path, prefix="out").already == 2
+
+
+def test_a_file_in_the_place_of_a_folder_is_gone_round(tmp_path: Path, store: Any) -> None:
+    (tmp_path / "a").write_bytes(b"a file")
+    store.add("out/a/b.png", b"below it")
+    restore(store, tmp_path, prefix="out")
+    assert files(tmp_path) == {"a": b"a file", "a (1)/b.png": b"below it"}
+
+
+def test_bytes_that_do_not_fit_their_checksum_are_not_kept(tmp_path: Path, store: Any) -> None:
+    store.add("out/a.png", b"good")
+    store.objects["out/a.png"].body = b"evil"
+    report = restore(store, tmp_path, prefix="out")
+    assert files(tmp_path) == {}
+    assert report.failed == 1
+    assert "not those that its checksum names" in report.items[0].cause
+
+
+def test_a_foreign_object_is_proven_by_its_md5_or_said_to_be_unproven(tmp_path: Path, store: Any) -> None:
+    store.add_foreign("out/a.png", b"plain")
+    store.add_foreign("out/b.png", b"in parts")
+    store.objects["out/b.png"].etag = "0" * 32 + "-2"
+    report = restore(store, tmp_path, prefix="out")
+    assert (report.restored, report.unproven) == (2, 1)
+    assert [item.path for item in report.items if not item.proven] == ["b.png"]
+    assert restore(store, tmp_path, prefix="out").already == 2
+
+
+def test_a_store_that_fails_now_and_then_is_asked_again(
+    tmp_path: Path, store: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cloud_archive.maintenance.retry.FIRST_PAUSE_SECONDS", 0.001)
+    store.add("out/a.png", b"body")
+    refusals = iter(["InternalError", "SlowDown"])
+
+    def before(operation: str, key: str) -> None:
+        if operation == "GetObject" and (code := next(refusals, None)):
+            refuse(code, 503, key)
+
+    store.on_call = before
+    assert restore(store, tmp_path, prefix="out").restored == 1
+    assert files(tmp_path) == {"a.png": b"body"}
+
+
+def test_an_interrupted_run_leaves_no_file_that_is_not_whole_and_the_next_one_goes_on(
+    tmp_path: Path, store: Any
+) -> None:
+    for number in range(40):
+        store.add(f"out/{number:02}.png", bytes([number]) * 5000)
+    seen = threading.Event()
+
+    def stop(item: Item, report: RestoreReport) -> None:
+        if report.restored == 7:
+            seen.set()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        restore(store, tmp_path, prefix="out", workers=2, on_item=stop)
+    assert seen.is_set()
+    assert all(len(body) == 5000 for body in files(tmp_path).values())
+    first = len(files(tmp_path))
+    store.calls.clear()
+    report = restore(store, tmp_path, prefix="out")
+    assert len(files(tmp_path)) == 40
+    assert (report.already, report.restored) == (first, 40 - first)
+    assert store.count("GetObject") == 40 - first
+
+
+def test_what_a_kill_left_half_written_hurts_nothing_and_goes_in_time(tmp_path: Path, store: Any) -> None:
+    store.add("out/a.png", b"x" * 5000)
+    names: list[Path] = []
+
+    real_read = store.read
+
+    def read(key: str) -> Any:
+        for piece in real_read(key):
+            names.extend(tmp_path.iterdir())
+            yield piece
+
+    store.read = read
+    restore(store, tmp_path, prefix="out")
+    (tmp_path / "a.png").unlink()
+    mark = names[0].name.partition("-")[0]
+    old, young = tmp_path / f"{mark}-11111111.part", tmp_path / f"{mark}-22222222.part"
+    for leftover in (old, young):
+        leftover.write_bytes(b"x" * 100)
+    os.utime(old, (1e9, 1e9))
+    restore(store, tmp_path, prefix="out")
+    assert files(tmp_path) == {"a.png": b"x" * 5000, young.name: b"x" * 100}, (
+        "another run may be at the young one"
+    )
+
+
+def test_patterns_times_and_sessions_choose(tmp_path: Path, store: Any) -> None:
+    day = 86_400
+    for name, age, session in (("a.png", 1, "s1"), ("b.png", 10, "s2"), ("video/c.mp4", 20, "s1")):
+        moment = 1_700_000_000 - age * day
+        store.add(f"out/{name}", name.encode(), mtime=f"{moment}.000000000", **{"archive-session": session})
+    now = 1_700_000_000.0
+
+    def chosen(wanted: Wanted) -> list[str]:
+        report = restore(store, tmp_path, prefix="out", wanted=wanted, dry_run=True)
+        return sorted(item.path for item in report.items)
+
+    assert chosen(Wanted()) == ["a.png", "b.png", "video/c.mp4"]
+    assert chosen(Wanted(("*.png", "!b.png"))) == ["a.png"]
+    assert chosen(Wanted(("video/",))) == ["video/c.mp4"]
+    assert chosen(Wanted(since=now - 15 * day)) == ["a.png", "b.png"]
+    assert chosen(Wanted(since=now - 15 * day, until=now - 5 * day)) == ["b.png"]
+    assert chosen(Wanted(session="s1")) == ["a.png", "video/c.mp4"]
+    assert list(tmp_path.iterdir()) == [], "a dry run writes nothing"
+
+
+def test_a_dry_run_says_where_things_would_be(tmp_path: Path, store: Any) -> None:
+    (tmp_path / "a.png").write_bytes(b"mine")
+    (tmp_path / "b.png").write_bytes(b"b")
+    store.add("out/a.png", b"theirs")
+    store.add("out/b.png", b"b")
+    report = restore(store, tmp_path, prefix="out", dry_run=True)
+    assert (report.restored, report.already) == (1, 1)
+    assert report.items[0].path == "a (1).png"
+    assert store.count("GetObject") == 0
+
+
+def test_marks_for_folders_are_passed_over(tmp_path: Path, store: Any) -> None:
+    store.add_foreign("out/", b"")
+    store.add_foreign("out/sub/", b"")
+    store.add("out/sub/a.png", b"a")
+    assert restore(store, tmp_path, prefix="out").restored == 1
+    assert files(tmp_path) == {"sub/a.png": b"a"}
+
+
+@pytest.mark.parametrize(
+    "mtime", ["1700000000.123456789", "1700000000", "-5.5", "nan", "1e400", "99999999999999999999", "x", ""]
+)
+def test_any_mtime_in_the_metadata_is_survived(tmp_path: Path, store: Any, mtime: str) -> None:
+    store.add("out/a.png", b"a", mtime=mtime)
+    assert restore(store, tmp_path, prefix="out").restored == 1
+    if mtime == "1700000000.123456789":
+        assert (tmp_path / "a.png").stat().st_mtime_ns == 1_700_000_000_123_456_789
+
+
+def test_a_name_that_the_disk_refuses_fails_alone(tmp_path: Path, store: Any) -> None:
+    store.add("out/" + "x" * 300, b"too long for a name")
+    store.add("out/fine.png", b"fine")
+    report = restore(store, tmp_path, prefix="out")
+    assert (report.restored, report.failed) == (1, 1)
+    assert report.items[0].fate in (Fate.FAILED, Fate.RESTORED)
+    assert files(tmp_path) == {"fine.png": b"fine"}
+
+
+def test_without_hard_links_nothing_is_replaced_either(
+    tmp_path: Path, store: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object) -> None:
+        raise PermissionError("no links here")
+
+    monkeypatch.setattr(os, "link", refused)
+    (tmp_path / "a.png").write_bytes(b"mine")
+    store.add("out/a.png", b"theirs")
+    restore(store, tmp_path, prefix="out")
+    assert files(tmp_path) == {"a.png": b"mine", "a (1).png": b"theirs"}
+
+
+@pytest.mark.parametrize("nanoseconds", [0, 1, -1, -1_500_000_000, 1_700_000_000_123_456_789, -(10**18) - 7])
+def test_a_time_of_modification_comes_back_to_the_nanosecond_also_from_before_1970(nanoseconds: int) -> None:
+    text = seconds_text(nanoseconds)
+    assert float(text) == pytest.approx(nanoseconds / 1e9)  # decimal seconds, as rclone reads them
+    assert modified_ns(ObjectInfo("k", 1, None, None, None, {"mtime": text}, None)) == nanoseconds

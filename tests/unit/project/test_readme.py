@@ -1,0 +1,101 @@
+"""The README and the docs hold every command, and nothing that is not there."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import typer
+
+from cloud_archive.cli.app.app import build_app
+from cloud_archive.api.routes import ROUTES
+from cloud_archive.config.settings import Settings, Variable
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text("utf-8")
+PAGES = sorted((ROOT / "docs").glob("*.md"))
+
+
+def commands() -> dict[str, set[str]]:
+    """Every command and its options."""
+    group = typer.main.get_command(build_app())
+    found: dict[str, set[str]] = {}
+    for name, command in group.commands.items():  # type: ignore[attr-defined]
+        found[name] = {
+            option for parameter in command.params for option in parameter.opts if option[:2] == "--"
+        }
+    return found
+
+
+def block() -> list[str]:
+    """The lines of the README's command block."""
+    match = re.search(r"<!-- commands -->\n```text\n(.*?)```", README, re.DOTALL)
+    assert match is not None
+    return match.group(1).splitlines()
+
+
+def test_the_command_block_lists_every_command_and_no_other() -> None:
+    named: set[str] = set()
+    for line in block():
+        words = line.removeprefix("cloud-archive ").split()
+        named.add(words[0])
+        for place, word in enumerate(words):
+            if word == "|" and words[0] in ("status",):
+                named.add(words[place + 1])
+    assert named == set(commands())
+
+
+def test_every_option_in_the_command_block_exists() -> None:
+    known = commands()
+    for line in block():
+        name = line.split()[1]
+        for option in re.findall(r"--[a-z][a-z-]*", line):
+            assert option in known[name], line
+
+
+@pytest.mark.parametrize("page", [ROOT / "README.md", *PAGES], ids=lambda page: page.name)
+def test_every_command_line_on_a_page_exists_with_its_options(page: Path) -> None:
+    known = commands()
+    for name, rest in re.findall(
+        r"cloud-archive(?:/cloud_archive)? ([a-z]+)\b([^\n`|]*)", page.read_text("utf-8")
+    ):
+        if name not in known and page.name == "README.md" and name in ("flush", "status"):
+            continue
+        if name not in known:
+            continue  # prose
+        for option in re.findall(r"(?<![\w-])--[a-z][a-z-]*", rest.split("  ")[0]):
+            assert option in known[name] | {"--help"}, f"{name} {rest}"
+
+
+@pytest.mark.parametrize("page", [ROOT / "README.md", *PAGES], ids=lambda page: page.name)
+def test_every_link_to_a_file_leads_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text("utf-8")):
+        if "://" not in target and not target.endswith(
+            (".png", ".gif", ".mp4")
+        ):  # pictures are made at release
+            assert (page.parent / target).exists(), target
+
+
+def test_every_route_is_in_the_readme() -> None:
+    for route in ROUTES:
+        last = route.path.rpartition("/")[2]
+        assert re.search(rf"`[^`]*/{last}\b", README), route.path
+
+
+def test_every_variable_of_a_migration_table_is_understood() -> None:
+    known = {
+        name
+        for field in Settings.model_fields.values()
+        for entry in field.metadata
+        if isinstance(entry, Variable)
+        for name in entry.names
+    }
+    for page in ("migrating-from-r2-scripts.md", "daemon.md", "operations.md"):
+        text = (ROOT / "docs" / page).read_text("utf-8")
+        used = set(re.findall(r"\b(?:S3|R2|CLOUD_ARCHIVE)_[A-Z0-9_]+[A-Z0-9]\b|\bENABLE_R2_SYNC\b", text))
+        assert used <= known, f"{page}: {used - known}"
+    migration = (ROOT / "docs" / "migrating-from-r2-scripts.md").read_text("utf-8")
+    for name in known:
+        if name.startswith("R2_") or name == "ENABLE_R2_SYNC":
+            assert f"`{name}`" in migration

@@ -1,0 +1,110 @@
+"""The table of store errors: complete, readable, and never a traceback."""
+
+from __future__ import annotations
+
+import re
+import string
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cloud_archive import errors
+from cloud_archive.errors import (CloudArchiveError, ConditionsRejected, Failure, KeyRejected, ObjectExists, Scope, SettingProblem, SettingsError, StoreError, explain)
+
+FAILURES = list(errors._TABLE.values())
+
+
+@pytest.mark.parametrize("failure", FAILURES, ids=lambda failure: failure.code)
+def test_every_cause_and_cure_is_a_sentence(failure: Failure) -> None:
+    assert re.fullmatch(r"[A-Z].+[^ ]\.", failure.cause)
+    assert failure.cure == "" or re.fullmatch(r"[A-Z].+[^ ]\.", failure.cure)
+    assert failure.sentence == f"{failure.cause} {failure.cure}".strip()
+
+
+@pytest.mark.parametrize("failure", FAILURES, ids=lambda failure: failure.code)
+def test_a_failure_that_concerns_the_store_and_stays_names_what_to_do(failure: Failure) -> None:
+    if failure.scope is Scope.STORE and not failure.passing:
+        assert failure.cure
+
+
+def test_only_passing_failures_ask_for_fewer_requests() -> None:
+    assert all(failure.passing for failure in FAILURES if failure.throttled)
+
+
+def test_every_synonym_leads_into_the_table_and_is_no_entry_itself() -> None:
+    for spelling, code in errors._SYNONYMS.items():
+        assert code in errors._TABLE, spelling
+        assert spelling not in errors._TABLE
+
+
+def test_a_synonym_keeps_the_stores_own_code() -> None:
+    assert explain("Forbidden").code == "Forbidden"
+    assert explain("Forbidden").cause == explain("AccessDenied").cause
+
+
+@pytest.mark.parametrize(
+    "variable", sorted(set(re.findall(r"\bS3_[A-Z_]+", " ".join(f.cure for f in FAILURES))))
+)
+def test_a_cure_names_only_variables_that_exist(variable: str) -> None:
+    from cloud_archive.config import settings
+
+    source = settings.__file__
+    with open(source, encoding="utf-8") as text:
+        assert f'"{variable}"' in text.read()
+
+
+@pytest.mark.parametrize(
+    ("status", "passing", "scope"),
+    [(None, True, Scope.STORE), (500, True, Scope.STORE), (503, True, Scope.STORE), (400, False, Scope.FILE)],
+)
+def test_an_unknown_code_is_judged_by_its_status(status: int | None, passing: bool, scope: Scope) -> None:
+    failure = explain("Wonderful", status, "It went wrong")
+    assert (failure.passing, failure.scope) == (passing, scope)
+    assert "Wonderful: It went wrong" in failure.cause
+
+
+def test_an_unknown_429_is_a_throttle() -> None:
+    assert explain("CalmDown", 429).throttled
+
+
+@given(st.text(max_size=40), st.none() | st.integers(100, 599), st.text(max_size=80))
+def test_any_code_and_message_gives_a_sentence(code: str, status: int | None, said: str) -> None:
+    failure = explain(code, status, said)
+    assert failure.cause.endswith(".")
+    assert failure.sentence
+
+
+def test_every_exception_is_drawn_in_the_docstring() -> None:
+    def below(kind: type[CloudArchiveError]) -> set[str]:
+        return {kind.__name__}.union(*(below(one) for one in kind.__subclasses__()))
+
+    drawn = set(re.findall(r"─ ([A-Z][A-Za-z]+) ", errors.__doc__ or "")) | {"CloudArchiveError"}
+    assert {name for name in below(CloudArchiveError) if hasattr(errors, name)} == drawn
+
+
+def test_a_store_error_reads_as_cause_and_cure_and_carries_its_facts() -> None:
+    error = ObjectExists("PutObject", "a/b.png", explain("PreconditionFailed"), status=412, said="no")
+    assert str(error) == "The key is taken."
+    assert (error.operation, error.key, error.status, error.said) == ("PutObject", "a/b.png", 412, "no")
+    assert isinstance(error, StoreError)
+    assert issubclass(ConditionsRejected, StoreError)
+    assert not issubclass(ConditionsRejected, ObjectExists)
+
+
+def test_a_settings_error_names_every_variable() -> None:
+    error = SettingsError(
+        [SettingProblem("S3_BUCKET", None, "the bucket's name"), SettingProblem("S3_REGION", "?", "a region")]
+    )
+    assert str(error) == "S3_BUCKET is not set: the bucket's name; S3_REGION is '?': a region"
+
+
+def test_a_rejected_key_says_why() -> None:
+    error = KeyRejected("a" * 2000, "the key is too long")
+    assert str(error) == "the key is too long"
+    assert len(error.key) == 2000
+
+
+def test_codes_hold_nothing_but_letters() -> None:
+    allowed = set(string.ascii_letters + string.digits + ".")
+    assert all(set(code) <= allowed for code in errors._TABLE)
