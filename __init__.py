@@ -8,6 +8,6 @@ __all__ = ["NODE_CLASS_MAPPINGS", "WEB_DIRECTORY"]
 
 # ComfyUI imports `server` before any plugin; pytest and other tools that import this folder do not.
 if "server" in sys.modules:
-    from .cloud_archive import comfy
+    from .cloud_archive.comfyui import plugin
 
-    comfy.install()
+    plugin.install()

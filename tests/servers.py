@@ -27,7 +27,7 @@ import boto3
 import pytest
 from botocore.config import Config
 
-from cloud_archive.demo.demo.seaweedfs import (EmbeddedStore, Identity, find_weed, free_ports)
+from cloud_archive.demo.seaweedfs import EmbeddedStore, Identity, find_weed, free_ports
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client

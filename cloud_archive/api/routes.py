@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 from aiohttp import web
 
 from .. import __version__
-from ..errors import (CloudArchiveError, EngineUnavailable, RequestRefused, StoreError)
+from ..errors import CloudArchiveError, EngineUnavailable, RequestRefused, StoreError
 
 _log = logging.getLogger("cloud_archive.routes")
 

@@ -11,28 +11,36 @@ for the store leave the lane of `status` free.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import hmac
 import importlib.util
-import ipaddress
 import logging
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar
-from urllib.parse import urlsplit
 
 from aiohttp import web
 
 from .. import __version__
-from ..terminal import size
-from ..errors import CloudArchiveError, RequestRefused
-from .events import HEARTBEAT_SECONDS, EventStreams
-from .routes import (ANSWER_HEADERS, EVENTS_PATH, HEALTH_PATH, MAX_BODY_BYTES, ROUTES, UNEXPECTED, Arguments, Handler, Route, error_answer, protect, refusal)
 from ..archive.executor import DaemonExecutor
+from ..errors import CloudArchiveError, RequestRefused
+from ..text import size
+from .admission import host_check, shield, token_check
+from .dashboard import add_dashboard
+from .events import HEARTBEAT_SECONDS, EventStreams
+from .routes import (
+    EVENTS_PATH,
+    HEALTH_PATH,
+    MAX_BODY_BYTES,
+    ROUTES,
+    Arguments,
+    Handler,
+    Route,
+    error_answer,
+    protect,
+    refusal,
+)
 
 _log = logging.getLogger("cloud_archive.server")
 _T = TypeVar("_T")
@@ -47,18 +55,6 @@ _LANE_OF: Mapping[str, str] = {
     "upload": "upload",
     "flush": "flush",
 }
-
-_CONTENT_TYPES: Mapping[str, str] = {
-    ".html": "text/html",
-    ".js": "text/javascript",
-    ".css": "text/css",
-    ".json": "application/json",
-    ".svg": "image/svg+xml",
-}
-_PAGE_POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-)
 
 
 class StatusLike(Protocol):
@@ -117,8 +113,8 @@ def build_application(
         on_shutdown: called for `POST /engine/shutdown` on the private listener.
         heartbeat_seconds: the pause after which an idle event stream sends a comment.
     """
-    admit = _token_check(token) if token is not None else _host_check(allowed_hosts or ())
-    application = web.Application(middlewares=[_shield(admit)], client_max_size=MAX_BODY_BYTES)
+    admit = token_check(token) if token is not None else host_check(allowed_hosts or ())
+    application = web.Application(middlewares=[shield(admit)], client_max_size=MAX_BODY_BYTES)
     lanes: dict[str, Executor] = {}
     handlers = _Handlers(engine, lanes)
     for route in ROUTES:
@@ -131,7 +127,7 @@ def build_application(
     if token is not None:
         _add_private_routes(application, handlers, on_shutdown)
     else:
-        _add_dashboard(application)
+        add_dashboard(application)
 
     async def lane_threads(_: web.Application) -> AsyncIterator[None]:
         for lane, count in _LANES.items():
@@ -285,99 +281,3 @@ def _add_private_routes(
         (Route("POST", "/engine/shutdown", "shutdown", True, 10), shutdown),
     ):
         application.router.add_route(route.method, route.path, protect(route, handler))
-
-
-def _add_dashboard(application: web.Application) -> None:
-    inside = Path(__file__).parent / "web"
-    directory = inside if inside.is_dir() else Path(__file__).parent.parent / "web"
-
-    def page(name: str) -> web.StreamResponse:
-        local = directory / name
-        if not local.is_file():
-            raise web.HTTPNotFound
-        headers = {
-            "Content-Type": f"{_CONTENT_TYPES[local.suffix]}; charset=utf-8",
-            "Content-Security-Policy": _PAGE_POLICY,
-        }
-        return web.FileResponse(local, headers=headers)
-
-    async def index(_: web.Request) -> web.StreamResponse:
-        return page("index.html")
-
-    async def asset(request: web.Request) -> web.StreamResponse:
-        return page(request.match_info["name"])
-
-    async def icon(_: web.Request) -> web.Response:
-        return web.Response(status=204)  # browsers ask for it unasked, and report a 404
-
-    application.router.add_get("/", index)
-    application.router.add_get("/favicon.ico", icon)
-    application.router.add_get(
-        r"/{name:(?:[A-Za-z0-9_-]+/)*[A-Za-z0-9_-][A-Za-z0-9_.-]*\.(?:js|css|json|svg)}", asset
-    )
-
-
-_Admission = Callable[[web.Request], None]
-
-
-def _shield(admit: _Admission) -> Any:
-    """The middleware of both listeners: who may come in, and no answer without its headers."""
-
-    @web.middleware
-    async def shield(
-        request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
-    ) -> web.StreamResponse:
-        try:
-            admit(request)
-            answer = await handler(request)
-        except (RequestRefused, web.HTTPException) as error:
-            answer = error_answer(error)
-        except OSError:
-            _log.exception("%s failed", request.path)
-            answer = refusal(500, UNEXPECTED)
-        if not answer.prepared:
-            answer.headers.update(ANSWER_HEADERS)
-        return answer
-
-    return shield
-
-
-def _token_check(token: str) -> _Admission:
-    expected = f"Bearer {token}".encode()
-
-    def admit(request: web.Request) -> None:
-        given = request.headers.get("Authorization", "").encode("utf-8", "surrogateescape")
-        if not hmac.compare_digest(given, expected):
-            raise RequestRefused(401, "This listener answers to Cloud Archive's own processes only.")
-
-    return admit
-
-
-def _host_check(allowed_hosts: Collection[str]) -> _Admission:
-    allowed = {name for name in map(_host_name, allowed_hosts) if name}
-    any_address = bool(allowed & {"0.0.0.0", "::"})  # noqa: S104 - compared, not bound to
-
-    def admit(request: web.Request) -> None:
-        name = _host_name(request.headers.get("Host", ""))
-        if name == "localhost" or name in allowed:
-            return
-        # Only a name can be pointed here by somebody else; an address in `Host` is where the browser went.
-        with contextlib.suppress(ValueError):
-            if any_address or ipaddress.ip_address(name or "").is_loopback:
-                ipaddress.ip_address(name or "")
-                return
-        raise RequestRefused(
-            403, "This server answers only to localhost and to the address given to --serve."
-        )
-
-    return admit
-
-
-def _host_name(host: str) -> str | None:
-    """The host of `host:port`, lower case, without the brackets of an IPv6 address."""
-    try:
-        if host.count(":") > 1 and not host.startswith("["):
-            host = f"[{host}]"  # a bare IPv6 address, as somebody may give to --serve
-        return urlsplit(f"//{host}").hostname
-    except ValueError:
-        return None

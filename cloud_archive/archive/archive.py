@@ -16,26 +16,27 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from ..upload.lost_keys import BucketIndex
-from ..terminal import size
+from ..config.settings import Settings
 from ..errors import CloudArchiveError, FileVanished, StoreError
 from ..files import FileVersion, HintKind, stat_version
-from .gate import Closed
+from ..intake.open_files import has_writer
+from ..intake.selection import Selection
+from ..intake.walk import scan
 from ..keys import PrefixTemplate, object_key
 from ..ledger.ledger import COMPARE, Ledger
-from ..ledger.rows import (Claim, FileRow, FileState, Totals)
-from .metrics import Gauges, NullRecorder, Recorder
-from .reconcile import COST_FACTOR, Reconciler
+from ..ledger.rows import Claim, FileRow, FileState, Totals
 from ..scope import Scope
-from ..intake.selection import Selection
-from ..config.settings import Settings
-from .pipeline import Stages
-from .status import (ActiveFile, Destination, Session, State, Status, WaitingEntry, failure_sentences)
 from ..store.s3 import ObjectStore
+from ..text import size
 from ..upload.attempt import Outcome, Proof, Uploader
-from ..intake.watcher import scan
+from ..upload.lost_keys import BucketIndex
+from .gate import Closed
+from .metrics import Gauges, NullRecorder, Recorder
+from .pipeline import Stages
+from .reconcile import COST_FACTOR, Reconciler
+from .session import Session
+from .status import ActiveFile, Destination, State, Status, WaitingEntry, failure_sentences
 from .workers import ActiveUpload, Observer, WorkerPool
-from ..intake.open_files import has_writer
 
 logger = logging.getLogger("cloud_archive.archiver")
 

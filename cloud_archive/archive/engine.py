@@ -22,21 +22,32 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from .archive import Archiver, Submission
-from ..errors import (CloudArchiveError, FileChanged, FileUnreadable, FileVanished, KeyRejected, LedgerError, RequestRefused, SettingsError, StoreError)
+from ..config.settings import Settings, is_set, load_settings
+from ..config.settings import state_directory as configured_state_directory
+from ..errors import (
+    CloudArchiveError,
+    FileChanged,
+    FileUnreadable,
+    FileVanished,
+    KeyRejected,
+    LedgerError,
+    RequestRefused,
+    SettingsError,
+    StoreError,
+)
 from ..files import to_relative
 from ..ledger.ledger import Ledger
 from ..ledger.recovery import WITHOUT_MEMORY, open_ledger
 from ..ledger.rows import FileState
+from ..maintenance.shared_check import CheckAnswer, SharedCheck
+from ..redaction import redact, secret_values
+from ..state import DirectoryLock, find_state_directory, make_state_directory, read_engine_info
+from ..store.s3 import Capabilities, ObjectStore, S3Store
+from .archive import Archiver, Submission
 from .metrics import recorder
 from .notifier import Notifier, StatusCallback
-from ..operations.shared_check import CheckAnswer, SharedCheck
-from ..redaction import redact, secret_values
-from ..config.settings import Settings, is_set, load_settings
-from ..config.settings import state_directory as configured_state_directory
-from ..state import (DirectoryLock, find_state_directory, make_state_directory, read_engine_info)
-from .status import (Session, State, Status, row_to_json)
-from ..store.s3 import Capabilities, ObjectStore, S3Store
+from .session import Session
+from .status import State, Status, row_to_json
 
 logger = logging.getLogger("cloud_archive.engine")
 

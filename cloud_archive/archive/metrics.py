@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from ..errors import (CloudArchiveError, FileUnreadable, KeyRejected, StoreError)
+from ..errors import CloudArchiveError, FileUnreadable, KeyRejected, StoreError
 from ..ledger.rows import Totals
 
 LATENCY_BUCKETS_SECONDS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 3600)

@@ -17,21 +17,22 @@ import time
 from pathlib import Path
 from typing import Protocol
 
+from ..config.settings import Settings
 from ..errors import CloudArchiveError
 from ..files import FileVersion, HintKind
+from ..intake.open_files import has_writer
+from ..intake.selection import Selection
+from ..intake.settle import BEING_WRITTEN, UNREADABLE, SettleQueue, SettleThread, WaitingFile
+from ..intake.walk import network_filesystem
+from ..intake.watcher import Watcher
 from ..ledger.ledger import Ledger
 from ..ledger.rows import Totals
-from .metrics import Recorder
-from ..maintenance.free import (Freed, Freer, FreeReport, Limits)
-from .reconcile import Reconciler
-from ..intake.selection import Selection
-from ..config.settings import Settings
-from ..intake.settle import (BEING_WRITTEN, UNREADABLE, SettleQueue, SettleThread, WaitingFile)
-from .status import Session
+from ..maintenance.free import Freed, Freer, FreeReport, Limits
 from ..store.s3 import ObjectStore
-from ..intake.watcher import Watcher, network_filesystem
+from .metrics import Recorder
+from .reconcile import Reconciler
+from .session import Session
 from .workers import WorkerPool
-from ..intake.open_files import has_writer
 
 logger = logging.getLogger("cloud_archive.archiver")
 

@@ -21,9 +21,9 @@ from pathlib import Path
 
 from ..errors import CloudArchiveError
 from ..files import fingerprints
-from ..ledger.ledger import FIRST_BEGUN, FIRST_START, Ledger
 from ..intake.selection import Selection
-from ..intake.watcher import walk
+from ..intake.walk import walk
+from ..ledger.ledger import FIRST_BEGUN, FIRST_START, Ledger
 
 logger = logging.getLogger("cloud_archive.reconcile")
 

@@ -28,15 +28,26 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from ..upload.source import Job
-from ..errors import (CloudArchiveError, Failure, FileChanged, FileProblem, FileUnreadable, FileVanished, KeyRejected, LedgerError, Scope, StoreError)
+from ..errors import (
+    CloudArchiveError,
+    Failure,
+    FileChanged,
+    FileProblem,
+    FileUnreadable,
+    FileVanished,
+    KeyRejected,
+    LedgerError,
+    Scope,
+    StoreError,
+)
 from ..files import stat_version, to_local
-from .gate import LONGEST_PAUSE_SECONDS, Gate, backoff_seconds
+from ..intake.open_files import has_writer
 from ..ledger.ledger import Ledger
 from ..ledger.rows import Archived, Attempt, Claim
-from .executor import DaemonExecutor
 from ..upload.attempt import Outcome, Prepared, Uploader
-from ..intake.open_files import has_writer
+from ..upload.source import Job
+from .executor import DaemonExecutor
+from .gate import LONGEST_PAUSE_SECONDS, Gate, backoff_seconds
 
 logger = logging.getLogger("cloud_archive.worker")
 

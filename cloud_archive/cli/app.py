@@ -15,10 +15,36 @@ from typing import Annotated
 import typer
 
 from .. import __version__
-from . import register_all
-from .arguments import WrongUsage
-from ..terminal import (DONE, FAILED, WRONG_USAGE, close_output, complain, prepare_streams, say, shown)
 from ..errors import CloudArchiveError, SettingsError
+from ..terminal import DONE, FAILED, WRONG_USAGE, close_output, complain, prepare_streams, say
+from ..text import shown
+from .arguments import WrongUsage
+from .check import register as register_check
+from .compact import register as register_compact
+from .demo import register as register_demo
+from .free import register as register_free
+from .prune import register as register_prune
+from .report import register as register_report
+from .restore import register as register_restore
+from .status import register as register_running
+from .upload import register as register_upload
+from .verify import register as register_verify
+from .watch import register as register_watch
+
+# In the order of `--help`.
+_REGISTER = (
+    register_demo,
+    register_watch,
+    register_upload,
+    register_check,
+    register_running,
+    register_verify,
+    register_restore,
+    register_report,
+    register_prune,
+    register_free,
+    register_compact,
+)
 
 
 def build_app() -> typer.Typer:
@@ -32,7 +58,8 @@ def build_app() -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback()(_common)
-    register_all(app)
+    for register in _REGISTER:
+        register(app)
     return app
 
 

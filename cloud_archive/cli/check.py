@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from ..terminal import (DONE, FAILED, WRONG_USAGE, complain, say, say_json, shown)
+from ..terminal import DONE, FAILED, WRONG_USAGE, complain, say, say_json
+from ..text import shown
 from .arguments import Json
 
 if TYPE_CHECKING:
@@ -21,8 +22,8 @@ def register(app: typer.Typer) -> None:
 
 def check(json: Json = False) -> None:
     """Try settings, network, keys and rights in turn, and say what to do about what does not work."""
-    from ..maintenance.check import all_well, run_check
     from ..config.settings import load_settings
+    from ..maintenance.check import all_well, run_check
 
     steps = run_check(lambda: load_settings(os.environ))
     for step in steps:

@@ -14,9 +14,9 @@ from ..errors import EngineUnavailable
 from .arguments import DIRECTORY_VARIABLE, WrongUsage, given_directory
 
 if TYPE_CHECKING:
+    from ..config.settings import Settings
     from ..ledger.ledger import Ledger
     from ..scope import Scope
-    from ..config.settings import Settings
     from ..store.s3 import ObjectStore
 
 T = TypeVar("T")

@@ -8,9 +8,10 @@ from typing import Annotated
 
 import typer
 
-from ..terminal import (DONE, counted, is_terminal, say, say_json, size)
-from .common import (age_seconds, ledger_of, ledger_path, needed_root)
+from ..terminal import DONE, is_terminal, say, say_json
+from ..text import counted, size
 from .arguments import Directory, Json, WrongUsage
+from .common import age_seconds, ledger_of, ledger_path, needed_root
 
 
 def register(app: typer.Typer) -> None:

@@ -10,17 +10,17 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from ..archive.gate import Closed
+from ..archive.workers import Observer, WorkerPool
+from ..config.settings import Settings
 from ..errors import CloudArchiveError, FileProblem, StoreError
 from ..files import FileVersion, stat_version
-from ..archive.gate import Closed
+from ..intake.open_files import has_writer
 from ..keys import PrefixTemplate, object_key
 from ..ledger.ledger import Ledger
 from ..ledger.rows import Claim
-from ..config.settings import Settings
 from ..store.s3 import ObjectStore, S3Store
 from ..upload.attempt import Outcome, Uploader
-from ..archive.workers import Observer, WorkerPool
-from ..intake.open_files import has_writer
 from .patience import GIVE_UP_SECONDS, Refusals
 
 _LOOK_SECONDS = 0.1

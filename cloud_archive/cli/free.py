@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..terminal import (DONE, FAILED, complain, counted, say, say_json, shown, size)
-from .common import (age_seconds, bucket, ledger_of, needed_root, settings_now, size_bytes)
+from ..terminal import DONE, FAILED, complain, say, say_json
+from ..text import counted, shown, size
 from .arguments import Directory, Json, WrongUsage
+from .common import age_seconds, bucket, ledger_of, needed_root, settings_now, size_bytes
 
 if TYPE_CHECKING:
     from ..maintenance.free import FreeReport
@@ -37,8 +38,8 @@ def free(
     Never a file younger than an hour, and none that changed since it was archived. `--older-than` counts from a
     file's modification time; CLOUD_ARCHIVE_DELETE_LOCAL_AFTER counts from its archiving, where that is later.
     """
-    from ..maintenance.free import Freer, Limits
     from ..intake.open_files import has_writer
+    from ..maintenance.free import Freer, Limits
 
     root = needed_root(directory)
     settings = settings_now()

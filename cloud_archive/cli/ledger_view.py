@@ -10,15 +10,15 @@ from typing import Any
 
 from .. import __version__
 from ..archive.engine import find_engine
+from ..archive.reconcile import Reconciler
+from ..archive.status import failure_sentences
+from ..config.settings import load_settings
 from ..errors import SettingsError
+from ..intake.selection import Selection
+from ..intake.walk import scan
 from ..ledger.ledger import Ledger
 from ..ledger.rows import FileState, Totals
-from ..archive.reconcile import Reconciler
-from ..intake.selection import Selection
-from ..config.settings import load_settings
 from ..state import LEDGER_NAME
-from ..archive.status import failure_sentences
-from ..intake.watcher import scan
 
 _SHOWN = 50
 

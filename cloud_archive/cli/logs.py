@@ -12,9 +12,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import TextIO
 
-from ..terminal import shown
+from ..daemon.logs import RedactingFormatter, log_to_file
 from ..redaction import secret_values
-from ..daemon.service import RedactingFormatter, log_to_file
+from ..text import shown
 
 _TIME = "%Y-%m-%d %H:%M:%S"
 

@@ -17,14 +17,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..archive.engine import Engine
-from ..errors import CloudArchiveError, EngineUnavailable
-from ..ledger.rows import FileState
-from ..intake.settle import BEING_WRITTEN, UNREADABLE
-from ..archive.status import State, Status
-from ..intake.watcher import scan
-from .ledger_view import selection_of
 from ..api.client import LocalEngine, running_engine
+from ..archive.engine import Engine
+from ..archive.status import State, Status
+from ..errors import CloudArchiveError, EngineUnavailable
+from ..intake.settle import BEING_WRITTEN, UNREADABLE
+from ..intake.walk import scan
+from ..ledger.rows import FileState
+from .ledger_view import selection_of
 from .patience import GIVE_UP_SECONDS, Refusals
 
 _LOOK_SECONDS = 0.1

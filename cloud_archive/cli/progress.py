@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from ..terminal import shown, size
+from ..text import shown, size
 
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..terminal import (DONE, FAILED, complain, counted, is_terminal, say, say_json, shown, size, table)
-from .common import (age_seconds, archive_root, archive_scope, bucket, ledger_of, settings_now, size_bytes)
+from ..terminal import DONE, FAILED, complain, is_terminal, say, say_json, table
+from ..text import counted, shown, size
 from .arguments import Directory, Json, WrongUsage
+from .common import age_seconds, archive_root, archive_scope, bucket, ledger_of, settings_now, size_bytes
 
 if TYPE_CHECKING:
     from ..maintenance.prune import Plan, PruneReport
@@ -119,7 +120,7 @@ def _answer(plan: Plan, report: PruneReport | None, prefix: str, *, json: bool) 
 
 
 def _show(plan: Plan, place: str) -> None:
-    from ..archive.status import local_time
+    from ..archive.session import local_time
 
     lines = [
         [local_time(one.written_at).replace("T", " "), size(one.size_bytes), shown(one.key)]

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..terminal import (counted, is_terminal, say, say_json, shown, size, table)
-from .common import (archive_root, bucket, ledger_of, needed_root, reading_scope, settings_now)
+from ..terminal import is_terminal, say, say_json, table
+from ..text import counted, shown, size
 from .arguments import Directory, Json, WrongUsage
+from .common import archive_root, bucket, ledger_of, needed_root, reading_scope, settings_now
 
 if TYPE_CHECKING:
     from ..maintenance.costs import Prices

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..terminal import (DONE, FAILED, complain, counted, is_terminal, say, say_json, shown, size)
-from .common import (archive_root, bucket, ledger_of, ledger_path, moment, parsed, reading_scope, settings_now)
+from ..terminal import DONE, FAILED, complain, is_terminal, say, say_json
+from ..text import counted, shown, size
 from .arguments import DIRECTORY_VARIABLE, Json, WrongUsage
+from .common import archive_root, bucket, ledger_of, ledger_path, moment, parsed, reading_scope, settings_now
 
 if TYPE_CHECKING:
     from ..maintenance.restore import Item, RestoreReport, Wanted

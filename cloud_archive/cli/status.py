@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..terminal import (DONE, FAILED, complain, counted, is_terminal, say, say_json, shown, size)
-from .arguments import (DIRECTORY_VARIABLE, Directory, Json, WrongUsage, given_directory, watched_directory)
+from ..terminal import DONE, FAILED, complain, is_terminal, say, say_json
+from ..text import counted, shown, size
+from .arguments import DIRECTORY_VARIABLE, Directory, Json, WrongUsage, given_directory, watched_directory
 
 if TYPE_CHECKING:
-    from .ledger_view import LedgerView
     from ..api.client import LocalEngine
+    from .ledger_view import LedgerView
 
 FLUSH_SECONDS = 60.0
 _SLICE_SECONDS = 2.0  # of a flush, between two looks at how far it is

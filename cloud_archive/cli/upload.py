@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..terminal import (DONE, FAILED, complain, is_terminal, say, say_json, shown, size)
+from ..terminal import DONE, FAILED, complain, is_terminal, say, say_json
+from ..text import shown, size
 from .arguments import Json, WrongUsage, given_directory
 
 if TYPE_CHECKING:
-    from .direct_upload import Item, Uploaded
     from ..api.client import LocalEngine
+    from .direct_upload import Item, Uploaded
     from .progress import Progress
 
 _PAUSE_SECONDS = 1.0
@@ -104,7 +105,7 @@ class _Job:
         return []
 
     def _ask(self, engine: LocalEngine, file: Path) -> None:
-        from ..errors import explain
+        from ..store.failures import explain
         from .patience import GIVE_UP_SECONDS
 
         deadline = time.monotonic() + GIVE_UP_SECONDS

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..terminal import (DONE, FAILED, complain, counted, is_terminal, say, say_json, shown, size)
-from .common import (bucket, ledger_of, needed_root, settings_now, wake_engine)
+from ..terminal import DONE, FAILED, complain, is_terminal, say, say_json
+from ..text import counted, shown, size
 from .arguments import Directory, Json
+from .common import bucket, ledger_of, needed_root, settings_now, wake_engine
 
 if TYPE_CHECKING:
     from ..maintenance.verify import Finding, VerifyReport

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..terminal import (DONE, FAILED, complain, counted, is_terminal, say, say_json, shown)
 from ..errors import CloudArchiveError
-from .arguments import (Directory, Json, WrongUsage, host_and_port, watched_directory)
+from ..terminal import DONE, FAILED, complain, is_terminal, say, say_json
+from ..text import counted, shown
+from .arguments import Directory, Json, WrongUsage, host_and_port, watched_directory
 
 if TYPE_CHECKING:
     from ..archive.engine import Engine

@@ -21,7 +21,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from .redaction import redact, secret_values
+from ..redaction import redact, secret_values
 
 MAX_ERROR_OUTPUT_BYTES = 1024 * 1024
 _MAX_ANSWER_BYTES = 64 * 1024
@@ -36,7 +36,7 @@ def engine_command() -> list[str]:
     folder may have any name.
     """
     interpreter = sys.executable or getattr(sys, "_base_executable", "")
-    return [interpreter, *interpreter_flags(), str(Path(__file__).parent / "__main__.py"), "engine"]
+    return [interpreter, *interpreter_flags(), str(Path(__file__).parents[1] / "__main__.py"), "engine"]
 
 
 def interpreter_flags() -> list[str]:

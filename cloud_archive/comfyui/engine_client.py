@@ -23,9 +23,9 @@ from typing import Any
 
 import aiohttp
 
-from .child_process import EngineProcess, engine_command
-from ..errors import EngineUnavailable
 from ..api.routes import EVENTS_PATH, HEALTH_PATH, bare_status
+from ..errors import EngineUnavailable
+from .child_process import EngineProcess, engine_command
 
 _log = logging.getLogger("cloud_archive.engine_client")
 

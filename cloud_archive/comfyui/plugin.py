@@ -20,9 +20,9 @@ from typing import Any
 
 from aiohttp import web
 
-from .engine_client import EngineClient
+from ..api.routes import ROUTES, STATUS_EVENT, Arguments, Handler, Route, bare_status, protect, refusal
 from ..errors import EngineUnavailable
-from ..api.routes import (ROUTES, STATUS_EVENT, Arguments, Handler, Route, bare_status, protect, refusal)
+from .engine_client import EngineClient
 
 _log = logging.getLogger("cloud_archive")
 

@@ -19,9 +19,17 @@ from urllib.parse import urlsplit
 from pydantic import BeforeValidator, Field, PrivateAttr, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from . import parsers as values
 from ..errors import SettingProblem, SettingsError
-from ..redaction import (ACCESS_KEY_VARIABLES, MASK, SECRET_VARIABLES, holds_credential, mask_value, secret_values, unquoted)
+from ..redaction import (
+    ACCESS_KEY_VARIABLES,
+    MASK,
+    SECRET_VARIABLES,
+    holds_credential,
+    mask_value,
+    secret_values,
+    unquoted,
+)
+from . import parsers as values
 
 _SHOWN_CHARACTERS = 120  # of a wrong value, in an error
 _ACCEPTED_CHARACTERS = 600

@@ -23,25 +23,21 @@ from pathlib import Path
 from typing import Any
 
 from .. import __version__
-from .allocator import give_freed_memory_back
-from ..archive.engine import Engine
-from ..errors import CloudArchiveError, SettingsError
-from ..redaction import redact, secret_values
-from .systemd import notify, supervised
 from ..api.server import build_application, serve
+from ..archive.engine import Engine
 from ..config.settings import load_settings
-from ..state import (LOG_NAME, EngineInfo, remove_engine_info, write_engine_info)
+from ..errors import CloudArchiveError, SettingsError
+from ..redaction import secret_values
+from ..state import LOG_NAME, EngineInfo, remove_engine_info, write_engine_info
+from .logs import log_to_file
+from .process import allow_open_files, give_freed_memory_back, handling_signals, lower_priority
+from .systemd import notify, supervised
 
 logger = logging.getLogger("cloud_archive.service")
 
 GRACE_SECONDS = 30.0
 ORPHAN_SECONDS = 600.0  # how long an engine without a parent goes on with what is pending
 PARENT_CHECK_SECONDS = 2.0
-LOG_BYTES = 1_000_000
-LOG_FILES = 3
-LOG_FORMAT = "%(asctime)s %(levelname)s %(message)s"
-OPEN_FILES = 4096
-NICE = 10
 _NAMED = 20  # of the files that remain, in the log
 
 
@@ -65,17 +61,6 @@ class Orders:
             )
         except (KeyError, TypeError) as error:
             raise ValueError(f"orders without {error}") from None
-
-
-class RedactingFormatter(logging.Formatter):
-    """A formatter that lets no secret through, tracebacks included."""
-
-    def __init__(self, format: str, secret_values: tuple[str, ...]) -> None:
-        super().__init__(format)
-        self._secret_values = secret_values
-
-    def format(self, record: logging.LogRecord) -> str:
-        return redact(super().format(record), self._secret_values)
 
 
 class Service:
@@ -227,57 +212,6 @@ class Service:
         return remaining
 
 
-def lower_priority() -> None:
-    """Nice 10, as a session of its own too; on Windows below normal: ComfyUI comes first."""
-    with contextlib.suppress(OSError, AttributeError, ImportError):
-        if sys.platform == "win32":
-            import ctypes
-
-            below_normal = 0x00004000  # BELOW_NORMAL_PRIORITY_CLASS
-            kernel = ctypes.windll.kernel32
-            kernel.SetPriorityClass(kernel.GetCurrentProcess(), below_normal)
-        else:
-            os.nice(NICE)
-            if os.getsid(0) == os.getpid():
-                # Where the kernel shares out processor time by session, a niceness counts within a session only, and
-                # this process has one of its own (https://man7.org/linux/man-pages/man7/sched.7.html, autogroup).
-                Path("/proc/self/autogroup").write_text(str(NICE), encoding="ascii")
-
-
-def allow_open_files() -> None:
-    """As many as 64 workers may need; macOS allows a process 256 unless it asks for more."""
-    if sys.platform == "win32":
-        return
-    import resource
-
-    with contextlib.suppress(OSError, ValueError):
-        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        most = OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, OPEN_FILES)
-        if soft != resource.RLIM_INFINITY and soft < most:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
-
-
-def log_to_file(
-    path: Path, secrets_to_hide: tuple[str, ...], *, formatter: logging.Formatter | None = None
-) -> logging.Handler:
-    """Log to a rotating file: 1 MB, three old ones.
-
-    Args:
-        formatter: lets no secret through either; default: `RedactingFormatter` with `LOG_FORMAT`.
-
-    Raises:
-        OSError: it cannot be written.
-    """
-    handler = logging.handlers.RotatingFileHandler(
-        path, maxBytes=LOG_BYTES, backupCount=LOG_FILES, encoding="utf-8", errors="backslashreplace"
-    )
-    handler.setFormatter(formatter or RedactingFormatter(LOG_FORMAT, secrets_to_hide))
-    root = logging.getLogger("cloud_archive")
-    root.addHandler(handler)
-    root.setLevel(logging.INFO)
-    return handler
-
-
 def run_engine_process() -> int:
     """ComfyUI's child. Returns the exit status."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for ComfyUI; its end reaches us through the pipe
@@ -345,17 +279,6 @@ async def _serve_parent(engine: Engine, orders: Orders, gone: threading.Event) -
         await service.run(ready)
     if watching is not None:
         watching.cancel()
-
-
-@contextlib.contextmanager
-def handling_signals(stop: Callable[[], None], signals: tuple[signal.Signals, ...]) -> Any:
-    """Call `stop` for each of these signals while the block runs."""
-    before = {number: signal.signal(number, lambda *_: stop()) for number in signals}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 async def run_daemon(

@@ -14,8 +14,8 @@ import socket
 from collections.abc import AsyncIterator, Mapping
 from typing import Protocol
 
-from ..errors import CloudArchiveError
 from ..archive.status import State, Status
+from ..errors import CloudArchiveError
 
 logger = logging.getLogger("cloud_archive.sd_notify")
 

@@ -22,15 +22,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
-from ..terminal import (DONE, FAILED, complain, counted, say_json, shown)
-from .outputs import SAMPLE_SECONDS, Outputs, Written
-from .view import (Line, View, lines_of, listing)
-from .seaweedfs import EmbeddedStore, find_weed
 from ..archive.engine import Engine
-from ..errors import CloudArchiveError
-from ..daemon.service import run_daemon
 from ..config.settings import load_settings
+from ..daemon.service import run_daemon
+from ..errors import CloudArchiveError
 from ..store.s3 import S3Store
+from ..terminal import DONE, FAILED, complain, say_json
+from ..text import counted, shown
+from .outputs import SAMPLE_SECONDS, Outputs, Written
+from .seaweedfs import EmbeddedStore, find_weed
+from .view import Line, View, lines_of, listing
 
 BUCKET = "demo"
 PREFIX = "outputs/{Y}-{m}-{d}"

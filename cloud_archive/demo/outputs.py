@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from .media import (comfy_image, film_head, film_size_patch, film_tail, picture, png)
+from .media import comfy_image, film_head, film_size_patch, film_tail, picture, png
 
 FILM_FRAMES = 56
 FILM_WIDTH, FILM_HEIGHT = 320, 192

@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TextIO
 
-from ..terminal import (is_terminal, shown, size, table)
+from ..terminal import is_terminal, table
+from ..text import shown, size
 
 if TYPE_CHECKING:
     from rich.console import Console

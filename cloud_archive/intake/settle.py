@@ -27,10 +27,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from ..errors import FileUnreadable, FileVanished
+from ..files import FileVersion, HintKind, stat_version, to_local
 from .containers import Look
 from .containers import look as look_at_container
-from ..errors import FileUnreadable, FileVanished
-from ..files import (FileVersion, HintKind, stat_version, to_local)
 from .open_files import has_writer
 
 _log = logging.getLogger("cloud_archive.settle")

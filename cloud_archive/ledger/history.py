@@ -13,17 +13,15 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Any, cast
 
 from ..errors import LedgerError
 from ..files import FileVersion
-from .ledger import Ledger
 from .database import explained
-from .rows import (ROW_COLUMNS, FileRow, FileState, file_row, signed)
+from .ledger import Ledger
+from .rows import ROW_COLUMNS, FileRow, FileState, file_row, signed
 
 _ENDED = "state IN (3, 4, 5) AND archived_at < ?"
-_KEYS_AT_ONCE = 500  # in one query; SQLite allows at least 999 variables
 SLOT_SECONDS = 900
 """Sums by time come in quarters of an hour: every time zone's offset is a multiple of that, so days add up."""
 
@@ -35,119 +33,6 @@ class Slot:
     start: int
     files: int
     size_bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class Group:
-    """Archived rows whose keys share their first folder: how many, and what all those keys begin with."""
-
-    prefix: str
-    rows: int
-
-
-class KeyIndex:
-    """The archived rows by object key, as they are when the block begins; in a temporary table of its own.
-
-    The ledger itself keeps no index of keys: uploads never ask for one, and it would double the ledger's size.
-    Making this one takes some seconds for a million rows. For one thread.
-
-    Raises:
-        LedgerError: the ledger cannot be read.
-    """
-
-    def __init__(self, ledger: Ledger) -> None:
-        self._ledger = ledger
-        self._db: sqlite3.Connection | None = None
-
-    def __enter__(self) -> KeyIndex:
-        self._db = self._ledger.connect()
-        try:
-            self._run(
-                "CREATE TEMP TABLE wanted (key TEXT NOT NULL, id INTEGER NOT NULL, PRIMARY KEY (key, id))"
-                " WITHOUT ROWID"
-            )
-            # In the order of keys, so that the table grows at its end; read in the order of rows, and not of an index.
-            self._run(
-                "INSERT INTO wanted SELECT key, id FROM files NOT INDEXED"
-                " WHERE state = 3 AND key IS NOT NULL ORDER BY key, id"
-            )
-        except BaseException:
-            self._db.close()
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._db is not None:
-            self._db.close()
-
-    def _run(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        assert self._db is not None
-        try:
-            return cast("list[tuple[Any, ...]]", self._db.execute(sql, values).fetchall())
-        except sqlite3.Error as error:
-            raise explained(error) from error
-
-    @property
-    def count(self) -> int:
-        """How many rows are left."""
-        return int(self._run("SELECT count(*) FROM wanted")[0][0])
-
-    def groups(self) -> list[Group]:
-        """The rows that are left, by the first folder of their keys."""
-        found = self._run(
-            "SELECT min(key), max(key), count(*) FROM wanted GROUP BY substr(key, 1, instr(key, '/'))"
-        )
-        return [Group(_common_head(first, last), rows) for first, last, rows in found]
-
-    def find(self, keys: Sequence[str]) -> dict[str, list[FileRow]]:
-        """The rows archived at these keys. Two versions with the same bytes may share one."""
-        found: dict[str, list[FileRow]] = {}
-        for start in range(0, len(keys), _KEYS_AT_ONCE):
-            piece = keys[start : start + _KEYS_AT_ONCE]
-            rows = self._run(
-                f"SELECT {ROW_COLUMNS} FROM files WHERE state = 3 AND id IN"
-                f" (SELECT id FROM wanted WHERE key IN ({','.join('?' * len(piece))}))",
-                piece,
-            )
-            for row in map(file_row, rows):
-                found.setdefault(cast(str, row.key), []).append(row)
-        return found
-
-    def take(self, keys: Sequence[str]) -> dict[str, list[FileRow]]:
-        """The same, and they are no longer among those that are left."""
-        found = self.find(keys)
-        gone = [(key,) for key in found]
-        assert self._db is not None
-        self._db.executemany("DELETE FROM wanted WHERE key = ?", gone)
-        return found
-
-    def pages(self, prefix: str = "", *, page: int = 1000) -> Iterator[list[FileRow]]:
-        """What is left below `prefix`, in the order of keys, taken out page by page."""
-        while True:
-            keys = [
-                row[0]
-                for row in self._run(
-                    "SELECT DISTINCT key FROM wanted WHERE key >= ? AND substr(key, 1, ?) = ? LIMIT ?",
-                    (prefix, len(prefix), prefix, page),
-                )
-            ]
-            if not keys:
-                return
-            taken = self.take(keys)
-            for key in keys:
-                if key not in taken:  # the archive changed its row meanwhile
-                    self._run("DELETE FROM wanted WHERE key = ?", (key,))
-            yield [row for rows in taken.values() for row in rows]
-
-
-def _common_head(first: str, last: str) -> str:
-    """What both begin with; of the smallest and the largest of many that is what all begin with."""
-    for place, (one, other) in enumerate(zip(first, last, strict=False)):
-        if one != other:
-            return first[:place]
-    return first[: len(last)]
 
 
 def _query(ledger: Ledger, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:

@@ -19,7 +19,20 @@ from typing import Any, TypeVar, cast
 
 from ..files import FileVersion
 from .database import Database
-from .rows import (ROW_COLUMNS, Archived, Attempt, Claim, Count, FileRow, FileState, Totals, add_row, claim_row, file_row, mark_row)
+from .rows import (
+    ROW_COLUMNS,
+    Archived,
+    Attempt,
+    Claim,
+    Count,
+    FileRow,
+    FileState,
+    Totals,
+    add_row,
+    claim_row,
+    file_row,
+    mark_row,
+)
 
 T = TypeVar("T")
 # What is remembered in it, beside the files.

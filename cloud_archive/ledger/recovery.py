@@ -14,14 +14,14 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import sqlite3
 import time
 from datetime import datetime
 from pathlib import Path
 
 from ..errors import LedgerDamaged, LedgerError, LedgerTooNew
-from .ledger import (COMPARE, FIRST_BEGUN, FIRST_START, Ledger)
-from .rescue import move_aside, rescue
 from ..state import LEDGER_NAME
+from .ledger import COMPARE, FIRST_BEGUN, FIRST_START, Ledger
 
 logger = logging.getLogger("cloud_archive.ledger")
 
@@ -29,6 +29,8 @@ WITHOUT_MEMORY = "Until then the archive works without a memory of its own."
 _BEGAN_NAME = (
     "ledger.began"  # beside the ledger: since when there is one, for the day on which there is none any more
 )
+
+_BESIDE = ("-wal", "-shm", "-journal")
 
 
 def open_ledger(state_directory: Path, *, began: float | None = None) -> tuple[Ledger, list[str], bool]:
@@ -138,3 +140,43 @@ def _in_memory(error: LedgerError, path: Path, *, saved_as: Path) -> tuple[Ledge
     # One that could not be read is not written over: it may be readable tomorrow.
     ledger.saved_as = None if lost and saved_as.exists() else saved_as
     return ledger, [f"{error} {WITHOUT_MEMORY}"], lost
+
+
+def move_aside(path: Path) -> Path:
+    """Rename the damaged file, and what SQLite keeps beside it, to a name with the time in it."""
+    aside = path.with_name(f"{path.stem}.damaged-{time.strftime('%Y%m%d-%H%M%S')}{path.suffix}")
+    for suffix in ("", *_BESIDE):
+        with contextlib.suppress(FileNotFoundError):
+            path.with_name(path.name + suffix).replace(aside.with_name(aside.name + suffix))
+    return aside
+
+
+def rescue(damaged: Path, fresh: Ledger) -> bool:
+    """Copy the baseline, and what was compacted or pruned. False where they cannot be read whole."""
+    try:
+        connection = sqlite3.connect(f"{damaged.resolve().as_uri()}?mode=ro", uri=True)
+    except sqlite3.Error:
+        return False
+    try:
+        began = connection.execute("SELECT value FROM meta WHERE name = 'first_start'").fetchone()
+        columns = {row[1] for row in connection.execute("PRAGMA table_info(baseline)")}
+        archived = "archived" if "archived" in columns else "NULL"
+        older: list[int] = []
+        known: list[int] = []
+        for mark, was_archived in connection.execute(f"SELECT fingerprint, {archived} FROM baseline"):
+            (known if was_archived else older).append(mark)
+        # What was pruned was deleted from the bucket on purpose: like what was compacted, it stays known even where
+        # CLOUD_ARCHIVE_BACKFILL=all forgets the baseline.
+        known += [row[0] for row in connection.execute("SELECT fingerprint FROM files WHERE state = 5")]
+    except sqlite3.Error as error:
+        logger.warning("Nothing could be saved from %s: %s", damaged.name, error)
+        return False
+    finally:
+        connection.close()
+    fresh.add_to_baseline(known, archived=True)
+    if began is None:
+        return False
+    fresh.add_to_baseline(older)
+    fresh.remember("first_start", began[0])
+    logger.info("%d baseline entries saved from %s", len(older) + len(known), damaged.name)
+    return True

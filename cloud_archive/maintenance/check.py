@@ -17,9 +17,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
-from ..errors import SettingsError, StoreError, explain
+from ..errors import SettingsError, StoreError
 from ..store.base import CreateOnly
 from ..store.client import certificate_authorities, is_loopback, proxied
+from ..store.failures import explain
 from ..store.s3 import PROBE_BODY, S3Store
 from ..store.translate import SKEW_SECONDS, translate
 

@@ -29,8 +29,8 @@ from typing import Any
 
 from ..errors import Scope, StoreError
 from ..files import FileVersion, to_local
-from ..ledger.ledger import Ledger
 from ..ledger.history import local_candidates, mark_freed
+from ..ledger.ledger import Ledger
 from ..ledger.rows import FileRow
 from ..store.s3 import ObjectStore
 from .verdict import confirmed_now

@@ -21,8 +21,9 @@ from itertools import islice
 from typing import Any
 
 from ..errors import StoreError
+from ..ledger.history import mark_pruned, unmark_pruned
+from ..ledger.key_index import KeyIndex
 from ..ledger.ledger import Ledger
-from ..ledger.history import KeyIndex, mark_pruned, unmark_pruned
 from ..ledger.rows import FileRow
 from ..scope import Scope
 from ..store.s3 import ObjectInfo, ObjectStore

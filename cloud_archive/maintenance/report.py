@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
-from ..ledger.ledger import Ledger
 from ..ledger.history import Slot, archived_by_time, archived_paths
+from ..ledger.ledger import Ledger
 from ..scope import Scope
 from ..store.s3 import ObjectStore
-from .costs import (Cost, Prices, Usage, requests_for)
+from .costs import Cost, Prices, Usage, requests_for
 
 By = Literal["hour", "day", "month", "type", "folder"]
 BY: tuple[By, ...] = ("hour", "day", "month", "type", "folder")

@@ -34,8 +34,8 @@ from pathspec import GitIgnoreSpec
 from ..errors import CloudArchiveError, KeyRejected, StoreError
 from ..files import FileVersion, to_relative
 from ..keys import MAX_CONFLICTS, conflict_key
-from ..ledger.ledger import Ledger
 from ..ledger.history import Restored, add_restored
+from ..ledger.ledger import Ledger
 from ..store.s3 import ObjectInfo, ObjectStore
 from .retry import patiently
 from .safe_paths import local_parts

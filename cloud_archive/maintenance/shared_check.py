@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ..settings import Settings
+    from ..config.settings import Settings
 
 CheckAnswer = dict[str, Any]
 """`{"checked_at": local time in ISO 8601 or None, "steps": […]}`; steps as `CheckStep.to_json` has them."""

@@ -19,12 +19,13 @@ from typing import Any
 
 from ..errors import FileProblem, StoreError
 from ..files import stat_version
+from ..ledger.history import requeue
+from ..ledger.key_index import KeyIndex
 from ..ledger.ledger import Ledger
-from ..ledger.history import KeyIndex, requeue
 from ..ledger.rows import FileRow
 from ..store.s3 import ObjectInfo, ObjectStore
 from .retry import patiently
-from .verdict import (Verdict, by_bytes, by_listing, look)
+from .verdict import Verdict, by_bytes, by_listing, look
 
 LIST_PAGE = 1000  # objects in one answer
 WORTH_LISTING = 3  # fewer rows than this are looked at one by one

@@ -18,13 +18,35 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import quote
 
+from ..errors import ConditionsRejected, ObjectExists, StoreError
 from .bandwidth import Throttle
-from ..errors import (ConditionsRejected, ObjectExists, StoreError, explain)
-from .base import (Capabilities, Checksum, CreateOnly, ObjectInfo, ObjectStore, Part, ProbeNotes, Progress, PutResult, UnfinishedUpload)
-from .client import (CONNECT_SECONDS, PIECE_BYTES, READ_SECONDS, Client, Metered, Told, addressing_style, certificate_authorities, make_client)
-from .fast_put import (SDK_STATUSES, Address, AnswerError, SignedPut)
-from .translate import (clock_offset_seconds, names_checksum, redact, refuses_checksum, translate, web_page)
-from .probe import (PROBE_BODY, PROBE_WITH_BYTES, probe, probe_key)
+from .base import (
+    Capabilities,
+    Checksum,
+    CreateOnly,
+    ObjectInfo,
+    ObjectStore,
+    Part,
+    ProbeNotes,
+    Progress,
+    PutResult,
+    UnfinishedUpload,
+)
+from .client import (
+    CONNECT_SECONDS,
+    PIECE_BYTES,
+    READ_SECONDS,
+    Client,
+    Metered,
+    Told,
+    addressing_style,
+    certificate_authorities,
+    make_client,
+)
+from .failures import explain
+from .fast_put import SDK_STATUSES, Address, AnswerError, SignedPut
+from .probe import PROBE_BODY, PROBE_WITH_BYTES, probe, probe_key
+from .translate import clock_offset_seconds, names_checksum, redact, refuses_checksum, translate, web_page
 
 if TYPE_CHECKING:
     from ..config.settings import Settings

@@ -17,8 +17,9 @@ from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
 
-from ..errors import (ConditionsRejected, Failure, ObjectExists, StoreError, explain)
+from ..errors import ConditionsRejected, Failure, ObjectExists, StoreError
 from ..redaction import redact as without_secrets
+from .failures import explain
 
 # AWS refuses requests that are further off than this:
 # https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html (RequestTimeTooSkewed)

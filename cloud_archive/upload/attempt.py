@@ -25,12 +25,24 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import BinaryIO, Protocol
 
-from .memory import ByteBudget
-from .source import (Content, Job, content_type, has_changed, md5_of, opened, read_at, read_content, unreadable, whole_bytes)
-from ..errors import (ConditionsRejected, FileChanged, KeyRejected, ObjectExists, StoreError, explain)
+from ..errors import ConditionsRejected, FileChanged, KeyRejected, ObjectExists, StoreError
 from ..files import seconds_text
 from ..keys import MAX_CONFLICTS, conflict_key
-from ..store.s3 import (PROBE_WITH_BYTES, CreateOnly, ObjectInfo, ObjectStore, Part)
+from ..store.failures import explain
+from ..store.s3 import PROBE_WITH_BYTES, CreateOnly, ObjectInfo, ObjectStore, Part
+from .memory import ByteBudget
+from .source import (
+    Content,
+    Job,
+    content_type,
+    has_changed,
+    md5_of,
+    opened,
+    read_at,
+    read_content,
+    unreadable,
+    whole_bytes,
+)
 
 logger = logging.getLogger("cloud_archive.upload")
 

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable
 
 from ..errors import KeyRejected, StoreError
 from ..files import FileVersion
-from ..keys import (HASH_DIGITS, MAX_NAME_BYTES, object_key, without_conflict)
+from ..keys import HASH_DIGITS, MAX_NAME_BYTES, object_key, without_conflict
 from ..scope import Scope
 from ..store.s3 import ObjectStore
 

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from .memory import BUDGET_BYTES
 from ..errors import FileChanged, FileUnreadable, FileVanished
 from ..files import FileVersion, to_local
+from .memory import BUDGET_BYTES
 
 MEBIBYTE = 1024 * 1024
 SINGLE_PUT_BYTES = 8 * MEBIBYTE  # larger files go in parts

@@ -12,8 +12,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from cloud_archive.files import fingerprint
-from cloud_archive.ledger.ledger.ledger import Ledger
-from cloud_archive.ledger.ledger.history import KeyIndex, archived_by_time, local_candidates
+from cloud_archive.ledger.history import archived_by_time, local_candidates
+from cloud_archive.ledger.key_index import KeyIndex
+from cloud_archive.ledger.ledger import Ledger
 from cloud_archive.maintenance.report import chart_rows, report_from_ledger
 
 YEAR_SECONDS = 365 * 86_400

@@ -14,12 +14,12 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from cloud_archive.demo.demo.seaweedfs import free_ports
-from cloud_archive.files import FileVersion
-from cloud_archive.ledger.ledger.ledger import Ledger
-from cloud_archive.ledger.ledger.rows import Archived, Attempt, Claim
 from cloud_archive.api.routes import HEALTH_PATH
 from cloud_archive.archive.workers import BATCH_BYTES, BATCH_FILES
+from cloud_archive.demo.seaweedfs import free_ports
+from cloud_archive.files import FileVersion
+from cloud_archive.ledger.ledger import Ledger
+from cloud_archive.ledger.rows import Archived, Attempt, Claim
 from tests.benchmarks.figures import Figure, Row, known, no_slower, within
 from tests.benchmarks.million import add_file, bare_walk, fill_ledger, make_tree
 from tests.benchmarks.relay import Relay, port_of, seen_through

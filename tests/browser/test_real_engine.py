@@ -15,10 +15,10 @@ import pytest
 from aiohttp import web
 from playwright.sync_api import Locator, Page, expect
 
-from cloud_archive.comfyui.plugin import Plugin
+from cloud_archive.api.server import build_application
 from cloud_archive.archive.engine import Engine
 from cloud_archive.comfyui.engine_client import EngineClient
-from cloud_archive.api.server import build_application
+from cloud_archive.comfyui.plugin import Plugin
 from tests.browser.comfy_stand_in import ComfyStandIn
 from tests.browser.pages import heading, open_dashboard, open_tab, serious_findings
 from tests.browser.stage import Background, Scene

@@ -96,7 +96,7 @@ def _child(wanted: dict[str, Any], stores: Any) -> None:
 
 
 def main() -> None:
-    from cloud_archive.store.s3.base import Capabilities
+    from cloud_archive.store.base import Capabilities
     from tests.faults.world import Stores, small_parts
 
     stores = Stores(os.environ)

@@ -23,7 +23,7 @@ from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cloud_archive.ledger.ledger.rows import FileState
+from cloud_archive.ledger.rows import FileState
 from tests.faults.mortal import Mortals
 from tests.faults.proxy import Fault, FaultProxy, Kind, Request, Rule
 from tests.faults.truth import BucketReader, Truth, compare, sha256_of

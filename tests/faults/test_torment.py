@@ -18,15 +18,15 @@ from typing import TYPE_CHECKING, BinaryIO, cast
 
 import pytest
 
-from cloud_archive.upload.attempt import attempt as upload
-from cloud_archive.upload.attempt.source import Content, Job, read_content
 from cloud_archive.archive.engine import Engine
-from cloud_archive.files import HintKind
-from cloud_archive.ledger.ledger.ledger import Ledger
-from cloud_archive.ledger.ledger.rows import FileState
-from cloud_archive.intake.settle import SettleThread
-from cloud_archive.state import LEDGER_NAME
 from cloud_archive.archive.status import Status
+from cloud_archive.files import HintKind
+from cloud_archive.intake.settle import SettleThread
+from cloud_archive.ledger.ledger import Ledger
+from cloud_archive.ledger.rows import FileState
+from cloud_archive.state import LEDGER_NAME
+from cloud_archive.upload import attempt as upload
+from cloud_archive.upload.source import Content, Job, read_content
 from tests.faults.proxy import Fault, FaultProxy, Kind, Request
 from tests.faults.truth import BucketReader, Findings, Truth, compare, path_of, sha256_of
 from tests.faults.world import SMALL_PART_BYTES, small_parts

@@ -14,17 +14,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cloud_archive.upload.attempt import source as content
+from cloud_archive.archive.workers import Observer, WorkerPool
+from cloud_archive.config.settings import load_settings
 from cloud_archive.errors import CloudArchiveError, LedgerError
 from cloud_archive.files import stat_version
-from cloud_archive.ledger.ledger.ledger import Ledger
-from cloud_archive.ledger.ledger.rows import (Archived, Attempt, Claim, FileState)
-from cloud_archive.store.s3.base import Capabilities
-from cloud_archive.config.settings import load_settings
+from cloud_archive.intake.walk import scan
+from cloud_archive.ledger.ledger import Ledger
+from cloud_archive.ledger.rows import Archived, Attempt, Claim, FileState
+from cloud_archive.store.base import Capabilities
 from cloud_archive.store.s3 import S3Store
-from cloud_archive.upload.attempt.attempt import INTENT, Uploader
-from cloud_archive.intake.watcher import scan
-from cloud_archive.archive.workers import Observer, WorkerPool
+from cloud_archive.upload import source as content
+from cloud_archive.upload.attempt import INTENT, Uploader
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

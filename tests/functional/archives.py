@@ -9,8 +9,8 @@ from pathlib import Path
 
 from cloud_archive.archive.archive import Archiver
 from cloud_archive.archive.engine import Engine
-from cloud_archive.ledger.ledger.ledger import Ledger
 from cloud_archive.config.settings import load_settings
+from cloud_archive.ledger.ledger import Ledger
 from tests.memory_store import MemoryStore
 
 ENVIRON = {

@@ -10,13 +10,14 @@ from typing import Any
 
 import pytest
 
-from cloud_archive.errors import LedgerError, StoreError, explain
-from cloud_archive.files import stat_version
 from cloud_archive.archive.gate import Gate
-from cloud_archive.ledger.ledger.ledger import Ledger
-from cloud_archive.ledger.ledger.rows import Claim
-from cloud_archive.upload.attempt.attempt import Outcome, Proof, Uploader
 from cloud_archive.archive.workers import BATCH_FILES, Observer, WorkerPool
+from cloud_archive.errors import LedgerError, StoreError
+from cloud_archive.files import stat_version
+from cloud_archive.ledger.ledger import Ledger
+from cloud_archive.ledger.rows import Claim
+from cloud_archive.store.failures import explain
+from cloud_archive.upload.attempt import Outcome, Proof, Uploader
 from tests.memory_store import MemoryStore
 from tests.servers import wait_until as until
 

@@ -13,15 +13,16 @@ from pathlib import Path
 import pytest
 
 from cloud_archive import __version__
-from cloud_archive.cli.app.app import main
-from cloud_archive.cli.app.common import ledger_path
-from cloud_archive.cli.app.arguments import WrongUsage, host_and_port
-from cloud_archive.cli.app.logs import logging_to_stderr
-from cloud_archive.terminal import (counted, shown, size, table)
+from cloud_archive.cli.app import main
+from cloud_archive.cli.arguments import WrongUsage, host_and_port
+from cloud_archive.cli.common import ledger_path
+from cloud_archive.cli.logs import logging_to_stderr
 from cloud_archive.files import FileVersion
-from cloud_archive.ledger.ledger.ledger import Ledger
+from cloud_archive.intake.walk import scan
+from cloud_archive.ledger.ledger import Ledger
 from cloud_archive.state import LEDGER_NAME, make_state_directory
-from cloud_archive.intake.watcher import scan
+from cloud_archive.terminal import table
+from cloud_archive.text import counted, shown, size
 
 SECRET = "planted+SECRET/value"
 
@@ -228,7 +229,7 @@ def test_a_name_cannot_move_the_cursor(capsys: pytest.CaptureFixture[str], root:
 
 
 def test_an_engine_that_was_killed_is_no_engine(capsys: pytest.CaptureFixture[str], root: Path) -> None:
-    from cloud_archive.demo.demo.seaweedfs import free_ports
+    from cloud_archive.demo.seaweedfs import free_ports
     from cloud_archive.state import EngineInfo, write_engine_info
 
     state = make_state_directory(root, None)
@@ -315,9 +316,9 @@ def test_log_lines_can_be_json(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_only_refusals_that_last_end_a_command() -> None:
-    from cloud_archive.cli.app.patience import Refusals
-    from cloud_archive.errors import explain
     from cloud_archive.archive.gate import Closed
+    from cloud_archive.cli.patience import Refusals
+    from cloud_archive.store.failures import explain
 
     away, wrong_key = explain("ConnectionRefused"), explain("InvalidAccessKeyId")
     assert away.passing
@@ -332,8 +333,8 @@ def test_only_refusals_that_last_end_a_command() -> None:
 
 def test_a_flush_gives_a_slow_look_at_the_directory_all_the_time_there_is() -> None:
     """In slices of two seconds a directory that takes ten to look through would never be safe."""
-    from cloud_archive.cli.app.status import _flush
     from cloud_archive.archive.status import State, Status
+    from cloud_archive.cli.status import _flush
 
     asked: list[float] = []
 

@@ -17,10 +17,10 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
-from cloud_archive.comfyui import plugin as comfy
-from cloud_archive.comfyui.plugin import Announcements, Plugin, state_directory
-from cloud_archive.comfyui.engine_client import EngineClient
 from cloud_archive.api.routes import ROUTES, bare_status
+from cloud_archive.comfyui import plugin as comfy
+from cloud_archive.comfyui.engine_client import EngineClient
+from cloud_archive.comfyui.plugin import Announcements, Plugin, state_directory
 from tests.plugin_loading import load_plugins, make_plugins
 
 from .waiting import engines, until
@@ -285,7 +285,17 @@ def test_comfyui_loads_nothing_of_ours_but_the_face(plugin_folders: tuple[Path, 
     assert foreign <= set(sys.stdlib_module_names)
     ours = {name.removeprefix(own).lstrip(".") for name in new if name.startswith(own)}
     assert ours == {"", "cloud_archive"} | {
-        f"cloud_archive.{name}" for name in ("comfy", "engine_client", "engine_process", "errors", "routes")
+        f"cloud_archive.{name}"
+        for name in (
+            "api",
+            "api.routes",
+            "comfyui",
+            "comfyui.child_process",
+            "comfyui.engine_client",
+            "comfyui.plugin",
+            "errors",
+            "redaction",
+        )
     }
 
 
@@ -315,7 +325,8 @@ def test_a_missing_dependency_is_one_sentence_with_the_command(tmp_path: Path) -
     package.mkdir(parents=True)
     for name in ("__init__.py", "__main__.py"):
         shutil.copy(REPOSITORY / "cloud_archive" / name, package)
-    (package / "service.py").write_text("import some_module_that_is_missing\n")
+    (package / "daemon").mkdir()
+    (package / "daemon" / "service.py").write_text("import some_module_that_is_missing\n")
     done = run_main(package.parent, "engine")
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1
@@ -339,5 +350,6 @@ def test_our_modules_are_no_top_level_ones_for_other_packages(tmp_path: Path) ->
     package.mkdir()
     for name in ("__init__.py", "__main__.py", "keys.py"):
         shutil.copy(REPOSITORY / "cloud_archive" / name, package)
-    (package / "service.py").write_text("import keys\n")
+    (package / "daemon").mkdir()
+    (package / "daemon" / "service.py").write_text("import keys\n")
     assert run_main(tmp_path, "engine", flags=()).stderr.startswith("No module named keys. ")

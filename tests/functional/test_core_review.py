@@ -20,20 +20,21 @@ import pytest
 
 from cloud_archive.archive import pipeline as stages_module
 from cloud_archive.archive.archive import Archiver
-from cloud_archive.upload.attempt.source import MEBIBYTE, Job
 from cloud_archive.archive.engine import Engine
-from cloud_archive.errors import LedgerError, StoreError, explain
-from cloud_archive.files import FileVersion, stat_version
 from cloud_archive.archive.gate import Gate
-from cloud_archive.ledger.ledger.ledger import Ledger
-from cloud_archive.ledger.ledger.recovery import open_ledger
-from cloud_archive.ledger.ledger.rows import Claim, FileState
 from cloud_archive.archive.reconcile import Reconciler
-from cloud_archive.intake.selection import Selection
-from cloud_archive.config.settings import load_settings
-from cloud_archive.state import LEDGER_NAME, DirectoryLock
-from cloud_archive.upload.attempt.attempt import Uploader
 from cloud_archive.archive.workers import Observer, WorkerPool
+from cloud_archive.config.settings import load_settings
+from cloud_archive.errors import LedgerError, StoreError
+from cloud_archive.files import FileVersion, stat_version
+from cloud_archive.intake.selection import Selection
+from cloud_archive.ledger.ledger import Ledger
+from cloud_archive.ledger.recovery import open_ledger
+from cloud_archive.ledger.rows import Claim, FileState
+from cloud_archive.state import LEDGER_NAME, DirectoryLock
+from cloud_archive.store.failures import explain
+from cloud_archive.upload.attempt import Uploader
+from cloud_archive.upload.source import MEBIBYTE, Job
 from tests.functional.archives import ENVIRON, archiving, engine_on, until
 from tests.memory_store import MemoryStore, StoredObject
 
@@ -309,7 +310,7 @@ def test_uploads_cut_off_by_stop_are_pending_and_not_failed(root: Path, ledger: 
 def test_an_unexpected_error_of_the_writer_thread_reaches_the_caller_and_ends_nothing(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import cloud_archive.ledger_database as module
+    import cloud_archive.ledger.database as module
 
     real = module._commit
     calls = iter([True])
@@ -371,7 +372,7 @@ def test_a_held_version_is_not_held_longer_by_a_clock_that_is_set_back(tmp_path:
 
 
 def test_two_processes_that_make_the_ledger_at_once_both_have_it(tmp_path: Path) -> None:
-    import cloud_archive.ledger_database as module
+    import cloud_archive.ledger.database as module
 
     path = tmp_path / "ledger.sqlite3"
     first, second = Ledger(path), Ledger(path)
@@ -456,7 +457,7 @@ def test_without_a_usable_ledger_what_it_had_pending_is_not_forgotten(
     before.add_to_baseline([stat_version(root, "old.png").fingerprint])
     before.close()
 
-    import cloud_archive.ledger_database as module
+    import cloud_archive.ledger.database as module
 
     real = module._prepare
 
@@ -604,10 +605,10 @@ def test_listeners_hear_that_a_file_that_never_settled_is_gone(tmp_path: Path, r
 
 def test_a_status_does_not_wait_for_the_first_scan(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from cloud_archive.archive import reconcile as module
-    from cloud_archive.intake import watcher
+    from cloud_archive.intake import walk as walking
 
     go_on = threading.Event()
-    real = watcher.walk
+    real = walking.walk
 
     def slow(*args: Any, **how: Any) -> Any:
         go_on.wait(10)
@@ -816,8 +817,8 @@ def test_who_asks_again_and_again_waits_for_a_look_of_its_own_and_no_look_follow
 def test_a_failure_of_a_file_whose_name_is_no_utf8_is_noted(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from cloud_archive.upload.attempt import attempt as module
     from cloud_archive.errors import FileUnreadable
+    from cloud_archive.upload import attempt as module
 
     def refuse(source: Any, job: Job) -> Any:
         raise FileUnreadable(job.version.path, "Input/output error")

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from cloud_archive.archive.archive import Archiver
-from cloud_archive.cli.app.once import Once
+from cloud_archive.cli.once import Once
 from tests.functional.archives import archiving, engine_on
 from tests.memory_store import MemoryStore
 

@@ -20,8 +20,8 @@ from typing import Any
 import psutil
 import pytest
 
-from cloud_archive.comfyui.engine_client import EngineClient, Timing
 from cloud_archive.comfyui.child_process import EngineProcess, engine_command, interpreter_flags
+from cloud_archive.comfyui.engine_client import EngineClient, Timing
 from cloud_archive.errors import EngineUnavailable
 
 from .waiting import engines, until

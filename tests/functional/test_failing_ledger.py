@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from cloud_archive.archive.engine import Engine
-from cloud_archive.ledger.ledger.ledger import Ledger
-from cloud_archive.ledger.ledger.rows import FileState
+from cloud_archive.ledger.ledger import Ledger
+from cloud_archive.ledger.rows import FileState
 from cloud_archive.state import LEDGER_NAME
 from tests.functional.archives import engine_on, until
 from tests.memory_store import MemoryStore
@@ -120,8 +120,8 @@ FULL = """
 import os, sys
 sys.path.insert(0, os.getcwd())
 from pathlib import Path
-import cloud_archive.engine as engine_module
-import cloud_archive.ledger_database as ledger_module
+import cloud_archive.archive.engine as engine_module
+import cloud_archive.ledger.database as ledger_module
 engine_module.LEDGER_SECONDS, ledger_module.BUSY_SECONDS = 0.1, 0.2
 from tests.functional.archives import engine_on, until
 from tests.memory_store import MemoryStore

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from cloud_archive.archive.engine import Engine
-from cloud_archive.ledger.ledger.ledger import COMPARE
+from cloud_archive.ledger.ledger import COMPARE
 from cloud_archive.state import LEDGER_NAME
 from tests.functional.archives import engine_on, until
 from tests.memory_store import MemoryStore

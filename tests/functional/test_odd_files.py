@@ -175,8 +175,8 @@ with archiving(base / "output", store, CLOUD_ARCHIVE_RESCAN_SECONDS="1") as arch
 def test_a_folder_without_read_permission_is_named_and_its_files_arrive_once_it_is_readable() -> None:
     _without_rights(
         """
-import cloud_archive.stages
-cloud_archive.stages.KEEPER_SECONDS = 0.2
+import cloud_archive.archive.pipeline
+cloud_archive.archive.pipeline.KEEPER_SECONDS = 0.2
 store = MemoryStore()
 with archiving(base / "output", store, CLOUD_ARCHIVE_RESCAN_SECONDS="600") as archiver:
     until(lambda: archiver.status(look=False).state.value == "idle", "the first scan")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cloud_archive.ledger.ledger.rows import Claim
+from cloud_archive.ledger.rows import Claim
 from tests.functional.archives import archiving
 from tests.memory_store import MemoryStore
 
@@ -18,7 +18,7 @@ posix = pytest.mark.skipif(sys.platform == "win32", reason="limits of POSIX")
 @posix
 def test_the_engine_asks_for_as_many_as_it_may_need() -> None:
     script = (
-        "import resource; from cloud_archive.daemon.service import allow_open_files, OPEN_FILES;"
+        "import resource; from cloud_archive.daemon.process import allow_open_files, OPEN_FILES;"
         "hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1];"
         "resource.setrlimit(resource.RLIMIT_NOFILE, (100, hard)); allow_open_files();"
         "most = OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, OPEN_FILES);"

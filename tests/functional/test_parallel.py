@@ -11,18 +11,19 @@ from typing import Any
 
 import pytest
 
-from cloud_archive.upload.attempt import source as content
 from cloud_archive.archive import workers as worker
 from cloud_archive.archive.archive import Archiver
-from cloud_archive.upload.attempt.memory import ByteBudget
-from cloud_archive.errors import StoreError, explain
-from cloud_archive.files import FileVersion, stat_version
 from cloud_archive.archive.gate import RECOVER_AFTER, Gate
-from cloud_archive.ledger.ledger.ledger import Ledger
-from cloud_archive.store.s3.base import Capabilities
-from cloud_archive.config.settings import load_settings
-from cloud_archive.upload.attempt.attempt import Uploader
 from cloud_archive.archive.workers import OLDEST_EVERY, Observer, WorkerPool
+from cloud_archive.config.settings import load_settings
+from cloud_archive.errors import StoreError
+from cloud_archive.files import FileVersion, stat_version
+from cloud_archive.ledger.ledger import Ledger
+from cloud_archive.store.base import Capabilities
+from cloud_archive.store.failures import explain
+from cloud_archive.upload import source as content
+from cloud_archive.upload.attempt import Uploader
+from cloud_archive.upload.memory import ByteBudget
 from tests.memory_store import MemoryStore
 from tests.servers import wait_until
 

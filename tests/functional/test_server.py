@@ -15,8 +15,9 @@ import pytest
 from aiohttp import web
 from yarl import URL
 
-from cloud_archive.errors import (CloudArchiveError, RequestRefused, StoreError, explain)
 from cloud_archive.api.server import Listener, build_application, serve
+from cloud_archive.errors import CloudArchiveError, RequestRefused, StoreError
+from cloud_archive.store.failures import explain
 
 from .fake_engine import CHECKED, FakeEngine, FakeUploadAnswer
 from .waiting import until
@@ -326,7 +327,7 @@ async def test_the_dashboard_is_served_with_a_strict_policy_and_nothing_else_is(
     (tmp_path / "web" / "panel" / "a.b.js").write_text("export {}")
     (tmp_path / "web" / ".hidden.js").write_text("no")
     (tmp_path / "web" / "notes.txt").write_text("no")
-    monkeypatch.setattr("cloud_archive.api.server.__file__", str(tmp_path / "server.py"))
+    monkeypatch.setattr("cloud_archive.api.dashboard.__file__", str(tmp_path / "api" / "dashboard.py"))
     async with listening(build_application(FakeEngine(), token=None)) as caller:
         base = f"http://127.0.0.1:{caller.port}"
         for path, kind in (("/", "text/html"), ("/panel/a.b.js", "text/javascript")):

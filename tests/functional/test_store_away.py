@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from cloud_archive.errors import StoreError, explain
+from cloud_archive.errors import StoreError
+from cloud_archive.store.failures import explain
 from tests.functional.archives import archiving, until
 from tests.memory_store import MemoryStore
 

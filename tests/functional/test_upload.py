@@ -12,11 +12,12 @@ from typing import Any, cast
 
 import pytest
 
-from cloud_archive.upload.attempt.source import SINGLE_PUT_BYTES, Job
-from cloud_archive.errors import ObjectExists, StoreError, explain
+from cloud_archive.errors import ObjectExists, StoreError
 from cloud_archive.files import stat_version
-from cloud_archive.store.s3.base import (Capabilities, CreateOnly, ObjectInfo, ObjectStore, Part, PutResult)
-from cloud_archive.upload.attempt.attempt import Outcome, Proof, Uploader
+from cloud_archive.store.base import Capabilities, CreateOnly, ObjectInfo, ObjectStore, Part, PutResult
+from cloud_archive.store.failures import explain
+from cloud_archive.upload.attempt import Outcome, Proof, Uploader
+from cloud_archive.upload.source import SINGLE_PUT_BYTES, Job
 from tests.memory_store import MemoryStore
 
 

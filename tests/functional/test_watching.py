@@ -17,8 +17,9 @@ import pytest
 from PIL import Image
 
 from cloud_archive.files import FileVersion, HintKind
-from cloud_archive.intake.settle import (BEING_WRITTEN, QuietTimes, SettleQueue, SettleThread)
-from cloud_archive.intake.watcher import Watcher, scan
+from cloud_archive.intake.settle import BEING_WRITTEN, QuietTimes, SettleQueue, SettleThread
+from cloud_archive.intake.walk import scan
+from cloud_archive.intake.watcher import Watcher
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="these promises are Linux's")
 

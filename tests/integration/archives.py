@@ -11,14 +11,14 @@ from datetime import datetime
 from pathlib import Path
 
 from cloud_archive.archive.engine import Engine
-from cloud_archive.keys import PrefixTemplate, object_key
-from cloud_archive.ledger.ledger.ledger import Ledger
+from cloud_archive.archive.workers import Observer, WorkerPool
 from cloud_archive.config.settings import load_settings
+from cloud_archive.intake.walk import scan
+from cloud_archive.keys import PrefixTemplate, object_key
+from cloud_archive.ledger.ledger import Ledger
 from cloud_archive.state import LEDGER_NAME, make_state_directory
 from cloud_archive.store.s3 import S3Store
-from cloud_archive.upload.attempt.attempt import Uploader
-from cloud_archive.intake.watcher import scan
-from cloud_archive.archive.workers import Observer, WorkerPool
+from cloud_archive.upload.attempt import Uploader
 from tests.servers import S3Server
 
 PREFIX = "out"

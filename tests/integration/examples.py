@@ -75,7 +75,7 @@ def _of_page(page: str, text: str) -> list[Example]:
     found: list[Example] = []
     for mark, language, body in _FENCE.findall(text):
         if language == "json":
-            continue  # loaded by tests/unit/test_docs.py
+            continue  # loaded by tests/unit/project/test_docs.py
         kind = SYNOPSIS if mark == "commands" else language or TEXT
         # A block that goes into a directory or sets variables is one thing; elsewhere each line stands by itself.
         whole = body.startswith(("cd ", "export ", "#!")) or kind == TEXT

@@ -15,8 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from cloud_archive.cli.app.app import main
 from cloud_archive.archive.engine import Engine
+from cloud_archive.cli.app import main
 from cloud_archive.daemon.service import Service
 from tests.integration.archives import HOUR, Archive
 from tests.servers import S3Server, wait_until

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from cloud_archive.maintenance.check import (NOT_REACHED, STEPS, CheckStep, all_well, run_check)
 from cloud_archive.config.settings import load_settings
+from cloud_archive.maintenance.check import NOT_REACHED, STEPS, CheckStep, all_well, run_check
 from cloud_archive.store.s3 import S3Store
 from tests.quirks.profiles import PROFILES, HtmlErrorPage, MissingIsForbidden, SilentOverwrite, WrongClock
 from tests.quirks.server import Profile, QuirkServer

@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
-from cloud_archive.cli.app.app import main
-from cloud_archive.cli.app import direct_upload, once
-from cloud_archive.demo.demo.seaweedfs import free_ports
 from cloud_archive.archive.engine import find_engine
+from cloud_archive.cli import direct_upload, once
+from cloud_archive.cli.app import main
+from cloud_archive.demo.seaweedfs import free_ports
 from cloud_archive.state import read_engine_info
 from tests.fork_server import PIPE, Process, popen
 from tests.servers import S3Server, wait_until

@@ -15,13 +15,13 @@ from pathlib import Path
 import psutil
 import pytest
 
-from cloud_archive.cli.app.app import main
+from cloud_archive.cli.app import main
+from cloud_archive.demo.demo import Findings, compare
+from cloud_archive.demo.media import comfy_image, film_head, film_size_patch, film_tail, picture, png
+from cloud_archive.demo.outputs import Written
+from cloud_archive.demo.seaweedfs import find_weed
+from cloud_archive.demo.view import Line, View, lines_of
 from cloud_archive.intake.containers import Look, look
-from cloud_archive.demo.demo.demo import Findings, compare
-from cloud_archive.demo.demo.media import (comfy_image, film_head, film_size_patch, film_tail, picture, png)
-from cloud_archive.demo.demo.outputs import Written
-from cloud_archive.demo.demo.view import Line, View, lines_of
-from cloud_archive.demo.demo.seaweedfs import find_weed
 from tests.fork_server import PIPE, Process, popen
 from tests.servers import missing, wait_until
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cloud_archive.cli.app.app import main
+from cloud_archive.cli.app import main
 from tests.integration.archives import HOUR, Archive
 from tests.servers import S3Server
 

@@ -13,7 +13,7 @@ import psutil
 import pytest
 from botocore.exceptions import ClientError
 
-from cloud_archive.demo.demo.seaweedfs import (EmbeddedStore, Identity, find_weed, free_ports)
+from cloud_archive.demo.seaweedfs import EmbeddedStore, Identity, find_weed, free_ports
 from cloud_archive.errors import EmbeddedStoreFailed
 from tests.servers import S3Server, listens, plain_client, wait_until
 

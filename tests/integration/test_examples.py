@@ -23,7 +23,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from cloud_archive.cli.app.app import build_app, main
+from cloud_archive.cli.app import build_app, main
 from cloud_archive.config.settings import Settings, load_settings
 from tests.integration.archives import PREFIX
 from tests.integration.examples import FILE, ROOT, SCRIPT, SHELL, SYNOPSIS, TEXT, Example, examples

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from cloud_archive.ledger.ledger.rows import FileState
-from cloud_archive.maintenance.free import Freer, FreeReport, Limits
 from cloud_archive.intake.open_files import has_writer
+from cloud_archive.ledger.rows import FileState
+from cloud_archive.maintenance.free import Freer, FreeReport, Limits
 from tests.fork_server import PIPE, popen
 from tests.integration.archives import HOUR, Archive
 from tests.servers import S3Server, wait_until

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from cloud_archive.cli.app.logs import logging_to_stderr
+from cloud_archive.cli.logs import logging_to_stderr
 from tests.faults.proxy import Fault, FaultProxy, Kind
 from tests.integration.archives import Archive
 from tests.integration.examples import ROOT
@@ -72,7 +72,7 @@ def test_the_log_says_what_the_pages_say_that_it_says(tmp_path: Path, seaweedfs:
 def test_with_log_json_each_line_is_an_object_and_old_files_are_rotated(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("cloud_archive.daemon.service.LOG_BYTES", 2000)
+    monkeypatch.setattr("cloud_archive.daemon.logs.LOG_BYTES", 2000)
     log = tmp_path / "logs" / "log"
     with logging_to_stderr(json_lines=True, log_file=log):
         for number in range(100):

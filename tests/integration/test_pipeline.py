@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 
 from cloud_archive.archive.engine import Engine
-from cloud_archive.intake.settle import QuietTimes
 from cloud_archive.archive.status import Status
+from cloud_archive.intake.settle import QuietTimes
 from tests.servers import S3Server, wait_until
 
 pytestmark = pytest.mark.store
@@ -401,7 +401,7 @@ def test_all_uploads_together_keep_to_the_bandwidth(
     tmp_path: Path, seaweedfs: S3Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What the workers take is counted, not timed."""
-    from cloud_archive.store.s3.bandwidth import Throttle
+    from cloud_archive.store.bandwidth import Throttle
 
     taken: list[int] = []
     monkeypatch.setattr(Throttle, "take", lambda self, size: taken.append(size))

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from cloud_archive.keys import PrefixTemplate
-from cloud_archive.ledger.ledger.rows import FileState
-from cloud_archive.maintenance.prune import (Plan, PruneReport, Rule, plan_prune, prune)
+from cloud_archive.ledger.rows import FileState
+from cloud_archive.maintenance.prune import Plan, PruneReport, Rule, plan_prune, prune
 from cloud_archive.scope import Scope
 from tests.integration.archives import PREFIX, Archive
 from tests.servers import PUT_GET_KEY_ID, PUT_GET_SECRET, S3Server
@@ -141,7 +141,7 @@ def test_without_the_right_to_delete_it_says_so_and_the_rows_stay_archived(
 
 
 def test_the_only_copy_is_named_as_such(tmp_path: Path, seaweedfs: S3Server) -> None:
-    from cloud_archive.ledger.ledger.history import mark_freed
+    from cloud_archive.ledger.history import mark_freed
 
     archive = Archive(tmp_path, seaweedfs)
     archive.write("a.png")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from cloud_archive.ledger.ledger.rows import FileState
+from cloud_archive.ledger.rows import FileState
 from cloud_archive.maintenance.restore import RestoreReport, restore
 from tests.integration.archives import Archive
 from tests.servers import S3Server, wait_until

@@ -67,7 +67,7 @@ def in_bucket(server: S3Server) -> set[str]:
 def test_flush_names_what_remains_and_where_the_grace_suffices_sigterm_ends_with_0_and_all_files_are_there(
     tmp_path: Path, seaweedfs: S3Server, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from cloud_archive.cli.app.app import main
+    from cloud_archive.cli.app import main
 
     with slow_daemon(tmp_path, seaweedfs, seconds=0.06, grace=60) as (daemon, _, environ):
         for name, value in environ.items():

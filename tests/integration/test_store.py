@@ -31,12 +31,12 @@ from typing import Any
 
 import pytest
 
-from cloud_archive.upload.attempt.source import Job
+from cloud_archive.config.settings import load_settings
 from cloud_archive.errors import ObjectExists, StoreError
 from cloud_archive.files import stat_version
-from cloud_archive.config.settings import load_settings
-from cloud_archive.store.s3 import (PROBE_WITH_BYTES, Capabilities, CreateOnly, S3Store)
-from cloud_archive.upload.attempt.attempt import Outcome, Uploader
+from cloud_archive.store.s3 import PROBE_WITH_BYTES, Capabilities, CreateOnly, S3Store
+from cloud_archive.upload.attempt import Outcome, Uploader
+from cloud_archive.upload.source import Job
 from tests.quirks.profiles import PROFILES, HangingAnswer, RandomEtags, SilentOverwrite
 from tests.quirks.server import QuirkServer
 from tests.servers import PUT_ONLY_SECRET, SECRET_ACCESS_KEY, S3Server

@@ -12,8 +12,8 @@ from typing import Any
 import aiohttp
 import pytest
 
-from cloud_archive.archive.engine import Engine
 from cloud_archive.api.server import build_application, serve
+from cloud_archive.archive.engine import Engine
 from tests.servers import S3Server
 
 pytestmark = pytest.mark.store

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cloud_archive.ledger.ledger.rows import FileState
+from cloud_archive.ledger.rows import FileState
 from cloud_archive.maintenance.verdict import Verdict
 from cloud_archive.maintenance.verify import VerifyReport, verify
 from tests.integration.archives import Archive
@@ -117,7 +117,7 @@ def test_rows_under_prefixes_of_other_days_are_found_there(tmp_path: Path, seawe
 def test_a_listing_of_mostly_other_peoples_objects_is_given_up(
     tmp_path: Path, moto_s3: S3Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import cloud_archive.operations.verify as module
+    import cloud_archive.maintenance.verify as module
 
     monkeypatch.setattr(module, "LIST_PAGE", 5)
     archive = Archive(tmp_path, moto_s3)

@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cloud_archive.upload.attempt import source as content
+from cloud_archive.upload import source as content
 from tests.servers import S3Server
 
 PREFIX = "out"

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from cloud_archive.store.s3 import client as s3_client
 from cloud_archive.archive.engine import Engine
-from cloud_archive.maintenance.check import run_check
 from cloud_archive.config.settings import load_settings
+from cloud_archive.maintenance.check import run_check
+from cloud_archive.store import client as s3_client
 from cloud_archive.store.s3 import S3Store
 from tests.quirks.batch import PREFIX, PROBE_KEY, early_parts, make_batch
 from tests.quirks.profiles import (

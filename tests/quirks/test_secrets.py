@@ -23,13 +23,13 @@ from hypothesis import strategies as st
 from multidict import CIMultiDict
 
 from cloud_archive.archive.engine import Engine
-from cloud_archive.errors import (CloudArchiveError, KeyRejected, SettingsError, StoreError)
+from cloud_archive.config.settings import Settings, load_settings
+from cloud_archive.errors import CloudArchiveError, KeyRejected, SettingsError, StoreError
 from cloud_archive.keys import PrefixTemplate, object_key
 from cloud_archive.maintenance.check import run_check
 from cloud_archive.redaction import ACCESS_KEY_VARIABLES, SECRET_VARIABLES
-from cloud_archive.config.settings import Settings, load_settings
 from cloud_archive.store.s3 import S3Store
-from cloud_archive.store.s3.translate import translate
+from cloud_archive.store.translate import translate
 from tests.quirks.server import Answer, Forward, Profile, QuirkServer, Request
 from tests.servers import S3Server, wait_until
 

@@ -10,9 +10,10 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
-from cloud_archive.errors import (CloudArchiveError, EngineUnavailable, RequestRefused, StoreError, explain)
-from cloud_archive.api.routes import (MAX_BODY_BYTES, ROUTES, Arguments, bare_status, protect)
+from cloud_archive.api.routes import MAX_BODY_BYTES, ROUTES, Arguments, bare_status, protect
 from cloud_archive.archive.status import State, Status
+from cloud_archive.errors import CloudArchiveError, EngineUnavailable, RequestRefused, StoreError
+from cloud_archive.store.failures import explain
 
 Client = TestClient[web.Request, web.Application]
 

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
-from cloud_archive.errors import explain
-from cloud_archive.archive.gate import (FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, RECOVER_AFTER, Gate, backoff_seconds)
+from cloud_archive.archive.gate import (
+    FIRST_PAUSE_SECONDS,
+    LONGEST_PAUSE_SECONDS,
+    RECOVER_AFTER,
+    Gate,
+    backoff_seconds,
+)
+from cloud_archive.store.failures import explain
 
 AWAY = explain("ConnectionRefused")
 BUSY = explain("SlowDown")

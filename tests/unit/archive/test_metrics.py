@@ -10,13 +10,14 @@ from typing import Any
 
 import pytest
 
-from cloud_archive.errors import (CloudArchiveError, FileUnreadable, KeyRejected, StoreError, explain)
-from cloud_archive.ledger.ledger.rows import Count, Totals
-from cloud_archive.archive.metrics import (NAMES, Gauges, NullRecorder, PrometheusRecorder, recorder)
+from cloud_archive.archive.metrics import NAMES, Gauges, NullRecorder, PrometheusRecorder, recorder
+from cloud_archive.errors import CloudArchiveError, FileUnreadable, KeyRejected, StoreError
+from cloud_archive.ledger.rows import Count, Totals
+from cloud_archive.store.failures import explain
 
 prometheus_client = pytest.importorskip("prometheus_client")
 
-DOCS = Path(__file__).parents[2] / "docs"
+DOCS = Path(__file__).parents[3] / "docs"
 NOW = 1_700_000_000.0
 
 

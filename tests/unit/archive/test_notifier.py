@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from typing import Any
 
-from cloud_archive.archive.notifier import (PUSH_SECONDS, QUICK_PUSHES, STEADY_SECONDS, Notifier)
+from cloud_archive.archive.notifier import PUSH_SECONDS, QUICK_PUSHES, STEADY_SECONDS, Notifier
 from tests.servers import wait_until
 
 

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from cloud_archive.files import FileVersion, fingerprints
-from cloud_archive.ledger.ledger.ledger import Ledger
 from cloud_archive.archive.reconcile import Reconciler
+from cloud_archive.files import FileVersion, fingerprints
 from cloud_archive.intake.selection import Selection
-from cloud_archive.intake.watcher import scan
+from cloud_archive.intake.walk import scan
+from cloud_archive.ledger.ledger import Ledger
 
 
 @contextmanager

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from cloud_archive.files import FileVersion
-from cloud_archive.ledger.ledger.ledger import Ledger
 from cloud_archive.archive.status import row_to_json
+from cloud_archive.files import FileVersion
+from cloud_archive.ledger.ledger import Ledger
 
 
 def test_the_times_of_a_file_say_which_zone_they_are_in() -> None:

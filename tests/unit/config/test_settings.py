@@ -16,9 +16,9 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from rich.pretty import pretty_repr
 
-from cloud_archive.errors import SettingsError
-from cloud_archive.redaction import (ACCESS_KEY_VARIABLES, MASK, SECRET_VARIABLES, unquoted)
 from cloud_archive.config.settings import Settings, load_settings
+from cloud_archive.errors import SettingsError
+from cloud_archive.redaction import ACCESS_KEY_VARIABLES, MASK, SECRET_VARIABLES, unquoted
 
 unhurried = hypothesis_settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # a busy machine
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from cloud_archive.errors import CloudArchiveError
-from cloud_archive.daemon.systemd import notify, supervised, watchdog_seconds
 from cloud_archive.archive.status import State, Status
+from cloud_archive.daemon.systemd import notify, supervised, watchdog_seconds
+from cloud_archive.errors import CloudArchiveError
 
 pytestmark = pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="systemd is not here")
 

@@ -12,7 +12,19 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from cloud_archive.errors import KeyRejected
-from cloud_archive.keys import (LAST_CONFLICT, MAX_CONFLICTS, MAX_KEY_BYTES, PLACEHOLDERS, PrefixTemplate, conflict_key, conflict_number, object_key, path_metadata, path_of, without_conflict)
+from cloud_archive.keys import (
+    LAST_CONFLICT,
+    MAX_CONFLICTS,
+    MAX_KEY_BYTES,
+    PLACEHOLDERS,
+    PrefixTemplate,
+    conflict_key,
+    conflict_number,
+    object_key,
+    path_metadata,
+    path_of,
+    without_conflict,
+)
 
 unhurried = hypothesis_settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # a busy machine
 

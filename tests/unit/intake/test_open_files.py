@@ -83,7 +83,7 @@ def test_a_writer_that_breaks_the_lease_does_not_end_the_process(tmp_path: Path)
     code = (
         "import fcntl, os, subprocess, sys\n"
         "from pathlib import Path\n"
-        "from cloud_archive import writers\n"
+        "from cloud_archive.intake import open_files as writers\n"
         "real = fcntl.fcntl\n"
         "def slow(fd, command, argument=0):\n"
         "    if command == fcntl.F_SETLEASE and argument == fcntl.F_UNLCK:\n"
@@ -100,7 +100,7 @@ def test_a_writer_that_breaks_the_lease_does_not_end_the_process(tmp_path: Path)
         capture_output=True,
         text=True,
         timeout=60,
-        cwd=Path(__file__).parents[2],
+        cwd=Path(__file__).parents[3],
     )
     assert done.stdout.split() == ["broke", "False"], done.stderr
     assert done.returncode == 0
@@ -138,6 +138,6 @@ def test_it_can_be_imported_and_asked_where_there_is_no_fcntl() -> None:
         "from cloud_archive.intake.open_files import has_writer\n"
         "print(has_writer(Path(sys.executable)))"
     )
-    root = Path(__file__).parents[2]
+    root = Path(__file__).parents[3]
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=root)
     assert done.stdout.strip() == "None", done.stderr

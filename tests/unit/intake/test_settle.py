@@ -10,10 +10,17 @@ from typing import BinaryIO
 
 import pytest
 
+from cloud_archive.files import FileVersion, HintKind
 from cloud_archive.intake import settle
 from cloud_archive.intake.containers import Look
-from cloud_archive.files import FileVersion, HintKind
-from cloud_archive.intake.settle import (BEING_WRITTEN, LOOKS_INCOMPLETE, QUIET_TIME, UNREADABLE, SettleQueue, SettleThread)
+from cloud_archive.intake.settle import (
+    BEING_WRITTEN,
+    LOOKS_INCOMPLETE,
+    QUIET_TIME,
+    UNREADABLE,
+    SettleQueue,
+    SettleThread,
+)
 
 CREATED, CLOSED, MOVED, SCANNED = (
     HintKind.CREATED,

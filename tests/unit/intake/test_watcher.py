@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 from watchdog.events import DirMovedEvent, FileClosedEvent, FileCreatedEvent, FileMovedEvent
 
-from cloud_archive.intake import watcher
 from cloud_archive.files import HintKind
-from cloud_archive.intake.watcher import Watcher, network_filesystem, scan
+from cloud_archive.intake import walk, watcher
+from cloud_archive.intake.walk import network_filesystem, scan
+from cloud_archive.intake.watcher import Watcher
 
 
 def _paths(root: Path, **options: Any) -> list[str]:
@@ -307,5 +308,5 @@ NESTED = r"""
 
 
 def test_mounts_below_a_directory_are_found_by_their_place() -> None:
-    assert watcher.mounts_below("/out", NESTED) == {("/out/video", "41"), ("/out/a b", "42")}
-    assert watcher.mounts_below("/output", NESTED) == frozenset()
+    assert walk.mounts_below("/out", NESTED) == {("/out/video", "41"), ("/out/a b", "42")}
+    assert walk.mounts_below("/output", NESTED) == frozenset()

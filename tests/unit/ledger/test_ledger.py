@@ -13,11 +13,11 @@ import pytest
 
 from cloud_archive.errors import LedgerDamaged, LedgerError, LedgerTooNew
 from cloud_archive.files import FileVersion
-from cloud_archive.ledger.ledger.ledger import Ledger
-from cloud_archive.ledger.ledger.history import (compact, compactable, mark_pruned, shrink)
-from cloud_archive.ledger.ledger.rescue import move_aside, rescue
-from cloud_archive.ledger.ledger.rows import Archived, Claim, FileState
-from cloud_archive.ledger.ledger.schema import MIGRATIONS, SCHEMA_VERSION
+from cloud_archive.ledger.history import compact, compactable, mark_pruned, shrink
+from cloud_archive.ledger.ledger import Ledger
+from cloud_archive.ledger.recovery import move_aside, rescue
+from cloud_archive.ledger.rows import Archived, Claim, FileState
+from cloud_archive.ledger.schema import MIGRATIONS, SCHEMA_VERSION
 
 SHA = "ab" * 32
 

@@ -17,11 +17,11 @@ import pytest
 from cloud_archive.errors import CloudArchiveError
 from cloud_archive.files import FileVersion
 from cloud_archive.keys import PrefixTemplate
-from cloud_archive.ledger.ledger.ledger import Ledger
-from cloud_archive.ledger.ledger.history import Restored, add_restored
-from cloud_archive.maintenance.costs import (TABLE, Provider, Usage, load_prices, requests_for)
+from cloud_archive.ledger.history import Restored, add_restored
+from cloud_archive.ledger.ledger import Ledger
+from cloud_archive.maintenance.costs import TABLE, Provider, Usage, load_prices, requests_for
 from cloud_archive.maintenance.plot import to_svg
-from cloud_archive.maintenance.report import (Report, chart_rows, report_from_bucket, report_from_ledger)
+from cloud_archive.maintenance.report import Report, chart_rows, report_from_bucket, report_from_ledger
 from cloud_archive.scope import Scope
 from tests.memory_store import MemoryStore
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cloud_archive.files import seconds_text
-from cloud_archive.maintenance.restore import (Fate, Item, RestoreReport, Wanted, modified_ns, restore)
+from cloud_archive.maintenance.restore import Fate, Item, RestoreReport, Wanted, modified_ns, restore
 from cloud_archive.maintenance.safe_paths import local_parts
 from cloud_archive.store.s3 import ObjectInfo
 from tests.memory_store import MemoryStore, refuse

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from cloud_archive.errors import SettingsError
 from cloud_archive.config.settings import Settings, load_settings
-from cloud_archive.store.s3.translate import _RIGHTS
+from cloud_archive.errors import SettingsError
+from cloud_archive.store.translate import _RIGHTS
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 NAMES = frozenset(
     name

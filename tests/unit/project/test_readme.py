@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 import typer
 
-from cloud_archive.cli.app.app import build_app
 from cloud_archive.api.routes import ROUTES
+from cloud_archive.cli.app import build_app
 from cloud_archive.config.settings import Settings, Variable
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 README = (ROOT / "README.md").read_text("utf-8")
 PAGES = sorted((ROOT / "docs").glob("*.md"))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cloud_archive.store.s3.bandwidth import Throttle
+from cloud_archive.store.bandwidth import Throttle
 
 
 class Time:

@@ -10,9 +10,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cloud_archive import errors
-from cloud_archive.errors import (CloudArchiveError, ConditionsRejected, Failure, KeyRejected, ObjectExists, Scope, SettingProblem, SettingsError, StoreError, explain)
+from cloud_archive.errors import (
+    CloudArchiveError,
+    ConditionsRejected,
+    Failure,
+    KeyRejected,
+    ObjectExists,
+    Scope,
+    SettingProblem,
+    SettingsError,
+    StoreError,
+)
+from cloud_archive.store import failures
+from cloud_archive.store.failures import explain
 
-FAILURES = list(errors._TABLE.values())
+FAILURES = list(failures._TABLE.values())
 
 
 @pytest.mark.parametrize("failure", FAILURES, ids=lambda failure: failure.code)
@@ -33,9 +45,9 @@ def test_only_passing_failures_ask_for_fewer_requests() -> None:
 
 
 def test_every_synonym_leads_into_the_table_and_is_no_entry_itself() -> None:
-    for spelling, code in errors._SYNONYMS.items():
-        assert code in errors._TABLE, spelling
-        assert spelling not in errors._TABLE
+    for spelling, code in failures._SYNONYMS.items():
+        assert code in failures._TABLE, spelling
+        assert spelling not in failures._TABLE
 
 
 def test_a_synonym_keeps_the_stores_own_code() -> None:
@@ -107,4 +119,4 @@ def test_a_rejected_key_says_why() -> None:
 
 def test_codes_hold_nothing_but_letters() -> None:
     allowed = set(string.ascii_letters + string.digits + ".")
-    assert all(set(code) <= allowed for code in errors._TABLE)
+    assert all(set(code) <= allowed for code in failures._TABLE)

@@ -15,9 +15,9 @@ from botocore.credentials import Credentials
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cloud_archive.store.s3.client import make_client, proxied
 from cloud_archive.config.settings import load_settings
-from cloud_archive.store.s3.fast_put import (Address, AnswerError, Keys, Signer, _understood)
+from cloud_archive.store.client import make_client, proxied
+from cloud_archive.store.fast_put import Address, AnswerError, Keys, Signer, _understood
 
 KEYS = Keys("AKIATEST", "planted+SECRET/0123456789", None)
 NOW = 1_790_000_000.0

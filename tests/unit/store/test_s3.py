@@ -19,10 +19,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cloud_archive.errors import (ConditionsRejected, ObjectExists, Scope, StoreError)
 from cloud_archive.config.settings import load_settings
-from cloud_archive.store.s3 import (Capabilities, CreateOnly, Part, S3Store, addressing_style, probe_key)
-from cloud_archive.store.s3.translate import redact, retry_after, translate
+from cloud_archive.errors import ConditionsRejected, ObjectExists, Scope, StoreError
+from cloud_archive.store.s3 import Capabilities, CreateOnly, Part, S3Store, addressing_style, probe_key
+from cloud_archive.store.translate import redact, retry_after, translate
 
 SECRET = "planted+SECRET/0123456789abcdefghijklmnop"
 TOKEN = "planted-session-token-0123456789"

@@ -8,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 
-from cloud_archive.upload.attempt.memory import ByteBudget
+from cloud_archive.upload.memory import ByteBudget
 
 DEADLINE = 10.0
 

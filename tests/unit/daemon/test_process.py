@@ -11,7 +11,7 @@ import pytest
 HOLD = """
 import sys, threading
 from pathlib import Path
-from cloud_archive.daemon.allocator import give_freed_memory_back
+from cloud_archive.daemon.process import give_freed_memory_back
 
 def resident_bytes():
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096

@@ -7,9 +7,9 @@ from datetime import datetime
 
 import pytest
 
+from cloud_archive.config.settings import Settings
 from cloud_archive.errors import SettingProblem, SettingsError
-from cloud_archive.operations.shared_check import SharedCheck
-from cloud_archive.settings import Settings
+from cloud_archive.maintenance.shared_check import SharedCheck
 
 
 class Load:
@@ -49,7 +49,7 @@ def test_a_check_that_fails_as_a_whole_is_raised_and_the_next_one_runs(
 
     check = SharedCheck(Load())
     with monkeypatch.context() as patched:
-        patched.setattr("cloud_archive.operations.check.run_check", fail)
+        patched.setattr("cloud_archive.maintenance.check.run_check", fail)
         with pytest.raises(RuntimeError):
             check.begin().result(20)
     assert check.last["checked_at"] is None

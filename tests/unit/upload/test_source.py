@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from cloud_archive.budget import BUDGET_BYTES
-from cloud_archive.content import part_size_for
+from cloud_archive.upload.memory import BUDGET_BYTES
+from cloud_archive.upload.source import part_size_for
 
 MEBIBYTE = 1024 * 1024
 GIGABYTE = 10**9

@@ -1,0 +1,88 @@
+"""Decide which requests a listener answers."""
+
+from __future__ import annotations
+
+import contextlib
+import hmac
+import ipaddress
+import logging
+from collections.abc import Awaitable, Callable, Collection
+from typing import Any
+from urllib.parse import urlsplit
+
+from aiohttp import web
+
+from ..errors import RequestRefused
+from .routes import (
+    ANSWER_HEADERS,
+    UNEXPECTED,
+    error_answer,
+    refusal,
+)
+
+_log = logging.getLogger("cloud_archive.server")
+
+_Admission = Callable[[web.Request], None]
+
+
+def shield(admit: _Admission) -> Any:
+    """The middleware of both listeners: who may come in, and no answer without its headers."""
+
+    @web.middleware
+    async def shield(
+        request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+    ) -> web.StreamResponse:
+        try:
+            admit(request)
+            answer = await handler(request)
+        except (RequestRefused, web.HTTPException) as error:
+            answer = error_answer(error)
+        except OSError:
+            _log.exception("%s failed", request.path)
+            answer = refusal(500, UNEXPECTED)
+        if not answer.prepared:
+            answer.headers.update(ANSWER_HEADERS)
+        return answer
+
+    return shield
+
+
+def token_check(token: str) -> _Admission:
+    expected = f"Bearer {token}".encode()
+
+    def admit(request: web.Request) -> None:
+        given = request.headers.get("Authorization", "").encode("utf-8", "surrogateescape")
+        if not hmac.compare_digest(given, expected):
+            raise RequestRefused(401, "This listener answers to Cloud Archive's own processes only.")
+
+    return admit
+
+
+def host_check(allowed_hosts: Collection[str]) -> _Admission:
+    allowed = {name for name in map(_host_name, allowed_hosts) if name}
+    any_address = bool(allowed & {"0.0.0.0", "::"})  # noqa: S104 - compared, not bound to
+
+    def admit(request: web.Request) -> None:
+        name = _host_name(request.headers.get("Host", ""))
+        if name == "localhost" or name in allowed:
+            return
+        # Only a name can be pointed here by somebody else; an address in `Host` is where the browser went.
+        with contextlib.suppress(ValueError):
+            if any_address or ipaddress.ip_address(name or "").is_loopback:
+                ipaddress.ip_address(name or "")
+                return
+        raise RequestRefused(
+            403, "This server answers only to localhost and to the address given to --serve."
+        )
+
+    return admit
+
+
+def _host_name(host: str) -> str | None:
+    """The host of `host:port`, lower case, without the brackets of an IPv6 address."""
+    try:
+        if host.count(":") > 1 and not host.startswith("["):
+            host = f"[{host}]"  # a bare IPv6 address, as somebody may give to --serve
+        return urlsplit(f"//{host}").hostname
+    except ValueError:
+        return None

@@ -1,0 +1,176 @@
+"""Walk a directory tree, and tell whether it lies on a network filesystem."""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import re
+import stat
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from ..files import FileVersion
+
+_log = logging.getLogger("cloud_archive.watcher")
+
+# Filesystems whose files other machines (or the host of this virtual one) write without an event here; inotify(7):
+# "reports only events that a user-space program triggers through the filesystem API", so nothing remote. Every FUSE
+# filesystem counts (sshfs, rclone, mergerfs, Docker Desktop's shares): what happens behind it is not told.
+# fuseblk is a local disk (NTFS), overlay is local too. fakeowner is what Docker Desktop lays over its shares:
+# https://github.com/docker/desktop-feedback/issues/626
+# fmt: off
+_REMOTE = frozenset(
+    (
+        "nfs", "nfs4", "cifs", "smb3", "smbfs", "ncpfs", "afs", "coda", "9p", "ceph", "lustre",
+        "beegfs", "gpfs", "ocfs2", "gfs2", "orangefs", "pvfs2", "vboxsf", "vmhgfs", "prl_fs",
+        "drvfs", "virtiofs", "hgfs", "fuse", "fakeowner",
+    )
+)
+
+
+def _everything(path: str) -> bool:
+    return True
+
+
+def _ignore_error(path: str, reason: str) -> None:
+    _log.debug("cannot read %r: %s", path, reason)
+
+
+def scan(
+    root: Path,
+    wants_directory: Callable[[str], bool] = _everything,
+    on_error: Callable[[str, str], None] = _ignore_error,
+    *,
+    below: str = "",
+) -> Iterator[FileVersion]:
+    """Every regular file below `root`, in one pass.
+
+    Links are not followed, neither to files nor to directories; pipes, sockets and devices are no files. What
+    vanishes on the way is passed over. Memory does not grow with the number of files.
+
+    Args:
+        root: the watched directory.
+        wants_directory: asked with the relative path of each directory; False leaves out all that is in it.
+        on_error: told the relative path (`""` for the root itself) and the system's reason where a directory or
+            file cannot be looked at; the scan goes on. A path longer than the system takes is such a reason.
+        below: start in this directory instead, still yielding paths relative to `root`.
+    """
+    of_stat = FileVersion.of_stat
+    for path, found in walk(root, wants_directory, on_error, below=below):
+        yield of_stat(path, found)
+
+
+def walk(
+    root: Path,
+    wants_directory: Callable[[str], bool] = _everything,
+    on_error: Callable[[str, str], None] = _ignore_error,
+    *,
+    below: str = "",
+) -> Iterator[tuple[str, os.stat_result]]:
+    """As `scan`, for a million files of which nearly all are known: relative paths, and what `stat` says of each."""
+    folders = [(str(root / below) if below else str(root), f"{below}/" if below else "")]
+    while folders:
+        folder, prefix = folders.pop()
+        try:
+            with os.scandir(folder) as entries:
+                for entry in entries:
+                    try:
+                        if entry.is_file(follow_symlinks=False):
+                            yield prefix + entry.name, entry.stat(follow_symlinks=False)
+                        elif entry.is_dir(follow_symlinks=False):
+                            path = prefix + entry.name
+                            if wants_directory(path) and not _is_junction(entry):
+                                folders.append((entry.path, path + "/"))
+                    except (FileNotFoundError, NotADirectoryError):
+                        continue
+                    except OSError as error:
+                        on_error(prefix + entry.name, error.strerror or str(error))
+        except (FileNotFoundError, NotADirectoryError) as error:
+            if not prefix:
+                on_error("", error.strerror or str(error))
+        except OSError as error:
+            on_error(prefix[:-1], error.strerror or str(error))
+
+
+def _is_junction(entry: os.DirEntry[str]) -> bool:
+    """Whether a Windows directory is a link to another place."""
+    if sys.platform != "win32":
+        return False
+    tag = entry.stat(follow_symlinks=False).st_reparse_tag
+    return tag == stat.IO_REPARSE_TAG_MOUNT_POINT
+
+
+def network_filesystem(root: Path, mounts: str | None = None) -> str | None:
+    """The kind of filesystem below `root` where events cannot be relied on, such as `nfs4`; None for local ones.
+
+    Args:
+        root: an existing directory.
+        mounts: the text of `/proc/self/mountinfo`, read where not given (Linux only).
+    """
+    try:
+        place = os.path.realpath(root)
+        if mounts is not None or sys.platform == "linux":
+            if mounts is None:
+                raw = Path("/proc/self/mountinfo").read_bytes()
+                mounts = raw.decode("utf-8", "surrogateescape")
+            kind = _mounted_kind(place, mounts)
+            return kind if kind in _REMOTE or kind.startswith("fuse.") else None
+        if sys.platform == "win32":
+            drive = os.path.splitdrive(place)[0]
+            remote = 4  # DRIVE_REMOTE, GetDriveTypeW
+            far = drive.startswith("\\\\") or (ctypes.windll.kernel32.GetDriveTypeW(drive + "\\") == remote)
+            return "network drive" if far else None
+        if sys.platform == "darwin":
+            # struct statfs of sys/mount.h: f_flags at 64 (MNT_LOCAL 0x1000), f_fstypename[16] at 72.
+            libc = ctypes.CDLL(None)
+            statfs = getattr(libc, "statfs$INODE64", None) or libc.statfs
+            buffer = ctypes.create_string_buffer(4096)
+            if statfs(os.fsencode(place), buffer) == 0:
+                local = int.from_bytes(buffer.raw[64:68], sys.byteorder) & 0x1000
+                return None if local else buffer.raw[72:88].split(b"\0")[0].decode("ascii", "replace")
+    except (OSError, ValueError, AttributeError):
+        _log.debug("cannot tell the filesystem of %s", root, exc_info=True)
+    return None
+
+
+def _mounted_kind(place: str, mounts: str) -> str:
+    """Return the filesystem type of the innermost mount above `place`."""
+    best, kind = -1, ""
+    for point, _, rest in _mounts(mounts):
+        after = rest.split(" ")
+        inside = point == "/" or place == point or place.startswith(point + "/")
+        if inside and len(point) >= best:  # of two on one place, the later covers the earlier
+            # A Windows drive in WSL 2 is a 9p mount that says so in its options.
+            drive = after[0] == "9p" and "aname=drvfs" in rest
+            best, kind = len(point), "drvfs" if drive else after[0]
+    return kind
+
+
+def _mounts(mounts: str) -> Iterator[tuple[str, str, str]]:
+    """Yield mount point, mount id, and filesystem type with what follows it; proc_pid_mountinfo(5)."""
+    for line in mounts.split("\n"):
+        fields, _, rest = line.partition(" - ")
+        parts = fields.split(" ")
+        if len(parts) >= 5 and len(rest.split(" ")) >= 3:
+            point = re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), parts[4])
+            yield point, parts[0], rest
+
+
+def mounts_below(place: str, mounts: str | None = None) -> frozenset[tuple[str, str]]:
+    """Return (mount point, mount id) of each filesystem that is mounted below `place`; empty where none can be seen.
+
+    Args:
+        place: a directory, without symlinks.
+        mounts: the text of `/proc/self/mountinfo`; default: read it (Linux only).
+    """
+    if mounts is None:
+        try:
+            mounts = Path("/proc/self/mountinfo").read_bytes().decode("utf-8", "surrogateescape")
+        except OSError:
+            return frozenset()
+    inside = place.rstrip("/") + "/"
+    if inside not in mounts and "\\" not in mounts:
+        return frozenset()  # asked every few seconds: nearly always there is none
+    return frozenset((point, name) for point, name, _ in _mounts(mounts) if point.startswith(inside))

@@ -1,0 +1,298 @@
+"""Explain each error of a store or a file: its cause and its cure."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from ..errors import Failure, Scope
+
+
+def _store(code: str, cause: str, cure: str, *, passing: bool = False, throttled: bool = False) -> Failure:
+    return Failure(code, cause, cure, passing, Scope.STORE, throttled)
+
+
+def _file(code: str, cause: str, cure: str, *, passing: bool = False) -> Failure:
+    return Failure(code, cause, cure, passing, Scope.FILE)
+
+
+def _busy(code: str) -> Failure:
+    return Failure(
+        code,
+        "The store asks for fewer requests.",
+        "Nothing to do: uploads slow down and go on by themselves.",
+        passing=True,
+        scope=Scope.STORE,
+        throttled=True,
+    )
+
+
+# Codes from https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html unless a line says otherwise.
+# Codes in the second part are ours, for requests that got no S3 answer.
+_TABLE: dict[str, Failure] = {
+    failure.code: failure
+    for failure in (
+        _store(
+            "InvalidAccessKeyId",
+            "The store does not know this access key.",
+            "Check S3_ACCESS_KEY_ID, and that S3_ENDPOINT_URL is the store that issued it.",
+        ),
+        _store(
+            "SignatureDoesNotMatch",
+            "The store rejects the signature: the secret key does not belong to the access key.",
+            "Check S3_SECRET_ACCESS_KEY (no blanks or quotes around it) and S3_REGION.",
+        ),
+        _store(
+            "AccessDenied",
+            "The store denies access: this key may not write here.",
+            "Allow s3:PutObject on the bucket and prefix for this key, and check S3_BUCKET.",
+        ),
+        _store(
+            "AllAccessDisabled",
+            "The store has disabled all access to this bucket.",
+            "Ask the provider, or choose another S3_BUCKET.",
+        ),
+        _store(
+            "AccountProblem",
+            "The store reports a problem with the account.",
+            "Look at the provider's console: often an unpaid bill or a suspended account.",
+        ),
+        _store(
+            "InvalidToken",
+            "The store rejects the session token.",
+            "Set S3_SESSION_TOKEN anew together with its two keys.",
+        ),
+        _store(
+            "ExpiredToken",
+            "The temporary credentials have expired.",
+            "Set new ones, or S3_CREDENTIALS=aws so that they renew themselves.",
+        ),
+        _store(
+            "NoSuchBucket",
+            "The bucket does not exist at this endpoint.",
+            "Create it, or correct S3_BUCKET and S3_ENDPOINT_URL.",
+        ),
+        _store(
+            "InvalidBucketName",
+            "The bucket's name is not a valid one.",
+            "Correct S3_BUCKET: the name only, without s3:// or a path.",
+        ),
+        _store(
+            "PermanentRedirect",
+            "The bucket is in another region.",
+            "Set S3_REGION (and S3_ENDPOINT_URL) to the bucket's own region.",
+        ),
+        _store(
+            "AuthorizationHeaderMalformed",
+            "The region is not the one that the store expects.",
+            "Correct S3_REGION.",
+        ),
+        _store(
+            # R2: a region that is none of its own.
+            "InvalidRegionName",
+            "The store does not know this region.",
+            "Correct S3_REGION; for R2 it is auto.",
+        ),
+        _store(
+            # https://help.aliyun.com/en/oss/user-guide/0016-00000002
+            "SecondLevelDomainForbidden",
+            "The store wants the bucket's name in the host name.",
+            "Set S3_ADDRESSING_STYLE=virtual.",
+        ),
+        _store(
+            "RequestTimeTooSkewed",
+            "This machine's clock is wrong, so the store rejects the signature.",
+            "Set the clock (NTP); in a container, the host's.",
+        ),
+        _store(
+            "MethodNotAllowed",
+            "The endpoint does not take uploads.",
+            "Check S3_ENDPOINT_URL: it must be the S3 API, not a public or console address.",
+        ),
+        _store(
+            "InvalidStorageClass",
+            "The store does not know this storage class.",
+            "Correct or unset S3_STORAGE_CLASS.",
+        ),
+        _store(
+            "KMS.NotFoundException",
+            "The store cannot find the encryption key.",
+            "Correct S3_SSE_KMS_KEY_ID.",
+        ),
+        _store(
+            "QuotaExceeded",
+            "The store is full: its quota is used up.",
+            "Free space or raise the quota; uploads go on by themselves.",
+            passing=True,
+        ),
+        _store(
+            # https://github.com/minio/minio/blob/master/cmd/api-errors.go
+            "XMinioStorageFull",
+            "The store's disks are full.",
+            "Free space there; uploads go on by themselves.",
+            passing=True,
+        ),
+        _store("InternalError", "The store has an internal error.", "", passing=True),
+        _store("ServiceUnavailable", "The store is not available just now.", "", passing=True),
+        _store("RequestTimeout", "The store waited too long for data.", "", passing=True, throttled=True),
+        _busy("SlowDown"),
+        _busy("TooManyRequests"),
+        _busy("Throttling"),
+        _busy("RequestLimitExceeded"),
+        # Wasabi answers HTTP 400 with this code.
+        _busy("RequestRateLimitExceeded"),
+        _store(
+            "NotImplemented",
+            "The store does not support part of the request.",
+            "Try S3_CHECKSUM=md5 and unset S3_STORAGE_CLASS and S3_SERVER_SIDE_ENCRYPTION.",
+        ),
+        _file(
+            "BadDigest",
+            "The bytes that arrived are not those that were sent.",
+            "Nothing to do: the file is sent again.",
+            passing=True,
+        ),
+        _file(
+            "XAmzContentSHA256Mismatch",
+            "The bytes that arrived are not those that were sent.",
+            "Nothing to do: the file is sent again.",
+            passing=True,
+        ),
+        _file(
+            "Unproven",
+            "The store did not prove that it holds the bytes that were sent.",
+            "Nothing to do: the file is sent again.",
+            passing=True,
+        ),
+        _file("IncompleteBody", "The upload was cut off.", "", passing=True),
+        _file(
+            "ConditionalRequestConflict",
+            "Another write to this key is under way.",
+            "",
+            passing=True,
+        ),
+        _file("OperationAborted", "Another write to this key is under way.", "", passing=True),
+        _file("NoSuchUpload", "The store has forgotten this multipart upload.", "", passing=True),
+        _file("InvalidPart", "The store has lost a part of this upload.", "", passing=True),
+        _file(
+            "KeyTooLongError",
+            "The object key is longer than the store allows.",
+            "Shorten the file's path.",
+        ),
+        _file("EntityTooSmall", "The store wants larger parts of large files.", ""),
+        _file("EntityTooLarge", "The file is larger than the store allows.", ""),
+        _file("NoSuchKey", "The object is not in the bucket.", ""),
+        _file("PreconditionFailed", "The key is taken.", ""),
+        # --- no S3 answer
+        _store(
+            "NameNotResolved",
+            "The endpoint's host name cannot be resolved.",
+            "Check S3_ENDPOINT_URL and this machine's DNS.",
+            passing=True,
+        ),
+        _store(
+            "ConnectionRefused",
+            "Nothing answers at the endpoint: the connection was refused.",
+            "Check S3_ENDPOINT_URL (host and port), and that the store is running.",
+            passing=True,
+        ),
+        _store(
+            "Unreachable",
+            "There is no way to the endpoint: the network is unreachable.",
+            "Check this machine's network, and S3_ENDPOINT_URL.",
+            passing=True,
+        ),
+        _store(
+            "ConnectTimeout",
+            "The endpoint does not answer: the connection timed out.",
+            "Check S3_ENDPOINT_URL and firewalls.",
+            passing=True,
+        ),
+        _store(
+            "ReadTimeout",
+            "The store stopped answering in the middle of a request.",
+            "",
+            passing=True,
+            throttled=True,
+        ),
+        _store("ConnectionClosed", "The connection to the store was cut off.", "", passing=True),
+        _store(
+            "TLS",
+            "The endpoint's TLS certificate is not trusted.",
+            "Set S3_CA_BUNDLE to the file of its certificate authority, or use the endpoint's real name.",
+        ),
+        _store(
+            "ProxyUnreachable",
+            "The proxy in front of the store cannot be reached.",
+            "Check HTTPS_PROXY and HTTP_PROXY.",
+            passing=True,
+        ),
+        _store(
+            "NotS3",
+            "The endpoint answered, but not as an S3 store does.",
+            "Check S3_ENDPOINT_URL: it must be the S3 API, not a web page or console.",
+            passing=True,
+        ),
+        _store(
+            "NoCredentials",
+            "The AWS credential chain found no credentials.",
+            "Set up a profile or role, or unset S3_CREDENTIALS and set the two S3 keys.",
+        ),
+        _store(
+            "InvalidEndpoint",
+            "The endpoint is no valid address.",
+            "Correct S3_ENDPOINT_URL, such as https://host:port.",
+        ),
+    )
+}
+
+
+# Other spellings of the same thing, as seen at providers.
+_SYNONYMS: dict[str, str] = {
+    "403": "AccessDenied",
+    "Forbidden": "AccessDenied",
+    "Unauthorized": "AccessDenied",
+    "401": "AccessDenied",
+    "NotSignedUp": "AccountProblem",
+    "AllAccessDisabledException": "AllAccessDisabled",
+    "TokenRefreshRequired": "ExpiredToken",
+    "301": "PermanentRedirect",
+    "307": "PermanentRedirect",
+    "TemporaryRedirect": "PermanentRedirect",
+    "IllegalLocationConstraintException": "PermanentRedirect",
+    "404": "NoSuchKey",
+    "412": "PreconditionFailed",
+    "409": "ConditionalRequestConflict",
+    "405": "MethodNotAllowed",
+    "429": "TooManyRequests",
+    "501": "NotImplemented",
+    "500": "InternalError",
+    "502": "ServiceUnavailable",
+    "503": "ServiceUnavailable",
+    "504": "ServiceUnavailable",
+    "PathStyleDomainForbidden": "SecondLevelDomainForbidden",
+    "ThrottlingException": "Throttling",
+    "InvalidDigest": "BadDigest",
+    "KeyTooLong": "KeyTooLongError",
+    "InsufficientStorage": "QuotaExceeded",
+    "507": "QuotaExceeded",
+    "XMinioStorageQuotaExceeded": "QuotaExceeded",
+}
+
+
+def explain(code: str, status: int | None = None, said: str = "") -> Failure:
+    """The `Failure` for a store's error code.
+
+    Args:
+        code: the code in the answer, its HTTP status as text where it has none, or one of ours.
+        status: the HTTP status; decides where the code is unknown (5xx and 429 pass, other 4xx do not).
+        said: the store's message, used for codes that the table does not know.
+    """
+    known = _TABLE.get(_SYNONYMS.get(code, code))
+    if known is not None:
+        return known if known.code == code else replace(known, code=code)
+    shown = f"{code}: {said}".strip(": ")
+    if status == 429:
+        return replace(_busy(code))
+    if status is None or status >= 500:
+        return _store(code, f"The store failed ({shown}).", "", passing=True)
+    return _file(code, f"The store refused the request ({shown}).", "Run `cloud-archive check`.")
