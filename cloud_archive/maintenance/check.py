@@ -1,7 +1,7 @@
 """The connection check: does what the settings say work, and if not, what is to be done?
 
 Steps run in the order in which a connection comes about. The first that fails says its cause and cure; what comes
-after it is "not reached". Three or four small requests find out the rest, and leave one small object whose key is
+after it is "not tried". Three or four small requests find out the rest, and leave one small object whose key is
 the same at every check, so that no right to delete is needed.
 """
 
@@ -19,10 +19,11 @@ from urllib.parse import urlsplit
 
 from ..errors import SettingsError, StoreError
 from ..store.base import CreateOnly
-from ..store.client import certificate_authorities, is_loopback, proxied
+from ..store.client import certificate_authorities
 from ..store.failures import explain
+from ..store.proxies import is_loopback, proxy_of
 from ..store.s3 import PROBE_BODY, S3Store
-from ..store.translate import SKEW_SECONDS, translate
+from ..store.translate import CREDENTIAL_CODES, SKEW_SECONDS, translate
 
 if TYPE_CHECKING:
     from ..config.settings import Settings
@@ -43,19 +44,10 @@ STEPS = (
     "cleanup",
 )
 CONNECT_SECONDS = 10
-NOT_REACHED = "Not reached."
+NOT_TRIED = "Not tried."
+NO_TLS = "Not used (http)."
 NOTICE_SKEW_SECONDS = 60
 
-_CREDENTIALS = frozenset(
-    (
-        "InvalidAccessKeyId",
-        "SignatureDoesNotMatch",
-        "InvalidToken",
-        "ExpiredToken",
-        "AccountProblem",
-        "NoCredentials",
-    )
-)
 _BUCKET = frozenset(
     (
         "NoSuchBucket",
@@ -75,7 +67,7 @@ class CheckStep:
 
     Attributes:
         name: one of `STEPS`.
-        ok: None where the step was not reached, does not apply or cannot be told.
+        ok: None where the step was not tried, does not apply or its outcome is unknown.
         seconds: how long it took.
         cause: why it failed; of a step that went well, a remark, or empty.
         cure: what to do; with a step that went well it makes the remark a warning.
@@ -141,14 +133,14 @@ def all_well(steps: list[CheckStep]) -> bool:
 
 
 class _Check:
-    """Collects the steps; a step that is not in `done` was not reached."""
+    """Collects the steps; a step that is not in `done` was not tried."""
 
     def __init__(self) -> None:
         self._done: dict[str, CheckStep] = {}
         self._seconds: dict[str, float] = {}
 
     def steps(self) -> list[CheckStep]:
-        return [self._done.get(name) or CheckStep(name, None, cause=NOT_REACHED) for name in STEPS]
+        return [self._done.get(name) or CheckStep(name, None, cause=NOT_TRIED) for name in STEPS]
 
     def fail(self, failed: _Failed) -> None:
         self._note(failed.name, False, failed.cause, failed.cure, failed.said)
@@ -184,6 +176,8 @@ class _Check:
             cause = "; ".join(str(problem) for problem in error.problems)
             raise _Failed("settings", f"{cause}.", "Correct this and start again.") from error
         cause, cure = f"{settings.endpoint_label}, bucket {settings.bucket}.", ""
+        if settings.endpoint_remark:
+            cause += f" {settings.endpoint_remark}"
         parts = urlsplit(settings.endpoint_url or "https://aws")
         if parts.scheme == "http" and not is_loopback(settings.endpoint_url):
             cause += " The endpoint is plain http: whoever is on the way can read the files."
@@ -196,9 +190,10 @@ class _Check:
         parts = urlsplit(settings.endpoint_url or f"https://s3.{settings.region}.amazonaws.com")
         host = parts.hostname or ""
         port = parts.port or (443 if parts.scheme == "https" else 80)
-        if proxied(f"{parts.scheme}://{parts.netloc}"):
-            self._note("name resolution", None, "Left to the proxy.")
-            self._note("TLS", None, "Goes through the proxy." if parts.scheme == "https" else "Plain http.")
+        proxy = proxy_of(f"{parts.scheme}://{parts.netloc}")
+        if proxy is not None:
+            self._note("name resolution", None, f"Left to the proxy {proxy}.")
+            self._note("TLS", None, f"Goes through the proxy {proxy}." if parts.scheme == "https" else NO_TLS)
             return
         with self._timed("name resolution"):
             address = _system(lambda: socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][4][0])
@@ -208,7 +203,7 @@ class _Check:
             plain = _system(lambda: socket.create_connection((host, port), timeout=CONNECT_SECONDS))
         with plain:
             if parts.scheme != "https":
-                self._note("TLS", None, "Plain http.")
+                self._note("TLS", None, NO_TLS)
                 return
             with self._timed("TLS"):
                 version = _system(lambda: _handshake(settings, plain, host))
@@ -235,9 +230,14 @@ class _Check:
             # A listing, since the answer to a HEAD has no room for what is wrong.
             next(store.list(store.probe_key, limit=1), None)
         except StoreError as error:
-            if not _denied(error):
-                raise self._attributed(error, "connection") from error
-            return False
+            if _denied(error):
+                return False
+            step = _step_of(error)
+            if error.status is not None and step != "connection":  # it answered, so it was reached
+                self._note("connection", True)
+                if step != "clock":
+                    self._clock(store)
+            raise self._attributed(error, "connection") from error
         finally:
             taken = time.monotonic() - begun
             self._seconds["connection"] = self._seconds.get("connection", 0.0) + taken
@@ -340,7 +340,7 @@ def _step_of(error: StoreError) -> str | None:
     code = error.failure.code
     if code == "RequestTimeTooSkewed":
         return "clock"
-    if code in _CREDENTIALS or error.status == 401:
+    if code in CREDENTIAL_CODES or error.status == 401:
         return "credentials"
     if code in _BUCKET or (error.status in (301, 307) and code != "NotS3"):
         return "bucket"

@@ -6,18 +6,18 @@ or cost time, so each one that is changed here says why.
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import ssl
-import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from urllib.parse import urlsplit
 
 from .. import __version__
+from .aws_session import AwsConfigurationError, chain_session, isolated_session
 from .bandwidth import Throttle
 from .fast_put import Address, Keys, SignedPut
+from .proxies import proxy_of
 
 if TYPE_CHECKING:
     from botocore.session import Session
@@ -33,24 +33,17 @@ EXPECT_ABOVE_BYTES = 1024 * 1024
 PIECE_BYTES = 256 * 1024  # progress is told in these steps
 
 
-# Neither files nor variables of AWS's own decide anything while S3_CREDENTIALS is `env`:
-# name: (name in the file, variable, default, conversion).
-_NO_FILES: dict[str, Any] = {
-    "profile": (None, None, None, None),
-    "config_file": (None, None, os.devnull, None),
-    "credentials_file": (None, None, os.devnull, None),
-}
-
-
 class Client(NamedTuple):
     """What requests leave by.
 
     Attributes:
         sdk: botocore's client.
+        keys: what signs requests now, since credentials of roles are renewed; None where nothing does.
         signed_put: makes the way past it for bodies (see signed_put.py); None where only the SDK knows the way.
     """
 
     sdk: S3Client
+    keys: Callable[[], Keys] | None
     signed_put: Callable[[Address], SignedPut] | None
 
 
@@ -62,13 +55,54 @@ def make_client(
     Args:
         connect_seconds, read_seconds: timeouts of one request.
         before_send: called with each finished PutObject and UploadPart request (`request=`) in its own thread.
-    """
-    # Not at the top: a quarter of a second and 25 MB, which `--help` or a wrong setting need not pay.
-    import botocore.session
-    from botocore.config import Config
-    from botocore.handlers import convert_body_to_file_like_object
 
-    session = botocore.session.Session(session_vars=None if settings.credentials == "aws" else _NO_FILES)
+    Raises:
+        AwsConfigurationError: with S3_CREDENTIALS=aws, the chain cannot be used.
+    """
+    session = chain_session() if settings.credentials == "aws" else isolated_session()
+    try:
+        client = _sdk_client(settings, session, connect_seconds, read_seconds)
+    except Exception as error:
+        if settings.credentials == "aws":
+            raise AwsConfigurationError(str(error)) from error
+        raise
+    return _set_up(settings, session, client, connect_seconds, read_seconds, before_send)
+
+
+def keys_of(settings: Settings, session: Session | None = None) -> Callable[[], Keys] | None:
+    """Return what signs requests, asked for anew each time; None: nothing does.
+
+    Args:
+        session: where S3_CREDENTIALS=aws finds its credentials; a new one reads files and roles anew.
+
+    Raises:
+        AwsConfigurationError: see `make_client`.
+    """
+    if settings.credentials == "env":
+        secret, token = settings.secret_access_key, settings.session_token
+        if not settings.access_key_id or secret is None:
+            return None
+        fixed = Keys(
+            settings.access_key_id,
+            secret.get_secret_value(),
+            token.get_secret_value() if token else None,
+        )
+        return lambda: fixed
+    credentials = (session or chain_session()).get_credentials()
+    if credentials is None:
+        return None
+
+    def current() -> Keys:
+        frozen = credentials.get_frozen_credentials()
+        return Keys(str(frozen.access_key), str(frozen.secret_key), frozen.token)
+
+    return current
+
+
+def _sdk_client(settings: Settings, session: Session, connect_seconds: float, read_seconds: float) -> Any:
+    # Not at the top: a quarter of a second and 25 MB, which `--help` or a wrong setting need not pay.
+    from botocore.config import Config
+
     credentials: dict[str, Any] = {}
     if settings.credentials == "env":
         secret, token = settings.secret_access_key, settings.session_token
@@ -82,30 +116,49 @@ def make_client(
         "ignore_configured_endpoint_urls": True,
         "s3": {"addressing_style": addressing_style(settings)},
     }
-    connections = max(10, settings.workers * 2)
-    user_agent = f"cloud-archive/{__version__} Botocore/{botocore.__version__}"
     config = Config(
         region_name=settings.region,
         connect_timeout=connect_seconds,
         read_timeout=read_seconds,
-        max_pool_connections=connections,
+        max_pool_connections=_connections(settings),
         tcp_keepalive=True,
         retries={"total_max_attempts": 1},
         # DESIGN: newer SDKs add CRC trailers of their own, which several providers refuse.
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
-        user_agent=user_agent,
-        # A proxy cannot reach this machine's loopback.
-        proxies={} if is_loopback(settings.endpoint_url) else None,
+        user_agent=_user_agent(),
+        proxies={} if proxy_of(settings.endpoint_url) is None else None,
         **options,
     )
-    client = session.create_client(
+    return session.create_client(
         "s3",
         endpoint_url=settings.endpoint_url,
         verify=certificate_authorities(settings),
         config=config,
         **credentials,
     )
+
+
+def _connections(settings: Settings) -> int:
+    return max(10, settings.workers * 2)
+
+
+def _user_agent() -> str:
+    import botocore
+
+    return f"cloud-archive/{__version__} Botocore/{botocore.__version__}"
+
+
+def _set_up(
+    settings: Settings,
+    session: Session,
+    client: Any,
+    connect_seconds: float,
+    read_seconds: float,
+    before_send: Callable[..., None],
+) -> Client:
+    from botocore.handlers import convert_body_to_file_like_object
+
     client.meta.events.register("before-call.s3.HeadBucket", cast(Any, _untold_region))
     if (forbid := forbid_overwrite(settings.endpoint_url)) is not None:
         for operation in ("PutObject", "CompleteMultipartUpload"):
@@ -117,45 +170,23 @@ def make_client(
         )
         client.meta.events.register(f"before-call.s3.{operation}", _ask_first)
         client.meta.events.register(f"before-send.s3.{operation}", before_send)
-    keys = None if forbid is not None or proxied(settings.endpoint_url) else _keys(settings, session)
-    if keys is None:
-        return Client(cast("S3Client", client), None)
+    keys = keys_of(settings, session)
+    sdk = cast("S3Client", client)
+    if keys is None or forbid is not None or proxy_of(settings.endpoint_url) is not None:
+        return Client(sdk, keys, None)
 
     def signed_put(address: Address) -> SignedPut:
         return SignedPut(
             address,
             keys,
-            connections=connections,
+            connections=_connections(settings),
             verify=_authorities_or_default(settings, session) if address.scheme == "https" else None,
-            user_agent=user_agent,
+            user_agent=_user_agent(),
             connect_seconds=connect_seconds,
             read_seconds=read_seconds,
         )
 
-    return Client(cast("S3Client", client), signed_put)
-
-
-def _keys(settings: Settings, session: Session) -> Callable[[], Keys] | None:
-    """What signs requests, asked for anew each time, since credentials of roles are renewed; None: nothing does."""
-    if settings.credentials == "env":
-        secret, token = settings.secret_access_key, settings.session_token
-        if not settings.access_key_id or secret is None:
-            return None
-        fixed = Keys(
-            settings.access_key_id,
-            secret.get_secret_value(),
-            token.get_secret_value() if token else None,
-        )
-        return lambda: fixed
-    credentials = session.get_credentials()
-    if credentials is None:
-        return None
-
-    def current() -> Keys:
-        frozen = credentials.get_frozen_credentials()
-        return Keys(str(frozen.access_key), str(frozen.secret_key), frozen.token)
-
-    return current
+    return Client(sdk, keys, signed_put)
 
 
 def _authorities_or_default(settings: Settings, session: Session) -> str:
@@ -163,14 +194,6 @@ def _authorities_or_default(settings: Settings, session: Session) -> str:
 
     found = certificate_authorities(settings) or session.get_config_variable("ca_bundle")
     return str(found or get_cert_path(True))
-
-
-def proxied(endpoint_url: str | None) -> bool:
-    """Whether the system's settings put a proxy before the endpoint; AWS's own addresses are taken for https."""
-    parts = urlsplit(endpoint_url or "https://s3.amazonaws.com")
-    if is_loopback(endpoint_url) or urllib.request.proxy_bypass(parts.hostname or ""):
-        return False
-    return parts.scheme in urllib.request.getproxies()
 
 
 def addressing_style(settings: Settings) -> str:
@@ -217,15 +240,6 @@ def certificate_authorities(settings: Settings) -> str | None:
         return None  # botocore reads it
     usual = (ssl.get_default_verify_paths().cafile, "/etc/ssl/certs/ca-certificates.crt")
     return next((path for path in usual if path and Path(path).is_file()), None)
-
-
-def is_loopback(endpoint_url: str | None) -> bool:
-    """Whether the endpoint is on this machine."""
-    host = urlsplit(endpoint_url or "").hostname or ""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost" or host.endswith(".localhost")
 
 
 def _untold_region(**_: object) -> tuple[Any, dict[str, Any]]:

@@ -39,7 +39,7 @@ _TABLE: dict[str, Failure] = {
         _store(
             "SignatureDoesNotMatch",
             "The store rejects the signature: the secret key does not belong to the access key.",
-            "Check S3_SECRET_ACCESS_KEY (no blanks or quotes around it) and S3_REGION.",
+            "Check S3_ACCESS_KEY_ID, S3_SECRET_ACCESS_KEY and S3_REGION.",
         ),
         _store(
             "AccessDenied",
@@ -227,6 +227,11 @@ _TABLE: dict[str, Failure] = {
             passing=True,
         ),
         _store(
+            "ProxyRefused",
+            "The proxy in front of the store refuses the connection.",
+            "Check HTTPS_PROXY and HTTP_PROXY with their user and password, or name the endpoint in NO_PROXY.",
+        ),
+        _store(
             "NotS3",
             "The endpoint answered, but not as an S3 store does.",
             "Check S3_ENDPOINT_URL: it must be the S3 API, not a web page or console.",
@@ -236,6 +241,17 @@ _TABLE: dict[str, Failure] = {
             "NoCredentials",
             "The AWS credential chain found no credentials.",
             "Set up a profile or role, or unset S3_CREDENTIALS and set the two S3 keys.",
+        ),
+        _store(
+            "AwsConfiguration",
+            "The AWS configuration cannot be used.",
+            "Correct or unset it: AWS_PROFILE and the other AWS_* variables, ~/.aws/config and ~/.aws/credentials.",
+        ),
+        _store(
+            "AwsChainTimeout",
+            "The AWS credential chain does not answer.",
+            "Check the profile's credential_process, its role, and that the metadata service can be reached.",
+            passing=True,
         ),
         _store(
             "InvalidEndpoint",

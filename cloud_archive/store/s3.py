@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import quote
 
 from ..errors import ConditionsRejected, ObjectExists, StoreError
+from .aws_session import MadeOnce
 from .bandwidth import Throttle
 from .base import (
     Capabilities,
@@ -41,12 +42,22 @@ from .client import (
     Told,
     addressing_style,
     certificate_authorities,
+    keys_of,
     make_client,
 )
 from .failures import explain
 from .fast_put import SDK_STATUSES, Address, AnswerError, SignedPut
 from .probe import PROBE_BODY, PROBE_WITH_BYTES, probe, probe_key
-from .translate import clock_offset_seconds, names_checksum, redact, refuses_checksum, translate, web_page
+from .proxies import proxy_of
+from .translate import (
+    CREDENTIAL_CODES,
+    clock_offset_seconds,
+    names_checksum,
+    redact,
+    refuses_checksum,
+    translate,
+    web_page,
+)
 
 if TYPE_CHECKING:
     from ..config.settings import Settings
@@ -107,6 +118,7 @@ class S3Store:
         self._lock = threading.Lock()
         self._closed = threading.Event()
         self._client_made: Client | None = None
+        self._maker = MadeOnce(lambda: make_client(settings, *self._timeouts, self._meter))
         # The way past the SDK: made when a request of the SDK's showed it, trusted until something fails.
         self._past_sdk: SignedPut | None = None
         self._past_trusted = False
@@ -424,8 +436,9 @@ class S3Store:
     def close(self) -> None:
         """See `ObjectStore`."""
         self._closed.set()
+        client = self._maker.drop()
         with self._lock:
-            client, self._client_made = self._client_made, None
+            client, self._client_made = self._client_made or client, None
             past, self._past_sdk = self._past_sdk, None
         if client is not None:
             client.sdk.close()
@@ -592,13 +605,48 @@ class S3Store:
         """The only place where a request is made."""
         if key is not None:
             parameters["Key"] = key
+        client: Client | None = None
         try:
-            method = getattr(self._client().sdk, _METHODS[operation])
-            answer: dict[str, Any] = method(Bucket=self._settings.bucket, **parameters)
+            client = self._client()
+            answer: dict[str, Any] = _method(client, operation)(Bucket=self._settings.bucket, **parameters)
         except Exception as error:
-            raise self._refusal(error, operation, key, conditional=conditional) from self._shown(error)
+            refusal = self._refusal(error, operation, key, conditional=conditional)
+            if client is None or not self._has_new_keys(client, refusal):
+                raise refusal from self._shown(error)
+            answer = self._call_again(operation, key, conditional, parameters)
         self._note_time(answer)
         return answer
+
+    def _call_again(
+        self, operation: str, key: str | None, conditional: bool, parameters: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """Make a request with the client as it is now, whatever comes of it."""
+        try:
+            answer: dict[str, Any] = _method(self._client(), operation)(
+                Bucket=self._settings.bucket, **parameters
+            )
+        except Exception as error:
+            raise self._refusal(error, operation, key, conditional=conditional) from self._shown(error)
+        return answer
+
+    def _has_new_keys(self, client: Client, refusal: StoreError) -> bool:
+        """Read the AWS chain again where the store refuses its keys; True where it has others now (key rotation)."""
+        if self._settings.credentials != "aws" or refusal.failure.code not in CREDENTIAL_CODES:
+            return False
+        if client is self._client_made:
+            try:
+                keys = MadeOnce(lambda: keys_of(self._settings)).get()
+                if keys is None or client.keys is None or keys() == client.keys():
+                    return False
+            except Exception as error:
+                logger.info("The AWS credentials could not be read again: %s", type(error).__name__)
+                return False
+        with self._lock:
+            if self._client_made is client:
+                logger.info("%s: the AWS credentials have changed", self.destination)
+                self._maker.drop()
+                self._client_made = self._past_sdk = None
+        return True
 
     def _refusal(self, error: Exception, operation: str, key: str | None, *, conditional: bool) -> StoreError:
         """`_explained`, and what it tells about create-only writes is remembered."""
@@ -631,7 +679,15 @@ class S3Store:
         response = getattr(error, "response", None)
         if isinstance(response, dict):
             self._note_time(response)
-        return translate(error, operation, key, secrets=self._secrets, conditional=conditional)
+        return translate(
+            error,
+            operation,
+            key,
+            secrets=self._secrets,
+            conditional=conditional,
+            proxy=proxy_of(self._settings.endpoint_url),
+            aws_chain=self._settings.credentials == "aws",
+        )
 
     def _note_time(self, answer: Mapping[str, Any]) -> None:
         date = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date")
@@ -655,10 +711,7 @@ class S3Store:
     def _client(self) -> Client:
         client = self._client_made
         if client is None:
-            with self._lock:
-                client = self._client_made
-                if client is None:
-                    client = self._client_made = make_client(self._settings, *self._timeouts, self._meter)
+            client = self._client_made = self._maker.get()
         return client
 
     def _meter(self, request: Any, **_: object) -> None:
@@ -693,6 +746,10 @@ _METHODS = {
     "DeleteObject": "delete_object",
     "DeleteObjects": "delete_objects",
 }
+
+
+def _method(client: Client, operation: str) -> Callable[..., Any]:
+    return cast("Callable[..., Any]", getattr(client.sdk, _METHODS[operation]))
 
 
 def _got_further(error: StoreError, refusal: StoreError) -> bool:

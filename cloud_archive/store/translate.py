@@ -26,6 +26,20 @@ from .failures import explain
 SKEW_SECONDS = 900
 LONGEST_SAYING = 300
 
+CREDENTIAL_CODES = frozenset(
+    (
+        "InvalidAccessKeyId",
+        "SignatureDoesNotMatch",
+        "InvalidToken",
+        "ExpiredToken",
+        "AccountProblem",
+        "NoCredentials",
+        "AwsConfiguration",
+        "AwsChainTimeout",
+    )
+)
+"""What is wrong is who asks, not what for: every other request will get the same answer."""
+
 # botocore's (and urllib3's) classes, nearest first along an exception's own line of ancestors.
 _BY_CLASS = {
     "ConnectTimeoutError": "ConnectTimeout",
@@ -42,6 +56,8 @@ _BY_CLASS = {
     "ProtocolError": "ConnectionClosed",
     "FlexibleChecksumError": "BadDigest",
     "ResponseParserError": "NotS3",
+    "AwsConfigurationError": "AwsConfiguration",
+    "AwsChainTimeout": "AwsChainTimeout",
     "NoCredentialsError": "NoCredentials",
     "PartialCredentialsError": "NoCredentials",
     "CredentialRetrievalError": "NoCredentials",
@@ -94,6 +110,8 @@ def translate(
     secrets: Sequence[str] = (),
     conditional: bool = False,
     now: float | None = None,
+    proxy: str | None = None,
+    aws_chain: bool = False,
 ) -> StoreError:
     """The `StoreError` for an exception of the SDK.
 
@@ -102,6 +120,8 @@ def translate(
         secrets: values that no text may hold.
         conditional: the request was a create-only write, so a 412 says that the key is taken.
         now: seconds since 1970; the system's clock where None.
+        proxy: `host:port` of the proxy that requests go through.
+        aws_chain: the credentials are those of the AWS chain, so no cure names the S3 variables.
 
     Returns:
         `ObjectExists` for a create-only write that was refused because the key is taken, `ConditionsRejected`
@@ -110,9 +130,23 @@ def translate(
     moment = time.time() if now is None else now
     response = getattr(error, "response", None)
     if isinstance(response, Mapping) and "Error" in response:
-        return _from_answer(response, operation, key, secrets, conditional, moment)
-    failure = _without_answer(error)
-    return StoreError(operation, key, failure, said=redact(_system_said(error), secrets))
+        found = _from_answer(response, operation, key, secrets, conditional, moment, proxy)
+    else:
+        failure = _without_answer(error, proxy)
+        if failure.code == "AwsConfiguration":
+            failure = replace(failure, cause=f"{failure.cause.rstrip('.')}: {redact(str(error), secrets)}")
+        found = StoreError(operation, key, failure, said=redact(_system_said(error), secrets))
+    if aws_chain and found.failure.code in _CURED_IN_AWS:
+        found.failure = replace(found.failure, cure=_AWS_CURE)
+        found.args = (found.failure.sentence,)
+    return found
+
+
+_CURED_IN_AWS = frozenset(("InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "ExpiredToken"))
+_AWS_CURE = (
+    "Renew the credentials of the AWS profile or role (AWS_PROFILE, ~/.aws/credentials); they are read again at the"
+    " next try."
+)
 
 
 # --- an answer came
@@ -125,6 +159,7 @@ def _from_answer(
     secrets: Sequence[str],
     conditional: bool,
     now: float,
+    proxy: str | None,
 ) -> StoreError:
     # Any word of the answer may repeat what was sent, so nothing of it is looked at before it is clean.
     answer: Mapping[str, Any] = response.get("ResponseMetadata", {})
@@ -136,6 +171,9 @@ def _from_answer(
     if found.get("Header"):  # a 501 tells in a field of its own what it does not implement
         said = f"{said} ({found['Header']})"
     said = redact(said, secrets)
+    if proxy is not None and _is_proxys(code, status, headers):
+        failure = _proxy_refused(proxy, f"HTTP {status}", passing=status not in (403, 407))
+        return StoreError(operation, key, failure, status=status, said=said)
     failure = _explain_answer(code, status, said, found, headers, key, operation, now)
     kind = StoreError
     # https://help.aliyun.com/en/oss/user-guide/0026-00000002 (409)
@@ -199,6 +237,20 @@ def _explain_answer(
             cure=f"Allow {right} for this key where that is wanted.",
         )
     return failure
+
+
+def _is_proxys(code: str, status: int | None, headers: Mapping[str, str]) -> bool:
+    """Whether a refusal comes from the proxy on the way: it has a page where a store has a code and its own headers."""
+    if status == 407 or "x-squid-error" in headers:
+        return True
+    if status is None or status < 400 or not code.isdecimal() or any(n.startswith("x-amz-") for n in headers):
+        return False
+    return "html" in headers.get("content-type", "").lower()
+
+
+def _proxy_refused(proxy: str, answer: str, *, passing: bool) -> Failure:
+    cause = f"The proxy {proxy} refuses the connection to the store ({answer})."
+    return replace(explain("ProxyRefused"), cause=cause, passing=passing)
 
 
 # What a key that only writes lacks.
@@ -298,14 +350,17 @@ def refuses_checksum(error: StoreError) -> bool:
 # --- no answer came
 
 
-def _without_answer(error: BaseException) -> Failure:
+def _without_answer(error: BaseException, proxy: str | None) -> Failure:
     chain = list(_chain(error))
-    for one in chain:
-        if isinstance(one, socket.gaierror) or type(one).__name__ == "NameResolutionError":
-            return explain("NameNotResolved")
+    if proxy is not None and (refused := _tunnel_refused(chain)):
+        return _proxy_refused(proxy, refused, passing=not refused.startswith(("403", "407")))
+    if proxy is None and any(_is_name_error(one) for one in chain):
+        return explain("NameNotResolved")
     code = next((found for one in chain for name in _names(one) if (found := _BY_CLASS.get(name))), None)
     if code == "ConnectionRefused":
         return _not_connected(chain)
+    if code == "ProxyUnreachable" and proxy is not None:
+        return replace(explain(code), cause=f"The proxy {proxy} in front of the store cannot be reached.")
     if code == "TLS" or any(isinstance(one, ssl.SSLError) for one in chain):
         return _tls(" ".join(str(one) for one in chain))
     if code == "NotS3":
@@ -325,6 +380,19 @@ def _without_answer(error: BaseException) -> Failure:
     if code is None and any(isinstance(one, OSError) for one in chain):
         code = "ConnectionClosed"
     return explain(code or type(error).__name__)
+
+
+def _is_name_error(error: BaseException) -> bool:
+    return isinstance(error, socket.gaierror) or type(error).__name__ == "NameResolutionError"
+
+
+def _tunnel_refused(chain: Sequence[BaseException]) -> str:
+    """Return what a proxy answered to CONNECT, such as `407 Proxy Authentication Required`; empty: nothing."""
+    for one in chain:
+        found = re.search(r"Tunnel connection failed: ([0-9]{3}[^')]{0,60})", str(one))
+        if found:
+            return found[1].strip()
+    return ""
 
 
 def _not_connected(chain: Sequence[BaseException]) -> Failure:

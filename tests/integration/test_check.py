@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from cloud_archive.config.settings import load_settings
-from cloud_archive.maintenance.check import NOT_REACHED, STEPS, CheckStep, all_well, run_check
+from cloud_archive.maintenance.check import NOT_TRIED, STEPS, CheckStep, all_well, run_check
 from cloud_archive.store.s3 import S3Store
 from tests.quirks.profiles import PROFILES, HtmlErrorPage, MissingIsForbidden, SilentOverwrite, WrongClock
 from tests.quirks.server import Profile, QuirkServer
@@ -38,10 +38,10 @@ def check(environ: dict[str, str], **options: Any) -> dict[str, CheckStep]:
 
 
 def failed(found: dict[str, CheckStep]) -> CheckStep:
-    """The one step that failed; everything after it was not reached."""
+    """The one step that failed; everything after it was not tried."""
     (step,) = [step for step in found.values() if step.ok is False]
     later = STEPS[STEPS.index(step.name) + 1 :]
-    assert {found[name].cause for name in later} <= {NOT_REACHED}
+    assert {found[name].cause for name in later} <= {NOT_TRIED}
     assert {found[name].ok for name in later} <= {None}
     return step
 
@@ -51,7 +51,7 @@ def test_right_settings_pass_every_step(request: pytest.FixtureRequest, server: 
     s3 = request.getfixturevalue(server)
     found = check(s3.environ(S3_PREFIX="pictures/{Y}"))
     assert {name for name, step in found.items() if step.ok} == set(STEPS) - {"TLS"}
-    assert found["TLS"].cause == "Plain http."
+    assert found["TLS"].cause == "Not used (http)."
     assert found["create-only"].cause == ""
     assert s3.keys() == ["pictures/.cloud-archive/check"]
     check(s3.environ(S3_PREFIX="pictures/{Y}"))

@@ -16,8 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cloud_archive.config.settings import load_settings
-from cloud_archive.store.client import make_client, proxied
+from cloud_archive.store.client import make_client
 from cloud_archive.store.fast_put import Address, AnswerError, Keys, Signer, _understood
+from cloud_archive.store.proxies import proxy_of
 
 KEYS = Keys("AKIATEST", "planted+SECRET/0123456789", None)
 NOW = 1_790_000_000.0
@@ -137,8 +138,8 @@ def test_where_a_proxy_or_alibabas_own_header_is_needed_all_is_left_to_the_sdk(
     assert past("https://oss-eu-central-1.aliyuncs.com") is None
     monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:1")
     assert past("https://s3.example.com") is None
-    assert proxied("https://s3.example.com")
-    assert not proxied("http://127.0.0.1:9000")
+    assert proxy_of("https://s3.example.com") == "127.0.0.1:1"
+    assert proxy_of("http://127.0.0.1:9000") is None
     monkeypatch.setenv("NO_PROXY", "example.com")
     assert past("https://s3.example.com") is not None
 

@@ -1,0 +1,128 @@
+"""The SDK's session: which part of the user's AWS environment takes part, and how long it may take.
+
+With `S3_CREDENTIALS=env` no `AWS_*` variable and no file below `~/.aws` decides anything, except the CA bundle. With
+`aws` the standard chain decides, and what is wrong with it is an `AwsConfigurationError` instead of a retry.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+if TYPE_CHECKING:
+    from botocore.session import Session
+
+T = TypeVar("T")
+
+MAKING_SECONDS = 15.0
+"""How long a session and its credentials may take: a metadata service or a credential process may hang."""
+
+
+class AwsConfigurationError(Exception):
+    """The AWS chain cannot be used; the text is the SDK's own."""
+
+
+class AwsChainTimeout(Exception):
+    """The AWS chain did not answer in time."""
+
+
+def isolated_session() -> Session:
+    """Return a session that reads no variable and no file of AWS's."""
+    from botocore.configprovider import ConstantProvider
+    from botocore.loaders import Loader
+    from botocore.session import Session
+
+    # name: (name in the file, variable, default, conversion)
+    variables: dict[str, Any] = {
+        name: (None, None, default, conversion)
+        for name, (_, _, default, conversion) in Session.SESSION_VARIABLES.items()
+    }
+    variables |= {
+        "config_file": (None, None, os.devnull, None),
+        "credentials_file": (None, None, os.devnull, None),
+        "ca_bundle": (None, "AWS_CA_BUNDLE", None, None),
+    }
+    session = Session(session_vars=variables)
+    # What stands in the section `s3` of the file, or in AWS_S3_* variables.
+    session.get_component("config_store").set_config_provider("s3", ConstantProvider(None))
+    # Without ~/.aws/models and AWS_DATA_PATH.
+    built_in = Loader(extra_search_paths=[Loader.BUILTIN_DATA_PATH], include_default_search_paths=False)
+    session.register_component("data_loader", built_in)
+    return session
+
+
+def chain_session() -> Session:
+    """Return a session that follows the standard AWS chain, its credentials found.
+
+    Raises:
+        AwsConfigurationError: a profile, file or variable is wrong.
+    """
+    from botocore.session import Session
+
+    try:
+        session = Session()
+        credentials = session.get_credentials()
+        if credentials is not None:
+            credentials.get_frozen_credentials()  # asks the role or the process now, where the wait has a limit
+        return session
+    except Exception as error:
+        raise AwsConfigurationError(str(error)) from error
+
+
+class MadeOnce(Generic[T]):
+    """A value that a thread of its own makes at the first `get`; thread-safe.
+
+    Args:
+        make: called again after it failed.
+        seconds: how long a caller waits. What takes longer goes on, and the next caller waits for it again.
+    """
+
+    def __init__(self, make: Callable[[], T], seconds: float = MAKING_SECONDS) -> None:
+        self._make = make
+        self._seconds = seconds
+        self._lock = threading.Lock()
+        self._future: Future[T] | None = None
+
+    def get(self) -> T:
+        """Return the value.
+
+        Raises:
+            AwsChainTimeout: it is not made yet.
+            Exception: what `make` raised.
+        """
+        with self._lock:
+            future = self._future
+            if future is None:
+                future = self._future = Future()
+                threading.Thread(
+                    target=self._run, args=(future,), name="cloud-archive-client", daemon=True
+                ).start()
+        try:
+            return future.result(self._seconds)
+        except FutureTimeoutError:
+            if future.done():
+                raise  # `make` itself timed out
+            raise AwsChainTimeout from None
+
+    def drop(self) -> T | None:
+        """Forget the value, so that the next `get` makes another; returns it where there is one."""
+        with self._lock:
+            future, self._future = self._future, None
+        if future is None or not future.done() or future.exception() is not None:
+            return None
+        return future.result()
+
+    def _run(self, future: Future[T]) -> None:
+        try:
+            value = self._make()
+        except BaseException as error:
+            with self._lock:
+                if self._future is future:
+                    self._future = None
+            future.set_exception(error)
+        else:
+            future.set_result(value)

@@ -1,0 +1,52 @@
+"""The proxy that the system's settings put before a store, as `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY` say."""
+
+from __future__ import annotations
+
+import ipaddress
+import urllib.request
+from urllib.parse import urlsplit
+
+AWS_URL = "https://s3.amazonaws.com"  # stands for all of AWS's own addresses
+
+
+def is_loopback(endpoint_url: str | None) -> bool:
+    """Whether the endpoint is on this machine."""
+    host = urlsplit(endpoint_url or "").hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
+
+
+def proxy_of(endpoint_url: str | None) -> str | None:
+    """Return the proxy before the endpoint, as `host:port`; None where requests go there directly.
+
+    Args:
+        endpoint_url: None means AWS.
+    """
+    parts = urlsplit(endpoint_url or AWS_URL)
+    if (
+        is_loopback(endpoint_url)
+        or urllib.request.proxy_bypass(parts.netloc)
+        or _in_network(parts.hostname or "")
+    ):
+        return None
+    proxy = urllib.request.getproxies().get(parts.scheme)
+    if not proxy:
+        return None
+    return urlsplit(proxy if "://" in proxy else f"//{proxy}").netloc.rpartition("@")[2]
+
+
+def _in_network(host: str) -> bool:
+    """Whether NO_PROXY names a network (`10.0.0.0/8`) that an address is in; urllib knows names and addresses only."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    for entry in urllib.request.getproxies_environment().get("no", "").split(","):
+        try:
+            if address in ipaddress.ip_network(entry.strip().strip("[]"), strict=False):
+                return True
+        except ValueError:
+            continue
+    return False

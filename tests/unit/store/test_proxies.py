@@ -1,0 +1,133 @@
+"""Which requests go through a proxy, and what a refusal by one says."""
+
+from __future__ import annotations
+
+import http.server
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from cloud_archive.config.settings import load_settings
+from cloud_archive.errors import StoreError
+from cloud_archive.maintenance.check import run_check
+from cloud_archive.store.proxies import proxy_of
+from cloud_archive.store.s3 import S3Store
+
+ENVIRON = {
+    "S3_BUCKET": "pictures",
+    "S3_ACCESS_KEY_ID": "AKIATEST",
+    "S3_SECRET_ACCESS_KEY": "planted+SECRET",
+}
+
+
+@pytest.fixture(autouse=True)
+def _no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
+
+
+@pytest.mark.parametrize(
+    ("no_proxy", "endpoint", "direct"),
+    [
+        ("192.0.0.0/16", "http://192.0.2.1:9000", True),
+        ("10.0.0.0/8, 192.0.0.0/16", "https://192.0.2.1", True),
+        ("192.0.2.1/32", "http://192.0.2.1", True),
+        ("192.0.2.99/16", "http://192.0.2.1", True),
+        ("fd00::/8", "http://[fd00::1]:9000", True),
+        ("192.1.0.0/16", "http://192.0.2.1:9000", False),
+        ("192.0.0.0/16", "http://store.example:9000", False),
+        ("192.0.0.0/99,nonsense/x", "http://192.0.2.1:9000", False),
+        ("store.example", "http://store.example:9000", True),
+        ("store.example:9000", "http://store.example:9000", True),
+        ("store.example:9001", "http://store.example:9000", False),
+        (".example", "http://store.example:9000", True),
+        ("*", "http://192.0.2.1:9000", True),
+        ("", "http://127.0.0.1:9000", True),
+        ("", "http://minio.localhost:9000", True),
+        ("", "http://192.0.2.1:9000", False),
+    ],
+)
+def test_no_proxy_names_hosts_and_networks(
+    monkeypatch: pytest.MonkeyPatch, no_proxy: str, endpoint: str, direct: bool
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://me:planted@proxy.example:3128")
+    monkeypatch.setenv("HTTPS_PROXY", "proxy.example:3128")
+    monkeypatch.setenv("NO_PROXY", no_proxy)
+    assert proxy_of(endpoint) == (None if direct else "proxy.example:3128")
+    store = S3Store(load_settings(ENVIRON | {"S3_ENDPOINT_URL": endpoint}))
+    proxies = store._client().sdk._endpoint.http_session._proxy_config._proxies  # type: ignore[attr-defined]
+    assert bool(proxies) is not direct
+    assert (store._client().signed_put is not None) is direct
+    store.close()
+
+
+@contextmanager
+def refusing_proxy(status: int) -> Iterator[int]:
+    """A proxy that refuses everything as squid does; yields its port."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def refuse(self) -> None:
+            page = b"<!DOCTYPE html><html><body>ERR_ACCESS_DENIED</body></html>"
+            self.send_response(status)
+            self.send_header("Content-Type", "text/html;charset=utf-8")
+            self.send_header("Content-Length", str(len(page)))
+            self.end_headers()
+            if self.command != "HEAD":
+                self.wfile.write(page)
+
+        do_GET = do_HEAD = do_PUT = do_POST = do_CONNECT = refuse  # noqa: N815
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        server.daemon_threads = True
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            yield server.server_address[1]
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@pytest.mark.parametrize("endpoint", ["http://192.0.2.1:9000", "https://192.0.2.1"])
+@pytest.mark.parametrize(("status", "passing"), [(403, False), (407, False), (503, True)])
+def test_a_refusal_by_a_proxy_names_the_proxy(
+    monkeypatch: pytest.MonkeyPatch, endpoint: str, status: int, passing: bool
+) -> None:
+    with refusing_proxy(status) as port:
+        monkeypatch.setenv("HTTP_PROXY", f"http://me:planted-pass@127.0.0.1:{port}")
+        monkeypatch.setenv("HTTPS_PROXY", f"http://me:planted-pass@127.0.0.1:{port}")
+        store = S3Store(
+            load_settings(ENVIRON | {"S3_ENDPOINT_URL": endpoint}), connect_seconds=2, read_seconds=2
+        )
+        requests: list[Callable[[], object]] = [lambda: store.head("a"), lambda: next(store.list(""), None)]
+        for request in requests:
+            with pytest.raises(StoreError) as raised:
+                request()
+            failure = raised.value.failure
+            assert failure.code == "ProxyRefused"
+            assert f"The proxy 127.0.0.1:{port} refuses the connection to the store" in failure.cause
+            assert str(status) in failure.cause
+            assert failure.passing is passing
+            assert "planted" not in str(raised.value) + raised.value.said
+        store.close()
+        steps = {
+            step.name: step
+            for step in run_check(lambda: load_settings(ENVIRON | {"S3_ENDPOINT_URL": endpoint}))
+        }
+        assert steps["connection"].ok is False
+        assert f"127.0.0.1:{port}" in steps["connection"].cause
+
+
+def test_a_proxy_that_is_away_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
+    store = S3Store(load_settings(ENVIRON | {"S3_ENDPOINT_URL": "http://192.0.2.1:9000"}), connect_seconds=2)
+    with pytest.raises(StoreError) as raised:
+        store.head("a")
+    assert raised.value.failure.cause == "The proxy 127.0.0.1:1 in front of the store cannot be reached."
+    store.close()
