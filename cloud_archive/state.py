@@ -10,18 +10,22 @@ A pointer by the watched directory's real path, in the platform's state director
 
 Inside ComfyUI it is ComfyUI's system user directory, or `CLOUD_ARCHIVE_STATE_DIR`; a second watched directory that
 comes with the same one gets a folder of its own inside. Outside, one folder per watched directory in the
-platform's state directory.
+platform's state directory; where that cannot be written, `.cloud-archive-state` in the watched directory.
+
+None of it is ever archived, wherever it lies: see `OwnFiles`.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import logging
 import os
 import re
 import tempfile
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -34,8 +38,15 @@ logger = logging.getLogger("cloud_archive.state")
 
 LEDGER_NAME = "ledger.sqlite3"
 LOG_NAME = "engine.log"
+FALLBACK_NAME = ".cloud-archive-state"
 _ENGINE_NAME = "engine.json"
 _OWNER_NAME = "watched_directory"
+# What lies in a state directory, for the case that it is the watched directory itself.
+_OWN_NAMES = re.compile(
+    r"(engine\.(json|lock|log(\.\d+)?|\d+\.new)|ledger\.(began|sqlite3.*|damaged-.*)|catalog\.sqlite3.*"
+    rf"|{_OWNER_NAME})",
+    re.DOTALL,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,24 +75,43 @@ def _folder_name(root: Path) -> str:
 
 
 def platform_base() -> Path:
-    """The platform's state directory for this program (XDG_STATE_HOME on Linux)."""
-    return platformdirs.user_state_path("cloud-archive", appauthor=False)
+    """Return the platform's state directory for this program (XDG_STATE_HOME on Linux).
+
+    Raises:
+        OSError: this user has no home directory.
+    """
+    try:
+        found = platformdirs.user_state_path("cloud-archive", appauthor=False)
+    except RuntimeError as error:
+        raise FileNotFoundError(errno.ENOENT, "This user has no home directory") from error
+    if not found.is_absolute():
+        raise FileNotFoundError(errno.ENOENT, "This user has no home directory")
+    return found
 
 
 def find_state_directory(root: Path, base: Path | None) -> Path:
-    """The state directory of `root`, without making or claiming anything.
+    """Return the state directory of `root`, without making or claiming anything.
 
     Args:
         base: ComfyUI's or CLOUD_ARCHIVE_STATE_DIR; None = where the last engine for `root` had it, else the
-            platform's.
+            platform's, else the one in `root` itself.
     """
     if base is None:
-        return _pointed_to(root) or platform_base() / _folder_name(root)
+        return _pointed_to(root) or _default_directory(root)
     try:
         owner = (base / _OWNER_NAME).read_text("utf-8").strip()
     except OSError:
         return base
     return base if owner == _mark(root) else base / _folder_name(root)
+
+
+def _default_directory(root: Path) -> Path:
+    fallback = root / FALLBACK_NAME
+    try:
+        usual = platform_base() / _folder_name(root)
+    except OSError:
+        return fallback
+    return fallback if fallback.is_dir() and not usual.is_dir() else usual
 
 
 def make_state_directory(root: Path, base: Path | None) -> Path:
@@ -96,9 +126,20 @@ def make_state_directory(root: Path, base: Path | None) -> Path:
             descriptor = os.open(base / _OWNER_NAME, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             with os.fdopen(descriptor, "w", encoding="utf-8") as file:
                 file.write(_mark(root) + "\n")
-    directory = platform_base() / _folder_name(root) if base is None else find_state_directory(root, base)
-    _make_private(directory)
-    return directory
+        directory = find_state_directory(root, base)
+        _make_private(directory)
+        return directory
+    directory = _default_directory(root)
+    try:
+        _make_private(directory)
+        # One that holds a ledger is kept: what that knows is worth more than a place to write.
+        if os.access(directory, os.W_OK) or (directory / LEDGER_NAME).exists():
+            return directory
+    except CloudArchiveError:
+        if directory.name == FALLBACK_NAME:
+            raise
+    _make_private(root / FALLBACK_NAME)
+    return root / FALLBACK_NAME
 
 
 def _make_private(directory: Path) -> None:
@@ -156,7 +197,10 @@ class DirectoryLock:
 
 
 def _lock_folder() -> Path:
-    for folder in (platform_base() / "locks", Path(tempfile.gettempdir()) / "cloud-archive-locks"):
+    folders = [Path(tempfile.gettempdir()) / "cloud-archive-locks"]
+    with contextlib.suppress(OSError):
+        folders.insert(0, platform_base() / "locks")
+    for folder in folders:
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError:
@@ -179,16 +223,19 @@ def _pointed_to(root: Path) -> Path | None:
     return found if found.is_absolute() and found.is_dir() else None
 
 
-def running_engines() -> list[EngineInfo]:
-    """What engines of this user have written; one of them may be gone."""
-    found: list[EngineInfo] = []
+def _known_state_directories() -> list[Path]:
+    """Return the state directories of every archive of this user that ever ran on this machine."""
+    found: list[Path] = []
     with contextlib.suppress(OSError):
         for pointer in sorted((platform_base() / "locks").glob("*.state")):
             with contextlib.suppress(OSError, ValueError):
-                info = read_engine_info(Path(pointer.read_text("utf-8", "surrogateescape").strip()))
-                if info is not None:
-                    found.append(info)
+                found.append(Path(pointer.read_text("utf-8", "surrogateescape").strip()))
     return found
+
+
+def running_engines() -> list[EngineInfo]:
+    """Return what engines of this user have written; some of them may be gone."""
+    return [info for each in _known_state_directories() if (info := read_engine_info(each)) is not None]
 
 
 def write_engine_info(state_directory: Path, info: EngineInfo, *, machine_wide: bool = True) -> None:
@@ -224,3 +271,63 @@ def remove_engine_info(state_directory: Path, pid: int) -> None:
     if info is not None and info.pid == pid:
         with contextlib.suppress(OSError):
             (state_directory / _ENGINE_NAME).unlink()
+
+
+class OwnFiles:
+    """Tells which paths in a watched directory are this program's own files.
+
+    They are state directories (this archive's and those of other ones), lock files, and logs with their rotations.
+
+    Args:
+        root: the watched directory.
+        state_directory: of this archive.
+        log_files: files that this program logs to.
+    """
+
+    def __init__(self, root: Path, state_directory: Path, log_files: Iterable[Path] = ()) -> None:
+        self._root = os.path.realpath(root)
+        self._folders: set[str] = set()
+        self._files: set[str] = set()
+        self._in_root = False  # whether the watched directory is a state directory, too
+        folders = [state_directory, Path(tempfile.gettempdir()) / "cloud-archive-locks"]
+        if (state_directory.parent / _OWNER_NAME).is_file():
+            folders.append(
+                state_directory.parent
+            )  # of the first of several archives with one CLOUD_ARCHIVE_STATE_DIR
+        with contextlib.suppress(OSError):
+            folders.append(platform_base())
+        for folder in (*folders, *_known_state_directories()):
+            path = self._relative(folder)
+            if path == ".":
+                self._in_root = True
+            elif path is not None:
+                self._folders.add(path)
+        for file in log_files:
+            path = self._relative(file)
+            if path is not None:
+                self._files.add(path)
+
+    def _relative(self, place: Path) -> str | None:
+        try:
+            path = os.path.relpath(os.path.realpath(place), self._root)
+        except ValueError:
+            return None  # another drive on Windows
+        path = _comparable(path)
+        return None if path == ".." or path.startswith("../") else path
+
+    def __bool__(self) -> bool:
+        return bool(self._folders or self._files or self._in_root)
+
+    def __contains__(self, path: str) -> bool:
+        """Return whether `path`, relative to the watched directory, is ours or lies in a folder of ours."""
+        path = _comparable(path)
+        if path in self._files or re.sub(r"\.\d+\Z", "", path) in self._files:
+            return True
+        if self._in_root and "/" not in path and _OWN_NAMES.fullmatch(path):
+            return True
+        return any(path == folder or path.startswith(folder + "/") for folder in self._folders)
+
+
+def _comparable(path: str) -> str:
+    """Return the path with `/`, and in lower case where the system ignores case."""
+    return os.path.normcase(path).replace(os.sep, "/")

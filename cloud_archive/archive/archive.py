@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from datetime import datetime
@@ -76,6 +76,7 @@ class Archiver(Observer):
         started_at: seconds since 1970; what is older belongs to the backlog.
         metrics: is told what Prometheus counts.
         session: goes on with these counters; new ones where it is not given.
+        own: see `Selection`.
     """
 
     def __init__(
@@ -90,6 +91,7 @@ class Archiver(Observer):
         started_at: float | None = None,
         metrics: Recorder | None = None,
         session: Session | None = None,
+        own: Container[str] = (),
     ) -> None:
         self.settings = settings
         self.root = root
@@ -101,7 +103,8 @@ class Archiver(Observer):
         self._on_change = on_change
         self._started_at = time.time() if started_at is None else started_at
         self._template = PrefixTemplate.parse(settings.prefix)
-        self._selection = Selection(settings.include, settings.exclude)
+        self.own = own
+        self._selection = Selection(settings.include, settings.exclude, own)
         self._life = threading.RLock()
         self._changed = threading.Condition()
         self._run: Stages | None = None

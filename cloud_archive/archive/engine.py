@@ -37,11 +37,18 @@ from ..errors import (
 )
 from ..files import to_relative
 from ..ledger.ledger import Ledger
-from ..ledger.recovery import WITHOUT_MEMORY, open_ledger
+from ..ledger.recovery import WITHOUT_MEMORY, logs_of, open_ledger
 from ..ledger.rows import FileState
 from ..maintenance.shared_check import CheckAnswer, SharedCheck
 from ..redaction import redact, secret_values
-from ..state import DirectoryLock, find_state_directory, make_state_directory, read_engine_info
+from ..state import (
+    FALLBACK_NAME,
+    DirectoryLock,
+    OwnFiles,
+    find_state_directory,
+    make_state_directory,
+    read_engine_info,
+)
 from ..store.s3 import Capabilities, ObjectStore, S3Store
 from .archive import Archiver, Submission
 from .metrics import recorder
@@ -324,6 +331,18 @@ class Engine:
             )
         if everything and settings.backfill == "missed":
             settings = settings.model_copy(update={"backfill": "all"})
+        if self.state_directory.name == FALLBACK_NAME:
+            notices.append(
+                f"The state is kept in {self.state_directory}, because this user has no home directory that can be"
+                " written. Set CLOUD_ARCHIVE_STATE_DIR to keep it elsewhere."
+            )
+            logger.warning("%s", notices[-1])
+        try:
+            logs = logs_of(ledger, _log_files())
+        except LedgerError as error:
+            logger.warning("%s", error)
+            logs = _log_files()
+        own = OwnFiles(self.root, self.state_directory, logs)
         store = self._open_store(settings, ledger)
         archiver = Archiver(
             settings,
@@ -335,6 +354,7 @@ class Engine:
             started_at=self.started_at,
             metrics=self._metrics,
             session=session,
+            own=own,
         )
         for notice in notices:
             archiver.session.notice(notice)
@@ -522,6 +542,8 @@ class Engine:
         """
         path = self._contained(file_path)
         archiver = self.archiver()
+        if path in archiver.own:
+            raise RequestRefused(403, "This is a file of Cloud Archive's own: it is never archived.")
         try:
             found = archiver.submit(path, timeout_seconds)
         except FileVanished:
@@ -615,6 +637,12 @@ class Engine:
 
     def _push_status(self) -> dict[str, Any]:
         return self.status(recent=True).to_json()
+
+
+def _log_files() -> list[Path]:
+    """Return the files that this process logs to."""
+    handlers = logging.getLogger("cloud_archive").handlers
+    return [Path(each.baseFilename) for each in handlers if isinstance(each, logging.FileHandler)]
 
 
 def find_engine(root: Path, environ: Mapping[str, str]) -> Path:

@@ -16,9 +16,11 @@ from ..config.settings import load_settings
 from ..errors import SettingsError
 from ..intake.selection import Selection
 from ..intake.walk import scan
+from ..ledger.history import opened_ledger
 from ..ledger.ledger import Ledger
+from ..ledger.recovery import logs_of
 from ..ledger.rows import FileState, Totals
-from ..state import LEDGER_NAME
+from ..state import LEDGER_NAME, OwnFiles
 
 _SHOWN = 50
 
@@ -85,7 +87,8 @@ def look(root: Path, environ: Mapping[str, str] = os.environ) -> LedgerView:
 
 
 def _look(root: Path, ledger: Ledger, known: bool, environ: Mapping[str, str]) -> LedgerView:
-    selection = selection_of(environ)
+    own = OwnFiles(root, find_engine(root, environ), logs_of(ledger))
+    selection = selection_of(environ, own)
     open_states = (FileState.PENDING, FileState.UPLOADING, FileState.FAILED)
     rows = ledger.rows(states=open_states, limit=_SHOWN)
     unseen = Reconciler.count_unknown(root, selection, ledger)
@@ -106,8 +109,21 @@ def _unseen_names(root: Path, selection: Selection, ledger: Ledger, limit: int) 
     return names
 
 
-def selection_of(environ: Mapping[str, str]) -> Selection:
-    """Which files are wanted, also in a shell that has no settings of the store.
+def own_files(root: Path, environ: Mapping[str, str]) -> OwnFiles:
+    """Return which files in `root` are this program's own, also while an engine runs.
+
+    Raises:
+        LedgerError: the ledger cannot be read.
+    """
+    state = find_engine(root, environ)
+    if not (state / LEDGER_NAME).is_file():
+        return OwnFiles(root, state)
+    with opened_ledger(state / LEDGER_NAME) as ledger:
+        return OwnFiles(root, state, logs_of(ledger))
+
+
+def selection_of(environ: Mapping[str, str], own: OwnFiles) -> Selection:
+    """Return which files are wanted, also in a shell that has no settings of the store.
 
     Raises:
         SettingsError: the patterns themselves are wrong.
@@ -119,4 +135,4 @@ def selection_of(environ: Mapping[str, str]) -> Selection:
             name: environ.get(name, "") for name in ("CLOUD_ARCHIVE_INCLUDE", "CLOUD_ARCHIVE_EXCLUDE")
         }
         settings = load_settings({"S3_CREDENTIALS": "aws", "S3_BUCKET": "unknown", **patterns})
-    return Selection(settings.include, settings.exclude)
+    return Selection(settings.include, settings.exclude, own)

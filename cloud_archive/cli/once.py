@@ -24,7 +24,7 @@ from ..errors import CloudArchiveError, EngineUnavailable
 from ..intake.settle import BEING_WRITTEN, UNREADABLE
 from ..intake.walk import scan
 from ..ledger.rows import FileState
-from .ledger_view import selection_of
+from .ledger_view import own_files, selection_of
 from .patience import GIVE_UP_SECONDS, Refusals
 
 _LOOK_SECONDS = 0.1
@@ -203,7 +203,8 @@ class Once:
     def _upload_missing(self, other: LocalEngine) -> bool:
         """What is older than that archive, it leaves alone unless it is asked file by file."""
         root: Path = self._engine.root
-        selection = selection_of(self._engine.environ)
+        environ = self._engine.environ
+        selection = selection_of(environ, own_files(root, environ))
         wanted = {
             version.path: version.size_bytes
             for version in scan(root, selection.wants_directory)

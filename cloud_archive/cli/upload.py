@@ -6,7 +6,7 @@ import os
 import sys
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -63,12 +63,14 @@ class _Job:
 
     def run(self, absolute: list[Path], given: list[Path]) -> None:
         wanted: list[Path] = []
+        own = self._own_files()
         for local, name in zip(absolute, given, strict=True):
             real = Path(os.path.realpath(local))
             if real in self._names:
                 continue
             self._names[real] = str(name)
-            cause = _why_not(real)
+            path = self._relative(real)
+            cause = "It is Cloud Archive's own: never archived." if path and path in own else _why_not(real)
             if cause:
                 self._failed(real, cause)
             else:
@@ -80,6 +82,11 @@ class _Job:
             wanted = [file for file in wanted if self._relative(file) is None or file in inside]
         if wanted or engine is None:
             self._directly(wanted)
+
+    def _own_files(self) -> Container[str]:
+        from .ledger_view import own_files
+
+        return () if self._root is None else own_files(self._root, self._environ)
 
     def _engine(self) -> LocalEngine | None:
         from ..api.client import running_engine

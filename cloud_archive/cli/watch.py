@@ -148,7 +148,8 @@ def _address(host: str, port: int | None) -> str:
 
 
 def _report(result: Result, *, json: bool) -> int:
-    """Failures on standard error, the sum on standard output."""
+    """Print failures on standard error, the sum on standard output."""
+    failed = bool(result.failures) or not result.finished
     for path, cause in result.failures[:_NAMED]:
         complain(f"{shown(path)}: {shown(cause)}" if path else shown(cause))
     if len(result.failures) > _NAMED:
@@ -159,5 +160,6 @@ def _report(result: Result, *, json: bool) -> int:
         done = result.archived + result.already
         # What failed as a whole counts among the total already.
         total = max(result.total, done)
-        say(f"Complete: {done}/{total}" + ("" if total else ": nothing new"))
-    return FAILED if result.failures or not result.finished else DONE
+        if total or not failed:  # else the errors say it all
+            say(f"Complete: {done}/{total}" + ("" if total else ": nothing new"))
+    return FAILED if failed else DONE

@@ -1,12 +1,12 @@
 """Which files the archive wants: gitignore-style patterns over paths relative to the watched directory. Pure.
 
-Never wanted, whatever the patterns say: a path with a hidden part (`.cache/x.png`, `.DS_Store`), and a file
-whose name says that its writer is not done with it (`x.part`, `x.tmp`, `x~`).
+Never wanted, whatever the patterns say: a path with a hidden part (`.cache/x.png`, `.DS_Store`), a file whose name
+says that its writer is not done with it (`x.part`, `x.tmp`, `x~`), and this program's own files.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 
 from pathspec import GitIgnoreSpec
 
@@ -31,12 +31,16 @@ class Selection:
     Args:
         include: patterns; empty wants everything.
         exclude: patterns; they win over `include`.
+        own: the relative paths of this program's own files and folders.
 
     Raises:
         ValueError: a pattern cannot be one; `load_settings` refuses these, with the variable's name.
     """
 
-    def __init__(self, include: Sequence[str] = (), exclude: Sequence[str] = ()) -> None:
+    def __init__(
+        self, include: Sequence[str] = (), exclude: Sequence[str] = (), own: Container[str] = ()
+    ) -> None:
+        self._own = own or None  # nearly always there is none: asked for every file of a scan
         self._include = _Patterns(include) if _effective(include) else None
         self._exclude = _Patterns(exclude) if _effective(exclude) else None
 
@@ -46,6 +50,8 @@ class Selection:
             return False
         if path[-_LONGEST_TEMPORARY:].lower().endswith(_TEMPORARY):
             return False
+        if self._own is not None and path in self._own:
+            return False
         if self._include is None and self._exclude is None:
             return True
         if self._include is not None and not self._include.match(path):
@@ -53,11 +59,13 @@ class Selection:
         return self._exclude is None or not self._exclude.match(path)
 
     def wants_directory(self, path: str) -> bool:
-        """Whether anything below the directory can be wanted: False for hidden ones.
+        """Whether anything below the directory can be wanted: False for hidden ones and our own.
 
         Excluded directories are walked as well, because a later `!pattern` may take back a file in one.
         """
-        return not (path.startswith(".") or "/." in path)
+        if path.startswith(".") or "/." in path:
+            return False
+        return self._own is None or path not in self._own
 
 
 class _Patterns:

@@ -13,19 +13,22 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import sqlite3
 import time
+from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
 
 from ..errors import LedgerDamaged, LedgerError, LedgerTooNew
 from ..state import LEDGER_NAME
-from .ledger import COMPARE, FIRST_BEGUN, FIRST_START, Ledger
+from .ledger import COMPARE, FIRST_BEGUN, FIRST_START, LOG_FILES, Ledger
 
 logger = logging.getLogger("cloud_archive.ledger")
 
 WITHOUT_MEMORY = "Until then the archive works without a memory of its own."
+_MOST_LOGS = 50  # that are remembered
 _BEGAN_NAME = (
     "ledger.began"  # beside the ledger: since when there is one, for the day on which there is none any more
 )
@@ -180,3 +183,17 @@ def rescue(damaged: Path, fresh: Ledger) -> bool:
     fresh.remember("first_start", began[0])
     logger.info("%d baseline entries saved from %s", len(older) + len(known), damaged.name)
     return True
+
+
+def logs_of(ledger: Ledger, logs: Iterable[Path] = ()) -> list[Path]:
+    """Return every file that an engine with this ledger ever logged to, `logs` included; they are remembered.
+
+    Raises:
+        LedgerError: they cannot be remembered.
+    """
+    known = json.loads(ledger.recall(LOG_FILES) or "[]")
+    fresh = [str(log) for log in logs if str(log) not in known]
+    if fresh:
+        known = [*fresh, *known][:_MOST_LOGS]
+        ledger.remember(LOG_FILES, json.dumps(known))
+    return [Path(log) for log in known]

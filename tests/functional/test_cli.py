@@ -92,6 +92,24 @@ def test_without_a_directory_the_variable_is_named(capsys: pytest.CaptureFixture
     assert "COMFYUI_OUTPUT_DIR" in err
 
 
+@pytest.mark.usefixtures("configured")
+def test_without_a_usable_home_commands_answer_and_errors_stand_alone(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("HOME", "XDG_STATE_HOME"):
+        monkeypatch.setenv(name, "/proc/no such folder")
+    status, out, err = ran(capsys, "status", str(tmp_path))
+    assert (status, err) == (0, "")
+    assert "None ever did from here" in out
+    status, out, err = ran(capsys, "watch", "--once", str(tmp_path))
+    assert (status, out) == (0, "Complete: 0/0: nothing new\n")
+    assert f"The state is kept in {tmp_path / '.cloud-archive-state'}" in err
+    monkeypatch.setenv("CLOUD_ARCHIVE_STATE_DIR", "/proc/no such folder")
+    status, out, err = ran(capsys, "watch", "--once", str(tmp_path))
+    assert (status, out) == (1, "")
+    assert "Set CLOUD_ARCHIVE_STATE_DIR to a directory that can be written." in err
+
+
 @pytest.mark.parametrize("command", ["watch", "status", "flush", "retry"])
 def test_a_missing_directory_is_named(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, command: str

@@ -1,0 +1,50 @@
+"""State, logs and locks inside the watched directory: never archived, and they keep nothing from coming to rest."""
+
+from __future__ import annotations
+
+import logging
+import logging.handlers
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cloud_archive.commands.ledger_view import look
+from cloud_archive.errors import RequestRefused
+from tests.functional.archives import ENVIRON, engine_on, until
+from tests.memory_store import MemoryStore
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Iterator[Path]:
+    """As `watch --log-file` does, and often rotated."""
+    path = tmp_path / "output/logs/archive.log"
+    path.parent.mkdir(parents=True)
+    handler = logging.handlers.RotatingFileHandler(path, maxBytes=200, backupCount=3)
+    logger = logging.getLogger("cloud_archive")
+    level = logger.level
+    logger.setLevel(logging.DEBUG)
+    logger.addHandler(handler)
+    yield path
+    logger.removeHandler(handler)
+    logger.setLevel(level)
+    handler.close()
+
+
+@pytest.mark.parametrize("state", ["output/state", "output", "output/.cloud-archive-state"])
+def test_own_files_in_the_watched_directory_are_never_archived(tmp_path: Path, log: Path, state: str) -> None:
+    root, store = tmp_path / "output", MemoryStore()
+    environ = {**ENVIRON, "CLOUD_ARCHIVE_STATE_DIR": str(tmp_path / state)}
+    for number in range(2):
+        with engine_on(root, store, tmp_path / state, CLOUD_ARCHIVE_WATCH="native") as engine:
+            until(lambda: engine.status(look=False).state.value == "idle", "the first scan")
+            (root / f"{number}.bin").write_bytes(b"%d" % number)
+            for _ in range(20):
+                logging.getLogger("cloud_archive.test").info("a line that makes the log rotate")
+            assert engine.flush(20), engine.status(look=False)
+            assert log.with_name("archive.log.1").exists()
+            with pytest.raises(RequestRefused):
+                engine.upload("logs/archive.log")
+        # Who looks without an engine does not know by itself where that one logged to.
+        assert look(root, environ).unarchived_files == 0
+    assert sorted(store.bodies()) == ["out/0.bin", "out/1.bin"]

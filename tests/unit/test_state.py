@@ -1,0 +1,119 @@
+"""Where the state lies, and which files in a watched directory are our own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import platformdirs
+import pytest
+
+from cloud_archive import state
+from cloud_archive.errors import CloudArchiveError
+from cloud_archive.state import (
+    FALLBACK_NAME,
+    DirectoryLock,
+    EngineInfo,
+    OwnFiles,
+    find_state_directory,
+    make_state_directory,
+    read_engine_info,
+    running_engines,
+    write_engine_info,
+)
+
+
+@pytest.fixture(params=["none", "cannot be written"])
+def without_home(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a container with a random user id."""
+
+    def nowhere(*_: object, **__: object) -> Path:
+        if request.param == "none":
+            raise RuntimeError("could not determine the home directory")
+        return Path("/proc/no such folder/state")
+
+    monkeypatch.setattr(platformdirs, "user_state_path", nowhere)
+
+
+@pytest.mark.usefixtures("without_home")
+def test_without_a_usable_home_the_state_lies_beside_what_is_watched(tmp_path: Path) -> None:
+    assert make_state_directory(tmp_path, None) == tmp_path / FALLBACK_NAME
+    assert find_state_directory(tmp_path, None) == tmp_path / FALLBACK_NAME
+    assert (tmp_path / FALLBACK_NAME).stat().st_mode & 0o777 == 0o700
+    lock = DirectoryLock(tmp_path / FALLBACK_NAME, tmp_path)
+    assert lock.acquire()
+    lock.release()
+    info = EngineInfo(1, 2, "token", str(tmp_path), "1")
+    write_engine_info(tmp_path / FALLBACK_NAME, info)
+    assert read_engine_info(find_state_directory(tmp_path, None)) == info
+    assert running_engines() == []
+
+
+@pytest.mark.usefixtures("without_home")
+def test_a_named_state_directory_needs_no_home(tmp_path: Path) -> None:
+    assert make_state_directory(tmp_path / "out", tmp_path / "state") == tmp_path / "state"
+    assert DirectoryLock(tmp_path / "state", tmp_path / "out").acquire()
+
+
+@pytest.mark.usefixtures("without_home")
+def test_where_nothing_can_be_written_the_error_says_what_to_set() -> None:
+    with pytest.raises(CloudArchiveError, match="CLOUD_ARCHIVE_STATE_DIR"):
+        make_state_directory(Path("/proc/no such root"), None)
+
+
+def test_a_state_that_fell_back_once_is_found_again_with_a_home(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = tmp_path / "home"
+    monkeypatch.setattr(platformdirs, "user_state_path", lambda *_, **__: home)
+    root = tmp_path / "out"
+    (root / FALLBACK_NAME).mkdir(parents=True)
+    assert make_state_directory(root, None) == root / FALLBACK_NAME
+    other = tmp_path / "other"
+    other.mkdir()
+    assert make_state_directory(other, None).parent == home
+
+
+def test_own_files_are_known_wherever_they_lie(tmp_path: Path) -> None:
+    own = OwnFiles(
+        tmp_path, tmp_path / "a/state", [tmp_path / "logs/x.log", tmp_path.parent / "elsewhere.log"]
+    )
+    for path in ("a/state", "a/state/engine.json", "a/state/deep/x", "logs/x.log", "logs/x.log.3"):
+        assert path in own, path
+    for path in (
+        "a/state.png",
+        "a/statement/x.png",
+        "logs/x.log.png",
+        "logs/y.log",
+        "engine.json",
+        "elsewhere.log",
+    ):
+        assert path not in own, path
+
+
+def test_a_state_in_the_watched_directory_itself_is_known_by_its_names(tmp_path: Path) -> None:
+    own = OwnFiles(tmp_path, tmp_path)
+    names = (
+        "engine.json",
+        "engine.12.new",
+        "engine.lock",
+        "engine.log",
+        "engine.log.1",
+        "ledger.sqlite3-wal",
+    )
+    for path in (*names, "ledger.damaged-20260101-000000.sqlite3", "ledger.began", "watched_directory"):
+        assert path in own, path
+    for path in ("engine.png", "sub/engine.json", "ledger.png", "a.png"):
+        assert path not in own, path
+
+
+def test_states_of_other_archives_are_own_files_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(state, "platform_base", lambda: tmp_path / "platform")
+    (tmp_path / "platform/locks").mkdir(parents=True)
+    other = tmp_path / "out/its state"
+    other.mkdir(parents=True)
+    write_engine_info(other, EngineInfo(1, 2, "token", str(tmp_path / "other"), "1"))
+    assert "its state/engine.json" in OwnFiles(tmp_path / "out", tmp_path / "state")
+
+
+def test_nothing_of_ours_in_the_watched_directory_costs_nothing(tmp_path: Path) -> None:
+    assert not OwnFiles(tmp_path / "out", tmp_path / "state", [tmp_path / "x.log"])
