@@ -318,9 +318,9 @@ class OwnFiles:
     def __bool__(self) -> bool:
         return bool(self._folders or self._files or self._in_root)
 
-    def __contains__(self, path: str) -> bool:
+    def __contains__(self, path: object) -> bool:
         """Return whether `path`, relative to the watched directory, is ours or lies in a folder of ours."""
-        path = _comparable(path)
+        path = _comparable(str(path))
         if path in self._files or re.sub(r"\.\d+\Z", "", path) in self._files:
             return True
         if self._in_root and "/" not in path and _OWN_NAMES.fullmatch(path):
