@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from cloud_archive.commands.ledger_view import look
+from cloud_archive.cli.ledger_view import look
 from cloud_archive.errors import RequestRefused
 from tests.functional.archives import ENVIRON, engine_on, until
 from tests.memory_store import MemoryStore
