@@ -40,6 +40,7 @@ LEDGER_NAME = "ledger.sqlite3"
 LOG_NAME = "engine.log"
 FALLBACK_NAME = ".cloud-archive-state"
 _ENGINE_NAME = "engine.json"
+_LOCK_NAME = "engine.lock"
 _OWNER_NAME = "watched_directory"
 # What lies in a state directory, for the case that it is the watched directory itself.
 _OWN_NAMES = re.compile(
@@ -167,7 +168,7 @@ class DirectoryLock:
     def __init__(self, state_directory: Path, root: Path, *, machine_wide: bool = True) -> None:
         # Not by thread, as is filelock's default: the thread that ends an engine is not the one that started it.
         self.unlocked = False  # whether it was acquired without a single lock that could be made
-        self._locks = [FileLock(state_directory / "engine.lock", thread_local=False)]
+        self._locks = [FileLock(state_directory / _LOCK_NAME, thread_local=False)]
         if not machine_wide:
             return
         with contextlib.suppress(OSError):
@@ -194,6 +195,20 @@ class DirectoryLock:
         """Let go."""
         for lock in self._locks:
             lock.release()
+
+
+def engine_lock_is_held(state_directory: Path) -> bool:
+    """Return whether an engine holds the lock in this state directory; True also where nobody can tell."""
+    path = state_directory / _LOCK_NAME
+    if not path.exists():
+        return True
+    lock = FileLock(path, thread_local=False)
+    try:
+        lock.acquire(timeout=0)
+    except (Timeout, OSError, NotImplementedError):
+        return True
+    lock.release()
+    return False
 
 
 def _lock_folder() -> Path:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hmac
 import ipaddress
 import logging
 from collections.abc import Awaitable, Callable, Collection
@@ -13,6 +12,7 @@ from urllib.parse import urlsplit
 from aiohttp import web
 
 from ..errors import RequestRefused
+from ..handshake import PROOF_HEADER, proof_for
 from .routes import (
     ANSWER_HEADERS,
     UNEXPECTED,
@@ -48,14 +48,28 @@ def shield(admit: _Admission) -> Any:
 
 
 def token_check(token: str) -> _Admission:
-    expected = f"Bearer {token}".encode()
+    """Return the check of the private listener: each call is signed with the token."""
 
     def admit(request: web.Request) -> None:
-        given = request.headers.get("Authorization", "").encode("utf-8", "surrogateescape")
-        if not hmac.compare_digest(given, expected):
+        if _proof(token, request) is None:
             raise RequestRefused(401, "This listener answers to Cloud Archive's own processes only.")
 
     return admit
+
+
+def _proof(token: str, request: web.Request) -> str | None:
+    return proof_for(token, request.method, request.path, request.headers.get("Authorization", ""))
+
+
+def prove_engine(token: str) -> Callable[[web.Request, web.StreamResponse], Awaitable[None]]:
+    """Return the signal handler that proves to a caller with the token that this is the engine."""
+
+    async def add_proof(request: web.Request, answer: web.StreamResponse) -> None:
+        proof = _proof(token, request)
+        if proof is not None:
+            answer.headers[PROOF_HEADER] = proof
+
+    return add_proof
 
 
 def host_check(allowed_hosts: Collection[str]) -> _Admission:

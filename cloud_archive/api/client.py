@@ -1,4 +1,4 @@
-"""Asking the engine that runs for a directory: over loopback, with the token from its state directory.
+"""Ask the engine that runs for a directory: over loopback, each call signed with the token of its state directory.
 
 This is how `status`, `flush`, `retry` and `upload` reach the archive of a ComfyUI or of a `watch`.
 """
@@ -6,10 +6,7 @@ This is how `status`, `flush`, `retry` and `upload` reach the archive of a Comfy
 from __future__ import annotations
 
 import http.client
-import json
 import os
-import urllib.error
-import urllib.request
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +15,8 @@ from urllib.parse import urlencode
 
 from ..archive.engine import find_engine
 from ..errors import EngineUnavailable
-from ..state import EngineInfo, read_engine_info
+from ..handshake import NotTheEngine, call_engine
+from ..state import EngineInfo, engine_lock_is_held, read_engine_info
 from ..state import running_engines as written_engines
 
 _HEALTH_SECONDS = 5.0
@@ -64,29 +62,12 @@ class LocalEngine:
         Raises:
             EngineUnavailable: it does not answer.
         """
-        request = urllib.request.Request(
-            f"http://127.0.0.1:{self._info.port}{path}",
-            data=None if method == "GET" else json.dumps(body or {}).encode(),
-            headers={
-                "Authorization": f"Bearer {self._info.token}",
-                "Content-Type": "application/json",
-            },
-            method=method,
-        )
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        info = self._info
         try:
-            with opener.open(request, timeout=timeout_seconds) as answer:
-                return Answer(answer.status, json.load(answer))
-        except urllib.error.HTTPError as error:
-            with error:
-                try:
-                    return Answer(error.code, json.load(error))
-                except ValueError:
-                    return Answer(error.code, None)
-        except (OSError, ValueError, http.client.HTTPException) as error:
-            reason = getattr(error, "reason", error)
+            return Answer(*call_engine(info.port, info.token, method, path, body, timeout_seconds))
+        except (OSError, http.client.HTTPException) as error:
             raise EngineUnavailable(
-                f"The engine for {self.root} (process {self._info.pid}) does not answer: {reason}."
+                f"The engine for {self.root} (process {info.pid}) does not answer: {error}."
             ) from error
 
     def status(self) -> dict[str, Any]:
@@ -116,11 +97,17 @@ def running_engine(root: Path, environ: Mapping[str, str] = os.environ) -> Local
     Raises:
         EngineUnavailable: one is there and does not answer.
     """
-    info = read_engine_info(find_engine(root, environ))
-    engine = None if info is None else _alive(info)
-    if engine is None or not _same_directory(engine.root, root):
+    state_directory = find_engine(root, environ)
+    info = read_engine_info(state_directory)
+    if info is None:
         return None
-    return engine
+    try:
+        engine = _alive(info)
+    except EngineUnavailable:
+        if not engine_lock_is_held(state_directory):
+            return None  # it was killed, and another program has its port
+        raise
+    return engine if engine is not None and _same_directory(engine.root, root) else None
 
 
 def running_engines() -> list[LocalEngine]:
@@ -141,15 +128,10 @@ def _alive(info: EngineInfo) -> LocalEngine | None:
     try:
         answer = engine.call("GET", "/engine/health", timeout_seconds=_HEALTH_SECONDS)
     except EngineUnavailable as error:
-        if isinstance(_root_cause(error), ConnectionRefusedError):
-            return None  # it was killed and left its note behind
+        if isinstance(error.__cause__, (ConnectionRefusedError, NotTheEngine)):
+            return None  # it was killed and left its note behind; its port may be another program's by now
         raise
-    return engine if answer.status == 200 else None  # else the port is another program's by now
-
-
-def _root_cause(error: BaseException) -> object:
-    cause = error.__cause__
-    return getattr(cause, "reason", cause)
+    return engine if answer.status == 200 else None
 
 
 def _same_directory(one: Path, other: Path) -> bool:

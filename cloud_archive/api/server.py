@@ -26,7 +26,7 @@ from .. import __version__
 from ..archive.executor import DaemonExecutor
 from ..errors import CloudArchiveError, RequestRefused
 from ..text import size
-from .admission import host_check, shield, token_check
+from .admission import host_check, prove_engine, shield, token_check
 from .dashboard import add_dashboard
 from .events import HEARTBEAT_SECONDS, EventStreams
 from .routes import (
@@ -107,7 +107,8 @@ def build_application(
 
     Args:
         engine: what the handlers call.
-        token: what `Authorization: Bearer …` must hold; None makes this the public listener with the dashboard.
+        token: what each call must be signed with (see `handshake`); None makes this the public listener with the
+            dashboard.
         allowed_hosts: names or addresses besides loopback that the public listener answers to, as given to
             `--serve`, with or without a port; `0.0.0.0` or `::` admits every IP address, but no further name.
         on_shutdown: called for `POST /engine/shutdown` on the private listener.
@@ -125,6 +126,7 @@ def build_application(
     events = Route("GET", EVENTS_PATH, "events", True, 0)
     application.router.add_get(EVENTS_PATH, protect(events, streams.events), allow_head=False)
     if token is not None:
+        application.on_response_prepare.append(prove_engine(token))
         _add_private_routes(application, handlers, on_shutdown)
     else:
         add_dashboard(application)

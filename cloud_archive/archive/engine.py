@@ -7,14 +7,13 @@ archives the directory `standby`.
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
 import logging
 import os
 import stat as stat_module
 import threading
 import time
-import urllib.error
-import urllib.request
 import uuid
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
@@ -36,6 +35,7 @@ from ..errors import (
     StoreError,
 )
 from ..files import to_relative
+from ..handshake import call_engine
 from ..ledger.ledger import Ledger
 from ..ledger.recovery import WITHOUT_MEMORY, logs_of, open_ledger
 from ..ledger.rows import FileState
@@ -62,6 +62,7 @@ STANDBY_SECONDS = 1.0
 LEDGER_SECONDS = 10.0  # between two looks at a ledger that fails, or that is in memory for want of a disk
 LEDGER_TRIES = 3  # looks in a row at which nothing could be committed, until the ledger is opened anew
 LEDGER_STOP_SECONDS = 10.0  # for uploads under way, before that
+HANDOVER_ANSWER_SECONDS = 5.0
 HANDOVER_SECONDS = 10.0  # how long to wait for an engine that said that it hands over
 _LAST_ROW = 2**63 - 1  # of any ledger: SQLite's largest integer
 StoreFactory = Callable[..., ObjectStore]
@@ -220,18 +221,13 @@ class Engine:
         info = read_engine_info(self.state_directory)
         if info is None or info.pid == os.getpid():
             return False
-        request = urllib.request.Request(
-            f"http://127.0.0.1:{info.port}/engine/handover",
-            data=b"{}",
-            headers={"Authorization": f"Bearer {info.token}", "Content-Type": "application/json"},
-            method="POST",
-        )
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         try:
-            with opener.open(request, timeout=5.0) as answer:
-                return bool(json.load(answer).get("success"))
-        except (OSError, ValueError, urllib.error.URLError):
+            _, answer = call_engine(
+                info.port, info.token, "POST", "/engine/handover", None, HANDOVER_ANSWER_SECONDS
+            )
+        except (OSError, http.client.HTTPException):
             return False
+        return isinstance(answer, dict) and bool(answer.get("success"))
 
     def _stand_by(self) -> None:
         while not self._closing.wait(STANDBY_SECONDS):

@@ -25,6 +25,7 @@ import aiohttp
 
 from ..api.routes import EVENTS_PATH, HEALTH_PATH, bare_status
 from ..errors import EngineUnavailable
+from ..handshake import PROOF_HEADER, NotTheEngine, sign_call
 from .child_process import EngineProcess, engine_command
 
 _log = logging.getLogger("cloud_archive.engine_client")
@@ -183,20 +184,24 @@ class EngineClient:
             raise EngineUnavailable(_STARTING if self._phase is _Phase.STARTING else self._cause)
         if life.misses >= _SILENT_AFTER_MISSES and path != HEALTH_PATH:
             raise EngineUnavailable("The engine does not answer just now.")
+        signed = sign_call(life.token, method, path)
         try:
             async with session.request(
                 method,
                 f"http://127.0.0.1:{life.port}{path}",
                 json=json,
                 params=query,
-                headers=life.headers,
+                headers=signed.headers,
                 timeout=aiohttp.ClientTimeout(total=timeout_seconds),
                 allow_redirects=False,
             ) as response:
+                signed.check_answer(response.headers.get(PROOF_HEADER))
                 body = await response.read()
                 return EngineAnswer(response.status, response.headers.get("Content-Type", ""), body)
         except asyncio.TimeoutError as error:
             raise EngineUnavailable(f"The engine did not answer within {timeout_seconds:g} s.") from error
+        except NotTheEngine as error:
+            raise EngineUnavailable("Another program answers on the engine's port.") from error
         except (aiohttp.ClientError, OSError) as error:
             raise EngineUnavailable("The engine closed the connection.") from error
 
@@ -295,7 +300,9 @@ class EngineClient:
         assert self._session is not None
         timeout = aiohttp.ClientTimeout(total=None, sock_read=self._timing.event_silence)
         url = f"http://127.0.0.1:{life.port}{EVENTS_PATH}"
-        async with self._session.get(url, headers=life.headers, timeout=timeout) as response:
+        signed = sign_call(life.token, "GET", EVENTS_PATH)
+        async with self._session.get(url, headers=signed.headers, timeout=timeout) as response:
+            signed.check_answer(response.headers.get(PROOF_HEADER))
             response.raise_for_status()
             buffer = b""
             async for piece in response.content.iter_any():
@@ -317,10 +324,9 @@ class _Life:
         self.ended: asyncio.Future[str] = self._loop.create_future()
         self.port = 0
         self.misses = 0
-        token = secrets.token_urlsafe(32)
-        self.headers = {"Authorization": f"Bearer {token}"}
+        self.token = secrets.token_urlsafe(32)
         orders = {
-            "token": token,
+            "token": self.token,
             "root": str(root),
             "state_base": str(state_base) if state_base is not None else None,
             "parent_pid": os.getpid(),

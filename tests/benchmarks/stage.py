@@ -19,6 +19,7 @@ from typing import Any
 import psutil
 from botocore.exceptions import ClientError
 
+from cloud_archive.handshake import call_engine, sign_call
 from cloud_archive.state import LEDGER_NAME
 from tests.servers import S3Server
 
@@ -58,14 +59,9 @@ class RunningEngine:
         return self.ask(method, f"/cloud-sync/{path}", body)
 
     def ask(self, method: str, path: str, body: Any = None) -> Any:
-        request = urllib.request.Request(
-            f"http://127.0.0.1:{self.port}{path}",
-            method=method,
-            data=None if body is None else json.dumps(body).encode(),
-            headers={"Authorization": f"Bearer {TOKEN}", "Content-Type": "application/json"},
-        )
-        with urllib.request.urlopen(request, timeout=LONGEST_SECONDS) as answer:
-            return json.load(answer)
+        status, answer = call_engine(self.port, TOKEN, method, path, body, LONGEST_SECONDS)
+        assert status < 400, answer
+        return answer
 
     def until(self, condition: Callable[[dict[str, Any]], bool], every_seconds: float = 0.05) -> None:
         """Ask for the status again and again."""
@@ -77,7 +73,8 @@ class RunningEngine:
     def events(self) -> Iterator[dict[str, Any]]:
         """The status objects that the engine pushes."""
         request = urllib.request.Request(
-            f"http://127.0.0.1:{self.port}/cloud-sync/events", headers={"Authorization": f"Bearer {TOKEN}"}
+            f"http://127.0.0.1:{self.port}/cloud-sync/events",
+            headers=dict(sign_call(TOKEN, "GET", "/cloud-sync/events").headers),
         )
         with urllib.request.urlopen(request, timeout=60) as answer:
             for line in answer:

@@ -294,6 +294,7 @@ def test_comfyui_loads_nothing_of_ours_but_the_face(plugin_folders: tuple[Path, 
             "comfyui.engine_client",
             "comfyui.plugin",
             "errors",
+            "handshake",
             "redaction",
         )
     }

@@ -6,8 +6,8 @@ import asyncio
 import json
 import logging
 import threading
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 import aiohttp
@@ -17,36 +17,43 @@ from yarl import URL
 
 from cloud_archive.api.server import Listener, build_application, serve
 from cloud_archive.errors import CloudArchiveError, RequestRefused, StoreError
+from cloud_archive.handshake import PROOF_HEADER, NotTheEngine, sign_call
 from cloud_archive.store.failures import explain
 
 from .fake_engine import CHECKED, FakeEngine, FakeUploadAnswer
 from .waiting import until
 
 TOKEN = "t" * 43
-BEARER = {"Authorization": f"Bearer {TOKEN}"}
 
 
 class Caller:
-    """A client of one listener."""
+    """A client of one listener; it signs its calls where it has a token."""
 
-    def __init__(self, session: aiohttp.ClientSession, listener: Listener) -> None:
+    def __init__(self, session: aiohttp.ClientSession, listener: Listener, token: str | None) -> None:
         self.session = session
         self.port = listener.port
         self.listener = listener
+        self.token = token
+
+    def open(
+        self, method: str, path: str, headers: Mapping[str, str] | None = None, **more: Any
+    ) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
+        signed = sign_call(self.token, method, path).headers if self.token else {}
+        url = f"http://127.0.0.1:{self.port}{path}"
+        return self.session.request(method, url, headers={**signed, **(headers or {})}, **more)
 
     async def ask(self, method: str, path: str, **more: Any) -> tuple[int, Any]:
-        url = f"http://127.0.0.1:{self.port}{path}"
-        async with self.session.request(method, url, **more) as answer:
+        async with self.open(method, path, **more) as answer:
             return answer.status, await answer.json()
 
 
 @asynccontextmanager
-async def listening(application: web.Application, **headers: str) -> AsyncIterator[Caller]:
+async def listening(application: web.Application, token: str | None = None) -> AsyncIterator[Caller]:
     listener = await serve(application)
     try:
         timeout = aiohttp.ClientTimeout(total=20)
-        async with aiohttp.ClientSession(headers=headers, timeout=timeout) as session:
-            yield Caller(session, listener)
+        async with aiohttp.ClientSession(timeout=timeout) as session:
+            yield Caller(session, listener, token)
     finally:
         await listener.close()
 
@@ -59,7 +66,7 @@ def engine() -> FakeEngine:
 @pytest.fixture
 async def private(engine: FakeEngine) -> AsyncIterator[Caller]:
     application = build_application(engine, token=TOKEN, heartbeat_seconds=0.05)
-    async with listening(application, **BEARER) as caller:
+    async with listening(application, TOKEN) as caller:
         yield caller
 
 
@@ -70,15 +77,35 @@ async def public(engine: FakeEngine) -> AsyncIterator[Caller]:
 
 
 @pytest.mark.parametrize(
-    "given", ["", "Bearer", f"Bearer {TOKEN[:-1]}", f"Bearer {TOKEN}x", TOKEN, f"bearer {TOKEN}", "Bearer ä"]
+    "given",
+    [
+        "",
+        TOKEN,
+        f"Bearer {TOKEN}",
+        "Cloud-Archive ä",
+        "Cloud-Archive " + "0" * 32 + " " + "0" * 64,
+        sign_call(TOKEN + "x", "GET", "/cloud-sync/status").headers["Authorization"],
+        sign_call(TOKEN, "POST", "/cloud-sync/status").headers["Authorization"],
+        sign_call(TOKEN, "GET", "/engine/other").headers["Authorization"],
+    ],
 )
 @pytest.mark.parametrize("path", ["/cloud-sync/status", "/engine/health", "/cloud-sync/events", "/nothing"])
 async def test_the_private_listener_answers_only_with_the_token(
     private: Caller, given: str, path: str
 ) -> None:
-    status, content = await private.ask("GET", path, headers={"Authorization": given})
-    assert status == 401
-    assert content["success"] is False
+    async with private.open("GET", path, headers={"Authorization": given}) as answer:
+        assert answer.status == 401
+        assert (await answer.json())["success"] is False
+        assert PROOF_HEADER not in answer.headers
+
+
+@pytest.mark.parametrize("path", ["/cloud-sync/status", "/engine/health", "/cloud-sync/events", "/nothing"])
+async def test_every_answer_of_the_private_listener_proves_the_engine(private: Caller, path: str) -> None:
+    signed = sign_call(TOKEN, "GET", path)
+    async with private.open("GET", path, headers=signed.headers) as answer:
+        signed.check_answer(answer.headers.get(PROOF_HEADER))
+        with pytest.raises(NotTheEngine):
+            sign_call(TOKEN, "GET", path).check_answer(answer.headers.get(PROOF_HEADER))
 
 
 async def test_the_private_listener_has_no_dashboard_and_the_public_one_no_engine_routes(
@@ -199,7 +226,7 @@ async def test_a_check_that_somebody_gave_up_goes_on_for_the_others(
 async def test_metrics_are_prometheus_text_or_501_with_the_command(
     private: Caller, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with private.session.get(f"http://127.0.0.1:{private.port}/cloud-sync/metrics") as answer:
+    async with private.open("GET", "/cloud-sync/metrics") as answer:
         assert await answer.text() == "cloud_archive_up 1\n"
         assert answer.headers["Content-Type"].startswith("text/plain; version=0.0.4")
     monkeypatch.setattr("cloud_archive.api.server.importlib.util.find_spec", lambda name: None)
@@ -211,7 +238,7 @@ async def test_metrics_are_prometheus_text_or_501_with_the_command(
 async def test_health_handover_and_shutdown_are_for_the_private_listener(engine: FakeEngine) -> None:
     asked = threading.Event()
     application = build_application(engine, token=TOKEN, on_shutdown=asked.set)
-    async with listening(application, **BEARER) as caller:
+    async with listening(application, TOKEN) as caller:
         status, content = await caller.ask("GET", "/engine/health")
         assert (status, content["ok"]) == (200, True)
         assert (await caller.ask("POST", "/engine/handover"))[1]["success"] is True
@@ -243,7 +270,7 @@ async def read_event(answer: aiohttp.ClientResponse) -> dict[str, Any]:
 async def test_the_stream_begins_with_the_status_and_goes_on_with_each_change(
     private: Caller, engine: FakeEngine
 ) -> None:
-    async with private.session.get(f"http://127.0.0.1:{private.port}/cloud-sync/events") as answer:
+    async with private.open("GET", "/cloud-sync/events") as answer:
         assert answer.content_type == "text/event-stream"
         assert (await read_event(answer))["state"] == "idle"
         engine.push(state="uploading")
@@ -251,13 +278,13 @@ async def test_the_stream_begins_with_the_status_and_goes_on_with_each_change(
 
 
 async def test_an_idle_stream_has_heartbeats(private: Caller) -> None:
-    async with private.session.get(f"http://127.0.0.1:{private.port}/cloud-sync/events") as answer:
+    async with private.open("GET", "/cloud-sync/events") as answer:
         await read_event(answer)
         await read_until(answer, b":")
 
 
 async def test_a_stream_that_is_closed_is_unsubscribed(private: Caller, engine: FakeEngine) -> None:
-    async with private.session.get(f"http://127.0.0.1:{private.port}/cloud-sync/events") as answer:
+    async with private.open("GET", "/cloud-sync/events") as answer:
         await read_event(answer)
         assert len(engine.callbacks) == 1
     await until(lambda: not engine.callbacks)
@@ -269,7 +296,8 @@ async def test_a_slow_client_gets_the_newest_status_and_is_dropped_in_the_end(
     monkeypatch.setattr("cloud_archive.api.events.SLOW_CLIENT_SECONDS", 0.3)
     reader, writer = await asyncio.open_connection("127.0.0.1", private.port, limit=1)
     try:
-        head = f"GET /cloud-sync/events HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {TOKEN}\r\n\r\n"
+        signed = sign_call(TOKEN, "GET", "/cloud-sync/events").headers["Authorization"]
+        head = f"GET /cloud-sync/events HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: {signed}\r\n\r\n"
         writer.write(head.encode())
         await reader.read(1)
         padding = "x" * 1_000_000
@@ -284,8 +312,8 @@ async def test_a_slow_client_gets_the_newest_status_and_is_dropped_in_the_end(
 
 
 async def test_the_server_stops_while_streams_are_open(engine: FakeEngine) -> None:
-    async with listening(build_application(engine, token=TOKEN), **BEARER) as caller:
-        async with caller.session.get(f"http://127.0.0.1:{caller.port}/cloud-sync/events") as answer:
+    async with listening(build_application(engine, token=TOKEN), TOKEN) as caller:
+        async with caller.open("GET", "/cloud-sync/events") as answer:
             await read_event(answer)
             # less than the runner's own patience
             await asyncio.wait_for(caller.listener.close(), 1.5)

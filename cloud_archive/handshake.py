@@ -1,0 +1,108 @@
+"""Calls over an engine's private port: both sides prove that they know its token, which never travels.
+
+A port outlives its engine: after a crash another user's program may listen there. So each call carries a fresh
+nonce with its HMAC under the token, and only an engine that knows the token can answer with the HMAC that belongs
+to that nonce. An answer without it is not the engine's, and what it says is not believed.
+
+This module is loaded into ComfyUI's process: standard library only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import hmac
+import http.client
+import json
+import re
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+PROOF_HEADER = "Cloud-Archive-Proof"
+_SCHEME = "Cloud-Archive"
+_AUTHORIZATION = re.compile(rf"{_SCHEME} ([0-9a-f]{{32}}) ([0-9a-f]{{64}})")
+
+
+class NotTheEngine(OSError):
+    """Something else than the engine answers on its port."""
+
+
+@dataclass(frozen=True, slots=True)
+class SignedCall:
+    """One call, signed.
+
+    Attributes:
+        headers: what goes with the request.
+        expected: what the answer's `PROOF_HEADER` must hold.
+    """
+
+    headers: Mapping[str, str]
+    expected: str = field(repr=False)
+
+    def check_answer(self, proof: str | None) -> None:
+        """Raise NotTheEngine unless the answer's `PROOF_HEADER` proves that the engine sent it."""
+        given = proof or ""
+        if not hmac.compare_digest(given.encode("utf-8", "replace"), self.expected.encode()):
+            raise NotTheEngine("another program answers on the engine's port")
+
+
+def sign_call(token: str, method: str, path: str) -> SignedCall:
+    """Return the headers for one call to an engine.
+
+    Args:
+        path: with or without its query, which is not signed.
+    """
+    nonce = secrets.token_hex(16)
+    path = path.partition("?")[0]
+    return SignedCall(
+        {"Authorization": f"{_SCHEME} {nonce} {_digest(token, 'call', nonce, method, path)}"},
+        _digest(token, "answer", nonce, method, path),
+    )
+
+
+def proof_for(token: str, method: str, path: str, authorization: str) -> str | None:
+    """Return the answer's `PROOF_HEADER` for a call, or None where the caller does not know the token.
+
+    Args:
+        path: without its query.
+        authorization: the call's `Authorization` header.
+    """
+    found = _AUTHORIZATION.fullmatch(authorization)
+    if found is None:
+        return None
+    nonce, signature = found.groups()
+    if not hmac.compare_digest(signature, _digest(token, "call", nonce, method, path)):
+        return None
+    return _digest(token, "answer", nonce, method, path)
+
+
+def _digest(token: str, purpose: str, nonce: str, method: str, path: str) -> str:
+    message = "\n".join((purpose, nonce, method, path))
+    return hmac.new(token.encode(), message.encode(), hashlib.sha256).hexdigest()
+
+
+def call_engine(
+    port: int, token: str, method: str, path: str, body: Mapping[str, Any] | None, timeout_seconds: float
+) -> tuple[int, Any]:
+    """Call an engine over loopback, blocking.
+
+    Returns:
+        The HTTP status and the answer's JSON, None where it is no JSON.
+
+    Raises:
+        NotTheEngine: another program answers there.
+        OSError, http.client.HTTPException: nothing answers, or not in time.
+    """
+    signed = sign_call(token, method, path)
+    content = None if method == "GET" else json.dumps(body or {})
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout_seconds)
+    with contextlib.closing(connection):
+        connection.request(method, path, content, {**signed.headers, "Content-Type": "application/json"})
+        answer = connection.getresponse()
+        signed.check_answer(answer.headers.get(PROOF_HEADER))
+        try:
+            return answer.status, json.load(answer)
+        except ValueError:
+            return answer.status, None
