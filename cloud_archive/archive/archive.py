@@ -243,6 +243,7 @@ class Archiver(Observer):
             parts=parts,
             on_aborted=self.ledger.forget_abandoned,
             elsewhere=self._elsewhere,
+            conflicts=self.ledger.conflicts,
         )
 
     def _wanted_files(self) -> Iterator[FileVersion]:

@@ -30,8 +30,10 @@ from .rows import (
     Totals,
     add_row,
     claim_row,
+    conflict_hashes,
     file_row,
     mark_row,
+    note_conflicts,
 )
 
 T = TypeVar("T")
@@ -245,7 +247,20 @@ class Ledger(Database):
             " base_key = NULL, token = NULL, upload_id = NULL, part_size = NULL,"
             " code = NULL, cause = NULL, cure = NULL",
             [(a.claim, (a.key, bytes.fromhex(a.sha256), a.etag, now, a.wrote)) for a in archived],
+            after=lambda db: note_conflicts(db, archived),
         )
+
+    def conflicts(self, base_key: str, sha256: str) -> tuple[int | None, int]:
+        """Return the conflict number under which this ledger archived these bytes, and the highest one of this key.
+
+        None where it archived them under no number; 0 where it knows of no number.
+        """
+        key_hash, content_hash = conflict_hashes(base_key, sha256)
+        ((known, last),) = self.read(
+            "SELECT max(CASE WHEN content_hash = ? THEN number END), max(number) FROM conflicts WHERE key_hash = ?",
+            (content_hash, key_hash),
+        )
+        return known, last or 0
 
     def mark_failed(self, claim: Claim, *, code: str, cause: str, cure: str, next_try: float | None) -> None:
         """The attempt failed; `next_try` is in seconds since 1970, None = not before `retry` or a restart."""
@@ -373,10 +388,17 @@ class Ledger(Database):
 
         self.change(work)
 
-    def _mark(self, setting: str, marks: Sequence[tuple[Claim, Sequence[Any]]]) -> None:
+    def _mark(
+        self,
+        setting: str,
+        marks: Sequence[tuple[Claim, Sequence[Any]]],
+        *,
+        after: Callable[[sqlite3.Connection], None] = lambda db: None,
+    ) -> None:
         def work(db: sqlite3.Connection) -> None:
             for claim, values in marks:
                 mark_row(db, claim, setting, values)
+            after(db)
 
         if marks:
             self.change(work)

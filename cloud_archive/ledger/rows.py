@@ -5,6 +5,7 @@ The statements run inside a change of `ledger.Ledger`; nothing here commits.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sqlite3
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ from typing import Any, NamedTuple
 
 from ..errors import LedgerError
 from ..files import FileVersion
+from ..keys import conflict_number
 
 
 class FileState(IntEnum):
@@ -79,6 +81,7 @@ class Archived(NamedTuple):
     sha256: str
     etag: str | None
     wrote: bool
+    base_key: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +182,25 @@ def add_row(db: sqlite3.Connection, version: FileVersion, priority: int, now: fl
         (*signature, path, priority, os.urandom(16), now),
     )
     return 1
+
+
+def note_conflicts(db: sqlite3.Connection, archived: Sequence[Archived]) -> None:
+    """Note under which conflict number of its key each of these versions went into the bucket."""
+    for one in archived:
+        if not one.base_key or one.key == one.base_key:
+            continue
+        number = conflict_number(one.base_key, one.key, one.sha256)
+        if number is not None:
+            values = (*conflict_hashes(one.base_key, one.sha256), number)
+            db.execute("INSERT OR REPLACE INTO conflicts VALUES (?, ?, ?)", values)
+
+
+def conflict_hashes(base_key: str, sha256: str) -> tuple[int, int]:
+    """Return how the ledger knows a key and the bytes of a file in its table of conflicts: 64 bits of each."""
+    key = hashlib.blake2b(base_key.encode(), digest_size=8).digest()
+    return int.from_bytes(key, "big", signed=True), int.from_bytes(
+        bytes.fromhex(sha256)[:8], "big", signed=True
+    )
 
 
 def mark_row(db: sqlite3.Connection, claim: Claim, setting: str, values: Sequence[Any]) -> None:

@@ -27,7 +27,7 @@ from typing import BinaryIO, Protocol
 
 from ..errors import ConditionsRejected, FileChanged, KeyRejected, ObjectExists, StoreError
 from ..files import seconds_text
-from ..keys import MAX_CONFLICTS, conflict_key
+from ..keys import LAST_CONFLICT, MAX_CONFLICTS, conflict_key, conflict_number, path_metadata
 from ..store.failures import explain
 from ..store.s3 import PROBE_WITH_BYTES, CreateOnly, ObjectInfo, ObjectStore, Part
 from .memory import ByteBudget
@@ -67,6 +67,7 @@ class Outcome:
         already: it was there before this attempt, so nothing was sent.
         ours: the object carries this row's token: an earlier attempt of ours had arrived.
         changed: the file was written to after its bytes were read; its next version is still to come.
+        base_key: what the key was before it got a conflict number.
     """
 
     key: str
@@ -76,6 +77,7 @@ class Outcome:
     ours: bool
     proof: Proof
     changed: bool = False
+    base_key: str = ""
 
 
 class Journal(Protocol):
@@ -135,6 +137,7 @@ class Uploader:
         budget: of the bytes that all uploads hold in memory.
         on_aborted: told of each multipart upload that needs no abort any more.
         elsewhere: called with a path and a size, names keys that may hold the file already; see `bucket_index`.
+        conflicts: called with a base key and a SHA-256; see `Ledger.conflicts`.
     """
 
     def __init__(
@@ -148,6 +151,7 @@ class Uploader:
         budget: ByteBudget | None = None,
         on_aborted: Callable[[str, str], None] = lambda key, upload_id: None,
         elsewhere: Callable[[str, int], Sequence[str]] = lambda path, size_bytes: (),
+        conflicts: Callable[[str, str], tuple[int | None, int]] = lambda base_key, sha256: (None, 0),
     ) -> None:
         self._store = store
         self._make_key = make_key
@@ -157,6 +161,7 @@ class Uploader:
         self._budget = budget or ByteBudget()
         self._on_aborted = on_aborted
         self._elsewhere = elsewhere
+        self._conflicts = conflicts
         self._probe_lock = threading.Lock()
         self._probe_done = False
         self._in_hand: Counter[str] = Counter()  # keys of multipart uploads that are under way here
@@ -206,6 +211,7 @@ class Uploader:
             ours=placed.ours,
             proof=placed.proof,
             changed=has_changed(prepared.source, job),
+            base_key=prepared.base_key,
         )
 
     def tidy(self, key: str, upload_id: str) -> None:
@@ -361,6 +367,7 @@ class _Attempt:
             "mtime": seconds_text(job.version.mtime_ns),
             "archive-token": job.token,
             "archive-session": uploader._session_id,
+            "archived-at": seconds_text(int(uploader._store_time() * 1e9)),
         }
         self._upload_id = job.upload_id
         self._upload_of = (job.key, job.sha256)  # what that upload is to be: its key, its bytes
@@ -377,16 +384,25 @@ class _Attempt:
         found = self._found_elsewhere()
         if found is not None:
             return found
-        for number in range(self._first_number(), MAX_CONFLICTS + 1):
-            key = conflict_key(self._base_key, number)
+        for number in self._numbers():
+            key = conflict_key(self._base_key, number, self._content.sha256)
             placed = self._place_at(key, head_first=number > 0)
             if placed is not None:
                 return key, placed
         raise KeyRejected(
             self._base_key,
-            f"{self._base_key} and its {MAX_CONFLICTS} numbered names are all taken by other files."
-            " Rename the file, or use a prefix such as {session_id} that keeps sessions apart.",
+            f"{self._base_key}, its {MAX_CONFLICTS} numbered names and those with its SHA-256 are all taken by other"
+            " files. Rename the file, or use a prefix such as {session_id} that keeps sessions apart.",
         )
+
+    def _numbers(self) -> Iterator[int]:
+        """The conflict numbers to try: after the first, those that the ledger has not seen taken."""
+        first = self._first_number()
+        yield first
+        known, last = self._uploader._conflicts(self._base_key, self._content.sha256)
+        if known is not None and known != first:
+            yield known
+        yield from range(max(first, min(last, MAX_CONFLICTS)) + 1, LAST_CONFLICT + 1)
 
     def _found_elsewhere(self) -> tuple[str, _Placed] | None:
         """A key of an earlier day or session that holds these very bytes, where the ledger that knew it was lost."""
@@ -404,11 +420,7 @@ class _Attempt:
         """
         if self._job.key is None or self._job.sha256 != self._content.sha256:
             return 0
-        try:
-            keys = (conflict_key(self._base_key, number) for number in range(MAX_CONFLICTS + 1))
-            return next((number for number, key in enumerate(keys) if key == self._job.key), 0)
-        except KeyRejected:
-            return 0
+        return conflict_number(self._base_key, self._job.key, self._content.sha256) or 0
 
     def _place_at(self, key: str, *, head_first: bool) -> _Placed | None:
         """Put the bytes at `key`; None where it is taken by other bytes."""
@@ -464,8 +476,12 @@ class _Attempt:
             return None
         self._drop_multipart(key)
         self._sent.add(self._content.size_bytes)
-        ours = info.metadata.get("archive-token") == self._job.token
-        return _Placed(info.etag, already=True, ours=ours, proof=proof)
+        # An ETag without a look at the bytes would make whatever they are count as proven from now on.
+        etag = None if proof is Proof.ACCEPTED else info.etag
+        return _Placed(etag, already=True, ours=self._is_ours(info), proof=proof)
+
+    def _is_ours(self, info: ObjectInfo) -> bool:
+        return info.metadata.get("archive-token") == self._job.token
 
     def _proof_of(self, key: str, info: ObjectInfo) -> Proof | None:
         """How we know that this object holds our bytes; None where it holds others.
@@ -482,8 +498,10 @@ class _Attempt:
         if info.sha256 is not None and info.etag is not None and info.etag == self._etag_like(info.etag):
             return Proof.CHECKSUM
         same = self._read_back(key)
-        if same is None:
-            return Proof.ACCEPTED if info.sha256 is not None else None
+        if (
+            same is None
+        ):  # only an attempt of our own may be believed: the store took its bytes with their checksum
+            return Proof.ACCEPTED if self._is_ours(info) and info.sha256 == sha256 else None
         return Proof.READ_BACK if same else None
 
     def _etag_like(self, etag: str) -> str | None:
@@ -537,8 +555,13 @@ class _Attempt:
         )
         proof = Proof.CHECKSUM if proven and "\\" not in key else self._prove(key)
         if create_only and self._single:
-            self._uploader._probe(key, self._content, self._metadata, self._media_type, self._journal)
+            self._uploader._probe(key, self._content, self._metadata_at(key), self._media_type, self._journal)
         return _Placed(etag, already=False, ours=True, proof=proof)
+
+    def _metadata_at(self, key: str) -> Mapping[str, str]:
+        """The object's metadata; where the key does not say the file's path, that says it."""
+        path = path_metadata(self._job.version.path, self._base_key, key)
+        return self._metadata if path is None else {**self._metadata, "path": path}
 
     def _send_whole(self, key: str, *, create_only: bool) -> tuple[str | None, bool]:
         body = self._content.body
@@ -548,7 +571,7 @@ class _Attempt:
             body,
             sha256=self._content.sha256,
             content_type=self._media_type,
-            metadata=self._metadata,
+            metadata=self._metadata_at(key),
             create_only=create_only,
             progress=self._sent.add,
         )
@@ -565,7 +588,7 @@ class _Attempt:
             self._upload_of = (key, self._content.sha256)
             self._journal.multipart(self._upload_id, self._content.part_size_bytes)
             upload_id = self._store.create_multipart(
-                key, content_type=self._media_type, metadata=self._metadata
+                key, content_type=self._media_type, metadata=self._metadata_at(key)
             )
             self._upload_id = upload_id
             self._journal.multipart(upload_id, self._content.part_size_bytes)

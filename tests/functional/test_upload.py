@@ -30,6 +30,7 @@ class CarelessStore:
         self.spoil: Callable[[bytes], bytes] = lambda body: body
         self.readable = True
         self.checksum: str | None = None
+        self.clock_offset_seconds: float | None = None
 
     def put(self, key: str, body: bytes, **how: Any) -> PutResult:
         if how["create_only"] and key in self.objects:
