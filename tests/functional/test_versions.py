@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 
-from cloud_archive.errors import StoreError, explain
+from cloud_archive.archive.workers import Observer, WorkerPool
+from cloud_archive.errors import StoreError
+from cloud_archive.intake.walk import scan
 from cloud_archive.keys import object_key, path_of
-from cloud_archive.ledger import Ledger
-from cloud_archive.upload import Uploader
-from cloud_archive.watcher import scan
-from cloud_archive.worker import Observer, WorkerPool
+from cloud_archive.ledger.ledger import Ledger
+from cloud_archive.store.failures import explain
+from cloud_archive.upload.attempt import Uploader
 from tests.memory_store import MemoryStore
 
 
