@@ -35,6 +35,8 @@ _DIRECTORY = getattr(os, "O_DIRECTORY", 0) | _ALWAYS
 # O_PATH (Linux) needs no right to read the folder and raises no inotify event.
 _PASS = getattr(os, "O_PATH", os.O_RDONLY) | _DIRECTORY
 _SEPARATORS = ("/", "\\", ":") if os.name == "nt" else ("/",)
+# Step by step, longer paths could be walked; other programs could not open what lies there.
+_LONGEST_PATH = 4096
 _LINK_ERRORS = (errno.ELOOP, getattr(errno, "EMLINK", errno.ELOOP))  # FreeBSD answers EMLINK
 
 
@@ -283,6 +285,8 @@ def open_folder(root: Path, path: str = "") -> Folder:
     watched directory is never absolute.
     """
     start, path = _from_top(root, path)
+    if len(path) > _LONGEST_PATH:
+        raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), path)
     folder: Folder = _FOLDER.of_root(start)
     try:
         for part in path.split("/") if path else ():

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 
+from .beneath import stat_file
 from .errors import FileUnreadable, FileVanished
 
 _FAR_NS = 1 << 63
@@ -115,14 +116,14 @@ def to_relative(root: Path, local: Path) -> str:
 
 
 def stat_version(root: Path, path: str) -> FileVersion:
-    """Look at a regular file now.
+    """Return the version that a regular file is now.
 
     Raises:
-        FileVanished: nothing is there, or something that is no regular file (a symbolic link is not followed).
-        FileUnreadable: the system refuses the look.
+        FileVanished: nothing is there, or no regular file; no symbolic link below `root` is followed.
+        FileUnreadable: the system refuses the access.
     """
     try:
-        found = os.lstat(to_local(root, path))
+        found = stat_file(root, path)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise FileVanished(path) from error
     except OSError as error:

@@ -390,7 +390,7 @@ class Archiver(Observer):
             FileVanished: there is no such file.
         """
         deadline = time.monotonic() + timeout_seconds
-        while has_writer(self.root / path):
+        while has_writer(self.root, path):
             if time.monotonic() >= deadline:
                 return Submission(None)
             with self._changed:

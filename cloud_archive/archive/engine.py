@@ -21,6 +21,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from ..beneath import stat_file
 from ..config.settings import Settings, is_set, load_settings
 from ..config.settings import state_directory as configured_state_directory
 from ..errors import (
@@ -561,7 +562,7 @@ class Engine:
         except (OSError, RuntimeError, UnicodeError):
             raise RequestRefused(400, "This is no path of a file.") from None
         try:
-            found = target.stat()
+            found = root.stat() if target == root else stat_file(root, path)
         except OSError:
             raise RequestRefused(404, f"There is no file {file_path}.") from None
         if not stat_module.S_ISREG(found.st_mode):

@@ -191,7 +191,7 @@ class Stages:
         quiet = [
             w
             for w in self._queue.waiting()
-            if w.reason != BEING_WRITTEN or has_writer(self._home.root / w.path) is False
+            if w.reason != BEING_WRITTEN or has_writer(self._home.root, w.path) is False
         ]
         return len(quiet) + self._queue.handed_files
 

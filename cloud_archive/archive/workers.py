@@ -40,7 +40,7 @@ from ..errors import (
     Scope,
     StoreError,
 )
-from ..files import stat_version, to_local
+from ..files import stat_version
 from ..intake.open_files import has_writer
 from ..ledger.ledger import Ledger
 from ..ledger.rows import Archived, Attempt, Claim
@@ -478,7 +478,7 @@ class WorkerPool:
             now = stat_version(self._root, path)
         except FileProblem:
             now = None  # the next attempt tells what is the matter
-        if now is not None and now.size_bytes == 0 and has_writer(to_local(self._root, path)) is not True:
+        if now is not None and now.size_bytes == 0 and has_writer(self._root, path) is not True:
             self._vanished(claim)
             return
         other = now is not None and now.fingerprint != claim.version.fingerprint

@@ -159,7 +159,7 @@ class DirectUpload(Observer):
             self._changed.clear()
         ready: list[FileVersion] = []
         for path in [path for path in self._items if path in unqueued]:
-            if has_writer(Path(path)):
+            if has_writer(Path("/"), path):
                 continue
             unqueued.discard(path)
             try:
@@ -180,7 +180,9 @@ class DirectUpload(Observer):
             elif closed is not None:
                 cause = closed.failure.sentence
             else:
-                cause = "Somebody still writes to it." if has_writer(Path(path)) else "It was not archived."
+                cause = (
+                    "Somebody still writes to it." if has_writer(Path("/"), path) else "It was not archived."
+                )
             self._end(path, Uploaded(cause=cause + waited))
 
     def _end(self, path: str, found: Uploaded) -> None:

@@ -13,9 +13,10 @@ import errno
 import functools
 import os
 import signal
-import stat
 import sys
 from pathlib import Path
+
+from ..beneath import open_file
 
 # f_type of the local filesystems whose leases tell the truth (linux/magic.h and the filesystems' own headers).
 # A list of what is trusted, not of what is not: NFSv4 and CIFS answer EAGAIN for want of a delegation or oplock,
@@ -43,34 +44,34 @@ _LEASES_TELL = frozenset(
 )
 
 
-def has_writer(path: Path) -> bool | None:
-    """Whether somebody has the file open for writing: True, False, or None where the system cannot tell.
+def has_writer(root: Path, path: str) -> bool | None:
+    """Return whether anybody has the file `path` below `root` open for writing; None where the system can't tell.
 
-    None also stands for a file that is gone, is no regular file, or cannot be opened; it is never an error.
+    None also stands for a file that is gone, is no regular file, or can't be opened; it is never an error.
     The question itself leaves no trace: no close-after-write event, and no lock that outlives the call. For some
     microseconds a writer's open waits on Linux, and meets a sharing violation on Windows.
     """
     if sys.platform == "win32":
-        return _windows_writer(path)
+        return _windows_writer(root / path)
     if sys.platform == "linux":
-        return _linux_writer(path)
+        return _linux_writer(root, path)
     return None
 
 
-def _linux_writer(path: Path) -> bool | None:
+def _linux_writer(root: Path, path: str) -> bool | None:
     if sys.platform != "linux":
         return None
     import fcntl
 
-    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
-        descriptor = os.open(path, flags)
+        file = open_file(root, path)
     except BlockingIOError:
         return True  # somebody holds a write lease, as a file server does for a client that writes
     except (OSError, ValueError):
         return None
+    descriptor = file.fileno()
     try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode) or not _leases_tell(descriptor):
+        if not _leases_tell(descriptor):
             return None
         # A writer that opens the file while we hold the lease makes the kernel signal us. The default, SIGIO,
         # would end the process; SIGURG is ignored unless asked for.
@@ -83,7 +84,7 @@ def _linux_writer(path: Path) -> bool | None:
     else:
         return False
     finally:
-        os.close(descriptor)
+        file.close()
 
 
 @functools.cache

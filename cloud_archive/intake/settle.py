@@ -18,7 +18,6 @@ from __future__ import annotations
 import heapq
 import itertools
 import logging
-import os
 import threading
 import time
 from collections import OrderedDict
@@ -27,8 +26,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from ..beneath import open_file
 from ..errors import FileUnreadable, FileVanished
-from ..files import FileVersion, HintKind, stat_version, to_local
+from ..files import FileVersion, HintKind, stat_version
 from .containers import Look
 from .containers import look as look_at_container
 from .open_files import has_writer
@@ -144,7 +144,7 @@ class SettleQueue:
         on_empty: Callable[[str], None],
         on_unreadable: Callable[[str, str], None],
         clock: Callable[[], float] = time.monotonic,
-        writer_of: Callable[[Path], bool | None] = has_writer,
+        writer_of: Callable[[Path, str], bool | None] = has_writer,
         look: Callable[[BinaryIO, str, int], Look] = look_at_container,
         quiet: QuietTimes | None = None,
         wall_clock: Callable[[], float] = time.time,
@@ -315,7 +315,7 @@ class SettleQueue:
             left = quiet.empty - quiet_seconds
             if left > _ROUNDING:
                 return (QUIET_TIME, min(left, self._settle_seconds / 2))
-            if self._writer_of(to_local(self._root, path)) is True:
+            if self._writer_of(self._root, path) is True:
                 return (BEING_WRITTEN, quiet.longest_look)
             return _Verdict(partial=False)
         shortest = quiet.closed_whole if waiting.strong else self._settle_seconds
@@ -325,15 +325,14 @@ class SettleQueue:
             # One look on the way tells when it last changed, so that a file that grows is not late by double.
             step = shortest if waiting.strong else shortest / 2
             return (QUIET_TIME, min(shortest - quiet_seconds, step))
-        local = to_local(self._root, path)
-        writer = self._writer_of(local)
+        writer = self._writer_of(self._root, path)
         if writer is True:
             waiting.interval = min(waiting.interval * 1.5, quiet.longest_look)
             return (BEING_WRITTEN, waiting.interval)
         try:
-            with open_for_reading(local) as stream:
+            with open_file(self._root, path) as stream:
                 container = self._look(stream, seen.name, seen.size_bytes)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return (QUIET_TIME, 0.0)  # the next stat tells
         except OSError as error:
             return FileUnreadable(path, error.strerror or str(error))
@@ -358,7 +357,7 @@ class SettleQueue:
         the system's word the timestamps count for nothing.
         """
         age = self._wall_clock() - seen.touched_ns / 1e9 if seen.touched_ns else 0.0
-        if age < self._settle_seconds or self._writer_of(to_local(self._root, path)) is not False:
+        if age < self._settle_seconds or self._writer_of(self._root, path) is not False:
             return quiet_seconds
         return max(quiet_seconds, age)
 
@@ -490,18 +489,6 @@ class _Verdict:
     """The file has stood still for long enough."""
 
     partial: bool
-
-
-def open_for_reading(local: Path) -> BinaryIO:
-    """Open a regular file without waiting for anybody and without following a link.
-
-    Raises:
-        OSError: the system refuses it.
-    """
-    flags = os.O_RDONLY
-    for name in ("O_NONBLOCK", "O_NOFOLLOW", "O_CLOEXEC", "O_BINARY", "O_NOINHERIT"):
-        flags |= getattr(os, name, 0)
-    return os.fdopen(os.open(local, flags), "rb", buffering=0)
 
 
 class SettleThread:

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from ..beneath import open_folder
 from ..files import FileVersion
 
 _log = logging.getLogger("cloud_archive.watcher")
@@ -70,11 +71,12 @@ def walk(
     below: str = "",
 ) -> Iterator[tuple[str, os.stat_result]]:
     """As `scan`, for a million files of which nearly all are known: relative paths, and what `stat` says of each."""
-    folders = [(str(root / below) if below else str(root), f"{below}/" if below else "")]
+    folders = [below]
     while folders:
-        folder, prefix = folders.pop()
+        folder = folders.pop()
+        prefix = f"{folder}/" if folder else ""
         try:
-            with os.scandir(folder) as entries:
+            with open_folder(root, folder) as opened, opened.entries() as entries:
                 for entry in entries:
                     try:
                         if entry.is_file(follow_symlinks=False):
@@ -82,16 +84,16 @@ def walk(
                         elif entry.is_dir(follow_symlinks=False):
                             path = prefix + entry.name
                             if wants_directory(path) and not _is_junction(entry):
-                                folders.append((entry.path, path + "/"))
+                                folders.append(path)
                     except (FileNotFoundError, NotADirectoryError):
                         continue
                     except OSError as error:
                         on_error(prefix + entry.name, error.strerror or str(error))
         except (FileNotFoundError, NotADirectoryError) as error:
-            if not prefix:
+            if not folder:
                 on_error("", error.strerror or str(error))
         except OSError as error:
-            on_error(prefix[:-1], error.strerror or str(error))
+            on_error(folder, error.strerror or str(error))
 
 
 def _is_junction(entry: os.DirEntry[str]) -> bool:

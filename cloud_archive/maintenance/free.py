@@ -129,7 +129,7 @@ class Freer:
         root: Path,
         limits: Limits,
         *,
-        has_writer: Callable[[Path], bool | None],
+        has_writer: Callable[[Path, str], bool | None],
         clock: Callable[[], float],
         free_bytes: Callable[[Path], int] = lambda root: shutil.disk_usage(root).free,
         on_freed: Callable[[Freed], None] = lambda freed: None,
@@ -216,7 +216,7 @@ class Freer:
             if not report.dry_run:
                 mark_freed(self._ledger, [row.row])
             return
-        if self._has_writer(local):
+        if self._has_writer(self._root, path):
             report.kept += 1
             return
         if not self._is_proven(row):
@@ -248,7 +248,7 @@ class Freer:
 
     def _remove(self, row: FileRow, seen: FileVersion, local: Path) -> bool:
         """Remove the file unless it changed since `seen`. False where it did or the system refuses."""
-        now = None if self._has_writer(local) else _look(local, row.version.path)
+        now = None if self._has_writer(self._root, row.version.path) else _look(local, row.version.path)
         if now is None or (now, now.touched_ns) != (seen, seen.touched_ns):
             return False
         try:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import mimetypes
 import os
-import stat as stat_module
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -14,8 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from ..beneath import open_file
 from ..errors import FileChanged, FileUnreadable, FileVanished
-from ..files import FileVersion, to_local
+from ..files import FileVersion
 from .memory import BUDGET_BYTES
 
 MEBIBYTE = 1024 * 1024
@@ -155,18 +155,14 @@ def _read_parts(source: BinaryIO, part_size: int, whole: hashlib._Hash) -> Conte
 @contextmanager
 def opened(job: Job) -> Iterator[BinaryIO]:
     """The local file, opened for reading and proven to be the version that the job names."""
-    flags = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
-    flags |= getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
     try:
-        descriptor = os.open(to_local(job.root, job.version.path), flags)
+        raw = open_file(job.root, job.version.path)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise FileVanished(job.version.path) from error
     except OSError as error:
         raise unreadable(job, error) from error
-    with os.fdopen(descriptor, "rb", buffering=0) as raw:
-        if not stat_module.S_ISREG(os.fstat(descriptor).st_mode):
-            raise FileVanished(job.version.path)
-        if not FileVersion.of_stat(job.version.path, os.fstat(descriptor)).same_content_as(job.version):
+    with raw:
+        if has_changed(raw, job):
             raise FileChanged(job.version.path)
         yield raw
 
@@ -184,7 +180,7 @@ def read_at(root: Path, version: FileVersion, source: BinaryIO, offset: int, len
             pieces.append(piece)
             offset, length = offset + len(piece), length - len(piece)
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
-    with to_local(root, version.path).open("rb") as own:  # Windows: a handle has one position
+    with open_file(root, version.path) as own:  # Windows: a handle has one position
         own.seek(offset)
         return own.read(length)
 

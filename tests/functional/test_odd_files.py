@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from cloud_archive.archive.archive import Archiver
+from cloud_archive.errors import FileVanished
 from tests.functional.archives import archiving, until
 from tests.memory_store import MemoryStore
 
@@ -88,6 +89,20 @@ def test_what_was_there_before_arrives_likewise_when_it_is_asked_for(tmp_path: P
 
 
 @posix
+def test_a_file_behind_a_folder_that_became_a_link_is_never_uploaded(tmp_path: Path) -> None:
+    """As if the folder were swapped between the route's look at the path and the upload."""
+    store = MemoryStore()
+    root, outside = tmp_path / "output", tmp_path / "outside"
+    outside.mkdir()
+    (outside / "secret.bin").write_bytes(b"secret")
+    with archiving(root, store) as archiver:
+        (root / "folder").symlink_to(outside)
+        with pytest.raises(FileVanished):
+            archiver.submit("folder/secret.bin", 5.0)
+        archiver.rescan()
+    assert store.bodies() == {}
+
+
 def test_a_path_of_four_thousand_bytes_is_named_and_holds_up_nobody(tmp_path: Path) -> None:
     store = MemoryStore()
     root = tmp_path / "output"

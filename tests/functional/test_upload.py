@@ -12,7 +12,7 @@ from typing import Any, cast
 
 import pytest
 
-from cloud_archive.errors import ObjectExists, StoreError
+from cloud_archive.errors import FileVanished, ObjectExists, StoreError
 from cloud_archive.files import stat_version
 from cloud_archive.store.base import Capabilities, CreateOnly, ObjectInfo, ObjectStore, Part, PutResult
 from cloud_archive.store.failures import explain
@@ -175,6 +175,20 @@ def test_what_became_a_pipe_or_a_link_is_gone(tmp_path: Path, store: CarelessSto
     (tmp_path / "a.png").symlink_to(tmp_path / "outside")
     with pytest.raises(FileProblem):
         upload(store, tmp_path, version=version)
+    assert store.objects == {}
+
+
+def test_what_is_behind_a_folder_that_became_a_link_is_gone(tmp_path: Path, store: CarelessStore) -> None:
+    root, outside = tmp_path / "root", tmp_path / "outside"
+    (root / "d").mkdir(parents=True)
+    (root / "d/a.png").write_bytes(b"good")
+    version = stat_version(root, "d/a.png")
+    (root / "d").rename(outside)
+    (root / "d").symlink_to(outside)
+    with pytest.raises(FileVanished):
+        stat_version(root, "d/a.png")
+    with pytest.raises(FileVanished):
+        upload(store, root, version=version)
     assert store.objects == {}
 
 

@@ -229,10 +229,10 @@ def test_a_file_that_is_written_to_while_the_bucket_is_asked_stays(
     archive = Archive(tmp_path, seaweedfs)
     archive.write("a.png", b"before", age_seconds=2 * DAY)
     archive.archive_all()
-    looks: list[Path] = []
+    looks: list[str] = []
 
-    def writes_after_the_proof(local: Path) -> bool:
-        looks.append(local)
+    def writes_after_the_proof(root: Path, path: str) -> bool:
+        looks.append(path)
         if (
             len(looks) == 2
         ):  # the first look is before the bucket is asked, the second right before the file goes

@@ -23,8 +23,8 @@ def test_an_open_writer_is_seen_until_it_closes(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     with path.open("wb") as writer:
         writer.write(b"x")
-        assert has_writer(path) is True
-    assert has_writer(path) is False
+        assert has_writer(tmp_path, path.name) is True
+    assert has_writer(tmp_path, path.name) is False
 
 
 @linux
@@ -38,10 +38,10 @@ def test_a_writer_in_another_process_is_seen(tmp_path: Path) -> None:
         assert process.stdin is not None
         assert process.stdout is not None
         assert process.stdout.readline() == b"open\n"
-        assert has_writer(path) is True
+        assert has_writer(tmp_path, path.name) is True
         process.stdin.close()
         process.wait(10)
-    assert has_writer(path) is False
+    assert has_writer(tmp_path, path.name) is False
 
 
 @linux
@@ -49,7 +49,7 @@ def test_a_reader_is_no_writer(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     path.write_bytes(b"x")
     with path.open("rb"):
-        assert has_writer(path) is False
+        assert has_writer(tmp_path, path.name) is False
 
 
 @linux
@@ -60,7 +60,16 @@ def test_nothing_is_told_of_what_is_no_file(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(os.path.relpath(tmp_path / "socket"))
         for name in ("missing", "link", "pipe", "socket", ".", "x" * 300, "a/" * 3000, "nul\0"):
-            assert has_writer(tmp_path / name) is None, name
+            assert has_writer(tmp_path, name) is None, name
+
+
+@linux
+def test_a_file_behind_a_linked_folder_is_not_asked_about(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "linked").symlink_to(tmp_path / "real")
+    with (tmp_path / "real/a.png").open("wb"):
+        assert has_writer(tmp_path, "real/a.png") is True
+        assert has_writer(tmp_path, "linked/a.png") is None
 
 
 @linux
@@ -69,7 +78,7 @@ def test_asking_leaves_no_lease_and_no_descriptor_behind(tmp_path: Path) -> None
     path.write_bytes(b"x")
     before = len(list(Path("/proc/self/fd").iterdir()))
     for _ in range(50):
-        has_writer(path)
+        has_writer(tmp_path, path.name)
     assert len(list(Path("/proc/self/fd").iterdir())) == before
     with path.open("ab") as writer:  # a lease left behind would make this wait for 45 s
         writer.write(b"y")
@@ -93,7 +102,7 @@ def test_a_writer_that_breaks_the_lease_does_not_end_the_process(tmp_path: Path)
         "        print(out.decode().strip(), flush=True)\n"
         "    return real(fd, command, argument)\n"
         "fcntl.fcntl = slow\n"
-        "print(writers.has_writer(Path(sys.argv[1])))\n"
+        "print(writers.has_writer(Path('/'), sys.argv[1]))\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, str(path)],
@@ -113,7 +122,7 @@ def test_a_refused_lease_on_an_unknown_filesystem_proves_no_writer(
     path = tmp_path / "a.png"
     monkeypatch.setattr(writers, "_LEASES_TELL", frozenset())
     with path.open("wb"):
-        assert has_writer(path) is None
+        assert has_writer(tmp_path, path.name) is None
 
 
 @linux
@@ -128,7 +137,7 @@ def test_a_lease_that_cannot_be_had_tells_nothing(
         raise OSError(code, os.strerror(code))
 
     monkeypatch.setattr(fcntl, "fcntl", refuse)
-    assert has_writer(path) is None
+    assert has_writer(tmp_path, path.name) is None
 
 
 def test_it_can_be_imported_and_asked_where_there_is_no_fcntl() -> None:
@@ -136,7 +145,7 @@ def test_it_can_be_imported_and_asked_where_there_is_no_fcntl() -> None:
         "import sys; sys.modules['fcntl'] = None; sys.platform = 'sunos5'\n"
         "from pathlib import Path\n"
         "from cloud_archive.intake.open_files import has_writer\n"
-        "print(has_writer(Path(sys.executable)))"
+        "print(has_writer(Path('/'), sys.executable))"
     )
     root = Path(__file__).parents[3]
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=root)

@@ -10,6 +10,7 @@ from typing import BinaryIO
 
 import pytest
 
+from cloud_archive.beneath import open_file
 from cloud_archive.files import FileVersion, HintKind
 from cloud_archive.intake import settle
 from cloud_archive.intake.containers import Look
@@ -56,9 +57,10 @@ class Bench:
             look=self._look,
         )
 
-    def _writer_of(self, path: Path) -> bool | None:
-        self.asked.append(path.name)
-        return self.writer.get(path.name, False)
+    def _writer_of(self, root: Path, path: str) -> bool | None:
+        name = path.rpartition("/")[2]
+        self.asked.append(name)
+        return self.writer.get(name, False)
 
     def _look(self, stream: BinaryIO, name: str, size_bytes: int) -> Look:
         self.before_look(name)
@@ -317,31 +319,31 @@ def test_an_unreadable_file_is_reported_once_and_tried_again(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bench.write("a.bin")
-    real = settle.open_for_reading
+    real = open_file
 
-    def refuse(local: Path) -> BinaryIO:
+    def refuse(root: Path, path: str) -> BinaryIO:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(settle, "open_for_reading", refuse)
+    monkeypatch.setattr(settle, "open_file", refuse)
     bench.hint("a.bin", CLOSED)
     bench.go(300)
     assert bench.unreadable == [("a.bin", "Permission denied")]
     assert bench.queue.waiting() == (settle.WaitingFile("a.bin", 4, UNREADABLE),)
-    monkeypatch.setattr(settle, "open_for_reading", real)
+    monkeypatch.setattr(settle, "open_file", real)
     assert bench.done_after(61) <= 60
 
 
 def test_a_scan_tries_an_unreadable_file_at_once(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     bench.write("a.bin")
-    real = settle.open_for_reading
+    real = open_file
 
-    def refuse(local: Path) -> BinaryIO:
+    def refuse(root: Path, path: str) -> BinaryIO:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(settle, "open_for_reading", refuse)
+    monkeypatch.setattr(settle, "open_file", refuse)
     bench.hint("a.bin", SCANNED)
     bench.go(5)
-    monkeypatch.setattr(settle, "open_for_reading", real)
+    monkeypatch.setattr(settle, "open_file", real)
     bench.hint("a.bin", SCANNED)
     assert bench.done_after(1) == 0.0
 
@@ -598,7 +600,7 @@ def test_an_old_file_need_not_stand_still_again_where_nobody_writes(
         on_complete=lambda version, partial: done.append(version),
         on_empty=lambda path: None,
         on_unreadable=lambda path, reason: None,
-        writer_of=lambda path: writer,
+        writer_of=lambda root, path: writer,
         wall_clock=lambda: (tmp_path / "old.bin").stat().st_ctime + 60,
     )
     queue.hint("old.bin", HintKind.SCANNED, 0.0)

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from watchdog.events import DirMovedEvent, FileClosedEvent, FileCreatedEvent, FileMovedEvent
 
+from cloud_archive.beneath import Folder, open_folder
 from cloud_archive.files import HintKind
 from cloud_archive.intake import walk, watcher
 from cloud_archive.intake.walk import network_filesystem, scan
@@ -54,6 +55,21 @@ def test_a_scan_follows_no_link_and_takes_nothing_but_files(tmp_path: Path) -> N
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(os.path.relpath(root / "socket"))
         assert _paths(root) == ["a.png"]
+
+
+def test_a_folder_that_becomes_a_link_between_two_listings_is_not_entered(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    _tree(root, "a.png", "b/c.png", "d/e/f.png")
+    _tree(tmp_path, "outside/secret.txt", "outside/e/secret.txt")
+
+    def swap(path: str) -> bool:
+        if path in ("b", "d/e"):
+            folder = root / path.split("/")[0]
+            folder.rename(tmp_path / f"{folder.name} moved")
+            folder.symlink_to(tmp_path / "outside")
+        return True
+
+    assert _paths(root, wants_directory=swap) == ["a.png"]
 
 
 def test_a_scan_leaves_out_directories_that_are_not_wanted(tmp_path: Path) -> None:
@@ -105,14 +121,14 @@ def test_a_directory_that_cannot_be_read_is_reported_and_the_rest_is_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _tree(tmp_path, "a.png", "closed/b.png", "open/c.png")
-    real = os.scandir
+    real = open_folder
 
-    def refuse(path: str) -> Any:
-        if path.endswith("closed"):
+    def refuse(root: Path, path: str) -> Folder:
+        if path == "closed":
             raise PermissionError(13, "Permission denied")
-        return real(path)
+        return real(root, path)
 
-    monkeypatch.setattr(os, "scandir", refuse)
+    monkeypatch.setattr(walk, "open_folder", refuse)
     errors: list[tuple[str, str]] = []
     found = _paths(tmp_path, on_error=lambda path, reason: errors.append((path, reason)))
     assert found == ["a.png", "open/c.png"]
