@@ -10,7 +10,8 @@ A file goes only where all of this holds, in this order:
 6. right before it goes, nothing about the file has changed since it was hashed.
 
 A process that is killed in between has removed nothing that the bucket does not hold. What was removed and not yet
-noted is noted by the next run, which finds it gone. A symbolic link is never followed, a directory never removed.
+noted is noted by the next run, which finds it gone. No symbolic link below the watched directory is followed, and no
+directory is removed.
 """
 
 from __future__ import annotations
@@ -20,15 +21,15 @@ import logging
 import math
 import os
 import shutil
-import stat as stat_module
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..errors import Scope, StoreError
-from ..files import FileVersion, to_local
+from ..beneath import open_file, open_folder
+from ..errors import FileUnreadable, FileVanished, Scope, StoreError
+from ..files import FileVersion, stat_version
 from ..ledger.history import local_candidates, mark_freed
 from ..ledger.ledger import Ledger
 from ..ledger.rows import FileRow
@@ -209,8 +210,13 @@ class Freer:
 
     def _consider(self, row: FileRow, report: FreeReport) -> None:
         path = row.version.path
-        local = to_local(self._root, path)
-        seen = _look(local, path)
+        try:
+            seen = stat_version(self._root, path)
+        except FileVanished:
+            seen = None
+        except FileUnreadable:
+            report.kept += 1
+            return
         if seen is None or not seen.same_content_as(row.version):
             report.gone += 1
             if not report.dry_run:
@@ -228,12 +234,16 @@ class Freer:
                 row.key,
             )
             return
-        seen = _look(local, path)
-        if seen is None or _sha256_of(local) != row.sha256:
-            logger.warning("%s stays: its bytes are not those that were archived.", path)
-            report.kept += 1
-            return
-        if not report.dry_run and not self._remove(row, seen, local):
+        try:
+            hashed = self._hash_local(row)
+            if hashed is None:
+                cause = "its bytes are not those that were archived."
+            else:
+                cause = "" if report.dry_run else self._remove(row, hashed)
+        except OSError as error:
+            cause = f"{error.strerror or error}."
+        if cause:
+            logger.warning("%s stays: %s", path, cause)
             report.kept += 1
             return
         self._note(row, report)
@@ -246,19 +256,31 @@ class Freer:
                 raise
             return False
 
-    def _remove(self, row: FileRow, seen: FileVersion, local: Path) -> bool:
-        """Remove the file unless it changed since `seen`. False where it did or the system refuses."""
-        now = None if self._has_writer(self._root, row.version.path) else _look(local, row.version.path)
-        if now is None or (now, now.touched_ns) != (seen, seen.touched_ns):
-            return False
-        try:
-            local.unlink()
-        except OSError as error:
-            logger.warning("%s stays: %s", row.version.path, error.strerror or error)
-            return False
+    def _hash_local(self, row: FileRow) -> FileVersion | None:
+        """Hash the file. Returns which file that was; None if its bytes are not the archived ones."""
+        path = row.version.path
+        with open_file(self._root, path) as file:
+            hashed = FileVersion.of_stat(path, os.fstat(file.fileno()))
+            digest = hashlib.sha256()
+            while piece := file.read(HASH_BYTES):
+                digest.update(piece)
+        return hashed if digest.hexdigest() == row.sha256 else None
+
+    def _remove(self, row: FileRow, hashed: FileVersion) -> str:
+        """Remove the file that was hashed. Returns why it stays, or an empty text."""
+        path = row.version.path
+        if self._has_writer(self._root, path):
+            return "it is being written to."
+        above, _, name = path.rpartition("/")
+        # Opened anew: the folder may have been moved elsewhere while a large file was hashed.
+        with open_folder(self._root, above) as folder:
+            now = FileVersion.of_stat(path, folder.stat(name))
+            if (now, now.touched_ns) != (hashed, hashed.touched_ns):
+                return "it changed while it was hashed."
+            folder.unlink(name)
         mark_freed(self._ledger, [row.row])
-        logger.info("Removed %s here: it is in the bucket as %s", row.version.path, row.key)
-        return True
+        logger.info("Removed %s here: it is in the bucket as %s", path, row.key)
+        return ""
 
     def _note(self, row: FileRow, report: FreeReport) -> None:
         freed = Freed(row.version.path, row.version.size_bytes, row.key or "")
@@ -268,23 +290,3 @@ class Freer:
             report.files.append(freed)
         if not report.dry_run:
             self._on_freed(freed)
-
-
-def _look(local: Path, path: str) -> FileVersion | None:
-    """The regular file there now; None where there is none."""
-    try:
-        found = os.lstat(local)
-    except OSError:
-        return None
-    return FileVersion.of_stat(path, found) if stat_module.S_ISREG(found.st_mode) else None
-
-
-def _sha256_of(local: Path) -> str | None:
-    digest = hashlib.sha256()
-    try:
-        with local.open("rb") as file:
-            while piece := file.read(HASH_BYTES):
-                digest.update(piece)
-    except OSError:
-        return None
-    return digest.hexdigest()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sys
 import time
@@ -11,8 +12,11 @@ from typing import Any
 
 import pytest
 
+from cloud_archive.errors import FileUnreadable
+from cloud_archive.files import FileVersion
 from cloud_archive.intake.open_files import has_writer
 from cloud_archive.ledger.rows import FileState
+from cloud_archive.maintenance import free
 from cloud_archive.maintenance.free import Freer, FreeReport, Limits
 from tests.fork_server import PIPE, popen
 from tests.integration.archives import HOUR, Archive
@@ -246,6 +250,85 @@ def test_a_file_that_is_written_to_while_the_bucket_is_asked_stays(
         report = freer.run_once()
     assert (report.freed, report.kept, len(looks)) == (0, 1, 2)
     assert archive.local_files()["a.png"][0] == b"after!"
+
+
+def test_nothing_is_removed_through_a_folder_that_became_a_link(tmp_path: Path, seaweedfs: S3Server) -> None:
+    archive = Archive(tmp_path, seaweedfs)
+    archive.write("d/a.png", age_seconds=2 * DAY)
+    archive.archive_all()
+    elsewhere = tmp_path / "elsewhere"
+    (archive.root / "d").rename(elsewhere)
+    (archive.root / "d").symlink_to(elsewhere)
+    assert freed(archive).freed == 0
+    assert (elsewhere / "a.png").exists()
+
+
+def test_a_folder_that_becomes_a_link_right_before_the_removal_keeps_what_it_names(
+    tmp_path: Path, seaweedfs: S3Server
+) -> None:
+    archive = Archive(tmp_path, seaweedfs)
+    archive.write("d/a.png", age_seconds=2 * DAY)
+    archive.archive_all()
+    folder, elsewhere = archive.root / "d", tmp_path / "elsewhere"
+    shutil.copytree(folder, elsewhere)
+    looks: list[str] = []
+
+    def swaps_after_the_hash(root: Path, path: str) -> bool:
+        looks.append(path)
+        if len(looks) == 2:
+            folder.rename(archive.root / "moved away")
+            folder.symlink_to(elsewhere)
+        return False
+
+    with archive.ledger() as ledger, archive.store() as store:
+        freer = Freer(
+            ledger, store, archive.root, Limits(DAY), has_writer=swaps_after_the_hash, clock=time.time
+        )
+        report = freer.run_once()
+    assert (report.freed, report.kept, len(looks)) == (0, 1, 2)
+    assert (elsewhere / "a.png").exists()
+    assert (archive.root / "moved away/a.png").exists()
+
+
+def test_another_file_with_the_same_bytes_and_times_is_not_the_one_that_was_hashed(
+    tmp_path: Path, seaweedfs: S3Server
+) -> None:
+    archive = Archive(tmp_path, seaweedfs)
+    archive.write("a.png", age_seconds=2 * DAY)
+    archive.archive_all()
+    twin = archive.root / "twin"
+    shutil.copy2(archive.root / "a.png", twin)
+    looks: list[str] = []
+
+    def replaces_after_the_hash(root: Path, path: str) -> bool:
+        looks.append(path)
+        if len(looks) == 2:
+            twin.replace(root / path)
+        return False
+
+    with archive.ledger() as ledger, archive.store() as store:
+        freer = Freer(
+            ledger, store, archive.root, Limits(DAY), has_writer=replaces_after_the_hash, clock=time.time
+        )
+        assert freer.run_once().kept == 1
+    assert left(archive) == ["a.png"]
+
+
+def test_a_file_that_cannot_be_looked_at_is_not_taken_for_gone(
+    tmp_path: Path, seaweedfs: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive = Archive(tmp_path, seaweedfs)
+    archive.write("a.png", age_seconds=2 * DAY)
+    archive.archive_all()
+
+    def refuse(root: Path, path: str) -> FileVersion:
+        raise FileUnreadable(path, "Input/output error")
+
+    monkeypatch.setattr(free, "stat_version", refuse)
+    report = freed(archive)
+    assert (report.freed, report.gone, report.kept) == (0, 0, 1)
+    with archive.ledger() as ledger:
+        assert [row.freed_at for row in ledger.rows()] == [None]
 
 
 def test_a_store_that_is_away_frees_nothing(tmp_path: Path, own_seaweedfs: S3Server) -> None:
