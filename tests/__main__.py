@@ -1,4 +1,4 @@
-"""`python -m tests`: every check of this repository.
+"""`python -m tests [--install-browser]`: every check of this repository.
 
 The checks and groups of tests below run three at a time, each in a process of its own, for two cores (much of what the
 tests do is waiting). A check that fails ends it: nothing more is started. What a group has in a line of its own is left
@@ -7,7 +7,10 @@ out where its folder stands (a browser's event loop and asyncio's do not go toge
 Much of what the tests prove has to do with time, and groups are in each other's way: what fails beside another group
 is run once more alone, and said to be. What fails then has failed.
 
-With arguments, pytest alone is run with them: `python -m tests -k ledger`.
+`--install-browser` installs a Chromium first where this machine has none. Without one, the last line says how many
+browser tests did not run, and why.
+
+With other arguments, pytest alone is run with them: `python -m tests -k ledger`.
 """
 
 from __future__ import annotations
@@ -21,6 +24,9 @@ from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.chromium import find_chromium, install_chromium
+
+INSTALL_BROWSER = "--install-browser"
 ROOT = Path(__file__).parent.parent
 CHECKS: dict[str, tuple[str, ...]] = {
     "ruff check": ("-m", "ruff", "check", "."),
@@ -126,9 +132,22 @@ def run_all() -> int:
 
 def main() -> int:
     """Returns the exit status."""
-    if sys.argv[1:]:
-        return run_python_here("-m", "pytest", *sys.argv[1:])
-    return run_all()
+    arguments = [each for each in sys.argv[1:] if each != INSTALL_BROWSER]
+    why = "no Chromium, Chrome or Edge was found"
+    if INSTALL_BROWSER in sys.argv[1:]:
+        why = install_chromium() or why
+    if arguments:
+        return run_python_here("-m", "pytest", *arguments)
+    status = run_all()
+    if find_chromium() is None:
+        print(f"{count_browser_tests()} browser tests did not run: {why}.", flush=True)
+    return status
+
+
+def count_browser_tests() -> int:
+    """How many tests need a browser."""
+    found = run_python("collect", "-m", "pytest", "--collect-only", "-q", "tests/browser")
+    return sum("::" in line for line in found.output.splitlines())
 
 
 def run_python_here(*arguments: str) -> int:

@@ -18,12 +18,12 @@ from tests.browser.stage import (
     CHROMIUM_ARGUMENTS,
     Background,
     Scene,
-    chromium,
     comfy_scene,
     current_frontend,
     dashboard_scene,
     old_frontend,
 )
+from tests.chromium import find_chromium
 from tests.servers import missing
 
 # A deadline, not a goal: the machine may be busy with other groups of tests.
@@ -48,7 +48,7 @@ def background() -> Iterator[Background]:
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
-    program = chromium()
+    program = find_chromium()
     if program is None:
         missing("chromium")
     with sync_playwright() as playwright:

@@ -20,12 +20,12 @@ from tests.browser.stage import (
     CHROMIUM_ARGUMENTS,
     Background,
     Scene,
-    chromium,
     comfy_scene,
     current_frontend,
     dashboard_scene,
     old_frontend,
 )
+from tests.chromium import find_chromium
 
 _NAMES = (
     "portraits/aurora_00012_.png",
@@ -219,7 +219,7 @@ def main(target: Path, only: list[str]) -> None:
     paint_outputs(output)
     background = Background()
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium(), args=list(CHROMIUM_ARGUMENTS))
+        browser = playwright.chromium.launch(executable_path=find_chromium(), args=list(CHROMIUM_ARGUMENTS))
         for scheme in ("dark", "light"):
             with dashboard_scene(background) as scene:
                 context = browser.new_context(color_scheme="dark" if scheme == "dark" else "light")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -27,18 +26,11 @@ PLUGIN_ROOT = Path(__file__).parents[2]
 OLD_FRONTEND = "1.27.10"
 REQUIRE_ALL = os.environ.get("CLOUD_ARCHIVE_REQUIRE_ALL") == "1"
 
-_BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-
 CHROMIUM_ARGUMENTS = (
     "--no-sandbox",  # containers without user namespaces
     "--disable-dev-shm-usage",
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",  # no test leaves this machine
 )
-
-
-def chromium() -> str | None:
-    """The path of an installed Chromium, or None."""
-    return next((path for name in _BROWSERS if (path := shutil.which(name))), None)
 
 
 def current_frontend() -> Path:

@@ -1,0 +1,46 @@
+"""Where the browser tests look for a browser, and what happens where there is none."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests import chromium
+
+
+def test_windows_browsers_are_looked_for_where_they_install_themselves() -> None:
+    environ = {"PROGRAMFILES": r"C:\Program Files", "LOCALAPPDATA": r"C:\Users\me\AppData\Local"}
+    found = list(chromium.usual_programs("win32", environ))
+    assert r"C:\Program Files\Google\Chrome\Application\chrome.exe" in found
+    assert r"C:\Users\me\AppData\Local\Microsoft\Edge\Application\msedge.exe" in found
+    assert list(chromium.usual_programs("linux", environ)) == []
+
+
+def test_an_installed_browser_is_not_installed_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chromium, "find_chromium", lambda: "/usr/bin/chromium")
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: pytest.fail("it ran something"))
+    assert chromium.install_chromium() == ""
+
+
+def test_each_way_that_fails_is_named_with_its_reason(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    fails = [sys.executable, "-c", "print('first'); print('no network'); raise SystemExit(1)"]
+    nothing = [sys.executable, "-c", "pass"]
+    monkeypatch.setattr(chromium, "find_chromium", lambda: None)
+    monkeypatch.setattr(chromium, "_ways", lambda: [("one", [fails]), ("two", [nothing])])
+    assert chromium.install_chromium() == "one: no network; two: it installed no browser"
+
+
+def test_the_second_way_is_tried_where_the_first_fails(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    made = tmp_path / "made"
+    fails = [sys.executable, "-c", "raise SystemExit(1)"]
+    works = [sys.executable, "-c", f"open({str(made)!r}, 'w')"]
+    monkeypatch.setattr(chromium, "find_chromium", lambda: str(made) if made.exists() else None)
+    monkeypatch.setattr(chromium, "_ways", lambda: [("one", [fails]), ("two", [works])])
+    assert chromium.install_chromium() == ""
