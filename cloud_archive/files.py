@@ -30,6 +30,36 @@ class HintKind(Enum):
     SCANNED = "scanned"
 
 
+class SkipReason(Enum):
+    """Why the archive leaves a file out: a word for programs, and a sentence for people."""
+
+    HIDDEN = "hidden"
+    TEMPORARY = "temporary"
+    EXCLUDED = "excluded"
+    NOT_INCLUDED = "not_included"
+    LINK = "link"
+    NOT_A_FILE = "not_a_file"
+    EMPTY = "empty"
+    OWN = "own"
+
+    @property
+    def sentence(self) -> str:
+        """The reason in words."""
+        return _SKIP_SENTENCES[self]
+
+
+_SKIP_SENTENCES = {
+    SkipReason.HIDDEN: "Its name, or that of its folder, begins with a dot.",
+    SkipReason.TEMPORARY: "Its name ends in .part, .tmp or ~, as those of unfinished files do.",
+    SkipReason.EXCLUDED: "CLOUD_ARCHIVE_EXCLUDE leaves it out.",
+    SkipReason.NOT_INCLUDED: "No pattern of CLOUD_ARCHIVE_INCLUDE matches it.",
+    SkipReason.LINK: "It is a symbolic link; links are not followed.",
+    SkipReason.NOT_A_FILE: "It is not a regular file.",
+    SkipReason.EMPTY: "It is empty.",
+    SkipReason.OWN: "It belongs to Cloud Archive itself.",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class FileVersion:
     """One version of one file: `(path, size_bytes, mtime_ns)` names it, device and inode say which file it was."""

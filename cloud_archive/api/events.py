@@ -13,7 +13,7 @@ from aiohttp import web
 from ..errors import RequestRefused
 from .routes import ANSWER_HEADERS, STATUS_EVENT, Arguments
 
-HEARTBEAT_SECONDS = 15.0
+HEARTBEAT_SECONDS = 4.0  # a page that has heard nothing for 10 s says that it can't tell
 SLOW_CLIENT_SECONDS = 15.0
 MAX_STREAMS = 64
 
@@ -21,20 +21,23 @@ Subscribe = Callable[[Callable[[dict[str, Any]], None]], Callable[[], None]]
 
 
 class EventStreams:
-    """`GET /cloud-sync/events`: the status at connect and at every change, as server-sent events.
+    """`GET /cloud-sync/events`: the status at connect, at every change and as a heartbeat, as server-sent events.
 
-    The format is https://html.spec.whatwg.org/multipage/server-sent-events.html. A client that reads slowly
-    gets the newest status and misses those between; one that takes nothing for 15 s is dropped.
+    A heartbeat is a status made at that moment, so that an engine that hangs has none. The format is
+    https://html.spec.whatwg.org/multipage/server-sent-events.html. A client that reads slowly gets the newest status
+    and misses those between; one that takes nothing for 15 s is dropped.
     """
 
     def __init__(
         self,
         subscribe: Subscribe,
         look: Callable[[], Awaitable[dict[str, Any]]],
+        beat: Callable[[], Awaitable[dict[str, Any]]],
         heartbeat_seconds: float = HEARTBEAT_SECONDS,
     ) -> None:
         self._subscribe = subscribe
         self._look = look
+        self._beat = beat
         self._heartbeat_seconds = heartbeat_seconds
         self._open: set[_LatestStatus] = set()
         self._closing = False
@@ -68,9 +71,9 @@ class EventStreams:
             status = await latest.next(self._heartbeat_seconds)
             if latest.closed:
                 return
-            text = ":\n\n"
-            if status is not None:
-                text = f"event: {STATUS_EVENT}\ndata: {json.dumps(status)}\n\n"
+            if status is None:
+                status = await self._beat()
+            text = f"event: {STATUS_EVENT}\ndata: {json.dumps(status)}\n\n"
             await asyncio.wait_for(response.write(text.encode()), SLOW_CLIENT_SECONDS)
 
 

@@ -34,6 +34,8 @@ MAX_QUERY_CHARACTERS = 1024
 REPORT_STEPS: Mapping[str, int] = {"hour": 24, "day": 30}  # and how many of them where a call does not say
 MAX_REPORT_ROWS = 1000
 FILE_STATES = ("pending", "uploading", "archived", "failed", "vanished", "pruned")
+# Files without a row in the ledger: left out by the settings, or older than the archive. Only one at a time.
+UNARCHIVED_STATES = ("skipped", "baseline")
 
 EVENTS_PATH = "/cloud-sync/events"
 STATUS_EVENT = "cloud-sync.status"
@@ -82,6 +84,7 @@ ROUTES: tuple[Route, ...] = (
     Route("POST", "/cloud-sync/upload", "upload", True, 40),  # the engine answers after 20 s at the latest
     Route("POST", "/cloud-sync/rescan", "rescan", True, 60),
     Route("POST", "/cloud-sync/retry", "retry", True, 30),
+    Route("POST", "/cloud-sync/backfill", "backfill", True, 30),  # archive what is older than the first start
     Route("POST", "/cloud-sync/flush", "flush", True, 15),
     Route("GET", "/cloud-sync/files", "files", False, 20),
     Route("GET", "/cloud-sync/report", "report", False, 20),
@@ -238,9 +241,11 @@ def _timeout_seconds(body: Mapping[str, object]) -> float:
 
 def _files_arguments(query: Mapping[str, str]) -> Arguments:
     state = query.get("state") or None
-    if state is not None and not set(state.split(",")) <= set(FILE_STATES):
+    if state not in (None, *UNARCHIVED_STATES) and not set(state.split(",")) <= set(FILE_STATES):
         raise RequestRefused(
-            400, f"state must be one of {', '.join(FILE_STATES)}, or several with commas between."
+            400,
+            f"state must be one of {', '.join(FILE_STATES)}, or several of these with commas between,"
+            f" or {' or '.join(UNARCHIVED_STATES)}.",
         )
     try:
         limit = int(query.get("limit") or DEFAULT_FILES)
@@ -283,6 +288,8 @@ def bare_status(state: str, cause: str = "") -> dict[str, Any]:
         "pending_files": 0,
         "pending_bytes": 0,
         "vanished_files": 0,
+        "skipped_files": 0,
+        "baseline_files": 0,
         "last_upload_time": None,
         "errors": [cause] if cause else [],
         "recent_uploads": [],
@@ -293,6 +300,7 @@ def bare_status(state: str, cause: str = "") -> dict[str, Any]:
         "destination": {"endpoint": "", "bucket": "", "prefix": ""},
         "watched_directory": "",
         "watching": "",
+        "connection_verified": False,
         "keeps_local_files": True,
         "version": __version__,
     }

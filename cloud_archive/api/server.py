@@ -77,12 +77,13 @@ class UploadAnswerLike(Protocol):
 class EngineLike(Protocol):
     """What the server asks of `engine.Engine`. Every method may block, but for `subscribe`."""
 
-    def status(self, look: bool = True) -> StatusLike: ...
+    def status(self, look: bool = True, *, heartbeat: bool = False) -> StatusLike: ...
     def start_watching(self) -> str: ...
     def stop_watching(self) -> str: ...
     def upload(self, file_path: str, timeout_seconds: float = 20) -> UploadAnswerLike: ...
     def rescan(self) -> str: ...
     def retry(self) -> str: ...
+    def archive_baseline(self) -> str: ...
     def flush(self, timeout_seconds: float) -> bool: ...
     def files(
         self, state: str | None, query: str, limit: int, cursor: str | None
@@ -112,7 +113,7 @@ def build_application(
         allowed_hosts: names or addresses besides loopback that the public listener answers to, as given to
             `--serve`, with or without a port; `0.0.0.0` or `::` admits every IP address, but no further name.
         on_shutdown: called for `POST /engine/shutdown` on the private listener.
-        heartbeat_seconds: the pause after which an idle event stream sends a comment.
+        heartbeat_seconds: the pause after which an idle event stream sends the status again.
     """
     admit = token_check(token) if token is not None else host_check(allowed_hosts or ())
     application = web.Application(middlewares=[shield(admit)], client_max_size=MAX_BODY_BYTES)
@@ -121,7 +122,7 @@ def build_application(
     for route in ROUTES:
         handler: Handler = getattr(handlers, route.name)
         application.router.add_route(route.method, route.path, protect(route, handler))
-    streams = EventStreams(engine.subscribe, handlers.look, heartbeat_seconds)
+    streams = EventStreams(engine.subscribe, handlers.look, handlers.beat, heartbeat_seconds)
     # Not a change of state, but a stream that another site could hold open.
     events = Route("GET", EVENTS_PATH, "events", True, 0)
     application.router.add_get(EVENTS_PATH, protect(events, streams.events), allow_head=False)
@@ -187,6 +188,10 @@ class _Handlers:
         """The status object."""
         return await self.run("look", lambda: self._engine.status().to_json())
 
+    async def beat(self) -> dict[str, Any]:
+        """The status object as a sign of life, without a look at the directory of its own."""
+        return await self.run("status", lambda: self._engine.status(heartbeat=True).to_json())
+
     async def status(self, _: web.Request, __: Arguments) -> web.Response:
         return web.json_response(await self.look())
 
@@ -201,6 +206,9 @@ class _Handlers:
 
     async def retry(self, _: web.Request, __: Arguments) -> web.Response:
         return await self._order("retry", self._engine.retry)
+
+    async def backfill(self, _: web.Request, __: Arguments) -> web.Response:
+        return await self._order("backfill", self._engine.archive_baseline)
 
     async def _order(self, name: str, call: Callable[[], str]) -> web.Response:
         try:

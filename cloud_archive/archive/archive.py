@@ -30,12 +30,14 @@ from ..store.s3 import ObjectStore
 from ..text import size
 from ..upload.attempt import Outcome, Proof, Uploader
 from ..upload.lost_keys import BucketIndex
+from .connection import Connection
 from .gate import Closed
 from .metrics import Gauges, NullRecorder, Recorder
 from .pipeline import Stages
-from .reconcile import COST_FACTOR, Reconciler
+from .reconcile import COST_FACTOR
 from .session import Session
 from .status import ActiveFile, Destination, State, Status, WaitingEntry, failure_sentences
+from .unarchived import UnarchivedFile, take_stock, unarchived_files, unmatched_sentences
 from .workers import ActiveUpload, Observer, WorkerPool
 
 logger = logging.getLogger("cloud_archive.archiver")
@@ -43,7 +45,10 @@ logger = logging.getLogger("cloud_archive.archiver")
 # How long what was there before waits for the first scan: while both compete for the interpreter, and while the SDK
 # is imported, a scan takes several times as long, and what it finds decides what goes first.
 FIRST_SCAN_SECONDS = 2.0
+PAUSE_SECONDS = 2.0  # how long stopping waits for a scan under way; it ends by itself after that
 LOOK_SECONDS = 10.0  # how long a status waits for its look at the directory
+PUSH_LOOK_SECONDS = 3.0  # how long a push waits for it: pushes are heartbeats, too
+JUST_NOW_SECONDS = 1.0
 LOOK_SHARE = 0.25  # of one core, that looks may take together where somebody asks again and again
 LOOK_TURN_SECONDS = 5.0  # how long a status waits for that at the most
 _SHOWN_FAILURES = 40
@@ -111,15 +116,16 @@ class Archiver(Observer):
         # Why uploads that somebody waits for failed; kept no longer, since a traceback keeps the bytes of its frames.
         self._ended: dict[int, CloudArchiveError | None] = {}
         self._ended_lock = threading.Lock()
-        self._clean_look: tuple[Stages | None, int] | None = (
-            None  # a look that found all safe, and the news before it
-        )
-        self._clean_until = 0.0
+        self._paused_look = (
+            False,
+            0.0,
+        )  # the last look while not watching: whether all was safe, and until when
         self._next_look = 0.0
         self._accepted_on_word = False
         self._told_refusals = 0  # how many the log last told of, since the store took anything
         self._draining = False
         self._warm = False
+        self._connection = Connection(store, self.tell)
         self._index: BucketIndex | None = None
         if ledger.recall(COMPARE) is not None:
             self._index = BucketIndex(store, Scope(self._template), self._wanted_files)
@@ -139,11 +145,24 @@ class Archiver(Observer):
                 return
             if not self.root.is_dir():
                 raise CloudArchiveError(f"The watched directory {self.root} does not exist.")
+            self._paused_look = (False, 0.0)
             self._run = Stages(self, self._pool, self._selection, self._started_at)
             self._pool.start(hold_seconds=FIRST_SCAN_SECONDS)
+            self._connection.start(wait_seconds=FIRST_SCAN_SECONDS)
             self._run.start()
             logger.info("Archiving %s: %s", self.root, self._run.watcher.description)
         self._on_change()
+
+    def pause(self) -> None:
+        """Stop watching, and begin no further upload. Does not wait for uploads under way; `start` resumes."""
+        with self._life:
+            run, self._run = self._run, None
+            self._pool.pause()
+            if run is not None:
+                self._paused_tally = run.reconciler.tally
+                run.stop(time.monotonic() + PAUSE_SECONDS)
+                logger.info("Stopped watching %s", self.root)
+        self.tell()
 
     def stop(self, timeout_seconds: float) -> list[str]:
         """Stop watching, wait for uploads under way, keep the rest for later.
@@ -175,10 +194,10 @@ class Archiver(Observer):
             Whether everything else is in the bucket.
         """
         run = self._run
-        if run is None:
-            return self.ledger.totals().open.files == 0
         deadline = time.monotonic() + timeout_seconds
         self._draining = True
+        if run is None:
+            return self._drain_paused(deadline)
         run.take_no_more(deadline)
         while self._draining:
             settling = run.settling_files  # before the ledger, which is where they go from here
@@ -194,6 +213,13 @@ class Archiver(Observer):
                 self._changed.wait(min(left, 0.2))
         return False
 
+    def _drain_paused(self, deadline: float) -> bool:
+        """Finish the uploads that were under way when it was paused."""
+        while self._draining and self._pool.active() and (left := deadline - time.monotonic()) > 0:
+            with self._changed:
+                self._changed.wait(min(left, 0.2))
+        return self.safe_to_stop()
+
     def stop_draining(self) -> None:
         """Let `drain` return now."""
         self._draining = False
@@ -201,6 +227,7 @@ class Archiver(Observer):
 
     def close(self) -> None:
         """Let go of the store. The archiver must be stopped; the ledger is the caller's to close."""
+        self._connection.stop()
         self.store.close()
 
     @property
@@ -217,6 +244,12 @@ class Archiver(Observer):
     def running(self) -> bool:
         """Whether it watches."""
         return self._run is not None
+
+    @property
+    def has_scanned(self) -> bool:
+        """Whether the directory was looked through once since the start, or nothing watches it."""
+        run = self._run
+        return run is None or run.reconciler.first_done
 
     def remaining(self) -> list[str]:
         """Paths that the ledger knows and the bucket does not have yet, newest first, 1,000 at most."""
@@ -272,6 +305,7 @@ class Archiver(Observer):
         """See `worker.Observer`."""
         version = claim.version
         found_there = outcome.already and not outcome.ours
+        self._connection.confirm()
         self._takes_again()
         self.session.archived(version, outcome.key, already=found_there)
         self.metrics.archived(version.size_bytes, already=found_there, seen_at=claim.seen_at)
@@ -341,7 +375,8 @@ class Archiver(Observer):
     def on_scanned(self) -> None:
         """See `stages.Home`."""
         self._pool.go()
-        self.warm_up()
+        if self._connection.failure is None:
+            self._connection.go()
         self.tell()
 
     def warm_up(self) -> None:
@@ -451,9 +486,26 @@ class Archiver(Observer):
             raise CloudArchiveError("The archive is stopped: start it first.")
         return run.reconciler.now(timeout_seconds)
 
+    def archive_baseline(self) -> int:
+        """Archive also what was there before the first start. Returns how many files that are, without waiting.
+
+        Raises:
+            CloudArchiveError: it does not watch, or the first scan has not ended.
+        """
+        run = self._run
+        if run is None:
+            raise CloudArchiveError("The archive is stopped: start it first.")
+        if not run.reconciler.first_done:
+            raise CloudArchiveError("The first scan of the directory has not ended yet: try again after it.")
+        count = run.reconciler.tally.baseline
+        self.ledger.clear_baseline()
+        run.reconciler.request()
+        return count
+
     def retry(self) -> int:
         """Failed files go back to the queue. Returns how many."""
         count = self._pool.retry()
+        self._connection.go()
         self.tell()
         return count
 
@@ -470,26 +522,31 @@ class Archiver(Observer):
                 self._changed.wait(min(left, 0.5))
 
     def safe_to_stop(
-        self, timeout_seconds: float = LOOK_SECONDS, *, recent: bool = False, in_turn: bool = True
+        self,
+        timeout_seconds: float = LOOK_SECONDS,
+        *,
+        recent: bool = False,
+        heartbeat: bool = False,
+        in_turn: bool = True,
     ) -> bool:
         """Whether everything that is in the directory at this moment is proven in the bucket.
 
         Args:
-            recent: a look since which no event came will do, as long as looks would cost more than 5 % of a core
-                otherwise. For pushes, which nobody asked for; whoever asks gets a look of their own.
-            in_turn: wait a little where the last look at a large directory was a moment ago.
+            timeout_seconds: for a scan of the directory.
+            recent: for pushes, which nobody asked for: the last scan counts as long as no event has come since and
+                another one would take more than 5 % of a core.
+            heartbeat: for pushes without news: the last scan counts as long as no event has come since.
+            in_turn: wait a little where the last scan of a large directory was a moment ago.
         """
         if self._something_waits():
             return False
         run = self._run
-        # Where no events come, nothing would tell that a look is out of date.
-        if recent and run is not None and not run.watcher.polling and self._clean_look == (run, run.news):
-            still_good = time.monotonic() < self._clean_until
-            if still_good:
-                return True
-        if in_turn and not recent and not self._comes_to_turn(run):
+        if (recent or heartbeat) and (known := self._last_look(run, heartbeat)) is not None:
+            return known
+        if recent or heartbeat:
+            timeout_seconds = min(timeout_seconds, PUSH_LOOK_SECONDS)
+        elif in_turn and not self._comes_to_turn(run):
             return False
-        news = 0 if run is None else run.news
         began = time.monotonic()
         try:
             if run is not None:
@@ -497,15 +554,31 @@ class Archiver(Observer):
                     return False  # a first scan may take minutes; whoever only looks does not wait for it
                 unseen = run.reconciler.now(timeout_seconds)
             else:
-                unseen = Reconciler.count_unknown(self.root, self._selection, self.ledger)
+                self._paused_tally = take_stock(self.root, self._selection, self.ledger)
+                unseen = self._paused_tally.unseen
         except CloudArchiveError:
             return False
         cost = run.reconciler.processor_seconds if run is not None else time.monotonic() - began
         self._next_look = began + cost / LOOK_SHARE
         safe = unseen == 0 and not self._something_waits()
-        self._clean_look = (run, news) if safe else None
-        self._clean_until = began + (time.monotonic() - began) * (COST_FACTOR + 1)
+        if run is None:
+            self._paused_look = (safe, time.monotonic() + cost * COST_FACTOR)
         return safe
+
+    def _last_look(self, run: Stages | None, heartbeat: bool) -> bool | None:
+        """What the last look at the directory says of this moment; None where it is out of date."""
+        now = time.monotonic()
+        if run is None:  # no event would tell, and no scan comes by itself
+            safe, until = self._paused_look
+            return safe if now < until else None
+        scan = run.reconciler
+        if scan.clean_at != run.news:
+            return None
+        if not heartbeat and now >= (
+            scan.ended + JUST_NOW_SECONDS if run.watcher.polling else scan.clean_until
+        ):
+            return None
+        return True
 
     def _comes_to_turn(self, run: Stages | None) -> bool:
         """Wait until one more look is no more than its share. False as soon as the answer is no, look or not."""
@@ -529,12 +602,12 @@ class Archiver(Observer):
 
     # --- looking
 
-    def status(self, *, look: bool = True, recent: bool = False) -> Status:
+    def status(self, *, look: bool = True, recent: bool = False, heartbeat: bool = False) -> Status:
         """A snapshot.
 
         Args:
             look: look at the directory before saying that it is safe to stop; without, it is never said.
-            recent: see `safe_to_stop`.
+            recent, heartbeat: see `safe_to_stop`.
         """
         run = self._run
         totals, settling, settling_bytes = self._count()
@@ -552,7 +625,8 @@ class Archiver(Observer):
         failed = totals.failed.files - totals.waiting.files
         unsent_bytes = max(0, pending_bytes - sum(a.sent_bytes for a in active))
         rate = counters.rate_bytes_per_second
-        safe = look and self.safe_to_stop(recent=recent)
+        safe = look and self.safe_to_stop(recent=recent, heartbeat=heartbeat)
+        tally = self._paused_tally if run is None else run.reconciler.tally
         return Status(
             running=run is not None,
             session_id=self.session_id,
@@ -564,6 +638,8 @@ class Archiver(Observer):
             pending_files=pending,
             pending_bytes=pending_bytes,
             vanished_files=counters.vanished,
+            skipped_files=tally.skipped_files,
+            baseline_files=tally.baseline,
             last_upload_time=counters.last_upload_time,
             errors=self._errors(),
             recent_uploads=counters.recent,
@@ -575,6 +651,7 @@ class Archiver(Observer):
             destination=self.destination,
             watched_directory=str(self.root),
             watching=run.watcher.description if run else "",
+            connection_verified=self._connection.verified,
             keeps_local_files=self.settings.delete_local_after_seconds is None
             and self.settings.min_free_disk_bytes is None,
         )
@@ -599,6 +676,10 @@ class Archiver(Observer):
             problem=run is not None and bool(run.troubles()),
         )
 
+    def unarchived_files(self) -> Iterator[UnarchivedFile]:
+        """Every file in the directory that has no row in the ledger; looks at the directory anew."""
+        return unarchived_files(self.root, self._selection, self.ledger, lambda path, why: None)
+
     @property
     def destination(self) -> Destination:
         """Endpoint, bucket and prefix as users see them."""
@@ -612,6 +693,8 @@ class Archiver(Observer):
             return State.STOPPED
         if not run.reconciler.first_done:
             return State.STARTING
+        if not self._connection.verified:
+            return State.STARTING if self._connection.failure is None else State.RETRYING
         if pending == 0:
             return State.IDLE
         closed = self._pool.gate.closed is not None
@@ -632,6 +715,7 @@ class Archiver(Observer):
         run = self._run
         if run is not None:
             found += run.troubles()
+            found += unmatched_sentences(self._selection, run.reconciler.tally)
         rows = self.ledger.rows(states=(FileState.FAILED,), limit=_SHOWN_FAILURES)
         closed = self._pool.gate.closed
         if closed is not None:
@@ -640,6 +724,9 @@ class Archiver(Observer):
         found += failure_sentences(rows)
         if self._pool.ledger_trouble:
             found.append(self._pool.ledger_trouble)
+        unverified = self._connection.failure
+        if unverified is not None and (closed is None or closed.failure.code != unverified.code):
+            found.append(unverified.sentence)
         if closed is not None:
             found.append(closed.failure.sentence)
         return tuple(found[-50:])

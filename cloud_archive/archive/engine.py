@@ -18,6 +18,7 @@ import uuid
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -51,6 +52,7 @@ from ..state import (
     read_engine_info,
 )
 from ..store.s3 import Capabilities, ObjectStore, S3Store
+from ..text import counted
 from .archive import Archiver, Submission
 from .metrics import recorder
 from .notifier import Notifier, StatusCallback
@@ -447,6 +449,12 @@ class Engine:
         return self._handed_over.is_set()
 
     @property
+    def has_scanned(self) -> bool:
+        """Whether the directory was looked through once since the start, or nothing watches it."""
+        archiver = self._archiver
+        return archiver is not None and archiver.has_scanned
+
+    @property
     def environ(self) -> Mapping[str, str]:
         """Where the settings come from."""
         return self._environ
@@ -473,13 +481,13 @@ class Engine:
             raise CloudArchiveError("Another process archives this directory; ask that one.")
         raise CloudArchiveError("The archive is not ready yet.")
 
-    def status(self, look: bool = True, *, recent: bool = False) -> Status:
+    def status(self, look: bool = True, *, recent: bool = False, heartbeat: bool = False) -> Status:
         """See `Archiver.status`; also while there is no archiver."""
         archiver = self._archiver
         if archiver is None:
             return self._status_without_archiver()
         try:
-            found = archiver.status(look=look, recent=recent)
+            found = archiver.status(look=look, recent=recent, heartbeat=heartbeat)
         except LedgerError as error:
             return Status(
                 running=archiver.running,
@@ -521,14 +529,20 @@ class Engine:
         self._problems = []
         return f"Archiving {self.root}."
 
-    def stop_watching(self, timeout_seconds: float = 60.0) -> str:
-        """`POST /cloud-sync/stop`: uploads under way finish."""
+    def stop_watching(self) -> str:
+        """`POST /cloud-sync/stop`: answers at once; uploads under way finish, and a start meanwhile resumes."""
         self._want_running = False
         archiver = self.archiver()
-        if not archiver.running:
-            return "Already stopped."
-        remaining = archiver.stop(timeout_seconds)
-        return f"Stopped; {len(remaining)} files wait." if remaining else "Stopped."
+        was_running = archiver.running
+        archiver.pause()
+        status = archiver.status(look=False)
+        active = len(status.active)
+        parts = ["Stopped." if was_running else "Already stopped."]
+        if active:
+            parts.append(f"{counted(active, 'upload')} under way will finish.")
+        if waiting := status.pending_files - active:
+            parts.append(f"{counted(waiting, 'file')} will wait until you start again.")
+        return " ".join(parts)
 
     def upload(self, file_path: str, timeout_seconds: float = 20.0) -> UploadAnswer:
         """`POST /cloud-sync/upload`.
@@ -582,6 +596,11 @@ class Engine:
         count = self.archiver().retry()
         return f"{count} failed files go back to the queue." if count != 1 else "1 failed file goes back."
 
+    def archive_baseline(self) -> str:
+        """`POST /cloud-sync/backfill`: archive also what was there before the first start; answers at once."""
+        count = self.archiver().archive_baseline()
+        return f"{counted(count, 'older file')} {'is' if count == 1 else 'are'} being archived."
+
     def flush(self, timeout_seconds: float = 60.0) -> bool:
         """`POST /cloud-sync/flush`: True once it is safe to stop."""
         return self.archiver().flush(timeout_seconds)
@@ -594,7 +613,10 @@ class Engine:
         Raises:
             RequestRefused: 400, the cursor or the state is none.
         """
-        ledger = self.archiver().ledger
+        archiver = self.archiver()
+        if state in ("skipped", "baseline"):
+            return _unarchived_page(archiver, state, query, limit, cursor)
+        ledger = archiver.ledger
         try:
             before = None if cursor is None else int(cursor)
             if before is not None and not 0 <= before <= _LAST_ROW:
@@ -640,6 +662,25 @@ def _log_files() -> list[Path]:
     """Return the files that this process logs to."""
     handlers = logging.getLogger("cloud_archive").handlers
     return [Path(each.baseFilename) for each in handlers if isinstance(each, logging.FileHandler)]
+
+
+def _unarchived_page(
+    archiver: Archiver, state: str, query: str, limit: int, cursor: str | None
+) -> tuple[list[dict[str, Any]], str | None]:
+    """See `Engine.files`; the cursor is the number of files on the pages before."""
+    try:
+        start = int(cursor or 0)
+        if start < 0:
+            raise ValueError
+    except ValueError:
+        raise RequestRefused(400, "cursor is none that this archive gave.") from None
+    wanted = (
+        file
+        for file in archiver.unarchived_files()
+        if file.state == state and query.lower() in file.path.lower()
+    )
+    rows = [file.to_json() for file in islice(wanted, start, start + limit)]
+    return rows, str(start + limit) if len(rows) == limit else None
 
 
 def find_engine(root: Path, environ: Mapping[str, str]) -> Path:

@@ -113,6 +113,7 @@ class Stages:
             interval_seconds=settings.rescan_seconds,
             polling=lambda: self.watcher.polling,
             started_at=started_at,
+            news=lambda: self.news,
         )
         self._threads: dict[str, threading.Thread] = {}
         self._bodies = {

@@ -15,19 +15,18 @@ import os
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator
-from itertools import islice
+from collections.abc import Callable
 from pathlib import Path
 
 from ..errors import CloudArchiveError
-from ..files import fingerprints
+from ..files import SkipReason
 from ..intake.selection import Selection
 from ..intake.walk import walk
 from ..ledger.ledger import FIRST_BEGUN, FIRST_START, Ledger
+from .unarchived import Tally, batches, skip_reason, without_row
 
 logger = logging.getLogger("cloud_archive.reconcile")
 
-BATCH = 1000
 BASELINE_BATCH = 20_000  # files that are noted as older in one commit
 POLL_SECONDS = 2.0  # between two scans where no events come
 TICK_NS = 20_000_000
@@ -45,6 +44,7 @@ class Reconciler:
         interval_seconds: about how often; 0 = only when asked.
         polling: whether no events come, so that scans take their place.
         started_at: seconds since 1970; what is younger is never part of the baseline.
+        news: how many events there were so far; see `clean_at`.
     """
 
     def __init__(
@@ -59,6 +59,7 @@ class Reconciler:
         interval_seconds: float,
         polling: Callable[[], bool],
         started_at: float,
+        news: Callable[[], int] = lambda: 0,
         poll_seconds: float = POLL_SECONDS,
     ) -> None:
         self._root = root
@@ -70,6 +71,7 @@ class Reconciler:
         self._interval_seconds = interval_seconds
         self._polling = polling
         self._started_at = started_at
+        self._news = news
         self._poll_seconds = poll_seconds
         self._turn = threading.Condition()
         self._asked = 1  # the first scan is asked for by the start itself
@@ -77,10 +79,16 @@ class Reconciler:
         self._done = 0
         self._found = 0
         self._stopping = False
+        self._unheard = False  # somebody waited for a scan, and gave up before it ended
         self._cost_seconds = 0.0
         self.processor_seconds = 0.0  # of the last scan
-        # Hashes of batches in which nothing was new, as long as nobody has written to the ledger since.
-        self._quiet: set[int] = set()
+        self.clean_at: int | None = None  # `news` when the last scan began, if that found nothing to archive
+        self.clean_until = 0.0  # monotonic; looking again before that would take more than 5 % of a core
+        self.ended = 0.0  # monotonic, of the last scan
+        self.tally = Tally()
+        # Hashes of batches in which nothing was new, with what else was in them, for as long as nobody has written to
+        # the ledger since.
+        self._quiet: dict[int, Tally] = {}
         self._quiet_in: int | None = None
         self._problems: dict[str, str] = {}
         self._empty: set[int] = set()
@@ -108,6 +116,7 @@ class Reconciler:
             if not self._turn.wait_for(
                 lambda: self._done >= ticket or self._stopping, timeout=timeout_seconds
             ):
+                self._unheard = True
                 raise CloudArchiveError("The watched directory could not be looked through in time.")
             if self._stopping:
                 raise CloudArchiveError("The archive is stopping.")
@@ -135,10 +144,11 @@ class Reconciler:
                 if self._stopping:
                     return
                 ticket = self._begun = self._asked
-            begin, processor = time.monotonic(), time.thread_time()
+            begin, processor, news_before = time.monotonic(), time.thread_time(), self._news()
             problems: dict[str, str] = {}
+            tally = self.tally
             try:
-                found = self._scan(problems)
+                found, tally = self._scan(problems)
             except CloudArchiveError as error:
                 if str(error) != self._problems.get(""):  # a directory that is away is looked for every 2 s
                     logger.error("%s", error)
@@ -153,9 +163,15 @@ class Reconciler:
             with self._turn:
                 # Who only listens must not cause a scan that is told to who listens, and so on for ever.
                 news = bool(found) or problems != self._problems or self.first_done != told_first
+                news, self._unheard = news or self._unheard, False
+                news = news or tally != self.tally
+                self.tally = tally
                 told_first = self.first_done
                 self._problems = problems
-                self._cost_seconds = time.monotonic() - begin
+                self.ended = time.monotonic()
+                self._cost_seconds = self.ended - begin
+                self.clean_at = None if found or problems or self._stopping else news_before
+                self.clean_until = self.ended + self._cost_seconds * COST_FACTOR
                 self.processor_seconds = time.thread_time() - processor
                 self._found, self._done = found, ticket
                 self._turn.notify_all()
@@ -169,7 +185,8 @@ class Reconciler:
             return None
         return max(self._interval_seconds * random.uniform(0.8, 1.0), self._cost_seconds * COST_FACTOR)  # noqa: S311
 
-    def _scan(self, problems: dict[str, str]) -> int:
+    def _scan(self, problems: dict[str, str]) -> tuple[int, Tally]:
+        """Returns how many files were new, and what else is there."""
         if not self._root.is_dir():
             raise CloudArchiveError(f"The watched directory {self._root} is not there.")
 
@@ -187,38 +204,60 @@ class Reconciler:
             young = min(young, float(self._ledger.recall(FIRST_BEGUN) or young))
         found = 0
         old: list[int] = []
+        total = Tally()
+        has_baseline = baseline or self._ledger.has_baseline()
         generation = self._ledger.generation()
-        before = (
-            self._quiet if generation is not None and generation == self._quiet_in and not first else set()
+        before: dict[int, Tally] = (
+            self._quiet if generation is not None and generation == self._quiet_in and not first else {}
         )
-        self._quiet, self._quiet_in = set(), generation
-        for batch in _batches(walk(self._root, self._selection.wants_directory, on_error=on_error)):
+        self._quiet, self._quiet_in = {}, generation
+        files = walk(
+            self._root,
+            self._selection.wants_directory,
+            on_error,
+            on_skipped=lambda path, reason: total.count(
+                SkipReason.OWN if self._selection.is_own(path) else reason, False
+            ),
+        )
+        for batch in batches(files):
             if self._stopping:
                 break
             mark = hash(tuple([(path, stat.st_size, stat.st_mtime_ns) for path, stat in batch]))
             if mark in before:
-                self._quiet.add(mark)
+                self._quiet[mark] = before[mark]
+                total.add(before[mark])
                 continue
+            if first and self._selection.unmatched:
+                for path, _ in batch:
+                    self._selection.note(path)
             told = False
-            for fingerprint, path, stat in _unknown(batch, self._ledger):
-                if baseline and _is_older(stat, young):
+            tally = Tally()
+            for fingerprint, path, stat, is_old in without_row(batch, self._ledger, has_baseline):
+                reason = skip_reason(self._selection, path, stat)
+                if not is_old and baseline and _is_older(stat, young):
                     old.append(fingerprint)
-                elif self._selection.wants(path) and self._is_news(fingerprint, stat.st_size):
+                    is_old = True
+                tally.count(reason, is_old)
+                wanted = reason is None or reason is SkipReason.EMPTY
+                if not is_old and wanted and self._is_news(fingerprint, stat.st_size):
                     self._on_new(path)
                     found += bool(stat.st_size)
                     told = True
             if len(old) >= BASELINE_BATCH:
                 self._ledger.add_to_baseline(old)
                 old = []
+            total.add(tally)
             if not told:
-                self._quiet.add(mark)
-        if old and not self._stopping:
+                self._quiet[mark] = tally
+        if self._stopping:
+            return found, self.tally
+        if old:
             self._ledger.add_to_baseline(old)
-        if first and not self._stopping:
+        if first:
             if not known_before:
                 self._ledger.remember(FIRST_START, str(self._started_at))
             self.first_done = True
-        return found
+        return found, total
 
     def _is_news(self, fingerprint: int, size_bytes: int) -> bool:
         """An empty file is told of once: it never gets a row, and there is nothing in it to wait for."""
@@ -227,25 +266,6 @@ class Reconciler:
         told = fingerprint in self._empty
         self._empty.add(fingerprint)
         return not told
-
-    @staticmethod
-    def count_unknown(root: Path, selection: Selection, ledger: Ledger) -> int:
-        """How many wanted files the ledger does not know, without telling anybody.
-
-        Raises:
-            CloudArchiveError: a directory could not be read.
-        """
-        problems: list[str] = []
-        found = 0
-        files = walk(
-            root, selection.wants_directory, on_error=lambda path, why: problems.append(f"{path}: {why}")
-        )
-        for batch in _batches(files):
-            unknown = _unknown(batch, ledger)
-            found += sum(1 for _, path, stat in unknown if stat.st_size and selection.wants(path))
-        if problems:
-            raise CloudArchiveError(problems[0])
-        return found
 
 
 def _is_older(stat: os.stat_result, moment: float) -> bool:
@@ -256,20 +276,3 @@ def _is_older(stat: os.stat_result, moment: float) -> bool:
     """
     coarse_ns = COARSE_NS if stat.st_mtime_ns % 10**9 == 0 else TICK_NS
     return stat.st_mtime_ns + coarse_ns < int(moment * 1e9)
-
-
-_Found = tuple[str, os.stat_result]
-
-
-def _batches(files: Iterator[_Found]) -> Iterator[list[_Found]]:
-    while batch := list(islice(files, BATCH)):
-        yield batch
-
-
-def _unknown(batch: list[_Found], ledger: Ledger) -> list[tuple[int, str, os.stat_result]]:
-    """Those that the ledger does not know, with their fingerprints."""
-    prints = fingerprints(batch)
-    unknown = ledger.unknown_marks(prints)
-    if not unknown:
-        return []
-    return [(mark, *found) for mark, found in zip(prints, batch, strict=True) if mark in unknown]

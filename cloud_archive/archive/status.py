@@ -72,6 +72,8 @@ class Status:
     pending_files: int = 0
     pending_bytes: int = 0
     vanished_files: int = 0
+    skipped_files: int = 0
+    baseline_files: int = 0
     last_upload_time: str | None = None
     errors: tuple[str, ...] = ()
     recent_uploads: tuple[RecentUpload, ...] = ()
@@ -83,6 +85,7 @@ class Status:
     destination: Destination = field(default_factory=Destination)
     watched_directory: str = ""
     watching: str = ""
+    connection_verified: bool = False
     keeps_local_files: bool = True
     version: str = __version__
 

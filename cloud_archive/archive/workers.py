@@ -144,6 +144,7 @@ class WorkerPool:
         self._wake = threading.Condition()
         self._work_signal = 0
         self._stopping = False
+        self._paused = False
         self._held_until = 0.0
         self._cut_off = False  # what is under way lost the threads that send its parts
         self._threads: dict[int, threading.Thread] = {}
@@ -161,14 +162,24 @@ class WorkerPool:
     # --- life
 
     def start(self, *, hold_seconds: float = 0.0) -> None:
-        """Start the threads.
+        """Start the threads, or let them claim again after `pause`.
 
         Args:
             hold_seconds: they claim nothing before `go`, something urgent, or the end of this time.
         """
         self._held_until = self._clock() + hold_seconds
-        for index in range(self._count):
-            self._start(index)
+        with self._wake:
+            self._paused = False
+            self._wake.notify_all()
+        if not self._threads:
+            for index in range(self._count):
+                self._start(index)
+
+    def pause(self) -> None:
+        """Claim nothing new until `start`. Uploads under way finish; does not wait for them."""
+        with self._wake:
+            self._paused = True
+            self._wake.notify_all()
 
     def _start(self, index: int) -> None:
         thread = threading.Thread(
@@ -242,11 +253,10 @@ class WorkerPool:
 
     def _run(self, index: int) -> None:
         claims = 0
-        with self._wake:
-            while (left := self._held_until - self._clock()) > 0 and not self._stopping:
-                self._wake.wait(left)
         while True:
             with self._wake:
+                while not self._stopping and (self._paused or self._held_until > self._clock()):
+                    self._wake.wait(None if self._paused else max(0.0, self._held_until - self._clock()))
                 seen = self._work_signal
                 if self._stopping:
                     return
@@ -264,7 +274,9 @@ class WorkerPool:
             if pause:
                 with self._wake:
                     self._wake.wait_for(
-                        lambda seen=seen: self._stopping or self._work_signal != seen,  # type: ignore[misc]
+                        lambda seen=seen: (  # type: ignore[misc]
+                            self._stopping or self._paused or self._work_signal != seen
+                        ),
                         timeout=pause,
                     )
 
@@ -358,7 +370,7 @@ class WorkerPool:
                     [Attempt(c, p.content.sha256, p.base_key, p.base_key) for c, p in ready]
                 )
                 for claim, prepared in ready:
-                    if self._stopping or self.gate.narrowed or self._hurries != hurries:
+                    if self._stopping or self._paused or self.gate.narrowed or self._hurries != hurries:
                         break
                     if self._clock() > until:
                         break

@@ -10,12 +10,11 @@ from typing import Any
 
 from .. import __version__
 from ..archive.engine import find_engine
-from ..archive.reconcile import Reconciler
 from ..archive.status import failure_sentences
+from ..archive.unarchived import Tally, UnarchivedFile, unarchived_files, unmatched_sentences
 from ..config.settings import load_settings
-from ..errors import SettingsError
+from ..errors import CloudArchiveError, SettingsError
 from ..intake.selection import Selection
-from ..intake.walk import scan
 from ..ledger.history import opened_ledger
 from ..ledger.ledger import Ledger
 from ..ledger.recovery import logs_of
@@ -35,6 +34,9 @@ class LedgerView:
         unseen_files: in the directory, and neither archived, nor queued, nor older than the archive.
         remaining: the newest paths that are not in the bucket.
         errors: what failed, with its cause.
+        warnings: include patterns that match nothing.
+        tally: what is in the directory and not in the ledger.
+        skipped: the first files that are left out.
     """
 
     root: Path
@@ -43,6 +45,9 @@ class LedgerView:
     unseen_files: int
     remaining: tuple[str, ...]
     errors: tuple[str, ...]
+    warnings: tuple[str, ...]
+    tally: Tally
+    skipped: tuple[UnarchivedFile, ...]
 
     @property
     def unarchived_files(self) -> int:
@@ -62,8 +67,11 @@ class LedgerView:
             "archived_files": self.totals.archived.files,
             "archived_bytes": self.totals.archived.size_bytes,
             "unseen_files": self.unseen_files,
+            "skipped_files": self.tally.skipped_files,
+            "baseline_files": self.tally.baseline,
+            "skipped": [{"file": file.path, "cause": file.to_json()["cause"]} for file in self.skipped],
             "remaining": list(self.remaining),
-            "errors": list(self.errors),
+            "errors": [*self.errors, *self.warnings],
             "watched_directory": str(self.root),
             "version": __version__,
         }
@@ -91,22 +99,32 @@ def _look(root: Path, ledger: Ledger, known: bool, environ: Mapping[str, str]) -
     selection = selection_of(environ, own)
     open_states = (FileState.PENDING, FileState.UPLOADING, FileState.FAILED)
     rows = ledger.rows(states=open_states, limit=_SHOWN)
-    unseen = Reconciler.count_unknown(root, selection, ledger)
     names = [row.version.path for row in rows]
-    if unseen and len(names) < _SHOWN:
-        names += _unseen_names(root, selection, ledger, _SHOWN - len(names))
+    tally = Tally()
+    skipped: list[UnarchivedFile] = []
+    problems: list[str] = []
+    for file in unarchived_files(
+        root, selection, ledger, lambda path, why: problems.append(f"{path}: {why}")
+    ):
+        tally.count(file.reason, file.is_old)
+        if file.state == "skipped" and len(skipped) < _SHOWN:
+            skipped.append(file)
+        elif file.state == "unseen" and len(names) < _SHOWN:
+            names.append(file.path)
+    if problems:
+        raise CloudArchiveError(problems[0])
     failed = [row for row in rows if row.state is FileState.FAILED]
-    return LedgerView(root, known, ledger.totals(), unseen, tuple(names), tuple(failure_sentences(failed)))
-
-
-def _unseen_names(root: Path, selection: Selection, ledger: Ledger, limit: int) -> list[str]:
-    names: list[str] = []
-    for version in scan(root, selection.wants_directory):
-        if version.size_bytes and selection.wants(version.path) and ledger.unknown([version]):
-            names.append(version.path)
-            if len(names) == limit:
-                break
-    return names
+    return LedgerView(
+        root=root,
+        known=known,
+        totals=ledger.totals(),
+        unseen_files=tally.unseen,
+        remaining=tuple(names),
+        errors=tuple(failure_sentences(failed)),
+        warnings=tuple(unmatched_sentences(selection, tally)),
+        tally=tally,
+        skipped=tuple(skipped),
+    )
 
 
 def own_files(root: Path, environ: Mapping[str, str]) -> OwnFiles:

@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from .patience import GIVE_UP_SECONDS, Refusals
 _LOOK_SECONDS = 0.1
 _SLICE_SECONDS = 5.0
 _PAGE = 1000
+_SKIPPED_LISTED = 500
 
 
 @dataclass(slots=True)
@@ -38,6 +40,7 @@ class Result:
 
     Attributes:
         failures: (path, cause) of each file that is not in the bucket; the path is empty where all are meant.
+        skipped: (path, reason) of the first files that are left out; `skipped_files` counts all of them.
         finished: whether it came to its end, and was not stopped by a signal.
     """
 
@@ -45,6 +48,8 @@ class Result:
     already: int = 0
     total: int = 0
     failures: list[tuple[str, str]] = field(default_factory=list)
+    skipped: list[tuple[str, str]] = field(default_factory=list)
+    skipped_files: int = 0
     finished: bool = False
 
     def to_json(self) -> dict[str, Any]:
@@ -55,6 +60,8 @@ class Result:
             "failed": len(self.failures),
             "total": self.total,
             "failures": [{"file": path, "cause": cause} for path, cause in self.failures],
+            "skipped_files": self.skipped_files,
+            "skipped": [{"file": path, "cause": cause} for path, cause in self.skipped],
         }
 
 
@@ -97,7 +104,7 @@ class Once:
             if status.state is State.STANDBY:
                 if self._ask_the_other():
                     break
-            elif status.state is not State.STARTING and self._is_over(status):
+            elif self._engine.has_scanned and self._is_over(status):
                 break
         self.result.finished = not self._ending.is_set()
 
@@ -143,7 +150,14 @@ class Once:
             result.failures.append((entry.path, own))
         if cause and not result.failures:
             result.failures.append(("", cause))
+        if found.skipped_files:
+            rows, _ = self._engine.files("skipped", "", _SKIPPED_LISTED, None)
+            self._note_skipped(found.skipped_files, rows)
         return True
+
+    def _note_skipped(self, count: int, rows: Iterable[Mapping[str, Any]]) -> None:
+        self.result.skipped_files = count
+        self.result.skipped = [(str(row["path"]), str(row["cause"])) for row in rows]
 
     def _open_rows(self) -> Iterator[tuple[str, str]]:
         """(path, cause) of everything in the ledger that is not archived."""
@@ -215,6 +229,9 @@ class Once:
                 del wanted[row["path"]]
                 self.result.already += 1
         self.result.total = self.result.already + len(wanted)
+        skipped = other.status().get("skipped_files", 0)
+        if skipped:
+            self._note_skipped(skipped, islice(other.files("skipped"), _SKIPPED_LISTED))
         for path in wanted:
             if self._ending.is_set():
                 return False

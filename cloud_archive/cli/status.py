@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 import time
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 FLUSH_SECONDS = 60.0
 _SLICE_SECONDS = 2.0  # of a flush, between two looks at how far it is
 _NAMED = 20
+_SKIPPED_NAMED = 10
+_SKIPPED_LISTED = 50
 _HOPELESS = ("stopped", "not_configured", "unavailable")
 
 
@@ -42,10 +45,12 @@ def status(directory: Directory = None, json: Json = False) -> None:
     if engine is None:
         raise typer.Exit(_of_ledger(root, json=json, details=True))
     found = engine.status()
+    skipped = _skipped(engine, found)
     if json:
-        say_json(found)
+        say_json(found | {"skipped": skipped})
     else:
         _show(found)
+        _show_skipped(found, skipped)
         for error in found.get("errors", []):
             complain(shown(str(error)))
     raise typer.Exit(DONE if found["safe_to_stop"] else FAILED)
@@ -207,6 +212,36 @@ def _line(name: str, value: str) -> None:
     say(f"{name:<13} {shown(value)}")
 
 
+def _skipped(engine: LocalEngine, found: dict[str, Any]) -> list[dict[str, str]]:
+    """The first files that are left out, each with the reason."""
+    if not found.get("skipped_files"):
+        return []
+    rows = islice(engine.files("skipped"), _SKIPPED_LISTED)
+    return [{"file": str(row["path"]), "cause": str(row["cause"])} for row in rows]
+
+
+def _show_skipped(found: dict[str, Any], skipped: list[dict[str, str]]) -> None:
+    """Files that are not archived: left out by the settings, or older than the archive."""
+    count, older = int(found.get("skipped_files", 0)), int(found.get("baseline_files", 0))
+    if older:
+        _line("Not archived", older_words(older))
+    if count:
+        _line("Skipped", counted(count, "file"))
+    for entry in skipped[:_SKIPPED_NAMED]:
+        say(f"  {shown(entry['file'])}: {shown(entry['cause'])}")
+    if count > min(len(skipped), _SKIPPED_NAMED) > 0:
+        say(f"  … and {count - min(len(skipped), _SKIPPED_NAMED):,} more")
+
+
+def older_words(count: int) -> str:
+    """What a user should know about files from before the first start."""
+    verb = "is" if count == 1 else "are"
+    return (
+        f"{counted(count, 'file')} from before the first start {verb} not archived."
+        f" `cloud-archive upload --baseline` archives {'it' if count == 1 else 'them'}."
+    )
+
+
 # --- without one
 
 
@@ -222,6 +257,8 @@ def _of_ledger(root: Path, *, json: bool, details: bool, retrying: bool = False)
         _show_ledger(view, details)
         if retrying and view.totals.failed.files:
             say("What failed is tried again as soon as an archive starts.")
+    for warning in view.warnings if details else ():
+        complain(shown(warning))
     if not safe:
         for error in view.errors[-_NAMED:]:
             complain(shown(error))
@@ -248,3 +285,6 @@ def _show_ledger(view: LedgerView, details: bool) -> None:
         )
     else:
         say("Safe: every file that it should archive is in the bucket.")
+    if details:
+        found = view.to_json()
+        _show_skipped(found, found["skipped"])

@@ -14,7 +14,8 @@ import typer
 
 from ..terminal import DONE, FAILED, complain, is_terminal, say, say_json
 from ..text import shown, size
-from .arguments import Json, WrongUsage, given_directory
+from .arguments import Json, WrongUsage, given_directory, watched_directory
+from .common import needed_root
 
 if TYPE_CHECKING:
     from ..api.client import LocalEngine
@@ -30,20 +31,60 @@ def register(app: typer.Typer) -> None:
 
 
 def upload(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE…", show_default=False)],
+    files: Annotated[list[Path] | None, typer.Argument(metavar="FILE…", show_default=False)] = None,
     prefix: Annotated[
         str | None,
         typer.Option("--prefix", metavar="P", help="Key prefix for these files, instead of S3_PREFIX."),
     ] = None,
+    baseline: Annotated[
+        bool,
+        typer.Option("--baseline", help="Archive what was in the directory before the first start."),
+    ] = False,
+    directory: Annotated[
+        Path | None,
+        typer.Option(
+            "--dir", metavar="DIR", help="The directory of --baseline; default: COMFYUI_OUTPUT_DIR."
+        ),
+    ] = None,
     json: Json = False,
 ) -> None:
-    """Archive these files. The last line is `Complete: 3/3`.
+    """Archive these files, or with --baseline what is older than the archive. The last line is `Complete: 3/3`.
 
     A file below COMFYUI_OUTPUT_DIR keeps its path there; any other one goes to PREFIX/NAME.
     """
+    if baseline:
+        if files or prefix is not None:
+            raise WrongUsage("--baseline takes neither files nor --prefix.")
+        raise typer.Exit(_upload_baseline(needed_root(directory), json=json))
+    if not files:
+        raise WrongUsage("Name the files to archive, or give --baseline for what is older than the archive.")
+    if directory is not None:
+        raise WrongUsage("--dir belongs to --baseline; a file is named by its path.")
     job = _Job(prefix, json=json)
     job.run([Path(os.path.abspath(file)) for file in files], files)  # noqa: PTH100
     raise typer.Exit(job.report())
+
+
+def _upload_baseline(root: Path, *, json: bool) -> int:
+    """Archive everything that is in `root`, through the archive that runs for it or without; the exit status."""
+    from ..api.client import running_engine
+    from ..archive.engine import Engine
+    from ..config.settings import load_settings
+    from ..daemon.service import GRACE_SECONDS
+    from .logs import logging_to_stderr
+    from .watch import archive_once
+
+    environ = {**os.environ, "CLOUD_ARCHIVE_BACKFILL": "all"}
+    load_settings(environ)
+    running = running_engine(watched_directory(root), environ)
+    if running is not None:
+        answer = running.call("POST", "/cloud-sync/backfill")
+        if answer.status != 200:
+            complain(shown(answer.message))
+            return FAILED
+    with logging_to_stderr():
+        # Where an archive runs, this one stands by, and waits until the other has archived everything.
+        return archive_once(Engine(root, environ=environ), None, GRACE_SECONDS, json)
 
 
 class _Job:

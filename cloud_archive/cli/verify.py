@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ..errors import CloudArchiveError, EngineUnavailable
 from ..terminal import DONE, FAILED, complain, is_terminal, say, say_json
 from ..text import counted, shown, size
 from .arguments import Directory, Json
 from .common import bucket, ledger_of, needed_root, settings_now, wake_engine
+from .status import older_words
 
 if TYPE_CHECKING:
+    from ..ledger.ledger import Ledger
     from ..maintenance.verify import Finding, VerifyReport
 
 _NAMED = 1000
@@ -34,8 +40,8 @@ def verify(
 ) -> None:
     """Compare every file that the ledger of DIR has as archived with the bucket: present, size, checksum.
 
-    Exit status 0: everything is there as it was archived; 1: something is not, also where it was put back
-    into the queue.
+    Exit status 0: everything is there as it was archived; 1: something is not, also while it waits in the queue
+    to be archived again.
     """
     from ..maintenance.verify import verify as run
     from .progress import Progress
@@ -44,6 +50,7 @@ def verify(
     settings = settings_now()
     with ledger_of(root, needed=True) as ledger, bucket(settings) as store:
         assert ledger is not None
+        older = _baseline_files(root, ledger)
         with Progress(is_terminal(sys.stderr), "Verifying") as progress:
             report = run(
                 ledger,
@@ -58,11 +65,14 @@ def verify(
     named = min(len(report.findings), _NAMED)
     if report.checked - report.same > named:
         complain(f"… and {report.checked - report.same - named:,} more")
-    woken = bool(report.queued) and wake_engine(root)
+    if report.queued:
+        wake_engine(root)
     if json:
-        say_json(report.to_json())
+        say_json(report.to_json() | {"baseline_files": older})
     else:
-        _show(report, repair=repair, woken=woken)
+        _show(report, repair=repair, running=bool(report.waiting) and _engine_runs(root))
+        if older:
+            say(older_words(older))
     raise typer.Exit(DONE if report.sound else FAILED)
 
 
@@ -76,22 +86,51 @@ def _words(finding: Finding) -> str:
     return shown(f"{finding.path}: {what} ({finding.key}){cause}{where}{then}")
 
 
-def _show(report: VerifyReport, *, repair: bool, woken: bool) -> None:
+def _baseline_files(root: Path, ledger: Ledger) -> int:
+    """How many files of the directory are from before the first start; 0 where it can't be read just now."""
+    from ..archive.engine import find_engine
+    from ..archive.unarchived import take_stock
+    from ..ledger.recovery import logs_of
+    from ..state import OwnFiles
+    from .ledger_view import selection_of
+
+    if not ledger.has_baseline():
+        return 0
+    with contextlib.suppress(CloudArchiveError):
+        own = OwnFiles(root, find_engine(root, os.environ), logs_of(ledger))
+        return take_stock(root, selection_of(os.environ, own), ledger).baseline
+    return 0
+
+
+def _engine_runs(root: Path) -> bool:
+    from ..api.client import running_engine
+
+    with contextlib.suppress(EngineUnavailable):
+        return running_engine(root) is not None
+    return False
+
+
+def _show(report: VerifyReport, *, repair: bool, running: bool) -> None:
     requests = f"{report.list_requests:,} listings, {report.head_requests:,} looks"
     if report.read_requests:
         requests += f", {size(report.bytes_read)} read back"
     if report.listing_refused:
         say("This key may not list the bucket, so each object was looked at by itself.")
-    say(f"Checked {counted(report.checked, 'file')} with {requests}.")
-    if report.sound:
-        say("All of them are in the bucket, as they were archived.")
-        return
-    say(
-        f"Missing: {report.missing:,}. Different: {report.different:,}. Not looked at: {report.undecided:,}."
-        f" Not on this disk either: {report.lost:,}."
-    )
-    if report.queued:
-        then = "The archive that runs takes them up." if woken else "They are archived at the next start."
-        say(f"Back in the queue: {report.queued:,}. {then} Verify again after that.")
+    if report.checked:
+        say(f"Checked {counted(report.checked, 'file')} with {requests}.")
+    if report.checked > report.same:
+        say(
+            f"Missing: {report.missing:,}. Different: {report.different:,}. Not looked at: {report.undecided:,}."
+            f" Not on this disk either: {report.lost:,}."
+        )
+    elif report.checked:
+        what = "All of them" if report.sound else "The files that were checked"
+        say(f"{what} are in the bucket, as they were archived.")
+    elif report.sound:
+        say("Nothing was checked: no file of this directory has been archived yet.")
+    if report.waiting:
+        verb, them = ("waits", "it") if report.waiting == 1 else ("wait", "them")
+        then = f"The running archive uploads {them}." if running else f"The next start uploads {them}."
+        say(f"{counted(report.waiting, 'file')} {verb} to be archived again. {then} Verify again after that.")
     elif not repair and report.missing + report.different > report.lost:
         say("With --repair, those that are still on this disk are archived again.")

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("cloud_archive.watch")
 
 _NAMED = 1000  # failures on standard error at the most
+_SKIPPED_NAMED = 20
 
 
 def register(app: typer.Typer) -> None:
@@ -67,7 +68,7 @@ def watch(
         from ..archive.engine import Engine
 
         engine = Engine(root, backfill="all" if once else None)
-        run = _archive_once if once else _watch
+        run = archive_once if once else _watch
         raise typer.Exit(run(engine, public, grace, json))
 
 
@@ -93,7 +94,8 @@ def _watch(engine: Engine, public: tuple[str, int] | None, grace: float, json: b
     return FAILED if failed else DONE
 
 
-def _archive_once(engine: Engine, public: tuple[str, int] | None, grace: float, json: bool) -> int:
+def archive_once(engine: Engine, public: tuple[str, int] | None, grace: float, json: bool) -> int:
+    """Archive what is there, and report; returns the exit status."""
     from .once import Once
     from .progress import Progress
 
@@ -157,6 +159,10 @@ def _report(result: Result, *, json: bool) -> int:
     if json:
         say_json(result.to_json())
     else:
+        for path, cause in result.skipped[:_SKIPPED_NAMED]:
+            say(f"Skipped {shown(path)}: {shown(cause)}")
+        if result.skipped_files > _SKIPPED_NAMED:
+            say(f"… and {result.skipped_files - _SKIPPED_NAMED:,} more skipped")
         done = result.archived + result.already
         # What failed as a whole counts among the total already.
         total = max(result.total, done)

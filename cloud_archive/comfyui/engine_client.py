@@ -34,6 +34,7 @@ _MAX_EVENT_BYTES = 4 * 1024 * 1024
 _SILENT_AFTER_MISSES = 2  # health checks without an answer, after which nothing else is tried
 _HUNG_AFTER_MISSES = 3
 _STARTING = "The engine is starting."
+_SILENT = "The engine does not answer just now."
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,8 @@ class Timing:
     health_interval: float = 5.0
     health_answer: float = 5.0
     deaf: float = 30.0  # without any answer for this long it is killed
-    event_silence: float = 45.0  # three heartbeats
+    silence: float = 10.0  # without any event for this long nobody can tell how the engine is
+    heartbeat: float = 4.0  # between two pushes at the most
     between_pushes: float = 0.25
     patience: float = 10.0  # how long a call waits for an engine that is just starting
 
@@ -80,7 +82,7 @@ class EngineClient:
         root: the watched directory.
         state_base: the directory for ledgers, or None for the platform's.
         on_status: called in the loop with each new status object, at most 4 times a second; also with the
-            status that says that the engine is unavailable, once per cause.
+            status that says that the engine is starting or unavailable. The last one comes again as a heartbeat.
         command: the engine's command line; by default this interpreter and this package.
     """
 
@@ -98,6 +100,7 @@ class EngineClient:
         self._command = list(command) if command is not None else engine_command()
         self._timing = timing or Timing()
         self._pushes = _Pushes(on_status, self._timing.between_pushes)
+        self._beats: asyncio.Task[None] | None = None
         self._phase = _Phase.NEW
         self._cause = "The engine has not been started."
         self._changed = asyncio.Event()
@@ -117,6 +120,9 @@ class EngineClient:
             self._supervisor = asyncio.get_running_loop().create_task(
                 self._supervise(), name="cloud-archive-engine-supervisor"
             )
+            self._beats = asyncio.get_running_loop().create_task(
+                self._beat(), name="cloud-archive-engine-heartbeat"
+            )
 
     def release(self) -> None:
         """Let the engine finish by itself, from any thread, without waiting: this process ends."""
@@ -130,10 +136,12 @@ class EngineClient:
         """Like `release`, and end everything that this client runs in the loop. Safe to call twice."""
         self.release()
         self._pushes.close()
-        supervisor, self._supervisor = self._supervisor, None
-        if supervisor is not None:
-            supervisor.cancel()
-            await asyncio.wait({supervisor})
+        tasks = {task for task in (self._supervisor, self._beats) if task is not None}
+        self._supervisor = self._beats = None
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
         session, self._session = self._session, None
         if session is not None:
             await session.close()
@@ -160,7 +168,7 @@ class EngineClient:
         """The status without asking the engine."""
         if self._phase is _Phase.STARTING:
             return bare_status("starting")
-        return bare_status("unavailable", self._cause)
+        return bare_status("unavailable", self._cause or _SILENT)
 
     async def call(
         self,
@@ -182,8 +190,8 @@ class EngineClient:
         life, session = self._life, self._session
         if self._phase is not _Phase.UP or life is None or session is None:
             raise EngineUnavailable(_STARTING if self._phase is _Phase.STARTING else self._cause)
-        if life.misses >= _SILENT_AFTER_MISSES and path != HEALTH_PATH:
-            raise EngineUnavailable("The engine does not answer just now.")
+        if (life.misses >= _SILENT_AFTER_MISSES or life.silent) and path != HEALTH_PATH:
+            raise EngineUnavailable(_SILENT)
         signed = sign_call(life.token, method, path)
         try:
             async with session.request(
@@ -291,14 +299,32 @@ class EngineClient:
             try:
                 async for event in self._events(life):
                     if isinstance(event, dict):
+                        life.silent = False
                         self._pushes.offer(event)
-            except (aiohttp.ClientError, OSError, ValueError, asyncio.TimeoutError) as error:
+            except asyncio.TimeoutError:
+                life.silent = True
+                self._pushes.offer(bare_status("unavailable", _SILENT))
+                continue
+            except (aiohttp.ClientError, OSError, ValueError) as error:
                 _log.debug("The event stream broke: %s", error)
             await asyncio.sleep(self._timing.first_backoff)
 
+    async def _beat(self) -> None:
+        """Push something at least every `heartbeat` seconds, so that a listener that hears nothing can't tell.
+
+        While the engine is up its own events are the heartbeat; this covers an engine that is down or hangs.
+        """
+        while True:
+            await asyncio.sleep(self._timing.heartbeat)
+            life = self._life
+            if self._phase is _Phase.UP and life is not None and not life.silent:
+                continue
+            self._pushes.offer(self.bare_status())
+
     async def _events(self, life: _Life) -> AsyncIterator[Any]:
         assert self._session is not None
-        timeout = aiohttp.ClientTimeout(total=None, sock_read=self._timing.event_silence)
+        silence = self._timing.silence
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=silence, sock_read=silence)
         url = f"http://127.0.0.1:{life.port}{EVENTS_PATH}"
         signed = sign_call(life.token, "GET", EVENTS_PATH)
         async with self._session.get(url, headers=signed.headers, timeout=timeout) as response:
@@ -324,6 +350,7 @@ class _Life:
         self.ended: asyncio.Future[str] = self._loop.create_future()
         self.port = 0
         self.misses = 0
+        self.silent = False  # no event for too long
         self.token = secrets.token_urlsafe(32)
         orders = {
             "token": self.token,

@@ -1,4 +1,4 @@
-"""Which files the archive wants: gitignore-style patterns over paths relative to the watched directory. Pure.
+"""Which files the archive wants: gitignore-style patterns over paths relative to the watched directory.
 
 Never wanted, whatever the patterns say: a path with a hidden part (`.cache/x.png`, `.DS_Store`), a file whose name
 says that its writer is not done with it (`x.part`, `x.tmp`, `x~`), and this program's own files.
@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Container, Sequence
 
 from pathspec import GitIgnoreSpec
+
+from ..files import SkipReason
 
 MEDIA_EXTENSIONS = (
     *("png", "jpg", "jpeg", "webp", "gif", "mp4", "webm", "mkv", "mov"),
@@ -43,29 +45,48 @@ class Selection:
         self._own = own or None  # nearly always there is none: asked for every file of a scan
         self._include = _Patterns(include) if _effective(include) else None
         self._exclude = _Patterns(exclude) if _effective(exclude) else None
+        self._unmatched = {line: _Patterns([line]) for line in _effective(include) if line[0] != "!"}
 
     def wants(self, path: str) -> bool:
-        """Whether the file at `path` is to be archived. Asked for every file of a scan, so it is quick."""
+        """Return whether the file at `path` is to be archived. Asked for every file of a scan, so it is quick."""
+        return self.skip_reason(path) is None
+
+    def skip_reason(self, path: str) -> SkipReason | None:
+        """Return why the file at `path` is left out; None where it is wanted."""
         if path.startswith(".") or "/." in path:
-            return False
+            return SkipReason.HIDDEN
         if path[-_LONGEST_TEMPORARY:].lower().endswith(_TEMPORARY):
-            return False
-        if self._own is not None and path in self._own:
-            return False
-        if self._include is None and self._exclude is None:
-            return True
+            return SkipReason.TEMPORARY
+        if self.is_own(path):
+            return SkipReason.OWN
+        if self._unmatched:
+            self.note(path)
         if self._include is not None and not self._include.match(path):
-            return False
-        return self._exclude is None or not self._exclude.match(path)
+            return SkipReason.NOT_INCLUDED
+        if self._exclude is not None and self._exclude.match(path):
+            return SkipReason.EXCLUDED
+        return None
+
+    def note(self, path: str) -> None:
+        """Remember which include patterns match `path`; see `unmatched`."""
+        for line in [line for line, patterns in list(self._unmatched.items()) if patterns.match(path)]:
+            self._unmatched.pop(line, None)
+
+    @property
+    def unmatched(self) -> tuple[str, ...]:
+        """The include patterns that have matched no file so far: perhaps they are misspelt."""
+        return tuple(self._unmatched)
 
     def wants_directory(self, path: str) -> bool:
         """Whether anything below the directory can be wanted: False for hidden ones and our own.
 
         Excluded directories are walked as well, because a later `!pattern` may take back a file in one.
         """
-        if path.startswith(".") or "/." in path:
-            return False
-        return self._own is None or path not in self._own
+        return not (path.startswith(".") or "/." in path or self.is_own(path))
+
+    def is_own(self, path: str) -> bool:
+        """Return whether this is a file or folder of this program; a folder may have a `/` at its end."""
+        return self._own is not None and path.removesuffix("/") in self._own
 
 
 class _Patterns:

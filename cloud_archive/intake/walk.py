@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from ..beneath import open_folder
-from ..files import FileVersion
+from ..files import FileVersion, SkipReason
 
 _log = logging.getLogger("cloud_archive.watcher")
 
@@ -37,6 +37,10 @@ def _everything(path: str) -> bool:
 
 def _ignore_error(path: str, reason: str) -> None:
     _log.debug("cannot read %r: %s", path, reason)
+
+
+def _ignore_skipped(path: str, reason: SkipReason) -> None:
+    pass
 
 
 def scan(
@@ -68,9 +72,15 @@ def walk(
     wants_directory: Callable[[str], bool] = _everything,
     on_error: Callable[[str, str], None] = _ignore_error,
     *,
+    on_skipped: Callable[[str, SkipReason], None] = _ignore_skipped,
     below: str = "",
 ) -> Iterator[tuple[str, os.stat_result]]:
-    """As `scan`, for a million files of which nearly all are known: relative paths, and what `stat` says of each."""
+    """As `scan`, for a million files of which nearly all are known: relative paths, and what `stat` says of each.
+
+    Args:
+        on_skipped: called with the relative path of each folder that is left out (with a `/` at its end), each link
+            and each pipe, socket or device.
+    """
     folders = [below]
     while folders:
         folder = folders.pop()
@@ -83,8 +93,17 @@ def walk(
                             yield prefix + entry.name, entry.stat(follow_symlinks=False)
                         elif entry.is_dir(follow_symlinks=False):
                             path = prefix + entry.name
-                            if wants_directory(path) and not _is_junction(entry):
+                            if not wants_directory(path):
+                                on_skipped(path + "/", SkipReason.HIDDEN)
+                            elif _is_junction(entry):
+                                on_skipped(path, SkipReason.LINK)
+                            else:
                                 folders.append(path)
+                        else:
+                            link = entry.is_symlink()
+                            on_skipped(
+                                prefix + entry.name, SkipReason.LINK if link else SkipReason.NOT_A_FILE
+                            )
                     except (FileNotFoundError, NotADirectoryError):
                         continue
                     except OSError as error:

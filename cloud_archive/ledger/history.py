@@ -187,7 +187,8 @@ def requeue(ledger: Ledger, rows: Sequence[FileRow]) -> int:
     """Archived versions that the bucket does not hold any more, and the disk does, are pending again.
 
     They keep their keys: at a key that is free again the object is as before, and at one that somebody else has
-    taken the next conflict name follows.
+    taken the next conflict name follows. They also keep `archived_at`, which tells them from files that were never
+    archived: see `waiting_again`.
 
     Returns:
         How many; the others are no longer archived rows, or a newer version of the file is on its way.
@@ -200,7 +201,7 @@ def requeue(ledger: Ledger, rows: Sequence[FileRow]) -> int:
             count += db.execute(
                 "UPDATE files SET state = 0, priority = 1, token = randomblob(16), attempts = 0,"
                 " next_try = NULL, base_key = key, upload_id = NULL, part_size = NULL, seen_at = ?,"
-                " archived_at = NULL, wrote = NULL, etag = NULL, freed_at = NULL"
+                " wrote = NULL, etag = NULL, freed_at = NULL"
                 " WHERE id = ? AND state = 3"
                 " AND NOT EXISTS (SELECT 1 FROM files o WHERE o.path = files.path AND o.state < 3)",
                 (now, row.row),
@@ -208,6 +209,12 @@ def requeue(ledger: Ledger, rows: Sequence[FileRow]) -> int:
         return count
 
     return ledger.change(work)
+
+
+def waiting_again(ledger: Ledger) -> int:
+    """Return how many versions were archived once and are in the queue again."""
+    found = ledger.read("SELECT count(*) FROM files WHERE state < 3 AND archived_at IS NOT NULL")
+    return int(found[0][0])
 
 
 @dataclass(frozen=True, slots=True)

@@ -90,6 +90,19 @@ class Ledger(Database):
         )
         return {row[0] for row in rows}
 
+    def baseline_marks(self, fingerprints: Sequence[int]) -> set[int]:
+        """Those of `fingerprints` that were there before the archive began, and were not archived since."""
+        rows = self.read(
+            "SELECT value FROM json_each(?) AS asked JOIN baseline ON fingerprint = asked.value"
+            " WHERE archived IS NULL",
+            (json.dumps(fingerprints),),
+        )
+        return {row[0] for row in rows}
+
+    def has_baseline(self) -> bool:
+        """Return whether anything was there before the archive began, and was not archived since."""
+        return bool(self.read("SELECT 1 FROM baseline WHERE archived IS NULL LIMIT 1"))
+
     def add(self, versions: Iterable[FileVersion], *, priority: int = 0) -> int:
         """Queue versions that are complete. A version known already is left as it is.
 

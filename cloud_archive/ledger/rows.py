@@ -172,7 +172,7 @@ def add_row(db: sqlite3.Connection, version: FileVersion, priority: int, now: fl
     if older is not None:
         db.execute(
             "UPDATE files SET size = ?, mtime_ns = ?, device = ?, inode = ?, fingerprint = ?,"
-            " state = 0, next_try = NULL, seen_at = ?, priority = min(priority, ?) WHERE id = ?",
+            " state = 0, next_try = NULL, seen_at = ?, archived_at = NULL, priority = min(priority, ?) WHERE id = ?",
             (*signature, now, priority, older[0]),
         )
         return 1

@@ -19,7 +19,7 @@ from typing import Any
 
 from ..errors import FileProblem, StoreError
 from ..files import stat_version
-from ..ledger.history import requeue
+from ..ledger.history import requeue, waiting_again
 from ..ledger.key_index import KeyIndex
 from ..ledger.ledger import Ledger
 from ..ledger.rows import FileRow
@@ -76,6 +76,7 @@ class VerifyReport:
     undecided: int = 0
     queued: int = 0
     lost: int = 0  # missing or different, and not on this disk either
+    waiting: int = 0  # archived once, and waiting in the queue to be archived again
     bytes_read: int = 0
     list_requests: int = 0
     head_requests: int = 0
@@ -85,8 +86,8 @@ class VerifyReport:
 
     @property
     def sound(self) -> bool:
-        """Everything that was archived is in the bucket, as it was."""
-        return self.checked == self.same
+        """Whether everything that was ever archived is in the bucket, as it was."""
+        return self.checked == self.same and self.waiting == 0
 
     def to_json(self) -> dict[str, Any]:
         """As `--json` shows it."""
@@ -100,6 +101,7 @@ class VerifyReport:
                 "undecided",
                 "queued",
                 "lost",
+                "waiting",
                 "bytes_read",
             )
         }
@@ -143,6 +145,7 @@ def verify(
             check.one_by_one(index.pages())
         finally:
             check.close()
+        check.report.waiting = waiting_again(ledger)
         return check.report
 
 

@@ -13,9 +13,10 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from ..errors import ConditionsRejected, ObjectExists, StoreError
+from ..errors import ConditionsRejected, ObjectExists, Scope, StoreError
 from ..keys import PrefixTemplate
-from .base import CreateOnly, ProbeNotes
+from .base import CreateOnly, ObjectStore, ProbeNotes
+from .failures import explain
 
 if TYPE_CHECKING:
     from .s3 import S3Store
@@ -35,6 +36,33 @@ def probe_key(prefix: str) -> str:
         prefix: a valid template.
     """
     return f"{PrefixTemplate.parse(prefix).reserved_folder}{PROBE_NAME}"
+
+
+def verify_connection(store: ObjectStore) -> None:
+    """Make one small request that needs the right endpoint, key and bucket; two where the key may not read.
+
+    It asks for the object that `check` leaves behind. A store that answers "no such object" has accepted key and
+    bucket. A key that may not read writes that object instead, since "access denied" alone proves nothing.
+
+    Raises:
+        StoreError: the store does not answer, or refuses.
+    """
+    try:
+        next(iter(store.read(store.probe_key)), None)
+    except StoreError as error:
+        if error.status == 404 and error.failure.scope is Scope.FILE:
+            return
+        if error.status not in (401, 403) or error.failure.cause != explain("AccessDenied").cause:
+            raise
+        sha256 = hashlib.sha256(PROBE_BODY).hexdigest()
+        store.put(
+            store.probe_key,
+            PROBE_BODY,
+            sha256=sha256,
+            content_type="text/plain",
+            metadata={"sha256": sha256},
+            create_only=False,
+        )
 
 
 def probe(

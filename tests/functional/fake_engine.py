@@ -51,7 +51,7 @@ class FakeEngine:
         if self.error is not None:
             raise self.error
 
-    def status(self, look: bool = True) -> FakeStatus:
+    def status(self, look: bool = True, *, heartbeat: bool = False) -> FakeStatus:
         return FakeStatus(self.content)
 
     def start_watching(self) -> str:
@@ -75,6 +75,10 @@ class FakeEngine:
     def retry(self) -> str:
         self._note("retry")
         return "Back in the queue."
+
+    def archive_baseline(self) -> str:
+        self._note("backfill")
+        return "3 older files are being archived."
 
     def flush(self, timeout_seconds: float) -> bool:
         self._note("flush", timeout_seconds)

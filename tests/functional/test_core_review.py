@@ -769,16 +769,30 @@ def test_a_push_reuses_a_look_only_while_no_event_came(root: Path, monkeypatch: 
         run = archiver._run
         assert run is not None
         assert not run.watcher.polling
-        archiver._clean_until = time.monotonic() + 60  # as if that look had been a slow one
+        run.reconciler.clean_until = time.monotonic() + 60  # as if that look had been a slow one
         looks = run.reconciler._begun
         assert archiver.status(recent=True).safe_to_stop
         assert run.reconciler._begun == looks
         assert archiver.status().safe_to_stop
         assert run.reconciler._begun == looks + 1, "whoever asks gets a look of their own"
-        archiver._clean_until = time.monotonic() + 60
+        run.reconciler.clean_until = time.monotonic() + 60
         run.news += 1
         assert archiver.status(recent=True).safe_to_stop
         assert run.reconciler._begun == looks + 2
+
+
+def test_a_heartbeat_makes_no_look_of_its_own_while_no_event_came(root: Path) -> None:
+    with archiving(root, MemoryStore()) as archiver:
+        assert archiver.flush(10)
+        run = archiver._run
+        assert run is not None
+        run.reconciler.clean_until = 0.0
+        looks = run.reconciler._begun
+        assert archiver.status(heartbeat=True).safe_to_stop
+        assert run.reconciler._begun == looks
+        run.news += 1
+        assert archiver.status(heartbeat=True).safe_to_stop
+        assert run.reconciler._begun == looks + 1
 
 
 def test_who_asks_again_and_again_waits_for_a_look_of_its_own_and_no_look_follows_at_once(

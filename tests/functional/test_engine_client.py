@@ -34,7 +34,7 @@ FAST = Timing(
     health_interval=0.1,
     health_answer=0.2,
     deaf=0.5,
-    event_silence=2,
+    silence=2,
 )
 posix = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 
@@ -335,3 +335,36 @@ def test_the_command_names_the_package_by_path() -> None:
     assert Path(command[-2]).name == "__main__.py"
     assert Path(command[-2]).is_file()
     assert command[-1] == "engine"
+
+
+@posix
+async def test_an_engine_that_is_stopped_by_a_signal_is_unavailable_until_it_goes_on(begin: Begin) -> None:
+    setting = await begin(timing=Timing(silence=0.6, heartbeat=0.2, first_backoff=0.05))
+    await until(setting.up)
+    pid = setting.lives[0]["pid"]
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        await until(lambda: setting.pushed[-1]["state"] == "unavailable")
+        assert setting.causes()[-1] == "The engine does not answer just now."
+        began = time.monotonic()
+        assert (await setting.client.status())["state"] == "unavailable"
+        assert time.monotonic() - began < 0.5, "at once"
+        count = len(setting.pushed)
+        await until(lambda: len(setting.pushed) > count + 2)
+        assert {status["state"] for status in setting.pushed[count:]} == {"unavailable"}, (
+            "a heartbeat says so again"
+        )
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    await until(lambda: setting.pushed[-1]["state"] == "idle")
+    assert (await setting.client.status())["state"] == "idle"
+
+
+async def test_while_the_engine_is_down_the_status_is_pushed_again_as_a_heartbeat(begin: Begin) -> None:
+    setting = await begin("exit-7", Timing(first_backoff=60, heartbeat=0.1))
+    await until(lambda: len(setting.causes()) > 3)
+    assert set(setting.causes()) == {"The engine ended at start with exit status 7."}
+
+
+def test_silence_is_shorter_than_what_a_page_waits_and_longer_than_two_heartbeats() -> None:
+    assert 2 * Timing().heartbeat < Timing().silence <= 10

@@ -15,6 +15,7 @@ import pytest
 from aiohttp import web
 from yarl import URL
 
+from cloud_archive.api.events import HEARTBEAT_SECONDS
 from cloud_archive.api.server import Listener, build_application, serve
 from cloud_archive.errors import CloudArchiveError, RequestRefused, StoreError
 from cloud_archive.handshake import PROOF_HEADER, NotTheEngine, sign_call
@@ -277,10 +278,17 @@ async def test_the_stream_begins_with_the_status_and_goes_on_with_each_change(
         assert (await read_event(answer))["state"] == "uploading"
 
 
-async def test_an_idle_stream_has_heartbeats(private: Caller) -> None:
+async def test_the_heartbeat_of_an_idle_stream_is_the_status_of_that_moment(
+    private: Caller, engine: FakeEngine
+) -> None:
     async with private.open("GET", "/cloud-sync/events") as answer:
         await read_event(answer)
-        await read_until(answer, b":")
+        engine.content = {**engine.content, "uploaded_files": 7}  # nobody is told
+        assert (await read_event(answer))["uploaded_files"] == 7
+
+
+def test_a_heartbeat_comes_at_least_every_five_seconds() -> None:
+    assert HEARTBEAT_SECONDS <= 5
 
 
 async def test_a_stream_that_is_closed_is_unsubscribed(private: Caller, engine: FakeEngine) -> None:

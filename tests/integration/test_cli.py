@@ -410,3 +410,81 @@ def test_check_names_its_steps(
     assert [step["name"] for step in json.loads(out) if step["ok"] is False] == ["bucket"]
     monkeypatch.delenv("S3_BUCKET")
     assert ran(capsys, "check")[0] == 2
+
+
+# --- files that are left out, and files that are older than the archive
+
+
+def write_old(root: Path, *names: str) -> None:
+    root.mkdir(exist_ok=True)
+    for name in names:
+        (root / name).write_bytes(name.encode())
+        os.utime(root / name, (1_600_000_000, 1_600_000_000))
+
+
+def test_files_from_before_the_first_start_are_named_and_archived_when_asked(
+    tmp_path: Path, bucket: S3Server, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = tmp_path / "output"
+    write_old(root, *(f"{number}.png" for number in range(5)))
+    with watching(root):
+        wait_until(lambda: ran(capsys, "status", root)[0] == 0, "the first scan has ended")
+        _, out, _ = ran(capsys, "status", root)
+        assert "5 files from before the first start are not archived" in out
+    status, out, _ = ran(capsys, "verify", root)
+    assert status == 0
+    assert "All of them" not in out
+    assert "5 files from before the first start are not archived" in out
+
+    status, out, _ = ran(capsys, "upload", "--baseline", "--dir", root)
+    assert (status, out.splitlines()[-1]) == (0, "Complete: 5/5")
+    assert len(bucket.objects()) == 5
+    status, out, _ = ran(capsys, "verify", root)
+    assert status == 0
+    assert "All of them" in out
+    assert "before the first start" not in out
+
+
+def test_a_running_archive_takes_up_files_from_before_its_first_start(
+    tmp_path: Path, bucket: S3Server, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = tmp_path / "output"
+    write_old(root, "a.png", "b.png")
+    with watching(root):
+        status, out, _ = ran(capsys, "upload", "--baseline", "--dir", root)
+        assert (status, out.splitlines()[-1]) == (0, "Complete: 2/2")
+        assert len(bucket.objects()) == 2
+
+
+@pytest.mark.parametrize("arguments", [["--baseline", "a.png"], ["--dir", "x", "a.png"], []])
+def test_upload_wants_files_or_the_baseline(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> None:
+    assert ran(capsys, "upload", *arguments)[0] == 2
+
+
+def test_status_and_once_name_what_is_left_out_with_the_reason(
+    tmp_path: Path, bucket: S3Server, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = tmp_path / "output"
+    root.mkdir()
+    for name in ("a.png", ".hidden.png", "half.tmp"):
+        (root / name).write_bytes(b"body")
+    (root / "empty.png").touch()
+    status, out, _ = ran(capsys, "watch", root, "--once")
+    assert (status, out.splitlines()[-1]) == (0, "Complete: 1/1")
+    for words in ("Skipped .hidden.png: Its name", "Skipped half.tmp: ", "Skipped empty.png: It is empty."):
+        assert words in out
+    _, out, _ = ran(capsys, "watch", root, "--once", "--json")
+    found = json.loads(out.splitlines()[-1])
+    assert found["skipped_files"] == 3
+    assert {entry["file"] for entry in found["skipped"]} == {".hidden.png", "half.tmp", "empty.png"}
+
+    status, out, _ = ran(capsys, "status", root)
+    assert status == 0
+    assert "3 files" in out
+    assert "empty.png: It is empty." in out
+    with watching(root):
+        wait_until(lambda: ran(capsys, "status", root)[0] == 0, "the first scan has ended")
+        _, out, _ = ran(capsys, "status", root)
+        assert "empty.png: It is empty." in out
+        found = json.loads(ran(capsys, "status", root, "--json")[1].splitlines()[-1])
+        assert (found["skipped_files"], len(found["skipped"])) == (3, 3)

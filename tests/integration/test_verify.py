@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
+from cloud_archive.cli.app import main
+from cloud_archive.files import stat_version
+from cloud_archive.ledger.history import waiting_again
 from cloud_archive.ledger.rows import FileState
 from cloud_archive.maintenance.verdict import Verdict
 from cloud_archive.maintenance.verify import VerifyReport, verify
@@ -18,6 +22,17 @@ pytestmark = pytest.mark.store
 def checked(archive: Archive, *, deep: bool = False, repair: bool = False, **environ: str) -> VerifyReport:
     with archive.ledger() as ledger, archive.store(**environ) as store:
         return verify(ledger, store, archive.root, deep=deep, repair=repair)
+
+
+def command(
+    archive: Archive, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *options: str
+) -> tuple[int, str]:
+    """Run `cloud-archive verify`. Returns the exit status and standard output."""
+    for name, value in {**archive.environ, "CLOUD_ARCHIVE_STATE_DIR": str(archive.state)}.items():
+        monkeypatch.setenv(name, value)
+    capsys.readouterr()
+    status = main(["verify", str(archive.root), *options])
+    return status, capsys.readouterr().out
 
 
 def found(report: VerifyReport) -> dict[str, Verdict]:
@@ -145,3 +160,58 @@ def test_a_file_that_changed_since_is_not_put_back_in_its_old_version(
     assert (report.missing, report.queued, report.lost) == (1, 0, 1)
     with archive.ledger() as ledger:
         assert [row.state for row in ledger.rows()] == [FileState.ARCHIVED]
+
+
+def test_a_repaired_file_is_not_sound_until_it_is_in_the_bucket_again(
+    tmp_path: Path,
+    seaweedfs: S3Server,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    archive = Archive(tmp_path, seaweedfs)
+    for name in ("a.png", "b.png"):
+        archive.write(name)
+    archive.archive_all()
+    seaweedfs.client.delete_object(Bucket=seaweedfs.bucket, Key="out/a.png")
+    assert not checked(archive, repair=True).sound
+
+    code, out = command(archive, monkeypatch, capsys)
+    assert code == 1
+    assert "1 file waits to be archived again" in out
+    assert "All of them" not in out
+    code, out = command(archive, monkeypatch, capsys, "--json")
+    report = json.loads(out)
+    assert (code, report["sound"], report["waiting"], report["checked"]) == (1, False, 1, 1)
+
+    archive.archive_all()
+    code, out = command(archive, monkeypatch, capsys, "--json")
+    report = json.loads(out)
+    assert (code, report["sound"], report["waiting"], report["checked"]) == (0, True, 0, 2)
+
+
+def test_a_newer_version_of_a_file_that_waits_to_be_archived_again_was_never_archived(
+    tmp_path: Path, seaweedfs: S3Server
+) -> None:
+    archive = Archive(tmp_path, seaweedfs)
+    archive.write("a.png")
+    archive.archive_all()
+    seaweedfs.client.delete_object(Bucket=seaweedfs.bucket, Key="out/a.png")
+    checked(archive, repair=True)
+    archive.write("a.png", b"newer bytes")
+    with archive.ledger() as ledger:
+        ledger.add([stat_version(archive.root, "a.png")])
+        assert waiting_again(ledger) == 0
+
+
+def test_nothing_was_checked_is_not_all_of_them(
+    tmp_path: Path,
+    seaweedfs: S3Server,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    archive = Archive(tmp_path, seaweedfs)
+    archive.archive_all()
+    code, out = command(archive, monkeypatch, capsys)
+    assert code == 0
+    assert "All of them" not in out
+    assert "Nothing was checked" in out

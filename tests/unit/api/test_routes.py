@@ -67,6 +67,7 @@ def test_the_table_holds_every_call_of_the_contract() -> None:
         ("POST", "/cloud-sync/upload"),
         ("POST", "/cloud-sync/rescan"),
         ("POST", "/cloud-sync/retry"),
+        ("POST", "/cloud-sync/backfill"),
         ("POST", "/cloud-sync/flush"),
         ("GET", "/cloud-sync/files"),
         ("POST", "/cloud-sync/check"),

@@ -132,7 +132,7 @@ def test_many_fingerprints_at_once_are_those_of_each(tmp_path: Path) -> None:
 def test_what_is_older_is_noted_in_pieces_and_to_the_last_file(
     root: Path, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cloud_archive.archive.reconcile.BATCH", 2)
+    monkeypatch.setattr("cloud_archive.archive.unarchived.BATCH", 2)
     monkeypatch.setattr("cloud_archive.archive.reconcile.BASELINE_BATCH", 4)
     ledger.clear_baseline()
     for number in range(11):

@@ -1,0 +1,119 @@
+"""Whether the store takes this key and bucket: found out once at start, with one small request.
+
+Until that request, or an upload, has succeeded, nothing may look as if all were well: a wrong key would otherwise
+show only when the first file is written.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+
+from ..errors import Failure, StoreError
+from ..store.base import ObjectStore
+from ..store.failures import explain
+from ..store.probe import verify_connection
+from .gate import backoff_seconds
+
+logger = logging.getLogger("cloud_archive.archiver")
+
+FIRST_PAUSE_SECONDS = 1.0
+LONGEST_PAUSE_SECONDS = 30.0
+
+
+class Connection:
+    """Tries `verify_connection` in a thread of its own, with growing pauses, until it or an upload has succeeded.
+
+    Args:
+        store: loaded by this thread, so that the first upload need not wait for it.
+        on_change: called from that thread when `verified` or `failure` changed.
+    """
+
+    def __init__(self, store: ObjectStore, on_change: Callable[[], None]) -> None:
+        self._store = store
+        self._on_change = on_change
+        self._lock = threading.Lock()
+        self._wake = threading.Event()
+        self._stopping = False
+        self._failure: Failure | None = None
+        self._verified = False
+        self._thread: threading.Thread | None = None
+
+    @property
+    def verified(self) -> bool:
+        """Whether the store has accepted a request since the start."""
+        return self._verified
+
+    @property
+    def failure(self) -> Failure | None:
+        """Why it is not verified; None before the first answer, and once it is."""
+        return self._failure
+
+    def start(self, *, wait_seconds: float) -> None:
+        """Begin, unless it has begun already.
+
+        Args:
+            wait_seconds: until the first request, or until `go`.
+        """
+        with self._lock:
+            if self._thread is not None or self._verified:
+                return
+            self._thread = threading.Thread(
+                target=self._run, args=(wait_seconds,), name="cloud-archive-connect", daemon=True
+            )
+            self._thread.start()
+
+    def go(self) -> None:
+        """Make the next request now."""
+        self._wake.set()
+
+    def stop(self) -> None:
+        """Make no further request. Returns at once; a request under way ends by itself."""
+        self._stopping = True
+        self._wake.set()
+
+    def confirm(self) -> None:
+        """An upload has succeeded."""
+        self._set(verified=True, failure=None)
+        self._wake.set()
+
+    def _run(self, wait_seconds: float) -> None:
+        pause, attempts = wait_seconds, 0
+        while True:
+            self._wake.wait(pause)
+            self._wake.clear()
+            if self._stopping or self._verified:
+                return
+            attempts += 1
+            failure = self._attempt()
+            if self._stopping:
+                return
+            if failure is None:
+                logger.info("The store accepts this key and bucket: %s", self._store.destination)
+                self._set(verified=True, failure=None)
+                return
+            self._set(verified=False, failure=failure)
+            pause = backoff_seconds(attempts, first=FIRST_PAUSE_SECONDS, longest=LONGEST_PAUSE_SECONDS)
+
+    def _attempt(self) -> Failure | None:
+        try:
+            self._store.warm_up()
+            verify_connection(self._store)
+        except StoreError as error:
+            return error.failure
+        except Exception as error:
+            logger.exception("The connection could not be verified")
+            return explain("InternalError", said=f"{type(error).__name__}: {error}")
+        return None
+
+    def _set(self, *, verified: bool, failure: Failure | None) -> None:
+        with self._lock:
+            verified = verified or self._verified
+            failure = None if verified else failure
+            news = (verified, failure) != (self._verified, self._failure)
+            self._verified, self._failure = verified, failure
+        if news:
+            if failure is not None:
+                logger.warning("The connection to the store is not verified yet: %s", failure.sentence)
+            self._on_change()

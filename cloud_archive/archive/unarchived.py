@@ -1,0 +1,196 @@
+"""What is in the watched directory and has no row in the ledger: new, older than the archive, or left out.
+
+The scan (reconcile.py) counts these on its way; here they are also listed and counted without archiving anything.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from ..errors import CloudArchiveError
+from ..files import SkipReason, fingerprints
+from ..intake.selection import Selection
+from ..intake.walk import walk
+from ..ledger.ledger import Ledger
+from ..text import counted
+
+BATCH = 1000
+
+_Found = tuple[str, os.stat_result]
+
+
+@dataclass(slots=True)
+class Tally:
+    """What is in the directory and not in the ledger.
+
+    Attributes:
+        unseen: files that are to be archived and are not known yet.
+        baseline: files from before the first start, which are left alone.
+        skipped: how many are left out for each reason; a folder that is left out counts once.
+    """
+
+    unseen: int = 0
+    baseline: int = 0
+    skipped: Counter[SkipReason] = field(default_factory=Counter)
+
+    def count(self, reason: SkipReason | None, is_old: bool) -> None:
+        """Add one file. Files of this program itself don't count."""
+        if reason is SkipReason.OWN:
+            return
+        if reason is not None:
+            self.skipped[reason] += 1
+        elif is_old:
+            self.baseline += 1
+        else:
+            self.unseen += 1
+
+    def add(self, other: Tally) -> None:
+        """Add what another part of the directory holds."""
+        self.unseen += other.unseen
+        self.baseline += other.baseline
+        self.skipped.update(other.skipped)
+
+    @property
+    def skipped_files(self) -> int:
+        """How many are left out."""
+        return self.skipped.total() if hasattr(self.skipped, "total") else sum(self.skipped.values())
+
+
+@dataclass(frozen=True, slots=True)
+class UnarchivedFile:
+    """A file, or a folder that is left out, without a row in the ledger.
+
+    Attributes:
+        reason: why it is left out; None where it is not.
+        is_old: it was there before the archive began.
+    """
+
+    path: str
+    size_bytes: int
+    reason: SkipReason | None
+    is_old: bool
+
+    @property
+    def state(self) -> str:
+        """What users see: `skipped`, `baseline`, or `unseen` where it is about to be archived."""
+        if self.reason is not None:
+            return "skipped"
+        return "baseline" if self.is_old else "unseen"
+
+    def to_json(self) -> dict[str, Any]:
+        """As `GET /cloud-sync/files` shows it: the fields of a ledger row, and `reason`, a word for programs."""
+        reason, cause = "", ""
+        if self.reason is not None:
+            reason, cause = self.reason.value, self.reason.sentence
+        elif self.is_old:
+            reason, cause = "baseline", "It was there before the first start."
+        names = (
+            "id",
+            "s3_key",
+            "sha256",
+            "code",
+            "cure",
+            "seen_at",
+            "uploaded_at",
+            "freed_at",
+            "next_try_at",
+        )
+        return {
+            **dict.fromkeys(names),
+            "path": self.path,
+            "file_name": self.path.rstrip("/").rpartition("/")[2],
+            "state": self.state,
+            "size_bytes": self.size_bytes,
+            "attempts": 0,
+            "reason": reason,
+            "cause": cause,
+        }
+
+
+def batches(files: Iterator[_Found]) -> Iterator[list[_Found]]:
+    while batch := list(islice(files, BATCH)):
+        yield batch
+
+
+def skip_reason(selection: Selection, path: str, stat: os.stat_result) -> SkipReason | None:
+    """Return why a regular file is left out; None where it is to be archived."""
+    return selection.skip_reason(path) or (None if stat.st_size else SkipReason.EMPTY)
+
+
+def without_row(
+    batch: list[_Found], ledger: Ledger, has_baseline: bool
+) -> Iterator[tuple[int, str, os.stat_result, bool]]:
+    """Those that have no row in the ledger: fingerprint, path, stat, and whether they are part of the baseline."""
+    prints = fingerprints(batch)
+    unknown = ledger.unknown_marks(prints)
+    older = ledger.baseline_marks(prints) if has_baseline else set()
+    if not unknown and not older:
+        return
+    for mark, (path, stat) in zip(prints, batch, strict=True):
+        if mark in unknown or mark in older:
+            yield mark, path, stat, mark in older
+
+
+def unarchived_files(
+    root: Path, selection: Selection, ledger: Ledger, on_error: Callable[[str, str], None]
+) -> Iterator[UnarchivedFile]:
+    """Every file in the directory that has no row in the ledger, in the order of the directory.
+
+    Args:
+        on_error: called with the path and the reason where a folder cannot be read.
+    """
+    skipped: list[UnarchivedFile] = []
+    files = walk(
+        root,
+        selection.wants_directory,
+        on_error,
+        on_skipped=lambda path, reason: (
+            None if selection.is_own(path) else skipped.append(UnarchivedFile(path, 0, reason, False))
+        ),
+    )
+    has_baseline = ledger.has_baseline()
+    for batch in batches(files):
+        for path, _ in batch if selection.unmatched else ():
+            selection.note(path)
+        for _, path, stat, is_old in without_row(batch, ledger, has_baseline):
+            reason = skip_reason(selection, path, stat)
+            if reason is not SkipReason.OWN:
+                yield UnarchivedFile(path, stat.st_size, reason, is_old)
+        yield from skipped
+        skipped.clear()
+    yield from skipped
+
+
+def take_stock(root: Path, selection: Selection, ledger: Ledger) -> Tally:
+    """Count what is in the directory and not in the ledger, and change nothing.
+
+    Raises:
+        CloudArchiveError: a folder could not be read.
+    """
+    problems: list[str] = []
+    tally = Tally()
+    for file in unarchived_files(
+        root, selection, ledger, lambda path, why: problems.append(f"{path}: {why}")
+    ):
+        tally.count(file.reason, file.is_old)
+    if problems:
+        raise CloudArchiveError(problems[0])
+    return tally
+
+
+def unmatched_sentences(selection: Selection, tally: Tally) -> list[str]:
+    """A warning for each include pattern that has matched nothing while other files were left out."""
+    count = tally.skipped[SkipReason.NOT_INCLUDED]
+    if not count:
+        return []
+    return [
+        f"CLOUD_ARCHIVE_INCLUDE: the pattern {line!r} has matched no file, and {counted(count, 'file')} matched no"
+        " pattern at all. Check its spelling."
+        for line in selection.unmatched
+    ]

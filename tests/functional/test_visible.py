@@ -1,0 +1,173 @@
+"""What a user can see: whether the store was ever reached, and what stopping and starting do."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from cloud_archive.errors import StoreError
+from cloud_archive.store.failures import explain
+from tests.functional.archives import archiving, engine_on, until
+from tests.memory_store import MemoryStore
+
+
+def refusing(code: str, status: int, *operations: str) -> MemoryStore:
+    """A store that refuses these operations (default: every one) with this code."""
+    store = MemoryStore()
+
+    def refuse(operation: str, key: str) -> None:
+        if not operations or operation in operations:
+            raise StoreError(operation, key, explain(code, status), status=status)
+
+    store.on_call = refuse
+    return store
+
+
+# --- the connection
+
+
+def test_an_idle_archive_with_a_wrong_key_is_not_idle_and_says_why(tmp_path: Path) -> None:
+    store = refusing("InvalidAccessKeyId", 403)
+    with archiving(tmp_path / "root", store) as archiver:
+        until(lambda: archiver.status(look=False).state.value == "retrying", "the refusal shows")
+        status = archiver.status()
+        assert not status.connection_verified
+        assert status.errors[-1].startswith("The store does not know this access key.")
+        assert status.safe_to_stop, "nothing waits"
+
+        store.on_call = lambda operation, key: None
+        archiver.retry()
+        until(lambda: archiver.status(look=False).state.value == "idle", "the key was corrected at the store")
+        status = archiver.status()
+        assert status.connection_verified
+        assert status.errors == ()
+
+
+def test_until_the_store_answers_the_archive_is_starting(tmp_path: Path) -> None:
+    asked, answer = threading.Event(), threading.Event()
+    store = MemoryStore()
+
+    def wait(operation: str, key: str) -> None:
+        asked.set()
+        assert answer.wait(30)
+
+    store.on_call = wait
+    with archiving(tmp_path / "root", store) as archiver:
+        assert asked.wait(15), "the store is contacted although there is nothing to upload"
+        assert archiver.status().state.value == "starting"
+        answer.set()
+        until(lambda: archiver.status(look=False).state.value == "idle", "it is idle")
+    assert store.calls == [("GetObject", store.probe_key)], "one small request"
+
+
+def test_a_store_that_does_not_answer_is_asked_again_by_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cloud_archive.archive.connection.FIRST_PAUSE_SECONDS", 0.05)
+    monkeypatch.setattr("cloud_archive.archive.connection.LONGEST_PAUSE_SECONDS", 0.05)
+    store = refusing("ConnectionRefused", 0)
+    with archiving(tmp_path / "root", store) as archiver:
+        until(lambda: store.count("GetObject") > 2, "it tries again")
+        assert archiver.status(look=False).state.value == "retrying"
+        store.on_call = lambda operation, key: None
+        until(lambda: archiver.status(look=False).state.value == "idle", "it is verified")
+
+
+def test_a_key_that_may_not_read_is_verified_by_a_small_write(tmp_path: Path) -> None:
+    store = refusing("AccessDenied", 403, "GetObject", "HeadObject", "ListObjectsV2")
+    with archiving(tmp_path / "root", store) as archiver:
+        until(lambda: archiver.status(look=False).state.value == "idle", "it is verified")
+    assert list(store.objects) == [store.probe_key]
+
+
+def test_a_key_that_may_neither_read_nor_write_is_not_verified(tmp_path: Path) -> None:
+    store = refusing("AccessDenied", 403)
+    with archiving(tmp_path / "root", store) as archiver:
+        until(lambda: archiver.status(look=False).state.value == "retrying", "the refusal shows")
+        assert "may not write" in archiver.status().errors[-1]
+
+
+def test_an_upload_verifies_the_connection_too(tmp_path: Path) -> None:
+    store = refusing("ReadTimeout", 0, "GetObject")
+    with archiving(tmp_path / "root", store) as archiver:
+        (tmp_path / "root" / "a.png").write_bytes(b"a")
+        until(lambda: archiver.status(look=False).uploaded_files == 1, "it is archived")
+        assert archiver.status(look=False).connection_verified
+
+
+# --- stop and start
+
+
+def slow_store() -> tuple[MemoryStore, threading.Event, threading.Event]:
+    """(store, set once an upload is under way, set to let uploads end)."""
+    store, begun, go_on = MemoryStore(), threading.Event(), threading.Event()
+
+    def wait(operation: str, key: str) -> None:
+        if operation == "PutObject":
+            begun.set()
+            assert go_on.wait(60)
+
+    store.on_call = wait
+    return store, begun, go_on
+
+
+def test_stop_answers_while_an_upload_is_under_way_and_start_resumes(tmp_path: Path) -> None:
+    store, begun, go_on = slow_store()
+    root = tmp_path / "root"
+    with engine_on(root, store, tmp_path / "state") as engine:
+        (root / "a.png").write_bytes(b"a")
+        assert begun.wait(15)
+        before = time.monotonic()
+        message = engine.stop_watching()
+        assert time.monotonic() - before < 5, "it does not wait for the upload"
+        assert "1 upload under way will finish" in message
+        status = engine.status(look=False)
+        assert (status.running, status.state.value) == (False, "stopped")
+        assert [active.path for active in status.active] == ["a.png"], "what still drains is shown"
+        assert not status.safe_to_stop
+
+        before = time.monotonic()
+        engine.start_watching()
+        assert time.monotonic() - before < 5
+        assert engine.status(look=False).running
+        (root / "b.png").write_bytes(b"b")
+        go_on.set()
+        until(lambda: engine.status(look=False).uploaded_files == 2, "both are archived")
+    assert {key for key in store.objects if key != store.probe_key} == {"out/a.png", "out/b.png"}
+
+
+def test_after_a_stop_uploads_under_way_finish_and_nothing_new_begins(tmp_path: Path) -> None:
+    store, begun, go_on = slow_store()
+    root = tmp_path / "root"
+    root.mkdir()
+    with engine_on(root, store, tmp_path / "state", CLOUD_ARCHIVE_WORKERS="1") as engine:
+        for name in ("a.png", "b.png"):
+            (root / name).write_bytes(name.encode() * 1_000_000)
+        assert begun.wait(15)
+        until(lambda: engine.status(look=False).pending_files == 2, "both are known")
+        engine.stop_watching()
+        go_on.set()
+        until(lambda: not engine.status(look=False).active, "the upload under way finishes")
+        status = engine.status(look=False)
+        assert (status.uploaded_files, status.pending_files) == (1, 1)
+        assert len(store.objects) == 1
+        engine.start_watching()
+        until(lambda: engine.status(look=False).uploaded_files == 2, "the other one follows")
+
+
+def test_an_end_while_a_stop_drains_waits_for_what_is_under_way(tmp_path: Path) -> None:
+    store, begun, go_on = slow_store()
+    root = tmp_path / "root"
+    with engine_on(root, store, tmp_path / "state") as engine:
+        (root / "a.png").write_bytes(b"a")
+        assert begun.wait(15)
+        engine.stop_watching()
+        drained: list[bool] = []
+        drain = threading.Thread(target=lambda: drained.append(engine.drain(30)))
+        drain.start()
+        go_on.set()
+        drain.join(30)
+        assert drained == [True]
