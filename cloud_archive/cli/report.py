@@ -38,14 +38,10 @@ def report(
         Path | None, typer.Option("--prices", metavar="FILE", help="Another table of prices (JSON).")
     ] = None,
     csv: Annotated[bool, typer.Option("--csv", help="The lines as CSV.")] = False,
-    plot: Annotated[
-        Path | None, typer.Option("--plot", metavar="FILE.svg", help="Draw the lines into this file.")
-    ] = None,
     json: Json = False,
 ) -> None:
     """Show files and bytes by day, month, type or folder, and the monthly cost at R2, S3, GCS and B2."""
     from ..maintenance.costs import TABLE, load_prices
-    from ..maintenance.plot import to_svg
     from ..maintenance.report import BY
 
     if by not in BY:
@@ -55,8 +51,6 @@ def report(
     if prefix is not None and not from_bucket:
         raise WrongUsage("--prefix counts with --bucket only.")
     found = _made(directory, by, from_bucket, prefix, load_prices(prices or TABLE))
-    if plot is not None:
-        plot.write_text(to_svg(found), "utf-8")
     if json:
         say_json(found.to_json())
     elif csv:

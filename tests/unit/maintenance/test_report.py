@@ -6,7 +6,6 @@ import csv
 import io
 import json
 import time
-import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
@@ -20,7 +19,6 @@ from cloud_archive.keys import PrefixTemplate
 from cloud_archive.ledger.history import Restored, add_restored
 from cloud_archive.ledger.ledger import Ledger
 from cloud_archive.maintenance.costs import TABLE, Provider, Usage, load_prices, requests_for
-from cloud_archive.maintenance.plot import to_svg
 from cloud_archive.maintenance.report import Report, chart_rows, report_from_bucket, report_from_ledger
 from cloud_archive.scope import Scope
 from tests.memory_store import MemoryStore
@@ -148,20 +146,6 @@ def test_csv_is_read_back_and_no_name_is_a_formula(store: Any) -> None:
     assert rows[1] == ["video", "3", "3001"]
     assert ['\'=HYPERLINK("x")', "1", "1"] in rows
     assert ['comma, quote"', "1", "1"] in rows
-
-
-@pytest.mark.parametrize("by", EXPECTED)
-def test_the_plot_is_an_svg_whatever_the_names_are(store: Any, by: Any) -> None:
-    for folder in ("<script>alert(1)</script>", "a&b", "esc\x1b[2J", "lone\udcff", "x" * 200):
-        store.add_foreign(f"out/{folder}/a.png", b"x" * 50)
-    text = to_svg(report_from_bucket(store, Scope.folder("out"), by=by))
-    root = ET.fromstring(text.encode("utf-8"))  # also: it can be written as UTF-8
-    assert root.tag.endswith("svg")
-    assert {node.tag.rpartition("}")[2] for node in root.iter()} <= {"svg", "title", "rect", "text", "path"}
-
-
-def test_an_empty_report_is_drawn_too() -> None:
-    ET.fromstring(to_svg(Report("day", "ledger", (), 0, 0)))
 
 
 # --- costs
