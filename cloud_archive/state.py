@@ -33,6 +33,7 @@ import platformdirs
 from filelock import BaseFileLock, FileLock, Timeout
 
 from .errors import CloudArchiveError
+from .private_files import NotPrivate, create_private, make_private_directory, write_private
 
 logger = logging.getLogger("cloud_archive.state")
 
@@ -45,7 +46,7 @@ _OWNER_NAME = "watched_directory"
 # What lies in a state directory, for the case that it is the watched directory itself.
 _OWN_NAMES = re.compile(
     r"(engine\.(json|lock|log(\.\d+)?|\d+\.new)|ledger\.(began|sqlite3.*|damaged-.*)|catalog\.sqlite3.*"
-    rf"|{_OWNER_NAME})",
+    rf"|{_OWNER_NAME})(\.\d+\.new)?",
     re.DOTALL,
 )
 
@@ -115,20 +116,24 @@ def _default_directory(root: Path) -> Path:
     return fallback if fallback.is_dir() and not usual.is_dir() else usual
 
 
-def make_state_directory(root: Path, base: Path | None) -> Path:
+def make_state_directory(root: Path, base: Path | None, *, keep_mode: bool = False) -> Path:
     """Make the state directory with mode 0700, and claim it for `root`.
 
+    Args:
+        keep_mode: leave the mode of an existing `base` as it is, because the user named it.
+
     Raises:
-        CloudArchiveError: it cannot be made or written.
+        CloudArchiveError: it cannot be made or written, or other users may change it.
     """
     if base is not None:
-        _make_private(base)
-        with contextlib.suppress(FileExistsError, OSError):
-            descriptor = os.open(base / _OWNER_NAME, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        _make_private(base, keep_mode=keep_mode)
+        with contextlib.suppress(OSError):
+            descriptor = create_private(base / _OWNER_NAME)
             with os.fdopen(descriptor, "w", encoding="utf-8") as file:
                 file.write(_mark(root) + "\n")
         directory = find_state_directory(root, base)
-        _make_private(directory)
+        if directory != base:
+            _make_private(directory)
         return directory
     directory = _default_directory(root)
     try:
@@ -143,11 +148,14 @@ def make_state_directory(root: Path, base: Path | None) -> Path:
     return root / FALLBACK_NAME
 
 
-def _make_private(directory: Path) -> None:
+def _make_private(directory: Path, *, keep_mode: bool = False) -> None:
     try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with contextlib.suppress(OSError):
-            directory.chmod(0o700)
+        make_private_directory(directory, keep_mode=keep_mode)
+    except NotPrivate as error:
+        raise CloudArchiveError(
+            f"The state directory {directory} is not safe: {error}. Set CLOUD_ARCHIVE_STATE_DIR to a directory"
+            f" that doesn't exist yet, such as {directory / 'cloud-archive'}: it is made for you alone."
+        ) from error
     except OSError as error:
         raise CloudArchiveError(
             f"The state directory {directory} cannot be made: {error.strerror}."
@@ -168,11 +176,12 @@ class DirectoryLock:
     def __init__(self, state_directory: Path, root: Path, *, machine_wide: bool = True) -> None:
         # Not by thread, as is filelock's default: the thread that ends an engine is not the one that started it.
         self.unlocked = False  # whether it was acquired without a single lock that could be made
-        self._locks = [FileLock(state_directory / _LOCK_NAME, thread_local=False)]
+        self._locks = [FileLock(state_directory / _LOCK_NAME, mode=0o600, thread_local=False)]
         if not machine_wide:
             return
         with contextlib.suppress(OSError):
-            self._locks.append(FileLock(_lock_folder() / f"{_mark(root)}.lock", thread_local=False))
+            path = _lock_folder() / f"{_mark(root)}.lock"
+            self._locks.append(FileLock(path, mode=0o600, thread_local=False))
 
     def acquire(self) -> bool:
         """Take both, or neither; does not wait. A lock that cannot be made (a read-only disk) holds up nobody."""
@@ -212,17 +221,31 @@ def engine_lock_is_held(state_directory: Path) -> bool:
 
 
 def _lock_folder() -> Path:
-    folders = [Path(tempfile.gettempdir()) / "cloud-archive-locks"]
+    """Return a folder for locks that no other user can write to.
+
+    Raises:
+        OSError: there is none. Two engines with different state directories could then archive one directory.
+    """
+    folders = [_shared_lock_folder()]
     with contextlib.suppress(OSError):
         folders.insert(0, platform_base() / "locks")
     for folder in folders:
         try:
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_private_directory(folder, keep_mode=False)
+        except NotPrivate as error:
+            logger.warning("%s is not used for locks: %s", folder, error)
+            continue
         except OSError:
             continue
         if os.access(folder, os.W_OK):
             return folder
     raise OSError("no folder for locks")
+
+
+def _shared_lock_folder() -> Path:
+    """Return this user's own folder for locks among everybody's temporary files."""
+    user = os.getuid() if hasattr(os, "getuid") else "user"
+    return Path(tempfile.gettempdir()) / f"cloud-archive-locks-{user}"
 
 
 def _pointer(root: Path) -> Path:
@@ -259,16 +282,11 @@ def write_engine_info(state_directory: Path, info: EngineInfo, *, machine_wide: 
     Args:
         machine_wide: also for those that do not know the state directory.
     """
-    target = state_directory / _ENGINE_NAME
-    fresh = target.with_suffix(f".{info.pid}.new")
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        json.dump(asdict(info), file)
-    fresh.replace(target)
+    write_private(state_directory / _ENGINE_NAME, json.dumps(asdict(info)))
     if not machine_wide:
         return
     with contextlib.suppress(OSError, ValueError):
-        _pointer(Path(info.watched_directory)).write_text(str(state_directory), "utf-8", "surrogateescape")
+        write_private(_pointer(Path(info.watched_directory)), str(state_directory))
 
 
 def read_engine_info(state_directory: Path) -> EngineInfo | None:
@@ -304,7 +322,7 @@ class OwnFiles:
         self._folders: set[str] = set()
         self._files: set[str] = set()
         self._in_root = False  # whether the watched directory is a state directory, too
-        folders = [state_directory, Path(tempfile.gettempdir()) / "cloud-archive-locks"]
+        folders = [state_directory, _shared_lock_folder()]
         if (state_directory.parent / _OWNER_NAME).is_file():
             folders.append(
                 state_directory.parent

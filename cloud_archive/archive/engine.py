@@ -144,12 +144,13 @@ class Engine:
         """Make the state directory and say where it is.
 
         Raises:
-            CloudArchiveError: it cannot be made.
+            CloudArchiveError: it cannot be made, or other users may change it.
         """
         base = self._state_base
         if base is None or self._prefer_environment:
             base = configured_state_directory(self._environ) or base
-        self.state_directory = make_state_directory(self.root, base)
+        named = base is not self._state_base
+        self.state_directory = make_state_directory(self.root, base, keep_mode=named)
         return self.state_directory
 
     def start(self, *, autostart: bool | None = None) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import logging.handlers
+from io import TextIOWrapper
 from pathlib import Path
 
+from ..private_files import open_private
 from ..redaction import redact
 
 LOG_BYTES = 1_000_000
@@ -24,18 +26,35 @@ class RedactingFormatter(logging.Formatter):
         return redact(super().format(record), self._secret_values)
 
 
+class _PrivateFileHandler(logging.handlers.RotatingFileHandler):
+    def _open(self) -> TextIOWrapper:
+        return open(
+            self.baseFilename,
+            "a",
+            encoding=self.encoding,
+            errors=self.errors,
+            opener=open_private,
+        )
+
+
 def log_to_file(
-    path: Path, secrets_to_hide: tuple[str, ...], *, formatter: logging.Formatter | None = None
+    path: Path,
+    secrets_to_hide: tuple[str, ...],
+    *,
+    formatter: logging.Formatter | None = None,
+    private: bool = False,
 ) -> logging.Handler:
     """Log to a rotating file: 1 MB, three old ones.
 
     Args:
         formatter: lets no secret through either; default: `RedactingFormatter` with `LOG_FORMAT`.
+        private: create it with mode 0600 and follow no symbolic link; not for a file that the user named.
 
     Raises:
         OSError: it cannot be written.
     """
-    handler = logging.handlers.RotatingFileHandler(
+    kind = _PrivateFileHandler if private else logging.handlers.RotatingFileHandler
+    handler = kind(
         path, maxBytes=LOG_BYTES, backupCount=LOG_FILES, encoding="utf-8", errors="backslashreplace"
     )
     handler.setFormatter(formatter or RedactingFormatter(LOG_FORMAT, secrets_to_hide))

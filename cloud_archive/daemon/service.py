@@ -234,7 +234,7 @@ def run_engine_process() -> int:
         prefer_environment=True,
     )
     try:
-        log_to_file(engine.prepare() / LOG_NAME, secret_values(os.environ))
+        log_to_file(engine.prepare() / LOG_NAME, secret_values(os.environ), private=True)
     except (CloudArchiveError, OSError) as error:
         logging.getLogger("cloud_archive").addHandler(logging.NullHandler())
         logger.error("%s", error)

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from ..errors import LedgerDamaged, LedgerError, LedgerTooNew
+from ..private_files import create_private
 from .schema import MIGRATIONS, SCHEMA_VERSION
 
 logger = logging.getLogger("cloud_archive.ledger")
@@ -65,6 +66,8 @@ class Database:
             LedgerDamaged: SQLite's quick check found it unsound.
             LedgerError: it cannot be opened or written.
         """
+        if self.path is not None:
+            _create(self.path)
         connection = self.connect()
         try:
             if copy_of is not None:
@@ -88,6 +91,7 @@ class Database:
         with self._reader_lock:
             if self._reader is None:
                 raise LedgerError("The ledger is closed.")
+            _create(path)
             try:
                 with contextlib.closing(sqlite3.connect(str(path), timeout=PROBE_SECONDS)) as target:
                     # A write of its own first: a file that cannot be written is found out before it is changed.
@@ -212,6 +216,12 @@ def _prepare(connection: sqlite3.Connection, path: Path | None) -> None:
         connection.execute("COMMIT")
     except sqlite3.Error as error:
         raise explained(error, path) from error
+
+
+def _create(path: Path) -> None:
+    """Create an empty database that only this user may read; what SQLite keeps beside it gets the same mode."""
+    with contextlib.suppress(OSError):  # it exists, or SQLite says better why it can't be created
+        os.close(create_private(path))
 
 
 def _copy(path: Path, to: sqlite3.Connection) -> None:

@@ -22,6 +22,7 @@ from datetime import datetime
 from pathlib import Path
 
 from ..errors import LedgerDamaged, LedgerError, LedgerTooNew
+from ..private_files import write_private
 from ..state import LEDGER_NAME
 from .ledger import COMPARE, FIRST_BEGUN, FIRST_START, LOG_FILES, Ledger
 
@@ -126,7 +127,7 @@ def _note_since(state_directory: Path, ledger: Ledger, began: float) -> None:
     known = [ledger.recall(name) for name in (FIRST_START, FIRST_BEGUN)]
     since = min([float(text) for text in known if text is not None], default=began)
     with contextlib.suppress(OSError):
-        (state_directory / _BEGAN_NAME).write_text(f"{since}\n", "utf-8")
+        write_private(state_directory / _BEGAN_NAME, f"{since}\n")
 
 
 def _in_memory(error: LedgerError, path: Path, *, saved_as: Path) -> tuple[Ledger, list[str], bool]:

@@ -13,14 +13,19 @@ import pytest
 
 from cloud_archive.archive.archive import Archiver
 from cloud_archive.errors import FileVanished
+from cloud_archive.keys import object_key
 from tests.functional.archives import archiving, until
 from tests.memory_store import MemoryStore
 
 posix = pytest.mark.skipif(os.name != "posix", reason="pipes, sockets and permissions of POSIX")
 
 
+def _key(path: str) -> str:
+    return object_key("out", path)
+
+
 def _arrived(archiver: Archiver, store: MemoryStore, *names: str) -> None:
-    until(lambda: {f"out/{name}" for name in names} <= set(store.bodies()), f"{names} arrived")
+    until(lambda: {_key(name) for name in names} <= set(store.bodies()), f"{names} arrived")
     assert archiver.flush(20), archiver.status().errors
 
 
@@ -74,7 +79,7 @@ def test_whatever_lies_in_the_tree_each_regular_file_arrives_once_and_nothing_el
         wanted = _tree(root, tmp_path / "outside")
         _arrived(archiver, store, *wanted)
         assert archiver.status().errors == ()
-    assert store.bodies() == {f"out/{path}": body for path, body in wanted.items()}
+    assert store.bodies() == {_key(path): body for path, body in wanted.items()}
 
 
 @posix
@@ -85,7 +90,7 @@ def test_what_was_there_before_arrives_likewise_when_it_is_asked_for(tmp_path: P
     wanted = _tree(root, tmp_path / "outside")
     with archiving(root, store, CLOUD_ARCHIVE_BACKFILL="all") as archiver:
         _arrived(archiver, store, *wanted)
-    assert store.bodies() == {f"out/{path}": body for path, body in wanted.items()}
+    assert store.bodies() == {_key(path): body for path, body in wanted.items()}
 
 
 @posix

@@ -1,0 +1,106 @@
+"""Make directories and files that only this user may use, and refuse directories that other users may change.
+
+On Windows a user's folders are protected by their access lists: nothing is checked there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import stat
+import tempfile
+from pathlib import Path
+
+logger = logging.getLogger("cloud_archive.state")
+
+_OTHERS_MAY_WRITE = stat.S_IWGRP | stat.S_IWOTH
+_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
+
+
+class NotPrivate(Exception):
+    """Another user owns the directory or may write to it; the text says which, as the end of a sentence."""
+
+
+def make_private_directory(directory: Path, *, keep_mode: bool) -> None:
+    """Make the directory with mode 0700, or check the one that exists.
+
+    Args:
+        keep_mode: leave the mode of an existing directory as it is, because the user made it. Otherwise one that
+            this user owns gets mode 0700 again.
+
+    Raises:
+        NotPrivate: another user owns it or may write to it.
+        OSError: it can't be made.
+    """
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        directory.mkdir(mode=0o700)
+    except FileExistsError:
+        if not directory.is_dir():
+            raise
+    if os.name == "nt":
+        return
+    found = directory.stat()
+    if not keep_mode and found.st_uid == os.getuid():
+        with contextlib.suppress(OSError):
+            directory.chmod(0o700)
+            found = directory.stat()
+    cause = _cause(found)
+    if cause and not _says_nothing(directory, found):
+        raise NotPrivate(cause)
+
+
+def _cause(found: os.stat_result) -> str:
+    if found.st_uid not in (0, os.getuid()):
+        return f"another user owns it (uid {found.st_uid})"
+    if found.st_mode & _OTHERS_MAY_WRITE:
+        return f"other users may write to it (mode {stat.S_IMODE(found.st_mode):04o})"
+    return ""
+
+
+def _says_nothing(directory: Path, found: os.stat_result) -> bool:
+    """Return whether owner and mode mean nothing on this filesystem, because a directory of our own has the same.
+
+    So it is on Windows drives in WSL, on CIFS and FAT (every mode is 0777), and on NFS that maps users.
+    """
+    try:
+        with tempfile.TemporaryDirectory(prefix=".cloud-archive-", dir=directory) as probe:
+            ours = Path(probe).stat()
+    except OSError:
+        return False
+    foreign = found.st_uid not in (0, os.getuid())
+    open_to_others = found.st_mode & _OTHERS_MAY_WRITE
+    if (foreign and ours.st_uid != found.st_uid) or (open_to_others and not ours.st_mode & _OTHERS_MAY_WRITE):
+        return False
+    logger.warning("The filesystem of %s doesn't protect files from other users.", directory)
+    return True
+
+
+def create_private(path: Path) -> int:
+    """Create the file with mode 0600 and return its descriptor.
+
+    Raises:
+        FileExistsError: anything has that name, be it a dangling symbolic link.
+        OSError: it can't be created.
+    """
+    return os.open(path, _CREATE, 0o600)
+
+
+def write_private(path: Path, text: str) -> None:
+    """Replace the file in one step by one with this text and mode 0600.
+
+    Raises:
+        OSError: it can't be written.
+    """
+    fresh = path.with_name(f"{path.name}.{os.getpid()}.new")
+    fresh.unlink(missing_ok=True)  # of a process that was killed
+    with os.fdopen(create_private(fresh), "w", encoding="utf-8", errors="surrogateescape") as file:
+        file.write(text)
+    fresh.replace(path)
+
+
+def open_private(path: str, flags: int) -> int:
+    """Open a file as `open(…, opener=open_private)` needs it: mode 0600 where it is created, no link followed."""
+    flags |= getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOINHERIT", 0)
+    return os.open(path, flags, 0o600)
