@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -16,6 +17,7 @@ from .routes import ANSWER_HEADERS, STATUS_EVENT, Arguments
 HEARTBEAT_SECONDS = 4.0  # a page that has heard nothing for 10 s says that it can't tell
 SLOW_CLIENT_SECONDS = 15.0
 MAX_STREAMS = 64
+MAX_STREAMS_PER_CLIENT = 32
 
 Subscribe = Callable[[Callable[[dict[str, Any]], None]], Callable[[], None]]
 
@@ -25,7 +27,8 @@ class EventStreams:
 
     A heartbeat is a status made at that moment, so that an engine that hangs has none. The format is
     https://html.spec.whatwg.org/multipage/server-sent-events.html. A client that reads slowly gets the newest status
-    and misses those between; one that takes nothing for 15 s is dropped.
+    and misses those between; one that takes nothing for 15 s is dropped. Where there are too many
+    streams a new one ends the oldest of the client that has the most, which may connect again.
     """
 
     def __init__(
@@ -39,7 +42,7 @@ class EventStreams:
         self._look = look
         self._beat = beat
         self._heartbeat_seconds = heartbeat_seconds
-        self._open: set[_LatestStatus] = set()
+        self._open: dict[_LatestStatus, str] = {}  # and the client of each, the oldest first
         self._closing = False
 
     async def close(self, _: web.Application) -> None:
@@ -49,10 +52,12 @@ class EventStreams:
             latest.close()
 
     async def events(self, request: web.Request, _: Arguments) -> web.StreamResponse:
-        if self._closing or len(self._open) >= MAX_STREAMS:
-            raise RequestRefused(503, "Too many event streams are open.")
+        if self._closing:
+            raise RequestRefused(503, "The engine stops.")
+        client = request.remote or ""
+        self._make_room(client)
         latest = _LatestStatus(asyncio.get_running_loop())
-        self._open.add(latest)
+        self._open[latest] = client
         unsubscribe = self._subscribe(latest.offer)
         try:
             latest.begin(await self._look())
@@ -64,7 +69,17 @@ class EventStreams:
             return response
         finally:
             unsubscribe()
-            self._open.discard(latest)
+            self._open.pop(latest, None)
+
+    def _make_room(self, client: str) -> None:
+        counts = Counter(self._open.values())
+        if counts[client] < MAX_STREAMS_PER_CLIENT:
+            if len(self._open) < MAX_STREAMS:
+                return
+            client = counts.most_common(1)[0][0]
+        oldest = next(latest for latest, owner in self._open.items() if owner == client)
+        del self._open[oldest]
+        oldest.close()
 
     async def _pump(self, latest: _LatestStatus, response: web.StreamResponse) -> None:
         while True:

@@ -9,6 +9,7 @@ This module is loaded into ComfyUI's process: standard library and aiohttp only.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import math
@@ -26,6 +27,7 @@ from ..errors import CloudArchiveError, EngineUnavailable, RequestRefused, Store
 _log = logging.getLogger("cloud_archive.routes")
 
 MAX_BODY_BYTES = 64 * 1024
+BODY_SECONDS = 10.0
 MAX_FLUSH_SECONDS = 3600.0
 DEFAULT_FLUSH_SECONDS = 60.0
 DEFAULT_FILES = 100
@@ -173,7 +175,8 @@ async def read_arguments(route: Route, request: web.Request) -> Arguments:
     """The call's arguments, each checked.
 
     Raises:
-        RequestRefused: 400 (no or bad body or argument), 413 (over 64 KiB), 415 (body not JSON).
+        RequestRefused: 400 (no or bad body or argument), 408 (the body takes too long), 413 (over 64 KiB), 415
+            (body not JSON).
     """
     if route.method == "GET":
         if route.name == "files":
@@ -194,12 +197,10 @@ async def _read_body(request: web.Request) -> Mapping[str, object]:
     form = kind.startswith(("text/", "multipart/")) or kind == "application/x-www-form-urlencoded"
     if form or (request.body_exists and kind != "application/json"):
         raise RequestRefused(415, "The body must be JSON, with Content-Type: application/json.")
-    content = bytearray()
     try:
-        while piece := await request.content.read(MAX_BODY_BYTES + 1 - len(content)):
-            content += piece
-            if len(content) > MAX_BODY_BYTES:
-                raise RequestRefused(413, f"The body is larger than {MAX_BODY_BYTES} bytes.")
+        content = await asyncio.wait_for(_read_content(request), BODY_SECONDS)
+    except asyncio.TimeoutError:
+        raise RequestRefused(408, f"The body did not arrive within {BODY_SECONDS:g} s.") from None
     except web.RequestPayloadError as error:
         raise RequestRefused(400, "The body cannot be read.") from error
     if not content.strip():
@@ -211,6 +212,15 @@ async def _read_body(request: web.Request) -> Mapping[str, object]:
     if not isinstance(body, dict):
         raise RequestRefused(400, "The body must be a JSON object.")
     return body
+
+
+async def _read_content(request: web.Request) -> bytes:
+    content = bytearray()
+    while piece := await request.content.read(MAX_BODY_BYTES + 1 - len(content)):
+        content += piece
+        if len(content) > MAX_BODY_BYTES:
+            raise RequestRefused(413, f"The body is larger than {MAX_BODY_BYTES} bytes.")
+    return bytes(content)
 
 
 def _file_path(body: Mapping[str, object]) -> str:

@@ -4,8 +4,8 @@ One application serves two listeners. The private one (a token is given) talks t
 command, over loopback. The public one (no token) is the daemon's `--serve`: it also shows the dashboard, and
 answers only to its own names, so that no foreign page can reach it by pointing a name of its own at it.
 
-Every call into the engine blocks, so it runs in a thread of a small lane of its own: twenty uploads that wait
-for the store leave the lane of `status` free.
+Every call into the engine blocks, so it runs in a thread of its lane (see `lanes`): twenty uploads that wait for the
+store leave the lane of `status` free.
 """
 
 from __future__ import annotations
@@ -14,21 +14,24 @@ import asyncio
 import importlib.util
 import logging
 import os
-from collections.abc import AsyncIterator, Callable, Collection, Mapping
-from concurrent.futures import Executor, Future
+import threading
+import time
+from collections.abc import Callable, Collection, Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Literal, Protocol
 
 from aiohttp import web
 
 from .. import __version__
-from ..archive.executor import DaemonExecutor
 from ..errors import CloudArchiveError, RequestRefused
 from ..text import size
 from .admission import host_check, prove_engine, shield, token_check
+from .connections import ConnectionLimits, Connections
 from .dashboard import add_dashboard
 from .events import HEARTBEAT_SECONDS, EventStreams
+from .lanes import Lanes
 from .routes import (
     EVENTS_PATH,
     HEALTH_PATH,
@@ -43,18 +46,17 @@ from .routes import (
 )
 
 _log = logging.getLogger("cloud_archive.server")
-_T = TypeVar("_T")
 
-# How many calls of one kind run at once; the others wait. Threads are made only when needed.
-_LANES: Mapping[str, int] = {"status": 8, "look": 4, "act": 4, "upload": 16, "flush": 16}
 _LANE_OF: Mapping[str, str] = {
-    "status": "status",
-    "files": "look",
-    "report": "look",
-    "metrics": "look",
-    "upload": "upload",
-    "flush": "flush",
+    "start": "control",
+    "stop": "control",
+    "rescan": "queue",
+    "retry": "queue",
+    "backfill": "queue",
 }
+_SECONDS: Mapping[str, float] = {route.name: route.timeout_seconds for route in ROUTES}
+_UPLOAD_SECONDS = 20.0  # until an upload that goes on is answered with 202
+_AFTER_FLUSH_SECONDS = 2.0  # a flush that runs ends this long after its time at the latest
 
 
 class StatusLike(Protocol):
@@ -84,7 +86,7 @@ class EngineLike(Protocol):
     def rescan(self) -> str: ...
     def retry(self) -> str: ...
     def archive_baseline(self) -> str: ...
-    def flush(self, timeout_seconds: float) -> bool: ...
+    def flush(self, timeout_seconds: float, given_up: Callable[[], bool]) -> bool: ...
     def files(
         self, state: str | None, query: str, limit: int, cursor: str | None
     ) -> tuple[list[dict[str, Any]], str | None]: ...
@@ -117,7 +119,7 @@ def build_application(
     """
     admit = token_check(token) if token is not None else host_check(allowed_hosts or ())
     application = web.Application(middlewares=[shield(admit)], client_max_size=MAX_BODY_BYTES)
-    lanes: dict[str, Executor] = {}
+    lanes = Lanes()
     handlers = _Handlers(engine, lanes)
     for route in ROUTES:
         handler: Handler = getattr(handlers, route.name)
@@ -132,14 +134,10 @@ def build_application(
     else:
         add_dashboard(application)
 
-    async def lane_threads(_: web.Application) -> AsyncIterator[None]:
-        for lane, count in _LANES.items():
-            lanes[lane] = DaemonExecutor(count, f"cloud-archive-http-{lane}")
-        yield
-        for executor in lanes.values():
-            executor.shutdown(wait=False, cancel_futures=True)
+    async def close_lanes(_: web.Application) -> None:
+        lanes.close()
 
-    application.cleanup_ctx.append(lane_threads)
+    application.on_cleanup.append(close_lanes)
     application.on_shutdown.append(streams.close)
     return application
 
@@ -151,46 +149,59 @@ class Listener:
     host: str
     port: int
     runner: web.AppRunner
+    connections: Connections
 
     async def close(self) -> None:
         """Stop listening and end the connections; safe to call twice."""
+        await self.connections.close()
         await self.runner.cleanup()
 
 
-async def serve(application: web.Application, host: str = "127.0.0.1", port: int = 0) -> Listener:
+async def serve(
+    application: web.Application,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    *,
+    limits: ConnectionLimits | None = None,
+) -> Listener:
     """Start listening.
+
+    Args:
+        limits: of connections; default: as this process's descriptors allow.
 
     Raises:
         OSError: the address is taken, or is none of this machine's.
     """
-    runner = web.AppRunner(application, access_log=None, shutdown_timeout=2.0)
+    connections = Connections(limits or ConnectionLimits.for_this_process())
+    application.middlewares.insert(0, connections.middleware)
+    # A call whose client has gone away is cancelled.
+    runner = web.AppRunner(application, access_log=None, shutdown_timeout=2.0, handler_cancellation=True)
     await runner.setup()
     try:
-        await web.TCPSite(runner, host, port).start()
+        assert runner.server is not None
+        bound_port = await connections.start(host, port, runner.server)
     except BaseException:
         await runner.cleanup()
         raise
-    return Listener(host, int(runner.addresses[0][1]), runner)
+    return Listener(host, bound_port, runner, connections)
 
 
 class _Handlers:
     """One method for each route, named like it."""
 
-    def __init__(self, engine: EngineLike, lanes: Mapping[str, Executor]) -> None:
+    def __init__(self, engine: EngineLike, lanes: Lanes) -> None:
         self._engine = engine
         self._lanes = lanes
 
-    async def run(self, lane: str, call: Callable[[], _T]) -> _T:
-        """Run a blocking call in a thread of this lane."""
-        return await asyncio.get_running_loop().run_in_executor(self._lanes[lane], call)
-
     async def look(self) -> dict[str, Any]:
         """The status object."""
-        return await self.run("look", lambda: self._engine.status().to_json())
+        return await self._lanes.run("status", lambda: self._engine.status().to_json(), _SECONDS["status"])
 
     async def beat(self) -> dict[str, Any]:
         """The status object as a sign of life, without a look at the directory of its own."""
-        return await self.run("status", lambda: self._engine.status(heartbeat=True).to_json())
+        return await self._lanes.run(
+            "status", lambda: self._engine.status(heartbeat=True).to_json(), _SECONDS["status"]
+        )
 
     async def status(self, _: web.Request, __: Arguments) -> web.Response:
         return web.json_response(await self.look())
@@ -212,7 +223,7 @@ class _Handlers:
 
     async def _order(self, name: str, call: Callable[[], str]) -> web.Response:
         try:
-            message = await self.run(_LANE_OF.get(name, "act"), call)
+            message = await self._lanes.run(_LANE_OF[name], call, _SECONDS[name])
         except CloudArchiveError as error:
             answer = error_answer(error)
             status = 500 if name in ("start", "stop") else answer.status
@@ -220,29 +231,54 @@ class _Handlers:
         return _done(message, await self.look())
 
     async def flush(self, _: web.Request, arguments: Arguments) -> web.Response:
-        safe = await self.run("flush", partial(self._engine.flush, arguments["timeout_seconds"]))
+        deadline = time.monotonic() + arguments["timeout_seconds"]
+        given_up = threading.Event()
+
+        def call() -> bool:
+            return self._engine.flush(max(0.0, deadline - time.monotonic()), given_up.is_set)
+
+        try:
+            safe = await self._lanes.run("flush", call, arguments["timeout_seconds"] + _AFTER_FLUSH_SECONDS)
+        except RequestRefused as refused:
+            if refused.status != 504:
+                raise
+            safe = False
+        finally:
+            given_up.set()
         status = await self.look()
         if safe:
             return _done("Safe to stop: everything is in the bucket.", status)
         return refusal(504, _remaining(status), status=status)
 
     async def upload(self, _: web.Request, arguments: Arguments) -> web.Response:
-        done = await self.run("upload", partial(self._engine.upload, arguments["file_path"]))
+        deadline = time.monotonic() + _UPLOAD_SECONDS
+
+        def call() -> UploadAnswerLike:
+            return self._engine.upload(arguments["file_path"], max(0.0, deadline - time.monotonic()))
+
+        done = await self._lanes.run("upload", call, _SECONDS["upload"])
         content = {"success": done.http_status < 400, "message": done.message, "file": done.file}
         return web.json_response(content, status=done.http_status)
 
     async def files(self, _: web.Request, asked: Arguments) -> web.Response:
         call = partial(self._engine.files, asked["state"], asked["q"], asked["limit"], asked["cursor"])
-        rows, next_cursor = await self.run("look", call)
+        rows, next_cursor = await self._lanes.run("files", call, _SECONDS["files"])
         return web.json_response({"files": rows, "next_cursor": next_cursor})
 
     async def report(self, _: web.Request, asked: Arguments) -> web.Response:
-        rows = await self.run("look", partial(self._engine.report, asked["by"], asked["last"]))
+        call = partial(self._engine.report, asked["by"], asked["last"])
+        rows = await self._lanes.run("report", call, _SECONDS["report"])
         return web.json_response({"rows": rows})
 
     async def check(self, _: web.Request, __: Arguments) -> web.Response:
         # Shielded: the check is shared, so no caller may cancel it for the others.
-        return web.json_response(await asyncio.shield(asyncio.wrap_future(self._engine.check())))
+        running = asyncio.shield(asyncio.wrap_future(self._engine.check()))
+        try:
+            return web.json_response(await asyncio.wait_for(running, _SECONDS["check"]))
+        except asyncio.TimeoutError:
+            raise RequestRefused(
+                504, "The check takes long. GET /cloud-sync/check shows its result."
+            ) from None
 
     async def last_check(self, _: web.Request, __: Arguments) -> web.Response:
         return web.json_response(self._engine.last_check())
@@ -250,13 +286,13 @@ class _Handlers:
     async def metrics(self, _: web.Request, __: Arguments) -> web.Response:
         if importlib.util.find_spec("prometheus_client") is None:
             raise RequestRefused(501, "Metrics need one more package: run `pip install prometheus-client`.")
-        text = await self.run("look", self._engine.metrics_text)
+        text = await self._lanes.run("files", self._engine.metrics_text, _SECONDS["metrics"])
         # https://prometheus.io/docs/instrumenting/exposition_formats/
         kind = "text/plain; version=0.0.4; charset=utf-8"
         return web.Response(body=text.encode(), headers={"Content-Type": kind})
 
     async def handover(self, _: web.Request, __: Arguments) -> web.Response:
-        released = await self.run("act", self._engine.request_handover)
+        released = await self._lanes.run("control", self._engine.request_handover, 10.0)
         return web.json_response({"success": released, "released": released})
 
 

@@ -509,14 +509,14 @@ class Archiver(Observer):
         self.tell()
         return count
 
-    def flush(self, timeout_seconds: float) -> bool:
-        """Wait until it is safe to stop; False where the time is up first."""
+    def flush(self, timeout_seconds: float, given_up: Callable[[], bool] = lambda: False) -> bool:
+        """Wait until it is safe to stop; False where the time is up first, or nobody waits any more."""
         deadline = time.monotonic() + timeout_seconds
         while True:
             if self.safe_to_stop(max(0.1, deadline - time.monotonic()), in_turn=False):
                 return True
             left = deadline - time.monotonic()
-            if left <= 0:
+            if left <= 0 or given_up():
                 return False
             with self._changed:
                 self._changed.wait(min(left, 0.5))

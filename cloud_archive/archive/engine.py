@@ -602,9 +602,9 @@ class Engine:
         count = self.archiver().archive_baseline()
         return f"{counted(count, 'older file')} {'is' if count == 1 else 'are'} being archived."
 
-    def flush(self, timeout_seconds: float = 60.0) -> bool:
-        """`POST /cloud-sync/flush`: True once it is safe to stop."""
-        return self.archiver().flush(timeout_seconds)
+    def flush(self, timeout_seconds: float = 60.0, given_up: Callable[[], bool] = lambda: False) -> bool:
+        """`POST /cloud-sync/flush`: True once it is safe to stop; False when time is up or `given_up` says so."""
+        return self.archiver().flush(timeout_seconds, given_up)
 
     def files(
         self, state: str | None, query: str, limit: int, cursor: str | None

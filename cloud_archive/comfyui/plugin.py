@@ -14,7 +14,7 @@ import atexit
 import contextlib
 import logging
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +22,13 @@ from aiohttp import web
 
 from ..api.routes import ROUTES, STATUS_EVENT, Arguments, Handler, Route, bare_status, protect, refusal
 from ..errors import EngineUnavailable
-from .engine_client import EngineClient
+from .engine_client import EngineAnswer, EngineClient
 
 _log = logging.getLogger("cloud_archive")
 
 _REMEMBERED_SENTENCES = 500
+_MARGIN_SECONDS = 5.0  # beyond the time that the engine gives itself for an answer
+_ABANDONED_SECONDS = 1.0  # between two looks whether a client still waits
 _NOT_CONFIGURED = (
     "Cloud Archive is not configured: set S3_BUCKET, S3_ACCESS_KEY_ID and S3_SECRET_ACCESS_KEY (and "
     "S3_ENDPOINT_URL for any store but AWS) in ComfyUI's environment, then start it again."
@@ -92,7 +94,7 @@ class Plugin:
         self._prompt_server.send_sync(STATUS_EVENT, status)
 
     def _forwarder(self, route: Route) -> Handler:
-        async def forward(_: web.Request, arguments: Arguments) -> web.StreamResponse:
+        async def forward(request: web.Request, arguments: Arguments) -> web.StreamResponse:
             client = self._client
             if client is None:
                 return self._unavailable(route, self._why_no_client)
@@ -101,13 +103,14 @@ class Plugin:
             posted = route.method == "POST"
             asked = arguments.get("timeout_seconds", 0.0)
             try:
-                answer = await client.call(
+                call = client.call(
                     route.method,
                     route.path,
                     json=arguments if posted else None,
                     query=None if posted else _as_query(arguments),
-                    timeout_seconds=route.timeout_seconds + asked,
+                    timeout_seconds=route.timeout_seconds + asked + _MARGIN_SECONDS,
                 )
+                answer = await _unless_abandoned(request, call)
             except EngineUnavailable as error:
                 return self._unavailable(route, str(error))
             headers = {"Content-Type": answer.content_type}
@@ -145,6 +148,21 @@ def state_directory(folder_paths: Any) -> Path:
     if ask is not None:
         return Path(ask("cloud_archive")).absolute()
     return Path(folder_paths.get_user_directory()).absolute() / "__cloud_archive"
+
+
+async def _unless_abandoned(request: web.Request, call: Coroutine[Any, Any, EngineAnswer]) -> EngineAnswer:
+    """Wait for the engine's answer, and cancel the call when its client goes away.
+
+    ComfyUI does not cancel a handler whose client has gone, and nothing notifies it: so it looks now and then.
+    """
+    task = asyncio.ensure_future(call)
+    try:
+        while not (await asyncio.wait({task}, timeout=_ABANDONED_SECONDS))[0]:
+            if request.transport is None:
+                raise ConnectionResetError("the client went away")
+        return task.result()
+    finally:
+        task.cancel()
 
 
 def _as_query(arguments: Mapping[str, Any]) -> dict[str, str]:

@@ -13,7 +13,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 from ..errors import LedgerError
 from ..files import FileVersion
@@ -35,15 +35,6 @@ class Slot:
     size_bytes: int
 
 
-def _query(ledger: Ledger, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-    """On a connection of its own, so that the status does not wait for a long one."""
-    with contextlib.closing(ledger.connect()) as db:
-        try:
-            return cast("list[tuple[Any, ...]]", db.execute(sql, values).fetchall())
-        except sqlite3.Error as error:
-            raise explained(error) from error
-
-
 # --- summing up
 
 
@@ -53,8 +44,7 @@ def archived_by_time(ledger: Ledger, since: float | None = None) -> list[Slot]:
     Args:
         since: seconds since 1970; only what came then or later.
     """
-    rows = _query(
-        ledger,
+    rows = ledger.read_apart(
         f"SELECT CAST(archived_at / {SLOT_SECONDS} AS INTEGER) AS slot, count(*), sum(size) FROM files"
         " WHERE state = 3 AND archived_at >= ? GROUP BY slot ORDER BY slot",
         (since if since is not None else 0.0,),
@@ -85,7 +75,7 @@ def archived_paths(ledger: Ledger, *, page: int = 50_000) -> Iterator[list[tuple
 
 def compactable(ledger: Ledger, before: float) -> int:
     """How many rows ended (archived, pruned or vanished) before this moment, in seconds since 1970."""
-    return int(_query(ledger, f"SELECT count(*) FROM files WHERE {_ENDED}", (before,))[0][0])
+    return int(ledger.read_apart(f"SELECT count(*) FROM files WHERE {_ENDED}", (before,))[0][0])
 
 
 def compact(

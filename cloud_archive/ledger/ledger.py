@@ -488,7 +488,9 @@ class Ledger(Database):
         # Left to itself, SQLite would walk down a million archived rows to find forty open ones in their order.
         source = "files INDEXED BY files_open" if few else "files"
         chosen = f"SELECT id FROM {source} WHERE {' AND '.join(wanted)} ORDER BY id DESC LIMIT ?"
-        rows = self.read(
+        # A search by text may walk down every row.
+        read = self.read_apart if query else self.read
+        rows = read(
             f"SELECT {ROW_COLUMNS} FROM files WHERE id IN ({chosen}) ORDER BY id DESC", (*values, limit)
         )
         return [file_row(row) for row in rows]

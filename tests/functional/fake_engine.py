@@ -34,7 +34,7 @@ class FakeUploadAnswer:
 
 @dataclass
 class FakeEngine:
-    """Notes each call in `calls`; all but `status` raise `error`; `gate` holds up uploads and checks."""
+    """Notes each call in `calls`; all but `status` raise `error`; `gate` holds up what is slow."""
 
     content: dict[str, Any] = field(default_factory=lambda: bare_status("idle"))
     calls: list[tuple[Any, ...]] = field(default_factory=list)
@@ -43,6 +43,7 @@ class FakeEngine:
     answer: FakeUploadAnswer = field(default_factory=lambda: FakeUploadAnswer(200, "Archived."))
     gate: threading.Event | None = None
     callbacks: list[Callable[[dict[str, Any]], None]] = field(default_factory=list)
+    ended: list[str] = field(default_factory=list)
     checked: Future[dict[str, Any]] = field(default_factory=Future)
     subscribed: threading.Event = field(default_factory=threading.Event)
 
@@ -80,8 +81,11 @@ class FakeEngine:
         self._note("backfill")
         return "3 older files are being archived."
 
-    def flush(self, timeout_seconds: float) -> bool:
+    def flush(self, timeout_seconds: float, given_up: Callable[[], bool]) -> bool:
         self._note("flush", timeout_seconds)
+        while self.gate is not None and not given_up() and not self.gate.wait(0.01):
+            pass
+        self.ended.append("flush")
         return self.safe
 
     def files(
@@ -92,6 +96,8 @@ class FakeEngine:
 
     def report(self, by: str, last: int) -> list[dict[str, Any]]:
         self._note("report", by, last)
+        if self.gate is not None:
+            self.gate.wait(20)
         return [{"start": "2026-04-01T00:00:00", "files": 2, "bytes": 30}]
 
     def check(self) -> Future[dict[str, Any]]:

@@ -131,6 +131,38 @@ class NoClient(EngineClient):
         pass
 
 
+class PatientClient(NoClient):
+    """Its engine never answers."""
+
+    def __init__(self) -> None:
+        self.begun, self.cancelled = asyncio.Event(), asyncio.Event()
+
+    async def call(self, *_: Any, **__: Any) -> Any:
+        self.begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self.cancelled.set()
+
+
+async def test_a_call_whose_client_is_gone_is_cancelled(
+    prompt_server: SmallPromptServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cloud_archive.comfyui.plugin._ABANDONED_SECONDS", 0.05)
+    engine = PatientClient()
+    Plugin(prompt_server, client=engine).install()
+    prompt_server.app.on_startup.clear()
+    prompt_server.add_routes()
+    async with TestClient(TestServer(prompt_server.app)) as client:
+        call = asyncio.ensure_future(
+            client.post("/cloud-sync/flush", json={"timeout_seconds": 3600}).__aenter__()
+        )
+        await asyncio.wait_for(engine.begun.wait(), 10)
+        assert not engine.cancelled.is_set()
+        call.cancel()
+        await asyncio.wait_for(engine.cancelled.wait(), 10)
+
+
 async def test_without_an_engine_every_call_is_answered_with_the_cause(
     prompt_server: SmallPromptServer, tmp_path: Path
 ) -> None:

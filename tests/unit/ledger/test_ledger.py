@@ -13,7 +13,7 @@ import pytest
 
 from cloud_archive.errors import LedgerDamaged, LedgerError, LedgerTooNew
 from cloud_archive.files import FileVersion
-from cloud_archive.ledger.history import compact, compactable, mark_pruned, shrink
+from cloud_archive.ledger.history import archived_by_time, compact, compactable, mark_pruned, shrink
 from cloud_archive.ledger.ledger import Ledger
 from cloud_archive.ledger.recovery import move_aside, rescue
 from cloud_archive.ledger.rows import Archived, Claim, FileState
@@ -502,3 +502,11 @@ def test_a_ledger_of_the_first_schema_is_brought_forward_with_all_it_holds(tmp_p
     ledger.close()
     with contextlib.closing(sqlite3.connect(path)) as now:
         assert now.execute("PRAGMA user_version").fetchone()[0] == SCHEMA_VERSION
+
+
+def test_long_queries_do_not_hold_the_connection_that_the_status_reads_with(ledger: Ledger) -> None:
+    ledger.add([version("a.png")])
+    archive(ledger, claimed(ledger))
+    with ledger._reader_lock:  # another thread's query could not get it either
+        assert [row.version.path for row in ledger.rows(query="A.PNG")] == ["a.png"]
+        assert sum(slot.files for slot in archived_by_time(ledger)) == 1

@@ -1,0 +1,239 @@
+"""Accept connections within bounds, so that a flooded listener still answers and leaves descriptors for the archive.
+
+aiohttp gives the head of a request no time limit, and asyncio accepts until the process has no descriptor left. Here a
+connection that is not answering a request can be dropped: the oldest goes when a new one needs its place, and each goes
+after `head_seconds`. What answers a request stays.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import logging
+import socket
+import sys
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from aiohttp import web
+
+_log = logging.getLogger("cloud_archive.server")
+
+BACKLOG = 512  # connections that the system holds until we accept them
+ERROR_PAUSE_SECONDS = 0.5  # after an error of `accept`
+ERROR_LOG_SECONDS = 60.0  # between two log lines about such errors
+_DESCRIPTORS = 2048  # where the system has no limit that can be read
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionLimits:
+    """How many connections one listener holds, and how long one may take for the head of a request."""
+
+    total: int
+    per_client: int
+    head_seconds: float = 20.0
+
+    @classmethod
+    def for_this_process(cls) -> ConnectionLimits:
+        """An eighth of the descriptors for each of two listeners; the rest is for ledger, files and uploads."""
+        descriptors = _DESCRIPTORS
+        if sys.platform != "win32":
+            import resource
+
+            soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+            descriptors = _DESCRIPTORS if soft == resource.RLIM_INFINITY else soft
+        total = max(16, min(256, descriptors // 8))
+        return cls(total, total * 3 // 4)
+
+
+@dataclass(eq=False, slots=True)
+class _Connection:
+    client: str
+    idle_since: float
+    transport: asyncio.BaseTransport | None = None
+    request: web.Request | None = None
+
+    @property
+    def closed(self) -> bool:
+        return self.transport is not None and self.transport.is_closing()
+
+    @property
+    def idle(self) -> bool:
+        """Whether it may be dropped: it sent no whole request yet, head and body, or takes its last answer."""
+        if self.transport is None:
+            return False
+        return self.request is None or not self.request.content.is_eof()
+
+    def drop(self) -> None:
+        if isinstance(self.transport, asyncio.Transport):
+            self.transport.abort()
+
+
+class Connections:
+    """The connections of one listener.
+
+    Args:
+        limits: how many, and how long without a request.
+    """
+
+    def __init__(self, limits: ConnectionLimits) -> None:
+        self._limits = limits
+        self._open: dict[asyncio.BaseProtocol, _Connection] = {}
+        self._tasks: list[asyncio.Task[None]] = []
+        self._sockets: list[socket.socket] = []
+        self._logged_at = -ERROR_LOG_SECONDS
+
+    @web.middleware
+    async def middleware(
+        self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+    ) -> web.StreamResponse:
+        """Note which connections are answering a request."""
+        connection = self._open.get(request.protocol)
+        if connection is None:
+            return await handler(request)
+        connection.request = request
+        try:
+            answer = await handler(request)
+            if not isinstance(answer, web.Response):  # a download may take longer than a connection may idle
+                await answer.prepare(request)
+                await answer.write_eof()
+            return answer
+        finally:
+            connection.request = None
+            connection.idle_since = asyncio.get_running_loop().time()
+
+    async def start(self, host: str, port: int, make_protocol: Callable[[], asyncio.BaseProtocol]) -> int:
+        """Listen, and return the port.
+
+        Raises:
+            OSError: the address is taken, or is none of this machine's.
+        """
+        self._sockets = await _listen(host, port)
+        for listening in self._sockets:
+            self._tasks.append(asyncio.create_task(self._accept(listening, make_protocol)))
+        self._tasks.append(asyncio.create_task(self._sweep()))
+        return int(self._sockets[0].getsockname()[1])
+
+    async def close(self) -> None:
+        """Stop listening; open connections stay. Safe to call twice."""
+        tasks, self._tasks = self._tasks, []
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+        for listening in self._sockets:
+            listening.close()
+
+    async def _accept(
+        self, listening: socket.socket, make_protocol: Callable[[], asyncio.BaseProtocol]
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                accepted, address = await loop.sock_accept(listening)
+            except OSError as error:
+                await self._recover(error)
+                continue
+            client = str(address[0])
+            if not self._make_room(client):
+                accepted.close()
+                continue
+            connection = _Connection(client, loop.time())
+
+            def make(connection: _Connection = connection) -> asyncio.BaseProtocol:
+                protocol = make_protocol()
+                self._open[protocol] = connection
+                return protocol
+
+            try:
+                connection.transport, _ = await loop.connect_accepted_socket(make, accepted)
+            except OSError:
+                accepted.close()
+                self._open = {key: value for key, value in self._open.items() if value is not connection}
+
+    def _make_room(self, client: str) -> bool:
+        """Drop an idle connection where a limit is reached; False where there is none to drop."""
+        self._open = {protocol: found for protocol, found in self._open.items() if not found.closed}
+        counts = Counter(found.client for found in self._open.values())
+        if counts[client] >= self._limits.per_client:
+            candidates = [found for found in self._open.values() if found.client == client]
+        elif len(self._open) >= self._limits.total:
+            candidates = list(self._open.values())
+        else:
+            return True
+        idle = [found for found in candidates if found.idle]
+        if not idle:
+            return False
+        # Of the client that has the most, the one that has been idle the longest.
+        min(idle, key=lambda found: (-counts[found.client], found.idle_since)).drop()
+        return True
+
+    async def _recover(self, error: OSError) -> None:
+        """After an error of `accept`: give descriptors back, and log at most one line a minute."""
+        if error.errno in (errno.ECONNABORTED, errno.EPROTO):
+            return  # the client went away first
+        for connection in self._open.values():
+            if connection.idle:
+                connection.drop()
+        now = asyncio.get_running_loop().time()
+        if now - self._logged_at >= ERROR_LOG_SECONDS:
+            self._logged_at = now
+            _log.error("No connection can be accepted: %s. Idle ones were closed.", error.strerror or error)
+        await asyncio.sleep(ERROR_PAUSE_SECONDS)
+
+    async def _sweep(self) -> None:
+        """Drop each connection that sends no request for too long."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(self._limits.head_seconds / 4)
+            for connection in self._open.values():
+                late = loop.time() - connection.idle_since > self._limits.head_seconds
+                if late and connection.request is None:
+                    connection.drop()
+
+
+async def _listen(host: str, port: int) -> list[socket.socket]:
+    loop = asyncio.get_running_loop()
+    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    listening: list[socket.socket] = []
+    failed: OSError | None = None
+    try:
+        for family, address in dict.fromkeys((entry[0], entry[4]) for entry in found):
+            try:
+                sock = socket.socket(family, socket.SOCK_STREAM)
+                listening.append(sock)
+                _bind(sock, address if port or len(listening) == 1 else _with_port_of(listening[0], address))
+            except OSError as error:
+                failed = error
+                if listening and error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+                    listening.pop().close()  # a name may stand for an address family that is switched off
+                    continue
+                raise
+        if not listening:
+            raise failed or OSError(errno.EADDRNOTAVAIL, "no such address")
+    except BaseException:
+        for sock in listening:
+            sock.close()
+        raise
+    return listening
+
+
+def _bind(sock: socket.socket, address: Any) -> None:
+    if sys.platform == "win32":
+        # Without it another user's program may bind the same port, and get our connections.
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_EXCLUSIVEADDRUSE, 1)
+    else:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if sock.family == socket.AF_INET6:
+        with contextlib.suppress(AttributeError):
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+    sock.bind(address)
+    sock.listen(BACKLOG)
+    sock.setblocking(False)
+
+
+def _with_port_of(first: socket.socket, address: Any) -> Any:
+    return (address[0], first.getsockname()[1], *address[2:])

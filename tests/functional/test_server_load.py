@@ -1,0 +1,248 @@
+"""The engine's server while somebody asks too much of it, or asks and does not wait."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import threading
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+import aiohttp
+import pytest
+
+from cloud_archive.api.connections import ConnectionLimits, Connections
+from cloud_archive.api.server import Listener, build_application, serve
+
+from .fake_engine import FakeEngine
+from .waiting import until
+
+STATUS = "/cloud-sync/status"
+HALF = b"GET /cloud-sync/status HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+
+
+@pytest.fixture
+def engine() -> FakeEngine:
+    return FakeEngine()
+
+
+@asynccontextmanager
+async def listening(engine: FakeEngine, limits: ConnectionLimits | None = None) -> AsyncIterator[Listener]:
+    listener = await serve(build_application(engine, token=None), limits=limits)
+    try:
+        yield listener
+    finally:
+        if engine.gate is not None:
+            engine.gate.set()
+        await listener.close()
+
+
+@asynccontextmanager
+async def client(source: str = "127.0.0.1") -> AsyncIterator[aiohttp.ClientSession]:
+    connector = aiohttp.TCPConnector(limit=0, local_addr=(source, 0))
+    timeout = aiohttp.ClientTimeout(total=20)
+    async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
+        yield session
+
+
+async def ask(
+    session: aiohttp.ClientSession, listener: Listener, method: str, path: str, **more: Any
+) -> tuple[int, Any]:
+    url = f"http://127.0.0.1:{listener.port}{path}"
+    async with session.request(method, url, **more) as answer:
+        return answer.status, await answer.json()
+
+
+def held(engine: FakeEngine) -> threading.Event:
+    engine.gate = threading.Event()
+    return engine.gate
+
+
+# --- calls that nobody waits for, and calls behind slow ones
+
+
+async def test_a_flush_whose_client_is_gone_ends(engine: FakeEngine) -> None:
+    held(engine)
+    async with listening(engine) as listener, client() as session:
+        body = {"timeout_seconds": 3600}
+        calls = [
+            asyncio.ensure_future(ask(session, listener, "POST", "/cloud-sync/flush", json=body))
+            for _ in range(20)
+        ]
+        await until(lambda: len(engine.calls) == 16)
+        for call in calls:
+            call.cancel()
+        await until(lambda: len(engine.ended) == 16)
+        began = time.monotonic()
+        status, _ = await ask(session, listener, "POST", "/cloud-sync/flush", json={"timeout_seconds": 0.2})
+        assert status == 504
+        assert time.monotonic() - began < 5
+        assert len(engine.calls) == 17, "those that waited for a thread were never run"
+
+
+async def test_the_time_of_a_flush_counts_its_wait_for_a_thread(engine: FakeEngine) -> None:
+    held(engine)
+    async with listening(engine) as listener, client() as session:
+        body = {"timeout_seconds": 3600}
+        calls = [
+            asyncio.ensure_future(ask(session, listener, "POST", "/cloud-sync/flush", json=body))
+            for _ in range(16)
+        ]
+        await until(lambda: len(engine.calls) == 16)
+        began = time.monotonic()
+        status, content = await ask(
+            session, listener, "POST", "/cloud-sync/flush", json={"timeout_seconds": 0.2}
+        )
+        assert (status, content["status"]["state"]) == (504, "idle")
+        assert time.monotonic() - began < 5
+        for call in calls:
+            call.cancel()
+
+
+async def test_no_order_and_no_status_waits_for_reports(engine: FakeEngine) -> None:
+    gate = held(engine)
+    async with listening(engine) as listener, client() as session:
+        reports = [
+            asyncio.ensure_future(ask(session, listener, "GET", "/cloud-sync/report")) for _ in range(8)
+        ]
+        await until(lambda: len(engine.calls) == 2)
+        for method, path in (("GET", STATUS), ("POST", "/cloud-sync/stop"), ("GET", "/cloud-sync/files")):
+            status, _ = await asyncio.wait_for(ask(session, listener, method, path), 5)
+            assert status == 200
+        assert not any(report.done() for report in reports)
+        gate.set()
+        assert {status for status, _ in await asyncio.gather(*reports)} == {200}
+
+
+async def test_what_is_too_much_is_refused_at_once(engine: FakeEngine) -> None:
+    gate = held(engine)
+    async with listening(engine) as listener, client() as session:
+        # Two run, eight wait, two more are refused.
+        reports = [
+            asyncio.ensure_future(ask(session, listener, "GET", "/cloud-sync/report")) for _ in range(12)
+        ]
+        await until(lambda: sum(report.done() for report in reports) == 2)
+        gate.set()
+        statuses = [status for status, _ in await asyncio.gather(*reports)]
+        assert (statuses.count(503), statuses.count(200)) == (2, 10)
+
+
+# --- event streams
+
+
+async def test_idle_streams_lock_nobody_out(engine: FakeEngine) -> None:
+    async with listening(engine) as listener, AsyncExitStack() as stack:
+        url = f"http://127.0.0.1:{listener.port}/cloud-sync/events"
+        sessions = [await stack.enter_async_context(client(f"127.0.0.{n}")) for n in (1, 2, 3)]
+        first = await sessions[0].get(url)
+        await first.content.readline()
+        for session, count in ((sessions[0], 63), (sessions[1], 32)):
+            for _ in range(count):
+                answer = await session.get(url)
+                await answer.content.readline()
+        await until(lambda: len(engine.callbacks) == 64)
+        newcomer = await sessions[2].get(url)
+        assert newcomer.status == 200
+        assert (await newcomer.content.readline()).startswith(b"event:")
+        await until(lambda: len(engine.callbacks) == 64)
+        await asyncio.wait_for(first.content.read(), 5)  # the oldest was ended
+
+
+# --- connections
+
+
+async def half_open(
+    listener: Listener, head: bytes = HALF
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    reader, writer = await asyncio.open_connection("127.0.0.1", listener.port)
+    writer.write(head)
+    return reader, writer
+
+
+async def test_half_open_connections_make_room_for_whole_requests(engine: FakeEngine) -> None:
+    async with listening(engine, ConnectionLimits(8, 6)) as listener, client() as session:
+        opened = [await half_open(listener) for _ in range(50)]
+        assert (await ask(session, listener, "GET", STATUS))[0] == 200
+        assert len(listener.connections._open) <= 7
+        for _, writer in opened:
+            writer.close()
+
+
+async def test_a_body_that_does_not_come_makes_room_as_well(engine: FakeEngine) -> None:
+    head = (
+        b"POST /cloud-sync/start HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+        b"Content-Length: 100\r\n\r\n{"
+    )
+    async with listening(engine, ConnectionLimits(8, 6)) as listener, client() as session:
+        opened = [await half_open(listener, head) for _ in range(20)]
+        assert (await ask(session, listener, "GET", STATUS))[0] == 200
+        for _, writer in opened:
+            writer.close()
+
+
+async def test_a_body_has_a_time_limit(engine: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cloud_archive.api.routes.BODY_SECONDS", 0.2)
+    head = HALF.replace(b"GET /cloud-sync/status", b"POST /cloud-sync/start")
+    head += b"Content-Type: application/json\r\nContent-Length: 100\r\n\r\n{"
+    async with listening(engine) as listener:
+        reader, writer = await half_open(listener, head)
+        assert b" 408 " in await asyncio.wait_for(reader.readline(), 10)
+        writer.close()
+    assert engine.calls == []
+
+
+@pytest.mark.parametrize("head", [b"", b"GET", HALF])
+async def test_a_head_has_a_time_limit_also_on_a_kept_connection(engine: FakeEngine, head: bytes) -> None:
+    async with listening(engine, ConnectionLimits(8, 6, head_seconds=0.2)) as listener:
+        for start in (b"", HALF + b"\r\n"):
+            reader, writer = await half_open(listener, start + head)
+            await asyncio.wait_for(reader.read(), 10)
+            writer.close()
+
+
+async def test_a_connection_that_is_answered_stays_and_one_client_leaves_room_for_another(
+    engine: FakeEngine,
+) -> None:
+    gate = held(engine)
+    async with (
+        listening(engine, ConnectionLimits(8, 6, head_seconds=0.2)) as listener,
+        client() as first,
+        client("127.0.0.2") as second,
+    ):
+        uploads = [
+            asyncio.ensure_future(
+                ask(first, listener, "POST", "/cloud-sync/upload", json={"file_path": str(number)})
+            )
+            for number in range(6)
+        ]
+        await until(lambda: len(engine.calls) == 6)
+        with pytest.raises(aiohttp.ClientError):
+            await ask(first, listener, "GET", STATUS)
+        await asyncio.sleep(0.5)  # longer than an idle connection may stay
+        assert (await ask(second, listener, "GET", STATUS))[0] == 200
+        gate.set()
+        assert {status for status, _ in await asyncio.gather(*uploads)} == {200}
+
+
+async def test_errors_of_accept_are_logged_once_a_minute(caplog: pytest.LogCaptureFixture) -> None:
+    connections = Connections(ConnectionLimits(8, 6))
+    with caplog.at_level(logging.ERROR, "cloud_archive"):
+        for _ in range(3):
+            await connections._recover(OSError(errno.EMFILE, "Too many open files"))
+    assert [record.getMessage() for record in caplog.records] == [
+        "No connection can be accepted: Too many open files. Idle ones were closed."
+    ]
+
+
+@pytest.mark.parametrize(("descriptors", "total"), [(256, 32), (1024, 128), (4096, 256), (64, 16)])
+def test_limits_leave_most_descriptors_to_the_archive(
+    descriptors: int, total: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resource = pytest.importorskip("resource")
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (descriptors, descriptors))
+    limits = ConnectionLimits.for_this_process()
+    assert limits.total == total
+    assert limits.per_client < total
