@@ -62,6 +62,10 @@ class KeyRejected(CloudArchiveError):
         super().__init__(reason)
 
 
+class RootReplaced(CloudArchiveError):
+    """The watched directory is missing, or is not the one whose files the ledger knows."""
+
+
 class FileProblem(CloudArchiveError):
     """Something about one local file; `path` is relative to the watched directory."""
 

@@ -131,6 +131,15 @@ def seconds_text(nanoseconds: int) -> str:
     return f"{'-' if nanoseconds < 0 else ''}{whole}.{fraction:09d}"
 
 
+def directory_identity(directory: Path) -> tuple[int, int] | None:
+    """Return device and inode of a directory, symlinks followed; None where there is none."""
+    try:
+        found = directory.stat()
+    except OSError:
+        return None
+    return (found.st_dev, found.st_ino) if stat_module.S_ISDIR(found.st_mode) else None
+
+
 def to_local(root: Path, path: str) -> Path:
     """The file below `root` that the relative `path` names."""
     return root / path

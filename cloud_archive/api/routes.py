@@ -185,6 +185,8 @@ async def read_arguments(route: Route, request: web.Request) -> Arguments:
     body = await _read_body(request)
     if route.name == "upload":
         return {"file_path": _file_path(body)}
+    if route.name == "rescan":
+        return {"accept_root": _accept_root(body)}
     if route.name == "flush":
         return {"timeout_seconds": _timeout_seconds(body)}
     return {}
@@ -237,6 +239,13 @@ def _file_path(body: Mapping[str, object]) -> str:
     except UnicodeEncodeError as error:
         raise RequestRefused(400, "file_path holds characters that no file name can.") from error
     return path
+
+
+def _accept_root(body: Mapping[str, object]) -> bool:
+    accept = body.get("accept_root", False)
+    if not isinstance(accept, bool):
+        raise RequestRefused(400, "accept_root must be true or false.")
+    return accept
 
 
 def _timeout_seconds(body: Mapping[str, object]) -> float:

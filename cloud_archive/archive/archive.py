@@ -23,6 +23,7 @@ from ..intake.open_files import has_writer
 from ..intake.selection import Selection
 from ..intake.walk import scan
 from ..keys import PrefixTemplate, object_key
+from ..ledger.known_root import KnownRoot
 from ..ledger.ledger import COMPARE, Ledger
 from ..ledger.rows import Claim, FileRow, FileState, Totals
 from ..scope import Scope
@@ -130,6 +131,7 @@ class Archiver(Observer):
         if ledger.recall(COMPARE) is not None:
             self._index = BucketIndex(store, Scope(self._template), self._wanted_files)
         ledger.release_all(retry_failed=True)
+        self.known_root = KnownRoot(root, ledger)
         self._pool = self._make_pool()
 
     # --- life
@@ -265,6 +267,7 @@ class Archiver(Observer):
             name=self.session_id,
             observer=self,
             gate=gate_of.gate if gate_of else None,
+            check_root=self.known_root.check,
         )
 
     def _make_uploader(self, parts: Executor) -> Uploader:
@@ -554,6 +557,7 @@ class Archiver(Observer):
                     return False  # a first scan may take minutes; whoever only looks does not wait for it
                 unseen = run.reconciler.now(timeout_seconds)
             else:
+                self.known_root.check()
                 self._paused_tally = take_stock(self.root, self._selection, self.ledger)
                 unseen = self._paused_tally.unseen
         except CloudArchiveError:
@@ -691,6 +695,8 @@ class Archiver(Observer):
     ) -> State:
         if run is None:
             return State.STOPPED
+        if not run.reconciler.root_is_known:
+            return State.RETRYING
         if not run.reconciler.first_done:
             return State.STARTING
         if not self._connection.verified:

@@ -587,9 +587,16 @@ class Engine:
             raise RequestRefused(400, f"{file_path} is empty: there is nothing to archive.")
         return path
 
-    def rescan(self) -> str:
-        """`POST /cloud-sync/rescan`."""
-        found = self.archiver().rescan()
+    def rescan(self, accept_root: bool = False) -> str:
+        """`POST /cloud-sync/rescan`.
+
+        Args:
+            accept_root: first take the directory that is there now for the known one.
+        """
+        archiver = self.archiver()
+        if accept_root:
+            archiver.known_root.accept()
+        found = archiver.rescan()
         return f"{found} new files found." if found != 1 else "1 new file found."
 
     def retry(self) -> str:

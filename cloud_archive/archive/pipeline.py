@@ -25,6 +25,7 @@ from ..intake.selection import Selection
 from ..intake.settle import BEING_WRITTEN, UNREADABLE, SettleQueue, SettleThread, WaitingFile
 from ..intake.walk import network_filesystem
 from ..intake.watcher import Watcher
+from ..ledger.known_root import KnownRoot
 from ..ledger.ledger import Ledger
 from ..ledger.rows import Totals
 from ..maintenance.free import Freed, Freer, FreeReport, Limits
@@ -53,6 +54,7 @@ class Home(Protocol):
     store: ObjectStore
     session: Session
     metrics: Recorder
+    known_root: KnownRoot
 
     def changed(self) -> None:
         """The status may have changed; called often."""
@@ -114,6 +116,7 @@ class Stages:
             polling=lambda: self.watcher.polling,
             started_at=started_at,
             news=lambda: self.news,
+            root_trouble=home.known_root.trouble,
         )
         self._threads: dict[str, threading.Thread] = {}
         self._bodies = {
@@ -132,6 +135,7 @@ class Stages:
                 has_writer=has_writer,
                 clock=time.time,
                 on_freed=self._on_freed,
+                check_root=home.known_root.check,
             )
             self._bodies["cloud-archive-free"] = self._free
         self._keeper = threading.Thread(target=self._keep, name="cloud-archive-keeper", daemon=True)

@@ -45,6 +45,7 @@ class Reconciler:
         polling: whether no events come, so that scans take their place.
         started_at: seconds since 1970; what is younger is never part of the baseline.
         news: how many events there were so far; see `clean_at`.
+        root_trouble: returns why the directory is not the one that the ledger knows; None where it is.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class Reconciler:
         polling: Callable[[], bool],
         started_at: float,
         news: Callable[[], int] = lambda: 0,
+        root_trouble: Callable[[], str | None] = lambda: None,
         poll_seconds: float = POLL_SECONDS,
     ) -> None:
         self._root = root
@@ -72,6 +74,7 @@ class Reconciler:
         self._polling = polling
         self._started_at = started_at
         self._news = news
+        self._root_trouble = root_trouble
         self._poll_seconds = poll_seconds
         self._turn = threading.Condition()
         self._asked = 1  # the first scan is asked for by the start itself
@@ -129,6 +132,11 @@ class Reconciler:
         with self._turn:
             self._stopping = True
             self._turn.notify_all()
+
+    @property
+    def root_is_known(self) -> bool:
+        """Whether the last scan found the known directory, and could read it."""
+        return "" not in self._problems
 
     @property
     def troubles(self) -> tuple[str, ...]:
@@ -193,6 +201,10 @@ class Reconciler:
         def on_error(path: str, reason: str) -> None:
             problems[path] = f"{path or self._root} cannot be looked through: {reason}."
 
+        stranger = self._root_trouble()
+        if stranger is not None:
+            problems[""] = stranger
+            return self._scan_stranger(on_error), self.tally
         first = not self.first_done
         if first and self._backfill == "all":
             self._ledger.clear_baseline()
@@ -258,6 +270,19 @@ class Reconciler:
                 self._ledger.remember(FIRST_START, str(self._started_at))
             self.first_done = True
         return found, total
+
+    def _scan_stranger(self, on_error: Callable[[str, str], None]) -> int:
+        """Hint only what was written since the start: the rest of an unknown directory may be anybody's."""
+        found = 0
+        self._quiet = {}
+        for batch in batches(walk(self._root, self._selection.wants_directory, on_error)):
+            for _, path, stat, is_old in without_row(batch, self._ledger, True):
+                if is_old or not stat.st_size or _is_older(stat, self._started_at):
+                    continue
+                if skip_reason(self._selection, path, stat) is None:
+                    self._on_new(path)
+                    found += 1
+        return found
 
     def _is_news(self, fingerprint: int, size_bytes: int) -> bool:
         """An empty file is told of once: it never gets a row, and there is nothing in it to wait for."""

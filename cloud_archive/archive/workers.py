@@ -4,6 +4,7 @@
 | --- | --- |
 | proven in the bucket | archived; the gate opens |
 | the file is gone | vanished, counted and shown |
+| the whole watched directory is away, or is another one | failed, tried again (1 s doubling to 10 s) |
 | the file changed meanwhile | pending again, settles first |
 | the system refuses to read it | failed, tried again (1 s doubling to 60 s) |
 | a key cannot be made, or the store refuses this file for good | failed until `retry` or a restart |
@@ -37,6 +38,7 @@ from ..errors import (
     FileVanished,
     KeyRejected,
     LedgerError,
+    RootReplaced,
     Scope,
     StoreError,
 )
@@ -118,6 +120,7 @@ class WorkerPool:
         observer: is told what happened.
         clock: monotonic seconds.
         wall_clock: seconds since 1970, for next tries.
+        check_root: raises RootReplaced where the watched directory is not the known one.
     """
 
     def __init__(
@@ -132,6 +135,7 @@ class WorkerPool:
         gate: Gate | None = None,
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
+        check_root: Callable[[], None] = lambda: None,
     ) -> None:
         self._ledger = ledger
         self._root = root
@@ -140,6 +144,7 @@ class WorkerPool:
         self._observer = observer
         self._clock = clock
         self._wall_clock = wall_clock
+        self._check_root = check_root
         self.gate = gate or Gate(count)
         self._wake = threading.Condition()
         self._work_signal = 0
@@ -473,7 +478,12 @@ class WorkerPool:
         return moved
 
     def _vanished(self, claim: Claim) -> None:
-        """There is nothing left to archive."""
+        """There is nothing left to archive, unless the whole directory is away."""
+        try:
+            self._check_root()
+        except RootReplaced as error:
+            self._failed(claim, error)
+            return
         self._drop_multipart(claim)
         self._ledger.mark_vanished(claim)
         self._observer.on_vanished(claim)
@@ -518,6 +528,8 @@ class WorkerPool:
         if isinstance(error, FileUnreadable):
             pause = backoff_seconds(claim.attempts, first=1.0, longest=60.0)
             return "FileUnreadable", "Allow this user to read the file.", pause
+        if isinstance(error, RootReplaced):
+            return "RootReplaced", "", backoff_seconds(claim.attempts, first=1.0, longest=10.0)
         return "InternalError", "", backoff_seconds(claim.attempts, first=1.0, longest=300.0)
 
     def _judge_store(self, claim: Claim, error: StoreError) -> float | None:

@@ -39,6 +39,7 @@ def free(
     file's modification time; CLOUD_ARCHIVE_DELETE_LOCAL_AFTER counts from its archiving, where that is later.
     """
     from ..intake.open_files import has_writer
+    from ..ledger.known_root import KnownRoot
     from ..maintenance.free import Freer, Limits
 
     root = needed_root(directory)
@@ -60,7 +61,15 @@ def free(
         raise WrongUsage(f"The directory {root} does not exist.")
     with ledger_of(root, needed=True) as ledger, bucket(settings) as store:
         assert ledger is not None
-        freer = Freer(ledger, store, root, limits, has_writer=has_writer, clock=time.time)
+        freer = Freer(
+            ledger,
+            store,
+            root,
+            limits,
+            has_writer=has_writer,
+            clock=time.time,
+            check_root=KnownRoot(root, ledger).check,
+        )
         report = freer.run_once(dry_run=dry_run)
     for path in report.unproven:
         complain(shown(f"{path}: it stays, for the bucket does not hold what was archived."))

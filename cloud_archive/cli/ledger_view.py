@@ -16,6 +16,7 @@ from ..config.settings import load_settings
 from ..errors import CloudArchiveError, SettingsError
 from ..intake.selection import Selection
 from ..ledger.history import opened_ledger
+from ..ledger.known_root import KnownRoot
 from ..ledger.ledger import Ledger
 from ..ledger.recovery import logs_of
 from ..ledger.rows import FileState, Totals
@@ -82,6 +83,7 @@ def look(root: Path, environ: Mapping[str, str] = os.environ) -> LedgerView:
 
     Raises:
         LedgerError: the ledger cannot be read.
+        RootReplaced: the directory is not the one whose files the ledger knows.
         CloudArchiveError: the directory cannot be read.
     """
     path = find_engine(root, environ) / LEDGER_NAME
@@ -95,6 +97,8 @@ def look(root: Path, environ: Mapping[str, str] = os.environ) -> LedgerView:
 
 
 def _look(root: Path, ledger: Ledger, known: bool, environ: Mapping[str, str]) -> LedgerView:
+    if known:
+        KnownRoot(root, ledger).check()
     own = OwnFiles(root, find_engine(root, environ), logs_of(ledger))
     selection = selection_of(environ, own)
     open_states = (FileState.PENDING, FileState.UPLOADING, FileState.FAILED)

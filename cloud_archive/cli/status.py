@@ -1,6 +1,6 @@
-"""`status`, `flush` and `retry`: of the archive that runs for a directory, else of its ledger.
+"""`status`, `flush`, `retry` and `rescan`: of the archive that runs for a directory, else of its ledger.
 
-All three end with 0 exactly when everything in the directory is proven in the bucket: safe to stop.
+The first three end with 0 exactly when everything in the directory is proven in the bucket: safe to stop.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 FLUSH_SECONDS = 60.0
 _SLICE_SECONDS = 2.0  # of a flush, between two looks at how far it is
+_ORDER_SECONDS = 90.0  # a rescan waits for its look, 60 s at the most
 _NAMED = 20
 _SKIPPED_NAMED = 10
 _SKIPPED_LISTED = 50
@@ -30,10 +31,13 @@ _HOPELESS = ("stopped", "not_configured", "unavailable")
 
 
 def register(app: typer.Typer) -> None:
-    """Add the three commands."""
+    """Add the four commands."""
     app.command("status", short_help="What the archive of DIR does, and whether it is safe to stop.")(status)
     app.command("flush", short_help="Wait until everything in DIR is in the bucket.")(flush)
     app.command("retry", short_help="Try failed files again.")(retry)
+    app.command("rescan", short_help="Look through DIR now; --accept-root: it is meant to be another one.")(
+        rescan
+    )
 
 
 def status(directory: Directory = None, json: Json = False) -> None:
@@ -87,7 +91,40 @@ def retry(directory: Directory = None, json: Json = False) -> None:
     root, engine = _find(directory)
     if engine is None:
         raise typer.Exit(_of_ledger(root, json=json, details=False, retrying=True))
-    answer = engine.call("POST", "/cloud-sync/retry")
+    raise typer.Exit(_order(engine, "retry", {}, json=json))
+
+
+def rescan(
+    directory: Directory = None,
+    accept_root: Annotated[
+        bool,
+        typer.Option("--accept-root", help="DIR is another directory than before, and meant to be."),
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Look through DIR now for files that are not archived yet.
+
+    With --accept-root, first accept that DIR is another directory than the one the ledger knows: files that are not
+    in it any more then count as gone. Exit status 0: done; 1: nothing runs that could look.
+    """
+    root, engine = _find(directory)
+    if engine is not None:
+        raise typer.Exit(_order(engine, "rescan", {"accept_root": accept_root}, json=json))
+    if accept_root:
+        from ..ledger.known_root import KnownRoot
+        from .common import ledger_of
+
+        with ledger_of(root, needed=True) as ledger:
+            assert ledger is not None
+            KnownRoot(root, ledger).accept()
+        if not json:
+            say(f"Accepted {shown(str(root))}.")
+    raise typer.Exit(_of_ledger(root, json=json, details=False))
+
+
+def _order(engine: LocalEngine, name: str, body: dict[str, Any], *, json: bool) -> int:
+    """Let the engine do it; returns the exit status."""
+    answer = engine.call("POST", f"/cloud-sync/{name}", body, timeout_seconds=_ORDER_SECONDS)
     done = answer.status == 200
     if json:
         body = answer.body if isinstance(answer.body, dict) else {}
@@ -96,7 +133,7 @@ def retry(directory: Directory = None, json: Json = False) -> None:
         say(answer.message)
     if not done:
         complain(shown(answer.message))
-    raise typer.Exit(DONE if done else FAILED)
+    return DONE if done else FAILED
 
 
 def _find(given: Path | None) -> tuple[Path, LocalEngine | None]:

@@ -10,7 +10,6 @@ import errno
 import logging
 import os
 import queue
-import stat
 import sys
 import threading
 import time
@@ -30,7 +29,7 @@ from watchdog.events import (
 )
 from watchdog.observers import Observer
 
-from ..files import HintKind
+from ..files import HintKind, directory_identity
 from .walk import (
     _everything,
     mounts_below,
@@ -145,7 +144,7 @@ class Watcher:
         with self._lock:
             if not self._running:
                 return
-            identity = _identity(self._root)
+            identity = directory_identity(self._root)
             if identity != self._identity:
                 gone = "the watched directory is gone"
                 reason = gone if identity is None else "the watched directory is another one now"
@@ -178,7 +177,7 @@ class Watcher:
         """Set up native watching, or say why not. With the lock held."""
         self._why_polling = self._why_blind = self._retry_at = None
         self._dark.clear()
-        self._identity = _identity(self._root)
+        self._identity = directory_identity(self._root)
         # inotify sets no watch through a symlink. Windows follows it by itself, and resolving turns drives into shares.
         self._place = str(self._root) if sys.platform == "win32" else os.path.realpath(self._root)
         self._mounts = mounts_below(self._place)
@@ -322,15 +321,6 @@ class _Subtrees(threading.Thread):
     def run(self) -> None:
         while (item := self._paths.get()) is not None and not self._ended.is_set():
             self._look_into(*item, self._ended)
-
-
-def _identity(root: Path) -> tuple[int, int] | None:
-    """Device and inode of the watched directory, or None where it is missing."""
-    try:
-        found = root.stat()
-    except OSError:
-        return None
-    return (found.st_dev, found.st_ino) if stat.S_ISDIR(found.st_mode) else None
 
 
 def _new_observer() -> Any:

@@ -19,7 +19,7 @@ from ..errors import LedgerError
 from ..files import FileVersion
 from .database import explained
 from .ledger import Ledger
-from .rows import ROW_COLUMNS, FileRow, FileState, file_row, signed
+from .rows import ROW_COLUMNS, FileRow, FileState, file_row, signed, unsigned
 
 _ENDED = "state IN (3, 4, 5) AND archived_at < ?"
 SLOT_SECONDS = 900
@@ -68,6 +68,16 @@ def archived_paths(ledger: Ledger, *, page: int = 50_000) -> Iterator[list[tuple
                 return
             yield [(path, size) for path, size, _ in rows]
             last = rows[-1][2]
+
+
+def expected_paths(ledger: Ledger, limit: int) -> list[tuple[str, int]]:
+    """Return path and device of the newest files that should be on this disk: archived and not freed, or waiting."""
+    rows = ledger.read(
+        "SELECT path, device FROM files WHERE state < 3 OR (state = 3 AND freed_at IS NULL)"
+        " ORDER BY id DESC LIMIT ?",
+        (limit,),
+    )
+    return [(os.fsdecode(path), unsigned(device)) for path, device in rows]
 
 
 # --- compacting

@@ -40,6 +40,7 @@ T = TypeVar("T")
 # What is remembered in it, beside the files.
 FIRST_START = "first_start"  # when the first start whose scan ended had begun, in seconds since 1970
 FIRST_BEGUN = "first_start_begun"  # when the very first start began; committed before it watches
+KNOWN_ROOT = "root"  # device and inode of the watched directory, "device:inode"
 LOG_FILES = "log_files"  # the files that engines logged to, as JSON: they are never archived
 COMPARE = (
     "compare_with_bucket"  # an older ledger was lost: files may be in the bucket under keys that nobody knows

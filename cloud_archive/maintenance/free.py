@@ -9,6 +9,8 @@ A file goes only where all of this holds, in this order:
 5. the local bytes, hashed now, are the archived ones;
 6. right before it goes, nothing about the file has changed since it was hashed.
 
+Nothing goes, and nothing is noted as gone, while the directory is not the one whose files the ledger knows.
+
 A process that is killed in between has removed nothing that the bucket does not hold. What was removed and not yet
 noted is noted by the next run, which finds it gone. No symbolic link below the watched directory is followed, and no
 directory is removed.
@@ -121,6 +123,7 @@ class Freer:
         clock: seconds since 1970.
         free_bytes: of the disk that holds `root`.
         on_freed: told of each file that went.
+        check_root: raises RootReplaced where `root` is not the directory whose files the ledger knows.
     """
 
     def __init__(
@@ -134,10 +137,12 @@ class Freer:
         clock: Callable[[], float],
         free_bytes: Callable[[Path], int] = lambda root: shutil.disk_usage(root).free,
         on_freed: Callable[[Freed], None] = lambda freed: None,
+        check_root: Callable[[], None] = lambda: None,
     ) -> None:
         self._ledger, self._store, self._root, self._limits = ledger, store, root, limits
         self._has_writer, self._clock, self._free_bytes = has_writer, clock, free_bytes
         self._on_freed = on_freed
+        self._check_root = check_root
         self._doubtful: dict[int, float] = {}
         self._nothing_due_before = 0.0
 
@@ -152,12 +157,14 @@ class Freer:
             StoreError: the store is away or refuses all looks; what was not proven stays.
             LedgerError: the ledger cannot be read or written.
             OSError: the directory is not there.
+            RootReplaced: it is not the known one; nothing is removed or noted.
         """
         report = FreeReport(dry_run=dry_run)
         now = self._clock()
         missing = 0 if self._limits.off else self._missing_bytes()
         if self._limits.off or (not missing and now < self._nothing_due_before):
             return report
+        self._check_root()
         # What is archived from now on is not due before this.
         next_due = now + self._age_seconds if self._limits.age_from_archiving else now
         for row in self._candidates(now):
@@ -218,6 +225,7 @@ class Freer:
             report.kept += 1
             return
         if seen is None or not seen.same_content_as(row.version):
+            self._check_root()  # again: a volume may have been unmounted a moment ago
             report.gone += 1
             if not report.dry_run:
                 mark_freed(self._ledger, [row.row])

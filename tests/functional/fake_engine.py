@@ -69,7 +69,7 @@ class FakeEngine:
             self.gate.wait(20)
         return self.answer
 
-    def rescan(self) -> str:
+    def rescan(self, accept_root: bool = False) -> str:
         self._note("rescan")
         return "Looked."
 

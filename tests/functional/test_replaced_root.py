@@ -1,0 +1,186 @@
+"""The watched directory goes away or is another one: a rename stands for an unmounted volume."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+
+from cloud_archive.cli.app import main
+from cloud_archive.cli.ledger_view import look
+from cloud_archive.errors import RootReplaced, StoreError
+from cloud_archive.ledger.history import opened_ledger
+from cloud_archive.ledger.known_root import KnownRoot
+from cloud_archive.ledger.ledger import KNOWN_ROOT, Ledger
+from cloud_archive.maintenance.free import Freer, Limits
+from cloud_archive.state import LEDGER_NAME
+from cloud_archive.store.failures import explain
+from tests.functional.archives import ENVIRON, engine_on, until
+from tests.memory_store import MemoryStore
+
+NATIVE = {"CLOUD_ARCHIVE_WATCH": "native"}
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    root = tmp_path / "output"
+    root.mkdir()
+    return root
+
+
+def _archived(root: Path, store: MemoryStore, state: Path, *names: str) -> None:
+    """A session that archives these files and ends."""
+    with engine_on(root, store, state, **NATIVE) as engine:
+        until(lambda: engine.status(look=False).state.value == "idle", "the first scan")
+        for name in names:
+            (root / name).write_bytes(name.encode())
+        assert engine.flush(20)
+
+
+def _freer(root: Path, store: MemoryStore, ledger: Ledger) -> Freer:
+    known = KnownRoot(root, ledger)
+    return Freer(
+        ledger,
+        store,
+        root,
+        Limits(older_than_seconds=3600.0),
+        has_writer=lambda root, path: False,
+        clock=lambda: time.time() + 1e6,
+        check_root=known.check,
+    )
+
+
+@pytest.mark.parametrize("kind", ["empty", "missing"])
+def test_files_that_wait_are_not_gone_with_the_directory(tmp_path: Path, root: Path, kind: str) -> None:
+    store, away = MemoryStore(), tmp_path / "away"
+
+    def refuse(operation: str, key: str) -> None:
+        raise StoreError(operation, key, explain("ConnectionRefused"))
+
+    with engine_on(root, store, tmp_path / "state", **NATIVE) as engine:
+        until(lambda: engine.status(look=False).state.value == "idle", "the first scan")
+        store.on_call = refuse
+        for number in range(3):
+            (root / f"{number}.bin").write_bytes(b"%d" % number)
+        ledger = engine.archiver().ledger
+        until(lambda: ledger.totals().waiting.files == 3, "they wait")
+        root.rename(away)
+        if kind == "empty":
+            root.mkdir()
+        store.on_call = lambda operation, key: None
+        engine.retry()
+        until(lambda: all(row.code == "RootReplaced" for row in ledger.rows(limit=3)), "they were tried")
+        assert not engine.flush(0.5)
+        status = engine.status()
+        assert (status.vanished_files, status.safe_to_stop, status.pending_files) == (0, False, 3)
+        assert status.state.value == "retrying"
+        wanted = "is another directory now" if kind == "empty" else "is not there"
+        assert any(wanted in error for error in status.errors), status.errors
+        if kind == "empty":
+            # What is written into it is archived all the same, under the same key as ever.
+            (root / "meanwhile.bin").write_bytes(b"meanwhile")
+            until(lambda: "out/meanwhile.bin" in store.bodies(), "it arrived")
+            shutil.rmtree(root)
+        away.rename(root)
+        assert engine.flush(30), engine.status(look=False)
+        assert engine.status().errors == ()
+    assert {f"out/{number}.bin" for number in range(3)} <= set(store.bodies())
+
+
+def test_an_accepted_directory_is_the_known_one(tmp_path: Path, root: Path) -> None:
+    store = MemoryStore()
+    with engine_on(root, store, tmp_path / "state", **NATIVE) as engine:
+        until(lambda: engine.status(look=False).state.value == "idle", "the first scan")
+        (root / "a.bin").write_bytes(b"a")
+        assert engine.flush(20)
+        root.rename(tmp_path / "away")
+        root.mkdir()
+        old = root / "of somebody else.bin"
+        old.write_bytes(b"not ours")
+        long_ago = time.time() - 1e6
+        os.utime(old, (long_ago, long_ago))
+        assert not engine.status().safe_to_stop
+        assert not engine.flush(1)
+        assert set(store.bodies()) == {"out/a.bin"}
+        engine.rescan(accept_root=True)
+        assert engine.flush(20)
+        assert set(store.bodies()) == {"out/a.bin", "out/of somebody else.bin"}
+
+
+def test_a_start_over_an_unmounted_directory_is_not_safe_until_it_is_mounted(
+    tmp_path: Path, root: Path
+) -> None:
+    store, state, away = MemoryStore(), tmp_path / "state", tmp_path / "away"
+    _archived(root, store, state, "a.bin", "b.bin")
+    (root / "missed.bin").write_bytes(b"missed")
+    root.rename(away)
+    root.mkdir()
+    with pytest.raises(RootReplaced):
+        look(root, {**ENVIRON, "CLOUD_ARCHIVE_STATE_DIR": str(state)})
+    with opened_ledger(state / LEDGER_NAME) as ledger:
+        with pytest.raises(RootReplaced):
+            _freer(root, store, ledger).run_once()
+        assert all(row.freed_at is None for row in ledger.rows(limit=5))
+    with engine_on(root, store, state, **NATIVE) as engine:
+        until(lambda: bool(engine.status(look=False).errors), "the first scan")
+        status = engine.status()
+        assert (status.state.value, status.safe_to_stop, status.running) == ("retrying", False, True)
+        assert any("holds none of the files" in error for error in status.errors)
+        root.rmdir()
+        # Another container: device or inode are others.
+        shutil.copytree(away, root)
+        assert engine.flush(30), engine.status(look=False)
+        assert engine.status().errors == ()
+    assert set(store.bodies()) == {"out/a.bin", "out/b.bin", "out/missed.bin"}
+
+
+def test_the_known_directory_may_be_emptied(tmp_path: Path, root: Path) -> None:
+    store, state = MemoryStore(), tmp_path / "state"
+    _archived(root, store, state, "a.bin")
+    (root / "a.bin").unlink()
+    _archived(root, store, state, "b.bin")
+    (root / "b.bin").unlink()
+    with opened_ledger(state / LEDGER_NAME) as ledger:
+        ledger.remember(KNOWN_ROOT, None)  # as an earlier version left it
+    _archived(root, store, state, "c.bin")
+    assert len(store.bodies()) == 3
+
+
+def test_free_notes_nothing_once_the_directory_goes_away_in_its_midst(tmp_path: Path, root: Path) -> None:
+    store, state = MemoryStore(), tmp_path / "state"
+    _archived(root, store, state, "a.bin")
+    with opened_ledger(state / LEDGER_NAME) as ledger:
+        freer = _freer(root, store, ledger)
+        real = freer._candidates
+
+        def unmounted(now: float) -> object:
+            for row in real(now):
+                root.rename(tmp_path / "away")
+                root.mkdir()
+                yield row
+
+        freer._candidates = unmounted  # type: ignore[assignment]
+        with pytest.raises(RootReplaced):
+            freer.run_once()
+        assert all(row.freed_at is None for row in ledger.rows(limit=5))
+
+
+def test_the_command_accepts_a_directory_while_nothing_runs(
+    tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    state = tmp_path / "state"
+    _archived(root, MemoryStore(), state, "a.bin")
+    root.rename(tmp_path / "away")
+    root.mkdir()
+    monkeypatch.setenv("CLOUD_ARCHIVE_STATE_DIR", str(state))
+    assert main(["status", str(root)]) == 1
+    assert "cloud-archive rescan --accept-root" in capsys.readouterr().err
+    assert main(["rescan", str(root)]) == 1
+    capsys.readouterr()
+    assert main(["rescan", str(root), "--accept-root", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["safe_to_stop"] is True
+    assert main(["status", str(root)]) == 0
