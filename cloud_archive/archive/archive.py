@@ -38,7 +38,7 @@ from .pipeline import Stages
 from .reconcile import COST_FACTOR
 from .session import Session
 from .status import ActiveFile, Destination, State, Status, WaitingEntry, failure_sentences
-from .unarchived import UnarchivedFile, take_stock, unarchived_files, unmatched_sentences
+from .unarchived import Tally, UnarchivedFile, take_stock, unarchived_files, unmatched_sentences
 from .workers import ActiveUpload, Observer, WorkerPool
 
 logger = logging.getLogger("cloud_archive.archiver")
@@ -124,6 +124,7 @@ class Archiver(Observer):
         self._next_look = 0.0
         self._accepted_on_word = False
         self._told_refusals = 0  # how many the log last told of, since the store took anything
+        self._paused_tally = Tally()  # what lay beside the ledger when somebody last looked while stopped
         self._draining = False
         self._warm = False
         self._connection = Connection(store, self.tell)

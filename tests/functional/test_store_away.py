@@ -78,7 +78,7 @@ def test_a_directory_that_is_away_is_told_of_once(
 def test_a_store_that_takes_uploads_again_wakes_only_what_waited_for_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cloud_archive.gate.FIRST_PAUSE_SECONDS", 0.02)
+    monkeypatch.setattr("cloud_archive.archive.gate.FIRST_PAUSE_SECONDS", 0.02)
     store = MemoryStore()
     refusals = [3]
 
