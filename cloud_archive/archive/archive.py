@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Container, Iterator
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -28,7 +28,7 @@ from ..ledger.ledger import COMPARE, Ledger
 from ..ledger.rows import Claim, FileRow, FileState, Totals
 from ..scope import Scope
 from ..store.s3 import ObjectStore
-from ..text import size
+from ..text import counted, size
 from ..upload.attempt import Outcome, Proof, Uploader
 from ..upload.lost_keys import BucketIndex
 from .connection import Connection
@@ -67,6 +67,45 @@ class Submission:
     def archived(self) -> bool:
         """Proven in the bucket."""
         return self.row is not None and self.row.state is FileState.ARCHIVED
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """What is not in the bucket at the end.
+
+    Attributes:
+        files: those that are to be archived, failed ones included.
+        size_bytes: of those that the ledger knows.
+        baseline_files: those from before the first start, which are left alone.
+        looked: whether the directory was looked through at the end; else there may be more.
+    """
+
+    files: int = 0
+    size_bytes: int = 0
+    baseline_files: int = 0
+    looked: bool = False
+
+    @property
+    def sentence(self) -> str:
+        """The last line of a daemon: whether everything is in the bucket."""
+        if self.files:
+            verb, them = ("is", "it") if self.files == 1 else ("are", "them")
+            return (
+                f"{counted(self.files, 'file')} ({size(self.size_bytes)}) {verb} not in the bucket yet;"
+                f" the next start goes on with {them}."
+            )
+        if not self.looked:
+            return (
+                "Everything that was seen is in the bucket, but the directory was not looked through at the end:"
+                " run `cloud-archive status` to see whether there is more."
+            )
+        if self.baseline_files:
+            return (
+                "Everything since the first start is in the bucket."
+                f" {counted(self.baseline_files, 'older file')} {'is' if self.baseline_files == 1 else 'are'} not:"
+                " see `cloud-archive upload --baseline`."
+            )
+        return "Everything is in the bucket."
 
 
 class Archiver(Observer):
@@ -126,6 +165,8 @@ class Archiver(Observer):
         self._told_refusals = 0  # how many the log last told of, since the store took anything
         self._paused_tally = Tally()  # what lay beside the ledger when somebody last looked while stopped
         self._draining = False
+        self._looked_at_end = False  # the directory was looked through after the last file was taken
+        self.left = Left()  # what is not in the bucket when it stopped
         self._warm = False
         self._connection = Connection(store, self.tell)
         self._index: BucketIndex | None = None
@@ -179,12 +220,23 @@ class Archiver(Observer):
             deadline = time.monotonic() + timeout_seconds
             if run is not None:
                 run.stop(deadline)
+                self._paused_tally = replace(
+                    run.reconciler.tally, unseen=0
+                )  # they settle, or are in the ledger
                 unsettled = [w.path for w in run.waiting() if w.size_bytes]
             # Also while nothing is watched: an upload that was asked for may be under way.
             if not self._pool.stop(max(0.0, deadline - time.monotonic())):
                 logger.warning("Some uploads did not end in time; they go on at the next start")
             self._pool = self._make_pool(gate_of=self._pool)
         remaining = list(dict.fromkeys(unsettled + self.remaining()))[:1000]
+        count = self.ledger.totals().open
+        tally = self._paused_tally
+        self.left = Left(
+            files=count.files + len(unsettled) + tally.unseen,
+            size_bytes=count.size_bytes,
+            baseline_files=tally.baseline,
+            looked=self._looked_at_end,
+        )
         self._on_change()
         return remaining
 
@@ -201,7 +253,7 @@ class Archiver(Observer):
         self._draining = True
         if run is None:
             return self._drain_paused(deadline)
-        run.take_no_more(deadline)
+        self._looked_at_end = run.take_no_more(deadline)
         while self._draining:
             settling = run.settling_files  # before the ledger, which is where they go from here
             totals = self.ledger.totals()
@@ -221,7 +273,13 @@ class Archiver(Observer):
         while self._draining and self._pool.active() and (left := deadline - time.monotonic()) > 0:
             with self._changed:
                 self._changed.wait(min(left, 0.2))
-        return self.safe_to_stop()
+        try:
+            self._paused_tally = take_stock(self.root, self._selection, self.ledger)
+        except CloudArchiveError as error:
+            logger.warning("%s", error)
+            return False
+        self._looked_at_end = True
+        return self._paused_tally.unseen == 0 and not self._something_waits()
 
     def stop_draining(self) -> None:
         """Let `drain` return now."""

@@ -53,7 +53,7 @@ from ..state import (
 )
 from ..store.s3 import Capabilities, ObjectStore, S3Store
 from ..text import counted
-from .archive import Archiver, Submission
+from .archive import Archiver, Left, Submission
 from .metrics import recorder
 from .notifier import Notifier, StatusCallback
 from .session import Session
@@ -135,6 +135,7 @@ class Engine:
         self._notifier = Notifier(self._push_status)
         self._metrics = recorder()
         self._check = SharedCheck(lambda: load_settings(self._environ))
+        self.left: Left | None = None  # what is not in the bucket, once it was closed; None: nobody can tell
         self.state_directory: Path | None = None
         self.on_begin: Callable[[], None] = lambda: None  # told when this engine is the one that archives
 
@@ -408,6 +409,7 @@ class Engine:
         if archiver is not None:
             try:
                 remaining = archiver.stop(grace_seconds)
+                self.left = archiver.left
             except LedgerError as error:
                 logger.error("%s", error)
             archiver.close()

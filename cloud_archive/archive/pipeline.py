@@ -179,15 +179,18 @@ class Stages:
         for thread in self._threads.values():
             thread.join(left())
 
-    def take_no_more(self, deadline: float) -> None:
-        """One last scan, then neither events nor scans."""
+    def take_no_more(self, deadline: float) -> bool:
+        """One last scan, then neither events nor scans. Returns whether that scan came to its end."""
         self._takes_no_more = True
         self.watcher.stop(max(0.1, deadline - time.monotonic()))
         try:
             self.reconciler.now(max(0.1, min(10.0, deadline - time.monotonic())))
         except CloudArchiveError as error:
             logger.warning("%s", error)
-        self.reconciler.stop()
+            return False
+        finally:
+            self.reconciler.stop()
+        return True
 
     @property
     def settling_files(self) -> int:

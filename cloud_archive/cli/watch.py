@@ -16,7 +16,7 @@ import typer
 
 from ..errors import CloudArchiveError
 from ..terminal import DONE, FAILED, complain, is_terminal, say, say_json
-from ..text import counted, shown
+from ..text import shown
 from .arguments import Directory, Json, WrongUsage, host_and_port, watched_directory
 
 if TYPE_CHECKING:
@@ -87,10 +87,6 @@ def _watch(engine: Engine, public: tuple[str, int] | None, grace: float, json: b
     failed = bool(remaining or engine.problems)
     if json:
         say_json({"success": not failed, "remaining": remaining, "errors": list(engine.problems)})
-    elif remaining:
-        complain(
-            f"{counted(len(remaining), 'file')} not in the bucket yet; the next start goes on with them."
-        )
     return FAILED if failed else DONE
 
 

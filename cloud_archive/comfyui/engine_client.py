@@ -30,6 +30,7 @@ from .child_process import EngineProcess, engine_command
 
 _log = logging.getLogger("cloud_archive.engine_client")
 
+ORPHAN_SECONDS = 600.0  # how long an engine goes on with what is pending once this process is gone
 _MAX_EVENT_BYTES = 4 * 1024 * 1024
 _SILENT_AFTER_MISSES = 2  # health checks without an answer, after which nothing else is tried
 _HUNG_AFTER_MISSES = 3
@@ -357,6 +358,7 @@ class _Life:
             "root": str(root),
             "state_base": str(state_base) if state_base is not None else None,
             "parent_pid": os.getpid(),
+            "orphan_seconds": ORPHAN_SECONDS,
         }
         self.process = EngineProcess(command, orders, on_ready=self._report_ready, on_end=self._report_end)
 

@@ -22,13 +22,15 @@ from aiohttp import web
 
 from ..api.routes import ROUTES, STATUS_EVENT, Arguments, Handler, Route, bare_status, protect, refusal
 from ..errors import EngineUnavailable
-from .engine_client import EngineAnswer, EngineClient
+from ..text import counted, size
+from .engine_client import ORPHAN_SECONDS, EngineAnswer, EngineClient
 
 _log = logging.getLogger("cloud_archive")
 
 _REMEMBERED_SENTENCES = 500
 _MARGIN_SECONDS = 5.0  # beyond the time that the engine gives itself for an answer
 _ABANDONED_SECONDS = 1.0  # between two looks whether a client still waits
+ASK_SECONDS = 2.0  # how long the end of ComfyUI waits for what the engine says of unarchived files
 _NOT_CONFIGURED = (
     "Cloud Archive is not configured: set S3_BUCKET, S3_ACCESS_KEY_ID and S3_SECRET_ACCESS_KEY (and "
     "S3_ENDPOINT_URL for any store but AWS) in ComfyUI's environment, then start it again."
@@ -53,6 +55,7 @@ class Plugin:
         self._client = client
         self._why_no_client = "ComfyUI has not started yet."
         self._announcements = Announcements()
+        self._status: Mapping[str, Any] = bare_status("starting")  # the last one that was heard
 
     def install(self) -> None:
         """Register the routes, and see to it that the engine starts and ends with ComfyUI."""
@@ -89,6 +92,7 @@ class Plugin:
             _log.warning("%s", self._why_no_client)
 
     def _on_status(self, status: dict[str, Any]) -> None:
+        self._status = status
         self._announcements.hear(status)
         # ComfyUI encodes it later; nobody changes this object after it was decoded.
         self._prompt_server.send_sync(STATUS_EVENT, status)
@@ -137,8 +141,15 @@ class Plugin:
         if client is None:
             return
         with contextlib.suppress(Exception):
+            idle = not loop.is_running() and not loop.is_closed()
+            if idle and client.pid is not None:
+                with contextlib.suppress(asyncio.TimeoutError):
+                    self._status = loop.run_until_complete(asyncio.wait_for(client.status(), ASK_SECONDS))
+            line = farewell(self._status)
+            if line:
+                _log.warning("%s", line)
             client.release()
-            if not loop.is_running() and not loop.is_closed():
+            if idle:
                 loop.run_until_complete(asyncio.wait_for(client.stop(), 1.0))
 
 
@@ -163,6 +174,26 @@ async def _unless_abandoned(request: web.Request, call: Coroutine[Any, Any, Engi
         return task.result()
     finally:
         task.cancel()
+
+
+def farewell(status: Mapping[str, Any]) -> str:
+    """Return the line with which ComfyUI ends where not everything is archived; else an empty text."""
+    if status["state"] == "unavailable":
+        cause = " ".join(status["errors"][-1:])
+        return f"Cloud Archive can't tell whether everything is archived: {cause} The next start looks."
+    pending, failed = status["pending_files"], status["failed_files"]
+    count = pending + failed
+    if not count or status["state"] in ("not_configured", "standby"):
+        return ""
+    verb = "is" if count == 1 else "are"
+    what = (
+        f"Cloud Archive: {counted(count, 'file')} ({size(status['pending_bytes'])}) {verb} not archived yet"
+    )
+    if failed:
+        what += f", {failed:,} of {'it' if count == 1 else 'them'} because of an error"
+    if status["state"] == "stopped" or not pending:
+        return f"{what}. The next start goes on."
+    return f"{what}. Uploads go on in the background for up to {ORPHAN_SECONDS:.0f} s, and at the next start."
 
 
 def _as_query(arguments: Mapping[str, Any]) -> dict[str, str]:
@@ -191,7 +222,7 @@ class Announcements:
             )
         elif state == "stopped":
             self._transition(logging.INFO, f"Cloud Archive: not watching {self.root}")
-        elif status.get("running"):
+        elif status.get("running") and status.get("connection_verified"):
             self._transition(logging.INFO, f"Cloud Archive: archiving {self.root} to {_to(status)}")
         elif state == "unavailable":
             self._last = ""

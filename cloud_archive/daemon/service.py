@@ -36,18 +36,25 @@ from .systemd import notify, supervised
 logger = logging.getLogger("cloud_archive.service")
 
 GRACE_SECONDS = 30.0
-ORPHAN_SECONDS = 600.0  # how long an engine without a parent goes on with what is pending
+ORPHAN_SECONDS = (
+    600.0  # how long an engine without a parent goes on with what is pending, unless its orders say
+)
 PARENT_CHECK_SECONDS = 2.0
 _NAMED = 20  # of the files that remain, in the log
 
 
 @dataclass(frozen=True, slots=True)
 class Orders:
-    """What a parent tells its engine, as one JSON line on standard input."""
+    """What a parent tells its engine, as one JSON line on standard input.
+
+    Attributes:
+        orphan_seconds: how long the engine goes on with what is pending once its parent is gone.
+    """
 
     token: str
     root: str
     state_base: str | None
+    orphan_seconds: float = ORPHAN_SECONDS
 
     @classmethod
     def parse(cls, line: str) -> Orders:
@@ -58,6 +65,7 @@ class Orders:
                 token=str(found["token"]),
                 root=str(found["root"]),
                 state_base=found.get("state_base"),
+                orphan_seconds=float(found.get("orphan_seconds", ORPHAN_SECONDS)),
             )
         except (KeyError, TypeError) as error:
             raise ValueError(f"orders without {error}") from None
@@ -71,6 +79,7 @@ class Service:
         token: for the private listener.
         public: host and port of the dashboard, or None.
         grace_seconds: for uploads under way at the end.
+        orphan_seconds: the same, where the end is that of the parent.
         autostart: None = as the settings say.
         on_ending: called once the end begins, before what is under way is waited for.
     """
@@ -82,10 +91,12 @@ class Service:
         token: str,
         public: tuple[str, int] | None = None,
         grace_seconds: float = GRACE_SECONDS,
+        orphan_seconds: float = ORPHAN_SECONDS,
         autostart: bool | None = None,
         on_ending: Callable[[], None] = lambda: None,
     ) -> None:
         self._engine = engine
+        self._orphan_seconds = orphan_seconds
         self._token = token
         self._public = public
         self._grace_seconds = grace_seconds
@@ -190,13 +201,14 @@ class Service:
             return await asyncio.to_thread(engine.close, 0.5)
         if self._worked:  # whoever did the work has waited for everything, or given up and said so
             return await asyncio.to_thread(engine.close, 1.0)
-        grace = ORPHAN_SECONDS if self._orphaned.is_set() and not self._end.is_set() else self._grace_seconds
+        orphan = self._orphaned.is_set() and not self._end.is_set()
+        grace = self._orphan_seconds if orphan else self._grace_seconds
         if self._orphaned.is_set():
             logger.info("ComfyUI is gone: finishing what is pending, at most %d s", grace)
         logger.info("Stopping within %d s", grace)
         drain = asyncio.ensure_future(asyncio.to_thread(engine.drain, grace))
         enders = [drain, asyncio.ensure_future(self._hurry.wait())]
-        if grace == ORPHAN_SECONDS:
+        if orphan:
             enders.append(asyncio.ensure_future(self._end.wait()))
         # A drain ends by itself; should it hang (on a file server that is gone), the end comes all the same.
         await asyncio.wait(enders, timeout=grace + 5.0, return_when=asyncio.FIRST_COMPLETED)
@@ -209,6 +221,9 @@ class Service:
             logger.warning("Not archived yet, goes on at the next start: %s", path)
         if len(remaining) > _NAMED:
             logger.warning("… and %d more", len(remaining) - _NAMED)
+        if engine.left is not None:
+            level = logging.WARNING if engine.left.files or not engine.left.looked else logging.INFO
+            logger.log(level, "%s", engine.left.sentence)
         return remaining
 
 
@@ -243,7 +258,7 @@ def run_engine_process() -> int:
 
 
 async def _serve_parent(engine: Engine, orders: Orders, gone: threading.Event) -> None:
-    service = Service(engine, token=orders.token)
+    service = Service(engine, token=orders.token, orphan_seconds=orders.orphan_seconds)
 
     def parent_gone() -> None:
         gone.set()

@@ -45,6 +45,8 @@ from tests.functional.fake_engine import FakeEngine  # noqa: E402
 async def main() -> None:
     engine = FakeEngine()
     engine.content["session_id"] = str(os.getpid())
+    if mode == "pending":
+        engine.content |= {"state": "uploading", "pending_files": 2, "pending_bytes": 30}
     listener = await serve(build_application(engine, token=orders["token"], heartbeat_seconds=0.2))
     ended = asyncio.Event()
     loop = asyncio.get_running_loop()

@@ -20,7 +20,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from cloud_archive.api.routes import ROUTES, bare_status
 from cloud_archive.comfyui import plugin as comfy
 from cloud_archive.comfyui.engine_client import EngineClient
-from cloud_archive.comfyui.plugin import Announcements, Plugin, state_directory
+from cloud_archive.comfyui.plugin import Announcements, Plugin, farewell, state_directory
 from tests.plugin_loading import load_plugins, make_plugins
 
 from .waiting import engines, until
@@ -273,11 +273,12 @@ def test_the_log_tells_transitions_and_each_sentence_once(caplog: pytest.LogCapt
     heard.root = "/output"
     missing = "S3_BUCKET is not set: the bucket's name is required"
     destination = {"endpoint": "host:1", "bucket": "b", "prefix": "p"}
-    on = {**bare_status("idle"), "running": True, "destination": destination}
+    on = {**bare_status("idle"), "running": True, "connection_verified": True, "destination": destination}
     with caplog.at_level(logging.INFO, "cloud_archive"):
         for status in (
             {**bare_status("not_configured"), "errors": [missing, "S3_REGION is '?': no"]},
             {**bare_status("not_configured"), "errors": [missing, "S3_REGION is '?': no"]},
+            {**on, "state": "starting", "connection_verified": False},
             on,
             {**on, "state": "uploading", "errors": ["No such bucket."]},
             {**on, "errors": ["No such bucket.", "Denied."]},
@@ -328,6 +329,7 @@ def test_comfyui_loads_nothing_of_ours_but_the_face(plugin_folders: tuple[Path, 
             "errors",
             "handshake",
             "redaction",
+            "text",
         )
     }
 
@@ -386,3 +388,61 @@ def test_our_modules_are_no_top_level_ones_for_other_packages(tmp_path: Path) ->
     (package / "daemon").mkdir()
     (package / "daemon" / "service.py").write_text("import keys\n")
     assert run_main(tmp_path, "engine", flags=()).stderr.startswith("No module named keys. ")
+
+
+# --- the end of ComfyUI
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({}, ""),
+        ({"state": "not_configured", "pending_files": 1}, ""),
+        (
+            {"state": "uploading", "pending_files": 3, "pending_bytes": 41_000_000},
+            "Cloud Archive: 3 files (41.0 MB) are not archived yet. Uploads go on in the background for up to 600 s,"
+            " and at the next start.",
+        ),
+        (
+            {"state": "retrying", "pending_files": 1, "pending_bytes": 5, "failed_files": 1},
+            "Cloud Archive: 2 files (5 bytes) are not archived yet, 1 of them because of an error. Uploads go on in"
+            " the background for up to 600 s, and at the next start.",
+        ),
+        (
+            {"state": "stopped", "pending_files": 1, "pending_bytes": 5},
+            "Cloud Archive: 1 file (5 bytes) is not archived yet. The next start goes on.",
+        ),
+        (
+            {"state": "unavailable", "errors": ["The engine hangs."]},
+            "Cloud Archive can't tell whether everything is archived: The engine hangs. The next start looks.",
+        ),
+    ],
+)
+def test_the_line_with_which_comfyui_ends(changes: dict[str, Any], line: str) -> None:
+    assert farewell(bare_status("idle") | changes) == line
+
+
+def test_ctrl_c_with_files_that_are_not_archived_prints_one_line(
+    at_exit: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    command = [sys.executable, str(SCRIPT), "pending", str(tmp_path / "journal")]
+    monkeypatch.setattr("cloud_archive.comfyui.engine_client.engine_command", lambda: command)
+    loop = asyncio.new_event_loop()
+
+    async def comfyui() -> None:
+        prompt_server = SmallPromptServer()
+        client = EngineClient(tmp_path, None, on_status=lambda _: None)
+        Plugin(prompt_server, client=client).install()
+        prompt_server.add_routes()
+        runner = web.AppRunner(prompt_server.app)
+        await runner.setup()
+        await client.call("GET", "/cloud-sync/status", timeout_seconds=10)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        loop.run_until_complete(comfyui())
+    at_exit[0]()
+    loop.run_until_complete(until(lambda: not engines()))
+    loop.close()
+    (record,) = caplog.records
+    assert record.getMessage().startswith("Cloud Archive: 2 files (30 bytes) are not archived yet.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from pathlib import Path
@@ -171,3 +172,48 @@ def test_an_end_while_a_stop_drains_waits_for_what_is_under_way(tmp_path: Path) 
         go_on.set()
         drain.join(30)
         assert drained == [True]
+
+
+# --- the last line
+
+
+def last_words(tmp_path: Path, store: MemoryStore, *, drain: bool = True, stop_first: bool = False) -> str:
+    root = tmp_path / "root"
+    with engine_on(root, store, tmp_path / "state") as engine:
+        until(lambda: engine.status(look=False).state.value in ("idle", "retrying"), "the first scan")
+        if stop_first:
+            engine.stop_watching()
+        (root / "a.png").write_bytes(b"abc")
+        if drain:
+            engine.drain(5)
+    assert engine.left is not None
+    return engine.left.sentence
+
+
+def test_the_last_line_says_that_everything_is_in_the_bucket(tmp_path: Path) -> None:
+    assert last_words(tmp_path, MemoryStore()) == "Everything is in the bucket."
+
+
+def test_the_last_line_counts_what_is_not_in_the_bucket(tmp_path: Path) -> None:
+    line = last_words(tmp_path, refusing("AccessDenied", 403))
+    assert line == "1 file (3 bytes) is not in the bucket yet; the next start goes on with it."
+
+
+def test_the_last_line_of_a_stopped_archive_counts_what_came_meanwhile(tmp_path: Path) -> None:
+    line = last_words(tmp_path, MemoryStore(), stop_first=True)
+    assert line.startswith("1 file ")
+    assert "not in the bucket yet" in line
+
+
+def test_the_last_line_does_not_say_everything_where_nobody_looked(tmp_path: Path) -> None:
+    line = last_words(tmp_path, MemoryStore(), drain=False, stop_first=True)
+    assert "was not looked through" in line
+
+
+def test_the_last_line_names_older_files(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    root.mkdir()
+    (root / "old.png").write_bytes(b"old")
+    os.utime(root / "old.png", (1_600_000_000, 1_600_000_000))
+    line = last_words(tmp_path, MemoryStore())
+    assert line.startswith("Everything since the first start is in the bucket. 1 older file is not:")

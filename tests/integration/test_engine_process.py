@@ -174,6 +174,8 @@ def test_a_parent_that_is_killed_leaves_an_engine_that_finishes(start: Starter, 
         parent.kill()
         parent.wait()
         wait_until(lambda: not psutil.pid_exists(ready["pid"]), "it ends", 30)
+        last = (start.state / "engine.log").read_text().splitlines()[-1]
+        assert last.endswith("Everything is in the bucket.")
     finally:
         os.killpg(parent.pid, signal.SIGKILL)
         parent.stdout.close()
@@ -182,15 +184,17 @@ def test_a_parent_that_is_killed_leaves_an_engine_that_finishes(start: Starter, 
 
 def test_sigterm_names_what_remains_and_the_next_start_goes_on(start: Starter) -> None:
     engine = start(S3_ENDPOINT_URL="http://127.0.0.1:9")
-    wait_until(lambda: engine.state() == "idle", "it watches")
+    wait_until(lambda: engine.status()["running"], "it watches")
     (start.root / "a.png").write_bytes(b"a")
-    wait_until(lambda: engine.state() == "retrying", "it waits")
+    wait_until(lambda: engine.status()["pending_files"] == 1 and engine.state() == "retrying", "it waits")
     log = start.state / "engine.log"
     engine.process.terminate()
     wait_until(lambda: "Stopping within 30 s" in log.read_text(), "it is stopping")
     engine.process.terminate()  # in a hurry
     engine.process.wait(20)
     assert "goes on at the next start: a.png" in log.read_text()
+    last = log.read_text().splitlines()[-1]
+    assert last.endswith("1 file (1 byte) is not in the bucket yet; the next start goes on with it.")
     again = start()
     wait_until(lambda: again.status()["safe_to_stop"], "it arrives")
     assert start.server.objects() == {"p/a.png": b"a"}
