@@ -75,7 +75,7 @@ class Left:
 
     Attributes:
         files: those that are to be archived, failed ones included.
-        size_bytes: of those that the ledger knows.
+        size_bytes: of those whose size is known.
         baseline_files: those from before the first start, which are left alone.
         looked: whether the directory was looked through at the end; else there may be more.
     """
@@ -156,10 +156,9 @@ class Archiver(Observer):
         # Why uploads that somebody waits for failed; kept no longer, since a traceback keeps the bytes of its frames.
         self._ended: dict[int, CloudArchiveError | None] = {}
         self._ended_lock = threading.Lock()
-        self._paused_look = (
-            False,
-            0.0,
-        )  # the last look while not watching: whether all was safe, and until when
+        # While it does not watch: the last look, whether all was safe then, and until when (monotonic) that counts.
+        self._paused_tally = Tally()
+        self._paused_look = (False, 0.0)
         self._next_look = 0.0
         self._accepted_on_word = False
         self._told_refusals = 0  # how many the log last told of, since the store took anything
@@ -214,26 +213,25 @@ class Archiver(Observer):
         Returns:
             Paths that are not in the bucket yet, those that somebody still writes to included; 1,000 at most.
         """
-        unsettled: list[str] = []
+        unsettled: dict[str, int] = {}
         with self._life:
             run, self._run = self._run, None
             deadline = time.monotonic() + timeout_seconds
             if run is not None:
                 run.stop(deadline)
-                self._paused_tally = replace(
-                    run.reconciler.tally, unseen=0
-                )  # they settle, or are in the ledger
-                unsettled = [w.path for w in run.waiting() if w.size_bytes]
+                # What is unseen settles, or is in the ledger by now.
+                self._paused_tally = replace(run.reconciler.tally, unseen=0)
+                unsettled = {w.path: w.size_bytes for w in run.waiting() if w.size_bytes}
             # Also while nothing is watched: an upload that was asked for may be under way.
             if not self._pool.stop(max(0.0, deadline - time.monotonic())):
                 logger.warning("Some uploads did not end in time; they go on at the next start")
             self._pool = self._make_pool(gate_of=self._pool)
-        remaining = list(dict.fromkeys(unsettled + self.remaining()))[:1000]
+        remaining = list(dict.fromkeys([*unsettled, *self.remaining()]))[:1000]
         count = self.ledger.totals().open
         tally = self._paused_tally
         self.left = Left(
             files=count.files + len(unsettled) + tally.unseen,
-            size_bytes=count.size_bytes,
+            size_bytes=count.size_bytes + sum(unsettled.values()),
             baseline_files=tally.baseline,
             looked=self._looked_at_end,
         )

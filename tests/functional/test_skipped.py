@@ -170,6 +170,13 @@ def test_a_later_start_still_counts_the_files_from_before_the_first(tmp_path: Pa
         assert engine.status().baseline_files == 1, "one is gone"
 
 
+def test_an_archive_that_never_watched_has_a_status(tmp_path: Path) -> None:
+    with archiving(tmp_path / "root", MemoryStore(), start=False) as archiver:
+        write(tmp_path / "root", ".a.png")
+        assert archiver.status(look=False).skipped_files == 0
+        assert archiver.status().skipped_files == 1
+
+
 def test_a_stopped_archive_says_that_it_must_be_started_first(tmp_path: Path) -> None:
     with (
         archiving(tmp_path / "root", MemoryStore(), start=False) as archiver,

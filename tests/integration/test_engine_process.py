@@ -235,9 +235,9 @@ def test_two_engines_with_different_state_directories_archive_each_file_once(
 
 def test_an_engine_without_a_parent_hands_over_at_once(start: Starter) -> None:
     first = start(S3_ENDPOINT_URL="http://127.0.0.1:9")
-    wait_until(lambda: first.state() == "idle", "it watches")
+    wait_until(lambda: first.status()["running"], "it watches")
     (start.root / "a.png").write_bytes(b"a")
-    wait_until(lambda: first.state() == "retrying", "it waits for its store")
+    wait_until(lambda: first.status()["pending_files"] == 1, "it waits for its store")
     assert first.process.stdin is not None
     first.process.stdin.close()
     second = start()
