@@ -137,14 +137,14 @@ async def test_idle_streams_lock_nobody_out(engine: FakeEngine) -> None:
     async with listening(engine) as listener, AsyncExitStack() as stack:
         url = f"http://127.0.0.1:{listener.port}/cloud-sync/events"
         sessions = [await stack.enter_async_context(client(f"127.0.0.{n}")) for n in (1, 2, 3)]
-        first = await sessions[0].get(url)
+        first = await stack.enter_async_context(sessions[0].get(url))
         await first.content.readline()
         for session, count in ((sessions[0], 63), (sessions[1], 32)):
             for _ in range(count):
-                answer = await session.get(url)
+                answer = await stack.enter_async_context(session.get(url))
                 await answer.content.readline()
         await until(lambda: len(engine.callbacks) == 64)
-        newcomer = await sessions[2].get(url)
+        newcomer = await stack.enter_async_context(sessions[2].get(url))
         assert newcomer.status == 200
         assert (await newcomer.content.readline()).startswith(b"event:")
         await until(lambda: len(engine.callbacks) == 64)
