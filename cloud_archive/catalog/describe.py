@@ -1,0 +1,219 @@
+"""Describe one archived file: how it was made, as far as the job and the file tell."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from .embedded import Embedded, sort_texts
+from .graph.models import Lora
+from .graph.nodes import is_api_graph, parse_api_graph
+from .graph.read import GraphFacts, read_graph
+from .graph.workflow import is_workflow, parse_workflow, workflow_notes
+from .parameters import read_parameters
+from .readers.facts import FileFacts
+from .readers.read import READER_VERSION, read_facts
+from .secrets import drop_secrets, drop_secrets_in_text
+from .source import BoundedSource, ByteSource
+
+_MERGED = (
+    "prompt",
+    "negative_prompt",
+    "models",
+    "loras",
+    "seed",
+    "sampler",
+    "scheduler",
+    "steps",
+    "cfg",
+    "denoise",
+)
+
+
+@dataclass(frozen=True)
+class Job:
+    """A prompt as ComfyUI ran it, and the node that wrote the file. Secrets may still be in it."""
+
+    prompt_id: str
+    prompt: Mapping[str, Any]
+    workflow: Mapping[str, Any] | None = None
+    output_node: str | None = None
+
+
+@dataclass(frozen=True)
+class Description:
+    """How one file was made. None or empty: not known. No field holds a secret."""
+
+    source: str | None = None
+    mime_type: str | None = None
+    width: int | None = None
+    height: int | None = None
+    duration_seconds: float | None = None
+    frame_count: int | None = None
+    prompt: str | None = None
+    negative_prompt: str | None = None
+    models: tuple[str, ...] = ()
+    loras: tuple[Lora, ...] = ()
+    seed: int | None = None
+    sampler: str | None = None
+    scheduler: str | None = None
+    steps: int | None = None
+    cfg: float | None = None
+    denoise: float | None = None
+    input_images: tuple[str, ...] = ()
+    confidence: str | None = None
+    texts: tuple[str, ...] = ()
+    model_names: tuple[str, ...] = ()
+    prompt_graph: dict[str, Any] | None = None
+    workflow: dict[str, Any] | None = None
+    reader_version: int = READER_VERSION
+
+    @property
+    def has_prompt(self) -> bool:
+        """Return whether there is a graph in API format."""
+        return self.prompt_graph is not None
+
+    @property
+    def has_workflow(self) -> bool:
+        """Return whether there is a workflow that the frontend can open."""
+        return self.workflow is not None
+
+    def metadata(self) -> dict[str, Any]:
+        """Return the asset's `metadata` as the contract names its fields."""
+        return {
+            "prompt": self.prompt,
+            "negative_prompt": self.negative_prompt,
+            "models": list(self.models),
+            "loras": [{"name": lora.name, "strength": lora.strength} for lora in self.loras],
+            "seed": self.seed,
+            "sampler": self.sampler,
+            "scheduler": self.scheduler,
+            "steps": self.steps,
+            "cfg": self.cfg,
+            "denoise": self.denoise,
+            "input_images": list(self.input_images),
+            "source": self.source,
+            "confidence": self.confidence,
+        }
+
+
+def describe(
+    source: ByteSource | BoundedSource,
+    name: str,
+    job: Job | None = None,
+    *,
+    companion: ByteSource | BoundedSource | None = None,
+) -> Description:
+    """Return how the file `name` was made.
+
+    `source` gives its bytes; a BoundedSource keeps the limits it was made with. `job` is the prompt that wrote it, and
+    wins where the file says something else. `companion` is the picture that Video Helper Suite writes beside a video;
+    it is asked only where the file itself says nothing. A file that no reader understands yields an empty description.
+    OSError, or the store's own error: the bytes can't be read now.
+    """
+    facts = read_facts(_bounded(source))
+    embedded = sort_texts(facts.texts) if facts else Embedded()
+    from_companion = False
+    if (
+        job is None
+        and companion is not None
+        and not (embedded.prompt or embedded.workflow or embedded.parameters)
+    ):
+        beside = read_facts(_bounded(companion))
+        embedded = sort_texts(beside.texts) if beside else embedded
+        from_companion = True
+    origin = facts.format if facts else None
+    if job is not None:
+        embedded = replace(embedded, prompt=dict(job.prompt), workflow=_job_workflow(job, embedded))
+        origin = "job"
+    elif from_companion:
+        origin = "png"
+    embedded = _without_secrets(embedded)
+    found = _read(embedded, name, job.output_node if job else None)
+    return _description(facts, found, embedded, origin)
+
+
+def _bounded(source: ByteSource | BoundedSource) -> BoundedSource:
+    return source if isinstance(source, BoundedSource) else BoundedSource(source)
+
+
+def _job_workflow(job: Job, embedded: Embedded) -> dict[str, Any] | None:
+    return dict(job.workflow) if job.workflow is not None else embedded.workflow
+
+
+def _without_secrets(embedded: Embedded) -> Embedded:
+    """Return what was found without secrets, so that nothing read from it can hold one."""
+    parameters = embedded.parameters
+    return Embedded(
+        prompt=drop_secrets(embedded.prompt),
+        workflow=drop_secrets(embedded.workflow),
+        parameters=drop_secrets_in_text(parameters) if parameters is not None else None,
+    )
+
+
+def _read(embedded: Embedded, name: str, output_node: str | None) -> GraphFacts | None:
+    """Read the best of what was found; a weaker source fills in what a stronger one leaves open."""
+    candidates: list[GraphFacts] = []
+    # A graph made to break the reading counts as no graph.
+    with contextlib.suppress(
+        ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError
+    ):
+        if is_api_graph(embedded.prompt):
+            graph = parse_api_graph(embedded.prompt or {})
+            candidates.append(read_graph(graph, output_node=output_node, file_name=name))
+        elif is_workflow(embedded.workflow):
+            workflow = embedded.workflow or {}
+            found = read_graph(parse_workflow(workflow), output_node=output_node, file_name=name)
+            candidates.append(replace(found, texts=(*found.texts, *workflow_notes(workflow))))
+    if embedded.parameters is not None:
+        candidates.append(read_parameters(embedded.parameters))
+    if not candidates:
+        return None
+    candidates.sort(key=lambda facts: facts.confidence != "high")
+    return _merged(candidates)
+
+
+def _merged(candidates: list[GraphFacts]) -> GraphFacts:
+    best, *others = candidates
+    for other in others:
+        missing = {
+            field: getattr(other, field)
+            for field in _MERGED
+            if getattr(best, field) in (None, ()) and getattr(other, field) not in (None, ())
+        }
+        texts = tuple(dict.fromkeys((*best.texts, *other.texts)))
+        names = tuple(dict.fromkeys((*best.model_names, *other.model_names)))
+        best = replace(best, **missing, texts=texts, model_names=names)
+    return best
+
+
+def _description(
+    facts: FileFacts | None, found: GraphFacts | None, embedded: Embedded, origin: str | None
+) -> Description:
+    made = found or GraphFacts()
+    return Description(
+        source=origin if found else None,
+        mime_type=facts.mime_type if facts else None,
+        width=facts.width if facts else None,
+        height=facts.height if facts else None,
+        duration_seconds=facts.duration_seconds if facts else None,
+        frame_count=facts.frame_count if facts else None,
+        prompt=made.prompt,
+        negative_prompt=made.negative_prompt,
+        models=made.models,
+        loras=made.loras,
+        seed=made.seed,
+        sampler=made.sampler,
+        scheduler=made.scheduler,
+        steps=made.steps,
+        cfg=made.cfg,
+        denoise=made.denoise,
+        input_images=made.input_images,
+        confidence=made.confidence if found else None,
+        texts=made.texts,
+        model_names=made.model_names,
+        prompt_graph=embedded.prompt,
+        workflow=embedded.workflow,
+    )

@@ -1,0 +1,63 @@
+"""Sort the texts of a file into graphs and parameters, whatever their names are."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from .graph.nodes import is_api_graph
+from .graph.workflow import is_workflow
+from .json_text import load_nested_json
+from .parameters import is_parameters
+
+_PREFIX = re.compile(r"^\s*([A-Za-z_]{1,40})\s*:\s*(?=[{\[\"])")
+_MAX_DOCUMENTS = 8
+
+
+@dataclass
+class Embedded:
+    """The graphs and texts found in one file. None: there is none."""
+
+    prompt: dict[str, Any] | None = None
+    workflow: dict[str, Any] | None = None
+    parameters: str | None = None
+
+
+def sort_texts(texts: Iterable[tuple[str, str]]) -> Embedded:
+    """Return the first API graph, UI workflow and `parameters` text among a file's texts."""
+    found = Embedded()
+    documents = 0
+    for name, text in texts:
+        prefix = _PREFIX.match(text)
+        body = text[prefix.end() :] if prefix else text
+        if body.lstrip()[:1] in ("{", "[", '"') and documents < _MAX_DOCUMENTS:
+            documents += 1
+            with contextlib.suppress(ValueError):
+                _sort(load_nested_json(body), found, 0)
+        if found.parameters is None and is_parameters(text):
+            found.parameters = text
+        if found.prompt and found.workflow and name != "parameters" and documents > 1:
+            break
+    return found
+
+
+def _sort(value: Any, found: Embedded, depth: int) -> None:
+    if is_workflow(value):
+        found.workflow = found.workflow or value
+    elif is_api_graph(value):
+        found.prompt = found.prompt or value
+    elif isinstance(value, dict) and depth < 3:
+        for key in ("prompt", "workflow", "parameters", "extra_pnginfo", "extra_data", "comment"):
+            item = value.get(key)
+            if isinstance(item, str) and item.lstrip()[:1] in ("{", "["):
+                try:
+                    item = load_nested_json(item)
+                except ValueError:
+                    continue
+            if isinstance(item, str) and found.parameters is None and is_parameters(item):
+                found.parameters = item
+            elif isinstance(item, dict):
+                _sort(item, found, depth + 1)

@@ -1,0 +1,1 @@
+"""Read a ComfyUI graph: what was asked for, with which models and settings."""

@@ -1,0 +1,106 @@
+"""A graph as ComfyUI runs it: nodes with named inputs, each a value or a link to another node's output."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+MAX_NODES = 4000
+MODEL_FILE = re.compile(r"\.(safetensors|sft|ckpt|pt|pth|gguf|bin|onnx|engine)$", re.IGNORECASE)
+MEDIA_FILE = re.compile(
+    r"\.(png|jpe?g|webp|gif|bmp|tiff?|avif|exr|mp4|mov|webm|mkv|avi|wav|mp3|flac|ogg|opus|m4a|glb|gltf|obj|fbx|ply|stl)"
+    r"(\s*\[(input|output|temp)\])?$",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True)
+class Link:
+    """A reference to one output of a node."""
+
+    node: str
+    slot: int
+
+
+@dataclass(frozen=True)
+class Node:
+    """One node. `inputs` hold plain values and links by name; `guessed`: some of the names were guessed."""
+
+    id: str
+    type: str
+    inputs: dict[str, Any]
+    title: str = ""
+    guessed: bool = False
+
+    def links(self) -> Iterator[tuple[str, Link]]:
+        """Yield name and link of each linked input."""
+        for name, value in self.inputs.items():
+            if isinstance(value, Link):
+                yield name, value
+
+    def text(self) -> str:
+        """Return type and title in lower case, for matching words in them."""
+        return f"{self.type} {self.title}".lower()
+
+
+@dataclass
+class Graph:
+    """Nodes by id."""
+
+    nodes: dict[str, Node] = field(default_factory=dict)
+
+    def target(self, value: Any) -> Node | None:
+        """Return the node that a link points to; None for anything else."""
+        return self.nodes.get(value.node) if isinstance(value, Link) else None
+
+    def sinks(self) -> list[Node]:
+        """Return the nodes that nothing reads from."""
+        used = {link.node for node in self.nodes.values() for _, link in node.links()}
+        return [node for node in self.nodes.values() if node.id not in used]
+
+
+def is_api_graph(value: Any) -> bool:
+    """Return whether `value` looks like a graph in ComfyUI's API format."""
+    return (
+        isinstance(value, dict)
+        and bool(value)
+        and any(isinstance(node, dict) and isinstance(node.get("class_type"), str) for node in value.values())
+    )
+
+
+def parse_api_graph(value: dict[str, Any]) -> Graph:
+    """Return the graph in API format. What is no node is left out."""
+    known = {
+        str(key): node
+        for key, node in list(value.items())[:MAX_NODES]
+        if isinstance(node, dict) and isinstance(node.get("class_type"), str)
+    }
+    graph = Graph()
+    for key, node in known.items():
+        raw = node.get("inputs")
+        inputs = {
+            str(name): _input(item, known) for name, item in (raw.items() if isinstance(raw, dict) else ())
+        }
+        meta = node.get("_meta")
+        title = str(meta.get("title", "")) if isinstance(meta, dict) else ""
+        graph.nodes[key] = Node(key, node["class_type"], with_short_names(inputs), title)
+    return graph
+
+
+def with_short_names(inputs: dict[str, Any]) -> dict[str, Any]:
+    """Return `inputs` with `model.prompt` also as `prompt`, where nothing else has that name."""
+    short = {name.rpartition(".")[2]: value for name, value in inputs.items() if "." in name}
+    return {**short, **inputs}
+
+
+def _input(value: Any, known: dict[str, Any]) -> Any:
+    if isinstance(value, dict) and set(value) == {"__value__"}:
+        return value["__value__"]
+    if isinstance(value, list) and len(value) == 2:
+        node, slot = value
+        is_slot = isinstance(slot, int) and not isinstance(slot, bool)
+        if is_slot and isinstance(node, str | int) and str(node) in known:
+            return Link(str(node), slot)
+    return value

@@ -1,0 +1,326 @@
+"""Read one graph: prompt, models, seed and settings of the file that one of its output nodes wrote."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from .conditioning import PIPES, prompt_of
+from .models import Lora, is_model_name, loras_of, main_models, node_models, service_models
+from .nodes import MEDIA_FILE, MODEL_FILE, Graph, Node
+from .sampling import (
+    NEGATIVE,
+    POSITIVE,
+    ancestors,
+    is_generator,
+    is_partial,
+    is_sampler,
+    nearest_source,
+    sampler_chain,
+    setting,
+)
+from .switches import value_of
+from .texts import Text, text_of
+
+Confidence = Literal["high", "low"]
+_SHOWN_ONLY = re.compile(r"preview|show|display|note|compare|text$|debug|print|upload")
+_WRITES = re.compile(r"save|combine|output|export|write")
+_PROMPTS = (
+    "prompt",
+    "positive_prompt",
+    "text_prompt",
+    "prompt_text",
+    "gpt_description_prompt",
+    "text",
+    "caption",
+)
+_TEXT_KEY = re.compile(
+    r"text|prompt|string|positive|negative|caption|tags|lyrics|wildcard|t5xxl|clip_[gl]|value|content|description"
+)
+_NOT_TEXT = re.compile(
+    r"_name$|filename|path|prefix|delimiter|separator|mode$|format$|type$|model$|normalization|interpretation"
+)
+_MEDIA_KEY = re.compile(r"image|video|audio|file|mask|mesh|model_file")
+_MAX_TEXTS = 200
+_MAX_OUTPUTS = 32
+_MAX_TEXT_CHARACTERS = 200_000
+
+
+@dataclass(frozen=True)
+class GraphFacts:
+    """What a graph says about one output. None or empty: it does not say."""
+
+    prompt: str | None = None
+    negative_prompt: str | None = None
+    models: tuple[str, ...] = ()
+    loras: tuple[Lora, ...] = ()
+    seed: int | None = None
+    sampler: str | None = None
+    scheduler: str | None = None
+    steps: int | None = None
+    cfg: float | None = None
+    denoise: float | None = None
+    width: int | None = None
+    height: int | None = None
+    input_images: tuple[str, ...] = ()
+    confidence: Confidence = "low"
+    texts: tuple[str, ...] = ()
+    model_names: tuple[str, ...] = ()
+
+
+def read_graph(graph: Graph, *, output_node: str | None = None, file_name: str | None = None) -> GraphFacts:
+    """Return what `graph` says about the file that one of its nodes wrote.
+
+    `output_node` is that node's id where the job told it. Without it, `file_name` picks the output whose prefix
+    matches; several outputs that disagree lower the confidence. `texts` and `model_names` hold every text and model of
+    the graph for searching, whichever was chosen.
+    """
+    known = graph.nodes.get(output_node) if output_node is not None else None
+    starts = [known] if known is not None else _outputs(graph, file_name)
+    candidates = [facts for start in starts if (facts := _facts_of(graph, start)) is not None]
+    facts = candidates[0] if candidates else GraphFacts()
+    if any(_differ(facts, other) for other in candidates[1:]):
+        facts = replace(facts, confidence="low")
+    return replace(facts, texts=tuple(graph_texts(graph)), model_names=tuple(graph_models(graph)))
+
+
+def _outputs(graph: Graph, file_name: str | None) -> list[Node]:
+    """Return the nodes that may have written the file, likeliest first."""
+    sinks = [node for node in graph.sinks() if any(True for _ in node.links()) or is_generator(node)]
+    writers = [node for node in sinks if not _SHOWN_ONLY.search(node.type.lower())] or sinks
+    saving = [node for node in graph.nodes.values() if _is_writer(node)]
+    if file_name is not None and (
+        matching := [node for node in saving if _matches_prefix(graph, node, file_name)]
+    ):
+        return matching[:_MAX_OUTPUTS]
+    return (saving or writers)[:_MAX_OUTPUTS]
+
+
+def _is_writer(node: Node) -> bool:
+    prefixed = "filename_prefix" in node.inputs or "save_prefix" in node.inputs
+    return prefixed and bool(_WRITES.search(node.type.lower()) or is_sampler(node))
+
+
+def _matches_prefix(graph: Graph, node: Node, file_name: str) -> bool:
+    prefix = value_of(graph, node.inputs.get("filename_prefix", node.inputs.get("save_prefix")))
+    if not isinstance(prefix, str):
+        return False
+    last = re.split(r"[\\/]", prefix)[-1]
+    fixed = last.partition("%")[0]
+    return bool(fixed) and file_name.startswith(fixed + ("_" if fixed == last else ""))
+
+
+def _differ(one: GraphFacts, other: GraphFacts) -> bool:
+    return (one.prompt, one.seed, one.models[:1]) != (other.prompt, other.seed, other.models[:1])
+
+
+def _facts_of(graph: Graph, start: Node) -> GraphFacts | None:
+    saves = bool(_WRITES.search(start.type.lower())) and not is_sampler(start)
+    nearest = nearest_source(graph, start, include_start=not saves)
+    if nearest is None:
+        return None
+    chain = sampler_chain(graph, nearest)
+    active = list(ancestors(graph, [start]).values())
+    upstream = list(reversed(active))
+    main = chain[0]
+    facts = _sampler_facts(graph, chain) if is_sampler(main) else _generator_facts(graph, main)
+    main_names = main_models(graph, main) if is_sampler(main) else service_models(main)
+    found = [model for node in upstream for model in node_models(graph, node)]
+    by_kind = {kind: [name for other, name in found if other == kind] for kind in ("main", "vae", "clip")}
+    models = _unique([*main_names, *by_kind["main"], *by_kind["vae"], *by_kind["clip"]])
+    clear = bool(main_names) or not by_kind["main"] or len(set(by_kind["main"])) == 1
+    return replace(
+        facts,
+        models=tuple(models),
+        loras=tuple(loras_of(graph, upstream)),
+        input_images=tuple(_unique(_media_of(active))),
+        confidence="high" if facts.confidence == "high" and clear else "low",
+    )
+
+
+def _sampler_facts(graph: Graph, chain: list[Node]) -> GraphFacts:
+    main = chain[0]
+    positive, negative = _prompt(graph, main, False), _prompt(graph, main, True)
+    certain = positive.certain and bool(positive.value)
+    for later in chain[1:]:
+        other = _prompt(graph, later, False)
+        if not positive.value and other.value:
+            positive = other
+        strength = setting(graph, later, "denoise")
+        if other.value and other.value != positive.value and isinstance(strength, float) and strength > 0.7:
+            certain = False
+    if is_partial(graph, main) and "add_noise" in main.inputs:
+        certain = False
+    width, height = _size(graph, main)
+    return GraphFacts(
+        prompt=positive.value,
+        negative_prompt=negative.value,
+        seed=_seed(setting(graph, main, "seed")),
+        sampler=_word(setting(graph, main, "sampler")),
+        scheduler=_word(setting(graph, main, "scheduler")),
+        steps=_whole(setting(graph, main, "steps")),
+        cfg=_real(setting(graph, main, "cfg")),
+        denoise=_real(setting(graph, main, "denoise")),
+        width=width,
+        height=height,
+        confidence="high" if certain else "low",
+    )
+
+
+def _prompt(graph: Graph, sampler: Node, negative: bool) -> Text:
+    guider = graph.target(sampler.inputs.get("guider"))
+    for node in (sampler, guider):
+        if node is None:
+            continue
+        names = {name.lower(): name for name in node.inputs}
+        wanted = NEGATIVE if negative else (*POSITIVE, "cond1", "conditioning1")
+        for name in wanted:
+            if name in names:
+                return prompt_of(graph, node.inputs[names[name]], negative)
+        for name, link in node.links():
+            if PIPES.search(name.lower()):
+                found = prompt_of(graph, link, negative)
+                if found.value is not None:
+                    return found
+        nested = graph.target(node.inputs.get("guider"))
+        if node is guider and nested is not None:
+            return prompt_of(graph, node.inputs["guider"], negative)
+    return Text("") if negative else Text(None, certain=False)
+
+
+def _generator_facts(graph: Graph, node: Node) -> GraphFacts:
+    texts = [text_of(graph, node.inputs[name]) for name in _PROMPTS if name in node.inputs][:1]
+    texts += [text_of(graph, node.inputs[name]) for name in ("tags", "lyrics") if name in node.inputs]
+    known = _unique([text.value for text in texts if text.value])
+    negative = (
+        text_of(graph, node.inputs["negative_prompt"]) if "negative_prompt" in node.inputs else Text(None)
+    )
+    width, height = _own_size(graph, node)
+    return GraphFacts(
+        prompt="\n".join(known) if known else None,
+        negative_prompt=negative.value,
+        seed=_seed(setting(graph, node, "seed")),
+        steps=_whole(setting(graph, node, "steps")),
+        cfg=_real(setting(graph, node, "cfg")),
+        width=width,
+        height=height,
+        confidence="high" if known and not node.guessed and all(text.certain for text in texts) else "low",
+    )
+
+
+def _size(graph: Graph, sampler: Node) -> tuple[int | None, int | None]:
+    """Return the size of the latent that the sampler started from."""
+    for name in ("latent_image", "latent", "samples", "latents", "image_embeds", "optional_latent"):
+        target = graph.target(sampler.inputs.get(name))
+        if target is None:
+            continue
+        for node in list(ancestors(graph, [target]).values())[:40]:
+            if node is not target and is_sampler(node):
+                break
+            size = _own_size(graph, node)
+            if size[0] is not None:
+                return size
+    return None, None
+
+
+def _own_size(graph: Graph, node: Node) -> tuple[int | None, int | None]:
+    for width_name, height_name in (("width", "height"), ("empty_latent_width", "empty_latent_height")):
+        width = _whole(value_of(graph, node.inputs.get(width_name)))
+        height = _whole(value_of(graph, node.inputs.get(height_name)))
+        if width and height:
+            return width, height
+    return None, None
+
+
+def _media_of(nodes: Iterable[Node]) -> list[str]:
+    return [
+        value
+        for node in nodes
+        if "load" in node.type.lower() and not _WRITES.search(node.type.lower())
+        for name, value in node.inputs.items()
+        if isinstance(value, str) and _MEDIA_KEY.search(name.lower()) and MEDIA_FILE.search(value)
+    ]
+
+
+def graph_texts(graph: Graph) -> list[str]:
+    """Return every text of the graph that reads like a prompt, each once."""
+    found: dict[str, None] = {}
+    size = 0
+    for node in graph.nodes.values():
+        for name, value in node.inputs.items():
+            if not isinstance(value, str) or not _reads_like_text(name.lower(), value):
+                continue
+            text = value.strip()
+            if text in found:
+                continue
+            size += len(text)
+            if size > _MAX_TEXT_CHARACTERS or len(found) >= _MAX_TEXTS:
+                return list(found)
+            found[text] = None
+    return list(found)
+
+
+def _reads_like_text(name: str, value: str) -> bool:
+    text = value.strip()
+    if (
+        len(text) < 2
+        or MODEL_FILE.search(text)
+        or MEDIA_FILE.search(text)
+        or text.startswith(("data:", "{", "["))
+    ):
+        return False
+    if len(text) > 2000 and " " not in text[:2000]:
+        return False
+    wanted = bool(_TEXT_KEY.search(name)) and not _NOT_TEXT.search(name)
+    return wanted or (text.count(" ") >= 3 and not _NOT_TEXT.search(name))
+
+
+def graph_models(graph: Graph) -> list[str]:
+    """Return the name of every model in the graph, each once."""
+    found: list[str] = []
+    for node in graph.nodes.values():
+        for value in node.inputs.values():
+            listed = value.get("lora") if isinstance(value, dict) else value
+            if isinstance(listed, str) and is_model_name(listed) and MODEL_FILE.search(listed):
+                found.append(listed)
+        found.extend(name for _, name in node_models(graph, node))
+        found.extend(lora.name for lora in loras_of(graph, [node]))
+        if is_generator(node):
+            found.extend(service_models(node))
+    return _unique(found)[:_MAX_TEXTS]
+
+
+def _unique(values: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(values))
+
+
+def _seed(value: Any) -> int | None:
+    """Return a seed exactly; negative ones stand for "random" and say nothing."""
+    if isinstance(value, str) and re.fullmatch(r"\d{1,20}", value.strip()):
+        value = int(value)
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int):
+        return None
+    return value if 0 <= value < 1 << 64 else None
+
+
+def _whole(value: Any) -> int | None:
+    number = _real(value)
+    return int(number) if number is not None and 0 < number < 1_000_000 else None
+
+
+def _real(value: Any) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        number = float(value)
+    except ValueError:
+        return None
+    return number if abs(number) < 1e9 else None
+
+
+def _word(value: Any) -> str | None:
+    return value if isinstance(value, str) and 0 < len(value) < 100 else None

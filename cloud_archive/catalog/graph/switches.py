@@ -1,0 +1,136 @@
+"""Which inputs of a node count: a switch passes on only the one that is selected."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from .nodes import Graph, Link, Node
+
+_PAIRS = (
+    ("on_true", "on_false"),
+    ("true_value", "false_value"),
+    ("value_true", "value_false"),
+    ("tt_value", "ff_value"),
+    ("if_true", "if_false"),
+    ("text_a", "text_b"),
+    ("image_a", "image_b"),
+    ("model_a", "model_b"),
+    ("conditioning_a", "conditioning_b"),
+    ("latent_a", "latent_b"),
+    ("a", "b"),
+)
+_BOOLEANS = ("switch", "boolean", "boolean_number", "condition", "cond", "bool", "value", "use_a", "input")
+_NUMBERS = ("select", "index", "selected", "selection", "selector", "input", "switch", "choice", "num")
+_SWITCH = re.compile(r"switch|select|index|choose|choice|conditional|ifelse|if else|mux|router|\bif\b")
+_NUMBERED = re.compile(r"^(.*?)_?0*(\d+)$")
+_VALUE_NAMES = (
+    "value",
+    "int",
+    "integer",
+    "float",
+    "number",
+    "boolean",
+    "bool",
+    "seed",
+    "noise_seed",
+    "a",
+    "select",
+)
+_COMPUTED = re.compile(
+    r"math|expression|random|calc|compare|invert|not\b|logic|size|count|length|eval|convert"
+)
+_MAX_HOPS = 24
+
+
+@dataclass(frozen=True)
+class LiveInputs:
+    """The names of the inputs that count; `certain` is false where the selection can't be told from the graph."""
+
+    names: tuple[str, ...]
+    certain: bool = True
+
+
+def value_of(graph: Graph, value: Any, hops: int = 0) -> Any:
+    """Return the plain value behind `value`; None: it is computed, or can't be told from the graph."""
+    if not isinstance(value, Link):
+        return value
+    node = graph.target(value)
+    if node is None or hops > _MAX_HOPS:
+        return None
+    live = live_inputs(graph, node, hops + 1)
+    if live is not None:
+        return value_of(graph, node.inputs[live.names[0]], hops + 1) if live.certain and live.names else None
+    if _COMPUTED.search(node.type.lower()) and "number" not in node.type.lower():
+        return None
+    names = {name.lower(): name for name in node.inputs}
+    for wanted in _VALUE_NAMES:
+        if wanted in names:
+            return value_of(graph, node.inputs[names[wanted]], hops + 1)
+    others = list(node.inputs.values())
+    if len(others) == 1 and (
+        isinstance(others[0], Link | int | float | bool) or "string" in node.type.lower()
+    ):
+        return value_of(graph, others[0], hops + 1)
+    return None
+
+
+def live_inputs(graph: Graph, node: Node, hops: int = 0) -> LiveInputs | None:
+    """Return the inputs that a switch passes on; None: the node is no switch."""
+    names = {name.lower(): name for name in node.inputs}
+    kind = node.type.lower()
+    for yes, no in _PAIRS:
+        if yes in names or no in names:
+            selector = next((names[name] for name in _BOOLEANS if name in names), None)
+            if selector is None or (len(yes) == 1 and not _SWITCH.search(kind)):
+                continue
+            return _by_boolean(graph, node, names.get(yes), names.get(no), node.inputs[selector], hops)
+    if not _SWITCH.search(kind) and not kind.startswith(("any ", "context switch")):
+        return None
+    choices = _numbered(node)
+    if len(choices) < 1:
+        return None
+    selector = next(
+        (names[name] for name in _NUMBERS if name in names and names[name] not in choices.values()), None
+    )
+    if selector is not None:
+        return _by_number(graph, node, choices, node.inputs[selector], hops)
+    if "switch" in kind and all(isinstance(node.inputs[name], Link) for name in choices.values()):
+        # rgthree: the first one that is connected.
+        return LiveInputs((choices[min(choices)],))
+    return None
+
+
+def _by_boolean(
+    graph: Graph, node: Node, yes: str | None, no: str | None, selector: Any, hops: int
+) -> LiveInputs | None:
+    chosen = value_of(graph, selector, hops + 1)
+    if isinstance(chosen, str):
+        chosen = {"true": True, "on": True, "1": True, "false": False, "off": False, "0": False}.get(
+            chosen.lower()
+        )
+    if isinstance(chosen, bool | int | float):
+        name = yes if chosen else no
+        return LiveInputs((name,) if name else ())
+    return LiveInputs(tuple(name for name in (yes, no) if name), certain=False)
+
+
+def _by_number(graph: Graph, node: Node, choices: dict[int, str], selector: Any, hops: int) -> LiveInputs:
+    chosen = value_of(graph, selector, hops + 1)
+    if isinstance(chosen, str) and (match := re.search(r"(\d+)\s*$", chosen)):
+        chosen = int(match.group(1))
+    if isinstance(chosen, int | float):
+        name = choices.get(int(chosen))
+        return LiveInputs((name,) if name else ())
+    return LiveInputs(tuple(choices.values()), certain=len(choices) == 1)
+
+
+def _numbered(node: Node) -> dict[int, str]:
+    """Return the inputs that end in a number, of the group that has the most of them."""
+    groups: dict[str, dict[int, str]] = {}
+    for name in node.inputs:
+        match = _NUMBERED.match(name)
+        if match:
+            groups.setdefault(match.group(1), {})[int(match.group(2))] = name
+    return max(groups.values(), key=len) if groups else {}

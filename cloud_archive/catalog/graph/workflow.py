@@ -1,0 +1,268 @@
+"""Turn a UI workflow into the graph that ComfyUI would run: subgraphs, reroutes, bypasses and primitives resolved."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from .nodes import MAX_NODES, Graph, Link, Node, with_short_names
+from .widgets import named_widgets, names_are_known, widget_names
+
+_MUTED, _BYPASSED = 2, 4
+_INPUT_NODE, _OUTPUT_NODE = "-10", "-20"
+_MAX_HOPS = 64
+_MAX_DEPTH = 8
+_NOTES = (
+    "note",
+    "markdownnote",
+    "label (rgthree)",
+    "fast groups bypasser (rgthree)",
+    "fast groups muter (rgthree)",
+)
+
+
+def is_workflow(value: Any) -> bool:
+    """Return whether `value` looks like a workflow as the frontend saves it."""
+    return (
+        isinstance(value, dict)
+        and isinstance(value.get("nodes"), list)
+        and all(isinstance(node, dict) for node in value["nodes"])
+        and any("type" in node for node in value["nodes"])
+    )
+
+
+@dataclass
+class _Scope:
+    """The nodes of one level: the workflow itself, or one instance of a subgraph."""
+
+    prefix: str
+    nodes: dict[str, dict[str, Any]]
+    links: dict[str, tuple[str, int]]
+    definition: dict[str, Any] = field(default_factory=dict)
+    parent: _Scope | None = None
+    instance: dict[str, Any] = field(default_factory=dict)
+    inner: dict[str, _Scope] = field(default_factory=dict)
+
+
+class _Constant:
+    """A value at the end of a chain of links: a primitive's, or a subgraph's widget."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+
+def parse_workflow(value: dict[str, Any]) -> Graph:
+    """Return the graph of a UI workflow. Muted nodes are left out; bypassed ones are passed through."""
+    return _Expansion(value).graph()
+
+
+def workflow_notes(value: dict[str, Any]) -> list[str]:
+    """Return the texts of notes, which no node reads."""
+    return [
+        text
+        for node in value["nodes"][:MAX_NODES]
+        if str(node.get("type", "")).lower() in _NOTES and isinstance(node.get("widgets_values"), list)
+        for text in node["widgets_values"]
+        if isinstance(text, str)
+    ]
+
+
+class _Expansion:
+    def __init__(self, workflow: dict[str, Any]) -> None:
+        definitions = workflow.get("definitions")
+        subgraphs = definitions.get("subgraphs") if isinstance(definitions, dict) else None
+        self._subgraphs: dict[str, dict[str, Any]] = {
+            str(item.get("id")): item
+            for item in (subgraphs if isinstance(subgraphs, list) else ())
+            if _is_dict(item)
+        }
+        self._count = 0
+        self._setters: dict[str, tuple[_Scope, dict[str, Any]]] = {}
+        self._root = self._scope(workflow, "", 0)
+
+    def graph(self) -> Graph:
+        graph = Graph()
+        for scope in self._live_scopes(self._root):
+            for key, node in scope.nodes.items():
+                kind = str(node.get("type", ""))
+                virtual = key in scope.inner or kind.lower() in _NOTES or _is_passage(kind)
+                if not virtual and _mode(node) not in (_MUTED, _BYPASSED):
+                    graph.nodes[scope.prefix + key] = self._node(scope, key, node, kind)
+        return graph
+
+    def _scope(self, level: dict[str, Any], prefix: str, depth: int) -> _Scope:
+        raw = level.get("nodes")
+        nodes = {
+            str(node.get("id")): node for node in (raw if isinstance(raw, list) else ()) if _is_dict(node)
+        }
+        scope = _Scope(prefix, nodes, _links(level.get("links")), definition=level)
+        self._count += len(nodes)
+        if self._count > MAX_NODES:
+            raise ValueError("this workflow has too many nodes")
+        for key, node in nodes.items():
+            kind = str(node.get("type", ""))
+            if kind in self._subgraphs and depth < _MAX_DEPTH:
+                inner = self._scope(self._subgraphs[kind], f"{prefix}{key}:", depth + 1)
+                inner.parent, inner.instance = scope, node
+                _apply_instance_widgets(inner, node)
+                scope.inner[key] = inner
+            elif kind == "SetNode":
+                self._setters.setdefault(_first_text(node), (scope, node))
+        return scope
+
+    def _live_scopes(self, scope: _Scope) -> Iterator[_Scope]:
+        yield scope
+        for key, inner in scope.inner.items():
+            if _mode(scope.nodes[key]) not in (_MUTED, _BYPASSED):
+                yield from self._live_scopes(inner)
+
+    def _node(self, scope: _Scope, key: str, node: dict[str, Any], kind: str) -> Node:
+        inputs = named_widgets(node)
+        for item in _slots(node, "inputs"):
+            name = item.get("name")
+            if not isinstance(name, str) or item.get("link") is None:
+                continue
+            found = self._origin(scope, str(item["link"]))
+            if isinstance(found, _Constant):
+                inputs[name] = found.value
+            elif found is not None:
+                inputs[name] = found
+            elif not _is_dict(item.get("widget")):
+                inputs.pop(name, None)
+        title = node.get("title")
+        return Node(
+            scope.prefix + key,
+            kind,
+            with_short_names(inputs),
+            title if isinstance(title, str) else "",
+            guessed=not names_are_known(node),
+        )
+
+    def _origin(self, scope: _Scope, link: str, hops: int = 0) -> Link | _Constant | None:
+        """Follow a link to the node that really makes the value."""
+        if hops > _MAX_HOPS or link not in scope.links:
+            return None
+        key, slot = scope.links[link]
+        if key == _INPUT_NODE:
+            return self._from_parent(scope, slot, hops + 1)
+        node = scope.nodes.get(key)
+        if node is None or _mode(node) == _MUTED:
+            return None
+        kind = str(node.get("type", ""))
+        if _mode(node) == _BYPASSED:
+            return self._follow(scope, _bypass_input(node, slot), hops)
+        if key in scope.inner:
+            return self._from_inner(scope.inner[key], slot, hops + 1)
+        if kind == "PrimitiveNode":
+            values = node.get("widgets_values")
+            return _Constant(values[0]) if isinstance(values, list) and values else None
+        if kind == "GetNode":
+            setter = self._setters.get(_first_text(node))
+            return self._follow(setter[0], _first_slot(setter[1]), hops) if setter else None
+        if _is_passage(kind):
+            return self._follow(scope, _first_slot(node), hops)
+        return Link(scope.prefix + key, slot)
+
+    def _follow(self, scope: _Scope, item: dict[str, Any] | None, hops: int) -> Link | _Constant | None:
+        link = item.get("link") if item else None
+        return self._origin(scope, str(link), hops + 1) if link is not None else None
+
+    def _from_parent(self, scope: _Scope, slot: int, hops: int) -> Link | _Constant | None:
+        declared = scope.definition.get("inputs")
+        if scope.parent is None or not isinstance(declared, list) or not 0 <= slot < len(declared):
+            return None
+        name = declared[slot].get("name") if _is_dict(declared[slot]) else None
+        for item in _slots(scope.instance, "inputs"):
+            if item.get("name") == name:
+                if item.get("link") is not None:
+                    return self._origin(scope.parent, str(item["link"]), hops)
+                values = _instance_widgets(scope.instance)
+                return _Constant(values[name]) if name in values else None
+        return None
+
+    def _from_inner(self, inner: _Scope, slot: int, hops: int) -> Link | _Constant | None:
+        declared = inner.definition.get("outputs")
+        if not isinstance(declared, list) or not 0 <= slot < len(declared) or not _is_dict(declared[slot]):
+            return None
+        links = declared[slot].get("linkIds")
+        for link in links if isinstance(links, list) else ():
+            return self._origin(inner, str(link), hops)
+        return None
+
+
+def _is_dict(value: Any) -> bool:
+    return isinstance(value, dict)
+
+
+def _mode(node: dict[str, Any]) -> Any:
+    return node.get("mode", 0)
+
+
+def _is_passage(kind: str) -> bool:
+    return kind.lower().startswith("reroute") or kind in ("PrimitiveNode", "GetNode", "SetNode")
+
+
+def _slots(node: dict[str, Any], side: str) -> list[dict[str, Any]]:
+    slots = node.get(side)
+    return [slot for slot in slots if isinstance(slot, dict)] if isinstance(slots, list) else []
+
+
+def _first_slot(node: dict[str, Any]) -> dict[str, Any] | None:
+    return next(iter(_slots(node, "inputs")), None)
+
+
+def _first_text(node: dict[str, Any]) -> str:
+    values = node.get("widgets_values")
+    return str(values[0]) if isinstance(values, list) and values else ""
+
+
+def _bypass_input(node: dict[str, Any], slot: int) -> dict[str, Any] | None:
+    """Return the input that a bypassed node passes on: same place and type, else the first linked one of the type."""
+    outputs, inputs = _slots(node, "outputs"), _slots(node, "inputs")
+    kind = outputs[slot].get("type") if 0 <= slot < len(outputs) else None
+    if 0 <= slot < len(inputs) and inputs[slot].get("type") == kind:
+        return inputs[slot]
+    return next((item for item in inputs if item.get("type") == kind), None)
+
+
+def _links(value: Any) -> dict[str, tuple[str, int]]:
+    """Return origin node and slot by link id; lists at the top level, objects in subgraphs."""
+    links: dict[str, tuple[str, int]] = {}
+    for link in value if isinstance(value, list) else ():
+        if isinstance(link, list) and len(link) >= 3:
+            key, origin, slot = link[0], link[1], link[2]
+        elif isinstance(link, dict):
+            key, origin, slot = link.get("id"), link.get("origin_id"), link.get("origin_slot")
+        else:
+            continue
+        if isinstance(slot, int):
+            links[str(key)] = (str(origin), slot)
+    return links
+
+
+def _instance_widgets(instance: dict[str, Any]) -> dict[str, Any]:
+    values = instance.get("widgets_values")
+    names = widget_names(instance)
+    if isinstance(values, dict):
+        return values
+    return (
+        dict(zip(names, values, strict=True))
+        if isinstance(values, list) and len(names) == len(values)
+        else {}
+    )
+
+
+def _apply_instance_widgets(inner: _Scope, instance: dict[str, Any]) -> None:
+    """Put the values that a subgraph's instance shows for inner widgets into the inner nodes of this instance."""
+    properties, values = instance.get("properties"), instance.get("widgets_values")
+    shown = properties.get("proxyWidgets") if isinstance(properties, dict) else None
+    if not isinstance(shown, list) or not isinstance(values, list) or len(shown) != len(values):
+        return
+    for place, value in zip(shown, values, strict=True):
+        if not isinstance(place, list) or len(place) < 2 or str(place[0]) not in inner.nodes or value is None:
+            continue
+        node = inner.nodes[str(place[0])]
+        named = named_widgets(node)
+        if place[1] in named:
+            inner.nodes[str(place[0])] = {**node, "widgets_values": {**named, place[1]: value}}

@@ -1,0 +1,84 @@
+"""The `parameters` text of A1111 and its relatives, which several node packs write as well."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+from .graph.models import Lora, tagged_loras
+from .graph.read import GraphFacts
+
+_STEPS = re.compile(r"(?:^|\n)\s*Steps: *\d+ *,")
+_FIELD = re.compile(r"\s*([A-Za-z][\w /+-]{0,40}):\s*(\"(?:\\.|[^\"\\])*\"|[^,]*)(?:,|$)")
+_SCHEDULERS = (
+    "karras",
+    "exponential",
+    "sgm uniform",
+    "normal",
+    "simple",
+    "beta",
+    "polyexponential",
+    "uniform",
+)
+_TAG = re.compile(r"<(?:lora|lyco|hypernet):[^<>]{1,300}>\s*,?\s*", re.IGNORECASE)
+_MAX_CHARACTERS = 200_000
+
+
+def is_parameters(text: str) -> bool:
+    """Return whether `text` is a `parameters` text."""
+    return bool(_STEPS.search(text[:_MAX_CHARACTERS]))
+
+
+def read_parameters(text: str) -> GraphFacts:
+    """Return what a `parameters` text says: prompt, negative prompt, then a line of named values."""
+    text = text[:_MAX_CHARACTERS]
+    match = _STEPS.search(text)
+    head, line = (text[: match.start()], text[match.start() :].strip()) if match else (text, "")
+    positive, _, negative = head.partition("Negative prompt:")
+    line = line.partition("\n")[0]
+    fields = {name.strip().lower(): value.strip().strip('"') for name, value in _FIELD.findall(line)}
+    sampler, scheduler = _sampler(fields)
+    width, _, height = fields.get("size", "").partition("x")
+    models = [fields[name] for name in ("model", "vae") if fields.get(name)]
+    loras = tagged_loras(positive) or _named_loras(fields.get("lora hashes", ""))
+    plain = _TAG.sub("", positive).strip().strip(",").strip()
+    facts = GraphFacts(
+        prompt=plain,
+        negative_prompt=negative.strip(),
+        models=tuple(models),
+        loras=tuple(loras),
+        seed=_integer(fields.get("seed", "")),
+        sampler=sampler,
+        scheduler=scheduler,
+        steps=_integer(fields.get("steps", "")),
+        cfg=_number(fields.get("cfg scale", "")),
+        denoise=_number(fields.get("denoising strength", "")),
+        width=_integer(width),
+        height=_integer(height),
+        confidence="high" if plain else "low",
+    )
+    texts = tuple(text for text in (plain, negative.strip()) if text)
+    return replace(facts, texts=texts, model_names=(*models, *(lora.name for lora in loras)))
+
+
+def _sampler(fields: dict[str, str]) -> tuple[str | None, str | None]:
+    """Return sampler and scheduler; older texts hold both in one name, such as "DPM++ 2M Karras"."""
+    sampler, scheduler = fields.get("sampler"), fields.get("schedule type") or fields.get("scheduler")
+    for name in _SCHEDULERS:
+        if sampler and not scheduler and sampler.lower().endswith(f" {name}"):
+            return sampler[: -len(name) - 1], sampler[-len(name) :]
+    return sampler or None, scheduler or None
+
+
+def _named_loras(text: str) -> list[Lora]:
+    names = (part.partition(":")[0].strip() for part in text.split(","))
+    return [Lora(name, None) for name in names if name]
+
+
+def _integer(text: str) -> int | None:
+    value = int(text) if re.fullmatch(r"\d{1,20}", text.strip()) else None
+    return value if value is not None and value < 1 << 64 else None
+
+
+def _number(text: str) -> float | None:
+    return float(text) if re.fullmatch(r"\d{1,9}(\.\d{0,9})?", text.strip()) else None
