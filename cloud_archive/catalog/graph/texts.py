@@ -24,7 +24,7 @@ _GENERATES = re.compile(
     r"|speech to text|speechtotext"
 )
 _COMPUTES = re.compile(
-    r"regex|format|extract|json|split|slice|substring|math|line|list|csv|file|random|python|eval"
+    r"regex|format|extract|json|split|slice|substring|math|(?<!multi)line|list|csv|file|random|python|eval"
 )
 _STYLES = re.compile(r"styler|styles? selector|prompt ?styl|stylesselector")
 _NO_STYLE = ("", "none", "base", "no style", "sai-none", "default", "no_style")

@@ -205,7 +205,7 @@ def test_a_hostile_file_costs_at_most_50_ms_and_16_mb(name: str) -> None:
 SEEDS = [writer() for writer in (*writers.GRAPH_WRITERS.values(), *writers.PARAMETER_WRITERS.values())]
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data())
 def test_a_damaged_file_never_raises(data: st.DataObject) -> None:
     damaged = bytearray(data.draw(st.sampled_from(SEEDS)))
@@ -225,7 +225,7 @@ def test_a_damaged_file_never_raises(data: st.DataObject) -> None:
 MAGICS = [seed[:16] for seed in SEEDS]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(magic=st.sampled_from(MAGICS), rest=st.binary(max_size=600))
 def test_random_bytes_never_raise(magic: bytes, rest: bytes) -> None:
     read_facts(BoundedSource(BytesSource(magic + rest)))

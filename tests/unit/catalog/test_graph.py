@@ -1,0 +1,417 @@
+"""Graph reading: the right prompt, model and seed, and no wrong one with high confidence."""
+
+from __future__ import annotations
+
+import json
+from importlib import resources
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from cloud_archive.catalog.graph.nodes import parse_api_graph
+from cloud_archive.catalog.graph.read import GraphFacts, read_graph
+from cloud_archive.catalog.graph.workflow import is_workflow, parse_workflow
+from cloud_archive.catalog.json_text import load_json
+
+from . import graphs
+from .graphs import BLUR, CASES, FOX, MODEL, SEED, Case
+
+_SEEDS = ("seed", "noise_seed")
+
+
+def facts_of(case: Case) -> GraphFacts:
+    return read_graph(parse_api_graph(case.graph), output_node=case.output_node, file_name=case.file_name)
+
+
+def wrong_fields(case: Case, facts: GraphFacts) -> dict[str, tuple[Any, Any]]:
+    expected = {"prompt": case.prompt, "seed": case.seed, "model": case.model, **case.more}
+    found = {name: getattr(facts, name, None) for name in expected}
+    found["model"] = facts.models[0] if facts.models else None
+    if "loras" in found:
+        found["loras"] = tuple((lora.name, lora.strength) for lora in facts.loras)
+    return {name: (found[name], value) for name, value in expected.items() if found[name] != value}
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_reads_what_each_graph_asked_for(case: Case) -> None:
+    facts = facts_of(case)
+    assert wrong_fields(case, facts) == {}
+    assert facts.prompt is not None or facts.confidence == "low"
+
+
+def test_the_table_holds_what_it_promises() -> None:
+    assert len(CASES) >= 60
+    assert len({case.name for case in CASES}) == len(CASES)
+    sure = [case for case in CASES if facts_of(case).confidence == "high"]
+    assert len(sure) >= 0.85 * len(CASES)
+
+
+def as_workflow(graph: dict[str, Any], *, legacy: bool = False) -> dict[str, Any]:
+    """Return the UI workflow of an API graph: with a name for each widget, or as the first frontends stored it."""
+    numbers = {key: number for number, key in enumerate(graph, 1)}
+    links: list[list[Any]] = []
+    nodes = []
+    for key, node in graph.items():
+        inputs: list[dict[str, Any]] = []
+        widgets: list[Any] = []
+        for name, value in node["inputs"].items():
+            if isinstance(value, list) and len(value) == 2 and value[0] in graph:
+                links.append([len(links) + 1, numbers[value[0]], value[1], numbers[key], len(inputs), "*"])
+                inputs.append({"name": name, "type": "*", "link": len(links)})
+                continue
+            widgets.append(value)
+            if name in _SEEDS:
+                widgets.append("randomize")
+            if not legacy:
+                inputs.append({"name": name, "type": "*", "link": None, "widget": {"name": name}})
+        kind = node["class_type"]
+        nodes.append(
+            {"id": numbers[key], "type": kind, "mode": 0, "inputs": inputs, "widgets_values": widgets}
+        )
+    return {"version": 0.4, "nodes": nodes, "links": links}
+
+
+UI_CASES = [case for case in (*graphs.CORE, *graphs.GUIDERS, *graphs.TEXTS) if case.output_node is None]
+
+
+@pytest.mark.parametrize("case", UI_CASES, ids=lambda case: case.name)
+def test_reads_the_same_from_the_ui_workflow(case: Case) -> None:
+    workflow = as_workflow(case.graph)
+    assert is_workflow(workflow)
+    facts = read_graph(parse_workflow(workflow), file_name=case.file_name)
+    assert wrong_fields(case, facts) == {}
+
+
+LEGACY = (
+    "text to image",
+    "image to image",
+    "two passes",
+    "SDXL with refiner",
+    "Flux",
+    "CFG guider",
+    "LoRAs in a row",
+)
+
+
+@pytest.mark.parametrize("name", LEGACY)
+def test_reads_the_same_from_a_workflow_without_widget_names(name: str) -> None:
+    case = next(case for case in CASES if case.name == name)
+    facts = read_graph(parse_workflow(as_workflow(case.graph, legacy=True)))
+    assert wrong_fields(case, facts) == {}
+
+
+def workflow_of(graph: dict[str, Any]) -> dict[str, Any]:
+    return as_workflow(graph)
+
+
+def by_type(workflow: dict[str, Any], kind: str) -> dict[str, Any]:
+    found: dict[str, Any] = next(node for node in workflow["nodes"] if node["type"] == kind)
+    return found
+
+
+def lora_workflow() -> dict[str, Any]:
+    workflow = as_workflow(next(case for case in CASES if case.name == "LoRAs in a row").graph)
+    for node in workflow["nodes"]:
+        if node["type"].startswith("LoraLoader"):
+            node["outputs"] = [{"name": "MODEL", "type": "*"}, {"name": "CLIP", "type": "CLIP"}]
+            node["inputs"].sort(key=lambda item: item["name"] != "model")
+    return workflow
+
+
+def test_a_bypassed_lora_does_not_count_and_passes_the_model_on() -> None:
+    workflow = lora_workflow()
+    by_type(workflow, "LoraLoader")["mode"] = 4
+    facts = read_graph(parse_workflow(workflow))
+    assert [lora.name for lora in facts.loras] == ["fur.safetensors"]
+    assert facts.models == (MODEL,)
+
+
+def test_a_muted_branch_does_not_count() -> None:
+    case = next(case for case in CASES if case.name == "output chosen by its node")
+    workflow = as_workflow(case.graph)
+    for node in workflow["nodes"]:
+        if node["type"] == "SaveImage" and node["widgets_values"] == ["cat"]:
+            node["mode"] = 2
+        if node["type"] == "KSampler" and 5 in node["widgets_values"]:
+            node["mode"] = 2
+    facts = read_graph(parse_workflow(workflow))
+    assert (facts.prompt, facts.seed, facts.confidence) == (FOX, SEED, "high")
+
+
+def test_legacy_primitives_and_reroutes_are_followed() -> None:
+    workflow = as_workflow(graphs.base())
+    encoder = next(node for node in workflow["nodes"] if node["widgets_values"] == [FOX])
+    encoder["inputs"] = [item for item in encoder["inputs"] if item["name"] != "text"]
+    encoder["inputs"].append({"name": "text", "type": "STRING", "link": 100, "widget": {"name": "text"}})
+    encoder["widgets_values"] = ["an older text"]
+    workflow["nodes"] += [
+        {"id": 50, "type": "PrimitiveNode", "widgets_values": ["a fox from a primitive", "fixed"]},
+        {
+            "id": 51,
+            "type": "Reroute",
+            "inputs": [{"name": "", "type": "*", "link": 101}],
+            "widgets_values": [],
+        },
+    ]
+    workflow["links"] += [[100, 51, 0, encoder["id"], 1, "STRING"], [101, 50, 0, 51, 0, "STRING"]]
+    assert read_graph(parse_workflow(workflow)).prompt == "a fox from a primitive"
+
+
+def test_set_and_get_nodes_are_followed() -> None:
+    workflow = as_workflow(graphs.base())
+    model = by_type(workflow, "KSampler")["inputs"]
+    item = next(item for item in model if item["name"] == "model")
+    loader = by_type(workflow, "CheckpointLoaderSimple")["id"]
+    workflow["nodes"] += [
+        {
+            "id": 60,
+            "type": "SetNode",
+            "inputs": [{"name": "MODEL", "link": 200}],
+            "widgets_values": ["the model"],
+        },
+        {"id": 61, "type": "GetNode", "inputs": [], "widgets_values": ["the model"]},
+    ]
+    workflow["links"] += [[200, loader, 0, 60, 0, "MODEL"], [201, 61, 0, 3, 0, "MODEL"]]
+    item["link"] = 201
+    assert read_graph(parse_workflow(workflow)).models[0] == MODEL
+
+
+def subgraph_workflow(*, values: list[Any], shown: bool) -> dict[str, Any]:
+    """Text to image inside a subgraph inside a subgraph; only the text comes from outside."""
+    inner = as_workflow(
+        graphs.base(pos=graphs.encoded("a text that was replaced"), extra=graphs.encoded("unused"))
+    )
+    inner["nodes"] = [node for node in inner["nodes"] if node["type"] != "SaveImage"]
+    encoder = next(node for node in inner["nodes"] if node["widgets_values"] == ["a text that was replaced"])
+    next(item for item in encoder["inputs"] if item["name"] == "text")["link"] = 300
+    decode = by_type(inner, "VAEDecode")["id"]
+    links = [
+        {
+            "id": link[0],
+            "origin_id": link[1],
+            "origin_slot": link[2],
+            "target_id": link[3],
+            "target_slot": link[4],
+        }
+        for link in inner["links"]
+    ]
+    links.append(
+        {"id": 300, "origin_id": -10, "origin_slot": 0, "target_id": encoder["id"], "target_slot": 1}
+    )
+    links.append({"id": 301, "origin_id": decode, "origin_slot": 0, "target_id": -20, "target_slot": 0})
+    text = {"name": "text", "type": "STRING", "linkIds": [300]}
+    image = {"name": "IMAGE", "type": "IMAGE", "linkIds": [301]}
+    innermost = {"id": "inner", "nodes": inner["nodes"], "links": links, "inputs": [text], "outputs": [image]}
+    middle = {
+        "id": "middle",
+        "nodes": [
+            {
+                "id": 1,
+                "type": "inner",
+                "inputs": [{"name": "text", "type": "STRING", "link": 1, "widget": {"name": "text"}}],
+                "outputs": [{"name": "IMAGE", "type": "IMAGE", "links": [2]}],
+                "widgets_values": [],
+            }
+        ],
+        "links": [
+            {"id": 1, "origin_id": -10, "origin_slot": 0, "target_id": 1, "target_slot": 0},
+            {"id": 2, "origin_id": 1, "origin_slot": 0, "target_id": -20, "target_slot": 0},
+        ],
+        "inputs": [{"name": "prompt", "type": "STRING", "linkIds": [1]}],
+        "outputs": [{"name": "IMAGE", "type": "IMAGE", "linkIds": [2]}],
+    }
+    instance: dict[str, Any] = {
+        "id": 1,
+        "type": "middle",
+        "inputs": [{"name": "prompt", "type": "STRING", "link": None, "widget": {"name": "prompt"}}],
+        "outputs": [{"name": "IMAGE", "type": "IMAGE", "links": [1]}],
+        "widgets_values": values,
+    }
+    save = {
+        "id": 2,
+        "type": "SaveImage",
+        "inputs": [{"name": "images", "link": 1}],
+        "widgets_values": ["fox"],
+    }
+    nodes = [instance, save]
+    root_links = [[1, 1, 0, 2, 0, "IMAGE"]]
+    if shown:
+        nodes.append({"id": 3, "type": "PrimitiveStringMultiline", "inputs": [], "widgets_values": [FOX]})
+        root_links.append([2, 3, 0, 1, 0, "STRING"])
+        instance["inputs"][0]["link"] = 2
+    return {"nodes": nodes, "links": root_links, "definitions": {"subgraphs": [innermost, middle]}}
+
+
+@pytest.mark.parametrize(("values", "shown"), [([FOX], False), ([], True)])
+def test_subgraphs_in_subgraphs_are_opened(values: list[Any], shown: bool) -> None:
+    facts = read_graph(parse_workflow(subgraph_workflow(values=values, shown=shown)))
+    assert (facts.prompt, facts.seed, facts.models[0]) == (FOX, SEED, MODEL)
+    assert (facts.negative_prompt, facts.confidence) == (BLUR, "high")
+
+
+def test_a_bypassed_subgraph_does_not_count() -> None:
+    workflow = subgraph_workflow(values=[FOX], shown=False)
+    workflow["nodes"][0]["mode"] = 4
+    assert read_graph(parse_workflow(workflow)).prompt is None
+
+
+def test_a_widget_shown_on_the_subgraph_wins_over_the_one_inside() -> None:
+    workflow = subgraph_workflow(values=[], shown=False)
+    workflow["nodes"][0]["type"] = "inner"
+    inner = workflow["definitions"]["subgraphs"][0]
+    sampler = next(node for node in inner["nodes"] if node["type"] == "KSampler")
+    workflow["nodes"][0]["properties"] = {"proxyWidgets": [[str(sampler["id"]), "seed"]]}
+    workflow["nodes"][0]["widgets_values"] = [77]
+    assert read_graph(parse_workflow(workflow)).seed == 77
+
+
+def test_outputs_that_disagree_lower_the_confidence() -> None:
+    case = next(case for case in CASES if case.name == "output chosen by its node")
+    facts = read_graph(parse_api_graph(case.graph))
+    assert facts.confidence == "low"
+    assert {FOX, "a blue cat"} <= set(facts.texts)
+
+
+def test_every_text_and_model_is_searchable() -> None:
+    case = next(case for case in CASES if case.name == "switch of models")
+    facts = facts_of(case)
+    assert {FOX, BLUR} <= set(facts.texts)
+    assert {MODEL, "other.safetensors"} <= set(facts.model_names)
+
+
+def test_reads_every_template_workflow() -> None:
+    folder = resources.files("comfyui_workflow_templates_json") / "templates"
+    read = with_text = with_model = 0
+    for file in sorted(folder.iterdir(), key=lambda file: file.name):
+        if not file.name.endswith(".json"):
+            continue
+        text = file.read_text("utf-8")
+        workflow = load_json(text)
+        if not is_workflow(workflow):
+            continue
+        facts = read_graph(parse_workflow(workflow))
+        read += 1
+        with_text += bool(facts.texts)
+        with_model += bool(facts.model_names)
+        names = set(facts.model_names)
+        missing = {name for name in _active_model_files(workflow) if name not in names}
+        assert not missing, (file.name, missing)
+        prompts = {prompt for prompt in _active_prompts(workflow) if prompt.strip() not in facts.texts}
+        assert not prompts, (file.name, prompts)
+    assert read >= 600
+    assert with_text > 500
+    assert with_model > 250
+
+
+def _active_nodes(workflow: dict[str, Any]) -> list[dict[str, Any]]:
+    return [node for node in workflow["nodes"] if node.get("mode", 0) == 0]
+
+
+def _active_model_files(workflow: dict[str, Any]) -> set[str]:
+    kinds = (
+        "UNETLoader",
+        "CheckpointLoaderSimple",
+        "VAELoader",
+        "CLIPLoader",
+        "LoraLoaderModelOnly",
+        "DualCLIPLoader",
+    )
+    return {
+        value
+        for node in _active_nodes(workflow)
+        if node["type"] in kinds
+        for value in node["widgets_values"]
+        if isinstance(value, str) and value.endswith((".safetensors", ".gguf", ".ckpt"))
+    }
+
+
+def _active_prompts(workflow: dict[str, Any]) -> set[str]:
+    kinds = ("CLIPTextEncode", "TextEncodeQwenImageEditPlus", "PrimitiveStringMultiline")
+    return {
+        node["widgets_values"][0]
+        for node in _active_nodes(workflow)
+        if node["type"] in kinds
+        and not any(item.get("link") for item in node.get("inputs", []) if item.get("widget"))
+        and len(node["widgets_values"][0].strip()) > 1
+        and not node["widgets_values"][0].strip().startswith(("{", "["))
+    }
+
+
+SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=12)
+LINKS = st.tuples(st.sampled_from("123456"), st.integers(0, 3)).map(list)
+_INPUT_NAMES = """
+    model positive negative latent_image seed steps cfg text conditioning pipe guider sigmas noise select input1 input2
+    on_true on_false switch lora_name lora_1 ckpt_name images samples filename_prefix populated_text string_a string_b
+    delimiter denoise width height prompt value any_01 loras
+"""
+NAMES = st.sampled_from(_INPUT_NAMES.split())
+KINDS = st.sampled_from([node["class_type"] for case in CASES for node in case.graph.values()])
+NODES = st.fixed_dictionaries(
+    {
+        "class_type": KINDS,
+        "inputs": st.dictionaries(NAMES, LINKS | SCALARS | st.lists(SCALARS, max_size=3), max_size=8),
+    }
+)
+
+
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(graph=st.dictionaries(st.sampled_from("123456"), NODES, min_size=1))
+def test_no_graph_makes_the_reading_raise_or_hang(graph: dict[str, Any]) -> None:
+    read_graph(parse_api_graph(graph))
+
+
+JSON = st.recursive(
+    SCALARS, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(NAMES, inner, max_size=4)
+)
+VIRTUAL = st.sampled_from(["inner", "Reroute", "GetNode", "SetNode", "PrimitiveNode"])
+UI_NODES = st.fixed_dictionaries(
+    {
+        "id": st.integers(1, 6) | JSON,
+        "type": KINDS | st.sampled_from(["inner", "Reroute", "GetNode", "SetNode", "PrimitiveNode"]),
+    },
+    optional={
+        "mode": st.sampled_from([0, 2, 4]) | JSON,
+        "inputs": JSON
+        | st.lists(
+            st.fixed_dictionaries({"name": NAMES, "link": st.integers(1, 8), "type": st.just("*")}),
+            max_size=4,
+        ),
+        "outputs": JSON,
+        "widgets_values": JSON | st.lists(SCALARS, max_size=6),
+        "properties": JSON,
+    },
+)
+_NUMBERS = (st.integers(1, 8), st.integers(1, 6), st.integers(0, 2), st.integers(1, 6), st.integers(0, 2))
+UI_LINKS = st.lists(st.tuples(*_NUMBERS).map(list) | JSON, max_size=8)
+
+
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    nodes=st.lists(UI_NODES, max_size=6),
+    links=UI_LINKS,
+    inner=st.lists(UI_NODES, max_size=3),
+    inner_links=UI_LINKS,
+)
+def test_no_workflow_makes_the_reading_raise_or_hang(
+    nodes: list[Any], links: list[Any], inner: list[Any], inner_links: list[Any]
+) -> None:
+    subgraph = {
+        "id": "inner",
+        "nodes": inner,
+        "links": inner_links,
+        "inputs": [{"name": "text"}],
+        "outputs": [],
+    }
+    workflow = {"nodes": nodes, "links": links, "definitions": {"subgraphs": [subgraph]}}
+    if is_workflow(workflow):
+        read_graph(parse_workflow(workflow))
+
+
+def test_json_that_would_grow_is_refused() -> None:
+    with pytest.raises(ValueError, match="too large"):
+        load_json("[" * 1_000_000)
+    with pytest.raises(ValueError, match="nested"):
+        load_json("[" * 50_000 + "]" * 50_000)
+    assert json.dumps(load_json('{"cfg": NaN}')) == '{"cfg": NaN}'
