@@ -27,6 +27,7 @@ MAX_ERROR_OUTPUT_BYTES = 1024 * 1024
 _MAX_ANSWER_BYTES = 64 * 1024
 _TAIL_BYTES = 16 * 1024
 _MAX_CAUSE_CHARACTERS = 400
+_LOG_SAYS = " See engine.log in the state directory."
 
 
 def engine_command() -> list[str]:
@@ -207,15 +208,15 @@ def _parse_ready(line: bytes) -> Mapping[str, Any] | None:
 
 def _cause_of_end(returncode: int, output: IO[bytes], ready: bool) -> str:
     when = "The engine ended" if ready else "The engine ended at start"
-    said = _last_line(output)
+    said = "" if ready else _last_line(output)  # once it is ready its standard error goes to its log
     if said:
         return f"{when}: {said}"
     if returncode < 0:
         with contextlib.suppress(ValueError):
             name = signal.Signals(-returncode).name
             hint = " (perhaps this machine ran out of memory)" if name == "SIGKILL" else ""
-            return f"{when}: by signal {name}{hint}."
-    return f"{when} with exit status {returncode}."
+            return f"{when}: by signal {name}{hint}.{_LOG_SAYS if ready else ''}"
+    return f"{when} with exit status {returncode}.{_LOG_SAYS if ready else ''}"
 
 
 def _last_line(output: IO[bytes]) -> str:

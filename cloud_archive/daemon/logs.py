@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import faulthandler
 import logging
 import logging.handlers
-from io import TextIOWrapper
+import os
+import sys
+import threading
+from io import TextIOBase, TextIOWrapper
 from pathlib import Path
 
 from ..private_files import open_private
@@ -12,6 +16,7 @@ from ..redaction import redact
 
 LOG_BYTES = 1_000_000
 LOG_FILES = 3
+_STDERR = 2  # the descriptor, whatever `sys.stderr` is
 LOG_FORMAT = "%(asctime)s %(levelname)s %(message)s"
 
 
@@ -26,15 +31,87 @@ class RedactingFormatter(logging.Formatter):
         return redact(super().format(record), self._secret_values)
 
 
-class _PrivateFileHandler(logging.handlers.RotatingFileHandler):
+class PrivateFileHandler(logging.handlers.RotatingFileHandler):
+    """A rotating log of mode 0600, which can also take what the process writes to standard error."""
+
+    _takes_stderr = False
+
+    def take_stderr(self) -> None:
+        """Send standard error into this log from now on, faulthandler's report of a crash included.
+
+        What Python code writes becomes log lines, without secrets. What else is written to descriptor 2, by C code or
+        while the process crashes, goes to the file as it is.
+        """
+        self._takes_stderr = True
+        if self.stream is not None:
+            os.dup2(self.stream.fileno(), _STDERR)
+        faulthandler.enable(file=_STDERR)
+        sys.stderr = _LogLines(logging.getLogger("cloud_archive.stderr"))
+
+    def doRollover(self) -> None:  # noqa: N802 - logging's name
+        """See `RotatingFileHandler`."""
+        if self._takes_stderr:
+            point_at_nothing(_STDERR)  # Windows renames no file that is open
+        super().doRollover()
+
     def _open(self) -> TextIOWrapper:
-        return open(
+        stream = open(  # noqa: SIM115 - the handler closes it
             self.baseFilename,
             "a",
             encoding=self.encoding,
             errors=self.errors,
             opener=open_private,
         )
+        if self._takes_stderr:
+            os.dup2(stream.fileno(), _STDERR)
+        return stream
+
+
+class _LogLines(TextIOBase):
+    """A text stream whose lines become log lines."""
+
+    def __init__(self, log: logging.Logger) -> None:
+        self._log = log
+        self._thread = _Unfinished()
+
+    def write(self, text: str) -> int:
+        if not self._thread.logging:
+            *lines, self._thread.line = (self._thread.line + text).split("\n")
+            self._write_lines(lines)
+        return len(text)
+
+    def flush(self) -> None:
+        line, self._thread.line = self._thread.line, ""
+        self._write_lines([line])
+
+    def fileno(self) -> int:
+        return _STDERR
+
+    def writable(self) -> bool:
+        return True
+
+    def _write_lines(self, lines: list[str]) -> None:
+        self._thread.logging = True  # a handler that fails writes to standard error, too
+        try:
+            for line in lines:
+                if line.strip():
+                    self._log.error("%s", line)
+        finally:
+            self._thread.logging = False
+
+
+class _Unfinished(threading.local):
+    """What one thread wrote without a line feed yet, and whether it is inside the log."""
+
+    line = ""
+    logging = False
+
+
+def point_at_nothing(descriptor: int) -> None:
+    """Let what is written to this descriptor disappear."""
+    devnull = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(devnull, descriptor)
+    os.close(devnull)
 
 
 def log_to_file(
@@ -43,7 +120,7 @@ def log_to_file(
     *,
     formatter: logging.Formatter | None = None,
     private: bool = False,
-) -> logging.Handler:
+) -> logging.handlers.RotatingFileHandler:
     """Log to a rotating file: 1 MB, three old ones.
 
     Args:
@@ -53,7 +130,7 @@ def log_to_file(
     Raises:
         OSError: it cannot be written.
     """
-    kind = _PrivateFileHandler if private else logging.handlers.RotatingFileHandler
+    kind = PrivateFileHandler if private else logging.handlers.RotatingFileHandler
     handler = kind(
         path, maxBytes=LOG_BYTES, backupCount=LOG_FILES, encoding="utf-8", errors="backslashreplace"
     )

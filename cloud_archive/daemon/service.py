@@ -29,7 +29,7 @@ from ..config.settings import load_settings
 from ..errors import CloudArchiveError, SettingsError
 from ..redaction import secret_values
 from ..state import LOG_NAME, EngineInfo, remove_engine_info, write_engine_info
-from .logs import log_to_file
+from .logs import PrivateFileHandler, log_to_file, point_at_nothing
 from .process import allow_open_files, give_freed_memory_back, handling_signals, lower_priority
 from .systemd import notify, supervised
 
@@ -249,15 +249,18 @@ def run_engine_process() -> int:
         prefer_environment=True,
     )
     try:
-        log_to_file(engine.prepare() / LOG_NAME, secret_values(os.environ), private=True)
+        log = log_to_file(engine.prepare() / LOG_NAME, secret_values(os.environ), private=True)
     except (CloudArchiveError, OSError) as error:
+        log = None
         logging.getLogger("cloud_archive").addHandler(logging.NullHandler())
         logger.error("%s", error)
-    asyncio.run(_serve_parent(engine, orders, gone))
+    asyncio.run(_serve_parent(engine, orders, gone, log))
     return 0
 
 
-async def _serve_parent(engine: Engine, orders: Orders, gone: threading.Event) -> None:
+async def _serve_parent(
+    engine: Engine, orders: Orders, gone: threading.Event, log: logging.Handler | None
+) -> None:
     service = Service(engine, token=orders.token, orphan_seconds=orders.orphan_seconds)
 
     def parent_gone() -> None:
@@ -283,10 +286,11 @@ async def _serve_parent(engine: Engine, orders: Orders, gone: threading.Event) -
             sys.stdout.write(json.dumps(message) + "\n")
             sys.stdout.flush()
         # From here on nobody reads it, and a write would end this process together with its parent.
-        devnull = os.open(os.devnull, os.O_WRONLY)
-        for stream in (sys.stdout, sys.stderr):
-            os.dup2(devnull, stream.fileno())
-        os.close(devnull)
+        point_at_nothing(sys.stdout.fileno())
+        if isinstance(log, PrivateFileHandler):
+            log.take_stderr()
+        else:
+            point_at_nothing(sys.stderr.fileno())
 
     threading.Thread(target=watch_pipe, name="cloud-archive-parent", daemon=True).start()
     watching = asyncio.ensure_future(watch_parent()) if sys.platform != "win32" else None

@@ -277,3 +277,13 @@ def test_no_secret_is_in_any_file_of_the_state_directory(start: Starter) -> None
     engine.process.wait(40)
     for path in start.state.rglob("*"):
         assert not path.is_file() or b"PLANTED" not in path.read_bytes(), path
+
+
+def test_a_crash_leaves_its_cause_in_the_log(start: Starter) -> None:
+    engine = start(flags=("-u",))  # a whole process: its standard error is its own
+    wait_until(lambda: engine.state() == "idle", "it watches")
+    os.kill(engine.pid, signal.SIGSEGV)
+    engine.process.wait(20)
+    log = (start.state / "engine.log").read_text()
+    assert "Fatal Python error: Segmentation fault" in log
+    assert "Current thread" in log
