@@ -31,6 +31,7 @@ from ..keys import LAST_CONFLICT, MAX_CONFLICTS, conflict_key, conflict_number, 
 from ..store.failures import explain
 from ..store.s3 import PROBE_WITH_BYTES, CreateOnly, ObjectInfo, ObjectStore, Part
 from .memory import ByteBudget
+from .pacing import Line, PartPacer
 from .source import (
     Content,
     Job,
@@ -158,6 +159,7 @@ class Uploader:
         self._session_id = session_id
         self._rename = rename
         self._parts = parts
+        self._line = Line()
         self._budget = budget or ByteBudget()
         self._on_aborted = on_aborted
         self._elsewhere = elsewhere
@@ -686,7 +688,7 @@ class _Attempt:
         if hashlib.sha256(data).hexdigest() != self._content.part_sha256[number - 1]:
             raise FileChanged(self._job.version.path)
 
-    def _send_part(self, key: str, upload_id: str, number: int) -> Part:
+    def _send_part(self, key: str, upload_id: str, number: int, pacer: PartPacer) -> Part:
         """Send a part and make sure that its bytes are those that were hashed.
 
         A store that answers with the SHA-256 which was to come has computed it of what came; elsewhere it is computed
@@ -698,10 +700,14 @@ class _Attempt:
             data = self._read(offset, length)
             if len(data) != length or has_changed(self._source, self._job):
                 raise FileChanged(self._job.version.path)
+
+            def progress(count: int) -> None:
+                pacer.sent(number, count)
+                self._sent.add(count)
+
+            pacer.begin(number)
             try:
-                part = self._store.upload_part(
-                    key, upload_id, number, data, sha256=sha256, progress=self._sent.add
-                )
+                part = self._store.upload_part(key, upload_id, number, data, sha256=sha256, progress=progress)
             except StoreError:
                 self._check_piece(data, number)  # then it is no fault of the store's
                 raise
@@ -710,16 +716,35 @@ class _Attempt:
             return part
 
     def _upload_missing(self, key: str, upload_id: str, have: dict[int, Part]) -> list[Part]:
-        def send(number: int) -> Part:
-            return self._send_part(key, upload_id, number)
-
-        missing = [n for n in range(1, len(self._content.part_sha256) + 1) if n not in have]
-        executor = self._uploader._parts
-        if executor is None:
-            fresh = [send(number) for number in missing]
-        else:
-            fresh = _all_or_first_error([executor.submit(send, number) for number in missing])
+        """Send the parts that the store does not have, in their order; how many at once, pacing.py decides."""
+        pacer = PartPacer(self._uploader._line)
+        futures: list[Future[Part]] = []
+        for number in range(1, len(self._content.part_sha256) + 1):
+            if number in have:
+                continue
+            if not pacer.wait_for_turn(number, self._extent(number)[1]):
+                break
+            futures.append(self._begin_part(key, upload_id, number, pacer))
+        fresh = _all_or_first_error(futures)
         return sorted([*have.values(), *fresh], key=lambda part: part.number)
+
+    def _begin_part(self, key: str, upload_id: str, number: int, pacer: PartPacer) -> Future[Part]:
+        executor = self._uploader._parts
+        future: Future[Part] = Future()
+        if executor is not None:
+            try:
+                future = executor.submit(self._send_part, key, upload_id, number, pacer)
+            except RuntimeError:  # the pool has ended, as with the parts that it never began
+                future.cancel()
+                future.set_running_or_notify_cancel()  # without it `wait` would not end
+        else:
+            try:
+                future.set_result(self._send_part(key, upload_id, number, pacer))
+            except Exception as error:
+                future.set_exception(error)
+        # Also called where the executor ends before the part was begun.
+        future.add_done_callback(lambda done: pacer.end(number, arrived=_arrived(done)))
+        return future
 
     # --- proof
 
@@ -740,6 +765,10 @@ class _Attempt:
         if same is False:
             raise StoreError("GetObject", key, explain("Unproven"))
         return Proof.ACCEPTED if same is None else Proof.READ_BACK
+
+
+def _arrived(part: Future[Part]) -> bool:
+    return not part.cancelled() and part.exception() is None
 
 
 def _all_or_first_error(futures: list[Future[Part]]) -> list[Part]:

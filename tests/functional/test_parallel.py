@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import Executor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -64,9 +65,14 @@ def uploading(
     gate: Gate | None = None,
     hold_seconds: float = 0.0,
 ) -> Iterator[WorkerPool]:
+    def make_uploader(parts: Executor) -> Uploader:
+        uploader = Uploader(store, make_key=lambda path: path, session_id="s", parts=parts, budget=budget)
+        uploader._line.is_wide = True  # as an earlier file found out
+        return uploader
+
     pool = WorkerPool(
         ledger,
-        lambda parts: Uploader(store, make_key=lambda path: path, session_id="s", parts=parts, budget=budget),
+        make_uploader,
         root,
         count=count,
         name="session",

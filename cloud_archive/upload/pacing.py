@@ -1,0 +1,133 @@
+"""How many parts of a large file are under way at once.
+
+Parts that go side by side on a slow line all become whole at the end, so an interruption loses all of them. There each
+part begins when three quarters of the one before are sent, so that little more than one part is ever unfinished. On a
+fast line parts go side by side, because one connection alone may not fill it.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+QUICK_SECONDS = 1.0
+"""A part that takes less than this of the whole line is cheap to send again."""
+
+MOST_PARTS = 8  # of one upload
+PARTS_IN_ORDER = 8  # after parts side by side were no faster, before they are tried again
+GAIN = 1.5  # how much faster parts must be side by side to stay so on a slow line
+
+
+class Line:
+    """The way to one store: what its uploads found out about it. Thread-safe.
+
+    Args:
+        clock: seconds, monotonic.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.clock = clock
+        self.turn = threading.Condition()
+        self.is_wide = False  # whether parts go side by side
+        self.under_way = 0  # parts of all uploads
+        self._seconds_alone = 0.0  # for a part that had a slow line for itself; 0: not known
+        self._parts_in_order = 0
+
+    def learn(self, part: Part, *, overlapped: bool) -> None:
+        """Choose between side by side and in order, from a part that has just arrived; `turn` is held.
+
+        Args:
+            overlapped: the upload's next part, and no other, was under way as well.
+        """
+        seconds = (self.clock() - part.began) / ((part.beside + self.under_way) / 2)
+        if seconds < QUICK_SECONDS:
+            self.is_wide, self._seconds_alone = True, 0.0
+        elif self.is_wide:
+            if not self._seconds_alone or seconds * GAIN > self._seconds_alone:
+                self.is_wide, self._parts_in_order = False, PARTS_IN_ORDER
+        elif self._parts_in_order:
+            self._parts_in_order -= 1
+        elif overlapped and part.shared_nothing(self.clock()):
+            self.is_wide, self._seconds_alone = True, 2 * part.half_seconds
+
+
+@dataclass(slots=True)
+class Part:
+    """A part under way; times in seconds of the line's clock, 0 where it has not come so far.
+
+    Attributes:
+        beside: how many parts were under way when it began, itself included.
+    """
+
+    size_bytes: int
+    began: float = 0.0
+    beside: int = 0
+    sent_bytes: int = 0
+    quarter: float = 0.0
+    three_quarters: float = 0.0
+
+    @property
+    def half_seconds(self) -> float:
+        """How long the half in the middle took, which had the line for itself."""
+        return self.three_quarters - self.quarter
+
+    def shared_nothing(self, now: float) -> bool:
+        """Whether the last quarter, during which the next part went as well, was as fast as the half before.
+
+        A full line gives each of two connections half, and then a quarter takes as long as a half did.
+        """
+        return 0 < now - self.three_quarters < 0.9 * self.half_seconds
+
+
+class PartPacer:
+    """Lets the parts of one upload begin. Thread-safe."""
+
+    def __init__(self, line: Line) -> None:
+        self._line = line
+        self._parts: dict[int, Part] = {}
+        self._is_over = False
+
+    def wait_for_turn(self, number: int, size_bytes: int) -> bool:
+        """Wait until this part may be queued; False: a part has failed, so no other is to begin."""
+        with self._line.turn:
+            self._line.turn.wait_for(lambda: self._is_over or self._may_begin())
+            if not self._is_over:
+                self._parts[number] = Part(size_bytes)
+            return not self._is_over
+
+    def begin(self, number: int) -> None:
+        """Note that a part's bytes are about to be sent."""
+        with self._line.turn:
+            part = self._parts[number]
+            self._line.under_way += 1
+            part.began, part.beside = self._line.clock(), self._line.under_way
+
+    def sent(self, number: int, count: int) -> None:
+        """Note that `count` more bytes of a part are sent."""
+        with self._line.turn:
+            part = self._parts[number]
+            part.sent_bytes += count
+            if not part.quarter and part.sent_bytes * 4 >= part.size_bytes:
+                part.quarter = self._line.clock()
+            if not part.three_quarters and part.sent_bytes * 4 >= part.size_bytes * 3:
+                part.three_quarters = self._line.clock()
+                self._line.turn.notify_all()
+
+    def end(self, number: int, *, arrived: bool) -> None:
+        """Note that a part has arrived, or never will."""
+        with self._line.turn:
+            part = self._parts.pop(number)
+            if arrived:
+                self._line.learn(part, overlapped=len(self._parts) == 1 and self._line.under_way == 2)
+            else:
+                self._is_over = True
+            if part.beside:
+                self._line.under_way -= 1
+            self._line.turn.notify_all()
+
+    def _may_begin(self) -> bool:
+        if self._line.is_wide:
+            return len(self._parts) < MOST_PARTS
+        return len(self._parts) < 2 and all(part.three_quarters for part in self._parts.values())
