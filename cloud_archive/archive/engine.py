@@ -61,7 +61,8 @@ from .status import State, Status, row_to_json
 
 logger = logging.getLogger("cloud_archive.engine")
 
-STANDBY_SECONDS = 1.0
+STANDBY_SECONDS = 1.0  # between two tries to take over
+LONGEST_STANDBY_SECONDS = 30.0  # the same, after many that failed
 LEDGER_SECONDS = 10.0  # between two looks at a ledger that fails, or that is in memory for want of a disk
 LEDGER_TRIES = 3  # looks in a row at which nothing could be committed, until the ledger is opened anew
 LEDGER_STOP_SECONDS = 10.0  # for uploads under way, before that
@@ -126,6 +127,7 @@ class Engine:
         self._directory_lock: DirectoryLock | None = None
         self._settings: Settings | None = None
         self._problems: list[str] = []
+        self._fault_may_pass = False  # why the last try to begin failed
         self._want_running = False
         self._closing = threading.Event()
         self._handed_over = threading.Event()
@@ -171,37 +173,64 @@ class Engine:
         if self._settings.endpoint_remark:
             logger.info("%s", self._settings.endpoint_remark)
         self._want_running = self._settings.autostart if autostart is None else autostart
-        try:
-            if self.state_directory is None:
-                self.prepare()
-            assert self.state_directory is not None
-            if self._make_root:
-                self.root.mkdir(parents=True, exist_ok=True)
-            self._directory_lock = DirectoryLock(
-                self.state_directory, self.root, machine_wide=self.machine_wide
-            )
-            if self._take_over():
-                return
-        except (CloudArchiveError, OSError) as error:
-            self._fail(str(error))
+        if self._try_to_begin():
             return
-        except Exception as error:
-            logger.exception("The archive cannot begin")
-            self._fail(f"The archive cannot begin: {type(error).__name__}: {error}.")
-            return
-        logger.info("Another process archives %s: standing by", self.root)
-        self._standby = threading.Thread(target=self._stand_by, name="cloud-archive-standby", daemon=True)
+        if not self._problems:
+            logger.info("Another process archives %s: standing by", self.root)
+        self._stand_by()
+
+    def _stand_by(self) -> None:
+        self._standby = threading.Thread(target=self._keep_trying, name="cloud-archive-standby", daemon=True)
         self._standby.start()
 
-    def _fail(self, sentence: str) -> None:
+    def _keep_trying(self) -> None:
+        """Try to begin until it succeeds: any fault may pass, and another engine may end."""
+        failures = 0
+        while not self._closing.wait(min(STANDBY_SECONDS * 2**failures, LONGEST_STANDBY_SECONDS)):
+            if self._try_to_begin():
+                logger.info("Took over the archive of %s", self.root)
+                return
+            failures = min(failures + 1, 10) if self._problems else 0
+
+    def _try_to_begin(self) -> bool:
+        """Begin, or start what a fault kept from starting. False where that must be tried again."""
+        archiver = self._archiver
+        try:
+            if archiver is not None:
+                if self._want_running:
+                    archiver.start()
+                    self._problems = []
+            elif not self._take_over():
+                if self._fault_may_pass:
+                    self._problems = []  # another engine archives now
+                return False
+        except (CloudArchiveError, OSError) as error:
+            self._fault_may_pass = True
+            self._fail(str(error))
+        except Exception as error:
+            self._fault_may_pass = False
+            self._fail(f"The archive cannot begin: {type(error).__name__}: {error}.", error)
+        return not self._problems
+
+    def _fail(self, sentence: str, error: Exception | None = None) -> None:
+        """Show what is wrong; the log names it once, with the traceback of an unexpected error."""
         sentence = redact(sentence, secret_values(self._environ))
-        logger.error("%s", sentence)
+        if self._problems != [sentence]:
+            logger.error("%s", sentence, exc_info=error)
         self._problems = [sentence]
         self._notifier.notify()
 
     def _take_over(self) -> bool:
         """Take the lock, from an orphaned engine too, and begin. False where another engine keeps it."""
-        assert self._directory_lock is not None
+        if self.state_directory is None:
+            self.prepare()
+        assert self.state_directory is not None
+        if self._make_root:
+            self.root.mkdir(parents=True, exist_ok=True)
+        if self._directory_lock is None:
+            self._directory_lock = DirectoryLock(
+                self.state_directory, self.root, machine_wide=self.machine_wide
+            )
         if not self._directory_lock.acquire():
             if not self._ask_for_handover():
                 return False
@@ -212,14 +241,18 @@ class Engine:
         try:
             self._begin()
         except BaseException:
-            # Whoever could do it shall not stand by behind one that cannot.
-            with self._lock:
-                ledger, self._ledger, self._archiver = self._ledger, None, None
-            if ledger is not None:
-                ledger.close()
-            self._directory_lock.release()
+            self._let_go()
             raise
         return True
+
+    def _let_go(self) -> None:
+        """Release ledger and lock, so that a healthy standby can take over."""
+        with self._lock:
+            ledger, self._ledger, self._archiver = self._ledger, None, None
+        if ledger is not None:
+            ledger.close()
+        if self._directory_lock is not None:
+            self._directory_lock.release()
 
     def _ask_for_handover(self) -> bool:
         assert self.state_directory is not None
@@ -233,20 +266,6 @@ class Engine:
         except (OSError, http.client.HTTPException):
             return False
         return isinstance(answer, dict) and bool(answer.get("success"))
-
-    def _stand_by(self) -> None:
-        while not self._closing.wait(STANDBY_SECONDS):
-            try:
-                if self._take_over():
-                    logger.info("Took over the archive of %s", self.root)
-                    return
-            except (CloudArchiveError, OSError) as error:
-                self._fail(str(error))
-                return
-            except Exception as error:
-                logger.exception("The archive cannot begin")
-                self._fail(f"The archive cannot begin: {type(error).__name__}: {error}.")
-                return
 
     def _keep_ledger(self) -> None:
         """A ledger that fails for a while is opened anew, as at a start; one in memory goes back to its disk."""
@@ -313,8 +332,9 @@ class Engine:
             try:
                 self._begin(archiver.session)
             except (CloudArchiveError, OSError) as error:
-                self._ledger = self._archiver = None
+                self._let_go()
                 self._fail(str(error))
+                self._stand_by()
 
     def _begin(self, session: Session | None = None) -> None:
         """Open the ledger and start the archiver; the lock is held."""
@@ -361,6 +381,7 @@ class Engine:
             archiver.session.notice(notice)
         with self._lock:
             self._ledger, self._archiver = ledger, archiver
+        self._problems = []
         self.on_begin()
         if self._ledger_keeper is None:
             self._ledger_keeper = threading.Thread(

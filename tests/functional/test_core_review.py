@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from cloud_archive.archive import engine as engine_module
 from cloud_archive.archive import pipeline as stages_module
 from cloud_archive.archive.archive import Archiver
 from cloud_archive.archive.engine import Engine
@@ -667,6 +668,68 @@ def test_an_engine_that_cannot_begin_keeps_no_other_from_it(tmp_path: Path, root
             assert engine.status().state.value == "unavailable"
     finally:
         engine.close(1)
+
+
+def test_a_standby_outlives_a_fault_that_passes(
+    tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state, store = tmp_path / "state", MemoryStore()
+    failed = threading.Event()
+    real = open_ledger
+
+    def failing(*arguments: Any, **named: Any) -> Any:
+        if not failed.is_set():
+            failed.set()
+            raise OSError(errno.EIO, "Input/output error")
+        return real(*arguments, **named)
+
+    with engine_on(root, MemoryStore(), state) as first:
+        until(lambda: first.status(look=False).state.value == "idle", "it archives")
+        with engine_on(root, store, state) as standby:
+            assert standby.status().state.value == "standby"
+            monkeypatch.setattr(engine_module, "open_ledger", failing)
+            first.close(5)
+            assert failed.wait(10)
+            until(lambda: standby.status(look=False).running, "it takes over after all")
+            assert standby.problems == ()
+            (root / "after.bin").write_bytes(b"after")
+            assert standby.flush(20)
+    assert store.bodies() == {"out/after.bin": b"after"}
+
+
+@pytest.mark.parametrize("fault", ["ledger", "root"])
+def test_a_fault_at_the_start_that_passes_costs_time_only(
+    tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    store = MemoryStore()
+    real = open_ledger
+
+    def failing(*_: Any, **__: Any) -> Any:
+        raise OSError(errno.EIO, "Input/output error")
+
+    if fault == "ledger":
+        monkeypatch.setattr(engine_module, "open_ledger", failing)
+    engine = Engine(
+        root,
+        state_base=tmp_path / "state",
+        environ=ENVIRON,
+        make_store=lambda *_, **__: store,
+        machine_wide=False,
+    )
+    if fault == "root":
+        root.rmdir()
+    engine.start(autostart=True)
+    try:
+        assert not engine.status().running
+        assert engine.status().errors
+        if fault == "ledger":
+            monkeypatch.setattr(engine_module, "open_ledger", real)
+        else:
+            root.mkdir()
+        until(lambda: engine.status(look=False).running, "it begins")
+        assert engine.problems == ()
+    finally:
+        engine.close(5)
 
 
 def test_an_engine_that_cannot_begin_for_an_unexpected_reason_says_so(tmp_path: Path, root: Path) -> None:
