@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import stat as stat_module
 import struct
 from collections.abc import Sequence
@@ -138,6 +139,19 @@ def directory_identity(directory: Path) -> tuple[int, int] | None:
     except OSError:
         return None
     return (found.st_dev, found.st_ino) if stat_module.S_ISDIR(found.st_mode) else None
+
+
+_TIME = re.compile(r"(-?[0-9]{1,11})(?:\.([0-9]{1,9})[0-9]*)?")
+
+
+def time_ns(text: str) -> int | None:
+    """Return what `seconds_text` wrote, in nanoseconds since 1970; None for anything else."""
+    match = _TIME.fullmatch(text)
+    if match is None:
+        return None
+    fraction = int((match.group(2) or "").ljust(9, "0"))
+    whole = int(match.group(1)) * 10**9
+    return whole - fraction if match.group(1).startswith("-") else whole + fraction
 
 
 def to_local(root: Path, path: str) -> Path:

@@ -336,12 +336,17 @@ def _fitting(name: str, mark: str, room_bytes: int) -> str:
     if room < 1:  # what follows the last dot is a text of its own
         stem, extension = name, ""
         room = room_bytes - _size_bytes(mark)
-    cut = stem.encode("utf-8")[: max(room, 1)].decode("utf-8", "ignore")
+    cut, used = "", 0
+    for character in stem:
+        used += _size_bytes(character)
+        if used > room and cut:
+            break
+        cut += character
     return f"{_CUT_ESCAPE.sub('', cut) or cut}{mark}{extension}"
 
 
-def _size_bytes(key: str) -> int:
-    return len(key.encode("utf-8"))
+def _size_bytes(text: str) -> int:
+    return len(text.encode("utf-8", "surrogatepass"))
 
 
 def _within_limit(key: str) -> str:

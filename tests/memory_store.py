@@ -6,7 +6,7 @@ import hashlib
 import itertools
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import NoReturn
@@ -197,13 +197,15 @@ class MemoryStore:
             if found is not None and found.key == key:
                 del self.uploads[upload_id]
 
-    def read(self, key: str) -> Iterator[bytes]:
+    def read(self, key: str, limit_bytes: int, *, etag: str | None = None) -> Generator[bytes, None, None]:
         self._call("GetObject", key)
         with self._lock:
             stored = self.objects.get(key)
         if stored is None:
             refuse("NoSuchKey", 404, key)
-        for start in range(0, len(stored.body), PIECE_BYTES):
+        if etag is not None and _info(key, stored, listed=True).etag != etag:
+            refuse("PreconditionFailed", 412, key)
+        for start in range(0, min(len(stored.body), limit_bytes + 1), PIECE_BYTES):
             yield stored.body[start : start + PIECE_BYTES]
 
     def list(self, prefix: str, *, limit: int | None = None) -> Iterator[ObjectInfo]:

@@ -61,7 +61,7 @@ def prune(
         raise WrongUsage("What may go? An age or a size of `off` leaves everything.")
     settings = settings_now()
     scope = archive_scope(prefix, settings)
-    if everything and scope.is_whole_bucket:
+    if everything and (scope.is_whole_bucket or prefix == ""):
         raise WrongUsage("--all without a prefix would be the whole bucket: give --prefix P.")
     shown_prefix = prefix.strip("/") if prefix is not None else settings.prefix
     with (

@@ -49,10 +49,13 @@ def restore(
     session: Annotated[
         str | None, typer.Option("--session", metavar="ID", help="Only what this session archived.")
     ] = None,
+    all_versions: Annotated[
+        bool, typer.Option("--all-versions", help="Older versions of a file too, beside the newest.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would come.")] = False,
     json: Json = False,
 ) -> None:
-    """Bring files back, each checked against its SHA-256. Never overwrites a different local file.
+    """Bring the newest version of each file back, checked against its SHA-256. Never overwrites a different local file.
 
     Works on a machine that never archived anything. Run it again after a break: what is there is not fetched again.
     """
@@ -68,7 +71,7 @@ def restore(
     )
     for pattern in patterns or ():
         parsed("PATTERN", pattern, lambda text: Wanted((text,)).spec())
-    report = _run(target, wanted, prefix, dry_run=dry_run, json=json)
+    report = _run(target, wanted, prefix, all_versions=all_versions, dry_run=dry_run, json=json)
     for item in report.items:
         if item.cause:
             complain(shown(f"{item.key}: {item.cause}"))
@@ -79,7 +82,9 @@ def restore(
     raise typer.Exit(FAILED if report.failed else DONE)
 
 
-def _run(target: Path, wanted: Wanted, prefix: str | None, *, dry_run: bool, json: bool) -> RestoreReport:
+def _run(
+    target: Path, wanted: Wanted, prefix: str | None, *, all_versions: bool, dry_run: bool, json: bool
+) -> RestoreReport:
     from ..maintenance.restore import restore as run
     from .progress import Progress
 
@@ -87,20 +92,21 @@ def _run(target: Path, wanted: Wanted, prefix: str | None, *, dry_run: bool, jso
     watched = _watched(target)
     with (
         bucket(settings) as store,
-        ledger_of(None if dry_run else watched, needed=False) as ledger,
+        ledger_of(watched or archive_root(None), needed=False) as ledger,
         Progress(is_terminal(sys.stderr), "Restoring") as progress,
     ):
 
         def ended(item: Item, report: RestoreReport) -> None:
             progress.draw(0, None, f"{report.restored:,} files, {size(report.restored_bytes)}")
-            if dry_run and not json and item.path and not item.cause and item.fate.value == "restored":
+            if dry_run and not json and item.path and item.result.value == "restored":
                 say(f"{shown(item.path)}  {size(item.size_bytes)}")
 
         return run(
             store,
             target,
-            prefix=reading_scope(prefix, settings).head,
+            scope=reading_scope(prefix, settings),
             wanted=wanted,
+            all_versions=all_versions,
             ledger=ledger,
             watched=watched,
             dry_run=dry_run,
@@ -127,6 +133,13 @@ def _show(report: RestoreReport, target: Path) -> None:
     if report.renamed:
         say(
             f"Under another name, for a different file has theirs or no file may have it: {report.renamed:,}."
+        )
+    if report.older:
+        say(f"Older versions left out: {report.older:,}. With --all-versions they come beside the newest.")
+    if report.guessed:
+        say(
+            f"With a number that may belong to the name, or mark a version: {report.guessed:,}."
+            " They were archived before that was noted, and came back under their keys' names."
         )
     if report.unproven:
         say(f"Without a checksum to compare with: {report.unproven:,}.")

@@ -258,7 +258,7 @@ class _Demo:
         try:
             for info in store.list(""):
                 digest, length = hashlib.sha256(), 0
-                for piece in store.read(info.key):
+                for piece in store.read(info.key, info.size_bytes):
                     digest.update(piece)
                     length += len(piece)
                 found.append((info.key, length, digest.hexdigest()))

@@ -219,12 +219,18 @@ def waiting_again(ledger: Ledger) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Restored:
-    """A local file that came back from the bucket; `version.path` relative to the watched directory."""
+    """A local file that came back from the bucket.
+
+    Attributes:
+        version: its path is relative to the watched directory.
+        archived_at: when it was archived, in seconds since 1970; None: now.
+    """
 
     version: FileVersion
     key: str
     sha256: str
     etag: str | None
+    archived_at: float | None = None
 
 
 def add_restored(ledger: Ledger, files: Sequence[Restored]) -> None:
@@ -241,6 +247,7 @@ def add_restored(ledger: Ledger, files: Sequence[Restored]) -> None:
 def _add_restored(db: sqlite3.Connection, file: Restored, now: float) -> None:
     version = file.version
     mark = version.fingerprint
+    archived_at = now if file.archived_at is None else min(file.archived_at, now)
     db.execute("DELETE FROM baseline WHERE fingerprint = ?", (mark,))
     found = db.execute("SELECT id, state FROM files WHERE fingerprint = ?", (mark,)).fetchone()
     facts = (
@@ -255,13 +262,13 @@ def _add_restored(db: sqlite3.Connection, file: Restored, now: float) -> None:
         db.execute(
             "INSERT INTO files (device, inode, key, sha256, etag, restored_at, path, size, mtime_ns, fingerprint,"
             " state, priority, seen_at, archived_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 3, 1, ?, ?)",
-            (*facts, os.fsencode(version.path), version.size_bytes, version.mtime_ns, mark, now, now),
+            (*facts, os.fsencode(version.path), version.size_bytes, version.mtime_ns, mark, now, archived_at),
         )
     elif found[1] >= FileState.ARCHIVED:
         db.execute(
             "UPDATE files SET device = ?, inode = ?, key = ?, sha256 = ?, etag = ?, restored_at = ?, freed_at = NULL,"
             " state = 3, archived_at = CASE WHEN state = 3 THEN archived_at ELSE ? END WHERE id = ?",
-            (*facts, now, found[0]),
+            (*facts, archived_at, found[0]),
         )
 
 

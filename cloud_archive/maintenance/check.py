@@ -313,7 +313,7 @@ class _Check:
     def _read_back(self, store: S3Store) -> None:
         begun = time.monotonic()
         try:
-            found = b"".join(store.read(store.probe_key))
+            found = b"".join(store.read(store.probe_key, len(PROBE_BODY)))
         except StoreError as error:
             self._seconds["read back"] = time.monotonic() - begun
             if not _denied(error):

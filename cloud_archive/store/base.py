@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
@@ -227,8 +227,13 @@ class ObjectStore(Protocol):
     def abort_multipart(self, key: str, upload_id: str) -> None:
         """Drop an unfinished upload; that it is gone already is fine."""
 
-    def read(self, key: str) -> Iterator[bytes]:
-        """An object's bytes, in pieces of at most 1 MiB."""
+    def read(self, key: str, limit_bytes: int, *, etag: str | None = None) -> Generator[bytes, None, None]:
+        """Read an object's bytes, in pieces of at most 1 MiB.
+
+        Args:
+            limit_bytes: what the object should have; ends soon after more have come, so compare the size.
+            etag: raise StoreError with status 412 where the object read has another one.
+        """
 
     def list(self, prefix: str, *, limit: int | None = None) -> Iterator[ObjectInfo]:
         """Objects below `prefix` in the order of their keys, at most `limit`."""

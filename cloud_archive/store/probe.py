@@ -48,7 +48,7 @@ def verify_connection(store: ObjectStore) -> None:
         StoreError: the store does not answer, or refuses.
     """
     try:
-        next(iter(store.read(store.probe_key)), None)
+        next(store.read(store.probe_key, len(PROBE_BODY)), None)
     except StoreError as error:
         if error.status == 404 and error.failure.scope is Scope.FILE:
             return

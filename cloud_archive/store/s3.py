@@ -13,7 +13,7 @@ import hashlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import quote
@@ -83,6 +83,9 @@ logger = logging.getLogger("cloud_archive.store")
 
 MEBIBYTE = 1024 * 1024
 READ_BYTES = MEBIBYTE
+_REPLACED = replace(
+    explain("PreconditionFailed"), cause="The object was replaced meanwhile.", cure="Run the command again."
+)
 DELETE_AT_ONCE = 1000  # https://docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteObjects.html
 
 
@@ -343,16 +346,21 @@ class S3Store:
                 return found
             marker = {"PartNumberMarker": following}
 
-    def read(self, key: str) -> Iterator[bytes]:
+    def read(self, key: str, limit_bytes: int, *, etag: str | None = None) -> Generator[bytes, None, None]:
         """See `ObjectStore`."""
         answer = self._call("GetObject", key)
         body = answer["Body"]
-        if not answer.get("ETag") and _is_html(answer):
-            body.close()
-            raise StoreError("GetObject", key, web_page(None), status=200)
+        came = 0
         try:
-            while piece := body.read(READ_BYTES):
+            if not answer.get("ETag") and _is_html(answer):
+                raise StoreError("GetObject", key, web_page(None), status=200)
+            if etag is not None and _bare(answer.get("ETag")) != etag:
+                raise StoreError("GetObject", key, _REPLACED, status=412)
+            while came <= limit_bytes and (piece := body.read(READ_BYTES)):
+                came += len(piece)
                 yield piece
+        except StoreError:
+            raise
         except Exception as error:
             raise self._explained(error, "GetObject", key) from error
         finally:

@@ -525,7 +525,7 @@ class _Attempt:
         """Whether the object holds our bytes; None where we may not read it."""
         digest = hashlib.sha256()
         try:
-            for piece in self._store.read(key):
+            for piece in self._store.read(key, self._content.size_bytes):
                 digest.update(piece)
         except StoreError as error:
             if error.status in (401, 403) and not error.failure.passing:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -44,7 +44,7 @@ class CarelessStore:
         body, metadata = self.objects[key]
         return ObjectInfo(key, len(body), "opaque", metadata.get("sha256"), self.checksum, metadata, None)
 
-    def read(self, key: str) -> Iterator[bytes]:
+    def read(self, key: str, limit_bytes: int) -> Generator[bytes, None, None]:
         if not self.readable:
             raise StoreError("GetObject", key, explain("AccessDenied"), status=403)
         yield self.objects[key][0]

@@ -18,6 +18,7 @@ from cloud_archive.intake.open_files import has_writer
 from cloud_archive.ledger.rows import FileState
 from cloud_archive.maintenance import free
 from cloud_archive.maintenance.free import Freer, FreeReport, Limits
+from cloud_archive.scope import Scope
 from tests.fork_server import PIPE, popen
 from tests.integration.archives import HOUR, Archive
 from tests.servers import S3Server, wait_until
@@ -353,7 +354,7 @@ def test_a_restored_file_is_not_removed_again_at_once(tmp_path: Path, seaweedfs:
     before = archive.local_files()
     assert freed(archive).freed == 1
     with archive.ledger() as ledger, archive.store() as store:
-        restore(store, archive.root, prefix="out", ledger=ledger, watched=archive.root)
+        restore(store, archive.root, scope=Scope.folder("out"), ledger=ledger, watched=archive.root)
     assert archive.local_files() == before
     assert freed(archive).freed == 0
     with archive.ledger() as ledger:

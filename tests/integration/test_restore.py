@@ -11,6 +11,7 @@ import pytest
 
 from cloud_archive.ledger.rows import FileState
 from cloud_archive.maintenance.restore import RestoreReport, restore
+from cloud_archive.scope import Scope
 from tests.integration.archives import Archive
 from tests.servers import S3Server, wait_until
 
@@ -29,9 +30,9 @@ NAMES = [
 def bring_back(archive: Archive, target: Path, prefix: str = "out", *, known: bool = False) -> RestoreReport:
     with archive.store() as store:
         if not known:
-            return restore(store, target, prefix=prefix)
+            return restore(store, target, scope=Scope.folder(prefix))
         with archive.ledger() as ledger:
-            return restore(store, target, prefix=prefix, ledger=ledger, watched=archive.root)
+            return restore(store, target, scope=Scope.folder(prefix), ledger=ledger, watched=archive.root)
 
 
 def test_without_ledger_and_disk_every_byte_and_time_comes_back(tmp_path: Path, seaweedfs: S3Server) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import threading
 from pathlib import Path, PureWindowsPath
@@ -11,11 +12,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cloud_archive.files import seconds_text
-from cloud_archive.maintenance.restore import Fate, Item, RestoreReport, Wanted, modified_ns, restore
+from cloud_archive.files import FileVersion, seconds_text
+from cloud_archive.keys import PrefixTemplate, conflict_key, object_key, path_metadata
+from cloud_archive.ledger.ledger import Ledger
+from cloud_archive.maintenance.restore import Item, RestoreReport, RestoreResult, Wanted, restore
+from cloud_archive.maintenance.restore_files import modified_ns
 from cloud_archive.maintenance.safe_paths import local_parts
+from cloud_archive.maintenance.verdict import confirmed_now
+from cloud_archive.scope import Scope
 from cloud_archive.store.s3 import ObjectInfo
-from tests.memory_store import MemoryStore, refuse
+from tests.memory_store import MemoryStore, StoredObject, refuse
+
+OUT = Scope.folder("out")
 
 
 @pytest.fixture
@@ -113,13 +121,13 @@ def test_every_hostile_object_comes_back_and_none_outside(tmp_path: Path, store:
     target = tmp_path / "a" / "b" / "target"
     for number, key in enumerate(HOSTILE):
         store.add(f"out/{key}", b"%d" % number)
-    report = restore(store, target, prefix="out", windows=windows)
+    report = restore(store, target, scope=OUT, windows=windows)
     assert report.failed == 0, report.items
     assert report.restored == len(HOSTILE)
     assert sorted(files(target).values()) == sorted(b"%d" % number for number in range(len(HOSTILE)))
     assert list(files(tmp_path)) == [f"a/b/target/{path}" for path in files(target)], "and nothing beside it"
     assert files(target)["ok/ComfyUI_00001_.png"] == b"%d" % HOSTILE.index("ok/ComfyUI_00001_.png")
-    assert restore(store, target, prefix="out", windows=windows).already == len(HOSTILE)
+    assert restore(store, target, scope=OUT, windows=windows).already == len(HOSTILE)
 
 
 def test_nothing_is_written_through_a_link_that_leads_out(tmp_path: Path, store: Any) -> None:
@@ -132,15 +140,15 @@ def test_nothing_is_written_through_a_link_that_leads_out(tmp_path: Path, store:
     (target / "inside").symlink_to(target / "real")
     for key in ("sub/x.png", "dangling.png", "inside/y.png"):
         store.add(key, key.encode())
-    report = restore(store, target, prefix="")
+    report = restore(store, target, scope=Scope.folder(""))
     assert report.failed == 0
     assert files(outside) == {}
     assert files(target) == {
         "sub (1)/x.png": b"sub/x.png",
         "dangling (1).png": b"dangling.png",
-        "real/y.png": b"inside/y.png",
+        "inside (1)/y.png": b"inside/y.png",
     }
-    assert report.renamed == 2
+    assert report.renamed == 3
 
 
 def test_a_different_file_is_never_replaced(tmp_path: Path, store: Any) -> None:
@@ -149,7 +157,7 @@ def test_a_different_file_is_never_replaced(tmp_path: Path, store: Any) -> None:
     (tmp_path / "same.png").write_bytes(b"equal")
     store.add("out/a.png", b"theirs")
     store.add("out/same.png", b"equal")
-    report = restore(store, tmp_path, prefix="out")
+    report = restore(store, tmp_path, scope=OUT)
     assert files(tmp_path) == {
         "a.png": b"mine",
         "a (1).png": b"mine too",
@@ -158,20 +166,20 @@ def test_a_different_file_is_never_replaced(tmp_path: Path, store: Any) -> None:
     }
     assert (report.restored, report.already, report.renamed) == (1, 1, 1)
     assert store.count("GetObject") == 1, "what is there is not fetched"
-    assert restore(store, tmp_path, prefix="out").already == 2
+    assert restore(store, tmp_path, scope=OUT).already == 2
 
 
 def test_a_file_in_the_place_of_a_folder_is_gone_round(tmp_path: Path, store: Any) -> None:
     (tmp_path / "a").write_bytes(b"a file")
     store.add("out/a/b.png", b"below it")
-    restore(store, tmp_path, prefix="out")
+    restore(store, tmp_path, scope=OUT)
     assert files(tmp_path) == {"a": b"a file", "a (1)/b.png": b"below it"}
 
 
 def test_bytes_that_do_not_fit_their_checksum_are_not_kept(tmp_path: Path, store: Any) -> None:
     store.add("out/a.png", b"good")
     store.objects["out/a.png"].body = b"evil"
-    report = restore(store, tmp_path, prefix="out")
+    report = restore(store, tmp_path, scope=OUT)
     assert files(tmp_path) == {}
     assert report.failed == 1
     assert "not those that its checksum names" in report.items[0].cause
@@ -181,10 +189,10 @@ def test_a_foreign_object_is_proven_by_its_md5_or_said_to_be_unproven(tmp_path: 
     store.add_foreign("out/a.png", b"plain")
     store.add_foreign("out/b.png", b"in parts")
     store.objects["out/b.png"].etag = "0" * 32 + "-2"
-    report = restore(store, tmp_path, prefix="out")
+    report = restore(store, tmp_path, scope=OUT)
     assert (report.restored, report.unproven) == (2, 1)
     assert [item.path for item in report.items if not item.proven] == ["b.png"]
-    assert restore(store, tmp_path, prefix="out").already == 2
+    assert restore(store, tmp_path, scope=OUT).already == 2
 
 
 def test_a_store_that_fails_now_and_then_is_asked_again(
@@ -199,7 +207,7 @@ def test_a_store_that_fails_now_and_then_is_asked_again(
             refuse(code, 503, key)
 
     store.on_call = before
-    assert restore(store, tmp_path, prefix="out").restored == 1
+    assert restore(store, tmp_path, scope=OUT).restored == 1
     assert files(tmp_path) == {"a.png": b"body"}
 
 
@@ -216,12 +224,12 @@ def test_an_interrupted_run_leaves_no_file_that_is_not_whole_and_the_next_one_go
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        restore(store, tmp_path, prefix="out", workers=2, on_item=stop)
+        restore(store, tmp_path, scope=OUT, workers=2, on_item=stop)
     assert seen.is_set()
     assert all(len(body) == 5000 for body in files(tmp_path).values())
     first = len(files(tmp_path))
     store.calls.clear()
-    report = restore(store, tmp_path, prefix="out")
+    report = restore(store, tmp_path, scope=OUT)
     assert len(files(tmp_path)) == 40
     assert (report.already, report.restored) == (first, 40 - first)
     assert store.count("GetObject") == 40 - first
@@ -233,20 +241,20 @@ def test_what_a_kill_left_half_written_hurts_nothing_and_goes_in_time(tmp_path: 
 
     real_read = store.read
 
-    def read(key: str) -> Any:
-        for piece in real_read(key):
+    def read(key: str, limit_bytes: int, **how: Any) -> Any:
+        for piece in real_read(key, limit_bytes, **how):
             names.extend(tmp_path.iterdir())
             yield piece
 
     store.read = read
-    restore(store, tmp_path, prefix="out")
+    restore(store, tmp_path, scope=OUT)
     (tmp_path / "a.png").unlink()
-    mark = names[0].name.partition("-")[0]
-    old, young = tmp_path / f"{mark}-11111111.part", tmp_path / f"{mark}-22222222.part"
+    assert names[0].suffix == ".part"
+    old, young = tmp_path / f".{'1' * 24}.part", tmp_path / f".{'2' * 24}.part"
     for leftover in (old, young):
         leftover.write_bytes(b"x" * 100)
     os.utime(old, (1e9, 1e9))
-    restore(store, tmp_path, prefix="out")
+    restore(store, tmp_path, scope=OUT)
     assert files(tmp_path) == {"a.png": b"x" * 5000, young.name: b"x" * 100}, (
         "another run may be at the young one"
     )
@@ -260,7 +268,7 @@ def test_patterns_times_and_sessions_choose(tmp_path: Path, store: Any) -> None:
     now = 1_700_000_000.0
 
     def chosen(wanted: Wanted) -> list[str]:
-        report = restore(store, tmp_path, prefix="out", wanted=wanted, dry_run=True)
+        report = restore(store, tmp_path, scope=OUT, wanted=wanted, dry_run=True)
         return sorted(item.path for item in report.items)
 
     assert chosen(Wanted()) == ["a.png", "b.png", "video/c.mp4"]
@@ -277,7 +285,7 @@ def test_a_dry_run_says_where_things_would_be(tmp_path: Path, store: Any) -> Non
     (tmp_path / "b.png").write_bytes(b"b")
     store.add("out/a.png", b"theirs")
     store.add("out/b.png", b"b")
-    report = restore(store, tmp_path, prefix="out", dry_run=True)
+    report = restore(store, tmp_path, scope=OUT, dry_run=True)
     assert (report.restored, report.already) == (1, 1)
     assert report.items[0].path == "a (1).png"
     assert store.count("GetObject") == 0
@@ -287,7 +295,7 @@ def test_marks_for_folders_are_passed_over(tmp_path: Path, store: Any) -> None:
     store.add_foreign("out/", b"")
     store.add_foreign("out/sub/", b"")
     store.add("out/sub/a.png", b"a")
-    assert restore(store, tmp_path, prefix="out").restored == 1
+    assert restore(store, tmp_path, scope=OUT).restored == 1
     assert files(tmp_path) == {"sub/a.png": b"a"}
 
 
@@ -296,7 +304,7 @@ def test_marks_for_folders_are_passed_over(tmp_path: Path, store: Any) -> None:
 )
 def test_any_mtime_in_the_metadata_is_survived(tmp_path: Path, store: Any, mtime: str) -> None:
     store.add("out/a.png", b"a", mtime=mtime)
-    assert restore(store, tmp_path, prefix="out").restored == 1
+    assert restore(store, tmp_path, scope=OUT).restored == 1
     if mtime == "1700000000.123456789":
         assert (tmp_path / "a.png").stat().st_mtime_ns == 1_700_000_000_123_456_789
 
@@ -304,22 +312,22 @@ def test_any_mtime_in_the_metadata_is_survived(tmp_path: Path, store: Any, mtime
 def test_a_name_that_the_disk_refuses_fails_alone(tmp_path: Path, store: Any) -> None:
     store.add("out/" + "x" * 300, b"too long for a name")
     store.add("out/fine.png", b"fine")
-    report = restore(store, tmp_path, prefix="out")
+    report = restore(store, tmp_path, scope=OUT)
     assert (report.restored, report.failed) == (1, 1)
-    assert report.items[0].fate in (Fate.FAILED, Fate.RESTORED)
+    assert report.items[0].result in (RestoreResult.FAILED, RestoreResult.RESTORED)
     assert files(tmp_path) == {"fine.png": b"fine"}
 
 
 def test_without_hard_links_nothing_is_replaced_either(
     tmp_path: Path, store: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refused(*_: object) -> None:
+    def refused(*_: object, **__: object) -> None:
         raise PermissionError("no links here")
 
     monkeypatch.setattr(os, "link", refused)
     (tmp_path / "a.png").write_bytes(b"mine")
     store.add("out/a.png", b"theirs")
-    restore(store, tmp_path, prefix="out")
+    restore(store, tmp_path, scope=OUT)
     assert files(tmp_path) == {"a.png": b"mine", "a (1).png": b"theirs"}
 
 
@@ -328,3 +336,249 @@ def test_a_time_of_modification_comes_back_to_the_nanosecond_also_from_before_19
     text = seconds_text(nanoseconds)
     assert float(text) == pytest.approx(nanoseconds / 1e9)  # decimal seconds, as rclone reads them
     assert modified_ns(ObjectInfo("k", 1, None, None, None, {"mtime": text}, None)) == nanoseconds
+
+
+# --- versions
+
+
+def add_version(store: MemoryStore, key: str, body: bytes, archived_at: int, path: str | None = None) -> None:
+    """As an archive writes it."""
+    facts = {"archived-at": f"{archived_at}.000000001"} | ({} if path is None else {"path": path})
+    store.add(key, body)
+    store.objects[key].metadata.update(facts)
+
+
+@pytest.fixture
+def three_versions(store: MemoryStore) -> MemoryStore:
+    add_version(store, "out/latest.png", b"first", 100)
+    add_version(store, "out/latest (1).png", b"a file of this name", 150)
+    add_version(store, "out/latest (2).png", b"second", 200, "latest.png")
+    add_version(store, "out/latest (1) (1).png", b"its second version", 250, "latest%20(1).png")
+    add_version(store, "out/latest (1a2b3c4d).png", b"third", 300, "latest.png")
+    return store
+
+
+def test_the_newest_version_comes_back_under_its_own_name(tmp_path: Path, three_versions: Any) -> None:
+    expected = {"latest.png": b"third", "latest (1).png": b"its second version"}
+    for already in (0, 2):
+        report = restore(three_versions, tmp_path, scope=OUT)
+        assert files(tmp_path) == expected
+        assert (report.restored, report.already, report.older) == (2 - already, already, 3)
+        assert (report.renamed, report.guessed, report.failed) == (0, 0, 0)
+
+
+def test_with_all_versions_the_others_come_beside_it(tmp_path: Path, three_versions: Any) -> None:
+    planned = restore(three_versions, tmp_path, scope=OUT, all_versions=True, dry_run=True)
+    assert planned.restored == 5
+    for already in (0, 5):
+        report = restore(three_versions, tmp_path, scope=OUT, all_versions=True)
+        assert (report.restored, report.already, report.older) == (5 - already, already, 0)
+        assert (report.renamed, report.failed) == (0, 0)
+    assert files(tmp_path) == {
+        "latest.png": b"third",
+        "latest (1).png": b"its second version",
+        "latest (2).png": b"second",
+        "latest (3).png": b"first",
+        "latest (1) (1).png": b"a file of this name",
+    }
+
+
+def test_the_newest_of_a_time_is_chosen_among_what_is_wanted(tmp_path: Path, store: Any) -> None:
+    store.add("out/a.png", b"old", mtime="1000", **{"archived-at": "1000"})
+    store.add("out/a (1).png", b"new", mtime="2000", **{"archived-at": "2000", "path": "a.png"})
+    restore(store, tmp_path, scope=OUT, wanted=Wanted(until=1500.0))
+    assert files(tmp_path) == {"a.png": b"old"}
+
+
+def test_more_versions_than_numbers_come_back_beside_it(tmp_path: Path, store: Any) -> None:
+    for number in range(130):
+        key = f"out/a ({number}).png" if number <= 100 else f"out/a ({number:08x}).png"
+        add_version(
+            store, key if number else "out/a.png", b"%d" % number, number, "a.png" if number else None
+        )
+    report = restore(store, tmp_path, scope=OUT, all_versions=True)
+    assert (report.restored, report.failed) == (130, 0)
+    assert sorted(files(tmp_path).values()) == sorted(b"%d" % number for number in range(130))
+    assert files(tmp_path)["a.png"] == b"129"
+
+
+def test_objects_of_before_keep_their_keys_names_and_that_is_said(tmp_path: Path, store: Any) -> None:
+    store.add("out/a.png", b"first", written=1000.0)
+    store.add("out/a (1).png", b"second, or a file of that name", written=2000.0)
+    report = restore(store, tmp_path, scope=OUT)
+    assert files(tmp_path) == {"a.png": b"first", "a (1).png": b"second, or a file of that name"}
+    assert report.guessed == 1
+    (doubtful,) = [item for item in report.items if item.cause]
+    assert doubtful.key == "out/a (1).png"
+    assert "not known whether the number" in doubtful.cause
+
+
+def known_rows(ledger: Ledger, keys: dict[str, tuple[str, bytes]]) -> None:
+    for number, (key, (path, body)) in enumerate(keys.items()):
+        ledger.clock = lambda number=number: 5000.0 + number  # type: ignore[misc]
+        ledger.add([FileVersion(path, len(body), number)])
+        claim = ledger.claim("test")
+        assert claim is not None
+        sha256 = hashlib.sha256(body).hexdigest()
+        ledger.mark_archived(claim, key=key, sha256=sha256, etag=hashlib.md5(body).hexdigest(), wrote=True)
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Any:
+    made = Ledger(tmp_path / "ledger.sqlite3")
+    made.open()
+    yield made
+    made.close()
+
+
+def test_the_ledger_tells_what_older_objects_do_not(tmp_path: Path, store: Any, ledger: Ledger) -> None:
+    objects = {
+        "out/a.png": ("a.png", b"first"),
+        "out/a (2).png": ("a.png", b"second"),
+        "out/a (1).png": ("a (1).png", b"a file of that name"),
+    }
+    for key, (_, body) in objects.items():
+        store.add(key, body)
+    known_rows(ledger, objects)
+    target = tmp_path / "target"
+    report = restore(store, target, scope=OUT, ledger=ledger)
+    assert files(target) == {"a.png": b"second", "a (1).png": b"a file of that name"}
+    assert (report.guessed, report.older) == (0, 1)
+
+
+def test_bytes_that_came_back_are_the_newest_where_the_ledger_knows(
+    tmp_path: Path, store: Any, ledger: Ledger
+) -> None:
+    add_version(store, "out/a.png", b"A", 100)
+    add_version(store, "out/a (1).png", b"B", 200, "a.png")
+    known_rows(ledger, {"out/a (1).png": ("a.png", b"B"), "out/a.png": ("a.png", b"A")})
+    restore(store, tmp_path / "target", scope=OUT, ledger=ledger)
+    assert files(tmp_path / "target") == {"a.png": b"A"}
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no such names there")
+@pytest.mark.parametrize(
+    "name", ["x\x01y.png", "new\nline.png", "caf\udce9.png", "\x02" * 200 + ".png", "n" * 255]
+)
+def test_odd_and_long_names_come_back_as_they_were(tmp_path: Path, store: Any, name: str) -> None:
+    for number in range(2):
+        base = object_key("out", f"sub/{name}")
+        key = conflict_key(base, number)
+        path = path_metadata(f"sub/{name}", base, key)
+        add_version(store, key, b"%d" % number, number, path)
+    report = restore(store, tmp_path, scope=OUT)
+    assert (report.failed, report.renamed, report.older) == (0, 0, 1)
+    assert files(tmp_path) == {f"sub/{name}": b"1"}
+
+
+def test_the_reserved_folder_and_other_archives_are_not_restored(tmp_path: Path, store: Any) -> None:
+    add_version(store, "comfy-2026/a.png", b"a", 1)
+    for key in (".cloud-archive/check", ".cloud-archive-check", "comfy-old/b.png", "c.png"):
+        store.add(key, b"x")
+    restore(store, tmp_path, scope=Scope(PrefixTemplate.parse("comfy-{Y}")))
+    assert files(tmp_path) == {"comfy-2026/a.png": b"a"}
+
+
+# --- objects that somebody replaced
+
+
+def evil(store: MemoryStore, key: str) -> None:
+    """Other bytes of the same size under the same metadata, as anybody with the right to put can write them."""
+    stored = store.objects[key]
+    store.objects[key] = StoredObject(b"!" * len(stored.body), stored.metadata, stored.written)
+
+
+def test_a_replaced_object_is_named_and_never_adopted(tmp_path: Path, store: Any, ledger: Ledger) -> None:
+    root = tmp_path / "output"
+    root.mkdir()
+    store.add("out/a.png", b"good", mtime="1700000000.123456789")
+    assert restore(store, root, scope=OUT, ledger=ledger, watched=root).restored == 1
+    before = ledger.rows()
+    evil(store, "out/a.png")
+    report = restore(store, root, scope=OUT, ledger=ledger, watched=root)
+    assert (report.already, report.failed) == (0, 1)
+    assert "Somebody replaced the object" in report.items[0].cause
+    assert files(root) == {"a.png": b"good"}
+    assert ledger.rows() == before, "neither its ETag nor anything else"
+    assert not confirmed_now(before[0], store), "and free keeps the only copy"
+
+
+def test_a_local_file_is_hashed_whatever_its_size_and_time(
+    tmp_path: Path, store: Any, ledger: Ledger
+) -> None:
+    root = tmp_path / "output"
+    root.mkdir()
+    store.add("out/a.png", b"good", mtime="1700000000.123456789")
+    local = root / "a.png"
+    local.write_bytes(b"mine")
+    os.utime(local, ns=(1_700_000_000_123_456_789,) * 2)
+    report = restore(store, root, scope=OUT, ledger=ledger, watched=root)
+    assert (report.restored, report.renamed) == (1, 1)
+    assert files(root) == {"a.png": b"mine", "a (1).png": b"good"}
+    assert [row.version.path for row in ledger.rows()] == ["a (1).png"], "nothing is said of the other one"
+
+
+def test_a_replaced_object_with_fitting_metadata_is_no_version_that_was_archived(
+    tmp_path: Path, store: Any, ledger: Ledger
+) -> None:
+    root = tmp_path / "output"
+    root.mkdir()
+    store.add("out/a.png", b"good", mtime="1700000000.123456789")
+    restore(store, root, scope=OUT, ledger=ledger, watched=root)
+    before = ledger.rows()
+    (root / "a.png").unlink()
+    store.add("out/a.png", b"evil", mtime="1700000000.123456789")
+    report = restore(store, root, scope=OUT, ledger=ledger, watched=root)
+    assert report.failed == 1
+    assert "Somebody replaced it" in report.items[0].cause
+    assert files(root) == {}
+    assert ledger.rows() == before
+
+
+def test_an_etag_that_is_no_md5_is_believed_after_the_bytes_were_read(
+    tmp_path: Path, store: Any, ledger: Ledger
+) -> None:
+    root = tmp_path / "output"
+    root.mkdir()
+    store.add("out/a.png", b"good")
+    store.objects["out/a.png"].etag = "opaque"
+    (root / "a.png").write_bytes(b"good")
+    assert restore(store, root, scope=OUT, ledger=ledger, watched=root).already == 1
+    assert store.count("GetObject") == 1
+    assert [(row.etag, row.key) for row in ledger.rows()] == [("opaque", "out/a.png")]
+    assert restore(store, root, scope=OUT, ledger=ledger, watched=root).already == 1
+    assert store.count("GetObject") == 1, "what is proven is not read again"
+
+
+def test_an_object_that_is_swapped_while_it_is_read_is_not_adopted(tmp_path: Path, store: Any) -> None:
+    store.add("out/a.png", b"good")
+
+    def swap(operation: str, key: str) -> None:
+        if operation == "GetObject":
+            store.add("out/a.png", b"next")
+
+    store.on_call = swap
+    report = restore(store, tmp_path, scope=OUT)
+    assert report.failed == 1
+    assert "replaced meanwhile" in report.items[0].cause or report.items[0].cause
+    assert files(tmp_path) == {}
+
+
+def test_no_more_is_written_than_the_object_should_have(
+    tmp_path: Path, store: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.add("out/a.png", b"12345")
+    sent = 0
+
+    def endless(key: str, limit_bytes: int, **how: Any) -> Any:
+        nonlocal sent
+        while True:
+            sent += 1000
+            yield b"x" * 1000
+
+    monkeypatch.setattr(store, "read", endless)
+    report = restore(store, tmp_path, scope=OUT)
+    assert report.failed == 1
+    assert "More bytes came than the 5" in report.items[0].cause
+    assert sent == 1000
+    assert files(tmp_path) == {}
