@@ -3,6 +3,7 @@
 python -m tests.faults --kills 1000 --seed N    SIGKILL at random moments, see run.py
 python -m tests.faults --steps 100 --seed N     each step of an upload so often, once and lasting, see steps.py
 python -m tests.faults --pods 10 --names 100    so many processes, one bucket, the same names, see pods.py
+python -m tests.faults --swaps 1000             folders swapped for symbolic links, see swaps.py
 python -m tests.faults --soak 100000 --large 200    memory, descriptors, threads and the ledger's size, see soak.py
 """
 
@@ -20,6 +21,7 @@ from tests.faults.pods import pods
 from tests.faults.run import Plan, run
 from tests.faults.soak import soak
 from tests.faults.steps import play, rounds
+from tests.faults.swaps import swaps
 from tests.servers import S3Server, running_rclone, running_seaweedfs
 
 
@@ -58,6 +60,13 @@ def long_soak(chosen: argparse.Namespace, seed: int, server: S3Server, directory
     return found.held
 
 
+def swap(chosen: argparse.Namespace, seed: int, server: S3Server, directory: Path) -> bool:
+    """Returns whether nothing outside was touched."""
+    found = swaps(chosen.swaps, seed, server, directory / "swaps", told)
+    print(*found.lines(), sep="\n")
+    return found.held
+
+
 def told(line: str) -> None:
     print(line, flush=True)
 
@@ -65,6 +74,8 @@ def told(line: str) -> None:
 def _chosen(chosen: argparse.Namespace) -> tuple[Callable[..., bool], str]:
     if chosen.soak:
         return long_soak, f"{chosen.soak} small and {chosen.large} large files"
+    if chosen.swaps:
+        return swap, f"{chosen.swaps} rounds of swapped folders"
     if chosen.pods:
         return scale_out, f"{chosen.pods} pods with {chosen.names} names"
     if chosen.steps:
@@ -85,6 +96,7 @@ def main() -> int:
     )
     parser.add_argument("--pods", type=int, default=0, help="so many archivers")
     parser.add_argument("--names", type=int, default=100, help="files of each pod")
+    parser.add_argument("--swaps", type=int, default=0, help="so many rounds of swapped folders")
     parser.add_argument("--soak", type=int, default=0, help="instead of kills: so many small files")
     parser.add_argument("--large", type=int, default=0, help="and so many of 16 to 64 MiB")
     parser.add_argument(

@@ -1,0 +1,236 @@
+"""Folders that are symbolic links half of the time: is anything outside read, written or removed?
+
+Each round archives some files through the route's own call, frees them and restores them elsewhere, while another
+process swaps their folders for links to folders outside that hold files of the same names, sizes and times.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from cloud_archive.archive.engine import Engine
+from cloud_archive.errors import RequestRefused
+from tests.fork_server import PIPE, popen
+from tests.servers import S3Server
+
+PREFIX = "out"
+OLD_SECONDS = 2 * 86_400
+NAMES = ("d0/a.png", "d0/b.png", "d1/deeper/c.png")
+SWAPPED = ("d0", "d1")
+SWAPPER = """
+import json, os, random, select, sys, time
+from contextlib import suppress
+dice = random.Random(int(sys.argv[1]))
+
+def settle(folder, parked):
+    if os.path.islink(folder):
+        os.unlink(folder)
+    if os.path.lexists(parked) and not os.path.lexists(folder):
+        os.rename(parked, folder)
+
+orders = open(0, "rb", buffering=0)  # so that select() sees each line that was not read
+for line in orders:
+    places = [(folder, os.path.join(os.path.dirname(folder), ".parked-" + os.path.basename(folder)), decoy)
+              for folder, decoy in json.loads(line)]
+    flips = 0
+    while not select.select([orders], [], [], dice.uniform(0, 0.001))[0]:
+        folder, parked, decoy = dice.choice(places)
+        with suppress(OSError):  # a restore made the folder anew in between
+            os.rename(folder, parked)
+            os.symlink(decoy, folder)
+            flips += 1
+            time.sleep(dice.uniform(0, 0.001))
+        settle(folder, parked)
+    orders.readline()
+    for folder, parked, _ in places:
+        settle(folder, parked)
+    print(flips, flush=True)
+"""
+
+
+@dataclass(slots=True)
+class Swaps:
+    """What came of it; the first four must be 0."""
+
+    uploaded_outside: int = 0
+    deleted_outside: int = 0
+    written_outside: int = 0
+    not_archived: int = 0
+    rounds: int = 0
+    flips: int = 0
+    uploads: int = 0
+    refused: int = 0
+    freed: int = 0
+    restored: int = 0
+    seconds: float = 0.0
+
+    @property
+    def held(self) -> bool:
+        """Nothing outside was touched, and each file arrived once its folder stood still."""
+        return not (
+            self.uploaded_outside or self.deleted_outside or self.written_outside or self.not_archived
+        )
+
+    def lines(self) -> list[str]:
+        return [
+            f"{self.rounds} rounds in {self.seconds:.0f} s, {self.flips} swaps: uploaded from outside"
+            f" {self.uploaded_outside}, deleted outside {self.deleted_outside}, written outside"
+            f" {self.written_outside}, not archived {self.not_archived}",
+            f"uploads asked for {self.uploads}, of these refused {self.refused}; freed {self.freed},"
+            f" restored {self.restored}",
+        ]
+
+
+class Swapper:
+    """The other process. It rests until it is told which folders to swap."""
+
+    def __init__(self, seed: int) -> None:
+        self._process = popen(
+            [sys.executable, "-c", SWAPPER, str(seed)], env=dict(os.environ), stdin=PIPE, stdout=PIPE
+        )
+        self.flips = 0
+
+    @contextmanager
+    def swapping(self, folders: Sequence[tuple[Path, Path]]) -> Iterator[None]:
+        """Swap each folder for a link to its counterpart and back, again and again; at the end all are folders."""
+        self._tell(json.dumps([(str(folder), str(decoy)) for folder, decoy in folders]))
+        try:
+            yield
+        finally:
+            self._tell("stop")
+            assert self._process.stdout is not None
+            self.flips += int(self._process.stdout.readline())
+
+    def close(self) -> None:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.close()
+        self._process.wait(10)
+        self._process.stdout.close()
+
+    def _tell(self, line: str) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{line}\n")
+        self._process.stdin.flush()
+
+
+class _World:
+    """The watched directory, the target of restores, and what lies outside of both."""
+
+    def __init__(self, server: S3Server, directory: Path, seed: int) -> None:
+        self.server, self.dice = server, random.Random(seed)
+        self.root, self.outside, self.target = (
+            directory / name for name in ("output", "outside", "restored")
+        )
+        for folder in (self.root, self.outside, self.target):
+            folder.mkdir(parents=True)
+        state = directory / "state"
+        self.environ = server.environ(S3_PREFIX=PREFIX, CLOUD_ARCHIVE_CATALOG="off")
+        self.command_environ = os.environ | self.environ | {"CLOUD_ARCHIVE_STATE_DIR": str(state)}
+        self.engine = Engine(self.root, state_base=state, environ=self.environ, machine_wide=False)
+        self.swapper = Swapper(seed)
+        self.found = Swaps()
+
+    def round(self, number: int) -> None:
+        name = f"r{number}"
+        here, there = self.root / name, self.outside / name
+        folders = [(here / folder, there / folder) for folder in SWAPPED]
+        for path in NAMES:
+            body = self.dice.randbytes(self.dice.randrange(300, 20_000))
+            _write(here / path, body)
+            _write(there / path, self.dice.randbytes(len(body)))
+        with self.swapper.swapping(folders):
+            for path in NAMES:
+                self._upload(f"{name}/{path}")
+        self._finish_uploads(name)
+        for path in NAMES:
+            shutil.copy2(here / path, there / path)  # what could be deleted in the place of the archived file
+        with self.swapper.swapping(folders):
+            self._command("free", str(self.root), "--older-than", "1d")
+        self.found.freed += sum(not (here / path).exists() for path in NAMES)
+        self.found.deleted_outside += sum(not (there / path).exists() for path in NAMES)
+        self._restore(name, there)
+        for folder in (here, there):
+            shutil.rmtree(folder)
+        self.found.rounds += 1
+
+    def _finish_uploads(self, name: str) -> None:
+        for path in NAMES:
+            self.found.not_archived += not self._upload(f"{name}/{path}")
+        mine = {(self.root / name / path).read_bytes() for path in NAMES}
+        came = self.server.objects(f"{PREFIX}/{name}/")
+        self.found.uploaded_outside += sum(body not in mine for body in came.values())
+
+    def _restore(self, name: str, there: Path) -> None:
+        before = _contents(there)
+        for folder in SWAPPED:
+            (self.target / folder).mkdir()
+        with self.swapper.swapping([(self.target / folder, there / folder) for folder in SWAPPED]):
+            self._command("restore", "--prefix", f"{PREFIX}/{name}", "--to", str(self.target))
+        self.found.written_outside += _contents(there) != before
+        self.found.restored += sum(path.is_file() for path in self.target.rglob("*.png"))
+        for entry in self.target.iterdir():
+            shutil.rmtree(entry)
+
+    def _upload(self, path: str) -> bool:
+        self.found.uploads += 1
+        with contextlib.suppress(RequestRefused):
+            if self.engine.upload(path).http_status == 200:
+                return True
+        self.found.refused += 1
+        return False
+
+    def _command(self, *arguments: str) -> None:
+        process = popen(
+            [sys.executable, "-m", "cloud_archive", *arguments],
+            env=self.command_environ,
+            stdout=PIPE,
+            stderr=PIPE,
+        )
+        said, complained = process.communicate(timeout=120)
+        assert process.returncode in (0, 1), f"{arguments}: {said}{complained}"
+
+
+def swaps(
+    rounds: int,
+    seed: int,
+    server: S3Server,
+    directory: Path,
+    progress: Callable[[str], None] = lambda line: None,
+) -> Swaps:
+    """Play so many rounds."""
+    world = _World(server, directory, seed)
+    began = time.monotonic()
+    world.engine.start(autostart=True)
+    try:
+        for number in range(rounds):
+            world.round(number)
+            if number % 100 == 99:
+                progress(world.found.lines()[0])
+    finally:
+        world.engine.close(10)
+        world.swapper.close()
+        world.found.flips = world.swapper.flips
+        world.found.seconds = time.monotonic() - began
+    return world.found
+
+
+def _write(path: Path, body: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(body)
+    moment = time.time_ns() // 10**9 * 10**9 - OLD_SECONDS * 10**9
+    os.utime(path, ns=(moment, moment))
+
+
+def _contents(folder: Path) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
