@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import threading
 import time
-from pathlib import Path
 from typing import IO, Protocol
 
 MAX_READ_BYTES = 12 * 1024 * 1024
@@ -28,7 +27,7 @@ class ByteSource(Protocol):
 
 
 class FileSource:
-    """A local file, already open for reading in binary mode. The caller closes it."""
+    """A local file that the caller opened (`beneath.open_file`) and closes."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
@@ -53,11 +52,6 @@ class BytesSource:
     def read_at(self, offset: int, length: int) -> bytes:
         """Return up to `length` bytes from `offset`."""
         return self._data[offset : offset + length]
-
-
-def open_file(path: Path) -> IO[bytes]:
-    """Open `path` for a FileSource, without a buffer of Python's own."""
-    return path.open("rb", buffering=0)
 
 
 class LimitReached(ValueError):

@@ -16,9 +16,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 
+from cloud_archive.beneath import open_file
 from cloud_archive.catalog.readers.facts import FileFacts
 from cloud_archive.catalog.readers.read import read_facts
-from cloud_archive.catalog.source import BoundedSource, BytesSource, FileSource, open_file
+from cloud_archive.catalog.source import BoundedSource, BytesSource, FileSource
 
 from . import writers
 
@@ -108,9 +109,8 @@ def test_reads_a_large_animation_from_a_bucket_with_few_requests() -> None:
 
 
 def test_reads_a_local_file(tmp_path: Path) -> None:
-    path = tmp_path / "fox.png"
-    path.write_bytes(writers.core_png())
-    with open_file(path) as file:
+    (tmp_path / "fox.png").write_bytes(writers.core_png())
+    with open_file(tmp_path, "fox.png") as file:
         facts = read_facts(BoundedSource(FileSource(file)))
     assert facts is not None
     assert [name for name, _ in facts.texts] == ["prompt", "workflow"]
