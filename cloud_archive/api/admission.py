@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hmac
 import ipaddress
 import logging
 from collections.abc import Awaitable, Callable, Collection
@@ -13,6 +14,7 @@ from aiohttp import web
 
 from ..errors import RequestRefused
 from ..handshake import PROOF_HEADER, proof_for
+from .dashboard import PAGE_ROUTES
 from .routes import (
     ANSWER_HEADERS,
     UNEXPECTED,
@@ -70,6 +72,22 @@ def prove_engine(token: str) -> Callable[[web.Request, web.StreamResponse], Awai
             answer.headers[PROOF_HEADER] = proof
 
     return add_proof
+
+
+def bearer_check(token: str) -> _Admission:
+    """Return the check of a public listener with a token: each call carries it, all but the page's own files."""
+    expected = f"Bearer {token}".encode()
+
+    def admit(request: web.Request) -> None:
+        if request.match_info.route.name in PAGE_ROUTES:
+            return
+        given = request.headers.get("Authorization", "").encode("utf-8", "surrogateescape")
+        if not hmac.compare_digest(given, expected):
+            raise RequestRefused(
+                401, "This server asks for its token: send it as Authorization: Bearer TOKEN."
+            )
+
+    return admit
 
 
 def host_check(allowed_hosts: Collection[str]) -> _Admission:

@@ -55,6 +55,9 @@ class _Connection:
     idle_since: float
     transport: asyncio.BaseTransport | None = None
     request: web.Request | None = None
+    sending: bool = (
+        False  # a file, perhaps a long one, was its last answer; aiohttp closes it when that idles
+    )
 
     @property
     def closed(self) -> bool:
@@ -94,12 +97,10 @@ class Connections:
         connection = self._open.get(request.protocol)
         if connection is None:
             return await handler(request)
-        connection.request = request
+        connection.request, connection.sending = request, False
         try:
             answer = await handler(request)
-            if not isinstance(answer, web.Response):  # a download may take longer than a connection may idle
-                await answer.prepare(request)
-                await answer.write_eof()
+            connection.sending = not isinstance(answer, web.Response)
             return answer
         finally:
             connection.request = None
@@ -191,7 +192,7 @@ class Connections:
             await asyncio.sleep(self._limits.head_seconds / 4)
             for connection in self._open.values():
                 late = loop.time() - connection.idle_since > self._limits.head_seconds
-                if late and connection.request is None:
+                if late and connection.request is None and not connection.sending:
                     connection.drop()
 
 

@@ -19,6 +19,9 @@ _CONTENT_TYPES: Mapping[str, str] = {
 }
 
 
+PAGE_ROUTES = ("page", "page-icon", "page-file")
+"""Names of the routes that hold nothing of the archive: anybody may load them."""
+
 _PAGE_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -49,8 +52,10 @@ def add_dashboard(application: web.Application) -> None:
     async def icon(_: web.Request) -> web.Response:
         return web.Response(status=204)  # browsers ask for it unasked, and report a 404
 
-    application.router.add_get("/", index)
-    application.router.add_get("/favicon.ico", icon)
+    application.router.add_get("/", index, name="page")
+    application.router.add_get("/favicon.ico", icon, name="page-icon")
     application.router.add_get(
-        r"/{name:(?:[A-Za-z0-9_-]+/)*[A-Za-z0-9_-][A-Za-z0-9_.-]*\.(?:js|css|json|svg)}", asset
+        r"/{name:(?:[A-Za-z0-9_-]+/)*[A-Za-z0-9_-][A-Za-z0-9_.-]*\.(?:js|css|json|svg)}",
+        asset,
+        name="page-file",
     )

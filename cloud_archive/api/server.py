@@ -27,7 +27,7 @@ from aiohttp import web
 from .. import __version__
 from ..errors import CloudArchiveError, RequestRefused
 from ..text import size
-from .admission import host_check, prove_engine, shield, token_check
+from .admission import bearer_check, host_check, prove_engine, shield, token_check
 from .connections import ConnectionLimits, Connections
 from .dashboard import add_dashboard
 from .events import HEARTBEAT_SECONDS, EventStreams
@@ -102,6 +102,7 @@ def build_application(
     engine: EngineLike,
     *,
     token: str | None,
+    bearer: str | None = None,
     allowed_hosts: Collection[str] | None = None,
     on_shutdown: Callable[[], None] | None = None,
     heartbeat_seconds: float = HEARTBEAT_SECONDS,
@@ -112,12 +113,17 @@ def build_application(
         engine: what the handlers call.
         token: what each call must be signed with (see `handshake`); None makes this the public listener with the
             dashboard.
+        bearer: of the public listener: what `Authorization: Bearer …` must hold on every call but the page's own
+            files. Then any host name will do, since a page that points its name here has no token.
         allowed_hosts: names or addresses besides loopback that the public listener answers to, as given to
             `--serve`, with or without a port; `0.0.0.0` or `::` admits every IP address, but no further name.
         on_shutdown: called for `POST /engine/shutdown` on the private listener.
         heartbeat_seconds: the pause after which an idle event stream sends the status again.
     """
-    admit = token_check(token) if token is not None else host_check(allowed_hosts or ())
+    if token is not None:
+        admit = token_check(token)
+    else:
+        admit = bearer_check(bearer) if bearer is not None else host_check(allowed_hosts or ())
     application = web.Application(middlewares=[shield(admit)], client_max_size=MAX_BODY_BYTES)
     lanes = Lanes()
     handlers = _Handlers(engine, lanes)
@@ -172,10 +178,17 @@ async def serve(
     Raises:
         OSError: the address is taken, or is none of this machine's.
     """
-    connections = Connections(limits or ConnectionLimits.for_this_process())
+    limits = limits or ConnectionLimits.for_this_process()
+    connections = Connections(limits)
     application.middlewares.insert(0, connections.middleware)
     # A call whose client has gone away is cancelled.
-    runner = web.AppRunner(application, access_log=None, shutdown_timeout=2.0, handler_cancellation=True)
+    runner = web.AppRunner(
+        application,
+        access_log=None,
+        shutdown_timeout=2.0,
+        handler_cancellation=True,
+        keepalive_timeout=limits.head_seconds,
+    )
     await runner.setup()
     try:
         assert runner.server is not None

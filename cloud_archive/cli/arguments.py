@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
@@ -75,3 +77,29 @@ def host_and_port(text: str) -> tuple[str, int]:
     if not port.isascii() or not port.isdigit() or int(port) > 65535 or "/" in host:
         raise WrongUsage(f"--serve {text!r}: give HOST:PORT, such as 127.0.0.1:8189.")
     return host or "127.0.0.1", int(port)
+
+
+def is_loopback_host(host: str) -> bool:
+    """Return whether only this machine reaches a server on `host`; of names that is localhost alone."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
+
+
+def read_token(path: Path) -> str:
+    """Return the token in the first line of a file.
+
+    Raises:
+        WrongUsage: the file can't be read, or its first line is no token.
+    """
+    try:
+        lines = path.read_text("utf-8").splitlines()
+    except (OSError, UnicodeError) as error:
+        raise WrongUsage(
+            f"--token-file {path}: {getattr(error, 'strerror', None) or 'is no text'}."
+        ) from error
+    token = lines[0].strip() if lines else ""
+    if not re.fullmatch("[!-~]+", token):
+        raise WrongUsage(f"--token-file {path}: its first line must be the token, ASCII without blanks.")
+    return token

@@ -17,10 +17,19 @@ import typer
 from ..errors import CloudArchiveError
 from ..terminal import DONE, FAILED, complain, is_terminal, say, say_json
 from ..text import shown
-from .arguments import Directory, Json, WrongUsage, host_and_port, watched_directory
+from .arguments import (
+    Directory,
+    Json,
+    WrongUsage,
+    host_and_port,
+    is_loopback_host,
+    read_token,
+    watched_directory,
+)
 
 if TYPE_CHECKING:
     from ..archive.engine import Engine
+    from ..daemon.service import PublicAddress
     from .once import Result
 
 logger = logging.getLogger("cloud_archive.watch")
@@ -41,6 +50,12 @@ def watch(
         str | None,
         typer.Option("--serve", metavar="HOST:PORT", help="Show the dashboard and /cloud-sync there."),
     ] = None,
+    token_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--token-file", metavar="F", help="With --serve: its first line is the token that calls need."
+        ),
+    ] = None,
     log_file: Annotated[
         Path | None, typer.Option("--log-file", metavar="F", help="Log there too; it is rotated at 1 MB.")
     ] = None,
@@ -55,24 +70,29 @@ def watch(
     Exit status 0: everything is in the bucket; 1: something remains, each named with its cause.
     """
     root = watched_directory(directory)
-    public = None if serve is None else host_and_port(serve)
+    address = None if serve is None else host_and_port(serve)
+    token = None if token_file is None else read_token(token_file)
     from ..config.settings import load_settings
     from .logs import logging_to_stderr
 
-    load_settings(os.environ)
+    settings = load_settings(os.environ)
+    if token is None and settings.serve_token is not None:
+        token = settings.serve_token.get_secret_value()
     with contextlib.ExitStack() as stack:
         try:
             stack.enter_context(logging_to_stderr(json_lines=log_json, log_file=log_file))
         except OSError as error:
             raise WrongUsage(f"--log-file {log_file}: {error.strerror}.") from error
         from ..archive.engine import Engine
+        from ..daemon.service import PublicAddress
 
+        public = None if address is None else PublicAddress(*address, token)
         engine = Engine(root, backfill="all" if once else None)
         run = archive_once if once else _watch
         raise typer.Exit(run(engine, public, grace, json))
 
 
-def _watch(engine: Engine, public: tuple[str, int] | None, grace: float, json: bool) -> int:
+def _watch(engine: Engine, public: PublicAddress | None, grace: float, json: bool) -> int:
     """The daemon."""
     ending = threading.Event()
 
@@ -90,7 +110,7 @@ def _watch(engine: Engine, public: tuple[str, int] | None, grace: float, json: b
     return FAILED if failed else DONE
 
 
-def archive_once(engine: Engine, public: tuple[str, int] | None, grace: float, json: bool) -> int:
+def archive_once(engine: Engine, public: PublicAddress | None, grace: float, json: bool) -> int:
     """Archive what is there, and report; returns the exit status."""
     from .once import Once
     from .progress import Progress
@@ -109,7 +129,7 @@ def archive_once(engine: Engine, public: tuple[str, int] | None, grace: float, j
 
 def _run(
     engine: Engine,
-    public: tuple[str, int] | None,
+    public: PublicAddress | None,
     grace: float,
     work: Callable[[], None],
     on_ending: Callable[[], None],
@@ -118,7 +138,9 @@ def _run(
 
     def ready(_: int, port: int | None) -> None:
         if public is not None:
-            logger.info("Dashboard: %s", _address(public[0], port))
+            logger.info("Dashboard: %s", _address(public.host, port))
+            if public.token is None and not is_loopback_host(public.host):
+                logger.warning("%s", _open_to(public.host, port))
 
     try:
         return asyncio.run(
@@ -134,15 +156,23 @@ def _run(
     except OSError as error:
         if public is None:
             raise
-        host, port = public
         raise CloudArchiveError(
-            f"--serve {host}:{port} cannot be listened on: {error.strerror or error}."
+            f"--serve {public.host}:{public.port} cannot be listened on: {error.strerror or error}."
         ) from error
 
 
 def _address(host: str, port: int | None) -> str:
     shown_host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)  # noqa: S104
     return f"http://{shown_host}:{port}/"
+
+
+def _open_to(host: str, port: int | None) -> str:
+    everywhere = host in ("0.0.0.0", "::")  # noqa: S104 - compared, not bound to
+    where = f"port {port} of this machine" if everywhere else f"{host}:{port}"
+    return (
+        f"No token is set: everybody who reaches {where} can see the names of all files, start and stop the archive,"
+        " and have files uploaded. Set CLOUD_ARCHIVE_SERVE_TOKEN or give --token-file, or serve on 127.0.0.1."
+    )
 
 
 def _report(result: Result, *, json: bool) -> int:

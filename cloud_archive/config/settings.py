@@ -212,6 +212,10 @@ class Settings(BaseSettings):
         SecretStr | None, Variable(("CLOUD_ARCHIVE_WEBHOOK_SECRET",)), BeforeValidator(values.webhook_secret)
     ] = Field(default=None, repr=False)
 
+    serve_token: Annotated[
+        SecretStr | None, Variable(("CLOUD_ARCHIVE_SERVE_TOKEN",)), BeforeValidator(values.credential)
+    ] = Field(default=None, repr=False)
+
     _bucket_in_endpoint: bool = PrivateAttr(default=False)
 
     def __init__(self, environ: Mapping[str, str] | None = None) -> None:
@@ -256,7 +260,13 @@ class Settings(BaseSettings):
 
     def secrets(self) -> tuple[str, ...]:
         """Return the value of every secret that is set, for `redact`."""
-        found = (self.secret_access_key, self.session_token, self.webhook_secret, self.webhook_url)
+        found = (
+            self.secret_access_key,
+            self.session_token,
+            self.webhook_secret,
+            self.webhook_url,
+            self.serve_token,
+        )
         return tuple(secret.get_secret_value() for secret in found if secret is not None)
 
 

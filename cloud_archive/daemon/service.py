@@ -18,7 +18,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -71,13 +71,26 @@ class Orders:
             raise ValueError(f"orders without {error}") from None
 
 
+@dataclass(frozen=True, slots=True)
+class PublicAddress:
+    """Where the dashboard is served.
+
+    Attributes:
+        token: what every call must carry; None = none is asked for.
+    """
+
+    host: str
+    port: int
+    token: str | None = field(default=None, repr=False)
+
+
 class Service:
     """One engine with its listeners, until something ends it.
 
     Args:
         engine: prepared or not; it is started here.
         token: for the private listener.
-        public: host and port of the dashboard, or None.
+        public: where to serve the dashboard, or None.
         grace_seconds: for uploads under way at the end.
         orphan_seconds: the same, where the end is that of the parent.
         autostart: None = as the settings say.
@@ -89,7 +102,7 @@ class Service:
         engine: Engine,
         *,
         token: str,
-        public: tuple[str, int] | None = None,
+        public: PublicAddress | None = None,
         grace_seconds: float = GRACE_SECONDS,
         orphan_seconds: float = ORPHAN_SECONDS,
         autostart: bool | None = None,
@@ -149,9 +162,11 @@ class Service:
         try:
             public_port = None
             if self._public is not None:
-                host, port = self._public
-                application = build_application(engine, token=None, allowed_hosts=[host])
-                listeners.append(await serve(application, host, port))
+                host = self._public.host
+                application = build_application(
+                    engine, token=None, bearer=self._public.token, allowed_hosts=[host]
+                )
+                listeners.append(await serve(application, host, self._public.port))
                 public_port = listeners[1].port
             on_ready(private.port, public_port)
             engine.on_begin = lambda: self._announce(private.port)
@@ -303,7 +318,7 @@ async def _serve_parent(
 async def run_daemon(
     engine: Engine,
     *,
-    public: tuple[str, int] | None = None,
+    public: PublicAddress | None = None,
     grace_seconds: float = GRACE_SECONDS,
     on_ready: Callable[[int, int | None], None] = lambda private, public: None,
     work: Callable[[], Any] | None = None,

@@ -24,7 +24,7 @@ from typing import Any, TextIO
 
 from ..archive.engine import Engine
 from ..config.settings import load_settings
-from ..daemon.service import run_daemon
+from ..daemon.service import PublicAddress, run_daemon
 from ..errors import CloudArchiveError
 from ..store.s3 import S3Store
 from ..terminal import DONE, FAILED, complain, say_json
@@ -150,7 +150,7 @@ class _Demo:
         asyncio.run(
             run_daemon(
                 self._engine,
-                public=("127.0.0.1", 0),
+                public=PublicAddress("127.0.0.1", 0),
                 grace_seconds=10.0,
                 on_ready=self._welcome,
                 work=self._work,

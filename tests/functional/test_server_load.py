@@ -9,10 +9,12 @@ import threading
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
+from aiohttp import web
 
 from cloud_archive.api.connections import ConnectionLimits, Connections
 from cloud_archive.api.server import Listener, build_application, serve
@@ -246,3 +248,27 @@ def test_limits_leave_most_descriptors_to_the_archive(
     limits = ConnectionLimits.for_this_process()
     assert limits.total == total
     assert limits.per_client < total
+
+
+async def test_a_long_download_is_not_taken_for_an_idle_connection(
+    engine: FakeEngine, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "large").write_bytes(bytes(20_000_000))
+    application = build_application(engine, token=None)
+
+    async def large(_: web.Request) -> web.StreamResponse:
+        return web.FileResponse(tmp_path / "large")
+
+    application.router.add_get("/large", large)
+    listener = await serve(application, limits=ConnectionLimits(8, 6, head_seconds=0.2))
+    try:
+        async with client() as session, session.get(f"http://127.0.0.1:{listener.port}/large") as answer:
+            got = len(await answer.content.read(1000))
+            await asyncio.sleep(0.6)
+            got += len(await answer.content.read())
+            while piece := await answer.content.read():
+                got += len(piece)
+            assert got == 20_000_000
+    finally:
+        await listener.close()
+    assert caplog.text == ""

@@ -17,7 +17,7 @@ from typing import Any
 
 from cloud_archive.archive.engine import Engine
 from cloud_archive.cli.app import main
-from cloud_archive.daemon.service import Service
+from cloud_archive.daemon.service import PublicAddress, Service
 from tests.integration.archives import HOUR, Archive
 from tests.servers import S3Server, wait_until
 
@@ -66,7 +66,9 @@ class Stage:
         )
 
         async def serve() -> None:
-            service = Service(engine, token="t", public=("127.0.0.1", 0), grace_seconds=5.0, autostart=True)
+            service = Service(
+                engine, token="t", public=PublicAddress("127.0.0.1", 0), grace_seconds=5.0, autostart=True
+            )
             found.append(service)
 
             def ready(_: int, port: int | None) -> None:

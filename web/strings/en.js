@@ -149,6 +149,11 @@ export const en = {
   "toast.done.detail": { one: "{n} file is in the bucket.", other: "{n} files are in the bucket." },
   "toast.action.failed": "Cloud Archive",
 
+  "token.label": "Token",
+  "token.open": "Open",
+  "token.wrong": "This token is not right.",
+  "token.hint": "The server was started with a token: CLOUD_ARCHIVE_SERVE_TOKEN or --token-file.",
+
   "unit.seconds": "{n} s",
   "unit.minutes": "{n} min",
   "unit.hours": "{n} h",

@@ -149,6 +149,11 @@ export const ja = {
   "toast.done.detail": "{n} 個のファイルがバケットに保存されました。",
   "toast.action.failed": "Cloud Archive",
 
+  "token.label": "トークン",
+  "token.open": "開く",
+  "token.wrong": "トークンが正しくありません。",
+  "token.hint": "このサーバーはトークン付きで起動されています（CLOUD_ARCHIVE_SERVE_TOKEN または --token-file）。",
+
   "unit.seconds": "{n} 秒",
   "unit.minutes": "{n} 分",
   "unit.hours": "{n} 時間",

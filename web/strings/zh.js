@@ -149,6 +149,11 @@ export const zh = {
   "toast.done.detail": "{n} 个文件已存入存储桶。",
   "toast.action.failed": "Cloud Archive",
 
+  "token.label": "令牌",
+  "token.open": "打开",
+  "token.wrong": "令牌不正确。",
+  "token.hint": "该服务器启动时设置了令牌（CLOUD_ARCHIVE_SERVE_TOKEN 或 --token-file）。",
+
   "unit.seconds": "{n} 秒",
   "unit.minutes": "{n} 分钟",
   "unit.hours": "{n} 小时",

@@ -39,7 +39,7 @@ TABLE = (
     "CLOUD_ARCHIVE_DELETE_LOCAL_AFTER CLOUD_ARCHIVE_MIN_FREE_DISK CLOUD_ARCHIVE_STATE_DIR R2_ENDPOINT "
     "R2_BUCKET R2_ACCESS_KEY_ID R2_ACCESS_KEY R2_SECRET_ACCESS_KEY R2_SECRET_KEY COMFYUI_OUTPUT_DIR "
     "ENABLE_R2_SYNC CLOUD_ARCHIVE_CATALOG CLOUD_ARCHIVE_GALLERY CLOUD_ARCHIVE_MACHINE_NAME RUNPOD_POD_ID "
-    "CLOUD_ARCHIVE_WEBHOOK_URL CLOUD_ARCHIVE_WEBHOOK_SECRET"
+    "CLOUD_ARCHIVE_WEBHOOK_URL CLOUD_ARCHIVE_WEBHOOK_SECRET CLOUD_ARCHIVE_SERVE_TOKEN"
 )
 VARIABLES = tuple(TABLE.split())
 
@@ -577,6 +577,7 @@ def test_matching_quotes_are_taken_off_every_setting(quote: str, tmp_path: Path)
         "CLOUD_ARCHIVE_MACHINE_NAME": "pod",
         "CLOUD_ARCHIVE_WEBHOOK_URL": "https://host/hook",
         "CLOUD_ARCHIVE_WEBHOOK_SECRET": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+        "CLOUD_ARCHIVE_SERVE_TOKEN": "token",
     }
     quoted = {name: f" {quote}{value}{quote}\n" for name, value in plain.items()}
 
@@ -735,6 +736,7 @@ def test_every_problem_is_reported_at_once() -> None:
         "CLOUD_ARCHIVE_MACHINE_NAME": "a\nb",
         "CLOUD_ARCHIVE_WEBHOOK_URL": "x",
         "CLOUD_ARCHIVE_WEBHOOK_SECRET": "a b",
+        "CLOUD_ARCHIVE_SERVE_TOKEN": "a b",
     }
 
     with pytest.raises(SettingsError) as caught:

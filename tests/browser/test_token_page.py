@@ -1,0 +1,60 @@
+"""The daemon's page where the daemon asks for a token: it asks, uses it for everything, and keeps it for its tab."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from cloud_archive.api.server import build_application
+from tests.browser.pages import PANEL, heading, serious_findings
+from tests.browser.stage import Background
+from tests.functional.archives import engine_on
+from tests.memory_store import MemoryStore
+
+TOKEN = "the-token-of-this-daemon"
+
+
+@pytest.fixture
+def address(background: Background, tmp_path: Path) -> Iterator[str]:
+    """A daemon's public listener with a token, around an engine in this process."""
+    with (
+        engine_on(tmp_path / "output", MemoryStore(), tmp_path / "state") as engine,
+        background.serving(build_application(engine, token=None, bearer=TOKEN)) as address,
+    ):
+        yield address
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    """A tab of its own: what it keeps is gone with it. The browser itself notes each 401 on the console."""
+    with browser.new_context(locale="en-GB") as context:
+        yield context.new_page()
+
+
+def test_the_page_asks_for_the_token_and_uses_it_for_calls_and_events(
+    page: Page, address: str, tmp_path: Path
+) -> None:
+    page.goto(address)
+    field = page.get_by_label("Token")
+    expect(field).to_be_focused()
+    assert serious_findings(page, "main") == []
+    expect(page.locator(PANEL)).to_have_count(0)
+    field.fill("a wrong one")
+    page.get_by_role("button", name="Open").click()
+    expect(page.get_by_role("alert")).to_have_text("This token is not right.")
+    page.get_by_label("Token").fill(TOKEN)
+    page.keyboard.press("Enter")
+    panel = page.locator(PANEL)
+    expect(heading(panel)).to_have_text("Up to date", timeout=15_000)
+    # Only the event stream brings this within seconds: nothing on the page is clicked.
+    (tmp_path / "output" / "new.png").write_bytes(b"new")
+    expect(panel.locator(".recent li").first).to_contain_text("new.png", timeout=10_000)
+    panel.get_by_role("button", name="Stop", exact=True).click()
+    expect(heading(panel)).to_have_text("Stopped", timeout=10_000)
+    page.reload()
+    expect(heading(page.locator(PANEL))).to_have_text("Stopped", timeout=15_000)
+    assert TOKEN not in page.url
+    assert page.context.cookies() == []
