@@ -1,6 +1,7 @@
 """The long runs; each prints its figures, and ends with exit status 1 where one is wrong.
 
 python -m tests.faults --kills 1000 --seed N    SIGKILL at random moments, see run.py
+python -m tests.faults --kills 300 --first-starts 30    as many first starts among them, take-overs, replaced roots
 python -m tests.faults --steps 100 --seed N     each step of an upload so often, once and lasting, see steps.py
 python -m tests.faults --pods 10 --names 100    so many processes, one bucket, the same names, see pods.py
 python -m tests.faults --swaps 1000             folders swapped for symbolic links, see swaps.py
@@ -22,6 +23,7 @@ from tests.faults.run import Plan, run
 from tests.faults.soak import soak
 from tests.faults.steps import play, rounds
 from tests.faults.swaps import swaps
+from tests.faults.truth import Findings
 from tests.servers import S3Server, running_rclone, running_seaweedfs
 
 
@@ -31,6 +33,39 @@ def kill(chosen: argparse.Namespace, seed: int, server: S3Server, directory: Pat
     figures = run(plan, server, directory / "run", progress=told)
     print(*figures.lines(), sep="\n")
     return figures.held
+
+
+def first_start_kills(chosen: argparse.Namespace, seed: int, server: S3Server, directory: Path) -> bool:
+    """Returns whether all held."""
+    count, held, kills, seconds = chosen.first_starts, True, 0, 0.0
+    found, actions, requests, faults, replaced, called_safe = Findings(), 0, 0, 0, 0, 0
+    for number in range(count):
+        plan = Plan(
+            chosen.kills // count,
+            seed + number,
+            fault_share=chosen.fault_share,
+            largest_bytes=2_000_000,
+            pause_seconds=chosen.pause,
+            quiet_seconds=1.0,
+            breather_seconds=2.0,
+            aimed_share=0.5,
+            longest_seconds=1.5,
+            first_start=True,
+            replace_every=4,
+        )
+        figures = run(plan, server.with_fresh_bucket(), directory / f"first{number}", forks=chosen.forks)
+        if not figures.held:
+            print(*figures.lines(), sep="\n")
+        held, kills = held and figures.held, kills + figures.kills
+        found = found.plus(figures.findings)
+        seconds += figures.seconds + figures.drain_seconds
+        actions, requests = actions + sum(figures.actions.values()), requests + figures.requests
+        faults, replaced = faults + sum(figures.faults.values()), replaced + figures.replaced
+        called_safe += figures.called_safe
+        told(f"{number + 1} first starts, {kills} kills in {seconds:.0f} s: {found}")
+    print(f"{count} first starts, {kills} kills, {actions} actions, {requests} requests, {faults} faults,")
+    print(f"watched directory replaced {replaced} times, called safe meanwhile {called_safe}: {found}")
+    return held
 
 
 def step(chosen: argparse.Namespace, seed: int, server: S3Server, directory: Path) -> bool:
@@ -78,6 +113,8 @@ def _chosen(chosen: argparse.Namespace) -> tuple[Callable[..., bool], str]:
         return swap, f"{chosen.swaps} rounds of swapped folders"
     if chosen.pods:
         return scale_out, f"{chosen.pods} pods with {chosen.names} names"
+    if chosen.first_starts:
+        return first_start_kills, f"{chosen.kills} kills with {chosen.first_starts} first starts"
     if chosen.steps:
         return step, f"{chosen.steps} times each step"
     return kill, f"{chosen.kills} kills"
@@ -90,6 +127,8 @@ def main() -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--kills", type=int, default=1000)
+    parser.add_argument("--first-starts", type=int, default=0, help="so many of the kills' runs from nothing")
+    parser.add_argument("--forks", action="store_true", help="processes are forks, which start in no time")
     parser.add_argument("--steps", type=int, default=0, help="instead of kills: so often each step")
     parser.add_argument(
         "--replace", action="store_true", help="the steps with S3_ENABLE_CONFLICT_RENAME=false"

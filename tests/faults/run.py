@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tests.faults.first_starts import Replacer, kill_first_starts
 from tests.faults.killer import Killer
 from tests.faults.proxy import Entry, Fault, FaultProxy, Kind, Listening
 from tests.faults.tormentor import LARGEST_BYTES, Tormentor
@@ -64,6 +65,9 @@ class Plan:
         aimed_share, longest_seconds: see `Killer`.
         actions_a_kill: on a slow machine more would come between two kills, until disk and store are full.
         planted: how many foreign objects lie under keys that the tormentor will use.
+        first_start: begin with kills of the very first start; everything that is written after the first `running:
+            true` must arrive. Beside each process a second one stands by and takes over, and is killed in its turn.
+        replace_every: after so many kills the watched directory is another, empty one for a moment; 0 = never.
     """
 
     kills: int
@@ -79,6 +83,8 @@ class Plan:
     longest_seconds: float = 2.0
     actions_a_kill: float = 10.0
     planted: int = 40
+    first_start: bool = False
+    replace_every: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,17 +102,21 @@ class Figures:
     seconds: float
     drain_seconds: float
     findings: Findings
+    replaced: int = 0  # how often the watched directory was another one
+    called_safe: int = 0  # how often the archive called that safe
 
     @property
     def held(self) -> bool:
         """Whether the promise held: nothing wrong in the bucket, and nothing ended that was not killed."""
-        return self.findings.clean and not self.died and self.exit_status == 0
+        return self.findings.clean and not self.died and not self.called_safe and self.exit_status == 0
 
     def lines(self) -> Iterator[str]:
         yield f"seed {self.plan.seed}: {self.kills} kills in {self.seconds:.0f} s, drained in {self.drain_seconds:.1f}"
         yield f"files at the end {self.files}, actions {sum(self.actions.values())}: {self.actions}"
         yield f"requests {self.requests}, faults {sum(self.faults.values())}: {self.faults}"
         yield f"ended by itself {self.died}, exit status at the end {self.exit_status}"
+        if self.replaced:
+            yield f"watched directory replaced {self.replaced} times, called safe meanwhile {self.called_safe}"
         yield str(self.findings)
         for name in ("missing", "doubled", "different", "overwritten", "left_behind"):
             for each in getattr(self.findings, name)[:20]:
@@ -145,7 +155,9 @@ def run(
         seed=plan.seed,
         largest_bytes=plan.largest_bytes,
         pause_seconds=plan.pause_seconds,
-        may_go_on=lambda: tormentor.done.total() < plan.actions_a_kill * (killer.kills + 1),
+        may_go_on=lambda: (
+            tormentor.done.total() < plan.actions_a_kill * (sum(each.kills for each in killers) + 1)
+        ),
     )
     with FaultProxy(server.endpoint, seed=plan.seed) as proxy:
         settings = server.environ(
@@ -154,29 +166,49 @@ def run(
             CLOUD_ARCHIVE_STATE_DIR=str(state),
             CLOUD_ARCHIVE_RESCAN_SECONDS="5",
         )
-        killer = Killer(
-            command_for(root),
-            os.environ | settings,
-            directory / "archiver.log",
-            seed=plan.seed,
-            busy=lambda timeout: _next_write(proxy, timeout),
-            aimed_share=plan.aimed_share,
-            longest_seconds=plan.longest_seconds,
-            forks=forks,
-        )
+        killers = [
+            Killer(
+                command_for(root),
+                os.environ | settings,
+                directory / f"{name}.log",
+                seed=plan.seed + number,
+                busy=lambda timeout: _next_write(proxy, timeout),
+                aimed_share=plan.aimed_share,
+                longest_seconds=plan.longest_seconds,
+                forks=forks,
+            )
+            for number, name in enumerate(["archiver", "standby"][: 2 if plan.first_start else 1])
+        ]
+        killer = killers[0]
+        replacer = Replacer(root, state, tormentor, plan.seed)
         try:
-            _await_canary(root, tormentor.truth, killer, reader)
+            if plan.first_start:
+                kill_first_starts(killer, state, plan.seed)
+            else:
+                _await_canary(root, tormentor.truth, killer, reader)
             started = time.monotonic()
             tormentor.start()
+            if plan.first_start:  # while its first scan is at work, or is still to begin
+                time.sleep(random.Random(plan.seed + 4).uniform(0, 0.8))
+                killer.kill()
             with _misbehaving(proxy, plan):
-                for number in range(plan.kills):
-                    killer.kill_once()
+                while (number := sum(each.kills + len(each.died) for each in killers)) < plan.kills:
+                    for each in killers[1:] if number else []:  # nobody stands by behind the very first start
+                        if not each.alive:
+                            each.start()
+                    killers[number % len(killers)].kill_once()
+                    if plan.replace_every and (number + 1) % plan.replace_every == 0 and _holds(proxy):
+                        replacer.replace(killers)
                     if (number + 1) % plan.breather_every == 0:
-                        killer.start()
+                        if not killer.alive:
+                            killer.start()
                         time.sleep(plan.breather_seconds)
                     if (number + 1) % 50 == 0:
-                        progress(f"{killer.kills} kills, {len(proxy.journal)} requests")
+                        progress(f"{number + 1} kills, {len(proxy.journal)} requests")
                 tormentor.stop()
+            for each in killers[1:]:
+                if each.alive:
+                    each.stop()
             tormented_seconds = time.monotonic() - started
             if not killer.alive:
                 killer.start()
@@ -188,13 +220,15 @@ def run(
                 _await_start(killer)
             time.sleep(plan.quiet_seconds)
         finally:
+            for each in killers[1:]:
+                each.stop()
             status = killer.stop()
         journal = proxy.journal
     probes = frozenset(entry.key for entry in journal if PROBE_MARK in entry.key)
     return Figures(
         plan,
-        killer.kills,
-        killer.died,
+        sum(each.kills for each in killers),
+        [status for each in killers for status in each.died],
         status,
         len(tormentor.truth.must),
         dict(tormentor.done),
@@ -203,6 +237,8 @@ def run(
         tormented_seconds,
         drained_seconds,
         compare(reader, tormentor.truth, PREFIX, planted=planted, journal=journal, ignore=probes),
+        replacer.replaced,
+        replacer.called_safe,
     )
 
 
@@ -248,6 +284,14 @@ def _await_start(killer: Killer) -> None:
         if "Archiving" in killer.log_file.read_text(errors="replace").rpartition("--- start")[2]:
             return
         time.sleep(0.1)
+
+
+def _holds(proxy: FaultProxy) -> bool:
+    """Return whether a file is in the bucket: then the ledger expects it in the watched directory."""
+    return any(
+        entry.operation == "PutObject" and entry.status == 200 and PROBE_MARK not in entry.key
+        for entry in proxy.journal
+    )
 
 
 def _next_write(proxy: FaultProxy, timeout_seconds: float) -> None:

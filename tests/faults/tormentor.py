@@ -13,7 +13,8 @@ import threading
 import time
 import zlib
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from tests.faults.truth import Truth, sha256_of
@@ -86,6 +87,7 @@ class Tormentor:
         self._busy: set[str] = set()
         self._linked: set[str] = set()
         self._lock = threading.Lock()
+        self._acting = threading.Lock()
         self._stopping = threading.Event()
         self._writers: list[threading.Thread] = []
         self._failed: list[BaseException] = []
@@ -132,6 +134,13 @@ class Tormentor:
         for writer in self._writers:
             writer.join(60)
 
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Nobody writes while the block runs."""
+        with self._acting:
+            self.join()
+            yield
+
     def step(self) -> None:
         """One action, the seed's next."""
         action = self._dice.choices([*self._actions], [*self._actions.values()])[0]
@@ -141,8 +150,9 @@ class Tormentor:
     def _run(self) -> None:
         try:
             while not self._stopping.wait(self._dice.expovariate(1 / self._pause_seconds)):
-                if self._may_go_on():
-                    self.step()
+                with self._acting:
+                    if self._may_go_on():
+                        self.step()
         except BaseException as error:
             self._failed.append(error)
 

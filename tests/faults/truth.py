@@ -78,6 +78,10 @@ class Findings:
     def clean(self) -> bool:
         return not (self.missing or self.doubled or self.different or self.overwritten or self.left_behind)
 
+    def plus(self, other: Findings) -> Findings:
+        """Return both together."""
+        return Findings(*(getattr(self, each.name) + getattr(other, each.name) for each in fields(self)))
+
     def __str__(self) -> str:
         counts = []
         for each in fields(self):

@@ -1,0 +1,71 @@
+"""The very first start under SIGKILL, and a watched directory that is another one for a moment."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from cloud_archive.api.client import LocalEngine
+from cloud_archive.errors import EngineUnavailable
+from cloud_archive.state import read_engine_info
+from tests.faults.killer import Killer
+from tests.faults.tormentor import Tormentor
+
+RUNNING_SECONDS = 60.0
+
+
+def kill_first_starts(killer: Killer, state: Path, seed: int) -> None:
+    """Kill up to two first starts at any moment; return as soon as the next one says that it is running."""
+    dice = random.Random(seed + 2)
+    for _ in range(dice.randint(0, 2)):
+        killer.start()
+        time.sleep(dice.uniform(0, 1.0))
+        killer.kill()
+    killer.start()
+    deadline = time.monotonic() + RUNNING_SECONDS
+    while not (_status(state) or {}).get("running"):
+        assert time.monotonic() < deadline, killer.log_file.read_text(errors="replace")[-3000:]
+        time.sleep(0.002)
+
+
+def _status(state: Path) -> dict[str, Any] | None:
+    """The status of the engine that archives now; None where none answers."""
+    info = read_engine_info(state)
+    with contextlib.suppress(EngineUnavailable):
+        return None if info is None else LocalEngine(info).status()
+    return None
+
+
+class Replacer:
+    """Puts an empty directory in the place of the watched one, and the watched one back: an unmounted volume."""
+
+    def __init__(self, root: Path, state: Path, tormentor: Tormentor, seed: int) -> None:
+        self._root = root
+        self._state = state
+        self._tormentor = tormentor
+        self._dice = random.Random(seed + 3)
+        self.replaced = 0
+        self.called_safe = 0
+
+    def replace(self, killers: Sequence[Killer]) -> None:
+        """Replace it for a moment, in which a process may be killed and another one started."""
+        away = self._root.with_name("away")
+        with self._tormentor.paused():
+            self._root.rename(away)
+            self._root.mkdir()
+            self.replaced += 1
+            if self._dice.random() < 0.5:
+                for each in killers:
+                    if each.alive:
+                        each.kill()
+            if not killers[0].alive:
+                killers[0].start()
+            time.sleep(self._dice.uniform(0.2, 2.5))
+            status = _status(self._state)
+            self.called_safe += bool(status and status["safe_to_stop"])
+            self._root.rmdir()
+            away.rename(self._root)
