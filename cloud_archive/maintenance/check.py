@@ -20,10 +20,10 @@ from urllib.parse import urlsplit
 from ..errors import SettingsError, StoreError
 from ..store.base import CreateOnly
 from ..store.client import certificate_authorities
-from ..store.failures import explain
+from ..store.failures import BUCKET_CODES, CREDENTIAL_CODES, explain
 from ..store.proxies import is_loopback, proxy_of
 from ..store.s3 import PROBE_BODY, S3Store
-from ..store.translate import CREDENTIAL_CODES, SKEW_SECONDS, translate
+from ..store.translate import SKEW_SECONDS, translate
 
 if TYPE_CHECKING:
     from ..config.settings import Settings
@@ -47,18 +47,6 @@ CONNECT_SECONDS = 10
 NOT_TRIED = "Not tried."
 NO_TLS = "Not used (http)."
 NOTICE_SKEW_SECONDS = 60
-
-_BUCKET = frozenset(
-    (
-        "NoSuchBucket",
-        "InvalidBucketName",
-        "AllAccessDisabled",
-        "PermanentRedirect",
-        "AuthorizationHeaderMalformed",
-        "InvalidRegionName",
-        "SecondLevelDomainForbidden",
-    )
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,6 +266,11 @@ class _Check:
         if not allowed_to_list:
             self._note("credentials", True)
             self._note("bucket", True, "This key may not list it; only verify, report and prune need that.")
+        if store.region != settings.region:
+            cause = f"The bucket is in the region {store.region}, not {settings.region}."
+            self._note(
+                "bucket", True, cause, f"Set S3_REGION={store.region}; until then requests are sent twice."
+            )
         remarks = []
         if not result.proven:
             remarks.append("The store's answer proves nothing, so each upload is read back.")
@@ -342,7 +335,7 @@ def _step_of(error: StoreError) -> str | None:
         return "clock"
     if code in CREDENTIAL_CODES or error.status == 401:
         return "credentials"
-    if code in _BUCKET or (error.status in (301, 307) and code != "NotS3"):
+    if code in BUCKET_CODES or (error.status in (301, 307) and code != "NotS3"):
         return "bucket"
     if code == "NameNotResolved":
         return "name resolution"

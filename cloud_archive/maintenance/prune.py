@@ -26,6 +26,7 @@ from ..ledger.key_index import KeyIndex
 from ..ledger.ledger import Ledger
 from ..ledger.rows import FileRow
 from ..scope import Scope
+from ..store.failures import is_denied
 from ..store.s3 import ObjectInfo, ObjectStore
 from .retry import patiently
 
@@ -279,7 +280,7 @@ def _why(error: StoreError) -> str:
 
 
 def _is_denied(error: StoreError) -> bool:
-    return error.status in (401, 403) or error.failure.code in ("AccessDenied", "403")
+    return is_denied(error) or error.failure.code in ("AccessDenied", "403")
 
 
 def _pages(items: Iterable[Any], size: int) -> Iterator[list[Any]]:

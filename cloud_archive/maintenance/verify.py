@@ -23,6 +23,7 @@ from ..ledger.history import requeue, waiting_again
 from ..ledger.key_index import KeyIndex
 from ..ledger.ledger import Ledger
 from ..ledger.rows import FileRow
+from ..store.failures import concerns_every_request, is_denied
 from ..store.s3 import ObjectInfo, ObjectStore
 from .retry import patiently
 from .verdict import Verdict, by_bytes, by_listing, look
@@ -184,7 +185,7 @@ class _Check:
             try:
                 patiently(lambda prefix=group.prefix, rows=group.rows: self._list(index, prefix, rows))  # type: ignore[misc]
             except StoreError as error:
-                if error.status not in (401, 403, 405, 501) or error.failure.passing:
+                if not is_denied(error) and error.status not in (405, 501):
                     raise
                 self.report.listing_refused = str(error)
                 return
@@ -244,8 +245,13 @@ class _Check:
                 return
 
     def _refused(self, row: FileRow, error: StoreError) -> None:
-        """This one object cannot be looked at. A store that is away ends the check."""
-        if error.status is None or error.failure.throttled or error.status >= 500:
+        """Note that this one object cannot be looked at. What would be so for every object ends the check."""
+        if (
+            error.status is None
+            or error.failure.throttled
+            or error.status >= 500
+            or concerns_every_request(error)
+        ):
             raise error
         self._settle(row, Verdict.UNDECIDED, str(error))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ..errors import Failure, Scope
+from ..errors import Failure, Scope, StoreError
 
 
 def _store(code: str, cause: str, cure: str, *, passing: bool = False, throttled: bool = False) -> Failure:
@@ -312,3 +312,41 @@ def explain(code: str, status: int | None = None, said: str = "") -> Failure:
     if status is None or status >= 500:
         return _store(code, f"The store failed ({shown}).", "", passing=True)
     return _file(code, f"The store refused the request ({shown}).", "Run `cloud-archive check`.")
+
+
+CREDENTIAL_CODES = frozenset(
+    (
+        "InvalidAccessKeyId",
+        "SignatureDoesNotMatch",
+        "InvalidToken",
+        "ExpiredToken",
+        "AccountProblem",
+        "NoCredentials",
+        "AwsConfiguration",
+        "AwsChainTimeout",
+    )
+)
+"""The credentials themselves are wrong."""
+
+BUCKET_CODES = frozenset(
+    (
+        "NoSuchBucket",
+        "InvalidBucketName",
+        "AllAccessDisabled",
+        "PermanentRedirect",
+        "AuthorizationHeaderMalformed",
+        "InvalidRegionName",
+        "SecondLevelDomainForbidden",
+    )
+)
+"""The bucket or its region is wrong."""
+
+
+def concerns_every_request(error: StoreError) -> bool:
+    """Whether any other request would be refused for the same cause: credentials, clock, bucket or region."""
+    return error.failure.code in CREDENTIAL_CODES | BUCKET_CODES | {"RequestTimeTooSkewed"}
+
+
+def is_denied(error: StoreError) -> bool:
+    """Whether this key lacks the right to do this, while its credentials are fine as far as is known."""
+    return error.status in (401, 403) and not error.failure.passing and not concerns_every_request(error)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from ..errors import ConditionsRejected, ObjectExists, Scope, StoreError
 from ..keys import PrefixTemplate
 from .base import CreateOnly, ObjectStore, ProbeNotes
-from .failures import explain
+from .failures import explain, is_denied
 
 if TYPE_CHECKING:
     from .s3 import S3Store
@@ -151,7 +151,7 @@ def _probe_head(store: S3Store, key: str) -> None:
     try:
         store.head(key)
     except StoreError as error:
-        if error.status in (401, 403) and not error.failure.passing:
+        if is_denied(error):
             store.remember(can_head=False)
 
 

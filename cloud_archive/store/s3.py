@@ -18,7 +18,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import quote
 
-from ..errors import ConditionsRejected, ObjectExists, StoreError
+from ..errors import ConditionsRejected, ObjectExists, Scope, StoreError
 from .aws_session import MadeOnce
 from .bandwidth import Throttle
 from .base import (
@@ -45,12 +45,11 @@ from .client import (
     keys_of,
     make_client,
 )
-from .failures import explain
+from .failures import CREDENTIAL_CODES, concerns_every_request, explain
 from .fast_put import SDK_STATUSES, Address, AnswerError, SignedPut
 from .probe import PROBE_BODY, PROBE_WITH_BYTES, probe, probe_key
 from .proxies import proxy_of
 from .translate import (
-    CREDENTIAL_CODES,
     clock_offset_seconds,
     names_checksum,
     redact,
@@ -132,6 +131,8 @@ class S3Store:
         # Until a SHA-256 was accepted here, a refusal may be about that header.
         self._sha256_works = known.echoes_checksum is True
         self._head_with_checksum = True
+        self._keys_accepted = False  # a request has succeeded
+        self.region = settings.region  # where the bucket is, as far as is known
 
     def __repr__(self) -> str:
         return f"S3Store({self.destination!r})"
@@ -298,10 +299,9 @@ class S3Store:
         except StoreError as error:
             # An object encrypted with KMS shows its checksum only to who may decrypt it, and some stores do not
             # know the header: https://docs.aws.amazon.com/AmazonS3/latest/API/API_HeadObject.html
-            if not ask or error.status not in (400, 403, 501):
+            if error.status not in (400, 401, 403) and not (ask and error.status == 501):
                 raise
-            answer = self._head(key, checksum=False)
-            self._head_with_checksum = False
+            answer = self._head_again(key, error, with_checksum=ask)
         if answer is not None and not answer.get("ETag"):
             raise StoreError("HeadObject", key, web_page(None), status=200)
         self.remember(can_head=True)
@@ -318,6 +318,34 @@ class S3Store:
             metadata,
             answer.get("LastModified"),
         )
+
+    def _head_again(self, key: str, refusal: StoreError, *, with_checksum: bool) -> dict[str, Any] | None:
+        """Look without the checksum header, and where that is refused too, find out why.
+
+        A refused HEAD has no body that could name wrong credentials or a wrong region, so a listing is asked for.
+        """
+        if with_checksum and refusal.status != 401:
+            try:
+                answer = self._head(key, checksum=False)
+            except StoreError as error:
+                refusal = error
+            else:
+                self._head_with_checksum = False
+                return answer
+        if not refusal.failure.code.isdecimal() or (self._keys_accepted and refusal.status != 400):
+            raise refusal
+        try:
+            next(self.list(key, limit=1), None)
+        except StoreError as named:
+            if concerns_every_request(named):
+                raise StoreError(
+                    "HeadObject", key, named.failure, status=named.status, said=named.said
+                ) from named
+            self._keys_accepted = self._keys_accepted or named.failure.code == "AccessDenied"
+            raise refusal from named
+        if refusal.status != 400:
+            raise refusal
+        return self._head(key, checksum=False)  # the SDK has learned the region from the listing's answer
 
     def unfinished_uploads(self, key: str) -> list[UnfinishedUpload]:
         """See `ObjectStore`."""
@@ -525,6 +553,11 @@ class S3Store:
         if make is None or address is None:
             return
         with self._lock:
+            if address.region != self.region:
+                self.region = address.region
+                logger.warning(
+                    "%s: the bucket is in the region %s: set S3_REGION.", self.destination, self.region
+                )
             if self._past_sdk is None or self._past_sdk.address != address:
                 self._past_sdk = make(address)
             self._past_trusted = True
@@ -622,6 +655,7 @@ class S3Store:
             if client is None or not self._has_new_keys(client, refusal):
                 raise refusal from self._shown(error)
             answer = self._call_again(operation, key, conditional, parameters)
+        self._keys_accepted = True
         self._note_time(answer)
         return answer
 
@@ -687,7 +721,7 @@ class S3Store:
         response = getattr(error, "response", None)
         if isinstance(response, dict):
             self._note_time(response)
-        return translate(
+        told = translate(
             error,
             operation,
             key,
@@ -696,6 +730,24 @@ class S3Store:
             proxy=proxy_of(self._settings.endpoint_url),
             aws_chain=self._settings.credentials == "aws",
         )
+        if told.failure.code in ("InvalidArgument", "InvalidRequest") and operation in _PLACING:
+            told = self._blame_placement(told)
+        return told
+
+    def _blame_placement(self, error: StoreError) -> StoreError:
+        """Name the settings of an upload that a store may not support, where one is set."""
+        settings = self._settings
+        named = {
+            "S3_STORAGE_CLASS": settings.storage_class,
+            "S3_SERVER_SIDE_ENCRYPTION": settings.server_side_encryption,
+            "S3_SSE_KMS_KEY_ID": settings.sse_kms_key_id,
+        }
+        found = " and ".join(f"{name}={value}" for name, value in named.items() if value)
+        if not found:
+            return error
+        cure = f"Correct or unset {found}, if the store does not support that."
+        failure = replace(error.failure, cure=cure, scope=Scope.STORE)
+        return StoreError(error.operation, error.key, failure, status=error.status, said=error.said)
 
     def _note_time(self, answer: Mapping[str, Any]) -> None:
         date = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date")
@@ -740,6 +792,7 @@ class S3Store:
         return body
 
 
+_PLACING = ("PutObject", "CreateMultipartUpload")
 _METHODS = {
     "PutObject": "put_object",
     "HeadObject": "head_object",

@@ -26,20 +26,6 @@ from .failures import explain
 SKEW_SECONDS = 900
 LONGEST_SAYING = 300
 
-CREDENTIAL_CODES = frozenset(
-    (
-        "InvalidAccessKeyId",
-        "SignatureDoesNotMatch",
-        "InvalidToken",
-        "ExpiredToken",
-        "AccountProblem",
-        "NoCredentials",
-        "AwsConfiguration",
-        "AwsChainTimeout",
-    )
-)
-"""What is wrong is who asks, not what for: every other request will get the same answer."""
-
 # botocore's (and urllib3's) classes, nearest first along an exception's own line of ancestors.
 _BY_CLASS = {
     "ConnectTimeoutError": "ConnectTimeout",

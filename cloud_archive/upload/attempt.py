@@ -28,7 +28,7 @@ from typing import BinaryIO, Protocol
 from ..errors import ConditionsRejected, FileChanged, KeyRejected, ObjectExists, StoreError
 from ..files import seconds_text
 from ..keys import LAST_CONFLICT, MAX_CONFLICTS, conflict_key, conflict_number, path_metadata
-from ..store.failures import explain
+from ..store.failures import explain, is_denied
 from ..store.s3 import PROBE_WITH_BYTES, CreateOnly, ObjectInfo, ObjectStore, Part
 from .memory import ByteBudget
 from .pacing import Line, PartPacer
@@ -465,7 +465,7 @@ class _Attempt:
         try:
             return True, self._store.head(key)
         except StoreError as error:
-            if error.status in (401, 403) and not error.failure.passing:
+            if is_denied(error):
                 return False, None
             raise
 
@@ -528,7 +528,7 @@ class _Attempt:
             for piece in self._store.read(key, self._content.size_bytes):
                 digest.update(piece)
         except StoreError as error:
-            if error.status in (401, 403) and not error.failure.passing:
+            if is_denied(error):
                 return None
             raise
         return digest.hexdigest() == self._content.sha256
@@ -647,7 +647,7 @@ class _Attempt:
         try:
             found = self._store.list_parts(key, self._upload_id)
         except StoreError as error:
-            if error.failure.code == "NoSuchUpload" or error.status in (401, 403, 404):
+            if error.failure.code == "NoSuchUpload" or error.status == 404 or is_denied(error):
                 self._drop_multipart(key)
                 return None, {}
             raise
