@@ -22,6 +22,7 @@ import { Now, Waiting } from "./panel/now.js";
 import { Problems } from "./panel/problems.js";
 import { Recent } from "./panel/recent.js";
 import { panelSheet } from "./panel/style.js";
+import { Unarchived } from "./panel/unarchived.js";
 
 const CLOCK_MS = 1000;
 
@@ -113,8 +114,10 @@ export class ArchivePanel extends HTMLElement {
       act: (name, body) => this.#act(name, body),
       copy: (text) => this.#copy(text),
       thumbnail: (path) => this.thumbnailUrl(path),
+      list: (state) => find.showState(state),
     };
     const header = new Header(context);
+    const unarchived = new Unarchived(context);
     const setup = new FirstRun(context);
     const now = new Now(context);
     const problems = new Problems(context);
@@ -124,12 +127,12 @@ export class ArchivePanel extends HTMLElement {
     const destination = new Destination(context);
     const find = new Find(context);
     this.#header = header;
-    this.#sections = [header, setup, now, problems, waiting, recent, chart, destination, find];
+    this.#sections = [header, unarchived, setup, now, problems, waiting, recent, chart, destination, find];
     const left = el("div", { class: "column" }, problems.element, now.element, waiting.element, recent.element);
     const right = el("div", { class: "column" }, chart.element, destination.element);
     const heading = this.heading ? el("div", { class: "heading", text: t("name") }) : null;
     this.shadowRoot.replaceChildren(
-      el("div", { class: "page", lang: t.locale }, heading, header.element, setup.element, left, right, find.element),
+      el("div", { class: "page", lang: t.locale }, heading, header.element, unarchived.element, setup.element, left, right, find.element),
     );
   }
 

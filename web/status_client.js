@@ -1,5 +1,8 @@
 /**
- * What the archive says, kept current: one fetch, then pushes; a slow poll only where pushes fail.
+ * What the archive says, kept current: one fetch, then pushes; a poll only where pushes stay away.
+ *
+ * The server pushes at least every 5 s. After 10 s without a word nobody can tell how the archive is: `reachable`
+ * is false then, whatever the last status said.
  *
  * It knows neither ComfyUI nor the daemon's page: a transport does. Harmless when loaded alone.
  *
@@ -9,8 +12,11 @@
  *   starts listening and returns what ends it.
  */
 
-const QUIET_POLL_MS = 20_000;
+const QUIET_POLL_MS = 6_000;
 const LOST_POLL_MS = 3_000;
+const SILENCE_MS = 10_000;
+const ANSWER_MS = 8_000;
+const ACTION_MS = 60_000;
 
 /** A request that was refused; `message` is the server's own reason where it gave one. */
 export class RequestFailed extends Error {
@@ -27,6 +33,8 @@ export class StatusClient extends EventTarget {
   #reachable = true;
   #stopListening = null;
   #timer = null;
+  #silence = null;
+  #asking = false;
   #watchers = 0;
   #heard = 0;
 
@@ -41,7 +49,7 @@ export class StatusClient extends EventTarget {
     return this.#status;
   }
 
-  /** False while the server does not answer. */
+  /** False while the server does not answer, or has said nothing for 10 s. */
   get reachable() {
     return this.#reachable;
   }
@@ -54,6 +62,7 @@ export class StatusClient extends EventTarget {
       lost: () => this.#lose(),
       restored: () => this.refresh(),
     });
+    this.#listenOn();
     this.refresh();
   }
 
@@ -62,6 +71,7 @@ export class StatusClient extends EventTarget {
     this.#stopListening?.();
     this.#stopListening = null;
     this.#watchers = 0;
+    clearTimeout(this.#silence);
     this.#schedule();
   }
 
@@ -80,12 +90,17 @@ export class StatusClient extends EventTarget {
 
   /** Fetch the status now. An answer that a push has overtaken is dropped. */
   async refresh() {
+    if (this.#asking) return;
+    this.#asking = true;
     const heard = this.#heard;
     try {
-      const status = await this.get("/cloud-sync/status");
+      // A server that hangs takes the connection and never answers.
+      const status = await this.get("/cloud-sync/status", { signal: AbortSignal.timeout(ANSWER_MS) });
       if (heard === this.#heard || !this.#reachable) this.#take(status);
     } catch {
       if (heard === this.#heard) this.#lose();
+    } finally {
+      this.#asking = false;
     }
   }
 
@@ -106,7 +121,7 @@ export class StatusClient extends EventTarget {
    * @throws {RequestFailed} the server refused or cannot be reached.
    */
   async post(path, body) {
-    const options = { method: "POST" };
+    const options = { method: "POST", signal: AbortSignal.timeout(ACTION_MS) };
     if (body !== undefined) {
       options.headers = { "Content-Type": "application/json" };
       options.body = JSON.stringify(body);
@@ -143,6 +158,7 @@ export class StatusClient extends EventTarget {
     this.#heard += 1;
     this.#status = status;
     this.#reachable = true;
+    this.#listenOn();
     this.#schedule();
     this.dispatchEvent(new Event("change"));
   }
@@ -152,6 +168,12 @@ export class StatusClient extends EventTarget {
     this.#reachable = false;
     this.#schedule();
     if (changed) this.dispatchEvent(new Event("change"));
+  }
+
+  /** Begin the wait for the next word anew. */
+  #listenOn() {
+    clearTimeout(this.#silence);
+    if (this.#stopListening) this.#silence = setTimeout(() => this.#lose(), SILENCE_MS);
   }
 
   #schedule() {

@@ -173,8 +173,29 @@ def states(model: ScriptedModel) -> dict[str, Callable[[], None]]:
             destination={"endpoint": "", "bucket": "", "prefix": ""},
         )
 
+    def unarchived() -> None:
+        settle(baseline_files=5, skipped_files=3)
+        older = [a_file(f"older/render_{number:05}_.png", "baseline") for number in range(5)]
+        skipped = [
+            a_file(".cache/", "skipped", 0, reason="hidden"),
+            a_file("notes.txt", "skipped", reason="not_included"),
+            a_file("portraits/aurora_00015_.png.part", "skipped", reason="temporary"),
+        ]
+        model.files = [*older, *skipped, *model.files]
+
+    def stopping() -> None:
+        uploading()
+        model.status |= {"state": "stopped", "running": False, "uploading": False}
+
     return {
         "idle": settle,
+        "unverified": lambda: settle(
+            state="retrying",
+            connection_verified=False,
+            errors=["The store does not know this access key. Check S3_ACCESS_KEY_ID."],
+        ),
+        "stopping": stopping,
+        "unarchived": unarchived,
         "uploading": uploading,
         "retrying": retrying,
         "attention": attention,

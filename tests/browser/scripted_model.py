@@ -40,6 +40,9 @@ def a_status(**changes: Any) -> dict[str, Any]:
             "prefix": "comfyui-outputs/{Y}-{m}",
         },
         "watching": "native events (inotify)",
+        "connection_verified": True,
+        "skipped_files": 0,
+        "baseline_files": 0,
         "watched_directory": "/home/studio/ComfyUI/output",
         "version": "0.1.0",
     }
@@ -80,12 +83,13 @@ class ScriptedModel:
         self.check: list[dict[str, Any]] = []
         self.calls: list[tuple[str, Any]] = []
         self.down = False
+        self.hung: asyncio.Event | None = None  # until it is set nothing is answered and nothing pushed
         self.on_push: Push | None = None
         self._streams: set[asyncio.Queue[str | None]] = set()
 
     def routes(self) -> list[tuple[str, str, Handler]]:
         """The contract's routes as (method, path, handler)."""
-        posts = ("start", "stop", "rescan", "retry", "flush", "upload")
+        posts = ("start", "stop", "rescan", "retry", "backfill", "flush", "upload")
         return [
             ("GET", "/cloud-sync/status", self._get(lambda _: self.status)),
             ("GET", "/cloud-sync/files", self._get(self._files)),
@@ -106,6 +110,13 @@ class ScriptedModel:
         for queue in self._streams:
             queue.put_nowait(f"event: {EVENT}\ndata: {json.dumps(self.status)}\n\n")
 
+    async def beat(self, pause_seconds: float = 4.0) -> None:
+        """Push the status again and again, as the real archive does."""
+        while True:
+            await asyncio.sleep(pause_seconds)
+            if not self.down and self.hung is None:
+                await self.push()
+
     async def end_streams(self, _: web.Application | None = None) -> None:
         """Close every event stream, as a daemon that ends does."""
         for queue in self._streams:
@@ -114,6 +125,8 @@ class ScriptedModel:
     def _get(self, answer: Callable[[web.Request], Any]) -> Handler:
         async def handler(request: web.Request) -> web.StreamResponse:
             self.calls.append((request.path_qs, None))
+            if self.hung is not None:
+                await self.hung.wait()
             if self.down:
                 raise web.HTTPServiceUnavailable
             return web.json_response(answer(request))
@@ -123,6 +136,8 @@ class ScriptedModel:
     async def _post(self, request: web.Request) -> web.StreamResponse:
         body = await request.json() if request.can_read_body else None
         self.calls.append((request.path.removeprefix("/api"), body))
+        if self.hung is not None:
+            await self.hung.wait()
         if self.down:
             raise web.HTTPServiceUnavailable
         name = request.path.rsplit("/", 1)[-1]

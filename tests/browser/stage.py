@@ -117,9 +117,29 @@ class Scene:
         self.model.status = {**self.model.status, **changes}
         self.push()
 
+    def hang(self) -> None:
+        """Let the server neither answer nor push, with its connections open, as a process that is stopped."""
+        self.model.hung = asyncio.Event()
+
+    def go_on(self) -> None:
+        """End `hang`."""
+        hung, self.model.hung = self.model.hung, None
+        if hung is not None:
+            self.background.loop.call_soon_threadsafe(hung.set)
+
     def push(self) -> None:
         """Push the status as it is."""
         self.background.run(self.model.push())
+
+
+@contextmanager
+def beating(background: Background, model: ScriptedModel) -> Iterator[None]:
+    """While the model pushes its status again and again."""
+    beats = asyncio.run_coroutine_threadsafe(model.beat(), background.loop)
+    try:
+        yield
+    finally:
+        beats.cancel()
 
 
 @contextmanager
@@ -132,7 +152,7 @@ def comfy_scene(
     comfy.attach(model.routes(), output)
     application = comfy.application()
     application.on_shutdown.append(model.end_streams)
-    with background.serving(application) as address:
+    with background.serving(application) as address, beating(background, model):
         yield Scene(address, model, background, comfy)
 
 
@@ -149,5 +169,5 @@ def dashboard_scene(background: Background) -> Iterator[Scene]:
     application.router.add_get("/", index)
     application.router.add_static("/", PLUGIN_ROOT / "web")
     application.on_shutdown.append(model.end_streams)
-    with background.serving(application) as address:
+    with background.serving(application) as address, beating(background, model):
         yield Scene(address, model, background)

@@ -20,6 +20,7 @@ TITLES = {
     "retrying": "Waiting to retry",
     "attention": "Needs attention",
     "stopped": "Stopped",
+    "stopping": "Stopping",
     "standby": "Standby",
     "starting": "Starting",
     "checking": "Looking for changes",
@@ -54,6 +55,12 @@ def test_the_header_says_in_plain_words_whether_it_is_safe_to_stop(page: Page, d
     expect(safe).to_have_text("Not yet: 1 file failed")
     dashboard.show(state="unavailable", safe_to_stop=True)
     expect(safe).to_have_text("Cannot tell whether it is safe to stop")
+    dashboard.show(state="starting", safe_to_stop=True, failed_files=0, connection_verified=False)
+    expect(safe).to_have_text("Nothing waits, but the connection has not been verified yet")
+    expect(safe.locator(".mark")).not_to_have_class(re.compile("good"))
+    dashboard.show(state="idle", connection_verified=True)
+    expect(safe).to_have_text("Safe to stop")
+    expect(safe.locator(".mark")).to_have_class(re.compile("good"))
 
 
 def test_uploads_under_way_move_their_progress_bars(page: Page, dashboard: Scene) -> None:
@@ -195,6 +202,62 @@ def test_a_server_that_goes_away_is_said_and_its_return_needs_no_reload(page: Pa
     expect(panel.locator(".counts dd").first).to_have_text("78")
 
 
+def test_a_server_that_hangs_is_no_longer_green_after_10_s_and_says_that_it_cannot_tell(
+    page: Page, dashboard: Scene
+) -> None:
+    panel = open_dashboard(page, dashboard.address)
+    expect(heading(panel)).to_have_text("Up to date")
+    dashboard.hang()
+    expect(heading(panel)).to_have_text("Server unreachable", timeout=14_000)
+    expect(panel.locator(".safe")).to_have_text("Cannot tell whether it is safe to stop")
+    expect(panel.locator(".good:visible")).to_have_count(0)
+    dashboard.go_on()
+    expect(heading(panel)).to_have_text("Up to date")
+
+
+def test_stop_that_is_not_answered_leaves_start_and_stop_alive(page: Page, dashboard: Scene) -> None:
+    panel = open_dashboard(page, dashboard.address)
+    expect(heading(panel)).to_have_text("Up to date")
+    dashboard.hang()
+    stop = panel.get_by_role("button", name="Stop")
+    stop.click()
+    wait_until(lambda: ("/cloud-sync/stop", None) in dashboard.model.calls, "the call")
+    expect(stop).to_be_enabled()
+    dashboard.go_on()
+    expect(heading(panel)).to_have_text("Stopped")
+
+
+def test_a_stop_that_drains_shows_what_is_under_way_and_can_be_taken_back(
+    page: Page, dashboard: Scene
+) -> None:
+    states(dashboard.model)["stopping"]()
+    panel = open_dashboard(page, dashboard.address)
+    expect(heading(panel)).to_have_text("Stopping")
+    expect(panel.locator(".now li")).to_have_count(2)
+    panel.get_by_role("button", name="Start").click()
+    wait_until(lambda: ("/cloud-sync/start", None) in dashboard.model.calls, "the call")
+
+
+def test_files_that_are_not_archived_are_counted_listed_and_older_ones_archived(
+    page: Page, dashboard: Scene
+) -> None:
+    states(dashboard.model)["unarchived"]()
+    panel = open_dashboard(page, dashboard.address)
+    notes = panel.locator(".unarchived .note")
+    expect(notes.first).to_contain_text("5 files from before the first start are not archived.")
+    expect(notes.nth(1)).to_contain_text("3 files are skipped.")
+    notes.first.get_by_role("button", name="Archive them").click()
+    wait_until(lambda: ("/cloud-sync/backfill", None) in dashboard.model.calls, "the call")
+    notes.nth(1).get_by_role("button", name="Show files").click()
+    expect(panel.get_by_label("State")).to_have_value("skipped")
+    rows = panel.locator(".found li")
+    expect(rows).to_have_count(3)
+    expect(rows.first).to_contain_text("Hidden name")
+    expect(rows.nth(1)).to_contain_text("Not included by the settings")
+    dashboard.show(baseline_files=0, skipped_files=0)
+    expect(panel.locator(".unarchived")).to_be_hidden()
+
+
 ROUNDS = 5
 OPENS_MS = 1000
 SMOOTH_MS = 100  # the longest time without a frame while typing
@@ -316,10 +379,10 @@ def test_axe_finds_nothing_serious_in_any_state(
     panel = open_dashboard(page, dashboard.address)
     panel.get_by_role("button", name="Check connection").click()
     expect(panel.locator(".steps li")).to_have_count(4)
-    for name in ("uploading", "retrying", "not_configured"):
+    for name in ("uploading", "unarchived", "stopping", "retrying", "not_configured"):
         prepare[name]()
         dashboard.push()
-        expect(heading(panel)).to_have_text(TITLES[name])
+        expect(heading(panel)).to_have_text(TITLES.get(name, "Up to date"))
         if name == "retrying":
             panel.get_by_role("button", name="Upload now").first.click()
             expect(panel.locator(".problem li")).to_have_count(3)

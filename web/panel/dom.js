@@ -33,6 +33,7 @@ const SHAPES = {
   uploading: "M2 8a6 6 0 1 0 12 0a6 6 0 1 0-12 0M8 11V5.2M5.6 7.5L8 5.1l2.4 2.4",
   retrying: "M2 8a6 6 0 1 0 12 0a6 6 0 1 0-12 0M8 4.8V8l2.2 1.6",
   stopped: "M2 8a6 6 0 1 0 12 0a6 6 0 1 0-12 0M6 6h4v4H6z",
+  stopping: "M8 2.2L13.8 8L8 13.8L2.2 8zM6.4 6.4h3.2v3.2H6.4z",
   standby: "M2 8a6 6 0 1 0 12 0a6 6 0 1 0-12 0M6.5 5.8v4.4M9.5 5.8v4.4",
   attention: "M8 2.2L14.3 13.4H1.7zM8 6.4v3.2M8 11.4v.2",
   unreachable: "M2.5 6.2a8.4 8.4 0 0 1 11 0M5 8.9a4.6 4.6 0 0 1 6 0M8 12v.2M2.5 2.5l11 11",
@@ -57,6 +58,8 @@ const SHAPES = {
   link: "M6.5 9.5l3-3M7 4.6l1.4-1.4a3 3 0 0 1 4.3 4.3L11.3 9M9 11.4l-1.4 1.4a3 3 0 0 1-4.3-4.3L4.7 7",
 };
 SHAPES.unavailable = SHAPES.attention;
+SHAPES.skipped = SHAPES.vanished;
+SHAPES.baseline = SHAPES.vanished;
 SHAPES.failed = SHAPES.attention;
 SHAPES.archived = SHAPES.idle;
 SHAPES.pending = SHAPES.retrying;

@@ -6,7 +6,7 @@ import { button, el, fileName, icon, setText } from "./dom.js";
 const PAGE = 25;
 const DEBOUNCE_MS = 180;
 const REFRESH_MS = 2_000;
-const TONES = { archived: "good", pending: "calm", uploading: "busy", failed: "bad", vanished: "warn" };
+const TONES = { archived: "good", pending: "calm", uploading: "busy", failed: "bad", vanished: "warn", skipped: "calm", baseline: "calm" };
 
 export class Find {
   #context;
@@ -51,7 +51,7 @@ export class Find {
   update({ status, reachable }) {
     this.element.hidden = !status || status.state === "not_configured";
     if (this.element.hidden || !reachable) return;
-    const now = `${status.uploaded_files} ${status.already_archived_files} ${status.failed_files} ${status.pending_files}`;
+    const now = `${status.uploaded_files} ${status.already_archived_files} ${status.failed_files} ${status.pending_files} ${status.skipped_files} ${status.baseline_files}`;
     if (now === this.#seen) return;
     const first = this.#seen === null;
     this.#seen = now;
@@ -61,6 +61,14 @@ export class Find {
     else if (this.#cursors.length === 1 && !busy && this.#timer === null) {
       this.#soon(Math.max(0, this.#fetched + REFRESH_MS - Date.now()), false);
     }
+  }
+
+  /** List the files in one state, and bring the list into view. */
+  showState(state) {
+    this.#select.value = state;
+    this.#soon(0, true);
+    this.element.scrollIntoView({ block: "start" });
+    this.#select.focus();
   }
 
   disconnect() {
@@ -130,7 +138,10 @@ export class Find {
     mark.classList.add(TONES[file.state] ?? "calm");
     const time = parseTime(file.uploaded_at);
     const dot = () => el("span", { class: "dot", text: " · " });
-    const about = el("span", { class: "small quiet num" }, el("span", { class: `word ${file.state}`, text: t(`file.${file.state}`) }), dot(), el("span", { text: formatBytes(file.size_bytes, t.locale) }));
+    const about = el("span", { class: "small quiet num" }, el("span", { class: `word ${file.state}`, text: t(`file.${file.state}`) }));
+    const isFolder = file.path.endsWith("/");
+    about.append(isFolder ? "" : dot(), el("span", { text: isFolder ? "" : formatBytes(file.size_bytes, t.locale) }));
+    if (file.state === "skipped") about.append(dot(), el("span", { class: "reason", text: t(`skipped.${file.reason}`) }));
     if (time) {
       const ago = el("time", { datetime: file.uploaded_at, title: formatMoment(time, t.locale), text: formatAgo(time, t.locale) });
       about.append(dot(), ago);

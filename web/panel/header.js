@@ -14,6 +14,7 @@ const TONES = {
   unreachable: "bad",
   not_configured: "warn",
   stopped: "calm",
+  stopping: "busy",
   standby: "calm",
   loading: "calm",
 };
@@ -26,15 +27,22 @@ const TONES = {
 export function shownState({ status, reachable }) {
   if (!reachable) return "unreachable";
   if (!status) return "loading";
+  if (status.state === "stopped" && status.active?.length) return "stopping";
   if (status.state !== "idle") return status.state in TONES ? status.state : "checking";
   if (status.failed_files > 0) return "attention";
   return status.safe_to_stop || status.pending_files > 0 ? "idle" : "checking";
+}
+
+/** Whether nothing waits, although the store has not accepted anything yet: no reason for a green mark. */
+function unverified(status) {
+  return status.safe_to_stop && status.connection_verified === false;
 }
 
 /** "Safe to stop", or what is missing: "Not yet: 3 files, 41 MB, about 20 s". */
 export function safeText({ status, reachable }, t) {
   if (!status) return reachable ? "" : t("safe.unknown");
   if (!reachable || status.state === "unavailable") return t("safe.unknown");
+  if (unverified(status)) return t("safe.unverified");
   if (status.safe_to_stop) return t("safe.yes");
   const parts = [];
   if (status.pending_files > 0) {
@@ -128,7 +136,7 @@ export class Header {
       setText(this.#title, t(`state.${state}`));
       this.say("", "good");
     }
-    const sure = Boolean(status?.safe_to_stop) && reachable && state !== "unavailable";
+    const sure = Boolean(status?.safe_to_stop) && reachable && state !== "unavailable" && !unverified(status);
     if (this.safe.dataset.safe !== String(sure)) {
       this.safe.dataset.safe = String(sure);
       this.#safeMark.className = sure ? "mark good" : "mark calm";
@@ -137,7 +145,7 @@ export class Header {
     const text = safeText(view, t);
     setText(this.#safeText, text);
     this.safe.hidden = !text || state === "not_configured";
-    const hint = ["stopped", "standby", "unreachable", "unavailable", "not_configured"].includes(state);
+    const hint = ["stopped", "stopping", "standby", "unreachable", "unavailable", "not_configured"].includes(state);
     setText(this.#hint, hint ? t(`hint.${state}`) : "");
     this.#hint.hidden = !hint;
     this.#countList.hidden = state === "not_configured" || state === "loading";
@@ -164,10 +172,9 @@ export class Header {
   }
 
   async #act(name) {
+    // Never disabled: a start must be possible while a stop has not been answered, and the other way round.
     const pressed = this.#buttons.get(name);
-    pressed.disabled = true;
     await this.#context.act(name);
-    pressed.disabled = false;
     // Start and Stop replace each other: the focus goes along.
     if (pressed.hidden) this.#buttons.get(name === "start" ? "stop" : "start").focus();
     else pressed.focus();

@@ -93,6 +93,10 @@ option { background: var(--ca-bg); color: var(--ca-fg); }
 .feedback { display: flex; gap: 6px; align-items: flex-start; font-size: 12px; overflow-wrap: anywhere; }
 .feedback .icon { width: 14px; height: 14px; margin-top: 2px; }
 .feedback:empty { display: none; }
+.unarchived { display: grid; gap: 6px; }
+.note { display: flex; flex-wrap: wrap; align-items: center; justify-content: space-between; gap: 6px 12px; }
+.note > p { flex: 1 1 200px; }
+.note .tools { display: flex; flex-wrap: wrap; gap: 6px; }
 form.upload { display: grid; gap: 6px; }
 form.upload label { font-size: 12px; color: var(--ca-quiet); }
 form.upload .row { display: flex; gap: 6px; }

@@ -7,6 +7,7 @@ export const en = {
   "state.uploading": "Uploading",
   "state.retrying": "Waiting to retry",
   "state.stopped": "Stopped",
+  "state.stopping": "Stopping",
   "state.not_configured": "Not configured",
   "state.standby": "Standby",
   "state.starting": "Starting",
@@ -17,6 +18,7 @@ export const en = {
   "state.loading": "Loading",
 
   "safe.yes": "Safe to stop",
+  "safe.unverified": "Nothing waits, but the connection has not been verified yet",
   "safe.no": "Not yet: {what}",
   "safe.unknown": "Cannot tell whether it is safe to stop",
   "safe.checking": "looking at the directory",
@@ -26,8 +28,9 @@ export const en = {
   "separator": ", ",
 
   "hint.stopped": "New files wait until you start again.",
+  "hint.stopping": "Uploads under way finish. Start resumes at once.",
   "hint.standby": "Another process archives this directory. This one takes over when that one ends.",
-  "hint.unreachable": "No answer from the server. This page goes on by itself as soon as it is back.",
+  "hint.unreachable": "Nothing heard from the archive. This page goes on by itself as soon as it answers.",
   "hint.unavailable": "It is started again by itself. Files are not lost meanwhile.",
   "hint.not_configured": "Set where your files go, then restart.",
 
@@ -103,11 +106,26 @@ export const en = {
   "find.page": "Files {from} to {to}",
   "find.pages": "Pages",
 
+  "unarchived.title": "Not archived",
+  "unarchived.show": "Show files",
+  "baseline.count": { one: "{n} file from before the first start is not archived.", other: "{n} files from before the first start are not archived." },
+  "baseline.archive": "Archive them",
+  "skipped.count": { one: "{n} file is skipped.", other: "{n} files are skipped." },
+  "skipped.hidden": "Hidden name",
+  "skipped.temporary": "Temporary name",
+  "skipped.excluded": "Excluded by the settings",
+  "skipped.not_included": "Not included by the settings",
+  "skipped.link": "Symbolic link",
+  "skipped.not_a_file": "Not a regular file",
+  "skipped.empty": "Empty",
+
   "file.archived": "Archived",
   "file.pending": "Waiting",
   "file.uploading": "Uploading",
   "file.failed": "Failed",
   "file.vanished": "Gone before it was archived",
+  "file.skipped": "Skipped",
+  "file.baseline": "Older than the archive",
 
   "kind.image": "Image",
   "kind.video": "Video",

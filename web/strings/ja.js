@@ -7,6 +7,7 @@ export const ja = {
   "state.uploading": "アップロード中",
   "state.retrying": "再試行を待機中",
   "state.stopped": "停止中",
+  "state.stopping": "停止処理中",
   "state.not_configured": "未設定",
   "state.standby": "スタンバイ",
   "state.starting": "起動中",
@@ -17,6 +18,7 @@ export const ja = {
   "state.loading": "読み込み中",
 
   "safe.yes": "停止しても安全です",
+  "safe.unverified": "待機中のファイルはありませんが、接続はまだ確認されていません",
   "safe.no": "まだ停止できません：{what}",
   "safe.unknown": "停止しても安全か判断できません",
   "safe.checking": "ディレクトリを確認中",
@@ -26,8 +28,9 @@ export const ja = {
   "separator": "、",
 
   "hint.stopped": "新しいファイルは、再開するまで待機します。",
+  "hint.stopping": "実行中のアップロードは完了します。「開始」を押すとすぐに再開します。",
   "hint.standby": "別のプロセスがこのディレクトリをアーカイブしています。終了すると、こちらが引き継ぎます。",
-  "hint.unreachable": "サーバーから応答がありません。復旧すると自動的に再開します。",
+  "hint.unreachable": "アーカイブから応答がありません。応答があり次第、自動的に再開します。",
   "hint.unavailable": "自動的に再起動されます。その間もファイルは失われません。",
   "hint.not_configured": "ファイルの保存先を設定し、再起動してください。",
 
@@ -103,11 +106,26 @@ export const ja = {
   "find.page": "{from}～{to} 件目",
   "find.pages": "ページ",
 
+  "unarchived.title": "アーカイブされていないファイル",
+  "unarchived.show": "ファイルを表示",
+  "baseline.count": "初回起動より前の {n} ファイルはアーカイブされていません。",
+  "baseline.archive": "アーカイブする",
+  "skipped.count": "{n} ファイルが対象外です。",
+  "skipped.hidden": "隠しファイル名",
+  "skipped.temporary": "一時ファイル名",
+  "skipped.excluded": "設定により除外",
+  "skipped.not_included": "設定の対象に含まれない",
+  "skipped.link": "シンボリックリンク",
+  "skipped.not_a_file": "通常のファイルではない",
+  "skipped.empty": "空のファイル",
+
   "file.archived": "アーカイブ済み",
   "file.pending": "待機中",
   "file.uploading": "アップロード中",
   "file.failed": "失敗",
   "file.vanished": "アーカイブ前に削除されました",
+  "file.skipped": "対象外",
+  "file.baseline": "初回起動より前",
 
   "kind.image": "画像",
   "kind.video": "動画",

@@ -7,6 +7,7 @@ export const zh = {
   "state.uploading": "正在上传",
   "state.retrying": "等待重试",
   "state.stopped": "已停止",
+  "state.stopping": "正在停止",
   "state.not_configured": "尚未配置",
   "state.standby": "待命",
   "state.starting": "正在启动",
@@ -17,6 +18,7 @@ export const zh = {
   "state.loading": "正在加载",
 
   "safe.yes": "可以安全停止",
+  "safe.unverified": "没有等待的文件，但连接尚未验证",
   "safe.no": "暂时不能停止：{what}",
   "safe.unknown": "无法判断是否可以安全停止",
   "safe.checking": "正在查看目录",
@@ -26,8 +28,9 @@ export const zh = {
   "separator": "，",
 
   "hint.stopped": "新文件会一直等待，直到重新启动。",
+  "hint.stopping": "正在进行的上传会完成；点击“启动”可立即继续。",
   "hint.standby": "另一个进程正在归档此目录；它结束后由本进程接管。",
-  "hint.unreachable": "服务器没有响应。恢复后本页会自动继续。",
+  "hint.unreachable": "没有收到归档程序的消息。一旦恢复响应，本页会自动继续。",
   "hint.unavailable": "引擎会自动重新启动，期间不会丢失文件。",
   "hint.not_configured": "请设置文件的存放位置，然后重新启动。",
 
@@ -103,11 +106,26 @@ export const zh = {
   "find.page": "第 {from} 至 {to} 个文件",
   "find.pages": "分页",
 
+  "unarchived.title": "未归档的文件",
+  "unarchived.show": "显示文件",
+  "baseline.count": "有 {n} 个首次启动之前的文件未归档。",
+  "baseline.archive": "归档这些文件",
+  "skipped.count": "已跳过 {n} 个文件。",
+  "skipped.hidden": "隐藏文件名",
+  "skipped.temporary": "临时文件名",
+  "skipped.excluded": "被设置排除",
+  "skipped.not_included": "不在设置的范围内",
+  "skipped.link": "符号链接",
+  "skipped.not_a_file": "不是普通文件",
+  "skipped.empty": "空文件",
+
   "file.archived": "已归档",
   "file.pending": "等待中",
   "file.uploading": "正在上传",
   "file.failed": "失败",
   "file.vanished": "归档前已被删除",
+  "file.skipped": "已跳过",
+  "file.baseline": "首次启动之前",
 
   "kind.image": "图像",
   "kind.video": "视频",
