@@ -98,7 +98,8 @@ def test_once_again_finds_nothing_new(
     assert ran(capsys, "watch", root, "--once")[0] == 0
     status, out, _ = ran(capsys, "watch", root, "--once", "--json")
     assert status == 0
-    assert json.loads(out) == {"archived": 0, "already_archived": 0, "failed": 0, "total": 0, "failures": []}
+    counts = {"archived": 0, "already_archived": 0, "failed": 0, "total": 0, "skipped_files": 0}
+    assert json.loads(out) == {**counts, "failures": [], "skipped": []}
     assert bucket.keys() == ["out/a.png"]
 
 

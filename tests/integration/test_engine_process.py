@@ -269,9 +269,11 @@ def test_without_settings_it_says_which_are_missing(start: Starter) -> None:
 
 def test_no_secret_is_in_any_file_of_the_state_directory(start: Starter) -> None:
     engine = start(S3_SECRET_ACCESS_KEY="PLANTED/secret+value")
-    wait_until(lambda: engine.state() == "idle", "it watches")
+    wait_until(lambda: engine.status()["running"], "it watches")
     (start.root / "a.png").write_bytes(b"a")
-    wait_until(lambda: engine.state() == "retrying", "it is refused")
+    wait_until(
+        lambda: engine.status()["pending_files"] == 1 and engine.state() == "retrying", "it is refused"
+    )
     assert "PLANTED" not in json.dumps(engine.status())
     engine.process.terminate()
     engine.process.wait(40)
