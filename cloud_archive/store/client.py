@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from .. import __version__
 from .aws_session import AwsConfigurationError, chain_session, isolated_session
 from .bandwidth import Throttle
-from .fast_put import Address, Keys, SignedPut
+from .fast_put import Address, Keys, SignedPut, read_bounded
 from .proxies import proxy_of
 
 if TYPE_CHECKING:
@@ -159,6 +159,8 @@ def _set_up(
 ) -> Client:
     from botocore.handlers import convert_body_to_file_like_object
 
+    session_of_requests = client._endpoint.http_session
+    session_of_requests.send = _bounded(session_of_requests.send)
     client.meta.events.register("before-call.s3.HeadBucket", cast(Any, _untold_region))
     if (forbid := forbid_overwrite(settings.endpoint_url)) is not None:
         for operation in ("PutObject", "CompleteMultipartUpload"):
@@ -240,6 +242,19 @@ def certificate_authorities(settings: Settings) -> str | None:
         return None  # botocore reads it
     usual = (ssl.get_default_verify_paths().cafile, "/etc/ssl/certs/ca-certificates.crt")
     return next((path for path in usual if path and Path(path).is_file()), None)
+
+
+def _bounded(send: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """What sends botocore's requests, but no answer that is read whole can fill the memory."""
+
+    def bounded(request: Any) -> Any:
+        is_streamed, request.stream_output = request.stream_output, True  # leaves the body unread
+        answer = send(request)
+        if not is_streamed or answer.status_code >= 300:
+            answer._content = read_bounded(answer.raw)
+        return answer
+
+    return bounded
 
 
 def _untold_region(**_: object) -> tuple[Any, dict[str, Any]]:

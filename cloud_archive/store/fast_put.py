@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 # Answers that the SDK should see: redirects, and refusals that it may know a way around.
 SDK_STATUSES = frozenset({301, 302, 303, 307, 308, 400, 401, 403, 501})
+MAX_REFUSAL_BYTES = 64 * 1024
+MAX_ANSWER_BYTES = 16 * 1024 * 1024  # a listing of a thousand long keys, each sign of them escaped, has 10 MB
+PIECE_BYTES = 64 * 1024
 _CREDENTIAL = re.compile(r"AWS4-HMAC-SHA256 Credential=[^,]+/\d{8}/([^/,]+)/s3/aws4_request,")
 _PARAMETERS = {
     "ContentType": "content-type",
@@ -193,8 +196,10 @@ class SignedPut:
             retries=False,
             redirect=False,
             assert_same_host=False,
+            preload_content=False,
+            decode_content=False,
         )
-        return _understood(answer.status, answer.headers, answer.data)
+        return _understood(answer.status, answer.headers, read_bounded(answer))
 
     def close(self) -> None:
         """Let go of the connections."""
@@ -224,6 +229,30 @@ def _pool(
     return urllib3.HTTPSConnectionPool(
         host, cert_reqs="CERT_REQUIRED", ca_certs=verify, ssl_context=create_urllib3_context(), **options
     )
+
+
+def read_bounded(answer: urllib3.BaseHTTPResponse) -> bytes:
+    """Read an answer's body, but of a refusal no more than its message needs.
+
+    Raises:
+        urllib3.exceptions.ProtocolError: the answer is no refusal, and longer than any document of S3.
+    """
+    import urllib3
+
+    is_refusal = answer.status >= 300
+    left = MAX_REFUSAL_BYTES if is_refusal else MAX_ANSWER_BYTES
+    pieces: list[bytes] = []
+    for piece in answer.stream(PIECE_BYTES, decode_content=False):
+        pieces.append(piece)
+        left -= len(piece)
+        if left < 0:
+            answer.close()  # with the connection, on which the rest would still come
+            if not is_refusal:
+                raise urllib3.exceptions.ProtocolError("The answer does not end.")
+            break
+    else:
+        answer.release_conn()
+    return b"".join(pieces)
 
 
 def _understood(status: int, headers: Mapping[str, str], body: bytes) -> dict[str, Any]:

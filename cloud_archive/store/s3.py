@@ -85,6 +85,13 @@ READ_BYTES = MEBIBYTE
 _REPLACED = replace(
     explain("PreconditionFailed"), cause="The object was replaced meanwhile.", cure="Run the command again."
 )
+_ENDLESS = replace(
+    explain("NotS3"),
+    cause="The store's listing goes round in circles.",
+    cure="Report this to the store's provider.",
+)
+MAX_EMPTY_PAGES = 100  # one now and then is allowed
+MAX_PARTS = 10_000  # https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html
 DELETE_AT_ONCE = 1000  # https://docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteObjects.html
 
 
@@ -370,7 +377,10 @@ class S3Store:
                 )
                 found.append(Part(entry["PartNumber"], entry["ETag"], entry["Size"], told, proven=True))
             following = answer.get("NextPartNumberMarker")
-            if not answer.get("IsTruncated") or not following or following == marker.get("PartNumberMarker"):
+            ended = (
+                not answer.get("IsTruncated") or not following or following == marker.get("PartNumberMarker")
+            )
+            if ended or len(found) > MAX_PARTS:
                 return found
             marker = {"PartNumberMarker": following}
 
@@ -398,6 +408,7 @@ class S3Store:
         """See `ObjectStore`."""
         left = limit
         more: dict[str, Any] = {}
+        empty_pages = 0
         while left is None or left > 0:
             if left is not None:
                 more["MaxKeys"] = min(left, 1000)
@@ -417,9 +428,14 @@ class S3Store:
                     entry.get("LastModified"),
                 )
             left = None if left is None else left - len(entries)
-            if not answer.get("IsTruncated") or not answer.get("NextContinuationToken"):
+            following = answer.get("NextContinuationToken")
+            if not answer.get("IsTruncated") or not following:
                 return
-            more["ContinuationToken"] = answer["NextContinuationToken"]
+            empty_pages = 0 if entries else empty_pages + 1
+            if following == more.get("ContinuationToken") or empty_pages > MAX_EMPTY_PAGES:
+                # Nothing more would come, for ever; and what is missing must not look like deleted objects.
+                raise StoreError("ListObjectsV2", None, _ENDLESS, status=200)
+            more["ContinuationToken"] = following
 
     # --- finding out
 

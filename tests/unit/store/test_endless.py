@@ -1,0 +1,186 @@
+"""A store whose answers do not end, or go round in circles."""
+
+from __future__ import annotations
+
+import hashlib
+import http.server
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from cloud_archive.config.settings import load_settings
+from cloud_archive.errors import StoreError
+from cloud_archive.store.s3 import S3Store
+
+MOST_BYTES = 24 * 1024 * 1024  # what one answer may cost, and what the system buffers on the way
+BODY = b"a picture"
+SHA256 = hashlib.sha256(BODY).hexdigest()
+
+
+class EndlessEndpoint:
+    """Sends a body without an end, or `pages` one after another. Counts what it could send of each answer."""
+
+    def __init__(self) -> None:
+        self.status = 500
+        self.fine_puts = 0
+        self.pages: Iterator[bytes] | None = None
+        self.sent: list[int] = []
+        self.requests = 0
+        endpoint = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def answer(self) -> None:
+                endpoint.requests += 1
+                self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                if self.command == "PUT" and endpoint.fine_puts:
+                    endpoint.fine_puts -= 1
+                    self.whole(b"", ETag=f'"{hashlib.md5(BODY).hexdigest()}"')
+                elif endpoint.pages is not None:
+                    self.whole(next(endpoint.pages))
+                else:
+                    self.endless()
+
+            def whole(self, body: bytes, **headers: str) -> None:
+                self.send_response(200)
+                for name, value in headers.items():
+                    self.send_header(name, value)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def endless(self) -> None:
+                self.send_response(endpoint.status)
+                self.send_header("Content-Type", "application/xml")
+                self.send_header("ETag", '"x"')
+                self.end_headers()
+                self.close_connection = True
+                sent = 0
+                try:
+                    self.wfile.write(b"<Error><Code>InternalError</Code><Message>")
+                    while sent < 4 * MOST_BYTES:
+                        self.wfile.write(b"x" * 65536)
+                        sent += 65536
+                except OSError:
+                    pass
+                endpoint.sent.append(sent)
+                endpoint.answered.set()
+
+            do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = answer  # noqa: N815
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self.answered = threading.Event()
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server.daemon_threads = True
+        threading.Thread(target=self.server.serve_forever, args=(0.01,), daemon=True).start()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server.server_port}"
+
+
+@pytest.fixture
+def endpoint() -> Iterator[EndlessEndpoint]:
+    made = EndlessEndpoint()
+    yield made
+    made.server.shutdown()
+    made.server.server_close()
+
+
+@pytest.fixture
+def store(endpoint: EndlessEndpoint) -> Iterator[S3Store]:
+    environ = {
+        "S3_ACCESS_KEY_ID": "key",
+        "S3_SECRET_ACCESS_KEY": "secret",
+        "S3_BUCKET": "bucket",
+        "S3_ENDPOINT_URL": endpoint.url,
+    }
+    made = S3Store(load_settings(environ), read_seconds=20)
+    yield made
+    made.close()
+
+
+def put(store: S3Store) -> Any:
+    return store.put("a.png", BODY, sha256=SHA256, content_type="image/png", metadata={}, create_only=False)
+
+
+CALLS: dict[str, Callable[[S3Store], Any]] = {
+    "PutObject": put,
+    "GetObject": lambda store: list(store.read("a.png", 10)),
+    "ListObjectsV2": lambda store: list(store.list("")),
+    "ListParts": lambda store: store.list_parts("a.png", "id"),
+    "DeleteObjects": lambda store: next(error for _, error in store.delete(["a", "b"]) if error),
+}
+
+
+# Of GetObject a 200 has the object's bytes, see below; for DeleteObjects a 404 is as good as a success.
+ANSWERS = [
+    (operation, status)
+    for operation in CALLS
+    for status in (200, 404, 500)
+    if (operation, status) not in (("GetObject", 200), ("DeleteObjects", 404))
+]
+
+
+@pytest.mark.parametrize(("operation", "status"), ANSWERS)
+def test_an_answer_without_an_end_is_cut_off(
+    endpoint: EndlessEndpoint, store: S3Store, operation: str, status: int
+) -> None:
+    endpoint.status = status
+    try:
+        found = CALLS[operation](store)
+    except StoreError as error:
+        found = error
+    assert isinstance(found, StoreError)
+    assert endpoint.answered.wait(20)
+    assert max(endpoint.sent) <= MOST_BYTES
+
+
+@pytest.mark.parametrize("status", [200, 500])
+def test_an_answer_without_an_end_to_a_body_past_the_sdk_is_cut_off(
+    endpoint: EndlessEndpoint, store: S3Store, status: int
+) -> None:
+    endpoint.fine_puts = 2
+    put(store)
+    put(store)
+    endpoint.status = status
+    with pytest.raises(StoreError):
+        put(store)
+    assert endpoint.answered.wait(20)
+    assert max(endpoint.sent) <= MOST_BYTES
+
+
+def test_no_more_is_read_of_an_object_than_it_should_have(endpoint: EndlessEndpoint, store: S3Store) -> None:
+    endpoint.status = 200
+    assert 5 < sum(map(len, store.read("a.png", 5))) <= 1024 * 1024
+    assert endpoint.answered.wait(20)
+    assert max(endpoint.sent) <= MOST_BYTES
+
+
+def page(token: str, *keys: str) -> bytes:
+    entries = "".join(f"<Contents><Key>{key}</Key><Size>1</Size></Contents>" for key in keys)
+    return (
+        f"<ListBucketResult><Name>bucket</Name><IsTruncated>true</IsTruncated>{entries}"
+        f"<NextContinuationToken>{token}</NextContinuationToken></ListBucketResult>"
+    ).encode()
+
+
+def test_a_listing_that_goes_round_in_circles_ends_with_an_error(
+    endpoint: EndlessEndpoint, store: S3Store
+) -> None:
+    endpoint.pages = (page("same", "a") for _ in range(1000))
+    with pytest.raises(StoreError, match="round in circles"):
+        list(store.list(""))
+    assert endpoint.requests == 2
+
+
+def test_a_listing_of_empty_pages_ends_with_an_error(endpoint: EndlessEndpoint, store: S3Store) -> None:
+    endpoint.pages = (page(str(number)) for number in range(1000))
+    with pytest.raises(StoreError, match="round in circles"):
+        list(store.list(""))
+    assert endpoint.requests < 200
