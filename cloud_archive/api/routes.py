@@ -108,9 +108,10 @@ def protect(route: Route, handler: Handler) -> PlainHandler:
             answer = error_answer(error)
         except Exception as error:
             if isinstance(error, ConnectionError) and request.transport is None:
-                raise  # the client went away: nobody is left to answer
-            _log.exception("%s %s failed", route.method, route.path)
-            answer = refusal(500, UNEXPECTED)
+                answer = refusal(400, "The client went away.")  # nobody reads it, and nothing is logged
+            else:
+                _log.exception("%s %s failed", route.method, route.path)
+                answer = refusal(500, UNEXPECTED)
         if not answer.prepared:
             answer.headers.update(ANSWER_HEADERS)
         return answer

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import faulthandler
 import json
 import logging
 import logging.handlers
@@ -340,6 +341,8 @@ async def run_daemon(
     """
     load_settings(engine.environ)
     give_freed_memory_back()
+    with contextlib.suppress(RuntimeError, ValueError, OSError):  # standard error may be no file
+        faulthandler.enable()
 
     def ending() -> None:
         notify("STOPPING=1")

@@ -5,6 +5,7 @@ python -m tests.faults --kills 300 --first-starts 30    as many first starts amo
 python -m tests.faults --steps 100 --seed N     each step of an upload so often, once and lasting, see steps.py
 python -m tests.faults --pods 10 --names 100    so many processes, one bucket, the same names, see pods.py
 python -m tests.faults --swaps 1000             folders swapped for symbolic links, see swaps.py
+python -m tests.faults --floods 1000            connections that never finish a request, see floods.py
 python -m tests.faults --soak 100000 --large 200    memory, descriptors, threads and the ledger's size, see soak.py
 """
 
@@ -18,6 +19,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from tests.faults.floods import floods
 from tests.faults.pods import pods
 from tests.faults.run import Plan, run
 from tests.faults.soak import soak
@@ -102,6 +104,13 @@ def swap(chosen: argparse.Namespace, seed: int, server: S3Server, directory: Pat
     return found.held
 
 
+def flood(chosen: argparse.Namespace, seed: int, server: S3Server, directory: Path) -> bool:
+    """Returns whether all held."""
+    found = floods(chosen.floods, seed, server, directory / "floods", told)
+    print(*found.lines(), sep="\n")
+    return found.held
+
+
 def told(line: str) -> None:
     print(line, flush=True)
 
@@ -109,6 +118,8 @@ def told(line: str) -> None:
 def _chosen(chosen: argparse.Namespace) -> tuple[Callable[..., bool], str]:
     if chosen.soak:
         return long_soak, f"{chosen.soak} small and {chosen.large} large files"
+    if chosen.floods:
+        return flood, f"{chosen.floods} rounds of connections that never finish a request"
     if chosen.swaps:
         return swap, f"{chosen.swaps} rounds of swapped folders"
     if chosen.pods:
@@ -136,6 +147,7 @@ def main() -> int:
     parser.add_argument("--pods", type=int, default=0, help="so many archivers")
     parser.add_argument("--names", type=int, default=100, help="files of each pod")
     parser.add_argument("--swaps", type=int, default=0, help="so many rounds of swapped folders")
+    parser.add_argument("--floods", type=int, default=0, help="so many rounds of half-open connections")
     parser.add_argument("--soak", type=int, default=0, help="instead of kills: so many small files")
     parser.add_argument("--large", type=int, default=0, help="and so many of 16 to 64 MiB")
     parser.add_argument(

@@ -185,6 +185,23 @@ async def test_a_body_that_does_not_come_makes_room_as_well(engine: FakeEngine) 
             writer.close()
 
 
+async def test_clients_that_leave_in_the_middle_of_a_body_leave_no_line_in_the_log(
+    engine: FakeEngine, caplog: pytest.LogCaptureFixture
+) -> None:
+    head = (
+        b"POST /cloud-sync/start HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+        b"Content-Length: 100\r\n\r\n{"
+    )
+    async with listening(engine, ConnectionLimits(8, 6)) as listener, client() as session:
+        for _ in range(20):  # most are dropped to make room
+            _, writer = await half_open(listener, head)
+            writer.transport.abort()
+        await until(lambda: all(found.request is None for found in listener.connections._open.values()))
+        assert (await ask(session, listener, "GET", STATUS))[0] == 200
+    assert caplog.text == ""
+    assert engine.calls == []
+
+
 async def test_a_body_has_a_time_limit(engine: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cloud_archive.api.routes.BODY_SECONDS", 0.2)
     head = HALF.replace(b"GET /cloud-sync/status", b"POST /cloud-sync/start")

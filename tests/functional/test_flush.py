@@ -1,0 +1,42 @@
+"""`Archiver.flush` ends when its time is up, or when nobody waits for it any more."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+
+from cloud_archive.archive.archive import Archiver
+from cloud_archive.errors import StoreError
+from cloud_archive.store.failures import explain
+from tests.functional.archives import archiving, until
+from tests.memory_store import MemoryStore
+
+
+class AwayStore(MemoryStore):
+    def put(self, key: str, body: bytes, **_: object) -> None:  # type: ignore[override]
+        raise StoreError("PutObject", key, explain("ServiceUnavailable"), status=503)
+
+
+def test_twenty_given_up_flushes_end_at_once_and_the_next_one_in_its_own_time(tmp_path: Path) -> None:
+    root = tmp_path / "output"
+    with archiving(root, AwayStore()) as archiver:
+        (root / "a.png").write_bytes(b"a")
+        until(
+            lambda: archiver.ledger.totals().pending.files + archiver.ledger.totals().failed.files > 0,
+            "it waits",
+        )
+        given_up = threading.Event()
+        waiting = [threading.Thread(target=flush, args=(archiver, given_up)) for _ in range(20)]
+        for thread in waiting:
+            thread.start()
+        given_up.set()
+        began = time.monotonic()
+        for thread in waiting:
+            thread.join(20)
+        assert not archiver.flush(0.5)
+        assert time.monotonic() - began < 10
+
+
+def flush(archiver: Archiver, given_up: threading.Event) -> None:
+    assert not archiver.flush(3600, given_up.is_set)
