@@ -6,6 +6,7 @@ python -m tests.faults --steps 100 --seed N     each step of an upload so often,
 python -m tests.faults --pods 10 --names 100    so many processes, one bucket, the same names, see pods.py
 python -m tests.faults --swaps 1000             folders swapped for symbolic links, see swaps.py
 python -m tests.faults --floods 1000            connections that never finish a request, see floods.py
+python -m tests.faults --replaced 1000          objects replaced behind our back, see replaced.py
 python -m tests.faults --soak 100000 --large 200    memory, descriptors, threads and the ledger's size, see soak.py
 """
 
@@ -21,6 +22,7 @@ from pathlib import Path
 
 from tests.faults.floods import floods
 from tests.faults.pods import pods
+from tests.faults.replaced import replaced
 from tests.faults.run import Plan, run
 from tests.faults.soak import soak
 from tests.faults.steps import play, rounds
@@ -111,6 +113,13 @@ def flood(chosen: argparse.Namespace, seed: int, server: S3Server, directory: Pa
     return found.held
 
 
+def replace(chosen: argparse.Namespace, seed: int, server: S3Server, directory: Path) -> bool:
+    """Returns whether no good copy was given up."""
+    found = replaced(chosen.replaced, seed, server, directory / "replaced", told)
+    print(*found.lines(), sep="\n")
+    return found.held
+
+
 def told(line: str) -> None:
     print(line, flush=True)
 
@@ -120,6 +129,8 @@ def _chosen(chosen: argparse.Namespace) -> tuple[Callable[..., bool], str]:
         return long_soak, f"{chosen.soak} small and {chosen.large} large files"
     if chosen.floods:
         return flood, f"{chosen.floods} rounds of connections that never finish a request"
+    if chosen.replaced:
+        return replace, f"{chosen.replaced} rounds of replaced objects"
     if chosen.swaps:
         return swap, f"{chosen.swaps} rounds of swapped folders"
     if chosen.pods:
@@ -148,6 +159,7 @@ def main() -> int:
     parser.add_argument("--names", type=int, default=100, help="files of each pod")
     parser.add_argument("--swaps", type=int, default=0, help="so many rounds of swapped folders")
     parser.add_argument("--floods", type=int, default=0, help="so many rounds of half-open connections")
+    parser.add_argument("--replaced", type=int, default=0, help="so many rounds of replaced objects")
     parser.add_argument("--soak", type=int, default=0, help="instead of kills: so many small files")
     parser.add_argument("--large", type=int, default=0, help="and so many of 16 to 64 MiB")
     parser.add_argument(
