@@ -96,6 +96,10 @@ _CONFLICT = re.compile(
     rf"(.+) \(([1-9][0-9]?|{MAX_CONFLICTS}|{'|'.join(f'[0-9a-f]{{{digits}}}' for digits in HASH_DIGITS)})\)",
     re.DOTALL,
 )
+_SHORTENED_BYTES = (
+    MAX_NAME_BYTES - 75
+)  # no name that was shortened has fewer, whatever number was taken off it
+_SHARED_BYTES = 150  # of two such names
 _PRINTABLE = "".join(chr(code) for code in range(0x21, 0x7F) if chr(code) != "%")
 
 
@@ -248,6 +252,14 @@ def without_conflict(name: str) -> str | None:
     stem, extension = _split(name)
     numbered = _CONFLICT.fullmatch(stem)
     return None if numbered is None else numbered[1] + extension
+
+
+def family_of(name: str) -> str:
+    """Return what a name shares with all its conflict names, however these were shortened, and with few others."""
+    while (plain := without_conflict(name)) is not None:
+        name = plain
+    raw = name.encode("utf-8", "surrogatepass")
+    return name if len(raw) < _SHORTENED_BYTES else raw[:_SHARED_BYTES].hex()
 
 
 def path_metadata(path: str, base_key: str, key: str) -> str | None:

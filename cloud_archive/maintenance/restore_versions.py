@@ -8,17 +8,15 @@ versions of one file are put together as a family, and looked at together.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from urllib.parse import quote
 
+from .. import keys
 from ..files import time_ns
-from ..keys import MAX_NAME_BYTES, path_of, without_conflict
+from ..keys import path_of, without_conflict
 from ..ledger.rows import FileRow
 from ..store.base import ObjectInfo
-
-_SHORTENED_BYTES = MAX_NAME_BYTES - 75  # no name that was shortened has fewer, whatever number it had
-_SHARED_BYTES = 150  # of two such names
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +44,7 @@ def has_number(key: str) -> bool:
 def family_of(key: str) -> str:
     """Return what all keys share that may be versions of one file."""
     folder, slash, name = key.rpartition("/")
-    while (plain := without_conflict(name)) is not None:
-        name = plain
-    raw = name.encode("utf-8", "surrogatepass")
-    return folder + slash + (name if len(raw) < _SHORTENED_BYTES else raw[:_SHARED_BYTES].hex())
+    return folder + slash + keys.family_of(name)
 
 
 def version_of(info: ObjectInfo, head: str, rows: Sequence[FileRow] = ()) -> Version:
@@ -85,6 +80,3 @@ def newest_first(versions: Iterable[Version]) -> list[list[Version]]:
         found.sort(key=lambda one: (one.archived_at, len(one.info.key), one.info.key), reverse=True)
         order.append(found)
     return order
-
-
-Rows = Mapping[str, Sequence[FileRow]]

@@ -16,14 +16,13 @@ from collections.abc import Callable, Iterable
 
 from ..errors import KeyRejected, StoreError
 from ..files import FileVersion
-from ..keys import HASH_DIGITS, MAX_NAME_BYTES, object_key, without_conflict
+from ..keys import HASH_DIGITS, MAX_NAME_BYTES, family_of, object_key, without_conflict
 from ..scope import Scope
 from ..store.s3 import ObjectStore
 
 logger = logging.getLogger("cloud_archive.bucket_index")
 
 _MOST = 20  # keys looked at for one file
-_HINT = 100  # characters of a name by which keys are found; what is longer may have been shortened in a key
 _MARK_BYTES = len(" ()") + max(HASH_DIGITS)  # what a conflict number takes of a name at the most
 
 
@@ -54,7 +53,7 @@ class BucketIndex:
         with self._lock:
             if self._keys is None:
                 self._keys = self._list()
-            found = self._keys.get((posixpath.basename(tail)[:_HINT], size_bytes), [])
+            found = self._keys.get((family_of(posixpath.basename(tail)), size_bytes), [])
         return [key for key in found if _is_named(key, tail)][:_MOST]
 
     def _list(self) -> dict[tuple[str, int], list[str]]:
@@ -62,17 +61,16 @@ class BucketIndex:
         for version in self._local_files():
             with contextlib.suppress(KeyRejected):  # too long for a key: it is not there
                 name = posixpath.basename(object_key("", version.path))
-                keys[name[:_HINT], version.size_bytes] = []
+                keys[family_of(name), version.size_bytes] = []
         count = 0
         try:
             for info in self._store.list(self._scope.listing_prefix):
                 if not self._scope.holds(info.key):
                     continue
-                name = posixpath.basename(info.key)
-                for hint in {name[:_HINT], (without_conflict(name) or name)[:_HINT]}:
-                    if (fits := keys.get((hint, info.size_bytes))) is not None:
-                        fits.append(info.key)
-                        count += 1
+                family = family_of(posixpath.basename(info.key))
+                if (fits := keys.get((family, info.size_bytes))) is not None:
+                    fits.append(info.key)
+                    count += 1
         except StoreError as error:
             if error.failure.passing:
                 raise
@@ -90,5 +88,7 @@ def _is_named(key: str, tail: str) -> bool:
     plain = without_conflict(name)
     if plain is None or not f"/{folder}".endswith(f"/{tail_folder}" if tail_folder else ""):
         return False
-    shortened = len(tail_name.encode()) > MAX_NAME_BYTES - _MARK_BYTES and plain[:_HINT] == tail_name[:_HINT]
+    shortened = len(tail_name.encode()) > MAX_NAME_BYTES - _MARK_BYTES and family_of(plain) == family_of(
+        tail_name
+    )
     return plain == tail_name or shortened

@@ -133,3 +133,32 @@ def test_two_restores_at_once_make_one_copy_of_each_file(tmp_path: Path, seaweed
     bodies = sorted(body for body, _ in archive.local_files(target).values())
     assert set(bodies) == {b"%d" % number for number in range(20)}
     assert {f"{number}.png" for number in range(20)} <= set(archive.local_files(target))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no such names there")
+def test_the_newest_version_of_every_name_comes_back_without_ledger_and_disk(
+    tmp_path: Path, any_s3: S3Server
+) -> None:
+    archive = Archive(tmp_path, any_s3, S3_PREFIX="out/{Y}")
+    names = ["latest.png", "sub/ü (1).png", "n" * 251 + ".png", "control\x01.png"]
+    archive.write("latest (1).png", b"a file that is really called so", age_seconds=100)
+    versions = {name: [b"%d of %s" % (number, name.encode()) for number in range(3)] for name in names}
+    for number in range(3):
+        for name in names:
+            archive.write(name, versions[name][number], age_seconds=50 - number)
+        archive.archive_all()
+    shutil.rmtree(archive.state)
+    target = tmp_path / "elsewhere"
+    report = bring_back(archive, target)
+    assert (report.failed, report.renamed, report.guessed, report.older) == (0, 0, 0, 8)
+    (year,) = target.iterdir()
+    expected = {name: bodies[2] for name, bodies in versions.items()}
+    expected["latest (1).png"] = b"a file that is really called so"
+    assert {path: body for path, (body, _) in archive.local_files(year).items()} == expected
+    with archive.store() as store:
+        again = restore(store, target, scope=Scope.folder("out"), all_versions=True)
+    assert (again.already, again.restored, again.failed) == (5, 8, 0)
+    everything = sorted(body for body, _ in archive.local_files(target).values())
+    assert everything == sorted(
+        [*(body for bodies in versions.values() for body in bodies), b"a file that is really called so"]
+    )

@@ -78,9 +78,7 @@ def test_150_objects_of_which_3_are_deleted_and_2_replaced_are_found_and_repaire
     assert seaweedfs.read("out/d1/0001 (1).png") == b"000001"
 
 
-def test_bytes_that_only_claim_to_be_ours_are_found_by_reading_them(
-    tmp_path: Path, seaweedfs: S3Server
-) -> None:
+def test_bytes_that_only_claim_to_be_ours_are_found(tmp_path: Path, seaweedfs: S3Server) -> None:
     archive = Archive(tmp_path, seaweedfs)
     archive.write("a.png", b"true")
     archive.write("b.png", b"as it was")
