@@ -46,13 +46,32 @@ def make_private_directory(directory: Path, *, keep_mode: bool) -> None:
         with contextlib.suppress(OSError):
             directory.chmod(0o700)
             found = directory.stat()
-    cause = _cause(found)
-    if cause and not _says_nothing(directory, found):
+    cause = why_not_private(directory)
+    if cause:
         raise NotPrivate(cause)
+    if _cause(found, os.getuid()):
+        logger.warning("The filesystem of %s doesn't protect files from other users.", directory)
 
 
-def _cause(found: os.stat_result) -> str:
-    if found.st_uid not in (0, os.getuid()):
+def why_not_private(directory: Path, *, root_trusts_owner: bool = False) -> str:
+    """Return who else may change an existing directory, as the end of a sentence; an empty text if nobody.
+
+    Args:
+        root_trusts_owner: root reads what the owner wrote, whoever that is.
+
+    Raises:
+        OSError: it can't be looked at.
+    """
+    if os.name == "nt":
+        return ""
+    found = directory.stat()
+    user = os.getuid()
+    cause = _cause(found, found.st_uid if root_trusts_owner and user == 0 else user)
+    return "" if cause and _says_nothing(directory, found) else cause
+
+
+def _cause(found: os.stat_result, user: int) -> str:
+    if found.st_uid not in (0, user):
         return f"another user owns it (uid {found.st_uid})"
     if found.st_mode & _OTHERS_MAY_WRITE:
         return f"other users may write to it (mode {stat.S_IMODE(found.st_mode):04o})"
@@ -71,10 +90,9 @@ def _says_nothing(directory: Path, found: os.stat_result) -> bool:
         return False
     foreign = found.st_uid not in (0, os.getuid())
     open_to_others = found.st_mode & _OTHERS_MAY_WRITE
-    if (foreign and ours.st_uid != found.st_uid) or (open_to_others and not ours.st_mode & _OTHERS_MAY_WRITE):
-        return False
-    logger.warning("The filesystem of %s doesn't protect files from other users.", directory)
-    return True
+    return not (
+        (foreign and ours.st_uid != found.st_uid) or (open_to_others and not ours.st_mode & _OTHERS_MAY_WRITE)
+    )
 
 
 def create_private(path: Path) -> int:

@@ -33,7 +33,7 @@ import platformdirs
 from filelock import BaseFileLock, FileLock, Timeout
 
 from .errors import CloudArchiveError
-from .private_files import NotPrivate, create_private, make_private_directory, write_private
+from .private_files import NotPrivate, create_private, make_private_directory, why_not_private, write_private
 
 logger = logging.getLogger("cloud_archive.state")
 
@@ -290,8 +290,10 @@ def write_engine_info(state_directory: Path, info: EngineInfo, *, machine_wide: 
 
 
 def read_engine_info(state_directory: Path) -> EngineInfo | None:
-    """The engine that was last seen here; it may be gone."""
+    """Return the engine that was last seen here; it may be gone. What others may have written is not believed."""
     try:
+        if why_not_private(state_directory, root_trusts_owner=True):
+            return None
         found = json.loads((state_directory / _ENGINE_NAME).read_text("utf-8"))
         return EngineInfo(**found)
     except (OSError, ValueError, TypeError):

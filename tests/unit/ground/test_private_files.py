@@ -16,7 +16,13 @@ from cloud_archive.errors import CloudArchiveError
 from cloud_archive.ledger.ledger import Ledger
 from cloud_archive.ledger.recovery import open_ledger
 from cloud_archive.private_files import NotPrivate, make_private_directory, open_private, write_private
-from cloud_archive.state import DirectoryLock, EngineInfo, make_state_directory, write_engine_info
+from cloud_archive.state import (
+    DirectoryLock,
+    EngineInfo,
+    make_state_directory,
+    read_engine_info,
+    write_engine_info,
+)
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="owners and modes of POSIX")
 root_only = pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="gives a file away")
@@ -89,6 +95,20 @@ def test_a_filesystem_without_modes_is_used_all_the_same(
     tmp_path.chmod(0o777)
     make_private_directory(tmp_path, keep_mode=True)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("given", [0o777, 0o775])
+def test_an_engine_that_another_user_may_have_written_down_is_not_believed(
+    tmp_path: Path, given: int
+) -> None:
+    """An impostor's port and token: commands would ask it whether it is safe to stop."""
+    base = tmp_path / "state"
+    base.mkdir(mode=0o755)
+    info = EngineInfo(1, 2, "token", str(tmp_path), "1")
+    write_engine_info(base, info, machine_wide=False)
+    assert read_engine_info(base) == info
+    base.chmod(given)
+    assert read_engine_info(base) is None
 
 
 def test_a_file_in_the_place_of_the_directory_is_an_error(tmp_path: Path) -> None:
