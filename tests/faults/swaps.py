@@ -19,7 +19,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cloud_archive.archive.engine import Engine
+from cloud_archive.config.settings import load_settings
 from cloud_archive.errors import RequestRefused
+from cloud_archive.intake.open_files import has_writer
+from cloud_archive.keys import PrefixTemplate
+from cloud_archive.maintenance.free import Freer, Limits
+from cloud_archive.maintenance.restore import restore
+from cloud_archive.scope import Scope
+from cloud_archive.store.s3 import S3Store
 from tests.fork_server import PIPE, popen
 from tests.servers import S3Server
 
@@ -135,11 +142,25 @@ class _World:
         for folder in (self.root, self.outside, self.target):
             folder.mkdir(parents=True)
         state = directory / "state"
-        self.environ = server.environ(S3_PREFIX=PREFIX, CLOUD_ARCHIVE_CATALOG="off")
-        self.command_environ = os.environ | self.environ | {"CLOUD_ARCHIVE_STATE_DIR": str(state)}
-        self.engine = Engine(self.root, state_base=state, environ=self.environ, machine_wide=False)
+        environ = server.environ(S3_PREFIX=PREFIX, CLOUD_ARCHIVE_CATALOG="off")
+        self.engine = Engine(self.root, state_base=state, environ=environ, machine_wide=False)
+        self.engine.start(autostart=True)
+        self._store = S3Store(load_settings(environ))
+        self._freer = Freer(
+            self.engine.archiver().ledger,
+            self._store,
+            self.root,
+            Limits(older_than_seconds=OLD_SECONDS / 2),
+            has_writer=has_writer,
+            clock=time.time,
+        )
         self.swapper = Swapper(seed)
         self.found = Swaps()
+
+    def close(self) -> None:
+        self._store.close()
+        self.engine.close(10)
+        self.swapper.close()
 
     def round(self, number: int) -> None:
         name = f"r{number}"
@@ -156,7 +177,7 @@ class _World:
         for path in NAMES:
             shutil.copy2(here / path, there / path)  # what could be deleted in the place of the archived file
         with self.swapper.swapping(folders):
-            self._command("free", str(self.root), "--older-than", "1d")
+            self._freer.run_once()
         self.found.freed += sum(not (here / path).exists() for path in NAMES)
         self.found.deleted_outside += sum(not (there / path).exists() for path in NAMES)
         self._restore(name, there)
@@ -176,7 +197,7 @@ class _World:
         for folder in SWAPPED:
             (self.target / folder).mkdir()
         with self.swapper.swapping([(self.target / folder, there / folder) for folder in SWAPPED]):
-            self._command("restore", "--prefix", f"{PREFIX}/{name}", "--to", str(self.target))
+            restore(self._store, self.target, scope=Scope(PrefixTemplate(f"{PREFIX}/{name}")))
         self.found.written_outside += _contents(there) != before
         self.found.restored += sum(path.is_file() for path in self.target.rglob("*.png"))
         for entry in self.target.iterdir():
@@ -190,16 +211,6 @@ class _World:
         self.found.refused += 1
         return False
 
-    def _command(self, *arguments: str) -> None:
-        process = popen(
-            [sys.executable, "-m", "cloud_archive", *arguments],
-            env=self.command_environ,
-            stdout=PIPE,
-            stderr=PIPE,
-        )
-        said, complained = process.communicate(timeout=120)
-        assert process.returncode in (0, 1), f"{arguments}: {said}{complained}"
-
 
 def swaps(
     rounds: int,
@@ -211,17 +222,14 @@ def swaps(
     """Play so many rounds."""
     world = _World(server, directory, seed)
     began = time.monotonic()
-    world.engine.start(autostart=True)
     try:
         for number in range(rounds):
             world.round(number)
+            world.found.flips, world.found.seconds = world.swapper.flips, time.monotonic() - began
             if number % 100 == 99:
                 progress(world.found.lines()[0])
     finally:
-        world.engine.close(10)
-        world.swapper.close()
-        world.found.flips = world.swapper.flips
-        world.found.seconds = time.monotonic() - began
+        world.close()
     return world.found
 
 
