@@ -55,7 +55,12 @@ def shown_by_engine(root: Path, state: Path, environ: dict[str, str]) -> str:
     engine.start(autostart=True)
     try:
         (root / "a.png").write_bytes(b"1")
-        said: list[object] = [engine.status().to_json(), engine.check(), repr(engine), repr(engine.status())]
+        said: list[object] = [
+            engine.status().to_json(),
+            repr(engine.check().result(60)),
+            repr(engine),
+            repr(engine.status()),
+        ]
         if not engine.problems:
             said += [
                 engine.upload("a.png", 0.2).message,
