@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import random
 import time
 from collections.abc import Sequence
@@ -13,9 +14,18 @@ from cloud_archive.api.client import LocalEngine
 from cloud_archive.errors import EngineUnavailable
 from cloud_archive.state import read_engine_info
 from tests.faults.killer import Killer
-from tests.faults.tormentor import Tormentor
+from tests.faults.tormentor import OLDER, Tormentor
 
 RUNNING_SECONDS = 60.0
+
+
+def write_older_files(root: Path) -> None:
+    """Write what is older than the first start: it is left alone, and keeps the first scan busy."""
+    (root / OLDER).mkdir()
+    for number in range(10_000):
+        file = root / OLDER / f"{number}.png"
+        file.write_bytes(b"older %d" % number)
+        os.utime(file, (1.7e9, 1.7e9))
 
 
 def kill_first_starts(killer: Killer, state: Path, seed: int) -> None:

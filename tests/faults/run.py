@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.faults.first_starts import Replacer, kill_first_starts
+from tests.faults.first_starts import Replacer, kill_first_starts, write_older_files
 from tests.faults.killer import Killer
 from tests.faults.proxy import Entry, Fault, FaultProxy, Kind, Listening
 from tests.faults.tormentor import LARGEST_BYTES, Tormentor
@@ -183,14 +183,17 @@ def run(
         replacer = Replacer(root, state, tormentor, plan.seed)
         try:
             if plan.first_start:
+                write_older_files(root)
                 kill_first_starts(killer, state, plan.seed)
             else:
                 _await_canary(root, tormentor.truth, killer, reader)
             started = time.monotonic()
-            tormentor.start()
-            if plan.first_start:  # while its first scan is at work, or is still to begin
-                time.sleep(random.Random(plan.seed + 4).uniform(0, 0.8))
+            if plan.first_start:  # killed while its first scan is at work, or is still to begin
+                for _ in range(10):
+                    tormentor.step()
+                time.sleep(random.Random(plan.seed + 4).random() ** 3 * 0.8)
                 killer.kill()
+            tormentor.start()
             with _misbehaving(proxy, plan):
                 while (number := sum(each.kills + len(each.died) for each in killers)) < plan.kills:
                     for each in killers[1:] if number else []:  # nobody stands by behind the very first start

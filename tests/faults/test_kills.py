@@ -82,6 +82,31 @@ def test_25_kills_lose_nothing_and_double_nothing(tmp_path: Path, seaweedfs: S3S
     assert figures.held
 
 
+def test_kills_from_the_very_first_start_on_lose_nothing_and_double_nothing(
+    tmp_path: Path, seaweedfs: S3Server
+) -> None:
+    """With take-overs by a standby, and the watched directory replaced by an empty one for a moment."""
+    seed = int(os.environ.get("FAULTS_SEED") or random.SystemRandom().randrange(2**31))
+    print(f"again with: FAULTS_SEED={seed}")
+    plan = Plan(
+        8,
+        seed,
+        largest_bytes=1_000_000,
+        drain_seconds=60,
+        quiet_seconds=0.5,
+        breather_every=4,
+        breather_seconds=2,
+        aimed_share=0.5,
+        longest_seconds=1.2,
+        first_start=True,
+        replace_every=3,
+    )
+    figures = told(run(plan, seaweedfs, tmp_path, forks=True))
+    assert figures.kills >= 8
+    assert figures.replaced
+    assert figures.held
+
+
 def test_an_archiver_without_a_protocol_is_found_out(tmp_path: Path, seaweedfs: S3Server) -> None:
     def naive(root: Path) -> list[str]:
         return [sys.executable, "-c", NAIVE, str(root)]
