@@ -12,7 +12,7 @@ import re
 import stat as stat_module
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
 
@@ -20,6 +20,10 @@ from .beneath import stat_file
 from .errors import FileUnreadable, FileVanished
 
 _FAR_NS = 1 << 63
+UNSURE_NS = -1
+"""In place of a change time: the file can be written to without a trace, so only its bytes tell what it holds."""
+_TICK_NS = 20_000_000
+_COARSE_TICK_NS = 2_000_000_000
 
 
 class HintKind(Enum):
@@ -29,6 +33,12 @@ class HintKind(Enum):
     CLOSED = "closed"
     MOVED = "moved"
     SCANNED = "scanned"
+    WRITTEN = "written"  # written to, on a system that does not tell when a file is closed
+
+    @property
+    def is_write(self) -> bool:
+        """Whether a program wrote to the file or put it there, so that its bytes may be new."""
+        return self in (HintKind.CLOSED, HintKind.MOVED, HintKind.WRITTEN)
 
 
 class SkipReason(Enum):
@@ -63,15 +73,19 @@ _SKIP_SENTENCES = {
 
 @dataclass(frozen=True, slots=True)
 class FileVersion:
-    """One version of one file: `(path, size_bytes, mtime_ns)` names it, device and inode say which file it was."""
+    """One version of one file: `(path, size_bytes, mtime_ns)` names it, the rest tells whether it was touched since.
+
+    Attributes:
+        changed_ns: when the system last changed the file or its attributes (ctime). No program can set it. The
+            mtime where the system keeps none; 0 = not known; `UNSURE_NS` = the bytes must be hashed.
+    """
 
     path: str
     size_bytes: int
     mtime_ns: int
     device: int = 0
     inode: int = 0
-    touched_ns: int = field(default=0, compare=False)
-    """When it was last written to or changed, by its own timestamps; 0 = not known."""
+    changed_ns: int = 0
 
     @property
     def name(self) -> str:
@@ -86,24 +100,59 @@ class FileVersion:
         """
         return fingerprint(self.path, self.size_bytes, self.mtime_ns)
 
+    @property
+    def touched_ns(self) -> int:
+        """When it was last written to or changed, by its own timestamps."""
+        return max(self.mtime_ns, self.changed_ns)
+
+    @property
+    def ctime_offset(self) -> int | None:
+        """`changed_ns` as the ledger keeps it: minus the mtime, so 0 for most files; None = not known."""
+        return signed64(self.changed_ns - self.mtime_ns) if self.changed_ns else None
+
     def same_content_as(self, other: FileVersion) -> bool:
-        """Whether size and mtime are equal: nobody wrote to the file in between."""
+        """Whether size and mtime are equal."""
         return self.size_bytes == other.size_bytes and self.mtime_ns == other.mtime_ns
+
+    def as_read_at(self, moment: float) -> FileVersion:
+        """The version to remember of a file that was read at this moment, in seconds since 1970.
+
+        A file written to within the clock's tick of that moment may be written to again in the same tick, which
+        leaves all its timestamps as they are: then its change time is `UNSURE_NS`.
+        """
+        unsure = abs(int(moment * 1e9) - self.mtime_ns) < clock_tick_ns(self.mtime_ns)
+        return replace(self, changed_ns=UNSURE_NS) if unsure else self
 
     @classmethod
     def of_stat(cls, path: str, found: os.stat_result) -> FileVersion:
         """The version that `found` describes."""
+        mtime_ns = within_64_bits(found.st_mtime_ns)
         # On Windows st_ctime is the time of creation, and says nothing here.
-        touched_ns = found.st_mtime_ns if os.name == "nt" else max(found.st_mtime_ns, found.st_ctime_ns)
-        return cls(path, found.st_size, mtime_of(found), found.st_dev, found.st_ino, touched_ns)
+        changed_ns = mtime_ns if os.name == "nt" else within_64_bits(found.st_ctime_ns)
+        return cls(path, found.st_size, mtime_ns, found.st_dev, found.st_ino, changed_ns)
 
 
-def mtime_of(found: os.stat_result) -> int:
-    """The modification time in nanoseconds, within what SQLite's integers hold: to the year 2262."""
-    mtime_ns = found.st_mtime_ns
-    if -_FAR_NS <= mtime_ns < _FAR_NS:
-        return mtime_ns
-    return _FAR_NS - 1 if mtime_ns > 0 else -_FAR_NS
+def within_64_bits(nanoseconds: int) -> int:
+    """The time, or the nearest that SQLite's integers hold: they reach to the year 2262."""
+    return max(-_FAR_NS, min(nanoseconds, _FAR_NS - 1))
+
+
+def signed64(number: int) -> int:
+    """The number's lowest 64 bits as SQLite's integers, which have a sign.
+
+    Inodes of ReFS and ZFS use all 64 bits (ReFS: 128, cut here).
+    """
+    number &= (1 << 64) - 1
+    return number - (1 << 64) if number >= _FAR_NS else number
+
+
+def clock_tick_ns(mtime_ns: int) -> int:
+    """How far apart two writes are at least that leave different modification times, in nanoseconds.
+
+    Linux stamps files with the time of its last tick, up to 10 ms ago; FAT, and some network filesystems, with whole
+    seconds, FAT with even ones only.
+    """
+    return _COARSE_TICK_NS if mtime_ns % 10**9 == 0 else _TICK_NS
 
 
 def fingerprints(found: Sequence[tuple[str, os.stat_result]]) -> tuple[int, ...]:
@@ -112,12 +161,30 @@ def fingerprints(found: Sequence[tuple[str, os.stat_result]]) -> tuple[int, ...]
     digests = b"".join(
         [
             blake2b(
-                f"{stat.st_size}/{mtime_of(stat)}/{path}".encode("utf-8", "surrogatepass"), digest_size=8
+                f"{stat.st_size}/{within_64_bits(stat.st_mtime_ns)}/{path}".encode("utf-8", "surrogatepass"),
+                digest_size=8,
             ).digest()
             for path, stat in found
         ]
     )
     return struct.unpack(f">{len(found)}q", digests)
+
+
+def identities(found: Sequence[tuple[str, os.stat_result]], *, inodes: bool) -> list[tuple[int, int]]:
+    """(inode, ctime offset) of many files: what a program cannot keep equal when it writes to a file.
+
+    Args:
+        inodes: False where inode numbers mean nothing, as on many network filesystems: 0 stands for each.
+    """
+    if os.name == "nt":
+        return [(0, 0)] * len(found)
+    return [
+        (
+            signed64(stat.st_ino) if inodes else 0,
+            signed64(within_64_bits(stat.st_ctime_ns) - within_64_bits(stat.st_mtime_ns)),
+        )
+        for _, stat in found
+    ]
 
 
 def fingerprint(path: str, size_bytes: int, mtime_ns: int) -> int:

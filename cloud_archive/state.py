@@ -39,6 +39,7 @@ logger = logging.getLogger("cloud_archive.state")
 
 LEDGER_NAME = "ledger.sqlite3"
 LOG_NAME = "engine.log"
+STANDBY_LOG_NAME = "standby.log"
 FALLBACK_NAME = ".cloud-archive-state"
 _ENGINE_NAME = "engine.json"
 _LOCK_NAME = "engine.lock"

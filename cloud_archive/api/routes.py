@@ -310,6 +310,7 @@ def bare_status(state: str, cause: str = "") -> dict[str, Any]:
         "vanished_files": 0,
         "skipped_files": 0,
         "baseline_files": 0,
+        "unchecked_files": 0,
         "last_upload_time": None,
         "errors": [cause] if cause else [],
         "recent_uploads": [],

@@ -17,7 +17,7 @@ from datetime import datetime
 from pathlib import Path
 
 from ..config.settings import Settings
-from ..errors import CloudArchiveError, FileVanished, StoreError
+from ..errors import CloudArchiveError, FileUnreadable, FileVanished, StoreError
 from ..files import FileVersion, HintKind, stat_version
 from ..intake.open_files import has_writer
 from ..intake.selection import Selection
@@ -35,6 +35,7 @@ from .connection import Connection
 from .gate import Closed
 from .metrics import Gauges, NullRecorder, Recorder
 from .pipeline import Stages
+from .recheck import recheck
 from .reconcile import COST_FACTOR
 from .session import Session
 from .status import ActiveFile, Destination, State, Status, WaitingEntry, failure_sentences
@@ -491,6 +492,12 @@ class Archiver(Observer):
             with self._changed:
                 self._changed.wait(0.2)
         version = stat_version(self.root, path)
+        known = self.ledger.find(version)
+        if known is not None and known.state is FileState.ARCHIVED:
+            try:
+                recheck(self.ledger, self.root, path)
+            except FileUnreadable as unreadable:
+                return Submission(None, unreadable)
         self.ledger.add([version], priority=-1)
         claim = self.ledger.claim_version(f"{self.session_id}/asked", version)
         found = self.ledger.find(version)
@@ -653,6 +660,9 @@ class Archiver(Observer):
 
     def _something_waits(self) -> bool:
         totals, waiting, _ = self._count()
+        run = self._run
+        if run is not None and run.rewritten_files:
+            return True
         # What is in the bucket and not counted yet is not over.
         return totals.open.files > 0 or waiting > 0 or bool(self._pool.active())
 
@@ -701,6 +711,7 @@ class Archiver(Observer):
             vanished_files=counters.vanished,
             skipped_files=tally.skipped_files,
             baseline_files=tally.baseline,
+            unchecked_files=0 if run is None else run.rechecker.unchecked_files,
             last_upload_time=counters.last_upload_time,
             errors=self._errors(),
             recent_uploads=counters.recent,

@@ -139,7 +139,8 @@ class Engine:
         self._check = SharedCheck(lambda: load_settings(self._environ))
         self.left: Left | None = None  # what is not in the bucket, once it was closed; None: nobody can tell
         self.state_directory: Path | None = None
-        self.on_begin: Callable[[], None] = lambda: None  # told when this engine is the one that archives
+        self.on_begin: Callable[[], None] = lambda: None  # called once this engine holds the lock
+        self.on_standby: Callable[[], None] = lambda: None  # called where another engine holds it
 
     # --- life
 
@@ -176,6 +177,7 @@ class Engine:
         if self._try_to_begin():
             return
         if not self._problems:
+            self.on_standby()
             logger.info("Another process archives %s: standing by", self.root)
         self._stand_by()
 

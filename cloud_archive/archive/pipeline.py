@@ -22,15 +22,25 @@ from ..errors import CloudArchiveError
 from ..files import FileVersion, HintKind
 from ..intake.open_files import has_writer
 from ..intake.selection import Selection
-from ..intake.settle import BEING_WRITTEN, UNREADABLE, SettleQueue, SettleThread, WaitingFile
+from ..intake.settle import (
+    BEING_WRITTEN,
+    UNREADABLE,
+    CompleteFile,
+    QuietTimes,
+    SettleQueue,
+    SettleThread,
+    WaitingFile,
+)
 from ..intake.walk import network_filesystem
 from ..intake.watcher import Watcher
+from ..ledger.doubts import Doubts
 from ..ledger.known_root import KnownRoot
 from ..ledger.ledger import Ledger
 from ..ledger.rows import Totals
 from ..maintenance.free import Freed, Freer, FreeReport, Limits
 from ..store.s3 import ObjectStore
 from .metrics import Recorder
+from .recheck import Rechecker
 from .reconcile import Reconciler
 from .session import Session
 from .workers import WorkerPool
@@ -93,7 +103,7 @@ class Stages:
         self._stop = threading.Event()
         self._takes_no_more = False
         self._network = network_filesystem(home.root)
-        self._intake: queue.SimpleQueue[FileVersion | None] = queue.SimpleQueue()
+        self._intake: queue.SimpleQueue[CompleteFile | None] = queue.SimpleQueue()
         self._committing = threading.Lock()
         self._unreadable: dict[str, str] = {}  # path to sentence; gone once it is readable, or is gone itself
         self.news = 0  # events so far; two at once may count as one, which is still news
@@ -110,6 +120,7 @@ class Stages:
             home.ledger,
             self._selection,
             on_new=lambda path: self.settle.hint(path, HintKind.SCANNED),
+            on_doubts=self._on_doubts,
             on_done=home.on_scanned,
             backfill=settings.backfill,
             interval_seconds=settings.rescan_seconds,
@@ -118,10 +129,19 @@ class Stages:
             news=lambda: self.news,
             root_trouble=home.known_root.trouble,
         )
+        self.rechecker = Rechecker(
+            home.root,
+            home.ledger,
+            doubtful_paths=self.reconciler.doubtful_paths,
+            on_unknown=lambda path: self.settle.hint(path, HintKind.SCANNED),
+            on_queued=lambda: home.on_enqueued([]),
+            on_settled=home.tell,
+        )
         self._threads: dict[str, threading.Thread] = {}
         self._bodies = {
             "cloud-archive-intake": self._take_in,
             "cloud-archive-scan": self.reconciler.run,
+            "cloud-archive-recheck": self.rechecker.run,
         }
         limits = Limits(
             settings.delete_local_after_seconds, settings.min_free_disk_bytes, age_from_archiving=True
@@ -151,6 +171,8 @@ class Stages:
             on_complete=self._on_complete,
             on_empty=self._on_empty,
             on_unreadable=self._on_unreadable,
+            # A settle time that was set counts for all files whose format doesn't tell.
+            quiet=None if settings.settle_seconds is None else QuietTimes(unsure=settings.settle_seconds),
         )
 
     def start(self) -> None:
@@ -172,6 +194,7 @@ class Stages:
 
         self._stop.set()
         self.reconciler.stop()
+        self.rechecker.stop()
         self.watcher.stop(left())
         self.settle.stop(left())
         self._intake.put(None)
@@ -201,7 +224,12 @@ class Stages:
             for w in self._queue.waiting()
             if w.reason != BEING_WRITTEN or has_writer(self._home.root, w.path) is False
         ]
-        return len(quiet) + self._queue.handed_files
+        return len(quiet) + self._queue.handed_files + self.rechecker.settling
+
+    @property
+    def rewritten_files(self) -> int:
+        """How many archived files may hold new bytes, and must be hashed before it is safe to stop."""
+        return self._queue.rewritten_files + self.rechecker.waiting
 
     def count(self) -> tuple[Totals, int, int]:
         """What the ledger holds, and the files and bytes that are not complete, or not in it yet.
@@ -223,7 +251,7 @@ class Stages:
 
     def troubles(self) -> list[str]:
         """What a user should know about watching, for as long as it is so."""
-        found = list(self.reconciler.troubles)
+        found = [*self.reconciler.troubles, *self.rechecker.troubles[-_SHOWN_UNREADABLE:]]
         if self._unreadable:
             still = {each.path for each in self._queue.waiting() if each.reason == UNREADABLE}
             for path in tuple(self._unreadable):
@@ -245,12 +273,20 @@ class Stages:
         self.news += 1
         self.reconciler.request()
 
-    def _on_complete(self, version: FileVersion, looked_partial: bool) -> None:
-        if looked_partial:
+    def _on_complete(self, file: CompleteFile) -> None:
+        if file.looks_partial:
             self._home.session.notice(
-                f"{version.path} looks incomplete, but nobody writes to it any more: archived as it is."
+                f"{file.version.path} looks incomplete, but nobody writes to it any more: archived as it is."
             )
-        self._intake.put(version)
+        self._intake.put(file)
+
+    def _on_doubts(self, doubts: Doubts) -> None:
+        if doubts.is_whole_tree or doubts.files > len(doubts.paths):
+            self.rechecker.sweep(doubts.files, hurry=not doubts.is_whole_tree)
+        else:
+            self.rechecker.sweep(0, hurry=False)
+            for path in doubts.paths:
+                self.rechecker.put(path, written=False)
 
     def _on_empty(self, path: str) -> None:
         self._home.session.notice(f"{path} is empty and was not archived.")
@@ -269,26 +305,33 @@ class Stages:
             first = self._intake.get()
             if first is None:
                 return
-            versions, ending = [first], False
-            while len(versions) < 1000:
+            files, ending = [first], False
+            while len(files) < 1000:
                 try:
-                    version = self._intake.get_nowait()
+                    file = self._intake.get_nowait()
                 except queue.Empty:
                     break
-                if version is None:
+                if file is None:
                     ending = True
                     break
-                versions.append(version)
-            self._enqueue(versions)
+                files.append(file)
+            self._enqueue([file.version for file in files], {f.version.path for f in files if f.written})
             if ending:
                 return
 
-    def _enqueue(self, versions: list[FileVersion]) -> None:
-        """Again and again until the ledger takes them: what was handed over once is not soon offered again."""
+    def _enqueue(self, versions: list[FileVersion], written: set[str]) -> None:
+        """Again and again until the ledger takes them: what was handed over once is not soon offered again.
+
+        Args:
+            written: paths of files that a program wrote to; where the ledger knows such a file, its bytes are hashed.
+        """
         while True:
             try:
                 with self._committing:
+                    unknown = {version.path for version in self._home.ledger.unknown(versions)}
                     added = self._home.enqueue(versions)
+                    for path in written - unknown:
+                        self.rechecker.put(path, written=True)
                     self._queue.taken(versions)
             except CloudArchiveError as error:
                 if self._pool.ledger_trouble is None:

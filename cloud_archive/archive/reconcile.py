@@ -15,13 +15,14 @@ import os
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from ..errors import CloudArchiveError
-from ..files import SkipReason
+from ..files import SkipReason, clock_tick_ns
 from ..intake.selection import Selection
-from ..intake.walk import walk
+from ..intake.walk import stable_inodes, walk
+from ..ledger.doubts import Doubts
 from ..ledger.ledger import FIRST_BEGUN, FIRST_START, Ledger
 from .unarchived import Tally, batches, skip_reason, without_row
 
@@ -29,8 +30,6 @@ logger = logging.getLogger("cloud_archive.reconcile")
 
 BASELINE_BATCH = 20_000  # files that are noted as older in one commit
 POLL_SECONDS = 2.0  # between two scans where no events come
-TICK_NS = 20_000_000
-COARSE_NS = 2_000_000_000
 COST_FACTOR = 20  # a scan that took t seconds is not repeated by itself before 20 t: at most 5 % of a core
 
 
@@ -39,6 +38,8 @@ class Reconciler:
 
     Args:
         on_new: called with the relative path of each file that the ledger does not know.
+        on_doubts: called after each scan that found files which were touched since they were archived, and after
+            the first that finds none any more.
         on_done: called after a scan that found something, or other troubles than the one before, and after the first.
         backfill: `missed`, `all` or `none`.
         interval_seconds: about how often; 0 = only when asked.
@@ -55,6 +56,7 @@ class Reconciler:
         selection: Selection,
         *,
         on_new: Callable[[str], None],
+        on_doubts: Callable[[Doubts], None],
         on_done: Callable[[], None],
         backfill: str,
         interval_seconds: float,
@@ -68,7 +70,10 @@ class Reconciler:
         self._ledger = ledger
         self._selection = selection
         self._on_new = on_new
+        self._on_doubts = on_doubts
         self._on_done = on_done
+        self._inodes = stable_inodes(root)
+        self._doubtful_files = 0  # as the last scan found
         self._backfill = backfill
         self._interval_seconds = interval_seconds
         self._polling = polling
@@ -89,9 +94,9 @@ class Reconciler:
         self.clean_until = 0.0  # monotonic; looking again before that would take more than 5 % of a core
         self.ended = 0.0  # monotonic, of the last scan
         self.tally = Tally()
-        # Hashes of batches in which nothing was new, with what else was in them, for as long as nobody has written to
-        # the ledger since.
-        self._quiet: dict[int, Tally] = {}
+        # Hashes of batches in which nothing was new, with what else was in them and how many are archived, for as long
+        # as nobody has written to the ledger since.
+        self._quiet: dict[int, tuple[Tally, int]] = {}
         self._quiet_in: int | None = None
         self._problems: dict[str, str] = {}
         self._empty: set[int] = set()
@@ -107,7 +112,7 @@ class Reconciler:
         """Wait for a scan that begins after this call.
 
         Returns:
-            How many files it found that the ledger did not know.
+            How many files it found that the ledger did not know, or that must be hashed to know.
 
         Raises:
             CloudArchiveError: none ended in time, or the directory could not be read.
@@ -216,10 +221,9 @@ class Reconciler:
             young = min(young, float(self._ledger.recall(FIRST_BEGUN) or young))
         found = 0
         old: list[int] = []
-        total = Tally()
-        has_baseline = baseline or self._ledger.has_baseline()
+        total, doubts = Tally(), Doubts()
         generation = self._ledger.generation()
-        before: dict[int, Tally] = (
+        before: dict[int, tuple[Tally, int]] = (
             self._quiet if generation is not None and generation == self._quiet_in and not first else {}
         )
         self._quiet, self._quiet_in = {}, generation
@@ -234,17 +238,23 @@ class Reconciler:
         for batch in batches(files):
             if self._stopping:
                 break
-            mark = hash(tuple([(path, stat.st_size, stat.st_mtime_ns) for path, stat in batch]))
+            mark = hash(
+                tuple([(path, s.st_size, s.st_mtime_ns, s.st_ctime_ns, s.st_ino) for path, s in batch])
+            )
             if mark in before:
                 self._quiet[mark] = before[mark]
-                total.add(before[mark])
+                total.add(before[mark][0])
+                doubts.same += before[mark][1]
                 continue
             if first and self._selection.unmatched:
                 for path, _ in batch:
                     self._selection.note(path)
             told = False
             tally = Tally()
-            for fingerprint, path, stat, is_old in without_row(batch, self._ledger, has_baseline):
+            doubtful, same = doubts.files, doubts.same
+            for fingerprint, path, stat, is_old in without_row(
+                batch, self._ledger, self._selection, doubts, inodes=self._inodes
+            ):
                 reason = skip_reason(self._selection, path, stat)
                 if not is_old and baseline and _is_older(stat, young):
                     old.append(fingerprint)
@@ -259,8 +269,8 @@ class Reconciler:
                 self._ledger.add_to_baseline(old)
                 old = []
             total.add(tally)
-            if not told:
-                self._quiet[mark] = tally
+            if not told and doubts.files == doubtful:
+                self._quiet[mark] = (tally, doubts.same - same)
         if self._stopping:
             return found, self.tally
         if old:
@@ -269,14 +279,26 @@ class Reconciler:
             if not known_before:
                 self._ledger.remember(FIRST_START, str(self._started_at))
             self.first_done = True
-        return found, total
+        if doubts.files or self._doubtful_files:
+            self._doubtful_files = doubts.files
+            self._on_doubts(doubts)
+        return found + doubts.urgent, total
+
+    def doubtful_paths(self) -> Iterator[str]:
+        """Walk through the directory and yield the files that were touched since they were archived."""
+        for batch in batches(walk(self._root, self._selection.wants_directory)):
+            doubts = Doubts()
+            without_row(batch, self._ledger, self._selection, doubts, inodes=self._inodes)
+            yield from doubts.paths
 
     def _scan_stranger(self, on_error: Callable[[str, str], None]) -> int:
         """Hint only what was written since the start: the rest of an unknown directory may be anybody's."""
         found = 0
         self._quiet = {}
         for batch in batches(walk(self._root, self._selection.wants_directory, on_error)):
-            for _, path, stat, is_old in without_row(batch, self._ledger, True):
+            for _, path, stat, is_old in without_row(
+                batch, self._ledger, self._selection, Doubts(), inodes=self._inodes
+            ):
                 if is_old or not stat.st_size or _is_older(stat, self._started_at):
                     continue
                 if skip_reason(self._selection, path, stat) is None:
@@ -294,10 +316,5 @@ class Reconciler:
 
 
 def _is_older(stat: os.stat_result, moment: float) -> bool:
-    """Return whether the file was written before `moment`, for sure: in doubt it is new.
-
-    Linux stamps files with the time of its last tick, up to 10 ms ago; FAT, and some network filesystems, with whole
-    seconds, FAT with even ones only.
-    """
-    coarse_ns = COARSE_NS if stat.st_mtime_ns % 10**9 == 0 else TICK_NS
-    return stat.st_mtime_ns + coarse_ns < int(moment * 1e9)
+    """Return whether the file was written before `moment`, for sure: in doubt it is new."""
+    return stat.st_mtime_ns + clock_tick_ns(stat.st_mtime_ns) < int(moment * 1e9)

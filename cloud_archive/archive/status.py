@@ -74,6 +74,7 @@ class Status:
     vanished_files: int = 0
     skipped_files: int = 0
     baseline_files: int = 0
+    unchecked_files: int = 0  # archived files that were touched since, and are still to be hashed
     last_upload_time: str | None = None
     errors: tuple[str, ...] = ()
     recent_uploads: tuple[RecentUpload, ...] = ()

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import CloudArchiveError
-from ..files import SkipReason, fingerprints
+from ..files import SkipReason, fingerprints, identities
 from ..intake.selection import Selection
-from ..intake.walk import walk
+from ..intake.walk import stable_inodes, walk
+from ..ledger.doubts import Doubts, compare
 from ..ledger.ledger import Ledger
 from ..text import counted
 
@@ -30,7 +31,7 @@ class Tally:
     """What is in the directory and not in the ledger.
 
     Attributes:
-        unseen: files that are to be archived and are not known yet.
+        unseen: files that are to be archived and are not known yet, or must be hashed to know.
         baseline: files from before the first start, which are left alone.
         skipped: how many are left out for each reason; a folder that is left out counts once.
     """
@@ -124,27 +125,42 @@ def skip_reason(selection: Selection, path: str, stat: os.stat_result) -> SkipRe
 
 
 def without_row(
-    batch: list[_Found], ledger: Ledger, has_baseline: bool
-) -> Iterator[tuple[int, str, os.stat_result, bool]]:
-    """Those that have no row in the ledger: fingerprint, path, stat, and whether they are part of the baseline."""
+    batch: list[_Found], ledger: Ledger, selection: Selection, doubts: Doubts, *, inodes: bool
+) -> list[tuple[int, str, os.stat_result, bool]]:
+    """Those that have no row in the ledger: fingerprint, path, stat, and whether they are part of the baseline.
+
+    Args:
+        doubts: gets those that have a row, and were touched since.
+        inodes: see `stable_inodes`.
+    """
     prints = fingerprints(batch)
-    unknown = ledger.unknown_marks(prints)
-    older = ledger.baseline_marks(prints) if has_baseline else set()
-    if not unknown and not older:
-        return
-    for mark, (path, stat) in zip(prints, batch, strict=True):
-        if mark in unknown or mark in older:
-            yield mark, path, stat, mark in older
+    unknown, older, doubtful, same = compare(ledger, prints, identities(batch, inodes=inodes), inodes=inodes)
+    doubts.same += same
+    found: list[tuple[int, str, os.stat_result, bool]] = []
+    if unknown or older or doubtful:
+        for mark, (path, stat) in zip(prints, batch, strict=True):
+            if mark in unknown or mark in older:
+                found.append((mark, path, stat, mark in older))
+            elif mark in doubtful and selection.wants(path):
+                doubts.add(path)
+    return found
 
 
 def unarchived_files(
-    root: Path, selection: Selection, ledger: Ledger, on_error: Callable[[str, str], None]
+    root: Path,
+    selection: Selection,
+    ledger: Ledger,
+    on_error: Callable[[str, str], None],
+    doubts: Doubts | None = None,
 ) -> Iterator[UnarchivedFile]:
     """Every file in the directory that has no row in the ledger, in the order of the directory.
 
     Args:
         on_error: called with the path and the reason where a folder cannot be read.
+        doubts: gets those that have a row, and were touched since.
     """
+    doubts = doubts or Doubts()
+    inodes = stable_inodes(root)
     skipped: list[UnarchivedFile] = []
     files = walk(
         root,
@@ -154,11 +170,10 @@ def unarchived_files(
             None if selection.is_own(path) else skipped.append(UnarchivedFile(path, 0, reason, False))
         ),
     )
-    has_baseline = ledger.has_baseline()
     for batch in batches(files):
         for path, _ in batch if selection.unmatched else ():
             selection.note(path)
-        for _, path, stat, is_old in without_row(batch, ledger, has_baseline):
+        for _, path, stat, is_old in without_row(batch, ledger, selection, doubts, inodes=inodes):
             reason = skip_reason(selection, path, stat)
             if reason is not SkipReason.OWN:
                 yield UnarchivedFile(path, stat.st_size, reason, is_old)
@@ -168,17 +183,18 @@ def unarchived_files(
 
 
 def take_stock(root: Path, selection: Selection, ledger: Ledger) -> Tally:
-    """Count what is in the directory and not in the ledger, and change nothing.
+    """Count what is in the directory and not proven in the bucket, and change nothing.
 
     Raises:
         CloudArchiveError: a folder could not be read.
     """
     problems: list[str] = []
-    tally = Tally()
+    tally, doubts = Tally(), Doubts()
     for file in unarchived_files(
-        root, selection, ledger, lambda path, why: problems.append(f"{path}: {why}")
+        root, selection, ledger, lambda path, why: problems.append(f"{path}: {why}"), doubts
     ):
         tally.count(file.reason, file.is_old)
+    tally.unseen += doubts.urgent
     if problems:
         raise CloudArchiveError(problems[0])
     return tally

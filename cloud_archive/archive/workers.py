@@ -462,7 +462,10 @@ class WorkerPool:
     def _archived(self, done: Sequence[tuple[Claim, Outcome]]) -> None:
         """The bucket has them: commit that and tell."""
         self._ledger.mark_all_archived(
-            [Archived(c, o.key, o.sha256, o.etag, o.ours or not o.already, o.base_key) for c, o in done]
+            [
+                Archived(c, o.key, o.sha256, o.etag, o.ours or not o.already, o.base_key, o.read)
+                for c, o in done
+            ]
         )
         for claim, outcome in done:
             self._refused_rows.pop(claim.row, None)

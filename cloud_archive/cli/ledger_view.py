@@ -15,6 +15,7 @@ from ..archive.unarchived import Tally, UnarchivedFile, unarchived_files, unmatc
 from ..config.settings import load_settings
 from ..errors import CloudArchiveError, SettingsError
 from ..intake.selection import Selection
+from ..ledger.doubts import Doubts
 from ..ledger.history import opened_ledger
 from ..ledger.known_root import KnownRoot
 from ..ledger.ledger import Ledger
@@ -32,7 +33,8 @@ class LedgerView:
     Attributes:
         known: whether there is a ledger at all.
         totals: by state.
-        unseen_files: in the directory, and neither archived, nor queued, nor older than the archive.
+        unseen_files: in the directory, and neither archived, nor queued, nor older than the archive; also those that
+            were touched since they were archived, so that they must be hashed.
         remaining: the newest paths that are not in the bucket.
         errors: what failed, with its cause.
         warnings: include patterns that match nothing.
@@ -104,17 +106,19 @@ def _look(root: Path, ledger: Ledger, known: bool, environ: Mapping[str, str]) -
     open_states = (FileState.PENDING, FileState.UPLOADING, FileState.FAILED)
     rows = ledger.rows(states=open_states, limit=_SHOWN)
     names = [row.version.path for row in rows]
-    tally = Tally()
+    tally, doubts = Tally(), Doubts()
     skipped: list[UnarchivedFile] = []
     problems: list[str] = []
     for file in unarchived_files(
-        root, selection, ledger, lambda path, why: problems.append(f"{path}: {why}")
+        root, selection, ledger, lambda path, why: problems.append(f"{path}: {why}"), doubts
     ):
         tally.count(file.reason, file.is_old)
         if file.state == "skipped" and len(skipped) < _SHOWN:
             skipped.append(file)
         elif file.state == "unseen" and len(names) < _SHOWN:
             names.append(file.path)
+    if not doubts.is_whole_tree:
+        names += doubts.paths[: max(0, _SHOWN - len(names))]
     if problems:
         raise CloudArchiveError(problems[0])
     failed = [row for row in rows if row.state is FileState.FAILED]
@@ -122,7 +126,7 @@ def _look(root: Path, ledger: Ledger, known: bool, environ: Mapping[str, str]) -
         root=root,
         known=known,
         totals=ledger.totals(),
-        unseen_files=tally.unseen,
+        unseen_files=tally.unseen + doubts.urgent,
         remaining=tuple(names),
         errors=tuple(failure_sentences(failed)),
         warnings=tuple(unmatched_sentences(selection, tally)),

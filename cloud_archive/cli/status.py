@@ -262,6 +262,10 @@ def _show_skipped(found: dict[str, Any], skipped: list[dict[str, str]]) -> None:
     count, older = int(found.get("skipped_files", 0)), int(found.get("baseline_files", 0))
     if older:
         _line("Not archived", older_words(older))
+    if unchecked := int(found.get("unchecked_files", 0)):
+        _line(
+            "To be checked", f"{counted(unchecked, 'archived file')} touched since: hashed in the background"
+        )
     if count:
         _line("Skipped", counted(count, "file"))
     for entry in skipped[:_SKIPPED_NAMED]:

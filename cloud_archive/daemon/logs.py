@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import logging
 import logging.handlers
@@ -35,6 +36,21 @@ class PrivateFileHandler(logging.handlers.RotatingFileHandler):
     """A rotating log of mode 0600, which can also take what the process writes to standard error."""
 
     _takes_stderr = False
+
+    def follow(self, path: Path, *, rotate: bool) -> None:
+        """Go on in this file.
+
+        Args:
+            rotate: False where the file may be another process's: it is neither renamed nor removed.
+        """
+        with self.lock or contextlib.nullcontext():
+            self.maxBytes = LOG_BYTES if rotate else 0
+            if self._takes_stderr:
+                point_at_nothing(_STDERR)  # else Windows keeps the old file open
+            if self.stream is not None:
+                self.stream.close()
+            self.baseFilename = os.path.abspath(path)  # noqa: PTH100 - as `FileHandler` does
+            self.stream = self._open()
 
     def take_stderr(self) -> None:
         """Send standard error into this log from now on, faulthandler's report of a crash included.

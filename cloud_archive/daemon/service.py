@@ -29,7 +29,7 @@ from ..archive.engine import Engine
 from ..config.settings import load_settings
 from ..errors import CloudArchiveError, SettingsError
 from ..redaction import secret_values
-from ..state import LOG_NAME, EngineInfo, remove_engine_info, write_engine_info
+from ..state import LOG_NAME, STANDBY_LOG_NAME, EngineInfo, remove_engine_info, write_engine_info
 from .logs import PrivateFileHandler, log_to_file, point_at_nothing
 from .process import allow_open_files, give_freed_memory_back, handling_signals, lower_priority
 from .systemd import notify, supervised
@@ -96,6 +96,7 @@ class Service:
         orphan_seconds: the same, where the end is that of the parent.
         autostart: None = as the settings say.
         on_ending: called once the end begins, before what is under way is waited for.
+        log: the process's log in the state directory.
     """
 
     def __init__(
@@ -108,6 +109,7 @@ class Service:
         orphan_seconds: float = ORPHAN_SECONDS,
         autostart: bool | None = None,
         on_ending: Callable[[], None] = lambda: None,
+        log: PrivateFileHandler | None = None,
     ) -> None:
         self._engine = engine
         self._orphan_seconds = orphan_seconds
@@ -116,6 +118,7 @@ class Service:
         self._grace_seconds = grace_seconds
         self._autostart = autostart
         self._on_ending = on_ending
+        self._log = log
         self._worked = False
         self._end = asyncio.Event()
         self._hurry = asyncio.Event()
@@ -170,7 +173,8 @@ class Service:
                 listeners.append(await serve(application, host, self._public.port))
                 public_port = listeners[1].port
             on_ready(private.port, public_port)
-            engine.on_begin = lambda: self._announce(private.port)
+            engine.on_begin = lambda: self._begin(private.port)
+            engine.on_standby = lambda: self._log_to(STANDBY_LOG_NAME)
             await asyncio.to_thread(engine.start, autostart=self._autostart)
             await self._until_end(work)
         finally:
@@ -182,6 +186,18 @@ class Service:
                 if engine.state_directory is not None:
                     remove_engine_info(engine.state_directory, os.getpid())
         return remaining
+
+    def _begin(self, port: int) -> None:
+        self._log_to(LOG_NAME)
+        self._announce(port)
+
+    def _log_to(self, name: str) -> None:
+        """Go on in this log of the state directory. The engine that archives has its log to itself."""
+        if self._log is not None and self._engine.state_directory is not None:
+            try:
+                self._log.follow(self._engine.state_directory / name, rotate=True)
+            except OSError as error:
+                logger.warning("The log cannot be written: %s", error)
 
     def _announce(self, port: int) -> None:
         """Let `status`, `flush` and `retry` find this engine, now that it is the one that archives."""
@@ -265,7 +281,11 @@ def run_engine_process() -> int:
         prefer_environment=True,
     )
     try:
-        log = log_to_file(engine.prepare() / LOG_NAME, secret_values(os.environ), private=True)
+        path = engine.prepare() / LOG_NAME
+        handler = log_to_file(path, secret_values(os.environ), private=True)
+        log = handler if isinstance(handler, PrivateFileHandler) else None
+        if log is not None:
+            log.follow(path, rotate=False)  # until it is known that no other engine writes it
     except (CloudArchiveError, OSError) as error:
         log = None
         logging.getLogger("cloud_archive").addHandler(logging.NullHandler())
@@ -275,9 +295,9 @@ def run_engine_process() -> int:
 
 
 async def _serve_parent(
-    engine: Engine, orders: Orders, gone: threading.Event, log: logging.Handler | None
+    engine: Engine, orders: Orders, gone: threading.Event, log: PrivateFileHandler | None
 ) -> None:
-    service = Service(engine, token=orders.token, orphan_seconds=orders.orphan_seconds)
+    service = Service(engine, token=orders.token, orphan_seconds=orders.orphan_seconds, log=log)
 
     def parent_gone() -> None:
         gone.set()
@@ -303,7 +323,7 @@ async def _serve_parent(
             sys.stdout.flush()
         # From here on nobody reads it, and a write would end this process together with its parent.
         point_at_nothing(sys.stdout.fileno())
-        if isinstance(log, PrivateFileHandler):
+        if log is not None:
             log.take_stderr()
         else:
             point_at_nothing(sys.stderr.fileno())

@@ -5,9 +5,13 @@ over each version once. The signs, strongest first:
 
 1. closed after writing, or renamed into place: nothing reopens it for a short time, shorter where its container
    looks whole;
-2. known only from a created event or a scan: size, mtime and inode stand still for `settle_seconds`, and nobody
-   has it open for writing, as far as the system can tell;
+2. known only from a created event or a scan: size, mtime and inode stand still for `settle_seconds`, and no process
+   has it open for writing;
 3. its container looks whole. One that does not is archived as it is after a long quiet time without a writer.
+
+Some files' writers the system doesn't tell of (another user's file, some network filesystems). There a file that was
+created under our watch and not closed yet counts as being written, a container that isn't whole waits until it is or
+has stood still for ten minutes, and a file whose format can't tell waits `QuietTimes.unsure`.
 
 The wall clock and the mtime's own value play no part. There is no deadline after which half a file goes out: a file
 whose writer stays waits for ever.
@@ -24,7 +28,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
 from ..beneath import open_file
 from ..errors import FileUnreadable, FileVanished
@@ -34,6 +38,8 @@ from .containers import look as look_at_container
 from .open_files import has_writer
 
 _log = logging.getLogger("cloud_archive.settle")
+
+T = TypeVar("T")
 
 BEING_WRITTEN = "being written"
 QUIET_TIME = "quiet time"
@@ -59,9 +65,12 @@ class QuietTimes:
     Attributes:
         closed_whole: closed or renamed, and its container looks whole.
         closed: closed or renamed, and the container cannot tell.
-        closed_partial: closed or renamed, and its container looks incomplete.
+        closed_partial: closed or renamed, its container looks incomplete, and the system says that nobody writes.
         partial: looks incomplete, and the system says that nobody writes.
-        partial_unsure: looks incomplete, and the system cannot tell whether somebody writes.
+        partial_unsure: looks incomplete, or was created and never closed, and the system cannot tell whether
+            somebody writes.
+        unsure: never closed, the container cannot tell, and the system cannot tell whether somebody writes; the
+            settle time where that is longer.
         empty: has no bytes.
         unreadable: between two tries to read it.
         longest_look: the longest time between two looks at a file whose writer stays.
@@ -72,6 +81,7 @@ class QuietTimes:
     closed_partial: float = 0.5
     partial: float = 30.0
     partial_unsure: float = 600.0
+    unsure: float = 10.0
     empty: float = 10.0
     unreadable: float = 60.0
     longest_look: float = 2.0
@@ -86,13 +96,32 @@ class WaitingFile:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class CompleteFile:
+    """A file that is complete.
+
+    Attributes:
+        looks_partial: its container looks incomplete; it is archived as it is.
+        written: a program wrote to it or put it there, so that its bytes may be new whatever its times say.
+    """
+
+    version: FileVersion
+    looks_partial: bool
+    written: bool
+
+
 class _Waiting:
     """What the queue knows of one path."""
 
-    __slots__ = ("changed", "due", "interval", "known", "reason", "reported", "seen", "strong", "ticket")
+    __slots__ = (
+        *("changed", "closed", "due", "interval", "known", "reason", "reported", "seen", "strong", "ticket"),
+        "written",
+    )
 
     def __init__(self, strong: bool, now: float, *, known: bool = False) -> None:
         self.strong = strong  # a close or a rename was its last sign
+        self.closed = False  # a close was
+        self.written = False  # a program wrote to it or put it there since it was handed over last
         self.changed = now  # when it was last seen to change, or hinted as closed
         self.due = now
         self.ticket = 0  # the valid one of its entries in the heap; every hint that matters issues a new one
@@ -120,8 +149,8 @@ class SettleQueue:
         root: the watched directory.
         settle_seconds: how long a file that is known only from a created event or a scan must stand still (2 on
             local filesystems, 10 on network ones).
-        on_complete: called with a complete version; True with it where its container looks incomplete and it is
-            archived as it is. Whoever takes it says so (`taken`). If it raises, the file is offered again.
+        on_complete: called with each complete file, which is then marked as `taken`. If it raises, the file is
+            offered again.
         on_empty: called once with the path of a file that stays empty.
         on_unreadable: called once with a path and the system's reason; the file is tried again by itself.
         clock: monotonic seconds; measures how long looks take, the time itself comes with each call.
@@ -140,7 +169,7 @@ class SettleQueue:
         root: Path,
         *,
         settle_seconds: float,
-        on_complete: Callable[[FileVersion, bool], None],
+        on_complete: Callable[[CompleteFile], None],
         on_empty: Callable[[str], None],
         on_unreadable: Callable[[str, str], None],
         clock: Callable[[], float] = time.monotonic,
@@ -170,6 +199,8 @@ class SettleQueue:
         # path -> (version, when), oldest first: what was handed over, and what was reported as empty
         self._done: OrderedDict[str, tuple[FileVersion, float]] = OrderedDict()
         self._empty: OrderedDict[str, FileVersion] = OrderedDict()
+        self._rewritten: set[str] = set()  # written to since they were handed over
+        self._open: OrderedDict[str, None] = OrderedDict()  # created under our watch and not closed since
 
     # --- from any thread
 
@@ -177,10 +208,23 @@ class SettleQueue:
         """There may be something new about this file. Quick: takes a lock, touches no file."""
         strong = kind in (HintKind.CLOSED, HintKind.MOVED)
         with self._lock:
+            if kind is HintKind.CREATED:
+                self._remember(self._open, path, None)
+            elif kind is HintKind.CLOSED:
+                self._open.pop(path, None)
             waiting = self._files.get(path)
+            new = waiting is None
             if waiting is None:
                 waiting = self._files[path] = _Waiting(strong, now, known=path in self._done)
                 self._pending_files += waiting.files
+            if kind.is_write:
+                waiting.written = True
+                if path in self._done:
+                    self._rewritten.add(path)
+            if strong:
+                waiting.closed = kind is HintKind.CLOSED
+            if new:
+                pass
             elif strong:
                 # It was written to: its quiet time starts now, from whatever it is now.
                 waiting.strong = True
@@ -197,6 +241,7 @@ class SettleQueue:
             self._drop(path)
             self._done.pop(path, None)
             self._empty.pop(path, None)
+            self._open.pop(path, None)
 
     def waiting(self) -> tuple[WaitingFile, ...]:
         """The files that are not complete yet, without empty ones, in the order they were first hinted."""
@@ -222,6 +267,11 @@ class SettleQueue:
         not, until a look finds another version of it.
         """
         return self._pending_files
+
+    @property
+    def rewritten_files(self) -> int:
+        """How many were written to since they were handed over, and are to be handed over again."""
+        return len(self._rewritten)
 
     @property
     def pending_bytes(self) -> int:
@@ -290,7 +340,7 @@ class SettleQueue:
                     waiting.strong = False
                 waiting.changed = now
                 waiting.interval = 0.1
-            if handed:
+            if handed and not waiting.written:
                 self._drop(path)
                 return
             quiet_seconds = now - waiting.changed
@@ -326,7 +376,9 @@ class SettleQueue:
             step = shortest if waiting.strong else shortest / 2
             return (QUIET_TIME, min(shortest - quiet_seconds, step))
         writer = self._writer_of(self._root, path)
-        if writer is True:
+        if writer is True or (
+            writer is None and path in self._open and quiet_seconds < quiet.partial_unsure - _ROUNDING
+        ):
             waiting.interval = min(waiting.interval * 1.5, quiet.longest_look)
             return (BEING_WRITTEN, waiting.interval)
         try:
@@ -337,18 +389,28 @@ class SettleQueue:
         except OSError as error:
             return FileUnreadable(path, error.strerror or str(error))
         partial = container is Look.PARTIAL
-        if waiting.strong:
-            needed = shortest
-            if container is not Look.WHOLE:
-                needed = quiet.closed_partial if partial else quiet.closed
-        elif partial:
-            needed = quiet.partial if writer is False else quiet.partial_unsure
-        else:
-            needed = shortest
+        needed = self._quiet_needed(waiting, container, sure=writer is False)
         if quiet_seconds < needed - _ROUNDING:
             reason = LOOKS_INCOMPLETE if partial else QUIET_TIME
             return (reason, min(needed - quiet_seconds, max(shortest, quiet.longest_look)))
         return _Verdict(partial)
+
+    def _quiet_needed(self, waiting: _Waiting, container: Look, *, sure: bool) -> float:
+        """Return how long the file must stand still, in seconds.
+
+        Args:
+            sure: the system says that no process writes to it.
+        """
+        quiet = self._quiet
+        if container is Look.WHOLE:
+            return quiet.closed_whole if waiting.strong else self._settle_seconds
+        if container is Look.PARTIAL:
+            if not sure:
+                return quiet.partial_unsure
+            return quiet.closed_partial if waiting.strong else quiet.partial
+        if waiting.strong and (sure or waiting.closed):
+            return quiet.closed
+        return self._settle_seconds if sure else max(self._settle_seconds, quiet.unsure)
 
     def _proven_age(self, path: str, seen: FileVersion, quiet_seconds: float) -> float:
         """How long it stands still by its own timestamps, where the system says that nobody writes.
@@ -356,7 +418,7 @@ class SettleQueue:
         An old backlog need not be watched standing still all over again. A clock that is wrong cannot harm: without
         the system's word the timestamps count for nothing.
         """
-        age = self._wall_clock() - seen.touched_ns / 1e9 if seen.touched_ns else 0.0
+        age = self._wall_clock() - seen.touched_ns / 1e9 if seen.changed_ns else 0.0
         if age < self._settle_seconds or self._writer_of(self._root, path) is not False:
             return quiet_seconds
         return max(quiet_seconds, age)
@@ -383,7 +445,7 @@ class SettleQueue:
             known_empty = seen.size_bytes == 0 and self._empty.get(path) == seen
             self._drop(path)
             if seen.size_bytes == 0:
-                self._remember_empty(path, seen)
+                self._remember(self._empty, path, seen)
             else:
                 self._empty.pop(path, None)
                 self._done[path] = (seen, now)
@@ -394,7 +456,7 @@ class SettleQueue:
                 self._pending_bytes += seen.size_bytes
         try:
             if seen.size_bytes:
-                self._on_complete(seen, verdict.partial)
+                self._on_complete(CompleteFile(seen, verdict.partial, waiting.written))
             elif not known_empty:
                 self._on_empty(path)
         except Exception:
@@ -407,6 +469,7 @@ class SettleQueue:
                 self._empty.pop(path, None)
                 if path not in self._files:
                     again = self._files[path] = _Waiting(waiting.strong, waiting.changed)
+                    again.closed, again.written = waiting.closed, waiting.written
                     self._pending_files += 1
                     self._count(again, seen)
                     again.interval = min(waiting.interval * 2, self._quiet.unreadable)
@@ -430,6 +493,7 @@ class SettleQueue:
             waiting = self._files.get(path)
             if waiting is not None and waiting.ticket == ticket:
                 self._drop(path)
+                self._open.pop(path, None)
 
     # --- with the lock held
 
@@ -466,15 +530,17 @@ class SettleQueue:
 
     def _drop(self, path: str) -> None:
         waiting = self._files.pop(path, None)
+        self._rewritten.discard(path)
         if waiting is not None:
             waiting.ticket = 0
             self._pending_files -= waiting.files
             self._pending_bytes -= waiting.size_bytes
 
-    def _remember_empty(self, path: str, seen: FileVersion) -> None:
-        self._empty[path] = seen
-        if len(self._empty) > _REMEMBERED_FILES:
-            self._empty.popitem(last=False)
+    @staticmethod
+    def _remember(places: OrderedDict[str, T], path: str, what: T) -> None:
+        places[path] = what
+        if len(places) > _REMEMBERED_FILES:
+            places.popitem(last=False)
 
     def _forget_old(self, now: float) -> None:
         while self._done:

@@ -31,6 +31,10 @@ _REMOTE = frozenset(
 )
 
 
+# FAT has no inodes: Linux makes up a number whenever it reads a file's entry.
+_NUMBERED_ANEW = frozenset(("vfat", "msdos", "exfat"))
+
+
 def _everything(path: str) -> bool:
     return True
 
@@ -154,6 +158,19 @@ def network_filesystem(root: Path, mounts: str | None = None) -> str | None:
     except (OSError, ValueError, AttributeError):
         _log.debug("cannot tell the filesystem of %s", root, exc_info=True)
     return None
+
+
+def stable_inodes(root: Path) -> bool:
+    """Return whether inode numbers below `root` stay the same, so that another one means another file."""
+    if os.name == "nt" or network_filesystem(root) is not None:
+        return False
+    if sys.platform != "linux":
+        return True
+    try:
+        mounts = Path("/proc/self/mountinfo").read_bytes().decode("utf-8", "surrogateescape")
+    except OSError:
+        return False
+    return _mounted_kind(os.path.realpath(root), mounts) not in _NUMBERED_ANEW
 
 
 def _mounted_kind(place: str, mounts: str) -> str:

@@ -51,8 +51,8 @@ _EVENTS: list[type[FileSystemEvent]] = [
     FileClosedEvent if sys.platform == "linux" else FileModifiedEvent,
 ]
 _KINDS: dict[str, HintKind] = {
-    "created": HintKind.CREATED,
-    "modified": HintKind.CREATED,
+    "created": HintKind.CREATED if sys.platform == "linux" else HintKind.WRITTEN,
+    "modified": HintKind.WRITTEN,
     "closed": HintKind.CLOSED,
     "moved": HintKind.MOVED,
 }
@@ -297,7 +297,8 @@ class _Handler(FileSystemEventHandler):
         if os.sep != "/":
             path = path.replace(os.sep, "/")
         if event.is_directory:
-            self._subtrees.put(path, kind)
+            # A file in a new directory may have been closed before the directory was watched.
+            self._subtrees.put(path, kind if kind is HintKind.MOVED else HintKind.SCANNED)
         else:
             self._on_hint(path, kind)
 

@@ -19,7 +19,7 @@ from ..errors import LedgerError
 from ..files import FileVersion
 from .database import explained
 from .ledger import Ledger
-from .rows import ROW_COLUMNS, FileRow, FileState, file_row, signed, unsigned
+from .rows import ROW_COLUMNS, FileRow, FileState, file_row, identity_values, unsigned
 
 _ENDED = "state IN (3, 4, 5) AND archived_at < ?"
 SLOT_SECONDS = 900
@@ -251,8 +251,7 @@ def _add_restored(db: sqlite3.Connection, file: Restored, now: float) -> None:
     db.execute("DELETE FROM baseline WHERE fingerprint = ?", (mark,))
     found = db.execute("SELECT id, state FROM files WHERE fingerprint = ?", (mark,)).fetchone()
     facts = (
-        signed(version.device),
-        signed(version.inode),
+        *identity_values(version),
         file.key,
         bytes.fromhex(file.sha256),
         file.etag,
@@ -260,13 +259,15 @@ def _add_restored(db: sqlite3.Connection, file: Restored, now: float) -> None:
     )
     if found is None:
         db.execute(
-            "INSERT INTO files (device, inode, key, sha256, etag, restored_at, path, size, mtime_ns, fingerprint,"
-            " state, priority, seen_at, archived_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 3, 1, ?, ?)",
+            "INSERT INTO files (device, inode, ctime_offset, key, sha256, etag, restored_at, path, size, mtime_ns,"
+            " fingerprint, state, priority, seen_at, archived_at)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 3, 1, ?, ?)",
             (*facts, os.fsencode(version.path), version.size_bytes, version.mtime_ns, mark, now, archived_at),
         )
     elif found[1] >= FileState.ARCHIVED:
         db.execute(
-            "UPDATE files SET device = ?, inode = ?, key = ?, sha256 = ?, etag = ?, restored_at = ?, freed_at = NULL,"
+            "UPDATE files SET device = ?, inode = ?, ctime_offset = ?,"
+            " key = ?, sha256 = ?, etag = ?, restored_at = ?, freed_at = NULL,"
             " state = 3, archived_at = CASE WHEN state = 3 THEN archived_at ELSE ? END WHERE id = ?",
             (*facts, archived_at, found[0]),
         )

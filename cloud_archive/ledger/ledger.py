@@ -32,6 +32,7 @@ from .rows import (
     claim_row,
     conflict_hashes,
     file_row,
+    identity_values,
     mark_row,
     note_conflicts,
 )
@@ -240,17 +241,25 @@ class Ledger(Database):
         )
 
     def mark_archived(
-        self, claim: Claim, *, key: str, sha256: str, etag: str | None, wrote: bool = False
+        self,
+        claim: Claim,
+        *,
+        key: str,
+        sha256: str,
+        etag: str | None,
+        wrote: bool = False,
+        read: FileVersion | None = None,
     ) -> None:
         """The store has proven the bytes.
 
         Args:
             wrote: the object is of this ledger's making, and was not found there.
+            read: the file as it was when its bytes were hashed; default: as it was claimed.
 
         Raises:
             LedgerError: the claim is no longer this one's.
         """
-        self.mark_all_archived([Archived(claim, key, sha256, etag, wrote)])
+        self.mark_all_archived([Archived(claim, key, sha256, etag, wrote, read=read)])
 
     def mark_all_archived(self, archived: Sequence[Archived]) -> None:
         """The same for several, in one commit; none is marked where a claim is no longer its claimant's."""
@@ -259,8 +268,17 @@ class Ledger(Database):
             "state = 3, claim = NULL, key = ?, sha256 = ?, etag = ?, archived_at = ?, wrote = ?, freed_at = NULL,"
             " restored_at = NULL, next_try = NULL,"
             " base_key = NULL, token = NULL, upload_id = NULL, part_size = NULL,"
-            " code = NULL, cause = NULL, cure = NULL",
-            [(a.claim, (a.key, bytes.fromhex(a.sha256), a.etag, now, a.wrote)) for a in archived],
+            " code = NULL, cause = NULL, cure = NULL, device = ?, inode = ?, ctime_offset = ?",
+            [
+                (
+                    a.claim,
+                    (
+                        *(a.key, bytes.fromhex(a.sha256), a.etag, now, a.wrote),
+                        *identity_values(a.read or a.claim.version),
+                    ),
+                )
+                for a in archived
+            ],
             after=lambda db: note_conflicts(db, archived),
         )
 

@@ -14,7 +14,7 @@ from enum import IntEnum
 from typing import Any, NamedTuple
 
 from ..errors import LedgerError
-from ..files import FileVersion
+from ..files import FileVersion, signed64
 from ..keys import conflict_number
 
 
@@ -82,6 +82,7 @@ class Archived(NamedTuple):
     etag: str | None
     wrote: bool
     base_key: str = ""
+    read: FileVersion | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,11 +135,12 @@ class Totals:
 
 
 CLAIM_COLUMNS = (
-    "id, path, size, mtime_ns, device, inode, token, attempts, base_key, key, sha256, upload_id, part_size,"
+    "id, path, size, mtime_ns, device, inode, ctime_offset,"
+    " token, attempts, base_key, key, sha256, upload_id, part_size,"
     " seen_at"
 )
 ROW_COLUMNS = (
-    "id, path, size, mtime_ns, device, inode, state, key, sha256, etag, attempts, next_try,"
+    "id, path, size, mtime_ns, device, inode, ctime_offset, state, key, sha256, etag, attempts, next_try,"
     " code, cause, cure, seen_at, archived_at, wrote, freed_at, restored_at"
 )
 
@@ -160,25 +162,19 @@ def add_row(db: sqlite3.Connection, version: FileVersion, priority: int, now: fl
             (now, row),
         )
         return 1
-    signature = (
-        version.size_bytes,
-        version.mtime_ns,
-        signed(version.device),
-        signed(version.inode),
-        mark,
-    )
+    signature = (version.size_bytes, version.mtime_ns, *identity_values(version), mark)
     path = os.fsencode(version.path)
     older = db.execute("SELECT id FROM files WHERE path = ? AND state < 3 AND state <> 1", (path,)).fetchone()
     if older is not None:
         db.execute(
-            "UPDATE files SET size = ?, mtime_ns = ?, device = ?, inode = ?, fingerprint = ?,"
+            "UPDATE files SET size = ?, mtime_ns = ?, device = ?, inode = ?, ctime_offset = ?, fingerprint = ?,"
             " state = 0, next_try = NULL, seen_at = ?, archived_at = NULL, priority = min(priority, ?) WHERE id = ?",
             (*signature, now, priority, older[0]),
         )
         return 1
     db.execute(
-        "INSERT INTO files (size, mtime_ns, device, inode, fingerprint, path, state, priority, token,"
-        " seen_at) VALUES (?, ?, ?, ?, ?, ?, 0, ?, ?, ?)",
+        "INSERT INTO files (size, mtime_ns, device, inode, ctime_offset, fingerprint, path, state, priority, token,"
+        " seen_at) VALUES (?, ?, ?, ?, ?, ?, ?, 0, ?, ?, ?)",
         (*signature, path, priority, os.urandom(16), now),
     )
     return 1
@@ -222,12 +218,13 @@ def claim_row(db: sqlite3.Connection, claimant: str, choice: str, values: Sequen
     ).fetchone()
     if row is None:
         return None
-    name, row_id, path, size, mtime_ns, device, inode, token, attempts, *rest = row
+    name, row_id, *named, token, attempts = row[:10]
+    rest = row[10:]
     base_key, key, sha256, upload_id, part_size, seen_at = rest
     return Claim(
         row=row_id,
         name=name,
-        version=FileVersion(os.fsdecode(path), size, mtime_ns, unsigned(device), unsigned(inode)),
+        version=_version(*named),
         token=token.hex(),
         attempts=attempts,
         base_key=base_key,
@@ -240,11 +237,12 @@ def claim_row(db: sqlite3.Connection, claimant: str, choice: str, values: Sequen
 
 
 def file_row(row: tuple[Any, ...]) -> FileRow:
-    row_id, path, size, mtime_ns, device, inode, state, key, sha256, etag, *rest = row
+    row_id, *named, state, key, sha256, etag = row[:11]
+    rest = row[11:]
     attempts, next_try, code, cause, cure, seen_at, archived_at, wrote, freed_at, restored_at = rest
     return FileRow(
         row_id,
-        FileVersion(os.fsdecode(path), size, mtime_ns, unsigned(device), unsigned(inode)),
+        _version(*named),
         FileState(state),
         key,
         sha256.hex() if sha256 else None,
@@ -262,10 +260,16 @@ def file_row(row: tuple[Any, ...]) -> FileRow:
     )
 
 
-def signed(number: int) -> int:
-    """SQLite's integers have a sign; inodes of ReFS and ZFS use all 64 bits (ReFS: 128, cut here)."""
-    number &= (1 << 64) - 1
-    return number - (1 << 64) if number >= 1 << 63 else number
+def identity_values(version: FileVersion) -> tuple[int, int, int | None]:
+    """The columns device, inode and ctime_offset."""
+    return signed64(version.device), signed64(version.inode), version.ctime_offset
+
+
+def _version(
+    path: bytes, size: int, mtime_ns: int, device: int, inode: int, ctime_offset: int | None
+) -> FileVersion:
+    changed_ns = 0 if ctime_offset is None else signed64(mtime_ns + ctime_offset)
+    return FileVersion(os.fsdecode(path), size, mtime_ns, unsigned(device), unsigned(inode), changed_ns)
 
 
 def unsigned(number: int) -> int:

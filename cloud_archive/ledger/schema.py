@@ -74,5 +74,9 @@ _CONFLICTS: tuple[str, ...] = (
     " PRIMARY KEY (key_hash, content_hash)) WITHOUT ROWID",
 )
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _COMPACTED, _CONFLICTS)
+# The change time (ctime) minus the mtime in nanoseconds: 0, which takes no room, for most files. NULL: not known, as in
+# rows of older versions.
+_CHANGE_TIMES: tuple[str, ...] = ("ALTER TABLE files ADD COLUMN ctime_offset INTEGER",)
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _COMPACTED, _CONFLICTS, _CHANGE_TIMES)
 SCHEMA_VERSION = len(MIGRATIONS)

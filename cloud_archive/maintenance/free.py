@@ -283,7 +283,7 @@ class Freer:
         # Opened anew: the folder may have been moved elsewhere while a large file was hashed.
         with open_folder(self._root, above) as folder:
             now = FileVersion.of_stat(path, folder.stat(name))
-            if (now, now.touched_ns) != (hashed, hashed.touched_ns):
+            if now != hashed:
                 return "it changed while it was hashed."
             folder.unlink(name)
         mark_freed(self._ledger, [row.row])

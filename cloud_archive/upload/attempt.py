@@ -26,7 +26,7 @@ from enum import Enum
 from typing import BinaryIO, Protocol
 
 from ..errors import ConditionsRejected, FileChanged, KeyRejected, ObjectExists, StoreError
-from ..files import seconds_text
+from ..files import FileVersion, seconds_text
 from ..keys import LAST_CONFLICT, MAX_CONFLICTS, conflict_key, conflict_number, path_metadata
 from ..store.failures import explain, is_denied
 from ..store.s3 import PROBE_WITH_BYTES, CreateOnly, ObjectInfo, ObjectStore, Part
@@ -69,6 +69,7 @@ class Outcome:
         ours: the object carries this row's token: an earlier attempt of ours had arrived.
         changed: the file was written to after its bytes were read; its next version is still to come.
         base_key: what the key was before it got a conflict number.
+        read: the file as it was when its bytes were hashed; None where that is not known.
     """
 
     key: str
@@ -79,6 +80,7 @@ class Outcome:
     proof: Proof
     changed: bool = False
     base_key: str = ""
+    read: FileVersion | None = None
 
 
 class Journal(Protocol):
@@ -214,6 +216,7 @@ class Uploader:
             proof=placed.proof,
             changed=has_changed(prepared.source, job),
             base_key=prepared.base_key,
+            read=content.read,
         )
 
     def tidy(self, key: str, upload_id: str) -> None:

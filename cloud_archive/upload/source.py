@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import mimetypes
 import os
+import time
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -67,12 +68,17 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """A file's bytes as they were read: whole for a single PUT, digests of the parts for a multipart upload."""
+    """A file's bytes as they were read: whole for a single PUT, digests of the parts for a multipart upload.
+
+    Attributes:
+        read: the file as it was then, to be remembered; see `FileVersion.as_read_at`.
+    """
 
     size_bytes: int
     sha256: str
     body: bytes | None
     part_size_bytes: int
+    read: FileVersion
     part_sha256: tuple[str, ...] = ()
 
 
@@ -114,22 +120,25 @@ def read_content(source: BinaryIO, job: Job) -> Content:
     """
     size = job.version.size_bytes
     whole = hashlib.sha256()
+    moment, before = time.time(), _version(source, job)
+    read = before.as_read_at(moment)
     try:
         if size <= SINGLE_PUT_BYTES:
             body = source.read(size + 1)
             whole.update(body)
-            content = Content(len(body), whole.hexdigest(), body, part_size_bytes=0)
+            content = Content(len(body), whole.hexdigest(), body, 0, read)
         else:
             part_size = job.part_size_bytes or part_size_for(size)
-            content = _read_parts(source, part_size, whole)
+            content = _read_parts(source, part_size, whole, read)
     except OSError as error:
         raise unreadable(job, error) from error
-    if content.size_bytes != size or has_changed(source, job):
+    # All of it is compared, for a program can set the mtime back after it wrote.
+    if content.size_bytes != size or _version(source, job) != before:
         raise FileChanged(job.version.path)
     return content
 
 
-def _read_parts(source: BinaryIO, part_size: int, whole: hashlib._Hash) -> Content:
+def _read_parts(source: BinaryIO, part_size: int, whole: hashlib._Hash, read: FileVersion) -> Content:
     """Hash the whole here and its parts in a thread beside, both of the same bytes."""
     total, parts = 0, []
     waiting: deque[Future[None]] = deque()
@@ -149,7 +158,7 @@ def _read_parts(source: BinaryIO, part_size: int, whole: hashlib._Hash) -> Conte
                 break
             total += length
             parts.append(part)
-    return Content(total, whole.hexdigest(), None, part_size, tuple(part.hexdigest() for part in parts))
+    return Content(total, whole.hexdigest(), None, part_size, read, tuple(part.hexdigest() for part in parts))
 
 
 @contextmanager
@@ -169,7 +178,11 @@ def opened(job: Job) -> Iterator[BinaryIO]:
 
 def has_changed(source: BinaryIO, job: Job) -> bool:
     """Whether the open file is no longer the version that the job names."""
-    return not FileVersion.of_stat(job.version.path, os.fstat(source.fileno())).same_content_as(job.version)
+    return not _version(source, job).same_content_as(job.version)
+
+
+def _version(source: BinaryIO, job: Job) -> FileVersion:
+    return FileVersion.of_stat(job.version.path, os.fstat(source.fileno()))
 
 
 def read_at(root: Path, version: FileVersion, source: BinaryIO, offset: int, length: int) -> bytes:

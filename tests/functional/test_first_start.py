@@ -30,6 +30,7 @@ def _first_scan(root: Path, ledger: Ledger, started_at: float, backfill: str = "
         ledger,
         Selection(),
         on_new=hinted.append,
+        on_doubts=lambda doubts: None,
         on_done=lambda: None,
         backfill=backfill,
         interval_seconds=0,

@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 from cloud_archive.files import FileVersion, HintKind
-from cloud_archive.intake.settle import BEING_WRITTEN, QuietTimes, SettleQueue, SettleThread
+from cloud_archive.intake.settle import BEING_WRITTEN, CompleteFile, QuietTimes, SettleQueue, SettleThread
 from cloud_archive.intake.walk import scan
 from cloud_archive.intake.watcher import Watcher
 
@@ -67,8 +67,9 @@ class Pipeline:
         self.settle.hint(path, kind)
         self._note(self.hints, (path, kind))
 
-    def _complete(self, version: FileVersion, partial: bool) -> None:
-        if partial:
+    def _complete(self, file: CompleteFile) -> None:
+        version = file.version
+        if file.looks_partial:
             self.partial.append(version.path)
         self.queue.taken([version])
         self._note(self.versions, version)
@@ -255,6 +256,25 @@ def test_a_directory_renamed_with_fifty_files_in_it_is_found_under_its_new_name(
     _once_each(pipeline)
     (pipeline.root / "new/late.png").write_bytes(_png(99))
     pipeline.wait_for("new/late.png")
+
+
+def test_half_a_file_of_another_user_is_not_complete_while_its_writer_pauses(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There a read lease is refused, and /proc shows nobody's open files."""
+    monkeypatch.setattr("cloud_archive.intake.open_files._lease_tells", lambda root, path: None)
+    monkeypatch.setattr("cloud_archive.intake.open_files._proc_tells", lambda path: None)
+    with (pipeline.root / "a.bin").open("wb") as writer:
+        writer.write(b"half")
+        writer.flush()
+        end = time.monotonic() + DEADLINE_SECONDS
+        while [each.reason for each in pipeline.queue.waiting()] != [BEING_WRITTEN]:
+            assert not pipeline.versions
+            assert time.monotonic() < end
+            threading.Event().wait(0.02)
+        writer.write(b" and half")
+    pipeline.wait_for("a.bin")
+    assert [version.size_bytes for version in pipeline.versions] == [13]
 
 
 def test_a_rename_into_place_counts_as_complete(pipeline: Pipeline, tmp_path: Path) -> None:

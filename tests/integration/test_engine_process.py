@@ -213,6 +213,11 @@ def test_a_second_engine_stands_by_and_takes_over_when_the_first_is_killed(start
     wait_until(lambda: first.state() == "idle", "it watches")
     second = start()
     wait_until(lambda: second.state() == "standby", "it stands by")
+    logs = [
+        {Path(file.path).name for file in psutil.Process(engine.pid).open_files() if ".log" in file.path}
+        for engine in (first, second)
+    ]
+    assert logs == [{"engine.log"}, {"standby.log"}], "each has its log to itself"
     (start.root / "a.png").write_bytes(b"a")
     wait_until(lambda: first.status()["uploaded_files"] == 1, "the first archives it")
     first.process.kill()
@@ -221,6 +226,7 @@ def test_a_second_engine_stands_by_and_takes_over_when_the_first_is_killed(start
         lambda: second.state() == "idle" and second.status()["uploaded_files"] == 1, "the second goes on"
     )
     assert start.server.objects() == {"p/a.png": b"a", "p/b.png": b"b"}
+    assert "Took over" in (start.state / "engine.log").read_text("utf-8")
 
 
 def test_two_engines_with_different_state_directories_archive_each_file_once(

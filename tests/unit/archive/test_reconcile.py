@@ -28,6 +28,7 @@ def reconciling(root: Path, ledger: Ledger, backfill: str = "all") -> Iterator[t
         ledger,
         Selection((), ()),
         on_new=told.append,
+        on_doubts=lambda doubts: None,
         on_done=lambda: None,
         backfill=backfill,
         interval_seconds=0,

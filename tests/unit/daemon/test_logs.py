@@ -77,3 +77,43 @@ def test_a_log_that_cannot_be_written_does_not_call_itself_for_ever(tmp_path: Pa
     end = "handler.stream.close(); handler.stream = open(os.devnull); print('lost', file=sys.stderr)"
     status, _, _ = run(tmp_path / "engine.log", end)
     assert status == 0
+
+
+STANDBY = """
+import logging, sys
+from pathlib import Path
+from cloud_archive.daemon import logs
+
+logs.LOG_BYTES = 3000
+state = Path(sys.argv[1])
+handler = logs.log_to_file(state / "engine.log", (), private=True)
+handler.follow(state / "engine.log", rotate=False)
+log = logging.getLogger("cloud_archive")
+handler.take_stderr()
+log.info("starting " + "x" * 4000)
+log.info("still starting")
+handler.follow(state / "standby.log", rotate=True)
+for number in range(100):
+    log.info("standing by %d", number)
+print("standard error", file=sys.stderr)
+handler.follow(state / "engine.log", rotate=True)
+log.info("took over")
+"""
+
+
+def test_a_standby_leaves_the_log_of_the_engine_that_runs_alone(tmp_path: Path) -> None:
+    owned = (tmp_path / "engine.log").open("a", encoding="utf-8")
+    with owned:
+        owned.write("first line of the engine that runs\n")
+        owned.flush()
+        subprocess.run([sys.executable, "-c", STANDBY, str(tmp_path)], check=True)
+        names = sorted(path.name for path in tmp_path.iterdir())
+        assert set(names) >= {"engine.log", "engine.log.1", "standby.log", "standby.log.1"}
+        assert "engine.log.2" not in names
+        # Only what was written after the take-over rotated it: all that came before is in one file.
+        before = (tmp_path / "engine.log.1").read_text("utf-8")
+        assert before.startswith("first line of the engine that runs")
+        assert "still starting" in before
+        assert "standing by" not in before
+        assert "took over" in (tmp_path / "engine.log").read_text("utf-8")
+        assert "standard error" in (tmp_path / "standby.log").read_text("utf-8")

@@ -116,13 +116,22 @@ def test_a_writer_that_breaks_the_lease_does_not_end_the_process(tmp_path: Path)
 
 
 @linux
-def test_a_refused_lease_on_an_unknown_filesystem_proves_no_writer(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("how", ["wb", "r+b", "locked"])
+def test_proc_tells_of_a_writer_where_leases_prove_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
     path = tmp_path / "a.png"
+    path.write_bytes(b"x")
     monkeypatch.setattr(writers, "_LEASES_TELL", frozenset())
-    with path.open("wb"):
-        assert has_writer(tmp_path, path.name) is None
+    monkeypatch.setattr(writers, "PROC_SECONDS", 0.0)
+    with path.open("rb"):
+        assert has_writer(tmp_path, path.name) is None, "a reader"
+    with path.open("r+b" if how == "locked" else how) as file:
+        if how == "locked":
+            fcntl.flock(file, fcntl.LOCK_EX)
+            monkeypatch.setattr(writers, "_opened_for_writing", list)
+        assert has_writer(tmp_path, path.name) is True
+    assert has_writer(tmp_path, path.name) is None
 
 
 @linux

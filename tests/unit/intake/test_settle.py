@@ -19,15 +19,17 @@ from cloud_archive.intake.settle import (
     LOOKS_INCOMPLETE,
     QUIET_TIME,
     UNREADABLE,
+    CompleteFile,
     SettleQueue,
     SettleThread,
 )
 
-CREATED, CLOSED, MOVED, SCANNED = (
+CREATED, CLOSED, MOVED, SCANNED, WRITTEN = (
     HintKind.CREATED,
     HintKind.CLOSED,
     HintKind.MOVED,
     HintKind.SCANNED,
+    HintKind.WRITTEN,
 )
 
 
@@ -40,6 +42,7 @@ class Bench:
         self.writer: dict[str, bool | None] = {}
         self.container: dict[str, Look] = {}
         self.complete: list[tuple[str, int, bool]] = []
+        self.written: list[bool] = []
         self.empty: list[str] = []
         self.unreadable: list[tuple[str, str]] = []
         self.asked: list[str] = []
@@ -66,7 +69,9 @@ class Bench:
         self.before_look(name)
         return self.container.get(name, Look.UNKNOWN)
 
-    def _complete(self, version: FileVersion, partial: bool) -> None:
+    def _complete(self, file: CompleteFile) -> None:
+        version, partial = file.version, file.looks_partial
+        self.written.append(file.written)
         # No lock may be held here: another thread must get at the queue.
         other = threading.Thread(target=self.queue.waiting)
         other.start()
@@ -253,6 +258,51 @@ def test_what_never_looks_whole_is_archived_as_it_is_after_a_long_quiet_time(
     assert bench.complete == [("a.png", 4, True)]
 
 
+@pytest.mark.parametrize(
+    ("kind", "container", "seconds"),
+    [
+        (CREATED, Look.WHOLE, 600.0),  # created under our watch and not closed: being written
+        (CREATED, Look.UNKNOWN, 600.0),
+        (CREATED, Look.PARTIAL, 600.0),
+        (SCANNED, Look.WHOLE, 2.0),
+        (SCANNED, Look.UNKNOWN, 10.0),
+        (SCANNED, Look.PARTIAL, 600.0),
+        (CLOSED, Look.WHOLE, 0.1),
+        (CLOSED, Look.UNKNOWN, 0.5),
+        (CLOSED, Look.PARTIAL, 600.0),
+        (MOVED, Look.WHOLE, 0.1),
+        (MOVED, Look.UNKNOWN, 10.0),  # its writer may have renamed it and go on
+        (MOVED, Look.PARTIAL, 600.0),
+    ],
+)
+def test_where_the_system_tells_nothing_of_writers_doubt_means_waiting(
+    bench: Bench, kind: HintKind, container: Look, seconds: float
+) -> None:
+    bench.write("a.png")
+    bench.container["a.png"] = container
+    bench.writer["a.png"] = None
+    bench.hint("a.png", kind)
+    # How often a file is looked at that counts as being written: every 2 s.
+    assert bench.done_after(700) == pytest.approx(seconds, abs=2.0 if kind is CREATED else 0.001)
+
+
+def test_a_file_that_is_not_closed_yet_counts_as_being_written_until_its_close(bench: Bench) -> None:
+    bench.write("a.bin", b"")
+    bench.writer["a.bin"] = None
+    bench.hint("a.bin", CREATED)
+    bench.go(30)  # reported as empty meanwhile
+    bench.write("a.bin", b"half")
+    bench.hint("a.bin", SCANNED)
+    bench.go(60)
+    assert [each.reason for each in bench.queue.waiting()] == [BEING_WRITTEN]
+    bench.write("a.bin", b"and whole")
+    bench.hint("a.bin", CLOSED)
+    assert bench.done_after(2) == pytest.approx(0.5)
+    bench.write("a.bin", b"longer")
+    bench.hint("a.bin", SCANNED)
+    assert bench.done_after(20) == pytest.approx(10.0)
+
+
 def test_what_looked_incomplete_and_is_finished_meanwhile_does_not_wait_for_long(
     bench: Bench,
 ) -> None:
@@ -376,18 +426,26 @@ def test_a_look_that_fails_in_an_odd_way_loses_nothing_and_holds_up_nobody(bench
     assert [each[0] for each in bench.complete] == ["a.bin", "odd.bin"]
 
 
-def test_one_version_is_handed_over_once_whatever_hints_come_late(bench: Bench) -> None:
+def test_one_version_is_handed_over_once_unless_it_is_written_to_again(bench: Bench) -> None:
     bench.write("a.bin")
     bench.hint("a.bin", CLOSED)
     bench.go(1)
-    for kind in (SCANNED, CLOSED, MOVED, CREATED):
+    for kind in (SCANNED, CREATED):
         bench.hint("a.bin", kind)
         bench.go(3)
-    assert len(bench.complete) == 1
+    assert bench.written == [True]
+    # Its size and times may be as before, but not its bytes.
+    for kind in (CLOSED, MOVED, WRITTEN):
+        bench.hint("a.bin", kind)
+        assert (bench.queue.pending_files, bench.queue.rewritten_files) == (0, 1)
+        bench.go(3)
+        assert (bench.queue.pending_files, bench.queue.rewritten_files) == (0, 0)
+    assert bench.written == [True] * 4
     bench.write("a.bin", b"second")
-    bench.hint("a.bin", CLOSED)
-    bench.go(1)
-    assert [each[1] for each in bench.complete] == [4, 6]
+    bench.hint("a.bin", SCANNED)
+    bench.go(3)
+    assert [each[1] for each in bench.complete] == [4, 4, 4, 4, 6]
+    assert not bench.written[-1]
 
 
 def test_the_scan_is_believed_again_after_a_while(bench: Bench) -> None:
@@ -553,7 +611,7 @@ def test_the_thread_survives_and_ends_in_time(bench: Bench) -> None:
     queue = SettleQueue(
         bench.root,
         settle_seconds=0.05,
-        on_complete=lambda version, partial: done.set(),
+        on_complete=lambda file: done.set(),
         on_empty=lambda path: None,
         on_unreadable=lambda path, reason: None,
     )
@@ -597,7 +655,7 @@ def test_an_old_file_need_not_stand_still_again_where_nobody_writes(
     queue = SettleQueue(
         tmp_path,
         settle_seconds=2,
-        on_complete=lambda version, partial: done.append(version),
+        on_complete=lambda file: done.append(file.version),
         on_empty=lambda path: None,
         on_unreadable=lambda path, reason: None,
         writer_of=lambda root, path: writer,

@@ -1,0 +1,280 @@
+"""Hashing files that may hold other bytes than the ledger says.
+
+A program can rewrite a file with equal size and set its mtime back. So a file that was closed after writing, or whose
+inode or change time differ, is hashed: equal bytes update the row, other bytes are queued as a new version.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from enum import Enum, auto
+from pathlib import Path
+
+from ..beneath import open_file
+from ..errors import CloudArchiveError, FileUnreadable, FileVanished
+from ..files import FileVersion, stat_version
+from ..intake.open_files import has_writer
+from ..ledger.doubts import confirm, supersede
+from ..ledger.ledger import Ledger
+from ..ledger.rows import FileState
+
+logger = logging.getLogger("cloud_archive.recheck")
+
+HASH_BYTES = 1024 * 1024
+LATER_SECONDS = 1.0  # until a file that is being written or uploaded is looked at again
+UNREADABLE_SECONDS = 60.0
+REST_SHARE = 4.0  # in the background: rest four times as long as the file took, a fifth of a core
+
+
+class Answer(Enum):
+    """What became of a doubt."""
+
+    SETTLED = (
+        auto()
+    )  # the bytes are the archived ones, or the next upload reads them anyway, or the file is gone
+    QUEUED = auto()  # other bytes: queued as a new version
+    UNKNOWN = auto()  # the ledger does not know the file as it is now: it must settle
+    LATER = auto()  # a process writes to it, or it is being uploaded
+
+
+def recheck(
+    ledger: Ledger,
+    root: Path,
+    path: str,
+    *,
+    written: bool = True,
+    stopping: Callable[[], bool] = lambda: False,
+) -> Answer:
+    """Hash a file and compare it with the row of its size and mtime.
+
+    Args:
+        path: relative to `root`.
+        written: a program wrote to it; else it is hashed only where its inode or change time differ.
+        stopping: asked now and then; True ends the hashing with `Answer.LATER`.
+
+    Raises:
+        FileUnreadable: the system refuses to read it.
+        LedgerError: the ledger can't be read or written.
+    """
+    try:
+        version = stat_version(root, path)
+        row = ledger.find(version)
+        if row is None or row.state is FileState.VANISHED:
+            return _without_row(ledger, version)
+        if row.state in (FileState.PENDING, FileState.FAILED):
+            return Answer.SETTLED
+        if row.state is FileState.UPLOADING or has_writer(root, path):
+            return Answer.LATER
+        if not written and version == row.version:
+            return Answer.SETTLED  # it was hashed meanwhile
+        found = _hash(root, path, stopping)
+    except FileVanished:
+        return Answer.SETTLED
+    if found is None:
+        return Answer.LATER
+    read, sha256 = found
+    if not read.same_content_as(row.version):
+        return Answer.UNKNOWN
+    if sha256 == row.sha256:
+        confirm(ledger, row, read)
+        return Answer.SETTLED
+    logger.info("%s holds other bytes under the same size and time: archived as a new version", path)
+    return Answer.QUEUED if supersede(ledger, row, read) else Answer.LATER
+
+
+def _without_row(ledger: Ledger, version: FileVersion) -> Answer:
+    """A file that only the baseline knows was written to: from now on it is archived."""
+    if ledger.unknown([version]):
+        return Answer.UNKNOWN
+    return Answer.QUEUED if ledger.add([version], priority=-1) else Answer.SETTLED
+
+
+def _hash(root: Path, path: str, stopping: Callable[[], bool]) -> tuple[FileVersion, str] | None:
+    """The file as it was read, and its SHA-256; None where it changed meanwhile, or `stopping` is True."""
+    digest = hashlib.sha256()
+    read_at = time.time()
+    try:
+        with open_file(root, path) as file:
+            before = FileVersion.of_stat(path, os.fstat(file.fileno()))
+            while piece := file.read(HASH_BYTES):
+                digest.update(piece)
+                if stopping():
+                    return None
+            unchanged = FileVersion.of_stat(path, os.fstat(file.fileno())) == before
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise FileVanished(path) from error
+    except OSError as error:
+        raise FileUnreadable(path, error.strerror or str(error)) from error
+    return (before.as_read_at(read_at), digest.hexdigest()) if unchanged else None
+
+
+class Rechecker:
+    """Settles doubts one by one on the thread that calls `run`.
+
+    Args:
+        root: the watched directory.
+        doubtful_paths: walks through the tree and yields the files in doubt, for `sweep`.
+        on_unknown: called with the path of a file that must settle.
+        on_queued: called after a version was queued.
+        on_settled: called when no doubt is left that `put` brought.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        ledger: Ledger,
+        *,
+        doubtful_paths: Callable[[], Iterator[str]],
+        on_unknown: Callable[[str], None],
+        on_queued: Callable[[], None],
+        on_settled: Callable[[], None],
+    ) -> None:
+        self._root = root
+        self._ledger = ledger
+        self._doubtful_paths = doubtful_paths
+        self._on_unknown = on_unknown
+        self._on_queued = on_queued
+        self._on_settled = on_settled
+        self._wake = threading.Condition()
+        self._due: dict[str, float] = {}  # path to when it is hashed, in monotonic seconds
+        self._written: set[str] = set()
+        self._unreadable: dict[str, str] = {}
+        self._sweeping = False
+        self._sweep_files = 0
+        self._hurry = False
+        self._stopping = False
+
+    @property
+    def waiting(self) -> int:
+        """How many files must be hashed before it is safe to stop."""
+        return len(self._due) + (self._sweep_files if self._hurry else 0)
+
+    @property
+    def settling(self) -> int:
+        """How many of them need nobody's hand."""
+        return max(0, self.waiting - len(self._unreadable))
+
+    @property
+    def unchecked_files(self) -> int:
+        """How many files are still to be hashed, those of a tree that was moved as a whole included."""
+        return len(self._due) + self._sweep_files
+
+    @property
+    def troubles(self) -> tuple[str, ...]:
+        """Why some files can't be hashed."""
+        return tuple(self._unreadable.values())
+
+    def put(self, path: str, *, written: bool) -> None:
+        """Look at this file soon. Quick, from any thread.
+
+        Args:
+            written: see `recheck`.
+        """
+        with self._wake:
+            if written:
+                self._written.add(path)
+            if written or path not in self._due:
+                self._due[path] = time.monotonic()
+                self._wake.notify_all()
+
+    def sweep(self, files: int, *, hurry: bool) -> None:
+        """Hash all files that are in doubt, with `doubtful_paths`.
+
+        Args:
+            files: about how many; 0 = none are left.
+            hurry: it is not safe to stop before; else with long rests, in the background.
+        """
+        with self._wake:
+            self._sweep_files, self._hurry = files, hurry
+            self._sweeping |= files > 0
+            self._wake.notify_all()
+
+    def stop(self) -> None:
+        """Let `run` return soon. What was not hashed is found again by the next start's scan."""
+        with self._wake:
+            self._stopping = True
+            self._wake.notify_all()
+
+    def run(self) -> None:
+        """Hash whatever is in doubt, until `stop`."""
+        while True:
+            with self._wake:
+                path = self._next()
+                while path is None and not self._sweeping and not self._stopping:
+                    self._wake.wait(self._pause())
+                    path = self._next()
+                if self._stopping:
+                    return
+            if path is not None:
+                self._settle(path)
+            else:
+                self._sweep()
+
+    def _next(self) -> str | None:
+        now = time.monotonic()
+        return next((path for path, due in self._due.items() if due <= now), None)
+
+    def _pause(self) -> float | None:
+        return max(0.01, min(self._due.values()) - time.monotonic()) if self._due else None
+
+    def _settle(self, path: str) -> None:
+        """Settle one doubt that `put` brought, or put it off."""
+        began = time.monotonic()
+        again: float | None = None
+        with self._wake:
+            written = path in self._written
+            self._written.discard(path)
+        try:
+            if self._look(path, written=written) is Answer.LATER:
+                again = began + LATER_SECONDS
+            self._unreadable.pop(path, None)
+        except FileUnreadable as error:
+            self._unreadable[path] = f"{error} It may have changed since it was archived."
+            again = began + UNREADABLE_SECONDS
+        except Exception:
+            # Whatever is odd about one file, it must neither be lost nor hold up another.
+            logger.exception("%s could not be compared with the archive", path)
+            again = began + UNREADABLE_SECONDS
+        with self._wake:
+            if again is not None:
+                self._due[path] = again
+                self._written |= {path} if written else set()
+            elif self._due[path] <= began:  # else it was written to again meanwhile
+                del self._due[path]
+            over = not self._due
+        if over:
+            self._on_settled()
+
+    def _look(self, path: str, *, written: bool) -> Answer:
+        answer = recheck(self._ledger, self._root, path, written=written, stopping=lambda: self._stopping)
+        if answer is Answer.UNKNOWN:
+            self._on_unknown(path)
+        elif answer is Answer.QUEUED:
+            self._on_queued()
+        return answer
+
+    def _sweep(self) -> None:
+        """Hash all that are in doubt. What can't be hashed now is found again by the next scan."""
+        self._sweeping = False
+        for path in self._doubtful_paths():
+            while (urgent := self._next()) is not None and not self._stopping:
+                self._settle(urgent)
+            began = time.monotonic()
+            try:
+                self._look(path, written=False)
+            except CloudArchiveError as error:
+                logger.info("%s", error)
+            with self._wake:
+                self._sweep_files = max(0, self._sweep_files - 1)
+                if not self._hurry:
+                    rest = REST_SHARE * (time.monotonic() - began)
+                    self._wake.wait_for(lambda: self._stopping or self._next() is not None, rest)
+                if self._stopping:
+                    return
+        self._sweep_files = 0
+        self._on_settled()
