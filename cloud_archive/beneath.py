@@ -171,7 +171,7 @@ class Kernel(Protocol):
     """What `HeldFolder` asks of Windows; see `windows_handles`."""
 
     def hold(self, path: Path) -> int:
-        """Open a folder, symbolic links followed, so that nobody can rename or remove it."""
+        """Open a folder or file, symbolic links followed, so that nobody can rename or remove it."""
 
     def release(self, handle: int) -> None:
         """Close a held folder."""
@@ -197,7 +197,7 @@ class HeldFolder(Folder):
     def of_root(cls, root: str | Path, kernel: Kernel | None = None) -> HeldFolder:
         """Hold the root, which may be a symbolic link."""
         kernel, path = kernel or _windows_kernel(), Path(root)
-        handle = kernel.hold(path)
+        handle = _hold(kernel, path)
         try:
             return cls(kernel, path, handle, kernel.final_path(handle))
         except OSError:
@@ -210,7 +210,7 @@ class HeldFolder(Folder):
 
     def enter(self, name: str) -> HeldFolder:
         path = self._at(name)
-        inner = HeldFolder(self._kernel, path, self._kernel.hold(path), self._expected(name))
+        inner = HeldFolder(self._kernel, path, _hold(self._kernel, path), self._expected(name))
         try:
             if self._final is None:
                 _refuse_link(path, name)
@@ -353,6 +353,14 @@ def _refuse_link(path: Path, name: str) -> None:
 
 def _in_the_way(what: str, name: str) -> FileNotFoundError:
     return FileNotFoundError(errno.ENOENT, f"This is {what}", name)
+
+
+def _hold(kernel: Kernel, path: Path) -> int:
+    handle = kernel.hold(path)
+    if path.is_dir():
+        return handle
+    kernel.release(handle)
+    raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path))
 
 
 def _windows_kernel() -> Kernel:

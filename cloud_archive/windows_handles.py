@@ -33,7 +33,7 @@ if sys.platform == "win32":
         """See `beneath.Kernel`."""
 
         def hold(self, path: Path) -> int:
-            """Open a folder, links followed, so that nobody can rename or remove it."""
+            """Open a folder or file, links followed, so that nobody can rename or remove it."""
             handle: int | None = _create(
                 str(path),
                 _FILE_LIST_DIRECTORY,

@@ -21,7 +21,7 @@ class ProcKernel:
         self.held: set[int] = set()
 
     def hold(self, path: Path) -> int:
-        handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+        handle = os.open(path, os.O_RDONLY)  # CreateFileW opens a file as well
         self.held.add(handle)
         return handle
 
