@@ -11,12 +11,12 @@ import os
 import re
 import stat as stat_module
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
 
-from .beneath import stat_file
+from .beneath import open_file, stat_file
 from .errors import FileUnreadable, FileVanished
 
 _FAR_NS = 1 << 63
@@ -24,6 +24,7 @@ UNSURE_NS = -1
 """In place of a change time: the file can be written to without a trace, so only its bytes tell what it holds."""
 _TICK_NS = 20_000_000
 _COARSE_TICK_NS = 2_000_000_000
+_HASH_BYTES = 1024 * 1024
 
 
 class HintKind(Enum):
@@ -251,3 +252,33 @@ def stat_version(root: Path, path: str) -> FileVersion:
     if not stat_module.S_ISREG(found.st_mode):
         raise FileVanished(path)
     return FileVersion.of_stat(path, found)
+
+
+def hash_file(
+    root: Path, path: str, *, stopping: Callable[[], bool] = lambda: False
+) -> tuple[FileVersion, str] | None:
+    """Hash a regular file below `root`.
+
+    Args:
+        stopping: asked after each mebibyte; True ends the hashing.
+
+    Returns:
+        The file as it was meanwhile, and its SHA-256 in hexadecimal; None where it changed, or `stopping` was True.
+
+    Raises:
+        FileVanished, FileUnreadable: see `stat_version`.
+    """
+    digest = hashlib.sha256()
+    try:
+        with open_file(root, path) as file:
+            before = FileVersion.of_stat(path, os.fstat(file.fileno()))
+            while piece := file.read(_HASH_BYTES):
+                digest.update(piece)
+                if stopping():
+                    return None
+            unchanged = FileVersion.of_stat(path, os.fstat(file.fileno())) == before
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise FileVanished(path) from error
+    except OSError as error:
+        raise FileUnreadable(path, error.strerror or str(error)) from error
+    return (before, digest.hexdigest()) if unchanged else None

@@ -6,18 +6,15 @@ inode or change time differ, is hashed: equal bytes update the row, other bytes 
 
 from __future__ import annotations
 
-import hashlib
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable, Iterator
 from enum import Enum, auto
 from pathlib import Path
 
-from ..beneath import open_file
 from ..errors import CloudArchiveError, FileUnreadable, FileVanished
-from ..files import FileVersion, stat_version
+from ..files import FileVersion, hash_file, stat_version
 from ..intake.open_files import has_writer
 from ..ledger.doubts import confirm, supersede
 from ..ledger.ledger import Ledger
@@ -25,7 +22,6 @@ from ..ledger.rows import FileState
 
 logger = logging.getLogger("cloud_archive.recheck")
 
-HASH_BYTES = 1024 * 1024
 LATER_SECONDS = 1.0  # until a file that is being written or uploaded is looked at again
 UNREADABLE_SECONDS = 60.0
 REST_SHARE = 4.0  # in the background: rest four times as long as the file took, a fifth of a core
@@ -72,7 +68,8 @@ def recheck(
             return Answer.LATER
         if not written and version == row.version:
             return Answer.SETTLED  # it was hashed meanwhile
-        found = _hash(root, path, stopping)
+        moment = time.time()
+        found = hash_file(root, path, stopping=stopping)
     except FileVanished:
         return Answer.SETTLED
     if found is None:
@@ -81,10 +78,10 @@ def recheck(
     if not read.same_content_as(row.version):
         return Answer.UNKNOWN
     if sha256 == row.sha256:
-        confirm(ledger, row, read)
+        confirm(ledger, row, read.as_read_at(moment))
         return Answer.SETTLED
     logger.info("%s holds other bytes under the same size and time: archived as a new version", path)
-    return Answer.QUEUED if supersede(ledger, row, read) else Answer.LATER
+    return Answer.QUEUED if supersede(ledger, row, read.as_read_at(moment)) else Answer.LATER
 
 
 def _without_row(ledger: Ledger, version: FileVersion) -> Answer:
@@ -92,25 +89,6 @@ def _without_row(ledger: Ledger, version: FileVersion) -> Answer:
     if ledger.unknown([version]):
         return Answer.UNKNOWN
     return Answer.QUEUED if ledger.add([version], priority=-1) else Answer.SETTLED
-
-
-def _hash(root: Path, path: str, stopping: Callable[[], bool]) -> tuple[FileVersion, str] | None:
-    """The file as it was read, and its SHA-256; None where it changed meanwhile, or `stopping` is True."""
-    digest = hashlib.sha256()
-    read_at = time.time()
-    try:
-        with open_file(root, path) as file:
-            before = FileVersion.of_stat(path, os.fstat(file.fileno()))
-            while piece := file.read(HASH_BYTES):
-                digest.update(piece)
-                if stopping():
-                    return None
-            unchanged = FileVersion.of_stat(path, os.fstat(file.fileno())) == before
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise FileVanished(path) from error
-    except OSError as error:
-        raise FileUnreadable(path, error.strerror or str(error)) from error
-    return (before.as_read_at(read_at), digest.hexdigest()) if unchanged else None
 
 
 class Rechecker:

@@ -18,10 +18,8 @@ directory is removed.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import math
-import os
 import shutil
 import threading
 from collections.abc import Callable, Iterator
@@ -29,9 +27,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..beneath import open_file, open_folder
-from ..errors import FileUnreadable, FileVanished, Scope, StoreError
-from ..files import FileVersion, stat_version
+from ..beneath import open_folder
+from ..errors import FileProblem, FileUnreadable, FileVanished, Scope, StoreError
+from ..files import FileVersion, hash_file, stat_version
 from ..ledger.history import local_candidates, mark_freed
 from ..ledger.ledger import Ledger
 from ..ledger.rows import FileRow
@@ -42,7 +40,6 @@ logger = logging.getLogger("cloud_archive.free")
 
 YOUNGEST_SECONDS = 3600.0
 PAGE = 200
-HASH_BYTES = 1024 * 1024
 DOUBT_SECONDS = 3600.0  # how long a row that could not be proven is left alone
 MOST_KEPT = 10_000
 
@@ -243,13 +240,15 @@ class Freer:
             )
             return
         try:
-            hashed = self._hash_local(row)
+            hashed = hash_file(self._root, path)
             if hashed is None:
+                cause = "it changed while it was hashed."
+            elif hashed[1] != row.sha256:
                 cause = "its bytes are not those that were archived."
             else:
-                cause = "" if report.dry_run else self._remove(row, hashed)
-        except OSError as error:
-            cause = f"{error.strerror or error}."
+                cause = "" if report.dry_run else self._remove(row, hashed[0])
+        except (FileProblem, OSError) as error:
+            cause = f"{getattr(error, 'strerror', None) or error}."
         if cause:
             logger.warning("%s stays: %s", path, cause)
             report.kept += 1
@@ -263,16 +262,6 @@ class Freer:
             if error.failure.scope is Scope.STORE or error.status is None:
                 raise
             return False
-
-    def _hash_local(self, row: FileRow) -> FileVersion | None:
-        """Hash the file. Returns which file that was; None if its bytes are not the archived ones."""
-        path = row.version.path
-        with open_file(self._root, path) as file:
-            hashed = FileVersion.of_stat(path, os.fstat(file.fileno()))
-            digest = hashlib.sha256()
-            while piece := file.read(HASH_BYTES):
-                digest.update(piece)
-        return hashed if digest.hexdigest() == row.sha256 else None
 
     def _remove(self, row: FileRow, hashed: FileVersion) -> str:
         """Remove the file that was hashed. Returns why it stays, or an empty text."""

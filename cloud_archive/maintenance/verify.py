@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import FileProblem, StoreError
-from ..files import stat_version
+from ..files import hash_file
 from ..ledger.history import requeue, waiting_again
 from ..ledger.key_index import KeyIndex
 from ..ledger.ledger import Ledger
@@ -286,10 +286,12 @@ class _Check:
         self._on_finding(finding)
 
     def _is_local(self, row: FileRow) -> bool:
+        """Whether the archived bytes are still on this disk: another version may have the same size and time."""
         try:
-            return stat_version(self._root, row.version.path).same_content_as(row.version)
+            found = hash_file(self._root, row.version.path)
         except (FileProblem, ValueError):
             return False
+        return found is not None and found[1] == row.sha256 and found[0].same_content_as(row.version)
 
 
 def _pages(objects: Iterable[ObjectInfo]) -> Iterator[list[ObjectInfo]]:

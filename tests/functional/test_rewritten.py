@@ -15,7 +15,7 @@ import pytest
 
 from cloud_archive.archive import recheck
 from cloud_archive.archive.archive import Archiver
-from cloud_archive.files import UNSURE_NS
+from cloud_archive.files import UNSURE_NS, hash_file
 from cloud_archive.ledger.doubts import WHOLE_TREE_FILES
 from cloud_archive.ledger.ledger import Ledger
 from tests.functional.archives import archiving as archiving_what_is_new
@@ -61,13 +61,13 @@ Rewrite = Callable[[Path, bytes], None]
 def hashed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The paths of the files that are hashed again."""
     paths: list[str] = []
-    real = recheck._hash
+    real = hash_file
 
-    def noted(root: Path, path: str, stopping: Callable[[], bool]) -> object:
+    def noted(root: Path, path: str, *, stopping: Callable[[], bool]) -> object:
         paths.append(path)
-        return real(root, path, stopping)
+        return real(root, path, stopping=stopping)
 
-    monkeypatch.setattr(recheck, "_hash", noted)
+    monkeypatch.setattr(recheck, "hash_file", noted)
     return paths
 
 
@@ -192,13 +192,13 @@ def test_a_tree_that_changed_as_a_whole_is_no_alarm_and_is_hashed_in_the_backgro
         assert archiver.flush(60)
     change(root)
     write(root / "007.bin", b"bad")
-    real, held = recheck._hash, True
+    real, held = hash_file, True
 
-    def slow(root: Path, path: str, stopping: Callable[[], bool]) -> object:
+    def slow(root: Path, path: str, *, stopping: Callable[[], bool]) -> object:
         until(lambda: not held or stopping(), "the test has looked")
-        return real(root, path, stopping)
+        return real(root, path, stopping=stopping)
 
-    monkeypatch.setattr(recheck, "_hash", slow)
+    monkeypatch.setattr(recheck, "hash_file", slow)
     monkeypatch.setattr(recheck, "REST_SHARE", 0.0)
     with archiving(root, store) as archiver:
         assert archiver.flush(20), "size and time count for the status"
@@ -277,17 +277,17 @@ def test_a_file_that_cannot_be_hashed_keeps_the_status_from_green(
     with archiving(root, store) as archiver:
         write(root / "a.bin", b"first!")
         assert archiver.flush(20)
-        real = recheck._hash
+        real = hash_file
 
-        def refused(root: Path, path: str, stopping: Callable[[], bool]) -> object:
+        def refused(root: Path, path: str, *, stopping: Callable[[], bool]) -> object:
             raise FileUnreadable(path, "Permission denied")
 
-        monkeypatch.setattr(recheck, "_hash", refused)
+        monkeypatch.setattr(recheck, "hash_file", refused)
         rewritten_in_place(root / "a.bin", b"second")
         until(lambda: any("a.bin" in error for error in archiver.status(look=False).errors), "it is named")
         status = archiver.status()
         assert (status.safe_to_stop, status.unchecked_files) == (False, 1)
-        monkeypatch.setattr(recheck, "_hash", real)
+        monkeypatch.setattr(recheck, "hash_file", real)
         assert archiver.flush(20)
         assert archiver.status().errors == ()
     assert store.bodies() == {"out/a.bin": b"first!", "out/a (1).bin": b"second"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -161,6 +162,21 @@ def test_a_file_that_changed_since_is_not_put_back_in_its_old_version(
     assert (report.missing, report.queued, report.lost) == (1, 0, 1)
     with archive.ledger() as ledger:
         assert [row.state for row in ledger.rows()] == [FileState.ARCHIVED]
+
+
+def test_a_file_that_was_rewritten_with_its_size_and_time_is_not_put_back_in_its_old_version(
+    tmp_path: Path, seaweedfs: S3Server
+) -> None:
+    archive = Archive(tmp_path, seaweedfs)
+    archive.write("a.png", b"archived")
+    archive.archive_all()
+    local = archive.root / "a.png"
+    before = local.stat()
+    local.write_bytes(b"ARCHIVED")
+    os.utime(local, ns=(before.st_atime_ns, before.st_mtime_ns))
+    seaweedfs.client.delete_object(Bucket=seaweedfs.bucket, Key="out/a.png")
+    report = checked(archive, repair=True)
+    assert (report.missing, report.queued, report.lost) == (1, 0, 1)
 
 
 def test_a_repaired_file_is_not_sound_until_it_is_in_the_bucket_again(
