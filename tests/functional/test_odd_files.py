@@ -152,11 +152,15 @@ if os.geteuid() == 0:
 """
 
 
-def _without_rights(script: str) -> None:
-    """Run a script in a process that root's rights were taken from, where this one has them."""
+def _without_rights(script: str, *, before: str = "") -> None:
+    """Run a script in a process that root's rights were taken from, where this one has them.
+
+    Args:
+        before: what it does before that.
+    """
     with tempfile.TemporaryDirectory(prefix="cloud-archive-rights-") as folder:  # its parents are everybody's
         done = subprocess.run(
-            [sys.executable, "-c", DROPPED + script, folder],
+            [sys.executable, "-c", before + DROPPED + script, folder],
             capture_output=True,
             text=True,
             timeout=60,
@@ -188,6 +192,42 @@ with archiving(base / "output", store, CLOUD_ARCHIVE_RESCAN_SECONDS="1") as arch
     assert archiver.flush(15)
     assert not archiver.status().errors, archiver.status().errors
 """,
+    )
+
+
+WRITER_OF_ROOT = """
+import subprocess, sys
+PROGRAM = '''
+import sys
+with open(sys.stdin.readline().strip(), "wb", 0) as file:
+    file.write(b"half")
+    print("open", flush=True)
+    sys.stdin.readline()
+    file.write(b" and half")
+'''
+writer = subprocess.Popen([sys.executable, "-c", PROGRAM], stdin=-1, stdout=-1, text=True)
+"""
+
+
+@pytest.mark.skipif(os.name == "nt" or os.getuid() != 0, reason="needs two users")
+def test_half_a_file_of_another_user_waits_for_its_writer() -> None:
+    _without_rights(
+        """
+from cloud_archive.intake.open_files import has_writer
+store = MemoryStore()
+with archiving(base / "output", store) as archiver:
+    until(lambda: archiver.status(look=False).state.value == "idle", "the first scan")
+    print(base / "output/a.bin", file=writer.stdin, flush=True)
+    writer.stdout.readline()
+    assert has_writer(base / "output", "a.bin") is None, "nobody tells"
+    until(lambda: [w.reason for w in archiver.status(look=False).waiting] == ["being written"], "it waits")
+    assert store.bodies() == {}
+    assert not archiver.safe_to_stop()
+    writer.communicate()
+    until(lambda: store.bodies() == {"out/a.bin": b"half and half"}, "it arrives once and whole")
+    assert archiver.flush(15)
+""",
+        before=WRITER_OF_ROOT,
     )
 
 
