@@ -110,6 +110,7 @@ def test_prune_deletes_with_yes_only(archive: Archive, capsys: pytest.CaptureFix
         "cloud-archive prune --older-than soon",
         "cloud-archive prune --older-than 1d --yes --dry-run",
         "cloud-archive prune --older-than 1d --prefix '' --all",
+        "cloud-archive prune --older-than 1d --prefix elsewhere",
         "cloud-archive report --by year",
         "cloud-archive report --prefix x",
         "cloud-archive report --csv --json",
