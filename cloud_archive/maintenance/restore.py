@@ -313,10 +313,11 @@ class _Restore:
             else:
                 items.append(Item(info.key, RestoreResult.SKIPPED))
         by_path = newest_first(versions)
-        items += [self._bring(found[0], beside=False) for found in by_path]
+        taken: set[str] = set()
+        items += [self._bring(found[0], taken, beside=False) for found in by_path]
         for version in (older for found in by_path for older in found[1:]):
             items.append(
-                self._bring(version, beside=True)
+                self._bring(version, taken, beside=True)
                 if self.all_versions
                 else Item(version.info.key, RestoreResult.OLDER)
             )
@@ -328,12 +329,14 @@ class _Restore:
             return Item(info.key, RestoreResult.FAILED, cause="It was deleted meanwhile.")
         return version_of(seen, self.scope.head, rows.get(info.key, ()))
 
-    def _bring(self, version: Version, *, beside: bool) -> Item:
+    def _bring(self, version: Version, taken: set[str], *, beside: bool) -> Item:
         info = version.info
 
         def place() -> Item:
-            put = self.placer.plan if self.dry_run else self.placer.bring
-            placed = put(version, beside=beside)
+            if self.dry_run:
+                placed = self.placer.plan(version, beside=beside, taken=taken)
+            else:
+                placed = self.placer.bring(version, beside=beside)
             return Item(
                 info.key,
                 RestoreResult.RESTORED if placed.is_new else RestoreResult.ALREADY,

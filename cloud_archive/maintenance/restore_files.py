@@ -79,21 +79,30 @@ class FilePlacer:
         self._swept_lock = threading.Lock()
         self.stopping = threading.Event()
 
-    def plan(self, version: Version, *, beside: bool) -> Placed:
-        """Return where `bring` would put it, without writing anything."""
+    def plan(self, version: Version, *, beside: bool, taken: set[str]) -> Placed:
+        """Return where `bring` would put it, without writing anything.
+
+        Args:
+            taken: paths that other versions would get; this one's is added.
+        """
+        placed = self._plan(version, beside=beside, taken=taken)
+        taken.add(placed.path)
+        return placed
+
+    def _plan(self, version: Version, *, beside: bool, taken: set[str]) -> Placed:
         parts = self._parts(version)
+        names = list(_names(parts[-1], _stated_sha256(version.info) or "", beside=beside))
         try:
             with self._folder(parts[:-1], make=False) as (folder, path):
                 found = self._same_file(folder, parts[-1], version.info, beside=beside)
                 if found is not None:
                     return self._placed(version, path + found[0], is_new=False)
-                for name in _names(parts[-1], _stated_sha256(version.info) or "", beside=beside):
-                    if not folder.exists(name):
-                        return self._placed(version, path + name, is_new=True)
-        except FileNotFoundError:
-            pass  # a folder is still to be made, so every name is free
-        first = conflict_key(parts[-1], int(beside))
-        return self._placed(version, "/".join((*parts[:-1], first)), is_new=True)
+                free = (path + name for name in names if path + name not in taken and not folder.exists(name))
+                return self._placed(version, next(free, path + names[-1]), is_new=True)
+        except FileNotFoundError:  # a folder is still to be made
+            above = "".join(f"{part}/" for part in parts[:-1])
+            free = (above + name for name in names if above + name not in taken)
+            return self._placed(version, next(free, above + names[-1]), is_new=True)
 
     def bring(self, version: Version, *, beside: bool) -> Placed:
         """Bring an object back, unless its file is there.
@@ -226,7 +235,8 @@ class FilePlacer:
             names = [entry.name for entry in entries if _PARTIAL.fullmatch(entry.name)]
         for name in names:
             with contextlib.suppress(OSError), open_folder(self._target, path.rstrip("/")) as folder:
-                if folder.stat(name).st_mtime < time.time() - LEFTOVER_SECONDS:
+                # Not the mtime: that of a file which is about to get its name is already the one of its object.
+                if folder.stat(name).st_ctime < time.time() - LEFTOVER_SECONDS:
                     folder.unlink(name)
 
     def _download(self, info: ObjectInfo, folder: Folder, partial: str) -> Digests:
