@@ -26,7 +26,7 @@ from aiohttp import web
 
 from .. import __version__
 from ..errors import CloudArchiveError, RequestRefused
-from ..text import size
+from ..text import counted, size
 from .admission import bearer_check, host_check, prove_engine, shield, token_check
 from .connections import ConnectionLimits, Connections
 from .dashboard import add_dashboard
@@ -260,7 +260,7 @@ class _Handlers:
             given_up.set()
         status = await self.look()
         if safe:
-            return _done("Safe to stop: everything is in the bucket.", status)
+            return _done(f"Safe to stop: {_archived_words(status)}", status)
         return refusal(504, _remaining(status), status=status)
 
     async def upload(self, _: web.Request, arguments: Arguments) -> web.Response:
@@ -311,6 +311,14 @@ class _Handlers:
 
 def _done(message: str, status: dict[str, Any]) -> web.Response:
     return web.json_response({"success": True, "message": message, "status": status})
+
+
+def _archived_words(status: Mapping[str, Any]) -> str:
+    older = status.get("baseline_files", 0)
+    if not older:
+        return "everything is in the bucket."
+    verb = "is" if older == 1 else "are"
+    return f"everything since the first start is in the bucket; {counted(older, 'older file')} {verb} not."
 
 
 def _remaining(status: Mapping[str, Any]) -> str:

@@ -207,6 +207,7 @@ class Announcements:
         self.root = "the output directory"
         self._said: OrderedDict[str, None] = OrderedDict()
         self._last = ""
+        self._older_said = False
 
     def hear(self, status: Mapping[str, Any]) -> None:
         """Log what is new in this status."""
@@ -228,6 +229,15 @@ class Announcements:
             self._last = ""
         for sentence in errors:
             self._sentence(sentence)
+        older = status.get("baseline_files", 0)
+        if older and not self._older_said:
+            self._older_said = True
+            verb = "is" if older == 1 else "are"
+            _log.info(
+                "Cloud Archive: %s from before the first start %s not archived; the panel has a button for that",
+                counted(older, "file"),
+                verb,
+            )
 
     def _transition(self, level: int, line: str) -> None:
         if line != self._last:

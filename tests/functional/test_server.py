@@ -287,6 +287,17 @@ async def test_the_heartbeat_of_an_idle_stream_is_the_status_of_that_moment(
         assert (await read_event(answer))["uploaded_files"] == 7
 
 
+async def test_a_flush_does_not_say_everything_where_older_files_are_left_alone(
+    private: Caller, engine: FakeEngine
+) -> None:
+    engine.content = {**engine.content, "baseline_files": 5}
+    status, content = await private.ask("POST", "/cloud-sync/flush", json={"timeout_seconds": 1})
+    assert status == 200
+    assert content["message"] == (
+        "Safe to stop: everything since the first start is in the bucket; 5 older files are not."
+    )
+
+
 def test_a_heartbeat_comes_at_least_every_five_seconds() -> None:
     assert HEARTBEAT_SECONDS <= 5
 
