@@ -80,6 +80,22 @@ def test_icon_and_badge_follow_the_state_while_the_panel_is_closed(comfy: tuple[
     wait_until(lambda: tab(page)["badge"] is None, "no badge")
 
 
+def test_an_archive_that_falls_silent_is_an_alarm_also_while_the_panel_is_closed(
+    comfy: tuple[Page, Scene],
+) -> None:
+    page, scene = comfy
+    wait_until(lambda: tab(page)["badge"] is None, "all is well")
+    scene.hang()
+    wait_until(lambda: tab(page)["badge"] == "!", "the sign after 10 s", 20)
+    assert tab(page)["tooltip"] == "Cloud Archive: Server unreachable"
+    panel = _open(page)
+    expect(heading(panel)).to_have_text("Server unreachable")
+    expect(panel.locator(".safe")).to_have_text("Cannot tell whether it is safe to stop")
+    scene.go_on()
+    expect(heading(panel)).to_have_text("Up to date")
+    wait_until(lambda: tab(page)["badge"] is None, "no badge")
+
+
 def test_notifications_come_on_transitions_only_and_go_by_themselves(comfy: tuple[Page, Scene]) -> None:
     page, scene = comfy
     page.evaluate(

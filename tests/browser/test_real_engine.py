@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
+import subprocess
+import sys
 import time
 import uuid
 from collections.abc import Iterator
@@ -19,10 +22,11 @@ from cloud_archive.api.server import build_application
 from cloud_archive.archive.engine import Engine
 from cloud_archive.comfyui.engine_client import EngineClient
 from cloud_archive.comfyui.plugin import Plugin
+from cloud_archive.demo.seaweedfs import free_ports
 from tests.browser.comfy_stand_in import ComfyStandIn
 from tests.browser.pages import heading, open_dashboard, open_tab, serious_findings
 from tests.browser.stage import Background, Scene
-from tests.servers import S3Server
+from tests.servers import S3Server, listens, wait_until
 
 PNG = bytes.fromhex(
     "89504e470d0a1a0a0000000d4948445200000001000000010802000000907753de"
@@ -174,3 +178,28 @@ def test_the_daemons_page_shows_the_life_of_an_archive(
 ) -> None:
     with real_daemon(background, output, tmp_path / "state") as address:
         shows_the_life_of_an_archive(page, open_dashboard(page, address), output, settings)
+
+
+@pytest.mark.store
+@pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
+def test_the_page_of_a_daemon_that_is_stopped_by_a_signal_is_not_green(
+    page: Page, settings: S3Server, tmp_path: Path
+) -> None:
+    output, (port, *_) = tmp_path / "output", free_ports(1)
+    output.mkdir()
+    environ = {**os.environ, "CLOUD_ARCHIVE_STATE_DIR": str(tmp_path / "state")}
+    command = [sys.executable, "-m", "cloud_archive", "watch", str(output), "--serve", f"127.0.0.1:{port}"]
+    daemon = subprocess.Popen(command, env=environ, stderr=subprocess.DEVNULL)
+    try:
+        wait_until(lambda: listens(port), "the page is served")
+        panel = open_dashboard(page, f"http://127.0.0.1:{port}")
+        expect(heading(panel)).to_have_text("Up to date")
+        daemon.send_signal(signal.SIGSTOP)
+        expect(heading(panel)).to_have_text("Server unreachable", timeout=15_000)
+        expect(panel.locator(".safe")).to_have_text("Cannot tell whether it is safe to stop")
+        daemon.send_signal(signal.SIGCONT)
+        expect(heading(panel)).to_have_text("Up to date")
+    finally:
+        daemon.send_signal(signal.SIGCONT)
+        daemon.terminate()
+        daemon.wait(60)
