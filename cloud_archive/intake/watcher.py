@@ -368,7 +368,12 @@ def _listen_for_losses(
         return
 
     def handle(event: Any) -> None:
-        handle_event(event)
+        try:
+            handle_event(event)
+        except KeyError:
+            # 7.1 may forget the path of a folder that was renamed before its watch: then both are gone now.
+            if not getattr(event, "is_ignored", False):
+                raise
         if getattr(event, "is_queue_overflow", False):
             overflowed()  # after watchdog set its watches anew: what appears from now on has events again
 

@@ -539,6 +539,27 @@ def test_an_overflow_of_the_systems_queue_is_told_and_new_directories_are_watche
     pipeline.wait_for("during/after.png")
 
 
+def test_a_folder_whose_path_watchdog_forgot_does_not_end_its_reader(pipeline: Pipeline) -> None:
+    """It happens where folders are renamed in quick succession; here its book is changed on purpose."""
+    reader = getattr(pipeline.watcher._observer, "_inotify_fd", None)
+    if reader is None or not hasattr(reader, "handle_event"):
+        pytest.skip("this watchdog keeps other books")
+    folder = pipeline.root / "folder"
+    folder.mkdir()
+    path = os.fsencode(folder)
+
+    def forgotten() -> bool:
+        with reader._lock:
+            groups = [group for watch in reader._watch_for_wd.values() for group in watch.callbacks.values()]
+        return any(group._active_callbacks_by_path.pop(path, None) is not None for group in groups)
+
+    pipeline.until(forgotten)
+    folder.rmdir()
+    (pipeline.root / "after.png").write_bytes(_png(1))
+    pipeline.wait_for("after.png")
+    assert pipeline.watcher._dead_thread() is None
+
+
 LIMITED = """
 import sys, threading
 from pathlib import Path
