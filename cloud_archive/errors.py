@@ -2,7 +2,7 @@
 
     CloudArchiveError
     ├── SettingsError          a variable holds what it must not; names it, never a secret
-    ├── KeyRejected            no object key can be made: too long, or a hundred names are taken
+    ├── KeyRejected            no object key can be made: too long, or every name is taken
     ├── FileProblem            one local file
     │   ├── FileVanished       it is gone, or no regular file any more
     │   ├── FileChanged        it was written to while we read it
