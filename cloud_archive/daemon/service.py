@@ -52,7 +52,7 @@ class Orders:
         orphan_seconds: how long the engine goes on with what is pending once its parent is gone.
     """
 
-    token: str
+    token: str = field(repr=False)
     root: str
     state_base: str | None
     orphan_seconds: float = ORPHAN_SECONDS
