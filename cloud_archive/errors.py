@@ -3,6 +3,7 @@
     CloudArchiveError
     ├── SettingsError          a variable holds what it must not; names it, never a secret
     ├── KeyRejected            no object key can be made: too long, or every name is taken
+    ├── RootReplaced           the watched directory is away, or another one stands in its place
     ├── FileProblem            one local file
     │   ├── FileVanished       it is gone, or no regular file any more
     │   ├── FileChanged        it was written to while we read it
