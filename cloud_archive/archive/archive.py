@@ -790,6 +790,8 @@ class Archiver(Observer):
         if run is not None:
             found += run.troubles()
             found += unmatched_sentences(self._selection, run.reconciler.tally)
+        elif (trouble := self.known_root.trouble()) is not None:
+            found.append(trouble)
         rows = self.ledger.rows(states=(FileState.FAILED,), limit=_SHOWN_FAILURES)
         closed = self._pool.gate.closed
         if closed is not None:

@@ -621,6 +621,8 @@ class Engine:
         archiver = self.archiver()
         if accept_root:
             archiver.known_root.accept()
+            if not archiver.running:
+                return f"Accepted {self.root}."
         found = archiver.rescan()
         return f"{found} new files found." if found != 1 else "1 new file found."
 

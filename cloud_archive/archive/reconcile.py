@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from ..errors import CloudArchiveError
-from ..files import SkipReason, clock_tick_ns
+from ..files import FileVersion, SkipReason, clock_tick_ns
 from ..intake.selection import Selection
 from ..intake.walk import stable_inodes, walk
 from ..ledger.doubts import Doubts
@@ -219,6 +219,7 @@ class Reconciler:
         if first and self._backfill == "missed" and not known_before:
             # An earlier first start may have been killed before its scan ended: what came after it is new.
             young = min(young, float(self._ledger.recall(FIRST_BEGUN) or young))
+        interrupted = young < self._started_at
         found = 0
         old: list[int] = []
         total, doubts = Tally(), Doubts()
@@ -256,7 +257,7 @@ class Reconciler:
                 batch, self._ledger, self._selection, doubts, inodes=self._inodes
             ):
                 reason = skip_reason(self._selection, path, stat)
-                if not is_old and baseline and _is_older(stat, young):
+                if not is_old and baseline and _is_older(stat, young, by_change=interrupted):
                     old.append(fingerprint)
                     is_old = True
                 tally.count(reason, is_old)
@@ -315,6 +316,12 @@ class Reconciler:
         return not told
 
 
-def _is_older(stat: os.stat_result, moment: float) -> bool:
-    """Return whether the file was written before `moment`, for sure: in doubt it is new."""
-    return stat.st_mtime_ns + clock_tick_ns(stat.st_mtime_ns) < int(moment * 1e9)
+def _is_older(stat: os.stat_result, moment: float, *, by_change: bool = False) -> bool:
+    """Return whether the file was written before `moment`, for sure: in doubt it is new.
+
+    Args:
+        by_change: its change time must be older, too: a file that came since then may have an old mtime, and no
+            event told this process of it.
+    """
+    written_ns = FileVersion.of_stat("", stat).touched_ns if by_change else stat.st_mtime_ns
+    return written_ns + clock_tick_ns(written_ns) < int(moment * 1e9)

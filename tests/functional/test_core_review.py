@@ -487,14 +487,16 @@ def test_a_first_start_that_was_interrupted_makes_no_baseline_of_what_came_meanw
     """Killed at once: not even its first scan has begun."""
     (root / "old.png").write_bytes(b"old")
     os.utime(root / "old.png", (1e9, 1e9))
-    began = time.time() - 100
+    time.sleep(0.1)  # a change time can't be set
+    began = time.time()
     state = tmp_path / "state"
     state.mkdir()
     killed, _, _ = open_ledger(state, began=began)
     killed.close()
     (root / "meanwhile.png").write_bytes(b"meanwhile")
-    os.utime(root / "meanwhile.png", (began + 10, began + 10))
-    second, _, _ = open_ledger(state, began=time.time())
+    (root / "moved in.png").write_bytes(b"moved in")
+    os.utime(root / "moved in.png", (1e9, 1e9))
+    second, _, _ = open_ledger(state, began=time.time() + 100)
     hinted: list[str] = []
     try:
         Reconciler(
@@ -507,11 +509,11 @@ def test_a_first_start_that_was_interrupted_makes_no_baseline_of_what_came_meanw
             backfill="missed",
             interval_seconds=0,
             polling=lambda: False,
-            started_at=time.time(),
+            started_at=time.time() + 100,
         )._scan({})
     finally:
         second.close()
-    assert hinted == ["meanwhile.png"]
+    assert sorted(hinted) == ["meanwhile.png", "moved in.png"]
 
 
 def test_a_scan_that_fails_in_an_unexpected_way_is_reported_and_made_again(

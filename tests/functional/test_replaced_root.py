@@ -184,3 +184,50 @@ def test_the_command_accepts_a_directory_while_nothing_runs(
     assert main(["rescan", str(root), "--accept-root", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["safe_to_stop"] is True
     assert main(["status", str(root)]) == 0
+
+
+def test_a_stopped_archive_names_the_replaced_directory_and_accepts_it(tmp_path: Path, root: Path) -> None:
+    store = MemoryStore()
+    with engine_on(root, store, tmp_path / "state", **NATIVE) as engine:
+        until(lambda: engine.status(look=False).state.value == "idle", "the first scan")
+        (root / "a.bin").write_bytes(b"a")
+        assert engine.flush(20)
+        engine.stop_watching()
+        until(lambda: engine.status().safe_to_stop, "it has stopped")
+        root.rename(tmp_path / "away")
+        root.mkdir()
+        status = engine.status()
+        assert not status.safe_to_stop
+        assert any("is another directory now" in error for error in status.errors)
+        assert engine.rescan(accept_root=True) == f"Accepted {root}."
+        until(lambda: engine.status().safe_to_stop, "it is the known one")
+        assert engine.status().errors == ()
+
+
+def test_once_over_an_unmounted_directory_fails_with_the_cause(
+    tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    state = tmp_path / "state"
+    _archived(root, MemoryStore(), state, "a.bin")
+    root.rename(tmp_path / "away")
+    root.mkdir()
+    for name, value in {**ENVIRON, "CLOUD_ARCHIVE_STATE_DIR": str(state)}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("S3_ENDPOINT_URL", "http://127.0.0.1:9")
+    assert main(["watch", "--once", str(root)]) == 1
+    out, err = capsys.readouterr()
+    assert "holds none of the files that the archive knows" in err
+    assert out == ""
+
+
+def test_files_behind_a_symlinked_directory_arrive_by_events_under_their_plain_keys(tmp_path: Path) -> None:
+    (tmp_path / "volume/output").mkdir(parents=True)
+    link = tmp_path / "output"
+    link.symlink_to(tmp_path / "volume/output")
+    store = MemoryStore()
+    with engine_on(link, store, tmp_path / "state", **NATIVE, CLOUD_ARCHIVE_RESCAN_SECONDS="0") as engine:
+        until(lambda: engine.status(look=False).state.value == "idle", "the first scan")
+        (link / "sub").mkdir()
+        (link / "sub/a.bin").write_bytes(b"a")
+        until(lambda: set(store.bodies()) == {"out/sub/a.bin"}, "it arrives without a scan")
+        assert engine.status().watched_directory == str(link)
