@@ -171,23 +171,6 @@ def fingerprints(found: Sequence[tuple[str, os.stat_result]]) -> tuple[int, ...]
     return struct.unpack(f">{len(found)}q", digests)
 
 
-def identities(found: Sequence[tuple[str, os.stat_result]], *, inodes: bool) -> list[tuple[int, int]]:
-    """(inode, ctime offset) of many files: what a program cannot keep equal when it writes to a file.
-
-    Args:
-        inodes: False where inode numbers mean nothing, as on many network filesystems: 0 stands for each.
-    """
-    if os.name == "nt":
-        return [(0, 0)] * len(found)
-    return [
-        (
-            signed64(stat.st_ino) if inodes else 0,
-            signed64(within_64_bits(stat.st_ctime_ns) - within_64_bits(stat.st_mtime_ns)),
-        )
-        for _, stat in found
-    ]
-
-
 def fingerprint(path: str, size_bytes: int, mtime_ns: int) -> int:
     """See `FileVersion.fingerprint`."""
     text = f"{size_bytes}/{mtime_ns}/{path}".encode("utf-8", "surrogatepass")

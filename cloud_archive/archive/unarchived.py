@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import CloudArchiveError
-from ..files import SkipReason, fingerprints, identities
+from ..files import SkipReason, fingerprints
 from ..intake.selection import Selection
 from ..intake.walk import stable_inodes, walk
 from ..ledger.doubts import Doubts, compare
@@ -134,7 +134,7 @@ def without_row(
         inodes: see `stable_inodes`.
     """
     prints = fingerprints(batch)
-    unknown, older, doubtful, same = compare(ledger, prints, identities(batch, inodes=inodes), inodes=inodes)
+    unknown, older, doubtful, same = compare(ledger, batch, prints, inodes=inodes)
     doubts.same += same
     found: list[tuple[int, str, os.stat_result, bool]] = []
     if unknown or older or doubtful:

@@ -7,12 +7,13 @@ touched it since its bytes were hashed; where it did, only the bytes tell whethe
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from ..files import FileVersion
+from ..files import FileVersion, signed64
 from .ledger import Ledger
 from .rows import FileRow, FileState, add_row, identity_values
 
@@ -37,53 +38,92 @@ class Comparison(NamedTuple):
 
 
 def compare(
-    ledger: Ledger, fingerprints: Sequence[int], identities: Sequence[tuple[int, int]], *, inodes: bool
+    ledger: Ledger,
+    batch: Sequence[tuple[str, os.stat_result]],
+    fingerprints: Sequence[int],
+    *,
+    inodes: bool,
 ) -> Comparison:
     """Compare files with the ledger, in one statement where nothing is new.
 
     Args:
-        fingerprints, identities: one of each for each file; see `files`.
+        batch: relative paths, and what `stat` says of each.
+        fingerprints: one for each of them.
         inodes: whether inode numbers mean something here.
     """
-    asked = json.dumps(fingerprints)
-    rows = set(
+    rest = _changed_or_new(ledger, batch, fingerprints, inodes)
+    same = len(batch) - len(rest)
+    if not rest:
+        return Comparison(set(), set(), set(), same)
+    asked = json.dumps(list(rest))
+    older = dict(
         ledger.read(
-            f"SELECT fingerprint, {'inode' if inodes else '0'}, coalesce(ctime_offset, 0) FROM files"
-            " WHERE fingerprint IN (SELECT value FROM json_each(:asked)) AND state <> 4"
-            " UNION ALL SELECT fingerprint, NULL, archived FROM baseline"
-            " WHERE fingerprint IN (SELECT value FROM json_each(:asked))",
-            {"asked": asked},
+            "SELECT fingerprint, archived FROM baseline WHERE fingerprint IN (SELECT value FROM json_each(?))",
+            (asked,),
         )
     )
-    rest = {
-        mark: identity
-        for mark, identity in zip(fingerprints, identities, strict=True)
-        if (mark, *identity) not in rows
-    }
-    same = len(fingerprints) - len(rest)
-    baseline = {mark for mark in rest if (mark, None, None) in rows}
-    unknown = {mark for mark in rest if mark not in baseline and (mark, None, 1) not in rows}
+    baseline = {mark for mark, archived in older.items() if archived is None}
+    unknown = rest.keys() - older.keys()
     if not unknown:
         return Comparison(unknown, baseline, set(), same)
     doubtful: set[int] = set()
     found = ledger.read(
-        "SELECT fingerprint, state, inode, ctime_offset, mtime_ns, max(seen_at, coalesce(restored_at, 0))"
+        "SELECT fingerprint, state, inode, ctime_offset, max(seen_at, coalesce(restored_at, 0))"
         " FROM files WHERE fingerprint IN (SELECT value FROM json_each(?)) AND state <> 4",
         (json.dumps(list(unknown)),),
     )
-    for mark, state, inode, offset, mtime_ns, seen_at in found:
+    for mark, state, inode, offset, seen_at in found:
         unknown.discard(mark)
-        other_inode = inodes and rest[mark][0] != inode
         if state < FileState.ARCHIVED:
             continue  # its bytes are still to be read
-        touched = rest[mark][1] != (offset or 0)
+        version = FileVersion.of_stat("", rest[mark])
+        other_inode = inodes and signed64(version.inode) != inode
+        touched = (version.ctime_offset or 0) != (offset or 0)
         if offset is None:  # a row of an older version
-            touched &= mtime_ns + rest[mark][1] > seen_at * 1e9
+            touched &= version.changed_ns > seen_at * 1e9
         if other_inode or touched:
             doubtful.add(mark)
         else:
             same += 1
     return Comparison(unknown, baseline, doubtful, same)
+
+
+def _changed_or_new(
+    ledger: Ledger, batch: Sequence[tuple[str, os.stat_result]], fingerprints: Sequence[int], inodes: bool
+) -> dict[int, os.stat_result]:
+    """The files that no row knows with their inode and change time, by fingerprint.
+
+    SQLite compares the sum of inode and change time, so that what is known, nearly all of a million files, costs one
+    look-up and no row that comes back. A change could hide only if the change time moved by exactly as many
+    nanoseconds as the inode number, the other way.
+    """
+    if os.name == "nt":
+        sums = ",".join([f'"{mark}":0' for mark in fingerprints])
+    elif inodes:
+        sums = ",".join(
+            [
+                f'"{mark}":{stat.st_ino + stat.st_ctime_ns - stat.st_mtime_ns}'
+                for mark, (_, stat) in zip(fingerprints, batch, strict=True)
+            ]
+        )
+    else:
+        sums = ",".join(
+            [
+                f'"{mark}":{stat.st_ctime_ns - stat.st_mtime_ns}'
+                for mark, (_, stat) in zip(fingerprints, batch, strict=True)
+            ]
+        )
+    inode = "inode" if inodes else "0"
+    rows = ledger.read(
+        "SELECT CAST(key AS INTEGER) FROM json_each(?) AS asked WHERE NOT EXISTS (SELECT 1 FROM files"
+        " WHERE fingerprint = CAST(asked.key AS INTEGER) AND state <> 4"
+        f" AND {inode} + coalesce(ctime_offset, 0) = asked.value)",
+        (f"{{{sums}}}",),
+    )
+    if not rows:
+        return {}
+    marks = {row[0] for row in rows}
+    return {mark: stat for mark, (_, stat) in zip(fingerprints, batch, strict=True) if mark in marks}
 
 
 @dataclass(slots=True)
