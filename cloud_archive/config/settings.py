@@ -77,7 +77,7 @@ def _host_name() -> str:
 
 
 class Settings(BaseSettings):
-    """What the environment says. Made by `load_settings`; every field is documented in the README's table.
+    """What the environment says. Made by `load_settings`; every field is documented in docs/settings.md.
 
     Args:
         environ: the variables; `os.environ` where it is None. Nothing else is read, no `.env` file either.

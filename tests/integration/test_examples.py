@@ -41,6 +41,7 @@ NOT_OURS = {
     "gcloud ": "a program and an account of Google's",
     "vastai ": "a program and an account of Vast's",
     "docker run": "wants a daemon of Docker's",
+    "docker --env-file": "named, not told to be typed",
     "weed ": "named, not told to be typed: the server that the tests run on",
     "nohup /r2_sync.sh": "what the reader had before",
     "upload_to_r2.py": "what the reader had before",
@@ -143,6 +144,7 @@ class Run:
             self.monkeypatch.setenv(name, value)
         self.monkeypatch.chdir(self.tmp_path)
         given = str(self.stage.archive.root)
+        (self.tmp_path / "F").write_text("a-token\n")  # what the list of commands calls a token file
         words = [
             "watch",
             *(str(root) if word == given else word for word in words),
@@ -220,7 +222,7 @@ class Run:
         extra = re.fullmatch(r'\.venv/bin/python -m pip install -q -e "\.\[(\w+)\]"', install)
         assert extra is not None
         assert extra[1] in self.extras()
-        if run == ".venv/bin/python -m tests":
+        if run == ".venv/bin/python -m tests --install-browser":
             assert (ROOT / "tests" / "__main__.py").is_file()
         else:
             assert run == ".venv/bin/cloud-archive demo --once"
