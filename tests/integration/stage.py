@@ -40,7 +40,7 @@ class Stage:
             "COMFYUI_OUTPUT_DIR": str(self.archive.root),
             "CLOUD_ARCHIVE_STATE_DIR": str(self.archive.state),
         }
-        for name in ("FILE", "FILE1", "FILE2", "FILE3"):
+        for name in ("FILE", "FILE1", "FILE2", "FILE3", "TOKEN"):
             (self.here / name).write_bytes(name.encode())
         self.port = 0
         self.ran: dict[str, tuple[int, str, str]] = {}
@@ -48,6 +48,7 @@ class Stage:
     def words(self, line: str, **instead: str) -> str:
         """The line with what its placeholders stand for."""
         line = line.removesuffix("&").strip().replace('"$COMFYUI_OUTPUT_DIR"', "DIR")
+        line = line.replace("--token-file F", f"--token-file {self.here}/TOKEN")
         line = re.sub(r"(?:HOST|[\d.]+):(?:PORT|8\d+)", "127.0.0.1:0", line.replace(LOGS, f"{self.here}/"))
         line = re.sub(r"(?<= )/\S*output(?= )", "DIR", line.replace("--to DIR", "--to elsewhere"))
         for word, value in (
