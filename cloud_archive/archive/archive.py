@@ -307,9 +307,9 @@ class Archiver(Observer):
 
     @property
     def has_scanned(self) -> bool:
-        """Whether the directory was looked through once since the start, or nothing watches it."""
+        """Whether the directory was looked through since the start, can't be for now, or nothing watches it."""
         run = self._run
-        return run is None or run.reconciler.first_done
+        return run is None or run.reconciler.first_done or not run.reconciler.root_is_known
 
     def remaining(self) -> list[str]:
         """Paths that the ledger knows and the bucket does not have yet, newest first, 1,000 at most."""
