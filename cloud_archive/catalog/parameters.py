@@ -8,7 +8,7 @@ from dataclasses import replace
 from .graph.models import Lora, tagged_loras
 from .graph.read import GraphFacts
 
-_STEPS = re.compile(r"(?:^|\n)\s*Steps: *\d+ *,")
+_STEPS = re.compile(r"(?:^|\n)[ \t]{0,8}Steps: {0,4}\d{1,7} {0,4},")
 _FIELD = re.compile(r"\s*([A-Za-z][\w /+-]{0,40}):\s*(\"(?:\\.|[^\"\\])*\"|[^,]*)(?:,|$)")
 _SCHEDULERS = (
     "karras",
@@ -20,8 +20,9 @@ _SCHEDULERS = (
     "polyexponential",
     "uniform",
 )
-_TAG = re.compile(r"<(?:lora|lyco|hypernet):[^<>]{1,300}>\s*,?\s*", re.IGNORECASE)
+_TAG = re.compile(r"<(?:lora|lyco|hypernet):[^<>]{1,300}>\s{0,8},?\s{0,8}", re.IGNORECASE)
 _MAX_CHARACTERS = 200_000
+_MAX_LINE_CHARACTERS = 20_000
 
 
 def is_parameters(text: str) -> bool:
@@ -35,7 +36,7 @@ def read_parameters(text: str) -> GraphFacts:
     match = _STEPS.search(text)
     head, line = (text[: match.start()], text[match.start() :].strip()) if match else (text, "")
     positive, _, negative = head.partition("Negative prompt:")
-    line = line.partition("\n")[0]
+    line = line.partition("\n")[0][:_MAX_LINE_CHARACTERS]
     fields = {name.strip().lower(): value.strip().strip('"') for name, value in _FIELD.findall(line)}
     sampler, scheduler = _sampler(fields)
     width, _, height = fields.get("size", "").partition("x")

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-MAX_NODES = 4000
+MAX_NODES = 1500
 MODEL_FILE = re.compile(r"\.(safetensors|sft|ckpt|pt|pth|gguf|bin|onnx|engine)$", re.IGNORECASE)
 MEDIA_FILE = re.compile(
     r"\.(png|jpe?g|webp|gif|bmp|tiff?|avif|exr|mp4|mov|webm|mkv|avi|wav|mp3|flac|ogg|opus|m4a|glb|gltf|obj|fbx|ply|stl)"
@@ -45,15 +45,28 @@ class Node:
         return f"{self.type} {self.title}".lower()
 
 
+class TooComplexError(ValueError):
+    """Following the links of a graph takes more steps than a graph that somebody works with needs."""
+
+
 @dataclass
 class Graph:
-    """Nodes by id."""
+    """Nodes by id. `steps_left` limits how many links may be followed before the reading is given up."""
 
     nodes: dict[str, Node] = field(default_factory=dict)
+    steps_left: int = 0
 
     def target(self, value: Any) -> Node | None:
-        """Return the node that a link points to; None for anything else."""
-        return self.nodes.get(value.node) if isinstance(value, Link) else None
+        """Return the node that a link points to; None for anything else.
+
+        TooComplexError: too many links were followed.
+        """
+        if not isinstance(value, Link):
+            return None
+        self.steps_left -= 1
+        if self.steps_left < 0:
+            raise TooComplexError("this graph takes too long to follow")
+        return self.nodes.get(value.node)
 
     def sinks(self) -> list[Node]:
         """Return the nodes that nothing reads from."""
@@ -62,10 +75,10 @@ class Graph:
 
 
 def is_api_graph(value: Any) -> bool:
-    """Return whether `value` looks like a graph in ComfyUI's API format."""
+    """Return whether `value` looks like a graph in ComfyUI's API format, of a size that is worked with."""
     return (
         isinstance(value, dict)
-        and bool(value)
+        and 0 < len(value) <= MAX_NODES
         and any(isinstance(node, dict) and isinstance(node.get("class_type"), str) for node in value.values())
     )
 
@@ -74,7 +87,7 @@ def parse_api_graph(value: dict[str, Any]) -> Graph:
     """Return the graph in API format. What is no node is left out."""
     known = {
         str(key): node
-        for key, node in list(value.items())[:MAX_NODES]
+        for key, node in value.items()
         if isinstance(node, dict) and isinstance(node.get("class_type"), str)
     }
     graph = Graph()

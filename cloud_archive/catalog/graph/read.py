@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -9,7 +10,7 @@ from typing import Any, Literal
 
 from .conditioning import PIPES, prompt_of
 from .models import Lora, is_model_name, loras_of, main_models, node_models, service_models
-from .nodes import MEDIA_FILE, MODEL_FILE, Graph, Node
+from .nodes import MEDIA_FILE, MODEL_FILE, Graph, Node, TooComplexError
 from .sampling import (
     NEGATIVE,
     POSITIVE,
@@ -44,7 +45,9 @@ _NOT_TEXT = re.compile(
 )
 _MEDIA_KEY = re.compile(r"image|video|audio|file|mask|mesh|model_file")
 _MAX_TEXTS = 200
-_MAX_OUTPUTS = 32
+_MAX_OUTPUTS = 12
+# Of 640 published workflows, the longest takes 384.
+_MAX_STEPS = 3_000
 _MAX_TEXT_CHARACTERS = 200_000
 
 
@@ -77,13 +80,32 @@ def read_graph(graph: Graph, *, output_node: str | None = None, file_name: str |
     matches; several outputs that disagree lower the confidence. `texts` and `model_names` hold every text and model of
     the graph for searching, whichever was chosen.
     """
-    known = graph.nodes.get(output_node) if output_node is not None else None
-    starts = [known] if known is not None else _outputs(graph, file_name)
-    candidates = [facts for start in starts if (facts := _facts_of(graph, start)) is not None]
+    candidates, complete = _candidates(graph, output_node, file_name)
     facts = candidates[0] if candidates else GraphFacts()
-    if any(_differ(facts, other) for other in candidates[1:]):
+    if not complete or any(_differ(facts, other) for other in candidates[1:]):
         facts = replace(facts, confidence="low")
-    return replace(facts, texts=tuple(graph_texts(graph)), model_names=tuple(graph_models(graph)))
+    graph.steps_left = _MAX_STEPS
+    texts = tuple(graph_texts(graph))
+    with contextlib.suppress(TooComplexError):
+        return replace(facts, texts=texts, model_names=tuple(graph_models(graph)))
+    return replace(facts, texts=texts)
+
+
+def _candidates(
+    graph: Graph, output_node: str | None, file_name: str | None
+) -> tuple[list[GraphFacts], bool]:
+    """Return what each output says that may have written the file, and whether all of them could be followed."""
+    graph.steps_left = _MAX_STEPS
+    known = graph.nodes.get(output_node) if output_node is not None else None
+    candidates: list[GraphFacts] = []
+    try:
+        for start in [known] if known is not None else _outputs(graph, file_name):
+            facts = _facts_of(graph, start)
+            if facts is not None:
+                candidates.append(facts)
+    except TooComplexError:
+        return candidates, False
+    return candidates, True
 
 
 def _outputs(graph: Graph, file_name: str | None) -> list[Node]:

@@ -75,7 +75,7 @@ _NAMES = {
     "sampler": ("sampler_name", "sampler"),
     "cfg": ("cfg", "cfg_conds", "guidance_scale", "cfg_scale"),
 }
-_MAX_VISITS = 4000
+_MAX_VISITS = 1500
 
 
 def live_links(graph: Graph, node: Node) -> list[tuple[str, Link]]:

@@ -10,6 +10,7 @@ from .nodes import MODEL_FILE, Graph, Link, Node
 from .switches import live_inputs
 
 _MAX_DEPTH = 32
+_MAX_CHARACTERS = 10_000
 _JOINS = re.compile(r"concat|join|combine|merge|append|prepend|add text|textadd")
 _REPLACES = re.compile(r"replace")
 _HOLDS = re.compile(
@@ -176,7 +177,7 @@ def _replaced(graph: Graph, node: Node, names: dict[str, str], depth: int) -> Te
     if text.value is None or old.value is None or new.value is None:
         return Text(text.value, certain=False)
     changed = text.value.replace(old.value, new.value) if old.value else text.value
-    return Text(changed[:200_000], text.certain and old.certain and new.certain)
+    return Text(changed[:_MAX_CHARACTERS], text.certain and old.certain and new.certain)
 
 
 def _recased(graph: Graph, node: Node, names: dict[str, str], slot: int, depth: int) -> Text:
@@ -220,4 +221,4 @@ def _joined(graph: Graph, node: Node, names: dict[str, str], parts: list[str], d
     certain = all(text.certain for text in texts)
     if not known:
         return Text("" if certain else None, certain)
-    return Text(glue.join(known)[:200_000], certain)
+    return Text(glue.join(known)[:_MAX_CHARACTERS], certain)

@@ -7,6 +7,7 @@ from typing import Any
 from .nodes import MODEL_FILE
 
 CONTROL = "control_after_generate"
+_MAX_WIDGETS = 256
 _CONTROL_WORDS = ("fixed", "increment", "decrement", "randomize", "increment-wrap")
 
 _KSAMPLER = "seed * steps cfg sampler_name scheduler denoise"
@@ -117,6 +118,7 @@ def named_widgets(node: dict[str, Any]) -> dict[str, Any]:
         return {str(name): value for name, value in values.items() if name != "videopreview"}
     if not isinstance(values, list):
         return {}
+    values = values[:_MAX_WIDGETS]
     if kind.startswith("Power Lora Loader"):
         entries = [value for value in values if isinstance(value, dict) and "lora" in value]
         return {f"lora_{number}": entry for number, entry in enumerate(entries, 1)}
@@ -181,11 +183,7 @@ def _from_values(kind: str, values: list[Any]) -> dict[str, Any]:
     named: dict[str, Any] = {}
 
     def add(name: str, value: Any) -> None:
-        unique = name
-        number = 2
-        while unique in named:
-            unique, number = f"{name}_{number}", number + 1
-        named[unique] = value
+        named[name if name not in named else f"{name}_{len(named) + 1}"] = value
 
     for position, value in enumerate(values):
         following = values[position + 1] if position + 1 < len(values) else None

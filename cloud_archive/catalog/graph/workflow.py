@@ -27,6 +27,7 @@ def is_workflow(value: Any) -> bool:
     return (
         isinstance(value, dict)
         and isinstance(value.get("nodes"), list)
+        and len(value["nodes"]) <= MAX_NODES
         and all(isinstance(node, dict) for node in value["nodes"])
         and any("type" in node for node in value["nodes"])
     )

@@ -356,7 +356,7 @@ NODES = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(graph=st.dictionaries(st.sampled_from("123456"), NODES, min_size=1))
 def test_no_graph_makes_the_reading_raise_or_hang(graph: dict[str, Any]) -> None:
     read_graph(parse_api_graph(graph))
@@ -387,7 +387,7 @@ _NUMBERS = (st.integers(1, 8), st.integers(1, 6), st.integers(0, 2), st.integers
 UI_LINKS = st.lists(st.tuples(*_NUMBERS).map(list) | JSON, max_size=8)
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     nodes=st.lists(UI_NODES, max_size=6),
     links=UI_LINKS,

@@ -1,0 +1,150 @@
+"""Secrets in graphs: dropped by name and by look, and nothing else."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cloud_archive.catalog import Job, describe
+from cloud_archive.catalog.secrets import drop_secrets, drop_secrets_in_text, is_secret_name
+from cloud_archive.catalog.source import BytesSource
+
+from . import graphs
+
+# Put together here, so that no scanner takes them for real ones.
+KEYS = {
+    "openai": "sk-" + "proj-Ab12Cd34Ef56Gh78Ij90",
+    "aws": "AKIA" + "IOSFODNN7EXAMPLE",
+    "hugging face": "hf_" + "AbCdEfGhIjKlMnOpQrStUvWx",
+    "github": "ghp_" + "AbCdEfGhIjKlMnOpQrStUvWxYz012345",
+    "google": "AIza" + "SyA1234567890abcdefghijklmnopqrstu",
+    "replicate": "r8_" + "AbCdEfGhIjKlMnOpQrStUvWxYz0123",
+    "comfy": "comfyui-" + "0123456789abcdef0123456789abcdef",
+    "jwt": "eyJ" + "hbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTYifQ.abcDEF123",
+    "bearer": "Bearer " + "abcdef123456789",
+    "slack": "xoxb-" + "123456789012-abcdefgh",
+}
+
+
+@pytest.mark.parametrize("key", KEYS.values(), ids=KEYS)
+def test_what_looks_like_a_key_is_dropped_anywhere(key: str) -> None:
+    secret = key.removeprefix("Bearer ")
+    graph = graphs.base(
+        extra=graphs.node("Anything", note=f"use {key} here", other=key, listed=[key], deep={"x": [key]})
+    )
+    assert secret not in json.dumps(drop_secrets(graph))
+    assert drop_secrets_in_text(f"a fox {key} in snow").startswith("a fox [removed]")
+
+
+SECRET_NAMES = """
+    api_key apiKey API_KEY api-key openai_api_key hf_token access_token password secret client_secret auth_token
+    aws_secret_access_key Authorization token api_key_2 user_password
+"""
+
+
+@pytest.mark.parametrize(
+    "name",
+    SECRET_NAMES.split(),
+)
+def test_a_widget_with_a_secrets_name_is_dropped(name: str) -> None:
+    assert is_secret_name(name)
+    dropped = drop_secrets({"1": graphs.node("LLM", **{name: "plain-words-1", "text": "a fox"})})
+    assert "plain-words-1" not in json.dumps(dropped)
+    assert dropped["1"]["inputs"]["text"] == "a fox"
+
+
+OTHER_NAMES = """
+    token_normalization max_tokens tokenizer keyframe key text seed monkey keyword keywords author
+    api_version guidance passes key_color hotkey
+"""
+
+
+@pytest.mark.parametrize(
+    "name",
+    OTHER_NAMES.split(),
+)
+def test_other_widgets_stay(name: str) -> None:
+    assert not is_secret_name(name)
+    assert drop_secrets({name: "mean"}) == {name: "mean"}
+
+
+def test_random_words_under_an_unclear_name_are_dropped() -> None:
+    assert drop_secrets({"key": "q8Zt4LmP0xVw7RbK2nYd"}) == {"key": ""}
+    assert drop_secrets({"key": "ctrl+shift+s"}) == {"key": "ctrl+shift+s"}
+
+
+def test_links_under_a_secrets_name_stay() -> None:
+    graph = {
+        "1": graphs.node("LLM", api_key=["2", 0]),
+        "2": graphs.node("PrimitiveString", "My API key", value="hush-hush"),
+    }
+    dropped = drop_secrets(graph)
+    assert dropped["1"]["inputs"]["api_key"] == ["2", 0]
+    assert "hush-hush" not in json.dumps(dropped)
+
+
+def test_widgets_of_a_workflow_are_dropped_by_name_and_by_title() -> None:
+    named = {
+        "id": 1,
+        "type": "LLM",
+        "inputs": [
+            {"name": "prompt", "widget": {"name": "prompt"}, "link": None},
+            {"name": "api_key", "widget": {"name": "api_key"}, "link": None},
+        ],
+        "widgets_values": ["a fox", "hush-hush"],
+    }
+    titled = {
+        "id": 2,
+        "type": "PrimitiveNode",
+        "title": "OpenAI API Key",
+        "inputs": [],
+        "widgets_values": ["quiet-one"],
+    }
+    keyed = {"id": 3, "type": "VHS", "inputs": [], "widgets_values": {"password": "third", "text": "a fox"}}
+    inner = {"id": "s", "nodes": [named], "links": []}
+    workflow: dict[str, Any] = {
+        "nodes": [named, titled, keyed],
+        "links": [],
+        "definitions": {"subgraphs": [inner]},
+    }
+    dropped = json.dumps(drop_secrets(workflow))
+    for secret in ("hush-hush", "quiet-one", "third"):
+        assert secret not in dropped
+    assert dropped.count("a fox") == 3
+
+
+def test_urls_lose_their_credentials_only() -> None:
+    assert drop_secrets_in_text("https://user:pass@host/a.png") == "https://[removed]@host/a.png"
+    url = "https://s3/a.png?X-Amz-Signature=abcdef&x=1"
+    assert drop_secrets_in_text(url) == "https://s3/a.png?[removed]&x=1"
+
+
+def test_no_part_of_a_description_holds_a_secret() -> None:
+    secret = KEYS["openai"]
+    graph = graphs.base(
+        pos=graphs.encoded(f"a fox {secret}"),
+        llm=graphs.node("LLM", api_key="hush-hush and more", text=secret),
+    )
+    workflow = {"nodes": [{"id": 1, "type": "Note", "widgets_values": [f"my key: {secret}"]}], "links": []}
+    found = describe(BytesSource(b""), "fox.png", Job("id", graph, workflow))
+    everything = repr(found)
+    assert found.prompt == "a fox [removed]"
+    assert secret not in everything
+    assert "hush-hush" not in everything
+
+
+KEY_NAMES = st.sampled_from(["type", "title", "widgets_values", "inputs", "api_key", "x"])
+TREES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(KEY_NAMES, inner, max_size=4),
+    max_leaves=20,
+)
+
+
+@given(tree=TREES)
+def test_any_tree_is_cleaned_into_strict_json(tree: Any) -> None:
+    json.dumps(drop_secrets(tree), allow_nan=False)
