@@ -141,8 +141,11 @@ def nearest_source(graph: Graph, start: Node, *, include_start: bool) -> Node | 
         if (node is not start or include_start) and (is_sampler(node) or is_generator(node)):
             return node
         links = live_links(graph, node)
-        media = [link for name, link in links if not _NO_MEDIA.match(name.lower())]
-        queue.extend(target for link in media if (target := graph.target(link)))
+        media = [(name, link) for name, link in links if not _NO_MEDIA.match(name.lower())]
+        # Of a video with sound, the pictures say what was asked for.
+        seen_links = [link for name, link in media if "audio" not in name.lower()]
+        chosen = seen_links or [link for _, link in media]
+        queue.extend(target for link in chosen if (target := graph.target(link)))
     return None
 
 

@@ -1265,4 +1265,73 @@ PACKS = [
     ),
 ]
 
-CASES = [*CORE, *GUIDERS, *TEXTS, *PACKS]
+MORE_PACKS = [
+    Case(
+        "ttN pipe",
+        {
+            "load": node(
+                "ttN pipeLoader_v2", ckpt_name=MODEL, vae_name="Baked VAE", positive=FOX, negative=BLUR
+            ),
+            "ks": node(
+                "ttN pipeKSampler_v2", pipe=link("load"), steps=20, cfg=7.0, seed=SEED, save_prefix="fox"
+            ),
+        },
+        more={"negative_prompt": BLUR, "models": (MODEL,)},
+    ),
+    Case(
+        "Swarm",
+        base(
+            sampler=node(
+                "SwarmKSampler",
+                model=link("ckpt"),
+                noise_seed=SEED,
+                steps=20,
+                cfg=7.0,
+                start_at_step=0,
+                add_noise="enable",
+                positive=link("pos"),
+                negative=link("neg"),
+                latent_image=link("latent"),
+            )
+        ),
+    ),
+    Case(
+        "text of an area",
+        base(pos=node("ConditioningSetArea", conditioning=link("p"), width=64), p=encoded(FOX)),
+    ),
+    Case("encoder of a pack", base(pos=node("BNK_CLIPTextEncodeAdvanced", clip=link("ckpt", 1), text=FOX))),
+    Case(
+        "LoRA from a tag",
+        base(
+            tag=node("LoraTagLoader", model=link("ckpt"), clip=link("ckpt", 1), text="<lora:fur:0.5>"),
+            sampler=sampler(model=link("tag")),
+        ),
+        more={"loras": (("fur", 0.5),)},
+    ),
+    Case(
+        "dynamic prompt",
+        text_from(text=node("DPRandomGenerator", text="a {red|blue} fox")),
+        prompt="a {red|blue} fox",
+    ),
+    Case(
+        "sound added to a video",
+        base(
+            sound=node("MMAudioSampler", images=link("decode"), steps=25, cfg=4.5, seed=3, prompt="wind"),
+            save=node("VHS_VideoCombine", audio=link("sound"), images=link("decode"), filename_prefix="fox"),
+        ),
+    ),
+    Case(
+        "upscaled video",
+        {
+            "video": node("VHS_LoadVideo", video="in.mp4"),
+            "up": node("ImageUpscaleWithModel", image=link("video"), upscale_model=link("model")),
+            "model": node("UpscaleModelLoader", model_name="4x.pth"),
+            "save": node("VHS_VideoCombine", images=link("up"), filename_prefix="fox"),
+        },
+        prompt=None,
+        model=None,
+        seed=None,
+    ),
+]
+
+CASES = [*CORE, *GUIDERS, *TEXTS, *PACKS, *MORE_PACKS]
