@@ -1,0 +1,115 @@
+"""The query language of search: words, "phrases", `field:value` and `-` for not."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Literal
+
+Comparison = Literal["=", ">=", "<=", ">", "<"]
+
+TEXT_FIELDS = ("model", "lora", "sampler", "machine", "job", "tag", "path")
+NUMBER_FIELDS = ("seed", "rating", "width", "height")
+TIME_FIELDS = ("since", "until")
+TYPES = ("image", "video", "audio", "3d")
+FLAGS = ("favorite", "hidden")
+FIELDS = (*TEXT_FIELDS, *NUMBER_FIELDS, *TIME_FIELDS, "type", "is")
+
+_TOKEN = re.compile(
+    r"(?P<minus>-)?(?:(?P<field>[A-Za-z_]{1,30}):(?!//))?(?:\"(?P<phrase>[^\"]*)\"?|(?P<word>[^\s\"]+))|(?P<rest>\S)"
+)
+_NUMBER = re.compile(r"(>=|<=|>|<|=)?(\d{1,20})")
+_AGE = re.compile(r"(\d{1,6})([smhdw])")
+_AGE_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+_MAX_CHARACTERS = 2000
+_MAX_TERMS = 50
+
+
+class QueryError(ValueError):
+    """The query can't be read; the message names what was wrong and what is accepted."""
+
+
+@dataclass(frozen=True)
+class Term:
+    """One condition. `field` is empty for a word or phrase that may stand anywhere.
+
+    `value` is the text in a text field or `type`/`is`, the number for a number field, and seconds since 1970 for a
+    time. `comparison` is other than `=` for numbers only.
+    """
+
+    field: str
+    value: str | int | float
+    comparison: Comparison = "="
+    negated: bool = False
+
+
+def parse_query(text: str, now: datetime | None = None) -> tuple[Term, ...]:
+    """Return the conditions of `text`; all of them must hold. An empty text has none.
+
+    `now` is local time, for `since:7d`. QueryError: a field is unknown or its value is not understood.
+    """
+    if len(text) > _MAX_CHARACTERS:
+        raise QueryError(f"The query is longer than {_MAX_CHARACTERS} characters.")
+    terms = []
+    for match in _TOKEN.finditer(text):
+        value = match["phrase"] if match["phrase"] is not None else match["word"]
+        field = (match["field"] or "").lower()
+        if value is None or (not value.strip() and not field):
+            continue
+        terms.append(_term(field, value.strip(), bool(match["minus"]), now or datetime.now().astimezone()))
+        if len(terms) > _MAX_TERMS:
+            raise QueryError(f"The query has more than {_MAX_TERMS} conditions.")
+    return tuple(terms)
+
+
+def _term(field: str, value: str, negated: bool, now: datetime) -> Term:
+    if field and field not in FIELDS:
+        raise QueryError(f'There is no field "{field}". The fields are: {", ".join(FIELDS)}.')
+    if field and not value:
+        raise QueryError(f'"{field}:" has no value.')
+    if field in NUMBER_FIELDS:
+        return _number_term(field, value, negated)
+    if field in TIME_FIELDS:
+        return Term(field, _time(field, value, now), negated=negated)
+    if field == "type":
+        return Term(field, _one_of(field, value, TYPES), negated=negated)
+    if field == "is":
+        return Term(field, _one_of(field, value, FLAGS), negated=negated)
+    return Term(field, value, negated=negated)
+
+
+def _number_term(field: str, value: str, negated: bool) -> Term:
+    match = _NUMBER.fullmatch(value)
+    if match is None:
+        raise QueryError(
+            f'"{field}:{value}": accepted is a whole number, also with >=, <=, > or < before it.'
+        )
+    comparisons: dict[str, Comparison] = {">=": ">=", "<=": "<=", ">": ">", "<": "<"}
+    return Term(field, int(match[2]), comparisons.get(match[1] or "", "="), negated)
+
+
+def _one_of(field: str, value: str, accepted: tuple[str, ...]) -> str:
+    if value.lower() not in accepted:
+        raise QueryError(f'"{field}:{value}": accepted are {", ".join(accepted)}.')
+    return value.lower()
+
+
+def _time(field: str, value: str, now: datetime) -> float:
+    """Return a time as seconds since 1970. A date alone means its start, or for `until` its end."""
+    age = _AGE.fullmatch(value)
+    try:
+        if age:
+            return (now - timedelta(seconds=int(age[1]) * _AGE_SECONDS[age[2]])).timestamp()
+        # Python 3.10 does not read the Z that stands for UTC.
+        moment = datetime.fromisoformat(re.sub(r"[Zz]$", "+00:00", value))
+        if moment.tzinfo is None:
+            moment = moment.replace(tzinfo=now.tzinfo)
+        if field == "until" and len(value) == 10:
+            moment += timedelta(days=1)
+        return moment.timestamp()
+    except (ValueError, OverflowError, OSError):
+        raise QueryError(
+            f'"{field}:{value}": accepted is a date such as 2026-11-25, a time such as 2026-11-25T18:30, '
+            "or an age such as 7d."
+        ) from None

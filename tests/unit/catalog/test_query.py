@@ -1,0 +1,75 @@
+"""The query language: what each query means, and what a wrong one is told."""
+
+from __future__ import annotations
+
+import contextlib
+from datetime import datetime, timezone
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cloud_archive.catalog.query import FIELDS, QueryError, Term, parse_query
+
+NOW = datetime(2026, 11, 28, 12, 0, tzinfo=timezone.utc)
+
+
+@pytest.mark.parametrize(
+    ("text", "terms"),
+    [
+        ("", ()),
+        ("  ", ()),
+        ("fox", (Term("", "fox"),)),
+        ("red fox", (Term("", "red"), Term("", "fox"))),
+        ('"red fox" snow', (Term("", "red fox"), Term("", "snow"))),
+        ('"red fox', (Term("", "red fox"),)),
+        ("-blurry", (Term("", "blurry", negated=True),)),
+        ('-"bad hands"', (Term("", "bad hands", negated=True),)),
+        ("狐 雪", (Term("", "狐"), Term("", "雪"))),
+        ("model:flux", (Term("model", "flux"),)),
+        ('model:"flux dev"', (Term("model", "flux dev"),)),
+        ("-lora:fur", (Term("lora", "fur", negated=True),)),
+        ("seed:18446744073709551615", (Term("seed", 2**64 - 1),)),
+        ("rating:>=4", (Term("rating", 4, ">="),)),
+        ("width:<2048", (Term("width", 2048, "<"),)),
+        ("TYPE:Image", (Term("type", "image"),)),
+        ("is:favorite -is:hidden", (Term("is", "favorite"), Term("is", "hidden", negated=True))),
+        ("path:2026/fox_00001_.png", (Term("path", "2026/fox_00001_.png"),)),
+        ("https://example.com/fox", (Term("", "https://example.com/fox"),)),
+        ("since:7d", (Term("since", datetime(2026, 11, 21, 12, tzinfo=timezone.utc).timestamp()),)),
+        ("since:2026-11-25", (Term("since", datetime(2026, 11, 25, tzinfo=timezone.utc).timestamp()),)),
+        ("until:2026-11-25", (Term("until", datetime(2026, 11, 26, tzinfo=timezone.utc).timestamp()),)),
+        (
+            "until:2026-11-25T18:30",
+            (Term("until", datetime(2026, 11, 25, 18, 30, tzinfo=timezone.utc).timestamp()),),
+        ),
+    ],
+)
+def test_means(text: str, terms: tuple[Term, ...]) -> None:
+    assert parse_query(text, NOW) == terms
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ("colour:red", ", ".join(FIELDS)),
+        ("type:picture", "image, video, audio, 3d"),
+        ("is:big", "favorite, hidden"),
+        ("rating:good", "whole number"),
+        ("since:yesterday", "2026-11-25"),
+        ("since:99999999999d", "2026-11-25"),
+        ('model:""', "no value"),
+        ("a " * 60, "more than 50"),
+        ("a" * 3000, "longer than 2000"),
+    ],
+)
+def test_a_wrong_query_is_told_what_is_accepted(text: str, part: str) -> None:
+    with pytest.raises(QueryError) as error:
+        parse_query(text, NOW)
+    assert part in str(error.value)
+
+
+@given(text=st.text(alphabet='ab:"- >=<7d狐rating since type', max_size=40))
+def test_any_text_is_a_query_or_a_clear_error(text: str) -> None:
+    with contextlib.suppress(QueryError):
+        assert all(term.field in ("", *FIELDS) for term in parse_query(text, NOW))
