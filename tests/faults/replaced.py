@@ -186,6 +186,7 @@ def replaced(
             _Round(archive, f"r{number}", dice, found).play()
             shutil.rmtree(base)
             found.rounds += 1
+            found.seconds = time.monotonic() - began
             if number % 100 == 99:
                 progress(found.lines()[0])
     finally:
