@@ -17,10 +17,9 @@ import os
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping
-from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
@@ -45,6 +44,9 @@ from .routes import (
     refusal,
 )
 
+if TYPE_CHECKING:
+    from ..archive.engine import Engine, UploadAnswer
+
 _log = logging.getLogger("cloud_archive.server")
 
 _LANE_OF: Mapping[str, str] = {
@@ -59,47 +61,8 @@ _UPLOAD_SECONDS = 20.0  # until an upload that goes on is answered with 202
 _AFTER_FLUSH_SECONDS = 2.0  # a flush that runs ends this long after its time at the latest
 
 
-class StatusLike(Protocol):
-    """What `Engine.status` returns."""
-
-    def to_json(self) -> dict[str, Any]: ...
-
-
-class UploadAnswerLike(Protocol):
-    """What `Engine.upload` returns."""
-
-    @property
-    def http_status(self) -> int: ...
-    @property
-    def message(self) -> str: ...
-    @property
-    def file(self) -> dict[str, Any] | None: ...
-
-
-class EngineLike(Protocol):
-    """What the server asks of `engine.Engine`. Every method may block, but for `subscribe`."""
-
-    def status(self, look: bool = True, *, heartbeat: bool = False) -> StatusLike: ...
-    def start_watching(self) -> str: ...
-    def stop_watching(self) -> str: ...
-    def upload(self, file_path: str, timeout_seconds: float = 20) -> UploadAnswerLike: ...
-    def rescan(self, accept_root: bool = False) -> str: ...
-    def retry(self) -> str: ...
-    def archive_baseline(self) -> str: ...
-    def flush(self, timeout_seconds: float, given_up: Callable[[], bool]) -> bool: ...
-    def files(
-        self, state: str | None, query: str, limit: int, cursor: str | None
-    ) -> tuple[list[dict[str, Any]], str | None]: ...
-    def report(self, by: Literal["hour", "day"], last: int) -> list[dict[str, Any]]: ...
-    def check(self) -> Future[dict[str, Any]]: ...
-    def last_check(self) -> dict[str, Any]: ...
-    def metrics_text(self) -> str: ...
-    def subscribe(self, callback: Callable[[dict[str, Any]], None]) -> Callable[[], None]: ...
-    def request_handover(self) -> bool: ...
-
-
 def build_application(
-    engine: EngineLike,
+    engine: Engine,
     *,
     token: str | None,
     bearer: str | None = None,
@@ -110,7 +73,7 @@ def build_application(
     """The aiohttp application around an engine.
 
     Args:
-        engine: what the handlers call.
+        engine: what the handlers call; only `subscribe` may be called in the event loop.
         token: what each call must be signed with (see `handshake`); None makes this the public listener with the
             dashboard.
         bearer: of the public listener: what `Authorization: Bearer …` must hold on every call but the page's own
@@ -202,7 +165,7 @@ async def serve(
 class _Handlers:
     """One method for each route, named like it."""
 
-    def __init__(self, engine: EngineLike, lanes: Lanes) -> None:
+    def __init__(self, engine: Engine, lanes: Lanes) -> None:
         self._engine = engine
         self._lanes = lanes
 
@@ -266,7 +229,7 @@ class _Handlers:
     async def upload(self, _: web.Request, arguments: Arguments) -> web.Response:
         deadline = time.monotonic() + _UPLOAD_SECONDS
 
-        def call() -> UploadAnswerLike:
+        def call() -> UploadAnswer:
             return self._engine.upload(arguments["file_path"], max(0.0, deadline - time.monotonic()))
 
         done = await self._lanes.run("upload", call, _SECONDS["upload"])

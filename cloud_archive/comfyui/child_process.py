@@ -23,7 +23,6 @@ from typing import IO, Any
 
 from ..redaction import redact, secret_values
 
-MAX_ERROR_OUTPUT_BYTES = 1024 * 1024
 _MAX_ANSWER_BYTES = 64 * 1024
 _TAIL_BYTES = 16 * 1024
 _MAX_CAUSE_CHARACTERS = 400
@@ -81,7 +80,6 @@ class EngineProcess:
         self._on_end = on_end
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
-        self._error_output: IO[bytes] | None = None
         self._released = False
         self._killed_because = ""
         self._thread = threading.Thread(target=self._run, name="cloud-archive-engine", daemon=True)
@@ -115,22 +113,12 @@ class EngineProcess:
         self._thread.join(timeout_seconds)
         return not self._thread.is_alive()
 
-    def trim_error_output(self) -> None:
-        """Keep what the engine wrote to its standard error within bounds."""
-        output = self._error_output
-        with contextlib.suppress(OSError, ValueError):
-            if output is not None and os.fstat(output.fileno()).st_size > MAX_ERROR_OUTPUT_BYTES:
-                os.ftruncate(output.fileno(), 0)
-
     def _run(self) -> None:
         try:
             with _error_output() as output:
-                self._error_output = output
                 cause = self._live(output)
         except (OSError, ValueError, subprocess.SubprocessError) as error:
             cause = f"The engine cannot be started: {getattr(error, 'strerror', None) or error}."
-        finally:
-            self._error_output = None
         self._on_end(cause)
 
     def _live(self, output: IO[bytes]) -> str:

@@ -13,7 +13,6 @@ import asyncio
 import contextlib
 import json
 import logging
-import os
 import secrets
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -51,7 +50,6 @@ class Timing:
     deaf: float = 30.0  # without any answer for this long it is killed
     silence: float = 10.0  # without any event for this long nobody can tell how the engine is
     heartbeat: float = 4.0  # between two pushes at the most
-    between_pushes: float = 0.25
     patience: float = 10.0  # how long a call waits for an engine that is just starting
 
 
@@ -82,8 +80,8 @@ class EngineClient:
     Args:
         root: the watched directory.
         state_base: the directory for ledgers, or None for the platform's.
-        on_status: called in the loop with each new status object, at most 4 times a second; also with the
-            status that says that the engine is starting or unavailable. The last one comes again as a heartbeat.
+        on_status: called in the loop with each status that the engine pushes (at most 4 a second), and with one
+            that says that the engine is starting or unavailable. It is called at least every `heartbeat` seconds.
         command: the engine's command line; by default this interpreter and this package.
     """
 
@@ -100,7 +98,7 @@ class EngineClient:
         self._state_base = state_base
         self._command = list(command) if command is not None else engine_command()
         self._timing = timing or Timing()
-        self._pushes = _Pushes(on_status, self._timing.between_pushes)
+        self._on_status = on_status
         self._beats: asyncio.Task[None] | None = None
         self._phase = _Phase.NEW
         self._cause = "The engine has not been started."
@@ -136,7 +134,6 @@ class EngineClient:
     async def stop(self) -> None:
         """Like `release`, and end everything that this client runs in the loop. Safe to call twice."""
         self.release()
-        self._pushes.close()
         tasks = {task for task in (self._supervisor, self._beats) if task is not None}
         self._supervisor = self._beats = None
         for task in tasks:
@@ -228,7 +225,15 @@ class EngineClient:
         else:
             self._changed.set()
         if phase is _Phase.DOWN and news:
-            self._pushes.offer(self.bare_status())
+            self._push(self.bare_status())
+
+    def _push(self, status: dict[str, Any]) -> None:
+        if self._phase is _Phase.STOPPED:
+            return
+        try:
+            self._on_status(status)
+        except Exception:
+            _log.exception("A status could not be handed on")
 
     async def _supervise(self) -> None:
         timing = self._timing
@@ -281,7 +286,6 @@ class EngineClient:
         heard = loop.time()
         while True:
             await asyncio.sleep(timing.health_interval)
-            life.process.trim_error_output()
             asked = loop.time()
             try:
                 await self.call("GET", HEALTH_PATH, timeout_seconds=timing.health_answer)
@@ -301,10 +305,10 @@ class EngineClient:
                 async for event in self._events(life):
                     if isinstance(event, dict):
                         life.silent = False
-                        self._pushes.offer(event)
+                        self._push(event)
             except asyncio.TimeoutError:
                 life.silent = True
-                self._pushes.offer(bare_status("unavailable", _SILENT))
+                self._push(bare_status("unavailable", _SILENT))
                 continue
             except (aiohttp.ClientError, OSError, ValueError) as error:
                 _log.debug("The event stream broke: %s", error)
@@ -320,7 +324,7 @@ class EngineClient:
             life = self._life
             if self._phase is _Phase.UP and life is not None and not life.silent:
                 continue
-            self._pushes.offer(self.bare_status())
+            self._push(self.bare_status())
 
     async def _events(self, life: _Life) -> AsyncIterator[Any]:
         assert self._session is not None
@@ -336,10 +340,10 @@ class EngineClient:
                 *events, buffer = (buffer + piece).split(b"\n\n")
                 if len(buffer) > _MAX_EVENT_BYTES:
                     raise ValueError("an event is too long")
-                for event in events:
-                    for line in event.split(b"\n"):
-                        if line.startswith(b"data:"):
-                            yield json.loads(line[5:])
+                # Events that came while this loop was busy arrive together: only the newest is of use.
+                for line in events[-1].split(b"\n") if events else ():
+                    if line.startswith(b"data:"):
+                        yield json.loads(line[5:])
 
 
 class _Life:
@@ -357,7 +361,6 @@ class _Life:
             "token": self.token,
             "root": str(root),
             "state_base": str(state_base) if state_base is not None else None,
-            "parent_pid": os.getpid(),
             "orphan_seconds": ORPHAN_SECONDS,
         }
         self.process = EngineProcess(command, orders, on_ready=self._report_ready, on_end=self._report_end)
@@ -389,35 +392,3 @@ class _Life:
     def _set(future: asyncio.Future[Any], value: object) -> None:
         if not future.done():
             future.set_result(value)
-
-
-class _Pushes:
-    """Hands statuses on, at most one each `pause_seconds`; the newest wins."""
-
-    def __init__(self, on_status: Callable[[dict[str, Any]], None], pause_seconds: float) -> None:
-        self._on_status = on_status
-        self._pause_seconds = pause_seconds
-        self._waiting: dict[str, Any] | None = None
-        self._timer: asyncio.TimerHandle | None = None
-        self._closed = False
-
-    def offer(self, status: dict[str, Any]) -> None:
-        self._waiting = status
-        if self._timer is None:
-            self._send()
-
-    def close(self) -> None:
-        self._closed = True
-        if self._timer is not None:
-            self._timer.cancel()
-
-    def _send(self) -> None:
-        self._timer = None
-        status, self._waiting = self._waiting, None
-        if status is None or self._closed:
-            return
-        self._timer = asyncio.get_running_loop().call_later(self._pause_seconds, self._send)
-        try:
-            self._on_status(status)
-        except Exception:
-            _log.exception("A status could not be handed on")

@@ -6,9 +6,12 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from cloud_archive.api.routes import bare_status
+
+if TYPE_CHECKING:
+    from cloud_archive.archive.engine import Engine
 
 CHECKED = {"checked_at": "2026-04-01T12:34:56", "steps": [{"name": "settings", "ok": True}]}
 
@@ -51,6 +54,11 @@ class FakeEngine:
         self.calls.append(call)
         if self.error is not None:
             raise self.error
+
+    @property
+    def facade(self) -> Engine:
+        """This object as the server's type."""
+        return cast("Engine", self)
 
     def status(self, look: bool = True, *, heartbeat: bool = False) -> FakeStatus:
         return FakeStatus(self.content)

@@ -39,6 +39,7 @@ if mode == "mute":
     sys.exit(0)
 
 from cloud_archive.api.server import build_application, serve  # noqa: E402
+from cloud_archive.archive.notifier import Notifier  # noqa: E402
 from tests.functional.fake_engine import FakeEngine  # noqa: E402
 
 
@@ -47,7 +48,13 @@ async def main() -> None:
     engine.content["session_id"] = str(os.getpid())
     if mode == "pending":
         engine.content |= {"state": "uploading", "pending_files": 2, "pending_bytes": 30}
-    listener = await serve(build_application(engine, token=orders["token"], heartbeat_seconds=0.2))
+    notifier = Notifier(lambda: dict(engine.content))
+    heartbeat_seconds = 0.2
+    if mode == "busy":  # as often as the real engine pushes
+        notifier.start()
+        engine.subscribe, heartbeat_seconds = notifier.subscribe, 4.0  # type: ignore[method-assign]
+    application = build_application(engine.facade, token=orders["token"], heartbeat_seconds=heartbeat_seconds)
+    listener = await serve(application)
     ended = asyncio.Event()
     loop = asyncio.get_running_loop()
 
@@ -65,6 +72,7 @@ async def main() -> None:
     if mode == "busy":
         for number in range(200):
             engine.push(uploaded_files=number)
+            notifier.notify()
             await asyncio.sleep(0.01)
     if mode == "deaf":
         threading.Event().wait(120)  # the loop hangs, the process lives

@@ -24,7 +24,7 @@ TOKEN = "a-token-of-somebody"
 
 @pytest.fixture
 async def listener() -> AsyncIterator[Listener]:
-    application = build_application(FakeEngine(), token=None, bearer=TOKEN, allowed_hosts=["nas"])
+    application = build_application(FakeEngine().facade, token=None, bearer=TOKEN, allowed_hosts=["nas"])
     listener = await serve(application)
     yield listener
     await listener.close()

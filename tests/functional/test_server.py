@@ -66,14 +66,16 @@ def engine() -> FakeEngine:
 
 @pytest.fixture
 async def private(engine: FakeEngine) -> AsyncIterator[Caller]:
-    application = build_application(engine, token=TOKEN, heartbeat_seconds=0.05)
+    application = build_application(engine.facade, token=TOKEN, heartbeat_seconds=0.05)
     async with listening(application, TOKEN) as caller:
         yield caller
 
 
 @pytest.fixture
 async def public(engine: FakeEngine) -> AsyncIterator[Caller]:
-    async with listening(build_application(engine, token=None, allowed_hosts=["nas.local:80"])) as caller:
+    async with listening(
+        build_application(engine.facade, token=None, allowed_hosts=["nas.local:80"])
+    ) as caller:
         yield caller
 
 
@@ -238,7 +240,7 @@ async def test_metrics_are_prometheus_text_or_501_with_the_command(
 
 async def test_health_handover_and_shutdown_are_for_the_private_listener(engine: FakeEngine) -> None:
     asked = threading.Event()
-    application = build_application(engine, token=TOKEN, on_shutdown=asked.set)
+    application = build_application(engine.facade, token=TOKEN, on_shutdown=asked.set)
     async with listening(application, TOKEN) as caller:
         status, content = await caller.ask("GET", "/engine/health")
         assert (status, content["ok"]) == (200, True)
@@ -331,7 +333,7 @@ async def test_a_slow_client_gets_the_newest_status_and_is_dropped_in_the_end(
 
 
 async def test_the_server_stops_while_streams_are_open(engine: FakeEngine) -> None:
-    async with listening(build_application(engine, token=TOKEN), TOKEN) as caller:
+    async with listening(build_application(engine.facade, token=TOKEN), TOKEN) as caller:
         async with caller.open("GET", "/cloud-sync/events") as answer:
             await read_event(answer)
             # less than the runner's own patience
@@ -360,7 +362,9 @@ async def test_the_public_listener_refuses_other_names(public: Caller, host: str
 
 
 async def test_served_on_every_address_it_answers_to_addresses_but_not_to_names(engine: FakeEngine) -> None:
-    async with listening(build_application(engine, token=None, allowed_hosts=["0.0.0.0:80"])) as caller:
+    async with listening(
+        build_application(engine.facade, token=None, allowed_hosts=["0.0.0.0:80"])
+    ) as caller:
         for host, expected in (("192.168.1.5:80", 200), ("[fe80::1]", 200), ("evil.example", 403)):
             assert (await caller.ask("GET", "/cloud-sync/status", headers={"Host": host}))[0] == expected
 
@@ -375,7 +379,7 @@ async def test_the_dashboard_is_served_with_a_strict_policy_and_nothing_else_is(
     (tmp_path / "web" / ".hidden.js").write_text("no")
     (tmp_path / "web" / "notes.txt").write_text("no")
     monkeypatch.setattr("cloud_archive.api.dashboard.__file__", str(tmp_path / "api" / "dashboard.py"))
-    async with listening(build_application(FakeEngine(), token=None)) as caller:
+    async with listening(build_application(FakeEngine().facade, token=None)) as caller:
         base = f"http://127.0.0.1:{caller.port}"
         for path, kind in (("/", "text/html"), ("/panel/a.b.js", "text/javascript")):
             async with caller.session.get(base + path) as answer:

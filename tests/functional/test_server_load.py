@@ -33,7 +33,7 @@ def engine() -> FakeEngine:
 
 @asynccontextmanager
 async def listening(engine: FakeEngine, limits: ConnectionLimits | None = None) -> AsyncIterator[Listener]:
-    listener = await serve(build_application(engine, token=None), limits=limits)
+    listener = await serve(build_application(engine.facade, token=None), limits=limits)
     try:
         yield listener
     finally:
@@ -271,7 +271,7 @@ async def test_a_long_download_is_not_taken_for_an_idle_connection(
     engine: FakeEngine, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "large").write_bytes(bytes(20_000_000))
-    application = build_application(engine, token=None)
+    application = build_application(engine.facade, token=None)
 
     async def large(_: web.Request) -> web.StreamResponse:
         return web.FileResponse(tmp_path / "large")
