@@ -97,7 +97,7 @@ class FileUnreadable(FileProblem):
         super().__init__(path, f"{path} cannot be read: {reason}")
 
 
-class Scope(Enum):
+class FailureScope(Enum):
     """What a failure concerns: this file only, or everything that goes to this store."""
 
     FILE = "file"
@@ -122,7 +122,7 @@ class Failure:
     cause: str
     cure: str
     passing: bool
-    scope: Scope
+    scope: FailureScope
     throttled: bool = False
 
     @property

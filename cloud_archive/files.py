@@ -111,7 +111,7 @@ class FileVersion:
         """`changed_ns` as the ledger keeps it: minus the mtime, so 0 for most files; None = not known."""
         return signed64(self.changed_ns - self.mtime_ns) if self.changed_ns else None
 
-    def same_content_as(self, other: FileVersion) -> bool:
+    def has_same_size_and_mtime(self, other: FileVersion) -> bool:
         """Whether size and mtime are equal."""
         return self.size_bytes == other.size_bytes and self.mtime_ns == other.mtime_ns
 
@@ -177,7 +177,7 @@ def fingerprint(path: str, size_bytes: int, mtime_ns: int) -> int:
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big", signed=True)
 
 
-def seconds_text(nanoseconds: int) -> str:
+def format_timestamp_ns(nanoseconds: int) -> str:
     """A time in nanoseconds since 1970 as decimal seconds with nine digits; before 1970 with a minus sign."""
     whole, fraction = divmod(abs(nanoseconds), 10**9)
     return f"{'-' if nanoseconds < 0 else ''}{whole}.{fraction:09d}"
@@ -195,8 +195,8 @@ def directory_identity(directory: Path) -> tuple[int, int] | None:
 _TIME = re.compile(r"(-?[0-9]{1,11})(?:\.([0-9]{1,9})[0-9]*)?")
 
 
-def time_ns(text: str) -> int | None:
-    """Return what `seconds_text` wrote, in nanoseconds since 1970; None for anything else."""
+def parse_timestamp_ns(text: str) -> int | None:
+    """Return what `format_timestamp_ns` wrote, in nanoseconds since 1970; None for anything else."""
     match = _TIME.fullmatch(text)
     if match is None:
         return None

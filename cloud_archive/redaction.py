@@ -52,10 +52,10 @@ _ODD_PAIR = re.compile(r"(?=[a-z][A-Z]|[A-Za-z][0-9]|[0-9][A-Za-z])")
 _RUN = re.compile(r"[A-Za-z0-9+/=_-]{30,}")
 
 
-def unquoted(text: str) -> str:
+def strip_quotes(text: str) -> str:
     """Return `text` without blanks around it and without one pair of matching quotes.
 
-    >>> unquoted(' "my-bucket" '), unquoted("it's"), unquoted('""')
+    >>> strip_quotes(' "my-bucket" '), strip_quotes("it's"), strip_quotes('""')
     ('my-bucket', "it's", '')
     """
     text = text.strip()
@@ -73,7 +73,7 @@ def secret_values(environ: Mapping[str, str]) -> tuple[str, ...]:
     ):
         for name in names:
             text = environ.get(name, "").strip()
-            found |= dict.fromkeys(value for value in (text, unquoted(text)) if len(value) >= shortest)
+            found |= dict.fromkeys(value for value in (text, strip_quotes(text)) if len(value) >= shortest)
     return tuple(found)
 
 

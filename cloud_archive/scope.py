@@ -1,6 +1,6 @@
 """Which keys of a bucket belong to an archive's outputs. Pure.
 
->>> scope = Scope(PrefixTemplate.parse("comfy-{Y}/x"))
+>>> scope = KeyScope(PrefixTemplate.parse("comfy-{Y}/x"))
 >>> [scope.holds(key) for key in ("comfy-2026/x/a.png", "comfy-old/x/a.png", ".cloud-archive/check")]
 [True, False, False]
 """
@@ -37,7 +37,7 @@ _VALUES: Mapping[str, str] = MappingProxyType(
 )
 
 
-class Scope:
+class KeyScope:
     """The keys that `prune`, `restore` and `report` may look at: below the prefix, without the reserved folder.
 
     Args:
@@ -70,7 +70,7 @@ class Scope:
         self.is_whole_bucket = not chosen.text and not folder
 
     @classmethod
-    def folder(cls, prefix: str) -> Scope:
+    def folder(cls, prefix: str) -> KeyScope:
         """Return the scope of a prefix without placeholders; empty: the whole bucket."""
         return cls(PrefixTemplate(prefix.strip("/")))
 

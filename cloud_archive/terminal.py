@@ -1,6 +1,6 @@
-"""What the command writes, and how: answers on standard output, failures and progress on standard error.
+"""Write the command's output: answers to standard output, failures and progress to standard error.
 
-Names of files come from anywhere, so control characters in them are shown as escapes and move no cursor.
+Control characters in file names must be escaped before printing, so that no name moves the cursor.
 """
 
 from __future__ import annotations
@@ -15,39 +15,46 @@ from typing import Any, TextIO
 
 from .redaction import redact, secret_values
 
-DONE = 0
-FAILED = 1
-WRONG_USAGE = 2
+EXIT_DONE = 0
+EXIT_FAILED = 1
+EXIT_USAGE = 2
 
 
 def prepare_streams() -> None:
-    """Let no name of a file break a line of output, whatever the terminal's encoding."""
+    """Escape characters that the terminal's encoding lacks, so that printing a file name never fails."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
 
 
-def say(text: str = "") -> None:
-    """A line of the answer. Raises BrokenPipeError where nobody reads it any more."""
+def print_line(text: str = "") -> None:
+    """Print a line of the answer.
+
+    Raises:
+        BrokenPipeError: the reader closed the pipe.
+    """
     sys.stdout.write(text + "\n")
     sys.stdout.flush()
 
 
-def complain(text: str) -> None:
-    """Write a line to standard error, without secrets; nothing happens where that is closed."""
+def print_error(text: str) -> None:
+    """Print a line to standard error, without secrets. Do nothing if standard error is closed."""
     text = redact(text, [secret for secret in secret_values(os.environ) if len(secret) >= 8])
     with contextlib.suppress(OSError, ValueError):
         sys.stderr.write(text + "\n")
         sys.stderr.flush()
 
 
-def say_json(found: Any) -> None:
-    """One line of JSON, in ASCII: a name that is no UTF-8 keeps its bytes as `\\udcXX`."""
-    say(json.dumps(found))
+def print_json(value: Any) -> None:
+    """Print one line of ASCII JSON. Bytes of a file name that are not UTF-8 stay as `\\udcXX`."""
+    print_line(json.dumps(value))
 
 
 def close_output() -> None:
-    """Nobody reads standard output any more: let what Python still flushes at its end go nowhere."""
+    """Send the rest of standard output nowhere, because its reader closed the pipe.
+
+    Python flushes at exit; without this it would report a broken pipe.
+    """
     with contextlib.suppress(OSError, ValueError):
         devnull = os.open(os.devnull, os.O_WRONLY)
         os.dup2(devnull, sys.stdout.fileno())
@@ -55,14 +62,18 @@ def close_output() -> None:
 
 
 def is_terminal(stream: TextIO) -> bool:
-    """Whether a person looks at it, on a terminal that can move its cursor."""
+    """Return whether `stream` is a terminal that can move its cursor."""
     with contextlib.suppress(ValueError):
         return stream.isatty() and os.environ.get("TERM", "") != "dumb"
     return False
 
 
-def table(rows: Sequence[Sequence[str]], *, gap: str = "  ") -> list[str]:
-    """Lines of plain text with their columns aligned to the left."""
+def format_table(rows: Sequence[Sequence[str]], *, gap: str = "  ") -> list[str]:
+    """Return lines of plain text with left-aligned columns.
+
+    Args:
+        gap: text between two columns.
+    """
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
         gap.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows

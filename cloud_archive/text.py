@@ -1,14 +1,14 @@
-"""Wording: sizes, counts and names as people read them."""
+"""Format sizes, counts and file names for people."""
 
 from __future__ import annotations
 
 _UNITS = ("bytes", "KB", "MB", "GB", "TB", "PB")
 
 
-def shown(text: str) -> str:
-    r"""A name as it can stand in a line.
+def make_printable(text: str) -> str:
+    r"""Return `text` with each control character as its escape sequence, so that it fits one line.
 
-    >>> shown("line\nbreak \x1b[2J.png")
+    >>> make_printable("line\nbreak \x1b[2J.png")
     'line\\nbreak \\x1b[2J.png'
     """
     if text.isprintable():
@@ -16,10 +16,10 @@ def shown(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
-def size(count: int) -> str:
-    """Bytes for people, in powers of 1,000.
+def format_bytes(count: int) -> str:
+    """Return a number of bytes with its unit, in powers of 1,000.
 
-    >>> size(1), size(999), size(1_500_000)
+    >>> format_bytes(1), format_bytes(999), format_bytes(1_500_000)
     ('1 byte', '999 bytes', '1.5 MB')
     """
     if abs(count) < 1000:
@@ -30,10 +30,13 @@ def size(count: int) -> str:
     return f"{amount:.1f} {_UNITS[power]}"
 
 
-def counted(count: int, one: str, many: str | None = None) -> str:
-    """A number with its noun.
+def count_noun(count: int, one: str, many: str | None = None) -> str:
+    """Return a number with its noun.
 
-    >>> counted(1, "file"), counted(2, "file"), counted(1200, "file")
+    Args:
+        many: the plural; default: `one` with an s.
+
+    >>> count_noun(1, "file"), count_noun(2, "file"), count_noun(1200, "file")
     ('1 file', '2 files', '1,200 files')
     """
     return f"{count:,} {one if count == 1 else many or one + 's'}"

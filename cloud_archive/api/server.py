@@ -25,7 +25,7 @@ from aiohttp import web
 
 from .. import __version__
 from ..errors import CloudArchiveError, RequestRefused
-from ..text import counted, size
+from ..text import count_noun, format_bytes
 from .admission import bearer_check, host_check, prove_engine, shield, token_check
 from .connections import ConnectionLimits, Connections
 from .dashboard import add_dashboard
@@ -281,12 +281,12 @@ def _archived_words(status: Mapping[str, Any]) -> str:
     if not older:
         return "everything is in the bucket."
     verb = "is" if older == 1 else "are"
-    return f"everything since the first start is in the bucket; {counted(older, 'older file')} {verb} not."
+    return f"everything since the first start is in the bucket; {count_noun(older, 'older file')} {verb} not."
 
 
 def _remaining(status: Mapping[str, Any]) -> str:
     pending, failed = status.get("pending_files", 0), status.get("failed_files", 0)
-    parts = [f"{pending:,} pending ({size(status.get('pending_bytes', 0))})"] if pending else []
+    parts = [f"{pending:,} pending ({format_bytes(status.get('pending_bytes', 0))})"] if pending else []
     parts += [f"{failed} failed"] if failed else []
     errors = status.get("errors") or []
     because = f" {errors[-1]}" if errors else ""

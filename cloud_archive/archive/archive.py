@@ -24,11 +24,11 @@ from ..intake.selection import Selection
 from ..intake.walk import scan
 from ..keys import PrefixTemplate, object_key
 from ..ledger.known_root import KnownRoot
-from ..ledger.ledger import COMPARE, Ledger
+from ..ledger.ledger import COMPARE_WITH_BUCKET, Ledger
 from ..ledger.rows import Claim, FileRow, FileState, Totals
-from ..scope import Scope
+from ..scope import KeyScope
 from ..store.s3 import ObjectStore
-from ..text import counted, size
+from ..text import count_noun, format_bytes
 from ..upload.attempt import Outcome, Proof, Uploader
 from ..upload.lost_keys import BucketIndex
 from .connection import Connection
@@ -92,7 +92,7 @@ class Left:
         if self.files:
             verb, them = ("is", "it") if self.files == 1 else ("are", "them")
             return (
-                f"{counted(self.files, 'file')} ({size(self.size_bytes)}) {verb} not in the bucket yet;"
+                f"{count_noun(self.files, 'file')} ({format_bytes(self.size_bytes)}) {verb} not in the bucket yet;"
                 f" the next start goes on with {them}."
             )
         if not self.looked:
@@ -103,7 +103,7 @@ class Left:
         if self.baseline_files:
             return (
                 "Everything since the first start is in the bucket."
-                f" {counted(self.baseline_files, 'older file')} {'is' if self.baseline_files == 1 else 'are'} not:"
+                f" {count_noun(self.baseline_files, 'older file')} {'is' if self.baseline_files == 1 else 'are'} not:"
                 " see `cloud-archive upload --baseline`."
             )
         return "Everything is in the bucket."
@@ -170,8 +170,8 @@ class Archiver(Observer):
         self._warm = False
         self._connection = Connection(store, self.tell)
         self._index: BucketIndex | None = None
-        if ledger.recall(COMPARE) is not None:
-            self._index = BucketIndex(store, Scope(self._template), self._wanted_files)
+        if ledger.recall(COMPARE_WITH_BUCKET) is not None:
+            self._index = BucketIndex(store, KeyScope(self._template), self._wanted_files)
         ledger.release_all(retry_failed=True)
         self.known_root = KnownRoot(root, ledger)
         self._pool = self._make_pool()
@@ -352,7 +352,7 @@ class Archiver(Observer):
         run = self._run
         if self._index is None or run is None or not run.reconciler.first_done or self._something_waits():
             return
-        self.ledger.remember(COMPARE, None)
+        self.ledger.remember(COMPARE_WITH_BUCKET, None)
         self._index = None
 
     def key_for(self, path: str) -> str:
@@ -372,7 +372,9 @@ class Archiver(Observer):
         self.metrics.archived(version.size_bytes, already=found_there, seen_at=claim.seen_at)
         took = "" if claim.seen_at is None else f", {max(0.0, time.time() - claim.seen_at):.1f} s"
         what = "Found" if found_there else "Archived"
-        logger.info("%s %s as %s (%s%s)", what, version.path, outcome.key, size(version.size_bytes), took)
+        logger.info(
+            "%s %s as %s (%s%s)", what, version.path, outcome.key, format_bytes(version.size_bytes), took
+        )
         if outcome.proof is Proof.ACCEPTED and not self._accepted_on_word:
             self._accepted_on_word = True
             self.session.notice(

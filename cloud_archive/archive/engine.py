@@ -39,7 +39,7 @@ from ..errors import (
 from ..files import to_relative
 from ..handshake import call_engine
 from ..ledger.ledger import Ledger
-from ..ledger.recovery import WITHOUT_MEMORY, logs_of, open_ledger
+from ..ledger.recovery import IN_MEMORY_NOTICE, open_ledger, remember_log_files
 from ..ledger.rows import FileState
 from ..maintenance.shared_check import CheckAnswer, SharedCheck
 from ..redaction import redact, secret_values
@@ -52,7 +52,7 @@ from ..state import (
     read_engine_info,
 )
 from ..store.s3 import Capabilities, ObjectStore, S3Store
-from ..text import counted
+from ..text import count_noun
 from .archive import Archiver, Left, Submission
 from .metrics import recorder
 from .notifier import Notifier, StatusCallback
@@ -327,7 +327,7 @@ class Engine:
                         archiver.start()
                     return
             for notice in archiver.session.notices:
-                if notice.endswith(WITHOUT_MEMORY):
+                if notice.endswith(IN_MEMORY_NOTICE):
                     archiver.session.withdraw(notice)
             archiver.close()
             ledger.close()
@@ -361,7 +361,7 @@ class Engine:
             )
             logger.warning("%s", notices[-1])
         try:
-            logs = logs_of(ledger, _log_files())
+            logs = remember_log_files(ledger, _log_files())
         except LedgerError as error:
             logger.warning("%s", error)
             logs = _log_files()
@@ -565,9 +565,9 @@ class Engine:
         active = len(status.active)
         parts = ["Stopped." if was_running else "Already stopped."]
         if active:
-            parts.append(f"{counted(active, 'upload')} under way will finish.")
+            parts.append(f"{count_noun(active, 'upload')} under way will finish.")
         if waiting := status.pending_files - active:
-            parts.append(f"{counted(waiting, 'file')} will wait until you start again.")
+            parts.append(f"{count_noun(waiting, 'file')} will wait until you start again.")
         return " ".join(parts)
 
     def upload(self, file_path: str, timeout_seconds: float = 20.0) -> UploadAnswer:
@@ -634,7 +634,7 @@ class Engine:
     def archive_baseline(self) -> str:
         """`POST /cloud-sync/backfill`: archive also what was there before the first start; answers at once."""
         count = self.archiver().archive_baseline()
-        return f"{counted(count, 'older file')} {'is' if count == 1 else 'are'} being archived."
+        return f"{count_noun(count, 'older file')} {'is' if count == 1 else 'are'} being archived."
 
     def flush(self, timeout_seconds: float = 60.0, given_up: Callable[[], bool] = lambda: False) -> bool:
         """`POST /cloud-sync/flush`: True once it is safe to stop; False when time is up or `given_up` says so."""

@@ -37,7 +37,7 @@ from ..ledger.doubts import Doubts
 from ..ledger.known_root import KnownRoot
 from ..ledger.ledger import Ledger
 from ..ledger.rows import Totals
-from ..maintenance.free import Freed, Freer, FreeReport, Limits
+from ..maintenance.free import Freed, FreeReport, Limits, LocalCleaner
 from ..store.s3 import ObjectStore
 from .metrics import Recorder
 from .recheck import Rechecker
@@ -147,7 +147,7 @@ class Stages:
             settings.delete_local_after_seconds, settings.min_free_disk_bytes, age_from_archiving=True
         )
         if not limits.off:
-            self._freer = Freer(
+            self._freer = LocalCleaner(
                 home.ledger,
                 home.store,
                 home.root,
@@ -376,7 +376,7 @@ class Stages:
                 if not self._takes_no_more:
                     self._look_after_watching()
                 self._pool.check()
-                if self._home.ledger.wake_due():
+                if self._home.ledger.requeue_due():
                     self._pool.kick()
                 active = self._pool.active()
                 self._home.look_after_index()

@@ -19,7 +19,7 @@ from ..intake.selection import Selection
 from ..intake.walk import stable_inodes, walk
 from ..ledger.doubts import Doubts, compare
 from ..ledger.ledger import Ledger
-from ..text import counted
+from ..text import count_noun
 
 BATCH = 1000
 
@@ -206,7 +206,7 @@ def unmatched_sentences(selection: Selection, tally: Tally) -> list[str]:
     if not count:
         return []
     return [
-        f"CLOUD_ARCHIVE_INCLUDE: the pattern {line!r} has matched no file, and {counted(count, 'file')} matched no"
+        f"CLOUD_ARCHIVE_INCLUDE: the pattern {line!r} has matched no file, and {count_noun(count, 'file')} matched no"
         " pattern at all. Check its spelling."
         for line in selection.unmatched
     ]

@@ -32,6 +32,7 @@ from pathlib import Path
 from ..errors import (
     CloudArchiveError,
     Failure,
+    FailureScope,
     FileChanged,
     FileProblem,
     FileUnreadable,
@@ -39,13 +40,12 @@ from ..errors import (
     KeyRejected,
     LedgerError,
     RootReplaced,
-    Scope,
     StoreError,
 )
 from ..files import stat_version
 from ..intake.open_files import has_writer
 from ..ledger.ledger import Ledger
-from ..ledger.rows import Archived, Attempt, Claim
+from ..ledger.rows import Attempt, Claim, ProvenUpload
 from ..upload.attempt import Outcome, Prepared, Uploader
 from ..upload.source import Job
 from .executor import DaemonExecutor
@@ -424,7 +424,7 @@ class WorkerPool:
             if self.gate.passed():
                 with self._active_lock:
                     codes, self._store_codes = self._store_codes, set()
-                self._ledger.wake_waiting(codes)
+                self._ledger.requeue_waiting(codes)
                 self.kick()
             return outcome
         except LedgerError:
@@ -463,7 +463,7 @@ class WorkerPool:
         """The bucket has them: commit that and tell."""
         self._ledger.mark_all_archived(
             [
-                Archived(c, o.key, o.sha256, o.etag, o.ours or not o.already, o.base_key, o.read)
+                ProvenUpload(c, o.key, o.sha256, o.etag, o.ours or not o.already, o.base_key, o.read)
                 for c, o in done
             ]
         )
@@ -537,7 +537,7 @@ class WorkerPool:
 
     def _judge_store(self, claim: Claim, error: StoreError) -> float | None:
         failure: Failure = error.failure
-        if failure.scope is Scope.FILE:
+        if failure.scope is FailureScope.FILE:
             if not failure.passing:
                 return None
             return backoff_seconds(claim.attempts, first=0.5, longest=300.0)

@@ -16,8 +16,16 @@ import typer
 
 from .. import __version__
 from ..errors import CloudArchiveError, SettingsError
-from ..terminal import DONE, FAILED, WRONG_USAGE, close_output, complain, prepare_streams, say
-from ..text import shown
+from ..terminal import (
+    EXIT_DONE,
+    EXIT_FAILED,
+    EXIT_USAGE,
+    close_output,
+    prepare_streams,
+    print_error,
+    print_line,
+)
+from ..text import make_printable
 from .arguments import WrongUsage
 from .check import register as register_check
 from .compact import register as register_compact
@@ -65,7 +73,7 @@ def build_app() -> typer.Typer:
 
 def _version(wanted: bool) -> None:
     if wanted:
-        say(f"cloud-archive {__version__}")
+        print_line(f"cloud-archive {__version__}")
         raise typer.Exit
 
 
@@ -97,31 +105,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         command(args=None if arguments is None else list(arguments), prog_name="cloud-archive")
     except SystemExit as ended:
-        return ended.code if isinstance(ended.code, int) else DONE
+        return ended.code if isinstance(ended.code, int) else EXIT_DONE
     except SettingsError as error:
         for problem in error.problems:
-            complain(_sentence(str(problem)))
-        return WRONG_USAGE
+            print_error(_sentence(str(problem)))
+        return EXIT_USAGE
     except WrongUsage as error:
-        complain(_sentence(str(error)))
-        return WRONG_USAGE
+        print_error(_sentence(str(error)))
+        return EXIT_USAGE
     except CloudArchiveError as error:
-        complain(_sentence(str(error)))
+        print_error(_sentence(str(error)))
     except BrokenPipeError:
         close_output()
     except KeyboardInterrupt:
-        complain("Interrupted.")
+        print_error("Interrupted.")
     except ModuleNotFoundError:
         raise  # __main__ says what to install
     except OSError as error:
-        complain(_sentence(_system_words(error)))
+        print_error(_sentence(_system_words(error)))
     except Exception as error:
-        complain(_internal(error))
-    return FAILED
+        print_error(_internal(error))
+    return EXIT_FAILED
 
 
 def _sentence(text: str) -> str:
-    text = shown(text)
+    text = make_printable(text)
     return text if text.endswith((".", "!", "?")) else text + "."
 
 

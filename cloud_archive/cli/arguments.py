@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from ..errors import CloudArchiveError
-from ..redaction import mask_value, secret_values, unquoted
+from ..redaction import mask_value, secret_values, strip_quotes
 
 DIRECTORY_VARIABLE = "COMFYUI_OUTPUT_DIR"
 
@@ -33,7 +33,7 @@ class WrongUsage(CloudArchiveError):
 
 def given_directory(given: Path | None, environ: Mapping[str, str] = os.environ) -> Path | None:
     """DIR, else COMFYUI_OUTPUT_DIR, absolute; None where neither is there."""
-    text = unquoted(environ.get(DIRECTORY_VARIABLE, ""))
+    text = strip_quotes(environ.get(DIRECTORY_VARIABLE, ""))
     if given is None and not text:
         return None
     chosen = given if given is not None else Path(text).expanduser()
@@ -56,7 +56,7 @@ def watched_directory(given: Path | None, environ: Mapping[str, str] = os.enviro
             str(chosen)
             if given is not None
             else mask_value(
-                unquoted(environ.get(DIRECTORY_VARIABLE, "")), secret_values(environ), is_path=True
+                strip_quotes(environ.get(DIRECTORY_VARIABLE, "")), secret_values(environ), is_path=True
             )
         )
         raise WrongUsage(f"The directory {named}{source} {what}.")

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from ..terminal import DONE, FAILED, WRONG_USAGE, complain, say, say_json
-from ..text import shown
+from ..terminal import EXIT_DONE, EXIT_FAILED, EXIT_USAGE, print_error, print_json, print_line
+from ..text import make_printable
 from .arguments import Json
 
 if TYPE_CHECKING:
@@ -29,21 +29,21 @@ def check(json: Json = False) -> None:
     for step in steps:
         _show(step, listed=not json)
     if json:
-        say_json([step.to_json() for step in steps])
+        print_json([step.to_json() for step in steps])
     elif all_well(steps):
-        say("Everything works: files can be archived.")
+        print_line("Everything works: files can be archived.")
     if all_well(steps):
-        raise typer.Exit(DONE)
-    raise typer.Exit(WRONG_USAGE if steps[0].ok is False else FAILED)
+        raise typer.Exit(EXIT_DONE)
+    raise typer.Exit(EXIT_USAGE if steps[0].ok is False else EXIT_FAILED)
 
 
 def _show(step: CheckStep, *, listed: bool) -> None:
     """What went well on standard output, what failed on standard error."""
     said = f" [{step.said}]" if step.said else ""
-    words = shown(f"{step.cause} {step.cure}".strip() + said)
+    words = make_printable(f"{step.cause} {step.cure}".strip() + said)
     mark = {True: "warn" if step.cure else "ok", False: "FAILED", None: "-"}[step.ok]
     line = f"{mark:<7} {step.name:<16} {words}".rstrip()
     if step.ok is False:
-        complain(line)
+        print_error(line)
     elif listed:
-        say(line)
+        print_line(line)

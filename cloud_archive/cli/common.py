@@ -16,7 +16,7 @@ from .arguments import DIRECTORY_VARIABLE, WrongUsage, given_directory
 if TYPE_CHECKING:
     from ..config.settings import Settings
     from ..ledger.ledger import Ledger
-    from ..scope import Scope
+    from ..scope import KeyScope
     from ..store.s3 import ObjectStore
 
 T = TypeVar("T")
@@ -60,12 +60,12 @@ def ledger_of(root: Path | None, *, needed: bool) -> Iterator[Ledger | None]:
     Raises:
         LedgerError: it is needed and not there, or cannot be used.
     """
-    from ..ledger.history import opened_ledger
+    from ..ledger.history import existing_ledger
 
     if root is None or (not needed and not ledger_path(root).is_file()):
         yield None
         return
-    with opened_ledger(ledger_path(root)) as ledger:
+    with existing_ledger(ledger_path(root)) as ledger:
         yield ledger
 
 
@@ -88,16 +88,16 @@ def settings_now(environ: Mapping[str, str] = os.environ) -> Settings:
     return load_settings(environ)
 
 
-def archive_scope(given: str | None, settings: Settings) -> Scope:
+def archive_scope(given: str | None, settings: Settings) -> KeyScope:
     """The keys below S3_PREFIX, and below `--prefix` where it is given: what may be deleted.
 
     Raises:
         WrongUsage: `--prefix` holds placeholders, or lies outside S3_PREFIX.
     """
     from ..keys import PrefixTemplate
-    from ..scope import Scope
+    from ..scope import KeyScope
 
-    scope = Scope(PrefixTemplate.parse(settings.prefix), _folder(given))
+    scope = KeyScope(PrefixTemplate.parse(settings.prefix), _folder(given))
     if not scope.is_possible:
         raise WrongUsage(
             f"--prefix {given!r} lies outside S3_PREFIX={settings.prefix}, and nothing outside it is deleted:"
@@ -106,16 +106,16 @@ def archive_scope(given: str | None, settings: Settings) -> Scope:
     return scope
 
 
-def reading_scope(given: str | None, settings: Settings) -> Scope:
+def reading_scope(given: str | None, settings: Settings) -> KeyScope:
     """The keys below S3_PREFIX, or below `--prefix` in its place.
 
     Raises:
         WrongUsage: `--prefix` holds placeholders.
     """
     from ..keys import PrefixTemplate
-    from ..scope import Scope
+    from ..scope import KeyScope
 
-    return Scope(PrefixTemplate.parse(settings.prefix), _folder(given), anywhere=True)
+    return KeyScope(PrefixTemplate.parse(settings.prefix), _folder(given), anywhere=True)
 
 
 def _folder(given: str | None) -> str | None:

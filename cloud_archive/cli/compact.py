@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from ..terminal import DONE, is_terminal, say, say_json
-from ..text import counted, size
+from ..terminal import EXIT_DONE, is_terminal, print_json, print_line
+from ..text import count_noun, format_bytes
 from .arguments import Directory, Json, WrongUsage
 from .common import age_seconds, ledger_of, ledger_path, needed_root
 
@@ -33,7 +33,7 @@ def compact(
     They are not uploaded again, and `restore` finds them in the bucket; `verify` and `report` no longer count them.
     """
     from ..ledger.history import compact as run
-    from ..ledger.history import compactable, shrink
+    from ..ledger.history import compactable, vacuum
     from .progress import Progress
 
     seconds = age_seconds("--older-than", older_than)
@@ -48,14 +48,19 @@ def compact(
         if yes:
             with Progress(is_terminal(sys.stderr), "Compacting") as progress:
                 rows = run(ledger, moment, on_progress=lambda done: progress.draw(0, None, f"{done:,} files"))
-                shrink(ledger)
+                vacuum(ledger)
         else:
             rows = compactable(ledger, moment)
     after = path.stat().st_size
     if json:
-        say_json({"dry_run": not yes, "files": rows, "size_bytes_before": before, "size_bytes": after})
+        print_json({"dry_run": not yes, "files": rows, "size_bytes_before": before, "size_bytes": after})
     elif yes:
-        say(f"Compacted {counted(rows, 'file')}: the ledger has {size(after)} now, and had {size(before)}.")
+        print_line(
+            f"Compacted {count_noun(rows, 'file')}: the ledger has {format_bytes(after)} now,"
+            f" and had {format_bytes(before)}."
+        )
     else:
-        say(f"Would compact {counted(rows, 'file')} of a ledger of {size(before)}. --yes does it.")
-    raise typer.Exit(DONE)
+        print_line(
+            f"Would compact {count_noun(rows, 'file')} of a ledger of {format_bytes(before)}. --yes does it."
+        )
+    raise typer.Exit(EXIT_DONE)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ..terminal import WRONG_USAGE, complain
+from ..terminal import EXIT_USAGE, print_error
 from .arguments import Json
 
 
@@ -28,8 +28,8 @@ def demo(
 
     missing = missing_package()
     if missing:
-        complain(missing)
-        raise typer.Exit(WRONG_USAGE)
+        print_error(missing)
+        raise typer.Exit(EXIT_USAGE)
     from .logs import logging_to_stderr
 
     with logging_to_stderr(level=logging.WARNING, environ={}):

@@ -148,7 +148,7 @@ class DirectUpload(Observer):
                 waited = f" Given up after {self._give_up_seconds:.0f} s without success."
                 return self._give_up(closed, waited)
             time.sleep(_LOOK_SECONDS)
-            if self._ledger.wake_due():
+            if self._ledger.requeue_due():
                 pool.kick()
         return None
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..terminal import DONE, FAILED, complain, say, say_json
-from ..text import counted, shown, size
+from ..terminal import EXIT_DONE, EXIT_FAILED, print_error, print_json, print_line
+from ..text import count_noun, format_bytes, make_printable
 from .arguments import Directory, Json, WrongUsage
 from .common import age_seconds, bucket, ledger_of, needed_root, settings_now, size_bytes
 
@@ -40,7 +40,7 @@ def free(
     """
     from ..intake.open_files import has_writer
     from ..ledger.known_root import KnownRoot
-    from ..maintenance.free import Freer, Limits
+    from ..maintenance.free import Limits, LocalCleaner
 
     root = needed_root(directory)
     settings = settings_now()
@@ -61,7 +61,7 @@ def free(
         raise WrongUsage(f"The directory {root} does not exist.")
     with ledger_of(root, needed=True) as ledger, bucket(settings) as store:
         assert ledger is not None
-        freer = Freer(
+        freer = LocalCleaner(
             ledger,
             store,
             root,
@@ -72,20 +72,20 @@ def free(
         )
         report = freer.run_once(dry_run=dry_run)
     for path in report.unproven:
-        complain(shown(f"{path}: it stays, for the bucket does not hold what was archived."))
+        print_error(make_printable(f"{path}: it stays, for the bucket does not hold what was archived."))
     if json:
-        say_json(report.to_json())
+        print_json(report.to_json())
     else:
         _show(report)
-    raise typer.Exit(FAILED if report.unproven else DONE)
+    raise typer.Exit(EXIT_FAILED if report.unproven else EXIT_DONE)
 
 
 def _show(report: FreeReport) -> None:
     for one in report.files:
-        say(f"{shown(one.path)}  {size(one.size_bytes)}  {shown(one.key)}")
+        print_line(f"{make_printable(one.path)}  {format_bytes(one.size_bytes)}  {make_printable(one.key)}")
     would = "Would remove" if report.dry_run else "Removed"
-    say(f"{would} {counted(report.freed, 'local file')} ({size(report.freed_bytes)}).")
+    print_line(f"{would} {count_noun(report.freed, 'local file')} ({format_bytes(report.freed_bytes)}).")
     if report.kept:
-        say(f"Left for now, for somebody writes to them or the system refuses: {report.kept:,}.")
+        print_line(f"Left for now, for somebody writes to them or the system refuses: {report.kept:,}.")
     if report.unproven:
-        say("Run `cloud-archive verify --repair` for those that the bucket does not hold.")
+        print_line("Run `cloud-archive verify --repair` for those that the bucket does not hold.")

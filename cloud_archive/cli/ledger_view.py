@@ -16,10 +16,10 @@ from ..config.settings import load_settings
 from ..errors import CloudArchiveError, SettingsError
 from ..intake.selection import Selection
 from ..ledger.doubts import Doubts
-from ..ledger.history import opened_ledger
+from ..ledger.history import existing_ledger
 from ..ledger.known_root import KnownRoot
 from ..ledger.ledger import Ledger
-from ..ledger.recovery import logs_of
+from ..ledger.recovery import remember_log_files
 from ..ledger.rows import FileState, Totals
 from ..state import LEDGER_NAME, OwnFiles
 
@@ -101,7 +101,7 @@ def look(root: Path, environ: Mapping[str, str] = os.environ) -> LedgerView:
 def _look(root: Path, ledger: Ledger, known: bool, environ: Mapping[str, str]) -> LedgerView:
     if known:
         KnownRoot(root, ledger).check()
-    own = OwnFiles(root, find_engine(root, environ), logs_of(ledger))
+    own = OwnFiles(root, find_engine(root, environ), remember_log_files(ledger))
     selection = selection_of(environ, own)
     open_states = (FileState.PENDING, FileState.UPLOADING, FileState.FAILED)
     rows = ledger.rows(states=open_states, limit=_SHOWN)
@@ -144,8 +144,8 @@ def own_files(root: Path, environ: Mapping[str, str]) -> OwnFiles:
     state = find_engine(root, environ)
     if not (state / LEDGER_NAME).is_file():
         return OwnFiles(root, state)
-    with opened_ledger(state / LEDGER_NAME) as ledger:
-        return OwnFiles(root, state, logs_of(ledger))
+    with existing_ledger(state / LEDGER_NAME) as ledger:
+        return OwnFiles(root, state, remember_log_files(ledger))
 
 
 def selection_of(environ: Mapping[str, str], own: OwnFiles) -> Selection:

@@ -14,7 +14,7 @@ from typing import TextIO
 
 from ..daemon.logs import RedactingFormatter, log_to_file
 from ..redaction import secret_values
-from ..text import shown
+from ..text import make_printable
 
 _TIME = "%Y-%m-%d %H:%M:%S"
 
@@ -32,7 +32,7 @@ class LineFormatter(RedactingFormatter):
         self._traces = traces
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
-        record.message = shown(record.message)
+        record.message = make_printable(record.message)
         return super().formatMessage(record)
 
     def format(self, record: logging.LogRecord) -> str:

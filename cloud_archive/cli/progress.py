@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from ..text import shown, size
+from ..text import format_bytes, make_printable
 
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
@@ -58,9 +58,9 @@ class Progress:
         finished = status["uploaded_files"] + status["already_archived_files"] + status["failed_files"]
         words = f"{finished:,}/{status['total_files']:,}"
         if status["pending_bytes"]:
-            words += f", {size(status['pending_bytes'])} left"
+            words += f", {format_bytes(status['pending_bytes'])} left"
         if status["rate_bytes_per_second"]:
-            words += f", {size(status['rate_bytes_per_second'])}/s"
+            words += f", {format_bytes(status['rate_bytes_per_second'])}/s"
         if status["state"] == "retrying":
             words += ", waiting for the store"
         self.draw(finished, status["total_files"] or None, words)
@@ -68,4 +68,4 @@ class Progress:
     def draw(self, done: float, total: float | None, words: str) -> None:
         """Draw any other progress."""
         if self._bar is not None and self._task is not None:
-            self._bar.update(self._task, completed=done, total=total, words=shown(words))
+            self._bar.update(self._task, completed=done, total=total, words=make_printable(words))

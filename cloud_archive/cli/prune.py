@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..terminal import DONE, FAILED, complain, is_terminal, say, say_json, table
-from ..text import counted, shown, size
+from ..terminal import EXIT_DONE, EXIT_FAILED, format_table, is_terminal, print_error, print_json, print_line
+from ..text import count_noun, format_bytes, make_printable
 from .arguments import Directory, Json, WrongUsage
 from .common import age_seconds, archive_root, archive_scope, bucket, ledger_of, settings_now, size_bytes
 
@@ -79,7 +79,7 @@ def prune(
         )
         if not yes:
             _answer(plan, None, shown_prefix, json=json)
-            raise typer.Exit(DONE)
+            raise typer.Exit(EXIT_DONE)
         report = run(
             store,
             ledger,
@@ -87,9 +87,9 @@ def prune(
             on_progress=lambda done, total: progress.draw(done, total, f"{done:,}/{total:,} deleted"),
         )
     for key, cause in report.failed:
-        complain(shown(f"{key}: {cause}"))
+        print_error(make_printable(f"{key}: {cause}"))
     _answer(plan, report, shown_prefix, json=json)
-    raise typer.Exit(FAILED if report.failed else DONE)
+    raise typer.Exit(EXIT_FAILED if report.failed else EXIT_DONE)
 
 
 def _answer(plan: Plan, report: PruneReport | None, prefix: str, *, json: bool) -> None:
@@ -110,11 +110,13 @@ def _answer(plan: Plan, report: PruneReport | None, prefix: str, *, json: bool) 
                 "deleted_bytes": report.deleted_bytes,
                 "failed": [{"s3_key": key, "cause": cause} for key, cause in report.failed],
             }
-        say_json(found)
+        print_json(found)
         return
-    place = f"below {shown(prefix)}/" if prefix else "in the bucket"
+    place = f"below {make_printable(prefix)}/" if prefix else "in the bucket"
     if report is not None:
-        say(f"Deleted {counted(report.deleted, 'object')} ({size(report.deleted_bytes)}) {place}.")
+        print_line(
+            f"Deleted {count_noun(report.deleted, 'object')} ({format_bytes(report.deleted_bytes)}) {place}."
+        )
         return
     _show(plan, place)
 
@@ -123,19 +125,25 @@ def _show(plan: Plan, place: str) -> None:
     from ..archive.session import local_time
 
     lines = [
-        [local_time(one.written_at).replace("T", " "), size(one.size_bytes), shown(one.key)]
+        [
+            local_time(one.written_at).replace("T", " "),
+            format_bytes(one.size_bytes),
+            make_printable(one.key),
+        ]
         for one in plan.candidates[:_SHOWN]
     ]
-    for line in table([["written", "size", "object"], *lines]) if lines else []:
-        say(line)
+    for line in format_table([["written", "size", "object"], *lines]) if lines else []:
+        print_line(line)
     if len(plan.candidates) > _SHOWN:
-        say(f"… and {len(plan.candidates) - _SHOWN:,} more")
-    say(f"Would delete {counted(len(plan.candidates), 'object')} ({size(plan.size_bytes)}) {place}.")
+        print_line(f"… and {len(plan.candidates) - _SHOWN:,} more")
+    print_line(
+        f"Would delete {count_noun(len(plan.candidates), 'object')} ({format_bytes(plan.size_bytes)}) {place}."
+    )
     last = sum(one.only_copy for one in plan.candidates)
     if last:
-        say(f"Of these, {last:,} have no local file any more: theirs is the only copy.")
-    say(f"Would stay: {counted(plan.kept_files, 'object')} ({size(plan.kept_bytes)}).")
+        print_line(f"Of these, {last:,} have no local file any more: theirs is the only copy.")
+    print_line(f"Would stay: {count_noun(plan.kept_files, 'object')} ({format_bytes(plan.kept_bytes)}).")
     if plan.foreign_files:
-        say(f"Not written by Cloud Archive, so left alone: {plan.foreign_files:,}.")
+        print_line(f"Not written by Cloud Archive, so left alone: {plan.foreign_files:,}.")
     if plan.candidates:
-        say("Nothing was deleted. Add --yes to delete.")
+        print_line("Nothing was deleted. Add --yes to delete.")

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..terminal import is_terminal, say, say_json, table
-from ..text import counted, shown, size
+from ..terminal import format_table, is_terminal, print_json, print_line
+from ..text import count_noun, format_bytes, make_printable
 from .arguments import Directory, Json, WrongUsage
 from .common import archive_root, bucket, ledger_of, needed_root, reading_scope, settings_now
 
@@ -52,7 +52,7 @@ def report(
         raise WrongUsage("--prefix counts with --bucket only.")
     found = _made(directory, by, from_bucket, prefix, load_prices(prices or TABLE))
     if json:
-        say_json(found.to_json())
+        print_json(found.to_json())
     elif csv:
         sys.stdout.write(found.to_csv())
     else:
@@ -83,14 +83,14 @@ def _show(found: Report) -> None:
     from ..maintenance.report import TIMES
 
     where = "in the bucket" if found.source == "bucket" else "archived, by the ledger"
-    say(f"{counted(found.files, 'file')}, {size(found.size_bytes)} {where}.")
+    print_line(f"{count_noun(found.files, 'file')}, {format_bytes(found.size_bytes)} {where}.")
     timed = found.by in TIMES
     head = [found.by, "files", "size", *(["in all"] if timed else [])]
     _print(head, [_cells(row, timed=timed) for row in found.rows])
     if found.prices is None or not found.costs:
         return
-    say()
-    say(
+    print_line()
+    print_line(
         f"A month in {found.prices.currency}, by list prices of {found.prices.read_on}, without the free gigabytes:"
     )
     _print(
@@ -103,14 +103,19 @@ def _show(found: Report) -> None:
             for cost in found.costs
         ],
     )
-    say(
+    print_line(
         "In a year: if every month brings what the last 30 days brought. Bring all back: reading everything once."
     )
 
 
 def _cells(row: Row, *, timed: bool) -> list[str]:
     name = row.name.removesuffix("T00:00:00").replace("T", " ") if timed else row.name
-    return [shown(name), f"{row.files:,}", size(row.size_bytes), *([size(row.total_bytes)] if timed else [])]
+    return [
+        make_printable(name),
+        f"{row.files:,}",
+        format_bytes(row.size_bytes),
+        *([format_bytes(row.total_bytes)] if timed else []),
+    ]
 
 
 def _money(amount: float) -> str:
@@ -120,8 +125,8 @@ def _money(amount: float) -> str:
 def _print(head: list[str], rows: list[list[str]]) -> None:
     """A table of rich's on a terminal, plain columns elsewhere."""
     if not is_terminal(sys.stdout):
-        for line in table([head, *rows]):
-            say(line)
+        for line in format_table([head, *rows]):
+            print_line(line)
         return
     from rich.console import Console
     from rich.table import Table

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..terminal import DONE, FAILED, complain, is_terminal, say, say_json
-from ..text import counted, shown, size
+from ..terminal import EXIT_DONE, EXIT_FAILED, is_terminal, print_error, print_json, print_line
+from ..text import count_noun, format_bytes, make_printable
 from .arguments import DIRECTORY_VARIABLE, Json, WrongUsage
 from .common import archive_root, bucket, ledger_of, ledger_path, moment, parsed, reading_scope, settings_now
 
@@ -74,12 +74,12 @@ def restore(
     report = _run(target, wanted, prefix, all_versions=all_versions, dry_run=dry_run, json=json)
     for item in report.items:
         if item.cause:
-            complain(shown(f"{item.key}: {item.cause}"))
+            print_error(make_printable(f"{item.key}: {item.cause}"))
     if json:
-        say_json(report.to_json())
+        print_json(report.to_json())
     else:
         _show(report, target)
-    raise typer.Exit(FAILED if report.failed else DONE)
+    raise typer.Exit(EXIT_FAILED if report.failed else EXIT_DONE)
 
 
 def _run(
@@ -97,9 +97,9 @@ def _run(
     ):
 
         def ended(item: Item, report: RestoreReport) -> None:
-            progress.draw(0, None, f"{report.restored:,} files, {size(report.restored_bytes)}")
+            progress.draw(0, None, f"{report.restored:,} files, {format_bytes(report.restored_bytes)}")
             if dry_run and not json and item.path and item.result.value == "restored":
-                say(f"{shown(item.path)}  {size(item.size_bytes)}")
+                print_line(f"{make_printable(item.path)}  {format_bytes(item.size_bytes)}")
 
         return run(
             store,
@@ -125,23 +125,26 @@ def _watched(target: Path) -> Path | None:
 
 def _show(report: RestoreReport, target: Path) -> None:
     would = "Would restore" if report.dry_run else "Restored"
-    say(
-        f"{would} {counted(report.restored, 'file')} ({size(report.restored_bytes)}) to {shown(str(target))}."
+    print_line(
+        f"{would} {count_noun(report.restored, 'file')} ({format_bytes(report.restored_bytes)})"
+        f" to {make_printable(str(target))}."
     )
     if report.already:
-        say(f"There already: {report.already:,}.")
+        print_line(f"There already: {report.already:,}.")
     if report.renamed:
-        say(
+        print_line(
             f"Under another name, for a different file has theirs or no file may have it: {report.renamed:,}."
         )
     if report.older:
-        say(f"Older versions left out: {report.older:,}. With --all-versions they come beside the newest.")
+        print_line(
+            f"Older versions left out: {report.older:,}. With --all-versions they come beside the newest."
+        )
     if report.guessed:
-        say(
+        print_line(
             f"With a number that may belong to the name, or mark a version: {report.guessed:,}."
             " They were archived before that was noted, and came back under their keys' names."
         )
     if report.unproven:
-        say(f"Without a checksum to compare with: {report.unproven:,}.")
+        print_line(f"Without a checksum to compare with: {report.unproven:,}.")
     if report.failed:
-        say(f"Failed: {report.failed:,}.")
+        print_line(f"Failed: {report.failed:,}.")

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..terminal import DONE, FAILED, complain, is_terminal, say, say_json
-from ..text import counted, shown, size
+from ..terminal import EXIT_DONE, EXIT_FAILED, is_terminal, print_error, print_json, print_line
+from ..text import count_noun, format_bytes, make_printable
 from .arguments import DIRECTORY_VARIABLE, Directory, Json, WrongUsage, given_directory, watched_directory
 
 if TYPE_CHECKING:
@@ -51,13 +51,13 @@ def status(directory: Directory = None, json: Json = False) -> None:
     found = engine.status()
     skipped = _skipped(engine, found)
     if json:
-        say_json(found | {"skipped": skipped})
+        print_json(found | {"skipped": skipped})
     else:
         _show(found)
         _show_skipped(found, skipped)
         for error in found.get("errors", []):
-            complain(shown(str(error)))
-    raise typer.Exit(DONE if found["safe_to_stop"] else FAILED)
+            print_error(make_printable(str(error)))
+    raise typer.Exit(EXIT_DONE if found["safe_to_stop"] else EXIT_FAILED)
 
 
 def flush(
@@ -77,13 +77,13 @@ def flush(
     found, message, safe = _flush(engine, timeout)
     if json:
         remaining = [] if safe else _remaining(engine, found)
-        say_json({"safe_to_stop": safe, "message": message, "remaining": remaining, "status": found})
+        print_json({"safe_to_stop": safe, "message": message, "remaining": remaining, "status": found})
     elif safe:
-        say(message)
+        print_line(message)
     if not safe:
-        complain(shown(message))
+        print_error(make_printable(message))
         _name(_remaining(engine, found))
-    raise typer.Exit(DONE if safe else FAILED)
+    raise typer.Exit(EXIT_DONE if safe else EXIT_FAILED)
 
 
 def retry(directory: Directory = None, json: Json = False) -> None:
@@ -118,7 +118,7 @@ def rescan(
             assert ledger is not None
             KnownRoot(root, ledger).accept()
         if not json:
-            say(f"Accepted {shown(str(root))}.")
+            print_line(f"Accepted {make_printable(str(root))}.")
     raise typer.Exit(_of_ledger(root, json=json, details=False))
 
 
@@ -128,12 +128,12 @@ def _order(engine: LocalEngine, name: str, body: dict[str, Any], *, json: bool) 
     done = answer.status == 200
     if json:
         body = answer.body if isinstance(answer.body, dict) else {}
-        say_json({"success": done, "message": answer.message, "status": body.get("status")})
+        print_json({"success": done, "message": answer.message, "status": body.get("status")})
     elif done:
-        say(answer.message)
+        print_line(answer.message)
     if not done:
-        complain(shown(answer.message))
-    return DONE if done else FAILED
+        print_error(make_printable(answer.message))
+    return EXIT_DONE if done else EXIT_FAILED
 
 
 def _find(given: Path | None) -> tuple[Path, LocalEngine | None]:
@@ -153,7 +153,9 @@ def _find(given: Path | None) -> tuple[Path, LocalEngine | None]:
         what = (
             "No archive runs."
             if not engines
-            else "Several archives run: " + ", ".join(shown(str(engine.root)) for engine in engines) + "."
+            else "Several archives run: "
+            + ", ".join(make_printable(str(engine.root)) for engine in engines)
+            + "."
         )
         raise WrongUsage(f"Which directory? {what} Name it, or set {DIRECTORY_VARIABLE}.")
     engine = running_engine(chosen)
@@ -213,9 +215,9 @@ def _remaining(engine: LocalEngine, found: dict[str, Any]) -> list[dict[str, str
 def _name(remaining: list[dict[str, str]]) -> None:
     for entry in remaining[:_NAMED]:
         cause = f": {entry['cause']}" if entry["cause"] else f": {entry['state']}"
-        complain(f"  {shown(entry['file'])}{shown(cause)}")
+        print_error(f"  {make_printable(entry['file'])}{make_printable(cause)}")
     if len(remaining) > _NAMED:
-        complain(f"  … and {len(remaining) - _NAMED:,} more")
+        print_error(f"  … and {len(remaining) - _NAMED:,} more")
 
 
 def _show(found: dict[str, Any]) -> None:
@@ -225,7 +227,7 @@ def _show(found: dict[str, Any]) -> None:
     counts = [
         f"{found['uploaded_files']:,} archived",
         f"{found['already_archived_files']:,} were there already" if found["already_archived_files"] else "",
-        f"{found['pending_files']:,} waiting ({size(found['pending_bytes'])})"
+        f"{found['pending_files']:,} waiting ({format_bytes(found['pending_bytes'])})"
         if found["pending_files"]
         else "",
         f"{found['failed_files']:,} failed" if found["failed_files"] else "",
@@ -236,7 +238,7 @@ def _show(found: dict[str, Any]) -> None:
     _line("State", found["state"].replace("_", " "))
     _line("Session", ", ".join(count for count in counts if count))
     for active in found["active"]:
-        sent = f"{size(active['sent_bytes'])} of {size(active['size_bytes'])}"
+        sent = f"{format_bytes(active['sent_bytes'])} of {format_bytes(active['size_bytes'])}"
         _line("Uploading", f"{active['path']}  {sent}")
     for entry in found.get("waiting", [])[:5]:
         _line("Not complete", f"{entry['path']}  {entry['reason']}")
@@ -246,7 +248,7 @@ def _show(found: dict[str, Any]) -> None:
 
 
 def _line(name: str, value: str) -> None:
-    say(f"{name:<13} {shown(value)}")
+    print_line(f"{name:<13} {make_printable(value)}")
 
 
 def _skipped(engine: LocalEngine, found: dict[str, Any]) -> list[dict[str, str]]:
@@ -264,21 +266,22 @@ def _show_skipped(found: dict[str, Any], skipped: list[dict[str, str]]) -> None:
         _line("Not archived", older_words(older))
     if unchecked := int(found.get("unchecked_files", 0)):
         _line(
-            "To be checked", f"{counted(unchecked, 'archived file')} touched since: hashed in the background"
+            "To be checked",
+            f"{count_noun(unchecked, 'archived file')} touched since: hashed in the background",
         )
     if count:
-        _line("Skipped", counted(count, "file"))
+        _line("Skipped", count_noun(count, "file"))
     for entry in skipped[:_SKIPPED_NAMED]:
-        say(f"  {shown(entry['file'])}: {shown(entry['cause'])}")
+        print_line(f"  {make_printable(entry['file'])}: {make_printable(entry['cause'])}")
     if count > min(len(skipped), _SKIPPED_NAMED) > 0:
-        say(f"  … and {count - min(len(skipped), _SKIPPED_NAMED):,} more")
+        print_line(f"  … and {count - min(len(skipped), _SKIPPED_NAMED):,} more")
 
 
 def older_words(count: int) -> str:
     """What a user should know about files from before the first start."""
     verb = "is" if count == 1 else "are"
     return (
-        f"{counted(count, 'file')} from before the first start {verb} not archived."
+        f"{count_noun(count, 'file')} from before the first start {verb} not archived."
         f" `cloud-archive upload --baseline` archives {'it' if count == 1 else 'them'}."
     )
 
@@ -293,39 +296,41 @@ def _of_ledger(root: Path, *, json: bool, details: bool, retrying: bool = False)
     view = look(root)
     safe = view.unarchived_files == 0
     if json:
-        say_json(view.to_json())
+        print_json(view.to_json())
     else:
         _show_ledger(view, details)
         if retrying and view.totals.failed.files:
-            say("What failed is tried again as soon as an archive starts.")
+            print_line("What failed is tried again as soon as an archive starts.")
     for warning in view.warnings if details else ():
-        complain(shown(warning))
+        print_error(make_printable(warning))
     if not safe:
         for error in view.errors[-_NAMED:]:
-            complain(shown(error))
+            print_error(make_printable(error))
         named = [path for path in view.remaining if not any(e.startswith(f"{path}: ") for e in view.errors)]
         for path in named[:_NAMED]:
-            complain(f"{shown(path)}: not archived, for nothing runs.")
+            print_error(f"{make_printable(path)}: not archived, for nothing runs.")
         more = view.unarchived_files - len(view.errors[-_NAMED:]) - len(named[:_NAMED])
         if more > 0:
-            complain(f"… and {more:,} more")
-    return DONE if safe else FAILED
+            print_error(f"… and {more:,} more")
+    return EXIT_DONE if safe else EXIT_FAILED
 
 
 def _show_ledger(view: LedgerView, details: bool) -> None:
-    say(f"No archive runs for {shown(str(view.root))}.")
+    print_line(f"No archive runs for {make_printable(str(view.root))}.")
     if details and view.known:
         archived = view.totals.archived
-        say(f"Its ledger knows {counted(archived.files, 'archived file')} ({size(archived.size_bytes)}).")
+        print_line(
+            f"Its ledger knows {count_noun(archived.files, 'archived file')} ({format_bytes(archived.size_bytes)})."
+        )
     elif details:
-        say("None ever did from here: it has no ledger.")
+        print_line("None ever did from here: it has no ledger.")
     if view.unarchived_files:
-        say(
-            f"Not in the bucket: {counted(view.unarchived_files, 'file')}."
+        print_line(
+            f"Not in the bucket: {count_noun(view.unarchived_files, 'file')}."
             f" Start ComfyUI or `cloud-archive watch` to archive {'it' if view.unarchived_files == 1 else 'them'}."
         )
     else:
-        say("Safe: every file that it should archive is in the bucket.")
+        print_line("Safe: every file that it should archive is in the bucket.")
     if details:
         found = view.to_json()
         _show_skipped(found, found["skipped"])

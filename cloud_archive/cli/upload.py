@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..terminal import DONE, FAILED, complain, is_terminal, say, say_json
-from ..text import shown, size
+from ..terminal import EXIT_DONE, EXIT_FAILED, is_terminal, print_error, print_json, print_line
+from ..text import format_bytes, make_printable
 from .arguments import Json, WrongUsage, given_directory, watched_directory
 from .common import needed_root
 
@@ -80,8 +80,8 @@ def _upload_baseline(root: Path, *, json: bool) -> int:
     if running is not None:
         answer = running.call("POST", "/cloud-sync/backfill")
         if answer.status != 200:
-            complain(shown(answer.message))
-            return FAILED
+            print_error(make_printable(answer.message))
+            return EXIT_FAILED
     with logging_to_stderr():
         # Where an archive runs, this one stands by, and waits until the other has archived everything.
         return archive_once(Engine(root, environ=environ), None, GRACE_SECONDS, json)
@@ -198,7 +198,7 @@ class _Job:
             direct.run()
 
     def _draw(self, progress: Progress, sent: int, total: int) -> None:
-        words = f"{len(self._found)}/{len(self._names)}, {size(sent)} of {size(total)}"
+        words = f"{len(self._found)}/{len(self._names)}, {format_bytes(sent)} of {format_bytes(total)}"
         progress.draw(sent, total, words)
 
     def _ended(self, item: Item, found: Uploaded) -> None:
@@ -219,12 +219,19 @@ class _Job:
             "already_archived": already,
         }
         if not self._json:
-            say(f"{'Found' if already else 'Archived'} {shown(name)} as {shown(key)} ({size(size_bytes)})")
+            print_line(
+                f"{'Found' if already else 'Archived'} {make_printable(name)} as {make_printable(key)}"
+                f" ({format_bytes(size_bytes)})"
+            )
 
     def _failed(self, file: Path, cause: str) -> None:
         name = self._names[file]
         self._found[file] = {"file": name, "error": cause}
-        complain(shown(cause) if cause.startswith(name) else f"{shown(name)}: {shown(cause)}")
+        print_error(
+            make_printable(cause)
+            if cause.startswith(name)
+            else f"{make_printable(name)}: {make_printable(cause)}"
+        )
 
     def report(self) -> int:
         """The last line; returns the exit status."""
@@ -232,10 +239,10 @@ class _Job:
         failed = len(self._names) - sum("s3_key" in row for row in rows)
         archived = len(self._names) - failed
         if self._json:
-            say_json({"archived": archived, "failed": failed, "files": rows})
+            print_json({"archived": archived, "failed": failed, "files": rows})
         else:
-            say(f"Complete: {archived}/{len(self._names)}")
-        return FAILED if failed else DONE
+            print_line(f"Complete: {archived}/{len(self._names)}")
+        return EXIT_FAILED if failed else EXIT_DONE
 
 
 def _check_prefix(prefix: str) -> None:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..errors import CloudArchiveError, EngineUnavailable
-from ..terminal import DONE, FAILED, complain, is_terminal, say, say_json
-from ..text import counted, shown, size
+from ..terminal import EXIT_DONE, EXIT_FAILED, is_terminal, print_error, print_json, print_line
+from ..text import count_noun, format_bytes, make_printable
 from .arguments import Directory, Json
 from .common import bucket, ledger_of, needed_root, settings_now, wake_engine
 from .status import older_words
@@ -61,19 +61,19 @@ def verify(
                 on_progress=lambda done, total: progress.draw(done, total, f"{done:,}/{total:,}"),
             )
     for finding in report.findings[:_NAMED]:
-        complain(_words(finding))
+        print_error(_words(finding))
     named = min(len(report.findings), _NAMED)
     if report.checked - report.same > named:
-        complain(f"… and {report.checked - report.same - named:,} more")
+        print_error(f"… and {report.checked - report.same - named:,} more")
     if report.queued:
         wake_engine(root)
     if json:
-        say_json(report.to_json() | {"baseline_files": older})
+        print_json(report.to_json() | {"baseline_files": older})
     else:
         _show(report, repair=repair, running=bool(report.waiting) and _engine_runs(root))
         if older:
-            say(older_words(older))
-    raise typer.Exit(DONE if report.sound else FAILED)
+            print_line(older_words(older))
+    raise typer.Exit(EXIT_DONE if report.sound else EXIT_FAILED)
 
 
 def _words(finding: Finding) -> str:
@@ -83,21 +83,21 @@ def _words(finding: Finding) -> str:
     where = "" if finding.local else "; it is not on this disk either"
     then = "; back in the queue" if finding.queued else ""
     cause = f": {finding.cause}" if finding.cause else ""
-    return shown(f"{finding.path}: {what} ({finding.key}){cause}{where}{then}")
+    return make_printable(f"{finding.path}: {what} ({finding.key}){cause}{where}{then}")
 
 
 def _baseline_files(root: Path, ledger: Ledger) -> int:
     """How many files of the directory are from before the first start; 0 where it can't be read just now."""
     from ..archive.engine import find_engine
     from ..archive.unarchived import take_stock
-    from ..ledger.recovery import logs_of
+    from ..ledger.recovery import remember_log_files
     from ..state import OwnFiles
     from .ledger_view import selection_of
 
     if not ledger.has_baseline():
         return 0
     with contextlib.suppress(CloudArchiveError):
-        own = OwnFiles(root, find_engine(root, os.environ), logs_of(ledger))
+        own = OwnFiles(root, find_engine(root, os.environ), remember_log_files(ledger))
         return take_stock(root, selection_of(os.environ, own), ledger).baseline
     return 0
 
@@ -113,24 +113,26 @@ def _engine_runs(root: Path) -> bool:
 def _show(report: VerifyReport, *, repair: bool, running: bool) -> None:
     requests = f"{report.list_requests:,} listings, {report.head_requests:,} looks"
     if report.read_requests:
-        requests += f", {size(report.bytes_read)} read back"
+        requests += f", {format_bytes(report.bytes_read)} read back"
     if report.listing_refused:
-        say("This key may not list the bucket, so each object was looked at by itself.")
+        print_line("This key may not list the bucket, so each object was looked at by itself.")
     if report.checked:
-        say(f"Checked {counted(report.checked, 'file')} with {requests}.")
+        print_line(f"Checked {count_noun(report.checked, 'file')} with {requests}.")
     if report.checked > report.same:
-        say(
+        print_line(
             f"Missing: {report.missing:,}. Different: {report.different:,}. Not looked at: {report.undecided:,}."
             f" Not on this disk either: {report.lost:,}."
         )
     elif report.checked:
         what = "All of them" if report.sound else "The files that were checked"
-        say(f"{what} are in the bucket, as they were archived.")
+        print_line(f"{what} are in the bucket, as they were archived.")
     elif report.sound:
-        say("Nothing was checked: no file of this directory has been archived yet.")
+        print_line("Nothing was checked: no file of this directory has been archived yet.")
     if report.waiting:
         verb, them = ("waits", "it") if report.waiting == 1 else ("wait", "them")
         then = f"The running archive uploads {them}." if running else f"The next start uploads {them}."
-        say(f"{counted(report.waiting, 'file')} {verb} to be archived again. {then} Verify again after that.")
+        print_line(
+            f"{count_noun(report.waiting, 'file')} {verb} to be archived again. {then} Verify again after that."
+        )
     elif not repair and report.missing + report.different > report.lost:
-        say("With --repair, those that are still on this disk are archived again.")
+        print_line("With --repair, those that are still on this disk are archived again.")

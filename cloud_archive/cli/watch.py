@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..errors import CloudArchiveError
-from ..terminal import DONE, FAILED, complain, is_terminal, say, say_json
-from ..text import shown
+from ..terminal import EXIT_DONE, EXIT_FAILED, is_terminal, print_error, print_json, print_line
+from ..text import make_printable
 from .arguments import (
     Directory,
     Json,
@@ -103,11 +103,11 @@ def _watch(engine: Engine, public: PublicAddress | None, grace: float, json: boo
 
     remaining = _run(engine, public, grace, until_end, ending.set)
     for problem in engine.problems:
-        complain(shown(problem))
+        print_error(make_printable(problem))
     failed = bool(remaining or engine.problems)
     if json:
-        say_json({"success": not failed, "remaining": remaining, "errors": list(engine.problems)})
-    return FAILED if failed else DONE
+        print_json({"success": not failed, "remaining": remaining, "errors": list(engine.problems)})
+    return EXIT_FAILED if failed else EXIT_DONE
 
 
 def archive_once(engine: Engine, public: PublicAddress | None, grace: float, json: bool) -> int:
@@ -179,19 +179,19 @@ def _report(result: Result, *, json: bool) -> int:
     """Print failures on standard error, the sum on standard output."""
     failed = bool(result.failures) or not result.finished
     for path, cause in result.failures[:_NAMED]:
-        complain(f"{shown(path)}: {shown(cause)}" if path else shown(cause))
+        print_error(f"{make_printable(path)}: {make_printable(cause)}" if path else make_printable(cause))
     if len(result.failures) > _NAMED:
-        complain(f"… and {len(result.failures) - _NAMED:,} more")
+        print_error(f"… and {len(result.failures) - _NAMED:,} more")
     if json:
-        say_json(result.to_json())
+        print_json(result.to_json())
     else:
         for path, cause in result.skipped[:_SKIPPED_NAMED]:
-            say(f"Skipped {shown(path)}: {shown(cause)}")
+            print_line(f"Skipped {make_printable(path)}: {make_printable(cause)}")
         if result.skipped_files > _SKIPPED_NAMED:
-            say(f"… and {result.skipped_files - _SKIPPED_NAMED:,} more skipped")
+            print_line(f"… and {result.skipped_files - _SKIPPED_NAMED:,} more skipped")
         done = result.archived + result.already
         # What failed as a whole counts among the total already.
         total = max(result.total, done)
         if total or not failed:  # else the errors say it all
-            say(f"Complete: {done}/{total}" + ("" if total else ": nothing new"))
-    return FAILED if failed else DONE
+            print_line(f"Complete: {done}/{total}" + ("" if total else ": nothing new"))
+    return EXIT_FAILED if failed else EXIT_DONE

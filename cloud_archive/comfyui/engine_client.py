@@ -103,7 +103,7 @@ class EngineClient:
         self._phase = _Phase.NEW
         self._cause = "The engine has not been started."
         self._changed = asyncio.Event()
-        self._life: _Life | None = None
+        self._life: EngineConnection | None = None
         self._session: aiohttp.ClientSession | None = None
         self._supervisor: asyncio.Task[None] | None = None
 
@@ -250,7 +250,7 @@ class EngineClient:
 
     async def _live_once(self) -> str:
         """Start an engine and stay with it to its end; returns the cause of that."""
-        life = _Life(self._command, self._root, self._state_base)
+        life = EngineConnection(self._command, self._root, self._state_base)
         self._life = life
         try:
             await life.started(self._timing.ready)
@@ -263,7 +263,7 @@ class EngineClient:
                 self._life = None
             life.process.release()
 
-    async def _watch_over(self, life: _Life) -> None:
+    async def _watch_over(self, life: EngineConnection) -> None:
         tasks = [
             asyncio.ensure_future(self._listen(life)),
             asyncio.ensure_future(self._probe(life)),
@@ -280,7 +280,7 @@ class EngineClient:
                 task.cancel()
             await asyncio.wait(tasks)
 
-    async def _probe(self, life: _Life) -> None:
+    async def _probe(self, life: EngineConnection) -> None:
         """Ask for health; an engine that answers nothing for long is ended, and so started again."""
         timing, loop = self._timing, asyncio.get_running_loop()
         heard = loop.time()
@@ -298,7 +298,7 @@ class EngineClient:
                     life.process.kill(f"The engine did not answer for {silence} s and was ended.")
                     return
 
-    async def _listen(self, life: _Life) -> None:
+    async def _listen(self, life: EngineConnection) -> None:
         """Read the engine's event stream, for as long as it lives; each connect begins with a fresh status."""
         while True:
             try:
@@ -326,7 +326,7 @@ class EngineClient:
                 continue
             self._push(self.bare_status())
 
-    async def _events(self, life: _Life) -> AsyncIterator[Any]:
+    async def _events(self, life: EngineConnection) -> AsyncIterator[Any]:
         assert self._session is not None
         silence = self._timing.silence
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=silence, sock_read=silence)
@@ -346,7 +346,7 @@ class EngineClient:
                         yield json.loads(line[5:])
 
 
-class _Life:
+class EngineConnection:
     """One engine process as the loop sees it."""
 
     def __init__(self, command: Sequence[str], root: Path, state_base: Path | None) -> None:

@@ -22,7 +22,7 @@ from aiohttp import web
 
 from ..api.routes import ROUTES, STATUS_EVENT, Arguments, Handler, Route, bare_status, protect, refusal
 from ..errors import EngineUnavailable
-from ..text import counted, size
+from ..text import count_noun, format_bytes
 from .engine_client import ORPHAN_SECONDS, EngineAnswer, EngineClient
 
 _log = logging.getLogger("cloud_archive")
@@ -186,9 +186,8 @@ def farewell(status: Mapping[str, Any]) -> str:
     if not count or status["state"] in ("not_configured", "standby"):
         return ""
     verb = "is" if count == 1 else "are"
-    what = (
-        f"Cloud Archive: {counted(count, 'file')} ({size(status['pending_bytes'])}) {verb} not archived yet"
-    )
+    files = f"{count_noun(count, 'file')} ({format_bytes(status['pending_bytes'])})"
+    what = f"Cloud Archive: {files} {verb} not archived yet"
     if failed:
         what += f", {failed:,} of {'it' if count == 1 else 'them'} because of an error"
     if status["state"] == "stopped" or not pending:
@@ -235,7 +234,7 @@ class Announcements:
             verb = "is" if older == 1 else "are"
             _log.info(
                 "Cloud Archive: %s from before the first start %s not archived; the panel has a button for that",
-                counted(older, "file"),
+                count_noun(older, "file"),
                 verb,
             )
 

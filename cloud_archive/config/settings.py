@@ -27,7 +27,7 @@ from ..redaction import (
     holds_credential,
     mask_value,
     secret_values,
-    unquoted,
+    strip_quotes,
 )
 from . import parsers as values
 
@@ -66,7 +66,7 @@ class Variable:
             text = environ.get(name)
             if text is None:
                 continue
-            value = unquoted(text)
+            value = strip_quotes(text)
             if value or (self.may_be_empty and name == self.names[0]):
                 return name, value
         return None
@@ -332,7 +332,7 @@ def state_directory(environ: Mapping[str, str]) -> Path | None:
 
 def is_set(name: str, environ: Mapping[str, str]) -> bool:
     """Whether a variable has a value that counts."""
-    return bool(unquoted(environ.get(name, "")))
+    return bool(strip_quotes(environ.get(name, "")))
 
 
 def _misplaced_credentials(environ: Mapping[str, str]) -> dict[str, SettingProblem]:

@@ -27,8 +27,8 @@ from ..config.settings import load_settings
 from ..daemon.service import PublicAddress, run_daemon
 from ..errors import CloudArchiveError
 from ..store.s3 import S3Store
-from ..terminal import DONE, FAILED, complain, say_json
-from ..text import counted, shown
+from ..terminal import EXIT_DONE, EXIT_FAILED, print_error, print_json
+from ..text import count_noun, make_printable
 from .outputs import SAMPLE_SECONDS, Outputs, Written
 from .seaweedfs import EmbeddedStore, find_weed
 from .view import Line, View, lines_of, listing
@@ -79,8 +79,8 @@ def run_demo(*, once: bool, json: bool) -> int:
             stack.enter_context(store)
             return _Demo(place, store, out, once=once, json=json).run()
         except KeyboardInterrupt:
-            complain("Interrupted.")
-            return FAILED
+            print_error("Interrupted.")
+            return EXIT_FAILED
 
 
 @contextlib.contextmanager
@@ -165,12 +165,12 @@ class _Demo:
             self._plain.say()
             self._sum_up(findings)
         for sentence in self._failures:
-            complain(shown(sentence))
+            print_error(make_printable(sentence))
         if not self._complete and not self._failures:
-            complain("Interrupted before everything was written and archived.")
+            print_error("Interrupted before everything was written and archived.")
         if self._json:
             self._say_json(findings)
-        return DONE if good else FAILED
+        return EXIT_DONE if good else EXIT_FAILED
 
     def _welcome(self, _: int, port: int | None) -> None:
         say = self._plain.say
@@ -277,20 +277,20 @@ class _Demo:
 
     def _sum_up(self, findings: Findings) -> None:
         if not findings.failed:
-            count = counted(len(findings.objects), "object")
+            count = count_noun(len(findings.objects), "object")
             self._plain.say(f"{count} read back, each equal byte for byte to the file that was written.")
         for other in findings.objects:
             if not other["same"]:
-                complain(f"{shown(other['key'])} holds other bytes than were written.")
+                print_error(f"{make_printable(other['key'])} holds other bytes than were written.")
         for one in findings.missing:
-            complain(f"{one.path} ({one.sha256[:12]}…) is not in the bucket.")
+            print_error(f"{one.path} ({one.sha256[:12]}…) is not in the bucket.")
 
     def _say_json(self, findings: Findings) -> None:
         objects: Sequence[dict[str, Any]] = [
             {name: one[name] for name in ("key", "size_bytes", "sha256")} for one in findings.objects
         ]
         verified = sum(bool(one["same"]) for one in findings.objects)
-        say_json(
+        print_json(
             {
                 "archived": len(objects),
                 "verified": verified,

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TextIO
 
-from ..terminal import is_terminal, table
-from ..text import shown, size
+from ..terminal import format_table, is_terminal
+from ..text import format_bytes, make_printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -126,8 +126,8 @@ class View:
 
     def _tell(self, line: Line) -> None:
         moment = f"{time.monotonic() - self._begun:5.1f} s"
-        what = f"{shown(line.path)} ({size(line.size_bytes)})"
-        as_key = f" as {shown(line.key)}" if line.word == "proven" else ""
+        what = f"{make_printable(line.path)} ({format_bytes(line.size_bytes)})"
+        as_key = f" as {make_printable(line.key)}" if line.word == "proven" else ""
         self.say(f"{moment}  {line.word:<14} {what}{as_key}")
 
     def say(self, text: str = "") -> None:
@@ -153,10 +153,10 @@ def _table(lines: Sequence[Line], hidden: int, width: int) -> Table:
     for line in lines:
         key = line.key if line.word in ("proven", "uploading") else ""
         found.add_row(
-            Text(_end_of(shown(line.path), for_file)),
-            size(line.size_bytes),
+            Text(_end_of(make_printable(line.path), for_file)),
+            format_bytes(line.size_bytes),
             Text(_state(line), _STYLES.get(line.word, "")),
-            Text(_end_of(shown(key), for_key), "dim"),
+            Text(_end_of(make_printable(key), for_key), "dim"),
         )
     return found
 
@@ -178,11 +178,11 @@ def listing(objects: Sequence[Mapping[str, Any]]) -> list[str]:
     head = ("Object", "Size", "SHA-256 of what was read back", "")
     rows = [
         (
-            shown(one["key"]),
-            size(one["size_bytes"]),
+            make_printable(one["key"]),
+            format_bytes(one["size_bytes"]),
             one["sha256"][:24] + "…",
             "same" if one["same"] else "DIFFERENT",
         )
         for one in objects
     ]
-    return table([head, *rows])
+    return format_table([head, *rows])

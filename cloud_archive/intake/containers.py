@@ -37,7 +37,7 @@ _PROMISES: dict[str, bytes] = {
 }
 
 
-class Look(Enum):
+class ContainerState(Enum):
     """What a file's container says about its end."""
 
     WHOLE = "whole"
@@ -45,7 +45,7 @@ class Look(Enum):
     UNKNOWN = "unknown"
 
 
-def look(stream: BinaryIO, name: str, size_bytes: int) -> Look:
+def inspect_container(stream: BinaryIO, name: str, size_bytes: int) -> ContainerState:
     """Look at a file of `size_bytes`, open for reading bytes and seekable.
 
     Args:
@@ -64,8 +64,8 @@ def look(stream: BinaryIO, name: str, size_bytes: int) -> Look:
         return _look_at_boxes(stream, head, size_bytes)
     promised = _PROMISES.get(name.rpartition(".")[2].lower(), b"")
     if 0 < len(head) < len(promised) and promised.startswith(head):
-        return Look.PARTIAL
-    return Look.UNKNOWN
+        return ContainerState.PARTIAL
+    return ContainerState.UNKNOWN
 
 
 def _read(stream: BinaryIO, position: int, count: int) -> bytes:
@@ -75,45 +75,45 @@ def _read(stream: BinaryIO, position: int, count: int) -> bytes:
     return stream.read(count) or b""
 
 
-def _look_at_png(stream: BinaryIO, head: bytes, size_bytes: int) -> Look:
+def _look_at_png(stream: BinaryIO, head: bytes, size_bytes: int) -> ContainerState:
     # https://www.w3.org/TR/png-3/#11IEND
     tail = _read(stream, max(0, size_bytes - 12), 12)
-    return Look.WHOLE if tail == _PNG_END else Look.PARTIAL
+    return ContainerState.WHOLE if tail == _PNG_END else ContainerState.PARTIAL
 
 
-def _look_at_jpeg(stream: BinaryIO, head: bytes, size_bytes: int) -> Look:
+def _look_at_jpeg(stream: BinaryIO, head: bytes, size_bytes: int) -> ContainerState:
     # https://www.w3.org/Graphics/JPEG/itu-t81.pdf, annex B. Up to the first scan the marker segments are walked,
     # so that the end of an embedded thumbnail is not taken for the end of the image.
     position = 2
     for _ in range(_MOST_SEGMENTS):
         segment = _read(stream, position, 4)
         if len(segment) < 4 or position + 4 > size_bytes:
-            return Look.PARTIAL
+            return ContainerState.PARTIAL
         if segment[0] != 0xFF:
-            return Look.UNKNOWN
+            return ContainerState.UNKNOWN
         if segment[1] == 0xFF:  # a fill byte
             position += 1
             continue
         length = int.from_bytes(segment[2:4], "big")
         if length < 2:
-            return Look.UNKNOWN
+            return ContainerState.UNKNOWN
         position += 2 + length
         if segment[1] == 0xDA:  # start of scan
             if position + 2 > size_bytes:
-                return Look.PARTIAL
+                return ContainerState.PARTIAL
             ended = _read(stream, size_bytes - 2, 2) == b"\xff\xd9"
-            return Look.WHOLE if ended else Look.PARTIAL
-    return Look.UNKNOWN
+            return ContainerState.WHOLE if ended else ContainerState.PARTIAL
+    return ContainerState.UNKNOWN
 
 
-def _look_at_gif(stream: BinaryIO, head: bytes, size_bytes: int) -> Look:
+def _look_at_gif(stream: BinaryIO, head: bytes, size_bytes: int) -> ContainerState:
     # https://www.w3.org/Graphics/GIF/spec-gif89a.txt. The trailer is one byte, which image data holds as well, so
     # the blocks are walked; a file too large for that can be called unfinished, but not whole.
     if head[:6] not in (b"GIF87a", b"GIF89a"):
-        return Look.UNKNOWN if len(head) >= 6 else Look.PARTIAL
+        return ContainerState.UNKNOWN if len(head) >= 6 else ContainerState.PARTIAL
     if size_bytes > _GIF_WALK_BYTES:
         tail = _read(stream, size_bytes - 2, 2)
-        return Look.UNKNOWN if tail == b"\x00\x3b" else Look.PARTIAL
+        return ContainerState.UNKNOWN if tail == b"\x00\x3b" else ContainerState.PARTIAL
     data = _read(stream, 0, size_bytes)
     try:
         position = 13 + _colour_table_bytes(data[10])
@@ -123,31 +123,31 @@ def _look_at_gif(stream: BinaryIO, head: bytes, size_bytes: int) -> Look:
             elif kind == 0x2C:  # image: descriptor, colour table, code size, then sub-blocks
                 position += 11 + _colour_table_bytes(data[position + 9])
             else:
-                return Look.UNKNOWN
+                return ContainerState.UNKNOWN
             while count := data[position]:
                 position += 1 + count
             position += 1
     except IndexError:
-        return Look.PARTIAL
-    return Look.WHOLE if position + 1 == size_bytes else Look.UNKNOWN
+        return ContainerState.PARTIAL
+    return ContainerState.WHOLE if position + 1 == size_bytes else ContainerState.UNKNOWN
 
 
 def _colour_table_bytes(flags: int) -> int:
     return 3 << ((flags & 7) + 1) if flags & 0x80 else 0
 
 
-def _look_at_riff(stream: BinaryIO, head: bytes, size_bytes: int) -> Look:
+def _look_at_riff(stream: BinaryIO, head: bytes, size_bytes: int) -> ContainerState:
     # https://developers.google.com/speed/webp/docs/riff_container; one pad byte may follow an odd size.
     if len(head) < 12:
-        return Look.PARTIAL
+        return ContainerState.PARTIAL
     declared = int.from_bytes(head[4:8], "little")
     if declared == 0xFFFFFFFF:  # written to a pipe: never filled in
-        return Look.UNKNOWN
+        return ContainerState.UNKNOWN
     whole = declared + 8
-    return Look.WHOLE if size_bytes in (whole, whole + declared % 2) else Look.PARTIAL
+    return ContainerState.WHOLE if size_bytes in (whole, whole + declared % 2) else ContainerState.PARTIAL
 
 
-def _look_at_boxes(stream: BinaryIO, head: bytes, size_bytes: int) -> Look:
+def _look_at_boxes(stream: BinaryIO, head: bytes, size_bytes: int) -> ContainerState:
     # ISO/IEC 14496-12 section 4.2: size, type; size 1 = 64 bits follow, size 0 = up to the end of the file.
     image = head[8:12] in _IMAGE_BRANDS
     kinds: set[bytes] = set()
@@ -158,48 +158,48 @@ def _look_at_boxes(stream: BinaryIO, head: bytes, size_bytes: int) -> Look:
             break
         box = _read(stream, position, min(16, size_bytes - position))
         if len(box) < 8:
-            return Look.PARTIAL
+            return ContainerState.PARTIAL
         length, kind = int.from_bytes(box[:4], "big"), box[4:8]
         smallest = 8
         if length == 1:
             if len(box) < 16:
-                return Look.PARTIAL
+                return ContainerState.PARTIAL
             length, smallest = int.from_bytes(box[8:16], "big"), 16
         elif length == 0:
             # A muxer leaves this in place of a size that it fills in at the end.
-            return Look.UNKNOWN if b"moov" in kinds else Look.PARTIAL
+            return ContainerState.UNKNOWN if b"moov" in kinds else ContainerState.PARTIAL
         if length < smallest:
-            return Look.UNKNOWN if b"moov" in kinds else Look.PARTIAL
+            return ContainerState.UNKNOWN if b"moov" in kinds else ContainerState.PARTIAL
         position += length
         if position > size_bytes:
-            return Look.PARTIAL
+            return ContainerState.PARTIAL
         kinds.add(kind)
     else:
-        return Look.UNKNOWN
+        return ContainerState.UNKNOWN
     if b"moof" in kinds:
         # Every end of a fragment looks like the end of the file, unless an index closes it.
-        return Look.WHOLE if kind == b"mfra" and b"moov" in kinds else Look.UNKNOWN
+        return ContainerState.WHOLE if kind == b"mfra" and b"moov" in kinds else ContainerState.UNKNOWN
     if image and b"meta" in kinds:
-        return Look.WHOLE if b"mdat" in kinds else Look.UNKNOWN
-    return Look.WHOLE if {b"moov", b"mdat"} <= kinds else Look.PARTIAL
+        return ContainerState.WHOLE if b"mdat" in kinds else ContainerState.UNKNOWN
+    return ContainerState.WHOLE if {b"moov", b"mdat"} <= kinds else ContainerState.PARTIAL
 
 
-def _look_at_matroska(stream: BinaryIO, head: bytes, size_bytes: int) -> Look:
+def _look_at_matroska(stream: BinaryIO, head: bytes, size_bytes: int) -> ContainerState:
     # RFC 8794 section 4: sizes are of variable length, all ones = unknown (live, or not yet filled in).
     header = _variable_size(head[4:])
     if header is None:
-        return Look.PARTIAL if size_bytes < 16 else Look.UNKNOWN
+        return ContainerState.PARTIAL if size_bytes < 16 else ContainerState.UNKNOWN
     start = 4 + header[1] + header[0]
     element = _read(stream, start, min(12, size_bytes - start))
     if len(element) < 12:
-        return Look.PARTIAL
+        return ContainerState.PARTIAL
     segment = _variable_size(element[4:])
     if element[:4] != _MATROSKA_SEGMENT or segment is None:
-        return Look.UNKNOWN
+        return ContainerState.UNKNOWN
     end = start + 4 + segment[1] + segment[0]
     if end == size_bytes:
-        return Look.WHOLE
-    return Look.PARTIAL if end > size_bytes else Look.UNKNOWN
+        return ContainerState.WHOLE
+    return ContainerState.PARTIAL if end > size_bytes else ContainerState.UNKNOWN
 
 
 def _variable_size(data: bytes) -> tuple[int, int] | None:
@@ -214,7 +214,7 @@ def _variable_size(data: bytes) -> tuple[int, int] | None:
     return None if value == ones else (value, length)
 
 
-def _look_at_ogg(stream: BinaryIO, head: bytes, size_bytes: int) -> Look:
+def _look_at_ogg(stream: BinaryIO, head: bytes, size_bytes: int) -> ContainerState:
     # RFC 3533 section 6: the last page must end where the file ends; not every writer sets its end-of-stream flag.
     start = max(0, size_bytes - _OGG_PAGE_BYTES)
     tail = _read(stream, start, size_bytes - start)
@@ -223,12 +223,12 @@ def _look_at_ogg(stream: BinaryIO, head: bytes, size_bytes: int) -> Look:
         page = tail[found:]
         lacing = 27 + page[26] if len(page) >= 27 else len(page) + 1
         if lacing <= len(page) and lacing + sum(page[27:lacing]) == len(page):
-            return Look.WHOLE if page[5] & 0x04 else Look.UNKNOWN
+            return ContainerState.WHOLE if page[5] & 0x04 else ContainerState.UNKNOWN
         found = tail.rfind(b"OggS\x00", 0, found)
-    return Look.PARTIAL
+    return ContainerState.PARTIAL
 
 
-_JUDGES: tuple[tuple[bytes, Callable[[BinaryIO, bytes, int], Look]], ...] = (
+_JUDGES: tuple[tuple[bytes, Callable[[BinaryIO, bytes, int], ContainerState]], ...] = (
     (_PNG, _look_at_png),
     (b"\xff\xd8\xff", _look_at_jpeg),
     (b"GIF8", _look_at_gif),

@@ -33,8 +33,8 @@ from typing import BinaryIO, TypeVar
 from ..beneath import open_file
 from ..errors import FileUnreadable, FileVanished
 from ..files import FileVersion, HintKind, stat_version
-from .containers import Look
-from .containers import look as look_at_container
+from .containers import ContainerState
+from .containers import inspect_container as look_at_container
 from .open_files import has_writer
 
 _log = logging.getLogger("cloud_archive.settle")
@@ -174,7 +174,7 @@ class SettleQueue:
         on_unreadable: Callable[[str, str], None],
         clock: Callable[[], float] = time.monotonic,
         writer_of: Callable[[Path, str], bool | None] = has_writer,
-        look: Callable[[BinaryIO, str, int], Look] = look_at_container,
+        look: Callable[[BinaryIO, str, int], ContainerState] = look_at_container,
         quiet: QuietTimes | None = None,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
@@ -388,23 +388,23 @@ class SettleQueue:
             return (QUIET_TIME, 0.0)  # the next stat tells
         except OSError as error:
             return FileUnreadable(path, error.strerror or str(error))
-        partial = container is Look.PARTIAL
+        partial = container is ContainerState.PARTIAL
         needed = self._quiet_needed(waiting, container, sure=writer is False)
         if quiet_seconds < needed - _ROUNDING:
             reason = LOOKS_INCOMPLETE if partial else QUIET_TIME
             return (reason, min(needed - quiet_seconds, max(shortest, quiet.longest_look)))
         return _Verdict(partial)
 
-    def _quiet_needed(self, waiting: _Waiting, container: Look, *, sure: bool) -> float:
+    def _quiet_needed(self, waiting: _Waiting, container: ContainerState, *, sure: bool) -> float:
         """Return how long the file must stand still, in seconds.
 
         Args:
             sure: the system says that no process writes to it.
         """
         quiet = self._quiet
-        if container is Look.WHOLE:
+        if container is ContainerState.WHOLE:
             return quiet.closed_whole if waiting.strong else self._settle_seconds
-        if container is Look.PARTIAL:
+        if container is ContainerState.PARTIAL:
             if not sure:
                 return quiet.partial_unsure
             return quiet.closed_partial if waiting.strong else quiet.partial

@@ -99,7 +99,7 @@ class Database:
                     target.execute("ROLLBACK")
                     self._reader.backup(target)
             except sqlite3.Error as error:
-                raise explained(error, path) from error
+                raise explain_sqlite_error(error, path) from error
 
     def close(self) -> None:
         """Commit what is under way and close. Calls after this raise LedgerError."""
@@ -141,7 +141,7 @@ class Database:
             try:
                 return cast("list[tuple[Any, ...]]", self._reader.execute(sql, values).fetchall())
             except sqlite3.Error as error:
-                raise explained(error) from error
+                raise explain_sqlite_error(error) from error
 
     def read_apart(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """Like `read`, on a connection of its own, so that the status does not wait for a long query."""
@@ -149,7 +149,7 @@ class Database:
             try:
                 return cast("list[tuple[Any, ...]]", connection.execute(sql, values).fetchall())
             except sqlite3.Error as error:
-                raise explained(error) from error
+                raise explain_sqlite_error(error) from error
 
     def change(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Run `work` in a transaction, perhaps with others' changes; returns after its commit.
@@ -223,7 +223,7 @@ def _prepare(connection: sqlite3.Connection, path: Path | None) -> None:
         connection.execute("INSERT OR REPLACE INTO meta VALUES ('opened', ?)", (str(time.time()),))
         connection.execute("COMMIT")
     except sqlite3.Error as error:
-        raise explained(error, path) from error
+        raise explain_sqlite_error(error, path) from error
 
 
 def _create(path: Path) -> None:
@@ -244,7 +244,7 @@ def _copy(path: Path, to: sqlite3.Connection) -> None:
         except sqlite3.Error as error:
             failure = error
     assert failure is not None
-    raise explained(failure, path) from failure
+    raise explain_sqlite_error(failure, path) from failure
 
 
 def _commit(connection: sqlite3.Connection, group: list[_Change]) -> None:
@@ -271,13 +271,13 @@ def _commit(connection: sqlite3.Connection, group: list[_Change]) -> None:
             with contextlib.suppress(sqlite3.Error):
                 connection.execute("ROLLBACK")
         for change in group:
-            change.done.set_exception(explained(error))
+            change.done.set_exception(explain_sqlite_error(error))
         return
     for change, result, failure in results:
         if failure is None:
             change.done.set_result(result)
         elif isinstance(failure, sqlite3.Error):
-            change.done.set_exception(explained(failure))
+            change.done.set_exception(explain_sqlite_error(failure))
         else:
             change.done.set_exception(failure)
 
@@ -301,7 +301,7 @@ def _refuse(changes: queue.SimpleQueue[_Change | None]) -> None:
             change.done.set_exception(LedgerError("The ledger is closed."))
 
 
-def explained(error: sqlite3.Error, path: Path | None = None) -> LedgerError:
+def explain_sqlite_error(error: sqlite3.Error, path: Path | None = None) -> LedgerError:
     """SQLite's words, in ours. https://www.sqlite.org/rescode.html"""
     where = f"The ledger {path}" if path else "The ledger"
     said = str(error)

@@ -17,7 +17,7 @@ from typing import Any
 
 from ..errors import LedgerError
 from ..files import FileVersion
-from .database import explained
+from .database import explain_sqlite_error
 from .ledger import Ledger
 from .rows import ROW_COLUMNS, FileRow, FileState, file_row, identity_values, unsigned
 
@@ -27,7 +27,7 @@ SLOT_SECONDS = 900
 
 
 @dataclass(frozen=True, slots=True)
-class Slot:
+class TimeSlot:
     """What came into the bucket in one quarter of an hour; `start` in seconds since 1970."""
 
     start: int
@@ -38,7 +38,7 @@ class Slot:
 # --- summing up
 
 
-def archived_by_time(ledger: Ledger, since: float | None = None) -> list[Slot]:
+def archived_by_time(ledger: Ledger, since: float | None = None) -> list[TimeSlot]:
     """What is in the bucket, by when it came there; without empty slots, oldest first.
 
     Args:
@@ -49,7 +49,7 @@ def archived_by_time(ledger: Ledger, since: float | None = None) -> list[Slot]:
         " WHERE state = 3 AND archived_at >= ? GROUP BY slot ORDER BY slot",
         (since if since is not None else 0.0,),
     )
-    return [Slot(slot * SLOT_SECONDS, files, size) for slot, files, size in rows]
+    return [TimeSlot(slot * SLOT_SECONDS, files, size) for slot, files, size in rows]
 
 
 def archived_paths(ledger: Ledger, *, page: int = 50_000) -> Iterator[list[tuple[bytes, int]]]:
@@ -63,7 +63,7 @@ def archived_paths(ledger: Ledger, *, page: int = 50_000) -> Iterator[list[tuple
                     (last, page),
                 ).fetchall()
             except sqlite3.Error as error:
-                raise explained(error) from error
+                raise explain_sqlite_error(error) from error
             if not rows:
                 return
             yield [(path, size) for path, size, _ in rows]
@@ -114,7 +114,7 @@ def compact(
     return done
 
 
-def shrink(ledger: Ledger) -> bool:
+def vacuum(ledger: Ledger) -> bool:
     """Give the space of rows that are gone back to the disk; False where somebody else uses the ledger just now."""
     try:
         with contextlib.closing(ledger.connect()) as db:
@@ -128,7 +128,7 @@ def shrink(ledger: Ledger) -> bool:
 # --- freeing
 
 
-def local_candidates(
+def oldest_local_files(
     ledger: Ledger, *, before_ns: int, after: tuple[int, int] = (-(1 << 62), 0), limit: int = 200
 ) -> list[FileRow]:
     """Archived versions whose local file may still be there, the oldest by modification time first.
@@ -183,12 +183,12 @@ def unmark_pruned(ledger: Ledger, rows: Sequence[FileRow]) -> None:
 # --- putting back
 
 
-def requeue(ledger: Ledger, rows: Sequence[FileRow]) -> int:
+def requeue_missing(ledger: Ledger, rows: Sequence[FileRow]) -> int:
     """Archived versions that the bucket does not hold any more, and the disk does, are pending again.
 
     They keep their keys: at a key that is free again the object is as before, and at one that somebody else has
     taken the next conflict name follows. They also keep `archived_at`, which tells them from files that were never
-    archived: see `waiting_again`.
+    archived: see `count_requeued`.
 
     Returns:
         How many; the others are no longer archived rows, or a newer version of the file is on its way.
@@ -211,7 +211,7 @@ def requeue(ledger: Ledger, rows: Sequence[FileRow]) -> int:
     return ledger.change(work)
 
 
-def waiting_again(ledger: Ledger) -> int:
+def count_requeued(ledger: Ledger) -> int:
     """Return how many versions were archived once and are in the queue again."""
     found = ledger.read("SELECT count(*) FROM files WHERE state < 3 AND archived_at IS NOT NULL")
     return int(found[0][0])
@@ -274,7 +274,7 @@ def _add_restored(db: sqlite3.Connection, file: Restored, now: float) -> None:
 
 
 @contextlib.contextmanager
-def opened_ledger(path: Any, *, clock: Callable[[], float] = time.time) -> Iterator[Ledger]:
+def existing_ledger(path: Any, *, clock: Callable[[], float] = time.time) -> Iterator[Ledger]:
     """A ledger that exists, for a command; an engine may have it open at the same time.
 
     Raises:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, cast
 
-from .database import explained
+from .database import explain_sqlite_error
 from .ledger import Ledger
 from .rows import ROW_COLUMNS, FileRow, file_row
 
@@ -65,7 +65,7 @@ class KeyIndex:
         try:
             return cast("list[tuple[Any, ...]]", self._db.execute(sql, values).fetchall())
         except sqlite3.Error as error:
-            raise explained(error) from error
+            raise explain_sqlite_error(error) from error
 
     @property
     def count(self) -> int:

@@ -130,6 +130,6 @@ class KnownRoot:
             return True
         found = ((path, stat) for path, stat in walk(self._root) if stat.st_size)
         while batch := list(islice(found, BATCH)):
-            if len(self._ledger.unknown_marks(fingerprints(batch))) < len(batch):
+            if len(self._ledger.unknown_fingerprints(fingerprints(batch))) < len(batch):
                 return True
         return False

@@ -21,29 +21,29 @@ from ..files import FileVersion
 from .database import Database
 from .rows import (
     ROW_COLUMNS,
-    Archived,
     Attempt,
     Claim,
     Count,
     FileRow,
     FileState,
+    ProvenUpload,
     Totals,
     add_row,
     claim_row,
     conflict_hashes,
     file_row,
     identity_values,
-    mark_row,
-    note_conflicts,
+    record_conflicts,
+    update_claimed_row,
 )
 
 T = TypeVar("T")
 # What is remembered in it, beside the files.
 FIRST_START = "first_start"  # when the first start whose scan ended had begun, in seconds since 1970
-FIRST_BEGUN = "first_start_begun"  # when the very first start began; committed before it watches
+FIRST_START_BEGUN = "first_start_begun"  # when the very first start began; committed before it watches
 KNOWN_ROOT = "root"  # device and inode of the watched directory, "device:inode"
 LOG_FILES = "log_files"  # the files that engines logged to, as JSON: they are never archived
-COMPARE = (
+COMPARE_WITH_BUCKET = (
     "compare_with_bucket"  # an older ledger was lost: files may be in the bucket under keys that nobody knows
 )
 _LONGEST_HOLD_SECONDS = 3600.0
@@ -79,10 +79,10 @@ class Ledger(Database):
     def unknown(self, versions: Sequence[FileVersion]) -> list[FileVersion]:
         """Those of `versions` that neither a row nor the baseline knows (a vanished row knows nothing)."""
         marks = [version.fingerprint for version in versions]
-        unknown = self.unknown_marks(marks)
+        unknown = self.unknown_fingerprints(marks)
         return [version for version, mark in zip(versions, marks, strict=True) if mark in unknown]
 
-    def unknown_marks(self, fingerprints: Sequence[int]) -> set[int]:
+    def unknown_fingerprints(self, fingerprints: Sequence[int]) -> set[int]:
         """The same, by fingerprint: one statement for all of them, of which only the unknown ones come back."""
         rows = self.read(
             "SELECT value FROM json_each(?) AS asked"
@@ -92,7 +92,7 @@ class Ledger(Database):
         )
         return {row[0] for row in rows}
 
-    def baseline_marks(self, fingerprints: Sequence[int]) -> set[int]:
+    def baseline_fingerprints(self, fingerprints: Sequence[int]) -> set[int]:
         """Those of `fingerprints` that were there before the archive began, and were not archived since."""
         rows = self.read(
             "SELECT value FROM json_each(?) AS asked JOIN baseline ON fingerprint = asked.value"
@@ -222,7 +222,7 @@ class Ledger(Database):
 
         def work(db: sqlite3.Connection) -> None:
             db.execute("INSERT OR IGNORE INTO abandoned VALUES (?, ?)", (key, upload_id))
-            mark_row(db, claim, "upload_id = NULL, part_size = NULL", ())
+            update_claimed_row(db, claim, "upload_id = NULL, part_size = NULL", ())
 
         self.change(work)
 
@@ -259,9 +259,9 @@ class Ledger(Database):
         Raises:
             LedgerError: the claim is no longer this one's.
         """
-        self.mark_all_archived([Archived(claim, key, sha256, etag, wrote, read=read)])
+        self.mark_all_archived([ProvenUpload(claim, key, sha256, etag, wrote, read=read)])
 
-    def mark_all_archived(self, archived: Sequence[Archived]) -> None:
+    def mark_all_archived(self, archived: Sequence[ProvenUpload]) -> None:
         """The same for several, in one commit; none is marked where a claim is no longer its claimant's."""
         now = self.clock()
         self._mark(
@@ -279,7 +279,7 @@ class Ledger(Database):
                 )
                 for a in archived
             ],
-            after=lambda db: note_conflicts(db, archived),
+            after=lambda db: record_conflicts(db, archived),
         )
 
     def conflicts(self, base_key: str, sha256: str) -> tuple[int | None, int]:
@@ -342,7 +342,7 @@ class Ledger(Database):
             lambda db: db.execute("UPDATE files SET state = 0, next_try = NULL WHERE state = 2").rowcount
         )
 
-    def wake_due(self, *, horizon_seconds: float = 3600.0) -> int:
+    def requeue_due(self, *, horizon_seconds: float = 3600.0) -> int:
         """Failed versions whose next try has come are pending again.
 
         A next try further away than `horizon_seconds` comes from a clock that was set back: it is due as well.
@@ -362,7 +362,7 @@ class Ledger(Database):
             )
         )
 
-    def wake_waiting(self, codes: Collection[str]) -> int:
+    def requeue_waiting(self, codes: Collection[str]) -> int:
         """Make failed versions with a next try pending now.
 
         Args:
@@ -429,7 +429,7 @@ class Ledger(Database):
     ) -> None:
         def work(db: sqlite3.Connection) -> None:
             for claim, values in marks:
-                mark_row(db, claim, setting, values)
+                update_claimed_row(db, claim, setting, values)
             after(db)
 
         if marks:

@@ -24,11 +24,11 @@ from pathlib import Path
 from ..errors import LedgerDamaged, LedgerError, LedgerTooNew
 from ..private_files import write_private
 from ..state import LEDGER_NAME
-from .ledger import COMPARE, FIRST_BEGUN, FIRST_START, LOG_FILES, Ledger
+from .ledger import COMPARE_WITH_BUCKET, FIRST_START, FIRST_START_BEGUN, LOG_FILES, Ledger
 
 logger = logging.getLogger("cloud_archive.ledger")
 
-WITHOUT_MEMORY = "Until then the archive works without a memory of its own."
+IN_MEMORY_NOTICE = "Until then the archive works without a memory of its own."
 _MOST_LOGS = 50  # that are remembered
 _BEGAN_NAME = (
     "ledger.began"  # beside the ledger: since when there is one, for the day on which there is none any more
@@ -75,9 +75,9 @@ def open_ledger(state_directory: Path, *, began: float | None = None) -> tuple[L
             ledger.open()
         except LedgerError as second:
             return _in_memory(second, aside, saved_as=path)
-        ledger.remember(COMPARE, str(time.time()))
+        ledger.remember(COMPARE_WITH_BUCKET, str(time.time()))
         _commit_first_start(ledger, began if since is None else since)
-        everything = not rescue(aside, ledger)
+        everything = not recover_baseline(aside, ledger)
         notices.append(f"The ledger was damaged: it is kept as {aside.name}, and a new one is being built.")
     except LedgerError as error:
         return _in_memory(error, path, saved_as=path)
@@ -98,14 +98,14 @@ def _holds_something(path: Path) -> bool:
 
 def _commit_first_start(ledger: Ledger, began: float) -> None:
     """Commit when the first start began, so that a kill before its scan ends makes no file older than it is."""
-    if ledger.recall(FIRST_START) is None and ledger.recall(FIRST_BEGUN) is None:
-        ledger.remember(FIRST_BEGUN, str(began))
+    if ledger.recall(FIRST_START) is None and ledger.recall(FIRST_START_BEGUN) is None:
+        ledger.remember(FIRST_START_BEGUN, str(began))
 
 
 def _begin_again(ledger: Ledger, since: float) -> str:
     """A new ledger where one was lost; returns what users should know."""
-    ledger.remember(FIRST_BEGUN, str(since))
-    ledger.remember(COMPARE, str(time.time()))
+    ledger.remember(FIRST_START_BEGUN, str(since))
+    ledger.remember(COMPARE_WITH_BUCKET, str(time.time()))
     day = datetime.fromtimestamp(since).isoformat(" ", "seconds")
     sentence = (
         "The ledger was gone: a new one is being built. Files younger than the first start"
@@ -124,7 +124,7 @@ def _since(state_directory: Path) -> float | None:
 
 
 def _note_since(state_directory: Path, ledger: Ledger, began: float) -> None:
-    known = [ledger.recall(name) for name in (FIRST_START, FIRST_BEGUN)]
+    known = [ledger.recall(name) for name in (FIRST_START, FIRST_START_BEGUN)]
     since = min([float(text) for text in known if text is not None], default=began)
     with contextlib.suppress(OSError):
         write_private(state_directory / _BEGAN_NAME, f"{since}\n")
@@ -143,7 +143,7 @@ def _in_memory(error: LedgerError, path: Path, *, saved_as: Path) -> tuple[Ledge
         ledger.open()
     # One that could not be read is not written over: it may be readable tomorrow.
     ledger.saved_as = None if lost and saved_as.exists() else saved_as
-    return ledger, [f"{error} {WITHOUT_MEMORY}"], lost
+    return ledger, [f"{error} {IN_MEMORY_NOTICE}"], lost
 
 
 def move_aside(path: Path) -> Path:
@@ -155,7 +155,7 @@ def move_aside(path: Path) -> Path:
     return aside
 
 
-def rescue(damaged: Path, fresh: Ledger) -> bool:
+def recover_baseline(damaged: Path, fresh: Ledger) -> bool:
     """Copy the baseline, and what was compacted or pruned. False where they cannot be read whole."""
     try:
         connection = sqlite3.connect(f"{damaged.resolve().as_uri()}?mode=ro", uri=True)
@@ -186,7 +186,7 @@ def rescue(damaged: Path, fresh: Ledger) -> bool:
     return True
 
 
-def logs_of(ledger: Ledger, logs: Iterable[Path] = ()) -> list[Path]:
+def remember_log_files(ledger: Ledger, logs: Iterable[Path] = ()) -> list[Path]:
     """Return every file that an engine with this ledger ever logged to, `logs` included; they are remembered.
 
     Raises:

@@ -73,7 +73,7 @@ class Attempt(NamedTuple):
     key: str
 
 
-class Archived(NamedTuple):
+class ProvenUpload(NamedTuple):
     """What the store has proven: see `Ledger.mark_archived`."""
 
     claim: Claim
@@ -180,7 +180,7 @@ def add_row(db: sqlite3.Connection, version: FileVersion, priority: int, now: fl
     return 1
 
 
-def note_conflicts(db: sqlite3.Connection, archived: Sequence[Archived]) -> None:
+def record_conflicts(db: sqlite3.Connection, archived: Sequence[ProvenUpload]) -> None:
     """Note under which conflict number of its key each of these versions went into the bucket."""
     for one in archived:
         if not one.base_key or one.key == one.base_key:
@@ -199,7 +199,7 @@ def conflict_hashes(base_key: str, sha256: str) -> tuple[int, int]:
     )
 
 
-def mark_row(db: sqlite3.Connection, claim: Claim, setting: str, values: Sequence[Any]) -> None:
+def update_claimed_row(db: sqlite3.Connection, claim: Claim, setting: str, values: Sequence[Any]) -> None:
     marked = db.execute(
         f"UPDATE files SET {setting} WHERE id = ? AND claim = ?", (*values, claim.row, claim.name)
     ).rowcount

@@ -68,7 +68,7 @@ _FIRST: tuple[str, ...] = (
 # Rows that were compacted are kept as a fingerprint, too: 1. NULL: there before the first start.
 _COMPACTED: tuple[str, ...] = ("ALTER TABLE baseline ADD COLUMN archived INTEGER",)
 
-# Which conflict numbers of a key are taken, and by which bytes: see `ledger_rows.note_conflicts`.
+# Which conflict numbers of a key are taken, and by which bytes: see `rows.record_conflicts`.
 _CONFLICTS: tuple[str, ...] = (
     "CREATE TABLE conflicts (key_hash INTEGER, content_hash INTEGER, number INTEGER NOT NULL,"
     " PRIMARY KEY (key_hash, content_hash)) WITHOUT ROWID",

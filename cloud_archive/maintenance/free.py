@@ -28,9 +28,9 @@ from pathlib import Path
 from typing import Any
 
 from ..beneath import open_folder
-from ..errors import FileProblem, FileUnreadable, FileVanished, Scope, StoreError
+from ..errors import FailureScope, FileProblem, FileUnreadable, FileVanished, StoreError
 from ..files import FileVersion, hash_file, stat_version
-from ..ledger.history import local_candidates, mark_freed
+from ..ledger.history import mark_freed, oldest_local_files
 from ..ledger.ledger import Ledger
 from ..ledger.rows import FileRow
 from ..store.s3 import ObjectStore
@@ -110,7 +110,7 @@ class FreeReport:
         }
 
 
-class Freer:
+class LocalCleaner:
     """Frees the disk of one watched directory, run by run; remembers what could not be proven.
 
     Args:
@@ -190,7 +190,7 @@ class Freer:
         before_ns = int((now - YOUNGEST_SECONDS) * 1e9)
         after = (-(1 << 62), 0)
         while True:
-            rows = local_candidates(self._ledger, before_ns=before_ns, after=after, limit=PAGE)
+            rows = oldest_local_files(self._ledger, before_ns=before_ns, after=after, limit=PAGE)
             for row in rows:
                 back = row.restored_at
                 if back is None or back <= now - YOUNGEST_SECONDS:
@@ -221,7 +221,7 @@ class Freer:
         except FileUnreadable:
             report.kept += 1
             return
-        if seen is None or not seen.same_content_as(row.version):
+        if seen is None or not seen.has_same_size_and_mtime(row.version):
             self._check_root()  # again: a volume may have been unmounted a moment ago
             report.gone += 1
             if not report.dry_run:
@@ -259,7 +259,7 @@ class Freer:
         try:
             return confirmed_now(row, self._store)
         except StoreError as error:
-            if error.failure.scope is Scope.STORE or error.status is None:
+            if error.failure.scope is FailureScope.STORE or error.status is None:
                 raise
             return False
 

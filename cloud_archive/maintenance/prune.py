@@ -25,10 +25,10 @@ from ..ledger.history import mark_pruned, unmark_pruned
 from ..ledger.key_index import KeyIndex
 from ..ledger.ledger import Ledger
 from ..ledger.rows import FileRow
-from ..scope import Scope
+from ..scope import KeyScope
 from ..store.failures import is_denied
 from ..store.s3 import ObjectInfo, ObjectStore
-from .retry import patiently
+from .retry import with_retries
 
 LOOKS_AT_ONCE = 8
 DELETE_AT_ONCE = 100  # few, so that little time passes between the last comparison and the deletion
@@ -115,7 +115,7 @@ def plan_prune(
     store: ObjectStore,
     ledger: Ledger | None,
     *,
-    scope: Scope,
+    scope: KeyScope,
     rule: Rule,
     now: float,
     on_progress: Callable[[int], None] = lambda listed: None,
@@ -204,7 +204,7 @@ def _is_ours(store: ObjectStore, info: ObjectInfo, rows: Sequence[FileRow], rule
             )
         ):
             return True
-    seen = patiently(lambda: store.head(info.key))
+    seen = with_retries(lambda: store.head(info.key))
     # Deleted and written anew in between: then it is not the object that was listed.
     same = seen is not None and (seen.size_bytes, seen.etag) == (info.size_bytes, info.etag)
     return same and seen is not None and MARK in seen.metadata
@@ -245,7 +245,7 @@ def prune(
 def _refusal(store: ObjectStore, planned: PruneCandidate) -> str:
     """Why this object stays; empty where it is as it was planned."""
     try:
-        return "" if planned.is_still(patiently(lambda: store.head(planned.key))) else CHANGED
+        return "" if planned.is_still(with_retries(lambda: store.head(planned.key))) else CHANGED
     except StoreError as error:
         return f"It could not be compared with the plan: {error}"
 

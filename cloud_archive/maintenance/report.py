@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
-from ..ledger.history import Slot, archived_by_time, archived_paths
+from ..ledger.history import TimeSlot, archived_by_time, archived_paths
 from ..ledger.ledger import Ledger
-from ..scope import Scope
+from ..scope import KeyScope
 from ..store.s3 import ObjectStore
 from .costs import Cost, Prices, Usage, requests_for
 
@@ -119,7 +119,7 @@ def report_from_ledger(
 
 def report_from_bucket(
     store: ObjectStore,
-    scope: Scope,
+    scope: KeyScope,
     *,
     by: By,
     prices: Prices | None = None,
@@ -131,13 +131,13 @@ def report_from_bucket(
     Raises:
         StoreError: the bucket cannot be listed.
     """
-    slots: list[Slot] = []
+    slots: list[TimeSlot] = []
     pieces: defaultdict[bytes, _Sum] = defaultdict(_Sum)
     for info in store.list(scope.listing_prefix):
         if not scope.holds(info.key):
             continue
         written = 0.0 if info.last_modified is None else info.last_modified.timestamp()
-        slots.append(Slot(int(written), 1, info.size_bytes))
+        slots.append(TimeSlot(int(written), 1, info.size_bytes))
         if by not in TIMES:
             path = info.key[len(scope.head) :].encode("utf-8", "surrogatepass")
             pieces[_piece(path, by)].add(1, info.size_bytes)
@@ -161,7 +161,7 @@ def chart_rows(ledger: Ledger, by: Literal["hour", "day"], last: int, now: float
     return [{"start": row.name, "files": row.files, "bytes": row.size_bytes} for row in rows]
 
 
-def _by_time(slots: Iterable[Slot], by: By) -> list[Row]:
+def _by_time(slots: Iterable[TimeSlot], by: By) -> list[Row]:
     sums: defaultdict[str, _Sum] = defaultdict(_Sum)
     for slot in slots:
         moment = datetime.fromtimestamp(slot.start).replace(minute=0, second=0)
@@ -215,7 +215,7 @@ def _type(ending: str) -> str:
 
 
 def _made(
-    by: By, source: str, rows: Sequence[Row], slots: Sequence[Slot], prices: Prices | None, now: float
+    by: By, source: str, rows: Sequence[Row], slots: Sequence[TimeSlot], prices: Prices | None, now: float
 ) -> Report:
     files = sum(slot.files for slot in slots)
     size_bytes = sum(slot.size_bytes for slot in slots)

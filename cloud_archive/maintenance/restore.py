@@ -26,11 +26,11 @@ from ..errors import CloudArchiveError, KeyRejected, StoreError
 from ..ledger.key_index import KeyIndex
 from ..ledger.ledger import Ledger
 from ..ledger.rows import FileRow
-from ..scope import Scope
+from ..scope import KeyScope
 from ..store.base import ObjectInfo, ObjectStore
 from .restore_files import FilePlacer, modified_ns
 from .restore_versions import Version, family_of, has_number, newest_first, version_of
-from .retry import patiently
+from .retry import with_retries
 
 CLOCK_SLACK_SECONDS = 86_400.0  # by which the clocks of store and archive may differ, before a HEAD decides
 MOST_KEPT = 10_000
@@ -170,7 +170,7 @@ def restore(
     store: ObjectStore,
     target: Path,
     *,
-    scope: Scope,
+    scope: KeyScope,
     wanted: Wanted | None = None,
     all_versions: bool = False,
     ledger: Ledger | None = None,
@@ -237,7 +237,7 @@ class _Restore:
     """One run. `groups` is for the caller's thread, `bring` for any."""
 
     store: ObjectStore
-    scope: Scope
+    scope: KeyScope
     placer: FilePlacer
     wanted: Wanted
     spec: GitIgnoreSpec | None
@@ -324,7 +324,7 @@ class _Restore:
         return items
 
     def _version(self, info: ObjectInfo, rows: Mapping[str, Sequence[FileRow]]) -> Version | Item:
-        seen = patiently(lambda: self.store.head(info.key))
+        seen = with_retries(lambda: self.store.head(info.key))
         if seen is None:
             return Item(info.key, RestoreResult.FAILED, cause="It was deleted meanwhile.")
         return version_of(seen, self.scope.head, rows.get(info.key, ()))

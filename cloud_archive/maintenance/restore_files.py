@@ -21,14 +21,14 @@ from pathlib import Path
 
 from ..beneath import Folder, open_folder
 from ..errors import CloudArchiveError
-from ..files import FileVersion, time_ns, to_relative
+from ..files import FileVersion, parse_timestamp_ns, to_relative
 from ..keys import LAST_CONFLICT, MAX_CONFLICTS, conflict_key
 from ..ledger.history import Restored, add_restored
 from ..ledger.ledger import Ledger
 from ..ledger.rows import FileState
 from ..store.base import ObjectInfo, ObjectStore
 from .restore_versions import Version
-from .retry import patiently
+from .retry import with_retries
 from .safe_paths import local_parts
 from .verdict import Digests, Verdict
 
@@ -178,7 +178,7 @@ class FilePlacer:
         """
         verdict = digests.prove(info)
         if verdict is Verdict.UNDECIDED and not self._is_known(info, digests, path, there):
-            verdict = patiently(lambda: self._compare_bytes(info, digests))
+            verdict = with_retries(lambda: self._compare_bytes(info, digests))
         if verdict is Verdict.DIFFERENT:
             raise RestoreProblem(
                 f"The object has other bytes than its metadata says: those are in {path}, which stays as it is."
@@ -214,7 +214,7 @@ class FilePlacer:
         # Hidden and unfinished, so that no archive takes it; this run's own, for another may fetch the same.
         partial = f".{secrets.token_hex(12)}.part"
         try:
-            digests = patiently(lambda: self._download(info, folder, partial))
+            digests = with_retries(lambda: self._download(info, folder, partial))
             proven = _check(info, digests)
             moment = modified_ns(info)
             if moment is not None:
@@ -314,7 +314,7 @@ class FilePlacer:
 
 def modified_ns(info: ObjectInfo) -> int | None:
     """When the file was last modified, in nanoseconds since 1970: as its archive noted it, else the object's time."""
-    noted = time_ns(info.metadata.get("mtime", ""))
+    noted = parse_timestamp_ns(info.metadata.get("mtime", ""))
     if noted is not None or info.last_modified is None:
         return noted
     return int(info.last_modified.timestamp()) * 10**9

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from urllib.parse import quote
 
 from .. import keys
-from ..files import time_ns
+from ..files import parse_timestamp_ns
 from ..keys import path_of, without_conflict
 from ..ledger.rows import FileRow
 from ..store.base import ObjectInfo
@@ -59,7 +59,7 @@ def version_of(info: ObjectInfo, head: str, rows: Sequence[FileRow] = ()) -> Ver
     noted = info.metadata.get("path")
     if noted is None and rows:
         noted = quote(os.fsencode(rows[-1].version.path))
-    moments = [time_ns(info.metadata.get("archived-at", ""))]
+    moments = [parse_timestamp_ns(info.metadata.get("archived-at", ""))]
     # Bytes that came back later were found at the key of an earlier version: only the ledger knows that moment.
     moments += [int(row.archived_at * 1e9) for row in rows if row.archived_at is not None]
     known = [moment for moment in moments if moment is not None]

@@ -20,7 +20,7 @@ FIRST_PAUSE_SECONDS = 0.25  # doubles: 4 s in all
 LONGEST_PAUSE_SECONDS = 30.0
 
 
-def patiently(
+def with_retries(
     call: Callable[[], T], *, tries: int = TRIES, pause: Callable[[float], object] | None = None
 ) -> T:
     """Call, and again after a growing pause where the store failed in a way that may pass.

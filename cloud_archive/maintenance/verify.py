@@ -19,13 +19,13 @@ from typing import Any
 
 from ..errors import FileProblem, StoreError
 from ..files import hash_file
-from ..ledger.history import requeue, waiting_again
+from ..ledger.history import count_requeued, requeue_missing
 from ..ledger.key_index import KeyIndex
 from ..ledger.ledger import Ledger
 from ..ledger.rows import FileRow
 from ..store.failures import concerns_every_request, is_denied
 from ..store.s3 import ObjectInfo, ObjectStore
-from .retry import patiently
+from .retry import with_retries
 from .verdict import Verdict, by_bytes, by_listing, look
 
 LIST_PAGE = 1000  # objects in one answer
@@ -146,7 +146,7 @@ def verify(
             check.one_by_one(index.pages())
         finally:
             check.close()
-        check.report.waiting = waiting_again(ledger)
+        check.report.waiting = count_requeued(ledger)
         return check.report
 
 
@@ -183,7 +183,7 @@ class _Check:
             if group.rows < WORTH_LISTING:
                 continue
             try:
-                patiently(lambda prefix=group.prefix, rows=group.rows: self._list(index, prefix, rows))  # type: ignore[misc]
+                with_retries(lambda prefix=group.prefix, rows=group.rows: self._list(index, prefix, rows))  # type: ignore[misc]
             except StoreError as error:
                 if not is_denied(error) and error.status not in (405, 501):
                     raise
@@ -227,10 +227,10 @@ class _Check:
             with self._counts:
                 self.report.read_requests += 1
                 self.report.bytes_read += row.version.size_bytes
-            return patiently(lambda: by_bytes(row, self._store))
+            return with_retries(lambda: by_bytes(row, self._store))
         with self._counts:
             self.report.head_requests += 1
-        return patiently(lambda: look(row, self._store))
+        return with_retries(lambda: look(row, self._store))
 
     def _collect(self, *, all_of_them: bool) -> None:
         while self._under_way:
@@ -277,7 +277,7 @@ class _Check:
                 report.missing += 1
             else:
                 report.different += 1
-            queued = self._repair and local and requeue(self._ledger, [row]) == 1
+            queued = self._repair and local and requeue_missing(self._ledger, [row]) == 1
             report.queued += queued
             report.lost += not local
         finding = Finding(row.version.path, row.key or "", verdict, local, queued, cause)
@@ -291,7 +291,7 @@ class _Check:
             found = hash_file(self._root, row.version.path)
         except (FileProblem, ValueError):
             return False
-        return found is not None and found[1] == row.sha256 and found[0].same_content_as(row.version)
+        return found is not None and found[1] == row.sha256 and found[0].has_same_size_and_mtime(row.version)
 
 
 def _pages(objects: Iterable[ObjectInfo]) -> Iterator[list[ObjectInfo]]:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ..errors import Failure, Scope, StoreError
+from ..errors import Failure, FailureScope, StoreError
 
 
 def _store(code: str, cause: str, cure: str, *, passing: bool = False, throttled: bool = False) -> Failure:
-    return Failure(code, cause, cure, passing, Scope.STORE, throttled)
+    return Failure(code, cause, cure, passing, FailureScope.STORE, throttled)
 
 
 def _file(code: str, cause: str, cure: str, *, passing: bool = False) -> Failure:
-    return Failure(code, cause, cure, passing, Scope.FILE)
+    return Failure(code, cause, cure, passing, FailureScope.FILE)
 
 
 def _busy(code: str) -> Failure:
@@ -21,7 +21,7 @@ def _busy(code: str) -> Failure:
         "The store asks for fewer requests.",
         "Nothing to do: uploads slow down and go on by themselves.",
         passing=True,
-        scope=Scope.STORE,
+        scope=FailureScope.STORE,
         throttled=True,
     )
 

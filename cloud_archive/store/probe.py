@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from ..errors import ConditionsRejected, ObjectExists, Scope, StoreError
+from ..errors import ConditionsRejected, FailureScope, ObjectExists, StoreError
 from ..keys import PrefixTemplate
 from .base import CreateOnly, ObjectStore, ProbeNotes
 from .failures import explain, is_denied
@@ -50,7 +50,7 @@ def verify_connection(store: ObjectStore) -> None:
     try:
         next(store.read(store.probe_key, len(PROBE_BODY)), None)
     except StoreError as error:
-        if error.status == 404 and error.failure.scope is Scope.FILE:
+        if error.status == 404 and error.failure.scope is FailureScope.FILE:
             return
         if error.status not in (401, 403) or error.failure.cause != explain("AccessDenied").cause:
             raise

@@ -18,7 +18,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import quote
 
-from ..errors import ConditionsRejected, ObjectExists, Scope, StoreError
+from ..errors import ConditionsRejected, FailureScope, ObjectExists, StoreError
 from .aws_session import MadeOnce
 from .bandwidth import Throttle
 from .base import (
@@ -762,7 +762,7 @@ class S3Store:
         if not found:
             return error
         cure = f"Correct or unset {found}, if the store does not support that."
-        failure = replace(error.failure, cure=cure, scope=Scope.STORE)
+        failure = replace(error.failure, cure=cure, scope=FailureScope.STORE)
         return StoreError(error.operation, error.key, failure, status=error.status, said=error.said)
 
     def _note_time(self, answer: Mapping[str, Any]) -> None:

@@ -26,7 +26,7 @@ from enum import Enum
 from typing import BinaryIO, Protocol
 
 from ..errors import ConditionsRejected, FileChanged, KeyRejected, ObjectExists, StoreError
-from ..files import FileVersion, seconds_text
+from ..files import FileVersion, format_timestamp_ns
 from ..keys import LAST_CONFLICT, MAX_CONFLICTS, conflict_key, conflict_number, path_metadata
 from ..store.failures import explain, is_denied
 from ..store.s3 import PROBE_WITH_BYTES, CreateOnly, ObjectInfo, ObjectStore, Part
@@ -369,10 +369,10 @@ class _Attempt:
             "sha256": content.sha256,
             # Seconds since 1970 with nine digits, under the name that rclone uses, so that it restores it too:
             # https://rclone.org/s3/#metadata
-            "mtime": seconds_text(job.version.mtime_ns),
+            "mtime": format_timestamp_ns(job.version.mtime_ns),
             "archive-token": job.token,
             "archive-session": uploader._session_id,
-            "archived-at": seconds_text(int(uploader._store_time() * 1e9)),
+            "archived-at": format_timestamp_ns(int(uploader._store_time() * 1e9)),
         }
         self._upload_id = job.upload_id
         self._upload_of = (job.key, job.sha256)  # what that upload is to be: its key, its bytes

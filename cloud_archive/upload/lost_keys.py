@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable
 from ..errors import KeyRejected, StoreError
 from ..files import FileVersion
 from ..keys import HASH_DIGITS, MAX_NAME_BYTES, family_of, object_key, without_conflict
-from ..scope import Scope
+from ..scope import KeyScope
 from ..store.s3 import ObjectStore
 
 logger = logging.getLogger("cloud_archive.bucket_index")
@@ -35,7 +35,7 @@ class BucketIndex:
     """
 
     def __init__(
-        self, store: ObjectStore, scope: Scope, local_files: Callable[[], Iterable[FileVersion]]
+        self, store: ObjectStore, scope: KeyScope, local_files: Callable[[], Iterable[FileVersion]]
     ) -> None:
         self._store = store
         self._scope = scope

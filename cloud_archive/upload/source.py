@@ -178,7 +178,7 @@ def opened(job: Job) -> Iterator[BinaryIO]:
 
 def has_changed(source: BinaryIO, job: Job) -> bool:
     """Whether the open file is no longer the version that the job names."""
-    return not _version(source, job).same_content_as(job.version)
+    return not _version(source, job).has_same_size_and_mtime(job.version)
 
 
 def _version(source: BinaryIO, job: Job) -> FileVersion:

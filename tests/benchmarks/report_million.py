@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from cloud_archive.files import fingerprint
-from cloud_archive.ledger.history import archived_by_time, local_candidates
+from cloud_archive.ledger.history import archived_by_time, oldest_local_files
 from cloud_archive.ledger.key_index import KeyIndex
 from cloud_archive.ledger.ledger import Ledger
 from cloud_archive.maintenance.report import chart_rows, report_from_ledger
@@ -34,7 +34,7 @@ def main(count: int = 1_000_000) -> int:
         _timed("report by day", lambda: report_from_ledger(ledger, by="day"))
         _timed("report by type", lambda: report_from_ledger(ledger, by="type"))
         _timed("report by folder", lambda: report_from_ledger(ledger, by="folder"))
-        _timed("oldest local files", lambda: local_candidates(ledger, before_ns=int(now * 1e9)))
+        _timed("oldest local files", lambda: oldest_local_files(ledger, before_ns=int(now * 1e9)))
         _timed("oldest waiting", ledger.oldest_waiting)
         _timed("index by key", lambda: _index(ledger))
         ledger.close()

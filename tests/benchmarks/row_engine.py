@@ -19,7 +19,7 @@ from cloud_archive.archive.workers import BATCH_BYTES, BATCH_FILES
 from cloud_archive.demo.seaweedfs import free_ports
 from cloud_archive.files import FileVersion
 from cloud_archive.ledger.ledger import Ledger
-from cloud_archive.ledger.rows import Archived, Attempt, Claim
+from cloud_archive.ledger.rows import Attempt, Claim, ProvenUpload
 from tests.benchmarks.figures import Figure, Row, known, no_slower, within
 from tests.benchmarks.million import add_file, bare_walk, fill_ledger, make_tree
 from tests.benchmarks.relay import Relay, port_of, seen_through
@@ -156,7 +156,7 @@ def _ledger(server: S3Server, work: Path, rounds: int) -> list[Figure]:
     def several(_: int) -> int:
         claims = ledger.claim_several("benchmark", most=BATCH_FILES, among=WORKERS, size_bytes=BATCH_BYTES)
         ledger.record_attempts([Attempt(claim, "0" * 64, "key", "key") for claim in claims])
-        ledger.mark_all_archived([Archived(claim, "key", "0" * 64, None, True) for claim in claims])
+        ledger.mark_all_archived([ProvenUpload(claim, "key", "0" * 64, None, True) for claim in claims])
         return len(claims)
 
     def worker(number: int) -> None:

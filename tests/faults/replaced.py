@@ -18,10 +18,10 @@ from pathlib import Path
 from cloud_archive.config.settings import load_settings
 from cloud_archive.intake.open_files import has_writer
 from cloud_archive.ledger.ledger import Ledger
-from cloud_archive.maintenance.free import Freer, Limits
+from cloud_archive.maintenance.free import Limits, LocalCleaner
 from cloud_archive.maintenance.restore import restore
 from cloud_archive.maintenance.verify import verify
-from cloud_archive.scope import Scope
+from cloud_archive.scope import KeyScope
 from cloud_archive.state import LEDGER_NAME
 from cloud_archive.store.s3 import S3Store
 from tests.integration.archives import HOUR, Archive
@@ -123,7 +123,7 @@ class _Round:
             report = restore(
                 self.archive.shared,
                 self.archive.root,
-                scope=Scope.folder(self.prefix),
+                scope=KeyScope.folder(self.prefix),
                 ledger=ledger,
                 watched=self.archive.root,
             )
@@ -144,7 +144,7 @@ class _Round:
     def _free(self) -> None:
         ledger = self._ledger()
         try:
-            freer = Freer(
+            freer = LocalCleaner(
                 ledger,
                 self.archive.shared,
                 self.archive.root,

@@ -23,9 +23,9 @@ from cloud_archive.config.settings import load_settings
 from cloud_archive.errors import RequestRefused
 from cloud_archive.intake.open_files import has_writer
 from cloud_archive.keys import PrefixTemplate
-from cloud_archive.maintenance.free import Freer, Limits
+from cloud_archive.maintenance.free import Limits, LocalCleaner
 from cloud_archive.maintenance.restore import restore
-from cloud_archive.scope import Scope
+from cloud_archive.scope import KeyScope
 from cloud_archive.store.s3 import S3Store
 from tests.fork_server import PIPE, popen
 from tests.servers import S3Server
@@ -146,7 +146,7 @@ class _World:
         self.engine = Engine(self.root, state_base=state, environ=environ, machine_wide=False)
         self.engine.start(autostart=True)
         self._store = S3Store(load_settings(environ))
-        self._freer = Freer(
+        self._freer = LocalCleaner(
             self.engine.archiver().ledger,
             self._store,
             self.root,
@@ -197,7 +197,7 @@ class _World:
         for folder in SWAPPED:
             (self.target / folder).mkdir()
         with self.swapper.swapping([(self.target / folder, there / folder) for folder in SWAPPED]):
-            restore(self._store, self.target, scope=Scope(PrefixTemplate(f"{PREFIX}/{name}")))
+            restore(self._store, self.target, scope=KeyScope(PrefixTemplate(f"{PREFIX}/{name}")))
         self.found.written_outside += _contents(there) != before
         self.found.restored += sum(path.is_file() for path in self.target.rglob("*.png"))
         for entry in self.target.iterdir():

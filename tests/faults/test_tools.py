@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from cloud_archive.intake.containers import Look, look
+from cloud_archive.intake.containers import ContainerState, inspect_container
 from tests.faults.killer import Killer
 from tests.faults.proxy import Entry
 from tests.faults.tormentor import LARGEST_BYTES, SMALLEST_BYTES, Tormentor, content, size
@@ -55,8 +55,10 @@ def test_contents_look_whole_and_sizes_span_what_comfyui_writes() -> None:
     dice = random.Random(1)
     for suffix in (".png", ".mp4"):
         data = content(dice, 3000, suffix)
-        assert look(io.BytesIO(data), "a" + suffix, len(data)) is Look.WHOLE
-        assert look(io.BytesIO(data[:-20]), "a" + suffix, len(data) - 20) is Look.PARTIAL
+        assert inspect_container(io.BytesIO(data), "a" + suffix, len(data)) is ContainerState.WHOLE
+        assert (
+            inspect_container(io.BytesIO(data[:-20]), "a" + suffix, len(data) - 20) is ContainerState.PARTIAL
+        )
     sizes = [size(dice) for _ in range(2000)]
     assert SMALLEST_BYTES <= min(sizes) < 1000
     assert 12_000_000 < max(sizes) <= LARGEST_BYTES

@@ -20,7 +20,7 @@ from cloud_archive.errors import CloudArchiveError, LedgerError
 from cloud_archive.files import stat_version
 from cloud_archive.intake.walk import scan
 from cloud_archive.ledger.ledger import Ledger
-from cloud_archive.ledger.rows import Archived, Attempt, Claim, FileState
+from cloud_archive.ledger.rows import Attempt, Claim, FileState, ProvenUpload
 from cloud_archive.store.base import Capabilities
 from cloud_archive.store.s3 import S3Store
 from cloud_archive.upload import source as content
@@ -75,7 +75,7 @@ class TrippedLedger(Ledger):
         super().abandon_multipart(claim, key, upload_id)
         self.trip("abandon", "after")
 
-    def mark_all_archived(self, archived: Sequence[Archived]) -> None:
+    def mark_all_archived(self, archived: Sequence[ProvenUpload]) -> None:
         self.trip("archived", "before")
         super().mark_all_archived(archived)
         self.trip("archived", "after")

@@ -21,8 +21,8 @@ from cloud_archive.files import FileVersion
 from cloud_archive.intake.walk import scan
 from cloud_archive.ledger.ledger import Ledger
 from cloud_archive.state import LEDGER_NAME, make_state_directory
-from cloud_archive.terminal import table
-from cloud_archive.text import counted, shown, size
+from cloud_archive.terminal import format_table
+from cloud_archive.text import count_noun, format_bytes, make_printable
 
 SECRET = "planted+SECRET/value"
 
@@ -296,13 +296,13 @@ def with_ledger(
     ],
 )
 def test_sizes_read_well(count: int, expected: str) -> None:
-    assert size(count) == expected
+    assert format_bytes(count) == expected
 
 
 def test_numbers_and_names_read_well() -> None:
-    assert (counted(1, "file"), counted(1200, "file")) == ("1 file", "1,200 files")
-    assert shown("plain ü 😀.png") == "plain ü 😀.png"
-    assert table([("a", "b"), ("long", "c")]) == ["a     b", "long  c"]
+    assert (count_noun(1, "file"), count_noun(1200, "file")) == ("1 file", "1,200 files")
+    assert make_printable("plain ü 😀.png") == "plain ü 😀.png"
+    assert format_table([("a", "b"), ("long", "c")]) == ["a     b", "long  c"]
 
 
 def test_log_lines_hold_no_secret_and_no_traceback(

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from cloud_archive.archive.engine import Engine
-from cloud_archive.ledger.ledger import COMPARE
+from cloud_archive.ledger.ledger import COMPARE_WITH_BUCKET
 from cloud_archive.state import LEDGER_NAME
 from tests.functional.archives import engine_on, until
 from tests.memory_store import MemoryStore
@@ -83,7 +83,7 @@ def test_what_is_archived_is_known_by_the_bucket_and_what_waited_still_arrives(
         assert any("The ledger was" in error for error in status.errors)
         assert status.already_archived_files == 2
         engine.archiver().look_after_index()
-        assert engine.archiver().ledger.recall(COMPARE) is None
+        assert engine.archiver().ledger.recall(COMPARE_WITH_BUCKET) is None
     # Where nothing could be read from the old ledger, nothing is known to be old.
     new = {Path(key).name for key in store.bodies().keys() - first.keys()}
     assert new - {"old.bin"} == {"waits.bin"}

@@ -13,10 +13,10 @@ import pytest
 from cloud_archive.cli.app import main
 from cloud_archive.cli.ledger_view import look
 from cloud_archive.errors import RootReplaced, StoreError
-from cloud_archive.ledger.history import opened_ledger
+from cloud_archive.ledger.history import existing_ledger
 from cloud_archive.ledger.known_root import KnownRoot
 from cloud_archive.ledger.ledger import KNOWN_ROOT, Ledger
-from cloud_archive.maintenance.free import Freer, Limits
+from cloud_archive.maintenance.free import Limits, LocalCleaner
 from cloud_archive.state import LEDGER_NAME
 from cloud_archive.store.failures import explain
 from tests.functional.archives import ENVIRON, engine_on, until
@@ -41,9 +41,9 @@ def _archived(root: Path, store: MemoryStore, state: Path, *names: str) -> None:
         assert engine.flush(20)
 
 
-def _freer(root: Path, store: MemoryStore, ledger: Ledger) -> Freer:
+def _freer(root: Path, store: MemoryStore, ledger: Ledger) -> LocalCleaner:
     known = KnownRoot(root, ledger)
-    return Freer(
+    return LocalCleaner(
         ledger,
         store,
         root,
@@ -121,7 +121,7 @@ def test_a_start_over_an_unmounted_directory_is_not_safe_until_it_is_mounted(
     root.mkdir()
     with pytest.raises(RootReplaced):
         look(root, {**ENVIRON, "CLOUD_ARCHIVE_STATE_DIR": str(state)})
-    with opened_ledger(state / LEDGER_NAME) as ledger:
+    with existing_ledger(state / LEDGER_NAME) as ledger:
         with pytest.raises(RootReplaced):
             _freer(root, store, ledger).run_once()
         assert all(row.freed_at is None for row in ledger.rows(limit=5))
@@ -144,7 +144,7 @@ def test_the_known_directory_may_be_emptied(tmp_path: Path, root: Path) -> None:
     (root / "a.bin").unlink()
     _archived(root, store, state, "b.bin")
     (root / "b.bin").unlink()
-    with opened_ledger(state / LEDGER_NAME) as ledger:
+    with existing_ledger(state / LEDGER_NAME) as ledger:
         ledger.remember(KNOWN_ROOT, None)  # as an earlier version left it
     _archived(root, store, state, "c.bin")
     assert len(store.bodies()) == 3
@@ -153,7 +153,7 @@ def test_the_known_directory_may_be_emptied(tmp_path: Path, root: Path) -> None:
 def test_free_notes_nothing_once_the_directory_goes_away_in_its_midst(tmp_path: Path, root: Path) -> None:
     store, state = MemoryStore(), tmp_path / "state"
     _archived(root, store, state, "a.bin")
-    with opened_ledger(state / LEDGER_NAME) as ledger:
+    with existing_ledger(state / LEDGER_NAME) as ledger:
         freer = _freer(root, store, ledger)
         real = freer._candidates
 

@@ -21,7 +21,7 @@ from cloud_archive.demo.media import comfy_image, film_head, film_size_patch, fi
 from cloud_archive.demo.outputs import Written
 from cloud_archive.demo.seaweedfs import find_weed
 from cloud_archive.demo.view import Line, View, lines_of
-from cloud_archive.intake.containers import Look, look
+from cloud_archive.intake.containers import ContainerState, inspect_container
 from tests.fork_server import PIPE, Process, popen
 from tests.servers import missing, wait_until
 
@@ -188,7 +188,7 @@ def test_what_differs_is_a_failure(objects: list[tuple[str, int, str]]) -> None:
 
 def test_an_image_is_a_whole_png_with_its_prompt_and_workflow() -> None:
     body = comfy_image(5, 64, 48)
-    assert look(io.BytesIO(body), "a.png", len(body)) is Look.WHOLE
+    assert inspect_container(io.BytesIO(body), "a.png", len(body)) is ContainerState.WHOLE
     texts: dict[str, str] = {}
     pixels = b""
     position = 8
@@ -213,10 +213,10 @@ def test_a_film_is_whole_only_when_its_end_is_written() -> None:
     frames = [png(32, 16, picture(32, 16, 1, number / 16)) for number in range(4)]
     sizes = [len(frame) for frame in frames]
     growing = film_head() + b"".join(frames)
-    assert look(io.BytesIO(growing), "a.mp4", len(growing)) is not Look.WHOLE
+    assert inspect_container(io.BytesIO(growing), "a.mp4", len(growing)) is not ContainerState.WHOLE
     position, patch = film_size_patch(sizes)
     whole = growing[:position] + patch + growing[position + len(patch) :] + film_tail(sizes, 32, 16)
-    assert look(io.BytesIO(whole), "a.mp4", len(whole)) is Look.WHOLE
+    assert inspect_container(io.BytesIO(whole), "a.mp4", len(whole)) is ContainerState.WHOLE
 
 
 def test_the_view_tells_each_change_once() -> None:

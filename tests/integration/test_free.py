@@ -17,8 +17,8 @@ from cloud_archive.files import FileVersion
 from cloud_archive.intake.open_files import has_writer
 from cloud_archive.ledger.rows import FileState
 from cloud_archive.maintenance import free
-from cloud_archive.maintenance.free import Freer, FreeReport, Limits
-from cloud_archive.scope import Scope
+from cloud_archive.maintenance.free import FreeReport, Limits, LocalCleaner
+from cloud_archive.scope import KeyScope
 from tests.fork_server import PIPE, popen
 from tests.integration.archives import HOUR, Archive
 from tests.servers import S3Server, wait_until
@@ -32,7 +32,7 @@ def freed(
     archive: Archive, limits: Limits | None = None, *, dry_run: bool = False, free_bytes: int = 10**12
 ) -> FreeReport:
     with archive.ledger() as ledger, archive.store() as store:
-        freer = Freer(
+        freer = LocalCleaner(
             ledger,
             store,
             archive.root,
@@ -143,7 +143,7 @@ def test_nothing_is_looked_at_before_something_is_due(
             return read(sql, values)
 
         monkeypatch.setattr(ledger, "read", noted)
-        freer = Freer(
+        freer = LocalCleaner(
             ledger,
             store,
             archive.root,
@@ -245,7 +245,7 @@ def test_a_file_that_is_written_to_while_the_bucket_is_asked_stays(
         return False
 
     with archive.ledger() as ledger, archive.store() as store:
-        freer = Freer(
+        freer = LocalCleaner(
             ledger, store, archive.root, Limits(DAY), has_writer=writes_after_the_proof, clock=time.time
         )
         report = freer.run_once()
@@ -282,7 +282,7 @@ def test_a_folder_that_becomes_a_link_right_before_the_removal_keeps_what_it_nam
         return False
 
     with archive.ledger() as ledger, archive.store() as store:
-        freer = Freer(
+        freer = LocalCleaner(
             ledger, store, archive.root, Limits(DAY), has_writer=swaps_after_the_hash, clock=time.time
         )
         report = freer.run_once()
@@ -308,7 +308,7 @@ def test_another_file_with_the_same_bytes_and_times_is_not_the_one_that_was_hash
         return False
 
     with archive.ledger() as ledger, archive.store() as store:
-        freer = Freer(
+        freer = LocalCleaner(
             ledger, store, archive.root, Limits(DAY), has_writer=replaces_after_the_hash, clock=time.time
         )
         assert freer.run_once().kept == 1
@@ -354,7 +354,7 @@ def test_a_restored_file_is_not_removed_again_at_once(tmp_path: Path, seaweedfs:
     before = archive.local_files()
     assert freed(archive).freed == 1
     with archive.ledger() as ledger, archive.store() as store:
-        restore(store, archive.root, scope=Scope.folder("out"), ledger=ledger, watched=archive.root)
+        restore(store, archive.root, scope=KeyScope.folder("out"), ledger=ledger, watched=archive.root)
     assert archive.local_files() == before
     assert freed(archive).freed == 0
     with archive.ledger() as ledger:
@@ -389,7 +389,7 @@ PROGRAM = """
 import sys, time
 from pathlib import Path
 from cloud_archive.ledger.ledger import Ledger
-from cloud_archive.maintenance.free import Freer, Limits
+from cloud_archive.maintenance.free import LocalCleaner, Limits
 from cloud_archive.config.settings import load_settings
 from cloud_archive.store.s3 import S3Store
 from cloud_archive.intake.open_files import has_writer
@@ -397,7 +397,7 @@ root, ledger_path = map(Path, sys.argv[1:])
 ledger = Ledger(ledger_path)
 ledger.open()
 print("begins", flush=True)
-Freer(ledger, S3Store(load_settings()), root, Limits(86400.0), has_writer=has_writer, clock=time.time).run_once()
+LocalCleaner(ledger, S3Store(load_settings()), root, Limits(86400.0), has_writer=has_writer, clock=time.time).run_once()
 """
 
 

@@ -11,7 +11,7 @@ import pytest
 from cloud_archive.keys import PrefixTemplate
 from cloud_archive.ledger.rows import FileState
 from cloud_archive.maintenance.prune import Plan, PruneReport, Rule, plan_prune, prune
-from cloud_archive.scope import Scope
+from cloud_archive.scope import KeyScope
 from tests.integration.archives import PREFIX, Archive
 from tests.servers import PUT_GET_KEY_ID, PUT_GET_SECRET, S3Server
 
@@ -29,7 +29,7 @@ def planned(
     ahead: float = EVERYTHING_IS_OLD,
 ) -> Plan:
     with archive.ledger() as ledger, archive.store() as store:
-        scope = Scope(PrefixTemplate.parse(prefix))
+        scope = KeyScope(PrefixTemplate.parse(prefix))
         return plan_prune(store, ledger if known else None, scope=scope, rule=rule, now=time.time() + ahead)
 
 

@@ -13,7 +13,7 @@ from multidict import CIMultiDict
 
 from cloud_archive.archive.engine import Engine
 from cloud_archive.config.settings import load_settings
-from cloud_archive.errors import Scope, StoreError
+from cloud_archive.errors import FailureScope, StoreError
 from cloud_archive.maintenance.check import all_well, run_check
 from cloud_archive.maintenance.verify import verify
 from cloud_archive.store.s3 import S3Store
@@ -174,5 +174,5 @@ def test_an_invalid_argument_names_what_was_set_about_the_object(seaweedfs: S3Se
             with pytest.raises(StoreError) as raised:
                 store.put("a.png", b"1", **PUT)
             assert named in raised.value.failure.cure
-            assert raised.value.failure.scope is (Scope.STORE if named else Scope.FILE)
+            assert raised.value.failure.scope is (FailureScope.STORE if named else FailureScope.FILE)
             store.close()

@@ -11,7 +11,7 @@ import pytest
 
 from cloud_archive.ledger.rows import FileState
 from cloud_archive.maintenance.restore import RestoreReport, restore
-from cloud_archive.scope import Scope
+from cloud_archive.scope import KeyScope
 from tests.integration.archives import Archive
 from tests.servers import S3Server, wait_until
 
@@ -30,9 +30,9 @@ NAMES = [
 def bring_back(archive: Archive, target: Path, prefix: str = "out", *, known: bool = False) -> RestoreReport:
     with archive.store() as store:
         if not known:
-            return restore(store, target, scope=Scope.folder(prefix))
+            return restore(store, target, scope=KeyScope.folder(prefix))
         with archive.ledger() as ledger:
-            return restore(store, target, scope=Scope.folder(prefix), ledger=ledger, watched=archive.root)
+            return restore(store, target, scope=KeyScope.folder(prefix), ledger=ledger, watched=archive.root)
 
 
 def test_without_ledger_and_disk_every_byte_and_time_comes_back(tmp_path: Path, seaweedfs: S3Server) -> None:
@@ -156,7 +156,7 @@ def test_the_newest_version_of_every_name_comes_back_without_ledger_and_disk(
     expected["latest (1).png"] = b"a file that is really called so"
     assert {path: body for path, (body, _) in archive.local_files(year).items()} == expected
     with archive.store() as store:
-        again = restore(store, target, scope=Scope.folder("out"), all_versions=True)
+        again = restore(store, target, scope=KeyScope.folder("out"), all_versions=True)
     assert (again.already, again.restored, again.failed) == (5, 8, 0)
     everything = sorted(body for body, _ in archive.local_files(target).values())
     assert everything == sorted(

@@ -10,7 +10,7 @@ import pytest
 
 from cloud_archive.cli.app import main
 from cloud_archive.files import stat_version
-from cloud_archive.ledger.history import waiting_again
+from cloud_archive.ledger.history import count_requeued
 from cloud_archive.ledger.rows import FileState
 from cloud_archive.maintenance.verdict import Verdict
 from cloud_archive.maintenance.verify import VerifyReport, verify
@@ -217,7 +217,7 @@ def test_a_newer_version_of_a_file_that_waits_to_be_archived_again_was_never_arc
     archive.write("a.png", b"newer bytes")
     with archive.ledger() as ledger:
         ledger.add([stat_version(archive.root, "a.png")])
-        assert waiting_again(ledger) == 0
+        assert count_requeued(ledger) == 0
 
 
 def test_nothing_was_checked_is_not_all_of_them(

@@ -72,13 +72,13 @@ def root(tmp_path: Path, ledger: Ledger) -> Path:
 def lookups(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many files each look into the ledger asked for."""
     counts: list[int] = []
-    ask = ledger.unknown_marks
+    ask = ledger.unknown_fingerprints
 
     def asked(fingerprints: Sequence[int]) -> set[int]:
         counts.append(len(fingerprints))
         return ask(fingerprints)
 
-    monkeypatch.setattr(ledger, "unknown_marks", asked)
+    monkeypatch.setattr(ledger, "unknown_fingerprints", asked)
     return counts
 
 

@@ -18,7 +18,7 @@ from rich.pretty import pretty_repr
 
 from cloud_archive.config.settings import Settings, load_settings
 from cloud_archive.errors import SettingsError
-from cloud_archive.redaction import ACCESS_KEY_VARIABLES, MASK, SECRET_VARIABLES, unquoted
+from cloud_archive.redaction import ACCESS_KEY_VARIABLES, MASK, SECRET_VARIABLES, strip_quotes
 
 unhurried = hypothesis_settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # a busy machine
 
@@ -910,7 +910,7 @@ def test_any_environment_is_settings_or_a_settings_error_without_the_secret(
         refused = error
 
     if refused is None:
-        assert settings.secrets()[0] == unquoted(secret)
+        assert settings.secrets()[0] == strip_quotes(secret)
     else:
         assert secret not in everything_said(refused)
         assert all(problem.accepted for problem in refused.problems)

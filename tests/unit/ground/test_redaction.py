@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from cloud_archive.redaction import MASK, holds_credential, mask_value, redact, secret_values, unquoted
+from cloud_archive.redaction import MASK, holds_credential, mask_value, redact, secret_values, strip_quotes
 
 unhurried = hypothesis_settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # a busy machine
 
@@ -124,4 +124,4 @@ def test_every_secret_of_the_environment_is_found_quoted_or_not() -> None:
     [(' "a b" ', "a b"), ("'a'", "a"), ('"', '"'), ('""', ""), ("\"a'", "\"a'"), ("\"'a'\"", "'a'")],
 )
 def test_one_pair_of_matching_quotes_is_taken_off(text: str, inner: str) -> None:
-    assert unquoted(text) == inner
+    assert strip_quotes(text) == inner

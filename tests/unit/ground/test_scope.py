@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cloud_archive.keys import PLACEHOLDERS, PrefixTemplate, object_key
-from cloud_archive.scope import Scope
+from cloud_archive.scope import KeyScope
 
 ALL_OF_THEM = "x-" + "-".join(f"{{{name}}}" for name in (*PLACEHOLDERS, "session_id"))
 
@@ -22,7 +22,7 @@ def test_every_rendering_of_a_template_is_in_its_scope(moment: datetime, bits: i
     template = PrefixTemplate.parse(f"{ALL_OF_THEM}/{{Y}}" if twice else ALL_OF_THEM)
     session = str(uuid.UUID(int=bits, version=4))
     key = object_key(template.render(moment, session), "a.png")
-    scope = Scope(template)
+    scope = KeyScope(template)
     assert scope.holds(key)
     assert key.startswith(scope.listing_prefix)
     assert key.startswith(scope.head)
@@ -31,7 +31,7 @@ def test_every_rendering_of_a_template_is_in_its_scope(moment: datetime, bits: i
 def test_every_day_of_a_leap_year_is_in_the_scope() -> None:
     for name in PLACEHOLDERS:
         template = PrefixTemplate.parse(f"{{{name}}}")
-        scope = Scope(template)
+        scope = KeyScope(template)
         for hours in range(0, 366 * 24, 7):
             moment = datetime(2028, 1, 1) + timedelta(
                 hours=hours, minutes=hours % 60, seconds=59 - hours % 60
@@ -64,7 +64,7 @@ def test_every_day_of_a_leap_year_is_in_the_scope() -> None:
     ],
 )
 def test_what_is_outside_the_template_or_reserved_is_no_output(text: str, key: str) -> None:
-    assert not Scope(PrefixTemplate.parse(text)).holds(key)
+    assert not KeyScope(PrefixTemplate.parse(text)).holds(key)
 
 
 @pytest.mark.parametrize(
@@ -78,20 +78,20 @@ def test_what_is_outside_the_template_or_reserved_is_no_output(text: str, key: s
     ],
 )
 def test_what_only_looks_reserved_is_an_output(text: str, key: str) -> None:
-    assert Scope(PrefixTemplate.parse(text)).holds(key)
+    assert KeyScope(PrefixTemplate.parse(text)).holds(key)
 
 
 def test_a_folder_narrows_the_template_or_replaces_it() -> None:
     template = PrefixTemplate.parse("outputs/{Y}-{m}-{d}")
-    narrow = Scope(template, "outputs/2026-04-01/")
+    narrow = KeyScope(template, "outputs/2026-04-01/")
     assert (narrow.head, narrow.listing_prefix) == ("outputs/2026-04-01/", "outputs/2026-04-01/")
     assert narrow.holds("outputs/2026-04-01/a.png")
     assert not narrow.holds("outputs/2026-04-02/a.png")
-    assert not Scope(template, "other").holds("other/a.png")
-    anywhere = Scope(template, "other", anywhere=True)
+    assert not KeyScope(template, "other").holds("other/a.png")
+    anywhere = KeyScope(template, "other", anywhere=True)
     assert anywhere.holds("other/a.png")
     assert not anywhere.holds("other/.cloud-archive/x")
-    whole = Scope(template, "", anywhere=True)
+    whole = KeyScope(template, "", anywhere=True)
     assert whole.holds("a.png")
     assert not whole.holds("outputs/.cloud-archive/x")
     assert not whole.holds(".cloud-archive/x")
@@ -108,7 +108,7 @@ def test_a_folder_narrows_the_template_or_replaces_it() -> None:
     ],
 )
 def test_a_listing_begins_with_all_that_is_fixed(text: str, head: str, listing: str) -> None:
-    scope = Scope(PrefixTemplate.parse(text))
+    scope = KeyScope(PrefixTemplate.parse(text))
     assert (scope.head, scope.listing_prefix) == (head, listing)
 
 
@@ -127,4 +127,4 @@ def test_a_listing_begins_with_all_that_is_fixed(text: str, head: str, listing: 
     ],
 )
 def test_a_folder_outside_the_prefix_is_known_as_such(text: str, below: str, possible: bool) -> None:
-    assert Scope(PrefixTemplate.parse(text), below).is_possible is possible
+    assert KeyScope(PrefixTemplate.parse(text), below).is_possible is possible

@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from cloud_archive.intake.containers import Look, look
+from cloud_archive.intake.containers import ContainerState, inspect_container
 
 
-def _look(data: bytes, name: str = "a.bin") -> Look:
-    return look(io.BytesIO(data), name, len(data))
+def _look(data: bytes, name: str = "a.bin") -> ContainerState:
+    return inspect_container(io.BytesIO(data), name, len(data))
 
 
 def _image(kind: str, size: int = 40, **options: object) -> bytes:
@@ -71,70 +71,70 @@ WHOLE: dict[str, bytes] = {
 
 @pytest.mark.parametrize("name", WHOLE)
 def test_a_whole_file_looks_whole(name: str) -> None:
-    assert _look(WHOLE[name]) is Look.WHOLE
+    assert _look(WHOLE[name]) is ContainerState.WHOLE
 
 
 @pytest.mark.parametrize("name", WHOLE)
 def test_no_beginning_of_a_whole_file_looks_whole(name: str) -> None:
     data = WHOLE[name]
     for length in range(len(data)):
-        assert _look(data[:length]) is not Look.WHOLE, length
+        assert _look(data[:length]) is not ContainerState.WHOLE, length
 
 
 @pytest.mark.parametrize("name", WHOLE)
 def test_the_first_half_of_a_whole_file_looks_incomplete(name: str) -> None:
     data = WHOLE[name]
     if name != "fragmented mp4 with its index":
-        assert _look(data[: len(data) // 2]) is Look.PARTIAL
+        assert _look(data[: len(data) // 2]) is ContainerState.PARTIAL
 
 
 @pytest.mark.parametrize(
     ("data", "expected"),
     [
-        (b"", Look.UNKNOWN),
-        (b"\x89PN", Look.UNKNOWN),
-        (b"no container at all", Look.UNKNOWN),
-        (b"fLaC" + bytes(100), Look.UNKNOWN),
-        (b"ID3\x04" + bytes(100), Look.UNKNOWN),
+        (b"", ContainerState.UNKNOWN),
+        (b"\x89PN", ContainerState.UNKNOWN),
+        (b"no container at all", ContainerState.UNKNOWN),
+        (b"fLaC" + bytes(100), ContainerState.UNKNOWN),
+        (b"ID3\x04" + bytes(100), ContainerState.UNKNOWN),
         # ffmpeg's placeholder while it writes; with the index first it may also be meant
-        (FTYP + struct.pack(">I4s", 0, b"mdat") + bytes(99), Look.PARTIAL),
-        (FTYP + MOOV + struct.pack(">I4s", 0, b"mdat") + bytes(99), Look.UNKNOWN),
-        (FTYP + MDAT, Look.PARTIAL),
+        (FTYP + struct.pack(">I4s", 0, b"mdat") + bytes(99), ContainerState.PARTIAL),
+        (FTYP + MOOV + struct.pack(">I4s", 0, b"mdat") + bytes(99), ContainerState.UNKNOWN),
+        (FTYP + MDAT, ContainerState.PARTIAL),
         # each fragment's end looks like the end
-        (FTYP + MOOV + _box(b"moof") + MDAT, Look.UNKNOWN),
-        (FTYP + MOOV + _box(b"moof") + MDAT[:-1], Look.PARTIAL),
-        (EBML + SEGMENT + b"\x01" + b"\xff" * 7 + bytes(300), Look.UNKNOWN),
-        (MATROSKA + b"more", Look.UNKNOWN),
-        (b"RIFF\xff\xff\xff\xffWAVE" + bytes(100), Look.UNKNOWN),
+        (FTYP + MOOV + _box(b"moof") + MDAT, ContainerState.UNKNOWN),
+        (FTYP + MOOV + _box(b"moof") + MDAT[:-1], ContainerState.PARTIAL),
+        (EBML + SEGMENT + b"\x01" + b"\xff" * 7 + bytes(300), ContainerState.UNKNOWN),
+        (MATROSKA + b"more", ContainerState.UNKNOWN),
+        (b"RIFF\xff\xff\xff\xffWAVE" + bytes(100), ContainerState.UNKNOWN),
         # the header of a sound file is filled in when it is closed
-        (b"RIFF" + struct.pack("<I", 36) + RIFF[8:] + bytes(4000), Look.PARTIAL),
-        (b"RIFF" + struct.pack("<I", 75) + RIFF[8:-1], Look.WHOLE),
-        (b"RIFF" + struct.pack("<I", 75) + RIFF[8:], Look.WHOLE),
-        (WHOLE["gif"] + b"x", Look.UNKNOWN),
+        (b"RIFF" + struct.pack("<I", 36) + RIFF[8:] + bytes(4000), ContainerState.PARTIAL),
+        (b"RIFF" + struct.pack("<I", 75) + RIFF[8:-1], ContainerState.WHOLE),
+        (b"RIFF" + struct.pack("<I", 75) + RIFF[8:], ContainerState.WHOLE),
+        (WHOLE["gif"] + b"x", ContainerState.UNKNOWN),
     ],
 )
-def test_what_is_in_between_is_judged_with_care(data: bytes, expected: Look) -> None:
+def test_what_is_in_between_is_judged_with_care(data: bytes, expected: ContainerState) -> None:
     assert _look(data) is expected
 
 
 def test_a_few_bytes_of_what_the_name_promises_look_incomplete() -> None:
-    assert _look(b"\x89PN", "a.PNG") is Look.PARTIAL
-    assert _look(b"GIF", "a.gif") is Look.PARTIAL
-    assert _look(b"abc", "a.png") is Look.UNKNOWN
+    assert _look(b"\x89PN", "a.PNG") is ContainerState.PARTIAL
+    assert _look(b"GIF", "a.gif") is ContainerState.PARTIAL
+    assert _look(b"abc", "a.png") is ContainerState.UNKNOWN
 
 
 def test_the_signature_decides_and_not_the_name() -> None:
-    assert _look(WHOLE["jpeg"], "a.png") is Look.WHOLE
-    assert _look(WHOLE["jpeg"][:-9], "a.png") is Look.PARTIAL
-    assert _look(b"plain text, longer than a signature", "a.png") is Look.UNKNOWN
+    assert _look(WHOLE["jpeg"], "a.png") is ContainerState.WHOLE
+    assert _look(WHOLE["jpeg"][:-9], "a.png") is ContainerState.PARTIAL
+    assert _look(b"plain text, longer than a signature", "a.png") is ContainerState.UNKNOWN
 
 
 @pytest.mark.parametrize("flags", [0, 4])
 def test_ogg_is_whole_only_with_its_end_flag_and_page(flags: int) -> None:
     page = b"OggS\0" + bytes([flags]) + bytes(20) + bytes([2, 255, 45]) + b"\x01" * 300
     data = b"OggS\0\x02" + bytes(20) + b"\x01\x05" + b"abcde" + page
-    assert _look(data) is (Look.WHOLE if flags else Look.UNKNOWN)
-    assert _look(data[:-1]) is Look.PARTIAL
+    assert _look(data) is (ContainerState.WHOLE if flags else ContainerState.UNKNOWN)
+    assert _look(data[:-1]) is ContainerState.PARTIAL
 
 
 class _Counting(io.BytesIO):
@@ -150,14 +150,14 @@ class _Counting(io.BytesIO):
 
 def test_a_look_at_a_large_file_reads_little() -> None:
     png = _Counting(b"\x89PNG\r\n\x1a\n" + bytes(30_000_000))
-    assert look(png, "a.png", 30_000_008) is Look.PARTIAL
+    assert inspect_container(png, "a.png", 30_000_008) is ContainerState.PARTIAL
     assert png.bytes_read < 100
     gif = _Counting(b"GIF89a" + bytes(30_000_000) + b";")
-    assert look(gif, "a.gif", 30_000_007) is Look.UNKNOWN
+    assert inspect_container(gif, "a.gif", 30_000_007) is ContainerState.UNKNOWN
     assert gif.bytes_read < 100
     boxes = FTYP + MOOV + (_box(b"moof") + _box(b"mdat")) * 100_000
     many = _Counting(boxes)
-    assert look(many, "a.mp4", len(boxes)) is Look.UNKNOWN
+    assert inspect_container(many, "a.mp4", len(boxes)) is ContainerState.UNKNOWN
     assert many.reads < 5000
 
 
@@ -169,7 +169,7 @@ HEADS += [FTYP, b"\0\0\0\x08ftyp", b"\0\0\0\x01ftyp", b"GIF8", EBML + SEGMENT]
 @given(st.sampled_from(HEADS), st.binary(max_size=300), st.integers(-20, 20))
 def test_no_bytes_make_it_raise(head: bytes, rest: bytes, wrong_by: int) -> None:
     data = head + rest
-    assert look(io.BytesIO(data), "a.png", max(0, len(data) + wrong_by)) in Look
+    assert inspect_container(io.BytesIO(data), "a.png", max(0, len(data) + wrong_by)) in ContainerState
 
 
 @settings(max_examples=300, deadline=None)
@@ -178,4 +178,4 @@ def test_a_whole_file_with_bytes_changed_does_not_make_it_raise(name: str, data:
     changed = bytearray(WHOLE[name])
     for _ in range(data.draw(st.integers(1, 6))):
         changed[data.draw(st.integers(0, min(200, len(changed) - 1)))] = data.draw(st.integers(0, 255))
-    assert _look(bytes(changed)) in Look
+    assert _look(bytes(changed)) in ContainerState

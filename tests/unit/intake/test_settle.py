@@ -13,7 +13,7 @@ import pytest
 from cloud_archive.beneath import open_file
 from cloud_archive.files import FileVersion, HintKind
 from cloud_archive.intake import settle
-from cloud_archive.intake.containers import Look
+from cloud_archive.intake.containers import ContainerState
 from cloud_archive.intake.settle import (
     BEING_WRITTEN,
     LOOKS_INCOMPLETE,
@@ -40,7 +40,7 @@ class Bench:
         self.root = root
         self.now = 1000.0
         self.writer: dict[str, bool | None] = {}
-        self.container: dict[str, Look] = {}
+        self.container: dict[str, ContainerState] = {}
         self.complete: list[tuple[str, int, bool]] = []
         self.written: list[bool] = []
         self.empty: list[str] = []
@@ -65,9 +65,9 @@ class Bench:
         self.asked.append(name)
         return self.writer.get(name, False)
 
-    def _look(self, stream: BinaryIO, name: str, size_bytes: int) -> Look:
+    def _look(self, stream: BinaryIO, name: str, size_bytes: int) -> ContainerState:
         self.before_look(name)
-        return self.container.get(name, Look.UNKNOWN)
+        return self.container.get(name, ContainerState.UNKNOWN)
 
     def _complete(self, file: CompleteFile) -> None:
         version, partial = file.version, file.looks_partial
@@ -118,16 +118,17 @@ def bench(tmp_path: Path) -> Bench:
 
 @pytest.mark.parametrize("kind", [CLOSED, MOVED])
 @pytest.mark.parametrize(
-    ("container", "seconds"), [(Look.WHOLE, 0.1), (Look.UNKNOWN, 0.5), (Look.PARTIAL, 0.5)]
+    ("container", "seconds"),
+    [(ContainerState.WHOLE, 0.1), (ContainerState.UNKNOWN, 0.5), (ContainerState.PARTIAL, 0.5)],
 )
 def test_a_closed_or_renamed_file_is_complete_after_a_short_quiet_time(
-    bench: Bench, kind: HintKind, container: Look, seconds: float
+    bench: Bench, kind: HintKind, container: ContainerState, seconds: float
 ) -> None:
     bench.write("a.png")
     bench.container["a.png"] = container
     bench.hint("a.png", kind)
     assert bench.done_after(1) == pytest.approx(seconds)
-    assert bench.complete == [("a.png", 4, container is Look.PARTIAL)]
+    assert bench.complete == [("a.png", 4, container is ContainerState.PARTIAL)]
     assert bench.queue.poll(bench.now) is None
     assert bench.queue.pending_files == bench.queue.pending_bytes == 0
 
@@ -137,7 +138,7 @@ def test_a_file_known_only_from_a_scan_must_stand_still_for_the_settle_time(
     bench: Bench, kind: HintKind
 ) -> None:
     bench.write("a.png")
-    bench.container["a.png"] = Look.WHOLE
+    bench.container["a.png"] = ContainerState.WHOLE
     bench.hint("a.png", kind)
     assert bench.done_after(5) == pytest.approx(2.0)
 
@@ -178,7 +179,7 @@ def test_a_writer_that_stays_is_waited_for_without_end(bench: Bench) -> None:
 
 def test_a_writer_matters_also_after_a_close(bench: Bench) -> None:
     bench.write("a.png")
-    bench.container["a.png"] = Look.WHOLE
+    bench.container["a.png"] = ContainerState.WHOLE
     bench.hint("a.png", CLOSED)
     bench.go(0.05)
     bench.writer["a.png"] = True  # reopened during its quiet time
@@ -249,7 +250,7 @@ def test_what_never_looks_whole_is_archived_as_it_is_after_a_long_quiet_time(
     bench: Bench, writer: bool | None, seconds: float
 ) -> None:
     bench.write("a.png")
-    bench.container["a.png"] = Look.PARTIAL
+    bench.container["a.png"] = ContainerState.PARTIAL
     bench.writer["a.png"] = writer
     bench.hint("a.png", SCANNED)
     bench.go(5)
@@ -261,22 +262,22 @@ def test_what_never_looks_whole_is_archived_as_it_is_after_a_long_quiet_time(
 @pytest.mark.parametrize(
     ("kind", "container", "seconds"),
     [
-        (CREATED, Look.WHOLE, 600.0),  # created under our watch and not closed: being written
-        (CREATED, Look.UNKNOWN, 600.0),
-        (CREATED, Look.PARTIAL, 600.0),
-        (SCANNED, Look.WHOLE, 2.0),
-        (SCANNED, Look.UNKNOWN, 10.0),
-        (SCANNED, Look.PARTIAL, 600.0),
-        (CLOSED, Look.WHOLE, 0.1),
-        (CLOSED, Look.UNKNOWN, 0.5),
-        (CLOSED, Look.PARTIAL, 600.0),
-        (MOVED, Look.WHOLE, 0.1),
-        (MOVED, Look.UNKNOWN, 10.0),  # its writer may have renamed it and go on
-        (MOVED, Look.PARTIAL, 600.0),
+        (CREATED, ContainerState.WHOLE, 600.0),  # created under our watch and not closed: being written
+        (CREATED, ContainerState.UNKNOWN, 600.0),
+        (CREATED, ContainerState.PARTIAL, 600.0),
+        (SCANNED, ContainerState.WHOLE, 2.0),
+        (SCANNED, ContainerState.UNKNOWN, 10.0),
+        (SCANNED, ContainerState.PARTIAL, 600.0),
+        (CLOSED, ContainerState.WHOLE, 0.1),
+        (CLOSED, ContainerState.UNKNOWN, 0.5),
+        (CLOSED, ContainerState.PARTIAL, 600.0),
+        (MOVED, ContainerState.WHOLE, 0.1),
+        (MOVED, ContainerState.UNKNOWN, 10.0),  # its writer may have renamed it and go on
+        (MOVED, ContainerState.PARTIAL, 600.0),
     ],
 )
 def test_where_the_system_tells_nothing_of_writers_doubt_means_waiting(
-    bench: Bench, kind: HintKind, container: Look, seconds: float
+    bench: Bench, kind: HintKind, container: ContainerState, seconds: float
 ) -> None:
     bench.write("a.png")
     bench.container["a.png"] = container
@@ -307,12 +308,12 @@ def test_what_looked_incomplete_and_is_finished_meanwhile_does_not_wait_for_long
     bench: Bench,
 ) -> None:
     bench.write("a.png")
-    bench.container["a.png"] = Look.PARTIAL
+    bench.container["a.png"] = ContainerState.PARTIAL
     bench.writer["a.png"] = None
     bench.hint("a.png", SCANNED)
     bench.go(20)
     bench.write("a.png", b"longer")
-    bench.container["a.png"] = Look.WHOLE
+    bench.container["a.png"] = ContainerState.WHOLE
     assert bench.done_after(10) <= 4.1
     assert bench.complete == [("a.png", 6, False)]
 

@@ -13,10 +13,10 @@ import pytest
 
 from cloud_archive.errors import LedgerDamaged, LedgerError, LedgerTooNew
 from cloud_archive.files import FileVersion
-from cloud_archive.ledger.history import archived_by_time, compact, compactable, mark_pruned, shrink
+from cloud_archive.ledger.history import archived_by_time, compact, compactable, mark_pruned, vacuum
 from cloud_archive.ledger.ledger import Ledger
-from cloud_archive.ledger.recovery import move_aside, rescue
-from cloud_archive.ledger.rows import Archived, Claim, FileState
+from cloud_archive.ledger.recovery import move_aside, recover_baseline
+from cloud_archive.ledger.rows import Claim, FileState, ProvenUpload
 from cloud_archive.ledger.schema import MIGRATIONS, SCHEMA_VERSION
 
 SHA = "ab" * 32
@@ -102,7 +102,7 @@ def test_where_one_of_several_is_no_longer_claimed_none_is_marked(ledger: Ledger
     claims = ledger.claim_several("me", most=2, among=1, size_bytes=1000)
     ledger.release(claims[1])
     with pytest.raises(LedgerError, match="no longer claimed"):
-        ledger.mark_all_archived([Archived(claim, "k", SHA, "e", True) for claim in claims])
+        ledger.mark_all_archived([ProvenUpload(claim, "k", SHA, "e", True) for claim in claims])
     assert ledger.totals().archived.files == 0
 
 
@@ -239,9 +239,9 @@ def test_a_failed_version_waits_for_its_next_try(ledger: Ledger, clock: Clock) -
     ledger.mark_failed(claimed(ledger), code="X", cause="c", cure="d", next_try=clock.now + 30)
     assert ledger.claim("me") is None
     assert ledger.next_due() == clock.now + 30
-    assert ledger.wake_due() == 0
+    assert ledger.requeue_due() == 0
     clock.now += 31
-    assert ledger.wake_due() == 1
+    assert ledger.requeue_due() == 1
     assert claimed(ledger).attempts == 2
 
 
@@ -249,14 +249,14 @@ def test_a_clock_that_was_set_back_does_not_make_files_wait_for_years(ledger: Le
     ledger.add([version("a.png")])
     ledger.mark_failed(claimed(ledger), code="X", cause="c", cure="d", next_try=clock.now + 30)
     clock.now -= 400 * 86_400
-    assert ledger.wake_due() == 1
+    assert ledger.requeue_due() == 1
 
 
 def test_a_version_that_failed_for_good_waits_for_retry(ledger: Ledger, clock: Clock) -> None:
     ledger.add([version("a.png")])
     ledger.mark_failed(claimed(ledger), code="X", cause="c", cure="d", next_try=None)
     clock.now += 10**9
-    assert ledger.wake_due() == 0
+    assert ledger.requeue_due() == 0
     totals = ledger.totals()
     assert (totals.failed.files, totals.waiting.files) == (1, 0)
     assert ledger.retry_failed() == 1
@@ -404,7 +404,7 @@ def test_the_baseline_is_saved_from_a_damaged_ledger(tmp_path: Path) -> None:
     assert not path.exists()
     fresh = Ledger(path)
     fresh.open()
-    assert rescue(aside, fresh)
+    assert recover_baseline(aside, fresh)
     assert fresh.unknown([version("old.png"), version("new.png")]) == [version("new.png")]
     fresh.close()
 
@@ -430,7 +430,7 @@ def test_what_was_compacted_or_pruned_stays_known_after_a_rescue_whatever_the_ba
     aside = move_aside(path)
     fresh = Ledger(path)
     fresh.open()
-    assert rescue(aside, fresh) is (first_start is not None)
+    assert recover_baseline(aside, fresh) is (first_start is not None)
     fresh.clear_baseline()  # as CLOUD_ARCHIVE_BACKFILL=all does
     known = [version("compacted.png"), version("pruned.png")]
     assert fresh.unknown([*known, version("old.png")]) == [version("old.png")]
@@ -442,7 +442,7 @@ def test_nothing_is_saved_from_garbage(tmp_path: Path) -> None:
     (tmp_path / "x.sqlite3").write_bytes(b"\xff" * 9000)
     fresh = Ledger(None)
     fresh.open()
-    assert not rescue(tmp_path / "x.sqlite3", fresh)
+    assert not recover_baseline(tmp_path / "x.sqlite3", fresh)
     fresh.close()
 
 
@@ -477,7 +477,7 @@ def test_old_rows_are_compacted_and_their_files_stay_known(tmp_path: Path, clock
     archive(ledger, claimed(ledger))
     assert compactable(ledger, clock.now - 500) == 301
     assert compact(ledger, clock.now - 500, page=100) == 301
-    assert shrink(ledger)
+    assert vacuum(ledger)
     assert ledger.totals().archived.files == 1
     assert ledger.totals().open.files == 1
     ledger.clear_baseline()  # as CLOUD_ARCHIVE_BACKFILL=all does

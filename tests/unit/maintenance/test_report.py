@@ -20,7 +20,7 @@ from cloud_archive.ledger.history import Restored, add_restored
 from cloud_archive.ledger.ledger import Ledger
 from cloud_archive.maintenance.costs import TABLE, Provider, Usage, load_prices, requests_for
 from cloud_archive.maintenance.report import Report, chart_rows, report_from_bucket, report_from_ledger
-from cloud_archive.scope import Scope
+from cloud_archive.scope import KeyScope
 from tests.memory_store import MemoryStore
 
 
@@ -90,7 +90,7 @@ EXPECTED = {
 @pytest.mark.parametrize("by", EXPECTED)
 def test_ledger_and_bucket_are_summed_up_alike(ledger: Ledger, store: Any, by: Any) -> None:
     assert lines(report_from_ledger(ledger, by=by)) == EXPECTED[by]
-    found = report_from_bucket(store, Scope.folder("out"), by=by)
+    found = report_from_bucket(store, KeyScope.folder("out"), by=by)
     assert lines(found) == EXPECTED[by]
     assert (found.files, found.size_bytes) == (6, 3303)
 
@@ -141,7 +141,9 @@ def test_the_chart_has_the_last_hours_and_days_only(ledger: Ledger) -> None:
 def test_csv_is_read_back_and_no_name_is_a_formula(store: Any) -> None:
     store.add_foreign('out/=HYPERLINK("x")/a.png', b"x")
     store.add_foreign('out/comma, quote"/a.png', b"x")
-    rows = list(csv.reader(io.StringIO(report_from_bucket(store, Scope.folder("out"), by="folder").to_csv())))
+    rows = list(
+        csv.reader(io.StringIO(report_from_bucket(store, KeyScope.folder("out"), by="folder").to_csv()))
+    )
     assert rows[0] == ["folder", "files", "bytes"]
     assert rows[1] == ["video", "3", "3001"]
     assert ['\'=HYPERLINK("x")', "1", "1"] in rows
@@ -247,5 +249,5 @@ def test_the_reserved_folder_and_other_archives_are_not_counted() -> None:
     store.add("comfy-2026/a.png", b"12")
     for key in (".cloud-archive/v1/segments/x", ".cloud-archive-check", "comfy-old/a.png", "other.png"):
         store.add(key, b"x" * 100)
-    found = report_from_bucket(store, Scope(PrefixTemplate.parse("comfy-{Y}")), by="folder")
+    found = report_from_bucket(store, KeyScope(PrefixTemplate.parse("comfy-{Y}")), by="folder")
     assert (found.files, found.size_bytes) == (1, 2)

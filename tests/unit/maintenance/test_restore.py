@@ -12,18 +12,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cloud_archive.files import FileVersion, seconds_text
+from cloud_archive.files import FileVersion, format_timestamp_ns
 from cloud_archive.keys import PrefixTemplate, conflict_key, object_key, path_metadata
 from cloud_archive.ledger.ledger import Ledger
 from cloud_archive.maintenance.restore import Item, RestoreReport, RestoreResult, Wanted, restore
 from cloud_archive.maintenance.restore_files import modified_ns
 from cloud_archive.maintenance.safe_paths import local_parts
 from cloud_archive.maintenance.verdict import confirmed_now
-from cloud_archive.scope import Scope
+from cloud_archive.scope import KeyScope
 from cloud_archive.store.s3 import ObjectInfo
 from tests.memory_store import MemoryStore, StoredObject, refuse
 
-OUT = Scope.folder("out")
+OUT = KeyScope.folder("out")
 
 
 @pytest.fixture
@@ -140,7 +140,7 @@ def test_nothing_is_written_through_a_link_that_leads_out(tmp_path: Path, store:
     (target / "inside").symlink_to(target / "real")
     for key in ("sub/x.png", "dangling.png", "inside/y.png"):
         store.add(key, key.encode())
-    report = restore(store, target, scope=Scope.folder(""))
+    report = restore(store, target, scope=KeyScope.folder(""))
     assert report.failed == 0
     assert files(outside) == {}
     assert files(target) == {
@@ -323,7 +323,7 @@ def test_without_hard_links_nothing_is_replaced_either(
 
 @pytest.mark.parametrize("nanoseconds", [0, 1, -1, -1_500_000_000, 1_700_000_000_123_456_789, -(10**18) - 7])
 def test_a_time_of_modification_comes_back_to_the_nanosecond_also_from_before_1970(nanoseconds: int) -> None:
-    text = seconds_text(nanoseconds)
+    text = format_timestamp_ns(nanoseconds)
     assert float(text) == pytest.approx(nanoseconds / 1e9)  # decimal seconds, as rclone reads them
     assert modified_ns(ObjectInfo("k", 1, None, None, None, {"mtime": text}, None)) == nanoseconds
 
@@ -466,7 +466,7 @@ def test_the_reserved_folder_and_other_archives_are_not_restored(tmp_path: Path,
     add_version(store, "comfy-2026/a.png", b"a", 1)
     for key in (".cloud-archive/check", ".cloud-archive-check", "comfy-old/b.png", "c.png"):
         store.add(key, b"x")
-    restore(store, tmp_path, scope=Scope(PrefixTemplate.parse("comfy-{Y}")))
+    restore(store, tmp_path, scope=KeyScope(PrefixTemplate.parse("comfy-{Y}")))
     assert files(tmp_path) == {"comfy-2026/a.png": b"a"}
 
 

@@ -14,9 +14,9 @@ from cloud_archive.errors import (
     CloudArchiveError,
     ConditionsRejected,
     Failure,
+    FailureScope,
     KeyRejected,
     ObjectExists,
-    Scope,
     SettingProblem,
     SettingsError,
     StoreError,
@@ -36,7 +36,7 @@ def test_every_cause_and_cure_is_a_sentence(failure: Failure) -> None:
 
 @pytest.mark.parametrize("failure", FAILURES, ids=lambda failure: failure.code)
 def test_a_failure_that_concerns_the_store_and_stays_names_what_to_do(failure: Failure) -> None:
-    if failure.scope is Scope.STORE and not failure.passing:
+    if failure.scope is FailureScope.STORE and not failure.passing:
         assert failure.cure
 
 
@@ -68,9 +68,16 @@ def test_a_cure_names_only_variables_that_exist(variable: str) -> None:
 
 @pytest.mark.parametrize(
     ("status", "passing", "scope"),
-    [(None, True, Scope.STORE), (500, True, Scope.STORE), (503, True, Scope.STORE), (400, False, Scope.FILE)],
+    [
+        (None, True, FailureScope.STORE),
+        (500, True, FailureScope.STORE),
+        (503, True, FailureScope.STORE),
+        (400, False, FailureScope.FILE),
+    ],
 )
-def test_an_unknown_code_is_judged_by_its_status(status: int | None, passing: bool, scope: Scope) -> None:
+def test_an_unknown_code_is_judged_by_its_status(
+    status: int | None, passing: bool, scope: FailureScope
+) -> None:
     failure = explain("Wonderful", status, "It went wrong")
     assert (failure.passing, failure.scope) == (passing, scope)
     assert "Wonderful: It went wrong" in failure.cause

@@ -20,7 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cloud_archive.config.settings import load_settings
-from cloud_archive.errors import ConditionsRejected, ObjectExists, Scope, StoreError
+from cloud_archive.errors import ConditionsRejected, FailureScope, ObjectExists, StoreError
 from cloud_archive.store.s3 import Capabilities, CreateOnly, Part, S3Store, addressing_style, probe_key
 from cloud_archive.store.translate import redact, retry_after, translate
 
@@ -604,7 +604,7 @@ def test_nothing_listening_is_connection_refused() -> None:
     with pytest.raises(StoreError) as raised:
         put(store)
     assert raised.value.failure.code == "ConnectionRefused"
-    assert raised.value.failure.scope is Scope.STORE
+    assert raised.value.failure.scope is FailureScope.STORE
     store.close()
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from cloud_archive.files import FileVersion
 from cloud_archive.keys import LAST_CONFLICT, PrefixTemplate, conflict_key, object_key
-from cloud_archive.scope import Scope
+from cloud_archive.scope import KeyScope
 from cloud_archive.upload.lost_keys import BucketIndex
 from tests.memory_store import MemoryStore
 
@@ -15,7 +15,9 @@ SHA256 = "1a2b3c4d" * 8
 
 
 def candidates(store: MemoryStore, path: str, prefix: str = "out/{Y}") -> list[str]:
-    index = BucketIndex(store, Scope(PrefixTemplate.parse(prefix)), lambda: [FileVersion(path, len(BODY), 1)])
+    index = BucketIndex(
+        store, KeyScope(PrefixTemplate.parse(prefix)), lambda: [FileVersion(path, len(BODY), 1)]
+    )
     return index.candidates(path, len(BODY))
 
 
