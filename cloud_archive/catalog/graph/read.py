@@ -47,7 +47,7 @@ _MEDIA_KEY = re.compile(r"image|video|audio|file|mask|mesh|model_file")
 _MAX_TEXTS = 200
 _MAX_OUTPUTS = 12
 # Of 640 published workflows, the longest takes 384.
-_MAX_STEPS = 3_000
+_MAX_STEPS = 2_000
 _MAX_TEXT_CHARACTERS = 200_000
 
 
@@ -303,6 +303,8 @@ def graph_models(graph: Graph) -> list[str]:
     """Return the name of every model in the graph, each once."""
     found: list[str] = []
     for node in graph.nodes.values():
+        if not any(isinstance(value, str | dict | list) for value in node.inputs.values()):
+            continue
         for value in node.inputs.values():
             listed = value.get("lora") if isinstance(value, dict) else value
             if isinstance(listed, str) and is_model_name(listed) and MODEL_FILE.search(listed):
