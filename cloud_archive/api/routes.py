@@ -35,7 +35,7 @@ MAX_FILES = 500
 MAX_QUERY_CHARACTERS = 1024
 REPORT_STEPS: Mapping[str, int] = {"hour": 24, "day": 30}  # and how many of them where a call does not say
 MAX_REPORT_ROWS = 1000
-FILE_STATES = ("pending", "uploading", "archived", "failed", "vanished", "pruned")
+FILE_STATES = ("pending", "uploading", "archived", "failed", "vanished", "pruned", "retrying", "given_up")
 # Files without a row in the ledger: left out by the settings, or older than the archive. Only one at a time.
 UNARCHIVED_STATES = ("skipped", "baseline")
 
@@ -311,6 +311,10 @@ def bare_status(state: str, cause: str = "") -> dict[str, Any]:
         "skipped_files": 0,
         "baseline_files": 0,
         "unchecked_files": 0,
+        "retrying_files": 0,
+        "unsent_bytes": 0,
+        "archived_files": 0,
+        "archived_bytes": 0,
         "last_upload_time": None,
         "errors": [cause] if cause else [],
         "recent_uploads": [],

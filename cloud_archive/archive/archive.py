@@ -23,6 +23,7 @@ from ..intake.open_files import has_writer
 from ..intake.selection import Selection
 from ..intake.walk import scan
 from ..keys import PrefixTemplate, object_key
+from ..ledger.history import newest_archived
 from ..ledger.known_root import KnownRoot
 from ..ledger.ledger import COMPARE_WITH_BUCKET, Ledger
 from ..ledger.rows import Claim, FileRow, FileState, Totals
@@ -37,7 +38,7 @@ from .metrics import Gauges, NullRecorder, Recorder
 from .pipeline import Stages
 from .recheck import recheck
 from .reconcile import COST_FACTOR
-from .session import Session
+from .session import MOST_RECENT, Session, recent_upload
 from .status import ActiveFile, Destination, State, Status, WaitingEntry, failure_sentences
 from .unarchived import Tally, UnarchivedFile, take_stock, unarchived_files, unmatched_sentences
 from .workers import ActiveUpload, Observer, WorkerPool
@@ -59,10 +60,15 @@ _SHOWN_WAITING = 50
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """How an upload that was asked for stands: archived, or still queued, or failed with `error`."""
+    """How an upload that was asked for stands: archived, or still queued, or failed with `error`.
+
+    Attributes:
+        already: it was archived before it was asked for.
+    """
 
     row: FileRow | None
     error: CloudArchiveError | None = None
+    already: bool = False
 
     @property
     def archived(self) -> bool:
@@ -144,7 +150,10 @@ class Archiver(Observer):
         self.ledger = ledger
         self.store = store
         self.session_id = session_id
-        self.session = session or Session()
+        if session is None:
+            session = Session()
+            session.begin_with([recent_upload(row) for row in reversed(newest_archived(ledger, MOST_RECENT))])
+        self.session = session
         self.metrics: Recorder = metrics or NullRecorder()
         self._on_change = on_change
         self._started_at = time.time() if started_at is None else started_at
@@ -520,7 +529,7 @@ class Archiver(Observer):
                 error = self._ended.pop(found.row, None)
         if row is None or row.state is FileState.VANISHED:
             return Submission(row, error or FileVanished(path))
-        return Submission(row, error)
+        return Submission(row, error, already=found.state is FileState.ARCHIVED)
 
     def _work_on(self, claim: Claim) -> None:
         try:
@@ -697,7 +706,6 @@ class Archiver(Observer):
         pending = unfinished + settling
         failed = totals.failed.files - totals.waiting.files
         unsent_bytes = max(0, pending_bytes - sum(a.sent_bytes for a in active))
-        rate = counters.rate_bytes_per_second
         safe = look and self.safe_to_stop(recent=recent, heartbeat=heartbeat)
         tally = self._paused_tally if run is None else run.reconciler.tally
         return Status(
@@ -714,14 +722,18 @@ class Archiver(Observer):
             skipped_files=tally.skipped_files,
             baseline_files=tally.baseline,
             unchecked_files=0 if run is None else run.rechecker.unchecked_files,
+            retrying_files=totals.waiting.files + totals.tried.files,
+            unsent_bytes=unsent_bytes,
+            archived_files=totals.archived.files,
+            archived_bytes=totals.archived.size_bytes,
             last_upload_time=counters.last_upload_time,
             errors=self._errors(),
             recent_uploads=counters.recent,
             safe_to_stop=safe,
             active=self._shown(active),
             waiting=self._waiting(run),
-            rate_bytes_per_second=rate,
-            seconds_left=int(unsent_bytes / rate) + 1 if rate and pending_bytes else None,
+            rate_bytes_per_second=counters.rate_bytes_per_second if pending else 0,
+            seconds_left=counters.seconds_left(pending, unsent_bytes),
             destination=self.destination,
             watched_directory=str(self.root),
             watching=run.watcher.description if run else "",

@@ -584,11 +584,12 @@ class Engine:
         try:
             found = archiver.submit(path, timeout_seconds)
         except FileVanished:
-            raise RequestRefused(404, f"There is no file {file_path}.") from None
+            raise RequestRefused(404, f"File not found: {file_path}") from None
         row = None if found.row is None else row_to_json(found.row)
         if found.archived:
             assert found.row is not None
-            return UploadAnswer(200, f"Archived {path} as {found.row.key}.", row)
+            what = "Already archived" if found.already else f"Archived {path}"
+            return UploadAnswer(200, f"{what} as {found.row.key}.", row)
         return _unfinished(path, found, row)
 
     def _contained(self, file_path: str) -> str:
@@ -658,11 +659,13 @@ class Engine:
                 raise ValueError(cursor)
         except ValueError:
             raise RequestRefused(400, "cursor must be the next_cursor of an earlier page.") from None
+        again = {"retrying": True, "given_up": False}.get(state or "")
         try:
-            states = tuple(FileState[word.upper()] for word in state.split(",")) if state else ()
+            words = state.split(",") if state and again is None else []
+            states = tuple(FileState[word.upper()] for word in words)
         except KeyError:
             raise RequestRefused(400, "state must be one that a file has, or several with commas.") from None
-        rows = ledger.rows(states=states, query=query, limit=limit, before=before)
+        rows = ledger.rows(states=states, again=again, query=query, limit=limit, before=before)
         following = str(rows[-1].row) if len(rows) == limit else None
         return [row_to_json(row) for row in rows], following
 

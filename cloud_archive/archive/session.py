@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from threading import Lock
+from typing import NamedTuple
 
 from ..files import FileVersion
+from ..ledger.rows import FileRow
 
 MOST_RECENT = 10
-_RATE_SECONDS = 10.0
+WINDOW_SECONDS = 10.0  # the rates are those of this time
+FIRST_RATE_SECONDS = 5.0  # no rate before uploads ran for so long
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +34,14 @@ def local_time(seconds: float) -> str:
     return datetime.fromtimestamp(seconds).isoformat(timespec="seconds")
 
 
+def recent_upload(row: FileRow) -> RecentUpload:
+    """Return what the status shows of an archived row."""
+    version = row.version
+    return RecentUpload(
+        version.name, row.key or "", local_time(row.archived_at or 0), version.size_bytes, version.path
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Counters:
     """A copy of the session's counters."""
@@ -41,6 +53,24 @@ class Counters:
     last_upload_time: str | None
     recent: tuple[RecentUpload, ...]
     rate_bytes_per_second: int
+    rate_files_per_second: float
+
+    def seconds_left(self, files: int, size_bytes: int) -> int | None:
+        """Return how long so many files and unsent bytes will take; None while there is no rate to tell from."""
+        times = [
+            left / rate
+            for left, rate in ((size_bytes, self.rate_bytes_per_second), (files, self.rate_files_per_second))
+            if left and rate
+        ]
+        return int(max(times)) + 1 if times else None
+
+
+class _Sample(NamedTuple):
+    """What this session had sent and finished at one moment (monotonic seconds)."""
+
+    at: float
+    size_bytes: int
+    files: int
 
 
 class Session:
@@ -55,7 +85,13 @@ class Session:
         self._last: str | None = None
         self._recent: deque[RecentUpload] = deque(maxlen=MOST_RECENT)
         self._notices: deque[str] = deque(maxlen=20)
-        self._samples: deque[tuple[float, int]] = deque([(time.monotonic(), 0)])
+        self._samples: deque[_Sample] = deque()
+
+    def begin_with(self, recent: Sequence[RecentUpload]) -> None:
+        """Show what earlier sessions archived last (oldest first) until this one archives something."""
+        with self._lock:
+            self._recent.extend(recent)
+            self._last = recent[-1].upload_time if recent else None
 
     def archived(self, version: FileVersion, key: str, *, already: bool) -> None:
         """One more file is proven to be in the bucket."""
@@ -94,22 +130,26 @@ class Session:
             return tuple(self._notices)
 
     def sample(self, active_bytes: int, now: float) -> None:
-        """Note how much has been sent in all, for the rate. Called about once a second.
+        """Note how much has been sent and finished, for the rates. Call about once a second.
+
+        A second in which nothing was under way and nothing was finished ends the measurement: the rates are zero.
 
         Args:
             active_bytes: sent so far by the uploads under way.
             now: monotonic seconds.
         """
         with self._lock:
-            self._samples.append((now, self._bytes + active_bytes))
-            while len(self._samples) > 2 and now - self._samples[0][0] > _RATE_SECONDS:
+            sample = _Sample(now, self._bytes + active_bytes, self._uploaded + self._already)
+            if self._samples and not active_bytes and self._samples[-1][1:] == sample[1:]:
+                self._samples.clear()
+            self._samples.append(sample)
+            while now - self._samples[0].at > WINDOW_SECONDS:
                 self._samples.popleft()
 
     def counters(self) -> Counters:
         """A copy."""
         with self._lock:
-            (begin, before), (end, after) = self._samples[0], self._samples[-1]
-            span = end - begin
+            byte_rate, file_rate = self._rates()
             return Counters(
                 self._uploaded,
                 self._already,
@@ -117,5 +157,17 @@ class Session:
                 self._bytes,
                 self._last,
                 tuple(self._recent),
-                max(0, int((after - before) / span)) if span > 0 else 0,
+                byte_rate,
+                file_rate,
             )
+
+    def _rates(self) -> tuple[int, float]:
+        """Bytes and files a second over the window; zero while that is too short."""
+        if not self._samples:
+            return 0, 0.0
+        first, last = self._samples[0], self._samples[-1]
+        seconds = last.at - first.at
+        if seconds < FIRST_RATE_SECONDS:
+            return 0, 0.0
+        sent = max(0, last.size_bytes - first.size_bytes)
+        return int(sent / seconds), (last.files - first.files) / seconds

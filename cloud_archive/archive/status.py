@@ -60,7 +60,15 @@ class Destination:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """The object of `GET /cloud-sync/status`; the counters are this session's."""
+    """The object of `GET /cloud-sync/status`; the counters are this session's.
+
+    Attributes:
+        failed_files: given up; only `retry` tries them again.
+        retrying_files: failed at least once and will be tried again; part of `pending_files`.
+        unsent_bytes: of `pending_bytes`, those that have still to be sent.
+        archived_files, archived_bytes: what the ledger holds as archived, whichever session did it.
+        unchecked_files: archived files that were touched since, and are still to be hashed.
+    """
 
     running: bool
     session_id: str
@@ -74,7 +82,11 @@ class Status:
     vanished_files: int = 0
     skipped_files: int = 0
     baseline_files: int = 0
-    unchecked_files: int = 0  # archived files that were touched since, and are still to be hashed
+    unchecked_files: int = 0
+    retrying_files: int = 0
+    unsent_bytes: int = 0
+    archived_files: int = 0
+    archived_bytes: int = 0
     last_upload_time: str | None = None
     errors: tuple[str, ...] = ()
     recent_uploads: tuple[RecentUpload, ...] = ()
@@ -94,7 +106,7 @@ class Status:
         """The contract's object, and a few fields more."""
         found = asdict(self)
         found["state"] = self.state.value
-        found["uploading"] = self.state is State.UPLOADING
+        found["uploading"] = self.state is State.UPLOADING or bool(self.active)
         found["errors"] = list(self.errors)[-MOST_ERRORS:]
         for name in ("recent_uploads", "active", "waiting"):
             found[name] = list(found[name])

@@ -38,6 +38,15 @@ class TimeSlot:
 # --- summing up
 
 
+def newest_archived(ledger: Ledger, limit: int) -> list[FileRow]:
+    """Return what was archived last, newest first."""
+    rows = ledger.read(
+        f"SELECT {ROW_COLUMNS} FROM files WHERE state = 3 ORDER BY archived_at DESC, id DESC LIMIT ?",
+        (limit,),
+    )
+    return [file_row(row) for row in rows]
+
+
 def archived_by_time(ledger: Ledger, since: float | None = None) -> list[TimeSlot]:
     """What is in the bucket, by when it came there; without empty slots, oldest first.
 

@@ -445,6 +445,9 @@ class Ledger(Database):
             for state, files, size in self.read(
                 "SELECT state, files, bytes FROM totals UNION ALL"
                 " SELECT -1, count(*), coalesce(sum(size), 0) FROM files WHERE state = 2 AND next_try IS NOT NULL"
+                " UNION ALL"
+                " SELECT -2, count(*), coalesce(sum(size), 0) FROM files INDEXED BY files_tried"
+                " WHERE state = 0 AND cause IS NOT NULL"
             )
         }
         return Totals(
@@ -452,6 +455,7 @@ class Ledger(Database):
             uploading=counts.get(1, Count()),
             failed=counts.get(2, Count()),
             waiting=counts.get(-1, Count()),
+            tried=counts.get(-2, Count()),
             archived=counts.get(3, Count()),
             vanished=counts.get(4, Count()),
             pruned=counts.get(5, Count()),
@@ -479,6 +483,7 @@ class Ledger(Database):
         self,
         *,
         states: Sequence[FileState] = (),
+        again: bool | None = None,
         query: str = "",
         limit: int = 100,
         before: int | None = None,
@@ -487,6 +492,7 @@ class Ledger(Database):
 
         Args:
             states: only these; empty = all.
+            again: only those that failed and will be tried again (True), or that were given up (False).
             query: only paths that contain this, whatever the case of ASCII letters.
             limit: rows at the most.
             before: only rows with a smaller id: the last id of the page before.
@@ -498,7 +504,13 @@ class Ledger(Database):
             values.append(before)
         if states:
             wanted.append(f"state IN ({','.join(str(int(state)) for state in states)})")
-        few = bool(states) and all(state < FileState.ARCHIVED for state in states)
+        if again is not None:
+            wanted.append(
+                "cause IS NOT NULL AND (state = 0 OR (state = 2 AND next_try IS NOT NULL))"
+                if again
+                else "state = 2 AND next_try IS NULL"
+            )
+        few = again is not None or (bool(states) and all(state < FileState.ARCHIVED for state in states))
         if few:
             wanted.append("state < 3")  # the small index of open rows has all that is asked for here
         if query:

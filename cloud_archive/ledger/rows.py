@@ -117,12 +117,18 @@ class Count:
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """What the ledger holds, by state; `waiting` are the failed ones that have a next try."""
+    """What the ledger holds, by state.
+
+    Attributes:
+        waiting: the failed ones that have a next try.
+        tried: the pending ones that failed before.
+    """
 
     pending: Count = Count()
     uploading: Count = Count()
     failed: Count = Count()
     waiting: Count = Count()
+    tried: Count = Count()
     archived: Count = Count()
     vanished: Count = Count()
     pruned: Count = Count()

@@ -78,5 +78,8 @@ _CONFLICTS: tuple[str, ...] = (
 # rows of older versions.
 _CHANGE_TIMES: tuple[str, ...] = ("ALTER TABLE files ADD COLUMN ctime_offset INTEGER",)
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _COMPACTED, _CONFLICTS, _CHANGE_TIMES)
+# Pending rows that failed before: the status counts them each second, beside a backlog of any length.
+_TRIED: tuple[str, ...] = ("CREATE INDEX files_tried ON files (size) WHERE state = 0 AND cause IS NOT NULL",)
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _COMPACTED, _CONFLICTS, _CHANGE_TIMES, _TRIED)
 SCHEMA_VERSION = len(MIGRATIONS)

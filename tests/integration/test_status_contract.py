@@ -63,7 +63,7 @@ def test_the_status_of_a_real_archive_has_every_field_with_its_type(
     assert_shape(status, CONTRACT)
     for pushed in seen:
         assert_shape({**pushed, "last_upload_time": pushed["last_upload_time"] or ""}, CONTRACT)
-        assert pushed["uploading"] is (pushed["state"] == "uploading")
+        assert pushed["uploading"] is (pushed["state"] == "uploading" or bool(pushed["active"]))
     assert json.loads(json.dumps(status)) == status
     assert (status["total_files"], status["uploaded_files"], status["failed_files"]) == (13, 13, 0)
     recent = status["recent_uploads"]
@@ -72,6 +72,27 @@ def test_the_status_of_a_real_archive_has_every_field_with_its_type(
     assert [entry["upload_time"] for entry in recent] == sorted(entry["upload_time"] for entry in recent)
     assert status["last_upload_time"] == recent[-1]["upload_time"]
     assert datetime.fromisoformat(status["last_upload_time"]).tzinfo is None
+
+
+@pytest.mark.store
+def test_after_a_restart_the_totals_and_the_newest_uploads_are_those_of_the_ledger(
+    tmp_path: Path, seaweedfs: S3Server
+) -> None:
+    archive = Archive(tmp_path, seaweedfs)
+    for number in range(12):
+        archive.write(f"{number:02}.png")
+    archive.archive_all()
+    with archive.running() as engine:
+        wait_until(lambda: engine.status().state is State.IDLE, "it is idle")
+        status = engine.status().to_json()
+    assert (status["archived_files"], status["archived_bytes"]) == (12, 12 * 500)
+    assert (status["uploaded_files"], status["already_archived_files"]) == (0, 0), "of this session"
+    assert len(status["recent_uploads"]) == 10
+    assert {entry["file_name"] for entry in status["recent_uploads"]} <= {f"{n:02}.png" for n in range(12)}
+    assert [entry["upload_time"] for entry in status["recent_uploads"]] == sorted(
+        entry["upload_time"] for entry in status["recent_uploads"]
+    )
+    assert status["last_upload_time"] == status["recent_uploads"][-1]["upload_time"]
 
 
 def test_the_states_are_those_of_the_contract() -> None:

@@ -57,7 +57,9 @@ async def test_a_relative_and_an_absolute_path_are_archived(daemon: Daemon) -> N
     status, answer = await daemon.upload(str(daemon.root / "b.png"))
     assert (status, answer["success"], answer["file"]["s3_key"]) == (200, True, "out/b.png")
     assert daemon.server.objects() == {"out/sub/a.png": b"a", "out/b.png": b"b"}
-    assert (await daemon.upload("b.png"))[0] == 200, "again is fine"
+    assert answer["message"] == "Archived b.png as out/b.png."
+    status, again = await daemon.upload("b.png")
+    assert (status, again["message"]) == (200, "Already archived as out/b.png.")
     assert len(daemon.server.keys()) == 2
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from cloud_archive.archive.status import row_to_json
+from cloud_archive.archive.status import ActiveFile, State, Status, row_to_json
 from cloud_archive.files import FileVersion
 from cloud_archive.ledger.ledger import Ledger
 
@@ -21,3 +21,10 @@ def test_the_times_of_a_file_say_which_zone_they_are_in() -> None:
     assert seen_at.utcoffset() is not None
     assert seen_at.timestamp() == int(moment)
     assert (found["uploaded_at"], found["freed_at"], found["next_try_at"]) == (None, None, None)
+
+
+def test_uploading_is_true_while_an_upload_is_under_way_whatever_the_state() -> None:
+    active = (ActiveFile("a.png", 10, 5, "k/a.png", "a.png"),)
+    stopping = Status(running=False, session_id="s", state=State.STOPPED, active=active)
+    assert stopping.to_json()["uploading"] is True
+    assert Status(running=False, session_id="s", state=State.STOPPED).to_json()["uploading"] is False

@@ -504,6 +504,20 @@ def test_a_ledger_of_the_first_schema_is_brought_forward_with_all_it_holds(tmp_p
         assert now.execute("PRAGMA user_version").fetchone()[0] == SCHEMA_VERSION
 
 
+def test_files_that_are_tried_again_are_counted_and_listed_apart_from_those_given_up(ledger: Ledger) -> None:
+    ledger.add([version("again.png"), version("never.png"), version("due.png"), version("new.png")])
+    for name, next_try in (("again.png", 1e12), ("never.png", None), ("due.png", 1e12)):
+        claim = ledger.claim_version("w", version(name))
+        assert claim is not None
+        code = "Due" if name == "due.png" else "Other"
+        ledger.mark_failed(claim, code=code, cause="It failed.", cure="", next_try=next_try)
+    assert ledger.requeue_waiting({"Due"}) == 1
+    totals = ledger.totals()
+    assert (totals.waiting.files, totals.tried.files) == (1, 1)
+    assert [row.version.path for row in ledger.rows(again=True)] == ["due.png", "again.png"]
+    assert [row.version.path for row in ledger.rows(again=False)] == ["never.png"]
+
+
 def test_long_queries_do_not_hold_the_connection_that_the_status_reads_with(ledger: Ledger) -> None:
     ledger.add([version("a.png")])
     archive(ledger, claimed(ledger))
