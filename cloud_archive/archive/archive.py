@@ -32,7 +32,9 @@ from ..store.s3 import ObjectStore
 from ..text import count_noun, format_bytes
 from ..upload.attempt import Outcome, Proof, Uploader
 from ..upload.lost_keys import BucketIndex
+from .active_uploads import ActiveUpload
 from .connection import Connection
+from .events import Event, FileArchived, FileGone, FileModified, UploadFailed, UploadProgressed
 from .gate import Closed
 from .metrics import Gauges, NullRecorder, Recorder
 from .pipeline import Stages
@@ -41,7 +43,7 @@ from .reconcile import COST_FACTOR
 from .session import MOST_RECENT, Session, recent_upload
 from .status import ActiveFile, Destination, State, Status, WaitingEntry, failure_sentences
 from .unarchived import Tally, UnarchivedFile, take_stock, unarchived_files, unmatched_sentences
-from .workers import ActiveUpload, Observer, WorkerPool
+from .workers import WorkerPool
 
 logger = logging.getLogger("cloud_archive.archiver")
 
@@ -115,7 +117,7 @@ class Left:
         return "Everything is in the bucket."
 
 
-class Archiver(Observer):
+class Archiver:
     """Archives one directory. Can be started and stopped again and again; `submit` works while stopped.
 
     Args:
@@ -332,7 +334,7 @@ class Archiver(Observer):
             self.root,
             count=self.settings.workers,
             name=self.session_id,
-            observer=self,
+            on_event=self._on_event,
             gate=gate_of.gate if gate_of else None,
             check_root=self.known_root.check,
         )
@@ -371,8 +373,24 @@ class Archiver(Observer):
 
     # --- what the stages tell
 
-    def on_archived(self, claim: Claim, outcome: Outcome) -> None:
-        """See `worker.Observer`."""
+    def _on_event(self, event: Event) -> None:
+        if isinstance(event, UploadProgressed):
+            self._on_change()
+            return
+        if isinstance(event, FileArchived):
+            self._note_archived(event.claim, event.outcome)
+        elif isinstance(event, UploadFailed):
+            self._note_failed(event.claim, event.error, event.next_try)
+        elif isinstance(event, FileGone):
+            self._note_gone(event.claim)
+        elif isinstance(event, FileModified):
+            run = self._run
+            if run is not None:
+                run.settle.hint(event.path, HintKind.SCANNED)
+            return
+        self.tell()
+
+    def _note_archived(self, claim: Claim, outcome: Outcome) -> None:
         version = claim.version
         found_there = outcome.already and not outcome.ours
         self._connection.confirm()
@@ -390,10 +408,8 @@ class Archiver(Observer):
                 "This key may not read from the bucket and the store confirms no checksums:"
                 " uploads are accepted on the store's word. Allow s3:GetObject to have them proven."
             )
-        self.tell()
 
-    def on_failed(self, claim: Claim, error: CloudArchiveError, next_try: float | None) -> None:
-        """See `worker.Observer`."""
+    def _note_failed(self, claim: Claim, error: CloudArchiveError, next_try: float | None) -> None:
         with self._ended_lock:
             if claim.row in self._ended:
                 self._ended[claim.row] = error
@@ -402,7 +418,6 @@ class Archiver(Observer):
         said = f" [{error.said}]" if isinstance(error, StoreError) and error.said else ""
         level = logging.WARNING if self._is_news(error, next_try) else logging.DEBUG
         logger.log(level, "%s %s: %s%s", claim.version.path, what, error, said)
-        self.tell()
 
     def _is_news(self, error: CloudArchiveError, next_try: float | None) -> bool:
         """A store that is away for a night fails one trial after another: the first is told of, the 2nd, 4th, 8th …"""
@@ -423,26 +438,10 @@ class Archiver(Observer):
         if told:
             logger.info("The store takes uploads again")
 
-    def on_vanished(self, claim: Claim) -> None:
-        """See `worker.Observer`."""
+    def _note_gone(self, claim: Claim) -> None:
         self.session.vanished()
         self.metrics.vanished(claim.version.size_bytes)
         self.session.notice(f"{claim.version.path} was gone before it could be archived.")
-        self.tell()
-
-    def on_changed(self, path: str) -> None:
-        """See `worker.Observer`."""
-        run = self._run
-        if run is not None:
-            run.settle.hint(path, HintKind.SCANNED)
-
-    def on_progress(self) -> None:
-        """See `worker.Observer`."""
-        self._on_change()
-
-    def on_ended(self) -> None:
-        """See `worker.Observer`."""
-        self.tell()
 
     def on_scanned(self) -> None:
         """See `stages.Home`."""
@@ -533,7 +532,7 @@ class Archiver(Observer):
 
     def _work_on(self, claim: Claim) -> None:
         try:
-            error = self._pool.work(claim)
+            error = self._pool.upload(claim)
         except CloudArchiveError as trouble:
             error = trouble
         with self._ended_lock:

@@ -375,7 +375,7 @@ class Stages:
             try:
                 if not self._takes_no_more:
                     self._look_after_watching()
-                self._pool.check()
+                self._pool.replace_dead_threads()
                 if self._home.ledger.requeue_due():
                     self._pool.kick()
                 active = self._pool.active()

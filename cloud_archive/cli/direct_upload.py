@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from ..archive.events import Event, FileArchived, FileGone, FileModified, UploadFailed
 from ..archive.gate import Closed
-from ..archive.workers import Observer, WorkerPool
+from ..archive.workers import WorkerPool
 from ..config.settings import Settings
 from ..errors import CloudArchiveError, FileProblem, StoreError
 from ..files import FileVersion, stat_version
@@ -45,7 +46,7 @@ class Uploaded:
     cause: str = ""
 
 
-class DirectUpload(Observer):
+class DirectUpload:
     """Archive these files and wait.
 
     Args:
@@ -92,7 +93,7 @@ class DirectUpload(Observer):
             Path("/"),
             count=min(self._settings.workers, max(1, len(self._items))),
             name=self._session_id,
-            observer=self,
+            on_event=self._on_event,
         )
         try:
             # Two files for one key in a call: the first named is the first to take it.
@@ -192,10 +193,20 @@ class DirectUpload(Observer):
             self._results[path] = found
         self._on_done(self._items[path], found)
 
-    # --- what the workers tell
+    # --- what the workers report
 
-    def on_archived(self, claim: Claim, outcome: Outcome) -> None:
-        """See `worker.Observer`."""
+    def _on_event(self, event: Event) -> None:
+        if isinstance(event, FileArchived):
+            self._note_archived(event.claim, event.outcome)
+        elif isinstance(event, UploadFailed):
+            self._note_failed(event)
+        elif isinstance(event, FileGone):
+            self._end(event.claim.version.path, Uploaded(cause="It was gone before it could be archived."))
+        elif isinstance(event, FileModified):
+            with self._lock:
+                self._changed.add(event.path)
+
+    def _note_archived(self, claim: Claim, outcome: Outcome) -> None:
         if outcome.changed:
             return  # its newer version is still to come
         version = claim.version
@@ -203,20 +214,11 @@ class DirectUpload(Observer):
         already = outcome.already and not outcome.ours
         self._end(version.path, Uploaded(outcome.key, outcome.sha256, version.size_bytes, already))
 
-    def on_failed(self, claim: Claim, error: CloudArchiveError, next_try: float | None) -> None:
-        """See `worker.Observer`."""
-        self._last_error[claim.version.path] = error
-        if next_try is None:
-            self._end(claim.version.path, Uploaded(cause=_cause(error)))
-
-    def on_vanished(self, claim: Claim) -> None:
-        """See `worker.Observer`."""
-        self._end(claim.version.path, Uploaded(cause="It was gone before it could be archived."))
-
-    def on_changed(self, path: str) -> None:
-        """See `worker.Observer`."""
-        with self._lock:
-            self._changed.add(path)
+    def _note_failed(self, failed: UploadFailed) -> None:
+        path = failed.claim.version.path
+        self._last_error[path] = failed.error
+        if failed.next_try is None:
+            self._end(path, Uploaded(cause=_cause(failed.error)))
 
 
 def _cause(error: CloudArchiveError) -> str:

@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from cloud_archive.api.routes import HEALTH_PATH
-from cloud_archive.archive.workers import BATCH_BYTES, BATCH_FILES
+from cloud_archive.archive.batches import BATCH_BYTES, BATCH_FILES
 from cloud_archive.demo.seaweedfs import free_ports
 from cloud_archive.files import FileVersion
 from cloud_archive.ledger.ledger import Ledger

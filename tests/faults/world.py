@@ -14,9 +14,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cloud_archive.archive.workers import Observer, WorkerPool
+from cloud_archive.archive.events import Event, UploadFailed
+from cloud_archive.archive.workers import WorkerPool
 from cloud_archive.config.settings import load_settings
-from cloud_archive.errors import CloudArchiveError, LedgerError
+from cloud_archive.errors import LedgerError
 from cloud_archive.files import stat_version
 from cloud_archive.intake.walk import scan
 from cloud_archive.ledger.ledger import Ledger
@@ -130,16 +131,6 @@ class Stores:
             store.close()
 
 
-class Heard(Observer):
-    """Keeps what went wrong, in words."""
-
-    def __init__(self) -> None:
-        self.said: list[str] = []
-
-    def on_failed(self, claim: Claim, error: CloudArchiveError, next_try: float | None) -> None:
-        self.said.append(str(error))
-
-
 class World:
     """See the module.
 
@@ -171,7 +162,7 @@ class World:
         self._side_by_side = side_by_side
         self._workers = workers
         self._rename = rename
-        self._heard = Heard()
+        self._failures: list[str] = []  # in words
         self.ledger = TrippedLedger(base / "ledger.db", clock=self._clock, trip=trip)
         self.ledger.open()
         self.ledger.release_all(retry_failed=True)
@@ -188,8 +179,12 @@ class World:
             self.root,
             count=self._workers,
             name="world",
-            observer=self._heard,
+            on_event=self._on_event,
         )
+
+    def _on_event(self, event: Event) -> None:
+        if isinstance(event, UploadFailed):
+            self._failures.append(str(event.error))
 
     def _make_uploader(self, parts: Executor) -> Uploader:
         return Uploader(
@@ -216,26 +211,26 @@ class World:
     def attempt(self) -> list[str]:
         """Look at the directory, then try once whatever is due. Returns what went wrong, in words."""
         self._ahead_seconds += ATTEMPT_SECONDS
-        self._heard.said.clear()
+        self._failures.clear()
         said: list[str] = []
         try:
             self.ledger.add(self.ledger.unknown(list(scan(self.root))))
             self.ledger.retry_failed()
             for _ in range(MOST_CLAIMS):
-                claims = self._pool._claim("world", oldest=False)
+                claims = self._pool.claim("world", oldest=False)
                 if not claims:
                     break
                 if len(claims) == 1:
-                    self._pool.work(claims[0])
+                    self._pool.upload(claims[0])
                 else:
-                    self._pool._work_several(claims)
+                    self._pool.upload_several(claims)
         except LedgerError as error:
             said.append(str(error))
-        return self._heard.said + said
+        return self._failures + said
 
     def tidy(self) -> None:
         """Abort what is noted as to be aborted."""
-        self._pool._sweep()
+        self._pool.abort_abandoned()
 
     def heal(self, seconds: float = 30.0) -> bool:
         """Again and again until nothing is left to be done; whether that came in time."""

@@ -10,30 +10,31 @@ from typing import Any
 
 import pytest
 
+from cloud_archive.archive.batches import BATCH_FILES
+from cloud_archive.archive.events import Event, FileArchived, FileGone
 from cloud_archive.archive.gate import Gate
-from cloud_archive.archive.workers import BATCH_FILES, Observer, WorkerPool
+from cloud_archive.archive.workers import WorkerPool
 from cloud_archive.errors import LedgerError, StoreError
 from cloud_archive.files import stat_version
 from cloud_archive.ledger.ledger import Ledger
-from cloud_archive.ledger.rows import Claim
 from cloud_archive.store.failures import explain
 from cloud_archive.upload.attempt import Outcome, Proof, Uploader
 from tests.memory_store import MemoryStore
 from tests.servers import wait_until as until
 
 
-class Told(Observer):
-    """What the pool told, in its order."""
+class Reports:
+    """What the pool reported, in its order."""
 
     def __init__(self) -> None:
         self.archived: list[str] = []
         self.vanished: list[str] = []
 
-    def on_archived(self, claim: Claim, outcome: Outcome) -> None:
-        self.archived.append(claim.version.path)
-
-    def on_vanished(self, claim: Claim) -> None:
-        self.vanished.append(claim.version.path)
+    def on_event(self, event: Event) -> None:
+        if isinstance(event, FileArchived):
+            self.archived.append(event.claim.version.path)
+        elif isinstance(event, FileGone):
+            self.vanished.append(event.claim.version.path)
 
 
 @pytest.fixture
@@ -61,12 +62,12 @@ def fill(ledger: Ledger, root: Path, count: int, *, priority: int = 1, name: str
 
 
 def pool_on(
-    ledger: Ledger, root: Path, store: MemoryStore, told: Observer, count: int = 1, gate: Gate | None = None
+    ledger: Ledger, root: Path, store: MemoryStore, reports: Reports, count: int = 1, gate: Gate | None = None
 ) -> WorkerPool:
     def uploader(parts: Any) -> Uploader:
         return Uploader(store, make_key=lambda path: path, session_id="s", parts=parts)
 
-    return WorkerPool(ledger, uploader, root, count=count, name="me", observer=told, gate=gate)
+    return WorkerPool(ledger, uploader, root, count=count, name="me", on_event=reports.on_event, gate=gate)
 
 
 def all_archived(ledger: Ledger, count: int) -> Callable[[], bool]:
@@ -77,7 +78,7 @@ def test_a_batch_has_one_commit_for_each_step(
     ledger: Ledger, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bodies = fill(ledger, root, 64)
-    store, told = MemoryStore(), Told()
+    store, reports = MemoryStore(), Reports()
     commits: list[int] = []
     change = ledger.change
 
@@ -86,19 +87,19 @@ def test_a_batch_has_one_commit_for_each_step(
         return change(work)
 
     monkeypatch.setattr(ledger, "change", counted)
-    pool = pool_on(ledger, root, store, told)
+    pool = pool_on(ledger, root, store, reports)
     pool.start()
-    until(lambda: len(told.archived) == 64, "all are archived")
+    until(lambda: len(reports.archived) == 64, "all are archived")
     pool.stop(5)
     assert store.bodies() == bodies
     # Three for a batch of sixteen, and every fourth claim takes the oldest alone.
     assert len(commits) <= 3 * (64 // BATCH_FILES + 4)
-    assert len(told.archived) == len(set(told.archived))
+    assert len(reports.archived) == len(set(reports.archived))
 
 
 def test_a_refusal_in_a_batch_sends_the_rest_back_to_the_queue_untried(ledger: Ledger, root: Path) -> None:
     bodies = fill(ledger, root, 30)
-    store, told = MemoryStore(), Told()
+    store, reports = MemoryStore(), Reports()
     seen = threading.Event()
 
     def refuse(operation: str, key: str) -> None:
@@ -107,7 +108,7 @@ def test_a_refusal_in_a_batch_sends_the_rest_back_to_the_queue_untried(ledger: L
             raise StoreError(operation, key, explain("SlowDown"), status=503, retry_after_seconds=30)
 
     store.on_call = refuse
-    pool = pool_on(ledger, root, store, told)
+    pool = pool_on(ledger, root, store, reports)
     pool.start()
     assert seen.wait(10)
     until(lambda: ledger.totals().uploading.files == 0, "nothing is claimed any more")
@@ -122,7 +123,7 @@ def test_a_refusal_in_a_batch_sends_the_rest_back_to_the_queue_untried(ledger: L
 
 def test_what_is_more_urgent_goes_before_the_rest_of_a_batch(ledger: Ledger, root: Path) -> None:
     fill(ledger, root, 40)
-    store, told = MemoryStore(), Told()
+    store, reports = MemoryStore(), Reports()
 
     def come(operation: str, key: str) -> None:
         if len(store.calls) == 3:
@@ -130,7 +131,7 @@ def test_what_is_more_urgent_goes_before_the_rest_of_a_batch(ledger: Ledger, roo
             pool.kick(urgent=True)
 
     store.on_call = come
-    pool = pool_on(ledger, root, store, told)
+    pool = pool_on(ledger, root, store, reports)
     pool.start()
     until(all_archived(ledger, 41), "all are archived")
     pool.stop(5)
@@ -143,11 +144,11 @@ def test_a_file_that_vanished_or_changed_in_a_batch_spoils_no_other(ledger: Ledg
     (root / "old003.png").unlink()
     (root / "old004.png").write_bytes(b"something else by now")
     del bodies["old003.png"], bodies["old004.png"]
-    store, told = MemoryStore(), Told()
-    pool = pool_on(ledger, root, store, told)
+    store, reports = MemoryStore(), Reports()
+    pool = pool_on(ledger, root, store, reports)
     pool.start()
     until(all_archived(ledger, 18), "the others are archived")
-    until(lambda: told.vanished == ["old003.png"], "one is gone")
+    until(lambda: reports.vanished == ["old003.png"], "one is gone")
     pool.stop(5)
     assert store.bodies() == bodies
     assert ledger.totals().pending.files == 1, "the changed one, which settles first"
@@ -158,7 +159,7 @@ def test_a_ledger_that_fails_a_step_of_a_batch_loses_and_doubles_nothing(
     ledger: Ledger, root: Path, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
     bodies = fill(ledger, root, 20)
-    store, told = MemoryStore(), Told()
+    store, reports = MemoryStore(), Reports()
     failures = iter([True])
     real = getattr(ledger, step)
     monkeypatch.setattr("cloud_archive.archive.workers.backoff_seconds", lambda *_, **__: 0.01)
@@ -169,17 +170,17 @@ def test_a_ledger_that_fails_a_step_of_a_batch_loses_and_doubles_nothing(
         real(*given)
 
     monkeypatch.setattr(ledger, step, fail_once)
-    pool = pool_on(ledger, root, store, told)
+    pool = pool_on(ledger, root, store, reports)
     pool.start()
     until(all_archived(ledger, 20), "archived in the end")
     pool.stop(5)
     assert store.bodies() == bodies
-    assert len(told.archived) == len(set(told.archived))
+    assert len(reports.archived) == len(set(reports.archived))
 
 
 def test_stopping_in_the_middle_of_a_batch_keeps_the_rest_pending(ledger: Ledger, root: Path) -> None:
     fill(ledger, root, 20)
-    store, told = MemoryStore(), Told()
+    store, reports = MemoryStore(), Reports()
     inside, go_on = threading.Event(), threading.Event()
 
     def hold(operation: str, key: str) -> None:
@@ -187,7 +188,7 @@ def test_stopping_in_the_middle_of_a_batch_keeps_the_rest_pending(ledger: Ledger
         go_on.wait(10)
 
     store.on_call = hold
-    pool = pool_on(ledger, root, store, told)
+    pool = pool_on(ledger, root, store, reports)
     pool.start()
     assert inside.wait(10)
     stopping = threading.Thread(target=pool.stop, args=(10,))
@@ -204,7 +205,7 @@ def test_a_row_that_is_taken_again_before_its_first_worker_is_through_disturbs_n
 ) -> None:
     """A failed row may be pending and claimed again while the worker that failed with it still cleans up."""
     fill(ledger, root, 1)
-    pool = pool_on(ledger, root, MemoryStore(), Told())
+    pool = pool_on(ledger, root, MemoryStore(), Reports())
     first = ledger.claim("first")
     assert first is not None
     outcome = Outcome("k", "ab" * 32, None, already=False, ours=True, proof=Proof.CHECKSUM)
@@ -213,11 +214,11 @@ def test_a_row_that_is_taken_again_before_its_first_worker_is_through_disturbs_n
         ledger.release(first)
         second = ledger.claim("second")
         assert second is not None
-        pool._upload(second, lambda *_: outcome)
-        pool._over([second])
+        pool._uploads.send(second, lambda *_: outcome)
+        pool._uploads.end([second])
         assert [active.path for active in pool.active()] == ["old000.png"], "the first one is still there"
         return outcome
 
-    assert pool._upload(first, send) is outcome
-    pool._over([first])
+    assert pool._uploads.send(first, send) is outcome
+    pool._uploads.end([first])
     assert pool.active() == ()

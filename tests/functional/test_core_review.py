@@ -22,9 +22,10 @@ from cloud_archive.archive import engine as engine_module
 from cloud_archive.archive import pipeline as stages_module
 from cloud_archive.archive.archive import Archiver
 from cloud_archive.archive.engine import Engine
+from cloud_archive.archive.events import Event, UploadFailed
 from cloud_archive.archive.gate import Gate
 from cloud_archive.archive.reconcile import Reconciler
-from cloud_archive.archive.workers import Observer, WorkerPool
+from cloud_archive.archive.workers import WorkerPool
 from cloud_archive.config.settings import load_settings
 from cloud_archive.errors import LedgerError, StoreError
 from cloud_archive.files import FileVersion, stat_version
@@ -149,7 +150,6 @@ def pool_on(
         root,
         count=count,
         name="session",
-        observer=Observer(),
         gate=gate,
     )
 
@@ -915,13 +915,13 @@ def test_a_failure_of_a_file_whose_name_is_no_utf8_is_noted(
 
 
 def test_a_claim_is_not_kept_by_an_observer_that_fails(root: Path, ledger: Ledger) -> None:
-    class Broken(Observer):
-        def on_failed(self, *_: Any) -> None:
-            raise ValueError("an observer's bug")
+    def broken_listener(event: Event) -> None:
+        if isinstance(event, UploadFailed):
+            raise ValueError("a listener's bug")
 
     store = MemoryStore()
     pool = pool_on(ledger, root, store)
-    pool._observer = Broken()
+    pool._uploads._on_event = broken_listener
     added(ledger, root, "a.png", b"a")
     claim = ledger.claim("x")
     assert claim is not None
@@ -932,7 +932,7 @@ def test_a_claim_is_not_kept_by_an_observer_that_fails(root: Path, ledger: Ledge
     ledger_mark, ledger.mark_failed = ledger.mark_failed, broken  # type: ignore[method-assign]
     store.on_call = broken
     with pytest.raises(ValueError, match="a bug"):
-        pool.work(claim)
+        pool.upload(claim)
     ledger.mark_failed = ledger_mark  # type: ignore[method-assign]
     assert ledger.claim("x") is not None
 
@@ -984,7 +984,7 @@ def test_an_abort_that_failed_is_made_up_for_later(root: Path, monkeypatch: pyte
     pool = pool_on(ledger, root, store, count=1)
     again = ledger.claim("me")
     assert again is not None
-    pool.work(again)
+    pool.upload(again)
     assert ledger.abandoned() == [("k", upload_id)]
     pool.start()
     until(lambda: not ledger.abandoned(), "it is aborted")
@@ -996,7 +996,7 @@ def test_an_abort_that_failed_is_made_up_for_later(root: Path, monkeypatch: pyte
 def test_aborts_are_made_up_for_although_there_is_always_something_to_upload(
     root: Path, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cloud_archive.archive.workers.SWEEP_SECONDS", 0.05)
+    monkeypatch.setattr("cloud_archive.archive.workers.ABORT_SECONDS", 0.05)
     store, numbers = MemoryStore(), itertools.count()
     over = threading.Event()
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from cloud_archive.archive.archive import Archiver
+from cloud_archive.archive.events import Event, FileArchived
 from cloud_archive.cli.once import Once
 from tests.functional.archives import archiving, engine_on
 from tests.memory_store import MemoryStore
@@ -20,14 +21,15 @@ class Slow:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.go = threading.Event()
         self.reached = threading.Event()
-        counted = Archiver.on_archived
+        on_event = Archiver._on_event
 
-        def count_later(archiver: Archiver, *told: Any) -> None:
-            self.reached.set()
-            self.go.wait(20)
-            counted(archiver, *told)
+        def count_later(archiver: Archiver, event: Event) -> None:
+            if isinstance(event, FileArchived):
+                self.reached.set()
+                self.go.wait(20)
+            on_event(archiver, event)
 
-        monkeypatch.setattr(Archiver, "on_archived", count_later)
+        monkeypatch.setattr(Archiver, "_on_event", count_later)
 
 
 def test_a_file_that_is_not_counted_yet_is_not_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

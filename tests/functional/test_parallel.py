@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from cloud_archive.archive import workers as worker
+from cloud_archive.archive import batches
 from cloud_archive.archive.archive import Archiver
 from cloud_archive.archive.gate import RECOVER_AFTER, Gate
-from cloud_archive.archive.workers import OLDEST_EVERY, Observer, WorkerPool
+from cloud_archive.archive.workers import OLDEST_EVERY, WorkerPool
 from cloud_archive.config.settings import load_settings
 from cloud_archive.errors import StoreError
 from cloud_archive.files import FileVersion, stat_version
@@ -76,7 +76,6 @@ def uploading(
         root,
         count=count,
         name="session",
-        observer=Observer(),
         gate=gate,
     )
     pool.start(hold_seconds=hold_seconds)
@@ -180,7 +179,7 @@ def test_new_files_go_before_a_backlog_and_small_before_large(root: Path, ledger
 def test_each_fourth_turn_is_for_what_waits_longest(
     root: Path, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(worker, "BATCH_FILES", 1)
+    monkeypatch.setattr(batches, "BATCH_FILES", 1)
     for number in range(6):
         added(ledger, root, f"{number}", 100 - number, priority=1)
     store = MemoryStore()

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from cloud_archive.archive.workers import Observer, WorkerPool
+from cloud_archive.archive.workers import WorkerPool
 from cloud_archive.errors import StoreError
 from cloud_archive.intake.walk import scan
 from cloud_archive.keys import object_key, path_of
@@ -47,11 +47,10 @@ class Versions:
             self.root,
             count=1,
             name="test",
-            observer=Observer(),
         )
         claim = self.ledger.claim("test")
         assert claim is not None
-        assert pool.work(claim) is None
+        assert pool.upload(claim) is None
         pool.stop(1)
         row = self.ledger.find(claim.version)
         assert row is not None

@@ -11,7 +11,7 @@ from datetime import datetime
 from pathlib import Path
 
 from cloud_archive.archive.engine import Engine
-from cloud_archive.archive.workers import Observer, WorkerPool
+from cloud_archive.archive.workers import WorkerPool
 from cloud_archive.config.settings import load_settings
 from cloud_archive.intake.walk import scan
 from cloud_archive.keys import PrefixTemplate, object_key
@@ -82,13 +82,12 @@ class Archive:
                 self.root,
                 count=4,
                 name="test",
-                observer=Observer(),
             )
             ledger.add(ledger.unknown(list(scan(self.root))))
 
             def work(number: int) -> None:
                 while (claim := ledger.claim(f"test/{number}")) is not None:
-                    error = pool.work(claim)
+                    error = pool.upload(claim)
                     assert error is None, error
 
             with ThreadPoolExecutor(4) as threads:

@@ -1,0 +1,76 @@
+"""Upload many small files together, with one commit for all claims, one for all keys and one for all proofs.
+
+So a disk whose fsync is slow does not limit the number of files. Files that were not begun go back to the queue when
+the batch takes too long, or when something more urgent has come.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from functools import partial
+
+from ..errors import CloudArchiveError
+from ..ledger.rows import Attempt, Claim
+from ..upload.attempt import Outcome, Prepared
+from .claim_uploads import ClaimUploads
+
+BATCH_FILES = 16
+OPEN_FILES = 128  # held by all workers together in batches; macOS allows a process 256 unless asked for more
+BATCH_BYTES = 1024 * 1024
+
+
+def batch_size(workers: int) -> int:
+    """Return how many files one of so many workers may claim at once."""
+    return max(1, min(BATCH_FILES, OPEN_FILES // workers))
+
+
+def upload_batch(uploads: ClaimUploads, claims: list[Claim], *, interrupted: Callable[[], bool]) -> None:
+    """Upload small versions that were never tried before, with one commit for each step of all of them.
+
+    Args:
+        interrupted: asked before each upload; True sends the rest back to the queue.
+
+    Raises:
+        LedgerError: a step could not be committed; its claims are given back as soon as they can.
+    """
+    ledger, uploader = uploads.ledger, uploads.uploader
+    waiting = {claim.name: claim for claim in claims}  # neither sent nor committed yet
+    done: list[tuple[Claim, Outcome]] = []
+    try:
+        with contextlib.ExitStack() as files:
+            # The memory of all at once: waiting for more while holding some could last for ever.
+            files.enter_context(uploader.room([uploads.job(claim) for claim in claims]))
+            ready = _prepare(uploads, waiting, files)
+            ledger.record_attempts([Attempt(c, p.content.sha256, p.base_key, p.base_key) for c, p in ready])
+            for claim, prepared in ready:
+                if interrupted():
+                    break
+                outcome = uploads.send(claim, partial(uploader.send, prepared), recorded=True)
+                del waiting[claim.name]
+                if isinstance(outcome, Outcome):
+                    done.append((claim, outcome))
+        uploads.finish(done)
+        ledger.unclaim(list(waiting.values()))
+    except BaseException:
+        for claim in (*waiting.values(), *(claim for claim, _ in done)):
+            ledger.give_up(claim)
+        raise
+    finally:
+        uploads.end(claims)
+
+
+def _prepare(
+    uploads: ClaimUploads, waiting: dict[str, Claim], files: contextlib.ExitStack
+) -> list[tuple[Claim, Prepared]]:
+    """Read and hash all files; one that changed or vanished is committed as such and leaves `waiting`."""
+    ready: list[tuple[Claim, Prepared]] = []
+    for claim in list(waiting.values()):
+        try:
+            prepared = files.enter_context(uploads.uploader.prepare(uploads.job(claim)))
+        except CloudArchiveError as error:
+            uploads.fail(claim, error)
+            del waiting[claim.name]
+        else:
+            ready.append((claim, prepared))
+    return ready

@@ -1,0 +1,251 @@
+"""One claim: upload it and commit how that ended.
+
+| how the attempt ended | the ledger notes |
+| --- | --- |
+| proven in the bucket | archived |
+| the file is gone | vanished |
+| the file changed during the upload | pending again, after it settled |
+| anything else | failed, with the next try from `RetryPolicy` |
+| the ledger cannot be written | nothing; the claim is given back as soon as it can |
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from ..errors import CloudArchiveError, FileChanged, FileProblem, FileVanished, LedgerError, RootReplaced
+from ..files import stat_version
+from ..intake.open_files import has_writer
+from ..ledger.ledger import Ledger
+from ..ledger.rows import Claim, ProvenUpload
+from ..upload.attempt import Outcome, Uploader
+from ..upload.source import Job
+from .active_uploads import ActiveUploads, UploadProgress
+from .events import (
+    FileArchived,
+    FileGone,
+    FileModified,
+    OnEvent,
+    UploadFailed,
+    UploadProgressed,
+    UploadsEnded,
+)
+from .retry_policy import RetryPolicy
+
+logger = logging.getLogger("cloud_archive.worker")
+
+HOLD_CHANGED_SECONDS = 2.0  # a changed file settles meanwhile, and its new version takes the row over
+
+Send = Callable[["ClaimJournal", Callable[[int], None]], Outcome]
+
+
+class ClaimUploads:
+    """Uploads claimed files and commits the outcomes. Safe to use from several threads, one claim each.
+
+    Args:
+        ledger: where the claims come from.
+        uploader: sends and proves one file.
+        root: the watched directory.
+        policy: decides about failed attempts.
+        on_event: receives every event but ScanEnded.
+        check_root: raises RootReplaced where the watched directory is not the known one.
+        on_room: called when further uploads may begin.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        uploader: Uploader,
+        root: Path,
+        policy: RetryPolicy,
+        *,
+        on_event: OnEvent,
+        check_root: Callable[[], None],
+        on_room: Callable[[], None],
+    ) -> None:
+        self.ledger = ledger
+        self.uploader = uploader
+        self.active = ActiveUploads()
+        self.cut_off = False  # set at the end: uploads under way have lost the threads that send their parts
+        self._root = root
+        self._policy = policy
+        self._on_event = on_event
+        self._check_root = check_root
+        self._on_room = on_room
+
+    def upload(self, claim: Claim) -> CloudArchiveError | None:
+        """Upload one claimed version and commit the outcome. Returns why it is not archived, or None.
+
+        Raises:
+            LedgerError: the outcome could not be committed.
+        """
+        try:
+            outcome = self.send(claim, partial(self.uploader.upload, self.job(claim)))
+            if isinstance(outcome, CloudArchiveError):
+                return outcome
+            self.finish([(claim, outcome)])
+        except BaseException:
+            # Otherwise the row would stay claimed, and nothing would upload it before the next start.
+            self.ledger.give_up(claim)
+            raise
+        finally:
+            self.end([claim])
+        return None
+
+    def job(self, claim: Claim) -> Job:
+        """Return what the uploader needs to know of a claim."""
+        return Job(
+            root=self._root,
+            version=claim.version,
+            token=claim.token,
+            base_key=claim.base_key,
+            key=claim.key,
+            sha256=claim.sha256,
+            upload_id=claim.upload_id,
+            part_size_bytes=claim.part_size_bytes,
+        )
+
+    def send(self, claim: Claim, send: Send, *, recorded: bool = False) -> Outcome | CloudArchiveError:
+        """Make one attempt; a failure is committed, a success is left to `finish`.
+
+        Args:
+            send: uploads and proves; called with the journal and a callback for the bytes sent so far.
+            recorded: the attempt at the first key is in the ledger already.
+
+        Returns:
+            The proof, or why it failed.
+        """
+        progress = self.active.begin(claim)
+        try:
+            outcome = send(ClaimJournal(self.ledger, claim, progress, recorded), self._reporter(progress))
+            # Before the next upload: a refusal of that one must find the gate as this success left it.
+            codes = self._policy.store_accepted()
+            if codes is not None:
+                self.ledger.requeue_waiting(codes)
+                self._on_room()
+            return outcome
+        except LedgerError:
+            raise
+        except CloudArchiveError as error:
+            self.fail(claim, error)
+            return error
+        except Exception as error:
+            if self.cut_off:
+                self.ledger.release(claim)
+                return CloudArchiveError("The archive was stopped.")
+            logger.exception("Archiving %s failed in an unexpected way", claim.version.path)
+            internal = CloudArchiveError(f"An internal error: {type(error).__name__}.")
+            self._mark_failed(claim, internal)
+            return internal
+
+    def finish(self, done: Sequence[tuple[Claim, Outcome]]) -> None:
+        """Commit that the bucket holds these files, in one commit, and report it."""
+        self.ledger.mark_all_archived(
+            [
+                ProvenUpload(c, o.key, o.sha256, o.etag, o.ours or not o.already, o.base_key, o.read)
+                for c, o in done
+            ]
+        )
+        for claim, outcome in done:
+            self._policy.archived(claim.row)
+            self._on_event(FileArchived(claim, outcome))
+            if outcome.changed:
+                self._on_event(FileModified(claim.version.path))
+
+    def fail(self, claim: Claim, error: CloudArchiveError) -> None:
+        """Commit why this version is not in the bucket, and report it."""
+        if isinstance(error, FileVanished):
+            self._mark_vanished(claim)
+        elif isinstance(error, FileChanged):
+            self._requeue_changed(claim)
+        else:
+            self._mark_failed(claim, error)
+
+    def end(self, claims: Sequence[Claim]) -> None:
+        """Remove the uploads of these claims from the active ones.
+
+        Last of all, so that a status without active uploads has counted all of them.
+        """
+        self.active.end(claims)
+        self._on_event(UploadsEnded())
+
+    def _reporter(self, progress: UploadProgress) -> Callable[[int], None]:
+        def report(sent_bytes: int) -> None:
+            progress.sent_bytes = min(sent_bytes, progress.claim.version.size_bytes)
+            self._on_event(UploadProgressed())
+
+        return report
+
+    def _mark_vanished(self, claim: Claim) -> None:
+        try:
+            self._check_root()
+        except RootReplaced as error:
+            self._mark_failed(claim, error)
+            return
+        self._drop_multipart(claim)
+        self.ledger.mark_vanished(claim)
+        self._on_event(FileGone(claim))
+
+    def _requeue_changed(self, claim: Claim) -> None:
+        """The bytes of this version are gone; what the file holds now is, or becomes, a version of its own."""
+        path = claim.version.path
+        try:
+            now = stat_version(self._root, path)
+        except FileProblem:
+            now = None  # the next attempt finds out why
+        if now is not None and now.size_bytes == 0 and has_writer(self._root, path) is not True:
+            self._mark_vanished(claim)
+            return
+        other = now is not None and now.fingerprint != claim.version.fingerprint
+        if now is not None and other and not self.ledger.unknown([now]):
+            # The present version has a row of its own (it came during the upload, or the file went back to what it
+            # was before), so no later version would take this row over.
+            self._drop_multipart(claim)
+            self.ledger.drop(claim)
+        else:
+            self.ledger.release(claim, hold_seconds=HOLD_CHANGED_SECONDS)
+        self._on_event(FileModified(path))
+
+    def _mark_failed(self, claim: Claim, error: CloudArchiveError) -> None:
+        decision = self._policy.decide(claim, error)
+        self.ledger.mark_failed(
+            claim,
+            code=decision.code,
+            cause=decision.cause,
+            cure=decision.cure,
+            next_try=decision.next_try,
+        )
+        self._on_event(UploadFailed(claim, error, decision.next_try))
+
+    def _drop_multipart(self, claim: Claim) -> None:
+        if claim.upload_id and claim.key:
+            self.ledger.abandon_multipart(claim, claim.key, claim.upload_id)
+            self.uploader.abandon(claim.key, claim.upload_id)
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimJournal:
+    """`upload.Journal` for one claim, kept in the ledger; see `ClaimUploads.send` for `recorded`."""
+
+    ledger: Ledger
+    claim: Claim
+    progress: UploadProgress
+    recorded: bool = False
+
+    def attempt(self, *, sha256: str, base_key: str, key: str) -> None:
+        """See `Journal`."""
+        if not (self.recorded and key == base_key):
+            self.ledger.record_attempt(self.claim, sha256=sha256, base_key=base_key, key=key)
+        self.progress.key = key
+
+    def multipart(self, upload_id: str | None, part_size_bytes: int | None) -> None:
+        """See `Journal`."""
+        self.ledger.record_multipart(self.claim, upload_id, part_size_bytes)
+
+    def abandon(self, key: str, upload_id: str) -> None:
+        """See `Journal`."""
+        self.ledger.abandon_multipart(self.claim, key, upload_id)

@@ -1,0 +1,120 @@
+"""When a failed upload is tried again, and when the gate closes for all uploads.
+
+| how the attempt failed | next try |
+| --- | --- |
+| the watched directory is missing, or is another one | after 1 s, doubling to 10 s |
+| the system refuses to read the file | after 1 s, doubling to 60 s |
+| no key can be made, or the store refuses this file for good | not before `retry` or a restart |
+| the store failed for this file only, in a way that may pass | after 0.5 s, doubling to 300 s |
+| the store refuses every upload, or does not answer | as soon as the gate lets one through |
+| an internal error | after 1 s, doubling to 300 s |
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ..errors import CloudArchiveError, FailureScope, FileUnreadable, KeyRejected, RootReplaced, StoreError
+from ..ledger.rows import Claim
+from .gate import Gate, backoff_seconds
+
+
+@dataclass(frozen=True, slots=True)
+class RetryDecision:
+    """What the ledger notes about a failed attempt.
+
+    Attributes:
+        next_try: seconds since 1970; None = not before `retry` or a restart.
+    """
+
+    code: str
+    cause: str
+    cure: str
+    next_try: float | None
+
+
+class RetryPolicy:
+    """Decides when to try again, and opens and closes the gate. Safe to use from any thread.
+
+    Args:
+        gate: stands before the store.
+        clock: monotonic seconds, as the gate is used with.
+        wall_clock: seconds since 1970.
+    """
+
+    def __init__(
+        self,
+        gate: Gate,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        wall_clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._gate = gate
+        self._clock = clock
+        self._wall_clock = wall_clock
+        self._lock = threading.Lock()
+        # By row: how many objects the store had taken when it refused this row for the first time.
+        self._refused_rows: dict[int, int] = {}
+        self._store_codes: set[str] = set()  # failures of the whole store since it last took an object
+
+    def decide(self, claim: Claim, error: CloudArchiveError) -> RetryDecision:
+        """Return what to note about this failure. Closes the gate where every upload would fail."""
+        if isinstance(error, StoreError):
+            failure, pause = error.failure, self._pause_after(claim, error)
+            return self._decision(failure.code, failure.cause, failure.cure, pause)
+        if isinstance(error, KeyRejected):
+            return self._decision(
+                "KeyRejected", str(error), "Rename the file or shorten the prefix, then retry.", None
+            )
+        if isinstance(error, FileUnreadable):
+            pause = backoff_seconds(claim.attempts, first=1.0, longest=60.0)
+            return self._decision("FileUnreadable", str(error), "Allow this user to read the file.", pause)
+        if isinstance(error, RootReplaced):
+            pause = backoff_seconds(claim.attempts, first=1.0, longest=10.0)
+            return self._decision("RootReplaced", str(error), "", pause)
+        pause = backoff_seconds(claim.attempts, first=1.0, longest=300.0)
+        return self._decision("InternalError", str(error), "", pause)
+
+    def store_accepted(self) -> set[str] | None:
+        """Note that the store took or proved an object.
+
+        Returns:
+            None where nothing changed. Where the gate opened or let one more upload in: the codes of the store's
+            failures before that, whose files can be tried again at once.
+        """
+        if not self._gate.passed():
+            return None
+        with self._lock:
+            codes, self._store_codes = self._store_codes, set()
+        return codes
+
+    def archived(self, row: int) -> None:
+        """Forget that the store ever refused this row."""
+        self._refused_rows.pop(row, None)
+
+    def retry_all(self) -> None:
+        """Forget all refusals and let one upload try at once."""
+        self._refused_rows.clear()
+        self._gate.open_now()
+
+    def _decision(self, code: str, cause: str, cure: str, pause: float | None) -> RetryDecision:
+        next_try = None if pause is None else self._wall_clock() + pause
+        return RetryDecision(code, cause, cure, next_try)
+
+    def _pause_after(self, claim: Claim, error: StoreError) -> float | None:
+        """Return the seconds until the next try; None = never."""
+        failure = error.failure
+        if failure.scope is FailureScope.FILE:
+            if not failure.passing:
+                return None
+            return backoff_seconds(claim.attempts, first=0.5, longest=300.0)
+        successes = self._gate.successes
+        if not failure.passing and self._refused_rows.setdefault(claim.row, successes) < successes:
+            # The store took other files between two refusals of this one: the fault is this file's.
+            return None
+        with self._lock:
+            self._store_codes.add(failure.code)
+        return self._gate.refused(failure, self._clock(), retry_after_seconds=error.retry_after_seconds)
