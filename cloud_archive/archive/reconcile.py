@@ -23,7 +23,7 @@ from ..files import FileVersion, SkipReason, clock_tick_ns
 from ..intake.selection import Selection
 from ..intake.walk import stable_inodes, walk
 from ..ledger.doubts import Doubts
-from ..ledger.ledger import FIRST_START, FIRST_START_BEGUN, Ledger
+from ..ledger.ledger import COMPARE_WITH_BUCKET, FIRST_START, FIRST_START_BEGUN, Ledger
 from .unarchived import Tally, batches, skip_reason, without_row
 
 logger = logging.getLogger("cloud_archive.reconcile")
@@ -219,7 +219,8 @@ class Reconciler:
         if first and self._backfill == "missed" and not known_before:
             # An earlier first start may have been killed before its scan ended: what came after it is new.
             young = min(young, float(self._ledger.recall(FIRST_START_BEGUN) or young))
-        interrupted = young < self._started_at
+        # Of what a lost ledger knew, mtimes say which files are older than the first start.
+        interrupted = young < self._started_at and self._ledger.recall(COMPARE_WITH_BUCKET) is None
         found = 0
         old: list[int] = []
         total, doubts = Tally(), Doubts()

@@ -730,8 +730,7 @@ def test_a_fault_at_the_start_that_passes_costs_time_only(
             monkeypatch.setattr(engine_module, "open_ledger", real)
         else:
             root.mkdir()
-        until(lambda: engine.status(look=False).running, "it begins")
-        assert engine.problems == ()
+        until(lambda: engine.status(look=False).running and engine.problems == (), "it begins")
     finally:
         engine.close(5)
 

@@ -475,7 +475,7 @@ def test_a_symlink_that_leads_elsewhere_now_is_watched_there(tmp_path: Path) -> 
 MOUNTED = """
 import subprocess, sys, threading
 from pathlib import Path
-from cloud_archive.watcher import Watcher
+from cloud_archive.intake.watcher import Watcher
 root = Path(sys.argv[1])
 (root / "video").mkdir()
 hinted, lost = threading.Event(), []
