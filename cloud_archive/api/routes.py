@@ -206,6 +206,9 @@ async def _read_body(request: web.Request) -> Mapping[str, object]:
         raise RequestRefused(408, f"The body did not arrive within {BODY_SECONDS:g} s.") from None
     except web.RequestPayloadError as error:
         raise RequestRefused(400, "The body cannot be read.") from error
+    if request.transport is None:
+        # Before Python 3.12 `wait_for` returns the body where the cancellation comes at the same moment.
+        raise ConnectionResetError
     if not content.strip():
         return {}
     try:

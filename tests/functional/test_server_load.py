@@ -69,13 +69,23 @@ def held(engine: FakeEngine) -> threading.Event:
 async def test_a_flush_whose_client_is_gone_ends(engine: FakeEngine) -> None:
     held(engine)
     async with listening(engine) as listener, client() as session:
-        body = {"timeout_seconds": 3600}
-        calls = [
-            asyncio.ensure_future(ask(session, listener, "POST", "/cloud-sync/flush", json=body))
-            for _ in range(20)
-        ]
+
+        def flush() -> asyncio.Future[tuple[int, Any]]:
+            body = {"timeout_seconds": 3600}
+            return asyncio.ensure_future(ask(session, listener, "POST", "/cloud-sync/flush", json=body))
+
+        running = [flush() for _ in range(16)]
         await until(lambda: len(engine.calls) == 16)
-        for call in calls:
+        waiting = [flush() for _ in range(4)]
+        await ask(session, listener, "GET", STATUS)
+        for call in waiting:
+            call.cancel()
+        # The server learns that these clients left before any thread is free for them: one answer until their
+        # connections are closed, and one until the server has read that.
+        await asyncio.wait(waiting)
+        for _ in range(2):
+            await ask(session, listener, "GET", STATUS)
+        for call in running:
             call.cancel()
         await until(lambda: len(engine.ended) == 16)
         began = time.monotonic()
