@@ -204,7 +204,7 @@ def _load_everything() -> None:
     read_sdk_data_once()
     nowhere = {"S3_BUCKET": "b", "S3_ACCESS_KEY_ID": "k", "S3_SECRET_ACCESS_KEY": "s"}
     store = S3Store(load_settings(nowhere | {"S3_ENDPOINT_URL": "http://127.0.0.1:9"}))
-    store._client()
+    store._requests.client()
     store.close()
     gc.collect()
     gc.freeze()

@@ -12,9 +12,16 @@ from datetime import datetime, timezone
 from typing import NoReturn
 
 from cloud_archive.errors import ObjectExists, StoreError
-from cloud_archive.store.base import ProbeNotes
+from cloud_archive.store.base import (
+    Capabilities,
+    CreateOnly,
+    ObjectInfo,
+    Part,
+    ProbeNotes,
+    PutResult,
+    UnfinishedUpload,
+)
 from cloud_archive.store.failures import explain
-from cloud_archive.store.s3 import Capabilities, CreateOnly, ObjectInfo, Part, PutResult, UnfinishedUpload
 
 HONOURS = Capabilities(CreateOnly.HONOURED, CreateOnly.HONOURED, can_head=True, echoes_checksum=True)
 Progress = Callable[[int], None]

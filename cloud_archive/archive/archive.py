@@ -28,9 +28,10 @@ from ..ledger.known_root import KnownRoot
 from ..ledger.ledger import COMPARE_WITH_BUCKET, Ledger
 from ..ledger.rows import Claim, FileRow, FileState, Totals
 from ..scope import KeyScope
-from ..store.s3 import ObjectStore
+from ..store.base import ObjectStore
+from ..store.evidence import Proof
 from ..text import count_noun, format_bytes
-from ..upload.attempt import Outcome, Proof, Uploader
+from ..upload.attempt import Outcome, Uploader
 from ..upload.lost_keys import BucketIndex
 from .active_uploads import ActiveUpload
 from .connection import Connection

@@ -51,7 +51,8 @@ from ..state import (
     make_state_directory,
     read_engine_info,
 )
-from ..store.s3 import Capabilities, ObjectStore, S3Store
+from ..store.base import Capabilities, ObjectStore
+from ..store.s3 import S3Store
 from ..text import count_noun
 from .archive import Archiver, Left, Submission
 from .metrics import recorder

@@ -38,7 +38,7 @@ from ..ledger.known_root import KnownRoot
 from ..ledger.ledger import Ledger
 from ..ledger.rows import Totals
 from ..maintenance.free import Freed, FreeReport, Limits, LocalCleaner
-from ..store.s3 import ObjectStore
+from ..store.base import ObjectStore
 from .metrics import Recorder
 from .recheck import Rechecker
 from .reconcile import Reconciler

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ..config.settings import Settings
     from ..ledger.ledger import Ledger
     from ..scope import KeyScope
-    from ..store.s3 import ObjectStore
+    from ..store.base import ObjectStore
 
 T = TypeVar("T")
 

@@ -20,7 +20,8 @@ from ..intake.open_files import has_writer
 from ..keys import PrefixTemplate, object_key
 from ..ledger.ledger import Ledger
 from ..ledger.rows import Claim
-from ..store.s3 import ObjectStore, S3Store
+from ..store.base import ObjectStore
+from ..store.s3 import S3Store
 from ..upload.attempt import Outcome, Uploader
 from .patience import GIVE_UP_SECONDS, Refusals
 

@@ -7,7 +7,6 @@ the same at every check, so that no right to delete is needed.
 
 from __future__ import annotations
 
-import hashlib
 import socket
 import ssl
 import time
@@ -21,8 +20,9 @@ from ..errors import SettingsError, StoreError
 from ..store.base import CreateOnly
 from ..store.client import certificate_authorities
 from ..store.failures import BUCKET_CODES, CREDENTIAL_CODES, explain
+from ..store.probe import PROBE_BODY, PROBE_METADATA, put_probe_object
 from ..store.proxies import is_loopback, proxy_of
-from ..store.s3 import PROBE_BODY, S3Store
+from ..store.s3 import S3Store
 from ..store.translate import SKEW_SECONDS, translate
 
 if TYPE_CHECKING:
@@ -246,17 +246,9 @@ class _Check:
             self._note("clock", True)
 
     def _write(self, settings: Settings, store: S3Store, allowed_to_list: bool) -> None:
-        sha256 = hashlib.sha256(PROBE_BODY).hexdigest()
         try:
             with self._timed("write"):
-                result = store.put(
-                    store.probe_key,
-                    PROBE_BODY,
-                    sha256=sha256,
-                    content_type="text/plain",
-                    metadata={"sha256": sha256},
-                    create_only=False,
-                )
+                result = put_probe_object(store)
         except _Failed as failed:
             if failed.name == "write" and not allowed_to_list:
                 unknown = "The store does not tell whether it knows the key and the bucket."
@@ -280,8 +272,9 @@ class _Check:
 
     def _create_only(self, settings: Settings, store: S3Store) -> None:
         with self._timed("create-only"):
-            metadata = {"sha256": hashlib.sha256(PROBE_BODY).hexdigest()}
-            store.probe_create_only(store.probe_key, PROBE_BODY, content_type="text/plain", metadata=metadata)
+            store.probe_create_only(
+                store.probe_key, PROBE_BODY, content_type="text/plain", metadata=PROBE_METADATA
+            )
         able = store.capabilities
         found = {able.create_only, able.create_only_multipart}
         if found == {CreateOnly.HONOURED}:

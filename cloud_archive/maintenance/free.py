@@ -5,7 +5,7 @@ A file goes only where all of this holds, in this order:
 1. its row says archived, and the file on the disk has that version's size and modification time;
 2. it is older than an hour and than the age that was asked for: see `Limits`;
 3. no process has it open for writing, as far as the system can tell;
-4. at this moment the bucket answers a HEAD that proves the object: see `proof.confirmed_now`;
+4. at this moment the bucket answers a HEAD that proves the object: see `evidence.confirmed_now`;
 5. the local bytes, hashed now, are the archived ones;
 6. right before it goes, nothing about the file has changed since it was hashed.
 
@@ -33,8 +33,8 @@ from ..files import FileVersion, hash_file, stat_version
 from ..ledger.history import mark_freed, oldest_local_files
 from ..ledger.ledger import Ledger
 from ..ledger.rows import FileRow
-from ..store.s3 import ObjectStore
-from .verdict import confirmed_now
+from ..store.base import ObjectStore
+from ..store.evidence import confirmed_now
 
 logger = logging.getLogger("cloud_archive.free")
 

@@ -26,8 +26,9 @@ from ..ledger.key_index import KeyIndex
 from ..ledger.ledger import Ledger
 from ..ledger.rows import FileRow
 from ..scope import KeyScope
+from ..store.base import ObjectInfo, ObjectStore
+from ..store.evidence import Expected, Verdict, compare
 from ..store.failures import is_denied
-from ..store.s3 import ObjectInfo, ObjectStore
 from .retry import with_retries
 
 LOOKS_AT_ONCE = 8
@@ -194,15 +195,7 @@ def _is_ours(store: ObjectStore, info: ObjectInfo, rows: Sequence[FileRow], rule
     if info.key.endswith("/"):
         return False
     for row in rows:
-        if (
-            row.wrote
-            and row.etag is not None
-            and (row.etag, row.version.size_bytes)
-            == (
-                info.etag,
-                info.size_bytes,
-            )
-        ):
+        if row.wrote and compare(info, Expected.of_row(row)) is Verdict.SAME:
             return True
     seen = with_retries(lambda: store.head(info.key))
     # Deleted and written anew in between: then it is not the object that was listed.

@@ -19,7 +19,7 @@ from typing import Any, Literal
 from ..ledger.history import TimeSlot, archived_by_time, archived_paths
 from ..ledger.ledger import Ledger
 from ..scope import KeyScope
-from ..store.s3 import ObjectStore
+from ..store.base import ObjectStore
 from .costs import Cost, Prices, Usage, requests_for
 
 By = Literal["hour", "day", "month", "type", "folder"]

@@ -27,15 +27,15 @@ from ..ledger.history import Restored, add_restored
 from ..ledger.ledger import Ledger
 from ..ledger.rows import FileState
 from ..store.base import ObjectInfo, ObjectStore
+from ..store.evidence import Digests, Verdict, compare, stated_sha256
+from ..upload.source import upload_part_bytes
 from .restore_versions import Version
 from .retry import with_retries
 from .safe_paths import local_parts
-from .verdict import Digests, Verdict
 
 HASH_BYTES = 1024 * 1024
 LEFTOVER_SECONDS = 3600.0
 _PARTIAL = re.compile(r"\.[0-9a-f]{16}(?:-?[0-9a-f]{8})\.part")
-_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 class RestoreProblem(CloudArchiveError):
@@ -91,7 +91,7 @@ class FilePlacer:
 
     def _plan(self, version: Version, *, beside: bool, taken: set[str]) -> Placed:
         parts = self._parts(version)
-        names = list(_names(parts[-1], _stated_sha256(version.info) or "", beside=beside))
+        names = list(_names(parts[-1], stated_sha256(version.info) or "", beside=beside))
         try:
             with self._folder(parts[:-1], make=False) as (folder, path):
                 found = self._same_file(folder, parts[-1], version.info, beside=beside)
@@ -155,7 +155,7 @@ class FilePlacer:
         self, folder: Folder, name: str, info: ObjectInfo, *, beside: bool
     ) -> tuple[str, Digests] | None:
         """The file that has the bytes which the object says it has, under its own name or a numbered one."""
-        stated = _stated_sha256(info)
+        stated = stated_sha256(info)
         for candidate in _names(name, stated or "", beside=beside):
             try:
                 found = folder.stat(candidate)
@@ -166,7 +166,9 @@ class FilePlacer:
             digests = _digests_of(folder, candidate, found.st_size)
             if digests is None:
                 continue
-            if digests.sha256 == stated or (stated is None and digests.prove(info) is Verdict.SAME):
+            if digests.sha256 == stated or (
+                stated is None and compare(info, digests.expected()) is Verdict.SAME
+            ):
                 return candidate, digests
         return None
 
@@ -176,8 +178,9 @@ class FilePlacer:
         Raises:
             RestoreProblem: it has others.
         """
-        verdict = digests.prove(info)
-        if verdict is Verdict.UNDECIDED and not self._is_known(info, digests, path, there):
+        known = self._known_etag(info, digests, path, there)
+        verdict = compare(info, digests.expected(known))
+        if verdict is Verdict.UNDECIDED:
             verdict = with_retries(lambda: self._compare_bytes(info, digests))
         if verdict is Verdict.DIFFERENT:
             raise RestoreProblem(
@@ -185,22 +188,17 @@ class FilePlacer:
                 " Somebody replaced the object. Run `cloud-archive verify --repair` to archive the file again."
             )
 
-    def _is_known(self, info: ObjectInfo, digests: Digests, path: str, there: os.stat_result) -> bool:
-        """Whether the ledger has proven that the object with this ETag has these bytes."""
-        row = (
-            None
-            if self._ledger is None
-            else self._ledger.find(FileVersion.of_stat(self._below + path, there))
-        )
-        return (
-            row is not None
-            and row.state is FileState.ARCHIVED
-            and row.etag is not None
-            and (row.key, row.etag, row.sha256) == (info.key, info.etag, digests.sha256)
-        )
+    def _known_etag(self, info: ObjectInfo, digests: Digests, path: str, there: os.stat_result) -> str | None:
+        """Return the ETag with which the ledger has proven that the object has these bytes; None: it has not."""
+        if self._ledger is None:
+            return None
+        row = self._ledger.find(FileVersion.of_stat(self._below + path, there))
+        if row is None or row.state is not FileState.ARCHIVED:
+            return None
+        return row.etag if (row.key, row.sha256) == (info.key, digests.sha256) else None
 
     def _compare_bytes(self, info: ObjectInfo, digests: Digests) -> Verdict:
-        came = Digests(info.size_bytes)
+        came = Digests(upload_part_bytes(info.size_bytes))
         with contextlib.closing(self._read(info)) as pieces:
             for piece in pieces:
                 came.update(piece)
@@ -240,7 +238,7 @@ class FilePlacer:
                     folder.unlink(name)
 
     def _download(self, info: ObjectInfo, folder: Folder, partial: str) -> Digests:
-        digests = Digests(info.size_bytes)
+        digests = Digests(upload_part_bytes(info.size_bytes))
         with contextlib.suppress(FileNotFoundError):
             folder.unlink(partial)  # of the try before
         with folder.create(partial) as file, contextlib.closing(self._read(info)) as pieces:
@@ -340,13 +338,6 @@ def _enter(folder: Folder, part: str, *, make: bool) -> tuple[str, Folder]:
     raise RestoreProblem(f"{part} and its numbered names are all taken by files.")
 
 
-def _stated_sha256(info: ObjectInfo) -> str | None:
-    for found in (info.checksum_sha256, info.sha256):
-        if found is not None and _SHA256.fullmatch(found):
-            return found
-    return None
-
-
 def _check(info: ObjectInfo, digests: Digests) -> bool:
     """Whether a checksum that came with the object proves the bytes; False: none came.
 
@@ -355,9 +346,9 @@ def _check(info: ObjectInfo, digests: Digests) -> bool:
     Raises:
         RestoreProblem: one came, and the bytes are others.
     """
-    stated = _stated_sha256(info)
+    stated = stated_sha256(info)
     if stated is None:
-        return digests.prove(info) is Verdict.SAME
+        return compare(info, digests.expected()) is Verdict.SAME
     if stated != digests.sha256:
         raise RestoreProblem("The bytes that came are not those that its checksum names. Nothing was kept.")
     return True
@@ -365,7 +356,7 @@ def _check(info: ObjectInfo, digests: Digests) -> bool:
 
 def _digests_of(folder: Folder, name: str, size_bytes: int) -> Digests | None:
     """Of a regular file; None where it has another size or cannot be read."""
-    digests = Digests(size_bytes)
+    digests = Digests(upload_part_bytes(size_bytes))
     try:
         with folder.open(name) as file:
             if os.fstat(file.fileno()).st_size != size_bytes:

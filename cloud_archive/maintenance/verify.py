@@ -23,10 +23,10 @@ from ..ledger.history import count_requeued, requeue_missing
 from ..ledger.key_index import KeyIndex
 from ..ledger.ledger import Ledger
 from ..ledger.rows import FileRow
+from ..store.base import ObjectInfo, ObjectStore
+from ..store.evidence import Expected, Verdict, check_object, compare, compare_bytes
 from ..store.failures import concerns_every_request, is_denied
-from ..store.s3 import ObjectInfo, ObjectStore
 from .retry import with_retries
-from .verdict import Verdict, by_bytes, by_listing, look
 
 LIST_PAGE = 1000  # objects in one answer
 WORTH_LISTING = 3  # fewer rows than this are looked at one by one
@@ -199,7 +199,7 @@ class _Check:
             for info in page:
                 for row in found.get(info.key, ()):
                     rows -= 1
-                    verdict = by_listing(row, info)
+                    verdict = compare(info, Expected.of_row(row))
                     if verdict is Verdict.UNDECIDED:
                         self._look(row)
                     else:
@@ -227,10 +227,10 @@ class _Check:
             with self._counts:
                 self.report.read_requests += 1
                 self.report.bytes_read += row.version.size_bytes
-            return with_retries(lambda: by_bytes(row, self._store))
+            return with_retries(lambda: compare_bytes(self._store, row.key or "", Expected.of_row(row)))
         with self._counts:
             self.report.head_requests += 1
-        return with_retries(lambda: look(row, self._store))
+        return with_retries(lambda: check_object(self._store, row.key or "", Expected.of_row(row)))
 
     def _collect(self, *, all_of_them: bool) -> None:
         while self._under_way:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import ConditionsRejected, FailureScope, ObjectExists, StoreError
 from ..keys import PrefixTemplate
-from .base import CreateOnly, ObjectStore, ProbeNotes
+from .base import CreateOnly, ObjectStore, ProbeNotes, PutResult
 from .failures import explain, is_denied
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ logger = logging.getLogger("cloud_archive.store")
 
 PROBE_NAME = "check"
 PROBE_BODY = b"Cloud Archive looks with this object what the bucket allows. It may be deleted.\n"
+PROBE_METADATA = {"sha256": hashlib.sha256(PROBE_BODY).hexdigest()}
 CLOCK_SKEW_SECONDS = 5.0
 PROBE_WITH_BYTES = 4 * 1024 * 1024  # a larger object is not sent three times only to learn something
 
@@ -54,15 +55,19 @@ def verify_connection(store: ObjectStore) -> None:
             return
         if error.status not in (401, 403) or error.failure.cause != explain("AccessDenied").cause:
             raise
-        sha256 = hashlib.sha256(PROBE_BODY).hexdigest()
-        store.put(
-            store.probe_key,
-            PROBE_BODY,
-            sha256=sha256,
-            content_type="text/plain",
-            metadata={"sha256": sha256},
-            create_only=False,
-        )
+        put_probe_object(store)
+
+
+def put_probe_object(store: ObjectStore) -> PutResult:
+    """Write the small object of probes and checks, over the one of the run before."""
+    return store.put(
+        store.probe_key,
+        PROBE_BODY,
+        sha256=PROBE_METADATA["sha256"],
+        content_type="text/plain",
+        metadata=PROBE_METADATA,
+        create_only=False,
+    )
 
 
 def probe(
@@ -122,7 +127,7 @@ def probe(
 
 
 class _NoNotes:
-    """Nobody comes after us."""
+    """No-op: nothing is persisted."""
 
     def asked(self) -> None: ...
 

@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import email.utils
 import re
-import socket
-import ssl
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
@@ -20,45 +18,12 @@ from urllib.parse import urlsplit
 from ..errors import ConditionsRejected, Failure, ObjectExists, StoreError
 from ..redaction import redact as without_secrets
 from .failures import explain
+from .silence import explain_silence, proxy_refused, system_message
 
 # AWS refuses requests that are further off than this:
 # https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html (RequestTimeTooSkewed)
 SKEW_SECONDS = 900
 LONGEST_SAYING = 300
-
-# botocore's (and urllib3's) classes, nearest first along an exception's own line of ancestors.
-_BY_CLASS = {
-    "ConnectTimeoutError": "ConnectTimeout",
-    "ReadTimeoutError": "ReadTimeout",
-    "ProxyConnectionError": "ProxyUnreachable",
-    "InvalidProxiesConfigError": "ProxyUnreachable",
-    "SSLError": "TLS",
-    "EndpointConnectionError": "ConnectionRefused",
-    "NewConnectionError": "ConnectionRefused",
-    "ConnectionClosedError": "ConnectionClosed",
-    "ResponseStreamingError": "ConnectionClosed",
-    "IncompleteReadError": "ConnectionClosed",
-    "IncompleteRead": "ConnectionClosed",
-    "ProtocolError": "ConnectionClosed",
-    "FlexibleChecksumError": "BadDigest",
-    "ResponseParserError": "NotS3",
-    "AwsConfigurationError": "AwsConfiguration",
-    "AwsChainTimeout": "AwsChainTimeout",
-    "NoCredentialsError": "NoCredentials",
-    "PartialCredentialsError": "NoCredentials",
-    "CredentialRetrievalError": "NoCredentials",
-    "TokenRetrievalError": "NoCredentials",
-    "NoAuthTokenError": "NoCredentials",
-    "SSOError": "NoCredentials",
-    "ProfileNotFound": "NoCredentials",
-    "ConfigParseError": "NoCredentials",
-    "InvalidDNSNameError": "InvalidBucketName",
-    "InvalidRegionError": "InvalidEndpoint",
-    "EndpointProviderError": "InvalidEndpoint",
-    "TimeoutError": "ReadTimeout",
-    "HTTPClientError": "ConnectionClosed",  # an answer that is no HTTP
-    "ConnectionError": "ConnectionClosed",
-}
 
 
 def redact(text: str, secrets: Sequence[str]) -> str:
@@ -118,10 +83,10 @@ def translate(
     if isinstance(response, Mapping) and "Error" in response:
         found = _from_answer(response, operation, key, secrets, conditional, moment, proxy)
     else:
-        failure = _without_answer(error, proxy)
+        failure = explain_silence(error, proxy)
         if failure.code == "AwsConfiguration":
             failure = replace(failure, cause=f"{failure.cause.rstrip('.')}: {redact(str(error), secrets)}")
-        found = StoreError(operation, key, failure, said=redact(_system_said(error), secrets))
+        found = StoreError(operation, key, failure, said=redact(system_message(error), secrets))
     if aws_chain and found.failure.code in _CURED_IN_AWS:
         found.failure = replace(found.failure, cure=_AWS_CURE)
         found.args = (found.failure.sentence,)
@@ -158,14 +123,14 @@ def _from_answer(
         said = f"{said} ({found['Header']})"
     said = redact(said, secrets)
     if proxy is not None and _is_proxys(code, status, headers):
-        failure = _proxy_refused(proxy, f"HTTP {status}", passing=status not in (403, 407))
+        failure = proxy_refused(proxy, f"HTTP {status}", passing=status not in (403, 407))
         return StoreError(operation, key, failure, status=status, said=said)
     failure = _explain_answer(code, status, said, found, headers, key, operation, now)
     kind = StoreError
     # https://help.aliyun.com/en/oss/user-guide/0026-00000002 (409)
     if conditional and (status == 412 or failure.code in ("PreconditionFailed", "FileAlreadyExists")):
         kind = ObjectExists
-    elif conditional and (status == 501 or failure.code == "NotImplemented" or _names_condition(said)):
+    elif conditional and (status == 501 or failure.code == "NotImplemented" or names_condition(said)):
         kind = ConditionsRejected
     return kind(
         operation,
@@ -234,11 +199,6 @@ def _is_proxys(code: str, status: int | None, headers: Mapping[str, str]) -> boo
     return "html" in headers.get("content-type", "").lower()
 
 
-def _proxy_refused(proxy: str, answer: str, *, passing: bool) -> Failure:
-    cause = f"The proxy {proxy} refuses the connection to the store ({answer})."
-    return replace(explain("ProxyRefused"), cause=cause, passing=passing)
-
-
 # What a key that only writes lacks.
 _RIGHTS = {
     "HeadObject": ("look at objects", "s3:GetObject"),
@@ -300,146 +260,5 @@ def _expected_region(said: str) -> str:
     return found[1] if found else ""
 
 
-def _names_condition(said: str) -> bool:
+def names_condition(said: str) -> bool:
     return "if-none-match" in said.lower()
-
-
-def names_checksum(error: StoreError) -> bool:
-    """Whether the refusal speaks of checksum headers by name."""
-    about = r"x-amz-checksum|sdk-checksum|checksum.{0,20}(algorithm|header|type)"
-    return error.failure.code != "BadDigest" and re.search(about, error.said, re.IGNORECASE) is not None
-
-
-def refuses_checksum(error: StoreError) -> bool:
-    """Whether this looks like a store that does not take `x-amz-checksum-sha256`.
-
-    As seen at Backblaze B2 (400 InvalidArgument "Unsupported header 'x-amz-checksum-…'",
-    https://github.com/boto/s3transfer/issues/327), Google (403 SignatureDoesNotMatch or 400,
-    https://github.com/EnterpriseDB/barman/issues/1112), R2 (401 Unauthorized) and others (501). Most of these say
-    something else as often; so it is worth one more request with Content-MD5, and no more.
-    """
-    if error.status is None or (error.status >= 500 and error.status != 501):
-        return False
-    if names_checksum(error):
-        return True
-    if _names_condition(error.said):
-        return False
-    return error.status in (401, 501) or error.failure.code in (
-        "NotImplemented",
-        "InvalidArgument",
-        "InvalidRequest",
-        "SignatureDoesNotMatch",
-        "UnsupportedHeader",
-    )
-
-
-# --- no answer came
-
-
-def _without_answer(error: BaseException, proxy: str | None) -> Failure:
-    chain = list(_chain(error))
-    if proxy is not None and (refused := _tunnel_refused(chain)):
-        return _proxy_refused(proxy, refused, passing=not refused.startswith(("403", "407")))
-    if proxy is None and any(_is_name_error(one) for one in chain):
-        return explain("NameNotResolved")
-    code = next((found for one in chain for name in _names(one) if (found := _BY_CLASS.get(name))), None)
-    if code == "ConnectionRefused":
-        return _not_connected(chain)
-    if code == "ProxyUnreachable" and proxy is not None:
-        return replace(explain(code), cause=f"The proxy {proxy} in front of the store cannot be reached.")
-    if code == "TLS" or any(isinstance(one, ssl.SSLError) for one in chain):
-        return _tls(" ".join(str(one) for one in chain))
-    if code == "NotS3":
-        text = str(error).lower()
-        return explain("NotS3" if "<html" in text or "<!doctype" in text else "ConnectionClosed")
-    text = str(error)
-    if code is None and "CA certificate bundle" in text:
-        return replace(
-            explain("TLS"),
-            cause="The file of certificate authorities cannot be read.",
-            cure="Correct S3_CA_BUNDLE.",
-        )
-    if code is None and "nvalid bucket name" in text:
-        code = "InvalidBucketName"
-    if code is None and "nvalid endpoint" in text:
-        code = "InvalidEndpoint"
-    if code is None and any(isinstance(one, OSError) for one in chain):
-        code = "ConnectionClosed"
-    return explain(code or type(error).__name__)
-
-
-def _is_name_error(error: BaseException) -> bool:
-    return isinstance(error, socket.gaierror) or type(error).__name__ == "NameResolutionError"
-
-
-def _tunnel_refused(chain: Sequence[BaseException]) -> str:
-    """Return what a proxy answered to CONNECT, such as `407 Proxy Authentication Required`; empty: nothing."""
-    for one in chain:
-        found = re.search(r"Tunnel connection failed: ([0-9]{3}[^')]{0,60})", str(one))
-        if found:
-            return found[1].strip()
-    return ""
-
-
-def _not_connected(chain: Sequence[BaseException]) -> Failure:
-    failure = explain("ConnectionRefused")
-    if any(isinstance(one, ConnectionRefusedError) for one in chain):
-        return failure
-    text = " ".join(str(one) for one in chain)
-    if "refused" in text.lower():
-        return failure
-    if "unreachable" in text.lower() or "no route" in text.lower():
-        return explain("Unreachable")
-    return replace(failure, cause="The endpoint cannot be reached.")
-
-
-def _tls(text: str) -> Failure:
-    failure = explain("TLS")
-    if "WRONG_VERSION_NUMBER" in text or "wrong version number" in text or "record layer failure" in text:
-        return replace(
-            failure,
-            cause="The endpoint does not speak TLS on this port.",
-            cure="Correct S3_ENDPOINT_URL: http:// instead of https://, or the port that speaks TLS.",
-        )
-    if "expired" in text:
-        return replace(
-            failure,
-            cause="The endpoint's TLS certificate has expired.",
-            cure="Renew it there; or, if this machine's clock is wrong, set the clock.",
-        )
-    if "mismatch" in text or "doesn't match" in text or "not valid for" in text:
-        return replace(
-            failure,
-            cause="The endpoint's TLS certificate is for another name.",
-            cure="Use the name that the certificate has in S3_ENDPOINT_URL.",
-        )
-    return failure
-
-
-def _names(error: BaseException) -> Iterator[str]:
-    return (ancestor.__name__ for ancestor in type(error).__mro__)
-
-
-def _chain(error: BaseException) -> Iterator[BaseException]:
-    """The exception and everything that it wraps: botocore keeps it in `kwargs`, urllib3 in `reason`."""
-    seen: set[int] = set()
-    waiting: list[object] = [error]
-    while waiting:
-        one = waiting.pop(0)
-        if not isinstance(one, BaseException) or id(one) in seen:
-            continue
-        seen.add(id(one))
-        yield one
-        inner = getattr(one, "kwargs", None)
-        if isinstance(inner, Mapping):
-            waiting.append(inner.get("error"))
-        waiting += [getattr(one, "reason", None), one.__cause__, one.__context__, *one.args]
-
-
-def _system_said(error: BaseException) -> str:
-    """The system's own words, from the innermost of its errors: `[Errno 111] Connection refused`."""
-    said = [str(one) for one in _chain(error) if isinstance(one, OSError) and type(one).__module__ in _SYSTEM]
-    return said[-1] if said else ""
-
-
-_SYSTEM = ("builtins", "socket", "ssl")

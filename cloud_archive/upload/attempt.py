@@ -22,14 +22,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Executor, Future, wait
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
-from enum import Enum
 from typing import BinaryIO, Protocol
 
 from ..errors import ConditionsRejected, FileChanged, KeyRejected, ObjectExists, StoreError
 from ..files import FileVersion, format_timestamp_ns
 from ..keys import LAST_CONFLICT, MAX_CONFLICTS, conflict_key, conflict_number, path_metadata
+from ..store.base import CreateOnly, ObjectInfo, ObjectStore, Part
+from ..store.evidence import Expected, Proof, can_be_confirmed, head_if_allowed, prove
 from ..store.failures import explain, is_denied
-from ..store.s3 import PROBE_WITH_BYTES, CreateOnly, ObjectInfo, ObjectStore, Part
+from ..store.probe import PROBE_WITH_BYTES
 from .memory import ByteBudget
 from .pacing import Line, PartPacer
 from .source import (
@@ -50,14 +51,6 @@ logger = logging.getLogger("cloud_archive.upload")
 INTENT = "?"  # in place of an upload id: a CreateMultipartUpload was sent, at the time that follows
 CREATE_SECONDS = 70.0  # what such a request can take: the store's connect and read timeouts
 CLOCK_SKEW_SECONDS = 5.0
-
-
-class Proof(Enum):
-    """How it was proven that the bucket holds the bytes."""
-
-    CHECKSUM = "checksum"  # the store's answer names a checksum that we computed
-    READ_BACK = "read back"  # we read the object and hashed it
-    ACCEPTED = "accepted"  # the store took our integrity header with 200 and allows no look
 
 
 @dataclass(frozen=True, slots=True)
@@ -462,20 +455,11 @@ class _Attempt:
         return able.create_only if self._single else able.create_only_multipart
 
     def _look(self, key: str) -> tuple[bool, ObjectInfo | None]:
-        """(whether we may look, what is there)."""
-        if self._store.capabilities.can_head is False:
-            return False, None
-        try:
-            return True, self._store.head(key)
-        except StoreError as error:
-            if is_denied(error):
-                return False, None
-            raise
+        """Return whether this key may look, and what is there."""
+        return head_if_allowed(self._store, key)
 
     def _recognise(self, key: str, info: ObjectInfo) -> _Placed | None:
         """Whether the object at `key` holds our bytes."""
-        if info.size_bytes != self._content.size_bytes:
-            return None
         proof = self._proof_of(key, info)
         if proof is None:
             return None
@@ -489,25 +473,17 @@ class _Attempt:
         return info.metadata.get("archive-token") == self._job.token
 
     def _proof_of(self, key: str, info: ObjectInfo) -> Proof | None:
-        """How we know that this object holds our bytes; None where it holds others.
+        """Return how this object is proven to hold our bytes; None where it holds others."""
+        content = self._content
 
-        The SHA-256 in the metadata is what the object's writer said, and that may have been ourselves, before the
-        bytes went wrong on their way: it can tell that they differ, and never alone that they are the same.
-        """
-        sha256 = self._content.sha256
-        if info.checksum_sha256 == sha256:
-            return Proof.CHECKSUM
-        if sha256 not in (info.sha256, info.checksum_sha256) and (info.sha256 or info.checksum_sha256):
-            return None
-        # Where the two contradict each other, or the store tells nothing, only the bytes themselves decide.
-        if info.sha256 is not None and info.etag is not None and info.etag == self._etag_like(info.etag):
-            return Proof.CHECKSUM
-        same = self._read_back(key)
-        if (
-            same is None
-        ):  # only an attempt of our own may be believed: the store took its bytes with their checksum
-            return Proof.ACCEPTED if self._is_ours(info) and info.sha256 == sha256 else None
-        return Proof.READ_BACK if same else None
+        def has_etag(etag: str) -> bool:
+            # Only of an archive's object: others may have been made to have the same MD5.
+            return info.sha256 is not None and etag == self._etag_like(etag)
+
+        expected = Expected(content.size_bytes, content.sha256, has_etag=has_etag)
+        # Only an attempt of our own may be believed unread: the store took its bytes with their checksum.
+        accepted = self._is_ours(info) and info.sha256 == content.sha256
+        return prove(self._store, key, info, expected, accepted=accepted)
 
     def _etag_like(self, etag: str) -> str | None:
         """What the ETag of our bytes is, where ETags are made of MD5: of the body, or of the parts' MD5s and a count.
@@ -523,18 +499,6 @@ class _Attempt:
         parts = (self._piece(*self._extent(number), number) for number in range(1, count + 1))
         digests = b"".join(bytes.fromhex(md5_of(part)) for part in parts)
         return f"{md5_of(digests)}-{count}"
-
-    def _read_back(self, key: str) -> bool | None:
-        """Whether the object holds our bytes; None where we may not read it."""
-        digest = hashlib.sha256()
-        try:
-            for piece in self._store.read(key, self._content.size_bytes):
-                digest.update(piece)
-        except StoreError as error:
-            if is_denied(error):
-                return None
-            raise
-        return digest.hexdigest() == self._content.sha256
 
     def _note(self, key: str) -> None:
         """Commit where the bytes go; an older multipart upload for other bytes or another key is over."""
@@ -558,7 +522,7 @@ class _Attempt:
             if self._single
             else self._send_parts(key, create_only=create_only)
         )
-        proof = Proof.CHECKSUM if proven and "\\" not in key else self._prove(key)
+        proof = Proof.CHECKSUM if proven and can_be_confirmed(key) else self._prove(key)
         if create_only and self._single:
             self._uploader._probe(key, self._content, self._metadata_at(key), self._media_type, self._journal)
         return _Placed(etag, already=False, ours=True, proof=proof)
@@ -752,22 +716,18 @@ class _Attempt:
     # --- proof
 
     def _prove(self, key: str) -> Proof:
-        """The answer did not prove the bytes: look, and where that tells nothing, read them back.
+        """Prove bytes that the answer to their upload did not prove, by a HEAD or by reading them back.
 
         Raises:
             StoreError: code `Unproven` where the bucket holds something else.
         """
-        known, info = self._look(key)
-        if known:
-            if info is None or info.size_bytes != self._content.size_bytes:
-                raise StoreError("HeadObject", key, explain("Unproven"))
-            # SeaweedFS 4.48 takes a backslash for a slash: at a key's end it confirms all and keeps an empty folder.
-            if info.checksum_sha256 == self._content.sha256 and "\\" not in key:
-                return Proof.CHECKSUM
-        same = self._read_back(key)
-        if same is False:
-            raise StoreError("GetObject", key, explain("Unproven"))
-        return Proof.ACCEPTED if same is None else Proof.READ_BACK
+        allowed, info = self._look(key)
+        expected = Expected(self._content.size_bytes, self._content.sha256)
+        gone = allowed and info is None
+        proof = None if gone else prove(self._store, key, info, expected, accepted=True)
+        if proof is None:
+            raise StoreError("HeadObject" if gone else "GetObject", key, explain("Unproven"))
+        return proof
 
 
 def _arrived(part: Future[Part]) -> bool:

@@ -18,7 +18,7 @@ from ..errors import KeyRejected, StoreError
 from ..files import FileVersion
 from ..keys import HASH_DIGITS, MAX_NAME_BYTES, family_of, object_key, without_conflict
 from ..scope import KeyScope
-from ..store.s3 import ObjectStore
+from ..store.base import ObjectStore
 
 logger = logging.getLogger("cloud_archive.bucket_index")
 

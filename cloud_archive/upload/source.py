@@ -105,6 +105,11 @@ def part_size_for(size_bytes: int) -> int:
     return max(MIN_PART_BYTES, -(-needed // MEBIBYTE) * MEBIBYTE)
 
 
+def upload_part_bytes(size_bytes: int) -> int:
+    """Return the size of the parts in which a file of this size is uploaded; 0: in one request."""
+    return part_size_for(size_bytes) if size_bytes > SINGLE_PUT_BYTES else 0
+
+
 def whole_bytes(job: Job) -> int:
     """How much of the file is in memory during all of its upload: nothing of one that goes in parts."""
     size = job.version.size_bytes

@@ -105,7 +105,7 @@ class Stores:
         }
         self._patient, self._hasty = patient, hasty
         for store in self._first.values():
-            store._client()
+            store._requests.client()
         self.known: Capabilities | None = None
 
     def make(self, *, hasty: bool = False, knowing: bool = True) -> S3Store:
@@ -113,11 +113,14 @@ class Stores:
         seconds = self._hasty if hasty else self._patient
         store = S3Store(self._settings, capabilities=self.known if knowing else None)
         first = self._first[seconds]
-        store._client_made = first._client()
-        store._sending = first._sending  # where the client tells what it sent
+        store._requests._client_made = first._requests.client()
+        store._requests._sending = first._requests._sending  # where the client tells what it sent
         if knowing:
             # The way past the SDK, which is taken once a body has gone through it.
-            store._past_sdk, store._past_trusted = first._past_sdk, first._past_trusted
+            store._requests._signed_put, store._requests._trusts_signed_put = (
+                first._requests._signed_put,
+                first._requests._trusts_signed_put,
+            )
         return store
 
     def warm(self, key: str) -> None:

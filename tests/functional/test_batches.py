@@ -17,8 +17,9 @@ from cloud_archive.archive.workers import WorkerPool
 from cloud_archive.errors import LedgerError, StoreError
 from cloud_archive.files import stat_version
 from cloud_archive.ledger.ledger import Ledger
+from cloud_archive.store.evidence import Proof
 from cloud_archive.store.failures import explain
-from cloud_archive.upload.attempt import Outcome, Proof, Uploader
+from cloud_archive.upload.attempt import Outcome, Uploader
 from tests.memory_store import MemoryStore
 from tests.servers import wait_until as until
 

@@ -15,8 +15,9 @@ import pytest
 from cloud_archive.errors import FileVanished, ObjectExists, StoreError
 from cloud_archive.files import stat_version
 from cloud_archive.store.base import Capabilities, CreateOnly, ObjectInfo, ObjectStore, Part, PutResult
+from cloud_archive.store.evidence import Proof
 from cloud_archive.store.failures import explain
-from cloud_archive.upload.attempt import Outcome, Proof, Uploader
+from cloud_archive.upload.attempt import Outcome, Uploader
 from cloud_archive.upload.source import SINGLE_PUT_BYTES, Job
 from tests.memory_store import MemoryStore
 

@@ -82,7 +82,7 @@ def test_fips_and_dualstack_do_not_change_the_host(monkeypatch: pytest.MonkeyPat
         monkeypatch.setenv(name, "true")
     environ = {"S3_BUCKET": "b", "S3_ACCESS_KEY_ID": "AKIATEST", "S3_SECRET_ACCESS_KEY": "planted+SECRET"}
     store = S3Store(load_settings(environ | {"S3_REGION": "eu-west-1"}))
-    assert store._client().sdk.meta.endpoint_url == "https://s3.eu-west-1.amazonaws.com"
+    assert store._requests.client().sdk.meta.endpoint_url == "https://s3.eu-west-1.amazonaws.com"
     store.close()
 
 
@@ -154,7 +154,7 @@ def test_a_credential_process_that_hangs_does_not_hold_up_the_start(
     (tmp_path / "config").write_text(f"[default]\ncredential_process = {subprocess.list2cmdline(process)}\n")
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
     store = S3Store(load_settings(chain(seaweedfs)))
-    store._maker._seconds = 0.3
+    store._requests._maker._seconds = 0.3
     begun = time.monotonic()
     for _ in range(2):
         with pytest.raises(StoreError) as raised:
@@ -191,10 +191,10 @@ def test_rotated_keys_are_read_again_when_the_store_refuses_the_old_ones(
     store.put("a.png", BODY, sha256=sha256, **put)
     # Past the SDK as well.
     store.put("b.png", BODY, sha256=sha256, **put)
-    assert store._past_trusted
+    assert store._requests._trusts_signed_put
     write_credentials(path, seaweedfs.access_key_id, "planted+OLD")
-    store._client_made = store._past_sdk = None
-    store._maker.drop()
+    store._requests._client_made = store._requests._signed_put = None
+    store._requests._maker.drop()
     with pytest.raises(StoreError):
         store.put("c.png", BODY, sha256=sha256, **put)
     write_credentials(path, seaweedfs.access_key_id, seaweedfs.secret_access_key)

@@ -139,13 +139,13 @@ def test_a_wrong_secret_never_says_that_an_object_would_be_replaced(
 def test_a_key_that_may_not_look_costs_one_more_request_once(seaweedfs: S3Server) -> None:
     store = S3Store(load_settings(seaweedfs.put_only()))
     asked: list[str] = []
-    original = store._call
+    original = store._requests.call
 
     def counted(operation: str, *arguments: Any, **parameters: Any) -> Any:
         asked.append(operation)
         return original(operation, *arguments, **parameters)
 
-    store._call = counted  # type: ignore[method-assign]
+    store._requests.call = counted  # type: ignore[method-assign]
     for _ in range(3):
         with pytest.raises(StoreError) as raised:
             store.head("a.png")

@@ -34,7 +34,9 @@ import pytest
 from cloud_archive.config.settings import load_settings
 from cloud_archive.errors import ObjectExists, StoreError
 from cloud_archive.files import stat_version
-from cloud_archive.store.s3 import PROBE_WITH_BYTES, Capabilities, CreateOnly, S3Store
+from cloud_archive.store.base import Capabilities, CreateOnly
+from cloud_archive.store.probe import PROBE_WITH_BYTES
+from cloud_archive.store.s3 import S3Store
 from cloud_archive.upload.attempt import Outcome, Uploader
 from cloud_archive.upload.source import Job
 from tests.quirks.profiles import PROFILES, HangingAnswer, RandomEtags, SilentOverwrite
@@ -286,7 +288,7 @@ def test_bytes_that_change_on_the_way_are_refused_and_tried_again(
     # rclone verifies Content-MD5 only.
     s3 = request.getfixturevalue(server)
     store = make(s3.environ(S3_CHECKSUM="md5" if server == "rclone_s3" else "sha256"))
-    client: Any = store._client().sdk
+    client: Any = store._requests.client().sdk
 
     def damage(params: dict[str, Any], **_: object) -> None:
         params["body"] = b"other"

@@ -12,8 +12,8 @@ from cloud_archive.cli.app import main
 from cloud_archive.files import stat_version
 from cloud_archive.ledger.history import count_requeued
 from cloud_archive.ledger.rows import FileState
-from cloud_archive.maintenance.verdict import Verdict
 from cloud_archive.maintenance.verify import VerifyReport, verify
+from cloud_archive.store.evidence import Verdict
 from tests.integration.archives import Archive
 from tests.servers import PUT_GET_KEY_ID, PUT_GET_SECRET, S3Server
 

@@ -355,7 +355,7 @@ def test_an_unknown_failure_of_ours_is_told_without_its_text() -> None:
     def burst() -> Any:
         raise RuntimeError(f"signing with {SECRET} failed")
 
-    store._client = burst  # type: ignore[method-assign]
+    store._requests.client = burst  # type: ignore[method-assign]
     with pytest.raises(CloudArchiveError) as caught:
         store.head("a")
     clean(whole(caught.value))

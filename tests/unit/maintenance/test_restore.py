@@ -18,9 +18,9 @@ from cloud_archive.ledger.ledger import Ledger
 from cloud_archive.maintenance.restore import Item, RestoreReport, RestoreResult, Wanted, restore
 from cloud_archive.maintenance.restore_files import modified_ns
 from cloud_archive.maintenance.safe_paths import local_parts
-from cloud_archive.maintenance.verdict import confirmed_now
 from cloud_archive.scope import KeyScope
-from cloud_archive.store.s3 import ObjectInfo
+from cloud_archive.store.base import ObjectInfo
+from cloud_archive.store.evidence import confirmed_now
 from tests.memory_store import MemoryStore, StoredObject, refuse
 
 OUT = KeyScope.folder("out")

@@ -58,9 +58,9 @@ def test_no_proxy_names_hosts_and_networks(
     monkeypatch.setenv("NO_PROXY", no_proxy)
     assert proxy_of(endpoint) == (None if direct else "proxy.example:3128")
     store = S3Store(load_settings(ENVIRON | {"S3_ENDPOINT_URL": endpoint}))
-    proxies = store._client().sdk._endpoint.http_session._proxy_config._proxies  # type: ignore[attr-defined]
+    proxies = store._requests.client().sdk._endpoint.http_session._proxy_config._proxies  # type: ignore[attr-defined]
     assert bool(proxies) is not direct
-    assert (store._client().signed_put is not None) is direct
+    assert (store._requests.client().signed_put is not None) is direct
     store.close()
 
 

@@ -21,7 +21,10 @@ from hypothesis import strategies as st
 
 from cloud_archive.config.settings import load_settings
 from cloud_archive.errors import ConditionsRejected, FailureScope, ObjectExists, StoreError
-from cloud_archive.store.s3 import Capabilities, CreateOnly, Part, S3Store, addressing_style, probe_key
+from cloud_archive.store.base import Capabilities, CreateOnly, Part
+from cloud_archive.store.client import addressing_style
+from cloud_archive.store.probe import probe_key
+from cloud_archive.store.s3 import S3Store
 from cloud_archive.store.translate import redact, retry_after, translate
 
 SECRET = "planted+SECRET/0123456789abcdefghijklmnop"
@@ -250,7 +253,7 @@ def test_without_an_endpoint_the_store_is_aws_whatever_other_variables_say(
     wanted = environ("")
     del wanted["S3_ENDPOINT_URL"]
     store = S3Store(load_settings(wanted | {"S3_REGION": "eu-west-1"}))
-    assert store._client().sdk.meta.endpoint_url == "https://s3.eu-west-1.amazonaws.com"
+    assert store._requests.client().sdk.meta.endpoint_url == "https://s3.eu-west-1.amazonaws.com"
     assert store.destination == "AWS eu-west-1/pictures"
     store.close()
 
@@ -351,7 +354,7 @@ def test_a_silent_store_past_the_sdk_is_a_read_timeout_and_a_closed_port_a_refus
     endpoint.stop()
     with pytest.raises(StoreError):  # the kept connection
         put(store)
-    store._past_trusted = True
+    store._requests._trusts_signed_put = True
     with pytest.raises(StoreError) as refused:
         put(store)
     assert refused.value.failure.code == "ConnectionRefused"
@@ -840,14 +843,14 @@ def test_one_client_serves_all_threads(endpoint: Endpoint, make: Any) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    clients.add(id(store._client()))
+    clients.add(id(store._requests.client()))
     assert len(endpoint.seen) == 8
     assert len(clients) == 1
 
 
 def test_a_store_is_made_without_a_client(make: Any) -> None:
     store = make()
-    assert store._client_made is None
+    assert store._requests._client_made is None
     assert store.clock_offset_seconds is None
 
 

@@ -1,0 +1,90 @@
+"""Decode what S3 answers and encode what it wants: ETags, checksums, metadata. Pure functions, no requests."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import quote
+
+from ..errors import StoreError
+from .base import ObjectInfo
+from .translate import web_page
+
+_PRINTABLE = "".join(chr(code) for code in range(0x20, 0x7F))
+
+
+def bare_etag(etag: object) -> str | None:
+    """Return an ETag without quotes and without the prefix of a weak one; None where there is none."""
+    return etag.removeprefix("W/").strip('"') or None if isinstance(etag, str) else None
+
+
+def md5_base64(body: bytes) -> str:
+    """Return the value of `Content-MD5` for `body`."""
+    return base64.b64encode(hashlib.md5(body, usedforsecurity=False).digest()).decode()
+
+
+def sha256_base64(hexadecimal: str) -> str:
+    """Return a hexadecimal SHA-256 as S3's headers write it."""
+    return base64.b64encode(bytes.fromhex(hexadecimal)).decode()
+
+
+def sha256_hex(checksum: object) -> str | None:
+    """Return a SHA-256 in base64 as hexadecimal; None for anything else, such as one of parts (`…-3`)."""
+    if not isinstance(checksum, str):
+        return None
+    try:
+        raw = base64.b64decode(checksum, validate=True)
+    except (ValueError, binascii.Error):
+        return None
+    return raw.hex() if len(raw) == hashlib.sha256().digest_size else None
+
+
+def ascii_metadata(metadata: Mapping[str, str]) -> dict[str, str]:
+    """Return metadata with percent-encoded values: HTTP headers carry ASCII only."""
+    return {name: quote(value, safe=_PRINTABLE) for name, value in metadata.items()}
+
+
+def is_html(answer: Mapping[str, Any]) -> bool:
+    """Return whether a web page came where S3 would answer otherwise."""
+    headers = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+    return "html" in headers.get("content-type", "").lower()
+
+
+def not_s3(operation: str, key: str | None) -> StoreError:
+    """Return the error for an answer with status 200 that lacks what S3 always answers."""
+    return StoreError(operation, key, web_page(None), status=200)
+
+
+def object_info(key: str, answer: Mapping[str, Any], *, believe_checksum: bool) -> ObjectInfo:
+    """Return what the answer to a HEAD says.
+
+    Args:
+        believe_checksum: the store computes the SHA-256 that it shows; see `Capabilities.echoes_checksum`.
+    """
+    metadata = {name.lower(): value for name, value in answer.get("Metadata", {}).items()}
+    believed = believe_checksum and answer.get("ChecksumType") != "COMPOSITE"
+    return ObjectInfo(
+        key,
+        int(answer.get("ContentLength", 0)),
+        bare_etag(answer.get("ETag")),
+        metadata.get("sha256"),
+        sha256_hex(answer.get("ChecksumSHA256")) if believed else None,
+        metadata,
+        answer.get("LastModified"),
+    )
+
+
+def listed_info(entry: Mapping[str, Any]) -> ObjectInfo:
+    """Return what one entry of a listing says."""
+    return ObjectInfo(
+        entry["Key"],
+        entry["Size"],
+        bare_etag(entry.get("ETag")),
+        None,
+        None,
+        {},
+        entry.get("LastModified"),
+    )

@@ -1,0 +1,46 @@
+"""Delete objects: many in one request where the store takes that, else one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from ..errors import StoreError
+from .requests import RequestExecutor
+
+DELETE_AT_ONCE = 1000  # https://docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteObjects.html
+
+
+def delete_objects(requests: RequestExecutor, keys: Sequence[str]) -> Iterator[tuple[str, StoreError | None]]:
+    """Delete objects; yield each key with None, or with why it was not deleted."""
+    for first in range(0, len(keys), DELETE_AT_ONCE):
+        yield from _delete_batch(requests, keys[first : first + DELETE_AT_ONCE])
+
+
+def _delete_batch(requests: RequestExecutor, keys: Sequence[str]) -> Iterator[tuple[str, StoreError | None]]:
+    """Many in one request where the store takes that (Google does not), else one by one."""
+    # What XML cannot hold would make the whole document invalid.
+    plain = [key for key in keys if all(sign >= " " for sign in key)]
+    single = [key for key in keys if any(sign < " " for sign in key)]
+    if len(plain) > 1:
+        objects = [{"Key": key} for key in plain]
+        try:
+            answer = requests.call("DeleteObjects", None, Delete={"Objects": objects, "Quiet": True})
+        except StoreError as error:
+            if error.status is None or error.failure.passing:
+                yield from ((key, error) for key in keys)
+                return
+            single = list(keys)
+        else:
+            failed = {entry["Key"]: entry for entry in answer.get("Errors", []) if "Key" in entry}
+            for key in plain:
+                entry = failed.get(key)
+                yield key, None if entry is None else requests.refused_entry("DeleteObjects", key, entry)
+    else:
+        single = list(keys)
+    for key in single:
+        try:
+            requests.call("DeleteObject", key)
+        except StoreError as error:
+            yield key, None if error.status == 404 else error
+        else:
+            yield key, None

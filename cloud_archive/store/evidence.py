@@ -1,0 +1,250 @@
+"""The one definition of proof: what an upload's answer, a HEAD, a listing or the bytes prove, and how.
+
+These prove bytes: a checksum that the store computed, an ETag that is their MD5, the very ETag that was there when the
+bytes were proven, or the bytes themselves, read and hashed. An object's metadata is what its writer said: it can show
+that an object is different, never that it is the same.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+
+from ..errors import StoreError
+from ..ledger.rows import FileRow
+from .base import ObjectInfo, ObjectStore
+from .failures import explain, is_denied
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+class Verdict(Enum):
+    """How an object compares with the bytes that are expected."""
+
+    SAME = "same"
+    MISSING = "missing"
+    DIFFERENT = "different"
+    UNDECIDED = "undecided"  # this source cannot tell
+
+
+class Proof(Enum):
+    """How it was proven that the bucket holds the bytes."""
+
+    CHECKSUM = "checksum"  # the store's answer names a checksum that we computed
+    READ_BACK = "read back"  # we read the object and hashed it
+    ACCEPTED = "accepted"  # the store took our integrity header with 200, and this key may not read
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """The bytes that an object should hold.
+
+    Attributes:
+        sha256: hexadecimal.
+        proven_etag: the ETag that the object had when its bytes were proven; None where it is not known.
+        has_etag: returns whether an ETag is made of the MD5 of these bytes; False also where that is not known.
+    """
+
+    size_bytes: int
+    sha256: str
+    proven_etag: str | None = None
+    has_etag: Callable[[str], bool] = lambda etag: False
+
+    @classmethod
+    def of_row(cls, row: FileRow) -> Expected:
+        """Return what the object of an archived row should hold."""
+        return cls(row.version.size_bytes, row.sha256 or "", row.etag)
+
+
+def answer_proves(body: bytes, sha256: str, *, checksum: str | None, etag: str | None) -> bool:
+    """Return whether the answer to a write proves that the store holds `body`.
+
+    An ETag is the MD5 of the bytes unless the object is encrypted with KMS or the store has its own kind; then it
+    equals nothing that we computed: https://docs.aws.amazon.com/AmazonS3/latest/API/API_Object.html
+
+    Args:
+        sha256: of `body`, hexadecimal.
+        checksum: the SHA-256 in the answer, hexadecimal; None: the answer has none.
+        etag: without quotes.
+    """
+    if checksum is not None:
+        return checksum == sha256
+    return etag == hashlib.md5(body, usedforsecurity=False).hexdigest()
+
+
+def can_be_confirmed(key: str) -> bool:
+    """Return whether a store's own words about this key prove anything.
+
+    SeaweedFS 4.48 takes a backslash for a slash: at a key's end it confirms all and keeps an empty folder.
+    """
+    return "\\" not in key
+
+
+def head_if_allowed(store: ObjectStore, key: str) -> tuple[bool, ObjectInfo | None]:
+    """Return whether this key may ask for objects' facts, and those of the object; None: there is none.
+
+    Raises:
+        StoreError: the store failed, or refuses more than this.
+    """
+    if store.capabilities.can_head is False:
+        return False, None
+    try:
+        return True, store.head(key)
+    except StoreError as error:
+        if is_denied(error):
+            return False, None
+        raise
+
+
+def stated_sha256(info: ObjectInfo) -> str | None:
+    """Return the SHA-256 that comes with an object, the store's own before the metadata's; None: there is none."""
+    stated = (info.checksum_sha256, info.sha256)
+    return next((sha256 for sha256 in stated if sha256 is not None and _SHA256.fullmatch(sha256)), None)
+
+
+def compare(info: ObjectInfo | None, expected: Expected) -> Verdict:
+    """Compare what a HEAD or a listing says with the bytes that are expected; `info` None: there is no object."""
+    if info is None:
+        return Verdict.MISSING
+    if info.size_bytes != expected.size_bytes:
+        return Verdict.DIFFERENT
+    written = info.sha256 if info.sha256 is not None and _SHA256.fullmatch(info.sha256) else None
+    if info.checksum_sha256 == expected.sha256:
+        return Verdict.SAME
+    if info.checksum_sha256 is not None:
+        # Where the store's checksum and the metadata contradict each other, only the bytes decide.
+        return Verdict.UNDECIDED if written == expected.sha256 else Verdict.DIFFERENT
+    if info.etag is not None and info.etag == expected.proven_etag:
+        return Verdict.SAME
+    if written is not None and written != expected.sha256:
+        return Verdict.DIFFERENT
+    if info.etag is not None and expected.has_etag(info.etag):
+        return Verdict.SAME
+    return Verdict.UNDECIDED
+
+
+def compare_bytes(store: ObjectStore, key: str, expected: Expected) -> Verdict:
+    """Read an object, hash it and compare it; never UNDECIDED.
+
+    Raises:
+        StoreError: it cannot be read.
+    """
+    digest = hashlib.sha256()
+    size_bytes = 0
+    try:
+        for piece in store.read(key, expected.size_bytes):
+            digest.update(piece)
+            size_bytes += len(piece)
+    except StoreError as error:
+        if error.status == 404:
+            return Verdict.MISSING
+        raise
+    same = size_bytes == expected.size_bytes and digest.hexdigest() == expected.sha256
+    return Verdict.SAME if same else Verdict.DIFFERENT
+
+
+def check_object(store: ObjectStore, key: str, expected: Expected) -> Verdict:
+    """Ask for the cheapest sure answer: a HEAD, and the bytes only where that cannot tell; never UNDECIDED.
+
+    Raises:
+        StoreError: the store refuses or does not answer.
+    """
+    verdict = compare(store.head(key), expected)
+    return compare_bytes(store, key, expected) if verdict is Verdict.UNDECIDED else verdict
+
+
+def confirmed_now(row: FileRow, store: ObjectStore) -> bool:
+    """Return whether the object of an archived row holds its bytes at this moment, so that the local copy may go.
+
+    Raises:
+        StoreError: the store refuses or does not answer.
+    """
+    if row.sha256 is None or row.key is None:
+        return False
+    return check_object(store, row.key, Expected.of_row(row)) is Verdict.SAME
+
+
+def prove(
+    store: ObjectStore, key: str, info: ObjectInfo | None, expected: Expected, *, accepted: bool
+) -> Proof | None:
+    """Return how the object at `key` is proven to hold the bytes; None where it holds others.
+
+    Args:
+        info: the answer to a HEAD; None where this key may not ask for it.
+        accepted: the store took these bytes with their checksum before; believed where this key may not read.
+
+    Raises:
+        StoreError: code `Unproven` where the object is gone.
+    """
+    verdict = Verdict.UNDECIDED if info is None else compare(info, expected)
+    if verdict is Verdict.SAME and can_be_confirmed(key):
+        return Proof.CHECKSUM
+    if verdict is Verdict.DIFFERENT:
+        return None
+    try:
+        verdict = compare_bytes(store, key, expected)
+    except StoreError as error:
+        if is_denied(error):
+            return Proof.ACCEPTED if accepted else None
+        raise
+    if verdict is Verdict.MISSING:
+        raise StoreError("GetObject", key, explain("Unproven"), status=404)
+    return Proof.READ_BACK if verdict is Verdict.SAME else None
+
+
+class Digests:
+    """Hash bytes as they pass: their SHA-256, and the ETags that stores make of them with MD5.
+
+    Args:
+        part_size_bytes: of the parts in which our uploads would send them; 0: sent whole.
+    """
+
+    def __init__(self, part_size_bytes: int) -> None:
+        self._part_bytes = part_size_bytes
+        self._sha256 = hashlib.sha256()
+        self._md5 = hashlib.md5(usedforsecurity=False)
+        self._part = hashlib.md5(usedforsecurity=False)
+        self._parts = b""
+        self._left = part_size_bytes
+        self.size_bytes = 0
+
+    def update(self, piece: bytes) -> None:
+        """Hash the next bytes."""
+        self.size_bytes += len(piece)
+        self._sha256.update(piece)
+        self._md5.update(piece)
+        while self._part_bytes and piece:
+            head, piece = piece[: self._left], piece[self._left :]
+            self._part.update(head)
+            self._left -= len(head)
+            if not self._left:
+                self._end_part()
+
+    def _end_part(self) -> None:
+        self._parts += self._part.digest()
+        self._part = hashlib.md5(usedforsecurity=False)
+        self._left = self._part_bytes
+
+    @property
+    def sha256(self) -> str:
+        """Hexadecimal."""
+        return self._sha256.hexdigest()
+
+    def etags(self) -> tuple[str, ...]:
+        """Return the ETags that an object with these bytes has: sent whole, and in parts as our uploads send them.
+
+        The second as AWS makes it: https://docs.aws.amazon.com/AmazonS3/latest/API/API_Object.html
+        """
+        whole = self._md5.hexdigest()
+        if not self._part_bytes:
+            return (whole,)
+        parts = self._parts + (self._part.digest() if self._left < self._part_bytes else b"")
+        joined = hashlib.md5(parts, usedforsecurity=False).hexdigest()
+        return whole, f"{joined}-{len(parts) // 16}"
+
+    def expected(self, proven_etag: str | None = None) -> Expected:
+        """Return what an object with exactly these bytes should show."""
+        return Expected(self.size_bytes, self.sha256, proven_etag, lambda etag: etag in self.etags())

@@ -1,0 +1,83 @@
+"""HEAD requests: with the checksum header where the store knows it, and with the cause where they are refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from ..errors import StoreError
+from .answers import not_s3, object_info
+from .base import ObjectInfo
+from .failures import concerns_every_request
+from .requests import RequestExecutor
+
+
+class HeadRequests:
+    """Asks for objects' facts.
+
+    Args:
+        list_objects: `ObjectStore.list`, whose refusals have a body that names their cause.
+    """
+
+    def __init__(self, requests: RequestExecutor, list_objects: Callable[..., Iterator[ObjectInfo]]) -> None:
+        self._requests = requests
+        self._list = list_objects
+        self._with_checksum = True
+
+    def head(self, key: str) -> ObjectInfo | None:
+        """See `ObjectStore.head`."""
+        able = self._requests.capabilities
+        ask = self._with_checksum and able.checksum == "sha256" and able.echoes_checksum is not False
+        try:
+            answer = self._ask(key, checksum=ask)
+        except StoreError as error:
+            # An object encrypted with KMS shows its checksum only to who may decrypt it, and some stores do not
+            # know the header: https://docs.aws.amazon.com/AmazonS3/latest/API/API_HeadObject.html
+            if error.status not in (400, 401, 403) and not (ask and error.status == 501):
+                raise
+            answer = self._head_again(key, error, with_checksum=ask)
+        if answer is not None and not answer.get("ETag"):
+            raise not_s3("HeadObject", key)
+        self._requests.remember(can_head=True)
+        if answer is None:
+            return None
+        return object_info(key, answer, believe_checksum=self._requests.capabilities.echoes_checksum is True)
+
+    def _head_again(self, key: str, refusal: StoreError, *, with_checksum: bool) -> dict[str, Any] | None:
+        """Look without the checksum header, and where that is refused too, find out why.
+
+        A refused HEAD has no body that could name wrong credentials or a wrong region, so a listing is asked for.
+        """
+        if with_checksum and refusal.status != 401:
+            try:
+                answer = self._ask(key, checksum=False)
+            except StoreError as error:
+                refusal = error
+            else:
+                self._with_checksum = False
+                return answer
+        if not refusal.failure.code.isdecimal() or (self._requests.keys_accepted and refusal.status != 400):
+            raise refusal
+        try:
+            next(self._list(key, limit=1), None)
+        except StoreError as named:
+            if concerns_every_request(named):
+                raise StoreError(
+                    "HeadObject", key, named.failure, status=named.status, said=named.said
+                ) from named
+            self._requests.keys_accepted = (
+                self._requests.keys_accepted or named.failure.code == "AccessDenied"
+            )
+            raise refusal from named
+        if refusal.status != 400:
+            raise refusal
+        return self._ask(key, checksum=False)  # the SDK has learned the region from the listing's answer
+
+    def _ask(self, key: str, *, checksum: bool) -> dict[str, Any] | None:
+        mode: dict[str, Any] = {"ChecksumMode": "ENABLED"} if checksum else {}
+        try:
+            return self._requests.call("HeadObject", key, **mode)
+        except StoreError as error:
+            if error.status == 404:
+                return None
+            raise

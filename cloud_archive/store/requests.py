@@ -1,0 +1,382 @@
+"""Execute requests to one bucket: the client and its credentials, integrity headers, errors, clock, bandwidth.
+
+`S3Store` says what to ask; this module sends it and explains failures. Nothing is retried here but a request with the
+other integrity header, requests that tidy up, and one that was refused just after the AWS credentials changed.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, cast
+
+from ..errors import FailureScope, ObjectExists, StoreError
+from .answers import md5_base64, sha256_base64
+from .aws_session import MadeOnce
+from .bandwidth import Throttle
+from .base import Capabilities, Checksum, CreateOnly, Progress
+from .client import PIECE_BYTES, Client, Metered, Told, keys_of, make_client
+from .failures import CREDENTIAL_CODES, explain
+from .fast_put import SDK_STATUSES, Address, AnswerError, SignedPut
+from .integrity import got_further, names_checksum, refuses_checksum
+from .proxies import proxy_of
+from .translate import clock_offset_seconds, redact, translate
+
+if TYPE_CHECKING:
+    from ..config.settings import Settings
+
+logger = logging.getLogger("cloud_archive.store")
+
+
+class RequestExecutor:
+    """Sends requests to the bucket of `settings`; safe to use from any thread.
+
+    Args:
+        settings: endpoint, bucket and credentials.
+        capabilities: what an earlier session found out about this destination.
+        on_capabilities: called with every change, from the thread that found it.
+        connect_seconds, read_seconds: timeouts of one request.
+
+    Attributes:
+        destination: `endpoint/bucket`.
+        region: where the bucket is, as far as is known.
+        keys_accepted: whether a request has succeeded.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        capabilities: Capabilities | None,
+        on_capabilities: Callable[[Capabilities], None] | None,
+        connect_seconds: float,
+        read_seconds: float,
+    ) -> None:
+        self.destination = f"{settings.endpoint_label}/{settings.bucket}"
+        self.region = settings.region
+        self.keys_accepted = False
+        self._settings = settings
+        self._secrets = settings.secrets()
+        self._on_capabilities = on_capabilities
+        known = capabilities or Capabilities()
+        if settings.checksum in ("sha256", "md5"):
+            known = replace(known, checksum="md5" if settings.checksum == "md5" else "sha256")
+        self.capabilities = known
+        self._lock = threading.Lock()
+        self._client_made: Client | None = None
+        self._maker = MadeOnce(lambda: make_client(settings, connect_seconds, read_seconds, self._meter))
+        # Made once a request of the SDK shows how; trusted until something fails.
+        self._signed_put: SignedPut | None = None
+        self._trusts_signed_put = False
+        self._sending = threading.local()
+        limit = settings.max_bandwidth_bytes
+        self._throttle = None if limit is None else Throttle(limit)
+        self._answered: tuple[str, float] | None = None
+        # Until a SHA-256 was accepted here, a refusal may be about that header.
+        self._sha256_works = known.echoes_checksum is True
+
+    @property
+    def clock_offset_seconds(self) -> float | None:
+        """By how much the store's clock was ahead of ours in its last answer; None before the first."""
+        return None if self._answered is None else clock_offset_seconds(*self._answered)
+
+    def remember(self, **found: object) -> None:
+        """Note capabilities by name; a change is announced."""
+        with self._lock:
+            before = self.capabilities
+            self.capabilities = after = replace(before, **cast(Any, found))
+        if after != before:
+            logger.debug("%s: %s", self.destination, after.to_json())
+            if self._on_capabilities is not None:
+                self._on_capabilities(after)
+
+    def send(
+        self,
+        operation: str,
+        key: str,
+        body: bytes,
+        sha256: str,
+        progress: Progress | None,
+        *,
+        conditional: bool = False,
+        **parameters: Any,
+    ) -> dict[str, Any]:
+        """Make a request with a body and its integrity header."""
+        told = Told(progress)
+
+        def attempt(dialect: Checksum) -> dict[str, Any]:
+            integrity = (
+                {"ChecksumSHA256": sha256_base64(sha256)}
+                if dialect == "sha256"
+                else {"ContentMD5": md5_base64(body)}
+            )
+            known = integrity | parameters
+            if self._trusts_signed_put and (past := self._signed_put) is not None:
+                answer = self._send_signed(past, operation, key, body, sha256, told, conditional, known)
+                if answer is not None:
+                    return answer
+            self._sending.told = told
+            try:
+                answer = self.call(operation, key, conditional=conditional, Body=body, **known)
+            finally:
+                self._sending.told = None
+            self._learn(key)
+            return answer
+
+        answer, dialect = self.in_either_dialect(attempt)
+        told.reach(len(body))
+        if dialect == "sha256" and self.capabilities.echoes_checksum is None and answer.get("ETag"):
+            self.remember(echoes_checksum="ChecksumSHA256" in answer)
+        return answer
+
+    def _send_signed(
+        self,
+        past: SignedPut,
+        operation: str,
+        key: str,
+        body: bytes,
+        sha256: str,
+        told: Told,
+        conditional: bool,
+        parameters: Mapping[str, Any],
+    ) -> dict[str, Any] | None:
+        """Send past the SDK (fast_put.py). None: let the SDK send it, which may know a way around the refusal."""
+        try:
+            answer = past.send(key, self._metered(body, told), len(body), sha256, parameters)
+        except Exception as error:
+            if isinstance(error, AnswerError) and error.status in SDK_STATUSES:
+                self._trusts_signed_put = False
+                return None
+            explained = self._refusal(error, operation, key, conditional=conditional)
+            if not isinstance(explained, ObjectExists):
+                self._trusts_signed_put = False
+            raise explained from self._shown(error)
+        self._note_time(answer)
+        return answer
+
+    def _learn(self, key: str) -> None:
+        """Learn from the SDK's accepted request how the next bodies go to the store without the SDK."""
+        url, authorization = getattr(self._sending, "sent", ("", ""))
+        make = self.client().signed_put
+        address = None if make is None else Address.of(url, authorization, key)
+        if make is None or address is None:
+            return
+        with self._lock:
+            if address.region != self.region:
+                self.region = address.region
+                logger.warning(
+                    "%s: the bucket is in the region %s: set S3_REGION.", self.destination, self.region
+                )
+            if self._signed_put is None or self._signed_put.address != address:
+                self._signed_put = make(address)
+            self._trusts_signed_put = True
+
+    def in_either_dialect(
+        self, attempt: Callable[[Checksum], dict[str, Any]]
+    ) -> tuple[dict[str, Any], Checksum]:
+        """Make a request; once more with Content-MD5 where the refusal may mean the SHA-256 header."""
+        dialect = self.capabilities.checksum
+        if dialect == "md5" or self._settings.checksum == "sha256" or self._settings.is_aws:
+            return attempt(dialect), dialect
+        try:
+            answer = attempt("sha256")
+        except StoreError as refusal:
+            works = self._sha256_works = self._sha256_works or isinstance(refusal, ObjectExists)
+            if not (names_checksum(refusal) if works else refuses_checksum(refusal)):
+                raise
+            try:
+                answer = attempt("md5")
+            except StoreError as error:
+                if not got_further(error, refusal):
+                    raise refusal from refusal.__cause__
+                if not works:
+                    self.remember(checksum="md5")
+                raise
+            if not works:
+                self.remember(checksum="md5")
+            return answer, "md5"
+        self._sha256_works = True
+        return answer, "sha256"
+
+    def call(
+        self, operation: str, key: str | None, *, conditional: bool = False, **parameters: Any
+    ) -> dict[str, Any]:
+        """Make one request of the SDK; `conditional`: it is a create-only write."""
+        if key is not None:
+            parameters["Key"] = key
+        client: Client | None = None
+        try:
+            client = self.client()
+            answer: dict[str, Any] = _method(client, operation)(Bucket=self._settings.bucket, **parameters)
+        except Exception as error:
+            refusal = self._refusal(error, operation, key, conditional=conditional)
+            if client is None or not self._has_new_keys(client, refusal):
+                raise refusal from self._shown(error)
+            answer = self._call_again(operation, key, conditional, parameters)
+        self.keys_accepted = True
+        self._note_time(answer)
+        return answer
+
+    def _call_again(
+        self, operation: str, key: str | None, conditional: bool, parameters: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """Make a request with the client as it is now; a refusal is final."""
+        try:
+            answer: dict[str, Any] = _method(self.client(), operation)(
+                Bucket=self._settings.bucket, **parameters
+            )
+        except Exception as error:
+            raise self._refusal(error, operation, key, conditional=conditional) from self._shown(error)
+        return answer
+
+    def _has_new_keys(self, client: Client, refusal: StoreError) -> bool:
+        """Read the AWS chain again where the store refuses its keys; True where it has others now (key rotation)."""
+        if self._settings.credentials != "aws" or refusal.failure.code not in CREDENTIAL_CODES:
+            return False
+        if client is self._client_made:
+            try:
+                keys = MadeOnce(lambda: keys_of(self._settings)).get()
+                if keys is None or client.keys is None or keys() == client.keys():
+                    return False
+            except Exception as error:
+                logger.info("The AWS credentials could not be read again: %s", type(error).__name__)
+                return False
+        with self._lock:
+            if self._client_made is client:
+                logger.info("%s: the AWS credentials have changed", self.destination)
+                self._maker.drop()
+                self._client_made = self._signed_put = None
+        return True
+
+    def _refusal(self, error: Exception, operation: str, key: str | None, *, conditional: bool) -> StoreError:
+        """Return what `explained` returns, and remember what it shows about create-only writes."""
+        told = self.explained(error, operation, key, conditional=conditional)
+        if isinstance(told, ObjectExists):
+            name = _conditional_capability(operation)
+            if getattr(self.capabilities, name) is CreateOnly.UNKNOWN:
+                self.remember(**{name: CreateOnly.HONOURED})
+        return told
+
+    def _shown(self, error: Exception) -> Exception | None:
+        """Return the SDK's error for the traceback; None where its text holds a secret."""
+        return None if any(secret in str(error) for secret in self._secrets) else error
+
+    def call_with_retry(self, operation: str, key: str | None, **parameters: Any) -> dict[str, Any]:
+        """Make a request that tidies up and may be made twice; once more where the connection was closed.
+
+        A connection that the store has closed shows that only when it is used next, as after an answer cut short.
+        """
+        try:
+            return self.call(operation, key, **parameters)
+        except StoreError as error:
+            if error.failure.code != "ConnectionClosed":
+                raise
+        return self.call(operation, key, **parameters)
+
+    def explained(
+        self, error: Exception, operation: str, key: str | None, *, conditional: bool = False
+    ) -> StoreError:
+        """Return the `StoreError` for an exception of a request; the answer's time is noted."""
+        response = getattr(error, "response", None)
+        if isinstance(response, dict):
+            self._note_time(response)
+        told = translate(
+            error,
+            operation,
+            key,
+            secrets=self._secrets,
+            conditional=conditional,
+            proxy=proxy_of(self._settings.endpoint_url),
+            aws_chain=self._settings.credentials == "aws",
+        )
+        if told.failure.code in ("InvalidArgument", "InvalidRequest") and operation in _PLACING:
+            told = self._blame_placement(told)
+        return told
+
+    def refused_entry(self, operation: str, key: str, entry: Mapping[str, Any]) -> StoreError:
+        """Return the error that one entry of an answer about several keys names."""
+        code, said = str(entry.get("Code", "Unknown")), redact(str(entry.get("Message", "")), self._secrets)
+        return StoreError(operation, key, explain(code, 400, said), said=said)
+
+    def _blame_placement(self, error: StoreError) -> StoreError:
+        """Name the settings of an upload that a store may not support, where one is set."""
+        settings = self._settings
+        named = {
+            "S3_STORAGE_CLASS": settings.storage_class,
+            "S3_SERVER_SIDE_ENCRYPTION": settings.server_side_encryption,
+            "S3_SSE_KMS_KEY_ID": settings.sse_kms_key_id,
+        }
+        found = " and ".join(f"{name}={value}" for name, value in named.items() if value)
+        if not found:
+            return error
+        cure = f"Correct or unset {found}, if the store does not support that."
+        failure = replace(error.failure, cure=cure, scope=FailureScope.STORE)
+        return StoreError(error.operation, error.key, failure, status=error.status, said=error.said)
+
+    def _note_time(self, answer: Mapping[str, Any]) -> None:
+        date = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date")
+        if date:
+            self._answered = (date, time.time())
+
+    def client(self) -> Client:
+        """Return the client; the first call makes it, in a quarter of a second."""
+        client = self._client_made
+        if client is None:
+            client = self._client_made = self._maker.get()
+        return client
+
+    def _meter(self, request: Any, **_: object) -> None:
+        """Before a body is sent: report its progress, and limit its bandwidth."""
+        told = getattr(self._sending, "told", None)
+        authorization = request.headers.get("Authorization", "")
+        text = authorization.decode() if isinstance(authorization, bytes) else str(authorization)
+        self._sending.sent = (request.url, text)
+        if told is not None and isinstance(request.body, bytes):
+            request.body = self._metered(request.body, told)
+
+    def _metered(self, body: bytes, told: Told) -> bytes | Metered:
+        piece_bytes = PIECE_BYTES if self._throttle is None else self._throttle.piece_bytes
+        if len(body) > piece_bytes:
+            return Metered(body, told, piece_bytes, self._throttle)
+        if self._throttle is not None:
+            self._throttle.take(len(body))
+        return body
+
+    def close(self) -> None:
+        """Close all connections."""
+        client = self._maker.drop()
+        with self._lock:
+            client, self._client_made = self._client_made or client, None
+            past, self._signed_put = self._signed_put, None
+        if client is not None:
+            client.sdk.close()
+        if past is not None:
+            past.close()
+
+
+_PLACING = ("PutObject", "CreateMultipartUpload")
+_METHODS = {
+    "PutObject": "put_object",
+    "HeadObject": "head_object",
+    "GetObject": "get_object",
+    "CreateMultipartUpload": "create_multipart_upload",
+    "UploadPart": "upload_part",
+    "ListParts": "list_parts",
+    "ListMultipartUploads": "list_multipart_uploads",
+    "CompleteMultipartUpload": "complete_multipart_upload",
+    "AbortMultipartUpload": "abort_multipart_upload",
+    "ListObjectsV2": "list_objects_v2",
+    "DeleteObject": "delete_object",
+    "DeleteObjects": "delete_objects",
+}
+
+
+def _method(client: Client, operation: str) -> Callable[..., Any]:
+    return cast("Callable[..., Any]", getattr(client.sdk, _METHODS[operation]))
+
+
+def _conditional_capability(operation: str) -> str:
+    return "create_only_multipart" if operation == "CompleteMultipartUpload" else "create_only"
