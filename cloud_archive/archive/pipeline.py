@@ -22,15 +22,10 @@ from ..errors import CloudArchiveError
 from ..files import FileVersion, HintKind
 from ..intake.open_files import has_writer
 from ..intake.selection import Selection
-from ..intake.settle import (
-    BEING_WRITTEN,
-    UNREADABLE,
-    CompleteFile,
-    QuietTimes,
-    SettleQueue,
-    SettleThread,
-    WaitingFile,
-)
+from ..intake.settle_entry import CompleteFile, WaitingFile
+from ..intake.settle_queue import SettleQueue
+from ..intake.settle_rules import BEING_WRITTEN, UNREADABLE, QuietTimes
+from ..intake.settle_thread import SettleThread
 from ..intake.walk import network_filesystem
 from ..intake.watcher import Watcher
 from ..ledger.doubts import Doubts
@@ -332,16 +327,16 @@ class Stages:
                     added = self._home.enqueue(versions)
                     for path in written - unknown:
                         self.rechecker.put(path, written=True)
-                    self._queue.taken(versions)
+                    self._queue.acknowledge(versions)
             except CloudArchiveError as error:
                 if self._pool.ledger_trouble is None:
                     logger.error("%s", error)
                 self._pool.ledger_trouble = str(error)
                 if self._stop.wait(1.0):
-                    self._queue.taken(versions)
+                    self._queue.acknowledge(versions)
                     return  # not in the ledger, so the next start's scan finds them
             except BaseException:
-                self._queue.taken(versions)  # this thread is replaced, and a scan finds them again
+                self._queue.acknowledge(versions)  # this thread is replaced, and a scan finds them again
                 raise
             else:
                 self._pool.ledger_trouble = None

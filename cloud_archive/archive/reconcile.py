@@ -250,7 +250,7 @@ class Reconciler:
                 continue
             if first and self._selection.unmatched:
                 for path, _ in batch:
-                    self._selection.note(path)
+                    self._selection.note_match(path)
             told = False
             tally = Tally()
             doubtful, same = doubts.files, doubts.same

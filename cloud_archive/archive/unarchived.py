@@ -172,7 +172,7 @@ def unarchived_files(
     )
     for batch in batches(files):
         for path, _ in batch if selection.unmatched else ():
-            selection.note(path)
+            selection.note_match(path)
         for _, path, stat, is_old in without_row(batch, ledger, selection, doubts, inodes=inodes):
             reason = skip_reason(selection, path, stat)
             if reason is not SkipReason.OWN:

@@ -22,7 +22,7 @@ from ..api.client import LocalEngine, running_engine
 from ..archive.engine import Engine
 from ..archive.status import State, Status
 from ..errors import CloudArchiveError, EngineUnavailable
-from ..intake.settle import BEING_WRITTEN, UNREADABLE
+from ..intake.settle_rules import BEING_WRITTEN, UNREADABLE
 from ..intake.walk import scan
 from ..ledger.rows import FileState
 from .ledger_view import own_files, selection_of

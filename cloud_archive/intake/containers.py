@@ -1,7 +1,7 @@
-"""Does a file look whole to somebody who knows its format? Pure; a few small reads at its head and tail.
+"""Check whether a media file's container is whole, with a few small reads at its head and tail.
 
-Decided by the first bytes, not by the name. The answers err on the side of doubt: WHOLE is said only of what no
-shorter beginning of the same file could look like, and UNKNOWN means that the format cannot tell.
+The first bytes decide the format, not the name. A file is WHOLE only if no shorter beginning of it could look the
+same. It is UNKNOWN if its format doesn't show where it ends.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ _PNG_END = b"\x00\x00\x00\x00IEND\xaeB\x60\x82"
 _EBML = b"\x1a\x45\xdf\xa3"
 _MATROSKA_SEGMENT = b"\x18\x53\x80\x67"
 
-# How far a structure is followed, so that a look stays cheap however large or odd the file is.
-_MOST_BOXES = 4096
-_MOST_SEGMENTS = 512
+# Limits that keep the check cheap for files of any size and shape.
+_MAX_BOXES = 4096
+_MAX_SEGMENTS = 512
 _GIF_WALK_BYTES = 2 * 1024 * 1024
 _OGG_PAGE_BYTES = 65_307  # the largest page, RFC 3533 section 6
 
-# Major brands of still images and their sequences in the MP4 container: `meta` takes the place of `moov`.
+# Major brands of images in the MP4 container, which have `meta` in place of `moov`.
 _IMAGE_BRANDS = frozenset({b"avif", b"avis", b"heic", b"heix", b"heim", b"heis", b"mif1", b"msf1"})
 
-# What the first bytes of a file with this ending are going to be; only for files too short to show them.
-_PROMISES: dict[str, bytes] = {
+# The first bytes of files with this ending; used for files too short to hold them.
+_SIGNATURES_BY_ENDING: dict[str, bytes] = {
     "png": _PNG,
     "jpg": b"\xff\xd8\xff",
     "jpeg": b"\xff\xd8\xff",
@@ -38,7 +38,7 @@ _PROMISES: dict[str, bytes] = {
 
 
 class ContainerState(Enum):
-    """What a file's container says about its end."""
+    """Whether a file's container is whole."""
 
     WHOLE = "whole"
     PARTIAL = "partial"
@@ -46,24 +46,24 @@ class ContainerState(Enum):
 
 
 def inspect_container(stream: BinaryIO, name: str, size_bytes: int) -> ContainerState:
-    """Look at a file of `size_bytes`, open for reading bytes and seekable.
+    """Return whether the container of an open file is whole.
 
     Args:
-        stream: the file; it is read from absolute positions, and best opened without a buffer.
-        name: its name, used only where the file is too short to show its signature.
-        size_bytes: its size as seen before; bytes beyond it are not looked at.
+        stream: the file, seekable and open for reading bytes, best without a buffer.
+        name: the file's name, used only if the file is too short for its signature.
+        size_bytes: the file's size; bytes beyond it are ignored.
 
     Raises:
-        OSError: the file cannot be read.
+        OSError: the file can't be read.
     """
     head = _read(stream, 0, min(16, size_bytes))
-    for signature, judge in _JUDGES:
+    for signature, inspect in _INSPECTORS:
         if head.startswith(signature):
-            return judge(stream, head, size_bytes)
+            return inspect(stream, head, size_bytes)
     if head[4:8] == b"ftyp":
-        return _look_at_boxes(stream, head, size_bytes)
-    promised = _PROMISES.get(name.rpartition(".")[2].lower(), b"")
-    if 0 < len(head) < len(promised) and promised.startswith(head):
+        return _inspect_boxes(stream, head, size_bytes)
+    expected = _SIGNATURES_BY_ENDING.get(name.rpartition(".")[2].lower(), b"")
+    if 0 < len(head) < len(expected) and expected.startswith(head):
         return ContainerState.PARTIAL
     return ContainerState.UNKNOWN
 
@@ -75,17 +75,17 @@ def _read(stream: BinaryIO, position: int, count: int) -> bytes:
     return stream.read(count) or b""
 
 
-def _look_at_png(stream: BinaryIO, head: bytes, size_bytes: int) -> ContainerState:
+def _inspect_png(stream: BinaryIO, head: bytes, size_bytes: int) -> ContainerState:
     # https://www.w3.org/TR/png-3/#11IEND
     tail = _read(stream, max(0, size_bytes - 12), 12)
     return ContainerState.WHOLE if tail == _PNG_END else ContainerState.PARTIAL
 
 
-def _look_at_jpeg(stream: BinaryIO, head: bytes, size_bytes: int) -> ContainerState:
-    # https://www.w3.org/Graphics/JPEG/itu-t81.pdf, annex B. Up to the first scan the marker segments are walked,
-    # so that the end of an embedded thumbnail is not taken for the end of the image.
+def _inspect_jpeg(stream: BinaryIO, head: bytes, size_bytes: int) -> ContainerState:
+    # https://www.w3.org/Graphics/JPEG/itu-t81.pdf, annex B. Skip the marker segments before the first scan,
+    # because an embedded thumbnail has an end marker too.
     position = 2
-    for _ in range(_MOST_SEGMENTS):
+    for _ in range(_MAX_SEGMENTS):
         segment = _read(stream, position, 4)
         if len(segment) < 4 or position + 4 > size_bytes:
             return ContainerState.PARTIAL
@@ -106,9 +106,9 @@ def _look_at_jpeg(stream: BinaryIO, head: bytes, size_bytes: int) -> ContainerSt
     return ContainerState.UNKNOWN
 
 
-def _look_at_gif(stream: BinaryIO, head: bytes, size_bytes: int) -> ContainerState:
-    # https://www.w3.org/Graphics/GIF/spec-gif89a.txt. The trailer is one byte, which image data holds as well, so
-    # the blocks are walked; a file too large for that can be called unfinished, but not whole.
+def _inspect_gif(stream: BinaryIO, head: bytes, size_bytes: int) -> ContainerState:
+    # https://www.w3.org/Graphics/GIF/spec-gif89a.txt. Image data may hold the trailer byte too, so the blocks are
+    # walked. Files too large for that can be PARTIAL, but never WHOLE.
     if head[:6] not in (b"GIF87a", b"GIF89a"):
         return ContainerState.UNKNOWN if len(head) >= 6 else ContainerState.PARTIAL
     if size_bytes > _GIF_WALK_BYTES:
@@ -136,7 +136,7 @@ def _colour_table_bytes(flags: int) -> int:
     return 3 << ((flags & 7) + 1) if flags & 0x80 else 0
 
 
-def _look_at_riff(stream: BinaryIO, head: bytes, size_bytes: int) -> ContainerState:
+def _inspect_riff(stream: BinaryIO, head: bytes, size_bytes: int) -> ContainerState:
     # https://developers.google.com/speed/webp/docs/riff_container; one pad byte may follow an odd size.
     if len(head) < 12:
         return ContainerState.PARTIAL
@@ -147,13 +147,13 @@ def _look_at_riff(stream: BinaryIO, head: bytes, size_bytes: int) -> ContainerSt
     return ContainerState.WHOLE if size_bytes in (whole, whole + declared % 2) else ContainerState.PARTIAL
 
 
-def _look_at_boxes(stream: BinaryIO, head: bytes, size_bytes: int) -> ContainerState:
+def _inspect_boxes(stream: BinaryIO, head: bytes, size_bytes: int) -> ContainerState:
     # ISO/IEC 14496-12 section 4.2: size, type; size 1 = 64 bits follow, size 0 = up to the end of the file.
     image = head[8:12] in _IMAGE_BRANDS
     kinds: set[bytes] = set()
     kind = b""
     position = 0
-    for _ in range(_MOST_BOXES):
+    for _ in range(_MAX_BOXES):
         if position == size_bytes:
             break
         box = _read(stream, position, min(16, size_bytes - position))
@@ -166,7 +166,7 @@ def _look_at_boxes(stream: BinaryIO, head: bytes, size_bytes: int) -> ContainerS
                 return ContainerState.PARTIAL
             length, smallest = int.from_bytes(box[8:16], "big"), 16
         elif length == 0:
-            # A muxer leaves this in place of a size that it fills in at the end.
+            # Muxers write 0 first and fill in the size at the end.
             return ContainerState.UNKNOWN if b"moov" in kinds else ContainerState.PARTIAL
         if length < smallest:
             return ContainerState.UNKNOWN if b"moov" in kinds else ContainerState.PARTIAL
@@ -177,14 +177,14 @@ def _look_at_boxes(stream: BinaryIO, head: bytes, size_bytes: int) -> ContainerS
     else:
         return ContainerState.UNKNOWN
     if b"moof" in kinds:
-        # Every end of a fragment looks like the end of the file, unless an index closes it.
+        # The end of any fragment looks like the end of the file, unless an index follows.
         return ContainerState.WHOLE if kind == b"mfra" and b"moov" in kinds else ContainerState.UNKNOWN
     if image and b"meta" in kinds:
         return ContainerState.WHOLE if b"mdat" in kinds else ContainerState.UNKNOWN
     return ContainerState.WHOLE if {b"moov", b"mdat"} <= kinds else ContainerState.PARTIAL
 
 
-def _look_at_matroska(stream: BinaryIO, head: bytes, size_bytes: int) -> ContainerState:
+def _inspect_matroska(stream: BinaryIO, head: bytes, size_bytes: int) -> ContainerState:
     # RFC 8794 section 4: sizes are of variable length, all ones = unknown (live, or not yet filled in).
     header = _variable_size(head[4:])
     if header is None:
@@ -203,7 +203,7 @@ def _look_at_matroska(stream: BinaryIO, head: bytes, size_bytes: int) -> Contain
 
 
 def _variable_size(data: bytes) -> tuple[int, int] | None:
-    """An EBML size and its own length in bytes, or None where it is unknown or not all there."""
+    """Return an EBML size and its own length in bytes; None if the size is unknown or cut off."""
     if not data or data[0] == 0:
         return None
     length = 9 - data[0].bit_length()
@@ -214,25 +214,25 @@ def _variable_size(data: bytes) -> tuple[int, int] | None:
     return None if value == ones else (value, length)
 
 
-def _look_at_ogg(stream: BinaryIO, head: bytes, size_bytes: int) -> ContainerState:
+def _inspect_ogg(stream: BinaryIO, head: bytes, size_bytes: int) -> ContainerState:
     # RFC 3533 section 6: the last page must end where the file ends; not every writer sets its end-of-stream flag.
     start = max(0, size_bytes - _OGG_PAGE_BYTES)
     tail = _read(stream, start, size_bytes - start)
-    found = tail.rfind(b"OggS\x00")
-    while found >= 0:
-        page = tail[found:]
+    start_of_page = tail.rfind(b"OggS\x00")
+    while start_of_page >= 0:
+        page = tail[start_of_page:]
         lacing = 27 + page[26] if len(page) >= 27 else len(page) + 1
         if lacing <= len(page) and lacing + sum(page[27:lacing]) == len(page):
             return ContainerState.WHOLE if page[5] & 0x04 else ContainerState.UNKNOWN
-        found = tail.rfind(b"OggS\x00", 0, found)
+        start_of_page = tail.rfind(b"OggS\x00", 0, start_of_page)
     return ContainerState.PARTIAL
 
 
-_JUDGES: tuple[tuple[bytes, Callable[[BinaryIO, bytes, int], ContainerState]], ...] = (
-    (_PNG, _look_at_png),
-    (b"\xff\xd8\xff", _look_at_jpeg),
-    (b"GIF8", _look_at_gif),
-    (b"RIFF", _look_at_riff),
-    (_EBML, _look_at_matroska),
-    (b"OggS", _look_at_ogg),
+_INSPECTORS: tuple[tuple[bytes, Callable[[BinaryIO, bytes, int], ContainerState]], ...] = (
+    (_PNG, _inspect_png),
+    (b"\xff\xd8\xff", _inspect_jpeg),
+    (b"GIF8", _inspect_gif),
+    (b"RIFF", _inspect_riff),
+    (_EBML, _inspect_matroska),
+    (b"OggS", _inspect_ogg),
 )

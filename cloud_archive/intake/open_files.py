@@ -1,12 +1,14 @@
-"""Does any process have this file open for writing? Asked of the operating system, where it can tell.
+"""Ask the operating system whether any process has a file open for writing.
 
-Linux: a read lease is refused (EAGAIN) while the file is open for writing anywhere on this machine, this process
-included, and granted the moment the last writer closes it. https://man7.org/linux/man-pages/man2/fcntl.2.html
-Where a lease can't be had (another user's file) or proves nothing (network filesystems), /proc shows the files that
-processes of this machine have open for writing or have locked, as far as this user may read it.
-Windows: a file that no process has open has no writer; only for one in use, an open that shares no writing is tried,
-which fails with a sharing violation while somebody writes.
-Elsewhere nobody can tell, and callers fall back on waiting.
+Linux: the kernel refuses a read lease (EAGAIN) while any process of this machine, this one included, has the file
+open for writing. https://man7.org/linux/man-pages/man2/fcntl.2.html If a lease is impossible (another user's file) or
+proves nothing (network filesystems), /proc lists the files that processes write to or have locked, as far as this
+user may read it.
+
+Windows: a file that no process has open has no writer. If a process has it open, we try to open it without sharing
+write access, which fails with a sharing violation while another process writes.
+
+Other systems can't tell; callers wait instead.
 """
 
 from __future__ import annotations
@@ -26,11 +28,10 @@ from pathlib import Path
 
 from ..beneath import open_file
 
-# f_type of the local filesystems whose leases tell the truth (linux/magic.h and the filesystems' own headers).
-# A list of what is trusted, not of what is not: NFSv4 and CIFS answer EAGAIN for want of a delegation or oplock,
-# with no writer anywhere (nfs4_setlease, cifs_setlease), and such a file would never be archived; FUSE grants a
-# lease whatever other machines do.
-_LEASES_TELL = frozenset(
+# f_type of the local filesystems whose leases are reliable (linux/magic.h and the filesystems' own headers).
+# Others are not trusted: NFSv4 and CIFS answer EAGAIN without any writer (nfs4_setlease, cifs_setlease), so the file
+# would never be archived. FUSE grants a lease while other machines write.
+_RELIABLE_LEASES = frozenset(
     {
         0xEF53,  # ext2, ext3, ext4
         0x58465342,  # xfs
@@ -53,25 +54,25 @@ _LEASES_TELL = frozenset(
 
 
 PROC_SECONDS = 1.0
+"""How long a reading of /proc is reused."""
 
 
 def has_writer(root: Path, path: str) -> bool | None:
-    """Return whether anybody has the file `path` below `root` open for writing; None where the system can't tell.
+    """Return whether any process has the file `path` below `root` open for writing; None if the system can't tell.
 
-    None also stands for a file that is gone, is no regular file, or can't be opened; it is never an error.
-    The question itself leaves no trace: no close-after-write event, and no lock that outlives the call. For some
-    microseconds a writer's open waits on Linux. On Windows a writer's open can meet a sharing violation only while
-    another process reads the file.
+    None also stands for a file that is gone, is not a regular file, or can't be opened. Never raises. The check causes
+    no close-after-write event and holds no lock afterwards. On Linux it delays a writer's open by microseconds. On
+    Windows it can cause a writer's open to fail with a sharing violation only while another process reads the file.
     """
     if sys.platform == "win32":
         return _windows_writer(root / path)
     if sys.platform == "linux":
-        answer = _lease_tells(root, path)
-        return _proc_tells(root / path) if answer is None else answer
+        answer = _check_lease(root, path)
+        return _check_proc(root / path) if answer is None else answer
     return None
 
 
-def _lease_tells(root: Path, path: str) -> bool | None:
+def _check_lease(root: Path, path: str) -> bool | None:
     if sys.platform != "linux":
         return None
     import fcntl
@@ -79,20 +80,20 @@ def _lease_tells(root: Path, path: str) -> bool | None:
     try:
         file = open_file(root, path)
     except BlockingIOError:
-        return True  # somebody holds a write lease, as a file server does for a client that writes
+        return True  # another process holds a write lease, such as a file server for its client
     except (OSError, ValueError):
         return None
     descriptor = file.fileno()
     try:
-        if not _leases_tell(descriptor):
+        if not _has_reliable_leases(descriptor):
             return None
-        # A writer that opens the file while we hold the lease makes the kernel signal us. The default, SIGIO,
-        # would end the process; SIGURG is ignored unless asked for.
+        # The kernel signals us if a writer opens the file meanwhile. The default, SIGIO, would end the process; SIGURG
+        # is ignored.
         fcntl.fcntl(descriptor, fcntl.F_SETSIG, signal.SIGURG)
         fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_RDLCK)
         fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
     except OSError as error:
-        # EACCES: not the owner's file and no CAP_LEASE; EINVAL: the filesystem has no leases.
+        # EACCES: not our file and no CAP_LEASE. EINVAL: the filesystem has no leases.
         return True if error.errno == errno.EAGAIN else None
     else:
         return False
@@ -100,13 +101,13 @@ def _lease_tells(root: Path, path: str) -> bool | None:
         file.close()
 
 
-def _proc_tells(path: Path) -> bool | None:
-    """True where /proc shows a writer; its silence proves nothing, for not all of it is readable."""
+def _check_proc(path: Path) -> bool | None:
+    """Return True if /proc shows a writer, else None, because not all of /proc is readable."""
     try:
-        found = os.lstat(path)
+        file = os.lstat(path)
     except (OSError, ValueError):
         return None
-    return True if (found.st_dev, found.st_ino) in _written_files() else None
+    return True if (file.st_dev, file.st_ino) in _written_files() else None
 
 
 @functools.cache
@@ -114,33 +115,33 @@ def _proc_lock() -> threading.Lock:
     return threading.Lock()
 
 
-_proc_seen: tuple[float, frozenset[tuple[int, int]]] = (float("-inf"), frozenset())
+_proc_snapshot: tuple[float, frozenset[tuple[int, int]]] = (float("-inf"), frozenset())
 
 
 def _written_files() -> frozenset[tuple[int, int]]:
-    """Device and inode of the files that processes write to; read at most once in `PROC_SECONDS`."""
-    global _proc_seen
+    """Return device and inode of the files that processes write to; read at most once in `PROC_SECONDS`."""
+    global _proc_snapshot
     with _proc_lock():
-        if time.monotonic() - _proc_seen[0] > PROC_SECONDS:
-            _proc_seen = (time.monotonic(), frozenset([*_opened_for_writing(), *_locked_for_writing()]))
-        return _proc_seen[1]
+        if time.monotonic() - _proc_snapshot[0] > PROC_SECONDS:
+            _proc_snapshot = (time.monotonic(), frozenset([*_opened_for_writing(), *_locked_for_writing()]))
+        return _proc_snapshot[1]
 
 
 def _opened_for_writing() -> Iterator[tuple[int, int]]:
-    """From /proc/PID/fd, whose links have the modes that the files were opened with; proc_pid_fd(5)."""
+    """Yield files from /proc/PID/fd. Each link has the mode that its file was opened with; proc_pid_fd(5)."""
     for process in _entries("/proc"):
         if not process.name.isdigit():
             continue
         for link in _entries(f"{process.path}/fd"):
             with contextlib.suppress(OSError):
                 if link.stat(follow_symlinks=False).st_mode & stat.S_IWUSR:
-                    found = link.stat()
-                    if stat.S_ISREG(found.st_mode):
-                        yield found.st_dev, found.st_ino
+                    file = link.stat()
+                    if stat.S_ISREG(file.st_mode):
+                        yield file.st_dev, file.st_ino
 
 
 def _locked_for_writing() -> Iterator[tuple[int, int]]:
-    """From /proc/locks, such as `1: POSIX  ADVISORY  WRITE 1234 08:01:131 0 EOF`; proc_locks(5)."""
+    """Yield files from /proc/locks, such as `1: POSIX  ADVISORY  WRITE 1234 08:01:131 0 EOF`; proc_locks(5)."""
     try:
         lines = Path("/proc/locks").read_bytes().splitlines()
     except OSError:
@@ -167,8 +168,8 @@ def _libc() -> ctypes.CDLL:
     return ctypes.CDLL(None)
 
 
-def _leases_tell(descriptor: int) -> bool:
-    """Whether the file lies on a filesystem whose leases are to be believed."""
+def _has_reliable_leases(descriptor: int) -> bool:
+    """Return whether leases on the open file's filesystem are reliable."""
     if sys.platform != "linux":
         return False
     # struct statfs is at most 120 bytes; f_type is its first word, 4 bytes on s390x, else a long.
@@ -179,7 +180,7 @@ def _leases_tell(descriptor: int) -> bool:
     except (OSError, AttributeError):
         return False
     size = 4 if os.uname().machine.startswith("s390") else ctypes.sizeof(ctypes.c_long)
-    return int.from_bytes(buffer.raw[:size], sys.byteorder) & 0xFFFFFFFF in _LEASES_TELL
+    return int.from_bytes(buffer.raw[:size], sys.byteorder) & 0xFFFFFFFF in _RELIABLE_LEASES
 
 
 def _windows_writer(path: Path) -> bool | None:
@@ -189,7 +190,7 @@ def _windows_writer(path: Path) -> bool | None:
     read_attributes, generic_read = 0x80, 0x80000000
     share_read, share_write, share_delete = 0x1, 0x2, 0x4
     sharing_violation, lock_violation = 32, 33
-    # A handle that may only read attributes takes no part in sharing: it can be in nobody's way.
+    # A handle that may only read attributes is ignored when Windows checks sharing, so it blocks no other program.
     handle = _windows_open(path, read_attributes, share_read | share_write | share_delete)
     if handle is None:
         return None
@@ -207,7 +208,7 @@ def _windows_writer(path: Path) -> bool | None:
 
 
 def _windows_open(path: Path, access: int, sharing: int) -> int | None:
-    """A handle, or None; `ctypes.get_last_error` then tells why."""
+    """Return a handle, or None; then `ctypes.get_last_error` holds the error."""
     if sys.platform != "win32":
         return None
     open_existing = 3
@@ -228,17 +229,17 @@ def _windows_open(path: Path, access: int, sharing: int) -> int | None:
 
 
 def _windows_users(handle: int) -> set[int] | None:
-    """The processes that have the file open, or None where the filesystem doesn't tell.
+    """Return the processes that have the file open, or None if the filesystem can't tell.
 
     FILE_PROCESS_IDS_USING_FILE_INFORMATION:
     https://learn.microsoft.com/windows-hardware/drivers/ddi/ntifs/ne-ntifs-_file_information_class
     """
     if sys.platform != "win32":
         return None
-    process_ids_using_file, most = 47, 1024
+    process_ids_using_file, max_processes = 47, 1024
     word = ctypes.sizeof(ctypes.c_void_p)
     status_block = ctypes.create_string_buffer(2 * word)
-    answer = ctypes.create_string_buffer(word * (1 + most))
+    answer = ctypes.create_string_buffer(word * (1 + max_processes))
     query = ctypes.WinDLL("ntdll").NtQueryInformationFile
     query.restype = ctypes.c_int32
     query.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint32, ctypes.c_int]

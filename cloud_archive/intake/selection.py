@@ -1,7 +1,7 @@
-"""Which files the archive wants: gitignore-style patterns over paths relative to the watched directory.
+"""Select the files to archive, by gitignore patterns over paths relative to the watched directory.
 
-Never wanted, whatever the patterns say: a path with a hidden part (`.cache/x.png`, `.DS_Store`), a file whose name
-says that its writer is not done with it (`x.part`, `x.tmp`, `x~`), and this program's own files.
+Some files are never selected, whatever the patterns: paths with a hidden part (`.cache/x.png`, `.DS_Store`),
+temporary files (`x.part`, `x.tmp`, `x~`), and this program's own files.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ MEDIA_EXTENSIONS = (
     *("png", "jpg", "jpeg", "webp", "gif", "mp4", "webm", "mkv", "mov"),
     *("wav", "mp3", "flac", "ogg", "opus"),
 )
-"""What `@media` stands for, in any case."""
+"""The file name extensions of `@media`, in any case."""
 
 _TEMPORARY = (".part", ".tmp", "~")
 _LONGEST_TEMPORARY = max(map(len, _TEMPORARY))
@@ -25,34 +25,34 @@ _LONGEST_MEDIA = max(map(len, _MEDIA_SUFFIXES))
 
 
 class Selection:
-    """What is wanted: all that `include` matches (everything where it is empty), less what `exclude` matches.
+    """Select the files that `include` matches and `exclude` does not.
 
-    Within a list the last pattern that matches decides, and `!pattern` takes back, as in a .gitignore. A list
-    of nothing but `!patterns` takes back from everything: `!*.wav` as include is "all but *.wav".
+    In each list the last matching pattern decides, and `!pattern` negates, as in a .gitignore. A list of negated
+    patterns only starts from everything: `!*.wav` as include means all files but *.wav.
 
     Args:
-        include: patterns; empty wants everything.
-        exclude: patterns; they win over `include`.
+        include: patterns; empty selects everything.
+        exclude: patterns, which take precedence over `include`.
         own: the relative paths of this program's own files and folders.
 
     Raises:
-        ValueError: a pattern cannot be one; `load_settings` refuses these, with the variable's name.
+        ValueError: a pattern is invalid. `load_settings` refuses these earlier, and names the variable.
     """
 
     def __init__(
         self, include: Sequence[str] = (), exclude: Sequence[str] = (), own: Container[str] = ()
     ) -> None:
-        self._own = own or None  # nearly always there is none: asked for every file of a scan
+        self._own = own or None  # usually empty; a scan asks for every file, so None saves the look-up
         self._include = _Patterns(include) if _effective(include) else None
         self._exclude = _Patterns(exclude) if _effective(exclude) else None
         self._unmatched = {line: _Patterns([line]) for line in _effective(include) if line[0] != "!"}
 
     def wants(self, path: str) -> bool:
-        """Return whether the file at `path` is to be archived. Asked for every file of a scan, so it is quick."""
+        """Return whether to archive the file at `path`. Quick, because a scan asks for every file."""
         return self.skip_reason(path) is None
 
     def skip_reason(self, path: str) -> SkipReason | None:
-        """Return why the file at `path` is left out; None where it is wanted."""
+        """Return why the file at `path` is left out; None if it is selected."""
         if path.startswith(".") or "/." in path:
             return SkipReason.HIDDEN
         if path[-_LONGEST_TEMPORARY:].lower().endswith(_TEMPORARY):
@@ -60,43 +60,43 @@ class Selection:
         if self.is_own(path):
             return SkipReason.OWN
         if self._unmatched:
-            self.note(path)
+            self.note_match(path)
         if self._include is not None and not self._include.match(path):
             return SkipReason.NOT_INCLUDED
         if self._exclude is not None and self._exclude.match(path):
             return SkipReason.EXCLUDED
         return None
 
-    def note(self, path: str) -> None:
+    def note_match(self, path: str) -> None:
         """Remember which include patterns match `path`; see `unmatched`."""
         for line in [line for line, patterns in list(self._unmatched.items()) if patterns.match(path)]:
             self._unmatched.pop(line, None)
 
     @property
     def unmatched(self) -> tuple[str, ...]:
-        """The include patterns that have matched no file so far: perhaps they are misspelt."""
+        """The include patterns that have matched no file yet, and may be misspelt."""
         return tuple(self._unmatched)
 
     def wants_directory(self, path: str) -> bool:
-        """Whether anything below the directory can be wanted: False for hidden ones and our own.
+        """Return whether a file below the directory can be selected: False for hidden folders and our own.
 
-        Excluded directories are walked as well, because a later `!pattern` may take back a file in one.
+        True for excluded folders, because a later `!pattern` may select a file in one.
         """
         return not (path.startswith(".") or "/." in path or self.is_own(path))
 
     def is_own(self, path: str) -> bool:
-        """Return whether this is a file or folder of this program; a folder may have a `/` at its end."""
+        """Return whether this file or folder belongs to this program; a folder may end in `/`."""
         return self._own is not None and path.removesuffix("/") in self._own
 
 
 class _Patterns:
-    """One list of patterns, compiled."""
+    """A compiled list of patterns."""
 
     def __init__(self, patterns: Sequence[str]) -> None:
         lines = _effective(patterns)
         if all(line.startswith("!") for line in lines):
             lines.insert(0, "*")
-        # Alone, `@media` is by far the most common list, and one look at the name answers almost all of it.
+        # `@media` alone is the most common list, and comparing the ending is much faster than a pattern.
         self._media_only = lines == ["@media"]
         self._spec = GitIgnoreSpec.from_lines(expanded for line in lines for expanded in _expand(line))
 
@@ -104,18 +104,18 @@ class _Patterns:
         if self._media_only and path[-_LONGEST_MEDIA:].lower().endswith(_MEDIA_SUFFIXES):
             return True
         if not path.isascii():
-            # pathspec may match with a library that takes only UTF-8 (re2), which lone surrogates are not.
+            # pathspec may use a library (re2) that accepts only UTF-8, so no lone surrogates.
             path = path.encode("utf-8", "replace").decode("utf-8")
         return self._spec.match_file(path)
 
 
 def _effective(patterns: Sequence[str]) -> list[str]:
-    """The lines that say something: no blank ones and no comments."""
+    """Return the patterns without blank lines and comments."""
     return [line for line in patterns if line.strip() and not line.startswith("#")]
 
 
 def _expand(pattern: str) -> list[str]:
-    """The gitignore lines of a pattern: `@media` is one for each extension, in any case."""
+    """Return the gitignore lines of a pattern: `@media` becomes one for each extension, in any case."""
     negation, name = ("!", pattern[1:]) if pattern.startswith("!") else ("", pattern)
     if name != "@media":
         return [pattern]

@@ -1,4 +1,4 @@
-"""Walk a directory tree, and tell whether it lies on a network filesystem."""
+"""Walk a directory tree, and detect network filesystems and mounts in it."""
 
 from __future__ import annotations
 
@@ -16,13 +16,11 @@ from ..files import FileVersion, SkipReason
 
 _log = logging.getLogger("cloud_archive.watcher")
 
-# Filesystems whose files other machines (or the host of this virtual one) write without an event here; inotify(7):
-# "reports only events that a user-space program triggers through the filesystem API", so nothing remote. Every FUSE
-# filesystem counts (sshfs, rclone, mergerfs, Docker Desktop's shares): what happens behind it is not told.
-# fuseblk is a local disk (NTFS), overlay is local too. fakeowner is what Docker Desktop lays over its shares:
-# https://github.com/docker/desktop-feedback/issues/626
+# Filesystems where other machines (or the host of a virtual one) change files without an event here: inotify(7) reports
+# only changes through this kernel. All FUSE filesystems count, except fuseblk, which is a local disk (NTFS).
+# fakeowner covers Docker Desktop's shares: https://github.com/docker/desktop-feedback/issues/626
 # fmt: off
-_REMOTE = frozenset(
+_NETWORK_FILESYSTEMS = frozenset(
     (
         "nfs", "nfs4", "cifs", "smb3", "smbfs", "ncpfs", "afs", "coda", "9p", "ceph", "lustre",
         "beegfs", "gpfs", "ocfs2", "gfs2", "orangefs", "pvfs2", "vboxsf", "vmhgfs", "prl_fs",
@@ -31,11 +29,12 @@ _REMOTE = frozenset(
 )
 
 
-# FAT has no inodes: Linux makes up a number whenever it reads a file's entry.
-_NUMBERED_ANEW = frozenset(("vfat", "msdos", "exfat"))
+# FAT has no inodes: Linux invents a number each time it reads a directory entry.
+_WITHOUT_INODES = frozenset(("vfat", "msdos", "exfat"))
 
 
-def _everything(path: str) -> bool:
+def every_directory(path: str) -> bool:
+    """Return True, to scan every directory."""
     return True
 
 
@@ -49,22 +48,22 @@ def _ignore_skipped(path: str, reason: SkipReason) -> None:
 
 def scan(
     root: Path,
-    wants_directory: Callable[[str], bool] = _everything,
+    wants_directory: Callable[[str], bool] = every_directory,
     on_error: Callable[[str, str], None] = _ignore_error,
     *,
     below: str = "",
 ) -> Iterator[FileVersion]:
-    """Every regular file below `root`, in one pass.
+    """Yield every regular file below `root`, in one pass.
 
-    Links are not followed, neither to files nor to directories; pipes, sockets and devices are no files. What
-    vanishes on the way is passed over. Memory does not grow with the number of files.
+    Follows no links. Skips pipes, sockets, devices, and files that vanish meanwhile. Memory does not grow with the
+    number of files.
 
     Args:
         root: the watched directory.
-        wants_directory: asked with the relative path of each directory; False leaves out all that is in it.
-        on_error: told the relative path (`""` for the root itself) and the system's reason where a directory or
-            file cannot be looked at; the scan goes on. A path longer than the system takes is such a reason.
-        below: start in this directory instead, still yielding paths relative to `root`.
+        wants_directory: called with the relative path of each directory; False skips everything in it.
+        on_error: called with the relative path (`""` for the root) and the system's reason if a directory or file
+            can't be read, for example because its path is too long. The scan continues.
+        below: scan only this directory; the paths stay relative to `root`.
     """
     of_stat = FileVersion.of_stat
     for path, found in walk(root, wants_directory, on_error, below=below):
@@ -73,17 +72,17 @@ def scan(
 
 def walk(
     root: Path,
-    wants_directory: Callable[[str], bool] = _everything,
+    wants_directory: Callable[[str], bool] = every_directory,
     on_error: Callable[[str, str], None] = _ignore_error,
     *,
     on_skipped: Callable[[str, SkipReason], None] = _ignore_skipped,
     below: str = "",
 ) -> Iterator[tuple[str, os.stat_result]]:
-    """As `scan`, for a million files of which nearly all are known: relative paths, and what `stat` says of each.
+    """Yield the relative path and the `stat` result of every regular file; like `scan`, but faster.
 
     Args:
-        on_skipped: called with the relative path of each folder that is left out (with a `/` at its end), each link
-            and each pipe, socket or device.
+        on_skipped: called with the relative path of each link, pipe, socket and device, and of each folder that is
+            left out (ending in `/`).
     """
     folders = [below]
     while folders:
@@ -120,7 +119,7 @@ def walk(
 
 
 def _is_junction(entry: os.DirEntry[str]) -> bool:
-    """Whether a Windows directory is a link to another place."""
+    """Return whether a Windows directory is a junction, which links to another place."""
     if sys.platform != "win32":
         return False
     tag = entry.stat(follow_symlinks=False).st_reparse_tag
@@ -128,11 +127,11 @@ def _is_junction(entry: os.DirEntry[str]) -> bool:
 
 
 def network_filesystem(root: Path, mounts: str | None = None) -> str | None:
-    """The kind of filesystem below `root` where events cannot be relied on, such as `nfs4`; None for local ones.
+    """Return the kind of network filesystem that holds `root`, such as `nfs4`; None for a local one.
 
     Args:
         root: an existing directory.
-        mounts: the text of `/proc/self/mountinfo`, read where not given (Linux only).
+        mounts: the text of `/proc/self/mountinfo`; default: read it (Linux only).
     """
     try:
         place = os.path.realpath(root)
@@ -141,10 +140,10 @@ def network_filesystem(root: Path, mounts: str | None = None) -> str | None:
                 raw = Path("/proc/self/mountinfo").read_bytes()
                 mounts = raw.decode("utf-8", "surrogateescape")
             kind = _mounted_kind(place, mounts)
-            return kind if kind in _REMOTE or kind.startswith("fuse.") else None
+            return kind if kind in _NETWORK_FILESYSTEMS or kind.startswith("fuse.") else None
         if sys.platform == "win32":
             drive = os.path.splitdrive(place)[0]
-            remote = 4  # DRIVE_REMOTE, GetDriveTypeW
+            remote = 4  # DRIVE_NETWORK_FILESYSTEMS, GetDriveTypeW
             far = drive.startswith("\\\\") or (ctypes.windll.kernel32.GetDriveTypeW(drive + "\\") == remote)
             return "network drive" if far else None
         if sys.platform == "darwin":
@@ -156,12 +155,12 @@ def network_filesystem(root: Path, mounts: str | None = None) -> str | None:
                 local = int.from_bytes(buffer.raw[64:68], sys.byteorder) & 0x1000
                 return None if local else buffer.raw[72:88].split(b"\0")[0].decode("ascii", "replace")
     except (OSError, ValueError, AttributeError):
-        _log.debug("cannot tell the filesystem of %s", root, exc_info=True)
+        _log.debug("The filesystem of %s is unknown.", root, exc_info=True)
     return None
 
 
 def stable_inodes(root: Path) -> bool:
-    """Return whether inode numbers below `root` stay the same, so that another one means another file."""
+    """Return whether a file below `root` keeps its inode number, so that a new number means a new file."""
     if os.name == "nt" or network_filesystem(root) is not None:
         return False
     if sys.platform != "linux":
@@ -170,19 +169,19 @@ def stable_inodes(root: Path) -> bool:
         mounts = Path("/proc/self/mountinfo").read_bytes().decode("utf-8", "surrogateescape")
     except OSError:
         return False
-    return _mounted_kind(os.path.realpath(root), mounts) not in _NUMBERED_ANEW
+    return _mounted_kind(os.path.realpath(root), mounts) not in _WITHOUT_INODES
 
 
 def _mounted_kind(place: str, mounts: str) -> str:
     """Return the filesystem type of the innermost mount above `place`."""
     best, kind = -1, ""
     for point, _, rest in _mounts(mounts):
-        after = rest.split(" ")
+        fields = rest.split(" ")
         inside = point == "/" or place == point or place.startswith(point + "/")
-        if inside and len(point) >= best:  # of two on one place, the later covers the earlier
-            # A Windows drive in WSL 2 is a 9p mount that says so in its options.
-            drive = after[0] == "9p" and "aname=drvfs" in rest
-            best, kind = len(point), "drvfs" if drive else after[0]
+        if inside and len(point) >= best:  # a later mount at the same place covers the earlier
+            # WSL 2 mounts a Windows drive as 9p, with this option.
+            is_drive = fields[0] == "9p" and "aname=drvfs" in rest
+            best, kind = len(point), "drvfs" if is_drive else fields[0]
     return kind
 
 
@@ -192,12 +191,12 @@ def _mounts(mounts: str) -> Iterator[tuple[str, str, str]]:
         fields, _, rest = line.partition(" - ")
         parts = fields.split(" ")
         if len(parts) >= 5 and len(rest.split(" ")) >= 3:
-            point = re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), parts[4])
+            point = re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), parts[4])
             yield point, parts[0], rest
 
 
 def mounts_below(place: str, mounts: str | None = None) -> frozenset[tuple[str, str]]:
-    """Return (mount point, mount id) of each filesystem that is mounted below `place`; empty where none can be seen.
+    """Return (mount point, mount id) of each filesystem mounted below `place`; empty if the mounts are unknown.
 
     Args:
         place: a directory, without symlinks.
@@ -210,5 +209,5 @@ def mounts_below(place: str, mounts: str | None = None) -> frozenset[tuple[str, 
             return frozenset()
     inside = place.rstrip("/") + "/"
     if inside not in mounts and "\\" not in mounts:
-        return frozenset()  # asked every few seconds: nearly always there is none
+        return frozenset()  # the usual case; this runs every few seconds
     return frozenset((point, name) for point, name, _ in _mounts(mounts) if point.startswith(inside))

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
-from cloud_archive.intake.settle import QuietTimes
+from cloud_archive.intake.settle_rules import QuietTimes
 from tests.benchmarks.figures import Figure, Row, known, no_slower, within
 from tests.benchmarks.relay import far_away
 from tests.benchmarks.stage import (

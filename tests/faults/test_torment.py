@@ -21,7 +21,7 @@ import pytest
 from cloud_archive.archive.engine import Engine
 from cloud_archive.archive.status import Status
 from cloud_archive.files import HintKind
-from cloud_archive.intake.settle import SettleThread
+from cloud_archive.intake.settle_thread import SettleThread
 from cloud_archive.ledger.ledger import Ledger
 from cloud_archive.ledger.rows import FileState
 from cloud_archive.state import LEDGER_NAME

@@ -1025,7 +1025,7 @@ def test_a_file_that_nobody_looked_at_yet_holds_the_drain(
     root: Path, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It came a moment before SIGTERM: its size is not known yet, and that does not make it empty."""
-    monkeypatch.setattr("cloud_archive.intake.settle.SettleQueue.poll", lambda self, now: None)
+    monkeypatch.setattr("cloud_archive.intake.settle_queue.SettleQueue.poll", lambda self, now: None)
     settings = load_settings({"S3_ACCESS_KEY_ID": "a", "S3_SECRET_ACCESS_KEY": "b", "S3_BUCKET": "c-c"})
     archiver = Archiver(settings, root, ledger, MemoryStore(), session_id="s")
     archiver.start()

@@ -16,7 +16,7 @@ from cloud_archive.archive.workers import WorkerPool
 from cloud_archive.errors import StoreError
 from cloud_archive.files import HintKind
 from cloud_archive.intake.selection import Selection
-from cloud_archive.intake.settle import SettleQueue
+from cloud_archive.intake.settle_queue import SettleQueue
 from cloud_archive.ledger.ledger import Ledger
 from cloud_archive.store.failures import explain
 from tests.functional.archives import archiving, engine_on, until

@@ -17,7 +17,10 @@ import pytest
 from PIL import Image
 
 from cloud_archive.files import FileVersion, HintKind
-from cloud_archive.intake.settle import BEING_WRITTEN, CompleteFile, QuietTimes, SettleQueue, SettleThread
+from cloud_archive.intake.settle_entry import CompleteFile
+from cloud_archive.intake.settle_queue import SettleQueue
+from cloud_archive.intake.settle_rules import BEING_WRITTEN, QuietTimes
+from cloud_archive.intake.settle_thread import SettleThread
 from cloud_archive.intake.walk import scan
 from cloud_archive.intake.watcher import Watcher
 
@@ -71,7 +74,7 @@ class Pipeline:
         version = file.version
         if file.looks_partial:
             self.partial.append(version.path)
-        self.queue.taken([version])
+        self.queue.acknowledge([version])
         self._note(self.versions, version)
 
     def start(self) -> None:
@@ -262,8 +265,8 @@ def test_half_a_file_of_another_user_is_not_complete_while_its_writer_pauses(
     pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """There a read lease is refused, and /proc shows nobody's open files."""
-    monkeypatch.setattr("cloud_archive.intake.open_files._lease_tells", lambda root, path: None)
-    monkeypatch.setattr("cloud_archive.intake.open_files._proc_tells", lambda path: None)
+    monkeypatch.setattr("cloud_archive.intake.open_files._check_lease", lambda root, path: None)
+    monkeypatch.setattr("cloud_archive.intake.open_files._check_proc", lambda path: None)
     with (pipeline.root / "a.bin").open("wb") as writer:
         writer.write(b"half")
         writer.flush()
@@ -369,8 +372,8 @@ def test_an_exception_in_a_callback_does_not_end_the_watching(pipeline: Pipeline
 @pytest.mark.parametrize("which", ["observer", "emitter", "reader", "new directories"])
 def test_a_thread_that_ended_is_replaced_and_the_loss_is_told(pipeline: Pipeline, which: str) -> None:
     observer: Any = pipeline.watcher._observer
-    subtrees = pipeline.watcher._subtrees
-    assert subtrees is not None
+    directory_scanner = pipeline.watcher._directory_scanner
+    assert directory_scanner is not None
     if which == "observer":
         victim: Any = observer
         observer.event_queue.put(observer.stop_event)
@@ -384,8 +387,8 @@ def test_a_thread_that_ended_is_replaced_and_the_loss_is_told(pipeline: Pipeline
             pytest.skip("this watchdog has no reader thread of its own")
         victim.stop()
     else:
-        victim = subtrees
-        subtrees.end()
+        victim = directory_scanner
+        directory_scanner.stop()
     victim.join(10)
     assert not victim.is_alive()
     pipeline.watcher.check()

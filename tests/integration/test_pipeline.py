@@ -17,7 +17,7 @@ import pytest
 
 from cloud_archive.archive.engine import Engine
 from cloud_archive.archive.status import Status
-from cloud_archive.intake.settle import QuietTimes
+from cloud_archive.intake.settle_rules import QuietTimes
 from tests.servers import S3Server, wait_until
 
 pytestmark = pytest.mark.store
@@ -219,7 +219,7 @@ def test_temporary_and_hidden_names_wait_until_they_are_renamed(tmp_path: Path, 
 def test_an_empty_file_is_reported_and_not_archived(
     tmp_path: Path, seaweedfs: S3Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cloud_archive.intake.settle.QuietTimes", partial(QuietTimes, empty=0.5))
+    monkeypatch.setattr("cloud_archive.intake.settle_rules.QuietTimes", partial(QuietTimes, empty=0.5))
     root = tmp_path / "output"
     with archiving(root, seaweedfs, tmp_path / "state") as engine:
         (root / "a.png").touch()

@@ -122,7 +122,7 @@ def test_proc_tells_of_a_writer_where_leases_prove_nothing(
 ) -> None:
     path = tmp_path / "a.png"
     path.write_bytes(b"x")
-    monkeypatch.setattr(writers, "_LEASES_TELL", frozenset())
+    monkeypatch.setattr(writers, "_RELIABLE_LEASES", frozenset())
     monkeypatch.setattr(writers, "PROC_SECONDS", 0.0)
     with path.open("rb"):
         assert has_writer(tmp_path, path.name) is None, "a reader"

@@ -1,193 +1,15 @@
-"""Scans, filesystems, and what a watcher says of itself."""
+"""How a watcher starts, polls and says which of the two it does."""
 
 from __future__ import annotations
 
-import os
-import socket
-import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
-from watchdog.events import DirMovedEvent, FileClosedEvent, FileCreatedEvent, FileMovedEvent
 
-from cloud_archive.beneath import Folder, open_folder
-from cloud_archive.files import HintKind
-from cloud_archive.intake import walk, watcher
-from cloud_archive.intake.walk import network_filesystem, scan
+from cloud_archive.intake import watcher
+from cloud_archive.intake.observer import new_observer
 from cloud_archive.intake.watcher import Watcher
-
-
-def _paths(root: Path, **options: Any) -> list[str]:
-    return sorted(found.path for found in scan(root, **options))
-
-
-def _tree(root: Path, *paths: str) -> None:
-    for path in paths:
-        (root / path).parent.mkdir(parents=True, exist_ok=True)
-        (root / path).write_bytes(path.encode())
-
-
-def test_a_scan_finds_every_regular_file_with_its_version(tmp_path: Path) -> None:
-    _tree(tmp_path, "a.png", "b/c.png", "b/d/e/f.png")
-    (tmp_path / "empty").mkdir()
-    assert _paths(tmp_path) == ["a.png", "b/c.png", "b/d/e/f.png"]
-    found = {each.path: each for each in scan(tmp_path)}["b/c.png"]
-    truth = (tmp_path / "b/c.png").stat()
-    assert found.size_bytes == truth.st_size
-    assert (found.mtime_ns, found.device, found.inode) == (
-        truth.st_mtime_ns,
-        truth.st_dev,
-        truth.st_ino,
-    )
-
-
-def test_a_scan_follows_no_link_and_takes_nothing_but_files(tmp_path: Path) -> None:
-    root = tmp_path / "root"
-    _tree(root, "a.png")
-    _tree(tmp_path, "outside/secret.txt")
-    (root / "to-file").symlink_to(tmp_path / "outside/secret.txt")
-    (root / "to-folder").symlink_to(tmp_path / "outside")
-    (root / "loop").symlink_to(root)
-    (root / "self").symlink_to("self")
-    (root / "dangling").symlink_to("nowhere")
-    os.mkfifo(root / "pipe")
-    with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(os.path.relpath(root / "socket"))
-        assert _paths(root) == ["a.png"]
-
-
-def test_a_folder_that_becomes_a_link_between_two_listings_is_not_entered(tmp_path: Path) -> None:
-    root = tmp_path / "root"
-    _tree(root, "a.png", "b/c.png", "d/e/f.png")
-    _tree(tmp_path, "outside/secret.txt", "outside/e/secret.txt")
-
-    def swap(path: str) -> bool:
-        if path in ("b", "d/e"):
-            folder = root / path.split("/")[0]
-            folder.rename(tmp_path / f"{folder.name} moved")
-            folder.symlink_to(tmp_path / "outside")
-        return True
-
-    assert _paths(root, wants_directory=swap) == ["a.png"]
-
-
-def test_a_scan_leaves_out_directories_that_are_not_wanted(tmp_path: Path) -> None:
-    _tree(tmp_path, "a.png", ".cache/b.png", "c/.d/e.png", "c/f.png")
-    asked: list[str] = []
-
-    def wants(path: str) -> bool:
-        asked.append(path)
-        return "/." not in f"/{path}"
-
-    assert _paths(tmp_path, wants_directory=wants) == ["a.png", "c/f.png"]
-    assert sorted(asked) == [".cache", "c", "c/.d"]
-
-
-def test_a_scan_below_a_directory_yields_paths_from_the_root(tmp_path: Path) -> None:
-    _tree(tmp_path, "a.png", "b/c.png", "b/d/e.png")
-    assert _paths(tmp_path, below="b") == ["b/c.png", "b/d/e.png"]
-    assert _paths(tmp_path, below="gone") == []
-
-
-def test_odd_names_come_through_as_they_are(tmp_path: Path) -> None:
-    names = [b"not utf-8 \xff\xfe.png", b"new\nline.png", b"percent %20 #?.png", "e\u0301🎨.png".encode()]
-    names.append(b"x" * 251 + b".png")
-    for name in names:
-        (tmp_path / os.fsdecode(name)).touch()
-    assert sorted(os.fsencode(path) for path in _paths(tmp_path)) == sorted(names)
-
-
-def test_a_path_longer_than_the_system_takes_is_reported_and_passed_over(tmp_path: Path) -> None:
-    _tree(tmp_path, "a.png")
-    here = Path.cwd()
-    try:
-        os.chdir(tmp_path)
-        for _ in range(25):
-            Path("d" * 200).mkdir()
-            os.chdir("d" * 200)
-        Path("deep.png").write_bytes(b"x")
-    finally:
-        os.chdir(here)
-    errors: list[tuple[str, str]] = []
-    found = _paths(tmp_path, on_error=lambda path, reason: errors.append((path, reason)))
-    assert found == ["a.png"]
-    assert len(errors) == 1
-    assert errors[0][0].startswith("d" * 200 + "/")
-    assert "long" in errors[0][1]
-
-
-def test_a_directory_that_cannot_be_read_is_reported_and_the_rest_is_found(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    _tree(tmp_path, "a.png", "closed/b.png", "open/c.png")
-    real = open_folder
-
-    def refuse(root: Path, path: str) -> Folder:
-        if path == "closed":
-            raise PermissionError(13, "Permission denied")
-        return real(root, path)
-
-    monkeypatch.setattr(walk, "open_folder", refuse)
-    errors: list[tuple[str, str]] = []
-    found = _paths(tmp_path, on_error=lambda path, reason: errors.append((path, reason)))
-    assert found == ["a.png", "open/c.png"]
-    assert errors == [("closed", "Permission denied")]
-
-
-def test_a_missing_root_is_reported(tmp_path: Path) -> None:
-    errors: list[str] = []
-    assert _paths(tmp_path / "gone", on_error=lambda path, reason: errors.append(path)) == []
-    assert errors == [""]
-
-
-MOUNTS = r"""22 1 254:0 / / rw,relatime - ext4 /dev/vda rw
-30 22 0:40 / /net/share\040one rw - nfs4 host:/x rw
-31 22 0:41 / /smb rw shared:1 master:2 - cifs //host/x rw
-32 22 0:42 / /ssh rw - fuse.sshfs host:/x rw
-33 22 8:17 / /usb rw - fuseblk /dev/sdb1 rw
-34 22 0:44 / /mnt/c rw - 9p C:\134 rw,aname=drvfs;path=C:\;uid=1000
-35 22 0:45 / /plain9p rw - 9p share rw
-36 22 0:46 / /var/lib/over rw - overlay overlay rw
-37 22 0:47 / /over rw - nfs host:/y rw
-38 37 8:18 / /over/local rw - xfs /dev/sdc rw
-39 22 8:19 / /covered rw - nfs host:/z rw
-40 22 8:20 / /covered rw - btrfs /dev/sdd rw
-41 22 0:50 / /vm rw - virtiofs share rw
-42 22 0:51 /home/a/out /desktop rw - fakeowner /run/host_mark/home rw,fakeowner
-42 22 0:51 / /pool rw - fuse.mergerfs a:b rw
-a broken line
-"""
-
-
-@pytest.mark.parametrize(
-    ("place", "kind"),
-    [
-        ("/home/me/output", None),
-        ("/net/share one/output", "nfs4"),
-        ("/net/share one", "nfs4"),
-        ("/net/share one or two", None),
-        ("/smb/x", "cifs"),
-        ("/smbx", None),
-        ("/ssh", "fuse.sshfs"),
-        ("/usb/x", None),
-        ("/mnt/c/ComfyUI/output", "drvfs"),
-        ("/plain9p/x", "9p"),
-        ("/var/lib/over/x", None),
-        ("/over/x", "nfs"),
-        ("/over/local/x", None),
-        ("/covered/x", None),
-        ("/vm/x", "virtiofs"),
-        ("/desktop/x", "fakeowner"),
-        ("/pool/x", "fuse.mergerfs"),
-    ],
-)
-def test_a_filesystem_without_reliable_events_is_known_by_its_mount(place: str, kind: str | None) -> None:
-    assert network_filesystem(Path(place), MOUNTS) == kind
-
-
-def test_this_very_directory_can_be_asked_about(tmp_path: Path) -> None:
-    assert network_filesystem(tmp_path) is None or isinstance(network_filesystem(tmp_path), str)
 
 
 def _quiet(root: Path, mode: Any) -> Watcher:
@@ -230,15 +52,15 @@ def test_where_native_watching_cannot_be_set_up_it_polls_says_why_and_tries_agai
         on_lost=lost.append,
         clock=lambda: now[0],
     )
-    real = watcher._new_observer
+    real = new_observer
 
     def refuse() -> Any:
         raise OSError(24, "inotify instance limit reached")
 
-    monkeypatch.setattr(watcher, "_new_observer", refuse)
+    monkeypatch.setattr(watcher, "new_observer", refuse)
     one.start()
     assert (one.polling, one.description) == (True, "polling: inotify instance limit reached")
-    monkeypatch.setattr(watcher, "_new_observer", real)
+    monkeypatch.setattr(watcher, "new_observer", real)
     one.check()
     assert one.polling
     now[0] = 61.0
@@ -264,65 +86,3 @@ def test_a_missing_root_is_waited_for(tmp_path: Path) -> None:
     one.check()
     assert len(lost) == 1
     one.stop(5)
-
-
-def test_a_handler_that_meets_an_exception_reports_a_loss_and_never_raises(tmp_path: Path) -> None:
-    lost: list[str] = []
-
-    def fail(path: str, kind: HintKind) -> None:
-        raise RuntimeError("odd")
-
-    subtrees = watcher._Subtrees(lambda path, kind, ended: None)
-    handler = watcher._Handler(str(tmp_path), fail, subtrees, lost.append)
-    handler.dispatch(FileCreatedEvent(str(tmp_path / "a.png")))
-    assert lost == ["an event could not be handled"]
-
-
-def test_events_become_hints_with_relative_paths(tmp_path: Path) -> None:
-    hints: list[tuple[str, HintKind]] = []
-    folders: list[tuple[str, HintKind]] = []
-    looked = threading.Event()
-
-    def look_into(path: str, kind: HintKind, ended: threading.Event) -> None:
-        folders.append((path, kind))
-        looked.set()
-
-    subtrees = watcher._Subtrees(look_into)
-    handler = watcher._Handler(
-        str(tmp_path), lambda path, kind: hints.append((path, kind)), subtrees, lambda reason: None
-    )
-    inside, outside = str(tmp_path / "s/a.png"), str(tmp_path) + "-other/a.png"
-    handler.dispatch(FileCreatedEvent(inside))
-    handler.dispatch(FileClosedEvent(inside))
-    handler.dispatch(FileMovedEvent(inside + ".tmp", inside))
-    handler.dispatch(FileMovedEvent("", inside))
-    handler.dispatch(FileMovedEvent(inside, ""))
-    handler.dispatch(FileCreatedEvent(outside))
-    handler.dispatch(FileMovedEvent(inside, inside, is_synthetic=True))
-    assert hints == [
-        ("s/a.png", HintKind.CREATED),
-        ("s/a.png", HintKind.CLOSED),
-        ("s/a.png", HintKind.MOVED),
-        ("s/a.png", HintKind.MOVED),
-    ]
-    subtrees.start()
-    handler.dispatch(DirMovedEvent(str(tmp_path / "old"), str(tmp_path / "new")))
-    assert looked.wait(5)
-    assert folders == [("new", HintKind.MOVED)]
-    subtrees.end()
-    subtrees.join(5)
-    assert not subtrees.is_alive()
-
-
-NESTED = r"""
-21 1 8:1 / / rw - ext4 /dev/sda1 rw
-40 21 0:40 / /out rw - tmpfs none rw
-41 40 0:41 / /out/video rw - nfs4 server:/v rw
-42 40 0:42 / /out/a\040b rw - tmpfs none rw
-43 21 0:43 / /output rw - tmpfs none rw
-"""
-
-
-def test_mounts_below_a_directory_are_found_by_their_place() -> None:
-    assert walk.mounts_below("/out", NESTED) == {("/out/video", "41"), ("/out/a b", "42")}
-    assert walk.mounts_below("/output", NESTED) == frozenset()

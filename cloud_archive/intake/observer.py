@@ -1,0 +1,114 @@
+"""Create, stop and supervise a watchdog observer."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from watchdog.events import (
+    DirCreatedEvent,
+    DirMovedEvent,
+    FileClosedEvent,
+    FileCreatedEvent,
+    FileModifiedEvent,
+    FileMovedEvent,
+    FileSystemEvent,
+)
+from watchdog.observers import Observer
+
+_log = logging.getLogger("cloud_archive.watcher")
+
+EVENTS: list[type[FileSystemEvent]] = [
+    FileCreatedEvent,
+    FileMovedEvent,
+    DirCreatedEvent,
+    DirMovedEvent,
+    FileClosedEvent if sys.platform == "linux" else FileModifiedEvent,
+]
+"""The events that are used; any other would fill the kernel's queue."""
+
+
+def new_observer() -> Any:
+    """Return an observer that is not started."""
+    # On Linux only the "full" observer can tell a file that was moved into the tree from one that was created.
+    if sys.platform == "linux":
+        from watchdog.observers.inotify import InotifyObserver
+
+        observer: Any = InotifyObserver(generate_full_events=True)
+    else:
+        observer = Observer()
+    observer.name = "cloud-archive-observer"
+    return observer
+
+
+def stop_observer(observer: Any, timeout_seconds: float) -> None:
+    """Stop the observer and wait for its threads.
+
+    watchdog's own stop() waits without a limit, so it runs in a thread.
+    """
+    deadline = time.monotonic() + timeout_seconds
+
+    def stop() -> None:
+        try:
+            observer.stop()
+        except Exception:
+            _log.debug("The observer did not stop cleanly.", exc_info=True)
+
+    stopper = threading.Thread(target=stop, name="cloud-archive-observer-stop", daemon=True)
+    stopper.start()
+    stopper.join(timeout_seconds)
+    if observer.is_alive() and observer is not threading.current_thread():
+        observer.join(max(0.0, deadline - time.monotonic()))
+
+
+def report_lost_events(
+    observer: Any, on_watch_failed: Callable[[str, OSError], None], on_overflow: Callable[[], None]
+) -> None:
+    """Report overflows of the kernel's queue and directories that can't be watched; watchdog hides both.
+
+    Needs watchdog 7.1 (`InotifyFD.handle_event`, `InotifyWatchGroup._add_callback`). With versions 5 and 6 nothing
+    is reported, and the regular scan finds what was missed.
+
+    Args:
+        on_watch_failed: called with the directory and the error.
+        on_overflow: called when the kernel's queue overflowed.
+    """
+    reader = getattr(observer, "_inotify_fd", None)
+    handle_event = getattr(reader, "handle_event", None)
+    add_callback = getattr(reader, "add_callback", None)
+    if reader is None or handle_event is None or add_callback is None:
+        return
+
+    def handle(event: Any) -> None:
+        try:
+            handle_event(event)
+        except KeyError:
+            # 7.1 may lose the path of a folder that was renamed before it was watched; then both are gone.
+            if not getattr(event, "is_ignored", False):
+                raise
+        if getattr(event, "is_queue_overflow", False):
+            on_overflow()  # watchdog has set its watches again, so new files have events from now on
+
+    def add(path: bytes, mask: Any, callback: Any, id_: Any) -> Any:
+        try:
+            if not hasattr(reader, "_get_or_create_watch"):
+                return add_callback(path, mask, callback, id_)
+            # As `InotifyFD._add_callback`, without its RuntimeWarning, which lists all watches each time a directory
+            # is added twice. Directories in new ones always are, and the warning can be megabytes long.
+            with reader._lock:
+                watch = reader._get_or_create_watch(path, mask)
+                watch.callbacks[id_] = callback
+                return watch.wd
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+                on_watch_failed(os.fsdecode(path), error)
+            raise
+
+    reader.handle_event = handle
+    reader.add_callback = add

@@ -1,0 +1,64 @@
+"""The settle queue's records: what it knows about a file, and what it reports."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..files import FileVersion
+from .settle_rules import FIRST_INTERVAL_SECONDS, QUIET_TIME
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingFile:
+    """A file that is not complete yet, and one of the reasons of `settle_rules`."""
+
+    path: str
+    size_bytes: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class CompleteFile:
+    """A file that is complete.
+
+    Attributes:
+        looks_partial: its container looks incomplete; it is archived as it is.
+        written: a program wrote to it or put it there, so its bytes may be new whatever its times say.
+    """
+
+    version: FileVersion
+    looks_partial: bool
+    written: bool
+
+
+class Entry:
+    """What the queue knows about one path."""
+
+    __slots__ = (
+        *("changed_at", "closed", "closed_or_moved", "due_at", "handed_over", "interval_seconds", "reason"),
+        *("ticket", "unreadable_reported", "version", "written"),
+    )
+
+    def __init__(self, closed_or_moved: bool, now: float, *, handed_over: bool = False) -> None:
+        self.closed_or_moved = closed_or_moved  # as in FileSigns
+        self.closed = False  # as in FileSigns
+        self.written = False  # a program wrote to it or put it there since its last hand-over
+        self.changed_at = now  # when a check last found a change, or a close was hinted
+        self.due_at = now
+        self.ticket = 0  # of its valid entry in the heap; every hint that matters issues a new one
+        self.version: FileVersion | None = None  # at the last check
+        self.interval_seconds = FIRST_INTERVAL_SECONDS
+        self.reason = QUIET_TIME
+        self.unreadable_reported = False
+        self.handed_over = handed_over  # recently, and no check has found another version since
+
+    @property
+    def files(self) -> int:
+        """1, or 0 for an empty file and for one that was handed over, which `_handed_files` counts."""
+        is_empty = self.version is not None and self.version.size_bytes == 0
+        return 0 if self.handed_over or is_empty else 1
+
+    @property
+    def size_bytes(self) -> int:
+        """The size at the last check."""
+        return self.version.size_bytes if self.version is not None and not self.handed_over else 0

@@ -1,0 +1,202 @@
+"""Decide whether a file is complete: its writer has finished, and its bytes can be uploaded.
+
+The evidence, strongest first:
+
+1. The file was closed after writing, or renamed into place, and nothing reopened it for a short time. The time is
+   shorter if its container looks whole.
+2. The file is known only from a created event or a scan. Then size, mtime and inode must stay unchanged for the
+   settle time, and no process may have the file open for writing.
+3. Its container looks whole. A file whose container looks incomplete is archived as it is after a long quiet time
+   without a writer.
+
+The system can't always name writers (another user's file, some network filesystems). There a file that was created
+while we watched and has not been closed counts as being written. An incomplete container then waits ten minutes, and
+a file of an unknown format waits `QuietTimes.unsure`.
+
+No deadline ends the wait for a writer, because half a file must never be archived.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+from ..beneath import open_file
+from ..errors import FileUnreadable
+from ..files import FileVersion
+from .containers import ContainerState, inspect_container
+from .open_files import has_writer
+
+BEING_WRITTEN = "being written"
+QUIET_TIME = "quiet time"
+LOOKS_INCOMPLETE = "looks incomplete"
+UNREADABLE = "unreadable"
+FIRST_INTERVAL_SECONDS = 0.1
+"""Until the second check of a file that has a writer; later intervals are 1.5 times as long each."""
+ROUNDING_SECONDS = 1e-6
+"""Tolerance for the rounding of sums of times."""
+
+
+@dataclass(frozen=True, slots=True)
+class QuietTimes:
+    """How long a file must stay unchanged, in seconds.
+
+    Attributes:
+        closed_whole: closed or renamed, and its container looks whole.
+        closed: closed or renamed, in a format that doesn't show its end.
+        closed_partial: closed or renamed, its container looks incomplete, and no process writes to it.
+        partial: its container looks incomplete, and no process writes to it.
+        partial_unsure: its container looks incomplete, or it was created and not closed, and the system can't tell
+            whether a process writes to it.
+        unsure: never closed, in a format that doesn't show its end, and the system can't tell whether a process
+            writes to it. The settle time applies where it is longer.
+        empty: the file has no bytes.
+        unreadable: between two attempts to read it.
+        longest_interval: the longest time between two checks of a file that has a writer.
+    """
+
+    closed_whole: float = 0.1
+    closed: float = 0.5
+    closed_partial: float = 0.5
+    partial: float = 30.0
+    partial_unsure: float = 600.0
+    unsure: float = 10.0
+    empty: float = 10.0
+    unreadable: float = 60.0
+    longest_interval: float = 2.0
+
+
+class FileSigns(NamedTuple):
+    """What the queue knows about a file from its events.
+
+    Attributes:
+        closed_or_moved: its last event was a close after writing, or a rename.
+        closed: its last such event was a close.
+        created_and_open: it was created while we watched, and has not been closed.
+        quiet_seconds: how long it has stayed unchanged.
+        interval_seconds: the time between its last two checks.
+    """
+
+    closed_or_moved: bool
+    closed: bool
+    created_and_open: bool
+    quiet_seconds: float
+    interval_seconds: float
+
+
+class Complete(NamedTuple):
+    """The file is complete; `looks_partial` if its container looks incomplete all the same."""
+
+    looks_partial: bool
+
+
+class Wait(NamedTuple):
+    """The file is not complete yet: why, and when to check it again."""
+
+    reason: str
+    seconds: float
+
+
+class SettleRules:
+    """Decide whether files are complete. Holds no state; safe to use from any thread.
+
+    Args:
+        root: the watched directory.
+        settle_seconds: how long a file must stay unchanged that is known only from a created event or a scan.
+        writer_of: whether a process writes to a file; None = the system can't tell. On a network filesystem only
+            None is true, because another machine may write.
+        inspect: tells whether a container looks whole; see `containers.inspect_container`.
+        quiet: the quiet times; default: `QuietTimes()`.
+        wall_clock: seconds since 1970, compared with the files' own timestamps.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        *,
+        settle_seconds: float,
+        writer_of: Callable[[Path, str], bool | None] = has_writer,
+        inspect: Callable[[BinaryIO, str, int], ContainerState] = inspect_container,
+        quiet: QuietTimes | None = None,
+        wall_clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._root = root
+        self._settle_seconds = settle_seconds
+        self._writer_of = writer_of
+        self._inspect = inspect
+        self._wall_clock = wall_clock
+        self.quiet = quiet or QuietTimes()
+
+    def decide(self, version: FileVersion, signs: FileSigns) -> Complete | Wait:
+        """Return whether this version is complete, or how long to wait.
+
+        Raises:
+            FileUnreadable: the file can't be read.
+        """
+        quiet = self.quiet
+        path, quiet_seconds = version.path, signs.quiet_seconds
+        if version.size_bytes == 0:
+            return self._decide_empty(path, quiet_seconds)
+        shortest = quiet.closed_whole if signs.closed_or_moved else self._settle_seconds
+        if quiet_seconds < shortest - ROUNDING_SECONDS:
+            quiet_seconds = self._proven_age(version, quiet_seconds)
+        if quiet_seconds < shortest - ROUNDING_SECONDS:
+            # A check half way shows when the file last changed, so that a growing file isn't twice as late.
+            step = shortest if signs.closed_or_moved else shortest / 2
+            return Wait(QUIET_TIME, min(shortest - quiet_seconds, step))
+        writer = self._writer_of(self._root, path)
+        is_within_doubt = quiet_seconds < quiet.partial_unsure - ROUNDING_SECONDS
+        if writer is True or (writer is None and signs.created_and_open and is_within_doubt):
+            return Wait(BEING_WRITTEN, min(signs.interval_seconds * 1.5, quiet.longest_interval))
+        try:
+            with open_file(self._root, path) as stream:
+                container = self._inspect(stream, version.name, version.size_bytes)
+        except (FileNotFoundError, NotADirectoryError):
+            return Wait(QUIET_TIME, 0.0)  # the next check finds that it has vanished
+        except OSError as error:
+            raise FileUnreadable(path, error.strerror or str(error)) from error
+        partial = container is ContainerState.PARTIAL
+        needed = self._needed_seconds(signs, container, no_writer=writer is False)
+        if quiet_seconds < needed - ROUNDING_SECONDS:
+            reason = LOOKS_INCOMPLETE if partial else QUIET_TIME
+            return Wait(reason, min(needed - quiet_seconds, max(shortest, quiet.longest_interval)))
+        return Complete(partial)
+
+    def _decide_empty(self, path: str, quiet_seconds: float) -> Complete | Wait:
+        left = self.quiet.empty - quiet_seconds
+        if left > ROUNDING_SECONDS:
+            return Wait(QUIET_TIME, min(left, self._settle_seconds / 2))
+        if self._writer_of(self._root, path) is True:
+            return Wait(BEING_WRITTEN, self.quiet.longest_interval)
+        return Complete(looks_partial=False)
+
+    def _needed_seconds(self, signs: FileSigns, container: ContainerState, *, no_writer: bool) -> float:
+        """Return how long the file must stay unchanged, in seconds.
+
+        Args:
+            no_writer: the system says that no process writes to it.
+        """
+        quiet = self.quiet
+        if container is ContainerState.WHOLE:
+            return quiet.closed_whole if signs.closed_or_moved else self._settle_seconds
+        if container is ContainerState.PARTIAL:
+            if not no_writer:
+                return quiet.partial_unsure
+            return quiet.closed_partial if signs.closed_or_moved else quiet.partial
+        if signs.closed_or_moved and (no_writer or signs.closed):
+            return quiet.closed
+        return self._settle_seconds if no_writer else max(self._settle_seconds, quiet.unsure)
+
+    def _proven_age(self, version: FileVersion, quiet_seconds: float) -> float:
+        """Return how long the file has stayed unchanged by its own timestamps, if no process writes to it.
+
+        So an old backlog needs no waiting. A wrong clock does no harm: if the system can't rule out a writer, the
+        timestamps don't count.
+        """
+        age = self._wall_clock() - version.touched_ns / 1e9 if version.changed_ns else 0.0
+        if age < self._settle_seconds or self._writer_of(self._root, version.path) is not False:
+            return quiet_seconds
+        return max(quiet_seconds, age)

@@ -1,0 +1,73 @@
+"""Run a `SettleQueue` in a thread."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+
+from ..files import HintKind
+from .settle_queue import SettleQueue
+
+_log = logging.getLogger("cloud_archive.settle")
+
+_PAUSE_AFTER_ERROR_SECONDS = 1.0
+
+
+class SettleThread:
+    """Poll a `SettleQueue` whenever a file is due or a hint comes.
+
+    Args:
+        queue: the queue to poll.
+        clock: monotonic seconds.
+        name: the thread's name.
+    """
+
+    def __init__(
+        self,
+        queue: SettleQueue,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        name: str = "cloud-archive-settle",
+    ) -> None:
+        self._queue = queue
+        self._clock = clock
+        self._wake = threading.Event()
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+
+    def hint(self, path: str, kind: HintKind) -> None:
+        """Note that the file may be new or changed. Quick; call it from any thread."""
+        self._queue.hint(path, kind, self._clock())
+        self._wake.set()
+
+    def start(self) -> None:
+        """Start the thread; once only."""
+        self._thread.start()
+
+    def stop(self, timeout_seconds: float) -> bool:
+        """Stop the thread after the file it is checking, and return whether it ended in time.
+
+        Waiting files stay in the queue.
+        """
+        self._stopping.set()
+        self._wake.set()
+        if self._thread.ident is not None and self._thread is not threading.current_thread():
+            self._thread.join(timeout_seconds)
+        return not self._thread.is_alive()
+
+    @property
+    def alive(self) -> bool:
+        """Whether the thread runs."""
+        return self._thread.is_alive()
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            self._wake.clear()
+            try:
+                seconds = self._queue.poll(self._clock())
+            except Exception:
+                _log.exception("Checking the waiting files failed; it is tried again.")
+                seconds = _PAUSE_AFTER_ERROR_SECONDS
+            self._wake.wait(seconds)

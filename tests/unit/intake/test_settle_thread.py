@@ -1,0 +1,58 @@
+"""The thread around a settle queue."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from cloud_archive.intake.settle_queue import SettleQueue
+from cloud_archive.intake.settle_thread import SettleThread
+
+from .settle_bench import SCANNED, Bench
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    return Bench(tmp_path)
+
+
+def test_the_thread_survives_and_ends_in_time(bench: Bench) -> None:
+    done = threading.Event()
+    queue = SettleQueue(
+        bench.root,
+        settle_seconds=0.05,
+        on_complete=lambda file: done.set(),
+        on_empty=lambda path: None,
+        on_unreadable=lambda path, reason: None,
+    )
+    thread = SettleThread(queue)
+    assert not thread.alive
+    thread.start()
+    assert thread.alive
+    bench.write("a.bin")
+    thread.hint("a.bin", SCANNED)
+    assert done.wait(10)
+    assert thread.stop(5)
+    assert not thread.alive
+
+
+def test_the_thread_goes_on_after_a_poll_that_raised(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    polled = threading.Event()
+
+    def fail(now: float) -> float | None:
+        if polled.is_set():
+            second.set()
+        polled.set()
+        raise RuntimeError("odd")
+
+    second = threading.Event()
+    monkeypatch.setattr(bench.queue, "poll", fail)
+    thread = SettleThread(bench.queue)
+    thread.start()
+    assert polled.wait(5)
+    thread.hint("a", SCANNED)
+    assert second.wait(5)
+    assert thread.alive
+    assert thread.stop(5)
