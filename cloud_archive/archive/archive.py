@@ -804,7 +804,7 @@ class Archiver:
         if run is not None:
             found += run.troubles()
             found += unmatched_sentences(self._selection, run.reconciler.tally)
-        elif (trouble := self.known_root.find_problem()) is not None:
+        elif (trouble := self.known_root.trouble()) is not None:
             found.append(trouble)
         rows = self.ledger.rows(states=(FileState.FAILED,), limit=_SHOWN_FAILURES)
         closed = self._pool.gate.closed

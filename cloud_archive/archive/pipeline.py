@@ -122,7 +122,7 @@ class Stages:
             polling=lambda: self.watcher.polling,
             started_at=started_at,
             news=lambda: self.news,
-            root_trouble=home.known_root.find_problem,
+            root_trouble=home.known_root.trouble,
         )
         self.rechecker = Rechecker(
             home.root,

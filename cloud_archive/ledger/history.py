@@ -1,7 +1,8 @@
-"""Rows after they were archived: reports, compaction, freeing, pruning, queueing again and restoring.
+"""The ledger's rows after they were archived: found by key, summed up, freed, pruned, restored, put back.
 
-Long reads use their own connection and hold no snapshot between pages, so that the archive can go on and SQLite can
-checkpoint its log. Changes go through the ledger's writer.
+What runs for minutes (a check of a million objects, a report) reads through a connection of its own and holds no
+snapshot in between, so that the archive goes on beside it and its log can be folded back into the ledger. Changes
+go through the ledger's one writer like any other.
 """
 
 from __future__ import annotations
@@ -22,19 +23,19 @@ from .rows import ROW_COLUMNS, FileRow, FileState, file_row, identity_values, un
 
 _ENDED = "state IN (3, 4, 5) AND archived_at < ?"
 SLOT_SECONDS = 900
-"""The length of a `TimeSlot`. Every time zone's offset is a multiple of it, so slots add up to local days."""
+"""Sums by time come in quarters of an hour: every time zone's offset is a multiple of that, so days add up."""
 
 
 @dataclass(frozen=True, slots=True)
 class TimeSlot:
-    """What was archived in one quarter of an hour; `start` is in seconds since 1970."""
+    """What came into the bucket in one quarter of an hour; `start` in seconds since 1970."""
 
     start: int
     files: int
     size_bytes: int
 
 
-# --- reports
+# --- summing up
 
 
 def newest_archived(ledger: Ledger, limit: int) -> list[FileRow]:
@@ -47,10 +48,10 @@ def newest_archived(ledger: Ledger, limit: int) -> list[FileRow]:
 
 
 def archived_by_time(ledger: Ledger, since: float | None = None) -> list[TimeSlot]:
-    """Return what was archived when, oldest first and without empty slots.
+    """What is in the bucket, by when it came there; without empty slots, oldest first.
 
     Args:
-        since: only what was archived at or after this time, in seconds since 1970; default: all.
+        since: seconds since 1970; only what came then or later.
     """
     rows = ledger.read_apart(
         f"SELECT CAST(archived_at / {SLOT_SECONDS} AS INTEGER) AS slot, count(*), sum(size) FROM files"
@@ -61,7 +62,7 @@ def archived_by_time(ledger: Ledger, since: float | None = None) -> list[TimeSlo
 
 
 def archived_paths(ledger: Ledger, *, page: int = 50_000) -> Iterator[list[tuple[bytes, int]]]:
-    """Yield path and size of every archived row, page by page; paths are bytes. A million rows take a second."""
+    """Path and size of every archived row, a page at a time and as the ledger holds them: a million in a second."""
     last = 0
     with contextlib.closing(ledger.connect()) as db:
         while True:
@@ -79,7 +80,7 @@ def archived_paths(ledger: Ledger, *, page: int = 50_000) -> Iterator[list[tuple
 
 
 def expected_paths(ledger: Ledger, limit: int) -> list[tuple[str, int]]:
-    """Return path and device of the newest files that should be on disk: archived and not freed, or waiting."""
+    """Return path and device of the newest files that should be on this disk: archived and not freed, or waiting."""
     rows = ledger.read(
         "SELECT path, device FROM files WHERE state < 3 OR (state = 3 AND freed_at IS NULL)"
         " ORDER BY id DESC LIMIT ?",
@@ -92,21 +93,16 @@ def expected_paths(ledger: Ledger, limit: int) -> list[tuple[str, int]]:
 
 
 def compactable(ledger: Ledger, before: float) -> int:
-    """Return how many rows were archived, pruned or vanished before this time, in seconds since 1970."""
+    """How many rows ended (archived, pruned or vanished) before this moment, in seconds since 1970."""
     return int(ledger.read_apart(f"SELECT count(*) FROM files WHERE {_ENDED}", (before,))[0][0])
 
 
 def compact(
     ledger: Ledger, before: float, *, page: int = 5000, on_progress: Callable[[int], None] = lambda done: None
 ) -> int:
-    """Replace old rows by baseline entries: 12 bytes instead of some 290. Return how many rows there were.
+    """Keep of rows that ended before this moment only that they are known: 12 bytes instead of some 290.
 
-    Works page by page, so that a running archive can go on.
-
-    Args:
-        before: compact rows that were archived, pruned or vanished before this time, in seconds since 1970.
-        page: rows in one transaction.
-        on_progress: called after each page with the number of rows so far.
+    A page at a time, so that an archive that runs goes on. Returns how many rows there were.
     """
     done = 0
 
@@ -116,7 +112,7 @@ def compact(
         ).fetchall()
         db.executemany(
             "INSERT OR REPLACE INTO baseline (fingerprint, archived) VALUES (?, 1)",
-            [(fingerprint,) for _, fingerprint, state in rows if state != FileState.VANISHED],
+            [(mark,) for _, mark, state in rows if state != FileState.VANISHED],
         )
         db.executemany("DELETE FROM files WHERE id = ?", [(row,) for row, _, _ in rows])
         return len(rows)
@@ -128,7 +124,7 @@ def compact(
 
 
 def vacuum(ledger: Ledger) -> bool:
-    """Give the space of deleted rows back to the disk. Return False if another program is using the ledger."""
+    """Give the space of rows that are gone back to the disk; False where somebody else uses the ledger just now."""
     try:
         with contextlib.closing(ledger.connect()) as db:
             db.execute("VACUUM")
@@ -144,11 +140,11 @@ def vacuum(ledger: Ledger) -> bool:
 def oldest_local_files(
     ledger: Ledger, *, before_ns: int, after: tuple[int, int] = (-(1 << 62), 0), limit: int = 200
 ) -> list[FileRow]:
-    """Return archived versions that were not freed, the oldest by modification time first.
+    """Archived versions whose local file may still be there, the oldest by modification time first.
 
     Args:
-        before_ns: only files modified before this, in nanoseconds since 1970.
-        after: (mtime_ns, row) of the last row of the previous page.
+        before_ns: only those modified before this, in nanoseconds since 1970.
+        after: (mtime_ns, row) of the last one of the page before.
     """
     rows = ledger.read(
         f"SELECT {ROW_COLUMNS} FROM files WHERE state = 3 AND freed_at IS NULL"
@@ -159,11 +155,11 @@ def oldest_local_files(
 
 
 def mark_freed(ledger: Ledger, rows: Sequence[int]) -> None:
-    """Record that the local files of these rows are gone: freed, deleted by the user, or replaced."""
+    """Their local files are gone: removed by us after proof, or by somebody else, or replaced."""
     now = ledger.clock()
-    values = [(now, row) for row in rows]
+    marks = [(now, row) for row in rows]
     ledger.change(
-        lambda db: db.executemany("UPDATE files SET freed_at = ? WHERE id = ? AND state = 3", values) and None
+        lambda db: db.executemany("UPDATE files SET freed_at = ? WHERE id = ? AND state = 3", marks) and None
     )
 
 
@@ -171,37 +167,40 @@ def mark_freed(ledger: Ledger, rows: Sequence[int]) -> None:
 
 
 def mark_pruned(ledger: Ledger, rows: Sequence[int]) -> None:
-    """Mark rows as pruned, before their objects are deleted."""
+    """Their objects are about to be deleted on purpose."""
     now = ledger.clock()
-    values = [(now, row) for row in rows]
+    marks = [(now, row) for row in rows]
     ledger.change(
         lambda db: (
-            db.executemany("UPDATE files SET state = 5, archived_at = ? WHERE id = ? AND state = 3", values)
+            db.executemany("UPDATE files SET state = 5, archived_at = ? WHERE id = ? AND state = 3", marks)
             and None
         )
     )
 
 
 def unmark_pruned(ledger: Ledger, rows: Sequence[FileRow]) -> None:
-    """Mark rows as archived again, because the store did not delete their objects."""
-    values = [(row.archived_at, row.row) for row in rows]
+    """The store did not delete these after all: they are archived as before."""
+    marks = [(row.archived_at, row.row) for row in rows]
     ledger.change(
         lambda db: (
-            db.executemany("UPDATE files SET state = 3, archived_at = ? WHERE id = ? AND state = 5", values)
+            db.executemany("UPDATE files SET state = 3, archived_at = ? WHERE id = ? AND state = 5", marks)
             and None
         )
     )
 
 
-# --- queueing again
+# --- putting back
 
 
 def requeue_missing(ledger: Ledger, rows: Sequence[FileRow]) -> int:
-    """Make archived versions pending again whose objects are missing in the bucket. Return how many there were.
+    """Archived versions that the bucket does not hold any more, and the disk does, are pending again.
 
-    Skips rows that are no longer archived, and files whose newer version waits. The rows keep their keys; if another
-    object has taken the key, the upload uses the next conflict name. They also keep `archived_at`, so that
-    `count_requeued` finds them.
+    They keep their keys: at a key that is free again the object is as before, and at one that somebody else has
+    taken the next conflict name follows. They also keep `archived_at`, which tells them from files that were never
+    archived: see `count_requeued`.
+
+    Returns:
+        How many; the others are no longer archived rows, or a newer version of the file is on its way.
     """
     now = ledger.clock()
 
@@ -222,9 +221,9 @@ def requeue_missing(ledger: Ledger, rows: Sequence[FileRow]) -> int:
 
 
 def count_requeued(ledger: Ledger) -> int:
-    """Return how many queued versions were archived before."""
-    rows = ledger.read("SELECT count(*) FROM files WHERE state < 3 AND archived_at IS NOT NULL")
-    return int(rows[0][0])
+    """Return how many versions were archived once and are in the queue again."""
+    found = ledger.read("SELECT count(*) FROM files WHERE state < 3 AND archived_at IS NOT NULL")
+    return int(found[0][0])
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,7 +243,7 @@ class Restored:
 
 
 def add_restored(ledger: Ledger, files: Sequence[Restored]) -> None:
-    """Record restored files as archived, so that they are not uploaded again. Queued versions stay queued."""
+    """Know these as archived, so that they are not uploaded again. What waits or is being uploaded stays as it is."""
     now = ledger.clock()
 
     def work(db: sqlite3.Connection) -> None:
@@ -256,10 +255,10 @@ def add_restored(ledger: Ledger, files: Sequence[Restored]) -> None:
 
 def _add_restored(db: sqlite3.Connection, file: Restored, now: float) -> None:
     version = file.version
-    fingerprint = version.fingerprint
+    mark = version.fingerprint
     archived_at = now if file.archived_at is None else min(file.archived_at, now)
-    db.execute("DELETE FROM baseline WHERE fingerprint = ?", (fingerprint,))
-    row = db.execute("SELECT id, state FROM files WHERE fingerprint = ?", (fingerprint,)).fetchone()
+    db.execute("DELETE FROM baseline WHERE fingerprint = ?", (mark,))
+    found = db.execute("SELECT id, state FROM files WHERE fingerprint = ?", (mark,)).fetchone()
     facts = (
         *identity_values(version),
         file.key,
@@ -267,36 +266,28 @@ def _add_restored(db: sqlite3.Connection, file: Restored, now: float) -> None:
         file.etag,
         now,
     )
-    if row is None:
+    if found is None:
         db.execute(
             "INSERT INTO files (device, inode, ctime_offset, key, sha256, etag, restored_at, path, size, mtime_ns,"
             " fingerprint, state, priority, seen_at, archived_at)"
             " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 3, 1, ?, ?)",
-            (
-                *facts,
-                os.fsencode(version.path),
-                version.size_bytes,
-                version.mtime_ns,
-                fingerprint,
-                now,
-                archived_at,
-            ),
+            (*facts, os.fsencode(version.path), version.size_bytes, version.mtime_ns, mark, now, archived_at),
         )
-    elif row[1] >= FileState.ARCHIVED:
+    elif found[1] >= FileState.ARCHIVED:
         db.execute(
             "UPDATE files SET device = ?, inode = ?, ctime_offset = ?,"
             " key = ?, sha256 = ?, etag = ?, restored_at = ?, freed_at = NULL,"
             " state = 3, archived_at = CASE WHEN state = 3 THEN archived_at ELSE ? END WHERE id = ?",
-            (*facts, archived_at, row[0]),
+            (*facts, archived_at, found[0]),
         )
 
 
 @contextlib.contextmanager
 def existing_ledger(path: Any, *, clock: Callable[[], float] = time.time) -> Iterator[Ledger]:
-    """Open an existing ledger for a command; an engine may use it at the same time.
+    """A ledger that exists, for a command; an engine may have it open at the same time.
 
     Raises:
-        LedgerError: there is no ledger, or it can't be used.
+        LedgerError: there is none, or it cannot be used.
     """
     if not path.is_file():
         raise LedgerError(
