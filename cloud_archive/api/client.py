@@ -73,7 +73,7 @@ class LocalEngine:
     def status(self) -> dict[str, Any]:
         """The status object."""
         answer = self.call("GET", "/cloud-sync/status")
-        if not isinstance(answer.body, dict):
+        if answer.status != 200 or not isinstance(answer.body, dict):
             raise EngineUnavailable(answer.message)
         return answer.body
 

@@ -1,0 +1,32 @@
+"""`LocalEngine` against a real server."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+
+import pytest
+
+from cloud_archive.api.client import LocalEngine
+from cloud_archive.api.server import build_application, serve
+from cloud_archive.errors import EngineUnavailable, RequestRefused
+from cloud_archive.state import EngineInfo
+from tests.functional.fake_engine import FakeEngine, FakeStatus
+
+
+class BusyEngine(FakeEngine):
+    """One that refuses to say its status."""
+
+    def status(self, look: bool = True, *, heartbeat: bool = False) -> FakeStatus:
+        raise RequestRefused(503, "Too many calls of this kind wait already.")
+
+
+async def test_a_refused_call_is_no_status(tmp_path: Path) -> None:
+    listener = await serve(build_application(BusyEngine().facade, token="t" * 43))
+    try:
+        info = EngineInfo(os.getpid(), listener.port, "t" * 43, str(tmp_path), "0")
+        with pytest.raises(EngineUnavailable, match="Too many calls"):
+            await asyncio.to_thread(LocalEngine(info).status)
+    finally:
+        await listener.close()
