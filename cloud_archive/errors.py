@@ -14,6 +14,8 @@
     ├── LedgerError            the ledger cannot be used
     │   ├── LedgerTooNew       it was written by a newer version of the plugin
     │   └── LedgerDamaged      SQLite says that the file is not sound
+    ├── CatalogError           the catalog cannot be used
+    │   └── CatalogDamaged     SQLite says that the file is not sound
     ├── EngineUnavailable      a face cannot reach the engine
     ├── EmbeddedStoreFailed    the store of the demonstration and the tests does not run
     └── RequestRefused         an HTTP call that is answered with a 4xx
@@ -180,6 +182,14 @@ class LedgerTooNew(LedgerError):
 
 class LedgerDamaged(LedgerError):
     """SQLite says that the ledger's file is not sound."""
+
+
+class CatalogError(CloudArchiveError):
+    """The catalog cannot be used. Archiving does not depend on it."""
+
+
+class CatalogDamaged(CatalogError):
+    """The catalog's file is not sound, or another version's: it is moved aside and built again."""
 
 
 class EngineUnavailable(CloudArchiveError):

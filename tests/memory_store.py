@@ -204,7 +204,9 @@ class MemoryStore:
             if found is not None and found.key == key:
                 del self.uploads[upload_id]
 
-    def read(self, key: str, limit_bytes: int, *, etag: str | None = None) -> Generator[bytes, None, None]:
+    def read(
+        self, key: str, limit_bytes: int, *, etag: str | None = None, byte_range: range | None = None
+    ) -> Generator[bytes, None, None]:
         self._call("GetObject", key)
         with self._lock:
             stored = self.objects.get(key)
@@ -212,8 +214,9 @@ class MemoryStore:
             refuse("NoSuchKey", 404, key)
         if etag is not None and _info(key, stored, listed=True).etag != etag:
             refuse("PreconditionFailed", 412, key)
-        for start in range(0, min(len(stored.body), limit_bytes + 1), PIECE_BYTES):
-            yield stored.body[start : start + PIECE_BYTES]
+        body = stored.body if byte_range is None else stored.body[byte_range.start : byte_range.stop]
+        for start in range(0, min(len(body), limit_bytes + 1), PIECE_BYTES):
+            yield body[start : start + PIECE_BYTES]
 
     def list(self, prefix: str, *, limit: int | None = None) -> Iterator[ObjectInfo]:
         self._call("ListObjectsV2", prefix)

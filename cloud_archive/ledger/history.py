@@ -299,3 +299,30 @@ def existing_ledger(path: Any, *, clock: Callable[[], float] = time.time) -> Ite
         yield ledger
     finally:
         ledger.close()
+
+
+# --- cataloguing
+
+
+def archived_rows(ledger: Ledger, *, after_row: int, limit: int) -> list[FileRow]:
+    """Return archived and pruned versions in the order of their rows, those after `after_row`."""
+    rows = ledger.read(
+        f"SELECT {ROW_COLUMNS} FROM files NOT INDEXED WHERE id > ? AND state IN (3, 5) ORDER BY id LIMIT ?",
+        (after_row, limit),
+    )
+    return [file_row(row) for row in rows]
+
+
+def archived_since(ledger: Ledger, *, after: tuple[float, int], limit: int) -> list[FileRow]:
+    """Return archived versions in the order in which they were, those after (archived_at, row)."""
+    rows = ledger.read(
+        f"SELECT {ROW_COLUMNS} FROM files WHERE state = 3 AND archived_at >= ? AND (archived_at, id) > (?, ?)"
+        " ORDER BY archived_at, id LIMIT ?",
+        (after[0], *after, limit),
+    )
+    return [file_row(row) for row in rows]
+
+
+def uploading_files(ledger: Ledger) -> int:
+    """Return how many files are being uploaded now."""
+    return int(ledger.read("SELECT files FROM totals WHERE state = 1")[0][0])

@@ -227,12 +227,15 @@ class ObjectStore(Protocol):
     def abort_multipart(self, key: str, upload_id: str) -> None:
         """Drop an unfinished upload; that it is gone already is fine."""
 
-    def read(self, key: str, limit_bytes: int, *, etag: str | None = None) -> Generator[bytes, None, None]:
+    def read(
+        self, key: str, limit_bytes: int, *, etag: str | None = None, byte_range: range | None = None
+    ) -> Generator[bytes, None, None]:
         """Read an object's bytes, in pieces of at most 1 MiB.
 
         Args:
             limit_bytes: what the object should have; ends soon after more have come, so compare the size.
             etag: raise StoreError with status 412 where the object read has another one.
+            byte_range: only these bytes of it, such as `range(0, 65536)`; it must begin within the object.
         """
 
     def list(self, prefix: str, *, limit: int | None = None) -> Iterator[ObjectInfo]:

@@ -302,13 +302,20 @@ class S3Store:
                 return found
             marker = {"PartNumberMarker": following}
 
-    def read(self, key: str, limit_bytes: int, *, etag: str | None = None) -> Generator[bytes, None, None]:
+    def read(
+        self, key: str, limit_bytes: int, *, etag: str | None = None, byte_range: range | None = None
+    ) -> Generator[bytes, None, None]:
         """See `ObjectStore`."""
-        answer = self._requests.call("GetObject", key)
+        asked: dict[str, Any] = {}
+        if byte_range is not None:
+            asked["Range"] = f"bytes={byte_range.start}-{byte_range.stop - 1}"
+        answer = self._requests.call("GetObject", key, **asked)
         body = answer["Body"]
         came = 0
         try:
-            if not answer.get("ETag") and is_html(answer):
+            if (not answer.get("ETag") and is_html(answer)) or (
+                byte_range and byte_range.start and not answer.get("ContentRange")
+            ):
                 raise not_s3("GetObject", key)
             if etag is not None and bare_etag(answer.get("ETag")) != etag:
                 raise StoreError("GetObject", key, _REPLACED, status=412)

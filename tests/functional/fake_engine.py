@@ -133,9 +133,6 @@ class FakeEngine:
         for callback in list(self.callbacks):
             callback(dict(self.content))
 
-    def add_jobs(self, jobs: list[dict[str, Any]]) -> None:
-        self._note("jobs", jobs)
-
     def request_handover(self) -> bool:
         self._note("handover")
         return True

@@ -1,0 +1,136 @@
+"""Assets as users see them, and what they change about them."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import uuid
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from typing import Any
+
+from .rows import apply_edits, clean_text, full_key, path_of_row
+from .schema import HAS_PROMPT, HAS_WORKFLOW, SEED_OFFSET
+
+ASSET_COLUMNS = (
+    "a.uuid, f.text, a.name, a.path, a.size, a.created, a.sha256, mime.text, machine.text, session.text, job.text,"
+    " a.width, a.height, a.duration, r.prompt, r.negative, r.facts, a.seed, a.has, a.favorite, a.rating, a.hidden"
+)
+ASSET_JOINS = (
+    " JOIN folders f ON f.id = a.folder LEFT JOIN recipes r ON r.id = a.recipe"
+    " LEFT JOIN words mime ON mime.id = a.mime LEFT JOIN words machine ON machine.id = a.machine"
+    " LEFT JOIN words session ON session.id = a.session LEFT JOIN words job ON job.id = a.job"
+)
+_NO_FACTS: Mapping[str, Any] = {
+    "models": [],
+    "loras": [],
+    "sampler": None,
+    "scheduler": None,
+    "steps": None,
+    "cfg": None,
+    "denoise": None,
+    "input_images": [],
+    "source": None,
+    "confidence": None,
+}
+
+
+def asset_json(db: sqlite3.Connection, row: tuple[Any, ...]) -> dict[str, Any]:
+    """Return one asset as the HTTP interface answers it, from a row of ASSET_COLUMNS."""
+    identity, folder, name, path, size, created, sha256, mime, machine, session, job = row[:11]
+    width, height, duration, prompt, negative, facts, seed, has, favorite, rating, hidden = row[11:]
+    key = full_key(folder, name)
+    path = path_of_row(path, key)
+    found = str(uuid.UUID(bytes=identity))
+    metadata = {
+        "prompt": prompt,
+        "negative_prompt": negative,
+        "seed": None if seed is None else seed + SEED_OFFSET,
+        **(_NO_FACTS if facts is None else json.loads(facts)),
+    }
+    tags, note = _tags_and_note(db, identity)
+    return {
+        "id": found,
+        "name": path.rpartition("/")[2],
+        "key": key,
+        "path": path,
+        "size": size,
+        "mime_type": mime,
+        "sha256": sha256.hex() if sha256 else None,
+        "created_at": utc_time(created),
+        "machine": machine,
+        "session_id": session,
+        "job_id": job,
+        "preview_url": f"/cloud-sync/assets/{found}/thumbnail",
+        "width": width,
+        "height": height,
+        "duration_seconds": duration,
+        "metadata": metadata,
+        "has_workflow": bool(has & HAS_WORKFLOW),
+        "has_prompt": bool(has & HAS_PROMPT),
+        "tags": tags,
+        "favorite": bool(favorite),
+        "rating": rating,
+        "note": note,
+        "hidden": bool(hidden),
+    }
+
+
+def utc_time(nanoseconds: int) -> str:
+    """Return nanoseconds since 1970 as ISO 8601 in UTC, to the millisecond."""
+    try:
+        moment = datetime.fromtimestamp(nanoseconds // 1_000_000 / 1000, timezone.utc)
+    except (ValueError, OverflowError, OSError):
+        moment = datetime.fromtimestamp(0, timezone.utc)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def find_asset(db: sqlite3.Connection, identity: uuid.UUID) -> dict[str, Any] | None:
+    """Return one asset, or None where there is none with this id."""
+    rows = db.execute(
+        f"SELECT {ASSET_COLUMNS} FROM assets a{ASSET_JOINS} WHERE a.uuid = ?", (identity.bytes,)
+    ).fetchall()
+    return asset_json(db, rows[0]) if rows else None
+
+
+def _tags_and_note(db: sqlite3.Connection, identity: bytes) -> tuple[list[str], str]:
+    tags, note = [], ""
+    for field, value in db.execute(
+        "SELECT field, value FROM edits WHERE uuid = ? AND (field >= 'tag:' AND field < 'tag;' OR field = 'note')"
+        " ORDER BY field",
+        (identity,),
+    ):
+        if field == "note":
+            note = value
+        elif value:
+            tags.append(field[4:])
+    return tags, note
+
+
+def edit_asset(
+    db: sqlite3.Connection, identity: uuid.UUID, changes: Mapping[str, Any], clock: float, machine: str
+) -> None:
+    """Store edits; of two for the same field the later one stays, of two at one time that of the greater machine.
+
+    Args:
+        changes: any of `tags` (the list that there is then), `favorite`, `rating`, `note`, `hidden`; checked already.
+        clock: seconds since 1970.
+    """
+    fields: dict[str, Any] = {
+        name: int(value) if name != "note" else clean_text(value)
+        for name, value in changes.items()
+        if name != "tags"
+    }
+    if "tags" in changes:
+        wanted = {clean_text(tag) for tag in changes["tags"]}
+        there, _ = _tags_and_note(db, identity.bytes)
+        fields |= {f"tag:{tag}": 0 for tag in there if tag not in wanted}
+        fields |= {f"tag:{tag}": 1 for tag in wanted if tag not in there}
+    for field, value in fields.items():
+        db.execute(
+            "INSERT INTO edits VALUES (?, ?, ?, ?, ?) ON CONFLICT (uuid, field) DO UPDATE SET value = excluded.value,"
+            " clock = excluded.clock, machine = excluded.machine"
+            " WHERE (excluded.clock, excluded.machine) >= (clock, machine)",
+            (identity.bytes, field, value, clock, machine),
+        )
+    apply_edits(db, identity.bytes)

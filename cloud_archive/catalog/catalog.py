@@ -1,0 +1,260 @@
+"""The catalog of one watched directory: what HTTP routes, the command and the engine call."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from ..config.settings import Settings
+from ..errors import CatalogError, RequestRefused
+from ..ledger.ledger import Ledger
+from ..store.base import ObjectStore
+from .assets import edit_asset, find_asset
+from .database import CATALOG_NAME, CatalogDatabase, open_catalog, start_again
+from .describe import Description
+from .filler import Filler
+from .jobs import add_jobs
+from .query import QueryError
+from .readers.read import READER_VERSION
+from .reading import AssetReader, open_same_file
+from .rows import UnreadAsset, full_key, path_of_row, unpack_graphs
+from .search import Page, facets, search
+
+logger = logging.getLogger("cloud_archive.catalog")
+
+PIECE_BYTES = 256 * 1024
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """The bytes of an asset; `is_local`: the archived file is still in the watched directory."""
+
+    name: str
+    size_bytes: int
+    mime_type: str
+    is_local: bool
+
+
+class Catalog:
+    """Made with each archiver, and closed before its ledger. Every method may block.
+
+    Args:
+        session: (id, start in seconds since 1970) of this session.
+    """
+
+    def __init__(
+        self,
+        state_directory: Path,
+        root: Path,
+        settings: Settings,
+        ledger: Ledger,
+        store: ObjectStore,
+        *,
+        session: tuple[str, float],
+    ) -> None:
+        self._path = state_directory / CATALOG_NAME
+        self._root = root
+        self._settings = settings
+        self._ledger = ledger
+        self._store = store
+        self._session = session
+        self._lock = threading.Lock()
+        self._database: CatalogDatabase | None = None
+        self._filler: Filler | None = None
+        self._trouble = "The catalog is closed."
+        self.notices: list[str] = []
+
+    def start(self) -> None:
+        """Open the catalog and begin to fill it. Never raises: archiving does not depend on it."""
+        if self._settings.catalog == "off":
+            self._trouble = "The catalog is off: CLOUD_ARCHIVE_CATALOG is off."
+            return
+        try:
+            self._database, self.notices = open_catalog(self._path)
+        except (CatalogError, OSError) as error:
+            self._trouble = str(error)
+            logger.error("%s", error)
+            return
+        self._filler = Filler(
+            self._database,
+            self._ledger,
+            self._reader,
+            bucket=self._settings.bucket,
+            machine=self._settings.machine_name,
+            session=self._session,
+            on_damage=self._replace,
+        )
+        self._filler.start()
+
+    def close(self) -> None:
+        """End the thread and close the file."""
+        if self._filler is not None:
+            self._filler.stop()
+        with self._lock:
+            database, self._database = self._database, None
+        if database is not None:
+            database.close()
+
+    def _reader(self, database: CatalogDatabase) -> AssetReader:
+        keep = self._settings.catalog == "full"
+        return AssetReader(database, self._root, self._store, keep_graphs=keep)
+
+    def _replace(self) -> CatalogDatabase:
+        with self._lock:
+            if self._database is None:
+                raise CatalogError("The catalog is closed.")
+            self._database.close()
+            self._database, self.notices = start_again(self._path)
+            return self._database
+
+    @property
+    def database(self) -> CatalogDatabase:
+        """The open database. CatalogError: there is none, and why."""
+        database = self._database
+        if database is None:
+            raise CatalogError(self._trouble)
+        return database
+
+    def wait_until_filled(self, timeout_seconds: float) -> bool:
+        """Return whether every archived file was read within this time."""
+        return self._filler is not None and self._filler.caught_up.wait(timeout_seconds)
+
+    def search(self, query: str, sort: str, order: str, limit: int, after: str | None) -> Page:
+        """`GET /cloud-sync/assets`. RequestRefused: 400, the query or the cursor can't be read."""
+        with self.database.reading() as db:
+            try:
+                return search(db, query, sort=sort, order=order, limit=limit, after=after)
+            except QueryError as error:
+                raise _refused(error) from None
+
+    def facets(self, query: str) -> dict[str, Any]:
+        """`GET /cloud-sync/facets`. RequestRefused: 400, the query can't be read."""
+        with self.database.reading() as db:
+            try:
+                return facets(db, query)
+            except QueryError as error:
+                raise _refused(error) from None
+
+    def asset(self, identity: uuid.UUID) -> dict[str, Any]:
+        """One asset. RequestRefused: 404, there is none."""
+        with self.database.reading() as db:
+            found = find_asset(db, identity)
+        if found is None:
+            raise RequestRefused(404, f"There is no asset {identity}.")
+        return found
+
+    def edit(self, identity: uuid.UUID, changes: Mapping[str, Any]) -> dict[str, Any]:
+        """`PATCH /cloud-sync/assets/{id}`: store the edits, and return the asset."""
+        self.asset(identity)
+        machine = self._settings.machine_name
+        self.database.change(lambda db: edit_asset(db, identity, changes, time.time(), machine), durable=True)
+        return self.asset(identity)
+
+    def graphs(self, identity: uuid.UUID) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
+        """Return the prompt graph and the workflow; from the file or the bucket where they are not stored.
+
+        Raises:
+            RequestRefused: 404, there is no such asset.
+            StoreError, OSError: the file can't be read now.
+        """
+        self.asset(identity)
+        stored = self.database.read(
+            "SELECT g.data FROM graphs g JOIN assets a ON a.id = g.asset WHERE a.uuid = ?", (identity.bytes,)
+        )
+        if stored:
+            return unpack_graphs(stored[0][0])
+        found = self._describe_again(identity)
+        return found.prompt_graph, found.workflow
+
+    def _describe_again(self, identity: uuid.UUID) -> Description:
+        found, _ = self._reader(self.database).describe(self._located(identity))
+        return found
+
+    def _located(self, identity: uuid.UUID) -> UnreadAsset:
+        rows = self.database.read(
+            "SELECT a.id, f.text, a.name, a.path, a.size, a.created, a.archived FROM assets a"
+            " JOIN folders f ON f.id = a.folder WHERE a.uuid = ?",
+            (identity.bytes,),
+        )
+        if not rows:
+            raise RequestRefused(404, f"There is no asset {identity}.")
+        row, folder, name, path, *facts = rows[0]
+        key = full_key(folder, name)
+        return UnreadAsset(row, key, path_of_row(path, key), *facts)
+
+    def content(self, identity: uuid.UUID) -> Content:
+        """Say what `pieces` would give. RequestRefused: 404, there is no such asset."""
+        asset, found = self.asset(identity), self._located(identity)
+        file = open_same_file(self._root, found.path, found.size_bytes, found.mtime_ns)
+        if file is not None:
+            file.close()
+        mime_type = asset["mime_type"] or "application/octet-stream"
+        return Content(asset["name"], found.size_bytes, mime_type, is_local=file is not None)
+
+    def pieces(self, identity: uuid.UUID, wanted: range) -> Iterator[bytes]:
+        """Give these bytes of the file: from disk if it is still there, else from the bucket.
+
+        Raises:
+            StoreError: the bucket doesn't give them.
+        """
+        found = self._located(identity)
+        file = open_same_file(self._root, found.path, found.size_bytes, found.mtime_ns)
+        if file is None:
+            yield from self._store.read(found.key, len(wanted), byte_range=wanted)
+            return
+        with file:
+            file.seek(wanted.start)
+            left = len(wanted)
+            while left > 0 and (piece := file.read(min(left, PIECE_BYTES))):
+                left -= len(piece)
+                yield piece
+
+    def add_jobs(self, jobs: Sequence[Mapping[str, Any]]) -> int:
+        """Store jobs as ComfyUI ran them; returns how many. CatalogError: the catalog is off or can't be written."""
+        count = self.database.change(lambda db: add_jobs(db, jobs), durable=True)
+        if self._filler is not None:
+            self._filler.wake()
+        return count
+
+    def status(self) -> dict[str, Any]:
+        """What `catalog status` shows."""
+        with self.database.reading() as db:
+            found = database_status(db, self._path)
+        filler = self._filler
+        if filler is not None:
+            found["trouble"] = filler.trouble
+            found["state"] = "complete" if filler.caught_up.is_set() else "filling"
+        return found | {"keeps": self._settings.catalog, "machine": self._settings.machine_name}
+
+
+def database_status(db: Any, path: Path) -> dict[str, Any]:
+    """Return how many assets, unread ones, edits and jobs a catalog holds, and its size."""
+
+    def count(sql: str, *values: Any) -> int:
+        return int(db.execute(f"SELECT count(*) FROM {sql}", values).fetchone()[0])
+
+    size = 0
+    for name in (path, path.with_name(f"{path.name}-wal")):
+        if name.exists():
+            size += name.stat().st_size
+    return {
+        "assets": count("assets"),
+        "unread": count("assets WHERE reader < ?", READER_VERSION),
+        "postponed": count("assets WHERE reader < ? AND next_try IS NOT NULL", READER_VERSION),
+        "edits": count("edits"),
+        "jobs": count("jobs"),
+        "size_bytes": size,
+        "reader_version": READER_VERSION,
+    }
+
+
+def _refused(error: QueryError) -> RequestRefused:
+    text = str(error)
+    return RequestRefused(400, text if text.startswith("after ") else f"q: {text}")

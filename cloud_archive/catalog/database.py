@@ -1,0 +1,229 @@
+"""`catalog.sqlite3`: one writer at a time, a few readers, and what happens where the file is damaged."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from ..errors import CatalogDamaged, CatalogError
+from ..ledger.recovery import move_aside
+from ..private_files import create_private
+from .schema import DERIVED_TABLES, KEPT_TABLES, SCHEMA_VERSION
+
+logger = logging.getLogger("cloud_archive.catalog")
+
+CATALOG_NAME = "catalog.sqlite3"
+T = TypeVar("T")
+Row = tuple[Any, ...]
+_BUSY_SECONDS = 20.0
+_MAX_READERS = 4
+_KEPT = {"edits": 5, "jobs": 6, "outputs": 5}  # tables and their columns
+
+
+class CatalogDatabase:
+    """The open file; safe to use from any thread, beside other processes.
+
+    Args:
+        path: the file. It is made where there is none.
+        read_only: for a command that only looks; the file must exist.
+    """
+
+    def __init__(self, path: Path, *, read_only: bool = False) -> None:
+        self.path = path
+        self._read_only = read_only
+        self._write_lock = threading.Lock()
+        self._pool_lock = threading.Lock()
+        self._readers: list[sqlite3.Connection] = []
+        self._writer: sqlite3.Connection | None = None
+        self._closed = False
+
+    def open(self) -> None:
+        """Open it, and make the tables where they are missing.
+
+        Raises:
+            CatalogDamaged: it is no sound database, or another version's.
+            CatalogError: it can't be opened or written.
+        """
+        if not self._read_only:
+            with contextlib.suppress(OSError):  # it exists, or SQLite says better why it can't be made
+                os.close(create_private(self.path))
+        with self._explaining():
+            connection = self._connect()
+            try:
+                if not self._read_only:
+                    connection.execute("PRAGMA journal_mode=WAL")
+                    connection.execute("PRAGMA synchronous=NORMAL")
+                _make_tables(connection, self.path, self._read_only)
+            except BaseException:
+                connection.close()
+                raise
+        self._writer = connection
+
+    def check(self) -> None:
+        """Look through the whole file. CatalogDamaged: it is not sound."""
+        verdict = self.read("PRAGMA quick_check(1)")[0][0]
+        if verdict != "ok":
+            raise CatalogDamaged(f"The catalog {self.path} is damaged: {verdict}.")
+
+    def close(self) -> None:
+        """Close; calls after this raise CatalogError."""
+        with self._write_lock, self._pool_lock:
+            self._closed = True
+            for connection in (*self._readers, *([self._writer] if self._writer else [])):
+                connection.close()
+            self._readers, self._writer = [], None
+
+    def read(self, sql: str, values: Sequence[Any] = ()) -> list[Row]:
+        """Return all rows that a query finds."""
+        with self.reading() as connection:
+            found: list[Row] = connection.execute(sql, values).fetchall()
+        return found
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[sqlite3.Connection]:
+        """A connection that sees one state of the catalog from its first query on."""
+        with self._explaining():
+            with self._pool_lock:
+                if self._closed:
+                    raise CatalogError("The catalog is closed.")
+                connection = self._readers.pop() if self._readers else None
+            connection = connection or self._connect()
+            try:
+                connection.execute("BEGIN")
+                yield connection
+                connection.execute("COMMIT")
+            except BaseException:
+                connection.close()
+                raise
+            with self._pool_lock:
+                if not self._closed and len(self._readers) < _MAX_READERS:
+                    self._readers.append(connection)
+                    return
+            connection.close()
+
+    def change(self, work: Callable[[sqlite3.Connection], T], *, durable: bool = False) -> T:
+        """Run `work` in a transaction and commit it.
+
+        Args:
+            durable: it survives a power cut. Derived data does not need that: it is derived again.
+        """
+        with self._write_lock, self._explaining():
+            connection = self._writer
+            if connection is None or self._closed:
+                raise CatalogError("The catalog is closed.")
+            if durable:
+                connection.execute("PRAGMA synchronous=FULL")
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+                result = work(connection)
+                connection.execute("COMMIT")
+            except BaseException:
+                if connection.in_transaction:
+                    with contextlib.suppress(sqlite3.Error):
+                        connection.execute("ROLLBACK")
+                raise
+            finally:
+                if durable:
+                    connection.execute("PRAGMA synchronous=NORMAL")
+            return result
+
+    def _connect(self) -> sqlite3.Connection:
+        target = f"{self.path.resolve().as_uri()}?mode=ro" if self._read_only else str(self.path)
+        connection = sqlite3.connect(
+            target,
+            uri=self._read_only,
+            timeout=_BUSY_SECONDS,
+            isolation_level=None,
+            check_same_thread=False,
+        )
+        connection.execute("PRAGMA cache_size=-16384")
+        connection.execute("PRAGMA mmap_size=268435456")
+        return connection
+
+    @contextlib.contextmanager
+    def _explaining(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            said = str(error)
+            if any(word in said for word in ("malformed", "not a database", "corrupt")):
+                raise CatalogDamaged(f"The catalog {self.path} is damaged: {said}.") from error
+            raise CatalogError(f"The catalog {self.path} failed: {said}.") from error
+
+
+def open_catalog(path: Path) -> tuple[CatalogDatabase, list[str]]:
+    """Open the catalog, a new one where it is damaged, and what users should know.
+
+    Raises:
+        CatalogError: it can't be opened or written.
+    """
+    database = CatalogDatabase(path)
+    try:
+        database.open()
+    except CatalogDamaged as error:
+        logger.error("%s", error)
+        return start_again(path)
+    return database, []
+
+
+def start_again(path: Path) -> tuple[CatalogDatabase, list[str]]:
+    """Move the damaged catalog aside and open a new one with the edits and jobs that can still be read."""
+    aside = move_aside(path)
+    database = CatalogDatabase(path)
+    database.open()
+    kept = rescue(aside, database)
+    notice = f"The catalog was damaged: it is kept as {aside.name}, and a new one is being built."
+    logger.error("%s %d edits and jobs were saved from it.", notice, kept)
+    return database, [notice]
+
+
+def rescue(damaged: Path, fresh: CatalogDatabase) -> int:
+    """Copy the edits and jobs that can be read; returns how many rows."""
+    saved: dict[str, list[Row]] = {}
+    try:
+        with contextlib.closing(sqlite3.connect(f"{damaged.resolve().as_uri()}?mode=ro", uri=True)) as source:
+            for table, columns in _KEPT.items():
+                saved[table] = [row for row in _readable(source, table) if len(row) == columns]
+    except sqlite3.Error as error:
+        logger.warning("Nothing could be saved from %s: %s", damaged.name, error)
+
+    def copy(db: sqlite3.Connection) -> int:
+        for table, rows in saved.items():
+            marks = ", ".join("?" * _KEPT[table])
+            db.executemany(f"INSERT OR IGNORE INTO {table} VALUES ({marks})", rows)
+        return sum(map(len, saved.values()))
+
+    return fresh.change(copy, durable=True)
+
+
+def _readable(source: sqlite3.Connection, table: str) -> list[Row]:
+    """Rows from both ends of a table, so that one broken page in it hides only what is on that page."""
+    key = {"edits": "uuid, field", "jobs": "job_id", "outputs": "path, finished_at, job_id"}[table]
+    found: dict[Row, None] = {}
+    for order in (key, ", ".join(f"{column} DESC" for column in key.split(", "))):
+        with contextlib.suppress(sqlite3.Error):
+            for row in source.execute(f"SELECT * FROM {table} ORDER BY {order}"):
+                found[row] = None
+    return list(found)
+
+
+def _make_tables(connection: sqlite3.Connection, path: Path, read_only: bool) -> None:
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    if version == SCHEMA_VERSION:
+        connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        return
+    if version != 0 or read_only:
+        raise CatalogDamaged(f"The catalog {path} has schema {version}; this version knows {SCHEMA_VERSION}.")
+    connection.execute("BEGIN IMMEDIATE")
+    # Another process may have been faster.
+    if connection.execute("PRAGMA user_version").fetchone()[0] == 0:
+        for statement in (*KEPT_TABLES, *DERIVED_TABLES):
+            connection.execute(statement)
+        connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+    connection.execute("COMMIT")

@@ -1,0 +1,206 @@
+"""Fill the catalog in the background: after proof, and while nothing uploads."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+from ..errors import CatalogDamaged, CatalogError, CloudArchiveError
+from ..ledger.history import archived_rows, archived_since, uploading_files
+from ..ledger.ledger import Ledger
+from ..ledger.rows import FileRow, FileState
+from .database import CatalogDatabase
+from .reading import AssetReader
+from .rows import ArchivedObject, add_archived, asset_id, remove_assets
+
+logger = logging.getLogger("cloud_archive.catalog")
+
+IDLE_SECONDS = 1.0  # between two looks for something to do
+TROUBLE_SECONDS = 15.0  # after a fault
+SWEEP_SECONDS = 3600.0  # between two comparisons of the whole ledger
+_PAGE = 2000
+_MARGIN_SECONDS = 120.0  # what was archived so long before the last look is looked at again: commits overtake
+
+
+class Filler:
+    """One thread that brings the catalog to what the ledger says, then reads file after file.
+
+    Args:
+        database: the open catalog.
+        bucket: its name; ids are made of it.
+        machine: this machine's name.
+        session: (id, start in seconds since 1970) of this session: what was archived since then belongs to it.
+        on_damage: called in this thread where the catalog is damaged; returns the new one.
+    """
+
+    def __init__(
+        self,
+        database: CatalogDatabase,
+        ledger: Ledger,
+        make_reader: Callable[[CatalogDatabase], AssetReader],
+        *,
+        bucket: str,
+        machine: str,
+        session: tuple[str, float],
+        on_damage: Callable[[], CatalogDatabase],
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._database = database
+        self._ledger = ledger
+        self._make_reader = make_reader
+        self._reader = make_reader(database)
+        self._bucket = bucket
+        self._machine = machine
+        self._session = session
+        self._on_damage = on_damage
+        self._clock = clock
+        self._checked = False
+        self._swept_at: float | None = None
+        self._pruned = 0
+        self._generation: int | None = None
+        self._cursor = (0.0, 0)
+        self._stop = threading.Event()
+        self._wake = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="cloud-archive-catalog", daemon=True)
+        self.trouble: str | None = None
+        self.caught_up = threading.Event()  # set while every archived file is in the catalog, and read
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread after the file that it reads."""
+        self._stop.set()
+        self._wake.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def wake(self) -> None:
+        """Look for something to do now."""
+        self.caught_up.clear()
+        self._generation = None
+        self._wake.set()
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            wait = IDLE_SECONDS
+            try:
+                wait = 0.0 if self.fill() else IDLE_SECONDS
+                self.trouble = None
+            except CatalogDamaged as error:
+                wait = self._replace(error)
+            except (CloudArchiveError, OSError) as error:
+                if not self._stop.is_set():
+                    wait = self._note(str(error))
+            except Exception as error:
+                logger.exception("Filling the catalog failed")
+                wait = self._note(f"{type(error).__name__}: {error}")
+            self._wake.wait(wait)
+            self._wake.clear()
+
+    def _note(self, trouble: str) -> float:
+        if trouble != self.trouble:
+            logger.warning("The catalog waits: %s", trouble)
+        self.trouble = trouble
+        return TROUBLE_SECONDS
+
+    def _replace(self, error: CatalogDamaged) -> float:
+        logger.error("%s", error)
+        try:
+            self._database = self._on_damage()
+        except (CatalogError, OSError) as second:
+            return self._note(str(second))
+        self._reader = self._make_reader(self._database)
+        self._swept_at, self._generation = None, None
+        return 0.0
+
+    def may_go_on(self) -> bool:
+        """Whether nothing uploads, and nobody asked to stop."""
+        return not self._stop.is_set() and uploading_files(self._ledger) == 0
+
+    def fill(self) -> bool:
+        """Do the next piece of work; False where there is none now.
+
+        Raises:
+            CatalogDamaged: the catalog must be made anew.
+            CatalogError, LedgerError, StoreError, OSError: try again later.
+        """
+        if not self.may_go_on():
+            self.caught_up.clear()
+            return False
+        if not self._checked:
+            self._database.check()
+            self._checked = True
+        generation = self._ledger.generation()
+        if generation is None or generation != self._generation:
+            self.caught_up.clear()
+            if not self._follow_ledger():
+                return False
+            self._generation = generation
+        worked = self._reader.read_some(self.may_go_on) > 0
+        if not worked:
+            self.caught_up.set()
+        return worked
+
+    def _follow_ledger(self) -> bool:
+        """Copy what was archived or pruned; False where uploads came between."""
+        began = self._clock()
+        pruned = self._ledger.totals().pruned.files
+        if (
+            self._swept_at is None
+            or pruned != self._pruned
+            or not 0 <= began - self._swept_at < SWEEP_SECONDS
+        ):
+            if not self._sweep():
+                return False
+            self._swept_at, self._pruned = began, pruned
+            self._cursor = (began - _MARGIN_SECONDS, 0)
+            return True
+        cursor = self._cursor
+        while rows := archived_since(self._ledger, after=cursor, limit=_PAGE):
+            self._copy(rows)
+            cursor = (rows[-1].archived_at or 0.0, rows[-1].row)
+            if not self.may_go_on():
+                return False
+        self._cursor = (max(self._cursor[0], min(cursor[0], began) - _MARGIN_SECONDS), 0)
+        return True
+
+    def _sweep(self) -> bool:
+        last = 0
+        while rows := archived_rows(self._ledger, after_row=last, limit=_PAGE):
+            self._copy(rows)
+            last = rows[-1].row
+            if not self.may_go_on():
+                return False
+        return True
+
+    def _copy(self, rows: Sequence[FileRow]) -> None:
+        archived = [self._object(row) for row in rows if row.state is FileState.ARCHIVED and row.key]
+        pruned = [row for row in rows if row.state is FileState.PRUNED and row.key]
+        self._database.change(lambda db: add_archived(db, self._bucket, archived))
+        if pruned:
+            gone = [row.key or "" for row in pruned if self._is_older(row)]
+            self._database.change(lambda db: remove_assets(db, self._bucket, gone))
+
+    def _is_older(self, pruned: FileRow) -> bool:
+        """Whether the asset is the one that was pruned, and not archived again since."""
+        identity = asset_id(self._bucket, pruned.key or "").bytes
+        found = self._database.read("SELECT archived FROM assets WHERE uuid = ?", (identity,))
+        return bool(found) and found[0][0] <= (pruned.archived_at or 0.0)
+
+    def _object(self, row: FileRow) -> ArchivedObject:
+        archived_at = row.archived_at or row.seen_at
+        session_id, since = self._session
+        return ArchivedObject(
+            key=row.key or "",
+            path=row.version.path,
+            size_bytes=row.version.size_bytes,
+            mtime_ns=row.version.mtime_ns,
+            archived_at=archived_at,
+            sha256=row.sha256,
+            machine=self._machine,
+            session_id=session_id if archived_at >= since else None,
+        )

@@ -1,0 +1,146 @@
+"""Read how files were made: from the local file where it is still there, else from the bucket."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from ..beneath import open_file
+from ..errors import StoreError
+from ..store.base import ObjectStore
+from .database import CatalogDatabase
+from .describe import Description, Job, describe
+from .jobs import job_of
+from .rows import UnreadAsset, postpone_reading, store_description, unread_assets
+from .source import BoundedSource, FileSource
+
+BUCKET_BLOCK_BYTES = 64 * 1024
+BUCKET_READS = 24  # requests for one file
+_VIDEOS = (".mp4", ".webm", ".mkv", ".mov", ".avi")
+_PAGE = 50
+
+
+class ObjectSource:
+    """The bytes of one object, read by ranges."""
+
+    def __init__(self, store: ObjectStore, key: str, size_bytes: int) -> None:
+        self._store = store
+        self._key = key
+        self.size = size_bytes
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        """Return up to `length` bytes from `offset`. StoreError: the store doesn't give them now."""
+        length = min(length, self.size - offset)
+        if length <= 0:
+            return b""
+        pieces = self._store.read(self._key, length, byte_range=range(offset, offset + length))
+        return b"".join(pieces)[:length]
+
+
+class AssetReader:
+    """Read assets one by one, each with a commit of its own.
+
+    Args:
+        root: the watched directory; None: there is none, and everything comes from the bucket.
+        keep_graphs: store prompt graphs and workflows too.
+    """
+
+    def __init__(
+        self, database: CatalogDatabase, root: Path | None, store: ObjectStore, *, keep_graphs: bool
+    ) -> None:
+        self._database = database
+        self._root = root
+        self._store = store
+        self._keep_graphs = keep_graphs
+
+    def read_some(self, may_go_on: Callable[[], bool], *, now: Callable[[], float] = time.time) -> int:
+        """Read up to 50 assets, newest first; stop early where `may_go_on` says no.
+
+        Returns:
+            How many were read, or postponed because they can't be read now.
+
+        Raises:
+            StoreError: the store answers nobody now; the asset is postponed.
+        """
+        with self._database.reading() as db:
+            assets = unread_assets(db, now(), _PAGE)
+        for count, asset in enumerate(assets):
+            if not may_go_on():
+                return count
+            try:
+                found, job = self.describe(asset)
+            except (StoreError, OSError) as error:
+                row = asset.row
+                self._database.change(lambda db, row=row: postpone_reading(db, row, now()))  # type: ignore[misc]
+                if isinstance(error, StoreError) and error.failure.scope.value == "store":
+                    raise
+                continue
+            self._store_found(asset, found, job)
+        return len(assets)
+
+    def _store_found(self, asset: UnreadAsset, found: Description, job: Job | None) -> None:
+        job_id = job.prompt_id if job else None
+        self._database.change(
+            lambda db: store_description(db, asset, found, job_id, keep_graphs=self._keep_graphs)
+        )
+
+    def describe(self, asset: UnreadAsset) -> tuple[Description, Job | None]:
+        """Return how the file was made, and the job that wrote it.
+
+        Raises:
+            StoreError, OSError: it can't be read now.
+        """
+        with self._database.reading() as db:
+            job = job_of(db, asset.path, asset.mtime_ns)
+        name = asset.path.rpartition("/")[2]
+        with self._source(asset) as source:
+            found = describe(source, name, job)
+        if found.source is None and name.lower().endswith(_VIDEOS):
+            found = self._with_companion(asset, name) or found
+        return found, job
+
+    @contextlib.contextmanager
+    def _source(self, asset: UnreadAsset) -> Iterator[BoundedSource]:
+        file = open_same_file(self._root, asset.path, asset.size_bytes, asset.mtime_ns)
+        if file is not None:
+            with file:
+                yield BoundedSource(FileSource(file))
+            return
+        yield self._object(asset.key, asset.size_bytes)
+
+    def _object(self, key: str, size_bytes: int) -> BoundedSource:
+        source = ObjectSource(self._store, key, size_bytes)
+        return BoundedSource(source, block_bytes=BUCKET_BLOCK_BYTES, max_reads=BUCKET_READS)
+
+    def _with_companion(self, asset: UnreadAsset, name: str) -> Description | None:
+        """Ask the picture that Video Helper Suite writes beside a video, where there is one."""
+        stem = name.rpartition(".")[0].removesuffix("-audio")
+        beside = f"{asset.path.rpartition('/')[0]}/{stem}.png".lstrip("/")
+        with self._source(asset) as source:
+            if self._root is not None:
+                with contextlib.suppress(OSError), open_file(self._root, beside) as file:
+                    return describe(source, name, companion=FileSource(file))
+            key = f"{asset.key.rpartition('/')[0]}/{stem}.png".lstrip("/")
+            info = self._store.head(key)
+            if info is None:
+                return None
+            return describe(source, name, companion=self._object(key, info.size_bytes))
+
+
+def open_same_file(root: Path | None, path: str, size_bytes: int, mtime_ns: int) -> BinaryIO | None:
+    """Open a local file where it is still the one that was archived, by size and mtime; else None."""
+    if root is None:
+        return None
+    try:
+        file = open_file(root, path)
+    except OSError:
+        return None
+    found = os.fstat(file.fileno())
+    if (found.st_size, found.st_mtime_ns) == (size_bytes, mtime_ns):
+        return file
+    file.close()
+    return None

@@ -1,0 +1,93 @@
+"""The catalog's tables. It is derived data: another schema version makes it anew, and keeps edits and jobs.
+
+Names, prompts and settings that many files share stand once: `words` holds short texts, `folders` what keys begin
+with, `recipes` everything that the images of one prompt have in common. Only `edits`, `jobs` and `outputs` hold what
+the ledger and the files don't know.
+"""
+
+from __future__ import annotations
+
+SCHEMA_VERSION = 1
+
+# What cannot be derived again: rescued from a damaged catalog, kept by a new schema.
+KEPT_TABLES: tuple[str, ...] = (
+    """CREATE TABLE edits (
+        uuid BLOB NOT NULL,
+        field TEXT NOT NULL,          -- favorite, rating, note, hidden, or tag:NAME
+        value NOT NULL,               -- 0 for a tag that was taken off
+        clock REAL NOT NULL,          -- seconds since 1970; the later edit wins, then the greater machine name
+        machine TEXT NOT NULL,
+        PRIMARY KEY (uuid, field)
+    ) WITHOUT ROWID""",
+    "CREATE INDEX edits_field ON edits (field, value)",
+    """CREATE TABLE jobs (
+        job_id TEXT PRIMARY KEY,
+        client_id TEXT,
+        finished_at REAL NOT NULL,
+        status TEXT,
+        graphs BLOB NOT NULL,         -- zlib of {"prompt", "workflow"}, without secrets
+        options TEXT NOT NULL         -- JSON
+    ) WITHOUT ROWID""",
+    """CREATE TABLE outputs (
+        path TEXT NOT NULL,           -- relative to the watched directory, with /
+        finished_at REAL NOT NULL,    -- of the job
+        job_id TEXT NOT NULL,
+        node TEXT,
+        type TEXT NOT NULL,           -- output, temp
+        PRIMARY KEY (path, finished_at, job_id)
+    ) WITHOUT ROWID""",
+    "CREATE INDEX outputs_job ON outputs (job_id)",
+)
+
+DERIVED_TABLES: tuple[str, ...] = (
+    "CREATE TABLE words (id INTEGER PRIMARY KEY, text TEXT NOT NULL UNIQUE)",
+    "CREATE TABLE folders (id INTEGER PRIMARY KEY, text TEXT NOT NULL UNIQUE)",
+    """CREATE TABLE recipes (
+        id INTEGER PRIMARY KEY,
+        hash INTEGER NOT NULL UNIQUE, -- of all that follows
+        prompt TEXT, negative TEXT,
+        texts TEXT,                   -- the graph's other texts and model names, one a line
+        facts TEXT NOT NULL           -- JSON: the rest of an asset's metadata, without the seed
+    )""",
+    """CREATE TABLE recipe_words (
+        kind INTEGER NOT NULL,        -- MODEL, LORA, SAMPLER, NAMED
+        word INTEGER NOT NULL,
+        recipe INTEGER NOT NULL,
+        PRIMARY KEY (kind, word, recipe)
+    ) WITHOUT ROWID""",
+    """CREATE TABLE assets (
+        id INTEGER PRIMARY KEY,
+        uuid BLOB NOT NULL,           -- UUIDv5 of bucket and key
+        folder INTEGER NOT NULL,      -- what the key begins with, to its last slash
+        name TEXT NOT NULL,           -- the rest of the key
+        path,                         -- as many characters at the key's end; else text, or bytes that are no UTF-8
+        size INTEGER NOT NULL,
+        created INTEGER NOT NULL,     -- the file's mtime, in nanoseconds
+        archived REAL NOT NULL,       -- seconds since 1970
+        sha256 BLOB,
+        kind INTEGER NOT NULL,        -- see KINDS
+        mime INTEGER, machine INTEGER, session INTEGER, job INTEGER,  -- words
+        width INTEGER, height INTEGER, duration REAL,
+        recipe INTEGER,
+        seed INTEGER,                 -- minus 2**63, so that 64 bits without a sign keep their order
+        has INTEGER NOT NULL DEFAULT 0,   -- 1: a workflow, 2: a prompt graph
+        reader INTEGER NOT NULL DEFAULT 0,    -- version of the reader; 0: not read yet
+        tries INTEGER NOT NULL DEFAULT 0, next_try REAL,  -- of reading it
+        hidden INTEGER NOT NULL DEFAULT 0, favorite INTEGER NOT NULL DEFAULT 0, rating INTEGER NOT NULL DEFAULT 0
+    )""",
+    "CREATE UNIQUE INDEX assets_uuid ON assets (uuid)",
+    "CREATE INDEX assets_created ON assets (hidden, created)",
+    "CREATE INDEX assets_recipe ON assets (recipe, hidden)",
+    "CREATE INDEX assets_seed ON assets (seed) WHERE seed IS NOT NULL",
+    "CREATE INDEX assets_job ON assets (job) WHERE job IS NOT NULL",
+    "CREATE INDEX assets_reader ON assets (reader)",
+    # Graphs as they were found, without secrets; only with CLOUD_ARCHIVE_CATALOG=full.
+    "CREATE TABLE graphs (asset INTEGER PRIMARY KEY, data BLOB NOT NULL)",
+    "CREATE VIRTUAL TABLE recipe_text USING fts5(text, content='', tokenize='trigram')",
+    "CREATE VIRTUAL TABLE name_text USING fts5(text, content='', tokenize='trigram')",
+)
+
+MODEL, LORA, SAMPLER, NAMED = 1, 2, 3, 4
+KINDS: tuple[str, ...] = ("other", "image", "video", "audio", "3d")
+SEED_OFFSET = 1 << 63
+HAS_WORKFLOW, HAS_PROMPT = 1, 2

@@ -1,0 +1,300 @@
+"""Filling: from the ledger, the local file, the bucket, the job; after kills, damage and deletion."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cloud_archive.catalog.assets import edit_asset
+from cloud_archive.catalog.database import open_catalog
+from cloud_archive.catalog.jobs import add_jobs
+from cloud_archive.catalog.rows import asset_id
+from cloud_archive.catalog.search import search
+from cloud_archive.errors import StoreError
+from cloud_archive.ledger.history import mark_pruned
+from tests.memory_store import MemoryStore, refuse
+
+from . import writers
+from .cataloguing import BUCKET, Stage, graph, png, staged
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Iterator[Stage]:
+    with staged(tmp_path) as stage:
+        yield stage
+
+
+def found(stage: Stage, query: str = "") -> list[dict[str, Any]]:
+    with stage.database.reading() as db:
+        return search(db, query, sort="name", order="asc").assets
+
+
+def job(seed: int = 7, prompt: str = "from the job", filename: str = "a.png", **more: Any) -> dict[str, Any]:
+    return {
+        "job_id": "job-1",
+        "client_id": "c",
+        "finished_at": 1_700_000_001.0,
+        "status": "success",
+        "prompt": graph(prompt, seed),
+        "workflow": writers.WORKFLOW,
+        "outputs": [{"node": "9", "filename": filename, "subfolder": "", "type": "output"}],
+        "options": {},
+    } | more
+
+
+def test_archived_files_are_described_from_disk(stage: Stage) -> None:
+    stage.archive("a.png", png("a red fox", 2**64 - 1))
+    stage.archive("sub/b.mp4", writers.GRAPH_WRITERS["mp4"]() if "mp4" in writers.GRAPH_WRITERS else png("x"))
+    stage.fill()
+    (fox,) = found(stage, '"a red fox"')
+    assert (fox["metadata"]["seed"], fox["metadata"]["source"]) == (2**64 - 1, "png")
+    assert (fox["has_workflow"], fox["has_prompt"]) == (True, True)
+    assert (fox["machine"], fox["session_id"], fox["key"]) == ("pod-1", "session-1", "out/a.png")
+    assert len(found(stage)) == 2
+    assert stage.store.count("GetObject") == 0
+
+
+def test_a_file_that_is_gone_is_read_from_the_bucket_by_ranges(stage: Stage) -> None:
+    body = png("a lost fox")
+    stage.archive("a.png", body)
+    (stage.root / "a.png").unlink()
+    stage.fill()
+    assert found(stage, "lost")[0]["width"] == 8
+    assert 1 <= stage.store.count("GetObject") <= 3
+
+
+def test_a_local_file_that_is_another_one_is_not_described(stage: Stage) -> None:
+    stage.archive("a.png", png("the archived fox"))
+    (stage.root / "a.png").write_bytes(png("a later cat"))
+    stage.fill()
+    assert [asset["metadata"]["prompt"] for asset in found(stage)] == ["the archived fox"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="symbolic links")
+def test_no_symbolic_link_is_followed(stage: Stage) -> None:
+    body = png("inside")
+    stage.archive("sub/a.png", body)
+    outside = stage.base / "outside"
+    (stage.root / "sub").rename(outside)
+    (stage.root / "sub").symlink_to(outside)
+    stage.fill()
+    assert stage.store.count("GetObject") > 0
+    assert len(found(stage, "inside")) == 1
+
+
+def test_nothing_is_read_while_something_uploads(stage: Stage) -> None:
+    stage.archive("a.png", png("a fox"))
+    (stage.root / "b.png").write_bytes(b"b")
+    from cloud_archive.files import stat_version
+
+    stage.ledger.add([stat_version(stage.root, "b.png")])
+    claim = stage.ledger.claim("worker")
+    assert claim is not None
+    assert stage.filler.fill() is False
+    assert found(stage) == []
+    stage.ledger.mark_vanished(claim)
+    stage.fill()
+    assert len(found(stage)) == 1
+
+
+def test_the_job_wins_over_the_file_also_where_it_comes_later(stage: Stage) -> None:
+    stage.archive("a.png", png("from the file", 1))
+    stage.archive("plain.png", writers.saved(writers.picture(), format="PNG"))
+    stage.fill()
+    outputs = [
+        {"node": "9", "filename": name, "subfolder": "", "type": "output"} for name in ("a.png", "plain.png")
+    ]
+    assert stage.database.change(lambda db: add_jobs(db, [job(outputs=outputs)])) == 1
+    stage.filler.wake()
+    stage.fill()
+    both = found(stage)
+    assert [asset["metadata"]["prompt"] for asset in both] == ["from the job"] * 2
+    assert {asset["job_id"] for asset in both} == {"job-1"}
+    assert both[0]["metadata"]["source"] == "job"
+
+
+def test_a_job_that_ended_before_the_file_was_written_did_not_write_it(stage: Stage) -> None:
+    stage.database.change(lambda db: add_jobs(db, [job(finished_at=1_600_000_000.0)]))
+    stage.archive("a.png", png("from the file"))
+    stage.fill()
+    assert found(stage)[0]["metadata"]["prompt"] == "from the file"
+
+
+def test_of_two_jobs_the_one_that_wrote_the_file_counts(stage: Stage) -> None:
+    later = job(prompt="a rerun that wrote nothing", job_id="job-2", finished_at=1_700_009_000.0)
+    stage.database.change(lambda db: add_jobs(db, [later, job()]))
+    stage.archive("a.png", png("from the file"))
+    stage.fill()
+    assert found(stage)[0]["job_id"] == "job-1"
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {},
+        {"job_id": 1},
+        {"job_id": "x"},
+        {"job_id": "x", "prompt": {}, "finished_at": float("nan")},
+        job(outputs=3),
+    ],
+)
+def test_a_job_of_another_shape_harms_nothing(stage: Stage, bad: dict[str, Any]) -> None:
+    stage.database.change(lambda db: add_jobs(db, [bad, job(job_id="good")]))
+    assert stage.database.read("SELECT count(*) FROM jobs WHERE job_id = 'good'") == [(1,)]
+
+
+def test_secrets_of_a_job_are_not_stored(stage: Stage) -> None:
+    secret = "sk-" + "Ab3" * 12
+    prompt = graph("a fox") | {"20": {"class_type": "ApiNode", "inputs": {"api_key": secret}}}
+    stage.database.change(lambda db: add_jobs(db, [job() | {"prompt": prompt}]))
+    stage.archive("a.png", png("x"))
+    stage.fill()
+    stage.close()
+    from cloud_archive.catalog.rows import unpack_graphs
+
+    with sqlite3.connect(stage.path) as db:
+        blobs = [row[0] for row in db.execute("SELECT graphs FROM jobs UNION ALL SELECT data FROM graphs")]
+    assert blobs
+    assert all(secret not in repr(unpack_graphs(blob)) for blob in blobs)
+    db.close()
+    assert secret.encode() not in stage.path.read_bytes()
+
+
+def test_the_companion_picture_of_a_video_is_read(stage: Stage) -> None:
+    video = writers.plain_mp4() if hasattr(writers, "plain_mp4") else b"\0\0\0\x18ftypmp42" + bytes(200)
+    stage.archive("clip_00001.mp4", video)
+    stage.archive("clip_00001.png", png("a moving fox"))
+    (stage.root / "clip_00001.mp4").unlink()
+    stage.archive("gone_00001-audio.mp4", video)
+    stage.archive("gone_00001.png", png("a distant fox"))
+    for name in ("gone_00001-audio.mp4", "gone_00001.png"):
+        (stage.root / name).unlink()
+    stage.fill()
+    prompts = {asset["name"]: asset["metadata"]["prompt"] for asset in found(stage)}
+    assert prompts["clip_00001.mp4"] == "a moving fox"
+    assert prompts["gone_00001-audio.mp4"] == "a distant fox"
+
+
+def test_a_pruned_object_leaves_the_catalog_and_its_edits_stay(stage: Stage) -> None:
+    stage.archive("a.png", png("a fox"))
+    stage.fill()
+    identity = asset_id(BUCKET, "out/a.png")
+    stage.database.change(lambda db: edit_asset(db, identity, {"rating": 5}, 1.0, "pod-1"))
+    rows = stage.ledger.rows(limit=5)
+    mark_pruned(stage.ledger, [row.row for row in rows])
+    stage.fill()
+    assert found(stage) == []
+    assert found(stage, "fox") == []
+    stage.record("a.png", png("a fox"))
+    stage.fill()
+    assert [asset["rating"] for asset in found(stage, "fox")] == [5]
+
+
+def test_a_replaced_object_is_read_again(stage: Stage) -> None:
+    stage.archive("a.png", png("the first"))
+    stage.fill()
+    stage.archive("a.png", png("the second one"), mtime=1_700_000_100.0)
+    stage.fill()
+    assert [asset["metadata"]["prompt"] for asset in found(stage)] == ["the second one"]
+    filler = stage.new_filler()
+    assert filler.fill() is False  # nothing changed, so nothing is read again
+
+
+def test_a_file_that_cannot_be_read_now_is_found_by_name_and_read_later(stage: Stage) -> None:
+    stage.archive("a.png", png("a fox"))
+    (stage.root / "a.png").unlink()
+    real = stage.store.read
+
+    def failing(*_: Any, **__: Any) -> Any:
+        refuse("SlowDown", 503, "out/a.png")
+
+    stage.store.read = failing  # type: ignore[method-assign]
+    with pytest.raises(StoreError):
+        stage.fill()
+    assert [asset["name"] for asset in found(stage, "a.png")] == ["a.png"]
+    stage.store.read = real  # type: ignore[method-assign]
+    stage.database.change(lambda db: db.execute("UPDATE assets SET next_try = 0") and None)
+    stage.fill()
+    assert len(found(stage, "fox")) == 1
+
+
+def test_the_thread_fills_and_stops(stage: Stage) -> None:
+    stage.archive("a.png", png("a fox"))
+    stage.filler.start()
+    assert stage.filler.caught_up.wait(20)
+    assert "cloud-archive-catalog" in {thread.name for thread in threading.enumerate()}
+    stage.filler.stop()
+    assert "cloud-archive-catalog" not in {thread.name for thread in threading.enumerate()}
+    assert len(found(stage, "fox")) == 1
+
+
+def test_a_deleted_catalog_gives_the_same_results_once_it_is_filled_again(stage: Stage) -> None:
+    for number in range(5):
+        stage.archive(f"sub/{number}.png", png(f"fox number {number}", number))
+    stage.fill()
+    before = found(stage)
+    stage.database.close()
+    for suffix in ("", "-wal", "-shm"):
+        stage.path.with_name(stage.path.name + suffix).unlink(missing_ok=True)
+    stage.database, _ = open_catalog(stage.path)
+    stage.filler = stage.new_filler()
+    stage.fill()
+    assert found(stage) == before
+    assert len(found(stage, '"number 3"')) == 1
+
+
+@pytest.mark.parametrize("damage", ["header", "page", "empty", "schema"])
+def test_a_damaged_catalog_is_kept_aside_and_its_edits_and_jobs_are_saved(stage: Stage, damage: str) -> None:
+    for number in range(60):
+        stage.archive(f"{number}.png", png(f"fox number {number} " + "long " * 200, number))
+    stage.fill()
+    identity = asset_id(BUCKET, "out/7.png")
+    stage.database.change(lambda db: edit_asset(db, identity, {"tags": ["best"]}, 1.0, "pod-1"))
+    stage.database.change(lambda db: add_jobs(db, [job()]))
+    stage.fill()
+    before = found(stage)
+    stage.database.read("PRAGMA wal_checkpoint(TRUNCATE)")
+    page = stage.database.read("SELECT rootpage FROM sqlite_master WHERE name = 'assets'")[0][0]
+    stage.database.close()
+    size = stage.path.stat().st_size
+    with stage.path.open("r+b") as file:
+        if damage == "header":
+            file.write(b"x" * 50)
+        elif damage == "empty":
+            file.truncate(0)
+        elif damage == "page":
+            file.seek((page - 1) * 4096)
+            file.write(os.urandom(4096))
+    if damage == "schema":
+        with sqlite3.connect(stage.path) as db:
+            db.execute("PRAGMA user_version = 99")
+        db.close()
+    assert size > 4096
+    stage.database, _ = open_catalog(stage.path)
+    stage.filler = stage.new_filler()
+    stage.filler.start()
+    assert stage.filler.caught_up.wait(30)
+    stage.filler.stop()
+    after = found(stage)
+    if damage in ("header", "empty"):
+        for asset in (*before, *after):
+            asset["tags"] = []  # nothing of the old file can be read
+        assert after == before
+    else:
+        assert after == before
+        assert found(stage, "tag:best")[0]["name"] == "7.png"
+        assert stage.database.read("SELECT count(*) FROM jobs") == [(1,)]
+    if damage != "empty":
+        assert list(stage.base.glob("catalog.damaged-*"))
+
+
+def test_memory_store_ranges() -> None:
+    store = MemoryStore()
+    store.add("k", b"0123456789")
+    assert b"".join(store.read("k", 3, byte_range=range(2, 5))) == b"234"

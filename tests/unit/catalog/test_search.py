@@ -1,0 +1,274 @@
+"""Search: each field of the query language, pages, sorting, facets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cloud_archive.catalog.assets import edit_asset
+from cloud_archive.catalog.database import CATALOG_NAME, CatalogDatabase, open_catalog
+from cloud_archive.catalog.describe import Description
+from cloud_archive.catalog.graph.models import Lora
+from cloud_archive.catalog.query import QueryError
+from cloud_archive.catalog.rows import asset_id
+from cloud_archive.catalog.search import facets, files_by_model, search
+
+from .cataloguing import BUCKET, add_described
+
+DAY = 86_400.0
+FOX = Description(
+    source="png",
+    mime_type="image/png",
+    width=1024,
+    height=512,
+    prompt="a red fox in the snow, 雪の中の狐",
+    negative_prompt="blurry",
+    models=("sdxl/juggernaut_v9.safetensors",),
+    loras=(Lora("winter_v2", 0.8),),
+    seed=2**64 - 1,
+    sampler="euler",
+    steps=20,
+    cfg=7.0,
+    confidence="high",
+    texts=("a red fox in the snow, 雪の中の狐", "blurry", "style of nobody"),
+    model_names=("sdxl/juggernaut_v9.safetensors", "4x_upscaler.pth"),
+)
+CITY = Description(
+    source="mp4", mime_type="video/mp4", width=640, height=480, prompt="a city at night", seed=42
+)
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[CatalogDatabase]:
+    database, _ = open_catalog(tmp_path / CATALOG_NAME)
+    add_described(database, "out/day1/fox_00001_.png", FOX, created=1000 * DAY, size=30, job_id="job-1")
+    add_described(database, "out/day2/city_00001_.mp4", CITY, created=1002 * DAY, size=20)
+    add_described(database, "out/day2/100%_note.txt", Description(), created=1001 * DAY, size=10)
+    for name, changes in (
+        (
+            "out/day1/fox_00001_.png",
+            {"tags": ["best", "animal"], "favorite": True, "rating": 4, "note": "print"},
+        ),
+        ("out/day2/100%_note.txt", {"hidden": True}),
+    ):
+        identity = asset_id(BUCKET, name)
+        database.change(lambda db, i=identity, c=changes: edit_asset(db, i, c, 1.0, "pod-1"))  # type: ignore[misc]
+    yield database
+    database.close()
+
+
+def names(database: CatalogDatabase, query: str, **more: Any) -> list[str]:
+    with database.reading() as db:
+        page = search(db, query, **more)
+    assert page.total == len(page.assets) or "limit" in more
+    return [asset["name"] for asset in page.assets]
+
+
+FOX_NAME, CITY_NAME, NOTE_NAME = "fox_00001_.png", "city_00001_.mp4", "100%_note.txt"
+
+
+@pytest.mark.parametrize(
+    ("query", "found"),
+    [
+        ("", [CITY_NAME, FOX_NAME]),
+        ("fox", [FOX_NAME]),
+        ("FOX", [FOX_NAME]),
+        ('"red fox"', [FOX_NAME]),
+        ('"fox red"', []),
+        ("red fox", [FOX_NAME]),
+        ("雪の中", [FOX_NAME]),
+        ("狐", [FOX_NAME]),
+        ("中の", [FOX_NAME]),
+        ("-fox", [CITY_NAME]),
+        ("-狐", [CITY_NAME]),
+        ("nobody", [FOX_NAME]),
+        ("blurry", [FOX_NAME]),
+        ("juggernaut", [FOX_NAME]),
+        ("winter_v2", [FOX_NAME]),
+        ("00001", [CITY_NAME, FOX_NAME]),
+        ("city_00001_.mp4", [CITY_NAME]),
+        ("model:juggernaut", [FOX_NAME]),
+        ("model:JUGGERNAUT_v9", [FOX_NAME]),
+        ("model:4x_upscaler", [FOX_NAME]),
+        ("model:upscalerx", []),
+        ("-model:juggernaut", [CITY_NAME]),
+        ("lora:winter", [FOX_NAME]),
+        ("lora:juggernaut", []),
+        ("seed:18446744073709551615", [FOX_NAME]),
+        ("seed:42", [CITY_NAME]),
+        ("seed:>=43", [FOX_NAME]),
+        ("seed:<100", [CITY_NAME]),
+        ("sampler:euler", [FOX_NAME]),
+        ("type:image", [FOX_NAME]),
+        ("type:video", [CITY_NAME]),
+        ("type:audio", []),
+        ("since:1972-09-28", [CITY_NAME]),
+        ("until:1972-09-28", [FOX_NAME]),
+        ("machine:pod-1", [CITY_NAME, FOX_NAME]),
+        ("machine:pod", []),
+        ("job:job-1", [FOX_NAME]),
+        ("tag:best", [FOX_NAME]),
+        ("tag:bes", []),
+        ("tag:best tag:animal", [FOX_NAME]),
+        ("-tag:best", [CITY_NAME]),
+        ("is:favorite", [FOX_NAME]),
+        ("-is:favorite", [CITY_NAME]),
+        ("is:hidden", [NOTE_NAME]),
+        ("rating:>=4", [FOX_NAME]),
+        ("rating:<4", [CITY_NAME]),
+        ("width:>=1024", [FOX_NAME]),
+        ("width:<1000 height:480", [CITY_NAME]),
+        ("path:day2", [CITY_NAME]),
+        ("path:day2/ci", [CITY_NAME]),
+        ("path:day1/ci", []),
+        ("path:out/day1/fox_00001_.png", [FOX_NAME]),
+        ('is:hidden "100%"', [NOTE_NAME]),
+        ("is:hidden 0%", [NOTE_NAME]),
+        ("9%", []),
+        ("type:image fox seed:>5 width:>=1000", [FOX_NAME]),
+        ("'\"; DROP TABLE assets; --", []),
+    ],
+)
+def test_each_query_finds_what_it_should(database: CatalogDatabase, query: str, found: list[str]) -> None:
+    assert names(database, query) == found
+
+
+def test_an_asset_has_the_fields_of_the_contract(database: CatalogDatabase) -> None:
+    with database.reading() as db:
+        (asset,) = search(db, "fox").assets
+    identity = str(asset_id(BUCKET, "out/day1/fox_00001_.png"))
+    assert asset == {
+        "id": identity,
+        "name": "fox_00001_.png",
+        "key": "out/day1/fox_00001_.png",
+        "path": "day1/fox_00001_.png",
+        "size": 30,
+        "mime_type": "image/png",
+        "sha256": "ab" * 32,
+        "created_at": "1972-09-27T00:00:00.000Z",
+        "machine": "pod-1",
+        "session_id": "s",
+        "job_id": "job-1",
+        "preview_url": f"/cloud-sync/assets/{identity}/thumbnail",
+        "width": 1024,
+        "height": 512,
+        "duration_seconds": None,
+        "metadata": {
+            "prompt": "a red fox in the snow, 雪の中の狐",
+            "negative_prompt": "blurry",
+            "models": ["sdxl/juggernaut_v9.safetensors"],
+            "loras": [{"name": "winter_v2", "strength": 0.8}],
+            "seed": 2**64 - 1,
+            "sampler": "euler",
+            "scheduler": None,
+            "steps": 20,
+            "cfg": 7.0,
+            "denoise": None,
+            "input_images": [],
+            "source": "png",
+            "confidence": "high",
+        },
+        "has_workflow": False,
+        "has_prompt": False,
+        "tags": ["animal", "best"],
+        "favorite": True,
+        "rating": 4,
+        "note": "print",
+        "hidden": False,
+    }
+
+
+@pytest.mark.parametrize(
+    ("sort", "order", "found"),
+    [
+        ("created_at", "desc", [CITY_NAME, FOX_NAME]),
+        ("created_at", "asc", [FOX_NAME, CITY_NAME]),
+        ("name", "asc", [CITY_NAME, FOX_NAME]),
+        ("name", "desc", [FOX_NAME, CITY_NAME]),
+        ("size", "asc", [CITY_NAME, FOX_NAME]),
+        ("size", "desc", [FOX_NAME, CITY_NAME]),
+    ],
+)
+def test_pages_are_sorted(database: CatalogDatabase, sort: str, order: str, found: list[str]) -> None:
+    assert names(database, "", sort=sort, order=order) == found
+
+
+@pytest.mark.parametrize("walked_from", [0, 1000])
+@pytest.mark.parametrize("order", ["asc", "desc"])
+@pytest.mark.parametrize("sort", ["created_at", "name", "size"])
+def test_pages_hold_each_asset_once_while_others_come_and_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sort: str, order: str, walked_from: int
+) -> None:
+    monkeypatch.setattr("cloud_archive.catalog.search._WALKED_FROM", walked_from)
+    database, _ = open_catalog(tmp_path / CATALOG_NAME)
+    for number in range(20):
+        # Some have the same time and size.
+        add_described(database, f"out/a{number:02}.png", FOX, created=number // 3, size=number // 3)
+    seen: list[str] = []
+    after = None
+    while True:
+        with database.reading() as db:
+            page = search(db, "fox", sort=sort, order=order, limit=3, after=after)
+        seen += [asset["name"] for asset in page.assets]
+        assert page.to_json()["has_more"] == (page.next_cursor is not None)
+        if page.next_cursor is None:
+            break
+        after = page.next_cursor
+        # These sort before everything that was seen.
+        place = len(seen) if order == "asc" else 10_000 + len(seen)
+        name = f"{'A' if order == 'asc' else 'z'}{place}.png"
+        add_described(
+            database,
+            f"out/{name}",
+            FOX,
+            created=-place if order == "asc" else place,
+            size=-place * (order == "asc"),
+        )
+    assert sorted(name for name in seen if name.startswith("a")) == [f"a{n:02}.png" for n in range(20)]
+    database.close()
+
+
+@pytest.mark.parametrize("after", ["x", "AAAA", "W10", "WyJzaXplIiwiZGVzYyIsMSwxXQ", "é"])
+def test_a_cursor_of_another_search_is_refused(database: CatalogDatabase, after: str) -> None:
+    with pytest.raises(QueryError, match="after"), database.reading() as db:
+        search(db, "", after=after)
+
+
+def test_facets_count_what_the_query_finds(database: CatalogDatabase) -> None:
+    with database.reading() as db:
+        found = facets(db)
+        assert found["models"] == [{"name": "sdxl/juggernaut_v9.safetensors", "count": 1}]
+        assert found["loras"] == [{"name": "winter_v2", "count": 1}]
+        assert found["samplers"] == [{"name": "euler", "count": 1}]
+        assert found["machines"] == [{"name": "pod-1", "count": 2}]
+        assert found["types"] == [{"name": "image", "count": 1}, {"name": "video", "count": 1}]
+        assert found["tags"] == [{"name": "animal", "count": 1}, {"name": "best", "count": 1}]
+        assert [day["count"] for day in found["days"]] == [1, 1]
+        assert facets(db, "type:video")["models"] == []
+
+
+def test_files_by_model(database: CatalogDatabase) -> None:
+    with database.reading() as db:
+        assert files_by_model(db) == [("sdxl/juggernaut_v9.safetensors", 1, 30), (None, 2, 30)]
+
+
+def test_an_older_edit_does_not_undo_a_newer_one(database: CatalogDatabase) -> None:
+    identity = asset_id(BUCKET, "out/day1/fox_00001_.png")
+    database.change(lambda db: edit_asset(db, identity, {"rating": 1, "tags": ["x"]}, 0.5, "pod-2"))
+    with database.reading() as db:
+        (asset,) = search(db, "fox").assets
+    assert asset["rating"] == 4
+    assert asset["tags"] == ["animal", "best", "x"]
+
+
+def test_odd_texts_are_stored(tmp_path: Path) -> None:
+    database, _ = open_catalog(tmp_path / CATALOG_NAME)
+    odd = Description(prompt="half \ud800 of a pair\0", texts=("\udfff",), models=("m\ud800",))
+    add_described(database, "out/odd.png", odd, path="b\udcff.png", job_id="\ud800")
+    with database.reading() as db:
+        (asset,) = search(db, "half").assets
+    assert asset["path"] == "b\udcff.png"
+    database.close()
