@@ -1,7 +1,7 @@
-"""`python -m cloud_archive`, the `cloud-archive` command, and the engine's own process.
+"""Run the `cloud-archive` command or an engine process.
 
-ComfyUI's plugin starts the engine by this file's path, in an interpreter that may ignore PYTHONPATH and the
-current directory, from a folder of any name. Then the package has no name yet and gets one here.
+ComfyUI's plugin starts the engine by this file's path, from a folder of any name, in an interpreter that may ignore
+PYTHONPATH and the current directory. Then the package has no name yet, and gets one here.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _PACKAGE = "cloud_archive"
 
 
 def main() -> int:
-    """Run the engine or the command; returns the exit status."""
+    """Run the engine or the command, and return the exit status."""
     try:
         if sys.argv[1:2] == ["engine"]:
             from .daemon.service import run_engine_process
@@ -28,11 +28,11 @@ def main() -> int:
     except ModuleNotFoundError as error:
         if not error.name or error.name.partition(".")[0] == _PACKAGE:
             raise
-        print(_missing(error.name), file=sys.stderr)  # noqa: T201
+        print(_explain_missing(error.name), file=sys.stderr)  # noqa: T201
         return 1
 
 
-def _missing(name: str) -> str:
+def _explain_missing(name: str) -> str:
     here = Path(__file__).parent
     requirements = here.parent / "requirements.txt"
     in_clone = requirements.is_file() and (here.parent / "pyproject.toml").is_file()
@@ -45,9 +45,9 @@ def _missing(name: str) -> str:
 def _name_the_package() -> None:
     """Make the relative imports above work in a script that was started by its path."""
     here = Path(__file__).resolve().parent
-    # Python put this folder first on the path (but for -I and -P): our modules are not top-level ones.
+    # Without -I and -P, Python puts this folder first on the path, where our modules would be top-level ones.
     sys.path[:] = [entry for entry in sys.path if not entry or Path(entry).resolve() != here]
-    # Not through sys.path: another Cloud Archive may be installed, and the plugin's folder holds more.
+    # Not through sys.path, because another Cloud Archive may be installed.
     spec = importlib.util.spec_from_file_location(
         _PACKAGE, here / "__init__.py", submodule_search_locations=[str(here)]
     )

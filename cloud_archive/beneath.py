@@ -1,16 +1,16 @@
 """Open, create, move and remove files below a root folder without following a symbolic link below it.
 
-A path such as `a/b/c.png` is walked one part at a time from an open root, so that a folder that is replaced by a
-symbolic link at any moment leads nowhere. The root itself may be a symbolic link: it is the user's choice.
+A path such as `a/b/c.png` is opened one part at a time, starting at an open root. So nobody can redirect it by
+replacing a folder with a symbolic link. The root itself may be a symbolic link, because the user chose it.
 
     with open_file(root, "a/b/c.png") as file: ...
     with open_folder(root, "a/b") as folder:
         folder.unlink("c.png")
 
-POSIX: `openat` and its relatives with `O_NOFOLLOW`. Windows has none of these: there each folder is held open, so that
-nobody can rename it or a folder above it, and its final path must be the one below the root.
+On POSIX this uses `openat` and related calls with `O_NOFOLLOW`. Windows has no such calls. There each folder is held
+open, so that it and its parents can't be renamed, and its final path must lie below the root.
 
-All functions raise OSError; FileNotFoundError or NotADirectoryError where a symbolic link, or nothing, is in the way.
+All functions raise OSError. It is FileNotFoundError or NotADirectoryError if a part is missing or a symbolic link.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ from typing import Any, BinaryIO, Protocol
 
 _ALWAYS = sum(getattr(os, name, 0) for name in ("O_CLOEXEC", "O_BINARY", "O_NOINHERIT"))
 _NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)
-# A pipe without a writer must not hold up its opener.
+# O_NONBLOCK: opening a pipe without a writer must not block.
 _READ = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | _NOFOLLOW | _ALWAYS
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NOFOLLOW | _ALWAYS
 _DIRECTORY = getattr(os, "O_DIRECTORY", 0) | _ALWAYS
 # O_PATH (Linux) needs no right to read the folder and raises no inotify event.
 _PASS = getattr(os, "O_PATH", os.O_RDONLY) | _DIRECTORY
 _SEPARATORS = ("/", "\\", ":") if os.name == "nt" else ("/",)
-# Step by step, longer paths could be walked; other programs could not open what lies there.
+# Opening part by part would allow longer paths, but other programs could not open them.
 _LONGEST_PATH = 4096
 _LINK_ERRORS = (errno.ELOOP, getattr(errno, "EMLINK", errno.ELOOP))  # FreeBSD answers EMLINK
 
 
 class Folder(ABC):
-    """A folder at or below a root, open until it is closed. Names are single parts of a path."""
+    """An open folder at or below a root. Each `name` is a single part of a path."""
 
     def __enter__(self) -> Folder:
         return self
@@ -53,7 +53,7 @@ class Folder(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Let go of the folder; a second call does nothing."""
+        """Close the folder; a second call does nothing."""
 
     @abstractmethod
     def enter(self, name: str) -> Folder:
@@ -61,7 +61,7 @@ class Folder(ABC):
 
     @abstractmethod
     def make(self, name: str) -> None:
-        """Make the folder `name`. Raises FileExistsError where anything has that name."""
+        """Make the folder `name`. Raises FileExistsError if the name is taken."""
 
     @abstractmethod
     def open(self, name: str) -> BinaryIO:
@@ -69,19 +69,19 @@ class Folder(ABC):
 
     @abstractmethod
     def create(self, name: str, mode: int = 0o666) -> BinaryIO:
-        """Create the file `name` for writing. Raises FileExistsError where anything has that name."""
+        """Create the file `name` for writing. Raises FileExistsError if the name is taken."""
 
     @abstractmethod
     def stat(self, name: str) -> os.stat_result:
-        """Return what `name` is: of a symbolic link, the link itself."""
+        """Return the `stat` result of `name`; of a symbolic link, that of the link."""
 
     @abstractmethod
     def set_mtime(self, name: str, mtime_ns: int) -> None:
-        """Set the time of last modification and access."""
+        """Set the times of last modification and access, in nanoseconds since 1970."""
 
     @abstractmethod
     def rename_new(self, name: str, new_name: str) -> bool:
-        """Rename within the folder without replacing anything; False where `new_name` is taken."""
+        """Rename within the folder. Return False, and change nothing, if `new_name` is taken."""
 
     @abstractmethod
     def unlink(self, name: str) -> None:
@@ -89,10 +89,10 @@ class Folder(ABC):
 
     @abstractmethod
     def entries(self) -> Any:
-        """Return a context manager with the `os.DirEntry` iterator of the folder; use each entry inside it only."""
+        """Return a context manager for the folder's `os.DirEntry` iterator; use the entries only inside it."""
 
     def exists(self, name: str) -> bool:
-        """Whether anything has the name, a dangling symbolic link included."""
+        """Return whether the name is taken, if only by a dangling symbolic link."""
         try:
             self.stat(name)
         except FileNotFoundError:
@@ -101,7 +101,7 @@ class Folder(ABC):
 
 
 class PosixFolder(Folder):
-    """A folder by its descriptor. Where it was renamed meanwhile, it is still the same folder."""
+    """A folder with an open descriptor, which stays the same folder if it is renamed."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
@@ -120,25 +120,31 @@ class PosixFolder(Folder):
         return PosixFolder(self._open(name, _PASS | _NOFOLLOW))
 
     def make(self, name: str) -> None:
-        os.mkdir(_plain(name), dir_fd=self._descriptor)
+        os.mkdir(_check_name(name), dir_fd=self._descriptor)
 
     def open(self, name: str) -> BinaryIO:
-        return _regular(self._open(name, _READ), name)
+        return _open_regular(self._open(name, _READ), name)
 
     def create(self, name: str, mode: int = 0o666) -> BinaryIO:
         return os.fdopen(self._open(name, _CREATE, mode), "wb")
 
     def stat(self, name: str) -> os.stat_result:
-        return os.stat(_plain(name), dir_fd=self._descriptor, follow_symlinks=False)
+        return os.stat(_check_name(name), dir_fd=self._descriptor, follow_symlinks=False)
 
     def set_mtime(self, name: str, mtime_ns: int) -> None:
         times = (mtime_ns, mtime_ns)
-        os.utime(_plain(name), ns=times, dir_fd=self._descriptor, follow_symlinks=False)
+        os.utime(_check_name(name), ns=times, dir_fd=self._descriptor, follow_symlinks=False)
 
     def rename_new(self, name: str, new_name: str) -> bool:
         here = self._descriptor
         try:
-            os.link(_plain(name), _plain(new_name), src_dir_fd=here, dst_dir_fd=here, follow_symlinks=False)
+            os.link(
+                _check_name(name),
+                _check_name(new_name),
+                src_dir_fd=here,
+                dst_dir_fd=here,
+                follow_symlinks=False,
+            )
         except FileExistsError:
             return False
         except OSError:  # a filesystem without hard links
@@ -152,41 +158,41 @@ class PosixFolder(Folder):
         return True
 
     def unlink(self, name: str) -> None:
-        os.unlink(_plain(name), dir_fd=self._descriptor)
+        os.unlink(_check_name(name), dir_fd=self._descriptor)
 
     @contextmanager
     def entries(self) -> Iterator[Iterator[os.DirEntry[str]]]:
         descriptor = os.open(".", os.O_RDONLY | _DIRECTORY, dir_fd=self._descriptor)
         try:
-            with os.scandir(descriptor) as found:
-                yield found
+            with os.scandir(descriptor) as entries:
+                yield entries
         finally:
             os.close(descriptor)
 
     def _open(self, name: str, flags: int, mode: int = 0o666) -> int:
-        return _open(_plain(name), flags, mode, self._descriptor)
+        return _open(_check_name(name), flags, mode, self._descriptor)
 
 
 class Kernel(Protocol):
-    """What `HeldFolder` asks of Windows; see `windows_handles`."""
+    """The Windows calls that `HeldFolder` needs; see `windows_handles`."""
 
     def hold(self, path: Path) -> int:
-        """Open a folder or file, symbolic links followed, so that nobody can rename or remove it."""
+        """Open a folder or file, following symbolic links, so that nobody can rename or remove it."""
 
     def release(self, handle: int) -> None:
         """Close a held folder."""
 
     def final_path(self, handle: int) -> Path:
-        """Return where a held folder really is. Raises OSError where the filesystem can't say."""
+        """Return the real path of a held folder. Raises OSError if the filesystem can't tell."""
 
     def final_path_of_file(self, descriptor: int) -> Path:
-        """Return where an open file really is. Raises OSError where the filesystem can't say."""
+        """Return the real path of an open file. Raises OSError if the filesystem can't tell."""
 
 
 class HeldFolder(Folder):
-    """A folder by its path, held open: nobody can rename it or a folder above it as long as it is.
+    """A folder that is held open by its path, so that it and its parents can't be renamed.
 
-    On the few filesystems that don't tell final paths (some RAM disks), links are recognised by a look at them.
+    A few filesystems (some RAM disks) don't know final paths. There each part is checked for being a link.
     """
 
     def __init__(self, kernel: Kernel, path: Path, handle: int, final: Path | None) -> None:
@@ -225,7 +231,7 @@ class HeldFolder(Folder):
         self._at(name).mkdir()
 
     def open(self, name: str) -> BinaryIO:
-        return _regular(self._opened(name, _READ), name)
+        return _open_regular(self._opened(name, _READ), name)
 
     def create(self, name: str, mode: int = 0o666) -> BinaryIO:
         return os.fdopen(self._opened(name, _CREATE, mode), "wb")
@@ -249,12 +255,12 @@ class HeldFolder(Folder):
 
     @contextmanager
     def entries(self) -> Iterator[Iterator[os.DirEntry[str]]]:
-        with os.scandir(self._path) as found:
-            self.close()  # the listing is open; its reader may be slow and must not keep anybody from a rename
-            yield found
+        with os.scandir(self._path) as entries:
+            self.close()  # reading may take long, and a held folder can't be renamed
+            yield entries
 
     def _at(self, name: str) -> Path:
-        return self._path / _plain(name)
+        return self._path / _check_name(name)
 
     def _expected(self, name: str) -> Path | None:
         return None if self._final is None else self._final / name
@@ -263,7 +269,7 @@ class HeldFolder(Folder):
         path = self._at(name)
         if self._final is None and not flags & os.O_EXCL:
             _refuse_link(path, name)
-        # Links are followed, as Windows does in any case: the final path tells.
+        # Windows follows links in any case; the final path reveals them.
         descriptor = _open(path, flags & ~_NOFOLLOW, mode)
         try:
             if self._final is not None:
@@ -274,17 +280,16 @@ class HeldFolder(Folder):
         return descriptor
 
     def _compare(self, final: Path, name: str) -> None:
-        if final != self._expected(name):  # Windows paths compare without regard to case
-            raise _in_the_way("a link", name)
+        if final != self._expected(name):  # Windows paths compare without case
+            raise _blocked_by("a link", name)
 
 
 def open_folder(root: Path, path: str = "") -> Folder:
-    """Open the folder `path`, relative to `root` and with `/`; the root itself where it is empty.
+    """Open the folder `path`, relative to `root` and with `/`; an empty path is the root.
 
-    An absolute path is walked from the top of its drive, for files that a user names by hand; what is recorded of a
-    watched directory is never absolute.
+    An absolute path is opened from the top of its drive. Only users name such paths; recorded ones are relative.
     """
-    start, path = _from_top(root, path)
+    start, path = _split_absolute(root, path)
     if len(path) > _LONGEST_PATH:
         raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), path)
     folder: Folder = _FOLDER.of_root(start)
@@ -300,23 +305,23 @@ def open_folder(root: Path, path: str = "") -> Folder:
 
 
 def open_file(root: Path, path: str) -> BinaryIO:
-    """Open the regular file `path` below `root` for reading, without a buffer and without waiting for anybody."""
-    root, path = _from_top(root, path)
+    """Open the regular file `path` below `root` for reading, without a buffer and without blocking."""
+    root, path = _split_absolute(root, path)
     folder, _, name = path.rpartition("/")
     with open_folder(root, folder) as opened:
         return opened.open(name)
 
 
 def stat_file(root: Path, path: str) -> os.stat_result:
-    """Return what `path` below `root` is: of a symbolic link, the link itself."""
-    root, path = _from_top(root, path)
+    """Return the `stat` result of `path` below `root`; of a symbolic link, that of the link."""
+    root, path = _split_absolute(root, path)
     folder, _, name = path.rpartition("/")
     with open_folder(root, folder) as opened:
         return opened.stat(name)
 
 
-def _from_top(root: Path, path: str) -> tuple[Path, str]:
-    if not os.path.isabs(path):  # noqa: PTH117 - a test of a text, made for each file
+def _split_absolute(root: Path, path: str) -> tuple[Path, str]:
+    if not os.path.isabs(path):  # noqa: PTH117  faster than pathlib, and called for each file
         return root, path
     anchor = Path(path).anchor
     return Path(anchor), path[len(anchor) :]
@@ -327,31 +332,31 @@ def _open(name: str | Path, flags: int, mode: int = 0o666, folder: int | None = 
         return os.open(name, flags, mode, dir_fd=folder)
     except OSError as error:
         if error.errno in _LINK_ERRORS:
-            raise _in_the_way("a symbolic link", str(name)) from error
+            raise _blocked_by("a symbolic link", str(name)) from error
         raise
 
 
-def _plain(name: str) -> str:
+def _check_name(name: str) -> str:
     if name in ("", ".", "..") or any(sign in name for sign in _SEPARATORS):
-        raise _in_the_way("not a plain name", name)
+        raise _blocked_by("not a plain name", name)
     return name
 
 
-def _regular(descriptor: int, name: str) -> BinaryIO:
+def _open_regular(descriptor: int, name: str) -> BinaryIO:
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise _in_the_way("no regular file", name)
+        raise _blocked_by("no regular file", name)
     return os.fdopen(descriptor, "rb", buffering=0)
 
 
 def _refuse_link(path: Path, name: str) -> None:
-    found = path.lstat()
-    junction = getattr(found, "st_reparse_tag", 0) == getattr(stat, "IO_REPARSE_TAG_MOUNT_POINT", -1)
-    if stat.S_ISLNK(found.st_mode) or junction:
-        raise _in_the_way("a link", name)
+    result = path.lstat()
+    junction = getattr(result, "st_reparse_tag", 0) == getattr(stat, "IO_REPARSE_TAG_MOUNT_POINT", -1)
+    if stat.S_ISLNK(result.st_mode) or junction:
+        raise _blocked_by("a link", name)
 
 
-def _in_the_way(what: str, name: str) -> FileNotFoundError:
+def _blocked_by(what: str, name: str) -> FileNotFoundError:
     return FileNotFoundError(errno.ENOENT, f"This is {what}", name)
 
 

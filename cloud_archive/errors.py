@@ -1,26 +1,26 @@
-"""The exceptions of Cloud Archive, and the one table that turns a store's refusal into a cause and a cure.
+"""The exceptions of Cloud Archive.
 
     CloudArchiveError
-    ├── SettingsError          a variable holds what it must not; names it, never a secret
-    ├── KeyRejected            no object key can be made: too long, or every name is taken
-    ├── RootReplaced           the watched directory is away, or another one stands in its place
+    ├── SettingsError          a variable is missing or invalid; names it, never a secret
+    ├── KeyRejected            no object key is possible: too long, or every name is taken
+    ├── RootReplaced           the watched directory is missing, or another one is in its place
     ├── FileProblem            one local file
-    │   ├── FileVanished       it is gone, or no regular file any more
-    │   ├── FileChanged        it was written to while we read it
-    │   └── FileUnreadable     the system refuses to open or read it (tried again)
+    │   ├── FileVanished       it is missing, or not a regular file
+    │   ├── FileChanged        it changed while it was read
+    │   └── FileUnreadable     the system refuses to open or read it
     ├── StoreError             the store refused or did not answer; carries a `Failure`
     │   ├── ObjectExists       a create-only write found the key taken
-    │   └── ConditionsRejected the store takes no create-only writes at all: look first, then write
-    ├── LedgerError            the ledger cannot be used
+    │   └── ConditionsRejected the store supports no create-only writes
+    ├── LedgerError            the ledger can't be used
     │   ├── LedgerTooNew       it was written by a newer version of the plugin
-    │   └── LedgerDamaged      SQLite says that the file is not sound
-    ├── CatalogError           the catalog cannot be used
-    │   └── CatalogDamaged     SQLite says that the file is not sound
-    ├── EngineUnavailable      a face cannot reach the engine
-    ├── EmbeddedStoreFailed    the store of the demonstration and the tests does not run
-    └── RequestRefused         an HTTP call that is answered with a 4xx
+    │   └── LedgerDamaged      SQLite found it damaged
+    ├── CatalogError           the catalog can't be used
+    │   └── CatalogDamaged     SQLite found it damaged
+    ├── EngineUnavailable      the engine does not answer
+    ├── EmbeddedStoreFailed    the store of the demo and the tests does not run
+    └── RequestRefused         an HTTP call gets an error status
 
-Every exception carries its facts as attributes and reads as a sentence. None ever holds a secret.
+Every exception has its facts as attributes and a sentence as its text. None contains a secret.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ from enum import Enum
 
 
 class CloudArchiveError(Exception):
-    """The root of every error that this package raises on purpose."""
+    """The base class of this package's errors."""
 
 
 @dataclass(frozen=True, slots=True)
 class SettingProblem:
-    """One wrong variable: its name, what it held (masked for secrets, None where unset), what is accepted."""
+    """A wrong variable: its name, its value (masked; None if unset), and what is accepted."""
 
     variable: str
     value: str | None
@@ -49,7 +49,7 @@ class SettingProblem:
 
 
 class SettingsError(CloudArchiveError):
-    """The environment does not describe a usable archive."""
+    """A variable is missing or invalid."""
 
     def __init__(self, problems: Sequence[SettingProblem]) -> None:
         self.problems = tuple(problems)
@@ -57,7 +57,7 @@ class SettingsError(CloudArchiveError):
 
 
 class KeyRejected(CloudArchiveError):
-    """No object key can be made for this file. Trying again cannot help until something is renamed."""
+    """No object key is possible for this file. A retry can't help until the file or the prefix is renamed."""
 
     def __init__(self, key: str, reason: str) -> None:
         self.key = key
@@ -70,7 +70,7 @@ class RootReplaced(CloudArchiveError):
 
 
 class FileProblem(CloudArchiveError):
-    """Something about one local file; `path` is relative to the watched directory."""
+    """A problem of one local file; `path` is relative to the watched directory."""
 
     def __init__(self, path: str, message: str) -> None:
         self.path = path
@@ -78,21 +78,21 @@ class FileProblem(CloudArchiveError):
 
 
 class FileVanished(FileProblem):
-    """The file is gone, or is no regular file any more."""
+    """The file is missing, or not a regular file."""
 
     def __init__(self, path: str) -> None:
         super().__init__(path, f"{path} is gone")
 
 
 class FileChanged(FileProblem):
-    """The file was written to while it was read or sent."""
+    """The file changed while it was read or uploaded."""
 
     def __init__(self, path: str) -> None:
         super().__init__(path, f"{path} changed while it was being archived")
 
 
 class FileUnreadable(FileProblem):
-    """The system refuses to open or read the file; `reason` is the system's own word."""
+    """The system refuses to open or read the file; `reason` is the system's message."""
 
     def __init__(self, path: str, reason: str) -> None:
         self.reason = reason
@@ -100,7 +100,7 @@ class FileUnreadable(FileProblem):
 
 
 class FailureScope(Enum):
-    """What a failure concerns: this file only, or everything that goes to this store."""
+    """Whether a failure concerns one file or the whole store."""
 
     FILE = "file"
     STORE = "store"
@@ -108,16 +108,15 @@ class FailureScope(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A store error, explained.
+    """The explanation of a store error.
 
     Attributes:
-        code: the store's own code (`NoSuchBucket`), or ours for what never reached it (`NameNotResolved`).
-        cause: one sentence in words that a user understands.
-        cure: what to do, one sentence; empty where nothing needs doing but waiting.
-        passing: True where the same request may succeed later without anybody doing anything.
-        scope: STORE where every other file would meet the same answer.
-        throttled: True where fewer requests at once may help: the store asks for them, or the link is too slow for
-            so many.
+        code: the store's code (`NoSuchBucket`), or ours if the store did not answer (`NameNotResolved`).
+        cause: what happened, one sentence for users.
+        cure: what to do, one sentence; empty if waiting is enough.
+        passing: True if a retry may succeed without any change.
+        scope: STORE if every other file would fail in the same way.
+        throttled: True if fewer parallel requests may help.
     """
 
     code: str
@@ -129,20 +128,20 @@ class Failure:
 
     @property
     def sentence(self) -> str:
-        """Cause and cure, as shown to users."""
+        """Cause and cure, for users."""
         return f"{self.cause} {self.cure}".strip()
 
 
 class StoreError(CloudArchiveError):
-    """The store refused an operation, or could not be reached.
+    """The store refused an operation, or did not answer.
 
     Attributes:
         operation: the S3 operation, such as `PutObject`.
-        key: the object key, or None where the operation has none.
-        failure: code, cause, cure, and whether trying again can help.
-        status: the HTTP status, or None where no answer came.
-        said: what the store itself said, shortened; never a secret.
-        retry_after_seconds: how long the store asked us to wait, or None.
+        key: the object key; None if the operation has none.
+        failure: the explanation.
+        status: the HTTP status; None without an answer.
+        said: the store's own message, shortened and without secrets.
+        retry_after_seconds: how long the store asked us to wait; None if it did not.
     """
 
     def __init__(
@@ -165,15 +164,15 @@ class StoreError(CloudArchiveError):
 
 
 class ObjectExists(StoreError):
-    """A create-only write was refused because the key is taken (412 PreconditionFailed)."""
+    """A create-only write failed because the key is taken (412 PreconditionFailed)."""
 
 
 class ConditionsRejected(StoreError):
-    """The store refuses create-only writes as such (501): the write has to go without, after a look at the key."""
+    """The store supports no create-only writes (501). Check the key with a HEAD first, then write."""
 
 
 class LedgerError(CloudArchiveError):
-    """The ledger cannot be used; the message says why and what to do."""
+    """The ledger can't be used; the message says why and what to do."""
 
 
 class LedgerTooNew(LedgerError):
@@ -181,15 +180,15 @@ class LedgerTooNew(LedgerError):
 
 
 class LedgerDamaged(LedgerError):
-    """SQLite says that the ledger's file is not sound."""
+    """SQLite found the ledger's file damaged."""
 
 
 class CatalogError(CloudArchiveError):
-    """The catalog cannot be used. Archiving does not depend on it."""
+    """The catalog can't be used. Archiving goes on without it."""
 
 
 class CatalogDamaged(CatalogError):
-    """The catalog's file is not sound, or another version's: it is moved aside and built again."""
+    """The catalog's file is damaged, or of another version. It is renamed, and a new one is built."""
 
 
 class EngineUnavailable(CloudArchiveError):
@@ -201,7 +200,7 @@ class EmbeddedStoreFailed(CloudArchiveError):
 
 
 class RequestRefused(CloudArchiveError):
-    """An HTTP call that is answered with `status` (4xx or 5xx) and this message."""
+    """Answer an HTTP call with `status` (4xx or 5xx) and this message."""
 
     def __init__(self, status: int, message: str) -> None:
         self.status = status

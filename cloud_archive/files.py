@@ -1,7 +1,7 @@
-"""What a file is to the archive: a relative path and the signature that tells one version from the next.
+"""File versions: a relative path, and what distinguishes one version of a file from the next.
 
-Paths are kept as the filesystem gives them (`surrogateescape` for bytes that are no UTF-8), relative to the
-watched directory, and always with `/` between their parts, on Windows too.
+Paths are relative to the watched directory and use `/`, also on Windows. Bytes that are not UTF-8 are kept with
+`surrogateescape`.
 """
 
 from __future__ import annotations
@@ -21,29 +21,29 @@ from .errors import FileUnreadable, FileVanished
 
 _FAR_NS = 1 << 63
 UNSURE_NS = -1
-"""In place of a change time: the file can be written to without a trace, so only its bytes tell what it holds."""
+"""Used as change time of a file that may change without a trace, so that it must be hashed."""
 _TICK_NS = 20_000_000
 _COARSE_TICK_NS = 2_000_000_000
 _HASH_BYTES = 1024 * 1024
 
 
 class HintKind(Enum):
-    """How a file came to notice, which decides how much waiting proves that it is complete."""
+    """The kind of event that revealed a file; it decides how long the file must stay unchanged to be complete."""
 
     CREATED = "created"
     CLOSED = "closed"
     MOVED = "moved"
     SCANNED = "scanned"
-    WRITTEN = "written"  # written to, on a system that does not tell when a file is closed
+    WRITTEN = "written"  # on a system without close events
 
     @property
     def is_write(self) -> bool:
-        """Whether a program wrote to the file or put it there, so that its bytes may be new."""
+        """Whether a program wrote to the file or moved it there, so that its bytes may be new."""
         return self in (HintKind.CLOSED, HintKind.MOVED, HintKind.WRITTEN)
 
 
 class SkipReason(Enum):
-    """Why the archive leaves a file out: a word for programs, and a sentence for people."""
+    """Why the archive leaves a file out."""
 
     HIDDEN = "hidden"
     TEMPORARY = "temporary"
@@ -56,7 +56,7 @@ class SkipReason(Enum):
 
     @property
     def sentence(self) -> str:
-        """The reason in words."""
+        """The reason, for users."""
         return _SKIP_SENTENCES[self]
 
 
@@ -74,11 +74,11 @@ _SKIP_SENTENCES = {
 
 @dataclass(frozen=True, slots=True)
 class FileVersion:
-    """One version of one file: `(path, size_bytes, mtime_ns)` names it, the rest tells whether it was touched since.
+    """One version of a file. Path, size and mtime identify it; the rest shows whether it was touched since.
 
     Attributes:
-        changed_ns: when the system last changed the file or its attributes (ctime). No program can set it. The
-            mtime where the system keeps none; 0 = not known; `UNSURE_NS` = the bytes must be hashed.
+        changed_ns: the change time (ctime), which no program can set; the mtime if the system has none; 0 = unknown;
+            `UNSURE_NS` = the file must be hashed.
     """
 
     path: str
@@ -95,69 +95,68 @@ class FileVersion:
 
     @property
     def fingerprint(self) -> int:
-        """A signed 64-bit hash of path, size and mtime: how the ledger knows a version without reading its row.
+        """A signed 64-bit hash of path, size and mtime, by which the ledger finds a version.
 
-        Two versions share one with a probability of about 5e-14 in a ledger of a million rows.
+        A new version collides with one of a million rows with a probability of about 5e-14.
         """
         return fingerprint(self.path, self.size_bytes, self.mtime_ns)
 
     @property
     def touched_ns(self) -> int:
-        """When it was last written to or changed, by its own timestamps."""
+        """The later of mtime and change time."""
         return max(self.mtime_ns, self.changed_ns)
 
     @property
     def ctime_offset(self) -> int | None:
-        """`changed_ns` as the ledger keeps it: minus the mtime, so 0 for most files; None = not known."""
+        """`changed_ns` minus the mtime, as the ledger stores it: 0 for most files; None = unknown."""
         return signed64(self.changed_ns - self.mtime_ns) if self.changed_ns else None
 
     def has_same_size_and_mtime(self, other: FileVersion) -> bool:
-        """Whether size and mtime are equal."""
+        """Return whether size and mtime are equal."""
         return self.size_bytes == other.size_bytes and self.mtime_ns == other.mtime_ns
 
     def as_read_at(self, moment: float) -> FileVersion:
-        """The version to remember of a file that was read at this moment, in seconds since 1970.
+        """Return the version to store for a file that was read at `moment`, in seconds since 1970.
 
-        A file written to within the clock's tick of that moment may be written to again in the same tick, which
-        leaves all its timestamps as they are: then its change time is `UNSURE_NS`.
+        A file that changed within a clock tick of that moment may change again without new timestamps, so its change
+        time becomes `UNSURE_NS`.
         """
         unsure = abs(int(moment * 1e9) - self.mtime_ns) < clock_tick_ns(self.mtime_ns)
         return replace(self, changed_ns=UNSURE_NS) if unsure else self
 
     @classmethod
-    def of_stat(cls, path: str, found: os.stat_result) -> FileVersion:
-        """The version that `found` describes."""
-        mtime_ns = within_64_bits(found.st_mtime_ns)
-        # On Windows st_ctime is the time of creation, and says nothing here.
-        changed_ns = mtime_ns if os.name == "nt" else within_64_bits(found.st_ctime_ns)
-        return cls(path, found.st_size, mtime_ns, found.st_dev, found.st_ino, changed_ns)
+    def of_stat(cls, path: str, result: os.stat_result) -> FileVersion:
+        """Return the version that a `stat` result describes."""
+        mtime_ns = within_64_bits(result.st_mtime_ns)
+        # On Windows st_ctime is the time of creation.
+        changed_ns = mtime_ns if os.name == "nt" else within_64_bits(result.st_ctime_ns)
+        return cls(path, result.st_size, mtime_ns, result.st_dev, result.st_ino, changed_ns)
 
 
 def within_64_bits(nanoseconds: int) -> int:
-    """The time, or the nearest that SQLite's integers hold: they reach to the year 2262."""
+    """Return the time, or the nearest one that a signed 64-bit integer can hold (up to the year 2262)."""
     return max(-_FAR_NS, min(nanoseconds, _FAR_NS - 1))
 
 
 def signed64(number: int) -> int:
-    """The number's lowest 64 bits as SQLite's integers, which have a sign.
+    """Return the lowest 64 bits of a number as a signed integer, as SQLite stores them.
 
-    Inodes of ReFS and ZFS use all 64 bits (ReFS: 128, cut here).
+    Inodes of ZFS use all 64 bits, those of ReFS 128.
     """
     number &= (1 << 64) - 1
     return number - (1 << 64) if number >= _FAR_NS else number
 
 
 def clock_tick_ns(mtime_ns: int) -> int:
-    """How far apart two writes are at least that leave different modification times, in nanoseconds.
+    """Return how far apart two writes must be to get different modification times, in nanoseconds.
 
-    Linux stamps files with the time of its last tick, up to 10 ms ago; FAT, and some network filesystems, with whole
-    seconds, FAT with even ones only.
+    Linux uses the time of its last tick, up to 10 ms ago. Some network filesystems use whole seconds, FAT even ones.
     """
     return _COARSE_TICK_NS if mtime_ns % 10**9 == 0 else _TICK_NS
 
 
-def fingerprints(found: Sequence[tuple[str, os.stat_result]]) -> tuple[int, ...]:
-    """`fingerprint` for each of many paths and what `stat` says of them, in three quarters of the time."""
+def fingerprints(files: Sequence[tuple[str, os.stat_result]]) -> tuple[int, ...]:
+    """Return the fingerprint of each file, given by path and `stat` result; faster than `fingerprint`."""
     blake2b = hashlib.blake2b
     digests = b"".join(
         [
@@ -165,38 +164,38 @@ def fingerprints(found: Sequence[tuple[str, os.stat_result]]) -> tuple[int, ...]
                 f"{stat.st_size}/{within_64_bits(stat.st_mtime_ns)}/{path}".encode("utf-8", "surrogatepass"),
                 digest_size=8,
             ).digest()
-            for path, stat in found
+            for path, stat in files
         ]
     )
-    return struct.unpack(f">{len(found)}q", digests)
+    return struct.unpack(f">{len(files)}q", digests)
 
 
 def fingerprint(path: str, size_bytes: int, mtime_ns: int) -> int:
-    """See `FileVersion.fingerprint`."""
+    """Return the fingerprint of a version; see `FileVersion.fingerprint`."""
     text = f"{size_bytes}/{mtime_ns}/{path}".encode("utf-8", "surrogatepass")
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big", signed=True)
 
 
 def format_timestamp_ns(nanoseconds: int) -> str:
-    """A time in nanoseconds since 1970 as decimal seconds with nine digits; before 1970 with a minus sign."""
+    """Return a time in nanoseconds since 1970 as decimal seconds with nine digits; negative before 1970."""
     whole, fraction = divmod(abs(nanoseconds), 10**9)
     return f"{'-' if nanoseconds < 0 else ''}{whole}.{fraction:09d}"
 
 
 def directory_identity(directory: Path) -> tuple[int, int] | None:
-    """Return device and inode of a directory, symlinks followed; None where there is none."""
+    """Return device and inode of a directory, following symlinks; None if there is no directory."""
     try:
-        found = directory.stat()
+        result = directory.stat()
     except OSError:
         return None
-    return (found.st_dev, found.st_ino) if stat_module.S_ISDIR(found.st_mode) else None
+    return (result.st_dev, result.st_ino) if stat_module.S_ISDIR(result.st_mode) else None
 
 
 _TIME = re.compile(r"(-?[0-9]{1,11})(?:\.([0-9]{1,9})[0-9]*)?")
 
 
 def parse_timestamp_ns(text: str) -> int | None:
-    """Return what `format_timestamp_ns` wrote, in nanoseconds since 1970; None for anything else."""
+    """Return the time that `format_timestamp_ns` wrote, in nanoseconds since 1970; None for any other text."""
     match = _TIME.fullmatch(text)
     if match is None:
         return None
@@ -206,12 +205,12 @@ def parse_timestamp_ns(text: str) -> int | None:
 
 
 def to_local(root: Path, path: str) -> Path:
-    """The file below `root` that the relative `path` names."""
+    """Return the path on disk of the relative `path` below `root`."""
     return root / path
 
 
 def to_relative(root: Path, local: Path) -> str:
-    """`local` relative to `root`, with `/`.
+    """Return the path of `local` relative to `root`, with `/`.
 
     Raises:
         ValueError: `local` is not below `root`.
@@ -220,21 +219,21 @@ def to_relative(root: Path, local: Path) -> str:
 
 
 def stat_version(root: Path, path: str) -> FileVersion:
-    """Return the version that a regular file is now.
+    """Return the current version of a regular file. Follows no symbolic link below `root`.
 
     Raises:
-        FileVanished: nothing is there, or no regular file; no symbolic link below `root` is followed.
-        FileUnreadable: the system refuses the access.
+        FileVanished: the file is missing, or not a regular file.
+        FileUnreadable: the system refuses access.
     """
     try:
-        found = stat_file(root, path)
+        result = stat_file(root, path)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise FileVanished(path) from error
     except OSError as error:
         raise FileUnreadable(path, error.strerror or str(error)) from error
-    if not stat_module.S_ISREG(found.st_mode):
+    if not stat_module.S_ISREG(result.st_mode):
         raise FileVanished(path)
-    return FileVersion.of_stat(path, found)
+    return FileVersion.of_stat(path, result)
 
 
 def hash_file(
@@ -243,10 +242,10 @@ def hash_file(
     """Hash a regular file below `root`.
 
     Args:
-        stopping: asked after each mebibyte; True ends the hashing.
+        stopping: called after each MiB; True stops the hashing.
 
     Returns:
-        The file as it was meanwhile, and its SHA-256 in hexadecimal; None where it changed, or `stopping` was True.
+        The version that was hashed, and its SHA-256 in hexadecimal; None if the file changed or `stopping` was True.
 
     Raises:
         FileVanished, FileUnreadable: see `stat_version`.

@@ -1,10 +1,10 @@
-"""Calls over an engine's private port: both sides prove that they know its token, which never travels.
+"""Call an engine over its private port. Both sides prove that they know its token, which is never sent.
 
-A port outlives its engine: after a crash another user's program may listen there. So each call carries a fresh
-nonce with its HMAC under the token, and only an engine that knows the token can answer with the HMAC that belongs
-to that nonce. An answer without it is not the engine's, and what it says is not believed.
+After a crash another user's program may listen on the engine's port. So each call carries a fresh nonce with its HMAC
+under the token, and only an engine that knows the token can answer with the matching HMAC. An answer without it is
+rejected.
 
-This module is loaded into ComfyUI's process: standard library only.
+ComfyUI's process loads this module: standard library only.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ _AUTHORIZATION = re.compile(rf"{_SCHEME} ([0-9a-f]{{32}}) ([0-9a-f]{{64}})")
 
 
 class NotTheEngine(OSError):
-    """Something else than the engine answers on its port."""
+    """Another program answers on the engine's port."""
 
 
 @dataclass(frozen=True, slots=True)
 class SignedCall:
-    """One call, signed.
+    """A signed call.
 
     Attributes:
-        headers: what goes with the request.
-        expected: what the answer's `PROOF_HEADER` must hold.
+        headers: the headers to send with the request.
+        expected: the value that the answer's `PROOF_HEADER` must have.
     """
 
     headers: Mapping[str, str]
@@ -52,7 +52,7 @@ def sign_call(token: str, method: str, path: str) -> SignedCall:
     """Return the headers for one call to an engine.
 
     Args:
-        path: with or without its query, which is not signed.
+        path: the path; its query, if any, is not signed.
     """
     nonce = secrets.token_hex(16)
     path = path.partition("?")[0]
@@ -63,16 +63,16 @@ def sign_call(token: str, method: str, path: str) -> SignedCall:
 
 
 def proof_for(token: str, method: str, path: str, authorization: str) -> str | None:
-    """Return the answer's `PROOF_HEADER` for a call, or None where the caller does not know the token.
+    """Return the answer's `PROOF_HEADER` for a call; None if the caller does not know the token.
 
     Args:
         path: without its query.
         authorization: the call's `Authorization` header.
     """
-    found = _AUTHORIZATION.fullmatch(authorization)
-    if found is None:
+    match = _AUTHORIZATION.fullmatch(authorization)
+    if match is None:
         return None
-    nonce, signature = found.groups()
+    nonce, signature = match.groups()
     if not hmac.compare_digest(signature, _digest(token, "call", nonce, method, path)):
         return None
     return _digest(token, "answer", nonce, method, path)
@@ -93,7 +93,7 @@ def call_engine(
 
     Raises:
         NotTheEngine: another program answers there.
-        OSError, http.client.HTTPException: nothing answers, or not in time.
+        OSError, http.client.HTTPException: nothing answers in time.
     """
     signed = sign_call(token, method, path)
     content = None if method == "GET" else json.dumps(body or {})

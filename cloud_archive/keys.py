@@ -1,4 +1,4 @@
-"""From a path and a prefix template to an object key. Pure: no clock, no locale, no file is looked at.
+"""Make object keys from file paths and prefix templates. Pure: no clock, no locale, no files.
 
 >>> template = PrefixTemplate.parse("outputs/{Y}-{m}-{d}")
 >>> prefix = template.render(datetime(2026, 4, 1, 12, 34, 56), session_id="")
@@ -29,24 +29,24 @@ MAX_NAME_BYTES = 255
 """The longest name that usual filesystems take, in bytes of UTF-8."""
 
 MAX_CONFLICTS = 100
-"""The highest number that a conflict name carries; after it come names with digits of the file's SHA-256."""
+"""The highest number in a conflict name; the names after it carry digits of the file's SHA-256."""
 
 HASH_DIGITS = (8, 16, 32, 64)
-"""So many digits of the SHA-256 the names after `MAX_CONFLICTS` carry; more only where one of these is taken too."""
+"""The number of digits in the names after `MAX_CONFLICTS`; a longer one is used if the shorter is taken too."""
 
 LAST_CONFLICT = MAX_CONFLICTS + len(HASH_DIGITS)
 """The highest number that `conflict_key` accepts."""
 
 RESERVED_FOLDER = ".cloud-archive"
-"""Below the constant part of the prefix: catalog, shares and the connection check. Never a part of the outputs."""
+"""The folder below the constant part of the prefix for catalog, shares and the connection check; not outputs."""
 
 OLD_PROBE_NAME = ".cloud-archive-check"
-"""What the connection check of versions before 1.0 wrote beside the outputs."""
+"""The object that the connection check of versions before 1.0 wrote beside the outputs."""
 
 MAX_PATH_BYTES = 1500
-"""The longest path in an object's metadata, which may have 2 KiB in all: longer ones lose their first folders."""
+"""The longest path in an object's metadata, which is limited to 2 KiB. Longer paths lose their first folders."""
 
-# `strftime` would give these in the user's language, and the same month would then have two names in one bucket.
+# Not `strftime`, which uses the user's language: the same month could have two names in one bucket.
 MONTHS = (
     *("January", "February", "March", "April", "May", "June"),
     *("July", "August", "September", "October", "November", "December"),
@@ -55,7 +55,7 @@ WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", 
 
 
 def _week_of_year(moment: datetime, days_since_week_start: int) -> str:
-    """The C library's rule for %U and %W: days before the year's first such weekday are in week 00."""
+    """Return the week as %U and %W of the C library: days before the first such weekday are in week 00."""
     day_of_year = moment.timetuple().tm_yday - 1
     return f"{(day_of_year + 7 - days_since_week_start) // 7:02d}"
 
@@ -80,45 +80,44 @@ PLACEHOLDERS: Mapping[str, Callable[[datetime], str]] = MappingProxyType(
         "a": lambda moment: WEEKDAYS[moment.weekday()][:3],
     }
 )
-"""What each placeholder but `{session_id}` stands for: as in strftime, in English."""
+"""How to render each placeholder except `{session_id}`: as strftime does, in English."""
 
 _SESSION = "session_id"
 _ACCEPTED = " ".join(f"{{{name}}}" for name in (*PLACEHOLDERS, _SESSION))
 
 # A placeholder, or a brace that belongs to none.
-BRACES = re.compile(r"\{([^{}]*)\}|[{}]")
+PLACEHOLDER_PATTERN = re.compile(r"\{([^{}]*)\}|[{}]")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _SURROGATES = re.compile(r"[\ud800-\udfff]")
-# What XML cannot carry makes listings unreadable: control characters, U+FFFE and U+FFFF; nor are surrogates UTF-8.
+# Characters that XML, and so a listing, can't hold: control characters, U+FFFE, U+FFFF and surrogates.
 _ENCODED = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 _CUT_ESCAPE = re.compile(r"%[0-9A-F]?\Z")
 _CONFLICT = re.compile(
     rf"(.+) \(([1-9][0-9]?|{MAX_CONFLICTS}|{'|'.join(f'[0-9a-f]{{{digits}}}' for digits in HASH_DIGITS)})\)",
     re.DOTALL,
 )
-_SHORTENED_BYTES = (
-    MAX_NAME_BYTES - 75
-)  # no name that was shortened has fewer, whatever number was taken off it
-_SHARED_BYTES = 150  # of two such names
+# A shortened name has at least this many bytes, even without its number; two of one family share the first 150.
+_SHORTENED_BYTES = MAX_NAME_BYTES - 75
+_SHARED_BYTES = 150
 _PRINTABLE = "".join(chr(code) for code in range(0x21, 0x7F) if chr(code) != "%")
 
 
 @dataclass(frozen=True, slots=True)
 class PrefixTemplate:
-    """A key prefix with placeholders, checked: `render` cannot fail. Made by `parse`.
+    """A valid key prefix with placeholders, made by `parse`.
 
     Attributes:
-        text: the template with single slashes between its parts and none around them; may be empty.
+        text: the template, with single slashes between its parts and none around them; may be empty.
     """
 
     text: str
 
     @classmethod
     def parse(cls, text: str) -> PrefixTemplate:
-        """Check a prefix as the user wrote it. Slashes too many are dropped; an empty prefix is fine.
+        """Return the template for a prefix that a user wrote. Extra slashes are dropped; it may be empty.
 
         Raises:
-            ValueError: what is wrong and what is accepted, as a sentence.
+            ValueError: the prefix is invalid; the message says what is accepted.
         """
         if "://" in text:
             raise ValueError("the prefix alone is accepted, without s3:// and without the bucket")
@@ -128,7 +127,7 @@ class PrefixTemplate:
             raise ValueError("line breaks and other control characters are not accepted")
         if _SURROGATES.search(text):
             raise ValueError("only text that is valid UTF-8 is accepted")
-        for brace in BRACES.finditer(text):
+        for brace in PLACEHOLDER_PATTERN.finditer(text):
             name = brace.group(1)
             if name is None:
                 raise ValueError(f"a brace that belongs to no placeholder; accepted are {_ACCEPTED}")
@@ -142,17 +141,17 @@ class PrefixTemplate:
                 f"`{RESERVED_FOLDER}` is reserved for what Cloud Archive itself keeps in the bucket"
             )
         template = cls("/".join(parts))
-        # A day in May, the shortest month: what is too long then is so all year.
-        if _size_bytes(template.render(datetime(2000, 5, 5), "")) > MAX_KEY_BYTES - len("/a"):
+        # May has the shortest name, so a prefix that is too long then is too long all year.
+        if _utf8_bytes(template.render(datetime(2000, 5, 5), "")) > MAX_KEY_BYTES - len("/a"):
             raise ValueError(f"it leaves no room for a name: a key may have {MAX_KEY_BYTES:,} bytes")
         return template
 
     def render(self, moment: datetime, session_id: str) -> str:
-        """The prefix at `moment`, without slashes around it.
+        """Return the prefix at `moment`, without slashes around it. Never raises.
 
         Args:
-            moment: naive is taken as local time; aware is converted to local time.
-            session_id: what `{session_id}` stands for.
+            moment: naive = local time; aware = converted to local time.
+            session_id: the value of `{session_id}`.
         """
         local = moment if moment.tzinfo is None else moment.astimezone()
 
@@ -160,13 +159,13 @@ class PrefixTemplate:
             name: str = match.group(1)
             return session_id if name == _SESSION else PLACEHOLDERS[name](local)
 
-        return "/".join(_parts(BRACES.sub(value, self.text)))
+        return "/".join(_parts(PLACEHOLDER_PATTERN.sub(value, self.text)))
 
     @property
     def static_head(self) -> str:
-        """What every rendering starts with: empty, or ending in `/`, so that a listing meets no neighbour.
+        """The folder that every rendering starts with: empty, or ending in `/`.
 
-        `outputs/{Y}/x` has `outputs/`, `comfy-{Y}` has nothing, `comfyui-outputs` has `comfyui-outputs/`.
+        `outputs/` for `outputs/{Y}/x`, empty for `comfy-{Y}`, `comfyui-outputs/` for `comfyui-outputs`.
         """
         if not self.text:
             return ""
@@ -175,22 +174,21 @@ class PrefixTemplate:
 
     @property
     def reserved_folder(self) -> str:
-        """The folder in the bucket, with a slash at its end, that holds no outputs."""
+        """The reserved folder in the bucket, ending in `/`, which holds no outputs."""
         return f"{self.static_head}{RESERVED_FOLDER}/"
 
     @property
     def uses_session(self) -> bool:
-        """Whether `{session_id}` is in it."""
+        """Whether the template contains `{session_id}`."""
         return f"{{{_SESSION}}}" in self.text
 
 
 def object_key(prefix: str, path: str) -> str:
     """Return the key of the file at `path`, relative to the watched directory, below a rendered `prefix`.
 
-    Control characters and bytes that are no UTF-8 become `%XX`, because a listing cannot carry them. Where that
-    makes a name longer than 255 bytes, it is shortened, with eight digits of its own hash to keep it apart. Two
-    valid paths share a key only where one really has the name that the other is written as; conflict names keep
-    these apart.
+    Control characters and bytes that are not UTF-8 become `%XX`, because a listing can't hold them. If that makes a
+    name longer than 255 bytes, it is shortened and gets eight digits of its own hash. Two paths share a key only if
+    one contains literally what the other is encoded as; conflict names then keep them apart.
 
     Raises:
         KeyRejected: the key has more than 1,024 bytes, or `path` is empty or has a part `.` or `..`.
@@ -199,23 +197,23 @@ def object_key(prefix: str, path: str) -> str:
     if not parts:
         raise KeyRejected(path, "there is no file name to make an object key of")
     if "." in parts or ".." in parts:
-        # Servers and proxies resolve these in a URL, and the object would land elsewhere.
+        # Servers and proxies would resolve them in the URL, so the object would get another key.
         raise KeyRejected(path, "a path with a part `.` or `..` cannot be an object key")
     parts = [_encoded_part(part) for part in parts]
     if parts[0] == RESERVED_FOLDER:
         parts[0] = f"%2E{RESERVED_FOLDER[1:]}"
-    return _within_limit("/".join((*_parts(prefix), *parts)))
+    return _check_length("/".join((*_parts(prefix), *parts)))
 
 
 def conflict_key(key: str, number: int, sha256: str = "") -> str:
-    """Return the key to try when `number` names before it are taken: 0 is `key` itself, 1 `name (1).ext`.
+    """Return the key with a conflict number: 0 is `key` itself, 1 is `name (1).ext`.
 
-    Numbers over `MAX_CONFLICTS` stand for names with digits of the file's SHA-256: `name (1a2b3c4d).ext`. Only the
-    last extension counts as one (`photo.tar (1).gz`), and a leading dot starts none (`.env (1)`). The stem is
-    shortened where the number would make the name longer than 255 bytes, or the key longer than 1,024.
+    Numbers over `MAX_CONFLICTS` are names with digits of the file's SHA-256: `name (1a2b3c4d).ext`. Only the last
+    extension counts (`photo.tar (1).gz`), and a leading dot starts none (`.env (1)`). The stem is shortened if the
+    name would be longer than 255 bytes, or the key longer than 1,024.
 
     Args:
-        sha256: of the file, hexadecimal; needed for numbers over `MAX_CONFLICTS`.
+        sha256: the file's SHA-256 in hexadecimal; required for numbers over `MAX_CONFLICTS`.
 
     Raises:
         KeyRejected: the folders leave no room for a name.
@@ -224,7 +222,7 @@ def conflict_key(key: str, number: int, sha256: str = "") -> str:
     if not 0 <= number <= LAST_CONFLICT:
         raise ValueError(f"a conflict number is 0 to {LAST_CONFLICT}: {number}")
     if number == 0:
-        return _within_limit(key)
+        return _check_length(key)
     label = str(number)
     if number > MAX_CONFLICTS:
         digits = HASH_DIGITS[number - MAX_CONFLICTS - 1]
@@ -232,12 +230,12 @@ def conflict_key(key: str, number: int, sha256: str = "") -> str:
             raise ValueError(f"conflict number {number} needs the file's SHA-256")
         label = sha256[:digits]
     folder, slash, name = key.rpartition("/")
-    room = min(MAX_NAME_BYTES, MAX_KEY_BYTES - _size_bytes(folder + slash))
-    return _within_limit(f"{folder}{slash}{_fitting(name, f' ({label})', room)}")
+    room = min(MAX_NAME_BYTES, MAX_KEY_BYTES - _utf8_bytes(folder + slash))
+    return _check_length(f"{folder}{slash}{_insert_label(name, f' ({label})', room)}")
 
 
 def conflict_number(base_key: str, key: str, sha256: str) -> int | None:
-    """Return the number with which `conflict_key` makes `key` of `base_key`; None: it doesn't."""
+    """Return the number for which `conflict_key` turns `base_key` into `key`; None if there is none."""
     for number in range(LAST_CONFLICT + 1):
         try:
             if conflict_key(base_key, number, sha256) == key:
@@ -247,34 +245,34 @@ def conflict_number(base_key: str, key: str, sha256: str) -> int | None:
     return None
 
 
-def without_conflict(name: str) -> str | None:
-    """Return a name or key without the number at the end of its stem; None where it has none."""
+def strip_conflict(name: str) -> str | None:
+    """Return a name or key without the conflict number of its stem; None if it has none."""
     stem, extension = _split(name)
     numbered = _CONFLICT.fullmatch(stem)
     return None if numbered is None else numbered[1] + extension
 
 
-def family_of(name: str) -> str:
-    """Return what a name shares with all its conflict names, however these were shortened, and with few others."""
-    while (plain := without_conflict(name)) is not None:
+def conflict_family(name: str) -> str:
+    """Return a text that a name shares with all its conflict names, even shortened ones, and with few others."""
+    while (plain := strip_conflict(name)) is not None:
         name = plain
     raw = name.encode("utf-8", "surrogatepass")
     return name if len(raw) < _SHORTENED_BYTES else raw[:_SHARED_BYTES].hex()
 
 
 def path_metadata(path: str, base_key: str, key: str) -> str | None:
-    """Return what an object's metadata says of its path, percent-encoded; None where `key` says the same.
+    """Return the path to store in an object's metadata, percent-encoded; None if `key` shows the same path.
 
-    As much of the end of `path` as stands in the key; of one that is too long for metadata only the last parts, and
-    None where not even the name fits.
+    It is the end of `path` that also stands in the key. A path too long for the metadata loses its first folders; if
+    even the name is too long, the result is None.
 
     Args:
-        base_key: what `object_key` made of the path.
+        base_key: the key that `object_key` returned for the path.
         key: the object's key, which may have a conflict number.
     """
     names, parts = _parts(path), _parts(base_key)
     count = 1
-    while count < min(len(names), len(parts)) and parts[-count - 1] in _spellings(names[-count - 1]):
+    while count < min(len(names), len(parts)) and parts[-count - 1] in _encoded_forms(names[-count - 1]):
         count += 1
     names = names[-count:]
     if _parts(key)[-count:] == names:
@@ -287,21 +285,29 @@ def path_metadata(path: str, base_key: str, key: str) -> str | None:
     return text
 
 
-def path_of(tail: str, metadata_path: str) -> str:
-    """Return an object's path: `tail`, its key below the prefix, with the names that its metadata gives for the end.
+def object_path(tail: str, metadata_path: str) -> str:
+    """Return an object's path, from its key and its metadata.
 
-    The metadata counts only where its folders are those of the key, so that somebody who may write into one folder
-    of the bucket cannot put files into another.
+    The metadata counts only if its folders match the key's. Otherwise a user who may write to one folder of the bucket
+    could place files in another.
+
+    Args:
+        tail: the object's key without the prefix.
+        metadata_path: the path in its metadata, percent-encoded; may be empty.
     """
     try:
         names = _parts(os.fsdecode(unquote_to_bytes(metadata_path)))
-    except UnicodeDecodeError:  # Windows, and a name that is no text
+    except UnicodeDecodeError:  # on Windows, for a name that is not UTF-8
         return tail
     parts = _parts(tail)
     names = names[-len(parts) :]
     first = len(parts) - len(names)
     folders = zip(parts[first:-1], names[:-1], strict=True)
-    if not names or names[-1] in (".", "..") or any(part not in _spellings(name) for part, name in folders):
+    if (
+        not names
+        or names[-1] in (".", "..")
+        or any(part not in _encoded_forms(name) for part, name in folders)
+    ):
         return tail
     return "/".join((*parts[:first], *names))
 
@@ -311,7 +317,7 @@ def _parts(text: str) -> list[str]:
 
 
 def _percent(match: re.Match[str]) -> str:
-    """A character as `%XX`: a lone surrogate as the one byte that surrogateescape hid in it, else as its own bytes."""
+    """Return a character as `%XX`; a lone surrogate becomes the byte that surrogateescape stored in it."""
     character = match.group()
     if "\udc80" <= character <= "\udcff":
         return f"%{ord(character) - 0xDC00:02X}"
@@ -320,49 +326,49 @@ def _percent(match: re.Match[str]) -> str:
 
 def _encoded_part(part: str) -> str:
     encoded = _ENCODED.sub(_percent, part)
-    if encoded == part or _size_bytes(encoded) <= MAX_NAME_BYTES:
+    if encoded == part or _utf8_bytes(encoded) <= MAX_NAME_BYTES:
         return encoded
     digest = hashlib.sha256(part.encode("utf-8", "surrogatepass")).hexdigest()
-    return _fitting(encoded, f"~{digest[: HASH_DIGITS[0]]}", MAX_NAME_BYTES)
+    return _insert_label(encoded, f"~{digest[: HASH_DIGITS[0]]}", MAX_NAME_BYTES)
 
 
-def _spellings(part: str) -> tuple[str, ...]:
-    """How a folder may be written in a key."""
+def _encoded_forms(part: str) -> tuple[str, ...]:
+    """Return the forms that a folder's name can have in a key."""
     encoded = _encoded_part(part)
     return (encoded, f"%2E{encoded[1:]}") if encoded == RESERVED_FOLDER else (encoded,)
 
 
 def _split(name: str) -> tuple[str, str]:
-    """Stem and extension; a lone dot at the end is none."""
+    """Return stem and extension; a dot at the end starts no extension."""
     stem, extension = posixpath.splitext(name)
     return (name, "") if extension == "." else (stem, extension)
 
 
-def _fitting(name: str, mark: str, room_bytes: int) -> str:
-    """`name` with `mark` behind its stem, which is shortened at a character where there is no room."""
+def _insert_label(name: str, label: str, max_bytes: int) -> str:
+    """Return `name` with `label` after its stem, shortening the stem to fit into `max_bytes`."""
     stem, extension = _split(name)
-    whole = f"{stem}{mark}{extension}"
-    if _size_bytes(whole) <= room_bytes:
+    whole = f"{stem}{label}{extension}"
+    if _utf8_bytes(whole) <= max_bytes:
         return whole
-    room = room_bytes - _size_bytes(mark + extension)
-    if room < 1:  # what follows the last dot is a text of its own
+    room = max_bytes - _utf8_bytes(label + extension)
+    if room < 1:  # the text after the last dot is too long for an extension
         stem, extension = name, ""
-        room = room_bytes - _size_bytes(mark)
+        room = max_bytes - _utf8_bytes(label)
     cut, used = "", 0
     for character in stem:
-        used += _size_bytes(character)
+        used += _utf8_bytes(character)
         if used > room and cut:
             break
         cut += character
-    return f"{_CUT_ESCAPE.sub('', cut) or cut}{mark}{extension}"
+    return f"{_CUT_ESCAPE.sub('', cut) or cut}{label}{extension}"
 
 
-def _size_bytes(text: str) -> int:
+def _utf8_bytes(text: str) -> int:
     return len(text.encode("utf-8", "surrogatepass"))
 
 
-def _within_limit(key: str) -> str:
-    size_bytes = _size_bytes(key)
+def _check_length(key: str) -> str:
+    size_bytes = _utf8_bytes(key)
     if size_bytes > MAX_KEY_BYTES:
         raise KeyRejected(
             key,

@@ -1,6 +1,6 @@
-"""Make directories and files that only this user may use, and refuse directories that other users may change.
+"""Make directories and files that only this user can access, and refuse those that other users can change.
 
-On Windows a user's folders are protected by their access lists: nothing is checked there.
+Nothing is checked on Windows, where access lists protect a user's folders.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | 
 
 
 class NotPrivate(Exception):
-    """Another user owns the directory or may write to it; the text says which, as the end of a sentence."""
+    """Another user owns the directory or may write to it; the message is the end of a sentence."""
 
 
 def make_private_directory(directory: Path, *, keep_mode: bool) -> None:
-    """Make the directory with mode 0700, or check the one that exists.
+    """Make the directory with mode 0700, or check an existing one.
 
     Args:
-        keep_mode: leave the mode of an existing directory as it is, because the user made it. Otherwise one that
-            this user owns gets mode 0700 again.
+        keep_mode: keep the mode of an existing directory, because the user made it. Default: set mode 0700 if this
+            user owns it.
 
     Raises:
         NotPrivate: another user owns it or may write to it.
-        OSError: it can't be made.
+        OSError: the directory can't be made.
     """
     directory.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -46,31 +46,31 @@ def make_private_directory(directory: Path, *, keep_mode: bool) -> None:
         with contextlib.suppress(OSError):
             directory.chmod(0o700)
             found = directory.stat()
-    cause = why_not_private(directory)
+    cause = find_foreign_access(directory)
     if cause:
         raise NotPrivate(cause)
-    if _cause(found, os.getuid()):
+    if _foreign_access(found, os.getuid()):
         logger.warning("The filesystem of %s doesn't protect files from other users.", directory)
 
 
-def why_not_private(directory: Path, *, root_trusts_owner: bool = False) -> str:
-    """Return who else may change an existing directory, as the end of a sentence; an empty text if nobody.
+def find_foreign_access(directory: Path, *, root_trusts_owner: bool = False) -> str:
+    """Return who else can change an existing directory, as the end of a sentence; empty if nobody.
 
     Args:
-        root_trusts_owner: root reads what the owner wrote, whoever that is.
+        root_trusts_owner: as root, accept any owner.
 
     Raises:
-        OSError: it can't be looked at.
+        OSError: the directory can't be read.
     """
     if os.name == "nt":
         return ""
     found = directory.stat()
     user = os.getuid()
-    cause = _cause(found, found.st_uid if root_trusts_owner and user == 0 else user)
-    return "" if cause and _says_nothing(directory, found) else cause
+    cause = _foreign_access(found, found.st_uid if root_trusts_owner and user == 0 else user)
+    return "" if cause and _modes_are_meaningless(directory, found) else cause
 
 
-def _cause(found: os.stat_result, user: int) -> str:
+def _foreign_access(found: os.stat_result, user: int) -> str:
     if found.st_uid not in (0, user):
         return f"another user owns it (uid {found.st_uid})"
     if found.st_mode & _OTHERS_MAY_WRITE:
@@ -78,10 +78,10 @@ def _cause(found: os.stat_result, user: int) -> str:
     return ""
 
 
-def _says_nothing(directory: Path, found: os.stat_result) -> bool:
-    """Return whether owner and mode mean nothing on this filesystem, because a directory of our own has the same.
+def _modes_are_meaningless(directory: Path, found: os.stat_result) -> bool:
+    """Return whether owner and mode mean nothing on this filesystem, because a new directory has the same.
 
-    So it is on Windows drives in WSL, on CIFS and FAT (every mode is 0777), and on NFS that maps users.
+    This is so on Windows drives in WSL, on CIFS and FAT (every mode is 0777), and on NFS that maps users.
     """
     try:
         with tempfile.TemporaryDirectory(prefix=".cloud-archive-", dir=directory) as probe:
@@ -99,26 +99,26 @@ def create_private(path: Path) -> int:
     """Create the file with mode 0600 and return its descriptor.
 
     Raises:
-        FileExistsError: anything has that name, be it a dangling symbolic link.
-        OSError: it can't be created.
+        FileExistsError: the name is taken, if only by a dangling symbolic link.
+        OSError: the file can't be created.
     """
     return os.open(path, _CREATE, 0o600)
 
 
 def write_private(path: Path, text: str) -> None:
-    """Replace the file in one step by one with this text and mode 0600.
+    """Write the text to a file with mode 0600, replacing it atomically.
 
     Raises:
-        OSError: it can't be written.
+        OSError: the file can't be written.
     """
     fresh = path.with_name(f"{path.name}.{os.getpid()}.new")
-    fresh.unlink(missing_ok=True)  # of a process that was killed
+    fresh.unlink(missing_ok=True)  # left by a process that was killed
     with os.fdopen(create_private(fresh), "w", encoding="utf-8", errors="surrogateescape") as file:
         file.write(text)
     fresh.replace(path)
 
 
 def open_private(path: str, flags: int) -> int:
-    """Open a file as `open(…, opener=open_private)` needs it: mode 0600 where it is created, no link followed."""
+    """Open a file for `open(…, opener=open_private)`: new files get mode 0600, and links are not followed."""
     flags |= getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOINHERIT", 0)
     return os.open(path, flags, 0o600)

@@ -1,4 +1,4 @@
-"""Secrets: which variables hold them, what looks like one, and how to take them out of a text.
+"""Remove secrets from texts: those of known variables, and what looks like one.
 
 ComfyUI's own process loads this module: standard library only.
 """
@@ -15,7 +15,7 @@ from functools import lru_cache
 from urllib.parse import quote, quote_plus
 
 MASK = "***"
-"""Stands in place of a secret."""
+"""Replaces a secret."""
 
 SECRET_VARIABLES = (
     "S3_SECRET_ACCESS_KEY",
@@ -32,21 +32,21 @@ SECRET_VARIABLES = (
 """The only list of variables whose values are secret."""
 
 ACCESS_KEY_VARIABLES = ("S3_ACCESS_KEY_ID", "R2_ACCESS_KEY_ID", "R2_ACCESS_KEY", "AWS_ACCESS_KEY_ID")
-"""Their values are never shown either; a short one may be a common word, which log lines may contain."""
+"""Never shown either. Short values are not redacted, because they may be common words."""
 
-_SHORTEST_SECRET = 4  # characters; "x" or "key" in a log line is no secret
+_SHORTEST_SECRET = 4  # characters; shorter ones occur in any log line
 _SHORTEST_ACCESS_KEY = 16
 _SHORTEST_MISPLACED = 8  # a test store with the secret `test` may have a bucket `test`
 _ENTROPY_CHARACTERS = 40  # of an AWS secret key
 
 _ACCESS_KEY_ID = re.compile(r"(?<![A-Za-z0-9])A[KS]IA[A-Z0-9]{12,}")
 _SIGNATURE = re.compile(r"(?i)((?:x-amz-)?(?:signature|security-token|credential)=)[^&\s,]+")
-# User info: an @ in the authority, or a colon there that no port follows and an @ later (a password with a slash).
+# User info: an @ in the authority; or a colon there without a port, and an @ later (a password with a slash).
 _USER_INFO = re.compile(
     r"([A-Za-z][A-Za-z0-9+.-]*://)(?:[^\s/?#]*@|[^\s/?#:]*:(?=[^\s/?#]*[^\s/?#0-9])\S*@)(?=\S)"
 )
 _SHORT_USER_INFO = re.compile(r"(?<![^\s,;])[^\s/\\:@]+:[^\s/\\@]+@(?=[^\s@])")
-# In a value nothing is left of the last @ but user info, even where it has blanks in it.
+# In a setting's value everything before the last @ is user info, even with blanks in it.
 _ANY_USER_INFO = re.compile(r"(?s)([A-Za-z][A-Za-z0-9+.-]*://).*(?:@|%40)")
 _ODD_PAIR = re.compile(r"(?=[a-z][A-Z]|[A-Za-z][0-9]|[0-9][A-Za-z])")
 _RUN = re.compile(r"[A-Za-z0-9+/=_-]{30,}")
@@ -65,7 +65,7 @@ def strip_quotes(text: str) -> str:
 
 
 def secret_values(environ: Mapping[str, str]) -> tuple[str, ...]:
-    """Return every secret in the environment, whether the settings are valid or not."""
+    """Return every secret in the environment, even if settings are invalid."""
     found: dict[str, None] = {}
     for names, shortest in (
         (SECRET_VARIABLES, _SHORTEST_SECRET),
@@ -78,10 +78,10 @@ def secret_values(environ: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def redact(text: str, secrets: Iterable[str]) -> str:
-    """Return `text` with `***` for every secret, user info of a URL, access key id and signature in it.
+    """Return `text` with `***` for every secret, user info of a URL, access key id and signature.
 
     Args:
-        secrets: also found where they are quoted as in a URL, JSON, HTML or a repr.
+        secrets: also found if quoted for a URL, JSON, HTML or a repr.
     """
     pattern = _secret_forms(tuple(secrets))
     if pattern is not None:
@@ -92,10 +92,10 @@ def redact(text: str, secrets: Iterable[str]) -> str:
 
 
 def mask_value(text: str, secrets: Iterable[str], *, is_path: bool = False) -> str:
-    """Return a setting's value as it may be shown: as `redact`, and without anything that looks like a credential.
+    """Return a setting's value without secrets and without anything that looks like a credential.
 
     Args:
-        is_path: an absolute path may hold long random names (of container layers, say), so those stay.
+        is_path: keep long random names in an absolute path, which may be container layers.
     """
     text = redact(text, secrets)
     if is_path and re.match(r"[/~.\\]|[A-Za-z]:[\\/]", text):
@@ -106,20 +106,20 @@ def mask_value(text: str, secrets: Iterable[str], *, is_path: bool = False) -> s
 
 
 def holds_credential(text: str, secrets: Iterable[str], *, is_path: bool = False) -> bool:
-    """Whether a setting's value holds a credential, or looks as if it did. Arguments as in `mask_value`."""
+    """Return whether a setting's value contains something that looks like a credential; see `mask_value`."""
     long = [secret for secret in secrets if len(secret) >= _SHORTEST_MISPLACED]
     return mask_value(text, long, is_path=is_path) != text
 
 
 def _looks_random(run: str) -> bool:
-    """Whether 30 or more letters, digits, `+`, `/`, `=`, `_` and `-` are a secret rather than words or a UUID."""
-    if re.fullmatch(r"(?=.*[a-f])(?=.*[0-9])[0-9a-f]{64}", run):  # as R2's secret keys
+    """Return whether 30 or more base64 characters are a secret, and not words or a UUID."""
+    if re.fullmatch(r"(?=.*[a-f])(?=.*[0-9])[0-9a-f]{64}", run):  # the form of R2's secret keys
         return True
     return any(_is_random(part) for part in {run, run[:_ENTROPY_CHARACTERS], run[-_ENTROPY_CHARACTERS:]})
 
 
 def _is_random(text: str) -> bool:
-    """Words repeat letters, and a capital or a digit inside a word is rare; random text is the opposite."""
+    """Return whether a text is random: unlike words it rarely repeats letters, and mixes cases and digits."""
     if not all(re.search(kind, text) for kind in ("[A-Z]", "[a-z]", "[0-9]")):
         return False
     odd_pairs = len(_ODD_PAIR.findall(text)) / len(re.findall("[A-Za-z0-9]", text))
@@ -130,7 +130,7 @@ def _is_random(text: str) -> bool:
 
 @lru_cache(maxsize=32)
 def _secret_forms(secrets: tuple[str, ...]) -> re.Pattern[str] | None:
-    """Return what finds the secrets in each form that they may have; cached, since every log line asks for it."""
+    """Return a pattern of all forms of the secrets; cached, because every log line needs it."""
     forms: set[str] = set()
     for secret in secrets:
         if not secret:
@@ -143,6 +143,6 @@ def _secret_forms(secrets: tuple[str, ...]) -> re.Pattern[str] | None:
         ):
             forms |= {quoted, re.sub(r"%[0-9A-F]{2}", lambda match: match.group().lower(), quoted)}
         forms |= {json.dumps(secret)[1:-1], repr(secret)[1:-1], html.escape(secret)}
-    # The longest first: a secret may be the beginning of another.
+    # The longest first, because one secret may be the start of another.
     ordered = sorted(forms, key=len, reverse=True)
     return re.compile("|".join(re.escape(form) for form in ordered)) if ordered else None

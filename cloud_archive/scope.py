@@ -1,4 +1,4 @@
-"""Which keys of a bucket belong to an archive's outputs. Pure.
+"""Decide which keys of a bucket are an archive's outputs. Pure.
 
 >>> scope = KeyScope(PrefixTemplate.parse("comfy-{Y}/x"))
 >>> [scope.holds(key) for key in ("comfy-2026/x/a.png", "comfy-old/x/a.png", ".cloud-archive/check")]
@@ -11,10 +11,10 @@ import re
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from .keys import BRACES, MONTHS, OLD_PROBE_NAME, RESERVED_FOLDER, WEEKDAYS, PrefixTemplate
+from .keys import MONTHS, OLD_PROBE_NAME, PLACEHOLDER_PATTERN, RESERVED_FOLDER, WEEKDAYS, PrefixTemplate
 
-# What each placeholder can have been rendered to.
-_VALUES: Mapping[str, str] = MappingProxyType(
+# The values that each placeholder can have.
+_VALUE_PATTERNS: Mapping[str, str] = MappingProxyType(
     {
         "Y": r"[0-9]{4}",
         "y": r"[0-9]{2}",
@@ -38,18 +38,18 @@ _VALUES: Mapping[str, str] = MappingProxyType(
 
 
 class KeyScope:
-    """The keys that `prune`, `restore` and `report` may look at: below the prefix, without the reserved folder.
+    """The keys that `prune`, `restore` and `report` work on: below the prefix, outside the reserved folder.
 
     Args:
         template: the archive's prefix.
-        below: only keys in this folder of the bucket, given without placeholders; None: no such limit.
+        below: only keys in this folder of the bucket, without placeholders; default: no limit.
         anywhere: `below` replaces the prefix, and may lie outside it.
 
     Attributes:
-        head: the folder that every key is in, empty or with a slash at its end; what follows it is a path.
-        listing_prefix: what every key begins with, for a listing.
-        is_possible: False where `below` lies outside the prefix, so that there can be no key.
-        is_whole_bucket: nothing limits it.
+        head: the folder that holds every key, empty or ending in `/`. The rest of a key is a file's path.
+        listing_prefix: the prefix for a listing of the keys.
+        is_possible: False if `below` lies outside the prefix, so that there are no keys.
+        is_whole_bucket: True if no prefix limits the keys.
     """
 
     def __init__(self, template: PrefixTemplate, below: str | None = None, *, anywhere: bool = False) -> None:
@@ -64,14 +64,14 @@ class KeyScope:
         self._reserved = tuple(f"{head}{RESERVED_FOLDER}/" for head in heads)
         self._probes = frozenset(f"{head}{OLD_PROBE_NAME}" for head in heads)
 
-        # The parts of the prefix that `below` has: one that differs leaves no key at all.
+        # If `below` differs from the prefix in one of its parts, there are no keys.
         shared = "/".join(chosen.text.split("/")[: len(folder.split("/"))])
         self.is_possible = not folder or _pattern(shared).match(self._below) is not None
         self.is_whole_bucket = not chosen.text and not folder
 
     @classmethod
     def folder(cls, prefix: str) -> KeyScope:
-        """Return the scope of a prefix without placeholders; empty: the whole bucket."""
+        """Return the scope of a prefix without placeholders; an empty one is the whole bucket."""
         return cls(PrefixTemplate(prefix.strip("/")))
 
     def holds(self, key: str) -> bool:
@@ -85,16 +85,16 @@ class KeyScope:
 
 
 def _pattern(template: str) -> re.Pattern[str]:
-    """What matches a rendering of `template` and a slash. A placeholder that stands in it twice has one value."""
+    """Return the pattern of rendered templates with a slash; a repeated placeholder has the same value."""
     if not template:
         return re.compile("")
     seen: set[str] = set()
     pieces: list[str] = []
     position = 0
-    for match in BRACES.finditer(template):
+    for match in PLACEHOLDER_PATTERN.finditer(template):
         name: str = match.group(1)
         pieces.append(re.escape(template[position : match.start()]))
-        pieces.append(f"(?P={name})" if name in seen else f"(?P<{name}>{_VALUES[name]})")
+        pieces.append(f"(?P={name})" if name in seen else f"(?P<{name}>{_VALUE_PATTERNS[name]})")
         seen.add(name)
         position = match.end()
     return re.compile(f"{''.join(pieces)}{re.escape(template[position:])}/")

@@ -1,18 +1,17 @@
-"""The state directory: where it is, who holds it, and how a running engine is found.
+"""Find, make and lock the state directory, and find running engines.
 
     engine.json            port, process and token of the running engine (mode 0600)
     engine.lock            held by the engine that archives
-    engine.log             its log, rotated
+    engine.log             the engine's log, rotated
     ledger.sqlite3         the ledger
-    watched_directory      whose state this is
+    watched_directory      the id of the watched directory
 
-A pointer by the watched directory's real path, in the platform's state directory, tells every command where that is.
+Inside ComfyUI the state directory is ComfyUI's system user directory, or `CLOUD_ARCHIVE_STATE_DIR`; a second watched
+directory with the same one gets a folder inside it. Outside ComfyUI each watched directory has a folder in the
+platform's state directory; if that can't be written, `.cloud-archive-state` in the watched directory.
 
-Inside ComfyUI it is ComfyUI's system user directory, or `CLOUD_ARCHIVE_STATE_DIR`; a second watched directory that
-comes with the same one gets a folder of its own inside. Outside, one folder per watched directory in the
-platform's state directory; where that cannot be written, `.cloud-archive-state` in the watched directory.
-
-None of it is ever archived, wherever it lies: see `OwnFiles`.
+A pointer file in the platform's state directory, named after the watched directory's id, leads every command to it.
+Our own files are never archived; see `OwnFiles`.
 """
 
 from __future__ import annotations
@@ -33,7 +32,13 @@ import platformdirs
 from filelock import BaseFileLock, FileLock, Timeout
 
 from .errors import CloudArchiveError
-from .private_files import NotPrivate, create_private, make_private_directory, why_not_private, write_private
+from .private_files import (
+    NotPrivate,
+    create_private,
+    find_foreign_access,
+    make_private_directory,
+    write_private,
+)
 
 logger = logging.getLogger("cloud_archive.state")
 
@@ -44,7 +49,7 @@ FALLBACK_NAME = ".cloud-archive-state"
 _ENGINE_NAME = "engine.json"
 _LOCK_NAME = "engine.lock"
 _OWNER_NAME = "watched_directory"
-# What lies in a state directory, for the case that it is the watched directory itself.
+# The files of a state directory, needed if it is the watched directory itself.
 _OWN_NAMES = re.compile(
     r"(engine\.(json|lock|log(\.\d+)?|\d+\.new)|ledger\.(began|sqlite3.*|damaged-.*)|catalog\.sqlite3.*"
     rf"|{_OWNER_NAME})(\.\d+\.new)?",
@@ -54,7 +59,7 @@ _OWN_NAMES = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class EngineInfo:
-    """Where a running engine listens (loopback), and the token that it asks for."""
+    """A running engine: the port it listens on (loopback), and the token that calls need."""
 
     pid: int
     port: int
@@ -66,52 +71,52 @@ class EngineInfo:
         return f"EngineInfo(pid={self.pid}, port={self.port}, watched_directory={self.watched_directory!r})"
 
 
-def _mark(root: Path) -> str:
-    """A short name for a watched directory: the same for every spelling of the same directory."""
+def _root_id(root: Path) -> str:
+    """Return the id of a watched directory: a hash of its real path."""
     real = os.path.normcase(os.path.realpath(root))
     return hashlib.sha256(os.fsencode(real)).hexdigest()[:12]
 
 
 def _folder_name(root: Path) -> str:
     word = re.sub(r"[^A-Za-z0-9_-]+", "-", root.resolve().name).strip("-")[:40] or "root"
-    return f"{word}-{_mark(root)}"
+    return f"{word}-{_root_id(root)}"
 
 
-def platform_base() -> Path:
+def platform_state_directory() -> Path:
     """Return the platform's state directory for this program (XDG_STATE_HOME on Linux).
 
     Raises:
         OSError: this user has no home directory.
     """
     try:
-        found = platformdirs.user_state_path("cloud-archive", appauthor=False)
+        path = platformdirs.user_state_path("cloud-archive", appauthor=False)
     except RuntimeError as error:
         raise FileNotFoundError(errno.ENOENT, "This user has no home directory") from error
-    if not found.is_absolute():
+    if not path.is_absolute():
         raise FileNotFoundError(errno.ENOENT, "This user has no home directory")
-    return found
+    return path
 
 
 def find_state_directory(root: Path, base: Path | None) -> Path:
-    """Return the state directory of `root`, without making or claiming anything.
+    """Return the state directory of `root`, without making anything.
 
     Args:
-        base: ComfyUI's or CLOUD_ARCHIVE_STATE_DIR; None = where the last engine for `root` had it, else the
+        base: ComfyUI's directory or CLOUD_ARCHIVE_STATE_DIR. None = that of the last engine for `root`, else the
             platform's, else the one in `root` itself.
     """
     if base is None:
-        return _pointed_to(root) or _default_directory(root)
+        return _read_pointer(root) or _default_directory(root)
     try:
         owner = (base / _OWNER_NAME).read_text("utf-8").strip()
     except OSError:
         return base
-    return base if owner == _mark(root) else base / _folder_name(root)
+    return base if owner == _root_id(root) else base / _folder_name(root)
 
 
 def _default_directory(root: Path) -> Path:
     fallback = root / FALLBACK_NAME
     try:
-        usual = platform_base() / _folder_name(root)
+        usual = platform_state_directory() / _folder_name(root)
     except OSError:
         return fallback
     return fallback if fallback.is_dir() and not usual.is_dir() else usual
@@ -121,17 +126,17 @@ def make_state_directory(root: Path, base: Path | None, *, keep_mode: bool = Fal
     """Make the state directory with mode 0700, and claim it for `root`.
 
     Args:
-        keep_mode: leave the mode of an existing `base` as it is, because the user named it.
+        keep_mode: keep the mode of an existing `base`, because the user chose it.
 
     Raises:
-        CloudArchiveError: it cannot be made or written, or other users may change it.
+        CloudArchiveError: it can't be made or written, or other users may change it.
     """
     if base is not None:
         _make_private(base, keep_mode=keep_mode)
         with contextlib.suppress(OSError):
             descriptor = create_private(base / _OWNER_NAME)
             with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                file.write(_mark(root) + "\n")
+                file.write(_root_id(root) + "\n")
         directory = find_state_directory(root, base)
         if directory != base:
             _make_private(directory)
@@ -139,7 +144,7 @@ def make_state_directory(root: Path, base: Path | None, *, keep_mode: bool = Fal
     directory = _default_directory(root)
     try:
         _make_private(directory)
-        # One that holds a ledger is kept: what that knows is worth more than a place to write.
+        # Keep a directory that holds a ledger, even if it is read-only.
         if os.access(directory, os.W_OK) or (directory / LEDGER_NAME).exists():
             return directory
     except CloudArchiveError:
@@ -155,7 +160,7 @@ def _make_private(directory: Path, *, keep_mode: bool = False) -> None:
     except NotPrivate as error:
         raise CloudArchiveError(
             f"The state directory {directory} is not safe: {error}. Set CLOUD_ARCHIVE_STATE_DIR to a directory"
-            f" that doesn't exist yet, such as {directory / 'cloud-archive'}: it is made for you alone."
+            f" that doesn't exist yet, such as {directory / 'cloud-archive'}; it is made for you alone."
         ) from error
     except OSError as error:
         raise CloudArchiveError(
@@ -165,27 +170,33 @@ def _make_private(directory: Path, *, keep_mode: bool = False) -> None:
 
 
 class DirectoryLock:
-    """One engine per watched directory on this machine; the system lets go of it when the process ends.
+    """Allow one engine per watched directory on this machine. The system releases it when the process ends.
 
-    Two locks: one in the state directory guards the ledger, one by the watched directory's real path keeps two
-    engines with different state directories apart.
+    It consists of two locks. The one in the state directory protects the ledger. The other, named after the watched
+    directory's id, keeps out engines with another state directory.
 
     Args:
-        machine_wide: take the second one too; without, nothing is written outside the state directory.
+        machine_wide: take the second lock too. False: write nothing outside the state directory.
+
+    Attributes:
+        unlocked: no lock file could be made, and archiving goes on without one.
     """
 
     def __init__(self, state_directory: Path, root: Path, *, machine_wide: bool = True) -> None:
-        # Not by thread, as is filelock's default: the thread that ends an engine is not the one that started it.
-        self.unlocked = False  # whether it was acquired without a single lock that could be made
+        # Not thread-local (filelock's default), because another thread may stop the engine than started it.
+        self.unlocked = False
         self._locks = [FileLock(state_directory / _LOCK_NAME, mode=0o600, thread_local=False)]
         if not machine_wide:
             return
         with contextlib.suppress(OSError):
-            path = _lock_folder() / f"{_mark(root)}.lock"
+            path = _lock_folder() / f"{_root_id(root)}.lock"
             self._locks.append(FileLock(path, mode=0o600, thread_local=False))
 
     def acquire(self) -> bool:
-        """Take both, or neither; does not wait. A lock that cannot be made (a read-only disk) holds up nobody."""
+        """Take both locks or neither, without waiting, and return whether they are held.
+
+        A lock that can't be made (a read-only disk) is skipped.
+        """
         taken: list[BaseFileLock] = []
         for lock in self._locks:
             try:
@@ -202,13 +213,13 @@ class DirectoryLock:
         return True
 
     def release(self) -> None:
-        """Let go."""
+        """Release both locks."""
         for lock in self._locks:
             lock.release()
 
 
 def engine_lock_is_held(state_directory: Path) -> bool:
-    """Return whether an engine holds the lock in this state directory; True also where nobody can tell."""
+    """Return whether an engine holds the lock in this state directory; True if that is unknown."""
     path = state_directory / _LOCK_NAME
     if not path.exists():
         return True
@@ -225,11 +236,11 @@ def _lock_folder() -> Path:
     """Return a folder for locks that no other user can write to.
 
     Raises:
-        OSError: there is none. Two engines with different state directories could then archive one directory.
+        OSError: there is none, so nothing keeps out engines with another state directory.
     """
     folders = [_shared_lock_folder()]
     with contextlib.suppress(OSError):
-        folders.insert(0, platform_base() / "locks")
+        folders.insert(0, platform_state_directory() / "locks")
     for folder in folders:
         try:
             make_private_directory(folder, keep_mode=False)
@@ -244,65 +255,65 @@ def _lock_folder() -> Path:
 
 
 def _shared_lock_folder() -> Path:
-    """Return this user's own folder for locks among everybody's temporary files."""
+    """Return this user's folder for locks in the system's temporary directory."""
     user = os.getuid() if hasattr(os, "getuid") else "user"
     return Path(tempfile.gettempdir()) / f"cloud-archive-locks-{user}"
 
 
-def _pointer(root: Path) -> Path:
-    # Only in the user's own state directory: whoever could plant one elsewhere would get our token's answers.
-    return platform_base() / "locks" / f"{_mark(root)}.state"
+def _pointer_path(root: Path) -> Path:
+    # Only in the user's own state directory, so that no other user can redirect our calls.
+    return platform_state_directory() / "locks" / f"{_root_id(root)}.state"
 
 
-def _pointed_to(root: Path) -> Path | None:
+def _read_pointer(root: Path) -> Path | None:
     try:
-        found = Path(_pointer(root).read_text("utf-8", "surrogateescape").strip())
+        directory = Path(_pointer_path(root).read_text("utf-8", "surrogateescape").strip())
     except (OSError, ValueError):
         return None
-    return found if found.is_absolute() and found.is_dir() else None
+    return directory if directory.is_absolute() and directory.is_dir() else None
 
 
 def _known_state_directories() -> list[Path]:
-    """Return the state directories of every archive of this user that ever ran on this machine."""
-    found: list[Path] = []
+    """Return the state directories of all archives that this user has ever run on this machine."""
+    directories: list[Path] = []
     with contextlib.suppress(OSError):
-        for pointer in sorted((platform_base() / "locks").glob("*.state")):
+        for pointer in sorted((platform_state_directory() / "locks").glob("*.state")):
             with contextlib.suppress(OSError, ValueError):
-                found.append(Path(pointer.read_text("utf-8", "surrogateescape").strip()))
-    return found
+                directories.append(Path(pointer.read_text("utf-8", "surrogateescape").strip()))
+    return directories
 
 
 def running_engines() -> list[EngineInfo]:
-    """Return what engines of this user have written; some of them may be gone."""
+    """Return the engines that this user has started; some of them may have ended."""
     return [info for each in _known_state_directories() if (info := read_engine_info(each)) is not None]
 
 
 def write_engine_info(state_directory: Path, info: EngineInfo, *, machine_wide: bool = True) -> None:
-    """Let other processes of this user find the engine; mode 0600, replaced in one step.
+    """Write engine.json, so that other processes of this user find the engine.
 
     Args:
-        machine_wide: also for those that do not know the state directory.
+        machine_wide: also write the pointer, for processes that don't know the state directory.
     """
     write_private(state_directory / _ENGINE_NAME, json.dumps(asdict(info)))
     if not machine_wide:
         return
     with contextlib.suppress(OSError, ValueError):
-        write_private(_pointer(Path(info.watched_directory)), str(state_directory))
+        write_private(_pointer_path(Path(info.watched_directory)), str(state_directory))
 
 
 def read_engine_info(state_directory: Path) -> EngineInfo | None:
-    """Return the engine that was last seen here; it may be gone. What others may have written is not believed."""
+    """Return the last engine of this state directory, which may have ended; None if other users could write there."""
     try:
-        if why_not_private(state_directory, root_trusts_owner=True):
+        if find_foreign_access(state_directory, root_trusts_owner=True):
             return None
-        found = json.loads((state_directory / _ENGINE_NAME).read_text("utf-8"))
-        return EngineInfo(**found)
+        fields = json.loads((state_directory / _ENGINE_NAME).read_text("utf-8"))
+        return EngineInfo(**fields)
     except (OSError, ValueError, TypeError):
         return None
 
 
 def remove_engine_info(state_directory: Path, pid: int) -> None:
-    """Remove it, where it is still this process's."""
+    """Remove engine.json if it is that of process `pid`."""
     info = read_engine_info(state_directory)
     if info is not None and info.pid == pid:
         with contextlib.suppress(OSError):
@@ -310,13 +321,13 @@ def remove_engine_info(state_directory: Path, pid: int) -> None:
 
 
 class OwnFiles:
-    """Tells which paths in a watched directory are this program's own files.
+    """The paths in a watched directory that belong to this program.
 
-    They are state directories (this archive's and those of other ones), lock files, and logs with their rotations.
+    They are state directories (also of other archives), lock files, and logs with their rotations.
 
     Args:
         root: the watched directory.
-        state_directory: of this archive.
+        state_directory: the one of this archive.
         log_files: files that this program logs to.
     """
 
@@ -324,14 +335,13 @@ class OwnFiles:
         self._root = os.path.realpath(root)
         self._folders: set[str] = set()
         self._files: set[str] = set()
-        self._in_root = False  # whether the watched directory is a state directory, too
+        self._in_root = False  # the watched directory is a state directory too
         folders = [state_directory, _shared_lock_folder()]
         if (state_directory.parent / _OWNER_NAME).is_file():
-            folders.append(
-                state_directory.parent
-            )  # of the first of several archives with one CLOUD_ARCHIVE_STATE_DIR
+            # It belongs to the first of several archives with one CLOUD_ARCHIVE_STATE_DIR.
+            folders.append(state_directory.parent)
         with contextlib.suppress(OSError):
-            folders.append(platform_base())
+            folders.append(platform_state_directory())
         for folder in (*folders, *_known_state_directories()):
             path = self._relative(folder)
             if path == ".":
@@ -355,7 +365,7 @@ class OwnFiles:
         return bool(self._folders or self._files or self._in_root)
 
     def __contains__(self, path: object) -> bool:
-        """Return whether `path`, relative to the watched directory, is ours or lies in a folder of ours."""
+        """Return whether `path`, relative to the watched directory, belongs to this program."""
         path = _comparable(str(path))
         if path in self._files or re.sub(r"\.\d+\Z", "", path) in self._files:
             return True
@@ -365,5 +375,5 @@ class OwnFiles:
 
 
 def _comparable(path: str) -> str:
-    """Return the path with `/`, and in lower case where the system ignores case."""
+    """Return the path with `/`, and in lower case if the system ignores case."""
     return os.path.normcase(path).replace(os.sep, "/")

@@ -1,4 +1,4 @@
-"""Windows: hold a folder open, and ask where an open file or folder really is. Only `beneath` uses it.
+"""Hold folders open on Windows, and find the real path of an open file or folder. Used by `beneath` only.
 
 https://learn.microsoft.com/windows/win32/api/fileapi/nf-fileapi-getfinalpathnamebyhandlew
 """
@@ -9,8 +9,8 @@ import ctypes
 import sys
 from pathlib import Path
 
-_FILE_LIST_DIRECTORY = 0x1  # a handle that may only read attributes would keep nobody from renaming
-_SHARE_READ_WRITE = 0x3  # and not FILE_SHARE_DELETE
+_FILE_LIST_DIRECTORY = 0x1  # with FILE_READ_ATTRIBUTES alone, others could rename the folder
+_SHARE_READ_WRITE = 0x3  # without FILE_SHARE_DELETE, so that others can't rename it
 _OPEN_EXISTING = 3
 _BACKUP_SEMANTICS = 0x02000000  # without it, folders can't be opened
 _LONGEST = 32_768
@@ -33,7 +33,7 @@ if sys.platform == "win32":
         """See `beneath.Kernel`."""
 
         def hold(self, path: Path) -> int:
-            """Open a folder or file, links followed, so that nobody can rename or remove it."""
+            """Open a folder or file, following links, so that nobody can rename or remove it."""
             handle: int | None = _create(
                 str(path),
                 _FILE_LIST_DIRECTORY,
@@ -52,12 +52,12 @@ if sys.platform == "win32":
             _close(handle)
 
         def final_path(self, handle: int) -> Path:
-            """Return where it really is, as `\\\\?\\C:\\…`."""
+            """Return the real path, as `\\\\?\\C:\\…`."""
             buffer = ctypes.create_unicode_buffer(_LONGEST)
             if not 0 < _final(handle, buffer, _LONGEST, 0) < _LONGEST:
                 raise ctypes.WinError(ctypes.get_last_error())
             return Path(buffer.value)
 
         def final_path_of_file(self, descriptor: int) -> Path:
-            """Return where an open file really is."""
+            """Return the real path of an open file."""
             return self.final_path(msvcrt.get_osfhandle(descriptor))

@@ -149,16 +149,16 @@ def parsed(option: str, text: str, parse: Callable[[str], T]) -> T:
 
 def age_seconds(option: str, text: str | None) -> float | None:
     """Such as `30d`."""
-    from ..config.parsers import age
+    from ..config.parsers import parse_age
 
-    return None if text is None else parsed(option, text, age)
+    return None if text is None else parsed(option, text, parse_age)
 
 
 def size_bytes(option: str, text: str | None) -> int | None:
     """Such as `500GB`."""
-    from ..config.parsers import size
+    from ..config.parsers import parse_size
 
-    return None if text is None else parsed(option, text, size)
+    return None if text is None else parsed(option, text, parse_size)
 
 
 def moment(option: str, text: str | None, *, end: bool = False) -> float | None:
@@ -167,10 +167,10 @@ def moment(option: str, text: str | None, *, end: bool = False) -> float | None:
 
 
 def _moment(text: str, end: bool) -> float:
-    from ..config.parsers import age
+    from ..config.parsers import parse_age
 
     with contextlib.suppress(ValueError):
-        ago = age(text)
+        ago = parse_age(text)
         if ago is not None:
             return time.time() - ago
     try:

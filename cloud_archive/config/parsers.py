@@ -1,7 +1,7 @@
-"""What a setting's text may be: one function for each kind of value.
+"""Parse the text of each setting: one function for each kind of value.
 
-Each gives the parsed value, or raises `ValueError` with what is accepted, as the user reads it. No message quotes
-the value of a credential; that of an endpoint only where it is a bare host and port.
+Each returns the parsed value, or raises ValueError with a message for users that says what is accepted. No message
+contains a credential, and an endpoint only if it is a bare host and port.
 """
 
 from __future__ import annotations
@@ -22,26 +22,26 @@ from ..redaction import MASK
 _TRUE = frozenset({"true", "1", "yes", "on"})
 _FALSE = frozenset({"false", "0", "no", "off"})
 _OFF = frozenset({"off", "none"})
-# Bounded, so that no number is too long for int() or Decimal.
+# Limited, so that no number is too long for int() or Decimal.
 _NUMBER = r"([0-9]{1,15}(?:\.[0-9]{1,9})?)"
 _POWERS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 _POWERS |= {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
-# "Mb" and "Mbit" would be bits, so lower case is bytes only where the whole unit is, or all but its K.
+# "Mb" means bits, so a lower-case b is accepted only if the whole unit, or all but its K, is lower case.
 _SIZES: dict[str, int] = {}
 for _power, _factor in _POWERS.items():
     for _unit in (_power, f"{_power}B"):
         _SIZES |= dict.fromkeys((_unit, _unit.lower(), _unit.upper(), _unit.replace("K", "k")), _factor)
-# Upper-case M is left out: who means months must not get minutes, after which files are deleted.
+# No upper-case M: a user who means months must not get minutes, because files are deleted at that age.
 _AGES = {"s": 1, "m": 60, "h": 3600, "H": 3600, "d": 86400, "D": 86400, "w": 604800, "W": 604800}
 
 
-def boolean(text: str) -> bool:
+def parse_boolean(text: str) -> bool:
     if text.lower() in _TRUE | _FALSE:
         return text.lower() in _TRUE
     raise ValueError("accepted are true, false, 1, 0, yes, no, on and off")
 
 
-def one_of(*accepted: str) -> Callable[[str], str]:
+def parse_choice(*accepted: str) -> Callable[[str], str]:
     def parse(text: str) -> str:
         if text.lower() in accepted:
             return text.lower()
@@ -50,13 +50,13 @@ def one_of(*accepted: str) -> Callable[[str], str]:
     return parse
 
 
-def workers(text: str) -> int:
+def parse_workers(text: str) -> int:
     if re.fullmatch(r"[0-9]{1,3}", text) and 1 <= int(text) <= 64:
         return int(text)
     raise ValueError("accepted is a whole number from 1 to 64")
 
 
-def seconds(text: str) -> float:
+def parse_seconds(text: str) -> float:
     if re.fullmatch(_NUMBER, text) and float(text) <= 86400:
         return float(text)
     raise ValueError("accepted is a number of seconds without a unit, from 0 to 86400, such as 10 or 0.5")
@@ -69,7 +69,7 @@ def _amount(text: str, pattern: str, units: Mapping[str, int]) -> Decimal | None
     return Decimal(match.group(1)) * units[match.group(2)]
 
 
-def bandwidth(text: str) -> int | None:
+def parse_bandwidth(text: str) -> int | None:
     if text.lower() in _OFF:
         return None
     amount = _amount(text, _NUMBER + r"\s*([A-Za-z]*)(?:\s*/\s*[sS])?", _SIZES)
@@ -81,7 +81,7 @@ def bandwidth(text: str) -> int | None:
     return int(amount)
 
 
-def size(text: str) -> int | None:
+def parse_size(text: str) -> int | None:
     if text.lower() in _OFF:
         return None
     amount = _amount(text, _NUMBER + r"\s*([A-Za-z]*)", _SIZES)
@@ -92,7 +92,7 @@ def size(text: str) -> int | None:
     return int(amount)
 
 
-def age(text: str) -> float | None:
+def parse_age(text: str) -> float | None:
     if text.lower() in _OFF:
         return None
     amount = _amount(text, _NUMBER + r"\s*([A-Za-z]+)", _AGES)
@@ -104,7 +104,7 @@ def age(text: str) -> float | None:
     return float(amount)
 
 
-def patterns(text: str) -> tuple[str, ...]:
+def parse_patterns(text: str) -> tuple[str, ...]:
     patterns = tuple(part.strip() for part in re.split(r"[,\n\r]", text) if part.strip())
     for pattern in patterns:
         if re.search(r"[\ud800-\udfff]", pattern):
@@ -121,34 +121,34 @@ def patterns(text: str) -> tuple[str, ...]:
     return patterns
 
 
-def prefix(text: str) -> str:
+def parse_prefix(text: str) -> str:
     return PrefixTemplate.parse(text).text
 
 
 def _required(value: str | None, what: str, info: ValidationInfo) -> str | None:
-    """A credential: there unless S3_CREDENTIALS=aws, and fit for an HTTP header."""
+    """Return a credential, which may be missing only if S3_CREDENTIALS=aws."""
     if not value:
         if info.data.get("credentials") == "aws":
             return None
         raise ValueError(f"{what} is required, unless S3_CREDENTIALS=aws")
-    return credential(value)
+    return parse_credential(value)
 
 
-def credential(text: str) -> str:
+def parse_credential(text: str) -> str:
     if not re.fullmatch(r"[!-~]+", text):
         raise ValueError("accepted is what the provider shows, without blanks (ASCII only)")
     return text
 
 
-def access_key(value: str | None, info: ValidationInfo) -> str | None:
+def parse_access_key(value: str | None, info: ValidationInfo) -> str | None:
     return _required(value, "the access key (R2_ACCESS_KEY_ID and R2_ACCESS_KEY do as well)", info)
 
 
-def secret_key(value: str | None, info: ValidationInfo) -> str | None:
+def parse_secret_key(value: str | None, info: ValidationInfo) -> str | None:
     return _required(value, "the secret key (R2_SECRET_ACCESS_KEY and R2_SECRET_KEY do as well)", info)
 
 
-def bucket(text: str) -> str:
+def parse_bucket(text: str) -> str:
     if not text:
         raise ValueError("the bucket's name is required (R2_BUCKET does as well)")
     # botocore.handlers.VALID_BUCKET, without access point ARNs.
@@ -160,22 +160,22 @@ def bucket(text: str) -> str:
     return text
 
 
-def region(text: str) -> str:
+def parse_region(text: str) -> str:
     # botocore.utils.validate_region_name
     if not re.fullmatch(r"(?![0-9]+$)(?!-)[A-Za-z0-9-]{1,63}(?<!-)", text):
         raise ValueError("accepted is a region's name, such as us-east-1, eu-central-1 or auto")
     return text
 
 
-def token(text: str) -> str:
+def parse_token(text: str) -> str:
     if not re.fullmatch(r"[!-~]+", text):
         raise ValueError("accepted is a value of the store's documentation, without blanks (ASCII only)")
     return text
 
 
-def kms_key(text: str, info: ValidationInfo) -> str:
-    token(text)
-    encryption = info.data.get("server_side_encryption", "aws:kms")  # not there: it is wrong, and says so
+def parse_kms_key(text: str, info: ValidationInfo) -> str:
+    parse_token(text)
+    encryption = info.data.get("server_side_encryption", "aws:kms")  # missing because it is invalid itself
     if encryption is None or not encryption.startswith("aws:kms"):
         raise ValueError("accepted only together with S3_SERVER_SIDE_ENCRYPTION=aws:kms")
     return text
@@ -188,8 +188,8 @@ _HOST_PORT = re.compile(rf"{_HOST}(?::[0-9]{{1,5}})?")
 _ENDPOINT_FORM = "accepted is http://host[:port] or https://host[:port]"
 
 
-def endpoint(text: str, info: ValidationInfo) -> str:
-    """Check an endpoint as a provider's console shows it; the bucket in it is taken off, another base path stays."""
+def parse_endpoint(text: str, info: ValidationInfo) -> str:
+    """Return an endpoint as a provider's console shows it, without the bucket; another base path stays."""
     if re.search(r"[\s\x00-\x1f\x7f\\]", text):
         raise ValueError(f"{_ENDPOINT_FORM}, without blanks or backslashes")
     if "@" in text:
@@ -220,18 +220,18 @@ def endpoint(text: str, info: ValidationInfo) -> str:
 
 
 def names_bucket(url: str, bucket: str) -> bool:
-    """Whether `endpoint` takes the bucket off this URL."""
+    """Return whether `parse_endpoint` removes the bucket from this URL."""
     parts = urlsplit(url)
     folders = [folder for folder in parts.path.split("/") if folder]
     return _without_bucket(parts.netloc, folders, bucket) != (parts.netloc, folders)
 
 
 def _without_bucket(host: str, folders: list[str], bucket: str) -> tuple[str, list[str]]:
-    """Take the bucket off the end of the path, or off the beginning of the host, never off both."""
+    """Remove the bucket from the end of the path, or else from the start of the host."""
     if bucket and folders and folders[-1] == bucket:
         return host, folders[:-1]
     name, rest = host[: len(bucket)], host[len(bucket) + 1 :]
-    # The rest of an IP address is none.
+    # An IP address without its first part would not be one.
     if (
         bucket
         and name.lower() == bucket.lower()
@@ -246,8 +246,8 @@ def _is_address(host: str) -> bool:
     return re.fullmatch(r"[0-9.]+(?::[0-9]+)?", host) is not None
 
 
-def without_password(url: str) -> str:
-    """Return a wrong URL without what may be a password in it although no @ follows: `https://user:password`."""
+def mask_password(url: str) -> str:
+    """Return an invalid URL with its possible password masked, even without an @: `https://user:password`."""
     scheme, separator, rest = url.rpartition("://")
     authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
     if re.search(r":(?=.*[^0-9])", re.sub(r"^\[[^\]]*\]", "", authority)):
@@ -255,13 +255,13 @@ def without_password(url: str) -> str:
     return url
 
 
-def machine_name(text: str) -> str:
+def parse_machine_name(text: str) -> str:
     if len(text) > 100 or not text.isprintable():
         raise ValueError("accepted is a name of at most 100 characters, on one line")
     return text
 
 
-def webhook_url(text: str) -> str:
+def parse_webhook_url(text: str) -> str:
     form = "accepted is a URL such as https://host/path, without user and password"
     try:
         parts = urlsplit(text)
@@ -275,9 +275,9 @@ def webhook_url(text: str) -> str:
     return text
 
 
-def webhook_secret(text: str) -> str:
+def parse_webhook_secret(text: str) -> str:
     # https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md
-    credential(text)
+    parse_credential(text)
     name, separator, key = text.partition("_")
     if name == "whsec" and separator:
         try:
@@ -289,7 +289,7 @@ def webhook_secret(text: str) -> str:
 
 def _path(text: str) -> Path:
     try:
-        # Absolute, because the engine's current directory is another one.
+        # Absolute, because the engine has another current directory.
         path = Path(text).expanduser().absolute()
     except (RuntimeError, OSError):
         raise ValueError("accepted is a path; the home or current directory is not known") from None
@@ -298,7 +298,7 @@ def _path(text: str) -> Path:
     return path
 
 
-def existing_file(text: str) -> Path:
+def parse_existing_file(text: str) -> Path:
     path = _path(text)
     try:
         with path.open("rb"):
@@ -308,12 +308,12 @@ def existing_file(text: str) -> Path:
         raise ValueError(f"accepted is a file of CA certificates (PEM); this one: {reason}") from None
 
 
-def directory(text: str) -> Path:
+def parse_directory(text: str) -> Path:
     path = _path(text)
     try:
         is_file = path.is_file()
     except OSError:
-        is_file = False  # what is wrong with it shows when it is used
+        is_file = False  # its use will report the error
     if is_file:
         raise ValueError("accepted is a directory, and this is a file")
     return path

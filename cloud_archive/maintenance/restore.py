@@ -29,7 +29,7 @@ from ..ledger.rows import FileRow
 from ..scope import KeyScope
 from ..store.base import ObjectInfo, ObjectStore
 from .restore_files import FilePlacer, modified_ns
-from .restore_versions import Version, family_of, has_number, newest_first, version_of
+from .restore_versions import Version, family_key, has_number, newest_first, version_of
 from .retry import with_retries
 
 CLOCK_SLACK_SECONDS = 86_400.0  # by which the clocks of store and archive may differ, before a HEAD decides
@@ -252,10 +252,10 @@ class _Restore:
         self, ledger: Ledger | None
     ) -> Iterator[tuple[list[ObjectInfo], Mapping[str, Sequence[FileRow]]]]:
         """Objects to be looked at together, with what the ledger knows of them: most are alone."""
-        families = {family_of(info.key) for info in self._listed() if has_number(info.key)}
+        families = {family_key(info.key) for info in self._listed() if has_number(info.key)}
         together: dict[str, list[ObjectInfo]] = {}
         for info in self._listed():
-            family = family_of(info.key)
+            family = family_key(info.key)
             if family in families:
                 together.setdefault(family, []).append(info)
             elif self._may_be_wanted(info):

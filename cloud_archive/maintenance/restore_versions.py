@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 from .. import keys
 from ..files import parse_timestamp_ns
-from ..keys import path_of, without_conflict
+from ..keys import object_path, strip_conflict
 from ..ledger.rows import FileRow
 from ..store.base import ObjectInfo
 
@@ -38,13 +38,13 @@ class Version:
 
 def has_number(key: str) -> bool:
     """Return whether the key may be a numbered version of another one."""
-    return without_conflict(key.rpartition("/")[2]) is not None
+    return strip_conflict(key.rpartition("/")[2]) is not None
 
 
-def family_of(key: str) -> str:
+def family_key(key: str) -> str:
     """Return what all keys share that may be versions of one file."""
     folder, slash, name = key.rpartition("/")
-    return folder + slash + keys.family_of(name)
+    return folder + slash + keys.conflict_family(name)
 
 
 def version_of(info: ObjectInfo, head: str, rows: Sequence[FileRow] = ()) -> Version:
@@ -66,7 +66,7 @@ def version_of(info: ObjectInfo, head: str, rows: Sequence[FileRow] = ()) -> Ver
     if not known and info.last_modified is not None:
         known = [int(info.last_modified.timestamp()) * 10**9]
     unsure = noted is None and "archived-at" not in info.metadata and "archive-token" in info.metadata
-    path = path_of(tail, noted) if noted is not None else tail
+    path = object_path(tail, noted) if noted is not None else tail
     return Version(info, path, max(known, default=0), unsure and has_number(info.key))
 
 

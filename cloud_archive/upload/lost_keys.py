@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable
 
 from ..errors import KeyRejected, StoreError
 from ..files import FileVersion
-from ..keys import HASH_DIGITS, MAX_NAME_BYTES, family_of, object_key, without_conflict
+from ..keys import HASH_DIGITS, MAX_NAME_BYTES, conflict_family, object_key, strip_conflict
 from ..scope import KeyScope
 from ..store.base import ObjectStore
 
@@ -53,7 +53,7 @@ class BucketIndex:
         with self._lock:
             if self._keys is None:
                 self._keys = self._list()
-            found = self._keys.get((family_of(posixpath.basename(tail)), size_bytes), [])
+            found = self._keys.get((conflict_family(posixpath.basename(tail)), size_bytes), [])
         return [key for key in found if _is_named(key, tail)][:_MOST]
 
     def _list(self) -> dict[tuple[str, int], list[str]]:
@@ -61,13 +61,13 @@ class BucketIndex:
         for version in self._local_files():
             with contextlib.suppress(KeyRejected):  # too long for a key: it is not there
                 name = posixpath.basename(object_key("", version.path))
-                keys[family_of(name), version.size_bytes] = []
+                keys[conflict_family(name), version.size_bytes] = []
         count = 0
         try:
             for info in self._store.list(self._scope.listing_prefix):
                 if not self._scope.holds(info.key):
                     continue
-                family = family_of(posixpath.basename(info.key))
+                family = conflict_family(posixpath.basename(info.key))
                 if (fits := keys.get((family, info.size_bytes))) is not None:
                     fits.append(info.key)
                     count += 1
@@ -85,10 +85,10 @@ def _is_named(key: str, tail: str) -> bool:
         return True
     folder, _, name = key.rpartition("/")
     tail_folder, _, tail_name = tail.rpartition("/")
-    plain = without_conflict(name)
+    plain = strip_conflict(name)
     if plain is None or not f"/{folder}".endswith(f"/{tail_folder}" if tail_folder else ""):
         return False
-    shortened = len(tail_name.encode()) > MAX_NAME_BYTES - _MARK_BYTES and family_of(plain) == family_of(
-        tail_name
-    )
+    shortened = len(tail_name.encode()) > MAX_NAME_BYTES - _MARK_BYTES and conflict_family(
+        plain
+    ) == conflict_family(tail_name)
     return plain == tail_name or shortened

@@ -12,7 +12,7 @@ import pytest
 from cloud_archive.archive.workers import WorkerPool
 from cloud_archive.errors import StoreError
 from cloud_archive.intake.walk import scan
-from cloud_archive.keys import object_key, path_of
+from cloud_archive.keys import object_key, object_path
 from cloud_archive.ledger.ledger import Ledger
 from cloud_archive.store.failures import explain
 from cloud_archive.upload.attempt import Uploader
@@ -108,7 +108,7 @@ def test_long_and_odd_names_get_keys_that_stores_and_disks_take(versions: Versio
         assert last.endswith(".png")
         assert "\x01" not in last
         metadata = versions.store.objects[key].metadata
-        assert path_of(key, metadata.get("path", "")) == f"out/{name}"
+        assert object_path(key, metadata.get("path", "")) == f"out/{name}"
 
 
 def test_the_metadata_tells_path_and_time_of_archiving(versions: Versions) -> None:

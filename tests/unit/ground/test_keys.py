@@ -21,9 +21,9 @@ from cloud_archive.keys import (
     conflict_key,
     conflict_number,
     object_key,
+    object_path,
     path_metadata,
-    path_of,
-    without_conflict,
+    strip_conflict,
 )
 
 unhurried = hypothesis_settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # a busy machine
@@ -369,14 +369,14 @@ def test_a_number_is_known_again(key: str, number: int) -> None:
     assert conflict_number(key, key, SHA256) == 0
     assert conflict_number(key, "x/other.png", SHA256) is None
     if len(key) < 100:
-        assert without_conflict(numbered) == key
+        assert strip_conflict(numbered) == key
 
 
 @pytest.mark.parametrize(
     "name", ["a.png", "a (0).png", "a (101).png", "a(1).png", "a (1a2b3c4).png", " (1).png"]
 )
 def test_what_is_no_conflict_number_is_part_of_the_name(name: str) -> None:
-    assert without_conflict(name) is None
+    assert strip_conflict(name) is None
 
 
 @pytest.mark.parametrize(
@@ -397,14 +397,14 @@ def test_the_metadata_names_the_path_where_the_key_cannot(path: str, number: int
     found = path_metadata(path, base, key)
 
     assert found == told
-    assert path_of(key.removeprefix("out/"), found or "") == f"2026/{path}"
+    assert object_path(key.removeprefix("out/"), found or "") == f"2026/{path}"
 
 
 def test_metadata_never_grows_over_what_a_store_takes() -> None:
     deep = "/".join(["日" * 60] * 4)
     base = object_key("", f"{deep}/a\x01.png")
     assert len(path_metadata(f"{deep}/a\x01.png", base, base) or "") <= 1500
-    assert path_of(base, path_metadata(f"{deep}/a\x01.png", base, base) or "") == f"{deep}/a\x01.png"
+    assert object_path(base, path_metadata(f"{deep}/a\x01.png", base, base) or "") == f"{deep}/a\x01.png"
     assert path_metadata("日" * 255, "日" * 255, "日" * 83 + " (1)") is None
 
 
@@ -415,7 +415,7 @@ def test_the_metadata_names_no_folder_of_a_file_from_elsewhere() -> None:
 
 @pytest.mark.parametrize("told", ["../evil", "other/a.png", "..", "x/../a", "%2E%2E", "", "/", "%00"])
 def test_metadata_cannot_lead_into_another_folder(told: str) -> None:
-    path = path_of("sub/a (1).png", told)
+    path = object_path("sub/a (1).png", told)
     assert path in ("sub/a (1).png", "sub/\0")
 
 

@@ -122,7 +122,7 @@ def test_a_lock_folder_that_another_user_made_first_is_not_used(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
-    monkeypatch.setattr(state, "platform_base", lambda: Path("/proc/none"))
+    monkeypatch.setattr(state, "platform_state_directory", lambda: Path("/proc/none"))
     folder = state._shared_lock_folder()
     folder.mkdir(parents=True)
     folder.chmod(0o777)
@@ -138,7 +138,7 @@ def test_a_lock_folder_that_another_user_made_first_is_not_used(
 
 def test_the_shared_lock_folder_is_this_users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    monkeypatch.setattr(state, "platform_base", lambda: Path("/proc/none"))
+    monkeypatch.setattr(state, "platform_state_directory", lambda: Path("/proc/none"))
     folder = state._lock_folder()
     assert folder.parent == tmp_path
     assert str(os.getuid()) in folder.name

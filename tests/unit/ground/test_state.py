@@ -107,7 +107,7 @@ def test_a_state_in_the_watched_directory_itself_is_known_by_its_names(tmp_path:
 
 
 def test_states_of_other_archives_are_own_files_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(state, "platform_base", lambda: tmp_path / "platform")
+    monkeypatch.setattr(state, "platform_state_directory", lambda: tmp_path / "platform")
     (tmp_path / "platform/locks").mkdir(parents=True)
     other = tmp_path / "out/its state"
     other.mkdir(parents=True)
