@@ -54,11 +54,12 @@ from ..state import (
 from ..store.base import Capabilities, ObjectStore
 from ..store.s3 import S3Store
 from ..text import count_noun
-from .archive import Archiver, Left, Submission
+from .archive import Archiver, Left
 from .metrics import recorder
 from .notifier import Notifier, StatusCallback
 from .session import Session
 from .status import State, Status, row_to_json
+from .submission import Submission
 
 logger = logging.getLogger("cloud_archive.engine")
 

@@ -18,8 +18,8 @@ from typing import Any
 
 import pytest
 
+from cloud_archive.archive import directory_watch
 from cloud_archive.archive import engine as engine_module
-from cloud_archive.archive import pipeline as stages_module
 from cloud_archive.archive.archive import Archiver
 from cloud_archive.archive.engine import Engine
 from cloud_archive.archive.events import Event, UploadFailed
@@ -88,7 +88,7 @@ def test_a_file_counts_once_while_it_goes_into_the_ledger(
         return count
 
     monkeypatch.setattr(ledger, "add", slow_add)
-    monkeypatch.setattr(stages_module, "LONGEST_COMMIT_SECONDS", 30.0)
+    monkeypatch.setattr(directory_watch, "LONGEST_COMMIT_SECONDS", 30.0)
     with archiving(root, store, ledger=ledger) as archiver:
         (root / "a.bin").write_bytes(b"123")
         assert committed.wait(15)
@@ -109,7 +109,7 @@ def test_a_ledger_that_hangs_holds_up_no_status_and_what_goes_into_it_counts(
         return add(versions, priority=priority)
 
     monkeypatch.setattr(ledger, "add", hanging_add)
-    monkeypatch.setattr(stages_module, "LONGEST_COMMIT_SECONDS", 0.01)
+    monkeypatch.setattr(directory_watch, "LONGEST_COMMIT_SECONDS", 0.01)
     with archiving(root, MemoryStore(), ledger=ledger) as archiver:
         (root / "a.bin").write_bytes(b"123")
         assert hangs.wait(15)
@@ -214,7 +214,7 @@ def test_a_version_that_a_newer_row_has_overtaken_does_not_wait_for_ever(root: P
     """The file is overwritten while a part of its older version is sent; the newer one has a row by then."""
     store = MemoryStore()
     with archiving(root, store) as archiver:
-        until(lambda: archiver._run is not None and archiver._run.reconciler.first_done, "first scan")
+        until(lambda: archiver.running and archiver.has_scanned, "first scan")
         (root / "film.bin").write_bytes(b"A" * (9 * MEBIBYTE))
 
         def overwrite(operation: str, key: str) -> None:
@@ -559,7 +559,7 @@ def test_a_ledger_that_is_locked_when_a_file_is_complete_costs_no_rescan(
 ) -> None:
     store = MemoryStore()
     with archiving(root, store, CLOUD_ARCHIVE_RESCAN_SECONDS="0") as archiver:
-        until(lambda: archiver._run is not None and archiver._run.reconciler.first_done, "first scan")
+        until(lambda: archiver.running and archiver.has_scanned, "first scan")
         real = archiver.ledger.add
         failures = iter([True])
 
@@ -587,7 +587,7 @@ def test_nobody_scans_again_and_again_only_because_somebody_listens(tmp_path: Pa
             lambda: bool(pushed) and pushed[-1]["safe_to_stop"] and pushed[-1]["uploaded_files"] == 1, "safe"
         )
         time.sleep(1.0)
-        run = engine.archiver()._run
+        run = engine.archiver().pipeline.watch
         assert run is not None
         before, pushes = run.reconciler._begun, len(pushed)
         time.sleep(3.0)
@@ -832,7 +832,7 @@ def test_a_push_reuses_a_look_only_while_no_event_came(root: Path, monkeypatch: 
     """A look at 100,000 files takes a second; a push that nobody asked for may not make one each time."""
     with archiving(root, MemoryStore()) as archiver:
         assert archiver.flush(10)
-        run = archiver._run
+        run = archiver.pipeline.watch
         assert run is not None
         assert not run.watcher.polling
         run.reconciler.clean_until = time.monotonic() + 60  # as if that look had been a slow one
@@ -842,7 +842,7 @@ def test_a_push_reuses_a_look_only_while_no_event_came(root: Path, monkeypatch: 
         assert archiver.status().safe_to_stop
         assert run.reconciler._begun == looks + 1, "whoever asks gets a look of their own"
         run.reconciler.clean_until = time.monotonic() + 60
-        run.news += 1
+        run.hints += 1
         assert archiver.status(recent=True).safe_to_stop
         assert run.reconciler._begun == looks + 2
 
@@ -850,13 +850,13 @@ def test_a_push_reuses_a_look_only_while_no_event_came(root: Path, monkeypatch: 
 def test_a_heartbeat_makes_no_look_of_its_own_while_no_event_came(root: Path) -> None:
     with archiving(root, MemoryStore()) as archiver:
         assert archiver.flush(10)
-        run = archiver._run
+        run = archiver.pipeline.watch
         assert run is not None
         run.reconciler.clean_until = 0.0
         looks = run.reconciler._begun
         assert archiver.status(heartbeat=True).safe_to_stop
         assert run.reconciler._begun == looks
-        run.news += 1
+        run.hints += 1
         assert archiver.status(heartbeat=True).safe_to_stop
         assert run.reconciler._begun == looks + 1
 
@@ -867,7 +867,7 @@ def test_who_asks_again_and_again_waits_for_a_look_of_its_own_and_no_look_follow
     """Polled each second, 100,000 files would cost a whole core."""
     with archiving(root, MemoryStore()) as archiver:
         assert archiver.flush(10)
-        run = archiver._run
+        run = archiver.pipeline.watch
         assert run is not None
         looks: list[float] = []
         look = run.reconciler.now
@@ -877,19 +877,21 @@ def test_who_asks_again_and_again_waits_for_a_look_of_its_own_and_no_look_follow
             return look(seconds)
 
         monkeypatch.setattr(run.reconciler, "now", noted)
-        archiver._next_look = turn = time.monotonic() + 0.3
+        archiver.safety.next_scan = turn = time.monotonic() + 0.3
         assert archiver.status().safe_to_stop, "it waits, and then it looks"
         assert len(looks) == 1
         assert looks[0] >= turn
-        assert archiver._next_look > looks[0], "what this look took counts for the next one"
-        archiver._next_look = time.monotonic() + 60
+        assert archiver.safety.next_scan > looks[0], "what this look took counts for the next one"
+        archiver.safety.next_scan = time.monotonic() + 60
         with monkeypatch.context() as no_turn:
-            no_turn.setattr(archiver, "_comes_to_turn", lambda run: pytest.fail("a flush waits for no turn"))
+            no_turn.setattr(
+                archiver.safety, "_wait_for_turn", lambda watch: pytest.fail("a flush waits for no turn")
+            )
             assert archiver.flush(10)
-        archiver._next_look = time.monotonic() + 60
+        archiver.safety.next_scan = time.monotonic() + 60
         (root / "new.png").write_bytes(b"new")
-        until(lambda: archiver._something_waits() or archiver.session.counters().uploaded == 1, "it is seen")
-        monkeypatch.setattr("cloud_archive.archive.archive.LOOK_TURN_SECONDS", 0.2)
+        until(lambda: archiver.pipeline.has_work() or archiver.session.counters().uploaded == 1, "it is seen")
+        monkeypatch.setattr("cloud_archive.archive.safety.TURN_SECONDS", 0.2)
         until(lambda: archiver.status().safe_to_stop, "it is never longer than that")
 
 
