@@ -18,8 +18,7 @@ from typing import Any
 
 import pytest
 
-from cloud_archive.archive import directory_watch
-from cloud_archive.archive import engine as engine_module
+from cloud_archive.archive import directory_watch, open_archive
 from cloud_archive.archive.archive import Archiver
 from cloud_archive.archive.engine import Engine
 from cloud_archive.archive.events import Event, UploadFailed
@@ -691,7 +690,7 @@ def test_a_standby_outlives_a_fault_that_passes(
         until(lambda: first.status(look=False).state.value == "idle", "it archives")
         with engine_on(root, store, state) as standby:
             assert standby.status().state.value == "standby"
-            monkeypatch.setattr(engine_module, "open_ledger", failing)
+            monkeypatch.setattr(open_archive, "open_ledger", failing)
             first.close(5)
             assert failed.wait(10)
             until(lambda: standby.status(look=False).running, "it takes over after all")
@@ -712,7 +711,7 @@ def test_a_fault_at_the_start_that_passes_costs_time_only(
         raise OSError(errno.EIO, "Input/output error")
 
     if fault == "ledger":
-        monkeypatch.setattr(engine_module, "open_ledger", failing)
+        monkeypatch.setattr(open_archive, "open_ledger", failing)
     engine = Engine(
         root,
         state_base=tmp_path / "state",
@@ -727,7 +726,7 @@ def test_a_fault_at_the_start_that_passes_costs_time_only(
         assert not engine.status().running
         assert engine.status().errors
         if fault == "ledger":
-            monkeypatch.setattr(engine_module, "open_ledger", real)
+            monkeypatch.setattr(open_archive, "open_ledger", real)
         else:
             root.mkdir()
         until(lambda: engine.status(look=False).running and engine.problems == (), "it begins")

@@ -26,8 +26,8 @@ from tests.memory_store import MemoryStore
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cloud_archive.ledger.database.BUSY_SECONDS", 0.2)
     monkeypatch.setattr("cloud_archive.ledger.database.PROBE_SECONDS", 0.2)
-    monkeypatch.setattr("cloud_archive.archive.engine.LEDGER_SECONDS", 0.1)
-    monkeypatch.setattr("cloud_archive.archive.engine.LEDGER_STOP_SECONDS", 2.0)
+    monkeypatch.setattr("cloud_archive.archive.ledger_keeper.LEDGER_SECONDS", 0.1)
+    monkeypatch.setattr("cloud_archive.archive.host.LEDGER_STOP_SECONDS", 2.0)
 
 
 def _idle(engine: Engine) -> None:
@@ -84,7 +84,7 @@ def test_a_ledger_that_a_backup_holds_for_long_is_gone_on_without_and_gone_back_
 def test_what_was_archived_in_memory_is_kept_by_a_stop(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cloud_archive.archive.engine.LEDGER_SECONDS", 60.0)
+    monkeypatch.setattr("cloud_archive.archive.ledger_keeper.LEDGER_SECONDS", 60.0)
     root, state, store = tmp_path / "output", tmp_path / "state", MemoryStore()
     with engine_on(root, store, state) as engine:
         _idle(engine)
@@ -120,9 +120,9 @@ FULL = """
 import os, sys
 sys.path.insert(0, os.getcwd())
 from pathlib import Path
-import cloud_archive.archive.engine as engine_module
+import cloud_archive.archive.ledger_keeper as keeper_module
 import cloud_archive.ledger.database as ledger_module
-engine_module.LEDGER_SECONDS, ledger_module.BUSY_SECONDS = 0.1, 0.2
+keeper_module.LEDGER_SECONDS, ledger_module.BUSY_SECONDS = 0.1, 0.2
 from tests.functional.archives import engine_on, until
 from tests.memory_store import MemoryStore
 base = Path(sys.argv[1])
