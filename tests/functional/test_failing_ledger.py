@@ -9,16 +9,20 @@ import os
 import sqlite3
 import subprocess
 import sys
+import time
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from cloud_archive.archive.engine import Engine
+from cloud_archive.errors import LedgerError
+from cloud_archive.files import stat_version
 from cloud_archive.ledger.ledger import Ledger
+from cloud_archive.ledger.recovery import open_ledger
 from cloud_archive.ledger.rows import FileState
 from cloud_archive.state import LEDGER_NAME
-from tests.functional.archives import engine_on, until
+from tests.functional.archives import added, archiving, engine_on, until
 from tests.memory_store import MemoryStore
 
 
@@ -166,3 +170,37 @@ def test_a_full_disk_keeps_no_file_from_the_bucket(tmp_path: Path) -> None:
     if "unshare" in done.stderr or "mount:" in done.stderr:
         pytest.skip("no user namespaces here")
     assert done.stdout.strip() == "held", done.stderr[-3000:]
+
+
+def test_without_a_usable_ledger_what_it_had_pending_is_not_forgotten(
+    tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full disk at start: files that were pending must not count as old ones."""
+    state = tmp_path / "state"
+    state.mkdir()
+    before = Ledger(state / LEDGER_NAME)
+    before.open()
+    before.remember("first_start", "1.0")
+    added(before, root, "waits.png", b"waits")
+    (root / "old.png").write_bytes(b"old")
+    before.add_to_baseline([stat_version(root, "old.png").fingerprint])
+    before.close()
+
+    import cloud_archive.ledger.database as module
+
+    real = module._prepare
+
+    def full(connection: sqlite3.Connection, path: Path | None) -> None:
+        if path is not None:
+            raise LedgerError("cannot be written: the disk is full.")
+        real(connection, path)
+
+    monkeypatch.setattr(module, "_prepare", full)
+    store = MemoryStore()
+    ledger, notices, everything = open_ledger(state)
+    assert notices
+    assert not everything
+    time.sleep(0.01)
+    with archiving(root, store, ledger=ledger) as archiver:
+        assert archiver.flush(10)
+    assert store.bodies() == {"out/waits.png": b"waits"}

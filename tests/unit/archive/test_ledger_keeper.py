@@ -41,10 +41,11 @@ def test_only_a_ledger_that_fails_several_times_in_a_row_is_reopened(
                 it.keeper.check()
             assert it.paths == []
         it.keeper.check()
-        monkeypatch.setattr(archiver.ledger, "totals", fail)
-        monkeypatch.setattr(archiver.ledger, "probe", fail)
-        for _ in range(FAILED_CHECKS):
-            it.keeper.check()
+        with monkeypatch.context() as broken:
+            broken.setattr(archiver.ledger, "totals", fail)
+            broken.setattr(archiver.ledger, "probe", fail)
+            for _ in range(FAILED_CHECKS):
+                it.keeper.check()
         assert it.paths == [None]
 
 
