@@ -84,9 +84,17 @@ def _digest(token: str, purpose: str, nonce: str, method: str, path: str) -> str
 
 
 def call_engine(
-    port: int, token: str, method: str, path: str, body: Mapping[str, Any] | None, timeout_seconds: float
+    port: int,
+    token: str,
+    method: str,
+    path: str,
+    body: Mapping[str, Any] | bytes | None,
+    timeout_seconds: float,
 ) -> tuple[int, Any]:
     """Call an engine over loopback, blocking.
+
+    Args:
+        body: what is sent as JSON; bytes are JSON already.
 
     Returns:
         The HTTP status and the answer's JSON, None where it is no JSON.
@@ -96,7 +104,8 @@ def call_engine(
         OSError, http.client.HTTPException: nothing answers in time.
     """
     signed = sign_call(token, method, path)
-    content = None if method == "GET" else json.dumps(body or {})
+    encoded = body if isinstance(body, bytes) else json.dumps(body or {}).encode()
+    content = None if method == "GET" else encoded
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout_seconds)
     with contextlib.closing(connection):
         connection.request(method, path, content, {**signed.headers, "Content-Type": "application/json"})

@@ -20,6 +20,7 @@ THREADS: Mapping[str, int] = {
     "flush": 16,
     "files": 4,
     "report": 2,
+    "jobs": 1,
 }
 _WAITING_FOR_EACH_THREAD = 4
 

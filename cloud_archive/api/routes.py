@@ -27,6 +27,8 @@ from ..errors import CloudArchiveError, EngineUnavailable, RequestRefused, Store
 _log = logging.getLogger("cloud_archive.routes")
 
 MAX_BODY_BYTES = 64 * 1024
+MAX_JOBS_BODY_BYTES = 16 * 1024 * 1024
+MAX_JOBS = 1000  # in one body
 BODY_SECONDS = 10.0
 MAX_FLUSH_SECONDS = 3600.0
 DEFAULT_FLUSH_SECONDS = 60.0
@@ -42,6 +44,7 @@ UNARCHIVED_STATES = ("skipped", "baseline")
 EVENTS_PATH = "/cloud-sync/events"
 STATUS_EVENT = "cloud-sync.status"
 HEALTH_PATH = "/engine/health"
+JOBS_PATH = "/engine/jobs"
 
 UNEXPECTED = "Cloud Archive met an unexpected error; its log has the details."
 
@@ -70,6 +73,7 @@ class Route:
         name: what the handler is called.
         changes_state: True where a request from another site is refused.
         timeout_seconds: how long a face waits for the engine's answer; `flush` adds what the call asks for.
+        max_body_bytes: a larger body is refused.
     """
 
     method: str
@@ -77,6 +81,7 @@ class Route:
     name: str
     changes_state: bool
     timeout_seconds: float
+    max_body_bytes: int = MAX_BODY_BYTES
 
 
 ROUTES: tuple[Route, ...] = (
@@ -176,24 +181,26 @@ async def read_arguments(route: Route, request: web.Request) -> Arguments:
     """The call's arguments, each checked.
 
     Raises:
-        RequestRefused: 400 (no or bad body or argument), 408 (the body takes too long), 413 (over 64 KiB), 415
-            (body not JSON).
+        RequestRefused: 400 (no or bad body or argument), 408 (the body takes too long), 413 (larger than
+            the route takes), 415 (body not JSON).
     """
     if route.method == "GET":
         if route.name == "files":
             return _files_arguments(request.query)
         return _report_arguments(request.query) if route.name == "report" else {}
-    body = await _read_body(request)
+    body = await _read_body(request, route.max_body_bytes)
     if route.name == "upload":
         return {"file_path": _file_path(body)}
     if route.name == "rescan":
         return {"accept_root": _accept_root(body)}
     if route.name == "flush":
         return {"timeout_seconds": _timeout_seconds(body)}
+    if route.name == "jobs":
+        return {"jobs": _jobs(body)}
     return {}
 
 
-async def _read_body(request: web.Request) -> Mapping[str, object]:
+async def _read_body(request: web.Request, max_bytes: int) -> Mapping[str, object]:
     # A body without a type is refused like a form: a page may send both anywhere without being asked first
     # (https://fetch.spec.whatwg.org/#cors-safelisted-request-header). An empty form is still a form.
     kind = request.content_type
@@ -201,7 +208,7 @@ async def _read_body(request: web.Request) -> Mapping[str, object]:
     if form or (request.body_exists and kind != "application/json"):
         raise RequestRefused(415, "The body must be JSON, with Content-Type: application/json.")
     try:
-        content = await asyncio.wait_for(_read_content(request), BODY_SECONDS)
+        content = await asyncio.wait_for(_read_content(request, max_bytes), BODY_SECONDS)
     except asyncio.TimeoutError:
         raise RequestRefused(408, f"The body did not arrive within {BODY_SECONDS:g} s.") from None
     except web.RequestPayloadError as error:
@@ -220,12 +227,12 @@ async def _read_body(request: web.Request) -> Mapping[str, object]:
     return body
 
 
-async def _read_content(request: web.Request) -> bytes:
+async def _read_content(request: web.Request, max_bytes: int) -> bytes:
     content = bytearray()
-    while piece := await request.content.read(MAX_BODY_BYTES + 1 - len(content)):
+    while piece := await request.content.read(max_bytes + 1 - len(content)):
         content += piece
-        if len(content) > MAX_BODY_BYTES:
-            raise RequestRefused(413, f"The body is larger than {MAX_BODY_BYTES} bytes.")
+        if len(content) > max_bytes:
+            raise RequestRefused(413, f"The body is larger than {max_bytes} bytes.")
     return bytes(content)
 
 
@@ -250,6 +257,17 @@ def _accept_root(body: Mapping[str, object]) -> bool:
     if not isinstance(accept, bool):
         raise RequestRefused(400, "accept_root must be true or false.")
     return accept
+
+
+def _jobs(body: Mapping[str, object]) -> list[dict[str, Any]]:
+    jobs = body.get("jobs")
+    if not isinstance(jobs, list) or len(jobs) > MAX_JOBS:
+        raise RequestRefused(400, f"jobs must be a list of {MAX_JOBS} jobs at most.")
+    for job in jobs:
+        job_id = job.get("job_id") if isinstance(job, dict) else None
+        if not isinstance(job_id, str) or not job_id:
+            raise RequestRefused(400, "Each job must be an object whose job_id is a non-empty text.")
+    return jobs
 
 
 def _timeout_seconds(body: Mapping[str, object]) -> float:

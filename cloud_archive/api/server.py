@@ -34,7 +34,9 @@ from .lanes import Lanes
 from .routes import (
     EVENTS_PATH,
     HEALTH_PATH,
+    JOBS_PATH,
     MAX_BODY_BYTES,
+    MAX_JOBS_BODY_BYTES,
     ROUTES,
     Arguments,
     Handler,
@@ -45,8 +47,7 @@ from .routes import (
 )
 
 if TYPE_CHECKING:
-    from ..archive.engine import Engine
-    from ..archive.upload_request import UploadAnswer
+    from ..archive.engine import Engine, UploadAnswer
 
 _log = logging.getLogger("cloud_archive.server")
 
@@ -59,6 +60,7 @@ _LANE_OF: Mapping[str, str] = {
 }
 _SECONDS: Mapping[str, float] = {route.name: route.timeout_seconds for route in ROUTES}
 _UPLOAD_SECONDS = 20.0  # until an upload that goes on is answered with 202
+_JOBS_SECONDS = 20.0
 _AFTER_FLUSH_SECONDS = 2.0  # a flush that runs ends this long after its time at the latest
 
 
@@ -268,6 +270,13 @@ class _Handlers:
         kind = "text/plain; version=0.0.4; charset=utf-8"
         return web.Response(body=text.encode(), headers={"Content-Type": kind})
 
+    async def jobs(self, _: web.Request, arguments: Arguments) -> web.Response:
+        add_jobs: Callable[[list[dict[str, Any]]], None] | None = getattr(self._engine, "add_jobs", None)
+        if add_jobs is None:
+            raise RequestRefused(501, "This engine keeps no jobs.")
+        await self._lanes.run("jobs", partial(add_jobs, arguments["jobs"]), _JOBS_SECONDS)
+        return web.json_response({"success": True})
+
     async def handover(self, _: web.Request, __: Arguments) -> web.Response:
         released = await self._lanes.run("control", self._engine.request_handover, 10.0)
         return web.json_response({"success": released, "released": released})
@@ -309,6 +318,7 @@ def _add_private_routes(
     for route, handler in (
         (Route("GET", HEALTH_PATH, "health", False, 5), health),
         (Route("POST", "/engine/handover", "handover", True, 10), handlers.handover),
+        (Route("POST", JOBS_PATH, "jobs", True, _JOBS_SECONDS, MAX_JOBS_BODY_BYTES), handlers.jobs),
         (Route("POST", "/engine/shutdown", "shutdown", True, 10), shutdown),
     ):
         application.router.add_route(route.method, route.path, protect(route, handler))

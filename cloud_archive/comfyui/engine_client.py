@@ -116,12 +116,9 @@ class EngineClient:
                 trust_env=False,  # never through a proxy
             )
             self._enter(_Phase.STARTING)
-            self._supervisor = asyncio.get_running_loop().create_task(
-                self._supervise(), name="cloud-archive-engine-supervisor"
-            )
-            self._beats = asyncio.get_running_loop().create_task(
-                self._beat(), name="cloud-archive-engine-heartbeat"
-            )
+            loop = asyncio.get_running_loop()
+            self._supervisor = loop.create_task(self._supervise(), name="cloud-archive-engine-supervisor")
+            self._beats = loop.create_task(self._beat(), name="cloud-archive-engine-heartbeat")
 
     def release(self) -> None:
         """Let the engine finish by itself, from any thread, without waiting: this process ends."""
@@ -148,6 +145,12 @@ class EngineClient:
     def pid(self) -> int | None:
         """The engine's process id while it is up."""
         return self._life.process.pid if self._life is not None else None
+
+    @property
+    def address(self) -> tuple[int, str] | None:
+        """The engine's port and token, None while it isn't up; may be read in any thread."""
+        life = self._life if self._phase is _Phase.UP else None
+        return (life.port, life.token) if life is not None else None
 
     async def status(self) -> dict[str, Any]:
         """The engine's status; at once `starting` or `unavailable` with the cause where there is none."""

@@ -24,12 +24,14 @@ from ..api.routes import ROUTES, STATUS_EVENT, Arguments, Handler, Route, bare_s
 from ..errors import EngineUnavailable
 from ..text import count_noun, format_bytes
 from .engine_client import ORPHAN_SECONDS, EngineAnswer, EngineClient
+from .job_capture import JobCapture
 
 _log = logging.getLogger("cloud_archive")
 
 _REMEMBERED_SENTENCES = 500
 _MARGIN_SECONDS = 5.0  # beyond the time that the engine gives itself for an answer
 _ABANDONED_SECONDS = 1.0  # between two looks whether a client still waits
+JOBS_SECONDS = 1.0  # how long the end of ComfyUI waits until the engine has the last finished jobs
 ASK_SECONDS = 2.0  # how long the end of ComfyUI waits for what the engine says of unarchived files
 _NOT_CONFIGURED = (
     "Cloud Archive is not configured: set S3_BUCKET, S3_ACCESS_KEY_ID and S3_SECRET_ACCESS_KEY (and "
@@ -54,6 +56,7 @@ class Plugin:
         self._prompt_server = prompt_server
         self._client = client
         self._why_no_client = "ComfyUI has not started yet."
+        self._jobs: JobCapture | None = None
         self._announcements = Announcements()
         self._status: Mapping[str, Any] = bare_status("starting")  # the last one that was heard
 
@@ -87,12 +90,21 @@ class Plugin:
                 state_base = state_directory(folder_paths)
                 self._client = EngineClient(root, state_base, on_status=self._on_status)
             self._client.start()
+            self._capture_jobs(self._client)
         except Exception as error:
             self._why_no_client = f"Cloud Archive is off: {type(error).__name__}: {error}."
             _log.warning("%s", self._why_no_client)
 
+    def _capture_jobs(self, client: EngineClient) -> None:
+        get_history = getattr(getattr(self._prompt_server, "prompt_queue", None), "get_history", None)
+        if get_history is not None and self._jobs is None:
+            self._jobs = JobCapture(get_history, lambda: client.address)
+            self._jobs.start()
+
     def _on_status(self, status: dict[str, Any]) -> None:
         self._status = status
+        if self._jobs is not None:
+            self._jobs.wake()
         self._announcements.hear(status)
         # ComfyUI encodes it later; nobody changes this object after it was decoded.
         self._prompt_server.send_sync(STATUS_EVENT, status)
@@ -132,6 +144,8 @@ class Plugin:
         self.start()
 
     async def _on_shutdown(self, _: web.Application) -> None:
+        if self._jobs is not None:
+            await asyncio.to_thread(self._jobs.stop, JOBS_SECONDS)
         if self._client is not None:
             await self._client.stop()
 
@@ -148,6 +162,8 @@ class Plugin:
             line = farewell(self._status)
             if line:
                 _log.warning("%s", line)
+            if self._jobs is not None:
+                self._jobs.stop(JOBS_SECONDS)
             client.release()
             if idle:
                 loop.run_until_complete(asyncio.wait_for(client.stop(), 1.0))

@@ -28,7 +28,7 @@ class FakeStatus:
 
 @dataclass
 class FakeUploadAnswer:
-    """See `upload_request.UploadAnswer`."""
+    """See `engine.UploadAnswer`."""
 
     http_status: int
     message: str
@@ -132,6 +132,9 @@ class FakeEngine:
         self.content = {**self.content, **changes}
         for callback in list(self.callbacks):
             callback(dict(self.content))
+
+    def add_jobs(self, jobs: list[dict[str, Any]]) -> None:
+        self._note("jobs", jobs)
 
     def request_handover(self) -> bool:
         self._note("handover")

@@ -8,6 +8,7 @@ import logging
 import shutil
 import subprocess
 import sys
+import threading
 import types
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -23,6 +24,7 @@ from cloud_archive.comfyui.engine_client import EngineClient
 from cloud_archive.comfyui.plugin import Announcements, Plugin, farewell, state_directory
 from tests.plugin_loading import load_plugins, make_plugins
 
+from .prompt_queue import PromptQueue, outputs
 from .waiting import engines, until
 
 SCRIPT = Path(__file__).parent / "fake_engine_process.py"
@@ -36,6 +38,7 @@ class SmallPromptServer:
         self.loop = asyncio.get_running_loop()
         self.app = web.Application()
         self.routes = web.RouteTableDef()
+        self.prompt_queue = PromptQueue()
         self.sent: list[tuple[str, dict[str, Any]]] = []
 
     def send_sync(self, event: str, data: dict[str, Any], sid: str | None = None) -> None:
@@ -102,6 +105,41 @@ async def test_routes_and_their_api_twins_reach_the_engine(
             assert (answer.status, (await answer.json())["next_cursor"]) == (200, "next")
         async with running.get(f"{prefix}/cloud-sync/metrics") as answer:
             assert answer.headers["Content-Type"].startswith("text/plain; version=0.0.4")
+
+
+async def test_finished_jobs_reach_the_engine_and_the_loop_only_wakes_their_thread(
+    running: TestClient[web.Request, web.Application], prompt_server: SmallPromptServer, tmp_path: Path
+) -> None:
+    calls: set[str] = set()
+
+    def record(frame: types.FrameType, event: str, _: object) -> None:
+        if event == "call" and frame.f_code.co_filename.endswith("job_capture.py"):
+            calls.add(frame.f_code.co_name)
+
+    def jobs() -> list[str]:
+        notes = [json.loads(line) for line in (tmp_path / "journal").read_text().splitlines()]
+        return [job["job_id"] for note in notes for job in note.get("jobs", ())]
+
+    await until(lambda: prompt_server.sent)
+    sys.setprofile(record)  # this thread's calls only
+    try:
+        prompt_server.prompt_queue.finish("job-1", outputs("a.png"))
+        await until(lambda: jobs() == ["job-1"])
+        prompt_server.prompt_queue.finish("job-2", outputs("b.png"))
+        await until(lambda: jobs() == ["job-1", "job-2"])
+    finally:
+        sys.setprofile(None)
+    assert calls == {"wake"}
+    assert threading.get_ident() not in prompt_server.prompt_queue.readers
+
+
+async def test_a_job_that_finished_just_before_the_end_still_reaches_the_engine(
+    running: TestClient[web.Request, web.Application], prompt_server: SmallPromptServer, tmp_path: Path
+) -> None:
+    await until(lambda: prompt_server.prompt_queue.readers)
+    prompt_server.prompt_queue.finish("last", outputs("a.png"))
+    await running.close()
+    assert '"last"' in (tmp_path / "journal").read_text()
 
 
 async def test_bad_requests_are_refused_before_the_engine_is_asked(prompt_server: SmallPromptServer) -> None:
@@ -325,6 +363,7 @@ def test_comfyui_loads_nothing_of_ours_but_the_face(plugin_folders: tuple[Path, 
             "comfyui",
             "comfyui.child_process",
             "comfyui.engine_client",
+            "comfyui.job_capture",
             "comfyui.plugin",
             "errors",
             "handshake",

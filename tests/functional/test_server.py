@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import logging
 import threading
@@ -16,6 +17,7 @@ from aiohttp import web
 from yarl import URL
 
 from cloud_archive.api.events import HEARTBEAT_SECONDS
+from cloud_archive.api.routes import JOBS_PATH, MAX_JOBS, MAX_JOBS_BODY_BYTES
 from cloud_archive.api.server import Listener, build_application, serve
 from cloud_archive.errors import CloudArchiveError, RequestRefused, StoreError
 from cloud_archive.handshake import PROOF_HEADER, NotTheEngine, sign_call
@@ -115,7 +117,7 @@ async def test_the_private_listener_has_no_dashboard_and_the_public_one_no_engin
     private: Caller, public: Caller, engine: FakeEngine
 ) -> None:
     assert (await private.ask("GET", "/"))[0] == 404
-    for path in ("/engine/health", "/engine/handover", "/engine/shutdown"):
+    for path in ("/engine/health", "/engine/handover", "/engine/shutdown", JOBS_PATH):
         assert (await public.ask("POST", path))[0] == 404
     assert engine.calls == []
 
@@ -140,6 +142,45 @@ async def test_an_order_that_cannot_be_carried_out_says_why(
     status, content = await private.ask("POST", f"/cloud-sync/{name}")
     assert (status, content["success"], content["message"]) == (expected, False, "S3_BUCKET is not set.")
     assert content["status"]["state"] == "idle"
+
+
+async def test_jobs_reach_the_engine_also_where_their_graphs_are_large(
+    private: Caller, engine: FakeEngine
+) -> None:
+    jobs = [{"job_id": "a", "prompt": {"1": "x" * 1_000_000}}, {"job_id": "b", "prompt": {}}]
+    assert await private.ask("POST", JOBS_PATH, json={"jobs": jobs}) == (200, {"success": True})
+    assert engine.calls == [("jobs", jobs)]
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        ({}, 400),
+        ({"jobs": {}}, 400),
+        ({"jobs": [1]}, 400),
+        ({"jobs": [{"job_id": ""}]}, 400),
+        ({"jobs": [{"job_id": 7}]}, 400),
+        ({"jobs": [{"job_id": "a"}] * (MAX_JOBS + 1)}, 400),
+    ],
+    ids=["none", "no-list", "no-object", "empty-id", "number-id", "too-many"],
+)
+async def test_what_holds_no_jobs_is_refused(
+    private: Caller, engine: FakeEngine, body: dict[str, Any], status: int
+) -> None:
+    answered, content = await private.ask("POST", JOBS_PATH, json=body)
+    assert (answered, content["success"], engine.calls) == (status, False, [])
+
+
+async def test_more_than_16_mib_of_jobs_are_refused(private: Caller, engine: FakeEngine) -> None:
+    body = io.BytesIO(b" " * (MAX_JOBS_BODY_BYTES + 1))
+    status, _ = await private.ask("POST", JOBS_PATH, data=body, headers={"Content-Type": "application/json"})
+    assert (status, engine.calls) == (413, [])
+
+
+async def test_an_engine_without_a_catalog_keeps_no_jobs(private: Caller, engine: FakeEngine) -> None:
+    engine.add_jobs = None  # type: ignore[assignment, method-assign]
+    status, content = await private.ask("POST", JOBS_PATH, json={"jobs": []})
+    assert (status, content["message"]) == (501, "This engine keeps no jobs.")
 
 
 async def test_flush_answers_200_or_504_with_what_remains(private: Caller, engine: FakeEngine) -> None:

@@ -1,0 +1,290 @@
+"""Pass on each job that ComfyUI has finished: its graph, its workflow, and which node wrote which file.
+
+ComfyUI keeps finished prompts in the history of its `PromptQueue`, also those of clients without a websocket and with
+`--disable-metadata`. One daemon thread reads that history after each event of the engine, which comes at least every
+few seconds, and posts new jobs to the engine over loopback. ComfyUI is not patched, and its event loop only wakes the
+thread.
+
+A `CacheProvider` would also announce the end of a prompt, but with one registered ComfyUI serializes and hashes the
+ancestors of every node: 26 s more for a chain of 100 nodes that takes half a second without (0.33.0).
+
+Graphs may hold secrets: they go to our own engine only, and are never logged.
+
+This module is loaded into ComfyUI's process: standard library and aiohttp only.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import logging
+import os
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from ..api.routes import JOBS_PATH
+from ..handshake import call_engine
+
+_log = logging.getLogger("cloud_archive.job_capture")
+
+MAX_UNSENT_BYTES = (
+    16 * 1024 * 1024
+)  # jobs held for an engine that does not answer; the rest stays in the history
+MAX_JOB_BYTES = 8 * 1024 * 1024  # a larger job is passed on without its graphs
+_BATCH_BYTES = 1024 * 1024
+_BATCH_JOBS = 100
+_REMEMBERED_JOBS = 20_000  # twice what ComfyUI keeps
+_FIRST_READ = 64  # entries of the history; more are read where all of these are new
+_POST_SECONDS = 30.0
+_LONGEST_BACKOFF = 60.0
+_PAUSE_SECONDS = 1.0  # between two reads of the history
+_PAUSE_BETWEEN_JOBS = 0.01  # so that a long history does not compete with what ComfyUI computes
+_REFUSED = (400, 413, 415)  # the same job would be refused again
+_END_MESSAGES = {
+    "execution_success": "success",
+    "execution_error": "error",
+    "execution_interrupted": "interrupted",
+}
+
+EngineAddress = Callable[[], "tuple[int, str] | None"]
+
+
+class JobCapture:
+    """Posts each finished job of one ComfyUI to the engine, once, in the order in which they finished.
+
+    Args:
+        get_history: `PromptQueue.get_history`.
+        engine_address: returns port and token of the engine, None while there is none; called in the thread.
+        pause_seconds: the shortest time between two reads of the history.
+
+    Attributes:
+        unsent_bytes: how much waits for the engine.
+        failures: calls in a row that the engine did not take.
+    """
+
+    def __init__(
+        self,
+        get_history: Callable[..., Mapping[str, Any]],
+        engine_address: EngineAddress,
+        *,
+        pause_seconds: float = _PAUSE_SECONDS,
+    ) -> None:
+        self._get_history = get_history
+        self._engine_address = engine_address
+        self._pause_seconds = pause_seconds
+        self._wake = threading.Event()
+        self._stopping = threading.Event()
+        self._unsent: OrderedDict[str, bytes] = OrderedDict()
+        self.unsent_bytes = 0
+        self._passed_on: OrderedDict[str, None] = OrderedDict()
+        self._batch_jobs = _BATCH_JOBS
+        self.failures = 0
+        self._failed_address: tuple[int, str] | None = None
+        self._retry_at = 0.0
+        self._warned = False
+        self._thread = threading.Thread(target=self._run, name="cloud-archive-jobs", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread; returns at once."""
+        self._thread.start()
+
+    def wake(self) -> None:
+        """Look for finished jobs soon. Cheap enough for an event loop."""
+        self._wake.set()
+
+    def stop(self, timeout_seconds: float) -> None:
+        """Pass on what is new once more, for at most `timeout_seconds`, and end the thread."""
+        self._stopping.set()
+        self._wake.set()
+        if self._thread.is_alive():
+            self._thread.join(timeout_seconds)
+
+    def _run(self) -> None:
+        ending = False
+        while not ending:
+            self._wake.wait()
+            self._wake.clear()
+            ending = self._stopping.is_set()
+            try:
+                while self._read_history() and self._post():
+                    pass
+            except Exception as error:  # its text could quote a graph
+                if not self._warned:
+                    self._warned = True
+                    _log.warning(
+                        "Cloud Archive can't read this ComfyUI's history (%s): the catalog knows only what files say.",
+                        type(error).__name__,
+                    )
+            self._stopping.wait(self._pause_seconds)
+
+    def _read_history(self) -> bool:
+        """Encode new jobs, as many as may wait; True where any waits to be posted."""
+        for job_id, entry in self._new_entries():
+            if self.unsent_bytes >= MAX_UNSENT_BYTES:
+                break
+            content = encode_job(job_id, entry)
+            self._unsent[job_id] = content
+            self.unsent_bytes += len(content)
+            self._stopping.wait(_PAUSE_BETWEEN_JOBS)
+        return bool(self._unsent)
+
+    def _new_entries(self) -> list[tuple[str, Any]]:
+        """Return the entries that were not read before, oldest first.
+
+        With `max_items` ComfyUI hands out its own objects, without copying a graph; nobody changes them.
+        """
+        count = _FIRST_READ
+        while True:
+            entries = self._get_history(max_items=count)
+            if len(entries) < count or count >= _REMEMBERED_JOBS or self._is_known(next(iter(entries))):
+                return [(job_id, entry) for job_id, entry in entries.items() if not self._is_known(job_id)]
+            count *= 4
+
+    def _is_known(self, job_id: str) -> bool:
+        return job_id in self._passed_on or job_id in self._unsent
+
+    def _post(self) -> bool:
+        """Post all that waits; False where the engine does not take it now."""
+        while self._unsent:
+            address = self._engine_address()
+            if address is None:
+                return False
+            if address == self._failed_address and time.monotonic() < self._retry_at:
+                return False
+            batch = list(self._next_batch())
+            body = b'{"jobs": [' + b",".join(self._unsent[job_id] for job_id in batch) + b"]}"
+            try:
+                status, answer = call_engine(*address, "POST", JOBS_PATH, body, _POST_SECONDS)
+            except (OSError, http.client.HTTPException):
+                status, answer = 0, None
+            if status == 200:
+                self.failures = 0
+                self._forget(batch)
+            elif status in _REFUSED and len(batch) > 1:
+                self._batch_jobs = 1  # so that only the bad one is left out
+            elif status in _REFUSED:
+                reason = answer.get("message") if isinstance(answer, Mapping) else None
+                _log.warning("The catalog does not take job %s: %s", batch[0], reason)
+                self._forget(batch)
+            else:
+                self._back_off(address)
+                return False
+        self._batch_jobs = _BATCH_JOBS
+        return True
+
+    def _next_batch(self) -> Iterator[str]:
+        size = 0
+        for number, (job_id, content) in enumerate(self._unsent.items()):
+            size += len(content)
+            if number and (number >= self._batch_jobs or size > _BATCH_BYTES):
+                return
+            yield job_id
+
+    def _forget(self, batch: list[str]) -> None:
+        for job_id in batch:
+            self.unsent_bytes -= len(self._unsent.pop(job_id))
+            self._passed_on[job_id] = None
+        while len(self._passed_on) > _REMEMBERED_JOBS:
+            self._passed_on.popitem(last=False)
+
+    def _back_off(self, address: tuple[int, str]) -> None:
+        """Leave this engine alone for 1, 2, 4 … 60 s; another one, started after it, is asked at once."""
+        self.failures = self.failures + 1 if address == self._failed_address else 1
+        self._failed_address = address
+        self._retry_at = time.monotonic() + min(_LONGEST_BACKOFF, 2.0 ** min(self.failures - 1, 6))
+
+
+def encode_job(job_id: str, entry: Any) -> bytes:
+    """Return one job of the history as the JSON that the engine takes.
+
+    What ComfyUI does not say, or says in another shape than we know, is left empty. Graphs that make the job larger
+    than `MAX_JOB_BYTES`, or that are not JSON, are left out.
+    """
+    job = describe_job(job_id, entry)
+    for left_out in ((), ("workflow",), ("prompt", "options")):
+        job.update(dict.fromkeys(left_out))
+        try:
+            # ComfyUI's own nodes encode the same graph in the same way for every image that they save.
+            content = json.dumps(job, separators=(",", ":")).encode()
+        except (TypeError, ValueError, RecursionError):
+            continue
+        if len(content) <= MAX_JOB_BYTES:
+            return content
+    return json.dumps({"job_id": job_id, "outputs": []}).encode()
+
+
+def describe_job(job_id: str, entry: Any) -> dict[str, Any]:
+    """Return one entry of the history in the shape that the engine takes.
+
+    Of the prompt's `extra_data`, which may hold tokens of the user, only the client, the workflow and our own options
+    are read.
+    """
+    entry = _mapping(entry)
+    queued = entry.get("prompt")
+    queued = queued if isinstance(queued, (tuple, list)) else ()
+    graph = _mapping(queued[2]) if len(queued) > 2 else {}
+    extra = _mapping(queued[3]) if len(queued) > 3 else {}
+    client_id = extra.get("client_id")
+    messages = dict(_messages(entry.get("status")))
+    status = _mapping(entry.get("status")).get("status_str")
+    finished_at = time.time()
+    for name, meaning in _END_MESSAGES.items():
+        if name in messages:
+            status = meaning
+            timestamp = messages[name].get("timestamp")  # milliseconds
+            finished_at = timestamp / 1000 if isinstance(timestamp, (int, float)) else finished_at
+    return {
+        "job_id": job_id,
+        "client_id": client_id if isinstance(client_id, str) else None,
+        "finished_at": finished_at,
+        "status": status if isinstance(status, str) else None,
+        "prompt": graph or None,
+        "workflow": _mapping(_mapping(extra.get("extra_pnginfo")).get("workflow")) or None,
+        "outputs": list(_outputs(entry, graph, messages)),
+        "options": _mapping(extra.get("cloud_archive")) or None,
+    }
+
+
+def _outputs(
+    entry: Mapping[str, Any], graph: Mapping[str, Any], messages: Mapping[str, Mapping[str, Any]]
+) -> Iterator[dict[str, str]]:
+    """Yield the files that this job wrote, each with the node of the graph that wrote it.
+
+    The history also lists what nodes wrote in an earlier job, where this one took their results from the cache; the
+    files belong to that job.
+    """
+    cached = messages.get("execution_cached", {}).get("nodes")
+    cached = {str(node) for node in cached} if isinstance(cached, (list, tuple, set)) else set()
+    meta = _mapping(entry.get("meta"))
+    for node, shown in _mapping(entry.get("outputs")).items():
+        node = _node_of_graph(str(node), graph, _mapping(meta.get(node)))
+        if node in cached:
+            continue
+        for values in _mapping(shown).values():
+            for value in values if isinstance(values, (list, tuple)) else ():
+                file = _mapping(value)
+                filename, subfolder, kind = (file.get(name) for name in ("filename", "subfolder", "type"))
+                if isinstance(filename, str) and filename and isinstance(kind, str):
+                    folder = subfolder if isinstance(subfolder, str) else ""
+                    folder = folder.replace("\\", "/") if os.sep == "\\" else folder
+                    yield {"node": node, "filename": filename, "subfolder": folder, "type": kind}
+
+
+def _node_of_graph(node: str, graph: Mapping[str, Any], meta: Mapping[str, Any]) -> str:
+    """Return the node of the graph that stands for `node`, which may come from a node that expanded itself."""
+    real = meta.get("real_node_id")
+    return real if node not in graph and isinstance(real, str) else node
+
+
+def _messages(status: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    messages = _mapping(status).get("messages")
+    for message in messages if isinstance(messages, (list, tuple)) else ():
+        if isinstance(message, (list, tuple)) and len(message) == 2 and isinstance(message[0], str):
+            yield message[0], _mapping(message[1])
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}

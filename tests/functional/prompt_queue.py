@@ -1,0 +1,86 @@
+"""ComfyUI's `PromptQueue` as far as a plugin reads it: the history, in the shapes of 0.3.64 and 0.33.0."""
+
+from __future__ import annotations
+
+import copy
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+GRAPH: dict[str, Any] = {
+    "1": {"class_type": "EmptyImage", "inputs": {"width": 64, "height": 64, "batch_size": 1, "color": 255}},
+    "2": {"class_type": "SaveImage", "inputs": {"images": ["1", 0], "filename_prefix": "a"}},
+}
+
+
+def outputs(*names: str, node: str = "2", subfolder: str = "", kind: str = "output") -> dict[str, Any]:
+    """What `SaveImage` shows of the files that it wrote."""
+    images = [{"filename": name, "subfolder": subfolder, "type": kind} for name in names]
+    return {node: {"images": images}}
+
+
+class PromptQueue:
+    """A history, and which threads read it."""
+
+    def __init__(self) -> None:
+        self.mutex = threading.RLock()
+        self.history: dict[str, Any] = {}
+        self.readers: set[int] = set()
+
+    def finish(
+        self,
+        prompt_id: str,
+        shown: Mapping[str, Any],
+        *,
+        graph: Mapping[str, Any] = GRAPH,
+        extra: Mapping[str, Any] | None = None,
+        cached: Sequence[str] = (),
+        end: str = "execution_success",
+        milliseconds: int = 1_775_046_896_500,
+    ) -> None:
+        """Put a finished prompt into the history, as `task_done` does."""
+        messages = [
+            ("execution_start", {"prompt_id": prompt_id, "timestamp": milliseconds - 900}),
+            (
+                "execution_cached",
+                {"nodes": list(cached), "prompt_id": prompt_id, "timestamp": milliseconds - 900},
+            ),
+            (end, {"prompt_id": prompt_id, "timestamp": milliseconds}),
+        ]
+        success = end == "execution_success"
+        meta = {
+            node: {"node_id": node, "display_node": node, "parent_node": None, "real_node_id": node}
+            for node in shown
+        }
+        with self.mutex:
+            self.history[prompt_id] = {
+                "prompt": (0, prompt_id, dict(graph), dict(extra or {}), ["2"]),
+                "outputs": dict(shown),
+                "status": {
+                    "status_str": "success" if success else "error",
+                    "completed": success,
+                    "messages": messages,
+                },
+                "meta": meta,
+            }
+
+    def get_history(
+        self,
+        prompt_id: str | None = None,
+        max_items: int | None = None,
+        offset: int = -1,
+        map_function: Callable[[Any], Any] | None = None,
+    ) -> dict[str, Any]:
+        self.readers.add(threading.get_ident())
+        with self.mutex:
+            if prompt_id is not None:
+                found = self.history.get(prompt_id)
+                return {} if found is None else {prompt_id: copy.deepcopy(found)}
+            if offset < 0 and max_items is not None:
+                offset = len(self.history) - max_items
+            chosen = [key for number, key in enumerate(self.history) if number >= offset]
+            return {key: self.history[key] for key in chosen[:max_items]}
+
+    def wipe_history(self) -> None:
+        with self.mutex:
+            self.history = {}

@@ -1,0 +1,264 @@
+"""Finished jobs go from ComfyUI's history to the engine's real server; the engine behind it is a stand-in."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from cloud_archive.api.server import build_application, serve
+from cloud_archive.comfyui import job_capture
+from cloud_archive.comfyui.job_capture import MAX_JOB_BYTES, MAX_UNSENT_BYTES, JobCapture
+from cloud_archive.errors import CloudArchiveError, RequestRefused
+
+from .fake_engine import FakeEngine
+from .prompt_queue import GRAPH, PromptQueue, outputs
+from .waiting import until
+
+TOKEN = "t" * 43
+SECRET = "sk-0123456789abcdef0123456789abcdef"
+
+
+class Setting:
+    """A history, what captures its jobs, and the engine that runs at the moment."""
+
+    def __init__(self) -> None:
+        self.queue = PromptQueue()
+        self.address: tuple[int, str] | None = None
+        self.capture = JobCapture(self.queue.get_history, lambda: self.address, pause_seconds=0.01)
+        self.capture.start()
+
+    @asynccontextmanager
+    async def engine(self, engine: FakeEngine | None = None) -> AsyncIterator[FakeEngine]:
+        """An engine that takes calls for as long as the block runs."""
+        engine = engine or FakeEngine()
+        listener = await serve(build_application(engine.facade, token=TOKEN))
+        self.address = (listener.port, TOKEN)
+        try:
+            yield engine
+        finally:
+            self.address = None
+            await listener.close()
+
+    async def until(self, condition: Any) -> None:
+        """Wait for `condition()`, with events as an engine pushes them."""
+
+        def woken() -> object:
+            self.capture.wake()
+            return condition()
+
+        await until(woken)
+
+
+@pytest.fixture
+def setting(monkeypatch: pytest.MonkeyPatch) -> Iterator[Setting]:
+    monkeypatch.setattr(job_capture, "_PAUSE_BETWEEN_JOBS", 0)
+    made = Setting()
+    yield made
+    made.capture.stop(10)
+
+
+def jobs(engine: FakeEngine) -> list[dict[str, Any]]:
+    return [job for call in engine.calls for job in call[1]]
+
+
+def ids(engine: FakeEngine) -> list[str]:
+    return [job["job_id"] for job in jobs(engine)]
+
+
+async def test_a_headless_job_arrives_with_its_graph_and_its_files(setting: Setting) -> None:
+    setting.queue.finish("j", outputs("a_00001_.png", "a_00002_.png", subfolder="x/y"))
+    async with setting.engine() as engine:
+        await setting.until(lambda: engine.calls)
+    assert jobs(engine) == [
+        {
+            "job_id": "j",
+            "client_id": None,
+            "finished_at": 1_775_046_896.5,
+            "status": "success",
+            "prompt": GRAPH,
+            "workflow": None,
+            "outputs": [
+                {"node": "2", "filename": "a_00001_.png", "subfolder": "x/y", "type": "output"},
+                {"node": "2", "filename": "a_00002_.png", "subfolder": "x/y", "type": "output"},
+            ],
+            "options": None,
+        }
+    ]
+
+
+async def test_a_job_of_a_client_brings_its_workflow_and_options_and_none_of_its_tokens(
+    setting: Setting, caplog: pytest.LogCaptureFixture
+) -> None:
+    workflow = {"nodes": [], "version": 0.4}
+    extra = {
+        "client_id": "c",
+        "extra_pnginfo": {"workflow": workflow},
+        "cloud_archive": {"note": "x"},
+        "auth_token_comfy_org": SECRET,
+    }
+    graph = {**GRAPH, "3": {"class_type": "Ask", "inputs": {"api_key": SECRET}}}
+    with caplog.at_level(logging.DEBUG):
+        setting.queue.finish("j", outputs("a.png"), extra=extra, graph=graph)
+        async with setting.engine() as engine:
+            await setting.until(lambda: engine.calls)
+    (job,) = jobs(engine)
+    assert (job["client_id"], job["workflow"]) == ("c", workflow)
+    assert job["options"] == {"note": "x"}
+    assert job["prompt"] == graph  # the engine drops secrets before it stores anything
+    assert json.dumps(job).count(SECRET) == 1
+    assert SECRET not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("end", "status"), [("execution_error", "error"), ("execution_interrupted", "interrupted")]
+)
+async def test_a_job_that_failed_arrives_with_what_it_wrote(setting: Setting, end: str, status: str) -> None:
+    setting.queue.finish("j", outputs("a.png"), end=end)
+    async with setting.engine() as engine:
+        await setting.until(lambda: engine.calls)
+    (job,) = jobs(engine)
+    assert (job["status"], [output["filename"] for output in job["outputs"]]) == (status, ["a.png"])
+
+
+async def test_files_from_the_cache_belong_to_the_job_that_wrote_them(setting: Setting) -> None:
+    preview = outputs("p.png", node="3", kind="temp")
+    setting.queue.finish("first", outputs("a.png"))
+    setting.queue.finish("again", {**outputs("a.png"), **preview}, cached=["1", "2"])
+    async with setting.engine() as engine:
+        await setting.until(lambda: len(ids(engine)) == 2)
+    assert [[output["filename"] for output in job["outputs"]] for job in jobs(engine)] == [
+        ["a.png"],
+        ["p.png"],
+    ]
+
+
+async def test_a_job_is_passed_on_once_and_each_new_one_as_it_comes(setting: Setting) -> None:
+    async with setting.engine() as engine:
+        for number in range(20):
+            setting.queue.finish(str(number), outputs("a.png"))
+            await setting.until(lambda number=number: ids(engine)[-1:] == [str(number)])
+    assert ids(engine) == [str(number) for number in range(20)]
+
+
+async def test_a_history_that_is_cleared_while_no_engine_runs_loses_no_job(setting: Setting) -> None:
+    setting.queue.finish("j", outputs("a.png"))
+    await setting.until(lambda: setting.capture.unsent_bytes)
+    setting.queue.wipe_history()
+    setting.queue.finish("k", outputs("b.png"))
+    async with setting.engine() as engine:
+        await setting.until(lambda: len(ids(engine)) == 2)
+    assert ids(engine) == ["j", "k"]
+
+
+class KeepsNoJobs(FakeEngine):
+    """An engine without a catalog."""
+
+    add_jobs = None  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize(
+    "first", [FakeEngine(error=CloudArchiveError("The disk is full.")), KeepsNoJobs()], ids=["500", "501"]
+)
+async def test_the_next_engine_gets_what_the_last_one_did_not_confirm(
+    setting: Setting, first: FakeEngine
+) -> None:
+    async with setting.engine() as confirms:
+        setting.queue.finish("confirmed", outputs("a.png"))
+        await setting.until(lambda: confirms.calls and not setting.capture.unsent_bytes)
+    async with setting.engine(first):
+        setting.queue.finish("j", outputs("b.png"))
+        await setting.until(lambda: setting.capture.failures)
+    async with setting.engine() as last:
+        await setting.until(lambda: last.calls)
+        setting.queue.finish("k", outputs("c.png"))
+        await setting.until(lambda: len(ids(last)) == 2)
+    assert ids(last) == ["j", "k"]
+
+
+async def test_an_engine_that_fails_is_left_alone_for_a_while(setting: Setting) -> None:
+    setting.queue.finish("j", outputs("a.png"))
+    async with setting.engine(FakeEngine(error=CloudArchiveError("no"))) as engine:
+        await setting.until(lambda: setting.capture.failures)
+        readings = 0
+
+        def read_on() -> bool:
+            nonlocal readings
+            readings += 1
+            return readings > 20
+
+        await setting.until(read_on)
+        assert len(engine.calls) == 1
+
+
+async def test_one_job_that_the_engine_refuses_does_not_hold_up_the_others(
+    setting: Setting, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Picky(FakeEngine):
+        def add_jobs(self, jobs: list[dict[str, Any]]) -> None:
+            if any(job["job_id"] == "bad" for job in jobs):
+                raise RequestRefused(400, "The graph is no graph.")
+            super().add_jobs(jobs)
+
+    for job_id in ("a", "bad", "b"):
+        setting.queue.finish(job_id, outputs("a.png"))
+    async with setting.engine(Picky()) as engine:
+        await setting.until(lambda: ids(engine) == ["a", "b"])
+        setting.queue.finish("c", outputs("c.png"))
+        await setting.until(lambda: ids(engine) == ["a", "b", "c"])
+    (warning,) = caplog.records
+    assert warning.getMessage() == "The catalog does not take job bad: The graph is no graph."
+
+
+async def test_a_history_of_2000_jobs_arrives_once_and_in_order(setting: Setting) -> None:
+    for number in range(2000):
+        setting.queue.finish(str(number), outputs("a.png"))
+    async with setting.engine() as engine:
+        await setting.until(lambda: len(ids(engine)) >= 2000)
+        assert len(engine.calls) <= 40  # in batches
+        setting.queue.finish("new", outputs("b.png"))
+        await setting.until(lambda: ids(engine)[-1] == "new")
+    assert ids(engine) == [*map(str, range(2000)), "new"]
+
+
+async def test_jobs_that_wait_for_an_engine_take_bounded_memory_and_all_arrive(setting: Setting) -> None:
+    graph = {**GRAPH, "3": {"class_type": "Note", "inputs": {"text": "x" * 1_000_000}}}
+    for number in range(40):
+        setting.queue.finish(str(number), outputs("a.png"), graph=graph)
+    await setting.until(lambda: setting.capture.unsent_bytes >= MAX_UNSENT_BYTES)
+    assert setting.capture.unsent_bytes < MAX_UNSENT_BYTES + 1_100_000
+    async with setting.engine() as engine:
+        await setting.until(lambda: len(ids(engine)) >= 40 and not setting.capture.unsent_bytes)
+    assert ids(engine) == [str(number) for number in range(40)]
+
+
+async def test_a_job_that_is_too_large_or_no_json_arrives_without_its_graphs(setting: Setting) -> None:
+    big = {"nodes": ["x" * MAX_JOB_BYTES]}
+    setting.queue.finish("big", outputs("a.png"), extra={"extra_pnginfo": {"workflow": big}})
+    setting.queue.finish("odd", outputs("b.png"), graph={"1": object()})
+    async with setting.engine() as engine:
+        await setting.until(lambda: len(ids(engine)) == 2)
+    assert [(job["workflow"], job["prompt"], len(job["outputs"])) for job in jobs(engine)] == [
+        (None, GRAPH, 1),
+        (None, None, 1),
+    ]
+
+
+async def test_a_history_of_another_shape_is_one_warning(
+    setting: Setting, caplog: pytest.LogCaptureFixture
+) -> None:
+    broken = JobCapture(lambda **_: 1 / 0, lambda: None, pause_seconds=0.01)  # type: ignore[arg-type]
+    broken.start()
+
+    def warned() -> object:
+        broken.wake()
+        return caplog.records
+
+    await until(warned)
+    broken.stop(10)
+    (warning,) = caplog.records
+    assert "can't read this ComfyUI's history (ZeroDivisionError)" in warning.getMessage()
