@@ -103,7 +103,8 @@ class Plugin:
 
     def _on_status(self, status: dict[str, Any]) -> None:
         self._status = status
-        if self._jobs is not None:
+        # Settings are read once: an engine that isn't configured will never keep a job.
+        if self._jobs is not None and status.get("state") != "not_configured":
             self._jobs.wake()
         self._announcements.hear(status)
         # ComfyUI encodes it later; nobody changes this object after it was decoded.

@@ -21,6 +21,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from cloud_archive.api.routes import ROUTES, bare_status
 from cloud_archive.comfyui import plugin as comfy
 from cloud_archive.comfyui.engine_client import EngineClient
+from cloud_archive.comfyui.job_capture import JobCapture
 from cloud_archive.comfyui.plugin import Announcements, Plugin, farewell, state_directory
 from tests.plugin_loading import load_plugins, make_plugins
 
@@ -131,6 +132,23 @@ async def test_finished_jobs_reach_the_engine_and_the_loop_only_wakes_their_thre
         sys.setprofile(None)
     assert calls == {"wake"}
     assert threading.get_ident() not in prompt_server.prompt_queue.readers
+
+
+async def test_no_job_is_kept_for_an_engine_that_is_not_configured(
+    prompt_server: SmallPromptServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Started(NoClient):
+        def start(self) -> None:
+            pass
+
+    woken: list[JobCapture] = []
+    monkeypatch.setattr(JobCapture, "wake", lambda capture: woken.append(capture))
+    plugin = Plugin(prompt_server, client=Started())
+    plugin.start()
+    plugin._on_status(bare_status("not_configured"))
+    assert woken == []
+    plugin._on_status(bare_status("standby"))
+    assert len(woken) == 1
 
 
 async def test_a_job_that_finished_just_before_the_end_still_reaches_the_engine(
