@@ -47,7 +47,8 @@ from .routes import (
 )
 
 if TYPE_CHECKING:
-    from ..archive.engine import Engine, UploadAnswer
+    from ..archive.engine import Engine
+    from ..archive.upload_request import UploadAnswer
 
 _log = logging.getLogger("cloud_archive.server")
 

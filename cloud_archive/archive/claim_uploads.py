@@ -51,7 +51,7 @@ class ClaimUploads:
         uploader: sends and proves one file.
         root: the watched directory.
         policy: decides about failed attempts.
-        on_event: receives every event but ScanEnded.
+        on_event: receives what becomes of each claim, from the thread that uploads it.
         check_root: raises RootReplaced where the watched directory is not the known one.
         on_room: called when further uploads may begin.
     """

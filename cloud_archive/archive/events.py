@@ -59,7 +59,46 @@ class UploadsEnded:
     """One or several uploads are over, and all other events about them were reported."""
 
 
-Event: TypeAlias = FileArchived | UploadFailed | FileGone | FileModified | UploadProgressed | UploadsEnded
+@dataclass(frozen=True, slots=True)
+class FileSeen:
+    """The watcher saw a file that is to be archived; comes often."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScanEnded:
+    """A scan found something, or it was the first one."""
+
+
+@dataclass(frozen=True, slots=True)
+class FilesQueued:
+    """Complete files are committed as pending."""
+
+
+@dataclass(frozen=True, slots=True)
+class LocalFileFreed:
+    """A local file was deleted after its object was proven."""
+
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class StatusChanged:
+    """Something else changed that a status shows, or that a thread waits for."""
+
+
+Event: TypeAlias = (
+    FileArchived
+    | UploadFailed
+    | FileGone
+    | FileModified
+    | UploadProgressed
+    | UploadsEnded
+    | FileSeen
+    | ScanEnded
+    | FilesQueued
+    | LocalFileFreed
+    | StatusChanged
+)
 OnEvent: TypeAlias = Callable[[Event], None]
 
 

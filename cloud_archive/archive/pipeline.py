@@ -1,412 +1,318 @@
-"""The stages of one life of an archiver, between its start and its stop, and the threads that they need.
+"""The way of every file into the bucket:
 
-    watcher ─ hints ─┐
-    scan ─ truth ────┼─► settle ─► intake ─► ledger: pending
-    submit ──────────┘
+    for path in watch(root) or scan(root):           # DirectoryWatch: hints and truth
+        ledger.add(settle(path))                     # Pipeline.enqueue: pending, committed
+    while claim := gate.admit(ledger.claim):         # WorkerPool
+        ledger.finish(claim, uploader.upload(claim)) # ClaimUploads: archived | failed(next try) | vanished
 
-A stage knows nothing of the next: it is given a callback here. Every thread is named, waits on an event, and is
-replaced by the keeper when it dies.
+`Pipeline` owns the queue and the workers, which also work while nothing is watched: uploads under way finish, and
+`upload` archives a file that a user asks for.
 """
 
 from __future__ import annotations
 
 import logging
-import queue
 import threading
 import time
+from collections.abc import Iterator
+from concurrent.futures import Executor
+from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
-from typing import Protocol
 
 from ..config.settings import Settings
 from ..errors import CloudArchiveError
-from ..files import FileVersion, HintKind
-from ..intake.open_files import has_writer
+from ..files import FileVersion
 from ..intake.selection import Selection
-from ..intake.settle_entry import CompleteFile, WaitingFile
-from ..intake.settle_queue import SettleQueue
-from ..intake.settle_rules import BEING_WRITTEN, UNREADABLE, QuietTimes
-from ..intake.settle_thread import SettleThread
-from ..intake.walk import network_filesystem
-from ..intake.watcher import Watcher
-from ..ledger.doubts import Doubts
+from ..intake.walk import scan
+from ..keys import PrefixTemplate, object_key
 from ..ledger.known_root import KnownRoot
-from ..ledger.ledger import Ledger
-from ..ledger.rows import Totals
-from ..maintenance.free import Freed, FreeReport, Limits, LocalCleaner
+from ..ledger.ledger import COMPARE_WITH_BUCKET, Ledger
+from ..ledger.rows import Claim, Totals
+from ..scope import KeyScope
 from ..store.base import ObjectStore
-from .metrics import Recorder
-from .recheck import Rechecker
-from .reconcile import Reconciler
+from ..upload.attempt import Uploader
+from ..upload.lost_keys import BucketIndex
+from .active_uploads import ActiveUpload
+from .directory_watch import DirectoryWatch
+from .events import Event, FileModified, FilesQueued, OnEvent, ScanEnded, StatusChanged
+from .freeing import FreeingLoop, free_limits
+from .gate import Gate
 from .session import Session
+from .unarchived import Tally, take_stock
 from .workers import WorkerPool
 
 logger = logging.getLogger("cloud_archive.archiver")
 
-LONGEST_COMMIT_SECONDS = 0.2  # how long counting waits for a commit, so that no file is counted twice
-KEEPER_SECONDS = 2.0  # how often threads, the watch and the root are looked after
-SETTLE_LOCAL_SECONDS = 2.0
-SETTLE_NETWORK_SECONDS = 10.0
-FREE_SECONDS = 15.0  # between two looks at what may be removed here, where the settings ask for that
-_SHOWN_UNREADABLE = 10
+# How long the backlog waits for the first scan. Both at once would make the scan several times slower, and the scan
+# decides what is uploaded first.
+FIRST_SCAN_SECONDS = 2.0
+PAUSE_SECONDS = 2.0  # how long a pause waits for a scan under way, which ends by itself after that
+KEEPER_SECONDS = 2.0  # how often threads, the watcher and due retries are checked
 
 
-class Home(Protocol):
-    """What the stages ask of the archiver that they belong to, and tell it; from any thread."""
-
-    settings: Settings
-    root: Path
-    ledger: Ledger
-    store: ObjectStore
-    session: Session
-    metrics: Recorder
-    known_root: KnownRoot
-
-    def changed(self) -> None:
-        """The status may have changed; called often."""
-
-    def tell(self) -> None:
-        """Something is over: whoever waits looks again."""
-
-    def on_scanned(self) -> None:
-        """A scan brought news, or was the first."""
-
-    def enqueue(self, versions: list[FileVersion]) -> int:
-        """Complete versions go to the ledger. Returns how many were new to it."""
-
-    def on_enqueued(self, versions: list[FileVersion]) -> None:
-        """They are committed."""
-
-    def look_after_index(self) -> None:
-        """Called every few seconds."""
-
-
-class Stages:
-    """Watcher, scan, settle queue and intake of one directory.
+class Pipeline:
+    """Brings the files of one directory into the bucket.
 
     Args:
-        home: the home.
-        pool: the workers, which are the archiver's to start and stop.
+        settings: where to, and how.
+        root: the watched directory.
+        ledger: open, and this process's alone.
+        store: where to.
         selection: which files are wanted.
-        started_at: seconds since 1970; what is younger is never part of the baseline.
+        known_root: whether this is the directory that the ledger knows.
+        session: is given upload rates and notices.
+        session_id: of this process; goes into claims and keys.
+        started_at: seconds since 1970; older files belong to the backlog.
+        on_event: receives every event but FileModified, from any thread.
     """
 
-    def __init__(self, home: Home, pool: WorkerPool, selection: Selection, started_at: float) -> None:
-        settings = home.settings
-        self._home = home
-        self._pool = pool
+    def __init__(
+        self,
+        settings: Settings,
+        root: Path,
+        ledger: Ledger,
+        store: ObjectStore,
+        *,
+        selection: Selection,
+        known_root: KnownRoot,
+        session: Session,
+        session_id: str,
+        started_at: float,
+        on_event: OnEvent,
+    ) -> None:
+        self._settings = settings
+        self._root = root
+        self._ledger = ledger
+        self._store = store
         self._selection = selection
-        self._stop = threading.Event()
-        self._takes_no_more = False
-        self._network = network_filesystem(home.root)
-        self._intake: queue.SimpleQueue[CompleteFile | None] = queue.SimpleQueue()
-        self._committing = threading.Lock()
-        self._unreadable: dict[str, str] = {}  # path to sentence; gone once it is readable, or is gone itself
-        self.news = 0  # events so far; two at once may count as one, which is still news
-        self._queue = self._make_queue()
-        self.settle = SettleThread(self._queue)
-        self.watcher = Watcher(
-            home.root,
-            mode=settings.watch,
-            on_hint=self._on_hint,
-            on_lost=self._on_lost,
-        )
-        self.reconciler = Reconciler(
-            home.root,
-            home.ledger,
+        self._known_root = known_root
+        self._session = session
+        self._session_id = session_id
+        self._started_at = started_at
+        self._report = on_event
+        self._template = PrefixTemplate.parse(settings.prefix)
+        self._stopped_tally = Tally()  # what was beside the ledger when nothing was watched any more
+        self.watch: DirectoryWatch | None = None  # None while nothing is watched
+        self.gate = Gate(settings.workers)
+        # Where a ledger was lost: finds the files that the bucket holds already under another key.
+        self._bucket_index: BucketIndex | None = None
+        if ledger.recall(COMPARE_WITH_BUCKET) is not None:
+            self._bucket_index = BucketIndex(store, KeyScope(self._template), self._wanted_files)
+        self._pool = self._make_pool()
+
+    # --- life cycle
+
+    def start(self) -> DirectoryWatch:
+        """Watch the directory and upload what is queued. Nothing may be watched yet."""
+        watch = DirectoryWatch(
+            self._settings,
+            self._root,
+            self._ledger,
             self._selection,
-            on_new=lambda path: self.settle.hint(path, HintKind.SCANNED),
-            on_doubts=self._on_doubts,
-            on_done=home.on_scanned,
-            backfill=settings.backfill,
-            interval_seconds=settings.rescan_seconds,
-            polling=lambda: self.watcher.polling,
-            started_at=started_at,
-            news=lambda: self.news,
-            root_trouble=home.known_root.trouble,
+            known_root=self._known_root,
+            session=self._session,
+            started_at=self._started_at,
+            enqueue=self.enqueue,
+            on_queued=self._on_queued,
+            on_event=self._on_event,
         )
-        self.rechecker = Rechecker(
-            home.root,
-            home.ledger,
-            doubtful_paths=self.reconciler.doubtful_paths,
-            on_unknown=lambda path: self.settle.hint(path, HintKind.SCANNED),
-            on_queued=lambda: home.on_enqueued([]),
-            on_settled=home.tell,
-        )
-        self._threads: dict[str, threading.Thread] = {}
-        self._bodies = {
-            "cloud-archive-intake": self._take_in,
-            "cloud-archive-scan": self.reconciler.run,
-            "cloud-archive-recheck": self.rechecker.run,
-        }
-        limits = Limits(
-            settings.delete_local_after_seconds, settings.min_free_disk_bytes, age_from_archiving=True
-        )
-        if not limits.off:
-            self._freer = LocalCleaner(
-                home.ledger,
-                home.store,
-                home.root,
-                limits,
-                has_writer=has_writer,
-                clock=time.time,
-                on_freed=self._on_freed,
-                check_root=home.known_root.check,
+        watch.add_loop("cloud-archive-keeper", lambda stopping: self._keep(watch, stopping))
+        if not free_limits(self._settings).off:
+            freeing = FreeingLoop(
+                self._settings,
+                self._root,
+                self._ledger,
+                self._store,
+                known_root=self._known_root,
+                session=self._session,
+                on_event=self._on_event,
             )
-            self._bodies["cloud-archive-free"] = self._free
-        self._keeper = threading.Thread(target=self._keep, name="cloud-archive-keeper", daemon=True)
+            watch.add_loop("cloud-archive-free", freeing.run)
+        self.watch = watch
+        self._pool.start(hold_seconds=FIRST_SCAN_SECONDS)
+        watch.start()
+        return watch
 
-    def _make_queue(self) -> SettleQueue:
-        settings = self._home.settings
-        seconds = settings.settle_seconds
-        if seconds is None:
-            seconds = SETTLE_NETWORK_SECONDS if self._network else SETTLE_LOCAL_SECONDS
-        return SettleQueue(
-            self._home.root,
-            settle_seconds=seconds,
-            on_complete=self._on_complete,
-            on_empty=self._on_empty,
-            on_unreadable=self._on_unreadable,
-            # A settle time that was set counts for all files whose format doesn't tell.
-            quiet=None if settings.settle_seconds is None else QuietTimes(unsure=settings.settle_seconds),
-        )
+    def pause(self) -> bool:
+        """Stop watching and begin no further upload. Does not wait for uploads under way; `start` goes on.
 
-    def start(self) -> None:
-        self.settle.start()
-        self.watcher.start()
-        for name in self._bodies:
-            self._start(name)
-        self._keeper.start()
-
-    def _start(self, name: str) -> None:
-        self._threads[name] = threading.Thread(target=self._bodies[name], name=name, daemon=True)
-        self._threads[name].start()
-
-    def stop(self, deadline: float) -> None:
-        """Watcher, then scan, settle and intake, so that nothing new arrives behind a stopped stage."""
-
-        def left() -> float:
-            return max(0.1, deadline - time.monotonic())
-
-        self._stop.set()
-        self.reconciler.stop()
-        self.rechecker.stop()
-        self.watcher.stop(left())
-        self.settle.stop(left())
-        self._intake.put(None)
-        self._keeper.join(left())
-        for thread in self._threads.values():
-            thread.join(left())
-
-    def take_no_more(self, deadline: float) -> bool:
-        """One last scan, then neither events nor scans. Returns whether that scan came to its end."""
-        self._takes_no_more = True
-        self.watcher.stop(max(0.1, deadline - time.monotonic()))
-        try:
-            self.reconciler.now(max(0.1, min(10.0, deadline - time.monotonic())))
-        except CloudArchiveError as error:
-            logger.warning("%s", error)
+        Returns:
+            Whether anything was watched.
+        """
+        watch, self.watch = self.watch, None
+        self._pool.pause()
+        if watch is None:
             return False
-        finally:
-            self.reconciler.stop()
+        self._stopped_tally = watch.reconciler.tally
+        watch.stop(time.monotonic() + PAUSE_SECONDS)
         return True
 
-    @property
-    def settling_files(self) -> int:
-        """Those that will be complete by themselves: nobody writes to them any more."""
-        # A writer that has just gone may not have been noticed yet.
-        quiet = [
-            w
-            for w in self._queue.waiting()
-            if w.reason != BEING_WRITTEN or has_writer(self._home.root, w.path) is False
-        ]
-        return len(quiet) + self._queue.handed_files + self.rechecker.settling
+    def stop(self, timeout_seconds: float) -> dict[str, int]:
+        """Stop watching and wait for the uploads under way.
+
+        Returns:
+            Path and size in bytes of each file that was seen and is neither complete nor in the ledger.
+        """
+        deadline = time.monotonic() + timeout_seconds
+        unsettled: dict[str, int] = {}
+        watch, self.watch = self.watch, None
+        if watch is not None:
+            watch.stop(deadline)
+            # Files that the last scan found are settling, or are in the ledger by now.
+            self._stopped_tally = replace(watch.reconciler.tally, unseen=0)
+            unsettled = {w.path: w.size_bytes for w in watch.waiting() if w.size_bytes}
+        # Also while nothing is watched: an upload that a user asked for may be under way.
+        if not self._pool.stop(max(0.0, deadline - time.monotonic())):
+            logger.warning("Some uploads did not end in time; they go on at the next start")
+        self._pool = self._make_pool()
+        return unsettled
+
+    # --- the queue
+
+    def enqueue(self, versions: list[FileVersion]) -> int:
+        """Commit complete versions as pending, files older than this process behind the others.
+
+        Returns:
+            How many were new to the ledger.
+        """
+        fresh = [v for v in versions if self._is_fresh(v)]
+        backlog = [v for v in versions if not self._is_fresh(v)]
+        added = self._ledger.add(fresh, priority=0) if fresh else 0
+        added += self._ledger.add(backlog, priority=1) if backlog else 0
+        return added
+
+    def _on_queued(self, versions: list[FileVersion]) -> None:
+        self._pool.kick(urgent=any(self._is_fresh(v) for v in versions))
+        self._report(FilesQueued())
+
+    def _is_fresh(self, version: FileVersion) -> bool:
+        return version.mtime_ns >= self._started_at * 1e9
+
+    def upload(self, claim: Claim) -> CloudArchiveError | None:
+        """Upload one claimed version in this thread; see `ClaimUploads.upload`."""
+        return self._pool.upload(claim)
+
+    def retry(self) -> int:
+        """Requeue failed files. Returns how many."""
+        return self._pool.retry()
+
+    # --- what a status shows
 
     @property
-    def rewritten_files(self) -> int:
-        """How many archived files may hold new bytes, and must be hashed before it is safe to stop."""
-        return self._queue.rewritten_files + self.rechecker.waiting
+    def ledger_trouble(self) -> str | None:
+        """Why nothing can be committed, as far as this was tried; None while all is well."""
+        watch = self.watch
+        return self._pool.ledger_trouble or (None if watch is None else watch.ledger_trouble)
+
+    @property
+    def tally(self) -> Tally:
+        """What the last scan found beside the ledger."""
+        watch = self.watch
+        return self._stopped_tally if watch is None else watch.reconciler.tally
+
+    def take_stock(self) -> Tally:
+        """Scan the directory while nothing is watched, and return what is beside the ledger.
+
+        Raises:
+            CloudArchiveError: the directory can't be read.
+        """
+        self._stopped_tally = take_stock(self._root, self._selection, self._ledger)
+        return self._stopped_tally
+
+    def active(self) -> tuple[ActiveUpload, ...]:
+        """Return the uploads under way now."""
+        return self._pool.active()
 
     def count(self) -> tuple[Totals, int, int]:
-        """What the ledger holds, and the files and bytes that are not complete, or not in it yet.
+        """Return the ledger's totals, and the files and bytes that are not in it yet; see `DirectoryWatch.count`."""
+        watch = self.watch
+        return (self._ledger.totals(), 0, 0) if watch is None else watch.count()
 
-        While nothing is committed from here, no file is in both. A ledger that hangs is not waited for: then a file
-        may be counted twice, but none is missed, since what is on its way is counted first.
-        """
-        quiet = self._committing.acquire(timeout=LONGEST_COMMIT_SECONDS)
-        try:
-            files, size_bytes = self._queue.pending_files, self._queue.pending_bytes
-            return self._home.ledger.totals(), files, size_bytes
-        finally:
-            if quiet:
-                self._committing.release()
+    def has_work(self) -> bool:
+        """Return whether any known file is still to be archived or hashed. Does not look at the directory."""
+        totals, incomplete, _ = self.count()
+        watch = self.watch
+        if watch is not None and watch.rewritten_files:
+            return True
+        # An upload stays active until its file was counted.
+        return totals.open.files > 0 or incomplete > 0 or bool(self._pool.active())
 
-    def waiting(self) -> tuple[WaitingFile, ...]:
-        """The files that are not complete yet."""
-        return self._queue.waiting()
+    # --- the parts
 
-    def troubles(self) -> list[str]:
-        """What a user should know about watching, for as long as it is so."""
-        found = [*self.reconciler.troubles, *self.rechecker.troubles[-_SHOWN_UNREADABLE:]]
-        if self._unreadable:
-            still = {each.path for each in self._queue.waiting() if each.reason == UNREADABLE}
-            for path in tuple(self._unreadable):
-                if path not in still:
-                    self._unreadable.pop(path, None)
-            found += list(self._unreadable.values())[-_SHOWN_UNREADABLE:]
-        return found
+    def key_for(self, path: str) -> str:
+        """Return the object key for `path` if its first attempt is made now."""
+        prefix = self._template.render(datetime.now(), self._session_id)  # local time, as the contract says
+        return object_key(prefix, path)
 
-    # --- hints
+    def _make_pool(self) -> WorkerPool:
+        return WorkerPool(
+            self._ledger,
+            self._make_uploader,
+            self._root,
+            count=self._settings.workers,
+            name=self._session_id,
+            on_event=self._on_event,
+            gate=self.gate,
+            check_root=self._known_root.check,
+        )
 
-    def _on_hint(self, path: str, kind: HintKind) -> None:
-        if self._selection.wants(path):
-            self.news += 1
-            self.settle.hint(path, kind)
-            self._home.changed()
+    def _make_uploader(self, parts: Executor) -> Uploader:
+        return Uploader(
+            self._store,
+            make_key=self.key_for,
+            session_id=self._session_id,
+            rename=self._settings.conflict_rename,
+            parts=parts,
+            on_aborted=self._ledger.forget_abandoned,
+            elsewhere=self._keys_elsewhere,
+            conflicts=self._ledger.conflicts,
+        )
 
-    def _on_lost(self, reason: str) -> None:
-        logger.info("Looking through the whole directory: %s", reason)
-        self.news += 1
-        self.reconciler.request()
+    def _keys_elsewhere(self, path: str, size_bytes: int) -> list[str]:
+        index = self._bucket_index
+        return [] if index is None else index.candidates(path, size_bytes)
 
-    def _on_complete(self, file: CompleteFile) -> None:
-        if file.looks_partial:
-            self._home.session.notice(
-                f"{file.version.path} looks incomplete, but nobody writes to it any more: archived as it is."
-            )
-        self._intake.put(file)
+    def _wanted_files(self) -> Iterator[FileVersion]:
+        return (v for v in scan(self._root, self._selection.wants_directory) if self._selection.wants(v.path))
 
-    def _on_doubts(self, doubts: Doubts) -> None:
-        if doubts.is_whole_tree or doubts.files > len(doubts.paths):
-            self.rechecker.sweep(doubts.files, hurry=not doubts.is_whole_tree)
-        else:
-            self.rechecker.sweep(0, hurry=False)
-            for path in doubts.paths:
-                self.rechecker.put(path, written=False)
+    def _on_event(self, event: Event) -> None:
+        if isinstance(event, FileModified):
+            watch = self.watch
+            if watch is not None:
+                watch.settle_again(event.path)
+            return
+        if isinstance(event, ScanEnded):
+            self._pool.go()
+        self._report(event)
 
-    def _on_empty(self, path: str) -> None:
-        self._home.session.notice(f"{path} is empty and was not archived.")
+    # --- upkeep
 
-    def _on_unreadable(self, path: str, reason: str) -> None:
-        sentence = f"{path} cannot be read: {reason}. It is tried again."
-        logger.warning("%s", sentence)
-        self._unreadable[path] = sentence
-        self._home.tell()
-
-    # --- threads
-
-    def _take_in(self) -> None:
-        """Complete files go to the ledger, as many at once as have come."""
-        while True:
-            first = self._intake.get()
-            if first is None:
-                return
-            files, ending = [first], False
-            while len(files) < 1000:
-                try:
-                    file = self._intake.get_nowait()
-                except queue.Empty:
-                    break
-                if file is None:
-                    ending = True
-                    break
-                files.append(file)
-            self._enqueue([file.version for file in files], {f.version.path for f in files if f.written})
-            if ending:
-                return
-
-    def _enqueue(self, versions: list[FileVersion], written: set[str]) -> None:
-        """Again and again until the ledger takes them: what was handed over once is not soon offered again.
-
-        Args:
-            written: paths of files that a program wrote to; where the ledger knows such a file, its bytes are hashed.
-        """
-        while True:
+    def _keep(self, watch: DirectoryWatch, stopping: threading.Event) -> None:
+        """Check threads and due retries every few seconds, until `stopping` is set."""
+        incomplete = -1
+        while not stopping.wait(KEEPER_SECONDS):
             try:
-                with self._committing:
-                    unknown = {version.path for version in self._home.ledger.unknown(versions)}
-                    added = self._home.enqueue(versions)
-                    for path in written - unknown:
-                        self.rechecker.put(path, written=True)
-                    self._queue.acknowledge(versions)
-            except CloudArchiveError as error:
-                if self._pool.ledger_trouble is None:
-                    logger.error("%s", error)
-                self._pool.ledger_trouble = str(error)
-                if self._stop.wait(1.0):
-                    self._queue.acknowledge(versions)
-                    return  # not in the ledger, so the next start's scan finds them
-            except BaseException:
-                self._queue.acknowledge(versions)  # this thread is replaced, and a scan finds them again
-                raise
-            else:
-                self._pool.ledger_trouble = None
-                if added:
-                    self._home.on_enqueued(versions)
-                return
-
-    def _free(self) -> None:
-        """Remove here what is proven in the bucket, as far as the settings ask for it."""
-        told = ""
-        while not self._stop.wait(FREE_SECONDS):
-            try:
-                said = _stays(self._freer.run_once(self._stop))
-            except (CloudArchiveError, OSError) as error:
-                said = f"Local files are not removed just now: {error}"
-            if said != told:
-                self._home.session.withdraw(told)
-                if said:
-                    logger.warning("%s", said)
-                    self._home.session.notice(said)
-                told = said
-                self._home.tell()
-
-    def _on_freed(self, freed: Freed) -> None:
-        self._home.metrics.freed(freed.size_bytes)
-
-    def _keep(self) -> None:
-        """Look after the watch, the threads and what is due."""
-        waiting = -1
-        while not self._stop.wait(KEEPER_SECONDS):
-            try:
-                if not self._takes_no_more:
-                    self._look_after_watching()
+                watch.check_threads()
                 self._pool.replace_dead_threads()
-                if self._home.ledger.requeue_due():
+                if self._ledger.requeue_due():
                     self._pool.kick()
                 active = self._pool.active()
-                self._home.look_after_index()
-                self._home.session.sample(sum(a.sent_bytes for a in active), time.monotonic())
-                # What stops waiting without being archived (it is gone, it is empty) is told of by nobody else.
-                waiting, before = self._queue.pending_files, waiting
-                if waiting != before:
-                    self._home.tell()
+                self.forget_bucket_index()
+                self._session.sample(sum(a.sent_bytes for a in active), time.monotonic())
+                # A file that never becomes complete (it was deleted, or is empty) causes no other event.
+                incomplete, before = watch.incomplete_files, incomplete
+                if incomplete != before:
+                    self._report(StatusChanged())
             except CloudArchiveError as error:
                 logger.error("%s", error)
             except Exception:
-                logger.exception("Looking after the archive failed")
+                logger.exception("The upkeep of the archive failed")
 
-    def _look_after_watching(self) -> None:
-        self.watcher.check()
-        if self._stop.is_set():
-            return  # they end because they were told to
-        for name, thread in list(self._threads.items()):
-            if not thread.is_alive():
-                logger.error("%s died and is replaced", name)
-                self._start(name)
-        if not self.settle.alive:
-            logger.error("The settle thread died and is replaced")
-            self.settle = SettleThread(self._queue)
-            self.settle.start()
-            self.reconciler.request()
-
-
-def _stays(report: FreeReport) -> str:
-    """What a user should know after a run that freed local disk; empty where all is well."""
-    count = len(report.unproven)
-    if not count:
-        return ""
-    what = f"{report.unproven[0]} stays" if count == 1 else f"{count} files stay"
-    return (
-        f"{what} on this disk: the bucket does not hold what was archived there."
-        " Run `cloud-archive verify --repair`."
-    )
+    def forget_bucket_index(self) -> None:
+        """Compare no more with the bucket once all files from before the ledger was lost are archived."""
+        watch = self.watch
+        if self._bucket_index is None or watch is None or not watch.reconciler.first_done or self.has_work():
+            return
+        self._ledger.remember(COMPARE_WITH_BUCKET, None)
+        self._bucket_index = None

@@ -254,7 +254,7 @@ class Service:
         if len(remaining) > _NAMED:
             logger.warning("… and %d more", len(remaining) - _NAMED)
         if engine.left is not None:
-            level = logging.WARNING if engine.left.files or not engine.left.looked else logging.INFO
+            level = logging.WARNING if engine.left.files or not engine.left.scanned else logging.INFO
             logger.log(level, "%s", engine.left.sentence)
         return remaining
 

@@ -9,8 +9,12 @@ from pathlib import Path
 
 from cloud_archive.archive.archive import Archiver
 from cloud_archive.archive.engine import Engine
+from cloud_archive.archive.gate import Gate
+from cloud_archive.archive.workers import WorkerPool
 from cloud_archive.config.settings import load_settings
+from cloud_archive.files import FileVersion, stat_version
 from cloud_archive.ledger.ledger import Ledger
+from cloud_archive.upload.attempt import Uploader
 from tests.memory_store import MemoryStore
 
 ENVIRON = {
@@ -70,3 +74,30 @@ def engine_on(root: Path, store: MemoryStore, state: Path, **environ: str) -> It
         yield engine
     finally:
         engine.close(5)
+
+
+def added(ledger: Ledger, root: Path, name: str, body: bytes) -> FileVersion:
+    """A file that is complete and pending."""
+    (root / name).write_bytes(body)
+    version = stat_version(root, name)
+    assert ledger.add([version]) == 1
+    return version
+
+
+def pool_on(
+    ledger: Ledger, root: Path, store: MemoryStore, count: int = 2, gate: Gate | None = None
+) -> WorkerPool:
+    return WorkerPool(
+        ledger,
+        lambda parts: Uploader(
+            store,
+            make_key=lambda path: path,
+            session_id="s",
+            parts=parts,
+            on_aborted=ledger.forget_abandoned,
+        ),
+        root,
+        count=count,
+        name="session",
+        gate=gate,
+    )

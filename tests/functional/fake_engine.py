@@ -28,7 +28,7 @@ class FakeStatus:
 
 @dataclass
 class FakeUploadAnswer:
-    """See `engine.UploadAnswer`."""
+    """See `upload_request.UploadAnswer`."""
 
     http_status: int
     message: str

@@ -9,16 +9,20 @@ import os
 import sqlite3
 import subprocess
 import sys
+import time
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from cloud_archive.archive.engine import Engine
+from cloud_archive.errors import LedgerError
+from cloud_archive.files import stat_version
 from cloud_archive.ledger.ledger import Ledger
+from cloud_archive.ledger.recovery import open_ledger
 from cloud_archive.ledger.rows import FileState
 from cloud_archive.state import LEDGER_NAME
-from tests.functional.archives import engine_on, until
+from tests.functional.archives import added, archiving, engine_on, until
 from tests.memory_store import MemoryStore
 
 
@@ -26,8 +30,8 @@ from tests.memory_store import MemoryStore
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cloud_archive.ledger.database.BUSY_SECONDS", 0.2)
     monkeypatch.setattr("cloud_archive.ledger.database.PROBE_SECONDS", 0.2)
-    monkeypatch.setattr("cloud_archive.archive.engine.LEDGER_SECONDS", 0.1)
-    monkeypatch.setattr("cloud_archive.archive.engine.LEDGER_STOP_SECONDS", 2.0)
+    monkeypatch.setattr("cloud_archive.archive.ledger_keeper.LEDGER_SECONDS", 0.1)
+    monkeypatch.setattr("cloud_archive.archive.host.LEDGER_STOP_SECONDS", 2.0)
 
 
 def _idle(engine: Engine) -> None:
@@ -84,7 +88,7 @@ def test_a_ledger_that_a_backup_holds_for_long_is_gone_on_without_and_gone_back_
 def test_what_was_archived_in_memory_is_kept_by_a_stop(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cloud_archive.archive.engine.LEDGER_SECONDS", 60.0)
+    monkeypatch.setattr("cloud_archive.archive.ledger_keeper.LEDGER_SECONDS", 60.0)
     root, state, store = tmp_path / "output", tmp_path / "state", MemoryStore()
     with engine_on(root, store, state) as engine:
         _idle(engine)
@@ -120,9 +124,9 @@ FULL = """
 import os, sys
 sys.path.insert(0, os.getcwd())
 from pathlib import Path
-import cloud_archive.archive.engine as engine_module
+import cloud_archive.archive.ledger_keeper as keeper_module
 import cloud_archive.ledger.database as ledger_module
-engine_module.LEDGER_SECONDS, ledger_module.BUSY_SECONDS = 0.1, 0.2
+keeper_module.LEDGER_SECONDS, ledger_module.BUSY_SECONDS = 0.1, 0.2
 from tests.functional.archives import engine_on, until
 from tests.memory_store import MemoryStore
 base = Path(sys.argv[1])
@@ -166,3 +170,37 @@ def test_a_full_disk_keeps_no_file_from_the_bucket(tmp_path: Path) -> None:
     if "unshare" in done.stderr or "mount:" in done.stderr:
         pytest.skip("no user namespaces here")
     assert done.stdout.strip() == "held", done.stderr[-3000:]
+
+
+def test_without_a_usable_ledger_what_it_had_pending_is_not_forgotten(
+    tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full disk at start: files that were pending must not count as old ones."""
+    state = tmp_path / "state"
+    state.mkdir()
+    before = Ledger(state / LEDGER_NAME)
+    before.open()
+    before.remember("first_start", "1.0")
+    added(before, root, "waits.png", b"waits")
+    (root / "old.png").write_bytes(b"old")
+    before.add_to_baseline([stat_version(root, "old.png").fingerprint])
+    before.close()
+
+    import cloud_archive.ledger.database as module
+
+    real = module._prepare
+
+    def full(connection: sqlite3.Connection, path: Path | None) -> None:
+        if path is not None:
+            raise LedgerError("cannot be written: the disk is full.")
+        real(connection, path)
+
+    monkeypatch.setattr(module, "_prepare", full)
+    store = MemoryStore()
+    ledger, notices, everything = open_ledger(state)
+    assert notices
+    assert not everything
+    time.sleep(0.01)
+    with archiving(root, store, ledger=ledger) as archiver:
+        assert archiver.flush(10)
+    assert store.bodies() == {"out/waits.png": b"waits"}

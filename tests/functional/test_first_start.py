@@ -100,11 +100,11 @@ def test_with_events_switched_off_entirely_every_file_arrives_within_an_interval
 
     def deaf(run: object, path: str, kind: HintKind) -> None: ...
 
-    monkeypatch.setattr("cloud_archive.archive.pipeline.Stages._on_hint", deaf)
+    monkeypatch.setattr("cloud_archive.archive.directory_watch.DirectoryWatch._on_hint", deaf)
     store = MemoryStore()
     with archiving(root, store, CLOUD_ARCHIVE_WATCH="native", CLOUD_ARCHIVE_RESCAN_SECONDS="1") as archiver:
         until(lambda: archiver.status(look=False).state.value == "idle", "the first scan")
-        run = archiver._run
+        run = archiver.pipeline.watch
         assert run is not None
         assert not run.watcher.polling
         for number in range(50):

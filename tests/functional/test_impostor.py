@@ -137,7 +137,7 @@ def test_a_standby_does_not_take_over_on_its_word(impostor: Impostor, root: Path
     write_engine_info(directory, EngineInfo(1, impostor.port, TOKEN, str(root), "0"), machine_wide=False)
     engine = Engine(root, state_base=state, environ=ENVIRON, machine_wide=False)
     engine.prepare()
-    assert engine._ask_for_handover() is False
+    assert engine.ownership.ask_for_handover() is False
     assert impostor.heard
 
 

@@ -59,7 +59,7 @@ def test_what_is_archived_is_known_by_the_bucket_and_what_waited_still_arrives(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: Callable[[Path], None]
 ) -> None:
     """The day in the keys is another one by then."""
-    monkeypatch.setattr("cloud_archive.archive.archive.datetime", Clock)
+    monkeypatch.setattr("cloud_archive.archive.pipeline.datetime", Clock)
     monkeypatch.setattr(Clock, "day", 1)
     store, root, state = MemoryStore(), tmp_path / "output", tmp_path / "state"
     root.mkdir()
@@ -82,7 +82,7 @@ def test_what_is_archived_is_known_by_the_bucket_and_what_waited_still_arrives(
         status = engine.status()
         assert any("The ledger was" in error for error in status.errors)
         assert status.already_archived_files == 2
-        engine.archiver().look_after_index()
+        engine.archiver().pipeline.forget_bucket_index()
         assert engine.archiver().ledger.recall(COMPARE_WITH_BUCKET) is None
     # Where nothing could be read from the old ledger, nothing is known to be old.
     new = {Path(key).name for key in store.bodies().keys() - first.keys()}
@@ -98,7 +98,7 @@ def test_what_is_archived_is_known_by_the_bucket_and_what_waited_still_arrives(
 def test_a_numbered_name_of_an_earlier_day_is_found_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cloud_archive.archive.archive.datetime", Clock)
+    monkeypatch.setattr("cloud_archive.archive.pipeline.datetime", Clock)
     monkeypatch.setattr(Clock, "day", 1)
     store, root, state = MemoryStore(), tmp_path / "output", tmp_path / "state"
     with engine_on(root, store, state, S3_PREFIX="{d}") as engine:

@@ -259,3 +259,18 @@ with archiving(base / "output", store, CLOUD_ARCHIVE_RESCAN_SECONDS="600") as ar
     until(lambda: "out/dark/late.bin" in store.bodies(), "a later one arrived")
 """,
     )
+
+
+def test_a_date_that_the_ledger_cannot_hold_holds_up_nobody(root: Path) -> None:
+    store = MemoryStore()
+    (root / "far.png").write_bytes(b"far")
+    try:
+        os.utime(root / "far.png", ns=(0, 1 << 63))
+    except (OSError, OverflowError):
+        pytest.skip("this filesystem knows no such date")
+    if (root / "far.png").stat().st_mtime_ns < 1 << 63:
+        pytest.skip("this filesystem knows no such date")
+    (root / "near.png").write_bytes(b"near")
+    with archiving(root, store, CLOUD_ARCHIVE_BACKFILL="all") as archiver:
+        assert archiver.flush(10)
+    assert store.bodies() == {"out/far.png": b"far", "out/near.png": b"near"}

@@ -40,5 +40,5 @@ def test_more_workers_take_fewer_at_once(
     many = str(workers)
     with archiving(tmp_path / "output", MemoryStore(), start=False, CLOUD_ARCHIVE_WORKERS=many) as archiver:
         monkeypatch.setattr(archiver.ledger, "claim_several", claim_several)
-        archiver._pool.claim("test", oldest=False)
+        archiver.pipeline._pool.claim("test", oldest=False)
     assert asked[0] * workers <= 128

@@ -216,7 +216,7 @@ def test_what_is_older_than_this_process_is_the_backlog(tmp_path: Path, root: Pa
     archiver = Archiver(settings, root, ledger, MemoryStore(), session_id="s", started_at=started_at)
     old = FileVersion("old", 10, int((started_at - 1) * 1e9), 1, 1)
     new = FileVersion("new", 1000, int((started_at + 1) * 1e9), 1, 2)
-    archiver.enqueue([old, new])
+    archiver.pipeline.enqueue([old, new])
     claims = [ledger.claim("me"), ledger.claim("me")]
     assert [claim.version.path for claim in claims if claim] == ["new", "old"]
 

@@ -213,8 +213,9 @@ def test_a_tree_that_changed_as_a_whole_is_no_alarm_and_is_hashed_in_the_backgro
 
 
 def of_the_version_before(ledger: Path) -> None:
-    """A ledger as 0.9 left it: without change times."""
+    """Turn the ledger into one as 0.9 left it: without change times."""
     with closing(sqlite3.connect(ledger)) as db:
+        db.execute("DROP INDEX files_tried")
         db.execute("ALTER TABLE files DROP COLUMN ctime_offset")
         db.execute("PRAGMA user_version = 3")
         db.commit()

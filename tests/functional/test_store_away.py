@@ -58,7 +58,7 @@ def test_a_directory_that_is_away_is_told_of_once(
 ) -> None:
     monkeypatch.setattr("cloud_archive.archive.pipeline.KEEPER_SECONDS", 0.05)
     with archiving(tmp_path / "output", MemoryStore()) as archiver:
-        run = archiver._run
+        run = archiver.pipeline.watch
         assert run is not None
         run.reconciler._poll_seconds = 0.02
         until(lambda: archiver.status(look=False).state.value == "idle", "the first scan")

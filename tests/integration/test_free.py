@@ -364,7 +364,7 @@ def test_a_restored_file_is_not_removed_again_at_once(tmp_path: Path, seaweedfs:
 def test_the_engine_frees_by_itself_and_says_what_stays(
     tmp_path: Path, seaweedfs: S3Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cloud_archive.archive.pipeline.FREE_SECONDS", 0.1)
+    monkeypatch.setattr("cloud_archive.archive.freeing.FREE_SECONDS", 0.1)
     archive = Archive(tmp_path, seaweedfs)
     archive.write("a.png", age_seconds=2 * DAY)
     archive.write("lost.png", age_seconds=2 * DAY)

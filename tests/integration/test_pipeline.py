@@ -302,7 +302,7 @@ def test_a_key_rendered_before_midnight_is_kept_by_a_retry_after_it(
         def now(cls, tz: Any = None) -> Frozen:
             return cls(2026, 4, cls.day, 23, 59, 59)
 
-    monkeypatch.setattr("cloud_archive.archive.archive.datetime", Frozen)
+    monkeypatch.setattr("cloud_archive.archive.pipeline.datetime", Frozen)
     root = tmp_path / "output"
     assert own_seaweedfs.embedded is not None
     own_seaweedfs.embedded.stop()

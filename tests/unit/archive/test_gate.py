@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 from cloud_archive.archive.gate import (
     FIRST_PAUSE_SECONDS,
     LONGEST_PAUSE_SECONDS,
@@ -132,3 +134,16 @@ def test_a_link_too_slow_for_so_many_uploads_gets_fewer() -> None:
         it.leave()
         it.passed()
         assert sum(it.enter(100) is None for _ in range(20)) == 4
+
+
+def test_a_long_upload_under_way_does_not_keep_the_closed_gate_from_trying() -> None:
+    gate = Gate(8, jitter=lambda: 1.0)
+    entered: list[float | None] = []
+    long_one = threading.Thread(target=lambda: entered.append(gate.enter(0)))
+    long_one.start()
+    long_one.join()
+    assert gate.enter(0) is None
+    gate.refused(explain("ConnectionRefused"), 0)
+    gate.leave()
+    assert gate.enter(1) is None, "the one that is still inside is no trial"
+    assert gate.enter(1) is not None, "one trial at a time"

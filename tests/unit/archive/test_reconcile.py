@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,6 +20,7 @@ from cloud_archive.files import FileVersion, fingerprints
 from cloud_archive.intake.selection import Selection
 from cloud_archive.intake.walk import scan
 from cloud_archive.ledger.ledger import Ledger
+from cloud_archive.ledger.recovery import open_ledger
 
 
 @contextmanager
@@ -141,3 +145,76 @@ def test_what_is_older_is_noted_in_pieces_and_to_the_last_file(
     with reconciling(root, ledger, backfill="missed") as (reconciler, told):
         assert reconciler.now(10) == 0
     assert told == []
+
+
+def test_a_first_start_that_was_interrupted_makes_no_baseline_of_what_came_meanwhile(
+    tmp_path: Path, root: Path
+) -> None:
+    """Killed at once: not even its first scan has begun."""
+    (root / "old.png").write_bytes(b"old")
+    os.utime(root / "old.png", (1e9, 1e9))
+    time.sleep(0.1)  # a change time can't be set
+    began = time.time()
+    state = tmp_path / "state"
+    state.mkdir()
+    killed, _, _ = open_ledger(state, began=began)
+    killed.close()
+    (root / "meanwhile.png").write_bytes(b"meanwhile")
+    (root / "moved in.png").write_bytes(b"moved in")
+    os.utime(root / "moved in.png", (1e9, 1e9))
+    second, _, _ = open_ledger(state, began=time.time() + 100)
+    hinted: list[str] = []
+    try:
+        Reconciler(
+            root,
+            second,
+            Selection(),
+            on_new=hinted.append,
+            on_doubts=lambda doubts: None,
+            on_done=lambda: None,
+            backfill="missed",
+            interval_seconds=0,
+            polling=lambda: False,
+            started_at=time.time() + 100,
+        )._scan({})
+    finally:
+        second.close()
+    assert sorted(hinted) == ["meanwhile.png", "moved in.png"]
+
+
+def test_a_scan_that_fails_in_an_unexpected_way_is_reported_and_made_again(
+    root: Path, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = threading.Event()
+    reconciler = Reconciler(
+        root,
+        ledger,
+        Selection(),
+        on_new=lambda path: None,
+        on_doubts=lambda doubts: None,
+        on_done=done.set,
+        backfill="missed",
+        interval_seconds=0,
+        polling=lambda: False,
+        started_at=0,
+    )
+    real = Path.is_dir
+    stale = iter([True])
+
+    def is_dir(self: Path, **how: Any) -> bool:
+        if self == root and next(stale, False):
+            raise OSError(errno.ESTALE, "Stale file handle")
+        return real(self, **how)
+
+    monkeypatch.setattr(Path, "is_dir", is_dir)
+    thread = threading.Thread(target=reconciler.run)
+    thread.start()
+    try:
+        assert done.wait(5)
+        assert any("Stale" in trouble for trouble in reconciler.troubles)
+        reconciler.now(5)
+        assert reconciler.first_done
+        assert not reconciler.troubles
+    finally:
+        reconciler.stop()
+        thread.join()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import platformdirs
@@ -117,3 +118,14 @@ def test_states_of_other_archives_are_own_files_too(tmp_path: Path, monkeypatch:
 
 def test_nothing_of_ours_in_the_watched_directory_costs_nothing(tmp_path: Path) -> None:
     assert not OwnFiles(tmp_path / "out", tmp_path / "state", [tmp_path / "x.log"])
+
+
+def test_the_lock_is_let_go_by_whichever_thread_closes(tmp_path: Path) -> None:
+    lock = DirectoryLock(tmp_path, tmp_path, machine_wide=False)
+    thread = threading.Thread(target=lock.acquire)
+    thread.start()
+    thread.join()
+    lock.release()
+    again = DirectoryLock(tmp_path, tmp_path, machine_wide=False)
+    assert again.acquire()
+    again.release()

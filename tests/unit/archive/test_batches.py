@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -36,21 +36,6 @@ class Reports:
             self.archived.append(event.claim.version.path)
         elif isinstance(event, FileGone):
             self.vanished.append(event.claim.version.path)
-
-
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    root = tmp_path / "output"
-    root.mkdir()
-    return root
-
-
-@pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    ledger = Ledger(tmp_path / "ledger.sqlite3")
-    ledger.open()
-    yield ledger
-    ledger.close()
 
 
 def fill(ledger: Ledger, root: Path, count: int, *, priority: int = 1, name: str = "old") -> dict[str, bytes]:

@@ -1,0 +1,33 @@
+"""A signal that the archive's state may have changed."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+
+class ChangeSignal:
+    """Wakes every thread that waits for a change, and tells one listener. Safe to use from any thread.
+
+    Args:
+        on_change: called with each change, often; it must return at once.
+    """
+
+    def __init__(self, on_change: Callable[[], None]) -> None:
+        self.condition = threading.Condition()
+        self._on_change = on_change
+
+    def announce(self) -> None:
+        """Tell the listener only: numbers moved, but nothing that a thread waits for."""
+        self._on_change()
+
+    def notify_waiters(self) -> None:
+        """Wake every thread in `wait`, and tell the listener."""
+        with self.condition:
+            self.condition.notify_all()
+        self._on_change()
+
+    def wait(self, timeout_seconds: float) -> None:
+        """Return at the next `notify_waiters`, or after this time."""
+        with self.condition:
+            self.condition.wait(timeout_seconds)

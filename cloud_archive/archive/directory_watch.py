@@ -1,0 +1,354 @@
+"""Find the files of one directory and queue each when it is complete, from a start to a stop of watching.
+
+    watcher ─ hints ─┐
+    scan ─ truth ────┼─► settle ─► intake ─► ledger: pending
+
+Every thread is named, waits on an event, and is replaced when it dies.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from ..config.settings import Settings
+from ..errors import CloudArchiveError
+from ..files import FileVersion, HintKind
+from ..intake.open_files import has_writer
+from ..intake.selection import Selection
+from ..intake.settle_entry import CompleteFile, WaitingFile
+from ..intake.settle_queue import SettleQueue
+from ..intake.settle_rules import BEING_WRITTEN, UNREADABLE, QuietTimes
+from ..intake.settle_thread import SettleThread
+from ..intake.walk import network_filesystem
+from ..intake.watcher import Watcher
+from ..ledger.doubts import Doubts
+from ..ledger.known_root import KnownRoot
+from ..ledger.ledger import Ledger
+from ..ledger.rows import Totals
+from .events import FileSeen, OnEvent, ScanEnded, StatusChanged
+from .recheck import Rechecker
+from .reconcile import Reconciler
+from .session import Session
+
+logger = logging.getLogger("cloud_archive.archiver")
+
+LONGEST_COMMIT_SECONDS = 0.2  # how long counting waits for a commit, so that no file is counted twice
+SETTLE_LOCAL_SECONDS = 2.0
+SETTLE_NETWORK_SECONDS = 10.0
+LAST_SCAN_SECONDS = 10.0  # for the scan at the end
+MOST_FILES_A_COMMIT = 1000
+_SHOWN_UNREADABLE = 10
+
+
+class DirectoryWatch:
+    """Watcher, scan, settle queue and intake of one directory. It can be started once.
+
+    Args:
+        settings: how to watch and when a file is complete.
+        root: the watched directory.
+        ledger: knows which files are archived or queued.
+        selection: which files are wanted.
+        known_root: whether this is the directory that the ledger knows.
+        session: shows notices about odd files.
+        started_at: seconds since 1970; what is younger is never part of the baseline.
+        enqueue: commits complete versions as pending; called from the intake thread, raises CloudArchiveError where
+            they can't be committed now.
+        on_queued: called after versions were queued; see `Pipeline`.
+        on_event: receives FileSeen, ScanEnded and StatusChanged, from any thread.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        root: Path,
+        ledger: Ledger,
+        selection: Selection,
+        *,
+        known_root: KnownRoot,
+        session: Session,
+        started_at: float,
+        enqueue: Callable[[list[FileVersion]], int],
+        on_queued: Callable[[list[FileVersion]], None],
+        on_event: OnEvent,
+    ) -> None:
+        self._settings = settings
+        self._root = root
+        self._ledger = ledger
+        self._selection = selection
+        self._session = session
+        self._enqueue_versions = enqueue
+        self._on_queued = on_queued
+        self._on_event = on_event
+        self.stopping = threading.Event()
+        self.takes_no_more = False
+        self.ledger_trouble: str | None = None  # why complete files could not be queued, until they were
+        self.hints = 0  # so far; two at once may count as one
+        self._complete: queue.SimpleQueue[CompleteFile | None] = queue.SimpleQueue()
+        self._committing = threading.Lock()
+        self._unreadable: dict[str, str] = {}  # path to sentence, for as long as it can't be read
+        self._queue = self._make_queue()
+        self.settle = SettleThread(self._queue)
+        self.watcher = Watcher(root, mode=settings.watch, on_hint=self._on_hint, on_lost=self._on_lost)
+        self.reconciler = Reconciler(
+            root,
+            ledger,
+            selection,
+            on_new=self.settle_again,
+            on_doubts=self._on_doubts,
+            on_done=lambda: on_event(ScanEnded()),
+            backfill=settings.backfill,
+            interval_seconds=settings.rescan_seconds,
+            polling=lambda: self.watcher.polling,
+            started_at=started_at,
+            news=lambda: self.hints,
+            root_trouble=known_root.trouble,
+        )
+        self.rechecker = Rechecker(
+            root,
+            ledger,
+            doubtful_paths=self.reconciler.doubtful_paths,
+            on_unknown=self.settle_again,
+            on_queued=lambda: on_queued([]),
+            on_settled=lambda: on_event(StatusChanged()),
+        )
+        self._threads: dict[str, threading.Thread] = {}
+        self._loops: dict[str, Callable[[], None]] = {
+            "cloud-archive-intake": self._take_in,
+            "cloud-archive-scan": self.reconciler.run,
+            "cloud-archive-recheck": self.rechecker.run,
+        }
+
+    def _make_queue(self) -> SettleQueue:
+        seconds = self._settings.settle_seconds
+        # A settle time that was set counts for all files whose format doesn't tell.
+        quiet = None if seconds is None else QuietTimes(unsure=seconds)
+        if seconds is None:
+            seconds = SETTLE_NETWORK_SECONDS if network_filesystem(self._root) else SETTLE_LOCAL_SECONDS
+        return SettleQueue(
+            self._root,
+            settle_seconds=seconds,
+            on_complete=self._on_complete,
+            on_empty=self._on_empty,
+            on_unreadable=self._on_unreadable,
+            quiet=quiet,
+        )
+
+    # --- life cycle
+
+    def add_loop(self, name: str, loop: Callable[[threading.Event], None]) -> None:
+        """Run `loop(stopping)` in a thread of this name as well. Call it before `start`."""
+        self._loops[name] = lambda: loop(self.stopping)
+
+    def start(self) -> None:
+        """Start all threads."""
+        self.settle.start()
+        self.watcher.start()
+        for name in self._loops:
+            self._start(name)
+
+    def _start(self, name: str) -> None:
+        self._threads[name] = threading.Thread(target=self._loops[name], name=name, daemon=True)
+        self._threads[name].start()
+
+    def stop(self, deadline: float) -> None:
+        """Stop all threads: first what finds files, then what takes them, so that none is left in between.
+
+        Args:
+            deadline: monotonic; threads that have not ended by then end by themselves.
+        """
+
+        def left() -> float:
+            return max(0.1, deadline - time.monotonic())
+
+        self.stopping.set()
+        self.reconciler.stop()
+        self.rechecker.stop()
+        self.watcher.stop(left())
+        self.settle.stop(left())
+        self._complete.put(None)
+        for thread in self._threads.values():
+            thread.join(left())
+
+    def take_no_more(self, deadline: float) -> bool:
+        """Scan once more, then end watcher and scans. Returns whether that scan was complete.
+
+        Args:
+            deadline: monotonic.
+        """
+        self.takes_no_more = True
+        self.watcher.stop(max(0.1, deadline - time.monotonic()))
+        try:
+            self.reconciler.now(max(0.1, min(LAST_SCAN_SECONDS, deadline - time.monotonic())))
+        except CloudArchiveError as error:
+            logger.warning("%s", error)
+            return False
+        finally:
+            self.reconciler.stop()
+        return True
+
+    def check_threads(self) -> None:
+        """Replace threads that died, and repair the watcher. Called every few seconds."""
+        if self.takes_no_more:
+            return
+        self.watcher.check()
+        if self.stopping.is_set():
+            return
+        for name, thread in list(self._threads.items()):
+            if not thread.is_alive():
+                logger.error("%s died and is replaced", name)
+                self._start(name)
+        if not self.settle.alive:
+            logger.error("The settle thread died and is replaced")
+            self.settle = SettleThread(self._queue)
+            self.settle.start()
+            self.reconciler.request()
+
+    # --- what a status shows
+
+    @property
+    def settling_files(self) -> int:
+        """How many files will be complete without anybody's help: no process writes to them."""
+        # That a writer has just ended may not have been noticed yet.
+        quiet = [
+            w
+            for w in self._queue.waiting()
+            if w.reason != BEING_WRITTEN or has_writer(self._root, w.path) is False
+        ]
+        return len(quiet) + self._queue.handed_files + self.rechecker.settling
+
+    @property
+    def rewritten_files(self) -> int:
+        """How many archived files may hold new bytes, and must be hashed before it is safe to stop."""
+        return self._queue.rewritten_files + self.rechecker.waiting
+
+    @property
+    def incomplete_files(self) -> int:
+        """How many files were seen and are not in the ledger yet."""
+        return self._queue.pending_files
+
+    def count(self) -> tuple[Totals, int, int]:
+        """Return the ledger's totals, and the files and bytes that are not in it yet.
+
+        No file is in both, unless a commit takes longer than `LONGEST_COMMIT_SECONDS`: then one may be counted twice.
+        None is missed, for those not in the ledger yet are counted first.
+        """
+        quiet = self._committing.acquire(timeout=LONGEST_COMMIT_SECONDS)
+        try:
+            files, size_bytes = self._queue.pending_files, self._queue.pending_bytes
+            return self._ledger.totals(), files, size_bytes
+        finally:
+            if quiet:
+                self._committing.release()
+
+    def waiting(self) -> tuple[WaitingFile, ...]:
+        """Return the files that are not complete yet."""
+        return self._queue.waiting()
+
+    def troubles(self) -> list[str]:
+        """Return what keeps files from being found or read, for as long as it does."""
+        found = [*self.reconciler.troubles, *self.rechecker.troubles[-_SHOWN_UNREADABLE:]]
+        if self._unreadable:
+            still = {each.path for each in self._queue.waiting() if each.reason == UNREADABLE}
+            for path in tuple(self._unreadable):
+                if path not in still:
+                    self._unreadable.pop(path, None)
+            found += list(self._unreadable.values())[-_SHOWN_UNREADABLE:]
+        return found
+
+    # --- from a hint to a complete file
+
+    def settle_again(self, path: str) -> None:
+        """Let this file settle, and queue it once it is complete."""
+        self.settle.hint(path, HintKind.SCANNED)
+
+    def _on_hint(self, path: str, kind: HintKind) -> None:
+        if self._selection.wants(path):
+            self.hints += 1
+            self.settle.hint(path, kind)
+            self._on_event(FileSeen())
+
+    def _on_lost(self, reason: str) -> None:
+        logger.info("Scanning the whole directory: %s", reason)
+        self.hints += 1
+        self.reconciler.request()
+
+    def _on_doubts(self, doubts: Doubts) -> None:
+        if doubts.is_whole_tree or doubts.files > len(doubts.paths):
+            self.rechecker.sweep(doubts.files, hurry=not doubts.is_whole_tree)
+        else:
+            self.rechecker.sweep(0, hurry=False)
+            for path in doubts.paths:
+                self.rechecker.put(path, written=False)
+
+    def _on_complete(self, file: CompleteFile) -> None:
+        if file.looks_partial:
+            self._session.notice(
+                f"{file.version.path} looks incomplete, but nobody writes to it any more: archived as it is."
+            )
+        self._complete.put(file)
+
+    def _on_empty(self, path: str) -> None:
+        self._session.notice(f"{path} is empty and was not archived.")
+
+    def _on_unreadable(self, path: str, reason: str) -> None:
+        sentence = f"{path} cannot be read: {reason}. It is tried again."
+        logger.warning("%s", sentence)
+        self._unreadable[path] = sentence
+        self._on_event(StatusChanged())
+
+    # --- from a complete file to the ledger
+
+    def _take_in(self) -> None:
+        """Queue complete files, as many in one commit as have come."""
+        while True:
+            first = self._complete.get()
+            if first is None:
+                return
+            files, ending = [first], False
+            while len(files) < MOST_FILES_A_COMMIT:
+                try:
+                    file = self._complete.get_nowait()
+                except queue.Empty:
+                    break
+                if file is None:
+                    ending = True
+                    break
+                files.append(file)
+            self._enqueue([file.version for file in files], {f.version.path for f in files if f.written})
+            if ending:
+                return
+
+    def _enqueue(self, versions: list[FileVersion], written: set[str]) -> None:
+        """Try until the ledger takes these versions, for nothing offers them again soon.
+
+        Args:
+            written: paths of files that a program wrote to; where the ledger knows such a file, its bytes are hashed.
+        """
+        while True:
+            try:
+                with self._committing:
+                    unknown = {version.path for version in self._ledger.unknown(versions)}
+                    added = self._enqueue_versions(versions)
+                    for path in written - unknown:
+                        self.rechecker.put(path, written=True)
+                    self._queue.acknowledge(versions)
+            except CloudArchiveError as error:
+                if self.ledger_trouble is None:
+                    logger.error("%s", error)
+                self.ledger_trouble = str(error)
+                if self.stopping.wait(1.0):
+                    self._queue.acknowledge(versions)
+                    return  # not in the ledger, so the next start's scan finds them
+            except BaseException:
+                self._queue.acknowledge(versions)  # this thread is replaced, and a scan finds them again
+                raise
+            else:
+                self.ledger_trouble = None
+                if added:
+                    self._on_queued(versions)
+                return

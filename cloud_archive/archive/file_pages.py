@@ -1,0 +1,65 @@
+"""`GET /cloud-sync/files`: pages of the ledger, and of the files that are not in it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import islice
+from typing import Any
+
+from ..errors import RequestRefused
+from ..ledger.ledger import Ledger
+from ..ledger.rows import FileState
+from .status import row_to_json
+from .unarchived import UnarchivedFile
+
+_LAST_ROW = 2**63 - 1  # of any ledger: SQLite's largest integer
+
+Page = tuple[list[dict[str, Any]], "str | None"]
+
+
+def ledger_page(ledger: Ledger, state: str | None, query: str, limit: int, cursor: str | None) -> Page:
+    """Return the rows of a page, newest first, and the cursor of the next page or None.
+
+    Args:
+        state: one state or several with commas; None = all.
+        query: only paths that contain this.
+        cursor: the last row of the page before; None = the first page.
+
+    Raises:
+        RequestRefused: 400, the cursor or the state is invalid.
+    """
+    try:
+        before = None if cursor is None else int(cursor)
+        if before is not None and not 0 <= before <= _LAST_ROW:
+            raise ValueError(cursor)
+    except ValueError:
+        raise RequestRefused(400, "cursor must be the next_cursor of an earlier page.") from None
+    try:
+        states = tuple(FileState[word.upper()] for word in state.split(",")) if state else ()
+    except KeyError:
+        raise RequestRefused(400, "state must be one that a file has, or several with commas.") from None
+    rows = ledger.rows(states=states, query=query, limit=limit, before=before)
+    following = str(rows[-1].row) if len(rows) == limit else None
+    return [row_to_json(row) for row in rows], following
+
+
+def unarchived_page(
+    files: Iterable[UnarchivedFile], state: str, query: str, limit: int, cursor: str | None
+) -> Page:
+    """Return a page of the files without a row in the ledger, and the cursor of the next page or None.
+
+    Args:
+        cursor: the number of files on the pages before.
+
+    Raises:
+        RequestRefused: 400, the cursor is invalid.
+    """
+    try:
+        start = int(cursor or 0)
+        if start < 0:
+            raise ValueError
+    except ValueError:
+        raise RequestRefused(400, "cursor is none that this archive gave.") from None
+    wanted = (file for file in files if file.state == state and query.lower() in file.path.lower())
+    rows = [file.to_json() for file in islice(wanted, start, start + limit)]
+    return rows, str(start + limit) if len(rows) == limit else None

@@ -1,0 +1,92 @@
+"""Delete local files that are proven in the bucket, as far as the settings ask for it."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from pathlib import Path
+
+from ..config.settings import Settings
+from ..errors import CloudArchiveError
+from ..intake.open_files import has_writer
+from ..ledger.known_root import KnownRoot
+from ..ledger.ledger import Ledger
+from ..maintenance.free import Freed, FreeReport, Limits, LocalCleaner
+from ..store.base import ObjectStore
+from .events import LocalFileFreed, OnEvent, StatusChanged
+from .session import Session
+
+logger = logging.getLogger("cloud_archive.archiver")
+
+FREE_SECONDS = 15.0  # between two runs
+
+
+class FreeingLoop:
+    """Runs `LocalCleaner` every few seconds on the thread that calls `run`.
+
+    Args:
+        on_event: receives LocalFileFreed for each deleted file, and StatusChanged with a new notice.
+        session: shows why files could not be deleted.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        root: Path,
+        ledger: Ledger,
+        store: ObjectStore,
+        *,
+        known_root: KnownRoot,
+        session: Session,
+        on_event: OnEvent,
+    ) -> None:
+        self._session = session
+        self._on_event = on_event
+        limits = free_limits(settings)
+        self._cleaner = LocalCleaner(
+            ledger,
+            store,
+            root,
+            limits,
+            has_writer=has_writer,
+            clock=time.time,
+            on_freed=self._on_freed,
+            check_root=known_root.check,
+        )
+
+    def run(self, stopping: threading.Event) -> None:
+        """Delete what may be deleted, until `stopping` is set."""
+        shown = ""
+        while not stopping.wait(FREE_SECONDS):
+            try:
+                notice = _unproven_notice(self._cleaner.run_once(stopping))
+            except (CloudArchiveError, OSError) as error:
+                notice = f"Local files are not removed just now: {error}"
+            if notice != shown:
+                self._session.withdraw(shown)
+                if notice:
+                    logger.warning("%s", notice)
+                    self._session.notice(notice)
+                shown = notice
+                self._on_event(StatusChanged())
+
+    def _on_freed(self, freed: Freed) -> None:
+        self._on_event(LocalFileFreed(freed.size_bytes))
+
+
+def free_limits(settings: Settings) -> Limits:
+    """Return when the settings ask to delete a local file."""
+    return Limits(settings.delete_local_after_seconds, settings.min_free_disk_bytes, age_from_archiving=True)
+
+
+def _unproven_notice(report: FreeReport) -> str:
+    """Return what a user should know after a run; empty where all is well."""
+    count = len(report.unproven)
+    if not count:
+        return ""
+    what = f"{report.unproven[0]} stays" if count == 1 else f"{count} files stay"
+    return (
+        f"{what} on this disk: the bucket does not hold what was archived there."
+        " Run `cloud-archive verify --repair`."
+    )

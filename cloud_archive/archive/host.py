@@ -1,0 +1,262 @@
+"""Begin, reopen and end the archive of one directory; every fault is shown and may pass."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from ..config.settings import Settings, load_settings
+from ..errors import CloudArchiveError, LedgerError, SettingsError
+from ..ledger.recovery import IN_MEMORY_NOTICE
+from ..redaction import redact, secret_values
+from .archive import Left
+from .ledger_keeper import LedgerKeeper
+from .open_archive import ArchiveParts, OpenArchive
+from .ownership import Ownership
+from .session import Session
+
+logger = logging.getLogger("cloud_archive.engine")
+
+LEDGER_STOP_SECONDS = 10.0  # for uploads under way, before the ledger is reopened
+
+
+class ArchiveHost:
+    """Holds the archive of one directory, once this process owns the directory.
+
+    Args:
+        parts: what the archiver is made from.
+        ownership: the right to archive the directory.
+        make_root: make the watched directory where it is missing.
+        on_begin: called once this process holds the lock and the archiver is made.
+        on_standby: called when another engine holds the lock at the start.
+    """
+
+    def __init__(
+        self,
+        parts: ArchiveParts,
+        ownership: Ownership,
+        *,
+        make_root: bool,
+        on_begin: Callable[[], None],
+        on_standby: Callable[[], None],
+    ) -> None:
+        self._parts = parts
+        self._ownership = ownership
+        self._make_root = make_root
+        self._on_begin = on_begin
+        self._on_standby = on_standby
+        self._lock = threading.RLock()
+        self._keeper = LedgerKeeper(lambda: self.opened, self.reopen, ownership.closing)
+        self._fault_may_pass = False  # why the last try to begin failed
+        self.opened: OpenArchive | None = None
+        self.settings: Settings | None = None
+        self.problems: list[str] = []  # why there is no archiver, or why it does not watch
+        self.wants_to_run = False
+        self.left: Left | None = None  # what is not in the bucket, after `close`; None = that is not known
+
+    def start(self, *, autostart: bool | None) -> None:
+        """Read the settings and begin; a fault goes into `problems`, and is never raised.
+
+        Args:
+            autostart: whether to watch; None = as CLOUD_ARCHIVE_AUTOSTART says.
+        """
+        try:
+            self.settings = load_settings(self._parts.environ)
+        except SettingsError as error:
+            self.problems = [str(problem) for problem in error.problems]
+            for problem in self.problems:
+                logger.error("%s", problem)
+            return
+        if self.settings.endpoint_remark:
+            logger.info("%s", self.settings.endpoint_remark)
+        self.wants_to_run = self.settings.autostart if autostart is None else autostart
+        if self._try_to_begin():
+            return
+        if not self.problems:
+            self._on_standby()
+            logger.info("Another process archives %s: standing by", self._parts.root)
+        self._stand_by()
+
+    def start_watching(self) -> bool:
+        """Watch the directory from now on. Returns False where it is watched already.
+
+        Raises:
+            CloudArchiveError: there is no archiver, or the directory is missing.
+        """
+        self.wants_to_run = True
+        archiver = self.archive().archiver
+        if archiver.running:
+            return False
+        self._make_root_if_wanted()
+        archiver.start()
+        self.problems = []
+        return True
+
+    def archive(self) -> OpenArchive:
+        """Return the open archive.
+
+        Raises:
+            CloudArchiveError: there is none, and why.
+        """
+        opened = self.opened
+        if opened is not None:
+            return opened
+        if self.problems:
+            raise CloudArchiveError(" ".join(_sentence(problem) for problem in self.problems))
+        if self._ownership.stands_by:
+            raise CloudArchiveError("Another process archives this directory; ask that one.")
+        raise CloudArchiveError("The archive is not ready yet.")
+
+    # --- beginning
+
+    def _stand_by(self) -> None:
+        self._ownership.stand_by(self._try_to_begin, failed=lambda: bool(self.problems))
+
+    def _try_to_begin(self) -> bool:
+        """Begin, or start watching where a fault prevented that. Returns False where it must be tried again."""
+        opened = self.opened
+        try:
+            if opened is not None:
+                if self.wants_to_run:
+                    opened.archiver.start()
+                    self.problems = []
+            elif not self._take_over():
+                if self._fault_may_pass:
+                    self.problems = []  # another engine archives now
+                return False
+        except (CloudArchiveError, OSError) as error:
+            self._fault_may_pass = True
+            self._show_problem(str(error))
+        except Exception as error:
+            self._fault_may_pass = False
+            self._show_problem(f"The archive cannot begin: {type(error).__name__}: {error}.", error)
+        return not self.problems
+
+    def _take_over(self) -> bool:
+        """Take the lock and begin. Returns False where another engine keeps the lock."""
+        if self._ownership.state_directory is None:
+            self._ownership.prepare()
+        self._make_root_if_wanted()
+        if not self._ownership.acquire():
+            return False
+        try:
+            self._open()
+        except BaseException:
+            self._let_go()
+            raise
+        return True
+
+    def _open(self, session: Session | None = None) -> None:
+        """Open the ledger and start the archiver; the lock is held."""
+        assert self.settings is not None
+        assert self._ownership.state_directory is not None
+        opened = self._parts.open(
+            self.settings,
+            self._ownership.state_directory,
+            unlocked=self._ownership.unlocked,
+            session=session,
+        )
+        with self._lock:
+            self.opened = opened
+        self.problems = []
+        self._on_begin()
+        self._keeper.start()
+        if self.wants_to_run and not self._ownership.closing.is_set():
+            try:
+                opened.archiver.start()
+            except CloudArchiveError as error:
+                self._show_problem(str(error))
+        else:
+            opened.archiver.warm_up()
+        self._parts.on_change()
+
+    def _make_root_if_wanted(self) -> None:
+        if self._make_root:
+            self._parts.root.mkdir(parents=True, exist_ok=True)
+
+    def _show_problem(self, sentence: str, error: Exception | None = None) -> None:
+        """Show what is wrong; the log mentions it once, with the traceback of an unexpected error."""
+        sentence = redact(sentence, secret_values(self._parts.environ))
+        if self.problems != [sentence]:
+            logger.error("%s", sentence, exc_info=error)
+        self.problems = [sentence]
+        self._parts.on_change()
+
+    def _let_go(self) -> None:
+        """Close the ledger and release the lock, so that a healthy standby can take over."""
+        with self._lock:
+            opened, self.opened = self.opened, None
+        if opened is not None:
+            opened.ledger.close()
+        self._ownership.release()
+
+    # --- reopening
+
+    def reopen(self, save_as: Path | None) -> None:
+        """Replace ledger and archiver and keep the session, so that its counters go on.
+
+        Args:
+            save_as: first write the ledger, which is in memory, to this path.
+        """
+        with self._lock:
+            opened = self.opened
+            if opened is None or self._ownership.closing.is_set():
+                return
+            archiver, ledger = opened.archiver, opened.ledger
+            if archiver.running and not self._parts.root.is_dir():
+                return  # an archive can go on while its directory is missing, but can't start
+            logger.warning("The ledger is opened anew")
+            with contextlib.suppress(LedgerError):
+                archiver.stop(LEDGER_STOP_SECONDS)
+            if save_as is not None:
+                try:
+                    ledger.save(save_as)
+                except LedgerError as error:
+                    logger.error("%s", error)
+                    if self.wants_to_run:
+                        archiver.start()
+                    return
+            for notice in archiver.session.notices:
+                if notice.endswith(IN_MEMORY_NOTICE):
+                    archiver.session.withdraw(notice)
+            archiver.close()
+            ledger.close()
+            try:
+                self._open(archiver.session)
+            except (CloudArchiveError, OSError) as error:
+                self._let_go()
+                self._show_problem(str(error))
+                self._stand_by()
+
+    # --- the end
+
+    def close(self, grace_seconds: float) -> list[str]:
+        """Stop and release everything.
+
+        Args:
+            grace_seconds: for uploads under way.
+
+        Returns:
+            Paths that are not in the bucket yet.
+        """
+        self._ownership.close()
+        self._keeper.join(LEDGER_STOP_SECONDS)
+        with self._lock:
+            opened, self.opened = self.opened, None
+        remaining: list[str] = []
+        if opened is not None:
+            try:
+                remaining = opened.archiver.stop(grace_seconds)
+                self.left = opened.archiver.left
+            except LedgerError as error:
+                logger.error("%s", error)
+            opened.close()
+        self._ownership.release()
+        return remaining
+
+
+def _sentence(text: str) -> str:
+    return text if text.endswith((".", "!", "?")) else text + "."

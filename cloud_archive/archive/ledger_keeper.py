@@ -1,0 +1,93 @@
+"""Notice a ledger that fails for a while, and one in memory whose disk can be written again."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from ..errors import LedgerError
+from .open_archive import OpenArchive
+
+logger = logging.getLogger("cloud_archive.engine")
+
+LEDGER_SECONDS = 10.0  # between two checks
+FAILED_CHECKS = 3  # in a row, until the ledger is reopened
+
+
+class LedgerKeeper:
+    """Checks the ledger every few seconds in a thread of its own.
+
+    Args:
+        opened: returns the open archive, or None.
+        reopen: reopens its ledger, after saving it to a path where one is given.
+        closing: ends the thread.
+    """
+
+    def __init__(
+        self,
+        opened: Callable[[], OpenArchive | None],
+        reopen: Callable[[Path | None], None],
+        closing: threading.Event,
+    ) -> None:
+        self._opened = opened
+        self._reopen = reopen
+        self._closing = closing
+        self._failed_checks = 0
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Start the thread, unless it was started before."""
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="cloud-archive-ledger-keeper", daemon=True)
+            self._thread.start()
+
+    def join(self, timeout_seconds: float) -> None:
+        """Wait for the end of the thread; set `closing` first."""
+        if self._thread is not None:
+            self._thread.join(timeout_seconds)
+
+    def _run(self) -> None:
+        while not self._closing.wait(LEDGER_SECONDS):
+            try:
+                self.check()
+            except Exception:
+                logger.exception("The check of the ledger failed")
+
+    def check(self) -> None:
+        """Check the ledger once, and reopen it where that is due."""
+        opened = self._opened()
+        if opened is None:
+            self._failed_checks = 0
+            return
+        failing = _fails(opened, by_writing=self._failed_checks > 0)
+        self._failed_checks = self._failed_checks + 1 if failing else 0
+        if self._failed_checks >= FAILED_CHECKS:
+            self._failed_checks = 0
+            self._reopen(None)
+        elif opened.ledger.saved_as is not None and _can_be_saved(opened):
+            self._reopen(opened.ledger.saved_as)
+
+
+def _fails(opened: OpenArchive, *, by_writing: bool) -> bool:
+    """Return whether the ledger can't be read, or can't be written where that failed before."""
+    try:
+        if by_writing or opened.archiver.ledger_trouble is not None:
+            opened.ledger.probe()
+        else:
+            opened.ledger.totals()
+    except LedgerError:
+        return True
+    return False
+
+
+def _can_be_saved(opened: OpenArchive) -> bool:
+    """Return whether a ledger in memory can be written to its disk; tried before the archive is stopped for it."""
+    assert opened.ledger.saved_as is not None
+    try:
+        opened.ledger.save(opened.ledger.saved_as)
+    except LedgerError as error:
+        logger.debug("%s", error)
+        return False
+    return True

@@ -1,0 +1,142 @@
+"""Open a directory's ledger and store, and make the archiver that uses them."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..config.settings import Settings, is_set
+from ..errors import LedgerError
+from ..ledger.ledger import Ledger
+from ..ledger.recovery import open_ledger, remember_log_files
+from ..state import FALLBACK_NAME, OwnFiles
+from ..store.base import Capabilities, ObjectStore
+from .archive import Archiver
+from .metrics import Recorder
+from .session import Session
+
+logger = logging.getLogger("cloud_archive.engine")
+
+StoreFactory = Callable[..., ObjectStore]
+
+
+@dataclass(frozen=True, slots=True)
+class OpenArchive:
+    """An archiver and the ledger that it uses."""
+
+    archiver: Archiver
+    ledger: Ledger
+
+    def close(self) -> None:
+        """Close the store and the ledger. The archiver must be stopped."""
+        self.archiver.close()
+        if self.ledger.saved_as is not None:
+            with contextlib.suppress(LedgerError):
+                self.ledger.save(self.ledger.saved_as)
+        self.ledger.close()
+
+
+@dataclass(frozen=True, slots=True)
+class ArchiveParts:
+    """What every archiver of one engine is made from.
+
+    Attributes:
+        backfill: replaces the setting where CLOUD_ARCHIVE_BACKFILL is not set; None = as the settings say.
+        on_change, started_at, session_id, metrics: see `Archiver`.
+    """
+
+    root: Path
+    environ: Mapping[str, str]
+    backfill: str | None
+    make_store: StoreFactory
+    session_id: str
+    started_at: float
+    metrics: Recorder
+    on_change: Callable[[], None]
+
+    def open(
+        self, settings: Settings, state_directory: Path, *, unlocked: bool, session: Session | None
+    ) -> OpenArchive:
+        """Open the ledger in `state_directory` and make an archiver, which is not started.
+
+        Args:
+            unlocked: no lock could be made; a notice says so.
+            session: goes on with these counters; None = new ones.
+
+        Raises:
+            CloudArchiveError, OSError: the ledger can't be opened.
+        """
+        ledger, notices, everything = open_ledger(state_directory, began=self.started_at)
+        try:
+            settings = self._with_backfill(settings, everything=everything)
+            archiver = Archiver(
+                settings,
+                self.root,
+                ledger,
+                self._open_store(settings, ledger),
+                session_id=self.session_id,
+                on_change=self.on_change,
+                started_at=self.started_at,
+                metrics=self.metrics,
+                session=session,
+                own=OwnFiles(self.root, state_directory, _own_logs(ledger)),
+            )
+        except BaseException:
+            ledger.close()
+            raise
+        for notice in [*notices, *_state_notices(state_directory, unlocked=unlocked)]:
+            archiver.session.notice(notice)
+        return OpenArchive(archiver, ledger)
+
+    def _with_backfill(self, settings: Settings, *, everything: bool) -> Settings:
+        """Return the settings with the backfill that counts; `everything`: the ledger was lost."""
+        if self.backfill is not None and not is_set("CLOUD_ARCHIVE_BACKFILL", self.environ):
+            settings = settings.model_copy(update={"backfill": self.backfill})
+        if everything and settings.backfill == "missed":
+            settings = settings.model_copy(update={"backfill": "all"})
+        return settings
+
+    def _open_store(self, settings: Settings, ledger: Ledger) -> ObjectStore:
+        """Return the store, with what earlier sessions learned about this destination."""
+        name = f"capabilities of {settings.endpoint_label}/{settings.bucket}"
+        text = ledger.recall(name)
+        known = Capabilities.from_json(json.loads(text)) if text else None
+
+        def remember(found: Capabilities) -> None:
+            try:
+                ledger.remember(name, json.dumps(found.to_json()))
+            except LedgerError as error:
+                logger.warning("%s", error)
+
+        return self.make_store(settings, capabilities=known, on_capabilities=remember)
+
+
+def _state_notices(state_directory: Path, *, unlocked: bool) -> list[str]:
+    notices = []
+    if unlocked:
+        notices.append(
+            "No lock could be made, neither in the state directory nor for this machine:"
+            " see to it that no second archive runs for this directory."
+        )
+    if state_directory.name == FALLBACK_NAME:
+        notices.append(
+            f"The state is kept in {state_directory}, because this user has no home directory that can be"
+            " written. Set CLOUD_ARCHIVE_STATE_DIR to keep it elsewhere."
+        )
+        logger.warning("%s", notices[-1])
+    return notices
+
+
+def _own_logs(ledger: Ledger) -> list[Path]:
+    """Return the log files of this process, and of earlier ones as far as the ledger knows them."""
+    handlers = logging.getLogger("cloud_archive").handlers
+    logs = [Path(each.baseFilename) for each in handlers if isinstance(each, logging.FileHandler)]
+    try:
+        return remember_log_files(ledger, logs)
+    except LedgerError as error:
+        logger.warning("%s", error)
+        return logs

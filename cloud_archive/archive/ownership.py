@@ -1,0 +1,174 @@
+"""Who archives a directory: the lock, standing by behind another engine, and the hand-over.
+
+One engine per directory and machine holds the lock. Another one stands by and tries again and again; a standby never
+dies of a fault that may pass. An engine whose ComfyUI is gone hands the directory over when it is asked.
+"""
+
+from __future__ import annotations
+
+import http.client
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from ..config.settings import state_directory as configured_state_directory
+from ..handshake import call_engine
+from ..state import DirectoryLock, make_state_directory, read_engine_info
+
+logger = logging.getLogger("cloud_archive.engine")
+
+STANDBY_SECONDS = 1.0  # between two tries to take over
+LONGEST_STANDBY_SECONDS = 30.0  # the same, after many that failed
+HANDOVER_ANSWER_SECONDS = 5.0
+HANDOVER_SECONDS = 10.0  # how long to wait for an engine that agreed to hand over
+
+
+class Ownership:
+    """The right to archive one directory. Safe to use from any thread.
+
+    Args:
+        root: the watched directory.
+        environ: names the state directory.
+        state_base: where the state lives; None = CLOUD_ARCHIVE_STATE_DIR, else the platform's place.
+        prefer_environment: CLOUD_ARCHIVE_STATE_DIR goes before `state_base`.
+        machine_wide: False writes nothing outside `state_base`.
+        orphaned: returns whether the process that this engine serves is gone.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        environ: Mapping[str, str],
+        *,
+        state_base: Path | None,
+        prefer_environment: bool,
+        machine_wide: bool,
+        orphaned: Callable[[], bool],
+    ) -> None:
+        self._root = root
+        self._environ = environ
+        self._state_base = state_base
+        self._prefer_environment = prefer_environment
+        self._machine_wide = machine_wide
+        self._orphaned = orphaned
+        self.state_directory: Path | None = None
+        self.closing = threading.Event()
+        self._handed_over = threading.Event()
+        self._ending = threading.Event()
+        self._lock: DirectoryLock | None = None
+        self._standby: threading.Thread | None = None
+
+    def prepare(self) -> Path:
+        """Make the state directory and return it.
+
+        Raises:
+            CloudArchiveError: it cannot be made, or other users may change it.
+        """
+        base = self._state_base
+        if base is None or self._prefer_environment:
+            base = configured_state_directory(self._environ) or base
+        named = base is not self._state_base
+        self.state_directory = make_state_directory(self._root, base, keep_mode=named)
+        return self.state_directory
+
+    # --- the lock
+
+    def acquire(self) -> bool:
+        """Take the lock, from an orphaned engine too. Returns False where another engine keeps it.
+
+        Raises:
+            CloudArchiveError, OSError: the state directory or the lock can't be made.
+        """
+        state_directory = self.state_directory or self.prepare()
+        if self._lock is None:
+            self._lock = DirectoryLock(state_directory, self._root, machine_wide=self._machine_wide)
+        if self._lock.acquire():
+            return True
+        if not self.ask_for_handover():
+            return False
+        deadline = time.monotonic() + HANDOVER_SECONDS
+        while not self._lock.acquire():
+            if time.monotonic() > deadline or self.closing.wait(0.05):
+                return False
+        return True
+
+    def release(self) -> None:
+        """Release the lock, so that a healthy standby can take over."""
+        if self._lock is not None:
+            self._lock.release()
+
+    @property
+    def unlocked(self) -> bool:
+        """Whether no lock could be made, so that nothing keeps a second engine away."""
+        return self._lock is not None and self._lock.unlocked
+
+    # --- standing by
+
+    @property
+    def stands_by(self) -> bool:
+        """Whether this engine waits, or has waited, for its turn."""
+        return self._standby is not None
+
+    def stand_by(self, begin: Callable[[], bool], failed: Callable[[], bool]) -> None:
+        """Call `begin` in a thread of its own until it returns True, or until `close`.
+
+        Args:
+            failed: returns whether the last try failed, and not only another engine holds the lock. After failures
+                the pauses grow.
+        """
+
+        def keep_trying() -> None:
+            failures = 0
+            while not self.closing.wait(min(STANDBY_SECONDS * 2**failures, LONGEST_STANDBY_SECONDS)):
+                if begin():
+                    logger.info("Took over the archive of %s", self._root)
+                    return
+                failures = min(failures + 1, 10) if failed() else 0
+
+        self._standby = threading.Thread(target=keep_trying, name="cloud-archive-standby", daemon=True)
+        self._standby.start()
+
+    # --- hand-over
+
+    def ask_for_handover(self) -> bool:
+        """Ask the engine that holds the lock to hand over. Returns whether it agreed."""
+        assert self.state_directory is not None
+        info = read_engine_info(self.state_directory)
+        if info is None or info.pid == os.getpid():
+            return False
+        try:
+            _, answer = call_engine(
+                info.port, info.token, "POST", "/engine/handover", None, HANDOVER_ANSWER_SECONDS
+            )
+        except (OSError, http.client.HTTPException):
+            return False
+        return isinstance(answer, dict) and bool(answer.get("success"))
+
+    def agree_to_handover(self) -> bool:
+        """Answer another engine that asks for the directory: True where this engine's ComfyUI is gone."""
+        if not self._orphaned():
+            return False
+        self._handed_over.set()
+        self._ending.set()
+        return True
+
+    @property
+    def handed_over(self) -> bool:
+        """Whether this engine has agreed to hand over, and must end at once."""
+        return self._handed_over.is_set()
+
+    def wait_for_handover(self) -> None:
+        """Return once this engine has agreed to hand over, or is closed."""
+        self._ending.wait()
+
+    # --- the end
+
+    def close(self) -> None:
+        """End standing by. Keeps the lock until `release`."""
+        self.closing.set()
+        self._ending.set()
+        if self._standby is not None and self._standby is not threading.current_thread():
+            self._standby.join()

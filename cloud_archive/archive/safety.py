@@ -1,0 +1,114 @@
+"""Whether it is safe to stop: everything in the directory at this moment is proven in the bucket.
+
+That needs a scan. A scan of a large directory takes seconds, so scans are shared between those who ask.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from ..errors import CloudArchiveError
+from ..ledger.known_root import KnownRoot
+from .changes import ChangeSignal
+from .directory_watch import DirectoryWatch
+from .pipeline import Pipeline
+from .reconcile import COST_FACTOR
+
+SCAN_SECONDS = 10.0  # how long a status waits for a scan
+PUSH_SCAN_SECONDS = 3.0  # how long a push waits for a scan: pushes are heartbeats, too
+POLLED_SCAN_SECONDS = 1.0  # how long the result of a scan counts for a push where no events come
+SCAN_SHARE = 0.25  # of one core, for the scans of clients that ask again and again
+TURN_SECONDS = 5.0  # how long such a client waits for the next scan at most
+
+
+class Safety:
+    """Answers whether it is safe to stop, and waits until it is. Safe to use from any thread."""
+
+    def __init__(self, pipeline: Pipeline, known_root: KnownRoot, signal: ChangeSignal) -> None:
+        self._pipeline = pipeline
+        self._known_root = known_root
+        self._signal = signal
+        self.next_scan = 0.0  # monotonic; before that another scan would take more than its share
+        # While nothing is watched: the last result, and until when it counts (monotonic).
+        self._unwatched_result = (False, 0.0)
+
+    def forget(self) -> None:
+        """Forget the last result: watching starts."""
+        self._unwatched_result = (False, 0.0)
+
+    def flush(self, timeout_seconds: float, given_up: Callable[[], bool] = lambda: False) -> bool:
+        """Wait until it is safe to stop. Returns False when the time is up, or `given_up` returns True, first."""
+        deadline = time.monotonic() + timeout_seconds
+        while True:
+            if self.safe_to_stop(max(0.1, deadline - time.monotonic()), in_turn=False):
+                return True
+            left = deadline - time.monotonic()
+            if left <= 0 or given_up():
+                return False
+            self._signal.wait(min(left, 0.5))
+
+    def safe_to_stop(
+        self,
+        timeout_seconds: float = SCAN_SECONDS,
+        *,
+        recent: bool = False,
+        heartbeat: bool = False,
+        in_turn: bool = True,
+    ) -> bool:
+        """Return whether everything that is in the directory at this moment is proven in the bucket.
+
+        Args:
+            timeout_seconds: for a scan of the directory.
+            recent: for pushes, which nobody asked for: the last scan counts as long as no event has come since and
+                another scan would take more than 5 % of a core.
+            heartbeat: for pushes without news: the last scan counts as long as no event has come since.
+            in_turn: wait a little where the last scan of a large directory was a moment ago.
+        """
+        if self._pipeline.has_work():
+            return False
+        watch = self._pipeline.watch
+        if (recent or heartbeat) and (known := self._last_result(watch, heartbeat)) is not None:
+            return known
+        if recent or heartbeat:
+            timeout_seconds = min(timeout_seconds, PUSH_SCAN_SECONDS)
+        elif in_turn and not self._wait_for_turn(watch):
+            return False
+        began = time.monotonic()
+        try:
+            if watch is not None:
+                if not watch.reconciler.first_done and timeout_seconds <= SCAN_SECONDS:
+                    return False  # a first scan may take minutes; a status does not wait for it
+                unseen = watch.reconciler.now(timeout_seconds)
+            else:
+                self._known_root.check()
+                unseen = self._pipeline.take_stock().unseen
+        except CloudArchiveError:
+            return False
+        cost = watch.reconciler.processor_seconds if watch is not None else time.monotonic() - began
+        self.next_scan = began + cost / SCAN_SHARE
+        safe = unseen == 0 and not self._pipeline.has_work()
+        if watch is None:
+            self._unwatched_result = (safe, time.monotonic() + cost * COST_FACTOR)
+        return safe
+
+    def _last_result(self, watch: DirectoryWatch | None, heartbeat: bool) -> bool | None:
+        """Return what the last scan says of this moment; None where it is out of date."""
+        now = time.monotonic()
+        if watch is None:  # there are no events, and no scan comes by itself
+            safe, until = self._unwatched_result
+            return safe if now < until else None
+        scan = watch.reconciler
+        if scan.clean_at != watch.hints:
+            return None
+        until = scan.ended + POLLED_SCAN_SECONDS if watch.watcher.polling else scan.clean_until
+        return True if heartbeat or now < until else None
+
+    def _wait_for_turn(self, watch: DirectoryWatch | None) -> bool:
+        """Wait until one more scan is no more than its share. Returns False once it is not safe, scan or not."""
+        until = min(self.next_scan, time.monotonic() + TURN_SECONDS)
+        while (left := until - time.monotonic()) > 0:
+            self._signal.wait(min(left, 0.2))
+            if self._pipeline.watch is not watch or self._pipeline.has_work():
+                return False
+        return True

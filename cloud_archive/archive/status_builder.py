@@ -1,0 +1,184 @@
+"""Build the status that users see, and the gauges for Prometheus, from the parts of the archive."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from ..config.settings import Settings
+from ..intake.selection import Selection
+from ..ledger.known_root import KnownRoot
+from ..ledger.ledger import Ledger
+from ..ledger.rows import FileState
+from .active_uploads import ActiveUpload
+from .connection import Connection
+from .directory_watch import DirectoryWatch
+from .metrics import Gauges
+from .pipeline import Pipeline
+from .session import Session
+from .status import MOST_ERRORS, ActiveFile, Destination, State, Status, WaitingEntry, failure_sentences
+from .unarchived import unmatched_sentences
+
+_SHOWN_FAILURES = 40
+_SHOWN_WAITING = 50
+
+
+class StatusBuilder:
+    """Builds `Status` and `Gauges`. Safe to use from any thread; it never scans the directory."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        root: Path,
+        ledger: Ledger,
+        *,
+        pipeline: Pipeline,
+        connection: Connection,
+        selection: Selection,
+        known_root: KnownRoot,
+        session: Session,
+        session_id: str,
+    ) -> None:
+        self._settings = settings
+        self._root = root
+        self._ledger = ledger
+        self._pipeline = pipeline
+        self._connection = connection
+        self._selection = selection
+        self._known_root = known_root
+        self._session = session
+        self._session_id = session_id
+
+    @property
+    def destination(self) -> Destination:
+        """Endpoint, bucket and prefix as users see them."""
+        settings = self._settings
+        return Destination(settings.endpoint_label, settings.bucket, settings.prefix)
+
+    def status(self, is_safe: Callable[[], bool]) -> Status:
+        """Return the status as it is now.
+
+        Args:
+            is_safe: returns whether it is safe to stop; called after the counts were read, and before all else.
+        """
+        pipeline = self._pipeline
+        watch = pipeline.watch
+        totals, incomplete, incomplete_bytes = pipeline.count()
+        # Read last: where nothing waits and no upload is active, everything is counted.
+        active = pipeline.active()
+        counters = self._session.counters()
+        unfinished = totals.pending.files + totals.uploading.files + totals.waiting.files
+        pending_bytes = (
+            totals.pending.size_bytes
+            + totals.uploading.size_bytes
+            + totals.waiting.size_bytes
+            + incomplete_bytes
+        )
+        pending = unfinished + incomplete
+        failed = totals.failed.files - totals.waiting.files
+        unsent_bytes = max(0, pending_bytes - sum(a.sent_bytes for a in active))
+        safe = is_safe()
+        tally = pipeline.tally
+        return Status(
+            running=watch is not None,
+            session_id=self._session_id,
+            state=self._state(watch, pending, incomplete, runnable=totals.pending.files, active=bool(active)),
+            total_files=counters.uploaded + counters.already + pending + failed,
+            uploaded_files=counters.uploaded,
+            failed_files=failed,
+            already_archived_files=counters.already,
+            pending_files=pending,
+            pending_bytes=pending_bytes,
+            vanished_files=counters.vanished,
+            skipped_files=tally.skipped_files,
+            baseline_files=tally.baseline,
+            unchecked_files=0 if watch is None else watch.rechecker.unchecked_files,
+            retrying_files=totals.waiting.files + totals.tried.files,
+            unsent_bytes=unsent_bytes,
+            archived_files=totals.archived.files,
+            archived_bytes=totals.archived.size_bytes,
+            last_upload_time=counters.last_upload_time,
+            errors=self._errors(watch),
+            recent_uploads=counters.recent,
+            safe_to_stop=safe,
+            active=self._active_files(active),
+            waiting=_waiting_entries(watch),
+            rate_bytes_per_second=counters.rate_bytes_per_second if pending else 0,
+            seconds_left=counters.seconds_left(pending, unsent_bytes),
+            destination=self.destination,
+            watched_directory=str(self._root),
+            watching=watch.watcher.description if watch else "",
+            connection_verified=self._connection.verified,
+            keeps_local_files=self._settings.delete_local_after_seconds is None
+            and self._settings.min_free_disk_bytes is None,
+        )
+
+    def gauges(self) -> Gauges:
+        """Return what metrics show of this moment."""
+        watch = self._pipeline.watch
+        totals, incomplete, incomplete_bytes = self._pipeline.count()
+        seen_at = [a.seen_at for a in self._pipeline.active() if a.seen_at is not None]
+        oldest = self._ledger.oldest_waiting()
+        return Gauges(
+            totals,
+            settling_files=incomplete,
+            settling_bytes=incomplete_bytes,
+            oldest_seen_at=min([*seen_at, *([] if oldest is None else [oldest])], default=None),
+            watching=watch is not None and watch.reconciler.first_done,
+            problem=watch is not None and bool(watch.troubles()),
+        )
+
+    def _active_files(self, active: tuple[ActiveUpload, ...]) -> tuple[ActiveFile, ...]:
+        """Return one for each worker at most; small files that were sent wait beside them for their commit."""
+        first = sorted(active, key=lambda a: a.sent_bytes >= a.size_bytes)[: self._settings.workers]
+        return tuple(ActiveFile(a.name, a.size_bytes, a.sent_bytes, a.key or "", a.path) for a in first)
+
+    def _state(
+        self, watch: DirectoryWatch | None, pending: int, incomplete: int, *, runnable: int, active: bool
+    ) -> State:
+        if watch is None:
+            return State.STOPPED
+        if not watch.reconciler.root_is_known:
+            return State.RETRYING
+        if not watch.reconciler.first_done:
+            return State.STARTING
+        if not self._connection.verified:
+            return State.STARTING if self._connection.failure is None else State.RETRYING
+        if pending == 0:
+            return State.IDLE
+        closed = self._pipeline.gate.closed is not None
+        if not incomplete and (closed or (runnable == 0 and not active)):
+            return State.RETRYING
+        return State.UPLOADING
+
+    def _errors(self, watch: DirectoryWatch | None) -> tuple[str, ...]:
+        found = list(self._session.notices)
+        if watch is not None:
+            found += watch.troubles()
+            found += unmatched_sentences(self._selection, watch.reconciler.tally)
+        elif (trouble := self._known_root.trouble()) is not None:
+            found.append(trouble)
+        rows = self._ledger.rows(states=(FileState.FAILED,), limit=_SHOWN_FAILURES)
+        closed = self._pipeline.gate.closed
+        if closed is not None:
+            # These rows would repeat why the gate is closed; that sentence comes once, at the end.
+            rows = [row for row in rows if row.next_try is None or row.code != closed.failure.code]
+        found += failure_sentences(rows)
+        ledger_trouble = self._pipeline.ledger_trouble
+        if ledger_trouble:
+            found.append(ledger_trouble)
+        unverified = self._connection.failure
+        if unverified is not None and (closed is None or closed.failure.code != unverified.code):
+            found.append(unverified.sentence)
+        if closed is not None:
+            found.append(closed.failure.sentence)
+        return tuple(found[-MOST_ERRORS:])
+
+
+def _waiting_entries(watch: DirectoryWatch | None) -> tuple[WaitingEntry, ...]:
+    if watch is None:
+        return ()
+    return tuple(
+        WaitingEntry(w.path.rpartition("/")[2], w.size_bytes, w.reason, w.path)
+        for w in watch.waiting()[:_SHOWN_WAITING]
+    )

@@ -1,0 +1,127 @@
+"""Archive one file now because a user asks for it, and wait for the result."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import CloudArchiveError, FileUnreadable, FileVanished
+from ..files import FileVersion, stat_version
+from ..intake.open_files import has_writer
+from ..ledger.ledger import Ledger
+from ..ledger.rows import Claim, FileRow, FileState
+from .changes import ChangeSignal
+from .events import UploadFailed
+from .pipeline import Pipeline
+from .recheck import recheck
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """The result of one request: archived, still queued, or failed with `error`.
+
+    Attributes:
+        already: it was archived before it was asked for.
+    """
+
+    row: FileRow | None
+    error: CloudArchiveError | None = None
+    already: bool = False
+
+    @property
+    def archived(self) -> bool:
+        """Proven in the bucket."""
+        return self.row is not None and self.row.state is FileState.ARCHIVED
+
+
+class Submissions:
+    """Archives single files, whether the directory is watched or not. Safe to use from any thread."""
+
+    def __init__(
+        self, root: Path, ledger: Ledger, pipeline: Pipeline, signal: ChangeSignal, *, session_id: str
+    ) -> None:
+        self._root = root
+        self._ledger = ledger
+        self._pipeline = pipeline
+        self._signal = signal
+        self._session_id = session_id
+        self._lock = threading.Lock()
+        # Row to error, of the files that are waited for. Kept no longer: a traceback keeps the bytes of its frames.
+        self._errors: dict[int, CloudArchiveError | None] = {}
+
+    def submit(self, path: str, timeout_seconds: float) -> Submission:
+        """Archive one file now and wait for it.
+
+        Args:
+            path: relative to the watched directory.
+            timeout_seconds: how long to wait; after that the upload goes on by itself.
+
+        Raises:
+            FileVanished: there is no such file.
+        """
+        deadline = time.monotonic() + timeout_seconds
+        while has_writer(self._root, path):
+            if time.monotonic() >= deadline:
+                return Submission(None)
+            self._signal.wait(0.2)
+        version = stat_version(self._root, path)
+        known = self._ledger.find(version)
+        if known is not None and known.state is FileState.ARCHIVED:
+            try:
+                recheck(self._ledger, self._root, path)
+            except FileUnreadable as unreadable:
+                return Submission(None, unreadable)
+        self._ledger.add([version], priority=-1)
+        claim = self._ledger.claim_version(f"{self._session_id}/asked", version)
+        found = self._ledger.find(version)
+        if found is None:
+            return Submission(None, FileVanished(path))
+        with self._lock:
+            self._errors[found.row] = None
+        try:
+            if claim is not None:
+                worker = threading.Thread(
+                    target=self._upload, args=(claim,), name=f"cloud-archive-asked-{claim.row}", daemon=True
+                )
+                worker.start()
+                worker.join(max(0.0, deadline - time.monotonic()))
+            row = self._wait_for(version, deadline)
+        finally:
+            with self._lock:
+                error = self._errors.pop(found.row, None)
+        if row is None or row.state is FileState.VANISHED:
+            return Submission(row, error or FileVanished(path))
+        return Submission(row, error, already=found.state is FileState.ARCHIVED)
+
+    def note_failure(self, event: UploadFailed) -> None:
+        """Keep the error of an upload by any worker, where this file is waited for."""
+        self._keep(event.claim, event.error)
+
+    def _upload(self, claim: Claim) -> None:
+        try:
+            error = self._pipeline.upload(claim)
+        except CloudArchiveError as trouble:
+            error = trouble
+        if error is not None:
+            self._keep(claim, error)
+        del error
+        self._signal.notify_waiters()
+
+    def _keep(self, claim: Claim, error: CloudArchiveError) -> None:
+        with self._lock:
+            if claim.row in self._errors:
+                self._errors[claim.row] = error
+
+    def _wait_for(self, version: FileVersion, deadline: float) -> FileRow | None:
+        """Return the row of this version once its upload is over, or as it is when the time is up."""
+        while True:
+            with self._signal.condition:
+                row = self._ledger.find(version)
+                if row is None or row.state not in (FileState.PENDING, FileState.UPLOADING):
+                    return row
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    return row
+                self._signal.condition.wait(min(left, 1.0))

@@ -1,0 +1,69 @@
+"""`POST /cloud-sync/upload`: which file is meant, and how the result reads."""
+
+from __future__ import annotations
+
+import stat as stat_module
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..beneath import stat_file
+from ..errors import FileChanged, FileUnreadable, FileVanished, KeyRejected, RequestRefused, StoreError
+from ..files import to_relative
+from .status import row_to_json
+from .submission import Submission
+
+
+@dataclass(frozen=True, slots=True)
+class UploadAnswer:
+    """What `POST /cloud-sync/upload` answers."""
+
+    http_status: int
+    message: str
+    file: dict[str, Any] | None = None
+
+
+def contained_path(root: Path, file_path: str) -> str:
+    """Return the path, relative to `root`, of a regular file below it, with symlinks resolved.
+
+    Raises:
+        RequestRefused: 400, 403 or 404.
+    """
+    try:
+        root = root.resolve()
+        target = (root / file_path).resolve()
+        path = to_relative(root, target)
+    except ValueError:
+        raise RequestRefused(403, "This file is outside the watched directory.") from None
+    except (OSError, RuntimeError, UnicodeError):
+        raise RequestRefused(400, "This is no path of a file.") from None
+    try:
+        found = root.stat() if target == root else stat_file(root, path)
+    except OSError:
+        raise RequestRefused(404, f"There is no file {file_path}.") from None
+    if not stat_module.S_ISREG(found.st_mode):
+        kind = "a directory" if stat_module.S_ISDIR(found.st_mode) else "no regular file"
+        raise RequestRefused(400, f"{file_path} is {kind}; name one file.")
+    if found.st_size == 0:
+        raise RequestRefused(400, f"{file_path} is empty: there is nothing to archive.")
+    return path
+
+
+def upload_answer(path: str, found: Submission) -> UploadAnswer:
+    """Return the answer for a file that was submitted."""
+    row = None if found.row is None else row_to_json(found.row)
+    if found.archived:
+        assert found.row is not None
+        what = "Already archived" if found.already else f"Archived {path}"
+        return UploadAnswer(200, f"{what} as {found.row.key}.", row)
+    error = found.error
+    if error is None or isinstance(error, FileChanged):
+        return UploadAnswer(202, f"{path} is queued.", row)
+    if isinstance(error, StoreError):
+        return UploadAnswer(502, f"{path} was not archived. {error}", row)
+    if isinstance(error, FileVanished):
+        return UploadAnswer(404, f"{path} is gone.", row)
+    status = 400 if isinstance(error, KeyRejected) else 500
+    if isinstance(error, FileUnreadable):
+        status = 403
+    return UploadAnswer(status, f"{path} was not archived: {error}", row)

@@ -1,0 +1,89 @@
+"""Finding files and queueing them: real threads, a real ledger, a store in memory."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cloud_archive.archive import directory_watch
+from cloud_archive.errors import LedgerError, StoreError
+from cloud_archive.files import FileVersion
+from cloud_archive.ledger.ledger import Ledger
+from cloud_archive.store.failures import explain
+from tests.functional.archives import archiving, until
+from tests.memory_store import MemoryStore
+
+AWAY = StoreError("PutObject", "k", explain("ConnectionRefused"))
+
+
+def test_a_file_counts_once_while_it_goes_into_the_ledger(
+    root: Path, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was counted in the queue and in the ledger between its commit and the next step of the thread behind it."""
+    store, committed = MemoryStore(), threading.Event()
+    add = ledger.add
+
+    def away(operation: str, key: str) -> None:
+        raise AWAY
+
+    store.on_call = away
+
+    def slow_add(versions: Iterable[FileVersion], *, priority: int = 0) -> int:
+        count = add(versions, priority=priority)
+        committed.set()
+        threading.Event().wait(0.1)
+        return count
+
+    monkeypatch.setattr(ledger, "add", slow_add)
+    monkeypatch.setattr(directory_watch, "LONGEST_COMMIT_SECONDS", 30.0)
+    with archiving(root, store, ledger=ledger) as archiver:
+        (root / "a.bin").write_bytes(b"123")
+        assert committed.wait(15)
+        status = archiver.status()
+        assert (status.pending_files, status.pending_bytes, status.total_files) == (1, 3, 1)
+        assert archiver.gauges().settling_files == 0
+
+
+def test_a_ledger_that_hangs_holds_up_no_status_and_what_goes_into_it_counts(
+    root: Path, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hangs, goes_on = threading.Event(), threading.Event()
+    add = ledger.add
+
+    def hanging_add(versions: Iterable[FileVersion], *, priority: int = 0) -> int:
+        hangs.set()
+        assert goes_on.wait(30)
+        return add(versions, priority=priority)
+
+    monkeypatch.setattr(ledger, "add", hanging_add)
+    monkeypatch.setattr(directory_watch, "LONGEST_COMMIT_SECONDS", 0.01)
+    with archiving(root, MemoryStore(), ledger=ledger) as archiver:
+        (root / "a.bin").write_bytes(b"123")
+        assert hangs.wait(15)
+        status = archiver.status()
+        goes_on.set()
+        assert (status.pending_files, status.pending_bytes, status.safe_to_stop) == (1, 3, False)
+
+
+def test_a_ledger_that_is_locked_when_a_file_is_complete_costs_no_rescan(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = MemoryStore()
+    with archiving(root, store, CLOUD_ARCHIVE_RESCAN_SECONDS="0") as archiver:
+        until(lambda: archiver.running and archiver.has_scanned, "first scan")
+        real = archiver.ledger.add
+        failures = iter([True])
+
+        def locked_once(*args: Any, **how: Any) -> int:
+            if next(failures, False):
+                raise LedgerError("locked by another program")
+            return real(*args, **how)
+
+        monkeypatch.setattr(archiver.ledger, "add", locked_once)
+        (root / "a.png").write_bytes(b"a")
+        until(lambda: bool(store.bodies()), "archived without anybody asking", 10)
+        until(lambda: archiver.status(look=False).errors == (), "the trouble is over", 5)

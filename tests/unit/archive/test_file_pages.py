@@ -1,0 +1,48 @@
+"""Pages of files, by cursor."""
+
+from __future__ import annotations
+
+import pytest
+
+from cloud_archive.archive.file_pages import ledger_page, unarchived_page
+from cloud_archive.archive.unarchived import UnarchivedFile
+from cloud_archive.errors import RequestRefused
+from cloud_archive.files import FileVersion, SkipReason
+from cloud_archive.ledger.ledger import Ledger
+
+
+def test_the_ledger_comes_newest_first_and_its_cursor_goes_on(ledger: Ledger) -> None:
+    ledger.add([FileVersion(f"{n}.png", 1, n + 1) for n in range(5)])
+    first, cursor = ledger_page(ledger, None, "", 3, None)
+    assert [row["path"] for row in first] == ["4.png", "3.png", "2.png"]
+    second, end = ledger_page(ledger, "pending,failed", "", 3, cursor)
+    assert [row["path"] for row in second] == ["1.png", "0.png"]
+    assert end is None
+
+
+@pytest.mark.parametrize(
+    ("state", "cursor", "what"),
+    [(None, "-1", "cursor"), (None, "x", "cursor"), (None, str(2**63), "cursor"), ("lost", None, "state")],
+)
+def test_a_bad_cursor_or_state_is_named(
+    ledger: Ledger, state: str | None, cursor: str | None, what: str
+) -> None:
+    with pytest.raises(RequestRefused, match=what) as refused:
+        ledger_page(ledger, state, "", 3, cursor)
+    assert refused.value.status == 400
+
+
+def test_files_without_a_row_are_filtered_and_counted_by_the_cursor() -> None:
+    files = [
+        UnarchivedFile("A.png", 1, None, True),
+        UnarchivedFile("b.tmp", 1, SkipReason.EMPTY, False),
+        UnarchivedFile("a2.png", 1, None, True),
+        UnarchivedFile("c.png", 1, None, True),
+    ]
+    first, cursor = unarchived_page(files, "baseline", "a", 1, None)
+    assert [row["path"] for row in first] == ["A.png"]
+    second, cursor = unarchived_page(files, "baseline", "a", 2, cursor)
+    assert [row["path"] for row in second] == ["a2.png"]
+    assert cursor is None
+    with pytest.raises(RequestRefused, match="cursor"):
+        unarchived_page(files, "baseline", "", 1, "-2")

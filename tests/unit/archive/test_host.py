@@ -1,0 +1,80 @@
+"""Beginning and ending an archive, and faults that pass."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cloud_archive.archive import open_archive
+from cloud_archive.archive.engine import Engine
+from cloud_archive.ledger.recovery import open_ledger
+from tests.functional.archives import ENVIRON, engine_on, until
+from tests.memory_store import MemoryStore
+
+
+def test_an_engine_that_cannot_begin_keeps_no_other_from_it(tmp_path: Path, root: Path) -> None:
+    def broken(*_: Any, **__: Any) -> Any:
+        raise ValueError("Invalid endpoint")
+
+    state = tmp_path / "state"
+    engine = Engine(root, state_base=state, environ=ENVIRON, make_store=broken, machine_wide=False)
+    engine.start(autostart=True)
+    try:
+        with engine_on(root, MemoryStore(), state) as other:
+            until(lambda: other.status(look=False).state.value == "idle", "the other one archives")
+            assert engine.status().state.value == "unavailable"
+    finally:
+        engine.close(1)
+
+
+@pytest.mark.parametrize("fault", ["ledger", "root"])
+def test_a_fault_at_the_start_that_passes_costs_time_only(
+    tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    store = MemoryStore()
+    real = open_ledger
+
+    def failing(*_: Any, **__: Any) -> Any:
+        raise OSError(errno.EIO, "Input/output error")
+
+    if fault == "ledger":
+        monkeypatch.setattr(open_archive, "open_ledger", failing)
+    engine = Engine(
+        root,
+        state_base=tmp_path / "state",
+        environ=ENVIRON,
+        make_store=lambda *_, **__: store,
+        machine_wide=False,
+    )
+    if fault == "root":
+        root.rmdir()
+    engine.start(autostart=True)
+    try:
+        assert not engine.status().running
+        assert engine.status().errors
+        if fault == "ledger":
+            monkeypatch.setattr(open_archive, "open_ledger", real)
+        else:
+            root.mkdir()
+        until(lambda: engine.status(look=False).running and engine.problems == (), "it begins")
+    finally:
+        engine.close(5)
+
+
+def test_an_engine_that_cannot_begin_for_an_unexpected_reason_says_so(tmp_path: Path, root: Path) -> None:
+    def broken(*_: Any, **__: Any) -> Any:
+        raise ValueError("Invalid endpoint")
+
+    engine = Engine(
+        root, state_base=tmp_path / "state", environ=ENVIRON, make_store=broken, machine_wide=False
+    )
+    engine.start(autostart=True)
+    try:
+        status = engine.status()
+        assert status.state.value == "unavailable"
+        assert status.errors
+    finally:
+        engine.close(1)

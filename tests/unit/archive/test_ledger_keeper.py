@@ -1,0 +1,81 @@
+"""When the ledger is reopened; its checks are made by hand."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from cloud_archive.archive.ledger_keeper import FAILED_CHECKS, LedgerKeeper
+from cloud_archive.archive.open_archive import OpenArchive
+from cloud_archive.errors import LedgerError
+from tests.functional.archives import archiving
+from tests.memory_store import MemoryStore
+
+
+class Reopened:
+    """Counts how often, and with which path, the ledger was to be reopened."""
+
+    def __init__(self) -> None:
+        self.paths: list[Path | None] = []
+        self.opened: OpenArchive | None = None
+        self.keeper = LedgerKeeper(lambda: self.opened, self.paths.append, threading.Event())
+
+
+def fail(*_: object) -> None:
+    raise LedgerError("The disk is gone.")
+
+
+def test_only_a_ledger_that_fails_several_times_in_a_row_is_reopened(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    it = Reopened()
+    it.keeper.check()
+    with archiving(root, MemoryStore(), start=False) as archiver:
+        it.opened = OpenArchive(archiver, archiver.ledger)
+        with monkeypatch.context() as broken:
+            broken.setattr(archiver.ledger, "totals", fail)
+            broken.setattr(archiver.ledger, "probe", fail)
+            for _ in range(FAILED_CHECKS - 1):
+                it.keeper.check()
+            assert it.paths == []
+        it.keeper.check()
+        with monkeypatch.context() as broken:
+            broken.setattr(archiver.ledger, "totals", fail)
+            broken.setattr(archiver.ledger, "probe", fail)
+            for _ in range(FAILED_CHECKS):
+                it.keeper.check()
+        assert it.paths == [None]
+
+
+def test_where_reading_works_and_a_commit_failed_writing_is_tried(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    it = Reopened()
+    with archiving(root, MemoryStore(), start=False) as archiver:
+        it.opened = OpenArchive(archiver, archiver.ledger)
+        monkeypatch.setattr(archiver.ledger, "probe", fail)
+        it.keeper.check()
+        assert it.keeper._failed_checks == 0
+        archiver.pipeline._pool.ledger_trouble = "The disk is full."
+        it.keeper.check()
+        assert it.keeper._failed_checks == 1
+
+
+def test_a_ledger_in_memory_goes_back_to_its_disk_once_that_can_be_written(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    it = Reopened()
+    disk = tmp_path / "saved.sqlite3"
+    with archiving(root, MemoryStore(), start=False) as archiver:
+        it.opened = OpenArchive(archiver, archiver.ledger)
+        monkeypatch.setattr(archiver.ledger, "saved_as", disk)
+        with monkeypatch.context() as full:
+            full.setattr(archiver.ledger, "save", fail)
+            it.keeper.check()
+        assert it.paths == []
+        it.keeper.check()
+        assert it.paths == [disk]
+        assert disk.exists()
+        monkeypatch.setattr(archiver.ledger, "saved_as", None)

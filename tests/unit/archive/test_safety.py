@@ -1,0 +1,118 @@
+"""When it is safe to stop, and how few scans that takes."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.functional.archives import archiving, engine_on, until
+from tests.memory_store import MemoryStore
+
+
+def test_a_status_does_not_wait_for_the_first_scan(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from cloud_archive.archive import reconcile as module
+    from cloud_archive.intake import walk as walking
+
+    go_on = threading.Event()
+    real = walking.walk
+
+    def slow(*args: Any, **how: Any) -> Any:
+        go_on.wait(10)
+        return real(*args, **how)
+
+    monkeypatch.setattr(module, "walk", slow)
+    with archiving(root, MemoryStore()) as archiver:
+        began = time.monotonic()
+        status = archiver.status()
+        assert time.monotonic() - began < 1
+        assert not status.safe_to_stop
+        go_on.set()
+
+
+def test_nobody_scans_again_and_again_only_because_somebody_listens(tmp_path: Path, root: Path) -> None:
+    store = MemoryStore()
+    with engine_on(root, store, tmp_path / "state") as engine:
+        pushed: list[dict[str, Any]] = []
+        engine.subscribe(pushed.append)
+        (root / "a.png").write_bytes(b"a")
+        until(
+            lambda: bool(pushed) and pushed[-1]["safe_to_stop"] and pushed[-1]["uploaded_files"] == 1, "safe"
+        )
+        time.sleep(1.0)
+        run = engine.archiver().pipeline.watch
+        assert run is not None
+        before, pushes = run.reconciler._begun, len(pushed)
+        time.sleep(3.0)
+        assert run.reconciler._begun - before <= 1
+        assert len(pushed) - pushes <= 1
+
+
+def test_a_push_reuses_a_look_only_while_no_event_came(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A look at 100,000 files takes a second; a push that nobody asked for may not make one each time."""
+    with archiving(root, MemoryStore()) as archiver:
+        assert archiver.flush(10)
+        run = archiver.pipeline.watch
+        assert run is not None
+        assert not run.watcher.polling
+        run.reconciler.clean_until = time.monotonic() + 60  # as if that look had been a slow one
+        looks = run.reconciler._begun
+        assert archiver.status(recent=True).safe_to_stop
+        assert run.reconciler._begun == looks
+        assert archiver.status().safe_to_stop
+        assert run.reconciler._begun == looks + 1, "whoever asks gets a look of their own"
+        run.reconciler.clean_until = time.monotonic() + 60
+        run.hints += 1
+        assert archiver.status(recent=True).safe_to_stop
+        assert run.reconciler._begun == looks + 2
+
+
+def test_a_heartbeat_makes_no_look_of_its_own_while_no_event_came(root: Path) -> None:
+    with archiving(root, MemoryStore()) as archiver:
+        assert archiver.flush(10)
+        run = archiver.pipeline.watch
+        assert run is not None
+        run.reconciler.clean_until = 0.0
+        looks = run.reconciler._begun
+        assert archiver.status(heartbeat=True).safe_to_stop
+        assert run.reconciler._begun == looks
+        run.hints += 1
+        assert archiver.status(heartbeat=True).safe_to_stop
+        assert run.reconciler._begun == looks + 1
+
+
+def test_who_asks_again_and_again_waits_for_a_look_of_its_own_and_no_look_follows_at_once(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Polled each second, 100,000 files would cost a whole core."""
+    with archiving(root, MemoryStore()) as archiver:
+        assert archiver.flush(10)
+        run = archiver.pipeline.watch
+        assert run is not None
+        looks: list[float] = []
+        look = run.reconciler.now
+
+        def noted(seconds: float) -> int:
+            looks.append(time.monotonic())
+            return look(seconds)
+
+        monkeypatch.setattr(run.reconciler, "now", noted)
+        archiver.safety.next_scan = turn = time.monotonic() + 0.3
+        assert archiver.status().safe_to_stop, "it waits, and then it looks"
+        assert len(looks) == 1
+        assert looks[0] >= turn
+        assert archiver.safety.next_scan > looks[0], "what this look took counts for the next one"
+        archiver.safety.next_scan = time.monotonic() + 60
+        with monkeypatch.context() as no_turn:
+            no_turn.setattr(
+                archiver.safety, "_wait_for_turn", lambda watch: pytest.fail("a flush waits for no turn")
+            )
+            assert archiver.flush(10)
+        archiver.safety.next_scan = time.monotonic() + 60
+        (root / "new.png").write_bytes(b"new")
+        until(lambda: archiver.pipeline.has_work() or archiver.session.counters().uploaded == 1, "it is seen")
+        monkeypatch.setattr("cloud_archive.archive.safety.TURN_SECONDS", 0.2)
+        until(lambda: archiver.status().safe_to_stop, "it is never longer than that")

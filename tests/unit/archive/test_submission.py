@@ -1,0 +1,89 @@
+"""Archiving one file because a user asks for it."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import threading
+import weakref
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cloud_archive.errors import StoreError
+from cloud_archive.ledger.rows import FileState
+from cloud_archive.store.failures import explain
+from cloud_archive.upload.source import Job
+from tests.functional.archives import archiving, until
+from tests.memory_store import MemoryStore
+
+
+def test_what_failed_uploads_held_in_memory_is_let_go(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A traceback keeps its frames, and those keep a body of up to 8 MiB each."""
+    monkeypatch.setattr(
+        logging.getLogger("cloud_archive.archiver"), "disabled", True
+    )  # pytest keeps all records
+    store = MemoryStore()
+    held: list[weakref.ref[Any]] = []
+
+    class Refusal(StoreError):
+        pass
+
+    def refuse(operation: str, key: str) -> None:
+        if operation == "PutObject":
+            error = Refusal("PutObject", key, explain("EntityTooLarge"))
+            held.append(weakref.ref(error))
+            raise error
+
+    store.on_call = refuse
+    with archiving(root, store, CLOUD_ARCHIVE_BACKFILL="all") as archiver:
+        for number in range(5):
+            (root / f"{number}.png").write_bytes(b"x")
+        until(lambda: archiver.status(look=False).failed_files == 5, "all failed")
+        submission = archiver.submit("0.png", 5)
+        assert isinstance(submission.error, Refusal)
+        del submission
+        gc.collect()
+        assert [ref() for ref in held if ref() is not None] == []
+
+
+@pytest.mark.skipif(os.name == "nt", reason="such names exist on POSIX only")
+def test_a_failure_of_a_file_whose_name_is_no_utf8_is_noted(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from cloud_archive.errors import FileUnreadable
+    from cloud_archive.upload import attempt as module
+
+    def refuse(source: Any, job: Job) -> Any:
+        raise FileUnreadable(job.version.path, "Input/output error")
+
+    monkeypatch.setattr(module, "read_content", refuse)
+    name = os.fsdecode(b"no\xffutf8.png")
+    (root / name).write_bytes(b"x")
+    with archiving(root, MemoryStore(), start=False) as archiver:
+        submission = archiver.submit(name, 5)
+        assert submission.row is not None
+        assert submission.row.state is FileState.FAILED
+        assert any("cannot be read" in error for error in archiver.status().errors)
+
+
+def test_stop_waits_for_an_upload_that_was_asked_for(root: Path) -> None:
+    store = MemoryStore()
+    inside, go_on = threading.Event(), threading.Event()
+
+    def slow(operation: str, key: str) -> None:
+        inside.set()
+        go_on.wait(10)
+
+    store.on_call = slow
+    (root / "a.png").write_bytes(b"a")
+    with archiving(root, store, start=False) as archiver:
+        asking = threading.Thread(target=archiver.submit, args=("a.png", 10))
+        asking.start()
+        assert inside.wait(5)
+        threading.Timer(0.5, go_on.set).start()
+        assert archiver.stop(5) == []
+        asking.join()
+    assert store.bodies() == {"out/a.png": b"a"}

@@ -1,0 +1,67 @@
+"""Which file a request means, and how its result reads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from cloud_archive.archive.submission import Submission
+from cloud_archive.archive.upload_request import contained_path, upload_answer
+from cloud_archive.errors import (
+    CloudArchiveError,
+    FileChanged,
+    FileUnreadable,
+    FileVanished,
+    KeyRejected,
+    RequestRefused,
+    StoreError,
+)
+from cloud_archive.store.failures import explain
+
+
+def test_a_file_may_be_named_relative_or_in_full(root: Path) -> None:
+    (root / "folder").mkdir()
+    (root / "folder" / "a.png").write_bytes(b"a")
+    assert contained_path(root, "folder/a.png") == "folder/a.png"
+    assert contained_path(root, str(root / "folder" / "a.png")) == "folder/a.png"
+    assert contained_path(root, "folder/../folder/a.png") == "folder/a.png"
+
+
+@pytest.mark.parametrize(
+    ("name", "status"),
+    [
+        ("../secret.txt", 403),
+        ("missing.png", 404),
+        ("folder", 400),
+        (".", 400),
+        ("empty.png", 400),
+        ("a\0b", 400),
+    ],
+)
+def test_what_is_no_file_below_the_directory_is_refused(root: Path, name: str, status: int) -> None:
+    (root.parent / "secret.txt").write_bytes(b"secret")
+    (root / "folder").mkdir()
+    (root / "empty.png").touch()
+    with pytest.raises(RequestRefused) as refused:
+        contained_path(root, name)
+    # A NUL is no path: Python 3.13 says so later than 3.10 does.
+    assert refused.value.status == status or (name == "a\0b" and refused.value.status in (400, 403, 404))
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (None, 202),
+        (FileChanged("a.png"), 202),
+        (StoreError("PutObject", "k", explain("AccessDenied")), 502),
+        (FileVanished("a.png"), 404),
+        (KeyRejected("k", "too long"), 400),
+        (FileUnreadable("a.png", "no"), 403),
+        (CloudArchiveError("a bug"), 500),
+    ],
+)
+def test_each_end_has_its_http_status(error: CloudArchiveError | None, status: int) -> None:
+    answer = upload_answer("a.png", Submission(None, error))
+    assert answer.http_status == status
+    assert "a.png" in answer.message

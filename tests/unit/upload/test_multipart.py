@@ -1,0 +1,89 @@
+"""Multipart uploads that go on, or lose their key."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from cloud_archive.errors import StoreError
+from cloud_archive.files import stat_version
+from cloud_archive.store.failures import explain
+from cloud_archive.upload.attempt import Uploader
+from cloud_archive.upload.source import MEBIBYTE, Job
+from tests.memory_store import MemoryStore, StoredObject
+
+
+class NoJournal:
+    """Remembers the multipart uploads that were noted."""
+
+    def __init__(self) -> None:
+        self.key: str | None = None
+        self.sha256: str | None = None
+        self.upload_id: str | None = None
+        self.part_size_bytes: int | None = None
+
+    def attempt(self, *, sha256: str, base_key: str, key: str) -> None:
+        if (self.key, self.sha256) != (key, sha256):
+            self.upload_id = None
+        self.key, self.sha256 = key, sha256
+
+    def abandon(self, key: str, upload_id: str) -> None: ...
+
+    def multipart(self, upload_id: str | None, part_size_bytes: int | None) -> None:
+        self.upload_id, self.part_size_bytes = upload_id, part_size_bytes
+
+
+def test_a_multipart_upload_under_a_conflict_name_goes_on_where_it_was(root: Path) -> None:
+    store, journal = MemoryStore(), NoJournal()
+    body = os.urandom(20 * MEBIBYTE)
+    (root / "film.bin").write_bytes(body)
+    version = stat_version(root, "film.bin")
+    store.objects["film.bin"] = StoredObject(b"theirs", {"sha256": "0" * 64})
+    uploader = Uploader(store, make_key=lambda path: path, session_id="s")
+
+    def fail_late(operation: str, key: str) -> None:
+        if operation == "CompleteMultipartUpload":
+            raise StoreError(operation, key, explain("ConnectionClosed"))
+
+    store.on_call = fail_late
+    with pytest.raises(StoreError):
+        uploader.upload(Job(root, version, "t"), journal, lambda sent: None)
+    assert journal.key == "film (1).bin"
+    store.on_call = lambda operation, key: None
+    store.calls.clear()
+    job = Job(
+        root,
+        version,
+        "t",
+        "film.bin",
+        journal.key,
+        journal.sha256,
+        journal.upload_id,
+        journal.part_size_bytes,
+    )
+    outcome = uploader.upload(job, journal, lambda sent: None)
+    assert outcome.key == "film (1).bin"
+    assert [name for name, _ in store.calls].count("UploadPart") == 0
+    assert store.objects["film (1).bin"].body == body
+
+
+def test_an_upload_that_lost_a_race_for_its_conflict_name_is_aborted_under_that_name(root: Path) -> None:
+    store, journal = MemoryStore(), NoJournal()
+    (root / "film.bin").write_bytes(os.urandom(9 * MEBIBYTE))
+    version = stat_version(root, "film.bin")
+
+    def race(operation: str, key: str) -> None:
+        if operation == "CompleteMultipartUpload" and key == "film.bin":
+            store.on_call = lambda operation, key: None
+            store._write("PutObject", "film.bin", b"theirs", {}, create_only=False)
+
+    store.on_call = race
+    # An earlier attempt was made at another key, with other bytes.
+    job = Job(root, version, "t", "film.bin", "film (7).bin", "0" * 64, None, None)
+    outcome = Uploader(store, make_key=lambda path: path, session_id="s").upload(
+        job, journal, lambda sent: None
+    )
+    assert outcome.key == "film (1).bin"
+    assert store.uploads == {}
