@@ -105,7 +105,7 @@ class DirectoryWatch:
             interval_seconds=settings.rescan_seconds,
             polling=lambda: self.watcher.polling,
             started_at=started_at,
-            news=lambda: self.hints,
+            hints=lambda: self.hints,
             root_trouble=known_root.trouble,
         )
         self.rechecker = Rechecker(

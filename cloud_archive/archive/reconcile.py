@@ -1,36 +1,39 @@
-"""The scan is the truth: compares the watched directory with the ledger, and hints what the ledger does not know.
+"""The scan is the truth: it compares the watched directory with the ledger, and hints files without a row.
 
-Runs at start, about every `interval_seconds`, at once after a lost event, and before anybody is told that it is
-safe to stop. One `scandir` pass, rows looked up in bulk; a file that is archived is never looked at again.
-
-At the first start what is already there is remembered as the baseline and left alone (`CLOUD_ARCHIVE_BACKFILL`
-`missed`), by fingerprint and not by time: a file that is moved in later with an old date is new, and a clock that
-is set back hides nothing.
+A scan runs at start, about every `interval_seconds`, at once after a lost event, and before a status says that it is
+safe to stop. One `scandir` pass; rows are looked up in bulk.
 """
 
 from __future__ import annotations
 
 import logging
-import os
 import random
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from ..errors import CloudArchiveError
-from ..files import FileVersion, SkipReason, clock_tick_ns
+from ..files import SkipReason
 from ..intake.selection import Selection
 from ..intake.walk import stable_inodes, walk
 from ..ledger.doubts import Doubts
-from ..ledger.ledger import COMPARE_WITH_BUCKET, FIRST_START, FIRST_START_BEGUN, Ledger
-from .unarchived import Tally, batches, skip_reason, without_row
+from ..ledger.ledger import Ledger
+from .baseline import BaselineBuilder, is_older
+from .unarchived import FoundFile, Tally, batches, skip_reason, without_row
 
 logger = logging.getLogger("cloud_archive.reconcile")
 
-BASELINE_BATCH = 20_000  # files that are noted as older in one commit
 POLL_SECONDS = 2.0  # between two scans where no events come
 COST_FACTOR = 20  # a scan that took t seconds is not repeated by itself before 20 t: at most 5 % of a core
+
+
+class _BatchResult(NamedTuple):
+    """What a batch of files without new ones holds."""
+
+    tally: Tally
+    archived_files: int
 
 
 class Reconciler:
@@ -39,13 +42,13 @@ class Reconciler:
     Args:
         on_new: called with the relative path of each file that the ledger does not know.
         on_doubts: called after each scan that found files which were touched since they were archived, and after
-            the first that finds none any more.
-        on_done: called after a scan that found something, or other troubles than the one before, and after the first.
-        backfill: `missed`, `all` or `none`.
+            the first scan that finds none any more.
+        on_done: called after the first scan, and after each that found something or has other troubles than before.
+        backfill: `missed`, `all` or `none`; see `BaselineBuilder`.
         interval_seconds: about how often; 0 = only when asked.
-        polling: whether no events come, so that scans take their place.
-        started_at: seconds since 1970; what is younger is never part of the baseline.
-        news: how many events there were so far; see `clean_at`.
+        polling: returns whether no events come, so that scans take their place.
+        started_at: seconds since 1970; younger files are never part of the baseline.
+        hints: returns how many events there were so far; see `clean_at`.
         root_trouble: returns why the directory is not the one that the ledger knows; None where it is.
     """
 
@@ -62,7 +65,7 @@ class Reconciler:
         interval_seconds: float,
         polling: Callable[[], bool],
         started_at: float,
-        news: Callable[[], int] = lambda: 0,
+        hints: Callable[[], int] = lambda: 0,
         root_trouble: Callable[[], str | None] = lambda: None,
         poll_seconds: float = POLL_SECONDS,
     ) -> None:
@@ -78,7 +81,7 @@ class Reconciler:
         self._interval_seconds = interval_seconds
         self._polling = polling
         self._started_at = started_at
-        self._news = news
+        self._hints = hints
         self._root_trouble = root_trouble
         self._poll_seconds = poll_seconds
         self._turn = threading.Condition()
@@ -87,17 +90,16 @@ class Reconciler:
         self._done = 0
         self._found = 0
         self._stopping = False
-        self._unheard = False  # somebody waited for a scan, and gave up before it ended
+        self._timed_out = False  # a thread waited for a scan, and gave up before it ended
         self._cost_seconds = 0.0
         self.processor_seconds = 0.0  # of the last scan
-        self.clean_at: int | None = None  # `news` when the last scan began, if that found nothing to archive
-        self.clean_until = 0.0  # monotonic; looking again before that would take more than 5 % of a core
+        self.clean_at: int | None = None  # `hints` when the last scan began, if that found nothing to archive
+        self.clean_until = 0.0  # monotonic; scanning again before that would take more than 5 % of a core
         self.ended = 0.0  # monotonic, of the last scan
         self.tally = Tally()
-        # Hashes of batches in which nothing was new, with what else was in them and how many are archived, for as long
-        # as nobody has written to the ledger since.
-        self._quiet: dict[int, tuple[Tally, int]] = {}
-        self._quiet_in: int | None = None
+        # Batches without new files, by the hash of their stats, for as long as the ledger does not change.
+        self._unchanged: dict[int, _BatchResult] = {}
+        self._unchanged_in: int | None = None
         self._problems: dict[str, str] = {}
         self._empty: set[int] = set()
         self.first_done = False
@@ -124,7 +126,7 @@ class Reconciler:
             if not self._turn.wait_for(
                 lambda: self._done >= ticket or self._stopping, timeout=timeout_seconds
             ):
-                self._unheard = True
+                self._timed_out = True
                 raise CloudArchiveError("The watched directory could not be looked through in time.")
             if self._stopping:
                 raise CloudArchiveError("The archive is stopping.")
@@ -133,7 +135,7 @@ class Reconciler:
             return self._found
 
     def stop(self) -> None:
-        """Let `run` return after what it is at."""
+        """Let `run` return after the present batch of files."""
         with self._turn:
             self._stopping = True
             self._turn.notify_all()
@@ -150,40 +152,45 @@ class Reconciler:
 
     def run(self) -> None:
         """Scan whenever it is asked for or due, until `stop`."""
-        told_first = self.first_done
+        first_reported = self.first_done
         while True:
             with self._turn:
                 self._turn.wait_for(lambda: self._stopping or self._asked > self._begun, self._pause())
                 if self._stopping:
                     return
                 ticket = self._begun = self._asked
-            begin, processor, news_before = time.monotonic(), time.thread_time(), self._news()
+            begin, processor, hints_before = time.monotonic(), time.thread_time(), self._hints()
             problems: dict[str, str] = {}
             tally = self.tally
             try:
                 found, tally = self._scan(problems)
             except CloudArchiveError as error:
-                if str(error) != self._problems.get(""):  # a directory that is away is looked for every 2 s
+                if str(error) != self._problems.get(""):  # a missing directory is looked for every 2 s
                     logger.error("%s", error)
                 problems[""] = str(error)
                 found = 0
             except Exception as error:
-                # A file server that is gone fails in the oddest places (ESTALE, EIO). Whoever waits must hear of it.
+                # A file server that is gone fails in odd places (ESTALE, EIO). Threads that wait must learn of it.
                 problems[""] = f"The watched directory cannot be looked through: {error}."
                 if problems != self._problems:
                     logger.exception("The watched directory could not be looked through")
                 found = 0
             with self._turn:
-                # Who only listens must not cause a scan that is told to who listens, and so on for ever.
-                news = bool(found) or problems != self._problems or self.first_done != told_first
-                news, self._unheard = news or self._unheard, False
-                news = news or tally != self.tally
+                # Each report makes listeners ask for the status, which may scan: without news there is no report.
+                news = (
+                    bool(found)
+                    or problems != self._problems
+                    or self.first_done != first_reported
+                    or self._timed_out
+                    or tally != self.tally
+                )
+                self._timed_out = False
                 self.tally = tally
-                told_first = self.first_done
+                first_reported = self.first_done
                 self._problems = problems
                 self.ended = time.monotonic()
                 self._cost_seconds = self.ended - begin
-                self.clean_at = None if found or problems or self._stopping else news_before
+                self.clean_at = None if found or problems or self._stopping else hints_before
                 self.clean_until = self.ended + self._cost_seconds * COST_FACTOR
                 self.processor_seconds = time.thread_time() - processor
                 self._found, self._done = found, ticket
@@ -199,36 +206,29 @@ class Reconciler:
         return max(self._interval_seconds * random.uniform(0.8, 1.0), self._cost_seconds * COST_FACTOR)  # noqa: S311
 
     def _scan(self, problems: dict[str, str]) -> tuple[int, Tally]:
-        """Returns how many files were new, and what else is there."""
+        """Scan once.
+
+        Args:
+            problems: gets a sentence for each folder that can't be read, by path; "" is the watched directory.
+
+        Returns:
+            How many files were new to the ledger or must be hashed to know, and what is beside the ledger.
+        """
         if not self._root.is_dir():
             raise CloudArchiveError(f"The watched directory {self._root} is not there.")
 
         def on_error(path: str, reason: str) -> None:
             problems[path] = f"{path or self._root} cannot be looked through: {reason}."
 
-        stranger = self._root_trouble()
-        if stranger is not None:
-            problems[""] = stranger
-            return self._scan_stranger(on_error), self.tally
-        first = not self.first_done
-        if first and self._backfill == "all":
-            self._ledger.clear_baseline()
-        known_before = self._ledger.recall(FIRST_START) is not None
-        baseline = first and (self._backfill == "none" or (self._backfill == "missed" and not known_before))
-        young = self._started_at
-        if first and self._backfill == "missed" and not known_before:
-            # An earlier first start may have been killed before its scan ended: what came after it is new.
-            young = min(young, float(self._ledger.recall(FIRST_START_BEGUN) or young))
-        # Of what a lost ledger knew, mtimes say which files are older than the first start.
-        interrupted = young < self._started_at and self._ledger.recall(COMPARE_WITH_BUCKET) is None
-        found = 0
-        old: list[int] = []
-        total, doubts = Tally(), Doubts()
-        generation = self._ledger.generation()
-        before: dict[int, tuple[Tally, int]] = (
-            self._quiet if generation is not None and generation == self._quiet_in and not first else {}
-        )
-        self._quiet, self._quiet_in = {}, generation
+        unknown_root = self._root_trouble()
+        if unknown_root is not None:
+            problems[""] = unknown_root
+            return self._scan_unknown_root(on_error), self.tally
+        baseline: BaselineBuilder | None = None
+        if not self.first_done:
+            baseline = BaselineBuilder(self._ledger, backfill=self._backfill, started_at=self._started_at)
+        found, total, doubts = 0, Tally(), Doubts()
+        unchanged = self._begin_unchanged(forget=baseline is not None)
         files = walk(
             self._root,
             self._selection.wants_directory,
@@ -239,52 +239,62 @@ class Reconciler:
         )
         for batch in batches(files):
             if self._stopping:
-                break
-            mark = hash(
-                tuple([(path, s.st_size, s.st_mtime_ns, s.st_ctime_ns, s.st_ino) for path, s in batch])
-            )
-            if mark in before:
-                self._quiet[mark] = before[mark]
-                total.add(before[mark][0])
-                doubts.same += before[mark][1]
+                return found, self.tally
+            digest = _digest(batch)
+            if digest in unchanged:
+                self._unchanged[digest] = unchanged[digest]
+                total.add(unchanged[digest].tally)
+                doubts.same += unchanged[digest].archived_files
                 continue
-            if first and self._selection.unmatched:
-                for path, _ in batch:
-                    self._selection.note_match(path)
-            told = False
-            tally = Tally()
             doubtful, same = doubts.files, doubts.same
-            for fingerprint, path, stat, is_old in without_row(
-                batch, self._ledger, self._selection, doubts, inodes=self._inodes
-            ):
-                reason = skip_reason(self._selection, path, stat)
-                if not is_old and baseline and _is_older(stat, young, by_change=interrupted):
-                    old.append(fingerprint)
-                    is_old = True
-                tally.count(reason, is_old)
-                wanted = reason is None or reason is SkipReason.EMPTY
-                if not is_old and wanted and self._is_news(fingerprint, stat.st_size):
-                    self._on_new(path)
-                    found += bool(stat.st_size)
-                    told = True
-            if len(old) >= BASELINE_BATCH:
-                self._ledger.add_to_baseline(old)
-                old = []
+            tally, hinted = self._scan_batch(batch, baseline, doubts)
             total.add(tally)
-            if not told and doubts.files == doubtful:
-                self._quiet[mark] = (tally, doubts.same - same)
+            found += sum(hinted)
+            if not hinted and doubts.files == doubtful:
+                self._unchanged[digest] = _BatchResult(tally, doubts.same - same)
         if self._stopping:
             return found, self.tally
-        if old:
-            self._ledger.add_to_baseline(old)
-        if first:
-            if not known_before:
-                self._ledger.remember(FIRST_START, str(self._started_at))
+        if baseline is not None:
+            baseline.finish()
             self.first_done = True
         if doubts.files or self._doubtful_files:
             self._doubtful_files = doubts.files
             self._on_doubts(doubts)
         return found + doubts.urgent, total
+
+    def _begin_unchanged(self, *, forget: bool) -> dict[int, _BatchResult]:
+        """Return the batches that need no look-up, which are none where the ledger has changed; begin a new record."""
+        generation = self._ledger.generation()
+        same = generation is not None and generation == self._unchanged_in and not forget
+        before = self._unchanged if same else {}
+        self._unchanged, self._unchanged_in = {}, generation
+        return before
+
+    def _scan_batch(
+        self, batch: list[FoundFile], baseline: BaselineBuilder | None, doubts: Doubts
+    ) -> tuple[Tally, list[bool]]:
+        """Hint the new files of a batch.
+
+        Returns:
+            What is beside the ledger, and for each hinted file whether it has any bytes.
+        """
+        if baseline is not None and self._selection.unmatched:
+            for path, _ in batch:
+                self._selection.note_match(path)
+        tally, hinted = Tally(), []
+        for fingerprint, path, stat, is_old in without_row(
+            batch, self._ledger, self._selection, doubts, inodes=self._inodes
+        ):
+            reason = skip_reason(self._selection, path, stat)
+            old = is_old or (baseline is not None and baseline.add_if_old(fingerprint, stat))
+            tally.count(reason, old)
+            wanted = reason is None or reason is SkipReason.EMPTY
+            if not old and wanted and self._needs_hint(fingerprint, stat.st_size):
+                self._on_new(path)
+                hinted.append(bool(stat.st_size))
+        if baseline is not None:
+            baseline.commit()
+        return tally, hinted
 
     def doubtful_paths(self) -> Iterator[str]:
         """Walk through the directory and yield the files that were touched since they were archived."""
@@ -293,36 +303,30 @@ class Reconciler:
             without_row(batch, self._ledger, self._selection, doubts, inodes=self._inodes)
             yield from doubts.paths
 
-    def _scan_stranger(self, on_error: Callable[[str, str], None]) -> int:
-        """Hint only what was written since the start: the rest of an unknown directory may be anybody's."""
+    def _scan_unknown_root(self, on_error: Callable[[str, str], None]) -> int:
+        """Hint only files written since the start: the rest of an unknown directory may belong to anybody."""
         found = 0
-        self._quiet = {}
+        self._unchanged = {}
         for batch in batches(walk(self._root, self._selection.wants_directory, on_error)):
             for _, path, stat, is_old in without_row(
                 batch, self._ledger, self._selection, Doubts(), inodes=self._inodes
             ):
-                if is_old or not stat.st_size or _is_older(stat, self._started_at):
+                if is_old or not stat.st_size or is_older(stat, self._started_at):
                     continue
                 if skip_reason(self._selection, path, stat) is None:
                     self._on_new(path)
                     found += 1
         return found
 
-    def _is_news(self, fingerprint: int, size_bytes: int) -> bool:
-        """An empty file is told of once: it never gets a row, and there is nothing in it to wait for."""
+    def _needs_hint(self, fingerprint: int, size_bytes: int) -> bool:
+        """Return whether to hint this file: an empty file once only, for it never gets a row."""
         if size_bytes:
             return True
-        told = fingerprint in self._empty
+        hinted_before = fingerprint in self._empty
         self._empty.add(fingerprint)
-        return not told
+        return not hinted_before
 
 
-def _is_older(stat: os.stat_result, moment: float, *, by_change: bool = False) -> bool:
-    """Return whether the file was written before `moment`, for sure: in doubt it is new.
-
-    Args:
-        by_change: its change time must be older, too: a file that came since then may have an old mtime, and no
-            event told this process of it.
-    """
-    written_ns = FileVersion.of_stat("", stat).touched_ns if by_change else stat.st_mtime_ns
-    return written_ns + clock_tick_ns(written_ns) < int(moment * 1e9)
+def _digest(batch: list[FoundFile]) -> int:
+    """Return a hash of the paths and stats of a batch."""
+    return hash(tuple([(path, s.st_size, s.st_mtime_ns, s.st_ctime_ns, s.st_ino) for path, s in batch]))

@@ -23,7 +23,7 @@ from ..text import count_noun
 
 BATCH = 1000
 
-_Found = tuple[str, os.stat_result]
+FoundFile = tuple[str, os.stat_result]
 
 
 @dataclass(slots=True)
@@ -114,7 +114,7 @@ class UnarchivedFile:
         }
 
 
-def batches(files: Iterator[_Found]) -> Iterator[list[_Found]]:
+def batches(files: Iterator[FoundFile]) -> Iterator[list[FoundFile]]:
     while batch := list(islice(files, BATCH)):
         yield batch
 
@@ -125,7 +125,7 @@ def skip_reason(selection: Selection, path: str, stat: os.stat_result) -> SkipRe
 
 
 def without_row(
-    batch: list[_Found], ledger: Ledger, selection: Selection, doubts: Doubts, *, inodes: bool
+    batch: list[FoundFile], ledger: Ledger, selection: Selection, doubts: Doubts, *, inodes: bool
 ) -> list[tuple[int, str, os.stat_result, bool]]:
     """Those that have no row in the ledger: fingerprint, path, stat, and whether they are part of the baseline.
 

@@ -138,7 +138,7 @@ def test_what_is_older_is_noted_in_pieces_and_to_the_last_file(
     root: Path, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("cloud_archive.archive.unarchived.BATCH", 2)
-    monkeypatch.setattr("cloud_archive.archive.reconcile.BASELINE_BATCH", 4)
+    monkeypatch.setattr("cloud_archive.archive.baseline.BASELINE_BATCH", 4)
     ledger.clear_baseline()
     for number in range(11):
         os.utime(_written(root / f"old{number}.png"), (1000, 1000))

@@ -1,0 +1,82 @@
+"""Which files count as older than the first start."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from cloud_archive.archive.baseline import BaselineBuilder, is_older
+from cloud_archive.files import stat_version
+from cloud_archive.ledger.ledger import FIRST_START, FIRST_START_BEGUN, Ledger
+
+OLD = 1_000_000_000.0
+
+
+def old_file(root: Path, name: str = "old.png") -> tuple[int, os.stat_result]:
+    """Return fingerprint and stat of a file whose mtime is old."""
+    (root / name).write_bytes(b"old")
+    os.utime(root / name, (OLD, OLD))
+    return stat_version(root, name).fingerprint, (root / name).stat()
+
+
+@pytest.mark.parametrize(
+    ("backfill", "started_before", "adds"),
+    [
+        ("missed", False, True),
+        ("missed", True, False),
+        ("none", False, True),
+        ("none", True, True),
+        ("all", False, False),
+        ("all", True, False),
+    ],
+)
+def test_which_scans_leave_old_files_alone(
+    root: Path, ledger: Ledger, backfill: str, started_before: bool, adds: bool
+) -> None:
+    if started_before:
+        ledger.remember(FIRST_START, "1.0")
+    fingerprint, stat = old_file(root)
+    builder = BaselineBuilder(ledger, backfill=backfill, started_at=time.time())
+    assert builder.add_if_old(fingerprint, stat) is adds
+    builder.finish()
+    assert (ledger.unknown([stat_version(root, "old.png")]) == []) is adds
+    assert ledger.recall(FIRST_START) is not None
+
+
+def test_all_clears_what_was_left_alone_before(root: Path, ledger: Ledger) -> None:
+    fingerprint, stat = old_file(root)
+    first = BaselineBuilder(ledger, backfill="missed", started_at=time.time())
+    first.add_if_old(fingerprint, stat)
+    first.finish()
+    BaselineBuilder(ledger, backfill="all", started_at=time.time())
+    assert ledger.unknown([stat_version(root, "old.png")])
+
+
+def test_files_are_committed_in_large_batches(root: Path, ledger: Ledger) -> None:
+    builder = BaselineBuilder(ledger, backfill="missed", started_at=time.time())
+    for number in range(3):
+        builder.add_if_old(*old_file(root, f"{number}.png"))
+    versions = [stat_version(root, f"{number}.png") for number in range(3)]
+    builder.commit(at_least=4)
+    assert len(ledger.unknown(versions)) == 3
+    builder.commit(at_least=3)
+    assert ledger.unknown(versions) == []
+
+
+def test_after_a_first_start_that_was_killed_files_that_came_since_are_new(
+    root: Path, ledger: Ledger
+) -> None:
+    """Moved in with an old mtime: its change time says that it came later."""
+    ledger.remember(FIRST_START_BEGUN, str(time.time() - 60))
+    builder = BaselineBuilder(ledger, backfill="missed", started_at=time.time() + 60)
+    assert not builder.add_if_old(*old_file(root))
+
+
+def test_in_doubt_a_file_is_new(root: Path) -> None:
+    _, stat = old_file(root)
+    assert not is_older(stat, OLD)
+    assert is_older(stat, OLD + 3600)
+    assert not is_older(stat, OLD + 3600, by_change=True), "its change time is now"
