@@ -54,7 +54,7 @@ def upload_batch(uploads: ClaimUploads, claims: list[Claim], *, interrupted: Cal
         ledger.unclaim(list(waiting.values()))
     except BaseException:
         for claim in (*waiting.values(), *(claim for claim, _ in done)):
-            ledger.give_up(claim)
+            ledger.release_later(claim)
         raise
     finally:
         uploads.end(claims)

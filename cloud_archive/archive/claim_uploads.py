@@ -90,7 +90,7 @@ class ClaimUploads:
             self.finish([(claim, outcome)])
         except BaseException:
             # Otherwise the row would stay claimed, and nothing would upload it before the next start.
-            self.ledger.give_up(claim)
+            self.ledger.release_later(claim)
             raise
         finally:
             self.end([claim])

@@ -106,7 +106,7 @@ class DirectoryWatch:
             polling=lambda: self.watcher.polling,
             started_at=started_at,
             hints=lambda: self.hints,
-            root_trouble=known_root.trouble,
+            root_trouble=known_root.find_problem,
         )
         self.rechecker = Rechecker(
             root,

@@ -16,7 +16,7 @@ from pathlib import Path
 from ..errors import CloudArchiveError, FileUnreadable, FileVanished
 from ..files import FileVersion, hash_file, stat_version
 from ..intake.open_files import has_writer
-from ..ledger.doubts import confirm, supersede
+from ..ledger.doubts import queue_rewritten, record_unchanged
 from ..ledger.ledger import Ledger
 from ..ledger.rows import FileState
 
@@ -78,10 +78,10 @@ def recheck(
     if not read.has_same_size_and_mtime(row.version):
         return Answer.UNKNOWN
     if sha256 == row.sha256:
-        confirm(ledger, row, read.as_read_at(moment))
+        record_unchanged(ledger, row, read.as_read_at(moment))
         return Answer.SETTLED
     logger.info("%s holds other bytes under the same size and time: archived as a new version", path)
-    return Answer.QUEUED if supersede(ledger, row, read.as_read_at(moment)) else Answer.LATER
+    return Answer.QUEUED if queue_rewritten(ledger, row, read.as_read_at(moment)) else Answer.LATER
 
 
 def _without_row(ledger: Ledger, version: FileVersion) -> Answer:

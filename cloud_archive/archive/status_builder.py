@@ -156,7 +156,7 @@ class StatusBuilder:
         if watch is not None:
             found += watch.troubles()
             found += unmatched_sentences(self._selection, watch.reconciler.tally)
-        elif (trouble := self._known_root.trouble()) is not None:
+        elif (trouble := self._known_root.find_problem()) is not None:
             found.append(trouble)
         rows = self._ledger.rows(states=(FileState.FAILED,), limit=_SHOWN_FAILURES)
         closed = self._pipeline.gate.closed

@@ -1,4 +1,4 @@
-"""The ledger's database: one thread that commits a group of changes at a time, and what SQLite's errors mean.
+"""The ledger's SQLite database: a reader, and one thread that commits changes in groups.
 
 Workers that finish together share one transaction and one fsync (`synchronous=FULL`, WAL).
 """
@@ -25,9 +25,9 @@ from .schema import MIGRATIONS, SCHEMA_VERSION
 logger = logging.getLogger("cloud_archive.ledger")
 
 T = TypeVar("T")
-GROUP = 256  # changes in one transaction at the most
-PROBE_SECONDS = 2.0
-BUSY_SECONDS = 20.0  # how long to wait for a program that holds the ledger, such as a backup
+MAX_GROUP = 256  # changes in one transaction
+SAVE_BUSY_SECONDS = 2.0
+BUSY_SECONDS = 20.0  # how long to wait while another program, such as a backup, locks the ledger
 
 
 @dataclass(slots=True)
@@ -37,10 +37,10 @@ class _Change:
 
 
 class Database:
-    """One SQLite file, or one in memory: a reader, and a thread that writes. Safe to use from any thread.
+    """A SQLite database with one reading connection and one writing thread. Safe to use from any thread.
 
     Args:
-        path: the file, or None for one that lives in memory and is gone with the process.
+        path: the file; None = a database in memory, which is gone with the process.
         clock: seconds since 1970.
     """
 
@@ -56,15 +56,15 @@ class Database:
         self._close_lock = threading.Lock()
 
     def open(self, copy_of: Path | None = None) -> None:
-        """Open or create the database, check it, and bring its schema up to date.
+        """Open or create the database, check it, and migrate its schema.
 
         Args:
-            copy_of: of a ledger in memory: begin with what is in this file, which is only read.
+            copy_of: copy this file into a database in memory first; the file is only read.
 
         Raises:
             LedgerTooNew: a newer version of this package wrote it.
-            LedgerDamaged: SQLite's quick check found it unsound.
-            LedgerError: it cannot be opened or written.
+            LedgerDamaged: SQLite's quick check failed.
+            LedgerError: it can't be opened or written.
         """
         if self.path is not None:
             _create(self.path)
@@ -83,18 +83,18 @@ class Database:
         self._writer.start()
 
     def save(self, path: Path) -> None:
-        """Write all of it into this file, over what is there; for a ledger in memory whose disk is well again.
+        """Replace the content of this file with the whole database; for one in memory, once the disk works again.
 
         Raises:
-            LedgerError: it cannot be written.
+            LedgerError: the file can't be written.
         """
         with self._reader_lock:
             if self._reader is None:
                 raise LedgerError("The ledger is closed.")
             _create(path)
             try:
-                with contextlib.closing(sqlite3.connect(str(path), timeout=PROBE_SECONDS)) as target:
-                    # A write of its own first: a file that cannot be written is found out before it is changed.
+                with contextlib.closing(sqlite3.connect(str(path), timeout=SAVE_BUSY_SECONDS)) as target:
+                    # Check that the file can be written before changing it.
                     target.execute("BEGIN IMMEDIATE")
                     target.execute("ROLLBACK")
                     self._reader.backup(target)
@@ -102,7 +102,7 @@ class Database:
                 raise explain_sqlite_error(error, path) from error
 
     def close(self) -> None:
-        """Commit what is under way and close. Calls after this raise LedgerError."""
+        """Commit the changes under way, and close. Later calls raise LedgerError."""
         with self._close_lock:
             writer, self._writer = self._writer, None
         if writer is None:
@@ -115,7 +115,11 @@ class Database:
                 self._reader = None
 
     def connect(self) -> sqlite3.Connection:
-        """A connection of the caller's own, to close."""
+        """Return a new connection, which the caller must close.
+
+        Raises:
+            LedgerError: the database can't be opened.
+        """
         try:
             if self.path is None:
                 connection = sqlite3.connect(
@@ -134,7 +138,11 @@ class Database:
         return connection
 
     def read(self, sql: str, values: Sequence[Any] | Mapping[str, Any] = ()) -> list[tuple[Any, ...]]:
-        """All rows that a query finds."""
+        """Return all rows of a query.
+
+        Raises:
+            LedgerError: the query failed, or the ledger is closed.
+        """
         with self._reader_lock:
             if self._reader is None:
                 raise LedgerError("The ledger is closed.")
@@ -144,7 +152,7 @@ class Database:
                 raise explain_sqlite_error(error) from error
 
     def read_apart(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        """Like `read`, on a connection of its own, so that the status does not wait for a long query."""
+        """Return all rows of a long query; it uses its own connection, so that other readers don't wait."""
         with contextlib.closing(self.connect()) as connection:
             try:
                 return cast("list[tuple[Any, ...]]", connection.execute(sql, values).fetchall())
@@ -152,10 +160,10 @@ class Database:
                 raise explain_sqlite_error(error) from error
 
     def change(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Run `work` in a transaction, perhaps with others' changes; returns after its commit.
+        """Run `work` in a transaction that other changes may share, and return its result after the commit.
 
         Raises:
-            LedgerError: it could not be committed, or the ledger is closed.
+            LedgerError: the commit failed, or the ledger is closed.
         """
         done: Future[T] = Future()
         with self._close_lock:
@@ -165,7 +173,7 @@ class Database:
         return done.result()
 
     def generation(self) -> int | None:
-        """A number that is another one after every commit, whoever made it; None where that cannot be told."""
+        """Return a number that changes with every commit, by any process; None for a database in memory."""
         return None if self.path is None else int(self.read("PRAGMA data_version")[0][0])
 
     def _write_groups(self, connection: sqlite3.Connection) -> None:
@@ -175,7 +183,7 @@ class Database:
             if first is None:
                 break
             group = [first]
-            while len(group) < GROUP:
+            while len(group) < MAX_GROUP:
                 try:
                     change = self._changes.get_nowait()
                 except queue.Empty:
@@ -187,15 +195,15 @@ class Database:
             try:
                 _commit(connection, group)
             except BaseException as error:
-                # Whatever it is (no memory, say): nobody may wait for ever, and the thread goes on.
-                logger.exception("The ledger could not commit")
-                _fail(connection, group, error)
-        _refuse(self._changes)
+                # After any error, such as a lack of memory, the callers get an answer and the thread goes on.
+                logger.exception("The ledger could not commit.")
+                _fail_group(connection, group, error)
+        _refuse_all(self._changes)
         connection.close()
 
 
 def _prepare(connection: sqlite3.Connection, path: Path | None) -> None:
-    """Check, set up, migrate."""
+    """Check the database, configure the connection, and migrate the schema."""
     try:
         version = connection.execute("PRAGMA user_version").fetchone()[0]
         if version > SCHEMA_VERSION:
@@ -203,22 +211,22 @@ def _prepare(connection: sqlite3.Connection, path: Path | None) -> None:
                 f"The ledger {path} was written by a newer version of Cloud Archive (schema {version},"
                 f" this one knows {SCHEMA_VERSION}). Update the plugin, or move the ledger aside."
             )
-        verdict = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
-        if verdict != "ok":
-            raise LedgerDamaged(f"The ledger {path} is damaged: {verdict}.")
+        result = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+        if result != "ok":
+            raise LedgerDamaged(f"The ledger {path} is damaged: {result}.")
         if path is not None:
             connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=FULL")
         connection.execute(f"PRAGMA busy_timeout={int(BUSY_SECONDS * 1000)}")
         for number in range(version, SCHEMA_VERSION):
             connection.execute("BEGIN IMMEDIATE")
-            # Another process (`status` beside a first start) may have been faster.
+            # Another process (`status` during a first start) may have migrated it meanwhile.
             if connection.execute("PRAGMA user_version").fetchone()[0] == number:
                 for statement in MIGRATIONS[number]:
                     connection.execute(statement)
                 connection.execute(f"PRAGMA user_version = {number + 1}")
             connection.execute("COMMIT")
-        # A write, so that a read-only disk is found out now and not with the first file.
+        # Write something, so that a read-only disk is noticed now and not with the first file.
         connection.execute("BEGIN IMMEDIATE")
         connection.execute("INSERT OR REPLACE INTO meta VALUES ('opened', ?)", (str(time.time()),))
         connection.execute("COMMIT")
@@ -227,19 +235,23 @@ def _prepare(connection: sqlite3.Connection, path: Path | None) -> None:
 
 
 def _create(path: Path) -> None:
-    """Create an empty database that only this user may read; what SQLite keeps beside it gets the same mode."""
-    with contextlib.suppress(OSError):  # it exists, or SQLite says better why it can't be created
+    """Create an empty database that only this user can read; SQLite gives its other files the same mode."""
+    with contextlib.suppress(OSError):  # it exists, or SQLite will report why it can't be created
         os.close(create_private(path))
 
 
-def _copy(path: Path, to: sqlite3.Connection) -> None:
-    """Raises LedgerError where the file cannot be read whole."""
+def _copy(path: Path, target: sqlite3.Connection) -> None:
+    """Copy a database file into `target`.
+
+    Raises:
+        LedgerError: the file can't be read completely.
+    """
     failure: sqlite3.Error | None = None
-    # Without the right to write beside it, SQLite reads a ledger only where it is told that nobody else writes.
-    for way in ("mode=ro", "immutable=1"):
+    # In a folder that is read-only for us, SQLite opens a ledger only as immutable.
+    for mode in ("mode=ro", "immutable=1"):
         try:
-            with contextlib.closing(sqlite3.connect(f"{path.resolve().as_uri()}?{way}", uri=True)) as source:
-                source.backup(to)
+            with contextlib.closing(sqlite3.connect(f"{path.resolve().as_uri()}?{mode}", uri=True)) as source:
+                source.backup(target)
             return
         except sqlite3.Error as error:
             failure = error
@@ -248,7 +260,7 @@ def _copy(path: Path, to: sqlite3.Connection) -> None:
 
 
 def _commit(connection: sqlite3.Connection, group: list[_Change]) -> None:
-    """Run a group in one transaction; each change stands or falls alone, the commit is everybody's."""
+    """Run a group of changes in one transaction. A change that fails is undone alone; a failed commit undoes all."""
     results: list[tuple[_Change, Any, BaseException | None]] = []
     try:
         connection.execute("BEGIN IMMEDIATE")
@@ -258,7 +270,7 @@ def _commit(connection: sqlite3.Connection, group: list[_Change]) -> None:
                 result = change.work(connection)
             except BaseException as error:
                 if not connection.in_transaction:
-                    raise  # SQLite itself has rolled all of it back: a full disk, for one
+                    raise  # SQLite has rolled back the whole transaction, for example because the disk is full
                 connection.execute("ROLLBACK TO change")
                 connection.execute("RELEASE change")
                 results.append((change, None, error))
@@ -282,7 +294,7 @@ def _commit(connection: sqlite3.Connection, group: list[_Change]) -> None:
             change.done.set_exception(failure)
 
 
-def _fail(connection: sqlite3.Connection, group: list[_Change], error: BaseException) -> None:
+def _fail_group(connection: sqlite3.Connection, group: list[_Change], error: BaseException) -> None:
     if connection.in_transaction:
         with contextlib.suppress(sqlite3.Error):
             connection.execute("ROLLBACK")
@@ -291,7 +303,7 @@ def _fail(connection: sqlite3.Connection, group: list[_Change], error: BaseExcep
             change.done.set_exception(LedgerError(f"The ledger failed: {type(error).__name__}."))
 
 
-def _refuse(changes: queue.SimpleQueue[_Change | None]) -> None:
+def _refuse_all(changes: queue.SimpleQueue[_Change | None]) -> None:
     while True:
         try:
             change = changes.get_nowait()
@@ -302,15 +314,15 @@ def _refuse(changes: queue.SimpleQueue[_Change | None]) -> None:
 
 
 def explain_sqlite_error(error: sqlite3.Error, path: Path | None = None) -> LedgerError:
-    """SQLite's words, in ours. https://www.sqlite.org/rescode.html"""
+    """Return the LedgerError that explains an error of SQLite. https://www.sqlite.org/rescode.html"""
     where = f"The ledger {path}" if path else "The ledger"
-    said = str(error)
-    if "malformed" in said or "not a database" in said:
-        return LedgerDamaged(f"{where} is damaged: {said}.")
-    if "locked" in said or "busy" in said:
-        return LedgerError(f"{where} is locked by another program (a backup?): it is tried again by itself.")
-    if "full" in said:
+    text = str(error)
+    if "malformed" in text or "not a database" in text:
+        return LedgerDamaged(f"{where} is damaged: {text}.")
+    if "locked" in text or "busy" in text:
+        return LedgerError(f"{where} is locked by another program, perhaps a backup. The archive will retry.")
+    if "full" in text:
         return LedgerError(f"{where} cannot be written: the disk is full. Free some space.")
-    if "readonly" in said or "read-only" in said:
+    if "readonly" in text or "read-only" in text:
         return LedgerError(f"{where} cannot be written: it is read-only. Set CLOUD_ARCHIVE_STATE_DIR.")
-    return LedgerError(f"{where} failed: {said}.")
+    return LedgerError(f"{where} failed: {text}.")

@@ -1,7 +1,7 @@
-"""Which archived files may hold other bytes than the ledger says, and what hashing them told.
+"""Find archived files that may have changed, and record the result of hashing them.
 
-The fingerprint of a file (path, size, mtime) finds its row. Its identity (inode, change time) tells whether something
-touched it since its bytes were hashed; where it did, only the bytes tell whether the file is still the archived one.
+The fingerprint of a file (path, size, mtime) finds its row. Its identity (inode, change time) shows whether it was
+touched since its bytes were hashed. If it was, only hashing can show whether it still holds the archived bytes.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from ..files import FileVersion, signed64
 from .ledger import Ledger
 from .rows import FileRow, FileState, add_row, identity_values
 
-WHOLE_TREE_FILES = 100  # fewer are hashed in a moment
-MOST_NAMED = 1000
+WHOLE_TREE_FILES = 100  # hashing fewer takes a moment
+MAX_NAMED = 1000
 
 
 class Comparison(NamedTuple):
-    """Files of one batch by what the ledger knows of them; a file that is neither is known and needs nothing.
+    """The files of a batch, by what the ledger knows of them. All others are known and unchanged.
 
     Attributes:
-        unknown: fingerprints that no row and no baseline entry has.
+        unknown: fingerprints without a row or a baseline entry.
         baseline: fingerprints of files from before the first start that were not archived since.
         doubtful: fingerprints of archived or pruned files that were touched since their bytes were hashed.
-        same: how many are known and were not touched, without those that only the baseline knows.
+        same: how many have a row and were not touched.
     """
 
     unknown: set[int]
@@ -44,45 +44,45 @@ def compare(
     *,
     inodes: bool,
 ) -> Comparison:
-    """Compare files with the ledger, in one statement where nothing is new.
+    """Compare files with the ledger, with a single query if nothing is new.
 
     Args:
-        batch: relative paths, and what `stat` says of each.
-        fingerprints: one for each of them.
-        inodes: whether inode numbers mean something here.
+        batch: relative paths and `stat` results.
+        fingerprints: the fingerprint of each file of the batch.
+        inodes: whether files keep their inode numbers here; see `walk.stable_inodes`.
     """
     rest = _changed_or_new(ledger, batch, fingerprints, inodes)
     same = len(batch) - len(rest)
     if not rest:
         return Comparison(set(), set(), set(), same)
-    asked = json.dumps(list(rest))
-    older = dict(
+    given = json.dumps(list(rest))
+    baseline_rows = dict(
         ledger.read(
             "SELECT fingerprint, archived FROM baseline WHERE fingerprint IN (SELECT value FROM json_each(?))",
-            (asked,),
+            (given,),
         )
     )
-    baseline = {mark for mark, archived in older.items() if archived is None}
-    unknown = rest.keys() - older.keys()
+    baseline = {fingerprint for fingerprint, archived in baseline_rows.items() if archived is None}
+    unknown = rest.keys() - baseline_rows.keys()
     if not unknown:
         return Comparison(unknown, baseline, set(), same)
     doubtful: set[int] = set()
-    found = ledger.read(
+    rows = ledger.read(
         "SELECT fingerprint, state, inode, ctime_offset, max(seen_at, coalesce(restored_at, 0))"
         " FROM files WHERE fingerprint IN (SELECT value FROM json_each(?)) AND state <> 4",
         (json.dumps(list(unknown)),),
     )
-    for mark, state, inode, offset, seen_at in found:
-        unknown.discard(mark)
+    for fingerprint, state, inode, offset, seen_at in rows:
+        unknown.discard(fingerprint)
         if state < FileState.ARCHIVED:
-            continue  # its bytes are still to be read
-        version = FileVersion.of_stat("", rest[mark])
+            continue  # an upload will read its bytes
+        version = FileVersion.of_stat("", rest[fingerprint])
         other_inode = inodes and signed64(version.inode) != inode
         touched = (version.ctime_offset or 0) != (offset or 0)
-        if offset is None:  # a row of an older version
+        if offset is None:  # a row from before the ledger stored change times
             touched &= version.changed_ns > seen_at * 1e9
         if other_inode or touched:
-            doubtful.add(mark)
+            doubtful.add(fingerprint)
         else:
             same += 1
     return Comparison(unknown, baseline, doubtful, same)
@@ -91,39 +91,42 @@ def compare(
 def _changed_or_new(
     ledger: Ledger, batch: Sequence[tuple[str, os.stat_result]], fingerprints: Sequence[int], inodes: bool
 ) -> dict[int, os.stat_result]:
-    """The files that no row knows with their inode and change time, by fingerprint.
+    """Return the files that no row has with their inode and change time, by fingerprint.
 
-    SQLite compares the sum of inode and change time, so that what is known, nearly all of a million files, costs one
-    look-up and no row that comes back. A change could hide only if the change time moved by exactly as many
-    nanoseconds as the inode number, the other way.
+    SQLite compares the sum of inode and change time, so that a known file costs one look-up and returns no row. A
+    change is missed only if the change time moves by as many nanoseconds as the inode number, in the other direction.
     """
     if os.name == "nt":
-        sums = ",".join([f'"{mark}":0' for mark in fingerprints])
+        sums = ",".join([f'"{fingerprint}":0' for fingerprint in fingerprints])
     elif inodes:
         sums = ",".join(
             [
-                f'"{mark}":{stat.st_ino + stat.st_ctime_ns - stat.st_mtime_ns}'
-                for mark, (_, stat) in zip(fingerprints, batch, strict=True)
+                f'"{fingerprint}":{stat.st_ino + stat.st_ctime_ns - stat.st_mtime_ns}'
+                for fingerprint, (_, stat) in zip(fingerprints, batch, strict=True)
             ]
         )
     else:
         sums = ",".join(
             [
-                f'"{mark}":{stat.st_ctime_ns - stat.st_mtime_ns}'
-                for mark, (_, stat) in zip(fingerprints, batch, strict=True)
+                f'"{fingerprint}":{stat.st_ctime_ns - stat.st_mtime_ns}'
+                for fingerprint, (_, stat) in zip(fingerprints, batch, strict=True)
             ]
         )
     inode = "inode" if inodes else "0"
     rows = ledger.read(
-        "SELECT CAST(key AS INTEGER) FROM json_each(?) AS asked WHERE NOT EXISTS (SELECT 1 FROM files"
-        " WHERE fingerprint = CAST(asked.key AS INTEGER) AND state <> 4"
-        f" AND {inode} + coalesce(ctime_offset, 0) = asked.value)",
+        "SELECT CAST(key AS INTEGER) FROM json_each(?) AS given WHERE NOT EXISTS (SELECT 1 FROM files"
+        " WHERE fingerprint = CAST(given.key AS INTEGER) AND state <> 4"
+        f" AND {inode} + coalesce(ctime_offset, 0) = given.value)",
         (f"{{{sums}}}",),
     )
     if not rows:
         return {}
-    marks = {row[0] for row in rows}
-    return {mark: stat for mark, (_, stat) in zip(fingerprints, batch, strict=True) if mark in marks}
+    changed = {row[0] for row in rows}
+    return {
+        fingerprint: stat
+        for fingerprint, (_, stat) in zip(fingerprints, batch, strict=True)
+        if fingerprint in changed
+    }
 
 
 @dataclass(slots=True)
@@ -131,9 +134,9 @@ class Doubts:
     """The files of a directory that were touched since they were archived.
 
     Attributes:
-        paths: of the first ones.
-        files: how many they are.
-        same: how many were not touched.
+        paths: of the first `MAX_NAMED`.
+        files: how many were touched.
+        same: how many were not.
     """
 
     paths: list[str] = field(default_factory=list)
@@ -141,14 +144,14 @@ class Doubts:
     same: int = 0
 
     def add(self, path: str) -> None:
-        """One more."""
+        """Add a file by its relative path."""
         self.files += 1
-        if len(self.paths) < MOST_NAMED:
+        if len(self.paths) < MAX_NAMED:
             self.paths.append(path)
 
     @property
     def is_whole_tree(self) -> bool:
-        """Whether the tree was moved or copied as a whole, or its owners changed: no reason to doubt each file."""
+        """Whether most files were touched, because the tree was moved or copied, or its owner changed."""
         return self.files > WHOLE_TREE_FILES and self.files > self.same
 
     @property
@@ -157,15 +160,15 @@ class Doubts:
         return 0 if self.is_whole_tree else self.files
 
 
-def confirm(ledger: Ledger, row: FileRow, read: FileVersion) -> None:
-    """Remember the file's identity: its bytes were hashed just now, and are those of the row.
+def record_unchanged(ledger: Ledger, row: FileRow, read: FileVersion) -> None:
+    """Record the file's identity, because its bytes were hashed and are those of the row.
 
     Args:
         read: the file as it was when it was hashed.
     """
 
     def work(db: sqlite3.Connection) -> None:
-        # A file that was freed is back: its age counts from now.
+        # The age of a freed file that is back counts from now.
         db.execute(
             "UPDATE files SET device = ?, inode = ?, ctime_offset = ?,"
             " restored_at = CASE WHEN freed_at IS NULL THEN restored_at ELSE ? END, freed_at = NULL"
@@ -176,13 +179,13 @@ def confirm(ledger: Ledger, row: FileRow, read: FileVersion) -> None:
     ledger.change(work)
 
 
-def supersede(ledger: Ledger, row: FileRow, read: FileVersion) -> bool:
-    """Queue the file as a new version: it holds other bytes than the row, under the same size and mtime.
+def queue_rewritten(ledger: Ledger, row: FileRow, read: FileVersion) -> bool:
+    """Queue the file as a new version, because it has other bytes than the row with the same size and mtime.
 
-    The row stays as the history of what was archived, under a fingerprint that no file has.
+    The row keeps the history of what was archived, under a random fingerprint.
 
     Returns:
-        Whether a version was queued; False where the row is no longer archived or pruned.
+        Whether a version was queued; False if the row is no longer archived or pruned.
     """
     now = ledger.clock()
 

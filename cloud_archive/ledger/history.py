@@ -1,8 +1,7 @@
-"""The ledger's rows after they were archived: found by key, summed up, freed, pruned, restored, put back.
+"""Rows after they were archived: reports, compaction, freeing, pruning, queueing again and restoring.
 
-What runs for minutes (a check of a million objects, a report) reads through a connection of its own and holds no
-snapshot in between, so that the archive goes on beside it and its log can be folded back into the ledger. Changes
-go through the ledger's one writer like any other.
+Long reads use their own connection and hold no snapshot between pages, so that the archive can go on and SQLite can
+checkpoint its log. Changes go through the ledger's writer.
 """
 
 from __future__ import annotations
@@ -23,19 +22,19 @@ from .rows import ROW_COLUMNS, FileRow, FileState, file_row, identity_values, un
 
 _ENDED = "state IN (3, 4, 5) AND archived_at < ?"
 SLOT_SECONDS = 900
-"""Sums by time come in quarters of an hour: every time zone's offset is a multiple of that, so days add up."""
+"""The length of a `TimeSlot`. Every time zone's offset is a multiple of it, so slots add up to local days."""
 
 
 @dataclass(frozen=True, slots=True)
 class TimeSlot:
-    """What came into the bucket in one quarter of an hour; `start` in seconds since 1970."""
+    """What was archived in one quarter of an hour; `start` is in seconds since 1970."""
 
     start: int
     files: int
     size_bytes: int
 
 
-# --- summing up
+# --- reports
 
 
 def newest_archived(ledger: Ledger, limit: int) -> list[FileRow]:
@@ -48,10 +47,10 @@ def newest_archived(ledger: Ledger, limit: int) -> list[FileRow]:
 
 
 def archived_by_time(ledger: Ledger, since: float | None = None) -> list[TimeSlot]:
-    """What is in the bucket, by when it came there; without empty slots, oldest first.
+    """Return what was archived when, oldest first and without empty slots.
 
     Args:
-        since: seconds since 1970; only what came then or later.
+        since: only what was archived at or after this time, in seconds since 1970; default: all.
     """
     rows = ledger.read_apart(
         f"SELECT CAST(archived_at / {SLOT_SECONDS} AS INTEGER) AS slot, count(*), sum(size) FROM files"
@@ -62,7 +61,7 @@ def archived_by_time(ledger: Ledger, since: float | None = None) -> list[TimeSlo
 
 
 def archived_paths(ledger: Ledger, *, page: int = 50_000) -> Iterator[list[tuple[bytes, int]]]:
-    """Path and size of every archived row, a page at a time and as the ledger holds them: a million in a second."""
+    """Yield path and size of every archived row, page by page; paths are bytes. A million rows take a second."""
     last = 0
     with contextlib.closing(ledger.connect()) as db:
         while True:
@@ -80,7 +79,7 @@ def archived_paths(ledger: Ledger, *, page: int = 50_000) -> Iterator[list[tuple
 
 
 def expected_paths(ledger: Ledger, limit: int) -> list[tuple[str, int]]:
-    """Return path and device of the newest files that should be on this disk: archived and not freed, or waiting."""
+    """Return path and device of the newest files that should be on disk: archived and not freed, or waiting."""
     rows = ledger.read(
         "SELECT path, device FROM files WHERE state < 3 OR (state = 3 AND freed_at IS NULL)"
         " ORDER BY id DESC LIMIT ?",
@@ -93,16 +92,21 @@ def expected_paths(ledger: Ledger, limit: int) -> list[tuple[str, int]]:
 
 
 def compactable(ledger: Ledger, before: float) -> int:
-    """How many rows ended (archived, pruned or vanished) before this moment, in seconds since 1970."""
+    """Return how many rows were archived, pruned or vanished before this time, in seconds since 1970."""
     return int(ledger.read_apart(f"SELECT count(*) FROM files WHERE {_ENDED}", (before,))[0][0])
 
 
 def compact(
     ledger: Ledger, before: float, *, page: int = 5000, on_progress: Callable[[int], None] = lambda done: None
 ) -> int:
-    """Keep of rows that ended before this moment only that they are known: 12 bytes instead of some 290.
+    """Replace old rows by baseline entries: 12 bytes instead of some 290. Return how many rows there were.
 
-    A page at a time, so that an archive that runs goes on. Returns how many rows there were.
+    Works page by page, so that a running archive can go on.
+
+    Args:
+        before: compact rows that were archived, pruned or vanished before this time, in seconds since 1970.
+        page: rows in one transaction.
+        on_progress: called after each page with the number of rows so far.
     """
     done = 0
 
@@ -112,7 +116,7 @@ def compact(
         ).fetchall()
         db.executemany(
             "INSERT OR REPLACE INTO baseline (fingerprint, archived) VALUES (?, 1)",
-            [(mark,) for _, mark, state in rows if state != FileState.VANISHED],
+            [(fingerprint,) for _, fingerprint, state in rows if state != FileState.VANISHED],
         )
         db.executemany("DELETE FROM files WHERE id = ?", [(row,) for row, _, _ in rows])
         return len(rows)
@@ -124,7 +128,7 @@ def compact(
 
 
 def vacuum(ledger: Ledger) -> bool:
-    """Give the space of rows that are gone back to the disk; False where somebody else uses the ledger just now."""
+    """Give the space of deleted rows back to the disk. Return False if another program is using the ledger."""
     try:
         with contextlib.closing(ledger.connect()) as db:
             db.execute("VACUUM")
@@ -140,11 +144,11 @@ def vacuum(ledger: Ledger) -> bool:
 def oldest_local_files(
     ledger: Ledger, *, before_ns: int, after: tuple[int, int] = (-(1 << 62), 0), limit: int = 200
 ) -> list[FileRow]:
-    """Archived versions whose local file may still be there, the oldest by modification time first.
+    """Return archived versions that were not freed, the oldest by modification time first.
 
     Args:
-        before_ns: only those modified before this, in nanoseconds since 1970.
-        after: (mtime_ns, row) of the last one of the page before.
+        before_ns: only files modified before this, in nanoseconds since 1970.
+        after: (mtime_ns, row) of the last row of the previous page.
     """
     rows = ledger.read(
         f"SELECT {ROW_COLUMNS} FROM files WHERE state = 3 AND freed_at IS NULL"
@@ -155,11 +159,11 @@ def oldest_local_files(
 
 
 def mark_freed(ledger: Ledger, rows: Sequence[int]) -> None:
-    """Their local files are gone: removed by us after proof, or by somebody else, or replaced."""
+    """Record that the local files of these rows are gone: freed, deleted by the user, or replaced."""
     now = ledger.clock()
-    marks = [(now, row) for row in rows]
+    values = [(now, row) for row in rows]
     ledger.change(
-        lambda db: db.executemany("UPDATE files SET freed_at = ? WHERE id = ? AND state = 3", marks) and None
+        lambda db: db.executemany("UPDATE files SET freed_at = ? WHERE id = ? AND state = 3", values) and None
     )
 
 
@@ -167,40 +171,37 @@ def mark_freed(ledger: Ledger, rows: Sequence[int]) -> None:
 
 
 def mark_pruned(ledger: Ledger, rows: Sequence[int]) -> None:
-    """Their objects are about to be deleted on purpose."""
+    """Mark rows as pruned, before their objects are deleted."""
     now = ledger.clock()
-    marks = [(now, row) for row in rows]
+    values = [(now, row) for row in rows]
     ledger.change(
         lambda db: (
-            db.executemany("UPDATE files SET state = 5, archived_at = ? WHERE id = ? AND state = 3", marks)
+            db.executemany("UPDATE files SET state = 5, archived_at = ? WHERE id = ? AND state = 3", values)
             and None
         )
     )
 
 
 def unmark_pruned(ledger: Ledger, rows: Sequence[FileRow]) -> None:
-    """The store did not delete these after all: they are archived as before."""
-    marks = [(row.archived_at, row.row) for row in rows]
+    """Mark rows as archived again, because the store did not delete their objects."""
+    values = [(row.archived_at, row.row) for row in rows]
     ledger.change(
         lambda db: (
-            db.executemany("UPDATE files SET state = 3, archived_at = ? WHERE id = ? AND state = 5", marks)
+            db.executemany("UPDATE files SET state = 3, archived_at = ? WHERE id = ? AND state = 5", values)
             and None
         )
     )
 
 
-# --- putting back
+# --- queueing again
 
 
 def requeue_missing(ledger: Ledger, rows: Sequence[FileRow]) -> int:
-    """Archived versions that the bucket does not hold any more, and the disk does, are pending again.
+    """Make archived versions pending again whose objects are missing in the bucket. Return how many there were.
 
-    They keep their keys: at a key that is free again the object is as before, and at one that somebody else has
-    taken the next conflict name follows. They also keep `archived_at`, which tells them from files that were never
-    archived: see `count_requeued`.
-
-    Returns:
-        How many; the others are no longer archived rows, or a newer version of the file is on its way.
+    Skips rows that are no longer archived, and files whose newer version waits. The rows keep their keys; if another
+    object has taken the key, the upload uses the next conflict name. They also keep `archived_at`, so that
+    `count_requeued` finds them.
     """
     now = ledger.clock()
 
@@ -221,9 +222,9 @@ def requeue_missing(ledger: Ledger, rows: Sequence[FileRow]) -> int:
 
 
 def count_requeued(ledger: Ledger) -> int:
-    """Return how many versions were archived once and are in the queue again."""
-    found = ledger.read("SELECT count(*) FROM files WHERE state < 3 AND archived_at IS NOT NULL")
-    return int(found[0][0])
+    """Return how many queued versions were archived before."""
+    rows = ledger.read("SELECT count(*) FROM files WHERE state < 3 AND archived_at IS NOT NULL")
+    return int(rows[0][0])
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,7 +244,7 @@ class Restored:
 
 
 def add_restored(ledger: Ledger, files: Sequence[Restored]) -> None:
-    """Know these as archived, so that they are not uploaded again. What waits or is being uploaded stays as it is."""
+    """Record restored files as archived, so that they are not uploaded again. Queued versions stay queued."""
     now = ledger.clock()
 
     def work(db: sqlite3.Connection) -> None:
@@ -255,10 +256,10 @@ def add_restored(ledger: Ledger, files: Sequence[Restored]) -> None:
 
 def _add_restored(db: sqlite3.Connection, file: Restored, now: float) -> None:
     version = file.version
-    mark = version.fingerprint
+    fingerprint = version.fingerprint
     archived_at = now if file.archived_at is None else min(file.archived_at, now)
-    db.execute("DELETE FROM baseline WHERE fingerprint = ?", (mark,))
-    found = db.execute("SELECT id, state FROM files WHERE fingerprint = ?", (mark,)).fetchone()
+    db.execute("DELETE FROM baseline WHERE fingerprint = ?", (fingerprint,))
+    row = db.execute("SELECT id, state FROM files WHERE fingerprint = ?", (fingerprint,)).fetchone()
     facts = (
         *identity_values(version),
         file.key,
@@ -266,28 +267,36 @@ def _add_restored(db: sqlite3.Connection, file: Restored, now: float) -> None:
         file.etag,
         now,
     )
-    if found is None:
+    if row is None:
         db.execute(
             "INSERT INTO files (device, inode, ctime_offset, key, sha256, etag, restored_at, path, size, mtime_ns,"
             " fingerprint, state, priority, seen_at, archived_at)"
             " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 3, 1, ?, ?)",
-            (*facts, os.fsencode(version.path), version.size_bytes, version.mtime_ns, mark, now, archived_at),
+            (
+                *facts,
+                os.fsencode(version.path),
+                version.size_bytes,
+                version.mtime_ns,
+                fingerprint,
+                now,
+                archived_at,
+            ),
         )
-    elif found[1] >= FileState.ARCHIVED:
+    elif row[1] >= FileState.ARCHIVED:
         db.execute(
             "UPDATE files SET device = ?, inode = ?, ctime_offset = ?,"
             " key = ?, sha256 = ?, etag = ?, restored_at = ?, freed_at = NULL,"
             " state = 3, archived_at = CASE WHEN state = 3 THEN archived_at ELSE ? END WHERE id = ?",
-            (*facts, archived_at, found[0]),
+            (*facts, archived_at, row[0]),
         )
 
 
 @contextlib.contextmanager
 def existing_ledger(path: Any, *, clock: Callable[[], float] = time.time) -> Iterator[Ledger]:
-    """A ledger that exists, for a command; an engine may have it open at the same time.
+    """Open an existing ledger for a command; an engine may use it at the same time.
 
     Raises:
-        LedgerError: there is none, or it cannot be used.
+        LedgerError: there is no ledger, or it can't be used.
     """
     if not path.is_file():
         raise LedgerError(

@@ -16,21 +16,26 @@ _KEYS_AT_ONCE = 500  # in one query; SQLite allows at least 999 variables
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
-    """Archived rows whose keys share their first folder: how many, and what all those keys begin with."""
+class KeyGroup:
+    """Archived rows whose keys share their first folder.
+
+    Attributes:
+        prefix: the longest common prefix of the keys.
+        rows: how many rows there are.
+    """
 
     prefix: str
     rows: int
 
 
 class KeyIndex:
-    """The archived rows by object key, as they are when the block begins; in a temporary table of its own.
+    """Index the archived rows by object key, as they are when the `with` block begins. For one thread.
 
-    The ledger itself keeps no index of keys: uploads never ask for one, and it would double the ledger's size.
-    Making this one takes some seconds for a million rows. For one thread.
+    The ledger has no index of keys, because uploads don't need one and it would double the ledger's size. Building
+    this temporary one takes some seconds for a million rows.
 
     Raises:
-        LedgerError: the ledger cannot be read.
+        LedgerError: the ledger can't be read.
     """
 
     def __init__(self, ledger: Ledger) -> None:
@@ -44,7 +49,7 @@ class KeyIndex:
                 "CREATE TEMP TABLE wanted (key TEXT NOT NULL, id INTEGER NOT NULL, PRIMARY KEY (key, id))"
                 " WITHOUT ROWID"
             )
-            # In the order of keys, so that the table grows at its end; read in the order of rows, and not of an index.
+            # Insert in the order of keys, so that the table grows at its end; read in the order of rows.
             self._run(
                 "INSERT INTO wanted SELECT key, id FROM files NOT INDEXED"
                 " WHERE state = 3 AND key IS NOT NULL ORDER BY key, id"
@@ -69,18 +74,18 @@ class KeyIndex:
 
     @property
     def count(self) -> int:
-        """How many rows are left."""
+        """How many rows were not taken."""
         return int(self._run("SELECT count(*) FROM wanted")[0][0])
 
-    def groups(self) -> list[Group]:
-        """The rows that are left, by the first folder of their keys."""
+    def groups(self) -> list[KeyGroup]:
+        """Return the rows that were not taken, grouped by the first folder of their keys."""
         found = self._run(
             "SELECT min(key), max(key), count(*) FROM wanted GROUP BY substr(key, 1, instr(key, '/'))"
         )
-        return [Group(_common_head(first, last), rows) for first, last, rows in found]
+        return [KeyGroup(_common_prefix(first, last), rows) for first, last, rows in found]
 
     def find(self, keys: Sequence[str]) -> dict[str, list[FileRow]]:
-        """The rows archived at these keys. Two versions with the same bytes may share one."""
+        """Return the rows archived at these keys. Versions with the same bytes may share a key."""
         found: dict[str, list[FileRow]] = {}
         for start in range(0, len(keys), _KEYS_AT_ONCE):
             piece = keys[start : start + _KEYS_AT_ONCE]
@@ -94,7 +99,7 @@ class KeyIndex:
         return found
 
     def take(self, keys: Sequence[str]) -> dict[str, list[FileRow]]:
-        """The same, and they are no longer among those that are left."""
+        """Return the rows archived at these keys, and remove them from the index."""
         found = self.find(keys)
         gone = [(key,) for key in found]
         assert self._db is not None
@@ -102,7 +107,7 @@ class KeyIndex:
         return found
 
     def pages(self, prefix: str = "", *, page: int = 1000) -> Iterator[list[FileRow]]:
-        """What is left below `prefix`, in the order of keys, taken out page by page."""
+        """Take the remaining rows below `prefix` page by page, in the order of keys."""
         while True:
             keys = [
                 row[0]
@@ -115,14 +120,14 @@ class KeyIndex:
                 return
             taken = self.take(keys)
             for key in keys:
-                if key not in taken:  # the archive changed its row meanwhile
+                if key not in taken:  # its row changed meanwhile
                     self._run("DELETE FROM wanted WHERE key = ?", (key,))
             yield [row for rows in taken.values() for row in rows]
 
 
-def _common_head(first: str, last: str) -> str:
-    """What both begin with; of the smallest and the largest of many that is what all begin with."""
-    for place, (one, other) in enumerate(zip(first, last, strict=False)):
+def _common_prefix(first: str, last: str) -> str:
+    """Return the common prefix of two texts: the smallest and the largest of many share what all share."""
+    for index, (one, other) in enumerate(zip(first, last, strict=False)):
         if one != other:
-            return first[:place]
+            return first[:index]
     return first[: len(last)]

@@ -1,7 +1,7 @@
-"""Whether the watched directory is still the one whose files the ledger knows.
+"""Check that the watched directory is the one whose files the ledger knows.
 
-A volume that is not mounted leaves an empty directory in its place, or another volume takes it. Until the known
-directory is back, or the operator accepts the new one, nothing counts as vanished or freed.
+An unmounted volume leaves an empty directory, or another volume is mounted in its place. Until the known directory is
+back, or the operator accepts the new one, no file counts as vanished or freed.
 """
 
 from __future__ import annotations
@@ -22,24 +22,24 @@ from .ledger import KNOWN_ROOT, Ledger
 
 logger = logging.getLogger("cloud_archive.root")
 
-SAMPLE = 500  # files of the ledger that are looked for in a directory with other numbers
-BATCH = 1000
-REFUSED_SECONDS = 2.0  # how long an unknown directory is not searched again
+SAMPLE = 500  # files of the ledger to search for in a directory with another device or inode
+BATCH_FILES = 1000
+REFUSED_SECONDS = 2.0  # before an unknown directory is searched again
 CURE = (
     "Mount its volume again; if it is meant to be a new directory, run `cloud-archive rescan --accept-root`."
 )
 
 
 class KnownRoot:
-    """Compares the watched directory with the one that the ledger belongs to. Safe to use from any thread.
+    """Compare the watched directory with the one that the ledger belongs to. Safe to use from any thread.
 
-    While this object lives another device or inode is another directory; the same inode on another device that
-    holds a file of the ledger is the same volume, mounted again. At a start both numbers may have changed (another
-    container), so that there one file of the ledger suffices.
+    At a start, device and inode may both have changed (another container), so a single file of the ledger identifies
+    the directory. Later a new inode means another directory; a new device means the same volume, mounted again, if
+    the directory holds a file of the ledger.
 
     Args:
         root: the watched directory; it may be missing.
-        ledger: remembers device and inode.
+        ledger: stores device and inode.
     """
 
     def __init__(self, root: Path, ledger: Ledger) -> None:
@@ -49,11 +49,11 @@ class KnownRoot:
         self._known: tuple[int, int] | None = None
         self._refused: tuple[tuple[int, int], float] | None = None
 
-    def trouble(self) -> str | None:
-        """Return why this is not the known directory, with what to do; None where it is.
+    def find_problem(self) -> str | None:
+        """Return why this is not the known directory and what to do; None if it is.
 
         Raises:
-            LedgerError: the ledger cannot be read or written.
+            LedgerError: the ledger can't be read or written.
         """
         with self._lock:
             now = directory_identity(self._root)
@@ -63,7 +63,7 @@ class KnownRoot:
                 return None
             if not self._was_refused(now):
                 if self._recognise(now):
-                    self._keep(now)
+                    self._store(now)
                     return None
                 self._refused = (now, time.monotonic())
             if self._known is None:
@@ -73,36 +73,36 @@ class KnownRoot:
             return f"The watched directory {self._root} {why} {CURE}"
 
     def check(self) -> None:
-        """Do nothing where the directory is the known one.
+        """Raise unless the directory is the known one.
 
         Raises:
-            RootReplaced: it is not.
-            LedgerError: the ledger cannot be read or written.
+            RootReplaced: it is another directory, or missing.
+            LedgerError: the ledger can't be read or written.
         """
-        trouble = self.trouble()
-        if trouble is not None:
-            raise RootReplaced(trouble)
+        find_problem = self.find_problem()
+        if find_problem is not None:
+            raise RootReplaced(find_problem)
 
     def accept(self) -> None:
-        """Take the directory that is there now for the known one: the operator says so.
+        """Accept the current directory as the known one, because the operator says so.
 
         Raises:
             RootReplaced: there is no directory.
-            LedgerError: it cannot be remembered.
+            LedgerError: the ledger can't be written.
         """
         with self._lock:
             now = directory_identity(self._root)
             if now is None:
                 raise RootReplaced(f"The watched directory {self._root} is not there.")
-            self._keep(now)
-        logger.warning("%s is accepted as the watched directory", self._root)
+            self._store(now)
+        logger.warning("%s was accepted as the watched directory.", self._root)
 
-    def _keep(self, now: tuple[int, int]) -> None:
-        if self._remembered() != now:
+    def _store(self, now: tuple[int, int]) -> None:
+        if self._stored() != now:
             self._ledger.remember(KNOWN_ROOT, f"{now[0]}:{now[1]}")
         self._known, self._refused = now, None
 
-    def _remembered(self) -> tuple[int, int] | None:
+    def _stored(self) -> tuple[int, int] | None:
         device, _, inode = (self._ledger.recall(KNOWN_ROOT) or "").partition(":")
         return (int(device), int(inode)) if device else None
 
@@ -111,25 +111,25 @@ class KnownRoot:
         return refused is not None and refused[0] == now and time.monotonic() - refused[1] < REFUSED_SECONDS
 
     def _recognise(self, now: tuple[int, int]) -> bool:
-        remembered = self._known or self._remembered()
-        if now == remembered:
+        stored = self._known or self._stored()
+        if now == stored:
             return True
         expected = expected_paths(self._ledger, SAMPLE)
         if not expected:
-            return True  # it can't be mistaken for another one
+            return True  # the ledger knows no files, so nothing can be confused
         if self._known is not None and now[1] != self._known[1]:
             return False
-        # A ledger of an earlier version remembers no directory, but where its files lay.
-        if remembered is None and expected[0][1] == now[0]:
+        # A ledger of an earlier version stores no directory, only the device of its files.
+        if stored is None and expected[0][1] == now[0]:
             return True
         return self._holds_one(path for path, _ in expected)
 
     def _holds_one(self, expected: Iterable[str]) -> bool:
-        """Return whether a file of the ledger is there: by its path, or one of any age by its fingerprint."""
+        """Return whether the directory holds a file of the ledger, by path, or of any age by fingerprint."""
         if any(os.path.isfile(self._root / path) for path in expected):  # noqa: PTH113 - never raises
             return True
-        found = ((path, stat) for path, stat in walk(self._root) if stat.st_size)
-        while batch := list(islice(found, BATCH)):
+        files = ((path, stat) for path, stat in walk(self._root) if stat.st_size)
+        while batch := list(islice(files, BATCH_FILES)):
             if len(self._ledger.unknown_fingerprints(fingerprints(batch))) < len(batch):
                 return True
         return False

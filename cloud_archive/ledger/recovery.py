@@ -1,13 +1,13 @@
-"""Opening the ledger, at a start or where it fails while the archive runs, whatever has become of it.
+"""Open the ledger, at a start or after it failed, and recover from its loss or damage.
 
-| what it finds | what it does |
+| state of the ledger | what happens |
 | --- | --- |
-| a sound ledger | opens it |
-| none, and there never was one | makes one: the first start |
-| none, or an empty file, where one was | makes one; what is younger than the first start is compared with the bucket |
-| a damaged one | keeps it aside, saves what can be saved, and compares the directory with the bucket |
-| a disk that is full or cannot be written | works in memory, on a copy of what can be read |
-| one of a newer version | refuses |
+| sound | it is opened |
+| missing, and there never was one | a new one is made: the first start |
+| missing or empty, but there was one | a new one is made; files since the first start are compared with the bucket |
+| damaged | it is renamed, its baseline is recovered, and the directory is compared with the bucket |
+| the disk is full or read-only | the archive works in memory, on a copy of what can be read |
+| written by a newer version | an error |
 """
 
 from __future__ import annotations
@@ -29,33 +29,31 @@ from .ledger import COMPARE_WITH_BUCKET, FIRST_START, FIRST_START_BEGUN, LOG_FIL
 logger = logging.getLogger("cloud_archive.ledger")
 
 IN_MEMORY_NOTICE = "Until then the archive works without a memory of its own."
-_MOST_LOGS = 50  # that are remembered
-_BEGAN_NAME = (
-    "ledger.began"  # beside the ledger: since when there is one, for the day on which there is none any more
-)
-
-_BESIDE = ("-wal", "-shm", "-journal")
+_MAX_LOGS = 50
+# This file beside the ledger holds the time of the first start, so that a missing ledger is noticed.
+_BEGAN_NAME = "ledger.began"
+_SQLITE_SUFFIXES = ("-wal", "-shm", "-journal")
 
 
 def open_ledger(state_directory: Path, *, began: float | None = None) -> tuple[Ledger, list[str], bool]:
-    """Open the ledger; where it is unsound or cannot be written, archiving goes on all the same.
+    """Open the ledger. If it is damaged or can't be written, archiving goes on without it.
 
     Args:
         began: when this session began, in seconds since 1970; default: now.
 
     Returns:
-        The open ledger, what users should know, and whether the whole directory must be compared with the bucket
-        because what the old ledger knew is lost.
+        The open ledger, notices for users, and whether the whole directory must be compared with the bucket because
+        the old ledger's content is lost.
 
     Raises:
         LedgerTooNew: a newer version wrote it.
     """
     path = state_directory / LEDGER_NAME
     began = time.time() if began is None else began
-    since = _since(state_directory)
-    gone = since is not None and not _holds_something(path)
+    since = _read_began(state_directory)
+    gone = since is not None and not _has_content(path)
     if gone:
-        move_aside(path)  # what SQLite keeps beside it belongs to the one that is gone
+        move_aside(path)  # SQLite's other files belong to the lost ledger
     ledger = Ledger(path)
     notices: list[str] = []
     everything = False
@@ -63,7 +61,7 @@ def open_ledger(state_directory: Path, *, began: float | None = None) -> tuple[L
         ledger.open()
         if gone:
             assert since is not None
-            notices.append(_begin_again(ledger, since))
+            notices.append(_replace_lost(ledger, since))
         _commit_first_start(ledger, began if since is None else since)
     except LedgerTooNew:
         raise
@@ -82,12 +80,12 @@ def open_ledger(state_directory: Path, *, began: float | None = None) -> tuple[L
     except LedgerError as error:
         return _in_memory(error, path, saved_as=path)
     if since is None:
-        _note_since(state_directory, ledger, began)
+        _write_began(state_directory, ledger, began)
     return ledger, notices, everything
 
 
-def _holds_something(path: Path) -> bool:
-    """Whether there is a ledger. An empty file is none, although SQLite would take it for a new one."""
+def _has_content(path: Path) -> bool:
+    """Return whether there is a ledger. An empty file is none, although SQLite would open it as a new database."""
     try:
         return path.stat().st_size > 0
     except FileNotFoundError:
@@ -97,13 +95,13 @@ def _holds_something(path: Path) -> bool:
 
 
 def _commit_first_start(ledger: Ledger, began: float) -> None:
-    """Commit when the first start began, so that a kill before its scan ends makes no file older than it is."""
+    """Commit when the first start began, so that a kill during its scan doesn't make new files count as old."""
     if ledger.recall(FIRST_START) is None and ledger.recall(FIRST_START_BEGUN) is None:
         ledger.remember(FIRST_START_BEGUN, str(began))
 
 
-def _begin_again(ledger: Ledger, since: float) -> str:
-    """A new ledger where one was lost; returns what users should know."""
+def _replace_lost(ledger: Ledger, since: float) -> str:
+    """Prepare a new ledger in place of a lost one, and return a notice for users."""
     ledger.remember(FIRST_START_BEGUN, str(since))
     ledger.remember(COMPARE_WITH_BUCKET, str(time.time()))
     day = datetime.fromtimestamp(since).isoformat(" ", "seconds")
@@ -115,15 +113,15 @@ def _begin_again(ledger: Ledger, since: float) -> str:
     return sentence
 
 
-def _since(state_directory: Path) -> float | None:
-    """Since when there is a ledger here, or None where there never was one."""
+def _read_began(state_directory: Path) -> float | None:
+    """Return when the first start began, in seconds since 1970; None if there never was a ledger here."""
     try:
         return float((state_directory / _BEGAN_NAME).read_text("utf-8"))
     except (OSError, ValueError):
         return None
 
 
-def _note_since(state_directory: Path, ledger: Ledger, began: float) -> None:
+def _write_began(state_directory: Path, ledger: Ledger, began: float) -> None:
     known = [ledger.recall(name) for name in (FIRST_START, FIRST_START_BEGUN)]
     since = min([float(text) for text in known if text is not None], default=began)
     with contextlib.suppress(OSError):
@@ -131,7 +129,7 @@ def _note_since(state_directory: Path, ledger: Ledger, began: float) -> None:
 
 
 def _in_memory(error: LedgerError, path: Path, *, saved_as: Path) -> tuple[Ledger, list[str], bool]:
-    """A copy of the ledger at `path`, as far as it can be read: what waits in it is still to be archived."""
+    """Open a ledger in memory with a copy of the one at `path`, so that its waiting files are still archived."""
     logger.error("%s", error)
     ledger = Ledger(None)
     lost = False
@@ -141,22 +139,22 @@ def _in_memory(error: LedgerError, path: Path, *, saved_as: Path) -> tuple[Ledge
         logger.error("%s", unreadable)
         ledger, lost = Ledger(None), True
         ledger.open()
-    # One that could not be read is not written over: it may be readable tomorrow.
+    # Don't overwrite a ledger that could not be read; it may be readable later.
     ledger.saved_as = None if lost and saved_as.exists() else saved_as
     return ledger, [f"{error} {IN_MEMORY_NOTICE}"], lost
 
 
 def move_aside(path: Path) -> Path:
-    """Rename the damaged file, and what SQLite keeps beside it, to a name with the time in it."""
+    """Rename a damaged ledger and SQLite's other files, with the time in the name. Return the new path."""
     aside = path.with_name(f"{path.stem}.damaged-{time.strftime('%Y%m%d-%H%M%S')}{path.suffix}")
-    for suffix in ("", *_BESIDE):
+    for suffix in ("", *_SQLITE_SUFFIXES):
         with contextlib.suppress(FileNotFoundError):
             path.with_name(path.name + suffix).replace(aside.with_name(aside.name + suffix))
     return aside
 
 
 def recover_baseline(damaged: Path, fresh: Ledger) -> bool:
-    """Copy the baseline, and what was compacted or pruned. False where they cannot be read whole."""
+    """Copy the baseline and the pruned versions from a damaged ledger. Return False if any can't be read."""
     try:
         connection = sqlite3.connect(f"{damaged.resolve().as_uri()}?mode=ro", uri=True)
     except sqlite3.Error:
@@ -167,13 +165,13 @@ def recover_baseline(damaged: Path, fresh: Ledger) -> bool:
         archived = "archived" if "archived" in columns else "NULL"
         older: list[int] = []
         known: list[int] = []
-        for mark, was_archived in connection.execute(f"SELECT fingerprint, {archived} FROM baseline"):
-            (known if was_archived else older).append(mark)
-        # What was pruned was deleted from the bucket on purpose: like what was compacted, it stays known even where
-        # CLOUD_ARCHIVE_BACKFILL=all forgets the baseline.
+        for fingerprint, was_archived in connection.execute(f"SELECT fingerprint, {archived} FROM baseline"):
+            (known if was_archived else older).append(fingerprint)
+        # Pruned objects were deleted on purpose. Like compacted versions they stay known, even if
+        # CLOUD_ARCHIVE_BACKFILL=all clears the baseline.
         known += [row[0] for row in connection.execute("SELECT fingerprint FROM files WHERE state = 5")]
     except sqlite3.Error as error:
-        logger.warning("Nothing could be saved from %s: %s", damaged.name, error)
+        logger.warning("Nothing could be recovered from %s: %s", damaged.name, error)
         return False
     finally:
         connection.close()
@@ -182,19 +180,19 @@ def recover_baseline(damaged: Path, fresh: Ledger) -> bool:
         return False
     fresh.add_to_baseline(older)
     fresh.remember("first_start", began[0])
-    logger.info("%d baseline entries saved from %s", len(older) + len(known), damaged.name)
+    logger.info("%d baseline entries were recovered from %s.", len(older) + len(known), damaged.name)
     return True
 
 
 def remember_log_files(ledger: Ledger, logs: Iterable[Path] = ()) -> list[Path]:
-    """Return every file that an engine with this ledger ever logged to, `logs` included; they are remembered.
+    """Store these log files in the ledger, and return all that engines with this ledger have logged to.
 
     Raises:
-        LedgerError: they cannot be remembered.
+        LedgerError: the ledger can't be written.
     """
     known = json.loads(ledger.recall(LOG_FILES) or "[]")
     fresh = [str(log) for log in logs if str(log) not in known]
     if fresh:
-        known = [*fresh, *known][:_MOST_LOGS]
+        known = [*fresh, *known][:_MAX_LOGS]
         ledger.remember(LOG_FILES, json.dumps(known))
     return [Path(log) for log in known]

@@ -1,6 +1,6 @@
-"""What is in the ledger's rows: states, claims, and the statements that make, take and mark one row.
+"""The ledger's rows: their types, and the statements that add, claim and update one row.
 
-The statements run inside a change of `ledger.Ledger`; nothing here commits.
+The statements run inside `Database.change`; nothing here commits.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from ..keys import conflict_number
 
 
 class FileState(IntEnum):
-    """Where a version is on its way. Below ARCHIVED: still to be done."""
+    """The state of a version. States below ARCHIVED are still to be archived."""
 
     PENDING = 0
     UPLOADING = 1
     FAILED = 2
     ARCHIVED = 3
     VANISHED = 4
-    PRUNED = 5  # it was archived, and its object was deleted on purpose: not uploaded again by itself
+    PRUNED = 5  # archived once; its object was deleted on purpose, so it is not uploaded again automatically
 
     @property
     def word(self) -> str:
@@ -36,19 +36,19 @@ class FileState(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """One version that this process may upload, and what earlier attempts left behind.
+    """A version that one worker may upload, and what earlier attempts left behind.
 
     Attributes:
         row: the row's id.
-        name: names the claim; every mark must match it.
-        token: hexadecimal, unique for this row; goes into the object's metadata.
-        attempts: how many attempts were begun, this one included.
+        name: the claim's name; every change of the row must give it.
+        token: hexadecimal, unique to this row; stored in the object's metadata.
+        attempts: how many attempts were begun, including this one.
         base_key: the key rendered at the first attempt, or None.
         key: the key tried last, or None.
         sha256: hexadecimal, of the bytes tried last, or None.
         upload_id: a multipart upload begun for `key` and not known to have ended, or None.
         part_size_bytes: of that upload.
-        seen_at: when the ledger first held it, in seconds since 1970.
+        seen_at: when the version was added, in seconds since 1970.
     """
 
     row: int
@@ -65,7 +65,7 @@ class Claim:
 
 
 class Attempt(NamedTuple):
-    """What is about to be sent where: see `Ledger.record_attempt`."""
+    """What an upload will send, and to which key; see `ClaimLedger.record_attempt`."""
 
     claim: Claim
     sha256: str
@@ -74,7 +74,7 @@ class Attempt(NamedTuple):
 
 
 class ProvenUpload(NamedTuple):
-    """What the store has proven: see `Ledger.mark_archived`."""
+    """An upload that the store has proven; see `ClaimLedger.mark_archived`."""
 
     claim: Claim
     key: str
@@ -87,7 +87,7 @@ class ProvenUpload(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class FileRow:
-    """One row, for listings. Times are seconds since 1970; `next_try` None on a failed row means never."""
+    """One row, for listings. Times are in seconds since 1970. A failed row without `next_try` is not retried."""
 
     row: int
     version: FileVersion
@@ -109,7 +109,7 @@ class FileRow:
 
 @dataclass(frozen=True, slots=True)
 class Count:
-    """So many files, so many bytes."""
+    """A number of files, and their total size."""
 
     files: int = 0
     size_bytes: int = 0
@@ -135,7 +135,7 @@ class Totals:
 
     @property
     def open(self) -> Count:
-        """Everything that is not yet in the bucket and not gone."""
+        """Everything that is still to be archived."""
         parts = (self.pending, self.uploading, self.failed)
         return Count(sum(p.files for p in parts), sum(p.size_bytes for p in parts))
 
@@ -152,15 +152,16 @@ ROW_COLUMNS = (
 
 
 def add_row(db: sqlite3.Connection, version: FileVersion, priority: int, now: float) -> int:
-    mark = version.fingerprint
-    before = db.execute("SELECT archived FROM baseline WHERE fingerprint = ?", (mark,)).fetchone()
-    if before is not None:
-        if before[0] and priority >= 0:  # compacted; who asks for it by name gets it compared with the bucket
+    """Queue a version, and return 1; return 0 if it is known. See `Ledger.add`."""
+    fingerprint = version.fingerprint
+    baseline = db.execute("SELECT archived FROM baseline WHERE fingerprint = ?", (fingerprint,)).fetchone()
+    if baseline is not None:
+        if baseline[0] and priority >= 0:  # compacted; a negative priority is an explicit request
             return 0
-        db.execute("DELETE FROM baseline WHERE fingerprint = ?", (mark,))
-    found = db.execute("SELECT id, state FROM files WHERE fingerprint = ?", (mark,)).fetchone()
-    if found is not None:
-        row, state = found
+        db.execute("DELETE FROM baseline WHERE fingerprint = ?", (fingerprint,))
+    known = db.execute("SELECT id, state FROM files WHERE fingerprint = ?", (fingerprint,)).fetchone()
+    if known is not None:
+        row, state = known
         if state != FileState.VANISHED:
             return 0
         db.execute(
@@ -168,7 +169,7 @@ def add_row(db: sqlite3.Connection, version: FileVersion, priority: int, now: fl
             (now, row),
         )
         return 1
-    signature = (version.size_bytes, version.mtime_ns, *identity_values(version), mark)
+    signature = (version.size_bytes, version.mtime_ns, *identity_values(version), fingerprint)
     path = os.fsencode(version.path)
     older = db.execute("SELECT id FROM files WHERE path = ? AND state < 3 AND state <> 1", (path,)).fetchone()
     if older is not None:
@@ -187,7 +188,7 @@ def add_row(db: sqlite3.Connection, version: FileVersion, priority: int, now: fl
 
 
 def record_conflicts(db: sqlite3.Connection, archived: Sequence[ProvenUpload]) -> None:
-    """Note under which conflict number of its key each of these versions went into the bucket."""
+    """Record the conflict number of each version whose key has one."""
     for one in archived:
         if not one.base_key or one.key == one.base_key:
             continue
@@ -198,7 +199,7 @@ def record_conflicts(db: sqlite3.Connection, archived: Sequence[ProvenUpload]) -
 
 
 def conflict_hashes(base_key: str, sha256: str) -> tuple[int, int]:
-    """Return how the ledger knows a key and the bytes of a file in its table of conflicts: 64 bits of each."""
+    """Return 64-bit hashes of a key and of a file's bytes, as the table of conflicts holds them."""
     key = hashlib.blake2b(base_key.encode(), digest_size=8).digest()
     return int.from_bytes(key, "big", signed=True), int.from_bytes(
         bytes.fromhex(sha256)[:8], "big", signed=True
@@ -206,17 +207,31 @@ def conflict_hashes(base_key: str, sha256: str) -> tuple[int, int]:
 
 
 def update_claimed_row(db: sqlite3.Connection, claim: Claim, setting: str, values: Sequence[Any]) -> None:
-    marked = db.execute(
+    """Update the row of a claim.
+
+    Args:
+        setting: the SET part of the statement, with `values` for its placeholders.
+
+    Raises:
+        LedgerError: the claim was released meanwhile.
+    """
+    updated = db.execute(
         f"UPDATE files SET {setting} WHERE id = ? AND claim = ?", (*values, claim.row, claim.name)
     ).rowcount
-    if marked != 1:
+    if updated != 1:
         raise LedgerError(f"{claim.version.path} is no longer claimed by {claim.name}.")
 
 
 def claim_row(db: sqlite3.Connection, claimant: str, choice: str, values: Sequence[Any]) -> Claim | None:
+    """Claim the row that a query chooses; return None if it chooses none.
+
+    Args:
+        claimant: the name of the worker.
+        choice: the query for the row's id, with `values` for its placeholders.
+    """
     row = db.execute(
         "UPDATE files SET state = 1, attempts = attempts + 1, next_try = NULL,"
-        # Never the same twice, so that giving up an old claim cannot touch a new one.
+        # Unique, so that releasing an old claim never touches a new one.
         " claim = ? || '/' || id || '/' || attempts || '/' || hex(randomblob(4)),"
         " token = coalesce(token, randomblob(16))"
         f" WHERE id = ({choice}) RETURNING claim, {CLAIM_COLUMNS}",
@@ -243,6 +258,7 @@ def claim_row(db: sqlite3.Connection, claimant: str, choice: str, values: Sequen
 
 
 def file_row(row: tuple[Any, ...]) -> FileRow:
+    """Return the FileRow of the values of `ROW_COLUMNS`."""
     row_id, *named, state, key, sha256, etag = row[:11]
     rest = row[11:]
     attempts, next_try, code, cause, cure, seen_at, archived_at, wrote, freed_at, restored_at = rest
@@ -267,7 +283,7 @@ def file_row(row: tuple[Any, ...]) -> FileRow:
 
 
 def identity_values(version: FileVersion) -> tuple[int, int, int | None]:
-    """The columns device, inode and ctime_offset."""
+    """Return the values of the columns device, inode and ctime_offset."""
     return signed64(version.device), signed64(version.inode), version.ctime_offset
 
 
@@ -279,4 +295,5 @@ def _version(
 
 
 def unsigned(number: int) -> int:
+    """Return a signed 64-bit number as unsigned; the reverse of `files.signed64`."""
     return number + (1 << 64) if number < 0 else number

@@ -1,7 +1,7 @@
-"""The ledger's schema, as migrations that only go forward. A released migration is never edited.
+"""The ledger's schema, as migrations that only go forward. Never edit a released migration.
 
-States are those of `ledger.FileState`: 0 pending, 1 uploading, 2 failed, 3 archived, 4 vanished, 5 pruned. Queries of
-partial indexes repeat the index's own condition word for word, for that is how SQLite finds out that it applies
+States are those of `rows.FileState`: 0 pending, 1 uploading, 2 failed, 3 archived, 4 vanished, 5 pruned. A query must
+repeat the condition of a partial index word for word, or SQLite doesn't use the index
 (https://www.sqlite.org/partialindex.html).
 """
 
@@ -65,16 +65,16 @@ _FIRST: tuple[str, ...] = (
     END""",
 )
 
-# Rows that were compacted are kept as a fingerprint, too: 1. NULL: there before the first start.
+# 1 = the version was archived and its row compacted. NULL = the file is from before the first start.
 _COMPACTED: tuple[str, ...] = ("ALTER TABLE baseline ADD COLUMN archived INTEGER",)
 
-# Which conflict numbers of a key are taken, and by which bytes: see `rows.record_conflicts`.
+# Which conflict numbers of a key are taken, and by which bytes; see `rows.record_conflicts`.
 _CONFLICTS: tuple[str, ...] = (
     "CREATE TABLE conflicts (key_hash INTEGER, content_hash INTEGER, number INTEGER NOT NULL,"
     " PRIMARY KEY (key_hash, content_hash)) WITHOUT ROWID",
 )
 
-# The change time (ctime) minus the mtime in nanoseconds: 0, which takes no room, for most files. NULL: not known, as in
+# The change time (ctime) minus the mtime in nanoseconds: 0 for most files, which takes no space. NULL = unknown, as in
 # rows of older versions.
 _CHANGE_TIMES: tuple[str, ...] = ("ALTER TABLE files ADD COLUMN ctime_offset INTEGER",)
 

@@ -25,7 +25,8 @@ from cloud_archive.ledger.rows import Attempt, Claim, FileState, ProvenUpload
 from cloud_archive.store.base import Capabilities
 from cloud_archive.store.s3 import S3Store
 from cloud_archive.upload import source as content
-from cloud_archive.upload.attempt import INTENT, Uploader
+from cloud_archive.upload.abandoned import INTENT
+from cloud_archive.upload.attempt import Uploader
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

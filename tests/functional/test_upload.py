@@ -263,6 +263,6 @@ def test_a_lost_request_stays_noted_for_as_long_as_it_can_still_arrive(
     assert aborted == [("a.mp4", asked)]
     never = uploader.intent()
     now = time.time()
-    monkeypatch.setattr("cloud_archive.upload.attempt.time.time", lambda: now + 100)
+    monkeypatch.setattr("cloud_archive.upload.abandoned.time.time", lambda: now + 100)
     uploader.abandon("a.mp4", never)
     assert aborted[1:] == [("a.mp4", never)]

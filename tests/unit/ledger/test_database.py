@@ -1,25 +1,136 @@
-"""The ledger's database: its writer thread, and errors of SQLite."""
+"""The database: commits, schema, damage."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import contextlib
+import sqlite3
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from cloud_archive.errors import LedgerError
+from cloud_archive.errors import LedgerDamaged, LedgerError, LedgerTooNew
 from cloud_archive.files import FileVersion
+from cloud_archive.ledger.history import archived_by_time
 from cloud_archive.ledger.ledger import Ledger
+from cloud_archive.ledger.schema import MIGRATIONS, SCHEMA_VERSION
+
+from .ledger_helpers import Clock, archive, claimed, version
 
 
-@pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    ledger = Ledger(tmp_path / "ledger.sqlite3")
+def test_what_was_committed_is_there_after_the_process_is_gone(tmp_path: Path) -> None:
+    path = tmp_path / "l.sqlite3"
+    first = Ledger(path)
+    first.open()
+    first.add([version("a.png")])
+    second = Ledger(path)  # the first is still open, as after a kill
+    second.open()
+    assert second.totals().pending.files == 1
+    second.close()
+    first.close()
+
+
+def test_calls_after_close_say_so(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "l.sqlite3")
     ledger.open()
-    yield ledger
     ledger.close()
+    ledger.close()
+    with pytest.raises(LedgerError, match="closed"):
+        ledger.add([version("a")])
+    with pytest.raises(LedgerError, match="closed"):
+        ledger.totals()
+
+
+def test_one_change_that_fails_does_not_take_its_group_along(ledger: Ledger) -> None:
+    ledger.add([version("a"), version("b")])
+    lost = claimed(ledger)
+    ledger.release_all(retry_failed=False)
+    errors: list[BaseException] = []
+    start = threading.Barrier(9)
+
+    def fail() -> None:
+        start.wait()
+        try:
+            ledger.mark_vanished(lost)
+        except LedgerError as error:
+            errors.append(error)
+
+    def succeed(number: int) -> None:
+        start.wait()
+        ledger.add([version(f"good-{number}")])
+
+    threads = [threading.Thread(target=fail)] + [
+        threading.Thread(target=succeed, args=(n,)) for n in range(8)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(errors) == 1
+    assert ledger.totals().pending.files == 10
+
+
+def test_a_newer_schema_is_refused_in_plain_words(tmp_path: Path) -> None:
+    path = tmp_path / "l.sqlite3"
+    connection = sqlite3.connect(path)
+    connection.execute("PRAGMA user_version = 999")
+    connection.close()
+    with pytest.raises(LedgerTooNew, match="newer version of Cloud Archive"):
+        Ledger(path).open()
+
+
+@pytest.mark.parametrize("damage", ["garbage", "page"])
+def test_a_damaged_ledger_is_recognised(tmp_path: Path, damage: str) -> None:
+    path = tmp_path / "l.sqlite3"
+    ledger = Ledger(path)
+    ledger.open()
+    ledger.add([version(f"{n}.png") for n in range(2000)])
+    ledger.close()
+    data = bytearray(path.read_bytes())
+    if damage == "garbage":
+        data[:4096] = b"\xff" * 4096
+    else:
+        for start in range(8 * 4096, len(data) - 4096, 8 * 4096):
+            data[start : start + 64] = b"\x55" * 64
+    path.write_bytes(data)
+    with pytest.raises(LedgerDamaged, match="damaged"):
+        Ledger(path).open()
+
+
+def test_a_ledger_in_memory_works_alike(clock: Clock) -> None:
+    ledger = Ledger(None, clock=clock)
+    ledger.open()
+    ledger.add([version("a.png")])
+    archive(ledger, claimed(ledger))
+    assert ledger.totals().archived.files == 1
+    ledger.close()
+
+
+def test_a_ledger_of_the_first_schema_is_brought_forward_with_all_it_holds(tmp_path: Path) -> None:
+    path = tmp_path / "l.sqlite3"
+    with contextlib.closing(sqlite3.connect(path)) as first:
+        for statement in MIGRATIONS[0]:
+            first.execute(statement)
+        first.execute("PRAGMA user_version = 1")
+        first.execute("INSERT INTO baseline VALUES (?)", (version("old.png").fingerprint,))
+        first.commit()
+    ledger = Ledger(path)
+    ledger.open()
+    assert ledger.unknown([version("old.png"), version("new.png")]) == [version("new.png")]
+    ledger.add([version("new.png")])
+    ledger.close()
+    with contextlib.closing(sqlite3.connect(path)) as now:
+        assert now.execute("PRAGMA user_version").fetchone()[0] == SCHEMA_VERSION
+
+
+def test_long_queries_do_not_hold_the_connection_that_the_status_reads_with(ledger: Ledger) -> None:
+    ledger.add([version("a.png")])
+    archive(ledger, claimed(ledger))
+    with ledger._reader_lock:  # another thread's query could not get it either
+        assert [row.version.path for row in ledger.rows(query="A.PNG")] == ["a.png"]
+        assert sum(slot.files for slot in archived_by_time(ledger)) == 1
 
 
 def test_an_unexpected_error_of_the_writer_thread_reaches_the_caller_and_ends_nothing(

@@ -1,0 +1,379 @@
+"""Claim versions for upload, and record what becomes of each claim.
+
+A claim is a row. Every change of a claimed row names the claim, so a worker whose claim was released can't change
+anything. An attempt is committed before its first byte leaves, and `archived` only after the store has proven the
+bytes. A process that is killed at any moment therefore loses nothing and uploads nothing twice.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+from ..files import FileVersion
+from .database import Database
+from .rows import (
+    Attempt,
+    Claim,
+    ProvenUpload,
+    claim_row,
+    conflict_hashes,
+    identity_values,
+    record_conflicts,
+    update_claimed_row,
+)
+
+T = TypeVar("T")
+
+_LONGEST_HOLD_SECONDS = 3600.0
+# No other version of the same file is being uploaded.
+_PATH_IS_FREE = "NOT EXISTS (SELECT 1 FROM files u WHERE u.path = f.path AND u.state < 3 AND u.state = 1)"
+# And it is not held. A hold that ends later than any hold can was set before the clock was set back.
+_CLAIMABLE = f"(f.next_try IS NULL OR NOT f.next_try BETWEEN ? AND ?) AND {_PATH_IS_FREE}"
+
+
+class ClaimLedger(Database):
+    """The part of the ledger that workers use; see `ledger.Ledger` for the arguments.
+
+    Safe to use from any thread. A call that changes something returns after its commit.
+    """
+
+    def __init__(self, path: Path | None, *, clock: Callable[[], float] = time.time) -> None:
+        super().__init__(path, clock=clock)
+        self._to_release: list[tuple[int, str]] = []  # row and name of claims
+        self._to_release_lock = threading.Lock()
+
+    def claim(self, claimant: str, *, oldest: bool = False) -> Claim | None:
+        """Claim the next pending version; return None if nothing is due.
+
+        Args:
+            claimant: the name of the worker; it becomes part of the claim's name.
+            oldest: claim the version that has waited longest. Default: the smallest of the most urgent ones.
+        """
+        order = "f.id" if oldest else "f.priority, f.size, f.id"
+
+        def work(db: sqlite3.Connection) -> Claim | None:
+            now = self.clock()
+            return claim_row(
+                db,
+                claimant,
+                f"SELECT f.id FROM files f WHERE f.state = 0 AND {_CLAIMABLE} ORDER BY {order} LIMIT 1",
+                (now, now + _LONGEST_HOLD_SECONDS),
+            )
+
+        return self._change_and_release(work)
+
+    def claim_several(self, claimant: str, *, most: int, among: int, size_bytes: int) -> list[Claim]:
+        """Claim several small new versions in one commit, in the order of `claim`.
+
+        Args:
+            most: the largest number of versions.
+            among: how many workers there are; each claims at most its share of the pending versions.
+            size_bytes: the largest total size. The first version may be larger.
+        """
+
+        def work(db: sqlite3.Connection) -> list[Claim]:
+            pending = db.execute("SELECT files FROM totals WHERE state = 0").fetchone()[0]
+            share = min(most, pending // among)
+            now = self.clock()
+            rows = db.execute(
+                "SELECT f.id, f.size, f.attempts FROM files f WHERE f.state = 0"
+                f" AND {_CLAIMABLE} ORDER BY f.priority, f.size, f.id LIMIT ?",
+                (now, now + _LONGEST_HOLD_SECONDS, max(1, share)),
+            ).fetchall()
+            chosen: list[int] = []
+            left = size_bytes
+            for row, size, attempts in rows:
+                left -= size
+                if chosen and (left < 0 or attempts):
+                    break
+                chosen.append(row)
+                if attempts:
+                    break  # a retry is uploaded alone, because an earlier attempt may have got any distance
+            claims = (claim_row(db, claimant, "?", (row,)) for row in chosen)
+            return [claim for claim in claims if claim is not None]
+
+        return self._change_and_release(work)
+
+    def claim_version(self, claimant: str, version: FileVersion) -> Claim | None:
+        """Claim exactly this version if it is pending, failed or pruned; else return None."""
+        return self._change_and_release(
+            lambda db: claim_row(
+                db,
+                claimant,
+                f"SELECT f.id FROM files f WHERE f.fingerprint = ? AND f.state IN (0, 2, 5) AND {_PATH_IS_FREE}",
+                (version.fingerprint,),
+            )
+        )
+
+    def record_attempt(self, claim: Claim, *, sha256: str, base_key: str, key: str) -> None:
+        """Commit what an upload will send and to which key, before its first request.
+
+        An older multipart upload of other bytes or to another key is forgotten.
+        """
+        self.record_attempts([Attempt(claim, sha256, base_key, key)])
+
+    def record_attempts(self, attempts: Sequence[Attempt]) -> None:
+        """Record several attempts in one commit; see `record_attempt`.
+
+        Raises:
+            LedgerError: a claim was released meanwhile. Then none is recorded.
+        """
+        self._mark(
+            "sha256 = ?, base_key = ?, key = ?,"
+            " upload_id = CASE WHEN key = ? AND sha256 = ? THEN upload_id END",
+            [
+                (a.claim, (bytes.fromhex(a.sha256), a.base_key, a.key, a.key, bytes.fromhex(a.sha256)))
+                for a in attempts
+            ],
+        )
+
+    def record_multipart(self, claim: Claim, upload_id: str | None, part_size_bytes: int | None) -> None:
+        """Commit that a multipart upload exists; None = that it no longer does."""
+        self._mark("upload_id = ?, part_size = ?", [(claim, (upload_id, part_size_bytes))])
+
+    def abandon_multipart(self, claim: Claim, key: str, upload_id: str) -> None:
+        """Commit that a multipart upload must be aborted; it stays recorded until `forget_abandoned`."""
+
+        def work(db: sqlite3.Connection) -> None:
+            db.execute("INSERT OR IGNORE INTO abandoned VALUES (?, ?)", (key, upload_id))
+            update_claimed_row(db, claim, "upload_id = NULL, part_size = NULL", ())
+
+        self.change(work)
+
+    def abandoned(self, limit: int = 20) -> list[tuple[str, str]]:
+        """Return (key, upload id) of multipart uploads that must still be aborted."""
+        return [
+            (key, name) for key, name in self.read("SELECT key, upload_id FROM abandoned LIMIT ?", (limit,))
+        ]
+
+    def forget_abandoned(self, key: str, upload_id: str) -> None:
+        """Forget a multipart upload: the store has aborted it, or no longer knows it."""
+        self.change(
+            lambda db: (
+                db.execute("DELETE FROM abandoned WHERE key = ? AND upload_id = ?", (key, upload_id)) and None
+            )
+        )
+
+    def mark_archived(
+        self,
+        claim: Claim,
+        *,
+        key: str,
+        sha256: str,
+        etag: str | None,
+        wrote: bool = False,
+        read: FileVersion | None = None,
+    ) -> None:
+        """Mark a version as archived, because the store has proven its bytes.
+
+        Args:
+            wrote: this archive uploaded the object. False: the object existed before, with the same bytes.
+            read: the file as it was when its bytes were hashed; default: as it was claimed.
+
+        Raises:
+            LedgerError: the claim was released meanwhile.
+        """
+        self.mark_all_archived([ProvenUpload(claim, key, sha256, etag, wrote, read=read)])
+
+    def mark_all_archived(self, archived: Sequence[ProvenUpload]) -> None:
+        """Mark several versions as archived in one commit.
+
+        Raises:
+            LedgerError: a claim was released meanwhile. Then none is marked.
+        """
+        now = self.clock()
+        self._mark(
+            "state = 3, claim = NULL, key = ?, sha256 = ?, etag = ?, archived_at = ?, wrote = ?, freed_at = NULL,"
+            " restored_at = NULL, next_try = NULL,"
+            " base_key = NULL, token = NULL, upload_id = NULL, part_size = NULL,"
+            " code = NULL, cause = NULL, cure = NULL, device = ?, inode = ?, ctime_offset = ?",
+            [
+                (
+                    a.claim,
+                    (
+                        *(a.key, bytes.fromhex(a.sha256), a.etag, now, a.wrote),
+                        *identity_values(a.read or a.claim.version),
+                    ),
+                )
+                for a in archived
+            ],
+            then=lambda db: record_conflicts(db, archived),
+        )
+
+    def conflicts(self, base_key: str, sha256: str) -> tuple[int | None, int]:
+        """Return the conflict number under which these bytes are archived, and the highest number of this key.
+
+        The first is None if the bytes have no number; the second is 0 if the key has none.
+        """
+        key_hash, content_hash = conflict_hashes(base_key, sha256)
+        ((known, last),) = self.read(
+            "SELECT max(CASE WHEN content_hash = ? THEN number END), max(number) FROM conflicts WHERE key_hash = ?",
+            (content_hash, key_hash),
+        )
+        return known, last or 0
+
+    def mark_failed(self, claim: Claim, *, code: str, cause: str, cure: str, next_try: float | None) -> None:
+        """Mark a version as failed.
+
+        Args:
+            next_try: when to retry, in seconds since 1970; None = not before a manual retry or a restart.
+        """
+        # They may contain a path with bytes that are not UTF-8, which SQLite can't store as text.
+        texts = (text.encode("utf-8", "backslashreplace").decode() for text in (code, cause, cure))
+        self._mark(
+            "state = 2, claim = NULL, code = ?, cause = ?, cure = ?, next_try = ?",
+            [(claim, (*texts, next_try))],
+        )
+
+    def mark_vanished(self, claim: Claim) -> None:
+        """Mark a version as vanished: its file was gone before it could be archived."""
+        self._mark(
+            "state = 4, claim = NULL, upload_id = NULL, next_try = NULL, archived_at = ?",
+            [(claim, (self.clock(),))],
+        )
+
+    def release(self, claim: Claim, *, hold_seconds: float = 0.0) -> None:
+        """Release a claim: its version is pending again, and can be claimed after `hold_seconds`."""
+        until = self.clock() + hold_seconds if hold_seconds else None
+        self._mark("state = 0, claim = NULL, next_try = ?", [(claim, (until,))])
+
+    def unclaim(self, claims: Sequence[Claim]) -> None:
+        """Release claims without counting an attempt, because none was begun."""
+        self._mark(
+            "state = 0, claim = NULL, next_try = NULL, attempts = attempts - 1",
+            [(claim, ()) for claim in claims],
+        )
+
+    def release_all(self, *, retry_failed: bool) -> int:
+        """Release every claim at start, because the processes that made them are gone. Return how many there were.
+
+        Args:
+            retry_failed: also make every failed version pending.
+        """
+
+        def work(db: sqlite3.Connection) -> int:
+            claims = db.execute(
+                "UPDATE files SET state = 0, claim = NULL, next_try = NULL WHERE state = 1"
+            ).rowcount
+            if retry_failed:
+                db.execute("UPDATE files SET state = 0, next_try = NULL WHERE state = 2")
+            return claims
+
+        return self.change(work)
+
+    def retry_failed(self) -> int:
+        """Make every failed version pending now. Return how many there were."""
+        return self.change(
+            lambda db: db.execute("UPDATE files SET state = 0, next_try = NULL WHERE state = 2").rowcount
+        )
+
+    def requeue_due(self, *, horizon_seconds: float = 3600.0) -> int:
+        """Make the failed versions pending whose next try is due. Return how many there were.
+
+        Args:
+            horizon_seconds: a next try further away was set before the clock was set back, so it is due as well.
+        """
+        now = self.clock()
+        releases = len(self._to_release)
+        waiting = self.read("SELECT 1 FROM files WHERE state = 2 AND next_try IS NOT NULL LIMIT 1")
+        if not waiting and not releases:
+            return 0
+        return releases + self._change_and_release(
+            lambda db: (
+                db.execute(
+                    "UPDATE files SET state = 0, next_try = NULL"
+                    " WHERE state = 2 AND (next_try <= ? OR next_try > ?)",
+                    (now, now + horizon_seconds),
+                ).rowcount
+            )
+        )
+
+    def requeue_waiting(self, codes: Collection[str]) -> int:
+        """Make failed versions that have a next try pending now. Return how many there were.
+
+        Args:
+            codes: only versions that failed with one of these error codes; others keep their back-off.
+        """
+        return self.change(
+            lambda db: (
+                db.execute(
+                    "UPDATE files SET state = 0, next_try = NULL WHERE state = 2 AND next_try IS NOT NULL"
+                    " AND code IN (SELECT value FROM json_each(?))",
+                    (json.dumps(sorted(codes)),),
+                ).rowcount
+            )
+        )
+
+    def next_due(self) -> float | None:
+        """Return when the next failed or held version is due, in seconds since 1970; None if none is."""
+        rows = self.read(
+            "SELECT min(next_try) FROM ("
+            " SELECT min(next_try) AS next_try FROM files WHERE state = 2 AND next_try IS NOT NULL"
+            " UNION ALL"
+            " SELECT min(next_try) FROM files WHERE state = 0 AND next_try IS NOT NULL)"
+        )
+        return cast("float | None", rows[0][0])
+
+    def release_later(self, claim: Claim) -> None:
+        """Release a claim with the next change, because the ledger could not commit its end. Never raises."""
+        with self._to_release_lock:
+            self._to_release.append((claim.row, claim.name))
+
+    def _change_and_release(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Commit a change together with the releases that `release_later` has collected."""
+        with self._to_release_lock:
+            releases = tuple(self._to_release)
+        if not releases:
+            return self.change(work)
+
+        def release_and_work(db: sqlite3.Connection) -> T:
+            db.executemany(
+                "UPDATE files SET state = 0, claim = NULL, next_try = NULL WHERE id = ? AND claim = ?",
+                releases,
+            )
+            return work(db)
+
+        result = self.change(release_and_work)
+        with self._to_release_lock:
+            self._to_release = [claim for claim in self._to_release if claim not in releases]
+        return result
+
+    def drop(self, claim: Claim) -> None:
+        """Delete a version's row: its bytes are gone, and a newer version of the file has its own row."""
+
+        def work(db: sqlite3.Connection) -> None:
+            db.execute("DELETE FROM files WHERE id = ? AND claim = ?", (claim.row, claim.name))
+
+        self.change(work)
+
+    def _mark(
+        self,
+        setting: str,
+        marks: Sequence[tuple[Claim, Sequence[Any]]],
+        *,
+        then: Callable[[sqlite3.Connection], None] = lambda db: None,
+    ) -> None:
+        """Update the rows of claims in one commit.
+
+        Args:
+            setting: the SET part of the UPDATE statement.
+            marks: each claim, with the values of `setting`.
+            then: called in the same transaction.
+
+        Raises:
+            LedgerError: a claim was released meanwhile. Then nothing changes.
+        """
+
+        def work(db: sqlite3.Connection) -> None:
+            for claim, values in marks:
+                update_claimed_row(db, claim, setting, values)
+            then(db)
+
+        if marks:
+            self.change(work)

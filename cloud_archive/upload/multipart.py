@@ -1,0 +1,275 @@
+"""One file as a multipart upload: begin it or go on with it, send the parts, complete it."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Mapping
+from concurrent.futures import FIRST_EXCEPTION, Executor, Future, wait
+
+from ..errors import ConditionsRejected, FileChanged, ObjectExists, StoreError
+from ..store.base import CreateOnly, ObjectStore, Part
+from ..store.evidence import head_if_allowed
+from ..store.failures import explain, is_denied
+from .abandoned import INTENT, AbandonedUploads
+from .memory import ByteBudget
+from .outcome import Journal, Prepared, SentBytes
+from .pacing import Line, PartPacer
+from .source import has_changed, md5_of, read_at, unreadable
+
+logger = logging.getLogger("cloud_archive.upload")
+
+
+class MultipartUpload:
+    """Sends one prepared file in parts.
+
+    Args:
+        uploads: notes and aborts what is not completed.
+        parts: runs parts side by side; None sends them one after another.
+        budget: of the bytes that all uploads hold in memory.
+        line: what is known of the way to the store; see pacing.py.
+    """
+
+    def __init__(
+        self,
+        store: ObjectStore,
+        prepared: Prepared,
+        journal: Journal,
+        sent: SentBytes,
+        *,
+        uploads: AbandonedUploads,
+        parts: Executor | None,
+        budget: ByteBudget,
+        line: Line,
+    ) -> None:
+        self._store = store
+        self._job = prepared.job
+        self._source = prepared.source
+        self._content = prepared.content
+        self._journal = journal
+        self._sent = sent
+        self._uploads = uploads
+        self._parts = parts
+        self._budget = budget
+        self._line = line
+        self._upload_id = prepared.job.upload_id
+        self._upload_of = (prepared.job.key, prepared.job.sha256)  # the upload's key and bytes
+
+    def drop_unless(self, key: str) -> None:
+        """Abort an older upload for other bytes or another key."""
+        if self._upload_id and self._upload_of != (key, self._content.sha256):
+            self.drop(key)
+
+    def drop(self, key: str) -> None:
+        """Abort the upload that is under way, if there is one."""
+        if self._upload_id:
+            noted = self._upload_of[0] or key
+            self._journal.abandon(noted, self._upload_id)
+            self._uploads.abandon(noted, self._upload_id)
+            self._upload_id = None
+
+    def send(
+        self, key: str, *, media_type: str, metadata: Mapping[str, str], create_only: bool
+    ) -> tuple[str | None, bool]:
+        """Send the file; return the object's ETag, and whether each answer proved its part.
+
+        Raises:
+            FileChanged, FileUnreadable: about the local file.
+            ObjectExists: `create_only`, and the key is taken.
+            StoreError: the store refused or did not answer.
+        """
+        with self._uploads.in_hand(key):
+            return self._send(key, media_type, metadata, create_only)
+
+    def _send(
+        self, key: str, media_type: str, metadata: Mapping[str, str], create_only: bool
+    ) -> tuple[str | None, bool]:
+        upload_id, have = self._resume(key)
+        if upload_id is None:
+            self._upload_id = self._uploads.intent()
+            self._upload_of = (key, self._content.sha256)
+            self._journal.multipart(self._upload_id, self._content.part_size_bytes)
+            upload_id = self._store.create_multipart(key, content_type=media_type, metadata=metadata)
+            self._upload_id = upload_id
+            self._journal.multipart(upload_id, self._content.part_size_bytes)
+        try:
+            parts = self._upload_missing(key, upload_id, have)
+            result = self._complete(key, upload_id, parts, create_only=create_only)
+        except FileChanged:
+            self.drop(key)
+            raise
+        except ObjectExists:
+            # Another archiver was first, or the answer to our own Complete was lost and the SDK asked again.
+            self.drop(key)
+            raise
+        except StoreError as error:
+            if error.failure.code in ("NoSuchUpload", "ConditionalRequestConflict", "InvalidPart"):
+                # The next attempt begins a new upload, as S3 asks after a 409:
+                # https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html
+                self.drop(key)
+            raise
+        self._upload_id = None
+        self._journal.multipart(None, None)
+        return result, all(part.proven for part in parts)
+
+    def _complete(self, key: str, upload_id: str, parts: list[Part], *, create_only: bool) -> str | None:
+        """Make the parts an object, after a last look where the store does not refuse to overwrite."""
+        if create_only and self._store.capabilities.create_only_multipart is not CreateOnly.HONOURED:
+            known, info = head_if_allowed(self._store, key)
+            if known and info is not None:
+                raise ObjectExists("CompleteMultipartUpload", key, explain("PreconditionFailed"), status=412)
+        try:
+            return self._store.complete_multipart(key, upload_id, parts, create_only=create_only)
+        except ConditionsRejected:
+            if not create_only:
+                raise
+            # Nothing was written and the parts are still there: look again, and leave the condition out.
+            known, info = head_if_allowed(self._store, key)
+            if known and info is not None:
+                raise ObjectExists(
+                    "CompleteMultipartUpload", key, explain("PreconditionFailed"), status=412
+                ) from None
+            return self._store.complete_multipart(key, upload_id, parts, create_only=False)
+
+    def _resume(self, key: str) -> tuple[str | None, dict[int, Part]]:
+        """The multipart upload that an earlier attempt left, with the parts that hold our bytes."""
+        job, content = self._job, self._content
+        if self._upload_id is not None and self._upload_id.startswith(INTENT):
+            self.drop(key)
+        if (
+            self._upload_id is None
+            or self._upload_of != (key, content.sha256)
+            or (self._upload_id == job.upload_id and job.part_size_bytes != content.part_size_bytes)
+        ):
+            return None, {}
+        try:
+            found = self._store.list_parts(key, self._upload_id)
+        except StoreError as error:
+            if error.failure.code == "NoSuchUpload" or error.status == 404 or is_denied(error):
+                self.drop(key)
+                return None, {}
+            raise
+        have: dict[int, Part] = {}
+        for part in found:
+            if 1 <= part.number <= len(content.part_sha256) and self._same_part(part):
+                have[part.number] = part
+                self._sent.add(part.size_bytes)
+        logger.info("%s goes on with %d of %d parts", key, len(have), len(content.part_sha256))
+        return self._upload_id, have
+
+    def has_etag(self, etag: str) -> bool:
+        """Return whether `etag` is the one of our bytes as AWS makes it: of the parts' MD5s, and their count.
+
+        https://docs.aws.amazon.com/AmazonS3/latest/API/API_Object.html
+        """
+        count = len(self._content.part_sha256)
+        if not etag.endswith(f"-{count}"):
+            return False
+        parts = (self._piece(*self._extent(number), number) for number in range(1, count + 1))
+        digests = b"".join(bytes.fromhex(md5_of(part)) for part in parts)
+        return etag == f"{md5_of(digests)}-{count}"
+
+    def _same_part(self, part: Part) -> bool:
+        offset, length = self._extent(part.number)
+        if part.size_bytes != length:
+            return False
+        if part.sha256 is not None:
+            return part.sha256 == self._content.part_sha256[part.number - 1]
+        return part.etag.strip('"').lower() == md5_of(self._piece(offset, length, part.number))
+
+    def _extent(self, number: int) -> tuple[int, int]:
+        size = self._content.part_size_bytes
+        offset = (number - 1) * size
+        return offset, min(size, self._content.size_bytes - offset)
+
+    def _piece(self, offset: int, length: int, number: int) -> bytes:
+        """A part's bytes, which must still be those that were hashed."""
+        data = self._read(offset, length)
+        self._check_piece(data, number)
+        return data
+
+    def _read(self, offset: int, length: int) -> bytes:
+        try:
+            return read_at(self._job.root, self._job.version, self._source, offset, length)
+        except OSError as error:
+            raise unreadable(self._job, error) from error
+
+    def _check_piece(self, data: bytes, number: int) -> None:
+        if hashlib.sha256(data).hexdigest() != self._content.part_sha256[number - 1]:
+            raise FileChanged(self._job.version.path)
+
+    def _send_part(self, key: str, upload_id: str, number: int, pacer: PartPacer) -> Part:
+        """Send a part and make sure that its bytes are those that were hashed.
+
+        A store that answers with the SHA-256 which was to come has computed it of what came; elsewhere it is computed
+        here once more.
+        """
+        offset, length = self._extent(number)
+        sha256 = self._content.part_sha256[number - 1]
+        with self._budget.hold(length):
+            data = self._read(offset, length)
+            if len(data) != length or has_changed(self._source, self._job):
+                raise FileChanged(self._job.version.path)
+
+            def progress(count: int) -> None:
+                pacer.sent(number, count)
+                self._sent.add(count)
+
+            pacer.begin(number)
+            try:
+                part = self._store.upload_part(key, upload_id, number, data, sha256=sha256, progress=progress)
+            except StoreError:
+                self._check_piece(data, number)  # then it is no fault of the store's
+                raise
+            if part.sha256 != sha256:
+                self._check_piece(data, number)
+            return part
+
+    def _upload_missing(self, key: str, upload_id: str, have: dict[int, Part]) -> list[Part]:
+        """Send the parts that the store does not have, in their order; how many at once, pacing.py decides."""
+        pacer = PartPacer(self._line)
+        futures: list[Future[Part]] = []
+        for number in range(1, len(self._content.part_sha256) + 1):
+            if number in have:
+                continue
+            if not pacer.wait_for_turn(number, self._extent(number)[1]):
+                break
+            futures.append(self._begin_part(key, upload_id, number, pacer))
+        fresh = _all_or_first_error(futures)
+        return sorted([*have.values(), *fresh], key=lambda part: part.number)
+
+    def _begin_part(self, key: str, upload_id: str, number: int, pacer: PartPacer) -> Future[Part]:
+        executor = self._parts
+        future: Future[Part] = Future()
+        if executor is not None:
+            try:
+                future = executor.submit(self._send_part, key, upload_id, number, pacer)
+            except RuntimeError:  # the pool has ended, as with the parts that it never began
+                future.cancel()
+                future.set_running_or_notify_cancel()  # without it `wait` would not end
+        else:
+            try:
+                future.set_result(self._send_part(key, upload_id, number, pacer))
+            except Exception as error:
+                future.set_exception(error)
+        # Also called where the executor ends before the part was begun.
+        future.add_done_callback(lambda done: pacer.end(number, arrived=_arrived(done)))
+        return future
+
+
+def _arrived(part: Future[Part]) -> bool:
+    return not part.cancelled() and part.exception() is None
+
+
+def _all_or_first_error(futures: list[Future[Part]]) -> list[Part]:
+    """Wait for all; at the first failure the rest is not begun, and what runs is waited for."""
+    try:
+        wait(futures, return_when=FIRST_EXCEPTION)
+    finally:
+        for future in futures:
+            future.cancel()
+        wait(futures)
+    for future in futures:
+        if not future.cancelled() and (failure := future.exception()) is not None:
+            raise failure
+    return [future.result() for future in futures]

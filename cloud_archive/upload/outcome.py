@@ -1,0 +1,73 @@
+"""What goes into an upload and what comes out of it: the journal, the prepared file, the outcome."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import BinaryIO, Protocol
+
+from ..files import FileVersion
+from ..store.evidence import Proof
+from .source import Content, Job
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The file is in the bucket.
+
+    Attributes:
+        already: it was there before this attempt, so nothing was sent.
+        ours: the object carries this row's token: an earlier attempt of ours had arrived.
+        changed: the file was written to after its bytes were read; its next version is still to come.
+        base_key: what the key was before it got a conflict number.
+        read: the file as it was when its bytes were hashed; None where that is not known.
+    """
+
+    key: str
+    sha256: str
+    etag: str | None
+    already: bool
+    ours: bool
+    proof: Proof
+    changed: bool = False
+    base_key: str = ""
+    read: FileVersion | None = None
+
+
+class Journal(Protocol):
+    """Durable notes of one attempt; each call returns after its commit."""
+
+    def attempt(self, *, sha256: str, base_key: str, key: str) -> None:
+        """These bytes are about to be sent to `key`."""
+
+    def multipart(self, upload_id: str | None, part_size_bytes: int | None) -> None:
+        """A multipart upload of ours now exists (None: no longer)."""
+
+    def abandon(self, key: str, upload_id: str) -> None:
+        """A multipart upload of ours is to be aborted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A version whose bytes were read and hashed; its file is open."""
+
+    job: Job
+    source: BinaryIO
+    content: Content
+    base_key: str
+
+
+@dataclass(slots=True)
+class SentBytes:
+    """Counts the bytes that were sent, or are there already; several part threads may add to it."""
+
+    progress: Callable[[int], None]
+    total: int = 0
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def add(self, count: int) -> None:
+        """Count more bytes and report the sum."""
+        with self.lock:
+            self.total += count
+            self.progress(self.total)

@@ -1,0 +1,187 @@
+"""Claims: who uploads which version, and what becomes of it."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from cloud_archive.errors import LedgerError
+from cloud_archive.ledger.ledger import Ledger
+from cloud_archive.ledger.rows import ProvenUpload
+
+from .ledger_helpers import SHA, Clock, archive, claimed, version
+
+
+def several(ledger: Ledger, most: int = 16, among: int = 2, size_bytes: int = 1000) -> list[str]:
+    claims = ledger.claim_several("me", most=most, among=among, size_bytes=size_bytes)
+    return [claim.version.path for claim in claims]
+
+
+def test_small_ones_are_claimed_several_at_once_in_their_order_and_nobody_takes_more_than_a_share(
+    ledger: Ledger,
+) -> None:
+    ledger.add([version(f"{n}.png", size=100 - n) for n in range(12)])
+    assert several(ledger, most=4) == ["11.png", "10.png", "9.png", "8.png"]
+    assert several(ledger) == ["7.png", "6.png", "5.png", "4.png"], "half of the eight"
+    assert several(ledger, among=8) == ["3.png"], "one at least"
+    assert ledger.totals().uploading.files == 9
+
+
+def test_what_is_large_or_was_tried_before_is_claimed_alone(ledger: Ledger) -> None:
+    ledger.add([version("tried.png", size=1)])
+    ledger.release(claimed(ledger))
+    ledger.add([version(f"{n}.png", size=400) for n in range(5)])
+    assert several(ledger, among=1) == ["tried.png"]
+    assert several(ledger, among=1) == ["0.png", "1.png"], "a thousand bytes at the most"
+    ledger.add([version("film.mp4", size=5000)])
+    assert several(ledger, among=1, size_bytes=1200) == ["2.png", "3.png", "4.png"]
+    assert several(ledger, among=1) == ["film.mp4"]
+    assert several(ledger, among=1) == []
+
+
+def test_a_claim_that_is_given_back_unused_counts_as_no_attempt(ledger: Ledger) -> None:
+    ledger.add([version(f"{n}.png") for n in range(4)])
+    claims = ledger.claim_several("me", most=4, among=1, size_bytes=1000)
+    ledger.unclaim(claims[1:])
+    assert ledger.totals().pending.files == 3
+    again = ledger.claim_several("me", most=4, among=1, size_bytes=1000)
+    assert [claim.attempts for claim in again] == [1, 1, 1]
+    with pytest.raises(LedgerError, match="no longer claimed"):
+        ledger.unclaim(claims[1:])
+
+
+def test_where_one_of_several_is_no_longer_claimed_none_is_marked(ledger: Ledger) -> None:
+    ledger.add([version("a.png"), version("b.png")])
+    claims = ledger.claim_several("me", most=2, among=1, size_bytes=1000)
+    ledger.release(claims[1])
+    with pytest.raises(LedgerError, match="no longer claimed"):
+        ledger.mark_all_archived([ProvenUpload(claim, "k", SHA, "e", True) for claim in claims])
+    assert ledger.totals().archived.files == 0
+
+
+def test_an_abort_is_noted_and_its_upload_forgotten_in_one_commit(ledger: Ledger) -> None:
+    """Cut off in between, the row would go on with an upload that the store is about to abort."""
+    ledger.add([version("a.mp4")])
+    claim = claimed(ledger)
+    ledger.record_attempt(claim, sha256=SHA, base_key="k", key="k")
+    ledger.record_multipart(claim, "u", 8)
+    trouble = "CREATE TEMP TRIGGER trouble BEFORE UPDATE ON files BEGIN SELECT RAISE(ABORT, 'database is locked'); END"
+    ledger.change(lambda db: db.execute(trouble) and None)
+    with pytest.raises(LedgerError, match="locked"):
+        ledger.abandon_multipart(claim, "k", "u")
+    assert ledger.abandoned() == []
+    ledger.change(lambda db: db.execute("DROP TRIGGER temp.trouble") and None)
+    ledger.abandon_multipart(claim, "k", "u")
+    assert ledger.abandoned() == [("k", "u")]
+    ledger.release_all(retry_failed=True)
+    assert claimed(ledger).upload_id is None
+
+
+def test_two_versions_of_one_file_are_not_uploaded_side_by_side(ledger: Ledger) -> None:
+    ledger.add([version("a.png", mtime_ns=1)])
+    first = claimed(ledger)
+    ledger.add([version("a.png", mtime_ns=2)])
+    assert ledger.claim("me") is None
+    archive(ledger, first)
+    assert claimed(ledger).version.mtime_ns == 2
+
+
+def test_threads_that_claim_at_once_get_each_version_once(ledger: Ledger) -> None:
+    ledger.add([version(f"{n}.png") for n in range(300)])
+    taken: list[int] = []
+
+    def take(name: str) -> None:
+        while (claim := ledger.claim(name)) is not None:
+            taken.append(claim.row)
+
+    threads = [threading.Thread(target=take, args=(f"t{n}",)) for n in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(taken) == list(range(1, 301))
+
+
+def test_a_claim_that_was_given_back_cannot_mark_anything(ledger: Ledger) -> None:
+    ledger.add([version("a.png")])
+    lost = claimed(ledger)
+    assert ledger.release_all(retry_failed=False) == 1
+    taken = ledger.claim("other")
+    assert taken is not None
+    with pytest.raises(LedgerError, match="no longer claimed"):
+        ledger.mark_archived(lost, key="k", sha256=SHA, etag=None)
+    assert ledger.totals().archived.files == 0
+
+
+def test_the_most_urgent_and_smallest_is_claimed_first_or_the_oldest(ledger: Ledger) -> None:
+    ledger.add([version("old-big.png", size=900)], priority=1)
+    ledger.add([version("old-small.png", size=1)], priority=1)
+    ledger.add([version("new-big.png", size=999)], priority=0)
+    ledger.add([version("new-small.png", size=5)], priority=0)
+    assert claimed(ledger, oldest=True).version.path == "old-big.png"
+    order = [claimed(ledger).version.path for _ in range(3)]
+    assert order == ["new-small.png", "new-big.png", "old-small.png"]
+
+
+def test_what_an_attempt_noted_is_there_for_the_next_one(ledger: Ledger) -> None:
+    ledger.add([version("a.mp4")])
+    claim = claimed(ledger)
+    ledger.record_attempt(claim, sha256=SHA, base_key="p/a.mp4", key="p/a (1).mp4")
+    ledger.record_multipart(claim, "upload-7", 8 << 20)
+    ledger.release_all(retry_failed=True)
+    again = claimed(ledger)
+    assert (again.base_key, again.key, again.sha256) == ("p/a.mp4", "p/a (1).mp4", SHA)
+    assert (again.upload_id, again.part_size_bytes, again.attempts) == ("upload-7", 8 << 20, 2)
+    assert again.token == claim.token
+
+
+def test_a_note_for_another_key_forgets_the_multipart_upload(ledger: Ledger) -> None:
+    ledger.add([version("a.mp4")])
+    claim = claimed(ledger)
+    ledger.record_attempt(claim, sha256=SHA, base_key="a", key="a")
+    ledger.record_multipart(claim, "upload-7", 8 << 20)
+    ledger.record_attempt(claim, sha256=SHA, base_key="a", key="a")
+    ledger.release(claim)
+    claim = claimed(ledger)
+    assert claim.upload_id == "upload-7"
+    ledger.record_attempt(claim, sha256=SHA, base_key="a", key="a (1)")
+    ledger.release(claim)
+    assert claimed(ledger).upload_id is None
+
+
+def test_a_failed_version_waits_for_its_next_try(ledger: Ledger, clock: Clock) -> None:
+    ledger.add([version("a.png")])
+    ledger.mark_failed(claimed(ledger), code="X", cause="c", cure="d", next_try=clock.now + 30)
+    assert ledger.claim("me") is None
+    assert ledger.next_due() == clock.now + 30
+    assert ledger.requeue_due() == 0
+    clock.now += 31
+    assert ledger.requeue_due() == 1
+    assert claimed(ledger).attempts == 2
+
+
+def test_a_clock_that_was_set_back_does_not_make_files_wait_for_years(ledger: Ledger, clock: Clock) -> None:
+    ledger.add([version("a.png")])
+    ledger.mark_failed(claimed(ledger), code="X", cause="c", cure="d", next_try=clock.now + 30)
+    clock.now -= 400 * 86_400
+    assert ledger.requeue_due() == 1
+
+
+def test_a_version_that_failed_for_good_waits_for_retry(ledger: Ledger, clock: Clock) -> None:
+    ledger.add([version("a.png")])
+    ledger.mark_failed(claimed(ledger), code="X", cause="c", cure="d", next_try=None)
+    clock.now += 10**9
+    assert ledger.requeue_due() == 0
+    totals = ledger.totals()
+    assert (totals.failed.files, totals.waiting.files) == (1, 0)
+    assert ledger.retry_failed() == 1
+    assert claimed(ledger).version.path == "a.png"
+
+
+def test_a_held_version_is_not_claimed_before_its_time(ledger: Ledger, clock: Clock) -> None:
+    ledger.add([version("a.png")])
+    ledger.release(claimed(ledger), hold_seconds=2)
+    assert ledger.claim("me") is None
+    clock.now += 3
+    assert claimed(ledger).version.path == "a.png"
