@@ -184,15 +184,17 @@ class Run:
         """Each of its forms, with every option."""
         for line in forms_of(example.text):
             if line.startswith("cloud-archive demo"):
-                self.elsewhere(
-                    "tests.integration.test_demo", "test_once_proves_every_version_and_leaves_nothing"
-                )
+                self.demo(example)
             elif line.endswith(" free DIR --dry-run"):
                 self.ours(
                     Example(example.page, SHELL, f"{line} --older-than 7d")
                 )  # it wants to know what to free
             else:
                 self.ours(Example(example.page, SHELL, line))
+
+    def demo(self, _: Example) -> None:
+        """It needs a server of its own, and without `--once` it runs until Ctrl-C."""
+        self.elsewhere("tests.integration.test_demo", "test_once_proves_every_version_and_leaves_nothing")
 
     def with_subcommand_only(self, example: Example) -> None:
         """`prune --yes` in the text: that command has this option."""
@@ -226,7 +228,7 @@ class Run:
             assert (ROOT / "tests" / "__main__.py").is_file()
         else:
             assert run == ".venv/bin/cloud-archive demo --once"
-            self.elsewhere("tests.integration.test_demo", "test_once_proves_every_version_and_leaves_nothing")
+            self.demo(example)
 
     def clone_and_install(self, example: Example) -> None:
         """From this repository instead of GitHub. `pip` only looks whether the file is there: downloads are its own."""
@@ -455,6 +457,7 @@ def _begins(*heads: str) -> Callable[[Example], bool]:
 
 RUNNERS: tuple[tuple[Callable[[Example], bool], Callable[[Run, Example], None]], ...] = (
     (lambda example: example.kind == SYNOPSIS, Run.synopsis),
+    (_begins("cloud-archive demo"), Run.demo),
     (_begins(*(f"cloud-archive {name}" for name in COMMANDS), "cloud-archive --"), Run.ours),
     (_begins(*(f"{name} --" for name in COMMANDS)), Run.with_subcommand_only),
     (_begins("python ComfyUI/custom_nodes/cloud-archive/"), Run.package_directory),
