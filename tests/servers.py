@@ -27,7 +27,8 @@ import boto3
 import pytest
 from botocore.config import Config
 
-from cloud_archive.demo.seaweedfs import EmbeddedStore, Identity, find_weed, free_ports
+from cloud_archive.demo.seaweedfs import EmbeddedStore, find_weed, free_ports
+from cloud_archive.demo.seaweedfs_options import Identity
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client

@@ -24,9 +24,9 @@ def demo(
 
     Nothing needs to be set up, no setting of yours is used, and nothing leaves this machine.
     """
-    from ..demo.demo import missing_package, run_demo
+    from ..demo.demo import explain_missing_store, run_demo
 
-    missing = missing_package()
+    missing = explain_missing_store()
     if missing:
         print_error(missing)
         raise typer.Exit(EXIT_USAGE)

@@ -1,4 +1,4 @@
-"""The engine's log file: rotated, and free of secrets."""
+"""The engine's log file: rotated, and without secrets."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from ..redaction import redact
 
 LOG_BYTES = 1_000_000
 LOG_FILES = 3
-_STDERR = 2  # the descriptor, whatever `sys.stderr` is
+_STDERR = 2  # the descriptor; `sys.stderr` may be another one
 LOG_FORMAT = "%(asctime)s %(levelname)s %(message)s"
 
 
 class RedactingFormatter(logging.Formatter):
-    """A formatter that lets no secret through, tracebacks included."""
+    """Format log records without secrets, also in tracebacks."""
 
     def __init__(self, format: str, secret_values: tuple[str, ...]) -> None:
         super().__init__(format)
@@ -33,32 +33,32 @@ class RedactingFormatter(logging.Formatter):
 
 
 class PrivateFileHandler(logging.handlers.RotatingFileHandler):
-    """A rotating log of mode 0600, which can also take what the process writes to standard error."""
+    """A rotating log with mode 0600, which can also receive standard error."""
 
-    _takes_stderr = False
+    _receives_stderr = False
 
     def follow(self, path: Path, *, rotate: bool) -> None:
-        """Go on in this file.
+        """Continue the log in another file.
 
         Args:
-            rotate: False where the file may be another process's: it is neither renamed nor removed.
+            rotate: False if another process may write the file, so that it is never renamed or removed.
         """
         with self.lock or contextlib.nullcontext():
             self.maxBytes = LOG_BYTES if rotate else 0
-            if self._takes_stderr:
-                point_at_nothing(_STDERR)  # else Windows keeps the old file open
+            if self._receives_stderr:
+                redirect_to_devnull(_STDERR)  # or standard error keeps the old file open
             if self.stream is not None:
                 self.stream.close()
             self.baseFilename = os.path.abspath(path)  # noqa: PTH100 - as `FileHandler` does
             self.stream = self._open()
 
-    def take_stderr(self) -> None:
-        """Send standard error into this log from now on, faulthandler's report of a crash included.
+    def receive_stderr(self) -> None:
+        """Write standard error to this log from now on, including faulthandler's report of a crash.
 
-        What Python code writes becomes log lines, without secrets. What else is written to descriptor 2, by C code or
-        while the process crashes, goes to the file as it is.
+        Text from Python code becomes log lines without secrets. Text from C code or from a crash goes to the file as
+        it is.
         """
-        self._takes_stderr = True
+        self._receives_stderr = True
         if self.stream is not None:
             os.dup2(self.stream.fileno(), _STDERR)
         faulthandler.enable(file=_STDERR)
@@ -66,8 +66,8 @@ class PrivateFileHandler(logging.handlers.RotatingFileHandler):
 
     def doRollover(self) -> None:  # noqa: N802 - logging's name
         """See `RotatingFileHandler`."""
-        if self._takes_stderr:
-            point_at_nothing(_STDERR)  # Windows renames no file that is open
+        if self._receives_stderr:
+            redirect_to_devnull(_STDERR)  # Windows can't rename an open file
         super().doRollover()
 
     def _open(self) -> TextIOWrapper:
@@ -78,17 +78,17 @@ class PrivateFileHandler(logging.handlers.RotatingFileHandler):
             errors=self.errors,
             opener=open_private,
         )
-        if self._takes_stderr:
+        if self._receives_stderr:
             os.dup2(stream.fileno(), _STDERR)
         return stream
 
 
 class _LogLines(TextIOBase):
-    """A text stream whose lines become log lines."""
+    """A text stream that logs each line."""
 
     def __init__(self, log: logging.Logger) -> None:
         self._log = log
-        self._thread = _Unfinished()
+        self._thread = _LineBuffer()
 
     def write(self, text: str) -> int:
         if not self._thread.logging:
@@ -107,7 +107,7 @@ class _LogLines(TextIOBase):
         return True
 
     def _write_lines(self, lines: list[str]) -> None:
-        self._thread.logging = True  # a handler that fails writes to standard error, too
+        self._thread.logging = True  # a failing handler writes to standard error as well
         try:
             for line in lines:
                 if line.strip():
@@ -116,15 +116,15 @@ class _LogLines(TextIOBase):
             self._thread.logging = False
 
 
-class _Unfinished(threading.local):
-    """What one thread wrote without a line feed yet, and whether it is inside the log."""
+class _LineBuffer(threading.local):
+    """A thread's unfinished line, and whether the thread is logging."""
 
     line = ""
     logging = False
 
 
-def point_at_nothing(descriptor: int) -> None:
-    """Let what is written to this descriptor disappear."""
+def redirect_to_devnull(descriptor: int) -> None:
+    """Discard everything that is written to this descriptor."""
     devnull = os.open(os.devnull, os.O_WRONLY)
     os.dup2(devnull, descriptor)
     os.close(devnull)
@@ -137,14 +137,15 @@ def log_to_file(
     formatter: logging.Formatter | None = None,
     private: bool = False,
 ) -> logging.handlers.RotatingFileHandler:
-    """Log to a rotating file: 1 MB, three old ones.
+    """Log to a rotating file of 1 MB, and keep three old ones.
 
     Args:
-        formatter: lets no secret through either; default: `RedactingFormatter` with `LOG_FORMAT`.
-        private: create it with mode 0600 and follow no symbolic link; not for a file that the user named.
+        secrets_to_hide: removed from every line.
+        formatter: must remove secrets itself; default: `RedactingFormatter` with `LOG_FORMAT`.
+        private: create the file with mode 0600 and follow no symbolic link; not for a file that the user chose.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: the file can't be written.
     """
     kind = PrivateFileHandler if private else logging.handlers.RotatingFileHandler
     handler = kind(

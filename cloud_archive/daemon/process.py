@@ -1,4 +1,4 @@
-"""Set up the engine's process: priority, open files, signals, memory."""
+"""Set up the engine's process: priority, limit of open files, signals, memory."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from typing import Any
 
 OPEN_FILES = 4096
 NICE = 10
-# What is larger is mapped by itself, and gone when it is freed. Above the pieces of 1 MiB in which files are hashed,
-# whose pages would be fetched anew each time.
-MAPPED_FROM_BYTES = 1024 * 1024 + 64 * 1024
+# Larger blocks get their own mapping, and go back to the system when freed. It is above the 1 MiB blocks used for
+# hashing, which would otherwise be mapped again each time.
+MMAP_THRESHOLD_BYTES = 1024 * 1024 + 64 * 1024
 _M_MMAP_THRESHOLD = -3  # https://man7.org/linux/man-pages/man3/mallopt.3.html
 
 
 def lower_priority() -> None:
-    """Nice 10, as a session of its own too; on Windows below normal: ComfyUI comes first."""
+    """Lower this process's priority (nice 10; below normal on Windows), so that ComfyUI comes first."""
     with contextlib.suppress(OSError, AttributeError, ImportError):
         if sys.platform == "win32":
             import ctypes
@@ -30,26 +30,26 @@ def lower_priority() -> None:
         else:
             os.nice(NICE)
             if os.getsid(0) == os.getpid():
-                # Where the kernel shares out processor time by session, a niceness counts within a session only, and
-                # this process has one of its own (https://man7.org/linux/man-pages/man7/sched.7.html, autogroup).
+                # With autogroups the nice value counts only within a session, and this process has its own, so the
+                # session gets one too: https://man7.org/linux/man-pages/man7/sched.7.html
                 Path("/proc/self/autogroup").write_text(str(NICE), encoding="ascii")
 
 
-def allow_open_files() -> None:
-    """As many as 64 workers may need; macOS allows a process 256 unless it asks for more."""
+def raise_open_files_limit() -> None:
+    """Raise the limit of open files to what 64 workers may need; macOS allows 256 by default."""
     if sys.platform == "win32":
         return
     import resource
 
     with contextlib.suppress(OSError, ValueError):
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        most = OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, OPEN_FILES)
-        if soft != resource.RLIM_INFINITY and soft < most:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+        wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, OPEN_FILES)
+        if soft != resource.RLIM_INFINITY and soft < wanted:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 @contextlib.contextmanager
-def handling_signals(stop: Callable[[], None], signals: tuple[signal.Signals, ...]) -> Any:
+def handle_signals(stop: Callable[[], None], signals: tuple[signal.Signals, ...]) -> Any:
     """Call `stop` for each of these signals while the block runs."""
     before = {number: signal.signal(number, lambda *_: stop()) for number in signals}
     try:
@@ -59,16 +59,16 @@ def handling_signals(stop: Callable[[], None], signals: tuple[signal.Signals, ..
             signal.signal(number, handler)
 
 
-def give_freed_memory_back() -> bool:
-    """Let glibc return freed bodies to the system. False where the C library is another one.
+def limit_glibc_memory() -> bool:
+    """Make glibc return freed upload bodies to the system. Return False with another C library.
 
-    glibc keeps an arena for each few threads and raises its mmap threshold by itself: after the first body of 8 MiB
-    all others come from arenas, which keep what they once had (64 workers: 320 MB kept after 48 MiB of bodies).
+    By default glibc raises its mmap threshold after the first body of 8 MiB. Later bodies then come from arenas, which
+    keep their memory: 320 MB with 64 workers, after 48 MiB of bodies.
     """
     if sys.platform != "linux":
         return False
     with contextlib.suppress(OSError, AttributeError, ImportError):
         import ctypes
 
-        return bool(ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, MAPPED_FROM_BYTES))
+        return bool(ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, MMAP_THRESHOLD_BYTES))
     return False

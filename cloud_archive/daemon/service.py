@@ -1,8 +1,8 @@
-"""The engine as a process: its listeners, its signals, its log, and how it ends.
+"""Run an engine as a process: its listeners, signals, log, and end.
 
-Two ways in. `run_engine_process` is ComfyUI's child: it gets its orders on standard input, says on standard output
-where it listens, and when its parent is gone it finishes what is pending within a bounded time. `run_daemon` is
-`cloud-archive watch`: the same engine in the foreground, with a dashboard if it is asked for.
+`run_engine_process` is ComfyUI's child process. It reads its orders from standard input and writes its port to standard
+output. When ComfyUI ends, it uploads what is pending for a limited time. `run_daemon` is `cloud-archive watch`: the
+same engine in the foreground, with a dashboard on request.
 """
 
 from __future__ import annotations
@@ -30,26 +30,24 @@ from ..config.settings import load_settings
 from ..errors import CloudArchiveError, SettingsError
 from ..redaction import secret_values
 from ..state import LOG_NAME, STANDBY_LOG_NAME, EngineInfo, remove_engine_info, write_engine_info
-from .logs import PrivateFileHandler, log_to_file, point_at_nothing
-from .process import allow_open_files, give_freed_memory_back, handling_signals, lower_priority
-from .systemd import notify, supervised
+from .logs import PrivateFileHandler, log_to_file, redirect_to_devnull
+from .process import handle_signals, limit_glibc_memory, lower_priority, raise_open_files_limit
+from .systemd import notify, notify_systemd
 
 logger = logging.getLogger("cloud_archive.service")
 
 GRACE_SECONDS = 30.0
-ORPHAN_SECONDS = (
-    600.0  # how long an engine without a parent goes on with what is pending, unless its orders say
-)
+ORPHAN_SECONDS = 600.0  # how long an engine goes on without its parent; orders may change it
 PARENT_CHECK_SECONDS = 2.0
-_NAMED = 20  # of the files that remain, in the log
+_MAX_NAMED = 20  # files named in the log at the end
 
 
 @dataclass(frozen=True, slots=True)
 class Orders:
-    """What a parent tells its engine, as one JSON line on standard input.
+    """What a parent sends to its engine, as one JSON line on standard input.
 
     Attributes:
-        orphan_seconds: how long the engine goes on with what is pending once its parent is gone.
+        orphan_seconds: how long the engine goes on uploading after its parent has ended.
     """
 
     token: str = field(repr=False)
@@ -59,14 +57,18 @@ class Orders:
 
     @classmethod
     def parse(cls, line: str) -> Orders:
-        """Raises ValueError where the line is no orders."""
-        found: dict[str, Any] = json.loads(line)
+        """Return the orders of a JSON line.
+
+        Raises:
+            ValueError: the line is invalid.
+        """
+        fields: dict[str, Any] = json.loads(line)
         try:
             return cls(
-                token=str(found["token"]),
-                root=str(found["root"]),
-                state_base=found.get("state_base"),
-                orphan_seconds=float(found.get("orphan_seconds", ORPHAN_SECONDS)),
+                token=str(fields["token"]),
+                root=str(fields["root"]),
+                state_base=fields.get("state_base"),
+                orphan_seconds=float(fields.get("orphan_seconds", ORPHAN_SECONDS)),
             )
         except (KeyError, TypeError) as error:
             raise ValueError(f"orders without {error}") from None
@@ -77,7 +79,7 @@ class PublicAddress:
     """Where the dashboard is served.
 
     Attributes:
-        token: what every call must carry; None = none is asked for.
+        token: the token that every call must carry; None = no token is needed.
     """
 
     host: str
@@ -86,16 +88,16 @@ class PublicAddress:
 
 
 class Service:
-    """One engine with its listeners, until something ends it.
+    """Run one engine with its listeners until a signal, its parent's end, or the end of its work.
 
     Args:
-        engine: prepared or not; it is started here.
-        token: for the private listener.
-        public: where to serve the dashboard, or None.
-        grace_seconds: for uploads under way at the end.
-        orphan_seconds: the same, where the end is that of the parent.
-        autostart: None = as the settings say.
-        on_ending: called once the end begins, before what is under way is waited for.
+        engine: not started; may be prepared.
+        token: the token of the private listener.
+        public: where to serve the dashboard; default: nowhere.
+        grace_seconds: how long to wait for uploads under way at the end.
+        orphan_seconds: the same, if the parent has ended.
+        autostart: whether to start watching; default: as the settings say.
+        on_ending: called when the end begins, before the wait for uploads.
         log: the process's log in the state directory.
     """
 
@@ -125,10 +127,10 @@ class Service:
         self._orphaned = asyncio.Event()
         self._loop = asyncio.get_running_loop()
 
-    # --- what ends it; each may be called from any thread
+    # --- from any thread
 
     def stop(self) -> None:
-        """End gracefully; called again: at once."""
+        """End gracefully; a second call ends at once."""
         with contextlib.suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self._stop)
 
@@ -138,7 +140,7 @@ class Service:
         self._end.set()
 
     def parent_gone(self) -> None:
-        """Finish what is pending, then end."""
+        """End after uploading what is pending, because the parent has ended."""
         with contextlib.suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self._orphaned.set)
 
@@ -147,20 +149,17 @@ class Service:
         on_ready: Callable[[int, int | None], None],
         work: Callable[[], Any] | None = None,
     ) -> list[str]:
-        """Serve until something ends it.
+        """Serve until the end, and return the paths that are not archived yet.
 
         Args:
             on_ready: called with the private and the public port once both listen.
-            work: runs in a thread once the engine has started; its end ends the service.
-
-        Returns:
-            Paths that are not in the bucket yet.
+            work: called in a thread once the engine has started; the service ends when it returns.
 
         Raises:
-            OSError: an address cannot be listened on.
+            OSError: it can't listen on an address.
         """
         engine = self._engine
-        allow_open_files()
+        raise_open_files_limit()
         private = await serve(build_application(engine, token=self._token, on_shutdown=self.stop))
         listeners = [private]
         try:
@@ -192,22 +191,22 @@ class Service:
         self._announce(port)
 
     def _log_to(self, name: str) -> None:
-        """Go on in this log of the state directory. The engine that archives has its log to itself."""
+        """Continue the log in this file of the state directory; only the engine that archives writes engine.log."""
         if self._log is not None and self._engine.state_directory is not None:
             try:
                 self._log.follow(self._engine.state_directory / name, rotate=True)
             except OSError as error:
-                logger.warning("The log cannot be written: %s", error)
+                logger.warning("The log can't be written: %s", error)
 
     def _announce(self, port: int) -> None:
-        """Let `status`, `flush` and `retry` find this engine, now that it is the one that archives."""
+        """Write engine.json, so that `status`, `flush` and `retry` find this engine, which holds the lock now."""
         engine = self._engine
         assert engine.state_directory is not None
         info = EngineInfo(os.getpid(), port, self._token, str(engine.root), __version__)
         try:
             write_engine_info(engine.state_directory, info, machine_wide=engine.machine_wide)
         except OSError as error:
-            logger.warning("The engine cannot be found by other commands: %s", error)
+            logger.warning("Other commands can't find this engine: %s", error)
 
     async def _until_end(self, work: Callable[[], Any] | None) -> None:
         waits = {
@@ -229,30 +228,30 @@ class Service:
         engine = self._engine
         self._on_ending()
         if engine.handed_over:
-            logger.info("Handing over to the next engine")
+            logger.info("Handing over to the next engine.")
             return await asyncio.to_thread(engine.close, 0.5)
-        if self._worked:  # whoever did the work has waited for everything, or given up and said so
+        if self._worked:  # the work has waited for the uploads itself
             return await asyncio.to_thread(engine.close, 1.0)
         orphan = self._orphaned.is_set() and not self._end.is_set()
         grace = self._orphan_seconds if orphan else self._grace_seconds
         if self._orphaned.is_set():
-            logger.info("ComfyUI is gone: finishing what is pending, at most %d s", grace)
-        logger.info("Stopping within %d s", grace)
+            logger.info("ComfyUI has ended. Uploading what is pending, for at most %d s.", grace)
+        logger.info("Stopping within %d s.", grace)
         drain = asyncio.ensure_future(asyncio.to_thread(engine.drain, grace))
         enders = [drain, asyncio.ensure_future(self._hurry.wait())]
         if orphan:
             enders.append(asyncio.ensure_future(self._end.wait()))
-        # A drain ends by itself; should it hang (on a file server that is gone), the end comes all the same.
+        # A drain has its own limit, but may hang on a file server that is gone.
         await asyncio.wait(enders, timeout=grace + 5.0, return_when=asyncio.FIRST_COMPLETED)
         engine.stop_draining()
         left = 0.5 if self._hurry.is_set() or engine.handed_over else max(1.0, 0.1 * self._grace_seconds)
         remaining = await asyncio.to_thread(engine.close, left)
         for future in enders:
             future.cancel()
-        for path in remaining[:_NAMED]:
-            logger.warning("Not archived yet, goes on at the next start: %s", path)
-        if len(remaining) > _NAMED:
-            logger.warning("… and %d more", len(remaining) - _NAMED)
+        for path in remaining[:_MAX_NAMED]:
+            logger.warning("Not archived yet; the next start continues with it: %s", path)
+        if len(remaining) > _MAX_NAMED:
+            logger.warning("… and %d more", len(remaining) - _MAX_NAMED)
         if engine.left is not None:
             level = logging.WARNING if engine.left.files or not engine.left.scanned else logging.INFO
             logger.log(level, "%s", engine.left.sentence)
@@ -260,18 +259,18 @@ class Service:
 
 
 def run_engine_process() -> int:
-    """ComfyUI's child. Returns the exit status."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for ComfyUI; its end reaches us through the pipe
+    """Run the engine as ComfyUI's child process, and return the exit status."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for ComfyUI; the pipe tells us when it ends
     line = sys.stdin.readline()
     try:
         orders = Orders.parse(line)
     except ValueError as error:
         sys.stderr.write(
-            f"The engine is started by ComfyUI's plugin, with orders on standard input: {error}\n"
+            f"ComfyUI's plugin starts the engine, with orders on standard input; these are invalid: {error}\n"
         )
         return 2
     lower_priority()
-    give_freed_memory_back()
+    limit_glibc_memory()
     gone = threading.Event()
     engine = Engine(
         Path(orders.root),
@@ -285,7 +284,7 @@ def run_engine_process() -> int:
         handler = log_to_file(path, secret_values(os.environ), private=True)
         log = handler if isinstance(handler, PrivateFileHandler) else None
         if log is not None:
-            log.follow(path, rotate=False)  # until it is known that no other engine writes it
+            log.follow(path, rotate=False)  # another engine may write it until this one holds the lock
     except (CloudArchiveError, OSError) as error:
         log = None
         logging.getLogger("cloud_archive").addHandler(logging.NullHandler())
@@ -310,9 +309,9 @@ async def _serve_parent(
         parent_gone()
 
     async def watch_parent() -> None:
-        # A process that ComfyUI forked may hold the pipe open after ComfyUI's end.
+        # A process that ComfyUI forked may keep the pipe open after ComfyUI's end.
         parent = os.getppid()
-        while os.getppid() == parent:  # noqa: ASYNC110 - nothing tells of a parent's end
+        while os.getppid() == parent:  # noqa: ASYNC110 - there is no event for a parent's end
             await asyncio.sleep(PARENT_CHECK_SECONDS)
         parent_gone()
 
@@ -321,16 +320,16 @@ async def _serve_parent(
         with contextlib.suppress(OSError):
             sys.stdout.write(json.dumps(message) + "\n")
             sys.stdout.flush()
-        # From here on nobody reads it, and a write would end this process together with its parent.
-        point_at_nothing(sys.stdout.fileno())
+        # Nobody reads the pipe from now on, and writing to it after the parent's end would end this process.
+        redirect_to_devnull(sys.stdout.fileno())
         if log is not None:
-            log.take_stderr()
+            log.receive_stderr()
         else:
-            point_at_nothing(sys.stderr.fileno())
+            redirect_to_devnull(sys.stderr.fileno())
 
     threading.Thread(target=watch_pipe, name="cloud-archive-parent", daemon=True).start()
     watching = asyncio.ensure_future(watch_parent()) if sys.platform != "win32" else None
-    with handling_signals(service.stop, (signal.SIGTERM,)):
+    with handle_signals(service.stop, (signal.SIGTERM,)):
         await service.run(ready)
     if watching is not None:
         watching.cancel()
@@ -345,23 +344,20 @@ async def run_daemon(
     work: Callable[[], Any] | None = None,
     on_ending: Callable[[], None] = lambda: None,
 ) -> list[str]:
-    """`cloud-archive watch`: serve until a signal, or until `work` returns.
+    """Run `cloud-archive watch` until a signal, or until `work` returns. Return the paths not archived yet.
 
     Args:
-        engine: not started; its environment decides.
+        engine: not started; its environment holds the settings.
         on_ready, work: see `Service.run`. `work` must return soon after `on_ending` was called.
         on_ending: see `Service`.
 
-    Returns:
-        Paths that are not in the bucket yet.
-
     Raises:
-        OSError: `public` cannot be listened on.
-        SettingsError: the settings are wrong; a daemon with nobody to show them to ends at once.
+        OSError: it can't listen on `public`.
+        SettingsError: the settings are wrong. A daemon has no page to show them on, so it ends.
     """
     load_settings(engine.environ)
-    give_freed_memory_back()
-    with contextlib.suppress(RuntimeError, ValueError, OSError):  # standard error may be no file
+    limit_glibc_memory()
+    with contextlib.suppress(RuntimeError, ValueError, OSError):  # standard error may not be a file
         faulthandler.enable()
 
     def ending() -> None:
@@ -376,8 +372,8 @@ async def run_daemon(
         autostart=True,
         on_ending=ending,
     )
-    with handling_signals(service.stop, (signal.SIGTERM, signal.SIGINT)):
-        async with supervised(engine):
+    with handle_signals(service.stop, (signal.SIGTERM, signal.SIGINT)):
+        async with notify_systemd(engine):
             return await service.run(on_ready, work)
 
 

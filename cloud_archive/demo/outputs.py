@@ -1,7 +1,6 @@
-"""What the demonstration writes, the way ComfyUI and its plugins do, and what it remembers of it.
+"""Write sample outputs as ComfyUI and its plugins do, and record their checksums.
 
-The SHA-256 of each version is noted here as it is written, so that the comparison at the end owes nothing to the
-archive.
+The SHA-256 of each version is recorded here, so that the comparison at the end is independent of the archive.
 """
 
 from __future__ import annotations
@@ -13,18 +12,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from .media import comfy_image, film_head, film_size_patch, film_tail, picture, png
+from .media import encode_png, make_comfyui_image, render_picture, video_head, video_size_patch, video_tail
 
-FILM_FRAMES = 56
-FILM_WIDTH, FILM_HEIGHT = 320, 192
-FILM_FRAME_SECONDS = 0.07  # about 4 s in all
-SAMPLE_SECONDS = 10.0  # between two images while the demonstration stays open
-MOST_SAMPLES = 360  # an hour of them: the disk is somebody's
+VIDEO_FRAMES = 56
+VIDEO_WIDTH, VIDEO_HEIGHT = 320, 192
+VIDEO_FRAME_SECONDS = 0.07  # about 4 s in all
+SAMPLE_SECONDS = 10.0  # between two images while the demo stays open
+MAX_SAMPLES = 360  # one hour, to spare the user's disk
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
-    """One version of one file, as it was written; the path is relative to the output directory."""
+class WrittenVersion:
+    """A version of a file that was written; the path is relative to the output directory."""
 
     path: str
     sha256: str
@@ -32,117 +31,117 @@ class Written:
 
 
 class Outputs:
-    """Writes into a directory until it is done or `ending` is set.
+    """Write sample outputs until all are written or `ending` is set.
 
     Args:
-        root: stands for ComfyUI's output directory.
-        is_archived: whether the archive has this very version, for the file that is replaced after that.
-        ending: to stop early.
+        root: the directory that plays ComfyUI's output directory.
+        is_archived: returns whether exactly this version is archived, before the demo replaces the file.
+        ending: set it to stop early.
     """
 
     def __init__(
-        self, root: Path, *, is_archived: Callable[[Written], bool], ending: threading.Event
+        self, root: Path, *, is_archived: Callable[[WrittenVersion], bool], ending: threading.Event
     ) -> None:
         self._root = root
         self._is_archived = is_archived
         self._ending = ending
-        self._seeds = random.Random()  # noqa: S311 - pictures
+        self._seeds = random.Random()  # noqa: S311 - not for security
         self._lock = threading.Lock()
-        self._written: list[Written] = []
+        self._written: list[WrittenVersion] = []
         self._samples = 0
         self.error: OSError | None = None
         self.done = threading.Event()
 
     @property
-    def written(self) -> tuple[Written, ...]:
-        """Every version that was written to its end."""
+    def written(self) -> tuple[WrittenVersion, ...]:
+        """Every version that was written completely."""
         with self._lock:
             return tuple(self._written)
 
     def run(self) -> None:
-        """All that the demonstration shows; takes about six seconds."""
+        """Write everything; takes about six seconds."""
         try:
-            film = threading.Thread(target=self._film, name="demo-film", daemon=True)
-            film.start()
-            self._image("ComfyUI_00001_.png")
-            first = self._image("preview/ComfyUI_temp_00001_.png", 512)
-            self._image("ComfyUI_00002_.png")
-            self._image("portraits/2026/ComfyUI_00001_.png", 640)
-            self._renamed("upscaled/ComfyUI_00001_.png")
-            self._image("ComfyUI_00003_.png")
-            # The same name again with other bytes, once the first ones are safe: both are kept.
+            video = threading.Thread(target=self._write_video, name="demo-video", daemon=True)
+            video.start()
+            self._write_image("ComfyUI_00001_.png")
+            first = self._write_image("preview/ComfyUI_temp_00001_.png", 512)
+            self._write_image("ComfyUI_00002_.png")
+            self._write_image("portraits/2026/ComfyUI_00001_.png", 640)
+            self._write_and_rename("upscaled/ComfyUI_00001_.png")
+            self._write_image("ComfyUI_00003_.png")
+            # The same name with other bytes; the bucket keeps both, because the first version is archived.
             self._wait_for(lambda: self._is_archived(first))
-            self._image(first.path, 512)
-            film.join()
+            self._write_image(first.path, 512)
+            video.join()
         except OSError as error:
             self.error = error
         finally:
             self.done.set()
 
     def sample(self) -> None:
-        """One more image, while the demonstration stays open."""
-        if self._samples < MOST_SAMPLES:
+        """Write one more image."""
+        if self._samples < MAX_SAMPLES:
             self._samples += 1
-            self._image(f"samples/ComfyUI_{self._samples:05}_.png", 512)
+            self._write_image(f"samples/ComfyUI_{self._samples:05}_.png", 512)
 
     # --- ways of writing
 
-    def _image(self, path: str, pixels: int = 768) -> Written:
-        """Written in one go, as SaveImage does."""
-        body = self._body(pixels)
-        target = self._target(path)
+    def _write_image(self, path: str, pixels: int = 768) -> WrittenVersion:
+        """Write an image in one go, as SaveImage does."""
+        body = self._make_image(pixels)
+        target = self._make_folder_for(path)
         target.write_bytes(body)
         self._ending.wait(0.3)
-        return self._note(path, body)
+        return self._record(path, body)
 
-    def _renamed(self, path: str) -> None:
-        """Written under a temporary name, and renamed when it is whole."""
-        body = self._body(768)
-        target = self._target(path)
+    def _write_and_rename(self, path: str) -> None:
+        """Write an image under a temporary name, and rename it when it is complete."""
+        body = self._make_image(768)
+        target = self._make_folder_for(path)
         part = target.with_name(target.name + ".part")
         with part.open("wb") as file:
             for start in range(0, len(body), len(body) // 4):
                 file.write(body[start : start + len(body) // 4])
                 self._ending.wait(0.1)
         part.replace(target)
-        self._note(path, body)
+        self._record(path, body)
 
-    def _film(self) -> None:
-        """Grows frame by frame; what a player needs comes last. Nobody may take it before that."""
-        target = self._target("video/clip_00001.mp4")
+    def _write_video(self) -> None:
+        """Write a video frame by frame, with `moov` last. It must not be archived earlier."""
+        target = self._make_folder_for("video/clip_00001.mp4")
         seed = self._seeds.randrange(1 << 32)
         sizes: list[int] = []
         try:
             with target.open("wb", buffering=0) as file:
-                file.write(film_head())
-                for number in range(FILM_FRAMES):
-                    pixels = picture(FILM_WIDTH, FILM_HEIGHT, seed, number / 16)
-                    frame = png(FILM_WIDTH, FILM_HEIGHT, pixels)
+                file.write(video_head())
+                for number in range(VIDEO_FRAMES):
+                    pixels = render_picture(VIDEO_WIDTH, VIDEO_HEIGHT, seed, number / 16)
+                    frame = encode_png(VIDEO_WIDTH, VIDEO_HEIGHT, pixels)
                     file.write(frame)
                     sizes.append(len(frame))
-                    if self._ending.wait(FILM_FRAME_SECONDS):
+                    if self._ending.wait(VIDEO_FRAME_SECONDS):
                         break
-                file.write(film_tail(sizes, FILM_WIDTH, FILM_HEIGHT))
-                position, patch = film_size_patch(sizes)
+                file.write(video_tail(sizes, VIDEO_WIDTH, VIDEO_HEIGHT))
+                position, patch = video_size_patch(sizes)
                 file.seek(position)
                 file.write(patch)
-            self._note("video/clip_00001.mp4", target.read_bytes())
+            self._record("video/clip_00001.mp4", target.read_bytes())
         except OSError as error:
             self.error = error
 
-    def _body(self, pixels: int) -> bytes:
-        return comfy_image(self._seeds.randrange(1 << 48), pixels, pixels)
+    def _make_image(self, pixels: int) -> bytes:
+        return make_comfyui_image(self._seeds.randrange(1 << 48), pixels, pixels)
 
-    def _target(self, path: str) -> Path:
+    def _make_folder_for(self, path: str) -> Path:
         target = self._root / path
         target.parent.mkdir(parents=True, exist_ok=True)
         return target
 
-    def _note(self, path: str, body: bytes) -> Written:
-        found = Written(path, hashlib.sha256(body).hexdigest(), len(body))
+    def _record(self, path: str, body: bytes) -> WrittenVersion:
+        version = WrittenVersion(path, hashlib.sha256(body).hexdigest(), len(body))
         with self._lock:
-            self._written.append(found)
-        return found
+            self._written.append(version)
+        return version
 
     def _wait_for(self, condition: Callable[[], bool]) -> None:
         while not condition() and not self._ending.wait(0.05):

@@ -1,4 +1,4 @@
-"""What one sees of the demonstration: a live table on a terminal, a line for each change elsewhere."""
+"""Show the demo's uploads: a live table on a terminal, else a line for each change."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rich.live import Live
     from rich.table import Table
 
-_WORDS = {"pending": "queued", "archived": "proven"}
+_STATE_NAMES = {"pending": "queued", "archived": "proven"}
 _STYLES = {
     "being written": "dim",
     "detected": "cyan",
@@ -31,8 +31,8 @@ _SIZE_CELLS = 9
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
-    """One version of one file as it stands now; `share` is how much of it was sent, from 0 to 1."""
+class FileLine:
+    """The state of one version; `share` is the part of it that was sent, from 0 to 1."""
 
     name: str
     path: str
@@ -42,35 +42,35 @@ class Line:
     key: str = ""
 
 
-def lines_of(status: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> list[Line]:
-    """The oldest first.
+def file_lines(status: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> list[FileLine]:
+    """Return a line for each version, the oldest first.
 
     Args:
         status: the status object.
-        rows: of the ledger, newest first.
+        rows: the rows of `/files`, newest first.
     """
     active = {entry["path"]: entry for entry in status["active"]}
-    found: list[Line] = []
+    lines: list[FileLine] = []
     for row in reversed(rows):
-        word, share = _WORDS.get(row["state"], row["state"]), 0.0
+        word, share = _STATE_NAMES.get(row["state"], row["state"]), 0.0
         key = row["s3_key"] or ""
         if word == "uploading" and row["path"] in active:
             entry = active[row["path"]]
             share, key = entry["sent_bytes"] / max(1, row["size_bytes"]), entry["s3_key"] or key
-        found.append(Line(f"row {row['id']}", row["path"], row["size_bytes"], word, share, key))
+        lines.append(FileLine(f"row {row['id']}", row["path"], row["size_bytes"], word, share, key))
     for entry in status["waiting"]:
         word = "detected" if entry["reason"] == "quiet time" else "being written"
         name, path = f"file {entry['path']}", entry["path"]
-        found.append(Line(name, path, entry["size_bytes"], word))
-    return found
+        lines.append(FileLine(name, path, entry["size_bytes"], word))
+    return lines
 
 
 class View:
-    """Shows lines as they change.
+    """Show lines as they change.
 
     Args:
-        out: where to.
-        live: draw a table that stays in place; default: on a terminal.
+        out: the stream to write to.
+        live: draw a table that stays in place; default: True on a terminal.
     """
 
     def __init__(self, out: TextIO, *, live: bool | None = None) -> None:
@@ -102,79 +102,79 @@ class View:
             self._live.stop()
             self._live = None
 
-    def show(self, lines: Sequence[Line]) -> None:
-        """These are all there are now."""
+    def show(self, lines: Sequence[FileLine]) -> None:
+        """Show the current lines, which replace the ones before."""
         lines = [self._with_growth(line) for line in lines]
         names = {line.name for line in lines}
-        self._sizes = {name: seen for name, seen in self._sizes.items() if name in names}
+        self._sizes = {name: size for name, size in self._sizes.items() if name in names}
         if self._live is not None and self._console is not None:
             room = max(3, self._console.height - 8)
-            drawn = _table(lines[-room:], len(lines) - room, self._console.width)
-            self._live.update(drawn if lines else "", refresh=True)
+            content = _make_table(lines[-room:], len(lines) - room, self._console.width)
+            self._live.update(content if lines else "", refresh=True)
             return
         for line in lines:
             if self._known.get(line.name) != line.word:
                 self._known[line.name] = line.word
-                self._tell(line)
+                self._print_change(line)
 
-    def _with_growth(self, line: Line) -> Line:
-        """A file that has grown since it was first seen is being written, whatever its last second was like."""
+    def _with_growth(self, line: FileLine) -> FileLine:
+        """Return the line as `being written` if the file has grown since it was first seen."""
         if line.word != "detected":
             return line
         first = self._sizes.setdefault(line.name, line.size_bytes)
         return line if line.size_bytes == first else replace(line, word="being written")
 
-    def _tell(self, line: Line) -> None:
+    def _print_change(self, line: FileLine) -> None:
         moment = f"{time.monotonic() - self._begun:5.1f} s"
         what = f"{make_printable(line.path)} ({format_bytes(line.size_bytes)})"
         as_key = f" as {make_printable(line.key)}" if line.word == "proven" else ""
         self.say(f"{moment}  {line.word:<14} {what}{as_key}")
 
     def say(self, text: str = "") -> None:
-        """A line that stays."""
+        """Print a line that stays."""
         self._out.write(text + "\n")
         self._out.flush()
 
 
-def _table(lines: Sequence[Line], hidden: int, width: int) -> Table:
+def _make_table(lines: Sequence[FileLine], hidden: int, width: int) -> Table:
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
     title = None if hidden <= 0 else f"… {hidden} more above, all in the bucket"
-    found = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=title, title_style="dim", title_justify="left")
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=title, title_style="dim", title_justify="left")
     left = width - _SIZE_CELLS - _STATE_CELLS - 12
     for_file = max(12, min(max((len(line.path) for line in lines), default=12), left // 2))
     for_key = max(12, left - for_file)
-    found.add_column("File", no_wrap=True, width=for_file)
-    found.add_column("Size", justify="right", no_wrap=True, width=_SIZE_CELLS)
-    found.add_column("State", no_wrap=True, width=_STATE_CELLS)
-    found.add_column("Object key", no_wrap=True, width=for_key)
+    table.add_column("File", no_wrap=True, width=for_file)
+    table.add_column("Size", justify="right", no_wrap=True, width=_SIZE_CELLS)
+    table.add_column("State", no_wrap=True, width=_STATE_CELLS)
+    table.add_column("Object key", no_wrap=True, width=for_key)
     for line in lines:
         key = line.key if line.word in ("proven", "uploading") else ""
-        found.add_row(
-            Text(_end_of(make_printable(line.path), for_file)),
+        table.add_row(
+            Text(_keep_end(make_printable(line.path), for_file)),
             format_bytes(line.size_bytes),
-            Text(_state(line), _STYLES.get(line.word, "")),
-            Text(_end_of(make_printable(key), for_key), "dim"),
+            Text(_format_state(line), _STYLES.get(line.word, "")),
+            Text(_keep_end(make_printable(key), for_key), "dim"),
         )
-    return found
+    return table
 
 
-def _end_of(text: str, cells: int) -> str:
-    """The end of a name tells more than its beginning."""
+def _keep_end(text: str, cells: int) -> str:
+    """Shorten a name at its start, because its end says more."""
     return text if len(text) <= cells else "…" + text[1 - cells :]
 
 
-def _state(line: Line) -> str:
+def _format_state(line: FileLine) -> str:
     if line.word == "uploading":
         full = round(_BAR_CELLS * min(1.0, line.share))
         return f"{'━' * full}{'┄' * (_BAR_CELLS - full)} uploading"
     return f"{'✓ ' if line.word == 'proven' else ''}{line.word}"
 
 
-def listing(objects: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The bucket as it was read back."""
+def bucket_table(objects: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the lines of a table of the objects that were read back."""
     head = ("Object", "Size", "SHA-256 of what was read back", "")
     rows = [
         (

@@ -18,9 +18,9 @@ posix = pytest.mark.skipif(sys.platform == "win32", reason="limits of POSIX")
 @posix
 def test_the_engine_asks_for_as_many_as_it_may_need() -> None:
     script = (
-        "import resource; from cloud_archive.daemon.process import allow_open_files, OPEN_FILES;"
+        "import resource; from cloud_archive.daemon.process import raise_open_files_limit, OPEN_FILES;"
         "hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1];"
-        "resource.setrlimit(resource.RLIMIT_NOFILE, (100, hard)); allow_open_files();"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (100, hard)); raise_open_files_limit();"
         "most = OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, OPEN_FILES);"
         "assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] == most"
     )

@@ -16,11 +16,18 @@ import psutil
 import pytest
 
 from cloud_archive.cli.app import main
-from cloud_archive.demo.demo import Findings, compare
-from cloud_archive.demo.media import comfy_image, film_head, film_size_patch, film_tail, picture, png
-from cloud_archive.demo.outputs import Written
+from cloud_archive.demo.demo import Comparison, compare_versions
+from cloud_archive.demo.media import (
+    encode_png,
+    make_comfyui_image,
+    render_picture,
+    video_head,
+    video_size_patch,
+    video_tail,
+)
+from cloud_archive.demo.outputs import WrittenVersion
 from cloud_archive.demo.seaweedfs import find_weed
-from cloud_archive.demo.view import Line, View, lines_of
+from cloud_archive.demo.view import FileLine, View, file_lines
 from cloud_archive.intake.containers import ContainerState, inspect_container
 from tests.fork_server import PIPE, Process, popen
 from tests.servers import missing, wait_until
@@ -158,12 +165,12 @@ def test_without_seaweedfs_it_says_what_to_install(
 # --- the proof
 
 
-A = Written("sub/a.png", "aa", 1)
-B = Written("sub/a.png", "bb", 2)
+A = WrittenVersion("sub/a.png", "aa", 1)
+B = WrittenVersion("sub/a.png", "bb", 2)
 
 
 def test_each_version_is_found_once_under_its_own_or_a_numbered_name() -> None:
-    found = compare([("out/sub/a.png", 1, "aa"), ("out/sub/a (1).png", 2, "bb")], [A, B])
+    found = compare_versions([("out/sub/a.png", 1, "aa"), ("out/sub/a (1).png", 2, "bb")], [A, B])
     assert (found.failed, found.missing) == (0, ())
 
 
@@ -178,7 +185,7 @@ def test_each_version_is_found_once_under_its_own_or_a_numbered_name() -> None:
     ],
 )
 def test_what_differs_is_a_failure(objects: list[tuple[str, int, str]]) -> None:
-    found: Findings = compare(objects, [A, B])
+    found: Comparison = compare_versions(objects, [A, B])
     assert found.failed
     assert B in found.missing
 
@@ -187,7 +194,7 @@ def test_what_differs_is_a_failure(objects: list[tuple[str, int, str]]) -> None:
 
 
 def test_an_image_is_a_whole_png_with_its_prompt_and_workflow() -> None:
-    body = comfy_image(5, 64, 48)
+    body = make_comfyui_image(5, 64, 48)
     assert inspect_container(io.BytesIO(body), "a.png", len(body)) is ContainerState.WHOLE
     texts: dict[str, str] = {}
     pixels = b""
@@ -210,12 +217,12 @@ def test_an_image_is_a_whole_png_with_its_prompt_and_workflow() -> None:
 
 
 def test_a_film_is_whole_only_when_its_end_is_written() -> None:
-    frames = [png(32, 16, picture(32, 16, 1, number / 16)) for number in range(4)]
+    frames = [encode_png(32, 16, render_picture(32, 16, 1, number / 16)) for number in range(4)]
     sizes = [len(frame) for frame in frames]
-    growing = film_head() + b"".join(frames)
+    growing = video_head() + b"".join(frames)
     assert inspect_container(io.BytesIO(growing), "a.mp4", len(growing)) is not ContainerState.WHOLE
-    position, patch = film_size_patch(sizes)
-    whole = growing[:position] + patch + growing[position + len(patch) :] + film_tail(sizes, 32, 16)
+    position, patch = video_size_patch(sizes)
+    whole = growing[:position] + patch + growing[position + len(patch) :] + video_tail(sizes, 32, 16)
     assert inspect_container(io.BytesIO(whole), "a.mp4", len(whole)) is ContainerState.WHOLE
 
 
@@ -231,7 +238,7 @@ def test_the_view_tells_each_change_once() -> None:
     ]
     with View(out) as view:
         for _ in range(3):
-            view.show(lines_of(status, rows))
+            view.show(file_lines(status, rows))
     told = [line.split("s  ", 1)[1] for line in out.getvalue().splitlines()]
     assert told == [
         "proven         a.png (10 bytes) as out/a.png",
@@ -245,7 +252,7 @@ def test_the_table_keeps_the_end_of_long_names(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("LINES", "30")
     out = io.StringIO()
     with View(out, live=True) as view:
-        view.show([Line("x", "d/" * 40 + "end.png", 1_500_000, "proven", 0, "o/" * 40 + "end (1).png")])
+        view.show([FileLine("x", "d/" * 40 + "end.png", 1_500_000, "proven", 0, "o/" * 40 + "end (1).png")])
     assert "end.png" in out.getvalue()
     assert "end (1).png" in out.getvalue()
     assert "1.5 MB" in out.getvalue()

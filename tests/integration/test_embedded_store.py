@@ -13,7 +13,8 @@ import psutil
 import pytest
 from botocore.exceptions import ClientError
 
-from cloud_archive.demo.seaweedfs import EmbeddedStore, Identity, find_weed, free_ports
+from cloud_archive.demo.seaweedfs import EmbeddedStore, find_weed, free_ports
+from cloud_archive.demo.seaweedfs_options import Identity
 from cloud_archive.errors import EmbeddedStoreFailed
 from tests.servers import S3Server, listens, plain_client, wait_until
 
@@ -145,7 +146,7 @@ def test_a_program_that_fails_is_an_error_with_its_last_words(tmp_path: Path) ->
 
 
 def test_a_bucket_name_that_is_none_is_said_at_once(tmp_path: Path) -> None:
-    with pytest.raises(EmbeddedStoreFailed, match="no name for a bucket"):
+    with pytest.raises(EmbeddedStoreFailed, match="not a valid name for a bucket"):
         EmbeddedStore(tmp_path, bucket="b", access_key_id="A", secret_access_key="S", program=tmp_path)
 
 

@@ -105,7 +105,7 @@ def test_where_it_is_too_short_sigterm_ends_with_1_and_exactly_what_is_missing_i
     assert found["success"] is False
     assert set(found["remaining"]) == left
     assert len(found["remaining"]) == len(left)
-    assert "Not archived yet, goes on at the next start: " in err
+    assert "Not archived yet; the next start continues with it: " in err
     assert f"… and {len(left) - 20} more" in err
     archive.environ["S3_ENDPOINT_URL"] = seaweedfs.endpoint
     archive.archive_all()

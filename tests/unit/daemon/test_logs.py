@@ -16,7 +16,7 @@ from cloud_archive.daemon import logs
 
 logs.LOG_BYTES = 3000
 handler = logs.log_to_file(Path(sys.argv[1]), ("planted+secret/value",), private=True)
-handler.take_stderr()
+handler.receive_stderr()
 print("half a line of", "planted+secret/value", end="", file=sys.stderr)
 thread = threading.Thread(target=lambda: print("a line of a thread", file=sys.stderr))
 thread.start()
@@ -89,7 +89,7 @@ state = Path(sys.argv[1])
 handler = logs.log_to_file(state / "engine.log", (), private=True)
 handler.follow(state / "engine.log", rotate=False)
 log = logging.getLogger("cloud_archive")
-handler.take_stderr()
+handler.receive_stderr()
 log.info("starting " + "x" * 4000)
 log.info("still starting")
 handler.follow(state / "standby.log", rotate=True)

@@ -11,7 +11,7 @@ import pytest
 HOLD = """
 import sys, threading
 from pathlib import Path
-from cloud_archive.daemon.process import give_freed_memory_back
+from cloud_archive.daemon.process import limit_glibc_memory
 
 def resident_bytes():
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
@@ -24,7 +24,7 @@ def hold(all_hold):
         del body
         all_hold.wait(30)
 
-give_freed_memory_back()
+limit_glibc_memory()
 before = resident_bytes()
 all_hold = threading.Barrier(16)
 threads = [threading.Thread(target=hold, args=(all_hold,)) for _ in range(16)]

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from cloud_archive.archive.status import State, Status
-from cloud_archive.daemon.systemd import notify, supervised, watchdog_seconds
+from cloud_archive.daemon.systemd import notify, notify_systemd, watchdog_seconds
 from cloud_archive.errors import CloudArchiveError
 
 pytestmark = pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="systemd is not here")
@@ -69,7 +69,7 @@ async def test_ready_comes_with_the_start_and_pings_only_while_the_engine_answer
     systemd: socket.socket,
 ) -> None:
     engine = FakeEngine()
-    async with supervised(engine, told(systemd, WATCHDOG_USEC="100000")):
+    async with notify_systemd(engine, told(systemd, WATCHDOG_USEC="100000")):
         systemd.setblocking(False)
         await asyncio.sleep(0)
         with pytest.raises(BlockingIOError):
