@@ -1,16 +1,18 @@
+// @ts-check
 /**
- * <cloud-archive-panel>: shows what a StatusClient says. It knows neither ComfyUI nor the daemon's page.
+ * <cloud-archive-panel>: shows the status of a StatusClient. It knows neither ComfyUI nor the daemon's page.
  *
  *     definePanel();
  *     const panel = document.createElement("cloud-archive-panel");
  *     panel.client = client;                     // a StatusClient, started by whoever owns it
  *     panel.locale = "ja";                       // default "en"
- *     panel.heading = true;                      // a line with the product's name; default none
+ *     panel.heading = true;                      // a line with the product's name; default false
  *     panel.thumbnailUrl = (path) => url | null; // default: no pictures
  *
  * Everything it starts (listeners, one clock, requests) ends when it leaves the page. Harmless when loaded alone.
  */
 
+import { reasonOf } from "./status_client.js";
 import { translator } from "./strings.js";
 import { Chart } from "./panel/chart.js";
 import { Destination } from "./panel/destination.js";
@@ -24,19 +26,34 @@ import { Recent } from "./panel/recent.js";
 import { panelSheet } from "./panel/style.js";
 import { Unarchived } from "./panel/unarchived.js";
 
+/** @typedef {import("./status_client.js").StatusClient} StatusClient */
+/** @typedef {import("./types.d.ts").Context} Context */
+/** @typedef {import("./types.d.ts").Section} Section */
+
 const CLOCK_MS = 1000;
 
 export class ArchivePanel extends HTMLElement {
+  /** @type {StatusClient|null} */
   #client = null;
   #locale = "en";
+  /** @type {Section[]} */
   #sections = [];
+  /** @type {Header|null} */
   #header = null;
+  /** @type {(() => void)|null} */
   #endWatch = null;
-  #clock = null;
+  /** @type {ReturnType<typeof setInterval>|undefined} */
+  #clock;
+  /** @type {number|null} */
   #frame = null;
+  #root = this.attachShadow({ mode: "open" });
   #onChange = () => this.#schedule();
 
-  /** Where a picture of a file can be had, or null; set before the panel enters the page. */
+  /**
+   * The address of a picture of a file, or null; set before the panel enters the page.
+   *
+   * @type {(path: string) => string|null}
+   */
   thumbnailUrl = () => null;
 
   /** Whether a line with the product's name stands on top; set before the panel enters the page. */
@@ -44,7 +61,7 @@ export class ArchivePanel extends HTMLElement {
 
   constructor() {
     super();
-    this.attachShadow({ mode: "open" }).adoptedStyleSheets = [panelSheet()];
+    this.#root.adoptedStyleSheets = [panelSheet()];
   }
 
   get client() {
@@ -78,14 +95,14 @@ export class ArchivePanel extends HTMLElement {
     this.#disconnect();
   }
 
-  /** Open the field of "Upload now" and put the cursor there. */
+  /** Open the form of "Upload now" and put the cursor there. */
   askForUpload() {
     this.#header?.toggleUpload(true);
   }
 
   #connect() {
     if (!this.#client || this.#endWatch) return;
-    this.#build();
+    this.#build(this.#client);
     this.#client.addEventListener("change", this.#onChange);
     this.#clock = setInterval(() => this.#tick(), CLOCK_MS);
     this.#endWatch = this.#client.watch();
@@ -97,20 +114,21 @@ export class ArchivePanel extends HTMLElement {
     this.#endWatch = null;
     this.#client?.removeEventListener("change", this.#onChange);
     clearInterval(this.#clock);
-    this.#clock = null;
-    cancelAnimationFrame(this.#frame);
+    if (this.#frame !== null) cancelAnimationFrame(this.#frame);
     this.#frame = null;
     for (const section of this.#sections) section.disconnect?.();
     this.#sections = [];
     this.#header = null;
-    this.shadowRoot.replaceChildren();
+    this.#root.replaceChildren();
   }
 
-  #build() {
+  /** @param {StatusClient} client */
+  #build(client) {
     const t = translator(this.#locale);
+    /** @type {Context} */
     const context = {
       t,
-      client: this.#client,
+      client,
       act: (name, body) => this.#act(name, body),
       copy: (text) => this.#copy(text),
       thumbnail: (path) => this.thumbnailUrl(path),
@@ -131,7 +149,7 @@ export class ArchivePanel extends HTMLElement {
     const left = el("div", { class: "column" }, problems.element, now.element, waiting.element, recent.element);
     const right = el("div", { class: "column" }, chart.element, destination.element);
     const heading = this.heading ? el("div", { class: "heading", text: t("name") }) : null;
-    this.shadowRoot.replaceChildren(
+    this.#root.replaceChildren(
       el("div", { class: "page", lang: t.locale }, heading, header.element, unarchived.element, setup.element, left, right, find.element),
     );
   }
@@ -156,31 +174,38 @@ export class ArchivePanel extends HTMLElement {
     for (const section of this.#sections) section.tick?.();
   }
 
+  /**
+   * @param {string} name
+   * @param {object} [body]
+   */
   async #act(name, body) {
     const t = translator(this.#locale);
     try {
-      const answer = await this.#client.post(`/cloud-sync/${name}`, body);
+      const answer = await this.#client?.post(`/cloud-sync/${name}`, body);
       this.#show();
       this.#header?.say(answer?.message ?? "", "good");
       return true;
     } catch (error) {
-      this.#header?.say(t("action.failed", { reason: error.message }), "bad");
+      this.#header?.say(reasonOf(error, t), "bad");
       return false;
     }
   }
 
+  /** @param {string} text */
   async #copy(text) {
     const t = translator(this.#locale);
     try {
       await copyText(text);
       this.#header?.say(t("action.copied"), "good");
     } catch (error) {
-      this.#header?.say(t("action.failed", { reason: error.message }), "bad");
+      this.#header?.say(reasonOf(error, t), "bad");
     }
   }
 }
 
-/** Register the element; a second call, or a second copy of this file, changes nothing. */
+/**
+ * Register the element and return its class; a second call, or a second copy of this file, changes nothing.
+ */
 export function definePanel(registry = customElements) {
   if (!registry.get("cloud-archive-panel")) registry.define("cloud-archive-panel", ArchivePanel);
 }

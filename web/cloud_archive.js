@@ -1,3 +1,4 @@
+// @ts-check
 /** The only file here that knows ComfyUI: the sidebar tab with its badge, the commands, the notifications. */
 
 import { app } from "../../scripts/app.js";
@@ -6,27 +7,39 @@ import { definePanel } from "./archive_panel.js";
 import { splitPath } from "./format.js";
 import { Notifier } from "./notifier.js";
 import { shownState } from "./panel/header.js";
-import { StatusClient } from "./status_client.js";
+import { reasonOf, StatusClient } from "./status_client.js";
 import { translator } from "./strings.js";
+
+/** @typedef {import("./archive_panel.js").ArchivePanel} ArchivePanel */
+/** @typedef {import("./types.d.ts").FileRow} FileRow */
+/** @typedef {"success"|"error"|"warn"} Severity */
 
 const TAB = "cloud-archive";
 const EVENT = "cloud-sync.status";
+const LANGUAGE = "Comfy.Locale";
 const SETTINGS = { notifications: "CloudArchive.Notifications", badge: "CloudArchive.Badge" };
-
-const ICONS = {
-  idle: "pi pi-cloud",
-  checking: "pi pi-cloud",
-  loading: "pi pi-cloud",
-  standby: "pi pi-cloud",
-  stopped: "pi pi-cloud",
-};
 const BADGE_MS = 1000;
-const ALARMS = ["attention", "unavailable", "unreachable", "not_configured", "retrying"];
+const MOST_IN_BADGE = 99;
+const ALARMS = ["attention", "unavailable", "unreachable", "retrying"];
+const QUIET = ["idle", "checking", "loading", "standby", "stopped", "not_configured"];
 
-/** Fetch and listen through ComfyUI's own client, so that its base path and login stay in force. */
+/** @type {Record<string, {severity: Severity, life: number, files?: string}>} */
+const TOASTS = {
+  "toast.retrying": { severity: "warn", life: 10_000, files: "retrying" },
+  "toast.failed": { severity: "error", life: 10_000, files: "given_up" },
+  "toast.recovered": { severity: "success", life: 6_000 },
+  "toast.done": { severity: "success", life: 6_000 },
+};
+
+/**
+ * Fetch and listen through ComfyUI's own client, so that its base path and login stay in force.
+ *
+ * @type {import("./status_client.js").Transport}
+ */
 const transport = {
   fetch: (path, options) => api.fetchApi(path, options),
   listen(on) {
+    /** @type {Record<string, (event: CustomEvent) => void>} */
     const listeners = {
       [EVENT]: (event) => on.status(event.detail),
       reconnecting: () => on.lost(),
@@ -40,30 +53,81 @@ const transport = {
 };
 
 const client = new StatusClient(transport);
-const preference = (id) => app.extensionManager.setting.get(id);
-const locale = () => preference("Comfy.Locale") || "en";
+/** @type {ArchivePanel|null} */
+let panel = null;
+/** @type {string|null} */
+let chosenLanguage = null; // from the event of a change, which may come before the setting has its new value
+let badgeState = "";
+let badgeAt = 0;
 
-/** ComfyUI's own `/view` of an output, for the pictures in the list. */
+/** @param {string} id */
+const preference = (id) => app.extensionManager.setting.get(id);
+const locale = () => String(chosenLanguage ?? preference(LANGUAGE) ?? "en");
+
+/**
+ * Return the address of ComfyUI's own `/view` of an output.
+ *
+ * @param {string} path
+ */
 function thumbnailUrl(path) {
   const [subfolder, filename] = splitPath(path);
   return api.apiURL(`/view?${new URLSearchParams({ filename, subfolder, type: "output" })}`);
 }
 
 /**
- * A notification that goes away by itself, whatever the frontend's version.
+ * Show a notification that closes by itself and opens the panel, whatever the frontend's version.
  *
- * @param {"success"|"error"|"info"} severity
+ * @param {Severity} severity
+ * @param {string} summary
+ * @param {string} detail
+ * @param {number} life  milliseconds
  */
 function notify(severity, summary, detail, life) {
   const toast = app.extensionManager.toast;
   // From 1.57 there is one function for each kind, and `add` is deprecated.
-  if (typeof toast[severity] === "function") toast[severity](summary, { description: detail, duration: life });
-  else toast.add({ severity, summary, detail, life });
+  const modern = toast[severity === "warn" ? "warning" : severity];
+  if (typeof modern === "function") {
+    const action = { label: translator(locale())("toast.open"), onClick: openTab };
+    modern.call(toast, summary, { description: detail, duration: life, action });
+  } else toast.add({ severity, summary, detail, life });
 }
 
-let panel = null;
-let badgeState = "";
-let badgeAt = 0;
+/**
+ * Older frontends have no buttons in notifications: there a click on one of ours opens the panel.
+ *
+ * @param {Event} event
+ */
+function openFromToast(event) {
+  const message = event.target instanceof Element ? event.target.closest(".p-toast-message") : null;
+  if (message?.textContent?.includes("Cloud Archive") && !(event.target instanceof HTMLButtonElement)) openTab();
+}
+
+/**
+ * Return "name: cause" of the newest file in this state, or null.
+ *
+ * @param {string} state
+ */
+async function newestProblem(state) {
+  try {
+    /** @type {{files: FileRow[]}} */
+    const { files } = await client.get("/cloud-sync/files", { state, limit: 1 });
+    return files.length ? `${splitPath(files[0].path)[1]}: ${files[0].cause ?? ""}` : null;
+  } catch {
+    return null;
+  }
+}
+
+/**
+ * @param {import("./notifier.js").Key} key
+ * @param {Record<string, unknown>} values
+ */
+async function tell(key, values) {
+  if (preference(SETTINGS.notifications) === false) return;
+  const t = translator(locale());
+  const { severity, life, files } = TOASTS[key];
+  const detail = (files && (await newestProblem(files))) || t(`${key}.detail`, values);
+  notify(severity, t(key), detail, life);
+}
 
 function openTab() {
   const sidebar = app.extensionManager.sidebarTab;
@@ -76,10 +140,11 @@ const tab = {
   title: "Cloud Archive",
   tooltip: "Cloud Archive",
   type: "custom",
+  /** @param {HTMLElement} element */
   render(element) {
     definePanel();
     panel?.remove();
-    panel = document.createElement("cloud-archive-panel");
+    panel = /** @type {ArchivePanel} */ (document.createElement("cloud-archive-panel"));
     panel.heading = true;
     panel.thumbnailUrl = thumbnailUrl;
     panel.locale = locale();
@@ -93,40 +158,45 @@ const tab = {
   },
 };
 
-/** The icon and its badge: pending files as a number, "!" where somebody should look. */
+/** Update the icon and its badge: the number of pending files, or "!" where something needs attention. */
 function showBadge() {
   const shown = app.extensionManager.getSidebarTabs?.().find((each) => each.id === TAB);
   if (!shown) return;
   const t = translator(locale());
   const state = shownState(client);
   const pending = client.status?.pending_files ?? 0;
+  const failed = client.status?.failed_files ?? 0;
   // Each change makes the frontend draw the button anew, and up to 1.27 its tooltip then keeps three listeners:
   // a running number changes once a second at most, a state at once.
-  const key = [state, pending > 0, client.status?.failed_files > 0, locale(), preference(SETTINGS.badge)].join();
+  const key = [state, pending > 0, failed > 0, locale(), preference(SETTINGS.badge)].join();
   if (key === badgeState && Date.now() - badgeAt < BADGE_MS) return;
   badgeState = key;
   badgeAt = Date.now();
-  const alarm = ALARMS.includes(state) || client.status?.failed_files > 0;
-  const number = pending > 999 ? "999+" : String(pending);
+  const alarm = ALARMS.includes(state) || failed > 0;
+  const number = pending > MOST_IN_BADGE ? `${MOST_IN_BADGE}+` : String(pending);
   const badge = alarm ? "!" : pending > 0 ? number : null;
   const values = {
-    icon: ICONS[state] ?? (alarm ? "pi pi-cloud" : "pi pi-cloud-upload"),
+    icon: alarm || QUIET.includes(state) ? "pi pi-cloud" : "pi pi-cloud-upload",
     iconBadge: preference(SETTINGS.badge) === false ? null : badge,
     tooltip: t("tab.tooltip", { state: t(`state.${state}`) }),
   };
-  for (const [name, value] of Object.entries(values)) {
-    if (shown[name] !== value) shown[name] = value;
-  }
+  if (shown.icon !== values.icon) shown.icon = values.icon;
+  if (shown.iconBadge !== values.iconBadge) shown.iconBadge = values.iconBadge;
+  if (shown.tooltip !== values.tooltip) shown.tooltip = values.tooltip;
 }
 
-/** Carry out an action from a command or menu; what came of it is said once. */
+/**
+ * Run an action from a command or menu and show its result.
+ *
+ * @param {string} name
+ */
 async function act(name) {
   const t = translator(locale());
   try {
     const answer = await client.post(`/cloud-sync/${name}`);
     notify("success", t("name"), answer.message ?? "", 4000);
   } catch (error) {
-    notify("error", t("name"), t("action.failed", { reason: error.message }), 8000);
+    notify("error", t("name"), reasonOf(error, t), 8000);
   }
 }
 
@@ -171,20 +241,18 @@ app.registerExtension({
   ],
   setup() {
     app.extensionManager.registerSidebarTab(tab);
-    const notifier = new Notifier((severity, key, values, life) => {
-      if (preference(SETTINGS.notifications) === false) return;
-      const t = translator(locale());
-      notify(severity, t(key), t(`${key}.detail`, values), life);
-    });
+    const notifier = new Notifier(tell);
     client.addEventListener("change", () => {
       showBadge();
       if (client.reachable) notifier.see(client.status);
     });
-    // The frontend changes its language without a reload; so does the panel.
-    app.ui?.settings?.addEventListener?.("Comfy.Locale.change", () => {
+    // The frontend changes its language without a reload.
+    app.ui?.settings?.addEventListener?.(`${LANGUAGE}.change`, (/** @type {CustomEvent} */ event) => {
+      chosenLanguage = event.detail?.value ?? null;
       showBadge();
       if (panel) panel.locale = locale();
     });
+    document.addEventListener("click", openFromToast);
     client.start();
   },
 });

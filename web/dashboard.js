@@ -1,3 +1,4 @@
+// @ts-check
 /**
  * The daemon's own page: the panel, fed by server-sent events.
  *
@@ -10,19 +11,28 @@ import { el } from "./panel/dom.js";
 import { StatusClient } from "./status_client.js";
 import { translator } from "./strings.js";
 
+/** @typedef {import("./archive_panel.js").ArchivePanel} ArchivePanel */
+/** @typedef {import("./types.d.ts").Status} Status */
+
 const EVENT = "cloud-sync.status";
 const AGAIN_MS = 3_000;
 const KEPT = "cloud-archive.token";
 
-/** The status objects in a stream of server-sent events, which `fetch` reads because an EventSource sends no token. */
+/**
+ * Read the status objects of a stream of server-sent events. An EventSource can't send the token, so `fetch` reads it.
+ *
+ * @param {ReadableStream<Uint8Array>} body
+ * @returns {AsyncGenerator<Status>}
+ */
 async function* statuses(body) {
-  const reader = body.pipeThrough(new TextDecoderStream()).getReader();
+  const decoder = /** @type {TransformStream<Uint8Array, string>} */ (/** @type {unknown} */ (new TextDecoderStream()));
+  const reader = body.pipeThrough(decoder).getReader();
   let text = "";
   for (;;) {
     const { value, done } = await reader.read();
     if (done) return;
     const events = (text + value).split("\n\n");
-    text = events.pop();
+    text = events.pop() ?? "";
     for (const lines of events.map((event) => event.split("\n"))) {
       if (!lines.includes(`event: ${EVENT}`)) continue;
       yield JSON.parse(lines.filter((line) => line.startsWith("data: ")).map((line) => line.slice(6)).join("\n"));
@@ -31,14 +41,21 @@ async function* statuses(body) {
 }
 
 /**
- * Fetch and listen on the origin that served this page.
+ * Return a transport to the origin that served this page.
  *
+ * @param {string} base  the page's address
  * @param {string|null} token  goes with every request
  * @param {() => void} denied  called when the server asks for another token
+ * @returns {import("./status_client.js").Transport}
  */
 function serverTransport(base, token, denied) {
+  /**
+   * @param {string} path
+   * @param {RequestInit} [options]
+   */
   const send = async (path, options = {}) => {
-    const headers = token ? { ...options.headers, Authorization: `Bearer ${token}` } : options.headers;
+    const headers = new Headers(options.headers);
+    if (token) headers.set("Authorization", `Bearer ${token}`);
     const answer = await fetch(new URL(path.replace(/^\//, ""), base), { ...options, headers });
     if (answer.status === 401) denied();
     return answer;
@@ -47,17 +64,18 @@ function serverTransport(base, token, denied) {
     fetch: send,
     listen(on) {
       const ended = new AbortController();
-      let timer = null;
+      /** @type {ReturnType<typeof setTimeout>|undefined} */
+      let timer;
       let lost = false;
       const connect = async () => {
         try {
           const answer = await send("/cloud-sync/events", { signal: ended.signal, cache: "no-store" });
-          if (!answer.ok) throw new Error(`${answer.status}`);
+          if (!answer.ok || !answer.body) throw new Error(`${answer.status}`);
           if (lost) on.restored();
           lost = false;
           for await (const status of statuses(answer.body)) on.status(status);
         } catch {
-          // Broken or refused: both are tried again below.
+          // Broken or refused: both are retried below.
         }
         if (ended.signal.aborted) return;
         lost = true;
@@ -73,9 +91,15 @@ function serverTransport(base, token, denied) {
   };
 }
 
+/** @type {StatusClient|null} */
 let client = null;
 
-/** Ask for the token in place of the panel. */
+/**
+ * Ask for the token in place of the panel.
+ *
+ * @param {HTMLElement} place
+ * @param {boolean} wrong  whether a token was refused
+ */
 function askForToken(place, wrong) {
   const t = translator(navigator.language);
   const input = el("input", { id: "token", type: "password", autocomplete: "current-password", required: true });
@@ -97,7 +121,11 @@ function askForToken(place, wrong) {
   input.focus();
 }
 
-/** Show the panel. */
+/**
+ * Show the panel.
+ *
+ * @param {HTMLElement} place
+ */
 function show(place) {
   const token = sessionStorage.getItem(KEPT);
   const mine = new StatusClient(
@@ -110,7 +138,7 @@ function show(place) {
     }),
   );
   client = mine;
-  const panel = document.createElement("cloud-archive-panel");
+  const panel = /** @type {ArchivePanel} */ (document.createElement("cloud-archive-panel"));
   panel.locale = navigator.language;
   panel.client = mine;
   place.replaceChildren(panel);

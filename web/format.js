@@ -1,8 +1,16 @@
-/** Numbers, times and names as people read them. Pure: no state, no page, harmless when loaded alone. */
+// @ts-check
+/** Format numbers, times and names for people. Pure functions; harmless when loaded alone. */
+
+/** @typedef {import("./types.d.ts").Slot} Slot */
+/** @typedef {import("./types.d.ts").Translator} Translator */
 
 const UNITS = ["B", "kB", "MB", "GB", "TB", "PB"];
 
-/** 41_234_567 -> "41 MB": decimal units as the stores count, three digits at the most. */
+/**
+ * Format a size: 41_234_567 -> "41 MB". Decimal units as the stores count, three digits at most.
+ *
+ * @param {number} bytes
+ */
 export function formatBytes(bytes, locale = "en") {
   let value = Math.max(0, Number(bytes) || 0);
   let unit = 0;
@@ -14,12 +22,21 @@ export function formatBytes(bytes, locale = "en") {
   return `${formatNumber(value, locale, digits)} ${UNITS[unit]}`;
 }
 
-/** 12345 -> "12,345", in the language's own way. */
+/**
+ * Format a number in the language's own way: 12345 -> "12,345".
+ *
+ * @param {number} value
+ */
 export function formatNumber(value, locale = "en", digits = 0) {
   return new Intl.NumberFormat(locale, { maximumFractionDigits: digits }).format(Number(value) || 0);
 }
 
-/** Seconds -> "20 s", "3 min", "2 h 10 min", "4 d"; `t` gives the units in the user's language. */
+/**
+ * Format a duration: "20 s", "3 min", "2 h 10 min", "4 d".
+ *
+ * @param {number} seconds
+ * @param {Translator} t
+ */
 export function formatDuration(seconds, t) {
   const total = Math.max(0, Math.round(Number(seconds) || 0));
   if (total < 60) return t("unit.seconds", { n: Math.max(1, total) });
@@ -34,14 +51,23 @@ export function formatDuration(seconds, t) {
   return t("unit.days", { n: Math.round(hours / 24) });
 }
 
-/** An ISO time -> Date, or null where there is none. A time without a zone counts as local. */
+/**
+ * Parse an ISO time; null where there is none. A time without a zone counts as local.
+ *
+ * @param {string|null|undefined} text
+ */
 export function parseTime(text) {
   if (!text) return null;
   const time = new Date(text);
   return Number.isNaN(time.getTime()) ? null : time;
 }
 
-/** How long ago, in words: "2 minutes ago"; "now" below ten seconds. */
+/**
+ * Format how long ago: "2 minutes ago"; "now" below ten seconds.
+ *
+ * @param {Date} time
+ * @param {string} locale
+ */
 export function formatAgo(time, locale, now = Date.now()) {
   const seconds = (time.getTime() - now) / 1000;
   const format = new Intl.RelativeTimeFormat(locale, { numeric: "auto", style: "short" });
@@ -54,36 +80,54 @@ export function formatAgo(time, locale, now = Date.now()) {
   return new Intl.DateTimeFormat(locale, { dateStyle: "medium" }).format(time);
 }
 
-/** Date and time in full, for titles. */
+/**
+ * Format date and time in full.
+ *
+ * @param {Date} time
+ * @param {string} locale
+ */
 export function formatMoment(time, locale) {
   return new Intl.DateTimeFormat(locale, { dateStyle: "medium", timeStyle: "medium" }).format(time);
 }
 
-/** "a/b/c.png" -> ["a/b", "c.png"]. */
+/**
+ * Split a path into folder and name: "a/b/c.png" -> ["a/b", "c.png"].
+ *
+ * @param {string} path
+ * @returns {[folder: string, name: string]}
+ */
 export function splitPath(path) {
   const cut = path.lastIndexOf("/");
   return cut < 0 ? ["", path] : [path.slice(0, cut), path.slice(cut + 1)];
 }
 
+/** @type {Record<string, string[]>} */
 const KINDS = {
   image: ["png", "jpg", "jpeg", "webp", "gif", "avif", "bmp"],
   video: ["mp4", "webm", "mkv", "mov", "avi", "m4v"],
   audio: ["wav", "mp3", "flac", "ogg", "opus", "m4a", "aac"],
 };
 
-/** "image", "video", "audio" or "other", by the name's ending. */
+/**
+ * Return "image", "video", "audio" or "other", by the name's ending.
+ *
+ * @param {string} path
+ */
 export function kindOf(path) {
   const ending = path.slice(path.lastIndexOf(".") + 1).toLowerCase();
   return Object.keys(KINDS).find((kind) => KINDS[kind].includes(ending)) ?? "other";
 }
 
 /**
- * Rows of the report -> one slot for each hour or day up to now, empty ones included.
+ * Return one slot for each hour or day up to now, empty ones included.
  *
- * @param {{start: string, files: number, bytes: number}[]} rows
+ * @param {{start: string, files: number, bytes: number}[]} rows  of the report
  * @param {"hour"|"day"} step
+ * @param {number} count  of slots
+ * @returns {Slot[]}
  */
 export function fillSlots(rows, step, count, now = new Date()) {
+  /** @param {Date} time */
   const floor = (time) => {
     const start = new Date(time);
     start.setMinutes(0, 0, 0);

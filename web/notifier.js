@@ -1,53 +1,60 @@
-/** Which changes are worth a notification: the first failure, the recovery, the end of a long queue. Pure. */
+// @ts-check
+/** Decide which changes deserve a notification: a failure, its recovery, the end of a long queue. Pure. */
+
+/** @typedef {import("./types.d.ts").Status} Status */
+/** @typedef {"toast.retrying"|"toast.failed"|"toast.recovered"|"toast.done"} Key */
 
 const LONG_QUEUE_FILES = 20;
-const LIFE_MS = { "toast.failed": 10_000, "toast.recovered": 6_000, "toast.done": 6_000 };
 
 export class Notifier {
-  #tell;
+  #notify;
+  /** @type {string|null} */
   #session = null;
   #failing = false;
+  #givenUp = 0;
   #queued = 0;
-  #begun = 0;
+  #before = 0; // archived when the queue was last empty
   #atFailure = 0;
 
-  /** @param {(severity: string, key: string, values: object, lifeMs: number) => void} tell */
-  constructor(tell) {
-    this.#tell = tell;
+  /** @param {(key: Key, values: Record<string, unknown>) => void} notify */
+  constructor(notify) {
+    this.#notify = notify;
   }
 
-  /** Look at the newest status; the first one of a session is only remembered. */
+  /**
+   * Compare the newest status with the last one; the first one of a session is only remembered.
+   *
+   * @param {Status|null} status
+   */
   see(status) {
     if (!status) return;
     const archived = status.uploaded_files + (status.already_archived_files ?? 0);
-    const troubled = status.failed_files > 0 || status.state === "retrying";
-    // Each new try leaves "retrying" for a moment: it is over only once something arrived.
+    const troubled = status.failed_files > 0 || status.retrying_files > 0 || status.state === "retrying";
+    // Each new attempt leaves "retrying" for a moment: it is over only once something was archived.
     const over = !troubled && (status.safe_to_stop || archived > this.#atFailure);
     const failing = troubled || (this.#failing && !over);
     if (status.session_id !== this.#session) {
       this.#session = status.session_id;
       this.#failing = troubled;
-      this.#atFailure = archived;
+      this.#givenUp = status.failed_files;
+      this.#atFailure = this.#before = archived;
       this.#queued = status.pending_files;
-      this.#begun = archived;
       return;
     }
-    if (failing && !this.#failing) {
-      this.#atFailure = archived;
-      this.#say("error", "toast.failed");
-    } else if (!failing && this.#failing) this.#say("success", "toast.recovered");
+    if (failing && !this.#failing) this.#atFailure = archived;
+    if (status.failed_files > this.#givenUp && !this.#givenUp) this.#notify("toast.failed", { n: status.failed_files });
+    else if (failing && !this.#failing) this.#notify("toast.retrying", { n: status.retrying_files });
+    else if (!failing && this.#failing) this.#notify("toast.recovered", {});
     this.#failing = failing;
+    this.#givenUp = status.failed_files;
     if (status.pending_files > 0) {
-      if (!this.#queued) this.#begun = archived;
       this.#queued = Math.max(this.#queued, status.pending_files);
       return;
     }
-    const done = archived - this.#begun;
-    if (this.#queued >= LONG_QUEUE_FILES && done > 0 && status.safe_to_stop) this.#say("success", "toast.done", { n: done });
-    if (status.safe_to_stop || !failing) this.#queued = 0;
-  }
-
-  #say(severity, key, values = {}) {
-    this.#tell(severity, key, values, LIFE_MS[key]);
+    const files = archived - this.#before;
+    if (this.#queued >= LONG_QUEUE_FILES && files > 0 && status.safe_to_stop) this.#notify("toast.done", { n: files });
+    if (!status.safe_to_stop) return;
+    this.#queued = 0;
+    this.#before = archived;
   }
 }

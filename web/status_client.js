@@ -1,15 +1,25 @@
+// @ts-check
 /**
- * What the archive says, kept current: one fetch, then pushes; a poll only where pushes stay away.
+ * The archive's status, kept current: one fetch, then pushes; a poll only where pushes stay away.
  *
- * The server pushes at least every 5 s. After 10 s without a word nobody can tell how the archive is: `reachable`
- * is false then, whatever the last status said.
+ * The server pushes at least every 5 s. After 10 s without a push the state of the archive is unknown: `reachable` is
+ * false then, whatever the last status said.
  *
  * It knows neither ComfyUI nor the daemon's page: a transport does. Harmless when loaded alone.
+ */
+
+/** @typedef {import("./types.d.ts").Status} Status */
+/** @typedef {import("./types.d.ts").Translator} Translator */
+
+/**
+ * @typedef {object} Listener
+ * @property {(status: Status) => void} status  called with each pushed status
+ * @property {() => void} lost  called when the connection is lost
+ * @property {() => void} restored  called when the connection is back
  *
  * @typedef {object} Transport
  * @property {(path: string, options?: RequestInit) => Promise<Response>} fetch  path starts with "/cloud-sync/"
- * @property {(on: {status: (status: object) => void, lost: () => void, restored: () => void}) => () => void} listen
- *   starts listening and returns what ends it.
+ * @property {(on: Listener) => () => void} listen  starts listening and returns what ends it
  */
 
 const QUIET_POLL_MS = 6_000;
@@ -18,8 +28,12 @@ const SILENCE_MS = 10_000;
 const ANSWER_MS = 8_000;
 const ACTION_MS = 60_000;
 
-/** A request that was refused; `message` is the server's own reason where it gave one. */
+/** A request that failed. */
 export class RequestFailed extends Error {
+  /**
+   * @param {string} message  the server's own reason; empty where it gave none
+   * @param {number} status  of HTTP; 0 where the server could not be reached
+   */
   constructor(message, status) {
     super(message);
     this.name = "RequestFailed";
@@ -27,13 +41,28 @@ export class RequestFailed extends Error {
   }
 }
 
+/**
+ * Return why something failed, as a sentence for users.
+ *
+ * @param {unknown} error
+ * @param {Translator} t
+ */
+export function reasonOf(error, t) {
+  if (!(error instanceof RequestFailed)) return error instanceof Error ? error.message : String(error);
+  return error.message || (error.status ? t("error.status", { status: error.status }) : t("error.unreachable"));
+}
+
 export class StatusClient extends EventTarget {
   #transport;
+  /** @type {Status|null} */
   #status = null;
   #reachable = true;
+  /** @type {(() => void)|null} */
   #stopListening = null;
-  #timer = null;
-  #silence = null;
+  /** @type {ReturnType<typeof setTimeout>|undefined} */
+  #timer;
+  /** @type {ReturnType<typeof setTimeout>|undefined} */
+  #silence;
   #asking = false;
   #watchers = 0;
   #heard = 0;
@@ -49,7 +78,7 @@ export class StatusClient extends EventTarget {
     return this.#status;
   }
 
-  /** False while the server does not answer, or has said nothing for 10 s. */
+  /** False while the server does not answer, or has sent nothing for 10 s. */
   get reachable() {
     return this.#reachable;
   }
@@ -75,7 +104,7 @@ export class StatusClient extends EventTarget {
     this.#schedule();
   }
 
-  /** Somebody looks: fetch now, and poll slowly where pushes stay away. Returns what ends it. */
+  /** Fetch now, and poll slowly where pushes stay away, for a panel that is open. Returns what ends it. */
   watch() {
     this.#watchers += 1;
     this.refresh();
@@ -107,10 +136,15 @@ export class StatusClient extends EventTarget {
   /**
    * GET a JSON answer.
    *
+   * @param {string} path
+   * @param {{signal?: AbortSignal, [name: string]: unknown}} [options]  the signal, and the query
+   * @returns {Promise<any>}
    * @throws {RequestFailed} the server refused or cannot be reached.
    */
   async get(path, { signal, ...query } = {}) {
-    const words = Object.entries(query).filter(([, value]) => value !== "" && value != null);
+    const words = Object.entries(query)
+      .filter(([, value]) => value !== "" && value != null)
+      .map(([name, value]) => [name, String(value)]);
     const search = words.length ? `?${new URLSearchParams(words)}` : "";
     return this.#request(path + search, { signal, cache: "no-store" });
   }
@@ -118,9 +152,13 @@ export class StatusClient extends EventTarget {
   /**
    * POST to one of the actions; the answer's own status, where it carries one, is shown at once.
    *
+   * @param {string} path
+   * @param {object} [body]
+   * @returns {Promise<any>}
    * @throws {RequestFailed} the server refused or cannot be reached.
    */
   async post(path, body) {
+    /** @type {RequestInit} */
     const options = { method: "POST", signal: AbortSignal.timeout(ACTION_MS) };
     if (body !== undefined) {
       options.headers = { "Content-Type": "application/json" };
@@ -132,27 +170,31 @@ export class StatusClient extends EventTarget {
     return answer;
   }
 
+  /**
+   * @param {string} path
+   * @param {RequestInit} options
+   */
   async #request(path, options) {
     let response;
     try {
       response = await this.#transport.fetch(path, options);
     } catch (error) {
-      if (error?.name === "AbortError") throw error;
-      throw new RequestFailed(String(error?.message ?? error), 0);
+      if (error instanceof DOMException && error.name === "AbortError") throw error;
+      throw new RequestFailed("", 0);
     }
     const text = await response.text();
     let answer = null;
     try {
       answer = text ? JSON.parse(text) : null;
     } catch {
-      // An error page; its status line says enough.
+      // An error page: the status says enough.
     }
     if (response.ok && answer !== null) return answer;
     const reason = answer?.message ?? answer?.error;
-    const line = `${response.status} ${response.statusText}`.trim();
-    throw new RequestFailed(typeof reason === "string" && reason ? reason : line, response.status);
+    throw new RequestFailed(typeof reason === "string" ? reason : "", response.status);
   }
 
+  /** @param {Status} status */
   #take(status) {
     if (!status || typeof status !== "object") return;
     this.#heard += 1;
@@ -170,7 +212,7 @@ export class StatusClient extends EventTarget {
     if (changed) this.dispatchEvent(new Event("change"));
   }
 
-  /** Begin the wait for the next word anew. */
+  /** Start the time of silence anew. */
   #listenOn() {
     clearTimeout(this.#silence);
     if (this.#stopListening) this.#silence = setTimeout(() => this.#lose(), SILENCE_MS);
@@ -178,7 +220,6 @@ export class StatusClient extends EventTarget {
 
   #schedule() {
     clearTimeout(this.#timer);
-    this.#timer = null;
     if (!this.#watchers) return;
     const wait = this.#reachable ? QUIET_POLL_MS : LOST_POLL_MS;
     this.#timer = setTimeout(() => this.refresh(), wait);

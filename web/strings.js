@@ -1,41 +1,55 @@
+// @ts-check
 /**
- * The panel's own words in English, Japanese and Chinese. Harmless when loaded alone.
+ * The panel's own texts in English, Japanese and Chinese. Harmless when loaded alone.
  *
- * A string may be a pair {one, other} where English needs it. What the archive itself says (causes, cures,
- * messages) comes from the server, in English.
+ * A text may be a pair {one, other} where English needs it. The archive's own causes, cures and messages come from the
+ * server, in English.
  */
 
 import { en } from "./strings/en.js";
 import { ja } from "./strings/ja.js";
 import { zh } from "./strings/zh.js";
 
+/** @typedef {import("./types.d.ts").Translator} Translator */
+/** @typedef {Record<string, string|Partial<Record<Intl.LDMLPluralRule, string>>>} Table */
+
+/** @type {Record<string, Table>} */
 const TABLES = { en, ja, zh };
 
-/** "ja-JP" -> "ja"; a language that we do not have -> "en". */
-export function supportedLocale(locale) {
-  const language = String(locale ?? "en").toLowerCase().split(/[-_]/)[0];
+/**
+ * Return the language of a locale that we have texts for: "ja-JP" -> "ja", else "en".
+ *
+ * @param {string} locale
+ */
+function supportedLocale(locale) {
+  const language = locale.toLowerCase().split(/[-_]/)[0];
   return language in TABLES ? language : "en";
 }
 
 /**
- * The translator of one language: `t("key", {n: 3})`. A key that a language lacks falls back to English.
+ * Return the translator of one language: `t("key", {n: 3})`. A key that a language lacks falls back to English.
  *
- * @returns {((key: string, values?: Record<string, unknown>) => string) & {locale: string}}
+ * @param {string} locale
+ * @returns {Translator}
  */
 export function translator(locale) {
   const language = supportedLocale(locale);
   const plural = new Intl.PluralRules(language);
   const numbers = new Intl.NumberFormat(language);
+  /**
+   * @param {string} key
+   * @param {Record<string, unknown>} values
+   */
   const t = (key, values = {}) => {
-    let text = TABLES[language][key] ?? en[key] ?? key;
-    if (typeof text === "object") text = text[plural.select(Number(values.n))] ?? text.other;
+    const found = TABLES[language][key] ?? TABLES.en[key] ?? key;
+    const text = typeof found === "string" ? found : (found[plural.select(Number(values.n))] ?? found.other ?? key);
     return text.replace(/\{(\w+)\}/g, (whole, name) => {
       const value = values[name];
       if (value === undefined) return whole;
       return typeof value === "number" ? numbers.format(value) : String(value);
     });
   };
-  // The tag is told whole where its language is ours, so that "zh-TW" keeps its own dates.
-  t.locale = String(locale ?? "").toLowerCase().startsWith(language) ? locale.replace("_", "-") : language;
-  return t;
+  // The whole tag where its language is ours, so that "zh-TW" keeps its own dates.
+  const tag = locale.toLowerCase().startsWith(language) ? locale.replace("_", "-") : language;
+  return Object.assign(t, { locale: tag });
 }

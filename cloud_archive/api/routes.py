@@ -39,7 +39,7 @@ REPORT_STEPS: Mapping[str, int] = {"hour": 24, "day": 30}  # and how many of the
 MAX_REPORT_ROWS = 1000
 FILE_STATES = ("pending", "uploading", "archived", "failed", "vanished", "pruned", "retrying", "given_up")
 # Files without a row in the ledger: left out by the settings, or older than the archive. Only one at a time.
-UNARCHIVED_STATES = ("skipped", "baseline")
+UNARCHIVED_STATES = ("skipped", "baseline", "unarchived")
 
 EVENTS_PATH = "/cloud-sync/events"
 STATUS_EVENT = "cloud-sync.status"

@@ -294,7 +294,7 @@ class Engine:
             RequestRefused: 400, the cursor or the state is invalid.
         """
         archiver = self.archiver()
-        if state in ("skipped", "baseline"):
+        if state in ("skipped", "baseline", "unarchived"):
             return unarchived_page(archiver.unarchived_files(), state, query, limit, cursor)
         return ledger_page(archiver.ledger, state, query, limit, cursor)
 

@@ -21,7 +21,7 @@ def ledger_page(ledger: Ledger, state: str | None, query: str, limit: int, curso
     """Return the rows of a page, newest first, and the cursor of the next page or None.
 
     Args:
-        state: one state or several with commas; None = all.
+        state: one state or several with commas, or "retrying" or "given_up" (see `Ledger.rows`); None = all.
         query: only paths that contain this.
         cursor: the last row of the page before; None = the first page.
 
@@ -34,11 +34,13 @@ def ledger_page(ledger: Ledger, state: str | None, query: str, limit: int, curso
             raise ValueError(cursor)
     except ValueError:
         raise RequestRefused(400, "cursor must be the next_cursor of an earlier page.") from None
+    again = {"retrying": True, "given_up": False}.get(state or "")
     try:
-        states = tuple(FileState[word.upper()] for word in state.split(",")) if state else ()
+        words = state.split(",") if state and again is None else []
+        states = tuple(FileState[word.upper()] for word in words)
     except KeyError:
         raise RequestRefused(400, "state must be one that a file has, or several with commas.") from None
-    rows = ledger.rows(states=states, query=query, limit=limit, before=before)
+    rows = ledger.rows(states=states, again=again, query=query, limit=limit, before=before)
     following = str(rows[-1].row) if len(rows) == limit else None
     return [row_to_json(row) for row in rows], following
 
@@ -60,6 +62,6 @@ def unarchived_page(
             raise ValueError
     except ValueError:
         raise RequestRefused(400, "cursor is none that this archive gave.") from None
-    wanted = (file for file in files if file.state == state and query.lower() in file.path.lower())
+    wanted = (file for file in files if state in ("unarchived", file.state) and query.lower() in file.path.lower())
     rows = [file.to_json() for file in islice(wanted, start, start + limit)]
     return rows, str(start + limit) if len(rows) == limit else None

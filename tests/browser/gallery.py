@@ -106,7 +106,7 @@ def recent(count: int = 6) -> list[dict[str, Any]]:
 
 def states(model: ScriptedModel) -> dict[str, Callable[[], None]]:
     """What sets the model up for each picture."""
-    counted = {"total_files": 231, "uploaded_files": 228, "already_archived_files": 3}
+    counted = {"total_files": 231, "uploaded_files": 228, "already_archived_files": 3, "archived_files": 1521}
 
     def settle(**changes: Any) -> None:
         furnish(model)
@@ -118,9 +118,10 @@ def states(model: ScriptedModel) -> dict[str, Callable[[], None]]:
             uploading=True,
             safe_to_stop=False,
             pending_files=3,
-            pending_bytes=41_234_567,
+            pending_bytes=49_411_724,
+            unsent_bytes=24_411_724,
             rate_bytes_per_second=2_060_000,
-            seconds_left=20,
+            seconds_left=12,
             active=[
                 _moving("clips/harbour_00003_.mp4", 38_000_000, 24_400_000),
                 _moving("portraits/aurora_00014_.png", 2_411_724, 600_000),
@@ -134,7 +135,9 @@ def states(model: ScriptedModel) -> dict[str, Callable[[], None]]:
             safe_to_stop=False,
             failed_files=0,
             pending_files=5,
+            retrying_files=5,
             pending_bytes=31_000_000,
+            unsent_bytes=31_000_000,
             errors=[f"{_REFUSED['cause']} {_REFUSED['cure']}"],
         )
         failed = [
@@ -144,7 +147,7 @@ def states(model: ScriptedModel) -> dict[str, Callable[[], None]]:
         model.files = [*failed, *model.files]
 
     def attention() -> None:
-        settle(safe_to_stop=False, failed_files=2)
+        settle(safe_to_stop=False, failed_files=1, retrying_files=1, pending_files=1, unsent_bytes=1_843_200)
         cause = "The object key is longer than the store allows."
         key = a_file(
             f"{'deep/' * 9}a_very_long_name_00001_.png",

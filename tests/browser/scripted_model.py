@@ -33,6 +33,12 @@ def a_status(**changes: Any) -> dict[str, Any]:
         "pending_files": 0,
         "pending_bytes": 0,
         "already_archived_files": 0,
+        "retrying_files": 0,
+        "unsent_bytes": 0,
+        "archived_files": 0,
+        "rate_bytes_per_second": 0,
+        "seconds_left": None,
+        "waiting": [],
         "active": [],
         "destination": {
             "endpoint": "s3.example.net:443",
@@ -155,7 +161,7 @@ class ScriptedModel:
         position = start
         for position in range(start, len(self.files)):
             row = self.files[position]
-            if (not state or row["state"] == state) and wanted in row["path"].lower():
+            if _is_in(row, state) and wanted in row["path"].lower():
                 if len(page) == limit:
                     return {"files": page, "next_cursor": str(position)}
                 page.append(row)
@@ -179,3 +185,16 @@ class ScriptedModel:
         finally:
             self._streams.discard(queue)
         return stream
+
+
+def _is_in(row: dict[str, Any], state: str) -> bool:
+    """Whether the routes list this row in this state."""
+    failed = row["state"] == "failed"
+    kinds: dict[str, bool] = {
+        "": row["state"] not in ("skipped", "baseline", "unseen"),
+        "retrying": bool(row["cause"])
+        and (row["state"] == "pending" or (failed and bool(row["next_try_at"]))),
+        "given_up": failed and not row["next_try_at"],
+        "unarchived": row["state"] in ("skipped", "baseline", "unseen"),
+    }
+    return kinds.get(state, bool(row["state"] == state))

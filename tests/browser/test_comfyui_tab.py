@@ -11,7 +11,7 @@ from playwright.sync_api import Locator, Page, expect
 
 from tests.browser.gallery import recent, states
 from tests.browser.pages import PANEL, heading, serious_findings, tab, toggle_tab
-from tests.browser.scripted_model import a_status
+from tests.browser.scripted_model import a_file, a_status, from_now
 from tests.browser.stage import Scene
 from tests.servers import wait_until
 
@@ -75,7 +75,7 @@ def test_icon_and_badge_follow_the_state_while_the_panel_is_closed(comfy: tuple[
     ).to_be_visible()
     scene.show(state="retrying", failed_files=2)
     wait_until(lambda: tab(page)["badge"] == "!", "the sign")
-    assert tab(page)["tooltip"] == "Cloud Archive: Waiting to retry"
+    assert tab(page)["tooltip"] == "Cloud Archive: Retrying"
     scene.show(state="idle", failed_files=0, pending_files=0, safe_to_stop=True)
     wait_until(lambda: tab(page)["badge"] is None, "no badge")
 
@@ -101,7 +101,7 @@ def test_notifications_come_on_transitions_only_and_go_by_themselves(comfy: tupl
     page.evaluate(
         """() => {
           const toast = app.extensionManager.toast;
-          const names = ["add", "success", "error"].filter((name) => toast[name]);
+          const names = ["add", "success", "error", "warning"].filter((name) => toast[name]);
           const real = Object.fromEntries(names.map((name) => [name, toast[name]]));
           window.toasts = [];
           const keep = (kind) => (first, more) => toasts.push(typeof first === "string"
@@ -122,23 +122,60 @@ def test_notifications_come_on_transitions_only_and_go_by_themselves(comfy: tupl
     wait_until(lambda: len(said()) == 1, "the first failure")
     scene.show(**{**failing, "state": "uploading"})
     scene.show(**{**failing, "failed_files": 2})
+    wait_until(lambda: len(said()) == 2, "files that were given up")
     scene.show(state="uploading", failed_files=0, uploaded_files=20, pending_files=20)
-    wait_until(lambda: len(said()) == 2, "the recovery")
+    wait_until(lambda: len(said()) == 3, "the recovery")
     scene.show(state="idle", uploaded_files=40, pending_files=0, safe_to_stop=True)
-    wait_until(lambda: len(said()) == 3, "the end of a long queue")
+    wait_until(lambda: len(said()) == 4, "the end of a long queue")
     scene.show(state="uploading", pending_files=2, safe_to_stop=False)
     scene.show(state="idle", uploaded_files=42, pending_files=0, safe_to_stop=True)
     wait_until(lambda: tab(page)["badge"] is None, "the short queue's end")
-    assert [each["kind"] for each in said()] == ["error", "success", "success"]
+    assert [each["kind"].removesuffix("ing") for each in said()] == ["warn", "error", "success", "success"]
     assert all(each["life"] and each["life"] > 0 for each in said())
     page.evaluate("giveToastsBack()")
 
 
-def test_a_notification_is_really_shown(comfy: tuple[Page, Scene]) -> None:
+def test_a_notification_names_the_file_and_its_cause_and_opens_the_panel(comfy: tuple[Page, Scene]) -> None:
     page, scene = comfy
-    expect(_toasts(page, "Cloud Archive: an upload failed")).to_have_count(0)
-    scene.show(state="retrying", failed_files=1, safe_to_stop=False)
-    expect(_toasts(page, "Cloud Archive: an upload failed").first).to_be_visible()
+    cause = "Nothing answers at the endpoint."
+    scene.model.files = [a_file("a/fox.png", "failed", cause=cause, attempts=1, next_try_at=from_now(60))]
+    scene.show(state="retrying", retrying_files=1, pending_files=1, safe_to_stop=False)
+    toast = _toasts(page, "Cloud Archive: retrying").first
+    expect(toast).to_contain_text(f"fox.png: {cause}")
+    expect(page.locator(PANEL)).to_have_count(0)
+    action = page.get_by_role("button", name="Open panel")
+    (action if action.count() else toast).click()
+    expect(page.locator(PANEL)).to_be_visible()
+
+
+def test_the_badge_shows_two_digits_at_most(comfy: tuple[Page, Scene]) -> None:
+    page, scene = comfy
+    scene.show(state="uploading", pending_files=100, safe_to_stop=False)
+    wait_until(lambda: tab(page)["badge"] == "99+", "the number")
+
+
+def test_an_archive_without_settings_is_no_alarm(comfy: tuple[Page, Scene]) -> None:
+    page, scene = comfy
+    scene.show(state="not_configured", running=False, safe_to_stop=False)
+    wait_until(lambda: tab(page)["tooltip"] == "Cloud Archive: Not configured", "the state")
+    assert tab(page)["badge"] is None
+
+
+def test_the_language_is_that_of_the_event_even_where_the_setting_follows_later(
+    comfy: tuple[Page, Scene],
+) -> None:
+    page, _ = comfy
+    panel = _open(page)
+    expect(heading(panel)).to_have_text("Up to date")
+    change = (
+        "value => app.ui.settings.dispatchEvent(new CustomEvent('Comfy.Locale.change', {detail: {value}}))"
+    )
+    try:
+        page.evaluate(change, "ja")
+        expect(heading(panel)).to_have_text("最新の状態です")
+    finally:
+        page.evaluate(change, "en")
+    expect(heading(panel)).to_have_text("Up to date")
 
 
 def test_commands_and_menu_entries_do_what_the_buttons_do(comfy: tuple[Page, Scene]) -> None:
@@ -188,7 +225,7 @@ def test_after_a_reconnect_the_state_is_fetched_anew(comfy: tuple[Page, Scene]) 
     page, scene = comfy
     assert scene.comfy is not None
     # With the panel closed nothing polls: what the icon knows then, it knows from the reconnect.
-    scene.model.status = a_status(uploaded_files=99, state="stopped", running=False)
+    scene.model.status = a_status(archived_files=99, state="stopped", running=False)
     scene.background.run(scene.comfy.drop_sockets())
     wait_until(lambda: tab(page)["tooltip"].endswith("Stopped"), "the new state")
     expect(_open(page).locator(".counts dd").first).to_have_text("99")

@@ -17,13 +17,13 @@ from tests.servers import wait_until
 TITLES = {
     "idle": "Up to date",
     "uploading": "Uploading",
-    "retrying": "Waiting to retry",
+    "retrying": "Retrying",
     "attention": "Needs attention",
     "stopped": "Stopped",
     "stopping": "Stopping",
     "standby": "Standby",
     "starting": "Starting",
-    "checking": "Looking for changes",
+    "checking": "Checking for changes",
     "unavailable": "Engine not answering",
     "not_configured": "Not configured",
 }
@@ -48,15 +48,17 @@ def test_the_header_says_in_plain_words_whether_it_is_safe_to_stop(page: Page, d
     safe = panel.locator(".safe")
     expect(safe).to_have_text("Safe to stop")
     dashboard.show(
-        state="uploading", safe_to_stop=False, pending_files=3, pending_bytes=41_000_000, seconds_left=20
+        state="uploading", safe_to_stop=False, pending_files=3, unsent_bytes=41_000_000, seconds_left=20
     )
     expect(safe).to_have_text("Not yet: 3 files, 41 MB, about 20 s")
-    dashboard.show(state="idle", pending_files=0, pending_bytes=0, failed_files=1)
+    dashboard.show(unsent_bytes=12_000_000, seconds_left=None)
+    expect(safe).to_have_text("Not yet: 3 files, 12 MB")
+    dashboard.show(state="idle", pending_files=0, unsent_bytes=0, failed_files=1)
     expect(safe).to_have_text("Not yet: 1 file failed")
     dashboard.show(state="unavailable", safe_to_stop=True)
     expect(safe).to_have_text("Cannot tell whether it is safe to stop")
     dashboard.show(state="starting", safe_to_stop=True, failed_files=0, connection_verified=False)
-    expect(safe).to_have_text("Nothing waits, but the connection has not been verified yet")
+    expect(safe).to_have_text("No files are waiting, but the connection has not been verified yet")
     expect(safe.locator(".mark")).not_to_have_class(re.compile("good"))
     dashboard.show(state="idle", connection_verified=True)
     expect(safe).to_have_text("Safe to stop")
@@ -85,17 +87,19 @@ def test_a_failed_file_shows_cause_cure_and_next_try_and_can_be_retried(page: Pa
         *failed,
         a_file("g.png", "failed", cause="The key is too long.", cure="", attempts=1),
     ]
-    dashboard.model.status = a_status(state="retrying", failed_files=6, safe_to_stop=False)
+    dashboard.model.status = a_status(
+        state="retrying", failed_files=1, retrying_files=5, pending_files=5, safe_to_stop=False
+    )
     panel = open_dashboard(page, dashboard.address)
     cards = panel.locator(".problem")
     expect(cards).to_have_count(2)
-    first = cards.first
+    first = cards.last  # what was given up comes first
     expect(first).to_contain_text("The connection was refused.")
     expect(first).to_contain_text("Check that the store runs.")
     expect(first.locator("li")).to_have_count(3)
-    expect(first.locator("li").first).to_contain_text(re.compile(r"Next try in [23]\d s · 2 tries"))
-    expect(first.locator("li").first).to_contain_text(re.compile(r"Next try in [12]\d s"))
-    expect(cards.last).to_contain_text("Not tried again by itself")
+    expect(first.locator("li").first).to_contain_text(re.compile(r"Retrying in [23]\d s · 2 attempts"))
+    expect(first.locator("li").first).to_contain_text(re.compile(r"Retrying in [12]\d s"))
+    expect(cards.first).to_contain_text("Won't retry automatically")
     first.get_by_role("button", name="Show 2 more").click()
     expect(first.locator("li")).to_have_count(5)
 
@@ -104,7 +108,7 @@ def test_a_failed_file_shows_cause_cure_and_next_try_and_can_be_retried(page: Pa
     panel.get_by_role("button", name="Retry all").click()
     wait_until(lambda: ("/cloud-sync/retry", None) in dashboard.model.calls, "the retry of all")
     dashboard.model.files = []
-    dashboard.show(state="idle", failed_files=0, safe_to_stop=True)
+    dashboard.show(state="idle", failed_files=0, retrying_files=0, pending_files=0, safe_to_stop=True)
     expect(cards).to_have_count(0)
     expect(panel.get_by_role("heading", name="Problems")).to_be_hidden()
 
@@ -115,7 +119,7 @@ def test_a_problem_and_a_key_can_be_copied(page: Page, dashboard: Scene) -> None
     upload = {"file_name": "x.png", "s3_key": "prefix/x.png", "upload_time": from_now(-5), "size_bytes": 9}
     dashboard.model.status = a_status(failed_files=1, safe_to_stop=False, recent_uploads=[upload])
     panel = open_dashboard(page, dashboard.address)
-    panel.get_by_role("button", name="Copy the problem of b.png").click()
+    panel.get_by_role("button", name="Copy the error of b.png").click()
     expect(panel.locator(".feedback")).to_have_text("Copied")
     assert page.evaluate("navigator.clipboard.readText()") == "a/b.png: Why. How."
     panel.get_by_role("button", name="Copy the object key of x.png").click()
@@ -166,7 +170,7 @@ def test_start_stop_and_rescan_call_the_server_and_say_what_came_of_it(page: Pag
     expect(panel.locator(".feedback")).to_have_text("rescan: done")
     dashboard.model.down = True
     panel.get_by_role("button", name="Rescan").click()
-    expect(panel.locator(".feedback")).to_contain_text("That did not work: 503")
+    expect(panel.locator(".feedback")).to_have_text("The server answered with HTTP 503.")
     dashboard.model.down = False
 
 
@@ -194,11 +198,11 @@ def test_a_server_that_goes_away_is_said_and_its_return_needs_no_reload(page: Pa
     dashboard.background.run(dashboard.model.end_streams())
     expect(heading(panel)).to_have_text("Server unreachable")
     dashboard.model.down = False
-    dashboard.model.status = a_status(uploaded_files=77)
+    dashboard.model.status = a_status(archived_files=77)
     expect(heading(panel)).to_have_text("Up to date")
     expect(panel.locator(".counts dd").first).to_have_text("77")
     # Pushes flow again too.
-    dashboard.show(uploaded_files=78)
+    dashboard.show(archived_files=78)
     expect(panel.locator(".counts dd").first).to_have_text("78")
 
 
@@ -318,7 +322,7 @@ def test_a_ledger_of_100000_rows_opens_within_a_second_and_the_filter_stays_smoo
     panel.get_by_role("button", name="Newer").click()
     expect(rows.first).to_contain_text("image_099900_.png")
     filter_field.fill("no such name")
-    expect(panel.locator(".found + .empty")).to_have_text("No file matches.")
+    expect(panel.locator(".found + .empty")).to_have_text("No matching files.")
 
 
 def test_the_first_run_shows_what_to_set_and_no_way_to_set_it_here(page: Page, dashboard: Scene) -> None:
@@ -330,7 +334,7 @@ def test_the_first_run_shows_what_to_set_and_no_way_to_set_it_here(page: Page, d
     expect(text).to_contain_text("r2.cloudflarestorage.com")
     panel.get_by_role("button", name="Windows").click()
     expect(text).to_contain_text('set "S3_BUCKET=<your bucket>"')
-    expect(panel).to_contain_text("S3_BUCKET is not set")
+    expect(panel.locator(".missing")).to_have_text("Missing: S3_BUCKET, S3_ACCESS_KEY_ID")
     assert panel.locator("input:visible").count() == 0
 
 

@@ -44,7 +44,7 @@ def test_the_page_asks_for_the_token_and_uses_it_for_calls_and_events(
     expect(page.locator(PANEL)).to_have_count(0)
     field.fill("a wrong one")
     page.get_by_role("button", name="Open").click()
-    expect(page.get_by_role("alert")).to_have_text("This token is not right.")
+    expect(page.get_by_role("alert")).to_have_text("Wrong token.")
     page.get_by_label("Token").fill(TOKEN)
     page.keyboard.press("Enter")
     panel = page.locator(PANEL)

@@ -1,8 +1,15 @@
+// @ts-check
 /** Files and bytes over the last day or month, as two rows of bars with one time axis. */
 
 import { fillSlots, formatBytes, formatNumber } from "../format.js";
+import { RequestFailed } from "../status_client.js";
 import { button, el, setText, svg } from "./dom.js";
 
+/** @typedef {import("../types.d.ts").Context} Context */
+/** @typedef {import("../types.d.ts").Slot} Slot */
+/** @typedef {import("../types.d.ts").View} View */
+
+/** @type {Record<string, {by: "hour"|"day", last: number}>} */
 const RANGES = { day: { by: "hour", last: 24 }, month: { by: "day", last: 30 } };
 const REFRESH_MS = 10_000;
 const WIDTH = 300;
@@ -13,10 +20,13 @@ const HEIGHT = 2 * (LABEL + ROW);
 export class Chart {
   #context;
   #range = "day";
+  /** @type {Slot[]} */
   #slots = [];
+  /** @type {AbortController|null} */
   #abort = null;
   #fetched = 0;
   #seen = -1;
+  /** @type {number|null} */
   #here = null;
   #absent = false;
   #plot = svg("svg", { class: "plot", viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none", "aria-hidden": "true" });
@@ -24,8 +34,10 @@ export class Chart {
   #ends = el("div", { class: "legend" });
   #table = el("table");
   #figure;
+  /** @type {Map<string, HTMLButtonElement>} */
   #choices = new Map();
 
+  /** @param {Context} context */
   constructor(context) {
     this.#context = context;
     const { t } = context;
@@ -42,7 +54,7 @@ export class Chart {
     });
     this.#figure = el(
       "figure",
-      { tabindex: 0, role: "group", "aria-labelledby": "chart-title", onkeydown: (event) => this.#move(event), onblur: () => this.#point(null), onpointerleave: () => this.#point(null) },
+      { tabindex: 0, role: "group", "aria-labelledby": "chart-title", onkeydown: (/** @type {KeyboardEvent} */ event) => this.#move(event), onblur: () => this.#point(null), onpointerleave: () => this.#point(null) },
       el("div", { class: "area" }, this.#plot, ...labels),
       this.#ends,
       el("div", { class: "unseen" }, this.#table),
@@ -54,15 +66,16 @@ export class Chart {
       el("div", { class: "card" }, this.#readout, this.#figure),
     );
     this.#plot.addEventListener("pointerover", (event) => {
-      const { place } = event.target.dataset;
+      const { place } = /** @type {SVGElement} */ (event.target).dataset;
       if (place !== undefined) this.#point(Number(place));
     });
     this.#draw();
   }
 
+  /** @param {View} view */
   update({ status, reachable }) {
     this.element.hidden = this.#absent || !status || status.state === "not_configured";
-    if (this.element.hidden || !reachable) return;
+    if (!status || this.element.hidden || !reachable) return;
     const count = status.uploaded_files + (status.already_archived_files ?? 0);
     const quiet = status.state !== "uploading" || Date.now() - this.#fetched > REFRESH_MS;
     if (count !== this.#seen && quiet) {
@@ -86,14 +99,15 @@ export class Chart {
       const answer = await this.#context.client.get("/cloud-sync/report", { by, last, signal: abort.signal });
       this.#slots = fillSlots(answer.rows ?? [], by, last);
     } catch (error) {
-      // Overtaken by a newer request; or no report now, and then the old one stays.
-      if (error.name === "AbortError") return;
-      this.#absent = error.status === 404;
+      // Aborted by a newer request; or no report now, and then the old one stays.
+      if (abort.signal.aborted) return;
+      this.#absent = error instanceof RequestFailed && error.status === 404;
       this.element.hidden ||= this.#absent;
     }
     this.#draw();
   }
 
+  /** @param {string} name */
   #choose(name) {
     this.#range = name;
     for (const [each, node] of this.#choices) node.setAttribute("aria-pressed", String(each === name));
@@ -106,6 +120,11 @@ export class Chart {
     if (this.#slots.length !== last) this.#slots = fillSlots([], by, last);
     const slots = this.#slots;
     const step = WIDTH / slots.length;
+    /**
+     * @param {string} name
+     * @param {number} top
+     * @param {number[]} values
+     */
     const row = (name, top, values) => {
       const most = Math.max(...values, 1);
       const group = svg("g", { class: name });
@@ -123,8 +142,8 @@ export class Chart {
     const bytes = slots.map((slot) => slot.bytes);
     this.#plot.replaceChildren(...zones, row("files", LABEL, files), row("bytes", 2 * LABEL + ROW, bytes));
     // Bars lie above the zones but let the pointer through.
-    for (const bar of this.#plot.querySelectorAll(".value, line")) bar.style.pointerEvents = "none";
-    this.#ends.replaceChildren(el("span", { text: this.#when(slots[0]) }), el("span", { text: this.#when(slots.at(-1)) }));
+    for (const bar of this.#plot.querySelectorAll(".value, line")) bar.setAttribute("pointer-events", "none");
+    this.#ends.replaceChildren(...[slots[0], slots[last - 1]].map((slot) => el("span", { text: this.#when(slot) })));
     const head = el("tr", {}, ...["chart.when", "chart.files", "chart.bytes"].map((key) => el("th", { scope: "col", text: t(key) })));
     const rows = slots.filter((slot) => slot.files).map((slot) => el(
       "tr",
@@ -137,12 +156,18 @@ export class Chart {
     this.#point(null);
   }
 
+  /** @param {Slot} slot */
   #when(slot) {
+    /** @type {Intl.DateTimeFormatOptions} */
     const form = this.#range === "day" ? { hour: "2-digit", minute: "2-digit" } : { month: "short", day: "numeric" };
     return new Intl.DateTimeFormat(this.#context.t.locale, form).format(slot.start);
   }
 
-  /** Show one slot's numbers, or the sum of all. */
+  /**
+   * Show one slot's numbers, or the sum of all.
+   *
+   * @param {number|null} place
+   */
   #point(place) {
     const { t } = this.#context;
     this.#here = place;
@@ -155,12 +180,13 @@ export class Chart {
     else setText(this.#readout, `${this.#when(this.#slots[place])} · ${summary}`);
   }
 
+  /** @param {KeyboardEvent} event */
   #move(event) {
-    const steps = { ArrowLeft: -1, ArrowRight: 1 };
-    if (!(event.key in steps)) return;
+    const step = event.key === "ArrowLeft" ? -1 : event.key === "ArrowRight" ? 1 : 0;
+    if (!step) return;
     event.preventDefault();
     event.stopPropagation();
     const last = this.#slots.length - 1;
-    this.#point(Math.min(last, Math.max(0, (this.#here ?? last + 1) + steps[event.key])));
+    this.#point(Math.min(last, Math.max(0, (this.#here ?? last + 1) + step)));
   }
 }

@@ -1,14 +1,25 @@
-/** Where files go, and whether that works. Nothing here can change it. */
+// @ts-check
+/** Where files go, and whether the connection works. Nothing here can change it. */
 
+import { formatMoment, parseTime } from "../format.js";
+import { reasonOf } from "../status_client.js";
 import { button, el, icon, setText } from "./dom.js";
+
+/** @typedef {import("../types.d.ts").CheckStep} CheckStep */
+/** @typedef {import("../types.d.ts").Context} Context */
+/** @typedef {import("../types.d.ts").Status} Status */
+/** @typedef {import("../types.d.ts").View} View */
 
 export class Destination {
   #context;
+  /** @type {Map<string, {term: HTMLElement, value: HTMLElement}>} */
   #fields = new Map();
   #steps = el("ol", { class: "steps", hidden: true });
-  #verdict = el("p", { class: "small below", role: "status" });
+  #verdict = el("p", { class: "small below", role: "status", hidden: true });
   #check;
+  #checkedIn = ""; // what the shown result was found in: see `circumstances`
 
+  /** @param {Context} context */
   constructor(context) {
     this.#context = context;
     const { t } = context;
@@ -26,9 +37,9 @@ export class Destination {
       el("div", { class: "title" }, el("h3", { id: "destination-title", text: t("destination.title") })),
       el("div", { class: "card" }, place, el("div", { class: "below" }, this.#check), this.#verdict, this.#steps),
     );
-    this.#verdict.hidden = true;
   }
 
+  /** @param {View} view */
   update({ status, reachable }) {
     this.element.hidden = !status || status.state === "not_configured";
     if (!status) return;
@@ -41,12 +52,23 @@ export class Destination {
     this.#set("watching", status.watching);
     this.#set("version", status.version);
     this.#check.hidden = !reachable;
+    if (this.#checkedIn && !this.#check.disabled && circumstances(status) !== this.#checkedIn) this.#clear();
   }
 
+  /**
+   * @param {string} name
+   * @param {string|undefined} text
+   */
   #set(name, text) {
-    const { term, value } = this.#fields.get(name);
-    term.hidden = value.hidden = !text;
-    setText(value, text ?? "");
+    const field = this.#fields.get(name);
+    if (!field) return;
+    field.term.hidden = field.value.hidden = !text;
+    setText(field.value, text ?? "");
+  }
+
+  #clear() {
+    this.#checkedIn = "";
+    this.#verdict.hidden = this.#steps.hidden = true;
   }
 
   async #run() {
@@ -57,20 +79,25 @@ export class Destination {
     this.#verdict.className = "small below";
     setText(this.#verdict, t("check.running"));
     try {
-      const { steps } = await client.post("/cloud-sync/check");
+      /** @type {{checked_at: string, steps: CheckStep[]}} */
+      const { steps, checked_at: checkedAt } = await client.post("/cloud-sync/check");
       const good = steps.every((step) => step.ok !== false);
+      const time = parseTime(checkedAt);
       this.#verdict.className = `small below ${good ? "good" : "bad"}`;
-      setText(this.#verdict, t(good ? "check.good" : "check.bad"));
+      const verdict = t(good ? "check.good" : "check.bad");
+      setText(this.#verdict, time ? t("check.at", { verdict, time: formatMoment(time, t.locale) }) : verdict);
       this.#steps.replaceChildren(...steps.map((step) => this.#step(step)));
       this.#steps.hidden = false;
     } catch (error) {
       this.#verdict.className = "small below bad";
-      setText(this.#verdict, t("action.failed", { reason: error.message }));
+      setText(this.#verdict, reasonOf(error, t));
     }
+    this.#checkedIn = client.status ? circumstances(client.status) : "";
     this.#check.disabled = false;
     this.#check.focus();
   }
 
+  /** @param {CheckStep} step */
   #step({ name, ok, cause, cure }) {
     const { t } = this.#context;
     const [shape, tone, word] = ok === null ? ["dash", "calm", "check.skipped"]
@@ -87,4 +114,14 @@ export class Destination {
         cure ? el("p", { text: cure }) : null),
     );
   }
+}
+
+/**
+ * Return a text that changes when an old check result no longer counts: other settings, another session, an upload.
+ *
+ * @param {Status} status
+ */
+function circumstances(status) {
+  const { session_id: session, destination, uploaded_files: uploaded, already_archived_files: found } = status;
+  return JSON.stringify([session, destination, uploaded, found]);
 }

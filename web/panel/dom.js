@@ -1,11 +1,20 @@
-/** The few helpers with which the panel builds its page: text is always text, never markup. */
+// @ts-check
+/** Helpers that build the panel's elements. Text is always text, never markup. */
+
+/** @template T @typedef {import("../types.d.ts").Row<T>} Row */
 
 const SVG = "http://www.w3.org/2000/svg";
 
 /**
- * An element: `el("button", {class: "a", onclick: f}, "text", child)`.
+ * Create an element: `el("button", {class: "a", onclick: f}, "text", child)`.
  *
- * A property that starts with "on" is a listener, `text` is textContent, false and null leave it out.
+ * A property that starts with "on" adds a listener, `text` sets textContent; false, null and undefined are left out.
+ *
+ * @template {keyof HTMLElementTagNameMap} K
+ * @param {K} tag
+ * @param {Record<string, any>} [properties]
+ * @param {...(Node|string|null|undefined|false)} children
+ * @returns {HTMLElementTagNameMap[K]}
  */
 export function el(tag, properties = {}, ...children) {
   const node = document.createElement(tag);
@@ -15,11 +24,19 @@ export function el(tag, properties = {}, ...children) {
     else if (name === "text") node.textContent = value;
     else node.setAttribute(name, value === true ? "" : String(value));
   }
-  node.append(...children.filter((child) => child !== null && child !== undefined && child !== false));
+  for (const child of children) if (child !== null && child !== undefined && child !== false) node.append(child);
   return node;
 }
 
-/** An SVG element. */
+/**
+ * Create an SVG element.
+ *
+ * @template {keyof SVGElementTagNameMap} K
+ * @param {K} tag
+ * @param {Record<string, unknown>} [properties]
+ * @param {...Node} children
+ * @returns {SVGElementTagNameMap[K]}
+ */
 export function svg(tag, properties = {}, ...children) {
   const node = document.createElementNS(SVG, tag);
   for (const [name, value] of Object.entries(properties)) node.setAttribute(name, String(value));
@@ -27,7 +44,11 @@ export function svg(tag, properties = {}, ...children) {
   return node;
 }
 
-// Drawn on a 16 x 16 grid with 1.5 wide strokes; every state has a shape of its own.
+/**
+ * Paths on a 16 x 16 grid with 1.5 wide strokes; every state has a shape of its own.
+ *
+ * @type {Record<string, string>}
+ */
 const SHAPES = {
   idle: "M2 8a6 6 0 1 0 12 0a6 6 0 1 0-12 0M5.3 8.2l1.9 1.9l3.6-4",
   uploading: "M2 8a6 6 0 1 0 12 0a6 6 0 1 0-12 0M8 11V5.2M5.6 7.5L8 5.1l2.4 2.4",
@@ -66,7 +87,11 @@ SHAPES.pending = SHAPES.retrying;
 SHAPES.checking = SHAPES.search;
 SHAPES.loading = SHAPES.starting;
 
-/** A small picture without a name of its own: text stands beside it, or on its button. */
+/**
+ * Create a small picture without a name of its own: text stands beside it, or its button has a label.
+ *
+ * @param {string} name
+ */
 export function icon(name) {
   const path = svg("path", { d: SHAPES[name] ?? SHAPES.other });
   const node = svg("svg", { viewBox: "0 0 16 16", "aria-hidden": "true", focusable: "false" }, path);
@@ -74,7 +99,12 @@ export function icon(name) {
   return node;
 }
 
-/** A real button: `button("Retry", {icon: "retry", onclick: f})`; `label` names it where the text is hidden. */
+/**
+ * Create a button: `button("Retry", {icon: "retry", onclick: f})`.
+ *
+ * @param {string} text  the visible label, or the accessible name of a `bare` button, which shows only its icon
+ * @param {{icon?: string, label?: string, bare?: boolean, kind?: string, [property: string]: any}} [options]
+ */
 export function button(text, { icon: picture, label, bare = false, kind = "", ...properties } = {}) {
   const content = [picture ? icon(picture) : null, bare ? null : el("span", { text })];
   const name = label ?? (bare ? text : null);
@@ -85,18 +115,25 @@ export function button(text, { icon: picture, label, bare = false, kind = "", ..
   );
 }
 
-/** Set text only where it differs, so that nothing is announced or laid out for nothing. */
+/**
+ * Set text only where it differs, so that screen readers announce only changes.
+ *
+ * @param {Node} node
+ * @param {string} text
+ */
 export function setText(node, text) {
   if (node.textContent !== text) node.textContent = text;
 }
 
 /**
- * Bring a parent's children in line with `items`, keeping the nodes (and so the focus) of those that stay.
+ * Update a parent's children to match `items`, keeping the nodes (and so the focus) of those that stay.
  *
  * @template T
+ * @param {HTMLElement} parent
+ * @param {Map<string, Row<T>>} rows  kept between calls
+ * @param {T[]} items
  * @param {(item: T) => string} keyOf
- * @param {(item: T) => {node: HTMLElement, update: (item: T) => void}} create
- * @param {Map<string, {node: HTMLElement, update: (item: T) => void}>} rows  kept between calls
+ * @param {(item: T) => Row<T>} create
  */
 export function keyed(parent, rows, items, keyOf, create) {
   const wanted = new Set(items.map(keyOf));
@@ -114,12 +151,16 @@ export function keyed(parent, rows, items, keyOf, create) {
       rows.set(key, row);
     }
     row.update(item);
-    if (row.node === place) place = place.nextSibling;
+    if (row.node === place) place = row.node.nextSibling;
     else parent.insertBefore(row.node, place);
   }
 }
 
-/** A file's name with its folder before it: the name stays whole as long as there is room. */
+/**
+ * Create a file's name with its folder before it; the folder is cut off first where there is no room.
+ *
+ * @param {string} path
+ */
 export function fileName(path) {
   const cut = path.lastIndexOf("/") + 1;
   const node = el("span", { class: "name", title: path, dir: "auto" });
@@ -128,7 +169,43 @@ export function fileName(path) {
   return node;
 }
 
-/** Copy text, and say so on the button for a moment; works on plain HTTP pages too. Resolves when shown. */
+/**
+ * Make a list one tab stop: Tab reaches one of its buttons, the arrow keys, Home and End move among them.
+ *
+ * @param {HTMLElement} list
+ * @returns {() => void}  to be called after the list's rows changed
+ */
+export function oneTabStop(list) {
+  const buttons = () => /** @type {HTMLButtonElement[]} */ ([...list.querySelectorAll("button")]);
+  /** @type {HTMLElement|null} */
+  let current = null;
+  const refresh = () => {
+    const all = buttons();
+    if (!all.some((each) => each === current)) current = all[0] ?? null;
+    for (const each of all) each.tabIndex = each === current ? 0 : -1;
+  };
+  list.addEventListener("focusin", (event) => {
+    current = /** @type {HTMLElement} */ (event.target);
+    refresh();
+  });
+  list.addEventListener("keydown", (event) => {
+    const all = buttons();
+    const from = all.findIndex((each) => each === current);
+    const targets = { ArrowDown: from + 1, ArrowRight: from + 1, ArrowUp: from - 1, ArrowLeft: from - 1, Home: 0, End: all.length - 1 };
+    if (!(event.key in targets)) return;
+    event.preventDefault();
+    event.stopPropagation();
+    all[targets[/** @type {keyof typeof targets} */ (event.key)]]?.focus();
+  });
+  return refresh;
+}
+
+/**
+ * Copy text to the clipboard; works on plain HTTP pages too.
+ *
+ * @param {string} text
+ * @throws {Error} the browser refused.
+ */
 export async function copyText(text) {
   if (navigator.clipboard && window.isSecureContext) {
     await navigator.clipboard.writeText(text);
@@ -139,10 +216,10 @@ export async function copyText(text) {
   field.style.cssText = "position:fixed;opacity:0";
   field.value = text;
   document.body.append(field);
-  const focused = document.activeElement?.shadowRoot?.activeElement ?? document.activeElement;
+  const focused = /** @type {HTMLElement|null} */ (document.activeElement?.shadowRoot?.activeElement ?? document.activeElement);
   field.select();
-  const done = document.execCommand("copy");
+  const copied = document.execCommand("copy");
   field.remove();
   focused?.focus?.();
-  if (!done) throw new Error("copy");
+  if (!copied) throw new Error("The browser did not allow copying.");
 }

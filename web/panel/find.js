@@ -1,30 +1,45 @@
-/** A filter over the whole ledger. The server pages; the page holds one page of rows, however many there are. */
+// @ts-check
+/** A filter over the whole ledger. The server pages; this holds one page of rows, however many there are. */
 
 import { formatAgo, formatBytes, formatMoment, parseTime, splitPath } from "../format.js";
-import { button, el, fileName, icon, setText } from "./dom.js";
+import { reasonOf } from "../status_client.js";
+import { button, el, fileName, icon, oneTabStop, setText } from "./dom.js";
+import { isRetrying } from "./problems.js";
+
+/** @typedef {import("../types.d.ts").Context} Context */
+/** @typedef {import("../types.d.ts").FileRow} FileRow */
+/** @typedef {import("../types.d.ts").View} View */
 
 const PAGE = 25;
 const DEBOUNCE_MS = 180;
 const REFRESH_MS = 2_000;
-const TONES = { archived: "good", pending: "calm", uploading: "busy", failed: "bad", vanished: "warn", skipped: "calm", baseline: "calm" };
+
+/** @type {Record<string, string>} */
+const TONES = { archived: "good", pending: "calm", uploading: "busy", retrying: "warn", failed: "bad", vanished: "warn", skipped: "calm", baseline: "calm" };
 
 export class Find {
   #context;
   #input;
   #select;
   #list = el("ul", { class: "list found" });
+  #refresh = oneTabStop(this.#list);
   #note = el("p", { class: "empty", hidden: true });
   #place = el("span", { class: "small quiet num", role: "status" });
   #pager;
   #newer;
   #older;
   #cursors = [""];
+  /** @type {string|null} */
   #next = null;
+  /** @type {AbortController|null} */
   #abort = null;
+  /** @type {ReturnType<typeof setTimeout>|null} */
   #timer = null;
   #fetched = 0;
+  /** @type {string|null} */
   #seen = null;
 
+  /** @param {Context} context */
   constructor(context) {
     this.#context = context;
     const { t } = context;
@@ -48,22 +63,30 @@ export class Find {
     );
   }
 
+  /** @param {View} view */
   update({ status, reachable }) {
     this.element.hidden = !status || status.state === "not_configured";
-    if (this.element.hidden || !reachable) return;
-    const now = `${status.uploaded_files} ${status.already_archived_files} ${status.failed_files} ${status.pending_files} ${status.skipped_files} ${status.baseline_files}`;
+    if (!status || this.element.hidden || !reachable) return;
+    const { archived_files, failed_files, retrying_files, pending_files, skipped_files, baseline_files } = status;
+    const counts = [archived_files, failed_files, retrying_files, pending_files, skipped_files, baseline_files];
+    const now = [status.uploaded_files, status.already_archived_files, ...counts].join(" ");
     if (now === this.#seen) return;
     const first = this.#seen === null;
     this.#seen = now;
-    // Only the first page moves by itself, and not under the fingers of somebody who works in it.
-    const busy = this.#list.contains(this.#list.getRootNode().activeElement);
+    // Only the first page moves by itself, and not while its buttons are in use.
+    const root = /** @type {ShadowRoot} */ (this.#list.getRootNode());
+    const busy = this.#list.contains(root.activeElement);
     if (first) this.#load();
     else if (this.#cursors.length === 1 && !busy && this.#timer === null) {
       this.#soon(Math.max(0, this.#fetched + REFRESH_MS - Date.now()), false);
     }
   }
 
-  /** List the files in one state, and bring the list into view. */
+  /**
+   * List the files in one state, and scroll the list into view.
+   *
+   * @param {string} state
+   */
   showState(state) {
     this.#select.value = state;
     this.#soon(0, true);
@@ -72,14 +95,18 @@ export class Find {
   }
 
   disconnect() {
-    clearTimeout(this.#timer);
+    clearTimeout(this.#timer ?? undefined);
     this.#timer = null;
     this.#abort?.abort();
     this.#seen = null;
   }
 
+  /**
+   * @param {number} wait  milliseconds
+   * @param {boolean} anew  whether to begin with the first page
+   */
   #soon(wait, anew) {
-    clearTimeout(this.#timer);
+    clearTimeout(this.#timer ?? undefined);
     this.#timer = setTimeout(() => {
       this.#timer = null;
       if (anew) this.#cursors = [""];
@@ -87,6 +114,7 @@ export class Find {
     }, wait);
   }
 
+  /** @param {1|-1} way */
   async #turn(way) {
     if (way > 0 && this.#next) this.#cursors.push(this.#next);
     else if (way < 0 && this.#cursors.length > 1) this.#cursors.pop();
@@ -104,7 +132,8 @@ export class Find {
     this.#fetched = Date.now();
     this.#list.setAttribute("aria-busy", "true");
     const { t, client } = this.#context;
-    const query = { q: this.#input.value.trim(), state: this.#select.value };
+    const state = this.#select.value === "failed" ? "given_up" : this.#select.value;
+    const query = { q: this.#input.value.trim(), state };
     try {
       const cursor = this.#cursors.at(-1);
       const answer = await client.get("/cloud-sync/files", { ...query, limit: PAGE, cursor, signal: abort.signal });
@@ -114,15 +143,21 @@ export class Find {
       if (abort.signal.aborted) return;
       this.#show([], null, query);
       this.#note.hidden = false;
-      setText(this.#note, t("find.failed", { reason: error.message }));
+      setText(this.#note, t("find.failed", { reason: reasonOf(error, t) }));
     }
     this.#list.removeAttribute("aria-busy");
   }
 
+  /**
+   * @param {FileRow[]} files
+   * @param {string|null} next  the cursor of the next page
+   * @param {{q: string, state: string}} query
+   */
   #show(files, next, query) {
     const { t } = this.#context;
     this.#next = next;
     this.#list.replaceChildren(...files.map((file) => this.#row(file)));
+    this.#refresh();
     this.#note.hidden = files.length > 0;
     if (!files.length) setText(this.#note, t(query.q || query.state ? "find.empty" : "find.none"));
     const from = (this.#cursors.length - 1) * PAGE + 1;
@@ -132,13 +167,16 @@ export class Find {
     setText(this.#place, files.length ? t("find.page", { from, to: from + files.length - 1 }) : "");
   }
 
+  /** @param {FileRow} file */
   #row(file) {
     const { t } = this.#context;
-    const mark = icon(file.state);
-    mark.classList.add(TONES[file.state] ?? "calm");
+    const state = isRetrying(file) ? "retrying" : file.state;
+    const key = file.s3_key;
+    const mark = icon(state);
+    mark.classList.add(TONES[state] ?? "calm");
     const time = parseTime(file.uploaded_at);
     const dot = () => el("span", { class: "dot", text: " · " });
-    const about = el("span", { class: "small quiet num" }, el("span", { class: `word ${file.state}`, text: t(`file.${file.state}`) }));
+    const about = el("span", { class: "small quiet num" }, el("span", { class: `word ${state}`, text: t(`file.${state}`) }));
     const isFolder = file.path.endsWith("/");
     about.append(isFolder ? "" : dot(), el("span", { text: isFolder ? "" : formatBytes(file.size_bytes, t.locale) }));
     if (file.state === "skipped") about.append(dot(), el("span", { class: "reason", text: t(`skipped.${file.reason}`) }));
@@ -146,10 +184,10 @@ export class Find {
       const ago = el("time", { datetime: file.uploaded_at, title: formatMoment(time, t.locale), text: formatAgo(time, t.locale) });
       about.append(dot(), ago);
     }
-    const copy = file.s3_key ? button(t("action.copyKey.named", { name: splitPath(file.path)[1] }), {
+    const copy = key ? button(t("action.copyKey.named", { name: splitPath(file.path)[1] }), {
       icon: "copy",
       bare: true,
-      onclick: () => this.#context.copy(file.s3_key),
+      onclick: () => this.#context.copy(key),
     }) : el("span", { class: "gap" });
     return el("li", { title: file.cause }, mark, el("div", { class: "text" }, fileName(file.path), about), copy);
   }

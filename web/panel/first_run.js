@@ -1,11 +1,20 @@
-/** What to set before the first file can go anywhere, ready to copy. It only shows; it sets nothing. */
+// @ts-check
+/** The first run: what the plugin does, which settings are missing, and a recipe to copy. It sets nothing. */
 
 import { button, el, setText } from "./dom.js";
 
-// Endpoints as the providers document them:
-// https://docs.aws.amazon.com/general/latest/gr/s3.html
-// https://developers.cloudflare.com/r2/api/s3/api/
-// https://min.io/docs/minio/linux/reference/minio-server/minio-server.html
+/** @typedef {import("../types.d.ts").Context} Context */
+/** @typedef {import("../types.d.ts").Translator} Translator */
+/** @typedef {import("../types.d.ts").View} View */
+
+/**
+ * Endpoints as the providers document them:
+ * https://docs.aws.amazon.com/general/latest/gr/s3.html
+ * https://developers.cloudflare.com/r2/api/s3/api/
+ * https://min.io/docs/minio/linux/reference/minio-server/minio-server.html
+ *
+ * @type {Record<string, {name: string|null, extra: Record<string, string>}>}
+ */
 const STORES = {
   aws: { name: "AWS", extra: { S3_REGION: "us-east-1" } },
   r2: { name: "R2", extra: { S3_ENDPOINT_URL: "https://<{account}>.r2.cloudflarestorage.com", S3_REGION: "auto" } },
@@ -13,14 +22,23 @@ const STORES = {
   other: { name: null, extra: { S3_ENDPOINT_URL: "https://s3.example.com", S3_REGION: "us-east-1" } },
 };
 
+/** @type {Record<string, {name: string, line: (key: string, value: string) => string}>} */
 const SHELLS = {
   unix: { name: "Linux, macOS", line: (key, value) => `export ${key}='${value}'` },
   windows: { name: "Windows", line: (key, value) => `set "${key}=${value}"` },
   env: { name: ".env, Docker", line: (key, value) => `${key}=${value}` },
 };
 
-/** The lines to set for one store, in one shell's own form. */
-export function settingsText(store, shell, t) {
+const MISSING = /^(\w+) is not set\b/;
+
+/**
+ * Return the lines to set for one store, in one shell's own form.
+ *
+ * @param {string} store
+ * @param {string} shell
+ * @param {Translator} t
+ */
+function settingsText(store, shell, t) {
   const values = {
     S3_ACCESS_KEY_ID: `<${t("setup.key")}>`,
     S3_SECRET_ACCESS_KEY: `<${t("setup.secret")}>`,
@@ -37,13 +55,16 @@ export class FirstRun {
   #store = "aws";
   #shell = /Windows/.test(navigator.userAgent) ? "windows" : "unix";
   #text = el("code");
-  #problems = el("ul", { class: "bad small" });
+  #missing = el("p", { class: "missing" });
+  #problems = el("ul", { class: "warn small" });
+  /** @type {(() => void)[]} */
   #choices = [];
 
+  /** @param {Context} context */
   constructor(context) {
     this.#context = context;
     const { t } = context;
-    const copy = button(t("setup.copy"), { icon: "copy", kind: "primary", onclick: () => context.copy(this.#text.textContent) });
+    const copy = button(t("setup.copy"), { icon: "copy", kind: "primary", onclick: () => context.copy(this.#text.textContent ?? "") });
     this.element = el(
       "section",
       { "aria-labelledby": "setup-title", class: "wide", hidden: true },
@@ -51,8 +72,10 @@ export class FirstRun {
       el(
         "div",
         { class: "setup card" },
-        el("p", { text: t("setup.intro") }),
+        el("p", { text: t("setup.what") }),
+        this.#missing,
         this.#problems,
+        el("p", { class: "small quiet", text: t("setup.intro") }),
         this.#choice("setup.store", STORES, () => this.#store, (name) => { this.#store = name; }),
         this.#choice("setup.shell", SHELLS, () => this.#shell, (name) => { this.#shell = name; }),
         el("pre", { tabindex: 0, role: "region", "aria-labelledby": "setup-title" }, this.#text),
@@ -63,16 +86,27 @@ export class FirstRun {
     this.#draw();
   }
 
+  /** @param {View} view */
   update({ status }) {
     this.element.hidden = status?.state !== "not_configured";
-    if (this.element.hidden) return;
+    if (!status || this.element.hidden) return;
     const errors = [...new Set(status.errors ?? [])];
-    this.#problems.hidden = !errors.length;
-    if (errors.join("\n") !== [...this.#problems.children].map((item) => item.textContent).join("\n")) {
-      this.#problems.replaceChildren(...errors.map((text) => el("li", { text })));
+    const names = errors.map((text) => MISSING.exec(text)?.[1]).filter(Boolean);
+    setText(this.#missing, names.length ? this.#context.t("setup.missing", { names: names.join(", ") }) : "");
+    this.#missing.hidden = !names.length;
+    const others = errors.filter((text) => !MISSING.test(text));
+    this.#problems.hidden = !others.length;
+    if (others.join("\n") !== [...this.#problems.children].map((item) => item.textContent).join("\n")) {
+      this.#problems.replaceChildren(...others.map((text) => el("li", { text })));
     }
   }
 
+  /**
+   * @param {string} label
+   * @param {Record<string, {name: string|null}>} table
+   * @param {() => string} current
+   * @param {(name: string) => void} choose
+   */
   #choice(label, table, current, choose) {
     const { t } = this.#context;
     const group = el("div", { class: "choice", role: "group", "aria-label": t(label) });

@@ -1,8 +1,16 @@
-/** The header: is everything archived, may I stop, and the actions. */
+// @ts-check
+/** The header: whether everything is archived, whether it is safe to stop, the counts, and the actions. */
 
-import { formatBytes, formatDuration } from "../format.js";
+import { formatBytes, formatDuration, formatNumber } from "../format.js";
 import { button, el, icon, setText } from "./dom.js";
+import { UploadForm } from "./upload_form.js";
 
+/** @typedef {import("../types.d.ts").Context} Context */
+/** @typedef {import("../types.d.ts").Status} Status */
+/** @typedef {import("../types.d.ts").Translator} Translator */
+/** @typedef {import("../types.d.ts").View} View */
+
+/** @type {Record<string, string>} */
 const TONES = {
   idle: "good",
   uploading: "busy",
@@ -12,17 +20,18 @@ const TONES = {
   attention: "bad",
   unavailable: "bad",
   unreachable: "bad",
-  not_configured: "warn",
+  not_configured: "calm",
   stopped: "calm",
   stopping: "busy",
   standby: "calm",
   loading: "calm",
 };
+const HINTS = ["stopped", "stopping", "standby", "unreachable", "unavailable"];
 
 /**
- * The word for what a user sees: the archive's own state, except where that alone would mislead.
+ * Return the state to show: the archive's own, except where that alone would mislead.
  *
- * @param {{status: object|null, reachable: boolean}} view
+ * @param {View} view
  */
 export function shownState({ status, reachable }) {
   if (!reachable) return "unreachable";
@@ -33,21 +42,30 @@ export function shownState({ status, reachable }) {
   return status.safe_to_stop || status.pending_files > 0 ? "idle" : "checking";
 }
 
-/** Whether nothing waits, although the store has not accepted anything yet: no reason for a green mark. */
+/**
+ * Return whether nothing is waiting although the store has not accepted anything yet: that deserves no green mark.
+ *
+ * @param {Status} status
+ */
 function unverified(status) {
   return status.safe_to_stop && status.connection_verified === false;
 }
 
-/** "Safe to stop", or what is missing: "Not yet: 3 files, 41 MB, about 20 s". */
-export function safeText({ status, reachable }, t) {
+/**
+ * Return "Safe to stop", or what is missing: "Not yet: 3 files, 41 MB, about 20 s".
+ *
+ * @param {View} view
+ * @param {Translator} t
+ */
+function safeText({ status, reachable }, t) {
   if (!status) return reachable ? "" : t("safe.unknown");
   if (!reachable || status.state === "unavailable") return t("safe.unknown");
   if (unverified(status)) return t("safe.unverified");
   if (status.safe_to_stop) return t("safe.yes");
   const parts = [];
   if (status.pending_files > 0) {
-    parts.push(t("files", { n: status.pending_files }), formatBytes(status.pending_bytes, t.locale));
-    if (status.seconds_left > 0) parts.push(t("about", { time: formatDuration(status.seconds_left, t) }));
+    parts.push(t("files", { n: status.pending_files }), formatBytes(status.unsent_bytes, t.locale));
+    if (status.seconds_left) parts.push(t("about", { time: formatDuration(status.seconds_left, t) }));
   } else if (status.failed_files > 0) {
     parts.push(t("safe.failed", { n: status.failed_files }));
   } else {
@@ -58,133 +76,176 @@ export function safeText({ status, reachable }, t) {
 
 export class Header {
   #context;
+  /** @type {SVGElement|null} */
   #icon = null;
-  #state = null;
+  #state = "";
   #title = el("h2");
-  #safeMark = el("span");
+  #safeMark = el("span", { class: "mark" });
   #safeText = el("span");
+  #safe = el("p", { class: "safe" }, this.#safeMark, this.#safeText);
+  #stateBox = el("div", { class: "state" }, el("div", {}, el("div", { role: "status" }, this.#title), this.#safe));
   #hint = el("p", { class: "hint" });
+  /** @type {Map<string, {box: HTMLElement, value: HTMLElement}>} */
   #counts = new Map();
-  #countList;
+  #countList = el("dl", { class: "counts" });
+  /** @type {Map<string, HTMLButtonElement>} */
   #buttons = new Map();
+  #actions = el("div", { class: "actions" });
   #feedback = el("p", { class: "feedback", role: "status" });
-  #field;
-  #form;
+  #upload;
 
+  /** @param {Context} context */
   constructor(context) {
     this.#context = context;
     const { t } = context;
-    const counts = el("dl", { class: "counts", title: t("count.session") });
-    this.#countList = counts;
-    for (const name of ["archived", "waiting", "failed"]) {
+    for (const name of ["archived", "waiting", "retrying", "failed"]) {
       const value = el("dd", { text: "0" });
-      this.#counts.set(name, value);
-      counts.append(el("div", {}, el("dt", { text: t(`count.${name}`) }), value));
+      const box = el("div", { "data-count": name }, el("dt", { text: t(`count.${name}`) }), value);
+      this.#counts.set(name, { box, value });
+      this.#countList.append(box);
     }
-    this.#safeMark.className = "mark";
-    this.safe = el("p", { class: "safe" }, this.#safeMark, this.#safeText);
-    this.stateBox = el("div", { class: "state" }, el("div", {}, el("div", { role: "status" }, this.#title), this.safe));
-    const actions = el("div", { class: "actions" });
-    const add = (name, properties) => {
-      const node = button(t(`action.${name}`), properties);
-      this.#buttons.set(name, node);
-      actions.append(node);
-    };
-    add("start", { icon: "start", kind: "primary", onclick: () => this.#act("start") });
-    add("stop", { icon: "stop", onclick: () => this.#act("stop"), title: t("action.stop.help") });
-    add("rescan", { icon: "retry", onclick: () => this.#act("rescan"), title: t("action.rescan.help") });
-    add("upload", { icon: "upload", "aria-expanded": "false", onclick: () => this.toggleUpload() });
-    this.#field = el("input", { id: "upload-path", type: "text", placeholder: t("upload.example"), autocomplete: "off", spellcheck: "false" });
-    this.#form = el(
-      "form",
-      { class: "upload", hidden: true, onsubmit: (event) => this.#upload(event) },
-      el("label", { for: "upload-path", text: t("upload.label") }),
-      el("div", { class: "row" }, this.#field, button(t("action.upload"), { kind: "primary", type: "submit" })),
+    this.#add("start", { icon: "start", kind: "primary", onclick: () => this.#act("start") });
+    this.#add("stop", { icon: "stop", onclick: () => this.#act("stop"), title: t("action.stop.help") });
+    this.#add("rescan", { icon: "retry", onclick: () => this.#act("rescan"), title: t("action.rescan.help") });
+    const opener = this.#add("upload", { icon: "upload", "aria-expanded": "false", onclick: () => this.toggleUpload() });
+    this.#upload = new UploadForm(context, opener);
+    this.element = el(
+      "div",
+      { class: "head card" },
+      this.#stateBox,
+      this.#countList,
+      this.#hint,
+      this.#actions,
+      this.#upload.element,
+      this.#feedback,
     );
-    this.#form.addEventListener("keydown", (event) => {
-      if (event.key === "Escape") this.toggleUpload(false);
-    });
-    this.element = el("div", { class: "head card" }, this.stateBox, counts, this.#hint, actions, this.#form, this.#feedback);
   }
 
-  /** Open (or close) the field that names one file to archive. */
-  toggleUpload(open = this.#form.hidden) {
-    this.#form.hidden = !open;
-    const opener = this.#buttons.get("upload");
-    opener.setAttribute("aria-expanded", String(open));
-    (open ? this.#field : opener).focus();
+  /**
+   * Open or close the form that names one file to upload.
+   *
+   * @param {boolean} [open]
+   */
+  toggleUpload(open) {
+    this.#upload.toggle(open);
   }
 
-  /** Say what an action came to; `tone` is "good" or "bad". */
+  /**
+   * Show the result of an action.
+   *
+   * @param {string} text
+   * @param {"good"|"bad"} tone
+   */
   say(text, tone) {
     this.#feedback.className = `feedback ${tone}`;
     this.#feedback.replaceChildren(...(text ? [icon(tone === "bad" ? "attention" : "check"), el("span", { text })] : []));
   }
 
+  /** @param {View} view */
   update(view) {
     const { t } = this.#context;
     const { status, reachable } = view;
     const state = shownState(view);
-    if (state !== this.#state) {
-      this.#state = state;
-      const picture = icon(state);
-      picture.classList.add(TONES[state]);
-      this.#icon?.remove();
-      this.#icon = picture;
-      this.stateBox.prepend(picture);
-      this.stateBox.dataset.state = state;
-      setText(this.#title, t(`state.${state}`));
-      this.say("", "good");
-    }
-    const sure = Boolean(status?.safe_to_stop) && reachable && state !== "unavailable" && !unverified(status);
-    if (this.safe.dataset.safe !== String(sure)) {
-      this.safe.dataset.safe = String(sure);
+    this.#showState(state);
+    const sure = Boolean(status?.safe_to_stop) && reachable && state !== "unavailable" && !(status && unverified(status));
+    if (this.#safe.dataset.safe !== String(sure)) {
+      this.#safe.dataset.safe = String(sure);
       this.#safeMark.className = sure ? "mark good" : "mark calm";
       this.#safeMark.replaceChildren(icon(sure ? "check" : "pending"));
     }
     const text = safeText(view, t);
     setText(this.#safeText, text);
-    this.safe.hidden = !text || state === "not_configured";
-    const hint = ["stopped", "stopping", "standby", "unreachable", "unavailable", "not_configured"].includes(state);
-    setText(this.#hint, hint ? t(`hint.${state}`) : "");
-    this.#hint.hidden = !hint;
-    this.#countList.hidden = state === "not_configured" || state === "loading";
-    this.#count("archived", status ? status.uploaded_files + (status.already_archived_files ?? 0) : 0);
-    this.#count("waiting", status?.pending_files ?? 0);
-    this.#count("failed", status?.failed_files ?? 0);
-    const settled = status && reachable && !["not_configured", "unavailable"].includes(state);
+    this.#safe.hidden = !text || state === "not_configured";
+    setText(this.#hint, HINTS.includes(state) ? t(`hint.${state}`) : "");
+    this.#hint.hidden = !HINTS.includes(state);
+    this.#showCounts(status, state);
+    const ready = Boolean(status) && reachable && !["not_configured", "unavailable"].includes(state);
     const running = Boolean(status?.running) || state === "standby";
-    this.#show("start", settled && !running);
-    this.#show("stop", settled && running);
-    this.#show("rescan", settled && running && state !== "standby");
-    this.#show("upload", settled && state !== "standby");
-    if (!settled && !this.#form.hidden) this.#form.hidden = true;
+    this.#show("start", ready && !running);
+    this.#show("stop", ready && running);
+    this.#show("rescan", ready && running && state !== "standby");
+    this.#show("upload", ready && state !== "standby");
+    this.#actions.hidden = !ready;
+    if (!ready) this.#upload.element.hidden = true;
   }
 
-  #count(name, value) {
-    const node = this.#counts.get(name);
-    setText(node, new Intl.NumberFormat(this.#context.t.locale).format(value));
-    if (name === "failed") node.className = value > 0 ? "bad" : "";
+  disconnect() {
+    this.#upload.disconnect();
   }
 
+  /** @param {string} state */
+  #showState(state) {
+    if (state === this.#state) return;
+    this.#state = state;
+    const picture = icon(state);
+    picture.classList.add(TONES[state]);
+    this.#icon?.remove();
+    this.#icon = picture;
+    this.#stateBox.prepend(picture);
+    this.#stateBox.dataset.state = state;
+    setText(this.#title, this.#context.t(`state.${state}`));
+    this.say("", "good");
+  }
+
+  /**
+   * Archived files are the ledger's total; what this session did is in the title.
+   *
+   * @param {Status|null} status
+   * @param {string} state
+   */
+  #showCounts(status, state) {
+    const { t } = this.#context;
+    this.#countList.hidden = !status || state === "not_configured";
+    if (!status) return;
+    const session = status.uploaded_files + (status.already_archived_files ?? 0);
+    this.#counts.get("archived")?.box.setAttribute("title", t("count.session", { n: session }));
+    const retrying = status.retrying_files ?? 0;
+    const numbers = {
+      archived: status.archived_files ?? session,
+      waiting: Math.max(0, status.pending_files - retrying),
+      retrying,
+      failed: status.failed_files,
+    };
+    let shown = 0;
+    for (const [name, number] of Object.entries(numbers)) {
+      const cell = this.#counts.get(name);
+      if (!cell) continue;
+      cell.box.hidden = name === "retrying" && !number;
+      shown += cell.box.hidden ? 0 : 1;
+      setText(cell.value, formatNumber(number, t.locale));
+      if (number && name === "retrying") cell.value.className = "warn";
+      if (name === "failed") cell.value.className = number ? "bad" : "";
+    }
+    this.#countList.dataset.cells = String(shown);
+  }
+
+  /**
+   * @param {string} name
+   * @param {Record<string, any>} properties
+   */
+  #add(name, properties) {
+    const node = button(this.#context.t(`action.${name}`), properties);
+    this.#buttons.set(name, node);
+    this.#actions.append(node);
+    return node;
+  }
+
+  /**
+   * @param {string} name
+   * @param {boolean} shown
+   */
   #show(name, shown) {
-    this.#buttons.get(name).hidden = !shown;
+    const node = this.#buttons.get(name);
+    if (node) node.hidden = !shown;
   }
 
+  /** @param {string} name */
   async #act(name) {
     // Never disabled: a start must be possible while a stop has not been answered, and the other way round.
-    const pressed = this.#buttons.get(name);
     await this.#context.act(name);
     // Start and Stop replace each other: the focus goes along.
-    if (pressed.hidden) this.#buttons.get(name === "start" ? "stop" : "start").focus();
-    else pressed.focus();
-  }
-
-  async #upload(event) {
-    event.preventDefault();
-    const path = this.#field.value.trim();
-    if (!path) return;
-    if (await this.#context.act("upload", { file_path: path })) this.#field.value = "";
-    this.#field.focus();
+    const pressed = this.#buttons.get(name);
+    const twin = this.#buttons.get(name === "start" ? "stop" : "start");
+    (pressed?.hidden ? twin : pressed)?.focus();
   }
 }

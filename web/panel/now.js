@@ -1,20 +1,33 @@
-/** What is under way, and what waits. */
+// @ts-check
+/** What is being uploaded, and what waits. */
 
-import { formatBytes, formatDuration } from "../format.js";
+import { formatBytes, formatDuration, formatNumber } from "../format.js";
 import { el, fileName, icon, keyed, setText } from "./dom.js";
+
+/** @typedef {import("../types.d.ts").ActiveFile} ActiveFile */
+/** @typedef {import("../types.d.ts").Context} Context */
+/** @typedef {import("../types.d.ts").FileRow} FileRow */
+/** @typedef {import("../types.d.ts").Row<ActiveFile>} ActiveRow */
+/** @typedef {import("../types.d.ts").View} View */
 
 const SHOWN_WAITING = 30;
 
-/** The path below the watched directory, or the bare name where the server tells no more. */
+/**
+ * Return the path below the watched directory, or the bare name where the server sends no path.
+ *
+ * @param {{path?: string, file_name: string}} file
+ */
 const pathOf = (file) => file.path ?? file.file_name;
 
-/** Each upload under way with its progress; the section is there only while something moves. */
+/** Each upload in progress; the section is hidden while there is none. */
 export class Now {
   #context;
+  /** @type {Map<string, ActiveRow>} */
   #rows = new Map();
   #list = el("ul", { class: "list" });
   #rate = el("span", { class: "end small quiet num" });
 
+  /** @param {Context} context */
   constructor(context) {
     this.#context = context;
     this.element = el(
@@ -25,19 +38,24 @@ export class Now {
     );
   }
 
+  /** @param {View} view */
   update({ status, reachable }) {
     const { t } = this.#context;
     const active = reachable ? (status?.active ?? []) : [];
     this.element.hidden = !active.length;
     const parts = [];
-    if (status?.rate_bytes_per_second > 0) {
+    if (status?.rate_bytes_per_second) {
       parts.push(t("now.rate", { rate: formatBytes(status.rate_bytes_per_second, t.locale) }));
     }
-    if (status?.seconds_left > 0) parts.push(t("now.left", { time: formatDuration(status.seconds_left, t) }));
+    if (status?.seconds_left) parts.push(t("now.left", { time: formatDuration(status.seconds_left, t) }));
     setText(this.#rate, parts.join(" · "));
     keyed(this.#list, this.#rows, active, (file) => `${pathOf(file)}\n${file.s3_key}`, (file) => this.#row(file));
   }
 
+  /**
+   * @param {ActiveFile} file
+   * @returns {ActiveRow}
+   */
   #row(file) {
     const { t } = this.#context;
     const fill = el("span");
@@ -56,25 +74,29 @@ export class Now {
         const share = size > 0 ? Math.min(1, done / size) : 0;
         fill.style.transform = `scaleX(${share.toFixed(4)})`;
         bar.setAttribute("aria-valuenow", String(Math.floor(share * 100)));
-        const of = { sent: formatBytes(done, t.locale), size: formatBytes(size, t.locale) };
-        setText(sent, t("now.of", of));
-        bar.setAttribute("aria-valuetext", t("now.of", of));
+        const of = t("now.of", { sent: formatBytes(done, t.locale), size: formatBytes(size, t.locale) });
+        setText(sent, of);
+        bar.setAttribute("aria-valuetext", of);
       },
     };
   }
 }
 
-/** The list that can be opened: files that are not complete yet, then those that wait for a worker. */
+/** The list of what waits: files that are not complete yet, then those that wait for a worker. */
 export class Waiting {
   #context;
   #list = el("ul", { class: "list small" });
   #badge = el("span", { class: "badge" });
   #details;
+  /** @type {AbortController|null} */
   #abort = null;
+  /** @type {FileRow[]} */
   #pending = [];
   #seen = "";
-  #view = { status: null };
+  /** @type {View} */
+  #view = { status: null, reachable: true };
 
+  /** @param {Context} context */
   constructor(context) {
     this.#context = context;
     this.#details = el(
@@ -87,14 +109,16 @@ export class Waiting {
     this.element = el("section", { class: "waiting", "aria-label": context.t("waiting.title"), hidden: true }, this.#details);
   }
 
+  /** @param {View} view */
   update(view) {
     this.#view = view;
     const { status } = view;
-    const under = status?.active?.length ?? 0;
-    const count = Math.max(status?.waiting?.length ?? 0, (status?.pending_files ?? 0) - under);
-    // While everything left waits for its next try, Problems lists it.
+    if (!status) return;
+    // Files that will be retried are under Problems.
+    const others = status.pending_files - (status.active?.length ?? 0) - (status.retrying_files ?? 0);
+    const count = Math.max(status.waiting?.length ?? 0, others);
     this.element.hidden = count <= 0 || status.state === "retrying";
-    setText(this.#badge, new Intl.NumberFormat(this.#context.t.locale).format(count));
+    setText(this.#badge, formatNumber(count, this.#context.t.locale));
     if (!this.#details.open || count <= 0) return;
     const now = `${status.pending_files} ${status.uploaded_files}`;
     if (now !== this.#seen) this.#load(now);
@@ -111,7 +135,8 @@ export class Waiting {
     this.#abort = new AbortController();
     try {
       const query = { state: "pending", limit: SHOWN_WAITING, signal: this.#abort.signal };
-      this.#pending = (await this.#context.client.get("/cloud-sync/files", query)).files ?? [];
+      const { files } = await this.#context.client.get("/cloud-sync/files", query);
+      this.#pending = /** @type {FileRow[]} */ (files ?? []).filter((file) => !file.cause);
     } catch {
       this.#pending = [];
     }
@@ -119,16 +144,17 @@ export class Waiting {
     this.update(this.#view);
   }
 
+  /** @param {number} count */
   #show(count) {
     const { t } = this.#context;
     const unfinished = this.#view.status?.waiting ?? [];
     const rows = [
-      ...unfinished.map((file) => [pathOf(file), file.size_bytes, file.reason]),
-      ...this.#pending.map((file) => [file.path, file.size_bytes, null]),
+      ...unfinished.map((file) => ({ path: pathOf(file), size: file.size_bytes, reason: file.reason })),
+      ...this.#pending.map((file) => ({ path: file.path, size: file.size_bytes, reason: "" })),
     ].slice(0, SHOWN_WAITING);
-    const items = rows.map(([path, size, reason]) => el(
+    const items = rows.map(({ path, size, reason }) => el(
       "li",
-      { title: reason },
+      { title: reason || null },
       fileName(path),
       reason ? el("span", { class: "quiet", text: reason }) : null,
       el("span", { class: "quiet num", text: formatBytes(size, t.locale) }),

@@ -1,32 +1,47 @@
-/** What failed, why, what to do about it, and when it is tried again. Files with the same cause share a card. */
+// @ts-check
+/** What failed: the cause, the cure, and when it is tried again. Files with the same cause share a card. */
 
-import { formatDuration, parseTime, splitPath } from "../format.js";
-import { button, el, fileName, keyed, setText } from "./dom.js";
+import { formatDuration, formatNumber, parseTime, splitPath } from "../format.js";
+import { button, el, fileName, keyed, oneTabStop, setText } from "./dom.js";
+
+/** @typedef {import("../types.d.ts").Context} Context */
+/** @typedef {import("../types.d.ts").FileRow} FileRow */
+/** @typedef {import("../types.d.ts").View} View */
+/** @typedef {[key: string, files: FileRow[]]} Group */
+/** @typedef {import("../types.d.ts").Row<Group>} Card */
+/** @typedef {import("../types.d.ts").Row<FileRow>} ProblemRow */
 
 const PAGE = 50;
 const SHOWN = 3;
 
 export class Problems {
   #context;
+  /** @type {Map<string, Card>} */
   #cards = new Map();
   #badge = el("span", { class: "badge" });
   #list = el("div");
-  #more = el("p", { class: "small quiet", hidden: true });
+  #more;
   #messages = el("ul", { class: "messages" });
   #box;
+  #notes;
+  /** @type {FileRow[]} */
   #files = [];
   #cut = false;
+  /** @type {AbortController|null} */
   #abort = null;
   #stale = false;
   #seen = "";
+  /** @type {View} */
   #view = { status: null, reachable: true };
+  /** @type {Set<string>} */
   #opened = new Set();
 
+  /** @param {Context} context */
   constructor(context) {
     this.#context = context;
     const { t } = context;
     const all = button(t("action.retryAll"), { icon: "retry", kind: "slim end", onclick: () => this.#retryAll(all) });
-    this.#more.textContent = t("problems.more");
+    this.#more = el("p", { class: "small quiet", hidden: true, text: t("problems.more") });
     this.#box = el(
       "section",
       { "aria-labelledby": "problems-title", class: "problems", hidden: true },
@@ -34,22 +49,24 @@ export class Problems {
       this.#list,
       this.#more,
     );
-    this.notes = el(
+    this.#notes = el(
       "section",
       { "aria-labelledby": "messages-title", hidden: true },
       el("div", { class: "title" }, el("h3", { id: "messages-title", text: t("messages.title") })),
       this.#messages,
     );
-    this.element = el("div", { class: "group" }, this.#box, this.notes);
+    this.element = el("div", { class: "group" }, this.#box, this.#notes);
   }
 
+  /** @param {View} view */
   update(view) {
     this.#view = view;
     const { status, reachable } = view;
     if (!status) return;
-    // A file that waits for its next try counts as pending, but its sentence is among the errors.
-    const trouble = status.failed_files > 0 || status.state === "retrying" || status.errors?.length > 0;
-    const now = trouble ? `${status.failed_files} ${status.state} ${status.errors?.at(-1)} ${status.pending_files}` : "";
+    const trouble = status.failed_files > 0 || status.retrying_files > 0 || status.errors?.length > 0;
+    const now = trouble
+      ? [status.failed_files, status.retrying_files, status.state, status.errors?.at(-1), status.pending_files].join(" ")
+      : "";
     if (!trouble) this.#take([], false);
     else if (reachable && now !== this.#seen) this.refresh();
     this.#seen = now;
@@ -61,9 +78,8 @@ export class Problems {
     this.#stale = false;
   }
 
-  /** Once a second while the panel is open: "next try in 20 s" counts down. */
   tick() {
-    for (const card of this.#cards.values()) card.tick();
+    for (const card of this.#cards.values()) card.tick?.();
   }
 
   async refresh() {
@@ -74,14 +90,11 @@ export class Problems {
     this.#abort = new AbortController();
     const { signal } = this.#abort;
     const { client } = this.#context;
+    /** @param {string} state */
+    const ask = (state) => client.get("/cloud-sync/files", { state, limit: PAGE, signal });
     try {
-      let answer = await client.get("/cloud-sync/files", { state: "failed", limit: PAGE, signal });
-      if (!answer.files?.length) {
-        // While the store itself is away, files wait as pending and carry its cause.
-        const held = await client.get("/cloud-sync/files", { state: "pending", limit: PAGE, signal });
-        answer = { ...held, files: held.files?.filter((file) => file.cause) };
-      }
-      this.#take(answer.files ?? [], Boolean(answer.next_cursor));
+      const pages = await Promise.all([ask("given_up"), ask("retrying")]);
+      this.#take(pages.flatMap((page) => page.files ?? []), pages.some((page) => page.next_cursor));
     } catch {
       // The header says that the server is away; the list stays as it was.
     }
@@ -92,30 +105,42 @@ export class Problems {
     }
   }
 
+  /**
+   * @param {FileRow[]} files
+   * @param {boolean} cut  whether there are more
+   */
   #take(files, cut) {
     const before = this.#files.length;
     this.#files = files;
     this.#cut = cut;
     if (!files.length && !before) return;
     const { t } = this.#context;
+    const { status } = this.#view;
+    /** @type {Map<string, FileRow[]>} */
     const groups = new Map();
     for (const file of files) {
       const key = `${file.cause}\n${file.cure}`;
-      if (!groups.has(key)) groups.set(key, []);
-      groups.get(key).push(file);
+      groups.set(key, [...(groups.get(key) ?? []), file]);
     }
-    const count = files.length < PAGE ? files.length : Math.max(files.length, this.#view.status?.failed_files ?? 0);
-    setText(this.#badge, cut && count <= PAGE ? t("problems.size", { n: count }) : String(count));
+    const all = cut ? Math.max(files.length, (status?.failed_files ?? 0) + (status?.retrying_files ?? 0)) : files.length;
+    setText(this.#badge, formatNumber(all, t.locale));
     this.#box.hidden = !files.length;
     this.#more.hidden = !cut;
     keyed(this.#list, this.#cards, [...groups], ([key]) => key, ([key, group]) => this.#card(key, group[0]));
     this.#showMessages();
   }
 
+  /**
+   * @param {string} key
+   * @param {FileRow} first
+   * @returns {Card}
+   */
   #card(key, first) {
     const { t } = this.#context;
+    /** @type {Map<string, ProblemRow>} */
     const rows = new Map();
     const list = el("ul", { class: "list" });
+    const refresh = oneTabStop(list);
     const rest = button("", { kind: "slim", onclick: () => {
       this.#opened.add(key);
       this.#take(this.#files, this.#cut);
@@ -135,16 +160,22 @@ export class Problems {
       update: ([, files]) => {
         const shown = this.#opened.has(key) ? files : files.slice(0, SHOWN);
         keyed(list, rows, shown, (file) => String(file.id ?? file.path), (file) => this.#row(file));
+        refresh();
         const hidden = files.length - shown.length;
         rest.hidden = hidden <= 0;
-        setText(rest.firstChild, t("problems.all", { n: hidden }));
+        setText(/** @type {Node} */ (rest.firstChild), t("problems.all", { n: hidden }));
+        node.classList.toggle("again", files.every(isRetrying));
       },
       tick: () => {
-        for (const row of rows.values()) row.tick();
+        for (const row of rows.values()) row.tick?.();
       },
     };
   }
 
+  /**
+   * @param {FileRow} first
+   * @returns {ProblemRow}
+   */
   #row(first) {
     const { t } = this.#context;
     let file = first;
@@ -161,7 +192,7 @@ export class Problems {
     const tick = () => {
       const next = parseTime(file.next_try_at);
       const seconds = next ? (next.getTime() - Date.now()) / 1000 : 0;
-      const when = !next ? t("problems.never")
+      const when = !isRetrying(file) ? t("problems.never")
         : seconds > 1 ? t("problems.next", { time: formatDuration(seconds, t) }) : t("problems.soon");
       setText(about, file.attempts > 0 ? `${when} · ${t("problems.tries", { n: file.attempts })}` : when);
     };
@@ -175,6 +206,7 @@ export class Problems {
     };
   }
 
+  /** @param {HTMLButtonElement} all */
   async #retryAll(all) {
     all.disabled = true;
     await this.#context.act("retry");
@@ -182,10 +214,10 @@ export class Problems {
     this.refresh();
   }
 
-  /** What the archive has to say beyond the failed files, newest first. */
+  /** Show what the archive reports beyond the failed files, newest first. */
   #showMessages() {
     const { status } = this.#view;
-    // The first run shows these itself, beside what to set.
+    // The first run shows these itself.
     const errors = status?.state === "not_configured" ? [] : (status?.errors ?? []);
     const known = this.#files.map((file) => `${file.path}: `);
     const causes = new Set(this.#files.map((file) => [file.cause, file.cure].filter(Boolean).join(" ")));
@@ -193,10 +225,18 @@ export class Problems {
       .filter((text) => !causes.has(text) && !known.some((start) => text.startsWith(start)))
       .slice(-5)
       .reverse();
-    this.notes.hidden = !others.length;
+    this.#notes.hidden = !others.length;
     const same = others.length === this.#messages.childElementCount
       && others.every((text, place) => this.#messages.children[place].textContent === text);
     if (!same) this.#messages.replaceChildren(...others.map((text) => el("li", { text })));
   }
 }
 
+/**
+ * Return whether this file failed and will be tried again.
+ *
+ * @param {FileRow} file
+ */
+export function isRetrying(file) {
+  return Boolean(file.cause) && (file.state === "pending" || (file.state === "failed" && Boolean(file.next_try_at)));
+}

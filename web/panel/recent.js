@@ -1,14 +1,23 @@
-/** The newest files in the bucket, with a picture where ComfyUI can show one. */
+// @ts-check
+/** The newest archived files, with a picture where ComfyUI can show one. */
 
 import { formatAgo, formatBytes, formatMoment, kindOf, parseTime, splitPath } from "../format.js";
-import { button, el, fileName, icon, keyed, setText } from "./dom.js";
+import { button, el, fileName, icon, keyed, oneTabStop, setText } from "./dom.js";
+
+/** @typedef {import("../types.d.ts").Context} Context */
+/** @typedef {import("../types.d.ts").RecentUpload} RecentUpload */
+/** @typedef {import("../types.d.ts").Row<RecentUpload>} RecentRow */
+/** @typedef {import("../types.d.ts").View} View */
 
 export class Recent {
   #context;
+  /** @type {Map<string, RecentRow>} */
   #rows = new Map();
   #list = el("ul", { class: "list recent" });
+  #refresh = oneTabStop(this.#list);
   #empty;
 
+  /** @param {Context} context */
   constructor(context) {
     this.#context = context;
     const { t } = context;
@@ -22,18 +31,23 @@ export class Recent {
     );
   }
 
+  /** @param {View} view */
   update({ status }) {
     const recent = [...(status?.recent_uploads ?? [])].reverse();
     this.#empty.hidden = recent.length > 0;
     this.element.hidden = !status || (status.state === "not_configured" && !recent.length);
     keyed(this.#list, this.#rows, recent, (file) => `${file.s3_key}\n${file.upload_time}`, (file) => this.#row(file));
+    this.#refresh();
   }
 
-  /** Now and then while the panel is open: "2 min ago" grows. */
   tick() {
-    for (const row of this.#rows.values()) row.tick();
+    for (const row of this.#rows.values()) row.tick?.();
   }
 
+  /**
+   * @param {RecentUpload} file
+   * @returns {RecentRow}
+   */
   #row(file) {
     const { t } = this.#context;
     const path = file.path ?? file.file_name;
@@ -53,6 +67,7 @@ export class Recent {
     };
   }
 
+  /** @param {string} path */
   #thumbnail(path) {
     const kind = kindOf(path);
     const mark = icon(kind === "video" ? "play" : kind);

@@ -1,3 +1,4 @@
+// @ts-check
 /**
  * The panel's style sheet, as a module so that it is there before the first paint.
  *
@@ -59,6 +60,7 @@ h3, summary { font-size: 13px; font-weight: 600; }
 .good { color: var(--ca-good); } .busy { color: var(--ca-busy); } .warn { color: var(--ca-warn); } .bad { color: var(--ca-bad); } .calm { color: var(--ca-quiet); }
 
 .button { appearance: none; display: inline-flex; align-items: center; justify-content: center; gap: 6px; min-height: 30px; padding: 4px 10px; border: 0; border-radius: 8px; background: var(--ca-hover); color: var(--ca-fg); font: inherit; font-weight: 500; line-height: 1.2; cursor: pointer; }
+.button > span { white-space: nowrap; }
 .button:hover { background: var(--ca-line); }
 .button.primary { background: var(--ca-fg); color: var(--ca-bg); }
 .button.primary:hover { background: color-mix(in srgb, var(--ca-fg) 88%, var(--ca-bg)); }
@@ -85,8 +87,9 @@ option { background: var(--ca-bg); color: var(--ca-fg); }
 .safe .icon { width: 14px; height: 14px; margin-top: 2px; }
 .head > .hint { color: var(--ca-quiet); font-size: 12px; }
 .counts { display: grid; grid-template-columns: repeat(3, minmax(0, 1fr)); gap: 6px; }
+.counts[data-cells="4"] { grid-template-columns: repeat(2, minmax(0, 1fr)); }
 .counts > div { display: grid; padding: 6px 8px; border-radius: 6px; background: var(--ca-bg); }
-.counts dt { font-size: 11px; color: var(--ca-quiet); order: 2; overflow-wrap: anywhere; }
+.counts dt { font-size: 11px; color: var(--ca-quiet); order: 2; white-space: nowrap; overflow: hidden; text-overflow: ellipsis; }
 .counts dd { font-size: 16px; font-weight: 600; font-variant-numeric: tabular-nums; line-height: 1.25; }
 .actions { display: flex; flex-wrap: wrap; gap: 6px; }
 .actions .button { flex: 1 1 auto; }
@@ -100,6 +103,7 @@ option { background: var(--ca-bg); color: var(--ca-fg); }
 form.upload { display: grid; gap: 6px; }
 form.upload label { font-size: 12px; color: var(--ca-quiet); }
 form.upload .row { display: flex; gap: 6px; }
+form.upload .button { flex: none; }
 
 .name { display: flex; min-width: 0; overflow: hidden; white-space: nowrap; }
 .name .base { overflow: hidden; text-overflow: ellipsis; }
@@ -110,6 +114,7 @@ form.upload .row { display: flex; gap: 6px; }
 .bar > span { display: block; height: 100%; border-radius: 2px; background: var(--ca-bar); transform-origin: 0 50%; transition: transform .25s linear; }
 
 .problem { display: grid; gap: 6px; border-inline-start: 3px solid var(--ca-bad); }
+.problem.again { border-inline-start-color: var(--ca-warn); }
 .problem + .problem { margin-top: 8px; }
 .problem .cause { font-weight: 500; overflow-wrap: anywhere; }
 .problem .cure { color: var(--ca-quiet); overflow-wrap: anywhere; }
@@ -164,8 +169,8 @@ details[open] > summary > .icon { transform: rotate(90deg); }
 
 .setup { display: grid; gap: 10px; }
 .setup .row { display: grid; gap: 4px; justify-items: start; }
-.setup pre { width: 100%; padding: 10px; border-radius: 6px; background: var(--ca-bg); font: 12px/1.6 ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; overflow-x: auto; white-space: pre; user-select: all; }
-.setup li { overflow-wrap: anywhere; }
+.setup pre { width: 100%; padding: 10px; border-radius: 6px; background: var(--ca-bg); font: 12px/1.6 ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; white-space: pre-wrap; overflow-wrap: anywhere; user-select: all; }
+.setup :is(li, .missing) { overflow-wrap: anywhere; }
 .setup ul { display: grid; gap: 4px; }
 
 @container (min-width: 720px) {
@@ -176,6 +181,7 @@ details[open] > summary > .icon { transform: rotate(90deg); }
   .state > .icon { width: 36px; height: 36px; }
   .state h2 { font-size: 20px; }
   .counts { grid-template-columns: repeat(3, 104px); }
+  .counts[data-cells="4"] { grid-template-columns: repeat(4, 96px); }
   .actions { justify-content: flex-start; }
   .actions .button { flex: 0 0 auto; }
   .head > :is(.hint, .feedback, form) { grid-column: 1 / -1; }
@@ -199,7 +205,7 @@ details[open] > summary > .icon { transform: rotate(90deg); }
   .finder { grid-template-columns: minmax(0, 1fr); }
 }
 @container (max-width: 240px) {
-  .counts { grid-template-columns: minmax(0, 1fr); gap: 4px; }
+  .counts, .counts[data-cells="4"] { grid-template-columns: minmax(0, 1fr); gap: 4px; }
   .counts > div { display: flex; justify-content: space-between; align-items: baseline; padding: 3px 8px; }
   .counts dd { font-size: 13px; }
   .active .line { flex-direction: column; gap: 0; }
@@ -217,9 +223,10 @@ details[open] > summary > .icon { transform: rotate(90deg); }
 }
 `;
 
+/** @type {CSSStyleSheet|null} */
 let sheet = null;
 
-/** The one sheet that every panel shares; made at first use. */
+/** Return the one sheet that every panel shares; made at first use. */
 export function panelSheet() {
   if (!sheet) {
     sheet = new CSSStyleSheet();

@@ -1,18 +1,25 @@
+// @ts-check
 /** Files that are not archived: older than the first start, or left out by name or by the settings. */
 
 import { button, el, setText } from "./dom.js";
 
+/** @typedef {import("../types.d.ts").Context} Context */
+/** @typedef {import("../types.d.ts").View} View */
+/** @typedef {{node: HTMLElement, text: HTMLElement}} Note */
+
 export class Unarchived {
   #context;
+  #archive;
   #older;
   #skipped;
 
+  /** @param {Context} context */
   constructor(context) {
     this.#context = context;
     const { t } = context;
-    const archive = button(t("baseline.archive"), { kind: "slim", onclick: () => this.#archive(archive) });
-    this.#older = this.#line("baseline", archive);
-    this.#skipped = this.#line("skipped");
+    this.#archive = button(t("baseline.archive"), { kind: "slim", onclick: () => this.#archiveOlder() });
+    this.#older = this.#note("baseline", this.#archive);
+    this.#skipped = this.#note("skipped");
     this.element = el(
       "section",
       { class: "unarchived wide", "aria-label": t("unarchived.title"), hidden: true },
@@ -21,33 +28,43 @@ export class Unarchived {
     );
   }
 
+  /** @param {View} view */
   update({ status, reachable }) {
-    const shown = Boolean(status) && reachable;
-    const older = shown ? (status.baseline_files ?? 0) : 0;
-    const skipped = shown ? (status.skipped_files ?? 0) : 0;
+    const older = (reachable && status?.baseline_files) || 0;
+    const skipped = (reachable && status?.skipped_files) || 0;
     this.#show(this.#older, "baseline.count", older);
     this.#show(this.#skipped, "skipped.count", skipped);
-    this.#older.buttons[0].hidden = !status?.running;
+    this.#archive.hidden = !status?.running;
     this.element.hidden = !older && !skipped;
   }
 
-  /** A sentence with its buttons; the last one lists the files. */
-  #line(state, ...buttons) {
+  /**
+   * Create a sentence with its buttons; the last one lists the files.
+   *
+   * @param {string} state
+   * @param {...HTMLButtonElement} buttons
+   * @returns {Note}
+   */
+  #note(state, ...buttons) {
     const { t } = this.#context;
     const text = el("p", { class: "small" });
     const list = button(t("unarchived.show"), { kind: "slim", onclick: () => this.#context.list(state) });
-    buttons.push(list);
-    return { node: el("div", { class: "note card" }, text, el("div", { class: "tools" }, ...buttons)), text, buttons };
+    return { node: el("div", { class: "note card" }, text, el("div", { class: "tools" }, ...buttons, list)), text };
   }
 
+  /**
+   * @param {Note} note
+   * @param {string} key
+   * @param {number} count
+   */
   #show({ node, text }, key, count) {
     node.hidden = !count;
     setText(text, this.#context.t(key, { n: count }));
   }
 
-  async #archive(pressed) {
-    pressed.disabled = true;
+  async #archiveOlder() {
+    this.#archive.disabled = true;
     await this.#context.act("backfill");
-    pressed.disabled = false;
+    this.#archive.disabled = false;
   }
 }

@@ -1,0 +1,169 @@
+"""Counts after a restart, the age of a check, the first run, the upload form, the keyboard, narrow labels."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from tests.browser.gallery import recent, states
+from tests.browser.pages import open_dashboard
+from tests.browser.scripted_model import a_file, a_status
+from tests.browser.stage import Scene
+from tests.servers import wait_until
+
+
+def test_archived_is_the_ledgers_total_and_since_start_is_in_its_title(page: Page, dashboard: Scene) -> None:
+    dashboard.model.status = a_status(archived_files=1521, uploaded_files=2, already_archived_files=1)
+    panel = open_dashboard(page, dashboard.address)
+    cell = panel.locator('[data-count="archived"]')
+    expect(cell.locator("dd")).to_have_text("1,521")
+    expect(cell).to_have_attribute("title", "3 since start")
+
+
+def test_a_file_that_will_be_retried_has_one_name_everywhere_until_it_is_given_up(
+    page: Page, dashboard: Scene
+) -> None:
+    file = a_file("a.png", "failed", cause="Refused.", cure="Wait.", attempts=2, next_try_at="2999-01-01")
+    dashboard.model.files = [file]
+    dashboard.model.status = a_status(state="retrying", safe_to_stop=False, pending_files=1, retrying_files=1)
+    panel = open_dashboard(page, dashboard.address)
+    expect(panel.locator(".state h2")).to_have_text("Retrying")
+    counts = {name: panel.locator(f'[data-count="{name}"] dd') for name in ("waiting", "retrying", "failed")}
+    for name, number in {"waiting": "0", "retrying": "1", "failed": "0"}.items():
+        expect(counts[name]).to_have_text(number)
+    expect(panel.locator(".problem li")).to_contain_text("Retrying in")
+    expect(panel.locator(".problem")).to_have_class(re.compile("again"))
+    expect(panel.locator(".found li")).to_contain_text("Retrying")
+    panel.get_by_label("State").select_option("failed")
+    expect(panel.locator(".found li")).to_have_count(0)
+
+    dashboard.model.files = [{**file, "next_try_at": None}]
+    dashboard.show(state="idle", pending_files=0, retrying_files=0, failed_files=1)
+    expect(panel.locator(".problem li")).to_contain_text("Won't retry automatically")
+    expect(panel.locator(".found li")).to_contain_text("Failed")
+    expect(counts["failed"]).to_have_text("1")
+    expect(panel.locator('[data-count="retrying"]')).to_be_hidden()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"session_id": "another"},
+        {"destination": {"endpoint": "other.example.net:443", "bucket": "b", "prefix": "p"}},
+        {"uploaded_files": 1},
+    ],
+    ids=["session", "settings", "upload"],
+)
+def test_a_check_result_shows_its_time_and_goes_when_it_no_longer_counts(
+    page: Page, dashboard: Scene, change: dict[str, object]
+) -> None:
+    dashboard.model.check = [
+        {"name": "Bucket", "ok": False, "cause": "It does not exist.", "cure": "Create it."}
+    ]
+    panel = open_dashboard(page, dashboard.address)
+    panel.get_by_role("button", name="Check connection").click()
+    expect(panel.locator(".steps li")).to_have_count(1)
+    expect(panel.get_by_text("The connection does not work yet.")).to_contain_text("12:34:56")
+    dashboard.show(skipped_files=3)
+    expect(panel.locator(".unarchived")).to_be_visible()
+    expect(panel.locator(".steps")).to_be_visible()
+    dashboard.show(**change)
+    expect(panel.locator(".steps")).to_be_hidden()
+    expect(panel.get_by_text("The connection does not work yet.")).to_be_hidden()
+
+
+def test_the_first_run_is_calm_and_says_once_what_is_missing(page: Page, dashboard: Scene) -> None:
+    before = page.viewport_size
+    assert before is not None
+    page.set_viewport_size({"width": 312, "height": 900})
+    states(dashboard.model)["not_configured"]()
+    dashboard.model.status["errors"].append("CLOUD_ARCHIVE_WORKERS is 99: use 1 to 64")
+    panel = open_dashboard(page, dashboard.address)
+    setup = panel.locator(".setup")
+    expect(setup).to_contain_text("copies everything that ComfyUI generates to your S3 bucket")
+    expect(setup.locator(".missing")).to_have_text("Missing: S3_BUCKET, S3_ACCESS_KEY_ID")
+    expect(setup.locator("li")).to_have_text(["CLOUD_ARCHIVE_WORKERS is 99: use 1 to 64"])
+    expect(panel.locator(".bad:visible")).to_have_count(0)
+    expect(panel.locator(".hint")).to_be_hidden()
+    expect(panel.get_by_text("Set these environment variables")).to_have_count(1)
+    assert setup.locator("pre").evaluate("node => node.scrollWidth <= node.clientWidth"), "nothing is cut off"
+    page.set_viewport_size(before)
+
+
+def test_the_upload_form_completes_names_from_the_ledger_and_from_the_directory(
+    page: Page, dashboard: Scene
+) -> None:
+    dashboard.model.files = [
+        a_file("portraits/fox_1.png"),
+        a_file("portraits/fox_old.png", "baseline"),
+        a_file(".cache/", "skipped", 0, reason="hidden"),
+        a_file("birds/owl.png"),
+    ]
+    panel = open_dashboard(page, dashboard.address)
+    panel.get_by_role("button", name="Upload now").click()
+    panel.get_by_label("File in the watched directory").press_sequentially("fox")
+    names = panel.locator("datalist option")
+    expect(names).to_have_count(2)
+    values = names.evaluate_all("options => options.map(option => option.value)")
+    assert values == ["portraits/fox_old.png", "portraits/fox_1.png"]
+    submit = panel.get_by_role("button", name="Upload", exact=True)
+    assert submit.evaluate("node => node.getClientRects().length === 1 && node.offsetHeight < 36"), "one line"
+
+
+def test_recent_files_are_one_tab_stop_with_arrow_keys(page: Page, dashboard: Scene) -> None:
+    dashboard.model.status = a_status(recent_uploads=recent(), uploaded_files=6)
+    panel = open_dashboard(page, dashboard.address)
+    buttons = panel.locator(".recent button")
+    expect(buttons).to_have_count(6)
+    expect(panel.locator('.recent button[tabindex="0"]')).to_have_count(1)
+    buttons.first.focus()
+    page.keyboard.press("ArrowDown")
+    expect(buttons.nth(1)).to_be_focused()
+    page.keyboard.press("End")
+    expect(buttons.nth(5)).to_be_focused()
+    page.keyboard.press("ArrowDown")
+    expect(buttons.nth(5)).to_be_focused()
+    page.keyboard.press("Tab")
+    expect(panel.locator(".recent button:focus")).to_have_count(0)
+    page.keyboard.press("Shift+Tab")
+    expect(buttons.nth(5)).to_be_focused()
+
+
+def test_the_end_of_a_long_queue_counts_all_of_its_files(page: Page, dashboard: Scene) -> None:
+    open_dashboard(page, dashboard.address)
+    said = page.evaluate(
+        """async () => {
+          const { Notifier } = await import("/notifier.js");
+          const said = [];
+          const notifier = new Notifier((key, values) => said.push([key, values.n]));
+          const see = (more) => notifier.see({ session_id: "s", uploaded_files: 0, already_archived_files: 0,
+            failed_files: 0, retrying_files: 0, pending_files: 0, safe_to_stop: true, state: "idle", ...more });
+          see({});
+          see({ uploaded_files: 8, pending_files: 492, safe_to_stop: false, state: "uploading" });
+          see({ uploaded_files: 500, safe_to_stop: false });
+          see({ uploaded_files: 500 });
+          return said;
+        }"""
+    )
+    assert said == [["toast.done", 500]]
+
+
+@pytest.mark.parametrize("locale", ["en-GB", "ja-JP", "zh-CN"])
+def test_labels_fit_at_260_pixels_in_every_language(browser: Browser, dashboard: Scene, locale: str) -> None:
+    states(dashboard.model)["retrying"]()
+    dashboard.model.status |= {"failed_files": 1, "archived_files": 123_456}
+    context = browser.new_context(locale=locale, viewport={"width": 260, "height": 900})
+    page = context.new_page()
+    panel = open_dashboard(page, dashboard.address)
+    panel.locator(".actions button").nth(3).click()
+    wait_until(lambda: panel.locator(".problem li").count() == 3, "the problems")
+    cut = panel.evaluate(
+        """panel => [...panel.shadowRoot.querySelectorAll(".counts dt, .counts dd, button, button span, h2, h3")]
+          .filter(node => node.offsetParent && node.scrollWidth > node.clientWidth + 1 && node.clientWidth)
+          .map(node => node.textContent)"""
+    )
+    assert cut == []
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    context.close()

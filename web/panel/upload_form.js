@@ -1,0 +1,98 @@
+// @ts-check
+/** The form that uploads one file by its name, completed from the ledger and from the directory. */
+
+import { button, el } from "./dom.js";
+
+/** @typedef {import("../types.d.ts").Context} Context */
+/** @typedef {import("../types.d.ts").FileRow} FileRow */
+
+const SUGGESTIONS = 20;
+const DEBOUNCE_MS = 200;
+
+export class UploadForm {
+  #context;
+  #opener;
+  #names = el("datalist", { id: "upload-names" });
+  #field;
+  /** @type {AbortController|null} */
+  #abort = null;
+  /** @type {ReturnType<typeof setTimeout>|undefined} */
+  #timer;
+
+  /**
+   * @param {Context} context
+   * @param {HTMLButtonElement} opener  opens the form and gets the focus back
+   */
+  constructor(context, opener) {
+    this.#context = context;
+    this.#opener = opener;
+    const { t } = context;
+    this.#field = el("input", {
+      id: "upload-path",
+      type: "text",
+      list: "upload-names",
+      placeholder: t("upload.example"),
+      autocomplete: "off",
+      spellcheck: "false",
+      oninput: () => this.#soon(DEBOUNCE_MS),
+    });
+    this.element = el(
+      "form",
+      { class: "upload", hidden: true, onsubmit: (/** @type {Event} */ event) => this.#submit(event) },
+      el("label", { for: "upload-path", text: t("upload.label") }),
+      el("div", { class: "row" }, this.#field, this.#names, button(t("upload.submit"), { kind: "primary", type: "submit" })),
+    );
+    this.element.addEventListener("keydown", (event) => {
+      if (event.key === "Escape") this.toggle(false);
+    });
+  }
+
+  /** @param {boolean} [open] */
+  toggle(open = this.element.hidden) {
+    this.element.hidden = !open;
+    this.#opener.setAttribute("aria-expanded", String(open));
+    (open ? this.#field : this.#opener).focus();
+    if (open) this.#soon(0);
+    else this.disconnect();
+  }
+
+  disconnect() {
+    clearTimeout(this.#timer);
+    this.#abort?.abort();
+  }
+
+  /** @param {number} wait */
+  #soon(wait) {
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => this.#suggest(), wait);
+  }
+
+  /** Fill the completion with files whose path contains what was typed; not archived ones first. */
+  async #suggest() {
+    this.#abort?.abort();
+    const { signal } = (this.#abort = new AbortController());
+    const query = { q: this.#field.value.trim(), limit: SUGGESTIONS, signal };
+    /** @param {string} state */
+    const ask = async (state) => {
+      try {
+        const { files } = await this.#context.client.get("/cloud-sync/files", { ...query, state });
+        return /** @type {FileRow[]} */ (files ?? []);
+      } catch {
+        return []; // the form works without suggestions
+      }
+    };
+    const pages = await Promise.all([ask("unarchived"), ask("")]);
+    if (signal.aborted) return;
+    const paths = new Set(pages.flat().map((file) => file.path).filter((path) => !path.endsWith("/")));
+    this.#names.replaceChildren(...[...paths].slice(0, SUGGESTIONS).map((path) => el("option", { value: path })));
+  }
+
+  /** @param {Event} event */
+  async #submit(event) {
+    event.preventDefault();
+    const path = this.#field.value.trim();
+    if (!path) return;
+    if (await this.#context.act("upload", { file_path: path })) this.#field.value = "";
+    this.#field.focus();
+  }
+}

@@ -1,0 +1,120 @@
+/** The shapes that the panel's modules exchange: the answers of /cloud-sync, and what a section is given. No code. */
+
+import type { StatusClient } from "./status_client.js";
+
+export interface ActiveFile {
+  file_name: string;
+  path?: string;
+  size_bytes: number;
+  sent_bytes: number;
+  s3_key: string;
+}
+
+export interface WaitingFile {
+  file_name: string;
+  path?: string;
+  size_bytes: number;
+  reason: string;
+}
+
+export interface RecentUpload {
+  file_name: string;
+  path?: string;
+  s3_key: string;
+  upload_time: string;
+  size_bytes: number;
+}
+
+/** The answer of `GET /cloud-sync/status`. */
+export interface Status {
+  running: boolean;
+  session_id: string;
+  state: string;
+  uploaded_files: number;
+  already_archived_files: number;
+  failed_files: number;
+  retrying_files: number;
+  pending_files: number;
+  unsent_bytes: number;
+  archived_files: number;
+  skipped_files: number;
+  baseline_files: number;
+  errors: string[];
+  recent_uploads: RecentUpload[];
+  safe_to_stop: boolean;
+  connection_verified: boolean;
+  active: ActiveFile[];
+  waiting: WaitingFile[];
+  rate_bytes_per_second: number;
+  seconds_left: number | null;
+  destination: { endpoint: string; bucket: string; prefix: string };
+  watched_directory: string;
+  watching: string;
+  version: string;
+}
+
+/** One row of `GET /cloud-sync/files`. */
+export interface FileRow {
+  id: number | null;
+  path: string;
+  state: string;
+  size_bytes: number;
+  s3_key: string | null;
+  uploaded_at: string | null;
+  next_try_at: string | null;
+  attempts: number;
+  cause: string | null;
+  cure: string | null;
+  reason?: string;
+}
+
+export interface CheckStep {
+  name: string;
+  ok: boolean | null;
+  cause: string;
+  cure: string;
+}
+
+export interface Slot {
+  start: Date;
+  files: number;
+  bytes: number;
+}
+
+/** Text in the user's language; `locale` is the language tag for dates and numbers. */
+export type Translator = ((key: string, values?: Record<string, unknown>) => string) & { locale: string };
+
+/** What the client knows at one moment. */
+export interface View {
+  status: Status | null;
+  reachable: boolean;
+}
+
+/** What every section of the panel is made with. */
+export interface Context {
+  t: Translator;
+  client: StatusClient;
+  /** Send an action and show its result; resolves with whether it succeeded. */
+  act: (name: string, body?: object) => Promise<boolean>;
+  /** Copy text to the clipboard and show that. */
+  copy: (text: string) => Promise<void>;
+  /** The address of a picture of this file, or null. */
+  thumbnail: (path: string) => string | null;
+  /** List the files in one state. */
+  list: (state: string) => void;
+}
+
+export interface Section {
+  element: HTMLElement;
+  update: (view: View) => void;
+  /** Called once a second while the panel is visible. */
+  tick?: () => void;
+  disconnect?: () => void;
+}
+
+/** One row of a list that `keyed` maintains. */
+export interface Row<T> {
+  node: HTMLElement;
+  update: (item: T) => void;
+  tick?: () => void;
+}
