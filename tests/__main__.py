@@ -33,6 +33,7 @@ CHECKS: dict[str, tuple[str, ...]] = {
     "ruff format": ("-m", "ruff", "format", "--check", "."),
     "import-linter": ("-c", "from importlinter.cli import lint_imports_command as run; run(['--no-cache'])"),
     "mypy": ("-m", "mypy"),
+    "tsc and ESLint": ("-m", "tests.javascript"),
 }
 # The longest first, so that none is left over at the end.
 GROUPS: tuple[tuple[str, ...], ...] = (
