@@ -62,6 +62,8 @@ def unarchived_page(
             raise ValueError
     except ValueError:
         raise RequestRefused(400, "cursor is none that this archive gave.") from None
-    wanted = (file for file in files if state in ("unarchived", file.state) and query.lower() in file.path.lower())
+    wanted = (
+        file for file in files if state in ("unarchived", file.state) and query.lower() in file.path.lower()
+    )
     rows = [file.to_json() for file in islice(wanted, start, start + limit)]
     return rows, str(start + limit) if len(rows) == limit else None

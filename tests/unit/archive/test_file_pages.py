@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from cloud_archive.archive.file_pages import ledger_page, unarchived_page
@@ -46,3 +48,34 @@ def test_files_without_a_row_are_filtered_and_counted_by_the_cursor() -> None:
     assert cursor is None
     with pytest.raises(RequestRefused, match="cursor"):
         unarchived_page(files, "baseline", "", 1, "-2")
+
+
+def test_failed_files_are_listed_by_whether_they_are_tried_again() -> None:
+    ledger = Ledger(None)
+    ledger.open()
+    for name, next_try in (("again.png", time.time() + 60), ("never.png", None)):
+        version = FileVersion(name, 1, 5)
+        ledger.add([version])
+        claim = ledger.claim_version("w", version)
+        assert claim is not None
+        ledger.mark_failed(claim, code="C", cause="It failed.", cure="", next_try=next_try)
+
+    def paths(state: str) -> list[str]:
+        return [row["path"] for row in ledger_page(ledger, state, "", 10, None)[0]]
+
+    assert paths("retrying") == ["again.png"]
+    assert paths("given_up") == ["never.png"]
+    assert paths("failed") == ["never.png", "again.png"]
+    ledger.close()
+
+
+def test_every_file_without_a_row_is_listed_as_unarchived() -> None:
+    files = [
+        UnarchivedFile("old.png", 1, None, True),
+        UnarchivedFile(".hidden", 1, SkipReason.HIDDEN, False),
+        UnarchivedFile("new.png", 1, None, False),
+    ]
+    rows, _ = unarchived_page(iter(files), "unarchived", "", 10, None)
+    assert [row["path"] for row in rows] == ["old.png", ".hidden", "new.png"]
+    rows, _ = unarchived_page(iter(files), "baseline", "", 10, None)
+    assert [row["path"] for row in rows] == ["old.png"]
