@@ -50,6 +50,8 @@ def upload_batch(uploads: ClaimUploads, claims: list[Claim], *, interrupted: Cal
                 del waiting[claim.name]
                 if isinstance(outcome, Outcome):
                     done.append((claim, outcome))
+            # After all of them, so that the pause before it is one for the batch.
+            done = _look_again(uploads, {claim.name: prepared for claim, prepared in ready}, done)
         uploads.finish(done)
         ledger.unclaim(list(waiting.values()))
     except BaseException:
@@ -58,6 +60,20 @@ def upload_batch(uploads: ClaimUploads, claims: list[Claim], *, interrupted: Cal
         raise
     finally:
         uploads.end(claims)
+
+
+def _look_again(
+    uploads: ClaimUploads, prepared: dict[str, Prepared], done: list[tuple[Claim, Outcome]]
+) -> list[tuple[Claim, Outcome]]:
+    """Return the uploads that no other writer has replaced; a failure is committed."""
+    sure: list[tuple[Claim, Outcome]] = []
+    for claim, outcome in done:
+        found: Outcome | CloudArchiveError = outcome
+        if outcome.unprotected_at is not None:
+            found = uploads.send(claim, partial(uploads.uploader.look_again, prepared[claim.name], outcome))
+        if isinstance(found, Outcome):
+            sure.append((claim, found))
+    return sure
 
 
 def _prepare(

@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 from ..errors import SettingsError, StoreError
 from ..store.base import CreateOnly
 from ..store.client import certificate_authorities
+from ..store.evidence import head_if_allowed
 from ..store.failures import BUCKET_CODES, CREDENTIAL_CODES, explain
 from ..store.probe import PROBE_BODY, PROBE_METADATA, put_probe_object
 from ..store.proxies import is_loopback, proxy_of
@@ -287,13 +288,19 @@ class _Check:
                 "The store overwrites, and this key may not look first: an object of the same name would be lost.",
                 "Allow s3:GetObject for this key, or keep names apart with {session_id} in S3_PREFIX.",
             )
+        elif able.create_only_multipart is CreateOnly.HONOURED:
+            self._note(
+                "create-only",
+                True,
+                "The store refuses to overwrite only at the end of a multipart upload, so all files go that way.",
+            )
         else:
             kind = "large files" if able.create_only is CreateOnly.HONOURED else "files"
             self._note(
                 "create-only",
                 True,
-                f"The store cannot refuse to overwrite, so uploads of {kind} look first; only two that write"
-                " the same name in the same moment could still collide.",
+                f"The store cannot refuse to overwrite, so uploads of {kind} look first, and again two seconds later.",
+                "Where several machines write the same names, put {session_id} into S3_PREFIX.",
             )
 
     def _read_back(self, store: S3Store) -> None:
@@ -318,7 +325,19 @@ class _Check:
                 "The store gives back other bytes than were written.",
                 "Look for a cache or proxy in front of the store.",
             )
-        self._note("read back", True)
+        self._note("read back", True, *self._lost_metadata(store))
+
+    def _lost_metadata(self, store: S3Store) -> tuple[str, str]:
+        """Return what is lost where the store drops metadata, and what to do; empty where it keeps it."""
+        allowed, info = head_if_allowed(store, store.probe_key)
+        lost = [name for name, value in PROBE_METADATA.items() if info and info.metadata.get(name) != value]
+        if not allowed or not lost:
+            return "", ""
+        return (
+            f"The store drops metadata ({', '.join(lost)}): `restore` cannot bring back the files' times and, where a"
+            " key is not the file's path, their names; `verify` may have to read files back.",
+            "Use a store or bucket that keeps x-amz-meta-* headers; look for a proxy that drops them.",
+        )
 
 
 def _step_of(error: StoreError) -> str | None:

@@ -49,6 +49,10 @@ class Capabilities:
     can_list: bool | None = None
     echoes_checksum: bool | None = None
 
+    def writes(self, *, in_parts: bool) -> CreateOnly:
+        """Return what is known of create-only writes in one request, or in parts."""
+        return self.create_only_multipart if in_parts else self.create_only
+
     def to_json(self) -> dict[str, str | bool | None]:
         """As kept in the ledger and shown by `check`."""
         return {
@@ -222,7 +226,7 @@ class ObjectStore(Protocol):
     def complete_multipart(
         self, key: str, upload_id: str, parts: Sequence[Part], *, create_only: bool
     ) -> str | None:
-        """Make the parts an object; its ETag. Raises as `put` does."""
+        """Make the parts an object. Return its ETag; None where the store does not say it. Raises as `put` does."""
 
     def abort_multipart(self, key: str, upload_id: str) -> None:
         """Drop an unfinished upload; that it is gone already is fine."""

@@ -16,7 +16,7 @@ from enum import Enum
 from ..errors import StoreError
 from ..ledger.rows import FileRow
 from .base import ObjectInfo, ObjectStore
-from .failures import explain, is_denied
+from .failures import HEAD_REFUSED, explain, is_denied
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -83,8 +83,14 @@ def can_be_confirmed(key: str) -> bool:
     return "\\" not in key
 
 
-def head_if_allowed(store: ObjectStore, key: str) -> tuple[bool, ObjectInfo | None]:
+def head_if_allowed(
+    store: ObjectStore, key: str, *, before_write: bool = False
+) -> tuple[bool, ObjectInfo | None]:
     """Return whether this key may ask for objects' facts, and those of the object; None: there is none.
+
+    Args:
+        before_write: the store does not refuse to overwrite. Where HEADs of other keys are answered and this one is
+            denied, raise instead of letting the caller write without a look.
 
     Raises:
         StoreError: the store failed, or refuses more than this.
@@ -94,7 +100,7 @@ def head_if_allowed(store: ObjectStore, key: str) -> tuple[bool, ObjectInfo | No
     try:
         return True, store.head(key)
     except StoreError as error:
-        if is_denied(error):
+        if is_denied(error) and not (before_write and error.failure.code == HEAD_REFUSED):
             return False, None
         raise
 
@@ -240,7 +246,7 @@ class Digests:
         """
         whole = self._md5.hexdigest()
         if not self._part_bytes:
-            return (whole,)
+            return whole, f"{hashlib.md5(self._md5.digest(), usedforsecurity=False).hexdigest()}-1"
         parts = self._parts + (self._part.digest() if self._left < self._part_bytes else b"")
         joined = hashlib.md5(parts, usedforsecurity=False).hexdigest()
         return whole, f"{joined}-{len(parts) // 16}"

@@ -347,6 +347,30 @@ def concerns_every_request(error: StoreError) -> bool:
     return error.failure.code in CREDENTIAL_CODES | BUCKET_CODES | {"RequestTimeTooSkewed"}
 
 
+def is_not_offered(error: StoreError) -> bool:
+    """Return whether the store does not know this operation at all."""
+    return error.status in (405, 501) or error.failure.code in ("MethodNotAllowed", "NotImplemented")
+
+
+def cannot_be_asked(error: StoreError) -> bool:
+    """Return whether the same request will never be answered: not offered, denied, or refused for good.
+
+    A 200 that is no S3 document means the same: the store took the request for another operation.
+    """
+    if error.failure.code == "NotS3" and error.status == 200:
+        return True
+    return (
+        error.status is not None
+        and error.status != 200
+        and not error.failure.passing
+        and not concerns_every_request(error)
+    )
+
+
+HEAD_REFUSED = "HeadRefused"
+"""Our code for a HEAD that is denied for one key, while HEADs of other keys are answered."""
+
+
 def is_denied(error: StoreError) -> bool:
     """Whether this key lacks the right to do this, while its credentials are fine as far as is known."""
     return error.status in (401, 403) and not error.failure.passing and not concerns_every_request(error)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
-from ..errors import StoreError
+from ..errors import FailureScope, StoreError
 from .answers import not_s3, object_info
 from .base import ObjectInfo
-from .failures import concerns_every_request
+from .failures import HEAD_REFUSED, concerns_every_request, is_denied
 from .requests import RequestExecutor
+
+_CAUSE = "The store refuses to look at this key, though it answers for others, so nothing was written to it."
+_CURE = "Rename the file: the store may not take a sign in its name."
 
 
 class HeadRequests:
@@ -23,6 +27,7 @@ class HeadRequests:
         self._requests = requests
         self._list = list_objects
         self._with_checksum = True
+        self._answers_missing = False  # the store has said "no such object", so this key may look everywhere
 
     def head(self, key: str) -> ObjectInfo | None:
         """See `ObjectStore.head`."""
@@ -35,11 +40,15 @@ class HeadRequests:
             # know the header: https://docs.aws.amazon.com/AmazonS3/latest/API/API_HeadObject.html
             if error.status not in (400, 401, 403) and not (ask and error.status == 501):
                 raise
-            answer = self._head_again(key, error, with_checksum=ask)
+            try:
+                answer = self._head_again(key, error, with_checksum=ask)
+            except StoreError as refused:
+                raise self._about_this_key(refused) from refused
         if answer is not None and not answer.get("ETag"):
             raise not_s3("HeadObject", key)
         self._requests.remember(can_head=True)
         if answer is None:
+            self._answers_missing = True
             return None
         return object_info(key, answer, believe_checksum=self._requests.capabilities.echoes_checksum is True)
 
@@ -72,6 +81,15 @@ class HeadRequests:
         if refusal.status != 400:
             raise refusal
         return self._ask(key, checksum=False)  # the SDK has learned the region from the listing's answer
+
+    def _about_this_key(self, refused: StoreError) -> StoreError:
+        """Return a refusal as one that concerns only this key, where other keys could be looked at."""
+        if not self._answers_missing or not is_denied(refused):
+            return refused
+        failure = replace(
+            refused.failure, code=HEAD_REFUSED, cause=_CAUSE, cure=_CURE, scope=FailureScope.FILE
+        )
+        return StoreError(refused.operation, refused.key, failure, status=refused.status, said=refused.said)
 
     def _ask(self, key: str, *, checksum: bool) -> dict[str, Any] | None:
         mode: dict[str, Any] = {"ChecksumMode": "ENABLED"} if checksum else {}

@@ -25,7 +25,12 @@ logger = logging.getLogger("cloud_archive.store")
 
 PROBE_NAME = "check"
 PROBE_BODY = b"Cloud Archive looks with this object what the bucket allows. It may be deleted.\n"
-PROBE_METADATA = {"sha256": hashlib.sha256(PROBE_BODY).hexdigest()}
+# The names that each file's object carries as well, so that a check sees which of them a store drops.
+PROBE_METADATA = {
+    "sha256": hashlib.sha256(PROBE_BODY).hexdigest(),
+    "mtime": "1700000000.123456789",
+    "path": "check%20%C3%BC",
+}
 CLOCK_SKEW_SECONDS = 5.0
 PROBE_WITH_BYTES = 4 * 1024 * 1024  # a larger object is not sent three times only to learn something
 

@@ -247,12 +247,11 @@ class S3Store:
         except ConditionsRejected:
             self.remember(create_only_multipart=CreateOnly.REJECTED)
             raise
-        etag = bare_etag(answer.get("ETag"))
-        if etag is None:
-            # The document that must be there is not: whether the object is, only a look can tell.
+        if not answer.keys() & {"ETag", "Key", "Bucket", "Location"}:
+            # The answer lacks its document, so only a HEAD can tell whether the object exists.
             failure = web_page(None) if is_html(answer) else explain("ConnectionClosed")
             raise StoreError("CompleteMultipartUpload", key, failure, status=200)
-        return etag
+        return bare_etag(answer.get("ETag"))  # empty at Ceph
 
     def abort_multipart(self, key: str, upload_id: str) -> None:
         """See `ObjectStore`."""

@@ -15,7 +15,7 @@ from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
 
-from ..errors import ConditionsRejected, Failure, ObjectExists, StoreError
+from ..errors import ConditionsRejected, Failure, FailureScope, ObjectExists, StoreError
 from ..redaction import redact as without_secrets
 from .failures import explain
 from .silence import explain_silence, proxy_refused, system_message
@@ -180,6 +180,13 @@ def _explain_answer(
             cause=f"The bucket is in the region {region}.",
             cure=f"Set S3_REGION={region}, and S3_ENDPOINT_URL to that region's address where it names one.",
         )
+    if failure.code in _NOT_OFFERED and operation in _WITHOUT:
+        return replace(
+            failure,
+            cause=f"The store does not offer {operation}.",
+            cure=_WITHOUT[operation],
+            scope=FailureScope.FILE,
+        )
     if failure.code in ("AccessDenied", "403") and operation in _RIGHTS:
         doing, right = _RIGHTS[operation]
         return replace(
@@ -198,6 +205,15 @@ def _is_proxys(code: str, status: int | None, headers: Mapping[str, str]) -> boo
         return False
     return "html" in headers.get("content-type", "").lower()
 
+
+_NOT_OFFERED = ("MethodNotAllowed", "405", "NotImplemented", "501")
+# Operations that uploads can do without, and what the user can do about it.
+_REMOVE_PARTS = "Remove old unfinished multipart uploads with the store's own tools."
+_WITHOUT = {
+    "ListParts": "Nothing to do: an interrupted upload begins again.",
+    "ListMultipartUploads": _REMOVE_PARTS,
+    "AbortMultipartUpload": _REMOVE_PARTS,
+}
 
 # What a key that only writes lacks.
 _RIGHTS = {

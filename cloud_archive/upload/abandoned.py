@@ -20,6 +20,7 @@ logger = logging.getLogger("cloud_archive.upload")
 INTENT = "?"  # in place of an upload id: a CreateMultipartUpload was sent, at the time that follows
 CREATE_SECONDS = 70.0  # what such a request can take: the store's connect and read timeouts
 CLOCK_SKEW_SECONDS = 5.0
+MULTIPART_TRIES = 3  # a store that leaves this probe open is not asked for each file
 
 
 class AbandonedUploads:
@@ -131,6 +132,7 @@ class StoreProbes:
         self._uploads = uploads
         self._lock = threading.Lock()
         self._done = False
+        self._multipart_tries = 0
 
     def probe_with(
         self, key: str, content: Content, metadata: Mapping[str, str], media_type: str, journal: Journal
@@ -161,6 +163,14 @@ class StoreProbes:
                 )
         finally:
             self._lock.release()
+
+    def probe_multipart(self, journal: Journal) -> None:
+        """Find out whether completing a multipart upload is create-only, where PutObject is not."""
+        able = self._store.capabilities
+        unsafe = able.create_only in (CreateOnly.IGNORED, CreateOnly.REJECTED)
+        if unsafe and self._multipart_tries < MULTIPART_TRIES:
+            self._multipart_tries += able.create_only_multipart is CreateOnly.UNKNOWN
+            self.probe_alone(lambda: self._store.capabilities.create_only_multipart, journal)
 
     def probe_alone(self, supports: Callable[[], CreateOnly], journal: Journal) -> None:
         """Find it out with a small object of its own; once, however many workers ask at the same moment."""

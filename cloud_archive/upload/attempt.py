@@ -14,16 +14,26 @@ The protocol, whose every step may be the last one before a `kill -9`:
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..errors import ConditionsRejected, KeyRejected, ObjectExists, StoreError
 from ..files import format_timestamp_ns
 from ..keys import LAST_CONFLICT, MAX_CONFLICTS, conflict_key, conflict_number, path_metadata
 from ..store.base import CreateOnly, ObjectInfo, ObjectStore
-from ..store.evidence import Expected, Proof, can_be_confirmed, head_if_allowed, prove
+from ..store.evidence import (
+    Expected,
+    Proof,
+    Verdict,
+    can_be_confirmed,
+    check_object,
+    compare,
+    head_if_allowed,
+    prove,
+)
 from ..store.failures import explain
 from .abandoned import AbandonedUploads, StoreProbes
 from .memory import ByteBudget
@@ -36,6 +46,10 @@ __all__ = ["Journal", "Outcome", "Prepared", "Uploader"]
 
 logger = logging.getLogger("cloud_archive.upload")
 
+LOOK_AGAIN_SECONDS = 2.0  # longer than another writer takes from its HEAD to the end of its PUT
+MAX_REPLACED = 20
+_OVERWRITES = (CreateOnly.IGNORED, CreateOnly.REJECTED)
+
 
 @dataclass(frozen=True, slots=True)
 class _Placed:
@@ -43,6 +57,8 @@ class _Placed:
     already: bool
     ours: bool
     proof: Proof
+    in_parts: bool = False
+    unprotected_at: float | None = None
 
 
 class Attempt:
@@ -86,7 +102,14 @@ class Attempt:
 
     @property
     def _single(self) -> bool:
-        return self._content.body is not None
+        """Whether the file goes in one request: not where only completing a multipart upload is create-only."""
+        able = self._store.capabilities
+        one_part = (
+            self._uploader._rename
+            and able.create_only in _OVERWRITES
+            and able.create_only_multipart is CreateOnly.HONOURED
+        )
+        return self._content.body is not None and not one_part
 
     def place(self) -> tuple[str, _Placed]:
         """Try keys until one takes the bytes or holds them already."""
@@ -137,6 +160,8 @@ class Attempt:
     def _place_at(self, key: str, *, head_first: bool) -> _Placed | None:
         """Put the bytes at `key`; None where it is taken by other bytes."""
         self._note(key)
+        if self._single:
+            self._uploader._probes.probe_multipart(self._journal)
         supports = self._supports()
         # Before a multipart upload a HEAD is cheap beside what would be sent in vain.
         if head_first or supports is not CreateOnly.HONOURED or not self._single:
@@ -146,7 +171,9 @@ class Attempt:
             if not known and supports is CreateOnly.UNKNOWN:
                 self._uploader._probes.probe_alone(self._supports, self._journal)
                 supports = self._supports()
-            if not known and supports in (CreateOnly.IGNORED, CreateOnly.REJECTED):
+            if not known and supports is not CreateOnly.HONOURED:
+                head_if_allowed(self._store, key, before_write=True)
+            if not known and supports in _OVERWRITES:
                 logger.warning(
                     "%s: the store neither honours create-only writes nor lets this key look:"
                     " an object with this name would be replaced.",
@@ -165,8 +192,7 @@ class Attempt:
             raise StoreError("PutObject", key, explain("OperationAborted"), status=412) from None
 
     def _supports(self) -> CreateOnly:
-        able = self._store.capabilities
-        return able.create_only if self._single else able.create_only_multipart
+        return self._store.capabilities.writes(in_parts=not self._single)
 
     def _look(self, key: str) -> tuple[bool, ObjectInfo | None]:
         """Return whether this key may look, and what is there."""
@@ -195,7 +221,7 @@ class Attempt:
             if info.sha256 is None:
                 return False
             if content.body is not None:
-                return etag == md5_of(content.body)
+                return etag == md5_of(content.body) or self._multipart.has_etag(etag)
             return self._multipart.has_etag(etag)
 
         expected = Expected(content.size_bytes, content.sha256, has_etag=has_etag)
@@ -209,9 +235,10 @@ class Attempt:
         self._journal.attempt(sha256=self._content.sha256, base_key=self._base_key, key=key)
 
     def _send(self, key: str, *, create_only: bool) -> _Placed:
+        single = self._single
         etag, proven = (
             self._send_whole(key, create_only=create_only)
-            if self._single
+            if single
             else self._multipart.send(
                 key,
                 media_type=self._media_type,
@@ -219,11 +246,28 @@ class Attempt:
                 create_only=create_only,
             )
         )
-        proof = Proof.CHECKSUM if proven and can_be_confirmed(key) else self._prove(key)
-        if create_only and self._single:
+        able = self._store.capabilities
+        supports = able.writes(in_parts=not single)
+        looked_at_later = supports in _OVERWRITES and create_only and able.can_head is not False
+        if proven and (etag is not None or looked_at_later) and can_be_confirmed(key):
+            proof = Proof.CHECKSUM
+        else:
+            proof, etag = self._prove(key, etag, proven=proven)
+        written_at = time.monotonic()
+        if create_only and single:
             metadata = self._metadata_at(key)
             self._uploader._probes.probe_with(key, self._content, metadata, self._media_type, self._journal)
-        return _Placed(etag, already=False, ours=True, proof=proof)
+        protected = (
+            not create_only or self._store.capabilities.writes(in_parts=not single) is CreateOnly.HONOURED
+        )
+        return _Placed(
+            etag,
+            already=False,
+            ours=True,
+            proof=proof,
+            in_parts=not single,
+            unprotected_at=None if protected else written_at,
+        )
 
     def _metadata_at(self, key: str) -> Mapping[str, str]:
         """Return the object's metadata, with the file's path where the key does not show it."""
@@ -244,8 +288,15 @@ class Attempt:
         )
         return result.etag, result.proven
 
-    def _prove(self, key: str) -> Proof:
-        """Prove bytes that the answer to their upload did not prove, by a HEAD or by reading them back.
+    def _prove(self, key: str, etag: str | None, *, proven: bool) -> tuple[Proof, str | None]:
+        """Prove bytes whose upload's answer lacks a checksum or an ETag, by a HEAD or by reading them back.
+
+        Args:
+            etag: from the answer.
+            proven: the answers proved the bytes, so only the object's ETag is missing.
+
+        Returns:
+            How they are proven, and the object's ETag where it is known.
 
         Raises:
             StoreError: code `Unproven` where the bucket holds something else.
@@ -253,10 +304,15 @@ class Attempt:
         allowed, info = self._look(key)
         expected = Expected(self._content.size_bytes, self._content.sha256)
         gone = allowed and info is None
+        if proven and not gone and can_be_confirmed(key):
+            if info is None:
+                return Proof.CHECKSUM, None
+            if self._is_ours(info) and compare(info, expected) is not Verdict.DIFFERENT:
+                return Proof.CHECKSUM, info.etag
         proof = None if gone else prove(self._store, key, info, expected, accepted=True)
         if proof is None:
             raise StoreError("HeadObject" if gone else "GetObject", key, explain("Unproven"))
-        return proof
+        return proof, etag
 
 
 class Uploader:
@@ -272,6 +328,7 @@ class Uploader:
         on_aborted: called with key and upload id of each multipart upload that needs no abort any more.
         elsewhere: called with a path and a size, names keys that may hold the file already; see `bucket_index`.
         conflicts: called with a base key and a SHA-256; see `Ledger.conflicts`.
+        wait: waits so many seconds.
     """
 
     def __init__(
@@ -286,7 +343,9 @@ class Uploader:
         on_aborted: Callable[[str, str], None] = lambda key, upload_id: None,
         elsewhere: Callable[[str, int], Sequence[str]] = lambda path, size_bytes: (),
         conflicts: Callable[[str, str], tuple[int | None, int]] = lambda base_key, sha256: (None, 0),
+        wait: Callable[[float], object] = time.sleep,
     ) -> None:
+        self._wait = wait
         self._store = store
         self._make_key = make_key
         self._session_id = session_id
@@ -305,7 +364,8 @@ class Uploader:
     def upload(self, job: Job, journal: Journal, progress: Callable[[int], None]) -> Outcome:
         """Upload one version: `prepare` and `send`, whose errors it raises."""
         with self.room([job]), self.prepare(job) as prepared:
-            return self.send(prepared, journal, progress)
+            outcome = self.send(prepared, journal, progress)
+            return self.look_again(prepared, outcome, journal, progress)
 
     def room(self, jobs: Sequence[Job]) -> AbstractContextManager[None]:
         """Wait for the memory that all of `jobs` need at once; to be held while any of them is prepared."""
@@ -348,4 +408,33 @@ class Uploader:
             changed=has_changed(prepared.source, job),
             base_key=prepared.base_key,
             read=content.read,
+            in_parts=placed.in_parts,
+            unprotected_at=placed.unprotected_at,
         )
+
+    def look_again(
+        self, prepared: Prepared, outcome: Outcome, journal: Journal, progress: Callable[[int], None]
+    ) -> Outcome:
+        """Make sure, a little later, that no other writer has replaced an object that was written unprotected.
+
+        Where one has, the file is uploaded under the next name, which is looked at again as well.
+
+        Raises:
+            StoreError: the store refused or did not answer, or the object is replaced again and again.
+        """
+        for _ in range(MAX_REPLACED):
+            able = self._store.capabilities
+            # The probe may have ended since; while nothing is known, no request is spent.
+            overwrites = able.writes(in_parts=outcome.in_parts) in _OVERWRITES
+            if outcome.unprotected_at is None or not overwrites or able.can_head is False:
+                return outcome
+            self._wait(max(0.0, outcome.unprotected_at + LOOK_AGAIN_SECONDS - time.monotonic()))
+            info = self._store.head(outcome.key)
+            if info is not None and info.metadata.get("archive-token") == prepared.job.token:
+                return replace(outcome, etag=outcome.etag or info.etag)
+            expected = Expected(prepared.content.size_bytes, outcome.sha256, outcome.etag)
+            if check_object(self._store, outcome.key, expected) is Verdict.SAME:
+                return outcome
+            logger.warning("%s was replaced by another writer in the same moment", outcome.key)
+            outcome = self.send(prepared, journal, progress)
+        raise StoreError("HeadObject", outcome.key, explain("Unproven"))

@@ -6,11 +6,12 @@ import hashlib
 import logging
 from collections.abc import Mapping
 from concurrent.futures import FIRST_EXCEPTION, Executor, Future, wait
+from contextlib import nullcontext
 
 from ..errors import ConditionsRejected, FileChanged, ObjectExists, StoreError
 from ..store.base import CreateOnly, ObjectStore, Part
 from ..store.evidence import head_if_allowed
-from ..store.failures import explain, is_denied
+from ..store.failures import cannot_be_asked, explain
 from .abandoned import INTENT, AbandonedUploads
 from .memory import ByteBudget
 from .outcome import Journal, Prepared, SentBytes
@@ -46,12 +47,16 @@ class MultipartUpload:
         self._job = prepared.job
         self._source = prepared.source
         self._content = prepared.content
+        self._body = prepared.content.body
         self._journal = journal
         self._sent = sent
         self._uploads = uploads
         self._parts = parts
         self._budget = budget
         self._line = line
+        # A small file goes as one part where only completing a multipart upload is create-only.
+        self._part_size_bytes = prepared.content.part_size_bytes or prepared.content.size_bytes
+        self._part_sha256 = prepared.content.part_sha256 or (prepared.content.sha256,)
         self._upload_id = prepared.job.upload_id
         self._upload_of = (prepared.job.key, prepared.job.sha256)  # the upload's key and bytes
 
@@ -88,10 +93,10 @@ class MultipartUpload:
         if upload_id is None:
             self._upload_id = self._uploads.intent()
             self._upload_of = (key, self._content.sha256)
-            self._journal.multipart(self._upload_id, self._content.part_size_bytes)
+            self._journal.multipart(self._upload_id, self._part_size_bytes)
             upload_id = self._store.create_multipart(key, content_type=media_type, metadata=metadata)
             self._upload_id = upload_id
-            self._journal.multipart(upload_id, self._content.part_size_bytes)
+            self._journal.multipart(upload_id, self._part_size_bytes)
         try:
             parts = self._upload_missing(key, upload_id, have)
             result = self._complete(key, upload_id, parts, create_only=create_only)
@@ -115,7 +120,7 @@ class MultipartUpload:
     def _complete(self, key: str, upload_id: str, parts: list[Part], *, create_only: bool) -> str | None:
         """Make the parts an object, after a last look where the store does not refuse to overwrite."""
         if create_only and self._store.capabilities.create_only_multipart is not CreateOnly.HONOURED:
-            known, info = head_if_allowed(self._store, key)
+            known, info = head_if_allowed(self._store, key, before_write=True)
             if known and info is not None:
                 raise ObjectExists("CompleteMultipartUpload", key, explain("PreconditionFailed"), status=412)
         try:
@@ -124,7 +129,7 @@ class MultipartUpload:
             if not create_only:
                 raise
             # Nothing was written and the parts are still there: look again, and leave the condition out.
-            known, info = head_if_allowed(self._store, key)
+            known, info = head_if_allowed(self._store, key, before_write=True)
             if known and info is not None:
                 raise ObjectExists(
                     "CompleteMultipartUpload", key, explain("PreconditionFailed"), status=412
@@ -139,22 +144,22 @@ class MultipartUpload:
         if (
             self._upload_id is None
             or self._upload_of != (key, content.sha256)
-            or (self._upload_id == job.upload_id and job.part_size_bytes != content.part_size_bytes)
+            or (self._upload_id == job.upload_id and job.part_size_bytes != self._part_size_bytes)
         ):
             return None, {}
         try:
             found = self._store.list_parts(key, self._upload_id)
         except StoreError as error:
-            if error.failure.code == "NoSuchUpload" or error.status == 404 or is_denied(error):
+            if error.failure.code == "NoSuchUpload" or error.status == 404 or cannot_be_asked(error):
                 self.drop(key)
                 return None, {}
             raise
         have: dict[int, Part] = {}
         for part in found:
-            if 1 <= part.number <= len(content.part_sha256) and self._same_part(part):
+            if 1 <= part.number <= len(self._part_sha256) and self._same_part(part):
                 have[part.number] = part
                 self._sent.add(part.size_bytes)
-        logger.info("%s goes on with %d of %d parts", key, len(have), len(content.part_sha256))
+        logger.info("%s goes on with %d of %d parts", key, len(have), len(self._part_sha256))
         return self._upload_id, have
 
     def has_etag(self, etag: str) -> bool:
@@ -162,7 +167,7 @@ class MultipartUpload:
 
         https://docs.aws.amazon.com/AmazonS3/latest/API/API_Object.html
         """
-        count = len(self._content.part_sha256)
+        count = len(self._part_sha256)
         if not etag.endswith(f"-{count}"):
             return False
         parts = (self._piece(*self._extent(number), number) for number in range(1, count + 1))
@@ -174,16 +179,18 @@ class MultipartUpload:
         if part.size_bytes != length:
             return False
         if part.sha256 is not None:
-            return part.sha256 == self._content.part_sha256[part.number - 1]
+            return part.sha256 == self._part_sha256[part.number - 1]
         return part.etag.strip('"').lower() == md5_of(self._piece(offset, length, part.number))
 
     def _extent(self, number: int) -> tuple[int, int]:
-        size = self._content.part_size_bytes
+        size = self._part_size_bytes
         offset = (number - 1) * size
         return offset, min(size, self._content.size_bytes - offset)
 
     def _piece(self, offset: int, length: int, number: int) -> bytes:
         """A part's bytes, which must still be those that were hashed."""
+        if self._body is not None:
+            return self._body
         data = self._read(offset, length)
         self._check_piece(data, number)
         return data
@@ -195,7 +202,7 @@ class MultipartUpload:
             raise unreadable(self._job, error) from error
 
     def _check_piece(self, data: bytes, number: int) -> None:
-        if hashlib.sha256(data).hexdigest() != self._content.part_sha256[number - 1]:
+        if hashlib.sha256(data).hexdigest() != self._part_sha256[number - 1]:
             raise FileChanged(self._job.version.path)
 
     def _send_part(self, key: str, upload_id: str, number: int, pacer: PartPacer) -> Part:
@@ -205,9 +212,10 @@ class MultipartUpload:
         here once more.
         """
         offset, length = self._extent(number)
-        sha256 = self._content.part_sha256[number - 1]
-        with self._budget.hold(length):
-            data = self._read(offset, length)
+        sha256 = self._part_sha256[number - 1]
+        # A body in memory was counted when the file was prepared.
+        with self._budget.hold(length) if self._body is None else nullcontext():
+            data = self._read(offset, length) if self._body is None else self._body
             if len(data) != length or has_changed(self._source, self._job):
                 raise FileChanged(self._job.version.path)
 
@@ -229,7 +237,7 @@ class MultipartUpload:
         """Send the parts that the store does not have, in their order; how many at once, pacing.py decides."""
         pacer = PartPacer(self._line)
         futures: list[Future[Part]] = []
-        for number in range(1, len(self._content.part_sha256) + 1):
+        for number in range(1, len(self._part_sha256) + 1):
             if number in have:
                 continue
             if not pacer.wait_for_turn(number, self._extent(number)[1]):
@@ -239,7 +247,8 @@ class MultipartUpload:
         return sorted([*have.values(), *fresh], key=lambda part: part.number)
 
     def _begin_part(self, key: str, upload_id: str, number: int, pacer: PartPacer) -> Future[Part]:
-        executor = self._parts
+        # A body in memory goes at once: behind parts that wait for memory it could wait for ever.
+        executor = self._parts if self._body is None else None
         future: Future[Part] = Future()
         if executor is not None:
             try:

@@ -21,6 +21,9 @@ class Outcome:
         ours: the object carries this row's token: an earlier attempt of ours had arrived.
         changed: the file was written to after its bytes were read; its next version is still to come.
         base_key: what the key was before it got a conflict number.
+        in_parts: it was sent as a multipart upload.
+        unprotected_at: when the object was written without the store's refusal to overwrite, in seconds of the
+            monotonic clock, so that `Uploader.look_again` has to be called; None: no other writer can replace it.
         read: the file as it was when its bytes were hashed; None where that is not known.
     """
 
@@ -33,6 +36,8 @@ class Outcome:
     changed: bool = False
     base_key: str = ""
     read: FileVersion | None = None
+    in_parts: bool = False
+    unprotected_at: float | None = None
 
 
 class Journal(Protocol):

@@ -16,6 +16,7 @@ from email.utils import format_datetime
 from multidict import CIMultiDict
 
 from tests.quirks.server import Answer, Forward, Profile, Request, error
+from tests.quirks.whole_stores import Ceph, S3rver, Swift
 
 _WRITES = frozenset({"PutObject", "UploadPart", "CreateMultipartUpload", "CompleteMultipartUpload"})
 _CREATES = frozenset({"PutObject", "CompleteMultipartUpload"})
@@ -607,5 +608,8 @@ PROFILES: dict[str, type[Profile]] = {
     "html everywhere": HtmlEverywhere,
     "wrong length": WrongLength,
     "redirect to https": RedirectToTls,
+    "ceph": Ceph,
+    "swift": Swift,
+    "s3rver": S3rver,
 }
 """Every dialect by the name that tests print; each can be made without arguments."""

@@ -39,7 +39,9 @@ BATCH = make_batch()
 
 # Here the store lets a write replace what is there, so that two archivers can collide in the moment between a look
 # and a write. Everywhere else it refuses, and no race is left.
-RACES = frozenset({"b2", "501 on conditionals", "gcs", "silent overwrite", "oss", "spaces, hetzner"})
+RACES = frozenset(
+    {"b2", "501 on conditionals", "gcs", "silent overwrite", "oss", "spaces, hetzner", "ceph", "s3rver"}
+)
 
 # The step of the check that fails, and words of its cause or cure.
 FAILS = {
@@ -307,7 +309,12 @@ def test_the_check_tells_the_truth_about_every_dialect(name: str, seaweedfs: S3S
         return
     assert failed == []
     assert ("cannot refuse to overwrite" in found["create-only"].cause) == (name in RACES)
-    assert ("of large files look first" in found["create-only"].cause) == (name == "spaces, hetzner")
+    assert ("of large files look first" in found["create-only"].cause) == (
+        name in ("spaces, hetzner", "ceph")
+    )
+    assert ("that way" in found["create-only"].cause) == (name == "swift")
+    assert ("{session_id}" in found["create-only"].cure) == (name in RACES)
+    assert ("drops metadata (sha256, mtime, path)" in found["read back"].cause) == (name == "no metadata")
     assert ("Content-MD5" in found["write"].cause) == (name in ("b2", "b2 checksums", "gcs"))
     assert ("read back" in found["write"].cause) == (name == "random etags")
     assert set(seaweedfs.keys()) <= {PROBE_KEY}

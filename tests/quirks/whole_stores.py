@@ -1,0 +1,78 @@
+"""Whole stores as they answered when they were run: Ceph RGW 16.2, OpenStack Swift 2.30's s3api, npm's s3rver 3.7."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+
+from multidict import CIMultiDict
+
+from tests.quirks.server import Answer, Forward, Profile, Request, error
+
+
+class Ceph(Profile):
+    """Answers CompleteMultipartUpload with 200 and an empty ETag, and ignores If-None-Match there.
+
+    Ceph RGW 16.2 (Debian's `radosgw`). PutObject honours If-None-Match.
+    """
+
+    async def handle(self, request: Request, forward: Forward) -> Answer:
+        if request.operation != "CompleteMultipartUpload":
+            return await forward(request)
+        request.headers.popall("If-None-Match", None)
+        answer = await forward(request)
+        answer.body = re.sub(rb"<ETag>.*?</ETag>", b"<ETag></ETag>", answer.body)
+        return answer
+
+
+class Swift(Profile):
+    """Refuses a conditional PutObject with 501; CompleteMultipartUpload honours the condition with 412.
+
+    OpenStack Swift 2.30's s3api (Debian's `swift-proxy`, tempauth). A wrong region is 400
+    AuthorizationHeaderMalformed, which a HEAD answers without a body. A key that may not delete gets a false 204.
+
+    Args:
+        region: the one that requests must be signed for; None: any.
+        may_delete: False believes nobody and says 204 nevertheless.
+    """
+
+    def __init__(self, *, region: str | None = None, may_delete: bool = True) -> None:
+        self.region = region
+        self.may_delete = may_delete
+        self._one_at_a_time = asyncio.Lock()  # SeaweedFS behind it decides two at once in favour of both
+
+    async def handle(self, request: Request, forward: Forward) -> Answer:
+        signed = request.headers.get("Authorization", "")
+        if self.region is not None and f"/{self.region}/s3/" not in signed:
+            if request.method == "HEAD":
+                return Answer(400)
+            text = f"The authorization header is malformed; the region is wrong; expecting '{self.region}'"
+            return error(400, "AuthorizationHeaderMalformed", text, Region=self.region)
+        if request.operation == "PutObject" and "If-None-Match" in request.headers:
+            text = "A header you provided implies functionality that is not implemented."
+            return error(501, "NotImplemented", text)
+        if not self.may_delete and request.operation == "DeleteObject":
+            return Answer(204)
+        if not self.may_delete and request.operation == "DeleteObjects":
+            headers = CIMultiDict({"Content-Type": "application/xml"})
+            return Answer(200, headers, b'<?xml version="1.0"?><DeleteResult></DeleteResult>')
+        if request.operation == "CompleteMultipartUpload":
+            async with self._one_at_a_time:
+                return await forward(request)
+        return await forward(request)
+
+
+class S3rver(Profile):
+    """Knows no condition and no ListParts; answers 500 to a batch of deletions whose keys are gone.
+
+    npm's `s3rver` 3.7.
+    """
+
+    async def handle(self, request: Request, forward: Forward) -> Answer:
+        if request.operation == "ListParts":
+            return error(405, "MethodNotAllowed", "The specified method is not allowed.")
+        request.headers.popall("If-None-Match", None)
+        answer = await forward(request)
+        if request.operation == "DeleteObjects":
+            return error(500, "InternalError", "We encountered an internal error. Please try again.")
+        return answer
