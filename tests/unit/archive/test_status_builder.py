@@ -1,0 +1,66 @@
+"""The status as built from the archive's parts; a real ledger, a store in memory, nothing watched or all of it."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+from cloud_archive.archive.status import State
+from cloud_archive.errors import StoreError
+from cloud_archive.store.failures import explain
+from tests.functional.archives import added, archiving, until
+from tests.memory_store import MemoryStore
+
+
+def test_while_nothing_is_watched_the_queue_shows(root: Path) -> None:
+    with archiving(root, MemoryStore(), start=False) as archiver:
+        added(archiver.ledger, root, "a.png", b"123")
+        status = archiver.status(look=False)
+        assert (status.running, status.state) == (False, State.STOPPED)
+        assert (status.pending_files, status.pending_bytes, status.total_files) == (1, 3, 1)
+        assert not status.safe_to_stop
+        assert not archiver.gauges().watching
+
+
+def test_an_upload_under_way_shows_its_key_and_what_is_left_to_send(root: Path) -> None:
+    store = MemoryStore()
+    inside, go_on = threading.Event(), threading.Event()
+
+    def hold(operation: str, key: str) -> None:
+        if operation == "PutObject" and key.endswith("a.png"):
+            inside.set()
+            go_on.wait(20)
+
+    store.on_call = hold
+    with archiving(root, store) as archiver:
+        (root / "a.png").write_bytes(b"123")
+        assert inside.wait(15)
+        status = archiver.status(look=False)
+        assert status.state is State.UPLOADING
+        assert [(active.file_name, active.s3_key) for active in status.active] == [("a.png", "out/a.png")]
+        assert status.pending_files == 1
+        assert archiver.gauges().oldest_seen_at is not None
+        go_on.set()
+        assert archiver.flush(15)
+        status = archiver.status()
+        assert (status.uploaded_files, status.active, status.safe_to_stop) == (1, (), True)
+
+
+def test_why_the_store_refuses_stands_once_and_last(root: Path) -> None:
+    store = MemoryStore()
+
+    def refuse(operation: str, key: str) -> None:
+        if operation == "PutObject":
+            raise StoreError(operation, key, explain("ConnectionRefused"))
+
+    store.on_call = refuse
+    with archiving(root, store) as archiver:
+        for number in range(3):
+            (root / f"{number}.png").write_bytes(b"x")
+        until(lambda: archiver.refusal is not None, "the store refuses")
+        sentence = explain("ConnectionRefused").sentence
+        until(lambda: archiver.status(look=False).errors[-1:] == (sentence,), "it is shown")
+        assert archiver.status(look=False).errors.count(sentence) == 1
+        store.on_call = lambda operation, key: None
+        assert archiver.flush(30)
+        assert archiver.status().errors == ()
