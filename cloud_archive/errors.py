@@ -7,7 +7,8 @@
     ├── FileProblem            one local file
     │   ├── FileVanished       it is missing, or not a regular file
     │   ├── FileChanged        it changed while it was read
-    │   └── FileUnreadable     the system refuses to open or read it
+    │   ├── FileUnreadable     the system refuses to open or read it
+    │   └── StripRefused       no copy without metadata is possible
     ├── StoreError             the store refused or did not answer; carries a `Failure`
     │   ├── ObjectExists       a create-only write found the key taken
     │   └── ConditionsRejected the store supports no create-only writes
@@ -97,6 +98,17 @@ class FileUnreadable(FileProblem):
     def __init__(self, path: str, reason: str) -> None:
         self.reason = reason
         super().__init__(path, f"{path} cannot be read: {reason}")
+
+
+class StripRefused(FileProblem):
+    """No copy without metadata is possible; `reason` says why, without a full stop."""
+
+    def __init__(self, path: str, reason: str) -> None:
+        self.reason = reason
+        super().__init__(
+            path,
+            f"The metadata of {path} can't be removed: {reason}. Share it with its metadata, or convert it first.",
+        )
 
 
 class FailureScope(Enum):

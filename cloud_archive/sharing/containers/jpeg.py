@@ -1,0 +1,76 @@
+"""JPEG: keep tables, frames, scans and the colour profile."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Generator, Iterator
+
+from .orientation import minimal_exif, read_orientation
+from .pieces import Piece, Span, StripSource, Unstrippable
+
+_SCAN, _END = 0xDA, 0xD9
+_TABLES = frozenset({*range(0xC0, 0xD0), 0xDB, 0xDC, 0xDD, 0xDE, 0xDF} - {0xC8})
+# No repetition here: a file of \xff bytes would cost quadratic time.
+_MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
+
+
+def strip_jpeg(source: StripSource) -> Iterator[Piece]:
+    """Yield the copy up to the end of the picture; what stands behind is no part of it.
+
+    Unstrippable: the file is broken, or holds a segment that is not known.
+    """
+    yield source.read(0, 2)
+    offset = 2
+    oriented = False
+    while True:
+        marker, kind = source.read(offset, 2)
+        if marker != 0xFF:
+            raise Unstrippable("a segment of it doesn't start where it should")
+        if kind == 0xFF:
+            offset += 1
+            continue
+        if kind == _END:
+            yield b"\xff\xd9"
+            return
+        length = source.number(offset + 2, 2)
+        start, end = offset + 4, offset + 2 + length
+        if length < 2:
+            raise Unstrippable("a segment of it is too short")
+        source.span(offset, end)
+        if kind in _TABLES or kind == _SCAN:
+            yield source.span(offset, end)
+        elif kind == 0xE0 and end - start >= 14 and source.read(start, 5) == b"JFIF\0":
+            # A JFIF segment may hold a thumbnail: only its head is kept.
+            yield b"\xff\xe0\0\x10" + source.read(start, 12) + b"\0\0"
+        elif kind == 0xE1 and not oriented and source.up_to(start, 6) == b"Exif\0\0":
+            orientation = read_orientation(source, start, end)
+            if orientation:
+                oriented = True
+                exif = b"Exif\0\0" + minimal_exif(orientation)
+                yield b"\xff\xe1" + (len(exif) + 2).to_bytes(2, "big") + exif
+        elif kind == 0xE2 and source.up_to(start, 12) == b"ICC_PROFILE\0":
+            yield source.span(offset, end)
+        elif kind == 0xEE and end - start >= 12 and source.read(start, 5) == b"Adobe":
+            # Which colours the components stand for.
+            yield b"\xff\xee\0\x0e" + source.read(start, 12)
+        elif not (0xE0 <= kind <= 0xEF or kind == 0xFE):
+            raise Unstrippable("it holds a segment that is not known")
+        offset = end
+        if kind == _SCAN:
+            offset = yield from _scan(source, end)
+
+
+def _scan(source: StripSource, start: int) -> Generator[Piece, None, int]:
+    """Yield the coded pixels up to the next marker, and return where that stands."""
+    held = b""
+    position = start
+    for block in source.blocks(Span(start, source.size - start)):
+        data = held + block
+        found = _MARKER.search(data)
+        if found:
+            yield data[: found.start()]
+            return position - len(held) + found.start()
+        held = b"\xff" if data.endswith(b"\xff") else b""
+        yield data[: len(data) - len(held)]
+        position += len(block)
+    raise Unstrippable("it ends early")

@@ -1,0 +1,99 @@
+"""Copy a file without what tells how it was made, and without encoding it again."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Iterator
+from typing import IO
+
+from ..catalog.readers.read import read_facts
+from ..catalog.source import BoundedSource, ByteSource, FileSource
+from ..errors import StripRefused
+from .containers.flac import strip_flac
+from .containers.gif import strip_gif
+from .containers.jpeg import strip_jpeg
+from .containers.matroska import strip_matroska
+from .containers.mp3 import strip_mp3
+from .containers.mp4 import strip_mp4
+from .containers.ogg import strip_ogg
+from .containers.pieces import Piece, StripSource
+from .containers.png import strip_png
+from .containers.wav import strip_wav
+from .containers.webp import strip_webp
+
+_STRIPPERS: dict[str, Callable[[StripSource], Iterator[Piece]]] = {
+    "png": strip_png,
+    "webp": strip_webp,
+    "jpeg": strip_jpeg,
+    "gif": strip_gif,
+    "mp4": strip_mp4,
+    "mov": strip_mp4,
+    "m4a": strip_mp4,
+    "webm": strip_matroska,
+    "mkv": strip_matroska,
+    "flac": strip_flac,
+    "mp3": strip_mp3,
+    "ogg": strip_ogg,
+    "opus": strip_ogg,
+    "wav": strip_wav,
+}
+_NO_STRIPPER = (
+    "its format is not supported; PNG, JPEG, WebP, GIF, MP4, MOV, WebM, MKV, FLAC, MP3, Ogg and WAV are"
+)
+_VERIFY_CPU_SECONDS = 30.0
+_VERIFY_FREE_BYTES = 16 * 1024 * 1024
+
+
+def strip(source: ByteSource, target: IO[bytes], name: str) -> str:
+    """Write a copy of `source` without prompt, workflow, EXIF, XMP, comments and tags; return its MIME type.
+
+    Pixels and samples stay as they are, bit by bit: what a node hides in them stays, too. Colour profiles and the
+    orientation of a picture are kept. `target` is an empty file opened for reading and writing (`w+b`); it is read
+    again when it is complete, and emptied where that fails. `name` is the file's path, for messages.
+
+    StripRefused: the format is not supported, the file is broken, or the copy still holds a text. OSError, or the
+    store's own error: the bytes can't be read or written now.
+    """
+    complete = False
+    try:
+        mime_type = _write_copy(source, target, name)
+        complete = True
+    finally:
+        if not complete:
+            target.seek(0)
+            target.truncate()
+    return mime_type
+
+
+def _write_copy(source: ByteSource, target: IO[bytes], name: str) -> str:
+    facts = read_facts(BoundedSource(source))
+    stripper = _STRIPPERS.get(facts.format) if facts else None
+    if facts is None or stripper is None:
+        raise StripRefused(name, _NO_STRIPPER)
+    reader = StripSource(source)
+    try:
+        for piece in stripper(reader):
+            for block in reader.blocks(piece):
+                target.write(block)
+    except (ValueError, IndexError, struct.error) as error:
+        raise StripRefused(name, str(error)) from error
+    target.flush()
+    return _verify(target, name, facts.format)
+
+
+def _verify(target: IO[bytes], name: str, format_name: str) -> str:
+    """Read the copy as the catalog would. StripRefused: it holds a text, or is not what it was."""
+    copy = FileSource(target)
+    bounded = BoundedSource(
+        copy, max_bytes=4 * copy.size + _VERIFY_FREE_BYTES, max_cpu_seconds=_VERIFY_CPU_SECONDS
+    )
+    facts = read_facts(bounded)
+    if facts is None or facts.format != format_name:
+        raise StripRefused(name, "the copy can't be read again")
+    if facts.texts:
+        raise StripRefused(name, f"the copy still holds the text {facts.texts[0][0]!r}")
+    try:
+        bounded.check_time()
+    except ValueError as error:
+        raise StripRefused(name, "reading the copy again takes too long") from error
+    return facts.mime_type
