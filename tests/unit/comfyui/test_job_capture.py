@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cloud_archive.comfyui.job_capture import MAX_JOB_BYTES, describe_job, encode_job
+from cloud_archive.comfyui.job_capture import MAX_JOB_BYTES, describe_job, encode_in_pieces, encode_job
 
 EMPTY = {"class_type": "EmptyImage", "inputs": {"width": 64, "height": 64, "batch_size": 2, "color": 4}}
 EXPANDER = {"class_type": "Expander", "inputs": {"images": ["1", 0]}}
@@ -98,6 +98,26 @@ def test_a_graph_that_is_too_large_is_left_out(where: str) -> None:
     job = json.loads(content)
     assert len(content) < MAX_JOB_BYTES
     assert (job["prompt"] is None, job["workflow"]) == (where == "prompt", None)
+
+
+def test_a_large_workflow_is_encoded_in_small_pieces() -> None:
+    nodes = [{"id": number, "type": "KSampler", "widgets_values": [1, "ä" * 50]} for number in range(3000)]
+    subgraph = {"id": "s", "nodes": nodes, "links": [[1, 2, 0, 3, 0, "IMAGE"]]}
+    workflow = {
+        "nodes": nodes,
+        "definitions": {"subgraphs": [subgraph]},
+        "extra": {},
+        "config": {7: [float("inf")]},
+    }
+    job = {
+        "job_id": "p",
+        "prompt": {str(node["id"]): node for node in nodes},
+        "workflow": workflow,
+        "outputs": [],
+    }
+    pieces = list(encode_in_pieces(job))
+    assert "".join(pieces) == json.dumps(job, separators=(",", ":"))
+    assert max(map(len, pieces)) < 500
 
 
 json_values = st.recursive(
