@@ -6,6 +6,9 @@ carries an archive's token. An object that somebody else wrote with the same byt
 
 Right before an object is deleted, a HEAD compares its ETag, size and time with the plan. What differs stays.
 
+Stores answer wrongly about deletions, so the bucket is listed once afterwards: what is still there counts as failed,
+and what is gone as deleted, whatever the store said.
+
 A row says `pruned` before its object goes and is `archived` again where the store refuses, so that a process that is
 killed in between never leaves a row that promises an object which is gone. A pruned file is not uploaded again.
 """
@@ -13,8 +16,8 @@ killed in between never leaves a row that promises an object which is gone. A pr
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from itertools import islice
@@ -36,6 +39,10 @@ DELETE_AT_ONCE = 100  # few, so that little time passes between the last compari
 TIME_SLACK_SECONDS = 2.0  # listings may tell milliseconds where a HEAD tells seconds
 CHANGED = "It was written or deleted since the plan was made, so it was left alone. Run prune again."
 MARK = "archive-token"  # metadata that every object of an archive carries
+STILL_THERE = (
+    "The store said that it deleted this object, but it is still there."
+    " The key may lack the right s3:DeleteObject."
+)
 DENIED = (
     "The store denies deletion: it needs the right s3:DeleteObject on this bucket and prefix, which archiving"
     " does not."
@@ -96,6 +103,7 @@ class Plan:
     kept_bytes: int = 0
     foreign_files: int = 0
     foreign_bytes: int = 0
+    listing_prefix: str = ""  # all candidates lie below it
 
     @property
     def size_bytes(self) -> int:
@@ -132,7 +140,7 @@ def plan_prune(
     Raises:
         StoreError: the bucket cannot be listed or looked at.
     """
-    plan = Plan()
+    plan = Plan(listing_prefix=scope.listing_prefix)
     ours: list[PruneCandidate] = []
     limit = None if rule.older_than_seconds is None else now - rule.older_than_seconds
     listed = 0
@@ -221,18 +229,77 @@ def prune(
         LedgerError: the ledger cannot be written; the batch was not begun.
     """
     report = PruneReport()
+    answers: dict[str, StoreError | None] = {}
     done = 0
     with ThreadPoolExecutor(LOOKS_AT_ONCE, thread_name_prefix="cloud-archive-prune") as pool:
         for batch in _pages(plan.candidates, DELETE_AT_ONCE):
             refusals = list(pool.map(lambda one: _refusal(store, one), batch))
             report.failed += [(one.key, cause) for one, cause in zip(batch, refusals, strict=True) if cause]
             unchanged = [one for one, cause in zip(batch, refusals, strict=True) if not cause]
-            denied = _delete(store, ledger, unchanged, report)
+            denied = _delete(store, ledger, unchanged, answers)
             done += len(batch)
             on_progress(done, len(plan.candidates))
             if denied:
                 break
+        if answers:
+            tried = [one for one in plan.candidates if one.key in answers]
+            there = _still_there(store, plan.listing_prefix, tried, answers, pool)
+            _report(ledger, tried, answers, there, report)
     return report
+
+
+def _still_there(
+    store: ObjectStore,
+    prefix: str,
+    tried: Sequence[PruneCandidate],
+    answers: Mapping[str, StoreError | None],
+    pool: Executor,
+) -> set[str]:
+    """Return which objects the bucket still holds: by one listing, and a HEAD where it contradicts the answer.
+
+    Where listing is refused, each is asked for by a HEAD; where that is refused as well, it counts as still there.
+    """
+    keys = {one.key for one in tried}
+    try:
+        listed = with_retries(lambda: {info.key for info in store.list(prefix) if info.key in keys})
+        doubtful = [one for one in tried if (one.key in listed) == (answers[one.key] is None)]
+    except StoreError:
+        listed, doubtful = set(), list(tried)
+
+    def is_there(one: PruneCandidate) -> bool:
+        try:
+            return one.is_still(with_retries(lambda: store.head(one.key)))
+        except StoreError:
+            return True
+
+    there = listed - {one.key for one in doubtful}
+    there |= {one.key for one, found in zip(doubtful, pool.map(is_there, doubtful), strict=True) if found}
+    return there
+
+
+def _report(
+    ledger: Ledger | None,
+    tried: Sequence[PruneCandidate],
+    answers: Mapping[str, StoreError | None],
+    there: Set[str],
+    report: PruneReport,
+) -> None:
+    """Count what is gone and what is not, and let the ledger say the same."""
+    for one in tried:
+        answer = answers[one.key]
+        if one.key in there:
+            report.failed.append((one.key, STILL_THERE if answer is None else _why(answer)))
+        else:
+            report.deleted += 1
+            report.deleted_bytes += one.size_bytes
+    if ledger is None:
+        return
+    kept = [row for one in tried if one.key in there and answers[one.key] is None for row in one.rows]
+    gone = [row for one in tried if one.key not in there and answers[one.key] is not None for row in one.rows]
+    if kept:
+        unmark_pruned(ledger, kept)
+    if gone:
+        mark_pruned(ledger, [row.row for row in gone])
 
 
 def _refusal(store: ObjectStore, planned: PruneCandidate) -> str:
@@ -244,24 +311,24 @@ def _refusal(store: ObjectStore, planned: PruneCandidate) -> str:
 
 
 def _delete(
-    store: ObjectStore, ledger: Ledger | None, batch: Sequence[PruneCandidate], report: PruneReport
+    store: ObjectStore,
+    ledger: Ledger | None,
+    batch: Sequence[PruneCandidate],
+    answers: dict[str, StoreError | None],
 ) -> bool:
-    """Delete these. Returns whether the store denied every one of them."""
+    """Delete these and note the store's answers. Returns whether the store denied every one of them."""
     rows = {one.key: one.rows for one in batch}
-    sizes = {one.key: one.size_bytes for one in batch}
     if ledger is not None:
         mark_pruned(ledger, [row.row for one in batch for row in one.rows])
     undone = set(rows)
     denied = 0
     try:
         for key, error in store.delete(list(rows)):
+            answers[key] = error
             if error is None:
                 undone.discard(key)
-                report.deleted += 1
-                report.deleted_bytes += sizes[key]
-                continue
-            report.failed.append((key, _why(error)))
-            denied += _is_denied(error)
+            else:
+                denied += _is_denied(error)
     finally:
         if ledger is not None and undone:
             unmark_pruned(ledger, [row for key in undone for row in rows[key]])

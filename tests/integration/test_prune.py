@@ -13,6 +13,8 @@ from cloud_archive.ledger.rows import FileState
 from cloud_archive.maintenance.prune import Plan, PruneReport, Rule, plan_prune, prune
 from cloud_archive.scope import KeyScope
 from tests.integration.archives import PREFIX, Archive
+from tests.quirks.server import QuirkServer
+from tests.quirks.whole_stores import S3rver, Swift
 from tests.servers import PUT_GET_KEY_ID, PUT_GET_SECRET, S3Server
 
 pytestmark = pytest.mark.store
@@ -200,3 +202,39 @@ def test_an_object_that_was_replaced_after_the_plan_stays(tmp_path: Path, any_s3
         states = {row.version.path: row.state for row in ledger.rows()}
     assert states.pop("d.png") is FileState.PRUNED
     assert set(states.values()) == {FileState.ARCHIVED}
+
+
+def test_a_deletion_that_the_store_only_claims_is_no_deletion(tmp_path: Path, seaweedfs: S3Server) -> None:
+    archive = Archive(tmp_path, seaweedfs)
+    for name in ("a", "b", "c"):
+        archive.write(f"{name}.png")
+    archive.archive_all()
+    plan = planned(archive, Rule(older_than_seconds=10))
+    for candidates in (plan.candidates[:1], plan.candidates):
+        plan.candidates = candidates
+        with QuirkServer(
+            seaweedfs.endpoint, seaweedfs.access_key_id, seaweedfs.secret_access_key, Swift(may_delete=False)
+        ) as quirks:
+            report = carried_out(archive, plan, S3_ENDPOINT_URL=quirks.url)
+        assert (report.deleted, report.deleted_bytes) == (0, 0)
+        assert {key for key, _ in report.failed} == {one.key for one in candidates}
+        assert all("still there" in cause and "s3:DeleteObject" in cause for _, cause in report.failed)
+    assert len(seaweedfs.keys()) == 3
+    with archive.ledger() as ledger:
+        assert {row.state for row in ledger.rows()} == {FileState.ARCHIVED}
+
+
+def test_what_is_gone_counts_as_deleted_whatever_the_store_says(tmp_path: Path, seaweedfs: S3Server) -> None:
+    archive = Archive(tmp_path, seaweedfs)
+    for name in ("a", "b", "c"):
+        archive.write(f"{name}.png")
+    archive.archive_all()
+    plan = planned(archive, Rule(older_than_seconds=10))
+    with QuirkServer(
+        seaweedfs.endpoint, seaweedfs.access_key_id, seaweedfs.secret_access_key, S3rver()
+    ) as quirks:
+        report = carried_out(archive, plan, S3_ENDPOINT_URL=quirks.url)
+    assert (report.deleted, report.failed) == (3, [])
+    assert seaweedfs.keys() == []
+    with archive.ledger() as ledger:
+        assert {row.state for row in ledger.rows()} == {FileState.PRUNED}

@@ -1,0 +1,88 @@
+"""How many contents are lost where two machines write the same names in the same moment.
+
+python -m tests.quirks.races [NAMES]
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from cloud_archive.config.settings import load_settings
+from cloud_archive.files import FileVersion
+from cloud_archive.store.s3 import S3Store
+from cloud_archive.upload.attempt import Uploader
+from cloud_archive.upload.source import Job
+from tests.quirks.server import Profile, QuirkServer
+from tests.quirks.whole_stores import S3rver, Swift
+from tests.servers import S3Server, running_seaweedfs
+
+MACHINES = 2
+SIDE_BY_SIDE = 16  # names that are contested at the same time
+PREFIX = "out"
+
+
+@dataclass
+class NoJournal:
+    """A journal for archivers that are never restarted."""
+
+    def attempt(self, *, sha256: str, base_key: str, key: str) -> None: ...
+
+    def multipart(self, upload_id: str | None, part_size_bytes: int | None) -> None: ...
+
+    def abandon(self, key: str, upload_id: str) -> None: ...
+
+
+def race(server: S3Server, profile: Profile, work: Path, names: int) -> int:
+    """Let two machines write other bytes under each of `names` names. Returns how many contents are lost."""
+    with QuirkServer(server.endpoint, server.access_key_id, server.secret_access_key, profile) as quirks:
+        settings = load_settings(server.environ(S3_ENDPOINT_URL=quirks.url, S3_PREFIX=PREFIX))
+        stores = [S3Store(settings) for _ in range(MACHINES)]
+        uploaders = [
+            Uploader(store, make_key=lambda path: f"{PREFIX}/{path}", session_id=str(number))
+            for number, store in enumerate(stores)
+        ]
+        lanes = [threading.Barrier(MACHINES) for _ in range(SIDE_BY_SIDE)]
+
+        def run(machine: int, lane: int) -> None:
+            root = work / str(machine)
+            root.mkdir(exist_ok=True)
+            for number in range(lane, names, SIDE_BY_SIDE):
+                path = root / f"{number}.png"
+                path.write_bytes(f"{number} of machine {machine}".encode())
+                job = Job(root, FileVersion.of_stat(path.name, path.stat()), f"{machine}-{number}")
+                lanes[lane].wait(120)
+                uploaders[machine].upload(job, NoJournal(), lambda _sent: None)
+
+        with ThreadPoolExecutor(MACHINES * SIDE_BY_SIDE) as pool:
+            runs = [
+                pool.submit(run, machine, lane) for lane in range(SIDE_BY_SIDE) for machine in range(MACHINES)
+            ]
+        for each in runs:
+            each.result()
+        for store in stores:
+            store.close()
+    there = set(server.objects().values())
+    written = {
+        f"{number} of machine {machine}".encode() for number in range(names) for machine in range(MACHINES)
+    }
+    return len(written - there)
+
+
+def main(names: int) -> int:
+    """Print the figure for a store where only Complete is create-only, and for one where nothing is."""
+    with tempfile.TemporaryDirectory() as directory, running_seaweedfs(Path(directory) / "store") as started:
+        for profile in (Swift(), S3rver()):
+            work = Path(directory) / type(profile).__name__
+            work.mkdir()
+            lost = race(started.with_fresh_bucket(), profile, work, names)
+            print(f"{type(profile).__name__}: {lost} of {MACHINES * names} contents lost", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(int(sys.argv[1]) if len(sys.argv) > 1 else 1000))
