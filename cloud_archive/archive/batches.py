@@ -40,7 +40,7 @@ def upload_batch(uploads: ClaimUploads, claims: list[Claim], *, interrupted: Cal
     try:
         with contextlib.ExitStack() as files:
             # The memory of all at once: waiting for more while holding some could last for ever.
-            files.enter_context(uploader.room([uploads.job(claim) for claim in claims]))
+            files.enter_context(uploader.room(claims))
             ready = _prepare(uploads, waiting, files)
             ledger.record_attempts([Attempt(c, p.content.sha256, p.base_key, p.base_key) for c, p in ready])
             for claim, prepared in ready:
@@ -83,7 +83,7 @@ def _prepare(
     ready: list[tuple[Claim, Prepared]] = []
     for claim in list(waiting.values()):
         try:
-            prepared = files.enter_context(uploads.uploader.prepare(uploads.job(claim)))
+            prepared = files.enter_context(uploads.uploader.prepare(claim))
         except CloudArchiveError as error:
             uploads.fail(claim, error)
             del waiting[claim.name]

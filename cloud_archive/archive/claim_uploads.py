@@ -23,7 +23,6 @@ from ..intake.open_files import has_writer
 from ..ledger.ledger import Ledger
 from ..ledger.rows import Claim, ProvenUpload
 from ..upload.attempt import Outcome, Uploader
-from ..upload.source import Job
 from .active_uploads import ActiveUploads, UploadProgress
 from .events import (
     FileArchived,
@@ -84,7 +83,7 @@ class ClaimUploads:
             LedgerError: the outcome could not be committed.
         """
         try:
-            outcome = self.send(claim, partial(self.uploader.upload, self.job(claim)))
+            outcome = self.send(claim, partial(self.uploader.upload, claim))
             if isinstance(outcome, CloudArchiveError):
                 return outcome
             self.finish([(claim, outcome)])
@@ -95,19 +94,6 @@ class ClaimUploads:
         finally:
             self.end([claim])
         return None
-
-    def job(self, claim: Claim) -> Job:
-        """Return what the uploader needs to know of a claim."""
-        return Job(
-            root=self._root,
-            version=claim.version,
-            token=claim.token,
-            base_key=claim.base_key,
-            key=claim.key,
-            sha256=claim.sha256,
-            upload_id=claim.upload_id,
-            part_size_bytes=claim.part_size_bytes,
-        )
 
     def send(self, claim: Claim, send: Send, *, recorded: bool = False) -> Outcome | CloudArchiveError:
         """Make one attempt; a failure is committed, a success is left to `finish`.

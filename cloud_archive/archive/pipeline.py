@@ -260,6 +260,7 @@ class Pipeline:
     def _make_uploader(self, parts: Executor) -> Uploader:
         return Uploader(
             self._store,
+            self._root,
             make_key=self.key_for,
             session_id=self._session_id,
             rename=self._settings.conflict_rename,

@@ -111,6 +111,7 @@ class DirectUpload:
     def _make_uploader(self, parts: Executor | None) -> Uploader:
         return Uploader(
             self._store,
+            Path("/"),
             make_key=self._key_for,
             session_id=self._session_id,
             rename=self._settings.conflict_rename,

@@ -19,10 +19,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from ..errors import ConditionsRejected, KeyRejected, ObjectExists, StoreError
 from ..files import format_timestamp_ns
 from ..keys import LAST_CONFLICT, MAX_CONFLICTS, conflict_key, conflict_number, path_metadata
+from ..ledger.rows import Claim
 from ..store.base import CreateOnly, ObjectInfo, ObjectStore
 from ..store.evidence import (
     Expected,
@@ -40,7 +42,7 @@ from .memory import ByteBudget
 from .multipart import MultipartUpload
 from .outcome import Journal, Outcome, Prepared, SentBytes
 from .pacing import Line
-from .source import Job, content_type, has_changed, md5_of, opened, read_content, whole_bytes
+from .source import content_type, has_changed, md5_of, opened, read_content, whole_bytes
 
 __all__ = ["Journal", "Outcome", "Prepared", "Uploader"]
 
@@ -71,21 +73,21 @@ class Attempt:
         journal: Journal,
         sent: SentBytes,
     ) -> None:
-        job, content = prepared.job, prepared.content
+        claim, content = prepared.claim, prepared.content
         self._uploader = uploader
         self._store = uploader._store
-        self._job = job
+        self._claim = claim
         self._journal = journal
         self._content = content
         self._base_key = prepared.base_key
         self._sent = sent
-        self._media_type = content_type(job.version.name)
+        self._media_type = content_type(claim.version.name)
         self._metadata = {
             "sha256": content.sha256,
             # Seconds since 1970 with nine digits, under the name that rclone uses, so that it restores it too:
             # https://rclone.org/s3/#metadata
-            "mtime": format_timestamp_ns(job.version.mtime_ns),
-            "archive-token": job.token,
+            "mtime": format_timestamp_ns(claim.version.mtime_ns),
+            "archive-token": claim.token,
             "archive-session": uploader._session_id,
             "archived-at": format_timestamp_ns(int(uploader._uploads.store_time() * 1e9)),
         }
@@ -141,7 +143,7 @@ class Attempt:
 
     def _found_elsewhere(self) -> tuple[str, _Placed] | None:
         """Return a key of an earlier day or session that holds these bytes; the ledger that knew it was lost."""
-        version = self._job.version
+        version = self._claim.version
         for key in self._uploader._elsewhere(version.path, version.size_bytes):
             _, info = self._look(key)
             if info is not None and (placed := self._recognise(key, info)) is not None:
@@ -153,9 +155,9 @@ class Attempt:
 
         If each attempt began at the first name, a large file that is interrupted now and then would never arrive.
         """
-        if self._job.key is None or self._job.sha256 != self._content.sha256:
+        if self._claim.key is None or self._claim.sha256 != self._content.sha256:
             return 0
-        return conflict_number(self._base_key, self._job.key, self._content.sha256) or 0
+        return conflict_number(self._base_key, self._claim.key, self._content.sha256) or 0
 
     def _place_at(self, key: str, *, head_first: bool) -> _Placed | None:
         """Put the bytes at `key`; None where it is taken by other bytes."""
@@ -210,7 +212,7 @@ class Attempt:
         return _Placed(etag, already=True, ours=self._is_ours(info), proof=proof)
 
     def _is_ours(self, info: ObjectInfo) -> bool:
-        return info.metadata.get("archive-token") == self._job.token
+        return info.metadata.get("archive-token") == self._claim.token
 
     def _proof_of(self, key: str, info: ObjectInfo) -> Proof | None:
         """Return how this object is proven to hold our bytes; None where it holds others."""
@@ -271,7 +273,7 @@ class Attempt:
 
     def _metadata_at(self, key: str) -> Mapping[str, str]:
         """Return the object's metadata, with the file's path where the key does not show it."""
-        path = path_metadata(self._job.version.path, self._base_key, key)
+        path = path_metadata(self._claim.version.path, self._base_key, key)
         return self._metadata if path is None else {**self._metadata, "path": path}
 
     def _send_whole(self, key: str, *, create_only: bool) -> tuple[str | None, bool]:
@@ -320,6 +322,7 @@ class Uploader:
 
     Args:
         store: the bucket.
+        root: the directory that the claims' paths are relative to.
         make_key: relative path to object key; called at a file's first attempt only.
         session_id: goes into the objects' metadata.
         rename: True keeps what is in the bucket and takes the next conflict name; False replaces it.
@@ -334,6 +337,7 @@ class Uploader:
     def __init__(
         self,
         store: ObjectStore,
+        root: Path,
         *,
         make_key: Callable[[str], str],
         session_id: str,
@@ -347,6 +351,7 @@ class Uploader:
     ) -> None:
         self._wait = wait
         self._store = store
+        self._root = root
         self._make_key = make_key
         self._session_id = session_id
         self._rename = rename
@@ -361,18 +366,18 @@ class Uploader:
         self.abandon = self._uploads.abandon
         self.intent = self._uploads.intent
 
-    def upload(self, job: Job, journal: Journal, progress: Callable[[int], None]) -> Outcome:
+    def upload(self, claim: Claim, journal: Journal, progress: Callable[[int], None]) -> Outcome:
         """Upload one version: `prepare` and `send`, whose errors it raises."""
-        with self.room([job]), self.prepare(job) as prepared:
+        with self.room([claim]), self.prepare(claim) as prepared:
             outcome = self.send(prepared, journal, progress)
             return self.look_again(prepared, outcome, journal, progress)
 
-    def room(self, jobs: Sequence[Job]) -> AbstractContextManager[None]:
-        """Wait for the memory that all of `jobs` need at once; to be held while any of them is prepared."""
-        return self._budget.hold(sum(whole_bytes(job) for job in jobs))
+    def room(self, claims: Sequence[Claim]) -> AbstractContextManager[None]:
+        """Wait for the memory that all of `claims` need at once; to be held while any of them is prepared."""
+        return self._budget.hold(sum(whole_bytes(claim) for claim in claims))
 
     @contextmanager
-    def prepare(self, job: Job) -> Iterator[Prepared]:
+    def prepare(self, claim: Claim) -> Iterator[Prepared]:
         """Open the file, read and hash it, and render its key at the first attempt.
 
         Raises:
@@ -380,9 +385,11 @@ class Uploader:
             KeyRejected: no key can be made.
             OSError: never; it is turned into one of the above.
         """
-        with opened(job) as source:
-            content = read_content(source, job)
-            yield Prepared(job, source, content, job.base_key or self._make_key(job.version.path))
+        with opened(self._root, claim) as source:
+            content = read_content(source, claim)
+            yield Prepared(
+                self._root, claim, source, content, claim.base_key or self._make_key(claim.version.path)
+            )
 
     def send(self, prepared: Prepared, journal: Journal, progress: Callable[[int], None]) -> Outcome:
         """Send a prepared file and prove it.
@@ -395,7 +402,7 @@ class Uploader:
             KeyRejected: every key is taken.
             StoreError: the store refused or did not answer.
         """
-        job, content = prepared.job, prepared.content
+        claim, content = prepared.claim, prepared.content
         attempt = Attempt(self, prepared, journal, SentBytes(progress))
         key, placed = attempt.place()
         return Outcome(
@@ -405,7 +412,7 @@ class Uploader:
             already=placed.already,
             ours=placed.ours,
             proof=placed.proof,
-            changed=has_changed(prepared.source, job),
+            changed=has_changed(prepared.source, claim),
             base_key=prepared.base_key,
             read=content.read,
             in_parts=placed.in_parts,
@@ -430,7 +437,7 @@ class Uploader:
                 return outcome
             self._wait(max(0.0, outcome.unprotected_at + LOOK_AGAIN_SECONDS - time.monotonic()))
             info = self._store.head(outcome.key)
-            if info is not None and info.metadata.get("archive-token") == prepared.job.token:
+            if info is not None and info.metadata.get("archive-token") == prepared.claim.token:
                 return replace(outcome, etag=outcome.etag or info.etag)
             expected = Expected(prepared.content.size_bytes, outcome.sha256, outcome.etag)
             if check_object(self._store, outcome.key, expected) is Verdict.SAME:

@@ -44,7 +44,8 @@ class MultipartUpload:
         line: Line,
     ) -> None:
         self._store = store
-        self._job = prepared.job
+        self._root = prepared.root
+        self._claim = prepared.claim
         self._source = prepared.source
         self._content = prepared.content
         self._body = prepared.content.body
@@ -57,8 +58,8 @@ class MultipartUpload:
         # A small file goes as one part where only completing a multipart upload is create-only.
         self._part_size_bytes = prepared.content.part_size_bytes or prepared.content.size_bytes
         self._part_sha256 = prepared.content.part_sha256 or (prepared.content.sha256,)
-        self._upload_id = prepared.job.upload_id
-        self._upload_of = (prepared.job.key, prepared.job.sha256)  # the upload's key and bytes
+        self._upload_id = prepared.claim.upload_id
+        self._upload_of = (prepared.claim.key, prepared.claim.sha256)  # the upload's key and bytes
 
     def drop_unless(self, key: str) -> None:
         """Abort an older upload for other bytes or another key."""
@@ -138,13 +139,13 @@ class MultipartUpload:
 
     def _resume(self, key: str) -> tuple[str | None, dict[int, Part]]:
         """The multipart upload that an earlier attempt left, with the parts that hold our bytes."""
-        job, content = self._job, self._content
+        claim, content = self._claim, self._content
         if self._upload_id is not None and self._upload_id.startswith(INTENT):
             self.drop(key)
         if (
             self._upload_id is None
             or self._upload_of != (key, content.sha256)
-            or (self._upload_id == job.upload_id and job.part_size_bytes != self._part_size_bytes)
+            or (self._upload_id == claim.upload_id and claim.part_size_bytes != self._part_size_bytes)
         ):
             return None, {}
         try:
@@ -197,13 +198,13 @@ class MultipartUpload:
 
     def _read(self, offset: int, length: int) -> bytes:
         try:
-            return read_at(self._job.root, self._job.version, self._source, offset, length)
+            return read_at(self._root, self._claim.version, self._source, offset, length)
         except OSError as error:
-            raise unreadable(self._job, error) from error
+            raise unreadable(self._claim, error) from error
 
     def _check_piece(self, data: bytes, number: int) -> None:
         if hashlib.sha256(data).hexdigest() != self._part_sha256[number - 1]:
-            raise FileChanged(self._job.version.path)
+            raise FileChanged(self._claim.version.path)
 
     def _send_part(self, key: str, upload_id: str, number: int, pacer: PartPacer) -> Part:
         """Send a part and make sure that its bytes are those that were hashed.
@@ -216,8 +217,8 @@ class MultipartUpload:
         # A body in memory was counted when the file was prepared.
         with self._budget.hold(length) if self._body is None else nullcontext():
             data = self._read(offset, length) if self._body is None else self._body
-            if len(data) != length or has_changed(self._source, self._job):
-                raise FileChanged(self._job.version.path)
+            if len(data) != length or has_changed(self._source, self._claim):
+                raise FileChanged(self._claim.version.path)
 
             def progress(count: int) -> None:
                 pacer.sent(number, count)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from ..files import FileVersion
+from ..ledger.rows import Claim
 from ..store.evidence import Proof
-from .source import Content, Job
+from .source import Content
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +59,8 @@ class Journal(Protocol):
 class Prepared:
     """A version whose bytes were read and hashed; its file is open."""
 
-    job: Job
+    root: Path
+    claim: Claim
     source: BinaryIO
     content: Content
     base_key: str

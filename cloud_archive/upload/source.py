@@ -17,6 +17,7 @@ from typing import BinaryIO
 from ..beneath import open_file
 from ..errors import FileChanged, FileUnreadable, FileVanished
 from ..files import FileVersion
+from ..ledger.rows import Claim
 from .memory import BUDGET_BYTES
 
 MEBIBYTE = 1024 * 1024
@@ -50,20 +51,6 @@ _TYPES = {
     ".glb": "model/gltf-binary",
     ".safetensors": "application/octet-stream",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """What to upload, and what an earlier attempt left behind (see `ledger.Claim`)."""
-
-    root: Path
-    version: FileVersion
-    token: str
-    base_key: str | None = None
-    key: str | None = None
-    sha256: str | None = None
-    upload_id: str | None = None
-    part_size_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,22 +97,22 @@ def upload_part_bytes(size_bytes: int) -> int:
     return part_size_for(size_bytes) if size_bytes > SINGLE_PUT_BYTES else 0
 
 
-def whole_bytes(job: Job) -> int:
+def whole_bytes(claim: Claim) -> int:
     """How much of the file is in memory during all of its upload: nothing of one that goes in parts."""
-    size = job.version.size_bytes
+    size = claim.version.size_bytes
     return size if size <= SINGLE_PUT_BYTES else 0
 
 
-def read_content(source: BinaryIO, job: Job) -> Content:
+def read_content(source: BinaryIO, claim: Claim) -> Content:
     """Read the whole file once and hash it; small ones stay in memory.
 
     Raises:
-        FileChanged: it is not, or no longer, the version that the job names.
+        FileChanged: it is not, or no longer, the version that the claim names.
         FileUnreadable: the system failed to read it.
     """
-    size = job.version.size_bytes
+    size = claim.version.size_bytes
     whole = hashlib.sha256()
-    moment, before = time.time(), _version(source, job)
+    moment, before = time.time(), _version(source, claim)
     read = before.as_read_at(moment)
     try:
         if size <= SINGLE_PUT_BYTES:
@@ -133,13 +120,13 @@ def read_content(source: BinaryIO, job: Job) -> Content:
             whole.update(body)
             content = Content(len(body), whole.hexdigest(), body, 0, read)
         else:
-            part_size = job.part_size_bytes or part_size_for(size)
+            part_size = claim.part_size_bytes or part_size_for(size)
             content = _read_parts(source, part_size, whole, read)
     except OSError as error:
-        raise unreadable(job, error) from error
+        raise unreadable(claim, error) from error
     # All of it is compared, for a program can set the mtime back after it wrote.
-    if content.size_bytes != size or _version(source, job) != before:
-        raise FileChanged(job.version.path)
+    if content.size_bytes != size or _version(source, claim) != before:
+        raise FileChanged(claim.version.path)
     return content
 
 
@@ -167,27 +154,27 @@ def _read_parts(source: BinaryIO, part_size: int, whole: hashlib._Hash, read: Fi
 
 
 @contextmanager
-def opened(job: Job) -> Iterator[BinaryIO]:
-    """The local file, opened for reading and proven to be the version that the job names."""
+def opened(root: Path, claim: Claim) -> Iterator[BinaryIO]:
+    """The local file, opened for reading and proven to be the version that the claim names."""
     try:
-        raw = open_file(job.root, job.version.path)
+        raw = open_file(root, claim.version.path)
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise FileVanished(job.version.path) from error
+        raise FileVanished(claim.version.path) from error
     except OSError as error:
-        raise unreadable(job, error) from error
+        raise unreadable(claim, error) from error
     with raw:
-        if has_changed(raw, job):
-            raise FileChanged(job.version.path)
+        if has_changed(raw, claim):
+            raise FileChanged(claim.version.path)
         yield raw
 
 
-def has_changed(source: BinaryIO, job: Job) -> bool:
-    """Whether the open file is no longer the version that the job names."""
-    return not _version(source, job).has_same_size_and_mtime(job.version)
+def has_changed(source: BinaryIO, claim: Claim) -> bool:
+    """Whether the open file is no longer the version that the claim names."""
+    return not _version(source, claim).has_same_size_and_mtime(claim.version)
 
 
-def _version(source: BinaryIO, job: Job) -> FileVersion:
-    return FileVersion.of_stat(job.version.path, os.fstat(source.fileno()))
+def _version(source: BinaryIO, claim: Claim) -> FileVersion:
+    return FileVersion.of_stat(claim.version.path, os.fstat(source.fileno()))
 
 
 def read_at(root: Path, version: FileVersion, source: BinaryIO, offset: int, length: int) -> bytes:
@@ -203,6 +190,6 @@ def read_at(root: Path, version: FileVersion, source: BinaryIO, offset: int, len
         return own.read(length)
 
 
-def unreadable(job: Job, error: OSError) -> FileUnreadable:
+def unreadable(claim: Claim, error: OSError) -> FileUnreadable:
     """What the system's error means for this file."""
-    return FileUnreadable(job.version.path, error.strerror or str(error))
+    return FileUnreadable(claim.version.path, error.strerror or str(error))

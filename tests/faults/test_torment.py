@@ -23,10 +23,10 @@ from cloud_archive.archive.status import Status
 from cloud_archive.files import HintKind
 from cloud_archive.intake.settle_thread import SettleThread
 from cloud_archive.ledger.ledger import Ledger
-from cloud_archive.ledger.rows import FileState
+from cloud_archive.ledger.rows import Claim, FileState
 from cloud_archive.state import LEDGER_NAME
 from cloud_archive.upload import attempt as upload
-from cloud_archive.upload.source import Content, Job, read_content
+from cloud_archive.upload.source import Content, read_content
 from tests.faults.proxy import Fault, FaultProxy, Kind, Request
 from tests.faults.truth import BucketReader, Findings, Truth, compare, path_of, sha256_of
 from tests.faults.world import SMALL_PART_BYTES, small_parts
@@ -176,9 +176,9 @@ def put_in_place(patch: pytest.MonkeyPatch, torment: Torment, proxy: FaultProxy)
         hint(self, path, kind)
         torment.strike("settling", path)
 
-    def reading(source: BinaryIO, job: Job) -> Content:
-        tripping = Tripping(source, lambda: torment.strike("hashing", job.version.path))
-        return read(cast(FileIO, tripping), job)
+    def reading(source: BinaryIO, claim: Claim) -> Content:
+        tripping = Tripping(source, lambda: torment.strike("hashing", claim.version.path))
+        return read(cast(FileIO, tripping), claim)
 
     def came(request: Request) -> bool:
         for phase, operation in REQUESTS.items():

@@ -193,6 +193,7 @@ class World:
     def _make_uploader(self, parts: Executor) -> Uploader:
         return Uploader(
             self._store,
+            self.root,
             make_key=lambda path: f"{self.prefix}/{path}",
             session_id="world",
             rename=self._rename,

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from cloud_archive.archive.archive import Archiver
 from cloud_archive.archive.engine import Engine
@@ -14,6 +15,7 @@ from cloud_archive.archive.workers import WorkerPool
 from cloud_archive.config.settings import load_settings
 from cloud_archive.files import FileVersion, stat_version
 from cloud_archive.ledger.ledger import Ledger
+from cloud_archive.ledger.rows import Claim
 from cloud_archive.upload.attempt import Uploader
 from tests.memory_store import MemoryStore
 
@@ -76,6 +78,11 @@ def engine_on(root: Path, store: MemoryStore, state: Path, **environ: str) -> It
         engine.close(5)
 
 
+def claim_of(version: FileVersion, token: str = "t", **again: Any) -> Claim:
+    """A claim as the ledger would give it; `again`: what an earlier attempt left behind."""
+    return Claim(row=1, name="test", version=version, token=token, attempts=1, **again)
+
+
 def added(ledger: Ledger, root: Path, name: str, body: bytes) -> FileVersion:
     """A file that is complete and pending."""
     (root / name).write_bytes(body)
@@ -91,6 +98,7 @@ def pool_on(
         ledger,
         lambda parts: Uploader(
             store,
+            root,
             make_key=lambda path: path,
             session_id="s",
             parts=parts,

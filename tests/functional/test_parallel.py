@@ -66,7 +66,9 @@ def uploading(
     hold_seconds: float = 0.0,
 ) -> Iterator[WorkerPool]:
     def make_uploader(parts: Executor) -> Uploader:
-        uploader = Uploader(store, make_key=lambda path: path, session_id="s", parts=parts, budget=budget)
+        uploader = Uploader(
+            store, root, make_key=lambda path: path, session_id="s", parts=parts, budget=budget
+        )
         uploader._line.is_wide = True  # as an earlier file found out
         return uploader
 

@@ -14,11 +14,13 @@ import pytest
 
 from cloud_archive.errors import FileVanished, ObjectExists, StoreError
 from cloud_archive.files import stat_version
+from cloud_archive.ledger.rows import Claim
 from cloud_archive.store.base import Capabilities, CreateOnly, ObjectInfo, ObjectStore, Part, PutResult
 from cloud_archive.store.evidence import Proof
 from cloud_archive.store.failures import explain
 from cloud_archive.upload.attempt import Outcome, Uploader
-from cloud_archive.upload.source import SINGLE_PUT_BYTES, Job
+from cloud_archive.upload.source import SINGLE_PUT_BYTES
+from tests.functional.archives import claim_of
 from tests.memory_store import MemoryStore
 
 
@@ -73,9 +75,9 @@ def store() -> CarelessStore:
 
 
 def upload(store: CarelessStore, root: Path, **again: Any) -> Outcome:
-    uploader = Uploader(cast(ObjectStore, store), make_key=lambda path: f"p/{path}", session_id="s")
-    job = replace(Job(root, stat_version(root, "a.png"), token="t"), **again)
-    return uploader.upload(job, Notes(), lambda sent: None)
+    uploader = Uploader(cast(ObjectStore, store), root, make_key=lambda path: f"p/{path}", session_id="s")
+    claim = replace(claim_of(stat_version(root, "a.png")), **again)
+    return uploader.upload(claim, Notes(), lambda sent: None)
 
 
 def test_a_200_without_a_checksum_is_read_back(tmp_path: Path, store: CarelessStore) -> None:
@@ -154,9 +156,9 @@ def test_bytes_that_change_between_hashing_and_sending_without_a_trace_are_notic
             os.utime(path, ns=(version.mtime_ns, version.mtime_ns))
 
     memory.on_call = change
-    uploader = Uploader(memory, make_key=lambda path: path, session_id="s")
+    uploader = Uploader(memory, tmp_path, make_key=lambda path: path, session_id="s")
     with pytest.raises(FileChanged):
-        uploader.upload(Job(tmp_path, version, token="t"), Notes(), lambda sent: None)
+        uploader.upload(claim_of(version), Notes(), lambda sent: None)
     assert memory.bodies() == {}
     assert not memory.uploads
 
@@ -209,16 +211,16 @@ def test_an_answer_that_names_a_wrong_checksum_makes_no_second_object(
 # --- a CreateMultipartUpload whose answer was lost
 
 
-def large(root: Path) -> Job:
+def large(root: Path) -> Claim:
     with (root / "a.mp4").open("wb") as file:
         file.truncate(SINGLE_PUT_BYTES + 1)
-    return Job(root, stat_version(root, "a.mp4"), token="t")
+    return claim_of(stat_version(root, "a.mp4"))
 
 
 def test_an_upload_under_way_is_not_aborted_for_one_that_was_lost_before(tmp_path: Path) -> None:
     """Its first request may just have been answered, so that it looks exactly like the lost one."""
     store = MemoryStore()
-    uploader = Uploader(store, make_key=lambda path: path, session_id="s")
+    uploader = Uploader(store, tmp_path, make_key=lambda path: path, session_id="s")
     lost = uploader.intent()
 
     def tidy_first(operation: str, key: str) -> None:
@@ -236,7 +238,11 @@ def test_a_lost_upload_is_found_although_the_stores_clock_is_ten_minutes_ahead(t
     store.clock_offset_seconds = 600.0
     aborted: list[tuple[str, str]] = []
     uploader = Uploader(
-        store, make_key=lambda path: path, session_id="s", on_aborted=lambda *what: aborted.append(what)
+        store,
+        tmp_path,
+        make_key=lambda path: path,
+        session_id="s",
+        on_aborted=lambda *what: aborted.append(what),
     )
     asked = uploader.intent()
     upload_id = store.create_multipart("a.mp4", content_type="video/mp4", metadata={})
@@ -252,7 +258,11 @@ def test_a_lost_request_stays_noted_for_as_long_as_it_can_still_arrive(
     store = MemoryStore()
     aborted: list[tuple[str, str]] = []
     uploader = Uploader(
-        store, make_key=lambda path: path, session_id="s", on_aborted=lambda *what: aborted.append(what)
+        store,
+        tmp_path,
+        make_key=lambda path: path,
+        session_id="s",
+        on_aborted=lambda *what: aborted.append(what),
     )
     asked = uploader.intent()
     uploader.abandon("a.mp4", asked)

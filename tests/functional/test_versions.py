@@ -40,6 +40,7 @@ class Versions:
             self.ledger,
             lambda parts: Uploader(
                 self.store,
+                self.root,
                 make_key=lambda path: object_key("out", path),
                 session_id="s",
                 conflicts=self.ledger.conflicts,

@@ -75,6 +75,7 @@ class Archive:
                 ledger,
                 lambda parts: Uploader(
                     store,
+                    self.root,
                     make_key=lambda path: object_key(template.render(datetime.now(), SESSION), path),
                     session_id="session-of-the-test",
                     parts=parts,

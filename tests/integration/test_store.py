@@ -38,7 +38,7 @@ from cloud_archive.store.base import Capabilities, CreateOnly
 from cloud_archive.store.probe import PROBE_WITH_BYTES
 from cloud_archive.store.s3 import S3Store
 from cloud_archive.upload.attempt import Outcome, Uploader
-from cloud_archive.upload.source import Job
+from tests.functional.archives import claim_of
 from tests.quirks.profiles import PROFILES, HangingAnswer, RandomEtags, SilentOverwrite
 from tests.quirks.server import QuirkServer
 from tests.servers import PUT_ONLY_SECRET, SECRET_ACCESS_KEY, S3Server
@@ -448,11 +448,11 @@ def test_a_backslash_that_the_store_takes_for_a_slash_is_no_silent_loss(
 ) -> None:
     """SeaweedFS keeps `a\\b` as `a/b`, which can be read by either name, and makes an empty folder of `a\\`."""
     store = make(seaweedfs.environ())
-    uploader = Uploader(store, make_key=lambda path: f"odd/{path}", session_id="s")
+    uploader = Uploader(store, tmp_path, make_key=lambda path: f"odd/{path}", session_id="s")
 
     def upload(name: str) -> Outcome:
         (tmp_path / name).write_bytes(b"a picture")
-        return uploader.upload(Job(tmp_path, stat_version(tmp_path, name), "t"), Unnoted(), lambda sent: None)
+        return uploader.upload(claim_of(stat_version(tmp_path, name)), Unnoted(), lambda sent: None)
 
     outcome = upload("a\\b.png")
     assert b"".join(store.read(outcome.key, 10**9)) == b"a picture"

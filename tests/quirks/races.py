@@ -16,7 +16,7 @@ from cloud_archive.config.settings import load_settings
 from cloud_archive.files import FileVersion
 from cloud_archive.store.s3 import S3Store
 from cloud_archive.upload.attempt import Uploader
-from cloud_archive.upload.source import Job
+from tests.functional.archives import claim_of
 from tests.quirks.server import Profile, QuirkServer
 from tests.quirks.whole_stores import S3rver, Swift
 from tests.servers import S3Server, running_seaweedfs
@@ -43,7 +43,9 @@ def race(server: S3Server, profile: Profile, work: Path, names: int) -> int:
         settings = load_settings(server.environ(S3_ENDPOINT_URL=quirks.url, S3_PREFIX=PREFIX))
         stores = [S3Store(settings) for _ in range(MACHINES)]
         uploaders = [
-            Uploader(store, make_key=lambda path: f"{PREFIX}/{path}", session_id=str(number))
+            Uploader(
+                store, work / str(number), make_key=lambda path: f"{PREFIX}/{path}", session_id=str(number)
+            )
             for number, store in enumerate(stores)
         ]
         lanes = [threading.Barrier(MACHINES) for _ in range(SIDE_BY_SIDE)]
@@ -54,9 +56,9 @@ def race(server: S3Server, profile: Profile, work: Path, names: int) -> int:
             for number in range(lane, names, SIDE_BY_SIDE):
                 path = root / f"{number}.png"
                 path.write_bytes(f"{number} of machine {machine}".encode())
-                job = Job(root, FileVersion.of_stat(path.name, path.stat()), f"{machine}-{number}")
+                claim = claim_of(FileVersion.of_stat(path.name, path.stat()), f"{machine}-{number}")
                 lanes[lane].wait(120)
-                uploaders[machine].upload(job, NoJournal(), lambda _sent: None)
+                uploaders[machine].upload(claim, NoJournal(), lambda _sent: None)
 
         with ThreadPoolExecutor(MACHINES * SIDE_BY_SIDE) as pool:
             runs = [

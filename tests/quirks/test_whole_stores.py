@@ -18,11 +18,12 @@ from multidict import CIMultiDict
 from cloud_archive.config.settings import load_settings
 from cloud_archive.errors import StoreError
 from cloud_archive.files import FileVersion
+from cloud_archive.ledger.rows import Claim
 from cloud_archive.store.base import CreateOnly
 from cloud_archive.store.evidence import Proof
 from cloud_archive.store.s3 import S3Store
 from cloud_archive.upload.attempt import Outcome, Uploader
-from cloud_archive.upload.source import Job
+from tests.functional.archives import claim_of
 from tests.quirks.batch import early_parts
 from tests.quirks.server import Answer, Forward, Profile, QuirkServer, Request, error
 from tests.quirks.whole_stores import Ceph, S3rver, Swift
@@ -65,19 +66,19 @@ class Machine:
         self.root = root
         settings = load_settings(server.environ(S3_ENDPOINT_URL=url, S3_PREFIX="out"))
         self.store = S3Store(settings, connect_seconds=5, read_seconds=10)
-        self.uploader = Uploader(self.store, make_key=lambda path: f"out/{path}", session_id="s")
+        self.uploader = Uploader(self.store, root, make_key=lambda path: f"out/{path}", session_id="s")
         self.notes = Notes()
 
-    def job(self, name: str, body: bytes) -> Job:
+    def claim(self, name: str, body: bytes) -> Claim:
         path = self.root / name
         path.write_bytes(body)
-        return Job(self.root, FileVersion.of_stat(name, path.stat()), f"token{next(_tokens)}")
+        return claim_of(FileVersion.of_stat(name, path.stat()), f"token{next(_tokens)}")
 
     def upload(self, name: str, body: bytes) -> Outcome:
-        return self.again(self.job(name, body))
+        return self.again(self.claim(name, body))
 
-    def again(self, job: Job) -> Outcome:
-        return self.uploader.upload(job, self.notes, lambda _sent: None)
+    def again(self, claim: Claim) -> Outcome:
+        return self.uploader.upload(claim, self.notes, lambda _sent: None)
 
 
 @pytest.fixture
@@ -173,12 +174,12 @@ def test_an_interrupted_upload_begins_again_where_its_parts_cannot_be_listed(
 ) -> None:
     profile = NoListParts(answer)
     store = machine(profile)
-    job = store.job("film.mp4", FILM)
+    claim = store.claim("film.mp4", FILM)
     with pytest.raises(StoreError):
-        store.again(job)
+        store.again(claim)
     profile.healthy = True
     left = dataclasses.replace(
-        job,
+        claim,
         base_key="out/film.mp4",
         key="out/film.mp4",
         sha256=hashlib.sha256(FILM).hexdigest(),
@@ -231,9 +232,9 @@ def contested(machines: list[Machine], names: list[str]) -> dict[str, list[Outco
     def run(number: int) -> list[Outcome]:
         found = []
         for name in names:
-            job = machines[number].job(name, f"{name} of machine {number}".encode())
+            claim = machines[number].claim(name, f"{name} of machine {number}".encode())
             barrier.wait(60)
-            found.append(machines[number].again(job))
+            found.append(machines[number].again(claim))
         return found
 
     with ThreadPoolExecutor(len(machines)) as pool:

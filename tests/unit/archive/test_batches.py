@@ -51,7 +51,7 @@ def pool_on(
     ledger: Ledger, root: Path, store: MemoryStore, reports: Reports, count: int = 1, gate: Gate | None = None
 ) -> WorkerPool:
     def uploader(parts: Any) -> Uploader:
-        return Uploader(store, make_key=lambda path: path, session_id="s", parts=parts)
+        return Uploader(store, root, make_key=lambda path: path, session_id="s", parts=parts)
 
     return WorkerPool(ledger, uploader, root, count=count, name="me", on_event=reports.on_event, gate=gate)
 

@@ -13,9 +13,8 @@ from typing import Any
 import pytest
 
 from cloud_archive.errors import StoreError
-from cloud_archive.ledger.rows import FileState
+from cloud_archive.ledger.rows import Claim, FileState
 from cloud_archive.store.failures import explain
-from cloud_archive.upload.source import Job
 from tests.functional.archives import archiving, until
 from tests.memory_store import MemoryStore
 
@@ -56,8 +55,8 @@ def test_a_failure_of_a_file_whose_name_is_no_utf8_is_noted(
     from cloud_archive.errors import FileUnreadable
     from cloud_archive.upload import attempt as module
 
-    def refuse(source: Any, job: Job) -> Any:
-        raise FileUnreadable(job.version.path, "Input/output error")
+    def refuse(source: Any, claim: Claim) -> Any:
+        raise FileUnreadable(claim.version.path, "Input/output error")
 
     monkeypatch.setattr(module, "read_content", refuse)
     name = os.fsdecode(b"no\xffutf8.png")

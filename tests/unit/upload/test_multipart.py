@@ -11,7 +11,8 @@ from cloud_archive.errors import StoreError
 from cloud_archive.files import stat_version
 from cloud_archive.store.failures import explain
 from cloud_archive.upload.attempt import Uploader
-from cloud_archive.upload.source import MEBIBYTE, Job
+from cloud_archive.upload.source import MEBIBYTE
+from tests.functional.archives import claim_of
 from tests.memory_store import MemoryStore, StoredObject
 
 
@@ -41,7 +42,7 @@ def test_a_multipart_upload_under_a_conflict_name_goes_on_where_it_was(root: Pat
     (root / "film.bin").write_bytes(body)
     version = stat_version(root, "film.bin")
     store.objects["film.bin"] = StoredObject(b"theirs", {"sha256": "0" * 64})
-    uploader = Uploader(store, make_key=lambda path: path, session_id="s")
+    uploader = Uploader(store, root, make_key=lambda path: path, session_id="s")
 
     def fail_late(operation: str, key: str) -> None:
         if operation == "CompleteMultipartUpload":
@@ -49,21 +50,19 @@ def test_a_multipart_upload_under_a_conflict_name_goes_on_where_it_was(root: Pat
 
     store.on_call = fail_late
     with pytest.raises(StoreError):
-        uploader.upload(Job(root, version, "t"), journal, lambda sent: None)
+        uploader.upload(claim_of(version), journal, lambda sent: None)
     assert journal.key == "film (1).bin"
     store.on_call = lambda operation, key: None
     store.calls.clear()
-    job = Job(
-        root,
+    claim = claim_of(
         version,
-        "t",
-        "film.bin",
-        journal.key,
-        journal.sha256,
-        journal.upload_id,
-        journal.part_size_bytes,
+        base_key="film.bin",
+        key=journal.key,
+        sha256=journal.sha256,
+        upload_id=journal.upload_id,
+        part_size_bytes=journal.part_size_bytes,
     )
-    outcome = uploader.upload(job, journal, lambda sent: None)
+    outcome = uploader.upload(claim, journal, lambda sent: None)
     assert outcome.key == "film (1).bin"
     assert [name for name, _ in store.calls].count("UploadPart") == 0
     assert store.objects["film (1).bin"].body == body
@@ -81,9 +80,9 @@ def test_an_upload_that_lost_a_race_for_its_conflict_name_is_aborted_under_that_
 
     store.on_call = race
     # An earlier attempt was made at another key, with other bytes.
-    job = Job(root, version, "t", "film.bin", "film (7).bin", "0" * 64, None, None)
-    outcome = Uploader(store, make_key=lambda path: path, session_id="s").upload(
-        job, journal, lambda sent: None
+    claim = claim_of(version, base_key="film.bin", key="film (7).bin", sha256="0" * 64)
+    outcome = Uploader(store, root, make_key=lambda path: path, session_id="s").upload(
+        claim, journal, lambda sent: None
     )
     assert outcome.key == "film (1).bin"
     assert store.uploads == {}
