@@ -21,6 +21,8 @@ THREADS: Mapping[str, int] = {
     "files": 4,
     "report": 2,
     "jobs": 1,
+    "catalog": 4,
+    "content": 8,
 }
 _WAITING_FOR_EACH_THREAD = 4
 

@@ -22,7 +22,8 @@ from urllib.parse import urlsplit
 from aiohttp import web
 
 from .. import __version__
-from ..errors import CloudArchiveError, EngineUnavailable, RequestRefused, StoreError
+from ..errors import CatalogError, CloudArchiveError, EngineUnavailable, RequestRefused, StoreError
+from .asset_arguments import asset_id_of, edit_arguments, facet_arguments, search_arguments
 
 _log = logging.getLogger("cloud_archive.routes")
 
@@ -98,6 +99,14 @@ ROUTES: tuple[Route, ...] = (
     Route("POST", "/cloud-sync/check", "check", True, 60),
     Route("GET", "/cloud-sync/check", "last_check", False, 10),
     Route("GET", "/cloud-sync/metrics", "metrics", False, 10),
+    Route("GET", "/cloud-sync/assets", "assets", False, 20),
+    Route("GET", "/cloud-sync/assets/{id}", "asset", False, 10),
+    Route("PATCH", "/cloud-sync/assets/{id}", "edit_asset", True, 20),
+    Route("GET", "/cloud-sync/assets/{id}/content", "content", False, 60),
+    Route("GET", "/cloud-sync/assets/{id}/thumbnail", "thumbnail", False, 10),
+    Route("GET", "/cloud-sync/assets/{id}/workflow", "workflow", False, 60),
+    Route("GET", "/cloud-sync/assets/{id}/prompt", "prompt", False, 60),
+    Route("GET", "/cloud-sync/facets", "facets", False, 20),
 )
 
 
@@ -141,7 +150,8 @@ def error_answer(error: CloudArchiveError | web.HTTPException) -> web.Response:
         return refusal(error.status, str(error))
     if isinstance(error, StoreError):
         return refusal(502, str(error))
-    return refusal(503 if isinstance(error, EngineUnavailable) else 500, str(error))
+    unavailable = isinstance(error, (EngineUnavailable, CatalogError))
+    return refusal(503 if unavailable else 500, str(error))
 
 
 def refuse_cross_site(request: web.Request) -> None:
@@ -150,7 +160,8 @@ def refuse_cross_site(request: web.Request) -> None:
     An `Origin` is compared with `Host` by host and port; its scheme is left out, because a proxy may end TLS
     before us. `Sec-Fetch-Site: same-site` is another port or subdomain, and so another site here. Browsers send
     `Origin` with every POST; with a GET they may send neither header
-    (https://fetch.spec.whatwg.org/#origin-header), so no GET may change anything or contact the store.
+    (https://fetch.spec.whatwg.org/#origin-header), so no GET may change anything. Those that contact the store
+    are checked too, and need an id that another site can't guess.
 
     Raises:
         RequestRefused: 403.
@@ -184,10 +195,12 @@ async def read_arguments(route: Route, request: web.Request) -> Arguments:
         RequestRefused: 400 (no or bad body or argument), 408 (the body takes too long), 413 (larger than
             the route takes), 415 (body not JSON).
     """
+    identity = {"id": asset_id_of(request.match_info["id"])} if "{id}" in route.path else {}
+    if route.name == "content":
+        refuse_cross_site(request)  # it may cost a request to the store
     if route.method == "GET":
-        if route.name == "files":
-            return _files_arguments(request.query)
-        return _report_arguments(request.query) if route.name == "report" else {}
+        check = _QUERY_CHECKS.get(route.name)
+        return identity if check is None else check(request.query)
     body = await _read_body(request, route.max_body_bytes)
     if route.name == "upload":
         return {"file_path": _file_path(body)}
@@ -197,6 +210,8 @@ async def read_arguments(route: Route, request: web.Request) -> Arguments:
         return {"timeout_seconds": _timeout_seconds(body)}
     if route.name == "jobs":
         return {"jobs": _jobs(body)}
+    if route.name == "edit_asset":
+        return {**edit_arguments(body), **identity}
     return {}
 
 
@@ -312,6 +327,14 @@ def _report_arguments(query: Mapping[str, str]) -> Arguments:
     if not 1 <= last <= MAX_REPORT_ROWS:
         raise RequestRefused(400, f"last must be a whole number from 1 to {MAX_REPORT_ROWS}.")
     return {"by": by, "last": last}
+
+
+_QUERY_CHECKS: Mapping[str, Callable[[Mapping[str, str]], Arguments]] = {
+    "files": _files_arguments,
+    "report": _report_arguments,
+    "assets": search_arguments,
+    "facets": facet_arguments,
+}
 
 
 def bare_status(state: str, cause: str = "") -> dict[str, Any]:

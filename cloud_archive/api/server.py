@@ -27,6 +27,7 @@ from .. import __version__
 from ..errors import CloudArchiveError, RequestRefused
 from ..text import count_noun, format_bytes
 from .admission import bearer_check, host_check, prove_engine, shield, token_check
+from .assets import AssetHandlers
 from .connections import ConnectionLimits, Connections
 from .dashboard import add_dashboard
 from .events import HEARTBEAT_SECONDS, EventStreams
@@ -94,8 +95,9 @@ def build_application(
     application = web.Application(middlewares=[shield(admit)], client_max_size=MAX_BODY_BYTES)
     lanes = Lanes()
     handlers = _Handlers(engine, lanes)
+    assets = AssetHandlers(engine, lanes)
     for route in ROUTES:
-        handler: Handler = getattr(handlers, route.name)
+        handler: Handler = getattr(handlers, route.name, None) or getattr(assets, route.name)
         application.router.add_route(route.method, route.path, protect(route, handler))
     streams = EventStreams(engine.subscribe, handlers.look, handlers.beat, heartbeat_seconds)
     # Not a change of state, but a stream that another site could hold open.

@@ -9,12 +9,13 @@ from __future__ import annotations
 import os
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
+from ..catalog.catalog import Catalog
 from ..config.settings import load_settings
 from ..config.settings import state_directory as configured_state_directory
 from ..errors import FileVanished, LedgerError, RequestRefused
@@ -297,6 +298,14 @@ class Engine:
         if state in ("skipped", "baseline", "unarchived"):
             return unarchived_page(archiver.unarchived_files(), state, query, limit, cursor)
         return ledger_page(archiver.ledger, state, query, limit, cursor)
+
+    def catalog(self) -> Catalog:
+        """Return the catalog of the open archive. CloudArchiveError: there is none, and why."""
+        return self._host.archive().catalog
+
+    def add_jobs(self, jobs: Sequence[Mapping[str, Any]]) -> None:
+        """`POST /engine/jobs`: keep jobs as ComfyUI ran them; none with CLOUD_ARCHIVE_CATALOG=off."""
+        self.catalog().add_jobs(jobs)
 
     def check(self) -> Future[CheckAnswer]:
         """`POST /cloud-sync/check`: start the connection check, or join the one that runs. Does not block."""

@@ -190,6 +190,7 @@ class ArchiveHost:
         with self._lock:
             opened, self.opened = self.opened, None
         if opened is not None:
+            opened.catalog.close()
             opened.ledger.close()
         self._ownership.release()
 
@@ -222,6 +223,7 @@ class ArchiveHost:
             for notice in archiver.session.notices:
                 if notice.endswith(IN_MEMORY_NOTICE):
                     archiver.session.withdraw(notice)
+            opened.catalog.close()
             archiver.close()
             ledger.close()
             try:

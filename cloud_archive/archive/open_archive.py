@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..catalog.catalog import Catalog
 from ..config.settings import Settings, is_set
 from ..errors import LedgerError
 from ..ledger.ledger import Ledger
@@ -26,13 +27,15 @@ StoreFactory = Callable[..., ObjectStore]
 
 @dataclass(frozen=True, slots=True)
 class OpenArchive:
-    """An archiver and the ledger that it uses."""
+    """An archiver, the ledger that it uses, and the catalog that is filled from that."""
 
     archiver: Archiver
     ledger: Ledger
+    catalog: Catalog
 
     def close(self) -> None:
-        """Close the store and the ledger. The archiver must be stopped."""
+        """Close catalog, store and ledger. The archiver must be stopped."""
+        self.catalog.close()
         self.archiver.close()
         if self.ledger.saved_as is not None:
             with contextlib.suppress(LedgerError):
@@ -73,11 +76,12 @@ class ArchiveParts:
         ledger, notices, everything = open_ledger(state_directory, began=self.started_at)
         try:
             settings = self._with_backfill(settings, everything=everything)
+            store = self._open_store(settings, ledger)
             archiver = Archiver(
                 settings,
                 self.root,
                 ledger,
-                self._open_store(settings, ledger),
+                store,
                 session_id=self.session_id,
                 on_change=self.on_change,
                 started_at=self.started_at,
@@ -88,9 +92,12 @@ class ArchiveParts:
         except BaseException:
             ledger.close()
             raise
-        for notice in [*notices, *_state_notices(state_directory, unlocked=unlocked)]:
+        session_mark = (self.session_id, self.started_at)
+        catalog = Catalog(state_directory, self.root, settings, ledger, store, session=session_mark)
+        catalog.start()
+        for notice in [*notices, *catalog.notices, *_state_notices(state_directory, unlocked=unlocked)]:
             archiver.session.notice(notice)
-        return OpenArchive(archiver, ledger)
+        return OpenArchive(archiver, ledger, catalog)
 
     def _with_backfill(self, settings: Settings, *, everything: bool) -> Settings:
         """Return the settings with the backfill that counts; `everything`: the ledger was lost."""

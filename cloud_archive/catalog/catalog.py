@@ -115,6 +115,11 @@ class Catalog:
             return self._database
 
     @property
+    def is_open(self) -> bool:
+        """Whether there is a catalog to search."""
+        return self._database is not None
+
+    @property
     def database(self) -> CatalogDatabase:
         """The open database. CatalogError: there is none, and why."""
         database = self._database
@@ -217,7 +222,12 @@ class Catalog:
                 yield piece
 
     def add_jobs(self, jobs: Sequence[Mapping[str, Any]]) -> int:
-        """Store jobs as ComfyUI ran them; returns how many. CatalogError: the catalog is off or can't be written."""
+        """Store jobs as ComfyUI ran them; returns how many: none where the catalog is off.
+
+        CatalogError: the catalog can't be written.
+        """
+        if self._settings.catalog == "off":
+            return 0
         count = self.database.change(lambda db: add_jobs(db, jobs), durable=True)
         if self._filler is not None:
             self._filler.wake()

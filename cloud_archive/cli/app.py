@@ -28,6 +28,7 @@ from ..terminal import (
 )
 from ..text import make_printable
 from .arguments import WrongUsage
+from .catalog import register as register_catalog
 from .check import register as register_check
 from .compact import register as register_compact
 from .demo import register as register_demo
@@ -35,6 +36,7 @@ from .free import register as register_free
 from .prune import register as register_prune
 from .report import register as register_report
 from .restore import register as register_restore
+from .search import register as register_search
 from .status import register as register_running
 from .upload import register as register_upload
 from .verify import register as register_verify
@@ -53,6 +55,8 @@ _REGISTER = (
     register_prune,
     register_free,
     register_compact,
+    register_search,
+    register_catalog,
 )
 
 

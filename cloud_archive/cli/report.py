@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from ..maintenance.costs import Prices
     from ..maintenance.report import By, Report, Row
 
+NO_MODEL = "(none known)"
+
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
@@ -26,7 +28,7 @@ def register(app: typer.Typer) -> None:
 def report(
     directory: Directory = None,
     by: Annotated[
-        str, typer.Option("--by", metavar="WHAT", help="hour, day, month, type or folder.")
+        str, typer.Option("--by", metavar="WHAT", help="hour, day, month, type, folder or model.")
     ] = "day",
     from_bucket: Annotated[
         bool, typer.Option("--bucket", help="Count what is in the bucket instead of the ledger.")
@@ -40,7 +42,7 @@ def report(
     csv: Annotated[bool, typer.Option("--csv", help="The lines as CSV.")] = False,
     json: Json = False,
 ) -> None:
-    """Show files and bytes by day, month, type or folder, and the monthly cost at R2, S3, GCS and B2."""
+    """Show files and bytes by day, month, type, folder or model, and the monthly cost at R2, S3, GCS and B2."""
     from ..maintenance.costs import TABLE, load_prices
     from ..maintenance.report import BY
 
@@ -50,6 +52,8 @@ def report(
         raise WrongUsage("--csv or --json, not both.")
     if prefix is not None and not from_bucket:
         raise WrongUsage("--prefix counts with --bucket only.")
+    if by == "model" and from_bucket:
+        raise WrongUsage("--by model reads the catalog, not the bucket: leave --bucket out.")
     found = _made(directory, by, from_bucket, prefix, load_prices(prices or TABLE))
     if json:
         print_json(found.to_json())
@@ -73,16 +77,32 @@ def _made(directory: Path | None, by: By, from_bucket: bool, prefix: str | None,
                 prices=prices,
                 on_progress=lambda listed: progress.draw(0, None, f"{listed:,} objects"),
             )
+    if by == "model":
+        return _by_model(directory)
     root = archive_root(directory) or needed_root(directory)
     with ledger_of(root, needed=True) as ledger:
         assert ledger is not None
         return report_from_ledger(ledger, by=by, prices=prices)
 
 
+def _by_model(directory: Path | None) -> Report:
+    from ..catalog.search import files_by_model
+    from ..maintenance.report import Report, Row
+    from .catalog_view import catalog_of
+
+    with catalog_of(directory) as database, database.reading() as db:
+        rows = [Row(name or NO_MODEL, files, size) for name, files, size in files_by_model(db)]
+        files, size = db.execute("SELECT count(*), coalesce(sum(size), 0) FROM assets").fetchone()
+    rows.sort(key=lambda row: (-row.size_bytes, row.name))
+    return Report("model", "catalog", tuple(rows), files, size)
+
+
 def _show(found: Report) -> None:
     from ..maintenance.report import TIMES
 
-    where = "in the bucket" if found.source == "bucket" else "archived, by the ledger"
+    where = {"bucket": "in the bucket", "catalog": "in the catalog"}.get(
+        found.source, "archived, by the ledger"
+    )
     print_line(f"{count_noun(found.files, 'file')}, {format_bytes(found.size_bytes)} {where}.")
     timed = found.by in TIMES
     head = [found.by, "files", "size", *(["in all"] if timed else [])]

@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import math
 import secrets
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -186,8 +187,26 @@ class EngineClient:
             EngineUnavailable: there is no engine (at once, unless its first start is under way: then after
                 10 s at most), or it did not answer in time.
         """
+        async with self.open(
+            method, path, json=json, query=query, timeout=aiohttp.ClientTimeout(total=timeout_seconds)
+        ) as response:
+            body = await response.read()
+            return EngineAnswer(response.status, response.headers.get("Content-Type", ""), body)
+
+    @contextlib.asynccontextmanager
+    async def open(
+        self,
+        method: str,
+        path: str,
+        *,
+        json: Mapping[str, Any] | None = None,
+        query: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+        timeout: aiohttp.ClientTimeout,
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """Forward one call whose answer is read piece by piece. Raises as `call` does, also while it is read."""
         if self._phase is _Phase.STARTING:
-            await self._wait_for_start(min(timeout_seconds, self._timing.patience))
+            await self._wait_for_start(min(timeout.total or math.inf, self._timing.patience))
         life, session = self._life, self._session
         if self._phase is not _Phase.UP or life is None or session is None:
             raise EngineUnavailable(_STARTING if self._phase is _Phase.STARTING else self._cause)
@@ -200,15 +219,15 @@ class EngineClient:
                 f"http://127.0.0.1:{life.port}{path}",
                 json=json,
                 params=query,
-                headers=signed.headers,
-                timeout=aiohttp.ClientTimeout(total=timeout_seconds),
+                headers={**signed.headers, **(headers or {})},
+                timeout=timeout,
                 allow_redirects=False,
             ) as response:
                 signed.check_answer(response.headers.get(PROOF_HEADER))
-                body = await response.read()
-                return EngineAnswer(response.status, response.headers.get("Content-Type", ""), body)
+                yield response
         except asyncio.TimeoutError as error:
-            raise EngineUnavailable(f"The engine did not answer within {timeout_seconds:g} s.") from error
+            seconds = timeout.total or timeout.sock_read or 0
+            raise EngineUnavailable(f"The engine did not answer within {seconds:g} s.") from error
         except NotTheEngine as error:
             raise EngineUnavailable("Another program answers on the engine's port.") from error
         except (aiohttp.ClientError, OSError) as error:

@@ -18,9 +18,19 @@ from collections.abc import Coroutine, Mapping
 from pathlib import Path
 from typing import Any
 
-from aiohttp import web
+from aiohttp import ClientTimeout, web
 
-from ..api.routes import ROUTES, STATUS_EVENT, Arguments, Handler, Route, bare_status, protect, refusal
+from ..api.routes import (
+    ANSWER_HEADERS,
+    ROUTES,
+    STATUS_EVENT,
+    Arguments,
+    Handler,
+    Route,
+    bare_status,
+    protect,
+    refusal,
+)
 from ..errors import EngineUnavailable
 from ..text import count_noun, format_bytes
 from .engine_client import ORPHAN_SECONDS, EngineAnswer, EngineClient
@@ -33,6 +43,15 @@ _MARGIN_SECONDS = 5.0  # beyond the time that the engine gives itself for an ans
 _ABANDONED_SECONDS = 1.0  # between two looks whether a client still waits
 JOBS_SECONDS = 1.0  # how long the end of ComfyUI waits until the engine has the last finished jobs
 ASK_SECONDS = 2.0  # how long the end of ComfyUI waits for what the engine says of unarchived files
+_PIECE_BYTES = 256 * 1024
+_PASSED_HEADERS = (
+    "Content-Type",
+    "Content-Length",
+    "Content-Range",
+    "Content-Disposition",
+    "Content-Security-Policy",
+    "Accept-Ranges",
+)
 _NOT_CONFIGURED = (
     "Cloud Archive is not configured: set S3_BUCKET, S3_ACCESS_KEY_ID and S3_SECRET_ACCESS_KEY (and "
     "S3_ENDPOINT_URL for any store but AWS) in ComfyUI's environment, then start it again."
@@ -117,15 +136,20 @@ class Plugin:
                 return self._unavailable(route, self._why_no_client)
             if route.name == "status":
                 return web.json_response(await client.status())
-            posted = route.method == "POST"
-            asked = arguments.get("timeout_seconds", 0.0)
+            asked = dict(arguments)
+            path = route.path.replace("{id}", asked.pop("id", ""))
+            if route.name == "content":
+                return await self._stream(client, request, route, path)
+            has_body = route.method != "GET"
             try:
                 call = client.call(
                     route.method,
-                    route.path,
-                    json=arguments if posted else None,
-                    query=None if posted else _as_query(arguments),
-                    timeout_seconds=route.timeout_seconds + asked + _MARGIN_SECONDS,
+                    path,
+                    json=asked if has_body else None,
+                    query=None if has_body else _as_query(asked),
+                    timeout_seconds=route.timeout_seconds
+                    + asked.get("timeout_seconds", 0.0)
+                    + _MARGIN_SECONDS,
                 )
                 answer = await _unless_abandoned(request, call)
             except EngineUnavailable as error:
@@ -134,6 +158,29 @@ class Plugin:
             return web.Response(status=answer.status, body=answer.body, headers=headers)
 
         return forward
+
+    async def _stream(
+        self, client: EngineClient, request: web.Request, route: Route, path: str
+    ) -> web.StreamResponse:
+        """Pass an answer of any size through, piece by piece."""
+        seconds = route.timeout_seconds + _MARGIN_SECONDS
+        timeout = ClientTimeout(total=None, sock_connect=seconds, sock_read=seconds)
+        ranges = {name: request.headers[name] for name in ("Range",) if name in request.headers}
+        answer: web.StreamResponse | None = None
+        try:
+            async with client.open(route.method, path, headers=ranges, timeout=timeout) as found:
+                headers = {name: found.headers[name] for name in _PASSED_HEADERS if name in found.headers}
+                answer = web.StreamResponse(status=found.status, headers={**ANSWER_HEADERS, **headers})
+                await answer.prepare(request)
+                async for piece in found.content.iter_chunked(_PIECE_BYTES):
+                    await answer.write(piece)
+                await answer.write_eof()
+        except EngineUnavailable as error:
+            if answer is None or not answer.prepared:
+                return self._unavailable(route, str(error))
+            if request.transport is not None:
+                request.transport.close()  # so that the client sees that the answer is not whole
+        return answer
 
     def _unavailable(self, route: Route, cause: str) -> web.Response:
         status = bare_status("unavailable", cause)

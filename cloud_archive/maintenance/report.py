@@ -22,8 +22,8 @@ from ..scope import KeyScope
 from ..store.base import ObjectStore
 from .costs import Cost, Prices, Usage, requests_for
 
-By = Literal["hour", "day", "month", "type", "folder"]
-BY: tuple[By, ...] = ("hour", "day", "month", "type", "folder")
+By = Literal["hour", "day", "month", "type", "folder", "model"]
+BY: tuple[By, ...] = ("hour", "day", "month", "type", "folder", "model")  # by model: from the catalog
 TIMES: tuple[By, ...] = ("hour", "day", "month")
 MONTH_SECONDS = 30 * 86_400.0
 NO_TYPE = "(none)"

@@ -3,7 +3,7 @@
 Into a page with `<!-- table -->` in it, such as docs/performance.md, only the lines that were measured are put.
 
 `page` measures all that docs/performance.md shows; `curves` and `requests` are its other parts alone. What operations
-take is measured by itself: `verify [OBJECTS]`, `report [ROWS]`, `scale-out [ARCHIVERS] [FILES EACH]`.
+take is measured by itself: `verify [OBJECTS]`, `report [ROWS]`, `catalog [ROWS]`, `scale-out [ARCHIVERS] [FILES EACH]`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,14 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tests.benchmarks import curves, report_million, requests_per_file, scale_out, verify_20000
+from tests.benchmarks import (
+    catalog_million,
+    curves,
+    report_million,
+    requests_per_file,
+    scale_out,
+    verify_20000,
+)
 from tests.benchmarks.figures import HEADER, Figure, Row
 from tests.benchmarks.machine import facts
 from tests.benchmarks.page import PAGE, between, merged, put_between
@@ -24,6 +31,7 @@ from tests.servers import running_seaweedfs
 OPERATIONS: dict[str, Callable[..., int]] = {
     "verify": verify_20000.main,
     "report": report_million.main,
+    "catalog": catalog_million.main,
     "scale-out": scale_out.main,
     "requests": requests_per_file.main,
 }

@@ -226,10 +226,11 @@ async def test_without_an_engine_every_call_is_answered_with_the_cause(
     Plugin(prompt_server, client=client).install()
     prompt_server.app.on_startup.clear()
     prompt_server.add_routes()
-    bodies = {"upload": {"file_path": "a"}}
+    bodies = {"upload": {"file_path": "a"}, "edit_asset": {"rating": 1}}
     async with TestClient(TestServer(prompt_server.app)) as opened:
         for route in ROUTES:
-            async with opened.request(route.method, route.path, json=bodies.get(route.name)) as answer:
+            path = route.path.replace("{id}", "0" * 32)
+            async with opened.request(route.method, path, json=bodies.get(route.name)) as answer:
                 content = await answer.json()
             if route.name == "status":
                 assert (answer.status, content["state"]) == (200, "unavailable")

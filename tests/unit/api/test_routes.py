@@ -74,6 +74,14 @@ def test_the_table_holds_every_call_of_the_contract() -> None:
         ("GET", "/cloud-sync/check"),
         ("GET", "/cloud-sync/metrics"),
         ("GET", "/cloud-sync/report"),
+        ("GET", "/cloud-sync/assets"),
+        ("GET", "/cloud-sync/assets/{id}"),
+        ("PATCH", "/cloud-sync/assets/{id}"),
+        ("GET", "/cloud-sync/assets/{id}/content"),
+        ("GET", "/cloud-sync/assets/{id}/thumbnail"),
+        ("GET", "/cloud-sync/assets/{id}/workflow"),
+        ("GET", "/cloud-sync/assets/{id}/prompt"),
+        ("GET", "/cloud-sync/facets"),
     }
     # A foreign page can send a GET without Origin, so a GET may change nothing.
     assert all(route.changes_state == (route.method != "GET") for route in ROUTES)
@@ -104,7 +112,8 @@ def test_the_bare_status_has_every_field_of_a_real_one() -> None:
 async def test_a_request_from_another_site_is_refused(
     client: Client, recorder: Recorder, route: Any, name: str, value: str
 ) -> None:
-    async with client.request(route.method, route.path, headers={name: value}) as answer:
+    path = route.path.replace("{id}", "0" * 32)
+    async with client.request(route.method, path, headers={name: value}) as answer:
         assert answer.status == 403
         assert (await answer.json())["success"] is False
     assert recorder.heard == []

@@ -7,10 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from cloud_archive.archive.archive import Archiver
 from cloud_archive.archive.ledger_keeper import FAILED_CHECKS, LedgerKeeper
 from cloud_archive.archive.open_archive import OpenArchive
+from cloud_archive.catalog.catalog import Catalog
+from cloud_archive.config.settings import load_settings
 from cloud_archive.errors import LedgerError
-from tests.functional.archives import archiving
+from tests.functional.archives import ENVIRON, archiving
 from tests.memory_store import MemoryStore
 
 
@@ -23,6 +26,12 @@ class Reopened:
         self.keeper = LedgerKeeper(lambda: self.opened, self.paths.append, threading.Event())
 
 
+def open_archive(archiver: Archiver) -> OpenArchive:
+    root, settings = archiver.root, load_settings(ENVIRON)
+    catalog = Catalog(root, root, settings, archiver.ledger, archiver.store, session=("s", 0.0))
+    return OpenArchive(archiver, archiver.ledger, catalog)
+
+
 def fail(*_: object) -> None:
     raise LedgerError("The disk is gone.")
 
@@ -33,7 +42,7 @@ def test_only_a_ledger_that_fails_several_times_in_a_row_is_reopened(
     it = Reopened()
     it.keeper.check()
     with archiving(root, MemoryStore(), start=False) as archiver:
-        it.opened = OpenArchive(archiver, archiver.ledger)
+        it.opened = open_archive(archiver)
         with monkeypatch.context() as broken:
             broken.setattr(archiver.ledger, "totals", fail)
             broken.setattr(archiver.ledger, "probe", fail)
@@ -54,7 +63,7 @@ def test_where_reading_works_and_a_commit_failed_writing_is_tried(
 ) -> None:
     it = Reopened()
     with archiving(root, MemoryStore(), start=False) as archiver:
-        it.opened = OpenArchive(archiver, archiver.ledger)
+        it.opened = open_archive(archiver)
         monkeypatch.setattr(archiver.ledger, "probe", fail)
         it.keeper.check()
         assert it.keeper._failed_checks == 0
@@ -69,7 +78,7 @@ def test_a_ledger_in_memory_goes_back_to_its_disk_once_that_can_be_written(
     it = Reopened()
     disk = tmp_path / "saved.sqlite3"
     with archiving(root, MemoryStore(), start=False) as archiver:
-        it.opened = OpenArchive(archiver, archiver.ledger)
+        it.opened = open_archive(archiver)
         monkeypatch.setattr(archiver.ledger, "saved_as", disk)
         with monkeypatch.context() as full:
             full.setattr(archiver.ledger, "save", fail)

@@ -1,0 +1,90 @@
+"""The catalog's routes, and the checks of what their calls ask for.
+
+This module is loaded into ComfyUI's process: standard library only.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from typing import Any
+
+from ..errors import RequestRefused
+
+SORTS = ("created_at", "name", "size")
+ORDERS = ("asc", "desc")
+DEFAULT_LIMIT = 50
+MAX_LIMIT = 500
+MAX_QUERY_CHARACTERS = 2000
+MAX_CURSOR_CHARACTERS = 2048
+MAX_TAGS = 100
+MAX_TAG_CHARACTERS = 100
+MAX_NOTE_CHARACTERS = 10_000
+EDITABLE = ("tags", "favorite", "rating", "note", "hidden")
+
+
+def asset_id_of(text: str) -> str:
+    """Return the id of a path. RequestRefused: 404, no asset can have it."""
+    try:
+        return str(uuid.UUID(text))
+    except ValueError:
+        raise RequestRefused(404, "There is no asset with this id: it must be a UUID.") from None
+
+
+def search_arguments(query: Mapping[str, str]) -> dict[str, Any]:
+    """Return q, sort, order, limit and after of a search. RequestRefused: 400, names what is wrong."""
+    sort, order = query.get("sort") or "created_at", query.get("order") or ""
+    if sort not in SORTS:
+        raise RequestRefused(400, f"sort must be one of {', '.join(SORTS)}.")
+    order = order or ("asc" if sort == "name" else "desc")
+    if order not in ORDERS:
+        raise RequestRefused(400, f"order must be one of {', '.join(ORDERS)}.")
+    try:
+        limit = int(query.get("limit") or DEFAULT_LIMIT)
+    except ValueError:
+        limit = 0
+    if not 1 <= limit <= MAX_LIMIT:
+        raise RequestRefused(400, f"limit must be a whole number from 1 to {MAX_LIMIT}.")
+    after = query.get("after") or None
+    if len(after or "") > MAX_CURSOR_CHARACTERS:
+        raise RequestRefused(400, f"after takes {MAX_CURSOR_CHARACTERS} characters at most.")
+    return {**facet_arguments(query), "sort": sort, "order": order, "limit": limit, "after": after}
+
+
+def facet_arguments(query: Mapping[str, str]) -> dict[str, Any]:
+    """Return q. RequestRefused: 400, it is too long."""
+    text = query.get("q", "")
+    if len(text) > MAX_QUERY_CHARACTERS:
+        raise RequestRefused(400, f"q takes {MAX_QUERY_CHARACTERS} characters at most.")
+    return {"q": text}
+
+
+def edit_arguments(body: Mapping[str, object]) -> dict[str, Any]:
+    """Return the edits of a body. RequestRefused: 400, names what is wrong."""
+    unknown = set(body) - set(EDITABLE)
+    if unknown or not body:
+        named = f"{min(unknown)} can't be changed. " if unknown else ""
+        raise RequestRefused(400, f"{named}Send a JSON object with any of {', '.join(EDITABLE)}.")
+    for name in ("favorite", "hidden"):
+        if not isinstance(body.get(name, False), bool):
+            raise RequestRefused(400, f"{name} must be true or false.")
+    rating = body.get("rating", 0)
+    if isinstance(rating, bool) or not isinstance(rating, int) or not 0 <= rating <= 5:
+        raise RequestRefused(400, "rating must be a whole number from 0 to 5.")
+    note = body.get("note", "")
+    if not isinstance(note, str) or len(note) > MAX_NOTE_CHARACTERS:
+        raise RequestRefused(400, f"note must be a text of {MAX_NOTE_CHARACTERS} characters at most.")
+    return dict(body) | ({"tags": _tags(body["tags"])} if "tags" in body else {})
+
+
+def _tags(tags: object) -> list[str]:
+    if not isinstance(tags, list) or len(tags) > MAX_TAGS:
+        raise RequestRefused(400, f"tags must be a list of {MAX_TAGS} texts at most.")
+    found = []
+    for tag in tags:
+        if not isinstance(tag, str) or not tag.strip() or len(tag) > MAX_TAG_CHARACTERS or '"' in tag:
+            raise RequestRefused(
+                400, f"Each of tags must be a text of 1 to {MAX_TAG_CHARACTERS} characters without quotes."
+            )
+        found.append(tag.strip())
+    return list(dict.fromkeys(found))

@@ -1,0 +1,153 @@
+"""The engine's answers about archived files: search, one asset, its bytes, its graphs, and edits."""
+
+from __future__ import annotations
+
+import logging
+import re
+import uuid
+from collections.abc import Iterator, Mapping
+from functools import partial
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from aiohttp import web
+
+from ..errors import CloudArchiveError, RequestRefused
+from .lanes import Lanes
+from .routes import ANSWER_HEADERS, ROUTES, Arguments
+
+if TYPE_CHECKING:
+    from ..archive.engine import Engine
+
+_log = logging.getLogger("cloud_archive.server")
+
+_SECONDS: Mapping[str, float] = {route.name: route.timeout_seconds for route in ROUTES}
+_RANGE = re.compile(r"bytes=(\d{0,19})-(\d{0,19})")
+# A file from a bucket is never run as a page of ours, whatever it holds.
+_CONTENT_POLICY = "default-src 'none'; img-src 'self'; media-src 'self'; style-src 'unsafe-inline'; sandbox"
+
+
+class AssetHandlers:
+    """One method for each route of the catalog, named like it."""
+
+    def __init__(self, engine: Engine, lanes: Lanes) -> None:
+        self._engine = engine
+        self._lanes = lanes
+
+    async def assets(self, _: web.Request, asked: Arguments) -> web.Response:
+        how = (asked["q"], asked["sort"], asked["order"], asked["limit"], asked["after"])
+        page = await self._lanes.run(
+            "catalog", lambda: self._engine.catalog().search(*how), _SECONDS["assets"]
+        )
+        return web.json_response(page.to_json())
+
+    async def facets(self, _: web.Request, asked: Arguments) -> web.Response:
+        call = partial(lambda query: self._engine.catalog().facets(query), asked["q"])
+        return web.json_response(await self._lanes.run("catalog", call, _SECONDS["facets"]))
+
+    async def asset(self, _: web.Request, asked: Arguments) -> web.Response:
+        identity = uuid.UUID(asked["id"])
+        found = await self._lanes.run(
+            "catalog", lambda: self._engine.catalog().asset(identity), _SECONDS["asset"]
+        )
+        return web.json_response(found)
+
+    async def edit_asset(self, _: web.Request, asked: Arguments) -> web.Response:
+        identity = uuid.UUID(asked["id"])
+        changes = {name: value for name, value in asked.items() if name != "id"}
+        found = await self._lanes.run(
+            "catalog", lambda: self._engine.catalog().edit(identity, changes), _SECONDS["edit_asset"]
+        )
+        return web.json_response(found)
+
+    async def thumbnail(self, _: web.Request, asked: Arguments) -> web.Response:
+        await self.asset(_, asked)
+        raise RequestRefused(404, "This asset has no thumbnail; /content answers with the file itself.")
+
+    async def workflow(self, _: web.Request, asked: Arguments) -> web.Response:
+        return await self._graph(asked, 1, "workflow")
+
+    async def prompt(self, _: web.Request, asked: Arguments) -> web.Response:
+        return await self._graph(asked, 0, "prompt graph")
+
+    async def _graph(self, asked: Arguments, place: int, name: str) -> web.Response:
+        identity = uuid.UUID(asked["id"])
+        graphs = await self._lanes.run(
+            "content", lambda: self._engine.catalog().graphs(identity), _SECONDS["workflow"]
+        )
+        found = graphs[place]
+        if found is None:
+            raise RequestRefused(404, f"No {name} is known of this asset.")
+        return web.json_response(found)
+
+    async def content(self, request: web.Request, asked: Arguments) -> web.StreamResponse:
+        identity, seconds = uuid.UUID(asked["id"]), _SECONDS["content"]
+        catalog = await self._lanes.run("catalog", self._engine.catalog, seconds)
+        found = await self._lanes.run("content", lambda: catalog.content(identity), seconds)
+        headers = {
+            **ANSWER_HEADERS,
+            "Content-Type": found.mime_type,
+            "Content-Disposition": _disposition(found.name, found.mime_type),
+            "Content-Security-Policy": _CONTENT_POLICY,
+            "Accept-Ranges": "bytes",
+        }
+        wanted = range_of(request.headers.get("Range"), found.size_bytes)
+        if wanted is None:
+            return web.Response(status=416, headers={"Content-Range": f"bytes */{found.size_bytes}"})
+        partly = len(wanted) < found.size_bytes
+        if partly:
+            headers["Content-Range"] = f"bytes {wanted.start}-{wanted.stop - 1}/{found.size_bytes}"
+        pieces = catalog.pieces(identity, wanted)
+        # A store that refuses is answered as such; after the first piece the status is out.
+        piece = await self._next_piece(pieces)
+        answer = web.StreamResponse(status=206 if partly else 200, headers=headers)
+        answer.content_length = len(wanted)
+        await answer.prepare(request)
+        try:
+            await self._send(answer, piece, pieces, len(wanted))
+        except (CloudArchiveError, OSError) as error:
+            _log.warning("The content of %s was not sent whole: %s", found.name, error)
+            if request.transport is not None:
+                request.transport.close()  # so that the client sees that the answer is not whole
+        return answer
+
+    async def _next_piece(self, pieces: Iterator[bytes]) -> bytes:
+        return await self._lanes.run("content", lambda: next(pieces, b""), _SECONDS["content"])
+
+    async def _send(
+        self, answer: web.StreamResponse, piece: bytes, pieces: Iterator[bytes], length: int
+    ) -> None:
+        while piece and length > 0:
+            await answer.write(piece[:length])
+            length -= len(piece)
+            piece = await self._next_piece(pieces) if length > 0 else b""
+        if length > 0:
+            raise OSError("the file ended early")
+        await answer.write_eof()
+
+
+def range_of(header: str | None, size_bytes: int) -> range | None:
+    """Return which bytes a `Range` header asks for: all of them without one, or where it is none that we know.
+
+    None: it lies outside the file.
+
+    >>> range_of("bytes=0-9", 100), range_of("bytes=-10", 100), range_of("bytes=100-", 100)
+    (range(0, 10), range(90, 100), None)
+    """
+    match = _RANGE.fullmatch((header or "").strip())
+    if match is None or not (match[1] or match[2]):
+        return range(size_bytes)
+    if not match[1]:
+        length = min(int(match[2]), size_bytes)
+        return range(size_bytes - length, size_bytes) if length else None
+    start = int(match[1])
+    stop = min(int(match[2]) + 1, size_bytes) if match[2] else size_bytes
+    if match[2] and int(match[2]) < start:
+        return range(size_bytes)
+    return range(start, stop) if start < size_bytes else None
+
+
+def _disposition(name: str, mime_type: str) -> str:
+    shown = mime_type.startswith(("image/", "video/", "audio/")) and mime_type != "image/svg+xml"
+    quoted = quote(name.encode("utf-8", "replace"), safe="")
+    return f"{'inline' if shown else 'attachment'}; filename*=UTF-8''{quoted}"

@@ -1,0 +1,120 @@
+"""Rebuild the catalog from the bucket: list it, and read what the catalog lacks by ranges."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+from ..files import parse_timestamp_ns
+from ..keys import object_path
+from ..scope import KeyScope
+from ..store.base import ObjectInfo, ObjectStore
+from .database import CatalogDatabase
+from .readers.read import READER_VERSION
+from .reading import BUCKET_BLOCK_BYTES, AssetReader
+from .rows import ArchivedObject, add_archived, asset_id
+
+_PAGE = 1000
+REQUESTS_FOR_A_FILE = 3  # one HEAD, and two reads of 64 KiB for most formats
+
+
+@dataclass(frozen=True, slots=True)
+class RebuildPlan:
+    """What a rebuild will do.
+
+    Attributes:
+        listed: objects below the prefix.
+        unknown: those of them that the catalog does not hold.
+        unread: assets that the catalog holds and has not read.
+    """
+
+    listed: int
+    unknown: tuple[ObjectInfo, ...]
+    unread: int
+
+    @property
+    def requests(self) -> int:
+        """About how many requests it sends to the store."""
+        return len(self.unknown) * REQUESTS_FOR_A_FILE + self.unread * (REQUESTS_FOR_A_FILE - 1)
+
+    @property
+    def read_bytes(self) -> int:
+        """About how many bytes it reads from the store."""
+        sizes = sum(min(one.size_bytes, 2 * BUCKET_BLOCK_BYTES) for one in self.unknown)
+        return sizes + self.unread * BUCKET_BLOCK_BYTES
+
+
+def plan_rebuild(database: CatalogDatabase, store: ObjectStore, scope: KeyScope, bucket: str) -> RebuildPlan:
+    """List the bucket and compare it with the catalog. StoreError: it can't be listed."""
+    listed = 0
+    unknown: list[ObjectInfo] = []
+    objects = (info for info in store.list(scope.listing_prefix) if scope.holds(info.key))
+    while page := list(islice(objects, _PAGE)):
+        listed += len(page)
+        unknown += _unknown(database, page, bucket)
+    unread = database.read("SELECT count(*) FROM assets WHERE reader < ?", (READER_VERSION,))[0][0]
+    return RebuildPlan(listed, tuple(unknown), unread)
+
+
+def _unknown(database: CatalogDatabase, page: Sequence[ObjectInfo], bucket: str) -> Iterator[ObjectInfo]:
+    marks = ", ".join("?" * len(page))
+    ids = {asset_id(bucket, info.key).bytes: info for info in page}
+    known = database.read(f"SELECT uuid FROM assets WHERE uuid IN ({marks})", list(ids))
+    for (identity,) in known:
+        del ids[identity]
+    yield from ids.values()
+
+
+def rebuild(
+    plan: RebuildPlan,
+    database: CatalogDatabase,
+    store: ObjectStore,
+    scope: KeyScope,
+    bucket: str,
+    reader: AssetReader,
+    *,
+    on_progress: Callable[[int], None] = lambda done: None,
+) -> int:
+    """Add what the catalog lacks, and read it. Returns how many files can't be read now.
+
+    Raises:
+        StoreError: the store answers nobody now. What was read stays.
+    """
+    done = 0
+    for info in plan.unknown:
+        found = store.head(info.key)
+        if found is not None:
+            one = _described_by_metadata(found, info, scope)
+            database.change(lambda db, one=one: add_archived(db, bucket, [one]))  # type: ignore[misc]
+        done += 1
+        on_progress(done)
+    while count := reader.read_some(lambda: True):
+        done += count
+        on_progress(done)
+    unread = database.read("SELECT count(*) FROM assets WHERE reader < ?", (READER_VERSION,))
+    return int(unread[0][0])
+
+
+def _described_by_metadata(found: ObjectInfo, listed: ObjectInfo, scope: KeyScope) -> ArchivedObject:
+    written = found.last_modified or listed.last_modified
+    written_at = written.timestamp() if written else time.time()
+    mtime_ns = parse_timestamp_ns(found.metadata.get("mtime", ""))
+    return ArchivedObject(
+        key=found.key,
+        path=object_path(found.key[len(scope.head) :], found.metadata.get("path", "")),
+        size_bytes=found.size_bytes,
+        mtime_ns=int(written_at * 1e9) if mtime_ns is None else mtime_ns,
+        archived_at=written_at,
+        sha256=_digest(found.sha256),
+        machine=None,
+        session_id=None,
+    )
+
+
+def _digest(text: str | None) -> str | None:
+    try:
+        return text if text and len(bytes.fromhex(text)) == 32 else None
+    except ValueError:
+        return None

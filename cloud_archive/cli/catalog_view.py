@@ -1,0 +1,140 @@
+"""Find and read the catalog of a watched directory, whether an engine runs for it or not."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ..errors import CatalogError, CloudArchiveError
+from ..redaction import strip_quotes
+from .arguments import WrongUsage
+from .common import ledger_path, needed_root
+
+if TYPE_CHECKING:
+    from ..catalog.database import CatalogDatabase
+
+Dir = Annotated[
+    Path | None,
+    typer.Option(
+        "--dir", metavar="DIR", help="The watched directory; default: COMFYUI_OUTPUT_DIR.", show_default=False
+    ),
+]
+
+
+def catalog_path(root: Path) -> Path:
+    """Return where the catalog of `root` is, or would be."""
+    from ..catalog.database import CATALOG_NAME
+
+    return ledger_path(root).with_name(CATALOG_NAME)
+
+
+@contextlib.contextmanager
+def catalog_of(directory: Path | None) -> Iterator[CatalogDatabase]:
+    """Open the catalog to read it. An engine may write to it at the same time.
+
+    Raises:
+        WrongUsage: no directory is named.
+        CatalogError: there is no catalog, or it can't be read.
+    """
+    from ..catalog.database import CatalogDatabase
+
+    path = catalog_path(needed_root(directory))
+    if not path.is_file():
+        raise CatalogError(
+            f"There is no catalog at {path}. It is made while an archive runs for the directory"
+            " (CLOUD_ARCHIVE_CATALOG=off keeps none), or by cloud-archive catalog rebuild."
+        )
+    database = CatalogDatabase(path, read_only=True)
+    database.open()
+    try:
+        yield database
+    finally:
+        database.close()
+
+
+def search_pages(database: CatalogDatabase, query: str, limit: int) -> dict[str, Any]:
+    """Return the newest `limit` assets that `query` finds, as `GET /cloud-sync/assets` answers.
+
+    Raises:
+        WrongUsage: the query can't be read.
+    """
+    from ..catalog.query import QueryError
+    from ..catalog.search import MAX_LIMIT, search
+
+    found: dict[str, Any] = {}
+    assets: list[dict[str, Any]] = []
+    after = None
+    while not found or (len(assets) < limit and after):
+        try:
+            with database.reading() as db:
+                page = search(db, query, limit=min(MAX_LIMIT, limit - len(assets)), after=after)
+        except QueryError as error:
+            raise WrongUsage(str(error)) from None
+        assets += page.assets
+        after = page.next_cursor
+        found = page.to_json() | {"assets": assets}
+    return found
+
+
+def named_asset(database: CatalogDatabase, name: str) -> dict[str, Any]:
+    """Return the asset with this key, path or id.
+
+    Raises:
+        CloudArchiveError: there is none, or there are several with this path.
+    """
+    from ..catalog.assets import find_asset
+    from ..catalog.rows import asset_id
+
+    identities = [asset_id(strip_quotes(os.environ.get("S3_BUCKET", "")), name)]
+    with contextlib.suppress(ValueError):
+        identities.append(uuid.UUID(name))
+    with database.reading() as db:
+        for identity in identities:
+            if (asset := find_asset(db, identity)) is not None:
+                return asset
+    last = name.rpartition("/")[2].replace('"', " ")
+    candidates: list[dict[str, Any]] = []
+    for hidden in ("", " is:hidden"):
+        candidates += search_pages(database, f'path:"{last}"{hidden}', 500)["assets"]
+    found = [asset for asset in candidates if name in (asset["key"], asset["path"])]
+    if not found:
+        raise CloudArchiveError(f"The catalog holds no file with the key, path or id {name}.")
+    if len(found) > 1:
+        keys = ", ".join(asset["key"] for asset in found[:5])
+        raise CloudArchiveError(f"Several files have the path {name}: name one by its key ({keys}).")
+    return found[0]
+
+
+def graphs_of(database: CatalogDatabase, directory: Path | None, asset: dict[str, Any], part: str) -> Any:
+    """Return the asset's `workflow` or `prompt` graph; of one that is not stored, what a running engine reads.
+
+    Raises:
+        CloudArchiveError: there is none, or nobody can read it now.
+    """
+    from ..api.client import running_engine
+    from ..catalog.rows import unpack_graphs
+
+    if not asset[f"has_{part}"]:
+        raise CloudArchiveError(f"No {part} is known of {asset['key']}.")
+    identity = uuid.UUID(asset["id"]).bytes
+    stored = database.read(
+        "SELECT g.data FROM graphs g JOIN assets a ON a.id = g.asset WHERE a.uuid = ?", (identity,)
+    )
+    if stored:
+        prompt, workflow = unpack_graphs(stored[0][0])
+        return workflow if part == "workflow" else prompt
+    engine = running_engine(needed_root(directory))
+    if engine is None:
+        raise CloudArchiveError(
+            f"The catalog does not keep the {part} of {asset['key']}; while an archive runs, it is read from the file."
+        )
+    answer = engine.call("GET", f"/cloud-sync/assets/{asset['id']}/{part}")
+    if answer.status != 200:
+        raise CloudArchiveError(answer.message)
+    return answer.body

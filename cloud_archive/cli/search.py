@@ -1,0 +1,126 @@
+"""`search` and `show`: find archived files by how they were made."""
+
+from __future__ import annotations
+
+import json as json_module
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ..terminal import format_table, print_json, print_line
+from ..text import count_noun, format_bytes, make_printable
+from .arguments import Json, WrongUsage
+from .catalog_view import Dir, catalog_of, graphs_of, named_asset, search_pages
+
+_PROMPT_CHARACTERS = 60
+_STDOUT = "-"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command("search", short_help="Find archived files by how they were made.")(search)
+    app.command("show", short_help="How one file was made; its workflow and prompt.")(show)
+
+
+def search(
+    query: Annotated[list[str] | None, typer.Argument(metavar="[QUERY]", show_default=False)] = None,
+    limit: Annotated[int, typer.Option("--limit", metavar="N", help="So many at the most.")] = 20,
+    directory: Dir = None,
+    json: Json = False,
+) -> None:
+    """Find archived files by prompt, model, LoRA, seed, sampler, name, time and more; the newest first.
+
+    Words and "phrases" search prompts, texts and names; fields are model: lora: seed: sampler: type: since: until:
+    machine: job: tag: is:favorite is:hidden rating: width: height: path:; - before a condition negates it (put --
+    before a query that begins with one).
+    """
+    if limit < 1:
+        raise WrongUsage("--limit must be 1 or more.")
+    with catalog_of(directory) as database:
+        found = search_pages(database, " ".join(query or ()), limit)
+    if json:
+        print_json(found)
+        return
+    if found["assets"]:
+        for line in format_table([_cells(asset) for asset in found["assets"]]):
+            print_line(line)
+    shown = len(found["assets"])
+    more = "" if shown == found["total"] else f", the newest {shown:,} shown (--limit)"
+    print_line(f"{count_noun(found['total'], 'file')} found{more}.")
+
+
+def _cells(asset: dict[str, Any]) -> list[str]:
+    facts = asset["metadata"]
+    models = ", ".join(name.rpartition("/")[2] for name in facts["models"])
+    prompt = facts["prompt"] or ""
+    if len(prompt) > _PROMPT_CHARACTERS:
+        prompt = prompt[: _PROMPT_CHARACTERS - 1] + "…"
+    return [make_printable(cell) for cell in (asset["created_at"][:10], asset["key"], models, prompt)]
+
+
+def show(
+    key: Annotated[str, typer.Argument(metavar="KEY", help="The file's key, path or id.")],
+    workflow: Annotated[
+        str | None,
+        typer.Option("--workflow", metavar="FILE", help="Write its workflow to FILE (- = output)."),
+    ] = None,
+    prompt: Annotated[
+        str | None, typer.Option("--prompt", metavar="FILE", help="Write its prompt graph to FILE.")
+    ] = None,
+    directory: Dir = None,
+    json: Json = False,
+) -> None:
+    """Show how one archived file was made."""
+    with catalog_of(directory) as database:
+        asset = named_asset(database, key)
+        graphs = {
+            part: graphs_of(database, directory, asset, part)
+            for part, file in (("workflow", workflow), ("prompt", prompt))
+            if file is not None
+        }
+    for part, file in (("workflow", workflow), ("prompt", prompt)):
+        if file is not None:
+            _write(file, graphs[part], part)
+    if json:
+        print_json(asset)
+    elif _STDOUT not in (workflow, prompt):
+        for line in format_table(_lines(asset), gap="   "):
+            print_line(line)
+
+
+def _write(file: str, graph: Any, part: str) -> None:
+    text = json_module.dumps(graph, indent=2)
+    if file == _STDOUT:
+        sys.stdout.write(text + "\n")
+        return
+    Path(file).write_text(text + "\n", encoding="utf-8")
+    print_line(f"Wrote the {part} to {file}.")
+
+
+def _lines(asset: dict[str, Any]) -> list[list[str]]:
+    facts = asset["metadata"]
+    size = f"{asset['width']} x {asset['height']}" if asset["width"] else ""
+    shown = {
+        "key": asset["key"],
+        "id": asset["id"],
+        "created": asset["created_at"],
+        "size": ", ".join(filter(None, (format_bytes(asset["size"]), size))),
+        "machine": asset["machine"],
+        "job": asset["job_id"],
+        "prompt": facts["prompt"],
+        "negative": facts["negative_prompt"],
+        "models": ", ".join(facts["models"]),
+        "LoRAs": ", ".join(f"{lora['name']} ({lora['strength']})" for lora in facts["loras"]),
+        "seed": facts["seed"],
+        "sampler": " ".join(filter(None, (facts["sampler"], facts["scheduler"]))),
+        "steps": facts["steps"],
+        "cfg": facts["cfg"],
+        "read from": facts["source"] and f"{facts['source']}, confidence {facts['confidence']}",
+        "tags": ", ".join(asset["tags"]),
+        "rating": asset["rating"] or None,
+        "note": asset["note"],
+        "graphs": ", ".join(part for part in ("workflow", "prompt") if asset[f"has_{part}"]),
+    }
+    return [[name, make_printable(str(value))] for name, value in shown.items() if value not in (None, "")]

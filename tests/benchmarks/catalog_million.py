@@ -1,0 +1,158 @@
+"""What the catalog takes with a million assets: filling, size, searches, facets, the newest page.
+
+`python -m tests.benchmarks catalog [ROWS]`. Prompts have 40 words of a vocabulary of 2,500 with the frequencies of
+natural text (Zipf), eight images share one prompt, and the graphs themselves are not stored.
+"""
+
+from __future__ import annotations
+
+import random
+import sqlite3
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from cloud_archive.catalog.database import CATALOG_NAME, CatalogDatabase, open_catalog
+from cloud_archive.catalog.describe import Description
+from cloud_archive.catalog.graph.models import Lora
+from cloud_archive.catalog.rows import ArchivedObject, UnreadAsset, add_archived, store_description
+from cloud_archive.catalog.search import facets, search
+
+IMAGES_OF_A_PROMPT = 8
+WORDS_OF_A_PROMPT = 40
+BATCH = 2000
+ROUNDS = 100
+_HEAD_TEXT = (
+    "fox snow portrait city night forest castle dragon robot ocean sunset cinematic detailed realistic anime"
+    " watercolor oil painting macro bokeh lens light shadow volumetric mist mountain river bridge street market"
+    " knight queen armor silk velvet marble bronze neon cyber steam punk flower garden cat dog horse owl wolf"
+)
+_ENDING_TEXT = (
+    "ing ed ly ness ful less ward like ish able er est ous al ive ary ic ist ism age dom hood ship ment"
+)
+_HEADS = _HEAD_TEXT.split()
+VOCABULARY = [head + ending for ending in ["", *_ENDING_TEXT.split()] for head in _HEADS] + [
+    f"{head} {other}" for head in _HEADS[:28] for other in _HEADS[:48]
+]
+_WEIGHTS = [1 / (rank + 1) for rank in range(len(VOCABULARY))]
+
+
+def main(rows: int = 1_000_000) -> int:
+    """Fill a catalog, and print its figures. Returns the exit status."""
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / CATALOG_NAME
+        database, _ = open_catalog(path)
+        began = time.perf_counter()
+        _fill(database, rows)
+        took = time.perf_counter() - began
+        database.read("PRAGMA wal_checkpoint(TRUNCATE)")
+        size = path.stat().st_size
+        print(
+            f"rows in: {rows / took:,.0f} a second ({took:.0f} s), {size / rows:.0f} bytes a row", flush=True
+        )
+        dice = random.Random(2)
+        for name, work in _searches(dice, rows).items():
+            _measure(name, database, work)
+        database.close()
+    return 0
+
+
+def _fill(database: CatalogDatabase, rows: int) -> None:
+    dice = random.Random(1)
+    for start in range(0, rows, BATCH):
+        made = [_description(dice) for _ in range(BATCH // IMAGES_OF_A_PROMPT)]
+        numbers = range(start, min(start + BATCH, rows))
+
+        def work(db: sqlite3.Connection, numbers: range = numbers, made: list[Description] = made) -> None:
+            objects = [_object(number, rows) for number in numbers]
+            add_archived(db, "bucket", objects)
+            for number, one in zip(numbers, objects, strict=True):
+                found = made[(number - numbers.start) // IMAGES_OF_A_PROMPT]
+                seed = dice.getrandbits(63)
+                asset = UnreadAsset(number + 1, one.key, one.path, 1, one.mtime_ns, one.archived_at)
+                described = Description(**{**_fields(found), "seed": seed})  # type: ignore[arg-type]
+                store_description(db, asset, described, None, keep_graphs=False)
+
+        database.change(work)
+
+
+def _fields(found: Description) -> dict[str, object]:
+    return {name: getattr(found, name) for name in found.__dataclass_fields__}
+
+
+def _object(number: int, rows: int) -> ArchivedObject:
+    moment = 1_780_000_000.0 + 365 * 86_400 * number / rows
+    path = f"2026-{number * 365 // rows // 31 + 1:02}-{number * 365 // rows % 28 + 1:02}/ComfyUI_{number:07}_.png"
+    digest = random.Random(number).randbytes(32).hex()
+    return ArchivedObject(
+        f"comfyui-outputs/{path}",
+        path,
+        1_000_000 + number % 900_000,
+        int(moment * 1e9),
+        moment,
+        digest,
+        "pod-1",
+        "s",
+    )
+
+
+def _description(dice: random.Random) -> Description:
+    prompt = " ".join(dice.choices(VOCABULARY, _WEIGHTS, k=WORDS_OF_A_PROMPT))
+    model = f"checkpoints/{VOCABULARY[dice.randrange(40)]}_v{dice.randrange(5)}.safetensors"
+    lora = Lora(f"{VOCABULARY[dice.randrange(100)]}_lora", 0.8)
+    return Description(
+        source="png",
+        mime_type="image/png",
+        width=dice.choice((512, 768, 1024, 2048)),
+        height=1024,
+        prompt=prompt,
+        negative_prompt="blurry, lowres, bad anatomy, watermark",
+        models=(model,),
+        loras=(lora,),
+        sampler=dice.choice(("euler", "dpmpp_2m", "uni_pc")),
+        scheduler="karras",
+        steps=20,
+        cfg=7.0,
+        confidence="high",
+        texts=(prompt, "blurry, lowres, bad anatomy, watermark"),
+        model_names=(model, lora.name, "vae-ft-mse.safetensors"),
+    )
+
+
+def _searches(dice: random.Random, rows: int) -> dict[str, Callable[[sqlite3.Connection], object]]:
+    """One word as people take them: any of the vocabulary, the frequent ones no more often than the others."""
+
+    def word() -> str:
+        return f'"{dice.choice(VOCABULARY)}"'
+
+    return {
+        "one word": lambda db: search(db, word()),
+        "the most frequent word": lambda db: search(db, VOCABULARY[0]),
+        "three words, model, width": lambda db: search(
+            db, f"{word()} {word()} {word()} model:{dice.choice(_HEADS)} width:>=1024"
+        ),
+        "two letters": lambda db: search(db, "ox"),
+        "a name": lambda db: search(db, f"{dice.randrange(rows):07}"),
+        "newest page": lambda db: search(db),
+        "by name": lambda db: search(db, sort="name"),
+        "facets of one word": lambda db: facets(db, word()),
+        "facets of everything": lambda db: facets(db),
+    }
+
+
+def _measure(name: str, database: CatalogDatabase, work: Callable[[sqlite3.Connection], object]) -> None:
+    times: list[float] = []
+    for _ in range(ROUNDS if "facets" not in name else ROUNDS // 5):
+        with database.reading() as db:
+            began = time.perf_counter()
+            work(db)
+            times.append((time.perf_counter() - began) * 1000)
+        if sum(times) > 20_000:
+            break
+    times.sort()
+    print(
+        f"{name}: p50 {statistics.median(times):.1f} ms, p95 {times[int(len(times) * 0.95) - 1]:.1f} ms",
+        flush=True,
+    )

@@ -1,0 +1,263 @@
+"""The catalog's routes on a real engine with a store in memory, over HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import time
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cloud_archive.api.server import build_application
+from cloud_archive.archive.engine import Engine
+from tests.memory_store import MemoryStore
+from tests.unit.catalog import writers
+from tests.unit.catalog.cataloguing import graph, png
+
+from .archives import engine_on, until
+from .test_server import TOKEN, Caller, listening
+
+FOX = png("a red fox", 2**64 - 1)
+FOX_NAME = "fox_00001_.png"
+
+
+@pytest.fixture(scope="module")
+def store() -> MemoryStore:
+    return MemoryStore()
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory: pytest.TempPathFactory, store: MemoryStore) -> Iterator[Engine]:
+    tmp_path = tmp_path_factory.mktemp("archive")
+    root = tmp_path / "output"
+    root.mkdir()
+    with engine_on(root, store, tmp_path / "state", CLOUD_ARCHIVE_MACHINE_NAME="pod-1") as engine:
+        until(lambda: engine.status().running, "running")
+        (root / "sub").mkdir()
+        (root / "sub" / FOX_NAME).write_bytes(FOX)
+        (root / "page.html").write_bytes(b"<script>alert(1)</script>")
+        until(lambda: len(store.objects) == 2, "archived")
+        until(lambda: all(found(engine, name) for name in ("fox", "page")), "catalogued")
+        assert engine.catalog().wait_until_filled(20)
+        yield engine
+
+
+def found(engine: Engine, query: str) -> list[dict[str, Any]]:
+    return engine.catalog().search(query, "created_at", "desc", 10, None).assets
+
+
+@contextmanager
+def fox_away(engine: Engine) -> Iterator[None]:
+    """The local file is gone for a while."""
+    path = engine.root / "sub" / FOX_NAME
+    aside = engine.root.parent / FOX_NAME
+    path.rename(aside)
+    yield
+    aside.rename(path)
+
+
+@pytest.fixture
+async def caller(engine: Engine) -> AsyncIterator[Caller]:
+    async with listening(build_application(engine, token=TOKEN), TOKEN) as caller:
+        yield caller
+
+
+async def fox_path(caller: Caller) -> str:
+    status, body = await caller.ask("GET", "/cloud-sync/assets?q=fox")
+    assert (status, body["total"], body["has_more"], body["next_cursor"]) == (200, 1, False, None)
+    return f"/cloud-sync/assets/{body['assets'][0]['id']}"
+
+
+async def test_search_and_one_asset(caller: Caller) -> None:
+    path = await fox_path(caller)
+    status, asset = await caller.ask("GET", path)
+    assert (status, asset["name"], asset["path"]) == (200, FOX_NAME, f"sub/{FOX_NAME}")
+    assert (asset["machine"], asset["metadata"]["seed"]) == ("pod-1", 2**64 - 1)
+    status, body = await caller.ask("GET", "/cloud-sync/assets?limit=1&sort=name")
+    assert (status, body["total"], len(body["assets"]), body["has_more"]) == (200, 2, 1, True)
+    _, more = await caller.ask("GET", f"/cloud-sync/assets?limit=1&sort=name&after={body['next_cursor']}")
+    assert {body["assets"][0]["name"], more["assets"][0]["name"]} == {FOX_NAME, "page.html"}
+
+
+async def test_graphs(caller: Caller) -> None:
+    path = await fox_path(caller)
+    assert await caller.ask("GET", f"{path}/prompt") == (200, graph("a red fox", 2**64 - 1))
+    assert await caller.ask("GET", f"{path}/workflow") == (200, writers.WORKFLOW)
+    _, page = await caller.ask("GET", "/cloud-sync/assets?q=page")
+    assert (await caller.ask("GET", f"/cloud-sync/assets/{page['assets'][0]['id']}/prompt"))[0] == 404
+
+
+async def test_facets(caller: Caller) -> None:
+    status, body = await caller.ask("GET", "/cloud-sync/facets?q=fox")
+    assert status == 200
+    assert body["models"] == [{"name": "fox_v1.safetensors", "count": 1}]
+    assert set(body) == {"models", "loras", "samplers", "machines", "types", "tags", "days"}
+
+
+async def test_there_is_no_thumbnail_yet(caller: Caller) -> None:
+    status, body = await caller.ask("GET", f"{await fox_path(caller)}/thumbnail")
+    assert (status, "/content" in body["message"]) == (404, True)
+
+
+async def content(caller: Caller, path: str, **headers: str) -> tuple[int, bytes, Any]:
+    async with caller.open("GET", f"{path}/content", headers=headers) as answer:
+        return answer.status, await answer.read(), answer.headers
+
+
+@pytest.mark.parametrize("local", [True, False])
+async def test_content_from_disk_and_from_the_bucket(
+    caller: Caller, engine: Engine, store: MemoryStore, local: bool
+) -> None:
+    path = await fox_path(caller)
+    before = store.count("GetObject")
+    with nullcontext() if local else fox_away(engine):
+        status, body, headers = await content(caller, path)
+        assert (status, body) == (200, FOX)
+        assert (headers["Content-Type"], headers["Accept-Ranges"]) == ("image/png", "bytes")
+        assert headers["X-Content-Type-Options"] == "nosniff"
+        for asked, expected in (("bytes=2-5", FOX[2:6]), ("bytes=-4", FOX[-4:]), ("bytes=5-", FOX[5:])):
+            status, body, headers = await content(caller, path, Range=asked)
+            assert (status, body) == (206, expected)
+            assert headers["Content-Range"].endswith(f"/{len(FOX)}")
+        status, _, headers = await content(caller, path, Range="bytes=999999-")
+        assert (status, headers["Content-Range"]) == (416, f"bytes */{len(FOX)}")
+    assert (store.count("GetObject") > before) == (not local)
+
+
+async def test_a_file_from_the_archive_is_never_run_as_a_page(caller: Caller) -> None:
+    _, body = await caller.ask("GET", "/cloud-sync/assets?q=page")
+    _, _, headers = await content(caller, f"/cloud-sync/assets/{body['assets'][0]['id']}")
+    assert headers["Content-Disposition"].startswith("attachment")
+    assert "sandbox" in headers["Content-Security-Policy"]
+
+
+async def test_another_site_cannot_read_contents(caller: Caller) -> None:
+    path = await fox_path(caller)
+    status, _, _ = await content(caller, path, **{"Sec-Fetch-Site": "cross-site"})
+    assert status == 403
+
+
+async def test_an_object_that_is_gone_is_a_failure_of_the_store(
+    caller: Caller, engine: Engine, store: MemoryStore
+) -> None:
+    path = await fox_path(caller)
+    key = f"out/sub/{FOX_NAME}"
+    with fox_away(engine):
+        kept = store.objects.pop(key)
+        assert (await content(caller, path))[0] == 502
+        store.objects[key] = kept
+
+
+async def test_edits_are_kept_and_found(caller: Caller) -> None:
+    path = await fox_path(caller)
+    changes = {"tags": ["best", " dark wood "], "favorite": True, "rating": 5, "note": "print it"}
+    status, asset = await caller.ask("PATCH", path, json=changes)
+    assert (status, asset["tags"], asset["rating"]) == (200, ["best", "dark wood"], 5)
+    for query in ("tag:best", 'tag:"dark wood"', "is:favorite", "rating:>=4"):
+        _, body = await caller.ask("GET", f"/cloud-sync/assets?q={query.replace(' ', '%20')}")
+        assert body["total"] == 1, query
+    await caller.ask("PATCH", path, json={"hidden": True, "tags": []})
+    assert (await caller.ask("GET", "/cloud-sync/assets?q=fox"))[1]["total"] == 0
+    _, asset = await caller.ask("GET", path)
+    assert (asset["hidden"], asset["tags"], asset["note"]) == (True, [], "print it")
+    assert (await caller.ask("PATCH", path, json={"hidden": False}))[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("query", "named"),
+    [
+        ("sort=colour", "sort"),
+        ("order=up", "order"),
+        ("limit=0", "limit"),
+        ("limit=501", "limit"),
+        ("limit=x", "limit"),
+        ("after=x", "after"),
+        ("q=colour:red", "colour"),
+        ("q=rating:many", "q"),
+        ("q=" + "x" * 2001, "q"),
+    ],
+)
+async def test_a_bad_parameter_is_named(caller: Caller, query: str, named: str) -> None:
+    status, body = await caller.ask("GET", f"/cloud-sync/assets?{query}")
+    assert status == 400
+    assert named in body["message"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({}, "tags"),
+        ({"colour": 1}, "colour"),
+        ({"rating": 6}, "rating"),
+        ({"rating": True}, "rating"),
+        ({"favorite": 1}, "favorite"),
+        ({"note": None}, "note"),
+        ({"tags": "best"}, "tags"),
+        ({"tags": [""]}, "tags"),
+        ({"tags": ["x" * 101]}, "tags"),
+    ],
+)
+async def test_a_bad_edit_is_named(caller: Caller, changes: dict[str, Any], named: str) -> None:
+    status, body = await caller.ask("PATCH", await fox_path(caller), json=changes)
+    assert status == 400
+    assert named in body["message"]
+
+
+@pytest.mark.parametrize("identity", ["x", "00000000-0000-4000-8000-000000000000"])
+@pytest.mark.parametrize("part", ["", "/content", "/thumbnail", "/workflow", "/prompt"])
+async def test_an_unknown_asset_is_404(caller: Caller, identity: str, part: str) -> None:
+    assert (await caller.ask("GET", f"/cloud-sync/assets/{identity}{part}"))[0] == 404
+
+
+@pytest.mark.parametrize(("mode", "graphs"), [("full", 1), ("fields", 0)])
+def test_what_the_catalog_keeps(tmp_path: Path, mode: str, graphs: int) -> None:
+    root, store = tmp_path / "output", MemoryStore()
+    with engine_on(root, store, tmp_path / "state", CLOUD_ARCHIVE_CATALOG=mode) as engine:
+        until(lambda: engine.status().running, "running")
+        (root / FOX_NAME).write_bytes(FOX)
+        until(lambda: bool(found(engine, '"red fox"')), "catalogued")
+        identity = found(engine, "fox")[0]["id"]
+        assert engine.catalog().graphs(uuid.UUID(identity))[0] == graph("a red fox", 2**64 - 1)
+        (path,) = tmp_path.rglob("catalog.sqlite3")
+        assert path.stat().st_mode & 0o077 == 0
+    with sqlite3.connect(path) as db:
+        assert db.execute("SELECT count(*) FROM graphs").fetchone() == (graphs,)
+    db.close()
+
+
+async def test_a_catalog_that_is_off_says_so(tmp_path: Path) -> None:
+    with engine_on(
+        tmp_path / "out", MemoryStore(), tmp_path / "state", CLOUD_ARCHIVE_CATALOG="off"
+    ) as engine:
+        engine.add_jobs([])
+        async with listening(build_application(engine, token=TOKEN), TOKEN) as caller:
+            status, body = await caller.ask("GET", "/cloud-sync/assets")
+    assert (status, "CLOUD_ARCHIVE_CATALOG" in body["message"]) == (503, True)
+    assert not list(tmp_path.rglob("catalog.sqlite3"))  # noqa: ASYNC240 - the test waits for nothing here
+
+
+async def test_jobs_reach_the_catalog(caller: Caller, engine: Engine) -> None:
+    job = {
+        "job_id": "job-1",
+        "client_id": "c",
+        "finished_at": 4_000_000_000.0,
+        "status": "success",
+        "prompt": graph("what the job says", 3),
+        "workflow": None,
+        "outputs": [{"node": "9", "filename": FOX_NAME, "subfolder": "sub", "type": "output"}],
+        "options": {},
+    }
+    # A clock far ahead: the file is older than a day at the job's end, so it is not looked for again by itself.
+    status, _ = await caller.ask("POST", "/engine/jobs", json={"jobs": [job]})
+    assert status == 200
+    job |= {"finished_at": time.time(), "job_id": "job-2"}
+    assert (await caller.ask("POST", "/engine/jobs", json={"jobs": [job]}))[0] == 200
+    await asyncio.get_running_loop().run_in_executor(
+        None, lambda: until(lambda: bool(found(engine, "job:job-2")), "read again")
+    )
+    assert found(engine, "job:job-2")[0]["metadata"]["prompt"] == "what the job says"

@@ -1,0 +1,171 @@
+"""The catalog with a real store: the command, rebuilding from the bucket, and ComfyUI's plugin in between."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+import types
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp.test_utils import TestClient, TestServer
+
+from cloud_archive.cli.app import main
+from cloud_archive.comfyui.plugin import Plugin
+from tests.functional.test_comfy import SmallPromptServer
+from tests.servers import S3Server, wait_until
+from tests.unit.catalog import writers
+from tests.unit.catalog.cataloguing import graph, png
+
+from .archives import Archive
+
+pytestmark = [pytest.mark.store, pytest.mark.usefixtures("own_state")]
+
+FOX = png("a red fox", 2**64 - 1)
+FILES = {
+    "sub/fox_00001_.png": FOX,
+    "cat_00001_.png": png("a black cat", 2, "cat.safetensors"),
+    "plain.txt": b"x",
+}
+
+
+@pytest.fixture
+def archive(tmp_path: Path, seaweedfs: S3Server, monkeypatch: pytest.MonkeyPatch) -> Archive:
+    archive = Archive(tmp_path, seaweedfs.with_fresh_bucket())
+    for path, body in FILES.items():
+        archive.write(path, body)
+    for name, value in archive.environ.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("CLOUD_ARCHIVE_STATE_DIR", str(archive.state))
+    monkeypatch.setenv("COMFYUI_OUTPUT_DIR", str(archive.root))
+    return archive
+
+
+@pytest.fixture
+def filled(archive: Archive) -> Iterator[Archive]:
+    with archive.running() as engine:
+        wait_until(lambda: len(archive.server.objects()) == len(FILES), "archived")
+        wait_until(lambda: engine.catalog().status()["assets"] == len(FILES), "in the catalog")
+        wait_until(lambda: engine.catalog().status()["unread"] == 0, "read")
+        yield archive
+
+
+def ran(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    capsys.readouterr()
+    status = main(arguments)
+    out, err = capsys.readouterr()
+    return status, out, err
+
+
+def answered(capsys: pytest.CaptureFixture[str], *arguments: str) -> Any:
+    status, out, err = ran(capsys, *arguments, "--json")
+    assert (status, err) == (0, "")
+    return json.loads(out.splitlines()[-1])
+
+
+def test_the_command_finds_and_shows(
+    filled: Archive, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    found = answered(capsys, "search", "red", "fox")
+    assert set(found) == {"assets", "total", "has_more", "next_cursor"}
+    assert [asset["key"] for asset in found["assets"]] == ["out/sub/fox_00001_.png"]
+    assert answered(capsys, "search", "--limit", "1")["has_more"] is True
+    status, out, _ = ran(capsys, "search", "model:cat")
+    assert (status, "cat.safetensors" in out, out.splitlines()[-1]) == (0, True, "1 file found.")
+    for name in ("out/sub/fox_00001_.png", "sub/fox_00001_.png", found["assets"][0]["id"]):
+        assert answered(capsys, "show", name)["metadata"]["seed"] == 2**64 - 1
+    file = tmp_path / "workflow.json"
+    status, out, _ = ran(capsys, "show", "sub/fox_00001_.png", "--workflow", str(file), "--prompt", "-")
+    assert status == 0
+    assert json.loads(file.read_text()) == writers.WORKFLOW
+    assert '"a red fox"' in out
+    status, out, _ = ran(capsys, "show", "sub/fox_00001_.png")
+    assert (status, "a red fox" in out) == (0, True)
+    status, _, err = ran(capsys, "search", "colour:red")
+    assert (status, "model" in err, "colour" in err) == (2, True, True)
+    assert ran(capsys, "show", "nothing.png")[0] == 1
+    found = answered(capsys, "catalog", "status")
+    assert (found["assets"], found["unread"]) == (len(FILES), 0)
+    found = answered(capsys, "report", "--by", "model")
+    assert {row["model"]: row["files"] for row in found["rows"]} == {
+        "fox_v1.safetensors": 1,
+        "cat.safetensors": 1,
+        "(none known)": 1,
+    }
+
+
+def test_it_is_rebuilt_from_the_bucket(archive: Archive, capsys: pytest.CaptureFixture[str]) -> None:
+    archive.archive_all()
+    assert ran(capsys, "search", "fox")[0] == 1  # there is no catalog
+    for path in FILES:
+        (archive.root / path).unlink()
+    planned = answered(capsys, "catalog", "rebuild", "--dry-run")
+    assert (planned["listed"], planned["to_add"]) == (len(FILES), len(FILES))
+    status, out, _ = ran(capsys, "catalog", "rebuild")
+    assert status == 0
+    assert "requests" in out.splitlines()[0]
+    (fox,) = answered(capsys, "search", '"red fox"')["assets"]
+    assert (fox["path"], fox["size"], fox["width"]) == ("sub/fox_00001_.png", len(FOX), 8)
+    assert fox["created_at"] != ""
+    assert answered(capsys, "catalog", "rebuild")["added"] == 0
+    rebuilt = answered(capsys, "search")["assets"]
+    # The engine knows more (machine), and finds the same files once.
+    with archive.running() as engine:
+        wait_until(lambda: engine.catalog().wait_until_filled(0), "filled")
+    assert [asset["id"] for asset in answered(capsys, "search")["assets"]] == [one["id"] for one in rebuilt]
+
+
+async def test_comfyui_passes_everything_through(
+    archive: Archive, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    folder_paths = types.ModuleType("folder_paths")
+    folder_paths.get_output_directory = lambda: str(archive.root)  # type: ignore[attr-defined]
+    folder_paths.get_user_directory = lambda: str(tmp_path / "user")  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "folder_paths", folder_paths)
+    monkeypatch.setenv("CLOUD_ARCHIVE_BACKFILL", "all")
+    monkeypatch.setattr("cloud_archive.comfyui.plugin.atexit.register", lambda _: None)
+    prompt_server = SmallPromptServer()
+    Plugin(prompt_server).install()
+    prompt_server.add_routes()
+    large = os.urandom(3_000_000)
+    archive.write("large.bin", large)
+    async with TestClient(TestServer(prompt_server.app)) as client:
+
+        async def ask(method: str, path: str, **more: Any) -> tuple[int, Any]:
+            async with client.request(method, path, **more) as answer:
+                return answer.status, await answer.json()
+
+        assets: list[dict[str, Any]] = []
+        for _ in range(200):
+            _, body = await ask("GET", "/api/cloud-sync/assets?q=&sort=name")
+            assets = body.get("assets", [])
+            if len(assets) == len(FILES) + 1 and all(a["has_prompt"] for a in assets if "0001" in a["name"]):
+                break
+            await asyncio.sleep(0.2)
+        assert [asset["name"] for asset in assets] == [
+            "cat_00001_.png",
+            "fox_00001_.png",
+            "large.bin",
+            "plain.txt",
+        ]
+        cat, fox, big, _ = (f"/cloud-sync/assets/{asset['id']}" for asset in assets)
+        assert (await ask("GET", f"{fox}/prompt"))[1] == graph("a red fox", 2**64 - 1)
+        assert (await ask("GET", "/cloud-sync/facets?q=cat"))[1]["models"][0]["name"] == "cat.safetensors"
+        assert (await ask("GET", "/cloud-sync/assets?limit=0"))[0] == 400
+        assert (await ask("GET", f"{cat}/thumbnail"))[0] == 404
+        assert (await ask("PATCH", cat, json={"rating": 5}))[1]["rating"] == 5
+        assert (await ask("PATCH", cat, json={"rating": 5}, headers={"Origin": "http://evil.example"}))[
+            0
+        ] == 403
+        for local in (True, False):
+            if not local:
+                (archive.root / "large.bin").unlink()
+            async with client.get(f"{big}/content") as answer:
+                assert (answer.status, await answer.read()) == (200, large)
+            async with client.get(f"{big}/content", headers={"Range": "bytes=1000000-1999999"}) as answer:
+                assert (answer.status, await answer.read()) == (206, large[1_000_000:2_000_000])
+                assert answer.headers["Content-Range"] == f"bytes 1000000-1999999/{len(large)}"
