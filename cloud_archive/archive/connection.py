@@ -1,7 +1,7 @@
-"""Whether the store takes this key and bucket: found out once at start, with one small request.
+"""Check once at start, with one small request, whether the store accepts this key and bucket.
 
-Until that request, or an upload, has succeeded, nothing may look as if all were well: a wrong key would otherwise
-show only when the first file is written.
+Until that request or an upload has succeeded, the status is not `idle`: otherwise a wrong key would show only when the
+first file is written.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Connection:
     """Tries `verify_connection` in a thread of its own, with growing pauses, until it or an upload has succeeded.
 
     Args:
-        store: loaded by this thread, so that the first upload need not wait for it.
+        store: this thread loads its client, so that the first upload need not wait for that.
         on_change: called from that thread when `verified` or `failure` changed.
     """
 
@@ -74,7 +74,7 @@ class Connection:
         self._wake.set()
 
     def confirm(self) -> None:
-        """An upload has succeeded."""
+        """Note that an upload has succeeded."""
         self._set(verified=True, failure=None)
         self._wake.set()
 

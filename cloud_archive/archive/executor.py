@@ -1,7 +1,7 @@
-"""An executor whose threads never hold up the end of the process.
+"""An executor whose threads never delay the end of the process.
 
-Those of `ThreadPoolExecutor` are waited for at the interpreter's exit without a limit: one request that hangs in the
-network would keep a daemon alive long after its grace.
+At exit the interpreter waits for the threads of `ThreadPoolExecutor` without a limit: one request that hangs in the
+network would keep a daemon alive long after its grace period.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ class DaemonExecutor(Executor):
                     except queue.Empty:
                         break
                     if call is not None and call.future.cancel():
-                        # Only this wakes who waits with `concurrent.futures.wait`; Python's own executor forgets it.
+                        # Wakes threads in `concurrent.futures.wait`; Python's own executor forgets that.
                         call.future.set_running_or_notify_cancel()
             for _ in self._threads:
                 self._calls.put(None)

@@ -1,11 +1,11 @@
 """The gate before the store: when uploads may start, and how many at once.
 
-A store that refuses or is away would fail a thousand queued files one by one. Instead the first refusal closes
-the gate: the queue waits, and one file at a time is tried with growing pauses until the store takes it again.
+A store that refuses or does not answer would fail a thousand queued files one by one. Instead the first refusal closes
+the gate: the queue waits, and one file at a time is tried, with growing pauses, until the store accepts one again.
 A store that asks for fewer requests, or a link on which they time out, halves the number of uploads at once, which
 then recovers step by step (the additive increase and multiplicative decrease of RFC 5681, section 3.1).
 
-Pure: time comes in, nothing sleeps here.
+The clock is the caller's, and nothing sleeps here.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ RECOVER_AFTER = 20  # successes until one more upload at once is allowed after a
 def backoff_seconds(
     attempts: int, *, first: float, longest: float, jitter: Callable[[], float] = random.random
 ) -> float:
-    """Exponential, with half of it left to chance so that many pods do not come back in step.
+    """Return an exponential pause; half of it is random, so that many pods do not retry in step.
 
     Args:
         attempts: failed ones so far, from 1.
@@ -66,13 +66,17 @@ class Gate:
         self._jitter = jitter
 
     def enter(self, now: float) -> float | None:
-        """Ask for a place. None: go on, and call `leave` afterwards. A number: ask again after these seconds."""
+        """Ask to upload one file.
+
+        Returns:
+            None: begin, and call `leave` afterwards. A number: ask again after this many seconds.
+        """
         with self._lock:
             if self._closed is not None:
                 if now < self._closed.until:
                     return self._closed.until - now
                 if self._trial is not None:
-                    return LONGEST_PAUSE_SECONDS  # one trial at a time; its end wakes whoever waits
+                    return LONGEST_PAUSE_SECONDS  # one trial at a time; its end wakes the threads that wait
                 # An upload that began before the gate closed, and may take an hour, is no trial.
                 self._trial = threading.get_ident()
             elif self._inside >= self._allowed:
@@ -81,14 +85,14 @@ class Gate:
             return None
 
     def leave(self) -> None:
-        """The upload that entered is over, however it ended; called by the thread that entered."""
+        """Note that an upload is over, however it ended. Call it in the thread that called `enter`."""
         with self._lock:
             self._inside -= 1
             if self._trial == threading.get_ident():
                 self._trial = None
 
     def passed(self) -> bool:
-        """The store took or proved an object. True where this opened the gate, or made room for one more."""
+        """Note that the store took or proved an object. Returns whether the gate opened or lets one more in."""
         with self._lock:
             opened, self._closed = self._closed is not None, None
             self._successes += 1
@@ -100,7 +104,7 @@ class Gate:
             return opened
 
     def refused(self, failure: Failure, now: float, *, retry_after_seconds: float | None = None) -> float:
-        """The store refused or did not answer: close, or stay closed for longer.
+        """Close the gate, or keep it closed for longer: the store refused or did not answer.
 
         Returns:
             Seconds until the next trial.
@@ -127,7 +131,7 @@ class Gate:
             return until - now
 
     def open_now(self) -> None:
-        """Somebody asks to try again at once."""
+        """Let one upload try at once."""
         with self._lock:
             if self._closed is not None:
                 self._closed = Closed(self._closed.failure, float("-inf"), self._closed.refusals)

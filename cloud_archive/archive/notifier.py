@@ -1,7 +1,7 @@
-"""Tells listeners of the status when something changed, at most four times a second.
+"""Push the status to listeners when it changed, at most four times a second.
 
-While changes do not end, as during a backlog, once a second is enough for a person who looks on: in ComfyUI's process
-each push interrupts the thread that computes, and the event loop waits for it.
+During a backlog, when it changes all the time, one push a second is enough to watch: in ComfyUI's process each push
+interrupts the thread that computes.
 """
 
 from __future__ import annotations
@@ -22,7 +22,11 @@ StatusCallback = Callable[[dict[str, Any]], None]
 
 
 class Notifier:
-    """Turns many changes into at most four pushes a second; nobody listening costs nothing."""
+    """Turns many changes into at most four pushes a second; without a listener it builds no status.
+
+    Args:
+        snapshot: returns the status as JSON; called from the notifier's thread.
+    """
 
     def __init__(self, snapshot: Callable[[], dict[str, Any]]) -> None:
         self._snapshot = snapshot
@@ -33,20 +37,24 @@ class Notifier:
         self._thread = threading.Thread(target=self._run, name="cloud-archive-notify", daemon=True)
 
     def start(self) -> None:
+        """Start the thread; does nothing where it runs."""
         if not self._thread.is_alive():
             self._thread.start()
 
     def stop(self) -> None:
+        """End the thread, and wait for it 5 s at most."""
         self._stopping.set()
         self._changed.set()
         if self._thread.is_alive() and self._thread is not threading.current_thread():
             self._thread.join(5.0)
 
     def notify(self) -> None:
+        """Push soon: the status may have changed. Cheap; safe from any thread."""
         if not self._changed.is_set():
             self._changed.set()
 
     def subscribe(self, callback: StatusCallback) -> Callable[[], None]:
+        """Call back with each pushed status, from the notifier's thread. Returns a function that ends this."""
         with self._lock:
             self._callbacks.append(callback)
         self.notify()
@@ -76,7 +84,7 @@ class Notifier:
                 logger.warning("%s", error)
                 continue
             except Exception:
-                logger.exception("The status could not be told")
+                logger.exception("The status could not be pushed")
                 continue
             for callback in callbacks:
                 try:

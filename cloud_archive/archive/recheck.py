@@ -1,4 +1,4 @@
-"""Hashing files that may hold other bytes than the ledger says.
+"""Hash files that may hold other bytes than the ledger says.
 
 A program can rewrite a file with equal size and set its mtime back. So a file that was closed after writing, or whose
 inode or change time differ, is hashed: equal bytes update the row, other bytes are queued as a new version.
@@ -22,17 +22,16 @@ from ..ledger.rows import FileState
 
 logger = logging.getLogger("cloud_archive.recheck")
 
-LATER_SECONDS = 1.0  # until a file that is being written or uploaded is looked at again
+LATER_SECONDS = 1.0  # until a file that is being written or uploaded is checked again
 UNREADABLE_SECONDS = 60.0
 REST_SHARE = 4.0  # in the background: rest four times as long as the file took, a fifth of a core
 
 
-class Answer(Enum):
-    """What became of a doubt."""
+class RecheckResult(Enum):
+    """The result of comparing one file with its row."""
 
-    SETTLED = (
-        auto()
-    )  # the bytes are the archived ones, or the next upload reads them anyway, or the file is gone
+    # The bytes are the archived ones, or the next upload reads them anyway, or the file is gone.
+    SETTLED = auto()
     QUEUED = auto()  # other bytes: queued as a new version
     UNKNOWN = auto()  # the ledger does not know the file as it is now: it must settle
     LATER = auto()  # a process writes to it, or it is being uploaded
@@ -45,13 +44,13 @@ def recheck(
     *,
     written: bool = True,
     stopping: Callable[[], bool] = lambda: False,
-) -> Answer:
+) -> RecheckResult:
     """Hash a file and compare it with the row of its size and mtime.
 
     Args:
         path: relative to `root`.
         written: a program wrote to it; else it is hashed only where its inode or change time differ.
-        stopping: asked now and then; True ends the hashing with `Answer.LATER`.
+        stopping: called during the hashing; True ends it with `RecheckResult.LATER`.
 
     Raises:
         FileUnreadable: the system refuses to read it.
@@ -63,43 +62,45 @@ def recheck(
         if row is None or row.state is FileState.VANISHED:
             return _without_row(ledger, version)
         if row.state in (FileState.PENDING, FileState.FAILED):
-            return Answer.SETTLED
+            return RecheckResult.SETTLED
         if row.state is FileState.UPLOADING or has_writer(root, path):
-            return Answer.LATER
+            return RecheckResult.LATER
         if not written and version == row.version:
-            return Answer.SETTLED  # it was hashed meanwhile
+            return RecheckResult.SETTLED  # it was hashed meanwhile
         moment = time.time()
         found = hash_file(root, path, stopping=stopping)
     except FileVanished:
-        return Answer.SETTLED
+        return RecheckResult.SETTLED
     if found is None:
-        return Answer.LATER
+        return RecheckResult.LATER
     read, sha256 = found
     if not read.has_same_size_and_mtime(row.version):
-        return Answer.UNKNOWN
+        return RecheckResult.UNKNOWN
     if sha256 == row.sha256:
         record_unchanged(ledger, row, read.as_read_at(moment))
-        return Answer.SETTLED
+        return RecheckResult.SETTLED
     logger.info("%s holds other bytes under the same size and time: archived as a new version", path)
-    return Answer.QUEUED if queue_rewritten(ledger, row, read.as_read_at(moment)) else Answer.LATER
+    return (
+        RecheckResult.QUEUED if queue_rewritten(ledger, row, read.as_read_at(moment)) else RecheckResult.LATER
+    )
 
 
-def _without_row(ledger: Ledger, version: FileVersion) -> Answer:
-    """A file that only the baseline knows was written to: from now on it is archived."""
+def _without_row(ledger: Ledger, version: FileVersion) -> RecheckResult:
+    """Queue a file that only the baseline knows: a program wrote to it, so it is archived from now on."""
     if ledger.unknown([version]):
-        return Answer.UNKNOWN
-    return Answer.QUEUED if ledger.add([version], priority=-1) else Answer.SETTLED
+        return RecheckResult.UNKNOWN
+    return RecheckResult.QUEUED if ledger.add([version], priority=-1) else RecheckResult.SETTLED
 
 
 class Rechecker:
-    """Settles doubts one by one on the thread that calls `run`.
+    """Checks doubtful files one by one on the thread that calls `run`.
 
     Args:
         root: the watched directory.
-        doubtful_paths: walks through the tree and yields the files in doubt, for `sweep`.
+        doubtful_paths: walks through the tree and yields the doubtful files, for `sweep`.
         on_unknown: called with the path of a file that must settle.
         on_queued: called after a version was queued.
-        on_settled: called when no doubt is left that `put` brought.
+        on_settled: called when no file is left that `put` brought.
     """
 
     def __init__(
@@ -134,7 +135,7 @@ class Rechecker:
 
     @property
     def settling(self) -> int:
-        """How many of them need nobody's hand."""
+        """How many of them can be hashed without anybody's help."""
         return max(0, self.waiting - len(self._unreadable))
 
     @property
@@ -148,7 +149,7 @@ class Rechecker:
         return tuple(self._unreadable.values())
 
     def put(self, path: str, *, written: bool) -> None:
-        """Look at this file soon. Quick, from any thread.
+        """Check this file soon. Returns at once; safe from any thread.
 
         Args:
             written: see `recheck`.
@@ -161,7 +162,7 @@ class Rechecker:
                 self._wake.notify_all()
 
     def sweep(self, files: int, *, hurry: bool) -> None:
-        """Hash all files that are in doubt, with `doubtful_paths`.
+        """Hash all files that `doubtful_paths` yields.
 
         Args:
             files: about how many; 0 = none are left.
@@ -179,7 +180,7 @@ class Rechecker:
             self._wake.notify_all()
 
     def run(self) -> None:
-        """Hash whatever is in doubt, until `stop`."""
+        """Hash doubtful files, until `stop`."""
         while True:
             with self._wake:
                 path = self._next()
@@ -201,21 +202,21 @@ class Rechecker:
         return max(0.01, min(self._due.values()) - time.monotonic()) if self._due else None
 
     def _settle(self, path: str) -> None:
-        """Settle one doubt that `put` brought, or put it off."""
+        """Check one file that `put` brought, or put it off."""
         began = time.monotonic()
         again: float | None = None
         with self._wake:
             written = path in self._written
             self._written.discard(path)
         try:
-            if self._look(path, written=written) is Answer.LATER:
+            if self._check(path, written=written) is RecheckResult.LATER:
                 again = began + LATER_SECONDS
             self._unreadable.pop(path, None)
         except FileUnreadable as error:
             self._unreadable[path] = f"{error} It may have changed since it was archived."
             again = began + UNREADABLE_SECONDS
         except Exception:
-            # Whatever is odd about one file, it must neither be lost nor hold up another.
+            # An odd file must neither be lost nor hold up another one.
             logger.exception("%s could not be compared with the archive", path)
             again = began + UNREADABLE_SECONDS
         with self._wake:
@@ -228,23 +229,23 @@ class Rechecker:
         if over:
             self._on_settled()
 
-    def _look(self, path: str, *, written: bool) -> Answer:
-        answer = recheck(self._ledger, self._root, path, written=written, stopping=lambda: self._stopping)
-        if answer is Answer.UNKNOWN:
+    def _check(self, path: str, *, written: bool) -> RecheckResult:
+        result = recheck(self._ledger, self._root, path, written=written, stopping=lambda: self._stopping)
+        if result is RecheckResult.UNKNOWN:
             self._on_unknown(path)
-        elif answer is Answer.QUEUED:
+        elif result is RecheckResult.QUEUED:
             self._on_queued()
-        return answer
+        return result
 
     def _sweep(self) -> None:
-        """Hash all that are in doubt. What can't be hashed now is found again by the next scan."""
+        """Hash all doubtful files. The next scan finds those again that can't be hashed now."""
         self._sweeping = False
         for path in self._doubtful_paths():
             while (urgent := self._next()) is not None and not self._stopping:
                 self._settle(urgent)
             began = time.monotonic()
             try:
-                self._look(path, written=False)
+                self._check(path, written=False)
             except CloudArchiveError as error:
                 logger.info("%s", error)
             with self._wake:

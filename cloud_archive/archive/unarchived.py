@@ -1,6 +1,6 @@
-"""What is in the watched directory and has no row in the ledger: new, older than the archive, or left out.
+"""The files in the watched directory without a row in the ledger: new, older than the archive, or left out.
 
-The scan (reconcile.py) counts these on its way; here they are also listed and counted without archiving anything.
+The scan (reconcile.py) counts them on its way; this module also lists and counts them without archiving anything.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ FoundFile = tuple[str, os.stat_result]
 
 @dataclass(slots=True)
 class Tally:
-    """What is in the directory and not in the ledger.
+    """Counts of the files in the directory that are not in the ledger.
 
     Attributes:
         unseen: files that are to be archived and are not known yet, or must be hashed to know.
@@ -52,7 +52,7 @@ class Tally:
             self.unseen += 1
 
     def add(self, other: Tally) -> None:
-        """Add what another part of the directory holds."""
+        """Add the counts of another part of the directory."""
         self.unseen += other.unseen
         self.baseline += other.baseline
         self.skipped.update(other.skipped)
@@ -115,6 +115,7 @@ class UnarchivedFile:
 
 
 def batches(files: Iterator[FoundFile]) -> Iterator[list[FoundFile]]:
+    """Yield the files in lists of `BATCH`."""
     while batch := list(islice(files, BATCH)):
         yield batch
 
@@ -127,10 +128,10 @@ def skip_reason(selection: Selection, path: str, stat: os.stat_result) -> SkipRe
 def without_row(
     batch: list[FoundFile], ledger: Ledger, selection: Selection, doubts: Doubts, *, inodes: bool
 ) -> list[tuple[int, str, os.stat_result, bool]]:
-    """Those that have no row in the ledger: fingerprint, path, stat, and whether they are part of the baseline.
+    """Return the files without a row: fingerprint, path, stat, and whether they are part of the baseline.
 
     Args:
-        doubts: gets those that have a row, and were touched since.
+        doubts: gets the files that have a row and were touched since.
         inodes: see `stable_inodes`.
     """
     prints = fingerprints(batch)
@@ -153,11 +154,11 @@ def unarchived_files(
     on_error: Callable[[str, str], None],
     doubts: Doubts | None = None,
 ) -> Iterator[UnarchivedFile]:
-    """Every file in the directory that has no row in the ledger, in the order of the directory.
+    """Yield every file in the directory that has no row in the ledger, in the order of the directory.
 
     Args:
         on_error: called with the path and the reason where a folder cannot be read.
-        doubts: gets those that have a row, and were touched since.
+        doubts: gets the files that have a row and were touched since.
     """
     doubts = doubts or Doubts()
     inodes = stable_inodes(root)
@@ -183,7 +184,7 @@ def unarchived_files(
 
 
 def take_stock(root: Path, selection: Selection, ledger: Ledger) -> Tally:
-    """Count what is in the directory and not proven in the bucket, and change nothing.
+    """Count the files that are not proven in the bucket; changes nothing.
 
     Raises:
         CloudArchiveError: a folder could not be read.
@@ -201,7 +202,7 @@ def take_stock(root: Path, selection: Selection, ledger: Ledger) -> Tally:
 
 
 def unmatched_sentences(selection: Selection, tally: Tally) -> list[str]:
-    """A warning for each include pattern that has matched nothing while other files were left out."""
+    """Return a warning for each include pattern that has matched nothing while other files were left out."""
     count = tally.skipped[SkipReason.NOT_INCLUDED]
     if not count:
         return []
