@@ -66,7 +66,8 @@ def held(engine: FakeEngine) -> threading.Event:
 # --- calls that nobody waits for, and calls behind slow ones
 
 
-async def test_a_flush_whose_client_is_gone_ends(engine: FakeEngine) -> None:
+async def test_a_flush_whose_client_is_gone_ends(engine: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cloud_archive.api.server._AFTER_FLUSH_SECONDS", 0.2)
     held(engine)
     async with listening(engine) as listener, client() as session:
 
@@ -95,7 +96,10 @@ async def test_a_flush_whose_client_is_gone_ends(engine: FakeEngine) -> None:
         assert len(engine.calls) == 17, "those that waited for a thread were never run"
 
 
-async def test_the_time_of_a_flush_counts_its_wait_for_a_thread(engine: FakeEngine) -> None:
+async def test_the_time_of_a_flush_counts_its_wait_for_a_thread(
+    engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cloud_archive.api.server._AFTER_FLUSH_SECONDS", 0.2)
     held(engine)
     async with listening(engine) as listener, client() as session:
         body = {"timeout_seconds": 3600}
