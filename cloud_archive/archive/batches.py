@@ -12,7 +12,7 @@ from functools import partial
 
 from ..errors import CloudArchiveError
 from ..ledger.rows import Attempt, Claim
-from ..upload.attempt import Outcome, Prepared
+from ..upload.outcome import Outcome, Prepared
 from .claim_uploads import ClaimUploads
 
 BATCH_FILES = 16

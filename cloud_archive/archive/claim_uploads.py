@@ -22,7 +22,8 @@ from ..files import stat_version
 from ..intake.open_files import has_writer
 from ..ledger.ledger import Ledger
 from ..ledger.rows import Claim, ProvenUpload
-from ..upload.attempt import Outcome, Uploader
+from ..upload.outcome import Outcome
+from ..upload.uploader import Uploader
 from .active_uploads import ActiveUploads, UploadProgress
 from .events import (
     FileArchived,

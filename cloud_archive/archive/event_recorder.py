@@ -10,7 +10,7 @@ from ..errors import CloudArchiveError, StoreError
 from ..ledger.rows import Claim
 from ..store.evidence import Proof
 from ..text import format_bytes
-from ..upload.attempt import Outcome
+from ..upload.outcome import Outcome
 from .events import Event, FileArchived, FileGone, LocalFileFreed, UploadFailed
 from .gate import Gate
 from .metrics import Recorder

@@ -11,7 +11,7 @@ from typing import TypeAlias
 
 from ..errors import CloudArchiveError
 from ..ledger.rows import Claim
-from ..upload.attempt import Outcome
+from ..upload.outcome import Outcome
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,8 +31,8 @@ from ..ledger.ledger import COMPARE_WITH_BUCKET, Ledger
 from ..ledger.rows import Claim, Totals
 from ..scope import KeyScope
 from ..store.base import ObjectStore
-from ..upload.attempt import Uploader
 from ..upload.lost_keys import BucketIndex
+from ..upload.uploader import Uploader
 from .active_uploads import ActiveUpload
 from .directory_watch import DirectoryWatch
 from .events import Event, FileModified, FilesQueued, OnEvent, ScanEnded, StatusChanged

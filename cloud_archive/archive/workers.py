@@ -16,7 +16,7 @@ from pathlib import Path
 from ..errors import CloudArchiveError, LedgerError
 from ..ledger.ledger import Ledger
 from ..ledger.rows import Claim
-from ..upload.attempt import Uploader
+from ..upload.uploader import Uploader
 from .active_uploads import ActiveUpload
 from .batches import BATCH_BYTES, batch_size, upload_batch
 from .claim_uploads import ClaimUploads

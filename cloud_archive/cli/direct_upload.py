@@ -22,7 +22,8 @@ from ..ledger.ledger import Ledger
 from ..ledger.rows import Claim
 from ..store.base import ObjectStore
 from ..store.s3 import S3Store
-from ..upload.attempt import Outcome, Uploader
+from ..upload.outcome import Outcome
+from ..upload.uploader import Uploader
 from .patience import GIVE_UP_SECONDS, Refusals
 
 _LOOK_SECONDS = 0.1

@@ -13,15 +13,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConditionsRejected, StoreError
-from .answers import (
-    ascii_metadata,
-    bare_etag,
-    is_html,
-    listed_info,
-    not_s3,
-    sha256_base64,
-    sha256_hex,
-)
+from .answers import ascii_metadata, bare_etag, is_html, listed_info, not_s3, sha256_base64, sha256_hex
 from .base import (
     Capabilities,
     Checksum,
@@ -366,7 +358,8 @@ class S3Store:
     ) -> None:
         """See `ObjectStore`."""
         if len(body) <= PROBE_WITH_BYTES:
-            self._probe(key, body, content_type, metadata, notes)
+            wait = self._closed.wait
+            probe(self, key, body, content_type=content_type, metadata=metadata, wait=wait, notes=notes)
 
     def probe_with_key(self, notes: ProbeNotes | None = None) -> None:
         """See `ObjectStore`."""
@@ -375,13 +368,9 @@ class S3Store:
         except StoreError as error:
             logger.info("%s: what it can do could not be found out: %s", self.destination, error)
             return
-        self._probe(self.probe_key, PROBE_BODY, "text/plain", PROBE_METADATA, notes)
-
-    def _probe(
-        self, key: str, body: bytes, content_type: str, metadata: Mapping[str, str], notes: ProbeNotes | None
-    ) -> None:
-        wait = self._closed.wait
-        probe(self, key, body, content_type=content_type, metadata=metadata, wait=wait, notes=notes)
+        self.probe_create_only(
+            self.probe_key, PROBE_BODY, content_type="text/plain", metadata=PROBE_METADATA, notes=notes
+        )
 
     def warm_up(self) -> None:
         """See `ObjectStore`; takes half a second, since the SDK has a thousand modules."""

@@ -26,7 +26,7 @@ from cloud_archive.store.base import Capabilities
 from cloud_archive.store.s3 import S3Store
 from cloud_archive.upload import source as content
 from cloud_archive.upload.abandoned import INTENT
-from cloud_archive.upload.attempt import Uploader
+from cloud_archive.upload.uploader import Uploader
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -16,7 +16,7 @@ from cloud_archive.config.settings import load_settings
 from cloud_archive.files import FileVersion, stat_version
 from cloud_archive.ledger.ledger import Ledger
 from cloud_archive.ledger.rows import Claim
-from cloud_archive.upload.attempt import Uploader
+from cloud_archive.upload.uploader import Uploader
 from tests.memory_store import MemoryStore
 
 ENVIRON = {

@@ -23,8 +23,8 @@ from cloud_archive.ledger.ledger import Ledger
 from cloud_archive.store.base import Capabilities
 from cloud_archive.store.failures import explain
 from cloud_archive.upload import source as content
-from cloud_archive.upload.attempt import Uploader
 from cloud_archive.upload.memory import ByteBudget
+from cloud_archive.upload.uploader import Uploader
 from tests.memory_store import MemoryStore
 from tests.servers import wait_until
 

@@ -18,8 +18,9 @@ from cloud_archive.ledger.rows import Claim
 from cloud_archive.store.base import Capabilities, CreateOnly, ObjectInfo, ObjectStore, Part, PutResult
 from cloud_archive.store.evidence import Proof
 from cloud_archive.store.failures import explain
-from cloud_archive.upload.attempt import Outcome, Uploader
+from cloud_archive.upload.outcome import Outcome
 from cloud_archive.upload.source import SINGLE_PUT_BYTES
+from cloud_archive.upload.uploader import Uploader
 from tests.functional.archives import claim_of
 from tests.memory_store import MemoryStore
 

@@ -15,7 +15,7 @@ from cloud_archive.intake.walk import scan
 from cloud_archive.keys import object_key, object_path
 from cloud_archive.ledger.ledger import Ledger
 from cloud_archive.store.failures import explain
-from cloud_archive.upload.attempt import Uploader
+from cloud_archive.upload.uploader import Uploader
 from tests.memory_store import MemoryStore
 
 

@@ -18,7 +18,7 @@ from cloud_archive.keys import PrefixTemplate, object_key
 from cloud_archive.ledger.ledger import Ledger
 from cloud_archive.state import LEDGER_NAME, make_state_directory
 from cloud_archive.store.s3 import S3Store
-from cloud_archive.upload.attempt import Uploader
+from cloud_archive.upload.uploader import Uploader
 from tests.servers import S3Server
 
 PREFIX = "out"

@@ -37,7 +37,8 @@ from cloud_archive.files import stat_version
 from cloud_archive.store.base import Capabilities, CreateOnly
 from cloud_archive.store.probe import PROBE_WITH_BYTES
 from cloud_archive.store.s3 import S3Store
-from cloud_archive.upload.attempt import Outcome, Uploader
+from cloud_archive.upload.outcome import Outcome
+from cloud_archive.upload.uploader import Uploader
 from tests.functional.archives import claim_of
 from tests.quirks.profiles import PROFILES, HangingAnswer, RandomEtags, SilentOverwrite
 from tests.quirks.server import QuirkServer

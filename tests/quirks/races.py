@@ -15,7 +15,7 @@ from pathlib import Path
 from cloud_archive.config.settings import load_settings
 from cloud_archive.files import FileVersion
 from cloud_archive.store.s3 import S3Store
-from cloud_archive.upload.attempt import Uploader
+from cloud_archive.upload.uploader import Uploader
 from tests.functional.archives import claim_of
 from tests.quirks.server import Profile, QuirkServer
 from tests.quirks.whole_stores import S3rver, Swift

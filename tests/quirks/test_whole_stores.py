@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import itertools
@@ -19,10 +20,12 @@ from cloud_archive.config.settings import load_settings
 from cloud_archive.errors import StoreError
 from cloud_archive.files import FileVersion
 from cloud_archive.ledger.rows import Claim
+from cloud_archive.maintenance.check import run_check
 from cloud_archive.store.base import CreateOnly
 from cloud_archive.store.evidence import Proof
 from cloud_archive.store.s3 import S3Store
-from cloud_archive.upload.attempt import Outcome, Uploader
+from cloud_archive.upload.outcome import Outcome
+from cloud_archive.upload.uploader import Uploader
 from tests.functional.archives import claim_of
 from tests.quirks.batch import early_parts
 from tests.quirks.server import Answer, Forward, Profile, QuirkServer, Request, error
@@ -303,3 +306,20 @@ def test_what_was_replaced_in_the_same_moment_is_uploaded_under_the_next_name(
     assert outcome.key == next_key
     assert seaweedfs.read(next_key) == body
     assert seaweedfs.read(f"out/{name}") == b"theirs"
+
+
+# --- a wrong region
+
+
+def test_a_wrong_region_is_named_by_uploads_and_by_the_check(
+    machine: Callable[[Profile], Machine], seaweedfs: S3Server
+) -> None:
+    swift = machine(profile := Swift(region="eu-central-1"))
+    with contextlib.suppress(StoreError):  # the SDK may learn the region from the refusal
+        swift.upload("a.png", b"a")
+    url = swift.server.url  # type: ignore[attr-defined]
+    environ = seaweedfs.environ(S3_ENDPOINT_URL=url, S3_PREFIX="out")
+    steps = run_check(lambda: load_settings(environ), make_store=S3Store)
+    said = " ".join(f"{step.cause} {step.cure}" for step in steps)
+    assert "S3_REGION=eu-central-1" in said
+    assert profile.region == "eu-central-1"

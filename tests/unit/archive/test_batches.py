@@ -19,7 +19,8 @@ from cloud_archive.files import stat_version
 from cloud_archive.ledger.ledger import Ledger
 from cloud_archive.store.evidence import Proof
 from cloud_archive.store.failures import explain
-from cloud_archive.upload.attempt import Outcome, Uploader
+from cloud_archive.upload.outcome import Outcome
+from cloud_archive.upload.uploader import Uploader
 from tests.memory_store import MemoryStore
 from tests.servers import wait_until as until
 

@@ -17,7 +17,7 @@ from cloud_archive.files import FileVersion
 from cloud_archive.ledger.rows import Claim
 from cloud_archive.store.evidence import Proof
 from cloud_archive.store.failures import explain
-from cloud_archive.upload.attempt import Outcome
+from cloud_archive.upload.outcome import Outcome
 
 CLAIM = Claim(row=1, name="me", version=FileVersion("a.png", 10, 1), token="t", attempts=1)
 AWAY = StoreError("PutObject", "k", explain("ConnectionRefused"))

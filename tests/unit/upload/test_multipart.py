@@ -10,8 +10,8 @@ import pytest
 from cloud_archive.errors import StoreError
 from cloud_archive.files import stat_version
 from cloud_archive.store.failures import explain
-from cloud_archive.upload.attempt import Uploader
 from cloud_archive.upload.source import MEBIBYTE
+from cloud_archive.upload.uploader import Uploader
 from tests.functional.archives import claim_of
 from tests.memory_store import MemoryStore, StoredObject
 

@@ -1,0 +1,161 @@
+"""Upload files for all workers: prepare, send, and look again where another writer may have replaced an object.
+
+attempt.py describes the protocol of one upload.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from ..errors import StoreError
+from ..ledger.rows import Claim
+from ..store.base import ObjectStore
+from ..store.evidence import Expected, Verdict, check_object
+from ..store.failures import explain
+from .abandoned import AbandonedUploads, StoreProbes
+from .attempt import OVERWRITES, Attempt
+from .memory import ByteBudget
+from .outcome import Journal, Outcome, Prepared, SentBytes
+from .pacing import Line
+from .source import has_changed, opened, read_content, whole_bytes
+
+logger = logging.getLogger("cloud_archive.upload")
+
+LOOK_AGAIN_SECONDS = 2.0  # longer than another writer takes from its HEAD to the end of its PUT
+MAX_REPLACED = 20
+
+
+class Uploader:
+    """Uploads one file at a time per calling thread; one instance serves all workers.
+
+    Args:
+        store: the bucket.
+        root: the directory that the claims' paths are relative to.
+        make_key: relative path to object key; called at a file's first attempt only.
+        session_id: goes into the objects' metadata.
+        rename: True keeps what is in the bucket and takes the next conflict name; False replaces it.
+        parts: runs the parts of large files side by side; None sends them one after another.
+        budget: of the bytes that all uploads hold in memory.
+        on_aborted: called with key and upload id of each multipart upload that needs no abort any more.
+        elsewhere: called with a path and a size, names keys that may hold the file already; see `bucket_index`.
+        conflicts: called with a base key and a SHA-256; see `Ledger.conflicts`.
+        wait: waits so many seconds.
+    """
+
+    def __init__(
+        self,
+        store: ObjectStore,
+        root: Path,
+        *,
+        make_key: Callable[[str], str],
+        session_id: str,
+        rename: bool = True,
+        parts: Executor | None = None,
+        budget: ByteBudget | None = None,
+        on_aborted: Callable[[str, str], None] = lambda key, upload_id: None,
+        elsewhere: Callable[[str, int], Sequence[str]] = lambda path, size_bytes: (),
+        conflicts: Callable[[str, str], tuple[int | None, int]] = lambda base_key, sha256: (None, 0),
+        wait: Callable[[float], object] = time.sleep,
+    ) -> None:
+        self._wait = wait
+        self._store = store
+        self._root = root
+        self._make_key = make_key
+        self._session_id = session_id
+        self._rename = rename
+        self._parts = parts
+        self._line = Line()
+        self._budget = budget or ByteBudget()
+        self._uploads = AbandonedUploads(store, on_aborted)
+        self._probes = StoreProbes(store, self._uploads)
+        self._elsewhere = elsewhere
+        self._conflicts = conflicts
+        self.tidy = self._uploads.tidy
+        self.abandon = self._uploads.abandon
+        self.intent = self._uploads.intent
+
+    def upload(self, claim: Claim, journal: Journal, progress: Callable[[int], None]) -> Outcome:
+        """Upload one version: `prepare` and `send`, whose errors it raises."""
+        with self.room([claim]), self.prepare(claim) as prepared:
+            outcome = self.send(prepared, journal, progress)
+            return self.look_again(prepared, outcome, journal, progress)
+
+    def room(self, claims: Sequence[Claim]) -> AbstractContextManager[None]:
+        """Wait for the memory that all of `claims` need at once; to be held while any of them is prepared."""
+        return self._budget.hold(sum(whole_bytes(claim) for claim in claims))
+
+    @contextmanager
+    def prepare(self, claim: Claim) -> Iterator[Prepared]:
+        """Open the file, read and hash it, and render its key at the first attempt.
+
+        Raises:
+            FileVanished, FileChanged, FileUnreadable: about the local file.
+            KeyRejected: no key can be made.
+            OSError: never; it is turned into one of the above.
+        """
+        with opened(self._root, claim) as source:
+            content = read_content(source, claim)
+            yield Prepared(
+                self._root, claim, source, content, claim.base_key or self._make_key(claim.version.path)
+            )
+
+    def send(self, prepared: Prepared, journal: Journal, progress: Callable[[int], None]) -> Outcome:
+        """Send a prepared file and prove it.
+
+        Args:
+            progress: called with the bytes sent so far, from any thread.
+
+        Raises:
+            FileChanged, FileUnreadable: about the local file.
+            KeyRejected: every key is taken.
+            StoreError: the store refused or did not answer.
+        """
+        claim, content = prepared.claim, prepared.content
+        attempt = Attempt(self, prepared, journal, SentBytes(progress))
+        key, placed = attempt.place()
+        return Outcome(
+            key=key,
+            sha256=content.sha256,
+            etag=placed.etag,
+            already=placed.already,
+            ours=placed.ours,
+            proof=placed.proof,
+            changed=has_changed(prepared.source, claim),
+            base_key=prepared.base_key,
+            read=content.read,
+            in_parts=placed.in_parts,
+            unprotected_at=placed.unprotected_at,
+        )
+
+    def look_again(
+        self, prepared: Prepared, outcome: Outcome, journal: Journal, progress: Callable[[int], None]
+    ) -> Outcome:
+        """Make sure, a little later, that no other writer has replaced an object that was written unprotected.
+
+        Where one has, the file is uploaded under the next name, which is looked at again as well.
+
+        Raises:
+            StoreError: the store refused or did not answer, or the object is replaced again and again.
+        """
+        for _ in range(MAX_REPLACED):
+            able = self._store.capabilities
+            # The probe may have ended since; while nothing is known, no request is spent.
+            overwrites = able.writes(in_parts=outcome.in_parts) in OVERWRITES
+            if outcome.unprotected_at is None or not overwrites or able.can_head is False:
+                return outcome
+            self._wait(max(0.0, outcome.unprotected_at + LOOK_AGAIN_SECONDS - time.monotonic()))
+            info = self._store.head(outcome.key)
+            if info is not None and info.metadata.get("archive-token") == prepared.claim.token:
+                return replace(outcome, etag=outcome.etag or info.etag)
+            expected = Expected(prepared.content.size_bytes, outcome.sha256, outcome.etag)
+            if check_object(self._store, outcome.key, expected) is Verdict.SAME:
+                return outcome
+            logger.warning("%s was replaced by another writer in the same moment", outcome.key)
+            outcome = self.send(prepared, journal, progress)
+        raise StoreError("HeadObject", outcome.key, explain("Unproven"))
