@@ -34,13 +34,13 @@ class EventStreams:
     def __init__(
         self,
         subscribe: Subscribe,
-        look: Callable[[], Awaitable[dict[str, Any]]],
-        beat: Callable[[], Awaitable[dict[str, Any]]],
+        status: Callable[[], Awaitable[dict[str, Any]]],
+        heartbeat: Callable[[], Awaitable[dict[str, Any]]],
         heartbeat_seconds: float = HEARTBEAT_SECONDS,
     ) -> None:
         self._subscribe = subscribe
-        self._look = look
-        self._beat = beat
+        self._status = status
+        self._heartbeat = heartbeat
         self._heartbeat_seconds = heartbeat_seconds
         self._open: dict[_LatestStatus, str] = {}  # and the client of each, the oldest first
         self._closing = False
@@ -60,7 +60,7 @@ class EventStreams:
         self._open[latest] = client
         unsubscribe = self._subscribe(latest.offer)
         try:
-            latest.begin(await self._look())
+            latest.begin(await self._status())
             response = web.StreamResponse(headers={**ANSWER_HEADERS, "X-Accel-Buffering": "no"})
             response.content_type = "text/event-stream"
             await response.prepare(request)
@@ -87,7 +87,7 @@ class EventStreams:
             if latest.closed:
                 return
             if status is None:
-                status = await self._beat()
+                status = await self._heartbeat()
             text = f"event: {STATUS_EVENT}\ndata: {json.dumps(status)}\n\n"
             await asyncio.wait_for(response.write(text.encode()), SLOW_CLIENT_SECONDS)
 

@@ -99,7 +99,7 @@ def build_application(
     for route in ROUTES:
         handler: Handler = getattr(handlers, route.name, None) or getattr(assets, route.name)
         application.router.add_route(route.method, route.path, protect(route, handler))
-    streams = EventStreams(engine.subscribe, handlers.look, handlers.beat, heartbeat_seconds)
+    streams = EventStreams(engine.subscribe, handlers.status_json, handlers.heartbeat, heartbeat_seconds)
     # Not a change of state, but a stream that another site could hold open.
     events = Route("GET", EVENTS_PATH, "events", True, 0)
     application.router.add_get(EVENTS_PATH, protect(events, streams.events), allow_head=False)
@@ -175,18 +175,18 @@ class _Handlers:
         self._engine = engine
         self._lanes = lanes
 
-    async def look(self) -> dict[str, Any]:
-        """The status object."""
+    async def status_json(self) -> dict[str, Any]:
+        """Return the status object."""
         return await self._lanes.run("status", lambda: self._engine.status().to_json(), _SECONDS["status"])
 
-    async def beat(self) -> dict[str, Any]:
-        """The status object as a sign of life, without a look at the directory of its own."""
+    async def heartbeat(self) -> dict[str, Any]:
+        """Return the status object as a sign of life; it causes no scan while no event has come."""
         return await self._lanes.run(
             "status", lambda: self._engine.status(heartbeat=True).to_json(), _SECONDS["status"]
         )
 
     async def status(self, _: web.Request, __: Arguments) -> web.Response:
-        return web.json_response(await self.look())
+        return web.json_response(await self.status_json())
 
     async def start(self, _: web.Request, __: Arguments) -> web.Response:
         return await self._order("start", self._engine.start_watching)
@@ -209,8 +209,8 @@ class _Handlers:
         except CloudArchiveError as error:
             answer = error_answer(error)
             status = 500 if name in ("start", "stop") else answer.status
-            return refusal(status, str(error), status=await self.look())
-        return _done(message, await self.look())
+            return refusal(status, str(error), status=await self.status_json())
+        return _done(message, await self.status_json())
 
     async def flush(self, _: web.Request, arguments: Arguments) -> web.Response:
         deadline = time.monotonic() + arguments["timeout_seconds"]
@@ -227,7 +227,7 @@ class _Handlers:
             safe = False
         finally:
             given_up.set()
-        status = await self.look()
+        status = await self.status_json()
         if safe:
             return _done(f"Safe to stop: {_archived_words(status)}", status)
         return refusal(504, _remaining(status), status=status)

@@ -1,7 +1,7 @@
 """The archive of one directory: start, pause, stop and drain it, and ask it.
 
 Pipeline ── on_event ──► Archiver ─► EventRecorder: counters, metrics, log
-                                  └► ChangeSignal: whoever waits, whoever listens
+                                  └► ChangeSignal: threads that wait, listeners
 """
 
 from __future__ import annotations
@@ -227,7 +227,7 @@ class Archiver:
             closed = self.pipeline.gate.closed
             left = deadline - time.monotonic()
             if left <= 0 or (closed is not None and not closed.failure.passing):
-                return False  # no time is left, or the store refuses until somebody changes something
+                return False  # no time is left, or only a user can make the store accept uploads
             self._signal.wait(min(left, DRAIN_POLL_SECONDS))
         return False
 

@@ -66,7 +66,7 @@ def is_older(stat: os.stat_result, moment: float, *, by_change: bool = False) ->
     Args:
         moment: seconds since 1970.
         by_change: the change time must be older, too: a file that came since may have an old mtime, and no event
-            told this process of it.
+            reported it to this process.
     """
     written_ns = FileVersion.of_stat("", stat).touched_ns if by_change else stat.st_mtime_ns
     return written_ns + clock_tick_ns(written_ns) < int(moment * 1e9)

@@ -50,8 +50,8 @@ class Gauges:
         totals: of the ledger.
         settling_files, settling_bytes: seen, but not complete or not yet in the ledger.
         oldest_seen_at: when the ledger first saw what it has held longest without archiving; seconds since 1970.
-        watching: whether anything looks after the directory.
-        problem: whether the last look at the directory could not be finished.
+        watching: whether the directory is watched, and was scanned once.
+        problem: whether a part of the directory can't be read.
     """
 
     totals: Totals
@@ -63,7 +63,7 @@ class Gauges:
 
     @property
     def safe_to_stop(self) -> bool:
-        """Nothing that was seen waits. Without a look at the directory, so it lags by one event or scan."""
+        """Whether no known file waits. It causes no scan, so it lags by one event or scan."""
         return self.watching and not self.problem and not self.totals.open.files and not self.settling_files
 
 

@@ -230,7 +230,7 @@ class Pipeline:
         return (self._ledger.totals(), 0, 0) if watch is None else watch.count()
 
     def has_work(self) -> bool:
-        """Return whether any known file is still to be archived or hashed. Does not look at the directory."""
+        """Return whether any known file is still to be archived or hashed; does not scan the directory."""
         totals, incomplete, _ = self.count()
         watch = self.watch
         if watch is not None and watch.rewritten_files:

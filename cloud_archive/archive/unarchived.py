@@ -139,10 +139,10 @@ def without_row(
     doubts.same += same
     found: list[tuple[int, str, os.stat_result, bool]] = []
     if unknown or older or doubtful:
-        for mark, (path, stat) in zip(prints, batch, strict=True):
-            if mark in unknown or mark in older:
-                found.append((mark, path, stat, mark in older))
-            elif mark in doubtful and selection.wants(path):
+        for fingerprint, (path, stat) in zip(prints, batch, strict=True):
+            if fingerprint in unknown or fingerprint in older:
+                found.append((fingerprint, path, stat, fingerprint in older))
+            elif fingerprint in doubtful and selection.wants(path):
                 doubts.add(path)
     return found
 

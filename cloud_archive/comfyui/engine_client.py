@@ -14,7 +14,6 @@ import contextlib
 import json
 import logging
 import math
-import secrets
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -26,11 +25,11 @@ import aiohttp
 from ..api.routes import EVENTS_PATH, HEALTH_PATH, bare_status
 from ..errors import EngineUnavailable
 from ..handshake import PROOF_HEADER, NotTheEngine, sign_call
-from .child_process import EngineProcess, engine_command
+from .child_process import engine_command
+from .engine_connection import EngineConnection
 
 _log = logging.getLogger("cloud_archive.engine_client")
 
-ORPHAN_SECONDS = 600.0  # how long an engine goes on with what is pending once this process is gone
 _MAX_EVENT_BYTES = 4 * 1024 * 1024
 _SILENT_AFTER_MISSES = 2  # health checks without an answer, after which nothing else is tried
 _HUNG_AFTER_MISSES = 3
@@ -366,51 +365,3 @@ class EngineClient:
                 for line in events[-1].split(b"\n") if events else ():
                     if line.startswith(b"data:"):
                         yield json.loads(line[5:])
-
-
-class EngineConnection:
-    """One engine process as the loop sees it."""
-
-    def __init__(self, command: Sequence[str], root: Path, state_base: Path | None) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._ready: asyncio.Future[int] = self._loop.create_future()
-        self.ended: asyncio.Future[str] = self._loop.create_future()
-        self.port = 0
-        self.misses = 0
-        self.silent = False  # no event for too long
-        self.token = secrets.token_urlsafe(32)
-        orders = {
-            "token": self.token,
-            "root": str(root),
-            "state_base": str(state_base) if state_base is not None else None,
-            "orphan_seconds": ORPHAN_SECONDS,
-        }
-        self.process = EngineProcess(command, orders, on_ready=self._report_ready, on_end=self._report_end)
-
-    async def started(self, timeout_seconds: float) -> None:
-        """Start it, and wait until it is ready or has ended; `port` is 0 in the second case."""
-        try:
-            self.process.start()
-        except RuntimeError as error:  # no more threads
-            self._set(self.ended, f"The engine cannot be started: {error}.")
-        signs: list[asyncio.Future[Any]] = [self._ready, self.ended]
-        await asyncio.wait(signs, timeout=timeout_seconds, return_when=asyncio.FIRST_COMPLETED)
-        if self._ready.done():
-            self.port = self._ready.result()
-        elif not self.ended.done():
-            self.process.kill(f"The engine did not answer within {timeout_seconds:g} s of its start.")
-
-    def _report_ready(self, answer: Mapping[str, Any]) -> None:
-        self._report(self._ready, int(answer["port"]))
-
-    def _report_end(self, cause: str) -> None:
-        self._report(self.ended, cause)
-
-    def _report(self, future: asyncio.Future[Any], value: object) -> None:
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody wants to know
-            self._loop.call_soon_threadsafe(self._set, future, value)
-
-    @staticmethod
-    def _set(future: asyncio.Future[Any], value: object) -> None:
-        if not future.done():
-            future.set_result(value)

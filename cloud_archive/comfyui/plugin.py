@@ -33,7 +33,8 @@ from ..api.routes import (
 )
 from ..errors import EngineUnavailable
 from ..text import count_noun, format_bytes
-from .engine_client import ORPHAN_SECONDS, EngineAnswer, EngineClient
+from .engine_client import EngineAnswer, EngineClient
+from .engine_connection import ORPHAN_SECONDS
 from .job_capture import JobCapture
 
 _log = logging.getLogger("cloud_archive")

@@ -1,0 +1,78 @@
+"""One engine process as the client's event loop sees it: its port, its token, its end.
+
+This module is loaded into ComfyUI's process: standard library only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from .child_process import EngineProcess
+
+ORPHAN_SECONDS = 600.0  # how long an engine goes on with what is pending once this process is gone
+
+
+class EngineConnection:
+    """One engine process, used from the event loop. Make it in the running loop.
+
+    Args:
+        command: the engine's command line.
+        root: the watched directory.
+        state_base: the directory for ledgers, or None for the platform's.
+
+    Attributes:
+        port: where the engine listens; 0 until it is ready.
+        token: what calls are signed with.
+        misses: health checks in a row without an answer.
+        silent: no event has come for too long.
+        ended: gets the cause, a sentence, when the process has ended.
+    """
+
+    def __init__(self, command: Sequence[str], root: Path, state_base: Path | None) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._ready: asyncio.Future[int] = self._loop.create_future()
+        self.ended: asyncio.Future[str] = self._loop.create_future()
+        self.port = 0
+        self.misses = 0
+        self.silent = False
+        self.token = secrets.token_urlsafe(32)
+        orders = {
+            "token": self.token,
+            "root": str(root),
+            "state_base": str(state_base) if state_base is not None else None,
+            "orphan_seconds": ORPHAN_SECONDS,
+        }
+        self.process = EngineProcess(command, orders, on_ready=self._report_ready, on_end=self._report_end)
+
+    async def started(self, timeout_seconds: float) -> None:
+        """Start it, and wait until it is ready or has ended; `port` is 0 in the second case."""
+        try:
+            self.process.start()
+        except RuntimeError as error:  # no more threads
+            self._set(self.ended, f"The engine cannot be started: {error}.")
+        signs: list[asyncio.Future[Any]] = [self._ready, self.ended]
+        await asyncio.wait(signs, timeout=timeout_seconds, return_when=asyncio.FIRST_COMPLETED)
+        if self._ready.done():
+            self.port = self._ready.result()
+        elif not self.ended.done():
+            self.process.kill(f"The engine did not answer within {timeout_seconds:g} s of its start.")
+
+    def _report_ready(self, answer: Mapping[str, Any]) -> None:
+        self._report(self._ready, int(answer["port"]))
+
+    def _report_end(self, cause: str) -> None:
+        self._report(self.ended, cause)
+
+    def _report(self, future: asyncio.Future[Any], value: object) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            self._loop.call_soon_threadsafe(self._set, future, value)
+
+    @staticmethod
+    def _set(future: asyncio.Future[Any], value: object) -> None:
+        if not future.done():
+            future.set_result(value)
