@@ -252,7 +252,7 @@ def main(target: Path, only: list[str]) -> None:
                     if only and name not in only:
                         continue
                     prepare()
-                    for width in (260, 1200):
+                    for width in (312, 1200):
                         page.set_viewport_size({"width": width, "height": 900})
                         page.goto(scene.address)
                         page.wait_for_timeout(400)
