@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-_UNITS = ("bytes", "KB", "MB", "GB", "TB", "PB")
+_UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 
 
 def make_printable(text: str) -> str:
@@ -17,17 +17,33 @@ def make_printable(text: str) -> str:
 
 
 def format_bytes(count: int) -> str:
-    """Return a number of bytes with its unit, in powers of 1,000.
+    """Return a number of bytes with its unit, in powers of 1,000, as the panel shows it (web/format.js).
 
-    >>> format_bytes(1), format_bytes(999), format_bytes(1_500_000)
-    ('1 byte', '999 bytes', '1.5 MB')
+    >>> format_bytes(999), format_bytes(20_000), format_bytes(1_500_000), format_bytes(41_234_567)
+    ('999 B', '20 kB', '1.5 MB', '41 MB')
     """
-    if abs(count) < 1000:
-        return "1 byte" if count == 1 else f"{count} bytes"
     amount, power = float(count), 0
-    while abs(amount) >= 999.95 and power < len(_UNITS) - 1:
+    while abs(amount) >= 999.5 and power < len(_UNITS) - 1:
         amount, power = amount / 1000, power + 1
-    return f"{amount:.1f} {_UNITS[power]}"
+    digits = 1 if power and abs(amount) < 9.95 else 0
+    return f"{amount:.{digits}f}".removesuffix(".0") + f" {_UNITS[power]}"
+
+
+def format_duration(seconds: float) -> str:
+    """Return a time in seconds, minutes or hours, as the panel shows it.
+
+    >>> format_duration(20), format_duration(200), format_duration(7_800)
+    ('20 s', '3 min', '2 h 10 min')
+    """
+    if seconds < 59.5:
+        return f"{max(1, round(seconds))} s"
+    minutes = round(seconds / 60)
+    if minutes < 60:
+        return f"{minutes} min"
+    hours, rest = divmod(minutes, 60)
+    if hours >= 24:
+        return f"{round(hours / 24)} d"
+    return f"{hours} h {rest} min" if rest else f"{hours} h"
 
 
 def count_noun(count: int, one: str, many: str | None = None) -> str:

@@ -277,7 +277,7 @@ class Engine:
     def retry(self) -> str:
         """`POST /cloud-sync/retry`."""
         count = self.archiver().retry()
-        return f"{count} failed files go back to the queue." if count != 1 else "1 failed file goes back."
+        return f"Retrying {count_noun(count, 'file')}." if count else "Nothing to retry."
 
     def archive_baseline(self) -> str:
         """`POST /cloud-sync/backfill`: archive also what was there before the first start; answers at once."""

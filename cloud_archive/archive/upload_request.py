@@ -40,7 +40,7 @@ def contained_path(root: Path, file_path: str) -> str:
     try:
         found = root.stat() if target == root else stat_file(root, path)
     except OSError:
-        raise RequestRefused(404, f"There is no file {file_path}.") from None
+        raise RequestRefused(404, f"File not found: {file_path}") from None
     if not stat_module.S_ISREG(found.st_mode):
         kind = "a directory" if stat_module.S_ISDIR(found.st_mode) else "no regular file"
         raise RequestRefused(400, f"{file_path} is {kind}; name one file.")

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import functools
 import logging
+import re
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from .. import __version__
 from ..errors import CloudArchiveError, SettingsError
@@ -60,12 +62,25 @@ _REGISTER = (
 )
 
 
+class _Command(TyperCommand):
+    """A command whose help leaves out the Python types of its arguments, such as `<list[Path]>`."""
+
+    def get_help(self, ctx: Any) -> str:
+        return re.sub(r"(?<=\S) <[a-z][\w\[\], ]*>(?=  |$)", "", super().get_help(ctx), flags=re.MULTILINE)
+
+
+class _Commands(typer.Typer):
+    """Registers every command as a `_Command`."""
+
+    def command(self, name: str | None = None, **options: Any) -> Callable[[Any], Any]:
+        return super().command(name, cls=_Command, **options)
+
+
 def build_app() -> typer.Typer:
-    """The application with every command."""
-    app = typer.Typer(
+    """Return the application with every command and the completion for shells."""
+    app = _Commands(
         name="cloud-archive",
         no_args_is_help=True,
-        add_completion=False,
         rich_markup_mode=None,
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},

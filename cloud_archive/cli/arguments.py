@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -31,6 +31,17 @@ class WrongUsage(CloudArchiveError):
     """The command line makes no sense: exit status 2."""
 
 
+def seconds_up_to(most: float) -> Callable[[float], float]:
+    """Return the check of an option that takes seconds from 0 to `most`; it raises typer.BadParameter."""
+
+    def check(value: float) -> float:
+        if not 0 <= value <= most:
+            raise typer.BadParameter(f"Give a number of seconds from 0 to {most:.0f}.")
+        return value
+
+    return check
+
+
 def given_directory(given: Path | None, environ: Mapping[str, str] = os.environ) -> Path | None:
     """DIR, else COMFYUI_OUTPUT_DIR, absolute; None where neither is there."""
     text = strip_quotes(environ.get(DIRECTORY_VARIABLE, ""))
@@ -48,7 +59,7 @@ def watched_directory(given: Path | None, environ: Mapping[str, str] = os.enviro
     """
     chosen = given_directory(given, environ)
     if chosen is None:
-        raise WrongUsage(f"Which directory? Name it, or set {DIRECTORY_VARIABLE}.")
+        raise WrongUsage(f"No directory was given: give DIR, or set {DIRECTORY_VARIABLE}.")
     if not chosen.is_dir():
         source = "" if given is not None else f" ({DIRECTORY_VARIABLE})"
         what = "is no directory" if chosen.exists() else "does not exist"

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ..terminal import EXIT_DONE, EXIT_FAILED, print_error, print_json, print_line
-from ..text import count_noun, format_bytes, make_printable
+from ..text import count_noun, format_bytes, format_duration, make_printable
 from .arguments import Directory, Json, WrongUsage
 from .common import age_seconds, bucket, ledger_of, needed_root, settings_now, size_bytes
 
 if TYPE_CHECKING:
-    from ..maintenance.free import FreeReport
+    from pathlib import Path
+
+    from ..ledger.ledger import Ledger
+    from ..maintenance.free import FreeReport, Limits
 
 
 def register(app: typer.Typer) -> None:
@@ -30,7 +34,7 @@ def free(
     min_free: Annotated[
         str | None, typer.Option("--min-free", metavar="SIZE", help="Instead of CLOUD_ARCHIVE_MIN_FREE_DISK.")
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would go.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be removed.")] = False,
     json: Json = False,
 ) -> None:
     """Remove files of DIR that are archived and proven in the bucket at this moment, oldest first.
@@ -54,8 +58,8 @@ def free(
     )
     if limits.off:
         raise WrongUsage(
-            "What may go? Give --older-than AGE or --min-free SIZE, or set CLOUD_ARCHIVE_DELETE_LOCAL_AFTER"
-            " or CLOUD_ARCHIVE_MIN_FREE_DISK."
+            "Give --older-than AGE or --min-free SIZE to say what to delete, or set"
+            " CLOUD_ARCHIVE_DELETE_LOCAL_AFTER or CLOUD_ARCHIVE_MIN_FREE_DISK."
         )
     if not root.is_dir():
         raise WrongUsage(f"The directory {root} does not exist.")
@@ -72,12 +76,33 @@ def free(
         )
         report = freer.run_once(dry_run=dry_run)
     for path in report.unproven:
-        print_error(make_printable(f"{path}: it stays, for the bucket does not hold what was archived."))
+        print_error(make_printable(f"{path}: kept, because the bucket does not hold what was archived."))
+        why = "" if report.freed or report.kept or report.unproven else _why_nothing(ledger, limits, root)
     if json:
         print_json(report.to_json())
     else:
         _show(report)
+        if why:
+            print_line(why)
     raise typer.Exit(EXIT_FAILED if report.unproven else EXIT_DONE)
+
+
+def _why_nothing(ledger: Ledger, limits: Limits, root: Path) -> str:
+    """Say why no file was due."""
+    from ..ledger.history import count_local_files
+    from ..maintenance.free import YOUNGEST_SECONDS
+
+    count = count_local_files(ledger)
+    if not count:
+        return "No archived file is on this disk."
+    files = count_noun(count, "archived file")
+    free_bytes = shutil.disk_usage(root).free
+    if limits.older_than_seconds is None and free_bytes >= (limits.min_free_bytes or 0):
+        return f"Nothing is due: the disk has {format_bytes(free_bytes)} free."
+    age = max(limits.older_than_seconds or 0.0, YOUNGEST_SECONDS)
+    since = "modified or archived" if limits.age_from_archiving else "modified"
+    verb = "was" if count == 1 else "were"
+    return f"Nothing is due: {files} {verb} {since} less than {format_duration(age)} ago."
 
 
 def _show(report: FreeReport) -> None:
@@ -86,6 +111,6 @@ def _show(report: FreeReport) -> None:
     would = "Would remove" if report.dry_run else "Removed"
     print_line(f"{would} {count_noun(report.freed, 'local file')} ({format_bytes(report.freed_bytes)}).")
     if report.kept:
-        print_line(f"Left for now, for somebody writes to them or the system refuses: {report.kept:,}.")
+        print_line(f"Kept, because another program writes to them or the system refuses: {report.kept:,}.")
     if report.unproven:
-        print_line("Run `cloud-archive verify --repair` for those that the bucket does not hold.")
+        print_line("Run `cloud-archive verify --repair` to archive again what the bucket does not hold.")

@@ -7,11 +7,17 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from ..text import format_bytes, make_printable
+from ..text import format_bytes, format_duration, make_printable
 
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
     from rich.progress import TaskID
+
+
+def describe_rate(bytes_per_second: int, seconds_left: int | None) -> list[str]:
+    """Return the rate and the time left in words, as far as they are known."""
+    rate = [f"{format_bytes(bytes_per_second)}/s"] if bytes_per_second else []
+    return [*rate, f"about {format_duration(seconds_left)}"] if seconds_left else rate
 
 
 class Progress:
@@ -56,14 +62,15 @@ class Progress:
     def show(self, status: Mapping[str, Any]) -> None:
         """Draw this status object."""
         finished = status["uploaded_files"] + status["already_archived_files"] + status["failed_files"]
-        words = f"{finished:,}/{status['total_files']:,}"
-        if status["pending_bytes"]:
-            words += f", {format_bytes(status['pending_bytes'])} left"
-        if status["rate_bytes_per_second"]:
-            words += f", {format_bytes(status['rate_bytes_per_second'])}/s"
-        if status["state"] == "retrying":
-            words += ", waiting for the store"
-        self.draw(finished, status["total_files"] or None, words)
+        total = status["total_files"]
+        unsent = status.get("unsent_bytes", status["pending_bytes"])
+        parts = [
+            f"{finished:,}/{total:,}" if total else "",
+            f"{format_bytes(unsent)} left" if unsent else "",
+            *describe_rate(status["rate_bytes_per_second"], status["seconds_left"]),
+            "waiting for the store" if status["state"] == "retrying" else "",
+        ]
+        self.draw(finished, total or None, ", ".join(part for part in parts if part))
 
     def draw(self, done: float, total: float | None, words: str) -> None:
         """Draw any other progress."""

@@ -28,19 +28,19 @@ def prune(
     directory: Directory = None,
     older_than: Annotated[
         str | None,
-        typer.Option("--older-than", metavar="AGE", help="Objects written longer ago, such as 30d."),
+        typer.Option("--older-than", metavar="AGE", help="Delete objects older than this, such as 30d."),
     ] = None,
     keep_bytes: Annotated[
         str | None,
-        typer.Option(
-            "--keep-bytes", metavar="SIZE", help="The oldest, until the rest has no more than SIZE."
-        ),
+        typer.Option("--keep-bytes", metavar="SIZE", help="Delete the oldest until SIZE remains."),
     ] = None,
     prefix: Annotated[str | None, typer.Option("--prefix", metavar="P", help="Only keys below P.")] = None,
     everything: Annotated[
         bool, typer.Option("--all", help="Also what other programs wrote below the prefix.")
     ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would go: the default.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only show what would be deleted (the default).")
+    ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Delete it.")] = False,
     json: Json = False,
 ) -> None:
@@ -53,12 +53,12 @@ def prune(
     from .progress import Progress
 
     if older_than is None and keep_bytes is None:
-        raise WrongUsage("What may go? Give --older-than AGE or --keep-bytes SIZE.")
+        raise WrongUsage("Give --older-than AGE or --keep-bytes SIZE to say what to delete.")
     if yes and dry_run:
         raise WrongUsage("--yes or --dry-run, not both.")
     rule = Rule(age_seconds("--older-than", older_than), size_bytes("--keep-bytes", keep_bytes), everything)
     if rule.older_than_seconds is None and rule.keep_bytes is None:
-        raise WrongUsage("What may go? An age or a size of `off` leaves everything.")
+        raise WrongUsage("Nothing to delete: an age or a size of `off` keeps everything.")
     settings = settings_now()
     scope = archive_scope(prefix, settings)
     if everything and (scope.is_whole_bucket or prefix == ""):
@@ -141,8 +141,8 @@ def _show(plan: Plan, place: str) -> None:
     )
     last = sum(one.only_copy for one in plan.candidates)
     if last:
-        print_line(f"Of these, {last:,} have no local file any more: theirs is the only copy.")
-    print_line(f"Would stay: {count_noun(plan.kept_files, 'object')} ({format_bytes(plan.kept_bytes)}).")
+        print_line(f"{last:,} of them have no local file any more: the object is the only copy.")
+    print_line(f"Would keep: {count_noun(plan.kept_files, 'object')} ({format_bytes(plan.kept_bytes)}).")
     if plan.foreign_files:
         print_line(f"Not written by Cloud Archive, so left alone: {plan.foreign_files:,}.")
     if plan.candidates:

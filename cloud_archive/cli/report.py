@@ -105,7 +105,7 @@ def _show(found: Report) -> None:
     )
     print_line(f"{count_noun(found.files, 'file')}, {format_bytes(found.size_bytes)} {where}.")
     timed = found.by in TIMES
-    head = [found.by, "files", "size", *(["in all"] if timed else [])]
+    head = [found.by, "files", "size", *(["total"] if timed else [])]
     _print(head, [_cells(row, timed=timed) for row in found.rows])
     if found.prices is None or not found.costs:
         return
@@ -114,7 +114,7 @@ def _show(found: Report) -> None:
         f"A month in {found.prices.currency}, by list prices of {found.prices.read_on}, without the free gigabytes:"
     )
     _print(
-        ["provider", "storage", "writes", "together", "in a year", "bring all back"],
+        ["provider", "storage", "writes", "total per month", "per month in a year", "download everything"],
         [
             [
                 cost.provider,
@@ -124,7 +124,7 @@ def _show(found: Report) -> None:
         ],
     )
     print_line(
-        "In a year: if every month brings what the last 30 days brought. Bring all back: reading everything once."
+        "In a year: if each month adds as much as the last 30 days did. Download everything: reading each file once."
     )
 
 

@@ -50,9 +50,9 @@ def restore(
         str | None, typer.Option("--session", metavar="ID", help="Only what this session archived.")
     ] = None,
     all_versions: Annotated[
-        bool, typer.Option("--all-versions", help="Older versions of a file too, beside the newest.")
+        bool, typer.Option("--all-versions", help="Also restore older versions, beside the newest.")
     ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would come.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be restored.")] = False,
     json: Json = False,
 ) -> None:
     """Bring the newest version of each file back, checked against its SHA-256. Never overwrites a different local file.
@@ -63,7 +63,7 @@ def restore(
 
     target = Path(os.path.abspath(to)) if to is not None else archive_root(None)  # noqa: PTH100
     if target is None:
-        raise WrongUsage(f"Where to? Give --to DIR, or set {DIRECTORY_VARIABLE}.")
+        raise WrongUsage(f"Give --to DIR to say where the files go, or set {DIRECTORY_VARIABLE}.")
     if target.exists() and not target.is_dir():
         raise WrongUsage(f"--to {target} is no directory.")
     wanted = Wanted(
@@ -130,14 +130,14 @@ def _show(report: RestoreReport, target: Path) -> None:
         f" to {make_printable(str(target))}."
     )
     if report.already:
-        print_line(f"There already: {report.already:,}.")
+        print_line(f"Already there: {report.already:,}.")
     if report.renamed:
         print_line(
-            f"Under another name, for a different file has theirs or no file may have it: {report.renamed:,}."
+            f"Restored under another name, because theirs is taken or not allowed: {report.renamed:,}."
         )
     if report.older:
         print_line(
-            f"Older versions left out: {report.older:,}. With --all-versions they come beside the newest."
+            f"Older versions left out: {report.older:,}. Add --all-versions to restore them beside the newest."
         )
     if report.guessed:
         print_line(

@@ -15,13 +15,22 @@ import typer
 
 from ..terminal import EXIT_DONE, EXIT_FAILED, is_terminal, print_error, print_json, print_line
 from ..text import count_noun, format_bytes, make_printable
-from .arguments import DIRECTORY_VARIABLE, Directory, Json, WrongUsage, given_directory, watched_directory
+from .arguments import (
+    DIRECTORY_VARIABLE,
+    Directory,
+    Json,
+    WrongUsage,
+    given_directory,
+    seconds_up_to,
+    watched_directory,
+)
 
 if TYPE_CHECKING:
     from ..api.client import LocalEngine
     from .ledger_view import LedgerView
 
 FLUSH_SECONDS = 60.0
+MAX_FLUSH_SECONDS = 3600.0
 _SLICE_SECONDS = 2.0  # of a flush, between two looks at how far it is
 _ORDER_SECONDS = 90.0  # a rescan waits for its look, 60 s at the most
 _NAMED = 20
@@ -32,12 +41,12 @@ _HOPELESS = ("stopped", "not_configured", "unavailable")
 
 def register(app: typer.Typer) -> None:
     """Add the four commands."""
-    app.command("status", short_help="What the archive of DIR does, and whether it is safe to stop.")(status)
+    app.command(
+        "status", short_help="Show what the archive of DIR is doing, and whether it is safe to stop."
+    )(status)
     app.command("flush", short_help="Wait until everything in DIR is in the bucket.")(flush)
     app.command("retry", short_help="Try failed files again.")(retry)
-    app.command("rescan", short_help="Look through DIR now; --accept-root: it is meant to be another one.")(
-        rescan
-    )
+    app.command("rescan", short_help="Scan DIR now for files that are not archived yet.")(rescan)
 
 
 def status(directory: Directory = None, json: Json = False) -> None:
@@ -63,13 +72,20 @@ def status(directory: Directory = None, json: Json = False) -> None:
 def flush(
     directory: Directory = None,
     timeout: Annotated[
-        float, typer.Option("--timeout", min=0, max=3600, help="Seconds to wait at the most.")
+        float,
+        typer.Option(
+            "--timeout",
+            metavar="SECONDS",
+            callback=seconds_up_to(MAX_FLUSH_SECONDS),
+            show_default=False,
+            help=f"How long to wait; default: {FLUSH_SECONDS:.0f}.",
+        ),
     ] = FLUSH_SECONDS,
     json: Json = False,
 ) -> None:
     """Wait until everything in DIR is in the bucket: the stop hook of a pod.
 
-    Exit status 0: safe to stop; 1: the time is up, or nothing runs that could archive what remains.
+    Exit status 0: safe to stop; 1: the time is up, or no archive is running.
     """
     root, engine = _find(directory)
     if engine is None:
@@ -98,14 +114,14 @@ def rescan(
     directory: Directory = None,
     accept_root: Annotated[
         bool,
-        typer.Option("--accept-root", help="DIR is another directory than before, and meant to be."),
+        typer.Option("--accept-root", help="Accept that DIR is another directory than before."),
     ] = False,
     json: Json = False,
 ) -> None:
-    """Look through DIR now for files that are not archived yet.
+    """Scan DIR now for files that are not archived yet.
 
     With --accept-root, first accept that DIR is another directory than the one the ledger knows: files that are not
-    in it any more then count as gone. Exit status 0: done; 1: nothing runs that could look.
+    in it any more then count as gone. Exit status 0: done; 1: no archive is running.
     """
     root, engine = _find(directory)
     if engine is not None:
@@ -151,13 +167,13 @@ def _find(given: Path | None) -> tuple[Path, LocalEngine | None]:
         if len(engines) == 1:
             return engines[0].root, engines[0]
         what = (
-            "No archive runs."
+            "No archive is running."
             if not engines
-            else "Several archives run: "
+            else "Several archives are running: "
             + ", ".join(make_printable(str(engine.root)) for engine in engines)
             + "."
         )
-        raise WrongUsage(f"Which directory? {what} Name it, or set {DIRECTORY_VARIABLE}.")
+        raise WrongUsage(f"No directory was given. {what} Give DIR, or set {DIRECTORY_VARIABLE}.")
     engine = running_engine(chosen)
     # The directory of a running engine may be away just now: the engine says so itself.
     return (chosen, engine) if engine is not None else (watched_directory(given), None)
@@ -194,7 +210,7 @@ def _flush(engine: LocalEngine, timeout_seconds: float) -> tuple[dict[str, Any],
 
 def _why_not(found: dict[str, Any], message: str) -> str:
     if found.get("state") == "stopped":
-        return f"{message} The archive is stopped, so nothing more will come of waiting."
+        return f"{message} The archive is stopped: start it first."
     return message
 
 
@@ -209,7 +225,7 @@ def _remaining(engine: LocalEngine, found: dict[str, Any]) -> list[dict[str, str
         path, cause = str(row["path"]), f"{row['cause'] or ''} {row['cure'] or ''}".strip()
         by_file[path] = {"file": path, "state": str(row["state"]), "cause": cause}
     order = ("failed", "uploading", "pending", "settling")
-    return sorted(by_file.values(), key=lambda entry: order.index(entry["state"]))
+    return sorted(by_file.values(), key=lambda entry: (order.index(entry["state"]), entry["file"]))
 
 
 def _name(remaining: list[dict[str, str]]) -> None:
@@ -226,17 +242,23 @@ def _show(found: dict[str, Any]) -> None:
     place = "/".join(part for part in (where["bucket"], where["prefix"]) if part)
     counts = [
         f"{found['uploaded_files']:,} archived",
-        f"{found['already_archived_files']:,} were there already" if found["already_archived_files"] else "",
-        f"{found['pending_files']:,} waiting ({format_bytes(found['pending_bytes'])})"
+        f"{found['already_archived_files']:,} already in the bucket"
+        if found["already_archived_files"]
+        else "",
+        f"{found['pending_files']:,} waiting ({format_bytes(found.get('unsent_bytes', found['pending_bytes']))})"
         if found["pending_files"]
         else "",
+        f"{found['retrying_files']:,} of them retrying" if found.get("retrying_files") else "",
         f"{found['failed_files']:,} failed" if found["failed_files"] else "",
     ]
     _line("Directory", f"{found['watched_directory']}  ({found['watching'] or 'not watched'})")
     if place:
         _line("Bucket", f"{place} at {where['endpoint']}")
     _line("State", found["state"].replace("_", " "))
-    _line("Session", ", ".join(count for count in counts if count))
+    if "archived_files" in found:
+        total = f"{count_noun(found['archived_files'], 'file')}, {format_bytes(found['archived_bytes'])}"
+        _line("Archived", total)
+    _line("Since start", ", ".join(count for count in counts if count))
     for active in found["active"]:
         sent = f"{format_bytes(active['sent_bytes'])} of {format_bytes(active['size_bytes'])}"
         _line("Uploading", f"{active['path']}  {sent}")
@@ -300,7 +322,7 @@ def _of_ledger(root: Path, *, json: bool, details: bool, retrying: bool = False)
     else:
         _show_ledger(view, details)
         if retrying and view.totals.failed.files:
-            print_line("What failed is tried again as soon as an archive starts.")
+            print_line("Failed files are retried when an archive starts.")
     for warning in view.warnings if details else ():
         print_error(make_printable(warning))
     if not safe:
@@ -308,7 +330,7 @@ def _of_ledger(root: Path, *, json: bool, details: bool, retrying: bool = False)
             print_error(make_printable(error))
         named = [path for path in view.remaining if not any(e.startswith(f"{path}: ") for e in view.errors)]
         for path in named[:_NAMED]:
-            print_error(f"{make_printable(path)}: not archived, for nothing runs.")
+            print_error(f"{make_printable(path)}: not archived; nothing is running.")
         more = view.unarchived_files - len(view.errors[-_NAMED:]) - len(named[:_NAMED])
         if more > 0:
             print_error(f"… and {more:,} more")
@@ -316,21 +338,21 @@ def _of_ledger(root: Path, *, json: bool, details: bool, retrying: bool = False)
 
 
 def _show_ledger(view: LedgerView, details: bool) -> None:
-    print_line(f"No archive runs for {make_printable(str(view.root))}.")
+    print_line(f"No archive is running for {make_printable(str(view.root))}.")
     if details and view.known:
         archived = view.totals.archived
         print_line(
-            f"Its ledger knows {count_noun(archived.files, 'archived file')} ({format_bytes(archived.size_bytes)})."
+            f"Archived so far: {count_noun(archived.files, 'file')} ({format_bytes(archived.size_bytes)})."
         )
     elif details:
-        print_line("None ever did from here: it has no ledger.")
+        print_line("Never archived from this machine.")
     if view.unarchived_files:
         print_line(
             f"Not in the bucket: {count_noun(view.unarchived_files, 'file')}."
             f" Start ComfyUI or `cloud-archive watch` to archive {'it' if view.unarchived_files == 1 else 'them'}."
         )
     else:
-        print_line("Safe: every file that it should archive is in the bucket.")
+        print_line("Safe to stop: every file is in the bucket.")
     if details:
         found = view.to_json()
         _show_skipped(found, found["skipped"])

@@ -91,6 +91,8 @@ class _Job:
     """One call of the command."""
 
     def __init__(self, prefix: str | None, *, json: bool) -> None:
+        from ..archive.session import Session
+
         self._json = json
         self._prefix = prefix
         self._environ = dict(os.environ)
@@ -101,6 +103,7 @@ class _Job:
         self._root = root.resolve() if root is not None and root.is_dir() else None
         self._names: dict[Path, str] = {}
         self._found: dict[Path, dict[str, Any]] = {}
+        self._session = Session()
 
     def run(self, absolute: list[Path], given: list[Path]) -> None:
         wanted: list[Path] = []
@@ -169,7 +172,7 @@ class _Job:
                 answer.status == 502 and code is not None and explain(code).passing
             )
             if not passing or time.monotonic() >= deadline:
-                goes_on = " The archive that runs goes on trying." if passing else ""
+                goes_on = " The running archive keeps trying." if passing else ""
                 self._failed(file, answer.message + goes_on)
                 return
             time.sleep(_PAUSE_SECONDS)
@@ -198,8 +201,15 @@ class _Job:
             direct.run()
 
     def _draw(self, progress: Progress, sent: int, total: int) -> None:
-        words = f"{len(self._found)}/{len(self._names)}, {format_bytes(sent)} of {format_bytes(total)}"
-        progress.draw(sent, total, words)
+        from .progress import describe_rate
+
+        self._session.sample(sent, time.monotonic())
+        counters = self._session.counters()
+        rate = counters.rate_bytes_per_second
+        left = counters.seconds_left(0, total - sent)
+        counts = [f"{len(self._found)}/{len(self._names)}"] if self._names else []
+        words = [*counts, f"{format_bytes(sent)} of {format_bytes(total)}", *describe_rate(rate, left)]
+        progress.draw(sent, total, ", ".join(words))
 
     def _ended(self, item: Item, found: Uploaded) -> None:
         if found.key is None:
@@ -220,7 +230,7 @@ class _Job:
         }
         if not self._json:
             print_line(
-                f"{'Found' if already else 'Archived'} {make_printable(name)} as {make_printable(key)}"
+                f"{'Already archived' if already else 'Archived'} {make_printable(name)} as {make_printable(key)}"
                 f" ({format_bytes(size_bytes)})"
             )
 
@@ -259,7 +269,7 @@ def _why_not(file: Path) -> str:
     try:
         found = file.stat()
     except FileNotFoundError:
-        return "There is no such file."
+        return "File not found."
     except OSError as error:
         return f"It cannot be read: {error.strerror}."
     if file.is_dir():

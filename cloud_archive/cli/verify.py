@@ -34,7 +34,7 @@ def verify(
     deep: Annotated[bool, typer.Option("--deep", help="Read every object back and hash it.")] = False,
     repair: Annotated[
         bool,
-        typer.Option("--repair", help="What is missing or different, and still in DIR, is archived again."),
+        typer.Option("--repair", help="Archive again what is missing or different and still in DIR."),
     ] = False,
     json: Json = False,
 ) -> None:
@@ -58,9 +58,11 @@ def verify(
                 root,
                 deep=deep,
                 repair=repair,
-                on_progress=lambda done, total: progress.draw(done, total, f"{done:,}/{total:,}"),
+                on_progress=lambda done, total: progress.draw(
+                    done, total or None, f"{done:,}/{total:,}" if total else ""
+                ),
             )
-    for finding in report.findings[:_NAMED]:
+    for finding in sorted(report.findings[:_NAMED], key=lambda finding: finding.path):
         print_error(_words(finding))
     named = min(len(report.findings), _NAMED)
     if report.checked - report.same > named:
@@ -78,10 +80,10 @@ def verify(
 
 def _words(finding: Finding) -> str:
     what = {"missing": "missing from the bucket", "different": "different in the bucket"}.get(
-        finding.verdict.value, "could not be looked at"
+        finding.verdict.value, "could not be checked"
     )
-    where = "" if finding.local else "; it is not on this disk either"
-    then = "; back in the queue" if finding.queued else ""
+    where = "" if finding.local else "; also missing locally"
+    then = "; queued again" if finding.queued else ""
     cause = f": {finding.cause}" if finding.cause else ""
     return make_printable(f"{finding.path}: {what} ({finding.key}){cause}{where}{then}")
 
@@ -111,17 +113,18 @@ def _engine_runs(root: Path) -> bool:
 
 
 def _show(report: VerifyReport, *, repair: bool, running: bool) -> None:
-    requests = f"{report.list_requests:,} listings, {report.head_requests:,} looks"
+    lists, heads = report.list_requests, report.head_requests
+    requests = f"{count_noun(lists, 'list request')}, {count_noun(heads, 'object request')}"
     if report.read_requests:
         requests += f", {format_bytes(report.bytes_read)} read back"
     if report.listing_refused:
-        print_line("This key may not list the bucket, so each object was looked at by itself.")
+        print_line("This key may not list the bucket, so each object was requested separately.")
     if report.checked:
-        print_line(f"Checked {count_noun(report.checked, 'file')} with {requests}.")
+        print_line(f"Checked {count_noun(report.checked, 'file')} ({requests}).")
     if report.checked > report.same:
         print_line(
-            f"Missing: {report.missing:,}. Different: {report.different:,}. Not looked at: {report.undecided:,}."
-            f" Not on this disk either: {report.lost:,}."
+            f"Missing: {report.missing:,}. Different: {report.different:,}. Not checked: {report.undecided:,}."
+            f" Also missing locally: {report.lost:,}."
         )
     elif report.checked:
         what = "All of them" if report.sound else "The files that were checked"
@@ -135,4 +138,4 @@ def _show(report: VerifyReport, *, repair: bool, running: bool) -> None:
             f"{count_noun(report.waiting, 'file')} {verb} to be archived again. {then} Verify again after that."
         )
     elif not repair and report.missing + report.different > report.lost:
-        print_line("With --repair, those that are still on this disk are archived again.")
+        print_line("Add --repair to archive again those that are still on this disk.")

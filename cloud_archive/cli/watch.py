@@ -24,6 +24,7 @@ from .arguments import (
     host_and_port,
     is_loopback_host,
     read_token,
+    seconds_up_to,
     watched_directory,
 )
 
@@ -61,7 +62,14 @@ def watch(
     ] = None,
     log_json: Annotated[bool, typer.Option("--log-json", help="Log lines are JSON.")] = False,
     grace: Annotated[
-        float, typer.Option("--grace", metavar="SECONDS", min=0, help="For uploads under way at the end.")
+        float,
+        typer.Option(
+            "--grace",
+            metavar="SECONDS",
+            callback=seconds_up_to(86_400),
+            show_default=False,
+            help="How long uploads in progress may take at the end; default: 30.",
+        ),
     ] = 30.0,
     json: Json = False,
 ) -> None:
@@ -178,14 +186,14 @@ def _open_to(host: str, port: int | None) -> str:
 def _report(result: Result, *, json: bool) -> int:
     """Print failures on standard error, the sum on standard output."""
     failed = bool(result.failures) or not result.finished
-    for path, cause in result.failures[:_NAMED]:
+    for path, cause in sorted(result.failures)[:_NAMED]:
         print_error(f"{make_printable(path)}: {make_printable(cause)}" if path else make_printable(cause))
     if len(result.failures) > _NAMED:
         print_error(f"… and {len(result.failures) - _NAMED:,} more")
     if json:
         print_json(result.to_json())
     else:
-        for path, cause in result.skipped[:_SKIPPED_NAMED]:
+        for path, cause in sorted(result.skipped)[:_SKIPPED_NAMED]:
             print_line(f"Skipped {make_printable(path)}: {make_printable(cause)}")
         if result.skipped_files > _SKIPPED_NAMED:
             print_line(f"… and {result.skipped_files - _SKIPPED_NAMED:,} more skipped")
@@ -193,5 +201,5 @@ def _report(result: Result, *, json: bool) -> int:
         # What failed as a whole counts among the total already.
         total = max(result.total, done)
         if total or not failed:  # else the errors say it all
-            print_line(f"Complete: {done}/{total}" + ("" if total else ": nothing new"))
+            print_line(f"Complete: {done}/{total}" if total else "Complete: nothing to archive")
     return EXIT_FAILED if failed else EXIT_DONE

@@ -245,7 +245,7 @@ def farewell(status: Mapping[str, Any]) -> str:
     """Return the line with which ComfyUI ends where not everything is archived; else an empty text."""
     if status["state"] == "unavailable":
         cause = " ".join(status["errors"][-1:])
-        return f"Cloud Archive can't tell whether everything is archived: {cause} The next start looks."
+        return f"Cloud Archive can't tell whether everything is archived: {cause} The next start checks."
     pending, failed = status["pending_files"], status["failed_files"]
     count = pending + failed
     if not count or status["state"] in ("not_configured", "standby"):

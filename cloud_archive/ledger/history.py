@@ -167,6 +167,12 @@ def mark_freed(ledger: Ledger, rows: Sequence[int]) -> None:
     )
 
 
+def count_local_files(ledger: Ledger) -> int:
+    """Return how many archived versions may still have their local file."""
+    rows = ledger.read("SELECT count(*) FROM files WHERE state = 3 AND freed_at IS NULL")
+    return int(rows[0][0])
+
+
 # --- pruning
 
 

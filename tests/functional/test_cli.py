@@ -100,9 +100,9 @@ def test_without_a_usable_home_commands_answer_and_errors_stand_alone(
         monkeypatch.setenv(name, "/proc/no such folder")
     status, out, err = ran(capsys, "status", str(tmp_path))
     assert (status, err) == (0, "")
-    assert "None ever did from here" in out
+    assert "Never archived from this machine." in out
     status, out, err = ran(capsys, "watch", "--once", str(tmp_path))
-    assert (status, out) == (0, "Complete: 0/0: nothing new\n")
+    assert (status, out) == (0, "Complete: nothing to archive\n")
     assert f"The state is kept in {tmp_path / '.cloud-archive-state'}" in err
     monkeypatch.setenv("CLOUD_ARCHIVE_STATE_DIR", "/proc/no such folder")
     status, out, err = ran(capsys, "watch", "--once", str(tmp_path))
@@ -201,7 +201,7 @@ def test_an_unknown_directory_with_files_is_not_safe(capsys: pytest.CaptureFixtu
     (root / "a.png").write_bytes(b"a")
     status, out, err = ran(capsys, "status", str(root))
     assert status == 1
-    assert "No archive runs" in out
+    assert "No archive is running" in out
     assert "a.png" in err
     assert not list((root.parent / "state-home").rglob("*.sqlite3")), "looking makes no ledger"
 
@@ -215,7 +215,7 @@ def test_the_ledger_answers_where_nothing_runs(
     with_ledger(root, archived=["archived.png"], failed=["failed.png"], pending=["pending.png"])
     status, out, err = ran(capsys, command, str(root))
     assert status == 1
-    assert "No archive runs" in out
+    assert "No archive is running" in out
     assert "3 files" in out
     assert "failed.png: The store said no. Ask it." in err
     for name in ("pending.png", "unseen.png"):
@@ -255,7 +255,7 @@ def test_an_engine_that_was_killed_is_no_engine(capsys: pytest.CaptureFixture[st
     write_engine_info(state, EngineInfo(1, port, "token", str(root), "0"))
     status, out, _ = ran(capsys, "status", str(root))
     assert status == 0
-    assert "No archive runs" in out
+    assert "No archive is running" in out
 
 
 def with_ledger(
@@ -287,12 +287,14 @@ def with_ledger(
 @pytest.mark.parametrize(
     ("count", "expected"),
     [
-        (0, "0 bytes"),
-        (1, "1 byte"),
-        (999, "999 bytes"),
-        (1000, "1.0 KB"),
-        (999_950, "1.0 MB"),
-        (5 * 10**9, "5.0 GB"),
+        (0, "0 B"),
+        (1, "1 B"),
+        (999, "999 B"),
+        (1000, "1 kB"),
+        (999_950, "1 MB"),
+        (1_500_000, "1.5 MB"),
+        (41_234_567, "41 MB"),
+        (5 * 10**9, "5 GB"),
     ],
 )
 def test_sizes_read_well(count: int, expected: str) -> None:

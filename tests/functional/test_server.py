@@ -196,7 +196,7 @@ async def test_flush_answers_200_or_504_with_what_remains(private: Caller, engin
     }
     status, content = await private.ask("POST", "/cloud-sync/flush")
     assert (status, content["success"]) == (504, False)
-    assert "3 pending (41 bytes)" in content["message"]
+    assert "3 pending (41 B)" in content["message"]
     assert "No such bucket." in content["message"]
     assert content["status"]["pending_files"] == 3
 

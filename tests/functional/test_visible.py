@@ -196,7 +196,7 @@ def test_the_last_line_says_that_everything_is_in_the_bucket(tmp_path: Path) -> 
 
 def test_the_last_line_counts_what_is_not_in_the_bucket(tmp_path: Path) -> None:
     line = last_words(tmp_path, refusing("AccessDenied", 403))
-    assert line == "1 file (3 bytes) is not in the bucket yet; the next start goes on with it."
+    assert line == "1 file (3 B) is not in the bucket yet; the next start goes on with it."
 
 
 def test_the_last_line_of_a_stopped_archive_counts_what_came_meanwhile(tmp_path: Path) -> None:

@@ -260,7 +260,7 @@ def test_an_archive_whose_state_is_elsewhere_is_found(
         ended(daemon)
     status, out, _ = ran(capsys, "status", root)
     assert status == 0
-    assert "No archive runs" in out
+    assert "No archive is running" in out
 
 
 def test_a_daemon_without_an_archive_ends_with_the_cause(
@@ -349,7 +349,7 @@ def test_upload_names_what_it_cannot_archive_and_goes_on(
     )
     assert status == 1
     assert out.splitlines()[-1] == "Complete: 1/4"
-    assert f"{tmp_path / 'missing.png'}: There is no such file." in err
+    assert f"{tmp_path / 'missing.png'}: File not found." in err
     assert "It is a directory" in err
     assert "It is empty" in err
     assert bucket.keys() == ["out/a.png"]

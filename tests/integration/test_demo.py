@@ -241,9 +241,9 @@ def test_the_view_tells_each_change_once() -> None:
             view.show(file_lines(status, rows))
     told = [line.split("s  ", 1)[1] for line in out.getvalue().splitlines()]
     assert told == [
-        "proven         a.png (10 bytes) as out/a.png",
-        "uploading      b.png (10 bytes)",
-        "being written  c\\x1b.mp4 (7 bytes)",
+        "proven         a.png (10 B) as out/a.png",
+        "uploading      b.png (10 B)",
+        "being written  c\\x1b.mp4 (7 B)",
     ]
 
 

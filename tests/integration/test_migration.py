@@ -59,7 +59,7 @@ def test_the_variables_of_a_script_are_enough_and_its_layout_of_keys_is_kept(
     assert len(kept) == 5, "what the script had sent was not sent a second time"
 
     assert main(["upload", str(tmp_path / "missing.png")]) == 1
-    assert "missing.png: There is no such file." in capsys.readouterr().err
+    assert "missing.png: File not found." in capsys.readouterr().err
     monkeypatch.delenv("R2_BUCKET")
     assert main(["upload", str(tmp_path / "one.png")]) == 2
     assert "S3_BUCKET is not set" in capsys.readouterr().err

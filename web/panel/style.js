@@ -83,7 +83,7 @@ option { background: var(--ca-bg); color: var(--ca-fg); }
 .state { display: flex; gap: 10px; align-items: flex-start; }
 .state > .icon { width: 28px; height: 28px; stroke-width: 1.25; margin-top: 1px; }
 .state h2 { font-size: 16px; font-weight: 600; line-height: 1.3; text-wrap: balance; }
-.safe { display: flex; align-items: flex-start; gap: 5px; }
+.safe { text-wrap: pretty; display: flex; align-items: flex-start; gap: 5px; }
 .safe .icon { width: 14px; height: 14px; margin-top: 2px; }
 .head > .hint { color: var(--ca-quiet); font-size: 12px; }
 .counts { display: grid; grid-template-columns: repeat(3, minmax(0, 1fr)); gap: 6px; }
