@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from cloud_archive.archive import open_archive
+from cloud_archive.archive.ownership import Ownership
 from cloud_archive.ledger.recovery import open_ledger
 from tests.functional.archives import engine_on, until
 from tests.memory_store import MemoryStore
@@ -57,3 +60,58 @@ def test_a_standby_outlives_a_fault_that_passes(
             (root / "after.bin").write_bytes(b"after")
             assert standby.flush(20)
     assert store.bodies() == {"out/after.bin": b"after"}
+
+
+def owner(root: Path, state: Path, orphaned: Callable[[], bool] = lambda: False) -> Ownership:
+    return Ownership(
+        root, {}, state_base=state, prefer_environment=False, machine_wide=False, orphaned=orphaned
+    )
+
+
+def test_one_owner_at_a_time_and_the_next_after_its_release(root: Path, tmp_path: Path) -> None:
+    first, second = owner(root, tmp_path / "state"), owner(root, tmp_path / "state")
+    assert first.acquire()
+    assert not second.acquire()
+    first.release()
+    assert second.acquire()
+    assert not second.unlocked
+    second.release()
+
+
+def test_only_an_orphaned_engine_hands_over(root: Path, tmp_path: Path) -> None:
+    gone = threading.Event()
+    it = owner(root, tmp_path / "state", gone.is_set)
+    assert not it.agree_to_handover()
+    assert not it.handed_over
+    gone.set()
+    assert it.agree_to_handover()
+    assert it.handed_over
+    it.wait_for_handover()
+
+
+def test_standing_by_tries_until_it_succeeds(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cloud_archive.archive.ownership.STANDBY_SECONDS", 0.01)
+    it, tries, taken = owner(root, tmp_path / "state"), itertools.count(1), threading.Event()
+
+    def begin() -> bool:
+        if next(tries) < 3:
+            return False
+        taken.set()
+        return True
+
+    assert not it.stands_by
+    it.stand_by(begin, failed=lambda: True)
+    assert taken.wait(10)
+    assert it.stands_by
+    it.close()
+    assert next(tries) == 4
+
+
+def test_closing_ends_a_standby_that_never_got_its_turn(root: Path, tmp_path: Path) -> None:
+    it = owner(root, tmp_path / "state")
+    it.stand_by(lambda: False, failed=lambda: False)
+    it.close()
+    it.wait_for_handover()
+    assert not any(thread.name == "cloud-archive-standby" for thread in threading.enumerate())
