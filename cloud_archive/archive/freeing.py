@@ -12,7 +12,7 @@ from ..errors import CloudArchiveError
 from ..intake.open_files import has_writer
 from ..ledger.known_root import KnownRoot
 from ..ledger.ledger import Ledger
-from ..maintenance.free import Freed, FreeReport, Limits, LocalCleaner
+from ..maintenance.free import FreedFile, FreeReport, Limits, LocalCleaner
 from ..store.base import ObjectStore
 from .events import LocalFileFreed, OnEvent, StatusChanged
 from .session import Session
@@ -71,7 +71,7 @@ class FreeingLoop:
                 shown = notice
                 self._on_event(StatusChanged())
 
-    def _on_freed(self, freed: Freed) -> None:
+    def _on_freed(self, freed: FreedFile) -> None:
         self._on_event(LocalFileFreed(freed.size_bytes))
 
 

@@ -118,7 +118,7 @@ class Pipeline:
             on_event=self._on_event,
         )
         watch.add_loop("cloud-archive-keeper", lambda stopping: self._keep(watch, stopping))
-        if not free_limits(self._settings).off:
+        if not free_limits(self._settings).is_off:
             freeing = FreeingLoop(
                 self._settings,
                 self._root,

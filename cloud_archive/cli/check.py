@@ -23,16 +23,16 @@ def register(app: typer.Typer) -> None:
 def check(json: Json = False) -> None:
     """Try settings, network, keys and rights in turn, and say what to do about what does not work."""
     from ..config.settings import load_settings
-    from ..maintenance.check import all_well, run_check
+    from ..maintenance.check import has_no_failure, run_check
 
     steps = run_check(lambda: load_settings(os.environ))
     for step in steps:
         _show(step, listed=not json)
     if json:
         print_json([step.to_json() for step in steps])
-    elif all_well(steps):
+    elif has_no_failure(steps):
         print_line("Everything works: files can be archived.")
-    if all_well(steps):
+    if has_no_failure(steps):
         raise typer.Exit(EXIT_DONE)
     raise typer.Exit(EXIT_USAGE if steps[0].ok is False else EXIT_FAILED)
 

@@ -56,7 +56,7 @@ def free(
             settings.delete_local_after_seconds, settings.min_free_disk_bytes, age_from_archiving=True
         )
     )
-    if limits.off:
+    if limits.is_off:
         raise WrongUsage(
             "Give --older-than AGE or --min-free SIZE to say what to delete, or set"
             " CLOUD_ARCHIVE_DELETE_LOCAL_AFTER or CLOUD_ARCHIVE_MIN_FREE_DISK."

@@ -14,7 +14,7 @@ from .arguments import Directory, Json, WrongUsage
 from .common import age_seconds, archive_root, archive_scope, bucket, ledger_of, settings_now, size_bytes
 
 if TYPE_CHECKING:
-    from ..maintenance.prune import Plan, PruneReport
+    from ..maintenance.prune import PrunePlan, PruneReport
 
 _SHOWN = 20
 
@@ -48,7 +48,7 @@ def prune(
 
     Only objects that Cloud Archive wrote, unless --all. Local files stay, and are not uploaded again.
     """
-    from ..maintenance.prune import Rule, plan_prune
+    from ..maintenance.prune import PruneRule, plan_prune
     from ..maintenance.prune import prune as run
     from .progress import Progress
 
@@ -56,7 +56,9 @@ def prune(
         raise WrongUsage("Give --older-than AGE or --keep-bytes SIZE to say what to delete.")
     if yes and dry_run:
         raise WrongUsage("--yes or --dry-run, not both.")
-    rule = Rule(age_seconds("--older-than", older_than), size_bytes("--keep-bytes", keep_bytes), everything)
+    rule = PruneRule(
+        age_seconds("--older-than", older_than), size_bytes("--keep-bytes", keep_bytes), everything
+    )
     if rule.older_than_seconds is None and rule.keep_bytes is None:
         raise WrongUsage("Nothing to delete: an age or a size of `off` keeps everything.")
     settings = settings_now()
@@ -92,7 +94,7 @@ def prune(
     raise typer.Exit(EXIT_FAILED if report.failed else EXIT_DONE)
 
 
-def _answer(plan: Plan, report: PruneReport | None, prefix: str, *, json: bool) -> None:
+def _answer(plan: PrunePlan, report: PruneReport | None, prefix: str, *, json: bool) -> None:
     if json:
         found: dict[str, Any] = {
             "dry_run": report is None,
@@ -121,7 +123,7 @@ def _answer(plan: Plan, report: PruneReport | None, prefix: str, *, json: bool) 
     _show(plan, place)
 
 
-def _show(plan: Plan, place: str) -> None:
+def _show(plan: PrunePlan, place: str) -> None:
     from ..archive.session import local_time
 
     lines = [

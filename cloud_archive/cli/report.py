@@ -15,7 +15,7 @@ from .common import archive_root, bucket, ledger_of, needed_root, reading_scope,
 
 if TYPE_CHECKING:
     from ..maintenance.costs import Prices
-    from ..maintenance.report import By, Report, Row
+    from ..maintenance.report import By, Report, ReportRow
 
 NO_MODEL = "(none known)"
 
@@ -87,11 +87,11 @@ def _made(directory: Path | None, by: By, from_bucket: bool, prefix: str | None,
 
 def _by_model(directory: Path | None) -> Report:
     from ..catalog.search import files_by_model
-    from ..maintenance.report import Report, Row
+    from ..maintenance.report import Report, ReportRow
     from .catalog_view import catalog_of
 
     with catalog_of(directory) as database, database.reading() as db:
-        rows = [Row(name or NO_MODEL, files, size) for name, files, size in files_by_model(db)]
+        rows = [ReportRow(name or NO_MODEL, files, size) for name, files, size in files_by_model(db)]
         files, size = db.execute("SELECT count(*), coalesce(sum(size), 0) FROM assets").fetchone()
     rows.sort(key=lambda row: (-row.size_bytes, row.name))
     return Report("model", "catalog", tuple(rows), files, size)
@@ -128,7 +128,7 @@ def _show(found: Report) -> None:
     )
 
 
-def _cells(row: Row, *, timed: bool) -> list[str]:
+def _cells(row: ReportRow, *, timed: bool) -> list[str]:
     name = row.name.removesuffix("T00:00:00").replace("T", " ") if timed else row.name
     return [
         make_printable(name),

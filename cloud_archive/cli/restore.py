@@ -15,7 +15,7 @@ from .arguments import DIRECTORY_VARIABLE, Json, WrongUsage
 from .common import archive_root, bucket, ledger_of, ledger_path, moment, parsed, reading_scope, settings_now
 
 if TYPE_CHECKING:
-    from ..maintenance.restore import Item, RestoreReport, Wanted
+    from ..maintenance.restore import RestoreFilter, RestoreItem, RestoreReport
 
 
 def register(app: typer.Typer) -> None:
@@ -59,18 +59,18 @@ def restore(
 
     Works on a machine that never archived anything. Run it again after a break: what is there is not fetched again.
     """
-    from ..maintenance.restore import Wanted
+    from ..maintenance.restore import RestoreFilter
 
     target = Path(os.path.abspath(to)) if to is not None else archive_root(None)  # noqa: PTH100
     if target is None:
         raise WrongUsage(f"Give --to DIR to say where the files go, or set {DIRECTORY_VARIABLE}.")
     if target.exists() and not target.is_dir():
         raise WrongUsage(f"--to {target} is no directory.")
-    wanted = Wanted(
+    wanted = RestoreFilter(
         tuple(patterns or ()), moment("--since", since), moment("--until", until, end=True), session
     )
     for pattern in patterns or ():
-        parsed("PATTERN", pattern, lambda text: Wanted((text,)).spec())
+        parsed("PATTERN", pattern, lambda text: RestoreFilter((text,)).spec())
     report = _run(target, wanted, prefix, all_versions=all_versions, dry_run=dry_run, json=json)
     for item in report.items:
         if item.cause:
@@ -83,7 +83,7 @@ def restore(
 
 
 def _run(
-    target: Path, wanted: Wanted, prefix: str | None, *, all_versions: bool, dry_run: bool, json: bool
+    target: Path, wanted: RestoreFilter, prefix: str | None, *, all_versions: bool, dry_run: bool, json: bool
 ) -> RestoreReport:
     from ..maintenance.restore import restore as run
     from .progress import Progress
@@ -96,7 +96,7 @@ def _run(
         Progress(is_terminal(sys.stderr), "Restoring") as progress,
     ):
 
-        def ended(item: Item, report: RestoreReport) -> None:
+        def ended(item: RestoreItem, report: RestoreReport) -> None:
             progress.draw(0, None, f"{report.restored:,} files, {format_bytes(report.restored_bytes)}")
             if dry_run and not json and item.path and item.result.value == "restored":
                 print_line(f"{make_printable(item.path)}  {format_bytes(item.size_bytes)}")

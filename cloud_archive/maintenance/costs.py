@@ -1,8 +1,8 @@
-"""What storing so much costs a month, by a dated table of list prices (`prices.json`), which a user may replace.
+"""Estimate the monthly cost of an archive, from a dated table of list prices (`prices.json`) that users may replace.
 
-An estimate to choose a provider by, and to see next year's bill coming: no discounts or taxes, one storage class, one
-region each, and no free allowances of a fixed size. An allowance that grows with what is stored counts: it decides
-what reading everything once costs.
+The estimate serves to compare providers and to foresee next year's bill. It includes no discounts, taxes or fixed free
+allowances, and knows one storage class and region per provider. A free allowance that grows with the stored bytes is
+included, because it decides the cost of reading everything once.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from typing import Any
 from ..errors import CloudArchiveError
 
 PROJECTED_MONTHS = 12
-PART_BYTES = 8 * 1024 * 1024  # as uploads send them
+PART_BYTES = 8 * 1024 * 1024  # of a multipart upload
 TABLE = Path(__file__).with_name("prices.json")
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What is there and what a month adds.
+    """The stored files, and the uploads of a month.
 
     Attributes:
-        month_bytes: what came in the last 30 days.
-        month_writes: the requests that brought it.
+        month_bytes: bytes uploaded in the last 30 days.
+        month_writes: the write requests of these uploads.
     """
 
     size_bytes: int
@@ -37,14 +37,14 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """One provider's, in the table's currency.
+    """The cost at one provider, in the table's currency.
 
     Attributes:
-        storage: a month, of what is there now.
-        writes: of the last 30 days.
-        now: both.
-        projected: a month of storage and writes in a year, if every month brings what the last 30 days brought.
-        bring_back: reading everything once, out of the provider's network.
+        storage: a month of storage.
+        writes: the writes of the last 30 days.
+        now: storage and writes together.
+        projected: the same in a year, if every month adds as much as the last 30 days.
+        bring_back: reading everything once, outside the provider's network.
     """
 
     provider: str
@@ -56,7 +56,7 @@ class Cost:
     bring_back: float
 
     def to_json(self) -> dict[str, Any]:
-        """As `--json` shows it, rounded to a hundredth of a cent."""
+        """Return the JSON of `--json`, rounded to a hundredth of a cent."""
         return {
             "provider": self.provider,
             "plan": self.plan,
@@ -70,7 +70,7 @@ class Cost:
 
 @dataclass(frozen=True, slots=True)
 class Provider:
-    """One line of the table."""
+    """One line of the price table."""
 
     name: str
     plan: str
@@ -80,24 +80,24 @@ class Provider:
     reads_million: float
     egress_gb: float
     sources: tuple[str, ...]
-    free_egress_times_stored: float = 0.0  # a month, as a multiple of what is stored
+    free_egress_times_stored: float = 0.0  # per month, as a multiple of the stored bytes
 
     def cost(self, usage: Usage) -> Cost:
-        """What this usage costs here."""
+        """Return the cost of this usage at this provider."""
         gigabytes = usage.size_bytes / self.gigabyte_bytes
         storage = gigabytes * self.storage_gb_month
         writes = usage.month_writes / 1e6 * self.writes_million
         later = (
             usage.size_bytes + PROJECTED_MONTHS * usage.month_bytes
         ) / self.gigabyte_bytes * self.storage_gb_month + writes
-        reads = 2 * usage.files / 1e6 * self.reads_million  # a HEAD and a GET each, as `restore` asks
+        reads = 2 * usage.files / 1e6 * self.reads_million  # `restore` sends a HEAD and a GET for each
         back = gigabytes * max(0.0, 1.0 - self.free_egress_times_stored) * self.egress_gb + reads
         return Cost(self.name, self.plan, storage, writes, storage + writes, later, back)
 
 
 @dataclass(frozen=True, slots=True)
 class Prices:
-    """The table; `read_on` is the day on which its sources were read."""
+    """The price table; `read_on` is the day on which its sources were read."""
 
     read_on: str
     currency: str
@@ -106,15 +106,15 @@ class Prices:
 
 
 def requests_for(files: int, size_bytes: int) -> int:
-    """About how many write requests brought so many files: one each, and one more for each further 8 MiB."""
+    """Return about how many write requests upload these files: one per file, and one more per 8 MiB."""
     return files + size_bytes // PART_BYTES
 
 
 def load_prices(path: Path = TABLE) -> Prices:
-    """The table in a JSON file.
+    """Return the price table of a JSON file.
 
     Raises:
-        CloudArchiveError: it cannot be read, or a line of it is none; says which and why.
+        CloudArchiveError: the file can't be read or is invalid; the message says why.
     """
     try:
         data = json.loads(path.read_text("utf-8"))

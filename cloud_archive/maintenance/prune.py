@@ -1,16 +1,16 @@
-"""`prune`: delete old objects below the prefix, to keep an age or a size.
+"""Delete old objects below the prefix, by age or total size.
 
-`plan_prune` decides and deletes nothing; `prune` deletes what a plan names. A plan holds only keys of a `Scope`, and
-only objects that Cloud Archive wrote: the ledger has written that very object (same ETag, same size), or its metadata
-carries an archive's token. An object that somebody else wrote with the same bytes stays.
+`plan_prune` only decides; `prune` deletes what a plan names. A plan contains only keys of a `KeyScope`, and only
+objects that Cloud Archive wrote: the ledger wrote exactly this object (same ETag, same size), or its metadata has an
+archive's token. An object that another program wrote with the same bytes stays.
 
-Right before an object is deleted, a HEAD compares its ETag, size and time with the plan. What differs stays.
+Right before an object is deleted, a HEAD compares its ETag, size and time with the plan. An object that differs stays.
 
-Stores answer wrongly about deletions, so the bucket is listed once afterwards: what is still there counts as failed,
-and what is gone as deleted, whatever the store said.
+Stores may answer wrongly about deletions, so the bucket is listed once afterwards. An object that is still there counts
+as failed, and one that is gone as deleted, whatever the store said.
 
-A row says `pruned` before its object goes and is `archived` again where the store refuses, so that a process that is
-killed in between never leaves a row that promises an object which is gone. A pruned file is not uploaded again.
+A row is marked as pruned before its object is deleted, and as archived again if the store refuses. So a process that
+is killed never leaves an archived row without its object. A pruned file is not uploaded again.
 """
 
 from __future__ import annotations
@@ -34,29 +34,26 @@ from ..store.evidence import Expected, Verdict, compare
 from ..store.failures import is_denied
 from .retry import with_retries
 
-LOOKS_AT_ONCE = 8
-DELETE_AT_ONCE = 100  # few, so that little time passes between the last comparison and the deletion
-TIME_SLACK_SECONDS = 2.0  # listings may tell milliseconds where a HEAD tells seconds
+PARALLEL_HEADS = 8
+DELETE_BATCH = 100  # small, so that each deletion soon follows its comparison
+TIME_SLACK_SECONDS = 2.0  # listings may have milliseconds, and a HEAD only seconds
 CHANGED = "It was written or deleted since the plan was made, so it was left alone. Run prune again."
-MARK = "archive-token"  # metadata that every object of an archive carries
+WRITTEN_BY_US = "archive-token"  # in the metadata of every archived object
 STILL_THERE = (
     "The store said that it deleted this object, but it is still there."
     " The key may lack the right s3:DeleteObject."
 )
-DENIED = (
-    "The store denies deletion: it needs the right s3:DeleteObject on this bucket and prefix, which archiving"
-    " does not."
-)
+DENIED = "The store denies deletion. Unlike archiving, prune needs the right s3:DeleteObject on this bucket and prefix."
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
-    """What goes. With both, an object goes for either reason.
+class PruneRule:
+    """What to delete. With both limits, either one is enough to delete an object.
 
     Attributes:
-        older_than_seconds: objects that were written longer ago.
-        keep_bytes: the oldest, until the others have no more than this in all.
-        everything: also what other programs wrote below the prefix.
+        older_than_seconds: delete objects that were written longer ago.
+        keep_bytes: delete the oldest objects until the others have at most this total size.
+        everything: also delete what other programs wrote below the prefix.
     """
 
     older_than_seconds: float | None = None
@@ -66,7 +63,7 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class PruneCandidate:
-    """One object of the plan; `written_at` in seconds since 1970."""
+    """An object that may be deleted; `written_at` is in seconds since 1970."""
 
     key: str
     size_bytes: int
@@ -74,8 +71,8 @@ class PruneCandidate:
     etag: str | None = None
     rows: tuple[FileRow, ...] = ()
 
-    def is_still(self, info: ObjectInfo | None) -> bool:
-        """Return whether `info` describes the object as it was planned."""
+    def matches_plan(self, info: ObjectInfo | None) -> bool:
+        """Return whether the object is still as it was planned."""
         return (
             info is not None
             and info.size_bytes == self.size_bytes
@@ -86,17 +83,17 @@ class PruneCandidate:
 
     @property
     def only_copy(self) -> bool:
-        """The ledger says that its local file is gone."""
+        """Whether its local file is gone, according to the ledger."""
         return bool(self.rows) and all(row.freed_at is not None for row in self.rows)
 
     def to_json(self) -> dict[str, Any]:
-        """As `--json` shows it."""
+        """Return the JSON of `--json`."""
         return {"s3_key": self.key, "size_bytes": self.size_bytes, "written_at": self.written_at}
 
 
 @dataclass(slots=True)
-class Plan:
-    """What would go, oldest first, and what stays."""
+class PrunePlan:
+    """What `prune` will delete, oldest first, and how much stays; `foreign` is what other programs wrote."""
 
     candidates: list[PruneCandidate] = field(default_factory=list)
     kept_files: int = 0
@@ -107,13 +104,13 @@ class Plan:
 
     @property
     def size_bytes(self) -> int:
-        """Of what would go."""
-        return sum(one.size_bytes for one in self.candidates)
+        """The total size of the candidates."""
+        return sum(candidate.size_bytes for candidate in self.candidates)
 
 
 @dataclass(slots=True)
 class PruneReport:
-    """What went."""
+    """What `prune` deleted; `failed` has the key and the cause of each failure."""
 
     deleted: int = 0
     deleted_bytes: int = 0
@@ -125,42 +122,42 @@ def plan_prune(
     ledger: Ledger | None,
     *,
     scope: KeyScope,
-    rule: Rule,
+    rule: PruneRule,
     now: float,
     on_progress: Callable[[int], None] = lambda listed: None,
-) -> Plan:
-    """Decide what would go; deletes nothing.
+) -> PrunePlan:
+    """Decide what to delete; deletes nothing.
 
     Args:
-        scope: the keys that may be planned.
-        ledger: of the directory, where there is one: it saves a request for each object that it wrote.
+        ledger: the directory's ledger, if there is one. It saves a HEAD for each object that it wrote.
+        scope: the keys that may be deleted.
         now: seconds since 1970.
-        on_progress: called with how many objects were seen.
+        on_progress: called with the number of objects listed so far.
 
     Raises:
-        StoreError: the bucket cannot be listed or looked at.
+        StoreError: the bucket can't be listed, or its objects can't be read.
     """
-    plan = Plan(listing_prefix=scope.listing_prefix)
+    plan = PrunePlan(listing_prefix=scope.listing_prefix)
     ours: list[PruneCandidate] = []
     limit = None if rule.older_than_seconds is None else now - rule.older_than_seconds
     listed = 0
     with (
-        ThreadPoolExecutor(LOOKS_AT_ONCE, thread_name_prefix="cloud-archive-prune") as pool,
+        ThreadPoolExecutor(PARALLEL_HEADS, thread_name_prefix="cloud-archive-prune") as pool,
         KeyIndex(ledger) if ledger is not None else nullcontext() as index,
     ):
-        for listing in _pages(store.list(scope.listing_prefix), 1000):
+        for listing in _batches(store.list(scope.listing_prefix), 1000):
             listed += len(listing)
             page = [info for info in listing if scope.holds(info.key)]
-            # For an age alone, what is young stays whoever wrote it, and need not be looked at.
+            # With an age limit only, young objects stay in any case and need no check.
             old = [info for info in page if rule.keep_bytes is not None or _is_before(info, limit)]
             young = [info for info in page if not (rule.keep_bytes is not None or _is_before(info, limit))]
             plan.kept_files += len(young)
             plan.kept_bytes += sum(info.size_bytes for info in young)
             rows = index.find([info.key for info in old]) if index is not None else {}
-            for info, mine in zip(
+            for info, is_ours in zip(
                 old, pool.map(lambda i, r=rows: _is_ours(store, i, r.get(i.key, []), rule), old), strict=True
             ):
-                if mine and info.last_modified is not None:
+                if is_ours and info.last_modified is not None:
                     ours.append(
                         PruneCandidate(
                             info.key,
@@ -178,13 +175,13 @@ def plan_prune(
     return plan
 
 
-def _choose(plan: Plan, ours: list[PruneCandidate], limit: float | None, keep_bytes: int | None) -> None:
-    """Oldest first; the key decides between equals, so that two runs plan the same."""
-    heapq.heapify(order := [(one.written_at, one.key, place) for place, one in enumerate(ours)])
+def _choose(plan: PrunePlan, ours: list[PruneCandidate], limit: float | None, keep_bytes: int | None) -> None:
+    """Add the objects to delete to the plan, oldest first. Equal times are ordered by key, so plans are repeatable."""
+    heapq.heapify(order := [(one.written_at, one.key, index) for index, one in enumerate(ours)])
     left = sum(one.size_bytes for one in ours)
     while order:
-        written_at, _, place = heapq.heappop(order)
-        one = ours[place]
+        written_at, _, index = heapq.heappop(order)
+        one = ours[index]
         if (limit is not None and written_at < limit) or (keep_bytes is not None and left > keep_bytes):
             plan.candidates.append(one)
             left -= one.size_bytes
@@ -197,7 +194,7 @@ def _is_before(info: ObjectInfo, limit: float | None) -> bool:
     return limit is not None and info.last_modified is not None and info.last_modified.timestamp() < limit
 
 
-def _is_ours(store: ObjectStore, info: ObjectInfo, rows: Sequence[FileRow], rule: Rule) -> bool:
+def _is_ours(store: ObjectStore, info: ObjectInfo, rows: Sequence[FileRow], rule: PruneRule) -> bool:
     if rule.everything:
         return True
     if info.key.endswith("/"):
@@ -205,35 +202,35 @@ def _is_ours(store: ObjectStore, info: ObjectInfo, rows: Sequence[FileRow], rule
     for row in rows:
         if row.wrote and compare(info, Expected.of_row(row)) is Verdict.SAME:
             return True
-    seen = with_retries(lambda: store.head(info.key))
-    # Deleted and written anew in between: then it is not the object that was listed.
-    same = seen is not None and (seen.size_bytes, seen.etag) == (info.size_bytes, info.etag)
-    return same and seen is not None and MARK in seen.metadata
+    current = with_retries(lambda: store.head(info.key))
+    # It may have been replaced since the listing.
+    same = current is not None and (current.size_bytes, current.etag) == (info.size_bytes, info.etag)
+    return same and current is not None and WRITTEN_BY_US in current.metadata
 
 
 def prune(
     store: ObjectStore,
     ledger: Ledger | None,
-    plan: Plan,
+    plan: PrunePlan,
     *,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> PruneReport:
-    """Delete what the plan names and what is still as it was planned, in batches.
+    """Delete the planned objects that have not changed, in batches.
 
-    After a batch of which nothing may be deleted, no other is tried.
+    It stops after a batch whose deletions are all denied.
 
     Args:
-        on_progress: called with objects done and objects in all.
+        on_progress: called with the number of objects done, and the total.
 
     Raises:
-        LedgerError: the ledger cannot be written; the batch was not begun.
+        LedgerError: the ledger can't be written; nothing of the current batch was deleted.
     """
     report = PruneReport()
     answers: dict[str, StoreError | None] = {}
     done = 0
-    with ThreadPoolExecutor(LOOKS_AT_ONCE, thread_name_prefix="cloud-archive-prune") as pool:
-        for batch in _pages(plan.candidates, DELETE_AT_ONCE):
-            refusals = list(pool.map(lambda one: _refusal(store, one), batch))
+    with ThreadPoolExecutor(PARALLEL_HEADS, thread_name_prefix="cloud-archive-prune") as pool:
+        for batch in _batches(plan.candidates, DELETE_BATCH):
+            refusals = list(pool.map(lambda one: _find_change(store, one), batch))
             report.failed += [(one.key, cause) for one, cause in zip(batch, refusals, strict=True) if cause]
             unchanged = [one for one, cause in zip(batch, refusals, strict=True) if not cause]
             denied = _delete(store, ledger, unchanged, answers)
@@ -243,21 +240,22 @@ def prune(
                 break
         if answers:
             tried = [one for one in plan.candidates if one.key in answers]
-            there = _still_there(store, plan.listing_prefix, tried, answers, pool)
-            _report(ledger, tried, answers, there, report)
+            there = _find_remaining(store, plan.listing_prefix, tried, answers, pool)
+            _record_result(ledger, tried, answers, there, report)
     return report
 
 
-def _still_there(
+def _find_remaining(
     store: ObjectStore,
     prefix: str,
     tried: Sequence[PruneCandidate],
     answers: Mapping[str, StoreError | None],
     pool: Executor,
 ) -> set[str]:
-    """Return which objects the bucket still holds: by one listing, and a HEAD where it contradicts the answer.
+    """Return the keys of the objects that the bucket still holds.
 
-    Where listing is refused, each is asked for by a HEAD; where that is refused as well, it counts as still there.
+    One listing decides, and a HEAD if it contradicts the answer to the deletion. If listing is refused, every object
+    gets a HEAD. An object whose HEAD is refused counts as still there.
     """
     keys = {one.key for one in tried}
     try:
@@ -268,27 +266,27 @@ def _still_there(
 
     def is_there(one: PruneCandidate) -> bool:
         try:
-            return one.is_still(with_retries(lambda: store.head(one.key)))
+            return one.matches_plan(with_retries(lambda: store.head(one.key)))
         except StoreError:
             return True
 
     there = listed - {one.key for one in doubtful}
-    there |= {one.key for one, found in zip(doubtful, pool.map(is_there, doubtful), strict=True) if found}
+    there |= {one.key for one, exists in zip(doubtful, pool.map(is_there, doubtful), strict=True) if exists}
     return there
 
 
-def _report(
+def _record_result(
     ledger: Ledger | None,
     tried: Sequence[PruneCandidate],
     answers: Mapping[str, StoreError | None],
     there: Set[str],
     report: PruneReport,
 ) -> None:
-    """Count what is gone and what is not, and let the ledger say the same."""
+    """Count the deleted and the remaining objects, and correct their rows in the ledger."""
     for one in tried:
         answer = answers[one.key]
         if one.key in there:
-            report.failed.append((one.key, STILL_THERE if answer is None else _why(answer)))
+            report.failed.append((one.key, STILL_THERE if answer is None else _explain_failure(answer)))
         else:
             report.deleted += 1
             report.deleted_bytes += one.size_bytes
@@ -302,10 +300,10 @@ def _report(
         mark_pruned(ledger, [row.row for row in gone])
 
 
-def _refusal(store: ObjectStore, planned: PruneCandidate) -> str:
-    """Why this object stays; empty where it is as it was planned."""
+def _find_change(store: ObjectStore, planned: PruneCandidate) -> str:
+    """Return why this object stays; empty if it is as it was planned."""
     try:
-        return "" if planned.is_still(with_retries(lambda: store.head(planned.key))) else CHANGED
+        return "" if planned.matches_plan(with_retries(lambda: store.head(planned.key))) else CHANGED
     except StoreError as error:
         return f"It could not be compared with the plan: {error}"
 
@@ -316,7 +314,7 @@ def _delete(
     batch: Sequence[PruneCandidate],
     answers: dict[str, StoreError | None],
 ) -> bool:
-    """Delete these and note the store's answers. Returns whether the store denied every one of them."""
+    """Delete a batch, and add the store's answers. Return whether the store denied every deletion."""
     rows = {one.key: one.rows for one in batch}
     if ledger is not None:
         mark_pruned(ledger, [row.row for one in batch for row in one.rows])
@@ -335,7 +333,7 @@ def _delete(
     return bool(batch) and denied == len(batch)
 
 
-def _why(error: StoreError) -> str:
+def _explain_failure(error: StoreError) -> str:
     return DENIED if _is_denied(error) else str(error)
 
 
@@ -343,7 +341,7 @@ def _is_denied(error: StoreError) -> bool:
     return is_denied(error) or error.failure.code in ("AccessDenied", "403")
 
 
-def _pages(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
+def _batches(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
     left = iter(items)
     while page := list(islice(left, size)):
         yield page

@@ -1,7 +1,7 @@
-"""`report`: files and bytes by time, type or folder, and what they cost.
+"""Report files and bytes by time, type or folder, and what they cost.
 
-From the ledger (what is archived now, by the time it came), or from the bucket itself (what lies below the prefix,
-by the time it was written). Days and months are local ones.
+The source is the ledger (archived files, by the time of archiving) or the bucket (objects below the prefix, by the time
+they were written). Days and months are in local time.
 """
 
 from __future__ import annotations
@@ -27,45 +27,51 @@ BY: tuple[By, ...] = ("hour", "day", "month", "type", "folder", "model")  # by m
 TIMES: tuple[By, ...] = ("hour", "day", "month")
 MONTH_SECONDS = 30 * 86_400.0
 NO_TYPE = "(none)"
-LONGEST_TYPE = 12  # what comes after the last dot and is longer is part of a name
-TOP = "(top)"
+MAX_TYPE_CHARACTERS = 12  # a longer text after the last dot is part of the name
+TOP_FOLDER = "(top)"
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """One line: a time (local ISO 8601, its beginning), a type or a folder."""
+class ReportRow:
+    """One line of a report.
+
+    Attributes:
+        name: a type, a folder, or the start of a time span in local ISO 8601.
+        total_bytes: the bytes of this and all earlier lines; for times only.
+    """
 
     name: str
     files: int
     size_bytes: int
-    total_bytes: int = 0  # of this and all earlier lines: how it grew; for times only
+    total_bytes: int = 0
 
     def to_json(self, by: By) -> dict[str, Any]:
-        """As `--json` and the route show it."""
-        found: dict[str, Any] = {"start" if by in TIMES else by: self.name}
-        found |= {"files": self.files, "bytes": self.size_bytes}
-        return found | ({"total_bytes": self.total_bytes} if by in TIMES else {})
+        """Return the JSON of `--json` and of the route."""
+        row: dict[str, Any] = {"start" if by in TIMES else by: self.name}
+        row |= {"files": self.files, "bytes": self.size_bytes}
+        return row | ({"total_bytes": self.total_bytes} if by in TIMES else {})
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What there is, in lines, and its cost.
+    """A report.
 
     Attributes:
-        rows: times oldest first; types and folders the largest first.
-        files, size_bytes: of everything, whatever lines are shown.
+        source: `ledger` or `bucket`.
+        rows: times with the oldest first; types and folders with the largest first.
+        files, size_bytes: the totals.
     """
 
     by: By
     source: str
-    rows: tuple[Row, ...]
+    rows: tuple[ReportRow, ...]
     files: int
     size_bytes: int
     costs: tuple[Cost, ...] = ()
     prices: Prices | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """As `--json` shows it."""
+        """Return the JSON of `--json`."""
         return {
             "by": self.by,
             "source": self.source,
@@ -77,7 +83,7 @@ class Report:
         }
 
     def to_csv(self) -> str:
-        """The lines as CSV, with their names in the first one."""
+        """Return the lines as CSV with a header."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         timed = self.by in TIMES
@@ -85,7 +91,7 @@ class Report:
             ["start" if timed else self.by, "files", "bytes", *(["total_bytes"] if timed else [])]
         )
         for row in self.rows:
-            # A name that a spreadsheet would take for a formula gets the apostrophe that makes it a text.
+            # An apostrophe keeps a spreadsheet from reading the name as a formula.
             name = f"'{row.name}" if row.name[:1] in "=+-@\t\r" else row.name
             writer.writerow([name, row.files, row.size_bytes, *([row.total_bytes] if timed else [])])
         return text.getvalue()
@@ -93,6 +99,8 @@ class Report:
 
 @dataclass(slots=True)
 class _Sum:
+    """A sum of files and bytes."""
+
     files: int = 0
     size_bytes: int = 0
 
@@ -104,17 +112,17 @@ class _Sum:
 def report_from_ledger(
     ledger: Ledger, *, by: By, prices: Prices | None = None, now: Callable[[], float] = time.time
 ) -> Report:
-    """What the ledger has as archived.
+    """Report the archived files of the ledger.
 
     Args:
-        prices: None leaves the costs out.
+        prices: the price table; None = no costs.
 
     Raises:
-        LedgerError: it cannot be read.
+        LedgerError: the ledger can't be read.
     """
     slots = archived_by_time(ledger)
-    rows = _by_time(slots, by) if by in TIMES else _by_name(_pieces_of(ledger, by), by, os.fsdecode)
-    return _made(by, "ledger", rows, slots, prices, now())
+    rows = _by_time(slots, by) if by in TIMES else _by_name(_sum_by_group(ledger, by), by, os.fsdecode)
+    return _build_report(by, "ledger", rows, slots, prices, now())
 
 
 def report_from_bucket(
@@ -126,13 +134,17 @@ def report_from_bucket(
     now: Callable[[], float] = time.time,
     on_progress: Callable[[int], None] = lambda listed: None,
 ) -> Report:
-    """Return what lies in the bucket below the prefix, whoever wrote it; without the reserved folder.
+    """Report all objects of the scope, including those that other programs wrote.
+
+    Args:
+        prices: the price table; None = no costs.
+        on_progress: called with the number of objects so far.
 
     Raises:
-        StoreError: the bucket cannot be listed.
+        StoreError: the bucket can't be listed.
     """
     slots: list[TimeSlot] = []
-    pieces: defaultdict[bytes, _Sum] = defaultdict(_Sum)
+    groups: defaultdict[bytes, _Sum] = defaultdict(_Sum)
     for info in store.list(scope.listing_prefix):
         if not scope.holds(info.key):
             continue
@@ -140,17 +152,18 @@ def report_from_bucket(
         slots.append(TimeSlot(int(written), 1, info.size_bytes))
         if by not in TIMES:
             path = info.key[len(scope.head) :].encode("utf-8", "surrogatepass")
-            pieces[_piece(path, by)].add(1, info.size_bytes)
+            groups[_path_group(path, by)].add(1, info.size_bytes)
         on_progress(len(slots))
-    rows = _by_time(slots, by) if by in TIMES else _by_name(pieces, by, _of_key)
-    return _made(by, "bucket", rows, slots, prices, now())
+    rows = _by_time(slots, by) if by in TIMES else _by_name(groups, by, _decode_key)
+    return _build_report(by, "bucket", rows, slots, prices, now())
 
 
 def chart_rows(ledger: Ledger, by: Literal["hour", "day"], last: int, now: float) -> list[dict[str, Any]]:
-    """The last hours or days with anything in them, this one included, for the panel's chart.
+    """Return the last hours or days with uploads, for the panel's chart.
 
     Args:
-        last: how many hours or days back.
+        last: how many hours or days, including the current one.
+        now: seconds since 1970.
     """
     start = datetime.fromtimestamp(now).replace(minute=0, second=0, microsecond=0)
     if by == "hour":
@@ -161,7 +174,7 @@ def chart_rows(ledger: Ledger, by: Literal["hour", "day"], last: int, now: float
     return [{"start": row.name, "files": row.files, "bytes": row.size_bytes} for row in rows]
 
 
-def _by_time(slots: Iterable[TimeSlot], by: By) -> list[Row]:
+def _by_time(slots: Iterable[TimeSlot], by: By) -> list[ReportRow]:
     sums: defaultdict[str, _Sum] = defaultdict(_Sum)
     for slot in slots:
         moment = datetime.fromtimestamp(slot.start).replace(minute=0, second=0)
@@ -170,65 +183,71 @@ def _by_time(slots: Iterable[TimeSlot], by: By) -> list[Row]:
         if by == "month":
             moment = moment.replace(day=1)
         sums[moment.isoformat(timespec="seconds")].add(slot.files, slot.size_bytes)
-    rows: list[Row] = []
+    rows: list[ReportRow] = []
     total = 0
     for name in sorted(sums):
         total += sums[name].size_bytes
-        rows.append(Row(name, sums[name].files, sums[name].size_bytes, total))
+        rows.append(ReportRow(name, sums[name].files, sums[name].size_bytes, total))
     return rows
 
 
-def _pieces_of(ledger: Ledger, by: By) -> Mapping[bytes, _Sum]:
-    """Sums by the piece of the path that counts, as bytes: of a million paths only the few pieces become text."""
+def _sum_by_group(ledger: Ledger, by: By) -> Mapping[bytes, _Sum]:
+    """Return sums by group. Groups are bytes, so that a million paths need not be decoded."""
     sums: defaultdict[bytes, _Sum] = defaultdict(_Sum)
     for page in archived_paths(ledger):
         for path, size_bytes in page:
-            one = sums[_piece(path, by)]
+            one = sums[_path_group(path, by)]
             one.files += 1
             one.size_bytes += size_bytes
     return sums
 
 
-def _piece(path: bytes, by: By) -> bytes:
+def _path_group(path: bytes, by: By) -> bytes:
+    """Return the folder or the type of a path."""
     if by == "folder":
         return path[: path.find(b"/") + 1]
     begin = path.rfind(b"/") + 1
     dot = path.rfind(b".", begin)
-    return path[dot + 1 :] if dot > begin else b""  # a name that begins with its only dot has no type
+    return path[dot + 1 :] if dot > begin else b""  # a dot at the start of a name starts no type
 
 
-def _of_key(piece: bytes) -> str:
-    return piece.decode("utf-8", "surrogatepass")
+def _decode_key(group: bytes) -> str:
+    return group.decode("utf-8", "surrogatepass")
 
 
-def _by_name(pieces: Mapping[bytes, _Sum], by: By, decode: Callable[[bytes], str]) -> list[Row]:
+def _by_name(groups: Mapping[bytes, _Sum], by: By, decode: Callable[[bytes], str]) -> list[ReportRow]:
     sums: defaultdict[str, _Sum] = defaultdict(_Sum)
-    for piece, one in pieces.items():
-        text = decode(piece)
-        sums[_type(text) if by == "type" else text[:-1] or TOP].add(one.files, one.size_bytes)
-    rows = [Row(name, one.files, one.size_bytes) for name, one in sums.items()]
+    for group, one in groups.items():
+        text = decode(group)
+        sums[_format_type(text) if by == "type" else text[:-1] or TOP_FOLDER].add(one.files, one.size_bytes)
+    rows = [ReportRow(name, one.files, one.size_bytes) for name, one in sums.items()]
     return sorted(rows, key=lambda row: (-row.size_bytes, row.name))
 
 
-def _type(ending: str) -> str:
-    return ending.lower() if 0 < len(ending) <= LONGEST_TYPE else NO_TYPE
+def _format_type(extension: str) -> str:
+    return extension.lower() if 0 < len(extension) <= MAX_TYPE_CHARACTERS else NO_TYPE
 
 
-def _made(
-    by: By, source: str, rows: Sequence[Row], slots: Sequence[TimeSlot], prices: Prices | None, now: float
+def _build_report(
+    by: By,
+    source: str,
+    rows: Sequence[ReportRow],
+    slots: Sequence[TimeSlot],
+    prices: Prices | None,
+    now: float,
 ) -> Report:
     files = sum(slot.files for slot in slots)
     size_bytes = sum(slot.size_bytes for slot in slots)
     costs: tuple[Cost, ...] = ()
     if prices is not None:
         recent = [slot for slot in slots if slot.start >= now - MONTH_SECONDS]
-        came = sum(slot.files for slot in recent)
-        came_bytes = sum(slot.size_bytes for slot in recent)
+        recent_files = sum(slot.files for slot in recent)
+        recent_bytes = sum(slot.size_bytes for slot in recent)
         usage = Usage(
             size_bytes=size_bytes,
             files=files,
-            month_bytes=came_bytes,
-            month_writes=requests_for(came, came_bytes),
+            month_bytes=recent_bytes,
+            month_writes=requests_for(recent_files, recent_bytes),
         )
         costs = tuple(provider.cost(usage) for provider in prices.providers)
     return Report(by, source, tuple(rows), files, size_bytes, costs, prices)

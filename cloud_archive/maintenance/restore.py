@@ -1,11 +1,11 @@
-"""`restore`: files from the bucket into a directory, on a machine that knows nothing of the archive too.
+"""Restore files from the bucket into a directory, also on a machine without the ledger.
 
-What is needed comes from the objects themselves: key and metadata give the path, the SHA-256, the times, the session.
-The newest version of each path gets the file's name; with `all_versions` the others come beside it, as `name (1)`.
-Which objects are versions of one file is told in `restore_versions`, how a file is made of one in `restore_files`.
+Keys and metadata hold everything that is needed: path, SHA-256, times and session. The newest version of each path gets
+the file's name; with `all_versions` the others are restored beside it, as `name (1)`. `restore_versions` finds the
+versions of a file, and `restore_files` writes one object to a file.
 
-The bucket is listed twice: the first listing shows which keys have a number, and with that which objects must be looked
-at together; the second brings them.
+The bucket is listed twice. The first listing finds keys with a number, which must be checked together with the keys of
+their family. The second one restores.
 """
 
 from __future__ import annotations
@@ -32,22 +32,24 @@ from .restore_files import FilePlacer, modified_ns
 from .restore_versions import Version, family_key, has_number, newest_first, version_of
 from .retry import with_retries
 
-CLOCK_SLACK_SECONDS = 86_400.0  # by which the clocks of store and archive may differ, before a HEAD decides
-MOST_KEPT = 10_000
+CLOCK_SLACK_SECONDS = (
+    86_400.0  # how far the clocks of store and archive may differ; a HEAD decides within this
+)
+MAX_LISTED = 10_000
 GUESSED = (
-    "An older version of Cloud Archive wrote it, and it is not known whether the number belongs to the file's name."
-    " It came back under the name of its key."
+    "An older version of Cloud Archive wrote it, so the number may belong to the file's name. It was restored under the"
+    " name of its key."
 )
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """Which objects come back.
+class RestoreFilter:
+    """Which objects to restore.
 
     Attributes:
-        patterns: gitignore-style, over the path below the prefix; none wants all.
-        since, until: seconds since 1970, of the file's last modification where the object tells it, else of the
-            object's; `since` included, `until` not.
+        patterns: gitignore patterns over the path below the prefix; empty = all.
+        since, until: seconds since 1970. Only files that were modified at or after `since` and before `until`; objects
+            without that time use their own.
         session: only what this session archived.
     """
 
@@ -57,16 +59,16 @@ class Wanted:
     session: str | None = None
 
     def spec(self) -> GitIgnoreSpec | None:
-        """The patterns, compiled.
+        """Return the compiled patterns; None without patterns.
 
         Raises:
-            ValueError: one of them is none.
+            ValueError: a pattern is invalid.
         """
         return GitIgnoreSpec.from_lines(self.patterns) if self.patterns else None
 
 
 class RestoreResult(Enum):
-    """What became of one object."""
+    """What happened to an object."""
 
     RESTORED = "restored"
     ALREADY = "already there"
@@ -76,15 +78,15 @@ class RestoreResult(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Item:
-    """One object and what became of it.
+class RestoreItem:
+    """An object, and what happened to it.
 
     Attributes:
-        path: where it is (or, in a dry run, would be), relative to the target.
-        proven: a checksum that came with the object equals that of the bytes on the disk.
-        renamed: another name than the file's, because that is taken or not possible here.
+        path: the file's path relative to the target; in a dry run, the path it would get.
+        proven: the object's own checksum equals that of the bytes on disk.
+        renamed: the file has another name than before, because that is taken or not valid here.
         is_guess: see `Version`.
-        cause: why it failed, or what is doubtful about it.
+        cause: why it failed, or why it is a guess.
     """
 
     key: str
@@ -97,7 +99,7 @@ class Item:
     cause: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        """As `--json` shows it."""
+        """Return the JSON of `--json`."""
         return {
             "s3_key": self.key,
             "result": self.result.value,
@@ -123,7 +125,7 @@ _COUNTS = (
 
 @dataclass(slots=True)
 class RestoreReport:
-    """Counts of objects; `items` names at most 10,000 of what was restored or failed."""
+    """Counts of objects; `items` holds at most 10,000 of those that were restored or failed."""
 
     restored: int = 0
     already: int = 0
@@ -135,10 +137,10 @@ class RestoreReport:
     guessed: int = 0
     restored_bytes: int = 0
     dry_run: bool = False
-    items: list[Item] = field(default_factory=list)
+    items: list[RestoreItem] = field(default_factory=list)
 
-    def add(self, item: Item) -> None:
-        """Count one object."""
+    def add(self, item: RestoreItem) -> None:
+        """Count an object."""
         result = item.result
         if result is RestoreResult.SKIPPED:
             self.skipped += 1
@@ -157,11 +159,11 @@ class RestoreReport:
             self.restored_bytes += item.size_bytes
             self.renamed += item.renamed
             self.unproven += not item.proven
-        if len(self.items) < MOST_KEPT:
+        if len(self.items) < MAX_LISTED:
             self.items.append(item)
 
     def to_json(self) -> dict[str, Any]:
-        """As `--json` shows it."""
+        """Return the JSON of `--json`."""
         counts = {name: getattr(self, name) for name in _COUNTS}
         return {"dry_run": self.dry_run, **counts, "files": [item.to_json() for item in self.items]}
 
@@ -171,32 +173,35 @@ def restore(
     target: Path,
     *,
     scope: KeyScope,
-    wanted: Wanted | None = None,
+    wanted: RestoreFilter | None = None,
     all_versions: bool = False,
     ledger: Ledger | None = None,
     watched: Path | None = None,
     dry_run: bool = False,
     workers: int = 8,
     windows: bool = os.name == "nt",
-    on_item: Callable[[Item, RestoreReport], None] = lambda item, report: None,
+    on_item: Callable[[RestoreItem, RestoreReport], None] = lambda item, report: None,
 ) -> RestoreReport:
-    """Bring objects back.
+    """Restore objects to files.
 
     Args:
-        target: made where it is missing (not in a dry run).
-        scope: only these keys; what follows its head is the path.
-        all_versions: older versions too, beside the newest.
-        ledger: tells the path of objects whose metadata doesn't; may be of another directory than `target`.
-        watched: the ledger's directory, where `target` is it or lies in it: restored files are known as archived.
-        dry_run: look and compare, write nothing.
-        on_item: called on the caller's thread for each object but the unwanted.
+        target: the directory to write to; made if missing, except in a dry run.
+        scope: only these keys. The part of a key after the scope's head is the path.
+        wanted: which objects to restore; default: all.
+        all_versions: also restore older versions, beside the newest.
+        ledger: has the paths of objects without a path in their metadata; may belong to another directory.
+        watched: the ledger's directory, if `target` is or lies in it. Restored files are then recorded as archived.
+        dry_run: compare, but write nothing.
+        workers: parallel downloads.
+        windows: make names that are valid on Windows.
+        on_item: called in the caller's thread for each object, except unwanted and older ones.
 
     Raises:
-        CloudArchiveError: the target cannot be written, or its disk is full.
-        StoreError: the bucket cannot be listed.
+        CloudArchiveError: the target can't be written, or its disk is full.
+        StoreError: the bucket can't be listed.
         ValueError: a pattern is invalid.
     """
-    chosen = wanted or Wanted()
+    wanted = wanted or RestoreFilter()
     if not dry_run:
         try:
             target.mkdir(parents=True, exist_ok=True)
@@ -204,25 +209,25 @@ def restore(
             raise CloudArchiveError(f"{target} cannot be made: {error.strerror}.") from error
     report = RestoreReport(dry_run=dry_run)
     placer = FilePlacer(store, target, ledger, watched, windows=windows)
-    run = _Restore(store, scope, placer, chosen, chosen.spec(), all_versions, dry_run, target)
+    run = _Restore(store, scope, placer, wanted, wanted.spec(), all_versions, dry_run, target)
 
-    def done(items: Sequence[Item]) -> None:
+    def report_items(items: Sequence[RestoreItem]) -> None:
         for item in items:
             report.add(item)
             if item.result not in (RestoreResult.SKIPPED, RestoreResult.OLDER):
                 on_item(item, report)
 
     with ThreadPoolExecutor(workers, thread_name_prefix="cloud-archive-restore") as pool:
-        under_way: set[Future[list[Item]]] = set()
+        under_way: set[Future[list[RestoreItem]]] = set()
         try:
             for group, rows in run.groups(ledger):
-                under_way.add(pool.submit(run.bring, group, rows))
+                under_way.add(pool.submit(run.restore_group, group, rows))
                 if len(under_way) >= workers * 4:
                     finished, under_way = wait(under_way, return_when=FIRST_COMPLETED)
                     for future in finished:
-                        done(future.result())
+                        report_items(future.result())
             for future in list(under_way):
-                done(future.result())
+                report_items(future.result())
         except BaseException:
             placer.stopping.set()
             for future in under_way:
@@ -234,24 +239,24 @@ def restore(
 
 @dataclass(slots=True)
 class _Restore:
-    """One run. `groups` is for the caller's thread, `bring` for any."""
+    """One run. Call `groups` in the caller's thread, `restore_group` in any."""
 
     store: ObjectStore
     scope: KeyScope
     placer: FilePlacer
-    wanted: Wanted
+    wanted: RestoreFilter
     spec: GitIgnoreSpec | None
     all_versions: bool
     dry_run: bool
     target: Path
     unwanted: int = 0
 
-    # --- which objects
+    # --- selecting objects
 
     def groups(
         self, ledger: Ledger | None
     ) -> Iterator[tuple[list[ObjectInfo], Mapping[str, Sequence[FileRow]]]]:
-        """Objects to be looked at together, with what the ledger knows of them: most are alone."""
+        """Yield the objects of each family with their rows of the ledger. Most objects are alone."""
         families = {family_key(info.key) for info in self._listed() if has_number(info.key)}
         together: dict[str, list[ObjectInfo]] = {}
         for info in self._listed():
@@ -270,12 +275,12 @@ class _Restore:
 
     def _listed(self) -> Iterator[ObjectInfo]:
         for info in self.store.list(self.scope.listing_prefix):
-            # A slash at the end is the mark that consoles write for a folder.
+            # Consoles write keys with a slash at the end as folders.
             if self.scope.holds(info.key) and not info.key.endswith("/"):
                 yield info
 
     def _may_be_wanted(self, info: ObjectInfo) -> bool:
-        """What the listing alone can tell; of a name with `%` only the metadata tells the path."""
+        """Return False if the listing shows that the object is unwanted. A name with `%` needs its metadata."""
         path = info.key[len(self.scope.head) :]
         if self.spec is not None and "%" not in path and not self.spec.match_file(path):
             return False
@@ -298,46 +303,48 @@ class _Restore:
             wanted.until is None or seconds < wanted.until
         )
 
-    # --- bringing them
+    # --- restoring
 
-    def bring(self, group: Sequence[ObjectInfo], rows: Mapping[str, Sequence[FileRow]]) -> list[Item]:
-        """The newest wanted version of each path in the group, then, if asked for, the others."""
-        items: list[Item] = []
+    def restore_group(
+        self, group: Sequence[ObjectInfo], rows: Mapping[str, Sequence[FileRow]]
+    ) -> list[RestoreItem]:
+        """Restore the newest wanted version of each path in the group, and with `all_versions` the others."""
+        items: list[RestoreItem] = []
         versions: list[Version] = []
         for info in group:
-            seen = self._attempt(info, lambda info=info: self._version(info, rows))  # type: ignore[misc]
-            if isinstance(seen, Item):
-                items.append(seen)
-            elif self._is_wanted(seen):
-                versions.append(seen)
+            result = self._attempt(info, lambda info=info: self._read_version(info, rows))  # type: ignore[misc]
+            if isinstance(result, RestoreItem):
+                items.append(result)
+            elif self._is_wanted(result):
+                versions.append(result)
             else:
-                items.append(Item(info.key, RestoreResult.SKIPPED))
+                items.append(RestoreItem(info.key, RestoreResult.SKIPPED))
         by_path = newest_first(versions)
         taken: set[str] = set()
-        items += [self._bring(found[0], taken, beside=False) for found in by_path]
-        for version in (older for found in by_path for older in found[1:]):
+        items += [self._restore_version(newest, taken, beside=False) for newest, *_ in by_path]
+        for version in (older for _, *others in by_path for older in others):
             items.append(
-                self._bring(version, taken, beside=True)
+                self._restore_version(version, taken, beside=True)
                 if self.all_versions
-                else Item(version.info.key, RestoreResult.OLDER)
+                else RestoreItem(version.info.key, RestoreResult.OLDER)
             )
         return items
 
-    def _version(self, info: ObjectInfo, rows: Mapping[str, Sequence[FileRow]]) -> Version | Item:
-        seen = with_retries(lambda: self.store.head(info.key))
-        if seen is None:
-            return Item(info.key, RestoreResult.FAILED, cause="It was deleted meanwhile.")
-        return version_of(seen, self.scope.head, rows.get(info.key, ()))
+    def _read_version(self, info: ObjectInfo, rows: Mapping[str, Sequence[FileRow]]) -> Version | RestoreItem:
+        current = with_retries(lambda: self.store.head(info.key))
+        if current is None:
+            return RestoreItem(info.key, RestoreResult.FAILED, cause="It was deleted meanwhile.")
+        return version_of(current, self.scope.head, rows.get(info.key, ()))
 
-    def _bring(self, version: Version, taken: set[str], *, beside: bool) -> Item:
+    def _restore_version(self, version: Version, taken: set[str], *, beside: bool) -> RestoreItem:
         info = version.info
 
-        def place() -> Item:
+        def place() -> RestoreItem:
             if self.dry_run:
                 placed = self.placer.plan(version, beside=beside, taken=taken)
             else:
-                placed = self.placer.bring(version, beside=beside)
-            return Item(
+                placed = self.placer.restore(version, beside=beside)
+            return RestoreItem(
                 info.key,
                 RestoreResult.RESTORED if placed.is_new else RestoreResult.ALREADY,
                 info.size_bytes,
@@ -348,14 +355,14 @@ class _Restore:
                 cause=GUESSED if version.is_guess else "",
             )
 
-        found = self._attempt(info, place)
-        assert isinstance(found, Item)
-        return found
+        item = self._attempt(info, place)
+        assert isinstance(item, RestoreItem)
+        return item
 
-    def _attempt(self, info: ObjectInfo, work: Callable[[], Version | Item]) -> Version | Item:
-        """Do this for one object; only a full disk and a store that is away end the whole run."""
+    def _attempt(self, info: ObjectInfo, work: Callable[[], Version | RestoreItem]) -> Version | RestoreItem:
+        """Do the work for one object, and return a failed item on errors. Only a full disk ends the whole run."""
         if self.placer.stopping.is_set():
-            return Item(info.key, RestoreResult.SKIPPED)
+            return RestoreItem(info.key, RestoreResult.SKIPPED)
         try:
             return work()
         except StoreError as error:
@@ -363,9 +370,9 @@ class _Restore:
         except OSError as error:
             if error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)):
                 raise CloudArchiveError(
-                    f"The disk of {self.target} is full. What came is kept: free some space and run it again."
+                    f"The disk of {self.target} is full. Restored files are kept. Free some space and run it again."
                 ) from error
             cause = f"{error.strerror or error}."
         except (CloudArchiveError, KeyRejected, ValueError) as error:
             cause = str(error)
-        return Item(info.key, RestoreResult.FAILED, info.size_bytes, cause=cause)
+        return RestoreItem(info.key, RestoreResult.FAILED, info.size_bytes, cause=cause)

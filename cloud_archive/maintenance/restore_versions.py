@@ -1,8 +1,8 @@
-"""Which objects are versions of one file, and which of them is the newest.
+"""Find which objects are versions of one file, and which version is the newest.
 
-A key says its file's path, except where a conflict number or `%XX` changed the name; then the metadata says it.
-Whether `cat (1).png` is a version of `cat.png` or a file of that name only a HEAD can tell, so keys that could be
-versions of one file are put together as a family, and looked at together.
+A key shows its file's path, unless a conflict number or `%XX` changed the name; then the metadata holds the path. Only
+a HEAD can tell whether `cat (1).png` is a version of `cat.png` or a file of that name. So keys that may be versions of
+one file form a family, and are checked together.
 """
 
 from __future__ import annotations
@@ -21,13 +21,12 @@ from ..store.base import ObjectInfo
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """One object as a version of a file.
+    """An object as a version of a file.
 
     Attributes:
-        path: the file's, relative to the folder that all keys are in.
+        path: the file's path, relative to the scope's head.
         archived_at: nanoseconds since 1970.
-        is_guess: an older version of Cloud Archive wrote the object, and nothing tells whether its number is part of
-            the file's name.
+        is_guess: an older version of Cloud Archive wrote the object, so its number may belong to the file's name.
     """
 
     info: ObjectInfo
@@ -42,41 +41,39 @@ def has_number(key: str) -> bool:
 
 
 def family_key(key: str) -> str:
-    """Return what all keys share that may be versions of one file."""
+    """Return a text that all keys share that may be versions of one file."""
     folder, slash, name = key.rpartition("/")
     return folder + slash + keys.conflict_family(name)
 
 
 def version_of(info: ObjectInfo, head: str, rows: Sequence[FileRow] = ()) -> Version:
-    """Return which version of which file an object is.
+    """Return the version that an object is.
 
     Args:
-        info: from a HEAD.
-        head: the folder that all keys are in.
-        rows: what the ledger knows of the key.
+        info: the answer to a HEAD.
+        head: the scope's head; see `KeyScope`.
+        rows: the ledger's rows with this key.
     """
     tail = info.key[len(head) :]
-    noted = info.metadata.get("path")
-    if noted is None and rows:
-        noted = quote(os.fsencode(rows[-1].version.path))
+    path_text = info.metadata.get("path")
+    if path_text is None and rows:
+        path_text = quote(os.fsencode(rows[-1].version.path))
     moments = [parse_timestamp_ns(info.metadata.get("archived-at", ""))]
-    # Bytes that came back later were found at the key of an earlier version: only the ledger knows that moment.
+    # If later bytes were already at an earlier key, only the ledger knows when they were archived again.
     moments += [int(row.archived_at * 1e9) for row in rows if row.archived_at is not None]
     known = [moment for moment in moments if moment is not None]
     if not known and info.last_modified is not None:
         known = [int(info.last_modified.timestamp()) * 10**9]
-    unsure = noted is None and "archived-at" not in info.metadata and "archive-token" in info.metadata
-    path = object_path(tail, noted) if noted is not None else tail
+    unsure = path_text is None and "archived-at" not in info.metadata and "archive-token" in info.metadata
+    path = object_path(tail, path_text) if path_text is not None else tail
     return Version(info, path, max(known, default=0), unsure and has_number(info.key))
 
 
 def newest_first(versions: Iterable[Version]) -> list[list[Version]]:
-    """Return the versions by path, each path's newest first; of two with one time the one with the later name."""
+    """Return the versions of each path, newest first; equal times are ordered by key, the longest first."""
     by_path: dict[str, list[Version]] = {}
     for version in versions:
         by_path.setdefault(version.path, []).append(version)
-    order: list[list[Version]] = []
-    for found in by_path.values():
-        found.sort(key=lambda one: (one.archived_at, len(one.info.key), one.info.key), reverse=True)
-        order.append(found)
-    return order
+    for same_path in by_path.values():
+        same_path.sort(key=lambda one: (one.archived_at, len(one.info.key), one.info.key), reverse=True)
+    return list(by_path.values())

@@ -1,7 +1,6 @@
-"""Trying again what may pass: an operation that asks a hundred thousand times meets a refusal now and then.
+"""Retry requests that failed for a moment, in long operations such as verify, restore and prune.
 
-Uploads have retries of their own, durable ones; these are for looking, reading and deleting, and end with the
-operation.
+Uploads have their own, durable retries.
 """
 
 from __future__ import annotations
@@ -15,22 +14,22 @@ from ..errors import StoreError
 
 T = TypeVar("T")
 
-TRIES = 5
-FIRST_PAUSE_SECONDS = 0.25  # doubles: 4 s in all
+MAX_TRIES = 5
+FIRST_PAUSE_SECONDS = 0.25  # doubles each time: 4 s in total
 LONGEST_PAUSE_SECONDS = 30.0
 
 
 def with_retries(
-    call: Callable[[], T], *, tries: int = TRIES, pause: Callable[[float], object] | None = None
+    call: Callable[[], T], *, tries: int = MAX_TRIES, pause: Callable[[float], object] | None = None
 ) -> T:
-    """Call, and again after a growing pause where the store failed in a way that may pass.
+    """Call, and retry with a growing pause if the store failed in a way that may pass.
 
     Args:
-        tries: calls at the most.
-        pause: waits so many seconds; for tests.
+        tries: the most calls.
+        pause: waits for a number of seconds; for tests.
 
     Raises:
-        StoreError: the last one, or the first that cannot pass.
+        StoreError: the last error, or the first one that a retry can't help.
     """
     for number in range(1, tries + 1):
         try:
@@ -39,6 +38,6 @@ def with_retries(
             if not error.failure.passing or number == tries:
                 raise
             seconds = FIRST_PAUSE_SECONDS * 2.0 ** (number - 1) * (0.5 + random.random())  # noqa: S311
-            asked = error.retry_after_seconds or 0.0
-            (pause or threading.Event().wait)(min(LONGEST_PAUSE_SECONDS, max(seconds, asked)))
+            requested = error.retry_after_seconds or 0.0
+            (pause or threading.Event().wait)(min(LONGEST_PAUSE_SECONDS, max(seconds, requested)))
     raise AssertionError("unreachable")

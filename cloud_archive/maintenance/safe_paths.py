@@ -1,7 +1,7 @@
-"""From an object key to a path that stays inside the target directory, whatever the key says. Pure.
+"""Turn an object key into a path that stays inside the target directory. Pure.
 
-A key is text that anybody with the right to write may have chosen. Parts that no file may be called are not refused
-but written as `%XX`, so that every object comes back and none leaves the target. The rules for Windows are those of
+Anybody who may write to the bucket chooses its keys. Names that a file can't have are written as `%XX` instead of being
+refused, so that every object can be restored and none leaves the target. For Windows the rules are
 https://learn.microsoft.com/windows/win32/fileio/naming-a-file.
 
 >>> local_parts("../../etc/passwd", windows=False)
@@ -14,8 +14,8 @@ from __future__ import annotations
 
 import re
 
-_WINDOWS_SIGNS = re.compile(r'[\x00-\x1f<>:"\\|?*]')
-_POSIX_SIGNS = re.compile(r"[\x00]")
+_WINDOWS_FORBIDDEN = re.compile(r'[\x00-\x1f<>:"\\|?*]')
+_POSIX_FORBIDDEN = re.compile(r"[\x00]")
 # COM and LPT with the superscript digits are devices too.
 _DEVICES = re.compile(
     r"(?:CON|PRN|AUX|NUL|CONIN\$|CONOUT\$|CLOCK\$|(?:COM|LPT)[0-9\u00b9\u00b2\u00b3])", re.IGNORECASE
@@ -23,36 +23,35 @@ _DEVICES = re.compile(
 
 
 def local_parts(path: str, *, windows: bool) -> tuple[str, ...]:
-    """The parts of a relative path, each one a plain name on that system.
+    """Return the parts of a relative path, each a valid name; none if the path is empty.
 
-    Empty parts are dropped: `/etc/passwd` and `a//b` are `etc/passwd` and `a/b` below the target.
+    Empty parts are dropped: `/etc/passwd` and `a//b` become `etc/passwd` and `a/b` below the target.
 
     Args:
-        path: what is left of a key behind its prefix.
-        windows: by the rules of Windows; else those of POSIX, where a backslash is a sign like any other.
-
-    Returns:
-        No parts where the path names nothing.
+        path: a key without its prefix.
+        windows: apply the rules of Windows. False: those of POSIX, where a backslash is an ordinary character.
     """
-    return tuple(_plain(part, windows=windows) for part in path.split("/") if part)
+    return tuple(_safe_name(part, windows=windows) for part in path.split("/") if part)
 
 
-def _plain(part: str, *, windows: bool) -> str:
-    part = (_WINDOWS_SIGNS if windows else _POSIX_SIGNS).sub(lambda sign: _quoted(sign.group()), part)
+def _safe_name(part: str, *, windows: bool) -> str:
+    part = (_WINDOWS_FORBIDDEN if windows else _POSIX_FORBIDDEN).sub(
+        lambda match: _percent_encode(match.group()), part
+    )
     if part in (".", ".."):
-        return _quoted(part)
+        return _percent_encode(part)
     if windows:
-        # Windows drops dots and blanks at the end, and so `..  ` would be `..`.
+        # Windows drops dots and blanks at the end, so `..  ` would be `..`.
         body = part.rstrip(". ")
         if body != part:
             tail = part[len(body) :]
-            part = body + tail[:-1] + _quoted(tail[-1]) if body else _quoted(part)
-        # `NUL .txt` is the device as well: all up to the first dot counts, blanks at its end do not.
+            part = body + tail[:-1] + _percent_encode(tail[-1]) if body else _percent_encode(part)
+        # `NUL .txt` is the device too: Windows ignores everything after the first dot, and blanks before it.
         stem = part.partition(".")[0].rstrip(" ")
         if _DEVICES.fullmatch(stem):
-            part = _quoted(part[0]) + part[1:]
+            part = _percent_encode(part[0]) + part[1:]
     return part
 
 
-def _quoted(text: str) -> str:
+def _percent_encode(text: str) -> str:
     return "".join(f"%{byte:02X}" for byte in text.encode("utf-8", "surrogatepass"))

@@ -1,4 +1,4 @@
-"""One connection check at a time, shared by everybody who asks meanwhile, and the result of the last one."""
+"""Share one connection check between all callers that wait for it, and keep its result."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from ..config.settings import Settings
 
 CheckAnswer = dict[str, Any]
-"""`{"checked_at": local time in ISO 8601 or None, "steps": […]}`; steps as `CheckStep.to_json` has them."""
+"""`{"checked_at": local time in ISO 8601 or None, "steps": […]}`, with the steps of `CheckStep.to_json`."""
 
 
 class SharedCheck:
@@ -30,11 +30,11 @@ class SharedCheck:
 
     @property
     def last(self) -> CheckAnswer:
-        """The last result; `checked_at` is None before the first check has ended."""
+        """The last result; `checked_at` is None until the first check has ended."""
         return self._last
 
     def begin(self) -> Future[CheckAnswer]:
-        """Start a check, or join the one that runs. Returns at once; do not cancel the future."""
+        """Start a check, or join the one that runs, and return its future at once. Do not cancel it."""
         with self._lock:
             if self._running is None:
                 self._running = Future()

@@ -1,10 +1,9 @@
-"""`verify`: every archived row against the bucket.
+"""Verify every archived row against the bucket.
 
-The bucket is listed in pages of a thousand, so that a million objects cost a thousand requests. A size and an ETag
-that are those of the proof settle an object; only where they are not is it looked at by itself, and only where that
-cannot tell is it read. A listing finds rows in any order, since not every store lists by UTF-8. What no listing
-showed is looked at before it is called missing. Where listing is refused, or would show mostly other people's
-objects, each row is looked at by itself.
+The bucket is listed in pages of a thousand objects, so a million objects need a thousand requests. If size and ETag
+are those of the proof, the object is the same. Otherwise it gets a HEAD, and if that is not enough, it is read. A
+listing may be in any order, because not every store sorts by UTF-8. A row that no listing showed gets a HEAD before it
+counts as missing. If listing is refused, or would show mostly other programs' objects, each row gets a HEAD.
 """
 
 from __future__ import annotations
@@ -28,23 +27,23 @@ from ..store.evidence import Expected, Verdict, check_object, compare, compare_b
 from ..store.failures import concerns_every_request, is_denied
 from .retry import with_retries
 
-LIST_PAGE = 1000  # objects in one answer
-WORTH_LISTING = 3  # fewer rows than this are looked at one by one
-LOOKS_AT_ONCE = 8
-_QUEUED = 64  # looks that wait for a thread; more would only hold memory
-MOST_KEPT = 10_000  # findings that the answer names; all are counted
+LIST_PAGE = 1000  # objects in one answer to a listing
+MIN_LISTED_ROWS = 3  # for fewer rows, a HEAD each is cheaper than a listing
+PARALLEL_CHECKS = 8
+_MAX_QUEUED = 64  # checks that wait for a thread; more would only use memory
+MAX_LISTED = 10_000  # findings in the report; all are counted
 
 Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One archived file that the bucket does not hold as it was.
+    """An archived file that the bucket does not hold as archived.
 
     Attributes:
-        verdict: `missing`, `different` or `undecided` (the store refused the look; `cause` says why).
+        verdict: `missing`, `different` or `undecided` (the store refused the check; `cause` says why).
         local: the same version is still on this disk.
-        queued: it went back to the queue.
+        queued: it will be uploaded again.
     """
 
     path: str
@@ -55,7 +54,7 @@ class Finding:
     cause: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        """As `--json` shows it."""
+        """Return the JSON of `--json`."""
         return {
             "path": self.path,
             "s3_key": self.key,
@@ -68,7 +67,7 @@ class Finding:
 
 @dataclass(slots=True)
 class VerifyReport:
-    """What a check found; counts are of rows, that is of versions of files."""
+    """The result of a verification; the counts are of rows, which are versions of files."""
 
     checked: int = 0
     same: int = 0
@@ -76,8 +75,8 @@ class VerifyReport:
     different: int = 0
     undecided: int = 0
     queued: int = 0
-    lost: int = 0  # missing or different, and not on this disk either
-    waiting: int = 0  # archived once, and waiting in the queue to be archived again
+    lost: int = 0  # missing or different, and not on this disk
+    waiting: int = 0  # archived before, and queued to be archived again
     bytes_read: int = 0
     list_requests: int = 0
     head_requests: int = 0
@@ -87,11 +86,11 @@ class VerifyReport:
 
     @property
     def sound(self) -> bool:
-        """Whether everything that was ever archived is in the bucket, as it was."""
+        """Whether the bucket holds everything as it was archived."""
         return self.checked == self.same and self.waiting == 0
 
     def to_json(self) -> dict[str, Any]:
-        """As `--json` shows it."""
+        """Return the JSON of `--json`."""
         numbers = {
             name: getattr(self, name)
             for name in (
@@ -128,22 +127,22 @@ def verify(
     """Compare every archived row with the bucket.
 
     Args:
-        root: the watched directory, to see which files are still on this disk.
-        deep: read every object back and hash it.
-        repair: files that are missing or different, and still on this disk, go back to the queue.
-        on_progress: called with rows done and rows in all.
-        on_finding: called with each problem as it is found.
+        root: the watched directory, to find which files are still on this disk.
+        deep: read and hash every object.
+        repair: queue files again that are missing or different in the bucket, and still on this disk.
+        on_progress: called with the number of rows checked, and the total.
+        on_finding: called with each problem when it is found.
 
     Raises:
-        StoreError: the store does not answer, or refuses all looks.
-        LedgerError: the ledger cannot be read or, with `repair`, written.
+        StoreError: the store does not answer, or refuses every check.
+        LedgerError: the ledger can't be read or, with `repair`, written.
     """
     with KeyIndex(ledger) as index:
         check = _Check(ledger, store, root, deep, repair, index.count, on_progress, on_finding)
         try:
             if not deep:
-                check.by_listings(index)
-            check.one_by_one(index.pages())
+                check.check_by_listing(index)
+            check.check_each(index.pages())
         finally:
             check.close()
         check.report.waiting = count_requeued(ledger)
@@ -151,7 +150,7 @@ def verify(
 
 
 class _Check:
-    """One run. Rows are settled on the caller's thread; only requests run beside it."""
+    """One run. Results are handled in the caller's thread; only requests run in others."""
 
     def __init__(
         self,
@@ -168,7 +167,7 @@ class _Check:
         self._deep, self._repair, self._total = deep, repair, total
         self._on_progress, self._on_finding = on_progress, on_finding
         self._counts = threading.Lock()
-        self._pool = ThreadPoolExecutor(LOOKS_AT_ONCE, thread_name_prefix="cloud-archive-verify")
+        self._pool = ThreadPoolExecutor(PARALLEL_CHECKS, thread_name_prefix="cloud-archive-verify")
         self._under_way: dict[Future[Verdict], FileRow] = {}
         self.report = VerifyReport()
 
@@ -177,10 +176,10 @@ class _Check:
 
     # --- listings
 
-    def by_listings(self, index: KeyIndex) -> None:
-        """Settle what listings can; what they do not show stays in the index."""
+    def check_by_listing(self, index: KeyIndex) -> None:
+        """Check rows by listings. Rows that no listing shows stay in the index."""
         for group in index.groups():
-            if group.rows < WORTH_LISTING:
+            if group.rows < MIN_LISTED_ROWS:
                 continue
             try:
                 with_retries(lambda prefix=group.prefix, rows=group.rows: self._list(index, prefix, rows))  # type: ignore[misc]
@@ -195,34 +194,34 @@ class _Check:
         for page in _pages(self._store.list(prefix)):
             pages += 1
             self.report.list_requests += 1
-            found = index.take([info.key for info in page])
+            rows_by_key = index.take([info.key for info in page])
             for info in page:
-                for row in found.get(info.key, ()):
+                for row in rows_by_key.get(info.key, ()):
                     rows -= 1
                     verdict = compare(info, Expected.of_row(row))
                     if verdict is Verdict.UNDECIDED:
-                        self._look(row)
+                        self._submit(row)
                     else:
-                        self._settle(row, verdict)
-            if rows <= 0 or pages > rows + WORTH_LISTING:
-                return  # done, or a look at each row that is left costs less than what is left of the listing
+                        self._record_verdict(row, verdict)
+            if rows <= 0 or pages > rows + MIN_LISTED_ROWS:
+                return  # done, or a HEAD for each remaining row costs less than the rest of the listing
         self.report.list_requests += pages == 0
 
-    # --- looks
+    # --- single rows
 
-    def one_by_one(self, pages: Iterator[list[FileRow]]) -> None:
-        """Look at every row that is left."""
+    def check_each(self, pages: Iterator[list[FileRow]]) -> None:
+        """Check every remaining row by itself."""
         for page in pages:
             for row in page:
-                self._look(row)
-        self._collect(all_of_them=True)
+                self._submit(row)
+        self._collect(wait_for_all=True)
 
-    def _look(self, row: FileRow) -> None:
-        while len(self._under_way) >= _QUEUED:
-            self._collect(all_of_them=False)
-        self._under_way[self._pool.submit(self._ask, row)] = row
+    def _submit(self, row: FileRow) -> None:
+        while len(self._under_way) >= _MAX_QUEUED:
+            self._collect(wait_for_all=False)
+        self._under_way[self._pool.submit(self._check_row, row)] = row
 
-    def _ask(self, row: FileRow) -> Verdict:
+    def _check_row(self, row: FileRow) -> Verdict:
         if self._deep:
             with self._counts:
                 self.report.read_requests += 1
@@ -232,20 +231,20 @@ class _Check:
             self.report.head_requests += 1
         return with_retries(lambda: check_object(self._store, row.key or "", Expected.of_row(row)))
 
-    def _collect(self, *, all_of_them: bool) -> None:
+    def _collect(self, *, wait_for_all: bool) -> None:
         while self._under_way:
             done, _ = wait(self._under_way, return_when=FIRST_COMPLETED)
             for future in done:
                 row = self._under_way.pop(future)
                 try:
-                    self._settle(row, future.result())
+                    self._record_verdict(row, future.result())
                 except StoreError as error:
-                    self._refused(row, error)
-            if not all_of_them:
+                    self._record_refusal(row, error)
+            if not wait_for_all:
                 return
 
-    def _refused(self, row: FileRow, error: StoreError) -> None:
-        """Note that this one object cannot be looked at. What would be so for every object ends the check."""
+    def _record_refusal(self, row: FileRow, error: StoreError) -> None:
+        """Record that this object can't be checked. Raise the error if it would concern every object."""
         if (
             error.status is None
             or error.failure.throttled
@@ -253,20 +252,20 @@ class _Check:
             or concerns_every_request(error)
         ):
             raise error
-        self._settle(row, Verdict.UNDECIDED, str(error))
+        self._record_verdict(row, Verdict.UNDECIDED, str(error))
 
-    # --- the answer
+    # --- the report
 
-    def _settle(self, row: FileRow, verdict: Verdict, cause: str = "") -> None:
+    def _record_verdict(self, row: FileRow, verdict: Verdict, cause: str = "") -> None:
         report = self.report
         report.checked += 1
         if verdict is Verdict.SAME:
             report.same += 1
         else:
-            self._note(row, verdict, cause)
+            self._record_problem(row, verdict, cause)
         self._on_progress(report.checked, self._total)
 
-    def _note(self, row: FileRow, verdict: Verdict, cause: str) -> None:
+    def _record_problem(self, row: FileRow, verdict: Verdict, cause: str) -> None:
         report = self.report
         local = self._is_local(row)
         queued = False
@@ -281,17 +280,19 @@ class _Check:
             report.queued += queued
             report.lost += not local
         finding = Finding(row.version.path, row.key or "", verdict, local, queued, cause)
-        if len(report.findings) < MOST_KEPT:
+        if len(report.findings) < MAX_LISTED:
             report.findings.append(finding)
         self._on_finding(finding)
 
     def _is_local(self, row: FileRow) -> bool:
-        """Whether the archived bytes are still on this disk: another version may have the same size and time."""
+        """Return whether the archived bytes are still on this disk, by hashing them."""
         try:
-            found = hash_file(self._root, row.version.path)
+            hashed = hash_file(self._root, row.version.path)
         except (FileProblem, ValueError):
             return False
-        return found is not None and found[1] == row.sha256 and found[0].has_same_size_and_mtime(row.version)
+        return (
+            hashed is not None and hashed[1] == row.sha256 and hashed[0].has_same_size_and_mtime(row.version)
+        )
 
 
 def _pages(objects: Iterable[ObjectInfo]) -> Iterator[list[ObjectInfo]]:

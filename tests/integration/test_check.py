@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from cloud_archive.config.settings import load_settings
-from cloud_archive.maintenance.check import NOT_TRIED, STEPS, CheckStep, all_well, run_check
+from cloud_archive.maintenance.check import NOT_TRIED, STEPS, CheckStep, has_no_failure, run_check
 from cloud_archive.store.s3 import S3Store
 from tests.quirks.profiles import PROFILES, HtmlErrorPage, MissingIsForbidden, SilentOverwrite, WrongClock
 from tests.quirks.server import Profile, QuirkServer
@@ -33,7 +33,7 @@ def check(environ: dict[str, str], **options: Any) -> dict[str, CheckStep]:
         if step.ok is False:
             assert step.cause.endswith(".")
             assert step.cure.endswith(".") or not step.cure
-    assert all_well(steps) is not any(step.ok is False for step in steps)
+    assert has_no_failure(steps) is not any(step.ok is False for step in steps)
     return {step.name: step for step in steps}
 
 
@@ -61,7 +61,7 @@ def test_right_settings_pass_every_step(request: pytest.FixtureRequest, server: 
 def test_a_store_that_overwrites_is_told_so(rclone_s3: S3Server) -> None:
     found = check(rclone_s3.environ())
     assert found["create-only"].ok
-    assert "look first" in found["create-only"].cause
+    assert "check with a HEAD first" in found["create-only"].cause
 
 
 def test_wrong_settings_are_the_first_step(seaweedfs: S3Server) -> None:
@@ -126,10 +126,10 @@ def test_tls_to_a_plain_port_says_so(seaweedfs: S3Server) -> None:
 
 def test_a_key_that_may_only_put_passes(seaweedfs: S3Server) -> None:
     found = check(seaweedfs.put_only())
-    assert all_well(list(found.values()))
+    assert has_no_failure(list(found.values()))
     assert [found[name].ok for name in ("credentials", "bucket", "write", "create-only")] == [True] * 4
     assert found["read back"].ok is None
-    assert "Not allowed; not needed" in found["read back"].cause
+    assert "Not allowed. Only verify and restore need it." in found["read back"].cause
     assert "may not list" in found["bucket"].cause
 
 
@@ -172,7 +172,7 @@ def test_a_clock_that_is_a_little_off_is_a_warning(seaweedfs: S3Server) -> None:
     assert found["clock"].ok
     assert "300" in found["clock"].cause or "299" in found["clock"].cause
     assert found["clock"].cure
-    assert all_well(list(found.values()))
+    assert has_no_failure(list(found.values()))
 
 
 def test_a_store_that_overwrites_for_a_key_that_may_not_look_fails(seaweedfs: S3Server) -> None:
@@ -188,7 +188,7 @@ def test_a_store_that_overwrites_for_a_key_that_may_not_look_fails(seaweedfs: S3
         step = failed(check(environ))
         assert step.name == "create-only"
         assert "s3:GetObject" in step.cure
-        assert all_well(list(check(environ | {"S3_ENABLE_CONFLICT_RENAME": "false"}).values()))
+        assert has_no_failure(list(check(environ | {"S3_ENABLE_CONFLICT_RENAME": "false"}).values()))
 
 
 def test_plain_http_off_loopback_is_a_warning() -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from cloud_archive.archive.engine import Engine
 from cloud_archive.config.settings import load_settings
-from cloud_archive.maintenance.check import all_well, run_check
+from cloud_archive.maintenance.check import has_no_failure, run_check
 from cloud_archive.store.s3 import S3Store
 from tests.quirks.server import Answer, Forward, Profile, QuirkServer, Request, error
 from tests.servers import S3Server
@@ -84,7 +84,7 @@ def test_a_base_path_works_from_check_to_the_fast_put(
     ) as server:
         environ = seaweedfs.environ(S3_ENDPOINT_URL=server.url + BASE, S3_PREFIX="out")
         steps = run_check(lambda: load_settings(environ))
-        assert all_well(steps), [step for step in steps if step.ok is False]
+        assert has_no_failure(steps), [step for step in steps if step.ok is False]
         files = {"a b+c.png": b"1", "ü.png": b"2", "c.png": b"3", "large.mp4": bytes(9 * 1024 * 1024)}
         archive(root, tmp_path / "state", environ, files)
         store = S3Store(load_settings(environ))

@@ -10,7 +10,7 @@ import pytest
 
 from cloud_archive.keys import PrefixTemplate
 from cloud_archive.ledger.rows import FileState
-from cloud_archive.maintenance.prune import Plan, PruneReport, Rule, plan_prune, prune
+from cloud_archive.maintenance.prune import PrunePlan, PruneReport, PruneRule, plan_prune, prune
 from cloud_archive.scope import KeyScope
 from tests.integration.archives import PREFIX, Archive
 from tests.quirks.server import QuirkServer
@@ -24,18 +24,18 @@ EVERYTHING_IS_OLD = 1000.0  # seconds by which these tests look from the future
 
 def planned(
     archive: Archive,
-    rule: Rule,
+    rule: PruneRule,
     *,
     prefix: str = PREFIX,
     known: bool = True,
     ahead: float = EVERYTHING_IS_OLD,
-) -> Plan:
+) -> PrunePlan:
     with archive.ledger() as ledger, archive.store() as store:
         scope = KeyScope(PrefixTemplate.parse(prefix))
         return plan_prune(store, ledger if known else None, scope=scope, rule=rule, now=time.time() + ahead)
 
 
-def carried_out(archive: Archive, plan: Plan, **environ: str) -> PruneReport:
+def carried_out(archive: Archive, plan: PrunePlan, **environ: str) -> PruneReport:
     with archive.ledger() as ledger, archive.store(**environ) as store:
         return prune(store, ledger, plan)
 
@@ -54,7 +54,7 @@ def test_objects_of_other_programs_are_never_touched(tmp_path: Path, any_s3: S3S
     foreign["out/same.png"] = b"the very same bytes"
     any_s3.put("out/sub/0.png", b"replaced")
     foreign["out/sub/0.png"] = b"replaced"
-    plan = planned(archive, Rule(older_than_seconds=10), known=known)
+    plan = planned(archive, PruneRule(older_than_seconds=10), known=known)
     assert [one.key for one in sorted(plan.candidates, key=lambda one: one.key)] == [
         f"out/sub/{number}.png" for number in (1, 2, 3, 4)
     ]
@@ -70,7 +70,7 @@ def test_a_pruned_file_is_not_uploaded_again_until_it_is_asked_for(
     archive = Archive(tmp_path, seaweedfs)
     archive.write("a.png", b"a")
     archive.archive_all()
-    carried_out(archive, planned(archive, Rule(older_than_seconds=10)))
+    carried_out(archive, planned(archive, PruneRule(older_than_seconds=10)))
     assert seaweedfs.keys() == []
     with archive.ledger() as ledger:
         assert [row.state for row in ledger.rows()] == [FileState.PRUNED]
@@ -94,7 +94,7 @@ def test_young_objects_stay_and_cost_no_look(tmp_path: Path, seaweedfs: S3Server
     archive.write("a.png")
     seaweedfs.put("out/theirs.png", b"x")
     archive.archive_all()
-    plan = planned(archive, Rule(older_than_seconds=3600))
+    plan = planned(archive, PruneRule(older_than_seconds=3600))
     assert (plan.candidates, plan.kept_files) == ([], 2)
 
 
@@ -105,10 +105,10 @@ def test_beyond_a_total_size_the_oldest_go(tmp_path: Path, seaweedfs: S3Server) 
         archive.archive_all()
         time.sleep(1.05)  # stores keep the time of writing in seconds
     seaweedfs.put("out/theirs.png", b"x" * 5000)
-    plan = planned(archive, Rule(keep_bytes=2500), ahead=0)
+    plan = planned(archive, PruneRule(keep_bytes=2500), ahead=0)
     assert [one.key for one in plan.candidates] == ["out/0.png"]
     assert (plan.kept_bytes, plan.foreign_bytes) == (2000, 5000)
-    assert planned(archive, Rule(keep_bytes=3000), ahead=0).candidates == []
+    assert planned(archive, PruneRule(keep_bytes=3000), ahead=0).candidates == []
 
 
 def test_with_all_everything_below_the_prefix_goes_and_nothing_beside_it(
@@ -119,7 +119,7 @@ def test_with_all_everything_below_the_prefix_goes_and_nothing_beside_it(
     archive.archive_all()
     for key in ("out/theirs.png", "output/x.png", "outer.png"):
         seaweedfs.put(key, b"x")
-    carried_out(archive, planned(archive, Rule(older_than_seconds=10, everything=True)))
+    carried_out(archive, planned(archive, PruneRule(older_than_seconds=10, everything=True)))
     assert seaweedfs.keys() == ["outer.png", "output/x.png"]
 
 
@@ -130,7 +130,7 @@ def test_without_the_right_to_delete_it_says_so_and_the_rows_stay_archived(
     for number in range(3):
         archive.write(f"{number}.png")
     archive.archive_all()
-    plan = planned(archive, Rule(older_than_seconds=10))
+    plan = planned(archive, PruneRule(older_than_seconds=10))
     limited = {"S3_ACCESS_KEY_ID": PUT_GET_KEY_ID, "S3_SECRET_ACCESS_KEY": PUT_GET_SECRET}
     report = carried_out(archive, plan, **limited)
     assert (report.deleted, len(report.failed)) == (0, 3)
@@ -151,7 +151,7 @@ def test_the_only_copy_is_named_as_such(tmp_path: Path, seaweedfs: S3Server) -> 
     archive.archive_all()
     with archive.ledger() as ledger:
         mark_freed(ledger, [row.row for row in ledger.rows() if row.version.path == "a.png"])
-    plan = planned(archive, Rule(older_than_seconds=10))
+    plan = planned(archive, PruneRule(older_than_seconds=10))
     assert {one.key: one.only_copy for one in plan.candidates} == {"out/a.png": True, "out/b.png": False}
 
 
@@ -175,7 +175,7 @@ def test_a_prefix_that_begins_with_a_placeholder_takes_nothing_of_its_neighbours
                 create_only=False,
             )
     for everything in (False, True):
-        rule = Rule(older_than_seconds=10, everything=everything)
+        rule = PruneRule(older_than_seconds=10, everything=everything)
         plan = planned(archive, rule, prefix="comfy-{Y}")
         assert [one.key for one in plan.candidates] == ours
         assert plan.foreign_files == 0
@@ -188,7 +188,7 @@ def test_an_object_that_was_replaced_after_the_plan_stays(tmp_path: Path, any_s3
     for name in ("a", "b", "c", "d"):
         archive.write(f"{name}.png", name.encode() * 10)
     archive.archive_all()
-    plan = planned(archive, Rule(older_than_seconds=10))
+    plan = planned(archive, PruneRule(older_than_seconds=10))
     time.sleep(2.1)  # by which stores tell two writes of the same bytes apart
     any_s3.put("out/a.png", b"A" * 10)
     any_s3.put("out/b.png", b"b" * 10)
@@ -209,7 +209,7 @@ def test_a_deletion_that_the_store_only_claims_is_no_deletion(tmp_path: Path, se
     for name in ("a", "b", "c"):
         archive.write(f"{name}.png")
     archive.archive_all()
-    plan = planned(archive, Rule(older_than_seconds=10))
+    plan = planned(archive, PruneRule(older_than_seconds=10))
     for candidates in (plan.candidates[:1], plan.candidates):
         plan.candidates = candidates
         with QuirkServer(
@@ -229,7 +229,7 @@ def test_what_is_gone_counts_as_deleted_whatever_the_store_says(tmp_path: Path, 
     for name in ("a", "b", "c"):
         archive.write(f"{name}.png")
     archive.archive_all()
-    plan = planned(archive, Rule(older_than_seconds=10))
+    plan = planned(archive, PruneRule(older_than_seconds=10))
     with QuirkServer(
         seaweedfs.endpoint, seaweedfs.access_key_id, seaweedfs.secret_access_key, S3rver()
     ) as quirks:

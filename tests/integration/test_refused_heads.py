@@ -14,7 +14,7 @@ from multidict import CIMultiDict
 from cloud_archive.archive.engine import Engine
 from cloud_archive.config.settings import load_settings
 from cloud_archive.errors import FailureScope, StoreError
-from cloud_archive.maintenance.check import all_well, run_check
+from cloud_archive.maintenance.check import has_no_failure, run_check
 from cloud_archive.maintenance.verify import verify
 from cloud_archive.store.s3 import S3Store
 from tests.integration.archives import Archive
@@ -67,7 +67,7 @@ def test_a_wrong_region_that_the_store_names_is_corrected_and_said(
         assert len(said) == 1
         assert "the bucket is in the region us-east-1: set S3_REGION" in said[0]
         steps = run_check(lambda: load_settings(environ))
-        assert all_well(steps)
+        assert has_no_failure(steps)
         (bucket,) = (step for step in steps if step.name == "bucket")
         assert "us-east-1, not eu-central-1" in bucket.cause
         assert "S3_REGION=us-east-1" in bucket.cure

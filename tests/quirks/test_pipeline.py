@@ -309,7 +309,7 @@ def test_the_check_tells_the_truth_about_every_dialect(name: str, seaweedfs: S3S
         return
     assert failed == []
     assert ("cannot refuse to overwrite" in found["create-only"].cause) == (name in RACES)
-    assert ("of large files look first" in found["create-only"].cause) == (
+    assert ("of large files check with a HEAD first" in found["create-only"].cause) == (
         name in ("spaces, hetzner", "ceph")
     )
     assert ("that way" in found["create-only"].cause) == (name == "swift")

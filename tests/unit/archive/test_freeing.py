@@ -20,9 +20,9 @@ from tests.memory_store import MemoryStore
 
 
 def test_nothing_is_deleted_unless_the_settings_ask_for_it() -> None:
-    assert free_limits(load_settings(ENVIRON)).off
-    assert not free_limits(load_settings({**ENVIRON, "CLOUD_ARCHIVE_DELETE_LOCAL_AFTER": "7d"})).off
-    assert not free_limits(load_settings({**ENVIRON, "CLOUD_ARCHIVE_MIN_FREE_DISK": "20GB"})).off
+    assert free_limits(load_settings(ENVIRON)).is_off
+    assert not free_limits(load_settings({**ENVIRON, "CLOUD_ARCHIVE_DELETE_LOCAL_AFTER": "7d"})).is_off
+    assert not free_limits(load_settings({**ENVIRON, "CLOUD_ARCHIVE_MIN_FREE_DISK": "20GB"})).is_off
 
 
 def test_a_notice_stands_for_as_long_as_a_file_cannot_be_proven(

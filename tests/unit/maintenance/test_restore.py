@@ -15,7 +15,13 @@ from hypothesis import strategies as st
 from cloud_archive.files import FileVersion, format_timestamp_ns
 from cloud_archive.keys import PrefixTemplate, conflict_key, object_key, path_metadata
 from cloud_archive.ledger.ledger import Ledger
-from cloud_archive.maintenance.restore import Item, RestoreReport, RestoreResult, Wanted, restore
+from cloud_archive.maintenance.restore import (
+    RestoreFilter,
+    RestoreItem,
+    RestoreReport,
+    RestoreResult,
+    restore,
+)
 from cloud_archive.maintenance.restore_files import modified_ns
 from cloud_archive.maintenance.safe_paths import local_parts
 from cloud_archive.scope import KeyScope
@@ -182,7 +188,7 @@ def test_bytes_that_do_not_fit_their_checksum_are_not_kept(tmp_path: Path, store
     report = restore(store, tmp_path, scope=OUT)
     assert files(tmp_path) == {}
     assert report.failed == 1
-    assert "not those that its checksum names" in report.items[0].cause
+    assert "don't match the object's checksum" in report.items[0].cause
 
 
 def test_a_foreign_object_is_proven_by_its_md5_or_said_to_be_unproven(tmp_path: Path, store: Any) -> None:
@@ -218,7 +224,7 @@ def test_an_interrupted_run_leaves_no_file_that_is_not_whole_and_the_next_one_go
         store.add(f"out/{number:02}.png", bytes([number]) * 5000)
     seen = threading.Event()
 
-    def stop(item: Item, report: RestoreReport) -> None:
+    def stop(item: RestoreItem, report: RestoreReport) -> None:
         if report.restored == 7:
             seen.set()
             raise KeyboardInterrupt
@@ -257,16 +263,16 @@ def test_patterns_times_and_sessions_choose(tmp_path: Path, store: Any) -> None:
         store.add(f"out/{name}", name.encode(), mtime=f"{moment}.000000000", **{"archive-session": session})
     now = 1_700_000_000.0
 
-    def chosen(wanted: Wanted) -> list[str]:
+    def chosen(wanted: RestoreFilter) -> list[str]:
         report = restore(store, tmp_path, scope=OUT, wanted=wanted, dry_run=True)
         return sorted(item.path for item in report.items)
 
-    assert chosen(Wanted()) == ["a.png", "b.png", "video/c.mp4"]
-    assert chosen(Wanted(("*.png", "!b.png"))) == ["a.png"]
-    assert chosen(Wanted(("video/",))) == ["video/c.mp4"]
-    assert chosen(Wanted(since=now - 15 * day)) == ["a.png", "b.png"]
-    assert chosen(Wanted(since=now - 15 * day, until=now - 5 * day)) == ["b.png"]
-    assert chosen(Wanted(session="s1")) == ["a.png", "video/c.mp4"]
+    assert chosen(RestoreFilter()) == ["a.png", "b.png", "video/c.mp4"]
+    assert chosen(RestoreFilter(("*.png", "!b.png"))) == ["a.png"]
+    assert chosen(RestoreFilter(("video/",))) == ["video/c.mp4"]
+    assert chosen(RestoreFilter(since=now - 15 * day)) == ["a.png", "b.png"]
+    assert chosen(RestoreFilter(since=now - 15 * day, until=now - 5 * day)) == ["b.png"]
+    assert chosen(RestoreFilter(session="s1")) == ["a.png", "video/c.mp4"]
     assert list(tmp_path.iterdir()) == [], "a dry run writes nothing"
 
 
@@ -377,7 +383,7 @@ def test_with_all_versions_the_others_come_beside_it(tmp_path: Path, three_versi
 def test_the_newest_of_a_time_is_chosen_among_what_is_wanted(tmp_path: Path, store: Any) -> None:
     store.add("out/a.png", b"old", mtime="1000", **{"archived-at": "1000"})
     store.add("out/a (1).png", b"new", mtime="2000", **{"archived-at": "2000", "path": "a.png"})
-    restore(store, tmp_path, scope=OUT, wanted=Wanted(until=1500.0))
+    restore(store, tmp_path, scope=OUT, wanted=RestoreFilter(until=1500.0))
     assert files(tmp_path) == {"a.png": b"old"}
 
 
@@ -401,7 +407,7 @@ def test_objects_of_before_keep_their_keys_names_and_that_is_said(tmp_path: Path
     assert report.guessed == 1
     (doubtful,) = [item for item in report.items if item.cause]
     assert doubtful.key == "out/a (1).png"
-    assert "not known whether the number" in doubtful.cause
+    assert "number may belong to the file's name" in doubtful.cause
 
 
 def known_rows(ledger: Ledger, keys: dict[str, tuple[str, bytes]]) -> None:
@@ -488,7 +494,7 @@ def test_a_replaced_object_is_named_and_never_adopted(tmp_path: Path, store: Any
     evil(store, "out/a.png")
     report = restore(store, root, scope=OUT, ledger=ledger, watched=root)
     assert (report.already, report.failed) == (0, 1)
-    assert "Somebody replaced the object" in report.items[0].cause
+    assert "so it was replaced" in report.items[0].cause
     assert files(root) == {"a.png": b"good"}
     assert ledger.rows() == before, "neither its ETag nor anything else"
     assert not confirmed_now(before[0], store), "and free keeps the only copy"
@@ -521,7 +527,7 @@ def test_a_replaced_object_with_fitting_metadata_is_no_version_that_was_archived
     store.add("out/a.png", b"evil", mtime="1700000000.123456789")
     report = restore(store, root, scope=OUT, ledger=ledger, watched=root)
     assert report.failed == 1
-    assert "Somebody replaced it" in report.items[0].cause
+    assert "so it was replaced" in report.items[0].cause
     assert files(root) == {}
     assert ledger.rows() == before
 
@@ -570,6 +576,6 @@ def test_no_more_is_written_than_the_object_should_have(
     monkeypatch.setattr(store, "read", endless)
     report = restore(store, tmp_path, scope=OUT)
     assert report.failed == 1
-    assert "More bytes came than the 5" in report.items[0].cause
+    assert "more than the object's 5 bytes" in report.items[0].cause
     assert sent == 1000
     assert files(tmp_path) == {}
