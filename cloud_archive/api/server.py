@@ -274,10 +274,7 @@ class _Handlers:
         return web.Response(body=text.encode(), headers={"Content-Type": kind})
 
     async def jobs(self, _: web.Request, arguments: Arguments) -> web.Response:
-        add_jobs: Callable[[list[dict[str, Any]]], None] | None = getattr(self._engine, "add_jobs", None)
-        if add_jobs is None:
-            raise RequestRefused(501, "This engine keeps no jobs.")
-        await self._lanes.run("jobs", partial(add_jobs, arguments["jobs"]), _JOBS_SECONDS)
+        await self._lanes.run("jobs", partial(self._engine.add_jobs, arguments["jobs"]), _JOBS_SECONDS)
         return web.json_response({"success": True})
 
     async def handover(self, _: web.Request, __: Arguments) -> web.Response:

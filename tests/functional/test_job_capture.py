@@ -13,7 +13,7 @@ import pytest
 from cloud_archive.api.server import build_application, serve
 from cloud_archive.comfyui import job_capture
 from cloud_archive.comfyui.job_capture import MAX_JOB_BYTES, MAX_UNSENT_BYTES, JobCapture
-from cloud_archive.errors import CloudArchiveError, RequestRefused
+from cloud_archive.errors import CatalogError, CloudArchiveError, RequestRefused
 
 from .fake_engine import FakeEngine
 from .prompt_queue import GRAPH, PromptQueue, outputs
@@ -155,22 +155,22 @@ async def test_a_history_that_is_cleared_while_no_engine_runs_loses_no_job(setti
     assert ids(engine) == ["j", "k"]
 
 
-class KeepsNoJobs(FakeEngine):
-    """An engine without a catalog."""
-
-    add_jobs = None  # type: ignore[assignment]
-
-
 @pytest.mark.parametrize(
-    "first", [FakeEngine(error=CloudArchiveError("The disk is full.")), KeepsNoJobs()], ids=["500", "501"]
+    "error",
+    [
+        CloudArchiveError("The disk is full."),
+        CatalogError("The catalog is closed."),
+        RequestRefused(501, "No."),
+    ],
+    ids=["500", "503", "501"],
 )
 async def test_the_next_engine_gets_what_the_last_one_did_not_confirm(
-    setting: Setting, first: FakeEngine
+    setting: Setting, error: CloudArchiveError
 ) -> None:
     async with setting.engine() as confirms:
         setting.queue.finish("confirmed", outputs("a.png"))
         await setting.until(lambda: confirms.calls and not setting.capture.unsent_bytes)
-    async with setting.engine(first):
+    async with setting.engine(FakeEngine(error=error)):
         setting.queue.finish("j", outputs("b.png"))
         await setting.until(lambda: setting.capture.failures)
     async with setting.engine() as last:

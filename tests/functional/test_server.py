@@ -177,12 +177,6 @@ async def test_more_than_16_mib_of_jobs_are_refused(private: Caller, engine: Fak
     assert (status, engine.calls) == (413, [])
 
 
-async def test_an_engine_without_a_catalog_keeps_no_jobs(private: Caller, engine: FakeEngine) -> None:
-    engine.add_jobs = None  # type: ignore[assignment, method-assign]
-    status, content = await private.ask("POST", JOBS_PATH, json={"jobs": []})
-    assert (status, content["message"]) == (501, "This engine keeps no jobs.")
-
-
 async def test_flush_answers_200_or_504_with_what_remains(private: Caller, engine: FakeEngine) -> None:
     status, content = await private.ask("POST", "/cloud-sync/flush", json={"timeout_seconds": 1.5})
     assert (status, content["success"]) == (200, True)

@@ -17,8 +17,10 @@ from typing import Any
 import psutil
 import pytest
 
+from cloud_archive.comfyui.job_capture import JobCapture
 from cloud_archive.handshake import NotTheEngine, call_engine
 from tests.fork_server import Process, popen
+from tests.functional.prompt_queue import PromptQueue, outputs
 from tests.servers import S3Server, wait_until
 
 pytestmark = [
@@ -26,6 +28,11 @@ pytestmark = [
     pytest.mark.skipif(os.name == "nt", reason="signals and process groups of POSIX"),
 ]
 
+# One grey pixel, and nothing that says how it was made.
+PNG = bytes.fromhex(
+    "89504e470d0a1a0a0000000d49484452000000010000000108000000003a7e9b55"
+    "0000000a49444154789c63680000008200817dcd72b60000000049454e44ae426082"
+)
 PACKAGE = Path(__file__).parents[2] / "cloud_archive"
 TOKEN = "token-of-this-test"
 
@@ -112,6 +119,39 @@ def test_it_archives_and_answers_only_to_its_token(start: Starter) -> None:
     assert start.server.objects() == {"p/a.png": b"a"}
     with pytest.raises(NotTheEngine):  # a 401 proves nothing to a caller without the token
         call_engine(engine.port, "another token", "GET", "/cloud-sync/status", None, 30)
+
+
+def test_the_catalog_shows_jobs_of_comfyui_also_those_that_ended_while_no_engine_ran(start: Starter) -> None:
+    queue, engines = PromptQueue(), [start()]
+    capture = JobCapture(queue.get_history, lambda: (engines[-1].port, TOKEN), pause_seconds=0.05)
+    capture.start()
+
+    def job_of(name: str) -> tuple[str, str, bool] | None:
+        capture.wake()
+        for asset in engines[-1].call("GET", "/cloud-sync/assets")["assets"]:
+            if asset["name"] == name:
+                return asset["job_id"], asset["metadata"]["source"], asset["has_prompt"]
+        return None
+
+    def job_waits() -> bool:
+        capture.wake()
+        return capture.unsent_bytes > 0
+
+    wait_until(lambda: engines[-1].state() == "idle", "it watches")
+    (start.root / "a.png").write_bytes(PNG)
+    queue.finish("first", outputs("a.png"), milliseconds=int(time.time() * 1000))
+    wait_until(lambda: job_of("a.png") == ("first", "job", True), "the catalog knows the job")
+    engines[-1].process.kill()
+    engines[-1].process.wait()
+    (start.root / "b.png").write_bytes(PNG)
+    queue.finish("second", outputs("b.png"), milliseconds=int(time.time() * 1000))
+    wait_until(job_waits, "the job waits for an engine")
+    queue.wipe_history()
+    engines.append(start())
+    wait_until(lambda: engines[-1].state() == "idle", "it watches again")
+    wait_until(lambda: job_of("b.png") == ("second", "job", True), "the next engine hears of the job")
+    assert job_of("a.png") == ("first", "job", True)
+    capture.stop(10)
 
 
 def test_no_argument_and_no_file_but_engine_json_holds_the_token(start: Starter) -> None:
