@@ -53,7 +53,7 @@ def test_a_failure_of_a_file_whose_name_is_no_utf8_is_noted(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from cloud_archive.errors import FileUnreadable
-    from cloud_archive.upload import attempt as module
+    from cloud_archive.upload import uploader as module
 
     def refuse(source: Any, claim: Claim) -> Any:
         raise FileUnreadable(claim.version.path, "Input/output error")
