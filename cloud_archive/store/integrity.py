@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
-from ..errors import ObjectExists, StoreError
+from ..errors import FailureScope, ObjectExists, StoreError
 from .translate import names_condition
+
+# Signs in a key that some stores decode or encode once more before they check the signature.
+_HARD_TO_SIGN = re.compile(r"[%\\\x00-\x1f\x7f]")
 
 
 def names_checksum(error: StoreError) -> bool:
@@ -42,3 +46,18 @@ def got_further(error: StoreError, refusal: StoreError) -> bool:
     if isinstance(error, ObjectExists):
         return True
     return error.status is not None and error.status < 502 and error.failure.code != refusal.failure.code
+
+
+def blame_name(error: StoreError) -> StoreError:
+    """Return a rejected signature as a fault of the key's name; call it where the credentials were accepted before."""
+    odd_name = error.key is not None and _HARD_TO_SIGN.search(error.key) is not None
+    if error.failure.code != "SignatureDoesNotMatch" or not odd_name:
+        return error
+    failure = replace(
+        error.failure,
+        code="NameNotSigned",
+        cause="The store rejects the signature for this name, though it accepts the credentials.",
+        cure="Rename the file: the store may not take a sign in its name.",
+        scope=FailureScope.FILE,
+    )
+    return StoreError(error.operation, error.key, failure, status=error.status, said=error.said)

@@ -21,7 +21,7 @@ from .base import Capabilities, Checksum, CreateOnly, Progress
 from .client import PIECE_BYTES, Client, Metered, Told, keys_of, make_client
 from .failures import CREDENTIAL_CODES, explain
 from .fast_put import SDK_STATUSES, Address, AnswerError, SignedPut
-from .integrity import got_further, names_checksum, refuses_checksum
+from .integrity import blame_name, got_further, names_checksum, refuses_checksum
 from .proxies import proxy_of
 from .translate import clock_offset_seconds, redact, translate
 
@@ -178,6 +178,14 @@ class RequestExecutor:
         self, attempt: Callable[[Checksum], dict[str, Any]]
     ) -> tuple[dict[str, Any], Checksum]:
         """Make a request; once more with Content-MD5 where the refusal may mean the SHA-256 header."""
+        try:
+            return self._in_either_dialect(attempt)
+        except StoreError as error:
+            raise (blame_name(error) if self.keys_accepted else error) from error.__cause__
+
+    def _in_either_dialect(
+        self, attempt: Callable[[Checksum], dict[str, Any]]
+    ) -> tuple[dict[str, Any], Checksum]:
         dialect = self.capabilities.checksum
         if dialect == "md5" or self._settings.checksum == "sha256" or self._settings.is_aws:
             return attempt(dialect), dialect

@@ -25,7 +25,7 @@ from cloud_archive.intake.settle_thread import SettleThread
 from cloud_archive.ledger.ledger import Ledger
 from cloud_archive.ledger.rows import Claim, FileState
 from cloud_archive.state import LEDGER_NAME
-from cloud_archive.upload import attempt as upload
+from cloud_archive.upload import uploader as upload
 from cloud_archive.upload.source import Content, read_content
 from tests.faults.proxy import Fault, FaultProxy, Kind, Request
 from tests.faults.truth import BucketReader, Findings, Truth, compare, path_of, sha256_of

@@ -17,7 +17,7 @@ import pytest
 from multidict import CIMultiDict
 
 from cloud_archive.config.settings import load_settings
-from cloud_archive.errors import StoreError
+from cloud_archive.errors import FailureScope, StoreError
 from cloud_archive.files import FileVersion
 from cloud_archive.ledger.rows import Claim
 from cloud_archive.maintenance.check import run_check
@@ -208,6 +208,28 @@ class RefusesName(Profile):
             return Answer(403)
         request.headers.popall("If-None-Match", None)
         return await forward(request)
+
+
+class SignsWrongly(Profile):
+    """Rejects the signature of every request for a key with a percent sign."""
+
+    async def handle(self, request: Request, forward: Forward) -> Answer:
+        if "%" in request.key:
+            return error(403, "SignatureDoesNotMatch", "The signature does not match.")
+        return await forward(request)
+
+
+def test_a_name_that_the_store_cannot_sign_blames_neither_secret_nor_other_files(
+    machine: Callable[[Profile], Machine], seaweedfs: S3Server
+) -> None:
+    store = machine(SignsWrongly())
+    store.upload("plain.png", b"plain")
+    for name, body in (("50%.png", b"ours"), ("50%.mp4", FILM)):
+        with pytest.raises(StoreError) as caught:
+            store.upload(name, body)
+        assert caught.value.failure.scope is FailureScope.FILE
+        assert "SECRET" not in str(caught.value)
+        assert "Rename the file" in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["50%.png", "50%.mp4"])
