@@ -207,7 +207,7 @@ class Engine:
             state = State.STANDBY if self.ownership.stands_by else State.STARTING
         errors = list(problems)
         if state is State.STANDBY:
-            errors.append("Another process archives this directory; this one takes over when that ends.")
+            errors.append("Another process is archiving this directory. This one takes over when it ends.")
         return Status(
             running=False,
             session_id=self.session_id,
@@ -239,7 +239,7 @@ class Engine:
         active = len(status.active)
         parts = ["Stopped." if was_running else "Already stopped."]
         if active:
-            parts.append(f"{count_noun(active, 'upload')} under way will finish.")
+            parts.append(f"{count_noun(active, 'upload')} in progress will finish.")
         if waiting := status.pending_files - active:
             parts.append(f"{count_noun(waiting, 'file')} will wait until you start again.")
         return " ".join(parts)

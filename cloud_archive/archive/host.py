@@ -77,7 +77,7 @@ class ArchiveHost:
             return
         if not self.problems:
             self._on_standby()
-            logger.info("Another process archives %s: standing by", self._parts.root)
+            logger.info("Another process is archiving %s: standing by", self._parts.root)
         self._stand_by()
 
     def start_watching(self) -> bool:
@@ -107,7 +107,7 @@ class ArchiveHost:
         if self.problems:
             raise CloudArchiveError(" ".join(_sentence(problem) for problem in self.problems))
         if self._ownership.stands_by:
-            raise CloudArchiveError("Another process archives this directory; ask that one.")
+            raise CloudArchiveError("Another process is archiving this directory: ask that one.")
         raise CloudArchiveError("The archive is not ready yet.")
 
     # --- beginning

@@ -144,7 +144,7 @@ class Once:
             result.failures.append((path, own or cause or "It was not archived."))
         for entry in status.waiting:
             own = {
-                BEING_WRITTEN: "Somebody still writes to it.",
+                BEING_WRITTEN: "Another program is still writing to it.",
                 UNREADABLE: "It cannot be read. Allow this user to read it.",
             }.get(entry.reason, f"It is not complete: {entry.reason}.")
             result.failures.append((entry.path, own))
@@ -189,7 +189,10 @@ class Once:
 
     def _unknown_other(self) -> bool:
         self.result.failures.append(
-            ("", "Another process archives this directory, and it cannot be asked: is it another user's?")
+            (
+                "",
+                "Another process is archiving this directory. It can't be contacted; it may belong to another user.",
+            )
         )
         return True
 

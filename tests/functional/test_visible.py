@@ -124,7 +124,7 @@ def test_stop_answers_while_an_upload_is_under_way_and_start_resumes(tmp_path: P
         before = time.monotonic()
         message = engine.stop_watching()
         assert time.monotonic() - before < 5, "it does not wait for the upload"
-        assert "1 upload under way will finish" in message
+        assert "1 upload in progress will finish" in message
         status = engine.status(look=False)
         assert (status.running, status.state.value) == (False, "stopped")
         assert [active.path for active in status.active] == ["a.png"], "what still drains is shown"
