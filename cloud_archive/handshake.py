@@ -94,10 +94,10 @@ def call_engine(
     """Call an engine over loopback, blocking.
 
     Args:
-        body: what is sent as JSON; bytes are JSON already.
+        body: sent as JSON; bytes must be JSON already.
 
     Returns:
-        The HTTP status and the answer's JSON, None where it is no JSON.
+        The HTTP status, and the answer's JSON; None if the answer is not JSON.
 
     Raises:
         NotTheEngine: another program answers there.
