@@ -14,7 +14,7 @@ from .arguments import Directory, Json, WrongUsage
 from .common import age_seconds, archive_root, archive_scope, bucket, ledger_of, settings_now, size_bytes
 
 if TYPE_CHECKING:
-    from ..maintenance.prune import PrunePlan, PruneReport
+    from ..maintenance.prune import PrunePlan, PruneReport, PruneRule
 
 _SHOWN = 20
 
@@ -48,19 +48,13 @@ def prune(
 
     Only objects that Cloud Archive wrote, unless --all. Local files stay, and are not uploaded again.
     """
-    from ..maintenance.prune import PruneRule, plan_prune
+    from ..maintenance.prune import plan_prune
     from ..maintenance.prune import prune as run
     from .progress import Progress
 
-    if older_than is None and keep_bytes is None:
-        raise WrongUsage("Give --older-than AGE or --keep-bytes SIZE to say what to delete.")
     if yes and dry_run:
         raise WrongUsage("--yes or --dry-run, not both.")
-    rule = PruneRule(
-        age_seconds("--older-than", older_than), size_bytes("--keep-bytes", keep_bytes), everything
-    )
-    if rule.older_than_seconds is None and rule.keep_bytes is None:
-        raise WrongUsage("Nothing to delete: an age or a size of `off` keeps everything.")
+    rule = _rule(older_than, keep_bytes, everything)
     settings = settings_now()
     scope = archive_scope(prefix, settings)
     if everything and (scope.is_whole_bucket or prefix == ""):
@@ -92,6 +86,20 @@ def prune(
         print_error(make_printable(f"{key}: {cause}"))
     _answer(plan, report, shown_prefix, json=json)
     raise typer.Exit(EXIT_FAILED if report.failed else EXIT_DONE)
+
+
+def _rule(older_than: str | None, keep_bytes: str | None, everything: bool) -> PruneRule:
+    """Return what to delete. Raises WrongUsage where the options name nothing."""
+    from ..maintenance.prune import PruneRule
+
+    if older_than is None and keep_bytes is None:
+        raise WrongUsage("Give --older-than AGE or --keep-bytes SIZE to say what to delete.")
+    rule = PruneRule(
+        age_seconds("--older-than", older_than), size_bytes("--keep-bytes", keep_bytes), everything
+    )
+    if rule.older_than_seconds is None and rule.keep_bytes is None:
+        raise WrongUsage("Nothing to delete: an age or a size of `off` keeps everything.")
+    return rule
 
 
 def _answer(plan: PrunePlan, report: PruneReport | None, prefix: str, *, json: bool) -> None:

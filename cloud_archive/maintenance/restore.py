@@ -203,10 +203,7 @@ def restore(
     """
     wanted = wanted or RestoreFilter()
     if not dry_run:
-        try:
-            target.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise CloudArchiveError(f"{target} cannot be made: {error.strerror}.") from error
+        _make_directory(target)
     report = RestoreReport(dry_run=dry_run)
     placer = FilePlacer(store, target, ledger, watched, windows=windows)
     run = _Restore(store, scope, placer, wanted, wanted.spec(), all_versions, dry_run, target)
@@ -235,6 +232,13 @@ def restore(
             raise
     report.skipped += run.unwanted
     return report
+
+
+def _make_directory(target: Path) -> None:
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CloudArchiveError(f"{target} cannot be made: {error.strerror}.") from error
 
 
 @dataclass(slots=True)
