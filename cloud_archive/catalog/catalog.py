@@ -247,8 +247,8 @@ class Catalog:
 def database_status(db: Any, path: Path) -> dict[str, Any]:
     """Return how many assets, unread ones, edits and jobs a catalog holds, and its size."""
 
-    def count(sql: str, *values: Any) -> int:
-        return int(db.execute(f"SELECT count(*) FROM {sql}", values).fetchone()[0])
+    def count(what: str) -> int:
+        return int(db.execute(f"SELECT count(*) FROM {what}").fetchone()[0])
 
     size = 0
     for name in (path, path.with_name(f"{path.name}-wal")):
@@ -256,8 +256,8 @@ def database_status(db: Any, path: Path) -> dict[str, Any]:
             size += name.stat().st_size
     return {
         "assets": count("assets"),
-        "unread": count("assets WHERE reader < ?", READER_VERSION),
-        "postponed": count("assets WHERE reader < ? AND next_try IS NOT NULL", READER_VERSION),
+        "unread": count("assets WHERE reader = 0"),
+        "postponed": count("assets WHERE reader = 0 AND next_try IS NOT NULL"),
         "edits": count("edits"),
         "jobs": count("jobs"),
         "size_bytes": size,

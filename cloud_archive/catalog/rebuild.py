@@ -12,9 +12,8 @@ from ..keys import object_path
 from ..scope import KeyScope
 from ..store.base import ObjectInfo, ObjectStore
 from .database import CatalogDatabase
-from .readers.read import READER_VERSION
 from .reading import BUCKET_BLOCK_BYTES, AssetReader
-from .rows import ArchivedObject, add_archived, asset_id
+from .rows import ArchivedObject, add_archived, asset_id, forget_older_readers
 
 _PAGE = 1000
 REQUESTS_FOR_A_FILE = 3  # one HEAD, and two reads of 64 KiB for most formats
@@ -48,13 +47,14 @@ class RebuildPlan:
 
 def plan_rebuild(database: CatalogDatabase, store: ObjectStore, scope: KeyScope, bucket: str) -> RebuildPlan:
     """List the bucket and compare it with the catalog. StoreError: it can't be listed."""
+    database.change(forget_older_readers)
     listed = 0
     unknown: list[ObjectInfo] = []
     objects = (info for info in store.list(scope.listing_prefix) if scope.holds(info.key))
     while page := list(islice(objects, _PAGE)):
         listed += len(page)
         unknown += _unknown(database, page, bucket)
-    unread = database.read("SELECT count(*) FROM assets WHERE reader < ?", (READER_VERSION,))[0][0]
+    unread = database.read("SELECT count(*) FROM assets WHERE reader = 0")[0][0]
     return RebuildPlan(listed, tuple(unknown), unread)
 
 
@@ -93,7 +93,7 @@ def rebuild(
     while count := reader.read_some(lambda: True):
         done += count
         on_progress(done)
-    unread = database.read("SELECT count(*) FROM assets WHERE reader < ?", (READER_VERSION,))
+    unread = database.read("SELECT count(*) FROM assets WHERE reader = 0")
     return int(unread[0][0])
 
 

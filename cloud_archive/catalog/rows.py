@@ -171,7 +171,12 @@ def remove_assets(db: sqlite3.Connection, bucket: str, keys: Iterable[str]) -> i
     return count
 
 
-_UNREAD = "reader < ? AND (next_try IS NULL OR next_try <= ?)"
+_UNREAD = "reader = 0 AND (next_try IS NULL OR next_try <= ?)"
+
+
+def forget_older_readers(db: sqlite3.Connection) -> None:
+    """Have the files read again that an older reader has read."""
+    db.execute("UPDATE assets SET reader = 0 WHERE reader < ? AND reader > 0", (READER_VERSION,))
 
 
 def unread_assets(db: sqlite3.Connection, now: float, limit: int) -> list[UnreadAsset]:
@@ -179,7 +184,7 @@ def unread_assets(db: sqlite3.Connection, now: float, limit: int) -> list[Unread
     rows = db.execute(
         "SELECT a.id, f.text, a.name, a.path, a.size, a.created, a.archived FROM assets a"
         f" JOIN folders f ON f.id = a.folder WHERE {_UNREAD} ORDER BY a.id DESC LIMIT ?",
-        (READER_VERSION, now, limit),
+        (now, limit),
     )
     found = []
     for row, folder, name, path, *facts in rows:

@@ -71,7 +71,7 @@ DERIVED_TABLES: tuple[str, ...] = (
         recipe INTEGER,
         seed INTEGER,                 -- minus 2**63, so that 64 bits without a sign keep their order
         has INTEGER NOT NULL DEFAULT 0,   -- 1: a workflow, 2: a prompt graph
-        reader INTEGER NOT NULL DEFAULT 0,    -- version of the reader; 0: not read yet
+        reader INTEGER NOT NULL DEFAULT 0,    -- version of the reader; 0: not read yet, or by an older one
         tries INTEGER NOT NULL DEFAULT 0, next_try REAL,  -- of reading it
         hidden INTEGER NOT NULL DEFAULT 0, favorite INTEGER NOT NULL DEFAULT 0, rating INTEGER NOT NULL DEFAULT 0
     )""",
@@ -80,11 +80,24 @@ DERIVED_TABLES: tuple[str, ...] = (
     "CREATE INDEX assets_recipe ON assets (recipe, hidden)",
     "CREATE INDEX assets_seed ON assets (seed) WHERE seed IS NOT NULL",
     "CREATE INDEX assets_job ON assets (job) WHERE job IS NOT NULL",
-    "CREATE INDEX assets_reader ON assets (reader)",
+    "CREATE INDEX assets_unread ON assets (id) WHERE reader = 0",
+    # How many assets are hidden and how many are not: the newest page shows it without counting a million rows.
+    "CREATE TABLE totals (hidden INTEGER PRIMARY KEY, files INTEGER NOT NULL)",
+    "INSERT INTO totals VALUES (0, 0), (1, 0)",
+    """CREATE TRIGGER assets_added AFTER INSERT ON assets BEGIN
+        UPDATE totals SET files = files + 1 WHERE hidden = new.hidden;
+    END""",
+    """CREATE TRIGGER assets_hidden AFTER UPDATE OF hidden ON assets WHEN old.hidden <> new.hidden BEGIN
+        UPDATE totals SET files = files - 1 WHERE hidden = old.hidden;
+        UPDATE totals SET files = files + 1 WHERE hidden = new.hidden;
+    END""",
+    """CREATE TRIGGER assets_removed AFTER DELETE ON assets BEGIN
+        UPDATE totals SET files = files - 1 WHERE hidden = old.hidden;
+    END""",
     # Graphs as they were found, without secrets; only with CLOUD_ARCHIVE_CATALOG=full.
     "CREATE TABLE graphs (asset INTEGER PRIMARY KEY, data BLOB NOT NULL)",
-    "CREATE VIRTUAL TABLE recipe_text USING fts5(text, content='', tokenize='trigram')",
-    "CREATE VIRTUAL TABLE name_text USING fts5(text, content='', tokenize='trigram')",
+    "CREATE VIRTUAL TABLE recipe_text USING fts5(text, content='', columnsize=0, tokenize='trigram')",
+    "CREATE VIRTUAL TABLE name_text USING fts5(text, content='', columnsize=0, tokenize='trigram')",
 )
 
 MODEL, LORA, SAMPLER, NAMED = 1, 2, 3, 4

@@ -23,6 +23,7 @@ _SORT_COLUMNS = {"created_at": "created", "name": "name", "size": "size"}
 _WALKED_FROM = (
     20_000  # so many matches, and walking in the order of time finds a page sooner than sorting them
 )
+_NOT_HIDDEN = "(a.hidden = 0)"
 _SLOT_SECONDS = 900  # every time zone's offset is a multiple of that
 _MAX_INTEGER = (1 << 63) - 1
 
@@ -64,7 +65,10 @@ def search(
         QueryError: the query can't be read, or `after` is no cursor of this sort and order.
     """
     condition, values = _condition(parse_query(query))
-    total = int(db.execute(f"SELECT count(*) FROM assets a WHERE {condition}", values).fetchone()[0])
+    if condition == _NOT_HIDDEN:
+        total = int(db.execute("SELECT files FROM totals WHERE hidden = 0").fetchone()[0])
+    else:
+        total = int(db.execute(f"SELECT count(*) FROM assets a WHERE {condition}", values).fetchone()[0])
     column = _SORT_COLUMNS[sort]
     beyond = ">" if order == "asc" else "<"
     page_condition, page_values = condition, list(values)
@@ -216,7 +220,7 @@ def _condition(terms: Sequence[Term]) -> tuple[str, list[Any]]:
     pieces: list[str] = []
     values: list[Any] = []
     if not any(term.field == "is" and term.value == "hidden" for term in terms):
-        pieces.append("a.hidden = 0")
+        pieces.append("a.hidden = 0")  # _NOT_HIDDEN where it is the only one
     for term in terms:
         sql, its_values = _term_sql(term)
         pieces.append(f"NOT coalesce({sql}, 0)" if term.negated else sql)

@@ -7,6 +7,7 @@ python -m tests.faults --pods 10 --names 100    so many processes, one bucket, t
 python -m tests.faults --swaps 1000             folders swapped for symbolic links, see swaps.py
 python -m tests.faults --floods 1000            connections that never finish a request, see floods.py
 python -m tests.faults --replaced 1000          objects replaced behind our back, see replaced.py
+python -m tests.faults --catalog 100            SIGKILL while the catalog is filled, see catalog_kills.py
 python -m tests.faults --soak 100000 --large 200    memory, descriptors, threads and the ledger's size, see soak.py
 """
 
@@ -20,6 +21,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from tests.faults.catalog_kills import catalog_kills
 from tests.faults.floods import floods
 from tests.faults.pods import pods
 from tests.faults.replaced import replaced
@@ -120,6 +122,13 @@ def replace(chosen: argparse.Namespace, seed: int, server: S3Server, directory: 
     return found.held
 
 
+def kill_cataloguing(chosen: argparse.Namespace, seed: int, server: S3Server, directory: Path) -> bool:
+    """Returns whether all held."""
+    figures = catalog_kills(chosen.catalog, seed, directory / "catalog", told)
+    print(*figures.lines(), sep="\n")
+    return figures.held
+
+
 def told(line: str) -> None:
     print(line, flush=True)
 
@@ -133,6 +142,8 @@ def _chosen(chosen: argparse.Namespace) -> tuple[Callable[..., bool], str]:
         return replace, f"{chosen.replaced} rounds of replaced objects"
     if chosen.swaps:
         return swap, f"{chosen.swaps} rounds of swapped folders"
+    if chosen.catalog:
+        return kill_cataloguing, f"{chosen.catalog} kills while the catalog is filled"
     if chosen.pods:
         return scale_out, f"{chosen.pods} pods with {chosen.names} names"
     if chosen.first_starts:
@@ -159,6 +170,7 @@ def main() -> int:
     parser.add_argument("--names", type=int, default=100, help="files of each pod")
     parser.add_argument("--swaps", type=int, default=0, help="so many rounds of swapped folders")
     parser.add_argument("--floods", type=int, default=0, help="so many rounds of half-open connections")
+    parser.add_argument("--catalog", type=int, default=0, help="so many kills while the catalog is filled")
     parser.add_argument("--replaced", type=int, default=0, help="so many rounds of replaced objects")
     parser.add_argument("--soak", type=int, default=0, help="instead of kills: so many small files")
     parser.add_argument("--large", type=int, default=0, help="and so many of 16 to 64 MiB")

@@ -378,10 +378,12 @@ def test_comfyui_loads_nothing_of_ours_but_the_face(plugin_folders: tuple[Path, 
         f"cloud_archive.{name}"
         for name in (
             "api",
+            "api.asset_arguments",
             "api.routes",
             "comfyui",
             "comfyui.child_process",
             "comfyui.engine_client",
+            "comfyui.engine_connection",
             "comfyui.job_capture",
             "comfyui.plugin",
             "errors",

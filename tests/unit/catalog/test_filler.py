@@ -298,3 +298,30 @@ def test_memory_store_ranges() -> None:
     store = MemoryStore()
     store.add("k", b"0123456789")
     assert b"".join(store.read("k", 3, byte_range=range(2, 5))) == b"234"
+
+
+def test_what_an_older_reader_has_read_is_read_again(stage: Stage) -> None:
+    stage.archive("a.png", png("a fox"))
+    stage.fill()
+    stage.database.change(lambda db: db.execute("UPDATE assets SET reader = -1, recipe = NULL") and None)
+    assert found(stage, '"a fox"') == []
+    stage.database.change(lambda db: db.execute("UPDATE assets SET reader = 1") and None)
+    with pytest.MonkeyPatch.context() as newer:
+        newer.setattr("cloud_archive.catalog.rows.READER_VERSION", 2)
+        stage.filler = stage.new_filler()
+        stage.fill()
+        assert len(found(stage, '"a fox"')) == 1
+        assert stage.database.read("SELECT reader FROM assets") == [(2,)]
+
+
+def test_totals_follow_what_is_hidden_added_and_removed(stage: Stage) -> None:
+    for name in ("a.png", "b.png"):
+        stage.archive(name, png(name))
+    stage.fill()
+    identity = asset_id(BUCKET, "out/a.png")
+    stage.database.change(lambda db: edit_asset(db, identity, {"hidden": True}, 1.0, "pod-1"))
+    with stage.database.reading() as db:
+        assert (search(db).total, search(db, "is:hidden").total) == (1, 1)
+    mark_pruned(stage.ledger, [row.row for row in stage.ledger.rows(limit=5)])
+    stage.fill()
+    assert stage.database.read("SELECT hidden, files FROM totals") == [(0, 0), (1, 0)]
