@@ -29,7 +29,7 @@ from tests.memory_store import MemoryStore
 @pytest.fixture(autouse=True)
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cloud_archive.ledger.database.BUSY_SECONDS", 0.2)
-    monkeypatch.setattr("cloud_archive.ledger.database.PROBE_SECONDS", 0.2)
+    monkeypatch.setattr("cloud_archive.ledger.database.SAVE_BUSY_SECONDS", 0.2)
     monkeypatch.setattr("cloud_archive.archive.ledger_keeper.LEDGER_SECONDS", 0.1)
     monkeypatch.setattr("cloud_archive.archive.host.LEDGER_STOP_SECONDS", 2.0)
 
