@@ -82,8 +82,6 @@ def prune(
             plan,
             on_progress=lambda done, total: progress.draw(done, total, f"{done:,}/{total:,} deleted"),
         )
-    for key, cause in report.failed:
-        print_error(make_printable(f"{key}: {cause}"))
     _answer(plan, report, shown_prefix, json=json)
     raise typer.Exit(EXIT_FAILED if report.failed else EXIT_DONE)
 
@@ -103,6 +101,8 @@ def _rule(older_than: str | None, keep_bytes: str | None, everything: bool) -> P
 
 
 def _answer(plan: PrunePlan, report: PruneReport | None, prefix: str, *, json: bool) -> None:
+    for key, cause in report.failed if report is not None else ():
+        print_error(make_printable(f"{key}: {cause}"))
     if json:
         found: dict[str, Any] = {
             "dry_run": report is None,

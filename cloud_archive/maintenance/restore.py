@@ -208,12 +208,17 @@ def restore(
     placer = FilePlacer(store, target, ledger, watched, windows=windows)
     run = _Restore(store, scope, placer, wanted, wanted.spec(), all_versions, dry_run, target)
 
-    def report_items(items: Sequence[RestoreItem]) -> None:
+    for items in _restored_groups(run, ledger, workers):
         for item in items:
             report.add(item)
             if item.result not in (RestoreResult.SKIPPED, RestoreResult.OLDER):
                 on_item(item, report)
+    report.skipped += run.unwanted
+    return report
 
+
+def _restored_groups(run: _Restore, ledger: Ledger | None, workers: int) -> Iterator[list[RestoreItem]]:
+    """Restore in `workers` threads and yield the items of each group as it ends."""
     with ThreadPoolExecutor(workers, thread_name_prefix="cloud-archive-restore") as pool:
         under_way: set[Future[list[RestoreItem]]] = set()
         try:
@@ -221,17 +226,13 @@ def restore(
                 under_way.add(pool.submit(run.restore_group, group, rows))
                 if len(under_way) >= workers * 4:
                     finished, under_way = wait(under_way, return_when=FIRST_COMPLETED)
-                    for future in finished:
-                        report_items(future.result())
-            for future in list(under_way):
-                report_items(future.result())
+                    yield from (future.result() for future in finished)
+            yield from (future.result() for future in list(under_way))
         except BaseException:
-            placer.stopping.set()
+            run.placer.stopping.set()
             for future in under_way:
                 future.cancel()
             raise
-    report.skipped += run.unwanted
-    return report
 
 
 def _make_directory(target: Path) -> None:
