@@ -19,6 +19,7 @@ logger = logging.getLogger("cloud_archive.catalog")
 
 IDLE_SECONDS = 1.0  # between two looks for something to do
 TROUBLE_SECONDS = 15.0  # after a fault
+STOP_SECONDS = 5.0
 SWEEP_SECONDS = 3600.0  # between two comparisons of the whole ledger
 _PAGE = 2000
 _MARGIN_SECONDS = 120.0  # what was archived so long before the last look is looked at again: commits overtake
@@ -72,11 +73,11 @@ class Filler:
         self._thread.start()
 
     def stop(self) -> None:
-        """End the thread after the file that it reads."""
+        """End the thread after the file that it reads, or leave it behind where the store holds it up."""
         self._stop.set()
         self._wake.set()
         if self._thread.is_alive():
-            self._thread.join()
+            self._thread.join(STOP_SECONDS)
 
     def wake(self) -> None:
         """Look for something to do now."""

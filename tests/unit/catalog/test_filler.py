@@ -325,3 +325,24 @@ def test_totals_follow_what_is_hidden_added_and_removed(stage: Stage) -> None:
     mark_pruned(stage.ledger, [row.row for row in stage.ledger.rows(limit=5)])
     stage.fill()
     assert stage.database.read("SELECT hidden, files FROM totals") == [(0, 0), (1, 0)]
+
+
+def test_a_store_that_hangs_does_not_hold_up_the_end(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cloud_archive.catalog.filler.STOP_SECONDS", 0.2)
+    stage.archive("a.png", png("a fox"))
+    (stage.root / "a.png").unlink()
+    asked, answer = threading.Event(), threading.Event()
+
+    def hanging(*_: Any, **__: Any) -> Any:
+        asked.set()
+        answer.wait(20)
+        return iter((b"",))
+
+    stage.store.read = hanging  # type: ignore[method-assign]
+    stage.filler.start()
+    assert asked.wait(20)
+    stage.filler.stop()
+    stage.database.close()
+    answer.set()
+    stage.filler._thread.join(20)
+    assert not stage.filler._thread.is_alive()
