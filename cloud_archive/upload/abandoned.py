@@ -164,6 +164,11 @@ class StoreProbes:
         finally:
             self._lock.release()
 
+    def wait_for_end(self) -> None:
+        """Wait for the probe that is under way, if there is one."""
+        with self._lock:
+            pass
+
     def probe_multipart(self, journal: Journal) -> None:
         """Find out whether completing a multipart upload is create-only, where PutObject is not."""
         able = self._store.capabilities

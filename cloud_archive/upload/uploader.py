@@ -144,6 +144,8 @@ class Uploader:
             StoreError: the store refused or did not answer, or the object is replaced again and again.
         """
         for _ in range(MAX_REPLACED):
+            if outcome.unprotected_at is not None:
+                self._probes.wait_for_end()
             able = self._store.capabilities
             # The probe may have ended since; while nothing is known, no request is spent.
             overwrites = able.writes(in_parts=outcome.in_parts) in OVERWRITES
