@@ -13,7 +13,7 @@ from tests.quirks.server import Answer, Forward, Profile, Request, error
 class Ceph(Profile):
     """Answers CompleteMultipartUpload with 200 and an empty ETag, and ignores If-None-Match there.
 
-    Ceph RGW 16.2 (Debian's `radosgw`). PutObject honours If-None-Match.
+    Seen on Ceph RGW 16.2 (https://packages.debian.org/bookworm/radosgw). PutObject honours If-None-Match.
     """
 
     async def handle(self, request: Request, forward: Forward) -> Answer:
@@ -28,8 +28,8 @@ class Ceph(Profile):
 class Swift(Profile):
     """Refuses a conditional PutObject with 501; CompleteMultipartUpload honours the condition with 412.
 
-    OpenStack Swift 2.30's s3api (Debian's `swift-proxy`, tempauth). A wrong region is 400
-    AuthorizationHeaderMalformed, which a HEAD answers without a body. A key that may not delete gets a false 204.
+    Seen on OpenStack Swift 2.30's s3api (https://packages.debian.org/bookworm/swift-proxy, tempauth). A wrong region is
+    400 AuthorizationHeaderMalformed, which a HEAD answers without a body. A key that may not delete gets a false 204.
 
     Args:
         region: the one that requests must be signed for; None: any.
@@ -65,7 +65,7 @@ class Swift(Profile):
 class S3rver(Profile):
     """Knows no condition and no ListParts; answers 500 to a batch of deletions whose keys are gone.
 
-    npm's `s3rver` 3.7.
+    Seen on s3rver 3.7 (https://www.npmjs.com/package/s3rver).
     """
 
     async def handle(self, request: Request, forward: Forward) -> Answer:
