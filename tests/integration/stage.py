@@ -20,6 +20,7 @@ from cloud_archive.cli.app import main
 from cloud_archive.daemon.service import PublicAddress, Service
 from tests.integration.archives import HOUR, Archive
 from tests.servers import S3Server, wait_until
+from tests.unit.catalog.cataloguing import png
 
 LOGS = "/var/log/"  # on the pages; nobody but root may write there
 
@@ -34,7 +35,8 @@ class Stage:
         self.here = base / "here"
         self.here.mkdir()
         for name, age in (("a.png", 200), ("b.png", 30), ("video/c.mp4", 200), ("young.png", 0)):
-            self.archive.write(name, age_seconds=age * HOUR)
+            body = png("a fox") if name == "a.png" else None
+            self.archive.write(name, body, age_seconds=age * HOUR)
         self.archive.archive_all()
         self.environ = self.archive.environ | {
             "COMFYUI_OUTPUT_DIR": str(self.archive.root),
@@ -52,7 +54,16 @@ class Stage:
         line = re.sub(r"(?:HOST|[\d.]+):(?:PORT|8\d+)", "127.0.0.1:0", line.replace(LOGS, f"{self.here}/"))
         line = re.sub(r"(?<= )/\S*output(?= )", "DIR", line.replace("--to DIR", "--to elsewhere"))
         for word, value in (
-            {"DIR": str(self.archive.root), "PATTERN…": "*.png", "FILE…": "FILE"} | instead
+            {
+                "DIR": str(self.archive.root),
+                "PATTERN…": "*.png",
+                "FILE…": "FILE",
+                "KEY": "a.png",
+                "fox_00001_.png": "a.png",
+                "QUERY": "fox",
+                "N": "2",
+            }
+            | instead
         ).items():
             line = f" {line} ".replace(f" {word} ", f" {value} ").strip()
         return line
@@ -83,6 +94,7 @@ class Stage:
         try:
             assert listening.wait(30)
             wait_until(lambda: engine.status().state.value == "idle", "the archive runs")
+            wait_until(lambda: engine.catalog().wait_until_filled(0), "the catalog is filled")
             yield self
         finally:
             found[0].stop()

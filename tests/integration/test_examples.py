@@ -307,6 +307,9 @@ class Run:
         """The call, on the running archive."""
         method, path = example.text.split()[:2]
         path = path.replace("hour|day", "hour").replace("last=", "last=24")
+        if "{id}" in path:
+            found = json.loads(self.stage.call("GET", "/cloud-sync/assets?q=fox")[1])
+            path = path.replace("{id}", found["assets"][0]["id"])
         body = {"file_path": "young.png"} if path.endswith("/upload") else None
         status, text = self.stage.call(method, path, body)
         assert status == 200, text
