@@ -164,10 +164,12 @@ class StoreProbes:
         finally:
             self._lock.release()
 
-    def wait_for_end(self) -> None:
-        """Wait for the probe that is under way, if there is one."""
-        with self._lock:
-            pass
+    def wait_for_end(self, timeout_seconds: float) -> bool:
+        """Wait for the probe that is under way, if there is one. Returns False if it still is after the timeout."""
+        ended = self._lock.acquire(timeout=max(0.0, timeout_seconds))
+        if ended:
+            self._lock.release()
+        return ended
 
     def probe_multipart(self, journal: Journal) -> None:
         """Find out whether completing a multipart upload is create-only, where PutObject is not."""
