@@ -59,7 +59,7 @@ class EventRecorder:
         self._session.archived(version, outcome.key, already=already)
         self._metrics.archived(version.size_bytes, already=already, seen_at=claim.seen_at)
         took = "" if claim.seen_at is None else f", {max(0.0, time.time() - claim.seen_at):.1f} s"
-        what = "Found" if already else "Archived"
+        what = "Already archived" if already else "Archived"
         logger.info(
             "%s %s as %s (%s%s)", what, version.path, outcome.key, format_bytes(version.size_bytes), took
         )
