@@ -21,6 +21,7 @@ IDLE_SECONDS = 1.0  # between two looks for something to do
 TROUBLE_SECONDS = 15.0  # after a fault
 STOP_SECONDS = 5.0
 SWEEP_SECONDS = 3600.0  # between two comparisons of the whole ledger
+QUIET_SECONDS = 60.0  # how long nothing but the ledger's generation is looked at once all is read
 _PAGE = 2000
 _MARGIN_SECONDS = 120.0  # what was archived so long before the last look is looked at again: commits overtake
 
@@ -61,6 +62,7 @@ class Filler:
         self._swept_at: float | None = None
         self._pruned = 0
         self._generation: int | None = None
+        self._quiet_since: float | None = None
         self._cursor = (0.0, 0)
         self._stop = threading.Event()
         self._wake = threading.Event()
@@ -129,6 +131,8 @@ class Filler:
             CatalogDamaged: the catalog must be made anew.
             CatalogError, LedgerError, StoreError, OSError: try again later.
         """
+        if self._is_quiet():
+            return False
         if not self.may_go_on():
             self.caught_up.clear()
             return False
@@ -145,7 +149,16 @@ class Filler:
         worked = self._reader.read_some(self.may_go_on) > 0
         if not worked:
             self.caught_up.set()
+            self._quiet_since = self._clock()
         return worked
+
+    def _is_quiet(self) -> bool:
+        """Whether all was read a moment ago and the ledger has not changed since."""
+        if not self.caught_up.is_set() or self._quiet_since is None or self._generation is None:
+            return False
+        if not 0 <= self._clock() - self._quiet_since < QUIET_SECONDS:
+            return False
+        return self._ledger.generation() == self._generation
 
     def _follow_ledger(self) -> bool:
         """Copy what was archived or pruned; False where uploads came between."""
