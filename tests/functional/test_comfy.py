@@ -241,16 +241,13 @@ async def test_without_an_engine_every_call_is_answered_with_the_cause(
             assert content["status"]["errors"] == [content["message"]]
 
 
-def test_after_ctrl_c_the_engine_ends_and_nothing_complains(
-    at_exit: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    command = [sys.executable, str(SCRIPT), "normal", str(tmp_path / "journal")]
-    monkeypatch.setattr("cloud_archive.comfyui.engine_client.engine_command", lambda: command)
+def interrupted_comfyui(base: Path) -> asyncio.AbstractEventLoop:
+    """Run a server with the plugin until Ctrl-C, once its engine has answered. Returns its event loop, still open."""
     loop = asyncio.new_event_loop()
 
     async def comfyui() -> None:
         prompt_server = SmallPromptServer()
-        client = EngineClient(tmp_path, None, on_status=lambda _: None)
+        client = EngineClient(base, None, on_status=lambda _: None)
         Plugin(prompt_server, client=client).install()
         prompt_server.add_routes()
         runner = web.AppRunner(prompt_server.app)
@@ -260,6 +257,15 @@ def test_after_ctrl_c_the_engine_ends_and_nothing_complains(
 
     with pytest.raises(KeyboardInterrupt):
         loop.run_until_complete(comfyui())
+    return loop
+
+
+def test_after_ctrl_c_the_engine_ends_and_nothing_complains(
+    at_exit: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    command = [sys.executable, str(SCRIPT), "normal", str(tmp_path / "journal")]
+    monkeypatch.setattr("cloud_archive.comfyui.engine_client.engine_command", lambda: command)
+    loop = interrupted_comfyui(tmp_path)
     assert engines()
     at_exit[0]()
     assert not asyncio.all_tasks(loop)
@@ -487,20 +493,7 @@ def test_ctrl_c_with_files_that_are_not_archived_prints_one_line(
 ) -> None:
     command = [sys.executable, str(SCRIPT), "pending", str(tmp_path / "journal")]
     monkeypatch.setattr("cloud_archive.comfyui.engine_client.engine_command", lambda: command)
-    loop = asyncio.new_event_loop()
-
-    async def comfyui() -> None:
-        prompt_server = SmallPromptServer()
-        client = EngineClient(tmp_path, None, on_status=lambda _: None)
-        Plugin(prompt_server, client=client).install()
-        prompt_server.add_routes()
-        runner = web.AppRunner(prompt_server.app)
-        await runner.setup()
-        await client.call("GET", "/cloud-sync/status", timeout_seconds=10)
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        loop.run_until_complete(comfyui())
+    loop = interrupted_comfyui(tmp_path)
     at_exit[0]()
     loop.run_until_complete(until(lambda: not engines()))
     loop.close()
