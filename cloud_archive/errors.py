@@ -126,7 +126,7 @@ class Failure:
         code: the store's code (`NoSuchBucket`), or ours if the store did not answer (`NameNotResolved`).
         cause: what happened, one sentence for users.
         cure: what to do, one sentence; empty if waiting is enough.
-        passing: True if a retry may succeed without any change.
+        transient: True if a retry may succeed without any change.
         scope: STORE if every other file would fail in the same way.
         throttled: True if fewer parallel requests may help.
     """
@@ -134,7 +134,7 @@ class Failure:
     code: str
     cause: str
     cure: str
-    passing: bool
+    transient: bool
     scope: FailureScope
     throttled: bool = False
 
@@ -152,7 +152,7 @@ class StoreError(CloudArchiveError):
         key: the object key; None if the operation has none.
         failure: the explanation.
         status: the HTTP status; None without an answer.
-        said: the store's own message, shortened and without secrets.
+        store_message: the store's own message, shortened and without secrets.
         retry_after_seconds: how long the store asked us to wait; None if it did not.
     """
 
@@ -163,14 +163,14 @@ class StoreError(CloudArchiveError):
         failure: Failure,
         *,
         status: int | None = None,
-        said: str = "",
+        store_message: str = "",
         retry_after_seconds: float | None = None,
     ) -> None:
         self.operation = operation
         self.key = key
         self.failure = failure
         self.status = status
-        self.said = said
+        self.store_message = store_message
         self.retry_after_seconds = retry_after_seconds
         super().__init__(failure.sentence)
 

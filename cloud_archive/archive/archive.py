@@ -226,7 +226,7 @@ class Archiver:
                 return True
             closed = self.pipeline.gate.closed
             left = deadline - time.monotonic()
-            if left <= 0 or (closed is not None and not closed.failure.passing):
+            if left <= 0 or (closed is not None and not closed.failure.transient):
                 return False  # no time is left, or only a user can make the store accept uploads
             self._signal.wait(min(left, DRAIN_POLL_SECONDS))
         return False
@@ -324,15 +324,15 @@ class Archiver:
         """See `Safety.safe_to_stop`."""
         return self.safety.safe_to_stop(timeout_seconds)
 
-    def status(self, *, look: bool = True, recent: bool = False, heartbeat: bool = False) -> Status:
+    def status(self, *, scan: bool = True, recent: bool = False, heartbeat: bool = False) -> Status:
         """Return a snapshot.
 
         Args:
-            look: scan the directory before saying that it is safe to stop; without, that is never said.
+            scan: scan the directory to decide whether it is safe to stop; without a scan, `safe_to_stop` is False.
             recent, heartbeat: see `Safety.safe_to_stop`.
         """
         return self._status.status(
-            lambda: look and self.safety.safe_to_stop(recent=recent, heartbeat=heartbeat)
+            lambda: scan and self.safety.safe_to_stop(recent=recent, heartbeat=heartbeat)
         )
 
     def gauges(self) -> Gauges:

@@ -104,7 +104,7 @@ class Connection:
             return error.failure
         except Exception as error:
             logger.exception("The connection could not be verified")
-            return explain("InternalError", said=f"{type(error).__name__}: {error}")
+            return explain("InternalError", store_message=f"{type(error).__name__}: {error}")
         return None
 
     def _set(self, *, verified: bool, failure: Failure | None) -> None:

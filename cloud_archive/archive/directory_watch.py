@@ -286,7 +286,7 @@ class DirectoryWatch:
                 self.rechecker.put(path, written=False)
 
     def _on_complete(self, file: CompleteFile) -> None:
-        if file.looks_partial:
+        if file.looks_incomplete:
             self._session.notice(
                 f"{file.version.path} looks incomplete, but nobody writes to it any more: archived as it is."
             )

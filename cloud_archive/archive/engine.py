@@ -178,14 +178,14 @@ class Engine:
         """
         return self._host.archive().archiver
 
-    def status(self, look: bool = True, *, recent: bool = False, heartbeat: bool = False) -> Status:
+    def status(self, scan: bool = True, *, recent: bool = False, heartbeat: bool = False) -> Status:
         """See `Archiver.status`; also while there is no archiver."""
         opened = self._host.opened
         if opened is None:
             return self._status_without_archiver()
         archiver = opened.archiver
         try:
-            found = archiver.status(look=look, recent=recent, heartbeat=heartbeat)
+            found = archiver.status(scan=scan, recent=recent, heartbeat=heartbeat)
         except LedgerError as error:
             return Status(
                 running=archiver.running,
@@ -235,7 +235,7 @@ class Engine:
         archiver = self.archiver()
         was_running = archiver.running
         archiver.pause()
-        status = archiver.status(look=False)
+        status = archiver.status(scan=False)
         active = len(status.active)
         parts = ["Stopped." if was_running else "Already stopped."]
         if active:

@@ -73,9 +73,9 @@ class EventRecorder:
     def _failed(self, claim: Claim, error: CloudArchiveError, next_try: float | None) -> None:
         self._metrics.failed(error, claim.version.size_bytes, again=next_try is not None)
         what = "is tried again" if next_try is not None else "waits for a retry"
-        said = f" [{error.said}]" if isinstance(error, StoreError) and error.said else ""
+        message = f" [{error.store_message}]" if isinstance(error, StoreError) and error.store_message else ""
         level = logging.WARNING if self._is_news(error, next_try) else logging.DEBUG
-        logger.log(level, "%s %s: %s%s", claim.version.path, what, error, said)
+        logger.log(level, "%s %s: %s%s", claim.version.path, what, error, message)
 
     def _is_news(self, error: CloudArchiveError, next_try: float | None) -> bool:
         """Return whether the log should mention this failure.

@@ -108,11 +108,11 @@ class RetryPolicy:
         """Return the seconds until the next try; None = never."""
         failure = error.failure
         if failure.scope is FailureScope.FILE:
-            if not failure.passing:
+            if not failure.transient:
                 return None
             return backoff_seconds(claim.attempts, first=0.5, longest=300.0)
         successes = self._gate.successes
-        if not failure.passing and self._refused_rows.setdefault(claim.row, successes) < successes:
+        if not failure.transient and self._refused_rows.setdefault(claim.row, successes) < successes:
             # The store took other files between two refusals of this one: the fault is this file's.
             return None
         with self._lock:

@@ -151,10 +151,10 @@ class CatalogDatabase:
         try:
             yield
         except sqlite3.Error as error:
-            said = str(error)
-            if any(word in said for word in ("malformed", "not a database", "corrupt")):
-                raise CatalogDamaged(f"The catalog {self.path} is damaged: {said}.") from error
-            raise CatalogError(f"The catalog {self.path} failed: {said}.") from error
+            message = str(error)
+            if any(word in message for word in ("malformed", "not a database", "corrupt")):
+                raise CatalogDamaged(f"The catalog {self.path} is damaged: {message}.") from error
+            raise CatalogError(f"The catalog {self.path} failed: {message}.") from error
 
 
 def open_catalog(path: Path) -> tuple[CatalogDatabase, list[str]]:

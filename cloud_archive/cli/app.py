@@ -167,5 +167,5 @@ def _internal(error: Exception) -> str:
     """One line that is worth reporting: what and where."""
     frames = traceback.extract_tb(error.__traceback__)
     where = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
-    said = str(error).splitlines()[0] if str(error) else ""
-    return f"This should not happen: {type(error).__name__}{where}: {said} (version {__version__})"
+    message = str(error).splitlines()[0] if str(error) else ""
+    return f"This should not happen: {type(error).__name__}{where}: {message} (version {__version__})"

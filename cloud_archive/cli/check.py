@@ -39,8 +39,8 @@ def check(json: Json = False) -> None:
 
 def _show(step: CheckStep, *, listed: bool) -> None:
     """What went well on standard output, what failed on standard error."""
-    said = f" [{step.said}]" if step.said else ""
-    words = make_printable(f"{step.cause} {step.cure}".strip() + said)
+    message = f" [{step.message}]" if step.message else ""
+    words = make_printable(f"{step.cause} {step.cure}".strip() + message)
     mark = {True: "warn" if step.cure else "ok", False: "FAILED", None: "-"}[step.ok]
     line = f"{mark:<7} {step.name:<16} {words}".rstrip()
     if step.ok is False:

@@ -225,5 +225,5 @@ class DirectUpload:
 
 
 def _cause(error: CloudArchiveError) -> str:
-    said = f" [{error.said}]" if isinstance(error, StoreError) and error.said else ""
-    return f"{error}{said}"
+    message = f" [{error.store_message}]" if isinstance(error, StoreError) and error.store_message else ""
+    return f"{error}{message}"

@@ -93,12 +93,12 @@ def look(root: Path, environ: Mapping[str, str] = os.environ) -> LedgerView:
     ledger = Ledger(path if known else None)
     ledger.open()
     try:
-        return _look(root, ledger, known, environ)
+        return _read_view(root, ledger, known, environ)
     finally:
         ledger.close()
 
 
-def _look(root: Path, ledger: Ledger, known: bool, environ: Mapping[str, str]) -> LedgerView:
+def _read_view(root: Path, ledger: Ledger, known: bool, environ: Mapping[str, str]) -> LedgerView:
     if known:
         KnownRoot(root, ledger).check()
     own = OwnFiles(root, find_engine(root, environ), remember_log_files(ledger))

@@ -96,7 +96,7 @@ class Once:
     def run(self) -> None:
         """Blocks; `result` then says how it ended."""
         while not self._ending.wait(_LOOK_SECONDS):
-            status = self._engine.status(look=False)
+            status = self._engine.status(scan=False)
             self._on_status(status.to_json())
             if self._engine.problems:
                 self.result.failures += [("", problem) for problem in self._engine.problems]
@@ -120,7 +120,7 @@ class Once:
                 if not archiver.running:
                     return self._end(status, "The archive was stopped.")
                 found = archiver.rescan()
-                now = self._engine.status(look=False)
+                now = self._engine.status(scan=False)
                 # What is in the bucket and not counted yet is still active.
                 if found == 0 and now.pending_files == len(unreadable) and not now.active:
                     return self._end(status, None)
@@ -137,7 +137,7 @@ class Once:
     def _end(self, status: Status, cause: str | None) -> bool:
         """Take stock; `cause` stands for files that have none of their own. Returns True."""
         result = self.result
-        found = self._engine.status(look=False)
+        found = self._engine.status(scan=False)
         result.archived, result.already = found.uploaded_files, found.already_archived_files
         result.total = found.total_files
         for path, own in self._open_rows():

@@ -16,7 +16,7 @@ class Refusals:
 
     def are_final(self, closed: Closed | None) -> bool:
         """Whether `REFUSALS` of them came in a row. To be asked again and again with the gate as it is."""
-        if closed is None or closed.failure.passing:
+        if closed is None or closed.failure.transient:
             self._first = None
             return False
         if self._first is None or closed.refusals < self._first:

@@ -169,7 +169,7 @@ class _Job:
                 return
             code = row.get("code") if row else None
             passing = answer.status == 202 or (
-                answer.status == 502 and code is not None and explain(code).passing
+                answer.status == 502 and code is not None and explain(code).transient
             )
             if not passing or time.monotonic() >= deadline:
                 goes_on = " The running archive keeps trying." if passing else ""

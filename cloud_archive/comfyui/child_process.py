@@ -196,9 +196,9 @@ def _parse_ready(line: bytes) -> Mapping[str, Any] | None:
 
 def _cause_of_end(returncode: int, output: IO[bytes], ready: bool) -> str:
     when = "The engine ended" if ready else "The engine ended at start"
-    said = "" if ready else _last_line(output)  # once it is ready its standard error goes to its log
-    if said:
-        return f"{when}: {said}"
+    last_line = "" if ready else _last_line(output)  # once it is ready its standard error goes to its log
+    if last_line:
+        return f"{when}: {last_line}"
     if returncode < 0:
         with contextlib.suppress(ValueError):
             name = signal.Signals(-returncode).name

@@ -23,7 +23,7 @@ START_POLL_SECONDS = 0.2  # between two checks whether the engine has started
 
 
 class _Engine(Protocol):
-    def status(self, look: bool = True) -> Status: ...
+    def status(self, scan: bool = True) -> Status: ...
 
 
 def notify(message: str, environ: Mapping[str, str] = os.environ) -> bool:
@@ -85,7 +85,7 @@ async def _notify_while_alive(engine: _Engine, environ: Mapping[str, str]) -> No
 
 async def _status(engine: _Engine) -> Status | None:
     try:
-        return await asyncio.to_thread(engine.status, look=False)
+        return await asyncio.to_thread(engine.status, scan=False)
     except CloudArchiveError as error:
         logger.warning("%s", error)
         return None

@@ -236,7 +236,7 @@ class _Demo:
         with contextlib.suppress(CloudArchiveError):  # the engine is starting or ending
             rows, _ = self._engine.files(None, "", _ROWS, None)
             self._archived = {(row["path"], row["sha256"]) for row in rows if row["state"] == "archived"}
-            status = self._engine.status(look=False).to_json()
+            status = self._engine.status(scan=False).to_json()
             for entry in status["waiting"]:
                 with contextlib.suppress(OSError):  # its current size
                     entry["size_bytes"] = (self._root / entry["path"]).stat().st_size

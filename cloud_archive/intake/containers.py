@@ -38,15 +38,15 @@ _SIGNATURES_BY_ENDING: dict[str, bytes] = {
 
 
 class ContainerState(Enum):
-    """Whether a file's container is whole."""
+    """Whether a file's container is complete."""
 
-    WHOLE = "whole"
-    PARTIAL = "partial"
+    COMPLETE = "complete"
+    INCOMPLETE = "incomplete"
     UNKNOWN = "unknown"
 
 
 def inspect_container(stream: BinaryIO, name: str, size_bytes: int) -> ContainerState:
-    """Return whether the container of an open file is whole.
+    """Return whether the container of an open file is complete.
 
     Args:
         stream: the file, seekable and open for reading bytes, best without a buffer.
@@ -64,7 +64,7 @@ def inspect_container(stream: BinaryIO, name: str, size_bytes: int) -> Container
         return _inspect_boxes(stream, head, size_bytes)
     expected = _SIGNATURES_BY_ENDING.get(name.rpartition(".")[2].lower(), b"")
     if 0 < len(head) < len(expected) and expected.startswith(head):
-        return ContainerState.PARTIAL
+        return ContainerState.INCOMPLETE
     return ContainerState.UNKNOWN
 
 
@@ -78,7 +78,7 @@ def _read(stream: BinaryIO, position: int, count: int) -> bytes:
 def _inspect_png(stream: BinaryIO, head: bytes, size_bytes: int) -> ContainerState:
     # https://www.w3.org/TR/png-3/#11IEND
     tail = _read(stream, max(0, size_bytes - 12), 12)
-    return ContainerState.WHOLE if tail == _PNG_END else ContainerState.PARTIAL
+    return ContainerState.COMPLETE if tail == _PNG_END else ContainerState.INCOMPLETE
 
 
 def _inspect_jpeg(stream: BinaryIO, head: bytes, size_bytes: int) -> ContainerState:
@@ -88,7 +88,7 @@ def _inspect_jpeg(stream: BinaryIO, head: bytes, size_bytes: int) -> ContainerSt
     for _ in range(_MAX_SEGMENTS):
         segment = _read(stream, position, 4)
         if len(segment) < 4 or position + 4 > size_bytes:
-            return ContainerState.PARTIAL
+            return ContainerState.INCOMPLETE
         if segment[0] != 0xFF:
             return ContainerState.UNKNOWN
         if segment[1] == 0xFF:  # a fill byte
@@ -100,20 +100,20 @@ def _inspect_jpeg(stream: BinaryIO, head: bytes, size_bytes: int) -> ContainerSt
         position += 2 + length
         if segment[1] == 0xDA:  # start of scan
             if position + 2 > size_bytes:
-                return ContainerState.PARTIAL
+                return ContainerState.INCOMPLETE
             ended = _read(stream, size_bytes - 2, 2) == b"\xff\xd9"
-            return ContainerState.WHOLE if ended else ContainerState.PARTIAL
+            return ContainerState.COMPLETE if ended else ContainerState.INCOMPLETE
     return ContainerState.UNKNOWN
 
 
 def _inspect_gif(stream: BinaryIO, head: bytes, size_bytes: int) -> ContainerState:
     # https://www.w3.org/Graphics/GIF/spec-gif89a.txt. Image data may hold the trailer byte too, so the blocks are
-    # walked. Files too large for that can be PARTIAL, but never WHOLE.
+    # walked. Files too large for that can be INCOMPLETE, but never COMPLETE.
     if head[:6] not in (b"GIF87a", b"GIF89a"):
-        return ContainerState.UNKNOWN if len(head) >= 6 else ContainerState.PARTIAL
+        return ContainerState.UNKNOWN if len(head) >= 6 else ContainerState.INCOMPLETE
     if size_bytes > _GIF_WALK_BYTES:
         tail = _read(stream, size_bytes - 2, 2)
-        return ContainerState.UNKNOWN if tail == b"\x00\x3b" else ContainerState.PARTIAL
+        return ContainerState.UNKNOWN if tail == b"\x00\x3b" else ContainerState.INCOMPLETE
     data = _read(stream, 0, size_bytes)
     try:
         position = 13 + _colour_table_bytes(data[10])
@@ -128,8 +128,8 @@ def _inspect_gif(stream: BinaryIO, head: bytes, size_bytes: int) -> ContainerSta
                 position += 1 + count
             position += 1
     except IndexError:
-        return ContainerState.PARTIAL
-    return ContainerState.WHOLE if position + 1 == size_bytes else ContainerState.UNKNOWN
+        return ContainerState.INCOMPLETE
+    return ContainerState.COMPLETE if position + 1 == size_bytes else ContainerState.UNKNOWN
 
 
 def _colour_table_bytes(flags: int) -> int:
@@ -139,12 +139,14 @@ def _colour_table_bytes(flags: int) -> int:
 def _inspect_riff(stream: BinaryIO, head: bytes, size_bytes: int) -> ContainerState:
     # https://developers.google.com/speed/webp/docs/riff_container; one pad byte may follow an odd size.
     if len(head) < 12:
-        return ContainerState.PARTIAL
+        return ContainerState.INCOMPLETE
     declared = int.from_bytes(head[4:8], "little")
     if declared == 0xFFFFFFFF:  # written to a pipe: never filled in
         return ContainerState.UNKNOWN
     whole = declared + 8
-    return ContainerState.WHOLE if size_bytes in (whole, whole + declared % 2) else ContainerState.PARTIAL
+    return (
+        ContainerState.COMPLETE if size_bytes in (whole, whole + declared % 2) else ContainerState.INCOMPLETE
+    )
 
 
 def _inspect_boxes(stream: BinaryIO, head: bytes, size_bytes: int) -> ContainerState:
@@ -158,48 +160,48 @@ def _inspect_boxes(stream: BinaryIO, head: bytes, size_bytes: int) -> ContainerS
             break
         box = _read(stream, position, min(16, size_bytes - position))
         if len(box) < 8:
-            return ContainerState.PARTIAL
+            return ContainerState.INCOMPLETE
         length, kind = int.from_bytes(box[:4], "big"), box[4:8]
         smallest = 8
         if length == 1:
             if len(box) < 16:
-                return ContainerState.PARTIAL
+                return ContainerState.INCOMPLETE
             length, smallest = int.from_bytes(box[8:16], "big"), 16
         elif length == 0:
             # Muxers write 0 first and fill in the size at the end.
-            return ContainerState.UNKNOWN if b"moov" in kinds else ContainerState.PARTIAL
+            return ContainerState.UNKNOWN if b"moov" in kinds else ContainerState.INCOMPLETE
         if length < smallest:
-            return ContainerState.UNKNOWN if b"moov" in kinds else ContainerState.PARTIAL
+            return ContainerState.UNKNOWN if b"moov" in kinds else ContainerState.INCOMPLETE
         position += length
         if position > size_bytes:
-            return ContainerState.PARTIAL
+            return ContainerState.INCOMPLETE
         kinds.add(kind)
     else:
         return ContainerState.UNKNOWN
     if b"moof" in kinds:
         # The end of any fragment looks like the end of the file, unless an index follows.
-        return ContainerState.WHOLE if kind == b"mfra" and b"moov" in kinds else ContainerState.UNKNOWN
+        return ContainerState.COMPLETE if kind == b"mfra" and b"moov" in kinds else ContainerState.UNKNOWN
     if image and b"meta" in kinds:
-        return ContainerState.WHOLE if b"mdat" in kinds else ContainerState.UNKNOWN
-    return ContainerState.WHOLE if {b"moov", b"mdat"} <= kinds else ContainerState.PARTIAL
+        return ContainerState.COMPLETE if b"mdat" in kinds else ContainerState.UNKNOWN
+    return ContainerState.COMPLETE if {b"moov", b"mdat"} <= kinds else ContainerState.INCOMPLETE
 
 
 def _inspect_matroska(stream: BinaryIO, head: bytes, size_bytes: int) -> ContainerState:
     # RFC 8794 section 4: sizes are of variable length, all ones = unknown (live, or not yet filled in).
     header = _variable_size(head[4:])
     if header is None:
-        return ContainerState.PARTIAL if size_bytes < 16 else ContainerState.UNKNOWN
+        return ContainerState.INCOMPLETE if size_bytes < 16 else ContainerState.UNKNOWN
     start = 4 + header[1] + header[0]
     element = _read(stream, start, min(12, size_bytes - start))
     if len(element) < 12:
-        return ContainerState.PARTIAL
+        return ContainerState.INCOMPLETE
     segment = _variable_size(element[4:])
     if element[:4] != _MATROSKA_SEGMENT or segment is None:
         return ContainerState.UNKNOWN
     end = start + 4 + segment[1] + segment[0]
     if end == size_bytes:
-        return ContainerState.WHOLE
-    return ContainerState.PARTIAL if end > size_bytes else ContainerState.UNKNOWN
+        return ContainerState.COMPLETE
+    return ContainerState.INCOMPLETE if end > size_bytes else ContainerState.UNKNOWN
 
 
 def _variable_size(data: bytes) -> tuple[int, int] | None:
@@ -223,9 +225,9 @@ def _inspect_ogg(stream: BinaryIO, head: bytes, size_bytes: int) -> ContainerSta
         page = tail[start_of_page:]
         lacing = 27 + page[26] if len(page) >= 27 else len(page) + 1
         if lacing <= len(page) and lacing + sum(page[27:lacing]) == len(page):
-            return ContainerState.WHOLE if page[5] & 0x04 else ContainerState.UNKNOWN
+            return ContainerState.COMPLETE if page[5] & 0x04 else ContainerState.UNKNOWN
         start_of_page = tail.rfind(b"OggS\x00", 0, start_of_page)
-    return ContainerState.PARTIAL
+    return ContainerState.INCOMPLETE
 
 
 _INSPECTORS: tuple[tuple[bytes, Callable[[BinaryIO, bytes, int], ContainerState]], ...] = (

@@ -22,12 +22,12 @@ class CompleteFile:
     """A file that is complete.
 
     Attributes:
-        looks_partial: its container looks incomplete; it is archived as it is.
+        looks_incomplete: its container looks incomplete; it is archived as it is.
         written: a program wrote to it or put it there, so its bytes may be new whatever its times say.
     """
 
     version: FileVersion
-    looks_partial: bool
+    looks_incomplete: bool
     written: bool
 
 

@@ -255,7 +255,7 @@ class SettleQueue:
             )
         decision = self._rules.decide(version, signs)
         if isinstance(decision, Complete):
-            self._hand_over(path, entry, ticket, version, decision.looks_partial, now)
+            self._hand_over(path, entry, ticket, version, decision.looks_incomplete, now)
             return
         with self._lock:
             if entry.ticket == ticket:
@@ -266,7 +266,7 @@ class SettleQueue:
                 self._schedule(path, entry, now + max(decision.seconds, _SHORTEST_WAIT_SECONDS))
 
     def _hand_over(
-        self, path: str, entry: Entry, ticket: int, version: FileVersion, looks_partial: bool, now: float
+        self, path: str, entry: Entry, ticket: int, version: FileVersion, looks_incomplete: bool, now: float
     ) -> None:
         try:
             unchanged = stat_version(self._root, path) == version
@@ -292,7 +292,7 @@ class SettleQueue:
                 self._pending_bytes += version.size_bytes
         try:
             if version.size_bytes:
-                self._on_complete(CompleteFile(version, looks_partial, entry.written))
+                self._on_complete(CompleteFile(version, looks_incomplete, entry.written))
             elif not empty_reported:
                 self._on_empty(path)
         except Exception:

@@ -47,8 +47,8 @@ class QuietTimes:
     Attributes:
         closed_whole: closed or renamed, and its container looks whole.
         closed: closed or renamed, in a format that doesn't show its end.
-        closed_partial: closed or renamed, its container looks incomplete, and no process writes to it.
-        partial: its container looks incomplete, and no process writes to it.
+        closed_incomplete: closed or renamed, its container looks incomplete, and no process writes to it.
+        incomplete: its container looks incomplete, and no process writes to it.
         partial_unsure: its container looks incomplete, or it was created and not closed, and the system can't tell
             whether a process writes to it.
         unsure: never closed, in a format that doesn't show its end, and the system can't tell whether a process
@@ -60,8 +60,8 @@ class QuietTimes:
 
     closed_whole: float = 0.1
     closed: float = 0.5
-    closed_partial: float = 0.5
-    partial: float = 30.0
+    closed_incomplete: float = 0.5
+    incomplete: float = 30.0
     partial_unsure: float = 600.0
     unsure: float = 10.0
     empty: float = 10.0
@@ -88,9 +88,9 @@ class FileSigns(NamedTuple):
 
 
 class Complete(NamedTuple):
-    """The file is complete; `looks_partial` if its container looks incomplete all the same."""
+    """The file is complete; `looks_incomplete` if its container looks incomplete all the same."""
 
-    looks_partial: bool
+    looks_incomplete: bool
 
 
 class Wait(NamedTuple):
@@ -158,12 +158,12 @@ class SettleRules:
             return Wait(QUIET_TIME, 0.0)  # the next check finds that it has vanished
         except OSError as error:
             raise FileUnreadable(path, error.strerror or str(error)) from error
-        partial = container is ContainerState.PARTIAL
+        incomplete = container is ContainerState.INCOMPLETE
         needed = self._needed_seconds(signs, container, no_writer=writer is False)
         if quiet_seconds < needed - ROUNDING_SECONDS:
-            reason = LOOKS_INCOMPLETE if partial else QUIET_TIME
+            reason = LOOKS_INCOMPLETE if incomplete else QUIET_TIME
             return Wait(reason, min(needed - quiet_seconds, max(shortest, quiet.longest_interval)))
-        return Complete(partial)
+        return Complete(incomplete)
 
     def _decide_empty(self, path: str, quiet_seconds: float) -> Complete | Wait:
         left = self.quiet.empty - quiet_seconds
@@ -171,7 +171,7 @@ class SettleRules:
             return Wait(QUIET_TIME, min(left, self._settle_seconds / 2))
         if self._writer_of(self._root, path) is True:
             return Wait(BEING_WRITTEN, self.quiet.longest_interval)
-        return Complete(looks_partial=False)
+        return Complete(looks_incomplete=False)
 
     def _needed_seconds(self, signs: FileSigns, container: ContainerState, *, no_writer: bool) -> float:
         """Return how long the file must stay unchanged, in seconds.
@@ -180,12 +180,12 @@ class SettleRules:
             no_writer: the system says that no process writes to it.
         """
         quiet = self.quiet
-        if container is ContainerState.WHOLE:
+        if container is ContainerState.COMPLETE:
             return quiet.closed_whole if signs.closed_or_moved else self._settle_seconds
-        if container is ContainerState.PARTIAL:
+        if container is ContainerState.INCOMPLETE:
             if not no_writer:
                 return quiet.partial_unsure
-            return quiet.closed_partial if signs.closed_or_moved else quiet.partial
+            return quiet.closed_incomplete if signs.closed_or_moved else quiet.incomplete
         if signs.closed_or_moved and (no_writer or signs.closed):
             return quiet.closed
         return self._settle_seconds if no_writer else max(self._settle_seconds, quiet.unsure)

@@ -60,7 +60,7 @@ class CheckStep:
         seconds: how long it took.
         cause: why it failed; if it succeeded, a remark or empty.
         cure: what to do; if the step succeeded, the remark is a warning.
-        said: the message of the store or the system, without secrets.
+        message: the message of the store or the system, without secrets.
     """
 
     name: str
@@ -68,7 +68,7 @@ class CheckStep:
     seconds: float = 0.0
     cause: str = ""
     cure: str = ""
-    said: str = ""
+    message: str = ""
 
     def to_json(self) -> dict[str, str | float | bool | None]:
         """Return the step for `POST /cloud-sync/check` and `cloud-archive check --json`."""
@@ -78,15 +78,15 @@ class CheckStep:
             "seconds": round(self.seconds, 3),
             "cause": self.cause,
             "cure": self.cure,
-            "said": self.said,
+            "said": self.message,
         }
 
 
 class StepFailed(Exception):
     """A step failed. `name` is the step that the failure belongs to, which may not be the current one."""
 
-    def __init__(self, name: str, cause: str, cure: str, said: str = "") -> None:
-        self.name, self.cause, self.cure, self.said = name, cause, cure, said
+    def __init__(self, name: str, cause: str, cure: str, message: str = "") -> None:
+        self.name, self.cause, self.cure, self.message = name, cause, cure, message
         super().__init__(cause)
 
 
@@ -131,10 +131,10 @@ class _Check:
         return [self._done.get(name) or CheckStep(name, None, cause=NOT_TRIED) for name in STEPS]
 
     def fail(self, failed: StepFailed) -> None:
-        self._record(failed.name, False, failed.cause, failed.cure, failed.said)
+        self._record(failed.name, False, failed.cause, failed.cure, failed.message)
 
-    def _record(self, name: str, ok: bool | None, cause: str = "", cure: str = "", said: str = "") -> None:
-        self._done[name] = CheckStep(name, ok, self._seconds.get(name, 0.0), cause, cure, said)
+    def _record(self, name: str, ok: bool | None, cause: str = "", cure: str = "", message: str = "") -> None:
+        self._done[name] = CheckStep(name, ok, self._seconds.get(name, 0.0), cause, cure, message)
 
     @contextmanager
     def _timed(self, name: str) -> Iterator[None]:
@@ -152,7 +152,7 @@ class _Check:
         name = _find_step(error) or current
         done = self._done.get(name)
         name = current if done is not None and done.ok else name
-        return StepFailed(name, error.failure.cause, error.failure.cure, error.said)
+        return StepFailed(name, error.failure.cause, error.failure.cure, error.store_message)
 
     # --- without the store
 
@@ -322,7 +322,7 @@ class _Check:
                 "read back",
                 None,
                 "Not allowed. Only verify and restore need it.",
-                said=error.said,
+                message=error.store_message,
             )
             return
         self._seconds["read back"] = time.monotonic() - begun
@@ -379,11 +379,14 @@ def _call_system(call: Callable[[], T]) -> T:
 def _explain_os_error(error: OSError) -> StoreError:
     translated = translate(error, "Connect", None)
     if isinstance(error, TimeoutError):
-        return StoreError("Connect", None, explain("ConnectTimeout"), said=translated.said)
+        return StoreError("Connect", None, explain("ConnectTimeout"), store_message=translated.store_message)
     if translated.failure.code == "ConnectionClosed" and not isinstance(error, ConnectionResetError):
         refused = isinstance(error, ConnectionRefusedError)
         return StoreError(
-            "Connect", None, explain("ConnectionRefused" if refused else "Unreachable"), said=translated.said
+            "Connect",
+            None,
+            explain("ConnectionRefused" if refused else "Unreachable"),
+            store_message=translated.store_message,
         )
     return translated
 

@@ -35,7 +35,7 @@ def with_retries(
         try:
             return call()
         except StoreError as error:
-            if not error.failure.passing or number == tries:
+            if not error.failure.transient or number == tries:
                 raise
             seconds = FIRST_PAUSE_SECONDS * 2.0 ** (number - 1) * (0.5 + random.random())  # noqa: S311
             requested = error.retry_after_seconds or 0.0

@@ -30,7 +30,7 @@ READ_SECONDS = 60
 # Above this size a request asks first (Expect: 100-continue), so that a refusal costs no upload; below, the extra
 # round trip costs more than the body.
 EXPECT_ABOVE_BYTES = 1024 * 1024
-PIECE_BYTES = 256 * 1024  # progress is told in these steps
+PIECE_BYTES = 256 * 1024  # progress is reported in these steps
 
 
 class Client(NamedTuple):
@@ -270,8 +270,8 @@ def _untold_region(**_: object) -> tuple[Any, dict[str, Any]]:
     return answer, {"ResponseMetadata": {"HTTPStatusCode": 200, "HTTPHeaders": {}}}
 
 
-class Told:
-    """How many bytes of one body were told as sent; sending it again tells nothing twice."""
+class SentBytes:
+    """Reports how many bytes of one body were sent. A body that is sent again reports no byte twice."""
 
     def __init__(self, progress: Callable[[int], None] | None) -> None:
         self._progress = progress
@@ -283,19 +283,19 @@ class Told:
             self._progress(step)
 
 
-class Metered:
-    """Bytes as a file that tells how far it was read, without copying them."""
+class MeteredBody:
+    """Bytes as a readable file, without copying them. Reports how far it was read."""
 
-    def __init__(self, body: bytes, told: Told, piece_bytes: int, throttle: Throttle | None) -> None:
+    def __init__(self, body: bytes, sent: SentBytes, piece_bytes: int, throttle: Throttle | None) -> None:
         self._view = memoryview(body)
-        self._told = told
+        self._sent = sent
         self._piece_bytes = piece_bytes
         self._throttle = throttle
         self._position = 0
 
     def read(self, _size: int = -1) -> memoryview:
         """The next piece; larger than asked for, since 16 KiB at a time would hold the interpreter lock often."""
-        self._told.reach(self._position)
+        self._sent.reach(self._position)
         piece = self._view[self._position : self._position + self._piece_bytes]
         self._position += len(piece)
         if self._throttle is not None and piece:

@@ -26,7 +26,7 @@ def _delete_batch(requests: RequestExecutor, keys: Sequence[str]) -> Iterator[tu
         try:
             answer = requests.call("DeleteObjects", None, Delete={"Objects": objects, "Quiet": True})
         except StoreError as error:
-            if error.status is None or error.failure.passing:
+            if error.status is None or error.failure.transient:
                 yield from ((key, error) for key in keys)
                 return
             single = list(keys)

@@ -7,12 +7,12 @@ from dataclasses import replace
 from ..errors import Failure, FailureScope, StoreError
 
 
-def _store(code: str, cause: str, cure: str, *, passing: bool = False, throttled: bool = False) -> Failure:
-    return Failure(code, cause, cure, passing, FailureScope.STORE, throttled)
+def _store(code: str, cause: str, cure: str, *, transient: bool = False, throttled: bool = False) -> Failure:
+    return Failure(code, cause, cure, transient, FailureScope.STORE, throttled)
 
 
-def _file(code: str, cause: str, cure: str, *, passing: bool = False) -> Failure:
-    return Failure(code, cause, cure, passing, FailureScope.FILE)
+def _file(code: str, cause: str, cure: str, *, transient: bool = False) -> Failure:
+    return Failure(code, cause, cure, transient, FailureScope.FILE)
 
 
 def _busy(code: str) -> Failure:
@@ -20,7 +20,7 @@ def _busy(code: str) -> Failure:
         code,
         "The store asks for fewer requests.",
         "Nothing to do: uploads slow down and go on by themselves.",
-        passing=True,
+        transient=True,
         scope=FailureScope.STORE,
         throttled=True,
     )
@@ -122,18 +122,18 @@ _TABLE: dict[str, Failure] = {
             "QuotaExceeded",
             "The store is full: its quota is used up.",
             "Free space or raise the quota; uploads go on by themselves.",
-            passing=True,
+            transient=True,
         ),
         _store(
             # https://github.com/minio/minio/blob/master/cmd/api-errors.go
             "XMinioStorageFull",
             "The store's disks are full.",
             "Free space there; uploads go on by themselves.",
-            passing=True,
+            transient=True,
         ),
-        _store("InternalError", "The store has an internal error.", "", passing=True),
-        _store("ServiceUnavailable", "The store is not available just now.", "", passing=True),
-        _store("RequestTimeout", "The store waited too long for data.", "", passing=True, throttled=True),
+        _store("InternalError", "The store has an internal error.", "", transient=True),
+        _store("ServiceUnavailable", "The store is not available just now.", "", transient=True),
+        _store("RequestTimeout", "The store waited too long for data.", "", transient=True, throttled=True),
         _busy("SlowDown"),
         _busy("TooManyRequests"),
         _busy("Throttling"),
@@ -149,30 +149,30 @@ _TABLE: dict[str, Failure] = {
             "BadDigest",
             "The bytes that arrived are not those that were sent.",
             "Nothing to do: the file is sent again.",
-            passing=True,
+            transient=True,
         ),
         _file(
             "XAmzContentSHA256Mismatch",
             "The bytes that arrived are not those that were sent.",
             "Nothing to do: the file is sent again.",
-            passing=True,
+            transient=True,
         ),
         _file(
             "Unproven",
             "The store did not prove that it holds the bytes that were sent.",
             "Nothing to do: the file is sent again.",
-            passing=True,
+            transient=True,
         ),
-        _file("IncompleteBody", "The upload was cut off.", "", passing=True),
+        _file("IncompleteBody", "The upload was cut off.", "", transient=True),
         _file(
             "ConditionalRequestConflict",
             "Another write to this key is under way.",
             "",
-            passing=True,
+            transient=True,
         ),
-        _file("OperationAborted", "Another write to this key is under way.", "", passing=True),
-        _file("NoSuchUpload", "The store has forgotten this multipart upload.", "", passing=True),
-        _file("InvalidPart", "The store has lost a part of this upload.", "", passing=True),
+        _file("OperationAborted", "Another write to this key is under way.", "", transient=True),
+        _file("NoSuchUpload", "The store has forgotten this multipart upload.", "", transient=True),
+        _file("InvalidPart", "The store has lost a part of this upload.", "", transient=True),
         _file(
             "KeyTooLongError",
             "The object key is longer than the store allows.",
@@ -187,34 +187,34 @@ _TABLE: dict[str, Failure] = {
             "NameNotResolved",
             "The endpoint's host name cannot be resolved.",
             "Check S3_ENDPOINT_URL and this machine's DNS.",
-            passing=True,
+            transient=True,
         ),
         _store(
             "ConnectionRefused",
             "Nothing answers at the endpoint: the connection was refused.",
             "Check S3_ENDPOINT_URL (host and port), and that the store is running.",
-            passing=True,
+            transient=True,
         ),
         _store(
             "Unreachable",
             "There is no way to the endpoint: the network is unreachable.",
             "Check this machine's network, and S3_ENDPOINT_URL.",
-            passing=True,
+            transient=True,
         ),
         _store(
             "ConnectTimeout",
             "The endpoint does not answer: the connection timed out.",
             "Check S3_ENDPOINT_URL and firewalls.",
-            passing=True,
+            transient=True,
         ),
         _store(
             "ReadTimeout",
             "The store stopped answering in the middle of a request.",
             "",
-            passing=True,
+            transient=True,
             throttled=True,
         ),
-        _store("ConnectionClosed", "The connection to the store was cut off.", "", passing=True),
+        _store("ConnectionClosed", "The connection to the store was cut off.", "", transient=True),
         _store(
             "TLS",
             "The endpoint's TLS certificate is not trusted.",
@@ -224,7 +224,7 @@ _TABLE: dict[str, Failure] = {
             "ProxyUnreachable",
             "The proxy in front of the store cannot be reached.",
             "Check HTTPS_PROXY and HTTP_PROXY.",
-            passing=True,
+            transient=True,
         ),
         _store(
             "ProxyRefused",
@@ -235,7 +235,7 @@ _TABLE: dict[str, Failure] = {
             "NotS3",
             "The endpoint answered, but not as an S3 store does.",
             "Check S3_ENDPOINT_URL: it must be the S3 API, not a web page or console.",
-            passing=True,
+            transient=True,
         ),
         _store(
             "NoCredentials",
@@ -251,7 +251,7 @@ _TABLE: dict[str, Failure] = {
             "AwsChainTimeout",
             "The AWS credential chain does not answer.",
             "Check the profile's credential_process, its role, and that the metadata service can be reached.",
-            passing=True,
+            transient=True,
         ),
         _store(
             "InvalidEndpoint",
@@ -295,22 +295,22 @@ _SYNONYMS: dict[str, str] = {
 }
 
 
-def explain(code: str, status: int | None = None, said: str = "") -> Failure:
+def explain(code: str, status: int | None = None, store_message: str = "") -> Failure:
     """The `Failure` for a store's error code.
 
     Args:
         code: the code in the answer, its HTTP status as text where it has none, or one of ours.
         status: the HTTP status; decides where the code is unknown (5xx and 429 pass, other 4xx do not).
-        said: the store's message, used for codes that the table does not know.
+        store_message: the store's message, used for codes that the table does not know.
     """
     known = _TABLE.get(_SYNONYMS.get(code, code))
     if known is not None:
         return known if known.code == code else replace(known, code=code)
-    shown = f"{code}: {said}".strip(": ")
+    shown = f"{code}: {store_message}".strip(": ")
     if status == 429:
         return replace(_busy(code))
     if status is None or status >= 500:
-        return _store(code, f"The store failed ({shown}).", "", passing=True)
+        return _store(code, f"The store failed ({shown}).", "", transient=True)
     return _file(code, f"The store refused the request ({shown}).", "Run `cloud-archive check`.")
 
 
@@ -362,7 +362,7 @@ def cannot_be_asked(error: StoreError) -> bool:
     return (
         error.status is not None
         and error.status != 200
-        and not error.failure.passing
+        and not error.failure.transient
         and not concerns_every_request(error)
     )
 
@@ -373,4 +373,4 @@ HEAD_REFUSED = "HeadRefused"
 
 def is_denied(error: StoreError) -> bool:
     """Whether this key lacks the right to do this, while its credentials are fine as far as is known."""
-    return error.status in (401, 403) and not error.failure.passing and not concerns_every_request(error)
+    return error.status in (401, 403) and not error.failure.transient and not concerns_every_request(error)

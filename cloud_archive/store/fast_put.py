@@ -25,7 +25,7 @@ from urllib.parse import quote, urlsplit
 if TYPE_CHECKING:
     import urllib3
 
-    from .client import Metered
+    from .client import MeteredBody
 
 # Answers that the SDK should see: redirects, and refusals that it may know a way around.
 SDK_STATUSES = frozenset({301, 302, 303, 307, 308, 400, 401, 403, 501})
@@ -166,7 +166,7 @@ class SignedPut:
         self._pool = _pool(address, connections, verify, connect_seconds, read_seconds)
 
     def send(
-        self, key: str, body: bytes | Metered, size_bytes: int, sha256: str, parameters: Mapping[str, Any]
+        self, key: str, body: bytes | MeteredBody, size_bytes: int, sha256: str, parameters: Mapping[str, Any]
     ) -> dict[str, Any]:
         """One PutObject or UploadPart, with boto3's parameters; what boto3 would return.
 
@@ -257,14 +257,14 @@ def read_bounded(answer: urllib3.BaseHTTPResponse) -> bytes:
 
 def _understood(status: int, headers: Mapping[str, str], body: bytes) -> dict[str, Any]:
     found = {name.lower(): value for name, value in headers.items()}
-    told: dict[str, Any] = {"ResponseMetadata": {"HTTPStatusCode": status, "HTTPHeaders": found}}
+    answer: dict[str, Any] = {"ResponseMetadata": {"HTTPStatusCode": status, "HTTPHeaders": found}}
     if 200 <= status < 300:
         for name, header in (("ETag", "etag"), ("ChecksumSHA256", "x-amz-checksum-sha256")):
             if header in found:
-                told[name] = found[header]
-        return told
-    told["Error"] = _error(body) or {"Code": str(status), "Message": ""}
-    raise AnswerError(told)
+                answer[name] = found[header]
+        return answer
+    answer["Error"] = _error(body) or {"Code": str(status), "Message": ""}
+    raise AnswerError(answer)
 
 
 def _error(body: bytes) -> dict[str, str]:

@@ -72,7 +72,7 @@ class HeadRequests:
         except StoreError as named:
             if concerns_every_request(named):
                 raise StoreError(
-                    "HeadObject", key, named.failure, status=named.status, said=named.said
+                    "HeadObject", key, named.failure, status=named.status, store_message=named.store_message
                 ) from named
             self._requests.keys_accepted = (
                 self._requests.keys_accepted or named.failure.code == "AccessDenied"
@@ -89,7 +89,13 @@ class HeadRequests:
         failure = replace(
             refused.failure, code=HEAD_REFUSED, cause=_CAUSE, cure=_CURE, scope=FailureScope.FILE
         )
-        return StoreError(refused.operation, refused.key, failure, status=refused.status, said=refused.said)
+        return StoreError(
+            refused.operation,
+            refused.key,
+            failure,
+            status=refused.status,
+            store_message=refused.store_message,
+        )
 
     def _ask(self, key: str, *, checksum: bool) -> dict[str, Any] | None:
         mode: dict[str, Any] = {"ChecksumMode": "ENABLED"} if checksum else {}

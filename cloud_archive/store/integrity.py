@@ -15,7 +15,9 @@ _HARD_TO_SIGN = re.compile(r"[%\\\x00-\x1f\x7f]")
 def names_checksum(error: StoreError) -> bool:
     """Whether the refusal speaks of checksum headers by name."""
     about = r"x-amz-checksum|sdk-checksum|checksum.{0,20}(algorithm|header|type)"
-    return error.failure.code != "BadDigest" and re.search(about, error.said, re.IGNORECASE) is not None
+    return (
+        error.failure.code != "BadDigest" and re.search(about, error.store_message, re.IGNORECASE) is not None
+    )
 
 
 def refuses_checksum(error: StoreError) -> bool:
@@ -30,7 +32,7 @@ def refuses_checksum(error: StoreError) -> bool:
         return False
     if names_checksum(error):
         return True
-    if names_condition(error.said):
+    if names_condition(error.store_message):
         return False
     return error.status in (401, 501) or error.failure.code in (
         "NotImplemented",
@@ -60,4 +62,6 @@ def blame_name(error: StoreError) -> StoreError:
         cure="Rename the file: the store may not take a sign in its name.",
         scope=FailureScope.FILE,
     )
-    return StoreError(error.operation, error.key, failure, status=error.status, said=error.said)
+    return StoreError(
+        error.operation, error.key, failure, status=error.status, store_message=error.store_message
+    )

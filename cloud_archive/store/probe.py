@@ -175,7 +175,7 @@ def _outcome(store: S3Store, attempt: Callable[[], None], wait: Callable[[float]
         except ConditionsRejected:
             return CreateOnly.REJECTED
         except StoreError as error:
-            if not error.failure.passing or pause_seconds is None or wait(pause_seconds):
+            if not error.failure.transient or pause_seconds is None or wait(pause_seconds):
                 logger.info("%s: create-only writes could not be tried: %s", store.destination, error)
                 break
         else:

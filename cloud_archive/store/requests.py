@@ -18,7 +18,7 @@ from .answers import md5_base64, sha256_base64
 from .aws_session import MadeOnce
 from .bandwidth import Throttle
 from .base import Capabilities, Checksum, CreateOnly, Progress
-from .client import PIECE_BYTES, Client, Metered, Told, keys_of, make_client
+from .client import PIECE_BYTES, Client, MeteredBody, SentBytes, keys_of, make_client
 from .failures import CREDENTIAL_CODES, explain
 from .fast_put import SDK_STATUSES, Address, AnswerError, SignedPut
 from .integrity import blame_name, got_further, names_checksum, refuses_checksum
@@ -105,7 +105,7 @@ class RequestExecutor:
         **parameters: Any,
     ) -> dict[str, Any]:
         """Make a request with a body and its integrity header."""
-        told = Told(progress)
+        sent = SentBytes(progress)
 
         def attempt(dialect: Checksum) -> dict[str, Any]:
             integrity = (
@@ -115,19 +115,19 @@ class RequestExecutor:
             )
             known = integrity | parameters
             if self._trusts_signed_put and (past := self._signed_put) is not None:
-                answer = self._send_signed(past, operation, key, body, sha256, told, conditional, known)
+                answer = self._send_signed(past, operation, key, body, sha256, sent, conditional, known)
                 if answer is not None:
                     return answer
-            self._sending.told = told
+            self._sending.sent_bytes = sent
             try:
                 answer = self.call(operation, key, conditional=conditional, Body=body, **known)
             finally:
-                self._sending.told = None
+                self._sending.sent_bytes = None
             self._learn(key)
             return answer
 
         answer, dialect = self.in_either_dialect(attempt)
-        told.reach(len(body))
+        sent.reach(len(body))
         if dialect == "sha256" and self.capabilities.echoes_checksum is None and answer.get("ETag"):
             self.remember(echoes_checksum="ChecksumSHA256" in answer)
         return answer
@@ -139,13 +139,13 @@ class RequestExecutor:
         key: str,
         body: bytes,
         sha256: str,
-        told: Told,
+        sent: SentBytes,
         conditional: bool,
         parameters: Mapping[str, Any],
     ) -> dict[str, Any] | None:
         """Send past the SDK (fast_put.py). None: let the SDK send it, which may know a way around the refusal."""
         try:
-            answer = past.send(key, self._metered(body, told), len(body), sha256, parameters)
+            answer = past.send(key, self._metered(body, sent), len(body), sha256, parameters)
         except Exception as error:
             if isinstance(error, AnswerError) and error.status in SDK_STATUSES:
                 self._trusts_signed_put = False
@@ -159,7 +159,7 @@ class RequestExecutor:
 
     def _learn(self, key: str) -> None:
         """Learn from the SDK's accepted request how the next bodies go to the store without the SDK."""
-        url, authorization = getattr(self._sending, "sent", ("", ""))
+        url, authorization = getattr(self._sending, "signed", ("", ""))
         make = self.client().signed_put
         address = None if make is None else Address.of(url, authorization, key)
         if make is None or address is None:
@@ -261,12 +261,12 @@ class RequestExecutor:
 
     def _refusal(self, error: Exception, operation: str, key: str | None, *, conditional: bool) -> StoreError:
         """Return what `explained` returns, and remember what it shows about create-only writes."""
-        told = self.explained(error, operation, key, conditional=conditional)
-        if isinstance(told, ObjectExists):
+        explained = self.explained(error, operation, key, conditional=conditional)
+        if isinstance(explained, ObjectExists):
             name = _conditional_capability(operation)
             if getattr(self.capabilities, name) is CreateOnly.UNKNOWN:
                 self.remember(**{name: CreateOnly.HONOURED})
-        return told
+        return explained
 
     def _shown(self, error: Exception) -> Exception | None:
         """Return the SDK's error for the traceback; None where its text holds a secret."""
@@ -291,7 +291,7 @@ class RequestExecutor:
         response = getattr(error, "response", None)
         if isinstance(response, dict):
             self._note_time(response)
-        told = translate(
+        explained = translate(
             error,
             operation,
             key,
@@ -300,14 +300,17 @@ class RequestExecutor:
             proxy=proxy_of(self._settings.endpoint_url),
             aws_chain=self._settings.credentials == "aws",
         )
-        if told.failure.code in ("InvalidArgument", "InvalidRequest") and operation in _PLACING:
-            told = self._blame_placement(told)
-        return told
+        if explained.failure.code in ("InvalidArgument", "InvalidRequest") and operation in _PLACING:
+            explained = self._blame_placement(explained)
+        return explained
 
     def refused_entry(self, operation: str, key: str, entry: Mapping[str, Any]) -> StoreError:
         """Return the error that one entry of an answer about several keys names."""
-        code, said = str(entry.get("Code", "Unknown")), redact(str(entry.get("Message", "")), self._secrets)
-        return StoreError(operation, key, explain(code, 400, said), said=said)
+        code, store_message = (
+            str(entry.get("Code", "Unknown")),
+            redact(str(entry.get("Message", "")), self._secrets),
+        )
+        return StoreError(operation, key, explain(code, 400, store_message), store_message=store_message)
 
     def _blame_placement(self, error: StoreError) -> StoreError:
         """Name the settings of an upload that a store may not support, where one is set."""
@@ -322,7 +325,9 @@ class RequestExecutor:
             return error
         cure = f"Correct or unset {found}, if the store does not support that."
         failure = replace(error.failure, cure=cure, scope=FailureScope.STORE)
-        return StoreError(error.operation, error.key, failure, status=error.status, said=error.said)
+        return StoreError(
+            error.operation, error.key, failure, status=error.status, store_message=error.store_message
+        )
 
     def _note_time(self, answer: Mapping[str, Any]) -> None:
         date = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date")
@@ -338,17 +343,17 @@ class RequestExecutor:
 
     def _meter(self, request: Any, **_: object) -> None:
         """Before a body is sent: report its progress, and limit its bandwidth."""
-        told = getattr(self._sending, "told", None)
+        sent = getattr(self._sending, "sent_bytes", None)
         authorization = request.headers.get("Authorization", "")
         text = authorization.decode() if isinstance(authorization, bytes) else str(authorization)
-        self._sending.sent = (request.url, text)
-        if told is not None and isinstance(request.body, bytes):
-            request.body = self._metered(request.body, told)
+        self._sending.signed = (request.url, text)
+        if sent is not None and isinstance(request.body, bytes):
+            request.body = self._metered(request.body, sent)
 
-    def _metered(self, body: bytes, told: Told) -> bytes | Metered:
+    def _metered(self, body: bytes, sent: SentBytes) -> bytes | MeteredBody:
         piece_bytes = PIECE_BYTES if self._throttle is None else self._throttle.piece_bytes
         if len(body) > piece_bytes:
-            return Metered(body, told, piece_bytes, self._throttle)
+            return MeteredBody(body, sent, piece_bytes, self._throttle)
         if self._throttle is not None:
             self._throttle.take(len(body))
         return body

@@ -283,8 +283,10 @@ class S3Store:
             if "UploadId" not in answer and "Parts" not in answer:
                 raise not_s3("ListParts", key)
             for entry in answer.get("Parts", []):
-                told = sha256_hex(entry.get("ChecksumSHA256")) if self.capabilities.echoes_checksum else None
-                found.append(Part(entry["PartNumber"], entry["ETag"], entry["Size"], told, proven=True))
+                sha256 = (
+                    sha256_hex(entry.get("ChecksumSHA256")) if self.capabilities.echoes_checksum else None
+                )
+                found.append(Part(entry["PartNumber"], entry["ETag"], entry["Size"], sha256, proven=True))
             following = answer.get("NextPartNumberMarker")
             ended = (
                 not answer.get("IsTruncated") or not following or following == marker.get("PartNumberMarker")

@@ -49,10 +49,10 @@ _BY_CLASS = {
 }
 
 
-def proxy_refused(proxy: str, answer: str, *, passing: bool) -> Failure:
+def proxy_refused(proxy: str, answer: str, *, transient: bool) -> Failure:
     """Return the failure of a proxy that refuses the connection."""
     cause = f"The proxy {proxy} refuses the connection to the store ({answer})."
-    return replace(explain("ProxyRefused"), cause=cause, passing=passing)
+    return replace(explain("ProxyRefused"), cause=cause, transient=transient)
 
 
 def explain_silence(error: BaseException, proxy: str | None) -> Failure:
@@ -63,7 +63,7 @@ def explain_silence(error: BaseException, proxy: str | None) -> Failure:
     """
     chain = list(_chain(error))
     if proxy is not None and (refused := _tunnel_refused(chain)):
-        return proxy_refused(proxy, refused, passing=not refused.startswith(("403", "407")))
+        return proxy_refused(proxy, refused, transient=not refused.startswith(("403", "407")))
     if proxy is None and any(_is_name_error(one) for one in chain):
         return explain("NameNotResolved")
     code = next((found for one in chain for name in _names(one) if (found := _BY_CLASS.get(name))), None)
@@ -162,8 +162,10 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 
 def system_message(error: BaseException) -> str:
     """The system's own words, from the innermost of its errors: `[Errno 111] Connection refused`."""
-    said = [str(one) for one in _chain(error) if isinstance(one, OSError) and type(one).__module__ in _SYSTEM]
-    return said[-1] if said else ""
+    messages = [
+        str(one) for one in _chain(error) if isinstance(one, OSError) and type(one).__module__ in _SYSTEM
+    ]
+    return messages[-1] if messages else ""
 
 
 _SYSTEM = ("builtins", "socket", "ssl")

@@ -86,7 +86,7 @@ def translate(
         failure = explain_silence(error, proxy)
         if failure.code == "AwsConfiguration":
             failure = replace(failure, cause=f"{failure.cause.rstrip('.')}: {redact(str(error), secrets)}")
-        found = StoreError(operation, key, failure, said=redact(system_message(error), secrets))
+        found = StoreError(operation, key, failure, store_message=redact(system_message(error), secrets))
     if aws_chain and found.failure.code in _CURED_IN_AWS:
         found.failure = replace(found.failure, cure=_AWS_CURE)
         found.args = (found.failure.sentence,)
@@ -118,26 +118,28 @@ def _from_answer(
     status = answer.get("HTTPStatusCode")
     found = {name: redact(str(value), secrets) for name, value in response["Error"].items() if value}
     code = str(found.get("Code") or status or "Unknown")
-    said = str(found.get("Message") or "")
+    store_message = str(found.get("Message") or "")
     if found.get("Header"):  # a 501 tells in a field of its own what it does not implement
-        said = f"{said} ({found['Header']})"
-    said = redact(said, secrets)
+        store_message = f"{store_message} ({found['Header']})"
+    store_message = redact(store_message, secrets)
     if proxy is not None and _is_proxys(code, status, headers):
-        failure = proxy_refused(proxy, f"HTTP {status}", passing=status not in (403, 407))
-        return StoreError(operation, key, failure, status=status, said=said)
-    failure = _explain_answer(code, status, said, found, headers, key, operation, now)
+        failure = proxy_refused(proxy, f"HTTP {status}", transient=status not in (403, 407))
+        return StoreError(operation, key, failure, status=status, store_message=store_message)
+    failure = _explain_answer(code, status, store_message, found, headers, key, operation, now)
     kind = StoreError
     # https://help.aliyun.com/en/oss/user-guide/0026-00000002 (409)
     if conditional and (status == 412 or failure.code in ("PreconditionFailed", "FileAlreadyExists")):
         kind = ObjectExists
-    elif conditional and (status == 501 or failure.code == "NotImplemented" or names_condition(said)):
+    elif conditional and (
+        status == 501 or failure.code == "NotImplemented" or names_condition(store_message)
+    ):
         kind = ConditionsRejected
     return kind(
         operation,
         key,
         failure,
         status=status,
-        said=said,
+        store_message=store_message,
         retry_after_seconds=retry_after(headers.get("retry-after", ""), now),
     )
 
@@ -145,7 +147,7 @@ def _from_answer(
 def _explain_answer(
     code: str,
     status: int | None,
-    said: str,
+    store_message: str,
     found: Mapping[str, Any],
     headers: Mapping[str, str],
     key: str | None,
@@ -169,8 +171,12 @@ def _explain_answer(
     late = status == 403 and offset is not None and abs(offset) > SKEW_SECONDS
     if code == "RequestTimeTooSkewed" or late:
         return _skewed(offset)
-    failure = explain(code, status, said)
-    region = headers.get("x-amz-bucket-region") or str(found.get("Region") or "") or _expected_region(said)
+    failure = explain(code, status, store_message)
+    region = (
+        headers.get("x-amz-bucket-region")
+        or str(found.get("Region") or "")
+        or _expected_region(store_message)
+    )
     if re.fullmatch(r"[a-z0-9-]{2,40}", region) and (
         status in (301, 307)
         or code in ("PermanentRedirect", "AuthorizationHeaderMalformed", "TemporaryRedirect")
@@ -271,10 +277,10 @@ def _skewed(offset: float | None) -> Failure:
     )
 
 
-def _expected_region(said: str) -> str:
-    found = re.search(r"expecting '([a-z0-9-]+)'", said)
+def _expected_region(store_message: str) -> str:
+    found = re.search(r"expecting '([a-z0-9-]+)'", store_message)
     return found[1] if found else ""
 
 
-def names_condition(said: str) -> bool:
-    return "if-none-match" in said.lower()
+def names_condition(store_message: str) -> bool:
+    return "if-none-match" in store_message.lower()

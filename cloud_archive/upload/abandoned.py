@@ -52,7 +52,7 @@ class AbandonedUploads:
             else:
                 self._store.abort_multipart(key, upload_id)
         except StoreError as error:
-            if error.failure.passing:
+            if error.failure.transient:
                 logger.info("The unfinished upload of %s is aborted later: %s", key, error)
                 return
             logger.warning("The unfinished upload of %s could not be aborted: %s", key, error)

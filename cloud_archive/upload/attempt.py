@@ -137,7 +137,7 @@ class Attempt:
         """Return a key of an earlier day or session that holds these bytes; the ledger that knew it was lost."""
         version = self._claim.version
         for key in self._uploader._elsewhere(version.path, version.size_bytes):
-            _, info = self._look(key)
+            _, info = self._check_object(key)
             if info is not None and (placed := self._recognise(key, info)) is not None:
                 return key, placed
         return None
@@ -159,7 +159,7 @@ class Attempt:
         supports = self._supports()
         # Before a multipart upload a HEAD is cheap beside what would be sent in vain.
         if head_first or supports is not CreateOnly.HONOURED or not self._single:
-            known, info = self._look(key)
+            known, info = self._check_object(key)
             if info is not None:
                 return self._recognise(key, info)
             if not known and supports is CreateOnly.UNKNOWN:
@@ -178,7 +178,7 @@ class Attempt:
         except ConditionsRejected:
             return self._place_at(key, head_first=True)
         except ObjectExists:
-            known, info = self._look(key)
+            known, info = self._check_object(key)
             if info is not None:
                 return self._recognise(key, info)
             if not known:
@@ -188,8 +188,8 @@ class Attempt:
     def _supports(self) -> CreateOnly:
         return self._store.capabilities.writes(in_parts=not self._single)
 
-    def _look(self, key: str) -> tuple[bool, ObjectInfo | None]:
-        """Return whether this key may look, and what is there."""
+    def _check_object(self, key: str) -> tuple[bool, ObjectInfo | None]:
+        """Return whether HEAD is allowed for this key, and the object there; None: there is none."""
         return head_if_allowed(self._store, key)
 
     def _recognise(self, key: str, info: ObjectInfo) -> _Placed | None:
@@ -295,7 +295,7 @@ class Attempt:
         Raises:
             StoreError: code `Unproven` where the bucket holds something else.
         """
-        allowed, info = self._look(key)
+        allowed, info = self._check_object(key)
         expected = Expected(self._content.size_bytes, self._content.sha256)
         gone = allowed and info is None
         if proven and not gone and can_be_confirmed(key):

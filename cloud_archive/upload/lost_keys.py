@@ -72,7 +72,7 @@ class BucketIndex:
                     fits.append(info.key)
                     count += 1
         except StoreError as error:
-            if error.failure.passing:
+            if error.failure.transient:
                 raise
             logger.warning("What the bucket holds already cannot be found out: %s", error)
         logger.info("%d objects in the bucket may be files that are here", count)

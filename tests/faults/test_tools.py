@@ -55,9 +55,10 @@ def test_contents_look_whole_and_sizes_span_what_comfyui_writes() -> None:
     dice = random.Random(1)
     for suffix in (".png", ".mp4"):
         data = content(dice, 3000, suffix)
-        assert inspect_container(io.BytesIO(data), "a" + suffix, len(data)) is ContainerState.WHOLE
+        assert inspect_container(io.BytesIO(data), "a" + suffix, len(data)) is ContainerState.COMPLETE
         assert (
-            inspect_container(io.BytesIO(data[:-20]), "a" + suffix, len(data) - 20) is ContainerState.PARTIAL
+            inspect_container(io.BytesIO(data[:-20]), "a" + suffix, len(data) - 20)
+            is ContainerState.INCOMPLETE
         )
     sizes = [size(dice) for _ in range(2000)]
     assert SMALLEST_BYTES <= min(sizes) < 1000

@@ -60,7 +60,7 @@ class FakeEngine:
         """This object as the server's type."""
         return cast("Engine", self)
 
-    def status(self, look: bool = True, *, heartbeat: bool = False) -> FakeStatus:
+    def status(self, scan: bool = True, *, heartbeat: bool = False) -> FakeStatus:
         return FakeStatus(self.content)
 
     def start_watching(self) -> str:

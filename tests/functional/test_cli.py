@@ -341,7 +341,7 @@ def test_only_refusals_that_last_end_a_command() -> None:
     from cloud_archive.store.failures import explain
 
     away, wrong_key = explain("ConnectionRefused"), explain("InvalidAccessKeyId")
-    assert away.passing
+    assert away.transient
     refusals = Refusals()
     assert not refusals.are_final(Closed(away, 0.0, 7))
     assert not refusals.are_final(Closed(wrong_key, 0.0, 8)), "the first after the store was away"

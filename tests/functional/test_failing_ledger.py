@@ -35,7 +35,7 @@ def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _idle(engine: Engine) -> None:
-    until(lambda: engine.status(look=False).state.value == "idle", "it is idle")
+    until(lambda: engine.status(scan=False).state.value == "idle", "it is idle")
 
 
 def _on_disk(engine: Engine) -> bool:
@@ -66,7 +66,7 @@ def test_a_ledger_that_a_backup_holds_for_long_is_gone_on_without_and_gone_back_
                 backup.execute("BEGIN EXCLUSIVE")
                 (root / "b.bin").write_bytes(b"b")
                 until(lambda: "out/b.bin" in store.bodies(), "it arrived")
-                errors = engine.status(look=False).errors
+                errors = engine.status(scan=False).errors
                 assert any("locked by another program" in error for error in errors), errors
             until(lambda: _on_disk(engine), "it is back on its disk")
             assert engine.flush(20)
@@ -112,7 +112,7 @@ def test_a_ledger_that_is_destroyed_while_it_is_in_use_is_built_anew(tmp_path: P
             path.write_bytes(os.urandom(path.stat().st_size))
         (root / "b.bin").write_bytes(b"b")
         until(
-            lambda: any("The ledger was damaged" in e for e in engine.status(look=False).errors), "it is told"
+            lambda: any("The ledger was damaged" in e for e in engine.status(scan=False).errors), "it is told"
         )
         assert engine.flush(20)
         assert list(state.glob("ledger.damaged-*"))
@@ -132,7 +132,7 @@ from tests.memory_store import MemoryStore
 base = Path(sys.argv[1])
 root, state, store = base / "output", base / "state", MemoryStore()
 with engine_on(root, store, state) as engine:
-    until(lambda: engine.status(look=False).state.value == "idle", "idle")
+    until(lambda: engine.status(scan=False).state.value == "idle", "idle")
     filler = state / "filler"
     with filler.open("wb", buffering=0) as file:
         try:
@@ -143,7 +143,7 @@ with engine_on(root, store, state) as engine:
     for number in range(40):
         (root / f"{number}.bin").write_bytes(os.urandom(3000))
     until(lambda: len(store.bodies()) == 40, "all arrived")
-    errors = engine.status(look=False).errors
+    errors = engine.status(scan=False).errors
     assert any("the disk is full" in error for error in errors), errors
     assert engine.archiver().ledger.path is None
     filler.unlink()

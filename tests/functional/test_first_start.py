@@ -103,7 +103,7 @@ def test_with_events_switched_off_entirely_every_file_arrives_within_an_interval
     monkeypatch.setattr("cloud_archive.archive.directory_watch.DirectoryWatch._on_hint", deaf)
     store = MemoryStore()
     with archiving(root, store, CLOUD_ARCHIVE_WATCH="native", CLOUD_ARCHIVE_RESCAN_SECONDS="1") as archiver:
-        until(lambda: archiver.status(look=False).state.value == "idle", "the first scan")
+        until(lambda: archiver.status(scan=False).state.value == "idle", "the first scan")
         run = archiver.pipeline.watch
         assert run is not None
         assert not run.watcher.polling
@@ -134,7 +134,7 @@ def test_a_clock_that_jumps_while_the_archive_runs_hides_nothing(
         defaults: Any = vars(stage)["__init__"].__kwdefaults__
         monkeypatch.setitem(defaults, name, clock)
     with archiving(root, store, CLOUD_ARCHIVE_RESCAN_SECONDS="1") as archiver:
-        until(lambda: archiver.status(look=False).state.value == "idle", "the first scan")
+        until(lambda: archiver.status(scan=False).state.value == "idle", "the first scan")
         # Put off by a clock that is years ahead, and then set right.
         refused = threading.Event()
         jump[0] = 1_000_000_000.0
@@ -144,20 +144,20 @@ def test_a_clock_that_jumps_while_the_archive_runs_hides_nothing(
         until(lambda: archiver.ledger.totals().waiting.files == 1, "it is put off")
         jump[0] = 0.0
         store.on_call = lambda operation, key: None
-        assert archiver.flush(20), archiver.status(look=False)
+        assert archiver.flush(20), archiver.status(scan=False)
         for number, seconds in enumerate((0.0, -1_700_000_000.0, 1_000_000_000.0, -3600.0)):
             jump[0] = seconds
             path = root / f"{number}.bin"
             path.write_bytes(b"%d" % number)
             os.utime(path, (max(0.0, real() + seconds), max(0.0, real() + seconds)))
-            assert archiver.flush(20), archiver.status(look=False)
+            assert archiver.flush(20), archiver.status(scan=False)
     assert sorted(store.bodies()) == [*(f"out/{number}.bin" for number in range(4)), "out/put off.bin"]
 
 
 def test_a_pod_cloned_with_its_ledger_loses_nothing_and_doubles_nothing(tmp_path: Path, root: Path) -> None:
     store, state = MemoryStore(), tmp_path / "state"
     with engine_on(root, store, state) as engine:
-        until(lambda: engine.status(look=False).state.value == "idle", "the first scan")
+        until(lambda: engine.status(scan=False).state.value == "idle", "the first scan")
         (root / "archived.bin").write_bytes(b"archived")
         assert engine.flush(20)
     (root / "pending.bin").write_bytes(b"written while nothing ran")

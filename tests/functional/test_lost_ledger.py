@@ -51,7 +51,7 @@ class Clock:
 
 
 def _idle(engine: Engine) -> None:
-    until(lambda: engine.status(look=False).state.value == "idle", "it is idle")
+    until(lambda: engine.status(scan=False).state.value == "idle", "it is idle")
 
 
 @pytest.mark.parametrize("damage", [_gone, _empty, _half, _no_database, _middle])

@@ -75,7 +75,7 @@ def test_whatever_lies_in_the_tree_each_regular_file_arrives_once_and_nothing_el
     store = MemoryStore()
     root = tmp_path / "output"
     with archiving(root, store, CLOUD_ARCHIVE_WATCH=watch) as archiver:
-        until(lambda: archiver.status(look=False).state.value == "idle", "the first scan")
+        until(lambda: archiver.status(scan=False).state.value == "idle", "the first scan")
         wanted = _tree(root, tmp_path / "outside")
         _arrived(archiver, store, *wanted)
         assert archiver.status().errors == ()
@@ -112,7 +112,7 @@ def test_a_path_of_four_thousand_bytes_is_named_and_holds_up_nobody(tmp_path: Pa
     store = MemoryStore()
     root = tmp_path / "output"
     with archiving(root, store) as archiver:
-        until(lambda: archiver.status(look=False).state.value == "idle", "the first scan")
+        until(lambda: archiver.status(scan=False).state.value == "idle", "the first scan")
         here, before = Path.cwd(), len(os.fsencode(root))
         deep, room = [], 4095 - before
         while room > 260:
@@ -128,10 +128,10 @@ def test_a_path_of_four_thousand_bytes_is_named_and_holds_up_nobody(tmp_path: Pa
             os.chdir(here)
         (root / "b.bin").write_bytes(b"shallow")
         path = "/".join([*deep, "a.bin"])
-        until(lambda: any(path in error for error in archiver.status(look=False).errors), "it is named")
+        until(lambda: any(path in error for error in archiver.status(scan=False).errors), "it is named")
         until(lambda: archiver.ledger.totals().archived.files == 1, "the other one is archived")
         assert "out/b.bin" in store.bodies()
-        (error,) = archiver.status(look=False).errors
+        (error,) = archiver.status(scan=False).errors
         assert "1,024 are allowed" in error
         assert not archiver.safe_to_stop()
         assert archiver.remaining() == [path]
@@ -176,7 +176,7 @@ def test_a_file_without_read_permission_is_named_and_arrives_once_it_is_readable
         """
 store = MemoryStore()
 with archiving(base / "output", store, CLOUD_ARCHIVE_RESCAN_SECONDS="1") as archiver:
-    until(lambda: archiver.status(look=False).state.value == "idle", "the first scan")
+    until(lambda: archiver.status(scan=False).state.value == "idle", "the first scan")
     dark = base / "output/a.bin"
     dark.touch(mode=0)
     dark.chmod(0o200)
@@ -184,10 +184,10 @@ with archiving(base / "output", store, CLOUD_ARCHIVE_RESCAN_SECONDS="1") as arch
     dark.chmod(0)
     (base / "output/b.bin").write_bytes(b"light")
     told = "a.bin cannot be read: Permission denied"
-    until(lambda: any(told in error for error in archiver.status(look=False).errors), "named")
+    until(lambda: any(told in error for error in archiver.status(scan=False).errors), "named")
     until(lambda: "out/b.bin" in store.bodies(), "the other one arrived")
     assert not archiver.safe_to_stop()
-    assert [w.reason for w in archiver.status(look=False).waiting] == ["unreadable"]
+    assert [w.reason for w in archiver.status(scan=False).waiting] == ["unreadable"]
     dark.chmod(0o600)
     until(lambda: store.bodies().get("out/a.bin") == b"dark", "it arrived")
     assert archiver.flush(15)
@@ -217,11 +217,11 @@ def test_half_a_file_of_another_user_waits_for_its_writer() -> None:
 from cloud_archive.intake.open_files import has_writer
 store = MemoryStore()
 with archiving(base / "output", store) as archiver:
-    until(lambda: archiver.status(look=False).state.value == "idle", "the first scan")
+    until(lambda: archiver.status(scan=False).state.value == "idle", "the first scan")
     print(base / "output/a.bin", file=writer.stdin, flush=True)
     writer.stdout.readline()
     assert has_writer(base / "output", "a.bin") is None, "nobody tells"
-    until(lambda: [w.reason for w in archiver.status(look=False).waiting] == ["being written"], "it waits")
+    until(lambda: [w.reason for w in archiver.status(scan=False).waiting] == ["being written"], "it waits")
     assert store.bodies() == {}
     assert not archiver.safe_to_stop()
     writer.communicate()
@@ -240,7 +240,7 @@ import cloud_archive.archive.pipeline
 cloud_archive.archive.pipeline.KEEPER_SECONDS = 0.2
 store = MemoryStore()
 with archiving(base / "output", store, CLOUD_ARCHIVE_RESCAN_SECONDS="600") as archiver:
-    until(lambda: archiver.status(look=False).state.value == "idle", "the first scan")
+    until(lambda: archiver.status(scan=False).state.value == "idle", "the first scan")
     dark = base / "output/dark"
     staged = base / "staged"
     staged.mkdir()
@@ -249,7 +249,7 @@ with archiving(base / "output", store, CLOUD_ARCHIVE_RESCAN_SECONDS="600") as ar
     staged.rename(dark)
     (base / "output/b.bin").write_bytes(b"light")
     told = "dark cannot be looked through: Permission denied"
-    until(lambda: any(told in error for error in archiver.status(look=False).errors), "named")
+    until(lambda: any(told in error for error in archiver.status(scan=False).errors), "named")
     until(lambda: "out/b.bin" in store.bodies(), "the other one arrived")
     assert not archiver.safe_to_stop()
     dark.chmod(0o700)

@@ -37,11 +37,11 @@ def test_own_files_in_the_watched_directory_are_never_archived(tmp_path: Path, l
     environ = {**ENVIRON, "CLOUD_ARCHIVE_STATE_DIR": str(tmp_path / state)}
     for number in range(2):
         with engine_on(root, store, tmp_path / state, CLOUD_ARCHIVE_WATCH="native") as engine:
-            until(lambda: engine.status(look=False).state.value == "idle", "the first scan")
+            until(lambda: engine.status(scan=False).state.value == "idle", "the first scan")
             (root / f"{number}.bin").write_bytes(b"%d" % number)
             for _ in range(20):
                 logging.getLogger("cloud_archive.test").info("a line that makes the log rotate")
-            assert engine.flush(20), engine.status(look=False)
+            assert engine.flush(20), engine.status(scan=False)
             assert log.with_name("archive.log.1").exists()
             with pytest.raises(RequestRefused):
                 engine.upload("logs/archive.log")

@@ -35,7 +35,7 @@ def root(tmp_path: Path) -> Path:
 def _archived(root: Path, store: MemoryStore, state: Path, *names: str) -> None:
     """A session that archives these files and ends."""
     with engine_on(root, store, state, **NATIVE) as engine:
-        until(lambda: engine.status(look=False).state.value == "idle", "the first scan")
+        until(lambda: engine.status(scan=False).state.value == "idle", "the first scan")
         for name in names:
             (root / name).write_bytes(name.encode())
         assert engine.flush(20)
@@ -62,7 +62,7 @@ def test_files_that_wait_are_not_gone_with_the_directory(tmp_path: Path, root: P
         raise StoreError(operation, key, explain("ConnectionRefused"))
 
     with engine_on(root, store, tmp_path / "state", **NATIVE) as engine:
-        until(lambda: engine.status(look=False).state.value == "idle", "the first scan")
+        until(lambda: engine.status(scan=False).state.value == "idle", "the first scan")
         store.on_call = refuse
         for number in range(3):
             (root / f"{number}.bin").write_bytes(b"%d" % number)
@@ -86,7 +86,7 @@ def test_files_that_wait_are_not_gone_with_the_directory(tmp_path: Path, root: P
             until(lambda: "out/meanwhile.bin" in store.bodies(), "it arrived")
             shutil.rmtree(root)
         away.rename(root)
-        assert engine.flush(30), engine.status(look=False)
+        assert engine.flush(30), engine.status(scan=False)
         assert engine.status().errors == ()
     assert {f"out/{number}.bin" for number in range(3)} <= set(store.bodies())
 
@@ -94,7 +94,7 @@ def test_files_that_wait_are_not_gone_with_the_directory(tmp_path: Path, root: P
 def test_an_accepted_directory_is_the_known_one(tmp_path: Path, root: Path) -> None:
     store = MemoryStore()
     with engine_on(root, store, tmp_path / "state", **NATIVE) as engine:
-        until(lambda: engine.status(look=False).state.value == "idle", "the first scan")
+        until(lambda: engine.status(scan=False).state.value == "idle", "the first scan")
         (root / "a.bin").write_bytes(b"a")
         assert engine.flush(20)
         root.rename(tmp_path / "away")
@@ -126,14 +126,14 @@ def test_a_start_over_an_unmounted_directory_is_not_safe_until_it_is_mounted(
             _freer(root, store, ledger).run_once()
         assert all(row.freed_at is None for row in ledger.rows(limit=5))
     with engine_on(root, store, state, **NATIVE) as engine:
-        until(lambda: bool(engine.status(look=False).errors), "the first scan")
+        until(lambda: bool(engine.status(scan=False).errors), "the first scan")
         status = engine.status()
         assert (status.state.value, status.safe_to_stop, status.running) == ("retrying", False, True)
         assert any("holds none of the files" in error for error in status.errors)
         root.rmdir()
         # Another container: device or inode are others.
         shutil.copytree(away, root)
-        assert engine.flush(30), engine.status(look=False)
+        assert engine.flush(30), engine.status(scan=False)
         assert engine.status().errors == ()
     assert set(store.bodies()) == {"out/a.bin", "out/b.bin", "out/missed.bin"}
 
@@ -189,7 +189,7 @@ def test_the_command_accepts_a_directory_while_nothing_runs(
 def test_a_stopped_archive_names_the_replaced_directory_and_accepts_it(tmp_path: Path, root: Path) -> None:
     store = MemoryStore()
     with engine_on(root, store, tmp_path / "state", **NATIVE) as engine:
-        until(lambda: engine.status(look=False).state.value == "idle", "the first scan")
+        until(lambda: engine.status(scan=False).state.value == "idle", "the first scan")
         (root / "a.bin").write_bytes(b"a")
         assert engine.flush(20)
         engine.stop_watching()
@@ -226,7 +226,7 @@ def test_files_behind_a_symlinked_directory_arrive_by_events_under_their_plain_k
     link.symlink_to(tmp_path / "volume/output")
     store = MemoryStore()
     with engine_on(link, store, tmp_path / "state", **NATIVE, CLOUD_ARCHIVE_RESCAN_SECONDS="0") as engine:
-        until(lambda: engine.status(look=False).state.value == "idle", "the first scan")
+        until(lambda: engine.status(scan=False).state.value == "idle", "the first scan")
         (link / "sub").mkdir()
         (link / "sub/a.bin").write_bytes(b"a")
         until(lambda: set(store.bodies()) == {"out/sub/a.bin"}, "it arrives without a scan")

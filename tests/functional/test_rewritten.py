@@ -285,7 +285,7 @@ def test_a_file_that_cannot_be_hashed_keeps_the_status_from_green(
 
         monkeypatch.setattr(recheck, "hash_file", refused)
         rewritten_in_place(root / "a.bin", b"second")
-        until(lambda: any("a.bin" in error for error in archiver.status(look=False).errors), "it is named")
+        until(lambda: any("a.bin" in error for error in archiver.status(scan=False).errors), "it is named")
         status = archiver.status()
         assert (status.safe_to_stop, status.unchecked_files) == (False, 1)
         monkeypatch.setattr(recheck, "hash_file", real)

@@ -30,7 +30,7 @@ def write(root: Path, *paths: str, body: bytes = b"body", old: bool = False) -> 
 
 
 def idle(engine: Engine) -> bool:
-    return engine.status(look=False).state.value == "idle"
+    return engine.status(scan=False).state.value == "idle"
 
 
 def listed(engine: Engine, state: str, query: str = "") -> dict[str, str]:
@@ -79,7 +79,7 @@ def test_every_file_that_is_left_out_is_counted_and_listed_with_its_reason(tmp_p
     with engine_on(
         root, MemoryStore(), tmp_path / "state", CLOUD_ARCHIVE_BACKFILL="all", **environ
     ) as engine:
-        until(lambda: engine.status(look=False).uploaded_files == 1 and idle(engine), "a.png is archived")
+        until(lambda: engine.status(scan=False).uploaded_files == 1 and idle(engine), "a.png is archived")
         status = engine.status()
         assert status.skipped_files == len(expected)
         assert listed(engine, "skipped") == expected
@@ -100,10 +100,10 @@ def test_what_is_left_out_is_the_same_after_a_scan_that_found_nothing_new(tmp_pa
     root = tmp_path / "root"
     write(root, "a.txt", "b.txt")
     with archiving(root, MemoryStore(), CLOUD_ARCHIVE_INCLUDE="@media") as archiver:
-        until(lambda: archiver.status(look=False).state.value == "idle", "the first scan")
+        until(lambda: archiver.status(scan=False).state.value == "idle", "the first scan")
         for _ in range(3):
             archiver.rescan()
-            assert archiver.status(look=False).skipped_files == 2
+            assert archiver.status(scan=False).skipped_files == 2
 
 
 def test_an_include_pattern_that_matches_nothing_is_a_warning(tmp_path: Path) -> None:
@@ -113,12 +113,12 @@ def test_an_include_pattern_that_matches_nothing_is_a_warning(tmp_path: Path) ->
     with archiving(
         root, MemoryStore(), CLOUD_ARCHIVE_BACKFILL="all", CLOUD_ARCHIVE_INCLUDE=include
     ) as archiver:
-        until(lambda: archiver.status(look=False).uploaded_files == 1, "b.txt is archived")
+        until(lambda: archiver.status(scan=False).uploaded_files == 1, "b.txt is archived")
         (warning,) = archiver.status().errors
         assert "'*.pngg'" in warning
         assert "1 file matched no pattern" in warning
         write(root, "c.pngg")
-        until(lambda: archiver.status(look=False).uploaded_files == 2, "c.pngg is archived")
+        until(lambda: archiver.status(scan=False).uploaded_files == 2, "c.pngg is archived")
         assert archiver.status().errors == ()
 
 
@@ -130,7 +130,7 @@ def test_files_that_were_archived_before_count_as_matched(tmp_path: Path) -> Non
             root, MemoryStore(), CLOUD_ARCHIVE_BACKFILL="all", CLOUD_ARCHIVE_INCLUDE="*.png"
         ) as archiver:
             assert archiver.flush(15)
-            until(lambda: archiver.status(look=False).state.value == "idle", "it is idle")
+            until(lambda: archiver.status(scan=False).state.value == "idle", "it is idle")
             assert archiver.status().errors == ()
 
 
@@ -152,7 +152,7 @@ def test_files_from_before_the_first_start_are_counted_listed_and_archived_when_
         assert (status.baseline_files, status.skipped_files, status.safe_to_stop) == (3, 1, True)
         assert listed(engine, "baseline") == dict.fromkeys(["a.png", "b.png", "sub/c.png"], "baseline")
         assert engine.archive_baseline() == "3 older files are being archived."
-        until(lambda: engine.status(look=False).uploaded_files == 3, "they are archived")
+        until(lambda: engine.status(scan=False).uploaded_files == 3, "they are archived")
         assert engine.status().baseline_files == 0
     assert set(store.objects) == {"out/a.png", "out/b.png", "out/sub/c.png"}
 
@@ -173,7 +173,7 @@ def test_a_later_start_still_counts_the_files_from_before_the_first(tmp_path: Pa
 def test_an_archive_that_never_watched_has_a_status(tmp_path: Path) -> None:
     with archiving(tmp_path / "root", MemoryStore(), start=False) as archiver:
         write(tmp_path / "root", ".a.png")
-        assert archiver.status(look=False).skipped_files == 0
+        assert archiver.status(scan=False).skipped_files == 0
         assert archiver.status().skipped_files == 1
 
 

@@ -31,7 +31,7 @@ def test_a_store_that_is_away_for_a_whole_run_costs_few_requests_and_few_lines(
     with archiving(tmp_path / "output", store) as archiver:
         for number in range(FILES):
             (archiver.root / f"{number:03}.bin").write_bytes(b"%d" % number)
-        until(lambda: archiver.status(look=False).pending_files == FILES, "all are seen")
+        until(lambda: archiver.status(scan=False).pending_files == FILES, "all are seen")
 
         def refusals() -> int:
             closed = archiver.refusal
@@ -61,9 +61,9 @@ def test_a_directory_that_is_away_is_told_of_once(
         run = archiver.pipeline.watch
         assert run is not None
         run.reconciler._poll_seconds = 0.02
-        until(lambda: archiver.status(look=False).state.value == "idle", "the first scan")
+        until(lambda: archiver.status(scan=False).state.value == "idle", "the first scan")
         archiver.root.rename(tmp_path / "away")
-        until(lambda: any("is not there" in error for error in archiver.status(look=False).errors), "named")
+        until(lambda: any("is not there" in error for error in archiver.status(scan=False).errors), "named")
         scans = run.reconciler._done
         until(lambda: run.watcher.polling, "it looks for the directory")
         run.reconciler.request()

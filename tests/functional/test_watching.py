@@ -27,7 +27,7 @@ from cloud_archive.intake.watcher import Watcher
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="these promises are Linux's")
 
 DEADLINE_SECONDS = 30.0
-QUIET = QuietTimes(closed_whole=0.1, closed=0.3, closed_partial=0.3, partial=1.0, empty=0.5)
+QUIET = QuietTimes(closed_whole=0.1, closed=0.3, closed_incomplete=0.3, incomplete=1.0, empty=0.5)
 
 
 class Pipeline:
@@ -38,7 +38,7 @@ class Pipeline:
         self.changed = threading.Condition()
         self.hints: list[tuple[str, HintKind]] = []
         self.versions: list[FileVersion] = []
-        self.partial: list[str] = []
+        self.incomplete: list[str] = []
         self.empty: list[str] = []
         self.unreadable: list[tuple[str, str]] = []
         self.lost: list[str] = []
@@ -72,8 +72,8 @@ class Pipeline:
 
     def _complete(self, file: CompleteFile) -> None:
         version = file.version
-        if file.looks_partial:
-            self.partial.append(version.path)
+        if file.looks_incomplete:
+            self.incomplete.append(version.path)
         self.queue.acknowledge([version])
         self._note(self.versions, version)
 
@@ -200,7 +200,7 @@ def test_the_first_half_of_a_png_waits_for_the_second(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(data)
     pipeline.wait_for("a.png")
     assert [version.size_bytes for version in pipeline.versions] == [len(data)]
-    assert pipeline.partial == []
+    assert pipeline.incomplete == []
     assert pipeline.settle.stop(10)
 
 

@@ -138,7 +138,7 @@ def test_a_wrong_aws_configuration_is_named_at_once_and_not_tried_again(
     store = S3Store(load_settings(chain(seaweedfs)))
     with pytest.raises(StoreError) as raised:
         store.head("a")
-    assert not raised.value.failure.passing
+    assert not raised.value.failure.transient
     store.close()
 
 
@@ -160,7 +160,7 @@ def test_a_credential_process_that_hangs_does_not_hold_up_the_start(
         with pytest.raises(StoreError) as raised:
             store.head("a")
         assert raised.value.failure.code == "AwsChainTimeout"
-        assert raised.value.failure.passing
+        assert raised.value.failure.transient
         assert "credential_process" in str(raised.value)
     assert time.monotonic() - begun < 2.5
 

@@ -86,7 +86,7 @@ def test_what_is_wrong_is_named_with_its_cure(
     step = failed(check(request.getfixturevalue(server).environ(**wrong)))
     assert step.name == name
     assert cure in step.cure
-    assert step.said
+    assert step.message
 
 
 def test_a_port_where_nothing_listens_is_a_matter_of_the_connection(seaweedfs: S3Server) -> None:
@@ -115,7 +115,7 @@ def test_a_self_signed_endpoint_wants_its_certificate_and_passes_with_it(tls_sea
     step = failed(check(environ))
     assert step.name == "TLS"
     assert "S3_CA_BUNDLE" in step.cure
-    assert "self-signed" in step.said or "self signed" in step.said
+    assert "self-signed" in step.message or "self signed" in step.message
 
 
 def test_tls_to_a_plain_port_says_so(seaweedfs: S3Server) -> None:

@@ -195,7 +195,7 @@ def test_what_differs_is_a_failure(objects: list[tuple[str, int, str]]) -> None:
 
 def test_an_image_is_a_whole_png_with_its_prompt_and_workflow() -> None:
     body = make_comfyui_image(5, 64, 48)
-    assert inspect_container(io.BytesIO(body), "a.png", len(body)) is ContainerState.WHOLE
+    assert inspect_container(io.BytesIO(body), "a.png", len(body)) is ContainerState.COMPLETE
     texts: dict[str, str] = {}
     pixels = b""
     position = 8
@@ -220,10 +220,10 @@ def test_a_film_is_whole_only_when_its_end_is_written() -> None:
     frames = [encode_png(32, 16, render_picture(32, 16, 1, number / 16)) for number in range(4)]
     sizes = [len(frame) for frame in frames]
     growing = video_head() + b"".join(frames)
-    assert inspect_container(io.BytesIO(growing), "a.mp4", len(growing)) is not ContainerState.WHOLE
+    assert inspect_container(io.BytesIO(growing), "a.mp4", len(growing)) is not ContainerState.COMPLETE
     position, patch = video_size_patch(sizes)
     whole = growing[:position] + patch + growing[position + len(patch) :] + video_tail(sizes, 32, 16)
-    assert inspect_container(io.BytesIO(whole), "a.mp4", len(whole)) is ContainerState.WHOLE
+    assert inspect_container(io.BytesIO(whole), "a.mp4", len(whole)) is ContainerState.COMPLETE
 
 
 def test_the_view_tells_each_change_once() -> None:

@@ -240,8 +240,8 @@ def test_wrong_settings_are_told_apart(
     with pytest.raises(StoreError) as raised:
         put(store, "a", b"x")
     assert raised.value.failure.code == code
-    assert not raised.value.failure.passing
-    assert "planted" not in f"{raised.value} {raised.value.said} {raised.value.__cause__}"
+    assert not raised.value.failure.transient
+    assert "planted" not in f"{raised.value} {raised.value.store_message} {raised.value.__cause__}"
 
 
 def test_a_key_that_may_only_put_can_put_probe_and_go_on(seaweedfs: S3Server, make: Make) -> None:
@@ -298,7 +298,7 @@ def test_bytes_that_change_on_the_way_are_refused_and_tried_again(
     with pytest.raises(StoreError) as raised:
         put(store, "x", b"bytes")
     assert raised.value.failure.code == "BadDigest"
-    assert raised.value.failure.passing
+    assert raised.value.failure.transient
     assert s3.keys() == []
 
 

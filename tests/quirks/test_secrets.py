@@ -188,7 +188,7 @@ def test_no_answer_makes_a_traceback_or_shows_a_secret(error: Said, conditional:
     told = translate(error, "PutObject", "a key", secrets=(SECRET, TOKEN), conditional=conditional)
     assert isinstance(told, StoreError)
     assert told.failure.cause
-    clean(str(told) + told.said + repr(told) + repr(told.failure))
+    clean(str(told) + told.store_message + repr(told) + repr(told.failure))
 
 
 # --- the whole of it, against a store that repeats what it must not

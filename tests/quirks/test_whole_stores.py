@@ -242,7 +242,7 @@ def test_a_key_whose_head_alone_is_refused_is_not_written_blind(
     seaweedfs.put(f"out/{name}", b"theirs")
     with pytest.raises(StoreError, match="refuses to look at this key") as caught:
         store.upload(name, body)
-    assert not caught.value.failure.passing
+    assert not caught.value.failure.transient
     assert "SECRET" not in str(caught.value)
     assert seaweedfs.read(f"out/{name}") == b"theirs"
 

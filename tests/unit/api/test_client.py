@@ -18,7 +18,7 @@ from tests.functional.fake_engine import FakeEngine, FakeStatus
 class BusyEngine(FakeEngine):
     """One that refuses to say its status."""
 
-    def status(self, look: bool = True, *, heartbeat: bool = False) -> FakeStatus:
+    def status(self, scan: bool = True, *, heartbeat: bool = False) -> FakeStatus:
         raise RequestRefused(503, "Too many calls of this kind wait already.")
 
 

@@ -24,7 +24,7 @@ def test_an_engine_that_cannot_begin_keeps_no_other_from_it(tmp_path: Path, root
     engine.start(autostart=True)
     try:
         with engine_on(root, MemoryStore(), state) as other:
-            until(lambda: other.status(look=False).state.value == "idle", "the other one archives")
+            until(lambda: other.status(scan=False).state.value == "idle", "the other one archives")
             assert engine.status().state.value == "unavailable"
     finally:
         engine.close(1)
@@ -59,7 +59,7 @@ def test_a_fault_at_the_start_that_passes_costs_time_only(
             monkeypatch.setattr(open_archive, "open_ledger", real)
         else:
             root.mkdir()
-        until(lambda: engine.status(look=False).running and engine.problems == (), "it begins")
+        until(lambda: engine.status(scan=False).running and engine.problems == (), "it begins")
     finally:
         engine.close(5)
 

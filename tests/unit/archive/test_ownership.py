@@ -30,7 +30,7 @@ def test_a_lock_that_cannot_be_made_is_no_other_engine(
     monkeypatch.setattr(FileLock, "acquire", refuse)
     store = MemoryStore()
     with engine_on(root, store, tmp_path / "state") as engine:
-        status = engine.status(look=False)
+        status = engine.status(scan=False)
         assert status.state.value != "standby"
         assert any("No lock could be made" in error for error in status.errors)
 
@@ -49,13 +49,13 @@ def test_a_standby_outlives_a_fault_that_passes(
         return real(*arguments, **named)
 
     with engine_on(root, MemoryStore(), state) as first:
-        until(lambda: first.status(look=False).state.value == "idle", "it archives")
+        until(lambda: first.status(scan=False).state.value == "idle", "it archives")
         with engine_on(root, store, state) as standby:
             assert standby.status().state.value == "standby"
             monkeypatch.setattr(open_archive, "open_ledger", failing)
             first.close(5)
             assert failed.wait(10)
-            until(lambda: standby.status(look=False).running, "it takes over after all")
+            until(lambda: standby.status(scan=False).running, "it takes over after all")
             assert standby.problems == ()
             (root / "after.bin").write_bytes(b"after")
             assert standby.flush(20)

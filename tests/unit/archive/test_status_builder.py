@@ -15,7 +15,7 @@ from tests.memory_store import MemoryStore
 def test_while_nothing_is_watched_the_queue_shows(root: Path) -> None:
     with archiving(root, MemoryStore(), start=False) as archiver:
         added(archiver.ledger, root, "a.png", b"123")
-        status = archiver.status(look=False)
+        status = archiver.status(scan=False)
         assert (status.running, status.state) == (False, State.STOPPED)
         assert (status.pending_files, status.pending_bytes, status.total_files) == (1, 3, 1)
         assert not status.safe_to_stop
@@ -35,7 +35,7 @@ def test_an_upload_under_way_shows_its_key_and_what_is_left_to_send(root: Path) 
     with archiving(root, store) as archiver:
         (root / "a.png").write_bytes(b"123")
         assert inside.wait(15)
-        status = archiver.status(look=False)
+        status = archiver.status(scan=False)
         assert status.state is State.UPLOADING
         assert [(active.file_name, active.s3_key) for active in status.active] == [("a.png", "out/a.png")]
         assert status.pending_files == 1
@@ -59,8 +59,8 @@ def test_why_the_store_refuses_stands_once_and_last(root: Path) -> None:
             (root / f"{number}.png").write_bytes(b"x")
         until(lambda: archiver.refusal is not None, "the store refuses")
         sentence = explain("ConnectionRefused").sentence
-        until(lambda: archiver.status(look=False).errors[-1:] == (sentence,), "it is shown")
-        assert archiver.status(look=False).errors.count(sentence) == 1
+        until(lambda: archiver.status(scan=False).errors[-1:] == (sentence,), "it is shown")
+        assert archiver.status(scan=False).errors.count(sentence) == 1
         store.on_call = lambda operation, key: None
         assert archiver.flush(30)
         assert archiver.status().errors == ()

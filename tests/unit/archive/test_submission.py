@@ -40,7 +40,7 @@ def test_what_failed_uploads_held_in_memory_is_let_go(root: Path, monkeypatch: p
     with archiving(root, store, CLOUD_ARCHIVE_BACKFILL="all") as archiver:
         for number in range(5):
             (root / f"{number}.png").write_bytes(b"x")
-        until(lambda: archiver.status(look=False).failed_files == 5, "all failed")
+        until(lambda: archiver.status(scan=False).failed_files == 5, "all failed")
         submission = archiver.submit("0.png", 5)
         assert isinstance(submission.error, Refusal)
         del submission

@@ -24,8 +24,8 @@ class FakeEngine:
         self.started = False
         self.broken = False
 
-    def status(self, look: bool = True) -> Status:
-        assert not look, "a ping must not scan the directory"
+    def status(self, scan: bool = True) -> Status:
+        assert not scan, "a ping must not scan the directory"
         if self.broken:
             raise CloudArchiveError("The ledger is gone.")
         return Status(self.started, "s", State.STARTING)

@@ -58,7 +58,7 @@ class Bench:
         return self.container.get(name, ContainerState.UNKNOWN)
 
     def _complete(self, file: CompleteFile) -> None:
-        version, partial = file.version, file.looks_partial
+        version, partial = file.version, file.looks_incomplete
         self.written.append(file.written)
         # No lock may be held here: another thread must get at the queue.
         other = threading.Thread(target=self.queue.waiting)

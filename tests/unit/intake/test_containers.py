@@ -71,21 +71,21 @@ WHOLE: dict[str, bytes] = {
 
 @pytest.mark.parametrize("name", WHOLE)
 def test_a_whole_file_looks_whole(name: str) -> None:
-    assert _look(WHOLE[name]) is ContainerState.WHOLE
+    assert _look(WHOLE[name]) is ContainerState.COMPLETE
 
 
 @pytest.mark.parametrize("name", WHOLE)
 def test_no_beginning_of_a_whole_file_looks_whole(name: str) -> None:
     data = WHOLE[name]
     for length in range(len(data)):
-        assert _look(data[:length]) is not ContainerState.WHOLE, length
+        assert _look(data[:length]) is not ContainerState.COMPLETE, length
 
 
 @pytest.mark.parametrize("name", WHOLE)
 def test_the_first_half_of_a_whole_file_looks_incomplete(name: str) -> None:
     data = WHOLE[name]
     if name != "fragmented mp4 with its index":
-        assert _look(data[: len(data) // 2]) is ContainerState.PARTIAL
+        assert _look(data[: len(data) // 2]) is ContainerState.INCOMPLETE
 
 
 @pytest.mark.parametrize(
@@ -97,19 +97,19 @@ def test_the_first_half_of_a_whole_file_looks_incomplete(name: str) -> None:
         (b"fLaC" + bytes(100), ContainerState.UNKNOWN),
         (b"ID3\x04" + bytes(100), ContainerState.UNKNOWN),
         # ffmpeg's placeholder while it writes; with the index first it may also be meant
-        (FTYP + struct.pack(">I4s", 0, b"mdat") + bytes(99), ContainerState.PARTIAL),
+        (FTYP + struct.pack(">I4s", 0, b"mdat") + bytes(99), ContainerState.INCOMPLETE),
         (FTYP + MOOV + struct.pack(">I4s", 0, b"mdat") + bytes(99), ContainerState.UNKNOWN),
-        (FTYP + MDAT, ContainerState.PARTIAL),
+        (FTYP + MDAT, ContainerState.INCOMPLETE),
         # each fragment's end looks like the end
         (FTYP + MOOV + _box(b"moof") + MDAT, ContainerState.UNKNOWN),
-        (FTYP + MOOV + _box(b"moof") + MDAT[:-1], ContainerState.PARTIAL),
+        (FTYP + MOOV + _box(b"moof") + MDAT[:-1], ContainerState.INCOMPLETE),
         (EBML + SEGMENT + b"\x01" + b"\xff" * 7 + bytes(300), ContainerState.UNKNOWN),
         (MATROSKA + b"more", ContainerState.UNKNOWN),
         (b"RIFF\xff\xff\xff\xffWAVE" + bytes(100), ContainerState.UNKNOWN),
         # the header of a sound file is filled in when it is closed
-        (b"RIFF" + struct.pack("<I", 36) + RIFF[8:] + bytes(4000), ContainerState.PARTIAL),
-        (b"RIFF" + struct.pack("<I", 75) + RIFF[8:-1], ContainerState.WHOLE),
-        (b"RIFF" + struct.pack("<I", 75) + RIFF[8:], ContainerState.WHOLE),
+        (b"RIFF" + struct.pack("<I", 36) + RIFF[8:] + bytes(4000), ContainerState.INCOMPLETE),
+        (b"RIFF" + struct.pack("<I", 75) + RIFF[8:-1], ContainerState.COMPLETE),
+        (b"RIFF" + struct.pack("<I", 75) + RIFF[8:], ContainerState.COMPLETE),
         (WHOLE["gif"] + b"x", ContainerState.UNKNOWN),
     ],
 )
@@ -118,14 +118,14 @@ def test_what_is_in_between_is_judged_with_care(data: bytes, expected: Container
 
 
 def test_a_few_bytes_of_what_the_name_promises_look_incomplete() -> None:
-    assert _look(b"\x89PN", "a.PNG") is ContainerState.PARTIAL
-    assert _look(b"GIF", "a.gif") is ContainerState.PARTIAL
+    assert _look(b"\x89PN", "a.PNG") is ContainerState.INCOMPLETE
+    assert _look(b"GIF", "a.gif") is ContainerState.INCOMPLETE
     assert _look(b"abc", "a.png") is ContainerState.UNKNOWN
 
 
 def test_the_signature_decides_and_not_the_name() -> None:
-    assert _look(WHOLE["jpeg"], "a.png") is ContainerState.WHOLE
-    assert _look(WHOLE["jpeg"][:-9], "a.png") is ContainerState.PARTIAL
+    assert _look(WHOLE["jpeg"], "a.png") is ContainerState.COMPLETE
+    assert _look(WHOLE["jpeg"][:-9], "a.png") is ContainerState.INCOMPLETE
     assert _look(b"plain text, longer than a signature", "a.png") is ContainerState.UNKNOWN
 
 
@@ -133,8 +133,8 @@ def test_the_signature_decides_and_not_the_name() -> None:
 def test_ogg_is_whole_only_with_its_end_flag_and_page(flags: int) -> None:
     page = b"OggS\0" + bytes([flags]) + bytes(20) + bytes([2, 255, 45]) + b"\x01" * 300
     data = b"OggS\0\x02" + bytes(20) + b"\x01\x05" + b"abcde" + page
-    assert _look(data) is (ContainerState.WHOLE if flags else ContainerState.UNKNOWN)
-    assert _look(data[:-1]) is ContainerState.PARTIAL
+    assert _look(data) is (ContainerState.COMPLETE if flags else ContainerState.UNKNOWN)
+    assert _look(data[:-1]) is ContainerState.INCOMPLETE
 
 
 class _Counting(io.BytesIO):
@@ -150,7 +150,7 @@ class _Counting(io.BytesIO):
 
 def test_a_look_at_a_large_file_reads_little() -> None:
     png = _Counting(b"\x89PNG\r\n\x1a\n" + bytes(30_000_000))
-    assert inspect_container(png, "a.png", 30_000_008) is ContainerState.PARTIAL
+    assert inspect_container(png, "a.png", 30_000_008) is ContainerState.INCOMPLETE
     assert png.bytes_read < 100
     gif = _Counting(b"GIF89a" + bytes(30_000_000) + b";")
     assert inspect_container(gif, "a.gif", 30_000_007) is ContainerState.UNKNOWN

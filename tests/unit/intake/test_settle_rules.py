@@ -24,7 +24,7 @@ def bench(tmp_path: Path) -> Bench:
 @pytest.mark.parametrize("kind", [CLOSED, MOVED])
 @pytest.mark.parametrize(
     ("container", "seconds"),
-    [(ContainerState.WHOLE, 0.1), (ContainerState.UNKNOWN, 0.5), (ContainerState.PARTIAL, 0.5)],
+    [(ContainerState.COMPLETE, 0.1), (ContainerState.UNKNOWN, 0.5), (ContainerState.INCOMPLETE, 0.5)],
 )
 def test_a_closed_or_renamed_file_is_complete_after_a_short_quiet_time(
     bench: Bench, kind: HintKind, container: ContainerState, seconds: float
@@ -33,7 +33,7 @@ def test_a_closed_or_renamed_file_is_complete_after_a_short_quiet_time(
     bench.container["a.png"] = container
     bench.hint("a.png", kind)
     assert bench.done_after(1) == pytest.approx(seconds)
-    assert bench.complete == [("a.png", 4, container is ContainerState.PARTIAL)]
+    assert bench.complete == [("a.png", 4, container is ContainerState.INCOMPLETE)]
     assert bench.queue.poll(bench.now) is None
     assert bench.queue.pending_files == bench.queue.pending_bytes == 0
 
@@ -43,7 +43,7 @@ def test_a_file_known_only_from_a_scan_must_stand_still_for_the_settle_time(
     bench: Bench, kind: HintKind
 ) -> None:
     bench.write("a.png")
-    bench.container["a.png"] = ContainerState.WHOLE
+    bench.container["a.png"] = ContainerState.COMPLETE
     bench.hint("a.png", kind)
     assert bench.done_after(5) == pytest.approx(2.0)
 
@@ -84,7 +84,7 @@ def test_a_writer_that_stays_is_waited_for_without_end(bench: Bench) -> None:
 
 def test_a_writer_matters_also_after_a_close(bench: Bench) -> None:
     bench.write("a.png")
-    bench.container["a.png"] = ContainerState.WHOLE
+    bench.container["a.png"] = ContainerState.COMPLETE
     bench.hint("a.png", CLOSED)
     bench.go(0.05)
     bench.writer["a.png"] = True  # reopened during its quiet time
@@ -136,7 +136,7 @@ def test_what_never_looks_whole_is_archived_as_it_is_after_a_long_quiet_time(
     bench: Bench, writer: bool | None, seconds: float
 ) -> None:
     bench.write("a.png")
-    bench.container["a.png"] = ContainerState.PARTIAL
+    bench.container["a.png"] = ContainerState.INCOMPLETE
     bench.writer["a.png"] = writer
     bench.hint("a.png", SCANNED)
     bench.go(5)
@@ -148,18 +148,18 @@ def test_what_never_looks_whole_is_archived_as_it_is_after_a_long_quiet_time(
 @pytest.mark.parametrize(
     ("kind", "container", "seconds"),
     [
-        (CREATED, ContainerState.WHOLE, 600.0),  # created under our watch and not closed: being written
+        (CREATED, ContainerState.COMPLETE, 600.0),  # created under our watch and not closed: being written
         (CREATED, ContainerState.UNKNOWN, 600.0),
-        (CREATED, ContainerState.PARTIAL, 600.0),
-        (SCANNED, ContainerState.WHOLE, 2.0),
+        (CREATED, ContainerState.INCOMPLETE, 600.0),
+        (SCANNED, ContainerState.COMPLETE, 2.0),
         (SCANNED, ContainerState.UNKNOWN, 10.0),
-        (SCANNED, ContainerState.PARTIAL, 600.0),
-        (CLOSED, ContainerState.WHOLE, 0.1),
+        (SCANNED, ContainerState.INCOMPLETE, 600.0),
+        (CLOSED, ContainerState.COMPLETE, 0.1),
         (CLOSED, ContainerState.UNKNOWN, 0.5),
-        (CLOSED, ContainerState.PARTIAL, 600.0),
-        (MOVED, ContainerState.WHOLE, 0.1),
+        (CLOSED, ContainerState.INCOMPLETE, 600.0),
+        (MOVED, ContainerState.COMPLETE, 0.1),
         (MOVED, ContainerState.UNKNOWN, 10.0),  # its writer may have renamed it and go on
-        (MOVED, ContainerState.PARTIAL, 600.0),
+        (MOVED, ContainerState.INCOMPLETE, 600.0),
     ],
 )
 def test_where_the_system_tells_nothing_of_writers_doubt_means_waiting(
@@ -194,12 +194,12 @@ def test_what_looked_incomplete_and_is_finished_meanwhile_does_not_wait_for_long
     bench: Bench,
 ) -> None:
     bench.write("a.png")
-    bench.container["a.png"] = ContainerState.PARTIAL
+    bench.container["a.png"] = ContainerState.INCOMPLETE
     bench.writer["a.png"] = None
     bench.hint("a.png", SCANNED)
     bench.go(20)
     bench.write("a.png", b"longer")
-    bench.container["a.png"] = ContainerState.WHOLE
+    bench.container["a.png"] = ContainerState.COMPLETE
     assert bench.done_after(10) <= 4.1
     assert bench.complete == [("a.png", 6, False)]
 

@@ -36,12 +36,12 @@ def test_every_cause_and_cure_is_a_sentence(failure: Failure) -> None:
 
 @pytest.mark.parametrize("failure", FAILURES, ids=lambda failure: failure.code)
 def test_a_failure_that_concerns_the_store_and_stays_names_what_to_do(failure: Failure) -> None:
-    if failure.scope is FailureScope.STORE and not failure.passing:
+    if failure.scope is FailureScope.STORE and not failure.transient:
         assert failure.cure
 
 
 def test_only_passing_failures_ask_for_fewer_requests() -> None:
-    assert all(failure.passing for failure in FAILURES if failure.throttled)
+    assert all(failure.transient for failure in FAILURES if failure.throttled)
 
 
 def test_every_synonym_leads_into_the_table_and_is_no_entry_itself() -> None:
@@ -67,7 +67,7 @@ def test_a_cure_names_only_variables_that_exist(variable: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "passing", "scope"),
+    ("status", "transient", "scope"),
     [
         (None, True, FailureScope.STORE),
         (500, True, FailureScope.STORE),
@@ -76,10 +76,10 @@ def test_a_cure_names_only_variables_that_exist(variable: str) -> None:
     ],
 )
 def test_an_unknown_code_is_judged_by_its_status(
-    status: int | None, passing: bool, scope: FailureScope
+    status: int | None, transient: bool, scope: FailureScope
 ) -> None:
     failure = explain("Wonderful", status, "It went wrong")
-    assert (failure.passing, failure.scope) == (passing, scope)
+    assert (failure.transient, failure.scope) == (transient, scope)
     assert "Wonderful: It went wrong" in failure.cause
 
 
@@ -103,9 +103,16 @@ def test_every_exception_is_drawn_in_the_docstring() -> None:
 
 
 def test_a_store_error_reads_as_cause_and_cure_and_carries_its_facts() -> None:
-    error = ObjectExists("PutObject", "a/b.png", explain("PreconditionFailed"), status=412, said="no")
+    error = ObjectExists(
+        "PutObject", "a/b.png", explain("PreconditionFailed"), status=412, store_message="no"
+    )
     assert str(error) == "The key is taken."
-    assert (error.operation, error.key, error.status, error.said) == ("PutObject", "a/b.png", 412, "no")
+    assert (error.operation, error.key, error.status, error.store_message) == (
+        "PutObject",
+        "a/b.png",
+        412,
+        "no",
+    )
     assert isinstance(error, StoreError)
     assert issubclass(ConditionsRejected, StoreError)
     assert not issubclass(ConditionsRejected, ObjectExists)

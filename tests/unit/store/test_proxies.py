@@ -95,9 +95,9 @@ def refusing_proxy(status: int) -> Iterator[int]:
 
 
 @pytest.mark.parametrize("endpoint", ["http://192.0.2.1:9000", "https://192.0.2.1"])
-@pytest.mark.parametrize(("status", "passing"), [(403, False), (407, False), (503, True)])
+@pytest.mark.parametrize(("status", "transient"), [(403, False), (407, False), (503, True)])
 def test_a_refusal_by_a_proxy_names_the_proxy(
-    monkeypatch: pytest.MonkeyPatch, endpoint: str, status: int, passing: bool
+    monkeypatch: pytest.MonkeyPatch, endpoint: str, status: int, transient: bool
 ) -> None:
     with refusing_proxy(status) as port:
         monkeypatch.setenv("HTTP_PROXY", f"http://me:planted-pass@127.0.0.1:{port}")
@@ -113,8 +113,8 @@ def test_a_refusal_by_a_proxy_names_the_proxy(
             assert failure.code == "ProxyRefused"
             assert f"The proxy 127.0.0.1:{port} refuses the connection to the store" in failure.cause
             assert str(status) in failure.cause
-            assert failure.passing is passing
-            assert "planted" not in str(raised.value) + raised.value.said
+            assert failure.transient is transient
+            assert "planted" not in str(raised.value) + raised.value.store_message
         store.close()
         steps = {
             step.name: step

@@ -583,14 +583,14 @@ def test_an_error_page_of_a_proxy_is_no_store_but_passes(make: Any) -> None:
     with pytest.raises(StoreError, match="HTTP 502") as raised:
         put(make(Reply(502, {"Content-Type": "text/html"}, b"<html>Bad gateway</html>")))
     assert raised.value.failure.code == "NotS3"
-    assert raised.value.failure.passing
+    assert raised.value.failure.transient
 
 
 def test_a_connection_that_is_cut_off_passes(make: Any) -> None:
     with pytest.raises(StoreError) as raised:
         put(make(Reply(close=True)))
     assert raised.value.failure.code == "ConnectionClosed"
-    assert raised.value.failure.passing
+    assert raised.value.failure.transient
     assert raised.value.status is None
 
 
@@ -640,7 +640,7 @@ def test_a_certificate_that_is_refused_is_told_by_its_reason(words: str, cause: 
     error.__cause__ = ssl.SSLError(1, words)
     told = translate(error, "PutObject", "k")
     assert cause in str(told)
-    assert words in told.said
+    assert words in told.store_message
 
 
 # --- facts in errors
@@ -801,7 +801,7 @@ def test_no_secret_comes_back_in_an_error_a_repr_or_a_log(
     shown = texts_of(raised.value) + repr(store) + caplog.text
     assert SECRET not in shown
     assert TOKEN not in shown
-    assert "***" in raised.value.said
+    assert "***" in raised.value.store_message
 
 
 @given(st.text(max_size=200), st.text(max_size=200))
