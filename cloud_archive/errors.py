@@ -97,7 +97,7 @@ class FileUnreadable(FileProblem):
 
     def __init__(self, path: str, reason: str) -> None:
         self.reason = reason
-        super().__init__(path, f"{path} cannot be read: {reason}")
+        super().__init__(path, f"{path} can't be read: {reason}")
 
 
 class StripRefused(FileProblem):

@@ -198,7 +198,7 @@ def object_key(prefix: str, path: str) -> str:
         raise KeyRejected(path, "there is no file name to make an object key of")
     if "." in parts or ".." in parts:
         # Servers and proxies would resolve them in the URL, so the object would get another key.
-        raise KeyRejected(path, "a path with a part `.` or `..` cannot be an object key")
+        raise KeyRejected(path, "a path with a part `.` or `..` can't be an object key")
     parts = [_encoded_part(part) for part in parts]
     if parts[0] == RESERVED_FOLDER:
         parts[0] = f"%2E{RESERVED_FOLDER[1:]}"

@@ -164,7 +164,7 @@ def _make_private(directory: Path, *, keep_mode: bool = False) -> None:
         ) from error
     except OSError as error:
         raise CloudArchiveError(
-            f"The state directory {directory} cannot be made: {error.strerror}."
+            f"The state directory {directory} can't be made: {error.strerror}."
             " Set CLOUD_ARCHIVE_STATE_DIR to a directory that can be written."
         ) from error
 

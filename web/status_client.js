@@ -139,7 +139,7 @@ export class StatusClient extends EventTarget {
    * @param {string} path
    * @param {{signal?: AbortSignal, [name: string]: unknown}} [options]  the signal, and the query
    * @returns {Promise<any>}
-   * @throws {RequestFailed} the server refused or cannot be reached.
+   * @throws {RequestFailed} the server refused or can't be reached.
    */
   async get(path, { signal, ...query } = {}) {
     const words = Object.entries(query)
@@ -155,7 +155,7 @@ export class StatusClient extends EventTarget {
    * @param {string} path
    * @param {object} [body]
    * @returns {Promise<any>}
-   * @throws {RequestFailed} the server refused or cannot be reached.
+   * @throws {RequestFailed} the server refused or can't be reached.
    */
   async post(path, body) {
     /** @type {RequestInit} */

@@ -227,7 +227,7 @@ async def _read_body(request: web.Request, max_bytes: int) -> Mapping[str, objec
     except asyncio.TimeoutError:
         raise RequestRefused(408, f"The body did not arrive within {BODY_SECONDS:g} s.") from None
     except web.RequestPayloadError as error:
-        raise RequestRefused(400, "The body cannot be read.") from error
+        raise RequestRefused(400, "The body can't be read.") from error
     if request.transport is None:
         # Before Python 3.12 `wait_for` returns the body where the cancellation comes at the same moment.
         raise ConnectionResetError

@@ -284,7 +284,7 @@ class Archiver:
         """Scan now. Returns how many files were new to the ledger.
 
         Raises:
-            CloudArchiveError: nothing is watched, or the directory cannot be read.
+            CloudArchiveError: nothing is watched, or the directory can't be read.
         """
         watch = self.pipeline.watch
         if watch is None:

@@ -6,7 +6,7 @@
 | the file is gone | vanished |
 | the file changed during the upload | pending again, after it settled |
 | anything else | failed, with the next try from `RetryPolicy` |
-| the ledger cannot be written | nothing; the claim is given back as soon as it can |
+| the ledger can't be written | nothing; the claim is given back as soon as it can |
 """
 
 from __future__ import annotations

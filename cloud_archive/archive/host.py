@@ -132,7 +132,7 @@ class ArchiveHost:
             self._show_problem(str(error))
         except Exception as error:
             self._fault_may_pass = False
-            self._show_problem(f"The archive cannot begin: {type(error).__name__}: {error}.", error)
+            self._show_problem(f"The archive can't begin: {type(error).__name__}: {error}.", error)
         return not self.problems
 
     def _take_over(self) -> bool:

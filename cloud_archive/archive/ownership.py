@@ -65,7 +65,7 @@ class Ownership:
         """Make the state directory and return it.
 
         Raises:
-            CloudArchiveError: it cannot be made, or other users may change it.
+            CloudArchiveError: it can't be made, or other users may change it.
         """
         base = self._state_base
         if base is None or self._prefer_environment:

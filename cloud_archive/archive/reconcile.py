@@ -171,7 +171,7 @@ class Reconciler:
                 found = 0
             except Exception as error:
                 # A file server that is gone fails in odd places (ESTALE, EIO). Threads that wait must learn of it.
-                problems[""] = f"The watched directory cannot be looked through: {error}."
+                problems[""] = f"The watched directory can't be looked through: {error}."
                 if problems != self._problems:
                     logger.exception("The watched directory could not be looked through")
                 found = 0
@@ -218,7 +218,7 @@ class Reconciler:
             raise CloudArchiveError(f"The watched directory {self._root} is not there.")
 
         def on_error(path: str, reason: str) -> None:
-            problems[path] = f"{path or self._root} cannot be looked through: {reason}."
+            problems[path] = f"{path or self._root} can't be looked through: {reason}."
 
         unknown_root = self._root_trouble()
         if unknown_root is not None:

@@ -157,7 +157,7 @@ def unarchived_files(
     """Yield every file in the directory that has no row in the ledger, in the order of the directory.
 
     Args:
-        on_error: called with the path and the reason where a folder cannot be read.
+        on_error: called with the path and the reason where a folder can't be read.
         doubts: gets the files that have a row and were touched since.
     """
     doubts = doubts or Doubts()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 SCHEMA_VERSION = 1
 
-# What cannot be derived again: rescued from a damaged catalog, kept by a new schema.
+# What can't be derived again: rescued from a damaged catalog, kept by a new schema.
 KEPT_TABLES: tuple[str, ...] = (
     """CREATE TABLE edits (
         uuid BLOB NOT NULL,

@@ -34,7 +34,7 @@ def archive_root(given: Path | None) -> Path | None:
 
 
 def needed_root(given: Path | None) -> Path:
-    """The same, for a command that cannot do without.
+    """The same, for a command that can't do without.
 
     Raises:
         WrongUsage: there is none.
@@ -58,7 +58,7 @@ def ledger_of(root: Path | None, *, needed: bool) -> Iterator[Ledger | None]:
     """The ledger of `root`; None where there is none and none is needed.
 
     Raises:
-        LedgerError: it is needed and not there, or cannot be used.
+        LedgerError: it is needed and not there, or can't be used.
     """
     from ..ledger.history import existing_ledger
 

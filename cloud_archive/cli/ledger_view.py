@@ -84,9 +84,9 @@ def look(root: Path, environ: Mapping[str, str] = os.environ) -> LedgerView:
     """Read the ledger of `root` and compare the directory with it.
 
     Raises:
-        LedgerError: the ledger cannot be read.
+        LedgerError: the ledger can't be read.
         RootReplaced: the directory is not the one whose files the ledger knows.
-        CloudArchiveError: the directory cannot be read.
+        CloudArchiveError: the directory can't be read.
     """
     path = find_engine(root, environ) / LEDGER_NAME
     known = path.is_file()
@@ -139,7 +139,7 @@ def own_files(root: Path, environ: Mapping[str, str]) -> OwnFiles:
     """Return which files in `root` are this program's own, also while an engine runs.
 
     Raises:
-        LedgerError: the ledger cannot be read.
+        LedgerError: the ledger can't be read.
     """
     state = find_engine(root, environ)
     if not (state / LEDGER_NAME).is_file():

@@ -93,7 +93,7 @@ def logging_to_stderr(
     """Log to standard error, and to a rotating file as well if one is named.
 
     Raises:
-        OSError: the file cannot be written.
+        OSError: the file can't be written.
     """
     secrets = secret_values(environ)
 

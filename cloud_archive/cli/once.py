@@ -114,7 +114,7 @@ class Once:
             refusal = archiver.refusal
             if self._refusals.are_final(refusal) and refusal is not None:
                 return self._end(status, refusal.failure.sentence)
-            # Files that cannot be read are tried again and again, but nothing here makes them readable.
+            # Files that can't be read are tried again and again, but nothing here makes them readable.
             unreadable = [w for w in status.waiting if w.reason == UNREADABLE]
             if status.pending_files == len(unreadable) and not status.active:
                 if not archiver.running:
@@ -145,7 +145,7 @@ class Once:
         for entry in status.waiting:
             own = {
                 BEING_WRITTEN: "Another program is still writing to it.",
-                UNREADABLE: "It cannot be read. Allow this user to read it.",
+                UNREADABLE: "It can't be read. Allow this user to read it.",
             }.get(entry.reason, f"It is not complete: {entry.reason}.")
             result.failures.append((entry.path, own))
         if cause and not result.failures:

@@ -265,13 +265,13 @@ def _check_prefix(prefix: str) -> None:
 
 
 def _why_not(file: Path) -> str:
-    """Why this cannot be archived at all, or an empty text."""
+    """Why this can't be archived at all, or an empty text."""
     try:
         found = file.stat()
     except FileNotFoundError:
         return "File not found."
     except OSError as error:
-        return f"It cannot be read: {error.strerror}."
+        return f"It can't be read: {error.strerror}."
     if file.is_dir():
         return "It is a directory; name files."
     if not file.is_file():

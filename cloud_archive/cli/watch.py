@@ -165,7 +165,7 @@ def _run(
         if public is None:
             raise
         raise CloudArchiveError(
-            f"--serve {public.host}:{public.port} cannot be listened on: {error.strerror or error}."
+            f"--serve {public.host}:{public.port} can't be listened on: {error.strerror or error}."
         ) from error
 
 

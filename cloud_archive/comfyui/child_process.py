@@ -118,7 +118,7 @@ class EngineProcess:
             with _error_output() as output:
                 cause = self._live(output)
         except (OSError, ValueError, subprocess.SubprocessError) as error:
-            cause = f"The engine cannot be started: {getattr(error, 'strerror', None) or error}."
+            cause = f"The engine can't be started: {getattr(error, 'strerror', None) or error}."
         self._on_end(cause)
 
     def _live(self, output: IO[bytes]) -> str:

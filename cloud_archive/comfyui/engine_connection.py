@@ -54,7 +54,7 @@ class EngineConnection:
         try:
             self.process.start()
         except RuntimeError as error:  # no more threads
-            self._set(self.ended, f"The engine cannot be started: {error}.")
+            self._set(self.ended, f"The engine can't be started: {error}.")
         signs: list[asyncio.Future[Any]] = [self._ready, self.ended]
         await asyncio.wait(signs, timeout=timeout_seconds, return_when=asyncio.FIRST_COMPLETED)
         if self._ready.done():

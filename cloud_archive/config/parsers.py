@@ -304,7 +304,7 @@ def parse_existing_file(text: str) -> Path:
         with path.open("rb"):
             return path
     except OSError as error:
-        reason = (error.strerror or "it cannot be read").lower()
+        reason = (error.strerror or "it can't be read").lower()
         raise ValueError(f"accepted is a file of CA certificates (PEM); this one: {reason}") from None
 
 

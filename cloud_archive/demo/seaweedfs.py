@@ -248,7 +248,7 @@ class EmbeddedStore:
     def _signal(self, name: str) -> None:
         number = getattr(signal, name, None)
         if number is None:
-            raise EmbeddedStoreFailed("This system cannot pause a process.")
+            raise EmbeddedStoreFailed("This system can't pause a process.")
         if not self.running or self._pid is None:
             raise EmbeddedStoreFailed("SeaweedFS is not running.")
         os.kill(self._pid, number)

@@ -39,7 +39,7 @@ def every_directory(path: str) -> bool:
 
 
 def _ignore_error(path: str, reason: str) -> None:
-    _log.debug("cannot read %r: %s", path, reason)
+    _log.debug("can't read %r: %s", path, reason)
 
 
 def _ignore_skipped(path: str, reason: SkipReason) -> None:

@@ -210,7 +210,7 @@ class Watcher:
         full_path = str(self._root / path)
         if not os.access(full_path, os.R_OK) and len(self._unreadable) < _MAX_UNREADABLE:
             self._unreadable.add(full_path)
-        self._report_lost(f"{path} cannot be scanned: {reason}")
+        self._report_lost(f"{path} can't be scanned: {reason}")
 
     def _on_overflow(self) -> None:
         self._report_lost("the system's event queue overflowed")

@@ -134,7 +134,7 @@ class Database:
                     check_same_thread=False,
                 )
         except sqlite3.Error as error:
-            raise LedgerError(f"The ledger {self.path} cannot be opened: {error}.") from error
+            raise LedgerError(f"The ledger {self.path} can't be opened: {error}.") from error
         return connection
 
     def read(self, sql: str, values: Sequence[Any] | Mapping[str, Any] = ()) -> list[tuple[Any, ...]]:
@@ -322,7 +322,7 @@ def explain_sqlite_error(error: sqlite3.Error, path: Path | None = None) -> Ledg
     if "locked" in text or "busy" in text:
         return LedgerError(f"{where} is locked by another program, perhaps a backup. The archive will retry.")
     if "full" in text:
-        return LedgerError(f"{where} cannot be written: the disk is full. Free some space.")
+        return LedgerError(f"{where} can't be written: the disk is full. Free some space.")
     if "readonly" in text or "read-only" in text:
-        return LedgerError(f"{where} cannot be written: it is read-only. Set CLOUD_ARCHIVE_STATE_DIR.")
+        return LedgerError(f"{where} can't be written: it is read-only. Set CLOUD_ARCHIVE_STATE_DIR.")
     return LedgerError(f"{where} failed: {text}.")

@@ -119,7 +119,7 @@ def load_prices(path: Path = TABLE) -> Prices:
     try:
         data = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:
-        raise CloudArchiveError(f"The table of prices {path} cannot be read: {error}.") from error
+        raise CloudArchiveError(f"The table of prices {path} can't be read: {error}.") from error
     try:
         lines = data["providers"]
         return Prices(

@@ -239,7 +239,7 @@ def _make_directory(target: Path) -> None:
     try:
         target.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise CloudArchiveError(f"{target} cannot be made: {error.strerror}.") from error
+        raise CloudArchiveError(f"{target} can't be made: {error.strerror}.") from error
 
 
 @dataclass(slots=True)

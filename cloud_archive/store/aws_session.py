@@ -23,7 +23,7 @@ MAKING_SECONDS = 15.0
 
 
 class AwsConfigurationError(Exception):
-    """The AWS chain cannot be used; the text is the SDK's own."""
+    """The AWS chain can't be used; the text is the SDK's own."""
 
 
 class AwsChainTimeout(Exception):

@@ -13,7 +13,7 @@ SMALLEST_PIECE_BYTES = 16 * 1024
 class Throttle:
     """Hands out sending time in turn: whoever asks waits until the bytes before its own are paid for.
 
-    What was not sent cannot be saved up, so no burst drowns a slow link after a pause.
+    What was not sent can't be saved up, so no burst drowns a slow link after a pause.
 
     Args:
         bytes_per_second: for all threads together.

@@ -57,7 +57,7 @@ def make_client(
         before_send: called with each finished PutObject and UploadPart request (`request=`) in its own thread.
 
     Raises:
-        AwsConfigurationError: with S3_CREDENTIALS=aws, the chain cannot be used.
+        AwsConfigurationError: with S3_CREDENTIALS=aws, the chain can't be used.
     """
     session = chain_session() if settings.credentials == "aws" else isolated_session()
     try:

@@ -27,7 +27,7 @@ class Verdict(Enum):
     SAME = "same"
     MISSING = "missing"
     DIFFERENT = "different"
-    UNDECIDED = "undecided"  # this source cannot tell
+    UNDECIDED = "undecided"  # this source can't tell
 
 
 class Proof(Enum):
@@ -136,7 +136,7 @@ def compare_bytes(store: ObjectStore, key: str, expected: Expected) -> Verdict:
     """Read an object, hash it and compare it; never UNDECIDED.
 
     Raises:
-        StoreError: it cannot be read.
+        StoreError: it can't be read.
     """
     digest = hashlib.sha256()
     size_bytes = 0
@@ -153,7 +153,7 @@ def compare_bytes(store: ObjectStore, key: str, expected: Expected) -> Verdict:
 
 
 def check_object(store: ObjectStore, key: str, expected: Expected) -> Verdict:
-    """Ask for the cheapest sure answer: a HEAD, and the bytes only where that cannot tell; never UNDECIDED.
+    """Ask for the cheapest sure answer: a HEAD, and the bytes only where that can't tell; never UNDECIDED.
 
     Raises:
         StoreError: the store refuses or does not answer.

@@ -115,7 +115,7 @@ _TABLE: dict[str, Failure] = {
         ),
         _store(
             "KMS.NotFoundException",
-            "The store cannot find the encryption key.",
+            "The store can't find the encryption key.",
             "Correct S3_SSE_KMS_KEY_ID.",
         ),
         _store(
@@ -185,7 +185,7 @@ _TABLE: dict[str, Failure] = {
         # --- no S3 answer
         _store(
             "NameNotResolved",
-            "The endpoint's host name cannot be resolved.",
+            "The endpoint's host name can't be resolved.",
             "Check S3_ENDPOINT_URL and this machine's DNS.",
             transient=True,
         ),
@@ -222,7 +222,7 @@ _TABLE: dict[str, Failure] = {
         ),
         _store(
             "ProxyUnreachable",
-            "The proxy in front of the store cannot be reached.",
+            "The proxy in front of the store can't be reached.",
             "Check HTTPS_PROXY and HTTP_PROXY.",
             transient=True,
         ),
@@ -244,7 +244,7 @@ _TABLE: dict[str, Failure] = {
         ),
         _store(
             "AwsConfiguration",
-            "The AWS configuration cannot be used.",
+            "The AWS configuration can't be used.",
             "Correct or unset it: AWS_PROFILE and the other AWS_* variables, ~/.aws/config and ~/.aws/credentials.",
         ),
         _store(

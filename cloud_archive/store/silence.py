@@ -70,7 +70,7 @@ def explain_silence(error: BaseException, proxy: str | None) -> Failure:
     if code == "ConnectionRefused":
         return _not_connected(chain)
     if code == "ProxyUnreachable" and proxy is not None:
-        return replace(explain(code), cause=f"The proxy {proxy} in front of the store cannot be reached.")
+        return replace(explain(code), cause=f"The proxy {proxy} in front of the store can't be reached.")
     if code == "TLS" or any(isinstance(one, ssl.SSLError) for one in chain):
         return _tls(" ".join(str(one) for one in chain))
     if code == "NotS3":
@@ -80,7 +80,7 @@ def explain_silence(error: BaseException, proxy: str | None) -> Failure:
     if code is None and "CA certificate bundle" in text:
         return replace(
             explain("TLS"),
-            cause="The file of certificate authorities cannot be read.",
+            cause="The file of certificate authorities can't be read.",
             cure="Correct S3_CA_BUNDLE.",
         )
     if code is None and "nvalid bucket name" in text:
@@ -114,7 +114,7 @@ def _not_connected(chain: Sequence[BaseException]) -> Failure:
         return failure
     if "unreachable" in text.lower() or "no route" in text.lower():
         return explain("Unreachable")
-    return replace(failure, cause="The endpoint cannot be reached.")
+    return replace(failure, cause="The endpoint can't be reached.")
 
 
 def _tls(text: str) -> Failure:

@@ -74,7 +74,7 @@ class BucketIndex:
         except StoreError as error:
             if error.failure.transient:
                 raise
-            logger.warning("What the bucket holds already cannot be found out: %s", error)
+            logger.warning("What the bucket holds already can't be found out: %s", error)
         logger.info("%d objects in the bucket may be files that are here", count)
         return keys
 

@@ -44,7 +44,7 @@ def old_frontend() -> Path:
     """The static files of the oldest frontend that we promise, brought once and kept between runs.
 
     Raises:
-        subprocess.CalledProcessError: pip cannot bring it.
+        subprocess.CalledProcessError: pip can't bring it.
     """
     kept = Path(tempfile.gettempdir()) / f"cloud-archive-tests-frontend-{OLD_FRONTEND}"
     static = kept / "comfyui_frontend_package" / "static"

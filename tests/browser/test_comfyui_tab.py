@@ -90,7 +90,7 @@ def test_an_archive_that_falls_silent_is_an_alarm_also_while_the_panel_is_closed
     assert tab(page)["tooltip"] == "Cloud Archive: Server unreachable"
     panel = _open(page)
     expect(heading(panel)).to_have_text("Server unreachable")
-    expect(panel.locator(".safe")).to_have_text("Cannot tell whether it is safe to stop")
+    expect(panel.locator(".safe")).to_have_text("Can't tell whether it is safe to stop")
     scene.go_on()
     expect(heading(panel)).to_have_text("Up to date")
     wait_until(lambda: tab(page)["badge"] is None, "no badge")

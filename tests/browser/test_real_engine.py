@@ -198,7 +198,7 @@ def test_the_page_of_a_daemon_that_is_stopped_by_a_signal_is_not_green(
         expect(heading(panel)).to_have_text("Up to date")
         daemon.send_signal(signal.SIGSTOP)
         expect(heading(panel)).to_have_text("Server unreachable", timeout=15_000)
-        expect(panel.locator(".safe")).to_have_text("Cannot tell whether it is safe to stop")
+        expect(panel.locator(".safe")).to_have_text("Can't tell whether it is safe to stop")
         daemon.send_signal(signal.SIGCONT)
         expect(heading(panel)).to_have_text("Up to date")
     finally:

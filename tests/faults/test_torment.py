@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 pytestmark = [
     pytest.mark.store,
-    pytest.mark.skipif(sys.platform == "win32", reason="the name of an open file cannot be taken away"),
+    pytest.mark.skipif(sys.platform == "win32", reason="the name of an open file can't be taken away"),
 ]
 
 PHASES = ("settling", "hashing", "sending", "completing")

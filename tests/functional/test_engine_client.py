@@ -180,7 +180,7 @@ async def test_an_engine_that_cannot_be_started_is_a_cause_too(tmp_path: Path) -
     client.start()
     await until(lambda: pushed)
     await client.stop()
-    assert pushed[0]["errors"][0].startswith("The engine cannot be started: ")
+    assert pushed[0]["errors"][0].startswith("The engine can't be started: ")
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""A ledger that cannot be written while the archive runs: it goes on where it can, and says what it cannot.
+"""A ledger that can't be written while the archive runs: it goes on where it can, and says what it can't.
 
 A real ledger and a real full disk; the store is in memory.
 """
@@ -192,7 +192,7 @@ def test_without_a_usable_ledger_what_it_had_pending_is_not_forgotten(
 
     def full(connection: sqlite3.Connection, path: Path | None) -> None:
         if path is not None:
-            raise LedgerError("cannot be written: the disk is full.")
+            raise LedgerError("can't be written: the disk is full.")
         real(connection, path)
 
     monkeypatch.setattr(module, "_prepare", full)

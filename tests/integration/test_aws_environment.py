@@ -131,7 +131,7 @@ def test_a_wrong_aws_configuration_is_named_at_once_and_not_tried_again(
     assert time.monotonic() - begun < 10
     failed = steps["credentials"]
     assert failed.ok is False
-    assert "The AWS configuration cannot be used: " in failed.cause
+    assert "The AWS configuration can't be used: " in failed.cause
     assert said in failed.cause
     assert "AWS_PROFILE" in failed.cure
     assert "S3_SECRET_ACCESS_KEY" not in failed.cause + failed.cure

@@ -47,7 +47,7 @@ def test_objects_survive_a_stop_and_a_start_on_the_same_port(own_seaweedfs: S3Se
     wait_until(kept, "the object is there")
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows cannot pause a process")
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows can't pause a process")
 def test_a_paused_store_takes_connections_and_goes_on_when_resumed(own_seaweedfs: S3Server) -> None:
     store = own_seaweedfs.embedded
     assert store is not None
@@ -60,7 +60,7 @@ def test_a_paused_store_takes_connections_and_goes_on_when_resumed(own_seaweedfs
     assert own_seaweedfs.keys() == ["after.png"]
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows cannot pause a process")
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows can't pause a process")
 def test_a_paused_store_can_be_stopped(own_seaweedfs: S3Server) -> None:
     store = own_seaweedfs.embedded
     assert store is not None

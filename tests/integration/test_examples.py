@@ -1,7 +1,7 @@
 """Every command and example of the README and of docs/ is run, on a real store.
 
 `examples.py` finds them; each goes to the first runner here that takes it. One that none takes fails: then write a
-runner, or say in `NOT_OURS` why it cannot be run here. Lines of `cloud-archive` need nothing: they are run as they are,
+runner, or say in `NOT_OURS` why it can't be run here. Lines of `cloud-archive` need nothing: they are run as they are,
 in a directory whose archive runs, and must end with 0.
 """
 
@@ -34,7 +34,7 @@ pytestmark = pytest.mark.store
 EXAMPLES = examples()
 COMMANDS = tuple(typer.main.get_command(build_app()).commands)  # type: ignore[attr-defined]
 
-# What begins with these belongs to somebody else's program or account, and why it cannot be run here. It is checked to
+# What begins with these belongs to somebody else's program or account, and why it can't be run here. It is checked to
 # be a shell line all the same.
 NOT_OURS = {
     "mc ": "a program of MinIO's",
@@ -267,7 +267,7 @@ class Run:
         from tests.benchmarks.rows import ROWS
 
         module, *arguments = example.text.removeprefix("python -m ").split()
-        assert importlib.util.find_spec(f"{module}.__main__") is not None, f"{module} cannot be run"
+        assert importlib.util.find_spec(f"{module}.__main__") is not None, f"{module} can't be run"
         if module == "tests.benchmarks" and arguments and arguments[0] in OPERATIONS:
             list(map(int, arguments[1:]))
             return

@@ -234,7 +234,7 @@ def test_alibabas_own_header_makes_its_store_refuse_to_overwrite(
 
 
 def test_a_key_that_may_only_put_archives_everything(tmp_path: Path, seaweedfs: S3Server) -> None:
-    """It cannot see that equal bytes are there already, so those arrive a second time under the next name."""
+    """It can't see that equal bytes are there already, so those arrive a second time under the next name."""
     BATCH.write_objects(seaweedfs)
     with archiving(tmp_path / "output", seaweedfs.put_only()) as engine:
         BATCH.write_files(tmp_path / "output")

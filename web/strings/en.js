@@ -21,7 +21,7 @@ export const en = {
   "safe.yes": "Safe to stop",
   "safe.unverified": "No files are waiting, but the connection has not been verified yet",
   "safe.no": "Not yet: {what}",
-  "safe.unknown": "Cannot tell whether it is safe to stop",
+  "safe.unknown": "Can't tell whether it is safe to stop",
   "safe.checking": "checking the directory",
   "safe.failed": { one: "{n} file failed", other: "{n} files failed" },
   "about": "about {time}",

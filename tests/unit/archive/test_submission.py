@@ -65,7 +65,7 @@ def test_a_failure_of_a_file_whose_name_is_no_utf8_is_noted(
         submission = archiver.submit(name, 5)
         assert submission.row is not None
         assert submission.row.state is FileState.FAILED
-        assert any("cannot be read" in error for error in archiver.status().errors)
+        assert any("can't be read" in error for error in archiver.status().errors)
 
 
 def test_stop_waits_for_an_upload_that_was_asked_for(root: Path) -> None:

@@ -39,7 +39,7 @@ async def test_a_command_that_cannot_be_started_ends_at_once(tmp_path: Path) -> 
     connection = EngineConnection([str(tmp_path / "no python")], tmp_path, None)
     await connection.started(20)
     assert connection.port == 0
-    assert connection.ended.result().startswith("The engine cannot be started: ")
+    assert connection.ended.result().startswith("The engine can't be started: ")
 
 
 async def test_each_process_has_a_token_of_its_own(tmp_path: Path) -> None:

@@ -113,7 +113,7 @@ def test_an_engine_that_another_user_may_have_written_down_is_not_believed(
 
 def test_a_file_in_the_place_of_the_directory_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "state").touch()
-    with pytest.raises(CloudArchiveError, match="cannot be made"):
+    with pytest.raises(CloudArchiveError, match="can't be made"):
         make_state_directory(tmp_path / "out", tmp_path / "state")
 
 

@@ -23,7 +23,7 @@ from cloud_archive.state import (
 )
 
 
-@pytest.fixture(params=["none", "cannot be written"])
+@pytest.fixture(params=["none", "can't be written"])
 def without_home(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """As in a container with a random user id."""
 

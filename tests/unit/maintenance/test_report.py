@@ -230,7 +230,7 @@ def test_another_table_may_be_given_and_a_wrong_one_says_what_is_wrong(tmp_path:
     with pytest.raises(CloudArchiveError, match="egress_gb"):
         load_prices(mine)
     mine.write_text("{")
-    with pytest.raises(CloudArchiveError, match="cannot be read"):
+    with pytest.raises(CloudArchiveError, match="can't be read"):
         load_prices(mine)
 
 

@@ -129,5 +129,5 @@ def test_a_proxy_that_is_away_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     store = S3Store(load_settings(ENVIRON | {"S3_ENDPOINT_URL": "http://192.0.2.1:9000"}), connect_seconds=2)
     with pytest.raises(StoreError) as raised:
         store.head("a")
-    assert raised.value.failure.cause == "The proxy 127.0.0.1:1 in front of the store cannot be reached."
+    assert raised.value.failure.cause == "The proxy 127.0.0.1:1 in front of the store can't be reached."
     store.close()
