@@ -10,6 +10,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import NoReturn
+from urllib.parse import quote
 
 from cloud_archive.errors import ObjectExists, StoreError
 from cloud_archive.store.base import (
@@ -22,6 +23,7 @@ from cloud_archive.store.base import (
     UnfinishedUpload,
 )
 from cloud_archive.store.failures import explain
+from cloud_archive.store.links import MAX_LINK_SECONDS, AnswerHeaders, PresignedLink
 
 HONOURS = Capabilities(CreateOnly.HONOURED, CreateOnly.HONOURED, can_head=True, echoes_checksum=True)
 Progress = Callable[[int], None]
@@ -227,6 +229,11 @@ class MemoryStore:
             )
         for key, stored in itertools.islice(found, limit):
             yield _info(key, stored, listed=True)
+
+    def presign(self, key: str, expires_seconds: float, answer: AnswerHeaders) -> PresignedLink:
+        self._call("Presign", key)
+        seconds = min(expires_seconds, MAX_LINK_SECONDS)
+        return PresignedLink(f"https://memory.example/{quote(key)}?X-Amz-Signature=s", time.time() + seconds)
 
     def delete(self, keys: Sequence[str]) -> Iterator[tuple[str, StoreError | None]]:
         for key in keys:

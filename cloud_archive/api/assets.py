@@ -8,11 +8,11 @@ import uuid
 from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING
-from urllib.parse import quote
 
 from aiohttp import web
 
 from ..errors import CloudArchiveError, RequestRefused
+from ..sharing.links import content_disposition
 from .lanes import Lanes
 from .routes import ANSWER_HEADERS, ROUTES, Arguments
 
@@ -87,7 +87,7 @@ class AssetHandlers:
         headers = {
             **ANSWER_HEADERS,
             "Content-Type": found.mime_type,
-            "Content-Disposition": _disposition(found.name, found.mime_type),
+            "Content-Disposition": content_disposition(found.name, found.mime_type),
             "Content-Security-Policy": _CONTENT_POLICY,
             "Accept-Ranges": "bytes",
         }
@@ -145,9 +145,3 @@ def range_of(header: str | None, size_bytes: int) -> range | None:
     if match[2] and int(match[2]) < start:
         return range(size_bytes)
     return range(start, stop) if start < size_bytes else None
-
-
-def _disposition(name: str, mime_type: str) -> str:
-    shown = mime_type.startswith(("image/", "video/", "audio/")) and mime_type != "image/svg+xml"
-    quoted = quote(name.encode("utf-8", "replace"), safe="")
-    return f"{'inline' if shown else 'attachment'}; filename*=UTF-8''{quoted}"

@@ -23,6 +23,7 @@ THREADS: Mapping[str, int] = {
     "jobs": 1,
     "catalog": 4,
     "content": 8,
+    "share": 2,
 }
 _WAITING_FOR_EACH_THREAD = 4
 

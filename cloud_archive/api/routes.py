@@ -24,6 +24,7 @@ from aiohttp import web
 from .. import __version__
 from ..errors import CatalogError, CloudArchiveError, EngineUnavailable, RequestRefused, StoreError
 from .asset_arguments import asset_id_of, edit_arguments, facet_arguments, search_arguments
+from .share_arguments import share_arguments
 
 _log = logging.getLogger("cloud_archive.routes")
 
@@ -107,6 +108,7 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/cloud-sync/assets/{id}/workflow", "workflow", False, 60),
     Route("GET", "/cloud-sync/assets/{id}/prompt", "prompt", False, 60),
     Route("GET", "/cloud-sync/facets", "facets", False, 20),
+    Route("POST", "/cloud-sync/share", "share", True, 60),
 )
 
 
@@ -210,6 +212,8 @@ async def read_arguments(route: Route, request: web.Request) -> Arguments:
         return {"timeout_seconds": _timeout_seconds(body)}
     if route.name == "jobs":
         return {"jobs": _jobs(body)}
+    if route.name == "share":
+        return share_arguments(body)
     if route.name == "edit_asset":
         return {**edit_arguments(body), **identity}
     return {}

@@ -46,6 +46,7 @@ from .routes import (
     protect,
     refusal,
 )
+from .shares import ShareHandlers
 
 if TYPE_CHECKING:
     from ..archive.engine import Engine
@@ -95,9 +96,9 @@ def build_application(
     application = web.Application(middlewares=[shield(admit)], client_max_size=MAX_BODY_BYTES)
     lanes = Lanes()
     handlers = _Handlers(engine, lanes)
-    assets = AssetHandlers(engine, lanes)
+    owners = (handlers, AssetHandlers(engine, lanes), ShareHandlers(engine, lanes))
     for route in ROUTES:
-        handler: Handler = getattr(handlers, route.name, None) or getattr(assets, route.name)
+        handler: Handler = next(getattr(owner, route.name) for owner in owners if hasattr(owner, route.name))
         application.router.add_route(route.method, route.path, protect(route, handler))
     streams = EventStreams(engine.subscribe, handlers.status_json, handlers.heartbeat, heartbeat_seconds)
     # Not a change of state, but a stream that another site could hold open.

@@ -20,6 +20,7 @@ from ..config.settings import load_settings
 from ..config.settings import state_directory as configured_state_directory
 from ..errors import FileVanished, LedgerError, RequestRefused
 from ..maintenance.shared_check import CheckAnswer, SharedCheck
+from ..sharing.share import ShareOrder, share
 from ..state import find_state_directory
 from ..store.s3 import S3Store
 from ..text import count_noun
@@ -306,6 +307,15 @@ class Engine:
     def add_jobs(self, jobs: Sequence[Mapping[str, Any]]) -> None:
         """`POST /engine/jobs`: keep jobs as ComfyUI ran them; none with CLOUD_ARCHIVE_CATALOG=off."""
         self.catalog().add_jobs(jobs)
+
+    def share(self, ids: Sequence[uuid.UUID], order: ShareOrder) -> dict[str, Any]:
+        """`POST /cloud-sync/share`: see `sharing.share`.
+
+        Raises:
+            RequestRefused: 404, there is no such asset.
+        """
+        opened = self._host.archive()
+        return share(opened.archiver.store, [opened.catalog.asset(identity) for identity in ids], order)
 
     def check(self) -> Future[CheckAnswer]:
         """`POST /cloud-sync/check`: start the connection check, or join the one that runs. Does not block."""

@@ -39,6 +39,7 @@ from .prune import register as register_prune
 from .report import register as register_report
 from .restore import register as register_restore
 from .search import register as register_search
+from .share import register as register_share
 from .status import register as register_running
 from .upload import register as register_upload
 from .verify import register as register_verify
@@ -58,6 +59,7 @@ _REGISTER = (
     register_free,
     register_compact,
     register_search,
+    register_share,
     register_catalog,
 )
 

@@ -12,6 +12,7 @@ from enum import Enum
 from typing import Literal, Protocol
 
 from ..errors import StoreError
+from .links import AnswerHeaders, PresignedLink
 
 Progress = Callable[[int], None]
 Checksum = Literal["sha256", "md5"]
@@ -244,6 +245,14 @@ class ObjectStore(Protocol):
 
     def list(self, prefix: str, *, limit: int | None = None) -> Iterator[ObjectInfo]:
         """Objects below `prefix` in the order of their keys, at most `limit`."""
+
+    def presign(self, key: str, expires_seconds: float, answer: AnswerHeaders) -> PresignedLink:
+        """Return a link with which anybody may read an object; it makes no request.
+
+        Args:
+            expires_seconds: from now; it is shortened to 7 days, and to the end of temporary credentials.
+            answer: what the store answers beside the bytes.
+        """
 
     def delete(self, keys: Sequence[str]) -> Iterator[tuple[str, StoreError | None]]:
         """Delete objects; each key comes back with None or why not."""

@@ -30,6 +30,7 @@ from .deletions import delete_objects
 from .evidence import answer_proves
 from .failures import explain
 from .heads import HeadRequests
+from .links import AnswerHeaders, PresignedLink, presign
 from .probe import PROBE_BODY, PROBE_METADATA, PROBE_WITH_BYTES, probe, probe_key, put_probe_object
 from .requests import RequestExecutor
 from .translate import web_page
@@ -39,8 +40,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("cloud_archive.store")
 
-MEBIBYTE = 1024 * 1024
-READ_BYTES = MEBIBYTE
+READ_BYTES = 1024 * 1024
 _REPLACED = replace(
     explain("PreconditionFailed"), cause="The object was replaced meanwhile.", cure="Run the command again."
 )
@@ -322,6 +322,10 @@ class S3Store:
         finally:
             body.close()
 
+    def presign(self, key: str, expires_seconds: float, answer: AnswerHeaders) -> PresignedLink:
+        """See `ObjectStore`."""
+        return presign(self._requests, self._settings.bucket, key, expires_seconds, answer)
+
     def list(self, prefix: str, *, limit: int | None = None) -> Iterator[ObjectInfo]:
         """See `ObjectStore`."""
         left = limit
@@ -346,8 +350,6 @@ class S3Store:
                 # Nothing more would come, for ever; and what is missing must not look like deleted objects.
                 raise StoreError("ListObjectsV2", None, _ENDLESS, status=200)
             more["ContinuationToken"] = following
-
-    # --- probes
 
     def probe_create_only(
         self,

@@ -59,6 +59,7 @@ class Stage:
                 "PATTERN…": "*.png",
                 "FILE…": "FILE",
                 "KEY": "a.png",
+                "KEY…": "a.png",
                 "fox_00001_.png": "a.png",
                 "QUERY": "fox",
                 "N": "2",

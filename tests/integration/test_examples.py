@@ -310,7 +310,10 @@ class Run:
         if "{id}" in path:
             found = json.loads(self.stage.call("GET", "/cloud-sync/assets?q=fox")[1])
             path = path.replace("{id}", found["assets"][0]["id"])
-        body = {"file_path": "young.png"} if path.endswith("/upload") else None
+        body: dict[str, object] | None = {"file_path": "young.png"} if path.endswith("/upload") else None
+        if path.endswith("/share"):
+            found = json.loads(self.stage.call("GET", "/cloud-sync/assets?q=fox")[1])
+            body = {"ids": [found["assets"][0]["id"]]}
         status, text = self.stage.call(method, path, body)
         assert status == 200, text
         if path.endswith("/metrics"):

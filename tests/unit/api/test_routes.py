@@ -82,6 +82,7 @@ def test_the_table_holds_every_call_of_the_contract() -> None:
         ("GET", "/cloud-sync/assets/{id}/workflow"),
         ("GET", "/cloud-sync/assets/{id}/prompt"),
         ("GET", "/cloud-sync/facets"),
+        ("POST", "/cloud-sync/share"),
     }
     # A foreign page can send a GET without Origin, so a GET may change nothing.
     assert all(route.changes_state == (route.method != "GET") for route in ROUTES)

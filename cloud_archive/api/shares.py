@@ -1,0 +1,31 @@
+"""The engine's answers about shares."""
+
+from __future__ import annotations
+
+import uuid
+from functools import partial
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+from ..sharing.share import ShareOrder
+from .lanes import Lanes
+from .routes import ROUTES, Arguments
+
+if TYPE_CHECKING:
+    from ..archive.engine import Engine
+
+_SECONDS = {route.name: route.timeout_seconds for route in ROUTES}
+
+
+class ShareHandlers:
+    """One method for each route of shares, named like it."""
+
+    def __init__(self, engine: Engine, lanes: Lanes) -> None:
+        self._engine = engine
+        self._lanes = lanes
+
+    async def share(self, _: web.Request, asked: Arguments) -> web.Response:
+        ids = [uuid.UUID(identity) for identity in asked["ids"]]
+        call = partial(self._engine.share, ids, ShareOrder(asked["expires_seconds"]))
+        return web.json_response(await self._lanes.run("share", call, _SECONDS["share"]))

@@ -1,0 +1,52 @@
+"""Links to archived files, as answers show them."""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+from urllib.parse import quote
+
+from ..store.base import ObjectStore
+from ..store.links import MAX_LINK_SECONDS, AnswerHeaders, PresignedLink
+
+DEFAULT_LINK_SECONDS = MAX_LINK_SECONDS
+LONGEST = "A link lasts 7 days at the most: that is the limit of the store's signatures."
+MAY_END_EARLY = (
+    "The links end with the temporary credentials (S3_SESSION_TOKEN) that signed them: perhaps earlier."
+)
+NOT_READABLE = (
+    "This access key may not read objects, so the store may refuse these links: allow s3:GetObject."
+)
+
+
+def content_disposition(name: str, mime_type: str) -> str:
+    """Return the header with which a browser shows pictures, video and sound, and saves everything else."""
+    shown = mime_type.startswith(("image/", "video/", "audio/")) and mime_type != "image/svg+xml"
+    quoted = quote(name.encode("utf-8", "replace"), safe="")
+    return f"{'inline' if shown else 'attachment'}; filename*=UTF-8''{quoted}"
+
+
+def presigned(
+    store: ObjectStore, key: str, name: str, mime_type: str | None, seconds: float
+) -> PresignedLink:
+    """Return a link to an object under the file's own name and type.
+
+    Raises:
+        StoreError: it can't be signed.
+    """
+    mime_type = mime_type or "application/octet-stream"
+    answer = AnswerHeaders(mime_type, content_disposition(name, mime_type))
+    return store.presign(key, seconds, answer)
+
+
+def link_json(link: PresignedLink) -> dict[str, str]:
+    """Return `url` and `expires_at` of a link."""
+    return {"url": link.url, "expires_at": utc_seconds(link.expires_at)}
+
+
+def utc_seconds(moment: float) -> str:
+    """Return seconds since 1970 as ISO 8601 in UTC, without fractions.
+
+    >>> utc_seconds(1_775_046_896.9)
+    '2026-04-01T12:34:56Z'
+    """
+    return datetime.fromtimestamp(int(moment), timezone.utc).isoformat().replace("+00:00", "Z")

@@ -1,0 +1,105 @@
+"""Presigned links: whoever has one may read one object until it expires; nobody can take it back."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import parse_qs, urlsplit
+
+from ..errors import StoreError
+from .failures import explain
+
+if TYPE_CHECKING:
+    from .requests import RequestExecutor
+
+MAX_LINK_SECONDS = 7 * 86_400
+"""The longest life of a link (https://docs.aws.amazon.com/AmazonS3/latest/userguide/ShareObjectPreSignedURL.html)."""
+
+_LEAST_SECONDS = 1
+
+
+class AnswerHeaders(NamedTuple):
+    """With which headers the store answers a link."""
+
+    content_type: str
+    content_disposition: str
+
+
+@dataclass(frozen=True, slots=True)
+class PresignedLink:
+    """A link to one object.
+
+    Attributes:
+        url: a secret until it expires.
+        expires_at: seconds since 1970.
+        may_end_early: it was signed with temporary credentials whose end is not known, and ends with them.
+    """
+
+    url: str
+    expires_at: float
+    may_end_early: bool = False
+
+    def __repr__(self) -> str:
+        return f"PresignedLink(expires_at={self.expires_at!r})"
+
+
+def presign(
+    requests: RequestExecutor, bucket: str, key: str, expires_seconds: float, answer: AnswerHeaders
+) -> PresignedLink:
+    """See `ObjectStore.presign`."""
+    try:
+        sdk: Any = requests.client().sdk
+        end = credentials_end(sdk)
+        seconds = min(expires_seconds, MAX_LINK_SECONDS)
+        if end is not None:
+            seconds = min(seconds, end - time.time())
+        if seconds < _LEAST_SECONDS:
+            raise StoreError("GetObject", key, explain("ExpiredToken"))
+        # Without this the SDK signs links of most stores with the old version 2, which many refuse.
+        sdk.meta.events.register_first(
+            "choose-signer.s3.GetObject", _sign_links_with_version_4, "cloud-archive"
+        )
+        url = sdk.generate_presigned_url(
+            "get_object",
+            Params={
+                "Bucket": bucket,
+                "Key": key,
+                "ResponseContentType": answer.content_type,
+                "ResponseContentDisposition": answer.content_disposition,
+            },
+            ExpiresIn=int(seconds),
+        )
+    except StoreError:
+        raise
+    except Exception as error:
+        raise requests.explained(error, "GetObject", key) from None  # its text may hold a credential
+    temporary = "x-amz-security-token=" in url.lower()
+    return PresignedLink(url, expiry_of(url), may_end_early=temporary and end is None)
+
+
+def credentials_end(sdk: Any) -> float | None:
+    """Return when the client's credentials expire, in seconds since 1970; None: never, or it is not known."""
+    credentials = getattr(getattr(sdk, "_request_signer", None), "_credentials", None)
+    if credentials is None:
+        return None
+    credentials.get_frozen_credentials()  # renews those of a role that are about to end
+    end = getattr(credentials, "_expiry_time", None)
+    return end.timestamp() if isinstance(end, datetime) else None
+
+
+def expiry_of(url: str) -> float:
+    """Return when a presigned link expires, in seconds since 1970. ValueError: it is no such link."""
+    query: Mapping[str, list[str]] = parse_qs(urlsplit(url).query)
+    try:
+        signed_at = datetime.strptime(query["X-Amz-Date"][0], "%Y%m%dT%H%M%SZ").replace(tzinfo=timezone.utc)
+        return signed_at.timestamp() + int(query["X-Amz-Expires"][0])
+    except (KeyError, IndexError):
+        raise ValueError("this is no presigned link") from None
+
+
+def _sign_links_with_version_4(signature_version: Any, **_: object) -> str | None:
+    plain = isinstance(signature_version, str) and not signature_version.startswith(("v4a", "v4-s3express"))
+    return "s3v4" if plain and signature_version.endswith("-query") else None

@@ -1,0 +1,152 @@
+"""Links to archived files, on a real store: `share`, the route, and what curl gets."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cloud_archive.cli.app import main
+from tests.servers import S3Server, missing, wait_until
+from tests.unit.catalog.cataloguing import png
+
+from .archives import Archive
+
+pytestmark = [pytest.mark.store, pytest.mark.usefixtures("own_state")]
+
+FOX = png("a red fox")
+FILES = {"sub/füchse 1.png": FOX, "cat.png": png("a black cat", 2), "page.html": b"<b>x</b>"}
+
+
+@pytest.fixture
+def archive(tmp_path: Path, seaweedfs: S3Server, monkeypatch: pytest.MonkeyPatch) -> Archive:
+    archive = Archive(tmp_path, seaweedfs)
+    for path, body in FILES.items():
+        archive.write(path, body)
+    for name, value in archive.environ.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("CLOUD_ARCHIVE_STATE_DIR", str(archive.state))
+    monkeypatch.setenv("COMFYUI_OUTPUT_DIR", str(archive.root))
+    return archive
+
+
+@pytest.fixture
+def filled(archive: Archive) -> Archive:
+    """An archive whose files are in the catalog; no engine runs any more, so the command signs by itself."""
+    with archive.running() as engine:
+        wait_until(lambda: engine.catalog().status()["assets"] == len(FILES), "in the catalog")
+        wait_until(lambda: engine.catalog().wait_until_filled(0), "read")
+    return archive
+
+
+def ran(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    capsys.readouterr()
+    status = main(arguments)
+    return (status, *capsys.readouterr())
+
+
+def shared(capsys: pytest.CaptureFixture[str], *arguments: str) -> Any:
+    status, out, err = ran(capsys, "share", *arguments, "--json")
+    assert (status, err) == (0, "")
+    return json.loads(out.splitlines()[-1])
+
+
+def curl(url: str) -> tuple[int, bytes, dict[str, str]]:
+    """What curl gets, without credentials of any kind."""
+    if shutil.which("curl") is None:
+        missing("curl")
+    ran = subprocess.run(["curl", "-s", "-i", "--http1.1", url], capture_output=True, check=True)
+    head, _, body = ran.stdout.partition(b"\r\n\r\n")
+    first, *lines = head.decode().splitlines()
+    headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    return int(first.split()[1]), body, headers
+
+
+def test_links_work_with_curl_and_end_when_they_say(
+    filled: Archive, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = shared(capsys, "sub/füchse 1.png", "--expires", "3s")
+    (link,) = found["links"]
+    assert (link["name"], link["key"]) == ("füchse 1.png", "out/sub/füchse 1.png")
+    status, body, headers = curl(link["url"])
+    assert (status, body) == (200, FOX)
+    assert headers["content-type"] == "image/png"
+    assert headers["content-disposition"] == "inline; filename*=UTF-8''f%C3%BCchse%201.png"
+    ends = time.mktime(time.strptime(link["expires_at"], "%Y-%m-%dT%H:%M:%SZ")) - time.timezone
+    assert ends <= time.time() + 3
+    wait_until(lambda: time.time() > ends + 1, "the link has ended", 10)
+    assert curl(link["url"])[0] == 403
+
+
+def test_keys_paths_and_queries(filled: Archive, capsys: pytest.CaptureFixture[str]) -> None:
+    named = shared(capsys, "cat.png", "out/cat.png", "out/page.html")["links"]
+    assert [link["key"] for link in named] == ["out/cat.png", "out/page.html"]
+    assert curl(named[1]["url"])[2]["content-disposition"].startswith("attachment")
+    assert [link["key"] for link in shared(capsys, "red", "fox")["links"]] == ["out/sub/füchse 1.png"]
+    assert ran(capsys, "share", "cat.png", "dog.png")[0] == 1
+    status, _, err = ran(capsys, "share", "elephant")
+    assert (status, "elephant" in err) == (1, True)
+    status, _, err = ran(capsys, "share", "type:image", "--limit", "1")
+    assert (status, "2 files" in err, "--limit" in err) == (1, True, True)
+    for wrong in (["--expires", "soon"], ["--expires", "off"], ["--limit", "0"]):
+        assert ran(capsys, "share", "cat.png", *wrong)[0] == 2
+    status, out, err = ran(capsys, "share", "cat.png", "--expires", "30d")
+    assert (status, "7 days" in err) == (0, True)
+    assert curl(out.splitlines()[1])[1] == FILES["cat.png"]
+
+
+def test_an_object_that_is_gone_is_named_and_others_are_shared(
+    filled: Archive, capsys: pytest.CaptureFixture[str]
+) -> None:
+    filled.server.client.delete_object(Bucket=filled.server.bucket, Key="out/cat.png")
+    status, out, err = ran(capsys, "share", "cat.png", "page.html")
+    assert (status, len(out.splitlines()), err.startswith("cat.png: ")) == (1, 2, True)
+    status, out, err = ran(capsys, "share", "cat.png")
+    assert (status, out, "cat.png" in err) == (1, "", True)
+
+
+def test_a_key_that_may_not_read_is_warned_about(
+    filled: Archive, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in filled.server.put_only().items():
+        if name in ("S3_ACCESS_KEY_ID", "S3_SECRET_ACCESS_KEY"):
+            monkeypatch.setenv(name, value)
+    status, out, err = ran(capsys, "share", "cat.png")
+    assert (status, "s3:GetObject" in err) == (0, True)
+    assert curl(out.splitlines()[1])[0] == 403
+
+
+def test_a_running_engine_signs_with_its_own_credentials(
+    filled: Archive, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from .stage import Stage
+
+    stage = Stage.__new__(Stage)  # its archive is ours
+    stage.archive, stage.server, stage.environ = filled, filled.server, dict(filled.environ)
+    with stage.running():
+        monkeypatch.delenv("S3_SECRET_ACCESS_KEY")
+        (link,) = shared(capsys, "cat.png")["links"]
+        assert curl(link["url"])[1] == FILES["cat.png"]
+        ids = [link["id"], "00000000-0000-4000-8000-000000000000"]
+        status, text = stage.call("POST", "/cloud-sync/share", {"ids": ids[:1], "expires_seconds": 60})
+        assert (status, len(json.loads(text)["links"])) == (200, 1)
+        for body, expected in (
+            ({"ids": ids}, 404),
+            ({"ids": []}, 400),
+            ({"ids": ["x"]}, 400),
+            ({"ids": [1]}, 400),
+            ({"ids": ids[:1], "expires_seconds": 0}, 400),
+            ({"ids": ids[:1], "expires_seconds": True}, 400),
+            ({"ids": ids[:1], "host": "evil.example"}, 400),
+        ):
+            assert stage.call("POST", "/cloud-sync/share", body)[0] == expected, body
+        logs = [path.read_text(errors="replace") for path in filled.state.rglob("*.log")]
+        status_text = stage.call("GET", "/cloud-sync/status")[1]
+    assert not any("Signature" in text for text in [*logs, status_text])
+    for path in filled.state.rglob("*"):
+        assert not path.is_file() or b"X-Amz-Signature" not in path.read_bytes()
