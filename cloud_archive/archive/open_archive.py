@@ -6,8 +6,9 @@ import contextlib
 import json
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, cast
 
 from ..catalog.catalog import Catalog
 from ..config.settings import Settings, is_set
@@ -102,9 +103,9 @@ class ArchiveParts:
     def _with_backfill(self, settings: Settings, *, everything: bool) -> Settings:
         """Return the settings with the backfill that counts; `everything`: the ledger was lost."""
         if self.backfill is not None and not is_set("CLOUD_ARCHIVE_BACKFILL", self.environ):
-            settings = settings.model_copy(update={"backfill": self.backfill})
+            settings = replace(settings, backfill=cast(Any, self.backfill))
         if everything and settings.backfill == "missed":
-            settings = settings.model_copy(update={"backfill": "all"})
+            settings = replace(settings, backfill="all")
         return settings
 
     def _open_store(self, settings: Settings, ledger: Ledger) -> ObjectStore:

@@ -11,10 +11,8 @@ import re
 from collections.abc import Callable, Mapping
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
-
-from pathspec import GitIgnoreSpec
-from pydantic import ValidationInfo
 
 from ..keys import PrefixTemplate
 from ..redaction import MASK
@@ -111,6 +109,8 @@ def parse_patterns(text: str) -> tuple[str, ...]:
             raise ValueError("accepted is text in UTF-8")
         if pattern.lstrip("!").startswith("@") and pattern.lstrip("!") != "@media":
             raise ValueError(f"{pattern!r} is no known group: the only one is @media")
+        from pathspec import GitIgnoreSpec  # 40 ms, which most users need not pay
+
         try:
             GitIgnoreSpec.from_lines([pattern]).match_file("x")
         except (ValueError, re.error):
@@ -125,10 +125,10 @@ def parse_prefix(text: str) -> str:
     return PrefixTemplate.parse(text).text
 
 
-def _required(value: str | None, what: str, info: ValidationInfo) -> str | None:
+def _required(value: str, what: str, earlier: Mapping[str, Any]) -> str | None:
     """Return a credential, which may be missing only if S3_CREDENTIALS=aws."""
     if not value:
-        if info.data.get("credentials") == "aws":
+        if earlier.get("credentials") == "aws":
             return None
         raise ValueError(f"{what} is required, unless S3_CREDENTIALS=aws")
     return parse_credential(value)
@@ -140,12 +140,12 @@ def parse_credential(text: str) -> str:
     return text
 
 
-def parse_access_key(value: str | None, info: ValidationInfo) -> str | None:
-    return _required(value, "the access key (R2_ACCESS_KEY_ID and R2_ACCESS_KEY do as well)", info)
+def parse_access_key(value: str, earlier: Mapping[str, Any]) -> str | None:
+    return _required(value, "the access key (R2_ACCESS_KEY_ID and R2_ACCESS_KEY do as well)", earlier)
 
 
-def parse_secret_key(value: str | None, info: ValidationInfo) -> str | None:
-    return _required(value, "the secret key (R2_SECRET_ACCESS_KEY and R2_SECRET_KEY do as well)", info)
+def parse_secret_key(value: str, earlier: Mapping[str, Any]) -> str | None:
+    return _required(value, "the secret key (R2_SECRET_ACCESS_KEY and R2_SECRET_KEY do as well)", earlier)
 
 
 def parse_bucket(text: str) -> str:
@@ -173,9 +173,9 @@ def parse_token(text: str) -> str:
     return text
 
 
-def parse_kms_key(text: str, info: ValidationInfo) -> str:
+def parse_kms_key(text: str, earlier: Mapping[str, Any]) -> str:
     parse_token(text)
-    encryption = info.data.get("server_side_encryption", "aws:kms")  # missing because it is invalid itself
+    encryption = earlier.get("server_side_encryption", "aws:kms")  # missing because it is invalid itself
     if encryption is None or not encryption.startswith("aws:kms"):
         raise ValueError("accepted only together with S3_SERVER_SIDE_ENCRYPTION=aws:kms")
     return text
@@ -188,7 +188,7 @@ _HOST_PORT = re.compile(rf"{_HOST}(?::[0-9]{{1,5}})?")
 _ENDPOINT_FORM = "accepted is http://host[:port] or https://host[:port]"
 
 
-def parse_endpoint(text: str, info: ValidationInfo) -> str:
+def parse_endpoint(text: str, earlier: Mapping[str, Any]) -> str:
     """Return an endpoint as a provider's console shows it, without the bucket; another base path stays."""
     if re.search(r"[\s\x00-\x1f\x7f\\]", text):
         raise ValueError(f"{_ENDPOINT_FORM}, without blanks or backslashes")
@@ -215,7 +215,7 @@ def parse_endpoint(text: str, info: ValidationInfo) -> str:
         raise ValueError(
             f"{_ENDPOINT_FORM}, with a base path of letters, digits, `-`, `.`, `_` and `~` at most"
         )
-    host, folders = _without_bucket(parts.netloc, folders, str(info.data.get("bucket", "")))
+    host, folders = _without_bucket(parts.netloc, folders, str(earlier.get("bucket", "")))
     return "/".join([f"{parts.scheme}://{host}", *folders])
 
 

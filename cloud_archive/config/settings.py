@@ -9,14 +9,11 @@ from __future__ import annotations
 import os
 import re
 import socket
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 from urllib.parse import urlsplit
-
-from pydantic import BeforeValidator, Field, PrivateAttr, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from ..errors import SettingProblem, SettingsError
 from ..redaction import (
@@ -48,11 +45,15 @@ class Variable:
     Attributes:
         names: the variable and its aliases; the first one that is set is used. Blanks and one pair of quotes around a
             value are removed, and an empty value counts as unset.
+        parse: called with the text and the valid values of the fields before this one; raises ValueError.
         may_be_empty: an empty value of the first name counts as set.
+        is_required: `parse` is also called with an empty text where nothing is set.
     """
 
     names: tuple[str, ...]
+    parse: Callable[[str, Mapping[str, Any]], Any]
     may_be_empty: bool = False
+    is_required: bool = False
 
     @property
     def hidden(self) -> bool:
@@ -71,173 +72,159 @@ class Variable:
         return None
 
 
+class Secret:
+    """A text that no repr shows."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def get_secret_value(self) -> str:
+        """Return the text itself; never log or show it."""
+        return self._value
+
+    def __repr__(self) -> str:
+        return f"Secret({MASK!r})"
+
+    def __str__(self) -> str:
+        return MASK
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and other._value == self._value
+
+    def __hash__(self) -> int:
+        return hash(self._value)
+
+
 def _host_name() -> str:
     return socket.gethostname() or "unnamed"
 
 
-class Settings(BaseSettings):
-    """The settings; docs/settings.md documents every field. Call `load_settings` to get them.
+def _setting(
+    *names: str,
+    parse: Callable[[str], Any] | None = None,
+    parse_beside: Callable[[str, Mapping[str, Any]], Any] | None = None,
+    default: Any = None,
+    default_factory: Callable[[], Any] | None = None,
+    is_secret: bool = False,
+    is_shown: bool = True,
+    may_be_empty: bool = False,
+    is_required: bool = False,
+) -> Any:
+    """Return the dataclass field of one setting.
 
     Args:
-        environ: the variables; default: `os.environ`. Nothing else is read, not even a `.env` file.
-
-    Raises:
-        pydantic.ValidationError: use `load_settings`, which translates it.
+        names, may_be_empty, is_required: see `Variable`.
+        parse: of the text alone.
+        parse_beside: in its place, for a setting that is checked against an earlier one; see `Variable.parse`.
+        is_secret: the value becomes a `Secret`.
+        is_shown: whether the repr of the settings shows the value.
     """
 
-    model_config = SettingsConfigDict(
-        frozen=True,
-        extra="ignore",
-        case_sensitive=True,
-        validate_default=False,
-        hide_input_in_errors=True,
-    )
+    def parsed(text: str, earlier: Mapping[str, Any]) -> Any:
+        value = parse(text) if parse is not None else parse_beside(text, earlier)  # type: ignore[misc]
+        return Secret(value) if is_secret and value is not None else value
+
+    metadata = {"variable": Variable(names, parsed, may_be_empty, is_required)}
+    shown = is_shown and not is_secret
+    if default_factory is not None:
+        return field(default_factory=default_factory, repr=shown, metadata=metadata)
+    return field(default=default, repr=shown, metadata=metadata)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """The settings; docs/settings.md documents every field. Call `load_settings` to get them."""
 
     # A field that another one is checked against must come first.
-    credentials: Annotated[
-        Literal["env", "aws"],
-        Variable(("S3_CREDENTIALS",)),
-        BeforeValidator(parsers.parse_choice("env", "aws")),
-    ] = "env"
-    access_key_id: Annotated[
-        str | None,
-        Variable(("S3_ACCESS_KEY_ID", "R2_ACCESS_KEY_ID", "R2_ACCESS_KEY")),
-        BeforeValidator(parsers.parse_access_key),
-    ] = Field(default=None, validate_default=True, repr=False)
-    secret_access_key: Annotated[
-        SecretStr | None,
-        Variable(("S3_SECRET_ACCESS_KEY", "R2_SECRET_ACCESS_KEY", "R2_SECRET_KEY")),
-        BeforeValidator(parsers.parse_secret_key),
-    ] = Field(default=None, validate_default=True, repr=False)
-    session_token: Annotated[
-        SecretStr | None, Variable(("S3_SESSION_TOKEN",)), BeforeValidator(parsers.parse_credential)
-    ] = Field(default=None, repr=False)
-    bucket: Annotated[str, Variable(("S3_BUCKET", "R2_BUCKET")), BeforeValidator(parsers.parse_bucket)] = (
-        Field(default="", validate_default=True)
+    credentials: Literal["env", "aws"] = _setting(
+        "S3_CREDENTIALS", parse=parsers.parse_choice("env", "aws"), default="env"
     )
-    region: Annotated[str, Variable(("S3_REGION",)), BeforeValidator(parsers.parse_region)] = "us-east-1"
-    prefix: Annotated[
-        str, Variable(("S3_PREFIX",), may_be_empty=True), BeforeValidator(parsers.parse_prefix)
-    ] = "comfyui-outputs"
-    endpoint_url: Annotated[
-        str | None, Variable(("S3_ENDPOINT_URL", "R2_ENDPOINT")), BeforeValidator(parsers.parse_endpoint)
-    ] = None
-    conflict_rename: Annotated[
-        bool, Variable(("S3_ENABLE_CONFLICT_RENAME",)), BeforeValidator(parsers.parse_boolean)
-    ] = True
-    addressing_style: Annotated[
-        Literal["auto", "path", "virtual"],
-        Variable(("S3_ADDRESSING_STYLE",)),
-        BeforeValidator(parsers.parse_choice("auto", "path", "virtual")),
-    ] = "auto"
-    checksum: Annotated[
-        Literal["auto", "sha256", "md5"],
-        Variable(("S3_CHECKSUM",)),
-        BeforeValidator(parsers.parse_choice("auto", "sha256", "md5")),
-    ] = "auto"
-    storage_class: Annotated[
-        str | None, Variable(("S3_STORAGE_CLASS",)), BeforeValidator(parsers.parse_token)
-    ] = None
-    server_side_encryption: Annotated[
-        str | None, Variable(("S3_SERVER_SIDE_ENCRYPTION",)), BeforeValidator(parsers.parse_token)
-    ] = None
-    sse_kms_key_id: Annotated[
-        str | None, Variable(("S3_SSE_KMS_KEY_ID",)), BeforeValidator(parsers.parse_kms_key)
-    ] = None
-    ca_bundle: Annotated[
-        Path | None, Variable(("S3_CA_BUNDLE",)), BeforeValidator(parsers.parse_existing_file)
-    ] = None
-    autostart: Annotated[
-        bool,
-        Variable(("CLOUD_ARCHIVE_AUTOSTART", "ENABLE_R2_SYNC")),
-        BeforeValidator(parsers.parse_boolean),
-    ] = True
-    workers: Annotated[int, Variable(("CLOUD_ARCHIVE_WORKERS",)), BeforeValidator(parsers.parse_workers)] = 8
-    max_bandwidth_bytes: Annotated[
-        int | None, Variable(("CLOUD_ARCHIVE_MAX_BANDWIDTH",)), BeforeValidator(parsers.parse_bandwidth)
-    ] = None
-    include: Annotated[
-        tuple[str, ...], Variable(("CLOUD_ARCHIVE_INCLUDE",)), BeforeValidator(parsers.parse_patterns)
-    ] = ()
-    exclude: Annotated[
-        tuple[str, ...], Variable(("CLOUD_ARCHIVE_EXCLUDE",)), BeforeValidator(parsers.parse_patterns)
-    ] = ()
-    watch: Annotated[
-        Literal["auto", "native", "poll"],
-        Variable(("CLOUD_ARCHIVE_WATCH",)),
-        BeforeValidator(parsers.parse_choice("auto", "native", "poll")),
-    ] = "auto"
-    settle_seconds: Annotated[
-        float | None, Variable(("CLOUD_ARCHIVE_SETTLE_SECONDS",)), BeforeValidator(parsers.parse_seconds)
-    ] = None
-    rescan_seconds: Annotated[
-        float, Variable(("CLOUD_ARCHIVE_RESCAN_SECONDS",)), BeforeValidator(parsers.parse_seconds)
-    ] = 60.0
-    backfill: Annotated[
-        Literal["missed", "all", "none"],
-        Variable(("CLOUD_ARCHIVE_BACKFILL",)),
-        BeforeValidator(parsers.parse_choice("missed", "all", "none")),
-    ] = "missed"
-    delete_local_after_seconds: Annotated[
-        float | None, Variable(("CLOUD_ARCHIVE_DELETE_LOCAL_AFTER",)), BeforeValidator(parsers.parse_age)
-    ] = None
-    min_free_disk_bytes: Annotated[
-        int | None, Variable(("CLOUD_ARCHIVE_MIN_FREE_DISK",)), BeforeValidator(parsers.parse_size)
-    ] = None
-    state_dir: Annotated[
-        Path | None, Variable(("CLOUD_ARCHIVE_STATE_DIR",)), BeforeValidator(parsers.parse_directory)
-    ] = None
-    output_dir: Annotated[
-        Path | None, Variable(("COMFYUI_OUTPUT_DIR",)), BeforeValidator(parsers.parse_directory)
-    ] = None
+    access_key_id: str | None = _setting(
+        "S3_ACCESS_KEY_ID",
+        "R2_ACCESS_KEY_ID",
+        "R2_ACCESS_KEY",
+        parse_beside=parsers.parse_access_key,
+        is_shown=False,
+        is_required=True,
+    )
+    secret_access_key: Secret | None = _setting(
+        "S3_SECRET_ACCESS_KEY",
+        "R2_SECRET_ACCESS_KEY",
+        "R2_SECRET_KEY",
+        parse_beside=parsers.parse_secret_key,
+        is_secret=True,
+        is_required=True,
+    )
+    session_token: Secret | None = _setting(
+        "S3_SESSION_TOKEN", parse=parsers.parse_credential, is_secret=True
+    )
+    bucket: str = _setting("S3_BUCKET", "R2_BUCKET", parse=parsers.parse_bucket, default="", is_required=True)
+    region: str = _setting("S3_REGION", parse=parsers.parse_region, default="us-east-1")
+    prefix: str = _setting(
+        "S3_PREFIX", parse=parsers.parse_prefix, default="comfyui-outputs", may_be_empty=True
+    )
+    endpoint_url: str | None = _setting("S3_ENDPOINT_URL", "R2_ENDPOINT", parse_beside=parsers.parse_endpoint)
+    conflict_rename: bool = _setting("S3_ENABLE_CONFLICT_RENAME", parse=parsers.parse_boolean, default=True)
+    addressing_style: Literal["auto", "path", "virtual"] = _setting(
+        "S3_ADDRESSING_STYLE", parse=parsers.parse_choice("auto", "path", "virtual"), default="auto"
+    )
+    checksum: Literal["auto", "sha256", "md5"] = _setting(
+        "S3_CHECKSUM", parse=parsers.parse_choice("auto", "sha256", "md5"), default="auto"
+    )
+    storage_class: str | None = _setting("S3_STORAGE_CLASS", parse=parsers.parse_token)
+    server_side_encryption: str | None = _setting("S3_SERVER_SIDE_ENCRYPTION", parse=parsers.parse_token)
+    sse_kms_key_id: str | None = _setting("S3_SSE_KMS_KEY_ID", parse_beside=parsers.parse_kms_key)
+    ca_bundle: Path | None = _setting("S3_CA_BUNDLE", parse=parsers.parse_existing_file)
+    autostart: bool = _setting(
+        "CLOUD_ARCHIVE_AUTOSTART", "ENABLE_R2_SYNC", parse=parsers.parse_boolean, default=True
+    )
+    workers: int = _setting("CLOUD_ARCHIVE_WORKERS", parse=parsers.parse_workers, default=8)
+    max_bandwidth_bytes: int | None = _setting("CLOUD_ARCHIVE_MAX_BANDWIDTH", parse=parsers.parse_bandwidth)
+    include: tuple[str, ...] = _setting("CLOUD_ARCHIVE_INCLUDE", parse=parsers.parse_patterns, default=())
+    exclude: tuple[str, ...] = _setting("CLOUD_ARCHIVE_EXCLUDE", parse=parsers.parse_patterns, default=())
+    watch: Literal["auto", "native", "poll"] = _setting(
+        "CLOUD_ARCHIVE_WATCH", parse=parsers.parse_choice("auto", "native", "poll"), default="auto"
+    )
+    settle_seconds: float | None = _setting("CLOUD_ARCHIVE_SETTLE_SECONDS", parse=parsers.parse_seconds)
+    rescan_seconds: float = _setting(
+        "CLOUD_ARCHIVE_RESCAN_SECONDS", parse=parsers.parse_seconds, default=60.0
+    )
+    backfill: Literal["missed", "all", "none"] = _setting(
+        "CLOUD_ARCHIVE_BACKFILL", parse=parsers.parse_choice("missed", "all", "none"), default="missed"
+    )
+    delete_local_after_seconds: float | None = _setting(
+        "CLOUD_ARCHIVE_DELETE_LOCAL_AFTER", parse=parsers.parse_age
+    )
+    min_free_disk_bytes: int | None = _setting("CLOUD_ARCHIVE_MIN_FREE_DISK", parse=parsers.parse_size)
+    state_dir: Path | None = _setting("CLOUD_ARCHIVE_STATE_DIR", parse=parsers.parse_directory)
+    output_dir: Path | None = _setting("COMFYUI_OUTPUT_DIR", parse=parsers.parse_directory)
 
-    catalog: Annotated[
-        Literal["full", "fields", "off"],
-        Variable(("CLOUD_ARCHIVE_CATALOG",)),
-        BeforeValidator(parsers.parse_choice("full", "fields", "off")),
-    ] = "full"
-    gallery: Annotated[
-        Literal["all", "own", "off"],
-        Variable(("CLOUD_ARCHIVE_GALLERY",)),
-        BeforeValidator(parsers.parse_choice("all", "own", "off")),
-    ] = "all"
-    machine_name: Annotated[
-        str,
-        Variable(("CLOUD_ARCHIVE_MACHINE_NAME", "RUNPOD_POD_ID")),
-        BeforeValidator(parsers.parse_machine_name),
-    ] = Field(default_factory=_host_name)
-    webhook_url: Annotated[
-        SecretStr | None, Variable(("CLOUD_ARCHIVE_WEBHOOK_URL",)), BeforeValidator(parsers.parse_webhook_url)
-    ] = Field(default=None, repr=False)
-    webhook_secret: Annotated[
-        SecretStr | None,
-        Variable(("CLOUD_ARCHIVE_WEBHOOK_SECRET",)),
-        BeforeValidator(parsers.parse_webhook_secret),
-    ] = Field(default=None, repr=False)
+    catalog: Literal["full", "fields", "off"] = _setting(
+        "CLOUD_ARCHIVE_CATALOG", parse=parsers.parse_choice("full", "fields", "off"), default="full"
+    )
+    gallery: Literal["all", "own", "off"] = _setting(
+        "CLOUD_ARCHIVE_GALLERY", parse=parsers.parse_choice("all", "own", "off"), default="all"
+    )
+    machine_name: str = _setting(
+        "CLOUD_ARCHIVE_MACHINE_NAME",
+        "RUNPOD_POD_ID",
+        parse=parsers.parse_machine_name,
+        default_factory=_host_name,
+    )
+    webhook_url: Secret | None = _setting(
+        "CLOUD_ARCHIVE_WEBHOOK_URL", parse=parsers.parse_webhook_url, is_secret=True
+    )
+    webhook_secret: Secret | None = _setting(
+        "CLOUD_ARCHIVE_WEBHOOK_SECRET", parse=parsers.parse_webhook_secret, is_secret=True
+    )
 
-    serve_token: Annotated[
-        SecretStr | None, Variable(("CLOUD_ARCHIVE_SERVE_TOKEN",)), BeforeValidator(parsers.parse_credential)
-    ] = Field(default=None, repr=False)
+    serve_token: Secret | None = _setting(
+        "CLOUD_ARCHIVE_SERVE_TOKEN", parse=parsers.parse_credential, is_secret=True
+    )
 
-    _bucket_in_endpoint: bool = PrivateAttr(default=False)
-
-    def __init__(self, environ: Mapping[str, str] | None = None) -> None:
-        source = EnvironmentSource(type(self), os.environ if environ is None else environ)
-        found = source()
-        super().__init__(**found)
-        self._bucket_in_endpoint = parsers.names_bucket(found.get("endpoint_url", ""), self.bucket)
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Use only the values of `EnvironmentSource`."""
-        return (init_settings,)
+    bucket_in_endpoint: bool = field(default=False, repr=False)  # whether the endpoint's URL named the bucket
 
     @property
     def is_aws(self) -> bool:
@@ -257,7 +244,7 @@ class Settings(BaseSettings):
     @property
     def endpoint_remark(self) -> str:
         """A sentence about what was changed in the endpoint; empty if nothing was."""
-        if not self._bucket_in_endpoint:
+        if not self.bucket_in_endpoint:
             return ""
         return f"The endpoint's URL names the bucket {self.bucket}; {self.endpoint_url} is used as S3_ENDPOINT_URL."
 
@@ -273,33 +260,41 @@ class Settings(BaseSettings):
         return tuple(secret.get_secret_value() for secret in found if secret is not None)
 
 
-class EnvironmentSource(PydanticBaseSettingsSource):
-    """Read the text of each field's variable from a mapping."""
-
-    def __init__(self, settings_cls: type[BaseSettings], environ: Mapping[str, str]) -> None:
-        super().__init__(settings_cls)
-        self._environ = environ
-
-    def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:
-        """Return the text of a field (None if unset), its name, and False because it is not JSON."""
-        found = _variable(field).find(self._environ)
-        return (None if found is None else found[1]), field_name, False
-
-    def __call__(self) -> dict[str, Any]:
-        """Return the text of every field that is set. R2_ENDPOINT changes the defaults of region and prefix."""
-        found: dict[str, Any] = {}
-        endpoint = _variable(self.settings_cls.model_fields["endpoint_url"]).find(self._environ)
-        if endpoint is not None and endpoint[0] == "R2_ENDPOINT":
-            found |= {"region": "auto", "prefix": "outputs/{Y}-{m}-{d}"}
-        for name, field in self.settings_cls.model_fields.items():
-            text, _, _ = self.get_field_value(field, name)
-            if text is not None:
-                found[name] = text
-        return found
+VARIABLES: Mapping[str, Variable] = {
+    entry.name: entry.metadata["variable"] for entry in fields(Settings) if "variable" in entry.metadata
+}
+"""The variable of each field of `Settings`."""
 
 
-def _variable(field: Any) -> Variable:
-    return next(entry for entry in field.metadata if isinstance(entry, Variable))
+def _texts(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the text of every field that is set. R2_ENDPOINT changes the defaults of region and prefix."""
+    found: dict[str, str] = {}
+    endpoint = VARIABLES["endpoint_url"].find(environ)
+    if endpoint is not None and endpoint[0] == "R2_ENDPOINT":
+        found |= {"region": "auto", "prefix": "outputs/{Y}-{m}-{d}"}
+    for name, variable in VARIABLES.items():
+        text = variable.find(environ)
+        if text is not None:
+            found[name] = text[1]
+    return found
+
+
+def _parse(texts: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return the valid values by field, defaults included, and what is accepted for each invalid one."""
+    values: dict[str, Any] = {}
+    refused: dict[str, str] = {}
+    for entry in fields(Settings):
+        name, variable = entry.name, VARIABLES.get(entry.name)
+        if variable is not None and (name in texts or variable.is_required):
+            try:
+                values[name] = variable.parse(texts.get(name, ""), values)
+            except ValueError as error:
+                refused[name] = str(error)
+        elif entry.default_factory is not MISSING:
+            values[name] = entry.default_factory()
+        else:
+            values[name] = entry.default
+    return values, refused
 
 
 def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
@@ -310,17 +305,13 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
     """
     if environ is None:
         environ = os.environ
-    problems: dict[str, SettingProblem] = {}
-    settings: Settings | None = None
-    try:
-        settings = Settings(environ)
-    except ValidationError as error:
-        problems = _problems(error, environ)
-    problems = _misplaced_credentials(environ) | problems
-    if settings is not None and not problems:
-        return settings
-    # Raised outside the except block: pydantic's error holds the values, and must not be its __context__.
-    raise SettingsError([problems[name] for name in Settings.model_fields if name in problems]) from None
+    texts = _texts(environ)
+    values, refused = _parse(texts)
+    problems = _misplaced_credentials(environ) | _problems(refused, environ)
+    if problems:
+        raise SettingsError([problems[name] for name in VARIABLES if name in problems])
+    values["bucket_in_endpoint"] = parsers.names_bucket(texts.get("endpoint_url", ""), values["bucket"])
+    return Settings(**values)
 
 
 def state_directory(environ: Mapping[str, str]) -> Path | None:
@@ -329,7 +320,7 @@ def state_directory(environ: Mapping[str, str]) -> Path | None:
         return load_settings(environ).state_dir
     except SettingsError as error:
         refused = any(problem.variable == "CLOUD_ARCHIVE_STATE_DIR" for problem in error.problems)
-    found = _variable(Settings.model_fields["state_dir"]).find(environ)
+    found = VARIABLES["state_dir"].find(environ)
     return None if refused or found is None else parsers.parse_directory(found[1])
 
 
@@ -342,8 +333,7 @@ def _misplaced_credentials(environ: Mapping[str, str]) -> dict[str, SettingProbl
     """Return a problem for each field that must not hold a credential but does."""
     secrets = secret_values(environ)
     problems = {}
-    for name, field in Settings.model_fields.items():
-        variable = _variable(field)
+    for name, variable in VARIABLES.items():
         found = variable.find(environ)
         if found is None or variable.hidden:
             continue
@@ -354,15 +344,17 @@ def _misplaced_credentials(environ: Mapping[str, str]) -> dict[str, SettingProbl
     return problems
 
 
-def _problems(error: ValidationError, environ: Mapping[str, str]) -> dict[str, SettingProblem]:
-    """Translate pydantic's errors into problems, by field."""
+def _problems(refused: Mapping[str, str], environ: Mapping[str, str]) -> dict[str, SettingProblem]:
+    """Return the problem of each field whose value was refused.
+
+    Args:
+        refused: what is accepted, by field.
+    """
     secrets = secret_values(environ)
     problems = {}
-    for entry in error.errors(include_url=False, include_input=False):
-        name = str(entry["loc"][0])
-        variable = _variable(Settings.model_fields[name])
+    for name, accepted in refused.items():
+        variable = VARIABLES[name]
         found = variable.find(environ)
-        accepted = str(entry.get("ctx", {}).get("error", entry["msg"]))
         if name in _QUOTED_FIELDS:
             accepted = _shortened(mask_value(accepted, secrets), _ACCEPTED_CHARACTERS)
         shown = None if found is None else _displayed(name, variable, found[1], secrets)

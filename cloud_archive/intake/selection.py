@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Container, Sequence
 
-from pathspec import GitIgnoreSpec
-
 from ..files import SkipReason
 
 MEDIA_EXTENSIONS = (
@@ -93,6 +91,8 @@ class _Patterns:
     """A compiled list of patterns."""
 
     def __init__(self, patterns: Sequence[str]) -> None:
+        from pathspec import GitIgnoreSpec  # 40 ms, which most users need not pay
+
         lines = _effective(patterns)
         if all(line.startswith("!") for line in lines):
             lines.insert(0, "*")

@@ -76,7 +76,7 @@ def _start(server: S3Server, work: Path, rounds: int) -> list[Figure]:
             running.close()
 
     def bare() -> float:
-        command = [sys.executable, "-c", "import aiohttp.web, botocore.session, pydantic_settings, sqlite3"]
+        command = [sys.executable, "-c", "import aiohttp.web, botocore.session, sqlite3"]
         return seconds(lambda: subprocess.run(command, check=True))
 
     ours(), bare()  # bytecode
@@ -86,7 +86,7 @@ def _start(server: S3Server, work: Path, rounds: int) -> list[Figure]:
     fill_ledger(path, MILLION)
     ours()
     (full,) = in_turn(rounds, ours)
-    peer = "a Python that only imports aiohttp, botocore and pydantic"
+    peer = "a Python that only imports aiohttp and botocore"
     return [
         within(START, empty, 1.0, peer=imports, against=peer),
         known(START_MILLION, full, empty, "an empty ledger"),

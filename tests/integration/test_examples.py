@@ -23,7 +23,7 @@ import pytest
 import typer
 
 from cloud_archive.cli.app import build_app, main
-from cloud_archive.config.settings import Settings, load_settings
+from cloud_archive.config.settings import VARIABLES, load_settings
 from tests.integration.archives import PREFIX
 from tests.integration.examples import FILE, ROOT, SCRIPT, SHELL, SYNOPSIS, TEXT, Example, examples
 from tests.integration.stage import Stage, watched
@@ -409,12 +409,7 @@ def command(name: str) -> typer.core.TyperCommand:
 
 
 def variables() -> set[str]:
-    return {
-        name
-        for setting in Settings.model_fields.values()
-        for entry in setting.metadata
-        for name in getattr(entry, "names", ())
-    } | {"COMFYUI_OUTPUT_DIR"}
+    return {name for setting in VARIABLES.values() for name in setting.names} | {"COMFYUI_OUTPUT_DIR"}
 
 
 # --- what some lines must have done

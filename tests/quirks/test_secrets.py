@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from multidict import CIMultiDict
 
 from cloud_archive.archive.engine import Engine
-from cloud_archive.config.settings import Settings, load_settings
+from cloud_archive.config.settings import VARIABLES, load_settings
 from cloud_archive.errors import CloudArchiveError, KeyRejected, SettingsError, StoreError
 from cloud_archive.keys import PrefixTemplate, object_key
 from cloud_archive.maintenance.check import run_check
@@ -43,12 +43,7 @@ BASE = {
     "S3_BUCKET": "pictures",
     "S3_ENDPOINT_URL": "http://127.0.0.1:9",
 }
-NAMES = [
-    name
-    for field in Settings.model_fields.values()
-    for entry in field.metadata
-    for name in getattr(entry, "names", ())
-]
+NAMES = [name for variable in VARIABLES.values() for name in variable.names]
 
 
 def forms(secret: str) -> set[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pickle
 import socket
 import traceback
@@ -9,7 +10,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import pydantic
 import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
@@ -120,7 +120,7 @@ def test_without_a_mapping_the_environment_is_read(monkeypatch: pytest.MonkeyPat
 
 def test_a_mapping_is_read_instead_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("S3_REGION", "eu-west-1")
-    monkeypatch.setenv("region", "eu-west-2")  # the field's own name, which pydantic-settings would read
+    monkeypatch.setenv("region", "eu-west-2")  # the field's own name, which is no variable
 
     assert load().region == "us-east-1"
 
@@ -159,10 +159,10 @@ def test_blanks_around_a_value_are_dropped() -> None:
 def test_settings_are_frozen_and_can_be_pickled_and_copied() -> None:
     settings = load(S3_SESSION_TOKEN=TOKEN)
 
-    with pytest.raises(pydantic.ValidationError):
-        settings.bucket = "other"
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        settings.bucket = "other"  # type: ignore[misc]
     assert pickle.loads(pickle.dumps(settings)) == settings
-    assert settings.model_copy(update={"backfill": "all"}).backfill == "all"
+    assert dataclasses.replace(settings, backfill="all").backfill == "all"
 
 
 # --- the R2 names
@@ -650,7 +650,7 @@ def test_a_webhook_and_its_secret_are_read_and_never_shown() -> None:
     assert settings.webhook_url.get_secret_value() == url
     assert settings.webhook_secret is not None
     assert settings.webhook_secret.get_secret_value() == secret
-    assert "planted" not in repr(settings) + str(settings.model_dump())
+    assert "planted" not in repr(settings) + str(dataclasses.asdict(settings))
     assert "base64" in only_problem(CLOUD_ARCHIVE_WEBHOOK_SECRET="whsec_not base64".replace(" ", "-"))
 
 
@@ -755,8 +755,8 @@ def test_no_form_of_the_settings_shows_a_secret() -> None:
     settings = load(S3_SESSION_TOKEN=TOKEN)
     forms = [
         *(repr(settings), str(settings), f"{settings}", f"{settings!r}"),
-        *(str(settings.model_dump()), repr(settings.model_dump()), settings.model_dump_json()),
-        *(str(settings.model_dump(mode="json")), str(list(settings)), str(dict(settings))),
+        *(str(dataclasses.asdict(settings)), str(dataclasses.astuple(settings)), str(vars(settings))),
+        f"{settings.secret_access_key} {settings.session_token!r}",
         pretty_repr(settings),
     ]
 
@@ -781,7 +781,6 @@ def everything_said(error: BaseException) -> str:
         seen.append(link)
         waiting += [link.__cause__, link.__context__]
     said = [part for link in seen for part in (str(link), repr(link), *traceback.format_exception(link))]
-    said += [repr(link.errors()) for link in seen if isinstance(link, pydantic.ValidationError)]
     return "\n".join([*said, repr(getattr(error, "problems", ""))])
 
 
@@ -816,15 +815,6 @@ def test_a_secret_in_the_wrong_variable_is_not_shown_either() -> None:
     assert SECRET not in str(error)
     assert SECRET[:8] not in str(error)
     assert ACCESS_KEY not in str(error)
-
-
-def test_pydantics_own_error_hides_what_it_was_given() -> None:
-    with pytest.raises(pydantic.ValidationError) as caught:
-        Settings({**REQUIRED, "S3_SECRET_ACCESS_KEY": f"{SECRET} x", "S3_SESSION_TOKEN": f"{TOKEN} x"})
-
-    said = "".join(traceback.format_exception(caught.value))
-    assert SECRET not in said
-    assert TOKEN not in said
 
 
 SHAPES = {

@@ -8,18 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from cloud_archive.config.settings import Settings, load_settings
+from cloud_archive.config.settings import VARIABLES, load_settings
 from cloud_archive.errors import SettingsError
 from cloud_archive.store.translate import _RIGHTS
 
 ROOT = Path(__file__).parents[3]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
-NAMES = frozenset(
-    name
-    for field in Settings.model_fields.values()
-    for entry in field.metadata
-    for name in getattr(entry, "names", ())
-)
+NAMES = frozenset(name for variable in VARIABLES.values() for name in variable.names)
 NOT_SETTINGS = frozenset({"CLOUD_ARCHIVE_REQUIRE_ALL"})  # of the tests
 PROVIDERS = (
     "AWS S3",
