@@ -1,0 +1,202 @@
+"""Encode and decode segments: gzipped JSON lines, a header first. What a stranger wrote costs no more than its limits.
+
+A damaged segment or one of a newer version is refused as a whole (`SegmentError`); a row that breaks a limit is skipped
+and counted.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import zlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..assets import utc_time
+from .fields import DEL, FORMAT_VERSION, HEADER, PUT, REPLACES, SET, checked_row
+
+MAX_ROW_BYTES = 1024 * 1024
+MAX_SEGMENT_BYTES = 64 * 1024 * 1024  # of a segment as it lies in the bucket
+MAX_MONTH_BYTES = 1024 * 1024 * 1024
+MAX_EXPANSION = 200  # a gzipped byte gives so many at the most; JSON lines of this kind give 5 to 20
+_LEAST_EXPANDED = 16 * 1024 * 1024  # so that small segments of equal rows are no bombs
+_PIECE = 256 * 1024
+_NAMES_IN_A_ROW = 1000
+_MAX_KEY_BYTES = 1024
+
+
+class SegmentError(ValueError):
+    """A segment can't be read. `newer`: it was written by a newer version."""
+
+    def __init__(self, message: str, *, newer: bool = False) -> None:
+        super().__init__(message)
+        self.newer = newer
+
+
+@dataclass(slots=True)
+class Decoded:
+    """What reading a segment found besides its rows.
+
+    Attributes:
+        replaces: names of the files whose rows this one repeats.
+        skipped: why rows were skipped, each reason with how many.
+    """
+
+    written_by: str = ""
+    written_at: str = ""
+    replaces: list[str] = field(default_factory=list)
+    rows: int = 0
+    skipped: dict[str, int] = field(default_factory=dict)
+
+    def skip(self, reason: str) -> None:
+        """Count a row that was left out."""
+        self.skipped[reason] = self.skipped.get(reason, 0) + 1
+
+
+def encode(
+    rows: Iterable[dict[str, Any]], *, machine: str, now: float, replaces: Iterable[str] = ()
+) -> bytes:
+    """Return a segment with these rows, which hold only fields of FIELDS; None is left out."""
+    lines = [_line(row) for row in rows]
+    header = {
+        "op": HEADER,
+        "version": FORMAT_VERSION,
+        "written_at": utc_time(int(now * 1e9)),
+        "written_by": machine,
+        "rows": len(lines),
+    }
+    names = sorted(replaces)
+    named = [
+        _line({"op": REPLACES, "names": names[first : first + _NAMES_IN_A_ROW]})
+        for first in range(0, len(names), _NAMES_IN_A_ROW)
+    ]
+    return gzip.compress(b"".join([_line(header), *named, *lines]), 6, mtime=0)
+
+
+def _line(row: dict[str, Any]) -> bytes:
+    present = {name: value for name, value in row.items() if value is not None}
+    # Halves of UTF-16 pairs are no text that other readers take.
+    text = json.dumps(present, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return text.encode("utf-8", "replace") + b"\n"
+
+
+def decode(pieces: Iterable[bytes], found: Decoded, *, size_bytes: int) -> Iterator[dict[str, Any]]:
+    """Yield the put, set and del rows of a segment, and fill in `found`.
+
+    Args:
+        pieces: the bytes as they lie in the bucket.
+        size_bytes: how many they are.
+
+    Raises:
+        SegmentError: it is damaged, expands beyond its limit, or is of another version. Rows before that were yielded.
+    """
+    lines = _lines(pieces, max(_LEAST_EXPANDED, size_bytes * MAX_EXPANSION), found)
+    _read_header(next(lines, None), found)
+    for line in lines:
+        if line is None:
+            continue
+        row = _row(line, found)
+        if row is None:
+            continue
+        if row["op"] == REPLACES:
+            found.replaces += row.get("names", [])
+        elif row["op"] != HEADER:
+            found.rows += 1
+            yield row
+
+
+def _read_header(line: bytes | None, found: Decoded) -> None:
+    try:
+        header = json.loads(line or b"")
+        if not isinstance(header, dict) or header.get("op") != HEADER:
+            raise ValueError("no header")
+        version = header.get("version")
+        if type(version) is not int:
+            raise ValueError("no version")
+    except (ValueError, RecursionError):
+        raise SegmentError("it does not begin with a header") from None
+    if version != FORMAT_VERSION:
+        raise SegmentError(f"it has version {version}, and this program reads {FORMAT_VERSION}", newer=True)
+    found.written_by = str(header.get("written_by", ""))[:200]
+    found.written_at = str(header.get("written_at", ""))[:40]
+
+
+def _lines(pieces: Iterable[bytes], limit: int, found: Decoded) -> Iterator[bytes | None]:
+    """Yield each line; None for one that is too long."""
+    rest = b""
+    overlong = False
+    for text in _expanded(pieces, limit):
+        first, *others = text.split(b"\n")
+        rest += first
+        for line in others:
+            yield _short_line(rest, overlong, found)
+            rest, overlong = line, False
+        if len(rest) > MAX_ROW_BYTES:
+            rest, overlong = b"", True
+    if rest or overlong:
+        yield _short_line(rest, overlong, found)
+
+
+def _short_line(line: bytes, overlong: bool, found: Decoded) -> bytes | None:
+    if not overlong and len(line) <= MAX_ROW_BYTES:
+        return line
+    found.skip("a row is too long")
+    return None
+
+
+def _expanded(pieces: Iterable[bytes], limit: int) -> Iterator[bytes]:
+    """Yield what gzip members expand to, in pieces. SegmentError: they are damaged, or expand beyond `limit`."""
+    expander: Any = None
+    total = 0
+
+    def within(text: bytes) -> bytes:
+        nonlocal total
+        total += len(text)
+        if total > limit:
+            raise SegmentError("it expands to more than it may hold")
+        return text
+
+    try:
+        for piece in pieces:
+            while piece:
+                expander = expander or zlib.decompressobj(31)
+                yield within(expander.decompress(piece, _PIECE))
+                if expander.eof:
+                    piece, expander = expander.unused_data, None
+                else:
+                    piece = expander.unconsumed_tail
+        while expander is not None and not expander.eof:
+            text = expander.decompress(b"", _PIECE)
+            if not text:
+                raise SegmentError("it ends early")
+            yield within(text)
+    except zlib.error as error:
+        raise SegmentError(f"it is no sound gzip: {error}") from None
+
+
+def _row(line: bytes, found: Decoded) -> dict[str, Any] | None:
+    if not line:
+        return None
+    try:
+        parsed = json.loads(line)
+        row = checked_row(parsed) if isinstance(parsed, dict) else None
+    except (ValueError, RecursionError, OverflowError):
+        row = None
+    if row is None:
+        found.skip("a row is not valid")
+        return None
+    if row["op"] in (PUT, SET, DEL) and not _has_identity(row):
+        found.skip("a row has no valid key and clock")
+        return None
+    return row
+
+
+def _has_identity(row: dict[str, Any]) -> bool:
+    key, clock = row.get("key"), row.get("clock")
+    if not isinstance(key, str) or clock is None or not key:
+        return False
+    try:
+        return len(key.encode()) <= _MAX_KEY_BYTES
+    except UnicodeEncodeError:
+        return False
