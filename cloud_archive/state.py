@@ -51,7 +51,7 @@ _LOCK_NAME = "engine.lock"
 _OWNER_NAME = "watched_directory"
 # The files of a state directory, needed if it is the watched directory itself.
 _OWN_NAMES = re.compile(
-    r"(engine\.(json|lock|log(\.\d+)?|\d+\.new)|ledger\.(began|sqlite3.*|damaged-.*)|catalog\.sqlite3.*"
+    r"(engine\.(json|lock|log(\.\d+)?|\d+\.new)|ledger\.(began|sqlite3.*|damaged-.*)|(catalog|thumbnails)\.sqlite3.*"
     rf"|{_OWNER_NAME})(\.\d+\.new)?",
     re.DOTALL,
 )

@@ -43,7 +43,8 @@ def shield(admit: _Admission) -> Any:
             _log.exception("%s failed", request.path)
             answer = refusal(500, UNEXPECTED)
         if not answer.prepared:
-            answer.headers.update(ANSWER_HEADERS)
+            for name, value in ANSWER_HEADERS.items():
+                answer.headers.setdefault(name, value)
         return answer
 
     return shield

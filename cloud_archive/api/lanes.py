@@ -24,6 +24,7 @@ THREADS: Mapping[str, int] = {
     "catalog": 4,
     "content": 8,
     "share": 2,
+    "thumbnail": 8,
 }
 _WAITING_FOR_EACH_THREAD = 4
 

@@ -104,7 +104,7 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/cloud-sync/assets/{id}", "asset", False, 10),
     Route("PATCH", "/cloud-sync/assets/{id}", "edit_asset", True, 20),
     Route("GET", "/cloud-sync/assets/{id}/content", "content", False, 60),
-    Route("GET", "/cloud-sync/assets/{id}/thumbnail", "thumbnail", False, 10),
+    Route("GET", "/cloud-sync/assets/{id}/thumbnail", "thumbnail", False, 60),
     Route("GET", "/cloud-sync/assets/{id}/workflow", "workflow", False, 60),
     Route("GET", "/cloud-sync/assets/{id}/prompt", "prompt", False, 60),
     Route("GET", "/cloud-sync/facets", "facets", False, 20),
@@ -129,7 +129,8 @@ def protect(route: Route, handler: Handler) -> PlainHandler:
                 _log.exception("%s %s failed", route.method, route.path)
                 answer = refusal(500, UNEXPECTED)
         if not answer.prepared:
-            answer.headers.update(ANSWER_HEADERS)
+            for name, value in ANSWER_HEADERS.items():
+                answer.headers.setdefault(name, value)
         return answer
 
     return protected

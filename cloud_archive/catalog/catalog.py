@@ -25,6 +25,7 @@ from .readers.read import READER_VERSION
 from .reading import AssetReader, open_same_file
 from .rows import UnreadAsset, full_key, path_of_row, unpack_graphs
 from .search import Page, facets, search
+from .thumbnails.thumbnails import Pictured, Thumbnail, Thumbnails
 
 logger = logging.getLogger("cloud_archive.catalog")
 
@@ -68,6 +69,7 @@ class Catalog:
         self._lock = threading.Lock()
         self._database: CatalogDatabase | None = None
         self._filler: Filler | None = None
+        self._thumbnails = Thumbnails(state_directory, root, store)
         self._trouble = "The catalog is closed."
         self.notices: list[str] = []
 
@@ -92,11 +94,13 @@ class Catalog:
             on_damage=self._replace,
         )
         self._filler.start()
+        self._thumbnails.open()
 
     def close(self) -> None:
         """End the thread and close the file."""
         if self._filler is not None:
             self._filler.stop()
+        self._thumbnails.close()
         with self._lock:
             database, self._database = self._database, None
         if database is not None:
@@ -220,6 +224,16 @@ class Catalog:
             while left > 0 and (piece := file.read(min(left, PIECE_BYTES))):
                 left -= len(piece)
                 yield piece
+
+    def thumbnail(self, identity: uuid.UUID) -> Thumbnail:
+        """`GET /cloud-sync/assets/{id}/thumbnail`: a WebP, or an icon. RequestRefused: 404, there is no such asset."""
+        found = self._located(identity)
+        sha256, kind = self.database.read(
+            "SELECT sha256, kind FROM assets WHERE uuid = ?", (identity.bytes,)
+        )[0]
+        return self._thumbnails.thumbnail(
+            Pictured(identity.bytes, found.key, found.path, found.size_bytes, found.mtime_ns, sha256, kind)
+        )
 
     def add_jobs(self, jobs: Sequence[Mapping[str, Any]]) -> int:
         """Store jobs as ComfyUI ran them; returns how many: none where the catalog is off.

@@ -47,6 +47,7 @@ ASK_SECONDS = 2.0  # how long the end of ComfyUI waits for what the engine says 
 _PIECE_BYTES = 256 * 1024
 _PASSED_HEADERS = (
     "Content-Type",
+    "Cache-Control",
     "Content-Length",
     "Content-Range",
     "Content-Disposition",
@@ -139,7 +140,7 @@ class Plugin:
                 return web.json_response(await client.status())
             asked = dict(arguments)
             path = route.path.replace("{id}", asked.pop("id", ""))
-            if route.name == "content":
+            if route.name in ("content", "thumbnail"):
                 return await self._stream(client, request, route, path)
             has_body = route.method != "GET"
             try:

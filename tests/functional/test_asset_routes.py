@@ -99,9 +99,19 @@ async def test_facets(caller: Caller) -> None:
     assert set(body) == {"models", "loras", "samplers", "machines", "types", "tags", "days"}
 
 
-async def test_there_is_no_thumbnail_yet(caller: Caller) -> None:
-    status, body = await caller.ask("GET", f"{await fox_path(caller)}/thumbnail")
-    assert (status, "/content" in body["message"]) == (404, True)
+async def test_thumbnails(caller: Caller, engine: Engine) -> None:
+    """A WebP of the picture, from disk or from the bucket; an icon where there is no picture."""
+    page = (await caller.ask("GET", "/cloud-sync/assets?q=page"))[1]["assets"][0]["id"]
+    for path, content_type, starts in (
+        (await fox_path(caller), "image/webp", b"RIFF"),
+        (f"/cloud-sync/assets/{page}", "image/svg+xml", b"<svg"),
+    ):
+        async with caller.open("GET", f"{path}/thumbnail") as answer:
+            body = await answer.read()
+            assert (answer.status, answer.headers["Content-Type"]) == (200, content_type)
+            assert body.startswith(starts)
+            assert "sandbox" in answer.headers["Content-Security-Policy"]
+            assert answer.headers["Cache-Control"] == "private, max-age=3600"
 
 
 async def content(caller: Caller, path: str, **headers: str) -> tuple[int, bytes, Any]:

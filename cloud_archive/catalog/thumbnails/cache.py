@@ -1,0 +1,124 @@
+"""Thumbnails on this disk: those of the last time somebody looked, up to a total size."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import threading
+import time
+from pathlib import Path
+
+from ...private_files import create_private
+
+CACHE_NAME = "thumbnails.sqlite3"
+MAX_CACHE_BYTES = 512 * 1024 * 1024
+_SPARE = 0.1  # of the size that goes when it is full, so that not every thumbnail makes room
+_VERSION = 1
+
+
+class ThumbnailCache:
+    """A file of its own beside the catalog, so that neither can damage the other. It may be deleted at any time.
+
+    Never raises: a cache that can't be read or written holds nothing.
+    """
+
+    def __init__(self, path: Path, *, max_bytes: int = MAX_CACHE_BYTES) -> None:
+        self._path = path
+        self._max_bytes = max_bytes
+        self._lock = threading.Lock()
+        self._db: sqlite3.Connection | None = None
+        self._size = 0
+
+    def open(self) -> None:
+        """Open it; a damaged file is deleted."""
+        with self._lock:
+            for _ in range(2):
+                try:
+                    self._open()
+                    return
+                except (sqlite3.Error, OSError):
+                    self._close()
+                    for suffix in ("", "-wal", "-shm"):
+                        with contextlib.suppress(OSError):
+                            self._path.with_name(self._path.name + suffix).unlink()
+
+    def _open(self) -> None:
+        with contextlib.suppress(OSError):
+            os.close(create_private(self._path))
+        db = sqlite3.connect(self._path, check_same_thread=False, isolation_level=None, timeout=5)
+        self._db = db
+        db.execute("PRAGMA journal_mode=WAL")
+        db.execute("PRAGMA synchronous=OFF")
+        if db.execute("PRAGMA user_version").fetchone()[0] != _VERSION:
+            db.execute("DROP TABLE IF EXISTS thumbnails")
+            db.execute(
+                "CREATE TABLE thumbnails (asset BLOB PRIMARY KEY, version TEXT NOT NULL, used INTEGER NOT NULL,"
+                " data BLOB NOT NULL)"
+            )
+            db.execute("CREATE INDEX thumbnails_used ON thumbnails (used)")
+            db.execute(f"PRAGMA user_version = {_VERSION}")
+        self._size = int(db.execute("SELECT coalesce(sum(length(data)), 0) FROM thumbnails").fetchone()[0])
+
+    def close(self) -> None:
+        """Close the file."""
+        with self._lock:
+            self._close()
+
+    def _close(self) -> None:
+        if self._db is not None:
+            self._db.close()
+        self._db = None
+
+    def get(self, asset: bytes, version: str) -> bytes | None:
+        """Return a thumbnail, empty where the file is known to give none; None: it is not here.
+
+        Args:
+            asset: the asset's id, 16 bytes.
+            version: of the object's bytes: a thumbnail of others is none.
+        """
+        with self._lock, contextlib.suppress(sqlite3.Error):
+            if self._db is None:
+                return None
+            found = self._db.execute(
+                "SELECT version, data FROM thumbnails WHERE asset = ?", (asset,)
+            ).fetchone()
+            if found is None or found[0] != version:
+                return None
+            self._db.execute("UPDATE thumbnails SET used = ? WHERE asset = ?", (time.time_ns(), asset))
+            return bytes(found[1])
+        return None
+
+    def put(self, asset: bytes, version: str, data: bytes) -> None:
+        """Keep a thumbnail, and drop those that were not used for longest where there is no room."""
+        with self._lock, contextlib.suppress(sqlite3.Error):
+            if self._db is None:
+                return
+            before = self._db.execute(
+                "SELECT length(data) FROM thumbnails WHERE asset = ?", (asset,)
+            ).fetchone()
+            self._db.execute(
+                "INSERT OR REPLACE INTO thumbnails VALUES (?, ?, ?, ?)",
+                (asset, version, time.time_ns(), data),
+            )
+            self._size += len(data) - (before[0] if before else 0)
+            if self._size > self._max_bytes:
+                self._make_room(self._db)
+
+    def _make_room(self, db: sqlite3.Connection) -> None:
+        while self._size > self._max_bytes * (1 - _SPARE):
+            oldest = db.execute(
+                "SELECT asset, length(data) FROM thumbnails ORDER BY used LIMIT 100"
+            ).fetchall()
+            if not oldest:
+                return
+            for asset, length in oldest:
+                db.execute("DELETE FROM thumbnails WHERE asset = ?", (asset,))
+                self._size -= length
+                if self._size <= self._max_bytes * (1 - _SPARE):
+                    return
+
+    @property
+    def size_bytes(self) -> int:
+        """The total size of the thumbnails."""
+        return self._size

@@ -1,0 +1,175 @@
+"""Make thumbnails in a child process: started when one is needed, ended when it has been idle for a while.
+
+A file that crashes the decoder, takes too long or too much memory costs its thumbnail and one child, nothing else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import json
+import logging
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+logger = logging.getLogger("cloud_archive.catalog")
+
+MAX_FILE_BYTES = 64 * 1024 * 1024
+MAX_THUMBNAIL_BYTES = 512 * 1024
+FILE_SECONDS = 10.0
+IDLE_SECONDS = 30.0
+_CHILD = Path(__file__).with_name("child.py")
+_PRIVATE = ("S3_", "R2_", "AWS_", "CLOUD_ARCHIVE_", "RUNPOD_", "HF_")  # a decoder needs no secrets
+_SECRET_WORDS = ("TOKEN", "SECRET", "PASSWORD", "KEY")
+
+
+def can_decode(kind: str) -> bool:
+    """Return whether what decodes this kind (`image`, `video`) is installed."""
+    needed = {"image": ("PIL",), "video": ("PIL", "av")}.get(kind)
+    return needed is not None and all(importlib.util.find_spec(name) is not None for name in needed)
+
+
+class ThumbnailMaker:
+    """One child for all threads, one file at a time.
+
+    Args:
+        file_seconds: for one file; a child that takes longer is killed.
+        idle_seconds: after which the child ends.
+        command: for tests.
+    """
+
+    def __init__(
+        self,
+        *,
+        file_seconds: float = FILE_SECONDS,
+        idle_seconds: float = IDLE_SECONDS,
+        command: list[str] | None = None,
+    ) -> None:
+        self._file_seconds = file_seconds
+        self._idle_seconds = idle_seconds
+        self._command = command or [sys.executable, "-B", str(_CHILD)]
+        self._lock = threading.Lock()
+        self._child: subprocess.Popen[bytes] | None = None
+        self._idle: threading.Timer | None = None
+        self._closed = False
+
+    @property
+    def is_running(self) -> bool:
+        """Whether there is a child now."""
+        child = self._child
+        return child is not None and child.poll() is None
+
+    def make(self, kind: str, data: bytes) -> bytes | None:
+        """Return the WebP of one file's bytes; None: it gives none, or took more than its limits.
+
+        Args:
+            kind: `image` or `video`.
+        """
+        if len(data) > MAX_FILE_BYTES or not can_decode(kind):
+            return None
+        with self._lock:
+            if self._closed:
+                return None
+            self._stop_idle_timer()
+            try:
+                return self._ask(kind, data)
+            except (OSError, ValueError) as error:
+                logger.info("A thumbnail could not be made: %s", error)
+                self._end()
+                return None
+            finally:
+                self._start_idle_timer()
+
+    def close(self) -> None:
+        """End the child."""
+        child = self._child
+        if child is not None:
+            with contextlib.suppress(OSError):
+                child.kill()  # also under a call that waits for it
+        with self._lock:
+            self._closed = True
+            self._stop_idle_timer()
+            self._end()
+
+    def _ask(self, kind: str, data: bytes) -> bytes | None:
+        child = self._started()
+        assert child.stdin is not None
+        assert child.stdout is not None
+        timer = threading.Timer(self._file_seconds, child.kill)
+        timer.name = "cloud-archive-thumbnail-limit"
+        timer.daemon = True
+        timer.start()
+        try:
+            child.stdin.write(json.dumps({"kind": kind, "length": len(data)}).encode() + b"\n")
+            child.stdin.write(data)
+            child.stdin.flush()
+            line = child.stdout.readline(1000)
+            if not line:
+                raise ValueError("the decoder crashed, or took more time or memory than one file may")
+            length = json.loads(line)["length"]
+            if type(length) is not int or not 0 <= length <= MAX_THUMBNAIL_BYTES:
+                raise ValueError("the decoder's answer makes no sense")
+            made = child.stdout.read(length)
+            if len(made) != length:
+                raise ValueError("the decoder ended within its answer")
+            return made or None
+        finally:
+            timer.cancel()
+
+    def _started(self) -> subprocess.Popen[bytes]:
+        if self._child is not None and self._child.poll() is None:
+            return self._child
+        self._end()
+        self._child = subprocess.Popen(
+            self._command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=_environment(),
+            creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
+        )
+        return self._child
+
+    def _start_idle_timer(self) -> None:
+        if self._child is None or self._closed:
+            return
+        self._idle = threading.Timer(self._idle_seconds, self._end_when_idle)
+        self._idle.name = "cloud-archive-thumbnail-idle"
+        self._idle.daemon = True
+        self._idle.start()
+
+    def _stop_idle_timer(self) -> None:
+        if self._idle is not None:
+            self._idle.cancel()
+            self._idle = None
+
+    def _end_when_idle(self) -> None:
+        with self._lock:
+            if self._idle is threading.current_thread():
+                self._idle = None
+                self._end()
+
+    def _end(self) -> None:
+        child, self._child = self._child, None
+        if child is None:
+            return
+        for pipe in (child.stdin, child.stdout):
+            with contextlib.suppress(OSError):
+                if pipe is not None:
+                    pipe.close()
+        try:
+            child.wait(1.0)  # the end of its input ends it
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()
+
+
+def _environment() -> dict[str, str]:
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(_PRIVATE) and not any(word in name.upper() for word in _SECRET_WORDS)
+    }

@@ -1,0 +1,159 @@
+"""One asset's thumbnail: from the cache, from its pack, or made from the file; an icon where there is none."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from ...errors import StoreError
+from ...store.base import ObjectStore
+from ..reading import open_same_file
+from ..schema import KINDS
+from .cache import CACHE_NAME, ThumbnailCache
+from .icons import ICON_TYPE, icon
+from .maker import MAX_FILE_BYTES, MAX_THUMBNAIL_BYTES, ThumbnailMaker, can_decode
+
+logger = logging.getLogger("cloud_archive.catalog")
+
+MAX_OBJECT_BYTES = 32 * 1024 * 1024  # of an object that is read from the bucket for its thumbnail
+_WEBP_TYPE = "image/webp"
+
+
+@dataclass(frozen=True, slots=True)
+class Pictured:
+    """What is known of an asset whose thumbnail is wanted.
+
+    Attributes:
+        identity: its id, 16 bytes.
+        kind: its place in KINDS.
+        packed: (key of the pack, offset, length) of its thumbnail in the bucket; None: it has none there.
+    """
+
+    identity: bytes
+    key: str
+    path: str
+    size_bytes: int
+    mtime_ns: int
+    sha256: bytes | None
+    kind: int
+    packed: tuple[str, int, int] | None = None
+
+    @property
+    def version(self) -> str:
+        """Of the bytes that the thumbnail shows."""
+        return self.sha256.hex() if self.sha256 else f"{self.size_bytes}-{self.mtime_ns}"
+
+
+@dataclass(frozen=True, slots=True)
+class Thumbnail:
+    """The bytes of a picture, and what they are."""
+
+    data: bytes
+    mime_type: str
+
+
+class Thumbnails:
+    """Thumbnails of one catalog. Safe to use from any thread; every method may block.
+
+    Args:
+        directory: where the cache lies.
+        root: the watched directory; None: there is none.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        root: Path | None,
+        store: ObjectStore,
+        *,
+        cache: ThumbnailCache | None = None,
+        maker: ThumbnailMaker | None = None,
+    ) -> None:
+        self._root = root
+        self._store = store
+        self._cache = cache or ThumbnailCache(directory / CACHE_NAME)
+        self._maker = maker or ThumbnailMaker()
+
+    def open(self) -> None:
+        """Open the cache."""
+        self._cache.open()
+
+    def close(self) -> None:
+        """End the child and close the cache."""
+        self._maker.close()
+        self._cache.close()
+
+    def cached(self, one: Pictured) -> bytes | None:
+        """Return the WebP that the cache holds, empty where the file gives none; None: that is not known."""
+        return self._cache.get(one.identity, one.version)
+
+    def make_local(self, one: Pictured) -> bool:
+        """Make the thumbnail of a file that is still on disk, where the cache lacks it. Returns whether it tried."""
+        kind = KINDS[one.kind]
+        if kind not in ("image", "video") or not can_decode(kind) or self.cached(one) is not None:
+            return False
+        data = self._local_bytes(one)
+        if data is None:
+            return False
+        self._cache.put(one.identity, one.version, self._maker.make(kind, data) or b"")
+        return True
+
+    def thumbnail(self, one: Pictured) -> Thumbnail:
+        """Return the thumbnail, or an icon of the file's kind. Never raises for a store or a file that fails."""
+        kind = KINDS[one.kind]
+        found = self._cache.get(one.identity, one.version)
+        if found is None:
+            found = self._from_pack(one)
+        if found is None and kind in ("image", "video") and can_decode(kind):
+            data = self._local_bytes(one)
+            if data is None:
+                data = self._object_bytes(one)
+            if data is not None:
+                found = self._maker.make(kind, data) or b""
+                self._cache.put(one.identity, one.version, found)
+        return Thumbnail(found, _WEBP_TYPE) if found else Thumbnail(icon(kind), ICON_TYPE)
+
+    def _from_pack(self, one: Pictured) -> bytes | None:
+        if one.packed is None:
+            return None
+        key, offset, length = one.packed
+        if not 0 < length <= MAX_THUMBNAIL_BYTES:
+            return None
+        found = self._read(
+            lambda: self._store.read(key, length, byte_range=range(offset, offset + length)), key
+        )
+        if found is None or len(found) < length or not is_webp(found[:length]):
+            return None
+        self._cache.put(one.identity, one.version, found[:length])
+        return found[:length]
+
+    def _local_bytes(self, one: Pictured) -> bytes | None:
+        if one.size_bytes > MAX_FILE_BYTES:
+            return None
+        file = open_same_file(self._root, one.path, one.size_bytes, one.mtime_ns)
+        if file is None:
+            return None
+        with contextlib.suppress(OSError), file:
+            return file.read(one.size_bytes)
+        return None
+
+    def _object_bytes(self, one: Pictured) -> bytes | None:
+        if not 0 < one.size_bytes <= MAX_OBJECT_BYTES:
+            return None
+        found = self._read(lambda: self._store.read(one.key, one.size_bytes), one.key)
+        return found if found is not None and len(found) == one.size_bytes else None
+
+    def _read(self, begin: Callable[[], Iterable[bytes]], key: str) -> bytes | None:
+        try:
+            return b"".join(begin())
+        except StoreError as error:
+            logger.info("No thumbnail from %s: %s", key, error)
+            return None
+
+
+def is_webp(data: bytes) -> bool:
+    """Return whether these bytes say that they are a WebP: what a stranger's pack holds is served as nothing else."""
+    return len(data) >= 16 and data[:4] == b"RIFF" and data[8:12] == b"WEBP"
