@@ -22,9 +22,9 @@ def main() -> int:
             from .daemon.service import run_engine_process
 
             return run_engine_process() or 0
-        from .cli.app import main as command
+        from .cli.start import main as command
 
-        return command() or 0
+        return command(sys.argv[1:]) or 0
     except ModuleNotFoundError as error:
         if not error.name or error.name.partition(".")[0] == _PACKAGE:
             raise

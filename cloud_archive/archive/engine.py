@@ -27,7 +27,7 @@ from ..text import count_noun
 from .archive import Archiver, Left
 from .file_pages import Page, ledger_page, unarchived_page
 from .host import ArchiveHost
-from .metrics import recorder
+from .metrics import NullRecorder, recorder
 from .notifier import Notifier, StatusCallback
 from .open_archive import ArchiveParts, StoreFactory
 from .ownership import Ownership
@@ -49,6 +49,7 @@ class Engine:
         prefer_environment: CLOUD_ARCHIVE_STATE_DIR goes before `state_base`.
         machine_wide: False for a directory that nobody else can know (the demonstration): nothing is written
             outside `state_base`.
+        counts_metrics: False where nobody can ask for `/metrics`: their library need not be loaded.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class Engine:
         orphaned: Callable[[], bool] = lambda: False,
         prefer_environment: bool = False,
         machine_wide: bool = True,
+        counts_metrics: bool = True,
     ) -> None:
         self.root = Path(os.path.abspath(root))  # noqa: PTH100 - symlinks stay as they are
         self.session_id = str(uuid.uuid4())
@@ -70,7 +72,7 @@ class Engine:
         self.machine_wide = machine_wide
         self._environ = os.environ if environ is None else environ
         self._notifier = Notifier(self._push_status)
-        self._metrics = recorder()
+        self._metrics = recorder() if counts_metrics else NullRecorder()
         self._check = SharedCheck(lambda: load_settings(self._environ))
         self.ownership = Ownership(
             self.root,

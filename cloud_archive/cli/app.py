@@ -7,29 +7,15 @@ settings. Every error is a sentence. What a command needs is imported when it ru
 from __future__ import annotations
 
 import functools
-import logging
 import re
-import traceback
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand
 
 from .. import __version__
-from ..errors import CloudArchiveError, SettingsError
-from ..terminal import (
-    EXIT_DONE,
-    EXIT_FAILED,
-    EXIT_USAGE,
-    close_output,
-    prepare_streams,
-    print_error,
-    print_line,
-)
-from ..text import make_printable
-from .arguments import WrongUsage
+from ..terminal import print_line
 from .catalog import register as register_catalog
 from .check import register as register_check
 from .compact import register as register_compact
@@ -40,6 +26,7 @@ from .report import register as register_report
 from .restore import register as register_restore
 from .search import register as register_search
 from .share import register as register_share
+from .start import exit_status
 from .status import register as register_running
 from .upload import register as register_upload
 from .verify import register as register_verify
@@ -126,48 +113,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit status.
     """
-    prepare_streams()
-    # Without a handler Python would write warnings and tracebacks to standard error; `watch` adds real ones.
-    logging.getLogger("cloud_archive").addHandler(logging.NullHandler())
-    try:
-        _command()(args=None if arguments is None else list(arguments), prog_name="cloud-archive")
-    except SystemExit as ended:
-        return ended.code if isinstance(ended.code, int) else EXIT_DONE
-    except SettingsError as error:
-        for problem in error.problems:
-            print_error(_sentence(str(problem)))
-        return EXIT_USAGE
-    except WrongUsage as error:
-        print_error(_sentence(str(error)))
-        return EXIT_USAGE
-    except CloudArchiveError as error:
-        print_error(_sentence(str(error)))
-    except BrokenPipeError:
-        close_output()
-    except KeyboardInterrupt:
-        print_error("Interrupted.")
-    except ModuleNotFoundError:
-        raise  # __main__ says what to install
-    except OSError as error:
-        print_error(_sentence(_system_words(error)))
-    except Exception as error:
-        print_error(_internal(error))
-    return EXIT_FAILED
-
-
-def _sentence(text: str) -> str:
-    text = make_printable(text)
-    return text if text.endswith((".", "!", "?")) else text + "."
-
-
-def _system_words(error: OSError) -> str:
-    where = f"{error.filename}: " if error.filename else ""
-    return f"{where}{error.strerror or error}"
-
-
-def _internal(error: Exception) -> str:
-    """One line that is worth reporting: what and where."""
-    frames = traceback.extract_tb(error.__traceback__)
-    where = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
-    message = str(error).splitlines()[0] if str(error) else ""
-    return f"This should not happen: {type(error).__name__}{where}: {message} (version {__version__})"
+    words = None if arguments is None else list(arguments)
+    return exit_status(lambda: _command()(args=words, prog_name="cloud-archive"))

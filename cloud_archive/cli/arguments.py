@@ -1,45 +1,21 @@
-"""Arguments that several commands take, and what they mean."""
+"""What arguments mean that several commands take. Without typer, so that `watch` can start without it."""
 
 from __future__ import annotations
 
 import ipaddress
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
-
-import typer
 
 from ..errors import CloudArchiveError
 from ..redaction import mask_value, secret_values, strip_quotes
 
 DIRECTORY_VARIABLE = "COMFYUI_OUTPUT_DIR"
 
-Directory = Annotated[
-    Path | None,
-    typer.Argument(
-        metavar="DIR",
-        help=f"The watched directory; default: {DIRECTORY_VARIABLE}.",
-        show_default=False,
-    ),
-]
-Json = Annotated[bool, typer.Option("--json", help="Answer with JSON, as the last line.")]
-
 
 class WrongUsage(CloudArchiveError):
     """The command line makes no sense: exit status 2."""
-
-
-def seconds_up_to(most: float) -> Callable[[float], float]:
-    """Return the check of an option that takes seconds from 0 to `most`; it raises typer.BadParameter."""
-
-    def check(value: float) -> float:
-        if not 0 <= value <= most:
-            raise typer.BadParameter(f"Give a number of seconds from 0 to {most:.0f}.")
-        return value
-
-    return check
 
 
 def given_directory(given: Path | None, environ: Mapping[str, str] = os.environ) -> Path | None:

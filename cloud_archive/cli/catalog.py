@@ -10,9 +10,9 @@ import typer
 from ..errors import CloudArchiveError
 from ..terminal import EXIT_FAILED, is_terminal, print_error, print_json, print_line
 from ..text import count_noun, format_bytes
-from .arguments import Json
 from .catalog_view import Dir, catalog_of, catalog_path
 from .common import bucket, needed_root, reading_scope, settings_now
+from .options import Json
 
 if TYPE_CHECKING:
     from ..catalog.rebuild import RebuildPlan

@@ -9,7 +9,7 @@ import typer
 
 from ..terminal import EXIT_DONE, EXIT_FAILED, EXIT_USAGE, print_error, print_json, print_line
 from ..text import make_printable
-from .arguments import Json
+from .options import Json
 
 if TYPE_CHECKING:
     from ..maintenance.check import CheckStep

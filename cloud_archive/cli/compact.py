@@ -10,8 +10,9 @@ import typer
 
 from ..terminal import EXIT_DONE, is_terminal, print_json, print_line
 from ..text import count_noun, format_bytes
-from .arguments import Directory, Json, WrongUsage
+from .arguments import WrongUsage
 from .common import age_seconds, ledger_of, ledger_path, needed_root
+from .options import Directory, Json
 
 
 def register(app: typer.Typer) -> None:

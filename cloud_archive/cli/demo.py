@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ..terminal import EXIT_USAGE, print_error
-from .arguments import Json
+from .options import Json
 
 
 def register(app: typer.Typer) -> None:

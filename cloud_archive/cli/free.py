@@ -10,8 +10,9 @@ import typer
 
 from ..terminal import EXIT_DONE, EXIT_FAILED, print_error, print_json, print_line
 from ..text import count_noun, format_bytes, format_duration, make_printable
-from .arguments import Directory, Json, WrongUsage
+from .arguments import WrongUsage
 from .common import age_seconds, bucket, ledger_of, needed_root, settings_now, size_bytes
+from .options import Directory, Json
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -16,9 +16,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ..api.client import LocalEngine, running_engine
 from ..archive.engine import Engine
 from ..archive.status import State, Status
 from ..errors import CloudArchiveError, EngineUnavailable
@@ -27,6 +26,9 @@ from ..intake.walk import scan
 from ..ledger.rows import FileState
 from .ledger_view import own_files, selection_of
 from .patience import GIVE_UP_SECONDS, Refusals
+
+if TYPE_CHECKING:
+    from ..api.client import LocalEngine
 
 _LOOK_SECONDS = 0.1
 _SLICE_SECONDS = 5.0
@@ -174,6 +176,8 @@ class Once:
 
     def _ask_the_other(self) -> bool:
         """Let the engine that has the directory do it. False where it went away: then this one takes over."""
+        from ..api.client import running_engine
+
         root = self._engine.root
         try:
             other = running_engine(root, self._engine.environ)

@@ -10,8 +10,9 @@ import typer
 
 from ..terminal import EXIT_DONE, EXIT_FAILED, format_table, is_terminal, print_error, print_json, print_line
 from ..text import count_noun, format_bytes, make_printable
-from .arguments import Directory, Json, WrongUsage
+from .arguments import WrongUsage
 from .common import age_seconds, archive_root, archive_scope, bucket, ledger_of, settings_now, size_bytes
+from .options import Directory, Json
 
 if TYPE_CHECKING:
     from ..maintenance.prune import PrunePlan, PruneReport, PruneRule

@@ -10,8 +10,9 @@ import typer
 
 from ..terminal import format_table, is_terminal, print_json, print_line
 from ..text import count_noun, format_bytes, make_printable
-from .arguments import Directory, Json, WrongUsage
+from .arguments import WrongUsage
 from .common import archive_root, bucket, ledger_of, needed_root, reading_scope, settings_now
+from .options import Directory, Json
 
 if TYPE_CHECKING:
     from ..maintenance.costs import Prices

@@ -11,8 +11,9 @@ import typer
 
 from ..terminal import EXIT_DONE, EXIT_FAILED, is_terminal, print_error, print_json, print_line
 from ..text import count_noun, format_bytes, make_printable
-from .arguments import DIRECTORY_VARIABLE, Json, WrongUsage
+from .arguments import DIRECTORY_VARIABLE, WrongUsage
 from .common import archive_root, bucket, ledger_of, ledger_path, moment, parsed, reading_scope, settings_now
+from .options import Json
 
 if TYPE_CHECKING:
     from ..maintenance.restore import RestoreFilter, RestoreItem, RestoreReport

@@ -11,8 +11,9 @@ import typer
 
 from ..terminal import format_table, print_json, print_line
 from ..text import count_noun, format_bytes, make_printable
-from .arguments import Json, WrongUsage
+from .arguments import WrongUsage
 from .catalog_view import Dir, catalog_of, graphs_of, named_asset, search_pages
+from .options import Json
 
 _PROMPT_CHARACTERS = 60
 _STDOUT = "-"

@@ -9,9 +9,10 @@ import typer
 from ..errors import CloudArchiveError, RequestRefused
 from ..terminal import EXIT_FAILED, print_error, print_json, print_line
 from ..text import make_printable
-from .arguments import Json, WrongUsage
+from .arguments import WrongUsage
 from .catalog_view import Dir, catalog_of, named_asset, search_pages
 from .common import age_seconds, bucket, needed_root, settings_now
+from .options import Json
 
 _MOST = 500  # in one call
 _SECONDS = 600.0

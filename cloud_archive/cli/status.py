@@ -15,15 +15,8 @@ import typer
 
 from ..terminal import EXIT_DONE, EXIT_FAILED, is_terminal, print_error, print_json, print_line
 from ..text import count_noun, format_bytes, make_printable
-from .arguments import (
-    DIRECTORY_VARIABLE,
-    Directory,
-    Json,
-    WrongUsage,
-    given_directory,
-    seconds_up_to,
-    watched_directory,
-)
+from .arguments import DIRECTORY_VARIABLE, WrongUsage, given_directory, watched_directory
+from .options import Directory, Json, seconds_up_to
 
 if TYPE_CHECKING:
     from ..api.client import LocalEngine

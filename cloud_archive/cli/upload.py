@@ -14,8 +14,9 @@ import typer
 
 from ..terminal import EXIT_DONE, EXIT_FAILED, is_terminal, print_error, print_json, print_line
 from ..text import format_bytes, make_printable
-from .arguments import Json, WrongUsage, given_directory, watched_directory
+from .arguments import WrongUsage, given_directory, watched_directory
 from .common import needed_root
+from .options import Json
 
 if TYPE_CHECKING:
     from ..api.client import LocalEngine
@@ -72,7 +73,7 @@ def _upload_baseline(root: Path, *, json: bool) -> int:
     from ..config.settings import load_settings
     from ..daemon.service import GRACE_SECONDS
     from .logs import logging_to_stderr
-    from .watch import archive_once
+    from .watching import archive_once
 
     environ = {**os.environ, "CLOUD_ARCHIVE_BACKFILL": "all"}
     load_settings(environ)

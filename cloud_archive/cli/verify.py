@@ -13,8 +13,8 @@ import typer
 from ..errors import CloudArchiveError, EngineUnavailable
 from ..terminal import EXIT_DONE, EXIT_FAILED, is_terminal, print_error, print_json, print_line
 from ..text import count_noun, format_bytes, make_printable
-from .arguments import Directory, Json
 from .common import bucket, ledger_of, needed_root, settings_now, wake_engine
+from .options import Directory, Json
 from .status import older_words
 
 if TYPE_CHECKING:

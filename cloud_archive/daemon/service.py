@@ -21,10 +21,9 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .. import __version__
-from ..api.server import build_application, serve
 from ..archive.engine import Engine
 from ..config.settings import load_settings
 from ..errors import CloudArchiveError, SettingsError
@@ -34,11 +33,15 @@ from .logs import PrivateFileHandler, log_to_file, redirect_to_devnull
 from .process import handle_signals, limit_glibc_memory, lower_priority, raise_open_files_limit
 from .systemd import notify, notify_systemd
 
+if TYPE_CHECKING:
+    from ..api.server import Listener
+
 logger = logging.getLogger("cloud_archive.service")
 
 GRACE_SECONDS = 30.0
 ORPHAN_SECONDS = 600.0  # how long an engine goes on without its parent; orders may change it
 PARENT_CHECK_SECONDS = 2.0
+SHORT_WORK_SECONDS = 5.0  # work that ends within this time is not worth a listener
 _MAX_NAMED = 20  # files named in the log at the end
 
 
@@ -99,6 +102,8 @@ class Service:
         autostart: whether to start watching; default: as the settings say.
         on_ending: called when the end begins, before the wait for uploads.
         log: the process's log in the state directory.
+        listen_after_seconds: how long to work before listening, because the HTTP server takes longer to load than
+            short work to end.
     """
 
     def __init__(
@@ -112,8 +117,13 @@ class Service:
         autostart: bool | None = None,
         on_ending: Callable[[], None] = lambda: None,
         log: PrivateFileHandler | None = None,
+        listen_after_seconds: float = 0.0,
     ) -> None:
         self._engine = engine
+        self._listen_after_seconds = listen_after_seconds
+        self._listeners: list[Listener] = []
+        self._private_port: int | None = None
+        self._holds_lock = False
         self._orphan_seconds = orphan_seconds
         self._token = token
         self._public = public
@@ -152,7 +162,7 @@ class Service:
         """Serve until the end, and return the paths that are not archived yet.
 
         Args:
-            on_ready: called with the private and the public port once both listen.
+            on_ready: called with the private and the public port once both listen; not where the work ends before.
             work: called in a thread once the engine has started; the service ends when it returns.
 
         Raises:
@@ -160,19 +170,13 @@ class Service:
         """
         engine = self._engine
         raise_open_files_limit()
-        private = await serve(build_application(engine, token=self._token, on_shutdown=self.stop))
-        listeners = [private]
+        listening: asyncio.Future[None] | None = None
         try:
-            public_port = None
-            if self._public is not None:
-                host = self._public.host
-                application = build_application(
-                    engine, token=None, bearer=self._public.token, allowed_hosts=[host]
-                )
-                listeners.append(await serve(application, host, self._public.port))
-                public_port = listeners[1].port
-            on_ready(private.port, public_port)
-            engine.on_begin = lambda: self._begin(private.port)
+            if self._listen_after_seconds:
+                listening = asyncio.ensure_future(self._listen_later(on_ready))
+            else:
+                await self._listen(on_ready)
+            engine.on_begin = self._begin
             engine.on_standby = lambda: self._log_to(STANDBY_LOG_NAME)
             await asyncio.to_thread(engine.start, autostart=self._autostart)
             await self._until_end(work)
@@ -180,15 +184,46 @@ class Service:
             try:
                 remaining = await self._close()
             finally:
-                for listener in listeners:
+                if listening is not None:
+                    listening.cancel()
+                for listener in self._listeners:
                     await listener.close()
                 if engine.state_directory is not None:
                     remove_engine_info(engine.state_directory, os.getpid())
         return remaining
 
-    def _begin(self, port: int) -> None:
+    async def _listen_later(self, on_ready: Callable[[int, int | None], None]) -> None:
+        await asyncio.sleep(self._listen_after_seconds)
+        try:
+            await self._listen(on_ready)
+        except OSError as error:  # the work does not need it
+            logger.warning("Other commands can't reach this engine: %s", error)
+
+    async def _listen(self, on_ready: Callable[[int, int | None], None]) -> None:
+        """Listen for this user's other processes, and on the public address where there is one."""
+        from ..api.server import build_application, serve
+
+        private = await serve(build_application(self._engine, token=self._token, on_shutdown=self.stop))
+        self._listeners.append(private)
+        public_port = None
+        if self._public is not None:
+            host = self._public.host
+            application = build_application(
+                self._engine, token=None, bearer=self._public.token, allowed_hosts=[host]
+            )
+            public = await serve(application, host, self._public.port)
+            self._listeners.append(public)
+            public_port = public.port
+        self._private_port = private.port
+        if self._holds_lock:
+            await asyncio.to_thread(self._announce, private.port)
+        on_ready(private.port, public_port)
+
+    def _begin(self) -> None:
         self._log_to(LOG_NAME)
-        self._announce(port)
+        self._holds_lock = True
+        if (port := self._private_port) is not None:
+            self._announce(port)
 
     def _log_to(self, name: str) -> None:
         """Continue the log in this file of the state directory; only the engine that archives writes engine.log."""
@@ -343,13 +378,14 @@ async def run_daemon(
     on_ready: Callable[[int, int | None], None] = lambda private, public: None,
     work: Callable[[], Any] | None = None,
     on_ending: Callable[[], None] = lambda: None,
+    listen_after_seconds: float = 0.0,
 ) -> list[str]:
     """Run `cloud-archive watch` until a signal, or until `work` returns. Return the paths not archived yet.
 
     Args:
         engine: not started; its environment holds the settings.
         on_ready, work: see `Service.run`. `work` must return soon after `on_ending` was called.
-        on_ending: see `Service`.
+        on_ending, listen_after_seconds: see `Service`.
 
     Raises:
         OSError: it can't listen on `public`.
@@ -371,6 +407,7 @@ async def run_daemon(
         grace_seconds=grace_seconds,
         autostart=True,
         on_ending=ending,
+        listen_after_seconds=listen_after_seconds,
     )
     with handle_signals(service.stop, (signal.SIGTERM, signal.SIGINT)):
         async with notify_systemd(engine):

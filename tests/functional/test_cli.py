@@ -17,6 +17,8 @@ from cloud_archive.cli.app import main
 from cloud_archive.cli.arguments import WrongUsage, host_and_port
 from cloud_archive.cli.common import ledger_path
 from cloud_archive.cli.logs import logging_to_stderr
+from cloud_archive.cli.start import main as start_main
+from cloud_archive.cli.start import plain_watch
 from cloud_archive.files import FileVersion
 from cloud_archive.intake.walk import scan
 from cloud_archive.ledger.ledger import Ledger
@@ -73,6 +75,39 @@ def test_help_loads_neither_the_store_nor_rich() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("arguments", [("watch", "--once"), ("watch", "--json", "d", "--once")])
+def test_the_plain_form_of_once_starts_without_typer(arguments: tuple[str, ...]) -> None:
+    assert plain_watch(arguments) is not None
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (),
+        ("watch",),
+        ("watch", "d"),
+        ("watch", "--once", "a", "b"),
+        ("watch", "--once", ""),
+        ("watch", "--once", "--help"),
+        ("watch", "--once", "--", "-d"),
+        ("watch", "--once", "--serve", "8080"),
+        ("watch", "--once", "--grace=5"),
+        ("upload", "--once", "d"),
+    ],
+)
+def test_every_other_form_is_parsed_by_typer(arguments: tuple[str, ...]) -> None:
+    assert plain_watch(arguments) is None
+
+
+@pytest.mark.parametrize("arguments", [("watch", "--once"), ("watch", "--once", "no-such-directory")])
+def test_both_ways_to_start_once_say_the_same(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
+) -> None:
+    monkeypatch.delenv("COMFYUI_OUTPUT_DIR", raising=False)
+    assert start_main(arguments) == 2
+    assert capsys.readouterr() == ("", ran(capsys, *arguments)[2])
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from cloud_archive.api.routes import ROUTES
 from cloud_archive.api.server import Listener, build_application, serve
 from cloud_archive.cli.app import main
 from cloud_archive.cli.arguments import WrongUsage, is_loopback_host, read_token
-from cloud_archive.cli.watch import _open_to
+from cloud_archive.cli.watching import _open_to
 from cloud_archive.config.settings import load_settings
 from tests.functional.archives import ENVIRON
 
@@ -115,7 +115,7 @@ def test_the_daemon_warns_once_where_others_reach_it_without_a_token(
         given.append(how.get("bearer"))
         return build(engine, **how)
 
-    monkeypatch.setattr("cloud_archive.daemon.service.build_application", recorded)
+    monkeypatch.setattr("cloud_archive.api.server.build_application", recorded)
     words = [str(tmp_path / "token") if word == "FILE" else word for word in arguments]
     assert main(["watch", str(root), "--once", *words]) == 0
     said = capsys.readouterr().err

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -21,6 +22,8 @@ from cloud_archive.demo.seaweedfs import free_ports
 from cloud_archive.state import read_engine_info
 from tests.fork_server import PIPE, Process, popen
 from tests.servers import S3Server, wait_until
+
+SLOW_TO_LOAD = ("aiohttp", "pathspec", "prometheus_client", "pydantic", "rich", "typer")
 
 pytestmark = [pytest.mark.store, pytest.mark.usefixtures("own_state")]
 
@@ -101,6 +104,32 @@ def test_once_again_finds_nothing_new(
     counts = {"archived": 0, "already_archived": 0, "failed": 0, "total": 0, "skipped_files": 0}
     assert json.loads(out) == {**counts, "failures": [], "skipped": []}
     assert bucket.keys() == ["out/a.png"]
+
+
+def test_once_loads_no_http_server_for_short_work(root: Path, bucket: S3Server) -> None:
+    (root / "a.png").write_bytes(b"a")
+    code = (
+        "import sys; from cloud_archive.cli.start import main; status = main(sys.argv[1:]);"
+        f"print(status, *sorted({{{', '.join(map(repr, SLOW_TO_LOAD))}}} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, "watch", str(root), "--once"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert done.stdout == "Complete: 1/1\n0\n"
+    assert bucket.objects() == {"out/a.png": b"a"}
+
+
+def test_once_can_be_called_by_other_commands_when_its_work_takes_long(root: Path, bucket: S3Server) -> None:
+    with (root / "open.png").open("wb") as open_file:
+        open_file.write(b"x")
+        open_file.flush()
+        with watching(root, "--once") as process:
+            assert process.poll() is None
+        process.kill()
 
 
 def test_once_does_what_the_backfill_variable_says(

@@ -1,0 +1,32 @@
+"""Declare arguments that several commands take."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .arguments import DIRECTORY_VARIABLE
+
+Directory = Annotated[
+    Path | None,
+    typer.Argument(
+        metavar="DIR",
+        help=f"The watched directory; default: {DIRECTORY_VARIABLE}.",
+        show_default=False,
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Answer with JSON, as the last line.")]
+
+
+def seconds_up_to(most: float) -> Callable[[float], float]:
+    """Return the check of an option that takes seconds from 0 to `most`; it raises typer.BadParameter."""
+
+    def check(value: float) -> float:
+        if not 0 <= value <= most:
+            raise typer.BadParameter(f"Give a number of seconds from 0 to {most:.0f}.")
+        return value
+
+    return check

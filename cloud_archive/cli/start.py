@@ -1,0 +1,113 @@
+"""Start a command, and turn every error into a sentence and an exit status.
+
+`watch DIR --once` is what scripts call for each file, and typer takes longer to load than such a file to upload. So its
+plain form starts without typer; every other form, `--help` included, is parsed by app.py.
+"""
+
+from __future__ import annotations
+
+import logging
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from .. import __version__
+from ..errors import CloudArchiveError, SettingsError
+from ..terminal import (
+    EXIT_DONE,
+    EXIT_FAILED,
+    EXIT_USAGE,
+    close_output,
+    prepare_streams,
+    print_error,
+)
+from ..text import make_printable
+from .arguments import WrongUsage
+
+_PLAIN_OPTIONS = frozenset({"--once", "--json"})
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run a command, and return the exit status.
+
+    Args:
+        arguments: without the program's name.
+    """
+    plain = plain_watch(arguments)
+    if plain is not None:
+        return exit_status(plain)
+    from .app import main as run_app
+
+    return run_app(arguments)
+
+
+def plain_watch(arguments: Sequence[str]) -> Callable[[], int] | None:
+    """Return what runs `watch --once`, where it is given with no other option than `--json`; else None."""
+    options = [word for word in arguments[1:] if word.startswith("-")]
+    directories = [word for word in arguments[1:] if not word.startswith("-")]
+    if (
+        list(arguments[:1]) != ["watch"]
+        or "--once" not in options
+        or not _PLAIN_OPTIONS.issuperset(options)
+        or len(directories) > 1
+        or "" in directories
+    ):
+        return None
+    directory = Path(directories[0]) if directories else None
+
+    def run() -> int:
+        from .watching import run_watch
+
+        return run_watch(directory, once=True, json="--json" in options)
+
+    return run
+
+
+def exit_status(run: Callable[[], object]) -> int:
+    """Run a command and return the exit status; an error is printed as a sentence."""
+    prepare_streams()
+    # Without a handler Python would write warnings and tracebacks to standard error; `watch` adds real ones.
+    logging.getLogger("cloud_archive").addHandler(logging.NullHandler())
+    try:
+        status = run()
+        return status if isinstance(status, int) else EXIT_DONE
+    except SystemExit as ended:
+        return ended.code if isinstance(ended.code, int) else EXIT_DONE
+    except SettingsError as error:
+        for problem in error.problems:
+            print_error(_sentence(str(problem)))
+        return EXIT_USAGE
+    except WrongUsage as error:
+        print_error(_sentence(str(error)))
+        return EXIT_USAGE
+    except CloudArchiveError as error:
+        print_error(_sentence(str(error)))
+    except BrokenPipeError:
+        close_output()
+    except KeyboardInterrupt:
+        print_error("Interrupted.")
+    except ModuleNotFoundError:
+        raise  # __main__ says what to install
+    except OSError as error:
+        print_error(_sentence(_system_words(error)))
+    except Exception as error:
+        print_error(_internal(error))
+    return EXIT_FAILED
+
+
+def _sentence(text: str) -> str:
+    text = make_printable(text)
+    return text if text.endswith((".", "!", "?")) else text + "."
+
+
+def _system_words(error: OSError) -> str:
+    where = f"{error.filename}: " if error.filename else ""
+    return f"{where}{error.strerror or error}"
+
+
+def _internal(error: Exception) -> str:
+    """One line that is worth reporting: what and where."""
+    frames = traceback.extract_tb(error.__traceback__)
+    where = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
+    message = str(error).splitlines()[0] if str(error) else ""
+    return f"This should not happen: {type(error).__name__}{where}: {message} (version {__version__})"

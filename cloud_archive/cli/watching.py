@@ -1,0 +1,178 @@
+"""What `watch` does: the daemon, and with `--once` the archiving of what is there. Without typer, see start.py."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import CloudArchiveError
+from ..terminal import EXIT_DONE, EXIT_FAILED, is_terminal, print_error, print_json, print_line
+from ..text import make_printable
+from .arguments import WrongUsage, host_and_port, is_loopback_host, read_token, watched_directory
+
+if TYPE_CHECKING:
+    from ..archive.engine import Engine
+    from ..daemon.service import PublicAddress
+    from .once import Result
+
+logger = logging.getLogger("cloud_archive.watch")
+
+GRACE_SECONDS = 30.0
+_NAMED = 1000  # failures on standard error at the most
+_SKIPPED_NAMED = 20
+
+
+def run_watch(
+    directory: Path | None,
+    *,
+    once: bool = False,
+    serve: str | None = None,
+    token_file: Path | None = None,
+    log_file: Path | None = None,
+    log_json: bool = False,
+    grace: float = GRACE_SECONDS,
+    json: bool = False,
+) -> int:
+    """Run `watch` with the options of its command, and return the exit status.
+
+    Raises:
+        WrongUsage: an option makes no sense.
+        SettingsError: the settings are wrong.
+    """
+    root = watched_directory(directory)
+    address = None if serve is None else host_and_port(serve)
+    token = None if token_file is None else read_token(token_file)
+    from ..config.settings import load_settings
+    from .logs import logging_to_stderr
+
+    settings = load_settings(os.environ)
+    if token is None and settings.serve_token is not None:
+        token = settings.serve_token.get_secret_value()
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(logging_to_stderr(json_lines=log_json, log_file=log_file))
+        except OSError as error:
+            raise WrongUsage(f"--log-file {log_file}: {error.strerror}.") from error
+        from ..archive.engine import Engine
+        from ..daemon.service import PublicAddress
+
+        public = None if address is None else PublicAddress(*address, token)
+        engine = Engine(root, backfill="all" if once else None, counts_metrics=not once or public is not None)
+        run = archive_once if once else _watch
+        return run(engine, public, grace, json)
+
+
+def _watch(engine: Engine, public: PublicAddress | None, grace: float, json: bool) -> int:
+    """The daemon."""
+    ending = threading.Event()
+
+    def until_end() -> None:
+        # Without an archiver there is nothing to serve for: somebody has to see why.
+        if not engine.problems:
+            ending.wait()
+
+    remaining = _run(engine, public, grace, until_end, ending.set)
+    for problem in engine.problems:
+        print_error(make_printable(problem))
+    failed = bool(remaining or engine.problems)
+    if json:
+        print_json({"success": not failed, "remaining": remaining, "errors": list(engine.problems)})
+    return EXIT_FAILED if failed else EXIT_DONE
+
+
+def archive_once(engine: Engine, public: PublicAddress | None, grace: float, json: bool) -> int:
+    """Archive what is there, and report; returns the exit status."""
+    from .once import Once
+    from .progress import Progress
+
+    with Progress(is_terminal(sys.stderr)) as progress:
+        work = Once(engine, on_status=progress.show)
+        remaining = _run(engine, public, grace, work.run, work.stop, once=True)
+    result = work.result
+    if not result.finished:
+        known = {path for path, _ in result.failures}
+        result.failures += [
+            (path, "Stopped before it was archived.") for path in remaining if path not in known
+        ]
+    return _report(result, json=json)
+
+
+def _run(
+    engine: Engine,
+    public: PublicAddress | None,
+    grace: float,
+    work: Callable[[], None],
+    on_ending: Callable[[], None],
+    *,
+    once: bool = False,
+) -> list[str]:
+    import asyncio
+
+    from ..daemon.service import SHORT_WORK_SECONDS, run_daemon
+
+    def ready(_: int, port: int | None) -> None:
+        if public is not None:
+            logger.info("Dashboard: %s", _address(public.host, port))
+            if public.token is None and not is_loopback_host(public.host):
+                logger.warning("%s", _open_to(public.host, port))
+
+    try:
+        return asyncio.run(
+            run_daemon(
+                engine,
+                public=public,
+                grace_seconds=grace,
+                on_ready=ready,
+                work=work,
+                on_ending=on_ending,
+                listen_after_seconds=SHORT_WORK_SECONDS if once and public is None else 0.0,
+            )
+        )
+    except OSError as error:
+        if public is None:
+            raise
+        raise CloudArchiveError(
+            f"--serve {public.host}:{public.port} can't be listened on: {error.strerror or error}."
+        ) from error
+
+
+def _address(host: str, port: int | None) -> str:
+    shown_host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)  # noqa: S104
+    return f"http://{shown_host}:{port}/"
+
+
+def _open_to(host: str, port: int | None) -> str:
+    everywhere = host in ("0.0.0.0", "::")  # noqa: S104 - compared, not bound to
+    where = f"port {port} of this machine" if everywhere else f"{host}:{port}"
+    return (
+        f"No token is set: everybody who reaches {where} can see the names of all files, start and stop the archive,"
+        " and have files uploaded. Set CLOUD_ARCHIVE_SERVE_TOKEN or give --token-file, or serve on 127.0.0.1."
+    )
+
+
+def _report(result: Result, *, json: bool) -> int:
+    """Print failures on standard error, the sum on standard output."""
+    failed = bool(result.failures) or not result.finished
+    for path, cause in sorted(result.failures)[:_NAMED]:
+        print_error(f"{make_printable(path)}: {make_printable(cause)}" if path else make_printable(cause))
+    if len(result.failures) > _NAMED:
+        print_error(f"… and {len(result.failures) - _NAMED:,} more")
+    if json:
+        print_json(result.to_json())
+    else:
+        for path, cause in sorted(result.skipped)[:_SKIPPED_NAMED]:
+            print_line(f"Skipped {make_printable(path)}: {make_printable(cause)}")
+        if result.skipped_files > _SKIPPED_NAMED:
+            print_line(f"… and {result.skipped_files - _SKIPPED_NAMED:,} more skipped")
+        done = result.archived + result.already
+        # What failed as a whole counts among the total already.
+        total = max(result.total, done)
+        if total or not failed:  # else the errors say it all
+            print_line(f"Complete: {done}/{total}" if total else "Complete: nothing to archive")
+    return EXIT_FAILED if failed else EXIT_DONE
