@@ -71,15 +71,15 @@ class PruneCandidate:
     etag: str | None = None
     rows: tuple[FileRow, ...] = ()
 
-    def matches_plan(self, info: ObjectInfo | None) -> bool:
-        """Return whether the object is still as it was planned."""
-        return (
-            info is not None
-            and info.size_bytes == self.size_bytes
-            and (self.etag is None or info.etag is None or info.etag == self.etag)
-            and info.last_modified is not None
-            and abs(info.last_modified.timestamp() - self.written_at) < TIME_SLACK_SECONDS
-        )
+    def has_same_bytes(self, info: ObjectInfo) -> bool:
+        """Return whether size and ETag are still as they were planned."""
+        same_etag = self.etag is None or info.etag is None or info.etag == self.etag
+        return info.size_bytes == self.size_bytes and same_etag
+
+    def has_same_time(self, info: ObjectInfo) -> bool:
+        """Return whether the object was not written again since the plan."""
+        moment = info.last_modified
+        return moment is not None and abs(moment.timestamp() - self.written_at) < TIME_SLACK_SECONDS
 
     @property
     def only_copy(self) -> bool:
@@ -266,7 +266,7 @@ def _find_remaining(
 
     def is_there(one: PruneCandidate) -> bool:
         try:
-            return one.matches_plan(with_retries(lambda: store.head(one.key)))
+            return _is_unchanged(store, one)
         except StoreError:
             return True
 
@@ -300,10 +300,30 @@ def _record_result(
         mark_pruned(ledger, [row.row for row in gone])
 
 
+def _is_unchanged(store: ObjectStore, planned: PruneCandidate) -> bool:
+    """Return whether the object is still as it was planned.
+
+    A HEAD decides. If only its time differs, a listing does, as for the plan: `rclone serve s3` may list an object
+    with the time of its file, and answer a HEAD with the time at which it was written.
+
+    Raises:
+        StoreError: the object can't be read, or not be listed.
+    """
+    found = with_retries(lambda: store.head(planned.key))
+    if found is None or not planned.has_same_bytes(found):
+        return False
+    if planned.has_same_time(found):
+        return True
+    listed = with_retries(
+        lambda: next(store.list(planned.key, limit=1), None)
+    )  # a key comes before any longer one
+    return listed is not None and listed.key == planned.key and planned.has_same_time(listed)
+
+
 def _find_change(store: ObjectStore, planned: PruneCandidate) -> str:
     """Return why this object stays; empty if it is as it was planned."""
     try:
-        return "" if planned.matches_plan(with_retries(lambda: store.head(planned.key))) else CHANGED
+        return "" if _is_unchanged(store, planned) else CHANGED
     except StoreError as error:
         return f"It could not be compared with the plan: {error}"
 
