@@ -51,7 +51,7 @@ def missing(what: str) -> NoReturn:
     pytest.skip(f"{what} is not installed")
 
 
-def wait_until(condition: Callable[[], bool], what: str, timeout_seconds: float = 30.0) -> None:
+def wait_until(condition: Callable[[], bool], what: str, timeout_seconds: float = 60.0) -> None:
     """Look again every 20 ms until `condition` holds; fail after the deadline."""
     deadline = time.monotonic() + timeout_seconds
     while not condition():
@@ -316,7 +316,7 @@ def _process(arguments: list[str], environment: dict[str, str], log_file: Path, 
     finally:
         process.terminate()
         try:
-            process.wait(5)
+            process.wait(60)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()

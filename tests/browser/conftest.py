@@ -27,7 +27,7 @@ from tests.chromium import find_chromium
 from tests.servers import missing
 
 # A deadline, not a goal: the machine may be busy with other groups of tests.
-expect.set_options(timeout=30_000)
+expect.set_options(timeout=60_000)
 
 OUR_FILES = ("/extensions/cloud-archive/", "/panel/", "/strings/", "/archive_panel.js", "/dashboard.js")
 

@@ -7,8 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,6 +31,7 @@ PNG = bytes.fromhex(
     "0000000c4944415408d763f8cfc0000003010100c9fe92ef0000000049454e44ae426082"
 )
 LARGE_BYTES = 24_000_000
+STATUS = "**/cloud-sync/status"
 
 
 class PromptServerStandIn:
@@ -98,32 +97,17 @@ def drop(output: Path, name: str, size_bytes: int = 0) -> None:
     hidden.rename(output / name)
 
 
-def seconds_until_shown(page: Page, output: Path, newest: Locator) -> float:
-    """Drop a file whose name is markup, and see it as text; timed by the page, which looks at each change."""
-    name = f"<img src=x onerror=alert({uuid.uuid4().hex[:6]})>.png"
-    page.evaluate(
-        "(name) => { const root = document.querySelector('cloud-archive-panel').shadowRoot; window.shownAt = null;"
-        " new MutationObserver((_, own) => { if (root.textContent.includes(name)) {"
-        " window.shownAt = Date.now(); own.disconnect(); } })"
-        ".observe(root, {subtree: true, childList: true, characterData: true}); }",
-        name,
-    )
-    begin = time.time()
-    drop(output, name)
-    expect(newest).to_contain_text(name, timeout=15_000)
-    return float(page.evaluate("shownAt")) / 1000 - begin
-
-
 def shows_the_life_of_an_archive(page: Page, panel: Locator, output: Path, store: S3Server) -> None:
     """Idle, one file by itself, a large one with progress, the store's fall and return, Retry."""
-    expect(heading(panel)).to_have_text("Up to date", timeout=15_000)
+    expect(heading(panel)).to_have_text("Up to date", timeout=60_000)
 
-    # The best of a few: other work on the machine can only make a time longer.
+    # A file whose name is markup is shown as text, and by a push: the page can't ask for the status meanwhile.
     newest = panel.locator(".recent li").first
-    shown_after = [seconds_until_shown(page, output, newest)]
-    while shown_after[-1] >= 1.0 and len(shown_after) < 4:
-        shown_after.append(seconds_until_shown(page, output, newest))
-    assert min(shown_after) < 1.0
+    name = "<img src=x onerror=alert(1)>.png"
+    page.route(STATUS, lambda route: route.abort())
+    drop(output, name)
+    expect(newest).to_contain_text(name)
+    page.unroute(STATUS)
     expect(panel.locator(".safe")).to_have_text("Safe to stop")
 
     page.evaluate(
@@ -133,7 +117,7 @@ def shows_the_life_of_an_archive(page: Page, panel: Locator, output: Path, store
         " watching.observe(root, {subtree: true, childList: true, attributes: true}); }"
     )
     drop(output, "large.bin", LARGE_BYTES)
-    expect(newest).to_contain_text("large.bin", timeout=20_000)
+    expect(newest).to_contain_text("large.bin", timeout=60_000)
     steps = {int(value) for value in page.evaluate("watching.disconnect() ?? [...seen]") if value is not None}
     assert len(steps) >= 2, steps
 
@@ -141,7 +125,7 @@ def shows_the_life_of_an_archive(page: Page, panel: Locator, output: Path, store
     store.embedded.stop()
     drop(output, "while_away.png")
     problem = panel.locator(".problem")
-    expect(problem).to_contain_text("Nothing answers at the endpoint", timeout=15_000)
+    expect(problem).to_contain_text("Nothing answers at the endpoint", timeout=60_000)
     expect(problem).to_contain_text("while_away.png")
     expect(panel.locator(".safe")).to_contain_text("Not yet")
     assert serious_findings(page) == []
@@ -197,7 +181,7 @@ def test_the_page_of_a_daemon_that_is_stopped_by_a_signal_is_not_green(
         panel = open_dashboard(page, f"http://127.0.0.1:{port}")
         expect(heading(panel)).to_have_text("Up to date")
         daemon.send_signal(signal.SIGSTOP)
-        expect(heading(panel)).to_have_text("Server unreachable", timeout=15_000)
+        expect(heading(panel)).to_have_text("Server unreachable", timeout=60_000)
         expect(panel.locator(".safe")).to_have_text("Can't tell whether it is safe to stop")
         daemon.send_signal(signal.SIGCONT)
         expect(heading(panel)).to_have_text("Up to date")

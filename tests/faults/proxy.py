@@ -179,7 +179,7 @@ class FaultProxy:
         """Cut every connection and end the thread."""
         self._call(self._close())
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(10)
+        self._thread.join(60)
         self._loop.close()
 
     def __enter__(self) -> FaultProxy:

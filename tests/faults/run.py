@@ -329,7 +329,7 @@ def _misbehaving(proxy: FaultProxy, plan: Plan) -> Iterator[None]:
         yield
     finally:
         over.set()
-        thread.join(10)
+        thread.join(60)
         proxy.clear()
 
 

@@ -38,7 +38,7 @@ def proxy(seaweedfs: S3Server) -> Iterator[FaultProxy]:
 
 @pytest.fixture
 def client(proxy: FaultProxy, seaweedfs: S3Server) -> Iterator[S3Client]:
-    made = plain_client(proxy.url, seaweedfs, read_timeout=2, connect_timeout=2)
+    made = plain_client(proxy.url, seaweedfs, read_timeout=60, connect_timeout=60)
     yield made
     made.close()
 
@@ -52,7 +52,7 @@ def put(client: S3Client, seaweedfs: S3Server) -> Callable[..., str]:
 @pytest.fixture
 def put_hastily(proxy: FaultProxy, seaweedfs: S3Server) -> Iterator[Callable[..., str]]:
     """The same, without patience for what does not answer."""
-    made = plain_client(proxy.url, seaweedfs, read_timeout=0.3, connect_timeout=0.3)
+    made = plain_client(proxy.url, seaweedfs, read_timeout=0.3, connect_timeout=1)
     yield putting(made, seaweedfs)
     made.close()
 
@@ -218,7 +218,7 @@ def test_what_hangs_is_reset_on_release(proxy: FaultProxy, seaweedfs: S3Server) 
         sending = pool.submit(patient.put_object, Bucket=seaweedfs.bucket, Key="hang/x", Body=b"x")
         assert proxy.wait_for(lambda entries: bool(entries))
         proxy.release()
-        assert isinstance(sending.exception(10), ConnectionClosedError)
+        assert isinstance(sending.exception(60), ConnectionClosedError)
     patient.close()
 
 

@@ -74,7 +74,7 @@ class FakeEngine:
     def upload(self, file_path: str, timeout_seconds: float = 20) -> FakeUploadAnswer:
         self._note("upload", file_path)
         if self.gate is not None:
-            self.gate.wait(20)
+            self.gate.wait(60)
         return self.answer
 
     def rescan(self, accept_root: bool = False) -> str:
@@ -105,7 +105,7 @@ class FakeEngine:
     def report(self, by: str, last: int) -> list[dict[str, Any]]:
         self._note("report", by, last)
         if self.gate is not None:
-            self.gate.wait(20)
+            self.gate.wait(60)
         return [{"start": "2026-04-01T00:00:00", "files": 2, "bytes": 30}]
 
     def check(self) -> Future[dict[str, Any]]:

@@ -26,7 +26,7 @@ class Slow:
         def count_later(archiver: Archiver, event: Event) -> None:
             if isinstance(event, FileArchived):
                 self.reached.set()
-                self.go.wait(20)
+                self.go.wait(60)
             on_event(archiver, event)
 
         monkeypatch.setattr(Archiver, "_on_event", count_later)
@@ -36,11 +36,11 @@ def test_a_file_that_is_not_counted_yet_is_not_done(tmp_path: Path, monkeypatch:
     slow = Slow(monkeypatch)
     with archiving(tmp_path / "output", MemoryStore()) as archiver:
         (archiver.root / "a.bin").write_bytes(b"a")
-        assert slow.reached.wait(15)
+        assert slow.reached.wait(60)
         assert archiver.ledger.totals().archived.files == 1
         assert not archiver.safe_to_stop()
         slow.go.set()
-        assert archiver.flush(15)
+        assert archiver.flush(60)
         assert archiver.status().uploaded_files == 1
 
 
@@ -48,7 +48,7 @@ def test_once_counts_every_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     slow = Slow(monkeypatch)
     with engine_on(tmp_path / "output", MemoryStore(), tmp_path / "state") as engine:
         (engine.root / "a.bin").write_bytes(b"a")
-        assert slow.reached.wait(15)
+        assert slow.reached.wait(60)
         once = Once(engine)
         seen: list[int] = []
         looked = threading.Event()
@@ -61,7 +61,7 @@ def test_once_counts_every_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         once._on_status = show
         thread = threading.Thread(target=once.run)
         thread.start()
-        assert looked.wait(15) or not thread.is_alive()
+        assert looked.wait(60) or not thread.is_alive()
         slow.go.set()
-        thread.join(15)
+        thread.join(60)
         assert (once.result.archived, once.result.total) == (1, 1)

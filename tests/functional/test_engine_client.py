@@ -12,10 +12,11 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import psutil
 import pytest
@@ -27,16 +28,29 @@ from cloud_archive.errors import EngineUnavailable
 from .waiting import engines, until
 
 SCRIPT = Path(__file__).parent / "fake_engine_process.py"
+# Restarts come fast; a slow answer of a healthy engine, on a busy machine, ends nothing.
 FAST = Timing(
-    ready=20,
+    ready=60,
     first_backoff=0.05,
     longest_backoff=0.2,
     health_interval=0.1,
-    health_answer=0.2,
-    deaf=0.5,
-    silence=2,
+    health_answer=60,
+    deaf=60,
+    silence=60,
 )
+HASTY = replace(FAST, health_answer=0.2, deaf=0.5)
 posix = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+
+
+T = TypeVar("T")
+
+
+def result_at_once(call: Coroutine[Any, Any, T]) -> T:
+    """Run a call that waits for nothing: it ends before the event loop has a turn."""
+    with pytest.raises(StopIteration) as ended:
+        call.send(None)
+    result: T = ended.value.value
+    return result
 
 
 class Setting:
@@ -145,11 +159,9 @@ async def test_a_missing_dependency_is_named_in_the_cause(begin: Begin) -> None:
     setting = await begin("no-module")
     await until(setting.causes)
     assert setting.causes() == ["The engine ended at start: No module named 'boto3'"]
-    began = time.monotonic()
-    status = await setting.client.status()
+    status = result_at_once(setting.client.status())
     with pytest.raises(EngineUnavailable, match="boto3"):
-        await setting.client.call("POST", "/cloud-sync/start", json={}, timeout_seconds=10)
-    assert time.monotonic() - began < 0.5  # at once
+        result_at_once(setting.client.call("POST", "/cloud-sync/start", json={}, timeout_seconds=10))
     assert (status["state"], status["running"], status["safe_to_stop"]) == ("unavailable", False, False)
     assert status["errors"] == setting.causes()
 
@@ -196,7 +208,7 @@ async def test_an_engine_that_does_not_answer_as_it_should_is_ended(
 
 
 async def test_an_engine_that_hangs_is_ended_and_started_again(begin: Begin) -> None:
-    setting = await begin("deaf")
+    setting = await begin("deaf", HASTY)
     await until(lambda: len(setting.lives) == 2)
     assert "did not answer for" in setting.causes()[0]
 
@@ -205,9 +217,7 @@ async def test_calls_are_answered_at_once_while_the_engine_hangs(begin: Begin) -
     setting = await begin("deaf", Timing(health_interval=0.05, health_answer=0.1, deaf=60))
     await until(lambda: setting.lives)
     await until(lambda: setting.client._life is not None and setting.client._life.misses >= 2)
-    began = time.monotonic()
-    status = await setting.client.status()
-    assert time.monotonic() - began < 0.5
+    status = result_at_once(setting.client.status())
     assert status["errors"] == ["The engine does not answer just now."]
     await until(lambda: setting.client._life is not None and setting.client._life.misses >= 3)
     await setting.client.stop()  # ends it: it would never notice that its input was closed
@@ -230,9 +240,11 @@ async def test_pushes_come_at_most_four_a_second_and_the_last_one_comes(begin: B
 async def test_after_stop_the_engine_ends_by_itself(begin: Begin) -> None:
     setting = await begin()
     await until(setting.up)
-    began = time.monotonic()
+    engine = psutil.Process(setting.lives[0]["pid"])
+    engine.suspend()
     await setting.client.stop()
-    assert time.monotonic() - began < 1
+    assert engine.is_running(), "nobody waits for its end"
+    engine.resume()
     await until(lambda: setting.notes[-1] == {"end": True})
     assert (await setting.client.status())["errors"] == ["The engine was stopped."]
     await setting.client.stop()
@@ -294,7 +306,7 @@ def test_a_closed_loop_is_no_trouble_for_the_thread(tmp_path: Path) -> None:
 
     loop.run_until_complete(begin())
     loop.close()
-    assert processes[0].join(20)
+    assert processes[0].join(60)
 
 
 def test_an_engine_released_before_it_started_ends() -> None:
@@ -303,7 +315,7 @@ def test_an_engine_released_before_it_started_ends() -> None:
     process = EngineProcess(command, {}, on_ready=lambda _: None, on_end=ends.append)
     process.release()
     process.start()
-    assert process.join(20)
+    assert process.join(60)
     assert len(ends) == 1
 
 
@@ -340,9 +352,7 @@ async def test_an_engine_that_is_stopped_by_a_signal_is_unavailable_until_it_goe
     try:
         await until(lambda: setting.pushed[-1]["state"] == "unavailable")
         assert setting.causes()[-1] == "The engine does not answer just now."
-        began = time.monotonic()
-        assert (await setting.client.status())["state"] == "unavailable"
-        assert time.monotonic() - began < 0.5, "at once"
+        assert result_at_once(setting.client.status())["state"] == "unavailable"
         count = len(setting.pushed)
         await until(lambda: len(setting.pushed) > count + 2)
         assert {status["state"] for status in setting.pushed[count:]} == {"unavailable"}, (
@@ -351,7 +361,6 @@ async def test_an_engine_that_is_stopped_by_a_signal_is_unavailable_until_it_goe
     finally:
         os.kill(pid, signal.SIGCONT)
     await until(lambda: setting.pushed[-1]["state"] == "idle")
-    assert (await setting.client.status())["state"] == "idle"
 
 
 async def test_while_the_engine_is_down_the_status_is_pushed_again_as_a_heartbeat(begin: Begin) -> None:

@@ -59,7 +59,7 @@ def test_a_ledger_that_a_backup_holds_for_long_is_gone_on_without_and_gone_back_
     with engine_on(root, store, state) as engine:
         _idle(engine)
         (root / "a.bin").write_bytes(b"a")
-        assert engine.flush(20)
+        assert engine.flush(60)
         if when == "running":
             session = engine.status().uploaded_files
             with closing(sqlite3.connect(state / LEDGER_NAME, isolation_level=None)) as backup:
@@ -69,7 +69,7 @@ def test_a_ledger_that_a_backup_holds_for_long_is_gone_on_without_and_gone_back_
                 errors = engine.status(scan=False).errors
                 assert any("locked by another program" in error for error in errors), errors
             until(lambda: _on_disk(engine), "it is back on its disk")
-            assert engine.flush(20)
+            assert engine.flush(60)
             assert engine.status().errors == ()
             assert engine.status().uploaded_files == session + 1
     if when == "start":
@@ -77,7 +77,7 @@ def test_a_ledger_that_a_backup_holds_for_long_is_gone_on_without_and_gone_back_
             backup.execute("BEGIN EXCLUSIVE")
             (root / "b.bin").write_bytes(b"b")
             with engine_on(root, store, state) as engine:
-                assert engine.flush(20)
+                assert engine.flush(60)
                 assert not _on_disk(engine)
                 backup.execute("ROLLBACK")
                 until(lambda: _on_disk(engine), "it is back on its disk")
@@ -96,7 +96,7 @@ def test_what_was_archived_in_memory_is_kept_by_a_stop(
         backup.execute("BEGIN EXCLUSIVE")
         (root / "b.bin").write_bytes(b"b")
         with engine_on(root, store, state) as engine:
-            assert engine.flush(20)
+            assert engine.flush(60)
             backup.execute("ROLLBACK")
     assert _archived(state) == ["b.bin"]
 
@@ -106,7 +106,7 @@ def test_a_ledger_that_is_destroyed_while_it_is_in_use_is_built_anew(tmp_path: P
     with engine_on(root, store, state) as engine:
         _idle(engine)
         (root / "a.bin").write_bytes(b"a")
-        assert engine.flush(20)
+        assert engine.flush(60)
         for name in (LEDGER_NAME, f"{LEDGER_NAME}-wal"):
             path = state / name
             path.write_bytes(os.urandom(path.stat().st_size))
@@ -114,7 +114,7 @@ def test_a_ledger_that_is_destroyed_while_it_is_in_use_is_built_anew(tmp_path: P
         until(
             lambda: any("The ledger was damaged" in e for e in engine.status(scan=False).errors), "it is told"
         )
-        assert engine.flush(20)
+        assert engine.flush(60)
         assert list(state.glob("ledger.damaged-*"))
     assert _archived(state) == ["a.bin", "b.bin"]
     assert sorted(store.bodies()) == ["out/a.bin", "out/b.bin"]
@@ -148,7 +148,7 @@ with engine_on(root, store, state) as engine:
     assert engine.archiver().ledger.path is None
     filler.unlink()
     until(lambda: engine.archiver().ledger.path is not None, "it is back on its disk")
-    assert engine.flush(20)
+    assert engine.flush(60)
     assert engine.status().errors == (), engine.status().errors
     assert engine.archiver().ledger.totals().archived.files == 40
 print("held")
@@ -202,5 +202,5 @@ def test_without_a_usable_ledger_what_it_had_pending_is_not_forgotten(
     assert not everything
     time.sleep(0.01)
     with archiving(root, store, ledger=ledger) as archiver:
-        assert archiver.flush(10)
+        assert archiver.flush(60)
     assert store.bodies() == {"out/waits.png": b"waits"}

@@ -140,17 +140,17 @@ def test_a_clock_that_jumps_while_the_archive_runs_hides_nothing(
         jump[0] = 1_000_000_000.0
         store.on_call = refuse
         (root / "put off.bin").write_bytes(b"put off")
-        assert refused.wait(15)
+        assert refused.wait(60)
         until(lambda: archiver.ledger.totals().waiting.files == 1, "it is put off")
         jump[0] = 0.0
         store.on_call = lambda operation, key: None
-        assert archiver.flush(20), archiver.status(scan=False)
+        assert archiver.flush(60), archiver.status(scan=False)
         for number, seconds in enumerate((0.0, -1_700_000_000.0, 1_000_000_000.0, -3600.0)):
             jump[0] = seconds
             path = root / f"{number}.bin"
             path.write_bytes(b"%d" % number)
             os.utime(path, (max(0.0, real() + seconds), max(0.0, real() + seconds)))
-            assert archiver.flush(20), archiver.status(scan=False)
+            assert archiver.flush(60), archiver.status(scan=False)
     assert sorted(store.bodies()) == [*(f"out/{number}.bin" for number in range(4)), "out/put off.bin"]
 
 
@@ -159,7 +159,7 @@ def test_a_pod_cloned_with_its_ledger_loses_nothing_and_doubles_nothing(tmp_path
     with engine_on(root, store, state) as engine:
         until(lambda: engine.status(scan=False).state.value == "idle", "the first scan")
         (root / "archived.bin").write_bytes(b"archived")
-        assert engine.flush(20)
+        assert engine.flush(60)
     (root / "pending.bin").write_bytes(b"written while nothing ran")
     clone_root, clone_state = tmp_path / "clone", tmp_path / "clone-state"
     shutil.copytree(root, clone_root)
@@ -174,8 +174,8 @@ def test_a_pod_cloned_with_its_ledger_loses_nothing_and_doubles_nothing(tmp_path
             writer.start()
         for writer in writers:
             writer.join()
-        assert one.flush(20)
-        assert other.flush(20)
+        assert one.flush(60)
+        assert other.flush(60)
         assert one.archiver().ledger.totals().archived.files == 12
         assert other.archiver().ledger.totals().archived.files == 12
     wanted = [b"archived", b"written while nothing ran"]
@@ -195,7 +195,7 @@ def test_the_store_is_got_ready_before_the_first_upload(tmp_path: Path, autostar
     ready = threading.Event()
     store.warm_up = ready.set  # type: ignore[method-assign]
     with engine_on(tmp_path / "output", store, tmp_path / "state", CLOUD_ARCHIVE_AUTOSTART=autostart):
-        assert ready.wait(10)
+        assert ready.wait(60)
     assert set(store.calls) <= {("GetObject", store.probe_key)}, (
         "but for the request that verifies the connection"
     )

@@ -70,7 +70,7 @@ def test_what_is_archived_is_known_by_the_bucket_and_what_waited_still_arrives(
         (root / "folder").mkdir()
         (root / "folder/a.bin").write_bytes(b"a")
         (root / "b.bin").write_bytes(b"b")
-        assert engine.flush(20)
+        assert engine.flush(60)
     first = store.bodies()
     assert len(first) == 2
     (root / "waits.bin").write_bytes(b"written while nothing ran")
@@ -78,7 +78,7 @@ def test_what_is_archived_is_known_by_the_bucket_and_what_waited_still_arrives(
     damage(ledger)
     monkeypatch.setattr(Clock, "day", 2)
     with engine_on(root, store, state, S3_PREFIX="{Y}-{m}-{d}") as engine:
-        assert engine.flush(20)
+        assert engine.flush(60)
         status = engine.status()
         assert any("The ledger was" in error for error in status.errors)
         assert status.already_archived_files == 2
@@ -105,12 +105,12 @@ def test_a_numbered_name_of_an_earlier_day_is_found_again(
         _idle(engine)
         store.put("01/a.bin", b"x", sha256="", content_type="", metadata={}, create_only=True)
         (root / "a.bin").write_bytes(b"a")
-        assert engine.flush(20)
+        assert engine.flush(60)
     assert sorted(store.bodies()) == ["01/a (1).bin", "01/a.bin"]
     _gone(state / LEDGER_NAME)
     monkeypatch.setattr(Clock, "day", 2)
     with engine_on(root, store, state, S3_PREFIX="{d}") as engine:
-        assert engine.flush(20)
+        assert engine.flush(60)
     assert sorted(store.bodies()) == ["01/a (1).bin", "01/a.bin"]
 
 

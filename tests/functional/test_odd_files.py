@@ -26,7 +26,7 @@ def _key(path: str) -> str:
 
 def _arrived(archiver: Archiver, store: MemoryStore, *names: str) -> None:
     until(lambda: {_key(name) for name in names} <= set(store.bodies()), f"{names} arrived")
-    assert archiver.flush(20), archiver.status().errors
+    assert archiver.flush(60), archiver.status().errors
 
 
 def _tree(root: Path, outside: Path) -> dict[str, bytes]:
@@ -190,7 +190,7 @@ with archiving(base / "output", store, CLOUD_ARCHIVE_RESCAN_SECONDS="1") as arch
     assert [w.reason for w in archiver.status(scan=False).waiting] == ["unreadable"]
     dark.chmod(0o600)
     until(lambda: store.bodies().get("out/a.bin") == b"dark", "it arrived")
-    assert archiver.flush(15)
+    assert archiver.flush(60)
     assert not archiver.status().errors, archiver.status().errors
 """,
     )
@@ -226,7 +226,7 @@ with archiving(base / "output", store) as archiver:
     assert not archiver.safe_to_stop()
     writer.communicate()
     until(lambda: store.bodies() == {"out/a.bin": b"half and half"}, "it arrives once and whole")
-    assert archiver.flush(15)
+    assert archiver.flush(60)
 """,
         before=WRITER_OF_ROOT,
     )
@@ -254,7 +254,7 @@ with archiving(base / "output", store, CLOUD_ARCHIVE_RESCAN_SECONDS="600") as ar
     assert not archiver.safe_to_stop()
     dark.chmod(0o700)
     until(lambda: store.bodies().get("out/dark/a.bin") == b"dark", "it arrived")
-    assert archiver.flush(15)
+    assert archiver.flush(60)
     assert not archiver.status().errors, archiver.status().errors
     (dark / "late.bin").write_bytes(b"late")
     until(lambda: "out/dark/late.bin" in store.bodies(), "a later one arrived")
@@ -273,5 +273,5 @@ def test_a_date_that_the_ledger_cannot_hold_holds_up_nobody(root: Path) -> None:
         pytest.skip("this filesystem knows no such date")
     (root / "near.png").write_bytes(b"near")
     with archiving(root, store, CLOUD_ARCHIVE_BACKFILL="all") as archiver:
-        assert archiver.flush(10)
+        assert archiver.flush(60)
     assert store.bodies() == {"out/far.png": b"far", "out/near.png": b"near"}

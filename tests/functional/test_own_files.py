@@ -41,7 +41,7 @@ def test_own_files_in_the_watched_directory_are_never_archived(tmp_path: Path, l
             (root / f"{number}.bin").write_bytes(b"%d" % number)
             for _ in range(20):
                 logging.getLogger("cloud_archive.test").info("a line that makes the log rotate")
-            assert engine.flush(20), engine.status(scan=False)
+            assert engine.flush(60), engine.status(scan=False)
             assert log.with_name("archive.log.1").exists()
             with pytest.raises(RequestRefused):
                 engine.upload("logs/archive.log")

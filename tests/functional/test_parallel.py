@@ -109,7 +109,7 @@ class HoldingStore(MemoryStore):
         with self._flight:
             self.in_flight += len(body)
             self.most_in_flight = max(self.most_in_flight, self.in_flight)
-        assert self.go.wait(10)
+        assert self.go.wait(60)
         yield
         with self._flight:
             self.in_flight -= len(body)
@@ -144,7 +144,7 @@ class SlowToTell(MemoryStore):
 
     def probe_create_only(self, key: str, body: bytes, **how: Any) -> None:
         self.asked.set()
-        assert self.go.wait(10)
+        assert self.go.wait(60)
 
 
 def test_nobody_waits_for_what_another_finds_out_about_the_store(root: Path, ledger: Ledger) -> None:
@@ -153,7 +153,7 @@ def test_nobody_waits_for_what_another_finds_out_about_the_store(root: Path, led
     store = SlowToTell()
     with uploading(ledger, root, store, 2):
         try:
-            assert store.asked.wait(10)
+            assert store.asked.wait(60)
             wait_until(lambda: ledger.totals().archived.files >= 1, "the other worker's are archived", 5)
         finally:
             store.go.set()

@@ -38,7 +38,7 @@ def _archived(root: Path, store: MemoryStore, state: Path, *names: str) -> None:
         until(lambda: engine.status(scan=False).state.value == "idle", "the first scan")
         for name in names:
             (root / name).write_bytes(name.encode())
-        assert engine.flush(20)
+        assert engine.flush(60)
 
 
 def _freer(root: Path, store: MemoryStore, ledger: Ledger) -> LocalCleaner:
@@ -86,7 +86,7 @@ def test_files_that_wait_are_not_gone_with_the_directory(tmp_path: Path, root: P
             until(lambda: "out/meanwhile.bin" in store.bodies(), "it arrived")
             shutil.rmtree(root)
         away.rename(root)
-        assert engine.flush(30), engine.status(scan=False)
+        assert engine.flush(60), engine.status(scan=False)
         assert engine.status().errors == ()
     assert {f"out/{number}.bin" for number in range(3)} <= set(store.bodies())
 
@@ -96,7 +96,7 @@ def test_an_accepted_directory_is_the_known_one(tmp_path: Path, root: Path) -> N
     with engine_on(root, store, tmp_path / "state", **NATIVE) as engine:
         until(lambda: engine.status(scan=False).state.value == "idle", "the first scan")
         (root / "a.bin").write_bytes(b"a")
-        assert engine.flush(20)
+        assert engine.flush(60)
         root.rename(tmp_path / "away")
         root.mkdir()
         old = root / "of somebody else.bin"
@@ -107,7 +107,7 @@ def test_an_accepted_directory_is_the_known_one(tmp_path: Path, root: Path) -> N
         assert not engine.flush(1)
         assert set(store.bodies()) == {"out/a.bin"}
         engine.rescan(accept_root=True)
-        assert engine.flush(20)
+        assert engine.flush(60)
         assert set(store.bodies()) == {"out/a.bin", "out/of somebody else.bin"}
 
 
@@ -133,7 +133,7 @@ def test_a_start_over_an_unmounted_directory_is_not_safe_until_it_is_mounted(
         root.rmdir()
         # Another container: device or inode are others.
         shutil.copytree(away, root)
-        assert engine.flush(30), engine.status(scan=False)
+        assert engine.flush(60), engine.status(scan=False)
         assert engine.status().errors == ()
     assert set(store.bodies()) == {"out/a.bin", "out/b.bin", "out/missed.bin"}
 
@@ -191,7 +191,7 @@ def test_a_stopped_archive_names_the_replaced_directory_and_accepts_it(tmp_path:
     with engine_on(root, store, tmp_path / "state", **NATIVE) as engine:
         until(lambda: engine.status(scan=False).state.value == "idle", "the first scan")
         (root / "a.bin").write_bytes(b"a")
-        assert engine.flush(20)
+        assert engine.flush(60)
         engine.stop_watching()
         until(lambda: engine.status().safe_to_stop, "it has stopped")
         root.rename(tmp_path / "away")

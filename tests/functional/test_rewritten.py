@@ -83,14 +83,14 @@ def test_bytes_that_are_written_under_the_same_size_and_time_are_archived(
     store = MemoryStore()
     with archiving(tmp_path / "output", store, CLOUD_ARCHIVE_WATCH=watch) as archiver:
         write(archiver.root / "a.bin", b"first!")
-        assert archiver.flush(20)
+        assert archiver.flush(60)
         rewrite(archiver.root / "a.bin", b"second")
-        assert archiver.flush(20)
+        assert archiver.flush(60)
         assert store.bodies() == {"out/a.bin": b"first!", "out/a (1).bin": b"second"}
         rewrite(archiver.root / "a.bin", b"third!")
-        assert archiver.flush(20)
+        assert archiver.flush(60)
         rewrite(archiver.root / "a.bin", b"first!")
-        assert archiver.flush(20)
+        assert archiver.flush(60)
     assert store.bodies() == {
         "out/a.bin": b"first!",
         "out/a (1).bin": b"second",
@@ -103,12 +103,12 @@ def test_the_same_while_nothing_runs(tmp_path: Path, rewrite: Rewrite) -> None:
     store, root = MemoryStore(), tmp_path / "output"
     with archiving(root, store) as archiver:
         write(root / "a.bin", b"first!")
-        assert archiver.flush(20)
+        assert archiver.flush(60)
     rewrite(root / "a.bin", b"second")
     with archiving(root, store, start=False) as archiver:
         assert not archiver.safe_to_stop(), "nobody has looked at these bytes"
         archiver.start()
-        assert archiver.flush(20)
+        assert archiver.flush(60)
     assert store.bodies() == {"out/a.bin": b"first!", "out/a (1).bin": b"second"}
 
 
@@ -119,14 +119,14 @@ def test_a_file_whose_attributes_alone_changed_is_hashed_once_and_not_sent(
     with archiving(root, store) as archiver:
         for name in ("a.bin", "b.bin", "c.bin"):
             write(root / name, name.encode())
-        assert archiver.flush(20)
+        assert archiver.flush(60)
         assert hashed == []
     (root / "a.bin").chmod(0o600)
     shutil.copy2(root / "b.bin", root / ".b.fresh")
     (root / ".b.fresh").replace(root / "b.bin")
     for _ in range(2):
         with archiving(root, store) as archiver:
-            assert archiver.flush(20)
+            assert archiver.flush(60)
             assert archiver.status().unchecked_files == 0
         assert sorted(hashed) == ["a.bin", "b.bin"]
     assert len(store.bodies()) == puts(store) == 3
@@ -138,12 +138,12 @@ def test_a_close_after_writing_leads_to_a_look_whatever_the_timestamps_say(
     """Writes through a memory map may change no timestamp until the system writes them back."""
     with archiving(tmp_path / "output", MemoryStore()) as archiver:
         write(archiver.root / "a.bin", b"first!")
-        assert archiver.flush(20)
+        assert archiver.flush(60)
         before = (archiver.root / "a.bin").stat()
         (archiver.root / "a.bin").open("r+b").close()
         assert (archiver.root / "a.bin").stat().st_ctime_ns == before.st_ctime_ns
         until(lambda: hashed == ["a.bin"], "it is hashed")
-        assert archiver.flush(20)
+        assert archiver.flush(60)
 
 
 def test_a_file_of_the_baseline_is_archived_once_it_is_written_to(tmp_path: Path) -> None:
@@ -152,7 +152,7 @@ def test_a_file_of_the_baseline_is_archived_once_it_is_written_to(tmp_path: Path
     for name in ("a.bin", "b.bin"):
         write(root / name, name.encode())
     with archiving_what_is_new(root, store) as archiver:
-        assert archiver.flush(20)
+        assert archiver.flush(60)
         assert store.bodies() == {}
         rewritten_in_place(root / "a.bin", b"A.BIN")
         until(lambda: store.bodies() == {"out/a.bin": b"A.BIN"}, "it is archived")
@@ -201,13 +201,13 @@ def test_a_tree_that_changed_as_a_whole_is_no_alarm_and_is_hashed_in_the_backgro
     monkeypatch.setattr(recheck, "hash_file", slow)
     monkeypatch.setattr(recheck, "REST_SHARE", 0.0)
     with archiving(root, store) as archiver:
-        assert archiver.flush(20), "size and time count for the status"
+        assert archiver.flush(60), "size and time count for the status"
         status = archiver.status()
         assert (status.safe_to_stop, status.state.value, status.unchecked_files) == (True, "idle", count)
         assert len(store.bodies()) == count
         held = False
         until(lambda: archiver.status().unchecked_files == 0, "all are hashed")
-        assert archiver.flush(20)
+        assert archiver.flush(60)
         assert store.bodies()["out/007 (1).bin"] == b"bad"
         assert len(store.bodies()) == count + 1
 
@@ -237,7 +237,7 @@ def test_a_ledger_of_the_version_before_goes_on_and_only_doubtful_files_are_hash
     (root / "009.bin").chmod(0o600)
     hashed.clear()
     with archiving(root, store) as archiver:
-        assert archiver.flush(20)
+        assert archiver.flush(60)
     assert sorted(set(hashed)) == ["007.bin", "008.bin", "009.bin"]
     assert {key for key in store.bodies() if "(" in key} == {"out/007 (1).bin", "out/008 (1).bin"}
     assert len(store.bodies()) == 303
@@ -254,12 +254,12 @@ def test_a_file_read_within_the_tick_of_its_last_write_is_hashed_again(
 
     with archiving(root, MemoryStore()) as archiver:
         write(root / "a.bin", b"first!", (time.time_ns() + 10**9) // 10**9 * 10**9)
-        assert archiver.flush(20)
+        assert archiver.flush(60)
         until(lambda: archiver.flush(5) and offset(archiver) != UNSURE_NS, "its tick is over")
         assert hashed
-        assert archiver.flush(20)
+        assert archiver.flush(60)
         hashed.clear()
-        assert archiver.flush(20)
+        assert archiver.flush(60)
         assert hashed == []
     ledger = Ledger(tmp_path / "ledger.sqlite3")
     ledger.open()
@@ -277,7 +277,7 @@ def test_a_file_that_cannot_be_hashed_keeps_the_status_from_green(
     store, root = MemoryStore(), tmp_path / "output"
     with archiving(root, store) as archiver:
         write(root / "a.bin", b"first!")
-        assert archiver.flush(20)
+        assert archiver.flush(60)
         real = hash_file
 
         def refused(root: Path, path: str, *, stopping: Callable[[], bool]) -> object:
@@ -289,6 +289,6 @@ def test_a_file_that_cannot_be_hashed_keeps_the_status_from_green(
         status = archiver.status()
         assert (status.safe_to_stop, status.unchecked_files) == (False, 1)
         monkeypatch.setattr(recheck, "hash_file", real)
-        assert archiver.flush(20)
+        assert archiver.flush(60)
         assert archiver.status().errors == ()
     assert store.bodies() == {"out/a.bin": b"first!", "out/a (1).bin": b"second"}

@@ -129,7 +129,7 @@ def test_files_that_were_archived_before_count_as_matched(tmp_path: Path) -> Non
         with archiving(
             root, MemoryStore(), CLOUD_ARCHIVE_BACKFILL="all", CLOUD_ARCHIVE_INCLUDE="*.png"
         ) as archiver:
-            assert archiver.flush(15)
+            assert archiver.flush(60)
             until(lambda: archiver.status(scan=False).state.value == "idle", "it is idle")
             assert archiver.status().errors == ()
 

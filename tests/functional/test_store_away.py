@@ -47,7 +47,7 @@ def test_a_store_that_is_away_for_a_whole_run_costs_few_requests_and_few_lines(
         assert len(status.errors) <= 2
         assert sum(record.levelno >= logging.INFO for record in caplog.records) <= 20
         store.on_call = lambda operation, key: None
-        assert archiver.flush(30)
+        assert archiver.flush(60)
         assert archiver.status().errors == ()
     assert store.bodies() == {f"out/{number:03}.bin": b"%d" % number for number in range(FILES)}
     assert any("takes uploads again" in record.getMessage() for record in caplog.records)
@@ -71,7 +71,7 @@ def test_a_directory_that_is_away_is_told_of_once(
         assert sum("is not there" in record.getMessage() for record in caplog.records) == 1
         (tmp_path / "away").rename(archiver.root)
         (archiver.root / "a.bin").write_bytes(b"a")
-        assert archiver.flush(20)
+        assert archiver.flush(60)
         assert archiver.status().errors == ()
 
 

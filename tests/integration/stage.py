@@ -93,13 +93,13 @@ class Stage:
         thread = threading.Thread(target=lambda: asyncio.run(serve()), name="stage")
         thread.start()
         try:
-            assert listening.wait(30)
+            assert listening.wait(60)
             wait_until(lambda: engine.status().state.value == "idle", "the archive runs")
             wait_until(lambda: engine.catalog().wait_until_filled(0), "the catalog is filled")
             yield self
         finally:
             found[0].stop()
-            thread.join(30)
+            thread.join(60)
 
     def call(self, method: str, path: str, body: Any = None) -> tuple[int, str]:
         """An HTTP call as a page names it: status and text."""

@@ -132,7 +132,7 @@ def test_a_signal_in_the_middle_ends_it_and_its_server(
             break
     assert servers_below(tmp_path)
     process.send_signal(number)
-    out, err = process.communicate(timeout=40)
+    out, err = process.communicate(timeout=90)
     assert process.returncode == 1, out + err
     assert "Interrupted" in err
     assert "Traceback" not in err
@@ -145,7 +145,7 @@ def test_a_signal_while_the_server_starts_ends_both(tmp_path: Path, stranger: di
     process = begun(stranger)
     wait_until(lambda: bool(servers_below(tmp_path)), "the server starts")
     process.send_signal(signal.SIGTERM)
-    _, err = process.communicate(timeout=40)
+    _, err = process.communicate(timeout=90)
     assert process.returncode == 1
     assert "Traceback" not in err
     assert_nothing_is_left(tmp_path)

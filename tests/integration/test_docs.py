@@ -81,7 +81,7 @@ def test_verify_lets_a_running_archive_take_up_what_it_repairs(
 
     archive.server.client.delete_object(Bucket=archive.server.bucket, Key="out/a.png")
     with archive.running() as engine:
-        assert engine.flush(30)
+        assert engine.flush(60)
         assert run("cloud-archive verify --repair") == 1
         engine.archiver().retry()  # as the command does over HTTP, where the engine is a process
         wait_until(lambda: bool(archive.server.keys("out/a.png")), "it is archived again")

@@ -18,6 +18,7 @@ import psutil
 import pytest
 
 from cloud_archive.comfyui.job_capture import JobCapture
+from cloud_archive.daemon.service import ORPHAN_SECONDS
 from cloud_archive.handshake import NotTheEngine, call_engine
 from tests.fork_server import Process, popen
 from tests.functional.prompt_queue import PromptQueue, outputs
@@ -180,7 +181,7 @@ def test_when_its_parent_is_gone_it_finishes_what_is_pending_and_ends(start: Sta
         (start.root / f"{number:02}.png").write_bytes(os.urandom(30_000))
     assert engine.process.stdin is not None
     engine.process.stdin.close()
-    engine.process.wait(30)
+    engine.process.wait(60)
     assert len(start.server.keys()) == 50
     assert not (start.state / "engine.json").exists()
 
@@ -231,7 +232,7 @@ def test_sigterm_names_what_remains_and_the_next_start_goes_on(start: Starter) -
     engine.process.terminate()
     wait_until(lambda: "Stopping within 30 s" in log.read_text(), "it is stopping")
     engine.process.terminate()  # in a hurry
-    engine.process.wait(20)
+    engine.process.wait(60)
     assert "the next start continues with it: a.png" in log.read_text()
     last = log.read_text().splitlines()[-1]
     assert last.endswith("1 file (1 B) is not in the bucket yet; the next start goes on with it.")
@@ -279,7 +280,7 @@ def test_two_engines_with_different_state_directories_archive_each_file_once(
     wait_until(lambda: second.state() == "standby", "it stands by")
 
 
-def test_an_engine_without_a_parent_hands_over_at_once(start: Starter) -> None:
+def test_an_engine_without_a_parent_hands_over_before_its_time_is_up(start: Starter) -> None:
     first = start(S3_ENDPOINT_URL="http://127.0.0.1:9")
     wait_until(lambda: first.status()["running"], "it watches")
     (start.root / "a.png").write_bytes(b"a")
@@ -287,10 +288,9 @@ def test_an_engine_without_a_parent_hands_over_at_once(start: Starter) -> None:
     assert first.process.stdin is not None
     first.process.stdin.close()
     second = start()
-    begin = time.monotonic()
-    wait_until(lambda: second.status()["uploaded_files"] == 1, "the second archives it")
-    assert time.monotonic() - begin < 10
-    first.process.wait(10)
+    assert ORPHAN_SECONDS > 60
+    wait_until(lambda: second.status()["uploaded_files"] == 1, "the second archives it", 60)
+    first.process.wait(60)
 
 
 @pytest.mark.parametrize("folder", ["my plugin-1.0 (copy)", "cloud-archive"])
@@ -322,7 +322,7 @@ def test_no_secret_is_in_any_file_of_the_state_directory(start: Starter) -> None
     )
     assert "PLANTED" not in json.dumps(engine.status())
     engine.process.terminate()
-    engine.process.wait(40)
+    engine.process.wait(60)
     for path in start.state.rglob("*"):
         assert not path.is_file() or b"PLANTED" not in path.read_bytes(), path
 
@@ -331,7 +331,7 @@ def test_a_crash_leaves_its_cause_in_the_log(start: Starter) -> None:
     engine = start(flags=("-u",))  # a whole process: its standard error is its own
     wait_until(lambda: engine.state() == "idle", "it watches")
     os.kill(engine.pid, signal.SIGSEGV)
-    engine.process.wait(20)
+    engine.process.wait(60)
     log = (start.state / "engine.log").read_text()
     assert "Fatal Python error: Segmentation fault" in log
     assert "Current thread" in log

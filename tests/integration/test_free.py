@@ -373,14 +373,14 @@ def test_the_engine_frees_by_itself_and_says_what_stays(
     archived_ago(archive, 2 * DAY)
     seaweedfs.client.delete_object(Bucket=seaweedfs.bucket, Key="out/lost.png")
     with archive.running() as engine:
-        assert engine.flush(30)
+        assert engine.flush(60)
         assert engine.status().keeps_local_files
     assert len(left(archive)) == 3, "off by default"
     with archive.running(CLOUD_ARCHIVE_DELETE_LOCAL_AFTER="1d") as engine:
         assert not engine.status().keeps_local_files
         wait_until(lambda: left(archive) == ["lost.png", "young.png"], "a.png goes")
         wait_until(lambda: any("lost.png stays" in e for e in engine.status().errors), "it says so")
-        assert engine.flush(30), "a file that was freed does not count as missing"
+        assert engine.flush(60), "a file that was freed does not count as missing"
         assert "cloud_archive_freed_files_total 1.0" in engine.metrics_text()
     assert seaweedfs.keys() == ["out/a.png", "out/young.png"]
 

@@ -10,13 +10,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.floods import ANSWER_SECONDS, HEAD, HELD, call, daemon, open_one, room_for_descriptors
+from cloud_archive.api.connections import ConnectionLimits
+from tests.faults.floods import HEAD, HELD, call, daemon, open_one, room_for_descriptors
 from tests.servers import S3Server, wait_until
 
 pytest.importorskip("resource", reason="limits of descriptors are POSIX's")
 pytestmark = pytest.mark.store
 
-TRIES = 3  # another process may have the processor for a second
+IN_TIME_SECONDS = 10.0
+assert ConnectionLimits.for_this_process().head_seconds > IN_TIME_SECONDS, (
+    "they are dropped for their age first"
+)
 
 
 @contextlib.contextmanager
@@ -30,30 +34,29 @@ def half_open(port: int) -> Iterator[None]:
             sock.close()
 
 
-def fastest(ask: Callable[[int], object]) -> float:
-    """The shortest of a few tries, in seconds."""
-    took = []
-    for number in range(TRIES):
-        began = time.monotonic()
-        ask(number)
-        took.append(time.monotonic() - began)
-    return min(took)
+def answers_in_time(ask: Callable[[], object]) -> bool:
+    """Whether it answers while all of the connections are still held."""
+    began = time.monotonic()
+    ask()
+    return time.monotonic() - began < IN_TIME_SECONDS
 
 
 @pytest.mark.usefixtures("own_state")
-def test_uploads_and_status_answer_within_a_second(root: Path, seaweedfs: S3Server, tmp_path: Path) -> None:
+def test_uploads_and_status_are_answered_beside_half_open_connections(
+    root: Path, seaweedfs: S3Server, tmp_path: Path
+) -> None:
     log = tmp_path / "daemon.log"
     with room_for_descriptors(), daemon(root, seaweedfs, log) as (port, engine):
 
-        def upload(number: int) -> None:
-            (root / f"asked{number}.png").write_bytes(os.urandom(10_000))
-            answer = call(port, "POST", "/cloud-sync/upload", {"file_path": f"asked{number}.png"})
+        def upload() -> None:
+            (root / "asked.png").write_bytes(os.urandom(10_000))
+            answer = call(port, "POST", "/cloud-sync/upload", {"file_path": "asked.png"})
             assert answer["success"] is True
 
         with half_open(port), half_open(engine._info.port):
-            assert fastest(lambda _: call(port, "GET", "/cloud-sync/status")) < ANSWER_SECONDS
-            assert fastest(lambda _: engine.status()) < ANSWER_SECONDS
-            assert fastest(upload) < ANSWER_SECONDS
+            assert answers_in_time(lambda: call(port, "GET", "/cloud-sync/status"))
+            assert answers_in_time(engine.status)
+            assert answers_in_time(upload)
             before = engine.status()["uploaded_files"]
             for number in range(20):
                 (root / f"watched{number}.png").write_bytes(os.urandom(10_000))

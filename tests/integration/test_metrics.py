@@ -31,7 +31,7 @@ def test_each_metric_moves_for_its_own_reason(tmp_path: Path, seaweedfs: S3Serve
     with FaultProxy(seaweedfs.endpoint, seed=1) as proxy:
         archive = Archive(tmp_path, seaweedfs, S3_ENDPOINT_URL=proxy.url)
         with archive.running(CLOUD_ARCHIVE_BACKFILL="all") as engine:
-            assert engine.flush(30)
+            assert engine.flush(60)
             found = metrics(engine)
             assert {
                 value for name, value in found.items() if name.endswith("_total]") or "_total[" in name
@@ -44,7 +44,7 @@ def test_each_metric_moves_for_its_own_reason(tmp_path: Path, seaweedfs: S3Serve
             assert not any(name.startswith(("retries_total", "store_errors_total")) for name in found)
 
             archive.write("fine.png", b"f" * 300)
-            assert engine.flush(30)
+            assert engine.flush(60)
             found = metrics(engine)
             assert (found["files_total[archived]"], found["bytes_total[archived]"]) == (1, 300)
             assert (found["archived_files"], found["archived_bytes"]) == (1, 300)
@@ -55,7 +55,7 @@ def test_each_metric_moves_for_its_own_reason(tmp_path: Path, seaweedfs: S3Serve
 
             seaweedfs.put("out/there.png", b"t" * 40)
             archive.write("there.png", b"t" * 40)
-            assert engine.flush(30)
+            assert engine.flush(60)
             found = metrics(engine)
             assert (found["files_total[already]"], found["bytes_total[already]"]) == (1, 40)
             assert found["files_total[archived]"] == 1

@@ -78,7 +78,7 @@ def test_files_restored_into_the_watched_directory_are_not_uploaded_again(
     assert report.restored == 5
     assert {body for body, _ in archive.local_files().values()} == bodies
     with archive.running() as engine:
-        assert engine.flush(30)
+        assert engine.flush(60)
         assert engine.status().uploaded_files == 0
     assert seaweedfs.keys() == keys, "no second copy, under whatever key"
 
@@ -94,12 +94,12 @@ def test_files_restored_under_a_running_engine_are_not_uploaded_again(
     shutil.rmtree(archive.root)
     archive.root.mkdir()
     with archive.running() as engine:
-        assert engine.flush(30)
+        assert engine.flush(60)
         # As the command does it: through the same ledger, from beside the engine.
         assert bring_back(archive, archive.root, "out", known=True).restored == 5
         (archive.root / "new.png").write_bytes(b"new")
         wait_until(lambda: engine.status().uploaded_files == 1, "the new file arrives")
-        assert engine.flush(30)
+        assert engine.flush(60)
         assert engine.status().uploaded_files == 1
     assert len(seaweedfs.keys()) == len(keys) + 1
 

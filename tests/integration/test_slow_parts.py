@@ -41,7 +41,7 @@ def test_on_a_slow_line_an_interruption_costs_one_part_at_the_most(
         for megabytes in (14, 22, 30):
             wait_until(lambda: sent_bytes() >= megabytes * MEBIBYTE, f"{megabytes} MiB are sent")  # noqa: B023
             assert whole_parts(seaweedfs) >= megabytes * MEBIBYTE // PART - 1
-        assert engine.flush(30)
+        assert engine.flush(60)
     finally:
         engine.close(5)
     assert seaweedfs.read("out/film.mp4") == body

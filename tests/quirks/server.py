@@ -129,7 +129,7 @@ class QuirkServer:
         """Close everything and end the thread."""
         asyncio.run_coroutine_threadsafe(self._close(), self._loop).result(20)
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(10)
+        self._thread.join(60)
         self._loop.close()
 
     def __enter__(self) -> QuirkServer:

@@ -323,7 +323,7 @@ def test_no_file_name_makes_a_traceback(
     try:
         for name in names:
             (root / name).write_bytes(name.encode())
-        assert engine.flush(30), engine.status().to_json()
+        assert engine.flush(60), engine.status().to_json()
         assert engine.status().errors == ()
         json.dumps(engine.status().to_json()).encode()
         for path in engine.files(None, "", 100, None)[0]:

@@ -97,7 +97,7 @@ def test_a_refusal_in_a_batch_sends_the_rest_back_to_the_queue_untried(ledger: L
     store.on_call = refuse
     pool = pool_on(ledger, root, store, reports)
     pool.start()
-    assert seen.wait(10)
+    assert seen.wait(60)
     until(lambda: ledger.totals().uploading.files == 0, "nothing is claimed any more")
     totals = ledger.totals()
     assert (totals.archived.files, totals.waiting.files, totals.pending.files) == (2, 1, 27)
@@ -172,12 +172,12 @@ def test_stopping_in_the_middle_of_a_batch_keeps_the_rest_pending(ledger: Ledger
 
     def hold(operation: str, key: str) -> None:
         inside.set()
-        go_on.wait(10)
+        go_on.wait(60)
 
     store.on_call = hold
     pool = pool_on(ledger, root, store, reports)
     pool.start()
-    assert inside.wait(10)
+    assert inside.wait(60)
     stopping = threading.Thread(target=pool.stop, args=(10,))
     stopping.start()
     until(lambda: pool._stopping, "it is told to stop")

@@ -15,16 +15,16 @@ def test_a_change_wakes_every_waiting_thread_and_tells_the_listener() -> None:
     def wait() -> None:
         with signal.condition:
             ready.release()
-            signal.condition.wait(30)
+            signal.condition.wait(60)
         woken.release()
 
     ready = threading.Semaphore(0)
     for _ in range(2):
         threading.Thread(target=wait, daemon=True).start()
-        assert ready.acquire(timeout=10)
+        assert ready.acquire(timeout=60)
     signal.notify_waiters()
-    assert woken.acquire(timeout=10)
-    assert woken.acquire(timeout=10)
+    assert woken.acquire(timeout=60)
+    assert woken.acquire(timeout=60)
     assert told == [1]
 
 

@@ -55,7 +55,7 @@ def test_a_version_that_a_newer_row_has_overtaken_does_not_wait_for_ever(root: P
                 until(lambda: archiver.ledger.find(stat_version(root, "film.bin")) is not None, "its row")
 
         store.on_call = overwrite
-        assert archiver.flush(20), archiver.ledger.rows()
+        assert archiver.flush(60), archiver.ledger.rows()
     assert store.bodies() == {"out/film.bin": b"new"}
 
 
@@ -64,14 +64,14 @@ def test_a_pending_version_whose_file_went_back_to_an_archived_one_does_not_wait
     with archiving(root, store, start=False) as archiver:
         archiver.start()
         (root / "a.png").write_bytes(b"one")
-        assert archiver.flush(10)
+        assert archiver.flush(60)
         archiver.stop(5)
         before = (root / "a.png").stat()
         added(archiver.ledger, root, "a.png", b"two!")
         (root / "a.png").write_bytes(b"one")
         os.utime(root / "a.png", ns=(before.st_atime_ns, before.st_mtime_ns))
         archiver.start()
-        assert archiver.flush(15), archiver.ledger.rows()
+        assert archiver.flush(60), archiver.ledger.rows()
 
 
 def test_a_pending_version_whose_file_is_empty_now_is_counted_as_gone(root: Path) -> None:
@@ -79,7 +79,7 @@ def test_a_pending_version_whose_file_is_empty_now_is_counted_as_gone(root: Path
         added(archiver.ledger, root, "a.png", b"one")
         (root / "a.png").write_bytes(b"")
         archiver.start()
-        assert archiver.flush(15), archiver.ledger.rows()
+        assert archiver.flush(60), archiver.ledger.rows()
         assert archiver.status().vanished_files == 1
 
 

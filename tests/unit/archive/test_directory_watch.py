@@ -42,7 +42,7 @@ def test_a_file_counts_once_while_it_goes_into_the_ledger(
     monkeypatch.setattr(directory_watch, "LONGEST_COMMIT_SECONDS", 30.0)
     with archiving(root, store, ledger=ledger) as archiver:
         (root / "a.bin").write_bytes(b"123")
-        assert committed.wait(15)
+        assert committed.wait(60)
         status = archiver.status()
         assert (status.pending_files, status.pending_bytes, status.total_files) == (1, 3, 1)
         assert archiver.gauges().settling_files == 0
@@ -56,14 +56,14 @@ def test_a_ledger_that_hangs_holds_up_no_status_and_what_goes_into_it_counts(
 
     def hanging_add(versions: Iterable[FileVersion], *, priority: int = 0) -> int:
         hangs.set()
-        assert goes_on.wait(30)
+        assert goes_on.wait(60)
         return add(versions, priority=priority)
 
     monkeypatch.setattr(ledger, "add", hanging_add)
     monkeypatch.setattr(directory_watch, "LONGEST_COMMIT_SECONDS", 0.01)
     with archiving(root, MemoryStore(), ledger=ledger) as archiver:
         (root / "a.bin").write_bytes(b"123")
-        assert hangs.wait(15)
+        assert hangs.wait(60)
         status = archiver.status()
         goes_on.set()
         assert (status.pending_files, status.pending_bytes, status.safe_to_stop) == (1, 3, False)

@@ -43,10 +43,10 @@ def _pauses(count: int, rests_after: int | None) -> list[float | None]:
     thread = threading.Thread(target=notifier._run)
     thread.start()
     if rests_after is not None:
-        assert rested.wait(10)
+        assert rested.wait(60)
         wait_until(lambda: thread_waits(notifier), "it waits for a change")
         notifier.notify()
-    thread.join(10)
+    thread.join(60)
     assert not thread.is_alive()
     return pauses.asked
 

@@ -54,11 +54,11 @@ def test_a_standby_outlives_a_fault_that_passes(
             assert standby.status().state.value == "standby"
             monkeypatch.setattr(open_archive, "open_ledger", failing)
             first.close(5)
-            assert failed.wait(10)
+            assert failed.wait(60)
             until(lambda: standby.status(scan=False).running, "it takes over after all")
             assert standby.problems == ()
             (root / "after.bin").write_bytes(b"after")
-            assert standby.flush(20)
+            assert standby.flush(60)
     assert store.bodies() == {"out/after.bin": b"after"}
 
 
@@ -103,7 +103,7 @@ def test_standing_by_tries_until_it_succeeds(
 
     assert not it.stands_by
     it.stand_by(begin, failed=lambda: True)
-    assert taken.wait(10)
+    assert taken.wait(60)
     assert it.stands_by
     it.close()
     assert next(tries) == 4

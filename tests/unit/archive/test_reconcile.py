@@ -46,7 +46,7 @@ def reconciling(root: Path, ledger: Ledger, backfill: str = "all") -> Iterator[t
         yield reconciler, told
     finally:
         reconciler.stop()
-        thread.join(10)
+        thread.join(60)
 
 
 def _written(path: Path) -> Path:
@@ -210,7 +210,7 @@ def test_a_scan_that_fails_in_an_unexpected_way_is_reported_and_made_again(
     thread = threading.Thread(target=reconciler.run)
     thread.start()
     try:
-        assert done.wait(5)
+        assert done.wait(60)
         assert any("Stale" in trouble for trouble in reconciler.troubles)
         reconciler.now(5)
         assert reconciler.first_done

@@ -17,18 +17,18 @@ def test_a_status_does_not_wait_for_the_first_scan(root: Path, monkeypatch: pyte
     from cloud_archive.archive import reconcile as module
     from cloud_archive.intake import walk as walking
 
-    go_on = threading.Event()
+    go_on, scans = threading.Event(), threading.Event()
     real = walking.walk
 
     def slow(*args: Any, **how: Any) -> Any:
-        go_on.wait(10)
+        go_on.wait(60)
+        scans.set()
         return real(*args, **how)
 
     monkeypatch.setattr(module, "walk", slow)
     with archiving(root, MemoryStore()) as archiver:
-        began = time.monotonic()
         status = archiver.status()
-        assert time.monotonic() - began < 1
+        assert not scans.is_set()
         assert not status.safe_to_stop
         go_on.set()
 
@@ -54,7 +54,7 @@ def test_nobody_scans_again_and_again_only_because_somebody_listens(tmp_path: Pa
 def test_a_push_reuses_a_look_only_while_no_event_came(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A look at 100,000 files takes a second; a push that nobody asked for may not make one each time."""
     with archiving(root, MemoryStore()) as archiver:
-        assert archiver.flush(10)
+        assert archiver.flush(60)
         run = archiver.pipeline.watch
         assert run is not None
         assert not run.watcher.polling
@@ -72,7 +72,7 @@ def test_a_push_reuses_a_look_only_while_no_event_came(root: Path, monkeypatch: 
 
 def test_a_heartbeat_makes_no_look_of_its_own_while_no_event_came(root: Path) -> None:
     with archiving(root, MemoryStore()) as archiver:
-        assert archiver.flush(10)
+        assert archiver.flush(60)
         run = archiver.pipeline.watch
         assert run is not None
         run.reconciler.clean_until = 0.0
@@ -89,7 +89,7 @@ def test_who_asks_again_and_again_waits_for_a_look_of_its_own_and_no_look_follow
 ) -> None:
     """Polled each second, 100,000 files would cost a whole core."""
     with archiving(root, MemoryStore()) as archiver:
-        assert archiver.flush(10)
+        assert archiver.flush(60)
         run = archiver.pipeline.watch
         assert run is not None
         looks: list[float] = []
@@ -110,7 +110,7 @@ def test_who_asks_again_and_again_waits_for_a_look_of_its_own_and_no_look_follow
             no_turn.setattr(
                 archiver.safety, "_wait_for_turn", lambda watch: pytest.fail("a flush waits for no turn")
             )
-            assert archiver.flush(10)
+            assert archiver.flush(60)
         archiver.safety.next_scan = time.monotonic() + 60
         (root / "new.png").write_bytes(b"new")
         until(lambda: archiver.pipeline.has_work() or archiver.session.counters().uploaded == 1, "it is seen")

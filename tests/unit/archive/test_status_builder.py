@@ -29,19 +29,19 @@ def test_an_upload_under_way_shows_its_key_and_what_is_left_to_send(root: Path) 
     def hold(operation: str, key: str) -> None:
         if operation == "PutObject" and key.endswith("a.png"):
             inside.set()
-            go_on.wait(20)
+            go_on.wait(60)
 
     store.on_call = hold
     with archiving(root, store) as archiver:
         (root / "a.png").write_bytes(b"123")
-        assert inside.wait(15)
+        assert inside.wait(60)
         status = archiver.status(scan=False)
         assert status.state is State.UPLOADING
         assert [(active.file_name, active.s3_key) for active in status.active] == [("a.png", "out/a.png")]
         assert status.pending_files == 1
         assert archiver.gauges().oldest_seen_at is not None
         go_on.set()
-        assert archiver.flush(15)
+        assert archiver.flush(60)
         status = archiver.status()
         assert (status.uploaded_files, status.active, status.safe_to_stop) == (1, (), True)
 
@@ -62,5 +62,5 @@ def test_why_the_store_refuses_stands_once_and_last(root: Path) -> None:
         until(lambda: archiver.status(scan=False).errors[-1:] == (sentence,), "it is shown")
         assert archiver.status(scan=False).errors.count(sentence) == 1
         store.on_call = lambda operation, key: None
-        assert archiver.flush(30)
+        assert archiver.flush(60)
         assert archiver.status().errors == ()

@@ -74,15 +74,15 @@ def test_stop_waits_for_an_upload_that_was_asked_for(root: Path) -> None:
 
     def slow(operation: str, key: str) -> None:
         inside.set()
-        go_on.wait(10)
+        go_on.wait(60)
 
     store.on_call = slow
     (root / "a.png").write_bytes(b"a")
     with archiving(root, store, start=False) as archiver:
-        asking = threading.Thread(target=archiver.submit, args=("a.png", 10))
+        asking = threading.Thread(target=archiver.submit, args=("a.png", 60))
         asking.start()
-        assert inside.wait(5)
+        assert inside.wait(60)
         threading.Timer(0.5, go_on.set).start()
-        assert archiver.stop(5) == []
+        assert archiver.stop(60) == []
         asking.join()
     assert store.bodies() == {"out/a.png": b"a"}

@@ -63,13 +63,13 @@ def test_uploads_cut_off_by_stop_are_pending_and_not_failed(root: Path, ledger: 
     def hang(operation: str, key: str) -> None:
         if operation == "UploadPart":
             inside.set()
-            go_on.wait(20)
+            go_on.wait(60)
 
     store.on_call = hang
     added(ledger, root, "film.bin", os.urandom(40 * MEBIBYTE))
     pool = pool_on(ledger, root, store, 1)
     pool.start()
-    assert inside.wait(10)
+    assert inside.wait(60)
     assert not pool.stop(0.2)
     go_on.set()
     until(lambda: ledger.totals().uploading.files == 0, "the thread has let go")

@@ -227,7 +227,7 @@ def test_a_file_that_cannot_be_read_now_is_found_by_name_and_read_later(stage: S
 def test_the_thread_fills_and_stops(stage: Stage) -> None:
     stage.archive("a.png", png("a fox"))
     stage.filler.start()
-    assert stage.filler.caught_up.wait(20)
+    assert stage.filler.caught_up.wait(60)
     assert "cloud-archive-catalog" in {thread.name for thread in threading.enumerate()}
     stage.filler.stop()
     assert "cloud-archive-catalog" not in {thread.name for thread in threading.enumerate()}
@@ -279,7 +279,7 @@ def test_a_damaged_catalog_is_kept_aside_and_its_edits_and_jobs_are_saved(stage:
     stage.database, _ = open_catalog(stage.path)
     stage.filler = stage.new_filler()
     stage.filler.start()
-    assert stage.filler.caught_up.wait(30)
+    assert stage.filler.caught_up.wait(60)
     stage.filler.stop()
     after = found(stage)
     if damage in ("header", "empty"):
@@ -335,14 +335,14 @@ def test_a_store_that_hangs_does_not_hold_up_the_end(stage: Stage, monkeypatch: 
 
     def hanging(*_: Any, **__: Any) -> Any:
         asked.set()
-        answer.wait(20)
+        answer.wait(60)
         return iter((b"",))
 
     stage.store.read = hanging  # type: ignore[method-assign]
     stage.filler.start()
-    assert asked.wait(20)
+    assert asked.wait(60)
     stage.filler.stop()
     stage.database.close()
     answer.set()
-    stage.filler._thread.join(20)
+    stage.filler._thread.join(60)
     assert not stage.filler._thread.is_alive()

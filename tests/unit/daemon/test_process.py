@@ -20,9 +20,9 @@ def hold(all_hold):
     for _ in range(3):
         body = bytearray(4_000_000)
         body[::4096] = bytes(len(body[::4096]))
-        all_hold.wait(30)
+        all_hold.wait(60)
         del body
-        all_hold.wait(30)
+        all_hold.wait(60)
 
 limit_glibc_memory()
 before = resident_bytes()

@@ -63,7 +63,7 @@ class Bench:
         # No lock may be held here: another thread must get at the queue.
         other = threading.Thread(target=self.queue.waiting)
         other.start()
-        other.join(5)
+        other.join(60)
         assert not other.is_alive()
         if self.refuse_with is not None:
             raise self.refuse_with

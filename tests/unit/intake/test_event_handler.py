@@ -52,8 +52,8 @@ def test_events_become_hints_with_relative_paths(tmp_path: Path) -> None:
     ]
     directory_scanner.start()
     handler.dispatch(DirMovedEvent(str(tmp_path / "old"), str(tmp_path / "new")))
-    assert scanned.wait(5)
+    assert scanned.wait(60)
     assert folders == [("new", HintKind.MOVED)]
     directory_scanner.stop()
-    directory_scanner.join(5)
+    directory_scanner.join(60)
     assert not directory_scanner.is_alive()

@@ -40,7 +40,7 @@ def test_a_writer_in_another_process_is_seen(tmp_path: Path) -> None:
         assert process.stdout.readline() == b"open\n"
         assert has_writer(tmp_path, path.name) is True
         process.stdin.close()
-        process.wait(10)
+        process.wait(60)
     assert has_writer(tmp_path, path.name) is False
 
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
+from pathspec import GitIgnoreSpec
 
 from cloud_archive.intake.selection import MEDIA_EXTENSIONS, Selection
 
@@ -140,14 +139,10 @@ def test_any_name_gets_an_answer(path: str, patterns: list[str]) -> None:
 
 
 @pytest.mark.parametrize("include", [(), ("@media",)])
-def test_a_scan_of_a_million_files_spends_seconds_on_it_at_most(include: tuple[str, ...]) -> None:
+def test_the_usual_selections_evaluate_no_pattern(
+    include: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A scan asks for every file: of a million files the patterns would cost 15 s, their endings cost 2."""
     selection = Selection(include)
-    path = "2026-04-01/some folder/ComfyUI_00001_.png"
-    spent_seconds = []
-    for _ in range(3):
-        began = time.process_time()
-        for _ in range(10_000):
-            selection.wants(path)
-        spent_seconds.append(time.process_time() - began)
-
-    assert min(spent_seconds) * 100 < 6  # measured: 0.7 to 2; with the patterns evaluated: 15
+    monkeypatch.setattr(GitIgnoreSpec, "match_file", lambda *_: pytest.fail("a pattern was evaluated"))
+    assert selection.wants("2026-04-01/some folder/ComfyUI_00001_.png")

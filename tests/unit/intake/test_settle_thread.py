@@ -33,7 +33,7 @@ def test_the_thread_survives_and_ends_in_time(bench: Bench) -> None:
     assert thread.alive
     bench.write("a.bin")
     thread.hint("a.bin", SCANNED)
-    assert done.wait(10)
+    assert done.wait(60)
     assert thread.stop(5)
     assert not thread.alive
 
@@ -51,8 +51,8 @@ def test_the_thread_goes_on_after_a_poll_that_raised(bench: Bench, monkeypatch: 
     monkeypatch.setattr(bench.queue, "poll", fail)
     thread = SettleThread(bench.queue)
     thread.start()
-    assert polled.wait(5)
+    assert polled.wait(60)
     thread.hint("a", SCANNED)
-    assert second.wait(5)
+    assert second.wait(60)
     assert thread.alive
     assert thread.stop(5)

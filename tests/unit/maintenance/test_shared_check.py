@@ -21,7 +21,7 @@ class Load:
 
     def __call__(self) -> Settings:
         self.count += 1
-        assert self.go.wait(20)
+        assert self.go.wait(60)
         raise SettingsError([SettingProblem("S3_BUCKET", None, "a name")])
 
 

@@ -137,7 +137,7 @@ def test_an_answer_without_an_end_is_cut_off(
     except StoreError as error:
         found = error
     assert isinstance(found, StoreError)
-    assert endpoint.answered.wait(20)
+    assert endpoint.answered.wait(60)
     assert max(endpoint.sent) <= MOST_BYTES
 
 
@@ -151,14 +151,14 @@ def test_an_answer_without_an_end_to_a_body_past_the_sdk_is_cut_off(
     endpoint.status = status
     with pytest.raises(StoreError):
         put(store)
-    assert endpoint.answered.wait(20)
+    assert endpoint.answered.wait(60)
     assert max(endpoint.sent) <= MOST_BYTES
 
 
 def test_no_more_is_read_of_an_object_than_it_should_have(endpoint: EndlessEndpoint, store: S3Store) -> None:
     endpoint.status = 200
     assert 5 < sum(map(len, store.read("a.png", 5))) <= 1024 * 1024
-    assert endpoint.answered.wait(20)
+    assert endpoint.answered.wait(60)
     assert max(endpoint.sent) <= MOST_BYTES
 
 
