@@ -1,5 +1,1 @@
-"""How each archived file was made: readers, graphs, and later the local index and search."""
-
-from .describe import Description, Job, describe
-
-__all__ = ["Description", "Job", "describe"]
+"""How each archived file was made: readers, workflow graphs, the local database and search, the index in the bucket."""

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image, PngImagePlugin
 from sd_parsers import ParserManager
 
-from cloud_archive.catalog import Job, describe
+from cloud_archive.catalog.describe import Job, describe
 from cloud_archive.catalog.readers.read import READER_VERSION
 from cloud_archive.catalog.source import BytesSource
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cloud_archive.catalog import Job, describe
+from cloud_archive.catalog.describe import Job, describe
 from cloud_archive.catalog.secrets import drop_secrets, drop_secrets_in_text, is_secret_name
 from cloud_archive.catalog.source import BytesSource
 

@@ -145,24 +145,3 @@ def test_reporting_is_private_and_the_threat_model_is_linked() -> None:
     text = text_of(ROOT / "SECURITY.md")
     assert "/security/advisories/new" in text
     assert "docs/security.md" in text
-
-
-def _layers() -> list[set[str]]:
-    """The layers of the import contract, from the top; `__main__` is nobody's to import."""
-    text = (ROOT / "pyproject.toml").read_text("utf-8")
-    block = re.search(r"^layers = \[\n(.*?)^\]", text, re.MULTILINE | re.DOTALL)
-    assert block is not None
-    return [set(line.split(" | ")) for line in re.findall(r'"(.+)"', block[1]) if line != "__main__"]
-
-
-def test_the_table_of_packages_is_the_tree_in_the_order_of_the_import_contract() -> None:
-    table = text_of(ROOT / "docs" / "architecture.md").partition("<!-- packages -->")[2].partition("\n\n")[0]
-    rows = [re.findall(r"`(\w+)`", row.split("|")[1]) for row in table.splitlines() if row.startswith("| `")]
-    named = [name for row in rows for name in row]
-    package = ROOT / "cloud_archive"
-    tree = {path.parent.name for path in package.glob("*/__init__.py")}
-    tree |= {path.stem for path in package.glob("*.py")} - {"__init__", "__main__"}
-    assert sorted(named) == sorted(tree)
-    layers = _layers()
-    depths = [next(depth for depth, layer in enumerate(layers) if name in layer) for name in named]
-    assert depths == sorted(depths)
