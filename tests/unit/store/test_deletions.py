@@ -1,0 +1,61 @@
+"""Deleting: many keys in one request, one by one where the store or a key does not allow that."""
+
+from __future__ import annotations
+
+import pytest
+
+from cloud_archive.store.deletions import DELETE_AT_ONCE, delete_objects
+
+from .scripted_sdk import OK, ScriptedSdk, executor, refused
+
+
+def deleted(sdk: ScriptedSdk, *keys: str) -> dict[str, str | None]:
+    """Each key with the code of why it was not deleted."""
+    answers = delete_objects(executor(sdk), keys)
+    return {key: None if error is None else error.failure.code for key, error in answers}
+
+
+def test_keys_are_deleted_a_thousand_at_once() -> None:
+    sdk = ScriptedSdk(OK)
+    keys = [f"{number}.png" for number in range(DELETE_AT_ONCE + 2)]
+    assert deleted(sdk, *keys) == dict.fromkeys(keys)
+    assert [len(parameters["Delete"]["Objects"]) for _, parameters in sdk.calls] == [DELETE_AT_ONCE, 2]
+
+
+def test_one_key_needs_no_document() -> None:
+    sdk = ScriptedSdk(OK)
+    assert deleted(sdk, "a") == {"a": None}
+    assert sdk.names == ["delete_object"]
+
+
+def test_each_key_that_the_answer_names_has_its_own_reason() -> None:
+    sdk = ScriptedSdk(
+        OK | {"Errors": [{"Key": "b", "Code": "AccessDenied", "Message": "no"}, {"Code": "odd"}]}
+    )
+    assert deleted(sdk, "a", "b") == {"a": None, "b": "AccessDenied"}
+
+
+def test_a_store_without_the_request_gets_one_for_each_key() -> None:
+    sdk = ScriptedSdk(refused(501, "NotImplemented"), OK)
+    assert deleted(sdk, "a", "b") == {"a": None, "b": None}
+    assert sdk.names == ["delete_objects", "delete_object", "delete_object"]
+
+
+@pytest.mark.parametrize("refusal", [refused(503, "SlowDown"), ConnectionError()])
+def test_a_store_that_is_busy_or_away_is_not_asked_for_each_key(refusal: Exception) -> None:
+    sdk = ScriptedSdk(refusal)
+    found = deleted(sdk, "a", "b")
+    assert all(code is not None for code in found.values())
+    assert len(sdk.calls) == 1
+
+
+def test_a_key_that_xml_cannot_hold_goes_alone() -> None:
+    sdk = ScriptedSdk(OK)
+    assert deleted(sdk, "a", "b", "c\x01") == {"a": None, "b": None, "c\x01": None}
+    assert sdk.names == ["delete_objects", "delete_object"]
+    assert sdk.calls[1][1]["Key"] == "c\x01"
+
+
+def test_one_by_one_a_missing_object_counts_as_deleted_and_a_refusal_does_not() -> None:
+    assert deleted(ScriptedSdk(refused(404, "NoSuchKey")), "a") == {"a": None}
+    assert deleted(ScriptedSdk(refused(403, "AccessDenied")), "a") == {"a": "AccessDenied"}

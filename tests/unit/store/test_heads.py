@@ -1,0 +1,112 @@
+"""HEAD requests: the checksum header, and why one is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from cloud_archive.errors import FailureScope, StoreError
+from cloud_archive.store.base import Capabilities, ObjectInfo
+from cloud_archive.store.failures import HEAD_REFUSED, explain
+from cloud_archive.store.heads import HeadRequests
+
+from .scripted_sdk import OK, ScriptedSdk, executor, refused
+
+FOUND = OK | {"ContentLength": 3, "ETag": '"900150983cd24fb0d6963f7d28e17f72"', "Metadata": {}}
+
+
+def heads(
+    sdk: ScriptedSdk, listing: StoreError | None = None, known: Capabilities | None = None
+) -> HeadRequests:
+    """`listing`: what a listing is refused with."""
+
+    def listed(prefix: str, *, limit: int | None = None) -> Iterator[ObjectInfo]:
+        sdk.calls.append(("list", {}))
+        if listing is not None:
+            raise listing
+        yield from ()
+
+    return HeadRequests(executor(sdk, known=known), listed)
+
+
+def named(code: str, status: int = 403) -> StoreError:
+    return StoreError("ListObjectsV2", None, explain(code, status), status=status)
+
+
+def test_an_object_is_described_and_a_missing_one_is_none() -> None:
+    sdk = ScriptedSdk(FOUND, refused(404))
+    requests = heads(sdk)
+    info = requests.head("a.png")
+    assert info is not None
+    assert info.size_bytes == 3
+    assert requests.head("b.png") is None
+    assert sdk.calls[0][1]["ChecksumMode"] == "ENABLED"
+    assert requests._requests.capabilities.can_head
+
+
+def test_an_answer_without_an_etag_is_no_s3() -> None:
+    with pytest.raises(StoreError) as raised:
+        heads(ScriptedSdk({"ResponseMetadata": {}})).head("a")
+    assert raised.value.failure.code == "NotS3"
+
+
+def test_a_store_that_refuses_the_checksum_header_is_asked_without_it_from_then_on() -> None:
+    sdk = ScriptedSdk(refused(400), FOUND)
+    requests = heads(sdk)
+    assert requests.head("a") is not None
+    assert requests.head("b") is not None
+    assert ["ChecksumMode" in parameters for _, parameters in sdk.calls] == [True, False, False]
+
+
+def test_the_header_is_not_asked_for_where_the_store_takes_md5_or_shows_none() -> None:
+    for known in (Capabilities(checksum="md5"), Capabilities(echoes_checksum=False)):
+        sdk = ScriptedSdk(FOUND)
+        heads(sdk, known=known).head("a")
+        assert "ChecksumMode" not in sdk.calls[0][1]
+
+
+def test_other_errors_are_not_asked_about_again() -> None:
+    sdk = ScriptedSdk(refused(503))
+    with pytest.raises(StoreError):
+        heads(sdk).head("a")
+    assert len(sdk.calls) == 1
+
+
+@pytest.mark.parametrize(
+    ("listing", "code"),
+    [(named("InvalidAccessKeyId"), "InvalidAccessKeyId"), (named("AccessDenied"), "403"), (None, "403")],
+)
+def test_a_refusal_without_a_body_is_explained_by_a_listing(listing: StoreError | None, code: str) -> None:
+    sdk = ScriptedSdk(refused(403))
+    requests = heads(sdk, listing)
+    with pytest.raises(StoreError) as raised:
+        requests.head("a")
+    assert raised.value.failure.code == code
+    assert raised.value.operation == "HeadObject"
+    assert sdk.names == ["head_object", "head_object", "list"]
+
+
+def test_no_listing_is_asked_for_where_the_keys_were_accepted() -> None:
+    sdk = ScriptedSdk(refused(403))
+    requests = heads(sdk)
+    requests._requests.keys_accepted = True
+    with pytest.raises(StoreError):
+        requests.head("a")
+    assert "list" not in sdk.names
+
+
+def test_after_a_listing_told_the_region_a_bad_request_is_made_again() -> None:
+    sdk = ScriptedSdk(refused(400), refused(400), FOUND)
+    assert heads(sdk).head("a") is not None
+    assert sdk.names == ["head_object", "head_object", "list", "head_object"]
+
+
+def test_where_other_keys_may_be_looked_at_a_refusal_is_about_this_key() -> None:
+    sdk = ScriptedSdk(refused(404), refused(403))
+    requests = heads(sdk)
+    requests._requests.keys_accepted = True
+    assert requests.head("a") is None
+    with pytest.raises(StoreError) as raised:
+        requests.head("odd#name")
+    assert (raised.value.failure.code, raised.value.failure.scope) == (HEAD_REFUSED, FailureScope.FILE)
