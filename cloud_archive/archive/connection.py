@@ -102,9 +102,9 @@ class Connection:
             verify_connection(self._store)
         except StoreError as error:
             return error.failure
-        except Exception as error:
+        except Exception:
             logger.exception("The connection could not be verified")
-            return explain("InternalError", store_message=f"{type(error).__name__}: {error}")
+            return explain("InternalError")
         return None
 
     def _set(self, *, verified: bool, failure: Failure | None) -> None:

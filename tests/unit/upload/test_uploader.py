@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import time
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -14,13 +13,12 @@ import pytest
 
 from cloud_archive.errors import FileVanished, ObjectExists, StoreError
 from cloud_archive.files import stat_version
-from cloud_archive.ledger.rows import Claim
 from cloud_archive.store.base import Capabilities, CreateOnly, ObjectInfo, ObjectStore, Part, PutResult
 from cloud_archive.store.evidence import Proof
 from cloud_archive.store.failures import explain
 from cloud_archive.upload.outcome import Outcome
 from cloud_archive.upload.source import SINGLE_PUT_BYTES
-from cloud_archive.upload.uploader import Uploader
+from cloud_archive.upload.uploader import LOOK_AGAIN_SECONDS, Uploader
 from tests.functional.archives import claim_of
 from tests.memory_store import MemoryStore
 
@@ -209,71 +207,87 @@ def test_an_answer_that_names_a_wrong_checksum_makes_no_second_object(
     assert len(store.objects) == 1
 
 
-# --- a CreateMultipartUpload whose answer was lost
+# --- what is looked at again, and what is noted first
 
 
-def large(root: Path) -> Claim:
-    with (root / "a.mp4").open("wb") as file:
-        file.truncate(SINGLE_PUT_BYTES + 1)
-    return claim_of(stat_version(root, "a.mp4"))
+def overwriting(root: Path, store: MemoryStore, waits: list[float]) -> Uploader:
+    return Uploader(store, root, make_key=lambda path: path, session_id="s", wait=waits.append)
 
 
-def test_an_upload_under_way_is_not_aborted_for_one_that_was_lost_before(tmp_path: Path) -> None:
-    """Its first request may just have been answered, so that it looks exactly like the lost one."""
-    store = MemoryStore()
-    uploader = Uploader(store, tmp_path, make_key=lambda path: path, session_id="s")
-    lost = uploader.intent()
-
-    def tidy_first(operation: str, key: str) -> None:
-        if operation == "UploadPart":
-            uploader.tidy(key, lost)
-
-    store.on_call = tidy_first
-    uploader.upload(large(tmp_path), Notes(), lambda sent: None)
-    assert store.aborted == []
-    assert list(store.objects) == ["a.mp4"]
-
-
-def test_a_lost_upload_is_found_although_the_stores_clock_is_ten_minutes_ahead(tmp_path: Path) -> None:
-    store = MemoryStore()
-    store.clock_offset_seconds = 600.0
-    aborted: list[tuple[str, str]] = []
-    uploader = Uploader(
-        store,
-        tmp_path,
-        make_key=lambda path: path,
-        session_id="s",
-        on_aborted=lambda *what: aborted.append(what),
+def test_the_key_is_noted_before_the_first_byte_is_sent(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"good")
+    notes, store = Notes(), MemoryStore()
+    noted: list[str] = []
+    store.on_call = lambda operation, key: noted.append(f"{operation} {notes.key}")
+    Uploader(store, tmp_path, make_key=lambda path: path, session_id="s").upload(
+        claim_of(stat_version(tmp_path, "a.png")), notes, lambda sent: None
     )
-    asked = uploader.intent()
-    upload_id = store.create_multipart("a.mp4", content_type="video/mp4", metadata={})
-    store.uploads[upload_id].initiated_at += 600.0
-    uploader.abandon("a.mp4", asked)
-    assert not store.uploads
-    assert aborted == [("a.mp4", asked)]
+    assert noted == ["PutObject a.png"]
 
 
-def test_a_lost_request_stays_noted_for_as_long_as_it_can_still_arrive(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_where_the_store_overwrites_an_object_is_looked_at_again_a_little_later(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"good")
+    able = Capabilities(CreateOnly.IGNORED, CreateOnly.IGNORED, can_head=True, echoes_checksum=True)
+    store, waits = MemoryStore(able), list[float]()
+    uploader = overwriting(tmp_path, store, waits)
+    claim = claim_of(stat_version(tmp_path, "a.png"))
+    assert uploader.upload(claim, Notes(), lambda sent: None).key == "a.png"
+    assert len(waits) == 1
+    assert LOOK_AGAIN_SECONDS - 1 < waits[0] <= LOOK_AGAIN_SECONDS
+    assert [operation for operation, _ in store.calls] == ["HeadObject", "PutObject", "HeadObject"]
+
+
+def test_what_another_writer_replaced_meanwhile_is_uploaded_under_the_next_name(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"good")
+    able = Capabilities(CreateOnly.IGNORED, CreateOnly.IGNORED, can_head=True, echoes_checksum=True)
+    store = MemoryStore(able)
+
+    def replaced(_: float) -> None:
+        if "a (1).png" not in store.objects:
+            store.add_foreign("a.png", b"theirs")
+
+    uploader = Uploader(store, tmp_path, make_key=lambda path: path, session_id="s", wait=replaced)
+    outcome = uploader.upload(claim_of(stat_version(tmp_path, "a.png")), Notes(), lambda sent: None)
+    assert outcome.key == "a (1).png"
+    assert store.bodies() == {"a.png": b"theirs", "a (1).png": b"good"}
+
+
+def test_an_object_that_is_replaced_again_and_again_is_a_failure(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"good")
+    able = Capabilities(CreateOnly.IGNORED, CreateOnly.IGNORED, can_head=True, echoes_checksum=True)
+    store = MemoryStore(able)
+
+    def replaced(_: float) -> None:
+        for key in list(store.objects):
+            store.add_foreign(key, b"theirs")
+
+    uploader = Uploader(store, tmp_path, make_key=lambda path: path, session_id="s", wait=replaced)
+    with pytest.raises(StoreError) as raised:
+        uploader.upload(claim_of(stat_version(tmp_path, "a.png")), Notes(), lambda sent: None)
+    assert raised.value.failure.code == "Unproven"
+
+
+def test_where_the_store_refuses_to_overwrite_nothing_is_looked_at_again(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"good")
+    store, waits = MemoryStore(), list[float]()
+    uploader = overwriting(tmp_path, store, waits)
+    uploader.upload(claim_of(stat_version(tmp_path, "a.png")), Notes(), lambda sent: None)
+    assert waits == []
+    assert [operation for operation, _ in store.calls] == ["PutObject"]
+
+
+def test_with_rename_off_the_object_is_replaced(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"good")
     store = MemoryStore()
-    aborted: list[tuple[str, str]] = []
-    uploader = Uploader(
-        store,
-        tmp_path,
-        make_key=lambda path: path,
-        session_id="s",
-        on_aborted=lambda *what: aborted.append(what),
-    )
-    asked = uploader.intent()
-    uploader.abandon("a.mp4", asked)
-    assert aborted == []
-    upload_id = store.create_multipart("a.mp4", content_type="video/mp4", metadata={})
-    uploader.abandon("a.mp4", asked)
-    assert upload_id not in store.uploads
-    assert aborted == [("a.mp4", asked)]
-    never = uploader.intent()
-    now = time.time()
-    monkeypatch.setattr("cloud_archive.upload.abandoned.time.time", lambda: now + 100)
-    uploader.abandon("a.mp4", never)
-    assert aborted[1:] == [("a.mp4", never)]
+    store.add_foreign("a.png", b"theirs")
+    uploader = Uploader(store, tmp_path, make_key=lambda path: path, session_id="s", rename=False)
+    outcome = uploader.upload(claim_of(stat_version(tmp_path, "a.png")), Notes(), lambda sent: None)
+    assert (outcome.key, store.bodies()) == ("a.png", {"a.png": b"good"})
+
+
+def test_progress_ends_at_the_size_of_the_file(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"x" * 5000)
+    sent: list[int] = []
+    uploader = Uploader(MemoryStore(), tmp_path, make_key=lambda path: path, session_id="s")
+    uploader.upload(claim_of(stat_version(tmp_path, "a.png")), Notes(), sent.append)
+    assert sent[-1] == 5000

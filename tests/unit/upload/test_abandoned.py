@@ -1,0 +1,284 @@
+"""Multipart uploads that are not completed: which are aborted, which stay noted, and what a probe notes."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cloud_archive.errors import StoreError
+from cloud_archive.files import FileVersion, stat_version
+from cloud_archive.ledger.rows import Claim
+from cloud_archive.store.base import Capabilities, CreateOnly
+from cloud_archive.store.failures import explain
+from cloud_archive.upload.abandoned import INTENT, MULTIPART_TRIES, AbandonedUploads, ProbeNotes, StoreProbes
+from cloud_archive.upload.source import SINGLE_PUT_BYTES, Content
+from cloud_archive.upload.uploader import Uploader
+from tests.functional.archives import claim_of
+from tests.memory_store import MemoryStore
+
+
+class Notes:
+    """A journal that keeps what is to be aborted."""
+
+    def __init__(self) -> None:
+        self.abandoned: list[tuple[str, str]] = []
+
+    def attempt(self, *, sha256: str, base_key: str, key: str) -> None: ...
+
+    def abandon(self, key: str, upload_id: str) -> None:
+        self.abandoned.append((key, upload_id))
+
+    def multipart(self, upload_id: str | None, part_size_bytes: int | None) -> None: ...
+
+
+@pytest.fixture
+def store() -> MemoryStore:
+    return MemoryStore()
+
+
+@pytest.fixture
+def over() -> list[tuple[str, str]]:
+    """What needs no abort any more."""
+    return []
+
+
+@pytest.fixture
+def uploads(store: MemoryStore, over: list[tuple[str, str]]) -> AbandonedUploads:
+    return AbandonedUploads(store, lambda key, upload_id: over.append((key, upload_id)))
+
+
+def begun(store: MemoryStore, key: str = "a.mp4") -> str:
+    return store.create_multipart(key, content_type="video/mp4", metadata={})
+
+
+def test_an_upload_of_ours_is_aborted_and_forgotten(
+    store: MemoryStore, uploads: AbandonedUploads, over: list[tuple[str, str]]
+) -> None:
+    upload_id = begun(store)
+    uploads.abandon("a.mp4", upload_id)
+    assert store.uploads == {}
+    assert over == [("a.mp4", upload_id)]
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "is_forgotten"), [("SlowDown", 503, False), ("AccessDenied", 403, True)]
+)
+def test_after_a_transient_failure_it_stays_noted(
+    store: MemoryStore,
+    uploads: AbandonedUploads,
+    over: list[tuple[str, str]],
+    code: str,
+    status: int,
+    is_forgotten: bool,
+) -> None:
+    def refuse(operation: str, key: str) -> None:
+        if operation == "AbortMultipartUpload":
+            raise StoreError(operation, key, explain(code, status), status=status)
+
+    upload_id = begun(store)
+    store.on_call = refuse
+    uploads.abandon("a.mp4", upload_id)
+    assert (over == [("a.mp4", upload_id)]) is is_forgotten
+
+
+def test_an_upload_to_a_key_that_is_under_way_here_is_not_aborted(
+    store: MemoryStore, uploads: AbandonedUploads
+) -> None:
+    upload_id = begun(store)
+    with uploads.in_hand("a.mp4"), uploads.in_hand("a.mp4"):
+        uploads.tidy("a.mp4", upload_id)
+        uploads.tidy("other.mp4", begun(store, "other.mp4"))
+    assert list(store.uploads) == [upload_id]
+    uploads.tidy("a.mp4", upload_id)
+    assert store.uploads == {}
+
+
+def test_of_unnamed_uploads_only_ours_of_that_moment_without_parts_is_aborted(
+    store: MemoryStore, uploads: AbandonedUploads
+) -> None:
+    intent = uploads.intent()
+    assert intent.startswith(INTENT)
+    mine, older, later, with_a_part, elsewhere = (
+        begun(store, key) for key in ("a.mp4", "a.mp4", "a.mp4", "a.mp4", "b.mp4")
+    )
+    store.uploads[older].initiated_at -= 60
+    store.uploads[later].initiated_at += 600
+    store.uploads[with_a_part].parts[1] = b"x"
+    uploads.abandon("a.mp4", intent)
+    assert set(store.uploads) == {older, later, with_a_part, elsewhere}
+    assert store.aborted == [("a.mp4", mine)]
+
+
+# --- what a probe notes
+
+
+def test_a_probe_is_noted_before_its_upload_exists_and_forgotten_after_it(
+    uploads: AbandonedUploads, over: list[tuple[str, str]]
+) -> None:
+    journal = Notes()
+    notes = ProbeNotes(uploads, journal, "check")
+    notes.asked()
+    ((key, intent),) = journal.abandoned
+    assert (key, intent.startswith(INTENT)) == ("check", True)
+    notes.begun("id-1")
+    assert journal.abandoned[1:] == [("check", "id-1")]
+    assert over == [("check", intent)]
+    notes.ended()
+    assert over[1:] == [("check", "id-1")]
+
+
+class ProbedStore(MemoryStore):
+    """Counts its probes; the first answers `found`."""
+
+    def __init__(self, found: CreateOnly = CreateOnly.HONOURED, able: Capabilities | None = None) -> None:
+        super().__init__(able or Capabilities())
+        self.found, self.probes, self.alone = found, list[str](), 0
+
+    def probe_create_only(self, key: str, body: bytes, **_: Any) -> None:
+        self.probes.append(key)
+        self._capabilities = Capabilities(create_only=self.found)
+
+    def probe_with_key(self, notes: object = None) -> None:
+        self.alone += 1
+
+
+def probe(probes: StoreProbes, body: bytes | None = b"x") -> None:
+    read = FileVersion("a.png", 1, 1)
+    probes.probe_with("a.png", Content(1, "0" * 64, body, 0, read), {}, "image/png", Notes())
+
+
+def test_the_first_small_object_tells_and_no_other_is_used() -> None:
+    store = ProbedStore()
+    probes = StoreProbes(store, AbandonedUploads(store, lambda *_: None))
+    probe(probes, None)
+    probe(probes, b"x" * (4 * 1024 * 1024 + 1))
+    assert store.probes == [], "large objects are not sent again"
+    probe(probes)
+    probe(probes)
+    assert store.probes == ["a.png"]
+
+
+def test_a_probe_that_told_nothing_is_not_repeated_with_every_file() -> None:
+    store = ProbedStore(CreateOnly.UNKNOWN)
+    probes = StoreProbes(store, AbandonedUploads(store, lambda *_: None))
+    probe(probes)
+    probe(probes)
+    assert store.probes == ["a.png"]
+
+
+def test_what_is_known_is_not_asked() -> None:
+    store = ProbedStore(able=Capabilities(create_only=CreateOnly.IGNORED))
+    probes = StoreProbes(store, AbandonedUploads(store, lambda *_: None))
+    probe(probes)
+    assert store.probes == []
+    probes.probe_alone(lambda: CreateOnly.HONOURED, Notes())
+    assert store.alone == 0
+
+
+def test_other_workers_do_not_wait_for_a_probe_but_may_for_its_end() -> None:
+    store = ProbedStore()
+    inside, go_on = threading.Event(), threading.Event()
+
+    def slow(key: str, body: bytes, **_: Any) -> None:
+        inside.set()
+        assert go_on.wait(60)
+
+    store.probe_create_only = slow  # type: ignore[method-assign]
+    probes = StoreProbes(store, AbandonedUploads(store, lambda *_: None))
+    assert probes.wait_for_end(0)
+    thread = threading.Thread(target=probe, args=(probes,))
+    thread.start()
+    assert inside.wait(60)
+    probe(probes)  # returns, with the first still under way
+    assert not probes.wait_for_end(0)
+    go_on.set()
+    assert probes.wait_for_end(60)
+    thread.join(60)
+
+
+@pytest.mark.parametrize(
+    ("put", "tries"),
+    [(CreateOnly.HONOURED, 0), (CreateOnly.UNKNOWN, 0), (CreateOnly.IGNORED, MULTIPART_TRIES)],
+)
+def test_multipart_is_probed_alone_only_where_puts_overwrite_and_not_for_ever(
+    put: CreateOnly, tries: int
+) -> None:
+    store = ProbedStore(able=Capabilities(create_only=put))
+    probes = StoreProbes(store, AbandonedUploads(store, lambda *_: None))
+    for _ in range(MULTIPART_TRIES + 2):
+        probes.probe_multipart(Notes())
+    assert store.alone == tries
+
+
+# --- a CreateMultipartUpload whose answer was lost
+
+
+def large(root: Path) -> Claim:
+    with (root / "a.mp4").open("wb") as file:
+        file.truncate(SINGLE_PUT_BYTES + 1)
+    return claim_of(stat_version(root, "a.mp4"))
+
+
+def test_an_upload_under_way_is_not_aborted_for_one_that_was_lost_before(tmp_path: Path) -> None:
+    """Its first request may just have been answered, so that it looks exactly like the lost one."""
+    store = MemoryStore()
+    uploader = Uploader(store, tmp_path, make_key=lambda path: path, session_id="s")
+    lost = uploader.intent()
+
+    def tidy_first(operation: str, key: str) -> None:
+        if operation == "UploadPart":
+            uploader.tidy(key, lost)
+
+    store.on_call = tidy_first
+    uploader.upload(large(tmp_path), Notes(), lambda sent: None)
+    assert store.aborted == []
+    assert list(store.objects) == ["a.mp4"]
+
+
+def test_a_lost_upload_is_found_although_the_stores_clock_is_ten_minutes_ahead(tmp_path: Path) -> None:
+    store = MemoryStore()
+    store.clock_offset_seconds = 600.0
+    aborted: list[tuple[str, str]] = []
+    uploader = Uploader(
+        store,
+        tmp_path,
+        make_key=lambda path: path,
+        session_id="s",
+        on_aborted=lambda *what: aborted.append(what),
+    )
+    asked = uploader.intent()
+    upload_id = store.create_multipart("a.mp4", content_type="video/mp4", metadata={})
+    store.uploads[upload_id].initiated_at += 600.0
+    uploader.abandon("a.mp4", asked)
+    assert not store.uploads
+    assert aborted == [("a.mp4", asked)]
+
+
+def test_a_lost_request_stays_noted_for_as_long_as_it_can_still_arrive(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = MemoryStore()
+    aborted: list[tuple[str, str]] = []
+    uploader = Uploader(
+        store,
+        tmp_path,
+        make_key=lambda path: path,
+        session_id="s",
+        on_aborted=lambda *what: aborted.append(what),
+    )
+    asked = uploader.intent()
+    uploader.abandon("a.mp4", asked)
+    assert aborted == []
+    upload_id = store.create_multipart("a.mp4", content_type="video/mp4", metadata={})
+    uploader.abandon("a.mp4", asked)
+    assert upload_id not in store.uploads
+    assert aborted == [("a.mp4", asked)]
+    never = uploader.intent()
+    now = time.time()
+    monkeypatch.setattr("cloud_archive.upload.abandoned.time.time", lambda: now + 100)
+    uploader.abandon("a.mp4", never)
+    assert aborted[1:] == [("a.mp4", never)]
