@@ -1,11 +1,11 @@
 """`python -m tests [--install-browser]`: every check of this repository.
 
-The checks and groups of tests below run three at a time, each in a process of its own, for two cores (much of what the
-tests do is waiting). A check that fails ends it: nothing more is started. What a group has in a line of its own is left
-out where its folder stands (a browser's event loop and asyncio's do not go together in one process).
+The checks and groups of tests below run side by side, each in a process of its own. There are more of them than cores,
+because most of what the tests do is waiting. A check that fails ends it: nothing more is started. What a group has in a
+line of its own is left out where its folder stands (a browser's event loop and asyncio's do not go together in one
+process).
 
-Much of what the tests prove has to do with time, and groups are in each other's way: what fails beside another group
-is run once more alone, and said to be. What fails then has failed.
+A busy machine is no excuse: tests wait on events, with limits of a minute.
 
 `--install-browser` installs a Chromium first where this machine has none. Without one, the last line says how many
 browser tests did not run, and why.
@@ -17,10 +17,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import tempfile
 import threading
 import time
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,7 +50,7 @@ GROUPS: tuple[tuple[str, ...], ...] = (
     ("tests/faults",),
     ("tests/unit",),
 )
-AT_ONCE = 3
+AT_ONCE = 6
 NO_TESTS = 5  # https://docs.pytest.org/en/stable/reference/exit-codes.html
 
 
@@ -64,8 +63,8 @@ class Result:
     output: str
     seconds: float
 
-    def show(self, note: str = "") -> None:
-        print(f"== {self.name}{note} ({self.seconds:.0f} s)\n{self.output}", flush=True)
+    def show(self) -> None:
+        print(f"== {self.name} ({self.seconds:.0f} s)\n{self.output}", flush=True)
 
 
 def run_python(name: str, *arguments: str) -> Result:
@@ -83,24 +82,20 @@ def run_python(name: str, *arguments: str) -> Result:
     return Result(name, found.returncode, found.stdout, time.monotonic() - begin)
 
 
-def run_group(group: tuple[str, ...], cache: Path, *more: str) -> Result:
-    """Run pytest on these folders and files; what failed is remembered below `cache`."""
+def run_group(group: tuple[str, ...]) -> Result:
+    """Run pytest on these folders and files."""
     others = {path for other in GROUPS if other is not group for path in other}
     left_out = [f"--ignore={path}" for path in others if any(path.startswith(f"{each}/") for each in group)]
-    result = run_python(
-        f"pytest {' '.join(group)}",
-        *("-m", "pytest", "-q", "-o", f"cache_dir={cache / str(GROUPS.index(group))}"),
-        *(*left_out, *more, *group),
-    )
+    name = f"pytest {' '.join(group)}"
+    result = run_python(name, "-m", "pytest", "-q", "-p", "no:cacheprovider", *left_out, *group)
     return result if result.status != NO_TESTS else Result(result.name, 0, result.output, result.seconds)
 
 
 def run_all() -> int:
-    """Run checks and groups. Returns 0 where every check was fine and every test passed, beside others or alone."""
+    """Run checks and groups. Returns 0 where every check was fine and every test passed."""
     stop = threading.Event()
-    failed: list[tuple[str, ...]] = []
-    with tempfile.TemporaryDirectory() as directory, ThreadPoolExecutor(AT_ONCE) as lanes:
-        cache = Path(directory)
+    status = 0
+    with ThreadPoolExecutor(AT_ONCE) as lanes:
 
         def check(name: str) -> Result | None:
             result = run_python(name, *CHECKS[name])
@@ -109,25 +104,15 @@ def run_all() -> int:
             return result
 
         def group(paths: tuple[str, ...]) -> Result | None:
-            return None if stop.is_set() else run_group(paths, cache)
+            return None if stop.is_set() else run_group(paths)
 
-        jobs: dict[Future[Result | None], tuple[str, ...]] = {}
-        jobs |= {lanes.submit(check, name): () for name in CHECKS}
-        jobs |= {lanes.submit(group, paths): paths for paths in GROUPS}
+        jobs = [lanes.submit(check, name) for name in CHECKS]
+        jobs += [lanes.submit(group, paths) for paths in GROUPS]
         for job in as_completed(jobs):
             result = job.result()
-            if result is None:
-                continue
-            result.show()
-            if result.status and jobs[job]:
-                failed.append(jobs[job])
-        if stop.is_set():
-            return 1
-        status = 0
-        for paths in failed:
-            again = run_group(paths, cache, "--last-failed", "--last-failed-no-failures", "none")
-            again.show(", what failed beside another group once more alone")
-            status = status or again.status
+            if result is not None:
+                result.show()
+                status = status or result.status
     return status
 
 
