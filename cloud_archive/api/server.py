@@ -64,6 +64,7 @@ _LANE_OF: Mapping[str, str] = {
 _SECONDS: Mapping[str, float] = {route.name: route.timeout_seconds for route in ROUTES}
 _UPLOAD_SECONDS = 20.0  # until an upload that goes on is answered with 202
 _JOBS_SECONDS = 20.0
+_SHUTDOWN_SECONDS = 2.0  # for calls under way when the server closes
 _AFTER_FLUSH_SECONDS = 2.0  # a flush that runs ends this long after its time at the latest
 
 
@@ -76,7 +77,7 @@ def build_application(
     on_shutdown: Callable[[], None] | None = None,
     heartbeat_seconds: float = HEARTBEAT_SECONDS,
 ) -> web.Application:
-    """The aiohttp application around an engine.
+    """Return the aiohttp application around an engine.
 
     Args:
         engine: what the handlers call; only `subscribe` may be called in the event loop.
@@ -155,7 +156,7 @@ async def serve(
     runner = web.AppRunner(
         application,
         access_log=None,
-        shutdown_timeout=2.0,
+        shutdown_timeout=_SHUTDOWN_SECONDS,
         handler_cancellation=True,
         keepalive_timeout=limits.head_seconds,
     )

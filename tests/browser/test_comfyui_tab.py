@@ -86,7 +86,7 @@ def test_an_archive_that_falls_silent_is_an_alarm_also_while_the_panel_is_closed
     page, scene = comfy
     wait_until(lambda: tab(page)["badge"] is None, "all is well")
     scene.hang()
-    wait_until(lambda: tab(page)["badge"] == "!", "the sign after 10 s", 20)
+    wait_until(lambda: tab(page)["badge"] == "!", "the sign after 10 s")
     assert tab(page)["tooltip"] == "Cloud Archive: Server unreachable"
     panel = _open(page)
     expect(heading(panel)).to_have_text("Server unreachable")

@@ -213,10 +213,10 @@ async def test_a_call_whose_client_is_gone_is_cancelled(
         call = asyncio.ensure_future(
             client.post("/cloud-sync/flush", json={"timeout_seconds": 3600}).__aenter__()
         )
-        await asyncio.wait_for(engine.begun.wait(), 10)
+        await asyncio.wait_for(engine.begun.wait(), 60)
         assert not engine.cancelled.is_set()
         call.cancel()
-        await asyncio.wait_for(engine.cancelled.wait(), 10)
+        await asyncio.wait_for(engine.cancelled.wait(), 60)
 
 
 async def test_without_an_engine_every_call_is_answered_with_the_cause(
@@ -252,7 +252,7 @@ def interrupted_comfyui(base: Path) -> asyncio.AbstractEventLoop:
         prompt_server.add_routes()
         runner = web.AppRunner(prompt_server.app)
         await runner.setup()
-        await client.call("GET", "/cloud-sync/status", timeout_seconds=10)
+        await client.call("GET", "/cloud-sync/status", timeout_seconds=60)
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -322,7 +322,7 @@ async def test_an_application_that_takes_no_start_hook_starts_the_engine_from_th
 
     del prompt_server.app
     Plugin(prompt_server, client=Started()).install()
-    await asyncio.wait_for(started.wait(), 10)
+    await asyncio.wait_for(started.wait(), 60)
 
 
 def test_the_state_lives_in_the_system_user_directory(tmp_path: Path) -> None:

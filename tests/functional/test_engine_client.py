@@ -131,7 +131,7 @@ async def test_an_engine_starts_with_its_orders_on_standard_input_only(begin: Be
 
 async def test_a_call_during_the_first_start_waits_for_it(begin: Begin) -> None:
     setting = await begin()
-    answer = await setting.client.call("POST", "/cloud-sync/rescan", json={}, timeout_seconds=10)
+    answer = await setting.client.call("POST", "/cloud-sync/rescan", json={}, timeout_seconds=60)
     assert (answer.status, answer.json()["success"]) == (200, True)
 
 
@@ -161,7 +161,7 @@ async def test_a_missing_dependency_is_named_in_the_cause(begin: Begin) -> None:
     assert setting.causes() == ["The engine ended at start: No module named 'boto3'"]
     status = result_at_once(setting.client.status())
     with pytest.raises(EngineUnavailable, match="boto3"):
-        result_at_once(setting.client.call("POST", "/cloud-sync/start", json={}, timeout_seconds=10))
+        result_at_once(setting.client.call("POST", "/cloud-sync/start", json={}, timeout_seconds=60))
     assert (status["state"], status["running"], status["safe_to_stop"]) == ("unavailable", False, False)
     assert status["errors"] == setting.causes()
 
@@ -278,15 +278,15 @@ async def test_the_real_engine_without_settings_is_not_configured_and_ends_with_
     client = EngineClient(tmp_path / "output", tmp_path / "state", on_status=pushed.append)
     client.start()
     try:
-        await until(lambda: pushed and pushed[-1]["state"] == "not_configured", 30)
+        await until(lambda: pushed and pushed[-1]["state"] == "not_configured")
         status = await client.status()
         assert (status["state"], status["running"]) == ("not_configured", False)
         assert any("S3_BUCKET" in sentence for sentence in status["errors"])
-        answer = await client.call("POST", "/cloud-sync/start", json={}, timeout_seconds=10)
+        answer = await client.call("POST", "/cloud-sync/start", json={}, timeout_seconds=60)
         assert (answer.status, answer.json()["success"]) == (500, False)
     finally:
         await client.stop()
-    await until(lambda: not engines(), 30)
+    await until(lambda: not engines())
     await until(lambda: not engine_threads())
 
 

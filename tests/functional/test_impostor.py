@@ -120,7 +120,7 @@ async def test_the_plugin_does_not_believe_it(impostor: Impostor, tmp_path: Path
     client.start()
     try:
         with pytest.raises(EngineUnavailable, match="Another program"):
-            await client.call("POST", "/cloud-sync/flush", json={}, timeout_seconds=10)
+            await client.call("POST", "/cloud-sync/flush", json={}, timeout_seconds=60)
         assert (await client.status())["safe_to_stop"] is False
         await until(lambda: any("/cloud-sync/events" in heard for heard in impostor.heard))
         assert client._life is not None

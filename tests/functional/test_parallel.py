@@ -128,7 +128,7 @@ def test_bodies_and_parts_together_keep_to_one_budget_of_memory(
         added(ledger, root, f"large{number}", 10 * BODY_BYTES)
     with uploading(ledger, root, store, 32, budget):
         # Everybody who has room is in the store now, and so is everybody who took none.
-        wait_until(lambda: len(budget._queue) >= 28 or store.in_flight > 4 * BODY_BYTES, "the rest waits", 3)
+        wait_until(lambda: len(budget._queue) >= 28 or store.in_flight > 4 * BODY_BYTES, "the rest waits")
         store.go.set()
         wait_until(lambda: ledger.totals().archived.files == 26, "all of it arrives")
     assert store.most_in_flight == 4 * BODY_BYTES
@@ -154,7 +154,7 @@ def test_nobody_waits_for_what_another_finds_out_about_the_store(root: Path, led
     with uploading(ledger, root, store, 2):
         try:
             assert store.asked.wait(60)
-            wait_until(lambda: ledger.totals().archived.files >= 1, "the other worker's are archived", 5)
+            wait_until(lambda: ledger.totals().archived.files >= 1, "the other worker's are archived")
         finally:
             store.go.set()
         wait_until(lambda: ledger.totals().archived.files == 8, "all of it arrives")
@@ -268,7 +268,7 @@ class ThrottledStore(MemoryStore):
             allowed = self._allowed()
             self.most[allowed] = max(self.most.get(allowed, 0), self.inside)
             self._moved.notify_all()
-            self._moved.wait_for(lambda: self.inside >= allowed or not self._more_may_come(), 10)
+            self._moved.wait_for(lambda: self.inside >= allowed or not self._more_may_come(), 60)
         try:
             return super().put(key, body, **how)
         finally:

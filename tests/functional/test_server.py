@@ -231,7 +231,7 @@ async def test_sixteen_waiting_uploads_do_not_hold_up_the_status(private: Caller
     ]
     try:
         await until(lambda: len(engine.calls) == 16)
-        status, _ = await asyncio.wait_for(private.ask("GET", "/cloud-sync/status"), 10)
+        status, _ = await asyncio.wait_for(private.ask("GET", "/cloud-sync/status"), 60)
         assert status == 200
         assert not any(upload.done() for upload in uploads)
     finally:
@@ -294,7 +294,7 @@ async def test_unknown_paths_and_methods_are_json_too(private: Caller) -> None:
 
 async def read_until(answer: aiohttp.ClientResponse, start: bytes) -> bytes:
     while True:
-        line = await asyncio.wait_for(answer.content.readline(), 10)
+        line = await asyncio.wait_for(answer.content.readline(), 60)
         assert line, "the stream ended"
         if line.startswith(start):
             return line[len(start) :]
@@ -367,12 +367,14 @@ async def test_a_slow_client_gets_the_newest_status_and_is_dropped_in_the_end(
         writer.close()
 
 
-async def test_the_server_stops_while_streams_are_open(engine: FakeEngine) -> None:
+async def test_the_server_stops_while_streams_are_open(
+    engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cloud_archive.api.server._SHUTDOWN_SECONDS", 3600.0)
     async with listening(build_application(engine.facade, token=TOKEN), TOKEN) as caller:
         async with caller.open("GET", "/cloud-sync/events") as answer:
             await read_event(answer)
-            # less than the runner's own patience
-            await asyncio.wait_for(caller.listener.close(), 1.5)
+            await asyncio.wait_for(caller.listener.close(), 60)
             assert await answer.content.read() in (b"", b"\n")
         assert engine.callbacks == []
 

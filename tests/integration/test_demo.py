@@ -81,7 +81,7 @@ def servers_below(directory: Path) -> list[int]:
 
 
 def assert_nothing_is_left(tmp_path: Path) -> None:
-    wait_until(lambda: not servers_below(tmp_path), "the server ends", 10)
+    wait_until(lambda: not servers_below(tmp_path), "the server ends")
     for name in ("home", "tmp", "state", "output"):
         assert list((tmp_path / name).iterdir()) == []
 

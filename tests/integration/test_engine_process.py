@@ -214,7 +214,7 @@ def test_a_parent_that_is_killed_leaves_an_engine_that_finishes(start: Starter, 
             (start.root / f"{number:02}.png").write_bytes(os.urandom(30_000))
         parent.kill()
         parent.wait()
-        wait_until(lambda: not psutil.pid_exists(ready["pid"]), "it ends", 30)
+        wait_until(lambda: not psutil.pid_exists(ready["pid"]), "it ends")
         last = (start.state / "engine.log").read_text().splitlines()[-1]
         assert last.endswith("Everything is in the bucket.")
     finally:

@@ -177,7 +177,7 @@ class Run:
     def _is_page(self, address: str) -> None:
         import urllib.request
 
-        with urllib.request.urlopen(address, timeout=10) as answer:
+        with urllib.request.urlopen(address, timeout=60) as answer:
             assert b"cloud-archive-dashboard" in answer.read()
 
     def synopsis(self, example: Example) -> None:

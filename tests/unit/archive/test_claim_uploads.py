@@ -34,8 +34,8 @@ def test_a_claim_whose_end_could_not_be_committed_is_taken_up_again(
     pool = pool_on(ledger, root, store)
     pool.start()
     try:
-        until(lambda: ledger.totals().archived.files == 1, "archived at the second try", 10)
-        until(lambda: pool.ledger_trouble is None, "the trouble is over", 10)
+        until(lambda: ledger.totals().archived.files == 1, "archived at the second try")
+        until(lambda: pool.ledger_trouble is None, "the trouble is over")
     finally:
         pool.stop(5)
     assert store.bodies() == {"a.png": b"a"}

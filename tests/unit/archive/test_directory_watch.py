@@ -85,5 +85,5 @@ def test_a_ledger_that_is_locked_when_a_file_is_complete_costs_no_rescan(
 
         monkeypatch.setattr(archiver.ledger, "add", locked_once)
         (root / "a.png").write_bytes(b"a")
-        until(lambda: bool(store.bodies()), "archived without anybody asking", 10)
-        until(lambda: archiver.status(scan=False).errors == (), "the trouble is over", 5)
+        until(lambda: bool(store.bodies()), "archived without anybody asking")
+        until(lambda: archiver.status(scan=False).errors == (), "the trouble is over")

@@ -22,7 +22,7 @@ async def test_it_is_ready_with_a_port_and_ends_when_it_is_released(tmp_path: Pa
     assert connection.port == 4711
     assert not connection.ended.done()
     connection.process.release()
-    cause = await asyncio.wait_for(connection.ended, 20)
+    cause = await asyncio.wait_for(connection.ended, 60)
     assert cause.startswith("The engine ended with exit status 0.")
 
 
@@ -30,7 +30,7 @@ async def test_a_process_that_is_never_ready_is_ended_with_the_cause(tmp_path: P
     connection = EngineConnection(command(MUTE), tmp_path, None)
     await connection.started(0.3)
     assert connection.port == 0
-    assert await asyncio.wait_for(connection.ended, 20) == (
+    assert await asyncio.wait_for(connection.ended, 60) == (
         "The engine did not answer within 0.3 s of its start."
     )
 

@@ -137,10 +137,14 @@ def make(endpoint: Endpoint) -> Iterator[Callable[..., S3Store]]:
     made: list[S3Store] = []
 
     def build(
-        *replies: Reply | Callable[[Seen], Reply], known: Capabilities | None = None, **extra: str
+        *replies: Reply | Callable[[Seen], Reply],
+        known: Capabilities | None = None,
+        read_seconds: float = 60,
+        **extra: str,
     ) -> S3Store:
         endpoint.replies = list(replies) or [Reply(headers={"ETag": f'"{MD5}"'})]
-        found = S3Store(load_settings(environ(endpoint.url, **extra)), capabilities=known, read_seconds=0.5)
+        settings = load_settings(environ(endpoint.url, **extra))
+        found = S3Store(settings, capabilities=known, read_seconds=read_seconds)
         made.append(found)
         return found
 
@@ -345,7 +349,7 @@ def test_a_silent_store_past_the_sdk_is_a_read_timeout_and_a_closed_port_a_refus
     endpoint: Endpoint, make: Any
 ) -> None:
     ok = Reply(headers={"ETag": f'"{MD5}"'})
-    store = make(ok, Reply(wait_seconds=0.8), ok)
+    store = make(ok, Reply(wait_seconds=0.8), ok, read_seconds=0.5)
     put(store)
     with pytest.raises(StoreError) as silent:
         put(store)
@@ -596,7 +600,7 @@ def test_a_connection_that_is_cut_off_passes(make: Any) -> None:
 
 def test_an_answer_that_does_not_come_is_a_read_timeout(make: Any) -> None:
     with pytest.raises(StoreError) as raised:
-        put(make(Reply(wait_seconds=0.8, headers={"ETag": '"e"'})))
+        put(make(Reply(wait_seconds=0.8, headers={"ETag": '"e"'}), read_seconds=0.5))
     assert raised.value.failure.code == "ReadTimeout"
 
 
