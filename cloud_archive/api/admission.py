@@ -28,7 +28,7 @@ _Admission = Callable[[web.Request], None]
 
 
 def shield(admit: _Admission) -> Any:
-    """The middleware of both listeners: who may come in, and no answer without its headers."""
+    """Admit or refuse a call, and add the headers that every answer needs: the middleware of both listeners."""
 
     @web.middleware
     async def shield(
@@ -112,7 +112,7 @@ def host_check(allowed_hosts: Collection[str]) -> _Admission:
 
 
 def _host_name(host: str) -> str | None:
-    """The host of `host:port`, lower case, without the brackets of an IPv6 address."""
+    """Return the host of `host:port`, lower case, without the brackets of an IPv6 address."""
     try:
         if host.count(":") > 1 and not host.startswith("["):
             host = f"[{host}]"  # a bare IPv6 address, as somebody may give to --serve

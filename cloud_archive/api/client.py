@@ -57,7 +57,7 @@ class LocalEngine:
         *,
         timeout_seconds: float = _CALL_SECONDS,
     ) -> Answer:
-        """One call.
+        """Make one call.
 
         Raises:
             EngineUnavailable: it does not answer.
@@ -71,7 +71,7 @@ class LocalEngine:
             ) from error
 
     def status(self) -> dict[str, Any]:
-        """The status object."""
+        """Return the status object."""
         answer = self.call("GET", "/cloud-sync/status")
         if answer.status != 200 or not isinstance(answer.body, dict):
             raise EngineUnavailable(answer.message)
@@ -92,7 +92,7 @@ class LocalEngine:
 
 
 def running_engine(root: Path, environ: Mapping[str, str] = os.environ) -> LocalEngine | None:
-    """The engine that runs for `root`, or None.
+    """Return the engine that runs for `root`, or None.
 
     Raises:
         EngineUnavailable: one is there and does not answer.

@@ -38,7 +38,7 @@ class ConnectionLimits:
 
     @classmethod
     def for_this_process(cls) -> ConnectionLimits:
-        """An eighth of the descriptors for each of two listeners; the rest is for ledger, files and uploads."""
+        """Return an eighth of the descriptors: there are two listeners, and ledger, files and uploads need the rest."""
         descriptors = _DESCRIPTORS
         if sys.platform != "win32":
             import resource

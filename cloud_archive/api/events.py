@@ -107,7 +107,7 @@ class _LatestStatus:
             self._loop.call_soon_threadsafe(self._set, status)
 
     def begin(self, status: dict[str, Any]) -> None:
-        """The status at connect, unless a newer one came while it was made."""
+        """Send the status at connect, unless a newer one came while it was made."""
         if self._status is None:
             self._set(status)
 
@@ -116,7 +116,7 @@ class _LatestStatus:
         self._changed.set()
 
     async def next(self, timeout_seconds: float) -> dict[str, Any] | None:
-        """The newest status not yet taken, or None after `timeout_seconds`."""
+        """Return the newest status not yet taken, or None after `timeout_seconds`."""
         with contextlib.suppress(asyncio.TimeoutError):
             await asyncio.wait_for(self._changed.wait(), timeout_seconds)
         self._changed.clear()

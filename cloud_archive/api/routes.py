@@ -137,12 +137,12 @@ def protect(route: Route, handler: Handler) -> PlainHandler:
 
 
 def refusal(http_status: int, message: str, /, **more: object) -> web.Response:
-    """The answer to a call that was not carried out."""
+    """Return the answer to a call that was not carried out."""
     return web.json_response({"success": False, "message": message, **more}, status=http_status)
 
 
 def error_answer(error: CloudArchiveError | web.HTTPException) -> web.Response:
-    """The answer for an exception of ours, or of aiohttp's (404, 405, 413)."""
+    """Return the answer for an exception of ours, or of aiohttp's (404, 405, 413)."""
     if isinstance(error, web.HTTPException):
         answer = refusal(error.status, f"{error.reason}.")
         for name in ("Allow", "Location"):
@@ -192,7 +192,7 @@ def _same_host(origin: str, host: str) -> bool:
 
 
 async def read_arguments(route: Route, request: web.Request) -> Arguments:
-    """The call's arguments, each checked.
+    """Return the call's arguments, each checked.
 
     Raises:
         RequestRefused: 400 (no or bad body or argument), 408 (the body takes too long), 413 (larger than
@@ -343,7 +343,7 @@ _QUERY_CHECKS: Mapping[str, Callable[[Mapping[str, str]], Arguments]] = {
 
 
 def bare_status(state: str, cause: str = "") -> dict[str, Any]:
-    """The status object where there is no engine to ask: every field of it, with nothing in it."""
+    """Return the status object of no engine: every field, each empty."""
     return {
         "running": False,
         "session_id": "",

@@ -43,7 +43,7 @@ MOST_REMAINING = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class Left:
+class Remainder:
     """What is not in the bucket when the archive stops.
 
     Attributes:
@@ -121,7 +121,7 @@ class Archiver:
             session.begin_with([recent_upload(row) for row in reversed(newest_archived(ledger, MOST_RECENT))])
         self.session = session
         self.own = own
-        self.left = Left()  # as of the last `stop`
+        self.remainder = Remainder()  # as of the last `stop`
         self.known_root = KnownRoot(root, ledger)
         self._selection = Selection(settings.include, settings.exclude, own)
         self._life = threading.RLock()
@@ -195,7 +195,7 @@ class Archiver:
         remaining = list(dict.fromkeys([*unsettled, *self.remaining()]))[:MOST_REMAINING]
         count = self.ledger.totals().open
         tally = self.pipeline.tally
-        self.left = Left(
+        self.remainder = Remainder(
             files=count.files + len(unsettled) + tally.unseen,
             size_bytes=count.size_bytes + sum(unsettled.values()),
             baseline_files=tally.baseline,

@@ -1,6 +1,6 @@
-"""Upload many small files together, with one commit for all claims, one for all keys and one for all proofs.
+"""Upload many small files together: one commit for all claims, one for all keys, one for all proofs.
 
-So a disk whose fsync is slow does not limit the number of files. Files that were not begun go back to the queue when
+Thus a disk whose fsync is slow does not limit the number of files. Files that were not begun go back to the queue when
 the batch takes too long, or when something more urgent has come.
 """
 
@@ -51,7 +51,7 @@ def upload_batch(uploads: ClaimUploads, claims: list[Claim], *, interrupted: Cal
                 if isinstance(outcome, Outcome):
                     done.append((claim, outcome))
             # After all of them, so that the pause before it is one for the batch.
-            done = _look_again(uploads, {claim.name: prepared for claim, prepared in ready}, done)
+            done = _confirm_unprotected(uploads, {claim.name: prepared for claim, prepared in ready}, done)
         uploads.finish(done)
         ledger.unclaim(list(waiting.values()))
     except BaseException:
@@ -62,7 +62,7 @@ def upload_batch(uploads: ClaimUploads, claims: list[Claim], *, interrupted: Cal
         uploads.end(claims)
 
 
-def _look_again(
+def _confirm_unprotected(
     uploads: ClaimUploads, prepared: dict[str, Prepared], done: list[tuple[Claim, Outcome]]
 ) -> list[tuple[Claim, Outcome]]:
     """Return the uploads that no other writer has replaced; a failure is committed."""
@@ -70,7 +70,9 @@ def _look_again(
     for claim, outcome in done:
         found: Outcome | CloudArchiveError = outcome
         if outcome.unprotected_at is not None:
-            found = uploads.send(claim, partial(uploads.uploader.look_again, prepared[claim.name], outcome))
+            found = uploads.send(
+                claim, partial(uploads.uploader.confirm_unprotected, prepared[claim.name], outcome)
+            )
         if isinstance(found, Outcome):
             sure.append((claim, found))
     return sure

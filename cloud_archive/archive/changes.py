@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 
 class ChangeSignal:
-    """Wakes every thread that waits for a change, and tells one listener. Safe to use from any thread.
+    """Wakes every thread that waits for a change, and calls one listener. Safe to use from any thread.
 
     Args:
         on_change: called with each change, often; it must return at once.
@@ -18,11 +18,11 @@ class ChangeSignal:
         self._on_change = on_change
 
     def announce(self) -> None:
-        """Tell the listener only: numbers moved, but nothing that a thread waits for."""
+        """Call the listener only: numbers changed, but nothing that a thread waits for."""
         self._on_change()
 
     def notify_waiters(self) -> None:
-        """Wake every thread in `wait`, and tell the listener."""
+        """Wake every thread in `wait`, and call the listener."""
         with self.condition:
             self.condition.notify_all()
         self._on_change()

@@ -1,4 +1,4 @@
-"""One claim: upload it and commit how that ended.
+"""Upload one claimed file and commit the result.
 
 | how the attempt ended | the ledger notes |
 | --- | --- |
@@ -178,7 +178,7 @@ class ClaimUploads:
         self._on_event(FileGone(claim))
 
     def _requeue_changed(self, claim: Claim) -> None:
-        """The bytes of this version are gone; what the file holds now is, or becomes, a version of its own."""
+        """Note that the file changed: its bytes now are a version of their own, or will be."""
         path = claim.version.path
         try:
             now = stat_version(self._root, path)

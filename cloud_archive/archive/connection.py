@@ -51,7 +51,7 @@ class Connection:
         return self._failure
 
     def start(self, *, wait_seconds: float) -> None:
-        """Begin, unless it has begun already.
+        """Start the thread, unless it was started before.
 
         Args:
             wait_seconds: until the first request, or until `go`.

@@ -24,7 +24,7 @@ from ..sharing.share import ShareOrder, share
 from ..state import find_state_directory
 from ..store.s3 import S3Store
 from ..text import count_noun
-from .archive import Archiver, Left
+from .archive import Archiver, Remainder
 from .file_pages import Page, ledger_page, unarchived_page
 from .host import ArchiveHost
 from .metrics import NullRecorder, recorder
@@ -148,9 +148,9 @@ class Engine:
         return self.ownership.state_directory
 
     @property
-    def left(self) -> Left | None:
+    def remainder(self) -> Remainder | None:
         """What is not in the bucket, after `close`; None = that is not known."""
-        return self._host.left
+        return self._host.remainder
 
     @property
     def handed_over(self) -> bool:

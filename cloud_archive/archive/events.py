@@ -103,4 +103,4 @@ OnEvent: TypeAlias = Callable[[Event], None]
 
 
 def ignore(event: Event) -> None:
-    """An `on_event` for callers that need no events."""
+    """Do nothing: an `on_event` for callers that need no events."""

@@ -69,7 +69,7 @@ class DaemonExecutor(Executor):
     def _run(self) -> None:
         while (call := self._calls.get()) is not None:
             call()
-            del call  # and with it the bytes that it sent
+            del call  # frees the bytes that it sent
             with self._lock:
                 self._idle += 1
 

@@ -12,7 +12,7 @@ from ..config.settings import Settings, load_settings
 from ..errors import CloudArchiveError, LedgerError, SettingsError
 from ..ledger.recovery import IN_MEMORY_NOTICE
 from ..redaction import redact, secret_values
-from .archive import Left
+from .archive import Remainder
 from .ledger_keeper import LedgerKeeper
 from .open_archive import ArchiveParts, OpenArchive
 from .ownership import Ownership
@@ -55,7 +55,9 @@ class ArchiveHost:
         self.settings: Settings | None = None
         self.problems: list[str] = []  # why there is no archiver, or why it does not watch
         self.wants_to_run = False
-        self.left: Left | None = None  # what is not in the bucket, after `close`; None = that is not known
+        self.remainder: Remainder | None = (
+            None  # what is not in the bucket, after `close`; None = that is not known
+        )
 
     def start(self, *, autostart: bool | None) -> None:
         """Read the settings and begin; a fault goes into `problems`, and is never raised.
@@ -252,7 +254,7 @@ class ArchiveHost:
         if opened is not None:
             try:
                 remaining = opened.archiver.stop(grace_seconds)
-                self.left = opened.archiver.left
+                self.remainder = opened.archiver.remainder
             except LedgerError as error:
                 logger.error("%s", error)
             opened.close()

@@ -1,7 +1,7 @@
 """What Prometheus sees: one registry for each engine, so that two engines in one process do not mix.
 
 prometheus-client is optional (`pip install prometheus-client`). Without it `recorder()` gives a `NullRecorder`, and
-the archive works as ever. Names follow https://prometheus.io/docs/practices/naming/: base units, `_total` for what
+the archive works as before. Names follow https://prometheus.io/docs/practices/naming/: base units, `_total` for what
 only grows. Labels hold codes from our own table and results, never a path or a key: a label's values stay few.
 
 Counters count since this process began; gauges are read at the moment of the scrape, from counters that the ledger
@@ -19,7 +19,7 @@ from ..errors import CloudArchiveError, FileUnreadable, KeyRejected, StoreError
 from ..ledger.rows import Totals
 
 LATENCY_BUCKETS_SECONDS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 3600)
-"""From a small file on a near store to a store that was away for an hour."""
+"""From a small file and a near store to a store that was unreachable for an hour."""
 
 NAMES = (
     "cloud_archive_files_total",
@@ -49,7 +49,7 @@ class Gauges:
     Attributes:
         totals: of the ledger.
         settling_files, settling_bytes: seen, but not complete or not yet in the ledger.
-        oldest_seen_at: when the ledger first saw what it has held longest without archiving; seconds since 1970.
+        oldest_seen_at: when the ledger first saw the file that waits longest, in seconds since 1970.
         watching: whether the directory is watched, and was scanned once.
         problem: whether a part of the directory can't be read.
     """
@@ -68,22 +68,31 @@ class Gauges:
 
 
 class Recorder(Protocol):
-    """What the archive tells its metrics; every method may be called from any thread and never raises."""
+    """Counts what the archive did. Every method may be called from any thread; only `text` raises."""
 
     def archived(self, size_bytes: int, *, already: bool, seen_at: float | None) -> None:
-        """Proven in the bucket; `already`: it was there before. `seen_at` in seconds since 1970."""
+        """Count a file that is proven in the bucket.
+
+        Args:
+            already: it was there before.
+            seen_at: when the ledger first saw it, in seconds since 1970; None = unknown.
+        """
 
     def failed(self, error: CloudArchiveError, size_bytes: int, *, again: bool) -> None:
-        """An attempt failed; `again`: it is tried again by itself."""
+        """Count a failed attempt; `again`: it is retried automatically."""
 
     def vanished(self, size_bytes: int) -> None:
-        """Gone before it could be archived."""
+        """Count a file that was deleted before it could be archived."""
 
     def freed(self, size_bytes: int) -> None:
-        """A local file was removed after proof."""
+        """Count a local file that was removed after proof."""
 
     def text(self, gauges: Gauges | None) -> str:
-        """The exposition text; None where there is no archiver, and then the gauges stand at zero."""
+        """Return the exposition text.
+
+        Args:
+            gauges: the archive at this moment; None = there is no archiver, so the gauges are zero.
+        """
 
 
 class NullRecorder:
@@ -102,12 +111,12 @@ class NullRecorder:
         """See `Recorder`."""
 
     def text(self, gauges: Gauges | None) -> str:
-        """Raises CloudArchiveError: there is nothing to show."""
+        """Raise CloudArchiveError: there are no metrics without prometheus-client."""
         raise CloudArchiveError("Metrics need one more package: run `pip install prometheus-client`.")
 
 
 def recorder(clock: Callable[[], float] = time.time) -> Recorder:
-    """A recorder with a registry of its own, or one that does nothing where prometheus-client is missing."""
+    """Return a recorder with its own registry; without prometheus-client, one that does nothing."""
     try:
         import prometheus_client
     except ImportError:
@@ -158,7 +167,7 @@ class PrometheusRecorder:
         self._pending_bytes = gauge("cloud_archive_pending_bytes", "Bytes of those files.")
         self._failed_files = gauge(
             "cloud_archive_failed_files",
-            "Files that wait for somebody's hand: not tried again by themselves.",
+            "Files that failed and are not retried automatically.",
         )
         self._archived_files = gauge("cloud_archive_archived_files", "Files that the ledger has as archived.")
         self._archived_bytes = gauge("cloud_archive_archived_bytes", "Bytes of those files.")
@@ -170,10 +179,10 @@ class PrometheusRecorder:
         )
         self._safe = gauge(
             "cloud_archive_safe_to_stop",
-            "1 where nothing that was seen waits; the directory is not looked at.",
+            "1 while no known file waits. The directory is not scanned for this.",
         )
         self._watching = gauge("cloud_archive_watching", "1 while the directory is watched.")
-        for result in ("archived", "already", "failed", "vanished"):  # so that a rate has its zero
+        for result in ("archived", "already", "failed", "vanished"):  # so that a rate begins at zero
             self._files.labels(result)
             self._bytes.labels(result)
 
@@ -227,7 +236,7 @@ class PrometheusRecorder:
 
 
 def cause_of(error: CloudArchiveError) -> str:
-    """The short name of why an attempt failed: the store's code, or ours."""
+    """Return the short name of why an attempt failed: the store's code, or ours."""
     if isinstance(error, StoreError):
         return error.failure.code
     if isinstance(error, (KeyRejected, FileUnreadable)):

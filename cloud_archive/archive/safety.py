@@ -60,7 +60,7 @@ class Safety:
 
         Args:
             timeout_seconds: for a scan of the directory.
-            recent: for pushes, which nobody asked for: the last scan counts as long as no event has come since and
+            recent: for pushes that no client requested: the last scan counts as long as no event has come since and
                 another scan would take more than 5 % of a core.
             heartbeat: for pushes without news: the last scan counts as long as no event has come since.
             in_turn: wait a little where the last scan of a large directory was a moment ago.

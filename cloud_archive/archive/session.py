@@ -30,7 +30,7 @@ class RecentUpload:
 
 
 def local_time(seconds: float) -> str:
-    """Seconds since 1970 as local ISO 8601 time, to the second."""
+    """Return seconds since 1970 as local ISO 8601 time, to the second."""
     return datetime.fromtimestamp(seconds).isoformat(timespec="seconds")
 
 
@@ -94,7 +94,7 @@ class Session:
             self._last = recent[-1].upload_time if recent else None
 
     def archived(self, version: FileVersion, key: str, *, already: bool) -> None:
-        """One more file is proven to be in the bucket."""
+        """Count a file that is proven in the bucket; `already`: it was there before."""
         moment = local_time(time.time())
         with self._lock:
             if already:
@@ -106,26 +106,26 @@ class Session:
                 self._recent.append(RecentUpload(version.name, key, moment, version.size_bytes, version.path))
 
     def vanished(self) -> None:
-        """One more file was gone before it could be archived."""
+        """Count a file that was deleted before it could be archived."""
         with self._lock:
             self._vanished += 1
 
     def notice(self, sentence: str) -> None:
-        """Something that a user should read, until twenty newer ones push it out."""
+        """Show this sentence to users, until `withdraw` or twenty newer ones."""
         with self._lock:
             if sentence in self._notices:
                 self._notices.remove(sentence)
             self._notices.append(sentence)
 
     def withdraw(self, sentence: str) -> None:
-        """It is no longer so."""
+        """Show this sentence no longer; ignored where it is not shown."""
         with self._lock:
             if sentence in self._notices:
                 self._notices.remove(sentence)
 
     @property
     def notices(self) -> tuple[str, ...]:
-        """Oldest first."""
+        """The sentences for users, oldest first."""
         with self._lock:
             return tuple(self._notices)
 
@@ -147,7 +147,7 @@ class Session:
                 self._samples.popleft()
 
     def counters(self) -> Counters:
-        """A copy."""
+        """Return a copy of the counters."""
         with self._lock:
             byte_rate, file_rate = self._rates()
             return Counters(
@@ -162,7 +162,7 @@ class Session:
             )
 
     def _rates(self) -> tuple[int, float]:
-        """Bytes and files a second over the window; zero while that is too short."""
+        """Return bytes and files a second over the window; zeros while the window is too short."""
         if not self._samples:
             return 0, 0.0
         first, last = self._samples[0], self._samples[-1]

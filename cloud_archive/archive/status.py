@@ -41,7 +41,7 @@ class ActiveFile:
 
 @dataclass(frozen=True, slots=True)
 class WaitingEntry:
-    """A file that is not complete yet, and why we think so."""
+    """A file that is not complete yet, and the reason to think so."""
 
     file_name: str
     size_bytes: int
@@ -103,7 +103,7 @@ class Status:
     version: str = __version__
 
     def to_json(self) -> dict[str, Any]:
-        """The contract's object, and a few fields more."""
+        """Return the object that docs/http.md describes."""
         found = asdict(self)
         found["state"] = self.state.value
         found["uploading"] = self.state is State.UPLOADING or bool(self.active)
@@ -114,7 +114,7 @@ class Status:
 
 
 def zoned_time(seconds: float | None) -> str | None:
-    """Seconds since 1970 as ISO 8601 with the offset that local time had then; None stays None."""
+    """Return seconds since 1970 as ISO 8601 with the offset that local time had then; None stays None."""
     return (
         None
         if seconds is None
@@ -123,7 +123,7 @@ def zoned_time(seconds: float | None) -> str | None:
 
 
 def row_to_json(row: FileRow) -> dict[str, Any]:
-    """A ledger row as `GET /cloud-sync/files` shows it."""
+    """Return a ledger row as `GET /cloud-sync/files` shows it."""
     return {
         "id": row.row,
         "path": row.version.path,
@@ -144,7 +144,7 @@ def row_to_json(row: FileRow) -> dict[str, Any]:
 
 
 def failure_sentences(rows: Sequence[FileRow]) -> list[str]:
-    """Each failed file with its cause and cure, oldest first."""
+    """Return a sentence for each failed file, with its cause and cure, oldest first."""
     return [
         f"{row.version.path}: {_sentence(row.cause or '')} {row.cure or ''}".rstrip()
         for row in reversed(rows)

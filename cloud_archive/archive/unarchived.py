@@ -85,7 +85,7 @@ class UnarchivedFile:
         return "baseline" if self.is_old else "unseen"
 
     def to_json(self) -> dict[str, Any]:
-        """As `GET /cloud-sync/files` shows it: the fields of a ledger row, and `reason`, a word for programs."""
+        """Return the JSON of `GET /cloud-sync/files`: the fields of a ledger row, and `reason`, a word for programs."""
         reason, cause = "", ""
         if self.reason is not None:
             reason, cause = self.reason.value, self.reason.sentence

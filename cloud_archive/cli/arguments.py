@@ -28,7 +28,7 @@ def given_directory(given: Path | None, environ: Mapping[str, str] = os.environ)
 
 
 def watched_directory(given: Path | None, environ: Mapping[str, str] = os.environ) -> Path:
-    """The directory to archive, which must be there.
+    """Return the directory to archive, which must exist.
 
     Raises:
         WrongUsage: none is named, or it is no directory.
@@ -51,7 +51,7 @@ def watched_directory(given: Path | None, environ: Mapping[str, str] = os.enviro
 
 
 def host_and_port(text: str) -> tuple[str, int]:
-    """What `--serve` takes: `HOST:PORT`, `:PORT` or `PORT`; no host is this machine alone.
+    """Parse the value of `--serve`: `HOST:PORT`, `:PORT` or `PORT`; without a host, this machine only.
 
     >>> host_and_port("8080"), host_and_port("[::1]:80")
     (('127.0.0.1', 8080), ('::1', 80))

@@ -38,7 +38,7 @@ def check(json: Json = False) -> None:
 
 
 def _show(step: CheckStep, *, listed: bool) -> None:
-    """What went well on standard output, what failed on standard error."""
+    """Print a step that succeeded to standard output, one that failed to standard error."""
     message = f" [{step.message}]" if step.message else ""
     words = make_printable(f"{step.cause} {step.cure}".strip() + message)
     mark = {True: "warn" if step.cure else "ok", False: "FAILED", None: "-"}[step.ok]

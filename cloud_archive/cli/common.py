@@ -34,7 +34,7 @@ def archive_root(given: Path | None) -> Path | None:
 
 
 def needed_root(given: Path | None) -> Path:
-    """The same, for a command that can't do without.
+    """Return the watched directory, for a command that needs one.
 
     Raises:
         WrongUsage: there is none.
@@ -46,7 +46,7 @@ def needed_root(given: Path | None) -> Path:
 
 
 def ledger_path(root: Path) -> Path:
-    """Where the ledger of `root` is, or would be."""
+    """Return where the ledger of `root` is, or would be."""
     from ..archive.engine import find_engine
     from ..state import LEDGER_NAME
 
@@ -55,7 +55,7 @@ def ledger_path(root: Path) -> Path:
 
 @contextlib.contextmanager
 def ledger_of(root: Path | None, *, needed: bool) -> Iterator[Ledger | None]:
-    """The ledger of `root`; None where there is none and none is needed.
+    """Open the ledger of `root`; None where there is none and none is needed.
 
     Raises:
         LedgerError: it is needed and not there, or can't be used.
@@ -71,7 +71,7 @@ def ledger_of(root: Path | None, *, needed: bool) -> Iterator[Ledger | None]:
 
 @contextlib.contextmanager
 def bucket(settings: Settings) -> Iterator[ObjectStore]:
-    """The bucket that the settings name."""
+    """Return the bucket that the settings name."""
     from ..store.s3 import S3Store
 
     store = S3Store(settings)
@@ -82,14 +82,14 @@ def bucket(settings: Settings) -> Iterator[ObjectStore]:
 
 
 def settings_now(environ: Mapping[str, str] = os.environ) -> Settings:
-    """The settings. Raises SettingsError."""
+    """Return the settings. Raises SettingsError."""
     from ..config.settings import load_settings
 
     return load_settings(environ)
 
 
 def archive_scope(given: str | None, settings: Settings) -> KeyScope:
-    """The keys below S3_PREFIX, and below `--prefix` where it is given: what may be deleted.
+    """Return the keys that may be deleted: below S3_PREFIX, and below `--prefix` where it is given.
 
     Raises:
         WrongUsage: `--prefix` holds placeholders, or lies outside S3_PREFIX.
@@ -107,7 +107,7 @@ def archive_scope(given: str | None, settings: Settings) -> KeyScope:
 
 
 def reading_scope(given: str | None, settings: Settings) -> KeyScope:
-    """The keys below S3_PREFIX, or below `--prefix` in its place.
+    """Return the keys to read: below `--prefix`, else below S3_PREFIX.
 
     Raises:
         WrongUsage: `--prefix` holds placeholders.
@@ -136,7 +136,7 @@ def wake_engine(root: Path) -> bool:
 
 
 def parsed(option: str, text: str, parse: Callable[[str], T]) -> T:
-    """What an option's text means.
+    """Parse the text of an option.
 
     Raises:
         WrongUsage: nothing; it says what is accepted.
@@ -162,7 +162,7 @@ def size_bytes(option: str, text: str | None) -> int | None:
 
 
 def moment(option: str, text: str | None, *, end: bool = False) -> float | None:
-    """A day, a time or an age, as seconds since 1970. A day alone is its beginning, or (`end`) its end."""
+    """Parse a day, a time or an age into seconds since 1970. A day alone is its beginning, or (`end`) its end."""
     return None if text is None else parsed(option, text, lambda given: _moment(given, end))
 
 

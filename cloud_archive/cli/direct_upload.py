@@ -121,7 +121,7 @@ class DirectUpload:
         )
 
     def _abandon_multiparts(self) -> None:
-        """Nobody will go on with what did not end, for this ledger ends with us."""
+        """Abort the multipart uploads that did not end: this ledger is gone after this command."""
         uploader = self._make_uploader(None)
         self._ledger.release_all(retry_failed=True)
         while (claim := self._ledger.claim("ending")) is not None:
@@ -157,7 +157,7 @@ class DirectUpload:
         return None
 
     def _queue(self, unqueued: set[str]) -> bool:
-        """Files that nobody writes to any more go to the ledger, as they are now."""
+        """Queue the files that no program writes to any more, as they are now."""
         with self._lock:
             unqueued |= self._changed
             self._changed.clear()

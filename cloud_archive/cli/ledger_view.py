@@ -28,7 +28,7 @@ _SHOWN = 50
 
 @dataclass(frozen=True, slots=True)
 class LedgerView:
-    """A look at an archive that nobody runs.
+    """The state of an archive while no engine runs.
 
     Attributes:
         known: whether there is a ledger at all.

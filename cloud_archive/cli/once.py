@@ -72,7 +72,7 @@ class Once:
 
     Args:
         engine: started by `service.run_daemon`, with backfill `all`.
-        on_status: told now and then.
+        on_status: called now and then with the status.
         give_up_seconds: see `GIVE_UP_SECONDS`.
     """
 
@@ -222,7 +222,7 @@ class Once:
         return False
 
     def _upload_missing(self, other: LocalEngine) -> bool:
-        """What is older than that archive, it leaves alone unless it is asked file by file."""
+        """Ask the running archive for each older file: it leaves those alone otherwise."""
         root: Path = self._engine.root
         environ = self._engine.environ
         selection = selection_of(environ, own_files(root, environ))
@@ -264,11 +264,11 @@ class _Moves:
         return time.monotonic() - self._begun
 
     def still_seconds(self, status: Status) -> float:
-        """Seconds since a file was done, or sent further than ever, or grew, or settled by itself."""
+        """Return the seconds since the last progress: a file was finished, sent further, grew or settled."""
         return self.still_seconds_of(status.to_json())
 
     def still_seconds_of(self, status: Mapping[str, Any]) -> float:
-        """The same, of a status object."""
+        """Return the same from a status object."""
         done = tuple(
             status[name]
             for name in ("uploaded_files", "already_archived_files", "failed_files", "vanished_files")

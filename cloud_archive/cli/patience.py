@@ -15,7 +15,7 @@ class Refusals:
         self._first: int | None = None
 
     def are_final(self, closed: Closed | None) -> bool:
-        """Whether `REFUSALS` of them came in a row. To be asked again and again with the gate as it is."""
+        """Return whether `REFUSALS` came in a row. Call it again and again with the gate as it is."""
         if closed is None or closed.failure.transient:
             self._first = None
             return False

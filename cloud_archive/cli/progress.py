@@ -1,4 +1,4 @@
-"""A progress bar on a terminal, drawn from the status; nothing where nobody looks."""
+"""A progress bar on a terminal, drawn from the status; nothing where there is no terminal."""
 
 from __future__ import annotations
 

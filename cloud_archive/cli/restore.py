@@ -117,7 +117,7 @@ def _run(
 
 
 def _watched(target: Path) -> Path | None:
-    """The watched directory that the target is, or lies in: the one that has a ledger here."""
+    """Return the watched directory that the target is, or lies in: the one that has a ledger here."""
     for folder in (target, *target.parents):
         if ledger_path(folder).is_file():
             return folder

@@ -106,7 +106,7 @@ def _system_words(error: OSError) -> str:
 
 
 def _internal(error: Exception) -> str:
-    """One line that is worth reporting: what and where."""
+    """Return one line to report: what happened, and where."""
     frames = traceback.extract_tb(error.__traceback__)
     where = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
     message = str(error).splitlines()[0] if str(error) else ""

@@ -146,7 +146,7 @@ def _order(engine: LocalEngine, name: str, body: dict[str, Any], *, json: bool) 
 
 
 def _find(given: Path | None) -> tuple[Path, LocalEngine | None]:
-    """The directory, and the engine that runs for it. Without any word about which: the only one that runs.
+    """Return the directory and the engine that runs for it. Without a directory: the only engine that runs.
 
     Raises:
         WrongUsage: no directory is named, and not exactly one engine runs.
@@ -230,7 +230,7 @@ def _name(remaining: list[dict[str, str]]) -> None:
 
 
 def _show(found: dict[str, Any]) -> None:
-    """The status for people."""
+    """Print the status for people."""
     where = found["destination"]
     place = "/".join(part for part in (where["bucket"], where["prefix"]) if part)
     counts = [
@@ -267,7 +267,7 @@ def _line(name: str, value: str) -> None:
 
 
 def _skipped(engine: LocalEngine, found: dict[str, Any]) -> list[dict[str, str]]:
-    """The first files that are left out, each with the reason."""
+    """Return the first files that are left out, each with the reason."""
     if not found.get("skipped_files"):
         return []
     rows = islice(engine.files("skipped"), _SKIPPED_LISTED)
@@ -275,7 +275,7 @@ def _skipped(engine: LocalEngine, found: dict[str, Any]) -> list[dict[str, str]]
 
 
 def _show_skipped(found: dict[str, Any], skipped: list[dict[str, str]]) -> None:
-    """Files that are not archived: left out by the settings, or older than the archive."""
+    """Print the files that are not archived: left out by the settings, or older than the archive."""
     count, older = int(found.get("skipped_files", 0)), int(found.get("baseline_files", 0))
     if older:
         _line("Not archived", older_words(older))
@@ -293,7 +293,7 @@ def _show_skipped(found: dict[str, Any], skipped: list[dict[str, str]]) -> None:
 
 
 def older_words(count: int) -> str:
-    """What a user should know about files from before the first start."""
+    """Return what a user should know about files from before the first start."""
     verb = "is" if count == 1 else "are"
     return (
         f"{count_noun(count, 'file')} from before the first start {verb} not archived."

@@ -245,7 +245,7 @@ class _Job:
         )
 
     def report(self) -> int:
-        """The last line; returns the exit status."""
+        """Print the last line. Returns the exit status."""
         rows: list[Mapping[str, Any]] = [self._found[file] for file in self._names if file in self._found]
         failed = len(self._names) - sum("s3_key" in row for row in rows)
         archived = len(self._names) - failed
@@ -266,7 +266,7 @@ def _check_prefix(prefix: str) -> None:
 
 
 def _why_not(file: Path) -> str:
-    """Why this can't be archived at all, or an empty text."""
+    """Return why this can't be archived at all; empty if it can."""
     try:
         found = file.stat()
     except FileNotFoundError:

@@ -89,7 +89,7 @@ def _words(finding: Finding) -> str:
 
 
 def _baseline_files(root: Path, ledger: Ledger) -> int:
-    """How many files of the directory are from before the first start; 0 where it can't be read just now."""
+    """Return how many files of the directory are from before the first start; 0 where it can't be read now."""
     from ..archive.engine import find_engine
     from ..archive.unarchived import take_stock
     from ..ledger.recovery import remember_log_files

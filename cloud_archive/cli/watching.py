@@ -69,7 +69,7 @@ def run_watch(
 
 
 def _watch(engine: Engine, public: PublicAddress | None, grace: float, json: bool) -> int:
-    """The daemon."""
+    """Run the daemon."""
     ending = threading.Event()
 
     def until_end() -> None:

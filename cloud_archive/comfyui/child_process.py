@@ -30,7 +30,7 @@ _LOG_SAYS = " See engine.log in the state directory."
 
 
 def engine_command() -> list[str]:
-    """The command line of an engine: this interpreter with its own flags, and the package's path.
+    """Return the command line of an engine: this interpreter with its own flags, and the package's path.
 
     By path and not by `-m`: an embedded Python ignores PYTHONPATH and the current directory, and the plugin's
     folder may have any name.
@@ -40,7 +40,7 @@ def engine_command() -> list[str]:
 
 
 def interpreter_flags() -> list[str]:
-    """The flags that decide where this interpreter finds its packages, to be given to a child."""
+    """Return the flags that decide where this interpreter finds its packages, for a child."""
     flags = []
     if sys.flags.isolated:
         flags.append("-I")
@@ -161,7 +161,7 @@ class EngineProcess:
 
 
 def _error_output() -> IO[bytes]:
-    """Where the engine's standard error goes: a file, since a pipe would block or break it after our death."""
+    """Open a file for the engine's standard error: a pipe would block it, or break it after our end."""
     try:
         return tempfile.TemporaryFile(mode="a+b", prefix="cloud-archive-engine-")
     except OSError:  # no place for temporary files
@@ -208,7 +208,7 @@ def _cause_of_end(returncode: int, output: IO[bytes], ready: bool) -> str:
 
 
 def _last_line(output: IO[bytes]) -> str:
-    """The last line that it wrote to standard error, without the exception's class, never with a secret."""
+    """Return the last line of its standard error, without the exception's class and without secrets."""
     try:
         size = output.seek(0, os.SEEK_END)
         output.seek(max(0, size - _TAIL_BYTES))

@@ -70,7 +70,7 @@ class EngineAnswer:
     body: bytes
 
     def json(self) -> Any:
-        """The body as JSON. Raises ValueError where it is none."""
+        """Return the body as JSON. Raises ValueError where it is none."""
         return json.loads(self.body)
 
 
@@ -129,7 +129,7 @@ class EngineClient:
                 self._life.process.kill("The engine did not answer when it was stopped.")
 
     async def stop(self) -> None:
-        """Like `release`, and end everything that this client runs in the loop. Safe to call twice."""
+        """Release the engine, and end everything that this client runs in the loop. Safe to call twice."""
         self.release()
         tasks = {task for task in (self._supervisor, self._beats) if task is not None}
         self._supervisor = self._beats = None
@@ -153,7 +153,7 @@ class EngineClient:
         return (life.port, life.token) if life is not None else None
 
     async def status(self) -> dict[str, Any]:
-        """The engine's status; at once `starting` or `unavailable` with the cause where there is none."""
+        """Return the engine's status; without an engine, at once `starting` or `unavailable` with the cause."""
         if self._phase is not _Phase.UP:
             return self.bare_status()
         try:
@@ -166,7 +166,7 @@ class EngineClient:
         return bare_status("unavailable", f"The engine answered with status {answer.status}.")
 
     def bare_status(self) -> dict[str, Any]:
-        """The status without asking the engine."""
+        """Return the status without asking the engine."""
         if self._phase is _Phase.STARTING:
             return bare_status("starting")
         return bare_status("unavailable", self._cause or _SILENT)

@@ -220,7 +220,7 @@ class Plugin:
 
 
 def state_directory(folder_paths: Any) -> Path:
-    """Where the ledger lives: ComfyUI's system user directory, which is never served over HTTP."""
+    """Return where the ledger lives: ComfyUI's system user directory, which is never served over HTTP."""
     ask = getattr(folder_paths, "get_system_user_directory", None)
     if ask is not None:
         return Path(ask("cloud_archive")).absolute()

@@ -287,9 +287,11 @@ class Service:
             logger.warning("Not archived yet; the next start continues with it: %s", path)
         if len(remaining) > _MAX_NAMED:
             logger.warning("… and %d more", len(remaining) - _MAX_NAMED)
-        if engine.left is not None:
-            level = logging.WARNING if engine.left.files or not engine.left.scanned else logging.INFO
-            logger.log(level, "%s", engine.left.sentence)
+        if engine.remainder is not None:
+            level = (
+                logging.WARNING if engine.remainder.files or not engine.remainder.scanned else logging.INFO
+            )
+            logger.log(level, "%s", engine.remainder.sentence)
         return remaining
 
 

@@ -11,7 +11,7 @@ SMALLEST_PIECE_BYTES = 16 * 1024
 
 
 class Throttle:
-    """Hands out sending time in turn: whoever asks waits until the bytes before its own are paid for.
+    """Hands out sending time in turn: a caller waits until the time of all bytes before its own is over.
 
     What was not sent can't be saved up, so no burst drowns a slow link after a pause.
 

@@ -1,6 +1,6 @@
-"""What an object store must be able to do, and what is known of it: the protocol that the other rooms work with.
+"""What an object store must be able to do, and what is known of it: the protocol that other packages use.
 
-`S3Store` in store.py is its S3 form; tests have one in memory.
+`S3Store` in s3.py implements it; tests have an implementation in memory.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ class Capabilities:
         can_head: whether this key may look at objects; None: not known yet. A 403 for a key that may be missing
             proves nothing: without the right to list, S3 answers 403 for what is not there.
         can_list: whether this key may list.
-        echoes_checksum: whether the store repeats the SHA-256 in its answer to a write, as those do that compute it
-            themselves. One that doesn't, yet shows it later, only keeps what we said (`rclone serve s3` does), so
-            what it shows is believed only where this is True.
+        echoes_checksum: whether the store repeats the SHA-256 in its answer to a write, as stores do that compute it.
+            A store that doesn't, yet shows it later, may only keep what we sent (`rclone serve s3` does), so a
+            checksum is believed only where this is True.
     """
 
     create_only: CreateOnly = CreateOnly.UNKNOWN
@@ -55,7 +55,7 @@ class Capabilities:
         return self.create_only_multipart if in_parts else self.create_only
 
     def to_json(self) -> dict[str, str | bool | None]:
-        """As kept in the ledger and shown by `check`."""
+        """Return the JSON that the ledger keeps and `check` shows."""
         return {
             "create_only": self.create_only.value,
             "create_only_multipart": self.create_only_multipart.value,
@@ -67,7 +67,7 @@ class Capabilities:
 
     @classmethod
     def from_json(cls, found: object) -> Capabilities:
-        """What `to_json` gave, also of another version: whatever is not understood counts as unknown."""
+        """Read what `to_json` returned, in this version or another; what is not understood counts as unknown."""
         data = found if isinstance(found, Mapping) else {}
 
         def create_only(name: str) -> CreateOnly:
@@ -94,9 +94,9 @@ class ObjectInfo:
 
     Attributes:
         etag: without its quotes.
-        sha256: hexadecimal, from the object's own metadata: what its writer said, no proof.
-        checksum_sha256: hexadecimal, of the whole object, as computed by the store itself; None where it tells
-            none, or may only be repeating what it was told.
+        sha256: hexadecimal, from the object's own metadata, as its writer stated it; no proof.
+        checksum_sha256: hexadecimal, of the whole object, as computed by the store itself; None where it shows
+            none, or may only repeat what it was sent.
         metadata: names in lower case; empty in listings.
     """
 
@@ -127,9 +127,9 @@ class Part:
 
     Attributes:
         etag: as the store gave it, quotes included; it goes back with the completion.
-        sha256: hexadecimal, as confirmed by the store; None where it tells none.
-        proven: the answer to its upload proved its bytes. In a list of parts True: whoever goes on with a listed
-            part compares its checksum.
+        sha256: hexadecimal, as confirmed by the store; None where it shows none.
+        proven: the answer to its upload proved its bytes. In a list of parts True: the upload that goes on
+            compares the checksum of each.
     """
 
     number: int
@@ -141,7 +141,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class UnfinishedUpload:
-    """A multipart upload that somebody began; `initiated_at` in seconds since 1970 by the store's clock."""
+    """A multipart upload that was begun and not ended; `initiated_at` in seconds since 1970 by the store's clock."""
 
     upload_id: str
     initiated_at: float
@@ -151,13 +151,13 @@ class ProbeNotes(Protocol):
     """Keeps what a probe's multipart upload would leave behind if the process ended now; each call is durable."""
 
     def asked(self) -> None:
-        """One is about to be begun."""
+        """Note that an upload is about to begin."""
 
     def begun(self, upload_id: str) -> None:
-        """It has this id."""
+        """Note the id of the upload."""
 
     def ended(self) -> None:
-        """There is nothing left of it."""
+        """Note that the upload is over: nothing of it is left."""
 
 
 class ObjectStore(Protocol):
@@ -197,14 +197,14 @@ class ObjectStore(Protocol):
         Raises:
             ObjectExists: `create_only`, and the key is taken.
             ConditionsRejected: the store refuses create-only writes as such; nothing was written. From now on the
-                header is left out, so look first and call again.
+                header is left out, so send a HEAD first and call again.
         """
 
     def head(self, key: str) -> ObjectInfo | None:
-        """Look at an object; None: there is none."""
+        """Send a HEAD: return the object's facts; None: there is no object."""
 
     def create_multipart(self, key: str, *, content_type: str, metadata: Mapping[str, str]) -> str:
-        """Begin a multipart upload, and its id."""
+        """Begin a multipart upload. Returns its id."""
 
     def upload_part(
         self,
@@ -219,10 +219,10 @@ class ObjectStore(Protocol):
         """Send part `number` (from 1). Sending it again replaces it."""
 
     def unfinished_uploads(self, key: str) -> list[UnfinishedUpload]:
-        """The multipart uploads to exactly this key that have neither been completed nor aborted."""
+        """Return the multipart uploads to exactly this key that were neither completed nor aborted."""
 
     def list_parts(self, key: str, upload_id: str) -> list[Part]:
-        """The parts that have arrived. StoreError with code NoSuchUpload: the upload is gone."""
+        """Return the parts that have arrived. StoreError with code NoSuchUpload: the upload is gone."""
 
     def complete_multipart(
         self, key: str, upload_id: str, parts: Sequence[Part], *, create_only: bool
@@ -230,7 +230,7 @@ class ObjectStore(Protocol):
         """Make the parts an object. Return its ETag; None where the store does not say it. Raises as `put` does."""
 
     def abort_multipart(self, key: str, upload_id: str) -> None:
-        """Drop an unfinished upload; that it is gone already is fine."""
+        """Abort an unfinished upload; does nothing where it is gone already."""
 
     def read(
         self, key: str, limit_bytes: int, *, etag: str | None = None, byte_range: range | None = None
@@ -244,7 +244,7 @@ class ObjectStore(Protocol):
         """
 
     def list(self, prefix: str, *, limit: int | None = None) -> Iterator[ObjectInfo]:
-        """Objects below `prefix` in the order of their keys, at most `limit`."""
+        """Yield the objects below `prefix` in the order of their keys, at most `limit`."""
 
     def presign(self, key: str, expires_seconds: float, answer: AnswerHeaders) -> PresignedLink:
         """Return a link with which anybody may read an object; it makes no request.
@@ -274,14 +274,14 @@ class ObjectStore(Protocol):
         """
 
     def probe_with_key(self, notes: ProbeNotes | None = None) -> None:
-        """The same with a small object of its own, `probe_key`."""
+        """Find out the same with a small object of its own, `probe_key`."""
 
     @property
     def probe_key(self) -> str:
         """The key of that object."""
 
     def warm_up(self) -> None:
-        """Get ready for requests without making one: the first would have to wait for it."""
+        """Load what requests need, without making one, so that the first need not wait."""
 
     def close(self) -> None:
-        """Let go of connections."""
+        """Close all connections."""

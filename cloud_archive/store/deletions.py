@@ -17,7 +17,7 @@ def delete_objects(requests: RequestExecutor, keys: Sequence[str]) -> Iterator[t
 
 
 def _delete_batch(requests: RequestExecutor, keys: Sequence[str]) -> Iterator[tuple[str, StoreError | None]]:
-    """Many in one request where the store takes that (Google does not), else one by one."""
+    """Delete many in one request where the store takes that (Google does not), else one by one."""
     # What XML can't hold would make the whole document invalid.
     plain = [key for key in keys if all(sign >= " " for sign in key)]
     single = [key for key in keys if any(sign < " " for sign in key)]

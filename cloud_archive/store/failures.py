@@ -296,7 +296,7 @@ _SYNONYMS: dict[str, str] = {
 
 
 def explain(code: str, status: int | None = None, store_message: str = "") -> Failure:
-    """The `Failure` for a store's error code.
+    """Return the `Failure` for a store's error code.
 
     Args:
         code: the code in the answer, its HTTP status as text where it has none, or one of ours.
@@ -343,7 +343,7 @@ BUCKET_CODES = frozenset(
 
 
 def concerns_every_request(error: StoreError) -> bool:
-    """Whether any other request would be refused for the same cause: credentials, clock, bucket or region."""
+    """Return whether any other request would be refused for the same cause: credentials, clock, bucket or region."""
     return error.failure.code in CREDENTIAL_CODES | BUCKET_CODES | {"RequestTimeTooSkewed"}
 
 
@@ -372,5 +372,5 @@ HEAD_REFUSED = "HeadRefused"
 
 
 def is_denied(error: StoreError) -> bool:
-    """Whether this key lacks the right to do this, while its credentials are fine as far as is known."""
+    """Return whether this key lacks the right to do this, while its credentials are fine as far as is known."""
     return error.status in (401, 403) and not error.failure.transient and not concerns_every_request(error)

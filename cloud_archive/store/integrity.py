@@ -13,7 +13,7 @@ _HARD_TO_SIGN = re.compile(r"[%\\\x00-\x1f\x7f]")
 
 
 def names_checksum(error: StoreError) -> bool:
-    """Whether the refusal speaks of checksum headers by name."""
+    """Return whether the refusal names checksum headers."""
     about = r"x-amz-checksum|sdk-checksum|checksum.{0,20}(algorithm|header|type)"
     return (
         error.failure.code != "BadDigest" and re.search(about, error.store_message, re.IGNORECASE) is not None
@@ -21,7 +21,7 @@ def names_checksum(error: StoreError) -> bool:
 
 
 def refuses_checksum(error: StoreError) -> bool:
-    """Whether this looks like a store that does not take `x-amz-checksum-sha256`.
+    """Return whether this looks like a store that does not take `x-amz-checksum-sha256`.
 
     As seen at Backblaze B2 (400 InvalidArgument "Unsupported header 'x-amz-checksum-…'",
     https://github.com/boto/s3transfer/issues/327), Google (403 SignatureDoesNotMatch or 400,

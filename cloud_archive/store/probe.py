@@ -92,7 +92,7 @@ def probe(
     Args:
         key, body, content_type, metadata: an object exactly as it was just written.
         wait: waits so many seconds; True: give up.
-        notes: told of the multipart upload, so that whoever comes after us can abort it.
+        notes: records the multipart upload, so that the next process can abort it.
     """
     noted: ProbeNotes = notes or _NoNotes()
     sha256 = hashlib.sha256(body).hexdigest()
@@ -166,7 +166,7 @@ def _probe_head(store: S3Store, key: str) -> None:
 
 
 def _outcome(store: S3Store, attempt: Callable[[], None], wait: Callable[[float], bool]) -> CreateOnly:
-    """What a write did that must be refused. R2 allows one write a second to a key, hence the second try."""
+    """Make a write that must be refused, and return what the store did. R2 allows one write a second, so try twice."""
     for pause_seconds in (1.1, None):
         try:
             attempt()
@@ -184,7 +184,7 @@ def _outcome(store: S3Store, attempt: Callable[[], None], wait: Callable[[float]
 
 
 def _restore(put: Callable[[], None]) -> None:
-    """As one request: the ETag of an object in parts is no MD5, and would no longer be the one we noted."""
+    """Write the object again in one request: in parts its ETag is no MD5, and not the one that was noted."""
     try:
         put()
     except StoreError as error:

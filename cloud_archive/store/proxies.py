@@ -10,7 +10,7 @@ AWS_URL = "https://s3.amazonaws.com"  # stands for all of AWS's own addresses
 
 
 def is_loopback(endpoint_url: str | None) -> bool:
-    """Whether the endpoint is on this machine."""
+    """Return whether the endpoint is on this machine."""
     host = urlsplit(endpoint_url or "").hostname or ""
     try:
         return ipaddress.ip_address(host).is_loopback
@@ -38,7 +38,7 @@ def proxy_of(endpoint_url: str | None) -> str | None:
 
 
 def _in_network(host: str) -> bool:
-    """Whether NO_PROXY names a network (`10.0.0.0/8`) that an address is in; urllib knows names and addresses only."""
+    """Return whether NO_PROXY names a network (`10.0.0.0/8`) with this address; urllib knows no networks."""
     try:
         address = ipaddress.ip_address(host)
     except ValueError:

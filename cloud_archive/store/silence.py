@@ -1,6 +1,6 @@
 """Explain a request that got no answer: from the exceptions of the SDK and the system to a `Failure`.
 
-The exceptions are told apart by their classes' names, so that importing this costs nothing.
+The exceptions are distinguished by their classes' names, so that importing this costs nothing.
 """
 
 from __future__ import annotations
@@ -145,7 +145,7 @@ def _names(error: BaseException) -> Iterator[str]:
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
-    """The exception and everything that it wraps: botocore keeps it in `kwargs`, urllib3 in `reason`."""
+    """Yield the exception and all that it wraps: botocore keeps it in `kwargs`, urllib3 in `reason`."""
     seen: set[int] = set()
     waiting: list[object] = [error]
     while waiting:
@@ -161,7 +161,7 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 
 
 def system_message(error: BaseException) -> str:
-    """The system's own words, from the innermost of its errors: `[Errno 111] Connection refused`."""
+    """Return the message of the innermost system error: `[Errno 111] Connection refused`."""
     messages = [
         str(one) for one in _chain(error) if isinstance(one, OSError) and type(one).__module__ in _SYSTEM
     ]

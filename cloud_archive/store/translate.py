@@ -1,6 +1,6 @@
 """What a failed S3 call means: from the SDK's exceptions to a `StoreError` with a cause and a cure.
 
-The exceptions are told apart by their classes' names, so that this works on (and is tested with) plain objects,
+The exceptions are distinguished by their classes' names, so that this works on (and is tested with) plain objects,
 and importing it costs nothing. Nothing in here quotes more of an exception than the store's own message, and that
 without the secrets.
 """
@@ -33,7 +33,7 @@ def redact(text: str, secrets: Sequence[str]) -> str:
 
 
 def clock_offset_seconds(date_header: str, local_time: float) -> float | None:
-    """By how many seconds the store's clock is ahead of ours, to the second; None where the header is no date.
+    """Return how many seconds the store's clock is ahead of ours; None where the header is no date.
 
     Args:
         date_header: the answer's `Date` (RFC 9110, section 6.6.1).
@@ -46,7 +46,7 @@ def clock_offset_seconds(date_header: str, local_time: float) -> float | None:
 
 
 def retry_after(header: str, local_time: float) -> float | None:
-    """Seconds to wait, from a `Retry-After` header (RFC 9110, section 10.2.3: seconds or a date)."""
+    """Return the seconds to wait, from a `Retry-After` header (RFC 9110, section 10.2.3: seconds or a date)."""
     if header.strip().isdecimal():
         return float(header)
     until = clock_offset_seconds(header, local_time)
@@ -64,7 +64,7 @@ def translate(
     proxy: str | None = None,
     aws_chain: bool = False,
 ) -> StoreError:
-    """The `StoreError` for an exception of the SDK.
+    """Return the `StoreError` for an exception of the SDK.
 
     Args:
         operation: the S3 operation, such as `PutObject`.
@@ -119,7 +119,7 @@ def _from_answer(
     found = {name: redact(str(value), secrets) for name, value in response["Error"].items() if value}
     code = str(found.get("Code") or status or "Unknown")
     store_message = str(found.get("Message") or "")
-    if found.get("Header"):  # a 501 tells in a field of its own what it does not implement
+    if found.get("Header"):  # in a 501: the header that is not implemented
         store_message = f"{store_message} ({found['Header']})"
     store_message = redact(store_message, secrets)
     if proxy is not None and _is_proxys(code, status, headers):
@@ -154,7 +154,7 @@ def _explain_answer(
     operation: str,
     now: float,
 ) -> Failure:
-    # A page has no <Code>, so the SDK takes the status for it. A HEAD has no body: its type tells nothing.
+    # A page has no <Code>, so the SDK takes the status for it. A HEAD has no body, so its type means nothing.
     coded = not code.isdecimal()
     if not coded and status in _REDIRECTS and (elsewhere := _elsewhere(headers.get("location", ""))):
         return elsewhere
@@ -204,7 +204,7 @@ def _explain_answer(
 
 
 def _is_proxys(code: str, status: int | None, headers: Mapping[str, str]) -> bool:
-    """Whether a refusal comes from the proxy on the way: it has a page where a store has a code and its own headers."""
+    """Return whether the proxy refused: its answer has a page where a store's has a code and headers of its own."""
     if status == 407 or "x-squid-error" in headers:
         return True
     if status is None or status < 400 or not code.isdecimal() or any(n.startswith("x-amz-") for n in headers):
@@ -235,7 +235,7 @@ _RIGHTS = {
 
 
 def web_page(status: int | None) -> Failure:
-    """The endpoint answered with a web page."""
+    """Return the failure of an endpoint that answered with a web page."""
     failure = explain("NotS3")
     if status is not None and status >= 500:
         return replace(
@@ -250,7 +250,7 @@ _REDIRECTS = (301, 302, 303, 307, 308)
 
 
 def _elsewhere(location: str) -> Failure | None:
-    """A web server's redirect, as from http to https, which no S3 client follows with a signed request."""
+    """Return the failure of a web server's redirect, as from http to https: no S3 client follows it."""
     try:
         parts = urlsplit(location)
         host = parts.netloc.rpartition("@")[2]

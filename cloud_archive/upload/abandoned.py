@@ -44,7 +44,7 @@ class AbandonedUploads:
         self.abandon(key, upload_id)
 
     def abandon(self, key: str, upload_id: str) -> None:
-        """Abort a multipart upload of ours; after a passing failure it stays noted, and is tried again later."""
+        """Abort a multipart upload of ours; after a transient failure it stays noted, and is tried again later."""
         over = True
         try:
             if upload_id.startswith(INTENT):
@@ -62,8 +62,8 @@ class AbandonedUploads:
     def _abandon_unnamed(self, key: str, asked_at: float) -> bool:
         """Abort what a CreateMultipartUpload began whose answer, and with it the id, was lost.
 
-        Ours is an upload to this very key, begun in the time that the lost request can have taken, to which nobody
-        has sent a part. Should it be another archiver's after all, that one loses a part and begins again.
+        Ours is an upload to this very key, begun in the time that the lost request can have taken, without any
+        part. Should it be another archiver's after all, that one loses a part and begins again.
 
         Returns:
             Whether none can come any more: one was found, or the time of such a request is over.

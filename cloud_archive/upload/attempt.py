@@ -125,7 +125,7 @@ class Attempt:
         )
 
     def _numbers(self) -> Iterator[int]:
-        """The conflict numbers to try: after the first, those that the ledger has not seen taken."""
+        """Yield the conflict numbers to try: after the first, those that the ledger has not seen taken."""
         first = self._first_number()
         yield first
         known, last = self._uploader._conflicts(self._base_key, self._content.sha256)

@@ -80,7 +80,7 @@ class BucketIndex:
 
 
 def _is_named(key: str, tail: str) -> bool:
-    """Whether `key` ends in `tail`, or in a conflict name of it."""
+    """Return whether `key` ends in `tail`, or in a conflict name of it."""
     if f"/{key}".endswith(f"/{tail}"):
         return True
     folder, _, name = key.rpartition("/")

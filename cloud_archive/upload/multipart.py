@@ -138,7 +138,7 @@ class MultipartUpload:
             return self._store.complete_multipart(key, upload_id, parts, create_only=False)
 
     def _resume(self, key: str) -> tuple[str | None, dict[int, Part]]:
-        """The multipart upload that an earlier attempt left, with the parts that hold our bytes."""
+        """Return the multipart upload that an earlier attempt left, with the parts that hold our bytes."""
         claim, content = self._claim, self._content
         if self._upload_id is not None and self._upload_id.startswith(INTENT):
             self.drop(key)
@@ -189,7 +189,7 @@ class MultipartUpload:
         return offset, min(size, self._content.size_bytes - offset)
 
     def _piece(self, offset: int, length: int, number: int) -> bytes:
-        """A part's bytes, which must still be those that were hashed."""
+        """Read a part's bytes, which must still be those that were hashed."""
         if self._body is not None:
             return self._body
         data = self._read(offset, length)

@@ -25,7 +25,7 @@ class Outcome:
         base_key: what the key was before it got a conflict number.
         in_parts: it was sent as a multipart upload.
         unprotected_at: when the object was written without the store's refusal to overwrite, in seconds of the
-            monotonic clock, so that `Uploader.look_again` has to be called; None: no other writer can replace it.
+            monotonic clock, so `Uploader.confirm_unprotected` must be called; None: no other writer can replace it.
         read: the file as it was when its bytes were hashed; None where that is not known.
     """
 
@@ -46,13 +46,13 @@ class Journal(Protocol):
     """Durable notes of one attempt; each call returns after its commit."""
 
     def attempt(self, *, sha256: str, base_key: str, key: str) -> None:
-        """These bytes are about to be sent to `key`."""
+        """Note that these bytes are about to be sent to `key`."""
 
     def multipart(self, upload_id: str | None, part_size_bytes: int | None) -> None:
-        """A multipart upload of ours now exists (None: no longer)."""
+        """Note that a multipart upload of ours exists (None: no longer)."""
 
     def abandon(self, key: str, upload_id: str) -> None:
-        """A multipart upload of ours is to be aborted."""
+        """Note that a multipart upload of ours is to be aborted."""
 
 
 @dataclass(frozen=True, slots=True)

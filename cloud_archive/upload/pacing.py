@@ -74,7 +74,7 @@ class Part:
         return self.three_quarters - self.quarter
 
     def shared_nothing(self, now: float) -> bool:
-        """Whether the last quarter, during which the next part went as well, was as fast as the half before.
+        """Return whether the last quarter, while the next part was sent too, was as fast as the half before.
 
         A full line gives each of two connections half, and then a quarter takes as long as a half did.
         """

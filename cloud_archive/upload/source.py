@@ -75,7 +75,7 @@ def md5_of(data: bytes) -> str:
 
 
 def content_type(name: str) -> str:
-    """The media type by the name's suffix; `application/octet-stream` where it is unknown."""
+    """Return the media type by the name's suffix; `application/octet-stream` where it is unknown."""
     suffix = os.path.splitext(name)[1].lower()  # noqa: PTH122 - a name, not a path
     return _TYPES.get(suffix) or mimetypes.guess_type(name)[0] or "application/octet-stream"
 
@@ -98,7 +98,7 @@ def upload_part_bytes(size_bytes: int) -> int:
 
 
 def whole_bytes(claim: Claim) -> int:
-    """How much of the file is in memory during all of its upload: nothing of one that goes in parts."""
+    """Return how many bytes of the file are in memory during its whole upload: 0 if it is sent in parts."""
     size = claim.version.size_bytes
     return size if size <= SINGLE_PUT_BYTES else 0
 
@@ -155,7 +155,7 @@ def _read_parts(source: BinaryIO, part_size: int, whole: hashlib._Hash, read: Fi
 
 @contextmanager
 def opened(root: Path, claim: Claim) -> Iterator[BinaryIO]:
-    """The local file, opened for reading and proven to be the version that the claim names."""
+    """Open the local file for reading, and check that it is the version that the claim names."""
     try:
         raw = open_file(root, claim.version.path)
     except (FileNotFoundError, NotADirectoryError) as error:
@@ -169,7 +169,7 @@ def opened(root: Path, claim: Claim) -> Iterator[BinaryIO]:
 
 
 def has_changed(source: BinaryIO, claim: Claim) -> bool:
-    """Whether the open file is no longer the version that the claim names."""
+    """Return whether the open file is no longer the version that the claim names."""
     return not _version(source, claim).has_same_size_and_mtime(claim.version)
 
 
@@ -191,5 +191,5 @@ def read_at(root: Path, version: FileVersion, source: BinaryIO, offset: int, len
 
 
 def unreadable(claim: Claim, error: OSError) -> FileUnreadable:
-    """What the system's error means for this file."""
+    """Return what the system's error means for this file."""
     return FileUnreadable(claim.version.path, error.strerror or str(error))

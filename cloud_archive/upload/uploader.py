@@ -27,7 +27,7 @@ from .source import has_changed, opened, read_content, whole_bytes
 
 logger = logging.getLogger("cloud_archive.upload")
 
-LOOK_AGAIN_SECONDS = 2.0  # longer than another writer takes from its HEAD to the end of its PUT
+CONFIRM_AFTER_SECONDS = 2.0  # longer than another writer takes from its HEAD to the end of its PUT
 MAX_REPLACED = 20
 
 
@@ -84,7 +84,7 @@ class Uploader:
         """Upload one version: `prepare` and `send`, whose errors it raises."""
         with self.room([claim]), self.prepare(claim) as prepared:
             outcome = self.send(prepared, journal, progress)
-            return self.look_again(prepared, outcome, journal, progress)
+            return self.confirm_unprotected(prepared, outcome, journal, progress)
 
     def room(self, claims: Sequence[Claim]) -> AbstractContextManager[None]:
         """Wait for the memory that all of `claims` need at once; to be held while any of them is prepared."""
@@ -133,7 +133,7 @@ class Uploader:
             unprotected_at=placed.unprotected_at,
         )
 
-    def look_again(
+    def confirm_unprotected(
         self, prepared: Prepared, outcome: Outcome, journal: Journal, progress: Callable[[int], None]
     ) -> Outcome:
         """Make sure, a little later, that no other writer has replaced an object that was written unprotected.
@@ -146,14 +146,14 @@ class Uploader:
         for _ in range(MAX_REPLACED):
             if outcome.unprotected_at is None:
                 return outcome
-            look_at = outcome.unprotected_at + LOOK_AGAIN_SECONDS
+            confirm_at = outcome.unprotected_at + CONFIRM_AFTER_SECONDS
             # The first probe usually ends sooner and often shows that no look is needed. A slow one holds up nobody.
-            probed = self._probes.wait_for_end(look_at - time.monotonic())
+            probed = self._probes.wait_for_end(confirm_at - time.monotonic())
             able = self._store.capabilities
             overwrites = able.writes(in_parts=outcome.in_parts) in OVERWRITES
             if (probed and not overwrites) or able.can_head is False:
                 return outcome
-            self._wait(max(0.0, look_at - time.monotonic()))
+            self._wait(max(0.0, confirm_at - time.monotonic()))
             info = self._store.head(outcome.key)
             if info is not None and info.metadata.get("archive-token") == prepared.claim.token:
                 return replace(outcome, etag=outcome.etag or info.etag)

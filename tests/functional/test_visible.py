@@ -182,8 +182,8 @@ def last_words(tmp_path: Path, store: MemoryStore, *, drain: bool = True, stop_f
         (root / "a.png").write_bytes(b"abc")
         if drain:
             engine.drain(5)
-    assert engine.left is not None
-    return engine.left.sentence
+    assert engine.remainder is not None
+    return engine.remainder.sentence
 
 
 def test_the_last_line_says_that_everything_is_in_the_bucket(tmp_path: Path) -> None:

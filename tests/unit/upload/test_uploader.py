@@ -18,7 +18,7 @@ from cloud_archive.store.evidence import Proof
 from cloud_archive.store.failures import explain
 from cloud_archive.upload.outcome import Outcome
 from cloud_archive.upload.source import SINGLE_PUT_BYTES
-from cloud_archive.upload.uploader import LOOK_AGAIN_SECONDS, Uploader
+from cloud_archive.upload.uploader import CONFIRM_AFTER_SECONDS, Uploader
 from tests.functional.archives import claim_of
 from tests.memory_store import MemoryStore
 
@@ -233,7 +233,7 @@ def test_where_the_store_overwrites_an_object_is_looked_at_again_a_little_later(
     claim = claim_of(stat_version(tmp_path, "a.png"))
     assert uploader.upload(claim, Notes(), lambda sent: None).key == "a.png"
     assert len(waits) == 1
-    assert LOOK_AGAIN_SECONDS - 1 < waits[0] <= LOOK_AGAIN_SECONDS
+    assert CONFIRM_AFTER_SECONDS - 1 < waits[0] <= CONFIRM_AFTER_SECONDS
     assert [operation for operation, _ in store.calls] == ["HeadObject", "PutObject", "HeadObject"]
 
 
