@@ -17,6 +17,7 @@
     │   └── LedgerDamaged      SQLite found it damaged
     ├── CatalogError           the catalog can't be used
     │   └── CatalogDamaged     SQLite found it damaged
+    ├── JobsError              the list of jobs can't be used
     ├── EngineUnavailable      the engine does not answer
     ├── EmbeddedStoreFailed    the store of the demo and the tests does not run
     └── RequestRefused         an HTTP call gets an error status
@@ -201,6 +202,10 @@ class CatalogError(CloudArchiveError):
 
 class CatalogDamaged(CatalogError):
     """The catalog's file is damaged, or of another version. It is renamed, and a new one is built."""
+
+
+class JobsError(CloudArchiveError):
+    """The list of jobs can't be used. Archiving goes on without it."""
 
 
 class EngineUnavailable(CloudArchiveError):

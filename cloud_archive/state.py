@@ -4,6 +4,7 @@
     engine.lock            held by the engine that archives
     engine.log             the engine's log, rotated
     ledger.sqlite3         the ledger
+    jobs.sqlite3           jobs of ComfyUI, and the webhooks that wait
     watched_directory      the id of the watched directory
 
 Inside ComfyUI the state directory is ComfyUI's system user directory, or `CLOUD_ARCHIVE_STATE_DIR`; a second watched
@@ -52,6 +53,7 @@ _OWNER_NAME = "watched_directory"
 # The files of a state directory, needed if it is the watched directory itself.
 _OWN_NAMES = re.compile(
     r"(engine\.(json|lock|log(\.\d+)?|\d+\.new)|ledger\.(began|sqlite3.*|damaged-.*)|(catalog|thumbnails)\.sqlite3.*"
+    r"|jobs\.(sqlite3.*|damaged-.*)"
     rf"|{_OWNER_NAME})(\.\d+\.new)?",
     re.DOTALL,
 )

@@ -25,6 +25,7 @@ THREADS: Mapping[str, int] = {
     "content": 8,
     "share": 2,
     "thumbnail": 8,
+    "job": 4,
 }
 _WAITING_FOR_EACH_THREAD = 4
 

@@ -24,13 +24,13 @@ from aiohttp import web
 from .. import __version__
 from ..errors import CatalogError, CloudArchiveError, EngineUnavailable, RequestRefused, StoreError
 from .asset_arguments import asset_id_of, edit_arguments, facet_arguments, search_arguments
+from .job_arguments import job_arguments, passed_jobs
 from .share_arguments import share_arguments
 
 _log = logging.getLogger("cloud_archive.routes")
 
 MAX_BODY_BYTES = 64 * 1024
 MAX_JOBS_BODY_BYTES = 16 * 1024 * 1024
-MAX_JOBS = 1000  # in one body
 BODY_SECONDS = 10.0
 MAX_FLUSH_SECONDS = 3600.0
 DEFAULT_FLUSH_SECONDS = 60.0
@@ -109,6 +109,7 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/cloud-sync/assets/{id}/prompt", "prompt", False, 60),
     Route("GET", "/cloud-sync/facets", "facets", False, 20),
     Route("POST", "/cloud-sync/share", "share", True, 60),
+    Route("GET", "/cloud-sync/jobs/{prompt_id}", "job", False, 20),
 )
 
 
@@ -201,6 +202,9 @@ async def read_arguments(route: Route, request: web.Request) -> Arguments:
     identity = {"id": asset_id_of(request.match_info["id"])} if "{id}" in route.path else {}
     if route.name == "content":
         refuse_cross_site(request)  # it may cost a request to the store
+    if route.name == "job":
+        refuse_cross_site(request)  # its answer may hold links
+        return job_arguments(request.match_info["prompt_id"], request.query)
     if route.method == "GET":
         check = _QUERY_CHECKS.get(route.name)
         return identity if check is None else check(request.query)
@@ -212,7 +216,7 @@ async def read_arguments(route: Route, request: web.Request) -> Arguments:
     if route.name == "flush":
         return {"timeout_seconds": _timeout_seconds(body)}
     if route.name == "jobs":
-        return {"jobs": _jobs(body)}
+        return passed_jobs(body)
     if route.name == "share":
         return share_arguments(body)
     if route.name == "edit_asset":
@@ -277,17 +281,6 @@ def _accept_root(body: Mapping[str, object]) -> bool:
     if not isinstance(accept, bool):
         raise RequestRefused(400, "accept_root must be true or false.")
     return accept
-
-
-def _jobs(body: Mapping[str, object]) -> list[dict[str, Any]]:
-    jobs = body.get("jobs")
-    if not isinstance(jobs, list) or len(jobs) > MAX_JOBS:
-        raise RequestRefused(400, f"jobs must be a list of {MAX_JOBS} jobs at most.")
-    for job in jobs:
-        job_id = job.get("job_id") if isinstance(job, dict) else None
-        if not isinstance(job_id, str) or not job_id:
-            raise RequestRefused(400, "Each job must be an object whose job_id is a non-empty text.")
-    return jobs
 
 
 def _timeout_seconds(body: Mapping[str, object]) -> float:

@@ -31,6 +31,7 @@ from .assets import AssetHandlers
 from .connections import ConnectionLimits, Connections
 from .dashboard import add_dashboard
 from .events import HEARTBEAT_SECONDS, EventStreams
+from .jobs import JobHandlers
 from .lanes import Lanes
 from .routes import (
     EVENTS_PATH,
@@ -97,7 +98,12 @@ def build_application(
     application = web.Application(middlewares=[shield(admit)], client_max_size=MAX_BODY_BYTES)
     lanes = Lanes()
     handlers = _Handlers(engine, lanes)
-    owners = (handlers, AssetHandlers(engine, lanes), ShareHandlers(engine, lanes))
+    owners = (
+        handlers,
+        AssetHandlers(engine, lanes),
+        ShareHandlers(engine, lanes),
+        JobHandlers(engine, lanes),
+    )
     for route in ROUTES:
         handler: Handler = next(getattr(owner, route.name) for owner in owners if hasattr(owner, route.name))
         application.router.add_route(route.method, route.path, protect(route, handler))
@@ -276,7 +282,9 @@ class _Handlers:
         return web.Response(body=text.encode(), headers={"Content-Type": kind})
 
     async def jobs(self, _: web.Request, arguments: Arguments) -> web.Response:
-        await self._lanes.run("jobs", partial(self._engine.add_jobs, arguments["jobs"]), _JOBS_SECONDS)
+        await self._lanes.run(
+            "jobs", partial(self._engine.add_jobs, arguments["jobs"], arguments["queue"]), _JOBS_SECONDS
+        )
         return web.json_response({"success": True})
 
     async def handover(self, _: web.Request, __: Arguments) -> web.Response:

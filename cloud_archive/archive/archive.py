@@ -25,7 +25,7 @@ from ..text import count_noun, format_bytes
 from .changes import ChangeSignal
 from .connection import Connection
 from .event_recorder import EventRecorder
-from .events import Event, FileArchived, FileSeen, ScanEnded, UploadFailed, UploadProgressed
+from .events import Event, FileArchived, FileGone, FileSeen, ScanEnded, UploadFailed, UploadProgressed
 from .gate import Closed
 from .metrics import Gauges, NullRecorder, Recorder
 from .pipeline import FIRST_SCAN_SECONDS, Pipeline
@@ -130,6 +130,9 @@ class Archiver:
         self._warm = False
         ledger.release_all(retry_failed=True)
         self._signal = ChangeSignal(on_change)
+        self.on_file: Callable[[str], None] = lambda path: (
+            None
+        )  # called after each attempt with the file's path
         self._connection = Connection(store, self._signal.notify_waiters)
         self.pipeline = Pipeline(
             settings,
@@ -272,6 +275,8 @@ class Archiver:
         elif isinstance(event, ScanEnded) and self._connection.failure is None:
             self._connection.go()
         self._recorder.record(event)
+        if isinstance(event, (FileArchived, UploadFailed, FileGone)):
+            self.on_file(event.claim.version.path)
         self._signal.notify_waiters()
 
     # --- orders

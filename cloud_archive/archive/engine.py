@@ -27,6 +27,7 @@ from ..text import count_noun
 from .archive import Archiver, Remainder
 from .file_pages import Page, ledger_page, unarchived_page
 from .host import ArchiveHost
+from .job_answers import job_answer
 from .metrics import NullRecorder, recorder
 from .notifier import Notifier, StatusCallback
 from .open_archive import ArchiveParts, StoreFactory
@@ -306,9 +307,22 @@ class Engine:
         """Return the catalog of the open archive. CloudArchiveError: there is none, and why."""
         return self._host.archive().catalog
 
-    def add_jobs(self, jobs: Sequence[Mapping[str, Any]]) -> None:
-        """`POST /engine/jobs`: keep jobs as ComfyUI ran them; none with CLOUD_ARCHIVE_CATALOG=off."""
-        self.catalog().add_jobs(jobs)
+    def add_jobs(self, jobs: Sequence[Mapping[str, Any]], queue: Mapping[str, Any] | None = None) -> None:
+        """`POST /engine/jobs`: keep jobs as ComfyUI ran them, and note which ones it has not finished."""
+        opened = self._host.archive()
+        if jobs:
+            opened.jobs.note_finished(jobs)
+            opened.catalog.add_jobs(jobs)
+        if queue is not None:
+            opened.jobs.note_queue(queue["process"], queue["running"], queue["queued"])
+
+    def job(self, job_id: str, *, urls: bool = False) -> dict[str, Any]:
+        """`GET /cloud-sync/jobs/{prompt_id}`; `urls`: with links to the archived files."""
+        return job_answer(self._host.archive(), job_id, urls=urls)
+
+    def watch_job(self, job_id: str, callback: Callable[[], None]) -> Callable[[], None]:
+        """Call back, from any thread, when something of this job changed. Returns how to end it."""
+        return self._host.archive().jobs.subscribe(job_id, callback)
 
     def share(self, ids: Sequence[uuid.UUID], order: ShareOrder) -> dict[str, Any]:
         """`POST /cloud-sync/share`: see `sharing.share`.

@@ -192,7 +192,7 @@ class ArchiveHost:
         with self._lock:
             opened, self.opened = self.opened, None
         if opened is not None:
-            opened.catalog.close()
+            opened.close_readers()
             opened.ledger.close()
         self._ownership.release()
 
@@ -225,7 +225,7 @@ class ArchiveHost:
             for notice in archiver.session.notices:
                 if notice.endswith(IN_MEMORY_NOTICE):
                     archiver.session.withdraw(notice)
-            opened.catalog.close()
+            opened.close_readers()
             archiver.close()
             ledger.close()
             try:

@@ -12,7 +12,10 @@ from typing import Any, cast
 
 from ..catalog.catalog import Catalog
 from ..config.settings import Settings, is_set
-from ..errors import LedgerError
+from ..errors import CloudArchiveError, LedgerError
+from ..intake.selection import Selection
+from ..jobs.jobs import Jobs
+from ..jobs.store import JOBS_NAME, JobStore
 from ..ledger.ledger import Ledger
 from ..ledger.recovery import open_ledger, remember_log_files
 from ..state import FALLBACK_NAME, OwnFiles
@@ -28,15 +31,21 @@ StoreFactory = Callable[..., ObjectStore]
 
 @dataclass(frozen=True, slots=True)
 class OpenArchive:
-    """An archiver, the ledger that it uses, and the catalog that is filled from that."""
+    """An archiver, the ledger that it uses, the catalog that is filled from that, and ComfyUI's jobs."""
 
     archiver: Archiver
     ledger: Ledger
     catalog: Catalog
+    jobs: Jobs
+
+    def close_readers(self) -> None:
+        """Close what reads the ledger."""
+        self.jobs.close()
+        self.catalog.close()
 
     def close(self) -> None:
-        """Close catalog, store and ledger. The archiver must be stopped."""
-        self.catalog.close()
+        """Close catalog, jobs, store and ledger. The archiver must be stopped."""
+        self.close_readers()
         self.archiver.close()
         if self.ledger.saved_as is not None:
             with contextlib.suppress(LedgerError):
@@ -96,9 +105,29 @@ class ArchiveParts:
         session_mark = (self.session_id, self.started_at)
         catalog = Catalog(state_directory, self.root, settings, ledger, store, session=session_mark)
         catalog.start()
-        for notice in [*notices, *catalog.notices, *_state_notices(state_directory, unlocked=unlocked)]:
+        jobs, trouble = self._open_jobs(settings, state_directory, archiver)
+        for notice in [
+            *notices,
+            *catalog.notices,
+            *trouble,
+            *_state_notices(state_directory, unlocked=unlocked),
+        ]:
             archiver.session.notice(notice)
-        return OpenArchive(archiver, ledger, catalog)
+        return OpenArchive(archiver, ledger, catalog, jobs)
+
+    def _open_jobs(
+        self, settings: Settings, state_directory: Path, archiver: Archiver
+    ) -> tuple[Jobs, list[str]]:
+        """Return the jobs, closed where they can't be opened, and what users should know."""
+        selection = Selection(settings.include, settings.exclude, archiver.own)
+        jobs = Jobs(JobStore(state_directory / JOBS_NAME), self.root, archiver.ledger, selection)
+        try:
+            jobs.start()
+        except CloudArchiveError as error:
+            logger.error("%s", error)
+            return jobs, [str(error)]
+        archiver.on_file = jobs.note_path
+        return jobs, []
 
     def _with_backfill(self, settings: Settings, *, everything: bool) -> Settings:
         """Return the settings with the backfill that counts; `everything`: the ledger was lost."""

@@ -21,6 +21,7 @@ from .check import register as register_check
 from .compact import register as register_compact
 from .demo import register as register_demo
 from .free import register as register_free
+from .job import register as register_job
 from .prune import register as register_prune
 from .report import register as register_report
 from .restore import register as register_restore
@@ -47,6 +48,7 @@ _REGISTER = (
     register_compact,
     register_search,
     register_share,
+    register_job,
     register_catalog,
 )
 

@@ -1,9 +1,9 @@
-"""Pass on each job that ComfyUI has finished: its graph, its workflow, and which node wrote which file.
+"""Pass on ComfyUI's jobs: which are queued and running, and of each finished one what it wrote.
 
 ComfyUI keeps finished prompts in the history of its `PromptQueue`, also those of clients without a websocket and with
-`--disable-metadata`. One daemon thread reads that history after each event of the engine, which comes at least every
-few seconds, and posts new jobs to the engine over loopback. ComfyUI is not patched, and its event loop only wakes the
-thread.
+`--disable-metadata`. One daemon thread reads queue and history after each event of the engine, which comes at least
+every few seconds, when a prompt arrives, and four times a second while one is queued or running; it posts what is
+new to the engine over loopback. ComfyUI is not patched, and its event loop only wakes the thread.
 
 A `CacheProvider` would also announce the end of a prompt, but with one registered ComfyUI serializes and hashes the
 ancestors of every node: 26 s more for a chain of 100 nodes that takes half a second without (0.33.0).
@@ -18,15 +18,16 @@ from __future__ import annotations
 import http.client
 import json
 import logging
-import os
 import threading
 import time
+import uuid
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from ..api.routes import JOBS_PATH
 from ..handshake import call_engine
+from .job_description import describe_job
 
 _log = logging.getLogger("cloud_archive.job_capture")
 
@@ -40,29 +41,27 @@ _REMEMBERED_JOBS = 20_000  # twice what ComfyUI keeps
 _FIRST_READ = 64  # entries of the history; more are read where all of these are new
 _POST_SECONDS = 30.0
 _LONGEST_BACKOFF = 60.0
-_PAUSE_SECONDS = 1.0  # between two reads of the history
+_PAUSE_SECONDS = 0.25  # between two looks
+_EXPECT_SECONDS = 5.0  # until a prompt that arrived is in the queue
+_MAX_QUEUED = 1000
 _PAUSE_BETWEEN_JOBS = 0.01  # so that a long history does not compete with what ComfyUI computes
 _NODE_DEPTH = 2  # a job's prompt: one node
 _DEEPER = {"workflow": 1, "definitions": 3}  # nodes: one node, and subgraphs: one subgraph: nodes: one node
 _LOCKED_CHARACTERS = 16 * 1024  # encoded in less than half a millisecond
 _REFUSED = (400, 413, 415)  # the same job would be refused again
-_END_MESSAGES = {
-    "execution_success": "success",
-    "execution_error": "error",
-    "execution_interrupted": "interrupted",
-}
 
 _to_json = json.JSONEncoder(separators=(",", ":")).encode
 EngineAddress = Callable[[], "tuple[int, str] | None"]
+_Queue = tuple[tuple[str, ...], tuple[str, ...]]  # ids of running and of queued prompts
 
 
 class JobCapture:
     """Posts each finished job of one ComfyUI to the engine, once, in the order in which they finished.
 
     Args:
-        get_history: `PromptQueue.get_history`.
+        prompt_queue: ComfyUI's `PromptQueue`.
         engine_address: returns port and token of the engine, None while there is none; called in the thread.
-        pause_seconds: the shortest time between two reads of the history.
+        pause_seconds: the shortest time between two looks.
 
     Attributes:
         unsent_bytes: how much waits for the engine.
@@ -71,12 +70,13 @@ class JobCapture:
 
     def __init__(
         self,
-        get_history: Callable[..., Mapping[str, Any]],
+        prompt_queue: Any,
         engine_address: EngineAddress,
         *,
         pause_seconds: float = _PAUSE_SECONDS,
     ) -> None:
-        self._get_history = get_history
+        self._prompt_queue = prompt_queue
+        self._process = uuid.uuid4().hex
         self._engine_address = engine_address
         self._pause_seconds = pause_seconds
         self._wake = threading.Event()
@@ -89,6 +89,10 @@ class JobCapture:
         self._failed_address: tuple[int, str] | None = None
         self._retry_at = 0.0
         self._warned = False
+        self._expects_until = 0.0
+        self._queue: _Queue = ((), ())
+        self._told: tuple[tuple[int, str], _Queue] | None = None  # the engine, and the queue that it was told
+        self._looked = threading.Condition()
         self._thread = threading.Thread(target=self._run, name="cloud-archive-jobs", daemon=True)
 
     def start(self) -> None:
@@ -98,6 +102,42 @@ class JobCapture:
     def wake(self) -> None:
         """Look for finished jobs soon. Cheap enough for an event loop."""
         self._wake.set()
+
+    def expect(self) -> None:
+        """Look soon and often, since a prompt arrives. Cheap enough for an event loop."""
+        self._expects_until = time.monotonic() + _EXPECT_SECONDS
+        self._wake.set()
+
+    def pass_on(self, prompt_id: str, timeout_seconds: float) -> None:
+        """Wait until the engine knows where this prompt is now: queued, running or finished. Blocks."""
+        place = self._place_of(prompt_id)
+        if self._is_told(prompt_id, place):
+            return
+        self.expect()
+        with self._looked:
+            self._looked.wait_for(
+                lambda: self._stopping.is_set() or self._is_told(prompt_id, place), timeout_seconds
+            )
+
+    def _place_of(self, prompt_id: str) -> str:
+        running, queued = queue_of(self._prompt_queue)
+        if prompt_id in running:
+            return "running"
+        if prompt_id in queued:
+            return "queued"
+        # Without a copy of its graph.
+        found = self._prompt_queue.get_history(prompt_id=prompt_id, map_function=lambda entry: None)
+        return "finished" if prompt_id in found else ""
+
+    def _is_told(self, prompt_id: str, place: str) -> bool:
+        """Return whether the engine knows that the prompt is there, or further."""
+        if not place or prompt_id in self._passed_on:
+            return True
+        told = self._told
+        if place == "finished" or told is None or told[0] != self._engine_address():
+            return False
+        running, queued = told[1]
+        return prompt_id in running or (place == "queued" and prompt_id in queued)
 
     def stop(self, timeout_seconds: float) -> None:
         """Pass on what is new once more, for at most `timeout_seconds`, and end the thread."""
@@ -109,12 +149,11 @@ class JobCapture:
     def _run(self) -> None:
         ending = False
         while not ending:
-            self._wake.wait()
+            self._wake.wait(self._pause_seconds if self._is_busy() else None)
             self._wake.clear()
             ending = self._stopping.is_set()
             try:
-                while self._read_history() and self._post():
-                    pass
+                self._look()
             except Exception as error:  # its text could quote a graph
                 if not self._warned:
                     self._warned = True
@@ -122,7 +161,33 @@ class JobCapture:
                         "Cloud Archive can't read this ComfyUI's history (%s): the catalog knows only what files say.",
                         type(error).__name__,
                     )
+            with self._looked:
+                self._looked.notify_all()
             self._stopping.wait(self._pause_seconds)
+
+    def _is_busy(self) -> bool:
+        return any(self._queue) or time.monotonic() < self._expects_until
+
+    def _look(self) -> None:
+        """Pass on what is new. The queue is read first: what leaves it meanwhile is in the history."""
+        self._queue = queue_of(self._prompt_queue)
+        while self._read_history() and self._post():
+            pass
+        if not self._unsent:
+            self._post_queue()
+
+    def _post_queue(self) -> None:
+        """Tell the engine what is queued and running, where it does not know; all finished jobs were posted."""
+        address = self._engine_address()
+        if address is None or (address, self._queue) == self._told or self._is_left_alone(address):
+            return
+        running, queued = self._queue
+        queue = {"process": self._process, "running": running, "queued": queued[:_MAX_QUEUED]}
+        status, _ = _call(address, b'{"jobs": [], "queue": ' + json.dumps(queue).encode() + b"}")
+        if status == 200:
+            self._told = (address, self._queue)
+        else:
+            self._back_off(address)
 
     def _read_history(self) -> bool:
         """Encode new jobs, as many as may wait; True where any waits to be posted."""
@@ -142,7 +207,7 @@ class JobCapture:
         """
         count = _FIRST_READ
         while True:
-            entries = self._get_history(max_items=count)
+            entries = self._prompt_queue.get_history(max_items=count)
             if len(entries) < count or count >= _REMEMBERED_JOBS or self._is_known(next(iter(entries))):
                 return [(job_id, entry) for job_id, entry in entries.items() if not self._is_known(job_id)]
             count *= 4
@@ -156,14 +221,11 @@ class JobCapture:
             address = self._engine_address()
             if address is None:
                 return False
-            if address == self._failed_address and time.monotonic() < self._retry_at:
+            if self._is_left_alone(address):
                 return False
             batch = list(self._next_batch())
             body = b'{"jobs": [' + b",".join(self._unsent[job_id] for job_id in batch) + b"]}"
-            try:
-                status, answer = call_engine(*address, "POST", JOBS_PATH, body, _POST_SECONDS)
-            except (OSError, http.client.HTTPException):
-                status, answer = 0, None
+            status, answer = _call(address, body)
             if status == 200:
                 self.failures = 0
                 self._forget(batch)
@@ -194,11 +256,35 @@ class JobCapture:
         while len(self._passed_on) > _REMEMBERED_JOBS:
             self._passed_on.popitem(last=False)
 
+    def _is_left_alone(self, address: tuple[int, str]) -> bool:
+        return address == self._failed_address and time.monotonic() < self._retry_at
+
     def _back_off(self, address: tuple[int, str]) -> None:
         """Leave this engine alone for 1, 2, 4 … 60 s; another one, started after it, is asked at once."""
         self.failures = self.failures + 1 if address == self._failed_address else 1
         self._failed_address = address
         self._retry_at = time.monotonic() + min(_LONGEST_BACKOFF, 2.0 ** min(self.failures - 1, 6))
+
+
+def _call(address: tuple[int, str], body: bytes) -> tuple[int, Any]:
+    """Post to the engine. Return status and answer; 0: it does not answer."""
+    try:
+        return call_engine(*address, "POST", JOBS_PATH, body, _POST_SECONDS)
+    except (OSError, http.client.HTTPException):
+        return 0, None
+
+
+def queue_of(prompt_queue: Any) -> _Queue:
+    """Return the ids of the running and of the queued prompts, without copying a graph; else nothing."""
+    read = getattr(prompt_queue, "get_current_queue_volatile", None)
+    if read is None:
+        return (), ()
+    running, queued = read()
+    return _ids_of(running), _ids_of(queued)
+
+
+def _ids_of(items: Any) -> tuple[str, ...]:
+    return tuple(item[1] for item in items if len(item) > 1 and isinstance(item[1], str) and item[1])
 
 
 def encode_job(job_id: str, entry: Any) -> bytes:
@@ -252,77 +338,3 @@ def encode_in_pieces(value: Any, depth: int = _NODE_DEPTH) -> Iterator[str]:
         yield "]"
     else:
         yield _to_json(value)
-
-
-def describe_job(job_id: str, entry: Any) -> dict[str, Any]:
-    """Return one entry of the history in the shape that the engine takes.
-
-    Of the prompt's `extra_data`, which may hold tokens of the user, only the client, the workflow and our own options
-    are read.
-    """
-    entry = _mapping(entry)
-    queued = entry.get("prompt")
-    queued = queued if isinstance(queued, (tuple, list)) else ()
-    graph = _mapping(queued[2]) if len(queued) > 2 else {}
-    extra = _mapping(queued[3]) if len(queued) > 3 else {}
-    client_id = extra.get("client_id")
-    messages = dict(_messages(entry.get("status")))
-    status = _mapping(entry.get("status")).get("status_str")
-    finished_at = time.time()
-    for name, meaning in _END_MESSAGES.items():
-        if name in messages:
-            status = meaning
-            timestamp = messages[name].get("timestamp")  # milliseconds
-            finished_at = timestamp / 1000 if isinstance(timestamp, (int, float)) else finished_at
-    return {
-        "job_id": job_id,
-        "client_id": client_id if isinstance(client_id, str) else None,
-        "finished_at": finished_at,
-        "status": status if isinstance(status, str) else None,
-        "prompt": graph or None,
-        "workflow": _mapping(_mapping(extra.get("extra_pnginfo")).get("workflow")) or None,
-        "outputs": list(_outputs(entry, graph, messages)),
-        "options": _mapping(extra.get("cloud_archive")) or None,
-    }
-
-
-def _outputs(
-    entry: Mapping[str, Any], graph: Mapping[str, Any], messages: Mapping[str, Mapping[str, Any]]
-) -> Iterator[dict[str, str]]:
-    """Yield the files that this job wrote, each with the node of the graph that wrote it.
-
-    The history also lists what nodes wrote in an earlier job, where this one took their results from the cache; the
-    files belong to that job.
-    """
-    cached = messages.get("execution_cached", {}).get("nodes")
-    cached = {str(node) for node in cached} if isinstance(cached, (list, tuple, set)) else set()
-    meta = _mapping(entry.get("meta"))
-    for node, shown in _mapping(entry.get("outputs")).items():
-        node = _node_of_graph(str(node), graph, _mapping(meta.get(node)))
-        if node in cached:
-            continue
-        for values in _mapping(shown).values():
-            for value in values if isinstance(values, (list, tuple)) else ():
-                file = _mapping(value)
-                filename, subfolder, kind = (file.get(name) for name in ("filename", "subfolder", "type"))
-                if isinstance(filename, str) and filename and isinstance(kind, str):
-                    folder = subfolder if isinstance(subfolder, str) else ""
-                    folder = folder.replace("\\", "/") if os.sep == "\\" else folder
-                    yield {"node": node, "filename": filename, "subfolder": folder, "type": kind}
-
-
-def _node_of_graph(node: str, graph: Mapping[str, Any], meta: Mapping[str, Any]) -> str:
-    """Return the node of the graph that stands for `node`, which may come from a node that expanded itself."""
-    real = meta.get("real_node_id")
-    return real if node not in graph and isinstance(real, str) else node
-
-
-def _messages(status: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    messages = _mapping(status).get("messages")
-    for message in messages if isinstance(messages, (list, tuple)) else ():
-        if isinstance(message, (list, tuple)) and len(message) == 2 and isinstance(message[0], str):
-            yield message[0], _mapping(message[1])
-
-
-def _mapping(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, dict) else {}

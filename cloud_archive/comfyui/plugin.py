@@ -44,6 +44,8 @@ _MARGIN_SECONDS = 5.0  # beyond the time that the engine gives itself for an ans
 _ABANDONED_SECONDS = 1.0  # between two looks whether a client still waits
 JOBS_SECONDS = 1.0  # how long the end of ComfyUI waits until the engine has the last finished jobs
 ASK_SECONDS = 2.0  # how long the end of ComfyUI waits for what the engine says of unarchived files
+PASS_ON_SECONDS = 2.0  # how long a call about a job waits until the engine has what ComfyUI knows of it
+_PATH_ARGUMENTS = ("id", "prompt_id")
 _PIECE_BYTES = 256 * 1024
 _PASSED_HEADERS = (
     "Content-Type",
@@ -117,10 +119,17 @@ class Plugin:
             _log.warning("%s", self._why_no_client)
 
     def _capture_jobs(self, client: EngineClient) -> None:
-        get_history = getattr(getattr(self._prompt_server, "prompt_queue", None), "get_history", None)
-        if get_history is not None and self._jobs is None:
-            self._jobs = JobCapture(get_history, lambda: client.address)
+        prompt_queue = getattr(self._prompt_server, "prompt_queue", None)
+        if hasattr(prompt_queue, "get_history") and self._jobs is None:
+            self._jobs = JobCapture(prompt_queue, lambda: client.address)
             self._jobs.start()
+            with contextlib.suppress(AttributeError):  # a ComfyUI without such handlers
+                self._prompt_server.add_on_prompt_handler(self._on_prompt)
+
+    def _on_prompt(self, prompt: Any) -> Any:
+        if self._jobs is not None and self._status.get("state") != "not_configured":
+            self._jobs.expect()
+        return prompt
 
     def _on_status(self, status: dict[str, Any]) -> None:
         self._status = status
@@ -139,7 +148,12 @@ class Plugin:
             if route.name == "status":
                 return web.json_response(await client.status())
             asked = dict(arguments)
-            path = route.path.replace("{id}", asked.pop("id", ""))
+            path = route.path
+            for name in _PATH_ARGUMENTS:
+                path = path.replace(f"{{{name}}}", asked.pop(name, ""))
+            if route.name == "job" and self._jobs is not None:
+                # So that a prompt that was just queued, or has just ended, is known to the engine.
+                await asyncio.to_thread(self._jobs.pass_on, arguments["prompt_id"], PASS_ON_SECONDS)
             if route.name in ("content", "thumbnail"):
                 return await self._stream(client, request, route, path)
             has_body = route.method != "GET"
@@ -151,6 +165,7 @@ class Plugin:
                     query=None if has_body else _as_query(asked),
                     timeout_seconds=route.timeout_seconds
                     + asked.get("timeout_seconds", 0.0)
+                    + asked.get("wait", 0.0)
                     + _MARGIN_SECONDS,
                 )
                 answer = await _unless_abandoned(request, call)

@@ -338,6 +338,20 @@ def archived_since(ledger: Ledger, *, after: tuple[float, int], limit: int) -> l
     return [file_row(row) for row in rows]
 
 
+def rows_of_path(ledger: Ledger, path: str, since: float) -> list[FileRow]:
+    """Return the versions of a path that are still to be archived, and those archived at or after `since`.
+
+    Paths of archived rows have no index: every row that was archived since is looked at.
+    """
+    name = os.fsencode(path)
+    rows = ledger.read(
+        f"SELECT {ROW_COLUMNS} FROM files INDEXED BY files_open WHERE path = ? AND state < 3"
+        f" UNION ALL SELECT {ROW_COLUMNS} FROM files WHERE state = 3 AND archived_at >= ? AND path = ?",
+        (name, since, name),
+    )
+    return [file_row(row) for row in rows]
+
+
 def uploading_files(ledger: Ledger) -> int:
     """Return how many files are being uploaded now."""
     return int(ledger.read("SELECT files FROM totals WHERE state = 1")[0][0])

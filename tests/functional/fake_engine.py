@@ -41,6 +41,7 @@ class FakeEngine:
 
     content: dict[str, Any] = field(default_factory=lambda: bare_status("idle"))
     calls: list[tuple[Any, ...]] = field(default_factory=list)
+    queues: list[dict[str, Any]] = field(default_factory=list)
     error: Exception | None = None
     safe: bool = True
     answer: FakeUploadAnswer = field(default_factory=lambda: FakeUploadAnswer(200, "Archived."))
@@ -133,8 +134,11 @@ class FakeEngine:
         for callback in list(self.callbacks):
             callback(dict(self.content))
 
-    def add_jobs(self, jobs: list[dict[str, Any]]) -> None:
-        self._note("jobs", jobs)
+    def add_jobs(self, jobs: list[dict[str, Any]], queue: dict[str, Any] | None = None) -> None:
+        if queue is not None:
+            self.queues.append(queue)
+        else:
+            self._note("jobs", jobs)
 
     def request_handover(self) -> bool:
         self._note("handover")

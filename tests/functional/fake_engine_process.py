@@ -46,7 +46,7 @@ from tests.functional.fake_engine import FakeEngine  # noqa: E402
 async def main() -> None:
     engine = FakeEngine()
     engine.content["session_id"] = str(os.getpid())
-    engine.add_jobs = lambda jobs: note(jobs=jobs)  # type: ignore[method-assign]
+    engine.add_jobs = lambda jobs, queue=None: note(jobs=jobs, queue=queue)  # type: ignore
     if mode == "pending":
         engine.content |= {"state": "uploading", "pending_files": 2, "pending_bytes": 30}
     notifier = Notifier(lambda: dict(engine.content))

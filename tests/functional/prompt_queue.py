@@ -25,7 +25,31 @@ class PromptQueue:
     def __init__(self) -> None:
         self.mutex = threading.RLock()
         self.history: dict[str, Any] = {}
+        self.queue: list[tuple[Any, ...]] = []
+        self.currently_running: dict[int, tuple[Any, ...]] = {}
         self.readers: set[int] = set()
+
+    def put(self, prompt_id: str) -> None:
+        """Queue a prompt."""
+        with self.mutex:
+            self.queue.append((len(self.queue), prompt_id, dict(GRAPH), {}, ["2"]))
+
+    def start(self, prompt_id: str) -> None:
+        """Begin to run a queued prompt."""
+        with self.mutex:
+            item = next(item for item in self.queue if item[1] == prompt_id)
+            self.queue.remove(item)
+            self.currently_running[len(self.history)] = item
+
+    def remove(self, prompt_id: str) -> None:
+        """Drop a queued prompt, as `POST /queue` does."""
+        with self.mutex:
+            self.queue = [item for item in self.queue if item[1] != prompt_id]
+
+    def get_current_queue_volatile(self) -> tuple[list[Any], list[Any]]:
+        self.readers.add(threading.get_ident())
+        with self.mutex:
+            return list(self.currently_running.values()), copy.copy(self.queue)
 
     def finish(
         self,
@@ -37,6 +61,7 @@ class PromptQueue:
         cached: Sequence[str] = (),
         end: str = "execution_success",
         milliseconds: int = 1_775_046_896_500,
+        end_message: Mapping[str, Any] | None = None,
     ) -> None:
         """Put a finished prompt into the history, as `task_done` does."""
         messages = [
@@ -45,7 +70,7 @@ class PromptQueue:
                 "execution_cached",
                 {"nodes": list(cached), "prompt_id": prompt_id, "timestamp": milliseconds - 900},
             ),
-            (end, {"prompt_id": prompt_id, "timestamp": milliseconds}),
+            (end, {"prompt_id": prompt_id, "timestamp": milliseconds, **(end_message or {})}),
         ]
         success = end == "execution_success"
         meta = {
@@ -53,6 +78,8 @@ class PromptQueue:
             for node in shown
         }
         with self.mutex:
+            running = self.currently_running.items()
+            self.currently_running = {number: item for number, item in running if item[1] != prompt_id}
             self.history[prompt_id] = {
                 "prompt": (0, prompt_id, dict(graph), dict(extra or {}), ["2"]),
                 "outputs": dict(shown),

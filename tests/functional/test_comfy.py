@@ -226,10 +226,14 @@ async def test_without_an_engine_every_call_is_answered_with_the_cause(
     Plugin(prompt_server, client=client).install()
     prompt_server.app.on_startup.clear()
     prompt_server.add_routes()
-    bodies = {"upload": {"file_path": "a"}, "edit_asset": {"rating": 1}}
+    bodies = {
+        "upload": {"file_path": "a"},
+        "edit_asset": {"rating": 1},
+        "share": {"ids": ["0" * 32]},
+    }
     async with TestClient(TestServer(prompt_server.app)) as opened:
         for route in ROUTES:
-            path = route.path.replace("{id}", "0" * 32)
+            path = route.path.replace("{id}", "0" * 32).replace("{prompt_id}", "p")
             async with opened.request(route.method, path, json=bodies.get(route.name)) as answer:
                 content = await answer.json()
             if route.name == "status":
@@ -385,12 +389,15 @@ def test_comfyui_loads_nothing_of_ours_but_the_face(plugin_folders: tuple[Path, 
         for name in (
             "api",
             "api.asset_arguments",
+            "api.job_arguments",
             "api.routes",
+            "api.share_arguments",
             "comfyui",
             "comfyui.child_process",
             "comfyui.engine_client",
             "comfyui.engine_connection",
             "comfyui.job_capture",
+            "comfyui.job_description",
             "comfyui.plugin",
             "errors",
             "handshake",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 from collections.abc import AsyncIterator, Iterator
@@ -29,7 +30,7 @@ class Setting:
     def __init__(self) -> None:
         self.queue = PromptQueue()
         self.address: tuple[int, str] | None = None
-        self.capture = JobCapture(self.queue.get_history, lambda: self.address, pause_seconds=0.01)
+        self.capture = JobCapture(self.queue, lambda: self.address, pause_seconds=0.01)
         self.capture.start()
 
     @asynccontextmanager
@@ -78,14 +79,17 @@ async def test_a_headless_job_arrives_with_its_graph_and_its_files(setting: Sett
         {
             "job_id": "j",
             "client_id": None,
+            "started_at": 1_775_046_895.6,
             "finished_at": 1_775_046_896.5,
             "status": "success",
             "prompt": GRAPH,
             "workflow": None,
+            "error": None,
             "outputs": [
                 {"node": "2", "filename": "a_00001_.png", "subfolder": "x/y", "type": "output"},
                 {"node": "2", "filename": "a_00002_.png", "subfolder": "x/y", "type": "output"},
             ],
+            "cached_outputs": [],
             "options": None,
         }
     ]
@@ -134,6 +138,10 @@ async def test_files_from_the_cache_belong_to_the_job_that_wrote_them(setting: S
     assert [[output["filename"] for output in job["outputs"]] for job in jobs(engine)] == [
         ["a.png"],
         ["p.png"],
+    ]
+    assert [[output["filename"] for output in job["cached_outputs"]] for job in jobs(engine)] == [
+        [],
+        ["a.png"],
     ]
 
 
@@ -199,10 +207,10 @@ async def test_one_job_that_the_engine_refuses_does_not_hold_up_the_others(
     setting: Setting, caplog: pytest.LogCaptureFixture
 ) -> None:
     class Picky(FakeEngine):
-        def add_jobs(self, jobs: list[dict[str, Any]]) -> None:
+        def add_jobs(self, jobs: list[dict[str, Any]], queue: dict[str, Any] | None = None) -> None:
             if any(job["job_id"] == "bad" for job in jobs):
                 raise RequestRefused(400, "The graph is no graph.")
-            super().add_jobs(jobs)
+            super().add_jobs(jobs, queue)
 
     for job_id in ("a", "bad", "b"):
         setting.queue.finish(job_id, outputs("a.png"))
@@ -251,7 +259,9 @@ async def test_a_job_that_is_too_large_or_no_json_arrives_without_its_graphs(set
 async def test_a_history_of_another_shape_is_one_warning(
     setting: Setting, caplog: pytest.LogCaptureFixture
 ) -> None:
-    broken = JobCapture(lambda **_: 1 / 0, lambda: None, pause_seconds=0.01)  # type: ignore[arg-type]
+    queue = PromptQueue()
+    queue.get_history = lambda **_: 1 / 0  # type: ignore[assignment, method-assign]
+    broken = JobCapture(queue, lambda: None, pause_seconds=0.01)
     broken.start()
 
     def warned() -> object:
@@ -262,3 +272,77 @@ async def test_a_history_of_another_shape_is_one_warning(
     broken.stop(10)
     (warning,) = caplog.records
     assert "can't read this ComfyUI's history (ZeroDivisionError)" in warning.getMessage()
+
+
+def lists(engine: FakeEngine) -> list[tuple[list[str], list[str]]]:
+    """What the engine was told of the queue, without repetitions: running and queued."""
+    told = [(queue["running"], queue["queued"]) for queue in engine.queues]
+    return [one for number, one in enumerate(told) if number == 0 or one != told[number - 1]]
+
+
+async def test_the_engine_hears_what_is_queued_and_running(setting: Setting) -> None:
+    async with setting.engine() as engine:
+        await setting.until(lambda: lists(engine) == [([], [])])
+        setting.queue.put("j")
+        setting.queue.put("k")
+        setting.capture.expect()  # as ComfyUI does when a prompt arrives; nothing else wakes it from here on
+        await until(lambda: lists(engine)[-1] == ([], ["j", "k"]))
+        setting.queue.start("j")
+        await until(lambda: lists(engine)[-1] == (["j"], ["k"]))
+        setting.queue.finish("j", outputs("a.png"))
+        await until(lambda: ids(engine) == ["j"] and lists(engine)[-1] == ([], ["k"]))
+        setting.queue.remove("k")
+        await until(lambda: lists(engine)[-1] == ([], []))
+        (process,) = {queue["process"] for queue in engine.queues}
+    async with setting.engine() as second:  # which knows nothing
+        setting.queue.put("l")
+        await setting.until(lambda: lists(second)[-1:] == [([], ["l"])])
+        assert {queue["process"] for queue in second.queues} == {process}
+
+
+async def test_an_engine_hears_of_the_end_of_a_job_before_it_misses_it_in_the_queue(setting: Setting) -> None:
+    order: list[str] = []
+
+    class Ordered(FakeEngine):
+        def add_jobs(self, jobs: list[dict[str, Any]], queue: dict[str, Any] | None = None) -> None:
+            order.append("jobs" if queue is None else f"{len(queue['running'])} running")
+            super().add_jobs(jobs, queue)
+
+    setting.queue.put("j")
+    setting.queue.start("j")
+    async with setting.engine(Ordered()) as engine:
+        await setting.until(lambda: order == ["1 running"])
+        setting.queue.finish("j", outputs("a.png"))
+        await setting.until(lambda: lists(engine)[-1] == ([], []))
+    assert order == ["1 running", "jobs", "0 running"]
+
+
+async def test_a_call_about_a_job_waits_until_the_engine_knows_it(setting: Setting) -> None:
+    async with setting.engine() as engine:
+        setting.queue.put("j")
+        await asyncio.to_thread(setting.capture.pass_on, "j", 10)
+        assert lists(engine)[-1] == ([], ["j"])
+        setting.queue.start("j")
+        setting.queue.finish("j", outputs("a.png"))
+        await asyncio.to_thread(setting.capture.pass_on, "j", 10)
+        assert ids(engine) == ["j"]
+        await asyncio.to_thread(setting.capture.pass_on, "nobody", 10)
+
+
+async def test_why_a_job_failed_is_passed_on_without_a_secret(
+    setting: Setting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("S3_SECRET_ACCESS_KEY", SECRET)
+    message = {
+        "node_id": "2",
+        "node_type": "SaveImage",
+        "exception_type": "OSError",
+        "exception_message": f"no room for {SECRET}",
+        "current_inputs": {"images": ["x"]},
+        "traceback": ["File secret.py"],
+    }
+    setting.queue.finish("j", {}, end="execution_error", end_message=message)
+    async with setting.engine() as engine:
+        await setting.until(lambda: ids(engine))
+    (job,) = jobs(engine)
+    assert job["error"] == "SaveImage (node 2): no room for ***"

@@ -17,7 +17,8 @@ from aiohttp import web
 from yarl import URL
 
 from cloud_archive.api.events import HEARTBEAT_SECONDS
-from cloud_archive.api.routes import JOBS_PATH, MAX_JOBS, MAX_JOBS_BODY_BYTES
+from cloud_archive.api.job_arguments import MAX_JOBS
+from cloud_archive.api.routes import JOBS_PATH, MAX_JOBS_BODY_BYTES
 from cloud_archive.api.server import Listener, build_application, serve
 from cloud_archive.errors import CloudArchiveError, RequestRefused, StoreError
 from cloud_archive.handshake import PROOF_HEADER, NotTheEngine, sign_call

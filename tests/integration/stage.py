@@ -18,6 +18,7 @@ from typing import Any
 from cloud_archive.archive.engine import Engine
 from cloud_archive.cli.app import main
 from cloud_archive.daemon.service import PublicAddress, Service
+from tests.functional.jobs import output, passed_job
 from tests.integration.archives import HOUR, Archive
 from tests.servers import S3Server, wait_until
 from tests.unit.catalog.cataloguing import png
@@ -63,6 +64,8 @@ class Stage:
                 "fox_00001_.png": "a.png",
                 "QUERY": "fox",
                 "N": "2",
+                "PROMPT_ID": "job-1",
+                "SECONDS": "2",
             }
             | instead
         ).items():
@@ -95,6 +98,7 @@ class Stage:
         try:
             assert listening.wait(60)
             wait_until(lambda: engine.status().state.value == "idle", "the archive runs")
+            engine.add_jobs([passed_job("job-1", output("a.png"))])
             wait_until(lambda: engine.catalog().wait_until_filled(0), "the catalog is filled")
             yield self
         finally:

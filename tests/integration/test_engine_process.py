@@ -124,7 +124,7 @@ def test_it_archives_and_answers_only_to_its_token(start: Starter) -> None:
 
 def test_the_catalog_shows_jobs_of_comfyui_also_those_that_ended_while_no_engine_ran(start: Starter) -> None:
     queue, engines = PromptQueue(), [start()]
-    capture = JobCapture(queue.get_history, lambda: (engines[-1].port, TOKEN), pause_seconds=0.05)
+    capture = JobCapture(queue, lambda: (engines[-1].port, TOKEN), pause_seconds=0.05)
     capture.start()
 
     def job_of(name: str) -> tuple[str, str, bool] | None:

@@ -307,6 +307,7 @@ class Run:
         """The call, on the running archive."""
         method, path = example.text.split()[:2]
         path = path.replace("hour|day", "hour").replace("last=", "last=24")
+        path = path.replace("{prompt_id}", "job-1")
         if "{id}" in path:
             found = json.loads(self.stage.call("GET", "/cloud-sync/assets?q=fox")[1])
             path = path.replace("{id}", found["assets"][0]["id"])

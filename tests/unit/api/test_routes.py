@@ -83,6 +83,7 @@ def test_the_table_holds_every_call_of_the_contract() -> None:
         ("GET", "/cloud-sync/assets/{id}/prompt"),
         ("GET", "/cloud-sync/facets"),
         ("POST", "/cloud-sync/share"),
+        ("GET", "/cloud-sync/jobs/{prompt_id}"),
     }
     # A foreign page can send a GET without Origin, so a GET may change nothing.
     assert all(route.changes_state == (route.method != "GET") for route in ROUTES)

@@ -13,6 +13,9 @@ from cloud_archive.archive.open_archive import OpenArchive
 from cloud_archive.catalog.catalog import Catalog
 from cloud_archive.config.settings import load_settings
 from cloud_archive.errors import LedgerError
+from cloud_archive.intake.selection import Selection
+from cloud_archive.jobs.jobs import Jobs
+from cloud_archive.jobs.store import JOBS_NAME, JobStore
 from tests.functional.archives import ENVIRON, archiving
 from tests.memory_store import MemoryStore
 
@@ -29,7 +32,8 @@ class Reopened:
 def open_archive(archiver: Archiver) -> OpenArchive:
     root, settings = archiver.root, load_settings(ENVIRON)
     catalog = Catalog(root, root, settings, archiver.ledger, archiver.store, session=("s", 0.0))
-    return OpenArchive(archiver, archiver.ledger, catalog)
+    jobs = Jobs(JobStore(root / JOBS_NAME), root, archiver.ledger, Selection())
+    return OpenArchive(archiver, archiver.ledger, catalog, jobs)
 
 
 def fail(*_: object) -> None:

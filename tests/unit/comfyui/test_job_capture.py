@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cloud_archive.comfyui.job_capture import MAX_JOB_BYTES, describe_job, encode_in_pieces, encode_job
+from cloud_archive.comfyui.job_capture import MAX_JOB_BYTES, encode_in_pieces, encode_job
+from cloud_archive.comfyui.job_description import describe_job
 
 EMPTY = {"class_type": "EmptyImage", "inputs": {"width": 64, "height": 64, "batch_size": 2, "color": 4}}
 EXPANDER = {"class_type": "Expander", "inputs": {"images": ["1", 0]}}

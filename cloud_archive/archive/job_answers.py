@@ -1,0 +1,45 @@
+"""The answer about one job, from the list of jobs or else the catalog, and links to its files."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from ..errors import CatalogError, RequestRefused
+from ..jobs.answers import catalog_json, unknown_json
+from ..sharing.links import DEFAULT_LINK_SECONDS, link_json, presigned
+from ..store.base import ObjectStore
+from ..upload.source import content_type
+
+if TYPE_CHECKING:
+    from .open_archive import OpenArchive
+
+_MOST_FILES = 500
+
+
+def job_answer(opened: OpenArchive, job_id: str, *, urls: bool) -> dict[str, Any]:
+    """Return what is known of a job.
+
+    Raises:
+        JobsError, LedgerError: it can't be read.
+        StoreError: a link can't be signed.
+    """
+    answer = opened.jobs.answer(job_id)
+    if answer is None:
+        assets: list[dict[str, Any]] = []
+        with contextlib.suppress(CatalogError, RequestRefused):
+            found = opened.catalog.search(f'job:"{job_id}"', "created_at", "asc", _MOST_FILES, None)
+            assets = list(found.assets)
+        answer = catalog_json(job_id, assets) if assets else unknown_json(job_id)
+    if urls:
+        add_links(opened.archiver.store, answer["files"])
+    return answer
+
+
+def add_links(store: ObjectStore, files: Iterable[dict[str, Any]]) -> None:
+    """Add `url` and `expires_at` to each archived file."""
+    for file in files:
+        if file["state"] == "archived" and file["key"]:
+            media_type = content_type(file["name"])
+            file |= link_json(presigned(store, file["key"], file["name"], media_type, DEFAULT_LINK_SECONDS))

@@ -1,0 +1,114 @@
+"""`job`: what became of one job of ComfyUI."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import urlencode
+
+import typer
+
+from ..errors import CloudArchiveError, JobsError
+from ..terminal import EXIT_FAILED, format_table, print_error, print_json, print_line
+from ..text import format_bytes, make_printable
+from .catalog_view import Dir
+from .common import bucket, ledger_of, ledger_path, needed_root, settings_now
+from .options import Json, seconds_up_to
+
+_LONGEST = 86_400.0
+_ONE_CALL_SECONDS = 60.0
+_MARGIN_SECONDS = 30.0
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("job", short_help="What became of the files of one ComfyUI job.")(job)
+
+
+def job(
+    prompt_id: Annotated[str, typer.Argument(metavar="PROMPT_ID", help="What POST /prompt answered.")],
+    wait: Annotated[
+        float,
+        typer.Option(
+            "--wait",
+            metavar="SECONDS",
+            callback=seconds_up_to(_LONGEST),
+            help="Wait until each file is proven or has failed.",
+        ),
+    ] = 0.0,
+    urls: Annotated[bool, typer.Option("--urls", help="Also print links to the files.")] = False,
+    directory: Dir = None,
+    json: Json = False,
+) -> None:
+    """Show the state of a job, and each file that it wrote, with its key. Exit status 0 only where it is complete."""
+    from ..api.client import running_engine
+
+    root = needed_root(directory)
+    engine = running_engine(root)
+    found = _stored(root, prompt_id, urls) if engine is None else _asked(engine, prompt_id, wait, urls)
+    if json:
+        print_json(found)
+    else:
+        _show(found)
+    for error in found["errors"]:
+        print_error(make_printable(error))
+    if found["state"] != "complete":
+        raise typer.Exit(EXIT_FAILED)
+
+
+def _asked(engine: Any, prompt_id: str, wait: float, urls: bool) -> dict[str, Any]:
+    """Return the engine's answer, asking again and again where the wait is long."""
+    deadline = time.monotonic() + wait
+    while True:
+        left = min(_ONE_CALL_SECONDS, max(0.0, deadline - time.monotonic()))
+        query = urlencode({"wait": f"{left:.3f}", "urls": int(urls)})
+        answer = engine.call(
+            "GET", f"/cloud-sync/jobs/{prompt_id}?{query}", timeout_seconds=left + _MARGIN_SECONDS
+        )
+        if answer.status != 200:
+            raise CloudArchiveError(answer.message)
+        if answer.body["state"] in ("complete", "failed", "unknown") or time.monotonic() >= deadline:
+            return dict(answer.body)
+
+
+def _stored(root: Path, prompt_id: str, urls: bool) -> dict[str, Any]:
+    """Return the answer from what the last engine left behind; nothing changes, so there is nothing to wait for."""
+    from ..archive.job_answers import add_links
+    from ..intake.selection import Selection
+    from ..jobs.answers import unknown_json
+    from ..jobs.jobs import Jobs
+    from ..jobs.store import JOBS_NAME, JobStore
+
+    path = ledger_path(root).with_name(JOBS_NAME)
+    if not path.is_file():
+        raise JobsError(
+            f"There is no list of jobs at {path}: no engine runs for {root}, and none has kept jobs."
+        )
+    store = JobStore(path, read_only=True)
+    store.open()
+    with contextlib.closing(store), ledger_of(root, needed=True) as ledger:
+        assert ledger is not None
+        found = Jobs(store, root, ledger, Selection()).answer(prompt_id) or unknown_json(prompt_id)
+    if urls:
+        with bucket(settings_now()) as bucket_store:
+            add_links(bucket_store, found["files"])
+    return found
+
+
+def _show(found: dict[str, Any]) -> None:
+    if found["files"]:
+        for line in format_table([_cells(file) for file in found["files"]]):
+            print_line(line)
+    for file in found["files"]:
+        if "url" in file:
+            print_line(f"{make_printable(file['name'])}, until {file['expires_at']}:")
+            print_line(file["url"])
+    print_line(f"Job {make_printable(found['job_id'])}: {found['state']}")
+
+
+def _cells(file: dict[str, Any]) -> list[str]:
+    size = "" if file["size"] is None else format_bytes(file["size"])
+    name = "/".join(filter(None, (file["subfolder"], file["name"])))
+    return [make_printable(cell) for cell in (name, file["state"], size, file["key"] or "")]

@@ -1,0 +1,114 @@
+"""One finished prompt of ComfyUI's history in the shape that the engine takes.
+
+This module is loaded into ComfyUI's process: standard library only.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from ..redaction import redact, secret_values
+
+_MAX_ERROR = 1000
+_END_MESSAGES = {
+    "execution_success": "success",
+    "execution_error": "error",
+    "execution_interrupted": "interrupted",
+}
+
+
+def describe_job(job_id: str, entry: Any) -> dict[str, Any]:
+    """Return one entry of the history in the shape that the engine takes.
+
+    Of the prompt's `extra_data`, which may hold tokens of the user, only the client, the workflow and our own options
+    are read.
+    """
+    entry = _mapping(entry)
+    queued = entry.get("prompt")
+    queued = queued if isinstance(queued, (tuple, list)) else ()
+    graph = _mapping(queued[2]) if len(queued) > 2 else {}
+    extra = _mapping(queued[3]) if len(queued) > 3 else {}
+    client_id = extra.get("client_id")
+    messages = dict(_messages(entry.get("status")))
+    status = _mapping(entry.get("status")).get("status_str")
+    finished_at = time.time()
+    started_at = messages.get("execution_start", {}).get("timestamp")
+    for name, meaning in _END_MESSAGES.items():
+        if name in messages:
+            status = meaning
+            timestamp = messages[name].get("timestamp")  # milliseconds
+            finished_at = timestamp / 1000 if isinstance(timestamp, (int, float)) else finished_at
+    return {
+        "job_id": job_id,
+        "client_id": client_id if isinstance(client_id, str) else None,
+        "started_at": started_at / 1000 if isinstance(started_at, (int, float)) else None,
+        "finished_at": finished_at,
+        "status": status if isinstance(status, str) else None,
+        "prompt": graph or None,
+        "workflow": _mapping(_mapping(extra.get("extra_pnginfo")).get("workflow")) or None,
+        "error": _error(messages.get("execution_error", {})),
+        "outputs": list(_outputs(entry, graph, messages, cached=False)),
+        "cached_outputs": list(_outputs(entry, graph, messages, cached=True)),
+        "options": _mapping(extra.get("cloud_archive")) or None,
+    }
+
+
+def _error(message: Mapping[str, Any]) -> str | None:
+    """Return which node failed and why, without its inputs and traceback."""
+    node_type, node, kind, said = (
+        message.get(name) for name in ("node_type", "node_id", "exception_type", "exception_message")
+    )
+    if not isinstance(kind, str) and not isinstance(said, str):
+        return None
+    where = f"{node_type} (node {node}): " if node_type else ""
+    what = said if isinstance(said, str) and said.strip() else kind
+    return redact(f"{where}{what}".strip(), secret_values(os.environ))[:_MAX_ERROR]
+
+
+def _outputs(
+    entry: Mapping[str, Any],
+    graph: Mapping[str, Any],
+    messages: Mapping[str, Mapping[str, Any]],
+    *,
+    cached: bool,
+) -> Iterator[dict[str, str]]:
+    """Yield the files that this job wrote, each with the node of the graph that wrote it.
+
+    The history also lists what nodes wrote in an earlier job, where this one took their results from the cache; the
+    files belong to that job. `cached` yields those.
+    """
+    skipped = messages.get("execution_cached", {}).get("nodes")
+    from_cache = {str(node) for node in skipped} if isinstance(skipped, (list, tuple, set)) else set()
+    meta = _mapping(entry.get("meta"))
+    for node, shown in _mapping(entry.get("outputs")).items():
+        node = _node_of_graph(str(node), graph, _mapping(meta.get(node)))
+        if (node in from_cache) is not cached:
+            continue
+        for values in _mapping(shown).values():
+            for value in values if isinstance(values, (list, tuple)) else ():
+                file = _mapping(value)
+                filename, subfolder, kind = (file.get(name) for name in ("filename", "subfolder", "type"))
+                if isinstance(filename, str) and filename and isinstance(kind, str):
+                    folder = subfolder if isinstance(subfolder, str) else ""
+                    folder = folder.replace("\\", "/") if os.sep == "\\" else folder
+                    yield {"node": node, "filename": filename, "subfolder": folder, "type": kind}
+
+
+def _node_of_graph(node: str, graph: Mapping[str, Any], meta: Mapping[str, Any]) -> str:
+    """Return the node of the graph that stands for `node`, which may come from a node that expanded itself."""
+    real = meta.get("real_node_id")
+    return real if node not in graph and isinstance(real, str) else node
+
+
+def _messages(status: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    messages = _mapping(status).get("messages")
+    for message in messages if isinstance(messages, (list, tuple)) else ():
+        if isinstance(message, (list, tuple)) and len(message) == 2 and isinstance(message[0], str):
+            yield message[0], _mapping(message[1])
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}

@@ -1,0 +1,83 @@
+"""What `GET /cloud-sync/jobs/{prompt_id}` and the webhook say of a job."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from .records import SUCCESS, JobRecord, Output
+from .resolve import OPEN_STATES
+
+_BAD_STATES = ("failed", "vanished")
+UNKNOWN = "No job with this id is known here: ComfyUI has not queued it, or it ran before Cloud Archive did."
+
+
+def job_state(job: JobRecord, outputs: Sequence[Output]) -> str:
+    """Return `running`, `uploading`, `complete` or `failed`."""
+    if job.state != "finished":
+        return "running"
+    if any(output.state in OPEN_STATES for output in outputs):
+        return "uploading"
+    good = job.status == SUCCESS and not any(output.state in _BAD_STATES for output in outputs)
+    return "complete" if good else "failed"
+
+
+def job_json(job: JobRecord, outputs: Sequence[Output]) -> dict[str, Any]:
+    """Return the object of section 6 of the contract."""
+    files = [_file_json(output) for output in outputs]
+    troubles = [
+        f"{file['name']}: {file['reason']}"
+        for file in files
+        if file["state"] in (*_BAD_STATES, "retrying") and file.get("reason")
+    ]
+    return {
+        "job_id": job.job_id,
+        "state": job_state(job, outputs),
+        "status": job.status if job.state == "finished" else job.state,
+        "files": files,
+        "errors": [*job.errors, *troubles],
+    }
+
+
+def unknown_json(job_id: str) -> dict[str, Any]:
+    """Return the answer for a job of which nothing is known."""
+    return {"job_id": job_id, "state": "unknown", "status": None, "files": [], "errors": [UNKNOWN]}
+
+
+def catalog_json(job_id: str, assets: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the answer for a job of which only the archived files are known, by the catalog."""
+    files = [
+        {
+            "name": asset["name"],
+            "subfolder": asset["path"].rpartition("/")[0],
+            "node": None,
+            "key": asset["key"],
+            "sha256": asset["sha256"],
+            "size": asset["size"],
+            "state": "archived",
+        }
+        for asset in assets
+    ]
+    return {"job_id": job_id, "state": "complete", "status": None, "files": files, "errors": []}
+
+
+def is_final(answer: Mapping[str, Any]) -> bool:
+    """Return whether every output is proven or has failed, so that waiting longer helps nobody."""
+    return answer["state"] in ("complete", "failed")
+
+
+def _file_json(output: Output) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        "name": output.name,
+        "subfolder": output.subfolder,
+        "node": output.node,
+        "key": output.key,
+        "sha256": output.sha256,
+        "size": output.size_bytes,
+        "state": output.state or "pending",
+    }
+    if output.cached:
+        found["cached"] = True
+    if output.reason:
+        found["reason"] = output.reason
+    return found

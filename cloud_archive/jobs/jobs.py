@@ -1,0 +1,249 @@
+"""Jobs of ComfyUI: what became of their files, who waits for them, and that their end is announced once.
+
+The plugin passes on which jobs are queued and running, and each finished one with the files that it wrote. One thread
+follows the finished ones until each file is proven or has failed; it wakes on events of the pipeline and computes
+nothing while none comes.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..errors import CloudArchiveError
+from ..intake.selection import Selection
+from ..ledger.ledger import Ledger
+from .answers import is_final, job_json
+from .records import JobRecord, Output, finished_job
+from .resolve import OPEN_STATES, Resolver
+from .store import JobStore
+
+logger = logging.getLogger("cloud_archive.jobs")
+
+STOP_SECONDS = 5.0
+KEPT_SECONDS = 90 * 86_400.0
+MAX_UNFINISHED = 1000
+_TROUBLE_SECONDS = 15.0
+_ENDED = "ComfyUI ended before it finished this job."
+_REMOVED = "This job was removed from ComfyUI's queue."
+
+OnFinal = Callable[[JobRecord, "list[Output]"], None]
+
+
+class Jobs:
+    """The jobs of one archive. Every method but `note_path`, `subscribe` and `wake` may block.
+
+    Args:
+        store: opened by `start`.
+        root: the watched directory.
+        ledger: of this archive.
+        selection: which files are archived.
+        on_final: called in the thread of this object once for each job, when every file is proven or has failed; it
+            may be called again after a kill.
+        message_id: makes the id of a job's webhook; None: there is none to send.
+        clock: seconds since 1970.
+    """
+
+    def __init__(
+        self,
+        store: JobStore,
+        root: Path,
+        ledger: Ledger,
+        selection: Selection,
+        *,
+        on_final: OnFinal = lambda job, outputs: None,
+        message_id: Callable[[], str | None] = lambda: None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.store = store
+        self._resolver = Resolver(store, root, ledger, selection)
+        self._on_final = on_final
+        self._message_id = message_id
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)
+        self._open_paths: dict[str, set[str]] = {}  # path to ids of jobs, and the other way round
+        self._paths_of: dict[str, set[str]] = {}
+        self._dirty: dict[str, None] = {}
+        self._waiting: dict[str, set[Callable[[], None]]] = {}
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name="cloud-archive-job-files", daemon=True)
+
+    def start(self) -> None:
+        """Open the store and go on with the jobs that are open. Raises JobsError: it can't be opened."""
+        self.store.open()
+        self.store.forget(self._clock() - KEPT_SECONDS)
+        for job in self.store.open_jobs():
+            self._follow(job)
+        self._thread.start()
+
+    def close(self) -> None:
+        """End the thread, wake everybody who waits, and close the store."""
+        with self._lock:
+            self._stopping = True
+            self._changed.notify_all()
+            callbacks = [callback for found in self._waiting.values() for callback in found]
+        if self._thread.is_alive():
+            self._thread.join(STOP_SECONDS)
+        for callback in callbacks:
+            callback()
+        self.store.close()
+
+    # --- what is passed on
+
+    def note_finished(self, jobs: Iterable[Mapping[str, Any]]) -> int:
+        """Keep finished jobs as ComfyUI's process passes them on; those that are kept already stay as they are.
+
+        Returns:
+            How many are new.
+
+        Raises:
+            JobsError: they can't be written.
+        """
+        now = self._clock()
+        records = [record for job in jobs if (record := finished_job(job, now)) is not None]
+        added = set(self.store.add(records))
+        for record in records:
+            if record.job_id in added:
+                self._follow(record)
+        return len(added)
+
+    def note_queue(self, process: str, running: Sequence[str], queued: Sequence[str]) -> None:
+        """Note which jobs a ComfyUI process has queued and is running; its finished ones were passed on before.
+
+        A job that is known as unfinished, and is in neither list, will never finish: it was removed from the queue, or
+        its process has ended.
+        """
+        now = self._clock()
+        known = self.store.unfinished()
+        listed = dict.fromkeys(queued[:MAX_UNFINISHED], "queued") | dict.fromkeys(running, "running")
+        is_whole = len(queued) < MAX_UNFINISHED
+        changes = {
+            job_id: (state, process)
+            for job_id, state in listed.items()
+            if known.get(job_id) != (state, process)
+        }
+        if changes:
+            self.store.note_unfinished(changes, now)
+        for job_id, (_, owner) in known.items():
+            if job_id in listed or (owner == process and not is_whole):
+                continue
+            status, error = ("removed", _REMOVED) if owner == process else ("interrupted", _ENDED)
+            if self.store.end_unfinished(job_id, status, error, now):
+                self._mark(job_id)
+        for job_id in changes:
+            self._notify(job_id)
+
+    def note_path(self, path: str) -> None:
+        """Note that something happened to a file: quick, since the pipeline calls it for each one."""
+        if path in self._open_paths:
+            with self._lock:
+                for job_id in self._open_paths.get(path, ()):
+                    self._dirty[job_id] = None
+                self._changed.notify_all()
+
+    # --- what is asked
+
+    def answer(self, job_id: str) -> dict[str, Any] | None:
+        """Return what is known of a job; None: nothing. Raises JobsError, LedgerError."""
+        job = self.store.find(job_id)
+        if job is None:
+            return None
+        return job_json(job, [self._resolver.resolve(job, output) for output in job.outputs])
+
+    def subscribe(self, job_id: str, callback: Callable[[], None]) -> Callable[[], None]:
+        """Call back, from any thread, whenever something of this job changed. Returns how to end it."""
+        with self._lock:
+            self._waiting.setdefault(job_id, set()).add(callback)
+
+        def unsubscribe() -> None:
+            with self._lock:
+                callbacks = self._waiting.get(job_id, set())
+                callbacks.discard(callback)
+                if not callbacks:
+                    self._waiting.pop(job_id, None)
+
+        return unsubscribe
+
+    # --- following
+
+    def _follow(self, job: JobRecord) -> None:
+        self._follow_paths(job.job_id, [output for output in job.outputs if output.state is None])
+        self._mark(job.job_id)
+
+    def _mark(self, job_id: str) -> None:
+        with self._lock:
+            self._dirty[job_id] = None
+            self._changed.notify_all()
+
+    def _notify(self, job_id: str) -> None:
+        with self._lock:
+            callbacks = list(self._waiting.get(job_id, ()))
+        for callback in callbacks:
+            callback()
+
+    def _run(self) -> None:
+        while True:
+            with self._lock:
+                while not self._dirty and not self._stopping:
+                    self._changed.wait()
+                if self._stopping:
+                    return
+                job_id = next(iter(self._dirty))
+                del self._dirty[job_id]
+            try:
+                self._refresh(job_id)
+            except CloudArchiveError as error:
+                self._postpone(job_id, str(error))
+            except Exception as error:
+                logger.exception("A job could not be followed")
+                self._postpone(job_id, type(error).__name__)
+
+    def _postpone(self, job_id: str, trouble: str) -> None:
+        """Try this job again later, or with its next event."""
+        with self._lock:
+            if self._stopping:
+                return
+            logger.warning("A job waits: %s", trouble)
+            self._changed.wait(_TROUBLE_SECONDS)
+            self._dirty[job_id] = None
+
+    def _refresh(self, job_id: str) -> None:
+        """Store what became of a job's files, and wake who waits for it."""
+        job = self.store.find(job_id)
+        if job is None or job.state != "finished":
+            return
+        outputs = [self._resolver.resolve(job, output) for output in job.outputs]
+        settled = [
+            now
+            for before, now in zip(job.outputs, outputs, strict=True)
+            if before.state is None and now.state not in (*OPEN_STATES, "failed")
+        ]
+        if settled:
+            self.store.settle(job_id, settled)
+        self._follow_paths(job_id, [output for output in outputs if output.state in (*OPEN_STATES, "failed")])
+        if is_final(job_json(job, outputs)):
+            if not job.announced:
+                self._on_final(job, outputs)
+                self.store.announce(job_id, self._message_id(), self._clock())
+            if not any(output.state == "failed" for output in outputs):
+                self.store.close_job(job_id)
+        self._notify(job_id)
+
+    def _follow_paths(self, job_id: str, outputs: Sequence[Output]) -> None:
+        """From now on note what happens to these files, and to no others of this job."""
+        paths = {output.path for output in outputs if output.path is not None}
+        with self._lock:
+            for path in self._paths_of.pop(job_id, set()) - paths:
+                ids = self._open_paths.get(path, set())
+                ids.discard(job_id)
+                if not ids:
+                    self._open_paths.pop(path, None)
+            for path in paths:
+                self._open_paths.setdefault(path, set()).add(job_id)
+            if paths:
+                self._paths_of[job_id] = paths

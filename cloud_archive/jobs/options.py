@@ -1,0 +1,77 @@
+"""What a prompt may ask of the archive in `extra_data.cloud_archive`. Nothing there changes a destination or a host."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+MAX_TAGS = 100
+MAX_TAG_CHARACTERS = 100
+MAX_NOTE_CHARACTERS = 10_000
+_KNOWN = ("tags", "note", "urls")
+
+
+@dataclass(frozen=True, slots=True)
+class JobOptions:
+    """Options of one job.
+
+    Attributes:
+        tags, note: go to each file that the job wrote.
+        urls: the webhook carries links.
+    """
+
+    tags: tuple[str, ...] = ()
+    note: str = ""
+    urls: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """As they are stored."""
+        return {"tags": list(self.tags), "note": self.note, "urls": self.urls}
+
+
+def parse_options(given: Any) -> tuple[JobOptions, list[str]]:
+    """Return the options that can be understood, and a sentence for each one that can't.
+
+    >>> parse_options({"bucket": "b"})[1]
+    ['extra_data.cloud_archive.bucket is unknown: tags, note, urls are known.']
+    """
+    if given is None or given == {}:
+        return JobOptions(), []
+    if not isinstance(given, Mapping):
+        return JobOptions(), ["extra_data.cloud_archive must be an object."]
+    wrong = [
+        f"extra_data.cloud_archive.{str(name)[:MAX_TAG_CHARACTERS]} is unknown: {', '.join(_KNOWN)} are known."
+        for name in given
+        if name not in _KNOWN
+    ]
+    tags, tags_wrong = _tags(given.get("tags", []))
+    note = given.get("note", "")
+    if not isinstance(note, str) or len(note) > MAX_NOTE_CHARACTERS:
+        note = ""
+        wrong.append(
+            f"extra_data.cloud_archive.note must be a text of {MAX_NOTE_CHARACTERS} characters at most."
+        )
+    urls = given.get("urls", False)
+    if not isinstance(urls, bool):
+        urls = False
+        wrong.append("extra_data.cloud_archive.urls must be true or false.")
+    return JobOptions(tags, _clean(note), urls), wrong + tags_wrong
+
+
+def _tags(given: Any) -> tuple[tuple[str, ...], list[str]]:
+    if not isinstance(given, list) or len(given) > MAX_TAGS:
+        return (), [f"extra_data.cloud_archive.tags must be a list of {MAX_TAGS} texts at most."]
+    tags = [tag.strip() for tag in given if isinstance(tag, str)]
+    good = [tag for tag in tags if 0 < len(tag) <= MAX_TAG_CHARACTERS and '"' not in tag]
+    wrong = []
+    if len(good) < len(given):
+        wrong.append(
+            f"Each of extra_data.cloud_archive.tags must be a text of 1 to {MAX_TAG_CHARACTERS} characters"
+            " without quotes."
+        )
+    return tuple(dict.fromkeys(map(_clean, good))), wrong
+
+
+def _clean(text: str) -> str:
+    return text.encode("utf-8", "replace").decode("utf-8").replace("\0", " ")

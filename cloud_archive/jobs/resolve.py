@@ -1,0 +1,115 @@
+"""Find out what became of a file that a job wrote: from the ledger, and from the directory where that must decide."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from ..errors import FileProblem, FileVanished
+from ..files import FileVersion, stat_version
+from ..intake.selection import Selection
+from ..ledger.history import rows_of_path
+from ..ledger.ledger import Ledger
+from ..ledger.rows import FileRow, FileState
+from .records import JobRecord, Output
+from .store import JobStore
+
+CLOCK_TOLERANCE_SECONDS = 5.0  # a file is written before its job ends; the two clocks may differ
+
+OPEN_STATES = ("pending", "uploading", "retrying")
+_OLDER = "It is older than the archive's first start, and was not archived."
+_SKIPPED = "The settings leave it out: {reason}."
+_GONE = "It was deleted before it could be archived."
+_REPLACED = "It was replaced before it could be archived."
+
+
+class Resolver:
+    """Says for each output of a job where it is now. Every method may block.
+
+    Args:
+        root: the watched directory.
+        selection: which files are archived.
+    """
+
+    def __init__(self, store: JobStore, root: Path, ledger: Ledger, selection: Selection) -> None:
+        self._store = store
+        self._root = root
+        self._ledger = ledger
+        self._selection = selection
+
+    def resolve(self, job: JobRecord, output: Output) -> Output:
+        """Return the output as it is now; its state is one of `OPEN_STATES`, or final, or `failed`."""
+        path = output.path
+        if output.state is not None or path is None:
+            return output
+        finished_at = job.finished_at or 0.0
+        if output.cached and (earlier := self._store.earlier_output(output, finished_at)) is not None:
+            return _with_facts(output, "archived", earlier.key, earlier.sha256, earlier.size_bytes)
+        version, trouble = self._version(path)
+        replaced = version is not None and self._is_later(version, output, finished_at)
+        if version is not None and not replaced:
+            return self._of_version(output, version)
+        rows = rows_of_path(
+            self._ledger, path, 0.0 if output.cached else job.started_at - CLOCK_TOLERANCE_SECONDS
+        )
+        row = _newest_before(rows, finished_at)
+        if row is not None:
+            return _of_row(output, row)
+        if trouble or not self._root.is_dir():
+            return _with_facts(output, "pending", reason=trouble)
+        return _with_facts(output, "vanished", reason=_REPLACED if replaced else _GONE)
+
+    def _version(self, path: str) -> tuple[FileVersion | None, str | None]:
+        try:
+            return stat_version(self._root, path), None
+        except FileVanished:
+            return None, None
+        except FileProblem as error:
+            return None, f"{error}."
+
+    def _is_later(self, version: FileVersion, output: Output, finished_at: float) -> bool:
+        """Return whether the file that is there now was written by a later job."""
+        if version.mtime_ns <= (finished_at + CLOCK_TOLERANCE_SECONDS) * 1e9:
+            return False
+        return self._store.is_named_later(output, finished_at)
+
+    def _of_version(self, output: Output, version: FileVersion) -> Output:
+        row = self._ledger.find(version)
+        if row is not None and row.state is not FileState.VANISHED:
+            return _of_row(output, row)
+        if self._ledger.baseline_fingerprints([version.fingerprint]):
+            return _with_facts(output, "not_archived", size=version.size_bytes, reason=_OLDER)
+        skipped = self._selection.skip_reason(version.path)
+        if skipped is not None:
+            reason = _SKIPPED.format(reason=skipped.value)
+            return _with_facts(output, "skipped", size=version.size_bytes, reason=reason)
+        return _with_facts(output, "pending", size=version.size_bytes)
+
+
+def _newest_before(rows: list[FileRow], finished_at: float) -> FileRow | None:
+    latest = (finished_at + CLOCK_TOLERANCE_SECONDS) * 1e9
+    fitting = [row for row in rows if row.version.mtime_ns <= latest]
+    return max(fitting, key=lambda row: row.version.mtime_ns, default=None)
+
+
+def _of_row(output: Output, row: FileRow) -> Output:
+    state, reason = row.state.word, None
+    if row.state is FileState.FAILED:
+        state = "failed" if row.next_try is None else "retrying"
+        reason = " ".join(part for part in (row.cause, row.cure) if part) or None
+    archived = row.state in (FileState.ARCHIVED, FileState.PRUNED)
+    size = row.version.size_bytes
+    if not archived:
+        return _with_facts(output, state, size=size, reason=reason)
+    return _with_facts(output, state, row.key, row.sha256, size, reason)
+
+
+def _with_facts(
+    output: Output,
+    state: str,
+    key: str | None = None,
+    sha256: str | None = None,
+    size: int | None = None,
+    reason: str | None = None,
+) -> Output:
+    return replace(output, state=state, key=key, sha256=sha256, size_bytes=size, reason=reason)

@@ -1,0 +1,354 @@
+"""`jobs.sqlite3`: jobs and the webhooks that wait, so that neither a kill nor a restart changes an answer.
+
+It lies beside the ledger and the catalog, and needs neither: jobs are known with CLOUD_ARCHIVE_CATALOG=off, too.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import sqlite3
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from ..errors import JobsError
+from ..ledger.recovery import move_aside
+from ..private_files import create_private
+from .options import JobOptions
+from .records import JobRecord, Output
+
+logger = logging.getLogger("cloud_archive.jobs")
+
+JOBS_NAME = "jobs.sqlite3"
+T = TypeVar("T")
+_SCHEMA_VERSION = 1
+_BUSY_SECONDS = 20.0
+_TABLES = (
+    """CREATE TABLE jobs (
+        job_id TEXT PRIMARY KEY,
+        state TEXT NOT NULL,          -- queued, running, finished
+        process TEXT NOT NULL,        -- the ComfyUI process that has it
+        status TEXT,
+        started_at REAL NOT NULL,
+        finished_at REAL,
+        options TEXT NOT NULL,        -- JSON
+        errors TEXT NOT NULL,         -- JSON
+        announced INTEGER NOT NULL DEFAULT 0,
+        is_open INTEGER NOT NULL      -- 1: something of it can still change
+    ) WITHOUT ROWID""",
+    "CREATE INDEX jobs_open ON jobs (is_open) WHERE is_open = 1",
+    "CREATE INDEX jobs_finished ON jobs (finished_at)",
+    """CREATE TABLE outputs (
+        job_id TEXT NOT NULL,
+        number INTEGER NOT NULL,
+        node TEXT,
+        name TEXT NOT NULL,
+        subfolder TEXT NOT NULL,
+        kind TEXT NOT NULL,
+        cached INTEGER NOT NULL,
+        state TEXT,                   -- NULL: open
+        key TEXT, sha256 TEXT, size INTEGER, reason TEXT,
+        PRIMARY KEY (job_id, number)
+    ) WITHOUT ROWID""",
+    "CREATE INDEX outputs_name ON outputs (name)",
+    """CREATE TABLE deliveries (
+        job_id TEXT PRIMARY KEY,
+        message_id TEXT NOT NULL,
+        created_at REAL NOT NULL,
+        tries INTEGER NOT NULL DEFAULT 0,
+        next_try REAL NOT NULL
+    ) WITHOUT ROWID""",
+    "CREATE INDEX deliveries_due ON deliveries (next_try)",
+)
+_JOB_COLUMNS = "job_id, state, process, status, started_at, finished_at, options, errors, announced"
+_OUTPUT_COLUMNS = "number, node, name, subfolder, kind, cached, state, key, sha256, size, reason"
+
+
+class JobStore:
+    """The open file; safe to use from any thread.
+
+    Args:
+        path: the file.
+        read_only: for a command that only looks; the file must exist.
+    """
+
+    def __init__(self, path: Path, *, read_only: bool = False) -> None:
+        self.path = path
+        self._read_only = read_only
+        self._lock = threading.Lock()
+        self._connection: sqlite3.Connection | None = None
+
+    def open(self) -> None:
+        """Open it; a damaged one is kept under another name, and a new one made.
+
+        Raises:
+            JobsError: it can't be opened or written.
+        """
+        try:
+            self._connection = self._opened()
+        except sqlite3.DatabaseError as error:
+            if self._read_only or isinstance(error, sqlite3.OperationalError):
+                raise JobsError(f"The list of jobs {self.path} can't be opened: {error}.") from error
+            aside = move_aside(self.path)
+            logger.error("The list of jobs was damaged: it is kept as %s, and a new one is made.", aside.name)
+            try:
+                self._connection = self._opened()
+            except sqlite3.Error as again:
+                raise JobsError(f"The list of jobs {self.path} can't be opened: {again}.") from again
+
+    def _opened(self) -> sqlite3.Connection:
+        if not self._read_only:
+            with contextlib.suppress(OSError):  # it exists, or SQLite says better why it can't be made
+                os.close(create_private(self.path))
+        target = f"{self.path.resolve().as_uri()}?mode=ro" if self._read_only else str(self.path)
+        connection = sqlite3.connect(
+            target, uri=self._read_only, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
+        )
+        try:
+            self._prepare(connection)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _prepare(self, connection: sqlite3.Connection) -> None:
+        if not self._read_only:
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute("PRAGMA synchronous=NORMAL")
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        if version == _SCHEMA_VERSION:
+            connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+            return
+        if version != 0 or self._read_only:
+            raise sqlite3.DatabaseError(f"schema {version} is another version's")
+        connection.execute("BEGIN IMMEDIATE")
+        for statement in _TABLES:
+            connection.execute(statement)
+        connection.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
+        connection.execute("COMMIT")
+
+    def close(self) -> None:
+        """Close; calls after this raise JobsError."""
+        with self._lock:
+            connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+    def read(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """Return all rows that a query finds."""
+        with self._using() as connection:
+            found: list[tuple[Any, ...]] = connection.execute(sql, values).fetchall()
+            return found
+
+    def change(self, work: Callable[[sqlite3.Connection], T], *, durable: bool = False) -> T:
+        """Run `work` in a transaction and commit it; `durable`: it survives a power cut, not only a kill."""
+        with self._using() as connection:
+            if durable:
+                connection.execute("PRAGMA synchronous=FULL")
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+                result = work(connection)
+                connection.execute("COMMIT")
+            except BaseException:
+                if connection.in_transaction:
+                    with contextlib.suppress(sqlite3.Error):
+                        connection.execute("ROLLBACK")
+                raise
+            finally:
+                if durable:
+                    connection.execute("PRAGMA synchronous=NORMAL")
+            return result
+
+    @contextlib.contextmanager
+    def _using(self) -> Iterator[sqlite3.Connection]:
+        with self._lock:
+            if self._connection is None:
+                raise JobsError("The list of jobs is closed.")
+            try:
+                yield self._connection
+            except sqlite3.Error as error:
+                raise JobsError(f"The list of jobs {self.path} failed: {error}.") from error
+
+    # --- jobs
+
+    def find(self, job_id: str) -> JobRecord | None:
+        """Return a job with its outputs; None: it is not known."""
+        found = self._jobs("job_id = ?", (job_id,))
+        return found[0] if found else None
+
+    def open_jobs(self) -> list[JobRecord]:
+        """Return the finished jobs of which something can still change."""
+        return self._jobs("is_open = 1 AND state = 'finished'")
+
+    def unfinished(self) -> dict[str, tuple[str, str]]:
+        """Return state and process of the jobs that ComfyUI has not finished, as far as is known."""
+        rows = self.read("SELECT job_id, state, process FROM jobs WHERE is_open = 1 AND state <> 'finished'")
+        return {job_id: (state, process) for job_id, state, process in rows}
+
+    def _jobs(self, condition: str, values: Sequence[Any] = ()) -> list[JobRecord]:
+        found = []
+        with self._using() as db:
+            for row in db.execute(f"SELECT {_JOB_COLUMNS} FROM jobs WHERE {condition}", values).fetchall():
+                outputs = db.execute(
+                    f"SELECT {_OUTPUT_COLUMNS} FROM outputs WHERE job_id = ? ORDER BY number", (row[0],)
+                )
+                found.append(_job(row, [_output(output) for output in outputs]))
+        return found
+
+    def add(self, jobs: Iterable[JobRecord]) -> list[str]:
+        """Store finished jobs; one that is known to be finished stays as it is. Return the ids of the others."""
+
+        def work(db: sqlite3.Connection) -> list[str]:
+            added = []
+            for job in jobs:
+                known = db.execute(
+                    "SELECT state, status FROM jobs WHERE job_id = ?", (job.job_id,)
+                ).fetchone()
+                if known is None or known[0] != "finished" or known[1] == "removed":
+                    _insert(db, job)
+                    added.append(job.job_id)
+            return added
+
+        return self.change(work, durable=True)
+
+    def note_unfinished(self, changes: dict[str, tuple[str, str]], now: float) -> None:
+        """Store state and process of jobs that ComfyUI has not finished."""
+
+        def work(db: sqlite3.Connection) -> None:
+            for job_id, (state, process) in changes.items():
+                db.execute(
+                    "INSERT INTO jobs VALUES (?, ?, ?, NULL, ?, NULL, '{}', '[]', 0, 1)"
+                    " ON CONFLICT (job_id) DO UPDATE SET state = excluded.state, process = excluded.process"
+                    " WHERE jobs.state <> 'finished'",
+                    (job_id, state, process, now),
+                )
+
+        self.change(work)
+
+    def end_unfinished(self, job_id: str, status: str, error: str, now: float) -> bool:
+        """Note that a job will never finish. Return False where it has finished meanwhile."""
+
+        def work(db: sqlite3.Connection) -> bool:
+            updated = db.execute(
+                "UPDATE jobs SET state = 'finished', status = ?, errors = ?, finished_at = ? WHERE job_id = ?"
+                " AND state <> 'finished'",
+                (status, json.dumps([error]), now, job_id),
+            )
+            return updated.rowcount == 1
+
+        return self.change(work, durable=True)
+
+    def settle(self, job_id: str, outputs: Iterable[Output]) -> None:
+        """Store what became of outputs."""
+        rows = [(o.state, o.key, o.sha256, o.size_bytes, o.reason, job_id, o.number) for o in outputs]
+
+        def work(db: sqlite3.Connection) -> None:
+            db.executemany(
+                "UPDATE outputs SET state = ?, key = ?, sha256 = ?, size = ?, reason = ?"
+                " WHERE job_id = ? AND number = ?",
+                rows,
+            )
+
+        self.change(work, durable=True)
+
+    def announce(self, job_id: str, message_id: str | None, now: float) -> None:
+        """Note that a job's result is known, and queue its webhook; None: there is none to send."""
+
+        def work(db: sqlite3.Connection) -> None:
+            updated = db.execute(
+                "UPDATE jobs SET announced = 1 WHERE job_id = ? AND announced = 0", (job_id,)
+            )
+            if updated.rowcount and message_id is not None:
+                db.execute("INSERT INTO deliveries VALUES (?, ?, ?, 0, ?)", (job_id, message_id, now, now))
+
+        self.change(work, durable=message_id is not None)
+
+    def close_job(self, job_id: str) -> None:
+        """Note that nothing of this job can change any more."""
+        self.change(lambda db: db.execute("UPDATE jobs SET is_open = 0 WHERE job_id = ?", (job_id,)) and None)
+
+    def earlier_output(self, output: Output, before: float) -> Output | None:
+        """Return the archived output of an earlier job with this path, the newest one up to `before`."""
+        rows = self.read(
+            f"SELECT {', '.join(f'o.{name}' for name in _OUTPUT_COLUMNS.split(', '))} FROM outputs o"
+            " JOIN jobs j ON j.job_id = o.job_id WHERE o.name = ? AND o.subfolder = ? AND o.kind = ?"
+            " AND o.state = 'archived' AND j.finished_at <= ? ORDER BY j.finished_at DESC LIMIT 1",
+            (output.name, output.subfolder, output.kind, before),
+        )
+        return _output(rows[0]) if rows else None
+
+    def is_named_later(self, output: Output, after: float) -> bool:
+        """Return whether a later job wrote a file with this path."""
+        return bool(
+            self.read(
+                "SELECT 1 FROM outputs o JOIN jobs j ON j.job_id = o.job_id WHERE o.name = ? AND o.subfolder = ?"
+                " AND o.kind = ? AND o.cached = 0 AND j.finished_at > ? LIMIT 1",
+                (output.name, output.subfolder, output.kind, after),
+            )
+        )
+
+    def forget(self, before: float) -> None:
+        """Drop jobs that ended before this time, in seconds since 1970, and whose result was delivered."""
+
+        def work(db: sqlite3.Connection) -> None:
+            old = (
+                "SELECT job_id FROM jobs WHERE finished_at < ? AND is_open = 0"
+                " AND job_id NOT IN (SELECT job_id FROM deliveries)"
+            )
+            db.execute(f"DELETE FROM outputs WHERE job_id IN ({old})", (before,))
+            db.execute(f"DELETE FROM jobs WHERE job_id IN ({old})", (before,))
+
+        self.change(work)
+
+
+def _insert(db: sqlite3.Connection, job: JobRecord) -> None:
+    db.execute(
+        "INSERT OR REPLACE INTO jobs VALUES (?, 'finished', ?, ?, ?, ?, ?, ?, 0, 1)",
+        (
+            job.job_id,
+            job.process,
+            job.status,
+            job.started_at,
+            job.finished_at,
+            json.dumps(job.options.to_json()),
+            json.dumps(job.errors),
+        ),
+    )
+    db.execute("DELETE FROM outputs WHERE job_id = ?", (job.job_id,))
+    db.executemany(
+        "INSERT INTO outputs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        [
+            (
+                *(job.job_id, o.number, o.node, o.name, o.subfolder, o.kind, o.cached),
+                *(o.state, o.key, o.sha256, o.size_bytes, o.reason),
+            )
+            for o in job.outputs
+        ],
+    )
+
+
+def _job(row: tuple[Any, ...], outputs: list[Output]) -> JobRecord:
+    job_id, state, process, status, started_at, finished_at, options, errors, announced = row
+    kept = json.loads(options)
+    return JobRecord(
+        job_id,
+        state,
+        process,
+        status,
+        started_at,
+        finished_at,
+        JobOptions(tuple(kept.get("tags", ())), kept.get("note", ""), kept.get("urls", False)),
+        tuple(json.loads(errors)),
+        tuple(outputs),
+        bool(announced),
+    )
+
+
+def _output(row: tuple[Any, ...]) -> Output:
+    output = Output(*row)
+    return replace(output, cached=bool(output.cached))

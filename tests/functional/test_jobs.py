@@ -1,0 +1,355 @@
+"""Jobs on a real engine with a store in memory: states, files, waiting, restarts."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import threading
+import time
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cloud_archive.api import jobs as api_jobs
+from cloud_archive.api.server import build_application
+from cloud_archive.archive.engine import Engine
+from tests.memory_store import MemoryStore, refuse
+
+from .archives import engine_on, until
+from .jobs import output, passed_job
+from .test_server import TOKEN, Caller, listening
+
+PROCESS = "p" * 32
+
+
+@pytest.fixture
+def store() -> MemoryStore:
+    return MemoryStore()
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Path:
+    return tmp_path / "state"
+
+
+@pytest.fixture
+def engine(root: Path, store: MemoryStore, state: Path) -> Iterator[Engine]:
+    with engine_on(root, store, state) as engine:
+        until(lambda: engine.status().running, "running")
+        yield engine
+
+
+@pytest.fixture
+async def caller(engine: Engine) -> AsyncIterator[Caller]:
+    async with listening(build_application(engine, token=TOKEN), TOKEN) as caller:
+        yield caller
+
+
+def states(answer: dict[str, Any]) -> dict[str, str]:
+    return {file["name"]: file["state"] for file in answer["files"]}
+
+
+def archived(engine: Engine, job_id: str) -> dict[str, Any]:
+    """The answer once the job is over."""
+    until(lambda: engine.job(job_id)["state"] in ("complete", "failed"), "the job is over")
+    return engine.job(job_id)
+
+
+def hold(store: MemoryStore) -> threading.Event:
+    """Uploads wait until this event is set."""
+    go = threading.Event()
+
+    def wait(operation: str, key: str) -> None:
+        if operation == "PutObject":
+            go.wait(20)
+
+    store.on_call = wait
+    return go
+
+
+def test_a_job_is_unknown_queued_running_uploading_and_complete(
+    engine: Engine, root: Path, store: MemoryStore
+) -> None:
+    assert engine.job("j") | {"errors": []} == {
+        "job_id": "j",
+        "state": "unknown",
+        "status": None,
+        "files": [],
+        "errors": [],
+    }
+    engine.add_jobs([], {"process": PROCESS, "running": [], "queued": ["j"]})
+    assert (engine.job("j")["state"], engine.job("j")["status"]) == ("running", "queued")
+    engine.add_jobs([], {"process": PROCESS, "running": ["j"], "queued": []})
+    assert (engine.job("j")["state"], engine.job("j")["status"]) == ("running", "running")
+    go = hold(store)
+    (root / "sub").mkdir()
+    (root / "sub" / "a.png").write_bytes(b"picture")
+    engine.add_jobs([passed_job("j", output("a.png", subfolder="sub"), output("p.png", kind="temp"))])
+    engine.add_jobs([], {"process": PROCESS, "running": [], "queued": []})
+    found = engine.job("j")
+    assert (found["state"], found["status"]) == ("uploading", "success")
+    go.set()
+    found = archived(engine, "j")
+    picture, preview = found["files"]
+    assert picture == {
+        "name": "a.png",
+        "subfolder": "sub",
+        "node": "9",
+        "key": "out/sub/a.png",
+        "sha256": hashlib.sha256(b"picture").hexdigest(),
+        "size": 7,
+        "state": "archived",
+    }
+    assert (preview["state"], preview["key"]) == ("not_archived", None)
+    assert (found["state"], found["errors"]) == ("complete", [])
+
+
+def test_a_file_that_was_archived_long_before_its_job_ended(
+    engine: Engine, root: Path, store: MemoryStore
+) -> None:
+    (root / "a.png").write_bytes(b"1")
+    until(lambda: "out/a.png" in store.objects, "archived")
+    engine.add_jobs([passed_job("j", output("a.png"))])
+    assert engine.job("j")["state"] == "complete"
+
+
+def test_a_name_that_two_jobs_used_is_each_ones_own_version(
+    engine: Engine, root: Path, store: MemoryStore
+) -> None:
+    """As on a pod whose output directory was emptied: ComfyUI counts from one again."""
+    (root / "a_00001_.png").write_bytes(b"first")
+    engine.add_jobs([passed_job("one", output("a_00001_.png"))])
+    first = archived(engine, "one")
+    (root / "a_00001_.png").unlink()
+    (root / "a_00001_.png").write_bytes(b"second!")
+    engine.add_jobs([passed_job("two", output("a_00001_.png"))])
+    second = archived(engine, "two")
+    assert [f["size"] for f in first["files"] + second["files"]] == [5, 7]
+    assert engine.job("one") == first
+    assert second["files"][0]["key"] == "out/a_00001_ (1).png"
+
+
+def test_files_that_never_come_are_named(engine: Engine, root: Path, store: MemoryStore) -> None:
+    (root / ".hidden.png").write_bytes(b"1")
+    engine.add_jobs(
+        [passed_job("j", output("gone.png"), output(".hidden.png"), output("b.png", subfolder="../.."))]
+    )
+    found = archived(engine, "j")
+    assert states(found) == {"gone.png": "vanished", ".hidden.png": "skipped", "b.png": "not_archived"}
+    assert (found["state"], found["errors"]) == (
+        "failed",
+        ["gone.png: It was deleted before it could be archived."],
+    )
+
+
+def test_a_file_that_the_store_refuses(engine: Engine, root: Path, store: MemoryStore) -> None:
+    store.on_call = lambda operation, key: (
+        refuse("EntityTooLarge", 400, key) if operation == "PutObject" else None
+    )
+    (root / "a.png").write_bytes(b"1")
+    engine.add_jobs([passed_job("j", output("a.png"))])
+    found = archived(engine, "j")
+    assert (found["state"], states(found)) == ("failed", {"a.png": "failed"})
+    assert found["errors"][0].startswith("a.png: ")
+    store.on_call = lambda operation, key: None
+    engine.retry()
+    until(lambda: engine.job("j")["state"] == "complete", "complete after a retry")
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "said"),
+    [
+        ("error", "SaveImage (node 9): no room", "The job failed in ComfyUI: SaveImage (node 9): no room"),
+        ("interrupted", None, "The job was interrupted in ComfyUI."),
+    ],
+)
+def test_a_job_that_failed_in_comfyui(
+    engine: Engine, root: Path, status: str, error: str | None, said: str
+) -> None:
+    (root / "a.png").write_bytes(b"1")
+    engine.add_jobs([passed_job("j", output("a.png"), status=status, error=error)])
+    until(lambda: states(engine.job("j")) == {"a.png": "archived"}, "what it wrote is archived all the same")
+    found = engine.job("j")
+    assert (found["state"], found["status"], found["errors"]) == ("failed", status, [said])
+
+
+def test_a_job_from_the_cache_names_the_files_of_the_earlier_one(engine: Engine, root: Path) -> None:
+    (root / "a.png").write_bytes(b"1")
+    engine.add_jobs([passed_job("one", output("a.png"))])
+    (first,) = archived(engine, "one")["files"]
+    (root / "a.png").unlink()  # freed, say
+    engine.add_jobs([passed_job("two", cached_outputs=[output("a.png")])])
+    found = archived(engine, "two")
+    assert found["state"] == "complete"
+    assert found["files"] == [first | {"cached": True}]
+
+
+def test_options_that_nobody_knows_are_an_error_in_the_answer(engine: Engine) -> None:
+    options = {
+        "tags": ["a", 1],
+        "bucket": "evil",
+        "webhook_url": "http://evil.example",
+        "note": 7,
+        "urls": "yes",
+    }
+    engine.add_jobs([passed_job("j", options=options), passed_job("k", options=["a"])])
+    found = archived(engine, "j")
+    assert found["state"] == "complete"
+    for name in ("tags", "bucket", "webhook_url", "note", "urls"):
+        assert any(f"cloud_archive.{name}" in error for error in found["errors"]), name
+    assert archived(engine, "k")["errors"] == ["extra_data.cloud_archive must be an object."]
+
+
+def test_answers_are_the_same_after_a_restart_and_open_jobs_go_on(
+    root: Path, store: MemoryStore, state: Path
+) -> None:
+    with engine_on(root, store, state) as engine:
+        until(lambda: engine.status().running, "running")
+        (root / "a.png").write_bytes(b"1")
+        engine.add_jobs([passed_job("done", output("a.png"))])
+        done = archived(engine, "done")
+        engine.add_jobs([], {"process": PROCESS, "running": ["running"], "queued": ["queued"]})
+        hold(store).clear()
+        store.on_call = lambda operation, key: refuse("SlowDown", 503, key)
+        (root / "b.png").write_bytes(b"2")
+        engine.add_jobs([passed_job("open", output("b.png"))])
+        assert engine.job("open")["state"] == "uploading"
+    (root / "a.png").unlink()
+    store.on_call = lambda operation, key: None
+    with engine_on(root, store, state) as engine:
+        until(lambda: engine.status().running, "running")
+        assert engine.job("done") == done
+        assert archived(engine, "open")["state"] == "complete"
+        assert [engine.job(name)["status"] for name in ("running", "queued")] == ["running", "queued"]
+        engine.add_jobs([], {"process": "another", "running": [], "queued": []})  # ComfyUI was started again
+        found = engine.job("running")
+        assert (found["state"], found["status"]) == ("failed", "interrupted")
+        assert "ended before" in found["errors"][0]
+
+
+def test_a_job_that_was_removed_from_the_queue(engine: Engine) -> None:
+    engine.add_jobs([], {"process": PROCESS, "running": [], "queued": ["j", "k"]})
+    engine.add_jobs([], {"process": PROCESS, "running": [], "queued": ["k"]})
+    found = engine.job("j")
+    assert (found["state"], found["status"], engine.job("k")["state"]) == ("failed", "removed", "running")
+
+
+def test_a_job_of_before_is_found_in_the_catalog(engine: Engine, root: Path, store: MemoryStore) -> None:
+    (root / "a.png").write_bytes(b"1")
+    engine.catalog().add_jobs([passed_job("old", output("a.png"))])
+    until(lambda: engine.job("old")["state"] == "complete", "in the catalog")
+    assert [(file["name"], file["key"]) for file in engine.job("old")["files"]] == [("a.png", "out/a.png")]
+
+
+def test_jobs_are_kept_without_a_catalog(root: Path, store: MemoryStore, state: Path) -> None:
+    with engine_on(root, store, state, CLOUD_ARCHIVE_CATALOG="off") as engine:
+        until(lambda: engine.status().running, "running")
+        (root / "a.png").write_bytes(b"1")
+        engine.add_jobs([passed_job("j", output("a.png"))])
+        assert archived(engine, "j")["state"] == "complete"
+        assert engine.job("nobody")["state"] == "unknown"
+    (path,) = state.rglob("jobs.sqlite3")
+    assert os.name == "nt" or path.stat().st_mode & 0o077 == 0
+
+
+def test_a_damaged_list_of_jobs_is_kept_aside(root: Path, store: MemoryStore, state: Path) -> None:
+    with engine_on(root, store, state) as engine:
+        until(lambda: engine.status().running, "running")
+    (path,) = state.rglob("jobs.sqlite3")
+    path.write_bytes(b"no database" * 500)
+    with engine_on(root, store, state) as engine:
+        until(lambda: engine.status().running, "running")
+        assert engine.job("j")["state"] == "unknown"
+    assert len(list(state.rglob("jobs.damaged-*"))) == 1
+
+
+# --- over HTTP
+
+
+async def test_waiting_ends_with_the_last_proof_and_holds_no_thread(
+    caller: Caller, engine: Engine, root: Path, store: MemoryStore
+) -> None:
+    go = hold(store)
+    names = [f"{number}.png" for number in range(60)]  # more than the lane has threads
+    for name in names:
+        (root / name).write_bytes(name.encode())
+    await asyncio.to_thread(engine.add_jobs, [passed_job(name, output(name)) for name in names])
+    waits = [asyncio.create_task(caller.ask("GET", f"/cloud-sync/jobs/{name}?wait=19")) for name in names]
+    done, _ = await asyncio.wait(waits, timeout=0.5)
+    assert not done
+    status, body = await caller.ask("GET", f"/cloud-sync/jobs/{names[0]}")
+    assert (status, body["state"]) == (200, "uploading")
+    go.set()
+    for status, body in await asyncio.gather(*waits):
+        assert (status, body["state"]) == (200, "complete")
+
+
+async def test_waiting_for_a_job_that_is_only_announced_a_moment_later(
+    caller: Caller, engine: Engine
+) -> None:
+    wait = asyncio.create_task(caller.ask("GET", "/cloud-sync/jobs/j?wait=19"))
+    await asyncio.wait([wait], timeout=0.2)
+    await asyncio.to_thread(engine.add_jobs, [], {"process": PROCESS, "running": [], "queued": ["j"]})
+    await asyncio.to_thread(engine.add_jobs, [passed_job("j")])
+    assert (await wait)[1]["state"] == "complete"
+
+
+async def test_a_wait_for_nobody_and_a_wait_whose_time_is_up(
+    caller: Caller, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(api_jobs, "UNKNOWN_SECONDS", 0.1)
+    assert (await caller.ask("GET", "/cloud-sync/jobs/nobody?wait=19"))[1]["state"] == "unknown"
+    await asyncio.to_thread(engine.add_jobs, [], {"process": PROCESS, "running": ["j"], "queued": []})
+    assert (await caller.ask("GET", "/cloud-sync/jobs/j?wait=0.2"))[1]["state"] == "running"
+
+
+async def test_too_many_calls_that_wait_are_refused(
+    caller: Caller, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(api_jobs, "MAX_WAITING", 0)
+    assert (await caller.ask("GET", "/cloud-sync/jobs/j?wait=1"))[0] == 503
+    assert (await caller.ask("GET", "/cloud-sync/jobs/j"))[0] == 200
+
+
+async def test_links_come_only_when_they_are_asked_for(
+    caller: Caller, engine: Engine, root: Path, store: MemoryStore
+) -> None:
+    (root / "a.png").write_bytes(b"1")
+    await asyncio.to_thread(engine.add_jobs, [passed_job("j", output("a.png"), output("p.png", kind="temp"))])
+    _, body = await caller.ask("GET", "/cloud-sync/jobs/j?wait=15")
+    assert (body["state"], "url" in body["files"][0]) == ("complete", False)
+    _, body = await caller.ask("GET", "/cloud-sync/jobs/j?urls=1")
+    picture, preview = body["files"]
+    assert "Signature" in picture["url"]
+    assert picture["expires_at"] > time.strftime("%Y-%m-%d")
+    assert "url" not in preview
+    async with caller.open(
+        "GET", "/cloud-sync/jobs/j?urls=1", headers={"Sec-Fetch-Site": "cross-site"}
+    ) as answer:
+        assert answer.status == 403
+
+
+@pytest.mark.parametrize(
+    "path", ["a%20b", "x" * 201, "j?wait=-1", "j?wait=x", "j?wait=nan", "j?wait=4000", "j?urls=yes"]
+)
+async def test_a_bad_call_is_400(caller: Caller, path: str) -> None:
+    async with caller.open("GET", f"/cloud-sync/jobs/{path}") as answer:
+        assert answer.status in (400, 401)  # the second: signed for another path
+
+
+@pytest.mark.parametrize(
+    "queue",
+    [
+        [],
+        {},
+        {"process": 1, "running": [], "queued": []},
+        {"process": "p", "running": [1], "queued": []},
+        {"process": "p", "running": [], "queued": [""]},
+        {"process": "p", "running": [], "queued": ["x"] * 1001},
+    ],
+)
+async def test_a_queue_of_another_shape_is_refused(caller: Caller, queue: Any) -> None:
+    assert (await caller.ask("POST", "/engine/jobs", json={"jobs": [], "queue": queue}))[0] == 400

@@ -1,0 +1,87 @@
+"""`job` and the route on a real store: links that work, and a process in between."""
+
+from __future__ import annotations
+
+import json
+import threading
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cloud_archive.cli.start import main
+from tests.functional.jobs import output, passed_job
+from tests.servers import S3Server
+
+from .archives import Archive
+
+pytestmark = [pytest.mark.store, pytest.mark.usefixtures("own_state")]
+
+
+@pytest.fixture
+def archive(tmp_path: Path, seaweedfs: S3Server, monkeypatch: pytest.MonkeyPatch) -> Archive:
+    archive = Archive(tmp_path, seaweedfs)
+    for name, value in archive.environ.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("CLOUD_ARCHIVE_STATE_DIR", str(archive.state))
+    monkeypatch.setenv("COMFYUI_OUTPUT_DIR", str(archive.root))
+    return archive
+
+
+def ran(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, Any, str]:
+    capsys.readouterr()
+    status = main(["job", *arguments, "--json"])
+    out, err = capsys.readouterr()
+    return status, json.loads(out.splitlines()[-1]) if out else None, err
+
+
+def test_the_command_waits_and_gives_links_that_work(
+    archive: Archive, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from .stage import Stage
+
+    stage = Stage.__new__(Stage)  # its archive is ours
+    stage.archive, stage.server, stage.environ = archive, archive.server, dict(archive.environ)
+    with stage.running():
+        from cloud_archive.api.client import running_engine
+        from cloud_archive.api.routes import JOBS_PATH
+
+        engine = running_engine(archive.root)
+        assert engine is not None
+        queue = {"process": "p", "running": ["j"], "queued": []}
+        assert engine.call("POST", JOBS_PATH, {"jobs": [], "queue": queue}).status == 200
+        assert ran(capsys, "j")[:2][1]["state"] == "running"
+
+        def finish() -> None:
+            body = archive.write("a.png", b"picture")
+            assert body == b"picture"
+            engine.call("POST", JOBS_PATH, {"jobs": [passed_job("j", output("a.png"))]})
+
+        timer = threading.Timer(0.3, finish)
+        timer.start()
+        status, found, err = ran(capsys, "j", "--wait", "30", "--urls")
+        timer.join()
+        assert (status, found["state"], err) == (0, "complete", "")
+        (file,) = found["files"]
+        assert (file["key"], archive.server.read(file["key"])) == ("out/a.png", b"picture")
+        with urllib.request.urlopen(file["url"]) as answer:
+            assert (answer.read(), answer.headers["Content-Type"]) == (b"picture", "image/png")
+        status, body = stage.call("GET", "/cloud-sync/jobs/j?urls=1")
+        assert (status, json.loads(body)["files"][0]["state"]) == (200, "archived")
+        status, found, err = ran(capsys, "nobody")
+        assert (status, found["state"], "No job" in err) == (1, "unknown", True)
+    # No engine runs any more.
+    (archive.root / "a.png").unlink()
+    status, found, _ = ran(capsys, "j", "--urls")
+    assert (status, found["files"][0]["key"]) == (0, "out/a.png")
+    with urllib.request.urlopen(found["files"][0]["url"]) as answer:
+        assert answer.read() == b"picture"
+    for path in archive.state.rglob("*"):
+        assert not path.is_file() or b"X-Amz-Signature" not in path.read_bytes()
+
+
+def test_without_any_jobs_the_command_says_so(archive: Archive, capsys: pytest.CaptureFixture[str]) -> None:
+    archive.archive_all()
+    status, _, err = ran(capsys, "j")
+    assert (status, "no engine runs" in err) == (1, True)
