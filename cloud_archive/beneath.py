@@ -345,7 +345,7 @@ def _check_name(name: str) -> str:
 def _open_regular(descriptor: int, name: str) -> BinaryIO:
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise _blocked_by("no regular file", name)
+        raise _blocked_by("not a regular file", name)
     return os.fdopen(descriptor, "rb", buffering=0)
 
 

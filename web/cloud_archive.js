@@ -52,6 +52,9 @@ const transport = {
   },
 };
 
+// A push that comes before `setup` would be "Unknown message type" on the console.
+api.addEventListener(EVENT, () => {});
+
 const client = new StatusClient(transport);
 /** @type {ArchivePanel|null} */
 let panel = null;

@@ -65,11 +65,11 @@ class Remainder:
             verb, them = ("is", "it") if self.files == 1 else ("are", "them")
             return (
                 f"{count_noun(self.files, 'file')} ({format_bytes(self.size_bytes)}) {verb} not in the bucket yet;"
-                f" the next start goes on with {them}."
+                f" the next start continues with {them}."
             )
         if not self.scanned:
             return (
-                "Everything that was seen is in the bucket, but the directory was not looked through at the end:"
+                "Everything that was seen is in the bucket, but the directory was not scanned at the end:"
                 " run `cloud-archive status` to see whether there is more."
             )
         if self.baseline_files:
@@ -306,7 +306,9 @@ class Archiver:
         if watch is None:
             raise CloudArchiveError("The archive is stopped: start it first.")
         if not watch.reconciler.first_done:
-            raise CloudArchiveError("The first scan of the directory has not ended yet: try again after it.")
+            raise CloudArchiveError(
+                "The first scan of the directory is still running: try again when it has finished."
+            )
         count = watch.reconciler.tally.baseline
         self.ledger.clear_baseline()
         watch.reconciler.request()

@@ -296,7 +296,7 @@ class DirectoryWatch:
         self._session.notice(f"{path} is empty and was not archived.")
 
     def _on_unreadable(self, path: str, reason: str) -> None:
-        sentence = f"{path} can't be read: {reason}. It is tried again."
+        sentence = f"{path} can't be read: {reason}. It will be retried."
         logger.warning("%s", sentence)
         self._unreadable[path] = sentence
         self._on_event(StatusChanged())

@@ -45,7 +45,7 @@ class EventRecorder:
         elif isinstance(event, FileGone):
             self._session.vanished()
             self._metrics.vanished(event.claim.version.size_bytes)
-            self._session.notice(f"{event.claim.version.path} was gone before it could be archived.")
+            self._session.notice(f"{event.claim.version.path} was deleted before it was archived.")
         elif isinstance(event, LocalFileFreed):
             self._metrics.freed(event.size_bytes)
 
@@ -72,7 +72,7 @@ class EventRecorder:
 
     def _failed(self, claim: Claim, error: CloudArchiveError, next_try: float | None) -> None:
         self._metrics.failed(error, claim.version.size_bytes, again=next_try is not None)
-        what = "is tried again" if next_try is not None else "waits for a retry"
+        what = "will be retried" if next_try is not None else "won't be retried automatically"
         message = f" [{error.store_message}]" if isinstance(error, StoreError) and error.store_message else ""
         level = logging.WARNING if self._is_news(error, next_try) else logging.DEBUG
         logger.log(level, "%s %s: %s%s", claim.version.path, what, error, message)

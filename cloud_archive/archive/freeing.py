@@ -62,7 +62,7 @@ class FreeingLoop:
             try:
                 notice = _unproven_notice(self._cleaner.run_once(stopping))
             except (CloudArchiveError, OSError) as error:
-                notice = f"Local files are not removed just now: {error}"
+                notice = f"Local files can't be removed now: {error}"
             if notice != shown:
                 self._session.withdraw(shown)
                 if notice:

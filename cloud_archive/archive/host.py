@@ -109,7 +109,7 @@ class ArchiveHost:
         if self.problems:
             raise CloudArchiveError(" ".join(_sentence(problem) for problem in self.problems))
         if self._ownership.stands_by:
-            raise CloudArchiveError("Another process is archiving this directory: ask that one.")
+            raise CloudArchiveError("Another process is archiving this directory: send the request there.")
         raise CloudArchiveError("The archive is not ready yet.")
 
     # --- beginning
@@ -134,7 +134,7 @@ class ArchiveHost:
             self._show_problem(str(error))
         except Exception as error:
             self._fault_may_pass = False
-            self._show_problem(f"The archive can't begin: {type(error).__name__}: {error}.", error)
+            self._show_problem(f"The archive can't start: {type(error).__name__}: {error}.", error)
         return not self.problems
 
     def _take_over(self) -> bool:

@@ -150,7 +150,7 @@ class PrometheusRecorder:
         )
         self._bytes = counter("cloud_archive_bytes_total", "Bytes of those files.", "result")
         self._retries = counter(
-            "cloud_archive_retries_total", "Attempts that failed and are made again, by cause.", "cause"
+            "cloud_archive_retries_total", "Failed attempts that will be retried, by cause.", "cause"
         )
         self._store_errors = counter(
             "cloud_archive_store_errors_total", "Refusals and failures of the store, by its code.", "code"

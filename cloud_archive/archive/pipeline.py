@@ -164,7 +164,7 @@ class Pipeline:
             unsettled = {w.path: w.size_bytes for w in watch.waiting() if w.size_bytes}
         # Also while nothing is watched: an upload that a user asked for may be under way.
         if not self._pool.stop(max(0.0, deadline - time.monotonic())):
-            logger.warning("Some uploads did not end in time; they go on at the next start")
+            logger.warning("Some uploads did not end in time; they continue at the next start")
         self._pool = self._make_pool()
         return unsettled
 

@@ -127,7 +127,7 @@ class Reconciler:
                 lambda: self._done >= ticket or self._stopping, timeout=timeout_seconds
             ):
                 self._timed_out = True
-                raise CloudArchiveError("The watched directory could not be looked through in time.")
+                raise CloudArchiveError("The watched directory could not be scanned in time.")
             if self._stopping:
                 raise CloudArchiveError("The archive is stopping.")
             if self._problems:
@@ -171,9 +171,9 @@ class Reconciler:
                 found = 0
             except Exception as error:
                 # A file server that is gone fails in odd places (ESTALE, EIO). Threads that wait must learn of it.
-                problems[""] = f"The watched directory can't be looked through: {error}."
+                problems[""] = f"The watched directory can't be scanned: {error}."
                 if problems != self._problems:
-                    logger.exception("The watched directory could not be looked through")
+                    logger.exception("The watched directory could not be scanned")
                 found = 0
             with self._turn:
                 # Each report makes listeners ask for the status, which may scan: without news there is no report.
@@ -215,10 +215,10 @@ class Reconciler:
             How many files were new to the ledger or must be hashed to know, and what is beside the ledger.
         """
         if not self._root.is_dir():
-            raise CloudArchiveError(f"The watched directory {self._root} is not there.")
+            raise CloudArchiveError(f"The watched directory {self._root} is missing.")
 
         def on_error(path: str, reason: str) -> None:
-            problems[path] = f"{path or self._root} can't be looked through: {reason}."
+            problems[path] = f"{path or self._root} can't be scanned: {reason}."
 
         unknown_root = self._root_trouble()
         if unknown_root is not None:

@@ -36,13 +36,13 @@ def contained_path(root: Path, file_path: str) -> str:
     except ValueError:
         raise RequestRefused(403, "This file is outside the watched directory.") from None
     except (OSError, RuntimeError, UnicodeError):
-        raise RequestRefused(400, "This is no path of a file.") from None
+        raise RequestRefused(400, "This is not a file's path.") from None
     try:
         found = root.stat() if target == root else stat_file(root, path)
     except OSError:
         raise RequestRefused(404, f"File not found: {file_path}") from None
     if not stat_module.S_ISREG(found.st_mode):
-        kind = "a directory" if stat_module.S_ISDIR(found.st_mode) else "no regular file"
+        kind = "a directory" if stat_module.S_ISDIR(found.st_mode) else "not a regular file"
         raise RequestRefused(400, f"{file_path} is {kind}; name one file.")
     if found.st_size == 0:
         raise RequestRefused(400, f"{file_path} is empty: there is nothing to archive.")
@@ -62,7 +62,7 @@ def upload_answer(path: str, found: Submission) -> UploadAnswer:
     if isinstance(error, StoreError):
         return UploadAnswer(502, f"{path} was not archived. {error}", row)
     if isinstance(error, FileVanished):
-        return UploadAnswer(404, f"{path} is gone.", row)
+        return UploadAnswer(404, f"File not found: {path}", row)
     status = 400 if isinstance(error, KeyRejected) else 500
     if isinstance(error, FileUnreadable):
         status = 403

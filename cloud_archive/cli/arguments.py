@@ -31,14 +31,14 @@ def watched_directory(given: Path | None, environ: Mapping[str, str] = os.enviro
     """Return the directory to archive, which must exist.
 
     Raises:
-        WrongUsage: none is named, or it is no directory.
+        WrongUsage: none is named, or it is not a directory.
     """
     chosen = given_directory(given, environ)
     if chosen is None:
         raise WrongUsage(f"No directory was given: give DIR, or set {DIRECTORY_VARIABLE}.")
     if not chosen.is_dir():
         source = "" if given is not None else f" ({DIRECTORY_VARIABLE})"
-        what = "is no directory" if chosen.exists() else "does not exist"
+        what = "is not a directory" if chosen.exists() else "does not exist"
         named = (
             str(chosen)
             if given is not None
@@ -84,9 +84,9 @@ def read_token(path: Path) -> str:
         lines = path.read_text("utf-8").splitlines()
     except (OSError, UnicodeError) as error:
         raise WrongUsage(
-            f"--token-file {path}: {getattr(error, 'strerror', None) or 'is no text'}."
+            f"--token-file {path}: {getattr(error, 'strerror', None) or 'is not text'}."
         ) from error
     token = lines[0].strip() if lines else ""
     if not re.fullmatch("[!-~]+", token):
-        raise WrongUsage(f"--token-file {path}: its first line must be the token, ASCII without blanks.")
+        raise WrongUsage(f"--token-file {path}: its first line must be the token, ASCII without spaces.")
     return token

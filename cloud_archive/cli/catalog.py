@@ -27,7 +27,7 @@ def register(app: typer.Typer) -> None:
         group,
         name="catalog",
         short_help="What the catalog holds; rebuild it from the bucket.",
-        help="What the catalog holds, and how to make it anew.",
+        help="Show what the catalog holds; rebuild it from the bucket.",
     )
 
 
@@ -44,16 +44,16 @@ def status(directory: Dir = None, json: Json = False) -> None:
     if found["unread"]:
         print_line(
             f"{count_noun(found['unread'], 'file')} found by name only: not read yet"
-            f" ({found['postponed']:,} could not be read and will be tried again)."
+            f" ({found['postponed']:,} could not be read and will be retried)."
         )
     else:
-        print_line("All of them were read.")
+        print_line("All files were read.")
     print_line(f"{count_noun(found['edits'], 'edit')}, {count_noun(found['jobs'], 'captured job')}.")
 
 
 def rebuild(
     directory: Dir = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what it would cost.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what it would cost.")] = False,
     json: Json = False,
 ) -> None:
     """List the bucket below the prefix, and read by ranges what the catalog lacks.

@@ -41,7 +41,7 @@ def needed_root(given: Path | None) -> Path:
     """
     root = archive_root(given)
     if root is None:
-        raise WrongUsage(f"Which directory? Name it, or set {DIRECTORY_VARIABLE}.")
+        raise WrongUsage(f"Name the directory, or set {DIRECTORY_VARIABLE}.")
     return root
 
 

@@ -62,6 +62,6 @@ def compact(
         )
     else:
         print_line(
-            f"Would compact {count_noun(rows, 'file')} of a ledger of {format_bytes(before)}. --yes does it."
+            f"Would compact {count_noun(rows, 'file')} of a ledger of {format_bytes(before)}. Add --yes to compact it."
         )
     raise typer.Exit(EXIT_DONE)

@@ -17,7 +17,9 @@ def register(app: typer.Typer) -> None:
 
 
 def demo(
-    once: Annotated[bool, typer.Option("--once", help="End by itself, with 0 where all went well.")] = False,
+    once: Annotated[
+        bool, typer.Option("--once", help="Exit when all is archived; status 0 if it all went well.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Watch it work: an S3 server of its own, sample outputs, a live table, the dashboard.

@@ -185,7 +185,9 @@ class DirectUpload:
                 cause = closed.failure.sentence
             else:
                 cause = (
-                    "Somebody still writes to it." if has_writer(Path("/"), path) else "It was not archived."
+                    "A program is still writing to it."
+                    if has_writer(Path("/"), path)
+                    else "It was not archived."
                 )
             self._end(path, Uploaded(cause=cause + waited))
 
@@ -204,7 +206,7 @@ class DirectUpload:
         elif isinstance(event, UploadFailed):
             self._note_failed(event)
         elif isinstance(event, FileGone):
-            self._end(event.claim.version.path, Uploaded(cause="It was gone before it could be archived."))
+            self._end(event.claim.version.path, Uploaded(cause="It was deleted before it was archived."))
         elif isinstance(event, FileModified):
             with self._lock:
                 self._changed.add(event.path)

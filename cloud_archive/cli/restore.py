@@ -66,7 +66,7 @@ def restore(
     if target is None:
         raise WrongUsage(f"Give --to DIR to say where the files go, or set {DIRECTORY_VARIABLE}.")
     if target.exists() and not target.is_dir():
-        raise WrongUsage(f"--to {target} is no directory.")
+        raise WrongUsage(f"--to {target} is not a directory.")
     wanted = RestoreFilter(
         tuple(patterns or ()), moment("--since", since), moment("--until", until, end=True), session
     )
@@ -96,13 +96,14 @@ def _run(
         ledger_of(watched or archive_root(None), needed=False) as ledger,
         Progress(is_terminal(sys.stderr), "Restoring") as progress,
     ):
+        found: list[tuple[str, int]] = []
 
         def ended(item: RestoreItem, report: RestoreReport) -> None:
             progress.draw(0, None, f"{report.restored:,} files, {format_bytes(report.restored_bytes)}")
             if dry_run and not json and item.path and item.result.value == "restored":
-                print_line(f"{make_printable(item.path)}  {format_bytes(item.size_bytes)}")
+                found.append((item.path, item.size_bytes))
 
-        return run(
+        report = run(
             store,
             target,
             scope=reading_scope(prefix, settings),
@@ -114,6 +115,9 @@ def _run(
             workers=settings.workers,
             on_item=ended,
         )
+    for path, size_bytes in sorted(found):
+        print_line(f"{make_printable(path)}  {format_bytes(size_bytes)}")
+    return report
 
 
 def _watched(target: Path) -> Path | None:

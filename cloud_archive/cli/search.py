@@ -27,7 +27,7 @@ def register(app: typer.Typer) -> None:
 
 def search(
     query: Annotated[list[str] | None, typer.Argument(metavar="[QUERY]", show_default=False)] = None,
-    limit: Annotated[int, typer.Option("--limit", metavar="N", help="So many at the most.")] = 20,
+    limit: Annotated[int, typer.Option("--limit", metavar="N", help="At most this many.")] = 20,
     directory: Dir = None,
     json: Json = False,
 ) -> None:

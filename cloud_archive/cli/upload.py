@@ -276,5 +276,5 @@ def _why_not(file: Path) -> str:
     if file.is_dir():
         return "It is a directory; name files."
     if not file.is_file():
-        return "It is no regular file."
+        return "It is not a regular file."
     return "" if found.st_size else "It is empty: there is nothing to archive."

@@ -34,7 +34,7 @@ _MAX_EVENT_BYTES = 4 * 1024 * 1024
 _SILENT_AFTER_MISSES = 2  # health checks without an answer, after which nothing else is tried
 _HUNG_AFTER_MISSES = 3
 _STARTING = "The engine is starting."
-_SILENT = "The engine does not answer just now."
+_SILENT = "The engine is not answering right now."
 
 
 @dataclass(frozen=True, slots=True)

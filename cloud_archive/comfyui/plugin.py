@@ -272,8 +272,10 @@ def farewell(status: Mapping[str, Any]) -> str:
     if failed:
         what += f", {failed:,} of {'it' if count == 1 else 'them'} because of an error"
     if status["state"] == "stopped" or not pending:
-        return f"{what}. The next start goes on."
-    return f"{what}. Uploads go on in the background for up to {ORPHAN_SECONDS:.0f} s, and at the next start."
+        return f"{what}. The next start continues."
+    return (
+        f"{what}. Uploads continue in the background for up to {ORPHAN_SECONDS:.0f} s, and at the next start."
+    )
 
 
 def _as_query(arguments: Mapping[str, Any]) -> dict[str, str]:

@@ -108,14 +108,14 @@ def parse_patterns(text: str) -> tuple[str, ...]:
         if re.search(r"[\ud800-\udfff]", pattern):
             raise ValueError("accepted is text in UTF-8")
         if pattern.lstrip("!").startswith("@") and pattern.lstrip("!") != "@media":
-            raise ValueError(f"{pattern!r} is no known group: the only one is @media")
+            raise ValueError(f"{pattern!r} is not a known group; the only group is @media")
         from pathspec import GitIgnoreSpec  # 40 ms, which most users need not pay
 
         try:
             GitIgnoreSpec.from_lines([pattern]).match_file("x")
         except (ValueError, re.error):
             raise ValueError(
-                f"{pattern!r} is no gitignore-style pattern; accepted are such as *.png, "
+                f"{pattern!r} is not a gitignore-style pattern; accepted are patterns such as *.png, "
                 "drafts/ or @media, one per line or separated by commas"
             ) from None
     return patterns
@@ -136,21 +136,21 @@ def _required(value: str, what: str, earlier: Mapping[str, Any]) -> str | None:
 
 def parse_credential(text: str) -> str:
     if not re.fullmatch(r"[!-~]+", text):
-        raise ValueError("accepted is what the provider shows, without blanks (ASCII only)")
+        raise ValueError("accepted is the value that the provider shows, without spaces (ASCII only)")
     return text
 
 
 def parse_access_key(value: str, earlier: Mapping[str, Any]) -> str | None:
-    return _required(value, "the access key (R2_ACCESS_KEY_ID and R2_ACCESS_KEY do as well)", earlier)
+    return _required(value, "the access key (or R2_ACCESS_KEY_ID or R2_ACCESS_KEY)", earlier)
 
 
 def parse_secret_key(value: str, earlier: Mapping[str, Any]) -> str | None:
-    return _required(value, "the secret key (R2_SECRET_ACCESS_KEY and R2_SECRET_KEY do as well)", earlier)
+    return _required(value, "the secret key (or R2_SECRET_ACCESS_KEY or R2_SECRET_KEY)", earlier)
 
 
 def parse_bucket(text: str) -> str:
     if not text:
-        raise ValueError("the bucket's name is required (R2_BUCKET does as well)")
+        raise ValueError("the bucket's name is required (or R2_BUCKET)")
     # botocore.handlers.VALID_BUCKET, without access point ARNs.
     if not re.fullmatch(r"[A-Za-z0-9._-]{1,255}", text) or not text.strip("."):
         raise ValueError(
@@ -169,7 +169,7 @@ def parse_region(text: str) -> str:
 
 def parse_token(text: str) -> str:
     if not re.fullmatch(r"[!-~]+", text):
-        raise ValueError("accepted is a value of the store's documentation, without blanks (ASCII only)")
+        raise ValueError("accepted is a value from the store's documentation, without spaces (ASCII only)")
     return text
 
 
@@ -191,7 +191,7 @@ _ENDPOINT_FORM = "accepted is http://host[:port] or https://host[:port]"
 def parse_endpoint(text: str, earlier: Mapping[str, Any]) -> str:
     """Return an endpoint as a provider's console shows it, without the bucket; another base path stays."""
     if re.search(r"[\s\x00-\x1f\x7f\\]", text):
-        raise ValueError(f"{_ENDPOINT_FORM}, without blanks or backslashes")
+        raise ValueError(f"{_ENDPOINT_FORM}, without spaces or backslashes")
     if "@" in text:
         raise ValueError(
             f"{_ENDPOINT_FORM}, without user and password: those go in S3_ACCESS_KEY_ID and S3_SECRET_ACCESS_KEY"
@@ -207,7 +207,7 @@ def parse_endpoint(text: str, earlier: Mapping[str, Any]) -> str:
     if parts.scheme not in ("http", "https") or not parts.netloc:
         raise ValueError(_ENDPOINT_FORM)
     if "?" in text or "#" in text:
-        raise ValueError(f"{_ENDPOINT_FORM}, without anything behind it")
+        raise ValueError(f"{_ENDPOINT_FORM}, without a query or fragment")
     if port == 0 or not _HOST_PORT.fullmatch(parts.netloc):
         raise ValueError(f"{_ENDPOINT_FORM}, with a host name of letters, digits, `-` and `.`")
     folders = [folder for folder in parts.path.split("/") if folder]
@@ -271,7 +271,7 @@ def parse_webhook_url(text: str) -> str:
     if parts.scheme not in ("http", "https") or not host or port == 0 or "@" in parts.netloc:
         raise ValueError(form)
     if not re.fullmatch(r"[!-~]+", text):
-        raise ValueError(f"{form}, and without blanks (ASCII only)")
+        raise ValueError(f"{form}, and without spaces (ASCII only)")
     return text
 
 

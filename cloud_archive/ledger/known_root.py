@@ -58,7 +58,7 @@ class KnownRoot:
         with self._lock:
             now = directory_identity(self._root)
             if now is None:
-                return f"The watched directory {self._root} is not there."
+                return f"The watched directory {self._root} is missing."
             if now == self._known:
                 return None
             if not self._was_refused(now):
@@ -87,13 +87,13 @@ class KnownRoot:
         """Accept the current directory as the known one, because the operator says so.
 
         Raises:
-            RootReplaced: there is no directory.
+            RootReplaced: there is not a directory.
             LedgerError: the ledger can't be written.
         """
         with self._lock:
             now = directory_identity(self._root)
             if now is None:
-                raise RootReplaced(f"The watched directory {self._root} is not there.")
+                raise RootReplaced(f"The watched directory {self._root} is missing.")
             self._store(now)
         logger.warning("%s was accepted as the watched directory.", self._root)
 

@@ -28,7 +28,7 @@ from .ledger import COMPARE_WITH_BUCKET, FIRST_START, FIRST_START_BEGUN, LOG_FIL
 
 logger = logging.getLogger("cloud_archive.ledger")
 
-IN_MEMORY_NOTICE = "Until then the archive works without a memory of its own."
+IN_MEMORY_NOTICE = "Until then nothing is remembered across restarts."
 _MAX_LOGS = 50
 # This file beside the ledger holds the time of the first start, so that a missing ledger is noticed.
 _BEGAN_NAME = "ledger.began"
@@ -106,7 +106,7 @@ def _replace_lost(ledger: Ledger, since: float) -> str:
     ledger.remember(COMPARE_WITH_BUCKET, str(time.time()))
     day = datetime.fromtimestamp(since).isoformat(" ", "seconds")
     sentence = (
-        "The ledger was gone: a new one is being built. Files younger than the first start"
+        "The ledger was missing: a new one is being built. Files younger than the first start"
         f" ({day}) are compared with the bucket, older ones are left alone unless CLOUD_ARCHIVE_BACKFILL is all."
     )
     logger.error("%s", sentence)

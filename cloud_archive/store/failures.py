@@ -19,7 +19,7 @@ def _busy(code: str) -> Failure:
     return Failure(
         code,
         "The store asks for fewer requests.",
-        "Nothing to do: uploads slow down and go on by themselves.",
+        "Nothing to do: uploads slow down and continue automatically.",
         transient=True,
         scope=FailureScope.STORE,
         throttled=True,
@@ -54,17 +54,17 @@ _TABLE: dict[str, Failure] = {
         _store(
             "AccountProblem",
             "The store reports a problem with the account.",
-            "Look at the provider's console: often an unpaid bill or a suspended account.",
+            "Check the provider's console: often a bill is unpaid or the account is suspended.",
         ),
         _store(
             "InvalidToken",
             "The store rejects the session token.",
-            "Set S3_SESSION_TOKEN anew together with its two keys.",
+            "Set a new S3_SESSION_TOKEN together with its two keys.",
         ),
         _store(
             "ExpiredToken",
             "The temporary credentials have expired.",
-            "Set new ones, or S3_CREDENTIALS=aws so that they renew themselves.",
+            "Set new ones, or set S3_CREDENTIALS=aws so that they are renewed automatically.",
         ),
         _store(
             "NoSuchBucket",
@@ -73,7 +73,7 @@ _TABLE: dict[str, Failure] = {
         ),
         _store(
             "InvalidBucketName",
-            "The bucket's name is not a valid one.",
+            "The bucket's name is not valid.",
             "Correct S3_BUCKET: the name only, without s3:// or a path.",
         ),
         _store(
@@ -95,7 +95,7 @@ _TABLE: dict[str, Failure] = {
         _store(
             # https://help.aliyun.com/en/oss/user-guide/0016-00000002
             "SecondLevelDomainForbidden",
-            "The store wants the bucket's name in the host name.",
+            "The store requires the bucket's name in the host name.",
             "Set S3_ADDRESSING_STYLE=virtual.",
         ),
         _store(
@@ -105,7 +105,7 @@ _TABLE: dict[str, Failure] = {
         ),
         _store(
             "MethodNotAllowed",
-            "The endpoint does not take uploads.",
+            "The endpoint does not accept uploads.",
             "Check S3_ENDPOINT_URL: it must be the S3 API, not a public or console address.",
         ),
         _store(
@@ -121,18 +121,18 @@ _TABLE: dict[str, Failure] = {
         _store(
             "QuotaExceeded",
             "The store is full: its quota is used up.",
-            "Free space or raise the quota; uploads go on by themselves.",
+            "Free space or raise the quota; uploads continue automatically.",
             transient=True,
         ),
         _store(
             # https://github.com/minio/minio/blob/master/cmd/api-errors.go
             "XMinioStorageFull",
             "The store's disks are full.",
-            "Free space there; uploads go on by themselves.",
+            "Free space there; uploads continue automatically.",
             transient=True,
         ),
         _store("InternalError", "The store has an internal error.", "", transient=True),
-        _store("ServiceUnavailable", "The store is not available just now.", "", transient=True),
+        _store("ServiceUnavailable", "The store is temporarily unavailable.", "", transient=True),
         _store("RequestTimeout", "The store waited too long for data.", "", transient=True, throttled=True),
         _busy("SlowDown"),
         _busy("TooManyRequests"),
@@ -147,20 +147,20 @@ _TABLE: dict[str, Failure] = {
         ),
         _file(
             "BadDigest",
-            "The bytes that arrived are not those that were sent.",
-            "Nothing to do: the file is sent again.",
+            "The store received other bytes than were sent.",
+            "Nothing to do: the file is uploaded again.",
             transient=True,
         ),
         _file(
             "XAmzContentSHA256Mismatch",
-            "The bytes that arrived are not those that were sent.",
-            "Nothing to do: the file is sent again.",
+            "The store received other bytes than were sent.",
+            "Nothing to do: the file is uploaded again.",
             transient=True,
         ),
         _file(
             "Unproven",
             "The store did not prove that it holds the bytes that were sent.",
-            "Nothing to do: the file is sent again.",
+            "Nothing to do: the file is uploaded again.",
             transient=True,
         ),
         _file("IncompleteBody", "The upload was cut off.", "", transient=True),
@@ -171,14 +171,14 @@ _TABLE: dict[str, Failure] = {
             transient=True,
         ),
         _file("OperationAborted", "Another write to this key is under way.", "", transient=True),
-        _file("NoSuchUpload", "The store has forgotten this multipart upload.", "", transient=True),
+        _file("NoSuchUpload", "The store no longer knows this multipart upload.", "", transient=True),
         _file("InvalidPart", "The store has lost a part of this upload.", "", transient=True),
         _file(
             "KeyTooLongError",
             "The object key is longer than the store allows.",
             "Shorten the file's path.",
         ),
-        _file("EntityTooSmall", "The store wants larger parts of large files.", ""),
+        _file("EntityTooSmall", "The store requires larger parts for large files.", ""),
         _file("EntityTooLarge", "The file is larger than the store allows.", ""),
         _file("NoSuchKey", "The object is not in the bucket.", ""),
         _file("PreconditionFailed", "The key is taken.", ""),
@@ -197,7 +197,7 @@ _TABLE: dict[str, Failure] = {
         ),
         _store(
             "Unreachable",
-            "There is no way to the endpoint: the network is unreachable.",
+            "The endpoint can't be reached: the network is unreachable.",
             "Check this machine's network, and S3_ENDPOINT_URL.",
             transient=True,
         ),
@@ -255,7 +255,7 @@ _TABLE: dict[str, Failure] = {
         ),
         _store(
             "InvalidEndpoint",
-            "The endpoint is no valid address.",
+            "The endpoint is not a valid address.",
             "Correct S3_ENDPOINT_URL, such as https://host:port.",
         ),
     )

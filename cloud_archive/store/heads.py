@@ -12,8 +12,8 @@ from .base import ObjectInfo
 from .failures import HEAD_REFUSED, concerns_every_request, is_denied
 from .requests import RequestExecutor
 
-_CAUSE = "The store refuses to look at this key, though it answers for others, so nothing was written to it."
-_CURE = "Rename the file: the store may not take a sign in its name."
+_CAUSE = "The store refuses HEAD requests for this key but answers for others, so nothing was written to it."
+_CURE = "Rename the file: the store may not accept a character in its name."
 
 
 class HeadRequests:

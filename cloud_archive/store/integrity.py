@@ -58,8 +58,8 @@ def blame_name(error: StoreError) -> StoreError:
     failure = replace(
         error.failure,
         code="NameNotSigned",
-        cause="The store rejects the signature for this name, though it accepts the credentials.",
-        cure="Rename the file: the store may not take a sign in its name.",
+        cause="The store rejects the signature for this name but accepts the credentials.",
+        cure="Rename the file: the store may not accept a character in its name.",
         scope=FailureScope.FILE,
     )
     return StoreError(

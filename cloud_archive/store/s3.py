@@ -46,7 +46,7 @@ _REPLACED = replace(
 )
 _ENDLESS = replace(
     explain("NotS3"),
-    cause="The store's listing goes round in circles.",
+    cause="The store's listing repeats itself and never ends.",
     cure="Report this to the store's provider.",
 )
 MAX_EMPTY_PAGES = 100  # one now and then is allowed

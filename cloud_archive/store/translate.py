@@ -198,7 +198,7 @@ def _explain_answer(
         return replace(
             failure,
             cause=f"The store denies access: this key may not {doing} here.",
-            cure=f"Allow {right} for this key where that is wanted.",
+            cure=f"Allow {right} for this key if you need it.",
         )
     return failure
 
@@ -216,7 +216,7 @@ _NOT_OFFERED = ("MethodNotAllowed", "405", "NotImplemented", "501")
 # Operations that uploads can do without, and what the user can do about it.
 _REMOVE_PARTS = "Remove old unfinished multipart uploads with the store's own tools."
 _WITHOUT = {
-    "ListParts": "Nothing to do: an interrupted upload begins again.",
+    "ListParts": "Nothing to do: an interrupted upload starts again.",
     "ListMultipartUploads": _REMOVE_PARTS,
     "AbortMultipartUpload": _REMOVE_PARTS,
 }
@@ -241,7 +241,7 @@ def web_page(status: int | None) -> Failure:
         return replace(
             failure,
             cause=f"Something in front of the store answered with an error page (HTTP {status}).",
-            cure="Nothing to do where the store is just starting; else check S3_ENDPOINT_URL and the proxy there.",
+            cure="Nothing to do if the store is just starting; otherwise check S3_ENDPOINT_URL and the proxy there.",
         )
     return failure
 
@@ -260,7 +260,7 @@ def _elsewhere(location: str) -> Failure | None:
         return None
     return replace(
         explain("NotS3"),
-        cause=f"The endpoint only sends on to {parts.scheme}://{host}.",
+        cause=f"The endpoint only redirects to {parts.scheme}://{host}.",
         cure=f"Set S3_ENDPOINT_URL={parts.scheme}://{host} if that is the S3 API.",
     )
 

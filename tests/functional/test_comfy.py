@@ -473,17 +473,17 @@ def test_our_modules_are_no_top_level_ones_for_other_packages(tmp_path: Path) ->
         ({"state": "not_configured", "pending_files": 1}, ""),
         (
             {"state": "uploading", "pending_files": 3, "pending_bytes": 41_000_000},
-            "Cloud Archive: 3 files (41 MB) are not archived yet. Uploads go on in the background for up to 600 s,"
+            "Cloud Archive: 3 files (41 MB) are not archived yet. Uploads continue in the background for up to 600 s,"
             " and at the next start.",
         ),
         (
             {"state": "retrying", "pending_files": 1, "pending_bytes": 5, "failed_files": 1},
-            "Cloud Archive: 2 files (5 B) are not archived yet, 1 of them because of an error. Uploads go on in"
+            "Cloud Archive: 2 files (5 B) are not archived yet, 1 of them because of an error. Uploads continue in"
             " the background for up to 600 s, and at the next start.",
         ),
         (
             {"state": "stopped", "pending_files": 1, "pending_bytes": 5},
-            "Cloud Archive: 1 file (5 B) is not archived yet. The next start goes on.",
+            "Cloud Archive: 1 file (5 B) is not archived yet. The next start continues.",
         ),
         (
             {"state": "unavailable", "errors": ["The engine hangs."]},

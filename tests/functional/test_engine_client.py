@@ -218,7 +218,7 @@ async def test_calls_are_answered_at_once_while_the_engine_hangs(begin: Begin) -
     await until(lambda: setting.lives)
     await until(lambda: setting.client._life is not None and setting.client._life.misses >= 2)
     status = result_at_once(setting.client.status())
-    assert status["errors"] == ["The engine does not answer just now."]
+    assert status["errors"] == ["The engine is not answering right now."]
     await until(lambda: setting.client._life is not None and setting.client._life.misses >= 3)
     await setting.client.stop()  # ends it: it would never notice that its input was closed
     await until(lambda: not engines())
@@ -351,7 +351,7 @@ async def test_an_engine_that_is_stopped_by_a_signal_is_unavailable_until_it_goe
     os.kill(pid, signal.SIGSTOP)
     try:
         await until(lambda: setting.pushed[-1]["state"] == "unavailable")
-        assert setting.causes()[-1] == "The engine does not answer just now."
+        assert setting.causes()[-1] == "The engine is not answering right now."
         assert result_at_once(setting.client.status())["state"] == "unavailable"
         count = len(setting.pushed)
         await until(lambda: len(setting.pushed) > count + 2)

@@ -248,7 +248,7 @@ with archiving(base / "output", store, CLOUD_ARCHIVE_RESCAN_SECONDS="600") as ar
     staged.chmod(0o300)
     staged.rename(dark)
     (base / "output/b.bin").write_bytes(b"light")
-    told = "dark can't be looked through: Permission denied"
+    told = "dark can't be scanned: Permission denied"
     until(lambda: any(told in error for error in archiver.status(scan=False).errors), "named")
     until(lambda: "out/b.bin" in store.bodies(), "the other one arrived")
     assert not archiver.safe_to_stop()

@@ -78,7 +78,7 @@ def test_files_that_wait_are_not_gone_with_the_directory(tmp_path: Path, root: P
         status = engine.status()
         assert (status.vanished_files, status.safe_to_stop, status.pending_files) == (0, False, 3)
         assert status.state.value == "retrying"
-        wanted = "is another directory now" if kind == "empty" else "is not there"
+        wanted = "is another directory now" if kind == "empty" else "is missing"
         assert any(wanted in error for error in status.errors), status.errors
         if kind == "empty":
             # What is written into it is archived all the same, under the same key as ever.

@@ -63,12 +63,12 @@ def test_a_directory_that_is_away_is_told_of_once(
         run.reconciler._poll_seconds = 0.02
         until(lambda: archiver.status(scan=False).state.value == "idle", "the first scan")
         archiver.root.rename(tmp_path / "away")
-        until(lambda: any("is not there" in error for error in archiver.status(scan=False).errors), "named")
+        until(lambda: any("is missing" in error for error in archiver.status(scan=False).errors), "named")
         scans = run.reconciler._done
         until(lambda: run.watcher.polling, "it looks for the directory")
         run.reconciler.request()
         until(lambda: run.reconciler._done > scans, "it looked again")
-        assert sum("is not there" in record.getMessage() for record in caplog.records) == 1
+        assert sum("is missing" in record.getMessage() for record in caplog.records) == 1
         (tmp_path / "away").rename(archiver.root)
         (archiver.root / "a.bin").write_bytes(b"a")
         assert archiver.flush(60)

@@ -192,7 +192,7 @@ def test_the_last_line_says_that_everything_is_in_the_bucket(tmp_path: Path) -> 
 
 def test_the_last_line_counts_what_is_not_in_the_bucket(tmp_path: Path) -> None:
     line = last_words(tmp_path, refusing("AccessDenied", 403))
-    assert line == "1 file (3 B) is not in the bucket yet; the next start goes on with it."
+    assert line == "1 file (3 B) is not in the bucket yet; the next start continues with it."
 
 
 def test_the_last_line_of_a_stopped_archive_counts_what_came_meanwhile(tmp_path: Path) -> None:
@@ -203,7 +203,7 @@ def test_the_last_line_of_a_stopped_archive_counts_what_came_meanwhile(tmp_path:
 
 def test_the_last_line_does_not_say_everything_where_nobody_looked(tmp_path: Path) -> None:
     line = last_words(tmp_path, MemoryStore(), drain=False, stop_first=True)
-    assert "was not looked through" in line
+    assert "was not scanned" in line
 
 
 def test_the_last_line_names_older_files(tmp_path: Path) -> None:

@@ -125,12 +125,12 @@ def test_a_wrong_secret_never_says_that_an_object_would_be_replaced(
         try:
             for number in range(3):
                 (root / f"{number}.png").write_bytes(b"1")
-            wait_until(lambda: "is tried again" in caplog.text, "a file was refused")
+            wait_until(lambda: "will be retried" in caplog.text, "a file was refused")
             wait_until(lambda: engine.status().to_json()["pending_files"] == 3, "all files wait")
             errors = engine.status().errors
         finally:
             engine.close(0.5)
-    assert caplog.text.count("is tried again") == 1
+    assert caplog.text.count("will be retried") == 1
     assert "would be replaced" not in caplog.text
     assert all("S3_SECRET_ACCESS_KEY" in sentence for sentence in errors), errors
     assert len(errors) == len(set(errors)) <= 2, errors

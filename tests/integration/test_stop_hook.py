@@ -109,7 +109,7 @@ def test_where_it_is_too_short_sigterm_ends_with_1_and_exactly_what_is_missing_i
     assert f"… and {len(left) - 20} more" in err
     archive.environ["S3_ENDPOINT_URL"] = seaweedfs.endpoint
     archive.archive_all()
-    assert in_bucket(seaweedfs) == NAMES, "the next start goes on with them"
+    assert in_bucket(seaweedfs) == NAMES, "the next start continues with them"
     assert len(seaweedfs.keys()) == FILES, "and doubles none"
 
 

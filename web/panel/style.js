@@ -97,6 +97,9 @@ option { background: var(--ca-bg); color: var(--ca-fg); }
 .feedback .icon { width: 14px; height: 14px; margin-top: 2px; }
 .feedback:empty { display: none; }
 .unarchived { display: grid; gap: 6px; }
+.note.quiet { padding-inline: 10px; margin-block: -4px; }
+.note.quiet .button { background: transparent; text-decoration: underline; text-underline-offset: 2px; color: inherit; }
+.note.quiet .button:hover { background: var(--ca-hover); }
 .note { display: flex; flex-wrap: wrap; align-items: center; justify-content: space-between; gap: 6px 12px; }
 .note > p { flex: 1 1 200px; }
 .note .tools { display: flex; flex-wrap: wrap; gap: 6px; }

@@ -49,7 +49,7 @@ export class Unarchived {
     const { t } = this.#context;
     const text = el("p", { class: "small" });
     const list = button(t("unarchived.show"), { kind: "slim", onclick: () => this.#context.list(state) });
-    return { node: el("div", { class: "note card" }, text, el("div", { class: "tools" }, ...buttons, list)), text };
+    return { node: el("div", { class: `note ${state === "baseline" ? "card" : "quiet"}` }, text, el("div", { class: "tools" }, ...buttons, list)), text };
   }
 
   /**

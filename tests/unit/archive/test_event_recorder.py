@@ -66,7 +66,7 @@ def test_each_event_is_counted_once() -> None:
         ("vanished", {}),
         ("freed", {}),
     ]
-    assert session.notices == ("a.png was gone before it could be archived.",)
+    assert session.notices == ("a.png was deleted before it was archived.",)
 
 
 def test_a_night_without_a_store_fills_no_log(caplog: pytest.LogCaptureFixture) -> None:
@@ -77,7 +77,7 @@ def test_a_night_without_a_store_fills_no_log(caplog: pytest.LogCaptureFixture) 
     for _ in range(100):
         moment += gate.refused(AWAY.failure, moment)
         recorder.record(UploadFailed(CLAIM, AWAY, moment))
-    assert sum("is tried again" in line for line in caplog.messages) == 7, "the 1st, 2nd, 4th … 64th"
+    assert sum("will be retried" in line for line in caplog.messages) == 7, "the 1st, 2nd, 4th … 64th"
     gate.passed()
     recorder.record(FileArchived(CLAIM, outcome()))
     recorder.record(FileArchived(CLAIM, outcome()))
@@ -88,7 +88,7 @@ def test_a_file_that_waits_for_a_retry_is_always_logged(caplog: pytest.LogCaptur
     recorder = EventRecorder(Session(), NullRecorder(), Gate(1))
     for _ in range(3):
         recorder.record(UploadFailed(CLAIM, AWAY, None))
-    assert sum("waits for a retry" in line for line in caplog.messages) == 3
+    assert sum("be retried automatically" in line for line in caplog.messages) == 3
 
 
 def test_a_store_that_lets_nothing_be_proven_is_a_notice_once() -> None:

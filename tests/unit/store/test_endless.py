@@ -1,4 +1,4 @@
-"""A store whose answers do not end, or go round in circles."""
+"""A store whose answers do not end, or go repeats itself."""
 
 from __future__ import annotations
 
@@ -174,13 +174,13 @@ def test_a_listing_that_goes_round_in_circles_ends_with_an_error(
     endpoint: EndlessEndpoint, store: S3Store
 ) -> None:
     endpoint.pages = (page("same", "a") for _ in range(1000))
-    with pytest.raises(StoreError, match="round in circles"):
+    with pytest.raises(StoreError, match="repeats itself"):
         list(store.list(""))
     assert endpoint.requests == 2
 
 
 def test_a_listing_of_empty_pages_ends_with_an_error(endpoint: EndlessEndpoint, store: S3Store) -> None:
     endpoint.pages = (page(str(number)) for number in range(1000))
-    with pytest.raises(StoreError, match="round in circles"):
+    with pytest.raises(StoreError, match="repeats itself"):
         list(store.list(""))
     assert endpoint.requests < 200
