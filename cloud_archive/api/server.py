@@ -308,6 +308,8 @@ def _remaining(status: Mapping[str, Any]) -> str:
     pending, failed = status.get("pending_files", 0), status.get("failed_files", 0)
     parts = [f"{pending:,} pending ({format_bytes(status.get('pending_bytes', 0))})"] if pending else []
     parts += [f"{failed} failed"] if failed else []
+    if not parts and status.get("safe_to_stop") and (rows := status.get("unwritten_rows", 0)):
+        return f"Every file is in the bucket, but {rows:,} rows of the catalog are not written to it yet."
     errors = status.get("errors") or []
     because = f" {errors[-1]}" if errors else ""
     return f"Not yet safe to stop: {' and '.join(parts) or 'something'} left.{because}"

@@ -7,6 +7,7 @@ process archives the directory.
 from __future__ import annotations
 
 import os
+import threading
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
@@ -74,6 +75,7 @@ class Engine:
         self._environ = os.environ if environ is None else environ
         self._notifier = Notifier(self._push_status)
         self._metrics = recorder() if counts_metrics else NullRecorder()
+        self._hurry = threading.Event()  # nobody waits for a drain any more
         self._check = SharedCheck(lambda: load_settings(self._environ))
         self.ownership = Ownership(
             self.root,
@@ -114,12 +116,19 @@ class Engine:
         self._host.start(autostart=autostart)
 
     def drain(self, timeout_seconds: float) -> bool:
-        """See `Archiver.drain`."""
+        """See `Archiver.drain`; in the time that is left, the catalog is written to the bucket."""
         opened = self._host.opened
-        return opened is None or opened.archiver.drain(timeout_seconds)
+        if opened is None:
+            return True
+        deadline = time.monotonic() + timeout_seconds
+        self._hurry.clear()
+        drained = opened.archiver.drain(timeout_seconds)
+        opened.catalog.flush(max(0.0, deadline - time.monotonic()), self._hurry.is_set)
+        return drained
 
     def stop_draining(self) -> None:
         """Let `drain` return now."""
+        self._hurry.set()
         opened = self._host.opened
         if opened is not None:
             opened.archiver.stop_draining()
@@ -199,7 +208,11 @@ class Engine:
                 destination=archiver.destination,
                 watched_directory=str(self.root),
             )
-        return replace(found, errors=(*self._host.problems, *found.errors)[-MOST_ERRORS:])
+        return replace(
+            found,
+            errors=(*self._host.problems, *found.errors)[-MOST_ERRORS:],
+            unwritten_rows=opened.catalog.unwritten_rows(),
+        )
 
     def _status_without_archiver(self) -> Status:
         problems = self._host.problems
@@ -239,6 +252,7 @@ class Engine:
         archiver = self.archiver()
         was_running = archiver.running
         archiver.pause()
+        self._host.archive().catalog.write_soon()
         status = archiver.status(scan=False)
         active = len(status.active)
         parts = ["Stopped." if was_running else "Already stopped."]
@@ -289,8 +303,12 @@ class Engine:
         return f"{count_noun(count, 'older file')} {'is' if count == 1 else 'are'} being archived."
 
     def flush(self, timeout_seconds: float = 60.0, given_up: Callable[[], bool] = lambda: False) -> bool:
-        """`POST /cloud-sync/flush`: see `Safety.flush`."""
-        return self.archiver().flush(timeout_seconds, given_up)
+        """`POST /cloud-sync/flush`: see `Safety.flush` and `Catalog.flush`; both must succeed."""
+        opened = self._host.archive()
+        deadline = time.monotonic() + timeout_seconds
+        if not opened.archiver.flush(timeout_seconds, given_up):
+            return False
+        return opened.catalog.flush(max(0.0, deadline - time.monotonic()), given_up)
 
     def files(self, state: str | None, query: str, limit: int, cursor: str | None) -> Page:
         """`GET /cloud-sync/files`: see `ledger_page` and `unarchived_page`.

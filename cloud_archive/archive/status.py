@@ -67,6 +67,7 @@ class Status:
         retrying_files: failed at least once and will be tried again; part of `pending_files`.
         unsent_bytes: of `pending_bytes`, those that have still to be sent.
         archived_files, archived_bytes: what the ledger holds as archived, whichever session did it.
+        unwritten_rows: of the catalog, which the bucket does not hold yet; `safe_to_stop` is about files alone.
         unchecked_files: archived files that were touched since, and are still to be hashed.
     """
 
@@ -87,6 +88,7 @@ class Status:
     unsent_bytes: int = 0
     archived_files: int = 0
     archived_bytes: int = 0
+    unwritten_rows: int = 0
     last_upload_time: str | None = None
     errors: tuple[str, ...] = ()
     recent_uploads: tuple[RecentUpload, ...] = ()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import sqlite3
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,6 +18,10 @@ from ..errors import CatalogError, RequestRefused
 from ..ledger.ledger import Ledger
 from ..store.base import ObjectStore
 from .assets import edit_asset, find_asset
+from .bucket.names import CatalogFolder
+from .bucket.outgoing import pictured
+from .bucket.tables import packed_of, queue_edits
+from .bucket.writer import SegmentWriter
 from .database import CATALOG_NAME, CatalogDatabase, open_catalog, start_again
 from .describe import Description
 from .filler import Filler
@@ -25,7 +31,7 @@ from .readers.read import READER_VERSION
 from .reading import AssetReader, open_same_file
 from .rows import UnreadAsset, full_key, path_of_row, unpack_graphs
 from .search import Page, facets, search
-from .thumbnails.thumbnails import Pictured, Thumbnail, Thumbnails
+from .thumbnails.thumbnails import Thumbnail, Thumbnails
 
 logger = logging.getLogger("cloud_archive.catalog")
 
@@ -69,7 +75,9 @@ class Catalog:
         self._lock = threading.Lock()
         self._database: CatalogDatabase | None = None
         self._filler: Filler | None = None
+        self._writer: SegmentWriter | None = None
         self._thumbnails = Thumbnails(state_directory, root, store)
+        self._folder = CatalogFolder.of(settings.prefix)
         self._trouble = "The catalog is closed."
         self.notices: list[str] = []
 
@@ -92,19 +100,36 @@ class Catalog:
             machine=self._settings.machine_name,
             session=self._session,
             on_damage=self._replace,
+            on_caught_up=self._wake_writer,
         )
-        self._filler.start()
         self._thumbnails.open()
+        self._writer = SegmentWriter(
+            lambda: self.database,
+            self._store,
+            self._folder,
+            machine=self._settings.machine_name,
+            keep_graphs=self._settings.catalog == "full",
+            thumbnails=self._thumbnails if self._settings.catalog == "full" else None,
+            may_write=self._filler.may_go_on,
+        )
+        self._writer.start()
+        self._filler.start()
 
     def close(self) -> None:
         """End the thread and close the file."""
         if self._filler is not None:
             self._filler.stop()
         self._thumbnails.close()
+        if self._writer is not None:
+            self._writer.stop()
         with self._lock:
             database, self._database = self._database, None
         if database is not None:
             database.close()
+
+    def _wake_writer(self) -> None:
+        if self._writer is not None:
+            self._writer.wake()
 
     def _reader(self, database: CatalogDatabase) -> AssetReader:
         keep = self._settings.catalog == "full"
@@ -163,7 +188,15 @@ class Catalog:
         """`PATCH /cloud-sync/assets/{id}`: store the edits, and return the asset."""
         self.asset(identity)
         machine = self._settings.machine_name
-        self.database.change(lambda db: edit_asset(db, identity, changes, time.time(), machine), durable=True)
+        clock = time.time()
+
+        def store(db: sqlite3.Connection) -> None:
+            edit_asset(db, identity, changes, clock, machine)
+            queue_edits(db, identity.bytes, clock, machine)
+
+        self.database.change(store, durable=True)
+        if self._writer is not None:
+            self._writer.wake()
         return self.asset(identity)
 
     def graphs(self, identity: uuid.UUID) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
@@ -227,13 +260,13 @@ class Catalog:
 
     def thumbnail(self, identity: uuid.UUID) -> Thumbnail:
         """`GET /cloud-sync/assets/{id}/thumbnail`: a WebP, or an icon. RequestRefused: 404, there is no such asset."""
-        found = self._located(identity)
-        sha256, kind = self.database.read(
-            "SELECT sha256, kind FROM assets WHERE uuid = ?", (identity.bytes,)
-        )[0]
-        return self._thumbnails.thumbnail(
-            Pictured(identity.bytes, found.key, found.path, found.size_bytes, found.mtime_ns, sha256, kind)
-        )
+        self._located(identity)
+        with self.database.reading() as db:
+            one = pictured(db, [identity.bytes])[0]
+            packed = packed_of(db, identity)
+        if packed is not None and packed[2][1]:
+            one = replace(one, packed=(self._folder.key(packed[0]), *packed[2]))
+        return self._thumbnails.thumbnail(one)
 
     def add_jobs(self, jobs: Sequence[Mapping[str, Any]]) -> int:
         """Store jobs as ComfyUI ran them; returns how many: none where the catalog is off.
@@ -247,6 +280,36 @@ class Catalog:
             self._filler.wake()
         return count
 
+    def flush(self, timeout_seconds: float, given_up: Callable[[], bool] = lambda: False) -> bool:
+        """Wait until every archived file was read and the bucket holds every row; True where the catalog is off.
+
+        Returns:
+            False when the time is up, `given_up` returns True, or the store refuses for good, first.
+        """
+        filler, writer = self._filler, self._writer
+        if filler is None or writer is None or self._database is None:
+            return True
+        deadline = time.monotonic() + timeout_seconds
+        filler.wake()
+        while not (filled := filler.caught_up.wait(max(0.0, min(0.5, deadline - time.monotonic())))):
+            if given_up() or time.monotonic() >= deadline:
+                break
+        return writer.flush(max(0.0, deadline - time.monotonic()), given_up) and filled
+
+    def write_soon(self) -> None:
+        """Have the bucket hold every row soon, without waiting."""
+        if self._writer is not None:
+            self._writer.request()
+
+    def unwritten_rows(self) -> int:
+        """Return how many rows the bucket does not hold yet; 0 where there is no catalog."""
+        writer = self._writer
+        if writer is None or self._database is None:
+            return 0
+        with contextlib.suppress(CatalogError):
+            return writer.unwritten()
+        return 0
+
     def status(self) -> dict[str, Any]:
         """What `catalog status` shows."""
         with self.database.reading() as db:
@@ -255,6 +318,9 @@ class Catalog:
         if filler is not None:
             found["trouble"] = filler.trouble
             found["state"] = "complete" if filler.caught_up.is_set() else "filling"
+        if self._writer is not None:
+            found["unwritten"] = self._writer.unwritten()
+            found["write_trouble"] = self._writer.trouble
         return found | {"keeps": self._settings.catalog, "machine": self._settings.machine_name}
 
 

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from ..errors import CatalogDamaged, CatalogError
 from ..ledger.recovery import move_aside
 from ..private_files import create_private
+from .bucket.tables import make_bucket_tables
 from .schema import DERIVED_TABLES, KEPT_TABLES, SCHEMA_VERSION
 
 logger = logging.getLogger("cloud_archive.catalog")
@@ -60,6 +61,8 @@ class CatalogDatabase:
                     connection.execute("PRAGMA journal_mode=WAL")
                     connection.execute("PRAGMA synchronous=NORMAL")
                 _make_tables(connection, self.path, self._read_only)
+                if not self._read_only:
+                    make_bucket_tables(connection)
             except BaseException:
                 connection.close()
                 raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -11,6 +12,7 @@ from ..errors import CatalogDamaged, CatalogError, CloudArchiveError
 from ..ledger.history import archived_rows, archived_since, uploading_files
 from ..ledger.ledger import Ledger
 from ..ledger.rows import FileRow, FileState
+from .bucket.tables import queue_deletions
 from .database import CatalogDatabase
 from .reading import AssetReader
 from .rows import ArchivedObject, add_archived, asset_id, forget_older_readers, remove_assets
@@ -35,6 +37,7 @@ class Filler:
         machine: this machine's name.
         session: (id, start in seconds since 1970) of this session: what was archived since then belongs to it.
         on_damage: called in this thread where the catalog is damaged; returns the new one.
+        on_caught_up: called in this thread each time everything was read.
     """
 
     def __init__(
@@ -47,6 +50,7 @@ class Filler:
         machine: str,
         session: tuple[str, float],
         on_damage: Callable[[], CatalogDatabase],
+        on_caught_up: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._database = database
@@ -57,6 +61,7 @@ class Filler:
         self._machine = machine
         self._session = session
         self._on_damage = on_damage
+        self._on_caught_up = on_caught_up
         self._clock = clock
         self._checked = False
         self._swept_at: float | None = None
@@ -148,7 +153,9 @@ class Filler:
             self._generation = generation
         worked = self._reader.read_some(self.may_go_on) > 0
         if not worked:
-            self.caught_up.set()
+            if not self.caught_up.is_set():
+                self.caught_up.set()
+                self._on_caught_up()
             self._quiet_since = self._clock()
         return worked
 
@@ -198,7 +205,11 @@ class Filler:
         self._database.change(lambda db: add_archived(db, self._bucket, archived))
         if pruned:
             gone = [row.key or "" for row in pruned if self._is_older(row)]
-            self._database.change(lambda db: remove_assets(db, self._bucket, gone))
+            self._database.change(lambda db: self._remove(db, gone), durable=True)
+
+    def _remove(self, db: sqlite3.Connection, gone: Sequence[str]) -> None:
+        queue_deletions(db, self._bucket, gone, self._clock(), self._machine)
+        remove_assets(db, self._bucket, gone)
 
     def _is_older(self, pruned: FileRow) -> bool:
         """Whether the asset is the one that was pruned, and not archived again since."""

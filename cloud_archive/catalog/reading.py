@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import BinaryIO
 from ..beneath import open_file
 from ..errors import StoreError
 from ..store.base import ObjectStore
+from .bucket.tables import queue_put
 from .database import CatalogDatabase
 from .describe import Description, Job, describe
 from .jobs import job_of
@@ -84,9 +86,12 @@ class AssetReader:
 
     def _store_found(self, asset: UnreadAsset, found: Description, job: Job | None) -> None:
         job_id = job.prompt_id if job else None
-        self._database.change(
-            lambda db: store_description(db, asset, found, job_id, keep_graphs=self._keep_graphs)
-        )
+
+        def store(db: sqlite3.Connection) -> None:
+            store_description(db, asset, found, job_id, keep_graphs=self._keep_graphs)
+            queue_put(db, asset.row)
+
+        self._database.change(store)
 
     def describe(self, asset: UnreadAsset) -> tuple[Description, Job | None]:
         """Return how the file was made, and the job that wrote it.

@@ -63,13 +63,16 @@ class ThumbnailMaker:
         return child is not None and child.poll() is None
 
     def make(self, kind: str, data: bytes) -> bytes | None:
-        """Return the WebP of one file's bytes; None: it gives none, or took more than its limits.
+        """Return the WebP of one file's bytes; empty: it gives none, or took more than its limits.
 
         Args:
             kind: `image` or `video`.
+
+        Returns:
+            None: nothing can be said, because the maker is closed.
         """
         if len(data) > MAX_FILE_BYTES or not can_decode(kind):
-            return None
+            return b""
         with self._lock:
             if self._closed:
                 return None
@@ -79,22 +82,22 @@ class ThumbnailMaker:
             except (OSError, ValueError) as error:
                 logger.info("A thumbnail could not be made: %s", error)
                 self._end()
-                return None
+                return None if self._closed else b""
             finally:
                 self._start_idle_timer()
 
     def close(self) -> None:
         """End the child."""
+        self._closed = True
         child = self._child
         if child is not None:
             with contextlib.suppress(OSError):
                 child.kill()  # also under a call that waits for it
         with self._lock:
-            self._closed = True
             self._stop_idle_timer()
             self._end()
 
-    def _ask(self, kind: str, data: bytes) -> bytes | None:
+    def _ask(self, kind: str, data: bytes) -> bytes:
         child = self._started()
         assert child.stdin is not None
         assert child.stdout is not None
@@ -115,7 +118,7 @@ class ThumbnailMaker:
             made = child.stdout.read(length)
             if len(made) != length:
                 raise ValueError("the decoder ended within its answer")
-            return made or None
+            return made
         finally:
             timer.cancel()
 

@@ -98,7 +98,9 @@ class Thumbnails:
         data = self._local_bytes(one)
         if data is None:
             return False
-        self._cache.put(one.identity, one.version, self._maker.make(kind, data) or b"")
+        made = self._maker.make(kind, data)
+        if made is not None:
+            self._cache.put(one.identity, one.version, made)
         return True
 
     def thumbnail(self, one: Pictured) -> Thumbnail:
@@ -112,8 +114,9 @@ class Thumbnails:
             if data is None:
                 data = self._object_bytes(one)
             if data is not None:
-                found = self._maker.make(kind, data) or b""
-                self._cache.put(one.identity, one.version, found)
+                found = self._maker.make(kind, data)
+                if found is not None:
+                    self._cache.put(one.identity, one.version, found)
         return Thumbnail(found, _WEBP_TYPE) if found else Thumbnail(icon(kind), ICON_TYPE)
 
     def _from_pack(self, one: Pictured) -> bytes | None:

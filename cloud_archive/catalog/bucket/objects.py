@@ -1,0 +1,46 @@
+"""Write the catalog's objects: create-only, under names that nobody else has, and proven like uploads."""
+
+from __future__ import annotations
+
+import hashlib
+
+from ...errors import ConditionsRejected, ObjectExists, StoreError
+from ...store.base import ObjectStore
+from ...store.evidence import Expected, head_if_allowed, prove
+from ...store.failures import explain
+
+SEGMENT_TYPE = "application/x-ndjson"
+PACK_TYPE = "application/octet-stream"
+
+
+def write_proven(store: ObjectStore, key: str, body: bytes, content_type: str) -> None:
+    """Write one object, and return once it is proven to hold these bytes.
+
+    Raises:
+        StoreError: the store refused or did not answer, or the object holds other bytes: write again, under a new name.
+    """
+    sha256 = hashlib.sha256(body).hexdigest()
+    accepted = True
+    for _ in range(2):
+        try:
+            result = store.put(
+                key,
+                body,
+                sha256=sha256,
+                content_type=content_type,
+                metadata={"sha256": sha256},
+                create_only=True,
+            )
+            if result.proven:
+                return
+            break
+        except ConditionsRejected:
+            continue  # from now on without the condition: nobody else makes up this name
+        except ObjectExists:
+            accepted = False  # an earlier try of this very request, whose answer was lost
+            break
+    allowed, info = head_if_allowed(store, key)
+    if allowed and info is None:
+        raise StoreError("PutObject", key, explain("Unproven"), status=404)
+    if prove(store, key, info, Expected(len(body), sha256), accepted=accepted) is None:
+        raise StoreError("PutObject", key, explain("Unproven"))

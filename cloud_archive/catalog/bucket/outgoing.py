@@ -1,0 +1,229 @@
+"""Make rows of what the local catalog knows and the bucket does not."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..assets import utc_time
+from ..rows import full_key, path_of_row, unpack_graphs
+from ..schema import HAS_PROMPT, HAS_WORKFLOW, NAMED, SEED_OFFSET
+from ..thumbnails.thumbnails import Pictured, Thumbnails
+from .fields import DEL, MAX_LIST, PUT, SET
+from .packs import MAX_PACK_BYTES, PackBuilder, zip_graphs
+from .tables import DELETIONS, EDITS, PUTS
+
+MAX_ROWS = 1000
+_MAX_NOTE = 20_000
+_COLUMNS = (
+    "a.uuid, a.id, f.text, a.name, a.path, a.size, a.created, a.archived, a.sha256, mime.text, machine.text,"
+    " session.text, job.text, a.width, a.height, a.duration, r.id, r.prompt, r.negative, r.texts, r.facts, a.seed,"
+    " a.has, a.reader, a.kind"
+)
+_JOINS = (
+    " JOIN folders f ON f.id = a.folder LEFT JOIN recipes r ON r.id = a.recipe"
+    " LEFT JOIN words mime ON mime.id = a.mime LEFT JOIN words machine ON machine.id = a.machine"
+    " LEFT JOIN words session ON session.id = a.session LEFT JOIN words job ON job.id = a.job"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Unwritten:
+    """One row of `bucket_unwritten`."""
+
+    id: int
+    identity: bytes
+    kind: int
+    field: str
+
+
+@dataclass(slots=True)
+class Batch:
+    """What becomes one segment and its pack.
+
+    Attributes:
+        taken: what leaves `bucket_unwritten` once the segment is proven.
+        packed: (graphs, thumbnail) of each put, as offset and length.
+    """
+
+    taken: list[Unwritten] = field(default_factory=list)
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    packed: dict[bytes, tuple[tuple[int, int], tuple[int, int]]] = field(default_factory=dict)
+    pack: PackBuilder = field(default_factory=PackBuilder)
+
+
+def next_unwritten(db: sqlite3.Connection, limit: int = MAX_ROWS) -> list[Unwritten]:
+    """Return what is to be written next, the oldest first."""
+    found = db.execute("SELECT id, uuid, kind, field FROM bucket_unwritten ORDER BY id LIMIT ?", (limit,))
+    return [Unwritten(*row) for row in found]
+
+
+def pictured(db: sqlite3.Connection, identities: Sequence[bytes]) -> list[Pictured]:
+    """Return the assets with these ids as thumbnails are made of them."""
+    marks = ", ".join("?" * len(identities))
+    found = []
+    for identity, folder, name, path, size, created, sha256, kind in db.execute(
+        "SELECT a.uuid, f.text, a.name, a.path, a.size, a.created, a.sha256, a.kind FROM assets a"
+        f" JOIN folders f ON f.id = a.folder WHERE a.uuid IN ({marks})",
+        identities,
+    ):
+        key = full_key(folder, name)
+        found.append(Pictured(identity, key, path_of_row(path, key), size, created, sha256, kind))
+    return found
+
+
+def collect(
+    db: sqlite3.Connection, thumbnails: Thumbnails | None, *, keep_graphs: bool, limit: int = MAX_ROWS
+) -> Batch:
+    """Return the next batch; empty where everything is written."""
+    batch = Batch(taken=next_unwritten(db, limit))
+    puts = [one.identity for one in batch.taken if one.kind == PUTS]
+    known = {}
+    if puts:
+        marks = ", ".join("?" * len(puts))
+        for row in db.execute(f"SELECT {_COLUMNS} FROM assets a{_JOINS} WHERE a.uuid IN ({marks})", puts):
+            known[row[0]] = row
+    names = _model_names(db, [row[16] for row in known.values() if row[16] is not None])
+    for place, one in enumerate(batch.taken):
+        if batch.pack.size_bytes > MAX_PACK_BYTES - 1024 * 1024:
+            del batch.taken[place:]  # the rest goes into the next one
+            break
+        if one.kind == PUTS and one.identity in known:
+            _add_put(db, batch, known[one.identity], names, thumbnails, keep_graphs)
+        elif one.kind == DELETIONS:
+            batch.rows += _deletions(db, one.identity)
+    batch.rows += _edits(db, [one for one in batch.taken if one.kind == EDITS])
+    return batch
+
+
+def _add_put(
+    db: sqlite3.Connection,
+    batch: Batch,
+    row: tuple[Any, ...],
+    names: dict[int, list[str]],
+    thumbnails: Thumbnails | None,
+    keep_graphs: bool,
+) -> None:
+    made = put_row(row, names)
+    identity, asset = row[0], row[1]
+    graphs, thumbnail = (0, 0), (0, 0)
+    if keep_graphs:
+        stored = db.execute("SELECT data FROM graphs WHERE asset = ?", (asset,)).fetchone()
+        if stored is not None:
+            graphs = batch.pack.add(zip_graphs(*unpack_graphs(stored[0])))
+    if thumbnails is not None:
+        one = Pictured(identity, made["key"], made["path"], row[5], row[6], row[8], row[24])
+        thumbnail = batch.pack.add(thumbnails.cached(one) or b"")
+    made |= {
+        "graphs_offset": graphs[0] if graphs[1] else None,
+        "graphs_length": graphs[1] or None,
+        "thumbnail_offset": thumbnail[0] if thumbnail[1] else None,
+        "thumbnail_length": thumbnail[1] or None,
+    }
+    if graphs[1] or thumbnail[1]:
+        batch.packed[identity] = (graphs, thumbnail)
+    batch.rows.append(made)
+
+
+def put_row(row: tuple[Any, ...], names: dict[int, list[str]]) -> dict[str, Any]:
+    """Return a row of a segment from a row of `assets` with _COLUMNS; without its place in a pack."""
+    _, _, folder, name, path, size, created, archived, sha256, mime, machine, session, job = row[:13]
+    width, height, duration, recipe, prompt, negative, texts, facts, seed, has, reader, _ = row[13:]
+    key = full_key(folder, name)
+    known = {} if facts is None else json.loads(facts)
+    return {
+        "op": PUT,
+        "clock": archived,
+        "machine": machine,
+        "key": key,
+        "path": path_of_row(path, key).encode("utf-8", "replace").decode(),
+        "size": size,
+        "mime_type": mime,
+        "sha256": sha256.hex() if sha256 else None,
+        "created_at": utc_time(created),
+        "mtime_ns": created,
+        "session_id": session,
+        "job_id": job,
+        "width": width,
+        "height": height,
+        "duration_seconds": duration,
+        "prompt": prompt,
+        "negative_prompt": negative,
+        "models": _short(known.get("models")),
+        "loras": _short(known.get("loras")),
+        "seed": None if seed is None else str(seed + SEED_OFFSET),
+        "sampler": known.get("sampler"),
+        "scheduler": known.get("scheduler"),
+        "steps": known.get("steps"),
+        "cfg": known.get("cfg"),
+        "denoise": known.get("denoise"),
+        "input_images": _short(known.get("input_images")),
+        "source": known.get("source"),
+        "confidence": known.get("confidence"),
+        "texts": texts,
+        "model_names": _short(names.get(recipe)),
+        "has_workflow": bool(has & HAS_WORKFLOW),
+        "has_prompt": bool(has & HAS_PROMPT),
+        "reader": reader,
+    }
+
+
+def _short(values: list[Any] | None) -> list[Any] | None:
+    return values[:MAX_LIST] if values else None
+
+
+def _model_names(db: sqlite3.Connection, recipes: Sequence[int]) -> dict[int, list[str]]:
+    """Return the model names of recipes that are neither their models nor their LoRAs."""
+    found: dict[int, list[str]] = {}
+    wanted = list(dict.fromkeys(recipes))
+    marks = ", ".join("?" * len(wanted))
+    for recipe, name in db.execute(
+        "SELECT rw.recipe, w.text FROM recipe_words rw JOIN words w ON w.id = rw.word"
+        f" WHERE rw.kind = {NAMED} AND rw.recipe IN ({marks})",
+        wanted,
+    ):
+        found.setdefault(recipe, []).append(name)
+    return found
+
+
+def _deletions(db: sqlite3.Connection, identity: bytes) -> list[dict[str, Any]]:
+    found = db.execute("SELECT key, clock, machine FROM bucket_tombstones WHERE uuid = ?", (identity,))
+    return [{"op": DEL, "clock": clock, "machine": machine, "key": key} for key, clock, machine in found]
+
+
+def _edits(db: sqlite3.Connection, edits: Sequence[Unwritten]) -> list[dict[str, Any]]:
+    """Return one row for all edits of one asset by one machine at one moment."""
+    rows: dict[tuple[bytes, float, str], dict[str, Any]] = {}
+    for one in edits:
+        found = db.execute(
+            "SELECT e.value, e.clock, e.machine, f.text, a.name FROM edits e JOIN assets a ON a.uuid = e.uuid"
+            " JOIN folders f ON f.id = a.folder WHERE e.uuid = ? AND e.field = ?",
+            (one.identity, one.field),
+        ).fetchone()
+        if found is None:
+            continue  # its asset is not here any more: nobody can say its key
+        value, clock, machine, folder, name = found
+        row = rows.setdefault(
+            (one.identity, clock, machine),
+            {"op": SET, "clock": clock, "machine": machine, "key": full_key(folder, name)},
+        )
+        if one.field.startswith("tag:"):
+            row.setdefault("tags_added" if value else "tags_removed", []).append(one.field[4:])
+        elif one.field == "note":
+            row["note"] = str(value)[:_MAX_NOTE]
+        else:
+            row[one.field] = int(value) if one.field == "rating" else bool(value)
+    return list(rows.values())
+
+
+def key_of(db: sqlite3.Connection, identity: uuid.UUID) -> str | None:
+    """Return the key of an asset; None: there is no such asset."""
+    found = db.execute(
+        "SELECT f.text, a.name FROM assets a JOIN folders f ON f.id = a.folder WHERE a.uuid = ?",
+        (identity.bytes,),
+    ).fetchone()
+    return None if found is None else full_key(*found)

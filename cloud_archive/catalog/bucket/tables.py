@@ -1,0 +1,155 @@
+"""The local tables of the bucket's catalog, beside those of schema.py; made by whichever version first needs them.
+
+Deleting `catalog.sqlite3` costs nothing but time: what was written is read from the bucket again.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+import uuid
+from collections.abc import Iterable
+
+from ..rows import asset_id
+
+PUTS, EDITS, DELETIONS = 0, 1, 2
+
+_TABLES = (
+    # What the bucket does not hold yet. A row that changes again gets a new id, so that it is written again.
+    """CREATE TABLE bucket_unwritten (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        uuid BLOB NOT NULL,
+        kind INTEGER NOT NULL,        -- PUTS, EDITS, DELETIONS
+        field TEXT NOT NULL,          -- of an edit
+        since REAL NOT NULL,          -- seconds since 1970
+        UNIQUE (uuid, kind, field)
+    )""",
+    """CREATE TABLE bucket_tombstones (
+        uuid BLOB PRIMARY KEY,
+        key TEXT NOT NULL,
+        clock REAL NOT NULL,          -- seconds since 1970: puts that are not later are deleted
+        machine TEXT NOT NULL
+    ) WITHOUT ROWID""",
+    """CREATE TABLE bucket_files (
+        name TEXT PRIMARY KEY,        -- below the version's folder
+        state TEXT NOT NULL,          -- read, replaced, damaged, newer
+        rows INTEGER NOT NULL,
+        skipped INTEGER NOT NULL,
+        trouble TEXT
+    ) WITHOUT ROWID""",
+    "CREATE INDEX bucket_files_state ON bucket_files (state)",
+    "CREATE TABLE bucket_packs (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE)",
+    # Where an asset's graphs and thumbnail lie; 0 bytes: there are none.
+    """CREATE TABLE bucket_packed (
+        uuid BLOB PRIMARY KEY,
+        pack INTEGER NOT NULL,
+        graphs_offset INTEGER NOT NULL, graphs_length INTEGER NOT NULL,
+        thumbnail_offset INTEGER NOT NULL, thumbnail_length INTEGER NOT NULL
+    ) WITHOUT ROWID""",
+)
+
+
+def make_bucket_tables(db: sqlite3.Connection, now: float | None = None) -> None:
+    """Make the tables where they are missing; then everything that is known so far counts as unwritten."""
+    if has_bucket_tables(db):
+        return
+    db.execute("BEGIN IMMEDIATE")
+    if not has_bucket_tables(db):  # another process may have been faster
+        for statement in _TABLES:
+            db.execute(statement)
+        since = time.time() if now is None else now
+        db.execute(
+            "INSERT INTO bucket_unwritten (uuid, kind, field, since)"
+            f" SELECT uuid, {PUTS}, '', ? FROM assets WHERE reader > 0 ORDER BY id",
+            (since,),
+        )
+        db.execute(
+            "INSERT INTO bucket_unwritten (uuid, kind, field, since)"
+            f" SELECT uuid, {EDITS}, field, ? FROM edits",
+            (since,),
+        )
+    db.execute("COMMIT")
+
+
+def has_bucket_tables(db: sqlite3.Connection) -> bool:
+    """Return whether this catalog has the tables; one that an earlier version made has not."""
+    return db.execute("SELECT 1 FROM sqlite_master WHERE name = 'bucket_packed'").fetchone() is not None
+
+
+def queue_put(db: sqlite3.Connection, row: int) -> None:
+    """Note that the asset in this row of `assets` is to be written, where it was read."""
+    db.execute(
+        "INSERT OR REPLACE INTO bucket_unwritten (uuid, kind, field, since)"
+        f" SELECT uuid, {PUTS}, '', ? FROM assets WHERE id = ? AND reader > 0",
+        (time.time(), row),
+    )
+
+
+def queue_edits(db: sqlite3.Connection, identity: bytes, clock: float, machine: str) -> None:
+    """Note that the edits of this moment are to be written."""
+    db.execute(
+        "INSERT OR REPLACE INTO bucket_unwritten (uuid, kind, field, since)"
+        f" SELECT uuid, {EDITS}, field, ? FROM edits WHERE uuid = ? AND clock = ? AND machine = ?",
+        (time.time(), identity, clock, machine),
+    )
+
+
+def queue_deletions(
+    db: sqlite3.Connection, bucket: str, keys: Iterable[str], clock: float, machine: str
+) -> None:
+    """Note that these objects were deleted; to be called before their assets are removed.
+
+    Args:
+        clock: seconds since 1970; raised to the time of the put that it deletes.
+    """
+    for key in keys:
+        identity = asset_id(bucket, key).bytes
+        put = db.execute("SELECT archived FROM assets WHERE uuid = ?", (identity,)).fetchone()
+        at = max(clock, put[0]) if put else clock
+        if add_tombstone(db, identity, key, at, machine):
+            db.execute(
+                "INSERT OR REPLACE INTO bucket_unwritten (uuid, kind, field, since) VALUES (?, ?, '', ?)",
+                (identity, DELETIONS, time.time()),
+            )
+        db.execute("DELETE FROM bucket_unwritten WHERE uuid = ? AND kind = ?", (identity, PUTS))
+
+
+def add_tombstone(db: sqlite3.Connection, identity: bytes, key: str, clock: float, machine: str) -> bool:
+    """Keep the latest tombstone of an object. Returns whether this is the one."""
+    return (
+        db.execute(
+            "INSERT INTO bucket_tombstones VALUES (?, ?, ?, ?) ON CONFLICT (uuid) DO UPDATE SET"
+            " clock = excluded.clock, machine = excluded.machine"
+            " WHERE (excluded.clock, excluded.machine) > (clock, machine)",
+            (identity, key, clock, machine),
+        ).rowcount
+        > 0
+    )
+
+
+def pack_id(db: sqlite3.Connection, name: str) -> int:
+    """Return the id of a pack's name."""
+    db.execute("INSERT OR IGNORE INTO bucket_packs (name) VALUES (?)", (name,))
+    return int(db.execute("SELECT id FROM bucket_packs WHERE name = ?", (name,)).fetchone()[0])
+
+
+def set_packed(
+    db: sqlite3.Connection, identity: bytes, pack: str, graphs: tuple[int, int], thumbnail: tuple[int, int]
+) -> None:
+    """Note where an asset's graphs and thumbnail lie: (offset, length) each."""
+    db.execute(
+        "INSERT OR REPLACE INTO bucket_packed VALUES (?, ?, ?, ?, ?, ?)",
+        (identity, pack_id(db, pack), *graphs, *thumbnail),
+    )
+
+
+def packed_of(
+    db: sqlite3.Connection, identity: uuid.UUID
+) -> tuple[str, tuple[int, int], tuple[int, int]] | None:
+    """Return (pack, graphs, thumbnail) of an asset; None: the bucket holds neither."""
+    found = db.execute(
+        "SELECT n.name, p.graphs_offset, p.graphs_length, p.thumbnail_offset, p.thumbnail_length"
+        " FROM bucket_packed p JOIN bucket_packs n ON n.id = p.pack WHERE p.uuid = ?",
+        (identity.bytes,),
+    ).fetchone()
+    return None if found is None else (found[0], (found[1], found[2]), (found[3], found[4]))

@@ -1,0 +1,255 @@
+"""Write what the bucket does not hold yet: one thread, after 1,000 rows, after five minutes, and when asked to.
+
+A row leaves `bucket_unwritten` only once its segment is proven. A process that is killed in between writes it again,
+under a new name, and readers see one row.
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import threading
+import time
+from collections.abc import Callable
+
+from ...errors import CloudArchiveError, StoreError
+from ...store.base import ObjectStore
+from ..database import CatalogDatabase
+from ..thumbnails.thumbnails import Thumbnails
+from .names import CatalogFolder, new_names
+from .objects import PACK_TYPE, SEGMENT_TYPE, write_proven
+from .outgoing import MAX_ROWS, Batch, collect, next_unwritten, pictured
+from .segment import encode
+from .tables import PUTS, set_packed
+
+logger = logging.getLogger("cloud_archive.catalog")
+
+WRITE_AFTER_SECONDS = 300.0  # after the first unwritten row
+STOP_SECONDS = 5.0
+_FIRST_RETRY_SECONDS = 2.0
+_LAST_RETRY_SECONDS = 600.0
+_BUSY_SECONDS = 15.0  # until uploads are asked for again where nobody says that they ended
+_MOST_COUNTED = 100_000
+
+
+class SegmentWriter:
+    """The thread that writes segments and packs. `write_next` also serves commands without a thread.
+
+    Args:
+        database: returns the open catalog; it may be replaced where it was damaged.
+        thumbnails: None: packs hold graphs alone, or nothing.
+        may_write: whether nothing uploads now.
+    """
+
+    def __init__(
+        self,
+        database: Callable[[], CatalogDatabase],
+        store: ObjectStore,
+        folder: CatalogFolder,
+        *,
+        machine: str,
+        keep_graphs: bool,
+        thumbnails: Thumbnails | None = None,
+        may_write: Callable[[], bool] = lambda: True,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._database = database
+        self._store = store
+        self._folder = folder
+        self._machine = machine
+        self._keep_graphs = keep_graphs
+        self._thumbnails = thumbnails
+        self._may_write = may_write
+        self._clock = clock
+        self._changed = threading.Condition()
+        self._woken = False
+        self._wanted = 0  # how often somebody asked for everything to be written
+        self._served = 0
+        self._refused = 0  # up to which of these the store refused for good
+        self._stopping = False
+        self._pictured = 0  # up to this row of `bucket_unwritten`, thumbnails were made
+        self._retry_at = 0.0  # monotonic
+        self._retry_seconds = _FIRST_RETRY_SECONDS
+        self._thread = threading.Thread(target=self._run, name="cloud-archive-segments", daemon=True)
+        self.trouble: str | None = None
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread, after the request that it waits for or without it. What is unwritten stays so."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify_all()
+        if self._thread.is_alive():
+            self._thread.join(STOP_SECONDS)
+
+    def wake(self) -> None:
+        """Look whether something is due: rows were added, or uploads have ended."""
+        with self._changed:
+            self._woken = True
+            self._changed.notify_all()
+
+    def request(self) -> int:
+        """Have everything written soon, also while files are uploaded. Returns what `flush` waits for."""
+        with self._changed:
+            self._wanted += 1
+            self._changed.notify_all()
+            return self._wanted
+
+    def flush(self, timeout_seconds: float, given_up: Callable[[], bool] = lambda: False) -> bool:
+        """Wait until everything that is known now is written.
+
+        Returns:
+            False when the time is up, `given_up` returns True, or the store refuses for good, first.
+        """
+        deadline = time.monotonic() + timeout_seconds
+        wanted = self.request()
+        with self._changed:
+            while self._served < wanted:
+                left = deadline - time.monotonic()
+                if left <= 0 or self._stopping or self._refused >= wanted or given_up():
+                    return False
+                self._changed.wait(min(left, 0.5))
+            return True
+
+    def unwritten(self) -> int:
+        """Return how many rows the bucket does not hold yet; counted up to 100,000."""
+        found = self._database().read(
+            f"SELECT count(*) FROM (SELECT 1 FROM bucket_unwritten LIMIT {_MOST_COUNTED})"
+        )
+        return int(found[0][0])
+
+    # --- the thread
+
+    def _run(self) -> None:
+        while not self._stopping:
+            try:
+                wait = self._step()
+            except Exception as error:
+                if not isinstance(error, (CloudArchiveError, OSError)):
+                    logger.exception("Writing the catalog failed")
+                self._postpone(error)
+                continue
+            with self._changed:
+                if wait != 0 and not (self._woken or self._stopping or self._is_asked):
+                    self._changed.wait(wait)
+                self._woken = False
+
+    @property
+    def _is_asked(self) -> bool:
+        return self._wanted > max(self._served, self._refused)
+
+    def _step(self) -> float | None:
+        """Write one batch where one is due. Returns the seconds until the next may be; None: until it is woken."""
+        wanted = self._wanted
+        urgent = self._is_asked
+        wait = 0.0 if urgent else self._seconds_until_due()
+        if wait is None:
+            return None
+        if not urgent:
+            now = time.monotonic()
+            if now < self._retry_at:
+                return max(wait, self._retry_at - now)
+            if not self._may_write():
+                return _BUSY_SECONDS
+            if self._make_thumbnails():
+                return 0.0
+            if wait > 0:
+                return wait
+        if self.write_next():
+            return 0.0
+        with self._changed:
+            self._served = max(self._served, wanted)
+            self._changed.notify_all()
+        return None
+
+    def _seconds_until_due(self) -> float | None:
+        database = self._database()
+        first = database.read("SELECT since FROM bucket_unwritten ORDER BY id LIMIT 1")
+        if not first:
+            return None
+        if database.read(f"SELECT 1 FROM bucket_unwritten LIMIT 1 OFFSET {MAX_ROWS - 1}"):
+            return 0.0
+        age = self._clock() - first[0][0]
+        return 0.0 if age < 0 else max(0.0, WRITE_AFTER_SECONDS - age)
+
+    def _make_thumbnails(self) -> bool:
+        """Make the thumbnails of the next batch from files on this disk. Returns whether uploads came between."""
+        if self._thumbnails is None:
+            return False
+        with self._database().reading() as db:
+            rows = [one for one in next_unwritten(db) if one.id > self._pictured]
+            wanted = pictured(db, [one.identity for one in rows if one.kind == PUTS])
+        for one in wanted:
+            if self._stopping or self._wanted > self._served or not self._may_write():
+                return True
+            self._thumbnails.make_local(one)
+        self._pictured = max([self._pictured, *(one.id for one in rows)])
+        return False
+
+    def _postpone(self, error: Exception) -> None:
+        """Note what is wrong, and wait before the next try."""
+        sentence = f"The catalog can't be written to the bucket now: {error}"
+        if sentence != self.trouble and not self._stopping:
+            logger.warning("%s", sentence)
+        self.trouble = sentence
+        wait, self._retry_seconds = self._retry_seconds, min(self._retry_seconds * 2, _LAST_RETRY_SECONDS)
+        self._retry_at = time.monotonic() + wait
+        with self._changed:
+            if not (isinstance(error, StoreError) and error.failure.transient):
+                self._refused = self._wanted
+                self._changed.notify_all()
+            elif not self._stopping and self._is_asked:
+                self._changed.wait(min(wait, _FIRST_RETRY_SECONDS))
+
+    # --- one batch
+
+    def write_next(self) -> bool:
+        """Write the next segment and its pack. Returns whether there was anything to write.
+
+        Raises:
+            StoreError: the store refused or did not answer; all of it stays unwritten.
+            CatalogError: the local catalog can't be read or written.
+        """
+        database = self._database()
+        with database.reading() as db:
+            batch = collect(db, self._thumbnails, keep_graphs=self._keep_graphs)
+        if not batch.taken:
+            return False
+        now = self._clock()
+        segment, pack = new_names(self._machine, now)
+        if batch.rows:
+            self._write(batch, segment, pack, now)
+        database.change(lambda db: _mark_written(db, batch, segment, pack), durable=True)
+        self.trouble = None
+        self._retry_at, self._retry_seconds = 0.0, _FIRST_RETRY_SECONDS
+        return True
+
+    def write_all(self) -> int:
+        """Write everything; returns how many segments. Raises as `write_next` does."""
+        count = 0
+        while self.write_next():
+            count += 1
+        return count
+
+    def _write(self, batch: Batch, segment: str, pack: str, now: float) -> None:
+        if batch.pack.size_bytes:
+            for row in batch.rows:
+                if row.get("graphs_length") or row.get("thumbnail_length"):
+                    row["pack"] = pack
+            # First what the rows speak of: a pack without its segment harms nobody.
+            write_proven(self._store, self._folder.key(pack), batch.pack.body(), PACK_TYPE)
+        body = encode(batch.rows, machine=self._machine, now=now)
+        write_proven(self._store, self._folder.key(segment), body, SEGMENT_TYPE)
+
+
+def _mark_written(db: sqlite3.Connection, batch: Batch, segment: str, pack: str) -> None:
+    db.executemany("DELETE FROM bucket_unwritten WHERE id = ?", [(one.id,) for one in batch.taken])
+    for identity, (graphs, thumbnail) in batch.packed.items():
+        set_packed(db, identity, pack, graphs, thumbnail)
+    if batch.rows:
+        db.execute(
+            "INSERT OR REPLACE INTO bucket_files VALUES (?, 'read', ?, 0, NULL)", (segment, len(batch.rows))
+        )

@@ -1,0 +1,247 @@
+"""Writing segments: when, what, and what is left where the store fails or the process is killed."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cloud_archive.catalog.assets import edit_asset
+from cloud_archive.catalog.bucket.names import CatalogFolder, parse_name
+from cloud_archive.catalog.bucket.packs import unzip_graphs
+from cloud_archive.catalog.bucket.segment import Decoded, decode
+from cloud_archive.catalog.bucket.tables import queue_edits
+from cloud_archive.catalog.bucket.writer import WRITE_AFTER_SECONDS, SegmentWriter
+from cloud_archive.catalog.describe import Description
+from cloud_archive.catalog.rows import asset_id
+from cloud_archive.catalog.thumbnails.thumbnails import Thumbnails
+from cloud_archive.errors import StoreError
+from cloud_archive.ledger.history import mark_pruned
+from tests.memory_store import refuse
+from tests.servers import wait_until
+
+from .. import writers
+from ..cataloguing import BUCKET, Stage, graph, png, staged
+
+FOLDER = CatalogFolder.of("out")
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Iterator[Stage]:
+    with staged(tmp_path) as stage:
+        yield stage
+
+
+def writer_of(stage: Stage, **more: Any) -> SegmentWriter:
+    return SegmentWriter(
+        lambda: stage.database, stage.store, FOLDER, machine="pod-1", keep_graphs=True, **more
+    )
+
+
+def segments(stage: Stage) -> list[list[dict[str, Any]]]:
+    """The rows of each segment in the bucket, in the order of their names."""
+    found = []
+    for key in sorted(stage.store.objects):
+        if parse_name(FOLDER.name(key)):
+            body = stage.store.objects[key].body
+            found.append(list(decode([body], Decoded(), size_bytes=len(body))))
+    return found
+
+
+def test_a_segment_and_its_pack_hold_what_the_catalog_knows(stage: Stage, tmp_path: Path) -> None:
+    stage.archive("a.png", png("a red fox", 2**64 - 1))
+    stage.archive("plain.txt", b"x")
+    stage.fill()
+    thumbnails = Thumbnails(tmp_path, stage.root, stage.store)
+    thumbnails.open()
+    writer = writer_of(stage, thumbnails=thumbnails)
+    assert writer.unwritten() == 2
+    writer._make_thumbnails()
+    puts = stage.store.count("PutObject")
+    assert writer.write_all() == 1
+    thumbnails.close()
+    assert stage.store.count("PutObject") - puts == 2
+    assert writer.unwritten() == 0
+    ((text, fox),) = [sorted(rows, key=lambda row: str(row["key"]), reverse=True) for rows in segments(stage)]
+    assert (fox["key"], fox["prompt"], fox["seed"], fox["machine"]) == (
+        "out/a.png",
+        "a red fox",
+        str(2**64 - 1),
+        "pod-1",
+    )
+    assert (fox["has_prompt"], fox["width"], fox["models"]) == (True, 8, ["fox_v1.safetensors"])
+    assert "prompt" not in text
+    pack = stage.store.objects[FOLDER.key(fox["pack"])].body
+    graphs = unzip_graphs(pack[fox["graphs_offset"] :][: fox["graphs_length"]])
+    assert graphs == (graph("a red fox", 2**64 - 1), writers.WORKFLOW)
+    assert pack[fox["thumbnail_offset"] :][: fox["thumbnail_length"]].startswith(b"RIFF")
+    assert writer.write_all() == 0
+
+
+def test_a_row_stays_unwritten_until_its_segment_is_proven(stage: Stage) -> None:
+    stage.archive("a.png", png("a fox"))
+    stage.fill()
+    writer = writer_of(stage)
+
+    def fail(operation: str, key: str) -> None:
+        if key.endswith(".jsonl.gz"):
+            refuse("SlowDown", 503, key)
+
+    stage.store.on_call = fail
+    with pytest.raises(StoreError):
+        writer.write_all()
+    assert writer.unwritten() == 1
+    assert len([key for key in stage.store.objects if key.endswith(".pack")]) == 1
+    stage.store.on_call = lambda operation, key: None
+    assert writer.write_all() == 1
+    assert [[row["key"] for row in rows] for rows in segments(stage)] == [["out/a.png"]]
+
+
+def test_a_row_that_changes_while_it_is_written_is_written_again(stage: Stage) -> None:
+    stage.archive("a.png", png("a fox"))
+    stage.fill()
+    writer = writer_of(stage)
+    identity = asset_id(BUCKET, "out/a.png")
+
+    def edit(operation: str, key: str) -> None:
+        stage.store.on_call = lambda operation, key: None
+        stage.database.change(lambda db: edit_asset(db, identity, {"rating": 3}, 5.0, "pod-1"))
+        stage.database.change(lambda db: queue_edits(db, identity.bytes, 5.0, "pod-1"))
+
+    stage.store.on_call = edit
+    assert writer.write_all() == 2
+    assert [[row["op"] for row in rows] for rows in segments(stage)] == [["put"], ["set"]]
+    assert writer.unwritten() == 0
+
+
+def test_edits_of_one_moment_are_one_row(stage: Stage) -> None:
+    stage.archive("a.png", png("a fox"))
+    stage.fill()
+    identity = asset_id(BUCKET, "out/a.png")
+    for clock, changes in (
+        (1.0, {"tags": ["old", "kept"], "rating": 2, "hidden": True}),
+        (2.0, {"tags": ["kept", "new"], "note": "x", "favorite": True, "hidden": False}),
+    ):
+        stage.database.change(lambda db, c=clock, e=changes: edit_asset(db, identity, e, c, "pod-1"))  # type: ignore[misc]
+        stage.database.change(lambda db, c=clock: queue_edits(db, identity.bytes, c, "pod-1"))  # type: ignore[misc]
+    writer_of(stage).write_all()
+    edits = [row for rows in segments(stage) for row in rows if row["op"] == "set"]
+    first, second = sorted(edits, key=lambda row: float(row["clock"]))
+    assert first == {
+        "op": "set",
+        "clock": 1.0,
+        "machine": "pod-1",
+        "key": "out/a.png",
+        "rating": 2,
+        "tags_added": ["kept"],
+    }
+    assert second == {
+        "op": "set", "clock": 2.0, "machine": "pod-1", "key": "out/a.png", "favorite": True, "hidden": False,
+        "note": "x", "tags_added": ["new"], "tags_removed": ["old"],
+    }  # fmt: skip
+
+
+def test_what_was_pruned_becomes_a_tombstone_no_earlier_than_its_put(stage: Stage) -> None:
+    stage.archive("a.png", png("a fox"))
+    stage.fill()
+    writer = writer_of(stage)
+    writer.write_all()
+    (row,) = [row.row for row in stage.ledger.rows(limit=10)]
+    mark_pruned(stage.ledger, [row])
+    stage.filler.wake()
+    stage.fill()
+    assert writer.unwritten() == 1
+    writer.write_all()
+    (put,), (gone,) = segments(stage)
+    assert (gone["op"], gone["key"]) == ("del", "out/a.png")
+    assert gone["clock"] >= put["clock"]
+
+
+def test_a_backlog_takes_two_requests_for_a_thousand_files(stage: Stage) -> None:
+    from ..cataloguing import add_described
+
+    for number in range(2500):
+        add_described(stage.database, f"out/{number}.png", Description(prompt=f"fox {number}", source="png"))
+    stage.database.change(
+        lambda db: (
+            db.execute(
+                "INSERT INTO bucket_unwritten (uuid, kind, field, since) SELECT uuid, 0, '', 1.0 FROM assets"
+            ).rowcount
+        )
+    )
+    before = len(stage.store.calls)
+    assert writer_of(stage).write_all() == 3
+    assert len(stage.store.calls) - before <= 6
+    assert [len(rows) for rows in segments(stage)] == [1000, 1000, 500]
+
+
+def test_the_thread_writes_when_something_is_due_and_nothing_uploads(stage: Stage) -> None:
+    stage.archive("a.png", png("a fox"))
+    stage.fill()
+    uploads, later = threading.Event(), [0.0]
+    import time
+
+    writer = writer_of(stage, may_write=lambda: not uploads.is_set(), clock=lambda: time.time() + later[0])
+    writer.start()
+    try:
+        # Not before five minutes have passed, not while files are uploaded.
+        assert writer._seconds_until_due() == pytest.approx(WRITE_AFTER_SECONDS, abs=60)
+        assert writer.unwritten() == 1
+        later[0] = WRITE_AFTER_SECONDS + 60
+        uploads.set()
+        writer.wake()
+        assert writer._step() is not None
+        assert writer.unwritten() == 1
+        uploads.clear()
+        writer.wake()
+        wait_until(lambda: writer.unwritten() == 0, "written")
+    finally:
+        writer.stop()
+
+
+def test_flush_writes_at_once_and_says_where_the_store_refuses(stage: Stage) -> None:
+    stage.archive("a.png", png("a fox"))
+    stage.fill()
+    writer = writer_of(stage, may_write=lambda: False)
+    writer.start()
+    try:
+        tries = []
+
+        def fail(operation: str, key: str) -> None:
+            tries.append(key)
+            refuse("SlowDown" if len(tries) == 1 else "AccessDenied", 503 if len(tries) == 1 else 403, key)
+
+        stage.store.on_call = fail
+        assert not writer.flush(30.0)
+        assert len(tries) == 2
+        assert writer.trouble is not None
+        stage.store.on_call = lambda operation, key: None
+        assert writer.flush(30.0)
+        assert (writer.unwritten(), writer.trouble) == (0, None)
+        assert writer.flush(30.0)
+    finally:
+        writer.stop()
+
+
+def test_a_catalog_of_an_earlier_version_is_written_whole(stage: Stage) -> None:
+    stage.archive("a.png", png("a fox"))
+    stage.archive("b.png", png("a cat"))
+    stage.fill()
+    identity = asset_id(BUCKET, "out/a.png")
+    stage.database.change(lambda db: edit_asset(db, identity, {"rating": 4}, 1.0, "pod-1"))
+
+    def as_before(db: Any) -> None:
+        for table in ("unwritten", "tombstones", "files", "packs", "packed"):
+            db.execute(f"DROP TABLE bucket_{table}")
+
+    stage.database.change(as_before)
+    stage.database.close()
+    stage.database.__init__(stage.path)  # type: ignore[misc]
+    stage.database.open()
+    writer = writer_of(stage)
+    assert writer.unwritten() == 3
+    writer.write_all()
+    assert sorted(row["op"] for rows in segments(stage) for row in rows) == ["put", "put", "set"]
