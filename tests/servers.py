@@ -51,6 +51,14 @@ def missing(what: str) -> NoReturn:
     pytest.skip(f"{what} is not installed")
 
 
+CATALOG_FOLDER = ".cloud-archive/v1/"
+
+
+def is_catalog_key(key: str) -> bool:
+    """Whether an object belongs to the catalog in the bucket, and is no output."""
+    return key.startswith(CATALOG_FOLDER) or f"/{CATALOG_FOLDER}" in key
+
+
 def wait_until(condition: Callable[[], bool], what: str, timeout_seconds: float = 60.0) -> None:
     """Look again every 20 ms until `condition` holds; fail after the deadline."""
     deadline = time.monotonic() + timeout_seconds
@@ -164,9 +172,10 @@ class S3Server:
     # --- reading back
 
     def keys(self, prefix: str = "") -> list[str]:
-        """Every key in the bucket, sorted."""
+        """Every key in the bucket, sorted; the catalog's own only where `prefix` names its folder."""
         pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix)
-        return sorted(entry["Key"] for page in pages for entry in page.get("Contents", []))
+        found = sorted(entry["Key"] for page in pages for entry in page.get("Contents", []))
+        return [key for key in found if CATALOG_FOLDER in prefix or not is_catalog_key(key)]
 
     def read(self, key: str) -> bytes:
         """An object's bytes."""
@@ -183,7 +192,10 @@ class S3Server:
         """
         pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket)
         etags = {
-            entry["Key"]: entry["ETag"].strip('"') for page in pages for entry in page.get("Contents", [])
+            entry["Key"]: entry["ETag"].strip('"')
+            for page in pages
+            for entry in page.get("Contents", [])
+            if not is_catalog_key(entry["Key"])
         }
         equal = {
             key

@@ -10,6 +10,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING
 
+from tests.servers import is_catalog_key
+
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
@@ -111,6 +113,8 @@ class BucketReader:
         pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=prefix)
         for page in pages:
             for entry in page.get("Contents", []):
+                if is_catalog_key(entry["Key"]):
+                    continue
                 name = (entry["Key"], entry["ETag"], str(entry["LastModified"]))
                 if name not in self._read:
                     self._read[name] = self._digest(entry["Key"])
