@@ -14,7 +14,6 @@ import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-_NEGATIVE = "blurry, text, watermark"
 _SUBJECTS = (
     "dunes at dusk, long shadows",
     "northern lights over a fjord",
@@ -25,33 +24,20 @@ _SUBJECTS = (
 
 
 def make_prompt(seed: int) -> dict[str, Any]:
-    """Return a text-to-image graph in ComfyUI's API format."""
-    return {
-        "3": {
-            "class_type": "KSampler",
-            "inputs": {
-                "seed": seed,
-                "steps": 20,
-                "cfg": 7.0,
-                "sampler_name": "euler",
-                "scheduler": "normal",
-                "denoise": 1.0,
-                "model": ["4", 0],
-                "positive": ["6", 0],
-                "negative": ["7", 0],
-                "latent_image": ["5", 0],
-            },
-        },
-        "4": {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": "model.safetensors"}},
-        "5": {"class_type": "EmptyLatentImage", "inputs": {"width": 768, "height": 768, "batch_size": 1}},
-        "6": {
-            "class_type": "CLIPTextEncode",
-            "inputs": {"text": _SUBJECTS[seed % len(_SUBJECTS)], "clip": ["4", 1]},
-        },
-        "7": {"class_type": "CLIPTextEncode", "inputs": {"text": _NEGATIVE, "clip": ["4", 1]}},
-        "8": {"class_type": "VAEDecode", "inputs": {"samples": ["3", 0], "vae": ["4", 2]}},
-        "9": {"class_type": "SaveImage", "inputs": {"filename_prefix": "ComfyUI", "images": ["8", 0]}},
-    }
+    """Return a text-to-image graph in ComfyUI's API format; `["4", 0]` is a link to the first output of node 4."""
+    numbers = {"seed": seed, "steps": 20, "cfg": 7.0}
+    method = {"sampler_name": "euler", "scheduler": "normal", "denoise": 1.0}
+    links = {"model": ["4", 0], "positive": ["6", 0], "negative": ["7", 0], "latent_image": ["5", 0]}
+    nodes: list[tuple[str, dict[str, Any]]] = [
+        ("KSampler", {**numbers, **method, **links}),
+        ("CheckpointLoaderSimple", {"ckpt_name": "model.safetensors"}),
+        ("EmptyLatentImage", {"width": 768, "height": 768, "batch_size": 1}),
+        ("CLIPTextEncode", {"text": _SUBJECTS[seed % len(_SUBJECTS)], "clip": ["4", 1]}),
+        ("CLIPTextEncode", {"text": "blurry, text, watermark", "clip": ["4", 1]}),
+        ("VAEDecode", {"samples": ["3", 0], "vae": ["4", 2]}),
+        ("SaveImage", {"filename_prefix": "ComfyUI", "images": ["8", 0]}),
+    ]
+    return {str(number): {"class_type": kind, "inputs": what} for number, (kind, what) in enumerate(nodes, 3)}
 
 
 # The names of each node class's outputs, which are also their types.
@@ -67,53 +53,36 @@ _OUTPUTS: Mapping[str, Sequence[str]] = {
 
 def make_workflow(prompt: Mapping[str, Any]) -> dict[str, Any]:
     """Return the same graph in the format that ComfyUI's page opens."""
-    nodes: list[dict[str, Any]] = []
+    nodes: dict[int, dict[str, Any]] = {}
     links: list[list[Any]] = []
-    for index, (number, node) in enumerate(prompt.items()):
+    for order, (number, node) in enumerate(prompt.items()):
         kind = node["class_type"]
         widgets = [value for value in node["inputs"].values() if not isinstance(value, list)]
+        place = {"pos": [60 + 360 * (order % 3), 80 + 320 * (order // 3)], "size": [300, 200]}
+        state = {"flags": {}, "order": order, "mode": 0, "properties": {"Node name for S&R": kind}}
+        outputs = [{"name": name, "type": name, "links": []} for name in _OUTPUTS[kind]]
+        slots = {"inputs": [], "outputs": outputs}
         if kind == "KSampler":
             widgets.insert(1, "randomize")
-        nodes.append(
-            {
-                "id": int(number),
-                "type": kind,
-                "pos": [60 + 360 * (index % 3), 80 + 320 * (index // 3)],
-                "size": [300, 200],
-                "flags": {},
-                "order": index,
-                "mode": 0,
-                "inputs": [],
-                "outputs": [
-                    {"name": name, "type": name, "links": [], "slot_index": slot}
-                    for slot, name in enumerate(_OUTPUTS[kind])
-                ],
-                "properties": {"Node name for S&R": kind},
-                "widgets_values": widgets,
-            }
-        )
-    by_id = {node["id"]: node for node in nodes}
+        nodes[int(number)] = {
+            "id": int(number),
+            "type": kind,
+            **place,
+            **state,
+            **slots,
+            "widgets_values": widgets,
+        }
     for number, node in prompt.items():
-        target = by_id[int(number)]
+        target = nodes[int(number)]
         for name, value in node["inputs"].items():
-            if not isinstance(value, list):
-                continue
-            source, slot = by_id[int(value[0])], value[1]
-            kind = source["outputs"][slot]["type"]
-            link = len(links) + 1
-            links.append([link, source["id"], slot, target["id"], len(target["inputs"]), kind])
-            target["inputs"].append({"name": name, "type": kind, "link": link})
-            source["outputs"][slot]["links"].append(link)
-    return {
-        "last_node_id": max(by_id),
-        "last_link_id": len(links),
-        "nodes": nodes,
-        "links": links,
-        "groups": [],
-        "config": {},
-        "extra": {},
-        "version": 0.4,
-    }
+            if isinstance(value, list):
+                source, slot, link = nodes[int(value[0])], value[1], len(links) + 1
+                kind = source["outputs"][slot]["type"]
+                links.append([link, source["id"], slot, target["id"], len(target["inputs"]), kind])
+                target["inputs"].append({"name": name, "type": kind, "link": link})
+                source["outputs"][slot]["links"].append(link)
+    last = {"last_node_id": max(nodes), "last_link_id": len(links), "version": 0.4}
+    return {"nodes": list(nodes.values()), "links": links, "groups": [], "config": {}, "extra": {}, **last}
 
 
 # --- images
