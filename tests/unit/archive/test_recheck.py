@@ -1,0 +1,240 @@
+"""Hashing files that may hold other bytes than the ledger says."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from cloud_archive.archive import recheck as module
+from cloud_archive.archive.recheck import Rechecker, RecheckResult, recheck
+from cloud_archive.errors import FileUnreadable
+from cloud_archive.files import stat_version
+from cloud_archive.ledger.ledger import Ledger
+from cloud_archive.ledger.rows import FileState
+from tests.functional.archives import until
+
+
+def archived(ledger: Ledger, root: Path, name: str = "a.png", body: bytes = b"good") -> None:
+    """A file that the ledger has as archived, with these bytes."""
+    import hashlib
+
+    (root / name).write_bytes(body)
+    version = stat_version(root, name)
+    ledger.add([version])
+    claim = ledger.claim("test")
+    assert claim is not None
+    ledger.mark_archived(
+        claim, key=f"out/{name}", sha256=hashlib.sha256(body).hexdigest(), etag=None, read=version
+    )
+
+
+def rewrite(root: Path, body: bytes, name: str = "a.png") -> None:
+    """Other bytes under the same size and mtime."""
+    stat = (root / name).stat()
+    assert stat.st_size == len(body)
+    (root / name).write_bytes(body)
+    os.utime(root / name, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+
+
+def states(ledger: Ledger) -> list[FileState]:
+    return sorted((row.state for row in ledger.rows()), key=lambda state: state.value)
+
+
+# --- one file
+
+
+def test_equal_bytes_update_the_row_and_queue_nothing(root: Path, ledger: Ledger) -> None:
+    archived(ledger, root)
+    rewrite(root, b"good")
+    assert recheck(ledger, root, "a.png") is RecheckResult.SETTLED
+    (row,) = ledger.rows()
+    assert (row.state, row.version) == (FileState.ARCHIVED, stat_version(root, "a.png"))
+
+
+def test_other_bytes_are_queued_as_a_new_version(root: Path, ledger: Ledger) -> None:
+    archived(ledger, root)
+    rewrite(root, b"evil")
+    assert recheck(ledger, root, "a.png") is RecheckResult.QUEUED
+    assert states(ledger) == sorted([FileState.ARCHIVED, FileState.PENDING], key=lambda state: state.value)
+
+
+def test_a_file_that_no_program_wrote_to_is_hashed_only_where_its_identity_differs(
+    root: Path, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archived(ledger, root)
+    with monkeypatch.context() as unread:
+        unread.setattr(module, "hash_file", lambda *_, **__: pytest.fail("it was hashed"))
+        assert recheck(ledger, root, "a.png", written=False) is RecheckResult.SETTLED
+    rewrite(root, b"evil")
+    assert recheck(ledger, root, "a.png", written=False) is RecheckResult.QUEUED
+
+
+def test_a_version_that_an_upload_will_read_anyway_is_not_hashed(
+    root: Path, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "hash_file", lambda *_, **__: pytest.fail("it was hashed"))
+    (root / "a.png").write_bytes(b"new")
+    ledger.add([stat_version(root, "a.png")])
+    assert recheck(ledger, root, "a.png") is RecheckResult.SETTLED
+    assert ledger.claim("test") is not None
+    assert recheck(ledger, root, "a.png") is RecheckResult.LATER, "it is being uploaded"
+
+
+def test_a_file_with_a_writer_waits_for_it(
+    root: Path, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archived(ledger, root)
+    monkeypatch.setattr(module, "has_writer", lambda *_: True)
+    assert recheck(ledger, root, "a.png") is RecheckResult.LATER
+
+
+def test_hashing_ends_when_it_is_told_to(root: Path, ledger: Ledger) -> None:
+    archived(ledger, root, body=b"x" * 3_000_000)
+    assert recheck(ledger, root, "a.png", stopping=lambda: True) is RecheckResult.LATER
+
+
+def test_a_file_that_is_gone_or_new_needs_no_hashing(root: Path, ledger: Ledger) -> None:
+    assert recheck(ledger, root, "gone.png") is RecheckResult.SETTLED
+    (root / "new.png").write_bytes(b"new")
+    assert recheck(ledger, root, "new.png") is RecheckResult.UNKNOWN
+
+
+def test_a_file_of_the_baseline_that_a_program_wrote_to_is_archived_from_now_on(
+    root: Path, ledger: Ledger
+) -> None:
+    (root / "old.png").write_bytes(b"old")
+    ledger.add_to_baseline([stat_version(root, "old.png").fingerprint])
+    assert recheck(ledger, root, "old.png") is RecheckResult.QUEUED
+    assert states(ledger) == [FileState.PENDING]
+
+
+# --- the thread
+
+
+class Calls:
+    """What a rechecker reported."""
+
+    def __init__(self) -> None:
+        self.unknown: list[str] = []
+        self.queued = 0
+        self.settled = 0
+        self.doubtful: list[str] = []
+
+    def queue(self) -> None:
+        self.queued += 1
+
+    def settle(self) -> None:
+        self.settled += 1
+
+
+@contextmanager
+def running(root: Path, ledger: Ledger, calls: Calls) -> Iterator[Rechecker]:
+    rechecker = Rechecker(
+        root,
+        ledger,
+        doubtful_paths=lambda: iter(calls.doubtful),
+        on_unknown=calls.unknown.append,
+        on_queued=calls.queue,
+        on_settled=calls.settle,
+    )
+    thread = threading.Thread(target=rechecker.run)
+    thread.start()
+    try:
+        yield rechecker
+    finally:
+        rechecker.stop()
+        thread.join(60)
+        assert not thread.is_alive()
+
+
+def test_files_that_are_put_are_checked_and_counted_until_then(root: Path, ledger: Ledger) -> None:
+    archived(ledger, root)
+    rewrite(root, b"evil")
+    (root / "new.png").write_bytes(b"new")
+    calls = Calls()
+    with running(root, ledger, calls) as rechecker:
+        rechecker.put("a.png", written=True)
+        rechecker.put("new.png", written=True)
+        until(lambda: rechecker.waiting == 0 and calls.settled > 0, "both are checked")
+    assert (calls.queued, calls.unknown) == (1, ["new.png"])
+
+
+def test_a_file_that_has_to_wait_is_checked_again(
+    root: Path, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archived(ledger, root)
+    rewrite(root, b"evil")
+    monkeypatch.setattr(module, "LATER_SECONDS", 0.01)
+    answers = iter([True, True])
+    monkeypatch.setattr(module, "has_writer", lambda *_: next(answers, False))
+    calls = Calls()
+    with running(root, ledger, calls) as rechecker:
+        rechecker.put("a.png", written=True)
+        until(lambda: calls.queued == 1, "it is queued once its writer has ended")
+        until(lambda: rechecker.waiting == 0, "nothing waits")
+
+
+@pytest.mark.parametrize("error", [FileUnreadable("a.png", "no."), ZeroDivisionError()])
+def test_a_file_that_cannot_be_hashed_is_neither_lost_nor_in_the_way(
+    root: Path, ledger: Ledger, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    archived(ledger, root)
+    archived(ledger, root, "b.png")
+    rewrite(root, b"evil", "b.png")
+    real = module.recheck
+
+    def fails(ledger: Ledger, root: Path, path: str, **how: object) -> RecheckResult:
+        if path == "a.png":
+            raise error
+        return real(ledger, root, path, **how)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(module, "recheck", fails)
+    calls = Calls()
+    with running(root, ledger, calls) as rechecker:
+        rechecker.put("a.png", written=True)
+        rechecker.put("b.png", written=True)
+        until(lambda: calls.queued == 1, "the other one is queued")
+        until(lambda: rechecker.waiting == 1, "this one stays")
+        if isinstance(error, FileUnreadable):
+            assert rechecker.troubles == (
+                "a.png can't be read: no. It may have changed since it was archived.",
+            )
+            assert rechecker.settling == 0
+        assert calls.settled == 0, "it is not safe yet"
+
+
+@pytest.mark.parametrize("hurry", [True, False])
+def test_a_sweep_hashes_every_doubtful_file_and_counts_them_down(
+    root: Path, ledger: Ledger, hurry: bool
+) -> None:
+    calls = Calls()
+    for number in range(3):
+        archived(ledger, root, f"{number}.png")
+        rewrite(root, b"evil", f"{number}.png")
+        calls.doubtful.append(f"{number}.png")
+    with running(root, ledger, calls) as rechecker:
+        rechecker.sweep(3, hurry=hurry)
+        assert rechecker.waiting == 0 or hurry
+        until(lambda: calls.queued == 3 and calls.settled == 1, "all are queued")
+        assert (rechecker.unchecked_files, rechecker.waiting) == (0, 0)
+
+
+def test_a_file_that_is_put_goes_before_a_sweep_that_rests(
+    root: Path, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "REST_SHARE", 1e9)
+    calls = Calls()
+    for number in range(2):
+        archived(ledger, root, f"{number}.png")
+        rewrite(root, b"evil", f"{number}.png")
+    calls.doubtful = ["0.png"]
+    with running(root, ledger, calls) as rechecker:
+        rechecker.sweep(1, hurry=False)
+        until(lambda: calls.queued == 1, "the sweep has begun")
+        rechecker.put("1.png", written=True)
+        until(lambda: calls.queued == 2, "this one does not wait for the end of the rest")
