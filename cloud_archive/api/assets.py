@@ -23,7 +23,7 @@ _log = logging.getLogger("cloud_archive.server")
 
 _SECONDS: Mapping[str, float] = {route.name: route.timeout_seconds for route in ROUTES}
 _RANGE = re.compile(r"bytes=(\d{0,19})-(\d{0,19})")
-# A file from a bucket is never run as a page of ours, whatever it holds.
+# A browser must never run a file from a bucket as a page of ours.
 _CONTENT_POLICY = "default-src 'none'; img-src 'self'; media-src 'self'; style-src 'unsafe-inline'; sandbox"
 _THUMBNAIL_SECONDS = 3600  # how long a browser shows one without asking again
 
@@ -137,7 +137,7 @@ class AssetHandlers:
 
 
 def range_of(header: str | None, size_bytes: int) -> range | None:
-    """Return which bytes a `Range` header asks for: all of them without one, or where it is none that we know.
+    """Return which bytes a `Range` header asks for: all bytes where there is no header, or one that is not understood.
 
     None: it lies outside the file.
 

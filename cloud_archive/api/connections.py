@@ -110,7 +110,7 @@ class Connections:
         """Listen, and return the port.
 
         Raises:
-            OSError: the address is taken, or is none of this machine's.
+            OSError: the address is taken, or does not belong to this machine.
         """
         self._sockets = await _listen(host, port)
         for listening in self._sockets:
@@ -156,7 +156,7 @@ class Connections:
                 self._open = {key: value for key, value in self._open.items() if value is not connection}
 
     def _make_room(self, client: str) -> bool:
-        """Drop an idle connection where a limit is reached; False where there is none to drop."""
+        """Drop an idle connection where a limit is reached; False where no connection is idle."""
         self._open = {protocol: found for protocol, found in self._open.items() if not found.closed}
         counts = Counter(found.client for found in self._open.values())
         if counts[client] >= self._limits.per_client:

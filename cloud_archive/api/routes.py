@@ -114,7 +114,7 @@ ROUTES: tuple[Route, ...] = (
 
 
 def protect(route: Route, handler: Handler) -> PlainHandler:
-    """`handler` behind the checks of its route; whatever it raises becomes a JSON answer without a traceback."""
+    """Wrap `handler` with the checks of its route; an exception becomes a JSON answer without a traceback."""
 
     async def protected(request: web.Request) -> web.StreamResponse:
         try:

@@ -153,7 +153,7 @@ async def serve(
         limits: of connections; default: as this process's descriptors allow.
 
     Raises:
-        OSError: the address is taken, or is none of this machine's.
+        OSError: the address is taken, or does not belong to this machine.
     """
     limits = limits or ConnectionLimits.for_this_process()
     connections = Connections(limits)

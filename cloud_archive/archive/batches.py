@@ -39,7 +39,7 @@ def upload_batch(uploads: ClaimUploads, claims: list[Claim], *, interrupted: Cal
     done: list[tuple[Claim, Outcome]] = []
     try:
         with contextlib.ExitStack() as files:
-            # The memory of all at once: waiting for more while holding some could last for ever.
+            # Reserve the memory of all at once: waiting for more while holding some could deadlock.
             files.enter_context(uploader.room(claims))
             ready = _prepare(uploads, waiting, files)
             ledger.record_attempts([Attempt(c, p.content.sha256, p.base_key, p.base_key) for c, p in ready])

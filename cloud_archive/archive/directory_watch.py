@@ -288,7 +288,7 @@ class DirectoryWatch:
     def _on_complete(self, file: CompleteFile) -> None:
         if file.looks_incomplete:
             self._session.notice(
-                f"{file.version.path} looks incomplete, but nobody writes to it any more: archived as it is."
+                f"{file.version.path} looks incomplete, but no program writes to it any more: archived as it is."
             )
         self._complete.put(file)
 

@@ -1,6 +1,6 @@
 """The engine: what routes and commands call to archive one directory.
 
-Whatever is wrong, there is always a status that says so: `not_configured` without settings, `standby` while another
+There is a status at any time, which says what is wrong: `not_configured` without settings, `standby` while another
 process archives the directory.
 """
 
@@ -49,9 +49,9 @@ class Engine:
         make_store: for tests.
         orphaned: whether the process that this engine serves is gone; such an engine hands over when asked.
         prefer_environment: CLOUD_ARCHIVE_STATE_DIR goes before `state_base`.
-        machine_wide: False for a directory that nobody else can know (the demonstration): nothing is written
+        machine_wide: False for a directory that no other process uses (the demonstration): nothing is written
             outside `state_base`.
-        counts_metrics: False where nobody can ask for `/metrics`: their library need not be loaded.
+        counts_metrics: False where `/metrics` is not served: prometheus-client is not loaded.
     """
 
     def __init__(

@@ -61,7 +61,7 @@ def unarchived_page(
         if start < 0:
             raise ValueError
     except ValueError:
-        raise RequestRefused(400, "cursor is none that this archive gave.") from None
+        raise RequestRefused(400, "cursor must be the next_cursor of an earlier page.") from None
     wanted = (
         file for file in files if state in ("unarchived", file.state) and query.lower() in file.path.lower()
     )

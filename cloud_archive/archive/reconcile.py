@@ -263,7 +263,7 @@ class Reconciler:
         return found + doubts.urgent, total
 
     def _begin_unchanged(self, *, forget: bool) -> dict[int, _BatchResult]:
-        """Return the batches that need no look-up, which are none where the ledger has changed; begin a new record."""
+        """Return the batches that need no look-up (none if the ledger has changed), and begin a new record."""
         generation = self._ledger.generation()
         same = generation is not None and generation == self._unchanged_in and not forget
         before = self._unchanged if same else {}

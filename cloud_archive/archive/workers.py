@@ -132,7 +132,7 @@ class WorkerPool:
         """Claim nothing any more and wait for the uploads under way.
 
         Returns:
-            Whether all ended in time. The next start goes on with those that did not.
+            Whether all ended in time. The next start continues with those that did not.
         """
         with self._wake:
             self._stopping = True
@@ -244,7 +244,7 @@ class WorkerPool:
                 finally:
                     self.gate.leave()
                     # Another thread may wait for this place. Not where there was nothing to do: the others would
-                    # find nothing either, and all would wake each other for ever.
+                    # find nothing either, and all would wake each other endlessly.
                     if not pause and self.gate.narrowed:
                         self.kick()
             if pause:

@@ -115,7 +115,7 @@ def graphs_of(database: CatalogDatabase, directory: Path | None, asset: dict[str
     """Return the asset's `workflow` or `prompt` graph; of one that is not stored, what a running engine reads.
 
     Raises:
-        CloudArchiveError: there is none, or nobody can read it now.
+        CloudArchiveError: there is no catalog, or it can't be read now.
     """
     from ..api.client import running_engine
     from ..catalog.rows import unpack_graphs

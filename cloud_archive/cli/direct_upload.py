@@ -1,4 +1,4 @@
-"""Archiving files by hand, without an engine: the same ledger (in memory), workers, naming and proof."""
+"""Archive single files without an engine: the same ledger (in memory), workers, naming and proof."""
 
 from __future__ import annotations
 

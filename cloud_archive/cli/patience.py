@@ -1,4 +1,4 @@
-"""How long a command that is to end waits for a store. The daemon has no such end: it waits for ever."""
+"""How long a command waits for a store. The daemon waits without a limit."""
 
 from __future__ import annotations
 

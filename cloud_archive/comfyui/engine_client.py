@@ -48,7 +48,7 @@ class Timing:
     health_interval: float = 5.0
     health_answer: float = 5.0
     deaf: float = 30.0  # without any answer for this long it is killed
-    silence: float = 10.0  # without any event for this long nobody can tell how the engine is
+    silence: float = 10.0  # after this long without an event the engine's state is unknown
     heartbeat: float = 4.0  # between two pushes at the most
     patience: float = 10.0  # how long a call waits for an engine that is just starting
 
@@ -125,7 +125,7 @@ class EngineClient:
         self._phase, self._cause = _Phase.STOPPED, "The engine was stopped."
         if self._life is not None:
             self._life.process.release()
-            if self._life.misses >= _HUNG_AFTER_MISSES:  # it would not notice, and stay for ever
+            if self._life.misses >= _HUNG_AFTER_MISSES:  # it would not notice, and never end
                 self._life.process.kill("The engine did not answer when it was stopped.")
 
     async def stop(self) -> None:

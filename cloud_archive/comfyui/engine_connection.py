@@ -14,7 +14,7 @@ from typing import Any
 
 from .child_process import EngineProcess
 
-ORPHAN_SECONDS = 600.0  # how long an engine goes on with what is pending once this process is gone
+ORPHAN_SECONDS = 600.0  # how long an engine continues to upload once this process is gone
 
 
 class EngineConnection:

@@ -2,7 +2,7 @@
 
 `install` is called while ComfyUI loads its plugins. It registers the routes, and leaves the rest to the start
 of ComfyUI's web application: only then are the directories final, and only then does the engine start.
-Whatever goes wrong here is one sentence in the log; ComfyUI starts as ever.
+A failure here is one sentence in the log; ComfyUI starts all the same.
 
 This module is loaded into ComfyUI's process: standard library and aiohttp only.
 """

@@ -1,6 +1,6 @@
 """Select the files to archive, by gitignore patterns over paths relative to the watched directory.
 
-Some files are never selected, whatever the patterns: paths with a hidden part (`.cache/x.png`, `.DS_Store`),
+Some files are never selected, even if a pattern matches: paths with a hidden part (`.cache/x.png`, `.DS_Store`),
 temporary files (`x.part`, `x.tmp`, `x~`), and this program's own files.
 """
 

@@ -23,7 +23,7 @@ class CompleteFile:
 
     Attributes:
         looks_incomplete: its container looks incomplete; it is archived as it is.
-        written: a program wrote to it or put it there, so its bytes may be new whatever its times say.
+        written: a program wrote to it or put it there, so its bytes may be new even if size and mtime are not.
     """
 
     version: FileVersion

@@ -128,7 +128,7 @@ class SettleQueue:
             if new:
                 pass
             elif closed_or_moved:
-                # A program wrote to it: the quiet time starts now, from whatever the file is now.
+                # A program wrote to it: the quiet time starts now, with the file as it is now.
                 entry.closed_or_moved = True
                 entry.changed_at = now
                 entry.interval_seconds = FIRST_INTERVAL_SECONDS

@@ -108,7 +108,7 @@ class SettleRules:
         settle_seconds: how long a file must stay unchanged that is known only from a created event or a scan.
         writer_of: whether a process writes to a file; None = the system can't tell. On a network filesystem only
             None is true, because another machine may write.
-        inspect: tells whether a container looks whole; see `containers.inspect_container`.
+        inspect: returns whether a container looks complete; see `containers.inspect_container`.
         quiet: the quiet times; default: `QuietTimes()`.
         wall_clock: seconds since 1970, compared with the files' own timestamps.
     """

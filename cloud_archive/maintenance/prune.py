@@ -7,7 +7,7 @@ archive's token. An object that another program wrote with the same bytes stays.
 Right before an object is deleted, a HEAD compares its ETag, size and time with the plan. An object that differs stays.
 
 Stores may answer wrongly about deletions, so the bucket is listed once afterwards. An object that is still there counts
-as failed, and one that is gone as deleted, whatever the store said.
+as failed, and one that is gone as deleted, even if the store answered otherwise.
 
 A row is marked as pruned before its object is deleted, and as archived again if the store refuses. So a process that
 is killed never leaves an archived row without its object. A pruned file is not uploaded again.

@@ -86,11 +86,11 @@ def can_be_confirmed(key: str) -> bool:
 def head_if_allowed(
     store: ObjectStore, key: str, *, before_write: bool = False
 ) -> tuple[bool, ObjectInfo | None]:
-    """Return whether this key may ask for objects' facts, and those of the object; None: there is none.
+    """Return whether HEAD is allowed for this key, and the object's facts; None: there is no object.
 
     Args:
         before_write: the store does not refuse to overwrite. Where HEADs of other keys are answered and this one is
-            denied, raise instead of letting the caller write without a look.
+            denied, raise instead of letting the caller overwrite an unknown object.
 
     Raises:
         StoreError: the store failed, or refuses more than this.

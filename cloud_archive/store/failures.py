@@ -87,7 +87,7 @@ _TABLE: dict[str, Failure] = {
             "Correct S3_REGION.",
         ),
         _store(
-            # R2: a region that is none of its own.
+            # R2: an unknown region.
             "InvalidRegionName",
             "The store does not know this region.",
             "Correct S3_REGION; for R2 it is auto.",

@@ -1,4 +1,4 @@
-"""Presigned links: whoever has one may read one object until it expires; nobody can take it back."""
+"""Presigned links: anybody who has one can read one object until it expires. A link can't be revoked."""
 
 from __future__ import annotations
 

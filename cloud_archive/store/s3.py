@@ -347,7 +347,7 @@ class S3Store:
                 return
             empty_pages = 0 if entries else empty_pages + 1
             if following == more.get("ContinuationToken") or empty_pages > MAX_EMPTY_PAGES:
-                # Nothing more would come, for ever; and what is missing must not look like deleted objects.
+                # The listing would never end, and missing objects must not look deleted.
                 raise StoreError("ListObjectsV2", None, _ENDLESS, status=200)
             more["ContinuationToken"] = following
 

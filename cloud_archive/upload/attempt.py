@@ -157,7 +157,7 @@ class Attempt:
         if self._single:
             self._uploader._probes.probe_multipart(self._journal)
         supports = self._supports()
-        # Before a multipart upload a HEAD is cheap beside what would be sent in vain.
+        # Before a multipart upload a HEAD costs little, and a taken key would waste all parts.
         if head_first or supports is not CreateOnly.HONOURED or not self._single:
             known, info = self._check_object(key)
             if info is not None:
@@ -199,7 +199,7 @@ class Attempt:
             return None
         self._multipart.drop(key)
         self._sent.add(self._content.size_bytes)
-        # An ETag without a look at the bytes would make whatever they are count as proven from now on.
+        # Without reading the bytes, their ETag would make any bytes count as proven from now on.
         etag = None if proof is Proof.ACCEPTED else info.etag
         return _Placed(etag, already=True, ours=self._is_ours(info), proof=proof)
 

@@ -17,7 +17,7 @@ BUDGET_BYTES = 48 * 1024 * 1024
 
 
 class ByteBudget:
-    """Hands out room in the order in which it is asked for, so that a large body is not passed by small ones for ever.
+    """Hands out room in the order of the requests, so that small bodies never keep a large one waiting.
 
     What is larger than the whole budget gets all of it, alone. Thread-safe.
 

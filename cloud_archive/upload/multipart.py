@@ -248,7 +248,7 @@ class MultipartUpload:
         return sorted([*have.values(), *fresh], key=lambda part: part.number)
 
     def _begin_part(self, key: str, upload_id: str, number: int, pacer: PartPacer) -> Future[Part]:
-        # A body in memory goes at once: behind parts that wait for memory it could wait for ever.
+        # Send a body that is in memory at once: behind parts that wait for memory it might never be sent.
         executor = self._parts if self._body is None else None
         future: Future[Part] = Future()
         if executor is not None:

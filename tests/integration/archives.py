@@ -79,6 +79,7 @@ class Archive:
                     make_key=lambda path: object_key(template.render(datetime.now(), SESSION), path),
                     session_id="session-of-the-test",
                     parts=parts,
+                    wait=lambda seconds: None,  # there is no other writer
                 ),
                 self.root,
                 count=4,

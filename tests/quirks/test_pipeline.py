@@ -35,6 +35,13 @@ from tests.servers import S3Server, wait_until
 
 pytestmark = pytest.mark.store
 
+
+@pytest.fixture(autouse=True)
+def _no_other_writer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody else writes in these tests, so an object that could be replaced is looked at again soon."""
+    monkeypatch.setattr("cloud_archive.upload.uploader.CONFIRM_AFTER_SECONDS", 0.2)
+
+
 BATCH = make_batch()
 
 # Here the store lets a write replace what is there, so that two archivers can collide in the moment between a look
