@@ -369,5 +369,7 @@ def bare_status(state: str, cause: str = "") -> dict[str, Any]:
         "watching": "",
         "connection_verified": False,
         "keeps_local_files": True,
+        "waiting_webhooks": 0,
+        "unwritten_rows": 0,
         "version": __version__,
     }

@@ -208,9 +208,11 @@ class Engine:
                 destination=archiver.destination,
                 watched_directory=str(self.root),
             )
+        webhooks = opened.open_jobs.trouble()
         return replace(
             found,
-            errors=(*self._host.problems, *found.errors)[-MOST_ERRORS:],
+            errors=(*self._host.problems, *found.errors, *webhooks)[-MOST_ERRORS:],
+            waiting_webhooks=opened.open_jobs.waiting_webhooks(),
             unwritten_rows=opened.catalog.unwritten_rows(),
         )
 
@@ -368,7 +370,10 @@ class Engine:
     def metrics_text(self) -> str:
         """`GET /cloud-sync/metrics`: Prometheus text. Raises CloudArchiveError without prometheus-client."""
         opened = self._host.opened
-        return self._metrics.text(None if opened is None else opened.archiver.gauges())
+        if opened is None:
+            return self._metrics.text(None)
+        waiting = opened.open_jobs.waiting_webhooks()
+        return self._metrics.text(replace(opened.archiver.gauges(), waiting_webhooks=waiting))
 
 
 def find_engine(root: Path, environ: Mapping[str, str]) -> Path:

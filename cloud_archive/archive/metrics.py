@@ -38,6 +38,7 @@ NAMES = (
     "cloud_archive_last_success_timestamp_seconds",
     "cloud_archive_safe_to_stop",
     "cloud_archive_watching",
+    "cloud_archive_waiting_webhooks",
 )
 """Every metric there is; the dashboard and the alert rules in docs/ name no others."""
 
@@ -51,6 +52,7 @@ class Gauges:
         settling_files, settling_bytes: seen, but not complete or not yet in the ledger.
         oldest_seen_at: when the ledger first saw the file that waits longest, in seconds since 1970.
         watching: whether the directory is watched, and was scanned once.
+        waiting_webhooks: finished jobs that the receiver has not taken.
         problem: whether a part of the directory can't be read.
     """
 
@@ -60,6 +62,7 @@ class Gauges:
     oldest_seen_at: float | None = None
     watching: bool = False
     problem: bool = False
+    waiting_webhooks: int = 0
 
     @property
     def safe_to_stop(self) -> bool:
@@ -182,6 +185,9 @@ class PrometheusRecorder:
             "1 while no known file waits. The directory is not scanned for this.",
         )
         self._watching = gauge("cloud_archive_watching", "1 while the directory is watched.")
+        self._waiting_webhooks = gauge(
+            "cloud_archive_waiting_webhooks", "Finished jobs that the webhook's receiver has not taken."
+        )
         for result in ("archived", "already", "failed", "vanished"):  # so that a rate begins at zero
             self._files.labels(result)
             self._bytes.labels(result)
@@ -231,6 +237,7 @@ class PrometheusRecorder:
         self._oldest.set(0.0 if oldest is None else max(0.0, self._clock() - oldest))
         self._safe.set(found.safe_to_stop)
         self._watching.set(found.watching)
+        self._waiting_webhooks.set(found.waiting_webhooks)
         text: bytes = self._generate(self._registry)
         return text.decode()
 

@@ -12,16 +12,15 @@ from typing import Any, cast
 
 from ..catalog.catalog import Catalog
 from ..config.settings import Settings, is_set
-from ..errors import CloudArchiveError, LedgerError
-from ..intake.selection import Selection
+from ..errors import LedgerError
 from ..jobs.jobs import Jobs
-from ..jobs.store import JOBS_NAME, JobStore
 from ..ledger.ledger import Ledger
 from ..ledger.recovery import open_ledger, remember_log_files
 from ..state import FALLBACK_NAME, OwnFiles
 from ..store.base import Capabilities, ObjectStore
 from .archive import Archiver
 from .metrics import Recorder
+from .open_jobs import OpenJobs, open_jobs
 from .session import Session
 
 logger = logging.getLogger("cloud_archive.engine")
@@ -36,11 +35,16 @@ class OpenArchive:
     archiver: Archiver
     ledger: Ledger
     catalog: Catalog
-    jobs: Jobs
+    open_jobs: OpenJobs
+
+    @property
+    def jobs(self) -> Jobs:
+        """ComfyUI's jobs."""
+        return self.open_jobs.jobs
 
     def close_readers(self) -> None:
         """Close what reads the ledger."""
-        self.jobs.close()
+        self.open_jobs.close()
         self.catalog.close()
 
     def close(self) -> None:
@@ -105,29 +109,15 @@ class ArchiveParts:
         session_mark = (self.session_id, self.started_at)
         catalog = Catalog(state_directory, self.root, settings, ledger, store, session=session_mark)
         catalog.start()
-        jobs, trouble = self._open_jobs(settings, state_directory, archiver)
+        jobs = open_jobs(settings, self.root, state_directory, archiver, catalog)
         for notice in [
             *notices,
             *catalog.notices,
-            *trouble,
+            *jobs.notices,
             *_state_notices(state_directory, unlocked=unlocked),
         ]:
             archiver.session.notice(notice)
         return OpenArchive(archiver, ledger, catalog, jobs)
-
-    def _open_jobs(
-        self, settings: Settings, state_directory: Path, archiver: Archiver
-    ) -> tuple[Jobs, list[str]]:
-        """Return the jobs, closed where they can't be opened, and what users should know."""
-        selection = Selection(settings.include, settings.exclude, archiver.own)
-        jobs = Jobs(JobStore(state_directory / JOBS_NAME), self.root, archiver.ledger, selection)
-        try:
-            jobs.start()
-        except CloudArchiveError as error:
-            logger.error("%s", error)
-            return jobs, [str(error)]
-        archiver.on_file = jobs.note_path
-        return jobs, []
 
     def _with_backfill(self, settings: Settings, *, everything: bool) -> Settings:
         """Return the settings with the backfill that counts; `everything`: the ledger was lost."""

@@ -68,6 +68,7 @@ class Status:
         unsent_bytes: of `pending_bytes`, those that have still to be sent.
         archived_files, archived_bytes: what the ledger holds as archived, whichever session did it.
         unwritten_rows: of the catalog, which the bucket does not hold yet; `safe_to_stop` is about files alone.
+        waiting_webhooks: finished jobs that the webhook's receiver has not taken yet.
         unchecked_files: archived files that were touched since, and are still to be hashed.
     """
 
@@ -102,6 +103,7 @@ class Status:
     watching: str = ""
     connection_verified: bool = False
     keeps_local_files: bool = True
+    waiting_webhooks: int = 0
     version: str = __version__
 
     def to_json(self) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any
 
@@ -126,6 +126,22 @@ def edit_asset(
         there, _ = _tags_and_note(db, identity.bytes)
         fields |= {f"tag:{tag}": 0 for tag in there if tag not in wanted}
         fields |= {f"tag:{tag}": 1 for tag in wanted if tag not in there}
+    _store_edits(db, identity, fields, clock, machine)
+
+
+def add_marks(
+    db: sqlite3.Connection, identity: uuid.UUID, tags: Sequence[str], note: str, clock: float, machine: str
+) -> None:
+    """Add tags and a note, where it is not empty, and leave other tags alone; later edits win."""
+    fields: dict[str, Any] = {f"tag:{clean_text(tag)}": 1 for tag in tags}
+    if note:
+        fields["note"] = clean_text(note)
+    _store_edits(db, identity, fields, clock, machine)
+
+
+def _store_edits(
+    db: sqlite3.Connection, identity: uuid.UUID, fields: Mapping[str, Any], clock: float, machine: str
+) -> None:
     for field, value in fields.items():
         db.execute(
             "INSERT INTO edits VALUES (?, ?, ?, ?, ?) ON CONFLICT (uuid, field) DO UPDATE SET value = excluded.value,"

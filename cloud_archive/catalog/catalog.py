@@ -17,7 +17,7 @@ from ..config.settings import Settings
 from ..errors import CatalogError, RequestRefused
 from ..ledger.ledger import Ledger
 from ..store.base import ObjectStore
-from .assets import edit_asset, find_asset
+from .assets import add_marks, edit_asset, find_asset
 from .bucket.names import CatalogFolder
 from .bucket.outgoing import pictured
 from .bucket.tables import packed_of, queue_edits
@@ -29,7 +29,7 @@ from .jobs import add_jobs
 from .query import QueryError
 from .readers.read import READER_VERSION
 from .reading import AssetReader, open_same_file
-from .rows import UnreadAsset, full_key, path_of_row, unpack_graphs
+from .rows import UnreadAsset, asset_id, full_key, path_of_row, unpack_graphs
 from .search import Page, facets, search
 from .thumbnails.thumbnails import Thumbnail, Thumbnails
 
@@ -198,6 +198,23 @@ class Catalog:
         if self._writer is not None:
             self._writer.wake()
         return self.asset(identity)
+
+    def mark(self, key: str, tags: Sequence[str], note: str, clock: float) -> None:
+        """Add tags and a note to an archived file, also before it is in the catalog; later edits win.
+
+        Args:
+            clock: when they were given, in seconds since 1970.
+        """
+        identity = asset_id(self._settings.bucket, key)
+        machine = self._settings.machine_name
+
+        def store(db: sqlite3.Connection) -> None:
+            add_marks(db, identity, tags, note, clock, machine)
+            queue_edits(db, identity.bytes, clock, machine)
+
+        self.database.change(store, durable=True)
+        if self._writer is not None:
+            self._writer.wake()
 
     def graphs(self, identity: uuid.UUID) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
         """Return the prompt graph and the workflow; from the file or the bucket where they are not stored.

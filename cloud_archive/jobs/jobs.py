@@ -44,6 +44,7 @@ class Jobs:
         selection: which files are archived.
         on_final: called in the thread of this object once for each job, when every file is proven or has failed; it
             may be called again after a kill.
+        on_announced: called when a webhook may have been queued.
         message_id: makes the id of a job's webhook; None: there is none to send.
         clock: seconds since 1970.
     """
@@ -56,12 +57,14 @@ class Jobs:
         selection: Selection,
         *,
         on_final: OnFinal = lambda job, outputs: None,
+        on_announced: Callable[[], None] = lambda: None,
         message_id: Callable[[], str | None] = lambda: None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.store = store
         self._resolver = Resolver(store, root, ledger, selection)
         self._on_final = on_final
+        self._on_announced = on_announced
         self._message_id = message_id
         self._clock = clock
         self._lock = threading.Lock()
@@ -149,11 +152,18 @@ class Jobs:
     # --- what is asked
 
     def answer(self, job_id: str) -> dict[str, Any] | None:
-        """Return what is known of a job; None: nothing. Raises JobsError, LedgerError."""
+        """Return what is known of a job; None: nothing. What it says to be archived stays so.
+
+        Raises:
+            JobsError, LedgerError: it can't be read.
+        """
         job = self.store.find(job_id)
-        if job is None:
-            return None
-        return job_json(job, [self._resolver.resolve(job, output) for output in job.outputs])
+        return None if job is None else job_json(job, self._resolve(job))
+
+    def wants_links(self, job_id: str) -> bool:
+        """Return whether the job's webhook carries links."""
+        job = self.store.find(job_id)
+        return job is not None and job.options.urls
 
     def subscribe(self, job_id: str, callback: Callable[[], None]) -> Callable[[], None]:
         """Call back, from any thread, whenever something of this job changed. Returns how to end it."""
@@ -217,22 +227,28 @@ class Jobs:
         job = self.store.find(job_id)
         if job is None or job.state != "finished":
             return
+        outputs = self._resolve(job)
+        self._follow_paths(job_id, [output for output in outputs if output.state in (*OPEN_STATES, "failed")])
+        if is_final(job_json(job, outputs)):
+            if not job.announced:
+                self._on_final(job, outputs)
+                self.store.announce(job_id, self._message_id(), self._clock())
+                self._on_announced()
+            if not any(output.state == "failed" for output in outputs):
+                self.store.close_job(job_id)
+        self._notify(job_id)
+
+    def _resolve(self, job: JobRecord) -> list[Output]:
+        """Return what became of a job's files, and store what can't change any more."""
         outputs = [self._resolver.resolve(job, output) for output in job.outputs]
         settled = [
             now
             for before, now in zip(job.outputs, outputs, strict=True)
             if before.state is None and now.state not in (*OPEN_STATES, "failed")
         ]
-        if settled:
-            self.store.settle(job_id, settled)
-        self._follow_paths(job_id, [output for output in outputs if output.state in (*OPEN_STATES, "failed")])
-        if is_final(job_json(job, outputs)):
-            if not job.announced:
-                self._on_final(job, outputs)
-                self.store.announce(job_id, self._message_id(), self._clock())
-            if not any(output.state == "failed" for output in outputs):
-                self.store.close_job(job_id)
-        self._notify(job_id)
+        if settled and not self.store.read_only:
+            self.store.settle(job.job_id, settled)
+        return outputs
 
     def _follow_paths(self, job_id: str, outputs: Sequence[Output]) -> None:
         """From now on note what happens to these files, and to no others of this job."""

@@ -69,7 +69,7 @@ class Resolver:
 
     def _is_later(self, version: FileVersion, output: Output, finished_at: float) -> bool:
         """Return whether the file that is there now was written by a later job."""
-        if version.mtime_ns <= (finished_at + CLOCK_TOLERANCE_SECONDS) * 1e9:
+        if version.mtime_ns <= finished_at * 1e9:
             return False
         return self._store.is_named_later(output, finished_at)
 

@@ -12,7 +12,7 @@ import os
 import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -65,6 +65,19 @@ _TABLES = (
     ) WITHOUT ROWID""",
     "CREATE INDEX deliveries_due ON deliveries (next_try)",
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """A webhook that waits; times are in seconds since 1970."""
+
+    job_id: str
+    message_id: str
+    created_at: float
+    tries: int
+    next_try: float
+
+
 _JOB_COLUMNS = "job_id, state, process, status, started_at, finished_at, options, errors, announced"
 _OUTPUT_COLUMNS = "number, node, name, subfolder, kind, cached, state, key, sha256, size, reason"
 
@@ -79,7 +92,7 @@ class JobStore:
 
     def __init__(self, path: Path, *, read_only: bool = False) -> None:
         self.path = path
-        self._read_only = read_only
+        self.read_only = read_only
         self._lock = threading.Lock()
         self._connection: sqlite3.Connection | None = None
 
@@ -92,7 +105,7 @@ class JobStore:
         try:
             self._connection = self._opened()
         except sqlite3.DatabaseError as error:
-            if self._read_only or isinstance(error, sqlite3.OperationalError):
+            if self.read_only or isinstance(error, sqlite3.OperationalError):
                 raise JobsError(f"The list of jobs {self.path} can't be opened: {error}.") from error
             aside = move_aside(self.path)
             logger.error("The list of jobs was damaged: it is kept as %s, and a new one is made.", aside.name)
@@ -102,12 +115,12 @@ class JobStore:
                 raise JobsError(f"The list of jobs {self.path} can't be opened: {again}.") from again
 
     def _opened(self) -> sqlite3.Connection:
-        if not self._read_only:
+        if not self.read_only:
             with contextlib.suppress(OSError):  # it exists, or SQLite says better why it can't be made
                 os.close(create_private(self.path))
-        target = f"{self.path.resolve().as_uri()}?mode=ro" if self._read_only else str(self.path)
+        target = f"{self.path.resolve().as_uri()}?mode=ro" if self.read_only else str(self.path)
         connection = sqlite3.connect(
-            target, uri=self._read_only, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
+            target, uri=self.read_only, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
         )
         try:
             self._prepare(connection)
@@ -117,14 +130,14 @@ class JobStore:
         return connection
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
-        if not self._read_only:
+        if not self.read_only:
             connection.execute("PRAGMA journal_mode=WAL")
             connection.execute("PRAGMA synchronous=NORMAL")
         version = connection.execute("PRAGMA user_version").fetchone()[0]
         if version == _SCHEMA_VERSION:
             connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
             return
-        if version != 0 or self._read_only:
+        if version != 0 or self.read_only:
             raise sqlite3.DatabaseError(f"schema {version} is another version's")
         connection.execute("BEGIN IMMEDIATE")
         for statement in _TABLES:
@@ -268,9 +281,36 @@ class JobStore:
 
         self.change(work, durable=message_id is not None)
 
+    def next_delivery(self) -> Delivery | None:
+        """Return the webhook that is due first; None: none waits."""
+        rows = self.read(
+            "SELECT job_id, message_id, created_at, tries, next_try FROM deliveries ORDER BY next_try LIMIT 1"
+        )
+        return Delivery(*rows[0]) if rows else None
+
+    def waiting_deliveries(self) -> int:
+        """Return how many webhooks wait."""
+        return int(self.read("SELECT count(*) FROM deliveries")[0][0])
+
+    def postpone_delivery(self, job_id: str, tries: int, next_try: float) -> None:
+        """Try a webhook again at this time, in seconds since 1970."""
+        values = (tries, next_try, job_id)
+        self._execute("UPDATE deliveries SET tries = ?, next_try = ? WHERE job_id = ?", values)
+
+    def hasten_deliveries(self, now: float) -> None:
+        """Try every webhook at once: the receiver is back."""
+        self._execute("UPDATE deliveries SET next_try = min(next_try, ?)", (now,))
+
+    def end_delivery(self, job_id: str) -> None:
+        """Forget a webhook: it was taken, or nobody will take it."""
+        self._execute("DELETE FROM deliveries WHERE job_id = ?", (job_id,))
+
+    def _execute(self, sql: str, values: Sequence[Any]) -> None:
+        self.change(lambda db: db.execute(sql, values) and None)
+
     def close_job(self, job_id: str) -> None:
         """Note that nothing of this job can change any more."""
-        self.change(lambda db: db.execute("UPDATE jobs SET is_open = 0 WHERE job_id = ?", (job_id,)) and None)
+        self._execute("UPDATE jobs SET is_open = 0 WHERE job_id = ?", (job_id,))
 
     def earlier_output(self, output: Output, before: float) -> Output | None:
         """Return the archived output of an earlier job with this path, the newest one up to `before`."""

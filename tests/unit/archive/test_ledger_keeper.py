@@ -10,6 +10,7 @@ import pytest
 from cloud_archive.archive.archive import Archiver
 from cloud_archive.archive.ledger_keeper import FAILED_CHECKS, LedgerKeeper
 from cloud_archive.archive.open_archive import OpenArchive
+from cloud_archive.archive.open_jobs import OpenJobs
 from cloud_archive.catalog.catalog import Catalog
 from cloud_archive.config.settings import load_settings
 from cloud_archive.errors import LedgerError
@@ -33,7 +34,7 @@ def open_archive(archiver: Archiver) -> OpenArchive:
     root, settings = archiver.root, load_settings(ENVIRON)
     catalog = Catalog(root, root, settings, archiver.ledger, archiver.store, session=("s", 0.0))
     jobs = Jobs(JobStore(root / JOBS_NAME), root, archiver.ledger, Selection())
-    return OpenArchive(archiver, archiver.ledger, catalog, jobs)
+    return OpenArchive(archiver, archiver.ledger, catalog, OpenJobs(jobs))
 
 
 def fail(*_: object) -> None:

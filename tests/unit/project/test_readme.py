@@ -19,8 +19,6 @@ PAGES = sorted((ROOT / "docs").glob("*.md"))
 UNDOCUMENTED = frozenset(
     {
         "CLOUD_ARCHIVE_GALLERY",
-        "CLOUD_ARCHIVE_WEBHOOK_URL",
-        "CLOUD_ARCHIVE_WEBHOOK_SECRET",
     }
 )
 

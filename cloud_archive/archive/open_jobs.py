@@ -1,0 +1,129 @@
+"""Open the list of jobs beside an archiver, and what hears of their end: the catalog and the webhook's receiver."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..catalog.catalog import Catalog
+from ..config.settings import Settings
+from ..errors import CatalogError, CloudArchiveError, JobsError
+from ..intake.selection import Selection
+from ..jobs.jobs import Jobs
+from ..jobs.records import JobRecord, Output
+from ..jobs.store import JOBS_NAME, JobStore
+from ..jobs.webhooks import Webhooks, new_message_id
+from .archive import Archiver
+from .job_answers import add_links
+
+logger = logging.getLogger("cloud_archive.jobs")
+
+_UNSIGNED = (
+    "No webhook is sent: set CLOUD_ARCHIVE_WEBHOOK_SECRET, with which every message is signed"
+    " (whsec_ and 24 to 64 random bytes in base64)."
+)
+_NO_CATALOG = "The tags and note of a job were dropped: CLOUD_ARCHIVE_CATALOG is off."
+
+
+@dataclass(slots=True)
+class OpenJobs:
+    """The jobs of an archive, and its webhooks where there is a receiver.
+
+    Attributes:
+        notices: what users should know.
+    """
+
+    jobs: Jobs
+    webhooks: Webhooks | None = None
+    notices: Sequence[str] = ()
+
+    def waiting_webhooks(self) -> int:
+        """Return how many webhooks wait; 0 while the list is closed."""
+        with contextlib.suppress(JobsError):
+            return 0 if self.webhooks is None else self.webhooks.waiting()
+        return 0
+
+    def trouble(self) -> list[str]:
+        """Return what a status says of a receiver that takes nothing."""
+        with contextlib.suppress(JobsError):
+            sentence = None if self.webhooks is None else self.webhooks.sentence()
+            return [sentence] if sentence else []
+        return []
+
+    def close(self) -> None:
+        """End their threads and close the list."""
+        if self.webhooks is not None:
+            self.webhooks.stop()
+        self.jobs.close()
+
+
+def open_jobs(
+    settings: Settings, root: Path, state_directory: Path, archiver: Archiver, catalog: Catalog
+) -> OpenJobs:
+    """Return the jobs of this archive; closed, with a notice, where their list can't be opened."""
+    store = JobStore(state_directory / JOBS_NAME)
+    sends = settings.webhook_url is not None and settings.webhook_secret is not None
+    found = OpenJobs(
+        Jobs(
+            store,
+            root,
+            archiver.ledger,
+            Selection(settings.include, settings.exclude, archiver.own),
+            on_final=lambda job, outputs: _mark_assets(catalog, job, outputs),
+            on_announced=lambda: _wake(found),
+            message_id=new_message_id if sends else lambda: None,
+        )
+    )
+    if settings.webhook_url is not None and settings.webhook_secret is None:
+        found.notices = (_UNSIGNED,)
+    if settings.webhook_url is not None and settings.webhook_secret is not None:
+        found.webhooks = Webhooks(
+            store,
+            lambda job_id: _payload(found.jobs, archiver, job_id),
+            settings.webhook_url.get_secret_value(),
+            settings.webhook_secret.get_secret_value(),
+        )
+    try:
+        found.jobs.start()
+    except CloudArchiveError as error:
+        logger.error("%s", error)
+        found.webhooks, found.notices = None, (*found.notices, str(error))
+        return found
+    archiver.on_file = found.jobs.note_path
+    if found.webhooks is not None:
+        found.webhooks.start()
+    return found
+
+
+def _wake(found: OpenJobs) -> None:
+    if found.webhooks is not None:
+        found.webhooks.wake()
+
+
+def _payload(jobs: Jobs, archiver: Archiver, job_id: str) -> dict[str, Any] | None:
+    """Return what the webhook sends: the answer about the job, with links made now where the job asked for them."""
+    answer = jobs.answer(job_id)
+    if answer is not None and jobs.wants_links(job_id):
+        add_links(archiver.store, answer["files"])
+    return answer
+
+
+def _mark_assets(catalog: Catalog, job: JobRecord, outputs: Sequence[Output]) -> None:
+    """Give the job's tags and note to the files that it wrote."""
+    options = job.options
+    if not options.tags and not options.note:
+        return
+    if not catalog.is_open:
+        logger.warning("%s", _NO_CATALOG)
+        return
+    for output in outputs:
+        if output.state == "archived" and output.key and not output.cached:
+            try:
+                catalog.mark(output.key, options.tags, options.note, job.finished_at or 0.0)
+            except CatalogError as error:  # it holds up no webhook
+                logger.warning("The tags and note of a job were dropped: %s", error)
+                return

@@ -1,0 +1,184 @@
+"""One POST to the webhook's receiver: to an address that was checked, without redirects, and never for long."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import ipaddress
+import re
+import socket
+import ssl
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+from urllib.parse import urlsplit
+
+CONNECT_SECONDS = 10.0
+WHOLE_SECONDS = 20.0  # from the connection to the end of the answer's head, however slowly it comes
+
+_PIECE_BYTES = 4096
+_MAX_HEAD_BYTES = 64 * 1024
+_STATUS_LINE = re.compile(rb"HTTP/1\.[01] ([1-5]\d\d)\b")
+_PRIVATE_SUFFIXES = (
+    *(".local", ".localhost", ".internal", ".intranet", ".lan", ".home", ".corp", ".private"),
+    ".home.arpa",
+)
+Resolve = Callable[..., Sequence[tuple[Any, ...]]]
+
+
+class ReceiverFailed(Exception):
+    """The receiver did not take it; the message is the end of a sentence and names neither URL nor host."""
+
+
+def is_private_host(host: str) -> bool:
+    """Return whether a URL's host means this machine or its own network, by its name alone.
+
+    >>> [is_private_host(host) for host in ("127.0.0.1", "n8n", "hooks.lan", "10.0.0.7", "example.com", "8.8.8.8")]
+    [True, True, True, True, False, False]
+    """
+    try:
+        return not _is_public(ipaddress.ip_address(host))
+    except ValueError:
+        name = host.lower().rstrip(".")
+        return "." not in name or name.endswith(_PRIVATE_SUFFIXES)
+
+
+def post(
+    url: str,
+    headers: Mapping[str, str],
+    body: bytes,
+    *,
+    resolve: Resolve = socket.getaddrinfo,
+    whole_seconds: float = WHOLE_SECONDS,
+) -> None:
+    """Post to the operator's URL.
+
+    A public name must lead to public addresses, so that nobody who answers for it in the DNS can make this machine
+    call into its own network; the connection goes to the address that was checked.
+
+    Raises:
+        ReceiverFailed: it can't be reached, or answered anything but 2xx.
+    """
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    try:
+        with contextlib.closing(_connected(host, port, resolve)) as plain:
+            status = _exchange(
+                plain, parts.scheme == "https", host, parts.netloc, path, headers, body, whole_seconds
+            )
+    except ReceiverFailed:
+        raise
+    except (OSError, http.client.HTTPException, ValueError, AttributeError) as error:
+        # The last two: the socket was shut down while TLS was reading.
+        raise ReceiverFailed(_cause(error)) from None
+    if 300 <= status < 400:
+        raise ReceiverFailed(f"answered {status}: redirects are not followed")
+    if not 200 <= status < 300:
+        raise ReceiverFailed(f"answered {status}")
+
+
+def _connected(host: str, port: int, resolve: Resolve) -> socket.socket:
+    found = resolve(host, port, type=socket.SOCK_STREAM)
+    addresses = list(dict.fromkeys((entry[0], entry[4]) for entry in found))
+    if not is_private_host(host):
+        for _, address in addresses:
+            if not _is_public(ipaddress.ip_address(str(address[0]).partition("%")[0])):
+                raise ReceiverFailed(
+                    "has a public name that leads to a private address, which is refused:"
+                    " write the address itself into CLOUD_ARCHIVE_WEBHOOK_URL if it is meant"
+                )
+    failure: OSError | None = None
+    for family, address in addresses:
+        connection = socket.socket(family, socket.SOCK_STREAM)
+        connection.settimeout(CONNECT_SECONDS)
+        try:
+            connection.connect(address)
+        except OSError as error:
+            connection.close()
+            failure = error
+        else:
+            return connection
+    raise failure or OSError("it has no address")
+
+
+def _is_public(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
+    if isinstance(address, ipaddress.IPv6Address):
+        inner = address.ipv4_mapped or address.sixtofour or (address.teredo[1] if address.teredo else None)
+        if inner is not None:
+            return _is_public(inner)
+        if address in _NAT64:
+            return _is_public(ipaddress.IPv4Address(int(address) & 0xFFFFFFFF))
+    return address.is_global and not address.is_multicast
+
+
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+
+
+def _exchange(
+    plain: socket.socket,
+    is_https: bool,
+    host: str,
+    authority: str,
+    path: str,
+    headers: Mapping[str, str],
+    body: bytes,
+    whole_seconds: float,
+) -> int:
+    timed_out = threading.Event()
+
+    def give_up() -> None:
+        timed_out.set()
+        with contextlib.suppress(OSError):
+            plain.shutdown(socket.SHUT_RDWR)
+
+    watchdog = threading.Timer(whole_seconds, give_up)
+    watchdog.daemon = True
+    watchdog.start()
+    try:
+        stream = plain
+        if is_https:
+            # Wrapping takes the socket away from the watchdog, which keeps the other half of the pair.
+            stream = ssl.create_default_context().wrap_socket(plain.dup(), server_hostname=host)
+        stream.settimeout(whole_seconds)
+        connection = http.client.HTTPConnection(host)
+        connection.sock = stream
+        with contextlib.closing(connection):
+            connection.request("POST", path, body, {"Host": authority, "Connection": "close", **headers})
+            return _status(stream)
+    except (OSError, http.client.HTTPException, ValueError, AttributeError):
+        if timed_out.is_set():
+            raise ReceiverFailed("did not answer in time") from None
+        raise
+    finally:
+        watchdog.cancel()
+
+
+def _status(stream: socket.socket) -> int:
+    """Return the status of an answer whose head came whole: half a head says nothing."""
+    head = b""
+    while True:
+        while b"\r\n\r\n" not in head:
+            piece = stream.recv(_PIECE_BYTES)
+            if not piece or len(head) > _MAX_HEAD_BYTES:
+                raise http.client.IncompleteRead(head[:0])
+            head += piece
+        first, _, head = head.partition(b"\r\n\r\n")
+        match = _STATUS_LINE.match(first)
+        if match is None:
+            raise ReceiverFailed("does not answer HTTP")
+        if not match[1].startswith(b"1"):
+            return int(match[1])
+
+
+def _cause(error: Exception) -> str:
+    if isinstance(error, (TimeoutError, socket.timeout)):
+        return "did not answer in time"
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"has a certificate that is not trusted ({error.verify_message})"
+    if isinstance(error, socket.gaierror):
+        return "has a name that can't be resolved"
+    if isinstance(error, ConnectionRefusedError):
+        return "refused the connection"
+    return "closed the connection"
