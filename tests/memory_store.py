@@ -88,9 +88,10 @@ class MemoryStore:
         return sum(1 for name, _ in self.calls if name == operation)
 
     def bodies(self) -> dict[str, bytes]:
-        """What the bucket holds."""
+        """The outputs that the bucket holds, without the catalog's own objects."""
         with self._lock:
-            return {key: stored.body for key, stored in self.objects.items()}
+            outputs = [(key, stored) for key, stored in self.objects.items() if ".cloud-archive/" not in key]
+            return {key: stored.body for key, stored in outputs}
 
     def _call(self, operation: str, key: str) -> None:
         self.calls.append((operation, key))

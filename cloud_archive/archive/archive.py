@@ -116,10 +116,7 @@ class Archiver:
         self.ledger = ledger
         self.store = store
         self.session_id = session_id
-        if session is None:
-            session = Session()
-            session.begin_with([recent_upload(row) for row in reversed(newest_archived(ledger, MOST_RECENT))])
-        self.session = session
+        self.session = session = session or _new_session(ledger)
         self.own = own
         self.remainder = Remainder()  # as of the last `stop`
         self.known_root = KnownRoot(root, ledger)
@@ -380,3 +377,10 @@ class Archiver:
         """Whether the directory was scanned since the start, can't be for now, or nothing watches it."""
         watch = self.pipeline.watch
         return watch is None or watch.reconciler.first_done or not watch.reconciler.root_is_known
+
+
+def _new_session(ledger: Ledger) -> Session:
+    """Return a session that shows what earlier ones archived last."""
+    session = Session()
+    session.begin_with([recent_upload(row) for row in reversed(newest_archived(ledger, MOST_RECENT))])
+    return session

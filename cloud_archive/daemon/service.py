@@ -30,6 +30,7 @@ from ..errors import CloudArchiveError, SettingsError
 from ..redaction import secret_values
 from ..state import LOG_NAME, STANDBY_LOG_NAME, EngineInfo, remove_engine_info, write_engine_info
 from .logs import PrivateFileHandler, log_to_file, redirect_to_devnull
+from .orders import ORPHAN_SECONDS, Orders
 from .process import handle_signals, limit_glibc_memory, lower_priority, raise_open_files_limit
 from .systemd import notify, notify_systemd
 
@@ -39,42 +40,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger("cloud_archive.service")
 
 GRACE_SECONDS = 30.0
-ORPHAN_SECONDS = 600.0  # how long an engine goes on without its parent; orders may change it
 PARENT_CHECK_SECONDS = 2.0
 SHORT_WORK_SECONDS = 5.0  # work that ends within this time is not worth a listener
 _MAX_NAMED = 20  # files named in the log at the end
-
-
-@dataclass(frozen=True, slots=True)
-class Orders:
-    """What a parent sends to its engine, as one JSON line on standard input.
-
-    Attributes:
-        orphan_seconds: how long the engine goes on uploading after its parent has ended.
-    """
-
-    token: str = field(repr=False)
-    root: str
-    state_base: str | None
-    orphan_seconds: float = ORPHAN_SECONDS
-
-    @classmethod
-    def parse(cls, line: str) -> Orders:
-        """Return the orders of a JSON line.
-
-        Raises:
-            ValueError: the line is invalid.
-        """
-        fields: dict[str, Any] = json.loads(line)
-        try:
-            return cls(
-                token=str(fields["token"]),
-                root=str(fields["root"]),
-                state_base=fields.get("state_base"),
-                orphan_seconds=float(fields.get("orphan_seconds", ORPHAN_SECONDS)),
-            )
-        except (KeyError, TypeError) as error:
-            raise ValueError(f"orders without {error}") from None
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ import psutil
 import pytest
 
 from cloud_archive.comfyui.job_capture import JobCapture
-from cloud_archive.daemon.service import ORPHAN_SECONDS
+from cloud_archive.daemon.orders import ORPHAN_SECONDS
 from cloud_archive.handshake import NotTheEngine, call_engine
 from tests.fork_server import Process, popen
 from tests.functional.prompt_queue import PromptQueue, outputs

@@ -66,7 +66,7 @@ def test_a_second_one_stands_by_and_refuses_orders(engine: Engine, root: Path, t
         assert second.status().state.value == "standby"
         assert "Another process is archiving" in second.status().errors[-1]
         assert stood == [True]
-        with pytest.raises(CloudArchiveError, match="ask that one"):
+        with pytest.raises(CloudArchiveError, match="Another process"):
             second.retry()
     finally:
         second.close(0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from cloud_archive.daemon.service import Orders
+from cloud_archive.daemon.orders import Orders
 
 
 def test_the_token_of_the_orders_does_not_show() -> None:

@@ -87,3 +87,19 @@ def test_a_package_begins_empty() -> None:
     for path in PACKAGE.glob("*/**/__init__.py"):
         code = ast.parse(path.read_text(encoding="utf-8")).body
         assert all(isinstance(node, ast.Expr) for node in code), path
+
+
+def test_no_file_or_class_is_over_400_lines_and_no_function_over_60() -> None:
+    """What is larger does more than one thing: split it."""
+    too_long = []
+    for path in PACKAGE.rglob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        lengths = [(text.count("\n"), 400, path.name)]
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
+                lines = (node.end_lineno or node.lineno) - node.lineno + 1
+                lengths.append(
+                    (lines, 400 if isinstance(node, ast.ClassDef) else 60, f"{path.name}: {node.name}")
+                )
+        too_long += [f"{name}: {lines} lines" for lines, most, name in lengths if lines > most]
+    assert too_long == []

@@ -1,0 +1,41 @@
+"""What ComfyUI's process sends to the engine that it starts."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+ORPHAN_SECONDS = 600.0  # how long an engine continues without its parent; orders may change it
+
+
+@dataclass(frozen=True, slots=True)
+class Orders:
+    """What a parent sends to its engine, as one JSON line on standard input.
+
+    Attributes:
+        orphan_seconds: how long the engine goes on uploading after its parent has ended.
+    """
+
+    token: str = field(repr=False)
+    root: str
+    state_base: str | None
+    orphan_seconds: float = ORPHAN_SECONDS
+
+    @classmethod
+    def parse(cls, line: str) -> Orders:
+        """Return the orders of a JSON line.
+
+        Raises:
+            ValueError: the line is invalid.
+        """
+        fields: dict[str, Any] = json.loads(line)
+        try:
+            return cls(
+                token=str(fields["token"]),
+                root=str(fields["root"]),
+                state_base=fields.get("state_base"),
+                orphan_seconds=float(fields.get("orphan_seconds", ORPHAN_SECONDS)),
+            )
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"orders without {error}") from None
