@@ -71,7 +71,7 @@ class MemoryStore:
         self._lock = threading.Lock()
         self._ids = itertools.count(1)
 
-    def warm_up(self) -> None:
+    def warm_up(self, *, in_parts: bool = False) -> None:
         """Always ready."""
 
     def add(self, key: str, body: bytes, *, written: float = WRITTEN, **metadata: str) -> None:
@@ -255,6 +255,7 @@ class MemoryStore:
         content_type: str,
         metadata: Mapping[str, str],
         notes: ProbeNotes | None = None,
+        in_parts: bool = True,
     ) -> None:
         pass
 

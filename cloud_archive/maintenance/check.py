@@ -106,6 +106,7 @@ def run_check(
         settings = check.check_settings(load)
         check.check_network(settings)
         store = make_store(settings)
+        store.use_sdk_only()
         try:
             check.check_store(settings, store)
         finally:

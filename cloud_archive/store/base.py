@@ -265,12 +265,16 @@ class ObjectStore(Protocol):
         content_type: str,
         metadata: Mapping[str, str],
         notes: ProbeNotes | None = None,
+        in_parts: bool = True,
     ) -> None:
         """Find out what create-only writes do, at a key that was just written with exactly this.
 
         Raises nothing but what `notes` raises.
 
         Leaves no object behind. Does nothing with a body over 4 MiB: a smaller one will come.
+
+        Args:
+            in_parts: find it out of multipart uploads too, also where a write in one request is safe.
         """
 
     def probe_with_key(self, notes: ProbeNotes | None = None) -> None:
@@ -280,8 +284,12 @@ class ObjectStore(Protocol):
     def probe_key(self) -> str:
         """The key of that object."""
 
-    def warm_up(self) -> None:
-        """Load what requests need, without making one, so that the first need not wait."""
+    def warm_up(self, *, in_parts: bool = False) -> None:
+        """Load what requests need, without making one, so that the first need not wait.
+
+        Args:
+            in_parts: for a multipart upload.
+        """
 
     def close(self) -> None:
         """Close all connections."""

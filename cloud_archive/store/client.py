@@ -11,13 +11,16 @@ import ssl
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
-from urllib.parse import urlsplit
 
 from .. import __version__
+from . import address as addresses
+from .address import addressing_style
 from .aws_session import AwsConfigurationError, chain_session, isolated_session
 from .bandwidth import Throttle
-from .fast_put import Address, Keys, SignedPut, read_bounded
+from .bounded import read_bounded
+from .obstore_client import Keys
 from .proxies import proxy_of
+from .signing import sign_with_known_checksum
 
 if TYPE_CHECKING:
     from botocore.session import Session
@@ -27,8 +30,8 @@ if TYPE_CHECKING:
 
 CONNECT_SECONDS = 10
 READ_SECONDS = 60
-# Above this size a request asks first (Expect: 100-continue), so that a refusal costs no upload; below, the extra
-# round trip costs more than the body.
+# Above this size a PutObject asks first (Expect: 100-continue), so that a refusal costs no upload; below, the extra
+# round trip costs more than the body. Of a part the store has taken the CreateMultipartUpload just before.
 EXPECT_ABOVE_BYTES = 1024 * 1024
 PIECE_BYTES = 256 * 1024  # progress is reported in these steps
 
@@ -39,12 +42,10 @@ class Client(NamedTuple):
     Attributes:
         sdk: botocore's client.
         keys: what signs requests now, since credentials of roles are renewed; None where nothing does.
-        signed_put: makes the way past it for bodies (see signed_put.py); None where only the SDK knows the way.
     """
 
     sdk: S3Client
     keys: Callable[[], Keys] | None
-    signed_put: Callable[[Address], SignedPut] | None
 
 
 def make_client(
@@ -66,7 +67,7 @@ def make_client(
         if settings.credentials == "aws":
             raise AwsConfigurationError(str(error)) from error
         raise
-    return _set_up(settings, session, client, connect_seconds, read_seconds, before_send)
+    return _set_up(settings, session, client, before_send)
 
 
 def keys_of(settings: Settings, session: Session | None = None) -> Callable[[], Keys] | None:
@@ -153,8 +154,6 @@ def _set_up(
     settings: Settings,
     session: Session,
     client: Any,
-    connect_seconds: float,
-    read_seconds: float,
     before_send: Callable[..., None],
 ) -> Client:
     from botocore.handlers import convert_body_to_file_like_object
@@ -162,7 +161,7 @@ def _set_up(
     session_of_requests = client._endpoint.http_session
     session_of_requests.send = _bounded(session_of_requests.send)
     client.meta.events.register("before-call.s3.HeadBucket", cast(Any, _untold_region))
-    if (forbid := forbid_overwrite(settings.endpoint_url)) is not None:
+    if (forbid := addresses.forbid_overwrite(settings.endpoint_url)) is not None:
         for operation in ("PutObject", "CompleteMultipartUpload"):
             client.meta.events.register(f"before-call.s3.{operation}", forbid)
     # Bodies stay bytes: wrapped as files, each one would be sent with Expect: 100-continue, a round trip more.
@@ -170,68 +169,10 @@ def _set_up(
         client.meta.events.unregister(
             f"before-parameter-build.s3.{operation}", convert_body_to_file_like_object
         )
-        client.meta.events.register(f"before-call.s3.{operation}", _ask_first)
         client.meta.events.register(f"before-send.s3.{operation}", before_send)
-    keys = keys_of(settings, session)
-    sdk = cast("S3Client", client)
-    if keys is None or forbid is not None or proxy_of(settings.endpoint_url) is not None:
-        return Client(sdk, keys, None)
-
-    def signed_put(address: Address) -> SignedPut:
-        return SignedPut(
-            address,
-            keys,
-            connections=_connections(settings),
-            verify=_authorities_or_default(settings, session) if address.scheme == "https" else None,
-            user_agent=_user_agent(),
-            connect_seconds=connect_seconds,
-            read_seconds=read_seconds,
-        )
-
-    return Client(sdk, keys, signed_put)
-
-
-def _authorities_or_default(settings: Settings, session: Session) -> str:
-    from botocore.httpsession import get_cert_path
-
-    found = certificate_authorities(settings) or session.get_config_variable("ca_bundle")
-    return str(found or get_cert_path(True))
-
-
-def addressing_style(settings: Settings) -> str:
-    """`path`, `virtual` or (AWS only) `auto`.
-
-    Off AWS `auto` means path: `https://host/bucket/key` works at every provider in the guides, on IP addresses, on
-    localhost and under certificates that hold only the host's name. The known exception takes no other than virtual:
-    https://www.alibabacloud.com/help/en/oss/developer-reference/compatibility-with-amazon-s3
-    """
-    if settings.addressing_style in ("path", "virtual"):
-        return str(settings.addressing_style)
-    if _is_alibaba(settings.endpoint_url):
-        return "virtual"
-    return "auto" if settings.is_aws else "path"
-
-
-def _is_alibaba(endpoint_url: str | None) -> bool:
-    host = urlsplit(endpoint_url or "").hostname or ""
-    return host.rstrip(".").endswith(".aliyuncs.com")
-
-
-def forbid_overwrite(endpoint_url: str | None) -> Callable[..., None] | None:
-    """What a store needs beside If-None-Match on a create-only write; None: nothing.
-
-    Alibaba has a header of its own (https://help.aliyun.com/en/oss/user-guide/0026-00000002). Google has one too, but
-    refuses it beside the x-amz-* ones that every request here has ("Requests cannot specify both x-amz and x-goog
-    headers", https://github.com/carrierwaveuploader/carrierwave/pull/2356), so there a look goes first.
-    """
-    if not _is_alibaba(endpoint_url):
-        return None
-
-    def add(params: dict[str, Any], **_: object) -> None:
-        if "If-None-Match" in params["headers"]:
-            params["headers"]["x-oss-forbid-overwrite"] = "true"
-
-    return add
+        sign_with_known_checksum(client, operation)
+    client.meta.events.register("before-call.s3.PutObject", _ask_first)
+    return Client(cast("S3Client", client), keys_of(settings, session))
 
 
 def certificate_authorities(settings: Settings) -> str | None:

@@ -31,6 +31,10 @@ class HeadRequests:
 
     def head(self, key: str) -> ObjectInfo | None:
         """See `ObjectStore.head`."""
+        if self._is_missing(key):
+            self._requests.remember(can_head=True)
+            self._answers_missing = True
+            return None
         able = self._requests.capabilities
         ask = self._with_checksum and able.checksum == "sha256" and able.echoes_checksum is not False
         try:
@@ -51,6 +55,12 @@ class HeadRequests:
             self._answers_missing = True
             return None
         return object_info(key, answer, believe_checksum=self._requests.capabilities.echoes_checksum is True)
+
+    def _is_missing(self, key: str) -> bool:
+        """Return whether there is no such object, without loading the SDK; False: ask the SDK."""
+        is_missing = not self._requests.sdk_is_loaded and self._requests.fast.is_missing(key)
+        self._requests.keys_accepted = self._requests.keys_accepted or is_missing
+        return is_missing
 
     def _head_again(self, key: str, refusal: StoreError, *, with_checksum: bool) -> dict[str, Any] | None:
         """Look without the checksum header, and where that is refused too, find out why.

@@ -84,6 +84,7 @@ def probe(
     metadata: Mapping[str, str],
     wait: Callable[[float], bool],
     notes: ProbeNotes | None = None,
+    in_parts: bool = True,
 ) -> None:
     """Find out whether the store refuses to overwrite, and whether this key may look.
 
@@ -93,6 +94,7 @@ def probe(
         key, body, content_type, metadata: an object exactly as it was just written.
         wait: waits so many seconds; True: give up.
         notes: records the multipart upload, so that the next process can abort it.
+        in_parts: try also a multipart upload; done anyway where a write in one request is not safe.
     """
     noted: ProbeNotes = notes or _NoNotes()
     sha256 = hashlib.sha256(body).hexdigest()
@@ -124,7 +126,8 @@ def probe(
         _probe_head(store, key)
     if store.capabilities.create_only is CreateOnly.UNKNOWN:
         store.remember(create_only=_outcome(store, put, wait))
-    if store.capabilities.create_only_multipart is CreateOnly.UNKNOWN:
+    in_parts = in_parts or store.capabilities.create_only is not CreateOnly.HONOURED
+    if in_parts and store.capabilities.create_only_multipart is CreateOnly.UNKNOWN:
         found = _outcome(store, multipart, wait)
         store.remember(create_only_multipart=found)
         if found is CreateOnly.IGNORED:

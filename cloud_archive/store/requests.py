@@ -13,14 +13,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
+from .. import __version__
 from ..errors import FailureScope, ObjectExists, StoreError
+from .address import Address
 from .answers import md5_base64, sha256_base64
 from .aws_session import MadeOnce
 from .bandwidth import Throttle
 from .base import Capabilities, Checksum, CreateOnly, Progress
 from .client import PIECE_BYTES, Client, MeteredBody, SentBytes, keys_of, make_client
 from .failures import CREDENTIAL_CODES, explain
-from .fast_put import SDK_STATUSES, Address, AnswerError, SignedPut
+from .fast_path import FastPath
 from .integrity import blame_name, got_further, names_checksum, refuses_checksum
 from .proxies import proxy_of
 from .translate import clock_offset_seconds, redact, translate
@@ -44,6 +46,7 @@ class RequestExecutor:
         destination: `endpoint/bucket`.
         region: where the bucket is, as far as is known.
         keys_accepted: whether a request has succeeded.
+        fast: sends small requests past the SDK.
     """
 
     def __init__(
@@ -68,9 +71,11 @@ class RequestExecutor:
         self._lock = threading.Lock()
         self._client_made: Client | None = None
         self._maker = MadeOnce(lambda: make_client(settings, connect_seconds, read_seconds, self._meter))
-        # Made once a request of the SDK shows how; trusted until something fails.
-        self._signed_put: SignedPut | None = None
-        self._trusts_signed_put = False
+        self.fast = FastPath(
+            settings,
+            user_agent=f"cloud-archive/{__version__}",
+            read_seconds=read_seconds,
+        )
         self._sending = threading.local()
         limit = settings.max_bandwidth_bytes
         self._throttle = None if limit is None else Throttle(limit)
@@ -114,8 +119,8 @@ class RequestExecutor:
                 else {"ContentMD5": md5_base64(body)}
             )
             known = integrity | parameters
-            if self._trusts_signed_put and (past := self._signed_put) is not None:
-                answer = self._send_signed(past, operation, key, body, sha256, sent, conditional, known)
+            if operation == "PutObject" and dialect == "sha256":
+                answer = self._put_fast(key, body, conditional, known)
                 if answer is not None:
                     return answer
             self._sending.sent_bytes = sent
@@ -128,41 +133,27 @@ class RequestExecutor:
 
         answer, dialect = self.in_either_dialect(attempt)
         sent.reach(len(body))
-        if dialect == "sha256" and self.capabilities.echoes_checksum is None and answer.get("ETag"):
+        shows_checksum = dialect == "sha256" and "ResponseMetadata" in answer  # the fast path does not
+        if shows_checksum and self.capabilities.echoes_checksum is None and answer.get("ETag"):
             self.remember(echoes_checksum="ChecksumSHA256" in answer)
         return answer
 
-    def _send_signed(
-        self,
-        past: SignedPut,
-        operation: str,
-        key: str,
-        body: bytes,
-        sha256: str,
-        sent: SentBytes,
-        conditional: bool,
-        parameters: Mapping[str, Any],
+    def _put_fast(
+        self, key: str, body: bytes, conditional: bool, parameters: Mapping[str, Any]
     ) -> dict[str, Any] | None:
-        """Send past the SDK (fast_put.py). None: let the SDK send it, which may know a way around the refusal."""
+        """Write an object past the SDK; None: let the SDK send it. Raises as `call` does."""
         try:
-            answer = past.send(key, self._metered(body, sent), len(body), sha256, parameters)
+            answer = self.fast.put(key, body, parameters)
         except Exception as error:
-            if isinstance(error, AnswerError) and error.status in SDK_STATUSES:
-                self._trusts_signed_put = False
-                return None
-            explained = self._refusal(error, operation, key, conditional=conditional)
-            if not isinstance(explained, ObjectExists):
-                self._trusts_signed_put = False
-            raise explained from self._shown(error)
-        self._note_time(answer)
+            raise self._refusal(error, "PutObject", key, conditional=conditional) from None
+        self.keys_accepted = self.keys_accepted or answer is not None
         return answer
 
     def _learn(self, key: str) -> None:
-        """Learn from the SDK's accepted request how the next bodies go to the store without the SDK."""
+        """Learn the bucket's address from the SDK's accepted request, for requests past the SDK."""
         url, authorization = getattr(self._sending, "signed", ("", ""))
-        make = self.client().signed_put
-        address = None if make is None else Address.of(url, authorization, key)
-        if make is None or address is None:
+        address, keys = Address.of_request(url, authorization, key), self.client().keys
+        if address is None or keys is None:
             return
         with self._lock:
             if address.region != self.region:
@@ -170,9 +161,7 @@ class RequestExecutor:
                 logger.warning(
                     "%s: the bucket is in the region %s: set S3_REGION.", self.destination, self.region
                 )
-            if self._signed_put is None or self._signed_put.address != address:
-                self._signed_put = make(address)
-            self._trusts_signed_put = True
+        self.fast.learn(address, keys)
 
     def in_either_dialect(
         self, attempt: Callable[[Checksum], dict[str, Any]]
@@ -256,7 +245,8 @@ class RequestExecutor:
             if self._client_made is client:
                 logger.info("%s: the AWS credentials have changed", self.destination)
                 self._maker.drop()
-                self._client_made = self._signed_put = None
+                self._client_made = None
+                self.fast.forget()
         return True
 
     def _refusal(self, error: Exception, operation: str, key: str | None, *, conditional: bool) -> StoreError:
@@ -334,6 +324,11 @@ class RequestExecutor:
         if date:
             self._answered = (date, time.time())
 
+    @property
+    def sdk_is_loaded(self) -> bool:
+        """Whether a request of the SDK would begin at once."""
+        return self._client_made is not None
+
     def client(self) -> Client:
         """Return the client; the first call makes it, in a quarter of a second."""
         client = self._client_made
@@ -363,11 +358,9 @@ class RequestExecutor:
         client = self._maker.drop()
         with self._lock:
             client, self._client_made = self._client_made or client, None
-            past, self._signed_put = self._signed_put, None
         if client is not None:
             client.sdk.close()
-        if past is not None:
-            past.close()
+        self.fast.close()
 
 
 _PLACING = ("PutObject", "CreateMultipartUpload")

@@ -31,6 +31,7 @@ from .evidence import answer_proves
 from .failures import explain
 from .heads import HeadRequests
 from .links import AnswerHeaders, PresignedLink, presign
+from .object_reads import read_object
 from .probe import PROBE_BODY, PROBE_METADATA, PROBE_WITH_BYTES, probe, probe_key, put_probe_object
 from .requests import RequestExecutor
 from .translate import web_page
@@ -41,9 +42,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger("cloud_archive.store")
 
 READ_BYTES = 1024 * 1024
-_REPLACED = replace(
-    explain("PreconditionFailed"), cause="The object was replaced meanwhile.", cure="Run the command again."
-)
 _ENDLESS = replace(
     explain("NotS3"),
     cause="The store's listing repeats itself and never ends.",
@@ -151,15 +149,12 @@ class S3Store:
         etag = bare_etag(answer.get("ETag"))
         if etag is None and is_html(answer):
             raise not_s3("PutObject", key)
-        return PutResult(
-            etag,
-            answer_proves(
-                body,
-                sha256,
-                checksum=sha256_hex(answer.get("ChecksumSHA256")),
-                etag=bare_etag(answer.get("ETag")),
-            ),
-        )
+        checksum = sha256_hex(answer.get("ChecksumSHA256"))
+        proven = answer_proves(body, sha256, checksum=checksum, etag=etag)
+        if not proven and checksum is None:
+            # Only the SDK passes on the store's checksum.
+            self._requests.fast.give_up("the store's ETags are not the MD5 of the bytes")
+        return PutResult(etag, proven)
 
     def create_multipart(self, key: str, *, content_type: str, metadata: Mapping[str, str]) -> str:
         """See `ObjectStore`."""
@@ -263,6 +258,10 @@ class S3Store:
         """See `ObjectStore`."""
         return self._heads.head(key)
 
+    def presign(self, key: str, expires_seconds: float, answer: AnswerHeaders) -> PresignedLink:
+        """See `ObjectStore`."""
+        return presign(self._requests, self._settings.bucket, key, expires_seconds, answer)
+
     def unfinished_uploads(self, key: str) -> list[UnfinishedUpload]:
         """See `ObjectStore`."""
         answer = self._requests.call_with_retry(
@@ -299,32 +298,7 @@ class S3Store:
         self, key: str, limit_bytes: int, *, etag: str | None = None, byte_range: range | None = None
     ) -> Generator[bytes, None, None]:
         """See `ObjectStore`."""
-        asked: dict[str, Any] = {}
-        if byte_range is not None:
-            asked["Range"] = f"bytes={byte_range.start}-{byte_range.stop - 1}"
-        answer = self._requests.call("GetObject", key, **asked)
-        body = answer["Body"]
-        came = 0
-        try:
-            if (not answer.get("ETag") and is_html(answer)) or (
-                byte_range and byte_range.start and not answer.get("ContentRange")
-            ):
-                raise not_s3("GetObject", key)
-            if etag is not None and bare_etag(answer.get("ETag")) != etag:
-                raise StoreError("GetObject", key, _REPLACED, status=412)
-            while came <= limit_bytes and (piece := body.read(READ_BYTES)):
-                came += len(piece)
-                yield piece
-        except StoreError:
-            raise
-        except Exception as error:
-            raise self._requests.explained(error, "GetObject", key) from error
-        finally:
-            body.close()
-
-    def presign(self, key: str, expires_seconds: float, answer: AnswerHeaders) -> PresignedLink:
-        """See `ObjectStore`."""
-        return presign(self._requests, self._settings.bucket, key, expires_seconds, answer)
+        return read_object(self._requests, key, limit_bytes, etag=etag, byte_range=byte_range)
 
     def list(self, prefix: str, *, limit: int | None = None) -> Iterator[ObjectInfo]:
         """See `ObjectStore`."""
@@ -359,11 +333,20 @@ class S3Store:
         content_type: str,
         metadata: Mapping[str, str],
         notes: ProbeNotes | None = None,
+        in_parts: bool = True,
     ) -> None:
         """See `ObjectStore`."""
         if len(body) <= PROBE_WITH_BYTES:
-            wait = self._closed.wait
-            probe(self, key, body, content_type=content_type, metadata=metadata, wait=wait, notes=notes)
+            probe(
+                self,
+                key,
+                body,
+                content_type=content_type,
+                metadata=metadata,
+                wait=self._closed.wait,
+                notes=notes,
+                in_parts=in_parts,
+            )
 
     def probe_with_key(self, notes: ProbeNotes | None = None) -> None:
         """See `ObjectStore`."""
@@ -376,10 +359,15 @@ class S3Store:
             self.probe_key, PROBE_BODY, content_type="text/plain", metadata=PROBE_METADATA, notes=notes
         )
 
-    def warm_up(self) -> None:
-        """See `ObjectStore`; takes half a second, since the SDK has a thousand modules."""
+    def use_sdk_only(self) -> None:
+        """Send everything by the SDK, which shows all of each answer."""
+        self._requests.fast.give_up("the SDK shows all of each answer")
+
+    def warm_up(self, *, in_parts: bool = False) -> None:
+        """See `ObjectStore`; the SDK takes half a second, since it has a thousand modules."""
         try:
-            self._requests.client()
+            if in_parts or self._requests.fast.client() is None:
+                self._requests.client()
         except Exception:
             logger.debug(
                 "The store's client could not be made ahead", exc_info=True

@@ -115,13 +115,8 @@ class Stores:
         store = S3Store(self._settings, capabilities=self.known if knowing else None)
         first = self._first[seconds]
         store._requests._client_made = first._requests.client()
+        store._requests.fast = first._requests.fast
         store._requests._sending = first._requests._sending  # where the client tells what it sent
-        if knowing:
-            # The way past the SDK, which is taken once a body has gone through it.
-            store._requests._signed_put, store._requests._trusts_signed_put = (
-                first._requests._signed_put,
-                first._requests._trusts_signed_put,
-            )
         return store
 
     def warm(self, key: str) -> None:

@@ -193,7 +193,7 @@ def test_the_store_is_got_ready_before_the_first_upload(tmp_path: Path, autostar
     """Else the first image of a session waits for a thousand modules of the SDK."""
     store = MemoryStore()
     ready = threading.Event()
-    store.warm_up = ready.set  # type: ignore[method-assign]
+    store.warm_up = ready.set  # type: ignore[assignment, method-assign]
     with engine_on(tmp_path / "output", store, tmp_path / "state", CLOUD_ARCHIVE_AUTOSTART=autostart):
         assert ready.wait(60)
     assert set(store.calls) <= {("GetObject", store.probe_key)}, (

@@ -185,9 +185,10 @@ def test_rotated_keys_are_read_again_when_the_store_refuses_the_old_ones(
     store.put("a.png", BODY, sha256=sha256, **put)
     # Past the SDK as well.
     store.put("b.png", BODY, sha256=sha256, **put)
-    assert store._requests._trusts_signed_put
+    assert store._requests.fast.client() is not None
     write_credentials(path, seaweedfs.access_key_id, "planted+OLD")
-    store._requests._client_made = store._requests._signed_put = None
+    store._requests._client_made = None
+    store._requests.fast.forget()
     store._requests._maker.drop()
     with pytest.raises(StoreError):
         store.put("c.png", BODY, sha256=sha256, **put)

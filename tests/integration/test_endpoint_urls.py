@@ -92,9 +92,9 @@ def test_a_base_path_works_from_check_to_the_fast_put(
         sha256 = hashlib.sha256(b"4").hexdigest()
         for name in ("x", "y"):
             store.put(name, b"4", sha256=sha256, content_type="image/png", metadata={}, create_only=True)
-        past = store._requests._signed_put
-        assert past is not None
-        assert past.address.base == f"{BASE}/{seaweedfs.bucket}/"
+        fast = store._requests.fast.client()
+        assert fast is not None
+        assert fast.address.base == f"{BASE}/{seaweedfs.bucket}/"
         store.close()
     assert all(status < 300 or status in (404, 412) for _, _, status in server.log)
     found = seaweedfs.objects("out/")

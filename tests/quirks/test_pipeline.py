@@ -16,7 +16,7 @@ import pytest
 from cloud_archive.archive.engine import Engine
 from cloud_archive.config.settings import load_settings
 from cloud_archive.maintenance.check import run_check
-from cloud_archive.store import client as s3_client
+from cloud_archive.store import address as s3_address
 from cloud_archive.store.s3 import S3Store
 from tests.quirks.batch import PREFIX, PROBE_KEY, early_parts, make_batch
 from tests.quirks.profiles import (
@@ -224,8 +224,8 @@ def test_what_cannot_work_is_explained_and_loses_nothing_until_it_is_cured(
 def test_alibabas_own_header_makes_its_store_refuse_to_overwrite(
     tmp_path: Path, seaweedfs: S3Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    add = s3_client.forbid_overwrite("https://oss-cn-hangzhou.aliyuncs.com")
-    monkeypatch.setattr(s3_client, "forbid_overwrite", lambda _url: add)
+    add = s3_address.forbid_overwrite("https://oss-cn-hangzhou.aliyuncs.com")
+    monkeypatch.setattr(s3_address, "forbid_overwrite", lambda _url: add)
     BATCH.write_objects(seaweedfs)
     with speaking(seaweedfs, AlibabaOverwrite()) as quirks:
         environ = seaweedfs.environ(S3_ENDPOINT_URL=quirks.url, S3_PREFIX=PREFIX)

@@ -60,7 +60,7 @@ def test_no_proxy_names_hosts_and_networks(
     store = S3Store(load_settings(ENVIRON | {"S3_ENDPOINT_URL": endpoint}))
     proxies = store._requests.client().sdk._endpoint.http_session._proxy_config._proxies  # type: ignore[attr-defined]
     assert bool(proxies) is not direct
-    assert (store._requests.client().signed_put is not None) is direct
+    assert (store._requests.fast.client() is not None) is direct
     store.close()
 
 

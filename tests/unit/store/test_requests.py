@@ -13,7 +13,7 @@ from cloud_archive.errors import FailureScope, ObjectExists, StoreError
 from cloud_archive.store.aws_session import MadeOnce
 from cloud_archive.store.base import Capabilities, CreateOnly
 from cloud_archive.store.client import Client
-from cloud_archive.store.fast_put import Keys
+from cloud_archive.store.obstore_client import Keys
 from cloud_archive.store.requests import RequestExecutor
 
 from .scripted_sdk import ENVIRON, OK, ScriptedSdk, executor, refused
@@ -199,8 +199,8 @@ def rotating(
 ) -> RequestExecutor:
     """With the AWS chain: the client signs with the key `old`, and the chain has `new` now."""
     requests = executor(first, S3_CREDENTIALS="aws", S3_ACCESS_KEY_ID="", S3_SECRET_ACCESS_KEY="")
-    requests._client_made = Client(cast(Any, first), lambda: Keys("old", "s", None), None)
-    requests._maker = MadeOnce(lambda: Client(cast(Any, second), lambda: Keys(new, "s", None), None))
+    requests._client_made = Client(cast(Any, first), lambda: Keys("old", "s", None))
+    requests._maker = MadeOnce(lambda: Client(cast(Any, second), lambda: Keys(new, "s", None)))
     monkeypatch.setattr("cloud_archive.store.requests.keys_of", lambda _: lambda: Keys(new, "s", None))
     return requests
 
@@ -240,7 +240,7 @@ def test_a_client_is_made_once_and_again_after_close() -> None:
 
     def make() -> Client:
         made.append(ScriptedSdk(OK))
-        return Client(cast(Any, made[-1]), None, None)
+        return Client(cast(Any, made[-1]), None)
 
     requests._maker = MadeOnce(make)
     requests.call("GetObject", "a")

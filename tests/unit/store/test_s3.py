@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import http.server
 import logging
 import socket
 import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from email.utils import formatdate
 from typing import Any
 
@@ -21,98 +19,25 @@ from hypothesis import strategies as st
 
 from cloud_archive.config.settings import load_settings
 from cloud_archive.errors import ConditionsRejected, FailureScope, ObjectExists, StoreError
+from cloud_archive.store.address import addressing_style
 from cloud_archive.store.base import Capabilities, CreateOnly, Part
-from cloud_archive.store.client import addressing_style
 from cloud_archive.store.probe import probe_key
 from cloud_archive.store.s3 import S3Store
 from cloud_archive.store.translate import redact, retry_after, translate
-
-SECRET = "planted+SECRET/0123456789abcdefghijklmnop"
-TOKEN = "planted-session-token-0123456789"
-BODY = b"the bytes of a picture"
-SHA256 = hashlib.sha256(BODY).hexdigest()
-SHA256_BASE64 = base64.b64encode(hashlib.sha256(BODY).digest()).decode()
-MD5 = hashlib.md5(BODY).hexdigest()
-
-
-@dataclass
-class Reply:
-    status: int = 200
-    headers: dict[str, str] = field(default_factory=dict)
-    body: bytes = b""
-    close: bool = False
-    wait_seconds: float = 0
-
-
-@dataclass
-class Seen:
-    method: str
-    path: str
-    headers: dict[str, str]
-    body: bytes
-    expect_answered: bool
-
-
-def refusal(status: int, code: str, message: str = "no", **more: str) -> Reply:
-    extra = "".join(f"<{name}>{value}</{name}>" for name, value in more.items())
-    text = f"<Error><Code>{code}</Code><Message>{message}</Message>{extra}</Error>"
-    return Reply(status, {"Content-Type": "application/xml"}, text.encode())
-
-
-class Endpoint:
-    """Answers from a script, one reply a request; the last one again and again."""
-
-    def __init__(self) -> None:
-        self.replies: list[Reply | Callable[[Seen], Reply]] = []
-        self.seen: list[Seen] = []
-        endpoint = self
-
-        class Handler(http.server.BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def handle_expect_100(self) -> bool:
-                self.asked = True
-                return super().handle_expect_100()
-
-            def answer(self) -> None:
-                length = int(self.headers.get("Content-Length") or 0)
-                headers = {name.lower(): value for name, value in self.headers.items()}
-                body = self.rfile.read(length)
-                seen = Seen(self.command, self.path, headers, body, getattr(self, "asked", False))
-                endpoint.seen.append(seen)
-                script = endpoint.replies
-                found = script.pop(0) if len(script) > 1 else script[0]
-                reply = found(seen) if callable(found) else found
-                time.sleep(reply.wait_seconds)
-                if reply.close:
-                    self.close_connection = True
-                    return
-                self.send_response_only(reply.status)
-                for name, value in ({"Date": formatdate(usegmt=True)} | reply.headers).items():
-                    self.send_header(name, value)
-                self.send_header("Content-Length", str(len(reply.body)))
-                self.end_headers()
-                if self.command != "HEAD":
-                    self.wfile.write(reply.body)
-
-            do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = answer  # noqa: N815
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.server.daemon_threads = True
-        self.thread = threading.Thread(target=self.server.serve_forever, args=(0.01,), daemon=True)
-        self.thread.start()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server.server_port}"
-
-    def stop(self) -> None:
-        self.server.shutdown()
-        self.server.server_close()
-        self.thread.join()
+from tests.unit.store.endpoint import (
+    BODY,
+    MD5,
+    SECRET,
+    SHA256,
+    SHA256_BASE64,
+    TOKEN,
+    Endpoint,
+    Reply,
+    Seen,
+    environ,
+    put,
+    refusal,
+)
 
 
 @pytest.fixture
@@ -120,16 +45,6 @@ def endpoint() -> Iterator[Endpoint]:
     running = Endpoint()
     yield running
     running.stop()
-
-
-def environ(url: str, **extra: str) -> dict[str, str]:
-    return {
-        "S3_ENDPOINT_URL": url,
-        "S3_BUCKET": "pictures",
-        "S3_ACCESS_KEY_ID": "AKIATEST",
-        "S3_SECRET_ACCESS_KEY": SECRET,
-        "S3_SESSION_TOKEN": TOKEN,
-    } | extra
 
 
 @pytest.fixture
@@ -145,22 +60,13 @@ def make(endpoint: Endpoint) -> Iterator[Callable[..., S3Store]]:
         endpoint.replies = list(replies) or [Reply(headers={"ETag": f'"{MD5}"'})]
         settings = load_settings(environ(endpoint.url, **extra))
         found = S3Store(settings, capabilities=known, read_seconds=read_seconds)
+        found.use_sdk_only()  # test_fast_path.py is about the other way
         made.append(found)
         return found
 
     yield build
     for store in made:
         store.close()
-
-
-def put(store: S3Store, body: bytes = BODY, **changes: Any) -> Any:
-    wanted: dict[str, Any] = {
-        "sha256": hashlib.sha256(body).hexdigest(),
-        "content_type": "image/png",
-        "metadata": {"sha256": "abc"},
-        "create_only": False,
-    }
-    return store.put("a/b.png", body, **(wanted | changes))
 
 
 # --- what is sent
@@ -260,108 +166,6 @@ def test_without_an_endpoint_the_store_is_aws_whatever_other_variables_say(
     assert store._requests.client().sdk.meta.endpoint_url == "https://s3.eu-west-1.amazonaws.com"
     assert store.destination == "AWS eu-west-1/pictures"
     store.close()
-
-
-# --- past the SDK
-
-
-def by_the_sdk(seen: Seen) -> bool:
-    return "amz-sdk-request" in seen.headers
-
-
-def test_after_the_first_success_bodies_go_past_the_sdk_with_the_same_headers(
-    endpoint: Endpoint, make: Any
-) -> None:
-    extra = {
-        "S3_STORAGE_CLASS": "STANDARD_IA",
-        "S3_SERVER_SIDE_ENCRYPTION": "aws:kms",
-        "S3_SSE_KMS_KEY_ID": "k",
-    }
-    store = make(**extra)
-    for _ in range(2):
-        assert put(store, create_only=True, metadata={"sha256": "abc", "name": "B\u00e4r"}).proven
-    first, second = endpoint.seen
-    assert by_the_sdk(first)
-    assert not by_the_sdk(second)
-    changing = {"amz-sdk-request", "amz-sdk-invocation-id", "authorization", "x-amz-date"}
-    assert {n: v for n, v in first.headers.items() if n not in changing} == {
-        n: v for n, v in second.headers.items() if n not in changing
-    }
-    assert (first.path, first.body) == (second.path, second.body)
-
-
-def test_parts_go_past_the_sdk_too(endpoint: Endpoint, make: Any) -> None:
-    store = make()
-    put(store)
-    body = bytes(2 * 1024 * 1024)
-    steps: list[int] = []
-    part = store.upload_part(
-        "a/b.mp4", "an+id/=", 3, body, sha256=hashlib.sha256(body).hexdigest(), progress=steps.append
-    )
-    assert part.number == 3
-    assert endpoint.seen[-1].path == "/pictures/a/b.mp4?partNumber=3&uploadId=an%2Bid%2F%3D"
-    assert endpoint.seen[-1].body == body
-    assert not by_the_sdk(endpoint.seen[-1])
-    assert sum(steps) == len(body)
-    assert len(steps) > 5
-
-
-@pytest.mark.parametrize("status", [400, 401, 403, 501])
-def test_what_the_store_refuses_past_the_sdk_is_asked_again_by_the_sdk(
-    endpoint: Endpoint, make: Any, status: int
-) -> None:
-    ok = Reply(headers={"ETag": f'"{MD5}"'})
-    store = make(ok, refusal(status, "SomethingOdd"), ok)
-    put(store)
-    assert put(store).proven
-    assert [by_the_sdk(seen) for seen in endpoint.seen] == [True, False, True]
-
-
-def test_a_failure_makes_the_next_body_ask_first_again(endpoint: Endpoint, make: Any) -> None:
-    ok = Reply(headers={"ETag": f'"{MD5}"'})
-    store = make(ok, refusal(503, "SlowDown"), Reply(close=True), ok, ok)
-    put(store)
-    with pytest.raises(StoreError) as slow:
-        put(store)
-    assert slow.value.failure.throttled
-    with pytest.raises(StoreError) as closed:
-        put(store)
-    assert closed.value.failure.code == "ConnectionClosed"
-    put(store)
-    put(store)
-    assert [by_the_sdk(seen) for seen in endpoint.seen] == [True, False, True, True, False]
-
-
-def test_a_taken_key_and_a_lost_answer_are_told_past_the_sdk_as_by_it(endpoint: Endpoint, make: Any) -> None:
-    ok = Reply(headers={"ETag": f'"{MD5}"'})
-    store = make(ok, refusal(412, "PreconditionFailed"), Reply(close=True))
-    put(store)
-    with pytest.raises(ObjectExists):
-        put(store, create_only=True)
-    assert store.capabilities.create_only is CreateOnly.HONOURED
-    with pytest.raises(StoreError) as lost:
-        put(store, create_only=True)
-    assert lost.value.failure.code == "ConnectionClosed"
-    assert [by_the_sdk(seen) for seen in endpoint.seen] == [True, False, False]
-
-
-def test_a_silent_store_past_the_sdk_is_a_read_timeout_and_a_closed_port_a_refused_connection(
-    endpoint: Endpoint, make: Any
-) -> None:
-    ok = Reply(headers={"ETag": f'"{MD5}"'})
-    store = make(ok, Reply(wait_seconds=0.8), ok, read_seconds=0.5)
-    put(store)
-    with pytest.raises(StoreError) as silent:
-        put(store)
-    assert silent.value.failure.code == "ReadTimeout"
-    put(store)
-    endpoint.stop()
-    with pytest.raises(StoreError):  # the kept connection
-        put(store)
-    store._requests._trusts_signed_put = True
-    with pytest.raises(StoreError) as refused:
-        put(store)
-    assert refused.value.failure.code == "ConnectionRefused"
 
 
 # --- what is proof

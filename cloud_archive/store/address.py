@@ -1,0 +1,100 @@
+"""Where a bucket's objects are: the base of their URLs, and the region that requests are signed for."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, urlsplit
+
+if TYPE_CHECKING:
+    from ..config.settings import Settings
+
+_CREDENTIAL = re.compile(r"AWS4-HMAC-SHA256 Credential=[^,]+/\d{8}/([^/,]+)/s3/aws4_request,")
+# Regions whose addresses end in amazonaws.com; those of China and of governments' clouds are left to the SDK.
+_COMMON_REGION = re.compile(r"(?:us|eu|ap|sa|ca|me|af|il|mx)-[a-z]+-[0-9]")
+# https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html, without dots: certificates have none.
+_HOST_LABEL = re.compile(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where the objects of one bucket are.
+
+    Attributes:
+        base: the URL's path before the key, with its last slash.
+    """
+
+    scheme: str
+    host: str
+    base: str
+    region: str
+
+    @classmethod
+    def of_request(cls, url: str, authorization: str, key: str) -> Address | None:
+        """From a request for `key`; None where it is signed or addressed in a way that is not known here."""
+        signed = _CREDENTIAL.match(authorization)
+        parts = urlsplit(url)
+        path = quote(key, safe="/-_.~")
+        if signed is None or parts.scheme not in ("http", "https") or not parts.path.endswith(f"/{path}"):
+            return None
+        return cls(parts.scheme, parts.netloc, parts.path[: -len(path)], signed[1])
+
+    @classmethod
+    def of_settings(cls, settings: Settings) -> Address | None:
+        """As the settings name it; None where only the SDK knows."""
+        style, bucket = addressing_style(settings), settings.bucket
+        if settings.endpoint_url is None:
+            if not _COMMON_REGION.fullmatch(settings.region):
+                return None
+            scheme, host, folder = "https", f"s3.{settings.region}.amazonaws.com", "/"
+        else:
+            parts = urlsplit(settings.endpoint_url)
+            scheme, host, folder = parts.scheme, parts.netloc, f"{parts.path.rstrip('/')}/"
+        if style == "auto" and settings.endpoint_url is None and _HOST_LABEL.fullmatch(bucket):
+            style = "virtual"
+        if style == "virtual":
+            return cls(scheme, f"{bucket}.{host}", folder, settings.region)
+        return cls(scheme, host, f"{folder}{bucket}/", settings.region)
+
+    @property
+    def url(self) -> str:
+        """The URL before the key, without its last slash."""
+        return f"{self.scheme}://{self.host}{self.base.rstrip('/')}"
+
+
+def addressing_style(settings: Settings) -> str:
+    """`path`, `virtual` or (AWS only) `auto`.
+
+    Off AWS `auto` means path: `https://host/bucket/key` works at every provider in the guides, on IP addresses, on
+    localhost and under certificates that hold only the host's name. The known exception takes no other than virtual:
+    https://www.alibabacloud.com/help/en/oss/developer-reference/compatibility-with-amazon-s3
+    """
+    if settings.addressing_style in ("path", "virtual"):
+        return str(settings.addressing_style)
+    if _is_alibaba(settings.endpoint_url):
+        return "virtual"
+    return "auto" if settings.is_aws else "path"
+
+
+def _is_alibaba(endpoint_url: str | None) -> bool:
+    host = urlsplit(endpoint_url or "").hostname or ""
+    return host.rstrip(".").endswith(".aliyuncs.com")
+
+
+def forbid_overwrite(endpoint_url: str | None) -> Callable[..., None] | None:
+    """What a store needs beside If-None-Match on a create-only write; None: nothing.
+
+    Alibaba has a header of its own (https://help.aliyun.com/en/oss/user-guide/0026-00000002). Google has one too, but
+    refuses it beside the x-amz-* ones that every request here has ("Requests cannot specify both x-amz and x-goog
+    headers", https://github.com/carrierwaveuploader/carrierwave/pull/2356), so there a look goes first.
+    """
+    if not _is_alibaba(endpoint_url):
+        return None
+
+    def add(params: dict[str, Any], **_: object) -> None:
+        if "If-None-Match" in params["headers"]:
+            params["headers"]["x-oss-forbid-overwrite"] = "true"
+
+    return add

@@ -1,0 +1,36 @@
+"""Read an answer's body with a limit, so that no answer can fill the memory."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import urllib3
+
+MAX_REFUSAL_BYTES = 64 * 1024
+MAX_ANSWER_BYTES = 16 * 1024 * 1024  # a listing of a thousand long keys, each sign of them escaped, has 10 MB
+PIECE_BYTES = 64 * 1024
+
+
+def read_bounded(answer: urllib3.BaseHTTPResponse) -> bytes:
+    """Read an answer's body, but of a refusal no more than its message needs.
+
+    Raises:
+        urllib3.exceptions.ProtocolError: the answer is no refusal, and longer than any document of S3.
+    """
+    import urllib3
+
+    is_refusal = answer.status >= 300
+    left = MAX_REFUSAL_BYTES if is_refusal else MAX_ANSWER_BYTES
+    pieces: list[bytes] = []
+    for piece in answer.stream(PIECE_BYTES, decode_content=False):
+        pieces.append(piece)
+        left -= len(piece)
+        if left < 0:
+            answer.close()  # with the connection, on which the rest would still come
+            if not is_refusal:
+                raise urllib3.exceptions.ProtocolError("The answer does not end.")
+            break
+    else:
+        answer.release_conn()
+    return b"".join(pieces)

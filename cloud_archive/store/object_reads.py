@@ -1,0 +1,59 @@
+"""Read an object's bytes, through the fast path where the SDK is not loaded and the object is small."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import replace
+from typing import Any
+
+from ..errors import StoreError
+from .answers import bare_etag, is_html, not_s3
+from .failures import explain
+from .obstore_client import Missing
+from .requests import RequestExecutor
+
+READ_BYTES = 1024 * 1024
+_REPLACED = replace(
+    explain("PreconditionFailed"), cause="The object was replaced meanwhile.", cure="Run the command again."
+)
+
+
+def read_object(
+    requests: RequestExecutor, key: str, limit_bytes: int, *, etag: str | None, byte_range: range | None
+) -> Generator[bytes, None, None]:
+    """See `ObjectStore.read`."""
+    if etag is None and byte_range is None and not requests.sdk_is_loaded and limit_bytes <= READ_BYTES:
+        small = _read_small(requests, key, limit_bytes)
+        if small is not None:
+            yield small
+            return
+    asked: dict[str, Any] = {}
+    if byte_range is not None:
+        asked["Range"] = f"bytes={byte_range.start}-{byte_range.stop - 1}"
+    answer = requests.call("GetObject", key, **asked)
+    body = answer["Body"]
+    came = 0
+    try:
+        if (not answer.get("ETag") and is_html(answer)) or (
+            byte_range and byte_range.start and not answer.get("ContentRange")
+        ):
+            raise not_s3("GetObject", key)
+        if etag is not None and bare_etag(answer.get("ETag")) != etag:
+            raise StoreError("GetObject", key, _REPLACED, status=412)
+        while came <= limit_bytes and (piece := body.read(READ_BYTES)):
+            came += len(piece)
+            yield piece
+    except StoreError:
+        raise
+    except Exception as error:
+        raise requests.explained(error, "GetObject", key) from error
+    finally:
+        body.close()
+
+
+def _read_small(requests: RequestExecutor, key: str, limit_bytes: int) -> bytes | None:
+    """Return an object's bytes; None where the SDK has to read it."""
+    try:
+        return requests.fast.read(key, limit_bytes)
+    except Missing:
+        raise StoreError("GetObject", key, explain("NoSuchKey"), status=404) from None

@@ -1,0 +1,168 @@
+"""The few requests of small files through obstore (Rust), which costs a fifth of what the SDK does.
+
+Only a plain success, a key that is taken and a missing object are told apart here. Everything else is
+`Unexpected`: the SDK then sends the same request, because its errors name the cause.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+from .address import Address
+
+if TYPE_CHECKING:
+    from obstore.store import S3Store as ObstoreS3
+
+logger = logging.getLogger("cloud_archive.store")
+
+T = TypeVar("T")
+
+_STATUS = re.compile(r"Server returned non-2xx status code: ([0-9]{3}) ")
+
+
+class Keys(NamedTuple):
+    """What signs a request."""
+
+    access_key_id: str
+    secret_access_key: str
+    session_token: str | None
+
+    def __repr__(self) -> str:
+        return "Keys(***)"
+
+
+class Unexpected(Exception):
+    """Anything but the answers that this module knows; nothing of its text may be shown."""
+
+
+class Missing(Exception):
+    """The bucket is there, and has no such object."""
+
+
+class KeyTaken(Exception):
+    """A create-only write was refused with 412, in the shape of botocore's `ClientError`."""
+
+    response: Mapping[str, Any] = {
+        "Error": {"Code": "PreconditionFailed", "Message": ""},
+        "ResponseMetadata": {"HTTPStatusCode": 412, "HTTPHeaders": {}},
+    }
+
+
+class ObstoreClient:
+    """Sends requests to one bucket; safe to use from any thread.
+
+    Args:
+        address: of the bucket.
+        keys: what signs the requests.
+        encryption: the value of `x-amz-server-side-encryption`.
+        client_options: see obstore's `ClientConfig`.
+        seconds: until a request is given up; its answer is read without a limit on its bytes, so keep this short.
+
+    Raises:
+        ImportError: obstore is not installed.
+        Exception: obstore refuses these options.
+    """
+
+    def __init__(
+        self,
+        address: Address,
+        keys: Keys,
+        *,
+        encryption: str | None,
+        client_options: Mapping[str, Any],
+        seconds: float,
+    ) -> None:
+        import obstore
+        from obstore.store import S3Store
+
+        self.address = address
+        self.keys = keys
+        self._obstore: Any = obstore
+        config: Any = {
+            # The bucket is part of the endpoint here, also where it is a folder of the path.
+            "endpoint": address.url,
+            "virtual_hosted_style_request": True,
+            "region": address.region,
+            "access_key_id": keys.access_key_id,
+            "secret_access_key": keys.secret_access_key,
+            "checksum_algorithm": "SHA256",
+        }
+        if keys.session_token is not None:
+            config["session_token"] = keys.session_token
+        if encryption is not None:
+            config["server_side_encryption"] = encryption
+        options: Any = {
+            "allow_http": address.scheme == "http",
+            "connect_timeout": timedelta(seconds=seconds),
+            "timeout": timedelta(seconds=seconds),
+            **client_options,
+        }
+        self._store: ObstoreS3 = S3Store(
+            "bucket", config=config, client_options=options, retry_config={"max_retries": 0}
+        )
+
+    def put(self, key: str, body: bytes, *, attributes: Mapping[str, str], create_only: bool) -> str | None:
+        """Write an object and return its ETag.
+
+        Args:
+            attributes: `Content-Type`, `Storage-Class`, and metadata under its own names.
+
+        Raises:
+            KeyTaken: `create_only`, and the store answers 412.
+            Unexpected: see there; the object may have been written.
+        """
+        mode = "create" if create_only else "overwrite"
+        answer = self._ask(
+            lambda: self._obstore.put(
+                self._store, key, body, attributes=dict(attributes), mode=mode, use_multipart=False
+            )
+        )
+        etag = answer.get("e_tag")
+        return etag if isinstance(etag, str) else None
+
+    def is_missing(self, key: str) -> bool:
+        """Return whether a HEAD says that there is no such object. Raises as `put` does."""
+        try:
+            self._ask(lambda: self._obstore.head(self._store, key))
+        except Missing:
+            return True
+        return False
+
+    def read(self, key: str, limit_bytes: int) -> bytes | None:
+        """Return an object's bytes; None where they are more than the limit.
+
+        Raises:
+            Missing: the store says that there is no such key.
+            Unexpected: see there.
+        """
+
+        def read() -> bytes | None:
+            found = self._obstore.get(self._store, key)
+            return bytes(found.bytes()) if found.meta["size"] <= limit_bytes else None
+
+        return self._ask(read, needs_code=True)
+
+    def _ask(self, request: Callable[[], T], *, needs_code: bool = False) -> T:
+        """Make a request.
+
+        Args:
+            needs_code: a 404 only counts as `Missing` where the answer's code tells that the bucket is there.
+        """
+        try:
+            return request()
+        except FileNotFoundError as error:
+            if needs_code and "<Code>NoSuchKey</Code>" not in str(error):
+                raise Unexpected from None
+            raise Missing from None
+        except Exception as error:
+            found = _STATUS.search(str(error))
+            status = found[1] if found else "none"
+            # 409 has the same class: another write to this key is under way.
+            if status == "412":
+                raise KeyTaken from None
+            logger.debug("obstore: %s, status %s", type(error).__name__, status)
+            raise Unexpected from None

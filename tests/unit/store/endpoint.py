@@ -1,0 +1,122 @@
+"""An S3 endpoint that answers from a script and keeps what it was asked."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import http.server
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from email.utils import formatdate
+from typing import Any
+
+from cloud_archive.store.s3 import S3Store
+
+SECRET = "planted+SECRET/0123456789abcdefghijklmnop"
+TOKEN = "planted-session-token-0123456789"
+BODY = b"the bytes of a picture"
+SHA256 = hashlib.sha256(BODY).hexdigest()
+SHA256_BASE64 = base64.b64encode(hashlib.sha256(BODY).digest()).decode()
+MD5 = hashlib.md5(BODY).hexdigest()
+
+
+@dataclass
+class Reply:
+    status: int = 200
+    headers: dict[str, str] = field(default_factory=dict)
+    body: bytes = b""
+    close: bool = False
+    wait_seconds: float = 0
+
+
+@dataclass
+class Seen:
+    method: str
+    path: str
+    headers: dict[str, str]
+    body: bytes
+    expect_answered: bool
+
+
+def refusal(status: int, code: str, message: str = "no", **more: str) -> Reply:
+    extra = "".join(f"<{name}>{value}</{name}>" for name, value in more.items())
+    text = f"<Error><Code>{code}</Code><Message>{message}</Message>{extra}</Error>"
+    return Reply(status, {"Content-Type": "application/xml"}, text.encode())
+
+
+class Endpoint:
+    """Answers from a script, one reply a request; the last one again and again."""
+
+    def __init__(self) -> None:
+        self.replies: list[Reply | Callable[[Seen], Reply]] = []
+        self.seen: list[Seen] = []
+        endpoint = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def handle_expect_100(self) -> bool:
+                self.asked = True
+                return super().handle_expect_100()
+
+            def answer(self) -> None:
+                length = int(self.headers.get("Content-Length") or 0)
+                headers = {name.lower(): value for name, value in self.headers.items()}
+                body = self.rfile.read(length)
+                seen = Seen(self.command, self.path, headers, body, getattr(self, "asked", False))
+                endpoint.seen.append(seen)
+                script = endpoint.replies
+                found = script.pop(0) if len(script) > 1 else script[0]
+                reply = found(seen) if callable(found) else found
+                time.sleep(reply.wait_seconds)
+                if reply.close:
+                    self.close_connection = True
+                    return
+                self.send_response_only(reply.status)
+                for name, value in ({"Date": formatdate(usegmt=True)} | reply.headers).items():
+                    self.send_header(name, value)
+                self.send_header("Content-Length", str(len(reply.body)))
+                self.end_headers()
+                if self.command != "HEAD":
+                    self.wfile.write(reply.body)
+
+            do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = answer  # noqa: N815
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server.daemon_threads = True
+        self.thread = threading.Thread(target=self.server.serve_forever, args=(0.01,), daemon=True)
+        self.thread.start()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server.server_port}"
+
+    def stop(self) -> None:
+        self.server.shutdown()
+        self.server.server_close()
+        self.thread.join()
+
+
+def environ(url: str, **extra: str) -> dict[str, str]:
+    return {
+        "S3_ENDPOINT_URL": url,
+        "S3_BUCKET": "pictures",
+        "S3_ACCESS_KEY_ID": "AKIATEST",
+        "S3_SECRET_ACCESS_KEY": SECRET,
+        "S3_SESSION_TOKEN": TOKEN,
+    } | extra
+
+
+def put(store: S3Store, body: bytes = BODY, **changes: Any) -> Any:
+    wanted: dict[str, Any] = {
+        "sha256": hashlib.sha256(body).hexdigest(),
+        "content_type": "image/png",
+        "metadata": {"sha256": "abc"},
+        "create_only": False,
+    }
+    return store.put("a/b.png", body, **(wanted | changes))

@@ -1,0 +1,477 @@
+"""Small requests through obstore: the same requests as the SDK's, and the SDK after anything unexpected."""
+
+from __future__ import annotations
+
+import builtins
+import hashlib
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+from botocore.auth import S3SigV4Auth
+from botocore.awsrequest import AWSRequest, AWSResponse, HeadersDict
+from botocore.credentials import Credentials
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cloud_archive.config.settings import load_settings
+from cloud_archive.errors import ObjectExists, StoreError
+from cloud_archive.store import fast_path
+from cloud_archive.store.address import Address
+from cloud_archive.store.base import Capabilities, CreateOnly
+from cloud_archive.store.client import make_client
+from cloud_archive.store.fast_path import FastPath, why_not
+from cloud_archive.store.obstore_client import Keys
+from cloud_archive.store.s3 import S3Store
+from tests.unit.store.endpoint import BODY, MD5, SHA256_BASE64, TOKEN, Endpoint, Reply, environ, put, refusal
+
+OK = Reply(headers={"ETag": f'"{MD5}"'})
+CHANGING = frozenset(
+    ("accept", "accept-encoding", "amz-sdk-invocation-id", "amz-sdk-request", "authorization", "user-agent")
+) | {"x-amz-date"}
+
+object_keys = st.text(
+    st.characters(exclude_categories=["Cs"], exclude_characters="\r\n"), min_size=1, max_size=40
+).filter(lambda key: not key.startswith("/") and "//" not in key)
+
+
+@pytest.fixture
+def endpoint() -> Iterator[Endpoint]:
+    running = Endpoint()
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+def make(endpoint: Endpoint) -> Iterator[Callable[..., S3Store]]:
+    made: list[S3Store] = []
+
+    def build(*replies: Reply, known: Capabilities | None = None, **extra: str) -> S3Store:
+        endpoint.replies = list(replies) or [OK]
+        found = S3Store(load_settings(environ(endpoint.url, **extra)), capabilities=known, read_seconds=0.5)
+        made.append(found)
+        return found
+
+    yield build
+    for store in made:
+        store.close()
+
+
+def by_the_sdk(endpoint: Endpoint) -> list[bool]:
+    return ["amz-sdk-request" in seen.headers for seen in endpoint.seen]
+
+
+# --- the same request
+
+
+@pytest.mark.parametrize("create_only", [True, False])
+def test_a_body_goes_by_obstore_as_the_sdk_sends_it(endpoint: Endpoint, make: Any, create_only: bool) -> None:
+    extra = {"S3_STORAGE_CLASS": "STANDARD_IA", "S3_SERVER_SIDE_ENCRYPTION": "AES256"}
+    how: Any = {
+        "create_only": create_only,
+        "metadata": {"sha256": "abc", "archive-token": "t", "name": "B\u00e4r"},
+    }
+    assert put(make(**extra), **how).proven
+    store = make(**extra)
+    store.use_sdk_only()
+    assert put(store, **how).proven
+    assert by_the_sdk(endpoint) == [False, True]
+    fast, sdk = endpoint.seen
+    assert (fast.path, fast.body) == (sdk.path, sdk.body)
+    assert {n: v for n, v in fast.headers.items() if n not in CHANGING} == {
+        n: v for n, v in sdk.headers.items() if n not in CHANGING
+    }
+    assert fast.headers["x-amz-checksum-sha256"] == SHA256_BASE64
+    assert fast.headers["x-amz-security-token"] == TOKEN
+    assert ("if-none-match" in fast.headers) is create_only
+
+
+@given(key=object_keys)
+def test_every_key_is_sent_as_it_is_or_left_to_the_sdk(key: str) -> None:
+    ENDPOINT.seen.clear()
+    store = S3Store(load_settings(environ(ENDPOINT.url)))
+    store._requests.fast, kept = FAST, store._requests.fast
+    kept.close()
+    FAST._failures, FAST._trusted = 0, True
+    answer = FAST.put(key, BODY, {"ContentType": "image/png"})
+    if answer is None:
+        assert not ENDPOINT.seen
+    else:
+        assert ENDPOINT.seen[0].path == "/pictures/" + quote(key, safe="/-_.~")
+
+
+ENDPOINT = Endpoint()
+ENDPOINT.replies = [OK]
+FAST = FastPath(load_settings(environ(ENDPOINT.url)), user_agent="test", read_seconds=5)
+
+
+def test_keys_do_not_show() -> None:
+    assert "planted" not in repr(Keys("AKIATEST", "planted", None))
+
+
+# --- anything unexpected
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 409, 500, 501, 503])
+def test_after_a_refusal_the_sdk_sends_the_same_body(endpoint: Endpoint, make: Any, status: int) -> None:
+    store = make(refusal(status, "SomethingOdd"), OK, OK)
+    assert put(store, create_only=True).proven
+    assert put(store, create_only=True).proven
+    assert by_the_sdk(endpoint) == [False, True, False]
+    assert endpoint.seen[0].body == endpoint.seen[1].body == BODY
+
+
+def test_a_cut_connection_is_handed_over_too(endpoint: Endpoint, make: Any) -> None:
+    store = make(Reply(close=True), OK)
+    assert put(store).proven
+    assert by_the_sdk(endpoint) == [False, True]
+
+
+def test_while_the_store_fails_only_the_sdk_asks_it(endpoint: Endpoint, make: Any) -> None:
+    busy = refusal(503, "SlowDown")
+    store = make(busy, busy, busy, OK, OK)
+    for _ in range(2):
+        with pytest.raises(StoreError) as slow:
+            put(store)
+        assert slow.value.failure.throttled
+    put(store)
+    put(store)
+    assert by_the_sdk(endpoint) == [False, True, True, True, False]
+
+
+def test_where_obstore_fails_again_and_again_it_is_given_up(endpoint: Endpoint, make: Any) -> None:
+    store = make(*[refusal(400, "InvalidRequest"), OK] * 3, OK)
+    for _ in range(5):
+        assert put(store).proven
+    assert by_the_sdk(endpoint) == [False, True, False, True, False, True, True, True]
+
+
+def test_a_taken_key_is_told_without_the_sdk_and_another_write_under_way_is_not(
+    endpoint: Endpoint, make: Any
+) -> None:
+    store = make(refusal(412, "PreconditionFailed"), refusal(409, "ConditionalRequestConflict"))
+    with pytest.raises(ObjectExists):
+        put(store, create_only=True)
+    assert store.capabilities.create_only is CreateOnly.HONOURED
+    with pytest.raises(StoreError) as busy:
+        put(store, create_only=True)
+    assert not isinstance(busy.value, ObjectExists)
+    assert busy.value.failure.code == "ConditionalRequestConflict"
+    assert by_the_sdk(endpoint) == [False, False, True]
+
+
+def test_a_silent_store_is_a_read_timeout(endpoint: Endpoint, make: Any) -> None:
+    store = make(Reply(wait_seconds=0.8))
+    with pytest.raises(StoreError) as silent:
+        put(store)
+    assert silent.value.failure.code == "ReadTimeout"
+    assert by_the_sdk(endpoint) == [False, True]
+
+
+def test_nothing_listening_is_connection_refused() -> None:
+    with socket.socket() as reserved:
+        reserved.bind(("127.0.0.1", 0))
+        store = S3Store(load_settings(environ(f"http://127.0.0.1:{reserved.getsockname()[1]}")))
+        with pytest.raises(StoreError) as refused:
+            put(store)
+    assert refused.value.failure.code == "ConnectionRefused"
+    store.close()
+
+
+def test_a_redirect_is_not_followed_by_obstore(endpoint: Endpoint, make: Any) -> None:
+    elsewhere = Reply(307, {"Location": f"{endpoint.url}/elsewhere/key"})
+    store = make(elsewhere)
+    with pytest.raises(StoreError):
+        put(store)
+    assert {seen.path for seen in endpoint.seen} == {"/pictures/a/b.png"}
+
+
+def test_no_secret_is_in_what_an_error_says(endpoint: Endpoint, make: Any) -> None:
+    store = make(Reply(403, {}, TOKEN.encode()))
+    with pytest.raises(StoreError) as denied:
+        put(store)
+    error: BaseException | None = denied.value
+    while error is not None:
+        assert TOKEN not in f"{error} {error!r}"
+        error = error.__cause__ or error.__context__
+
+
+# --- proof
+
+
+def test_where_etags_are_no_md5_the_sdk_gets_the_checksum(endpoint: Endpoint, make: Any) -> None:
+    opaque = Reply(headers={"ETag": '"opaque"', "x-amz-checksum-sha256": SHA256_BASE64})
+    store = make(opaque)
+    assert not put(store).proven
+    assert put(store).proven
+    assert by_the_sdk(endpoint) == [False, True]
+
+
+def test_what_an_answer_without_headers_does_not_show_stays_unknown(make: Any) -> None:
+    store = make()
+    put(store)
+    assert store.capabilities.echoes_checksum is None
+
+
+# --- HEAD and GET while the SDK is not loaded
+
+
+def test_a_missing_object_is_known_without_the_sdk(endpoint: Endpoint, make: Any) -> None:
+    store = make(refusal(404, "NoSuchKey"))
+    assert store.head("k") is None
+    assert store.capabilities.can_head is True
+    with pytest.raises(StoreError) as missing:
+        next(store.read("k", 100), None)
+    assert missing.value.status == 404
+    assert missing.value.failure.code == "NoSuchKey"
+    assert by_the_sdk(endpoint) == [False, False]
+
+
+def test_a_missing_bucket_is_named_by_the_sdk(endpoint: Endpoint, make: Any) -> None:
+    store = make(refusal(404, "NoSuchBucket"))
+    with pytest.raises(StoreError) as missing:
+        next(store.read("k", 100), None)
+    assert missing.value.failure.code == "NoSuchBucket"
+    assert by_the_sdk(endpoint) == [False, True]
+
+
+def test_an_object_that_is_there_is_described_by_the_sdk(endpoint: Endpoint, make: Any) -> None:
+    store = make(
+        Reply(headers={"ETag": f'"{MD5}"', "x-amz-meta-sha256": "abc", "Last-Modified": LAST_MODIFIED})
+    )
+    info = store.head("k")
+    assert info is not None
+    assert info.sha256 == "abc"
+    assert by_the_sdk(endpoint) == [False, True]
+
+
+LAST_MODIFIED = "Sat, 28 Nov 2026 07:00:00 GMT"
+
+
+def test_a_small_object_is_read_without_the_sdk(endpoint: Endpoint, make: Any) -> None:
+    store = make(Reply(headers={"ETag": f'"{MD5}"', "Last-Modified": LAST_MODIFIED}, body=BODY))
+    assert b"".join(store.read("k", len(BODY))) == BODY
+    assert by_the_sdk(endpoint) == [False]
+
+
+def test_for_parts_the_sdk_is_loaded_ahead_so_that_heads_tell_the_stores_clock(
+    endpoint: Endpoint, make: Any
+) -> None:
+    store = make(refusal(404, "NoSuchKey"))
+    store.warm_up(in_parts=True)
+    assert store.head("k") is None
+    assert by_the_sdk(endpoint) == [True]
+    assert store.clock_offset_seconds is not None
+
+
+# --- where obstore is never used
+
+
+@pytest.mark.parametrize(
+    ("variables", "environment"),
+    [
+        ({"CLOUD_ARCHIVE_MAX_BANDWIDTH": "10MB/s"}, {}),
+        ({"S3_CHECKSUM": "md5"}, {}),
+        ({"S3_SERVER_SIDE_ENCRYPTION": "aws:kms"}, {}),
+        ({"S3_ENDPOINT_URL": "https://oss-eu-central-1.aliyuncs.com"}, {}),
+        ({"S3_ENDPOINT_URL": "https://s3.example.com"}, {"HTTPS_PROXY": "http://127.0.0.1:1"}),
+        ({"S3_ENDPOINT_URL": "https://s3.example.com"}, {"AWS_CA_BUNDLE": "/ca.pem"}),
+        ({"S3_ENDPOINT_URL": "https://s3.example.com", "S3_CA_BUNDLE": __file__}, {}),
+        ({}, {"AWS_SESSION_TOKEN": "planted"}),
+        ({}, {"AWS_ENDPOINT_URL_S3": "http://127.0.0.1:1"}),
+        ({}, {"AWS_SOMETHING_NEW": "x"}),
+    ],
+)
+def test_where_obstore_could_not_keep_a_promise_the_sdk_sends_all(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], environment: dict[str, str]
+) -> None:
+    wanted = environ("http://127.0.0.1:1") | variables
+    assert why_not(load_settings(environ("http://127.0.0.1:1"))) is None
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert why_not(load_settings(wanted)) is not None
+    assert FastPath(load_settings(wanted), user_agent="", read_seconds=1).client() is None
+
+
+def test_harmless_variables_of_aws_and_a_proxy_for_others_decide_nothing(
+    endpoint: Endpoint, make: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in fast_path.HARMLESS_VARIABLES:
+        monkeypatch.setenv(name, "planted")
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    put(make(), create_only=True)
+    assert by_the_sdk(endpoint) == [False]
+    assert "planted" not in str(
+        {n: v for n, v in endpoint.seen[0].headers.items() if n != "x-amz-security-token"}
+    )
+    assert "/us-east-1/" in endpoint.seen[0].headers["authorization"]
+
+
+def test_without_obstore_everything_works(
+    endpoint: Endpoint, make: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = builtins.__import__
+
+    def missing(name: str, *how: Any) -> Any:
+        if name.partition(".")[0] == "obstore":
+            raise ModuleNotFoundError("No module named 'obstore'", name="obstore")
+        return real(name, *how)
+
+    monkeypatch.setattr(builtins, "__import__", missing)
+    assert put(make()).proven
+    assert by_the_sdk(endpoint) == [True]
+
+
+def test_large_bodies_on_a_slow_line_go_by_the_sdk_which_tells_their_progress(
+    endpoint: Endpoint, make: Any
+) -> None:
+    body = bytes(3 * 1024 * 1024)
+    reply = Reply(headers={"ETag": f'"{hashlib.md5(body).hexdigest()}"'})
+    store = make(reply)
+    store._requests.fast._note_pace(1024 * 1024, 4.0)
+    steps: list[int] = []
+    assert put(store, body, progress=steps.append).proven
+    assert by_the_sdk(endpoint) == [True]
+    assert len(steps) > 5
+    for _ in range(12):
+        store._requests.fast._note_pace(1024 * 1024, 0.01)
+    assert put(store, body, progress=steps.append).proven
+    assert by_the_sdk(endpoint) == [True, False]
+    assert sum(steps) == 2 * len(body)
+
+
+# --- addresses
+
+
+@given(key=object_keys)
+def test_the_address_is_learned_from_what_the_sdk_sends(key: str) -> None:
+    sent: list[Any] = []
+
+    def keep(request: Any, **_: object) -> AWSResponse:
+        sent.append(request)
+        empty: Any = SimpleNamespace(stream=lambda: iter(()))
+        headers: Any = HeadersDict()
+        return AWSResponse(request.url, 200, headers, empty)
+
+    for client, base in CLIENTS:
+        client.meta.events.register_first("before-send.s3.PutObject", keep)
+        client.put_object(Bucket="pictures", Key=key, Body=BODY)
+        client.meta.events.unregister("before-send.s3.PutObject", keep)
+        request = sent.pop()
+        authorization = request.headers["Authorization"]
+        text = authorization.decode() if isinstance(authorization, bytes) else authorization
+        address = Address.of_request(request.url, text, key)
+        assert address is not None
+        assert f"{address.url}/" == base
+        assert request.url == base + quote(key, safe="/-_.~")
+        assert address.region == "eu-west-1"
+
+
+def variables_for(style: str, endpoint: str, **more: str) -> dict[str, str]:
+    return {
+        "S3_ENDPOINT_URL": endpoint,
+        "S3_BUCKET": "pictures",
+        "S3_ACCESS_KEY_ID": "AKIATEST",
+        "S3_SECRET_ACCESS_KEY": "planted+SECRET/0123456789",
+        "S3_REGION": "eu-west-1",
+        "S3_ADDRESSING_STYLE": style,
+    } | more
+
+
+def client_for(style: str, endpoint: str) -> Any:
+    return make_client(load_settings(variables_for(style, endpoint)), 1, 1, lambda **_: None).sdk
+
+
+CLIENTS = [
+    (client_for("path", "http://s3.example.com:9000"), "http://s3.example.com:9000/pictures/"),
+    (client_for("virtual", "https://s3.example.com"), "https://pictures.s3.example.com/"),
+    (client_for("auto", ""), "https://pictures.s3.eu-west-1.amazonaws.com/"),
+]
+
+
+@pytest.mark.parametrize(
+    ("style", "endpoint", "bucket"),
+    [
+        ("auto", "", "pictures"),
+        ("auto", "", "with.dots"),
+        ("path", "", "pictures"),
+        ("auto", "https://s3.eu-west-1.amazonaws.com", "pictures"),
+        ("auto", "http://s3.example.com:9000", "pictures"),
+        ("path", "https://s3.example.com/base/path", "pictures"),
+        ("virtual", "https://s3.example.com", "pictures"),
+        ("auto", "http://127.0.0.1:9000", "pictures"),
+        ("auto", "http://[::1]:9000", "pictures"),
+    ],
+)
+def test_the_address_of_the_settings_is_the_sdks(style: str, endpoint: str, bucket: str) -> None:
+    settings = load_settings(variables_for(style, endpoint, S3_BUCKET=bucket))
+    sent: list[str] = []
+
+    def keep(request: Any, **_: object) -> AWSResponse:
+        sent.append(request.url)
+        empty: Any = SimpleNamespace(stream=lambda: iter(()))
+        headers: Any = HeadersDict()
+        return AWSResponse(request.url, 200, headers, empty)
+
+    client: Any = make_client(settings, 1, 1, lambda **_: None).sdk
+    client.meta.events.register_first("before-send.s3.PutObject", keep)
+    client.put_object(Bucket=bucket, Key="k", Body=BODY)
+    address = Address.of_settings(settings)
+    assert address is not None
+    assert sent == [f"{address.url}/k"]
+
+
+@pytest.mark.parametrize("region", ["cn-north-1", "us-gov-west-1", "us-iso-east-1", "auto"])
+def test_the_address_of_other_clouds_is_left_to_the_sdk(region: str) -> None:
+    assert Address.of_settings(load_settings(variables_for("auto", "", S3_REGION=region))) is None
+
+
+@pytest.mark.parametrize(
+    ("url", "authorization"),
+    [
+        ("http://a/b/key", "AWS AKIATEST:signature"),  # version 2
+        ("http://a/b/key", "AWS4-HMAC-SHA256 Credential=A/20261121/eu/s3express/aws4_request, S"),
+        ("http://a/b/other", "AWS4-HMAC-SHA256 Credential=A/20261121/eu/s3/aws4_request, S"),
+        ("http://a/b/notthekey", "AWS4-HMAC-SHA256 Credential=A/20261121/eu/s3/aws4_request, S"),
+    ],
+)
+def test_what_is_signed_or_addressed_in_another_way_teaches_nothing(url: str, authorization: str) -> None:
+    assert Address.of_request(url, authorization, "key") is None
+
+
+# --- the SDK's signature of a body that is hashed already
+
+
+def test_the_sdk_signs_a_body_with_its_checksum_and_does_not_hash_it_again(
+    endpoint: Endpoint, make: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = make(OK)
+    store.use_sdk_only()
+    store._requests.client()
+    hashed: list[int] = []
+    real = sys.modules["botocore.auth"].sha256
+
+    def sha256(data: bytes = b"") -> Any:
+        hashed.append(len(data))
+        return real(data)
+
+    monkeypatch.setattr("botocore.auth.sha256", sha256)
+    put(store)
+    assert len(BODY) not in hashed
+    seen = endpoint.seen[0]
+    assert seen.headers["x-amz-content-sha256"] == hashlib.sha256(BODY).hexdigest()
+    names = seen.headers["authorization"].partition("SignedHeaders=")[2].partition(",")[0].split(";")
+    request: Any = AWSRequest(
+        "PUT", f"{endpoint.url}{seen.path}", headers={name: seen.headers[name] for name in names}, data=BODY
+    )
+    request.context["timestamp"] = seen.headers["x-amz-date"]
+    auth: Any = S3SigV4Auth(
+        Credentials("AKIATEST", environ("")["S3_SECRET_ACCESS_KEY"], TOKEN), "s3", "us-east-1"
+    )
+    signature = auth.signature(auth.string_to_sign(request, auth.canonical_request(request)), request)
+    assert seen.headers["authorization"].endswith(f"Signature={signature}")
