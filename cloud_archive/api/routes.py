@@ -108,7 +108,7 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/cloud-sync/assets/{id}/workflow", "workflow", False, 60),
     Route("GET", "/cloud-sync/assets/{id}/prompt", "prompt", False, 60),
     Route("GET", "/cloud-sync/facets", "facets", False, 20),
-    Route("POST", "/cloud-sync/share", "share", True, 60),
+    Route("POST", "/cloud-sync/share", "share", True, 600),
     Route("GET", "/cloud-sync/jobs/{prompt_id}", "job", False, 20),
 )
 

@@ -14,14 +14,33 @@ from ..errors import RequestRefused
 
 MAX_SHARED = 500
 DEFAULT_SECONDS = 7 * 86_400.0
-_KNOWN = ("ids", "expires_seconds")
+MAX_STRIPPED = 100  # each is read, written and proven within one call
+MAX_TITLE_CHARACTERS = 200
+_KNOWN = ("ids", "expires_seconds", "strip_metadata", "album", "with_prompts")
 
 
 def share_arguments(body: Mapping[str, object]) -> dict[str, Any]:
     """Return the arguments of a body. RequestRefused: 400, names what is wrong."""
     if unknown := set(body) - set(_KNOWN):
         raise RequestRefused(400, f"{min(unknown)} is unknown: {', '.join(_KNOWN)} are known.")
-    return {"ids": _ids(body.get("ids")), "expires_seconds": _seconds(body.get("expires_seconds"))}
+    for name in ("strip_metadata", "with_prompts"):
+        if not isinstance(body.get(name, False), bool):
+            raise RequestRefused(400, f"{name} must be true or false.")
+    album = body.get("album")
+    if album is not None and (
+        not isinstance(album, str) or not album.strip() or len(album) > MAX_TITLE_CHARACTERS
+    ):
+        raise RequestRefused(400, f"album must be a title of 1 to {MAX_TITLE_CHARACTERS} characters.")
+    ids, strip = _ids(body.get("ids")), body.get("strip_metadata", False)
+    if strip and len(ids) > MAX_STRIPPED:
+        raise RequestRefused(400, f"Up to {MAX_STRIPPED} files can be shared without metadata in one call.")
+    return {
+        "ids": ids,
+        "expires_seconds": _seconds(body.get("expires_seconds")),
+        "strip_metadata": strip,
+        "album": album.strip() if isinstance(album, str) else None,
+        "with_prompts": body.get("with_prompts", False),
+    }
 
 
 def _ids(ids: object) -> list[str]:

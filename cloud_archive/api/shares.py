@@ -27,5 +27,6 @@ class ShareHandlers:
 
     async def share(self, _: web.Request, asked: Arguments) -> web.Response:
         ids = [uuid.UUID(identity) for identity in asked["ids"]]
-        call = partial(self._engine.share, ids, ShareOrder(asked["expires_seconds"]))
+        how = {name: value for name, value in asked.items() if name != "ids"}
+        call = partial(self._engine.share, ids, ShareOrder(**how))
         return web.json_response(await self._lanes.run("share", call, _SECONDS["share"]))

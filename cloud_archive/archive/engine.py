@@ -351,7 +351,14 @@ class Engine:
             RequestRefused: 404, there is no such asset.
         """
         opened = self._host.archive()
-        return share(opened.archiver.store, [opened.catalog.asset(identity) for identity in ids], order)
+        assets = [opened.catalog.asset(identity) for identity in ids]
+
+        def picture(asset: Mapping[str, Any]) -> tuple[bytes, str] | None:
+            found = opened.catalog.thumbnail(uuid.UUID(asset["id"]))
+            return (found.data, found.mime_type)
+
+        archiver = opened.archiver
+        return share(archiver.store, archiver.settings.prefix, assets, order, picture=picture)
 
     def check(self) -> Future[CheckAnswer]:
         """`POST /cloud-sync/check`: start the connection check, or join the one that runs. Does not block."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,6 +18,7 @@ from .common import ledger_path, needed_root
 
 if TYPE_CHECKING:
     from ..catalog.database import CatalogDatabase
+    from ..store.base import ObjectStore
 
 Dir = Annotated[
     Path | None,
@@ -138,3 +139,29 @@ def graphs_of(database: CatalogDatabase, directory: Path | None, asset: dict[str
     if answer.status != 200:
         raise CloudArchiveError(answer.message)
     return answer.body
+
+
+@contextlib.contextmanager
+def thumbnails_of(
+    directory: Path | None, root: Path, store: ObjectStore
+) -> Iterator[Callable[[Mapping[str, Any]], tuple[bytes, str] | None]]:
+    """Give a function that returns a small picture of an asset, made from its file where the cache lacks it."""
+    from ..catalog.bucket.outgoing import pictured
+    from ..catalog.thumbnails.thumbnails import Thumbnails
+
+    thumbnails = Thumbnails(ledger_path(root).parent, root, store)
+    thumbnails.open()
+    try:
+        with catalog_of(directory) as database:
+
+            def picture(asset: Mapping[str, Any]) -> tuple[bytes, str] | None:
+                with database.reading() as db:
+                    found = pictured(db, [uuid.UUID(asset["id"]).bytes])
+                if not found:
+                    return None
+                thumbnail = thumbnails.thumbnail(found[0])
+                return thumbnail.data, thumbnail.mime_type
+
+            yield picture
+    finally:
+        thumbnails.close()

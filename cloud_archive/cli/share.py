@@ -1,4 +1,4 @@
-"""`share`: links to archived files."""
+"""`share` and `unshare`: links to archived files, copies without metadata, albums."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import typer
 
 from ..errors import CloudArchiveError, RequestRefused
 from ..terminal import EXIT_FAILED, print_error, print_json, print_line
-from ..text import make_printable
+from ..text import count_noun, format_bytes, make_printable
 from .arguments import WrongUsage
-from .catalog_view import Dir, catalog_of, named_asset, search_pages
+from .catalog_view import Dir, catalog_of, named_asset, search_pages, thumbnails_of
 from .common import age_seconds, bucket, needed_root, settings_now
 from .options import Json
 
@@ -19,13 +19,23 @@ _SECONDS = 600.0
 
 
 def register(app: typer.Typer) -> None:
-    """Add the command."""
+    """Add the commands."""
     app.command("share", short_help="Links to archived files, which end by themselves.")(share)
+    app.command("unshare", short_help="Delete the copies and albums of a share.")(unshare)
 
 
 def share(
     names: Annotated[list[str], typer.Argument(metavar="QUERY|KEY…", show_default=False)],
     expires: Annotated[str, typer.Option("--expires", metavar="AGE", help="How long the links last.")] = "7d",
+    strip: Annotated[
+        bool, typer.Option("--strip", help="Share copies without prompt, workflow and tags.")
+    ] = False,
+    album: Annotated[
+        str | None, typer.Option("--album", metavar="TITLE", help="Make one page that shows the files.")
+    ] = None,
+    with_prompts: Annotated[
+        bool, typer.Option("--with-prompts", help="The album shows each file's prompt.")
+    ] = False,
     limit: Annotated[
         int, typer.Option("--limit", metavar="N", help="Refuse a query that finds more files.")
     ] = 100,
@@ -35,7 +45,7 @@ def share(
     """Print links with which anybody may read these files until the links expire.
 
     Names are keys, paths or ids; where none of them is, all together are a query as in `search`. A link can't be taken
-    back: it ends when it says.
+    back: it ends when it says. Copies and albums can: `unshare` deletes them.
     """
     seconds = age_seconds("--expires", expires)
     if seconds is None:
@@ -44,19 +54,94 @@ def share(
         raise WrongUsage(f"--limit must be a number from 1 to {_MOST}.")
     with catalog_of(directory) as database:
         assets = _assets(database, names, limit)
-    found = _share(directory, assets, {"expires_seconds": seconds})
+    how = {
+        "expires_seconds": seconds,
+        "strip_metadata": strip,
+        "album": album,
+        "with_prompts": with_prompts,
+    }
+    found = _share(directory, assets, how)
     if json:
         print_json(found)
     else:
-        for shared in found["links"]:
-            print_line(f"{make_printable(shared['name'])}, until {shared['expires_at']}:")
-            print_line(shared["url"])
-        for warning in found["warnings"]:
-            print_error(warning)
+        _show(found)
     for error in found["errors"]:
         print_error(make_printable(f"{error['name']}: {error['message']}"))
     if found["errors"]:
         raise typer.Exit(EXIT_FAILED)
+
+
+def _show(found: dict[str, Any]) -> None:
+    """Print the album's link alone where there is one: it leads to the others."""
+    for shared in found["links"] if found["album"] is None else [found["album"]]:
+        name = shared.get("title") or shared.get("name")
+        print_line(f"{make_printable(name)}, until {shared['expires_at']}:")
+        print_line(shared["url"])
+    if found["share"] is not None:
+        print_line(f"To delete it: cloud-archive unshare {found['share']}")
+    for warning in found["warnings"]:
+        print_error(warning)
+
+
+def unshare(
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[SHARE…]", show_default=False, help="Links, keys or ids.")
+    ] = None,
+    listed: Annotated[bool, typer.Option("--list", help="Only list what is shared.")] = False,
+    json: Json = False,
+) -> None:
+    """Delete the copies and albums of these shares. The archived files themselves are never touched.
+
+    A link to an archived file itself can't be taken back: it ends when it says.
+    """
+    from ..sharing.folder import share_id_of, shared_objects
+    from ..sharing.folder import unshare as delete_share
+
+    if listed is bool(names):
+        raise WrongUsage("Name the shares to delete (a link, a key or an id), or give --list.")
+    settings = settings_now()
+    ids = [share_id_of(name) for name in names or ()]
+    if None in ids:
+        raise CloudArchiveError(
+            "This names no copy and no album, so there is nothing to delete. A link to an archived file itself can't"
+            " be taken back: it ends when it says."
+        )
+    with bucket(settings) as store:
+        if listed:
+            _list_shares(list(shared_objects(store, settings.prefix)), json=json)
+            return
+        gone = [
+            one
+            for share_id in dict.fromkeys(ids)
+            if share_id
+            for one in delete_share(store, settings.prefix, share_id)
+        ]
+    failed = [one for one in gone if one.cause]
+    if json:
+        print_json(
+            {"deleted": [one.key for one in gone if not one.cause], "failed": [one.key for one in failed]}
+        )
+    else:
+        print_line(f"Deleted {count_noun(len(gone) - len(failed), 'object')}.")
+    for one in failed:
+        print_error(make_printable(one.cause))
+    if not gone:
+        print_error("Nothing is there any more.")
+    if failed:
+        raise typer.Exit(EXIT_FAILED)
+
+
+def _list_shares(found: list[tuple[str, Any]], *, json: bool) -> None:
+    if json:
+        print_json(
+            [{"share": share_id, "key": info.key, "size": info.size_bytes} for share_id, info in found]
+        )
+        return
+    for share_id, info in found:
+        made = "" if info.last_modified is None else f"{info.last_modified:%Y-%m-%d}"
+        name = info.key.rpartition("/")[2]
+        print_line(make_printable(f"{share_id}  {made}  {format_bytes(info.size_bytes)}  {name}"))
+    print_line(f"{count_noun(len(found), 'shared object')}.")
 
 
 def _assets(database: Any, names: list[str], limit: int) -> list[dict[str, Any]]:
@@ -106,8 +191,9 @@ def _share(directory: Any, assets: list[dict[str, Any]], how: dict[str, Any]) ->
     from ..sharing.share import ShareOrder
     from ..sharing.share import share as share_directly
 
-    with bucket(settings_now()) as store:
+    settings, root = settings_now(), needed_root(directory)
+    with bucket(settings) as store, thumbnails_of(directory, root, store) as picture:
         try:
-            return share_directly(store, assets, ShareOrder(**how))
+            return share_directly(store, settings.prefix, assets, ShareOrder(**how), picture=picture)
         except RequestRefused as refused:
             raise CloudArchiveError(str(refused)) from None

@@ -1,19 +1,25 @@
-"""Share archived files: presigned links, to the files themselves or to copies without metadata."""
+"""Share archived files: presigned links, to the files themselves or to copies without metadata, and albums."""
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from ..errors import CloudArchiveError, RequestRefused, StoreError
+from ..errors import CloudArchiveError, RequestRefused, StoreError, StripRefused
 from ..store.base import ObjectStore
 from ..store.failures import concerns_every_request, explain, is_denied
-from ..store.links import MAX_LINK_SECONDS, PresignedLink
-from .links import LONGEST, MAY_END_EARLY, NOT_READABLE, link_json, presigned
+from ..store.links import MAX_LINK_SECONDS, AnswerHeaders, PresignedLink
+from .album import AlbumItem, Picture, album_page
+from .copies import put_stripped_copy
+from .folder import ShareFolder
+from .links import LONGEST, MAY_END_EARLY, NOT_READABLE, link_json, presigned, utc_seconds
 
 _REQUESTS_AT_ONCE = 8
+_ALBUM_NAME = "album.html"
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,9 +28,15 @@ class ShareOrder:
 
     Attributes:
         expires_seconds: how long the links last; 7 days at the most.
+        strip_metadata: share copies without prompt, workflow and tags.
+        album: the title of a page that shows the files; None: no page.
+        with_prompts: the page shows prompts.
     """
 
     expires_seconds: float
+    strip_metadata: bool = False
+    album: str | None = None
+    with_prompts: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,24 +53,36 @@ class SharedFile:
         return named | link_json(self.link)
 
 
-def share(store: ObjectStore, assets: Sequence[Mapping[str, Any]], order: ShareOrder) -> dict[str, Any]:
+def share(
+    store: ObjectStore,
+    prefix: str,
+    assets: Sequence[Mapping[str, Any]],
+    order: ShareOrder,
+    *,
+    picture: Picture = lambda asset: None,
+) -> dict[str, Any]:
     """Return the answer of `POST /cloud-sync/share`: links, and which files can't be shared and why.
+
+    Args:
+        prefix: S3_PREFIX; copies and albums go to the reserved folder below it.
+        picture: returns a small picture of an asset for an album.
 
     Raises:
         CloudArchiveError: no file can be shared; the first cause.
     """
-    sharing = _Sharing(store, order)
+    sharing = _Sharing(store, prefix, order)
     with ThreadPoolExecutor(_REQUESTS_AT_ONCE, "cloud-archive-share") as threads:
         for asset, problem in zip(assets, threads.map(sharing.check, assets), strict=True):
             sharing.add(asset, problem)
-    return sharing.answer()
+    return sharing.answer(picture)
 
 
 class _Sharing:
     """One call of `share`."""
 
-    def __init__(self, store: ObjectStore, order: ShareOrder) -> None:
+    def __init__(self, store: ObjectStore, prefix: str, order: ShareOrder) -> None:
         self._store = store
+        self._folder = ShareFolder(store, prefix)
         self._order = order
         self._may_not_read = False
         self._shared: list[SharedFile] = []
@@ -86,15 +110,32 @@ class _Sharing:
         self._errors.append((asset, problem))
 
     def _share(self, asset: Mapping[str, Any]) -> SharedFile:
-        seconds = self._order.expires_seconds
-        link = presigned(self._store, asset["key"], asset["name"], asset["mime_type"], seconds)
-        return SharedFile(asset, asset["key"], link)
+        key, mime_type = asset["key"], asset["mime_type"]
+        if self._order.strip_metadata:
+            key, mime_type = put_stripped_copy(self._store, self._folder, asset)
+        link = presigned(self._store, key, asset["name"], mime_type, self._order.expires_seconds)
+        return SharedFile(asset, key, link)
 
-    def answer(self) -> dict[str, Any]:
+    def _album(self, title: str, picture: Picture) -> dict[str, Any]:
+        items = [AlbumItem(shared.asset, shared.link.url, picture(shared.asset)) for shared in self._shared]
+        until = utc_seconds(min(shared.link.expires_at for shared in self._shared))
+        page = album_page(title, items, until=until, with_prompts=self._order.with_prompts)
+        with tempfile.TemporaryDirectory(prefix="cloud-archive-share-") as made:
+            (Path(made) / _ALBUM_NAME).write_text(page, "utf-8", newline="\n")
+            key = self._folder.put(Path(made), _ALBUM_NAME)
+        answer = AnswerHeaders("text/html; charset=utf-8", "inline")
+        link = self._store.presign(key, self._order.expires_seconds, answer)
+        return {"title": title, "key": key} | link_json(link)
+
+    def answer(self, picture: Picture) -> dict[str, Any]:
         """Return what was shared. Raises the first error where nothing was."""
         if not self._shared:
             raise self._first_error()
+        title = self._order.album
+        album = None if title is None else self._album(title, picture)
         return {
+            "share": self._folder.id if album is not None or self._order.strip_metadata else None,
+            "album": album,
             "links": [shared.to_json() for shared in self._shared],
             "errors": [
                 {"id": asset["id"], "name": asset["name"], "message": str(error)}
@@ -109,7 +150,7 @@ class _Sharing:
         asset, error = self._errors[0]
         if isinstance(error, StoreError) and not concerns_every_request(error):
             return RequestRefused(404 if error.status == 404 else 502, f"{asset['key']}: {error}")
-        return error
+        return RequestRefused(422, str(error)) if isinstance(error, StripRefused) else error
 
     def _warnings(self) -> list[str]:
         found = []

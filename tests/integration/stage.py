@@ -65,6 +65,8 @@ class Stage:
                 "QUERY": "fox",
                 "N": "2",
                 "PROMPT_ID": "job-1",
+                "TITLE": "Foxes",
+                "SHARE…": "",
                 "SECONDS": "2",
             }
             | instead

@@ -1,0 +1,59 @@
+"""Stripped copies: an archived file without prompt, workflow and tags, put beside the archive for others."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..catalog.source import FileSource
+from ..errors import StoreError
+from ..store.base import ObjectStore
+from ..store.failures import explain
+from .folder import ShareFolder
+from .strip import strip
+
+
+def put_stripped_copy(store: ObjectStore, folder: ShareFolder, asset: Mapping[str, Any]) -> tuple[str, str]:
+    """Strip a copy of an archived object and put it into the share; return its key and MIME type.
+
+    The object is read whole and compared with its checksum, so that what is shared is what was archived. The object
+    itself is never written.
+
+    Raises:
+        StripRefused: its format is not supported, or the file is broken.
+        StoreError: the object can't be read, is another one, or the copy can't be written.
+    """
+    name = safe_name(asset["name"])
+    with tempfile.TemporaryDirectory(prefix="cloud-archive-share-") as made:
+        directory = Path(made)
+        original, copies = directory / "original", directory / "copy"
+        copies.mkdir()
+        _download(store, asset, original)
+        with original.open("rb") as source, (copies / name).open("w+b") as target:
+            mime_type = strip(FileSource(source), target, asset["name"])
+        original.unlink()
+        return folder.put(copies, name), mime_type
+
+
+def safe_name(name: str) -> str:
+    """Return a file name that every system can hold for a moment.
+
+    >>> safe_name("a:b/../c.png"), safe_name("...")
+    ('a_b_.._c.png', 'file')
+    """
+    kept = "".join(c if c.isprintable() and c not in '\\/:*?"<>|' else "_" for c in name).strip(" ")
+    return kept[-150:] if kept.strip(".") else "file"
+
+
+def _download(store: ObjectStore, asset: Mapping[str, Any], target: Path) -> None:
+    digest, size = hashlib.sha256(), 0
+    with target.open("xb") as file:
+        for piece in store.read(asset["key"], asset["size"]):
+            digest.update(piece)
+            size += len(piece)
+            file.write(piece)
+    if size != asset["size"] or asset["sha256"] not in (None, digest.hexdigest()):
+        raise StoreError("GetObject", asset["key"], explain("Unproven"))

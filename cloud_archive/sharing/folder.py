@@ -1,0 +1,129 @@
+"""The folder of one share in the bucket: what is put there is proven like any upload, and `unshare` deletes it."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from ..errors import CloudArchiveError, StoreError
+from ..files import stat_version
+from ..keys import PrefixTemplate, object_key
+from ..ledger.rows import Claim
+from ..store.base import ObjectInfo, ObjectStore
+from ..store.failures import is_denied
+from ..upload.uploader import Uploader
+
+_SHARES = "v1/shares"
+_ID_BYTES = 18
+_ID = re.compile(r"[A-Za-z0-9_-]{16,64}")
+_IN_KEY = re.compile(rf"\.cloud-archive/{_SHARES}/([A-Za-z0-9_-]{{16,64}})(?:/|\Z)")
+_NO_DELETE = "This access key may not delete (s3:DeleteObject). Delete it with another key: {key}."
+
+
+def shares_folder(prefix: str) -> str:
+    """Return the folder of all shares in the bucket, ending in `/`.
+
+    >>> shares_folder("outputs/{Y}")
+    'outputs/.cloud-archive/v1/shares/'
+    """
+    return f"{PrefixTemplate.parse(prefix).reserved_folder}{_SHARES}/"
+
+
+def share_id_of(name: str) -> str | None:
+    """Return the id of the share that a link, a key or an id names; None: it names none."""
+    if _ID.fullmatch(name):
+        return name
+    path = unquote(urlsplit(name).path) if "://" in name else name
+    found = _IN_KEY.search(path)
+    return found[1] if found else None
+
+
+class ShareFolder:
+    """A new share, whose id nobody can guess; nothing is written before the first file.
+
+    Args:
+        prefix: the archive's S3_PREFIX.
+    """
+
+    def __init__(self, store: ObjectStore, prefix: str) -> None:
+        self._store = store
+        self.id = secrets.token_urlsafe(_ID_BYTES)
+        self._folder = f"{shares_folder(prefix)}{self.id}"
+
+    def put(self, directory: Path, name: str) -> str:
+        """Upload the file `name` of a directory, and return its key; a taken name gets a number.
+
+        Raises:
+            StoreError, KeyRejected, FileProblem: it is not in the bucket, or not proven.
+        """
+        uploader = Uploader(
+            self._store, directory, make_key=lambda path: object_key(self._folder, path), session_id="share"
+        )
+        version = stat_version(directory, name)
+        claim = Claim(row=0, name="share", version=version, token=secrets.token_hex(16), attempts=1)
+        notes = _Notes()
+        try:
+            return uploader.upload(claim, notes, lambda sent: None).key
+        except BaseException:
+            if notes.unfinished is not None:
+                uploader.abandon(*notes.unfinished)
+            raise
+
+
+class _Notes:
+    """The journal of an upload that nobody goes on with after this process."""
+
+    def __init__(self) -> None:
+        self._key = ""
+        self.unfinished: tuple[str, str] | None = None  # key and id of a multipart upload
+
+    def attempt(self, *, sha256: str, base_key: str, key: str) -> None:
+        """See `Journal`."""
+        self._key = key
+
+    def multipart(self, upload_id: str | None, part_size_bytes: int | None) -> None:
+        """See `Journal`."""
+        self.unfinished = None if upload_id is None else (self._key, upload_id)
+
+    def abandon(self, key: str, upload_id: str) -> None:
+        """See `Journal`."""
+        self.unfinished = (key, upload_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Unshared:
+    """What became of one object of a share; `cause`: why it is still there."""
+
+    key: str
+    cause: str = ""
+
+
+def unshare(store: ObjectStore, prefix: str, share_id: str) -> list[Unshared]:
+    """Delete everything of one share, and nothing else. Return what was there.
+
+    Raises:
+        CloudArchiveError: the id is none.
+        StoreError: the share can't be listed.
+    """
+    if not _ID.fullmatch(share_id):
+        raise CloudArchiveError("This is not the id of a share.")
+    folder = f"{shares_folder(prefix)}{share_id}/"
+    keys = [info.key for info in store.list(folder)]
+    return [Unshared(key, _cause(key, error)) for key, error in store.delete(keys)] if keys else []
+
+
+def _cause(key: str, error: StoreError | None) -> str:
+    if error is None:
+        return ""
+    return _NO_DELETE.format(key=key) if is_denied(error) else f"{key}: {error}"
+
+
+def shared_objects(store: ObjectStore, prefix: str) -> Iterator[tuple[str, ObjectInfo]]:
+    """Yield every shared object with the id of its share."""
+    for info in store.list(shares_folder(prefix)):
+        if (share_id := share_id_of(info.key)) is not None:
+            yield share_id, info
