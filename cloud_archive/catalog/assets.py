@@ -9,36 +9,49 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any
 
-from .rows import apply_edits, clean_text, full_key, path_of_row
+from .recipes import clean_text, in_pieces, names_in_facts, texts_by_row, unpack_facts
+from .rows import apply_edits, full_key, path_of_row
 from .schema import HAS_PROMPT, HAS_WORKFLOW, SEED_OFFSET
 
-ASSET_COLUMNS = (
-    "a.uuid, f.text, a.name, a.path, a.size, a.created, a.sha256, mime.text, machine.text, session.text, job.text,"
-    " a.width, a.height, a.duration, r.prompt, r.negative, r.facts, a.seed, a.has, a.favorite, a.rating, a.hidden"
+_COLUMNS = (
+    "a.id, a.uuid, f.text, a.name, a.path, a.size, a.created, a.sha256, mime.text, machine.text, session.text,"
+    " job.text, a.width, a.height, a.duration, prompt.text, negative.text, r.facts, a.seed, a.has, a.favorite,"
+    " a.rating, a.hidden"
 )
-ASSET_JOINS = (
+_JOINS = (
     " JOIN folders f ON f.id = a.folder LEFT JOIN recipes r ON r.id = a.recipe"
+    " LEFT JOIN texts prompt ON prompt.id = r.prompt LEFT JOIN texts negative ON negative.id = r.negative"
     " LEFT JOIN words mime ON mime.id = a.mime LEFT JOIN words machine ON machine.id = a.machine"
     " LEFT JOIN words session ON session.id = a.session LEFT JOIN words job ON job.id = a.job"
 )
-_NO_FACTS: Mapping[str, Any] = {
-    "models": [],
-    "loras": [],
-    "sampler": None,
-    "scheduler": None,
-    "steps": None,
-    "cfg": None,
-    "denoise": None,
-    "input_images": [],
-    "source": None,
-    "confidence": None,
-}
+_Row = tuple[Any, ...]
 
 
-def asset_json(db: sqlite3.Connection, row: tuple[Any, ...]) -> dict[str, Any]:
-    """Return one asset as the HTTP interface answers it, from a row of ASSET_COLUMNS."""
-    identity, folder, name, path, size, created, sha256, mime, machine, session, job = row[:11]
-    width, height, duration, prompt, negative, facts, seed, has, favorite, rating, hidden = row[11:]
+def assets_json(db: sqlite3.Connection, rows: Sequence[int]) -> list[dict[str, Any]]:
+    """Return these assets as the HTTP interface answers them, in this order; one that is gone is left out."""
+    found: list[_Row] = []
+    for marks, piece in in_pieces(rows):
+        found += db.execute(
+            f"SELECT {_COLUMNS} FROM assets a{_JOINS} WHERE a.id IN ({marks})", piece
+        ).fetchall()
+    places = {row: place for place, row in enumerate(rows)}
+    return _as_json(db, sorted(found, key=lambda row: places[row[0]]))
+
+
+def _as_json(db: sqlite3.Connection, rows: Sequence[_Row]) -> list[dict[str, Any]]:
+    facts = [None if row[17] is None else json.loads(row[17]) for row in rows]
+    wanted = {name for one in facts if one is not None for name in names_in_facts(one)}
+    names = texts_by_row(db, "names", wanted)
+    edits = _tags_and_notes(db, [row[1] for row in rows])
+    return [
+        _asset(row, unpack_facts(one, names.get), *edits.get(row[1], ([], "")))
+        for row, one in zip(rows, facts, strict=True)
+    ]
+
+
+def _asset(row: _Row, facts: dict[str, Any], tags: list[str], note: str) -> dict[str, Any]:
+    _, identity, folder, name, path, size, created, sha256, mime, machine, session, job = row[:12]
+    width, height, duration, prompt, negative, _, seed, has, favorite, rating, hidden = row[12:]
     key = full_key(folder, name)
     path = path_of_row(path, key)
     found = str(uuid.UUID(bytes=identity))
@@ -46,9 +59,8 @@ def asset_json(db: sqlite3.Connection, row: tuple[Any, ...]) -> dict[str, Any]:
         "prompt": prompt,
         "negative_prompt": negative,
         "seed": None if seed is None else seed + SEED_OFFSET,
-        **(_NO_FACTS if facts is None else json.loads(facts)),
+        **facts,
     }
-    tags, note = _tags_and_note(db, identity)
     return {
         "id": found,
         "name": path.rpartition("/")[2],
@@ -88,23 +100,29 @@ def utc_time(nanoseconds: int) -> str:
 def find_asset(db: sqlite3.Connection, identity: uuid.UUID) -> dict[str, Any] | None:
     """Return one asset, or None where there is none with this id."""
     rows = db.execute(
-        f"SELECT {ASSET_COLUMNS} FROM assets a{ASSET_JOINS} WHERE a.uuid = ?", (identity.bytes,)
+        f"SELECT {_COLUMNS} FROM assets a{_JOINS} WHERE a.uuid = ?", (identity.bytes,)
     ).fetchall()
-    return asset_json(db, rows[0]) if rows else None
+    return _as_json(db, rows)[0] if rows else None
 
 
-def _tags_and_note(db: sqlite3.Connection, identity: bytes) -> tuple[list[str], str]:
-    tags, note = [], ""
-    for field, value in db.execute(
-        "SELECT field, value FROM edits WHERE uuid = ? AND (field >= 'tag:' AND field < 'tag;' OR field = 'note')"
-        " ORDER BY field",
-        (identity,),
-    ):
-        if field == "note":
-            note = value
-        elif value:
-            tags.append(field[4:])
-    return tags, note
+def _tags_and_notes(
+    db: sqlite3.Connection, identities: Sequence[bytes]
+) -> dict[bytes, tuple[list[str], str]]:
+    """Return the tags and the note of those assets that have any."""
+    found: dict[bytes, tuple[list[str], str]] = {}
+    for marks, piece in in_pieces(identities):
+        for identity, field, value in db.execute(
+            f"SELECT uuid, field, value FROM edits WHERE uuid IN ({marks})"
+            " AND (field >= 'tag:' AND field < 'tag;' OR field = 'note') ORDER BY field",
+            piece,
+        ):
+            tags, note = found.get(identity, ([], ""))
+            if field == "note":
+                note = value
+            elif value:
+                tags.append(field[4:])
+            found[identity] = tags, note
+    return found
 
 
 def edit_asset(
@@ -123,7 +141,7 @@ def edit_asset(
     }
     if "tags" in changes:
         wanted = {clean_text(tag) for tag in changes["tags"]}
-        there, _ = _tags_and_note(db, identity.bytes)
+        there, _ = _tags_and_notes(db, [identity.bytes]).get(identity.bytes, ([], ""))
         fields |= {f"tag:{tag}": 0 for tag in there if tag not in wanted}
         fields |= {f"tag:{tag}": 1 for tag in wanted if tag not in there}
     _store_edits(db, identity, fields, clock, machine)

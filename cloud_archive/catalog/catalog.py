@@ -26,10 +26,11 @@ from .database import CATALOG_NAME, CatalogDatabase, open_catalog, start_again
 from .describe import Description
 from .filler import Filler
 from .jobs import add_jobs
+from .packed import unpack_graphs
 from .query import QueryError
 from .readers.read import READER_VERSION
 from .reading import AssetReader, open_same_file
-from .rows import UnreadAsset, asset_id, full_key, path_of_row, unpack_graphs
+from .rows import UnreadAsset, asset_id, full_key, path_of_row
 from .search import Page, facets, search
 from .thumbnails.thumbnails import Thumbnail, Thumbnails
 

@@ -7,7 +7,7 @@ import logging
 import os
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,7 +15,8 @@ from ..errors import CatalogDamaged, CatalogError
 from ..ledger.recovery import move_aside
 from ..private_files import create_private
 from .bucket.tables import make_bucket_tables
-from .schema import DERIVED_TABLES, KEPT_TABLES, SCHEMA_VERSION
+from .matching import holds_word
+from .schema import DERIVED_TABLES, KEPT_COLUMNS, KEPT_TABLES, SCHEMA_VERSION
 
 logger = logging.getLogger("cloud_archive.catalog")
 
@@ -24,7 +25,6 @@ T = TypeVar("T")
 Row = tuple[Any, ...]
 _BUSY_SECONDS = 20.0
 _MAX_READERS = 4
-_KEPT = {"edits": 5, "jobs": 6, "outputs": 5}  # tables and their columns
 
 
 class CatalogDatabase:
@@ -145,6 +145,8 @@ class CatalogDatabase:
             isolation_level=None,
             check_same_thread=False,
         )
+        connection.create_function("holds_word", 2, holds_word, deterministic=True)
+        connection.execute("PRAGMA temp_store=MEMORY")
         connection.execute("PRAGMA cache_size=-16384")
         connection.execute("PRAGMA mmap_size=268435456")
         return connection
@@ -188,27 +190,21 @@ def start_again(path: Path) -> tuple[CatalogDatabase, list[str]]:
 
 def rescue(damaged: Path, fresh: CatalogDatabase) -> int:
     """Copy the edits and jobs that can be read; returns how many rows."""
-    saved: dict[str, list[Row]] = {}
+    saved: dict[str, list[dict[str, Any]]] = {}
     try:
         with contextlib.closing(sqlite3.connect(f"{damaged.resolve().as_uri()}?mode=ro", uri=True)) as source:
-            for table, columns in _KEPT.items():
-                saved[table] = [row for row in _readable(source, table) if len(row) == columns]
+            source.row_factory = sqlite3.Row
+            saved = {table: [dict(row) for row in _readable(source, table)] for table in KEPT_COLUMNS}
     except sqlite3.Error as error:
         logger.warning("Nothing could be saved from %s: %s", damaged.name, error)
 
-    def copy(db: sqlite3.Connection) -> int:
-        for table, rows in saved.items():
-            marks = ", ".join("?" * _KEPT[table])
-            db.executemany(f"INSERT OR IGNORE INTO {table} VALUES ({marks})", rows)
-        return sum(map(len, saved.values()))
-
-    return fresh.change(copy, durable=True)
+    return fresh.change(lambda db: _insert_kept(db, saved), durable=True)
 
 
-def _readable(source: sqlite3.Connection, table: str) -> list[Row]:
+def _readable(source: sqlite3.Connection, table: str) -> list[sqlite3.Row]:
     """Rows from both ends of a table, so that one broken page in it hides only what is on that page."""
     key = {"edits": "uuid, field", "jobs": "job_id", "outputs": "path, finished_at, job_id"}[table]
-    found: dict[Row, None] = {}
+    found: dict[sqlite3.Row, None] = {}
     for order in (key, ", ".join(f"{column} DESC" for column in key.split(", "))):
         with contextlib.suppress(sqlite3.Error):
             for row in source.execute(f"SELECT * FROM {table} ORDER BY {order}"):
@@ -221,12 +217,44 @@ def _make_tables(connection: sqlite3.Connection, path: Path, read_only: bool) ->
     if version == SCHEMA_VERSION:
         connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
         return
-    if version != 0 or read_only:
+    if version > SCHEMA_VERSION:
         raise CatalogDamaged(f"The catalog {path} has schema {version}; this version knows {SCHEMA_VERSION}.")
+    if read_only:
+        raise CatalogError(
+            f"The catalog {path} is not made anew yet for this version: that is done when the archive starts."
+        )
     connection.execute("BEGIN IMMEDIATE")
     # Another process may have been faster.
-    if connection.execute("PRAGMA user_version").fetchone()[0] == 0:
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    if version != SCHEMA_VERSION:
+        kept = _drop_tables(connection) if version else {}
         for statement in (*KEPT_TABLES, *DERIVED_TABLES):
             connection.execute(statement)
+        _insert_kept(connection, kept)
         connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
     connection.execute("COMMIT")
+
+
+def _drop_tables(connection: sqlite3.Connection) -> dict[str, list[dict[str, Any]]]:
+    """Remove everything of an older schema; returns what can't be derived again."""
+    kept: dict[str, list[dict[str, Any]]] = {}
+    for table in KEPT_COLUMNS:
+        rows = connection.execute(f"SELECT * FROM {table}")
+        columns = [column[0] for column in rows.description]
+        kept[table] = [dict(zip(columns, row, strict=True)) for row in rows]
+    objects = connection.execute(
+        "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'"
+        " ORDER BY sql LIKE '%VIRTUAL%' DESC"
+    )
+    for (name,) in objects.fetchall():
+        # Dropping a virtual table has removed those that it keeps its data in.
+        connection.execute(f'DROP TABLE IF EXISTS "{name}"')
+    return kept
+
+
+def _insert_kept(connection: sqlite3.Connection, kept: Mapping[str, Sequence[Mapping[str, Any]]]) -> int:
+    for table, rows in kept.items():
+        marks = ", ".join("?" * len(KEPT_COLUMNS[table]))
+        values = [tuple(row.get(column) for column in KEPT_COLUMNS[table]) for row in rows]
+        connection.executemany(f"INSERT OR IGNORE INTO {table} VALUES ({marks})", values)
+    return sum(map(len, kept.values()))

@@ -10,7 +10,8 @@ from datetime import datetime
 from typing import Any
 
 from .describe import Job
-from .rows import clean_text, pack_graphs, unpack_graphs
+from .packed import pack_graphs, unpack_graphs
+from .recipes import clean_text
 from .secrets import drop_secrets
 
 _CLOCK_TOLERANCE_SECONDS = 5.0  # a file is written before its job ends; the two clocks may differ
@@ -67,7 +68,7 @@ def _add_output(db: sqlite3.Connection, job_id: str, finished_at: float, output:
     path = f"{subfolder}/{name}" if subfolder else name
     kind = _text(output.get("type")) or "output"
     db.execute(
-        "INSERT OR REPLACE INTO outputs VALUES (?, ?, ?, ?, ?)",
+        "INSERT OR REPLACE INTO outputs (path, finished_at, job_id, node, type) VALUES (?, ?, ?, ?, ?)",
         (path, finished_at, job_id, _text(output.get("node")), kind),
     )
     if kind != "output":

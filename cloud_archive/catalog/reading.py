@@ -17,13 +17,15 @@ from .bucket.tables import queue_put
 from .database import CatalogDatabase
 from .describe import Description, Job, describe
 from .jobs import job_of
-from .rows import UnreadAsset, postpone_reading, store_description, unread_assets
+from .packed import Reading, make_reading
+from .rows import UnreadAsset, postpone_reading, store_descriptions, unread_assets
 from .source import BoundedSource, FileSource
 
 BUCKET_BLOCK_BYTES = 64 * 1024
 BUCKET_READS = 24  # requests for one file
 _VIDEOS = (".mp4", ".webm", ".mkv", ".mov", ".avi")
 _PAGE = 50
+_MOST_BYTES = 1024 * 1024  # of what was read and is not stored yet
 
 
 class ObjectSource:
@@ -44,7 +46,7 @@ class ObjectSource:
 
 
 class AssetReader:
-    """Read assets one by one, each with a commit of its own.
+    """Read assets one by one, and store what was found some at a time.
 
     Args:
         root: the watched directory; None: there is none, and everything comes from the bucket.
@@ -70,28 +72,38 @@ class AssetReader:
         """
         with self._database.reading() as db:
             assets = unread_assets(db, now(), _PAGE)
-        for count, asset in enumerate(assets):
-            if not may_go_on():
-                return count
-            try:
-                found, job = self.describe(asset)
-            except (StoreError, OSError) as error:
-                row = asset.row
-                self._database.change(lambda db, row=row: postpone_reading(db, row, now()))  # type: ignore[misc]
-                if isinstance(error, StoreError) and error.failure.scope.value == "store":
-                    raise
-                continue
-            self._store_found(asset, found, job)
+        read: list[tuple[UnreadAsset, Reading]] = []
+        try:
+            for count, asset in enumerate(assets):
+                if not may_go_on():
+                    return count
+                try:
+                    found, job = self.describe(asset)
+                except (StoreError, OSError) as error:
+                    row = asset.row
+                    self._database.change(lambda db, row=row: postpone_reading(db, row, now()))  # type: ignore[misc]
+                    if isinstance(error, StoreError) and error.failure.scope.value == "store":
+                        raise
+                    continue
+                job_id = job.prompt_id if job else None
+                read.append((asset, make_reading(found, job_id, keep_graphs=self._keep_graphs)))
+                if sum(reading.weight for _, reading in read) > _MOST_BYTES:
+                    self._store_readings(read)
+        finally:
+            self._store_readings(read)
         return len(assets)
 
-    def _store_found(self, asset: UnreadAsset, found: Description, job: Job | None) -> None:
-        job_id = job.prompt_id if job else None
+    def _store_readings(self, read: list[tuple[UnreadAsset, Reading]]) -> None:
+        """Store what was read, and forget it."""
 
         def store(db: sqlite3.Connection) -> None:
-            store_description(db, asset, found, job_id, keep_graphs=self._keep_graphs)
-            queue_put(db, asset.row)
+            store_descriptions(db, read)
+            for asset, _ in read:
+                queue_put(db, asset.row)
 
-        self._database.change(store)
+        if read:
+            self._database.change(store)
+            read.clear()
 
     def describe(self, asset: UnreadAsset) -> tuple[Description, Job | None]:
         """Return how the file was made, and the job that wrote it.

@@ -1,27 +1,24 @@
 """Write assets: what the ledger says of an archived object, and what its file says of how it was made.
 
 An asset is found by its name as soon as the ledger's row is copied (`add_archived`); it is read later, and storing
-what was read (`store_description`) marks it as read in the same commit.
+what was read (`store_descriptions`) marks it as read in the same commit.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import sqlite3
 import uuid
-import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ..upload.source import content_type
-from .describe import Description
+from .packed import Reading
 from .readers.read import READER_VERSION
-from .schema import HAS_PROMPT, HAS_WORKFLOW, KINDS, LORA, MODEL, NAMED, SAMPLER, SEED_OFFSET
+from .recipes import clean_text, ids_of, in_pieces, next_row, recipe_ids
+from .schema import KINDS, SEED_OFFSET
 
-_MAX_TEXT_CHARACTERS = 20_000  # of all texts of a graph that are searched
 _RETRY_SECONDS = (60.0, 600.0, 3600.0, 6 * 3600.0)  # until a file that could not be read is tried again
 _3D_SUFFIXES = (".glb", ".gltf", ".obj", ".ply", ".stl", ".fbx", ".usdz", ".splat")
 
@@ -58,6 +55,11 @@ class UnreadAsset:
     mtime_ns: int
     archived_at: float
 
+    @property
+    def name(self) -> str:
+        """The last part of the key."""
+        return self.key.rpartition("/")[2]
+
 
 def asset_id(bucket: str, key: str) -> uuid.UUID:
     """Return the asset's id: the same on every machine."""
@@ -86,22 +88,6 @@ def _stored_path(path: str, key: str) -> int | str | bytes:
     return path
 
 
-def word_id(db: sqlite3.Connection, text: str | None, table: str = "words") -> int | None:
-    """Return the id of a text that many rows share."""
-    if text is None:
-        return None
-    text = clean_text(text)
-    found = db.execute(f"SELECT id FROM {table} WHERE text = ?", (text,)).fetchone()
-    if found is not None:
-        return int(found[0])
-    return db.execute(f"INSERT INTO {table} (text) VALUES (?)", (text,)).lastrowid
-
-
-def clean_text(text: str) -> str:
-    """Return `text` as SQLite takes it: without halves of UTF-16 pairs, and without NUL."""
-    return text.encode("utf-8", "replace").decode("utf-8").replace("\0", " ")
-
-
 def media_kind(mime_type: str, name: str) -> int:
     """Return what `type:` calls a file, as its place in KINDS."""
     top = mime_type.partition("/")[0]
@@ -116,44 +102,150 @@ def add_archived(db: sqlite3.Connection, bucket: str, objects: Iterable[Archived
     Returns:
         How many are new or were replaced.
     """
-    return sum(_add(db, bucket, one) for one in objects)
+    newest: dict[bytes, ArchivedObject] = {}
+    for one in objects:
+        identity = asset_id(bucket, one.key).bytes
+        other = newest.get(identity)
+        if other is None or other.archived_at < one.archived_at:
+            newest[identity] = one
+    known = _known_assets(db, list(newest))
+    new = [item for item in newest.items() if item[0] not in known]
+    replaced = [
+        (row, known_digest, newest[identity])
+        for identity, (row, archived_at, known_digest) in known.items()
+        if archived_at < newest[identity].archived_at
+    ]
+    words = ids_of(db, "words", _words([one for _, one in new] + [one for *_, one in replaced]))
+    _insert(db, new, words)
+    for row, known_digest, one in replaced:
+        _replace(db, row, known_digest, one, words)
+    return len(new) + len(replaced)
 
 
-def _add(db: sqlite3.Connection, bucket: str, one: ArchivedObject) -> int:
-    identity = asset_id(bucket, one.key).bytes
-    digest = bytes.fromhex(one.sha256) if one.sha256 else None
-    found = db.execute("SELECT id, archived, sha256 FROM assets WHERE uuid = ?", (identity,)).fetchone()
-    if found is not None and found[1] >= one.archived_at:
-        return 0
-    folder, slash, name = one.key.rpartition("/")
-    mime_type = content_type(name)
-    values: dict[str, object] = {
-        "path": _stored_path(one.path, one.key),
-        "size": one.size_bytes,
-        "created": one.mtime_ns,
-        "archived": one.archived_at,
-        "sha256": digest,
-        "kind": media_kind(mime_type, name),
-        "mime": word_id(db, mime_type),
-        "machine": word_id(db, one.machine),
-        "session": word_id(db, one.session_id),
-    }
-    if found is None:
-        values |= {"uuid": identity, "folder": word_id(db, folder + slash, "folders"), "name": name}
-        marks = ", ".join("?" * len(values))
-        row = db.execute(
-            f"INSERT INTO assets ({', '.join(values)}) VALUES ({marks})", (*values.values(),)
-        ).lastrowid
-        db.execute("INSERT INTO name_text (rowid, text) VALUES (?, ?)", (row, name))
+def _known_assets(
+    db: sqlite3.Connection, identities: Sequence[bytes]
+) -> dict[bytes, tuple[int, float, bytes | None]]:
+    known: dict[bytes, tuple[int, float, bytes | None]] = {}
+    for marks, piece in in_pieces(identities):
+        rows = db.execute(f"SELECT uuid, id, archived, sha256 FROM assets WHERE uuid IN ({marks})", piece)
+        known.update((row[0], row[1:]) for row in rows.fetchall())
+    return known
+
+
+def _words(objects: Sequence[ArchivedObject]) -> set[str]:
+    """The short texts of these objects that have a row of their own."""
+    found = {content_type(one.key.rpartition("/")[2]) for one in objects}
+    found |= {one.machine for one in objects if one.machine is not None}
+    found |= {one.session_id for one in objects if one.session_id is not None}
+    return set(map(clean_text, found))
+
+
+_COLUMNS = ("path", "created", "archived", "size", "sha256", "machine", "session", "kind", "mime")
+_SAME_BYTES_COLUMNS = 3  # of these change where an object was written again with the same bytes
+_READING_COLUMNS = ("kind", "mime", "width", "height", "duration", "recipe", "seed", "has", "job", "reader")
+
+
+def _insert(
+    db: sqlite3.Connection,
+    new: Sequence[tuple[bytes, ArchivedObject]],
+    words: Mapping[str, int],
+    readings: Sequence[Reading] | None = None,
+) -> None:
+    """Insert rows for objects that the catalog does not have, with what was read of them where that is known."""
+    if not new:
+        return
+    folders = ids_of(db, "folders", (_folder_and_name(one.key)[0] for _, one in new))
+    first = next_row(db, "assets")
+    assets, names = [], []
+    for row, (identity, one) in enumerate(new, first):
+        folder, name = _folder_and_name(one.key)
+        assets.append((row, identity, folders[folder], name, *_columns(one, name, words)))
+        names.append((row, name))
+    columns: tuple[str, ...] = ("id", "uuid", "folder", "name", *_COLUMNS)
+    if readings is not None:
+        columns = (*columns[:-2], *_READING_COLUMNS)  # the type is known better
+        read = _reading_columns(
+            db, [(name, reading) for (_, name), reading in zip(names, readings, strict=True)]
+        )
+        assets = [(*values[:-2], *more) for values, more in zip(assets, read, strict=True)]
+    db.executemany(
+        f"INSERT INTO assets ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})", assets
+    )
+    db.executemany("INSERT INTO name_index (rowid, text) VALUES (?, ?)", names)
+    graphs = [
+        (row, reading.graphs)
+        for row, reading in enumerate(readings or (), first)
+        if reading.graphs is not None
+    ]
+    db.executemany("INSERT INTO graphs VALUES (?, ?)", graphs)
+    for identity in _edited(db, [identity for identity, _ in new]):
         apply_edits(db, identity)
-    else:
-        same_bytes = digest is not None and found[2] == digest
-        if same_bytes:  # what was read of them holds
-            values = {name: values[name] for name in ("path", "created", "archived")}
-        setting = ", ".join(f"{name} = ?" for name in values)
-        unread = "" if same_bytes else ", reader = 0, tries = 0, next_try = NULL"
-        db.execute(f"UPDATE assets SET {setting}{unread} WHERE id = ?", (*values.values(), found[0]))
-    return 1
+
+
+def _columns(one: ArchivedObject, name: str, words: Mapping[str, int]) -> tuple[Any, ...]:
+    mime_type = content_type(name)
+    return (
+        _stored_path(one.path, one.key),
+        one.mtime_ns,
+        one.archived_at,
+        one.size_bytes,
+        bytes.fromhex(one.sha256) if one.sha256 else None,
+        None if one.machine is None else words[clean_text(one.machine)],
+        None if one.session_id is None else words[clean_text(one.session_id)],
+        media_kind(mime_type, name),
+        words[clean_text(mime_type)],
+    )
+
+
+def _reading_columns(
+    db: sqlite3.Connection, readings: Sequence[tuple[str, Reading]]
+) -> list[tuple[Any, ...]]:
+    """Return the values of _READING_COLUMNS for each (name, reading)."""
+    recipes = recipe_ids(db, [reading.found for _, reading in readings])
+    types = [reading.found.mime_type or content_type(name) for name, reading in readings]
+    texts = {*types, *(reading.job_id for _, reading in readings if reading.job_id is not None)}
+    words = ids_of(db, "words", map(clean_text, texts))
+    rows: list[tuple[Any, ...]] = []
+    for (name, reading), recipe, mime_type in zip(readings, recipes, types, strict=True):
+        found = reading.found
+        seed = None if found.seed is None or not 0 <= found.seed < 1 << 64 else found.seed - SEED_OFFSET
+        job = None if reading.job_id is None else words[clean_text(reading.job_id)]
+        kind, mime = media_kind(mime_type, name), words[clean_text(mime_type)]
+        size = (found.width, found.height, found.duration_seconds)
+        rows.append((kind, mime, *size, recipe, seed, reading.has, job, READER_VERSION))
+    return rows
+
+
+def _folder_and_name(key: str) -> tuple[str, str]:
+    folder, slash, name = clean_text(key).rpartition("/")
+    return folder + slash, name
+
+
+def _replace(
+    db: sqlite3.Connection,
+    row: int,
+    known_digest: bytes | None,
+    one: ArchivedObject,
+    words: Mapping[str, int],
+) -> None:
+    values = _columns(one, one.key.rpartition("/")[2], words)
+    same_bytes = known_digest is not None and one.sha256 == known_digest.hex()
+    count = _SAME_BYTES_COLUMNS if same_bytes else len(_COLUMNS)  # what was read of the same bytes holds
+    setting = ", ".join(f"{name} = ?" for name in _COLUMNS[:count])
+    unread = "" if same_bytes else ", reader = 0, tries = 0, next_try = NULL"
+    db.execute(f"UPDATE assets SET {setting}{unread} WHERE id = ?", (*values[:count], row))
+
+
+def _edited(db: sqlite3.Connection, identities: Sequence[bytes]) -> list[bytes]:
+    """Those of the assets that somebody has edited."""
+    found: list[bytes] = []
+    if db.execute("SELECT 1 FROM edits LIMIT 1").fetchone() is None:
+        return found
+    for marks, piece in in_pieces(identities):
+        found += (
+            row[0] for row in db.execute(f"SELECT DISTINCT uuid FROM edits WHERE uuid IN ({marks})", piece)
+        )
+    return found
 
 
 def remove_assets(db: sqlite3.Connection, bucket: str, keys: Iterable[str]) -> int:
@@ -164,7 +256,7 @@ def remove_assets(db: sqlite3.Connection, bucket: str, keys: Iterable[str]) -> i
         found = db.execute("SELECT id, name FROM assets WHERE uuid = ?", (identity,)).fetchone()
         if found is None:
             continue
-        db.execute("INSERT INTO name_text (name_text, rowid, text) VALUES ('delete', ?, ?)", found)
+        db.execute("INSERT INTO name_index (name_index, rowid, text) VALUES ('delete', ?, ?)", found)
         db.execute("DELETE FROM graphs WHERE asset = ?", found[:1])
         db.execute("DELETE FROM assets WHERE id = ?", found[:1])
         count += 1
@@ -200,89 +292,66 @@ def postpone_reading(db: sqlite3.Connection, row: int, now: float) -> None:
     db.execute("UPDATE assets SET tries = tries + 1, next_try = ? WHERE id = ?", (now + wait, row))
 
 
-def store_description(
-    db: sqlite3.Connection, asset: UnreadAsset, found: Description, job_id: str | None, *, keep_graphs: bool
-) -> None:
-    """Store how a file was made, and mark it as read; nothing where the object was replaced meanwhile."""
-    has = HAS_WORKFLOW * found.has_workflow | HAS_PROMPT * found.has_prompt
-    seed = None if found.seed is None or not 0 <= found.seed < 1 << 64 else found.seed - SEED_OFFSET
-    name = asset.key.rpartition("/")[2]
-    mime_type = found.mime_type or content_type(name)
-    changed = db.execute(
-        "UPDATE assets SET mime = ?, kind = ?, width = ?, height = ?, duration = ?, recipe = ?, seed = ?, has = ?,"
-        " job = ?, reader = ?, tries = 0, next_try = NULL WHERE id = ? AND archived = ?",
-        (
-            word_id(db, mime_type),
-            media_kind(mime_type, name),
-            found.width,
-            found.height,
-            found.duration_seconds,
-            _recipe(db, found),
-            seed,
-            has,
-            word_id(db, job_id),
-            READER_VERSION,
-            asset.row,
-            asset.archived_at,
-        ),
-    ).rowcount
-    if not changed:
-        return
-    if keep_graphs and has:
-        data = pack_graphs(found.prompt_graph, found.workflow)
-        db.execute("INSERT OR REPLACE INTO graphs VALUES (?, ?)", (asset.row, data))
-    else:
-        db.execute("DELETE FROM graphs WHERE asset = ?", (asset.row,))
+def store_descriptions(db: sqlite3.Connection, assets: Sequence[tuple[UnreadAsset, Reading]]) -> None:
+    """Store how files were made, and mark them as read; nothing of an object that was replaced meanwhile."""
+    columns = _reading_columns(db, [(asset.name, reading) for asset, reading in assets])
+    setting = ", ".join(f"{name} = ?" for name in _READING_COLUMNS)
+    rows = [
+        (*values, asset.row, asset.archived_at) for (asset, _), values in zip(assets, columns, strict=True)
+    ]
+    db.executemany(
+        f"UPDATE assets SET {setting}, tries = 0, next_try = NULL WHERE id = ? AND archived = ?", rows
+    )
+    kept = [
+        (reading.graphs, asset.row, asset.archived_at)
+        for asset, reading in assets
+        if reading.graphs is not None
+    ]
+    dropped = [(asset.row, asset.archived_at) for asset, reading in assets if reading.graphs is None]
+    db.executemany(
+        "INSERT OR REPLACE INTO graphs SELECT id, ?1 FROM assets WHERE id = ?2 AND archived = ?3", kept
+    )
+    db.executemany(
+        "DELETE FROM graphs WHERE asset = (SELECT id FROM assets WHERE id = ? AND archived = ?)", dropped
+    )
 
 
-def pack_graphs(prompt: Any, workflow: Any) -> bytes:
-    """Return both graphs, compressed."""
-    return zlib.compress(json.dumps({"prompt": prompt, "workflow": workflow}).encode(), 6)
+def add_described(
+    db: sqlite3.Connection, bucket: str, objects: Sequence[tuple[ArchivedObject, Reading]]
+) -> int:
+    """Add objects whose descriptions are known, such as those that another machine has read.
 
+    Of an object that the catalog has, the description counts only if it was not read yet or was replaced.
 
-def unpack_graphs(data: bytes) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
-    """Return the prompt graph and the workflow that `pack_graphs` packed."""
-    found = json.loads(zlib.decompress(data))
-    return found["prompt"], found["workflow"]
-
-
-def _recipe(db: sqlite3.Connection, found: Description) -> int | None:
-    facts = found.metadata()
-    prompt, negative = facts.pop("prompt"), facts.pop("negative_prompt")
-    facts.pop("seed")
-    texts = _other_texts(found)
-    if not (prompt or negative or texts or any(facts.values())):
-        return None
-    content = json.dumps([prompt, negative, texts, facts])
-    digest = hashlib.blake2b(content.encode(), digest_size=8).digest()
-    mark = int.from_bytes(digest, "big", signed=True)
-    known = db.execute("SELECT id FROM recipes WHERE hash = ?", (mark,)).fetchone()
-    if known is not None:
-        return int(known[0])
-    prompt, negative = (None if text is None else clean_text(text) for text in (prompt, negative))
-    recipe = db.execute(
-        "INSERT INTO recipes (hash, prompt, negative, texts, facts) VALUES (?, ?, ?, ?, ?)",
-        (mark, prompt, negative, texts, json.dumps(facts)),
-    ).lastrowid
-    loras = [lora.name for lora in found.loras]
-    searched = "\n".join(filter(None, (prompt, negative, texts, *found.models, *loras)))
-    db.execute("INSERT INTO recipe_text (rowid, text) VALUES (?, ?)", (recipe, clean_text(searched)))
-    named = [name for name in found.model_names if name not in found.models and name not in loras]
-    words = {(MODEL, name) for name in found.models} | {(LORA, name) for name in loras}
-    words |= {(NAMED, name) for name in named}
-    if found.sampler:
-        words.add((SAMPLER, found.sampler))
-    for kind, word in sorted(words):
-        db.execute(
-            "INSERT OR IGNORE INTO recipe_words VALUES (?, ?, ?)", (kind, word_id(db, word[:500]), recipe)
+    Returns:
+        How many are new or were replaced.
+    """
+    newest: dict[bytes, tuple[ArchivedObject, Reading]] = {}
+    for one, reading in objects:
+        identity = asset_id(bucket, one.key).bytes
+        other = newest.get(identity)
+        if other is None or other[0].archived_at < one.archived_at:
+            newest[identity] = one, reading
+    known = set(_known_assets(db, list(newest)))
+    new = [(identity, *both) for identity, both in newest.items() if identity not in known]
+    words = ids_of(db, "words", _words([one for _, one, _ in new]))
+    _insert(db, [(identity, one) for identity, one, _ in new], words, [reading for *_, reading in new])
+    if not known:
+        return len(new)
+    old = {identity: both for identity, both in newest.items() if identity in known}
+    replaced = add_archived(db, bucket, [one for one, _ in old.values()])
+    unread: list[tuple[UnreadAsset, Reading]] = []
+    for marks, piece in in_pieces(list(old)):
+        rows = db.execute(
+            f"SELECT uuid, id, archived FROM assets WHERE reader = 0 AND uuid IN ({marks})", piece
         )
-    return recipe
-
-
-def _other_texts(found: Description) -> str | None:
-    known = {found.prompt, found.negative_prompt, *found.models}
-    texts = [text for text in dict.fromkeys((*found.texts, *found.model_names)) if text not in known]
-    return clean_text("\n".join(texts))[:_MAX_TEXT_CHARACTERS] or None
+        for identity, row, archived_at in rows.fetchall():
+            one, reading = old[identity]
+            if archived_at == one.archived_at:
+                asset = UnreadAsset(row, one.key, one.path, one.size_bytes, one.mtime_ns, archived_at)
+                unread.append((asset, reading))
+    store_descriptions(db, unread)
+    return len(new) + replaced
 
 
 def apply_edits(db: sqlite3.Connection, identity: bytes) -> None:

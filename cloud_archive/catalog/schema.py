@@ -3,13 +3,21 @@
 Names, prompts and settings that many files share stand once: `words` holds short texts, `folders` what keys begin
 with, `recipes` everything that the images of one prompt have in common. Only `edits`, `jobs` and `outputs` hold what
 the ledger and the files don't know.
+
+The two trigram indexes keep no positions (`detail=none`): that takes a fifth of the space. They give candidates, and
+a search compares each candidate's text.
 """
 
 from __future__ import annotations
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
-# What can't be derived again: rescued from a damaged catalog, kept by a new schema.
+# What can't be derived again, with its columns: rescued from a damaged catalog, kept by a new schema.
+KEPT_COLUMNS: dict[str, tuple[str, ...]] = {
+    "edits": ("uuid", "field", "value", "clock", "machine"),
+    "jobs": ("job_id", "client_id", "finished_at", "status", "graphs", "options"),
+    "outputs": ("path", "finished_at", "job_id", "node", "type", "facts"),
+}
 KEPT_TABLES: tuple[str, ...] = (
     """CREATE TABLE edits (
         uuid BLOB NOT NULL,
@@ -25,7 +33,7 @@ KEPT_TABLES: tuple[str, ...] = (
         client_id TEXT,
         finished_at REAL NOT NULL,
         status TEXT,
-        graphs BLOB NOT NULL,         -- zlib of {"prompt", "workflow"}, without secrets
+        graphs BLOB,                  -- see pack_graphs; NULL: ComfyUI gave none, or the catalog keeps no graphs
         options TEXT NOT NULL         -- JSON
     ) WITHOUT ROWID""",
     """CREATE TABLE outputs (
@@ -34,26 +42,32 @@ KEPT_TABLES: tuple[str, ...] = (
         job_id TEXT NOT NULL,
         node TEXT,
         type TEXT NOT NULL,           -- output, temp
+        facts BLOB,                   -- what the graph says of this file; only where the graph is not kept
         PRIMARY KEY (path, finished_at, job_id)
     ) WITHOUT ROWID""",
     "CREATE INDEX outputs_job ON outputs (job_id)",
 )
 
 DERIVED_TABLES: tuple[str, ...] = (
-    "CREATE TABLE words (id INTEGER PRIMARY KEY, text TEXT NOT NULL UNIQUE)",
+    "CREATE TABLE words (id INTEGER PRIMARY KEY, text TEXT NOT NULL UNIQUE)",  # types, machines, sessions, jobs
     "CREATE TABLE folders (id INTEGER PRIMARY KEY, text TEXT NOT NULL UNIQUE)",
+    "CREATE TABLE names (id INTEGER PRIMARY KEY, text TEXT NOT NULL UNIQUE)",  # models, LoRAs, samplers
+    # Prompts and other texts of graphs, names of models too: what a word is searched in.
+    "CREATE TABLE texts (id INTEGER PRIMARY KEY, hash INTEGER NOT NULL, text TEXT NOT NULL)",
+    "CREATE UNIQUE INDEX texts_hash ON texts (hash)",
     """CREATE TABLE recipes (
         id INTEGER PRIMARY KEY,
-        hash INTEGER NOT NULL UNIQUE, -- of all that follows
-        prompt TEXT, negative TEXT,
-        texts TEXT,                   -- the graph's other texts and model names, one a line
-        facts TEXT NOT NULL           -- JSON: the rest of an asset's metadata, without the seed
+        hash INTEGER NOT NULL,        -- of all that follows
+        prompt INTEGER, negative INTEGER,   -- texts
+        facts TEXT NOT NULL           -- JSON: the rest of an asset's metadata, without the seed; see recipes.py
     )""",
-    """CREATE TABLE recipe_words (
+    "CREATE UNIQUE INDEX recipes_hash ON recipes (hash)",
+    "CREATE TABLE text_uses (text INTEGER, recipe INTEGER, PRIMARY KEY (text, recipe)) WITHOUT ROWID",
+    """CREATE TABLE name_uses (
         kind INTEGER NOT NULL,        -- MODEL, LORA, SAMPLER, NAMED
-        word INTEGER NOT NULL,
+        name INTEGER NOT NULL,
         recipe INTEGER NOT NULL,
-        PRIMARY KEY (kind, word, recipe)
+        PRIMARY KEY (kind, name, recipe)
     ) WITHOUT ROWID""",
     """CREATE TABLE assets (
         id INTEGER PRIMARY KEY,
@@ -76,7 +90,9 @@ DERIVED_TABLES: tuple[str, ...] = (
         hidden INTEGER NOT NULL DEFAULT 0, favorite INTEGER NOT NULL DEFAULT 0, rating INTEGER NOT NULL DEFAULT 0
     )""",
     "CREATE UNIQUE INDEX assets_uuid ON assets (uuid)",
+    # A page by time or name is found without sorting a million rows; by size it is sorted.
     "CREATE INDEX assets_created ON assets (hidden, created)",
+    "CREATE INDEX assets_name ON assets (hidden, name)",
     "CREATE INDEX assets_recipe ON assets (recipe, hidden)",
     "CREATE INDEX assets_seed ON assets (seed) WHERE seed IS NOT NULL",
     "CREATE INDEX assets_job ON assets (job) WHERE job IS NOT NULL",
@@ -96,8 +112,10 @@ DERIVED_TABLES: tuple[str, ...] = (
     END""",
     # Graphs as they were found, without secrets; only with CLOUD_ARCHIVE_CATALOG=full.
     "CREATE TABLE graphs (asset INTEGER PRIMARY KEY, data BLOB NOT NULL)",
-    "CREATE VIRTUAL TABLE recipe_text USING fts5(text, content='', columnsize=0, tokenize='trigram')",
-    "CREATE VIRTUAL TABLE name_text USING fts5(text, content='', columnsize=0, tokenize='trigram')",
+    "CREATE VIRTUAL TABLE text_index USING"
+    " fts5(text, content='', columnsize=0, detail='none', tokenize='trigram')",
+    "CREATE VIRTUAL TABLE name_index USING"
+    " fts5(text, content='', columnsize=0, detail='none', tokenize='trigram')",
 )
 
 MODEL, LORA, SAMPLER, NAMED = 1, 2, 3, 4

@@ -119,7 +119,7 @@ def graphs_of(database: CatalogDatabase, directory: Path | None, asset: dict[str
         CloudArchiveError: there is no catalog, or it can't be read now.
     """
     from ..api.client import running_engine
-    from ..catalog.rows import unpack_graphs
+    from ..catalog.packed import unpack_graphs
 
     if not asset[f"has_{part}"]:
         raise CloudArchiveError(f"No {part} is known of {asset['key']}.")

@@ -159,7 +159,7 @@ def _problems(directory: Path, count: int) -> list[str]:
         found.append(f"{count} files, and rows, ids and names: {rows}")
     if (verdict := db.execute("PRAGMA integrity_check").fetchone()[0]) != "ok":
         found.append(f"SQLite: {verdict}")
-    for table in ("recipe_text", "name_text"):
+    for table in ("text_index", "name_index"):
         db.execute(f"INSERT INTO {table} ({table}) VALUES ('integrity-check')")
     graphs = db.execute("SELECT count(*) FROM graphs").fetchone()[0]
     if graphs != count:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
 import uuid
 from collections.abc import Sequence
@@ -10,8 +9,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..assets import utc_time
-from ..rows import full_key, path_of_row, unpack_graphs
-from ..schema import HAS_PROMPT, HAS_WORKFLOW, NAMED, SEED_OFFSET
+from ..packed import unpack_graphs
+from ..recipes import whole_recipes
+from ..rows import full_key, path_of_row
+from ..schema import HAS_PROMPT, HAS_WORKFLOW, SEED_OFFSET
 from ..thumbnails.thumbnails import Pictured, Thumbnails
 from .fields import DEL, MAX_LIST, PUT, SET
 from .packs import MAX_PACK_BYTES, PackBuilder, zip_graphs
@@ -21,12 +22,10 @@ MAX_ROWS = 1000
 _MAX_NOTE = 20_000
 _COLUMNS = (
     "a.uuid, a.id, f.text, a.name, a.path, a.size, a.created, a.archived, a.sha256, mime.text, machine.text,"
-    " session.text, job.text, a.width, a.height, a.duration, r.id, r.prompt, r.negative, r.texts, r.facts, a.seed,"
-    " a.has, a.reader, a.kind"
+    " session.text, job.text, a.width, a.height, a.duration, a.recipe, a.seed, a.has, a.reader, a.kind"
 )
 _JOINS = (
-    " JOIN folders f ON f.id = a.folder LEFT JOIN recipes r ON r.id = a.recipe"
-    " LEFT JOIN words mime ON mime.id = a.mime LEFT JOIN words machine ON machine.id = a.machine"
+    " JOIN folders f ON f.id = a.folder LEFT JOIN words mime ON mime.id = a.mime LEFT JOIN words machine ON machine.id = a.machine"
     " LEFT JOIN words session ON session.id = a.session LEFT JOIN words job ON job.id = a.job"
 )
 
@@ -87,13 +86,13 @@ def collect(
         marks = ", ".join("?" * len(puts))
         for row in db.execute(f"SELECT {_COLUMNS} FROM assets a{_JOINS} WHERE a.uuid IN ({marks})", puts):
             known[row[0]] = row
-    names = _model_names(db, [row[16] for row in known.values() if row[16] is not None])
+    recipes = whole_recipes(db, (row[16] for row in known.values() if row[16] is not None))
     for place, one in enumerate(batch.taken):
         if batch.pack.size_bytes > MAX_PACK_BYTES - 1024 * 1024:
             del batch.taken[place:]  # the rest goes into the next one
             break
         if one.kind == PUTS and one.identity in known:
-            _add_put(db, batch, known[one.identity], names, thumbnails, keep_graphs)
+            _add_put(db, batch, known[one.identity], recipes, thumbnails, keep_graphs)
         elif one.kind == DELETIONS:
             batch.rows += _deletions(db, one.identity)
     batch.rows += _edits(db, [one for one in batch.taken if one.kind == EDITS])
@@ -104,11 +103,11 @@ def _add_put(
     db: sqlite3.Connection,
     batch: Batch,
     row: tuple[Any, ...],
-    names: dict[int, list[str]],
+    recipes: dict[int, dict[str, Any]],
     thumbnails: Thumbnails | None,
     keep_graphs: bool,
 ) -> None:
-    made = put_row(row, names)
+    made = put_row(row, recipes.get(row[16], {}))
     identity, asset = row[0], row[1]
     graphs, thumbnail = (0, 0), (0, 0)
     if keep_graphs:
@@ -116,7 +115,7 @@ def _add_put(
         if stored is not None:
             graphs = batch.pack.add(zip_graphs(*unpack_graphs(stored[0])))
     if thumbnails is not None:
-        one = Pictured(identity, made["key"], made["path"], row[5], row[6], row[8], row[24])
+        one = Pictured(identity, made["key"], made["path"], row[5], row[6], row[8], row[20])
         thumbnail = batch.pack.add(thumbnails.cached(one) or b"")
     made |= {
         "graphs_offset": graphs[0] if graphs[1] else None,
@@ -129,12 +128,11 @@ def _add_put(
     batch.rows.append(made)
 
 
-def put_row(row: tuple[Any, ...], names: dict[int, list[str]]) -> dict[str, Any]:
-    """Return a row of a segment from a row of `assets` with _COLUMNS; without its place in a pack."""
+def put_row(row: tuple[Any, ...], known: dict[str, Any]) -> dict[str, Any]:
+    """Return a row of a segment from a row of `assets` with _COLUMNS and its recipe; without its place in a pack."""
     _, _, folder, name, path, size, created, archived, sha256, mime, machine, session, job = row[:13]
-    width, height, duration, recipe, prompt, negative, texts, facts, seed, has, reader, _ = row[13:]
+    width, height, duration, _, seed, has, reader, _ = row[13:]
     key = full_key(folder, name)
-    known = {} if facts is None else json.loads(facts)
     return {
         "op": PUT,
         "clock": archived,
@@ -151,8 +149,8 @@ def put_row(row: tuple[Any, ...], names: dict[int, list[str]]) -> dict[str, Any]
         "width": width,
         "height": height,
         "duration_seconds": duration,
-        "prompt": prompt,
-        "negative_prompt": negative,
+        "prompt": known.get("prompt"),
+        "negative_prompt": known.get("negative_prompt"),
         "models": _short(known.get("models")),
         "loras": _short(known.get("loras")),
         "seed": None if seed is None else str(seed + SEED_OFFSET),
@@ -164,8 +162,8 @@ def put_row(row: tuple[Any, ...], names: dict[int, list[str]]) -> dict[str, Any]
         "input_images": _short(known.get("input_images")),
         "source": known.get("source"),
         "confidence": known.get("confidence"),
-        "texts": texts,
-        "model_names": _short(names.get(recipe)),
+        "texts": known.get("texts"),
+        "model_names": _short(known.get("model_names")),
         "has_workflow": bool(has & HAS_WORKFLOW),
         "has_prompt": bool(has & HAS_PROMPT),
         "reader": reader,
@@ -174,20 +172,6 @@ def put_row(row: tuple[Any, ...], names: dict[int, list[str]]) -> dict[str, Any]
 
 def _short(values: list[Any] | None) -> list[Any] | None:
     return values[:MAX_LIST] if values else None
-
-
-def _model_names(db: sqlite3.Connection, recipes: Sequence[int]) -> dict[int, list[str]]:
-    """Return the model names of recipes that are neither their models nor their LoRAs."""
-    found: dict[int, list[str]] = {}
-    wanted = list(dict.fromkeys(recipes))
-    marks = ", ".join("?" * len(wanted))
-    for recipe, name in db.execute(
-        "SELECT rw.recipe, w.text FROM recipe_words rw JOIN words w ON w.id = rw.word"
-        f" WHERE rw.kind = {NAMED} AND rw.recipe IN ({marks})",
-        wanted,
-    ):
-        found.setdefault(recipe, []).append(name)
-    return found
 
 
 def _deletions(db: sqlite3.Connection, identity: bytes) -> list[dict[str, Any]]:

@@ -16,12 +16,13 @@ from PIL import Image, PngImagePlugin
 from cloud_archive.catalog.database import CATALOG_NAME, CatalogDatabase, open_catalog, start_again
 from cloud_archive.catalog.describe import Description
 from cloud_archive.catalog.filler import Filler
+from cloud_archive.catalog.packed import make_reading
 from cloud_archive.catalog.reading import AssetReader
 from cloud_archive.catalog.rows import (
     ArchivedObject,
     UnreadAsset,
     add_archived,
-    store_description,
+    store_descriptions,
     unread_assets,
 )
 from cloud_archive.files import stat_version
@@ -131,7 +132,7 @@ def add_described(
         add_archived(db, BUCKET, [one])
         row = db.execute("SELECT max(id) FROM assets").fetchone()[0]
         asset = UnreadAsset(row, key, path, one.size_bytes, one.mtime_ns, one.archived_at)
-        store_description(db, asset, found, more.get("job_id"), keep_graphs=True)
+        store_descriptions(db, [(asset, make_reading(found, more.get("job_id"), keep_graphs=True))])
 
     database.change(work)
 

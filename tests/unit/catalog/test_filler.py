@@ -12,11 +12,12 @@ from typing import Any
 import pytest
 
 from cloud_archive.catalog.assets import edit_asset
-from cloud_archive.catalog.database import open_catalog
+from cloud_archive.catalog.database import CatalogDatabase, open_catalog
 from cloud_archive.catalog.jobs import add_jobs
+from cloud_archive.catalog.packed import pack_graphs, unpack_graphs
 from cloud_archive.catalog.rows import asset_id
 from cloud_archive.catalog.search import search
-from cloud_archive.errors import StoreError
+from cloud_archive.errors import CatalogError, StoreError
 from cloud_archive.ledger.history import mark_pruned
 from tests.memory_store import MemoryStore, refuse
 
@@ -156,8 +157,6 @@ def test_secrets_of_a_job_are_not_stored(stage: Stage) -> None:
     stage.archive("a.png", png("x"))
     stage.fill()
     stage.close()
-    from cloud_archive.catalog.rows import unpack_graphs
-
     with sqlite3.connect(stage.path) as db:
         blobs = [row[0] for row in db.execute("SELECT graphs FROM jobs UNION ALL SELECT data FROM graphs")]
     assert blobs
@@ -292,6 +291,49 @@ def test_a_damaged_catalog_is_kept_aside_and_its_edits_and_jobs_are_saved(stage:
         assert stage.database.read("SELECT count(*) FROM jobs") == [(1,)]
     if damage != "empty":
         assert list(stage.base.glob("catalog.damaged-*"))
+
+
+OLDER_TABLES = (
+    "CREATE TABLE edits (uuid BLOB NOT NULL, field TEXT NOT NULL, value NOT NULL, clock REAL NOT NULL,"
+    " machine TEXT NOT NULL, PRIMARY KEY (uuid, field)) WITHOUT ROWID",
+    "CREATE TABLE jobs (job_id TEXT PRIMARY KEY, client_id TEXT, finished_at REAL NOT NULL, status TEXT,"
+    " graphs BLOB NOT NULL, options TEXT NOT NULL) WITHOUT ROWID",
+    "CREATE TABLE outputs (path TEXT NOT NULL, finished_at REAL NOT NULL, job_id TEXT NOT NULL, node TEXT,"
+    " type TEXT NOT NULL, PRIMARY KEY (path, finished_at, job_id)) WITHOUT ROWID",
+    "CREATE TABLE assets (id INTEGER PRIMARY KEY, uuid BLOB NOT NULL)",
+    "CREATE TABLE recipes (id INTEGER PRIMARY KEY, texts TEXT)",
+    "CREATE VIRTUAL TABLE recipe_text USING fts5(text, content='', columnsize=0, tokenize='trigram')",
+    "PRAGMA user_version = 1",
+)
+
+
+def test_a_catalog_of_an_older_schema_is_made_anew_with_its_edits_and_jobs(stage: Stage) -> None:
+    stage.archive("a.png", png("from the file"))
+    stage.database.close()
+    for path in stage.base.glob("catalog.sqlite3*"):
+        path.unlink()
+    identity = asset_id(BUCKET, "out/a.png")
+    with sqlite3.connect(stage.path) as db:
+        for statement in OLDER_TABLES:
+            db.execute(statement)
+        db.execute("INSERT INTO edits VALUES (?, 'rating', 5, 1.0, 'pod-1')", (identity.bytes,))
+        graphs = pack_graphs(graph("from the job"), None)
+        db.execute("INSERT INTO jobs VALUES ('job-1', NULL, 1700000001.0, 'success', ?, '{}')", (graphs,))
+        db.execute("INSERT INTO outputs VALUES ('a.png', 1700000001.0, 'job-1', '9', 'output')")
+        db.execute("INSERT INTO assets VALUES (1, ?)", (identity.bytes,))
+    db.close()
+    with pytest.raises(CatalogError, match="made anew"):
+        CatalogDatabase(stage.path, read_only=True).open()
+    stage.database, notices = open_catalog(stage.path)
+    assert notices == []
+    stage.filler = stage.new_filler()
+    stage.fill()
+    (asset,) = found(stage)
+    assert (asset["rating"], asset["job_id"]) == (5, "job-1")
+    assert asset["metadata"]["prompt"] == "from the job"
+    assert not list(stage.base.glob("*damaged*"))
+    tables = {row[0] for row in stage.database.read("SELECT name FROM sqlite_master")}
+    assert not any(name.startswith("recipe_text") for name in tables)
 
 
 def test_memory_store_ranges() -> None:

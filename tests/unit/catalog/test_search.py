@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -202,7 +203,8 @@ def test_pages_are_sorted(database: CatalogDatabase, sort: str, order: str, foun
 def test_pages_hold_each_asset_once_while_others_come_and_go(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sort: str, order: str, walked_from: int
 ) -> None:
-    monkeypatch.setattr("cloud_archive.catalog.search._WALKED_FROM", walked_from)
+    for module in ("search", "matching"):
+        monkeypatch.setattr(f"cloud_archive.catalog.{module}.LED_BELOW", walked_from)
     database, _ = open_catalog(tmp_path / CATALOG_NAME)
     for number in range(20):
         # Some have the same time and size.
@@ -272,3 +274,50 @@ def test_odd_texts_are_stored(tmp_path: Path) -> None:
         (asset,) = search(db, "half").assets
     assert asset["path"] == "b\udcff.png"
     database.close()
+
+
+@pytest.mark.parametrize(
+    ("text", "query", "holds"),
+    [
+        ("abcx bcd", "abcd", False),  # each of the word's trigrams, and not the word
+        ("abcx bcd", '"abcx bcd"', True),
+        ("ein GRÜNER Wald", "grüner", True),
+        ("ein grüner Wald", "GRÜNER", True),
+        ("МОСКВА ночью", "москва", True),
+        ("moscow МОСКх КВА", "москва", False),
+        ("A Red FOX", "red fox", True),
+        ("100% cotton_shirt", "cotton_", True),
+        ("100% cottonxshirt", "cotton_", False),
+        ("雪の中の狐", "雪の狐の", False),
+    ],
+)
+def test_a_word_is_found_in_texts_and_names_that_hold_it(
+    tmp_path: Path, text: str, query: str, holds: bool
+) -> None:
+    database, _ = open_catalog(tmp_path / CATALOG_NAME)
+    add_described(database, "out/in_the_prompt.png", Description(prompt=text))
+    add_described(database, f"out/{text}.png", Description())
+    expected = [f"{text}.png", "in_the_prompt.png"] if holds else []
+    assert sorted(names(database, query)) == sorted(expected)
+    database.close()
+
+
+def test_recipes_share_their_texts_and_names(tmp_path: Path) -> None:
+    database, _ = open_catalog(tmp_path / CATALOG_NAME)
+    for number in range(20):
+        add_described(database, f"out/{number}.png", replace(FOX, steps=number % 5, seed=number))
+    counts = {
+        table: database.read(f"SELECT count(*) FROM {table}")[0][0]
+        for table in ("assets", "recipes", "texts", "names", "folders")
+    }
+    # Both prompts, the other text, and three names that a word is searched in.
+    assert counts == {"assets": 20, "recipes": 5, "texts": 6, "names": 4, "folders": 1}
+    database.close()
+
+
+def test_many_matches_are_counted_and_paged_like_few(database: CatalogDatabase, monkeypatch: Any) -> None:
+    queries = ["", "fox", "city night", "model:juggernaut fox", "-fox", "is:hidden", "-is:hidden fox"]
+    few = [names(database, query) for query in queries]
+    for module in ("search", "matching"):
+        monkeypatch.setattr(f"cloud_archive.catalog.{module}.LED_BELOW", 0)
+    assert [names(database, query) for query in queries] == few

@@ -1,0 +1,52 @@
+"""What was read of an asset, as the catalog stores it: a description, and its graphs compressed."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from dataclasses import dataclass, replace
+from typing import Any
+
+from .describe import Description
+from .schema import HAS_PROMPT, HAS_WORKFLOW
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What was read of an asset, as it is stored; see `make_reading`.
+
+    Attributes:
+        found: how it was made, without the graphs.
+        has: HAS_WORKFLOW, HAS_PROMPT.
+        graphs: see `pack_graphs`; None: they are not kept.
+        job_id: of the job that wrote it.
+    """
+
+    found: Description
+    has: int = 0
+    graphs: bytes | None = None
+    job_id: str | None = None
+
+    @property
+    def weight(self) -> int:
+        """About how many bytes it takes."""
+        return sum(map(len, self.found.texts)) + len(self.graphs or b"")
+
+
+def make_reading(found: Description, job_id: str | None, *, keep_graphs: bool) -> Reading:
+    """Return what is stored of a description; its graphs take no more memory than they do packed."""
+    has = HAS_WORKFLOW * found.has_workflow | HAS_PROMPT * found.has_prompt
+    graphs = pack_graphs(found.prompt_graph, found.workflow) if keep_graphs and has else None
+    without_graphs = replace(found, prompt_graph=None, workflow=None) if has else found
+    return Reading(without_graphs, has, graphs, job_id)
+
+
+def pack_graphs(prompt: Any, workflow: Any) -> bytes:
+    """Return both graphs, compressed."""
+    return zlib.compress(json.dumps({"prompt": prompt, "workflow": workflow}).encode(), 6)
+
+
+def unpack_graphs(data: bytes) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
+    """Return the prompt graph and the workflow that `pack_graphs` packed."""
+    found = json.loads(zlib.decompress(data))
+    return found["prompt"], found["workflow"]

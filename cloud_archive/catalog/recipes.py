@@ -1,0 +1,262 @@
+"""Recipes: what the images of one prompt have in common. Texts and names that recipes share are stored once."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from .describe import Description
+from .schema import LORA, MODEL, NAMED, SAMPLER
+
+MAX_TEXT_CHARACTERS = 20_000  # of all texts of a graph that are searched
+_MAX_NAME_CHARACTERS = 500
+_PIECE = 500  # values in one statement
+
+Row = tuple[Any, ...]
+
+
+def clean_text(text: str) -> str:
+    """Return `text` as SQLite takes it: without halves of UTF-16 pairs, and without NUL."""
+    if text.isascii() and "\0" not in text:
+        return text
+    return text.encode("utf-8", "replace").decode("utf-8").replace("\0", " ")
+
+
+def short_hash(text: str) -> int:
+    """Return 64 bits that tell texts apart, as SQLite's integer."""
+    digest = hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=8).digest()
+    return int.from_bytes(digest, "big", signed=True)
+
+
+def in_pieces(values: Sequence[Any]) -> Iterator[tuple[str, Sequence[Any]]]:
+    """Give the values in pieces that one statement takes, each with its placeholders."""
+    for start in range(0, len(values), _PIECE):
+        piece = values[start : start + _PIECE]
+        yield ", ".join("?" * len(piece)), piece
+
+
+def next_row(db: sqlite3.Connection, table: str) -> int:
+    """Return the first free row number of a table."""
+    return int(db.execute(f"SELECT coalesce(max(id), 0) + 1 FROM {table}").fetchone()[0])
+
+
+def ids_of(db: sqlite3.Connection, table: str, texts: Iterable[str]) -> dict[str, int]:
+    """Return the row of each text in `words`, `folders` or `names`; those that are missing are added."""
+    wanted = list(dict.fromkeys(texts))
+    found: dict[str, int] = {}
+    for marks, piece in in_pieces(wanted):
+        found.update(db.execute(f"SELECT text, id FROM {table} WHERE text IN ({marks})", piece).fetchall())
+    first = next_row(db, table) if len(found) < len(wanted) else 0
+    missing = [(first + place, text) for place, text in enumerate(t for t in wanted if t not in found)]
+    db.executemany(f"INSERT INTO {table} (id, text) VALUES (?, ?)", missing)
+    found.update((text, row) for row, text in missing)
+    return found
+
+
+def recipe_ids(db: sqlite3.Connection, descriptions: Sequence[Description]) -> list[int | None]:
+    """Return the recipe of each description; those that are missing are added. None: nothing is known."""
+    hashes = [_recipe_hash(found) for found in descriptions]
+    wanted = {mark: found for mark, found in zip(hashes, descriptions, strict=True) if mark is not None}
+    known = _known(db, "recipes", list(wanted))
+    missing = [_Recipe(mark, found) for mark, found in wanted.items() if mark not in known]
+    if missing:
+        first = next_row(db, "recipes")
+        _add(db, missing, first)
+        known.update((recipe.hash, first + place) for place, recipe in enumerate(missing))
+    return [None if mark is None else known[mark] for mark in hashes]
+
+
+def _recipe_hash(found: Description) -> int | None:
+    content = (
+        *(found.prompt, found.negative_prompt, found.models, found.loras, found.texts, found.model_names),
+        *(
+            found.source,
+            found.confidence,
+            found.sampler,
+            found.scheduler,
+            found.steps,
+            found.cfg,
+            found.denoise,
+        ),
+        found.input_images,
+    )
+    return short_hash(repr(content)) if any(content) else None
+
+
+class _Recipe:
+    """One recipe before it is stored."""
+
+    __slots__ = ("found", "hash", "negative", "prompt", "texts")
+
+    def __init__(self, mark: int, found: Description) -> None:
+        self.hash = mark
+        self.found = found
+        self.prompt = None if found.prompt is None else clean_text(found.prompt)
+        self.negative = None if found.negative_prompt is None else clean_text(found.negative_prompt)
+        self.texts = _texts(found, self.prompt, self.negative)
+
+    @property
+    def other_texts(self) -> Iterator[str]:
+        """The texts that are neither prompts nor names."""
+        others = set(map(clean_text, self.found.texts)) - {self.prompt, self.negative}
+        return (text for text in self.texts if text in others)
+
+
+def _texts(found: Description, prompt: str | None, negative: str | None) -> tuple[str, ...]:
+    """Every text that a word may be found in: the prompts, and others up to a length in all."""
+    texts = {text: None for text in (prompt, negative) if text is not None}
+    left = MAX_TEXT_CHARACTERS - sum(map(len, texts))
+    names = (*found.models, *(lora.name for lora in found.loras), *found.model_names)
+    for text in map(clean_text, (*found.texts, *names)):
+        if left <= 0:
+            break
+        if text and text not in texts:
+            texts[text[:left]] = None
+            left -= len(text)
+    return tuple(texts)
+
+
+def _known(db: sqlite3.Connection, table: str, hashes: Sequence[int]) -> dict[int, int]:
+    known: dict[int, int] = {}
+    for marks, piece in in_pieces(hashes):
+        known.update(db.execute(f"SELECT hash, id FROM {table} WHERE hash IN ({marks})", piece).fetchall())
+    return known
+
+
+def _add(db: sqlite3.Connection, recipes: Sequence[_Recipe], first: int) -> None:
+    texts = _text_ids(db, {text for recipe in recipes for text in recipe.texts})
+    names = ids_of(db, "names", (name for recipe in recipes for name in _all_names(recipe.found)))
+    rows, text_uses, name_uses = [], [], []
+    for row, recipe in enumerate(recipes, first):
+        prompt, negative = recipe.prompt, recipe.negative
+        rows.append(
+            (
+                row,
+                recipe.hash,
+                None if prompt is None else texts[prompt],
+                None if negative is None else texts[negative],
+                _packed(recipe.found, names, [texts[text] for text in recipe.other_texts]),
+            )
+        )
+        text_uses += [(texts[text], row) for text in recipe.texts]
+        name_uses += [(kind, names[name], row) for kind, name in _uses(recipe.found)]
+    db.executemany("INSERT INTO recipes VALUES (?, ?, ?, ?, ?)", rows)
+    db.executemany("INSERT INTO text_uses VALUES (?, ?)", sorted(text_uses))
+    db.executemany("INSERT INTO name_uses VALUES (?, ?, ?)", sorted(name_uses))
+
+
+def _text_ids(db: sqlite3.Connection, texts: Iterable[str]) -> dict[str, int]:
+    hashes = {text: short_hash(text) for text in texts}
+    known = _known(db, "texts", list(hashes.values()))
+    missing = [text for text, mark in hashes.items() if mark not in known]
+    if missing:
+        rows = list(enumerate(missing, next_row(db, "texts")))
+        db.executemany(
+            "INSERT INTO texts VALUES (?, ?, ?)", [(row, hashes[text], text) for row, text in rows]
+        )
+        db.executemany("INSERT INTO text_index (rowid, text) VALUES (?, ?)", rows)
+        known.update((hashes[text], row) for row, text in rows)
+    return {text: known[mark] for text, mark in hashes.items()}
+
+
+def _name(text: str) -> str:
+    return clean_text(text)[:_MAX_NAME_CHARACTERS]
+
+
+def _uses(found: Description) -> set[tuple[int, str]]:
+    models, loras = set(map(_name, found.models)), {_name(lora.name) for lora in found.loras}
+    uses = {(MODEL, name) for name in models} | {(LORA, name) for name in loras}
+    uses |= {(NAMED, name) for name in map(_name, found.model_names) if name not in models | loras}
+    return uses | ({(SAMPLER, _name(found.sampler))} if found.sampler else set())
+
+
+def _all_names(found: Description) -> Iterator[str]:
+    yield from (name for _, name in _uses(found))
+    if found.scheduler:
+        yield _name(found.scheduler)
+
+
+def _packed(found: Description, names: Mapping[str, int], texts: list[int]) -> str:
+    """Return a recipe's facts as JSON that speaks of names and texts by their rows; see `unpack_facts`."""
+    facts = [
+        found.source,
+        found.confidence,
+        [names[_name(name)] for name in found.models],
+        [[names[_name(lora.name)], lora.strength] for lora in found.loras],
+        names[_name(found.sampler)] if found.sampler else None,
+        names[_name(found.scheduler)] if found.scheduler else None,
+        found.steps,
+        found.cfg,
+        found.denoise,
+        list(map(clean_text, found.input_images)),
+        texts,
+        [names[name] for kind, name in sorted(_uses(found)) if kind == NAMED],
+    ]
+    return json.dumps(facts, separators=(",", ":"))
+
+
+def names_in_facts(facts: list[Any]) -> Iterator[int]:
+    """Give the rows of `names` that an asset shows of a recipe's facts."""
+    yield from facts[2]
+    yield from (lora[0] for lora in facts[3])
+    yield from (row for row in facts[4:6] if row is not None)
+
+
+def unpack_facts(facts: list[Any] | None, name: Callable[[int], str | None]) -> dict[str, Any]:
+    """Return what `metadata` of an asset holds beside prompts and seed; `name` returns the text of a row of `names`."""
+    nothing: list[Any] = [None, None, [], [], None, None, None, None, None, []]
+    source, confidence, models, loras, sampler, scheduler, steps, cfg, denoise, images = (facts or nothing)[
+        :10
+    ]
+    return {
+        "models": [name(row) for row in models],
+        "loras": [{"name": name(row), "strength": strength} for row, strength in loras],
+        "sampler": None if sampler is None else name(sampler),
+        "scheduler": None if scheduler is None else name(scheduler),
+        "steps": steps,
+        "cfg": cfg,
+        "denoise": denoise,
+        "input_images": images,
+        "source": source,
+        "confidence": confidence,
+    }
+
+
+def whole_recipes(db: sqlite3.Connection, rows: Iterable[int]) -> dict[int, dict[str, Any]]:
+    """Return all that is known of these recipes, by their row.
+
+    That is what `metadata` of an asset holds without the seed, and `texts` (the graph's other texts, one a line) and
+    `model_names` (those that are neither in `models` nor in `loras`).
+    """
+    found: dict[int, tuple[int | None, int | None, list[Any]]] = {}
+    for marks, piece in in_pieces(sorted(set(rows))):
+        for row, prompt, negative, facts in db.execute(
+            f"SELECT id, prompt, negative, facts FROM recipes WHERE id IN ({marks})", piece
+        ):
+            found[row] = prompt, negative, json.loads(facts)
+    used = {text for prompt, negative, facts in found.values() for text in (prompt, negative, *facts[10])}
+    texts = texts_by_row(db, "texts", used - {None})
+    names = texts_by_row(
+        db, "names", {row for *_, facts in found.values() for row in (*names_in_facts(facts), *facts[11])}
+    )
+    return {
+        row: {
+            "prompt": texts.get(prompt),
+            "negative_prompt": texts.get(negative),
+            **unpack_facts(facts, names.get),
+            "texts": "\n".join(texts[text] for text in facts[10]) or None,
+            "model_names": [names[name] for name in facts[11]],
+        }
+        for row, (prompt, negative, facts) in found.items()
+    }
+
+
+def texts_by_row(db: sqlite3.Connection, table: str, rows: Iterable[Any]) -> dict[Any, str]:
+    """Return the texts of these rows of `texts`, `names`, `words` or `folders`."""
+    texts: dict[Any, str] = {}
+    for marks, piece in in_pieces(sorted(rows)):
+        texts.update(db.execute(f"SELECT id, text FROM {table} WHERE id IN ({marks})", piece).fetchall())
+    return texts
