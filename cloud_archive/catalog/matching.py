@@ -14,7 +14,7 @@ from typing import Any
 from .query import Term
 from .schema import KINDS, LORA, MODEL, NAMED, SAMPLER, SEED_OFFSET
 
-LED_BELOW = 20_000  # so many files that a condition may leave, and it leads the search
+LED_BELOW = 20_000  # so many files that words and names may leave, and they lead the search
 MAX_INTEGER = (1 << 63) - 1
 VISIBLE = "a.hidden = 0"
 _LIKE = "LIKE ? ESCAPE '\\'"
@@ -28,30 +28,54 @@ class Matches:
     Attributes:
         tables: what follows FROM; the assets are `a`.
         condition: what follows WHERE.
-        is_led: the tables begin with the few assets that one of the conditions leaves.
+        rest: what of it has to be asked of assets whose recipe is in `temp.both`.
+        is_narrowed: words or names narrow the search: only assets whose recipe is in `temp.both`, or whose id is in
+            `temp.named`, can hold all of them.
+        is_led: these are so few that `tables` begin with them.
         only_visible: nothing is asked but that files are not hidden.
     """
 
     tables: str
     condition: str
+    rest: str
     values: tuple[Any, ...]
+    is_narrowed: bool
     is_led: bool
     only_visible: bool
+
+    def count(self, db: sqlite3.Connection) -> int:
+        """Return how many assets match."""
+        if self.only_visible:
+            return _number(db, "SELECT files FROM totals WHERE hidden = 0")
+        if self.is_led or not self.is_narrowed:
+            return _number(db, f"SELECT count(*) FROM {self.tables} WHERE {self.condition}", self.values)
+        by_recipe = _number(
+            db,
+            f"SELECT count(*) FROM temp.both r CROSS JOIN assets a ON a.recipe = r.id WHERE {self.rest}",
+            self.values,
+        )
+        by_name = _number(
+            db,
+            "SELECT count(*) FROM temp.named n CROSS JOIN assets a ON a.id = n.id"
+            f" WHERE {self.condition} AND (a.recipe IS NULL OR a.recipe NOT IN temp.both)",
+            self.values,
+        )
+        return by_recipe + by_name
 
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """The temporary tables of one condition, and about how many assets it leaves."""
+    """The temporary tables of one condition."""
 
     term: Term
     recipes: str
     names: str | None
-    assets: int
 
     @property
     def sql(self) -> str:
         recipes = f"+a.recipe IN temp.{self.recipes}"
-        return recipes if self.names is None else f"({recipes} OR a.id IN temp.{self.names})"
+        found = recipes if self.names is None else f"({recipes} OR a.id IN temp.{self.names})"
+        return f"NOT coalesce({found}, 0)" if self.term.negated else found
 
 
 def find_matches(db: sqlite3.Connection, terms: Sequence[Term]) -> Matches:
@@ -61,30 +85,53 @@ def find_matches(db: sqlite3.Connection, terms: Sequence[Term]) -> Matches:
         for place, term in enumerate(terms)
         if not term.field or term.field in _NAME_KINDS
     ]
-    leading = min(
-        (one for one in looked_up if not one.term.negated), key=lambda one: one.assets, default=None
-    )
-    if leading is not None and leading.assets >= LED_BELOW:
-        leading = None
-    pieces: list[str] = []
+    narrowing = [one for one in looked_up if not one.term.negated]
+    rest: list[str] = []
     values: list[Any] = []
-    asks_hidden = any(term.field == "is" and term.value == "hidden" for term in terms)
-    if not asks_hidden:
-        pieces.append(VISIBLE if leading is None else f"+{VISIBLE}")
-    for one in looked_up:
-        if one is not leading:
-            pieces.append(f"NOT coalesce({one.sql}, 0)" if one.term.negated else one.sql)
     for term in terms:
         if term.field and term.field not in _NAME_KINDS:
             sql, its_values = _term_sql(term)
-            pieces.append(f"NOT coalesce({sql}, 0)" if term.negated else sql)
+            rest.append(f"NOT coalesce({sql}, 0)" if term.negated else sql)
             values += its_values
-    tables = "assets a"
-    if leading is not None:
-        _lead(db, leading)
-        tables = "temp.led l CROSS JOIN assets a ON a.id = l.id"
-    condition = " AND ".join(f"({piece})" for piece in pieces) or "1"
-    return Matches(tables, condition, tuple(values), leading is not None, pieces == [VISIBLE])
+    rest += [one.sql for one in looked_up if one.term.negated]
+    visible = [] if any(term.field == "is" and term.value == "hidden" for term in terms) else [VISIBLE]
+    is_led = bool(narrowing) and _narrow(db, narrowing) < LED_BELOW
+    if is_led:
+        _lead(db)
+    return Matches(
+        tables="temp.led l CROSS JOIN assets a ON a.id = l.id" if is_led else "assets a",
+        condition=_all_of([*visible, *rest, *(one.sql for one in narrowing)]),
+        # The plus keeps SQLite from going through all that is visible instead.
+        rest=_all_of([*(f"+{piece}" for piece in visible), *rest]),
+        values=tuple(values),
+        is_narrowed=bool(narrowing),
+        is_led=is_led,
+        only_visible=bool(visible) and not looked_up and not rest,
+    )
+
+
+def _all_of(pieces: Sequence[str]) -> str:
+    return " AND ".join(f"({piece})" for piece in pieces) or "1"
+
+
+def _number(db: sqlite3.Connection, sql: str, values: Sequence[Any] = ()) -> int:
+    return int(db.execute(sql, values).fetchone()[0])
+
+
+def _narrow(db: sqlite3.Connection, narrowing: Sequence[_Found]) -> int:
+    """Fill `temp.both` and `temp.named`; returns about how many assets they leave, at most LED_BELOW of each."""
+    both, named = _fresh_table(db, "both"), _fresh_table(db, "named")
+    first, *others = narrowing
+    within = " AND ".join(f"id IN temp.{one.recipes}" for one in others) or "1"
+    db.execute(f"INSERT INTO temp.{both} SELECT id FROM temp.{first.recipes} WHERE {within}")
+    for one in narrowing:
+        if one.names is not None:
+            db.execute(f"INSERT OR IGNORE INTO temp.{named} SELECT id FROM temp.{one.names}")
+    return _number(
+        db,
+        f"SELECT (SELECT count(*) FROM temp.{named}) + (SELECT count(*) FROM (SELECT 1 FROM temp.{both} r"
+        f" CROSS JOIN assets a ON a.recipe = r.id LIMIT {LED_BELOW}))",
+    )
 
 
 def _look_up(db: sqlite3.Connection, term: Term, place: int) -> _Found:
@@ -98,22 +145,15 @@ def _look_up(db: sqlite3.Connection, term: Term, place: int) -> _Found:
             f" (SELECT id FROM names WHERE text {_LIKE})",
             (like(value),),
         )
-        return _Found(term, recipes, None, _assets_of(db, recipes))
+        return _Found(term, recipes, None)
     names = _fresh_table(db, f"names_{place}")
-    candidates, values = _candidates(value)
-    holds, holds_values = _holds("t.text", value)
+    rows, holds, values = _holding("texts", "text_index", "t.text", value)
     db.execute(
-        f"{insert} SELECT u.recipe FROM text_uses u WHERE u.text IN (SELECT t.id FROM texts t"
-        f" WHERE {candidates.format(id='t.id', index='text_index')} {holds})",
-        (*values, *holds_values),
+        f"{insert} SELECT u.recipe FROM {rows} CROSS JOIN text_uses u ON u.text = t.id WHERE {holds}", values
     )
-    holds, holds_values = _holds("s.name", value)
-    found = db.execute(
-        f"INSERT INTO temp.{names} SELECT s.id FROM assets s"
-        f" WHERE {candidates.format(id='s.id', index='name_index')} {holds}",
-        (*values, *holds_values),
-    ).rowcount
-    return _Found(term, recipes, names, _assets_of(db, recipes) + found)
+    rows, holds, values = _holding("assets", "name_index", "t.name", value)
+    db.execute(f"INSERT INTO temp.{names} SELECT t.id FROM {rows} WHERE {holds}", values)
+    return _Found(term, recipes, names)
 
 
 def _fresh_table(db: sqlite3.Connection, name: str) -> str:
@@ -122,40 +162,34 @@ def _fresh_table(db: sqlite3.Connection, name: str) -> str:
     return name
 
 
-def _assets_of(db: sqlite3.Connection, recipes: str) -> int:
-    """How many assets have one of these recipes; where they are many, LED_BELOW is enough to know."""
-    found = db.execute(
-        f"SELECT count(*) FROM (SELECT 1 FROM temp.{recipes} r CROSS JOIN assets a ON a.recipe = r.id"
-        f" LIMIT {LED_BELOW})"
-    )
-    return int(found.fetchone()[0])
-
-
-def _lead(db: sqlite3.Connection, leading: _Found) -> None:
+def _lead(db: sqlite3.Connection) -> None:
     table = _fresh_table(db, "led")
-    assets = f"SELECT a.id FROM temp.{leading.recipes} r CROSS JOIN assets a ON a.recipe = r.id"
-    names = f" UNION SELECT id FROM temp.{leading.names}" if leading.names else ""
-    db.execute(f"INSERT INTO temp.{table} {assets}{names}")
+    db.execute(
+        f"INSERT INTO temp.{table} SELECT a.id FROM temp.both r CROSS JOIN assets a ON a.recipe = r.id"
+        " UNION SELECT id FROM temp.named"
+    )
 
 
-def _candidates(word: str) -> tuple[str, list[str]]:
-    """Which rows may hold a word, by the trigram index; it knows no word under three characters."""
-    if len(word) < 3:
-        return "1", []
-    last = len(word) - 3
-    grams = dict.fromkeys(word[start : start + 3] for start in (*range(0, last, 2), last))
-    quoted = " AND ".join('"' + gram.replace('"', '""') + '"' for gram in grams)
-    return "{id} IN (SELECT rowid FROM {index} WHERE {index} MATCH ?)", [quoted]
+def _holding(table: str, index: str, column: str, word: str) -> tuple[str, str, list[str]]:
+    """Return tables, condition and values that give the rows of `table`, as `t`, whose text holds a word.
 
-
-def _holds(column: str, word: str) -> tuple[str, list[str]]:
-    """Whether a text holds the word, whatever its case. Where the index says so for certain it isn't compared."""
-    if len(word) == 3:
-        return "", []
+    The trigram index, which knows no word under three characters, gives candidates; their texts are compared.
+    """
+    tables, pieces, values = f"{table} t", [], []
+    if len(word) >= 3:
+        tables = f"{index} CROSS JOIN {table} t ON t.id = {index}.rowid"
+        last = len(word) - 3
+        grams = dict.fromkeys(word[start : start + 3] for start in (*range(0, last, 2), last))
+        pieces.append(f"{index} MATCH ?")
+        values.append(" AND ".join('"' + gram.replace('"', '""') + '"' for gram in grams))
     if any(ord(letter) > 127 and letter.lower() != letter.upper() for letter in word):
-        return f"AND holds_word({column}, ?)", [word]
-    # LIKE costs several times what instr costs, and most words are written small.
-    return f"AND (instr({column}, ?) OR {column} {_LIKE})", [word.lower(), like(word)]
+        pieces.append(f"holds_word({column}, ?)")
+        values.append(word)
+    elif len(word) != 3:  # of three the index is certain
+        # LIKE costs several times what instr costs, and most words are written small.
+        pieces.append(f"(instr({column}, ?) OR {column} {_LIKE})")
+        values += [word.lower(), like(word)]
+    return tables, " AND ".join(pieces), values
 
 
 def holds_word(text: str, word: str) -> bool:

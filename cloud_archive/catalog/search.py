@@ -61,11 +61,7 @@ def search(
         QueryError: the query can't be read, or `after` is no cursor of this sort and order.
     """
     matches = find_matches(db, parse_query(query))
-    if matches.only_visible:
-        total = int(db.execute("SELECT files FROM totals WHERE hidden = 0").fetchone()[0])
-    else:
-        counted = f"SELECT count(*) FROM {matches.tables} WHERE {matches.condition}"
-        total = int(db.execute(counted, matches.values).fetchone()[0])
+    total = matches.count(db)
     column = _SORT_COLUMNS[sort]
     condition, values = matches.condition, list(matches.values)
     if after:
