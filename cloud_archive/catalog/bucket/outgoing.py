@@ -25,8 +25,9 @@ _COLUMNS = (
     " session.text, job.text, a.width, a.height, a.duration, a.recipe, a.seed, a.has, a.reader, a.kind"
 )
 _JOINS = (
-    " JOIN folders f ON f.id = a.folder LEFT JOIN words mime ON mime.id = a.mime LEFT JOIN words machine ON machine.id = a.machine"
-    " LEFT JOIN words session ON session.id = a.session LEFT JOIN words job ON job.id = a.job"
+    " JOIN folders f ON f.id = a.folder LEFT JOIN words mime ON mime.id = a.mime"
+    " LEFT JOIN words machine ON machine.id = a.machine LEFT JOIN words session ON session.id = a.session"
+    " LEFT JOIN words job ON job.id = a.job"
 )
 
 
