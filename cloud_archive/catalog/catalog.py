@@ -293,7 +293,8 @@ class Catalog:
         """
         if self._settings.catalog == "off":
             return 0
-        count = self.database.change(lambda db: add_jobs(db, jobs), durable=True)
+        keep = self._settings.catalog == "full"
+        count = self.database.change(lambda db: add_jobs(db, jobs, keep_graphs=keep), durable=True)
         if self._filler is not None:
             self._filler.wake()
         return count

@@ -34,12 +34,18 @@ _MERGED = (
 
 @dataclass(frozen=True)
 class Job:
-    """A prompt as ComfyUI ran it, and the node that wrote the file. Secrets may still be in it."""
+    """A prompt as ComfyUI ran it, and the node that wrote the file. Secrets may still be in its graphs.
+
+    Attributes:
+        prompt: the graph in API format; None: ComfyUI gave none, or it was not kept.
+        facts: what the graph said, where only that was kept.
+    """
 
     prompt_id: str
-    prompt: Mapping[str, Any]
+    prompt: Mapping[str, Any] | None
     workflow: Mapping[str, Any] | None = None
     output_node: str | None = None
+    facts: GraphFacts | None = None
 
 
 @dataclass(frozen=True)
@@ -68,6 +74,7 @@ class Description:
     model_names: tuple[str, ...] = ()
     prompt_graph: dict[str, Any] | None = None
     workflow: dict[str, Any] | None = None
+    parameters: str | None = None
     reader_version: int = READER_VERSION
 
     @property
@@ -124,15 +131,37 @@ def describe(
         beside = read_facts(_bounded(companion))
         embedded = sort_texts(beside.texts) if beside else embedded
         from_companion = True
-    origin = facts.format if facts else None
-    if job is not None:
+    origin = "png" if from_companion else facts.format if facts else None
+    return describe_again(facts, embedded, name, job, origin=origin)
+
+
+def describe_again(
+    facts: FileFacts | None, embedded: Embedded, name: str, job: Job | None = None, *, origin: str | None
+) -> Description:
+    """Return how the file `name` was made, from what was read of it before.
+
+    Args:
+        facts: what its container says; its texts are not asked again.
+        embedded: the graphs that were found in it.
+        origin: where they were found; a job that ran a graph is named instead.
+    """
+    node = None
+    if job is not None and job.prompt is not None:
         embedded = replace(embedded, prompt=dict(job.prompt), workflow=_job_workflow(job, embedded))
-        origin = "job"
-    elif from_companion:
-        origin = "png"
+        origin, node = "job", job.output_node
     embedded = _without_secrets(embedded)
-    found = _read(embedded, name, job.output_node if job else None)
-    return _description(facts, found, embedded, origin)
+    if job is None or job.facts is None:
+        return _description(facts, _read(embedded, name, node), embedded, origin)
+    beside = _read(Embedded(parameters=embedded.parameters), name, None)
+    return _description(facts, _merged([job.facts, *filter(None, [beside])]), embedded, "job")
+
+
+def job_facts(job: Job, name: str) -> GraphFacts | None:
+    """Return what a job's graph says of the file `name`, without secrets. None: it has no graph."""
+    if job.prompt is None:
+        return None
+    workflow = None if job.workflow is None else dict(job.workflow)
+    return _read(_without_secrets(Embedded(dict(job.prompt), workflow)), name, job.output_node)
 
 
 def _bounded(source: ByteSource | BoundedSource) -> BoundedSource:
@@ -216,4 +245,5 @@ def _description(
         model_names=made.model_names,
         prompt_graph=embedded.prompt,
         workflow=embedded.workflow,
+        parameters=embedded.parameters,
     )

@@ -15,7 +15,7 @@ from ..ledger.rows import FileRow, FileState
 from .bucket.tables import queue_deletions
 from .database import CatalogDatabase
 from .reading import AssetReader
-from .rows import ArchivedObject, add_archived, asset_id, forget_older_readers, remove_assets
+from .rows import ArchivedObject, add_archived, asset_id, remove_assets
 
 logger = logging.getLogger("cloud_archive.catalog")
 
@@ -143,7 +143,7 @@ class Filler:
             return False
         if not self._checked:
             self._database.check()
-            self._database.change(forget_older_readers)
+            self._reader.prepare()
             self._checked = True
         generation = self._ledger.generation()
         if generation is None or generation != self._generation:

@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from .describe import Job
-from .packed import pack_graphs, unpack_graphs
+from .describe import Job, job_facts
+from .packed import pack_facts, pack_graphs, unpack_facts, unpack_graphs
 from .recipes import clean_text
 from .secrets import drop_secrets
 
@@ -20,26 +20,26 @@ _MAX_OUTPUTS = 10_000
 _MAX_TEXT = 4096
 
 
-def add_jobs(db: sqlite3.Connection, jobs: Sequence[Mapping[str, Any]]) -> int:
+def add_jobs(db: sqlite3.Connection, jobs: Sequence[Mapping[str, Any]], *, keep_graphs: bool = True) -> int:
     """Store jobs, and have the files that they wrote read again; a job that is no such object is left out.
+
+    Args:
+        keep_graphs: else only what a graph says of each file is stored.
 
     Returns:
         How many were stored.
     """
-    return sum(_add_job(db, job) for job in jobs)
+    return sum(_add_job(db, job, keep_graphs) for job in jobs)
 
 
-def _add_job(db: sqlite3.Connection, job: Mapping[str, Any]) -> bool:
-    job_id, prompt = job.get("job_id"), job.get("prompt")
-    if not isinstance(job_id, str) or not job_id or not isinstance(prompt, Mapping):
-        return False
-    workflow = job.get("workflow")
-    finished_at = _seconds(job.get("finished_at"))
-    if finished_at is None:
+def _add_job(db: sqlite3.Connection, job: Mapping[str, Any], keep_graphs: bool) -> bool:
+    job_id, finished_at = job.get("job_id"), _seconds(job.get("finished_at"))
+    if not isinstance(job_id, str) or not job_id or finished_at is None:
         return False
     job_id = clean_text(job_id)[:_MAX_TEXT]
-    graphs = pack_graphs(
-        drop_secrets(dict(prompt)), drop_secrets(dict(workflow)) if isinstance(workflow, Mapping) else None
+    prompt, workflow = (
+        drop_secrets(dict(graph)) if isinstance(graph, Mapping) else None
+        for graph in (job.get("prompt"), job.get("workflow"))
     )
     options = job.get("options")
     db.execute(
@@ -49,7 +49,7 @@ def _add_job(db: sqlite3.Connection, job: Mapping[str, Any]) -> bool:
             _text(job.get("client_id")),
             finished_at,
             _text(job.get("status")),
-            graphs,
+            pack_graphs(prompt, workflow) if keep_graphs and prompt is not None else None,
             json.dumps(drop_secrets(dict(options)) if isinstance(options, Mapping) else {}),
         ),
     )
@@ -57,7 +57,33 @@ def _add_job(db: sqlite3.Connection, job: Mapping[str, Any]) -> bool:
     outputs = job.get("outputs")
     for output in outputs[:_MAX_OUTPUTS] if isinstance(outputs, list) else ():
         _add_output(db, job_id, finished_at, output)
+    if prompt is not None and not keep_graphs:
+        _keep_facts(db, job_id, prompt, workflow)
     return True
+
+
+def _keep_facts(db: sqlite3.Connection, job_id: str, prompt: dict[str, Any], workflow: Any) -> None:
+    """Store what a graph says of each of a job's files, so that the graph need not be kept."""
+    known: dict[str | None, bytes | None] = {}
+    outputs = db.execute("SELECT path, node FROM outputs WHERE job_id = ? AND type = 'output'", (job_id,))
+    for path, node in outputs.fetchall():
+        if node not in known:  # what one node wrote was made alike
+            facts = job_facts(Job(job_id, prompt, workflow, node), path.rpartition("/")[2])
+            known[node] = None if facts is None else pack_facts(facts)
+        db.execute("UPDATE outputs SET facts = ? WHERE job_id = ? AND path = ?", (known[node], job_id, path))
+
+
+def drop_job_graphs(db: sqlite3.Connection, limit: int) -> int:
+    """Replace the graphs of some jobs with what they say of the files. Returns of how many."""
+    found = db.execute(
+        "SELECT job_id, graphs FROM jobs WHERE graphs IS NOT NULL LIMIT ?", (limit,)
+    ).fetchall()
+    for job_id, graphs in found:
+        prompt, workflow = unpack_graphs(graphs)
+        if prompt is not None:
+            _keep_facts(db, job_id, prompt, workflow)
+        db.execute("UPDATE jobs SET graphs = NULL WHERE job_id = ?", (job_id,))
+    return len(found)
 
 
 def _add_output(db: sqlite3.Connection, job_id: str, finished_at: float, output: Any) -> None:
@@ -84,15 +110,15 @@ def _add_output(db: sqlite3.Connection, job_id: str, finished_at: float, output:
 def job_of(db: sqlite3.Connection, path: str, mtime_ns: int) -> Job | None:
     """Return the job that wrote the file `path`: of those that name it, the first that ended after it was written."""
     found = db.execute(
-        "SELECT o.job_id, o.node, j.graphs FROM outputs o JOIN jobs j ON j.job_id = o.job_id"
+        "SELECT o.job_id, o.node, j.graphs, o.facts FROM outputs o JOIN jobs j ON j.job_id = o.job_id"
         " WHERE o.path = ? AND o.type = 'output' AND o.finished_at >= ? ORDER BY o.finished_at LIMIT 1",
         (clean_text(path), mtime_ns / 1e9 - _CLOCK_TOLERANCE_SECONDS),
     ).fetchone()
     if found is None:
         return None
-    job_id, node, graphs = found
-    prompt, workflow = unpack_graphs(graphs)
-    return Job(job_id, prompt or {}, workflow, node)
+    job_id, node, graphs, facts = found
+    prompt, workflow = (None, None) if graphs is None else unpack_graphs(graphs)
+    return Job(job_id, prompt, workflow, node, None if facts is None else unpack_facts(facts))
 
 
 def _text(value: Any) -> str | None:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import zlib
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from .describe import Description
+from .embedded import Embedded
+from .graph.models import Lora
+from .graph.read import GraphFacts
 from .schema import HAS_PROMPT, HAS_WORKFLOW
 
 
@@ -36,17 +39,44 @@ class Reading:
 def make_reading(found: Description, job_id: str | None, *, keep_graphs: bool) -> Reading:
     """Return what is stored of a description; its graphs take no more memory than they do packed."""
     has = HAS_WORKFLOW * found.has_workflow | HAS_PROMPT * found.has_prompt
-    graphs = pack_graphs(found.prompt_graph, found.workflow) if keep_graphs and has else None
+    graphs = (
+        pack_graphs(found.prompt_graph, found.workflow, found.parameters) if keep_graphs and has else None
+    )
     without_graphs = replace(found, prompt_graph=None, workflow=None) if has else found
     return Reading(without_graphs, has, graphs, job_id)
 
 
-def pack_graphs(prompt: Any, workflow: Any) -> bytes:
-    """Return both graphs, compressed."""
-    return zlib.compress(json.dumps({"prompt": prompt, "workflow": workflow}).encode(), 6)
+def pack_graphs(prompt: Any, workflow: Any, parameters: str | None = None) -> bytes:
+    """Return what was found in a file, compressed."""
+    found = {"prompt": prompt, "workflow": workflow} | ({"parameters": parameters} if parameters else {})
+    return zlib.compress(json.dumps(found).encode(), 6)
 
 
 def unpack_graphs(data: bytes) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
     """Return the prompt graph and the workflow that `pack_graphs` packed."""
+    found = unpack_embedded(data)
+    return found.prompt, found.workflow
+
+
+def unpack_embedded(data: bytes) -> Embedded:
+    """Return all that `pack_graphs` packed."""
     found = json.loads(zlib.decompress(data))
-    return found["prompt"], found["workflow"]
+    return Embedded(found["prompt"], found["workflow"], found.get("parameters"))
+
+
+def pack_facts(facts: GraphFacts) -> bytes:
+    """Return what a graph said, compressed."""
+    return zlib.compress(json.dumps(asdict(facts)).encode(), 6)
+
+
+def unpack_facts(data: bytes) -> GraphFacts:
+    """Return what `pack_facts` packed."""
+    found = json.loads(zlib.decompress(data))
+    known = {one.name for one in fields(GraphFacts)}
+    values: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in found.items()
+        if name in known
+    }
+    values["loras"] = tuple(Lora(**lora) for lora in found["loras"])
+    return GraphFacts(**values)

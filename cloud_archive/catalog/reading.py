@@ -15,10 +15,17 @@ from ..errors import StoreError
 from ..store.base import ObjectStore
 from .bucket.tables import queue_put
 from .database import CatalogDatabase
-from .describe import Description, Job, describe
-from .jobs import job_of
+from .describe import Description, Job, describe, describe_again
+from .jobs import drop_job_graphs, job_of
 from .packed import Reading, make_reading
-from .rows import UnreadAsset, postpone_reading, store_descriptions, unread_assets
+from .rows import (
+    UnreadAsset,
+    forget_older_readers,
+    postpone_reading,
+    store_descriptions,
+    stored_reading,
+    unread_assets,
+)
 from .source import BoundedSource, FileSource
 
 BUCKET_BLOCK_BYTES = 64 * 1024
@@ -60,6 +67,15 @@ class AssetReader:
         self._root = root
         self._store = store
         self._keep_graphs = keep_graphs
+
+    def prepare(self) -> None:
+        """Have those files read again that an older reader has read; drop graphs that are not to be kept."""
+        self._database.change(forget_older_readers)
+        if self._keep_graphs:
+            return
+        while self._database.change(lambda db: drop_job_graphs(db, _PAGE)):
+            pass
+        self._database.change(lambda db: db.execute("DELETE FROM graphs") and None)
 
     def read_some(self, may_go_on: Callable[[], bool], *, now: Callable[[], float] = time.time) -> int:
         """Read up to 50 assets, newest first; stop early where `may_go_on` says no.
@@ -113,7 +129,11 @@ class AssetReader:
         """
         with self._database.reading() as db:
             job = job_of(db, asset.path, asset.mtime_ns)
+            stored = stored_reading(db, asset)
         name = asset.path.rpartition("/")[2]
+        if stored is not None:
+            facts, embedded, origin = stored
+            return describe_again(facts, embedded, name, job, origin=origin), job
         with self._source(asset) as source:
             found = describe(source, name, job)
         if found.source is None and name.lower().endswith(_VIDEOS):

@@ -6,6 +6,7 @@ what was read (`store_descriptions`) marks it as read in the same commit.
 
 from __future__ import annotations
 
+import json
 import os
 import sqlite3
 import uuid
@@ -14,7 +15,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..upload.source import content_type
-from .packed import Reading
+from .embedded import Embedded
+from .packed import Reading, unpack_embedded
+from .readers.facts import FileFacts
 from .readers.read import READER_VERSION
 from .recipes import clean_text, ids_of, in_pieces, next_row, recipe_ids
 from .schema import KINDS, SEED_OFFSET
@@ -234,6 +237,8 @@ def _replace(
     setting = ", ".join(f"{name} = ?" for name in _COLUMNS[:count])
     unread = "" if same_bytes else ", reader = 0, tries = 0, next_try = NULL"
     db.execute(f"UPDATE assets SET {setting}{unread} WHERE id = ?", (*values[:count], row))
+    if not same_bytes:
+        db.execute("DELETE FROM graphs WHERE asset = ?", (row,))
 
 
 def _edited(db: sqlite3.Connection, identities: Sequence[bytes]) -> list[bytes]:
@@ -283,6 +288,25 @@ def unread_assets(db: sqlite3.Connection, now: float, limit: int) -> list[Unread
         key = full_key(folder, name)
         found.append(UnreadAsset(row, key, path_of_row(path, key), *facts))
     return found
+
+
+def stored_reading(
+    db: sqlite3.Connection, asset: UnreadAsset
+) -> tuple[FileFacts, Embedded, str | None] | None:
+    """Return what is stored of a file that was read before, so that a newer reader need not read the file.
+
+    None: its graphs are not stored. Else what its container said, the graphs, and where these were found.
+    """
+    row = db.execute(
+        "SELECT g.data, m.text, a.width, a.height, a.duration, r.facts FROM graphs g JOIN assets a ON a.id = g.asset"
+        " JOIN words m ON m.id = a.mime LEFT JOIN recipes r ON r.id = a.recipe WHERE a.id = ? AND a.archived = ?",
+        (asset.row, asset.archived_at),
+    ).fetchone()
+    if row is None:
+        return None
+    data, mime_type, width, height, duration, recipe = row
+    origin = None if recipe is None else json.loads(recipe)[0]
+    return FileFacts(origin or "", mime_type, width, height, duration), unpack_embedded(data), origin
 
 
 def postpone_reading(db: sqlite3.Connection, row: int, now: float) -> None:

@@ -150,6 +150,44 @@ def test_a_job_of_another_shape_harms_nothing(stage: Stage, bad: dict[str, Any])
     assert stage.database.read("SELECT count(*) FROM jobs WHERE job_id = 'good'") == [(1,)]
 
 
+def test_a_job_without_a_graph_is_named_by_its_files(stage: Stage) -> None:
+    stage.database.change(lambda db: add_jobs(db, [job(workflow=None) | {"prompt": None}]))
+    stage.archive("a.png", png("from the file"))
+    stage.fill()
+    (asset,) = found(stage, "job:job-1")
+    assert (asset["metadata"]["prompt"], asset["metadata"]["source"]) == ("from the file", "png")
+
+
+def test_fields_keeps_what_a_job_says_and_no_graph(stage: Stage) -> None:
+    stage.filler = stage.new_filler(keep_graphs=False)
+    stage.archive("plain.png", writers.saved(writers.picture(), format="PNG"))
+    one = job(filename="plain.png", seed=2**64 - 1)
+    stage.database.change(lambda db: add_jobs(db, [one], keep_graphs=False))
+    stage.fill()
+    (asset,) = found(stage, '"from the job" seed:18446744073709551615')
+    assert (asset["job_id"], asset["metadata"]["source"], asset["has_prompt"]) == ("job-1", "job", False)
+    assert asset["metadata"]["models"] == ["fox_v1.safetensors"]
+    assert stage.database.read("SELECT graphs FROM jobs") == [(None,)]
+    assert stage.database.read("SELECT count(*) FROM graphs") == [(0,)]
+
+
+def test_graphs_go_when_only_fields_are_to_be_kept(stage: Stage) -> None:
+    stage.archive("a.png", png("from the file"))
+    stage.archive("b.png", png("another file"))
+    stage.database.change(lambda db: add_jobs(db, [job()]))
+    stage.fill()
+    before = found(stage)
+    assert stage.database.read("SELECT count(*) FROM graphs") == [(2,)]
+    stage.filler = stage.new_filler(keep_graphs=False)
+    stage.database.change(lambda db: db.execute("UPDATE assets SET reader = 0") and None)
+    stage.fill()
+    assert stage.database.read("SELECT count(*) FROM jobs WHERE graphs IS NOT NULL") == [(0,)]
+    assert stage.database.read("SELECT count(*) FROM graphs") == [(0,)]
+    after = found(stage)
+    # What the file holds is still there to be asked for; the job's graph is not.
+    assert [one["metadata"] for one in after] == [one["metadata"] for one in before]
+
+
 def test_secrets_of_a_job_are_not_stored(stage: Stage) -> None:
     secret = "sk-" + "Ab3" * 12
     prompt = graph("a fox") | {"20": {"class_type": "ApiNode", "inputs": {"api_key": secret}}}
@@ -354,6 +392,34 @@ def test_what_an_older_reader_has_read_is_read_again(stage: Stage) -> None:
         stage.fill()
         assert len(found(stage, '"a fox"')) == 1
         assert stage.database.read("SELECT reader FROM assets") == [(2,)]
+
+
+def test_a_newer_reader_reads_the_stored_graph_and_not_the_file(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = stage.archive("a.png", png("a fox", 7))
+    stage.archive("text.png", writers.parameters_png())
+    stage.fill()
+    before = found(stage)
+    (stage.root / "a.png").unlink()
+    del stage.store.objects[key]
+    stage.store.calls.clear()
+    monkeypatch.setattr("cloud_archive.catalog.rows.READER_VERSION", 2)
+    stage.filler = stage.new_filler()
+    stage.fill()
+    assert found(stage) == before
+    assert stage.database.read("SELECT DISTINCT reader FROM assets") == [(2,)]
+    assert stage.store.calls == []
+
+
+def test_a_replaced_object_is_read_and_not_its_old_graph(stage: Stage) -> None:
+    stage.archive("a.png", png("a fox"))
+    stage.fill()
+    key = stage.archive("a.png", png("a cat"), mtime=1_700_000_100.0)
+    assert key == "out/a.png"
+    stage.filler = stage.new_filler()
+    stage.fill()
+    assert [asset["metadata"]["prompt"] for asset in found(stage)] == ["a cat"]
 
 
 def test_totals_follow_what_is_hidden_added_and_removed(stage: Stage) -> None:
