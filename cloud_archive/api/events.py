@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Any
 
 from aiohttp import web
@@ -15,6 +17,7 @@ from ..errors import RequestRefused
 from .routes import ANSWER_HEADERS, STATUS_EVENT, Arguments
 
 HEARTBEAT_SECONDS = 4.0  # a page that has heard nothing for 10 s says that it can't tell
+REBUILD_SECONDS = 60.0  # a status that is sent again and again is no older
 SLOW_CLIENT_SECONDS = 15.0
 MAX_STREAMS = 64
 MAX_STREAMS_PER_CLIENT = 32
@@ -25,10 +28,16 @@ Subscribe = Callable[[Callable[[dict[str, Any]], None]], Callable[[], None]]
 class EventStreams:
     """`GET /cloud-sync/events`: the status at connect, at every change and as a heartbeat, as server-sent events.
 
-    A heartbeat is a status made at that moment, so that an engine that hangs has none. The format is
-    https://html.spec.whatwg.org/multipage/server-sent-events.html. A client that reads slowly gets the newest status
-    and misses those between; one that takes nothing for 15 s is dropped. Where there are too many
-    streams a new one ends the oldest of the client that has the most, which may connect again.
+    The format is https://html.spec.whatwg.org/multipage/server-sent-events.html. A heartbeat is a status made at that
+    moment; of an archive at rest it is the last one again, which costs no look at ledger or directory. A client that
+    reads slowly gets the newest status and misses those between; one that takes nothing for 15 s is dropped. Where
+    there are too many streams a new one ends the oldest of the client that has the most, which may connect again.
+
+    Args:
+        subscribe: begins to push each changed status, and returns how to end that.
+        status: makes the status for a new stream.
+        heartbeat: makes the status for a heartbeat.
+        still_safe: returns whether nothing has happened since the last status that was safe to stop; must not block.
     """
 
     def __init__(
@@ -36,40 +45,65 @@ class EventStreams:
         subscribe: Subscribe,
         status: Callable[[], Awaitable[dict[str, Any]]],
         heartbeat: Callable[[], Awaitable[dict[str, Any]]],
+        *,
+        still_safe: Callable[[], bool],
         heartbeat_seconds: float = HEARTBEAT_SECONDS,
     ) -> None:
         self._subscribe = subscribe
         self._status = status
         self._heartbeat = heartbeat
+        self._still_safe = still_safe
         self._heartbeat_seconds = heartbeat_seconds
-        self._open: dict[_LatestStatus, str] = {}  # and the client of each, the oldest first
+        self._open: dict[_Stream, str] = {}  # and the client of each, the oldest first
+        self._newest: _Event | None = None
+        self._unsubscribe: Callable[[], None] | None = None  # while a stream is open
         self._closing = False
 
     async def close(self, _: web.Application) -> None:
         """End every stream: the server stops."""
         self._closing = True
-        for latest in self._open:
-            latest.close()
+        for stream in self._open:
+            stream.close()
 
     async def events(self, request: web.Request, _: Arguments) -> web.StreamResponse:
         if self._closing:
             raise RequestRefused(503, "The engine stops.")
         client = request.remote or ""
         self._make_room(client)
-        latest = _LatestStatus(asyncio.get_running_loop())
-        self._open[latest] = client
-        unsubscribe = self._subscribe(latest.offer)
+        stream = _Stream()
+        self._open[stream] = client
+        self._follow()
         try:
-            latest.begin(await self._status())
+            stream.begin(await self._make(self._status))
             response = web.StreamResponse(headers={**ANSWER_HEADERS, "X-Accel-Buffering": "no"})
             response.content_type = "text/event-stream"
             await response.prepare(request)
             with contextlib.suppress(ConnectionError, asyncio.TimeoutError):
-                await self._pump(latest, response)
+                await self._pump(stream, response)
             return response
         finally:
-            unsubscribe()
-            self._open.pop(latest, None)
+            self._open.pop(stream, None)
+            if not self._open and self._unsubscribe is not None:
+                self._unsubscribe()
+                self._unsubscribe = None
+
+    def _follow(self) -> None:
+        """Subscribe once for all streams, so that each status is encoded once."""
+        if self._unsubscribe is not None:
+            return
+        loop = asyncio.get_running_loop()
+
+        def push(status: dict[str, Any]) -> None:  # in a thread of the engine
+            event = _Event.of(status)
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody listens any more
+                loop.call_soon_threadsafe(self._offer, event)
+
+        self._unsubscribe = self._subscribe(push)
+
+    def _offer(self, event: _Event) -> None:
+        self._newest = event
+        for stream in self._open:
+            stream.offer(event)
 
     def _make_room(self, client: str) -> None:
         counts = Counter(self._open.values())
@@ -77,52 +111,86 @@ class EventStreams:
             if len(self._open) < MAX_STREAMS:
                 return
             client = counts.most_common(1)[0][0]
-        oldest = next(latest for latest, owner in self._open.items() if owner == client)
+        oldest = next(stream for stream, owner in self._open.items() if owner == client)
         del self._open[oldest]
         oldest.close()
 
-    async def _pump(self, latest: _LatestStatus, response: web.StreamResponse) -> None:
+    async def _pump(self, stream: _Stream, response: web.StreamResponse) -> None:
         while True:
-            status = await latest.next(self._heartbeat_seconds)
-            if latest.closed:
+            event = await stream.next(self._heartbeat_seconds)
+            if stream.closed:
                 return
-            if status is None:
-                status = await self._heartbeat()
-            text = f"event: {STATUS_EVENT}\ndata: {json.dumps(status)}\n\n"
-            await asyncio.wait_for(response.write(text.encode()), SLOW_CLIENT_SECONDS)
+            if event is None:
+                event = await self._beat()
+            await asyncio.wait_for(response.write(event.text), SLOW_CLIENT_SECONDS)
+
+    async def _beat(self) -> _Event:
+        """Return the last event where it is as true as when it was made, else a new one."""
+        newest = self._newest
+        if newest is None or not newest.at_rest or not self._still_safe():
+            return await self._make(self._heartbeat)
+        is_old = time.monotonic() - newest.made_at >= REBUILD_SECONDS
+        return await self._make(self._heartbeat) if is_old else newest
+
+    async def _make(self, status: Callable[[], Awaitable[dict[str, Any]]]) -> _Event:
+        before = self._newest
+        event = _Event.of(await status())
+        if self._newest is before:  # else a newer one was pushed meanwhile
+            self._newest = event
+        return event
 
 
-class _LatestStatus:
-    """A queue of length one between the engine's threads and one event stream: the newest status wins."""
+@dataclass(frozen=True, slots=True)
+class _Event:
+    """A status as the streams send it.
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
+    Attributes:
+        at_rest: it says that nothing is to be done and all is safe, which stays true until something happens.
+        made_at: monotonic seconds.
+    """
+
+    text: bytes
+    at_rest: bool
+    made_at: float
+
+    @classmethod
+    def of(cls, status: dict[str, Any]) -> _Event:
+        text = f"event: {STATUS_EVENT}\ndata: {json.dumps(status)}\n\n".encode()
+        at_rest = status.get("state") == "idle" and status.get("safe_to_stop") is True
+        return cls(text, at_rest, time.monotonic())
+
+
+class _Stream:
+    """A queue of length one for one client: the newest event wins. Used in the event loop only."""
+
+    def __init__(self) -> None:
         self._changed = asyncio.Event()
-        self._status: dict[str, Any] | None = None
+        self._event: _Event | None = None
         self.closed = False
 
-    def offer(self, status: dict[str, Any]) -> None:
-        """Hand over a status, from any thread."""
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody listens any more
-            self._loop.call_soon_threadsafe(self._set, status)
+    def offer(self, event: _Event) -> None:
+        """Let `next` return this event."""
+        self._event = event
+        self._changed.set()
 
-    def begin(self, status: dict[str, Any]) -> None:
-        """Send the status at connect, unless a newer one came while it was made."""
-        if self._status is None:
-            self._set(status)
+    def begin(self, event: _Event) -> None:
+        """Offer the event for the connect, unless a newer one came while it was made."""
+        if self._event is None:
+            self.offer(event)
 
     def close(self) -> None:
+        """Let `next` return at once."""
         self.closed = True
         self._changed.set()
 
-    async def next(self, timeout_seconds: float) -> dict[str, Any] | None:
-        """Return the newest status not yet taken, or None after `timeout_seconds`."""
-        with contextlib.suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(self._changed.wait(), timeout_seconds)
+    async def next(self, timeout_seconds: float) -> _Event | None:
+        """Return the newest event not yet taken, or None after `timeout_seconds`."""
+        # One timer; `asyncio.wait_for` would make a task each time.
+        timer = asyncio.get_running_loop().call_later(timeout_seconds, self._changed.set)
+        try:
+            await self._changed.wait()
+        finally:
+            timer.cancel()
         self._changed.clear()
-        status, self._status = self._status, None
-        return status
-
-    def _set(self, status: dict[str, Any]) -> None:
-        self._status = status
-        self._changed.set()
+        event, self._event = self._event, None
+        return event

@@ -81,7 +81,7 @@ def build_application(
     """Return the aiohttp application around an engine.
 
     Args:
-        engine: what the handlers call; only `subscribe` may be called in the event loop.
+        engine: what the handlers call; only `subscribe` and `still_safe` may be called in the event loop.
         token: what each call must be signed with (see `handshake`); None makes this the public listener with the
             dashboard.
         bearer: of the public listener: what `Authorization: Bearer …` must hold on every call but the page's own
@@ -107,7 +107,13 @@ def build_application(
     for route in ROUTES:
         handler: Handler = next(getattr(owner, route.name) for owner in owners if hasattr(owner, route.name))
         application.router.add_route(route.method, route.path, protect(route, handler))
-    streams = EventStreams(engine.subscribe, handlers.status_json, handlers.heartbeat, heartbeat_seconds)
+    streams = EventStreams(
+        engine.subscribe,
+        handlers.status_json,
+        handlers.heartbeat,
+        still_safe=engine.still_safe,
+        heartbeat_seconds=heartbeat_seconds,
+    )
     # Not a change of state, but a stream that another site could hold open.
     events = Route("GET", EVENTS_PATH, "events", True, 0)
     application.router.add_get(EVENTS_PATH, protect(events, streams.events), allow_head=False)

@@ -235,6 +235,11 @@ class Engine:
             watched_directory=str(self.root),
         )
 
+    def still_safe(self) -> bool:
+        """See `Safety.still_safe`; False while there is no archiver. Does not block."""
+        opened = self._host.opened
+        return opened is not None and opened.archiver.safety.still_safe()
+
     def subscribe(self, callback: StatusCallback) -> Callable[[], None]:
         """Call back with the status from a thread of the engine, at most 4 times a second. Returns how to end it."""
         return self._notifier.subscribe(callback)

@@ -92,6 +92,14 @@ class Safety:
             self._unwatched_result = (safe, time.monotonic() + cost * COST_FACTOR)
         return safe
 
+    def still_safe(self) -> bool:
+        """Return whether the last scan found everything in the bucket and no event has come since.
+
+        Does not block and reads neither ledger nor directory. False where no events come from the whole directory.
+        """
+        watch = self._pipeline.watch
+        return watch is not None and not watch.watcher.polling and watch.reconciler.clean_at == watch.hints
+
     def _last_result(self, watch: DirectoryWatch | None, heartbeat: bool) -> bool | None:
         """Return what the last scan says of this moment; None where it is out of date."""
         now = time.monotonic()

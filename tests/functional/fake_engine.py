@@ -50,6 +50,8 @@ class FakeEngine:
     ended: list[str] = field(default_factory=list)
     checked: Future[dict[str, Any]] = field(default_factory=Future)
     subscribed: threading.Event = field(default_factory=threading.Event)
+    unchanged: bool = True  # see `still_safe`
+    heartbeats: int = 0  # statuses made for one
 
     def _note(self, *call: Any) -> None:
         self.calls.append(call)
@@ -62,7 +64,11 @@ class FakeEngine:
         return cast("Engine", self)
 
     def status(self, scan: bool = True, *, heartbeat: bool = False) -> FakeStatus:
+        self.heartbeats += heartbeat
         return FakeStatus(self.content)
+
+    def still_safe(self) -> bool:
+        return self.unchanged
 
     def start_watching(self) -> str:
         self._note("start")

@@ -325,6 +325,59 @@ async def test_the_heartbeat_of_an_idle_stream_is_the_status_of_that_moment(
         assert (await read_event(answer))["uploaded_files"] == 7
 
 
+async def test_the_heartbeat_of_an_archive_at_rest_is_sent_without_making_a_status(
+    private: Caller, engine: FakeEngine
+) -> None:
+    engine.content = {**engine.content, "safe_to_stop": True}
+    async with private.open("GET", "/cloud-sync/events") as answer:
+        first = await read_event(answer)
+        assert [await read_event(answer) for _ in range(5)] == [first] * 5
+        assert engine.heartbeats == 0
+        engine.push(skipped_files=3)
+        while (await read_event(answer))["skipped_files"] != 3:
+            pass
+        assert (await read_event(answer))["skipped_files"] == 3, "the newest one is repeated"
+        assert engine.heartbeats == 0
+
+
+async def test_a_heartbeat_is_made_anew_once_something_has_happened(
+    private: Caller, engine: FakeEngine
+) -> None:
+    engine.content = {**engine.content, "safe_to_stop": True}
+    async with private.open("GET", "/cloud-sync/events") as answer:
+        await read_event(answer)
+        engine.unchanged = False
+        engine.content = {**engine.content, "safe_to_stop": False}
+        while (await read_event(answer))["safe_to_stop"]:
+            pass
+        assert engine.heartbeats > 0
+
+
+async def test_a_heartbeat_of_an_archive_at_rest_is_made_anew_from_time_to_time(
+    private: Caller, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cloud_archive.api.events.REBUILD_SECONDS", 0.0)
+    engine.content = {**engine.content, "safe_to_stop": True}
+    async with private.open("GET", "/cloud-sync/events") as answer:
+        await read_event(answer)
+        engine.content = {**engine.content, "uploaded_files": 7}  # nobody is told
+        while (await read_event(answer))["uploaded_files"] != 7:
+            pass
+
+
+async def test_one_subscription_serves_all_streams(private: Caller, engine: FakeEngine) -> None:
+    async with (
+        private.open("GET", "/cloud-sync/events") as first,
+        private.open("GET", "/cloud-sync/events") as second,
+    ):
+        await read_event(first), await read_event(second)
+        assert len(engine.callbacks) == 1
+        engine.push(uploaded_files=7)
+        for answer in (first, second):
+            while (await read_event(answer))["uploaded_files"] != 7:
+                pass
+
+
 async def test_a_flush_does_not_say_everything_where_older_files_are_left_alone(
     private: Caller, engine: FakeEngine
 ) -> None:

@@ -84,6 +84,23 @@ def test_a_heartbeat_makes_no_look_of_its_own_while_no_event_came(root: Path) ->
         assert run.reconciler._begun == looks + 1
 
 
+def test_a_safe_status_holds_until_an_event_comes_and_never_where_none_comes(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with archiving(root, MemoryStore()) as archiver:
+        assert archiver.flush(10)
+        run = archiver.pipeline.watch
+        assert run is not None
+        assert archiver.safety.still_safe()
+        with monkeypatch.context() as patched:
+            patched.setattr(run.watcher, "_polling_reason", "tested")
+            assert not archiver.safety.still_safe()
+        run.hints += 1
+        assert not archiver.safety.still_safe()
+        archiver.pause()
+        assert not archiver.safety.still_safe()
+
+
 def test_who_asks_again_and_again_waits_for_a_look_of_its_own_and_no_look_follows_at_once(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
