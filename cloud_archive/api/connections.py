@@ -25,6 +25,7 @@ _log = logging.getLogger("cloud_archive.server")
 BACKLOG = 512  # connections that the system holds until we accept them
 ERROR_PAUSE_SECONDS = 0.5  # after an error of `accept`
 ERROR_LOG_SECONDS = 60.0  # between two log lines about such errors
+_CLOCK_SECONDS = 0.01  # a timer may come so much too early
 _DESCRIPTORS = 2048  # where the system has no limit that can be read
 
 
@@ -86,6 +87,7 @@ class Connections:
         self._limits = limits
         self._open: dict[asyncio.BaseProtocol, _Connection] = {}
         self._tasks: list[asyncio.Task[None]] = []
+        self._sweep: asyncio.TimerHandle | None = None  # while connections wait for a request
         self._sockets: list[socket.socket] = []
         self._logged_at = -ERROR_LOG_SECONDS
 
@@ -105,6 +107,7 @@ class Connections:
         finally:
             connection.request = None
             connection.idle_since = asyncio.get_running_loop().time()
+            self._sweep_later()
 
     async def start(self, host: str, port: int, make_protocol: Callable[[], asyncio.BaseProtocol]) -> int:
         """Listen, and return the port.
@@ -115,12 +118,13 @@ class Connections:
         self._sockets = await _listen(host, port)
         for listening in self._sockets:
             self._tasks.append(asyncio.create_task(self._accept(listening, make_protocol)))
-        self._tasks.append(asyncio.create_task(self._sweep()))
         return int(self._sockets[0].getsockname()[1])
 
     async def close(self) -> None:
         """Stop listening; open connections stay. Safe to call twice."""
         tasks, self._tasks = self._tasks, []
+        if self._sweep is not None:
+            self._sweep.cancel()
         for task in tasks:
             task.cancel()
         if tasks:
@@ -143,6 +147,7 @@ class Connections:
                 accepted.close()
                 continue
             connection = _Connection(client, loop.time())
+            self._sweep_later()
 
             def make(connection: _Connection = connection) -> asyncio.BaseProtocol:
                 protocol = make_protocol()
@@ -185,15 +190,27 @@ class Connections:
             _log.error("No connection can be accepted: %s. Idle ones were closed.", error.strerror or error)
         await asyncio.sleep(ERROR_PAUSE_SECONDS)
 
-    async def _sweep(self) -> None:
-        """Drop each connection that sends no request for too long."""
+    def _sweep_later(self) -> None:
+        if self._sweep is None and self._tasks:
+            loop = asyncio.get_running_loop()
+            self._sweep = loop.call_later(self._limits.head_seconds, self._drop_late)
+
+    def _drop_late(self) -> None:
+        """Drop each connection that has sent no request for too long, and come again when the next one is late."""
         loop = asyncio.get_running_loop()
-        while True:
-            await asyncio.sleep(self._limits.head_seconds / 4)
-            for connection in self._open.values():
-                late = loop.time() - connection.idle_since > self._limits.head_seconds
-                if late and connection.request is None and not connection.sending:
-                    connection.drop()
+        now = loop.time()
+        self._sweep = None
+        waiting = []
+        for connection in self._open.values():
+            if connection.request is not None or connection.sending:
+                continue
+            if now - connection.idle_since < self._limits.head_seconds - _CLOCK_SECONDS:
+                waiting.append(connection.idle_since)
+            else:
+                connection.drop()
+        self._open = {protocol: found for protocol, found in self._open.items() if not found.closed}
+        if waiting:
+            self._sweep = loop.call_at(min(waiting) + self._limits.head_seconds, self._drop_late)
 
 
 async def _listen(host: str, port: int) -> list[socket.socket]:

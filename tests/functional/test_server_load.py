@@ -149,18 +149,18 @@ async def test_idle_streams_lock_nobody_out(engine: FakeEngine) -> None:
     async with listening(engine) as listener, AsyncExitStack() as stack:
         url = f"http://127.0.0.1:{listener.port}/cloud-sync/events"
         sessions = [await stack.enter_async_context(client(f"127.0.0.{n}")) for n in (1, 2, 3)]
-        first = await stack.enter_async_context(sessions[0].get(url))
-        await first.content.readline()
-        for session, count in ((sessions[0], 63), (sessions[1], 32)):
+        opened = []
+        for session, count in ((sessions[0], 64), (sessions[1], 32)):
             for _ in range(count):
                 answer = await stack.enter_async_context(session.get(url))
                 await answer.content.readline()
-        await until(lambda: len(engine.callbacks) == 64)
+                opened.append(answer)
         newcomer = await stack.enter_async_context(sessions[2].get(url))
         assert newcomer.status == 200
         assert (await newcomer.content.readline()).startswith(b"event:")
-        await until(lambda: len(engine.callbacks) == 64)
-        await asyncio.wait_for(first.content.read(), 60)  # the oldest was ended
+        for ended in opened[:33]:  # of the client that has the most, the oldest
+            await asyncio.wait_for(ended.content.read(), 60)
+        assert not any(answer.content.at_eof() for answer in opened[33:])
 
 
 # --- connections
@@ -230,6 +230,21 @@ async def test_a_head_has_a_time_limit_also_on_a_kept_connection(engine: FakeEng
             reader, writer = await half_open(listener, start + head)
             await asyncio.wait_for(reader.read(), 60)
             writer.close()
+
+
+async def test_connections_are_looked_at_only_while_one_waits_for_its_request(engine: FakeEngine) -> None:
+    gate = held(engine)
+    async with listening(engine, ConnectionLimits(8, 6, head_seconds=0.1)) as listener, client() as session:
+        assert listener.connections._sweep is None
+        body = {"file_path": "a.png"}
+        upload = asyncio.ensure_future(ask(session, listener, "POST", "/cloud-sync/upload", json=body))
+        await until(lambda: len(engine.calls) == 1)
+        await until(lambda: listener.connections._sweep is None)
+        gate.set()
+        assert (await upload)[0] == 200
+        assert listener.connections._sweep is not None, "its connection waits for the next request"
+        await until(lambda: not listener.connections._open)
+        assert listener.connections._sweep is None
 
 
 async def test_a_connection_that_is_answered_stays_and_one_client_leaves_room_for_another(
