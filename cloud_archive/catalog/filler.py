@@ -19,11 +19,11 @@ from .rows import ArchivedObject, add_archived, asset_id, remove_assets
 
 logger = logging.getLogger("cloud_archive.catalog")
 
-IDLE_SECONDS = 1.0  # between two looks for something to do
+IDLE_SECONDS = 60.0  # between two looks for something to do where the ledger tells of nothing
+GATHER_SECONDS = 1.0  # from a commit of the ledger to a look: commits come in bursts
 TROUBLE_SECONDS = 15.0  # after a fault
 STOP_SECONDS = 5.0
 SWEEP_SECONDS = 3600.0  # between two comparisons of the whole ledger
-QUIET_SECONDS = 60.0  # how long nothing but the ledger's generation is looked at once all is read
 _PAGE = 2000
 _MARGIN_SECONDS = 120.0  # what was archived so long before the last look is looked at again: commits overtake
 
@@ -67,22 +67,24 @@ class Filler:
         self._swept_at: float | None = None
         self._pruned = 0
         self._generation: int | None = None
-        self._quiet_since: float | None = None
         self._cursor = (0.0, 0)
         self._stop = threading.Event()
-        self._wake = threading.Event()
+        self._committed = threading.Event()  # the ledger has changed
+        self._urgent = threading.Event()
         self._thread = threading.Thread(target=self._run, name="cloud-archive-catalog", daemon=True)
         self.trouble: str | None = None
         self.caught_up = threading.Event()  # set while every archived file is in the catalog, and read
 
     def start(self) -> None:
         """Start the thread."""
+        self._ledger.on_commit = self._committed.set
         self._thread.start()
 
     def stop(self) -> None:
         """End the thread after the file that it reads, or leave it behind where the store holds it up."""
+        self._ledger.on_commit = lambda: None
         self._stop.set()
-        self._wake.set()
+        self._wake_thread()
         if self._thread.is_alive():
             self._thread.join(STOP_SECONDS)
 
@@ -90,14 +92,24 @@ class Filler:
         """Look for something to do now."""
         self.caught_up.clear()
         self._generation = None
-        self._wake.set()
+        self._wake_thread()
+
+    def _wake_thread(self) -> None:
+        self._urgent.set()
+        self._committed.set()
 
     def _run(self) -> None:
-        while not self._stop.is_set():
-            wait = IDLE_SECONDS
+        while True:
+            self._committed.clear()
+            self._urgent.clear()
+            if self._stop.is_set():
+                return
+            wait = 0.0
             try:
-                wait = 0.0 if self.fill() else IDLE_SECONDS
+                filled = self.fill()
                 self.trouble = None
+                if not filled:
+                    self._rest()
             except CatalogDamaged as error:
                 wait = self._replace(error)
             except (CloudArchiveError, OSError) as error:
@@ -106,8 +118,12 @@ class Filler:
             except Exception as error:
                 logger.exception("Filling the catalog failed")
                 wait = self._note(f"{type(error).__name__}: {error}")
-            self._wake.wait(wait)
-            self._wake.clear()
+            self._urgent.wait(wait)
+
+    def _rest(self) -> None:
+        """Wait until the ledger has changed, `wake` was called, or `IDLE_SECONDS` are over."""
+        if self._committed.wait(IDLE_SECONDS):
+            self._urgent.wait(GATHER_SECONDS)
 
     def _note(self, trouble: str) -> float:
         if trouble != self.trouble:
@@ -136,8 +152,6 @@ class Filler:
             CatalogDamaged: the catalog must be made anew.
             CatalogError, LedgerError, StoreError, OSError: try again later.
         """
-        if self._is_quiet():
-            return False
         if not self.may_go_on():
             self.caught_up.clear()
             return False
@@ -152,20 +166,10 @@ class Filler:
                 return False
             self._generation = generation
         worked = self._reader.read_some(self.may_go_on) > 0
-        if not worked:
-            if not self.caught_up.is_set():
-                self.caught_up.set()
-                self._on_caught_up()
-            self._quiet_since = self._clock()
+        if not worked and self.may_go_on() and not self.caught_up.is_set():
+            self.caught_up.set()
+            self._on_caught_up()
         return worked
-
-    def _is_quiet(self) -> bool:
-        """Whether all was read a moment ago and the ledger has not changed since."""
-        if not self.caught_up.is_set() or self._quiet_since is None or self._generation is None:
-            return False
-        if not 0 <= self._clock() - self._quiet_since < QUIET_SECONDS:
-            return False
-        return self._ledger.generation() == self._generation
 
     def _follow_ledger(self) -> bool:
         """Copy what was archived or pruned; False where uploads came between."""

@@ -47,6 +47,7 @@ class ClaimLedger(Database):
         super().__init__(path, clock=clock)
         self._to_release: list[tuple[int, str]] = []  # row and name of claims
         self._to_release_lock = threading.Lock()
+        self._none_waits_since: int | None = None  # `commits` when no failed version had a next try
 
     def claim(self, claimant: str, *, oldest: bool = False) -> Claim | None:
         """Claim the next pending version; return None if nothing is due.
@@ -232,9 +233,12 @@ class ClaimLedger(Database):
         )
 
     def mark_vanished(self, claim: Claim) -> None:
-        """Mark a version as vanished: its file was gone before it could be archived."""
+        """Mark a version as vanished: its file was gone before it could be archived.
+
+        A version that was archived once and queued again keeps `archived_at`, so that `lost_rows` finds it.
+        """
         self._mark(
-            "state = 4, claim = NULL, upload_id = NULL, next_try = NULL, archived_at = ?",
+            "state = 4, claim = NULL, upload_id = NULL, next_try = NULL, archived_at = coalesce(archived_at, ?)",
             [(claim, (self.clock(),))],
         )
 
@@ -280,9 +284,12 @@ class ClaimLedger(Database):
             horizon_seconds: a next try further away was set before the clock was set back, so it is due as well.
         """
         now = self.clock()
-        releases = len(self._to_release)
+        releases, commits = len(self._to_release), self.commits
+        if not releases and commits == self._none_waits_since:
+            return 0  # this is asked every few seconds
         waiting = self.read("SELECT 1 FROM files WHERE state = 2 AND next_try IS NOT NULL LIMIT 1")
         if not waiting and not releases:
+            self._none_waits_since = commits
             return 0
         return releases + self._change_and_release(
             lambda db: (

@@ -47,6 +47,8 @@ class Database:
     def __init__(self, path: Path | None, *, clock: Callable[[], float] = time.time) -> None:
         self.path = path
         self.clock = clock
+        self.commits = 0  # groups of changes so far, by this process
+        self.on_commit: Callable[[], None] = lambda: None  # called by the writer; must return at once
         self._uri = "" if path is None else str(path)
         self._memory = f"file:ledger-{id(self)}-{os.urandom(4).hex()}?mode=memory&cache=shared"
         self._changes: queue.SimpleQueue[_Change | None] = queue.SimpleQueue()
@@ -198,6 +200,8 @@ class Database:
                 # After any error, such as a lack of memory, the callers get an answer and the thread goes on.
                 logger.exception("The ledger could not commit.")
                 _fail_group(connection, group, error)
+            self.commits += 1
+            self.on_commit()
         _refuse_all(self._changes)
         connection.close()
 

@@ -20,6 +20,7 @@ from cloud_archive.catalog.search import search
 from cloud_archive.errors import CatalogError, StoreError
 from cloud_archive.ledger.history import mark_pruned
 from tests.memory_store import MemoryStore, refuse
+from tests.servers import wait_until
 
 from . import writers
 from .cataloguing import BUCKET, Stage, graph, png, staged
@@ -269,6 +270,28 @@ def test_the_thread_fills_and_stops(stage: Stage) -> None:
     stage.filler.stop()
     assert "cloud-archive-catalog" not in {thread.name for thread in threading.enumerate()}
     assert len(found(stage, "fox")) == 1
+
+
+def test_what_is_archived_later_is_read_without_polling(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cloud_archive.catalog.filler.IDLE_SECONDS", 3600.0)
+    monkeypatch.setattr("cloud_archive.catalog.filler.GATHER_SECONDS", 0.0)
+    looks: list[bool] = []
+    fill = stage.filler.fill
+
+    def counted() -> bool:
+        looks.append(fill())
+        return looks[-1]
+
+    monkeypatch.setattr(stage.filler, "fill", counted)
+    stage.filler.start()
+    assert stage.filler.caught_up.wait(20)
+    resting = len(looks)
+    assert not stage.filler._committed.wait(1.2), "an idle ledger wakes nobody"
+    assert len(looks) == resting
+    stage.archive("a.png", png("a fox"))
+    wait_until(lambda: bool(found(stage, "fox")), "the catalog holds the new file")
 
 
 def test_a_deleted_catalog_gives_the_same_results_once_it_is_filled_again(stage: Stage) -> None:
