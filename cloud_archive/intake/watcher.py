@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 from ..files import HintKind, directory_identity
 from .event_handler import DirectoryScanner, EventHandler
+from .mounts import MountEvents
 from .observer import EVENTS, new_observer, report_lost_events, stop_observer
 from .walk import every_directory, mounts_below, network_filesystem, scan
 
@@ -60,6 +61,7 @@ class Watcher:
         self._root = Path(os.path.abspath(root))  # noqa: PTH100  resolve() would follow links
         self._resolved_root = str(self._root)  # when the watches were set
         self._mounts: frozenset[tuple[str, str]] = frozenset()  # the filesystems that were mounted below it
+        self._mount_events: MountEvents | None = None  # while it runs
         self._mode = mode
         self._on_hint = on_hint
         self._on_lost = on_lost
@@ -70,6 +72,7 @@ class Watcher:
         self._setting_up = False
         self._observer: Any = None
         self._directory_scanner: DirectoryScanner | None = None
+        self._threads: tuple[threading.Thread, ...] = ()  # of both, and watchdog's own
         self._identity: tuple[int, int] | None = None
         self._polling_reason: str | None = "not started"
         self._partial_reason: str | None = None  # native events come, but not from the whole tree
@@ -94,6 +97,7 @@ class Watcher:
         with self._lock:
             if not self._running:
                 self._running = True
+                self._mount_events = MountEvents()
                 self._watch()
 
     def stop(self, timeout_seconds: float) -> None:
@@ -101,6 +105,9 @@ class Watcher:
         with self._lock:
             self._running = False
             self._unwatch(timeout_seconds)
+            if self._mount_events is not None:
+                self._mount_events.close()
+                self._mount_events = None
             self._polling_reason, self._partial_reason, self._retry_at = "stopped", None, None
 
     def check(self) -> None:
@@ -110,13 +117,13 @@ class Watcher:
         thread that died, and a limit that may have been raised.
         """
         with self._lock:
-            if not self._running:
+            if not self._running or self._mount_events is None:
                 return
             identity = directory_identity(self._root)
             if identity != self._identity:
                 gone = "the watched directory is gone"
                 reason = gone if identity is None else "the watched directory is another one now"
-            elif mounts_below(self._resolved_root) != self._mounts:
+            elif self._mount_events.changed() and mounts_below(self._resolved_root) != self._mounts:
                 reason = "a filesystem was mounted or unmounted in the watched directory"
             elif self._observer is not None and (dead := self._dead_thread()):
                 reason = f"the thread {dead} had ended"
@@ -132,14 +139,9 @@ class Watcher:
 
     def _dead_thread(self) -> str | None:
         """Return the name of a thread that has died, including watchdog's own; None if all run."""
-        threads: list[threading.Thread] = [self._observer, *self._observer.emitters]
-        for thread in tuple(threads):
-            threads += [each for each in vars(thread).values() if isinstance(each, threading.Thread)]
-        if self._directory_scanner is not None:
-            threads.append(self._directory_scanner)
         if not self._observer.emitters:
             return "emitter"
-        return next((each.name for each in threads if not each.is_alive()), None)
+        return next((each.name for each in self._threads if not each.is_alive()), None)
 
     def _watch(self) -> None:
         """Set up native watching, or note why that is impossible. Call with the lock held."""
@@ -182,6 +184,11 @@ class Watcher:
         finally:
             self._setting_up = False
         self._observer, self._directory_scanner = observer, directory_scanner
+        self._threads = (directory_scanner, observer, *observer.emitters)
+        for thread in self._threads[1:]:
+            self._threads += tuple(
+                each for each in vars(thread).values() if isinstance(each, threading.Thread)
+            )
 
     def _unwatch(self, timeout_seconds: float) -> None:
         observer, self._observer = self._observer, None
