@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import signal
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 OPEN_FILES = 4096
+PARENT_CHECK_SECONDS = 2.0  # where the system does not tell of a parent's end
 NICE = 10
 # Larger blocks get their own mapping, and go back to the system when freed. It is above the 1 MiB blocks used for
 # hashing, which would otherwise be mapped again each time.
@@ -57,6 +59,32 @@ def handle_signals(stop: Callable[[], None], signals: tuple[signal.Signals, ...]
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+async def wait_for_parents_end() -> None:
+    """Return once the process that started this one has ended. Not for Windows."""
+    parent = os.getppid()
+    descriptor = _open_process(parent)
+    if descriptor is None:
+        while os.getppid() == parent:  # noqa: ASYNC110 - there is no event for it
+            await asyncio.sleep(PARENT_CHECK_SECONDS)
+        return
+    loop, ended = asyncio.get_running_loop(), asyncio.Event()
+    loop.add_reader(descriptor, ended.set)
+    try:
+        if os.getppid() == parent:  # else it had ended already, and the number may be another process's
+            await ended.wait()
+    finally:
+        loop.remove_reader(descriptor)
+        os.close(descriptor)
+
+
+def _open_process(number: int) -> int | None:
+    """Return a descriptor that can be read once this process has ended (Linux 5.3); None where there is none."""
+    try:
+        return os.pidfd_open(number)
+    except (AttributeError, OSError):
+        return None
 
 
 def limit_glibc_memory() -> bool:

@@ -31,7 +31,13 @@ from ..redaction import secret_values
 from ..state import LOG_NAME, STANDBY_LOG_NAME, EngineInfo, remove_engine_info, write_engine_info
 from .logs import PrivateFileHandler, log_to_file, redirect_to_devnull
 from .orders import ORPHAN_SECONDS, Orders
-from .process import handle_signals, limit_glibc_memory, lower_priority, raise_open_files_limit
+from .process import (
+    handle_signals,
+    limit_glibc_memory,
+    lower_priority,
+    raise_open_files_limit,
+    wait_for_parents_end,
+)
 from .systemd import notify, notify_systemd
 
 if TYPE_CHECKING:
@@ -40,7 +46,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger("cloud_archive.service")
 
 GRACE_SECONDS = 30.0
-PARENT_CHECK_SECONDS = 2.0
 SHORT_WORK_SECONDS = 5.0  # work that ends within this time is not worth a listener
 _MAX_NAMED = 20  # files named in the log at the end
 
@@ -315,9 +320,7 @@ async def _serve_parent(
 
     async def watch_parent() -> None:
         # A process that ComfyUI forked may keep the pipe open after ComfyUI's end.
-        parent = os.getppid()
-        while os.getppid() == parent:  # noqa: ASYNC110 - there is no event for a parent's end
-            await asyncio.sleep(PARENT_CHECK_SECONDS)
+        await wait_for_parents_end()
         parent_gone()
 
     def ready(port: int, _: int | None) -> None:

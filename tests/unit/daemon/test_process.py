@@ -1,12 +1,15 @@
-"""What a busy engine held is the system's again: threads hold bodies in a process of their own, and let them go."""
+"""A busy engine's memory goes back to the system, and an engine learns of its parent's end."""
 
 from __future__ import annotations
 
+import os
 import platform
 import subprocess
 import sys
 
 import pytest
+
+from cloud_archive.daemon.process import _open_process
 
 HOLD = """
 import sys, threading
@@ -40,3 +43,35 @@ print(resident_bytes() - before)
 def test_bodies_that_were_let_go_leave_nothing_behind() -> None:
     done = subprocess.run([sys.executable, "-c", HOLD], stdout=subprocess.PIPE, text=True, check=True)
     assert int(done.stdout) < 10_000_000, "of 64 MB that were held"
+
+
+CHILD = """
+import asyncio, os, sys
+from cloud_archive.daemon import process
+if sys.argv[1] == "polling":
+    process._open_process = lambda number: None
+    process.PARENT_CHECK_SECONDS = 0.05
+
+async def main():
+    waiting = asyncio.ensure_future(process.wait_for_parents_end())
+    await asyncio.sleep(0)  # it has noted its parent
+    print("ready", flush=True)
+    await waiting
+    print("gone", flush=True)
+
+asyncio.run(main())
+"""
+PARENT = "import subprocess, sys; subprocess.run([sys.executable, '-c', *sys.argv[1:]])"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a pipe tells on Windows")
+@pytest.mark.parametrize("how", ["event", "polling"])
+def test_a_parents_end_is_noticed(how: str) -> None:
+    if how == "event" and _open_process(os.getpid()) is None:
+        pytest.skip("this system does not tell")
+    command = [sys.executable, "-c", PARENT, CHILD, how]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        assert parent.stdout.readline() == "ready\n"
+        parent.kill()
+        assert parent.stdout.readline() == "gone\n"
