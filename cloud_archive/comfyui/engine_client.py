@@ -302,20 +302,23 @@ class EngineClient:
             await asyncio.wait(tasks)
 
     async def _probe(self, life: EngineConnection) -> None:
-        """Ask for health; an engine that answers nothing for long is ended, and so started again."""
+        """Ask for health while no events come; an engine that is silent for long is ended, and so started again."""
         timing, loop = self._timing, asyncio.get_running_loop()
-        heard = loop.time()
+        life.heard_at = loop.time()
         while True:
             await asyncio.sleep(timing.health_interval)
             asked = loop.time()
+            if asked - life.heard_at < timing.health_interval:
+                life.misses = 0
+                continue
             try:
                 await self.call("GET", HEALTH_PATH, timeout_seconds=timing.health_answer)
-                heard, life.misses = loop.time(), 0
+                life.heard_at, life.misses = loop.time(), 0
             except EngineUnavailable:
                 life.misses += 1
                 # Three misses too: after the machine's own sleep the clock alone would accuse the engine.
-                if life.misses >= _HUNG_AFTER_MISSES and asked - heard >= timing.deaf:
-                    silence = f"{loop.time() - heard:.0f}"
+                if life.misses >= _HUNG_AFTER_MISSES and asked - life.heard_at >= timing.deaf:
+                    silence = f"{loop.time() - life.heard_at:.0f}"
                     life.process.kill(f"The engine did not answer for {silence} s and was ended.")
                     return
 
@@ -325,7 +328,7 @@ class EngineClient:
             try:
                 async for event in self._events(life):
                     if isinstance(event, dict):
-                        life.silent = False
+                        life.silent, life.heard_at = False, asyncio.get_running_loop().time()
                         self._push(event)
             except asyncio.TimeoutError:
                 life.silent = True

@@ -29,6 +29,7 @@ class EngineConnection:
         port: where the engine listens; 0 until it is ready.
         token: what calls are signed with.
         misses: health checks in a row without an answer.
+        heard_at: when it last answered or sent an event, in the loop's time.
         silent: no event has come for too long.
         ended: gets the cause, a sentence, when the process has ended.
     """
@@ -39,6 +40,7 @@ class EngineConnection:
         self.ended: asyncio.Future[str] = self._loop.create_future()
         self.port = 0
         self.misses = 0
+        self.heard_at = self._loop.time()
         self.silent = False
         self.token = secrets.token_urlsafe(32)
         orders = {

@@ -22,7 +22,7 @@ import psutil
 import pytest
 
 from cloud_archive.comfyui.child_process import EngineProcess, engine_command, interpreter_flags
-from cloud_archive.comfyui.engine_client import EngineClient, Timing
+from cloud_archive.comfyui.engine_client import EngineAnswer, EngineClient, Timing
 from cloud_archive.errors import EngineUnavailable
 
 from .waiting import engines, until
@@ -367,6 +367,24 @@ async def test_while_the_engine_is_down_the_status_is_pushed_again_as_a_heartbea
     setting = await begin("exit-7", Timing(first_backoff=60, heartbeat=0.1))
     await until(lambda: len(setting.causes()) > 3)
     assert set(setting.causes()) == {"The engine ended at start with exit status 7."}
+
+
+async def test_an_engine_whose_events_come_is_not_asked_for_its_health(begin: Begin) -> None:
+    setting = await begin(timing=Timing(health_interval=0.5))
+    await until(setting.up)
+    life = setting.client._life
+    assert life is not None
+    asked: list[str] = []
+    call = setting.client.call
+
+    async def noted(method: str, path: str, **more: Any) -> EngineAnswer:
+        asked.append(path)
+        return await call(method, path, **more)
+
+    setting.client.call = noted  # type: ignore[method-assign]
+    heard_at = life.heard_at
+    await until(lambda: life.heard_at > heard_at + 1.2)  # two intervals of its checks
+    assert asked == []
 
 
 def test_silence_is_shorter_than_what_a_page_waits_and_longer_than_two_heartbeats() -> None:
