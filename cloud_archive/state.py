@@ -12,7 +12,7 @@ directory with the same one gets a folder inside it. Outside ComfyUI each watche
 platform's state directory; if that can't be written, `.cloud-archive-state` in the watched directory.
 
 A pointer file in the platform's state directory, named after the watched directory's id, leads every command to it.
-Our own files are never archived; see `OwnFiles`.
+Our own files are never archived; see `own_files`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ import logging
 import os
 import re
 import tempfile
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -49,14 +48,7 @@ STANDBY_LOG_NAME = "standby.log"
 FALLBACK_NAME = ".cloud-archive-state"
 _ENGINE_NAME = "engine.json"
 _LOCK_NAME = "engine.lock"
-_OWNER_NAME = "watched_directory"
-# The files of a state directory, needed if it is the watched directory itself.
-_OWN_NAMES = re.compile(
-    r"(engine\.(json|lock|log(\.\d+)?|\d+\.new)|ledger\.(began|sqlite3.*|damaged-.*)|(catalog|thumbnails)\.sqlite3.*"
-    r"|jobs\.(sqlite3.*|damaged-.*)"
-    rf"|{_OWNER_NAME})(\.\d+\.new)?",
-    re.DOTALL,
-)
+OWNER_NAME = "watched_directory"
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +101,7 @@ def find_state_directory(root: Path, base: Path | None) -> Path:
     if base is None:
         return _read_pointer(root) or _default_directory(root)
     try:
-        owner = (base / _OWNER_NAME).read_text("utf-8").strip()
+        owner = (base / OWNER_NAME).read_text("utf-8").strip()
     except OSError:
         return base
     return base if owner == _root_id(root) else base / _folder_name(root)
@@ -136,7 +128,7 @@ def make_state_directory(root: Path, base: Path | None, *, keep_mode: bool = Fal
     if base is not None:
         _make_private(base, keep_mode=keep_mode)
         with contextlib.suppress(OSError):
-            descriptor = create_private(base / _OWNER_NAME)
+            descriptor = create_private(base / OWNER_NAME)
             with os.fdopen(descriptor, "w", encoding="utf-8") as file:
                 file.write(_root_id(root) + "\n")
         directory = find_state_directory(root, base)
@@ -191,7 +183,7 @@ class DirectoryLock:
         if not machine_wide:
             return
         with contextlib.suppress(OSError):
-            path = _lock_folder() / f"{_root_id(root)}.lock"
+            path = lock_folder() / f"{_root_id(root)}.lock"
             self._locks.append(FileLock(path, mode=0o600, thread_local=False))
 
     def acquire(self) -> bool:
@@ -234,13 +226,13 @@ def engine_lock_is_held(state_directory: Path) -> bool:
     return False
 
 
-def _lock_folder() -> Path:
+def lock_folder() -> Path:
     """Return a folder for locks that no other user can write to.
 
     Raises:
         OSError: there is none, so nothing keeps out engines with another state directory.
     """
-    folders = [_shared_lock_folder()]
+    folders = [shared_lock_folder()]
     with contextlib.suppress(OSError):
         folders.insert(0, platform_state_directory() / "locks")
     for folder in folders:
@@ -256,7 +248,7 @@ def _lock_folder() -> Path:
     raise OSError("no folder for locks")
 
 
-def _shared_lock_folder() -> Path:
+def shared_lock_folder() -> Path:
     """Return this user's folder for locks in the system's temporary directory."""
     user = os.getuid() if hasattr(os, "getuid") else "user"
     return Path(tempfile.gettempdir()) / f"cloud-archive-locks-{user}"
@@ -275,7 +267,7 @@ def _read_pointer(root: Path) -> Path | None:
     return directory if directory.is_absolute() and directory.is_dir() else None
 
 
-def _known_state_directories() -> list[Path]:
+def known_state_directories() -> list[Path]:
     """Return the state directories of all archives that this user has ever run on this machine."""
     directories: list[Path] = []
     with contextlib.suppress(OSError):
@@ -287,7 +279,7 @@ def _known_state_directories() -> list[Path]:
 
 def running_engines() -> list[EngineInfo]:
     """Return the engines that this user has started; some of them may have ended."""
-    return [info for each in _known_state_directories() if (info := read_engine_info(each)) is not None]
+    return [info for each in known_state_directories() if (info := read_engine_info(each)) is not None]
 
 
 def write_engine_info(state_directory: Path, info: EngineInfo, *, machine_wide: bool = True) -> None:
@@ -320,62 +312,3 @@ def remove_engine_info(state_directory: Path, pid: int) -> None:
     if info is not None and info.pid == pid:
         with contextlib.suppress(OSError):
             (state_directory / _ENGINE_NAME).unlink()
-
-
-class OwnFiles:
-    """The paths in a watched directory that belong to this program.
-
-    They are state directories (also of other archives), lock files, and logs with their rotations.
-
-    Args:
-        root: the watched directory.
-        state_directory: the one of this archive.
-        log_files: files that this program logs to.
-    """
-
-    def __init__(self, root: Path, state_directory: Path, log_files: Iterable[Path] = ()) -> None:
-        self._root = os.path.realpath(root)
-        self._folders: set[str] = set()
-        self._files: set[str] = set()
-        self._in_root = False  # the watched directory is a state directory too
-        folders = [state_directory, _shared_lock_folder()]
-        if (state_directory.parent / _OWNER_NAME).is_file():
-            # It belongs to the first of several archives with one CLOUD_ARCHIVE_STATE_DIR.
-            folders.append(state_directory.parent)
-        with contextlib.suppress(OSError):
-            folders.append(platform_state_directory())
-        for folder in (*folders, *_known_state_directories()):
-            path = self._relative(folder)
-            if path == ".":
-                self._in_root = True
-            elif path is not None:
-                self._folders.add(path)
-        for file in log_files:
-            path = self._relative(file)
-            if path is not None:
-                self._files.add(path)
-
-    def _relative(self, place: Path) -> str | None:
-        try:
-            path = os.path.relpath(os.path.realpath(place), self._root)
-        except ValueError:
-            return None  # another drive on Windows
-        path = _comparable(path)
-        return None if path == ".." or path.startswith("../") else path
-
-    def __bool__(self) -> bool:
-        return bool(self._folders or self._files or self._in_root)
-
-    def __contains__(self, path: object) -> bool:
-        """Return whether `path`, relative to the watched directory, belongs to this program."""
-        path = _comparable(str(path))
-        if path in self._files or re.sub(r"\.\d+\Z", "", path) in self._files:
-            return True
-        if self._in_root and "/" not in path and _OWN_NAMES.fullmatch(path):
-            return True
-        return any(path == folder or path.startswith(folder + "/") for folder in self._folders)
-
-
-def _comparable(path: str) -> str:
-    """Return the path with `/`, and in lower case if the system ignores case."""
-    return os.path.normcase(path).replace(os.sep, "/")

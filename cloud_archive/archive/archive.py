@@ -9,13 +9,13 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..config.settings import Settings
 from ..errors import CloudArchiveError
-from ..intake.selection import Selection
+from ..intake.selection import OwnPaths, Selection
 from ..ledger.history import newest_archived
 from ..ledger.known_root import KnownRoot
 from ..ledger.ledger import Ledger
@@ -109,7 +109,7 @@ class Archiver:
         started_at: float | None = None,
         metrics: Recorder | None = None,
         session: Session | None = None,
-        own: Container[str] = (),
+        own: OwnPaths | None = None,
     ) -> None:
         self.settings = settings
         self.root = root
@@ -117,7 +117,6 @@ class Archiver:
         self.store = store
         self.session_id = session_id
         self.session = session = session or _new_session(ledger)
-        self.own = own
         self.remainder = Remainder()  # as of the last `stop`
         self.known_root = KnownRoot(root, ledger)
         self._selection = Selection(settings.include, settings.exclude, own)
@@ -342,6 +341,11 @@ class Archiver:
     def gauges(self) -> Gauges:
         """Return what metrics show of this moment, without a scan."""
         return self._status.gauges()
+
+    def is_own(self, path: str) -> bool:
+        """Return whether this file, relative to the watched directory, belongs to this program."""
+        self._selection.refresh_own()
+        return self._selection.is_own(path)
 
     def unarchived_files(self) -> Iterator[UnarchivedFile]:
         """Scan the directory and yield every file that has no row in the ledger."""

@@ -267,6 +267,7 @@ class DirectoryWatch:
         self.settle.hint(path, HintKind.SCANNED)
 
     def _on_hint(self, path: str, kind: HintKind) -> None:
+        self._selection.refresh_own()
         if self._selection.wants(path):
             self.hints += 1
             self.settle.hint(path, kind)
@@ -286,6 +287,10 @@ class DirectoryWatch:
                 self.rechecker.put(path, written=False)
 
     def _on_complete(self, file: CompleteFile) -> None:
+        self._selection.refresh_own()
+        if self._selection.is_own(file.version.path):  # noted as a log of ours after a scan had found it
+            self._queue.acknowledge([file.version])
+            return
         if file.looks_incomplete:
             self._session.notice(
                 f"{file.version.path} looks incomplete, but no program writes to it any more: archived as it is."

@@ -277,7 +277,7 @@ class Engine:
         """
         path = contained_path(self.root, file_path)
         archiver = self.archiver()
-        if path in archiver.own:
+        if archiver.is_own(path):
             raise RequestRefused(403, "This is a file of Cloud Archive's own: it is never archived.")
         try:
             found = archiver.submit(path, timeout_seconds)

@@ -16,7 +16,8 @@ from ..errors import LedgerError
 from ..jobs.jobs import Jobs
 from ..ledger.ledger import Ledger
 from ..ledger.recovery import open_ledger, remember_log_files
-from ..state import FALLBACK_NAME, OwnFiles
+from ..own_files import OwnFiles
+from ..state import FALLBACK_NAME
 from ..store.base import Capabilities, ObjectStore
 from .archive import Archiver
 from .metrics import Recorder

@@ -228,6 +228,7 @@ class Reconciler:
         if not self.first_done:
             baseline = BaselineBuilder(self._ledger, backfill=self._backfill, started_at=self._started_at)
         found, total, doubts = 0, Tally(), Doubts()
+        self._selection.refresh_own()
         unchanged = self._begin_unchanged(forget=baseline is not None)
         files = walk(
             self._root,

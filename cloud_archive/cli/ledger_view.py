@@ -21,7 +21,8 @@ from ..ledger.known_root import KnownRoot
 from ..ledger.ledger import Ledger
 from ..ledger.recovery import remember_log_files
 from ..ledger.rows import FileState, Totals
-from ..state import LEDGER_NAME, OwnFiles
+from ..own_files import OwnFiles
+from ..state import LEDGER_NAME
 
 _SHOWN = 50
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TextIO
 
 from ..daemon.logs import RedactingFormatter, log_to_file
+from ..own_files import note_log_file
 from ..redaction import secret_values
 from ..text import make_printable
 
@@ -104,6 +105,7 @@ def logging_to_stderr(
     handlers: list[logging.Handler] = [StderrHandler()]
     handlers[0].setFormatter(formatter(False))
     if log_file is not None:
+        note_log_file(log_file)
         log_file.parent.mkdir(parents=True, exist_ok=True)
         handlers.append(log_to_file(log_file, secrets, formatter=formatter(True)))
     ours.addHandler(handlers[0])

@@ -6,7 +6,8 @@ temporary files (`x.part`, `x.tmp`, `x~`), and this program's own files.
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
+from collections.abc import Sequence
+from typing import Protocol
 
 from ..files import SkipReason
 
@@ -22,6 +23,16 @@ _MEDIA_SUFFIXES = tuple(f".{extension}" for extension in MEDIA_EXTENSIONS)
 _LONGEST_MEDIA = max(map(len, _MEDIA_SUFFIXES))
 
 
+class OwnPaths(Protocol):
+    """This program's own files and folders in the watched directory."""
+
+    def refresh(self) -> None:
+        """Learn of files that other processes of this program have begun to write."""
+
+    def __contains__(self, path: object, /) -> bool:
+        """Return whether the relative path is one of them, or below one."""
+
+
 class Selection:
     """Select the files that `include` matches and `exclude` does not.
 
@@ -31,16 +42,16 @@ class Selection:
     Args:
         include: patterns; empty selects everything.
         exclude: patterns, which take precedence over `include`.
-        own: the relative paths of this program's own files and folders.
+        own: this program's own files and folders; None = there are none.
 
     Raises:
         ValueError: a pattern is invalid. `load_settings` refuses these earlier, and names the variable.
     """
 
     def __init__(
-        self, include: Sequence[str] = (), exclude: Sequence[str] = (), own: Container[str] = ()
+        self, include: Sequence[str] = (), exclude: Sequence[str] = (), own: OwnPaths | None = None
     ) -> None:
-        self._own = own or None  # usually empty; a scan asks for every file, so None saves the look-up
+        self._own = own
         self._include = _Patterns(include) if _effective(include) else None
         self._exclude = _Patterns(exclude) if _effective(exclude) else None
         self._unmatched = {line: _Patterns([line]) for line in _effective(include) if line[0] != "!"}
@@ -81,6 +92,11 @@ class Selection:
         True for excluded folders, because a later `!pattern` may select a file in one.
         """
         return not (path.startswith(".") or "/." in path or self.is_own(path))
+
+    def refresh_own(self) -> None:
+        """See `OwnPaths.refresh`."""
+        if self._own is not None:
+            self._own.refresh()
 
     def is_own(self, path: str) -> bool:
         """Return whether this file or folder belongs to this program; a folder may end in `/`."""

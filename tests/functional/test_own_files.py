@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import logging
 import logging.handlers
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -48,3 +51,24 @@ def test_own_files_in_the_watched_directory_are_never_archived(tmp_path: Path, l
         # Who looks without an engine does not know by itself where that one logged to.
         assert look(root, environ).unarchived_files == 0
     assert sorted(store.bodies()) == ["out/0.bin", "out/1.bin"]
+
+
+def test_the_log_of_a_standby_in_the_watched_directory_is_never_archived(tmp_path: Path) -> None:
+    """Its process is another one than the engine that archives."""
+    root, state, store = tmp_path / "output", tmp_path / "state", MemoryStore()
+    log = root / "logs/standby.log"
+    with engine_on(root, store, state) as engine:
+        assert engine.flush(20)
+        environ = {**os.environ, **ENVIRON, "CLOUD_ARCHIVE_STATE_DIR": str(state)}
+        command = [sys.executable, "-m", "cloud_archive", "watch", str(root), "--log-file", str(log)]
+        with subprocess.Popen(command, env=environ, stderr=subprocess.DEVNULL) as standby:
+            try:
+                until(lambda: log.is_file() and "standing by" in log.read_text(), "a standby")
+                (root / "a.bin").write_bytes(b"a")
+                assert engine.flush(20), engine.status()
+            finally:
+                standby.terminate()
+        assert engine.flush(20), engine.status()
+        assert engine.rescan() == "0 new files found."
+        assert engine.status().skipped_files == 0
+    assert sorted(store.bodies()) == ["out/a.bin"]

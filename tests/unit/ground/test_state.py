@@ -8,13 +8,13 @@ from pathlib import Path
 import platformdirs
 import pytest
 
-from cloud_archive import state
+from cloud_archive import own_files, state
 from cloud_archive.errors import CloudArchiveError
+from cloud_archive.own_files import OwnFiles, note_log_file
 from cloud_archive.state import (
     FALLBACK_NAME,
     DirectoryLock,
     EngineInfo,
-    OwnFiles,
     find_state_directory,
     make_state_directory,
     read_engine_info,
@@ -99,6 +99,7 @@ def test_a_state_in_the_watched_directory_itself_is_known_by_its_names(tmp_path:
         "engine.lock",
         "engine.log",
         "engine.log.1",
+        "standby.log",
         "ledger.sqlite3-wal",
     )
     for path in (*names, "ledger.damaged-20260101-000000.sqlite3", "ledger.began", "watched_directory"):
@@ -109,6 +110,7 @@ def test_a_state_in_the_watched_directory_itself_is_known_by_its_names(tmp_path:
 
 def test_states_of_other_archives_are_own_files_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(state, "platform_state_directory", lambda: tmp_path / "platform")
+    monkeypatch.setattr(own_files, "platform_state_directory", lambda: tmp_path / "platform")
     (tmp_path / "platform/locks").mkdir(parents=True)
     other = tmp_path / "out/its state"
     other.mkdir(parents=True)
@@ -116,8 +118,31 @@ def test_states_of_other_archives_are_own_files_too(tmp_path: Path, monkeypatch:
     assert "its state/engine.json" in OwnFiles(tmp_path / "out", tmp_path / "state")
 
 
-def test_nothing_of_ours_in_the_watched_directory_costs_nothing(tmp_path: Path) -> None:
-    assert not OwnFiles(tmp_path / "out", tmp_path / "state", [tmp_path / "x.log"])
+def test_a_log_that_another_process_notes_is_an_own_file_from_then_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(state, "platform_state_directory", lambda: tmp_path / "platform")
+    own = OwnFiles(tmp_path, tmp_path / "state")
+    assert "logs/x.log" not in own
+    note_log_file(tmp_path / "logs/x.log")
+    note_log_file(tmp_path / "logs/x.log")
+    own.refresh()
+    assert "logs/x.log" in own
+    assert "logs/x.log.1" in own
+    assert "logs/y.log" not in own
+    assert (tmp_path / "platform/locks/logs.jsonl").read_text().count("\n") == 1
+    for number in range(own_files._MAX_LOGS + 1):
+        note_log_file(tmp_path / f"logs/{number}.log")
+    own.refresh()
+    assert "logs/x.log" in own, "what was known once stays known"
+    assert f"logs/{own_files._MAX_LOGS}.log" in own
+
+
+@pytest.mark.usefixtures("without_home")
+def test_where_no_log_can_be_noted_nothing_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.gettempdir", lambda: "/proc/no such folder")
+    note_log_file(tmp_path / "x.log")
+    OwnFiles(tmp_path, tmp_path / "state").refresh()
 
 
 def test_the_lock_is_let_go_by_whichever_thread_closes(tmp_path: Path) -> None:

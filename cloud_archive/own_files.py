@@ -1,0 +1,141 @@
+"""Know which files in a watched directory belong to this program, so that they are never archived.
+
+These are state directories (also of other archives), lock files, and logs. Another process may begin to log into the
+watched directory at any time: before that it notes its log in a list that all processes of this user read.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from .private_files import find_foreign_access, open_private
+from .state import (
+    OWNER_NAME,
+    known_state_directories,
+    lock_folder,
+    platform_state_directory,
+    shared_lock_folder,
+)
+
+logger = logging.getLogger("cloud_archive.state")
+
+# The files of a state directory, needed if it is the watched directory itself.
+_OWN_NAMES = re.compile(
+    r"(engine\.(json|lock|\d+\.new)|(engine|standby)\.log(\.\d+)?|ledger\.(began|sqlite3.*|damaged-.*)"
+    rf"|(catalog|thumbnails)\.sqlite3.*|jobs\.(sqlite3.*|damaged-.*)|{OWNER_NAME})(\.\d+\.new)?",
+    re.DOTALL,
+)
+_LOGS_NAME = "logs.jsonl"  # the list, in the folder for locks
+_MAX_LOGS = 100
+
+
+def note_log_file(path: Path) -> None:
+    """Let every process of this user know that this is a log of ours. Call it before the file is made. Never raises."""
+    try:
+        notes = lock_folder() / _LOGS_NAME
+        known, place = _noted_logs(notes), os.path.realpath(path)
+        if place in known:
+            return
+        if len(known) >= _MAX_LOGS:
+            notes.unlink()  # engines that run know those in it by now
+        with open(notes, "a", encoding="utf-8", opener=open_private) as file:
+            file.write(json.dumps(place) + "\n")
+    except OSError as error:
+        logger.debug("The log %s can't be noted: %s", path, error)
+
+
+def _lists_of_logs() -> list[Path]:
+    """Return where `note_log_file` may have written; see `state.lock_folder`."""
+    folders = [shared_lock_folder()]
+    with contextlib.suppress(OSError):
+        folders.append(platform_state_directory() / "locks")
+    return [folder / _LOGS_NAME for folder in folders]
+
+
+def _noted_logs(notes: Path) -> list[str]:
+    """Return the logs in the list; what can't be read is left out."""
+    found: list[str] = []
+    with contextlib.suppress(OSError):
+        for line in notes.read_text("utf-8", "replace").splitlines():
+            with contextlib.suppress(ValueError):
+                found.append(str(json.loads(line)))
+    return found
+
+
+class OwnFiles:
+    """The paths in a watched directory that belong to this program.
+
+    They are state directories (also of other archives), lock files, and logs with their rotations. Safe to use from any
+    thread.
+
+    Args:
+        root: the watched directory.
+        state_directory: the one of this archive.
+        log_files: files that this program logs to.
+    """
+
+    def __init__(self, root: Path, state_directory: Path, log_files: Iterable[Path] = ()) -> None:
+        self._root = os.path.realpath(root)
+        self._folders: set[str] = set()
+        self._files: set[str] = set()
+        self._in_root = False  # the watched directory is a state directory too
+        folders = [state_directory, shared_lock_folder()]
+        if (state_directory.parent / OWNER_NAME).is_file():
+            # It belongs to the first of several archives with one CLOUD_ARCHIVE_STATE_DIR.
+            folders.append(state_directory.parent)
+        with contextlib.suppress(OSError):
+            folders.append(platform_state_directory())
+        for folder in (*folders, *known_state_directories()):
+            path = self._relative(folder)
+            if path == ".":
+                self._in_root = True
+            elif path is not None:
+                self._folders.add(path)
+        self._add_files(log_files)
+        # The lists of noted logs, each with its size and mtime when it was read.
+        self._notes: dict[Path, tuple[int, int]] = dict.fromkeys(_lists_of_logs(), (0, 0))
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Learn of logs that other processes have noted since. Two system calls where there are none."""
+        for notes, known in self._notes.items():
+            with contextlib.suppress(OSError):
+                found = notes.stat()
+                state = (found.st_size, found.st_mtime_ns)
+                if state != known and not find_foreign_access(notes.parent):
+                    self._notes[notes] = state
+                    self._add_files(map(Path, _noted_logs(notes)))
+
+    def _add_files(self, files: Iterable[Path]) -> None:
+        found = {self._relative(file) for file in files}
+        self._files |= {path for path in found if path is not None}
+
+    def _relative(self, place: Path) -> str | None:
+        try:
+            path = os.path.relpath(os.path.realpath(place), self._root)
+        except ValueError:
+            return None  # another drive on Windows
+        path = _comparable(path)
+        return None if path == ".." or path.startswith("../") else path
+
+    def __contains__(self, path: object) -> bool:
+        """Return whether `path`, relative to the watched directory, belongs to this program."""
+        if not (self._folders or self._files or self._in_root):
+            return False  # the usual case, and a scan asks for every file
+        path = _comparable(str(path))
+        if path in self._files or re.sub(r"\.\d+\Z", "", path) in self._files:
+            return True
+        if self._in_root and "/" not in path and _OWN_NAMES.fullmatch(path):
+            return True
+        return any(path == folder or path.startswith(folder + "/") for folder in self._folders)
+
+
+def _comparable(path: str) -> str:
+    """Return the path with `/`, and in lower case if the system ignores case."""
+    return os.path.normcase(path).replace(os.sep, "/")
