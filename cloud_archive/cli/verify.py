@@ -93,7 +93,7 @@ def _baseline_files(root: Path, ledger: Ledger) -> int:
     from ..archive.engine import find_engine
     from ..archive.unarchived import take_stock
     from ..ledger.recovery import remember_log_files
-    from ..state import OwnFiles
+    from ..own_files import OwnFiles
     from .ledger_view import selection_of
 
     if not ledger.has_baseline():

@@ -233,6 +233,17 @@ def count_requeued(ledger: Ledger) -> int:
     return int(rows[0][0])
 
 
+def lost_rows(ledger: Ledger) -> list[FileRow]:
+    """Return the versions that were archived once, were queued again, and vanished before they were archived again."""
+    if not ledger.totals().vanished.files:
+        return []  # there is no index for it
+    # `archived_at` of any other vanished version says when it vanished.
+    rows = ledger.read(
+        f"SELECT {ROW_COLUMNS} FROM files WHERE state = 4 AND archived_at < seen_at ORDER BY id"
+    )
+    return [file_row(row) for row in rows]
+
+
 @dataclass(frozen=True, slots=True)
 class Restored:
     """A local file that came back from the bucket.

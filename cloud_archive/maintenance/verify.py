@@ -18,7 +18,7 @@ from typing import Any
 
 from ..errors import FileProblem, StoreError
 from ..files import hash_file
-from ..ledger.history import count_requeued, requeue_missing
+from ..ledger.history import count_requeued, lost_rows, requeue_missing
 from ..ledger.key_index import KeyIndex
 from ..ledger.ledger import Ledger
 from ..ledger.rows import FileRow
@@ -124,7 +124,7 @@ def verify(
     on_progress: Progress = lambda done, total: None,
     on_finding: Callable[[Finding], None] = lambda finding: None,
 ) -> VerifyReport:
-    """Compare every archived row with the bucket.
+    """Compare every archived row with the bucket, and every one that was queued again and vanished since.
 
     Args:
         root: the watched directory, to find which files are still on this disk.
@@ -143,6 +143,7 @@ def verify(
             if not deep:
                 check.check_by_listing(index)
             check.check_each(index.pages())
+            check.check_each(iter([lost_rows(ledger)]))
         finally:
             check.close()
         check.report.waiting = count_requeued(ledger)

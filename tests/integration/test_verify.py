@@ -206,6 +206,43 @@ def test_a_repaired_file_is_not_sound_until_it_is_in_the_bucket_again(
     assert (code, report["sound"], report["waiting"], report["checked"]) == (0, True, 0, 2)
 
 
+def vanish(archive: Archive) -> None:
+    """What a worker notes where the file that it claimed is gone."""
+    with archive.ledger() as ledger:
+        claim = ledger.claim("test")
+        assert claim is not None
+        ledger.mark_vanished(claim)
+
+
+def test_a_repaired_file_that_vanishes_before_it_is_archived_again_still_counts(
+    tmp_path: Path,
+    seaweedfs: S3Server,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    archive = Archive(tmp_path, seaweedfs)
+    for name in ("a.png", "b.png"):
+        archive.write(name)
+    archive.archive_all()
+    seaweedfs.client.delete_object(Bucket=seaweedfs.bucket, Key="out/a.png")
+    assert checked(archive, repair=True).queued == 1
+    (archive.root / "a.png").unlink()
+    vanish(archive)
+
+    code, out = command(archive, monkeypatch, capsys, "--json")
+    report = json.loads(out)
+    assert (code, report["sound"], report["checked"], report["missing"]) == (1, False, 2, 1)
+    assert (report["lost"], [each["path"] for each in report["findings"]]) == (1, ["a.png"])
+
+    archive.write("c.png")
+    with archive.ledger() as ledger:
+        ledger.add([stat_version(archive.root, "c.png")])
+    vanish(archive)
+    assert checked(archive).lost == 1, (
+        "a file that vanished before it was ever archived is no loss of the bucket"
+    )
+
+
 def test_a_newer_version_of_a_file_that_waits_to_be_archived_again_was_never_archived(
     tmp_path: Path, seaweedfs: S3Server
 ) -> None:
