@@ -19,7 +19,7 @@ _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | 
 
 
 class NotPrivate(Exception):
-    """Another user owns the directory or may write to it; the message is the end of a sentence."""
+    """Other users may use it, or it leads elsewhere; the message is the end of a sentence."""
 
 
 def make_private_directory(directory: Path, *, keep_mode: bool) -> None:
@@ -103,6 +103,25 @@ def create_private(path: Path) -> int:
         OSError: the file can't be created.
     """
     return os.open(path, _CREATE, 0o600)
+
+
+def make_private_database(path: Path) -> None:
+    """Create an empty file for SQLite with mode 0600, or take the rights of others from an existing database.
+
+    What else is wrong with it, SQLite says better.
+
+    Raises:
+        NotPrivate: it or one of SQLite's other files is a symbolic link, which SQLite would follow.
+    """
+    for suffix in ("", "-wal", "-shm", "-journal"):  # SQLite gives these the mode of the first
+        file = path.with_name(path.name + suffix)
+        if file.is_symlink():
+            raise NotPrivate(f"{file.name} is a symbolic link, which is not followed; remove it")
+        with contextlib.suppress(OSError):
+            if file.stat().st_mode & 0o077:
+                file.chmod(0o600)
+    with contextlib.suppress(OSError):
+        os.close(create_private(path))
 
 
 def write_private(path: Path, text: str) -> None:

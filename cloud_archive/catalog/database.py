@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,7 +12,7 @@ from typing import Any, TypeVar
 
 from ..errors import CatalogDamaged, CatalogError
 from ..ledger.recovery import move_aside
-from ..private_files import create_private
+from ..private_files import NotPrivate, make_private_database
 from .bucket.tables import make_bucket_tables
 from .matching import holds_word
 from .schema import DERIVED_TABLES, KEPT_COLUMNS, KEPT_TABLES, SCHEMA_VERSION
@@ -52,8 +51,10 @@ class CatalogDatabase:
             CatalogError: it can't be opened or written.
         """
         if not self._read_only:
-            with contextlib.suppress(OSError):  # it exists, or SQLite says better why it can't be made
-                os.close(create_private(self.path))
+            try:
+                make_private_database(self.path)
+            except NotPrivate as error:
+                raise CatalogError(f"The catalog {self.path} is not used: {error}.") from error
         with self._explaining():
             connection = self._connect()
             try:

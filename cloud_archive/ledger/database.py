@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from ..errors import LedgerDamaged, LedgerError, LedgerTooNew
-from ..private_files import create_private
+from ..private_files import NotPrivate, make_private_database
 from .schema import MIGRATIONS, SCHEMA_VERSION
 
 logger = logging.getLogger("cloud_archive.ledger")
@@ -239,9 +239,15 @@ def _prepare(connection: sqlite3.Connection, path: Path | None) -> None:
 
 
 def _create(path: Path) -> None:
-    """Create an empty database that only this user can read; SQLite gives its other files the same mode."""
-    with contextlib.suppress(OSError):  # it exists, or SQLite will report why it can't be created
-        os.close(create_private(path))
+    """Create an empty database that only this user can use, or protect an existing one.
+
+    Raises:
+        LedgerError: its name is a symbolic link.
+    """
+    try:
+        make_private_database(path)
+    except NotPrivate as error:
+        raise LedgerError(f"The ledger {path} is not used: {error}.") from error
 
 
 def _copy(path: Path, target: sqlite3.Connection) -> None:

@@ -11,8 +11,9 @@ from types import SimpleNamespace
 import pytest
 
 from cloud_archive import private_files, state
+from cloud_archive.catalog.database import open_catalog
 from cloud_archive.daemon.logs import log_to_file
-from cloud_archive.errors import CloudArchiveError
+from cloud_archive.errors import CatalogError, CloudArchiveError
 from cloud_archive.ledger.ledger import Ledger
 from cloud_archive.ledger.recovery import open_ledger
 from cloud_archive.private_files import NotPrivate, make_private_directory, open_private, write_private
@@ -123,7 +124,7 @@ def test_a_lock_folder_that_another_user_made_first_is_not_used(
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
     monkeypatch.setattr(state, "platform_state_directory", lambda: Path("/proc/none"))
-    folder = state._shared_lock_folder()
+    folder = state.shared_lock_folder()
     folder.mkdir(parents=True)
     folder.chmod(0o777)
     os.chown(folder, ANOTHER, ANOTHER)
@@ -139,7 +140,7 @@ def test_a_lock_folder_that_another_user_made_first_is_not_used(
 def test_the_shared_lock_folder_is_this_users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setattr(state, "platform_state_directory", lambda: Path("/proc/none"))
-    folder = state._lock_folder()
+    folder = state.lock_folder()
     assert folder.parent == tmp_path
     assert str(os.getuid()) in folder.name
     assert mode(folder) == 0o700
@@ -171,6 +172,35 @@ def test_every_file_of_the_state_is_for_this_user_alone(tmp_path: Path) -> None:
         "engine.log",
     } <= found.keys()
     assert set(found.values()) == {0o600}, found
+
+
+@pytest.mark.parametrize("suffix", ["", "-wal"])
+@pytest.mark.parametrize("dangling", [False, True])
+def test_a_link_in_the_place_of_the_ledger_or_the_catalog_is_not_followed(
+    tmp_path: Path, suffix: str, dangling: bool
+) -> None:
+    victim = tmp_path / "victim"
+    if not dangling:
+        victim.touch()
+    for name in ("ledger.sqlite3", "catalog.sqlite3"):
+        (tmp_path / f"{name}{suffix}").symlink_to(victim)
+    ledger, (notice,), _ = open_ledger(tmp_path)
+    assert "is a symbolic link, which is not followed; remove it" in notice
+    assert ledger.path is None
+    ledger.close()
+    with pytest.raises(CatalogError, match="symbolic link"):
+        open_catalog(tmp_path / "catalog.sqlite3")
+    assert victim.exists() is not dangling
+    assert dangling or victim.read_bytes() == b""
+
+
+def test_an_existing_ledger_or_catalog_loses_the_rights_of_others(tmp_path: Path) -> None:
+    for name in ("ledger.sqlite3", "catalog.sqlite3", "ledger.sqlite3-wal"):
+        (tmp_path / name).touch(mode=0o644)
+        (tmp_path / name).chmod(0o644)
+    open_ledger(tmp_path)[0].close()
+    open_catalog(tmp_path / "catalog.sqlite3")[0].close()
+    assert mode(tmp_path / "ledger.sqlite3") == mode(tmp_path / "catalog.sqlite3") == 0o600
 
 
 def test_a_link_in_the_place_of_a_new_file_is_not_followed(tmp_path: Path) -> None:
