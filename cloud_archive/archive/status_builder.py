@@ -53,7 +53,7 @@ class StatusBuilder:
     def destination(self) -> Destination:
         """Endpoint, bucket and prefix as users see them."""
         settings = self._settings
-        return Destination(settings.endpoint_label, settings.bucket, settings.prefix)
+        return Destination(*map(settings.shown, (settings.endpoint_label, settings.bucket, settings.prefix)))
 
     def status(self, is_safe: Callable[[], bool]) -> Status:
         """Return the status as it is now.
@@ -80,7 +80,7 @@ class StatusBuilder:
         safe = is_safe()
         tally = pipeline.tally
         return Status(
-            running=watch is not None,
+            running=watch is not None and self._ledger.survives_kill,
             session_id=self._session_id,
             state=self._state(watch, pending, incomplete, runnable=totals.pending.files, active=bool(active)),
             total_files=counters.uploaded + counters.already + pending + failed,

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 _LOOK_SECONDS = 0.1
 _SLICE_SECONDS = 5.0
 _PAGE = 1000
+_AT_REST = ("stopped", "standby", "unavailable", "not_configured")  # states in which nothing gets further
 _SKIPPED_LISTED = 500
 
 
@@ -216,7 +217,10 @@ class Once:
             self._on_status(status)
             # Once only a look at the directory is missing it gets more time.
             part = _SLICE_SECONDS if status.get("pending_files", 1) else self._give_up_seconds
-            if self._moves.still_seconds_of(status) >= self._give_up_seconds or not status.get("running"):
+            if (
+                self._moves.still_seconds_of(status) >= self._give_up_seconds
+                or status.get("state") in _AT_REST
+            ):
                 self.result.failures.append(("", answer.message))
                 return True
         return False

@@ -34,11 +34,14 @@ class Ledger(ClaimLedger):
 
     Attributes:
         saved_as: where a ledger in memory will be saved once that file can be written; None = nowhere.
+        survives_kill: the moment of the first start is on disk, so that a start after a kill archives what was
+            written since.
     """
 
     def __init__(self, path: Path | None, *, clock: Callable[[], float] = time.time) -> None:
         super().__init__(path, clock=clock)
         self.saved_as: Path | None = None
+        self.survives_kill = True
 
     def probe(self) -> None:
         """Write and read something.

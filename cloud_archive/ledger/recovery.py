@@ -72,13 +72,13 @@ def open_ledger(state_directory: Path, *, began: float | None = None) -> tuple[L
         try:
             ledger.open()
         except LedgerError as second:
-            return _in_memory(second, aside, saved_as=path)
+            return _in_memory(second, aside, saved_as=path, began=began)
         ledger.remember(COMPARE_WITH_BUCKET, str(time.time()))
         _commit_first_start(ledger, began if since is None else since)
         everything = not recover_baseline(aside, ledger)
         notices.append(f"The ledger was damaged: it is kept as {aside.name}, and a new one is being built.")
     except LedgerError as error:
-        return _in_memory(error, path, saved_as=path)
+        return _in_memory(error, path, saved_as=path, began=began)
     if since is None:
         _write_began(state_directory, ledger, began)
     return ledger, notices, everything
@@ -121,27 +121,44 @@ def _read_began(state_directory: Path) -> float | None:
         return None
 
 
-def _write_began(state_directory: Path, ledger: Ledger, began: float) -> None:
+def _write_began(state_directory: Path, ledger: Ledger, began: float) -> bool:
+    """Write the moment of the first start beside the ledger. Return whether that was possible."""
     known = [ledger.recall(name) for name in (FIRST_START, FIRST_START_BEGUN)]
     since = min([float(text) for text in known if text is not None], default=began)
-    with contextlib.suppress(OSError):
+    try:
         write_private(state_directory / _BEGAN_NAME, f"{since}\n")
+    except OSError:
+        return False
+    return True
 
 
-def _in_memory(error: LedgerError, path: Path, *, saved_as: Path) -> tuple[Ledger, list[str], bool]:
+def _in_memory(
+    error: LedgerError, path: Path, *, saved_as: Path, began: float
+) -> tuple[Ledger, list[str], bool]:
     """Open a ledger in memory with a copy of the one at `path`, so that its waiting files are still archived."""
     logger.error("%s", error)
     ledger = Ledger(None)
     lost = False
     try:
-        ledger.open(copy_of=path if path.is_file() else None)
+        ledger.open(copy_of=path if path.is_file() and not path.is_symlink() else None)
     except (LedgerError, OSError) as unreadable:
         logger.error("%s", unreadable)
         ledger, lost = Ledger(None), True
         ledger.open()
     # Don't overwrite a ledger that could not be read; it may be readable later.
     ledger.saved_as = None if lost and saved_as.exists() else saved_as
-    return ledger, [f"{error} {IN_MEMORY_NOTICE}"], lost
+    began_before = ledger.recall(FIRST_START) is not None or ledger.recall(FIRST_START_BEGUN) is not None
+    ledger.survives_kill = (
+        began_before
+        or _read_began(saved_as.parent) is not None
+        or _write_began(saved_as.parent, ledger, began)
+    )
+    sentences = [str(error)]
+    if not ledger.survives_kill:
+        sentences.append(
+            "If this process is killed before that, files that are not archived yet count as old ones."
+        )
+    return ledger, [" ".join([*sentences, IN_MEMORY_NOTICE])], lost
 
 
 def move_aside(path: Path) -> Path:

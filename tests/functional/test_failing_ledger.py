@@ -85,6 +85,28 @@ def test_a_ledger_that_a_backup_holds_for_long_is_gone_on_without_and_gone_back_
     assert store.bodies() == {"out/a.bin": b"a", "out/b.bin": b"b"}
 
 
+def test_a_first_start_is_not_reported_as_running_before_its_moment_is_on_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cloud_archive.ledger.recovery.write_private", _no_space)
+    root, state, store = tmp_path / "output", tmp_path / "state", MemoryStore()
+    (state / LEDGER_NAME).mkdir(parents=True)  # no ledger can be made
+    with engine_on(root, store, state) as engine:
+        (root / "a.bin").write_bytes(b"a")
+        assert engine.flush(20)
+        status = engine.status()
+        assert (status.running, status.state.value, status.uploaded_files) == (False, "idle", 1)
+        assert "files that are not archived yet count as old ones" in status.errors[0]
+        (state / LEDGER_NAME).rmdir()
+        monkeypatch.undo()
+        until(lambda: engine.status(look=False).running, "it is on its disk")
+        assert engine.status().errors == ()
+
+
+def _no_space(*_: object) -> None:
+    raise OSError("no space")
+
+
 def test_what_was_archived_in_memory_is_kept_by_a_stop(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,14 +1,18 @@
-"""What is recovered from a damaged ledger."""
+"""What is recovered from a damaged ledger, and what a ledger in memory keeps."""
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from cloud_archive.ledger import recovery
 from cloud_archive.ledger.history import compact, mark_pruned
-from cloud_archive.ledger.ledger import Ledger
-from cloud_archive.ledger.recovery import move_aside, recover_baseline
+from cloud_archive.ledger.ledger import FIRST_START_BEGUN, Ledger
+from cloud_archive.ledger.recovery import IN_MEMORY_NOTICE, move_aside, open_ledger, recover_baseline
+from cloud_archive.state import LEDGER_NAME
 
 from .ledger_helpers import Clock, archive, claimed, version
 
@@ -64,3 +68,40 @@ def test_nothing_is_saved_from_garbage(tmp_path: Path) -> None:
     fresh.open()
     assert not recover_baseline(tmp_path / "x.sqlite3", fresh)
     fresh.close()
+
+
+@pytest.mark.parametrize("disk", ["takes a small file", "takes nothing"])
+def test_a_first_start_in_memory_survives_a_kill_only_where_its_moment_is_on_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, disk: str
+) -> None:
+    (tmp_path / LEDGER_NAME).mkdir()  # so that no ledger can be made
+    if disk == "takes nothing":
+        monkeypatch.setattr(recovery, "write_private", _refuse)
+    ledger, (notice,), _ = open_ledger(tmp_path, began=100.0)
+    assert ledger.path is None
+    assert ledger.survives_kill is (disk == "takes a small file")
+    assert ("count as old ones" in notice) is (disk == "takes nothing")
+    assert notice.endswith(IN_MEMORY_NOTICE)
+    ledger.close()
+    (tmp_path / LEDGER_NAME).rmdir()
+    after, _, _ = open_ledger(tmp_path, began=200.0)
+    assert after.survives_kill
+    assert after.recall(FIRST_START_BEGUN) == ("100.0" if disk == "takes a small file" else "200.0")
+    after.close()
+
+
+def test_a_ledger_in_memory_after_the_first_start_survives_a_kill(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_ledger(tmp_path)[0].close()
+    monkeypatch.setattr(recovery, "write_private", _refuse)
+    monkeypatch.setattr("cloud_archive.ledger.database.BUSY_SECONDS", 0.1)
+    with closing(sqlite3.connect(tmp_path / LEDGER_NAME, isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        ledger, _, _ = open_ledger(tmp_path)
+    assert (ledger.path, ledger.survives_kill) == (None, True)
+    ledger.close()
+
+
+def _refuse(*_: object) -> None:
+    raise OSError("no space")
