@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 
 from ..errors import Failure, StoreError
 from ..store.base import ObjectStore
@@ -18,6 +19,7 @@ from .gate import backoff_seconds
 
 logger = logging.getLogger("cloud_archive.archiver")
 
+ANSWER_SECONDS = 20.0  # a request without an answer is shown as trouble after that; it goes on
 FIRST_PAUSE_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 30.0
 
@@ -97,6 +99,10 @@ class Connection:
             pause = backoff_seconds(attempts, first=FIRST_PAUSE_SECONDS, longest=LONGEST_PAUSE_SECONDS)
 
     def _attempt(self) -> Failure | None:
+        # A request has time limits of its own, but none for what the system does, such as looking up a name.
+        silence = threading.Timer(ANSWER_SECONDS, self._note_silence)
+        silence.name, silence.daemon = "cloud-archive-connect-limit", True
+        silence.start()
         try:
             self._store.warm_up()
             verify_connection(self._store)
@@ -105,7 +111,18 @@ class Connection:
         except Exception:
             logger.exception("The connection could not be verified")
             return explain("InternalError")
+        finally:
+            silence.cancel()
         return None
+
+    def _note_silence(self) -> None:
+        failure = replace(
+            explain("ConnectTimeout"),
+            cause=f"The endpoint has not answered for {ANSWER_SECONDS:g} s.",
+            cure="Check S3_ENDPOINT_URL, this machine's DNS and firewalls.",
+        )
+        if not self._stopping:
+            self._set(verified=False, failure=failure)
 
     def _set(self, *, verified: bool, failure: Failure | None) -> None:
         with self._lock:

@@ -259,6 +259,10 @@ class Settings:
         )
         return tuple(secret.get_secret_value() for secret in found if secret is not None)
 
+    def shown(self, value: str) -> str:
+        """Return a value of these settings as users may see it: `***` where it equals a secret, however short."""
+        return MASK if value and value in self.secrets() else value
+
 
 VARIABLES: Mapping[str, Variable] = {
     entry.name: entry.metadata["variable"] for entry in fields(Settings) if "variable" in entry.metadata

@@ -25,6 +25,7 @@ from ..store.probe import PROBE_BODY, PROBE_METADATA, put_probe_object
 from ..store.proxies import is_loopback, proxy_of
 from ..store.s3 import S3Store
 from ..store.translate import SKEW_SECONDS, translate
+from .names import resolve
 
 if TYPE_CHECKING:
     from ..config.settings import Settings
@@ -164,7 +165,10 @@ class _Check:
         except SettingsError as error:
             cause = "; ".join(str(problem) for problem in error.problems)
             raise StepFailed("settings", f"{cause}.", "Correct this and start again.") from error
-        cause, cure = f"{settings.endpoint_label}, bucket {settings.bucket}.", ""
+        cause, cure = (
+            f"{settings.shown(settings.endpoint_label)}, bucket {settings.shown(settings.bucket)}.",
+            "",
+        )
         if settings.endpoint_remark:
             cause += f" {settings.endpoint_remark}"
         parts = urlsplit(settings.endpoint_url or "https://aws")
@@ -187,7 +191,7 @@ class _Check:
             )
             return
         with self._timed("name resolution"):
-            address = _call_system(lambda: socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][4][0])
+            address = _call_system(lambda: resolve(host, port))
         self._record("name resolution", True, "" if address == host else f"{host} is {address}.")
         # A refused connection belongs to the step "connection", not to "TLS".
         with self._timed("connection"):

@@ -167,3 +167,27 @@ def test_an_unexpected_error_is_a_failure_like_any_other_and_its_traceback_is_lo
     assert connection.failure is not None
     assert (connection.failure.code, connection.failure.transient) == ("InternalError", True)
     assert "ZeroDivisionError" in caplog.text
+
+
+def test_a_request_without_an_answer_is_shown_and_may_still_succeed(
+    store: MemoryStore, connection: Connection, changes: Changes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The look-up of a name has no time limit that a program can set."""
+    monkeypatch.setattr(module, "ANSWER_SECONDS", 0.05)
+    answer = threading.Event()
+
+    def slow(operation: str, key: str) -> None:
+        assert answer.wait(60)
+
+    store.on_call = slow
+    connection.start(wait_seconds=0)
+    try:
+        changes.wait_for(1)
+        failure = connection.failure
+        assert failure is not None
+        assert (failure.code, failure.cause) == ("ConnectTimeout", "The endpoint has not answered for 0.05 s.")
+        assert not connection.verified
+    finally:
+        answer.set()
+    changes.wait_for(2)
+    assert (connection.verified, connection.failure) == (True, None)

@@ -22,6 +22,24 @@ def test_while_nothing_is_watched_the_queue_shows(root: Path) -> None:
         assert not archiver.gauges().watching
 
 
+def test_a_bucket_or_prefix_that_equals_a_short_secret_is_not_shown(root: Path) -> None:
+    with archiving(
+        root,
+        MemoryStore(),
+        start=False,
+        S3_SECRET_ACCESS_KEY="hunter",
+        S3_BUCKET="hunter",
+        S3_PREFIX="hunter",
+    ) as archiver:
+        destination = archiver.status(look=False).destination
+        assert destination is not None
+        assert (destination.endpoint, destination.bucket, destination.prefix) == (
+            "AWS us-east-1",
+            "***",
+            "***",
+        )
+
+
 def test_an_upload_under_way_shows_its_key_and_what_is_left_to_send(root: Path) -> None:
     store = MemoryStore()
     inside, go_on = threading.Event(), threading.Event()
