@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import CloudArchiveError, FileUnreadable, FileVanished
+from ..errors import CloudArchiveError, FileUnreadable, FileVanished, StoreError
 from ..files import FileVersion, stat_version
 from ..intake.open_files import has_writer
 from ..ledger.ledger import Ledger
@@ -93,6 +93,9 @@ class Submissions:
                 error = self._errors.pop(found.row, None)
         if row is None or row.state is FileState.VANISHED:
             return Submission(row, error or FileVanished(path))
+        closed = self._pipeline.gate.closed
+        if error is None and closed is not None and row.state is not FileState.ARCHIVED:
+            error = StoreError("PutObject", row.key, closed.failure)  # the store refuses every file just now
         return Submission(row, error, already=found.state is FileState.ARCHIVED)
 
     def note_failure(self, event: UploadFailed) -> None:

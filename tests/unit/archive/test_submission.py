@@ -12,10 +12,11 @@ from typing import Any
 
 import pytest
 
+from cloud_archive.archive.upload_request import upload_answer
 from cloud_archive.errors import StoreError
 from cloud_archive.ledger.rows import Claim, FileState
 from cloud_archive.store.failures import explain
-from tests.functional.archives import archiving, until
+from tests.functional.archives import added, archiving, until
 from tests.memory_store import MemoryStore
 
 
@@ -46,6 +47,20 @@ def test_what_failed_uploads_held_in_memory_is_let_go(root: Path, monkeypatch: p
         del submission
         gc.collect()
         assert [ref() for ref in held if ref() is not None] == []
+
+
+def test_a_file_that_waits_because_the_store_refuses_every_file_gets_the_refusal(root: Path) -> None:
+    """Another worker had claimed it before, and heard nothing of this request."""
+    with archiving(root, MemoryStore(), start=False) as archiver:
+        added(archiver.ledger, root, "a.png", b"a")
+        assert archiver.ledger.claim("another worker") is not None
+        submission = archiver.submit("a.png", 0.05)
+        assert (submission.archived, submission.error) == (False, None)
+        archiver.pipeline.gate.refused(explain("InvalidAccessKeyId"), 0.0)
+        submission = archiver.submit("a.png", 0.05)
+        assert isinstance(submission.error, StoreError)
+        assert submission.error.failure.code == "InvalidAccessKeyId"
+        assert upload_answer("a.png", submission).http_status == 502
 
 
 @pytest.mark.skipif(os.name == "nt", reason="such names exist on POSIX only")
