@@ -26,7 +26,8 @@ SAMPLE = 500  # files of the ledger to search for in a directory with another de
 BATCH_FILES = 1000
 REFUSED_SECONDS = 2.0  # before an unknown directory is searched again
 CURE = (
-    "Mount its volume again; if it is meant to be a new directory, run `cloud-archive rescan --accept-root`."
+    "Mount its volume again; if it was emptied or is meant to be a new directory,"
+    " run `cloud-archive rescan --accept-root`."
 )
 
 

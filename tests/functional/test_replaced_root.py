@@ -178,7 +178,10 @@ def test_the_command_accepts_a_directory_while_nothing_runs(
     root.mkdir()
     monkeypatch.setenv("CLOUD_ARCHIVE_STATE_DIR", str(state))
     assert main(["status", str(root)]) == 1
-    assert "cloud-archive rescan --accept-root" in capsys.readouterr().err
+    assert (
+        "if it was emptied or is meant to be a new directory, run `cloud-archive rescan --accept-root`"
+        in capsys.readouterr().err
+    )
     assert main(["rescan", str(root)]) == 1
     capsys.readouterr()
     assert main(["rescan", str(root), "--accept-root", "--json"]) == 0
