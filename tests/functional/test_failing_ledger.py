@@ -99,7 +99,7 @@ def test_a_first_start_is_not_reported_as_running_before_its_moment_is_on_disk(
         assert "files that are not archived yet count as old ones" in status.errors[0]
         (state / LEDGER_NAME).rmdir()
         monkeypatch.undo()
-        until(lambda: engine.status(look=False).running, "it is on its disk")
+        until(lambda: engine.status(scan=False).running, "it is on its disk")
         assert engine.status().errors == ()
 
 

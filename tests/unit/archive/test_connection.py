@@ -185,7 +185,10 @@ def test_a_request_without_an_answer_is_shown_and_may_still_succeed(
         changes.wait_for(1)
         failure = connection.failure
         assert failure is not None
-        assert (failure.code, failure.cause) == ("ConnectTimeout", "The endpoint has not answered for 0.05 s.")
+        assert (failure.code, failure.cause) == (
+            "ConnectTimeout",
+            "The endpoint has not answered for 0.05 s.",
+        )
         assert not connection.verified
     finally:
         answer.set()

@@ -31,7 +31,7 @@ def test_a_bucket_or_prefix_that_equals_a_short_secret_is_not_shown(root: Path) 
         S3_BUCKET="hunter",
         S3_PREFIX="hunter",
     ) as archiver:
-        destination = archiver.status(look=False).destination
+        destination = archiver.status(scan=False).destination
         assert destination is not None
         assert (destination.endpoint, destination.bucket, destination.prefix) == (
             "AWS us-east-1",

@@ -23,6 +23,7 @@ from cloud_archive.files import SkipReason, stat_version
 from cloud_archive.intake.selection import Selection
 from cloud_archive.ledger.doubts import Doubts
 from cloud_archive.ledger.ledger import Ledger
+from cloud_archive.own_files import OwnFiles
 
 
 def write(root: Path, *names: str, body: bytes = b"x") -> None:
@@ -61,7 +62,8 @@ def test_every_file_without_a_row_is_listed_with_its_state(root: Path, ledger: L
 
 def test_files_of_this_program_are_not_listed(root: Path, ledger: Ledger) -> None:
     write(root, "ours/ledger.sqlite3", "a.png")
-    assert found(root, ledger, Selection((), (), {"ours", "ours/ledger.sqlite3"})) == {"a.png": "unseen"}
+    own = OwnFiles(root, root / "ours")
+    assert found(root, ledger, Selection((), (), own)) == {"a.png": "unseen"}
 
 
 def test_files_come_in_batches_and_none_is_lost_between_them(
