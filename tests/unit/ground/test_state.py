@@ -122,6 +122,7 @@ def test_a_log_that_another_process_notes_is_an_own_file_from_then_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(state, "platform_state_directory", lambda: tmp_path / "platform")
+    monkeypatch.setattr(own_files, "platform_state_directory", lambda: tmp_path / "platform")
     own = OwnFiles(tmp_path, tmp_path / "state")
     assert "logs/x.log" not in own
     note_log_file(tmp_path / "logs/x.log")
