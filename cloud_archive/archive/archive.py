@@ -117,6 +117,7 @@ class Archiver:
         self.store = store
         self.session_id = session_id
         self.session = session = session or _new_session(ledger)
+        self.own = own
         self.remainder = Remainder()  # as of the last `stop`
         self.known_root = KnownRoot(root, ledger)
         self._selection = Selection(settings.include, settings.exclude, own)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import os
 import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -18,7 +17,7 @@ from typing import Any, TypeVar
 
 from ..errors import JobsError
 from ..ledger.recovery import move_aside
-from ..private_files import create_private
+from ..private_files import NotPrivate, make_private_database
 from .options import JobOptions
 from .records import JobRecord, Output
 
@@ -116,8 +115,10 @@ class JobStore:
 
     def _opened(self) -> sqlite3.Connection:
         if not self.read_only:
-            with contextlib.suppress(OSError):  # it exists, or SQLite says better why it can't be made
-                os.close(create_private(self.path))
+            try:
+                make_private_database(self.path)
+            except NotPrivate as error:
+                raise JobsError(f"The list of jobs {self.path} is not used: {error}.") from error
         target = f"{self.path.resolve().as_uri()}?mode=ro" if self.read_only else str(self.path)
         connection = sqlite3.connect(
             target, uri=self.read_only, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import sqlite3
 import threading
 import time
 from pathlib import Path
 
-from ...private_files import create_private
+from ...private_files import NotPrivate, make_private_database
 
 CACHE_NAME = "thumbnails.sqlite3"
 MAX_CACHE_BYTES = 512 * 1024 * 1024
@@ -44,8 +43,10 @@ class ThumbnailCache:
                             self._path.with_name(self._path.name + suffix).unlink()
 
     def _open(self) -> None:
-        with contextlib.suppress(OSError):
-            os.close(create_private(self._path))
+        try:
+            make_private_database(self._path)
+        except NotPrivate as error:
+            raise OSError(str(error)) from error  # it is removed, and made anew
         db = sqlite3.connect(self._path, check_same_thread=False, isolation_level=None, timeout=5)
         self._db = db
         db.execute("PRAGMA journal_mode=WAL")

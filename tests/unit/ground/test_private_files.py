@@ -12,8 +12,10 @@ import pytest
 
 from cloud_archive import private_files, state
 from cloud_archive.catalog.database import open_catalog
+from cloud_archive.catalog.thumbnails.cache import ThumbnailCache
 from cloud_archive.daemon.logs import log_to_file
-from cloud_archive.errors import CatalogError, CloudArchiveError
+from cloud_archive.errors import CatalogError, CloudArchiveError, JobsError
+from cloud_archive.jobs.store import JobStore
 from cloud_archive.ledger.ledger import Ledger
 from cloud_archive.ledger.recovery import open_ledger
 from cloud_archive.private_files import NotPrivate, make_private_directory, open_private, write_private
@@ -182,7 +184,7 @@ def test_a_link_in_the_place_of_the_ledger_or_the_catalog_is_not_followed(
     victim = tmp_path / "victim"
     if not dangling:
         victim.touch()
-    for name in ("ledger.sqlite3", "catalog.sqlite3"):
+    for name in ("ledger.sqlite3", "catalog.sqlite3", "jobs.sqlite3", "thumbnails.sqlite3"):
         (tmp_path / f"{name}{suffix}").symlink_to(victim)
     ledger, (notice,), _ = open_ledger(tmp_path)
     assert "is a symbolic link, which is not followed; remove it" in notice
@@ -190,6 +192,12 @@ def test_a_link_in_the_place_of_the_ledger_or_the_catalog_is_not_followed(
     ledger.close()
     with pytest.raises(CatalogError, match="symbolic link"):
         open_catalog(tmp_path / "catalog.sqlite3")
+    with pytest.raises(JobsError, match="symbolic link"):
+        JobStore(tmp_path / "jobs.sqlite3").open()
+    cache = ThumbnailCache(tmp_path / "thumbnails.sqlite3")
+    cache.open()
+    cache.close()
+    assert not (tmp_path / "thumbnails.sqlite3").is_symlink(), "it is made anew"
     assert victim.exists() is not dangling
     assert dangling or victim.read_bytes() == b""
 
