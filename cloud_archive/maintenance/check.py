@@ -165,10 +165,8 @@ class _Check:
         except SettingsError as error:
             cause = "; ".join(str(problem) for problem in error.problems)
             raise StepFailed("settings", f"{cause}.", "Correct this and start again.") from error
-        cause, cure = (
-            f"{settings.shown(settings.endpoint_label)}, bucket {settings.shown(settings.bucket)}.",
-            "",
-        )
+        shown = settings.shown
+        cause, cure = f"{shown(settings.endpoint_label)}, bucket {shown(settings.bucket)}.", ""
         if settings.endpoint_remark:
             cause += f" {settings.endpoint_remark}"
         parts = urlsplit(settings.endpoint_url or "https://aws")
