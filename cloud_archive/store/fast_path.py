@@ -137,16 +137,20 @@ class FastPath:
         self._failures = 0
         return {} if etag is None else {"ETag": etag}
 
-    def is_missing(self, key: str) -> bool:
-        """Return whether the store says that there is no such object; False: ask the SDK."""
+    def head(self, key: str) -> dict[str, Any] | None:
+        """Return what boto3 would to a HEAD, but no checksum; None: ask the SDK.
+
+        Raises:
+            Missing: there is no such object.
+        """
         client = self.client() if _is_plain(key) else None
         if client is None:
-            return False
+            return None
         try:
-            return client.is_missing(key)
+            return client.head(key)
         except Unexpected:
             self._hand_over()
-            return False
+            return None
 
     def read(self, key: str, limit_bytes: int) -> bytes | None:
         """Return the bytes of a small object; None: ask the SDK.

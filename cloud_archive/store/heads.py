@@ -10,6 +10,7 @@ from ..errors import FailureScope, StoreError
 from .answers import not_s3, object_info
 from .base import ObjectInfo
 from .failures import HEAD_REFUSED, concerns_every_request, is_denied
+from .obstore_client import Missing
 from .requests import RequestExecutor
 
 _CAUSE = "The store refuses HEAD requests for this key but answers for others, so nothing was written to it."
@@ -31,10 +32,15 @@ class HeadRequests:
 
     def head(self, key: str) -> ObjectInfo | None:
         """See `ObjectStore.head`."""
-        if self._is_missing(key):
-            self._requests.remember(can_head=True)
+        try:
+            answer = self._ask_fast(key)
+        except Missing:
+            self._note_allowed()
             self._answers_missing = True
             return None
+        if answer is not None:
+            self._note_allowed()
+            return object_info(key, answer, believe_checksum=False)
         able = self._requests.capabilities
         ask = self._with_checksum and able.checksum == "sha256" and able.echoes_checksum is not False
         try:
@@ -56,11 +62,16 @@ class HeadRequests:
             return None
         return object_info(key, answer, believe_checksum=self._requests.capabilities.echoes_checksum is True)
 
-    def _is_missing(self, key: str) -> bool:
-        """Return whether there is no such object, without loading the SDK; False: ask the SDK."""
-        is_missing = not self._requests.sdk_is_loaded and self._requests.fast.is_missing(key)
-        self._requests.keys_accepted = self._requests.keys_accepted or is_missing
-        return is_missing
+    def _ask_fast(self, key: str) -> dict[str, Any] | None:
+        """Ask without loading the SDK; None: ask the SDK, which also shows the store's checksum."""
+        requests = self._requests
+        if requests.sdk_is_loaded or requests.capabilities.echoes_checksum is True:
+            return None
+        return requests.fast.head(key)
+
+    def _note_allowed(self) -> None:
+        self._requests.keys_accepted = True
+        self._requests.remember(can_head=True)
 
     def _head_again(self, key: str, refusal: StoreError, *, with_checksum: bool) -> dict[str, Any] | None:
         """Look without the checksum header, and where that is refused too, find out why.

@@ -21,6 +21,16 @@ logger = logging.getLogger("cloud_archive.store")
 
 T = TypeVar("T")
 
+_HEADERS = frozenset(
+    (
+        "Cache-Control",
+        "Content-Disposition",
+        "Content-Encoding",
+        "Content-Language",
+        "Content-Type",
+        "Storage-Class",
+    )
+)
 _STATUS = re.compile(r"Server returned non-2xx status code: ([0-9]{3}) ")
 
 
@@ -40,7 +50,7 @@ class Unexpected(Exception):
 
 
 class Missing(Exception):
-    """The bucket is there, and has no such object."""
+    """There is no such object."""
 
 
 class KeyTaken(Exception):
@@ -124,13 +134,20 @@ class ObstoreClient:
         etag = answer.get("e_tag")
         return etag if isinstance(etag, str) else None
 
-    def is_missing(self, key: str) -> bool:
-        """Return whether a HEAD says that there is no such object. Raises as `put` does."""
-        try:
-            self._ask(lambda: self._obstore.head(self._store, key))
-        except Missing:
-            return True
-        return False
+    def head(self, key: str) -> dict[str, Any]:
+        """Return what an object's HEAD says, as boto3 would, but without a checksum.
+
+        Raises:
+            Missing: there is no such object, or no such bucket.
+            Unexpected: see there.
+        """
+        found = self._ask(lambda: self._obstore.get(self._store, key, options={"head": True}))
+        return {
+            "ContentLength": found.meta["size"],
+            "ETag": found.meta["e_tag"],
+            "LastModified": found.meta["last_modified"],
+            "Metadata": {name: value for name, value in found.attributes.items() if name not in _HEADERS},
+        }
 
     def read(self, key: str, limit_bytes: int) -> bytes | None:
         """Return an object's bytes; None where they are more than the limit.

@@ -160,6 +160,7 @@ class StoreProbes:
                     content_type=media_type,
                     metadata=metadata,
                     notes=ProbeNotes(self._uploads, journal, key),
+                    in_parts=False,
                 )
         finally:
             self._lock.release()
@@ -177,6 +178,17 @@ class StoreProbes:
         unsafe = able.create_only in (CreateOnly.IGNORED, CreateOnly.REJECTED)
         if unsafe and self._multipart_tries < MULTIPART_TRIES:
             self._multipart_tries += able.create_only_multipart is CreateOnly.UNKNOWN
+            self.probe_alone(lambda: self._store.capabilities.create_only_multipart, journal)
+
+    def probe_after_parts(self, journal: Journal) -> None:
+        """Find out the same once a file was uploaded in parts, where that is all that is not known.
+
+        Most files go in one request, so it is not worth four more requests before there is a large one.
+        """
+        able = self._store.capabilities
+        unknown = able.create_only_multipart is CreateOnly.UNKNOWN
+        if unknown and able.create_only is CreateOnly.HONOURED and self._multipart_tries < MULTIPART_TRIES:
+            self._multipart_tries += 1
             self.probe_alone(lambda: self._store.capabilities.create_only_multipart, journal)
 
     def probe_alone(self, supports: Callable[[], CreateOnly], journal: Journal) -> None:

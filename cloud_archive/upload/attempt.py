@@ -156,6 +156,9 @@ class Attempt:
         self._note(key)
         if self._single:
             self._uploader._probes.probe_multipart(self._journal)
+        else:
+            # The answer to the HEAD tells the store's clock, which the note of the upload needs.
+            self._store.warm_up(in_parts=True)
         supports = self._supports()
         # Before a multipart upload a HEAD costs little, and a taken key would waste all parts.
         if head_first or supports is not CreateOnly.HONOURED or not self._single:
@@ -251,6 +254,8 @@ class Attempt:
         if create_only and single:
             metadata = self._metadata_at(key)
             self._uploader._probes.probe_with(key, self._content, metadata, self._media_type, self._journal)
+        elif create_only:
+            self._uploader._probes.probe_after_parts(self._journal)
         protected = (
             not create_only or self._store.capabilities.writes(in_parts=not single) is CreateOnly.HONOURED
         )

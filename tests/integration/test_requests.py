@@ -14,9 +14,18 @@ pytestmark = pytest.mark.store
 
 def test_a_new_file_costs_one_request_and_doubt_a_few_more(seaweedfs: S3Server, tmp_path: Path) -> None:
     found = cases.count_requests(seaweedfs, tmp_path, large_bytes=20 * cases.MEBIBYTE)
+    assert found[cases.FIRST] == {"HeadObject": 1, "PutObject": 2}
     assert found[cases.SMALL] == {"PutObject": 1}
     assert found[cases.CONFLICT] == {"PutObject": 2, "HeadObject": 2}
     assert found[cases.SAME] == {"PutObject": 1, "HeadObject": 1, "GetObject": 1}
+    assert found[cases.FIRST_LARGE] == {
+        "HeadObject": 2,
+        "CreateMultipartUpload": 2,
+        "UploadPart": 3,
+        "CompleteMultipartUpload": 2,
+        "AbortMultipartUpload": 1,
+        "PutObject": 1,
+    }
     assert found[cases.LARGE] == {
         "HeadObject": 1,
         "CreateMultipartUpload": 1,

@@ -239,14 +239,23 @@ def test_a_missing_bucket_is_named_by_the_sdk(endpoint: Endpoint, make: Any) -> 
     assert by_the_sdk(endpoint) == [False, True]
 
 
-def test_an_object_that_is_there_is_described_by_the_sdk(endpoint: Endpoint, make: Any) -> None:
-    store = make(
-        Reply(headers={"ETag": f'"{MD5}"', "x-amz-meta-sha256": "abc", "Last-Modified": LAST_MODIFIED})
+HEAD = {"ETag": f'"{MD5}"', "x-amz-meta-sha256": "abc", "Last-Modified": "Sat, 28 Nov 2026 07:00:00 GMT"}
+
+
+@pytest.mark.parametrize("echoes", [None, False, True])
+def test_an_object_that_is_there_is_described_as_by_the_sdk(
+    endpoint: Endpoint, make: Any, echoes: bool | None
+) -> None:
+    reply = Reply(
+        headers=HEAD | {"Content-Type": "image/png", "x-amz-checksum-sha256": SHA256_BASE64}, body=BODY
     )
-    info = store.head("k")
-    assert info is not None
-    assert info.sha256 == "abc"
-    assert by_the_sdk(endpoint) == [False, True]
+    store = make(reply, known=Capabilities(echoes_checksum=echoes))
+    first = store.head("k")
+    assert store.capabilities.can_head is True
+    store.use_sdk_only()
+    assert first == store.head("k")
+    assert first.metadata == {"sha256": "abc"}
+    assert by_the_sdk(endpoint) == [echoes is True, True]
 
 
 LAST_MODIFIED = "Sat, 28 Nov 2026 07:00:00 GMT"

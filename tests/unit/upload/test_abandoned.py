@@ -138,7 +138,8 @@ class ProbedStore(MemoryStore):
         super().__init__(able or Capabilities())
         self.found, self.probes, self.alone = found, list[str](), 0
 
-    def probe_create_only(self, key: str, body: bytes, **_: Any) -> None:
+    def probe_create_only(self, key: str, body: bytes, *, in_parts: bool = True, **_: Any) -> None:
+        assert not in_parts, "not before there is a file in parts"
         self.probes.append(key)
         self._capabilities = Capabilities(create_only=self.found)
 
@@ -211,6 +212,25 @@ def test_multipart_is_probed_alone_only_where_puts_overwrite_and_not_for_ever(
     probes = StoreProbes(store, AbandonedUploads(store, lambda *_: None))
     for _ in range(MULTIPART_TRIES + 2):
         probes.probe_multipart(Notes())
+    assert store.alone == tries
+
+
+@pytest.mark.parametrize(
+    ("able", "tries"),
+    [
+        (Capabilities(create_only=CreateOnly.HONOURED), MULTIPART_TRIES),
+        (Capabilities(), 0),
+        (Capabilities(create_only=CreateOnly.IGNORED), 0),
+        (Capabilities(CreateOnly.HONOURED, CreateOnly.HONOURED), 0),
+    ],
+)
+def test_multipart_is_probed_after_a_file_in_parts_where_only_that_is_unknown(
+    able: Capabilities, tries: int
+) -> None:
+    store = ProbedStore(able=able)
+    probes = StoreProbes(store, AbandonedUploads(store, lambda *_: None))
+    for _ in range(MULTIPART_TRIES + 2):
+        probes.probe_after_parts(Notes())
     assert store.alone == tries
 
 
