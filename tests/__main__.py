@@ -36,19 +36,24 @@ CHECKS: dict[str, tuple[str, ...]] = {
 }
 # The longest first, so that none is left over at the end.
 GROUPS: tuple[tuple[str, ...], ...] = (
+    ("tests/functional",),
+    ("tests/integration",),
+    ("tests/quirks",),
+    ("tests/browser",),
     (
         "tests/integration/test_pipeline.py",
-        "tests/integration/test_cli.py",
-        "tests/integration/test_demo.py",
         "tests/integration/test_engine_process.py",
         "tests/integration/test_store.py",
     ),
-    ("tests/integration",),
-    ("tests/browser",),
-    ("tests/quirks",),
-    ("tests/functional",),
+    ("tests/browser/test_comfyui_tab.py", "tests/browser/test_real_engine.py"),
+    ("tests/integration/test_cli.py", "tests/integration/test_demo.py", "tests/integration/test_free.py"),
     ("tests/faults",),
     ("tests/unit",),
+    (
+        "tests/integration/test_examples.py",
+        "tests/integration/test_docs.py",
+        "tests/integration/test_embedded_store.py",
+    ),
 )
 AT_ONCE = 6
 NO_TESTS = 5  # https://docs.pytest.org/en/stable/reference/exit-codes.html

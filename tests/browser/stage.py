@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+import pytest
 from aiohttp import web
 from filelock import FileLock
 
@@ -26,6 +27,8 @@ PLUGIN_ROOT = Path(__file__).parents[2]
 OLD_FRONTEND = "1.27.10"
 REQUIRE_ALL = os.environ.get("CLOUD_ARCHIVE_REQUIRE_ALL") == "1"
 
+# For what does not depend on the frontend's version; the others run on the oldest one that we promise as well.
+CURRENT_FRONTEND = pytest.mark.parametrize("frontend", ["current"], indirect=True, scope="session")
 CHROMIUM_ARGUMENTS = (
     "--no-sandbox",  # containers without user namespaces
     "--disable-dev-shm-usage",

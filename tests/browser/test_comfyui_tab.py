@@ -12,7 +12,7 @@ from playwright.sync_api import Locator, Page, expect
 from tests.browser.gallery import recent, states
 from tests.browser.pages import PANEL, heading, serious_findings, tab, toggle_tab
 from tests.browser.scripted_model import a_file, a_status, from_now
-from tests.browser.stage import Scene
+from tests.browser.stage import CURRENT_FRONTEND, Scene
 from tests.servers import wait_until
 
 OPENINGS = 20
@@ -80,6 +80,7 @@ def test_icon_and_badge_follow_the_state_while_the_panel_is_closed(comfy: tuple[
     wait_until(lambda: tab(page)["badge"] is None, "no badge")
 
 
+@CURRENT_FRONTEND
 def test_an_archive_that_falls_silent_is_an_alarm_also_while_the_panel_is_closed(
     comfy: tuple[Page, Scene],
 ) -> None:
@@ -148,6 +149,7 @@ def test_a_notification_names_the_file_and_its_cause_and_opens_the_panel(comfy: 
     expect(page.locator(PANEL)).to_be_visible()
 
 
+@CURRENT_FRONTEND
 def test_the_badge_shows_two_digits_at_most(comfy: tuple[Page, Scene]) -> None:
     page, scene = comfy
     scene.show(state="uploading", pending_files=100, safe_to_stop=False)
@@ -188,6 +190,7 @@ def test_commands_and_menu_entries_do_what_the_buttons_do(comfy: tuple[Page, Sce
     expect(page.locator(PANEL).get_by_label("File in the watched directory")).to_be_focused()
 
 
+@CURRENT_FRONTEND
 def test_the_tab_opens_and_closes_20_times_without_leaving_listeners(comfy: tuple[Page, Scene]) -> None:
     page, scene = comfy
     page.evaluate((Path(__file__).parent / "instruments.js").read_text("utf-8"))
@@ -251,6 +254,7 @@ def test_panel_and_commands_follow_comfyuis_language(
     expect(heading(panel)).to_have_text("Up to date")
 
 
+@CURRENT_FRONTEND
 def test_each_of_our_scripts_is_harmless_when_loaded_alone(comfy: tuple[Page, Scene]) -> None:
     booted, scene = comfy
     page = booted.context.new_page()

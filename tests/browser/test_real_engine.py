@@ -23,7 +23,7 @@ from cloud_archive.comfyui.plugin import Plugin
 from cloud_archive.demo.seaweedfs import free_ports
 from tests.browser.comfy_stand_in import ComfyStandIn
 from tests.browser.pages import heading, open_dashboard, open_tab, serious_findings
-from tests.browser.stage import Background, Scene
+from tests.browser.stage import CURRENT_FRONTEND, Background, Scene
 from tests.servers import S3Server, listens, wait_until
 
 PNG = bytes.fromhex(
@@ -150,6 +150,7 @@ def settings(own_seaweedfs: S3Server, monkeypatch: pytest.MonkeyPatch) -> S3Serv
 
 
 @pytest.mark.store
+@CURRENT_FRONTEND
 def test_comfyuis_tab_shows_the_life_of_an_archive(
     comfy: tuple[Page, Scene], output: Path, settings: S3Server, tmp_path: Path
 ) -> None:
