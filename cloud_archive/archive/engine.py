@@ -14,14 +14,13 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from ..catalog.catalog import Catalog
 from ..config.settings import load_settings
 from ..config.settings import state_directory as configured_state_directory
 from ..errors import FileVanished, LedgerError, RequestRefused
 from ..maintenance.shared_check import CheckAnswer, SharedCheck
-from ..sharing.share import ShareOrder, share
 from ..state import find_state_directory
 from ..store.s3 import S3Store
 from ..text import count_noun
@@ -35,6 +34,9 @@ from .open_archive import ArchiveParts, StoreFactory
 from .ownership import Ownership
 from .status import MOST_ERRORS, State, Status
 from .upload_request import UploadAnswer, contained_path, upload_answer
+
+if TYPE_CHECKING:
+    from ..sharing.share import ShareOrder
 
 
 class Engine:
@@ -355,6 +357,8 @@ class Engine:
         Raises:
             RequestRefused: 404, there is no such asset.
         """
+        from ..sharing.share import share
+
         opened = self._host.archive()
         assets = [opened.catalog.asset(identity) for identity in ids]
 

@@ -30,6 +30,7 @@ logger = logging.getLogger("cloud_archive.store")
 HARMLESS_VARIABLES = frozenset(
     (
         "AWS_ACCESS_KEY_ID",
+        "AWS_CA_BUNDLE",  # see `why_not`; nothing to plain HTTP
         "AWS_CONFIG_FILE",
         "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
         "AWS_CONTAINER_CREDENTIALS_FULL_URI",

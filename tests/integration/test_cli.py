@@ -23,7 +23,7 @@ from cloud_archive.state import read_engine_info
 from tests.fork_server import PIPE, Process, popen
 from tests.servers import S3Server, wait_until
 
-SLOW_TO_LOAD = ("aiohttp", "pathspec", "prometheus_client", "pydantic", "rich", "typer")
+SLOW_TO_LOAD = ("aiohttp", "boto3", "botocore", "pathspec", "prometheus_client", "pydantic", "rich", "typer")
 
 pytestmark = [pytest.mark.store, pytest.mark.usefixtures("own_state")]
 
