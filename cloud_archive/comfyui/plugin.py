@@ -45,6 +45,7 @@ _ABANDONED_SECONDS = 1.0  # between two looks whether a client still waits
 JOBS_SECONDS = 1.0  # how long the end of ComfyUI waits until the engine has the last finished jobs
 ASK_SECONDS = 2.0  # how long the end of ComfyUI waits for what the engine says of unarchived files
 PASS_ON_SECONDS = 2.0  # how long a call about a job waits until the engine has what ComfyUI knows of it
+_AGAIN_SECONDS = 0.5  # until an engine that did not answer about a job is asked again
 _PATH_ARGUMENTS = ("id", "prompt_id")
 _PIECE_BYTES = 256 * 1024
 _PASSED_HEADERS = (
@@ -151,9 +152,8 @@ class Plugin:
             path = route.path
             for name in _PATH_ARGUMENTS:
                 path = path.replace(f"{{{name}}}", asked.pop(name, ""))
-            if route.name == "job" and self._jobs is not None:
-                # So that a prompt that was just queued, or has just ended, is known to the engine.
-                await asyncio.to_thread(self._jobs.pass_on, arguments["prompt_id"], PASS_ON_SECONDS)
+            if route.name == "job":
+                return await self._job(client, request, route, path, arguments)
             if route.name in ("content", "thumbnail"):
                 return await self._stream(client, request, route, path)
             has_body = route.method != "GET"
@@ -165,16 +165,35 @@ class Plugin:
                     query=None if has_body else _as_query(asked),
                     timeout_seconds=route.timeout_seconds
                     + asked.get("timeout_seconds", 0.0)
-                    + asked.get("wait", 0.0)
                     + _MARGIN_SECONDS,
                 )
-                answer = await _unless_abandoned(request, call)
+                return _passed(await _unless_abandoned(request, call))
             except EngineUnavailable as error:
                 return self._unavailable(route, str(error))
-            headers = {"Content-Type": answer.content_type}
-            return web.Response(status=answer.status, body=answer.body, headers=headers)
 
         return forward
+
+    async def _job(
+        self, client: EngineClient, request: web.Request, route: Route, path: str, arguments: Arguments
+    ) -> web.StreamResponse:
+        """Ask about a job; while there is time to wait, also beyond an engine that ends and starts again."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + arguments["wait"]
+        if self._jobs is not None:
+            # So that a prompt that was just queued, or has just ended, is known to the engine.
+            await asyncio.to_thread(self._jobs.pass_on, arguments["prompt_id"], PASS_ON_SECONDS)
+        while True:
+            left = max(0.0, deadline - loop.time())
+            query = {"wait": f"{left:.3f}", "urls": str(arguments["urls"])}
+            seconds = route.timeout_seconds + left + _MARGIN_SECONDS
+            try:
+                call = client.call(route.method, path, query=query, timeout_seconds=seconds)
+                answer = _passed(await _unless_abandoned(request, call))
+            except EngineUnavailable as error:
+                answer = self._unavailable(route, str(error))
+            if answer.status < 500 or loop.time() >= deadline:
+                return answer
+            await asyncio.sleep(_AGAIN_SECONDS)
 
     async def _stream(
         self, client: EngineClient, request: web.Request, route: Route, path: str
@@ -240,6 +259,11 @@ def state_directory(folder_paths: Any) -> Path:
     if ask is not None:
         return Path(ask("cloud_archive")).absolute()
     return Path(folder_paths.get_user_directory()).absolute() / "__cloud_archive"
+
+
+def _passed(answer: EngineAnswer) -> web.Response:
+    headers = {"Content-Type": answer.content_type}
+    return web.Response(status=answer.status, body=answer.body, headers=headers)
 
 
 async def _unless_abandoned(request: web.Request, call: Coroutine[Any, Any, EngineAnswer]) -> EngineAnswer:

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .records import SUCCESS, JobRecord, Output
-from .resolve import OPEN_STATES
+from .resolve import HELPED_STATES, OPEN_STATES
 
-_BAD_STATES = ("failed", "vanished")
+_BAD_STATES = (*HELPED_STATES, "vanished")
 UNKNOWN = "No job with this id is known here: ComfyUI has not queued it, or it ran before Cloud Archive did."
 
 

@@ -19,7 +19,7 @@ from ..intake.selection import Selection
 from ..ledger.ledger import Ledger
 from .answers import is_final, job_json
 from .records import JobRecord, Output, finished_job
-from .resolve import OPEN_STATES, Resolver
+from .resolve import HELPED_STATES, OPEN_STATES, Resolver
 from .store import JobStore
 
 logger = logging.getLogger("cloud_archive.jobs")
@@ -228,13 +228,15 @@ class Jobs:
         if job is None or job.state != "finished":
             return
         outputs = self._resolve(job)
-        self._follow_paths(job_id, [output for output in outputs if output.state in (*OPEN_STATES, "failed")])
+        self._follow_paths(
+            job_id, [output for output in outputs if output.state in (*OPEN_STATES, *HELPED_STATES)]
+        )
         if is_final(job_json(job, outputs)):
             if not job.announced:
                 self._on_final(job, outputs)
                 self.store.announce(job_id, self._message_id(), self._clock())
                 self._on_announced()
-            if not any(output.state == "failed" for output in outputs):
+            if not any(output.state in HELPED_STATES for output in outputs):
                 self.store.close_job(job_id)
         self._notify(job_id)
 
@@ -244,7 +246,7 @@ class Jobs:
         settled = [
             now
             for before, now in zip(job.outputs, outputs, strict=True)
-            if before.state is None and now.state not in (*OPEN_STATES, "failed")
+            if before.state is None and now.state not in (*OPEN_STATES, *HELPED_STATES)
         ]
         if settled and not self.store.read_only:
             self.store.settle(job.job_id, settled)

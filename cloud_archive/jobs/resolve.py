@@ -17,7 +17,10 @@ from .store import JobStore
 CLOCK_TOLERANCE_SECONDS = 5.0  # a file is written before its job ends; the two clocks may differ
 
 OPEN_STATES = ("pending", "uploading", "retrying")
-_OLDER = "It is older than the archive's first start, and was not archived."
+HELPED_STATES = ("failed", "baseline")  # final, unless a user does something about it
+_OLDER = (
+    "It is older than the archive's first start. Archive such files with `cloud-archive upload --baseline`."
+)
 _SKIPPED = "The settings leave it out: {reason}."
 _GONE = "It was deleted before it could be archived."
 _REPLACED = "It was replaced before it could be archived."
@@ -38,7 +41,7 @@ class Resolver:
         self._selection = selection
 
     def resolve(self, job: JobRecord, output: Output) -> Output:
-        """Return the output as it is now; its state is one of `OPEN_STATES`, or final, or `failed`."""
+        """Return the output as it is now; its state is one of `OPEN_STATES` or `HELPED_STATES`, or final."""
         path = output.path
         if output.state is not None or path is None:
             return output
@@ -78,7 +81,7 @@ class Resolver:
         if row is not None and row.state is not FileState.VANISHED:
             return _of_row(output, row)
         if self._ledger.baseline_fingerprints([version.fingerprint]):
-            return _with_facts(output, "not_archived", size=version.size_bytes, reason=_OLDER)
+            return _with_facts(output, "baseline", size=version.size_bytes, reason=_OLDER)
         skipped = self._selection.skip_reason(version.path)
         if skipped is not None:
             reason = _SKIPPED.format(reason=skipped.value)

@@ -230,6 +230,21 @@ def test_answers_are_the_same_after_a_restart_and_open_jobs_go_on(
         assert "ended before" in found["errors"][0]
 
 
+def test_a_file_from_before_the_first_start_is_no_proven_result(
+    root: Path, store: MemoryStore, state: Path
+) -> None:
+    (root / "a.png").write_bytes(b"1")
+    os.utime(root / "a.png", (1_700_000_000, 1_700_000_000))
+    with engine_on(root, store, state) as engine:
+        until(lambda: engine.status().baseline_files == 1, "scanned")
+        engine.add_jobs([passed_job("j", output("a.png"))])
+        found = archived(engine, "j")
+        assert (found["state"], states(found)) == ("failed", {"a.png": "baseline"})
+        assert "upload --baseline" in found["errors"][0]
+        engine.archive_baseline()
+        until(lambda: engine.job("j")["state"] == "complete", "archived")
+
+
 def test_a_job_that_was_removed_from_the_queue(engine: Engine) -> None:
     engine.add_jobs([], {"process": PROCESS, "running": [], "queued": ["j", "k"]})
     engine.add_jobs([], {"process": PROCESS, "running": [], "queued": ["k"]})

@@ -367,6 +367,12 @@ class Run:
             "tests.integration.test_stop_hook", "test_the_start_script_waits_for_what_comfyui_wrote_last"
         )
 
+    def run_job(self, example: Example) -> None:
+        self.elsewhere(
+            "tests.integration.test_api_workers",
+            "test_the_script_of_the_page_runs_a_job_and_prints_links_that_work",
+        )
+
     def log_lines(self, example: Example) -> None:
         self.elsewhere(
             "tests.integration.test_log_lines", "test_the_log_says_what_the_pages_say_that_it_says"
@@ -475,6 +481,7 @@ RUNNERS: tuple[tuple[Callable[[Example], bool], Callable[[Run, Example], None]],
     (_begins("s3.configure "), Run.seaweedfs_shell),
     (_begins("dockerfile: "), Run.compose),
     (lambda example: example.text == SCRIPT, Run.start_script),
+    (lambda example: example.text == "docs/examples/run_job.py", Run.run_job),
     (
         lambda example: example.kind == TEXT and re.match(r"[\d-]{10} [\d:]{8} ", example.text) is not None,
         Run.log_lines,
