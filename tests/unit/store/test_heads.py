@@ -110,3 +110,18 @@ def test_where_other_keys_may_be_looked_at_a_refusal_is_about_this_key() -> None
     with pytest.raises(StoreError) as raised:
         requests.head("odd#name")
     assert (raised.value.failure.code, raised.value.failure.scope) == (HEAD_REFUSED, FailureScope.FILE)
+
+
+def test_wrong_credentials_are_not_asked_about_a_second_time_without_the_header() -> None:
+    sdk = ScriptedSdk(refused(401))
+    with pytest.raises(StoreError):
+        heads(sdk, named("InvalidAccessKeyId")).head("a")
+    assert sdk.names == ["head_object", "list"]
+
+
+@pytest.mark.parametrize(("echoes", "believed"), [(True, True), (False, False), (None, False)])
+def test_a_checksum_is_believed_only_of_a_store_that_computes_it(echoes: bool | None, believed: bool) -> None:
+    answer = FOUND | {"ChecksumSHA256": "A" * 43 + "=", "ChecksumType": "FULL_OBJECT"}
+    info = heads(ScriptedSdk(answer), known=Capabilities(echoes_checksum=echoes)).head("a")
+    assert info is not None
+    assert (info.checksum_sha256 is not None) is believed
