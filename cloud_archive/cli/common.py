@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 
 def archive_root(given: Path | None) -> Path | None:
-    """DIR, else COMFYUI_OUTPUT_DIR, else that of the only engine that runs here; it need not exist any more."""
+    """Return DIR, else COMFYUI_OUTPUT_DIR, else the directory of the only running engine; it may be gone."""
     chosen = given_directory(given)
     if chosen is not None:
         return chosen
@@ -37,7 +37,7 @@ def needed_root(given: Path | None) -> Path:
     """Return the watched directory, for a command that needs one.
 
     Raises:
-        WrongUsage: there is none.
+        WrongUsage: no directory is given.
     """
     root = archive_root(given)
     if root is None:
@@ -139,7 +139,7 @@ def parsed(option: str, text: str, parse: Callable[[str], T]) -> T:
     """Parse the text of an option.
 
     Raises:
-        WrongUsage: nothing; it says what is accepted.
+        WrongUsage: the text means nothing; the message says what is accepted.
     """
     try:
         return parse(text)
@@ -148,14 +148,14 @@ def parsed(option: str, text: str, parse: Callable[[str], T]) -> T:
 
 
 def age_seconds(option: str, text: str | None) -> float | None:
-    """Such as `30d`."""
+    """Parse an age such as `30d`."""
     from ..config.parsers import parse_age
 
     return None if text is None else parsed(option, text, parse_age)
 
 
 def size_bytes(option: str, text: str | None) -> int | None:
-    """Such as `500GB`."""
+    """Parse a size such as `500GB`."""
     from ..config.parsers import parse_size
 
     return None if text is None else parsed(option, text, parse_size)

@@ -39,7 +39,7 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Uploaded:
-    """How one file ended: a key, or a cause."""
+    """The result of one file: a key, or a cause."""
 
     key: str | None = None
     sha256: str | None = None
@@ -71,7 +71,7 @@ class DirectUpload:
         give_up_seconds: float = GIVE_UP_SECONDS,
     ) -> None:
         self._settings = settings
-        # In the ledger a file is known by its absolute path, for these have no directory in common.
+        # The ledger knows each file by its absolute path, because these files share no directory.
         self._items = {item.local.as_posix(): item for item in items}
         self._session_id = session_id
         self._on_done = on_done
@@ -87,7 +87,7 @@ class DirectUpload:
         self._done_bytes = 0
 
     def run(self) -> Mapping[Item, Uploaded]:
-        """Returns how each item ended. A KeyboardInterrupt ends the uploads under way and passes on."""
+        """Archive them and return the result of each. A KeyboardInterrupt ends uploads under way, and is raised."""
         self._ledger.open()
         pool = WorkerPool(
             self._ledger,
@@ -98,7 +98,7 @@ class DirectUpload:
             on_event=self._on_event,
         )
         try:
-            # Two files for one key in a call: the first named is the first to take it.
+            # If two files of one call have the same key, the first one named gets it.
             waiting = set(self._items)
             pool.start()
             self._wait(pool, waiting)

@@ -3,9 +3,9 @@
 | what it meets | what it does |
 | --- | --- |
 | the store refuses (wrong key, no such bucket) | ends at the second refusal, with the cause |
-| the store does not answer | ends after `GIVE_UP_SECONDS` in which nothing at all got further |
-| a file that somebody still writes to | waits while it grows, then the same |
-| another process archives the directory | asks that one to do it, file by file where it would not |
+| the store does not answer | ends after `GIVE_UP_SECONDS` without any progress |
+| a program still writes to a file | waits while the file grows, then up to `GIVE_UP_SECONDS` |
+| another process archives the directory | asks that process, file by file for what it leaves alone |
 """
 
 from __future__ import annotations
@@ -33,18 +33,18 @@ if TYPE_CHECKING:
 _LOOK_SECONDS = 0.1
 _SLICE_SECONDS = 5.0
 _PAGE = 1000
-_AT_REST = ("stopped", "standby", "unavailable", "not_configured")  # states in which nothing gets further
+_AT_REST = ("stopped", "standby", "unavailable", "not_configured")  # states without progress
 _SKIPPED_LISTED = 500
 
 
 @dataclass(slots=True)
 class Result:
-    """How it ended.
+    """The result of `watch --once`.
 
     Attributes:
         failures: (path, cause) of each file that is not in the bucket; the path is empty where all are meant.
         skipped: (path, reason) of the first files that are left out; `skipped_files` counts all of them.
-        finished: whether it came to its end, and was not stopped by a signal.
+        finished: whether it ended by itself, and not by a signal.
     """
 
     archived: int = 0
@@ -69,7 +69,7 @@ class Result:
 
 
 class Once:
-    """Archive what is there.
+    """Archive everything in the directory, then end.
 
     Args:
         engine: started by `service.run_daemon`, with backfill `all`.
@@ -97,7 +97,7 @@ class Once:
         self._ending.set()
 
     def run(self) -> None:
-        """Blocks; `result` then says how it ended."""
+        """Archive everything; `result` holds the result afterwards."""
         while not self._ending.wait(_LOOK_SECONDS):
             status = self._engine.status(scan=False)
             self._on_status(status.to_json())
@@ -124,7 +124,7 @@ class Once:
                     return self._end(status, "The archive was stopped.")
                 found = archiver.rescan()
                 now = self._engine.status(scan=False)
-                # What is in the bucket and not counted yet is still active.
+                # A file that is in the bucket but not counted yet is still active.
                 if found == 0 and now.pending_files == len(unreadable) and not now.active:
                     return self._end(status, None)
             elif self._moves.still_seconds(status) >= self._give_up_seconds:
@@ -138,7 +138,7 @@ class Once:
         return False
 
     def _end(self, status: Status, cause: str | None) -> bool:
-        """Take stock; `cause` stands for files that have none of their own. Returns True."""
+        """Fill in the result; `cause` is for files without a cause of their own. Returns True."""
         result = self.result
         found = self._engine.status(scan=False)
         result.archived, result.already = found.uploaded_files, found.already_archived_files
@@ -163,7 +163,7 @@ class Once:
         self.result.skipped = [(str(row["path"]), str(row["cause"])) for row in rows]
 
     def _open_rows(self) -> Iterator[tuple[str, str]]:
-        """(path, cause) of everything in the ledger that is not archived."""
+        """Return (path, cause) of everything in the ledger that is not archived."""
         ledger = self._engine.archiver().ledger
         states = (FileState.FAILED, FileState.PENDING, FileState.UPLOADING)
         before: int | None = None
@@ -176,7 +176,7 @@ class Once:
     # --- another process archives the directory
 
     def _ask_the_other(self) -> bool:
-        """Let the engine that has the directory do it. False where it went away: then this one takes over."""
+        """Let the engine that owns the directory archive it. Returns False if it ended: then this one takes over."""
         from ..api.client import running_engine
 
         root = self._engine.root
@@ -202,7 +202,7 @@ class Once:
         return True
 
     def _flush(self, other: LocalEngine) -> bool:
-        """Wait while it gets further; False where somebody stops us."""
+        """Wait while there is progress. Returns False if this command is stopped."""
         part = _SLICE_SECONDS
         while not self._ending.is_set():
             answer = other.call(
@@ -215,7 +215,7 @@ class Once:
                 self.result.failures.append(("", answer.message))
                 return True
             self._on_status(status)
-            # Once only a look at the directory is missing it gets more time.
+            # The last scan of the directory gets more time.
             part = _SLICE_SECONDS if status.get("pending_files", 1) else self._give_up_seconds
             if (
                 self._moves.still_seconds_of(status) >= self._give_up_seconds
@@ -255,7 +255,7 @@ class Once:
 
 
 class _Moves:
-    """Since when nothing has got further."""
+    """Measures the time without progress."""
 
     def __init__(self) -> None:
         self._begun = time.monotonic()
@@ -264,7 +264,7 @@ class _Moves:
         self._furthest: dict[str, int] = {}
 
     def standing_seconds(self) -> float:
-        """Since the start."""
+        """Return the seconds since the start."""
         return time.monotonic() - self._begun
 
     def still_seconds(self, status: Status) -> float:
@@ -286,7 +286,7 @@ class _Moves:
             if sent > self._furthest.get(name, 0):
                 self._furthest[name] = sent
                 moved = True
-        # These become complete by themselves, however long it takes.
+        # These become complete without help, in any time.
         settling = any(w["reason"] not in (BEING_WRITTEN, UNREADABLE) for w in status["waiting"])
         now = time.monotonic()
         if moved or settling:

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 FLUSH_SECONDS = 60.0
 MAX_FLUSH_SECONDS = 3600.0
-_SLICE_SECONDS = 2.0  # of a flush, between two looks at how far it is
-_ORDER_SECONDS = 90.0  # a rescan waits for its look, 60 s at the most
+_SLICE_SECONDS = 2.0  # of a flush, between two updates of its progress
+_ORDER_SECONDS = 90.0  # a rescan waits for its scan, 60 s at most
 _NAMED = 20
 _SKIPPED_NAMED = 10
 _SKIPPED_LISTED = 50
@@ -132,7 +132,7 @@ def rescan(
 
 
 def _order(engine: LocalEngine, name: str, body: dict[str, Any], *, json: bool) -> int:
-    """Let the engine do it; returns the exit status."""
+    """Pass an order to the engine. Returns the exit status."""
     answer = engine.call("POST", f"/cloud-sync/{name}", body, timeout_seconds=_ORDER_SECONDS)
     done = answer.status == 200
     if json:
@@ -168,7 +168,7 @@ def _find(given: Path | None) -> tuple[Path, LocalEngine | None]:
         )
         raise WrongUsage(f"No directory was given. {what} Give DIR, or set {DIRECTORY_VARIABLE}.")
     engine = running_engine(chosen)
-    # The directory of a running engine may be away just now: the engine says so itself.
+    # The directory of a running engine may be missing now: the engine reports that itself.
     return (chosen, engine) if engine is not None else (watched_directory(given), None)
 
 
@@ -176,7 +176,7 @@ def _find(given: Path | None) -> tuple[Path, LocalEngine | None]:
 
 
 def _flush(engine: LocalEngine, timeout_seconds: float) -> tuple[dict[str, Any], str, bool]:
-    """(status, message, whether it is safe to stop)."""
+    """Return (status, message, whether it is safe to stop)."""
     from .progress import Progress
 
     deadline = time.monotonic() + timeout_seconds
@@ -184,8 +184,8 @@ def _flush(engine: LocalEngine, timeout_seconds: float) -> tuple[dict[str, Any],
         pending = True
         while True:
             left = max(0.0, deadline - time.monotonic())
-            # Once only a look at the directory is missing it gets all the time there is: a large one on a slow file
-            # server is not looked through in a slice.
+            # The last scan of the directory gets all the time that is left: a large directory on a slow file server
+            # takes longer than a slice.
             part = min(left, _SLICE_SECONDS) if pending else left
             answer = engine.call(
                 "POST", "/cloud-sync/flush", {"timeout_seconds": part}, timeout_seconds=part + 60.0
@@ -208,7 +208,7 @@ def _why_not(found: dict[str, Any], message: str) -> str:
 
 
 def _remaining(engine: LocalEngine, found: dict[str, Any]) -> list[dict[str, str]]:
-    """Every file that is not in the bucket, as far as the engine knows it, once, with the cause where there is one."""
+    """Return every file that is not in the bucket, as far as the engine knows, once, with its cause if there is one."""
     by_file: dict[str, dict[str, str]] = {
         str(entry["path"]): {"file": str(entry["path"]), "state": "settling", "cause": str(entry["reason"])}
         for entry in found.get("waiting", [])
@@ -305,7 +305,7 @@ def older_words(count: int) -> str:
 
 
 def _of_ledger(root: Path, *, json: bool, details: bool, retrying: bool = False) -> int:
-    """Answer from the ledger; returns the exit status."""
+    """Answer from the ledger. Returns the exit status."""
     from .ledger_view import look
 
     view = look(root)

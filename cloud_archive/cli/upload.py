@@ -67,7 +67,7 @@ def upload(
 
 
 def _upload_baseline(root: Path, *, json: bool) -> int:
-    """Archive everything that is in `root`, through the archive that runs for it or without; the exit status."""
+    """Archive everything in `root`, through a running archive or without one. Returns the exit status."""
     from ..api.client import running_engine
     from ..archive.engine import Engine
     from ..config.settings import load_settings
@@ -84,7 +84,7 @@ def _upload_baseline(root: Path, *, json: bool) -> int:
             print_error(make_printable(answer.message))
             return EXIT_FAILED
     with logging_to_stderr():
-        # Where an archive runs, this one stands by, and waits until the other has archived everything.
+        # If an archive runs, this one stands by, and waits until that one has archived everything.
         return archive_once(Engine(root, environ=environ), None, GRACE_SECONDS, json)
 
 
@@ -146,7 +146,7 @@ class _Job:
     # --- through the running archive
 
     def _through(self, engine: LocalEngine, files: list[Path]) -> list[Path]:
-        """Returns the files that it did not get to, for it is gone."""
+        """Ask the running archive for each file. Returns the files left over if it ended meanwhile."""
         from ..errors import EngineUnavailable
 
         for number, file in enumerate(files):
@@ -218,7 +218,7 @@ class _Job:
         else:
             self._archived(item.local, found.key, found.sha256, found.size_bytes, already=found.already)
 
-    # --- telling
+    # --- output
 
     def _archived(self, file: Path, key: str, sha256: str | None, size_bytes: int, *, already: bool) -> None:
         name = self._names[file]

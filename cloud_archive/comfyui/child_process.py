@@ -1,7 +1,7 @@
 """One life of the engine process, seen from the process that started it.
 
-A thread of its own starts the child, hands it its orders, reads its answer, and waits for its end, so that
-the event loop never waits for any of it and no zombie is left. It computes nothing.
+A separate thread starts the child, sends its orders, reads its answer and waits for its end. So the event loop
+never waits for the child, and no zombie process remains.
 
 This module is loaded into ComfyUI's process: standard library only.
 """
@@ -32,8 +32,8 @@ _LOG_SAYS = " See engine.log in the state directory."
 def engine_command() -> list[str]:
     """Return the command line of an engine: this interpreter with its own flags, and the package's path.
 
-    By path and not by `-m`: an embedded Python ignores PYTHONPATH and the current directory, and the plugin's
-    folder may have any name.
+    The package is named by its path, not by `-m`: an embedded Python ignores PYTHONPATH and the current directory,
+    and the plugin's folder may have any name.
     """
     interpreter = sys.executable or getattr(sys, "_base_executable", "")
     return [interpreter, *interpreter_flags(), str(Path(__file__).parents[1] / "__main__.py"), "engine"]
@@ -139,7 +139,7 @@ class EngineProcess:
             elif line:
                 self.kill("The engine answered something unexpected at start.")
             while process.stdout.read(_MAX_ANSWER_BYTES):
-                pass  # nothing more is expected; a stray print must not block the engine
+                pass  # no further output is expected, but a stray print must not block the engine
             process.wait()
         finally:
             with self._lock:

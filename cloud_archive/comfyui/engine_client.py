@@ -1,7 +1,7 @@
-"""What a face needs of the engine: keep one running, call it, and hear from it.
+"""Keep an engine running, call it, and receive its events.
 
-Everything here runs in the face's event loop and never waits in it: starting and reaping is done by the thread
-of an `EngineProcess`, everything else by asyncio. An engine that ends, or that stops answering, is started
+Everything here runs in ComfyUI's event loop and never blocks it: the thread of an `EngineProcess` starts and reaps
+the process, and asyncio does everything else. An engine that ends, or that stops answering, is started
 again after 1, 2, 4 … 60 s. While there is none, calls are answered at once with the cause.
 
 This module is loaded into ComfyUI's process: standard library and aiohttp only.
@@ -31,7 +31,7 @@ from .engine_connection import EngineConnection
 _log = logging.getLogger("cloud_archive.engine_client")
 
 _MAX_EVENT_BYTES = 4 * 1024 * 1024
-_SILENT_AFTER_MISSES = 2  # health checks without an answer, after which nothing else is tried
+_SILENT_AFTER_MISSES = 2  # health checks without an answer, after which calls fail at once
 _HUNG_AFTER_MISSES = 3
 _STARTING = "The engine is starting."
 _SILENT = "The engine is not answering right now."
@@ -316,7 +316,7 @@ class EngineClient:
                 life.heard_at, life.misses = loop.time(), 0
             except EngineUnavailable:
                 life.misses += 1
-                # Three misses too: after the machine's own sleep the clock alone would accuse the engine.
+                # Three misses as well: after the machine slept, the time alone would blame the engine.
                 if life.misses >= _HUNG_AFTER_MISSES and asked - life.heard_at >= timing.deaf:
                     silence = f"{loop.time() - life.heard_at:.0f}"
                     life.process.kill(f"The engine did not answer for {silence} s and was ended.")
