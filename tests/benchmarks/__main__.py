@@ -2,8 +2,9 @@
 
 Into a page with `<!-- table -->` in it, such as docs/performance.md, only the lines that were measured are put.
 
-`page` measures all that docs/performance.md shows; `curves` and `requests` are its other parts alone. What operations
-take is measured by itself: `verify [OBJECTS]`, `report [ROWS]`, `catalog [ROWS]`, `scale-out [ARCHIVERS] [FILES EACH]`.
+`page` measures all that docs/performance.md shows; `curves` and `requests` are its other parts alone. `process [N]`
+measures whole processes, and files a second by workers. What operations take is measured by itself: `verify [OBJECTS]`,
+`report [ROWS]`, `catalog [ROWS]`, `scale-out [ARCHIVERS] [FILES EACH]`.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from tests.benchmarks import (
     requests_per_file,
     scale_out,
     verify_20000,
+    whole_process,
 )
 from tests.benchmarks.figures import HEADER, Figure, Row
 from tests.benchmarks.machine import facts
@@ -33,6 +35,7 @@ OPERATIONS: dict[str, Callable[..., int]] = {
     "report": report_million.main,
     "catalog": catalog_million.main,
     "scale-out": scale_out.main,
+    "process": whole_process.main,
     "requests": requests_per_file.main,
 }
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tests.benchmarks.figures import Figure, no_slower, within
 from tests.benchmarks.page import PAGE, between, first_cells, merged, put_between
-from tests.benchmarks.requests_per_file import CONFLICT, FIRST, LARGE, SAME, SMALL
+from tests.benchmarks.requests_per_file import CONFLICT, FIRST, FIRST_LARGE, LARGE, SAME, SMALL
 from tests.benchmarks.rows import ROWS
 from tests.benchmarks.svg import Chart, Curve, to_svg
 
@@ -19,7 +19,7 @@ def test_the_page_has_the_rows_of_the_benchmark() -> None:
 
 
 def test_the_page_has_the_requests_of_each_case() -> None:
-    assert first_cells(between(PAGE, "requests")) == [FIRST, SMALL, CONFLICT, SAME, LARGE]
+    assert first_cells(between(PAGE, "requests")) == [FIRST, SMALL, CONFLICT, SAME, FIRST_LARGE, LARGE]
 
 
 def test_lines_that_were_measured_again_take_the_places_of_the_old_ones(tmp_path: Path) -> None:
