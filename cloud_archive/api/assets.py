@@ -6,15 +6,15 @@ import logging
 import re
 import uuid
 from collections.abc import Iterator, Mapping
-from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
 from ..errors import CloudArchiveError, RequestRefused
 from ..sharing.links import content_disposition
+from .gallery import GalleryScope, zip_pieces
 from .lanes import Lanes
-from .routes import ANSWER_HEADERS, ROUTES, Arguments
+from .routes import ANSWER_HEADERS, GALLERY_HEADER, ROUTES, Arguments
 
 if TYPE_CHECKING:
     from ..archive.engine import Engine
@@ -31,29 +31,46 @@ _THUMBNAIL_SECONDS = 3600  # how long a browser shows one without asking again
 class AssetHandlers:
     """One method for each route of the catalog, named like it."""
 
-    def __init__(self, engine: Engine, lanes: Lanes) -> None:
+    def __init__(self, engine: Engine, lanes: Lanes, *, public: bool) -> None:
         self._engine = engine
         self._lanes = lanes
+        self._public = public
 
-    async def assets(self, _: web.Request, asked: Arguments) -> web.Response:
-        how = (asked["q"], asked["sort"], asked["order"], asked["limit"], asked["after"])
-        page = await self._lanes.run(
-            "catalog", lambda: self._engine.catalog().search(*how), _SECONDS["assets"]
-        )
-        return web.json_response(page.to_json())
+    def _scope(self, request: web.Request) -> GalleryScope:
+        if self._public or GALLERY_HEADER in request.headers:
+            return GalleryScope(*self._engine.catalog().gallery)
+        return GalleryScope("all", "")
 
-    async def facets(self, _: web.Request, asked: Arguments) -> web.Response:
-        call = partial(lambda query: self._engine.catalog().facets(query), asked["q"])
+    async def assets(self, request: web.Request, asked: Arguments) -> web.Response:
+        how = (asked["sort"], asked["order"], asked["limit"], asked["after"])
+
+        def call() -> dict[str, Any]:
+            query = self._scope(request).narrow(asked["q"])
+            return self._engine.catalog().search(query, *how).to_json()
+
+        return web.json_response(await self._lanes.run("catalog", call, _SECONDS["assets"]))
+
+    async def facets(self, request: web.Request, asked: Arguments) -> web.Response:
+        def call() -> dict[str, Any]:
+            query = self._scope(request).narrow(asked["q"])
+            catalog = self._engine.catalog()
+            return catalog.facets(query) | {"unread": catalog.unread_files()}
+
         return web.json_response(await self._lanes.run("catalog", call, _SECONDS["facets"]))
 
-    async def asset(self, _: web.Request, asked: Arguments) -> web.Response:
+    async def _asset(self, request: web.Request, asked: Arguments) -> dict[str, Any]:
         identity = uuid.UUID(asked["id"])
-        found = await self._lanes.run(
-            "catalog", lambda: self._engine.catalog().asset(identity), _SECONDS["asset"]
+        return await self._lanes.run(
+            "catalog",
+            lambda: self._scope(request).check(self._engine.catalog().asset(identity)),
+            _SECONDS["asset"],
         )
-        return web.json_response(found)
 
-    async def edit_asset(self, _: web.Request, asked: Arguments) -> web.Response:
+    async def asset(self, request: web.Request, asked: Arguments) -> web.Response:
+        return web.json_response(await self._asset(request, asked))
+
+    async def edit_asset(self, request: web.Request, asked: Arguments) -> web.Response:
+        await self._asset(request, asked)
         identity = uuid.UUID(asked["id"])
         changes = {name: value for name, value in asked.items() if name != "id"}
         found = await self._lanes.run(
@@ -61,7 +78,34 @@ class AssetHandlers:
         )
         return web.json_response(found)
 
-    async def thumbnail(self, _: web.Request, asked: Arguments) -> web.Response:
+    async def bring_back(self, _: web.Request, __: Arguments) -> web.Response:
+        raise RequestRefused(
+            409, "Only ComfyUI has an input directory: use the gallery in ComfyUI, or /content here."
+        )
+
+    async def zip(self, request: web.Request, asked: Arguments) -> web.StreamResponse:
+        assets = [await self._asset(request, {"id": one}) for one in asked["ids"].split(",")]
+        catalog = await self._lanes.run("catalog", self._engine.catalog, _SECONDS["zip"])
+        headers = {
+            **ANSWER_HEADERS,
+            "Content-Type": "application/zip",
+            "Content-Disposition": content_disposition("cloud-archive.zip", "application/zip"),
+        }
+        answer = web.StreamResponse(headers=headers)
+        await answer.prepare(request)
+        pieces = zip_pieces(catalog, assets)
+        try:
+            while piece := await self._next_piece(pieces):
+                await answer.write(piece)
+            await answer.write_eof()
+        except (CloudArchiveError, OSError) as error:
+            _log.warning("A ZIP was not sent whole: %s", error)
+            if request.transport is not None:
+                request.transport.close()  # so that the client sees that the answer is not whole
+        return answer
+
+    async def thumbnail(self, request: web.Request, asked: Arguments) -> web.Response:
+        await self._asset(request, asked)
         identity = uuid.UUID(asked["id"])
         found = await self._lanes.run(
             "thumbnail", lambda: self._engine.catalog().thumbnail(identity), _SECONDS["thumbnail"]
@@ -74,10 +118,12 @@ class AssetHandlers:
         }
         return web.Response(body=found.data, headers=headers)
 
-    async def workflow(self, _: web.Request, asked: Arguments) -> web.Response:
+    async def workflow(self, request: web.Request, asked: Arguments) -> web.Response:
+        await self._asset(request, asked)
         return await self._graph(asked, 1, "workflow")
 
-    async def prompt(self, _: web.Request, asked: Arguments) -> web.Response:
+    async def prompt(self, request: web.Request, asked: Arguments) -> web.Response:
+        await self._asset(request, asked)
         return await self._graph(asked, 0, "prompt graph")
 
     async def _graph(self, asked: Arguments, place: int, name: str) -> web.Response:
@@ -91,6 +137,7 @@ class AssetHandlers:
         return web.json_response(found)
 
     async def content(self, request: web.Request, asked: Arguments) -> web.StreamResponse:
+        await self._asset(request, asked)
         identity, seconds = uuid.UUID(asked["id"]), _SECONDS["content"]
         catalog = await self._lanes.run("catalog", self._engine.catalog, seconds)
         found = await self._lanes.run("content", lambda: catalog.content(identity), seconds)

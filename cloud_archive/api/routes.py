@@ -24,6 +24,7 @@ from aiohttp import web
 from .. import __version__
 from ..errors import CatalogError, CloudArchiveError, EngineUnavailable, RequestRefused, StoreError
 from .asset_arguments import asset_id_of, edit_arguments, facet_arguments, search_arguments
+from .gallery_arguments import zip_arguments
 from .job_arguments import job_arguments, passed_jobs
 from .share_arguments import share_arguments
 
@@ -47,6 +48,8 @@ EVENTS_PATH = "/cloud-sync/events"
 STATUS_EVENT = "cloud-sync.status"
 HEALTH_PATH = "/engine/health"
 JOBS_PATH = "/engine/jobs"
+# ComfyUI's process sets it on what it forwards: CLOUD_ARCHIVE_GALLERY counts for pages, not for the command.
+GALLERY_HEADER = "X-Cloud-Archive-Gallery"
 
 UNEXPECTED = "Cloud Archive met an unexpected error; its log has the details."
 
@@ -107,6 +110,8 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/cloud-sync/assets/{id}/thumbnail", "thumbnail", False, 60),
     Route("GET", "/cloud-sync/assets/{id}/workflow", "workflow", False, 60),
     Route("GET", "/cloud-sync/assets/{id}/prompt", "prompt", False, 60),
+    Route("POST", "/cloud-sync/assets/{id}/bring-back", "bring_back", True, 60),
+    Route("GET", "/cloud-sync/assets.zip", "zip", False, 60),
     Route("GET", "/cloud-sync/facets", "facets", False, 20),
     Route("POST", "/cloud-sync/share", "share", True, 600),
     Route("GET", "/cloud-sync/jobs/{prompt_id}", "job", False, 20),
@@ -200,7 +205,7 @@ async def read_arguments(route: Route, request: web.Request) -> Arguments:
             the route takes), 415 (body not JSON).
     """
     identity = {"id": asset_id_of(request.match_info["id"])} if "{id}" in route.path else {}
-    if route.name == "content":
+    if route.name in ("content", "zip"):
         refuse_cross_site(request)  # it may cost a request to the store
     if route.name == "job":
         refuse_cross_site(request)  # its answer may hold links
@@ -221,7 +226,7 @@ async def read_arguments(route: Route, request: web.Request) -> Arguments:
         return share_arguments(body)
     if route.name == "edit_asset":
         return {**edit_arguments(body), **identity}
-    return {}
+    return identity
 
 
 async def _read_body(request: web.Request, max_bytes: int) -> Mapping[str, object]:
@@ -332,6 +337,7 @@ _QUERY_CHECKS: Mapping[str, Callable[[Mapping[str, str]], Arguments]] = {
     "report": _report_arguments,
     "assets": search_arguments,
     "facets": facet_arguments,
+    "zip": zip_arguments,
 }
 
 

@@ -100,7 +100,7 @@ def build_application(
     handlers = _Handlers(engine, lanes)
     owners = (
         handlers,
-        AssetHandlers(engine, lanes),
+        AssetHandlers(engine, lanes, public=token is None),
         ShareHandlers(engine, lanes),
         JobHandlers(engine, lanes),
     )

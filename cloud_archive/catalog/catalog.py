@@ -157,6 +157,17 @@ class Catalog:
             raise CatalogError(self._trouble)
         return database
 
+    @property
+    def gallery(self) -> tuple[str, str]:
+        """CLOUD_ARCHIVE_GALLERY and this machine's name."""
+        return self._settings.gallery, self._settings.machine_name
+
+    def unread_files(self) -> int:
+        """Return how many files are found by their name only, because they are not read yet."""
+        return int(
+            self.database.read("SELECT count(*) FROM assets WHERE reader = 0 AND next_try IS NULL")[0][0]
+        )
+
     def wait_until_filled(self, timeout_seconds: float) -> bool:
         """Return whether every archived file was read within this time."""
         return self._filler is not None and self._filler.caught_up.wait(timeout_seconds)

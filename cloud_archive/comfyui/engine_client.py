@@ -22,7 +22,7 @@ from typing import Any
 
 import aiohttp
 
-from ..api.routes import EVENTS_PATH, HEALTH_PATH, bare_status
+from ..api.routes import EVENTS_PATH, GALLERY_HEADER, HEALTH_PATH, bare_status
 from ..errors import EngineUnavailable
 from ..handshake import PROOF_HEADER, NotTheEngine, sign_call
 from .child_process import engine_command
@@ -218,7 +218,7 @@ class EngineClient:
                 f"http://127.0.0.1:{life.port}{path}",
                 json=json,
                 params=query,
-                headers={**signed.headers, **(headers or {})},
+                headers={GALLERY_HEADER: "1", **signed.headers, **(headers or {})},
                 timeout=timeout,
                 allow_redirects=False,
             ) as response:

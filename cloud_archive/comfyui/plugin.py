@@ -15,6 +15,7 @@ import contextlib
 import logging
 from collections import OrderedDict
 from collections.abc import Coroutine, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ from ..api.routes import (
 )
 from ..errors import EngineUnavailable
 from ..text import count_noun, format_bytes
+from .bring_back import bring_back, content_of
 from .engine_client import EngineAnswer, EngineClient
 from .engine_connection import ORPHAN_SECONDS
 from .job_capture import JobCapture
@@ -154,8 +156,10 @@ class Plugin:
                 path = path.replace(f"{{{name}}}", asked.pop(name, ""))
             if route.name == "job":
                 return await self._job(client, request, route, path, arguments)
-            if route.name in ("content", "thumbnail"):
-                return await self._stream(client, request, route, path)
+            if route.name in ("content", "thumbnail", "zip"):
+                return await self._stream(client, request, route, path, _as_query(asked))
+            if route.name == "bring_back":
+                return await self._bring_back(client, route, path.removesuffix("/bring-back"))
             has_body = route.method != "GET"
             try:
                 call = client.call(
@@ -196,7 +200,7 @@ class Plugin:
             await asyncio.sleep(_AGAIN_SECONDS)
 
     async def _stream(
-        self, client: EngineClient, request: web.Request, route: Route, path: str
+        self, client: EngineClient, request: web.Request, route: Route, path: str, query: Mapping[str, str]
     ) -> web.StreamResponse:
         """Pass an answer of any size through, piece by piece."""
         seconds = route.timeout_seconds + _MARGIN_SECONDS
@@ -204,7 +208,7 @@ class Plugin:
         ranges = {name: request.headers[name] for name in ("Range",) if name in request.headers}
         answer: web.StreamResponse | None = None
         try:
-            async with client.open(route.method, path, headers=ranges, timeout=timeout) as found:
+            async with client.open(route.method, path, query=query, headers=ranges, timeout=timeout) as found:
                 headers = {name: found.headers[name] for name in _PASSED_HEADERS if name in found.headers}
                 answer = web.StreamResponse(status=found.status, headers={**ANSWER_HEADERS, **headers})
                 await answer.prepare(request)
@@ -217,6 +221,20 @@ class Plugin:
             if request.transport is not None:
                 request.transport.close()  # so that the client sees that the answer is not whole
         return answer
+
+    async def _bring_back(self, client: EngineClient, route: Route, path: str) -> web.Response:
+        """Put an asset into ComfyUI's input directory, which the engine does not know."""
+        import folder_paths
+
+        directory = Path(folder_paths.get_input_directory())
+        try:
+            answer = await client.call("GET", path, timeout_seconds=route.timeout_seconds)
+            if answer.status != 200:
+                return _passed(answer)
+            content = partial(content_of, client, f"{path}/content")
+            return web.json_response(await bring_back(answer.json(), directory, content))
+        except EngineUnavailable as error:
+            return self._unavailable(route, str(error))
 
     def _unavailable(self, route: Route, cause: str) -> web.Response:
         status = bare_status("unavailable", cause)

@@ -1,0 +1,124 @@
+"""What the gallery has beside the catalog's routes: which assets it shows, and a ZIP of several."""
+
+from __future__ import annotations
+
+import logging
+import uuid
+import zipfile
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from ..errors import CloudArchiveError, RequestRefused
+from ..keys import MAX_KEY_BYTES
+
+if TYPE_CHECKING:
+    from ..catalog.catalog import Catalog
+
+_log = logging.getLogger("cloud_archive.server")
+
+_OFF = "The gallery is off: CLOUD_ARCHIVE_GALLERY is off."
+_EARLIEST = (1980, 1, 1, 0, 0, 0)  # what a ZIP can name
+
+
+class GalleryScope:
+    """Which assets a caller may see, by CLOUD_ARCHIVE_GALLERY.
+
+    Args:
+        setting: `all`, `own` or `off`.
+        machine: this machine's name.
+    """
+
+    def __init__(self, setting: str, machine: str) -> None:
+        self._setting = setting
+        self._machine = machine
+
+    def narrow(self, query: str) -> str:
+        """Return the query for what may be seen. RequestRefused: 403, nothing may."""
+        self._refuse_off()
+        if self._setting == "own":
+            quoted = self._machine.replace('"', "")
+            return f'{query} machine:"{quoted}"'.strip()
+        return query
+
+    def check(self, asset: dict[str, Any]) -> dict[str, Any]:
+        """Return the asset. RequestRefused: 403, the gallery is off; 404, it is another machine's."""
+        self._refuse_off()
+        if self._setting == "own" and (asset.get("machine") or "").lower() != self._machine.lower():
+            raise RequestRefused(404, f"There is no asset {asset['id']}.")
+        return asset
+
+    def _refuse_off(self) -> None:
+        if self._setting == "off":
+            raise RequestRefused(403, _OFF)
+
+
+class _Sink:
+    """A file that is only written to: what the ZIP gives is taken out piece by piece."""
+
+    def __init__(self) -> None:
+        self._pieces: list[bytes] = []
+
+    def write(self, data: bytes, /) -> int:
+        self._pieces.append(bytes(data))
+        return len(data)
+
+    def flush(self) -> None:
+        """No-op: nothing is held back."""
+
+    def close(self) -> None:
+        """No-op: there is nothing to close."""
+
+    def take(self) -> bytes:
+        found = b"".join(self._pieces)
+        self._pieces.clear()
+        return found
+
+
+def zip_pieces(catalog: Catalog, assets: Sequence[dict[str, Any]]) -> Iterator[bytes]:
+    """Give a ZIP of these assets piece by piece, stored as they are; one piece of a file is in memory at a time.
+
+    An asset that can't be read is named in `errors.txt` at the end of the ZIP.
+    """
+    sink, problems = _Sink(), []
+    taken: set[str] = set()
+    with zipfile.ZipFile(sink, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
+        for asset in assets:
+            identity = uuid.UUID(asset["id"])
+            pieces = catalog.pieces(identity, range(asset["size"])) if asset["size"] else iter(())
+            try:
+                piece = next(pieces, b"")
+            except (CloudArchiveError, OSError) as error:
+                problems.append(f"{asset['key']}: {error}")
+                continue
+            entry = zipfile.ZipInfo(_free_name(asset["name"], taken), _moment(asset["created_at"]))
+            entry.external_attr = 0o644 << 16
+            with archive.open(entry, "w", force_zip64=asset["size"] > 1 << 31) as file:
+                while piece:
+                    file.write(piece)
+                    yield sink.take()
+                    piece = next(pieces, b"")
+            yield sink.take()
+        if problems:
+            archive.writestr("errors.txt", "\n".join(problems))
+    yield sink.take()
+
+
+def _free_name(name: str, taken: set[str]) -> str:
+    clean = name.replace("/", "_").replace("\\", "_").strip(".") or "file"
+    stem, dot, ending = clean.rpartition(".")
+    wanted, number = clean[:MAX_KEY_BYTES], 0
+    while wanted.lower() in taken:
+        number += 1
+        wanted = f"{stem} ({number}).{ending}" if dot else f"{clean} ({number})"
+    taken.add(wanted.lower())
+    return wanted
+
+
+def _moment(created_at: str) -> tuple[int, int, int, int, int, int]:
+    try:
+        moment = datetime.fromisoformat(created_at.replace("Z", "+00:00")).astimezone()
+    except (ValueError, OSError, OverflowError):
+        return _EARLIEST
+    found = (moment.year, moment.month, moment.day, moment.hour, moment.minute, moment.second)
+    return found if 1980 <= moment.year <= 2107 else _EARLIEST

@@ -1,0 +1,211 @@
+"""Bring an archived file into ComfyUI's input directory, as an upload through ComfyUI's own page would.
+
+A file of the same name and bytes is used as it is; one with other bytes is never overwritten. The bytes are compared
+with the archive's SHA-256 before the file gets its name.
+
+This module is loaded into ComfyUI's process: standard library and aiohttp only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import hashlib
+import os
+import re
+import secrets
+import stat
+from collections.abc import AsyncIterator, Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from aiohttp import ClientError, ClientTimeout
+
+from ..errors import RequestRefused
+
+if TYPE_CHECKING:
+    from .engine_client import EngineClient
+
+MAX_NUMBER = 100  # of a name that is taken, as ComfyUI counts: "name (1).png"
+MAX_NAME_BYTES = 200
+_PIECE_BYTES = 1024 * 1024
+_STREAM_SECONDS = 65.0  # without a byte from the engine
+_NO_NAMES = re.compile(r"(?:con|prn|aux|nul|com\d|lpt\d)(?:\..*)?", re.IGNORECASE)  # on Windows
+_OPEN_FLAGS = getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
+_NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV})
+
+
+async def bring_back(
+    asset: Mapping[str, Any], directory: Path, read: Callable[[], AsyncIterator[bytes]]
+) -> dict[str, str]:
+    """Put an asset into `directory` and return `{"name", "subfolder", "type"}`, as `/upload/image` answers.
+
+    Args:
+        asset: its `name`, `size` and `sha256`, as the engine answered.
+        read: starts giving the file's bytes; not called where the file is there already.
+
+    Raises:
+        RequestRefused: 502, other bytes came than were archived; 409, all numbered names are taken; 507, it can't be
+            written.
+    """
+    name, size, digest = safe_name(str(asset["name"])), int(asset["size"]), asset.get("sha256")
+    try:
+        if digest:
+            there = await asyncio.to_thread(_find, directory, name, size, str(digest))
+            if there is not None:
+                return _answer(there)
+        temporary = directory / f".cloud-archive-{secrets.token_hex(8)}.part"
+        try:
+            found = await _write(temporary, read())
+            if found != (size, digest or found[1]):
+                raise RequestRefused(
+                    502, "The archive gave other bytes than were archived. Nothing was kept."
+                )
+            return _answer(await asyncio.to_thread(_publish, temporary, directory, name, *found))
+        finally:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise RequestRefused(507, f"ComfyUI's input directory can't be written: {reason}.") from error
+
+
+async def content_of(client: EngineClient, path: str) -> AsyncIterator[bytes]:
+    """Give the answer to a call of the engine piece by piece.
+
+    Raises:
+        EngineUnavailable: there is no engine, or it stopped answering.
+        RequestRefused: the engine refused, with its reason.
+    """
+    timeout = ClientTimeout(total=None, sock_connect=_STREAM_SECONDS, sock_read=_STREAM_SECONDS)
+    async with client.open("GET", path, timeout=timeout) as answer:
+        if answer.status != 200:
+            try:
+                reason = str((await answer.json())["message"])
+            except (ValueError, KeyError, ClientError):
+                reason = f"The archive answered with HTTP {answer.status}."
+            raise RequestRefused(answer.status, reason)
+        async for piece in answer.content.iter_chunked(_PIECE_BYTES):
+            yield piece
+
+
+def safe_name(name: str) -> str:
+    """Return a name that is one part of a path on every system.
+
+    >>> safe_name("../a\\\\b:c.png"), safe_name("..")
+    ('b_c.png', 'file')
+    """
+    last = re.split(r"[/\\]", name)[-1]
+    clean = re.sub(r'[\x00-\x1f\x7f<>:"|?*\ud800-\udfff]', "_", last).strip(" .")
+    stem, dot, ending = clean.rpartition(".")
+    if len(clean.encode()) > MAX_NAME_BYTES:
+        ending = ending[:20] if dot else ""
+        cut = (stem or clean).encode()[: MAX_NAME_BYTES - 21 * 4].decode("utf-8", "ignore")
+        clean = f"{cut}{dot}{ending}"
+    return f"_{clean}" if _NO_NAMES.fullmatch(clean) else clean or "file"
+
+
+def _answer(name: str) -> dict[str, str]:
+    return {"name": name, "subfolder": "", "type": "input"}
+
+
+def _names(name: str) -> list[str]:
+    stem, ending = os.path.splitext(name)  # noqa: PTH122 - a name, not a path
+    return [name, *(f"{stem} ({number}){ending}" for number in range(1, MAX_NUMBER + 1))]
+
+
+def _find(directory: Path, name: str, size: int, digest: str) -> str | None:
+    """Return the numbered name under which these bytes are there already, or None."""
+    for each in _names(name):
+        found = _same(directory / each, size, digest)
+        if found is None:
+            return None
+        if found:
+            return each
+    return None
+
+
+def _same(path: Path, size: int, digest: str) -> bool | None:
+    """Return whether a file has these bytes; None where there is none. Anything but a file counts as other bytes."""
+    try:
+        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | _OPEN_FLAGS)
+    except FileNotFoundError:
+        return None
+    except OSError:  # a symlink, a directory, or not ours to read
+        return False
+    try:
+        about = os.fstat(handle)
+        if not stat.S_ISREG(about.st_mode) or about.st_size != size:
+            return False
+        sha256 = hashlib.sha256()
+        while piece := os.read(handle, _PIECE_BYTES):
+            sha256.update(piece)
+        return sha256.hexdigest() == digest
+    finally:
+        os.close(handle)
+
+
+async def _write(path: Path, pieces: AsyncIterator[bytes]) -> tuple[int, str]:
+    """Write a new file; returns its size and SHA-256."""
+    size, sha256 = 0, hashlib.sha256()
+
+    def write(piece: bytes) -> None:
+        sha256.update(piece)
+        file.write(piece)
+
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _OPEN_FLAGS, 0o644)
+    with os.fdopen(handle, "wb", buffering=0) as file:
+        async for piece in pieces:
+            size += len(piece)
+            await asyncio.to_thread(write, piece)
+    return size, sha256.hexdigest()
+
+
+def _publish(temporary: Path, directory: Path, name: str, size: int, digest: str) -> str:
+    """Give the file the first numbered name that is free or holds the same bytes; returns it."""
+    for each in _names(name):
+        target = directory / each
+        for _ in range(2):  # it may vanish between the two calls
+            if _same(target, size, digest):
+                return each
+            if _named(temporary, target):
+                return each
+            if _same(target, size, digest) is False:
+                break
+    raise RequestRefused(
+        409, f"{name} and its {MAX_NUMBER} numbered names are taken in ComfyUI's input directory."
+    )
+
+
+def _named(temporary: Path, target: Path) -> bool:
+    """Give a file its name without replacing another one; return whether the name was free."""
+    try:
+        if os.name == "nt":
+            temporary.rename(target)  # fails there where the name is taken
+        else:
+            os.link(temporary, target)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        return _copied(temporary, target)
+    return True
+
+
+def _copied(temporary: Path, target: Path) -> bool:
+    """Do the same on a filesystem without hard links."""
+    try:
+        handle = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _OPEN_FLAGS, 0o644)
+    except FileExistsError:
+        return False
+    try:
+        with os.fdopen(handle, "wb") as copy, temporary.open("rb") as file:
+            while piece := file.read(_PIECE_BYTES):
+                copy.write(piece)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            target.unlink()
+        raise
+    return True

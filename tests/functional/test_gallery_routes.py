@@ -1,0 +1,163 @@
+"""What CLOUD_ARCHIVE_GALLERY lets pages see, and ZIPs, on a real engine over HTTP."""
+
+from __future__ import annotations
+
+import io
+import sys
+import types
+import uuid
+import zipfile
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from cloud_archive.api.routes import GALLERY_HEADER, ROUTES, protect
+from cloud_archive.api.server import build_application
+from cloud_archive.archive.engine import Engine
+from cloud_archive.comfyui.engine_client import EngineAnswer
+from cloud_archive.comfyui.plugin import Plugin
+from tests.memory_store import MemoryStore
+from tests.unit.catalog.cataloguing import png
+
+from .archives import engine_on, until
+from .test_server import TOKEN, Caller, listening
+
+FACE = {GALLERY_HEADER: "1"}
+
+
+@pytest.fixture
+def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
+    """An engine with a file of its own and one that the catalog has from another machine."""
+    store, root = MemoryStore(), tmp_path / "output"
+    root.mkdir()
+    setting = getattr(request, "param", "all")
+    with engine_on(
+        root, store, tmp_path / "state", CLOUD_ARCHIVE_MACHINE_NAME="pod-1", CLOUD_ARCHIVE_GALLERY=setting
+    ) as engine:
+        until(lambda: engine.status().running, "running")
+        (root / "a").mkdir()
+        (root / "a" / "fox.png").write_bytes(png("a red fox", 1))
+        (root / "fox.png").write_bytes(png("another fox", 2))
+        until(lambda: len(store.objects) == 2, "archived")
+        catalog = engine.catalog()
+        until(lambda: catalog.search("fox", "name", "asc", 9, None).total == 2, "catalogued")
+        assert catalog.wait_until_filled(20)
+        other = "INSERT INTO words (text) VALUES ('pod-2') ON CONFLICT DO NOTHING"
+        catalog.database.change(lambda db: db.execute(other) and None)
+        move = "UPDATE assets SET machine = (SELECT id FROM words WHERE text = 'pod-2') WHERE seed = ?"
+        catalog.database.change(lambda db: db.execute(move, (2 - (1 << 63),)) and None)
+        yield engine
+
+
+def ids(engine: Engine) -> dict[str, str]:
+    found = engine.catalog().search("", "name", "asc", 9, None).assets
+    return {asset["machine"]: asset["id"] for asset in found}
+
+
+@pytest.mark.parametrize("engine", ["own"], indirect=True)
+async def test_own_shows_pages_what_this_machine_archived(engine: Engine) -> None:
+    known = ids(engine)
+    async with listening(build_application(engine, token=TOKEN), TOKEN) as caller:
+        _, page = await caller.ask("GET", "/cloud-sync/assets?q=fox", headers=FACE)
+        assert [asset["id"] for asset in page["assets"]] == [known["pod-1"]]
+        _, facets = await caller.ask("GET", "/cloud-sync/facets", headers=FACE)
+        assert [machine["name"] for machine in facets["machines"]] == ["pod-1"]
+        for call in ("", "/content", "/thumbnail", "/workflow", "/prompt"):
+            status, _ = await caller.ask("GET", f"/cloud-sync/assets/{known['pod-2']}{call}", headers=FACE)
+            assert status == 404, call
+        change = {"headers": FACE, "json": {"favorite": True}}
+        assert (await caller.ask("PATCH", f"/cloud-sync/assets/{known['pod-2']}", **change))[0] == 404
+        zipped = f"/cloud-sync/assets.zip?ids={known['pod-1']},{known['pod-2']}"
+        assert (await caller.ask("GET", zipped, headers=FACE))[0] == 404
+        # The command asks without the mark of a page, and sees everything.
+        assert (await caller.ask("GET", "/cloud-sync/assets?q=fox"))[1]["total"] == 2
+
+
+@pytest.mark.parametrize("engine", ["off"], indirect=True)
+async def test_off_shows_pages_nothing(engine: Engine) -> None:
+    known = ids(engine)
+    async with listening(build_application(engine, token=TOKEN), TOKEN) as caller:
+        for call in ("assets", "facets", f"assets/{known['pod-1']}", f"assets.zip?ids={known['pod-1']}"):
+            status, body = await caller.ask("GET", f"/cloud-sync/{call}", headers=FACE)
+            assert (status, body["message"]) == (403, "The gallery is off: CLOUD_ARCHIVE_GALLERY is off.")
+
+
+async def test_a_zip_holds_every_file_under_a_name_of_its_own(engine: Engine) -> None:
+    known = ids(engine)
+    async with listening(build_application(engine, token=TOKEN), TOKEN) as caller:
+        call = f"/cloud-sync/assets.zip?ids={','.join(known.values())}"
+        async with caller.open("GET", call) as answer:
+            assert answer.status == 200
+            assert "cloud-archive.zip" in answer.headers["Content-Disposition"]
+            archive = zipfile.ZipFile(io.BytesIO(await answer.read()))
+    assert archive.testzip() is None
+    assert sorted(archive.namelist()) == ["fox (1).png", "fox.png"]
+    bodies = {archive.read(name) for name in archive.namelist()}
+    assert bodies == {png("a red fox", 1), png("another fox", 2)}
+
+
+@pytest.mark.parametrize("asked", ["", "x", ",".join(str(uuid.uuid4()) for _ in range(201))])
+async def test_a_zip_of_nothing_or_too_much_is_refused(engine: Engine, asked: str) -> None:
+    async with listening(build_application(engine, token=TOKEN), TOKEN) as caller:
+        assert (await caller.ask("GET", f"/cloud-sync/assets.zip?ids={asked}"))[0] == 400
+
+
+async def test_the_daemon_has_no_input_directory(engine: Engine) -> None:
+    known = ids(engine)
+    async with listening(build_application(engine, token=None)) as caller:
+        status, body = await caller.ask("POST", f"/cloud-sync/assets/{known['pod-1']}/bring-back")
+        assert status == 409
+        assert "Only ComfyUI" in body["message"]
+
+
+async def test_the_plugin_puts_an_asset_into_comfyuis_input_directory(
+    engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The plugin's own handler, with the real engine behind it in place of the process that it would start."""
+    directory = tmp_path / "input"
+    directory.mkdir()
+    folders = types.ModuleType("folder_paths")
+    folders.get_input_directory = lambda: str(directory)  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "folder_paths", folders)
+    identity = ids(engine)["pod-2"]
+    async with listening(build_application(engine, token=TOKEN), TOKEN) as behind:
+        plugin = Plugin(FaceServer(), DirectClient(behind))  # type: ignore[arg-type]
+        route = next(route for route in ROUTES if route.name == "bring_back")
+        application = web.Application()
+        application.router.add_route(route.method, route.path, protect(route, plugin._forwarder(route)))
+        async with listening(application) as face:
+            for _ in range(2):
+                status, body = await face.ask("POST", f"/cloud-sync/assets/{identity}/bring-back")
+                assert (status, body) == (200, {"name": "fox.png", "subfolder": "", "type": "input"})
+            assert (await face.ask("POST", f"/cloud-sync/assets/{uuid.uuid4()}/bring-back"))[0] == 404
+            evil = {"headers": {"Origin": "https://evil.example"}}
+            assert (await face.ask("POST", f"/cloud-sync/assets/{identity}/bring-back", **evil))[0] == 403
+    assert [path.name for path in directory.iterdir()] == ["fox.png"]
+    assert (directory / "fox.png").read_bytes() == png("another fox", 2)
+
+
+class FaceServer:
+    """What the plugin needs of ComfyUI's server when only its routes are called."""
+
+    routes = ()
+
+
+class DirectClient:
+    """In place of an EngineClient: the calls go to a listener that is there already."""
+
+    def __init__(self, behind: Caller) -> None:
+        self._behind = behind
+
+    @asynccontextmanager
+    async def open(self, method: str, path: str, **_: Any) -> AsyncIterator[aiohttp.ClientResponse]:
+        async with self._behind.open(method, path, headers=FACE) as answer:
+            yield answer
+
+    async def call(self, method: str, path: str, **_: Any) -> EngineAnswer:
+        async with self.open(method, path) as answer:
+            return EngineAnswer(answer.status, answer.headers["Content-Type"], await answer.read())
