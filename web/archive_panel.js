@@ -6,7 +6,6 @@
  *     const panel = document.createElement("cloud-archive-panel");
  *     panel.client = client;                     // a StatusClient, started by whoever owns it
  *     panel.locale = "ja";                       // default "en"
- *     panel.heading = true;                      // a line with the product's name; default false
  *     panel.thumbnailUrl = (path) => url | null; // default: no pictures
  *
  * Everything it starts (listeners, one clock, requests) ends when it leaves the page. Harmless when loaded alone.
@@ -55,9 +54,6 @@ export class ArchivePanel extends HTMLElement {
    * @type {(path: string) => string|null}
    */
   thumbnailUrl = () => null;
-
-  /** Whether a line with the product's name stands on top; set before the panel enters the page. */
-  heading = false;
 
   constructor() {
     super();
@@ -148,9 +144,8 @@ export class ArchivePanel extends HTMLElement {
     this.#sections = [header, unarchived, setup, now, problems, waiting, recent, chart, destination, find];
     const left = el("div", { class: "column" }, problems.element, now.element, waiting.element, recent.element);
     const right = el("div", { class: "column" }, chart.element, destination.element);
-    const heading = this.heading ? el("div", { class: "heading", text: t("name") }) : null;
     this.#root.replaceChildren(
-      el("div", { class: "page", lang: t.locale }, heading, header.element, unarchived.element, setup.element, left, right, find.element),
+      el("div", { class: "page", lang: t.locale }, header.element, unarchived.element, setup.element, left, right, find.element),
     );
   }
 

@@ -3,14 +3,15 @@
 
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
-import { definePanel } from "./archive_panel.js";
+import { defineApp } from "./archive_app.js";
+import { canvasActions, takeDrops } from "./canvas_actions.js";
 import { splitPath } from "./format.js";
 import { Notifier } from "./notifier.js";
 import { shownState } from "./panel/header.js";
 import { reasonOf, StatusClient } from "./status_client.js";
 import { translator } from "./strings.js";
 
-/** @typedef {import("./archive_panel.js").ArchivePanel} ArchivePanel */
+/** @typedef {import("./archive_app.js").ArchiveApp} ArchiveApp */
 /** @typedef {import("./types.d.ts").FileRow} FileRow */
 /** @typedef {"success"|"error"|"warn"} Severity */
 
@@ -38,6 +39,7 @@ const TOASTS = {
  */
 const transport = {
   fetch: (path, options) => api.fetchApi(path, options),
+  url: (path) => api.apiURL(path),
   listen(on) {
     /** @type {Record<string, (event: CustomEvent) => void>} */
     const listeners = {
@@ -56,8 +58,11 @@ const transport = {
 api.addEventListener(EVENT, () => {});
 
 const client = new StatusClient(transport);
-/** @type {ArchivePanel|null} */
-let panel = null;
+/** @type {ArchiveApp|null} */
+let shown = null;
+/** @type {"status"|"library"} */
+let view = "status";
+let query = "";
 /** @type {string|null} */
 let chosenLanguage = null; // from the event of a change, which may come before the setting has its new value
 let badgeState = "";
@@ -90,7 +95,7 @@ function notify(severity, summary, detail, life) {
   // From 1.57 there is one function for each kind, and `add` is deprecated.
   const modern = toast[severity === "warn" ? "warning" : severity];
   if (typeof modern === "function") {
-    const action = { label: translator(locale())("toast.open"), onClick: openTab };
+    const action = { label: translator(locale())("toast.open"), onClick: () => openTab("status") };
     modern.call(toast, summary, { description: detail, duration: life, action });
   } else toast.add({ severity, summary, detail, life });
 }
@@ -102,7 +107,7 @@ function notify(severity, summary, detail, life) {
  */
 function openFromToast(event) {
   const message = event.target instanceof Element ? event.target.closest(".p-toast-message") : null;
-  if (message?.textContent?.includes("Cloud Archive") && !(event.target instanceof HTMLButtonElement)) openTab();
+  if (message?.textContent?.includes("Cloud Archive") && !(event.target instanceof HTMLButtonElement)) openTab("status");
 }
 
 /**
@@ -132,7 +137,10 @@ async function tell(key, values) {
   notify(severity, t(key), detail, life);
 }
 
-function openTab() {
+/** @param {"status"|"library"} [wanted]  which view to show */
+function openTab(wanted) {
+  if (wanted) view = wanted;
+  if (shown && wanted) shown.view = wanted;
   const sidebar = app.extensionManager.sidebarTab;
   if (sidebar?.activeSidebarTabId !== TAB) sidebar?.toggleSidebarTab(TAB);
 }
@@ -145,26 +153,33 @@ const tab = {
   type: "custom",
   /** @param {HTMLElement} element */
   render(element) {
-    definePanel();
-    panel?.remove();
-    panel = /** @type {ArchivePanel} */ (document.createElement("cloud-archive-panel"));
-    panel.heading = true;
-    panel.thumbnailUrl = thumbnailUrl;
-    panel.locale = locale();
-    panel.client = client;
+    defineApp();
+    shown?.remove();
+    shown = /** @type {ArchiveApp} */ (document.createElement("cloud-archive-app"));
+    shown.thumbnailUrl = thumbnailUrl;
+    shown.locale = locale();
+    shown.client = client;
+    shown.canvas = canvasActions(app, client, locale);
+    shown.fullPage = new URL("./library.html", import.meta.url).href;
+    shown.view = view;
+    shown.query = query;
+    shown.addEventListener("viewchange", () => {
+      view = shown?.view ?? view;
+      query = shown?.query ?? query;
+    });
     element.style.height = "100%";
-    element.append(panel);
+    element.append(shown);
   },
   destroy() {
-    panel?.remove();
-    panel = null;
+    shown?.remove();
+    shown = null;
   },
 };
 
 /** Update the icon and its badge: the number of pending files, or "!" where something needs attention. */
 function showBadge() {
-  const shown = app.extensionManager.getSidebarTabs?.().find((each) => each.id === TAB);
-  if (!shown) return;
+  const button = app.extensionManager.getSidebarTabs?.().find((each) => each.id === TAB);
+  if (!button) return;
   const t = translator(locale());
   const state = shownState(client);
   const pending = client.status?.pending_files ?? 0;
@@ -183,9 +198,9 @@ function showBadge() {
     iconBadge: preference(SETTINGS.badge) === false ? null : badge,
     tooltip: t("tab.tooltip", { state: t(`state.${state}`) }),
   };
-  if (shown.icon !== values.icon) shown.icon = values.icon;
-  if (shown.iconBadge !== values.iconBadge) shown.iconBadge = values.iconBadge;
-  if (shown.tooltip !== values.tooltip) shown.tooltip = values.tooltip;
+  if (button.icon !== values.icon) button.icon = values.icon;
+  if (button.iconBadge !== values.iconBadge) button.iconBadge = values.iconBadge;
+  if (button.tooltip !== values.tooltip) button.tooltip = values.tooltip;
 }
 
 /**
@@ -213,12 +228,13 @@ const commands = [
     label: "Cloud Archive: Upload now",
     icon: "pi pi-cloud-upload",
     function: () => {
-      openTab();
+      openTab("status");
       // The tab renders in the frontend's next turn.
-      requestAnimationFrame(() => requestAnimationFrame(() => panel?.askForUpload()));
+      requestAnimationFrame(() => requestAnimationFrame(() => shown?.panel?.askForUpload()));
     },
   },
-  { id: "CloudArchive.Open", label: "Cloud Archive: Open panel", icon: "pi pi-cloud", function: openTab },
+  { id: "CloudArchive.Open", label: "Cloud Archive: Open panel", icon: "pi pi-cloud", function: () => openTab() },
+  { id: "CloudArchive.Library", label: "Cloud Archive: Open library", icon: "pi pi-images", function: () => openTab("library") },
 ];
 
 app.registerExtension({
@@ -253,9 +269,10 @@ app.registerExtension({
     app.ui?.settings?.addEventListener?.(`${LANGUAGE}.change`, (/** @type {CustomEvent} */ event) => {
       chosenLanguage = event.detail?.value ?? null;
       showBadge();
-      if (panel) panel.locale = locale();
+      if (shown) shown.locale = locale();
     });
     document.addEventListener("click", openFromToast);
+    takeDrops(app, client, locale, (text, good) => notify(good ? "success" : "error", translator(locale())("name"), text, 5000));
     client.start();
   },
 });

@@ -1,22 +1,26 @@
 // @ts-check
 /**
- * The daemon's own page: the panel, fed by server-sent events.
+ * The daemon's own page, fed by server-sent events, and the page of its own that ComfyUI's library opens.
  *
  * Where the daemon asks for a token, so does the page; it keeps the token for this tab alone.
  * ComfyUI imports every script in this folder; this one does nothing on a page that is not the daemon's.
  */
 
-import { definePanel } from "./archive_panel.js";
+import { defineApp } from "./archive_app.js";
 import { el } from "./panel/dom.js";
 import { StatusClient } from "./status_client.js";
 import { translator } from "./strings.js";
 
-/** @typedef {import("./archive_panel.js").ArchivePanel} ArchivePanel */
+/** @typedef {import("./archive_app.js").ArchiveApp} ArchiveApp */
 /** @typedef {import("./types.d.ts").Status} Status */
 
 const EVENT = "cloud-sync.status";
 const AGAIN_MS = 3_000;
 const KEPT = "cloud-archive.token";
+
+// The library in a tab of its own lies below ComfyUI's extensions; the archive answers there without a stream.
+const BASE = new URL(document.documentElement.dataset.base ?? ".", document.baseURI).href;
+const HAS_NO_EVENTS = "base" in document.documentElement.dataset;
 
 /**
  * Read the status objects of a stream of server-sent events. An EventSource can't send the token, so `fetch` reads it.
@@ -62,7 +66,9 @@ function serverTransport(base, token, denied) {
   };
   return {
     fetch: send,
+    url: (path) => (token ? null : new URL(path.replace(/^\//, ""), base).href),
     listen(on) {
+      if (HAS_NO_EVENTS) return () => {}; // the client polls then
       const ended = new AbortController();
       /** @type {ReturnType<typeof setTimeout>|undefined} */
       let timer;
@@ -122,6 +128,16 @@ function askForToken(place, wrong) {
 }
 
 /**
+ * Put the view and the query into the page's address, so that a reload or a bookmark shows the same.
+ *
+ * @param {ArchiveApp} app
+ */
+function keepInAddress(app) {
+  const words = app.view === "library" ? `?library${app.query ? `&${new URLSearchParams({ q: app.query })}` : ""}` : "";
+  history.replaceState(null, "", location.pathname + words);
+}
+
+/**
  * Show the panel.
  *
  * @param {HTMLElement} place
@@ -129,7 +145,7 @@ function askForToken(place, wrong) {
 function show(place) {
   const token = sessionStorage.getItem(KEPT);
   const mine = new StatusClient(
-    serverTransport(document.baseURI, token, () => {
+    serverTransport(BASE, token, () => {
       if (client !== mine) return; // several requests were denied: the first has asked
       client = null;
       mine.stop();
@@ -138,16 +154,21 @@ function show(place) {
     }),
   );
   client = mine;
-  const panel = /** @type {ArchivePanel} */ (document.createElement("cloud-archive-panel"));
-  panel.locale = navigator.language;
-  panel.client = mine;
-  place.replaceChildren(panel);
+  const app = /** @type {ArchiveApp} */ (document.createElement("cloud-archive-app"));
+  app.locale = navigator.language;
+  app.client = mine;
+  app.heading = false;
+  const asked = new URLSearchParams(location.search);
+  app.query = asked.get("q") ?? "";
+  app.view = HAS_NO_EVENTS || asked.has("library") || asked.has("q") ? "library" : "status";
+  app.addEventListener("viewchange", () => keepInAddress(app));
+  place.replaceChildren(app);
   mine.start();
 }
 
 const place = document.getElementById("cloud-archive-dashboard");
 if (place) {
-  definePanel();
+  defineApp();
   document.documentElement.lang = navigator.language;
   show(place);
   // A page that the browser keeps for "back" must not hold its stream.

@@ -20,6 +20,7 @@
  * @typedef {object} Transport
  * @property {(path: string, options?: RequestInit) => Promise<Response>} fetch  path starts with "/cloud-sync/"
  * @property {(on: Listener) => () => void} listen  starts listening and returns what ends it
+ * @property {(path: string) => string|null} url  the address for an <img>; null where requests need a header
  */
 
 const QUIET_POLL_MS = 6_000;
@@ -50,6 +51,31 @@ export class RequestFailed extends Error {
 export function reasonOf(error, t) {
   if (!(error instanceof RequestFailed)) return error instanceof Error ? error.message : String(error);
   return error.message || (error.status ? t("error.status", { status: error.status }) : t("error.unreachable"));
+}
+
+/**
+ * Return an answer's JSON, or null where it is none: an error page, whose status says enough.
+ *
+ * A seed of 64 bits is more than a number holds here, so that it becomes text.
+ *
+ * @param {string} text
+ */
+function parsed(text) {
+  try {
+    return text ? JSON.parse(text.replace(/"seed":\s*(\d{16,})/g, '"seed": "$1"')) : null;
+  } catch {
+    return null;
+  }
+}
+
+/**
+ * @param {number} status
+ * @param {string} text  the answer's body
+ */
+function failure(status, text) {
+  const answer = parsed(text);
+  const reason = answer?.message ?? answer?.error;
+  return new RequestFailed(typeof reason === "string" ? reason : "", status);
 }
 
 export class StatusClient extends EventTarget {
@@ -150,16 +176,39 @@ export class StatusClient extends EventTarget {
   }
 
   /**
+   * Return the address of a file for an <img>, or null where it must be fetched with `blob`.
+   *
+   * @param {string} path
+   */
+  url(path) {
+    return this.#transport.url(path);
+  }
+
+  /**
+   * Fetch a file.
+   *
+   * @param {string} path
+   * @param {AbortSignal} [signal]
+   * @throws {RequestFailed} the server refused or cannot be reached.
+   */
+  async blob(path, signal) {
+    const response = await this.#send(path, { signal, cache: "no-store" });
+    if (response.ok) return response.blob();
+    throw failure(response.status, await response.text());
+  }
+
+  /**
    * POST to one of the actions; the answer's own status, where it carries one, is shown at once.
    *
    * @param {string} path
    * @param {object} [body]
+   * @param {"POST"|"PATCH"} [method]
    * @returns {Promise<any>}
    * @throws {RequestFailed} the server refused or can't be reached.
    */
-  async post(path, body) {
+  async post(path, body, method = "POST") {
     /** @type {RequestInit} */
-    const options = { method: "POST", signal: AbortSignal.timeout(ACTION_MS) };
+    const options = { method, signal: AbortSignal.timeout(ACTION_MS) };
     if (body !== undefined) {
       options.headers = { "Content-Type": "application/json" };
       options.body = JSON.stringify(body);
@@ -174,24 +223,25 @@ export class StatusClient extends EventTarget {
    * @param {string} path
    * @param {RequestInit} options
    */
-  async #request(path, options) {
-    let response;
+  async #send(path, options) {
     try {
-      response = await this.#transport.fetch(path, options);
+      return await this.#transport.fetch(path, options);
     } catch (error) {
       if (error instanceof DOMException && error.name === "AbortError") throw error;
       throw new RequestFailed("", 0);
     }
+  }
+
+  /**
+   * @param {string} path
+   * @param {RequestInit} options
+   */
+  async #request(path, options) {
+    const response = await this.#send(path, options);
     const text = await response.text();
-    let answer = null;
-    try {
-      answer = text ? JSON.parse(text) : null;
-    } catch {
-      // An error page: the status says enough.
-    }
+    const answer = parsed(text);
     if (response.ok && answer !== null) return answer;
-    const reason = answer?.message ?? answer?.error;
-    throw new RequestFailed(typeof reason === "string" ? reason : "", response.status);
+    throw failure(response.status, text);
   }
 
   /** @param {Status} status */

@@ -118,3 +118,97 @@ export interface Row<T> {
   update: (item: T) => void;
   tick?: () => void;
 }
+
+/** One archived object and how it was made: `GET /cloud-sync/assets/{id}`. */
+export interface Asset {
+  id: string;
+  name: string;
+  key: string;
+  path: string;
+  size: number;
+  mime_type: string | null;
+  sha256: string | null;
+  created_at: string;
+  machine: string | null;
+  session_id: string | null;
+  job_id: string | null;
+  preview_url: string;
+  width: number | null;
+  height: number | null;
+  duration_seconds: number | null;
+  metadata: {
+    prompt: string | null;
+    negative_prompt: string | null;
+    models: string[];
+    loras: { name: string; strength: number | null }[];
+    /** Text where the number is too large for a browser. */
+    seed: number | string | null;
+    sampler: string | null;
+    scheduler: string | null;
+    steps: number | null;
+    cfg: number | null;
+    source: string | null;
+    confidence: string | null;
+  };
+  has_workflow: boolean;
+  has_prompt: boolean;
+  tags: string[];
+  favorite: boolean;
+  rating: number;
+  note: string;
+  hidden: boolean;
+}
+
+export interface AssetPage {
+  assets: Asset[];
+  total: number;
+  has_more: boolean;
+  next_cursor: string | null;
+}
+
+export interface DayCount {
+  name: string;
+  count: number;
+}
+
+/** The answer of `GET /cloud-sync/facets`: days newest first, all others the most frequent first. */
+export interface Facets {
+  models: DayCount[];
+  loras: DayCount[];
+  samplers: DayCount[];
+  machines: DayCount[];
+  types: DayCount[];
+  tags: DayCount[];
+  days: DayCount[];
+  /** Files that are not read yet, so that only their names are found. */
+  unread?: number;
+}
+
+/** The facets that are lists of names with counts. */
+export type FacetName = Exclude<keyof Facets, "unread">;
+
+/** What can be done with an asset where the gallery is shown: ComfyUI's canvas; null on the daemon's page. */
+export interface CanvasActions {
+  openWorkflow: (asset: Asset) => Promise<void>;
+  useAsInput: (asset: Asset) => Promise<string>;
+}
+
+/** What every part of the gallery is made with. */
+export interface GalleryContext {
+  t: Translator;
+  client: StatusClient;
+  canvas: CanvasActions | null;
+  /** "Today", "Wednesday, 25 November 2026" for "2026-11-25". */
+  dayName: (day: string) => string;
+  /** "Nov 2026" */
+  monthName: (day: string) => string;
+  /** Date and time in full. */
+  moment: (time: string) => string;
+  number: (value: number) => string;
+  isBlurred: (asset: Asset) => boolean;
+  copy: (text: string) => Promise<void>;
+  /** Show a sentence for a while. */
+  say: (text: string, tone: "good" | "bad") => void;
+  /** Save edits of some assets; null where it failed, which was said. */
+  edit: (assets: Asset[], changes: Partial<Asset>) => Promise<Asset[] | null>;
+}

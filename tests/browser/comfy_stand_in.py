@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import mimetypes
+import re
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -84,8 +85,9 @@ class ComfyStandIn:
             ("GET", "/node_replacements", _answer({})),
             ("GET", "/prompt", _answer({"exec_info": {"queue_remaining": 0}})),
             ("GET", "/view", self._view),
-            ("GET", "/cloud-sync/{call}", self._ask_plugin),
-            ("POST", "/cloud-sync/{call}", self._ask_plugin),
+            ("GET", "/cloud-sync/{call:.*}", self._ask_plugin),
+            ("POST", "/cloud-sync/{call:.*}", self._ask_plugin),
+            ("PATCH", "/cloud-sync/{call:.*}", self._ask_plugin),
         ]
         for method, path, handler in routes:
             application.router.add_route(method, path, handler)
@@ -144,10 +146,13 @@ class ComfyStandIn:
         return web.json_response(translations)
 
     async def _ask_plugin(self, request: web.Request) -> web.StreamResponse:
-        handler = self._plugin.get((request.method, request.path.removeprefix("/api")))
-        if handler is None:
-            raise web.HTTPNotFound
-        return await handler(request)
+        path = request.path.removeprefix("/api")
+        for (method, pattern), handler in self._plugin.items():
+            found = re.fullmatch(re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]+)", pattern), path)
+            if method == request.method and found:
+                request.match_info.update(found.groupdict())
+                return await handler(request)
+        raise web.HTTPNotFound
 
     async def _get_settings(self, request: web.Request) -> web.StreamResponse:
         return web.json_response(self.settings)

@@ -8,6 +8,7 @@ from axe_playwright_python.base import AXE_SCRIPT  # type: ignore[import-untyped
 from playwright.sync_api import Locator, Page, expect
 
 PANEL = "cloud-archive-panel"
+APP = "cloud-archive-app"
 _TAB_IS_THERE = "window.app?.extensionManager?.getSidebarTabs().some(t => t.id === 'cloud-archive')"
 
 
@@ -52,7 +53,7 @@ def heading(panel: Locator) -> Locator:
     return panel.locator(".state h2")
 
 
-def serious_findings(page: Page, inside: str = PANEL) -> list[str]:
+def serious_findings(page: Page, inside: str = APP, *shadow: str) -> list[str]:
     """What axe-core finds that is serious or critical; a list that waits for its next page is dimmed until it comes."""
     if not page.evaluate("'axe' in window"):
         page.evaluate(AXE_SCRIPT)
@@ -61,7 +62,9 @@ def serious_findings(page: Page, inside: str = PANEL) -> list[str]:
         expect(page.locator(f'{inside} [aria-busy="true"]')).to_have_count(0)
         # Nothing but violations: all that is fine would be a list of 600 kB.
         violations = page.evaluate(
-            "async (inside) => (await axe.run(inside, {resultTypes: ['violations']})).violations", inside
+            "async (path) => (await axe.run({include: [{fromShadowDom: path}]},"
+            " {resultTypes: ['violations']})).violations",
+            [inside, *shadow],
         )
         found = [
             f"{one['id']}: {node['html'][:160]} {node.get('failureSummary', '')[:200]}"

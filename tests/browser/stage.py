@@ -10,7 +10,7 @@ import tempfile
 import threading
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,6 +19,7 @@ from aiohttp import web
 from filelock import FileLock
 
 from tests.browser.comfy_stand_in import ComfyStandIn
+from tests.browser.scripted_catalog import ScriptedCatalog
 from tests.browser.scripted_model import ScriptedModel
 
 T = TypeVar("T")
@@ -114,6 +115,7 @@ class Scene:
     model: ScriptedModel
     background: Background
     comfy: ComfyStandIn | None = None
+    catalog: ScriptedCatalog = field(default_factory=ScriptedCatalog)
 
     def show(self, **changes: Any) -> None:
         """Change the status and push it."""
@@ -147,30 +149,36 @@ def beating(background: Background, model: ScriptedModel) -> Iterator[None]:
 
 @contextmanager
 def comfy_scene(
-    background: Background, frontend: Path, output: Path, settings: dict[str, Any] | None = None
+    background: Background,
+    frontend: Path,
+    output: Path,
+    settings: dict[str, Any] | None = None,
+    catalog: ScriptedCatalog | None = None,
 ) -> Iterator[Scene]:
     """ComfyUI's stand-in with a real frontend and the scripted model."""
     comfy, model = ComfyStandIn(frontend, PLUGIN_ROOT, output, settings), ScriptedModel()
+    catalog = catalog or ScriptedCatalog()
     model.on_push = comfy.broadcast
-    comfy.attach(model.routes(), output)
+    comfy.attach([*model.routes(), *catalog.routes()], output)
     application = comfy.application()
     application.on_shutdown.append(model.end_streams)
     with background.serving(application) as address, beating(background, model):
-        yield Scene(address, model, background, comfy)
+        yield Scene(address, model, background, comfy, catalog)
 
 
 @contextmanager
-def dashboard_scene(background: Background) -> Iterator[Scene]:
+def dashboard_scene(background: Background, catalog: ScriptedCatalog | None = None) -> Iterator[Scene]:
     """The daemon's page with the scripted model."""
     model, application = ScriptedModel(), web.Application()
+    catalog = catalog or ScriptedCatalog()
 
     async def index(request: web.Request) -> web.StreamResponse:
         return web.FileResponse(PLUGIN_ROOT / "web" / "index.html")
 
-    for method, path, handler in model.routes():
+    for method, path, handler in [*model.routes(), *catalog.routes()]:
         application.router.add_route(method, path, handler)
     application.router.add_get("/", index)
     application.router.add_static("/", PLUGIN_ROOT / "web")
     application.on_shutdown.append(model.end_streams)
     with background.serving(application) as address, beating(background, model):
-        yield Scene(address, model, background)
+        yield Scene(address, model, background, None, catalog)

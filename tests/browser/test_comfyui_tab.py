@@ -18,10 +18,10 @@ from tests.servers import wait_until
 OPENINGS = 20
 FIRST_OPENINGS = 5
 # In the page, since looks from outside cost more than the openings.
-OPEN_AND_CLOSE = """async ([panel, times]) => {
+OPEN_AND_CLOSE = """async ([, times]) => {
   const toggle = () => app.extensionManager.sidebarTab.toggleSidebarTab("cloud-archive");
   const until = async (holds) => { while (!holds()) await new Promise((go) => setTimeout(go, 5)); };
-  const shown = () => document.querySelector(panel);
+  const shown = () => document.querySelector("cloud-archive-app")?.panel;
   for (let time = 0; time < times; time++) {
     toggle();
     await until(() => shown()?.shadowRoot.querySelectorAll(".problem li").length > 2);
@@ -57,7 +57,7 @@ def test_the_tab_opens_and_shows_the_newest_files_with_their_pictures(comfy: tup
     expect(rows).to_have_count(6)
     expect(rows.first).to_contain_text("aurora_00012_.png")
     page.wait_for_function(
-        f"document.querySelector('{PANEL}').shadowRoot.querySelector('.recent img').naturalWidth === 160"
+        "document.querySelector('cloud-archive-app').panel.shadowRoot.querySelector('.recent img').naturalWidth === 160"
     )
     expect(panel.locator(".thumb[aria-label=Video] .icon-play")).to_have_count(1)
     assert serious_findings(page) == []

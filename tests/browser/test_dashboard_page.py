@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Browser, Dialog, Page, expect
 
 from tests.browser.gallery import states
-from tests.browser.pages import PANEL, heading, open_dashboard, serious_findings
+from tests.browser.pages import heading, open_dashboard, serious_findings
 from tests.browser.scripted_model import a_file, a_status, from_now
 from tests.browser.stage import Scene
 from tests.servers import wait_until
@@ -422,7 +422,7 @@ def test_a_panel_that_leaves_the_page_leaves_no_clock_and_no_request_behind(
     panel = open_dashboard(page, dashboard.address)
     expect(heading(panel)).to_have_text("Up to date")
     assert page.evaluate("clocks.size") == 1
-    page.evaluate(f"window.kept = document.querySelector('{PANEL}'); kept.remove()")
+    page.evaluate("window.kept = document.querySelector('cloud-archive-app').panel; kept.remove()")
     assert page.evaluate("clocks.size") == 0
     assert page.evaluate("kept.shadowRoot.childElementCount") == 0
     page.evaluate("document.body.append(kept)")

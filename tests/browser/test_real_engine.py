@@ -111,7 +111,7 @@ def shows_the_life_of_an_archive(page: Page, panel: Locator, output: Path, store
     expect(panel.locator(".safe")).to_have_text("Safe to stop")
 
     page.evaluate(
-        "() => { window.seen = new Set(); const root = document.querySelector('cloud-archive-panel').shadowRoot;"
+        "() => { window.seen = new Set(); const root = document.querySelector('cloud-archive-app').panel.shadowRoot;"
         " window.watching = new MutationObserver(() => { for (const bar of root.querySelectorAll('[role=progressbar]'))"
         " seen.add(bar.getAttribute('aria-valuenow')); });"
         " watching.observe(root, {subtree: true, childList: true, attributes: true}); }"

@@ -77,6 +77,20 @@ const SHAPES = {
   stop: "M4.5 4.5h7v7h-7z",
   search: "M2.6 7a4.4 4.4 0 1 0 8.8 0a4.4 4.4 0 1 0-8.8 0M10.3 10.3l3.4 3.4",
   link: "M6.5 9.5l3-3M7 4.6l1.4-1.4a3 3 0 0 1 4.3 4.3L11.3 9M9 11.4l-1.4 1.4a3 3 0 0 1-4.3-4.3L4.7 7",
+  star: "M8 2l1.8 3.8l4.2.5l-3.1 2.9l.8 4.1L8 11.3l-3.7 2l.8-4.1L2 6.3l4.2-.5z",
+  heart: "M8 13.2C3.5 9.8 2 7.8 2 5.7A3 3 0 0 1 8 4.6a3 3 0 0 1 6 1.1c0 2.1-1.5 4.1-6 7.5z",
+  info: "M2 8a6 6 0 1 0 12 0a6 6 0 1 0-12 0M8 7.4v3.4M8 5.2v.2",
+  plus: "M8 3.5v9M3.5 8h9",
+  minus: "M3.5 8h9",
+  back: "M10 3.8L6 8l4 4.2",
+  flow: "M2 3.2h4v3.2H2zM10 9.6h4v3.2h-4zM6 4.8h2.5v6.4H10",
+  input: "M7 3H3v10h10V9M13.4 2.6L7.6 8.4M7.4 5v3.6H11",
+  download: "M8 2.6v7.6M4.9 7.3L8 10.4l3.1-3.1M2.5 10.5v3h11v-3",
+  external: "M7 3.5H3v9.5h9.5V9M9.5 2.8h3.8v3.8M13 3L7.6 8.4",
+  compare: "M2 3h5v10H2zM9 3h5v10H9z",
+  hidden: "M1.8 8c1.6-2.8 3.7-4.2 6.2-4.2S12.6 5.2 14.2 8c-1.6 2.8-3.7 4.2-6.2 4.2S3.4 10.8 1.8 8M2.8 2.5l10.4 11",
+  filter: "M2.5 4.5h11M4.5 8h7M6.5 11.5h3",
+  view: "M2.5 2.5h4.5v4.5h-4.5zM9 2.5h4.5v4.5H9zM2.5 9h4.5v4.5h-4.5zM9 9h4.5v4.5H9z",
 };
 SHAPES.unavailable = SHAPES.attention;
 SHAPES.skipped = SHAPES.vanished;

@@ -78,7 +78,6 @@ option { background: var(--ca-bg); color: var(--ca-fg); }
 .choice .button { min-height: 22px; padding: 1px 8px; font-size: 12px; border-radius: 6px; background: transparent; }
 .choice .button[aria-pressed="true"] { background: var(--ca-bg); box-shadow: 0 0 0 1px var(--ca-line); }
 
-.heading { display: flex; align-items: center; gap: 8px; min-height: 28px; font-size: 14px; font-weight: 600; margin-bottom: -6px; }
 .head { display: grid; gap: 10px; }
 .state { display: flex; gap: 10px; align-items: flex-start; }
 .state > .icon { width: 28px; height: 28px; stroke-width: 1.25; margin-top: 1px; }
@@ -179,7 +178,7 @@ details[open] > summary > .icon { transform: rotate(90deg); }
 @container (min-width: 720px) {
   .page { grid-template-columns: minmax(0, 3fr) minmax(0, 2fr); gap: 24px; padding: 24px; max-width: 1180px; margin: 0 auto; }
   .column { gap: 24px; }
-  .heading, .head, .wide { grid-column: 1 / -1; }
+  .head, .wide { grid-column: 1 / -1; }
   .head { grid-template-columns: minmax(0, 1fr) auto; align-items: center; padding: 16px; }
   .state > .icon { width: 36px; height: 36px; }
   .state h2 { font-size: 20px; }

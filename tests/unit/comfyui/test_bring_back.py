@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 
-from cloud_archive.comfyui import bring_back as module
 from cloud_archive.comfyui.bring_back import MAX_NUMBER, bring_back, safe_name
 from cloud_archive.errors import RequestRefused
 
@@ -130,7 +129,7 @@ async def test_a_filesystem_without_hard_links_is_fine(
     def no_links(*_: object) -> None:
         raise OSError(errno.EPERM, "Operation not permitted")
 
-    monkeypatch.setattr(module.os, "link", no_links)
+    monkeypatch.setattr(os, "link", no_links)
     (tmp_path / "fox.png").write_bytes(b"other")
     assert (await bring_back(asset(), tmp_path, Source().read))["name"] == "fox (1).png"
     assert names(tmp_path) == ["fox (1).png", "fox.png"]

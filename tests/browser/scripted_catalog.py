@@ -1,0 +1,210 @@
+"""The catalog's routes answered from memory: any number of assets, with pictures painted on demand."""
+
+from __future__ import annotations
+
+import io
+import json
+import uuid
+from collections import Counter
+from datetime import date, datetime, time, timedelta
+from typing import Any
+
+from aiohttp import web
+
+from tests.browser.sample_pictures import paint
+
+from .scripted_model import Handler
+
+_MODELS = ("juggernautXL_v9.safetensors", "flux1-dev.safetensors", "sd_xl_base_1.0.safetensors")
+_WORDS = ("fjord at dawn", "dunes at dusk", "night sky", "glass spheres", "poster HORIZON")
+_REFUSALS = {400: web.HTTPBadRequest, 403: web.HTTPForbidden, 503: web.HTTPServiceUnavailable}
+_NAMESPACE = uuid.UUID("7f1d1f0e-5a5c-4d6e-8f53-0d6c2b7f1d11")
+
+
+def an_asset(number: int, moment: datetime, **changes: Any) -> dict[str, Any]:
+    """One asset of the contract: the picture of a landscape."""
+    name = f"picture_{number:06}_.png"
+    identity = str(uuid.uuid5(_NAMESPACE, name))
+    return {
+        "id": identity,
+        "name": name,
+        "key": f"comfyui-outputs/{name}",
+        "path": name,
+        "size": 1_500_000,
+        "mime_type": "image/png",
+        "sha256": f"{number:064x}",
+        "created_at": moment.astimezone().isoformat(),
+        "machine": f"pod-{number % 2 + 1}",
+        "session_id": "session",
+        "job_id": None,
+        "preview_url": f"/cloud-sync/assets/{identity}/thumbnail",
+        "width": 768,
+        "height": 768,
+        "duration_seconds": None,
+        "metadata": {
+            "prompt": f"{_WORDS[number % 5]}, number {number}",
+            "negative_prompt": "blurry",
+            "models": [_MODELS[number % 3]],
+            "loras": [{"name": "film_grain.safetensors", "strength": 0.6}] if number % 4 == 0 else [],
+            "seed": 2**63 + number,
+            "sampler": "euler",
+            "scheduler": "normal",
+            "steps": 20,
+            "cfg": 7.0,
+            "source": "png",
+            "confidence": "high",
+        },
+        "has_workflow": True,
+        "has_prompt": True,
+        "tags": [],
+        "favorite": False,
+        "rating": 0,
+        "note": "",
+        "hidden": False,
+    } | changes
+
+
+class ScriptedCatalog:
+    """What the catalog's routes answer.
+
+    Attributes:
+        calls: method, path and query or body of each call.
+        failure: where it is set, (status, message) of every answer.
+    """
+
+    def __init__(self, count: int = 0, *, per_day: int = 500) -> None:
+        self.assets: list[dict[str, Any]] = []  # newest first
+        self.calls: list[tuple[str, str, Any]] = []
+        self.failure: tuple[int, str] | None = None
+        self._pictures: dict[int, bytes] = {}
+        self._days: dict[str, list[dict[str, Any]]] = {}
+        self._indexed = -1
+        noon = datetime.combine(date.today(), time(12))
+        for number in range(count):
+            moment = noon - timedelta(days=number // per_day, seconds=number % per_day)
+            self.assets.append(an_asset(number, moment))
+
+    def routes(self) -> list[tuple[str, str, Handler]]:
+        """The routes as (method, path, handler)."""
+        one = "/cloud-sync/assets/{id}"
+        return [
+            ("GET", "/cloud-sync/assets", self._answer(self._search)),
+            ("GET", "/cloud-sync/facets", self._answer(self._facets)),
+            ("GET", "/cloud-sync/assets.zip", self._answer(lambda request: request.query["ids"])),
+            ("GET", one, self._answer(self._one)),
+            ("PATCH", one, self._edit),
+            ("GET", f"{one}/thumbnail", self._picture),
+            ("GET", f"{one}/content", self._picture),
+            ("GET", f"{one}/workflow", self._answer(lambda _: {"nodes": [], "links": [], "version": 0.4})),
+            ("GET", f"{one}/prompt", self._answer(lambda _: {})),
+            ("POST", f"{one}/bring-back", self._bring_back),
+        ]
+
+    def _note(self, request: web.Request, body: Any = None) -> None:
+        path = request.path.removeprefix("/api")
+        self.calls.append((request.method, path, dict(request.query) if body is None else body))
+        if self.failure is not None:
+            status, message = self.failure
+            text = json.dumps({"success": False, "message": message})
+            raise _REFUSALS[status](text=text, content_type="application/json")
+
+    def _answer(self, make: Any) -> Handler:
+        async def handler(request: web.Request) -> web.StreamResponse:
+            self._note(request)
+            return web.json_response(make(request))
+
+        return handler
+
+    def _found(self, query: str) -> list[dict[str, Any]]:
+        words, since, until = [], "", "9"
+        for part in query.split():
+            if part.startswith("since:"):
+                since = part[6:]
+            elif part.startswith("until:"):
+                until = part[6:]
+            else:
+                words.append(part.lower())
+        # A day of a hundred thousand assets must not cost a walk through all of them.
+        assets = self._day(since) if since and since == until else self.assets
+        return [
+            asset
+            for asset in assets
+            if since <= asset["created_at"][:10] <= until and all(_matches(asset, word) for word in words)
+        ]
+
+    def _day(self, day: str) -> list[dict[str, Any]]:
+        if self._indexed != len(self.assets):
+            self._indexed, self._days = len(self.assets), {}
+            for asset in self.assets:
+                self._days.setdefault(asset["created_at"][:10], []).append(asset)
+        return self._days.get(day, [])
+
+    def _search(self, request: web.Request) -> dict[str, Any]:
+        found = self._found(request.query.get("q", ""))
+        start, limit = int(request.query.get("after") or 0), int(request.query.get("limit") or 50)
+        end = start + limit
+        cursor = str(end) if end < len(found) else None
+        return {
+            "assets": found[start:end],
+            "total": len(found),
+            "has_more": cursor is not None,
+            "next_cursor": cursor,
+        }
+
+    def _facets(self, request: web.Request) -> dict[str, Any]:
+        found = self._found(request.query.get("q", ""))
+
+        def count(values: Any, newest: bool = False) -> list[dict[str, Any]]:
+            pairs = (
+                sorted(Counter(values).items(), reverse=True) if newest else Counter(values).most_common(100)
+            )
+            return [{"name": name, "count": number} for name, number in pairs]
+
+        return {
+            "models": count(model for asset in found for model in asset["metadata"]["models"]),
+            "loras": count(lora["name"] for asset in found for lora in asset["metadata"]["loras"]),
+            "samplers": count(asset["metadata"]["sampler"] for asset in found),
+            "machines": count(asset["machine"] for asset in found),
+            "types": count(asset["mime_type"].split("/")[0] for asset in found),
+            "tags": count(tag for asset in found for tag in asset["tags"]),
+            "days": count((asset["created_at"][:10] for asset in found), newest=True),
+            "unread": 0,
+        }
+
+    def _one(self, request: web.Request) -> dict[str, Any]:
+        wanted = request.match_info["id"]
+        return next(asset for asset in self.assets if asset["id"] == wanted)
+
+    async def _edit(self, request: web.Request) -> web.StreamResponse:
+        changes = await request.json()
+        self._note(request, changes)
+        asset = self._one(request)
+        asset.update(changes)
+        return web.json_response(asset)
+
+    async def _bring_back(self, request: web.Request) -> web.StreamResponse:
+        self._note(request)
+        return web.json_response({"name": self._one(request)["name"], "subfolder": "", "type": "input"})
+
+    async def _picture(self, request: web.Request) -> web.StreamResponse:
+        self._note(request)
+        number = int(request.match_info["id"][:2], 16) % 25
+        if number not in self._pictures:
+            data = io.BytesIO()
+            paint(number % 5, number, (240, 240)).save(data, "PNG")
+            self._pictures[number] = data.getvalue()
+        return web.Response(body=self._pictures[number], content_type="image/png")
+
+
+def _matches(asset: dict[str, Any], word: str) -> bool:
+    field, _, value = word.partition(":")
+    value = value.strip('"')
+    if field == "model":
+        return value in asset["metadata"]["models"][0].lower()
+    if field == "seed":
+        return value == str(asset["metadata"]["seed"])
+    if field == "is":
+        return bool(asset[value])
+    if field == "tag":
+        return value in asset["tags"]
+    return word in f"{asset['name']} {asset['metadata']['prompt']}".lower()

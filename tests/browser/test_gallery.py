@@ -1,0 +1,298 @@
+"""The library on the daemon's page: search, timeline, viewer, edits, all by keyboard, and its honest states."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Dialog, Locator, Page, expect
+
+from tests.browser.pages import APP, serious_findings
+from tests.browser.scripted_catalog import ScriptedCatalog, an_asset
+from tests.browser.stage import Background, Scene, dashboard_scene
+from tests.servers import wait_until
+
+GALLERY = "cloud-archive-gallery"
+
+
+@pytest.fixture
+def library(background: Background, request: pytest.FixtureRequest) -> Iterator[Scene]:
+    """The daemon's page with this many assets."""
+    with dashboard_scene(background, ScriptedCatalog(getattr(request, "param", 60), per_day=20)) as scene:
+        yield scene
+
+
+def open_library(page: Page, scene: Scene, query: str = "") -> Locator:
+    page.goto(f"{scene.address}/?library{query}")
+    gallery = page.locator(GALLERY)
+    expect(gallery.locator(".tile:not(.waiting)").first).to_be_visible()
+    return gallery
+
+
+def press(gallery: Locator, *keys: str) -> None:
+    """Press keys with the timeline in focus."""
+    timeline = gallery.locator(".list-box")
+    timeline.focus()
+    for key in keys:
+        gallery.page.keyboard.press(key)
+
+
+def test_the_switch_shows_the_library_and_the_address_keeps_it(page: Page, library: Scene) -> None:
+    page.goto(library.address)
+    page.get_by_role("button", name="Library").click()
+    gallery = page.locator(GALLERY)
+    expect(gallery.locator(".line")).to_contain_text("60 files")
+    expect(gallery.locator(".day").first).to_contain_text("Today")
+    gallery.get_by_role("combobox").fill("dunes")
+    expect(gallery.locator(".line")).to_contain_text("12 files")
+    page.wait_for_function("location.search.includes('q=dunes')")
+    page.reload()
+    expect(page.locator(GALLERY).get_by_role("combobox")).to_have_value("dunes")
+    expect(page.locator(GALLERY).locator(".line")).to_contain_text("12 files")
+    page.get_by_role("button", name="Status").click()
+    expect(page.locator("cloud-archive-panel")).to_be_visible()
+    assert "library" not in page.url
+
+
+@pytest.mark.parametrize("library", [100_000], indirect=True)
+def test_a_hundred_thousand_assets_are_a_few_hundred_nodes(page: Page, library: Scene) -> None:
+    page.set_viewport_size({"width": 1280, "height": 900})
+    gallery = open_library(page, library)
+    expect(gallery.locator(".line")).to_contain_text("100,000 files")
+    scroller = gallery.locator(".scroller")
+    count = "root => root.getRootNode().querySelectorAll('*').length"
+    shown = "root => root.querySelectorAll('.tile:not([hidden])').length"
+    first = scroller.evaluate(count)
+    for _ in range(2):
+        for share in (0.2, 0.4, 0.6, 0.8, 1.0, 0.7, 0.3, 0.0):
+            scroller.evaluate(f"root => {{ root.scrollTop = root.scrollHeight * {share}; }}")
+            expect(gallery.locator(".tile:not([hidden]):not(.waiting)").first).to_be_visible()
+            assert scroller.evaluate(shown) < 200
+        if _ == 0:
+            once = scroller.evaluate(count)
+    assert scroller.evaluate(count) <= once, "nothing grows the second time"
+    assert once < first + 1200
+    press(gallery, "End")
+    expect(gallery.locator(".tile.current")).to_have_attribute("aria-posinset", "100000")
+    expect(gallery.locator(".tile.current")).to_have_attribute("title", "picture_099999_.png")
+    requests = [call for call in library.catalog.calls if call[1] == "/cloud-sync/assets"]
+    assert len(requests) < 60, "what only flies by is not fetched"
+
+
+def test_arrow_keys_move_through_days_and_enter_opens_the_viewer(page: Page, library: Scene) -> None:
+    gallery = open_library(page, library)
+    current = gallery.locator(".tile.current")
+    press(gallery, "ArrowRight", "ArrowRight")
+    expect(current).to_have_attribute("aria-posinset", "3")
+    press(gallery, "ArrowDown", "ArrowDown", "ArrowDown", "ArrowDown")
+    place = int(current.get_attribute("aria-posinset") or 0)
+    assert place > 20, "into the next day"
+    press(gallery, "Enter")
+    viewer = gallery.get_by_role("dialog", name="Viewer")
+    expect(viewer).to_be_visible()
+    expect(viewer).to_contain_text(f"{place} of 60")
+    page.keyboard.press("ArrowRight")
+    expect(viewer).to_contain_text(f"{place + 1} of 60")
+    expect(viewer.locator("h2")).to_have_text(f"picture_{place:06}_.png")
+    page.keyboard.press("Escape")
+    expect(viewer).to_be_hidden()
+    expect(current).to_have_attribute("aria-posinset", str(place + 1))
+
+
+def test_the_viewer_shows_how_it_was_made_and_copies_all_of_a_large_seed(page: Page, library: Scene) -> None:
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    gallery = open_library(page, library)
+    press(gallery, "Enter")
+    viewer = gallery.get_by_role("dialog", name="Viewer")
+    expect(viewer).to_contain_text("fjord at dawn, number 0")
+    expect(viewer).to_contain_text("juggernautXL_v9.safetensors")
+    expect(viewer).to_contain_text("In the bucket, SHA-256 000000000000…")
+    viewer.get_by_role("button", name="Copy Seed").click()
+    page.wait_for_function(f"navigator.clipboard.readText().then(text => text === '{2**63}')")
+    viewer.get_by_role("button", name="Copy prompt").first.click()
+    page.wait_for_function("navigator.clipboard.readText().then(text => text === 'fjord at dawn, number 0')")
+    page.context.clear_permissions()
+    viewer.get_by_role("button", name=f"Search for seed:{2**63}").click()
+    expect(gallery.get_by_role("combobox")).to_have_value(f"seed:{2**63}")
+    expect(gallery.locator(".line")).to_contain_text("1 file")
+
+
+def test_the_workflow_and_the_file_can_be_downloaded(page: Page, library: Scene) -> None:
+    gallery = open_library(page, library)
+    press(gallery, "Enter")
+    viewer = gallery.get_by_role("dialog", name="Viewer")
+    with page.expect_download() as saved:
+        viewer.get_by_role("button", name="Download workflow").click()
+    assert saved.value.suggested_filename == "picture_000000_.json"
+    assert json.loads(Path(saved.value.path()).read_text())["version"] == 0.4
+    with page.expect_download() as saved:
+        viewer.get_by_role("button", name="Download", exact=True).click()
+    assert Path(saved.value.path()).read_bytes().startswith(b"\x89PNG")
+
+
+def test_zoom_by_keyboard_and_by_double_click(page: Page, library: Scene) -> None:
+    gallery = open_library(page, library)
+    press(gallery, "Enter")
+    stage = gallery.locator(".viewer .stage").first
+    expect(stage.locator("img.whole")).to_be_visible()
+    page.keyboard.press("+")
+    expect(stage).to_have_class("stage zoomed")
+    page.keyboard.press("-")
+    expect(stage).to_have_class("stage")
+    stage.dblclick()
+    expect(stage).to_have_class("stage zoomed")
+
+
+def test_what_is_kept_is_saved_and_shown(page: Page, library: Scene) -> None:
+    gallery = open_library(page, library)
+    press(gallery, "f", "4")
+
+    def edits() -> list[object]:
+        return [call[2] for call in library.catalog.calls if call[0] == "PATCH"]
+
+    wait_until(lambda: {"favorite": True} in edits() and {"rating": 4} in edits(), "both are saved")
+    expect(gallery.locator(".tile.current .star")).to_be_visible()
+    press(gallery, "Enter")
+    viewer = gallery.get_by_role("dialog", name="Viewer")
+    expect(viewer.get_by_role("radio", checked=True)).to_have_attribute("aria-label", "4 stars")
+    viewer.get_by_label("Add tag").fill("keeper")
+    page.keyboard.press("Enter")
+    expect(viewer.get_by_role("button", name="Remove tag keeper")).to_be_visible()
+    viewer.get_by_role("textbox", name="Note").fill("for the cover")
+    page.keyboard.press("Tab")
+    wait_until(lambda: {"note": "for the cover"} in edits(), "the note is saved")
+    assert library.catalog.assets[0]["tags"] == ["keeper"]
+
+
+def test_several_are_edited_compared_and_zipped_together(page: Page, library: Scene) -> None:
+    gallery = open_library(page, library)
+    press(gallery, " ", "ArrowRight", " ")
+    bar = gallery.get_by_role("toolbar", name="Selected files")
+    expect(bar).to_contain_text("2 selected")
+    bar.get_by_label("Add tag").fill("pair")
+    page.keyboard.press("Enter")
+    wait_until(lambda: [a["tags"] for a in library.catalog.assets[:3]] == [["pair"], ["pair"], []], "both")
+    bar.get_by_role("button", name="Compare").click()
+    compare = gallery.get_by_role("dialog", name="Compare")
+    expect(compare.locator("img.whole")).to_have_count(2)
+    expect(compare.locator("tr.differs").first).to_contain_text("picture_000000_.png")
+    page.keyboard.press("Escape")
+    with page.expect_download() as saved:
+        bar.get_by_role("button", name="Download ZIP").click()
+    assert saved.value.suggested_filename == "cloud-archive.zip"
+    ids = ",".join(asset["id"].replace("-", "") for asset in library.catalog.assets[:2])
+    assert ("GET", "/cloud-sync/assets.zip", {"ids": ids}) in library.catalog.calls
+    press(gallery, "Escape")
+    expect(bar).to_be_hidden()
+
+
+def test_filters_are_parts_of_the_query(page: Page, library: Scene) -> None:
+    gallery = open_library(page, library)
+    gallery.get_by_role("button", name="Filters").click()
+    gallery.get_by_role("button", name="flux1-dev.safetensors").click()
+    expect(gallery.get_by_role("combobox")).to_have_value("model:flux1-dev.safetensors")
+    expect(gallery.locator(".line")).to_contain_text("20 files")
+    chip = gallery.get_by_role("button", name="flux1-dev.safetensors")
+    expect(chip).to_have_attribute("aria-pressed", "true")
+    chip.click()
+    expect(gallery.locator(".line")).to_contain_text("60 files")
+
+
+def test_suggestions_complete_fields_and_values(page: Page, library: Scene) -> None:
+    gallery = open_library(page, library)
+    field = gallery.get_by_role("combobox")
+    field.press_sequentially("mo")
+    expect(gallery.get_by_role("option", name="model:")).to_be_visible()
+    field.press("ArrowDown")
+    field.press("Enter")
+    expect(field).to_have_value("model:")
+    field.press_sequentially("jug")
+    field.press("ArrowDown")
+    field.press("Enter")
+    expect(field).to_have_value("model:juggernautXL_v9.safetensors ")
+    expect(gallery.locator(".line")).to_contain_text("20 files")
+
+
+def test_a_file_that_is_archived_now_appears_on_top(page: Page, library: Scene) -> None:
+    gallery = open_library(page, library)
+    library.catalog.assets.insert(0, an_asset(777, datetime.now(), name="fresh.png"))
+    library.show(archived_files=61)
+    expect(gallery.locator('.tile[aria-posinset="1"]')).to_have_attribute("title", "fresh.png", timeout=4_000)
+    expect(gallery.locator(".line")).to_contain_text("61 files")
+
+
+def test_hidden_files_and_chosen_tags_are_blurred(page: Page, library: Scene) -> None:
+    library.catalog.assets[0]["tags"] = ["nsfw"]
+    gallery = open_library(page, library)
+    expect(gallery.locator('.tile[aria-posinset="1"]')).to_have_class("tile blurred")
+    expect(gallery.locator('.tile[aria-posinset="2"]')).to_have_class("tile")
+    gallery.get_by_role("button", name="View options").click()
+    gallery.get_by_label("Blur files with these tags").fill("")
+    expect(gallery.locator('.tile[aria-posinset="1"]')).to_have_class("tile")
+
+
+@pytest.mark.parametrize("library", [0], indirect=True)
+def test_an_empty_library_says_what_to_expect(page: Page, library: Scene) -> None:
+    page.goto(f"{library.address}/?library")
+    expect(page.locator(f"{GALLERY} .message")).to_have_text("Archived files appear here.")
+
+
+def test_states_say_what_is_wrong(page: Page, library: Scene) -> None:
+    gallery = open_library(page, library)
+    gallery.get_by_role("combobox").fill("nothing-like-this")
+    expect(gallery.locator(".message")).to_contain_text("Nothing matches this search.")
+    gallery.get_by_role("button", name="Clear search").click()
+    expect(gallery.locator(".line")).to_contain_text("60 files")
+    library.show(state="retrying")
+    expect(gallery.locator(".note-line")).to_contain_text("The store can't be reached.")
+    library.show(state="idle")
+    expect(gallery.locator(".note-line")).to_be_hidden()
+    library.catalog.failure = (400, 'q: There is no field "modle".')
+    gallery.get_by_role("combobox").fill("modle:x")
+    expect(gallery.locator(".line")).to_contain_text('There is no field "modle".')
+    expect(gallery.locator(".tile").first).to_be_visible()
+    library.catalog.failure = (403, "The gallery is off: CLOUD_ARCHIVE_GALLERY is off.")
+    page.reload()
+    expect(page.locator(f"{GALLERY} .message")).to_contain_text("CLOUD_ARCHIVE_GALLERY is off")
+    library.catalog.failure = (503, "The catalog is off: CLOUD_ARCHIVE_CATALOG is off.")
+    page.reload()
+    expect(page.locator(f"{GALLERY} .message")).to_contain_text("The catalog is off")
+
+
+@pytest.mark.parametrize("width", [260, 2560])
+def test_axe_finds_nothing_serious(page: Page, library: Scene, width: int) -> None:
+    page.set_viewport_size({"width": width, "height": 900})
+    gallery = open_library(page, library)
+    gallery.get_by_role("button", name="Filters").click()
+    assert serious_findings(page) == []
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    gallery.get_by_role("button", name="Filters").click()
+    press(gallery, " ", "Enter")
+    expect(gallery.get_by_role("dialog", name="Viewer")).to_be_visible()
+    expect(gallery.locator(".viewer img.whole")).to_be_visible()
+    # What lies behind a modal dialog is none of its colours.
+    assert serious_findings(page, APP, GALLERY, ".viewer") == []
+    page.set_viewport_size({"width": 1280, "height": 900})
+
+
+def test_names_and_prompts_are_text_never_markup(page: Page, library: Scene) -> None:
+    evil = "<img src=x onerror=alert(1)>"
+    asset = library.catalog.assets[0]
+    asset |= {"name": f"{evil}.png", "tags": [evil], "note": evil, "machine": evil}
+    asset["metadata"] |= {"prompt": evil, "models": [evil], "sampler": evil}
+    dialogs: list[str] = []
+
+    def refuse(dialog: Dialog) -> None:
+        dialogs.append(dialog.message)
+        dialog.dismiss()
+
+    page.on("dialog", refuse)
+    gallery = open_library(page, library)
+    gallery.get_by_role("button", name="Filters").click()
+    press(gallery, "Enter")
+    expect(gallery.get_by_role("dialog", name="Viewer").locator("h2")).to_have_text(f"{evil}.png")
+    assert gallery.locator('img[src="x"]').count() == 0
+    assert dialogs == []

@@ -1,0 +1,164 @@
+// @ts-check
+/**
+ * <cloud-archive-app>: a switch between the status and the library, and the one that is chosen.
+ *
+ * Only the chosen view is in the page, so that the other one costs nothing. Harmless when loaded alone.
+ */
+
+import { defineGallery } from "./gallery/gallery.js";
+import { definePanel } from "./archive_panel.js";
+import { button, el } from "./panel/dom.js";
+import { panelSheet } from "./panel/style.js";
+import { translator } from "./strings.js";
+
+/** @typedef {import("./archive_panel.js").ArchivePanel} ArchivePanel */
+/** @typedef {import("./gallery/gallery.js").ArchiveGallery} ArchiveGallery */
+/** @typedef {import("./status_client.js").StatusClient} StatusClient */
+/** @typedef {import("./types.d.ts").CanvasActions} CanvasActions */
+
+const CSS = `
+:host { display: flex; flex-direction: column; height: 100%; overflow: hidden; }
+.switch { display: flex; flex-wrap: wrap; align-items: center; gap: 6px 12px; padding: 10px 12px 4px; min-width: 0; }
+.switch h2 { font-size: 14px; font-weight: 600; margin-inline-end: auto; }
+.switch .choice .button { min-height: 24px; padding: 2px 12px; }
+.switch .bare { margin-inline-start: -6px; }
+:host > *, .view { min-height: 0; }
+.view { flex: 1; overflow: hidden; display: flex; flex-direction: column; }
+.view > * { flex: 1; min-height: 0; }
+@container (min-width: 720px) { .switch { padding: 14px 24px 0; } }
+`;
+
+/** @type {CSSStyleSheet|null} */
+let sheet = null;
+
+function appSheet() {
+  if (!sheet) {
+    sheet = new CSSStyleSheet();
+    sheet.replaceSync(CSS);
+  }
+  return sheet;
+}
+
+/** @typedef {"status"|"library"} View */
+
+export class ArchiveApp extends HTMLElement {
+  /** @type {StatusClient|null} */
+  client = null;
+  /** @type {CanvasActions|null} */
+  canvas = null;
+  /** @type {(path: string) => string|null} */
+  thumbnailUrl = () => null;
+  /** The address of the full page, for a button; empty: none. */
+  fullPage = "";
+  /** Whether the product's name stands beside the switch. */
+  heading = true;
+  #locale = "en";
+  /** @type {View} */
+  #view = "status";
+  #query = "";
+  #root = this.attachShadow({ mode: "open" });
+  /** @type {ArchivePanel|ArchiveGallery|null} */
+  #shown = null;
+
+  constructor() {
+    super();
+    this.#root.adoptedStyleSheets = [panelSheet(), appSheet()];
+  }
+
+  get locale() {
+    return this.#locale;
+  }
+
+  set locale(locale) {
+    if (locale === this.#locale) return;
+    this.#locale = locale;
+    if (this.isConnected) this.#build();
+  }
+
+  get view() {
+    return this.#view;
+  }
+
+  set view(view) {
+    if (view === this.#view) return;
+    this.#view = view;
+    if (this.isConnected) this.#build();
+  }
+
+  get query() {
+    return this.#query;
+  }
+
+  set query(query) {
+    this.#query = query;
+    if (this.#shown && "query" in this.#shown) this.#shown.query = query;
+  }
+
+  /** The panel, while the status is shown. */
+  get panel() {
+    return this.#view === "status" ? /** @type {ArchivePanel|null} */ (this.#shown) : null;
+  }
+
+  connectedCallback() {
+    definePanel();
+    defineGallery();
+    this.#build();
+  }
+
+  disconnectedCallback() {
+    this.#root.replaceChildren();
+    this.#shown = null;
+  }
+
+  #build() {
+    const t = translator(this.#locale);
+    const choice = el("div", { class: "choice", role: "group", "aria-label": t("app.view") });
+    for (const view of /** @type {View[]} */ (["status", "library"])) {
+      choice.append(button(t(`app.${view}`), { "aria-pressed": String(view === this.#view), onclick: () => this.#choose(view) }));
+    }
+    const page = this.fullPage
+      ? button(t("app.fullPage"), { icon: "external", bare: true, onclick: () => window.open(this.fullPage, "_blank", "noopener") })
+      : null;
+    const heading = this.heading ? el("h2", { text: t("name") }) : null;
+    this.#shown = this.#view === "status" ? this.#panel() : this.#gallery();
+    this.#root.replaceChildren(
+      el("div", { class: "switch", lang: t.locale }, heading, choice, page),
+      el("div", { class: "view" }, this.#shown),
+    );
+  }
+
+  /** @param {View} view */
+  #choose(view) {
+    if (view === this.#view) return;
+    this.view = view;
+    const pressed = /** @type {HTMLElement|null} */ (this.#root.querySelector('.choice [aria-pressed="true"]'));
+    pressed?.focus();
+    this.dispatchEvent(new Event("viewchange"));
+  }
+
+  #panel() {
+    const panel = /** @type {ArchivePanel} */ (document.createElement("cloud-archive-panel"));
+    panel.thumbnailUrl = this.thumbnailUrl;
+    panel.locale = this.#locale;
+    panel.client = this.client;
+    return panel;
+  }
+
+  #gallery() {
+    const gallery = /** @type {ArchiveGallery} */ (document.createElement("cloud-archive-gallery"));
+    gallery.locale = this.#locale;
+    gallery.client = this.client;
+    gallery.canvas = this.canvas;
+    gallery.query = this.#query;
+    gallery.addEventListener("querychange", () => {
+      this.#query = gallery.query;
+      this.dispatchEvent(new Event("viewchange"));
+    });
+    return gallery;
+  }
+}
+
+/** Register the element; a second call, or a second copy of this file, changes nothing. */
+export function defineApp(registry = customElements) {
+  if (!registry.get("cloud-archive-app")) registry.define("cloud-archive-app", ArchiveApp);
+}

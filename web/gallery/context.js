@@ -1,0 +1,87 @@
+// @ts-check
+/** What every part of the gallery is made with: texts, names of days, copying, and saving edits. */
+
+import { formatMoment, formatNumber, parseTime } from "../format.js";
+import { copyText } from "../panel/dom.js";
+import { reasonOf } from "../status_client.js";
+
+/** @typedef {import("../status_client.js").StatusClient} StatusClient */
+/** @typedef {import("../types.d.ts").Asset} Asset */
+/** @typedef {import("../types.d.ts").CanvasActions} CanvasActions */
+/** @typedef {import("../types.d.ts").GalleryContext} GalleryContext */
+/** @typedef {import("../types.d.ts").Translator} Translator */
+/** @typedef {import("./preferences.js").Preferences} Preferences */
+
+const EDITS_AT_ONCE = 4;
+
+/**
+ * @param {StatusClient} client
+ * @param {Translator} t
+ * @param {CanvasActions|null} canvas
+ * @param {Preferences} preferences
+ * @param {object} on
+ * @param {(text: string, tone: "good"|"bad") => void} on.say  shows a sentence
+ * @param {(saved: Asset[], refresh: boolean) => void} on.edited  called with what was saved; `refresh`: other assets may
+ *   be found now
+ * @returns {GalleryContext}
+ */
+export function galleryContext(client, t, canvas, preferences, { say, edited }) {
+  const day = new Intl.DateTimeFormat(t.locale, { weekday: "long", day: "numeric", month: "long", year: "numeric" });
+  const month = new Intl.DateTimeFormat(t.locale, { month: "short", year: "numeric" });
+  const near = new Intl.RelativeTimeFormat(t.locale, { numeric: "auto" });
+  return {
+    t,
+    client,
+    canvas,
+    say,
+    dayName: (name) => {
+      const date = dateOf(name);
+      const ago = Math.round((date.getTime() - new Date().setHours(0, 0, 0, 0)) / 86_400_000);
+      const text = ago === 0 || ago === -1 ? near.format(ago, "day") : day.format(date);
+      return text.charAt(0).toLocaleUpperCase(t.locale) + text.slice(1);
+    },
+    monthName: (name) => month.format(dateOf(name)),
+    moment: (text) => {
+      const time = parseTime(text);
+      return time ? formatMoment(time, t.locale) : text;
+    },
+    number: (value) => formatNumber(value, t.locale),
+    isBlurred: ({ hidden, tags }) => {
+      const blurred = preferences.blurTags.toLowerCase().split(",").map((tag) => tag.trim());
+      return (preferences.blurHidden && hidden) || tags.some((tag) => blurred.includes(tag.toLowerCase()));
+    },
+    copy: async (text) => {
+      try {
+        await copyText(text);
+        say(t("action.copied"), "good");
+      } catch (error) {
+        say(reasonOf(error, t), "bad");
+      }
+    },
+    edit: async (assets, changes) => {
+      /** @type {Asset[]} */
+      const saved = [];
+      const waiting = [...assets];
+      const work = async () => {
+        for (let asset = waiting.shift(); asset; asset = waiting.shift()) {
+          saved.push(await client.post(`/cloud-sync/assets/${asset.id}`, changes, "PATCH"));
+        }
+      };
+      try {
+        await Promise.all(Array.from({ length: EDITS_AT_ONCE }, work));
+        return saved;
+      } catch (error) {
+        say(reasonOf(error, t), "bad");
+        return null;
+      } finally {
+        edited(saved, "tags" in changes || "hidden" in changes);
+      }
+    },
+  };
+}
+
+/** @param {string} day  such as 2026-11-25 */
+function dateOf(day) {
+  const [year, month, date] = day.split("-").map(Number);
+  return new Date(year, month - 1, date);
+}

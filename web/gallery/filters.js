@@ -1,0 +1,112 @@
+// @ts-check
+/** The filters: what the found assets have in common, with counts. A filter is a part of the query, on or off. */
+
+import { button, el } from "../panel/dom.js";
+import { hasTerm, term, toggleTerm } from "./query.js";
+
+/** @typedef {import("../types.d.ts").DayCount} DayCount */
+/** @typedef {import("../types.d.ts").FacetName} FacetName */
+/** @typedef {import("../types.d.ts").Facets} Facets */
+/** @typedef {import("../types.d.ts").GalleryContext} GalleryContext */
+
+const SHOWN = 6;
+
+/** @type {{name: FacetName, field: string}[]} */
+const GROUPS = [
+  { name: "types", field: "type" },
+  { name: "models", field: "model" },
+  { name: "loras", field: "lora" },
+  { name: "tags", field: "tag" },
+  { name: "machines", field: "machine" },
+  { name: "samplers", field: "sampler" },
+];
+
+export class Filters {
+  #context;
+  #change;
+  /** @type {Set<string>} */
+  #open = new Set();
+  /** @type {Facets|null} */
+  #facets = null;
+  #query = "";
+
+  /**
+   * @param {GalleryContext} context
+   * @param {(query: string) => void} change  called with the new query
+   */
+  constructor(context, change) {
+    this.#context = context;
+    this.#change = change;
+    this.element = el("div", { class: "filters", id: "gallery-filters", role: "group", "aria-label": context.t("gallery.filters"), hidden: true });
+  }
+
+  /**
+   * @param {Facets|null} facets
+   * @param {string} query
+   */
+  show(facets, query) {
+    this.#facets = facets;
+    this.#query = query;
+    if (this.element.hidden) return;
+    const focused = /** @type {HTMLElement|null} */ (this.element.getRootNode() instanceof ShadowRoot ? /** @type {ShadowRoot} */ (this.element.getRootNode()).activeElement : null);
+    const term_ = focused && this.element.contains(focused) ? focused.dataset.term : undefined;
+    const { t } = this.#context;
+    this.element.replaceChildren(
+      this.#row(t("filter.show"), [this.#chip("is:favorite", t("asset.favorite"), 0), this.#chip("rating:>=4", t("filter.rated"), 0), this.#chip("is:hidden", t("asset.hidden"), 0)]),
+      ...GROUPS.map((group) => this.#group(group)).filter((node) => node !== null),
+    );
+    // The chips are made anew: the focus goes along.
+    if (term_) /** @type {HTMLElement|undefined} */ ([...this.element.querySelectorAll("button")].find((node) => node.dataset.term === term_))?.focus();
+  }
+
+  /** @param {{name: FacetName, field: string}} group */
+  #group({ name, field }) {
+    const values = this.#facets?.[name] ?? [];
+    if (!values.length) return null;
+    const { t } = this.#context;
+    const all = this.#open.has(name);
+    const shown = all ? values : values.slice(0, SHOWN);
+    const chips = shown
+      // "other" is a kind that the query language can't name.
+      .filter((value) => field !== "type" || value.name !== "other")
+      .map((value) => this.#chip(term(field, value.name), field === "type" ? t(`kind.${value.name}`) : value.name, value.count));
+    if (!chips.length) return null;
+    if (values.length > shown.length) {
+      chips.push(
+        button(t("problems.all", { n: values.length - shown.length }), {
+          kind: "slim",
+          onclick: () => {
+            this.#open.add(name);
+            this.show(this.#facets, this.#query);
+          },
+        }),
+      );
+    }
+    return this.#row(t(`field.${field}`), chips);
+  }
+
+  /**
+   * @param {string} label
+   * @param {HTMLElement[]} chips
+   */
+  #row(label, chips) {
+    return el("div", { class: "filter-row" }, el("span", { class: "small quiet", text: label }), el("div", { class: "chips" }, ...chips));
+  }
+
+  /**
+   * @param {string} part  of the query
+   * @param {string} text
+   * @param {number} count  0: not shown
+   */
+  #chip(part, text, count) {
+    const node = button(text, {
+      kind: "chip",
+      title: text,
+      "aria-pressed": String(hasTerm(this.#query, part)),
+      "data-term": part,
+      onclick: () => this.#change(toggleTerm(this.#query, part)),
+    });
+    if (count) node.append(el("span", { class: "quiet num", text: this.#context.number(count) }));
+    return node;
+  }
+}

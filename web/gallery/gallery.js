@@ -1,0 +1,395 @@
+// @ts-check
+/**
+ * <cloud-archive-gallery>: everything that is archived, to look at and to use again. It knows neither ComfyUI nor the
+ * daemon's page.
+ *
+ *     defineGallery();
+ *     const gallery = document.createElement("cloud-archive-gallery");
+ *     gallery.client = client;          // a StatusClient, started by whoever owns it
+ *     gallery.locale = "ja";            // default "en"
+ *     gallery.canvas = actions;         // what ComfyUI can do with an asset; default: null
+ *     gallery.query = "is:favorite";    // dispatches "querychange" when the user changes it
+ *
+ * Everything it starts ends when it leaves the page. Harmless when loaded alone.
+ */
+
+import { button, el, setText } from "../panel/dom.js";
+import { panelSheet } from "../panel/style.js";
+import { reasonOf, RequestFailed } from "../status_client.js";
+import { translator } from "../strings.js";
+import { Compare } from "./compare.js";
+import { galleryContext } from "./context.js";
+import { Filters } from "./filters.js";
+import { Grid } from "./grid.js";
+import { Pages } from "./pages.js";
+import { keepPreferences, readPreferences } from "./preferences.js";
+import { Scrubber } from "./scrubber.js";
+import { SearchField } from "./search_field.js";
+import { SelectionBar } from "./selection_bar.js";
+import { gallerySheet } from "./style.js";
+import { ViewMenu } from "./view_menu.js";
+import { Viewer } from "./viewer.js";
+
+/** @typedef {import("../status_client.js").StatusClient} StatusClient */
+/** @typedef {import("../types.d.ts").Asset} Asset */
+/** @typedef {import("../types.d.ts").CanvasActions} CanvasActions */
+/** @typedef {import("../types.d.ts").Facets} Facets */
+/** @typedef {import("../types.d.ts").GalleryContext} GalleryContext */
+
+const DEBOUNCE_MS = 180;
+const SAID_MS = 5_000;
+const AGAIN_MS = 30_000; // other machines' files come without an event
+const CATALOGUED_MS = [600, 2_000]; // after an upload the catalog reads the file
+
+/** @typedef {NonNullable<ReturnType<ArchiveGallery["parts"]>>} Parts */
+
+export class ArchiveGallery extends HTMLElement {
+  /** @type {StatusClient|null} */
+  client = null;
+  locale = "en";
+  /** @type {CanvasActions|null} */
+  canvas = null;
+  #query = "";
+  #root = this.attachShadow({ mode: "open" });
+  /** @type {Parts|null} */
+  #parts = null;
+  /** @type {Pages|null} */
+  #pages = null;
+  /** @type {Facets|null} */
+  #facets = null;
+  #preferences = readPreferences();
+  #ended = new AbortController();
+  /** @type {AbortController|null} */
+  #asking = null;
+  /** @type {Record<string, ReturnType<typeof setTimeout>>} */
+  #timers = {};
+  #archived = -1;
+
+  constructor() {
+    super();
+    this.#root.adoptedStyleSheets = [panelSheet(), gallerySheet()];
+  }
+
+  get query() {
+    return this.#query;
+  }
+
+  set query(query) {
+    this.#query = query;
+    if (!this.#parts) return;
+    this.#parts.field.value = query;
+    this.#run(true);
+  }
+
+  connectedCallback() {
+    if (!this.client || this.#parts) return;
+    this.#ended = new AbortController();
+    this.#parts = this.parts(this.client);
+    this.#parts.field.value = this.#query;
+    this.#parts.grid.resize(this.#preferences.tile);
+    this.client.addEventListener("change", () => this.#hear(), { signal: this.#ended.signal });
+    this.#archived = this.client.status?.archived_files ?? -1;
+    this.#run(true);
+    this.#again();
+  }
+
+  disconnectedCallback() {
+    this.#ended.abort();
+    this.#asking?.abort();
+    this.#pages?.close();
+    for (const timer of Object.values(this.#timers)) clearTimeout(timer);
+    this.#timers = {};
+    if (this.#parts?.viewer.element.open) this.#parts.viewer.element.close();
+    this.#parts?.grid.disconnect();
+    this.#parts = this.#pages = this.#facets = null;
+    this.#root.replaceChildren();
+  }
+
+  /**
+   * Build everything that is shown.
+   *
+   * @param {StatusClient} client
+   */
+  parts(client) {
+    const context = galleryContext(client, translator(this.locale), this.canvas, this.#preferences, {
+      say: (text, tone) => this.#say(text, tone),
+      edited: (saved, refresh) => this.#keepEdited(saved, refresh),
+    });
+    const { t } = context;
+    /**
+     * @param {number} index
+     * @returns {Asset|undefined}
+     */
+    const asset = (index) => {
+      const { day, place } = grid.timeline.locate(index);
+      return day && this.#pages?.get(day.name, place);
+    };
+    /** @type {Grid} */
+    const grid = new Grid(context, {
+      asset,
+      want: (indexes) => this.#pages?.want(indexes.map((index) => grid.timeline.locate(index))),
+      open: (index) => {
+        grid.pause(true);
+        viewer.open(index, grid.timeline.count);
+      },
+      selectionChanged: () => selection.update(),
+      pressed: (key, found) => this.#pressed(key, found, context),
+    });
+    const viewer = new Viewer(
+      context,
+      async (index) => {
+        const { day, place } = grid.timeline.locate(index);
+        return day && this.#pages?.load(day.name, place);
+      },
+      (index) => {
+        grid.pause(false);
+        grid.goTo(index);
+        grid.list.focus();
+      },
+      (query) => this.#search(query),
+    );
+    const compare = new Compare(context);
+    const selection = new SelectionBar(context, () => [...grid.selection.values()], {
+      compare: () => {
+        const [left, right] = grid.selection.values();
+        if (right) compare.open(left, right);
+      },
+      clear: () => grid.clear(),
+    });
+    const scrubber = new Scrubber(context, grid);
+    const field = new SearchField(context, (query) => this.#later("search", DEBOUNCE_MS, () => this.#search(query)));
+    const filters = new Filters(context, (query) => this.#search(query));
+    const menu = new ViewMenu(context, this.#preferences, () => {
+      keepPreferences(this.#preferences);
+      grid.resize(this.#preferences.tile);
+      grid.show(this.#facets?.days ?? [], false);
+      scrubber.update();
+    });
+    const toggle = button(t("gallery.filters"), {
+      icon: "filter",
+      bare: true,
+      "aria-expanded": "false",
+      "aria-controls": "gallery-filters",
+      onclick: () => {
+        filters.element.hidden = !filters.element.hidden;
+        toggle.setAttribute("aria-expanded", String(!filters.element.hidden));
+        filters.show(this.#facets, this.#query);
+      },
+    });
+    const count = el("p", { class: "small quiet num", role: "status" });
+    const note = el("p", { class: "note-line small warn", hidden: true });
+    const message = el("div", { class: "message", hidden: true });
+    const said = el("p", { class: "said", role: "status", hidden: true });
+    const tags = el("datalist", { id: "gallery-tags" });
+    this.#root.replaceChildren(
+      el(
+        "div",
+        { class: "gallery", lang: t.locale },
+        el("div", { class: "search-bar" }, field.element, toggle, menu.element),
+        filters.element,
+        el("div", { class: "line" }, count, note),
+        el("div", { class: "body" }, grid.element, scrubber.element, message),
+        selection.element,
+        said,
+        tags,
+        viewer.element,
+        compare.element,
+      ),
+    );
+    return { context, grid, viewer, selection, scrubber, field, filters, count, note, message, said, tags };
+  }
+
+  /**
+   * @param {string} key
+   * @param {Asset} asset
+   * @param {GalleryContext} context
+   */
+  #pressed(key, asset, context) {
+    if (key === "f") context.edit([asset], { favorite: !asset.favorite });
+    else if (key === "h") context.edit([asset], { hidden: !asset.hidden });
+    else if (/^[0-5]$/.test(key)) context.edit([asset], { rating: Number(key) });
+    else if (key === "/") this.#parts?.field.focus();
+    else return false;
+    return true;
+  }
+
+  /**
+   * @param {string} name
+   * @param {number} wait  milliseconds
+   * @param {() => void} act
+   */
+  #later(name, wait, act) {
+    clearTimeout(this.#timers[name]);
+    this.#timers[name] = setTimeout(act, wait);
+  }
+
+  /** @param {string} query */
+  #search(query) {
+    if (query === this.#query) return;
+    this.query = query;
+    this.dispatchEvent(new Event("querychange"));
+  }
+
+  #hear() {
+    const archived = this.client?.status?.archived_files ?? -1;
+    this.#showNote();
+    if (archived === this.#archived) return;
+    this.#archived = archived;
+    for (const [place, wait] of CATALOGUED_MS.entries()) this.#later(`news${place}`, wait, () => this.#run(false));
+  }
+
+  #again() {
+    this.#later("again", AGAIN_MS, () => {
+      if (!document.hidden) this.#run(false);
+      this.#again();
+    });
+  }
+
+  /**
+   * Ask for the days and facets of the query.
+   *
+   * @param {boolean} fresh  another query than before
+   */
+  async #run(fresh) {
+    const { client, query } = this;
+    if (!client || !this.#parts) return;
+    this.#asking?.abort();
+    const asking = (this.#asking = new AbortController());
+    if (fresh) this.#parts.grid.element.setAttribute("aria-busy", "true");
+    try {
+      /** @type {Facets} */
+      const facets = await client.get("/cloud-sync/facets", { q: query, signal: asking.signal });
+      if (!asking.signal.aborted) this.#take(facets, query, fresh);
+    } catch (error) {
+      if (!asking.signal.aborted) this.#fail(error);
+    } finally {
+      if (!asking.signal.aborted) this.#parts?.grid.element.removeAttribute("aria-busy");
+    }
+  }
+
+  /**
+   * @param {Facets} facets
+   * @param {string} query
+   * @param {boolean} fresh
+   */
+  #take(facets, query, fresh) {
+    const { client } = this;
+    if (!this.#parts || !client) return;
+    const { grid, field, filters, tags } = this.#parts;
+    if (fresh || !this.#pages) {
+      this.#pages?.close();
+      this.#pages = new Pages(
+        (day, after, limit, signal) => client.get("/cloud-sync/assets", { q: `${query} since:${day} until:${day}`.trim(), limit, after, signal }),
+        () => grid.draw(),
+        (error) => this.#fail(error),
+      );
+    } else {
+      const before = new Map(this.#facets?.days.map((day) => [day.name, day.count]));
+      for (const day of facets.days) if (before.get(day.name) !== day.count) this.#pages.forget(day.name);
+    }
+    this.#facets = facets;
+    field.facets = facets;
+    field.markWrong("");
+    filters.show(facets, query);
+    tags.replaceChildren(...facets.tags.map(({ name }) => el("option", { value: name })));
+    if (facets.days.length) this.#message(); // what is hidden has no width to be laid out for
+    grid.show(facets.days, fresh);
+    this.#parts.scrubber.update();
+    this.#showCount();
+    this.#showNote();
+  }
+
+  #showCount() {
+    if (!this.#parts) return;
+    const { t } = this.#parts.context;
+    const total = this.#parts.grid.timeline.count;
+    setText(this.#parts.count, t("gallery.count", { n: total }));
+    this.#parts.count.classList.remove("bad");
+    if (total) this.#message();
+    else if (this.#query) this.#message(t("gallery.noMatch"), button(t("gallery.clear"), { onclick: () => this.#search("") }));
+    else this.#message(t("recent.empty"));
+  }
+
+  #showNote() {
+    if (!this.#parts || !this.client) return;
+    const { t } = this.#parts.context;
+    const { status, reachable } = this.client;
+    const unread = this.#facets?.unread ?? 0;
+    let text = "";
+    if (!reachable) text = t("gallery.unreachable");
+    else if (status?.state === "retrying") text = t("gallery.storeAway");
+    else if (unread) text = t("gallery.partial", { n: unread });
+    setText(this.#parts.note, text);
+    this.#parts.note.hidden = !text;
+  }
+
+  /** @param {unknown} error */
+  #fail(error) {
+    if (!this.#parts) return;
+    const { context, count, field, grid } = this.#parts;
+    const reason = reasonOf(error, context.t);
+    const status = error instanceof RequestFailed ? error.status : 0;
+    if (status === 400) {
+      // The query isn't finished yet: what was found before stays.
+      field.markWrong(this.#query);
+      setText(count, reason.replace(/^q: /, ""));
+      count.classList.add("bad");
+    } else if (grid.timeline.count && status !== 403) this.#say(reason, "bad");
+    else this.#message(reason, status === 403 ? null : button(context.t("action.retry"), { icon: "retry", onclick: () => this.#run(true) }));
+  }
+
+  /**
+   * Show a sentence in place of the timeline; nothing: show the timeline.
+   *
+   * @param {string} [text]
+   * @param {HTMLElement|null} [action]
+   */
+  #message(text = "", action = null) {
+    if (!this.#parts) return;
+    const { message, grid } = this.#parts;
+    message.hidden = !text;
+    grid.element.hidden = Boolean(text);
+    message.replaceChildren(el("p", { text }), ...(action ? [action] : []));
+  }
+
+  /**
+   * @param {string} text
+   * @param {"good"|"bad"} tone
+   */
+  #say(text, tone) {
+    const said = this.#parts?.said;
+    if (!said || !this.#parts) return;
+    // A dialog is above everything else: the sentence goes into it.
+    const open = this.#root.querySelector("dialog[open]");
+    (open ?? this.#root.querySelector(".gallery"))?.append(said);
+    said.className = `said ${tone}`;
+    said.hidden = !text;
+    setText(said, text);
+    this.#later("said", SAID_MS, () => {
+      said.hidden = true;
+    });
+  }
+
+  /**
+   * @param {Asset[]} saved
+   * @param {boolean} refresh  whether other assets may be found now
+   */
+  #keepEdited(saved, refresh) {
+    if (!this.#parts) return;
+    const { grid, selection, viewer } = this.#parts;
+    for (const asset of saved) {
+      this.#pages?.put(asset);
+      viewer.put(asset);
+      if (grid.selection.has(asset.id)) grid.selection.set(asset.id, asset);
+    }
+    grid.draw();
+    selection.update();
+    // While the viewer is open its place in the list must not move.
+    if (refresh && !viewer.isOpen) this.#later("edited", DEBOUNCE_MS, () => this.#run(false));
+  }
+}
+
+/** Register the element; a second call, or a second copy of this file, changes nothing. */
+export function defineGallery(registry = customElements) {
+  if (!registry.get("cloud-archive-gallery")) registry.define("cloud-archive-gallery", ArchiveGallery);
+}

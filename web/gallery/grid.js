@@ -1,0 +1,385 @@
+// @ts-check
+/**
+ * The timeline: as many tiles as fit on the screen, whatever number of assets there is.
+ *
+ * The list keeps the focus and says which tile is current (aria-activedescendant), so that nodes can be used again.
+ */
+
+import { el } from "../panel/dom.js";
+import { buildTile, drawTile, loadPicture } from "./tile.js";
+import { GAP, Timeline } from "./timeline.js";
+
+/** @typedef {import("../types.d.ts").Asset} Asset */
+/** @typedef {import("../types.d.ts").DayCount} DayCount */
+/** @typedef {import("../types.d.ts").GalleryContext} GalleryContext */
+/** @typedef {import("./tile.js").Tile} Tile */
+
+const LOAD_MS = 90;
+const LARGE = 300; // pixels
+const PICTURES_AT_ONCE = 4;
+const OVERSCAN = 0.4; // of the height, above and below
+const DRAG_TYPE = "application/x-cloud-archive-asset";
+
+/**
+ * @typedef {object} Source
+ * @property {(index: number) => Asset|undefined} asset
+ * @property {(indexes: number[]) => void} want
+ * @property {(index: number) => void} open
+ * @property {() => void} selectionChanged
+ * @property {(key: string, asset: Asset) => boolean} pressed  whether a letter did something
+ */
+
+export class Grid {
+  #context;
+  #source;
+  #timeline = new Timeline([], 100, 100);
+  #wish = 160;
+  /** @type {DayCount[]} */
+  #days = [];
+  /** @type {Map<number, Tile>} */
+  #tiles = new Map();
+  /** @type {Tile[]} */
+  #spare = [];
+  /** @type {HTMLElement[]} */
+  #headings = [];
+  #canvas = el("div", { class: "canvas", role: "presentation" });
+  #dayNames = el("div", { class: "days", "aria-hidden": "true" });
+  #current = 0;
+  #anchor = 0;
+  /** @type {Map<string, Asset>} */
+  selection = new Map();
+  #frame = 0;
+  /** @type {ReturnType<typeof setTimeout>|undefined} */
+  #timer;
+  #resize = new ResizeObserver(() => this.layout());
+  #width = 0;
+  #added = 0;
+  #paused = false;
+
+  /**
+   * @param {GalleryContext} context
+   * @param {Source} source
+   */
+  constructor(context, source) {
+    this.#context = context;
+    this.#source = source;
+    this.list = el("div", {
+      class: "list-box",
+      role: "listbox",
+      tabindex: 0,
+      "aria-multiselectable": "true",
+      "aria-label": context.t("gallery.assets"),
+      onkeydown: (/** @type {KeyboardEvent} */ event) => this.#key(event),
+      onclick: (/** @type {MouseEvent} */ event) => this.#click(event),
+      ondragstart: (/** @type {DragEvent} */ event) => this.#drag(event),
+      onfocus: () => this.#mark(),
+    }, this.#canvas);
+    this.element = el("div", { class: "scroller", onscroll: () => this.#schedule() }, this.#dayNames, this.list);
+    this.#resize.observe(this.element);
+  }
+
+  get timeline() {
+    return this.#timeline;
+  }
+
+  get current() {
+    return this.#current;
+  }
+
+  disconnect() {
+    this.#resize.disconnect();
+    clearTimeout(this.#timer);
+    cancelAnimationFrame(this.#frame);
+    for (const tile of this.#tiles.values()) tile.end?.();
+    this.#tiles.clear();
+  }
+
+  /**
+   * Show other days, from the top where they belong to another search.
+   *
+   * @param {DayCount[]} days
+   * @param {boolean} fresh
+   */
+  show(days, fresh) {
+    // Newer assets push the others on: what is looked at stays in view.
+    this.#added = fresh ? 0 : Math.max(0, total(days) - total(this.#days));
+    this.#days = days;
+    if (fresh) {
+      this.element.scrollTop = 0;
+      this.#current = this.#anchor = 0;
+    } else if (this.#current) this.#current += this.#added;
+    this.#width = 0;
+    for (const tile of this.#tiles.values()) tile.asset = undefined;
+    this.layout();
+  }
+
+  /** @param {number} wish  the least edge of a tile */
+  resize(wish) {
+    this.#wish = wish;
+    this.#width = 0;
+    this.layout();
+  }
+
+  /** Lay out for the width there is, keeping what is on top in view. */
+  layout() {
+    const width = this.#canvas.clientWidth || this.element.clientWidth;
+    if (!width || width === this.#width) {
+      this.#schedule();
+      return;
+    }
+    const before = this.#timeline;
+    const seen = before.count ? before.between(this.element.scrollTop, this.element.scrollTop + 1).first : 0;
+    const moved = this.element.scrollTop > 0 ? seen + this.#added : -1;
+    this.#added = 0;
+    this.#width = width;
+    // A narrow panel shows two columns, unless large tiles are wished for.
+    const most = this.#wish < LARGE ? (width - GAP) / 2 : width;
+    this.#timeline = new Timeline(this.#days, width, Math.min(this.#wish, most));
+    this.#canvas.style.height = `${this.#timeline.height}px`;
+    this.list.style.setProperty("--tile", `${this.#timeline.tile}px`);
+    if (moved >= 0 && moved < this.#timeline.count) this.element.scrollTop = this.#timeline.position(moved).y;
+    this.#current = Math.min(this.#current, Math.max(0, this.#timeline.count - 1));
+    this.draw();
+  }
+
+  /** Scroll to the day with this number. @param {number} number */
+  goToDay(number) {
+    this.element.scrollTop = this.#timeline.top(number);
+  }
+
+  #schedule() {
+    if (!this.#frame) this.#frame = requestAnimationFrame(() => this.draw());
+  }
+
+  /** Put the tiles where they belong, and ask for what isn't here. */
+  draw() {
+    cancelAnimationFrame(this.#frame);
+    this.#frame = 0;
+    const height = this.element.clientHeight;
+    const top = this.element.scrollTop;
+    const { first, end, headings } = this.#timeline.between(top - height * OVERSCAN, top + height * (1 + OVERSCAN));
+    for (const [index, tile] of this.#tiles) {
+      if (index >= first && index < end) continue;
+      this.#tiles.delete(index);
+      this.#retire(tile);
+    }
+    for (let index = first; index < end; index += 1) {
+      const tile = this.#tiles.get(index) ?? this.#make(index);
+      const { x, y } = this.#timeline.position(index);
+      tile.node.style.transform = `translate(${x}px, ${y}px)`;
+      this.#fill(tile);
+    }
+    this.#drawHeadings(headings);
+    this.#mark();
+    // While one scrolls fast nothing is fetched for what only flies by.
+    this.#timer ??= setTimeout(() => {
+      this.#timer = undefined;
+      this.#load();
+    }, LOAD_MS);
+  }
+
+  #load() {
+    const indexes = [...this.#tiles.keys()];
+    this.#source.want(indexes.filter((index) => !this.#source.asset(index)));
+    for (const tile of this.#tiles.values()) this.#fill(tile);
+    this.#loadPictures();
+  }
+
+  /** Load a few pictures at a time: a browser has six connections to a server, and others need one too. */
+  #loadPictures() {
+    const tiles = [...this.#tiles.values()].filter((tile) => tile.asset);
+    let free = this.#paused ? 0 : PICTURES_AT_ONCE - tiles.filter((tile) => tile.end && !tile.settled).length;
+    for (const tile of tiles.sort((one, other) => one.index - other.index)) {
+      if (free <= 0) return;
+      if (tile.end) continue;
+      free -= 1;
+      loadPicture(tile, this.#context.client, () => this.#loadPictures());
+    }
+  }
+
+  /** Give up what has not come yet, so that the viewer has the connections; or go on. @param {boolean} paused */
+  pause(paused) {
+    this.#paused = paused;
+    for (const tile of this.#tiles.values()) {
+      if (!paused || !tile.end || tile.settled) continue;
+      tile.end();
+      tile.end = null;
+    }
+    this.#loadPictures();
+  }
+
+  /** @param {number} index */
+  #make(index) {
+    const tile = this.#spare.pop() ?? buildTile();
+    tile.index = index;
+    tile.asset = undefined;
+    tile.node.id = `tile-${index}`;
+    this.#tiles.set(index, tile);
+    if (tile.node.parentNode !== this.#canvas) this.#canvas.append(tile.node);
+    tile.node.hidden = false;
+    return tile;
+  }
+
+  /** @param {Tile} tile */
+  #retire(tile) {
+    tile.end?.();
+    tile.end = null;
+    tile.image.classList.remove("there");
+    tile.node.hidden = true;
+    this.#spare.push(tile);
+  }
+
+  /**
+   * Show what is known of a tile's asset.
+   *
+   * @param {Tile} tile
+   */
+  #fill(tile) {
+    const asset = this.#source.asset(tile.index);
+    if (asset === tile.asset && (asset || tile.node.classList.contains("waiting"))) return;
+    if (tile.asset?.id !== asset?.id || !asset) {
+      tile.end?.();
+      tile.end = null;
+      tile.image.classList.remove("there");
+    }
+    tile.asset = asset;
+    drawTile(tile, this.#timeline.count, this.#context);
+  }
+
+  /** @param {{day: DayCount, number: number, y: number}[]} headings */
+  #drawHeadings(headings) {
+    while (this.#headings.length < headings.length) {
+      const node = el("h3", { class: "day" }, el("span"), el("span", { class: "quiet num" }));
+      this.#headings.push(node);
+      this.#dayNames.append(node);
+    }
+    this.#headings.forEach((node, place) => {
+      const shown = headings[place];
+      node.hidden = !shown;
+      if (!shown) return;
+      node.style.transform = `translateY(${shown.y}px)`;
+      const [name, count] = node.children;
+      name.textContent = this.#context.dayName(shown.day.name);
+      count.textContent = this.#context.number(shown.day.count);
+    });
+  }
+
+  /** Show which tile is current and which are selected. */
+  #mark() {
+    const focused = this.list.matches(":focus-visible");
+    for (const tile of this.#tiles.values()) {
+      tile.node.classList.toggle("current", focused && tile.index === this.#current);
+      const selected = Boolean(tile.asset && this.selection.has(tile.asset.id));
+      tile.node.setAttribute("aria-selected", String(selected));
+    }
+    this.element.classList.toggle("selecting", this.selection.size > 0);
+    if (this.#tiles.has(this.#current)) this.list.setAttribute("aria-activedescendant", `tile-${this.#current}`);
+    else this.list.removeAttribute("aria-activedescendant");
+  }
+
+  /**
+   * Make a tile current and bring it into view.
+   *
+   * @param {number} index
+   */
+  goTo(index) {
+    this.#current = Math.max(0, Math.min(this.#timeline.count - 1, index));
+    if (!this.#timeline.count) return;
+    const { y } = this.#timeline.position(this.#current);
+    const { scrollTop, clientHeight } = this.element;
+    const bottom = y + this.#timeline.tile + GAP;
+    if (y - 40 < scrollTop) this.element.scrollTop = Math.max(0, y - 40);
+    else if (bottom > scrollTop + clientHeight) this.element.scrollTop = bottom - clientHeight;
+    this.draw();
+  }
+
+  /** @param {KeyboardEvent} event */
+  #key(event) {
+    if (event.altKey || event.metaKey) return;
+    const rows = Math.max(1, Math.floor(this.element.clientHeight / (this.#timeline.tile + GAP)) - 1);
+    /** @type {Record<string, () => number>} */
+    const moves = {
+      ArrowLeft: () => this.#current - 1,
+      ArrowRight: () => this.#current + 1,
+      ArrowUp: () => this.#timeline.moveRows(this.#current, -1),
+      ArrowDown: () => this.#timeline.moveRows(this.#current, 1),
+      PageUp: () => this.#timeline.moveRows(this.#current, -rows),
+      PageDown: () => this.#timeline.moveRows(this.#current, rows),
+      Home: () => 0,
+      End: () => this.#timeline.count - 1,
+    };
+    if (event.key in moves) {
+      const from = this.#current;
+      this.goTo(moves[event.key]());
+      if (event.shiftKey) this.#selectRange(this.#anchor = this.selection.size ? this.#anchor : from, this.#current);
+    } else if (event.key === "Enter") this.#source.open(this.#current);
+    else if (event.key === " ") this.toggle(this.#current);
+    else if (event.key === "Escape" && this.selection.size) this.clear();
+    else {
+      const asset = this.#source.asset(this.#current);
+      if (event.ctrlKey || !asset || !this.#source.pressed(event.key.toLowerCase(), asset)) return;
+    }
+    // Single keys are commands of ComfyUI's own elsewhere on its page.
+    event.preventDefault();
+    event.stopPropagation();
+  }
+
+  /** @param {MouseEvent} event */
+  #click(event) {
+    const target = /** @type {Element} */ (event.target);
+    const node = target.closest(".tile");
+    const tile = [...this.#tiles.values()].find((each) => each.node === node);
+    if (!tile?.asset) return;
+    this.#current = tile.index;
+    if (event.shiftKey) this.#selectRange(this.#anchor, tile.index);
+    else if (target.closest(".pick") || event.ctrlKey || event.metaKey) this.toggle(tile.index);
+    else this.#source.open(tile.index);
+    this.#mark();
+  }
+
+  /** @param {number} index */
+  toggle(index) {
+    const asset = this.#source.asset(index);
+    if (!asset) return;
+    if (this.selection.has(asset.id)) this.selection.delete(asset.id);
+    else this.selection.set(asset.id, asset);
+    this.#anchor = index;
+    this.#mark();
+    this.#source.selectionChanged();
+  }
+
+  /** Select nothing. */
+  clear() {
+    this.selection.clear();
+    this.#mark();
+    this.#source.selectionChanged();
+  }
+
+  /**
+   * @param {number} from
+   * @param {number} to
+   */
+  #selectRange(from, to) {
+    for (let index = Math.min(from, to); index <= Math.max(from, to); index += 1) {
+      const asset = this.#source.asset(index);
+      if (asset) this.selection.set(asset.id, asset);
+    }
+    this.#mark();
+    this.#source.selectionChanged();
+  }
+
+  /** @param {DragEvent} event */
+  #drag(event) {
+    const tile = [...this.#tiles.values()].find((each) => each.node === event.target);
+    if (!tile?.asset || !event.dataTransfer) return;
+    event.dataTransfer.setData(DRAG_TYPE, tile.asset.id);
+    event.dataTransfer.setData("text/plain", tile.asset.key);
+    event.dataTransfer.effectAllowed = "copy";
+    if (tile.image.classList.contains("there")) event.dataTransfer.setDragImage(tile.image, 24, 24);
+  }
+}
+
+/** @param {DayCount[]} days */
+function total(days) {
+  return days.reduce((sum, day) => sum + day.count, 0);
+}

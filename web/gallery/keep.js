@@ -1,0 +1,102 @@
+// @ts-check
+/** What people keep of an asset: favourite, rating, tags, a note, and whether it is hidden. Saved at once. */
+
+import { button, el } from "../panel/dom.js";
+
+/** @typedef {import("../types.d.ts").Asset} Asset */
+/** @typedef {import("../types.d.ts").GalleryContext} GalleryContext */
+
+export class Keep {
+  #asset;
+  #context;
+  #tags = el("div", { class: "chips" });
+
+  /**
+   * @param {Asset} asset
+   * @param {GalleryContext} context
+   */
+  constructor(asset, context) {
+    this.#asset = asset;
+    this.#context = context;
+    const { t } = context;
+    const tag = el("input", { type: "text", class: "new-tag", maxlength: 100, list: "gallery-tags", placeholder: t("asset.addTag"), "aria-label": t("asset.addTag"), autocomplete: "off" });
+    tag.addEventListener("keydown", (event) => {
+      event.stopPropagation();
+      if (event.key !== "Enter" || event.isComposing || !tag.value.trim()) return;
+      event.preventDefault();
+      this.#save({ tags: [...new Set([...this.#asset.tags, tag.value.trim()])] });
+      tag.value = "";
+    });
+    const note = el("textarea", { rows: 2, maxlength: 10_000, placeholder: t("asset.note"), "aria-label": t("asset.note") });
+    note.value = asset.note;
+    note.addEventListener("keydown", (event) => event.stopPropagation());
+    note.addEventListener("change", () => this.#save({ note: note.value }));
+    this.element = el("section", { class: "keep" }, this.#marks(), this.#tags, tag, note);
+    this.#drawTags();
+  }
+
+  #marks() {
+    const { t } = this.#context;
+    const favorite = button(t("asset.favorite"), { icon: "heart", bare: true, "aria-pressed": String(this.#asset.favorite), onclick: () => this.#save({ favorite: !this.#asset.favorite }) });
+    const hide = button(t("asset.hidden"), { icon: "hidden", bare: true, "aria-pressed": String(this.#asset.hidden), onclick: () => this.#save({ hidden: !this.#asset.hidden }) });
+    const stars = el("div", { class: "rating", role: "radiogroup", "aria-label": t("asset.rating") });
+    const draw = () => {
+      favorite.setAttribute("aria-pressed", String(this.#asset.favorite));
+      hide.setAttribute("aria-pressed", String(this.#asset.hidden));
+      [...stars.children].forEach((node, place) => {
+        node.classList.toggle("on", place < this.#asset.rating);
+        node.setAttribute("aria-checked", String(place + 1 === this.#asset.rating));
+        /** @type {HTMLElement} */ (node).tabIndex = place === Math.max(0, this.#asset.rating - 1) ? 0 : -1;
+      });
+    };
+    for (let value = 1; value <= 5; value += 1) {
+      stars.append(
+        button(t("asset.stars", { n: value }), {
+          icon: "star",
+          bare: true,
+          role: "radio",
+          // A second click takes the rating off.
+          onclick: () => this.#save({ rating: this.#asset.rating === value ? 0 : value }),
+        }),
+      );
+    }
+    stars.addEventListener("keydown", (event) => {
+      const step = { ArrowRight: 1, ArrowUp: 1, ArrowLeft: -1, ArrowDown: -1 }[event.key];
+      if (step === undefined) return;
+      event.preventDefault();
+      event.stopPropagation();
+      const rating = Math.min(5, Math.max(0, this.#asset.rating + step));
+      /** @type {HTMLElement|undefined} */ (stars.children[Math.max(0, rating - 1)])?.focus();
+      this.#save({ rating });
+    });
+    this.#draw = draw;
+    draw();
+    return el("div", { class: "marks-row" }, favorite, stars, hide);
+  }
+
+  #draw = () => {};
+
+  #drawTags() {
+    const { t } = this.#context;
+    this.#tags.replaceChildren(
+      ...this.#asset.tags.map((name) =>
+        button(name, {
+          icon: "cross",
+          kind: "chip",
+          label: t("asset.removeTag", { name }),
+          onclick: () => this.#save({ tags: this.#asset.tags.filter((each) => each !== name) }),
+        }),
+      ),
+    );
+    this.#tags.hidden = !this.#asset.tags.length;
+  }
+
+  /** @param {Partial<Asset>} changes */
+  async #save(changes) {
+    const saved = await this.#context.edit([this.#asset], changes);
+    if (!saved) return;
+    this.#asset = saved[0];
+    this.#draw();
+    this.#drawTags();
+  }
+}

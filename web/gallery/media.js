@@ -1,0 +1,88 @@
+// @ts-check
+/** Where pictures, videos and downloads come from: an address, or a copy where requests need the daemon's token. */
+
+/** @typedef {import("../status_client.js").StatusClient} StatusClient */
+
+/**
+ * Return an address that an element can load, and what gives it back.
+ *
+ * @param {StatusClient} client
+ * @param {string} path
+ * @param {AbortSignal} [signal]
+ * @returns {Promise<{url: string, release: () => void}>}
+ */
+export async function openMedia(client, path, signal) {
+  const url = client.url(path);
+  if (url !== null) return { url, release: () => {} };
+  const made = URL.createObjectURL(await client.blob(path, signal));
+  return { url: made, release: () => URL.revokeObjectURL(made) };
+}
+
+/**
+ * Show a picture in an <img>: its own address first, then each of the others while one can't be loaded.
+ *
+ * Returns what ends it. `failed` is called where none of them can be shown.
+ *
+ * @param {StatusClient} client
+ * @param {HTMLImageElement} image
+ * @param {string[]} paths
+ * @param {() => void} failed
+ */
+export function showPicture(client, image, paths, failed) {
+  const ended = new AbortController();
+  let release = () => {};
+  const attempt = async () => {
+    const path = paths.shift();
+    release();
+    release = () => {};
+    if (path === undefined) {
+      failed();
+      return;
+    }
+    try {
+      const opened = await openMedia(client, path, ended.signal);
+      if (ended.signal.aborted) {
+        opened.release();
+        return;
+      }
+      release = opened.release;
+      image.src = opened.url;
+    } catch {
+      if (!ended.signal.aborted) attempt();
+    }
+  };
+  image.addEventListener("error", attempt, { signal: ended.signal });
+  attempt();
+  return () => {
+    ended.abort();
+    image.removeAttribute("src");
+    release();
+  };
+}
+
+/**
+ * Save a file through the browser's own download.
+ *
+ * @param {StatusClient} client
+ * @param {string} path
+ * @param {string} name
+ */
+export async function download(client, path, name) {
+  const { url, release } = await openMedia(client, path);
+  saveAs(url, name);
+  // The browser has the address once it began; a copy must live until then.
+  setTimeout(release, 60_000);
+}
+
+/**
+ * @param {string} url
+ * @param {string} name
+ */
+function saveAs(url, name) {
+  const link = document.createElement("a");
+  link.href = url;
+  link.download = name;
+  document.body.append(link);
+  link.click();
+  link.remove();
+}

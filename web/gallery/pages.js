@@ -1,0 +1,188 @@
+// @ts-check
+/**
+ * The assets of one search, fetched where they are looked at. Each day is paged by itself, so that a jump to last year
+ * costs one request. Only the pages that were used last are kept. Harmless when loaded alone.
+ */
+
+/** @typedef {import("../types.d.ts").Asset} Asset */
+/** @typedef {import("../types.d.ts").AssetPage} AssetPage */
+
+const PAGE = 100;
+const KEPT_PAGES = 40;
+const AT_ONCE = 4;
+
+/**
+ * @typedef {object} Day
+ * @property {(string|null)[]} cursors  where each page begins: "" for the first, undefined where it isn't known yet
+ */
+
+export class Pages {
+  #fetch;
+  #changed;
+  #failed;
+  /** @type {Map<string, Day>} */
+  #days = new Map();
+  /** @type {Map<string, Asset[]>} the page used last comes last */
+  #pages = new Map();
+  /** @type {Map<string, Promise<void>>} */
+  #loading = new Map();
+  /** @type {[day: string, page: number][]} */
+  #wanted = [];
+  #ended = new AbortController();
+
+  /**
+   * @param {(day: string, after: string, limit: number, signal: AbortSignal) => Promise<AssetPage>} fetch
+   * @param {() => void} changed  called after a page came
+   * @param {(error: unknown) => void} failed
+   */
+  constructor(fetch, changed, failed) {
+    this.#fetch = fetch;
+    this.#changed = changed;
+    this.#failed = failed;
+  }
+
+  /** End every request. */
+  close() {
+    this.#ended.abort();
+    this.#wanted = [];
+  }
+
+  /**
+   * Forget what is known of one day: assets came or went.
+   *
+   * @param {string} day
+   */
+  forget(day) {
+    this.#days.delete(day);
+    for (const key of this.#pages.keys()) if (key.startsWith(`${day}/`)) this.#pages.delete(key);
+  }
+
+  /**
+   * Return an asset, or undefined where its page isn't here.
+   *
+   * @param {string} day
+   * @param {number} place
+   */
+  get(day, place) {
+    const key = `${day}/${Math.floor(place / PAGE)}`;
+    const page = this.#pages.get(key);
+    if (!page) return undefined;
+    this.#pages.delete(key);
+    this.#pages.set(key, page);
+    return page[place % PAGE];
+  }
+
+  /**
+   * Replace an asset that was edited.
+   *
+   * @param {Asset} asset
+   */
+  put(asset) {
+    for (const page of this.#pages.values()) {
+      const place = page.findIndex((each) => each.id === asset.id);
+      if (place >= 0) page[place] = asset;
+    }
+  }
+
+  /**
+   * Say which places are looked at now; what was wanted before and isn't any more is not fetched.
+   *
+   * @param {{day: {name: string}, place: number}[]} places
+   */
+  want(places) {
+    const keys = new Set(places.map(({ day, place }) => `${day.name}/${Math.floor(place / PAGE)}`));
+    this.#wanted = [...keys]
+      .filter((key) => !this.#pages.has(key))
+      .map((key) => /** @type {[string, number]} */ ([key.slice(0, key.lastIndexOf("/")), Number(key.slice(key.lastIndexOf("/") + 1))]));
+    this.#pump();
+  }
+
+  /**
+   * Return an asset, fetched where it isn't here; undefined where it is gone.
+   *
+   * @param {string} day
+   * @param {number} place
+   */
+  async load(day, place) {
+    const there = this.get(day, place);
+    if (there) return there;
+    await this.#load(day, Math.floor(place / PAGE));
+    return this.get(day, place);
+  }
+
+  #pump() {
+    for (const [day, page] of this.#wanted) {
+      if (this.#loading.size >= AT_ONCE) return;
+      if (this.#loading.has(`${day}/${page}`)) continue;
+      this.#load(day, page).then(
+        () => this.#pump(),
+        () => {},
+      );
+    }
+  }
+
+  /**
+   * @param {string} day
+   * @param {number} page
+   * @returns {Promise<void>}
+   */
+  #load(day, page) {
+    const key = `${day}/${page}`;
+    if (this.#pages.has(key)) return Promise.resolve();
+    const under = this.#loading.get(key);
+    if (under) return under;
+    const made = this.#bring(day, page).finally(() => this.#loading.delete(key));
+    this.#loading.set(key, made);
+    return made;
+  }
+
+  /**
+   * @param {string} day
+   * @param {number} page
+   */
+  async #bring(day, page) {
+    const known = this.#days.get(day) ?? { cursors: [""] };
+    this.#days.set(day, known);
+    try {
+      let at = page;
+      while (known.cursors[at] === undefined) at -= 1;
+      for (; at <= page; at += 1) {
+        if (known.cursors[at] === null) return; // the day has fewer
+        await this.#request(day, at, known);
+      }
+    } catch (error) {
+      if (this.#ended.signal.aborted) return;
+      this.#wanted = [];
+      this.#failed(error);
+      throw error;
+    }
+    this.#changed();
+  }
+
+  /**
+   * @param {string} day
+   * @param {number} page
+   * @param {Day} known
+   */
+  async #request(day, page, known) {
+    const answer = await this.#fetch(day, known.cursors[page] ?? "", PAGE, this.#ended.signal);
+    known.cursors[page + 1] = answer.next_cursor;
+    const key = `${day}/${page}`;
+    this.#pages.delete(key);
+    this.#pages.set(key, answer.assets);
+    forgetOldest(this.#pages);
+    this.#wanted = this.#wanted.filter(([otherDay, other]) => otherDay !== day || other !== page);
+  }
+}
+
+/**
+ * Forget the pages that were not used for longest.
+ *
+ * @param {Map<string, Asset[]>} pages
+ */
+function forgetOldest(pages) {
+  for (const key of pages.keys()) {
+    if (pages.size <= KEPT_PAGES) return;
+    pages.delete(key);
+  }
+}

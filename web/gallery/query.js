@@ -1,0 +1,64 @@
+// @ts-check
+/** Read and change a query as text: words, "phrases" and field:value. Pure; harmless when loaded alone. */
+
+const TOKEN = /-?(?:[A-Za-z_]+:)?(?:"[^"]*"?|[^\s"]+)|\S/g;
+
+/** The fields that the query language knows, in the order in which they are offered. */
+export const FIELDS = ["model", "lora", "type", "tag", "is", "rating", "since", "until", "machine", "seed", "sampler", "width", "height", "path", "job"];
+
+/**
+ * Return `field:value`, quoted where the value needs it.
+ *
+ * @param {string} field
+ * @param {string|number} value
+ */
+export function term(field, value) {
+  const text = String(value).replaceAll('"', "");
+  return /^[^\s"]+$/.test(text) ? `${field}:${text}` : `${field}:"${text}"`;
+}
+
+/**
+ * Return the parts of a query.
+ *
+ * @param {string} query
+ * @returns {string[]}
+ */
+function tokens(query) {
+  return query.match(TOKEN) ?? [];
+}
+
+/**
+ * Return whether a query has this part.
+ *
+ * @param {string} query
+ * @param {string} part
+ */
+export function hasTerm(query, part) {
+  return tokens(query).some((each) => each.toLowerCase() === part.toLowerCase());
+}
+
+/**
+ * Return the query with the part added, or without it where it was there.
+ *
+ * @param {string} query
+ * @param {string} part
+ */
+export function toggleTerm(query, part) {
+  const parts = tokens(query);
+  const rest = parts.filter((each) => each.toLowerCase() !== part.toLowerCase());
+  return (rest.length < parts.length ? rest : [...parts, part]).join(" ");
+}
+
+/**
+ * Return the part that the cursor stands in or behind, and where it begins.
+ *
+ * @param {string} query
+ * @param {number} cursor
+ */
+export function tokenAt(query, cursor) {
+  for (const match of query.matchAll(TOKEN)) {
+    const end = match.index + match[0].length;
+    if (match.index < cursor && cursor <= end) return { text: match[0], start: match.index, end };
+  }
+  return { text: "", start: cursor, end: cursor };
+}

@@ -1,0 +1,93 @@
+// @ts-check
+/** What can be done with the selected assets, in a bar below the timeline. */
+
+import { button, el } from "../panel/dom.js";
+import { reasonOf } from "../status_client.js";
+import { download } from "./media.js";
+
+/** @typedef {import("../types.d.ts").Asset} Asset */
+/** @typedef {import("../types.d.ts").GalleryContext} GalleryContext */
+
+const MOST_IN_ZIP = 200;
+
+export class SelectionBar {
+  #context;
+  #selected;
+  #count = el("strong", { class: "num" });
+  #compare;
+  #tag;
+
+  /**
+   * @param {GalleryContext} context
+   * @param {() => Asset[]} selected
+   * @param {{compare: () => void, clear: () => void}} acts
+   */
+  constructor(context, selected, acts) {
+    this.#context = context;
+    this.#selected = selected;
+    const { t } = context;
+    this.#compare = button(t("action.compare"), { icon: "compare", kind: "slim", onclick: acts.compare });
+    this.#tag = el("input", { type: "text", maxlength: 100, list: "gallery-tags", placeholder: t("asset.addTag"), "aria-label": t("asset.addTag"), autocomplete: "off" });
+    this.#tag.addEventListener("keydown", (event) => {
+      event.stopPropagation();
+      if (event.key === "Enter" && !event.isComposing) this.#addTag();
+    });
+    const rating = el("select", { "aria-label": t("asset.rating") });
+    rating.append(el("option", { value: "", text: t("asset.rating") }));
+    for (let value = 0; value <= 5; value += 1) rating.append(el("option", { value, text: value ? t("asset.stars", { n: value }) : t("asset.noRating") }));
+    rating.addEventListener("change", () => {
+      if (rating.value) this.#context.edit(this.#selected(), { rating: Number(rating.value) });
+      rating.value = "";
+    });
+    this.element = el(
+      "div",
+      { class: "selection", role: "toolbar", "aria-label": t("gallery.selection"), hidden: true },
+      this.#count,
+      button(t("asset.favorite"), { icon: "heart", bare: true, onclick: () => this.#toggle("favorite") }),
+      button(t("asset.hidden"), { icon: "hidden", bare: true, onclick: () => this.#toggle("hidden") }),
+      rating,
+      this.#tag,
+      this.#compare,
+      button(t("action.zip"), { icon: "download", kind: "slim", onclick: () => this.#zip() }),
+      button(t("action.clear"), { icon: "cross", bare: true, onclick: acts.clear }),
+    );
+  }
+
+  /** Show how many are selected. */
+  update() {
+    const selected = this.#selected();
+    this.element.hidden = !selected.length;
+    this.#count.textContent = this.#context.t("gallery.selected", { n: selected.length });
+    this.#compare.hidden = selected.length !== 2;
+  }
+
+  /** On where it is off for any of them, else off. @param {"favorite"|"hidden"} name */
+  #toggle(name) {
+    const selected = this.#selected();
+    this.#context.edit(selected, { [name]: selected.some((asset) => !asset[name]) });
+  }
+
+  async #addTag() {
+    const name = this.#tag.value.trim();
+    if (!name) return;
+    const without = this.#selected().filter((asset) => !asset.tags.includes(name));
+    // Each keeps the tags that it has.
+    await Promise.all(without.map((asset) => this.#context.edit([asset], { tags: [...asset.tags, name] })));
+    this.#tag.value = "";
+  }
+
+  async #zip() {
+    const { t, client, say } = this.#context;
+    const selected = this.#selected();
+    if (selected.length > MOST_IN_ZIP) {
+      say(t("zip.tooMany", { n: MOST_IN_ZIP }), "bad");
+      return;
+    }
+    const ids = selected.map((asset) => asset.id.replaceAll("-", "")).join(",");
+    try {
+      await download(client, `/cloud-sync/assets.zip?ids=${ids}`, "cloud-archive.zip");
+    } catch (error) {
+      say(reasonOf(error, t), "bad");
+    }
+  }
+}

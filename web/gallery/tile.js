@@ -1,0 +1,123 @@
+// @ts-check
+/** One tile of the timeline: a picture with its marks, made once and used for many assets. */
+
+import { formatDuration } from "../format.js";
+import { el, icon } from "../panel/dom.js";
+import { showPicture } from "./media.js";
+
+/** @typedef {import("../status_client.js").StatusClient} StatusClient */
+/** @typedef {import("../types.d.ts").Asset} Asset */
+/** @typedef {import("../types.d.ts").GalleryContext} GalleryContext */
+
+/**
+ * @typedef {object} Tile
+ * @property {HTMLElement} node
+ * @property {HTMLImageElement} image
+ * @property {number} index
+ * @property {Asset|undefined} asset
+ * @property {(() => void)|null} end  ends its picture
+ * @property {boolean} settled  whether its picture came, or can't be shown
+ */
+
+const MAX_COPY_BYTES = 30_000_000; // of an image that has no thumbnail
+
+/** @returns {Tile} */
+export function buildTile() {
+  const image = el("img", { alt: "", decoding: "async", draggable: "false" });
+  image.addEventListener("load", () => image.classList.add("there"));
+  const node = el(
+    "div",
+    { class: "tile", role: "option", "aria-selected": "false" },
+    el("span", { class: "kind" }),
+    image,
+    el("span", { class: "length num", hidden: true }),
+    el("span", { class: "star", hidden: true }, icon("heart")),
+    el("span", { class: "pick" }, icon("check")),
+  );
+  return { node, image, index: -1, asset: undefined, end: null, settled: false };
+}
+
+/**
+ * Show what is known of a tile's asset.
+ *
+ * @param {Tile} tile
+ * @param {number} count  of all assets
+ * @param {GalleryContext} context
+ */
+export function drawTile({ node, index, asset }, count, context) {
+  const { t } = context;
+  node.classList.toggle("waiting", !asset);
+  node.setAttribute("aria-setsize", String(count));
+  node.setAttribute("aria-posinset", String(index + 1));
+  const [kind, , length, star] = /** @type {HTMLElement[]} */ ([...node.children]);
+  node.draggable = Boolean(asset);
+  node.title = asset?.name ?? "";
+  star.hidden = !asset?.favorite;
+  length.hidden = !asset?.duration_seconds;
+  kind.replaceChildren();
+  if (!asset) {
+    node.setAttribute("aria-label", t("state.loading"));
+    return;
+  }
+  const media = mediaKind(asset);
+  node.setAttribute("aria-label", tileLabel(asset, media, context));
+  node.classList.toggle("blurred", context.isBlurred(asset));
+  kind.append(icon(media === "video" ? "play" : media));
+  if (media !== "image") kind.append(el("span", { text: asset.name.slice(asset.name.lastIndexOf(".") + 1).toUpperCase().slice(0, 5) }));
+  if (asset.duration_seconds) length.textContent = clock(asset.duration_seconds);
+}
+
+/**
+ * Load the picture of a tile's asset.
+ *
+ * @param {Tile} tile
+ * @param {StatusClient} client
+ * @param {() => void} settled  called when it came, or can't be shown
+ */
+export function loadPicture(tile, client, settled) {
+  const asset = /** @type {Asset} */ (tile.asset);
+  const paths = [asset.preview_url];
+  // Without a thumbnail the image itself will do, where it isn't huge.
+  if (mediaKind(asset) === "image" && asset.size < MAX_COPY_BYTES) paths.push(`/cloud-sync/assets/${asset.id}/content`);
+  tile.settled = false;
+  const settle = () => {
+    tile.settled = true;
+    settled();
+  };
+  const endPicture = showPicture(client, tile.image, paths, settle);
+  tile.image.addEventListener("load", settle);
+  tile.end = () => {
+    tile.image.removeEventListener("load", settle);
+    endPicture();
+  };
+}
+
+/**
+ * Return "image", "video", "audio" or "other".
+ *
+ * @param {Asset} asset
+ */
+export function mediaKind(asset) {
+  const kind = (asset.mime_type ?? "").split("/")[0];
+  return ["image", "video", "audio"].includes(kind) ? kind : "other";
+}
+
+/**
+ * @param {Asset} asset
+ * @param {string} media
+ * @param {GalleryContext} context
+ */
+function tileLabel(asset, media, context) {
+  const { t } = context;
+  const parts = [asset.name, t(`kind.${media}`), context.moment(asset.created_at)];
+  if (asset.duration_seconds) parts.push(formatDuration(asset.duration_seconds, t));
+  if (asset.favorite) parts.push(t("asset.favorite"));
+  if (asset.rating) parts.push(t("asset.stars", { n: asset.rating }));
+  return parts.join(t("separator"));
+}
+
+/** @param {number} seconds */
+function clock(seconds) {
+  const whole = Math.round(seconds);
+  return `${Math.floor(whole / 60)}:${String(whole % 60).padStart(2, "0")}`;
+}

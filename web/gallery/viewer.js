@@ -1,0 +1,180 @@
+// @ts-check
+/** The viewer: one asset as large as there is room, with what is known of it beside it. */
+
+import { button, el } from "../panel/dom.js";
+import { actionsFor } from "./actions.js";
+import { details } from "./details.js";
+import { Keep } from "./keep.js";
+import { Stage } from "./stage.js";
+
+/** @typedef {import("../types.d.ts").Asset} Asset */
+/** @typedef {import("../types.d.ts").GalleryContext} GalleryContext */
+
+export class Viewer {
+  #context;
+  #load;
+  #closed;
+  #search;
+  #stage;
+  #side = el("div", { class: "side", tabindex: -1 });
+  #actions = el("div", { class: "actions" });
+  #count = el("span", { class: "num quiet" });
+  #index = 0;
+  #total = 0;
+  /** @type {Asset|null} */
+  #asset = null;
+  #info;
+
+  /**
+   * @param {GalleryContext} context
+   * @param {(index: number) => Promise<Asset|undefined>} load
+   * @param {(index: number) => void} closed  called with the index shown last
+   * @param {(query: string) => void} search
+   */
+  constructor(context, load, closed, search) {
+    this.#context = context;
+    this.#load = load;
+    this.#closed = closed;
+    this.#search = search;
+    this.#stage = new Stage(context);
+    const { t } = context;
+    this.#info = button(t("viewer.info"), { icon: "info", bare: true, "aria-pressed": "true", onclick: () => this.#toggleInfo() });
+    this.element = el(
+      "dialog",
+      {
+        class: "viewer",
+        "aria-label": t("viewer.title"),
+        onclose: () => this.#end(),
+        onkeydown: (/** @type {KeyboardEvent} */ event) => this.#key(event),
+      },
+      el(
+        "div",
+        { class: "viewer-bar" },
+        this.#count,
+        el("span", { class: "gap" }),
+        button(t("viewer.zoomOut"), { icon: "minus", bare: true, kind: "zoomer", onclick: () => this.#stage.zoomOut() }),
+        button(t("viewer.zoomIn"), { icon: "plus", bare: true, kind: "zoomer", onclick: () => this.#stage.zoomIn() }),
+        this.#info,
+        button(t("viewer.close"), { icon: "cross", bare: true, onclick: () => this.element.close() }),
+      ),
+      el(
+        "div",
+        { class: "viewer-main" },
+        el(
+          "div",
+          { class: "viewer-stage" },
+          this.#stage.element,
+          button(t("viewer.previous"), { icon: "back", bare: true, kind: "turn previous", onclick: () => this.#turn(-1) }),
+          button(t("viewer.next"), { icon: "chevron", bare: true, kind: "turn next", onclick: () => this.#turn(1) }),
+        ),
+        el("div", { class: "side-box" }, this.#actions, this.#side),
+      ),
+    );
+  }
+
+  get isOpen() {
+    return this.element.open;
+  }
+
+  /**
+   * @param {number} index
+   * @param {number} total
+   */
+  async open(index, total) {
+    this.#total = total;
+    if (!this.element.open) this.element.showModal();
+    await this.#show(index);
+  }
+
+  /** Show an asset anew that was edited. @param {Asset} asset */
+  put(asset) {
+    if (this.#asset?.id === asset.id) this.#asset = asset;
+  }
+
+  /** @param {number} index */
+  async #show(index) {
+    this.#index = index;
+    const { t } = this.#context;
+    this.#count.textContent = t("viewer.count", { n: index + 1, total: this.#total });
+    let asset;
+    try {
+      asset = await this.#load(index);
+    } catch {
+      asset = undefined; // the gallery has said why
+    }
+    if (index !== this.#index || !this.element.open) return;
+    if (!asset) {
+      this.element.close();
+      return;
+    }
+    this.#asset = asset;
+    this.#stage.show(asset);
+    this.#stage.element.classList.toggle("still", !asset.mime_type?.startsWith("image/"));
+    this.#actions.replaceChildren(...actionsFor(asset, this.#context, () => this.element.close()));
+    this.#side.replaceChildren(
+      details(asset, this.#context, (query) => {
+        this.element.close();
+        this.#search(query);
+      }),
+    );
+    this.#side.scrollTop = 0;
+    // What comes next is fetched while one looks.
+    if (index + 1 < this.#total) this.#load(index + 1).catch(() => {});
+  }
+
+  /** @param {number} step */
+  #turn(step) {
+    const index = this.#index + step;
+    if (index >= 0 && index < this.#total) this.#show(index);
+  }
+
+  #toggleInfo() {
+    const hidden = this.element.classList.toggle("bare-stage");
+    this.#info.setAttribute("aria-pressed", String(!hidden));
+  }
+
+  #end() {
+    this.#stage.clear();
+    this.#side.replaceChildren();
+    this.#actions.replaceChildren();
+    this.#asset = null;
+    this.#closed(this.#index);
+  }
+
+  /** @param {KeyboardEvent} event */
+  #key(event) {
+    event.stopPropagation(); // ComfyUI has single keys as commands
+    const target = /** @type {HTMLElement} */ (event.composedPath()[0]);
+    if (event.altKey || event.ctrlKey || event.metaKey || target.matches("input, textarea, select, video, audio")) return;
+    const asset = this.#asset;
+    /** @type {Record<string, () => void>} */
+    const keys = {
+      ArrowLeft: () => this.#turn(-1),
+      ArrowRight: () => this.#turn(1),
+      "+": () => this.#stage.zoomIn(),
+      "=": () => this.#stage.zoomIn(),
+      "-": () => this.#stage.zoomOut(),
+      z: () => this.#stage.toggleZoom(),
+      i: () => this.#toggleInfo(),
+      f: () => asset && this.#edit(asset, { favorite: !asset.favorite }),
+    };
+    for (let rating = 0; rating <= 5; rating += 1) keys[String(rating)] = () => asset && this.#edit(asset, { rating });
+    const act = keys[event.key];
+    if (!act) return;
+    event.preventDefault();
+    act();
+  }
+
+  /**
+   * @param {Asset} asset
+   * @param {Partial<Asset>} changes
+   */
+  async #edit(asset, changes) {
+    const saved = await this.#context.edit([asset], changes);
+    if (saved && this.#asset?.id === asset.id) {
+      this.#asset = saved[0];
+      const keep = this.#side.querySelector(".keep");
+      keep?.replaceWith(new Keep(saved[0], this.#context).element);
+    }
+  }
+}
