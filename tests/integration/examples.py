@@ -74,7 +74,7 @@ def _of_file(file: str, text: str) -> Example:
 def _of_page(page: str, text: str) -> list[Example]:
     found: list[Example] = []
     for mark, language, body in _FENCE.findall(text):
-        if language == "json":
+        if language in ("json", "jsonl"):
             continue  # loaded by tests/unit/project/test_docs.py
         kind = SYNOPSIS if mark == "commands" else language or TEXT
         # A block that goes into a directory or sets variables is one thing; elsewhere each line stands by itself.

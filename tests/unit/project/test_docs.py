@@ -76,6 +76,8 @@ def test_every_reference_is_defined(page: Path) -> None:
 def test_every_json_block_is_json(page: Path) -> None:
     for block in blocks(page, "json"):
         json.loads(block)
+    for block in blocks(page, "jsonl"):
+        assert all(isinstance(json.loads(line), dict) for line in block.splitlines())
 
 
 def statements() -> list[dict[str, object]]:
