@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from ..sharing.share import ShareOrder
 from .lanes import Lanes
 from .routes import ROUTES, Arguments
 
@@ -26,6 +25,8 @@ class ShareHandlers:
         self._lanes = lanes
 
     async def share(self, _: web.Request, asked: Arguments) -> web.Response:
+        from ..sharing.share import ShareOrder
+
         ids = [uuid.UUID(identity) for identity in asked["ids"]]
         how = {name: value for name, value in asked.items() if name != "ids"}
         call = partial(self._engine.share, ids, ShareOrder(**how))

@@ -108,16 +108,20 @@ class JobCapture:
         self._expects_until = time.monotonic() + _EXPECT_SECONDS
         self._wake.set()
 
-    def pass_on(self, prompt_id: str, timeout_seconds: float) -> None:
-        """Wait until the engine knows where this prompt is now: queued, running or finished. Blocks."""
+    def pass_on(self, prompt_id: str, timeout_seconds: float) -> str:
+        """Wait until the engine knows where this prompt is now. Blocks.
+
+        Returns:
+            `queued`, `running` or `finished`; an empty text where ComfyUI does not have it.
+        """
         place = self._place_of(prompt_id)
-        if self._is_told(prompt_id, place):
-            return
-        self.expect()
-        with self._looked:
-            self._looked.wait_for(
-                lambda: self._stopping.is_set() or self._is_told(prompt_id, place), timeout_seconds
-            )
+        if not self._is_told(prompt_id, place):
+            self.expect()
+            with self._looked:
+                self._looked.wait_for(
+                    lambda: self._stopping.is_set() or self._is_told(prompt_id, place), timeout_seconds
+                )
+        return place
 
     def _place_of(self, prompt_id: str) -> str:
         running, queued = queue_of(self._prompt_queue)

@@ -183,21 +183,29 @@ class Plugin:
         """Ask about a job; while there is time to wait, also beyond an engine that ends and starts again."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + arguments["wait"]
-        if self._jobs is not None:
-            # So that a prompt that was just queued, or has just ended, is known to the engine.
-            await asyncio.to_thread(self._jobs.pass_on, arguments["prompt_id"], PASS_ON_SECONDS)
         while True:
+            # So that a prompt that was just queued, or has just ended, is known to the engine.
+            place = await asyncio.to_thread(self._place_of, arguments["prompt_id"])
             left = max(0.0, deadline - loop.time())
             query = {"wait": f"{left:.3f}", "urls": str(arguments["urls"])}
             seconds = route.timeout_seconds + left + _MARGIN_SECONDS
             try:
                 call = client.call(route.method, path, query=query, timeout_seconds=seconds)
-                answer = _passed(await _unless_abandoned(request, call))
+                found = await _unless_abandoned(request, call)
+                answer, is_known = _passed(found), found.status != 200 or found.json()["state"] != "unknown"
             except EngineUnavailable as error:
-                answer = self._unavailable(route, str(error))
-            if answer.status < 500 or loop.time() >= deadline:
+                answer, is_known = self._unavailable(route, str(error)), True
+            if loop.time() >= deadline:
+                unfinished = place in ("queued", "running")
+                return (
+                    _unfinished_job(arguments["prompt_id"], place) if unfinished and not is_known else answer
+                )
+            if answer.status < 500 and (is_known or not place):
                 return answer
             await asyncio.sleep(_AGAIN_SECONDS)
+
+    def _place_of(self, prompt_id: str) -> str:
+        return "" if self._jobs is None else self._jobs.pass_on(prompt_id, PASS_ON_SECONDS)
 
     async def _stream(
         self, client: EngineClient, request: web.Request, route: Route, path: str, query: Mapping[str, str]
@@ -277,6 +285,13 @@ def state_directory(folder_paths: Any) -> Path:
     if ask is not None:
         return Path(ask("cloud_archive")).absolute()
     return Path(folder_paths.get_user_directory()).absolute() / "__cloud_archive"
+
+
+def _unfinished_job(prompt_id: str, place: str) -> web.Response:
+    """Return the answer about a job that the engine could not be told of yet."""
+    return web.json_response(
+        {"job_id": prompt_id, "state": "running", "status": place, "files": [], "errors": []}
+    )
 
 
 def _passed(answer: EngineAnswer) -> web.Response:

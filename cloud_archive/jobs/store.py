@@ -268,7 +268,7 @@ class JobStore:
                 rows,
             )
 
-        self.change(work, durable=True)
+        self.change(work)  # after a power cut the ledger says it again
 
     def announce(self, job_id: str, message_id: str | None, now: float) -> None:
         """Note that a job's result is known, and queue its webhook; None: there is none to send."""
@@ -280,7 +280,7 @@ class JobStore:
             if updated.rowcount and message_id is not None:
                 db.execute("INSERT INTO deliveries VALUES (?, ?, ?, 0, ?)", (job_id, message_id, now, now))
 
-        self.change(work, durable=message_id is not None)
+        self.change(work)  # after a power cut the job is open, and announced again
 
     def next_delivery(self) -> Delivery | None:
         """Return the webhook that is due first; None: none waits."""

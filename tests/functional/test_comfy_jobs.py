@@ -1,0 +1,105 @@
+"""Calls about a job on ComfyUI's port, while the engine behind it ends and starts again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestClient, TestServer
+
+from cloud_archive.comfyui import plugin as comfy
+from cloud_archive.comfyui.engine_client import EngineAnswer, EngineClient
+from cloud_archive.comfyui.plugin import Plugin
+from cloud_archive.errors import EngineUnavailable
+
+from .test_comfy import SmallPromptServer
+
+
+class ScriptedClient(EngineClient):
+    """Gives one answer after another; the last one for ever."""
+
+    def __init__(self, *answers: tuple[int, str] | None) -> None:
+        self.answers = list(answers)
+        self.queries: list[dict[str, str]] = []
+
+    async def call(self, *_: Any, query: Any = None, **__: Any) -> EngineAnswer:
+        self.queries.append(query)
+        found = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        if found is None:
+            raise EngineUnavailable("The engine ended.")
+        status, state = found
+        return EngineAnswer(status, "application/json", json.dumps({"job_id": "j", "state": state}).encode())
+
+    async def stop(self) -> None:
+        pass
+
+
+class Capture:
+    """Says where ComfyUI has the prompt."""
+
+    def __init__(self, place: str) -> None:
+        self.place = place
+
+    def pass_on(self, prompt_id: str, timeout_seconds: float) -> str:
+        return self.place
+
+    def stop(self, timeout_seconds: float) -> None:
+        pass
+
+
+@asynccontextmanager
+async def served(
+    client: ScriptedClient, place: str, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[TestClient[web.Request, web.Application]]:
+    monkeypatch.setattr("cloud_archive.comfyui.plugin.atexit.register", lambda _: None)
+    monkeypatch.setattr(comfy, "_AGAIN_SECONDS", 0.01)
+    prompt_server = SmallPromptServer()
+    plugin = Plugin(prompt_server, client=client)
+    plugin.install()
+    plugin._jobs = Capture(place)  # type: ignore[assignment]
+    prompt_server.app.on_startup.clear()
+    prompt_server.add_routes()
+    async with TestClient(TestServer(prompt_server.app)) as opened:
+        yield opened
+
+
+async def test_a_wait_goes_on_beyond_an_engine_that_is_started_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    client = ScriptedClient(None, (500, "x"), (200, "unknown"), (200, "complete"))
+    async with (
+        served(client, "finished", monkeypatch) as opened,
+        opened.get("/cloud-sync/jobs/j?wait=30&urls=1") as answer,
+    ):
+        assert (answer.status, (await answer.json())["state"]) == (200, "complete")
+    assert len(client.queries) == 4
+    assert {query["urls"] for query in client.queries} == {"1"}
+    assert all(0 < float(query["wait"]) <= 30 for query in client.queries)
+
+
+@pytest.mark.parametrize(
+    ("place", "given", "status", "state"),
+    [
+        ("", (200, "unknown"), 200, "unknown"),
+        ("running", (200, "unknown"), 200, "running"),
+        ("queued", (200, "unknown"), 200, "running"),
+        ("running", None, 503, None),
+        ("finished", (200, "uploading"), 200, "uploading"),
+    ],
+)
+async def test_a_call_that_does_not_wait_asks_once(
+    place: str, given: tuple[int, str] | None, status: int, state: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = ScriptedClient(given)
+    async with served(client, place, monkeypatch) as opened, opened.get("/cloud-sync/jobs/j") as answer:
+        assert (answer.status, (await answer.json()).get("state")) == (status, state)
+    assert len(client.queries) == 1
+
+
+async def test_a_job_that_nobody_knows_is_not_waited_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    client = ScriptedClient((200, "unknown"))
+    async with served(client, "", monkeypatch) as opened, opened.get("/cloud-sync/jobs/j?wait=30") as answer:
+        assert (await answer.json())["state"] == "unknown"
+    assert len(client.queries) == 1

@@ -1,0 +1,176 @@
+"""Jobs of a real ComfyUI on the CPU, driven by a client without a websocket.
+
+It needs a ComfyUI and the Python that runs it, which no package index offers as one: COMFYUI_DIR names the folder of
+`main.py`, COMFYUI_PYTHON its Python (default: this one). Without the first variable the test is skipped.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from cloud_archive.demo.seaweedfs import free_ports
+from tests.servers import S3Server, wait_until
+
+from .archives import Archive
+
+pytestmark = [pytest.mark.store, pytest.mark.usefixtures("own_state")]
+
+COMFYUI_DIR = os.environ.get("COMFYUI_DIR", "")
+REPOSITORY = Path(__file__).parents[2]
+START_SECONDS = 180.0
+
+
+class ComfyUI:
+    """One process of ComfyUI with the plugin, in a base directory of its own."""
+
+    def __init__(self, base: Path, environ: dict[str, str]) -> None:
+        self.base = base
+        self.environ = environ
+        (self.port,) = free_ports(1)
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        python = os.environ.get("COMFYUI_PYTHON", sys.executable)
+        arguments = ["--cpu", "--base-directory", str(self.base), "--port", str(self.port)]
+        with (self.base / "comfyui.log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [python, str(Path(COMFYUI_DIR) / "main.py"), "--disable-auto-launch", *arguments],
+                env=self.environ,
+                stdout=log,
+                stderr=log,
+            )
+        wait_until(self.is_ready, "ComfyUI and the store are ready", START_SECONDS)
+
+    def is_ready(self) -> bool:
+        assert self.process is not None
+        assert self.process.poll() is None, (self.base / "comfyui.log").read_text()[-3000:]
+        with contextlib.suppress(OSError):
+            return bool(self.ask("/cloud-sync/status")["connection_verified"])
+        return False
+
+    def ask(self, path: str, body: Any = None) -> Any:
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{self.port}{path}", data, {"Content-Type": "application/json"}
+        )
+        with urllib.request.urlopen(request, timeout=400) as answer:
+            return json.load(answer)
+
+    def queue(self, color: int, *, batch: int = 1, size: int = 64, name: str = "fox") -> str:
+        graph = {
+            "1": {
+                "class_type": "EmptyImage",
+                "inputs": {"width": size, "height": size, "batch_size": batch, "color": color},
+            },
+            "9": {"class_type": "SaveImage", "inputs": {"images": ["1", 0], "filename_prefix": name}},
+            "12": {"class_type": "PreviewImage", "inputs": {"images": ["1", 0]}},
+        }
+        options = {"cloud_archive": {"tags": ["client-a"], "bucket": "evil"}}
+        return str(self.ask("/prompt", {"prompt": graph, "extra_data": options})["prompt_id"])
+
+    def wait(self, prompt_id: str) -> tuple[dict[str, Any], float]:
+        """The answer, and when it came."""
+        return self.ask(f"/cloud-sync/jobs/{prompt_id}?wait=300"), time.time()
+
+    def engine(self) -> psutil.Process:
+        assert self.process is not None
+        return next(
+            child
+            for child in psutil.Process(self.process.pid).children()
+            if "engine" in child.cmdline() and child.status() != psutil.STATUS_ZOMBIE
+        )
+
+    def kill(self) -> None:
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait()
+
+
+@pytest.fixture
+def comfyui(tmp_path: Path, seaweedfs: S3Server) -> Iterator[ComfyUI]:
+    if not COMFYUI_DIR:
+        pytest.skip("COMFYUI_DIR names no ComfyUI")
+    archive = Archive(tmp_path, seaweedfs)
+    base = tmp_path / "comfyui"
+    (base / "custom_nodes").mkdir(parents=True)
+    (base / "custom_nodes" / "cloud-archive").symlink_to(REPOSITORY)
+    running = ComfyUI(base, os.environ | archive.environ)
+    running.start()
+    yield running
+    with contextlib.suppress(StopIteration):
+        running.engine().kill()
+    running.kill()
+
+
+def proofs(job: dict[str, Any]) -> list[tuple[str, str, str]]:
+    return [(file["name"], file["state"], str(file["sha256"])) for file in job["files"]]
+
+
+def test_jobs_of_a_headless_client(
+    comfyui: ComfyUI, seaweedfs: S3Server, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ids = [comfyui.queue(color) for color in range(20)]
+    with ThreadPoolExecutor(20) as threads:
+        answers = dict(zip(ids, threads.map(comfyui.wait, ids), strict=True))
+    ended = {
+        name: entry["status"]["messages"][-1][1]["timestamp"] / 1000
+        for name, entry in comfyui.ask("/history").items()
+    }
+    late = []
+    for prompt_id, (job, at) in answers.items():
+        picture, preview = sorted(job["files"], key=lambda file: str(file["node"]), reverse=True)
+        assert (job["state"], picture["state"], preview["state"]) == ("complete", "archived", "not_archived")
+        assert (picture["node"], preview["node"]) == ("9", "12")
+        assert len(job["errors"]) == 1, "the unknown option is named"
+        assert "cloud_archive.bucket" in job["errors"][0]
+        written = float(seaweedfs.metadata(picture["key"])["archived-at"])
+        late.append(at - max(written, ended[prompt_id]))
+    assert len({job["files"][0]["sha256"] for job, _ in answers.values()}) == 20
+    with capsys.disabled():
+        print(
+            f"\nanswered {max(late):.2f} s after proof and end at the latest, {sorted(late)[10]:.2f} s in the median"
+        )
+
+    # Cached: ComfyUI writes nothing new.
+    again, _ = comfyui.wait(comfyui.queue(19))
+    assert (again["state"], [file.get("cached") for file in again["files"]][:1]) == ("complete", [True])
+
+    # The engine is killed in the middle.
+    more = [comfyui.queue(100 + number, batch=4, size=512) for number in range(5)]
+    with ThreadPoolExecutor(5) as threads:
+        waiting = [threads.submit(comfyui.wait, prompt_id) for prompt_id in more]
+        comfyui.engine().kill()
+        for future in waiting:
+            job, _ = future.result()
+            assert (job["state"], len(job["files"])) == ("complete", 8)
+    before = {prompt_id: proofs(comfyui.wait(prompt_id)[0]) for prompt_id in [*ids, *more]}
+
+    # ComfyUI is killed while it computes.
+    running = comfyui.queue(200, batch=400, size=512)
+    queued = comfyui.queue(201)
+    wait_until(lambda: comfyui.ask(f"/cloud-sync/jobs/{running}")["status"] == "running", "it runs")
+    assert comfyui.ask(f"/cloud-sync/jobs/{queued}")["status"] == "queued"
+    comfyui.kill()
+    comfyui.start()
+    wait_until(
+        lambda: comfyui.ask(f"/cloud-sync/jobs/{running}")["state"] == "failed",
+        "it is known to be cut off",
+        90,
+    )
+    for prompt_id in (running, queued):
+        assert comfyui.ask(f"/cloud-sync/jobs/{prompt_id}")["status"] == "interrupted"
+    assert {prompt_id: proofs(comfyui.wait(prompt_id)[0]) for prompt_id in before} == before
