@@ -11,7 +11,7 @@ from typing import Any
 
 from ..errors import RequestRefused
 
-SORTS = ("created_at", "name", "size")
+SORTS = ("created_at", "name", "size", "relevance")
 ORDERS = ("asc", "desc")
 DEFAULT_LIMIT = 50
 MAX_LIMIT = 500

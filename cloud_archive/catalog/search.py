@@ -5,22 +5,25 @@ from __future__ import annotations
 import base64
 import json
 import sqlite3
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from .assets import assets_json
-from .matching import LED_BELOW, MAX_INTEGER, find_matches
+from .matching import LED_BELOW, MAX_INTEGER, VISIBLE, Matches, find_matches
 from .query import QueryError, parse_query
 from .schema import KINDS, LORA, MODEL, SAMPLER
 
-SORTS = ("created_at", "name", "size")
+SORTS = ("created_at", "name", "size", "relevance")
 ORDERS = ("asc", "desc")
 MAX_LIMIT = 500
 DEFAULT_LIMIT = 50
 FACET_VALUES = 100  # of each facet, the most frequent
 _SORT_COLUMNS = {"created_at": "created", "name": "name", "size": "size"}
 _WALKED_COLUMNS = ("created", "name")  # those with an index
+RANKED = 20_000  # so many matches are ordered by relevance, the newest
+_PLACE = "coalesce(nullif(min(instr(lower(p.text), ?), 9999), 0), 10000)"  # of a word in the prompt
 _SLOT_SECONDS = 900  # every time zone's offset is a multiple of that
 
 
@@ -60,13 +63,17 @@ def search(
     Raises:
         QueryError: the query can't be read, or `after` is no cursor of this sort and order.
     """
-    matches = find_matches(db, parse_query(query))
+    terms = parse_query(query)
+    matches = find_matches(db, terms)
     total = matches.count(db)
+    if sort == "relevance":
+        words = [str(term.value).lower() for term in terms if not term.field and not term.negated]
+        return _by_relevance(db, matches, words, total, order, limit, after)
     column = _SORT_COLUMNS[sort]
     condition, values = matches.condition, list(matches.values)
     if after:
         condition += f" AND (a.{column}, a.id) {'>' if order == 'asc' else '<'} (?, ?)"
-        values += _cursor_values(after, sort, order)
+        values += _cursor_values(after, sort, order)[:2]
     # Many matches: going through the assets in the page's order finds it sooner than sorting.
     walked = not matches.is_led and total >= LED_BELOW and column in _WALKED_COLUMNS
     key = f"a.{column}" if walked else f"+a.{column}"
@@ -82,21 +89,57 @@ def search(
     return Page(assets_json(db, [row for row, _ in found[:limit]]), total, following)
 
 
-def _cursor(sort: str, order: str, value: int | str, row: int) -> str:
-    return base64.urlsafe_b64encode(json.dumps([sort, order, value, row]).encode()).decode().rstrip("=")
+def _by_relevance(
+    db: sqlite3.Connection,
+    matches: Matches,
+    words: Sequence[str],
+    total: int,
+    order: str,
+    limit: int,
+    after: str | None,
+) -> Page:
+    """Order by how early a prompt names the words: what a picture shows stands first in most prompts.
+
+    A word counts with its place in the prompt, in characters; one that is found elsewhere counts as far behind. Of
+    many matches the newest RANKED are ordered.
+    """
+    start = [0, 0, -MAX_INTEGER] if after is None else _cursor_values(after, "relevance", order)
+    since = start[2]
+    if after is None and total > RANKED:
+        since = db.execute(
+            f"SELECT a.created FROM {matches.tables} WHERE {matches.condition}"
+            " ORDER BY a.created DESC LIMIT 1 OFFSET ?",
+            (*matches.values, RANKED - 1),
+        ).fetchone()[0]
+    places = " + ".join([_PLACE] * len(words)) or "0"
+    beyond = "" if after is None else f" WHERE (rank, id) {'>' if order == 'asc' else '<'} (?, ?)"
+    found = db.execute(
+        f"SELECT id, rank FROM (SELECT a.id, -({places}) AS rank FROM {matches.tables}"
+        " LEFT JOIN recipes r ON r.id = a.recipe LEFT JOIN texts p ON p.id = r.prompt"
+        f" WHERE {matches.condition} AND a.created >= ?){beyond} ORDER BY rank {order}, id {order} LIMIT ?",
+        (*words, *matches.values, since, *(start[:2] if after else ()), limit + 1),
+    ).fetchall()
+    following = None
+    if len(found) > limit:
+        row, rank = found[limit - 1]
+        following = _cursor("relevance", order, rank, row, since)
+    return Page(assets_json(db, [row for row, _ in found[:limit]]), total, following)
+
+
+def _cursor(sort: str, order: str, *values: int | str) -> str:
+    return base64.urlsafe_b64encode(json.dumps([sort, order, *values]).encode()).decode().rstrip("=")
 
 
 def _cursor_values(text: str, sort: str, order: str) -> list[Any]:
     try:
         found = json.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
-        its_sort, its_order, value, row = found
-        if (its_sort, its_order) != (sort, order) or type(value) is not (str if sort == "name" else int):
+        its_sort, its_order, *values = found
+        kinds = {"name": [str, int], "relevance": [int, int, int]}.get(sort, [int, int])
+        if (its_sort, its_order) != (sort, order) or [type(value) for value in values] != kinds:
             raise ValueError(text)
-        if type(row) is not int or not -MAX_INTEGER <= row <= MAX_INTEGER:
+        if any(type(value) is int and not -MAX_INTEGER <= value <= MAX_INTEGER for value in values):
             raise ValueError(text)
-        if isinstance(value, int) and not -MAX_INTEGER <= value <= MAX_INTEGER:
-            raise ValueError(text)
-        return [value, row]
+        return list(values)
     except (ValueError, TypeError):
         raise QueryError(
             "after must be the next_cursor of an earlier page with the same sort and order."
@@ -115,8 +158,11 @@ def facets(db: sqlite3.Connection, query: str = "") -> dict[str, Any]:
     condition, values = matches.condition, matches.values
     db.execute("CREATE TEMP TABLE IF NOT EXISTS recipe_counts (recipe INTEGER PRIMARY KEY, files INTEGER)")
     db.execute("DELETE FROM temp.recipe_counts")
+    # All that is visible is counted in the recipes' order, without looking at the assets.
+    where = "assets a INDEXED BY assets_recipe" if matches.only_visible else matches.tables
+    visible = f"+{VISIBLE}" if matches.only_visible else condition
     db.execute(
-        f"INSERT INTO temp.recipe_counts SELECT a.recipe, count(*) FROM {matches.tables} WHERE {condition}"
+        f"INSERT INTO temp.recipe_counts SELECT a.recipe, count(*) FROM {where} WHERE {visible}"
         " AND a.recipe IS NOT NULL GROUP BY a.recipe",
         values,
     )

@@ -118,6 +118,24 @@ FOX_NAME, CITY_NAME, NOTE_NAME = "fox_00001_.png", "city_00001_.mp4", "100%_note
         ("is:favorite", [FOX_NAME]),
         ("-is:favorite", [CITY_NAME]),
         ("is:hidden", [NOTE_NAME]),
+        ("-is:hidden", [CITY_NAME, FOX_NAME]),
+        ("-lora:winter", [CITY_NAME]),
+        ("-sampler:euler", [CITY_NAME]),
+        ("-seed:42", [FOX_NAME]),
+        ("-seed:<100", [FOX_NAME]),
+        ("-type:video", [FOX_NAME]),
+        ("-since:1972-09-28", [FOX_NAME]),
+        ("-until:1972-09-28", [CITY_NAME]),
+        ("-machine:pod-1", []),
+        ("-job:job-1", [CITY_NAME]),
+        ("-rating:>=4", [CITY_NAME]),
+        ("-width:>=1024", [CITY_NAME]),
+        ("-height:480", [FOX_NAME]),
+        ("-path:day1", [CITY_NAME]),
+        ('-"red fox"', [CITY_NAME]),
+        ('-model:"juggernaut v9"', [CITY_NAME, FOX_NAME]),
+        ("fox -city -snow", []),
+        ("since:1972-09-27T00:00:00Z until:1972-09-27", [FOX_NAME]),
         ("rating:>=4", [FOX_NAME]),
         ("rating:<4", [CITY_NAME]),
         ("width:>=1024", [FOX_NAME]),
@@ -199,7 +217,7 @@ def test_pages_are_sorted(database: CatalogDatabase, sort: str, order: str, foun
 
 @pytest.mark.parametrize("walked_from", [0, 1000])
 @pytest.mark.parametrize("order", ["asc", "desc"])
-@pytest.mark.parametrize("sort", ["created_at", "name", "size"])
+@pytest.mark.parametrize("sort", ["created_at", "name", "size", "relevance"])
 def test_pages_hold_each_asset_once_while_others_come_and_go(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sort: str, order: str, walked_from: int
 ) -> None:
@@ -230,6 +248,29 @@ def test_pages_hold_each_asset_once_while_others_come_and_go(
             size=-place * (order == "asc"),
         )
     assert sorted(name for name in seen if name.startswith("a")) == [f"a{n:02}.png" for n in range(20)]
+    database.close()
+
+
+@pytest.mark.parametrize("ranked", [3, 1000])
+def test_relevance_asks_how_early_a_prompt_names_the_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ranked: int
+) -> None:
+    monkeypatch.setattr("cloud_archive.catalog.search.RANKED", ranked)
+    database, _ = open_catalog(tmp_path / CATALOG_NAME)
+    for name, prompt in {
+        "first.png": "A Fox, in a red coat",
+        "late.png": "a very long description of snow, and then a fox, red",
+        "middle.png": "red snow, fox",
+        "fox_and_red.png": "something else",
+    }.items():
+        add_described(database, f"out/{name}", Description(prompt=prompt), created=len(prompt))
+    found = names(database, "fox red", sort="relevance", limit=10)
+    if ranked == 3:  # the oldest is left out
+        assert found == ["first.png", "late.png", "fox_and_red.png"]
+    else:
+        assert found == ["middle.png", "first.png", "late.png", "fox_and_red.png"]
+        assert names(database, "fox red", sort="relevance", order="asc") == found[::-1]
+        assert names(database, "", sort="relevance")[0] == "fox_and_red.png"
     database.close()
 
 

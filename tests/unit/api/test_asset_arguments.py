@@ -1,0 +1,85 @@
+"""What the catalog's calls may ask for, and what a wrong one is told."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from cloud_archive.api.asset_arguments import asset_id_of, edit_arguments, search_arguments
+from cloud_archive.errors import RequestRefused
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ({}, {"q": "", "sort": "created_at", "order": "desc", "limit": 50, "after": None}),
+        (
+            {"q": "fox", "sort": "name"},
+            {"q": "fox", "sort": "name", "order": "asc", "limit": 50, "after": None},
+        ),
+        (
+            {"sort": "relevance", "limit": "500", "after": "abc"},
+            {"q": "", "sort": "relevance", "order": "desc", "limit": 500, "after": "abc"},
+        ),
+    ],
+)
+def test_a_search_has_defaults(query: dict[str, str], expected: dict[str, Any]) -> None:
+    assert search_arguments(query) == expected
+
+
+@pytest.mark.parametrize(
+    ("query", "part"),
+    [
+        ({"sort": "colour"}, "created_at, name, size, relevance"),
+        ({"order": "up"}, "asc, desc"),
+        ({"limit": "0"}, "from 1 to 500"),
+        ({"limit": "501"}, "from 1 to 500"),
+        ({"limit": "many"}, "from 1 to 500"),
+        ({"after": "x" * 3000}, "2048 characters"),
+        ({"q": "x" * 3000}, "2000 characters"),
+    ],
+)
+def test_a_wrong_search_is_told_what_is_accepted(query: dict[str, str], part: str) -> None:
+    with pytest.raises(RequestRefused, match=part) as error:
+        search_arguments(query)
+    assert error.value.status == 400
+
+
+def test_edits_are_checked_and_tags_are_tidied() -> None:
+    edits = {"tags": [" best ", "best", "狐"], "favorite": True, "rating": 5, "note": "", "hidden": False}
+    assert edit_arguments(edits) == edits | {"tags": ["best", "狐"]}
+
+
+@pytest.mark.parametrize(
+    ("edits", "part"),
+    [
+        ({}, "tags, favorite, rating, note, hidden"),
+        ({"prompt": "x"}, "prompt can't be changed"),
+        ({"favorite": 1}, "favorite must be true or false"),
+        ({"hidden": "yes"}, "hidden must be true or false"),
+        ({"rating": 6}, "from 0 to 5"),
+        ({"rating": -1}, "from 0 to 5"),
+        ({"rating": 4.5}, "from 0 to 5"),
+        ({"rating": True}, "from 0 to 5"),
+        ({"note": 3}, "10000 characters"),
+        ({"note": "x" * 10_001}, "10000 characters"),
+        ({"tags": "best"}, "a list of 100"),
+        ({"tags": ["x"] * 101}, "a list of 100"),
+        ({"tags": [" "]}, "1 to 100 characters"),
+        ({"tags": ["x" * 101]}, "1 to 100 characters"),
+        ({"tags": ['a"b']}, "without quotes"),
+        ({"tags": [1]}, "1 to 100 characters"),
+    ],
+)
+def test_a_wrong_edit_is_told_what_is_accepted(edits: dict[str, Any], part: str) -> None:
+    with pytest.raises(RequestRefused, match=part) as error:
+        edit_arguments(edits)
+    assert error.value.status == 400
+
+
+def test_an_id_is_a_uuid() -> None:
+    assert asset_id_of("AAAAAAAA-BBBB-5CCC-8DDD-EEEEEEEEEEEE") == "aaaaaaaa-bbbb-5ccc-8ddd-eeeeeeeeeeee"
+    with pytest.raises(RequestRefused, match="UUID") as error:
+        asset_id_of("1")
+    assert error.value.status == 404
