@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 from typing import IO, Protocol
 
 MAX_READ_BYTES = 12 * 1024 * 1024
-MAX_CPU_SECONDS = 0.025
+MAX_STEPS = 12_000  # reads by a reader, most of them from a block in memory: about 25 ms
 _LOCAL_BLOCK_BYTES = 4096
 
 
@@ -55,15 +54,15 @@ class BytesSource:
 
 
 class LimitReached(ValueError):
-    """The file asks for more bytes, reads or time than one file may cost."""
+    """The file asks for more bytes, reads or steps than one file may cost."""
 
 
 class BoundedSource:
     """Read a source in blocks, and stop a reader that costs too much.
 
     `block_bytes` is the smallest read sent to the source, 4,096 by default. `max_reads` limits how many reads reach
-    it: None for a local file, about 24 for a bucket, where each is a request. The time limit counts the processor
-    time of this thread, so that a slow disk or network is not mistaken for a hostile file.
+    it: None for a local file, about 24 for a bucket, where each is a request. `max_steps` limits how often a reader
+    asks, also for what is in memory: work is bounded by what is counted, so that a busy machine reads the same.
     """
 
     def __init__(
@@ -73,7 +72,7 @@ class BoundedSource:
         block_bytes: int = _LOCAL_BLOCK_BYTES,
         max_reads: int | None = None,
         max_bytes: int = MAX_READ_BYTES,
-        max_cpu_seconds: float = MAX_CPU_SECONDS,
+        max_steps: int = MAX_STEPS,
     ) -> None:
         self.size = source.size
         self.max_reads = max_reads
@@ -81,7 +80,7 @@ class BoundedSource:
         self._block_bytes = block_bytes
         self._bytes_left = max_bytes
         self._reads = 0
-        self._deadline = time.thread_time() + max_cpu_seconds
+        self._steps_left = max_steps
         self._block = b""
         self._block_start = 0
 
@@ -90,14 +89,15 @@ class BoundedSource:
         """Return whether only a handful of reads is left, so that a walk should jump to the file's end."""
         return self.max_reads is not None and self._reads > self.max_reads // 2
 
-    def check_time(self) -> None:
-        """Raise LimitReached when the file has cost too much processor time."""
-        if time.thread_time() > self._deadline:
-            raise LimitReached("reading this file takes too long")
+    def check_steps(self) -> None:
+        """Raise LimitReached when the reader has asked too often, so that a file of tiny chunks costs little time."""
+        if self._steps_left <= 0:
+            raise LimitReached("reading this file takes too many steps")
 
     def read(self, offset: int, length: int) -> bytes:
         """Return up to `length` bytes from `offset`; fewer at the end of the file."""
-        self.check_time()
+        self.check_steps()
+        self._steps_left -= 1
         length = min(length, self.size - offset)
         if offset < 0 or length <= 0:
             return b""

@@ -47,7 +47,7 @@ _MEDIA_KEY = re.compile(r"image|video|audio|file|mask|mesh|model_file")
 _MAX_TEXTS = 200
 _MAX_OUTPUTS = 12
 # Of 640 published workflows, the longest takes 384.
-_MAX_STEPS = 2_000
+_MAX_STEPS = 1_500
 _MAX_TEXT_CHARACTERS = 200_000
 
 

@@ -6,7 +6,6 @@ import io
 import json
 import random
 import struct
-import time
 import tracemalloc
 import zlib
 from pathlib import Path
@@ -22,6 +21,7 @@ from cloud_archive.catalog.readers.read import read_facts
 from cloud_archive.catalog.source import BoundedSource, BytesSource, FileSource
 
 from . import writers
+from .counting import count_calls
 
 PICTURES = ("png", "webp", "jpeg", "gif", "avif", "tiff", "exr", "svg", "jxl", "mp4", "mov", "webm", "mkv")
 SOUNDS = {"flac": 1.0, "opus": 1.0, "ogg": 1.0, "wav": 1.0, "mp3": 1.045}
@@ -185,7 +185,8 @@ HOSTILE = hostile_files()
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_a_hostile_file_costs_at_most_50_ms_and_16_mb(name: str) -> None:
+def test_a_hostile_file_costs_a_bounded_number_of_calls_and_16_mb(name: str) -> None:
+    """A call takes about 0.1 microseconds: 250,000 are 25 ms on a quiet machine, and the same on a busy one."""
     source = BytesSource(HOSTILE[name])
     tracemalloc.start()
     try:
@@ -193,13 +194,8 @@ def test_a_hostile_file_costs_at_most_50_ms_and_16_mb(name: str) -> None:
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    seconds = []
-    for _ in range(3):
-        start = time.thread_time()
-        read_facts(BoundedSource(source))
-        seconds.append(time.thread_time() - start)
     assert peak < 16_000_000
-    assert min(seconds) < 0.050
+    assert count_calls(lambda: read_facts(BoundedSource(source))) < 250_000
 
 
 SEEDS = [writer() for writer in (*writers.GRAPH_WRITERS.values(), *writers.PARAMETER_WRITERS.values())]
