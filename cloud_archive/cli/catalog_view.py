@@ -15,6 +15,7 @@ from ..errors import CatalogError, CloudArchiveError
 from ..redaction import strip_quotes
 from .arguments import WrongUsage
 from .common import ledger_path, needed_root
+from .engine_catalog import only_one
 
 if TYPE_CHECKING:
     from ..catalog.database import CatalogDatabase
@@ -103,13 +104,7 @@ def named_asset(database: CatalogDatabase, name: str) -> dict[str, Any]:
     candidates: list[dict[str, Any]] = []
     for hidden in ("", " is:hidden"):
         candidates += search_pages(database, f'path:"{last}"{hidden}', 500)["assets"]
-    found = [asset for asset in candidates if name in (asset["key"], asset["path"])]
-    if not found:
-        raise CloudArchiveError(f"The catalog holds no file with the key, path or id {name}.")
-    if len(found) > 1:
-        keys = ", ".join(asset["key"] for asset in found[:5])
-        raise CloudArchiveError(f"Several files have the path {name}: name one by its key ({keys}).")
-    return found[0]
+    return only_one(candidates, name)
 
 
 def graphs_of(database: CatalogDatabase, directory: Path | None, asset: dict[str, Any], part: str) -> Any:

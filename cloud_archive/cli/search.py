@@ -13,6 +13,7 @@ from ..terminal import format_table, print_json, print_line
 from ..text import count_noun, format_bytes, make_printable
 from .arguments import WrongUsage
 from .catalog_view import Dir, catalog_of, graphs_of, named_asset, search_pages
+from .engine_catalog import catalog_engine, engine_asset, engine_graph, engine_pages
 from .options import Json
 
 _PROMPT_CHARACTERS = 60
@@ -39,8 +40,12 @@ def search(
     """
     if limit < 1:
         raise WrongUsage("--limit must be 1 or more.")
-    with catalog_of(directory) as database:
-        found = search_pages(database, " ".join(query or ()), limit)
+    engine, words = catalog_engine(directory), " ".join(query or ())
+    if engine is not None:
+        found = engine_pages(engine, words, limit)
+    else:
+        with catalog_of(directory) as database:
+            found = search_pages(database, words, limit)
     if json:
         print_json(found)
         return
@@ -74,13 +79,15 @@ def show(
     json: Json = False,
 ) -> None:
     """Show how one archived file was made."""
-    with catalog_of(directory) as database:
-        asset = named_asset(database, key)
-        graphs = {
-            part: graphs_of(database, directory, asset, part)
-            for part, file in (("workflow", workflow), ("prompt", prompt))
-            if file is not None
-        }
+    parts = [part for part, file in (("workflow", workflow), ("prompt", prompt)) if file is not None]
+    engine = catalog_engine(directory)
+    if engine is not None:
+        asset = engine_asset(engine, key)
+        graphs = {part: engine_graph(engine, asset, part) for part in parts}
+    else:
+        with catalog_of(directory) as database:
+            asset = named_asset(database, key)
+            graphs = {part: graphs_of(database, directory, asset, part) for part in parts}
     for part, file in (("workflow", workflow), ("prompt", prompt)):
         if file is not None:
             _write(file, graphs[part], part)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import subprocess
 import sys
 import types
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
+from cloud_archive.api.client import LocalEngine, running_engine
 from cloud_archive.cli.app import main
 from cloud_archive.comfyui.plugin import Plugin
 from tests.functional.test_comfy import SmallPromptServer
@@ -96,6 +98,49 @@ def test_the_command_finds_and_shows(
         "cat.safetensors": 1,
         "(none known)": 1,
     }
+
+
+@pytest.fixture
+def daemon(archive: Archive) -> Iterator[LocalEngine]:
+    """A daemon of its own process that has everything in its catalog."""
+    environ = {**os.environ, **archive.environ, "CLOUD_ARCHIVE_BACKFILL": "all"}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "cloud_archive", "watch", str(archive.root)],
+        env=environ,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        wait_until(lambda: running_engine(archive.root) is not None, "the daemon runs", 60)
+        engine = running_engine(archive.root)
+        assert engine is not None
+
+        def is_filled() -> bool:
+            answer = engine.call("GET", "/cloud-sync/assets?q=seed:>=0")
+            return answer.status == 200 and answer.body["total"] == 2
+
+        wait_until(is_filled, "the catalog is filled", 60)
+        yield engine
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+def test_the_command_asks_the_engine_where_one_runs(
+    daemon: LocalEngine, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def not_opened(*_: object, **__: object) -> None:
+        raise AssertionError("the file was opened beside the engine")
+
+    monkeypatch.setattr("cloud_archive.cli.search.catalog_of", not_opened)
+    found = answered(capsys, "search", "red", "fox")
+    assert [asset["key"] for asset in found["assets"]] == ["out/sub/fox_00001_.png"]
+    assert len(answered(capsys, "search", "--limit", "1000")["assets"]) == len(FILES)
+    for name in ("out/sub/fox_00001_.png", "sub/fox_00001_.png", found["assets"][0]["id"]):
+        assert answered(capsys, "show", name)["metadata"]["seed"] == 2**64 - 1
+    assert '"a red fox"' in ran(capsys, "show", "sub/fox_00001_.png", "--prompt", "-")[1]
+    status, _, err = ran(capsys, "search", "colour:red")
+    assert (status, "model" in err, "colour" in err, "q:" in err) == (2, True, True, False)
+    assert ran(capsys, "show", "nothing.png")[0] == 1
 
 
 def test_it_is_rebuilt_from_the_bucket(archive: Archive, capsys: pytest.CaptureFixture[str]) -> None:
