@@ -1,4 +1,4 @@
-"""What the catalog takes with a million assets: filling, size, searches, facets, the newest page.
+"""What the catalog takes with a million assets: filling, size, searches, facets, the newest page; and each reader.
 
 `python -m tests.benchmarks catalog [ROWS]`. Prompts have 40 words of a vocabulary of 2,500 with the frequencies of
 natural text (Zipf), eight images share one prompt, and the graphs themselves are not stored.
@@ -16,11 +16,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from cloud_archive.catalog.database import CATALOG_NAME, CatalogDatabase, open_catalog
-from cloud_archive.catalog.describe import Description
+from cloud_archive.catalog.describe import Description, describe
 from cloud_archive.catalog.graph.models import Lora
 from cloud_archive.catalog.packed import make_reading
 from cloud_archive.catalog.rows import ArchivedObject, add_described
 from cloud_archive.catalog.search import facets, search
+from cloud_archive.catalog.source import BytesSource
+from tests.unit.catalog import writers
 
 IMAGES_OF_A_PROMPT = 8
 WORDS_OF_A_PROMPT = 40
@@ -56,7 +58,20 @@ def main(rows: int = 1_000_000) -> int:
         for name, work in _searches(dice, rows).items():
             _measure(name, database, work)
         database.close()
+    _readers()
     return 0
+
+
+def _readers() -> None:
+    """What reading and describing one file takes, for each format that ComfyUI's nodes and packs write."""
+    for name, write in writers.GRAPH_WRITERS.items():
+        data = write()
+        times: list[float] = []
+        for _ in range(ROUNDS):
+            began = time.perf_counter()
+            describe(BytesSource(data), "fox_00001_.bin")
+            times.append((time.perf_counter() - began) * 1000)
+        print(f"read {name}: p50 {statistics.median(times):.2f} ms, at most {max(times):.2f} ms", flush=True)
 
 
 def _fill(database: CatalogDatabase, rows: int) -> float:
@@ -141,6 +156,8 @@ def _searches(dice: random.Random, rows: int) -> dict[str, Callable[[sqlite3.Con
         "a name": lambda db: search(db, f"{dice.randrange(rows):07}"),
         "newest page": lambda db: search(db),
         "by name": lambda db: search(db, sort="name"),
+        "by size": lambda db: search(db, sort="size"),
+        "one word by relevance": lambda db: search(db, word(), sort="relevance"),
         "facets of one word": lambda db: facets(db, word()),
         "facets of everything": lambda db: facets(db),
     }
