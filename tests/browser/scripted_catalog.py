@@ -16,7 +16,13 @@ from tests.browser.sample_pictures import paint
 from .scripted_model import Handler
 
 _MODELS = ("juggernautXL_v9.safetensors", "flux1-dev.safetensors", "sd_xl_base_1.0.safetensors")
-_WORDS = ("fjord at dawn", "dunes at dusk", "night sky", "glass spheres", "poster HORIZON")
+_WORDS = (
+    "a fjord at dawn between steep hills, low mist over the water, soft light",
+    "dunes at dusk, long shadows, a warm sky, 35 mm film",
+    "a clear night over dark hills, the full moon, many stars",
+    "glass spheres on a table, coloured studio light, shallow depth of field",
+    "a screen print poster, bold shapes, three colours, the word HORIZON",
+)
 _REFUSALS = {400: web.HTTPBadRequest, 403: web.HTTPForbidden, 503: web.HTTPServiceUnavailable}
 _NAMESPACE = uuid.UUID("7f1d1f0e-5a5c-4d6e-8f53-0d6c2b7f1d11")
 
@@ -70,19 +76,25 @@ class ScriptedCatalog:
     Attributes:
         calls: method, path and query or body of each call.
         failure: where it is set, (status, message) of every answer.
+        workflow: of every asset.
+        picture_size: of every picture.
     """
 
     def __init__(self, count: int = 0, *, per_day: int = 500) -> None:
         self.assets: list[dict[str, Any]] = []  # newest first
         self.calls: list[tuple[str, str, Any]] = []
         self.failure: tuple[int, str] | None = None
+        self.workflow: dict[str, Any] = {"nodes": [], "links": [], "version": 0.4}
         self._pictures: dict[int, bytes] = {}
         self._days: dict[str, list[dict[str, Any]]] = {}
         self._indexed = -1
+        self._numbers: dict[str, int] = {}
+        self.picture_size = (240, 240)
         noon = datetime.combine(date.today(), time(12))
         for number in range(count):
             moment = noon - timedelta(days=number // per_day, seconds=number % per_day)
             self.assets.append(an_asset(number, moment))
+            self._numbers[self.assets[-1]["id"]] = number
 
     def routes(self) -> list[tuple[str, str, Handler]]:
         """The routes as (method, path, handler)."""
@@ -95,7 +107,7 @@ class ScriptedCatalog:
             ("PATCH", one, self._edit),
             ("GET", f"{one}/thumbnail", self._picture),
             ("GET", f"{one}/content", self._picture),
-            ("GET", f"{one}/workflow", self._answer(lambda _: {"nodes": [], "links": [], "version": 0.4})),
+            ("GET", f"{one}/workflow", self._answer(lambda _: self.workflow)),
             ("GET", f"{one}/prompt", self._answer(lambda _: {})),
             ("POST", f"{one}/bring-back", self._bring_back),
         ]
@@ -188,10 +200,11 @@ class ScriptedCatalog:
 
     async def _picture(self, request: web.Request) -> web.StreamResponse:
         self._note(request)
-        number = int(request.match_info["id"][:2], 16) % 25
+        # A few pictures serve all assets; each shows what its prompt says.
+        number = self._numbers.get(request.match_info["id"], 0) % 40
         if number not in self._pictures:
             data = io.BytesIO()
-            paint(number % 5, number, (240, 240)).save(data, "PNG")
+            paint(number % 5, number, self.picture_size).save(data, "PNG")
             self._pictures[number] = data.getvalue()
         return web.Response(body=self._pictures[number], content_type="image/png")
 

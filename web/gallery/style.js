@@ -81,7 +81,7 @@ textarea:focus-visible { outline: 2px solid var(--ca-busy); outline-offset: 1px;
 .viewer::backdrop { background: #000a; }
 .viewer-bar { display: flex; align-items: center; gap: 4px; padding: 8px 12px; min-height: 46px; }
 .viewer-bar .button.bare { width: 30px; min-height: 30px; }
-.viewer-main { flex: 1; min-height: 0; display: grid; grid-template-columns: minmax(0, 1fr) 340px; }
+.viewer-main { flex: 1; min-height: 0; display: grid; grid-template-columns: minmax(0, 1fr) 372px; }
 .viewer-stage { position: relative; min-height: 0; min-width: 0; }
 .stage { position: absolute; inset: 0; overflow: hidden; touch-action: none; display: grid; place-items: center; background: color-mix(in srgb, var(--ca-bg) 55%, #000); }
 .stage.still { touch-action: auto; }
@@ -96,9 +96,12 @@ textarea:focus-visible { outline: 2px solid var(--ca-busy); outline-offset: 1px;
 .viewer-stage:hover .turn, .turn:focus-visible { opacity: 1; }
 .button.turn:hover { background: #000; color: #fff; }
 .turn.previous { left: 12px; } .turn.next { right: 12px; }
-.side-box { min-height: 0; display: flex; flex-direction: column; border-inline-start: 1px solid var(--ca-line); }
+.side-box { min-height: 0; display: flex; flex-direction: column; padding-top: 6px; border-inline-start: 1px solid var(--ca-line); }
 .side-box .actions { padding: 0 14px 10px; align-items: center; }
 .side-box .actions .button { flex: 0 1 auto; }
+.side-box .actions .button:not(.bare) { padding-inline: 9px; }
+.side-box .actions .bare { flex: none; }
+.viewer-stage:focus { outline: none; }
 .side { flex: 1; min-height: 0; overflow-y: auto; padding: 2px 14px 20px; scrollbar-width: thin; }
 .details { display: grid; gap: 16px; }
 .details h2 { font-size: 15px; overflow-wrap: anywhere; }

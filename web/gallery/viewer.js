@@ -62,7 +62,8 @@ export class Viewer {
         { class: "viewer-main" },
         el(
           "div",
-          { class: "viewer-stage" },
+          // The picture has the focus first, not a button.
+          { class: "viewer-stage", tabindex: -1, autofocus: true },
           this.#stage.element,
           button(t("viewer.previous"), { icon: "back", bare: true, kind: "turn previous", onclick: () => this.#turn(-1) }),
           button(t("viewer.next"), { icon: "chevron", bare: true, kind: "turn next", onclick: () => this.#turn(1) }),

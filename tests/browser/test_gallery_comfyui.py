@@ -1,0 +1,152 @@
+"""The library in the real frontend: use an asset again on the canvas, and leave nothing behind when it closes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Locator, Page, expect
+
+from cloud_archive.demo.media import make_prompt, make_workflow
+from tests.browser.conftest import Console, a_page
+from tests.browser.pages import open_comfy, serious_findings, toggle_tab
+from tests.browser.scripted_catalog import ScriptedCatalog
+from tests.browser.stage import Background, Scene, comfy_scene
+from tests.servers import wait_until
+
+GALLERY = "cloud-archive-gallery"
+_NODES = "app.graph._nodes.map(node => node.type).sort().join()"
+_LOADER = """() => {
+  class Loader extends LiteGraph.LGraphNode {
+    constructor(title) {
+      super(title ?? "Loader");
+      this.addWidget("combo", "image", "old.png", () => {}, { values: ["old.png"] });
+    }
+  }
+  LiteGraph.registerNodeType("test/Loader", Loader);
+  const node = LiteGraph.createNode("test/Loader");
+  app.graph.add(node);
+  node.pos = [0, 0];
+  app.canvas.ds.offset = [600, 300];
+  app.canvas.ds.scale = 1;
+  app.canvas.selectNode(node);
+  window.loader = node;
+}"""
+
+
+@pytest.fixture(scope="module")
+def served(
+    browser: Browser, background: Background, frontend: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Page, Scene, Console]]:
+    """A real frontend with forty assets in the scripted catalog."""
+    catalog = ScriptedCatalog(40, per_day=10)
+    catalog.workflow = make_workflow(make_prompt(1))
+    output = tmp_path_factory.mktemp("output")
+    with (
+        comfy_scene(background, frontend, output, catalog=catalog) as scene,
+        a_page(browser) as (page, console),
+    ):
+        page.set_default_timeout(90_000)  # a busy machine needs long to boot a frontend
+        open_comfy(page, scene.address)
+        page.wait_for_selector("#splash-loader", state="detached")
+        toggle_tab(page)
+        page.locator("cloud-archive-app").get_by_role("button", name="Library").click()
+        yield page, scene, console
+
+
+@pytest.fixture
+def library(served: tuple[Page, Scene, Console]) -> Iterator[tuple[Page, Scene, Locator]]:
+    """The library in the sidebar, with an empty canvas."""
+    page, scene, console = served
+    page.evaluate("app.graph.clear()")
+    scene.catalog.calls.clear()
+    gallery = page.locator(GALLERY)
+    expect(gallery.locator(".tile:not(.waiting)").first).to_be_visible()
+    yield page, scene, gallery
+    complaints, console.complaints = console.complaints, []
+    assert complaints == []
+
+
+def _open_viewer(page: Page, gallery: Locator) -> Locator:
+    gallery.locator(".list-box").focus()
+    page.keyboard.press("Home")
+    page.keyboard.press("Enter")
+    viewer = gallery.get_by_role("dialog", name="Viewer")
+    expect(viewer).to_be_visible()
+    return viewer
+
+
+def test_open_workflow_puts_its_nodes_on_the_canvas(library: tuple[Page, Scene, Locator]) -> None:
+    page, _, gallery = library
+    viewer = _open_viewer(page, gallery)
+    viewer.get_by_role("button", name="Open workflow").click()
+    expect(viewer).to_be_hidden()
+    page.wait_for_function(f"({_NODES}).includes('KSampler')")
+    names = (
+        "CLIPTextEncode,CLIPTextEncode,CheckpointLoaderSimple,EmptyLatentImage,KSampler,SaveImage,VAEDecode"
+    )
+    assert page.evaluate(_NODES) == names
+
+
+def test_use_as_input_sets_the_selected_node(library: tuple[Page, Scene, Locator]) -> None:
+    page, scene, gallery = library
+    page.evaluate(_LOADER)
+    viewer = _open_viewer(page, gallery)
+    viewer.get_by_role("button", name="Use as input").click()
+    expect(gallery.locator(".said")).to_have_text("Set as input: picture_000000_.png")
+    assert page.evaluate("loader.widgets[0].value") == "picture_000000_.png"
+    assert page.evaluate("loader.widgets[0].options.values.includes('picture_000000_.png')")
+    page.keyboard.press("Escape")
+    expect(viewer).to_be_hidden()
+    assert any(call[1].endswith("/bring-back") for call in scene.catalog.calls)
+
+
+def test_a_tile_dropped_on_the_canvas_opens_its_workflow(library: tuple[Page, Scene, Locator]) -> None:
+    page, _, gallery = library
+    gallery.locator(".tile:not(.waiting)").nth(1).drag_to(
+        page.locator("#graph-canvas"), target_position={"x": 900, "y": 600}
+    )
+    page.wait_for_function(f"({_NODES}).includes('KSampler')")
+
+
+def test_axe_finds_nothing_serious_in_the_sidebar(library: tuple[Page, Scene, Locator]) -> None:
+    page, _, _ = library
+    assert serious_findings(page) == []
+
+
+def test_twenty_openings_leave_nothing_behind(library: tuple[Page, Scene, Locator]) -> None:
+    page, scene, gallery = library
+    page.evaluate(
+        "() => { const make = URL.createObjectURL; window.urls = 0;"
+        " URL.createObjectURL = (...all) => { window.urls += 1; return make.call(URL, ...all); }; }"
+    )
+    devtools = page.context.new_cdp_session(page)
+
+    def counts() -> dict[str, int]:
+        devtools.send("HeapProfiler.collectGarbage")
+        found = devtools.send("Memory.getDOMCounters")
+        return {name: int(found[name]) for name in ("nodes", "jsEventListeners")}
+
+    def open_and_close(times: int) -> None:
+        for _ in range(times):
+            toggle_tab(page)
+            expect(page.locator("cloud-archive-app")).to_have_count(0)
+            toggle_tab(page)
+            expect(gallery.locator(".tile:not(.waiting)").first).to_be_visible()
+
+    open_and_close(5)
+    before = counts()
+    open_and_close(20)
+    after = counts()
+    assert after["jsEventListeners"] - before["jsEventListeners"] < 400, (before, after)
+    assert after["nodes"] - before["nodes"] < 2_000, (before, after)
+    assert page.evaluate("urls") == 0
+    # A closed library asks for nothing any more.
+    toggle_tab(page)
+    scene.catalog.calls.clear()
+    scene.show(archived_files=4321)
+    wait_until(lambda: page.evaluate("true"), "the page is alive")
+    page.wait_for_timeout(2_500)
+    assert scene.catalog.calls == []
+    toggle_tab(page)
