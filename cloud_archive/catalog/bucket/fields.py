@@ -59,7 +59,7 @@ FIELDS: tuple[Field, ...] = (
     Field("input_images", "strings", (PUT,), "names of images that the graph loads"),
     Field("source", "string", (PUT,), "where this was read: job, png, webp, mp4 and so on"),
     Field("confidence", "string", (PUT,), "high or low"),
-    Field("texts", "string", (PUT,), "other texts of the graph, one a line; searched"),
+    Field("texts", "strings", (PUT,), "other texts of the graph; searched"),
     Field("model_names", "strings", (PUT,), "all model files that the graph names"),
     Field("has_workflow", "boolean", (PUT,), "a workflow that the frontend can open"),
     Field("has_prompt", "boolean", (PUT,), "a graph in API format"),

@@ -163,7 +163,7 @@ def put_row(row: tuple[Any, ...], known: dict[str, Any]) -> dict[str, Any]:
         "input_images": _short(known.get("input_images")),
         "source": known.get("source"),
         "confidence": known.get("confidence"),
-        "texts": known.get("texts"),
+        "texts": _short(known.get("texts")),
         "model_names": _short(known.get("model_names")),
         "has_workflow": bool(has & HAS_WORKFLOW),
         "has_prompt": bool(has & HAS_PROMPT),

@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from ..rows import asset_id
 
 PUTS, EDITS, DELETIONS = 0, 1, 2
+_MOST_COUNTED = 100_000
 
 _TABLES = (
     # What the bucket does not hold yet. A row that changes again gets a new id, so that it is written again.
@@ -153,3 +154,11 @@ def packed_of(
         (identity.bytes,),
     ).fetchone()
     return None if found is None else (found[0], (found[1], found[2]), (found[3], found[4]))
+
+
+def unwritten_rows(db: sqlite3.Connection) -> int:
+    """Return how many rows the bucket does not hold yet; counted up to 100,000. 0 where the tables are missing."""
+    if not has_bucket_tables(db):
+        return 0
+    found = db.execute(f"SELECT count(*) FROM (SELECT 1 FROM bucket_unwritten LIMIT {_MOST_COUNTED})")
+    return int(found.fetchone()[0])

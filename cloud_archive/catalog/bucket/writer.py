@@ -20,7 +20,7 @@ from .names import CatalogFolder, new_names
 from .objects import PACK_TYPE, SEGMENT_TYPE, write_proven
 from .outgoing import MAX_ROWS, Batch, collect, next_unwritten, pictured
 from .segment import encode
-from .tables import PUTS, set_packed
+from .tables import PUTS, set_packed, unwritten_rows
 
 logger = logging.getLogger("cloud_archive.catalog")
 
@@ -29,7 +29,6 @@ STOP_SECONDS = 5.0
 _FIRST_RETRY_SECONDS = 2.0
 _LAST_RETRY_SECONDS = 600.0
 _BUSY_SECONDS = 15.0  # until uploads are asked for again where nobody says that they ended
-_MOST_COUNTED = 100_000
 
 
 class SegmentWriter:
@@ -116,10 +115,8 @@ class SegmentWriter:
 
     def unwritten(self) -> int:
         """Return how many rows the bucket does not hold yet; counted up to 100,000."""
-        found = self._database().read(
-            f"SELECT count(*) FROM (SELECT 1 FROM bucket_unwritten LIMIT {_MOST_COUNTED})"
-        )
-        return int(found[0][0])
+        with self._database().reading() as db:
+            return unwritten_rows(db)
 
     # --- the thread
 

@@ -1,0 +1,288 @@
+"""Read what every machine wrote: list the catalog's folder, and bring in the files that were not read yet.
+
+The newest come first, so that a new machine can search while it loads. A file that is damaged, or of a newer version,
+is noted with the reason and left out; it stops none of the others.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sqlite3
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+
+from ...errors import StoreError
+from ...store.base import ObjectInfo, ObjectStore
+from ...store.failures import concerns_every_request, is_denied
+from ..database import CatalogDatabase
+from .incoming import Incoming
+from .names import MONTHS, SEGMENTS, CatalogFolder, FileName, days_around, parse_name
+from .segment import MAX_MONTH_BYTES, MAX_SEGMENT_BYTES, Decoded, SegmentError, decode
+from .tables import has_bucket_tables
+
+logger = logging.getLogger("cloud_archive.catalog")
+
+READ, REPLACED, DAMAGED, NEWER = "read", "replaced", "damaged", "newer"
+_PARALLEL = 4
+_AHEAD = 8  # files that are read before they are needed
+_MAX_AHEAD_BYTES = 4 * 1024 * 1024  # a larger one is read when its turn comes, piece by piece
+_ROWS = 1000  # in one transaction
+_RECENT_DAYS = 2
+
+
+class Denied(StoreError):
+    """This key may not read the catalog in the bucket; the sentence names the right that is missing."""
+
+
+@dataclass(slots=True)
+class SyncResult:
+    """What one pass did.
+
+    Attributes:
+        files: that were read; `rows` in them.
+        left: files that are known and were not read: the time was up, or the store failed.
+        troubles: sentences about files that can't be read now.
+    """
+
+    files: int = 0
+    rows: int = 0
+    left: int = 0
+    troubles: tuple[str, ...] = ()
+
+
+class CatalogSync:
+    """Brings the local catalog to what the bucket holds. One thread at a time.
+
+    Args:
+        database: returns the open catalog.
+        bucket: its name.
+    """
+
+    def __init__(
+        self,
+        database: Callable[[], CatalogDatabase],
+        store: ObjectStore,
+        folder: CatalogFolder,
+        bucket: str,
+        *,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._database = database
+        self._store = store
+        self._folder = folder
+        self._incoming = Incoming(bucket, folder)
+        self._clock = clock
+        self._checked_newer = False
+
+    def sync(
+        self,
+        *,
+        recent: bool = False,
+        may_go_on: Callable[[], bool] = lambda: True,
+        on_progress: Callable[[int, int], None] = lambda done, total: None,
+    ) -> SyncResult:
+        """List the catalog's folder and read what is new.
+
+        Args:
+            recent: list only the last days and this month; else everything.
+            may_go_on: asked before each file.
+            on_progress: called with the files read so far and those that are known.
+
+        Raises:
+            Denied: this key may not list or read.
+            StoreError: the store answers nobody now; what was read stays.
+            CatalogError: the local catalog can't be read or written.
+        """
+        self._forget_newer()
+        try:
+            wanted = self._unread(self._listed(recent))
+        except StoreError as error:
+            raise _explained(error) from error
+        result = SyncResult()
+        troubles: list[str] = []
+        done: set[str] = set()
+        files = self._with_bodies(wanted, done)
+        with contextlib.closing(files):
+            for count, (info, name, body) in enumerate(files):
+                if not may_go_on():
+                    result.left = len(wanted) - count
+                    break
+                on_progress(count, len(wanted))
+                self._read(info, name, body, result, troubles, done)
+        result.troubles = tuple(troubles)
+        return result
+
+    def _forget_newer(self) -> None:
+        """Try again, once for each start, what an older version of this program could not read."""
+        if not self._checked_newer:
+            self._database().change(
+                lambda db: db.execute("DELETE FROM bucket_files WHERE state = ?", (NEWER,)) and None
+            )
+            self._checked_newer = True
+
+    def forget_damaged(self) -> None:
+        """Have damaged files read again."""
+        self._database().change(
+            lambda db: db.execute("DELETE FROM bucket_files WHERE state = ?", (DAMAGED,)) and None
+        )
+
+    def _listed(self, recent: bool) -> Iterator[tuple[ObjectInfo, FileName]]:
+        if recent:
+            now = self._clock()
+            days = list(days_around(now, _RECENT_DAYS - 1))
+            prefixes = [f"{MONTHS}/{month}/" for month in dict.fromkeys(day[:7] for day in days)]
+            prefixes += [f"{SEGMENTS}/{day}/" for day in days]
+        else:
+            prefixes = [f"{MONTHS}/", f"{SEGMENTS}/"]
+        for prefix in prefixes:
+            for info in self._store.list(self._folder.key(prefix)):
+                name = parse_name(self._folder.name(info.key))
+                if name is not None:
+                    yield info, name
+
+    def _unread(self, listed: Iterable[tuple[ObjectInfo, FileName]]) -> list[tuple[ObjectInfo, FileName]]:
+        """Return those that were not read yet, the newest first."""
+        unread: list[tuple[ObjectInfo, FileName]] = []
+        left = iter(listed)
+        while page := list(islice(left, 500)):
+            marks = ", ".join("?" * len(page))
+            known = self._database().read(
+                f"SELECT name FROM bucket_files WHERE name IN ({marks})", [name.text for _, name in page]
+            )
+            names = {row[0] for row in known}
+            unread += [one for one in page if one[1].text not in names]
+        return sorted(unread, key=lambda one: one[1].order, reverse=True)
+
+    def _with_bodies(
+        self, wanted: Sequence[tuple[ObjectInfo, FileName]], done: set[str]
+    ) -> Iterator[tuple[ObjectInfo, FileName, Future[bytes] | None]]:
+        """Give each file with its bytes on their way; None: it is too large for that."""
+        ahead: deque[tuple[ObjectInfo, FileName, Future[bytes] | None]] = deque()
+        left = iter(wanted)
+        with ThreadPoolExecutor(_PARALLEL, thread_name_prefix="cloud-archive-sync") as pool:
+            try:
+                while True:
+                    for info, name in islice(left, _AHEAD - len(ahead)):
+                        if name.text in done:
+                            continue
+                        small = info.size_bytes <= _MAX_AHEAD_BYTES
+                        ahead.append((info, name, pool.submit(self._fetch, info) if small else None))
+                    if not ahead:
+                        return
+                    one = ahead.popleft()
+                    if one[1].text not in done:
+                        yield one
+            finally:
+                for *_, body in ahead:
+                    if body is not None:
+                        body.cancel()
+
+    def _fetch(self, info: ObjectInfo) -> bytes:
+        return b"".join(self._store.read(info.key, info.size_bytes))
+
+    def _read(
+        self,
+        info: ObjectInfo,
+        name: FileName,
+        body: Future[bytes] | None,
+        result: SyncResult,
+        troubles: list[str],
+        done: set[str],
+    ) -> None:
+        found = Decoded()
+        try:
+            limit = MAX_MONTH_BYTES if name.kind == MONTHS else MAX_SEGMENT_BYTES
+            if info.size_bytes > limit:
+                raise SegmentError(f"it is larger than {limit // 1024**2} MiB")
+            pieces = self._store.read(info.key, info.size_bytes) if body is None else [body.result()]
+            result.rows += self._apply(name, pieces, info.size_bytes, found)
+            result.files += 1
+            done |= set(found.replaces)
+        except SegmentError as error:
+            self._note(name, NEWER if error.newer else DAMAGED, found, str(error))
+            troubles.append(f"{name.text} is left out: {error}.")
+            logger.warning("The catalog's file %s is left out: %s.", info.key, error)
+        except StoreError as error:
+            if error.status == 404:
+                return  # replaced by a month's file, which the next listing shows
+            if is_denied(error) or concerns_every_request(error):
+                raise _explained(error) from error
+            result.left += 1
+            troubles.append(f"{name.text} can't be read now: {error}")
+
+    def _apply(self, name: FileName, pieces: Iterable[bytes], size_bytes: int, found: Decoded) -> int:
+        rows = decode(pieces, found, size_bytes=size_bytes)
+        count = 0
+        page = list(islice(rows, _ROWS))
+        while True:
+            following = list(islice(rows, _ROWS)) if len(page) == _ROWS else []
+            count += len(page)
+            if not following:
+                break
+            self._database().change(lambda db, page=page: self._incoming.apply(db, page, found))  # type: ignore[misc]
+            page = following
+
+        def finish(db: sqlite3.Connection) -> None:
+            self._incoming.apply(db, page, found)
+            _mark(db, name.text, READ, found, None)
+            if name.kind == MONTHS:
+                for replaced in found.replaces:
+                    if parse_name(replaced) is not None:
+                        db.execute(
+                            "INSERT OR IGNORE INTO bucket_files VALUES (?, ?, 0, 0, NULL)",
+                            (replaced, REPLACED),
+                        )
+
+        self._database().change(finish)
+        return count
+
+    def _note(self, name: FileName, state: str, found: Decoded, trouble: str) -> None:
+        self._database().change(lambda db: _mark(db, name.text, state, found, trouble))
+
+
+def _mark(db: sqlite3.Connection, name: str, state: str, found: Decoded, trouble: str | None) -> None:
+    skipped = sum(found.skipped.values())
+    if trouble is None and found.skipped:
+        trouble = "; ".join(f"{reason} ({count})" for reason, count in sorted(found.skipped.items()))
+    db.execute(
+        "INSERT OR REPLACE INTO bucket_files VALUES (?, ?, ?, ?, ?)",
+        (name, state, found.rows, skipped, trouble),
+    )
+
+
+def _explained(error: StoreError) -> StoreError:
+    if not is_denied(error):
+        return error
+    right = "s3:ListBucket" if "List" in error.operation else "s3:GetObject"
+    failure = error.failure
+    explained = type(failure)(
+        failure.code,
+        f"This key may not read the catalog in the bucket: the right {right} is missing."
+        " It archives and writes its own part of the catalog all the same.",
+        "Give the key that right, or set CLOUD_ARCHIVE_GALLERY=off to read nothing.",
+        failure.transient,
+        failure.scope,
+    )
+    return Denied(error.operation, error.key, explained, status=error.status)
+
+
+def file_troubles(db: sqlite3.Connection, limit: int = 20) -> list[str]:
+    """Return what is wrong with files of the bucket's catalog, a sentence each."""
+    if not has_bucket_tables(db):
+        return []
+    found = db.execute(
+        "SELECT name, state, skipped, trouble FROM bucket_files WHERE state IN (?, ?) OR skipped > 0"
+        " ORDER BY name DESC LIMIT ?",
+        (DAMAGED, NEWER, limit),
+    )
+    return [
+        f"{name} is left out: {trouble}."
+        if state != READ
+        else f"{skipped} rows of {name} are left out: {trouble}."
+        for name, state, skipped, trouble in found
+    ]

@@ -1,0 +1,311 @@
+"""Reading what other machines wrote: in any order, from anybody, with everything that can be wrong."""
+
+from __future__ import annotations
+
+import gzip
+import itertools
+import json
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cloud_archive.catalog.bucket.names import CatalogFolder, new_names, new_ulid
+from cloud_archive.catalog.bucket.segment import Decoded, encode
+from cloud_archive.catalog.bucket.sync import CatalogSync, Denied, file_troubles
+from cloud_archive.catalog.bucket.tables import packed_of
+from cloud_archive.catalog.database import CatalogDatabase, open_catalog
+from cloud_archive.catalog.rows import asset_id
+from cloud_archive.catalog.search import search
+from cloud_archive.errors import StoreError
+from tests.memory_store import MemoryStore, refuse
+
+BUCKET = "bucket"
+FOLDER = CatalogFolder.of("out")
+NOW = 1_795_608_000.0
+SHA = "ab" * 32
+
+
+class Other:
+    """A machine that knows nothing but what the bucket holds."""
+
+    def __init__(self, base: Path, store: MemoryStore) -> None:
+        self.store = store
+        self.database, _ = open_catalog(base / f"catalog-{new_ulid()}.sqlite3")
+        self.sync = CatalogSync(lambda: self.database, store, FOLDER, BUCKET, clock=lambda: NOW)
+
+    def found(self, query: str = "") -> list[dict[str, Any]]:
+        with self.database.reading() as db:
+            return search(db, query, sort="name", order="asc").assets
+
+    def everything(self) -> list[dict[str, Any]]:
+        return self.found() + self.found("is:hidden")
+
+    def troubles(self) -> list[str]:
+        with self.database.reading() as db:
+            return file_troubles(db)
+
+
+@pytest.fixture
+def store() -> MemoryStore:
+    return MemoryStore()
+
+
+@pytest.fixture
+def other(tmp_path: Path, store: MemoryStore) -> Iterator[Other]:
+    other = Other(tmp_path, store)
+    yield other
+    other.database.close()
+
+
+def put(key: str, clock: float = NOW, **more: Any) -> dict[str, Any]:
+    return {
+        "op": "put",
+        "clock": clock,
+        "machine": "pod-1",
+        "key": key,
+        "size": 1,
+        "sha256": SHA,
+        "reader": 1,
+    } | more
+
+
+def edit(key: str, clock: float, machine: str = "pod-1", **more: Any) -> dict[str, Any]:
+    return {"op": "set", "clock": clock, "machine": machine, "key": key} | more
+
+
+def gone(key: str, clock: float) -> dict[str, Any]:
+    return {"op": "del", "clock": clock, "machine": "pod-2", "key": key}
+
+
+def write(store: MemoryStore, rows: list[dict[str, Any]], machine: str = "pod-1", now: float = NOW) -> str:
+    name, _ = new_names(machine, now)
+    store.add(FOLDER.key(name), encode(rows, machine=machine, now=now))
+    return name
+
+
+def test_a_new_machine_finds_what_others_wrote(store: MemoryStore, other: Other) -> None:
+    seed = 2**64 - 1
+    facts = {"prompt": "a red fox", "models": ["fox.safetensors"], "seed": str(seed), "width": 8, "height": 9,
+             "loras": [{"name": "fur", "strength": 0.5}], "has_workflow": True, "job_id": "j", "session_id": "s",
+             "mime_type": "image/png", "texts": ["hidden text"], "source": "png", "steps": 20}  # fmt: skip
+    write(store, [put("out/a.png", mtime_ns=5, **facts), put("out/b.mp4")])
+    write(store, [put("out/c.png", machine="pod-2")], machine="pod-2")
+    result = other.sync.sync()
+    assert (result.files, result.rows, result.left, result.troubles) == (2, 3, 0, ())
+    fox, video, third = other.found()
+    assert (fox["key"], fox["machine"], fox["job_id"], fox["width"], fox["sha256"]) == (
+        "out/a.png", "pod-1", "j", 8, SHA
+    )  # fmt: skip
+    assert (fox["metadata"]["prompt"], fox["metadata"]["seed"], fox["metadata"]["steps"]) == (
+        "a red fox",
+        seed,
+        20,
+    )
+    assert fox["metadata"]["loras"] == [{"name": "fur", "strength": 0.5}]
+    assert (fox["has_workflow"], fox["has_prompt"], video["has_workflow"]) == (True, False, False)
+    assert third["machine"] == "pod-2"
+    assert [one["key"] for one in other.found('"hidden text"')] == ["out/a.png"]
+    assert [one["key"] for one in other.found("model:fox")] == ["out/a.png"]
+    # What is read once is not read again.
+    reads = store.count("GetObject")
+    assert other.sync.sync().files == 0
+    assert store.count("GetObject") == reads
+
+
+def test_the_order_of_rows_does_not_matter(tmp_path: Path) -> None:
+    rows = [
+        put("out/a.png", NOW, prompt="first", sha256="11" * 32),
+        put("out/a.png", NOW + 2, prompt="replaced", sha256="22" * 32),
+        put("out/a.png", NOW + 5, machine=None, sha256="22" * 32),  # rebuilt from the object itself
+        gone("out/a.png", NOW + 1),
+        edit("out/a.png", NOW + 1, rating=1, tags_added=["x", "y"], note="old"),
+        edit("out/a.png", NOW + 3, rating=5, tags_removed=["x"]),
+        edit("out/a.png", NOW + 3, machine="pod-0", rating=4, note="new"),
+        put("out/b.png", NOW, prompt="deleted"),
+        gone("out/b.png", NOW),
+        put("out/c.png", NOW + 10, prompt="back again"),
+        gone("out/c.png", NOW + 9),
+    ]  # fmt: skip
+    seen = set()
+    for seed in range(12):
+        shuffled = random.Random(seed).sample(rows, len(rows))
+        store = MemoryStore()
+        for number, row in enumerate(shuffled):
+            write(store, [row], now=NOW + number)
+        if seed % 2:
+            write(store, shuffled)  # and each once more
+        other = Other(tmp_path, store)
+        other.sync.sync()
+        seen.add(json.dumps(other.everything(), sort_keys=True))
+        other.database.close()
+    assert len(seen) == 1
+    first, third = json.loads(seen.pop())
+    assert (first["key"], first["metadata"]["prompt"], first["machine"]) == ("out/a.png", "replaced", "pod-1")
+    assert (first["rating"], first["tags"], first["note"]) == (5, ["y"], "new")
+    assert third["metadata"]["prompt"] == "back again"
+
+
+def test_a_month_s_file_replaces_segments_and_the_newest_come_first(store: MemoryStore, other: Other) -> None:
+    old = write(store, [put("out/a.png")], now=NOW - 40 * 86400)
+    names = [write(store, [put(f"out/{n}.png")]) for n in range(3)]
+    month = f"months/2026-11/{new_ulid(NOW)}.jsonl.gz"
+    rows = [put(f"out/{n}.png") for n in range(2)]
+    store.add(FOLDER.key(month), encode(rows, machine="m", now=NOW, replaces=names[:2]))
+    other.sync.sync()
+    read = [key for operation, key in store.calls if operation == "GetObject"]
+    assert FOLDER.key(month) in read
+    assert read[-1] == FOLDER.key(old)
+    assert len(other.found()) == 4
+    states = dict(other.database.read("SELECT name, state FROM bucket_files"))
+    assert [states[name] for name in (*names, month, old)] == ["replaced", "replaced", "read", "read", "read"]
+
+
+def test_only_the_last_days_are_listed_when_following(store: MemoryStore, other: Other) -> None:
+    write(store, [put("out/old.png")], now=NOW - 40 * 86400)
+    write(store, [put("out/new.png")], now=NOW)
+    write(store, [put("out/ahead.png")], now=NOW + 20 * 3600)  # its clock is ahead
+    assert other.sync.sync(recent=True).files == 2
+    assert [one["key"] for one in other.found()] == ["out/ahead.png", "out/new.png"]
+    assert other.sync.sync().files == 1
+
+
+HOSTILE = [
+    {"path": "../../etc/passwd"},
+    {"prompt": "<script>alert(1)</script>"},
+    {"mime_type": "text/html\r\nSet-Cookie: x"},
+    {"pack": "packs/2026-11-25/../../../x.pack", "thumbnail_offset": 0, "thumbnail_length": 5},
+    {"size": -5, "width": 2**62, "seed": "9" * 30, "sha256": "zz"},
+    {"machine": "m\u0000x", "job_id": "\ud800", "models": ["\ud800"]},
+    {"mtime_ns": -(2**63)},
+    {"mtime_ns": 2**63 - 1, "clock": 1e17},
+    {"texts": ["x" * 900_000]},
+    {"graphs_offset": 2**62, "graphs_length": 2**62, "pack": f"packs/2026-11-25/{new_ulid()}-m.pack"},
+]
+
+
+def test_hostile_rows_harm_nothing(store: MemoryStore, other: Other, tmp_path: Path) -> None:
+    lines = [{"op": "header", "version": 1}, *(put(f"out/{n}.png") | more for n, more in enumerate(HOSTILE))]
+    for key in ("secret.txt", "out/", "out/.cloud-archive/v1/x", "", "/etc/passwd", "out"):
+        lines += [put(key), gone(key, NOW), edit(key, NOW, rating=3)]
+    lines += [edit("out/1.png", NOW, rating=99, tags_added=["", "x" * 500, "fine"])]
+    name, _ = new_names("evil", NOW)
+    store.add(FOLDER.key(name), gzip.compress("\n".join(map(json.dumps, lines)).encode()))
+    before = set(tmp_path.iterdir())
+    other.sync.sync()
+    assert set(tmp_path.iterdir()) == before
+    keys = {one["key"] for one in other.everything()}
+    assert keys <= {f"out/{n}.png" for n in range(len(HOSTILE))}
+    assert {"out/0.png", "out/1.png", "out/2.png"} <= keys
+    assert packed_of_any(other.database) == []
+    (one,) = other.found("path:1.png")
+    assert (one["metadata"]["prompt"], one["rating"], one["tags"]) == (
+        "<script>alert(1)</script>",
+        0,
+        ["fine"],
+    )
+    assert other.found("path:2.png")[0]["mime_type"] == "image/png"
+    assert any("outside the archive" in trouble for trouble in other.troubles())
+
+
+def packed_of_any(database: CatalogDatabase) -> list[Any]:
+    with database.reading() as db:
+        ids = [row[0] for row in db.execute("SELECT uuid FROM assets")]
+        import uuid
+
+        return [found for one in ids if (found := packed_of(db, uuid.UUID(bytes=one))) is not None]
+
+
+def test_damaged_and_newer_files_are_named_and_stop_nothing(store: MemoryStore, other: Other) -> None:
+    good = write(store, [put("out/a.png")])
+    body = store.objects[FOLDER.key(good)].body
+    for hostile in (
+        body[:-10],
+        b"<html>",
+        gzip.compress(b'{"op":"header","version":1}\n' + b" " * 100_000_000),
+        gzip.compress(b"[" * 100_000),
+    ):
+        store.add(FOLDER.key(new_names("evil", NOW)[0]), hostile)
+    newer = new_names("future", NOW)[0]
+    store.add(FOLDER.key(newer), gzip.compress(b'{"op":"header","version":7}\n{"op":"put"}'))
+    for trick in (
+        "segments/2026-11-25/../../../x",
+        "segments/2026-11-25/x.jsonl.gz",
+        "months/x",
+        "segments/",
+    ):
+        store.add(FOLDER.key(trick), body)
+    result = other.sync.sync()
+    assert (result.files, len(result.troubles)) == (1, 5)
+    assert [one["key"] for one in other.found()] == ["out/a.png"]
+    assert len(other.troubles()) == 5
+    assert any("version 7" in trouble for trouble in other.troubles())
+    # A later start tries the newer one again, and a sync that is asked for the damaged ones too.
+    assert other.sync.sync().troubles == ()
+    again = CatalogSync(lambda: other.database, store, FOLDER, BUCKET, clock=lambda: NOW)
+    assert len(again.sync().troubles) == 1
+    again.forget_damaged()
+    assert len(again.sync().troubles) == 4
+
+
+def test_what_the_store_does_not_give_is_tried_again(store: MemoryStore, other: Other) -> None:
+    names = [write(store, [put(f"out/{n}.png")], now=NOW + n) for n in range(3)]
+
+    def fail(operation: str, key: str) -> None:
+        if operation == "GetObject" and key == FOLDER.key(names[1]):
+            refuse("SlowDown", 503, key)
+        if operation == "GetObject" and key == FOLDER.key(names[0]):
+            refuse("NoSuchKey", 404, key)
+
+    store.on_call = fail
+    result = other.sync.sync()
+    assert (result.files, result.left) == (1, 1)
+    store.on_call = lambda operation, key: None
+    assert other.sync.sync().files == 2
+    assert len(other.found()) == 3
+
+
+@pytest.mark.parametrize(
+    ("operation", "right"), [("ListObjectsV2", "s3:ListBucket"), ("GetObject", "s3:GetObject")]
+)
+def test_a_key_that_may_not_read_is_told_which_right_is_missing(
+    store: MemoryStore, other: Other, operation: str, right: str
+) -> None:
+    write(store, [put("out/a.png")])
+
+    def deny(asked: str, key: str) -> None:
+        if asked == operation:
+            raise StoreError(operation, key, denied_failure(), status=403)
+
+    store.on_call = deny
+    with pytest.raises(Denied, match=right):
+        other.sync.sync()
+
+
+def denied_failure() -> Any:
+    from cloud_archive.store.failures import explain
+
+    return explain("AccessDenied")
+
+
+def test_a_stopped_sync_goes_on_later(store: MemoryStore, other: Other) -> None:
+    for number in range(6):
+        write(store, [put(f"out/{number}.png")], now=NOW + number)
+    turns = itertools.count()
+    result = other.sync.sync(may_go_on=lambda: next(turns) < 2)
+    assert (result.files, result.left) == (2, 4)
+    assert [one["key"] for one in other.found()] == ["out/4.png", "out/5.png"]
+    assert other.sync.sync().files == 4
+
+
+def test_edits_apply_to_an_asset_that_comes_later(store: MemoryStore, other: Other) -> None:
+    write(store, [edit("out/a.png", NOW, hidden=True, rating=2)])
+    other.sync.sync()
+    write(store, [put("out/a.png", NOW - 100)], now=NOW - 100)
+    other.sync.sync()
+    (one,) = other.found("is:hidden")
+    assert (one["rating"], one["hidden"]) == (2, True)
+    assert asset_id(BUCKET, "out/a.png").hex == one["id"].replace("-", "")
+    assert Decoded().rows == 0
