@@ -58,23 +58,30 @@ def encode(
     rows: Iterable[dict[str, Any]], *, machine: str, now: float, replaces: Iterable[str] = ()
 ) -> bytes:
     """Return a segment with these rows, which hold only fields of FIELDS; None is left out."""
-    lines = [_line(row) for row in rows]
-    header = {
-        "op": HEADER,
-        "version": FORMAT_VERSION,
-        "written_at": utc_time(int(now * 1e9)),
-        "written_by": machine,
-        "rows": len(lines),
-    }
+    lines = [row_line(row) for row in rows]
     names = sorted(replaces)
     named = [
-        _line({"op": REPLACES, "names": names[first : first + _NAMES_IN_A_ROW]})
+        row_line({"op": REPLACES, "names": names[first : first + _NAMES_IN_A_ROW]})
         for first in range(0, len(names), _NAMES_IN_A_ROW)
     ]
-    return gzip.compress(b"".join([_line(header), *named, *lines]), 6, mtime=0)
+    return gzip.compress(b"".join([header_line(machine, now, len(lines)), *named, *lines]), 6, mtime=0)
 
 
-def _line(row: dict[str, Any]) -> bytes:
+def header_line(machine: str, now: float, rows: int) -> bytes:
+    """Return the first line of a file with so many rows."""
+    return row_line(
+        {
+            "op": HEADER,
+            "version": FORMAT_VERSION,
+            "written_at": utc_time(int(now * 1e9)),
+            "written_by": machine,
+            "rows": rows,
+        }
+    )
+
+
+def row_line(row: dict[str, Any]) -> bytes:
+    """Return one line; None is left out."""
     present = {name: value for name, value in row.items() if value is not None}
     # Halves of UTF-16 pairs are no text that other readers take.
     text = json.dumps(present, ensure_ascii=False, separators=(",", ":"), allow_nan=False)

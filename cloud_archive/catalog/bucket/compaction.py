@@ -1,0 +1,206 @@
+"""Compaction: files for a month, each of which repeats the rows of many segments and names what it replaces.
+
+It only adds. What it replaces stays in the bucket unless somebody asks to delete it. Two machines that compact at once
+write two files with the same rows; readers see each row once. A file is replaced only by one that was written after
+it was read whole, so that nothing can be lost, and tombstones are kept, so that nothing comes back.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ...config.settings import Settings
+from ...errors import StoreError
+from ...store.base import ObjectInfo, ObjectStore
+from ..database import CatalogDatabase
+from .merged import MergedRows
+from .names import MONTHS, SEGMENTS, CatalogFolder, FileName, new_month_name, parse_name
+from .objects import SEGMENT_TYPE, write_proven
+from .segment import Decoded, SegmentError, decode
+
+CROWDED_FILES = 200  # more segments in a month than that are compacted by themselves
+GROUP_BYTES = 16 * 1024 * 1024  # of the files that become one; a month's file of half of that stays as it is
+Listed = tuple[ObjectInfo, FileName]
+
+
+@dataclass(slots=True)
+class Compacted:
+    """One new file for a month.
+
+    Attributes:
+        name: empty: there was nothing to compact.
+        replaced: names of the files whose rows it repeats.
+        left_out: (name, reason) of files that can't be read; they stay as they are.
+        not_deleted: (name, reason).
+    """
+
+    month: str
+    name: str = ""
+    replaced: list[str] = field(default_factory=list)
+    rows: int = 0
+    left_out: list[tuple[str, str]] = field(default_factory=list)
+    deleted: int = 0
+    not_deleted: list[tuple[str, str]] = field(default_factory=list)
+
+
+def months_in(store: ObjectStore, folder: CatalogFolder, month: str = "") -> dict[str, list[Listed]]:
+    """Return the files of each month, or of one, in the order of their names.
+
+    Raises:
+        StoreError: the bucket can't be listed.
+    """
+    found: dict[str, list[Listed]] = {}
+    for kind in (MONTHS, SEGMENTS):
+        for info in store.list(folder.key(f"{kind}/{month}")):
+            name = parse_name(folder.name(info.key))
+            if name is not None:
+                found.setdefault(name.month, []).append((info, name))
+    return {one: found[one] for one in sorted(found)}
+
+
+def compact_month(
+    store: ObjectStore,
+    folder: CatalogFolder,
+    machine: str,
+    files: Sequence[Listed],
+    *,
+    now: float,
+    may_go_on: Callable[[], bool] = lambda: True,
+) -> Iterator[Compacted]:
+    """Write files for the month of these files, one for each group of them, and yield each once it is proven.
+
+    Raises:
+        StoreError: the store failed or refused. Nothing is half done.
+    """
+    for group in _groups(files):
+        if not may_go_on():
+            return
+        result = _compact_group(store, folder, machine, group, now)
+        if result.name or result.left_out:
+            yield result
+
+
+def _groups(files: Iterable[Listed]) -> Iterator[list[Listed]]:
+    """Months' files first: segments that they replace need not be read."""
+    group: list[Listed] = []
+    size_bytes = 0
+    for info, name in sorted(files, key=lambda one: (one[1].kind == SEGMENTS, one[1].ulid)):
+        if name.kind == MONTHS and info.size_bytes > GROUP_BYTES // 2:
+            continue
+        if group and size_bytes + info.size_bytes > GROUP_BYTES:
+            yield group
+            group, size_bytes = [], 0
+        group.append((info, name))
+        size_bytes += info.size_bytes
+    if group:
+        yield group
+
+
+def _compact_group(
+    store: ObjectStore, folder: CatalogFolder, machine: str, group: Sequence[Listed], now: float
+) -> Compacted:
+    result = Compacted(group[0][1].month)
+    covered: set[str] = set()
+    with tempfile.TemporaryDirectory(prefix="cloud-archive-") as directory:
+        merged = MergedRows(Path(directory) / "rows.sqlite3")
+        try:
+            for info, name in group:
+                if name.text in covered or _read_into(store, info, name, merged, covered, result):
+                    result.replaced.append(name.text)
+            if len(result.replaced) < 2:
+                return Compacted(result.month, left_out=result.left_out)
+            result.rows = merged.count()
+            # A file of this group may name others that lie in the bucket still: they stay replaced.
+            body = merged.body(machine, now, sorted({*result.replaced, *covered}))
+        finally:
+            merged.close()
+    name = new_month_name(result.month, now)
+    write_proven(store, folder.key(name), body, SEGMENT_TYPE)
+    result.name = name
+    return result
+
+
+def _read_into(
+    store: ObjectStore,
+    info: ObjectInfo,
+    name: FileName,
+    merged: MergedRows,
+    covered: set[str],
+    result: Compacted,
+) -> bool:
+    """Read one file whole, or not at all. Returns whether all of it was merged."""
+    found = Decoded()
+    try:
+        with merged.whole():
+            for row in decode(store.read(info.key, info.size_bytes), found, size_bytes=info.size_bytes):
+                merged.add(row)
+            if found.skipped:
+                raise SegmentError("rows of it can't be read")
+    except SegmentError as error:
+        result.left_out.append((name.text, str(error)))
+        return False
+    except StoreError as error:
+        if error.status != 404:
+            raise
+        return False  # somebody else has replaced and deleted it meanwhile
+    covered |= set(found.replaces)
+    return True
+
+
+def delete_replaced(store: ObjectStore, folder: CatalogFolder, result: Compacted) -> None:
+    """Delete what a file has replaced, once it is proven."""
+    if not result.name:
+        return
+    for key, error in store.delete([folder.key(name) for name in result.replaced]):
+        if error is None:
+            result.deleted += 1
+        else:
+            result.not_deleted.append((folder.name(key), str(error)))
+
+
+def compact_crowded_months(
+    store: ObjectStore,
+    folder: CatalogFolder,
+    settings: Settings,
+    database: CatalogDatabase,
+    may_go_on: Callable[[], bool],
+) -> None:
+    """Compact the months that this machine knows to have more than 200 segments that nothing replaces.
+
+    Raises:
+        StoreError: the store failed or refused.
+    """
+    crowded = database.read(
+        "SELECT substr(name, 10, 7) FROM bucket_files WHERE name LIKE 'segments/%' AND state = 'read'"
+        " GROUP BY 1 HAVING count(*) > ?",
+        (CROWDED_FILES,),
+    )
+    for (month,) in crowded:
+        files = months_in(store, folder, month).get(month, [])
+        machine = settings.machine_name
+        for result in compact_month(store, folder, machine, files, now=time.time(), may_go_on=may_go_on):
+            database.change(lambda db, result=result: note_compacted(db, result))  # type: ignore[misc]
+
+
+def note_compacted(db: sqlite3.Connection, result: Compacted) -> None:
+    """Note in the local catalog that a month's file holds what was read already."""
+    if not result.name:
+        return
+    known = {
+        name
+        for name in result.replaced
+        if db.execute("SELECT 1 FROM bucket_files WHERE name = ?", (name,)).fetchone() is not None
+    }
+    if len(known) == len(result.replaced):
+        db.execute(
+            "INSERT OR REPLACE INTO bucket_files VALUES (?, 'read', ?, 0, NULL)", (result.name, result.rows)
+        )
+    db.executemany(
+        "UPDATE bucket_files SET state = 'replaced' WHERE name = ? AND state = 'read'",
+        [(name,) for name in known],
+    )

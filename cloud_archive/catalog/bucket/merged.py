@@ -1,0 +1,89 @@
+"""The rows of many segments, each fact once. They are kept on disk, because a month may hold many."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import hashlib
+import io
+import json
+import sqlite3
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from .fields import DEL, PUT, REPLACES
+from .incoming import rank
+from .segment import header_line, row_line
+
+_NAMES_IN_A_ROW = 1000
+_EDITS = ("favorite", "rating", "note", "hidden")
+
+
+class MergedRows:
+    """Collects rows in a file at `path`, which the caller deletes."""
+
+    def __init__(self, path: Path) -> None:
+        self._db = sqlite3.connect(path, isolation_level=None)
+        self._db.execute("PRAGMA synchronous=OFF")
+        self._db.execute("CREATE TABLE facts (id BLOB PRIMARY KEY, row TEXT NOT NULL) WITHOUT ROWID")
+
+    def close(self) -> None:
+        """Close the file."""
+        self._db.close()
+
+    @contextlib.contextmanager
+    def whole(self) -> Iterator[None]:
+        """Keep all rows that are added within, or none where an exception ends it."""
+        self._db.execute("BEGIN")
+        try:
+            yield
+        except BaseException:
+            self._db.execute("ROLLBACK")
+            raise
+        self._db.execute("COMMIT")
+
+    def add(self, row: dict[str, Any]) -> None:
+        """Add a row, unless one that is known says more."""
+        for fact, one in _facts(row):
+            identity = hashlib.blake2b(f"{fact}\0{one['key']}".encode(), digest_size=16).digest()
+            known = self._db.execute("SELECT row FROM facts WHERE id = ?", (identity,)).fetchone()
+            if known is None or _wins(one, json.loads(known[0])):
+                self._db.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (identity, json.dumps(one)))
+
+    def count(self) -> int:
+        """Return how many rows there are."""
+        return int(self._db.execute("SELECT count(*) FROM facts").fetchone()[0])
+
+    def body(self, machine: str, now: float, replaces: Sequence[str]) -> bytes:
+        """Return a month's file with these rows that names what it replaces."""
+        written = io.BytesIO()
+        with gzip.GzipFile(fileobj=written, mode="wb", compresslevel=6, mtime=0) as file:
+            file.write(header_line(machine, now, self.count()))
+            for first in range(0, len(replaces), _NAMES_IN_A_ROW):
+                file.write(
+                    row_line({"op": REPLACES, "names": list(replaces[first : first + _NAMES_IN_A_ROW])})
+                )
+            for (row,) in self._db.execute("SELECT row FROM facts"):
+                file.write(row_line(json.loads(row)))
+        return written.getvalue()
+
+
+def _facts(row: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Split a row into what wins or loses by itself: each field of an edit is one fact."""
+    if row["op"] in (PUT, DEL):
+        yield row["op"], row
+        return
+    base = {name: row[name] for name in ("op", "clock", "machine", "key") if name in row}
+    for field in _EDITS:
+        if field in row:
+            yield field, base | {field: row[field]}
+    for name in ("tags_added", "tags_removed"):
+        for tag in row.get(name, ()):
+            yield f"tag:{tag}", base | {name: [tag]}
+
+
+def _wins(one: dict[str, Any], known: dict[str, Any]) -> bool:
+    if one["op"] == PUT:
+        return rank(one, known) > rank(known, one)
+    return (one["clock"], one.get("machine") or "") > (known["clock"], known.get("machine") or "")

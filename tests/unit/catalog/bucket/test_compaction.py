@@ -1,0 +1,160 @@
+"""Compaction: nothing is lost, nothing comes back, whoever compacts at the same time."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cloud_archive.catalog.bucket import compaction
+from cloud_archive.catalog.bucket.compaction import (
+    Compacted,
+    compact_crowded_months,
+    compact_month,
+    delete_replaced,
+    months_in,
+)
+from cloud_archive.catalog.bucket.names import new_names
+from cloud_archive.config.settings import load_settings
+from tests.functional.archives import ENVIRON
+from tests.memory_store import MemoryStore
+
+from .test_sync import FOLDER, NOW, Other, edit, gone, put, write
+
+
+def compact(store: MemoryStore, *, delete: bool = False, machine: str = "m") -> list[Compacted]:
+    done = []
+    for files in months_in(store, FOLDER).values():
+        for result in compact_month(store, FOLDER, machine, files, now=NOW):
+            if delete:
+                delete_replaced(store, FOLDER, result)
+            done.append(result)
+    return done
+
+
+def seen_by_a_new_machine(tmp_path: Path, store: MemoryStore) -> Any:
+    other = Other(tmp_path, store)
+    other.sync.sync()
+    found = other.everything()
+    other.database.close()
+    return json.loads(json.dumps(found))
+
+
+def filled(seed: int) -> MemoryStore:
+    dice = random.Random(seed)
+    store = MemoryStore()
+    for number in range(40):
+        rows: list[dict[str, Any]] = []
+        for _ in range(3):
+            key, clock = f"out/{dice.randrange(12)}.png", NOW + dice.randrange(100)
+            machine = f"pod-{dice.randrange(3)}"
+            rows.append(
+                dice.choice(
+                    [
+                        put(
+                            key,
+                            clock,
+                            machine=machine,
+                            prompt=f"fox {clock}",
+                            sha256=f"{int(clock) % 7:02x}" * 32,
+                        ),
+                        gone(key, clock),
+                        edit(key, clock, machine, rating=dice.randrange(6), tags_added=["a"]),
+                        edit(key, clock, machine, tags_removed=["a"], note=str(clock)),
+                    ]
+                )
+            )
+        write(store, rows, machine=f"pod-{number % 3}", now=NOW + number)
+    return store
+
+
+@pytest.mark.parametrize("delete", [False, True])
+def test_compaction_changes_nothing_that_is_seen(tmp_path: Path, delete: bool) -> None:
+    for seed in range(5):
+        store = filled(seed)
+        before = seen_by_a_new_machine(tmp_path, store)
+        assert before
+        (result,) = compact(store, delete=delete)
+        assert len(result.replaced) == 40
+        assert seen_by_a_new_machine(tmp_path, store) == before
+        files = [name for files in months_in(store, FOLDER).values() for _, name in files]
+        assert len(files) == (1 if delete else 41)
+        # Once more, after one more segment.
+        write(store, [put("out/late.png", NOW)], now=NOW + 500)
+        compact(store, delete=delete)
+        assert seen_by_a_new_machine(tmp_path, store) == [
+            *before,
+            *seen_by_a_new_machine(tmp_path, store)[-1:],
+        ]
+
+
+def test_two_that_compact_and_delete_at_once_lose_and_resurrect_nothing(tmp_path: Path) -> None:
+    """The second compacts from a listing of before, at every possible moment of the first."""
+    for moment in range(0, 84, 3):
+        store = filled(1)
+        before = seen_by_a_new_machine(tmp_path, store)
+        listing = months_in(store, FOLDER)
+        turns = [0]
+
+        def second(
+            operation: str,
+            key: str,
+            listing: Any = listing,
+            moment: int = moment,
+            turns: list[int] = turns,
+            store: MemoryStore = store,
+        ) -> None:
+            turns[0] += 1
+            if turns[0] == moment + 1:
+                store.on_call = lambda operation, key: None
+                for files in listing.values():
+                    for result in compact_month(store, FOLDER, "second", files, now=NOW + 1):
+                        delete_replaced(store, FOLDER, result)
+
+        store.on_call = second
+        compact(store, delete=True, machine="first")
+        store.on_call = lambda operation, key: None
+        assert seen_by_a_new_machine(tmp_path, store) == before, moment
+        compact(store, delete=True)
+        assert seen_by_a_new_machine(tmp_path, store) == before, moment
+
+
+def test_what_cannot_be_read_stays(tmp_path: Path) -> None:
+    store = filled(2)
+    before = seen_by_a_new_machine(tmp_path, store)
+    bad = new_names("evil", NOW)[0]
+    store.add(FOLDER.key(bad), b"no gzip")
+    (result,) = compact(store, delete=True)
+    assert [name for name, _ in result.left_out] == [bad]
+    assert FOLDER.key(bad) in store.objects
+    assert seen_by_a_new_machine(tmp_path, store) == before
+
+
+def test_large_months_become_several_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = filled(3)
+    before = seen_by_a_new_machine(tmp_path, store)
+    monkeypatch.setattr(compaction, "GROUP_BYTES", 3000)
+    assert len(compact(store, delete=True)) > 2
+    assert seen_by_a_new_machine(tmp_path, store) == before
+
+
+def test_a_crowded_month_is_compacted_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = filled(4)
+    other = Other(tmp_path, store)
+    other.sync.sync()
+    settings = load_settings(ENVIRON)
+    monkeypatch.setattr(compaction, "CROWDED_FILES", 40)
+    compact_crowded_months(store, FOLDER, settings, other.database, lambda: True)
+    assert not any(name.startswith("months/") for name in map(FOLDER.name, store.objects))
+    monkeypatch.setattr(compaction, "CROWDED_FILES", 39)
+    compact_crowded_months(store, FOLDER, settings, other.database, lambda: True)
+    assert len([name for name in map(FOLDER.name, store.objects) if name.startswith("months/")]) == 1
+    # What it wrote itself need not be read, and the month is not crowded any more.
+    assert other.sync.sync().files == 0
+    calls = len(store.calls)
+    compact_crowded_months(store, FOLDER, settings, other.database, lambda: True)
+    assert len(store.calls) == calls
+    other.database.close()
