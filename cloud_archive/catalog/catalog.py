@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import sqlite3
 import threading
@@ -14,14 +13,14 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ..config.settings import Settings
-from ..errors import CatalogError, RequestRefused
+from ..errors import CatalogError, RequestRefused, StoreError
 from ..ledger.ledger import Ledger
 from ..store.base import ObjectStore
 from .assets import add_marks, edit_asset, find_asset
+from .bucket.link import BucketLink
 from .bucket.names import CatalogFolder
 from .bucket.outgoing import pictured
 from .bucket.tables import packed_of, queue_edits
-from .bucket.writer import SegmentWriter
 from .database import CATALOG_NAME, CatalogDatabase, open_catalog, start_again
 from .describe import Description
 from .filler import Filler
@@ -76,7 +75,7 @@ class Catalog:
         self._lock = threading.Lock()
         self._database: CatalogDatabase | None = None
         self._filler: Filler | None = None
-        self._writer: SegmentWriter | None = None
+        self._link: BucketLink | None = None
         self._thumbnails = Thumbnails(state_directory, root, store)
         self._folder = CatalogFolder.of(settings.prefix)
         self._trouble = "The catalog is closed."
@@ -104,16 +103,10 @@ class Catalog:
             on_caught_up=self._wake_writer,
         )
         self._thumbnails.open()
-        self._writer = SegmentWriter(
-            lambda: self.database,
-            self._store,
-            self._folder,
-            machine=self._settings.machine_name,
-            keep_graphs=self._settings.catalog == "full",
-            thumbnails=self._thumbnails if self._settings.catalog == "full" else None,
-            may_write=self._filler.may_go_on,
+        self._link = BucketLink(
+            lambda: self.database, self._store, self._settings, self._thumbnails, self._filler.may_go_on
         )
-        self._writer.start()
+        self._link.start()
         self._filler.start()
 
     def close(self) -> None:
@@ -121,16 +114,16 @@ class Catalog:
         if self._filler is not None:
             self._filler.stop()
         self._thumbnails.close()
-        if self._writer is not None:
-            self._writer.stop()
+        if self._link is not None:
+            self._link.stop()
         with self._lock:
             database, self._database = self._database, None
         if database is not None:
             database.close()
 
     def _wake_writer(self) -> None:
-        if self._writer is not None:
-            self._writer.wake()
+        if self._link is not None:
+            self._link.writer.wake()
 
     def _reader(self, database: CatalogDatabase) -> AssetReader:
         keep = self._settings.catalog == "full"
@@ -172,8 +165,13 @@ class Catalog:
         """Return whether every archived file was read within this time."""
         return self._filler is not None and self._filler.caught_up.wait(timeout_seconds)
 
+    def _look(self) -> None:
+        if self._link is not None:
+            self._link.look()
+
     def search(self, query: str, sort: str, order: str, limit: int, after: str | None) -> Page:
         """`GET /cloud-sync/assets`. RequestRefused: 400, the query or the cursor can't be read."""
+        self._look()
         with self.database.reading() as db:
             try:
                 return search(db, query, sort=sort, order=order, limit=limit, after=after)
@@ -182,6 +180,7 @@ class Catalog:
 
     def facets(self, query: str) -> dict[str, Any]:
         """`GET /cloud-sync/facets`. RequestRefused: 400, the query can't be read."""
+        self._look()
         with self.database.reading() as db:
             try:
                 return facets(db, query)
@@ -207,8 +206,7 @@ class Catalog:
             queue_edits(db, identity.bytes, clock, machine)
 
         self.database.change(store, durable=True)
-        if self._writer is not None:
-            self._writer.wake()
+        self._wake_writer()
         return self.asset(identity)
 
     def mark(self, key: str, tags: Sequence[str], note: str, clock: float) -> None:
@@ -225,8 +223,7 @@ class Catalog:
             queue_edits(db, identity.bytes, clock, machine)
 
         self.database.change(store, durable=True)
-        if self._writer is not None:
-            self._writer.wake()
+        self._wake_writer()
 
     def graphs(self, identity: uuid.UUID) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
         """Return the prompt graph and the workflow; from the file or the bucket where they are not stored.
@@ -241,6 +238,9 @@ class Catalog:
         )
         if stored:
             return unpack_graphs(stored[0][0])
+        packed = self._link.graphs(identity) if self._link is not None else None
+        if packed is not None:
+            return packed
         found = self._describe_again(identity)
         return found.prompt_graph, found.workflow
 
@@ -278,7 +278,7 @@ class Catalog:
         found = self._located(identity)
         file = open_same_file(self._root, found.path, found.size_bytes, found.mtime_ns)
         if file is None:
-            yield from self._store.read(found.key, len(wanted), byte_range=wanted)
+            yield from self._object_pieces(identity, found.key, wanted)
             return
         with file:
             file.seek(wanted.start)
@@ -286,6 +286,14 @@ class Catalog:
             while left > 0 and (piece := file.read(min(left, PIECE_BYTES))):
                 left -= len(piece)
                 yield piece
+
+    def _object_pieces(self, identity: uuid.UUID, key: str, wanted: range) -> Iterator[bytes]:
+        try:
+            yield from self._store.read(key, len(wanted), byte_range=wanted)
+        except StoreError as error:
+            if error.status == 404 and self._link is not None and self._link.note_missing(identity):
+                raise RequestRefused(404, "This file was deleted from the bucket.") from error
+            raise
 
     def thumbnail(self, identity: uuid.UUID) -> Thumbnail:
         """`GET /cloud-sync/assets/{id}/thumbnail`: a WebP, or an icon. RequestRefused: 404, there is no such asset."""
@@ -316,29 +324,25 @@ class Catalog:
         Returns:
             False when the time is up, `given_up` returns True, or the store refuses for good, first.
         """
-        filler, writer = self._filler, self._writer
-        if filler is None or writer is None or self._database is None:
+        filler, link = self._filler, self._link
+        if filler is None or link is None or self._database is None:
             return True
         deadline = time.monotonic() + timeout_seconds
         filler.wake()
         while not (filled := filler.caught_up.wait(max(0.0, min(0.5, deadline - time.monotonic())))):
             if given_up() or time.monotonic() >= deadline:
                 break
-        return writer.flush(max(0.0, deadline - time.monotonic()), given_up) and filled
+        return link.writer.flush(max(0.0, deadline - time.monotonic()), given_up) and filled
 
     def write_soon(self) -> None:
         """Have the bucket hold every row soon, without waiting."""
-        if self._writer is not None:
-            self._writer.request()
+        if self._link is not None:
+            self._link.writer.request()
 
     def unwritten_rows(self) -> int:
         """Return how many rows the bucket does not hold yet; 0 where there is no catalog."""
-        writer = self._writer
-        if writer is None or self._database is None:
-            return 0
-        with contextlib.suppress(CatalogError):
-            return writer.unwritten()
-        return 0
+        link = self._link
+        return 0 if link is None or self._database is None else link.unwritten()
 
     def status(self) -> dict[str, Any]:
         """What `catalog status` shows."""
@@ -348,9 +352,8 @@ class Catalog:
         if filler is not None:
             found["trouble"] = filler.trouble
             found["state"] = "complete" if filler.caught_up.is_set() else "filling"
-        if self._writer is not None:
-            found["unwritten"] = self._writer.unwritten()
-            found["write_trouble"] = self._writer.trouble
+        if self._link is not None:
+            found |= self._link.status()
         return found | {"keeps": self._settings.catalog, "machine": self._settings.machine_name}
 
 

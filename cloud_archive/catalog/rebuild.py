@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from itertools import islice
 
@@ -11,11 +12,13 @@ from ..files import parse_timestamp_ns
 from ..keys import object_path
 from ..scope import KeyScope
 from ..store.base import ObjectInfo, ObjectStore
+from .bucket.tables import queue_deletions
 from .database import CatalogDatabase
 from .reading import BUCKET_BLOCK_BYTES, AssetReader
-from .rows import ArchivedObject, add_archived, asset_id, forget_older_readers
+from .rows import ArchivedObject, add_archived, asset_id, forget_older_readers, full_key, remove_assets
 
 _PAGE = 1000
+ROWS_OF_A_SEGMENT = 1000
 REQUESTS_FOR_A_FILE = 3  # one HEAD, and two reads of 64 KiB for most formats
 
 
@@ -27,16 +30,20 @@ class RebuildPlan:
         listed: objects below the prefix.
         unknown: those of them that the catalog does not hold.
         unread: assets that the catalog holds and has not read.
+        gone: keys of assets whose objects are not in the bucket any more.
     """
 
     listed: int
     unknown: tuple[ObjectInfo, ...]
     unread: int
+    gone: tuple[str, ...] = ()
 
     @property
     def requests(self) -> int:
         """About how many requests it sends to the store."""
-        return len(self.unknown) * REQUESTS_FOR_A_FILE + self.unread * (REQUESTS_FOR_A_FILE - 1)
+        reads = len(self.unknown) * REQUESTS_FOR_A_FILE + self.unread * (REQUESTS_FOR_A_FILE - 1)
+        rows = len(self.unknown) + self.unread + len(self.gone)
+        return reads + 2 * -(-rows // ROWS_OF_A_SEGMENT)
 
     @property
     def read_bytes(self) -> int:
@@ -49,13 +56,25 @@ def plan_rebuild(database: CatalogDatabase, store: ObjectStore, scope: KeyScope,
     """List the bucket and compare it with the catalog. StoreError: it can't be listed."""
     database.change(forget_older_readers)
     listed = 0
+    there: set[bytes] = set()
     unknown: list[ObjectInfo] = []
     objects = (info for info in store.list(scope.listing_prefix) if scope.holds(info.key))
     while page := list(islice(objects, _PAGE)):
         listed += len(page)
+        there.update(asset_id(bucket, info.key).bytes for info in page)
         unknown += _unknown(database, page, bucket)
     unread = database.read("SELECT count(*) FROM assets WHERE reader = 0")[0][0]
-    return RebuildPlan(listed, tuple(unknown), unread)
+    return RebuildPlan(listed, tuple(unknown), unread, tuple(_gone(database, scope, there)))
+
+
+def _gone(database: CatalogDatabase, scope: KeyScope, there: Set[bytes]) -> Iterator[str]:
+    with database.reading() as db:
+        for identity, folder, name in db.execute(
+            "SELECT a.uuid, f.text, a.name FROM assets a JOIN folders f ON f.id = a.folder"
+        ):
+            key = full_key(folder, name)
+            if identity not in there and scope.holds(key):
+                yield key
 
 
 def _unknown(database: CatalogDatabase, page: Sequence[ObjectInfo], bucket: str) -> Iterator[ObjectInfo]:
@@ -75,6 +94,7 @@ def rebuild(
     bucket: str,
     reader: AssetReader,
     *,
+    machine: str,
     on_progress: Callable[[int], None] = lambda done: None,
 ) -> int:
     """Add what the catalog lacks, and read it. Returns how many files can't be read now.
@@ -83,6 +103,8 @@ def rebuild(
         StoreError: the store answers nobody now. What was read stays.
     """
     done = 0
+    for key in plan.gone:
+        forget_missing(database, store, bucket, key, machine)
     for info in plan.unknown:
         found = store.head(info.key)
         if found is not None:
@@ -95,6 +117,26 @@ def rebuild(
         on_progress(done)
     unread = database.read("SELECT count(*) FROM assets WHERE reader = 0")
     return int(unread[0][0])
+
+
+def forget_missing(
+    database: CatalogDatabase, store: ObjectStore, bucket: str, key: str, machine: str
+) -> bool:
+    """Remove an asset whose object is gone, and note that the others must be told. Returns whether it is gone.
+
+    Raises:
+        StoreError: that can't be found out now.
+    """
+    if store.head(key) is not None:
+        return False
+
+    def forget(db: sqlite3.Connection) -> None:
+        queue_deletions(db, bucket, [key], time.time(), machine)
+        remove_assets(db, bucket, [key])
+        db.execute("DELETE FROM bucket_packed WHERE uuid = ?", (asset_id(bucket, key).bytes,))
+
+    database.change(forget, durable=True)
+    return True
 
 
 def _described_by_metadata(found: ObjectInfo, listed: ObjectInfo, scope: KeyScope) -> ArchivedObject:

@@ -228,7 +228,7 @@ def unpack_facts(facts: list[Any] | None, name: Callable[[int], str | None]) -> 
 def whole_recipes(db: sqlite3.Connection, rows: Iterable[int]) -> dict[int, dict[str, Any]]:
     """Return all that is known of these recipes, by their row.
 
-    That is what `metadata` of an asset holds without the seed, and `texts` (the graph's other texts, one a line) and
+    That is what `metadata` of an asset holds without the seed, and `texts` (the graph's other texts) and
     `model_names` (those that are neither in `models` nor in `loras`).
     """
     found: dict[int, tuple[int | None, int | None, list[Any]]] = {}
@@ -247,7 +247,7 @@ def whole_recipes(db: sqlite3.Connection, rows: Iterable[int]) -> dict[int, dict
             "prompt": texts.get(prompt),
             "negative_prompt": texts.get(negative),
             **unpack_facts(facts, names.get),
-            "texts": "\n".join(texts[text] for text in facts[10]) or None,
+            "texts": [texts[text] for text in facts[10]],
             "model_names": [names[name] for name in facts[11]],
         }
         for row, (prompt, negative, facts) in found.items()

@@ -1,4 +1,4 @@
-"""`catalog status` and `catalog rebuild`."""
+"""`catalog status` and `catalog rebuild`; the other commands are in catalog_bucket.py."""
 
 from __future__ import annotations
 
@@ -7,14 +7,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..errors import CloudArchiveError
+from ..errors import StoreError
+from ..store.failures import is_denied
 from ..terminal import EXIT_FAILED, is_terminal, print_error, print_json, print_line
-from ..text import count_noun, format_bytes
-from .catalog_view import Dir, catalog_of, catalog_path
-from .common import bucket, needed_root, reading_scope, settings_now
+from ..text import count_noun, format_bytes, make_printable
+from .catalog_bucket import register_bucket_commands, writable_catalog
+from .catalog_view import Dir, catalog_of
+from .common import archive_root, reading_scope
 from .options import Json
 
 if TYPE_CHECKING:
+    from ..catalog.bucket.copy import BucketCatalog
     from ..catalog.rebuild import RebuildPlan
 
 
@@ -23,6 +26,7 @@ def register(app: typer.Typer) -> None:
     group = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
     group.command("status")(status)
     group.command("rebuild")(rebuild)
+    register_bucket_commands(group)
     app.add_typer(
         group,
         name="catalog",
@@ -33,10 +37,13 @@ def register(app: typer.Typer) -> None:
 
 def status(directory: Dir = None, json: Json = False) -> None:
     """Show how many files the catalog holds, and how many it has not read yet."""
+    from ..catalog.bucket.sync import file_troubles
+    from ..catalog.bucket.tables import unwritten_rows
     from ..catalog.catalog import database_status
 
     with catalog_of(directory) as database, database.reading() as db:
         found = database_status(db, database.path)
+        found |= {"unwritten": unwritten_rows(db), "file_troubles": file_troubles(db)}
     if json:
         print_json(found)
         return
@@ -49,6 +56,10 @@ def status(directory: Dir = None, json: Json = False) -> None:
     else:
         print_line("All files were read.")
     print_line(f"{count_noun(found['edits'], 'edit')}, {count_noun(found['jobs'], 'captured job')}.")
+    if found["unwritten"]:
+        print_line(f"{count_noun(found['unwritten'], 'row')} not written to the bucket yet.")
+    for trouble in found["file_troubles"]:
+        print_line(make_printable(trouble))
 
 
 def rebuild(
@@ -60,56 +71,58 @@ def rebuild(
 
     First says how many requests that takes. What the catalog knows already is not read again; an engine may run.
     """
-    from ..catalog.database import open_catalog
     from ..catalog.reading import AssetReader
     from ..catalog.rebuild import plan_rebuild
     from ..catalog.rebuild import rebuild as run
-    from ..private_files import make_private_directory
     from .progress import Progress
 
-    settings = settings_now()
-    if settings.catalog == "off":
-        raise CloudArchiveError("The catalog is off: CLOUD_ARCHIVE_CATALOG is off.")
-    root = needed_root(directory)
-    path = catalog_path(root)
-    make_private_directory(path.parent, keep_mode=path.parent.is_dir())
-    database, notices = open_catalog(path)
-    for notice in notices:
-        print_error(notice)
-    scope = reading_scope(None, settings)
-    try:
-        with bucket(settings) as store, Progress(is_terminal(sys.stderr), "Reading") as progress:
-            plan = plan_rebuild(database, store, scope, settings.bucket)
-            if not json:
-                print_line(_plan_words(plan))
-            unread = plan.unread + len(plan.unknown)
-            if not dry_run:
-                reader = AssetReader(
-                    database,
-                    root if root.is_dir() else None,
-                    store,
-                    keep_graphs=settings.catalog == "full",
-                )
-                unread = run(
-                    plan,
-                    database,
-                    store,
-                    scope,
-                    settings.bucket,
-                    reader,
-                    on_progress=lambda done: progress.draw(0, None, f"{done:,} files"),
-                )
-    finally:
-        database.close()
+    root = archive_root(directory)
+    with writable_catalog(directory) as opened, Progress(is_terminal(sys.stderr), "Reading") as progress:
+        settings, store, database = opened.settings, opened.store, opened.database
+        _read_others(opened)
+        scope = reading_scope(None, settings)
+        plan = plan_rebuild(database, store, scope, settings.bucket)
+        if not json:
+            print_line(_plan_words(plan))
+        unread = plan.unread + len(plan.unknown)
+        if not dry_run:
+            reader = AssetReader(
+                database,
+                root if root is not None and root.is_dir() else None,
+                store,
+                keep_graphs=settings.catalog == "full",
+            )
+            unread = run(
+                plan,
+                database,
+                store,
+                scope,
+                settings.bucket,
+                reader,
+                machine=settings.machine_name,
+                on_progress=lambda done: progress.draw(0, None, f"{done:,} files"),
+            )
+            opened.writing().write_all()
     _show_result(plan, unread, dry_run=dry_run, json=json)
 
 
+def _read_others(opened: BucketCatalog) -> None:
+    """Read what the bucket's catalog knows already: none of that is read from the files again."""
+    try:
+        for trouble in opened.syncing().sync().troubles:
+            print_error(make_printable(trouble))
+    except StoreError as error:
+        if not is_denied(error):
+            raise
+        print_error(str(error))
+
+
 def _plan_words(plan: RebuildPlan) -> str:
-    if not plan.unknown and not plan.unread:
+    if not plan.unknown and not plan.unread and not plan.gone:
         return f"{count_noun(plan.listed, 'object')} in the bucket, and the catalog knows all of them."
     return (
-        f"{count_noun(plan.listed, 'object')} in the bucket; {count_noun(len(plan.unknown), 'file')} to add and"
-        f" {plan.unread:,} to read: about {count_noun(plan.requests, 'request')} and"
+        f"{count_noun(plan.listed, 'object')} in the bucket; {count_noun(len(plan.unknown), 'file')} to add,"
+        f" {len(plan.gone):,} gone and {plan.unread:,} to read: about {count_noun(plan.requests, 'request')} and"
         f" {format_bytes(plan.read_bytes)} from the store, less where the local file is still there."
     )
 
@@ -122,12 +135,14 @@ def _show_result(plan: RebuildPlan, unread: int, *, dry_run: bool, json: bool) -
         "to_add": len(plan.unknown) if dry_run else 0,
         "requests": plan.requests,
         "read_bytes": plan.read_bytes,
+        "gone": len(plan.gone),
         "unread": unread,
     }
     if json:
         print_json(found)
     elif not dry_run:
-        print_line(f"Added {count_noun(len(plan.unknown), 'file')}.")
+        gone = f", and noted that {count_noun(len(plan.gone), 'file')} were deleted" if plan.gone else ""
+        print_line(f"Added {count_noun(len(plan.unknown), 'file')}{gone}.")
     if unread and not dry_run:
         print_error(f"{count_noun(unread, 'file')} can't be read now. Run the command again later.")
         raise typer.Exit(EXIT_FAILED)

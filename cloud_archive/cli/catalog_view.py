@@ -14,17 +14,22 @@ import typer
 from ..errors import CatalogError, CloudArchiveError
 from ..redaction import strip_quotes
 from .arguments import WrongUsage
-from .common import ledger_path, needed_root
+from .bucket_catalog import bucket_catalog, bucket_settings, load_copy
+from .common import bucket, ledger_path, needed_root
 from .engine_catalog import only_one
 
 if TYPE_CHECKING:
     from ..catalog.database import CatalogDatabase
+    from ..config.settings import Settings
     from ..store.base import ObjectStore
 
 Dir = Annotated[
     Path | None,
     typer.Option(
-        "--dir", metavar="DIR", help="The watched directory; default: COMFYUI_OUTPUT_DIR.", show_default=False
+        "--dir",
+        metavar="DIR",
+        help="The watched directory; default: COMFYUI_OUTPUT_DIR, else the bucket's own catalog.",
+        show_default=False,
     ),
 ]
 
@@ -38,14 +43,21 @@ def catalog_path(root: Path) -> Path:
 
 @contextlib.contextmanager
 def catalog_of(directory: Path | None) -> Iterator[CatalogDatabase]:
-    """Open the catalog to read it. An engine may write to it at the same time.
+    """Open the catalog to read it: a directory's, or where none is named the bucket's, up to date.
 
     Raises:
-        WrongUsage: no directory is named.
+        WrongUsage: neither a directory is named nor a bucket configured.
         CatalogError: there is no catalog, or it can't be read.
+        StoreError: the bucket's catalog can't be read.
     """
     from ..catalog.database import CatalogDatabase
 
+    settings = bucket_settings(directory)
+    if settings is not None:
+        with bucket_catalog(settings) as opened:
+            load_copy(opened)
+            yield opened.database
+        return
     path = catalog_path(needed_root(directory))
     if not path.is_file():
         raise CatalogError(
@@ -125,6 +137,9 @@ def graphs_of(database: CatalogDatabase, directory: Path | None, asset: dict[str
     if stored:
         prompt, workflow = unpack_graphs(stored[0][0])
         return workflow if part == "workflow" else prompt
+    settings = bucket_settings(directory)
+    if settings is not None:
+        return _packed_graphs(database, settings, asset, part)
     engine = running_engine(needed_root(directory))
     if engine is None:
         raise CloudArchiveError(
@@ -160,3 +175,21 @@ def thumbnails_of(
             yield picture
     finally:
         thumbnails.close()
+
+
+def _packed_graphs(database: CatalogDatabase, settings: Settings, asset: dict[str, Any], part: str) -> Any:
+    """Return a graph from the asset's pack in the bucket. CloudArchiveError: there is none."""
+    from ..catalog.bucket.link import read_graphs
+    from ..catalog.bucket.names import CatalogFolder
+    from ..catalog.bucket.tables import packed_of
+
+    with database.reading() as db:
+        packed = packed_of(db, uuid.UUID(asset["id"]))
+    found = None
+    if packed is not None and packed[1][1]:
+        with bucket(settings) as store:
+            found = read_graphs(store, CatalogFolder.of(settings.prefix).key(packed[0]), *packed[1])
+    graph = None if found is None else found[1 if part == "workflow" else 0]
+    if graph is None:
+        raise CloudArchiveError(f"The bucket's catalog does not hold the {part} of {asset['key']}.")
+    return graph

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ..errors import StoreError
 from ..terminal import EXIT_DONE, EXIT_FAILED, format_table, is_terminal, print_error, print_json, print_line
 from ..text import count_noun, format_bytes, make_printable
 from .arguments import WrongUsage
@@ -15,7 +16,9 @@ from .common import age_seconds, archive_root, archive_scope, bucket, ledger_of,
 from .options import Directory, Json
 
 if TYPE_CHECKING:
+    from ..config.settings import Settings
     from ..maintenance.prune import PrunePlan, PruneReport, PruneRule
+    from ..store.base import ObjectStore
 
 _SHOWN = 20
 
@@ -83,8 +86,27 @@ def prune(
             plan,
             on_progress=lambda done, total: progress.draw(done, total, f"{done:,}/{total:,} deleted"),
         )
+        told = _tell_catalog(settings, store, report)
     _answer(plan, report, shown_prefix, json=json)
-    raise typer.Exit(EXIT_FAILED if report.failed else EXIT_DONE)
+    raise typer.Exit(EXIT_FAILED if report.failed or not told else EXIT_DONE)
+
+
+def _tell_catalog(settings: Settings, store: ObjectStore, report: PruneReport) -> bool:
+    """Write into the bucket's catalog what was deleted. Returns False, with a message, where that failed."""
+    from ..catalog.bucket.names import CatalogFolder
+    from ..catalog.bucket.tombstones import write_tombstones
+
+    if settings.catalog == "off" or not report.deleted_keys:
+        return True
+    try:
+        write_tombstones(store, CatalogFolder.of(settings.prefix), settings.machine_name, report.deleted_keys)
+    except StoreError as error:
+        print_error(
+            f"The objects were deleted, but other machines were not told: {error}"
+            " Run cloud-archive catalog rebuild to note what is gone."
+        )
+        return False
+    return True
 
 
 def _rule(older_than: str | None, keep_bytes: str | None, everything: bool) -> PruneRule:

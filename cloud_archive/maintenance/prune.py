@@ -114,6 +114,7 @@ class PruneReport:
 
     deleted: int = 0
     deleted_bytes: int = 0
+    deleted_keys: list[str] = field(default_factory=list)
     failed: list[tuple[str, str]] = field(default_factory=list)
 
 
@@ -290,6 +291,7 @@ def _record_result(
         else:
             report.deleted += 1
             report.deleted_bytes += one.size_bytes
+            report.deleted_keys.append(one.key)
     if ledger is None:
         return
     kept = [row for one in tried if one.key in there and answers[one.key] is None for row in one.rows]

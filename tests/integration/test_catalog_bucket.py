@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from cloud_archive.archive.engine import Engine
+from cloud_archive.catalog.bucket.copy import opened_catalog
 from cloud_archive.catalog.bucket.names import CatalogFolder, parse_name
 from cloud_archive.catalog.bucket.segment import Decoded, decode
+from cloud_archive.catalog.export import asset_rows
+from cloud_archive.catalog.rows import asset_id
+from cloud_archive.cli.app import main
+from cloud_archive.config.settings import load_settings
+from cloud_archive.errors import RequestRefused
+from cloud_archive.store.s3 import S3Store
 from tests.servers import S3Server, wait_until
-from tests.unit.catalog.cataloguing import png
+from tests.unit.catalog import writers
+from tests.unit.catalog.cataloguing import graph, png
 
 from .archives import Archive
 
@@ -49,3 +60,168 @@ def test_a_key_that_may_only_put_writes_segments(tmp_path: Path, seaweedfs: S3Se
         wait_until(lambda: engine.status().archived_files == 1, "archived")
         assert engine.flush(60)
     assert [row["key"] for row in rows_in(seaweedfs)] == ["out/a.png"]
+
+
+def ran(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    capsys.readouterr()
+    status = main(arguments)
+    out, err = capsys.readouterr()
+    return status, out, err
+
+
+def answered(capsys: pytest.CaptureFixture[str], *arguments: str) -> Any:
+    status, out, err = ran(capsys, *arguments, "--json")
+    assert (status, err) == (0, "")
+    return json.loads(out.splitlines()[-1])
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path, seaweedfs: S3Server, monkeypatch: pytest.MonkeyPatch) -> Archive:
+    """A machine archived two pictures and ended; commands run on another one, which knows only the bucket."""
+    archive = Archive(tmp_path, seaweedfs)
+    archive.environ["CLOUD_ARCHIVE_MACHINE_NAME"] = "pod-1"
+    archive.write("sub/fox.png", png("a red fox", 2**64 - 1))
+    archive.write("cat.png", png("a black cat"))
+    with archive.running() as engine:
+        wait_until(lambda: engine.status().archived_files == 2, "archived")
+        assert engine.drain(30)
+    for name, value in archive.environ.items():
+        monkeypatch.setenv(name, value)
+    return archive
+
+
+def test_commands_without_a_directory_read_the_bucket_s_catalog(
+    elsewhere: Archive, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (fox,) = answered(capsys, "search", "red", "fox")["assets"]
+    assert (fox["key"], fox["machine"], fox["metadata"]["seed"]) == ("out/sub/fox.png", "pod-1", 2**64 - 1)
+    status, out, _ = ran(capsys, "show", "sub/fox.png", "--workflow", "-")
+    assert (status, json.loads(out)) == (0, writers.WORKFLOW)
+    found = answered(capsys, "catalog", "status")
+    assert (found["assets"], found["unwritten"], found["file_troubles"]) == (2, 0, [])
+    assert answered(capsys, "catalog", "sync")["files"] == 0
+    # Deleted by prune: gone on every machine.
+    elsewhere.server.put(
+        "out/.cloud-archive/v1/segments/2026-01-01/" + "0" * 26 + "-evil.jsonl.gz", b"no gzip"
+    )
+    status, out, err = ran(capsys, "catalog", "sync")
+    assert (status, "evil" in err) == (1, True)
+    status, out, _ = ran(capsys, "prune", "--older-than", "0s", "--yes", "--prefix", "out/sub")
+    assert (status, "Deleted 1 object" in out) == (0, True)
+    found = answered(capsys, "catalog", "status")
+    assert (found["assets"], len(found["file_troubles"])) == (1, 1)
+
+
+def test_rows_of_a_machine_that_vanished_come_back_by_rebuild(
+    elsewhere: Archive, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    server = elsewhere.server
+    server.put("out/lost.png", png("a lost owl", 7))
+    server.client.delete_object(Bucket=server.bucket, Key="out/cat.png")
+    planned = answered(capsys, "catalog", "rebuild", "--dry-run")
+    assert (planned["to_add"], planned["gone"], planned["listed"]) == (1, 1, 2)
+    assert planned["requests"] == 3 + 2
+    status, out, _ = ran(capsys, "catalog", "rebuild")
+    assert status == 0
+    assert "requests" in out.splitlines()[0]
+    assert out.splitlines()[-1] == "Added 1 file, and noted that 1 file were deleted."
+    assert answered(capsys, "catalog", "rebuild")["added"] == 0
+    # Another machine needs no rebuild of its own.
+    settings = load_settings(elsewhere.environ)
+    store = S3Store(settings)
+    with opened_catalog(tmp_path / "third" / "catalog.sqlite3", store, settings) as opened:
+        opened.syncing().sync()
+        rows = {row["key"]: (row["prompt"], row["machine"]) for row in asset_rows(opened.database)}
+    store.close()
+    assert rows == {"out/lost.png": ("a lost owl", None), "out/sub/fox.png": ("a red fox", "pod-1")}
+
+
+def test_edits_reach_every_machine_and_the_later_one_wins(tmp_path: Path, seaweedfs: S3Server) -> None:
+    first = Archive(tmp_path / "1", seaweedfs)
+    first.write("fox.png", png("a red fox"))
+    second = Archive(tmp_path / "2", seaweedfs)
+    identity = asset_id(seaweedfs.bucket, "out/fox.png")
+    with first.running() as one, second.running() as two:
+        wait_until(lambda: one.status().archived_files == 1, "archived")
+        assert one.flush(60)
+
+        def synced(engine: Engine) -> dict[str, Any]:
+            catalog = engine.catalog()
+            assert catalog._link is not None
+            catalog._link._sync.sync()
+            return catalog.asset(identity)
+
+        assert synced(two)["rating"] == 0
+        two.catalog().edit(identity, {"rating": 4, "tags": ["a", "b"], "note": "from two"})
+        assert two.flush(60)
+        assert (synced(one)["rating"], synced(one)["tags"]) == (4, ["a", "b"])
+        one.catalog().edit(identity, {"rating": 5, "tags": ["b", "c"]})
+        assert one.flush(60)
+        found = synced(two)
+        assert (found["rating"], found["tags"], found["note"]) == (5, ["b", "c"], "from two")
+        # Somebody else deletes the object: it is gone once somebody asks for it.
+        seaweedfs.client.delete_object(Bucket=seaweedfs.bucket, Key="out/fox.png")
+        with pytest.raises(RequestRefused, match="deleted"):
+            list(two.catalog().pieces(identity, range(1)))
+        assert two.flush(60)
+        with pytest.raises(RequestRefused, match="no asset"):
+            synced(one)
+
+
+def test_the_thumbnail_of_another_machine_is_one_ranged_read(tmp_path: Path, seaweedfs: S3Server) -> None:
+    first = Archive(tmp_path / "1", seaweedfs)
+    first.write("fox.png", png("a red fox"))
+    with first.running() as engine:
+        wait_until(lambda: engine.catalog().wait_until_filled(0), "read")
+        catalog = engine.catalog()
+        assert catalog._link is not None
+        wait_until(lambda: catalog._link is not None and catalog._link.writer._pictured > 0, "pictured")
+        assert engine.flush(60)
+    second = Archive(tmp_path / "2", seaweedfs)
+    with second.running() as engine:
+        catalog = engine.catalog()
+        assert catalog._link is not None
+        catalog._link._sync.sync()
+        identity = asset_id(seaweedfs.bucket, "out/fox.png")
+        seaweedfs.client.delete_object(Bucket=seaweedfs.bucket, Key="out/fox.png")
+        found = catalog.thumbnail(identity)
+        assert (found.mime_type, found.data[:4]) == ("image/webp", b"RIFF")
+        prompt, workflow = catalog.graphs(identity)
+        assert (prompt, workflow) == (graph("a red fox"), writers.WORKFLOW)
+
+
+def test_a_key_that_may_not_read_says_which_right_is_missing(
+    elsewhere: Archive, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in elsewhere.server.put_only().items():
+        monkeypatch.setenv(name, value)
+    status, _, err = ran(capsys, "catalog", "sync")
+    assert (status, "s3:ListBucket" in err) == (1, True)
+
+
+def test_compact_export_and_sql(
+    elsewhere: Archive, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    elsewhere.write("owl.png", png("a white owl"))
+    with elsewhere.running() as engine:
+        wait_until(lambda: engine.status().archived_files == 3, "archived")
+        assert engine.drain(30)
+    server = elsewhere.server
+    segments = [key for key in server.keys(FOLDER.base) if "/segments/" in key]
+    (month,) = answered(capsys, "catalog", "compact", "--delete")["files"]
+    assert (month["rows"], month["replaced"], month["deleted"]) == (3, len(segments), len(segments))
+    assert [key for key in server.keys(FOLDER.base) if "/segments/" in key] == []
+    assert ran(capsys, "catalog", "compact")[1] == "Nothing to compact.\n"
+    for form in ("jsonl", "parquet"):
+        (file,) = answered(capsys, "catalog", "export", f"--{form}", str(tmp_path / form))["files"]
+        assert Path(file).is_file()
+    (key,) = answered(capsys, "catalog", "export", "--jsonl", "s3")["files"]
+    exported = [json.loads(line) for line in gzip.decompress(server.read(key)).splitlines()]
+    assert sorted(row["prompt"] for row in exported) == ["a black cat", "a red fox", "a white owl"]
+    found = answered(capsys, "catalog", "sql", "SELECT count(*), max(seed) FROM assets")
+    assert found["rows"] == [[3, 2**64 - 1]]
+    statement = f"SELECT count(*) AS files FROM '{tmp_path}/parquet/*.parquet' WHERE prompt LIKE '%fox%'"
+    status, out, _ = ran(capsys, "catalog", "sql", statement)
+    assert (status, out.split()) == (0, ["files", "1"])
+    status, _, err = ran(capsys, "catalog", "sql", "SELEKT")
+    assert (status, "DuckDB" in err) == (1, True)

@@ -1,0 +1,75 @@
+"""The bucket's catalog on a machine that never archived anything: a copy for each destination, for commands."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from ...config.settings import Settings
+from ...private_files import make_private_directory
+from ...state import platform_state_directory
+from ...store.base import ObjectStore
+from ..database import CATALOG_NAME, CatalogDatabase, open_catalog
+from .names import CatalogFolder
+from .sync import CatalogSync
+from .writer import SegmentWriter
+
+
+def copy_directory(settings: Settings) -> Path:
+    """Return where the copy for this destination lies, or would lie.
+
+    Raises:
+        OSError: this user has no home directory.
+    """
+    folder = CatalogFolder.of(settings.prefix)
+    named = f"{settings.endpoint_label}/{settings.bucket}/{folder.head}"
+    word = "".join(sign if sign.isalnum() else "-" for sign in settings.bucket)[:40]
+    digest = hashlib.sha256(named.encode()).hexdigest()[:12]
+    return platform_state_directory() / "destinations" / f"{word}-{digest}"
+
+
+@dataclass(frozen=True, slots=True)
+class BucketCatalog:
+    """A local catalog, and the bucket that it is a copy of or is written to."""
+
+    database: CatalogDatabase
+    store: ObjectStore
+    folder: CatalogFolder
+    settings: Settings
+
+    def syncing(self) -> CatalogSync:
+        """Return what reads the bucket's catalog."""
+        return CatalogSync(lambda: self.database, self.store, self.folder, self.settings.bucket)
+
+    def writing(self) -> SegmentWriter:
+        """Return what writes to the bucket's catalog."""
+        return SegmentWriter(
+            lambda: self.database,
+            self.store,
+            self.folder,
+            machine=self.settings.machine_name,
+            keep_graphs=self.settings.catalog == "full",
+        )
+
+
+@contextlib.contextmanager
+def opened_catalog(path: Path, store: ObjectStore, settings: Settings) -> Iterator[BucketCatalog]:
+    """Open the local catalog at `path`, and make it where there is none.
+
+    Raises:
+        CatalogError, OSError: it can't be made or opened.
+    """
+    make_private_directory(path.parent, keep_mode=path.parent.is_dir())
+    database, _ = open_catalog(path)
+    try:
+        yield BucketCatalog(database, store, CatalogFolder.of(settings.prefix), settings)
+    finally:
+        database.close()
+
+
+def copy_path(settings: Settings) -> Path:
+    """Return the path of the copy's catalog. OSError: this user has no home directory."""
+    return copy_directory(settings) / CATALOG_NAME

@@ -1,0 +1,90 @@
+"""The segments' columns as other engines declare them: one table of fields for all of them.
+
+>>> print(trino_table("bucket", "outputs/.cloud-archive/v1/").splitlines()[0])
+CREATE TABLE hive.archive.segments (
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from .fields import DEL, FIELDS, PUT, SET
+
+_DUCKDB: Mapping[str, str] = {
+    "string": "VARCHAR",
+    "long": "BIGINT",
+    "double": "DOUBLE",
+    "boolean": "BOOLEAN",
+    "strings": "VARCHAR[]",
+    "loras": "STRUCT(name VARCHAR, strength DOUBLE)[]",
+}
+_TRINO: Mapping[str, str] = {
+    "string": "varchar",
+    "long": "bigint",
+    "double": "double",
+    "boolean": "boolean",
+    "strings": "array(varchar)",
+    "loras": "array(row(name varchar, strength double))",
+}
+_HIVE: Mapping[str, str] = {
+    "string": "string",
+    "long": "bigint",
+    "double": "double",
+    "boolean": "boolean",
+    "strings": "array<string>",
+    "loras": "array<struct<name:string,strength:double>>",
+}
+COLUMNS = tuple(one for one in FIELDS if {PUT, SET, DEL} & set(one.rows))
+
+
+def duckdb_columns() -> str:
+    """Return the argument `columns` of DuckDB's read_json for segments."""
+    return "{" + ", ".join(f"{one.name}: '{_DUCKDB[one.kind]}'" for one in COLUMNS) + "}"
+
+
+def duckdb_assets(files: str) -> str:
+    """Return a DuckDB query for the assets that segments hold, as docs/catalog-format.md resolves rows.
+
+    Args:
+        files: a pattern such as `segments/*/*.jsonl.gz`, without quotes in it.
+    """
+    return f"""\
+WITH lines AS (
+    SELECT * FROM read_json('{files}', format = 'newline_delimited', columns = {duckdb_columns()})
+), puts AS (
+    SELECT * FROM lines WHERE op = 'put'
+    QUALIFY row_number() OVER (PARTITION BY key ORDER BY clock DESC, reader DESC, machine DESC NULLS LAST) = 1
+), gone AS (
+    SELECT key, max(clock) AS clock FROM lines WHERE op = 'del' GROUP BY key
+), edits AS (
+    SELECT key, arg_max(rating, (clock, machine)) FILTER (rating IS NOT NULL) AS rating,
+        arg_max(favorite, (clock, machine)) FILTER (favorite IS NOT NULL) AS favorite,
+        arg_max(hidden, (clock, machine)) FILTER (hidden IS NOT NULL) AS hidden,
+        arg_max(note, (clock, machine)) FILTER (note IS NOT NULL) AS note
+    FROM lines WHERE op = 'set' GROUP BY key
+)
+SELECT puts.* EXCLUDE (op, rating, favorite, hidden, note, tags_added, tags_removed),
+    coalesce(edits.rating, 0) AS rating, coalesce(edits.favorite, false) AS favorite,
+    coalesce(edits.hidden, false) AS hidden, coalesce(edits.note, '') AS note
+FROM puts LEFT JOIN gone USING (key) LEFT JOIN edits USING (key)
+WHERE gone.clock IS NULL OR puts.clock > gone.clock"""
+
+
+def trino_table(bucket: str, base: str) -> str:
+    """Return Trino's table over the segments of a bucket; `base` ends in `/`."""
+    columns = ",\n".join(f"    {one.name} {_TRINO[one.kind]}" for one in COLUMNS)
+    return (
+        f"CREATE TABLE hive.archive.segments (\n{columns}\n)\n"
+        f"WITH (format = 'JSON', external_location = 's3a://{bucket}/{base}segments/')"
+    )
+
+
+def athena_table(bucket: str, base: str) -> str:
+    """Return Athena's table over the segments of a bucket; `base` ends in `/`."""
+    columns = ",\n".join(f"    `{one.name}` {_HIVE[one.kind]}" for one in COLUMNS)
+    return (
+        f"CREATE EXTERNAL TABLE segments (\n{columns}\n)\n"
+        "ROW FORMAT SERDE 'org.openx.data.jsonserde.JsonSerDe'\n"
+        "WITH SERDEPROPERTIES ('ignore.malformed.json' = 'true')\n"
+        f"LOCATION 's3://{bucket}/{base}segments/'"
+    )

@@ -1,0 +1,128 @@
+"""Follow what other machines write: often while somebody looks, else now and then. One thread that waits on events."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+
+from ...errors import CloudArchiveError
+from .sync import CatalogSync
+
+logger = logging.getLogger("cloud_archive.catalog")
+
+WATCHED_SECONDS = 30.0  # between two passes while somebody looks
+IDLE_SECONDS = 300.0
+LOOKING_SECONDS = 60.0  # how long a search or a page counts as somebody who looks
+FULL_SECONDS = 3600.0  # between two listings of everything
+STOP_SECONDS = 5.0
+
+
+class Follower:
+    """Runs passes of a CatalogSync.
+
+    Args:
+        first_after_seconds: before the first pass, unless somebody looks: a start has more urgent requests.
+        may_read: whether nothing uploads now; somebody who looks need not wait for that.
+        on_pass: called in the thread after each pass.
+    """
+
+    def __init__(
+        self,
+        sync: CatalogSync,
+        *,
+        first_after_seconds: float = WATCHED_SECONDS,
+        may_read: Callable[[], bool] = lambda: True,
+        on_pass: Callable[[], None] = lambda: None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._sync = sync
+        self._may_read = may_read
+        self._on_pass = on_pass
+        self._clock = clock
+        self._changed = threading.Condition()
+        self._stopping = False
+        self._looked_at: float | None = None
+        self._next_at = clock() + first_after_seconds
+        self._passed_at: float | None = None  # when the last pass ended
+        self._full_at: float | None = None  # when everything was listed last
+        self._progress = (0, 0)
+        self._busy = False
+        self._thread = threading.Thread(target=self._run, name="cloud-archive-follower", daemon=True)
+        self.trouble: str | None = None
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread, after the file that it reads or without it."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify_all()
+        if self._thread.is_alive():
+            self._thread.join(STOP_SECONDS)
+
+    def look(self) -> None:
+        """Note that somebody looks: the next pass comes soon."""
+        now = self._clock()
+        with self._changed:
+            self._looked_at = now
+            soonest = now if self._passed_at is None else max(now, self._passed_at + WATCHED_SECONDS)
+            if soonest < self._next_at:
+                self._next_at = soonest
+                self._changed.notify_all()
+
+    def status(self) -> dict[str, object]:
+        """What `catalog status` shows."""
+        done, total = self._progress
+        state = "waiting" if self._full_at is None else "complete"
+        return {
+            "state": "loading" if self._busy and total else state,
+            "loaded_files": done,
+            "known_files": total,
+            "trouble": self.trouble,
+        }
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                while not self._stopping and (left := self._next_at - self._clock()) > 0:
+                    self._changed.wait(left)
+                if self._stopping:
+                    return
+            self._pass()
+            with self._changed:
+                self._passed_at = self._clock()
+                self._next_at = self._passed_at + (WATCHED_SECONDS if self._is_watched() else IDLE_SECONDS)
+
+    def _is_watched(self) -> bool:
+        return self._looked_at is not None and self._clock() - self._looked_at < LOOKING_SECONDS
+
+    def _may_go_on(self) -> bool:
+        return not self._stopping and (self._is_watched() or self._may_read())
+
+    def _pass(self) -> None:
+        began = self._clock()
+        recent = self._full_at is not None and began - self._full_at < FULL_SECONDS
+        self._busy = True
+        try:
+            result = self._sync.sync(
+                recent=recent, may_go_on=self._may_go_on, on_progress=self._note_progress
+            )
+            if not recent and not result.left:
+                self._full_at = began
+            self.trouble = result.troubles[0] if result.left and result.troubles else None
+            self._on_pass()
+        except Exception as error:
+            if not isinstance(error, (CloudArchiveError, OSError)):
+                logger.exception("Reading the catalog in the bucket failed")
+            if not self._stopping and str(error) != self.trouble:
+                logger.warning("%s", error)
+            self.trouble = str(error)
+        finally:
+            self._busy = False
+
+    def _note_progress(self, done: int, total: int) -> None:
+        self._progress = (done, total)

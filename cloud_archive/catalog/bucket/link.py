@@ -1,0 +1,137 @@
+"""What connects an engine's catalog with the bucket's: the thread that writes and the one that follows the others."""
+
+from __future__ import annotations
+
+import contextlib
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+from ...config.settings import Settings
+from ...errors import CatalogError, StoreError
+from ...store.base import ObjectStore
+from ..database import CatalogDatabase
+from ..rebuild import forget_missing
+from ..thumbnails.thumbnails import Thumbnails
+from .compaction import compact_crowded_months
+from .follower import Follower
+from .names import CatalogFolder
+from .outgoing import key_of
+from .packs import MAX_GRAPHS_BYTES, unzip_graphs
+from .sync import CatalogSync, file_troubles
+from .tables import packed_of
+from .writer import SegmentWriter
+
+
+class BucketLink:
+    """Started with the catalog and stopped before it.
+
+    Args:
+        database: returns the open catalog; CatalogError: there is none.
+        may_go_on: whether nothing uploads, and nobody asked to stop.
+    """
+
+    def __init__(
+        self,
+        database: Callable[[], CatalogDatabase],
+        store: ObjectStore,
+        settings: Settings,
+        thumbnails: Thumbnails,
+        may_go_on: Callable[[], bool],
+    ) -> None:
+        self._database = database
+        self._store = store
+        self._settings = settings
+        self._may_go_on = may_go_on
+        self.folder = CatalogFolder.of(settings.prefix)
+        full = settings.catalog == "full"
+        self.writer = SegmentWriter(
+            database,
+            store,
+            self.folder,
+            machine=settings.machine_name,
+            keep_graphs=full,
+            thumbnails=thumbnails if full else None,
+            may_write=may_go_on,
+        )
+        self._sync = CatalogSync(database, store, self.folder, settings.bucket)
+        self._follower: Follower | None = None
+        if settings.gallery != "off":
+            self._follower = Follower(self._sync, may_read=may_go_on, on_pass=self._compact)
+
+    def start(self) -> None:
+        """Start the threads."""
+        self.writer.start()
+        if self._follower is not None:
+            self._follower.start()
+
+    def stop(self) -> None:
+        """End the threads. What is unwritten is written by the next start."""
+        self.writer.stop()
+        if self._follower is not None:
+            self._follower.stop()
+
+    def look(self) -> None:
+        """Note that somebody looks at the catalog."""
+        if self._follower is not None:
+            self._follower.look()
+
+    def unwritten(self) -> int:
+        """Return how many rows the bucket does not hold yet."""
+        with contextlib.suppress(CatalogError):
+            return self.writer.unwritten()
+        return 0
+
+    def graphs(self, identity: uuid.UUID) -> tuple[dict[str, Any] | None, dict[str, Any] | None] | None:
+        """Return the prompt graph and the workflow that a pack holds; None: none does, or it can't be read."""
+        with self._database().reading() as db:
+            packed = packed_of(db, identity)
+        if packed is None or not 0 < packed[1][1] <= MAX_GRAPHS_BYTES:
+            return None
+        return read_graphs(self._store, self.folder.key(packed[0]), *packed[1])
+
+    def note_missing(self, identity: uuid.UUID) -> bool:
+        """Remove an asset whose object somebody else has deleted, and tell the others. Returns whether it is gone.
+
+        Raises:
+            StoreError: that can't be found out now.
+        """
+        with self._database().reading() as db:
+            key = key_of(db, identity)
+        settings = self._settings
+        if key is None or not forget_missing(
+            self._database(), self._store, settings.bucket, key, settings.machine_name
+        ):
+            return False
+        self.writer.wake()
+        return True
+
+    def status(self) -> dict[str, Any]:
+        """What `catalog status` shows of the bucket."""
+        with self._database().reading() as db:
+            troubles = file_troubles(db)
+        found: dict[str, Any] = {
+            "unwritten": self.writer.unwritten(),
+            "write_trouble": self.writer.trouble,
+            "file_troubles": troubles,
+        }
+        if self._follower is not None:
+            found["others"] = self._follower.status()
+        return found
+
+    def _compact(self) -> None:
+        if self._may_go_on() and self._settings.catalog != "off":
+            compact_crowded_months(
+                self._store, self.folder, self._settings, self._database(), self._may_go_on
+            )
+
+
+def read_graphs(
+    store: ObjectStore, key: str, offset: int, length: int
+) -> tuple[dict[str, Any] | None, dict[str, Any] | None] | None:
+    """Return the graphs at this place of a pack; None: it can't be read, or holds none."""
+    try:
+        data = b"".join(store.read(key, length, byte_range=range(offset, offset + length)))
+        return unzip_graphs(data[:length])
+    except (StoreError, ValueError):
+        return None

@@ -1,0 +1,149 @@
+"""Give the catalog to other programs: JSON lines, Parquet, or SQL by DuckDB (extra `analytics`)."""
+
+from __future__ import annotations
+
+import gzip
+import importlib.util
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ..errors import CatalogError
+from .database import CatalogDatabase
+from .search import MAX_LIMIT, search
+
+PART_ROWS = 100_000
+COLUMNS: dict[str, str] = {
+    "id": "VARCHAR",
+    "key": "VARCHAR",
+    "name": "VARCHAR",
+    "path": "VARCHAR",
+    "size": "BIGINT",
+    "mime_type": "VARCHAR",
+    "sha256": "VARCHAR",
+    "created_at": "TIMESTAMP",
+    "machine": "VARCHAR",
+    "session_id": "VARCHAR",
+    "job_id": "VARCHAR",
+    "width": "BIGINT",
+    "height": "BIGINT",
+    "duration_seconds": "DOUBLE",
+    "prompt": "VARCHAR",
+    "negative_prompt": "VARCHAR",
+    "models": "VARCHAR[]",
+    "loras": "STRUCT(name VARCHAR, strength DOUBLE)[]",
+    "seed": "UBIGINT",
+    "sampler": "VARCHAR",
+    "scheduler": "VARCHAR",
+    "steps": "BIGINT",
+    "cfg": "DOUBLE",
+    "denoise": "DOUBLE",
+    "input_images": "VARCHAR[]",
+    "source": "VARCHAR",
+    "confidence": "VARCHAR",
+    "has_workflow": "BOOLEAN",
+    "has_prompt": "BOOLEAN",
+    "tags": "VARCHAR[]",
+    "favorite": "BOOLEAN",
+    "rating": "BIGINT",
+    "note": "VARCHAR",
+    "hidden": "BOOLEAN",
+}
+"""The columns of the view `assets` and of Parquet files, with DuckDB's types."""
+
+
+def asset_rows(database: CatalogDatabase) -> Iterator[dict[str, Any]]:
+    """Yield every asset, hidden ones too, with the columns of COLUMNS."""
+    for query in ("", "is:hidden"):
+        after = None
+        while True:
+            with database.reading() as db:
+                page = search(db, query, sort="created_at", order="asc", limit=MAX_LIMIT, after=after)
+            for asset in page.assets:
+                facts = asset.pop("metadata")
+                yield {name: asset.get(name, facts.get(name)) for name in COLUMNS}
+            after = page.next_cursor
+            if after is None:
+                break
+
+
+def export_jsonl(database: CatalogDatabase, directory: Path) -> list[Path]:
+    """Write gzipped JSON lines, 100,000 rows a file; returns the files. OSError: they can't be written."""
+    directory.mkdir(parents=True, exist_ok=True)
+    files: list[Path] = []
+    rows = asset_rows(database)
+    row = next(rows, None)
+    while row is not None or not files:
+        files.append(directory / f"assets-{len(files) + 1:04}.jsonl.gz")
+        with gzip.open(files[-1], "wt", encoding="utf-8", compresslevel=4) as file:
+            for _ in range(PART_ROWS):
+                if row is None:
+                    break
+                text = json.dumps(row, ensure_ascii=False)
+                file.write(text.encode("utf-8", "replace").decode() + "\n")
+                row = next(rows, None)
+    return files
+
+
+def export_parquet(database: CatalogDatabase, directory: Path, scratch: Path) -> list[Path]:
+    """Write Parquet files, one for each file of `export_jsonl`; returns the files.
+
+    Args:
+        scratch: a directory for what is needed meanwhile; the caller deletes it.
+
+    Raises:
+        CatalogError: DuckDB is not installed.
+        OSError: the files can't be written.
+    """
+    connection = connect()
+    directory.mkdir(parents=True, exist_ok=True)
+    files = []
+    for file in export_jsonl(database, scratch):
+        target = directory / file.name.replace(".jsonl.gz", ".parquet")
+        connection.execute(
+            f"COPY ({_read(str(file))}) TO '{_quoted(str(target))}' (FORMAT parquet, COMPRESSION zstd)"
+        )
+        files.append(target)
+    return files
+
+
+def run_sql(
+    database: CatalogDatabase, statement: str, scratch: Path
+) -> tuple[list[str], list[tuple[Any, ...]]]:
+    """Run SQL by DuckDB over the view `assets`; returns the columns' names and the rows.
+
+    Raises:
+        CatalogError: DuckDB is not installed, or refuses the statement.
+    """
+    connection = connect()
+    export_jsonl(database, scratch)
+    connection.execute(f"CREATE VIEW assets AS {_read(str(scratch / '*.jsonl.gz'))}")
+    import duckdb
+
+    try:
+        connection.execute(statement)
+        names = [column[0] for column in connection.description or ()]
+        return names, connection.fetchall() if names else []
+    except duckdb.Error as error:
+        raise CatalogError(f"DuckDB can't run this: {error}") from error
+
+
+def connect() -> Any:
+    """Return a DuckDB connection in memory that installs nothing. CatalogError: DuckDB is missing."""
+    if importlib.util.find_spec("duckdb") is None:
+        raise CatalogError("This needs DuckDB: pip install 'cloud-archive[analytics]'.")
+    import duckdb
+
+    return duckdb.connect(config={"autoinstall_known_extensions": False, "autoload_known_extensions": False})
+
+
+def _read(files: str) -> str:
+    columns = ", ".join(f"{name}: '{kind}'" for name, kind in COLUMNS.items())
+    return (
+        f"SELECT * FROM read_json('{_quoted(files)}', format = 'newline_delimited', columns = {{{columns}}})"
+    )
+
+
+def _quoted(text: str) -> str:
+    return text.replace("'", "''")

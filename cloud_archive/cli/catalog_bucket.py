@@ -1,0 +1,211 @@
+"""`catalog sync`, `compact`, `export` and `sql`: the catalog in the bucket, and what other programs make of it."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ..errors import CatalogError
+from ..terminal import EXIT_FAILED, format_table, is_terminal, print_error, print_json, print_line
+from ..text import count_noun, make_printable
+from .arguments import WrongUsage
+from .bucket_catalog import bucket_catalog, bucket_settings
+from .catalog_view import Dir, catalog_of, catalog_path
+from .common import bucket, needed_root, settings_now
+from .options import Json
+from .progress import Progress
+
+if TYPE_CHECKING:
+    from ..catalog.bucket.compaction import Compacted
+    from ..catalog.bucket.copy import BucketCatalog
+
+_TO_BUCKET = "s3"
+_SHOWN = 1000
+
+
+def register_bucket_commands(group: typer.Typer) -> None:
+    """Add the commands to `catalog`."""
+    group.command("sync", short_help="Read what other machines wrote into the bucket's catalog.")(sync)
+    group.command("compact", short_help="Join the bucket's small catalog files into one for each month.")(
+        compact
+    )
+    group.command("export", short_help="Write the catalog as JSON lines or Parquet.")(export)
+    group.command("sql", short_help="Ask the catalog with SQL (needs DuckDB).")(sql)
+
+
+@contextlib.contextmanager
+def writable_catalog(directory: Path | None) -> Iterator[BucketCatalog]:
+    """Open a directory's catalog together with its bucket, or the bucket's copy where no directory is named.
+
+    Raises:
+        WrongUsage: neither a directory is named nor a bucket configured.
+        CatalogError: the catalog is off, or can't be opened.
+    """
+    from ..catalog.bucket.copy import opened_catalog
+
+    settings = bucket_settings(directory)
+    if settings is not None:
+        with bucket_catalog(settings) as opened:
+            yield opened
+        return
+    root = needed_root(directory)
+    settings = settings_now()
+    if settings.catalog == "off":
+        raise CatalogError("The catalog is off: CLOUD_ARCHIVE_CATALOG is off.")
+    with bucket(settings) as store, opened_catalog(catalog_path(root), store, settings) as opened:
+        yield opened
+
+
+def sync(directory: Dir = None, json: Json = False) -> None:
+    """Read what other machines wrote: all of it, the newest first. An engine may run.
+
+    Files that were damaged are tried again.
+    """
+    with writable_catalog(directory) as opened, Progress(is_terminal(sys.stderr), "Reading") as progress:
+        syncing = opened.syncing()
+        syncing.forget_damaged()
+        result = syncing.sync(
+            on_progress=lambda done, total: progress.draw(done, total, f"{done:,}/{total:,} files")
+        )
+        assets = opened.database.read("SELECT count(*) FROM assets")[0][0]
+    for trouble in result.troubles:
+        print_error(make_printable(trouble))
+    found = {
+        "files": result.files,
+        "rows": result.rows,
+        "left": result.left,
+        "troubles": list(result.troubles),
+        "assets": assets,
+    }
+    if json:
+        print_json(found)
+    else:
+        print_line(
+            f"Read {count_noun(result.files, 'file')} with {count_noun(result.rows, 'row')};"
+            f" {count_noun(assets, 'asset')} in the catalog."
+        )
+    if result.troubles:
+        raise typer.Exit(EXIT_FAILED)
+
+
+def compact(
+    month: Annotated[str | None, typer.Option("--month", metavar="YYYY-MM", help="Only this month.")] = None,
+    delete: Annotated[
+        bool, typer.Option("--delete", help="Delete the files that are replaced; needs s3:DeleteObject.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Join the small files of each month into one. Nothing is changed; without --delete, nothing is removed.
+
+    Machines may go on writing, and two may compact at once.
+    """
+    from ..catalog.bucket.compaction import compact_month, delete_replaced, months_in
+    from ..catalog.bucket.names import CatalogFolder
+
+    settings = settings_now()
+    folder = CatalogFolder.of(settings.prefix)
+    done: list[Compacted] = []
+    with bucket(settings) as store, Progress(is_terminal(sys.stderr), "Compacting") as progress:
+        for name, files in months_in(store, folder, month or "").items():
+            progress.draw(0, None, name)
+            for result in compact_month(store, folder, settings.machine_name, files, now=time.time()):
+                if delete:
+                    delete_replaced(store, folder, result)
+                done.append(result)
+    left_out = [one for result in done for one in (*result.left_out, *result.not_deleted)]
+    for name, reason in left_out:
+        print_error(make_printable(f"{name}: {reason}"))
+    written = [result for result in done if result.name]
+    if json:
+        print_json({"files": [_compacted_json(one) for one in written]})
+    elif not written:
+        print_line("Nothing to compact.")
+    for one in () if json else written:
+        more = f", {one.deleted:,} deleted" if delete else ""
+        print_line(
+            f"{one.month}: {count_noun(one.rows, 'row')} in one file; it replaces"
+            f" {count_noun(len(one.replaced), 'file')}{more}."
+        )
+    if left_out:
+        raise typer.Exit(EXIT_FAILED)
+
+
+def _compacted_json(one: Compacted) -> dict[str, Any]:
+    return {
+        "month": one.month,
+        "name": one.name,
+        "rows": one.rows,
+        "replaced": len(one.replaced),
+        "deleted": one.deleted,
+    }
+
+
+def export(
+    target: Annotated[str, typer.Argument(metavar="DIR|s3", help="A directory, or s3 for the bucket.")],
+    jsonl: Annotated[bool, typer.Option("--jsonl", help="Gzipped JSON lines.")] = False,
+    parquet: Annotated[bool, typer.Option("--parquet", help="Parquet (needs DuckDB).")] = False,
+    directory: Dir = None,
+    json: Json = False,
+) -> None:
+    """Write every asset, one row each with friendly columns, into a directory or into the bucket."""
+    from ..catalog.export import export_jsonl, export_parquet
+
+    if jsonl == parquet:
+        raise WrongUsage("Give either --jsonl or --parquet.")
+    with catalog_of(directory) as database, tempfile.TemporaryDirectory(prefix="cloud-archive-") as scratch:
+        to = Path(scratch) / "export" if target == _TO_BUCKET else Path(target)
+        files = export_jsonl(database, to) if jsonl else export_parquet(database, to, Path(scratch) / "rows")
+        names = _uploaded(files) if target == _TO_BUCKET else [str(file) for file in files]
+    if json:
+        print_json({"files": names})
+        return
+    for name in names:
+        print_line(f"Wrote {name}")
+
+
+def _uploaded(files: list[Path]) -> list[str]:
+    """Put files below the catalog's folder; returns their keys."""
+    from ..catalog.bucket.names import CatalogFolder, new_ulid
+    from ..catalog.bucket.objects import PACK_TYPE, write_proven
+
+    settings = settings_now()
+    folder = CatalogFolder.of(settings.prefix)
+    export_name = new_ulid()
+    keys = []
+    with bucket(settings) as store:
+        for file in files:
+            key = folder.key(f"exports/{export_name}/{file.name}")
+            write_proven(store, key, file.read_bytes(), PACK_TYPE)
+            keys.append(key)
+    return keys
+
+
+def sql(
+    statement: Annotated[str, typer.Argument(metavar="SELECT…", show_default=False)],
+    directory: Dir = None,
+    json: Json = False,
+) -> None:
+    """Ask the catalog with SQL: the view `assets` has one row for each file. Needs DuckDB (extra `analytics`)."""
+    from ..catalog.export import run_sql
+
+    with catalog_of(directory) as database, tempfile.TemporaryDirectory(prefix="cloud-archive-") as scratch:
+        names, rows = run_sql(database, statement, Path(scratch))
+    if json:
+        print_json({"columns": names, "rows": [[_plain(value) for value in row] for row in rows]})
+        return
+    shown = [[make_printable("" if value is None else str(value)) for value in row] for row in rows[:_SHOWN]]
+    for line in format_table([names, *shown]):
+        print_line(line)
+    if len(rows) > _SHOWN:
+        print_line(f"… and {len(rows) - _SHOWN:,} more rows (--json shows all).")
+
+
+def _plain(value: Any) -> Any:
+    return value if value is None or isinstance(value, (str, int, float, bool, list, dict)) else str(value)

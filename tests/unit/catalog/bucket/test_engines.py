@@ -1,0 +1,62 @@
+"""What docs/analytics.md shows is what the code generates, and DuckDB sees the assets that a machine sees."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from cloud_archive.catalog.bucket.engines import athena_table, duckdb_assets, trino_table
+from cloud_archive.catalog.export import COLUMNS, asset_rows, connect, export_jsonl, run_sql
+from cloud_archive.errors import CatalogError
+
+from .test_compaction import filled
+from .test_sync import FOLDER, Other
+
+PAGE = Path(__file__).parents[4] / "docs" / "analytics.md"
+BASE = "comfyui-outputs/.cloud-archive/v1/"
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("duckdb", duckdb_assets("segments/*/*.jsonl.gz")),
+        ("trino", trino_table("my-outputs", BASE)),
+        ("athena", athena_table("my-outputs", BASE)),
+    ],
+)
+def test_the_page_shows_what_the_code_generates(name: str, text: str) -> None:
+    found = re.search(
+        rf"<!-- {name} -->\n```sql\n(.*?)\n```\n<!-- /{name} -->", PAGE.read_text("utf-8"), re.DOTALL
+    )
+    assert found is not None
+    assert found[1] == text
+
+
+def test_duckdb_over_segments_sees_what_a_machine_sees(tmp_path: Path) -> None:
+    store = filled(5)
+    for key, stored in store.objects.items():
+        file = tmp_path / "bucket" / FOLDER.name(key)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(stored.body)
+    query = duckdb_assets(f"{tmp_path}/bucket/segments/*/*.jsonl.gz")
+    seen = (
+        connect().execute(f"SELECT key, prompt, sha256, rating, note FROM ({query}) ORDER BY key").fetchall()
+    )
+    other = Other(tmp_path, store)
+    other.sync.sync()
+    names = ("key", "prompt", "sha256", "rating", "note")
+    expected = sorted(tuple(row[name] for name in names) for row in asset_rows(other.database))
+    assert expected
+    assert seen == expected
+    # The same through `catalog sql` and an export.
+    columns, rows = run_sql(
+        other.database, "SELECT key, rating FROM assets ORDER BY key", tmp_path / "scratch"
+    )
+    assert (columns, rows) == (["key", "rating"], [(row[0], row[3]) for row in expected])
+    assert [file.name for file in export_jsonl(other.database, tmp_path / "out")] == ["assets-0001.jsonl.gz"]
+    assert list(next(asset_rows(other.database))) == list(COLUMNS)
+    with pytest.raises(CatalogError, match="DuckDB"):
+        run_sql(other.database, "SELECT nothing_of_that_name FROM assets", tmp_path / "scratch2")
+    other.database.close()
