@@ -8,6 +8,7 @@ python -m tests.faults --swaps 1000             folders swapped for symbolic lin
 python -m tests.faults --floods 1000            connections that never finish a request, see floods.py
 python -m tests.faults --replaced 1000          objects replaced behind our back, see replaced.py
 python -m tests.faults --catalog 100            SIGKILL while the catalog is filled, see catalog_kills.py
+python -m tests.faults --machines 10 --times 4  does a new machine find all? see catalog_machines.py
 python -m tests.faults --soak 100000 --large 200    memory, descriptors, threads and the ledger's size, see soak.py
 """
 
@@ -22,6 +23,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tests.faults.catalog_kills import catalog_kills
+from tests.faults.catalog_machines import catalog_machines
 from tests.faults.floods import floods
 from tests.faults.pods import pods
 from tests.faults.replaced import replaced
@@ -133,6 +135,13 @@ def told(line: str) -> None:
     print(line, flush=True)
 
 
+def find_all(chosen: argparse.Namespace, seed: int, server: S3Server, directory: Path) -> bool:
+    """Returns whether all held."""
+    figures = catalog_machines(chosen.machines, chosen.times, 20, seed, server, directory / "machines")
+    print(*figures.lines(), sep="\n")
+    return figures.held
+
+
 def _chosen(chosen: argparse.Namespace) -> tuple[Callable[..., bool], str]:
     if chosen.soak:
         return long_soak, f"{chosen.soak} small and {chosen.large} large files"
@@ -142,6 +151,8 @@ def _chosen(chosen: argparse.Namespace) -> tuple[Callable[..., bool], str]:
         return replace, f"{chosen.replaced} rounds of replaced objects"
     if chosen.swaps:
         return swap, f"{chosen.swaps} rounds of swapped folders"
+    if chosen.machines:
+        return find_all, f"{chosen.machines} machines, each killed {chosen.times} times"
     if chosen.catalog:
         return kill_cataloguing, f"{chosen.catalog} kills while the catalog is filled"
     if chosen.pods:
@@ -171,6 +182,8 @@ def main() -> int:
     parser.add_argument("--swaps", type=int, default=0, help="so many rounds of swapped folders")
     parser.add_argument("--floods", type=int, default=0, help="so many rounds of half-open connections")
     parser.add_argument("--catalog", type=int, default=0, help="so many kills while the catalog is filled")
+    parser.add_argument("--machines", type=int, default=0, help="so many machines with one catalog")
+    parser.add_argument("--times", type=int, default=4, help="how often each of them is killed")
     parser.add_argument("--replaced", type=int, default=0, help="so many rounds of replaced objects")
     parser.add_argument("--soak", type=int, default=0, help="instead of kills: so many small files")
     parser.add_argument("--large", type=int, default=0, help="and so many of 16 to 64 MiB")

@@ -1,0 +1,206 @@
+"""Many machines that archive into one bucket and are killed: does a new machine find every object, each once?"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import sys
+import threading
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from cloud_archive.catalog.bucket.compaction import compact_month, delete_replaced, months_in
+from cloud_archive.catalog.bucket.copy import BucketCatalog, opened_catalog
+from cloud_archive.catalog.bucket.names import CatalogFolder
+from cloud_archive.catalog.export import asset_rows
+from cloud_archive.config.settings import Settings, load_settings
+from cloud_archive.store.s3 import S3Store
+from tests.fork_server import Forked, popen
+from tests.servers import S3Server
+from tests.unit.catalog.cataloguing import png
+
+PACKAGE_ROOT = Path(__file__).parents[2]
+PREFIX = "out"
+
+
+@dataclass(slots=True)
+class Figures:
+    """What came of it; `problems` has a line for each thing that is wrong."""
+
+    machines: int
+    kills: int = 0
+    objects: int = 0
+    segments: int = 0
+    seconds: float = 0.0
+    problems: list[str] = field(default_factory=list)
+
+    @property
+    def held(self) -> bool:
+        return not self.problems
+
+    def lines(self) -> list[str]:
+        return [
+            f"{self.machines} machines, {self.kills} kills, {self.objects} objects, {self.segments} segments in"
+            f" {self.seconds:.0f} s: {len(self.problems)} problems",
+            *self.problems[:50],
+        ]
+
+
+class Machine:
+    """One archiver with a directory and a state of its own."""
+
+    def __init__(self, number: int, base: Path, server: S3Server) -> None:
+        self.name = f"pod-{number}"
+        self.root = base / f"root{number}"
+        self.root.mkdir(parents=True)
+        self._log = base / f"{self.name}.log"
+        self._environ = (
+            os.environ
+            | server.environ(
+                S3_PREFIX=PREFIX,
+                CLOUD_ARCHIVE_MACHINE_NAME=self.name,
+                CLOUD_ARCHIVE_SETTLE_SECONDS="0.1",
+                CLOUD_ARCHIVE_STATE_DIR=str(base / f"state{number}"),
+                CLOUD_ARCHIVE_BACKFILL="all",
+            )
+            | {"PYTHONPATH": str(PACKAGE_ROOT)}
+        )
+        self._process: Any = None
+        self.prompts: dict[str, str] = {}
+
+    def start(self, *more: str) -> None:
+        with self._log.open("a") as log:
+            arguments = [sys.executable, "-m", "cloud_archive", "watch", *more, str(self.root)]
+            self._process = popen(arguments, env=self._environ, stdout=log, stderr=log)
+
+    def write(self, dice: random.Random, count: int) -> None:
+        for _ in range(count):
+            number = len(self.prompts)
+            name = f"{self.name}/fox_{number:05}_.png" if number % 3 else f"same_{number:05}_.png"
+            prompt = f"fox {number} of {self.name} {dice.getrandbits(40):x}"
+            body = png(prompt, number)
+            path = self.root / name
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(body)
+            self.prompts[sha256(body).hexdigest()] = prompt
+
+    def kill(self) -> None:
+        process: Forked = self._process
+        process.send_signal(signal.SIGKILL)
+        process.wait(60)
+
+    def finish(self) -> str:
+        """Run `watch --once`; returns how it ended."""
+        self.start("--once")
+        status = self._process.wait(300)
+        return "" if status == 0 else f"{self.name} ended with {status}: {self._log.read_text()[-500:]}"
+
+
+def catalog_machines(
+    machines: int, kills: int, files: int, seed: int, server: S3Server, directory: Path
+) -> Figures:
+    """Let `machines` archive, kill each `kills` times with `files` new files before each kill, and look at the end."""
+    dice = random.Random(seed)
+    began = time.monotonic()
+    all_machines = [Machine(number, directory, server) for number in range(machines)]
+    figures = Figures(machines)
+    for machine in all_machines:
+        machine.start()
+    for _ in range(kills):
+        for machine in dice.sample(all_machines, machines):
+            machine.write(dice, files)
+            time.sleep(dice.uniform(0.0, 2.0) / machines)  # the moment of the kill is what is tried
+            machine.kill()
+            figures.kills += 1
+            machine.start()
+    for machine in all_machines:
+        machine.write(dice, files)
+        machine.kill()
+    for machine in all_machines:
+        figures.problems += filter(None, [machine.finish()])
+    objects = server.objects(PREFIX)
+    prompts = {digest: prompt for machine in all_machines for digest, prompt in machine.prompts.items()}
+    names = {digest: machine.name for machine in all_machines for digest in machine.prompts}
+    figures.objects = len(objects)
+    settings = load_settings(server.environ(S3_PREFIX=PREFIX))
+    figures.problems += compared("a new machine", settings, directory / "eleventh", objects, prompts, names)
+    figures.segments = compact_by_two(settings)
+    for delete in (False, True):
+        if delete:
+            compact_by_two(settings, delete=True)
+        place = directory / f"after-{delete}"
+        figures.problems += compared("after compaction", settings, place, objects, prompts, names)
+    figures.seconds = time.monotonic() - began
+    return figures
+
+
+def compared(
+    who: str,
+    settings: Settings,
+    place: Path,
+    objects: dict[str, bytes],
+    prompts: dict[str, str],
+    names: dict[str, str],
+) -> list[str]:
+    """Return how the assets that a machine with an empty state finds differ from the objects."""
+    store = S3Store(settings)
+    try:
+        with opened_catalog(place / "catalog.sqlite3", store, settings) as opened:
+            problems = [f"{who}: {trouble}" for trouble in opened.syncing().sync().troubles]
+            found = _assets(opened)
+    finally:
+        store.close()
+    keys = Counter(asset["key"] for asset in found)
+    problems += [f"{who}: {key} is there {count} times" for key, count in keys.items() if count > 1]
+    problems += [f"{who}: {key} has no row" for key in sorted(objects.keys() - keys.keys())]
+    problems += [f"{who}: {key} has a row and no object" for key in sorted(keys.keys() - objects.keys())]
+    for asset in found:
+        body = objects.get(asset["key"])
+        if body is None:
+            continue
+        digest = sha256(body).hexdigest()
+        said = (asset["sha256"], asset["size"], asset["prompt"], asset["machine"])
+        if said != (digest, len(body), prompts.get(digest), names.get(digest)):
+            problems.append(f"{who}: {asset['key']} is described as {said}")
+    return problems
+
+
+def _assets(opened: BucketCatalog) -> list[dict[str, Any]]:
+    return list(asset_rows(opened.database))
+
+
+def compact_by_two(settings: Settings, *, delete: bool = False) -> int:
+    """Compact in two threads at once, each with a store of its own; returns how many segments there were."""
+    folder = CatalogFolder.of(settings.prefix)
+    ready = threading.Barrier(2)
+    errors: list[BaseException] = []
+    counts: list[int] = []
+
+    def one(name: str) -> None:
+        store = S3Store(settings)
+        try:
+            listed = months_in(store, folder)
+            counts.append(sum(map(len, listed.values())))
+            ready.wait(60)
+            for files in listed.values():
+                for result in compact_month(store, folder, name, files, now=time.time()):
+                    if delete:
+                        delete_replaced(store, folder, result)
+        except BaseException as error:
+            errors.append(error)
+        finally:
+            store.close()
+
+    threads = [threading.Thread(target=one, args=(name,), name=name) for name in ("first", "second")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(300)
+    if errors:
+        raise errors[0]
+    return max(counts)
