@@ -14,9 +14,10 @@ from typing import Any
 from ...keys import object_path
 from ..describe import Description
 from ..graph.models import Lora
-from ..rows import ArchivedObject, apply_edits, asset_id, clean_text, remove_assets
+from ..packed import Reading
+from ..recipes import clean_text
+from ..rows import ArchivedObject, add_described, apply_edits, asset_id, remove_assets
 from ..schema import HAS_PROMPT, HAS_WORKFLOW
-from .described import Reading, add_described
 from .fields import DEL, PUT, SET
 from .names import CatalogFolder, is_pack_name
 from .segment import Decoded
