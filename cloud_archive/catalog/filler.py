@@ -157,7 +157,7 @@ class Filler:
             return False
         if not self._checked:
             self._database.check()
-            self._reader.prepare()
+            self._reader.prepare(self._machine)
             self._checked = True
         generation = self._ledger.generation()
         if generation is None or generation != self._generation:

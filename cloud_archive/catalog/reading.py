@@ -68,9 +68,9 @@ class AssetReader:
         self._store = store
         self._keep_graphs = keep_graphs
 
-    def prepare(self) -> None:
-        """Have those files read again that an older reader has read; drop graphs that are not to be kept."""
-        self._database.change(forget_older_readers)
+    def prepare(self, machine: str) -> None:
+        """Have this machine's files read again that an older reader has read; drop graphs that are not to be kept."""
+        self._database.change(lambda db: forget_older_readers(db, machine))
         if self._keep_graphs:
             return
         while self._database.change(lambda db: drop_job_graphs(db, _PAGE)):

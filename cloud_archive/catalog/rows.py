@@ -271,9 +271,15 @@ def remove_assets(db: sqlite3.Connection, bucket: str, keys: Iterable[str]) -> i
 _UNREAD = "reader = 0 AND (next_try IS NULL OR next_try <= ?)"
 
 
-def forget_older_readers(db: sqlite3.Connection) -> None:
-    """Have the files read again that an older reader has read."""
-    db.execute("UPDATE assets SET reader = 0 WHERE reader < ? AND reader > 0", (READER_VERSION,))
+def forget_older_readers(db: sqlite3.Connection, machine: str | None = None) -> None:
+    """Have the files read again that an older reader has read.
+
+    Args:
+        machine: only files that this machine archived; the others are read again by theirs.
+    """
+    of_machine = "" if machine is None else " AND machine = (SELECT id FROM words WHERE text = ?)"
+    values = (READER_VERSION,) if machine is None else (READER_VERSION, clean_text(machine))
+    db.execute(f"UPDATE assets SET reader = 0 WHERE reader < ? AND reader > 0{of_machine}", values)
 
 
 def unread_assets(db: sqlite3.Connection, now: float, limit: int) -> list[UnreadAsset]:

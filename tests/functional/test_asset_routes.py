@@ -15,6 +15,8 @@ import pytest
 
 from cloud_archive.api.server import build_application
 from cloud_archive.archive.engine import Engine
+from cloud_archive.catalog.bucket.names import new_names
+from cloud_archive.catalog.bucket.segment import encode
 from tests.memory_store import MemoryStore
 from tests.unit.catalog import writers
 from tests.unit.catalog.cataloguing import graph, png
@@ -271,3 +273,30 @@ async def test_jobs_reach_the_catalog(caller: Caller, engine: Engine) -> None:
         None, lambda: until(lambda: bool(found(engine, "job:job-2")), "read again")
     )
     assert found(engine, "job:job-2")[0]["metadata"]["prompt"] == "what the job says"
+
+
+@pytest.mark.parametrize(
+    ("gallery", "status", "total"), [("all", 200, 2), ("own", 200, 1), ("off", 403, None)]
+)
+async def test_the_gallery_shows_what_the_setting_says(
+    tmp_path: Path, gallery: str, status: int, total: int | None
+) -> None:
+    store = MemoryStore()
+    row = {"op": "put", "clock": 1.0, "machine": "pod-2", "key": "out/other.png", "size": 1}
+    name, _ = new_names("pod-2", time.time())
+    store.add(f"out/.cloud-archive/v1/{name}", encode([row], machine="pod-2", now=1.0))
+    environ = {"CLOUD_ARCHIVE_MACHINE_NAME": "pod-1", "CLOUD_ARCHIVE_GALLERY": gallery}
+    with engine_on(tmp_path / "output", store, tmp_path / "state", **environ) as engine:
+        until(lambda: engine.status().running, "running")
+        (tmp_path / "output" / FOX_NAME).write_bytes(FOX)
+        until(lambda: engine.status().archived_files == 1, "archived")
+        async with listening(build_application(engine, token=TOKEN), TOKEN) as caller:
+            for _ in range(300):  # the first search has the others' rows read
+                found, body = await caller.ask("GET", "/cloud-sync/assets")
+                if found != 200 or body["total"] == total:
+                    break
+                await asyncio.sleep(0.05)
+            assert (found, body.get("total")) == (status, total)
+            assert (await caller.ask("GET", "/cloud-sync/facets"))[0] == status
+    listed = [key for operation, key in store.calls if operation == "ListObjectsV2"]
+    assert bool([key for key in listed if ".cloud-archive/v1/" in key]) is (gallery != "off")

@@ -48,8 +48,9 @@ def filled(seed: int) -> MemoryStore:
     store = MemoryStore()
     for number in range(40):
         rows: list[dict[str, Any]] = []
-        for _ in range(3):
-            key, clock = f"out/{dice.randrange(12)}.png", NOW + dice.randrange(100)
+        for place in range(3):
+            # No machine edits twice at one time.
+            key, clock = f"out/{dice.randrange(12)}.png", NOW + dice.randrange(100) + number / 64 + place / 256
             machine = f"pod-{dice.randrange(3)}"
             rows.append(
                 dice.choice(
