@@ -4,7 +4,7 @@ Into a page with `<!-- table -->` in it, such as docs/performance.md, only the l
 
 `page` measures all that docs/performance.md shows; `curves` and `requests` are its other parts alone. `process [N]`
 measures whole processes, and files a second by workers. What operations take is measured by itself: `verify [OBJECTS]`,
-`report [ROWS]`, `catalog [ROWS]`, `scale-out [ARCHIVERS] [FILES EACH]`.
+`report [ROWS]`, `catalog [ROWS]`, `catalog-bucket [ROWS]`, `scale-out [ARCHIVERS] [FILES EACH]`.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tests.benchmarks import (
+    catalog_bucket,
     catalog_million,
     curves,
     report_million,
@@ -34,6 +35,7 @@ OPERATIONS: dict[str, Callable[..., int]] = {
     "verify": verify_20000.main,
     "report": report_million.main,
     "catalog": catalog_million.main,
+    "catalog-bucket": catalog_bucket.main,
     "scale-out": scale_out.main,
     "process": whole_process.main,
     "requests": requests_per_file.main,

@@ -80,8 +80,8 @@ def _fill(database: CatalogDatabase, rows: int) -> float:
     took = 0.0
     for start in range(0, rows, BATCH):
         numbers = range(start, min(start + BATCH, rows))
-        objects = [_object(number, rows) for number in numbers]
-        made = [_description(dice) for _ in range(BATCH // IMAGES_OF_A_PROMPT)]
+        objects = [archived_object(number, rows) for number in numbers]
+        made = [description(dice) for _ in range(BATCH // IMAGES_OF_A_PROMPT)]
         described = [
             replace(made[place // IMAGES_OF_A_PROMPT], seed=dice.getrandbits(63))
             for place in range(len(numbers))
@@ -101,7 +101,13 @@ def _fill(database: CatalogDatabase, rows: int) -> float:
     return took
 
 
-def _object(number: int, rows: int) -> ArchivedObject:
+def seeded(seed: int) -> random.Random:
+    """Return dice that always fall the same way."""
+    return random.Random(seed)
+
+
+def archived_object(number: int, rows: int) -> ArchivedObject:
+    """Return object `number` of so many; they fill a year."""
     moment = 1_780_000_000.0 + 365 * 86_400 * number / rows
     path = f"2026-{number * 365 // rows // 31 + 1:02}-{number * 365 // rows % 28 + 1:02}/ComfyUI_{number:07}_.png"
     digest = random.Random(number).randbytes(32).hex()
@@ -117,7 +123,8 @@ def _object(number: int, rows: int) -> ArchivedObject:
     )
 
 
-def _description(dice: random.Random) -> Description:
+def description(dice: random.Random) -> Description:
+    """Return how eight images were made."""
     prompt = " ".join(dice.choices(VOCABULARY, _WEIGHTS, k=WORDS_OF_A_PROMPT))
     model = f"checkpoints/{VOCABULARY[dice.randrange(40)]}_v{dice.randrange(5)}.safetensors"
     lora = Lora(f"{VOCABULARY[dice.randrange(100)]}_lora", 0.8)

@@ -119,9 +119,9 @@ def _compact_group(
             body = merged.body(machine, now, sorted({*result.replaced, *covered}))
         finally:
             merged.close()
-    name = new_month_name(result.month, now)
-    write_proven(store, folder.key(name), body, SEGMENT_TYPE)
-    result.name = name
+    written = new_month_name(result.month, now)
+    write_proven(store, folder.key(written), body, SEGMENT_TYPE)
+    result.name = written
     return result
 
 

@@ -50,7 +50,10 @@ def filled(seed: int) -> MemoryStore:
         rows: list[dict[str, Any]] = []
         for place in range(3):
             # No machine edits twice at one time.
-            key, clock = f"out/{dice.randrange(12)}.png", NOW + dice.randrange(100) + number / 64 + place / 256
+            key, clock = (
+                f"out/{dice.randrange(12)}.png",
+                NOW + dice.randrange(100) + number / 64 + place / 256,
+            )
             machine = f"pod-{dice.randrange(3)}"
             rows.append(
                 dice.choice(

@@ -88,7 +88,7 @@ def write(store: MemoryStore, rows: list[dict[str, Any]], machine: str = "pod-1"
 
 def test_a_new_machine_finds_what_others_wrote(store: MemoryStore, other: Other) -> None:
     seed = 2**64 - 1
-    facts = {"prompt": "a red fox", "models": ["fox.safetensors"], "seed": str(seed), "width": 8, "height": 9,
+    facts: dict[str, Any] = {"prompt": "a red fox", "models": ["fox.safetensors"], "seed": str(seed), "width": 8, "height": 9,
              "loras": [{"name": "fur", "strength": 0.5}], "has_workflow": True, "job_id": "j", "session_id": "s",
              "mime_type": "image/png", "texts": ["hidden text"], "source": "png", "steps": 20}  # fmt: skip
     write(store, [put("out/a.png", mtime_ns=5, **facts), put("out/b.mp4")])
@@ -159,7 +159,7 @@ def test_a_month_s_file_replaces_segments_and_the_newest_come_first(store: Memor
     assert FOLDER.key(month) in read
     assert read[-1] == FOLDER.key(old)
     assert len(other.found()) == 4
-    states = dict(other.database.read("SELECT name, state FROM bucket_files"))
+    states: dict[str, str] = dict(other.database.read("SELECT name, state FROM bucket_files"))
     assert [states[name] for name in (*names, month, old)] == ["replaced", "replaced", "read", "read", "read"]
 
 
@@ -172,7 +172,7 @@ def test_only_the_last_days_are_listed_when_following(store: MemoryStore, other:
     assert other.sync.sync().files == 1
 
 
-HOSTILE = [
+HOSTILE: list[dict[str, Any]] = [
     {"path": "../../etc/passwd"},
     {"prompt": "<script>alert(1)</script>"},
     {"mime_type": "text/html\r\nSet-Cookie: x"},
