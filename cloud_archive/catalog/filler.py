@@ -12,7 +12,7 @@ from ..errors import CatalogDamaged, CatalogError, CloudArchiveError
 from ..ledger.history import archived_rows, archived_since, uploading_files
 from ..ledger.ledger import Ledger
 from ..ledger.rows import FileRow, FileState
-from .bucket.tables import queue_deletions
+from .bucket.tables import queue_deletions, without_deleted
 from .database import CatalogDatabase
 from .reading import AssetReader
 from .rows import ArchivedObject, add_archived, asset_id, remove_assets
@@ -206,7 +206,9 @@ class Filler:
     def _copy(self, rows: Sequence[FileRow]) -> None:
         archived = [self._object(row) for row in rows if row.state is FileState.ARCHIVED and row.key]
         pruned = [row for row in rows if row.state is FileState.PRUNED and row.key]
-        self._database.change(lambda db: add_archived(db, self._bucket, archived))
+        self._database.change(
+            lambda db: add_archived(db, self._bucket, without_deleted(db, self._bucket, archived))
+        )
         if pruned:
             gone = [row.key or "" for row in pruned if self._is_older(row)]
             self._database.change(lambda db: self._remove(db, gone), durable=True)

@@ -11,7 +11,7 @@ import logging
 import sqlite3
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -160,7 +160,7 @@ class CatalogSync:
 
     def _with_bodies(
         self, wanted: Sequence[tuple[ObjectInfo, FileName]], done: set[str]
-    ) -> Iterator[tuple[ObjectInfo, FileName, Future[bytes] | None]]:
+    ) -> Generator[tuple[ObjectInfo, FileName, Future[bytes] | None], None, None]:
         """Give each file with its bytes on their way; None: it is too large for that."""
         ahead: deque[tuple[ObjectInfo, FileName, Future[bytes] | None]] = deque()
         left = iter(wanted)

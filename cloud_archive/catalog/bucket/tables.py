@@ -8,9 +8,9 @@ from __future__ import annotations
 import sqlite3
 import time
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
-from ..rows import asset_id
+from ..rows import ArchivedObject, asset_id
 
 PUTS, EDITS, DELETIONS = 0, 1, 2
 _MOST_COUNTED = 100_000
@@ -126,6 +126,21 @@ def add_tombstone(db: sqlite3.Connection, identity: bytes, key: str, clock: floa
         ).rowcount
         > 0
     )
+
+
+def without_deleted(
+    db: sqlite3.Connection, bucket: str, objects: Sequence[ArchivedObject]
+) -> Sequence[ArchivedObject]:
+    """Return those of the objects that no tombstone has removed."""
+    if db.execute("SELECT 1 FROM bucket_tombstones LIMIT 1").fetchone() is None:
+        return objects
+    found = []
+    for one in objects:
+        identity = asset_id(bucket, one.key).bytes
+        gone = db.execute("SELECT clock FROM bucket_tombstones WHERE uuid = ?", (identity,)).fetchone()
+        if gone is None or gone[0] < one.archived_at:
+            found.append(one)
+    return found
 
 
 def pack_id(db: sqlite3.Connection, name: str) -> int:

@@ -88,7 +88,8 @@ def write(store: MemoryStore, rows: list[dict[str, Any]], machine: str = "pod-1"
 
 def test_a_new_machine_finds_what_others_wrote(store: MemoryStore, other: Other) -> None:
     seed = 2**64 - 1
-    facts: dict[str, Any] = {"prompt": "a red fox", "models": ["fox.safetensors"], "seed": str(seed), "width": 8, "height": 9,
+    facts: dict[str, Any] = {"prompt": "a red fox",
+             "models": ["fox.safetensors"], "seed": str(seed), "width": 8, "height": 9,
              "loras": [{"name": "fur", "strength": 0.5}], "has_workflow": True, "job_id": "j", "session_id": "s",
              "mime_type": "image/png", "texts": ["hidden text"], "source": "png", "steps": 20}  # fmt: skip
     write(store, [put("out/a.png", mtime_ns=5, **facts), put("out/b.mp4")])
