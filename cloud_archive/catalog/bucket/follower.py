@@ -88,14 +88,22 @@ class Follower:
     def _run(self) -> None:
         while True:
             with self._changed:
-                while not self._stopping and (left := self._next_at - self._clock()) > 0:
+                while not self._stopping and (left := self.seconds_until_next()) > 0:
                     self._changed.wait(left)
                 if self._stopping:
                     return
-            self._pass()
-            with self._changed:
-                self._passed_at = self._clock()
-                self._next_at = self._passed_at + (WATCHED_SECONDS if self._is_watched() else IDLE_SECONDS)
+            self.run_pass()
+
+    def seconds_until_next(self) -> float:
+        """Return when the next pass is due."""
+        return self._next_at - self._clock()
+
+    def run_pass(self) -> None:
+        """Read what is new; whatever goes wrong becomes `trouble`."""
+        self._pass()
+        with self._changed:
+            self._passed_at = self._clock()
+            self._next_at = self._passed_at + (WATCHED_SECONDS if self._is_watched() else IDLE_SECONDS)
 
     def _is_watched(self) -> bool:
         return self._looked_at is not None and self._clock() - self._looked_at < LOOKING_SECONDS

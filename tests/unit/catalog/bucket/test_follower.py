@@ -1,0 +1,93 @@
+"""Following the others: when passes are due, and what becomes of troubles."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from cloud_archive.catalog.bucket.follower import FULL_SECONDS, IDLE_SECONDS, WATCHED_SECONDS, Follower
+from cloud_archive.catalog.bucket.sync import CatalogSync, SyncResult
+from cloud_archive.errors import CatalogError
+from tests.servers import wait_until
+
+
+class Passes(CatalogSync):
+    """Counts the passes; a test says what each does."""
+
+    def __init__(self) -> None:
+        self.recent: list[bool] = []
+        self.work: Callable[[], SyncResult] = SyncResult
+        self.ended = threading.Event()
+
+    def sync(self, *, recent: bool = False, **_: Any) -> SyncResult:
+        self.recent.append(recent)
+        self.ended.set()
+        return self.work()
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def passes() -> Passes:
+    return Passes()
+
+
+def test_a_pass_is_due_each_five_minutes_and_each_half_minute_while_somebody_looks(passes: Passes) -> None:
+    clock = Clock()
+    follower = Follower(passes, clock=clock, first_after_seconds=30.0)
+    assert follower.seconds_until_next() == 30.0
+    follower.look()
+    assert follower.seconds_until_next() == 0.0  # nothing was read yet: at once
+    follower.run_pass()
+    assert follower.seconds_until_next() == WATCHED_SECONDS
+    clock.now += 100.0  # nobody has looked for more than a minute
+    follower.run_pass()
+    assert follower.seconds_until_next() == IDLE_SECONDS
+    clock.now += 10.0
+    follower.look()
+    assert follower.seconds_until_next() == WATCHED_SECONDS - 10.0
+    clock.now += 100.0
+    follower.look()
+    assert follower.seconds_until_next() <= 0.0
+    assert passes.recent == [False, True]
+    clock.now += FULL_SECONDS
+    follower.run_pass()
+    assert passes.recent[-1] is False  # now and then everything is listed, for files that came late
+
+
+def test_what_goes_wrong_is_shown_and_tried_again(passes: Passes) -> None:
+    follower = Follower(passes, clock=Clock())
+
+    def fail() -> SyncResult:
+        raise CatalogError("no room on the disk")
+
+    passes.work = fail
+    follower.run_pass()
+    assert follower.status()["trouble"] == "no room on the disk"
+    passes.work = lambda: SyncResult(files=1, left=2, troubles=("one can't be read now",))
+    follower.run_pass()
+    assert follower.status()["trouble"] == "one can't be read now"
+    passes.work = SyncResult
+    follower.run_pass()
+    assert (follower.status()["trouble"], follower.status()["state"]) == (None, "complete")
+    assert passes.recent == [False, False, False]  # none of the first two has read everything
+
+
+def test_the_thread_waits_until_somebody_looks_and_ends_when_it_is_stopped(passes: Passes) -> None:
+    follower = Follower(passes, first_after_seconds=3600.0)
+    follower.start()
+    assert passes.recent == []
+    follower.look()
+    assert passes.ended.wait(60)
+    follower.stop()
+    wait_until(lambda: not follower._thread.is_alive(), "ended")
+    assert len(passes.recent) == 1
