@@ -56,13 +56,13 @@ class Follower:
         """Start the thread."""
         self._thread.start()
 
-    def stop(self) -> None:
+    def stop(self, timeout_seconds: float = STOP_SECONDS) -> None:
         """End the thread, after the file that it reads or without it."""
         with self._changed:
             self._stopping = True
             self._changed.notify_all()
         if self._thread.is_alive():
-            self._thread.join(STOP_SECONDS)
+            self._thread.join(timeout_seconds)
 
     def look(self) -> None:
         """Note that somebody looks: the next pass comes soon."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 import uuid
 from collections.abc import Callable
 from typing import Any
@@ -20,7 +21,7 @@ from .outgoing import key_of
 from .packs import MAX_GRAPHS_BYTES, unzip_graphs
 from .sync import CatalogSync, file_troubles
 from .tables import packed_of
-from .writer import SegmentWriter
+from .writer import STOP_SECONDS, SegmentWriter
 
 
 class BucketLink:
@@ -66,10 +67,13 @@ class BucketLink:
             self._follower.start()
 
     def stop(self) -> None:
-        """End the threads. What is unwritten is written by the next start."""
-        self.writer.stop()
-        if self._follower is not None:
-            self._follower.stop()
+        """End the threads within seconds. What is unwritten is written by the next start."""
+        deadline = time.monotonic() + STOP_SECONDS
+        # Both are told first, so that they end at the same time.
+        for wait in (lambda: 0.0, lambda: max(0.0, deadline - time.monotonic())):
+            self.writer.stop(wait())
+            if self._follower is not None:
+                self._follower.stop(wait())
 
     def look(self) -> None:
         """Note that somebody looks at the catalog."""

@@ -76,13 +76,13 @@ class SegmentWriter:
         """Start the thread."""
         self._thread.start()
 
-    def stop(self) -> None:
+    def stop(self, timeout_seconds: float = STOP_SECONDS) -> None:
         """End the thread, after the request that it waits for or without it. What is unwritten stays so."""
         with self._changed:
             self._stopping = True
             self._changed.notify_all()
         if self._thread.is_alive():
-            self._thread.join(STOP_SECONDS)
+            self._thread.join(timeout_seconds)
 
     def wake(self) -> None:
         """Look whether something is due: rows were added, or uploads have ended."""
