@@ -93,8 +93,8 @@ class Incoming:
                     # The bucket holds it: it was written before this catalog was lost.
                     db.execute("DELETE FROM bucket_unwritten WHERE uuid = ? AND kind = ?", (identity, PUTS))
                 del wanted[identity]
-            elif row.get("sha256") != known["sha256"] or row["clock"] <= known["clock"]:
-                # The new row says more of it, or it was replaced: nothing of the old one counts any more.
+            else:
+                # Nothing of the old one counts any more, not even where the bytes are the same.
                 self.remove(db, row["key"])
         add_described(db, self._bucket, [(archived_object(row), reading(row)) for row in wanted.values()])
         for identity, row in wanted.items():
