@@ -125,8 +125,14 @@ class Engine:
         deadline = time.monotonic() + timeout_seconds
         self._hurry.clear()
         drained = opened.archiver.drain(timeout_seconds)
-        opened.catalog.flush(max(0.0, deadline - time.monotonic()), self._hurry.is_set)
+        self.write_catalog(max(0.0, deadline - time.monotonic()))
         return drained
+
+    def write_catalog(self, timeout_seconds: float) -> None:
+        """Write the catalog to the bucket, until `stop_draining`."""
+        opened = self._host.opened
+        if opened is not None:
+            opened.catalog.flush(timeout_seconds, self._hurry.is_set)
 
     def stop_draining(self) -> None:
         """Let `drain` return now."""

@@ -239,6 +239,11 @@ class Service:
             logger.info("Handing over to the next engine.")
             return await asyncio.to_thread(engine.close, 0.5)
         if self._worked:  # the work has waited for the uploads itself
+            writing = asyncio.ensure_future(asyncio.to_thread(engine.write_catalog, self._grace_seconds))
+            hurry = asyncio.ensure_future(self._hurry.wait())
+            await asyncio.wait([writing, hurry], return_when=asyncio.FIRST_COMPLETED)
+            hurry.cancel()
+            engine.stop_draining()
             return await asyncio.to_thread(engine.close, 1.0)
         orphan = self._orphaned.is_set() and not self._end.is_set()
         grace = self._orphan_seconds if orphan else self._grace_seconds

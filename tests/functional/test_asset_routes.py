@@ -160,7 +160,7 @@ async def test_an_object_that_somebody_else_deleted_is_gone_once_it_is_asked_for
         until(lambda: engine.status().running, "running")
         file = tmp_path / "output" / FOX_NAME
         file.write_bytes(FOX)
-        until(lambda: engine.status().archived_files == 1, "archived")
+        until(lambda: len(found(engine, "fox")) == 1, "in the catalog")
         assert engine.catalog().wait_until_filled(20)
         async with listening(build_application(engine, token=TOKEN), TOKEN) as caller:
             path = await fox_path(caller)
