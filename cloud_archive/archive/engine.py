@@ -122,11 +122,8 @@ class Engine:
         opened = self._host.opened
         if opened is None:
             return True
-        deadline = time.monotonic() + timeout_seconds
         self._hurry.clear()
-        drained = opened.archiver.drain(timeout_seconds)
-        self.write_catalog(max(0.0, deadline - time.monotonic()))
-        return drained
+        return opened.drain(timeout_seconds, self._hurry.is_set)
 
     def write_catalog(self, timeout_seconds: float) -> None:
         """Write the catalog to the bucket, until `stop_draining`."""
@@ -319,11 +316,7 @@ class Engine:
 
     def flush(self, timeout_seconds: float = 60.0, given_up: Callable[[], bool] = lambda: False) -> bool:
         """`POST /cloud-sync/flush`: see `Safety.flush` and `Catalog.flush`; both must succeed."""
-        opened = self._host.archive()
-        deadline = time.monotonic() + timeout_seconds
-        if not opened.archiver.flush(timeout_seconds, given_up):
-            return False
-        return opened.catalog.flush(max(0.0, deadline - time.monotonic()), given_up)
+        return self._host.archive().flush(timeout_seconds, given_up)
 
     def files(self, state: str | None, query: str, limit: int, cursor: str | None) -> Page:
         """`GET /cloud-sync/files`: see `ledger_page` and `unarchived_page`.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -47,6 +48,20 @@ class OpenArchive:
         """Close what reads the ledger."""
         self.open_jobs.close()
         self.catalog.close()
+
+    def drain(self, timeout_seconds: float, given_up: Callable[[], bool]) -> bool:
+        """See `Archiver.drain`; in the time that is left, the catalog is written to the bucket."""
+        deadline = time.monotonic() + timeout_seconds
+        drained = self.archiver.drain(timeout_seconds)
+        self.catalog.flush(max(0.0, deadline - time.monotonic()), given_up)
+        return drained
+
+    def flush(self, timeout_seconds: float, given_up: Callable[[], bool]) -> bool:
+        """See `Safety.flush` and `Catalog.flush`; returns whether both succeeded in time."""
+        deadline = time.monotonic() + timeout_seconds
+        if not self.archiver.flush(timeout_seconds, given_up):
+            return False
+        return self.catalog.flush(max(0.0, deadline - time.monotonic()), given_up)
 
     def close(self) -> None:
         """Close catalog, jobs, store and ledger. The archiver must be stopped."""

@@ -80,12 +80,8 @@ def prune(
         if not yes:
             _answer(plan, None, shown_prefix, json=json)
             raise typer.Exit(EXIT_DONE)
-        report = run(
-            store,
-            ledger,
-            plan,
-            on_progress=lambda done, total: progress.draw(done, total, f"{done:,}/{total:,} deleted"),
-        )
+        show = lambda done, total: progress.draw(done, total, f"{done:,}/{total:,} deleted")  # noqa: E731
+        report = run(store, ledger, plan, on_progress=show)
         told = _tell_catalog(settings, store, report)
     _answer(plan, report, shown_prefix, json=json)
     raise typer.Exit(EXIT_FAILED if report.failed or not told else EXIT_DONE)
