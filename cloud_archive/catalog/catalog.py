@@ -165,24 +165,14 @@ class Catalog:
         """Return whether every archived file was read within this time."""
         return self._filler is not None and self._filler.caught_up.wait(timeout_seconds)
 
-    def _shown(self, query: str) -> str:
-        """Return the query for what the gallery may show, and note that somebody looks.
-
-        Raises:
-            RequestRefused: 403, the gallery is off.
-        """
-        if self._settings.gallery == "off":
-            raise RequestRefused(403, "The gallery is off: CLOUD_ARCHIVE_GALLERY is off.")
+    def _look(self) -> None:
+        """Note that somebody looks: what other machines write is read more often."""
         if self._link is not None:
             self._link.look()
-        if self._settings.gallery == "all":
-            return query
-        own = self._settings.machine_name.replace('"', "")
-        return f'machine:"{own}" {query}'
 
     def search(self, query: str, sort: str, order: str, limit: int, after: str | None) -> Page:
         """`GET /cloud-sync/assets`. RequestRefused: 400, the query or the cursor can't be read."""
-        query = self._shown(query)
+        self._look()
         with self.database.reading() as db:
             try:
                 return search(db, query, sort=sort, order=order, limit=limit, after=after)
@@ -191,7 +181,7 @@ class Catalog:
 
     def facets(self, query: str) -> dict[str, Any]:
         """`GET /cloud-sync/facets`. RequestRefused: 400, the query can't be read."""
-        query = self._shown(query)
+        self._look()
         with self.database.reading() as db:
             try:
                 return facets(db, query)
