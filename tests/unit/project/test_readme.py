@@ -24,12 +24,17 @@ UNDOCUMENTED = frozenset(
 
 
 def commands() -> dict[str, set[str]]:
-    """Every command and its options."""
+    """Every command and its options, those of its own commands included."""
     group = typer.main.get_command(build_app())
     found: dict[str, set[str]] = {}
     for name, command in group.commands.items():  # type: ignore[attr-defined]
+        parts = [command, *getattr(command, "commands", {}).values()]
         found[name] = {
-            option for parameter in command.params for option in parameter.opts if option[:2] == "--"
+            option
+            for part in parts
+            for parameter in part.params
+            for option in parameter.opts
+            if option[:2] == "--"
         }
     return found
 
