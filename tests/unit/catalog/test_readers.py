@@ -198,6 +198,13 @@ def test_a_hostile_file_costs_a_bounded_number_of_calls_and_16_mb(name: str) -> 
     assert count_calls(lambda: read_facts(BoundedSource(source))) < 250_000
 
 
+def test_only_so_much_xmp_is_looked_through() -> None:
+    """Finding tags costs more for each byte than anything else that a reader does."""
+    source = BucketSource(HOSTILE["jpeg xmp"])
+    read_facts(BoundedSource(source))
+    assert sum(length for _, length in source.reads) < 1_000_000
+
+
 SEEDS = [writer() for writer in (*writers.GRAPH_WRITERS.values(), *writers.PARAMETER_WRITERS.values())]
 
 
