@@ -164,11 +164,11 @@ def test_fields_keeps_what_a_job_says_and_no_graph(stage: Stage) -> None:
     stage.archive("plain.png", writers.saved(writers.picture(), format="PNG"))
     one = job(filename="plain.png", seed=2**64 - 1)
     stage.database.change(lambda db: add_jobs(db, [one], keep_graphs=False))
+    assert stage.database.read("SELECT graphs FROM jobs") == [(None,)]
     stage.fill()
     (asset,) = found(stage, '"from the job" seed:18446744073709551615')
     assert (asset["job_id"], asset["metadata"]["source"], asset["has_prompt"]) == ("job-1", "job", False)
     assert asset["metadata"]["models"] == ["fox_v1.safetensors"]
-    assert stage.database.read("SELECT graphs FROM jobs") == [(None,)]
     assert stage.database.read("SELECT count(*) FROM graphs") == [(0,)]
 
 
