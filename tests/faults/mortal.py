@@ -14,9 +14,12 @@ import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tests.fork_server import PIPE, popen
+
+if TYPE_CHECKING:
+    from tests.faults.world import Knowing
 
 
 class Mortals:
@@ -49,7 +52,7 @@ class Mortals:
         prefix: str,
         *,
         die: tuple[str, str] | None = None,
-        knowing: bool = True,
+        knowing: Knowing = "all",
         workers: int = 2,
         rename: bool = True,
         meanwhile: Callable[[int], None] = lambda pid: None,
@@ -58,7 +61,7 @@ class Mortals:
 
         Args:
             die: the commit, and whether before or after it.
-            knowing: what the store can do is known to it.
+            knowing: see `Stores.make`.
             workers, rename: see `World`.
             meanwhile: called with the child's process id while it works.
         """
@@ -81,7 +84,7 @@ def _child(wanted: dict[str, Any], stores: Any) -> None:
         if [step, when] == die:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    store = stores.make(knowing=wanted["knowing"])
+    store = stores.make(knowing=wanted["knowing"], prefix=wanted["prefix"])
     world = World(
         Path(wanted["base"]),
         wanted["prefix"],

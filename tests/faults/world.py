@@ -11,8 +11,9 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from cloud_archive.archive.events import Event, UploadFailed
 from cloud_archive.archive.workers import WorkerPool
@@ -22,7 +23,7 @@ from cloud_archive.files import stat_version
 from cloud_archive.intake.walk import scan
 from cloud_archive.ledger.ledger import Ledger
 from cloud_archive.ledger.rows import Attempt, Claim, FileState, ProvenUpload
-from cloud_archive.store.base import Capabilities
+from cloud_archive.store.base import Capabilities, CreateOnly
 from cloud_archive.store.s3 import S3Store
 from cloud_archive.upload import source as content
 from cloud_archive.upload.abandoned import INTENT
@@ -95,6 +96,9 @@ class TrippedLedger(Ledger):
         self.trip("failed", "after")
 
 
+Knowing = Literal["all", "puts", "nothing"]
+
+
 class Stores:
     """Stores that share the connections of one client for each patience: making a client costs 100 ms."""
 
@@ -109,10 +113,19 @@ class Stores:
             store._requests.client()
         self.known: Capabilities | None = None
 
-    def make(self, *, hasty: bool = False, knowing: bool = True) -> S3Store:
-        """A store of its own, with what is known by now about what the bucket can do, or without."""
+    def make(self, *, hasty: bool = False, knowing: Knowing = "all", prefix: str | None = None) -> S3Store:
+        """A store of its own, with what is known by now about what the bucket can do.
+
+        Args:
+            knowing: all of it, only what PUTs in one request do, or nothing.
+            prefix: where a probe writes its own object; default: as the environment says.
+        """
         seconds = self._hasty if hasty else self._patient
-        store = S3Store(self._settings, capabilities=self.known if knowing else None)
+        known = None if knowing == "nothing" else self.known
+        if known is not None and knowing == "puts":
+            known = replace(known, create_only_multipart=CreateOnly.UNKNOWN)
+        settings = self._settings if prefix is None else replace(self._settings, prefix=prefix)
+        store = S3Store(settings, capabilities=known)
         first = self._first[seconds]
         store._requests._client_made = first._requests.client()
         store._requests.fast = first._requests.fast
