@@ -112,3 +112,8 @@ def _messages(status: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
 
 def _mapping(value: Any) -> Mapping[str, Any]:
     return value if isinstance(value, dict) else {}
+
+
+def unfinished_job(prompt_id: str, place: str) -> dict[str, Any]:
+    """Return the answer about a queued or running job that the engine could not be told of yet."""
+    return {"job_id": prompt_id, "state": "running", "status": place, "files": [], "errors": []}

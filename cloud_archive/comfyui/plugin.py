@@ -38,6 +38,7 @@ from .bring_back import bring_back, content_of
 from .engine_client import EngineAnswer, EngineClient
 from .engine_connection import ORPHAN_SECONDS
 from .job_capture import JobCapture
+from .job_description import unfinished_job
 
 _log = logging.getLogger("cloud_archive")
 
@@ -184,9 +185,11 @@ class Plugin:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + arguments["wait"]
         while True:
-            # So that a prompt that was just queued, or has just ended, is known to the engine.
-            place = await asyncio.to_thread(self._place_of, arguments["prompt_id"])
             left = max(0.0, deadline - loop.time())
+            # A call that does not wait must find a prompt known that was just queued, or has just ended. The others
+            # hold no thread for that: the engine waits a moment for a job that it does not know yet.
+            patience = 0.0 if left else PASS_ON_SECONDS
+            place = await asyncio.to_thread(self._place_of, arguments["prompt_id"], patience)
             query = {"wait": f"{left:.3f}", "urls": str(arguments["urls"])}
             seconds = route.timeout_seconds + left + _MARGIN_SECONDS
             try:
@@ -198,14 +201,16 @@ class Plugin:
             if loop.time() >= deadline:
                 unfinished = place in ("queued", "running")
                 return (
-                    _unfinished_job(arguments["prompt_id"], place) if unfinished and not is_known else answer
+                    web.json_response(unfinished_job(arguments["prompt_id"], place))
+                    if unfinished and not is_known
+                    else answer
                 )
             if answer.status < 500 and (is_known or not place):
                 return answer
             await asyncio.sleep(_AGAIN_SECONDS)
 
-    def _place_of(self, prompt_id: str) -> str:
-        return "" if self._jobs is None else self._jobs.pass_on(prompt_id, PASS_ON_SECONDS)
+    def _place_of(self, prompt_id: str, patience: float) -> str:
+        return "" if self._jobs is None else self._jobs.pass_on(prompt_id, patience)
 
     async def _stream(
         self, client: EngineClient, request: web.Request, route: Route, path: str, query: Mapping[str, str]
@@ -285,13 +290,6 @@ def state_directory(folder_paths: Any) -> Path:
     if ask is not None:
         return Path(ask("cloud_archive")).absolute()
     return Path(folder_paths.get_user_directory()).absolute() / "__cloud_archive"
-
-
-def _unfinished_job(prompt_id: str, place: str) -> web.Response:
-    """Return the answer about a job that the engine could not be told of yet."""
-    return web.json_response(
-        {"job_id": prompt_id, "state": "running", "status": place, "files": [], "errors": []}
-    )
 
 
 def _passed(answer: EngineAnswer) -> web.Response:
