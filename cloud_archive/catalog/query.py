@@ -51,6 +51,8 @@ def parse_query(text: str, now: datetime | None = None) -> tuple[Term, ...]:
     """
     if len(text) > _MAX_CHARACTERS:
         raise QueryError(f"The query is longer than {_MAX_CHARACTERS} characters.")
+    # Bytes that are no text, as a terminal may pass them on, are in no prompt and no name.
+    text = text.encode("utf-8", "replace").decode("utf-8").replace("\0", " ")
     terms = []
     for match in _TOKEN.finditer(text):
         value = match["phrase"] if match["phrase"] is not None else match["word"]

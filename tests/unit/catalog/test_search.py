@@ -343,6 +343,28 @@ def test_a_word_is_found_in_texts_and_names_that_hold_it(
     database.close()
 
 
+@pytest.mark.parametrize("sort", ["created_at", "relevance"])
+@pytest.mark.parametrize(
+    "query",
+    [
+        "a\0bcd",
+        "\udcffabc",
+        "\udcff",
+        "model:\udcff",
+        "tag:\udcff",
+        "path:\udcff",
+        "AND OR NOT",
+        "a*b(c)",
+    ],
+)
+def test_an_odd_query_finds_nothing_and_harms_nothing(
+    database: CatalogDatabase, query: str, sort: str
+) -> None:
+    assert names(database, query, sort=sort) == []
+    with database.reading() as db:
+        facets(db, query)
+
+
 def test_recipes_share_their_texts_and_names(tmp_path: Path) -> None:
     database, _ = open_catalog(tmp_path / CATALOG_NAME)
     for number in range(20):
