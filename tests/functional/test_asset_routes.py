@@ -292,11 +292,9 @@ async def test_jobs_reach_the_catalog(caller: Caller, engine: Engine) -> None:
     assert found(engine, "job:job-2")[0]["metadata"]["prompt"] == "what the job says"
 
 
-@pytest.mark.parametrize(
-    ("gallery", "status", "total"), [("all", 200, 2), ("own", 200, 1), ("off", 403, None)]
-)
-async def test_the_gallery_shows_what_the_setting_says(
-    tmp_path: Path, gallery: str, status: int, total: int | None
+@pytest.mark.parametrize(("gallery", "total"), [("all", 2), ("off", 1)])
+async def test_a_search_has_other_machines_rows_read_unless_the_gallery_is_off(
+    tmp_path: Path, gallery: str, total: int
 ) -> None:
     store = MemoryStore()
     row = {"op": "put", "clock": 1.0, "machine": "pod-2", "key": "out/other.png", "size": 1}
@@ -308,12 +306,12 @@ async def test_the_gallery_shows_what_the_setting_says(
         (tmp_path / "output" / FOX_NAME).write_bytes(FOX)
         until(lambda: engine.status().archived_files == 1, "archived")
         async with listening(build_application(engine, token=TOKEN), TOKEN) as caller:
-            for _ in range(300):  # the first search has the others' rows read
-                found, body = await caller.ask("GET", "/cloud-sync/assets")
-                if found != 200 or body["total"] == total:
+            body: Any = {}
+            for _ in range(600):  # the first search has the others' rows read
+                _, body = await caller.ask("GET", "/cloud-sync/assets")
+                if body["total"] == total:
                     break
                 await asyncio.sleep(0.05)
-            assert (found, body.get("total")) == (status, total)
-            assert (await caller.ask("GET", "/cloud-sync/facets"))[0] == status
+            assert body["total"] == total
     listed = [key for operation, key in store.calls if operation == "ListObjectsV2"]
     assert bool([key for key in listed if ".cloud-archive/v1/" in key]) is (gallery != "off")
