@@ -237,13 +237,13 @@ class Plugin:
 
     async def _bring_back(self, client: EngineClient, route: Route, path: str) -> web.Response:
         """Put an asset into ComfyUI's input directory, which the engine does not know."""
-        import folder_paths
-
-        directory = Path(folder_paths.get_input_directory())
         try:
             answer = await client.call("GET", path, timeout_seconds=route.timeout_seconds)
             if answer.status != 200:
                 return _passed(answer)
+            import folder_paths
+
+            directory = Path(folder_paths.get_input_directory())
             content = partial(content_of, client, f"{path}/content")
             return web.json_response(await bring_back(answer.json(), directory, content))
         except EngineUnavailable as error:

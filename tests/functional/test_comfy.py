@@ -152,9 +152,17 @@ async def test_no_job_is_kept_for_an_engine_that_is_not_configured(
 
 
 async def test_a_job_that_finished_just_before_the_end_still_reaches_the_engine(
-    running: TestClient[web.Request, web.Application], prompt_server: SmallPromptServer, tmp_path: Path
+    running: TestClient[web.Request, web.Application],
+    prompt_server: SmallPromptServer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("cloud_archive.comfyui.plugin.JOBS_SECONDS", 60.0)
     await until(lambda: prompt_server.prompt_queue.readers)
+    state = ""
+    while state != "idle":  # until the engine is up
+        async with running.get("/cloud-sync/status") as answer:
+            state = (await answer.json())["state"]
     prompt_server.prompt_queue.finish("last", outputs("a.png"))
     await running.close()
     assert '"last"' in (tmp_path / "journal").read_text()
@@ -234,6 +242,7 @@ async def test_without_an_engine_every_call_is_answered_with_the_cause(
     async with TestClient(TestServer(prompt_server.app)) as opened:
         for route in ROUTES:
             path = route.path.replace("{id}", "0" * 32).replace("{prompt_id}", "p")
+            path += f"?ids={'0' * 32}" if route.name == "zip" else ""
             async with opened.request(route.method, path, json=bodies.get(route.name)) as answer:
                 content = await answer.json()
             if route.name == "status":
@@ -389,10 +398,12 @@ def test_comfyui_loads_nothing_of_ours_but_the_face(plugin_folders: tuple[Path, 
         for name in (
             "api",
             "api.asset_arguments",
+            "api.gallery_arguments",
             "api.job_arguments",
             "api.routes",
             "api.share_arguments",
             "comfyui",
+            "comfyui.bring_back",
             "comfyui.child_process",
             "comfyui.engine_client",
             "comfyui.engine_connection",
