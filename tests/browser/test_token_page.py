@@ -10,9 +10,11 @@ from playwright.sync_api import Browser, Page, expect
 
 from cloud_archive.api.server import build_application
 from tests.browser.pages import PANEL, heading, serious_findings
+from tests.browser.sample_pictures import write
 from tests.browser.stage import Background
 from tests.functional.archives import engine_on
 from tests.memory_store import MemoryStore
+from tests.servers import wait_until
 
 TOKEN = "the-token-of-this-daemon"
 
@@ -58,3 +60,28 @@ def test_the_page_asks_for_the_token_and_uses_it_for_calls_and_events(
     expect(heading(page.locator(PANEL))).to_have_text("Stopped", timeout=60_000)
     assert TOKEN not in page.url
     assert page.context.cookies() == []
+
+
+def test_the_library_shows_pictures_with_the_token_and_gives_every_copy_back(
+    page: Page, address: str, tmp_path: Path
+) -> None:
+    page.set_default_timeout(90_000)
+    page.add_init_script(
+        "const make = URL.createObjectURL, end = URL.revokeObjectURL; window.copies = new Set();"
+        "URL.createObjectURL = (what) => { const url = make.call(URL, what); copies.add(url); return url; };"
+        "URL.revokeObjectURL = (url) => { copies.delete(url); end.call(URL, url); };"
+    )
+    write(tmp_path / "output", 3)
+    page.goto(f"{address}/?library")
+    page.get_by_label("Token").fill(TOKEN)
+    page.keyboard.press("Enter")
+    gallery = page.locator("cloud-archive-gallery")
+    expect(gallery.locator(".tile img.there").first).to_be_visible(timeout=90_000)
+    assert "blob:" in (gallery.locator(".tile img.there").first.get_attribute("src") or "")
+    gallery.locator(".tile:not(.waiting)").first.click()
+    whole = gallery.locator(".viewer img.whole")
+    expect(whole).to_be_visible()
+    wait_until(lambda: page.evaluate("copies.size") > 0, "the picture is a copy")
+    page.keyboard.press("Escape")
+    page.get_by_role("button", name="Status").click()
+    wait_until(lambda: page.evaluate("copies.size") == 0, "every copy is given back")
