@@ -122,12 +122,13 @@ def test_stock_counts_what_is_to_be_archived_what_is_old_and_what_is_left_out(
 def test_counts_add_up_and_leave_our_own_files_out() -> None:
     first, second = Tally(), Tally()
     first.count(None, False)
+    first.count(None, False)
     first.count(None, True)
     second.count(SkipReason.HIDDEN, False)
     second.count(SkipReason.HIDDEN, True)
     second.count(SkipReason.OWN, False)
     first.add(second)
-    assert (first.unseen, first.baseline, dict(first.skipped)) == (1, 1, {SkipReason.HIDDEN: 2})
+    assert (first.unseen, first.baseline, dict(first.skipped)) == (2, 1, {SkipReason.HIDDEN: 2})
 
 
 def test_a_file_without_a_byte_is_left_out_and_another_reason_comes_first(root: Path) -> None:
