@@ -151,5 +151,10 @@ def _show(report: RestoreReport, target: Path) -> None:
         )
     if report.unproven:
         print_line(f"Without a checksum to compare with: {report.unproven:,}.")
+    if report.undated:
+        print_line(
+            f"With the time of the upload, because the objects hold no mtime: {report.undated:,}. Another program wrote"
+            " them, or the store drops metadata; `cloud-archive check` tells."
+        )
     if report.failed:
         print_line(f"Failed: {report.failed:,}.")

@@ -4,8 +4,8 @@ Keys and metadata hold everything that is needed: path, SHA-256, times and sessi
 the file's name; with `all_versions` the others are restored beside it, as `name (1)`. `restore_versions` finds the
 versions of a file, and `restore_files` writes one object to a file.
 
-The bucket is listed twice. The first listing finds keys with a number, which must be checked together with the keys of
-their family. The second one restores.
+The bucket is listed once, to its end, before the first file is restored: a key with a number must be checked together
+with the keys of its family, which may come later in the listing.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ from ..ledger.ledger import Ledger
 from ..ledger.rows import FileRow
 from ..scope import KeyScope
 from ..store.base import ObjectInfo, ObjectStore
-from .restore_files import FilePlacer, modified_ns
+from .kept_listing import kept_listing
+from .restore_files import FilePlacer, modified_ns, states_mtime
 from .restore_versions import Version, family_key, has_number, newest_first, version_of
 from .retry import with_retries
 
@@ -85,6 +86,7 @@ class RestoreItem:
         path: the file's path relative to the target; in a dry run, the path it would get.
         proven: the object's own checksum equals that of the bytes on disk.
         renamed: the file has another name than before, because that is taken or not valid here.
+        dated: False if the object's metadata has no mtime, so that the file has the time of its upload instead.
         is_guess: see `Version`.
         cause: why it failed, or why it is a guess.
     """
@@ -95,6 +97,7 @@ class RestoreItem:
     path: str = ""
     proven: bool = True
     renamed: bool = False
+    dated: bool = True
     is_guess: bool = False
     cause: str = ""
 
@@ -106,6 +109,7 @@ class RestoreItem:
             "path": self.path,
             "size_bytes": self.size_bytes,
             "proven": self.proven,
+            "dated": self.dated,
             "cause": self.cause,
         }
 
@@ -119,6 +123,7 @@ _COUNTS = (
     "failed",
     "renamed",
     "unproven",
+    "undated",
     "guessed",
 )
 
@@ -134,6 +139,7 @@ class RestoreReport:
     failed: int = 0
     renamed: int = 0
     unproven: int = 0
+    undated: int = 0
     guessed: int = 0
     restored_bytes: int = 0
     dry_run: bool = False
@@ -159,6 +165,7 @@ class RestoreReport:
             self.restored_bytes += item.size_bytes
             self.renamed += item.renamed
             self.unproven += not item.proven
+            self.undated += not item.dated
         if len(self.items) < MAX_LISTED:
             self.items.append(item)
 
@@ -262,16 +269,22 @@ class _Restore:
         self, ledger: Ledger | None
     ) -> Iterator[tuple[list[ObjectInfo], Mapping[str, Sequence[FileRow]]]]:
         """Yield the objects of each family with their rows of the ledger. Most objects are alone."""
-        families = {family_key(info.key) for info in self._listed() if has_number(info.key)}
+        families: set[str] = set()
         together: dict[str, list[ObjectInfo]] = {}
-        for info in self._listed():
-            family = family_key(info.key)
-            if family in families:
-                together.setdefault(family, []).append(info)
-            elif self._may_be_wanted(info):
-                yield [info], {}
-            else:
-                self.unwanted += 1
+
+        def find_family(info: ObjectInfo) -> None:
+            if has_number(info.key):
+                families.add(family_key(info.key))
+
+        with kept_listing(self._listed(), find_family) as listed:
+            for info in listed():
+                family = family_key(info.key)
+                if family in families:
+                    together.setdefault(family, []).append(info)
+                elif self._may_be_wanted(info):
+                    yield [info], {}
+                else:
+                    self.unwanted += 1
         if not together:
             return
         with KeyIndex(ledger) if ledger is not None else nullcontext() as index:
@@ -356,6 +369,7 @@ class _Restore:
                 placed.path,
                 proven=placed.proven,
                 renamed=placed.renamed and not beside,
+                dated=states_mtime(info),
                 is_guess=version.is_guess,
                 cause=GUESSED if version.is_guess else "",
             )

@@ -316,6 +316,11 @@ class FilePlacer:
         add_restored(self._ledger, [Restored(local, info.key, digests.sha256, info.etag, archived_at)])
 
 
+def states_mtime(info: ObjectInfo) -> bool:
+    """Return whether the object's metadata holds its file's mtime."""
+    return parse_timestamp_ns(info.metadata.get("mtime", "")) is not None
+
+
 def modified_ns(info: ObjectInfo) -> int | None:
     """Return the file's mtime in nanoseconds since 1970, from the metadata, else the object's own time."""
     mtime_ns = parse_timestamp_ns(info.metadata.get("mtime", ""))

@@ -12,9 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cloud_archive.cli.restore import _show
 from cloud_archive.files import FileVersion, format_timestamp_ns
 from cloud_archive.keys import PrefixTemplate, conflict_key, object_key, path_metadata
 from cloud_archive.ledger.ledger import Ledger
+from cloud_archive.maintenance import kept_listing
 from cloud_archive.maintenance.restore import (
     RestoreFilter,
     RestoreItem,
@@ -199,6 +201,36 @@ def test_a_foreign_object_is_proven_by_its_md5_or_said_to_be_unproven(tmp_path: 
     assert (report.restored, report.unproven) == (2, 1)
     assert [item.path for item in report.items if not item.proven] == ["b.png"]
     assert restore(store, tmp_path, scope=OUT).already == 2
+
+
+def test_times_that_the_store_did_not_keep_are_counted_and_said_once(
+    tmp_path: Path, store: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in range(3):
+        store.add(f"out/{number}.png", b"%d" % number)
+    store.add("out/dated.png", b"dated", mtime="1600000000.5")
+    report = restore(store, tmp_path, scope=OUT)
+    assert (report.restored, report.undated) == (4, 3)
+    assert [item.path for item in report.items if item.dated] == ["dated.png"]
+    assert (tmp_path / "dated.png").stat().st_mtime == 1600000000.5
+    _show(report, tmp_path)
+    assert (
+        capsys.readouterr().out.count("With the time of the upload, because the objects hold no mtime: 3.")
+        == 1
+    )
+    again = restore(store, tmp_path, scope=OUT)
+    assert (again.already, again.undated) == (4, 0), "those times were said before"
+
+
+def test_the_bucket_is_listed_once_however_many_versions_it_holds(
+    tmp_path: Path, three_versions: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kept_listing, "MEMORY_BYTES", 100)  # the rest goes to the disk
+    odd = "out/ünicode \udcff.png"
+    three_versions.add(odd, b"odd")
+    report = restore(three_versions, tmp_path, scope=OUT)
+    assert three_versions.count("ListObjectsV2") == 1
+    assert (report.restored, report.older, report.failed) == (3, 3, 0)
 
 
 def test_a_store_that_fails_now_and_then_is_asked_again(
