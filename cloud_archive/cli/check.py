@@ -31,7 +31,12 @@ def check(json: Json = False) -> None:
     if json:
         print_json([step.to_json() for step in steps])
     elif has_no_failure(steps):
-        print_line("Everything works: files can be archived.")
+        warned = any(step.ok and step.cure for step in steps)
+        print_line(
+            "Files can be archived; see the warnings above."
+            if warned
+            else "Everything works: files can be archived."
+        )
     if has_no_failure(steps):
         raise typer.Exit(EXIT_DONE)
     raise typer.Exit(EXIT_USAGE if steps[0].ok is False else EXIT_FAILED)

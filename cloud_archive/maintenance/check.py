@@ -1,36 +1,34 @@
 """Check the connection: do the settings work, and if not, what should the user do?
 
 The steps run in the order in which a connection is made. The first one that fails has a cause and a cure; the steps
-after it are "not tried". The check sends three or four small requests and writes one small object. Its key is always
-the same, so the check needs no right to delete.
+after it are "not tried". The requests are those of an upload, in its order (a HEAD, a PUT, a multipart upload), and a
+listing, because only its refusals say what is wrong. They write one small object, always at the same key, so the check
+needs no right to delete.
 """
 
 from __future__ import annotations
 
 import socket
-import ssl
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from ..errors import SettingsError, StoreError
 from ..store.base import CreateOnly
-from ..store.client import certificate_authorities
 from ..store.evidence import head_if_allowed
-from ..store.failures import BUCKET_CODES, CREDENTIAL_CODES, explain
+from ..store.failures import BUCKET_CODES, CREDENTIAL_CODES, RUN_CHECK
 from ..store.probe import PROBE_BODY, PROBE_METADATA, put_probe_object
 from ..store.proxies import is_loopback, proxy_of
 from ..store.s3 import S3Store
-from ..store.translate import SKEW_SECONDS, translate
+from ..store.translate import SKEW_SECONDS
+from .check_network import call_system, connect_tls
 from .names import resolve
 
 if TYPE_CHECKING:
     from ..config.settings import Settings
-
-T = TypeVar("T")
 
 STEPS = (
     "settings",
@@ -154,7 +152,10 @@ class _Check:
         name = _find_step(error) or current
         done = self._done.get(name)
         name = current if done is not None and done.ok else name
-        return StepFailed(name, error.failure.cause, error.failure.cure, error.store_message)
+        cure = error.failure.cure
+        if cure == RUN_CHECK:
+            cure = "Ask the store's provider what this answer means."
+        return StepFailed(name, error.failure.cause, cure, error.store_message)
 
     # --- without the store
 
@@ -189,23 +190,23 @@ class _Check:
             )
             return
         with self._timed("name resolution"):
-            address = _call_system(lambda: resolve(host, port))
+            address = call_system(lambda: resolve(host, port))
         self._record("name resolution", True, "" if address == host else f"{host} is {address}.")
         # A refused connection belongs to the step "connection", not to "TLS".
         with self._timed("connection"):
-            plain = _call_system(lambda: socket.create_connection((host, port), timeout=CONNECT_SECONDS))
+            plain = call_system(lambda: socket.create_connection((host, port), timeout=CONNECT_SECONDS))
         with plain:
             if parts.scheme != "https":
                 self._record("TLS", None, NO_TLS)
                 return
             with self._timed("TLS"):
-                version = _call_system(lambda: _connect_tls(settings, plain, host))
+                version = call_system(lambda: connect_tls(settings, plain, host))
         self._record("TLS", True, f"{version}.")
 
     # --- with the store
 
     def check_store(self, settings: Settings, store: S3Store) -> None:
-        allowed_to_list = self._list_probe(store)
+        allowed_to_list = self._ask_first(store)
         self._record("connection", True)
         self._check_clock(store)
         if allowed_to_list:
@@ -216,11 +217,11 @@ class _Check:
         self._check_read_back(store)
         self._record("cleanup", True, f"Not needed: {store.probe_key} stays, and is written again each time.")
 
-    def _list_probe(self, store: S3Store) -> bool:
-        """Send the first request. Return False if this key may not list, which says nothing else."""
+    def _ask_first(self, store: S3Store) -> bool:
+        """Send the first requests. Return False if this key may not list, which says nothing else."""
         begun = time.monotonic()
         try:
-            # A listing, because the answer to a HEAD can't say what is wrong.
+            head_if_allowed(store, store.probe_key)
             next(store.list(store.probe_key, limit=1), None)
         except StoreError as error:
             if _is_denied(error):
@@ -282,7 +283,7 @@ class _Check:
             store.probe_create_only(
                 store.probe_key, PROBE_BODY, content_type="text/plain", metadata=PROBE_METADATA
             )
-        capabilities = store.capabilities
+        capabilities, apart = store.capabilities, "{session_id}" in settings.prefix
         results = {capabilities.create_only, capabilities.create_only_multipart}
         if results == {CreateOnly.HONOURED}:
             self._record("create-only", True)
@@ -310,7 +311,9 @@ class _Check:
                 True,
                 f"The store can't refuse to overwrite, so uploads of {kind} check with a HEAD first, and again"
                 " two seconds later.",
-                "Where several machines write the same names, put {session_id} into S3_PREFIX.",
+                ""
+                if apart
+                else "Where several machines write the same names, put {session_id} into S3_PREFIX.",
             )
 
     def _check_read_back(self, store: S3Store) -> None:
@@ -369,32 +372,3 @@ def _find_step(error: StoreError) -> str | None:
 def _is_denied(error: StoreError) -> bool:
     """Return whether the store denied access to this key."""
     return error.status == 403 and error.failure.code in ("AccessDenied", "Forbidden", "403")
-
-
-def _call_system(call: Callable[[], T]) -> T:
-    """Call the system, and translate its errors as those of requests."""
-    try:
-        return call()
-    except OSError as error:
-        raise _explain_os_error(error) from error
-
-
-def _explain_os_error(error: OSError) -> StoreError:
-    translated = translate(error, "Connect", None)
-    if isinstance(error, TimeoutError):
-        return StoreError("Connect", None, explain("ConnectTimeout"), store_message=translated.store_message)
-    if translated.failure.code == "ConnectionClosed" and not isinstance(error, ConnectionResetError):
-        refused = isinstance(error, ConnectionRefusedError)
-        return StoreError(
-            "Connect",
-            None,
-            explain("ConnectionRefused" if refused else "Unreachable"),
-            store_message=translated.store_message,
-        )
-    return translated
-
-
-def _connect_tls(settings: Settings, plain: socket.socket, host: str) -> str:
-    context = ssl.create_default_context(cafile=certificate_authorities(settings))
-    with context.wrap_socket(plain, server_hostname=host) as secured:
-        return secured.version() or "TLS"

@@ -6,6 +6,9 @@ from dataclasses import replace
 
 from ..errors import Failure, FailureScope, StoreError
 
+RUN_CHECK = "Run `cloud-archive check`."
+"""The cure where nothing better is known."""
+
 
 def _store(code: str, cause: str, cure: str, *, transient: bool = False, throttled: bool = False) -> Failure:
     return Failure(code, cause, cure, transient, FailureScope.STORE, throttled)
@@ -311,7 +314,7 @@ def explain(code: str, status: int | None = None, store_message: str = "") -> Fa
         return replace(_busy(code))
     if status is None or status >= 500:
         return _store(code, f"The store failed ({shown}).", "", transient=True)
-    return _file(code, f"The store refused the request ({shown}).", "Run `cloud-archive check`.")
+    return _file(code, f"The store refused the request ({shown}).", RUN_CHECK)
 
 
 CREDENTIAL_CODES = frozenset(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 
 from multidict import CIMultiDict
@@ -28,18 +27,30 @@ class Ceph(Profile):
 class Swift(Profile):
     """Refuses a conditional PutObject with 501; CompleteMultipartUpload honours the condition with 412.
 
+    It compares before it writes, so two completed in the same moment may both succeed; SeaweedFS behind does the same.
+
     Seen on OpenStack Swift 2.30's s3api (https://packages.debian.org/bookworm/swift-proxy, tempauth). A wrong region is
     400 AuthorizationHeaderMalformed, which a HEAD answers without a body. A key that may not delete gets a false 204.
 
     Args:
         region: the one that requests must be signed for; None: any.
+        names_region: whether the refusal has a field for the right region; else only its message names it.
+        secret_is_right: False refuses every signature, that of a HEAD without a body.
         may_delete: False believes nobody and says 204 nevertheless.
     """
 
-    def __init__(self, *, region: str | None = None, may_delete: bool = True) -> None:
+    def __init__(
+        self,
+        *,
+        region: str | None = None,
+        names_region: bool = True,
+        secret_is_right: bool = True,
+        may_delete: bool = True,
+    ) -> None:
         self.region = region
+        self.names_region = names_region
+        self.secret_is_right = secret_is_right
         self.may_delete = may_delete
-        self._one_at_a_time = asyncio.Lock()  # SeaweedFS behind it decides two at once in favour of both
 
     async def handle(self, request: Request, forward: Forward) -> Answer:
         signed = request.headers.get("Authorization", "")
@@ -47,7 +58,11 @@ class Swift(Profile):
             if request.method == "HEAD":
                 return Answer(400)
             text = f"The authorization header is malformed; the region is wrong; expecting '{self.region}'"
-            return error(400, "AuthorizationHeaderMalformed", text, Region=self.region)
+            field = {"Region": self.region} if self.names_region else {}
+            return error(400, "AuthorizationHeaderMalformed", text, **field)
+        if not self.secret_is_right:
+            text = "The request signature we calculated does not match the signature you provided."
+            return Answer(403) if request.method == "HEAD" else error(403, "SignatureDoesNotMatch", text)
         if request.operation == "PutObject" and "If-None-Match" in request.headers:
             text = "A header you provided implies functionality that is not implemented."
             return error(501, "NotImplemented", text)
@@ -56,9 +71,6 @@ class Swift(Profile):
         if not self.may_delete and request.operation == "DeleteObjects":
             headers = CIMultiDict({"Content-Type": "application/xml"})
             return Answer(200, headers, b'<?xml version="1.0"?><DeleteResult></DeleteResult>')
-        if request.operation == "CompleteMultipartUpload":
-            async with self._one_at_a_time:
-                return await forward(request)
         return await forward(request)
 
 

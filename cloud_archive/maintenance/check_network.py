@@ -1,0 +1,49 @@
+"""What `check` asks the system before the store: names, connections and TLS, with errors as those of requests."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
+
+from ..errors import StoreError
+from ..store.client import certificate_authorities
+from ..store.failures import explain
+from ..store.translate import translate
+
+if TYPE_CHECKING:
+    from ..config.settings import Settings
+
+T = TypeVar("T")
+
+
+def call_system(call: Callable[[], T]) -> T:
+    """Call the system, and translate its errors as those of requests."""
+    try:
+        return call()
+    except OSError as error:
+        raise _explain_os_error(error) from error
+
+
+def _explain_os_error(error: OSError) -> StoreError:
+    translated = translate(error, "Connect", None)
+    if isinstance(error, TimeoutError):
+        return StoreError("Connect", None, explain("ConnectTimeout"), store_message=translated.store_message)
+    if translated.failure.code == "ConnectionClosed" and not isinstance(error, ConnectionResetError):
+        refused = isinstance(error, ConnectionRefusedError)
+        return StoreError(
+            "Connect", None, explain("ConnectionRefused" if refused else "Unreachable"), store_message=translated.store_message
+        )
+    return translated
+
+
+def connect_tls(settings: Settings, plain: socket.socket, host: str) -> str:
+    """Make a TLS connection over `plain`, and return its version.
+
+    Raises:
+        OSError: the certificate is not trusted, or the other side speaks no TLS.
+    """
+    context = ssl.create_default_context(cafile=certificate_authorities(settings))
+    with context.wrap_socket(plain, server_hostname=host) as secured:
+        return secured.version() or "TLS"
