@@ -33,7 +33,10 @@ def _explain_os_error(error: OSError) -> StoreError:
     if translated.failure.code == "ConnectionClosed" and not isinstance(error, ConnectionResetError):
         refused = isinstance(error, ConnectionRefusedError)
         return StoreError(
-            "Connect", None, explain("ConnectionRefused" if refused else "Unreachable"), store_message=translated.store_message
+            "Connect",
+            None,
+            explain("ConnectionRefused" if refused else "Unreachable"),
+            store_message=translated.store_message,
         )
     return translated
 

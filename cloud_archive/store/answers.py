@@ -9,8 +9,9 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
 
-from ..errors import StoreError
+from ..errors import ObjectExists, StoreError
 from .base import ObjectInfo
+from .failures import explain
 from .translate import web_page
 
 _PRINTABLE = "".join(chr(code) for code in range(0x20, 0x7F))
@@ -56,6 +57,20 @@ def is_html(answer: Mapping[str, Any]) -> bool:
 def not_s3(operation: str, key: str | None) -> StoreError:
     """Return the error for an answer with status 200 that lacks what S3 always answers."""
     return StoreError(operation, key, web_page(None), status=200)
+
+
+def refuse_unwritten(key: str, answer: Mapping[str, Any], *, create_only: bool) -> None:
+    """Raise if an answer to PutObject that has no ETag shows that the object was not written.
+
+    Raises:
+        ObjectExists: `create_only`, and another writer was first. OpenStack Swift 2.30 says so with a 202.
+        StoreError: the same without `create_only`, or a web page came.
+    """
+    if answer.get("ResponseMetadata", {}).get("HTTPStatusCode") == 202:
+        kind, code = (ObjectExists, "PreconditionFailed") if create_only else (StoreError, "OperationAborted")
+        raise kind("PutObject", key, explain(code), status=202)
+    if is_html(answer):
+        raise not_s3("PutObject", key)
 
 
 def object_info(key: str, answer: Mapping[str, Any], *, believe_checksum: bool) -> ObjectInfo:

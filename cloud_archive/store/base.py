@@ -27,6 +27,9 @@ class CreateOnly(Enum):
     REJECTED = "rejected"  # the header itself is refused (501)
 
 
+OVERWRITES = (CreateOnly.IGNORED, CreateOnly.REJECTED)
+
+
 @dataclass(frozen=True, slots=True)
 class Capabilities:
     """What was found out about one destination.
@@ -53,6 +56,33 @@ class Capabilities:
     def writes(self, *, in_parts: bool) -> CreateOnly:
         """Return what is known of create-only writes in one request, or in parts."""
         return self.create_only_multipart if in_parts else self.create_only
+
+    def refuses(self, *, in_parts: bool) -> bool:
+        """Return whether the store is known to refuse to overwrite, also what is written in the same moment.
+
+        Where only completing a multipart upload is create-only, two that are completed in the same moment may both
+        succeed, as on OpenStack Swift 2.30, which compares before it writes.
+        """
+        return (
+            self.create_only is CreateOnly.HONOURED and self.writes(in_parts=in_parts) is CreateOnly.HONOURED
+        )
+
+    def may_overwrite(self, *, in_parts: bool) -> bool:
+        """Return whether the store is known not to refuse; both this and `refuses` are False where that is unknown."""
+        return self.create_only in OVERWRITES or self.writes(in_parts=in_parts) in OVERWRITES
+
+    @property
+    def overwritable(self) -> Literal["", "large_files", "all_files"]:
+        """Which uploads another writer may replace in the same moment, because the store can't refuse that.
+
+        Empty where the store refuses, and where that is not known yet.
+        """
+        if self.create_only is CreateOnly.UNKNOWN or self.create_only_multipart in (
+            CreateOnly.UNKNOWN,
+            CreateOnly.HONOURED,  # then small files go as multipart uploads of one part
+        ):
+            return ""
+        return "large_files" if self.create_only is CreateOnly.HONOURED else "all_files"
 
     def to_json(self) -> dict[str, str | bool | None]:
         """Return the JSON that the ledger keeps and `check` shows."""

@@ -13,7 +13,16 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConditionsRejected, StoreError
-from .answers import ascii_metadata, bare_etag, is_html, listed_info, not_s3, sha256_base64, sha256_hex
+from .answers import (
+    ascii_metadata,
+    bare_etag,
+    is_html,
+    listed_info,
+    not_s3,
+    refuse_unwritten,
+    sha256_base64,
+    sha256_hex,
+)
 from .base import (
     Capabilities,
     Checksum,
@@ -147,8 +156,8 @@ class S3Store:
             self.remember(create_only=CreateOnly.REJECTED)
             raise
         etag = bare_etag(answer.get("ETag"))
-        if etag is None and is_html(answer):
-            raise not_s3("PutObject", key)
+        if etag is None:
+            refuse_unwritten(key, answer, create_only=create_only)
         checksum = sha256_hex(answer.get("ChecksumSHA256"))
         proven = answer_proves(body, sha256, checksum=checksum, etag=etag)
         if not proven and checksum is None:
@@ -204,12 +213,7 @@ class S3Store:
             etag,
             len(body),
             echoed,
-            answer_proves(
-                body,
-                sha256,
-                checksum=sha256_hex(answer.get("ChecksumSHA256")),
-                etag=bare_etag(answer.get("ETag")),
-            ),
+            answer_proves(body, sha256, checksum=echoed, etag=bare_etag(etag)),
         )
 
     def complete_multipart(

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 from ..errors import StoreError
-from ..store.base import CreateOnly, ObjectStore
+from ..store.base import OVERWRITES, CreateOnly, ObjectStore
 from ..store.probe import PROBE_WITH_BYTES
 from .outcome import Journal
 from .source import Content
@@ -174,27 +174,30 @@ class StoreProbes:
 
     def probe_multipart(self, journal: Journal) -> None:
         """Find out whether completing a multipart upload is create-only, where PutObject is not."""
-        able = self._store.capabilities
-        unsafe = able.create_only in (CreateOnly.IGNORED, CreateOnly.REJECTED)
-        if unsafe and self._multipart_tries < MULTIPART_TRIES:
-            self._multipart_tries += able.create_only_multipart is CreateOnly.UNKNOWN
-            self.probe_alone(lambda: self._store.capabilities.create_only_multipart, journal)
+        if self._store.capabilities.create_only in OVERWRITES and self._multipart_is_untold():
+            self._probe_alone(self._multipart_is_untold, journal)
 
     def probe_after_parts(self, journal: Journal) -> None:
         """Find out the same once a file was uploaded in parts, where that is all that is not known.
 
         Most files go in one request, so it is not worth four more requests before there is a large one.
         """
-        able = self._store.capabilities
-        unknown = able.create_only_multipart is CreateOnly.UNKNOWN
-        if unknown and able.create_only is CreateOnly.HONOURED and self._multipart_tries < MULTIPART_TRIES:
-            self._multipart_tries += 1
-            self.probe_alone(lambda: self._store.capabilities.create_only_multipart, journal)
+        if self._store.capabilities.create_only is CreateOnly.HONOURED and self._multipart_is_untold():
+            self._probe_alone(self._multipart_is_untold, journal)
+
+    def _multipart_is_untold(self) -> bool:
+        unknown = self._store.capabilities.create_only_multipart is CreateOnly.UNKNOWN
+        return unknown and self._multipart_tries < MULTIPART_TRIES
 
     def probe_alone(self, supports: Callable[[], CreateOnly], journal: Journal) -> None:
         """Find it out with a small object of its own; once, however many workers ask at the same moment."""
+        self._probe_alone(lambda: supports() is CreateOnly.UNKNOWN, journal)
+
+    def _probe_alone(self, is_needed: Callable[[], bool], journal: Journal) -> None:
+        """Wait for the probe that another worker runs, and run one if it is needed still."""
         with self._lock:
-            if supports() is CreateOnly.UNKNOWN:
+            if is_needed():
+                self._multipart_tries += 1
                 key = self._store.probe_key
                 with self._uploads.in_hand(key):
                     self._store.probe_with_key(ProbeNotes(self._uploads, journal, key))

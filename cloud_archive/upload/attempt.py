@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 from ..errors import ConditionsRejected, KeyRejected, ObjectExists, StoreError
 from ..files import format_timestamp_ns
 from ..keys import LAST_CONFLICT, MAX_CONFLICTS, conflict_key, conflict_number, path_metadata
-from ..store.base import CreateOnly, ObjectInfo
+from ..store.base import OVERWRITES, CreateOnly, ObjectInfo
 from ..store.evidence import (
     Expected,
     Proof,
@@ -41,8 +41,6 @@ if TYPE_CHECKING:
     from .uploader import Uploader
 
 logger = logging.getLogger("cloud_archive.upload")
-
-OVERWRITES = (CreateOnly.IGNORED, CreateOnly.REJECTED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,8 +242,8 @@ class Attempt:
             )
         )
         able = self._store.capabilities
-        supports = able.writes(in_parts=not single)
-        looked_at_later = supports in OVERWRITES and create_only and able.can_head is not False
+        unsafe = able.may_overwrite(in_parts=not single)
+        looked_at_later = unsafe and create_only and able.can_head is not False
         if proven and (etag is not None or looked_at_later) and can_be_confirmed(key):
             proof = Proof.CHECKSUM
         else:
@@ -256,9 +254,7 @@ class Attempt:
             self._uploader._probes.probe_with(key, self._content, metadata, self._media_type, self._journal)
         elif create_only:
             self._uploader._probes.probe_after_parts(self._journal)
-        protected = (
-            not create_only or self._store.capabilities.writes(in_parts=not single) is CreateOnly.HONOURED
-        )
+        protected = not create_only or self._store.capabilities.refuses(in_parts=not single)
         return _Placed(
             etag,
             already=False,

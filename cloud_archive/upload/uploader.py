@@ -19,7 +19,7 @@ from ..store.base import ObjectStore
 from ..store.evidence import Expected, Verdict, check_object
 from ..store.failures import explain
 from .abandoned import AbandonedUploads, StoreProbes
-from .attempt import OVERWRITES, Attempt
+from .attempt import Attempt
 from .memory import ByteBudget
 from .outcome import Journal, Outcome, Prepared, SentBytes
 from .pacing import Line
@@ -150,7 +150,7 @@ class Uploader:
             # The first probe usually ends sooner and often shows that no look is needed. A slow one holds up nobody.
             probed = self._probes.wait_for_end(confirm_at - time.monotonic())
             able = self._store.capabilities
-            overwrites = able.writes(in_parts=outcome.in_parts) in OVERWRITES
+            overwrites = able.may_overwrite(in_parts=outcome.in_parts)
             if (probed and not overwrites) or able.can_head is False:
                 return outcome
             self._wait(max(0.0, confirm_at - time.monotonic()))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
+import asyncio
 import dataclasses
 import hashlib
 import itertools
 import logging
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +17,7 @@ from pathlib import Path
 import pytest
 from multidict import CIMultiDict
 
+from cloud_archive.cli.app import main
 from cloud_archive.config.settings import load_settings
 from cloud_archive.errors import FailureScope, StoreError
 from cloud_archive.files import FileVersion
@@ -24,13 +26,15 @@ from cloud_archive.maintenance.check import run_check
 from cloud_archive.store.base import CreateOnly
 from cloud_archive.store.evidence import Proof
 from cloud_archive.store.s3 import S3Store
+from cloud_archive.upload import uploader
 from cloud_archive.upload.outcome import Outcome
 from cloud_archive.upload.uploader import Uploader
 from tests.functional.archives import claim_of
+from tests.integration.archives import Archive
 from tests.quirks.batch import early_parts
 from tests.quirks.server import Answer, Forward, Profile, QuirkServer, Request, error
 from tests.quirks.whole_stores import Ceph, S3rver, Swift
-from tests.servers import S3Server
+from tests.servers import S3Server, wait_until
 
 pytestmark = pytest.mark.store
 
@@ -69,7 +73,9 @@ class Machine:
         self.root = root
         settings = load_settings(server.environ(S3_ENDPOINT_URL=url, S3_PREFIX="out"))
         self.store = S3Store(settings, connect_seconds=5, read_seconds=10)
-        self.uploader = Uploader(self.store, root, make_key=lambda path: f"out/{path}", session_id="s")
+        self.uploader = Uploader(
+            self.store, root, make_key=lambda path: f"out/{path}", session_id="s", wait=lambda seconds: None
+        )
         self.notes = Notes()
 
     def claim(self, name: str, body: bytes) -> Claim:
@@ -106,8 +112,14 @@ def machine(tmp_path: Path, seaweedfs: S3Server) -> Iterator[Callable[[Profile],
         server.stop()
 
 
+def log_of(machine: Machine) -> list[tuple[str, str, int]]:
+    """Operation, key and status of each request so far."""
+    log: list[tuple[str, str, int]] = machine.server.log  # type: ignore[attr-defined]
+    return log
+
+
 def requests_of(machine: Machine) -> Counter[str]:
-    log = machine.server.log  # type: ignore[attr-defined]
+    log = log_of(machine)
     found = Counter(operation for operation, _, _ in log)
     log.clear()
     return found
@@ -267,17 +279,20 @@ def contested(machines: list[Machine], names: list[str]) -> dict[str, list[Outco
     return {name: [outcome[place] for outcome in outcomes] for place, name in enumerate(names)}
 
 
-def test_swift_decides_contested_names_by_completing_multipart_uploads(
-    machine: Callable[[Profile], Machine], seaweedfs: S3Server
+def test_swift_loses_no_contested_name(
+    machine: Callable[[Profile], Machine], seaweedfs: S3Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(uploader, "LOOK_AGAIN_SECONDS", 1.0)
     machines = [machine(swift := Swift()), machine(swift)]
-    names = [f"{number}.png" for number in range(20)]
+    for each in machines:
+        each.uploader._wait = time.sleep
+    names = [f"{number}.png" for number in range(5)]
     found = contested(machines, names)
     objects = seaweedfs.objects()
     for name, outcomes in found.items():
         for number, outcome in enumerate(outcomes):
             assert objects[outcome.key] == f"{name} of machine {number}".encode()
-            assert outcome.unprotected_at is None
+            assert outcome.in_parts
     able = machines[0].store.capabilities
     assert (able.create_only, able.create_only_multipart) == (CreateOnly.REJECTED, CreateOnly.HONOURED)
 
@@ -321,7 +336,6 @@ def test_what_was_replaced_in_the_same_moment_is_uploaded_under_the_next_name(
     name: str, body: bytes, machine: Callable[[Profile], Machine], seaweedfs: S3Server
 ) -> None:
     store = machine(Overtaken(seaweedfs, times=1))
-    store.uploader._wait = lambda seconds: None
     store.upload("first.png", b"first")
     outcome = store.upload(name, body)
     next_key = f"out/{name.replace('.', ' (1).')}"
@@ -330,18 +344,227 @@ def test_what_was_replaced_in_the_same_moment_is_uploaded_under_the_next_name(
     assert seaweedfs.read(f"out/{name}") == b"theirs"
 
 
+class Superseded(S3rver):
+    """Lets another writer be the last and tells this one with a 202, as Swift does of a write that came too late."""
+
+    def __init__(self) -> None:
+        self.done = False
+
+    async def handle(self, request: Request, forward: Forward) -> Answer:
+        if request.operation == "PutObject" and "race" in request.key and not self.done:
+            self.done = True
+            await forward(_foreign(request))
+            return Answer(202, CIMultiDict({"Content-Type": "text/html"}), b"<html>Accepted</html>")
+        return await super().handle(request, forward)
+
+
+def test_a_write_that_came_too_late_goes_to_the_next_name(
+    machine: Callable[[Profile], Machine], seaweedfs: S3Server
+) -> None:
+    store = machine(Superseded())
+    assert store.upload("race.png", b"ours").key == "out/race (1).png"
+    assert seaweedfs.read("out/race (1).png") == b"ours"
+    assert seaweedfs.read("out/race.png") == b"theirs"
+
+
+def test_no_worker_writes_while_another_finds_out_what_completing_does(
+    machine: Callable[[Profile], Machine], seaweedfs: S3Server
+) -> None:
+    """Else the first files would go in one request, which nothing protects there."""
+    swift = machine(Swift())
+    with ThreadPoolExecutor(16) as pool:
+        outcomes = list(pool.map(lambda number: swift.upload(f"{number}.png", b"%d" % number), range(16)))
+    assert all(outcome.in_parts for outcome in outcomes)
+    written = [key for name, key, status in log_of(swift) if name == "PutObject" and status == 200]
+    assert set(written) == {"out/.cloud-archive/check"}
+
+
+class SlowProbe(Profile):
+    """Holds the first conditional write of the probe until `go_on`."""
+
+    def __init__(self, before: Profile) -> None:
+        self.before = before
+        self.asked = threading.Event()
+        self.go_on = threading.Event()
+        self.writes = 0
+
+    async def handle(self, request: Request, forward: Forward) -> Answer:
+        if request.operation == "PutObject" and request.key.endswith("first.png"):
+            self.writes += 1
+            if self.writes == 2:  # the file itself was the first
+                self.asked.set()
+                await asyncio.to_thread(self.go_on.wait, 60)
+        return await self.before.handle(request, forward)
+
+
+def test_the_second_look_does_not_wait_for_a_slow_first_probe(
+    machine: Callable[[Profile], Machine], seaweedfs: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(uploader, "LOOK_AGAIN_SECONDS", 0.01)
+    profile = SlowProbe(Overtaken(seaweedfs, times=1))
+    store = machine(profile)
+    first = threading.Thread(target=store.upload, args=("first.png", b"first"))
+    first.start()
+    try:
+        assert profile.asked.wait(30)
+        outcome = store.upload("race.png", b"ours")
+        assert store.store.capabilities.create_only is CreateOnly.UNKNOWN, "the probe is still under way"
+    finally:
+        profile.go_on.set()
+        first.join(30)
+    assert outcome.key == "out/race (1).png"
+    assert seaweedfs.read("out/race (1).png") == b"ours"
+    assert seaweedfs.read("out/race.png") == b"theirs"
+
+
+def test_a_probe_that_ends_in_time_saves_the_second_look(
+    machine: Callable[[Profile], Machine], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(uploader, "LOOK_AGAIN_SECONDS", 60.0)
+    profile = SlowProbe(Profile())
+    store = machine(profile)
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(store.upload, "first.png", b"first")
+        assert profile.asked.wait(30)
+        second = pool.submit(store.upload, "second.png", b"second")
+        wait_until(lambda: any("second.png" in key for _, key, _ in log_of(store)), "the second is written")
+        profile.go_on.set()
+        assert first.result(30).key == "out/first.png"
+        assert second.result(30).key == "out/second.png"
+    assert [name for name, key, _ in log_of(store) if "second.png" in key] == ["HeadObject", "PutObject"]
+
+
+def test_what_a_file_costs_on_each_kind_of_store(machine: Callable[[Profile], Machine]) -> None:
+    one_part = {"CreateMultipartUpload": 1, "UploadPart": 1, "CompleteMultipartUpload": 1}
+    expected: list[tuple[Profile, dict[str, int]]] = [
+        (Profile(), {"PutObject": 1}),
+        (Ceph(), {"PutObject": 1}),
+        (Swift(), {"HeadObject": 2, **one_part}),
+        (S3rver(), {"HeadObject": 2, "PutObject": 1}),
+    ]
+    for profile, requests in expected:
+        store = machine(profile)
+        name = type(profile).__name__
+        store.upload(f"first of {name}.png", b"first")
+        requests_of(store)
+        store.upload(f"second of {name}.png", b"second")
+        assert requests_of(store) == requests, name
+
+
 # --- a wrong region
 
 
-def test_a_wrong_region_is_named_by_uploads_and_by_the_check(
+@pytest.mark.parametrize(("name", "body"), [("small.png", b"small"), ("film.mp4", FILM)])
+def test_an_upload_names_the_right_region(
+    name: str, body: bytes, machine: Callable[[Profile], Machine], seaweedfs: S3Server
+) -> None:
+    swift = machine(Swift(region="eu-central-1", names_region=False))
+    with pytest.raises(StoreError) as caught:
+        swift.upload(name, body)
+    assert "The bucket is in the region eu-central-1. Set S3_REGION=eu-central-1" in str(caught.value)
+    assert seaweedfs.keys() == []
+
+
+def test_an_upload_goes_to_the_region_that_the_store_names_and_says_so(
+    machine: Callable[[Profile], Machine], seaweedfs: S3Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    swift = machine(Swift(region="eu-central-1"))
+    assert swift.upload("a.png", b"a").key == "out/a.png"
+    assert "the bucket is in the region eu-central-1: set S3_REGION" in caplog.text
+    assert seaweedfs.read("out/a.png") == b"a"
+
+
+@pytest.mark.parametrize("names_region", [True, False])
+def test_the_check_names_the_right_region(names_region: bool, seaweedfs: S3Server) -> None:
+    profile = Swift(region="eu-central-1", names_region=names_region)
+    with QuirkServer(
+        seaweedfs.endpoint, seaweedfs.access_key_id, seaweedfs.secret_access_key, profile
+    ) as server:
+        environ = seaweedfs.environ(S3_ENDPOINT_URL=server.url, S3_PREFIX="out")
+        steps = {step.name: step for step in run_check(lambda: load_settings(environ), make_store=S3Store)}
+    assert steps["bucket"].ok is names_region
+    assert "S3_REGION=eu-central-1" in steps["bucket"].cure
+
+
+# --- the check takes an upload's steps
+
+
+class NoHeads(Profile):
+    """Answers every HEAD with 400 and no body, and everything else as it should."""
+
+    async def handle(self, request: Request, forward: Forward) -> Answer:
+        return Answer(400) if request.method == "HEAD" else await forward(request)
+
+
+def test_the_check_begins_with_a_head_as_uploads_do(
     machine: Callable[[Profile], Machine], seaweedfs: S3Server
 ) -> None:
-    swift = machine(profile := Swift(region="eu-central-1"))
-    with contextlib.suppress(StoreError):  # the SDK may learn the region from the refusal
-        swift.upload("a.png", b"a")
-    url = swift.server.url  # type: ignore[attr-defined]
-    environ = seaweedfs.environ(S3_ENDPOINT_URL=url, S3_PREFIX="out")
-    steps = run_check(lambda: load_settings(environ), make_store=S3Store)
-    said = " ".join(f"{step.cause} {step.cure}" for step in steps)
-    assert "S3_REGION=eu-central-1" in said
-    assert profile.region == "eu-central-1"
+    store = machine(profile := NoHeads())
+    with pytest.raises(StoreError):
+        store.upload("a.png", b"a")
+    first = [name for name, _, _ in log_of(store)][:2]
+    with QuirkServer(
+        seaweedfs.endpoint, seaweedfs.access_key_id, seaweedfs.secret_access_key, profile
+    ) as server:
+        environ = seaweedfs.environ(S3_ENDPOINT_URL=server.url, S3_PREFIX="out")
+        steps = run_check(lambda: load_settings(environ), make_store=S3Store)
+        assert [name for name, _, _ in server.log][:2] == first
+    (failed,) = [step for step in steps if step.ok is False]
+    assert "400" in failed.cause
+    assert "cloud-archive check" not in failed.cure
+
+
+@pytest.mark.parametrize(("prefix", "advised"), [("out", True), ("out/{session_id}", False)])
+def test_the_check_advises_a_prefix_that_keeps_names_apart(
+    prefix: str,
+    advised: bool,
+    seaweedfs: S3Server,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with QuirkServer(
+        seaweedfs.endpoint, seaweedfs.access_key_id, seaweedfs.secret_access_key, S3rver()
+    ) as server:
+        for name, value in seaweedfs.environ(S3_ENDPOINT_URL=server.url, S3_PREFIX=prefix).items():
+            monkeypatch.setenv(name, value)
+        assert main(["check"]) == 0
+    said = capsys.readouterr().out
+    assert "The store can't refuse to overwrite" in said
+    assert ("put {session_id} into S3_PREFIX" in said) is advised
+    last = "Files can be archived; see the warnings above." if advised else "Everything works"
+    assert said.splitlines()[-1].startswith(last)
+
+
+# --- a wrong secret
+
+
+def test_a_wrong_secret_is_named_once_by_uploads_and_by_verify(
+    seaweedfs: S3Server,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    swift = Swift()
+    with QuirkServer(
+        seaweedfs.endpoint, seaweedfs.access_key_id, seaweedfs.secret_access_key, swift
+    ) as server:
+        archive = Archive(tmp_path, seaweedfs, S3_ENDPOINT_URL=server.url)
+        for number in range(5):
+            archive.write(f"{number}.png")
+        archive.archive_all()
+        swift.secret_is_right = False
+        for name, value in {**archive.environ, "CLOUD_ARCHIVE_STATE_DIR": str(archive.state)}.items():
+            monkeypatch.setenv(name, value)
+        capsys.readouterr()
+        assert main(["verify", str(archive.root)]) == 1
+        said = capsys.readouterr()
+        for name in ("S3_ACCESS_KEY_ID", "S3_SECRET_ACCESS_KEY"):
+            assert (said.out + said.err).count(name) == 1, said
+        caplog.clear()
+        (archive.root / "new.png").write_bytes(b"new")
+        assert main(["watch", str(archive.root), "--once", "--grace", "0"]) == 1
+        said = capsys.readouterr()
+    assert "S3_SECRET_ACCESS_KEY" in said.err
+    assert "would be replaced" not in said.err + caplog.text
+    assert seaweedfs.keys("out/new") == []

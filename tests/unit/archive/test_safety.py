@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from cloud_archive.store.base import Capabilities, CreateOnly
+from cloud_archive.upload import uploader
 from tests.functional.archives import archiving, engine_on, until
 from tests.memory_store import MemoryStore
 
@@ -133,3 +135,33 @@ def test_who_asks_again_and_again_waits_for_a_look_of_its_own_and_no_look_follow
         until(lambda: archiver.pipeline.has_work() or archiver.session.counters().uploaded == 1, "it is seen")
         monkeypatch.setattr("cloud_archive.archive.safety.TURN_SECONDS", 0.2)
         until(lambda: archiver.status().safe_to_stop, "it is never longer than that")
+
+
+@pytest.mark.parametrize("size_bytes", [10, 2 * 1024 * 1024], ids=["in a batch", "by itself"])
+def test_it_is_not_safe_to_stop_before_the_second_look(
+    root: Path, monkeypatch: pytest.MonkeyPatch, size_bytes: int
+) -> None:
+    """Where the store can't refuse to overwrite, another writer may have replaced the object until then."""
+    monkeypatch.setattr(uploader, "LOOK_AGAIN_SECONDS", 0.01)
+    store = MemoryStore(Capabilities(CreateOnly.IGNORED, CreateOnly.IGNORED, can_head=True))
+    looking, go_on = threading.Event(), threading.Event()
+
+    def hold(operation: str, key: str) -> None:
+        if operation == "HeadObject" and key in store.objects:
+            looking.set()
+            go_on.wait(30)
+
+    store.on_call = hold
+    with archiving(root, store) as archiver:
+        (root / "a.png").write_bytes(b"a" * size_bytes)
+        try:
+            assert looking.wait(20)
+            status = archiver.status()
+            assert store.bodies() == {"out/a.png": b"a" * size_bytes}
+            assert (status.safe_to_stop, status.uploaded_files, status.pending_files) == (False, 0, 1)
+            assert not archiver.flush(0.2)
+        finally:
+            go_on.set()
+        assert archiver.flush(20)
+        status = archiver.status()
+        assert (status.safe_to_stop, status.uploaded_files, status.pending_files) == (True, 1, 0)
