@@ -50,6 +50,7 @@ export interface Status {
   destination: { endpoint: string; bucket: string; prefix: string };
   watched_directory: string;
   watching: string;
+  overwrite_risk: "" | "large_files" | "all_files";
   version: string;
 }
 

@@ -377,5 +377,6 @@ def bare_status(state: str, cause: str = "") -> dict[str, Any]:
         "keeps_local_files": True,
         "waiting_webhooks": 0,
         "unwritten_rows": 0,
+        "overwrite_risk": "",
         "version": __version__,
     }

@@ -52,6 +52,11 @@ class Connection:
         """Why it is not verified; None before the first answer, and once it is."""
         return self._failure
 
+    @property
+    def overwritable(self) -> str:
+        """See `Capabilities.overwritable`."""
+        return self._store.capabilities.overwritable
+
     def start(self, *, wait_seconds: float) -> None:
         """Start the thread, unless it was started before.
 

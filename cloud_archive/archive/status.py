@@ -70,6 +70,9 @@ class Status:
         unwritten_rows: of the catalog, which the bucket does not hold yet; `safe_to_stop` is about files alone.
         waiting_webhooks: finished jobs that the webhook's receiver has not taken yet.
         unchecked_files: archived files that were touched since, and are still to be hashed.
+        overwrite_risk: `large_files` or `all_files`, which another machine that writes the same names could replace in
+            the same moment; empty where the store refuses, where `{session_id}` keeps names apart, and where that is
+            not known yet.
     """
 
     running: bool
@@ -104,6 +107,7 @@ class Status:
     connection_verified: bool = False
     keeps_local_files: bool = True
     waiting_webhooks: int = 0
+    overwrite_risk: str = ""
     version: str = __version__
 
     def to_json(self) -> dict[str, Any]:

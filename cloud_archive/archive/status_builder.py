@@ -111,7 +111,13 @@ class StatusBuilder:
             connection_verified=self._connection.verified,
             keeps_local_files=self._settings.delete_local_after_seconds is None
             and self._settings.min_free_disk_bytes is None,
+            overwrite_risk=self._overwrite_risk(),
         )
+
+    def _overwrite_risk(self) -> str:
+        settings = self._settings
+        apart = not settings.conflict_rename or "{session_id}" in settings.prefix
+        return "" if apart else self._connection.overwritable
 
     def gauges(self) -> Gauges:
         """Return what metrics show of this moment."""

@@ -260,6 +260,13 @@ def _show(found: dict[str, Any]) -> None:
     if found["last_upload_time"]:
         _line("Last upload", found["last_upload_time"].replace("T", " "))
     _line("Safe to stop", "yes" if found["safe_to_stop"] else "no")
+    if risk := found.get("overwrite_risk"):
+        kind = "large files" if risk == "large_files" else "files"
+        _line(
+            "Note",
+            f"This store can't refuse to overwrite {kind}. Where several machines write the same names,"
+            " put {session_id} into S3_PREFIX.",
+        )
 
 
 def _line(name: str, value: str) -> None:

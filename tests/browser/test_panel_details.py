@@ -74,6 +74,20 @@ def test_a_check_result_shows_its_time_and_goes_when_it_no_longer_counts(
     expect(panel.get_by_text("The connection does not work yet.")).to_be_hidden()
 
 
+def test_a_store_that_overwrites_is_named_with_its_cure(page: Page, dashboard: Scene) -> None:
+    panel = open_dashboard(page, dashboard.address)
+    risk = panel.get_by_text("This store can't refuse to overwrite")
+    expect(panel.locator(".place")).to_be_visible()
+    expect(risk).to_be_hidden()
+    dashboard.show(overwrite_risk="all_files")
+    expect(risk).to_contain_text("can't refuse to overwrite files")
+    expect(risk).to_contain_text("put {session_id} into S3_PREFIX")
+    dashboard.show(overwrite_risk="large_files")
+    expect(risk).to_contain_text("can't refuse to overwrite large files")
+    dashboard.show(overwrite_risk="")
+    expect(risk).to_be_hidden()
+
+
 def test_the_first_run_is_calm_and_says_once_what_is_missing(page: Page, dashboard: Scene) -> None:
     before = page.viewport_size
     assert before is not None

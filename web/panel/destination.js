@@ -15,6 +15,7 @@ export class Destination {
   /** @type {Map<string, {term: HTMLElement, value: HTMLElement}>} */
   #fields = new Map();
   #steps = el("ol", { class: "steps", hidden: true });
+  #risk = el("p", { class: "small below warn", hidden: true });
   #verdict = el("p", { class: "small below", role: "status", hidden: true });
   #check;
   #checkedIn = ""; // what the shown result was found in: see `circumstances`
@@ -35,7 +36,7 @@ export class Destination {
       "section",
       { "aria-labelledby": "destination-title" },
       el("div", { class: "title" }, el("h3", { id: "destination-title", text: t("destination.title") })),
-      el("div", { class: "card" }, place, el("div", { class: "below" }, this.#check), this.#verdict, this.#steps),
+      el("div", { class: "card" }, place, this.#risk, el("div", { class: "below" }, this.#check), this.#verdict, this.#steps),
     );
   }
 
@@ -51,6 +52,9 @@ export class Destination {
     this.#set("directory", status.watched_directory);
     this.#set("watching", status.watching);
     this.#set("version", status.version);
+    const risk = status.overwrite_risk;
+    this.#risk.hidden = !risk;
+    setText(this.#risk, risk ? t(risk === "large_files" ? "destination.risk.large" : "destination.risk") : "");
     this.#check.hidden = !reachable;
     if (this.#checkedIn && !this.#check.disabled && circumstances(status) !== this.#checkedIn) this.#clear();
   }

@@ -142,6 +142,8 @@ export const en = {
   "destination.watching": "Watching",
   "destination.version": "Version",
   "destination.none": "none",
+  "destination.risk": "This store can't refuse to overwrite files. Where several machines write the same names, put {session_id} into S3_PREFIX.",
+  "destination.risk.large": "This store can't refuse to overwrite large files. Where several machines write the same names, put {session_id} into S3_PREFIX.",
   "check.running": "Checking the connection…",
   "check.ok": "OK",
   "check.failed": "Failed",

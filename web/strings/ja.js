@@ -142,6 +142,8 @@ export const ja = {
   "destination.watching": "監視",
   "destination.version": "バージョン",
   "destination.none": "なし",
+  "destination.risk": "このストアはファイルの上書きを拒否できません。複数のマシンが同じ名前で書き込む場合は、S3_PREFIX に {session_id} を含めてください。",
+  "destination.risk.large": "このストアは大きなファイルの上書きを拒否できません。複数のマシンが同じ名前で書き込む場合は、S3_PREFIX に {session_id} を含めてください。",
   "check.running": "接続を確認中…",
   "check.ok": "OK",
   "check.failed": "失敗",

@@ -142,6 +142,8 @@ export const zh = {
   "destination.watching": "监视方式",
   "destination.version": "版本",
   "destination.none": "无",
+  "destination.risk": "此存储服务无法拒绝覆盖文件。如果多台机器写入同名文件，请在 S3_PREFIX 中加入 {session_id}。",
+  "destination.risk.large": "此存储服务无法拒绝覆盖大文件。如果多台机器写入同名文件，请在 S3_PREFIX 中加入 {session_id}。",
   "check.running": "正在检查连接…",
   "check.ok": "正常",
   "check.failed": "失败",

@@ -5,8 +5,11 @@ from __future__ import annotations
 import threading
 from pathlib import Path
 
+import pytest
+
 from cloud_archive.archive.status import State
 from cloud_archive.errors import StoreError
+from cloud_archive.store.base import Capabilities, CreateOnly
 from cloud_archive.store.failures import explain
 from tests.functional.archives import added, archiving, until
 from tests.memory_store import MemoryStore
@@ -82,3 +85,33 @@ def test_why_the_store_refuses_stands_once_and_last(root: Path) -> None:
         store.on_call = lambda operation, key: None
         assert archiver.flush(60)
         assert archiver.status().errors == ()
+
+
+HONOURED, IGNORED, REJECTED, UNKNOWN = (
+    CreateOnly.HONOURED,
+    CreateOnly.IGNORED,
+    CreateOnly.REJECTED,
+    CreateOnly.UNKNOWN,
+)
+
+
+@pytest.mark.parametrize(
+    ("single", "in_parts", "environ", "risk"),
+    [
+        (HONOURED, HONOURED, {}, ""),
+        (HONOURED, IGNORED, {}, "large_files"),  # as Ceph RGW 16.2
+        (REJECTED, HONOURED, {}, ""),  # as Swift 2.30: all files go in parts
+        (IGNORED, IGNORED, {}, "all_files"),
+        (REJECTED, REJECTED, {}, "all_files"),
+        (UNKNOWN, UNKNOWN, {}, ""),
+        (IGNORED, UNKNOWN, {}, ""),
+        (IGNORED, IGNORED, {"S3_PREFIX": "pods/{session_id}"}, ""),
+        (IGNORED, IGNORED, {"S3_ENABLE_CONFLICT_RENAME": "false"}, ""),
+    ],
+)
+def test_a_store_that_cannot_refuse_to_overwrite_is_a_risk(
+    single: CreateOnly, in_parts: CreateOnly, environ: dict[str, str], risk: str, root: Path
+) -> None:
+    store = MemoryStore(Capabilities(single, in_parts))
+    with archiving(root, store, start=False, **environ) as archiver:
+        assert archiver.status(look=False).to_json()["overwrite_risk"] == risk
