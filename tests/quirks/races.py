@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 import tempfile
 import threading
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from cloud_archive.files import FileVersion
 from cloud_archive.store.s3 import S3Store
 from cloud_archive.upload.uploader import Uploader
 from tests.functional.archives import claim_of
-from tests.quirks.server import Profile, QuirkServer
+from tests.quirks.server import QuirkServer
 from tests.quirks.whole_stores import S3rver, Swift
 from tests.servers import S3Server, running_seaweedfs
 
@@ -37,42 +38,47 @@ class NoJournal:
     def abandon(self, key: str, upload_id: str) -> None: ...
 
 
-def race(server: S3Server, profile: Profile, work: Path, names: int) -> int:
-    """Let two machines write other bytes under each of `names` names. Returns how many contents are lost."""
-    with QuirkServer(server.endpoint, server.access_key_id, server.secret_access_key, profile) as quirks:
-        settings = load_settings(server.environ(S3_ENDPOINT_URL=quirks.url, S3_PREFIX=PREFIX))
-        stores = [S3Store(settings) for _ in range(MACHINES)]
-        uploaders = [
-            Uploader(
-                store, work / str(number), make_key=lambda path: f"{PREFIX}/{path}", session_id=str(number)
-            )
-            for number, store in enumerate(stores)
+def race(server: S3Server, environ: Mapping[str, str], work: Path, names: int) -> int:
+    """Let two machines write other bytes under each of `names` names. Returns how many contents are lost.
+
+    Args:
+        environ: the settings that lead to `server`, or to a dialect before it.
+    """
+    settings = load_settings({**environ, "S3_PREFIX": PREFIX})
+    stores = [S3Store(settings) for _ in range(MACHINES)]
+    uploaders = [
+        Uploader(store, work / str(number), make_key=lambda path: f"{PREFIX}/{path}", session_id=str(number))
+        for number, store in enumerate(stores)
+    ]
+    lanes = [threading.Barrier(MACHINES) for _ in range(SIDE_BY_SIDE)]
+
+    def run(machine: int, lane: int) -> None:
+        root = work / str(machine)
+        root.mkdir(exist_ok=True)
+        for number in range(lane, names, SIDE_BY_SIDE):
+            path = root / f"{number}.png"
+            path.write_bytes(content_of(number, machine))
+            claim = claim_of(FileVersion.of_stat(path.name, path.stat()), f"{machine}-{number}")
+            lanes[lane].wait(120)
+            uploaders[machine].upload(claim, NoJournal(), lambda _sent: None)
+
+    with ThreadPoolExecutor(MACHINES * SIDE_BY_SIDE) as pool:
+        runs = [
+            pool.submit(run, machine, lane) for lane in range(SIDE_BY_SIDE) for machine in range(MACHINES)
         ]
-        lanes = [threading.Barrier(MACHINES) for _ in range(SIDE_BY_SIDE)]
+    for each in runs:
+        each.result()
+    for store in stores:
+        store.close()
+    there = set(server.objects(f"{PREFIX}/").values())
+    return len(
+        {content_of(number, machine) for number in range(names) for machine in range(MACHINES)} - there
+    )
 
-        def run(machine: int, lane: int) -> None:
-            root = work / str(machine)
-            root.mkdir(exist_ok=True)
-            for number in range(lane, names, SIDE_BY_SIDE):
-                path = root / f"{number}.png"
-                path.write_bytes(f"{number} of machine {machine}".encode())
-                claim = claim_of(FileVersion.of_stat(path.name, path.stat()), f"{machine}-{number}")
-                lanes[lane].wait(120)
-                uploaders[machine].upload(claim, NoJournal(), lambda _sent: None)
 
-        with ThreadPoolExecutor(MACHINES * SIDE_BY_SIDE) as pool:
-            runs = [
-                pool.submit(run, machine, lane) for lane in range(SIDE_BY_SIDE) for machine in range(MACHINES)
-            ]
-        for each in runs:
-            each.result()
-        for store in stores:
-            store.close()
-    there = set(server.objects().values())
-    written = {
-        f"{number} of machine {machine}".encode() for number in range(names) for machine in range(MACHINES)
-    }
-    return len(written - there)
+def content_of(number: int, machine: int) -> bytes:
+    """The bytes of one machine under one name."""
+    return f"{number} of machine {machine}".encode()
 
 
 def main(names: int) -> int:
@@ -81,7 +87,11 @@ def main(names: int) -> int:
         for profile in (Swift(), S3rver()):
             work = Path(directory) / type(profile).__name__
             work.mkdir()
-            lost = race(started.with_fresh_bucket(), profile, work, names)
+            server = started.with_fresh_bucket()
+            with QuirkServer(
+                server.endpoint, server.access_key_id, server.secret_access_key, profile
+            ) as quirks:
+                lost = race(server, server.environ(S3_ENDPOINT_URL=quirks.url), work, names)
             print(f"{type(profile).__name__}: {lost} of {MACHINES * names} contents lost", flush=True)
     return 0
 
