@@ -76,7 +76,12 @@ def listens(port: int) -> bool:
 
 
 def plain_client(
-    endpoint: str, access_key_id: str, secret_access_key: str, ca_bundle: Path | None = None
+    endpoint: str,
+    access_key_id: str,
+    secret_access_key: str,
+    ca_bundle: Path | None = None,
+    *,
+    attempts: int = 1,
 ) -> S3Client:
     """A boto3 client that shares nothing with the code under test."""
     return boto3.client(
@@ -90,7 +95,7 @@ def plain_client(
             s3={"addressing_style": "path"},
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",
-            retries={"total_max_attempts": 1},
+            retries={"total_max_attempts": attempts},
             proxies={},
         ),
     )

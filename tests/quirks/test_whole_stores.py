@@ -27,6 +27,7 @@ from cloud_archive.store.base import CreateOnly
 from cloud_archive.store.evidence import Proof
 from cloud_archive.store.s3 import S3Store
 from cloud_archive.upload import uploader
+from cloud_archive.upload.abandoned import MULTIPART_TRIES
 from cloud_archive.upload.outcome import Outcome
 from cloud_archive.upload.uploader import Uploader
 from tests.functional.archives import claim_of
@@ -282,7 +283,7 @@ def contested(machines: list[Machine], names: list[str]) -> dict[str, list[Outco
 def test_swift_loses_no_contested_name(
     machine: Callable[[Profile], Machine], seaweedfs: S3Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(uploader, "LOOK_AGAIN_SECONDS", 1.0)
+    monkeypatch.setattr(uploader, "CONFIRM_AFTER_SECONDS", 1.0)
     machines = [machine(swift := Swift()), machine(swift)]
     for each in machines:
         each.uploader._wait = time.sleep
@@ -367,13 +368,30 @@ def test_a_write_that_came_too_late_goes_to_the_next_name(
     assert seaweedfs.read("out/race.png") == b"theirs"
 
 
-def test_no_worker_writes_while_another_finds_out_what_completing_does(
-    machine: Callable[[Profile], Machine], seaweedfs: S3Server
+class Together(Swift):
+    """Answers the first `count` conditional writes once all of them have come."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__()
+        self.left = count
+        self.all_came = threading.Event()
+
+    async def handle(self, request: Request, forward: Forward) -> Answer:
+        if request.operation == "PutObject" and "If-None-Match" in request.headers and self.left:
+            self.left -= 1
+            if not self.left:
+                self.all_came.set()
+            await asyncio.to_thread(self.all_came.wait, 60)
+        return await super().handle(request, forward)
+
+
+def test_no_worker_writes_unprotected_while_another_probes_what_completing_does(
+    machine: Callable[[Profile], Machine],
 ) -> None:
-    """Else the first files would go in one request, which nothing protects there."""
-    swift = machine(Swift())
-    with ThreadPoolExecutor(16) as pool:
-        outcomes = list(pool.map(lambda number: swift.upload(f"{number}.png", b"%d" % number), range(16)))
+    count = MULTIPART_TRIES + 3
+    swift = machine(Together(count))
+    with ThreadPoolExecutor(count) as pool:
+        outcomes = list(pool.map(lambda number: swift.upload(f"{number}.png", b"%d" % number), range(count)))
     assert all(outcome.in_parts for outcome in outcomes)
     written = [key for name, key, status in log_of(swift) if name == "PutObject" and status == 200]
     assert set(written) == {"out/.cloud-archive/check"}
@@ -400,7 +418,7 @@ class SlowProbe(Profile):
 def test_the_second_look_does_not_wait_for_a_slow_first_probe(
     machine: Callable[[Profile], Machine], seaweedfs: S3Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(uploader, "LOOK_AGAIN_SECONDS", 0.01)
+    monkeypatch.setattr(uploader, "CONFIRM_AFTER_SECONDS", 0.01)
     profile = SlowProbe(Overtaken(seaweedfs, times=1))
     store = machine(profile)
     first = threading.Thread(target=store.upload, args=("first.png", b"first"))
@@ -420,7 +438,7 @@ def test_the_second_look_does_not_wait_for_a_slow_first_probe(
 def test_a_probe_that_ends_in_time_saves_the_second_look(
     machine: Callable[[Profile], Machine], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(uploader, "LOOK_AGAIN_SECONDS", 60.0)
+    monkeypatch.setattr(uploader, "CONFIRM_AFTER_SECONDS", 60.0)
     profile = SlowProbe(Profile())
     store = machine(profile)
     with ThreadPoolExecutor(2) as pool:

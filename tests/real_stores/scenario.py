@@ -22,7 +22,7 @@ from typing import Any
 
 from tests.quirks.races import MACHINES, race
 from tests.real_stores.conditions import both_taken
-from tests.servers import S3Server
+from tests.servers import S3Server, plain_client
 
 PACKAGE_ROOT = Path(__file__).parents[2]
 PREFIX = "out"
@@ -49,6 +49,11 @@ class Scenario:
     work: Path
     lines: list[str] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        # A server closes connections that were idle during a step; a second attempt opens a new one.
+        keys = self.server.access_key_id, self.server.secret_access_key
+        self.server.client = plain_client(self.server.endpoint, *keys, attempts=3)
 
     def run(self, names: int) -> None:
         """Run every step; one that fails does not keep the others from running."""

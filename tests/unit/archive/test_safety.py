@@ -142,7 +142,7 @@ def test_it_is_not_safe_to_stop_before_the_second_look(
     root: Path, monkeypatch: pytest.MonkeyPatch, size_bytes: int
 ) -> None:
     """Where the store can't refuse to overwrite, another writer may have replaced the object until then."""
-    monkeypatch.setattr(uploader, "LOOK_AGAIN_SECONDS", 0.01)
+    monkeypatch.setattr(uploader, "CONFIRM_AFTER_SECONDS", 0.01)
     store = MemoryStore(Capabilities(CreateOnly.IGNORED, CreateOnly.IGNORED, can_head=True))
     looking, go_on = threading.Event(), threading.Event()
 

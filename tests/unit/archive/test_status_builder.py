@@ -114,4 +114,4 @@ def test_a_store_that_cannot_refuse_to_overwrite_is_a_risk(
 ) -> None:
     store = MemoryStore(Capabilities(single, in_parts))
     with archiving(root, store, start=False, **environ) as archiver:
-        assert archiver.status(look=False).to_json()["overwrite_risk"] == risk
+        assert archiver.status(scan=False).to_json()["overwrite_risk"] == risk
