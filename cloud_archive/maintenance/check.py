@@ -302,8 +302,8 @@ class _Check:
             self._record(
                 "create-only",
                 True,
-                "The store refuses to overwrite only at the end of a multipart upload, so all files go that way, and are"
-                " checked again two seconds later.",
+                "The store refuses to overwrite only at the end of a multipart upload, so all files go that way, and"
+                " are checked again two seconds later.",
             )
         else:
             kind = "large files" if capabilities.create_only is CreateOnly.HONOURED else "files"

@@ -35,7 +35,7 @@ from tests.integration.archives import Archive
 from tests.quirks.batch import early_parts
 from tests.quirks.server import Answer, Forward, Profile, QuirkServer, Request, error
 from tests.quirks.whole_stores import Ceph, S3rver, Swift
-from tests.servers import S3Server, wait_until
+from tests.servers import S3Server
 
 pytestmark = pytest.mark.store
 
@@ -438,12 +438,22 @@ def test_a_probe_that_ends_in_time_saves_the_second_look(
     monkeypatch.setattr(uploader, "CONFIRM_AFTER_SECONDS", 60.0)
     profile = SlowProbe(Profile())
     store = machine(profile)
+    probes, waiting = store.uploader._probes, threading.Event()
+    wait_for_end = probes.wait_for_end
+
+    def wait(timeout_seconds: float) -> bool:
+        waiting.set()
+        return wait_for_end(timeout_seconds)
+
+    monkeypatch.setattr(probes, "wait_for_end", wait)
     with ThreadPoolExecutor(2) as pool:
         first = pool.submit(store.upload, "first.png", b"first")
         assert profile.asked.wait(30)
         second = pool.submit(store.upload, "second.png", b"second")
-        wait_until(lambda: any("second.png" in key for _, key, _ in log_of(store)), "the second is written")
-        profile.go_on.set()
+        try:
+            assert waiting.wait(30)
+        finally:
+            profile.go_on.set()
         assert first.result(30).key == "out/first.png"
         assert second.result(30).key == "out/second.png"
     assert [name for name, key, _ in log_of(store) if "second.png" in key] == ["HeadObject", "PutObject"]

@@ -11,7 +11,7 @@ import pytest
 
 from cloud_archive.store.base import Capabilities, CreateOnly
 from cloud_archive.upload import uploader
-from tests.functional.archives import archiving, engine_on, until
+from tests.functional.archives import added, archiving, engine_on, until
 from tests.memory_store import MemoryStore
 
 
@@ -137,9 +137,11 @@ def test_who_asks_again_and_again_waits_for_a_look_of_its_own_and_no_look_follow
         until(lambda: archiver.status().safe_to_stop, "it is never longer than that")
 
 
-@pytest.mark.parametrize("size_bytes", [10, 2 * 1024 * 1024], ids=["in a batch", "by itself"])
+@pytest.mark.parametrize(
+    ("count", "size_bytes"), [(3, 10), (1, 2 * 1024 * 1024)], ids=["in a batch", "by itself"]
+)
 def test_it_is_not_safe_to_stop_before_the_second_look(
-    root: Path, monkeypatch: pytest.MonkeyPatch, size_bytes: int
+    root: Path, monkeypatch: pytest.MonkeyPatch, count: int, size_bytes: int
 ) -> None:
     """Where the store can't refuse to overwrite, another writer may have replaced the object until then."""
     monkeypatch.setattr(uploader, "CONFIRM_AFTER_SECONDS", 0.01)
@@ -152,16 +154,18 @@ def test_it_is_not_safe_to_stop_before_the_second_look(
             go_on.wait(30)
 
     store.on_call = hold
-    with archiving(root, store) as archiver:
-        (root / "a.png").write_bytes(b"a" * size_bytes)
+    with archiving(root, store, start=False, CLOUD_ARCHIVE_WORKERS="1") as archiver:
+        for number in range(count):
+            added(archiver.ledger, root, f"{number}.png", b"a" * size_bytes)
+        archiver.start()
         try:
             assert looking.wait(20)
             status = archiver.status()
-            assert store.bodies() == {"out/a.png": b"a" * size_bytes}
-            assert (status.safe_to_stop, status.uploaded_files, status.pending_files) == (False, 0, 1)
+            assert len(store.bodies()) == count
+            assert (status.safe_to_stop, status.uploaded_files, status.pending_files) == (False, 0, count)
             assert not archiver.flush(0.2)
         finally:
             go_on.set()
         assert archiver.flush(20)
         status = archiver.status()
-        assert (status.safe_to_stop, status.uploaded_files, status.pending_files) == (True, 1, 0)
+        assert (status.safe_to_stop, status.uploaded_files, status.pending_files) == (True, count, 0)
