@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -59,4 +60,5 @@ if __name__ == "__main__":
     parser.add_argument("--names", type=int, default=1000, help="contested names; default: 1000")
     parser.add_argument("--install", action="store_true", help="install Debian's packages (as root)")
     chosen = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the servers end with this program
     sys.exit(main(chosen.store, chosen.names, install=chosen.install))

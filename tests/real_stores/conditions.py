@@ -6,6 +6,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 from botocore.exceptions import ClientError
 
@@ -22,12 +23,12 @@ def both_taken(server: S3Server, pairs: int) -> str:
     def complete(key: str) -> Callable[[], object]:
         upload = client.create_multipart_upload(Bucket=bucket, Key=key)["UploadId"]
         part = client.upload_part(Bucket=bucket, Key=key, UploadId=upload, PartNumber=1, Body=b"part")
-        parts = {"Parts": [{"PartNumber": 1, "ETag": part["ETag"]}]}
+        parts: Any = {"Parts": [{"PartNumber": 1, "ETag": part["ETag"]}]}
         return lambda: client.complete_multipart_upload(
             Bucket=bucket,
             Key=key,
             UploadId=upload,
-            MultipartUpload=parts,  # type: ignore[typeddict-item]
+            MultipartUpload=parts,
             IfNoneMatch="*",
         )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -110,7 +111,7 @@ HONOURED, IGNORED, REJECTED, UNKNOWN = (
     ],
 )
 def test_a_store_that_cannot_refuse_to_overwrite_is_a_risk(
-    single: CreateOnly, in_parts: CreateOnly, environ: dict[str, str], risk: str, root: Path
+    single: CreateOnly, in_parts: CreateOnly, environ: Any, risk: str, root: Path
 ) -> None:
     store = MemoryStore(Capabilities(single, in_parts))
     with archiving(root, store, start=False, **environ) as archiver:
