@@ -63,8 +63,8 @@ def test_a_kill_in_the_midst_of_the_probe_leaves_no_upload_behind(
     tmp_path: Path, seaweedfs: S3Server
 ) -> None:
     steps = ("CreateMultipartUpload", "UploadPart", "CompleteMultipartUpload", "AbortMultipartUpload")
-    cases = [case_of(f"probe: {step}", "kill before") for step in steps]
-    cases.append(case_of("probe: CreateMultipartUpload", "kill after"))
+    cases = [case_of(f"probe of parts: {step}", "kill before") for step in steps]
+    cases.append(case_of("probe of parts: CreateMultipartUpload", "kill after"))
     table = play(cases, seaweedfs, tmp_path, 1)
     assert all(result.struck for result in table.results)
     assert table.held, [str(result) for result in table.failures]
