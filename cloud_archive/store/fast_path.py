@@ -18,7 +18,8 @@ from urllib.parse import urlsplit
 
 from . import address as addresses
 from .address import Address
-from .obstore_client import Keys, KeyTaken, Missing, ObstoreClient, Unexpected
+from .guarded_requests import GuardedRequests
+from .obstore_client import Endless, Keys, KeyTaken, Missing, ObstoreClient, Unexpected
 from .proxies import proxy_of
 
 if TYPE_CHECKING:
@@ -54,9 +55,7 @@ HARMLESS_VARIABLES = frozenset(
 )
 ALWAYS_BYTES = 256 * 1024  # a body of this size shows no progress by the SDK either
 FIRST_BYTES = 2 * 1024 * 1024  # the largest body while the line's pace is not known
-LONGEST_SECONDS = (
-    5.0  # then the SDK sends the body: it shows its progress, and reads no answer without an end
-)
+LONGEST_SECONDS = 5.0  # then the SDK sends the body, and shows its progress
 PACE_BYTES = 1024 * 1024  # of smaller bodies the time is mostly the request's own
 MOST_FAILURES = 3  # requests that obstore failed and the SDK did not, before obstore is given up
 _ATTRIBUTES = {"ContentType": "Content-Type", "StorageClass": "Storage-Class"}
@@ -85,6 +84,7 @@ class FastPath:
         self._seconds = read_seconds
         self._clock = clock
         self._lock = threading.Lock()
+        self._requests = GuardedRequests()
         self._client: ObstoreClient | None = None
         self._address = Address.of_settings(settings)
         self._keys = _fixed_keys(settings)
@@ -130,8 +130,8 @@ class FastPath:
         began = self._clock()
         try:
             etag = client.put(key, body, attributes=attributes, create_only="IfNoneMatch" in parameters)
-        except (Unexpected, Missing):
-            self._hand_over()
+        except (Unexpected, Missing) as error:
+            self._hand_over(error)
             self._note_pace(len(body), self._clock() - began)
             return None
         self._note_pace(len(body), self._clock() - began)
@@ -149,8 +149,8 @@ class FastPath:
             return None
         try:
             return client.head(key)
-        except Unexpected:
-            self._hand_over()
+        except Unexpected as error:
+            self._hand_over(error)
             return None
 
     def read(self, key: str, limit_bytes: int) -> bytes | None:
@@ -164,8 +164,8 @@ class FastPath:
             return None
         try:
             return client.read(key, limit_bytes)
-        except Unexpected:
-            self._hand_over()
+        except Unexpected as error:
+            self._hand_over(error)
             return None
 
     def learn(self, address: Address, keys: Callable[[], Keys]) -> None:
@@ -189,6 +189,7 @@ class FastPath:
     def close(self) -> None:
         """Let go of the connections."""
         self._client = None
+        self._requests.close()
 
     def _make(self, address: Address, keys: Keys) -> ObstoreClient:
         options: dict[str, Any] = {"user_agent": self._user_agent}
@@ -204,6 +205,7 @@ class FastPath:
             encryption=self._settings.server_side_encryption,
             client_options=options,
             seconds=min(self._seconds, LONGEST_SECONDS),
+            requests=self._requests,
         )
 
     def _takes(self, size_bytes: int) -> bool:
@@ -217,7 +219,9 @@ class FastPath:
         new, old = seconds / max(size_bytes, PACE_BYTES), self._seconds_per_byte
         self._seconds_per_byte = new if old is None or new > old else (3 * old + new) / 4
 
-    def _hand_over(self) -> None:
+    def _hand_over(self, error: Exception) -> None:
+        if isinstance(error, Endless):
+            self.give_up("the store sends answers that do not end")
         with self._lock:
             self._failures += self._trusted
             self._trusted = False

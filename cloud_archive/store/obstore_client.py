@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from .address import Address
+from .guarded_requests import AnswerTooLarge, GuardedRequests
 
 if TYPE_CHECKING:
     from obstore.store import S3Store as ObstoreS3
@@ -53,6 +54,10 @@ class Missing(Exception):
     """There is no such object."""
 
 
+class Endless(Unexpected):
+    """The answer was longer than any that the protocol has."""
+
+
 class KeyTaken(Exception):
     """A create-only write was refused with 412, in the shape of botocore's `ClientError`."""
 
@@ -70,7 +75,8 @@ class ObstoreClient:
         keys: what signs the requests.
         encryption: the value of `x-amz-server-side-encryption`.
         client_options: see obstore's `ClientConfig`.
-        seconds: until a request is given up; its answer is read without a limit on its bytes, so keep this short.
+        seconds: until a request is given up.
+        requests: where the requests run.
 
     Raises:
         ImportError: obstore is not installed.
@@ -85,6 +91,7 @@ class ObstoreClient:
         encryption: str | None,
         client_options: Mapping[str, Any],
         seconds: float,
+        requests: GuardedRequests,
     ) -> None:
         import obstore
         from obstore.store import S3Store
@@ -92,6 +99,7 @@ class ObstoreClient:
         self.address = address
         self.keys = keys
         self._obstore: Any = obstore
+        self._requests = requests
         config: Any = {
             # The bucket is part of the endpoint here, also where it is a folder of the path.
             "endpoint": address.url,
@@ -127,7 +135,7 @@ class ObstoreClient:
         """
         mode = "create" if create_only else "overwrite"
         answer = self._ask(
-            lambda: self._obstore.put(
+            lambda: self._obstore.put_async(
                 self._store, key, body, attributes=dict(attributes), mode=mode, use_multipart=False
             )
         )
@@ -141,7 +149,7 @@ class ObstoreClient:
             Missing: there is no such object, or no such bucket.
             Unexpected: see there.
         """
-        found = self._ask(lambda: self._obstore.get(self._store, key, options={"head": True}))
+        found = self._ask(lambda: self._obstore.get_async(self._store, key, options={"head": True}))
         return {
             "ContentLength": found.meta["size"],
             "ETag": found.meta["e_tag"],
@@ -157,20 +165,22 @@ class ObstoreClient:
             Unexpected: see there.
         """
 
-        def read() -> bytes | None:
-            found = self._obstore.get(self._store, key)
-            return bytes(found.bytes()) if found.meta["size"] <= limit_bytes else None
+        async def read() -> bytes | None:
+            found = await self._obstore.get_async(self._store, key)
+            return bytes(await found.bytes_async()) if found.meta["size"] <= limit_bytes else None
 
         return self._ask(read, needs_code=True)
 
-    def _ask(self, request: Callable[[], T], *, needs_code: bool = False) -> T:
+    def _ask(self, request: Callable[[], Awaitable[T]], *, needs_code: bool = False) -> T:
         """Make a request.
 
         Args:
             needs_code: a 404 only counts as `Missing` where the answer's code tells that the bucket is there.
         """
         try:
-            return request()
+            return self._requests.run(request)
+        except AnswerTooLarge:
+            raise Endless from None
         except FileNotFoundError as error:
             if needs_code and "<Code>NoSuchKey</Code>" not in str(error):
                 raise Unexpected from None
