@@ -12,9 +12,9 @@ from aiohttp import web
 
 from ..errors import CloudArchiveError, RequestRefused
 from ..sharing.links import content_disposition
-from .gallery import GalleryScope, zip_pieces
+from .gallery import GalleryScope, scope_of, zip_pieces
 from .lanes import Lanes
-from .routes import ANSWER_HEADERS, GALLERY_HEADER, ROUTES, Arguments
+from .routes import ANSWER_HEADERS, ROUTES, Arguments
 
 if TYPE_CHECKING:
     from ..archive.engine import Engine
@@ -37,9 +37,7 @@ class AssetHandlers:
         self._public = public
 
     def _scope(self, request: web.Request) -> GalleryScope:
-        if self._public or GALLERY_HEADER in request.headers:
-            return GalleryScope(*self._engine.catalog().gallery)
-        return GalleryScope("all", "")
+        return scope_of(request, self._engine.catalog(), public=self._public)
 
     async def assets(self, request: web.Request, asked: Arguments) -> web.Response:
         how = (asked["sort"], asked["order"], asked["limit"], asked["after"])

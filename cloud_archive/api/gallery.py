@@ -9,8 +9,11 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from aiohttp import web
+
 from ..errors import CloudArchiveError, RequestRefused
 from ..keys import MAX_KEY_BYTES
+from .routes import GALLERY_HEADER
 
 if TYPE_CHECKING:
     from ..catalog.catalog import Catalog
@@ -51,6 +54,17 @@ class GalleryScope:
     def _refuse_off(self) -> None:
         if self._setting == "off":
             raise RequestRefused(403, _OFF)
+
+
+def scope_of(request: web.Request, catalog: Catalog, *, public: bool) -> GalleryScope:
+    """Return what the caller may see: the command, which asks without the mark of a page, everything.
+
+    Args:
+        public: the server is for browsers, so that every caller counts as a page.
+    """
+    if public or GALLERY_HEADER in request.headers:
+        return GalleryScope(*catalog.gallery)
+    return GalleryScope("all", "")
 
 
 class _Sink:

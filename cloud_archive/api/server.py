@@ -101,7 +101,7 @@ def build_application(
     owners = (
         handlers,
         AssetHandlers(engine, lanes, public=token is None),
-        ShareHandlers(engine, lanes),
+        ShareHandlers(engine, lanes, public=token is None),
         JobHandlers(engine, lanes),
     )
     for route in ROUTES:

@@ -74,6 +74,8 @@ async def test_own_shows_pages_what_this_machine_archived(engine: Engine) -> Non
         assert (await caller.ask("PATCH", f"/cloud-sync/assets/{known['pod-2']}", **change))[0] == 404
         zipped = f"/cloud-sync/assets.zip?ids={known['pod-1']},{known['pod-2']}"
         assert (await caller.ask("GET", zipped, headers=FACE))[0] == 404
+        shared = {"headers": FACE, "json": {"ids": list(known.values())}}
+        assert (await caller.ask("POST", "/cloud-sync/share", **shared))[0] == 404
         # The command asks without the mark of a page, and sees everything.
         assert (await caller.ask("GET", "/cloud-sync/assets?q=fox"))[1]["total"] == 2
 
@@ -85,6 +87,8 @@ async def test_off_shows_pages_nothing(engine: Engine) -> None:
         for call in ("assets", "facets", f"assets/{known['pod-1']}", f"assets.zip?ids={known['pod-1']}"):
             status, body = await caller.ask("GET", f"/cloud-sync/{call}", headers=FACE)
             assert (status, body["message"]) == (403, "The gallery is off: CLOUD_ARCHIVE_GALLERY is off.")
+        shared = {"headers": FACE, "json": {"ids": [known["pod-1"]]}}
+        assert (await caller.ask("POST", "/cloud-sync/share", **shared))[0] == 403
 
 
 async def test_a_zip_holds_every_file_under_a_name_of_its_own(engine: Engine) -> None:
