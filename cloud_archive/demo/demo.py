@@ -26,6 +26,8 @@ from ..archive.engine import Engine
 from ..config.settings import load_settings
 from ..daemon.service import PublicAddress, run_daemon
 from ..errors import CloudArchiveError
+from ..keys import PrefixTemplate
+from ..scope import KeyScope
 from ..store.s3 import S3Store
 from ..terminal import EXIT_DONE, EXIT_FAILED, print_error, print_json
 from ..text import count_noun, make_printable
@@ -250,11 +252,13 @@ class _Demo:
     # --- the comparison
 
     def _read_back(self) -> Comparison:
-        """Read every object of the bucket and hash it."""
-        store = S3Store(load_settings(self._environ))
+        """Read every output in the bucket and hash it; the catalog's own files are none."""
+        settings = load_settings(self._environ)
+        scope = KeyScope(PrefixTemplate.parse(settings.prefix))
+        store = S3Store(settings)
         objects: list[tuple[str, int, str]] = []
         try:
-            for info in store.list(""):
+            for info in filter(lambda info: scope.holds(info.key), store.list("")):
                 digest, length = hashlib.sha256(), 0
                 for piece in store.read(info.key, info.size_bytes):
                     digest.update(piece)
