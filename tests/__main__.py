@@ -1,7 +1,7 @@
 """`python -m tests [--install-browser]`: every check of this repository.
 
-The checks and groups of tests below run side by side, each in a process of its own. There are more of them than cores,
-because most of what the tests do is waiting. A check that fails ends it: nothing more is started. What a group has in a
+The checks and groups of tests below run side by side, each in a process of its own: one more than there are cores,
+because the tests wait a lot. A check that fails ends it: nothing more is started. What a group has in a
 line of its own is left out where its folder stands (a browser's event loop and asyncio's do not go together in one
 process).
 
@@ -15,6 +15,7 @@ With other arguments, pytest alone is run with them: `python -m tests -k ledger`
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
@@ -55,7 +56,7 @@ GROUPS: tuple[tuple[str, ...], ...] = (
         "tests/integration/test_embedded_store.py",
     ),
 )
-AT_ONCE = 6
+AT_ONCE = (os.cpu_count() or 2) + 1
 NO_TESTS = 5  # https://docs.pytest.org/en/stable/reference/exit-codes.html
 
 

@@ -109,7 +109,7 @@ def page(one_page: tuple[Page, Console]) -> Iterator[Page]:
 @contextmanager
 def a_page(browser: Browser) -> Iterator[tuple[Page, Console]]:
     context = browser.new_context(viewport={"width": 1280, "height": 900}, locale="en-GB")
-    context.set_default_timeout(30_000)
+    context.set_default_timeout(60_000)
     opened = context.new_page()
     yield opened, Console(opened)
     context.close()

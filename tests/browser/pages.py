@@ -21,7 +21,7 @@ def open_dashboard(page: Page, address: str) -> Locator:
 def open_comfy(page: Page, address: str) -> None:
     """ComfyUI's page, as far as our tab is registered."""
     page.goto(address)
-    page.wait_for_function(_TAB_IS_THERE)
+    page.wait_for_function(_TAB_IS_THERE, timeout=120_000)
 
 
 def toggle_tab(page: Page) -> None:

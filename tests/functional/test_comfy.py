@@ -88,9 +88,8 @@ async def running(
 async def test_routes_and_their_api_twins_reach_the_engine(
     running: TestClient[web.Request, web.Application], prompt_server: SmallPromptServer, tmp_path: Path
 ) -> None:
-    await until(lambda: prompt_server.sent)
-    event, pushed = prompt_server.sent[-1]
-    assert (event, pushed["state"]) == ("cloud-sync.status", "idle")
+    await until(lambda: prompt_server.sent and prompt_server.sent[-1][1]["state"] == "idle")
+    assert prompt_server.sent[-1][0] == "cloud-sync.status"
     orders = json.loads((tmp_path / "journal").read_text().splitlines()[0])["orders"]
     assert orders["root"] == str(tmp_path / "late")
     assert orders["state_base"] == str(tmp_path / "user" / "__cloud_archive")

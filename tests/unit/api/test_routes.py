@@ -82,6 +82,8 @@ def test_the_table_holds_every_call_of_the_contract() -> None:
         ("GET", "/cloud-sync/assets/{id}/workflow"),
         ("GET", "/cloud-sync/assets/{id}/prompt"),
         ("GET", "/cloud-sync/facets"),
+        ("POST", "/cloud-sync/assets/{id}/bring-back"),
+        ("GET", "/cloud-sync/assets.zip"),
         ("POST", "/cloud-sync/share"),
         ("GET", "/cloud-sync/jobs/{prompt_id}"),
     }
