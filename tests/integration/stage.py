@@ -109,6 +109,11 @@ class Stage:
 
     def call(self, method: str, path: str, body: Any = None) -> tuple[int, str]:
         """An HTTP call as a page names it: status and text."""
+        status, found = self.call_bytes(method, path, body)
+        return status, found.decode()
+
+    def call_bytes(self, method: str, path: str, body: Any = None) -> tuple[int, bytes]:
+        """As `call`, for what is no text."""
         request = urllib.request.Request(
             f"http://127.0.0.1:{self.port}{path}",
             method=method,
@@ -118,13 +123,11 @@ class Stage:
         try:
             with urllib.request.urlopen(request, timeout=30) as answer:
                 # A stream of events has no end.
-                text = (
-                    answer.read1(2000) if "event-stream" in answer.headers["Content-Type"] else answer.read()
-                )
-                return answer.status, text.decode()
+                endless = "event-stream" in answer.headers["Content-Type"]
+                return answer.status, answer.read1(2000) if endless else answer.read()
         except urllib.error.HTTPError as error:
             with error:
-                return error.code, error.read().decode()
+                return error.code, error.read()
 
 
 def watched(arguments: list[str], root: Path, while_it_runs: Callable[[], None]) -> int:

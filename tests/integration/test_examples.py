@@ -8,6 +8,7 @@ in a directory whose archive runs, and must end with 0.
 from __future__ import annotations
 
 import importlib
+import io
 import json
 import os
 import re
@@ -15,9 +16,11 @@ import shlex
 import shutil
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable, Iterator
 from importlib import metadata
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 import typer
@@ -28,6 +31,7 @@ from tests.integration.archives import PREFIX
 from tests.integration.examples import FILE, ROOT, SCRIPT, SHELL, SYNOPSIS, TEXT, Example, examples
 from tests.integration.stage import Stage, watched
 from tests.servers import S3Server, missing, plain_client, wait_until
+from tests.unit.catalog.cataloguing import png
 
 pytestmark = pytest.mark.store
 
@@ -41,6 +45,8 @@ NOT_OURS = {
     "gcloud ": "a program and an account of Google's",
     "vastai ": "a program and an account of Vast's",
     "docker run": "wants a daemon of Docker's",
+    "docker stop": "wants a daemon of Docker's",
+    "POST /prompt": "a route of ComfyUI's own, which the stage has not",
     "docker --env-file": "named, not told to be typed",
     "weed ": "named, not told to be typed: the server that the tests run on",
     "nohup /r2_sync.sh": "what the reader had before",
@@ -253,13 +259,16 @@ class Run:
             word = words.pop(0)
             if word == "-r":
                 assert (ROOT / words.pop(0)).is_file()
-            elif extra := re.fullmatch(r"\.\[(\w+)\]", word):
+            elif extra := re.fullmatch(r"(?:\.|cloud-archive)\[(\w+)\]", word):
                 assert extra[1] in self.extras()
             elif not word.startswith("-") and word not in PEERS:
                 metadata.version(word)
 
     def extras(self) -> list[str]:
-        return metadata.metadata("cloud-archive").get_all("Provides-Extra") or []
+        """As pyproject.toml has them: what is installed may be older. Python 3.10 has no tomllib."""
+        text = (ROOT / "pyproject.toml").read_text("utf-8")
+        section = text.split("[project.optional-dependencies]\n", 1)[1].split("\n[", 1)[0]
+        return re.findall(r"^([\w-]+) = \[", section, re.MULTILINE)
 
     def our_tools(self, example: Example) -> None:
         """`python -m tests.…`: it takes these arguments."""
@@ -268,6 +277,11 @@ class Run:
 
         module, *arguments = example.text.removeprefix("python -m ").split()
         assert importlib.util.find_spec(f"{module}.__main__") is not None, f"{module} can't be run"
+        if module == "tests.real_stores":
+            from tests.real_stores.__main__ import parser
+
+            assert parser().parse_args(arguments).store  # an unknown store or option ends the program
+            return
         if module == "tests.benchmarks" and arguments and arguments[0] in OPERATIONS:
             list(map(int, arguments[1:]))
             return
@@ -309,18 +323,48 @@ class Run:
         path = path.replace("hour|day", "hour").replace("last=", "last=24")
         path = path.replace("{prompt_id}", "job-1")
         if "{id}" in path:
-            found = json.loads(self.stage.call("GET", "/cloud-sync/assets?q=fox")[1])
-            path = path.replace("{id}", found["assets"][0]["id"])
+            path = path.replace("{id}", self.fox())
         body: dict[str, object] | None = {"file_path": "young.png"} if path.endswith("/upload") else None
         if path.endswith("/share"):
-            found = json.loads(self.stage.call("GET", "/cloud-sync/assets?q=fox")[1])
-            body = {"ids": [found["assets"][0]["id"]]}
+            body = {"ids": [self.fox()]}
         status, text = self.stage.call(method, path, body)
         assert status == 200, text
         if path.endswith("/metrics"):
             assert "cloud_archive_files_total" in text
         elif not path.endswith("/events"):
             json.loads(text)
+
+    def fox(self) -> str:
+        """The id of an asset that is there."""
+        found = json.loads(self.stage.call("GET", "/cloud-sync/assets?q=fox")[1])
+        return str(found["assets"][0]["id"])
+
+    def bring_back(self, example: Example) -> None:
+        """A daemon knows the route and says why not; ComfyUI's answer has a test of its own."""
+        method, path = example.text.split()
+        status, text = self.stage.call(method, path.replace("{id}", self.fox()))
+        assert (status, json.loads(text)["success"]) == (409, False)
+        assert "Only ComfyUI has an input directory" in text
+        self.elsewhere(
+            "tests.functional.test_gallery_routes",
+            "test_the_plugin_puts_an_asset_into_comfyuis_input_directory",
+        )
+
+    def zip(self, example: Example) -> None:
+        """With the id of an asset, whose bytes it has as they were archived."""
+        method, path = example.text.split()
+        status, body = self.stage.call_bytes(method, path + self.fox())
+        assert status == 200, body
+        with zipfile.ZipFile(io.BytesIO(body)) as found:
+            assert [Path(name).name for name in found.namelist()] == ["a.png"]
+            assert found.read(found.namelist()[0]) == png("a fox")
+
+    def query(self, example: Example) -> None:
+        """What the gallery's search box sends; a field that isn't known is refused."""
+        for text, expected in ((example.text, 200), (f"{example.text} nosuchfield:x", 400)):
+            status, answer = self.stage.call("GET", f"/cloud-sync/assets?q={quote(text)}")
+            assert status == expected, answer
+            assert ("assets" in json.loads(answer)) is (expected == 200)
 
     def curl(self, example: Example) -> None:
         """With the running archive in ComfyUI's place."""
@@ -476,7 +520,10 @@ RUNNERS: tuple[tuple[Callable[[Example], bool], Callable[[Run, Example], None]],
     (_begins("pip install "), Run.pip),
     (_begins("export "), Run.exports),
     (lambda example: re.match(r"[A-Z][A-Z0-9_]*=", example.text) is not None, Run.assignment),
+    (lambda example: example.text.endswith("/bring-back"), Run.bring_back),
+    (_begins("GET /cloud-sync/assets.zip"), Run.zip),
     (_begins("GET /", "POST /"), Run.http),
+    (lambda example: example.kind == TEXT and " model:" in example.text, Run.query),
     (_begins("curl "), Run.curl),
     (_begins("s3.configure "), Run.seaweedfs_shell),
     (_begins("dockerfile: "), Run.compose),

@@ -35,6 +35,15 @@ STORES: dict[str, Callable[..., AbstractContextManager[tuple[S3Server, str]]]] =
 }
 
 
+def parser() -> argparse.ArgumentParser:
+    """What this program takes."""
+    found = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    found.add_argument("store", choices=STORES)
+    found.add_argument("--names", type=int, default=1000, help="contested names; default: 1000")
+    found.add_argument("--install", action="store_true", help="install Debian's packages (as root)")
+    return found
+
+
 def main(store: str, names: int, *, install: bool) -> int:
     """Run the scenario on one store and print what it found; the exit status."""
     with work_directory() as directory:
@@ -53,12 +62,6 @@ def main(store: str, names: int, *, install: bool) -> int:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("store", choices=STORES)
-    parser.add_argument("--names", type=int, default=1000, help="contested names; default: 1000")
-    parser.add_argument("--install", action="store_true", help="install Debian's packages (as root)")
-    chosen = parser.parse_args()
+    chosen = parser().parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the servers end with this program
     sys.exit(main(chosen.store, chosen.names, install=chosen.install))
