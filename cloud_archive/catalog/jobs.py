@@ -109,16 +109,26 @@ def _add_output(db: sqlite3.Connection, job_id: str, finished_at: float, output:
 
 def job_of(db: sqlite3.Connection, path: str, mtime_ns: int) -> Job | None:
     """Return the job that wrote the file `path`: of those that name it, the first that ended after it was written."""
-    found = db.execute(
-        "SELECT o.job_id, o.node, j.graphs, o.facts FROM outputs o JOIN jobs j ON j.job_id = o.job_id"
-        " WHERE o.path = ? AND o.type = 'output' AND o.finished_at >= ? ORDER BY o.finished_at LIMIT 1",
-        (clean_text(path), mtime_ns / 1e9 - _CLOCK_TOLERANCE_SECONDS),
-    ).fetchone()
+    found = _output_of(db, path, mtime_ns, "o.job_id, o.node, j.graphs, o.facts")
     if found is None:
         return None
     job_id, node, graphs, facts = found
     prompt, workflow = (None, None) if graphs is None else unpack_graphs(graphs)
     return Job(job_id, prompt, workflow, node, None if facts is None else unpack_facts(facts))
+
+
+def job_id_of(db: sqlite3.Connection, path: str, mtime_ns: int) -> str | None:
+    """Return the id of the job that `job_of` returns, without unpacking its graphs."""
+    found = _output_of(db, path, mtime_ns, "o.job_id")
+    return None if found is None else found[0]
+
+
+def _output_of(db: sqlite3.Connection, path: str, mtime_ns: int, columns: str) -> Any:
+    return db.execute(
+        f"SELECT {columns} FROM outputs o JOIN jobs j ON j.job_id = o.job_id"
+        " WHERE o.path = ? AND o.type = 'output' AND o.finished_at >= ? ORDER BY o.finished_at LIMIT 1",
+        (clean_text(path), mtime_ns / 1e9 - _CLOCK_TOLERANCE_SECONDS),
+    ).fetchone()
 
 
 def _text(value: Any) -> str | None:

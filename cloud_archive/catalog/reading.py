@@ -16,7 +16,7 @@ from ..store.base import ObjectStore
 from .bucket.tables import queue_put
 from .database import CatalogDatabase
 from .describe import Description, Job, describe, describe_again
-from .jobs import drop_job_graphs, job_of
+from .jobs import drop_job_graphs, job_id_of, job_of
 from .packed import Reading, make_reading
 from .rows import (
     UnreadAsset,
@@ -110,11 +110,16 @@ class AssetReader:
         return len(assets)
 
     def _store_readings(self, read: list[tuple[UnreadAsset, Reading]]) -> None:
-        """Store what was read, and forget it."""
+        """Store what was read, and forget it. A file whose job came meanwhile stays unread, and so is read again."""
 
         def store(db: sqlite3.Connection) -> None:
-            store_descriptions(db, read)
-            for asset, _ in read:
+            current = [
+                (asset, reading)
+                for asset, reading in read
+                if job_id_of(db, asset.path, asset.mtime_ns) == reading.job_id
+            ]
+            store_descriptions(db, current)
+            for asset, _ in current:
                 queue_put(db, asset.row)
 
         if read:

@@ -13,9 +13,11 @@ import pytest
 
 from cloud_archive.catalog.assets import edit_asset
 from cloud_archive.catalog.database import CatalogDatabase, open_catalog
+from cloud_archive.catalog.describe import Description, Job
 from cloud_archive.catalog.jobs import add_jobs
 from cloud_archive.catalog.packed import pack_graphs, unpack_graphs
-from cloud_archive.catalog.rows import asset_id
+from cloud_archive.catalog.reading import AssetReader
+from cloud_archive.catalog.rows import UnreadAsset, asset_id
 from cloud_archive.catalog.search import search
 from cloud_archive.errors import CatalogError, StoreError
 from cloud_archive.ledger.history import mark_pruned
@@ -119,6 +121,24 @@ def test_the_job_wins_over_the_file_also_where_it_comes_later(stage: Stage) -> N
     assert [asset["metadata"]["prompt"] for asset in both] == ["from the job"] * 2
     assert {asset["job_id"] for asset in both} == {"job-1"}
     assert both[0]["metadata"]["source"] == "job"
+
+
+def test_a_job_that_comes_while_its_file_is_read_is_not_lost(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    describe = AssetReader.describe
+
+    def describe_and_add_job(reader: AssetReader, asset: UnreadAsset) -> tuple[Description, Job | None]:
+        description = describe(reader, asset)
+        monkeypatch.undo()
+        stage.database.change(lambda db: add_jobs(db, [job()]))
+        return description
+
+    stage.archive("a.png", png("from the file"))
+    monkeypatch.setattr(AssetReader, "describe", describe_and_add_job)
+    stage.fill()
+    (asset,) = found(stage)
+    assert (asset["job_id"], asset["metadata"]["prompt"]) == ("job-1", "from the job")
 
 
 def test_a_job_that_ended_before_the_file_was_written_did_not_write_it(stage: Stage) -> None:
