@@ -41,7 +41,10 @@ _SILENT = "The engine is not answering right now."
 class Timing:
     """Every wait of the client, in seconds; tests shorten them."""
 
-    ready: float = 30.0  # from the start to the engine's first answer
+    ready: float = (
+        30.0  # from the start to the engine's first answer; twice as long after each that was too slow
+    )
+    longest_ready: float = 240.0
     first_backoff: float = 1.0
     longest_backoff: float = 60.0
     healthy_after: float = 60.0  # a life as long as this ends the backoff
@@ -98,6 +101,7 @@ class EngineClient:
         self._state_base = state_base
         self._command = list(command) if command is not None else engine_command()
         self._timing = timing or Timing()
+        self._ready_seconds = self._timing.ready
         self._on_status = on_status
         self._beats: asyncio.Task[None] | None = None
         self._phase = _Phase.NEW
@@ -274,7 +278,11 @@ class EngineClient:
         life = EngineConnection(self._command, self._root, self._state_base)
         self._life = life
         try:
-            await life.started(self._timing.ready)
+            await life.started(self._ready_seconds)
+            if not life.port and not life.ended.done():
+                # Beside work that takes every core a start may last minutes, as the engine has a low priority. The
+                # next one would be as slow, so it gets more time.
+                self._ready_seconds = min(self._ready_seconds * 2, self._timing.longest_ready)
             if life.port:
                 self._enter(_Phase.UP)
                 await self._watch_over(life)

@@ -207,6 +207,13 @@ async def test_an_engine_that_does_not_answer_as_it_should_is_ended(
     assert cause in setting.causes()[0]
 
 
+async def test_an_engine_that_starts_too_slowly_gets_more_time_at_its_next_starts(begin: Begin) -> None:
+    setting = await begin("mute", Timing(ready=0.3, longest_ready=1, first_backoff=0.05))
+    await until(lambda: len(setting.causes()) >= 3)
+    given = [cause.partition("within ")[2].partition(" s")[0] for cause in setting.causes()[:3]]
+    assert given == ["0.3", "0.6", "1"]
+
+
 async def test_an_engine_that_hangs_is_ended_and_started_again(begin: Begin) -> None:
     setting = await begin("deaf", HASTY)
     await until(lambda: len(setting.lives) == 2)

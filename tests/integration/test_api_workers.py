@@ -30,6 +30,7 @@ pytestmark = [pytest.mark.store, pytest.mark.usefixtures("own_state")]
 
 SCRIPT = Path(__file__).parents[2] / "docs" / "examples" / "run_job.py"
 PICTURE = b"\x89PNG picture"
+RUN_SECONDS = 300  # an engine that starts slowly on a busy machine is ended after 30 s, and after 60 s again
 
 
 class Worker(SmallPromptServer):
@@ -98,7 +99,7 @@ async def ran(*arguments: str, environ: dict[str, str]) -> tuple[int, str, str]:
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
-    out, err = await asyncio.wait_for(process.communicate(), 90)
+    out, err = await asyncio.wait_for(process.communicate(), RUN_SECONDS)
     return process.returncode or 0, out.decode(), err.decode()
 
 
