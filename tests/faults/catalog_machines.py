@@ -19,6 +19,7 @@ from cloud_archive.catalog.bucket.copy import BucketCatalog, opened_catalog
 from cloud_archive.catalog.bucket.names import CatalogFolder
 from cloud_archive.catalog.export import asset_rows
 from cloud_archive.config.settings import Settings, load_settings
+from cloud_archive.keys import RESERVED_FOLDER
 from cloud_archive.store.s3 import S3Store
 from tests.fork_server import Forked, popen
 from tests.servers import S3Server
@@ -123,7 +124,8 @@ def catalog_machines(
         machine.kill()
     for machine in all_machines:
         figures.problems += filter(None, [machine.finish()])
-    objects = server.objects(PREFIX)
+    every = server.objects(PREFIX)
+    objects = {key: body for key, body in every.items() if f"/{RESERVED_FOLDER}/" not in key}
     prompts = {digest: prompt for machine in all_machines for digest, prompt in machine.prompts.items()}
     names = {digest: machine.name for machine in all_machines for digest in machine.prompts}
     figures.objects = len(objects)
