@@ -11,7 +11,6 @@ import logging
 import os
 import threading
 import time
-import urllib.request
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -136,7 +135,7 @@ class FastPath:
             return None
         self._note_pace(len(body), self._clock() - began)
         self._failures = 0
-        return {} if etag is None else {"ETag": etag}
+        return {"ETag": etag}
 
     def head(self, key: str) -> dict[str, Any] | None:
         """Return what boto3 would to a HEAD, but no checksum; None: ask the SDK.
@@ -192,13 +191,12 @@ class FastPath:
         self._requests.close()
 
     def _make(self, address: Address, keys: Keys) -> ObstoreClient:
-        options: dict[str, Any] = {"user_agent": self._user_agent}
-        if urllib.request.getproxies():
-            # None of them is for this host, but obstore reads them in its own way.
-            options |= {
-                "proxy_url": "http://127.0.0.1:9",
-                "proxy_excludes": urlsplit(address.url).hostname or "",
-            }
+        # obstore follows redirects and can't be told not to: what is for another host ends at a proxy that is none.
+        options: dict[str, Any] = {
+            "user_agent": self._user_agent,
+            "proxy_url": "http://127.0.0.1:9",
+            "proxy_excludes": urlsplit(address.url).hostname or "",
+        }
         return ObstoreClient(
             address,
             keys,

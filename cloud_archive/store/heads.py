@@ -38,7 +38,8 @@ class HeadRequests:
             self._note_allowed()
             self._answers_missing = True
             return None
-        if answer is not None:
+        # What is no object of an archive may be a page that obstore was redirected to: the SDK follows no redirect.
+        if answer is not None and "sha256" in answer["Metadata"]:
             self._note_allowed()
             return object_info(key, answer, believe_checksum=False)
         able = self._requests.capabilities

@@ -123,7 +123,7 @@ class ObstoreClient:
             "bucket", config=config, client_options=options, retry_config={"max_retries": 0}
         )
 
-    def put(self, key: str, body: bytes, *, attributes: Mapping[str, str], create_only: bool) -> str | None:
+    def put(self, key: str, body: bytes, *, attributes: Mapping[str, str], create_only: bool) -> str:
         """Write an object and return its ETag.
 
         Args:
@@ -139,8 +139,7 @@ class ObstoreClient:
                 self._store, key, body, attributes=dict(attributes), mode=mode, use_multipart=False
             )
         )
-        etag = answer.get("e_tag")
-        return etag if isinstance(etag, str) else None
+        return _etag_of(answer)
 
     def head(self, key: str) -> dict[str, Any]:
         """Return what an object's HEAD says, as boto3 would, but without a checksum.
@@ -152,7 +151,7 @@ class ObstoreClient:
         found = self._ask(lambda: self._obstore.get_async(self._store, key, options={"head": True}))
         return {
             "ContentLength": found.meta["size"],
-            "ETag": found.meta["e_tag"],
+            "ETag": _etag_of(found.meta),
             "LastModified": found.meta["last_modified"],
             "Metadata": {name: value for name, value in found.attributes.items() if name not in _HEADERS},
         }
@@ -167,6 +166,7 @@ class ObstoreClient:
 
         async def read() -> bytes | None:
             found = await self._obstore.get_async(self._store, key)
+            _etag_of(found.meta)
             return bytes(await found.bytes_async()) if found.meta["size"] <= limit_bytes else None
 
         return self._ask(read, needs_code=True)
@@ -185,6 +185,8 @@ class ObstoreClient:
             if needs_code and "<Code>NoSuchKey</Code>" not in str(error):
                 raise Unexpected from None
             raise Missing from None
+        except Unexpected:
+            raise
         except Exception as error:
             found = _STATUS.search(str(error))
             status = found[1] if found else "none"
@@ -193,3 +195,15 @@ class ObstoreClient:
                 raise KeyTaken from None
             logger.debug("obstore: %s, status %s", type(error).__name__, status)
             raise Unexpected from None
+
+
+def _etag_of(answer: Mapping[str, Any]) -> str:
+    """Return the ETag that every answer of S3 about an object has, and a web page with status 200 has not.
+
+    Raises:
+        Unexpected: there is none.
+    """
+    etag = answer.get("e_tag")
+    if not isinstance(etag, str) or not etag:
+        raise Unexpected
+    return etag

@@ -17,9 +17,15 @@ from multidict import CIMultiDict
 
 from tests.quirks.server import Answer, Forward, Profile, Request, error
 from tests.quirks.whole_stores import Ceph, S3rver, Swift
+from tests.servers import CATALOG_FOLDER, is_catalog_key
 
 _WRITES = frozenset({"PutObject", "UploadPart", "CreateMultipartUpload", "CompleteMultipartUpload"})
 _CREATES = frozenset({"PutObject", "CompleteMultipartUpload"})
+
+
+def _counted_key(key: str) -> str:
+    """Return what troubles are counted by: the catalog's objects as one, each try to write one has a new name."""
+    return CATALOG_FOLDER if is_catalog_key(key) else key
 
 
 def _checksum_headers(request: Request) -> list[str]:
@@ -267,7 +273,7 @@ class ConditionalRace(Profile):
         self.met: dict[tuple[str, str], int] = {}
 
     async def handle(self, request: Request, forward: Forward) -> Answer:
-        name = (request.operation, request.key)
+        name = (request.operation, _counted_key(request.key))
         conditional = request.operation in _CREATES and "If-None-Match" in request.headers
         if conditional and self.met.get(name, 0) < self.times:
             self.met[name] = self.met.get(name, 0) + 1
@@ -470,7 +476,7 @@ class Sometimes(Profile):
         self.seen = 0
 
     async def handle(self, request: Request, forward: Forward) -> Answer:
-        name = (request.operation, request.key)
+        name = (request.operation, _counted_key(request.key))
         count = self.spoilt.get(name, 0)
         if request.operation not in self.operations or (self.times is not None and count >= self.times):
             return await forward(request)

@@ -194,7 +194,7 @@ def says(engine: Engine, sentence: str) -> None:
     [
         ("wrong clock", "seconds behind the store's", {}),
         ("html everywhere", "not as an S3 store does", {}),
-        ("redirect to https", "sends on to https://store.example", {}),
+        ("redirect to https", "only redirects to https://store.example", {}),
         ("untold region", "Set S3_REGION", {"S3_REGION": "eu-central-1"}),
     ],
 )

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import pytest
 from botocore.auth import S3SigV4Auth
@@ -182,12 +182,51 @@ def test_nothing_listening_is_connection_refused() -> None:
     store.close()
 
 
-def test_a_redirect_is_not_followed_by_obstore(endpoint: Endpoint, make: Any) -> None:
+def test_a_body_is_not_sent_on_by_obstore(endpoint: Endpoint, make: Any) -> None:
     elsewhere = Reply(307, {"Location": f"{endpoint.url}/elsewhere/key"})
     store = make(elsewhere)
     with pytest.raises(StoreError):
         put(store)
     assert {seen.path for seen in endpoint.seen} == {"/pictures/a/b.png"}
+
+
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+@pytest.mark.parametrize(
+    "ask", [put, lambda store: store.head("a/b.png"), lambda store: list(store.read("a/b.png", 9))]
+)
+def test_obstore_follows_no_redirect_to_another_host(
+    endpoint: Endpoint, make: Any, ask: Any, status: int
+) -> None:
+    port = urlsplit(endpoint.url).port
+    store = make(Reply(status, {"Location": f"http://localhost:{port}/elsewhere"}))
+    with pytest.raises(StoreError):
+        ask(store)
+    assert {seen.path for seen in endpoint.seen} == {"/pictures/a/b.png"}
+    assert by_the_sdk(endpoint)[:2] == [False, True]
+
+
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+def test_a_page_of_the_same_host_that_a_head_is_redirected_to_is_no_object(
+    endpoint: Endpoint, make: Any, status: int
+) -> None:
+    page = Reply(headers={"ETag": '"page"', "Content-Type": "text/html"}, body=b"<html>Log in</html>")
+    away = Reply(status, {"Location": f"{endpoint.url}/login"})
+    with pytest.raises(StoreError):
+        make(away, page, away).head("k")
+    assert by_the_sdk(endpoint)[:3] == [False, False, True]
+
+
+@pytest.mark.parametrize(
+    "ask", [put, lambda store: store.head("a/b.png"), lambda store: list(store.read("a/b.png", 99))]
+)
+def test_a_web_page_with_status_200_is_neither_an_object_nor_a_success(
+    endpoint: Endpoint, make: Any, ask: Any
+) -> None:
+    store = make(Reply(headers={"Content-Type": "text/html"}, body=b"<html>Console</html>"))
+    with pytest.raises(StoreError) as refused:
+        ask(store)
+    assert refused.value.failure.code == "NotS3"
+    assert by_the_sdk(endpoint)[:2] == [False, True]
 
 
 def test_no_secret_is_in_what_an_error_says(endpoint: Endpoint, make: Any) -> None:
