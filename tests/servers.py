@@ -142,14 +142,16 @@ class S3Server:
     def _buckets_with_room(self, count: int) -> list[str]:
         """Empty buckets that took an object before: SeaweedFS lets the first one of each wait 0.2 s."""
 
-        def made(_: int) -> str:
-            bucket = self.make_bucket()
+        def use(bucket: str) -> None:
             self.client.put_object(Bucket=bucket, Key="first", Body=b"1")
             self.client.delete_object(Bucket=bucket, Key="first")
-            return bucket
 
         with ThreadPoolExecutor(count) as threads:
-            return list(threads.map(made, range(count)))
+            # SeaweedFS 4.48's master stops for good where it lists collections while it adds a volume: making a bucket
+            # does the first, and the first object of a bucket the second.
+            buckets = list(threads.map(lambda _: self.make_bucket(), range(count)))
+            list(threads.map(use, buckets))
+        return buckets
 
     def environ(self, **extra: str) -> dict[str, str]:
         """The variables that lead our settings here; `extra` goes on top."""
