@@ -16,6 +16,13 @@ def make_printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
+def clean_text(text: str) -> str:
+    """Return `text` as SQLite takes it: without halves of UTF-16 pairs, and without NUL."""
+    if text.isascii() and "\0" not in text:
+        return text
+    return text.encode("utf-8", "replace").decode("utf-8").replace("\0", " ")
+
+
 def format_bytes(count: int) -> str:
     """Return a number of bytes with its unit, in powers of 1,000, as the panel shows it (web/format.js).
 

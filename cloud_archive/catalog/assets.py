@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any
 
-from .recipes import clean_text, in_pieces, names_in_facts, texts_by_row, unpack_facts
+from ..text import clean_text
+from .recipes import in_pieces, names_in_facts, texts_by_row, unpack_facts
 from .rows import apply_edits, full_key, path_of_row
 from .schema import HAS_PROMPT, HAS_WORKFLOW, SEED_OFFSET
 

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from ..errors import CatalogDamaged, CatalogError
 from ..ledger.recovery import move_aside
+from ..ledger.transactions import transaction
 from ..private_files import NotPrivate, make_private_database
 from .bucket.tables import make_bucket_tables
 from .matching import holds_word
@@ -121,21 +122,8 @@ class CatalogDatabase:
             connection = self._writer
             if connection is None or self._closed:
                 raise CatalogError("The catalog is closed.")
-            if durable:
-                connection.execute("PRAGMA synchronous=FULL")
-            try:
-                connection.execute("BEGIN IMMEDIATE")
-                result = work(connection)
-                connection.execute("COMMIT")
-            except BaseException:
-                if connection.in_transaction:
-                    with contextlib.suppress(sqlite3.Error):
-                        connection.execute("ROLLBACK")
-                raise
-            finally:
-                if durable:
-                    connection.execute("PRAGMA synchronous=NORMAL")
-            return result
+            with transaction(connection, durable=durable):
+                return work(connection)
 
     def _connect(self) -> sqlite3.Connection:
         target = f"{self.path.resolve().as_uri()}?mode=ro" if self._read_only else str(self.path)

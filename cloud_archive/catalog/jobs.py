@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from ..text import clean_text
 from .describe import Job, job_facts
 from .packed import pack_facts, pack_graphs, unpack_facts, unpack_graphs
-from .recipes import clean_text
 from .secrets import drop_secrets
 
 _CLOCK_TOLERANCE_SECONDS = 5.0  # a file is written before its job ends; the two clocks may differ
@@ -33,7 +33,7 @@ def add_jobs(db: sqlite3.Connection, jobs: Sequence[Mapping[str, Any]], *, keep_
 
 
 def _add_job(db: sqlite3.Connection, job: Mapping[str, Any], keep_graphs: bool) -> bool:
-    job_id, finished_at = job.get("job_id"), _seconds(job.get("finished_at"))
+    job_id, finished_at = job.get("job_id"), job_seconds(job.get("finished_at"))
     if not isinstance(job_id, str) or not job_id or finished_at is None:
         return False
     job_id = clean_text(job_id)[:_MAX_TEXT]
@@ -135,7 +135,7 @@ def _text(value: Any) -> str | None:
     return clean_text(value)[:_MAX_TEXT] if isinstance(value, str) else None
 
 
-def _seconds(value: Any) -> float | None:
+def job_seconds(value: Any) -> float | None:
     """Return a time as seconds since 1970: the job's is a number (seconds or milliseconds), or ISO 8601."""
     if isinstance(value, str):
         try:

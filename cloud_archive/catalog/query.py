@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
 
+from ..text import clean_text
+
 Comparison = Literal["=", ">=", "<=", ">", "<"]
 
 TEXT_FIELDS = ("model", "lora", "sampler", "machine", "job", "tag", "path")
@@ -52,7 +54,7 @@ def parse_query(text: str, now: datetime | None = None) -> tuple[Term, ...]:
     if len(text) > _MAX_CHARACTERS:
         raise QueryError(f"The query is longer than {_MAX_CHARACTERS} characters.")
     # Bytes that are no text, as a terminal may pass them on, are in no prompt and no name.
-    text = text.encode("utf-8", "replace").decode("utf-8").replace("\0", " ")
+    text = clean_text(text)
     terms = []
     for match in _TOKEN.finditer(text):
         value = match["phrase"] if match["phrase"] is not None else match["word"]

@@ -8,6 +8,7 @@ import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from ..text import clean_text
 from .describe import Description
 from .schema import LORA, MODEL, NAMED, SAMPLER
 
@@ -16,13 +17,6 @@ _MAX_NAME_CHARACTERS = 500
 _PIECE = 500  # values in one statement
 
 Row = tuple[Any, ...]
-
-
-def clean_text(text: str) -> str:
-    """Return `text` as SQLite takes it: without halves of UTF-16 pairs, and without NUL."""
-    if text.isascii() and "\0" not in text:
-        return text
-    return text.encode("utf-8", "replace").decode("utf-8").replace("\0", " ")
 
 
 def short_hash(text: str) -> int:

@@ -14,12 +14,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ..text import clean_text
 from ..upload.source import content_type
 from .embedded import Embedded
 from .packed import Reading, unpack_embedded
 from .readers.facts import FileFacts
 from .readers.read import READER_VERSION
-from .recipes import clean_text, ids_of, in_pieces, next_row, recipe_ids
+from .recipes import ids_of, in_pieces, next_row, recipe_ids
 from .schema import KINDS, SEED_OFFSET
 
 _RETRY_SECONDS = (60.0, 600.0, 3600.0, 6 * 3600.0)  # until a file that could not be read is tried again

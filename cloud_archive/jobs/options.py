@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ..text import clean_text
+
 MAX_TAGS = 100
 MAX_TAG_CHARACTERS = 100
 MAX_NOTE_CHARACTERS = 10_000
@@ -56,7 +58,7 @@ def parse_options(given: Any) -> tuple[JobOptions, list[str]]:
     if not isinstance(urls, bool):
         urls = False
         wrong.append("extra_data.cloud_archive.urls must be true or false.")
-    return JobOptions(tags, _clean(note), urls), wrong + tags_wrong
+    return JobOptions(tags, clean_text(note), urls), wrong + tags_wrong
 
 
 def _tags(given: Any) -> tuple[tuple[str, ...], list[str]]:
@@ -70,8 +72,4 @@ def _tags(given: Any) -> tuple[tuple[str, ...], list[str]]:
             f"Each of extra_data.cloud_archive.tags must be a text of 1 to {MAX_TAG_CHARACTERS} characters"
             " without quotes."
         )
-    return tuple(dict.fromkeys(map(_clean, good))), wrong
-
-
-def _clean(text: str) -> str:
-    return text.encode("utf-8", "replace").decode("utf-8").replace("\0", " ")
+    return tuple(dict.fromkeys(map(clean_text, good))), wrong

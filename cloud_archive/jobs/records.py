@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any
 
+from ..catalog.jobs import job_seconds
+from ..text import clean_text
 from .options import JobOptions, parse_options
 
 MAX_OUTPUTS = 10_000
@@ -86,9 +86,9 @@ def finished_job(job: Mapping[str, Any], now: float) -> JobRecord | None:
     job_id = job.get("job_id")
     if not isinstance(job_id, str) or not job_id:
         return None
-    finished_at = _seconds(job.get("finished_at"))
+    finished_at = job_seconds(job.get("finished_at"))
     finished_at = now if finished_at is None else finished_at
-    started_at = _seconds(job.get("started_at"))
+    started_at = job_seconds(job.get("started_at"))
     status = _text(job.get("status")) or SUCCESS  # a ComfyUI that does not keep it
     options, wrong = parse_options(job.get("options"))
     error = _text(job.get("error"))
@@ -96,7 +96,7 @@ def finished_job(job: Mapping[str, Any], now: float) -> JobRecord | None:
     if status != SUCCESS:
         errors.insert(0, _failure(status, error))
     return JobRecord(
-        job_id=_clean(job_id),
+        job_id=clean_text(job_id),
         state="finished",
         status=status,
         started_at=min(started_at if started_at is not None else finished_at - 86_400.0, finished_at),
@@ -138,20 +138,4 @@ def _elsewhere(one: Output) -> Output:
 
 
 def _text(value: Any) -> str | None:
-    return _clean(value)[:_MAX_TEXT] if isinstance(value, str) else None
-
-
-def _clean(text: str) -> str:
-    return text.encode("utf-8", "replace").decode("utf-8").replace("\0", " ")
-
-
-def _seconds(value: Any) -> float | None:
-    """Return a time as seconds since 1970: it is a number (seconds or milliseconds), or ISO 8601."""
-    if isinstance(value, str):
-        try:
-            return datetime.fromisoformat(value.replace("Z", "+00:00")).timestamp()
-        except (ValueError, OverflowError, OSError):
-            return None
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        return None
-    return float(value) / 1000 if value > 1e11 else float(value)
+    return clean_text(value)[:_MAX_TEXT] if isinstance(value, str) else None

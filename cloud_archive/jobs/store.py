@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 from ..errors import JobsError
 from ..ledger.recovery import move_aside
+from ..ledger.transactions import transaction
 from ..private_files import NotPrivate, make_private_database
 from .options import JobOptions
 from .records import JobRecord, Output
@@ -161,22 +162,8 @@ class JobStore:
 
     def change(self, work: Callable[[sqlite3.Connection], T], *, durable: bool = False) -> T:
         """Run `work` in a transaction and commit it; `durable`: it survives a power cut, not only a kill."""
-        with self._using() as connection:
-            if durable:
-                connection.execute("PRAGMA synchronous=FULL")
-            try:
-                connection.execute("BEGIN IMMEDIATE")
-                result = work(connection)
-                connection.execute("COMMIT")
-            except BaseException:
-                if connection.in_transaction:
-                    with contextlib.suppress(sqlite3.Error):
-                        connection.execute("ROLLBACK")
-                raise
-            finally:
-                if durable:
-                    connection.execute("PRAGMA synchronous=NORMAL")
-            return result
+        with self._using() as connection, transaction(connection, durable=durable):
+            return work(connection)
 
     @contextlib.contextmanager
     def _using(self) -> Iterator[sqlite3.Connection]:

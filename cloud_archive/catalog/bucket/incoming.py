@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from ...keys import object_path
+from ...text import clean_text
 from ..describe import Description
 from ..graph.models import Lora
 from ..packed import Reading
-from ..recipes import clean_text
 from ..rows import ArchivedObject, add_described, apply_edits, asset_id, remove_assets
 from ..schema import HAS_PROMPT, HAS_WORKFLOW
 from .fields import DEL, PUT, SET
