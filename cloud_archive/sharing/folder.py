@@ -18,7 +18,7 @@ from ..store.failures import is_denied
 from ..upload.uploader import Uploader
 
 _SHARES = "v1/shares"
-_ID_BYTES = 18
+_ID_BYTES = 16
 _ID = re.compile(r"[A-Za-z0-9_-]{16,64}")
 _IN_KEY = re.compile(rf"\.cloud-archive/{_SHARES}/([A-Za-z0-9_-]{{16,64}})(?:/|\Z)")
 _NO_DELETE = "This access key may not delete (s3:DeleteObject). Delete it with another key: {key}."
@@ -51,7 +51,7 @@ class ShareFolder:
 
     def __init__(self, store: ObjectStore, prefix: str) -> None:
         self._store = store
-        self.id = secrets.token_urlsafe(_ID_BYTES)
+        self.id = secrets.token_hex(_ID_BYTES)  # hex: the command takes what begins with `-` for an option
         self._folder = f"{shares_folder(prefix)}{self.id}"
 
     def put(self, directory: Path, name: str) -> str:
