@@ -47,7 +47,7 @@ export class ArchiveApp extends HTMLElement {
   /** @type {CanvasActions|null} */
   canvas = null;
   /** @type {(path: string) => string|null} */
-  thumbnailUrl = () => null;
+  picturePath = () => null;
   /** The address of the full page, for a button; empty: none. */
   fullPage = "";
   /** Whether the product's name stands beside the switch. */
@@ -138,7 +138,7 @@ export class ArchiveApp extends HTMLElement {
 
   #panel() {
     const panel = /** @type {ArchivePanel} */ (document.createElement("cloud-archive-panel"));
-    panel.thumbnailUrl = this.thumbnailUrl;
+    panel.picturePath = this.picturePath;
     panel.locale = this.#locale;
     panel.client = this.client;
     return panel;

@@ -6,7 +6,7 @@
  *     const panel = document.createElement("cloud-archive-panel");
  *     panel.client = client;                     // a StatusClient, started by whoever owns it
  *     panel.locale = "ja";                       // default "en"
- *     panel.thumbnailUrl = (path) => url | null; // default: no pictures
+ *     panel.picturePath = (path) => request | null; // default: no pictures
  *
  * Everything it starts (listeners, one clock, requests) ends when it leaves the page. Harmless when loaded alone.
  */
@@ -49,11 +49,11 @@ export class ArchivePanel extends HTMLElement {
   #onChange = () => this.#schedule();
 
   /**
-   * The address of a picture of a file, or null; set before the panel enters the page.
+   * The path of a request for the picture of a local file, or null; set before the panel enters the page.
    *
    * @type {(path: string) => string|null}
    */
-  thumbnailUrl = () => null;
+  picturePath = () => null;
 
   constructor() {
     super();
@@ -127,7 +127,7 @@ export class ArchivePanel extends HTMLElement {
       client,
       act: (name, body) => this.#act(name, body),
       copy: (text) => this.#copy(text),
-      thumbnail: (path) => this.thumbnailUrl(path),
+      picture: (path) => this.picturePath(path),
       list: (state) => find.showState(state),
     };
     const header = new Header(context);

@@ -73,13 +73,13 @@ const preference = (id) => app.extensionManager.setting.get(id);
 const locale = () => String(chosenLanguage ?? preference(LANGUAGE) ?? "en");
 
 /**
- * Return the address of ComfyUI's own `/view` of an output.
+ * Return the path of ComfyUI's own `/view` of an output.
  *
  * @param {string} path
  */
-function thumbnailUrl(path) {
+function picturePath(path) {
   const [subfolder, filename] = splitPath(path);
-  return api.apiURL(`/view?${new URLSearchParams({ filename, subfolder, type: "output" })}`);
+  return `/view?${new URLSearchParams({ filename, subfolder, type: "output" })}`;
 }
 
 /**
@@ -156,7 +156,7 @@ const tab = {
     defineApp();
     shown?.remove();
     shown = /** @type {ArchiveApp} */ (document.createElement("cloud-archive-app"));
-    shown.thumbnailUrl = thumbnailUrl;
+    shown.picturePath = picturePath;
     shown.locale = locale();
     shown.client = client;
     shown.canvas = canvasActions(app, client, locale);

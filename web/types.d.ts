@@ -23,6 +23,8 @@ export interface RecentUpload {
   s3_key: string;
   upload_time: string;
   size_bytes: number;
+  /** Of the library's asset; absent where there is no library. */
+  asset_id?: string | null;
 }
 
 /** The answer of `GET /cloud-sync/status`. */
@@ -99,8 +101,8 @@ export interface Context {
   act: (name: string, body?: object) => Promise<boolean>;
   /** Copy text to the clipboard and show that. */
   copy: (text: string) => Promise<void>;
-  /** The address of a picture of this file, or null. */
-  thumbnail: (path: string) => string | null;
+  /** The path of a request for the picture of a local file, or null. */
+  picture: (path: string) => string | null;
   /** List the files in one state. */
   list: (state: string) => void;
 }
@@ -118,6 +120,8 @@ export interface Row<T> {
   node: HTMLElement;
   update: (item: T) => void;
   tick?: () => void;
+  /** Called after the row was taken out. */
+  end?: () => void;
 }
 
 /** One archived object and how it was made: `GET /cloud-sync/assets/{id}`. */

@@ -20,13 +20,17 @@ FIRST_RATE_SECONDS = 5.0  # no rate before uploads ran for so long
 
 @dataclass(frozen=True, slots=True)
 class RecentUpload:
-    """One upload that was proven; the time is local, ISO 8601, to the second. `path` holds its folders, too."""
+    """One upload that was proven; the time is local, ISO 8601, to the second. `path` holds its folders, too.
+
+    `asset_id` is that of the library; None where there is none.
+    """
 
     file_name: str
     s3_key: str
     upload_time: str
     size_bytes: int
     path: str
+    asset_id: str | None = None
 
 
 def local_time(seconds: float) -> str:

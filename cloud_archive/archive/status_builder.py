@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
+from ..catalog.rows import asset_id
 from ..config.settings import Settings
 from ..intake.selection import Selection
 from ..ledger.known_root import KnownRoot
@@ -15,7 +17,7 @@ from .connection import Connection
 from .directory_watch import DirectoryWatch
 from .metrics import Gauges
 from .pipeline import Pipeline
-from .session import Session
+from .session import RecentUpload, Session
 from .status import MOST_ERRORS, ActiveFile, Destination, State, Status, WaitingEntry, failure_sentences
 from .unarchived import unmatched_sentences
 
@@ -99,7 +101,7 @@ class StatusBuilder:
             archived_bytes=totals.archived.size_bytes,
             last_upload_time=counters.last_upload_time,
             errors=self._errors(watch),
-            recent_uploads=counters.recent,
+            recent_uploads=self._with_assets(counters.recent),
             safe_to_stop=safe,
             active=self._active_files(active),
             waiting=_waiting_entries(watch),
@@ -113,6 +115,13 @@ class StatusBuilder:
             and self._settings.min_free_disk_bytes is None,
             overwrite_risk=self._overwrite_risk(),
         )
+
+    def _with_assets(self, recent: tuple[RecentUpload, ...]) -> tuple[RecentUpload, ...]:
+        """Name the asset of each upload, so that pages can show its picture."""
+        settings = self._settings
+        if "off" in (settings.catalog, settings.gallery):
+            return recent
+        return tuple(replace(one, asset_id=str(asset_id(settings.bucket, one.s3_key))) for one in recent)
 
     def _overwrite_risk(self) -> str:
         settings = self._settings

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from datetime import datetime
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.browser.gallery import recent, states
 from tests.browser.pages import open_dashboard
+from tests.browser.scripted_catalog import an_asset
 from tests.browser.scripted_model import a_file, a_status
 from tests.browser.stage import Scene
 from tests.servers import wait_until
@@ -124,6 +126,21 @@ def test_the_upload_form_completes_names_from_the_ledger_and_from_the_directory(
     assert values == ["portraits/fox_old.png", "portraits/fox_1.png"]
     submit = panel.get_by_role("button", name="Upload", exact=True)
     assert submit.evaluate("node => node.getClientRects().length === 1 && node.offsetHeight < 36"), "one line"
+
+
+def test_recent_files_show_the_pictures_of_the_library_once_it_has_them(page: Page, dashboard: Scene) -> None:
+    dashboard.catalog.assets = [an_asset(7, datetime.now())]
+    upload = recent()[0] | {"file_name": "a.png", "asset_id": dashboard.catalog.assets[0]["id"]}
+    dashboard.model.status = a_status(recent_uploads=[upload], uploaded_files=1)
+    dashboard.catalog.failure = (503, "The file is not read yet.")
+    panel = open_dashboard(page, dashboard.address)
+    asked = f"/cloud-sync/assets/{upload['asset_id']}/thumbnail"
+    wait_until(lambda: asked in [call[1] for call in dashboard.catalog.calls], "it asks for the picture")
+    expect(panel.locator(".recent .thumb[aria-label=Image] .icon-image")).to_be_visible()
+    dashboard.catalog.failure = None
+    page.wait_for_function(
+        "document.querySelector('cloud-archive-app').panel.shadowRoot.querySelector('.recent img').naturalWidth === 240"
+    )
 
 
 def test_recent_files_are_one_tab_stop_with_arrow_keys(page: Page, dashboard: Scene) -> None:

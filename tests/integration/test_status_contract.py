@@ -12,6 +12,7 @@ import pytest
 from cloud_archive.api.routes import bare_status
 from cloud_archive.archive.engine import Engine
 from cloud_archive.archive.status import MOST_ERRORS, State, Status
+from cloud_archive.catalog.rows import asset_id
 from tests.integration.archives import Archive
 from tests.servers import S3Server, wait_until
 
@@ -69,6 +70,8 @@ def test_the_status_of_a_real_archive_has_every_field_with_its_type(
     recent = status["recent_uploads"]
     assert len(recent) == 10
     assert recent[-1]["file_name"] == "large.bin", "oldest first"
+    bucket = status["destination"]["bucket"]
+    assert [one["asset_id"] for one in recent] == [str(asset_id(bucket, one["s3_key"])) for one in recent]
     assert [entry["upload_time"] for entry in recent] == sorted(entry["upload_time"] for entry in recent)
     assert status["last_upload_time"] == recent[-1]["upload_time"]
     assert datetime.fromisoformat(status["last_upload_time"]).tzinfo is None
@@ -82,9 +85,12 @@ def test_after_a_restart_the_totals_and_the_newest_uploads_are_those_of_the_ledg
     for number in range(12):
         archive.write(f"{number:02}.png")
     archive.archive_all()
-    with archive.running() as engine:
+    with archive.running(CLOUD_ARCHIVE_GALLERY="off") as engine:
         wait_until(lambda: engine.status().state is State.IDLE, "it is idle")
         status = engine.status().to_json()
+    assert {one["asset_id"] for one in status["recent_uploads"]} == {None}, (
+        "without a library there are no assets"
+    )
     assert (status["archived_files"], status["archived_bytes"]) == (12, 12 * 500)
     assert (status["uploaded_files"], status["already_archived_files"]) == (0, 0), "of this session"
     assert len(status["recent_uploads"]) == 10

@@ -154,6 +154,7 @@ export function keyed(parent, rows, items, keyOf, create) {
   for (const [key, row] of rows) {
     if (wanted.has(key)) continue;
     row.node.remove();
+    row.end?.();
     rows.delete(key);
   }
   let place = parent.firstChild;

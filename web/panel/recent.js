@@ -1,6 +1,7 @@
 // @ts-check
-/** The newest archived files, with a picture where ComfyUI can show one. */
+/** The newest archived files, each with its picture. */
 
+import { showPicture } from "../gallery/media.js";
 import { formatAgo, formatBytes, formatMoment, kindOf, parseTime, splitPath } from "../format.js";
 import { button, el, fileName, icon, keyed, oneTabStop, setText } from "./dom.js";
 
@@ -8,6 +9,9 @@ import { button, el, fileName, icon, keyed, oneTabStop, setText } from "./dom.js
 /** @typedef {import("../types.d.ts").RecentUpload} RecentUpload */
 /** @typedef {import("../types.d.ts").Row<RecentUpload>} RecentRow */
 /** @typedef {import("../types.d.ts").View} View */
+
+// The catalog reads a file after its upload: until then it has no picture. In seconds.
+const TRY_AGAIN_AFTER = [2, 4, 8, 16, 32];
 
 export class Recent {
   #context;
@@ -44,6 +48,10 @@ export class Recent {
     for (const row of this.#rows.values()) row.tick?.();
   }
 
+  disconnect() {
+    for (const row of this.#rows.values()) row.end?.();
+  }
+
   /**
    * @param {RecentUpload} file
    * @returns {RecentRow}
@@ -54,32 +62,55 @@ export class Recent {
     const time = parseTime(file.upload_time);
     const ago = el("time", { datetime: file.upload_time, title: time ? formatMoment(time, t.locale) : null });
     const about = el("span", { class: "small quiet num" }, `${formatBytes(file.size_bytes, t.locale)} · `, ago);
-    const tick = () => setText(ago, time ? formatAgo(time, t.locale) : "");
+    const thumbnail = this.#thumbnail(file, path);
+    const tick = () => {
+      setText(ago, time ? formatAgo(time, t.locale) : "");
+      thumbnail.tick();
+    };
     const copy = button(t("action.copyKey.named", { name: splitPath(path)[1] }), {
       icon: "copy",
       bare: true,
       onclick: () => this.#context.copy(file.s3_key),
     });
     return {
-      node: el("li", {}, this.#thumbnail(path), el("div", { class: "text" }, fileName(path), about), copy),
-      update: tick,
+      node: el("li", {}, thumbnail.node, el("div", { class: "text" }, fileName(path), about), copy),
+      update: () => setText(ago, time ? formatAgo(time, t.locale) : ""),
       tick,
+      end: thumbnail.end,
     };
   }
 
-  /** @param {string} path */
-  #thumbnail(path) {
+  /**
+   * Create the picture of a file: the local one where the page can show it, else the catalog's. A mark stays where
+   * neither is there.
+   *
+   * @param {RecentUpload} file
+   * @param {string} path
+   */
+  #thumbnail(file, path) {
+    const { client, picture, t } = this.#context;
     const kind = kindOf(path);
     const mark = icon(kind === "video" ? "play" : kind);
-    const box = el("span", { class: "thumb", role: "img", "aria-label": this.#context.t(`kind.${kind}`) }, mark);
-    const source = kind === "image" ? this.#context.thumbnail(path) : null;
-    if (source) {
-      const image = el("img", { alt: "", loading: "lazy", decoding: "async", draggable: "false" });
-      // The local file may be gone already: then the mark stays.
-      image.addEventListener("error", () => image.remove(), { once: true });
-      image.src = source;
-      box.append(image);
-    }
-    return box;
+    const node = el("span", { class: "thumb", role: "img", "aria-label": t(`kind.${kind}`) }, mark);
+    const local = kind === "image" ? picture(path) : null;
+    const catalogued = file.asset_id && kind !== "audio" ? `/cloud-sync/assets/${file.asset_id}/thumbnail` : null;
+    const sources = [local, catalogued].filter((source) => source !== null);
+    if (!sources.length) return { node, tick: () => {}, end: () => {} };
+    const image = el("img", { alt: "", decoding: "async", draggable: "false" });
+    const waits = catalogued ? [...TRY_AGAIN_AFTER] : [];
+    let seconds = 0; // until the next try; 0: none is due
+    let end = () => {};
+    const attempt = () => {
+      end = showPicture(client, image, [...sources], () => {
+        end();
+        seconds = waits.shift() ?? 0;
+      });
+    };
+    const tick = () => {
+      if (seconds && (seconds -= 1) === 0) attempt();
+    };
+    attempt();
+    node.append(image);
+    return { node, tick, end: () => end() };
   }
 }

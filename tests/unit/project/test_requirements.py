@@ -28,6 +28,11 @@ def test_requirements_txt_holds_the_dependencies_of_pyproject_and_nothing_else()
     assert required() == declared_dependencies()
 
 
+def test_the_demonstration_has_what_makes_its_pictures() -> None:
+    text = (ROOT / "pyproject.toml").read_text("utf-8")
+    assert re.search(r'^demo = \[.*"pillow>=', text, re.MULTILINE), "its library would show icons"
+
+
 def test_the_lists_are_not_empty_and_name_each_package_once() -> None:
     names = [re.split(r"[<>=!~\[; ]", line, maxsplit=1)[0].lower() for line in declared_dependencies()]
 
