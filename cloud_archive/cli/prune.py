@@ -2,25 +2,48 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..errors import StoreError
+from ..errors import CatalogError, StoreError
 from ..terminal import EXIT_DONE, EXIT_FAILED, format_table, is_terminal, print_error, print_json, print_line
 from ..text import count_noun, format_bytes, make_printable
 from .arguments import WrongUsage
-from .common import age_seconds, archive_root, archive_scope, bucket, ledger_of, settings_now, size_bytes
+from .common import (
+    age_seconds,
+    archive_root,
+    archive_scope,
+    bucket,
+    ledger_of,
+    ledger_path,
+    settings_now,
+    size_bytes,
+)
 from .options import Directory, Json
 
 if TYPE_CHECKING:
+    from ..catalog.bucket.favorites import Favorites
     from ..config.settings import Settings
-    from ..maintenance.prune import PrunePlan, PruneReport, PruneRule
+    from ..maintenance.prune_plan import PrunePlan, PruneReport, PruneRule
     from ..store.base import ObjectStore
+    from .progress import Progress
 
+_OlderThan = Annotated[
+    str | None,
+    typer.Option("--older-than", metavar="AGE", help="Delete objects older than this, such as 30d."),
+]
+_KeepBytes = Annotated[
+    str | None, typer.Option("--keep-bytes", metavar="SIZE", help="Delete the oldest until SIZE remains.")
+]
 _SHOWN = 20
+_NOTHING_GOES = "Nothing is deleted. Try again once that is mended, or add --favorites to delete them, too."
 
 
 def register(app: typer.Typer) -> None:
@@ -30,17 +53,14 @@ def register(app: typer.Typer) -> None:
 
 def prune(
     directory: Directory = None,
-    older_than: Annotated[
-        str | None,
-        typer.Option("--older-than", metavar="AGE", help="Delete objects older than this, such as 30d."),
-    ] = None,
-    keep_bytes: Annotated[
-        str | None,
-        typer.Option("--keep-bytes", metavar="SIZE", help="Delete the oldest until SIZE remains."),
-    ] = None,
+    older_than: _OlderThan = None,
+    keep_bytes: _KeepBytes = None,
     prefix: Annotated[str | None, typer.Option("--prefix", metavar="P", help="Only keys below P.")] = None,
     everything: Annotated[
         bool, typer.Option("--all", help="Also what other programs wrote below the prefix.")
+    ] = False,
+    favorites: Annotated[
+        bool, typer.Option("--favorites", help="Also favourites, which stay otherwise.")
     ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only show what would be deleted (the default).")
@@ -50,10 +70,12 @@ def prune(
 ) -> None:
     """Delete old objects of this prefix from the bucket. Needs the right to delete, which archiving does not.
 
-    Only objects that Cloud Archive wrote, unless --all. Local files stay, and are not uploaded again.
+    Only objects that Cloud Archive wrote, unless --all. Favourites of all machines stay, unless --favorites.
+    Local files stay, and are not uploaded again.
     """
     from ..maintenance.prune import plan_prune
     from ..maintenance.prune import prune as run
+    from ..maintenance.prune_plan import no_favorites
     from .progress import Progress
 
     if yes and dry_run:
@@ -64,10 +86,12 @@ def prune(
     if everything and (scope.is_whole_bucket or prefix == ""):
         raise WrongUsage("--all without a prefix would be the whole bucket: give --prefix P.")
     shown_prefix = prefix.strip("/") if prefix is not None else settings.prefix
+    root = archive_root(directory)
     with (
-        ledger_of(archive_root(directory), needed=False) as ledger,
+        ledger_of(root, needed=False) as ledger,
         bucket(settings) as store,
         Progress(is_terminal(sys.stderr), "Pruning") as progress,
+        _known_favorites(settings, store, root, progress, wanted=not favorites) as known,
     ):
         plan = plan_prune(
             store,
@@ -75,16 +99,59 @@ def prune(
             scope=scope,
             rule=rule,
             now=time.time(),
+            favorites=known.find if known is not None else no_favorites,
             on_progress=lambda listed: progress.draw(0, None, f"{listed:,} objects seen"),
         )
         if not yes:
             _answer(plan, None, shown_prefix, json=json)
             raise typer.Exit(EXIT_DONE)
         show = lambda done, total: progress.draw(done, total, f"{done:,}/{total:,} deleted")  # noqa: E731
-        report = run(store, ledger, plan, on_progress=show)
+        find = known.find_now if known is not None else no_favorites
+        report = run(store, ledger, plan, favorites=find, on_progress=show)
         told = _tell_catalog(settings, store, report)
     _answer(plan, report, shown_prefix, json=json)
     raise typer.Exit(EXIT_FAILED if report.failed or not told else EXIT_DONE)
+
+
+@contextlib.contextmanager
+def _known_favorites(
+    settings: Settings, store: ObjectStore, root: Path | None, progress: Progress, *, wanted: bool
+) -> Iterator[Favorites | None]:
+    """Read which objects are favourites, of all machines; None where nobody wants to know.
+
+    Raises:
+        FavoritesUnknown: that can't be found out, so nothing may be deleted.
+    """
+    if not wanted:
+        yield None
+        return
+    from ..catalog.bucket.copy import copy_path, opened_catalog
+    from ..catalog.bucket.favorites import Favorites, FavoritesUnknown, own_catalog
+    from ..catalog.database import CATALOG_NAME
+    from ..private_files import NotPrivate
+
+    with contextlib.ExitStack() as stack:
+        try:
+            if settings.catalog == "off":  # this machine keeps no catalog, but others may
+                made = stack.enter_context(tempfile.TemporaryDirectory(prefix="cloud-archive-prune-"))
+                path = Path(made) / CATALOG_NAME
+            else:
+                path = copy_path(settings)
+            opened = stack.enter_context(opened_catalog(path, store, settings))
+            own = None
+            if root is not None:
+                own = stack.enter_context(own_catalog(ledger_path(root).with_name(CATALOG_NAME)))
+            found = Favorites(opened, own)
+            found.load(
+                lambda done, total: progress.draw(
+                    done, total, f"{done:,}/{total:,} parts of the catalog read"
+                )
+            )
+        except FavoritesUnknown as error:
+            raise FavoritesUnknown(error.cause, _NOTHING_GOES) from error
+        except (OSError, NotPrivate, CatalogError) as error:
+            raise FavoritesUnknown(f"{error}", _NOTHING_GOES) from error
+        yield found
 
 
 def _tell_catalog(settings: Settings, store: ObjectStore, report: PruneReport) -> bool:
@@ -107,7 +174,7 @@ def _tell_catalog(settings: Settings, store: ObjectStore, report: PruneReport) -
 
 def _rule(older_than: str | None, keep_bytes: str | None, everything: bool) -> PruneRule:
     """Return what to delete. Raises WrongUsage where the options name nothing."""
-    from ..maintenance.prune import PruneRule
+    from ..maintenance.prune_plan import PruneRule
 
     if older_than is None and keep_bytes is None:
         raise WrongUsage("Give --older-than AGE or --keep-bytes SIZE to say what to delete.")
@@ -131,6 +198,8 @@ def _answer(plan: PrunePlan, report: PruneReport | None, prefix: str, *, json: b
             "kept_files": plan.kept_files,
             "kept_bytes": plan.kept_bytes,
             "foreign_files": plan.foreign_files,
+            "favorite_files": plan.favorite_files,
+            "favorite_bytes": plan.favorite_bytes,
             "objects": [one.to_json() for one in plan.candidates],
         }
         if report is not None:
@@ -172,6 +241,9 @@ def _show(plan: PrunePlan, place: str) -> None:
     if last:
         print_line(f"{last:,} of them have no local file any more: the object is the only copy.")
     print_line(f"Would keep: {count_noun(plan.kept_files, 'object')} ({format_bytes(plan.kept_bytes)}).")
+    if plan.favorite_files:
+        kept = f"{count_noun(plan.favorite_files, 'favourite')} ({format_bytes(plan.favorite_bytes)})"
+        print_line(f"Favourites stay: {kept} would go otherwise. Add --favorites to delete them, too.")
     if plan.foreign_files:
         print_line(f"Not written by Cloud Archive, so left alone: {plan.foreign_files:,}.")
     if plan.candidates:

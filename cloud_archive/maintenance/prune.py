@@ -4,6 +4,9 @@
 objects that Cloud Archive wrote: the ledger wrote exactly this object (same ETag, same size), or its metadata has an
 archive's token. An object that another program wrote with the same bytes stays.
 
+Favourites stay unless the rule says otherwise. The caller says which objects are favourites, once for the plan and once
+more for each batch right before it is deleted; where that can't be found out, the batch stays.
+
 Right before an object is deleted, a HEAD compares its ETag, size and time with the plan. An object that differs stays.
 
 Stores may answer wrongly about deletions, so the bucket is listed once afterwards. An object that is still there counts
@@ -19,11 +22,10 @@ import heapq
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import nullcontext
-from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
-from ..errors import StoreError
+from ..errors import CloudArchiveError, StoreError
 from ..ledger.history import mark_pruned, unmark_pruned
 from ..ledger.key_index import KeyIndex
 from ..ledger.ledger import Ledger
@@ -32,90 +34,19 @@ from ..scope import KeyScope
 from ..store.base import ObjectInfo, ObjectStore
 from ..store.evidence import Expected, Verdict, compare
 from ..store.failures import is_denied
+from .prune_plan import FindFavorites, PruneCandidate, PrunePlan, PruneReport, PruneRule, no_favorites
 from .retry import with_retries
 
 PARALLEL_HEADS = 8
 DELETE_BATCH = 100  # small, so that each deletion soon follows its comparison
-TIME_SLACK_SECONDS = 2.0  # listings may have milliseconds, and a HEAD only seconds
 CHANGED = "It was written or deleted since the plan was made, so it was left alone. Run prune again."
 WRITTEN_BY_US = "archive-token"  # in the metadata of every archived object
 STILL_THERE = (
     "The store said that it deleted this object, but it is still there."
     " The key may lack the right s3:DeleteObject."
 )
+FAVORITE = "It became a favourite after the plan was made, so it was left alone."
 DENIED = "The store denies deletion. Unlike archiving, prune needs the right s3:DeleteObject on this bucket and prefix."
-
-
-@dataclass(frozen=True, slots=True)
-class PruneRule:
-    """What to delete. With both limits, either one is enough to delete an object.
-
-    Attributes:
-        older_than_seconds: delete objects that were written longer ago.
-        keep_bytes: delete the oldest objects until the others have at most this total size.
-        everything: also delete what other programs wrote below the prefix.
-    """
-
-    older_than_seconds: float | None = None
-    keep_bytes: int | None = None
-    everything: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class PruneCandidate:
-    """An object that may be deleted; `written_at` is in seconds since 1970."""
-
-    key: str
-    size_bytes: int
-    written_at: float
-    etag: str | None = None
-    rows: tuple[FileRow, ...] = ()
-
-    def has_same_bytes(self, info: ObjectInfo) -> bool:
-        """Return whether size and ETag are still as they were planned."""
-        same_etag = self.etag is None or info.etag is None or info.etag == self.etag
-        return info.size_bytes == self.size_bytes and same_etag
-
-    def has_same_time(self, info: ObjectInfo) -> bool:
-        """Return whether the object was not written again since the plan."""
-        moment = info.last_modified
-        return moment is not None and abs(moment.timestamp() - self.written_at) < TIME_SLACK_SECONDS
-
-    @property
-    def only_copy(self) -> bool:
-        """Whether its local file is gone, according to the ledger."""
-        return bool(self.rows) and all(row.freed_at is not None for row in self.rows)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the JSON of `--json`."""
-        return {"s3_key": self.key, "size_bytes": self.size_bytes, "written_at": self.written_at}
-
-
-@dataclass(slots=True)
-class PrunePlan:
-    """What `prune` will delete, oldest first, and how much stays; `foreign` is what other programs wrote."""
-
-    candidates: list[PruneCandidate] = field(default_factory=list)
-    kept_files: int = 0
-    kept_bytes: int = 0
-    foreign_files: int = 0
-    foreign_bytes: int = 0
-    listing_prefix: str = ""  # all candidates lie below it
-
-    @property
-    def size_bytes(self) -> int:
-        """The total size of the candidates."""
-        return sum(candidate.size_bytes for candidate in self.candidates)
-
-
-@dataclass(slots=True)
-class PruneReport:
-    """What `prune` deleted; `failed` has the key and the cause of each failure."""
-
-    deleted: int = 0
-    deleted_bytes: int = 0
-    deleted_keys: list[str] = field(default_factory=list)
-    failed: list[tuple[str, str]] = field(default_factory=list)
 
 
 def plan_prune(
@@ -125,6 +56,7 @@ def plan_prune(
     scope: KeyScope,
     rule: PruneRule,
     now: float,
+    favorites: FindFavorites = no_favorites,
     on_progress: Callable[[int], None] = lambda listed: None,
 ) -> PrunePlan:
     """Decide what to delete; deletes nothing.
@@ -133,6 +65,7 @@ def plan_prune(
         ledger: the directory's ledger, if there is one. It saves a HEAD for each object that it wrote.
         scope: the keys that may be deleted.
         now: seconds since 1970.
+        favorites: these objects stay.
         on_progress: called with the number of objects listed so far.
 
     Raises:
@@ -172,23 +105,36 @@ def plan_prune(
                     plan.foreign_files += 1
                     plan.foreign_bytes += info.size_bytes
             on_progress(listed)
-    _choose(plan, ours, limit, rule.keep_bytes)
+    _choose(plan, ours, limit, rule.keep_bytes, favorites([one.key for one in ours]))
     return plan
 
 
-def _choose(plan: PrunePlan, ours: list[PruneCandidate], limit: float | None, keep_bytes: int | None) -> None:
-    """Add the objects to delete to the plan, oldest first. Equal times are ordered by key, so plans are repeatable."""
+def _choose(
+    plan: PrunePlan,
+    ours: list[PruneCandidate],
+    limit: float | None,
+    keep_bytes: int | None,
+    favorites: Set[str],
+) -> None:
+    """Add the objects to delete to the plan, oldest first. Equal times are ordered by key, so plans are repeatable.
+
+    Favourites count towards `keep_bytes`, and stay.
+    """
     heapq.heapify(order := [(one.written_at, one.key, index) for index, one in enumerate(ours)])
     left = sum(one.size_bytes for one in ours)
     while order:
         written_at, _, index = heapq.heappop(order)
         one = ours[index]
-        if (limit is not None and written_at < limit) or (keep_bytes is not None and left > keep_bytes):
+        goes = (limit is not None and written_at < limit) or (keep_bytes is not None and left > keep_bytes)
+        if goes and one.key not in favorites:
             plan.candidates.append(one)
             left -= one.size_bytes
-        else:
-            plan.kept_files += 1
-            plan.kept_bytes += one.size_bytes
+            continue
+        plan.kept_files += 1
+        plan.kept_bytes += one.size_bytes
+        if goes:
+            plan.favorite_files += 1
+            plan.favorite_bytes += one.size_bytes
 
 
 def _is_before(info: ObjectInfo, limit: float | None) -> bool:
@@ -214,13 +160,15 @@ def prune(
     ledger: Ledger | None,
     plan: PrunePlan,
     *,
+    favorites: FindFavorites = no_favorites,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> PruneReport:
     """Delete the planned objects that have not changed, in batches.
 
-    It stops after a batch whose deletions are all denied.
+    It stops after a batch whose deletions are all denied, and where favourites can't be found out.
 
     Args:
+        favorites: asked for each batch right before it is deleted.
         on_progress: called with the number of objects done, and the total.
 
     Raises:
@@ -232,6 +180,14 @@ def prune(
     with ThreadPoolExecutor(PARALLEL_HEADS, thread_name_prefix="cloud-archive-prune") as pool:
         for batch in _batches(plan.candidates, DELETE_BATCH):
             refusals = list(pool.map(lambda one: _find_change(store, one), batch))
+            try:
+                kept = favorites([one.key for one in batch])
+            except CloudArchiveError as error:
+                report.failed += [(one.key, f"Not deleted: {error}") for one in batch]
+                break
+            refusals = [
+                FAVORITE if one.key in kept else why for one, why in zip(batch, refusals, strict=True)
+            ]
             report.failed += [(one.key, cause) for one, cause in zip(batch, refusals, strict=True) if cause]
             unchanged = [one for one, cause in zip(batch, refusals, strict=True) if not cause]
             denied = _delete(store, ledger, unchanged, answers)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,8 @@ import pytest
 
 from cloud_archive.archive.engine import Engine
 from cloud_archive.catalog.bucket.copy import opened_catalog
-from cloud_archive.catalog.bucket.names import CatalogFolder, parse_name
-from cloud_archive.catalog.bucket.segment import Decoded, decode
+from cloud_archive.catalog.bucket.names import CatalogFolder, new_names, parse_name
+from cloud_archive.catalog.bucket.segment import Decoded, decode, encode
 from cloud_archive.catalog.export import asset_rows
 from cloud_archive.catalog.rows import asset_id
 from cloud_archive.cli.app import main
@@ -106,10 +107,28 @@ def test_commands_without_a_directory_read_the_bucket_s_catalog(
     )
     status, out, err = ran(capsys, "catalog", "sync")
     assert (status, "evil" in err) == (1, True)
-    status, out, _ = ran(capsys, "prune", "--keep-bytes", "1B", "--yes", "--prefix", "out/sub")
+    prune = ("prune", "--keep-bytes", "1B", "--yes", "--prefix", "out/sub")
+    status, out, err = ran(capsys, *prune)
+    assert (status, out) == (1, ""), "the damaged part may say that it is a favourite"
+    assert all(words in err for words in ("can't be found out", "evil", "Nothing is deleted."))
+    status, out, _ = ran(capsys, *prune, "--favorites")
     assert (status, "Deleted 1 object" in out) == (0, True)
     found = answered(capsys, "catalog", "status")
     assert (found["assets"], len(found["file_troubles"])) == (1, 1)
+
+
+def test_prune_keeps_what_another_machine_marked_as_a_favourite(
+    elsewhere: Archive, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mark = {"op": "set", "clock": time.time(), "machine": "pod-2", "key": "out/cat.png", "favorite": True}
+    segment, _ = new_names("pod-2", time.time())
+    elsewhere.server.put(FOLDER.key(segment), encode([mark], machine="pod-2", now=time.time()))
+    status, out, _ = ran(capsys, "prune", "--keep-bytes", "1B")
+    assert (status, "Favourites stay: 1 favourite" in out) == (0, True)
+    found = answered(capsys, "prune", "--keep-bytes", "1B", "--yes")
+    assert (found["deleted"], found["favorite_files"]) == (1, 1)
+    assert elsewhere.server.keys("out/") == ["out/cat.png"]
+    assert answered(capsys, "prune", "--keep-bytes", "1B", "--yes", "--favorites")["deleted"] == 1
 
 
 def test_rows_of_a_machine_that_vanished_come_back_by_rebuild(

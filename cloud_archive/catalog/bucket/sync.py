@@ -46,12 +46,14 @@ class SyncResult:
     Attributes:
         files: that were read; `rows` in them.
         left: files that are known and were not read: the time was up, or the store failed.
+        replaced: files that were gone when they were to be read: another pass finds what replaced them.
         troubles: sentences about files that can't be read now.
     """
 
     files: int = 0
     rows: int = 0
     left: int = 0
+    replaced: int = 0
     troubles: tuple[str, ...] = ()
 
 
@@ -209,7 +211,8 @@ class CatalogSync:
             logger.warning("The catalog's file %s is left out: %s.", info.key, error)
         except StoreError as error:
             if error.status == 404:
-                return  # replaced by a month's file, which the next listing shows
+                result.replaced += 1  # by a month's file, which the next listing shows
+                return
             if is_denied(error) or concerns_every_request(error):
                 raise _explained(error) from error
             result.left += 1

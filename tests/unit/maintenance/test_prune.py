@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
+from cloud_archive.errors import CloudArchiveError
 from cloud_archive.keys import PrefixTemplate
-from cloud_archive.maintenance.prune import PruneRule, plan_prune, prune
+from cloud_archive.maintenance.prune import FAVORITE, plan_prune, prune
+from cloud_archive.maintenance.prune_plan import PrunePlan, PruneRule
 from cloud_archive.scope import KeyScope
 from cloud_archive.store.base import ObjectInfo
 from tests.memory_store import WRITTEN, MemoryStore
@@ -51,3 +53,41 @@ def test_an_object_that_is_gone_since_the_plan_is_not_taken_for_a_longer_key() -
     report = prune(store, None, plan)
     assert [key for key, _ in report.failed] == ["out/a.png"]
     assert store.objects == {}
+
+
+def planned(store: MemoryStore, rule: PruneRule, *favorites: str) -> PrunePlan:
+    scope = KeyScope(PrefixTemplate.parse("out"))
+    marked = lambda keys: set(keys) & set(favorites)  # noqa: E731
+    return plan_prune(store, None, scope=scope, rule=rule, now=WRITTEN + 100, favorites=marked)
+
+
+@pytest.fixture
+def three() -> MemoryStore:
+    store = MemoryStore()
+    for number, name in enumerate("abc"):
+        store.add(f"out/{name}.png", b"x" * 10, written=WRITTEN + number)
+    return store
+
+
+def test_favourites_stay_and_are_counted(three: MemoryStore) -> None:
+    plan = planned(three, RULE, "out/a.png")
+    assert [one.key for one in plan.candidates] == ["out/b.png", "out/c.png"]
+    assert (plan.favorite_files, plan.favorite_bytes, plan.kept_files) == (1, 10, 1)
+    # Their bytes count towards the size that may stay, and the next oldest goes in their place.
+    plan = planned(three, PruneRule(keep_bytes=20), "out/a.png")
+    assert [one.key for one in plan.candidates] == ["out/b.png"]
+
+
+def test_what_became_a_favourite_after_the_plan_stays(three: MemoryStore) -> None:
+    report = prune(three, None, planned(three, RULE), favorites=lambda keys: {"out/b.png"})
+    assert report.failed == [("out/b.png", FAVORITE)]
+    assert list(three.objects) == ["out/b.png"]
+
+
+def test_where_favourites_cant_be_found_out_before_a_deletion_nothing_goes(three: MemoryStore) -> None:
+    def unknown(keys: Sequence[str]) -> Set[str]:
+        raise CloudArchiveError("Who knows.")
+
+    report = prune(three, None, planned(three, RULE), favorites=unknown)
+    assert (report.deleted, len(three.objects)) == (0, 3)
+    assert {cause for _, cause in report.failed} == {"Not deleted: Who knows."}

@@ -1,0 +1,110 @@
+"""Which objects are favourites: of all machines as the catalog in the bucket says, and of this one as it knows itself.
+
+A favourite is an edit, and edits may come late or be unreadable. Whoever deletes must not take "not found" for "no":
+what could not be read makes the answer unknown, and that is an error.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from ...errors import CatalogError, CloudArchiveError, StoreError
+from ..database import CatalogDatabase
+from ..rows import asset_id
+from .copy import BucketCatalog
+from .sync import CatalogSync, file_troubles
+
+_PASSES = 5  # while others replace what is read
+
+
+class FavoritesUnknown(CloudArchiveError):
+    """Whether objects are favourites can't be found out; the message says why, and `cure` what to do."""
+
+    def __init__(self, cause: str, cure: str = "") -> None:
+        super().__init__(f"Which files are favourites can't be found out: {cause} {cure}".rstrip())
+        self.cause = cause
+
+
+class Favorites:
+    """Answers which keys are favourites.
+
+    Args:
+        opened: the copy of the bucket's catalog; it is brought up to date.
+        own: the catalog of the watched directory, whose newest edits the bucket may not hold yet; None: there is none.
+    """
+
+    def __init__(self, opened: BucketCatalog, own: CatalogDatabase | None) -> None:
+        self._bucket = opened.settings.bucket
+        self._copy = opened.database
+        self._own = own
+        self._syncing: CatalogSync = opened.syncing()
+        self._known: frozenset[bytes] = frozenset()
+
+    def load(self, on_progress: Callable[[int, int], None] = lambda done, total: None) -> None:
+        """Read everything that the bucket's catalog holds.
+
+        Raises:
+            FavoritesUnknown: a part of it can't be read.
+        """
+        self._read(on_progress, recent=False)
+
+    def find(self, keys: Sequence[str]) -> set[str]:
+        """Return those of `keys` that are favourites, as far as it was read."""
+        return {key for key in keys if asset_id(self._bucket, key).bytes in self._known}
+
+    def find_now(self, keys: Sequence[str]) -> set[str]:
+        """Return those of `keys` that are favourites at this moment: first what came since is read.
+
+        Raises:
+            FavoritesUnknown: it can't be read.
+        """
+        self._read(lambda done, total: None, recent=True)
+        return self.find(keys)
+
+    def _read(self, on_progress: Callable[[int, int], None], *, recent: bool) -> None:
+        try:
+            result = self._syncing.sync(recent=recent, on_progress=on_progress)
+            for _ in range(_PASSES):
+                if not result.replaced:
+                    break
+                result = self._syncing.sync(on_progress=on_progress)
+            with self._copy.reading() as db:
+                troubles = [*result.troubles, *file_troubles(db)]
+            if troubles or result.left or result.replaced:
+                raise FavoritesUnknown(
+                    troubles[0] if troubles else "the bucket's catalog was not read to its end."
+                )
+            known = _favorites(self._copy)
+            if self._own is not None:
+                known |= _favorites(self._own)
+        except (StoreError, CatalogError) as error:
+            raise FavoritesUnknown(str(error)) from error
+        self._known = known
+
+
+def _favorites(database: CatalogDatabase) -> frozenset[bytes]:
+    rows = database.read("SELECT uuid FROM edits WHERE field = 'favorite' AND value = 1")
+    return frozenset(bytes(row[0]) for row in rows)
+
+
+@contextlib.contextmanager
+def own_catalog(path: Path) -> Iterator[CatalogDatabase | None]:
+    """Open a directory's catalog to read it; None where there is none.
+
+    Raises:
+        FavoritesUnknown: there is one that can't be read.
+    """
+    if not path.is_file():
+        yield None
+        return
+    database = CatalogDatabase(path, read_only=True)
+    try:
+        database.open()
+    except CatalogError as error:
+        raise FavoritesUnknown(str(error)) from error
+    try:
+        yield database
+    finally:
+        database.close()

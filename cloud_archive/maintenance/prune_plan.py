@@ -1,0 +1,96 @@
+"""What `prune` is asked to delete, what it plans, and what came of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence, Set
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..ledger.rows import FileRow
+from ..store.base import ObjectInfo
+
+TIME_SLACK_SECONDS = 2.0  # listings may have milliseconds, and a HEAD only seconds
+FindFavorites = Callable[[Sequence[str]], Set[str]]
+"""Returns which of these keys are favourites. CloudArchiveError: that can't be found out."""
+
+
+def no_favorites(keys: Sequence[str]) -> Set[str]:
+    """Return nothing: favourites are deleted like all others."""
+    return frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class PruneRule:
+    """What to delete. With both limits, either one is enough to delete an object.
+
+    Attributes:
+        older_than_seconds: delete objects that were written longer ago.
+        keep_bytes: delete the oldest objects until the others have at most this total size.
+        everything: also delete what other programs wrote below the prefix.
+    """
+
+    older_than_seconds: float | None = None
+    keep_bytes: int | None = None
+    everything: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PruneCandidate:
+    """An object that may be deleted; `written_at` is in seconds since 1970."""
+
+    key: str
+    size_bytes: int
+    written_at: float
+    etag: str | None = None
+    rows: tuple[FileRow, ...] = ()
+
+    def has_same_bytes(self, info: ObjectInfo) -> bool:
+        """Return whether size and ETag are still as they were planned."""
+        same_etag = self.etag is None or info.etag is None or info.etag == self.etag
+        return info.size_bytes == self.size_bytes and same_etag
+
+    def has_same_time(self, info: ObjectInfo) -> bool:
+        """Return whether the object was not written again since the plan."""
+        moment = info.last_modified
+        return moment is not None and abs(moment.timestamp() - self.written_at) < TIME_SLACK_SECONDS
+
+    @property
+    def only_copy(self) -> bool:
+        """Whether its local file is gone, according to the ledger."""
+        return bool(self.rows) and all(row.freed_at is not None for row in self.rows)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the JSON of `--json`."""
+        return {"s3_key": self.key, "size_bytes": self.size_bytes, "written_at": self.written_at}
+
+
+@dataclass(slots=True)
+class PrunePlan:
+    """What `prune` will delete, oldest first, and how much stays; `foreign` is what other programs wrote.
+
+    `favorite_files` and `favorite_bytes` would go, if they were no favourites; they are a part of what stays.
+    """
+
+    candidates: list[PruneCandidate] = field(default_factory=list)
+    kept_files: int = 0
+    kept_bytes: int = 0
+    foreign_files: int = 0
+    foreign_bytes: int = 0
+    favorite_files: int = 0
+    favorite_bytes: int = 0
+    listing_prefix: str = ""  # all candidates lie below it
+
+    @property
+    def size_bytes(self) -> int:
+        """The total size of the candidates."""
+        return sum(candidate.size_bytes for candidate in self.candidates)
+
+
+@dataclass(slots=True)
+class PruneReport:
+    """What `prune` deleted; `failed` has the key and the cause of each failure."""
+
+    deleted: int = 0
+    deleted_bytes: int = 0
+    deleted_keys: list[str] = field(default_factory=list)
+    failed: list[tuple[str, str]] = field(default_factory=list)
