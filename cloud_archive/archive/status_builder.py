@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from ..catalog.rows import asset_id
+from ..catalog.identity import asset_id
 from ..config.settings import Settings
 from ..intake.selection import Selection
 from ..ledger.known_root import KnownRoot

@@ -24,12 +24,13 @@ from .bucket.tables import packed_of, queue_edits
 from .database import CATALOG_NAME, CatalogDatabase, open_catalog, start_again
 from .describe import Description
 from .filler import Filler
+from .identity import asset_id
 from .jobs import add_jobs
 from .packed import unpack_graphs
 from .query import QueryError
 from .readers.read import READER_VERSION
 from .reading import AssetReader, open_same_file
-from .rows import UnreadAsset, asset_id, full_key, path_of_row
+from .rows import UnreadAsset, full_key, path_of_row
 from .search import Page, facets, search
 from .thumbnails.thumbnails import Thumbnail, Thumbnails
 

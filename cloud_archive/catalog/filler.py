@@ -14,8 +14,9 @@ from ..ledger.ledger import Ledger
 from ..ledger.rows import FileRow, FileState
 from .bucket.tables import queue_deletions, without_deleted
 from .database import CatalogDatabase
+from .identity import asset_id
 from .reading import AssetReader
-from .rows import ArchivedObject, add_archived, asset_id, remove_assets
+from .rows import ArchivedObject, add_archived, remove_assets
 
 logger = logging.getLogger("cloud_archive.catalog")
 

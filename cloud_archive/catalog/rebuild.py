@@ -14,8 +14,9 @@ from ..scope import KeyScope
 from ..store.base import ObjectInfo, ObjectStore
 from .bucket.tables import queue_deletions
 from .database import CatalogDatabase
+from .identity import asset_id
 from .reading import BUCKET_BLOCK_BYTES, AssetReader
-from .rows import ArchivedObject, add_archived, asset_id, forget_older_readers, full_key, remove_assets
+from .rows import ArchivedObject, add_archived, forget_older_readers, full_key, remove_assets
 
 _PAGE = 1000
 ROWS_OF_A_SEGMENT = 1000
@@ -133,7 +134,6 @@ def forget_missing(
     def forget(db: sqlite3.Connection) -> None:
         queue_deletions(db, bucket, [key], time.time(), machine)
         remove_assets(db, bucket, [key])
-        db.execute("DELETE FROM bucket_packed WHERE uuid = ?", (asset_id(bucket, key).bytes,))
 
     database.change(forget, durable=True)
     return True

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +16,7 @@ from typing import Any
 from ..text import clean_text
 from ..upload.source import content_type
 from .embedded import Embedded
+from .identity import asset_identity
 from .packed import Reading, unpack_embedded
 from .readers.facts import FileFacts
 from .readers.read import READER_VERSION
@@ -65,11 +65,6 @@ class UnreadAsset:
         return self.key.rpartition("/")[2]
 
 
-def asset_id(bucket: str, key: str) -> uuid.UUID:
-    """Return the asset's id: the same on every machine."""
-    return uuid.uuid5(uuid.NAMESPACE_URL, f"s3://{bucket}/{key}")
-
-
 def full_key(folder: str, name: str) -> str:
     """Return the key that `folder` and `name` make."""
     return folder + name
@@ -82,7 +77,8 @@ def path_of_row(stored: int | str | bytes, key: str) -> str:
     return os.fsdecode(stored) if isinstance(stored, bytes) else stored
 
 
-def _stored_path(path: str, key: str) -> int | str | bytes:
+def stored_path(path: str, key: str) -> int | str | bytes:
+    """Return what `path` of an asset's row holds; see `path_of_row`."""
     if path and (key == path or key.endswith(f"/{path}")):
         return len(path)
     try:
@@ -108,7 +104,7 @@ def add_archived(db: sqlite3.Connection, bucket: str, objects: Iterable[Archived
     """
     newest: dict[bytes, ArchivedObject] = {}
     for one in objects:
-        identity = asset_id(bucket, one.key).bytes
+        identity = asset_identity(bucket, one.key)
         other = newest.get(identity)
         if other is None or other.archived_at < one.archived_at:
             newest[identity] = one
@@ -120,7 +116,8 @@ def add_archived(db: sqlite3.Connection, bucket: str, objects: Iterable[Archived
         if archived_at < newest[identity].archived_at
     ]
     words = ids_of(db, "words", _words([one for _, one in new] + [one for *_, one in replaced]))
-    _insert(db, new, words)
+    folders = ids_of(db, "folders", (folder_and_name(one.key)[0] for _, one in new))
+    insert_assets(db, [_new_row(identity, one, folders, words) for identity, one in new])
     for row, known_digest, one in replaced:
         _replace(db, row, known_digest, one, words)
     return len(new) + len(replaced)
@@ -147,58 +144,57 @@ def _words(objects: Sequence[ArchivedObject]) -> set[str]:
 _COLUMNS = ("path", "created", "archived", "size", "sha256", "machine", "session", "kind", "mime")
 _SAME_BYTES_COLUMNS = 3  # of these change where an object was written again with the same bytes
 _READING_COLUMNS = ("kind", "mime", "width", "height", "duration", "recipe", "seed", "has", "job", "reader")
+_NOT_READ = (None, None, None, None, None, 0, None, 0)  # the values of _READING_COLUMNS without the type
+_NAME = 2
+INSERTED = ("uuid", "folder", "name", *_COLUMNS[:-2], *_READING_COLUMNS)
+_INSERT = f"INSERT INTO assets (id, {', '.join(INSERTED)}) VALUES (?{', ?' * len(INSERTED)})"
 
 
-def _insert(
-    db: sqlite3.Connection,
-    new: Sequence[tuple[bytes, ArchivedObject]],
-    words: Mapping[str, int],
-    readings: Sequence[Reading] | None = None,
-) -> None:
-    """Insert rows for objects that the catalog does not have, with what was read of them where that is known."""
-    if not new:
-        return
-    folders = ids_of(db, "folders", (_folder_and_name(one.key)[0] for _, one in new))
+def insert_assets(db: sqlite3.Connection, new: Sequence[tuple[Any, ...]]) -> int:
+    """Insert assets that the catalog does not hold, each with the values of INSERTED.
+
+    Returns:
+        The row of the first one; the others follow in their order.
+    """
     first = next_row(db, "assets")
-    assets, names = [], []
-    for row, (identity, one) in enumerate(new, first):
-        folder, name = _folder_and_name(one.key)
-        assets.append((row, identity, folders[folder], name, *_columns(one, name, words)))
-        names.append((row, name))
-    columns: tuple[str, ...] = ("id", "uuid", "folder", "name", *_COLUMNS)
-    if readings is not None:
-        columns = (*columns[:-2], *_READING_COLUMNS)  # the type is known better
-        read = _reading_columns(
-            db, [(name, reading) for (_, name), reading in zip(names, readings, strict=True)]
-        )
-        assets = [(*values[:-2], *more) for values, more in zip(assets, read, strict=True)]
-    db.executemany(
-        f"INSERT INTO assets ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})", assets
-    )
+    db.executemany(_INSERT, [(row, *values) for row, values in enumerate(new, first)])
+    names = [(row, values[_NAME]) for row, values in enumerate(new, first)]
     db.executemany("INSERT INTO name_index (rowid, text) VALUES (?, ?)", names)
-    graphs = [
-        (row, reading.graphs)
-        for row, reading in enumerate(readings or (), first)
-        if reading.graphs is not None
-    ]
-    db.executemany("INSERT INTO graphs VALUES (?, ?)", graphs)
-    for identity in _edited(db, [identity for identity, _ in new]):
+    for identity in _edited(db, [values[0] for values in new]):
         apply_edits(db, identity)
+    return first
 
 
-def _columns(one: ArchivedObject, name: str, words: Mapping[str, int]) -> tuple[Any, ...]:
-    mime_type = content_type(name)
+def _new_row(
+    identity: bytes, one: ArchivedObject, folders: Mapping[str, int], words: Mapping[str, int]
+) -> tuple[Any, ...]:
+    folder, name = folder_and_name(one.key)
     return (
-        _stored_path(one.path, one.key),
+        identity,
+        folders[folder],
+        name,
+        *_object_columns(one, words),
+        *_type_columns(name, words),
+        *_NOT_READ,
+    )
+
+
+def _object_columns(one: ArchivedObject, words: Mapping[str, int]) -> tuple[Any, ...]:
+    """Return the values of _COLUMNS without the type."""
+    return (
+        stored_path(one.path, one.key),
         one.mtime_ns,
         one.archived_at,
         one.size_bytes,
         bytes.fromhex(one.sha256) if one.sha256 else None,
         None if one.machine is None else words[clean_text(one.machine)],
         None if one.session_id is None else words[clean_text(one.session_id)],
-        media_kind(mime_type, name),
-        words[clean_text(mime_type)],
     )
+
+
+def _type_columns(name: str, words: Mapping[str, int]) -> tuple[int, int]:
+    mime_type = content_type(name)
+    return media_kind(mime_type, name), words[clean_text(mime_type)]
 
 
 def _reading_columns(
@@ -212,7 +208,7 @@ def _reading_columns(
     rows: list[tuple[Any, ...]] = []
     for (name, reading), recipe, mime_type in zip(readings, recipes, types, strict=True):
         found = reading.found
-        seed = None if found.seed is None or not 0 <= found.seed < 1 << 64 else found.seed - SEED_OFFSET
+        seed = stored_seed(found.seed)
         job = None if reading.job_id is None else words[clean_text(reading.job_id)]
         kind, mime = media_kind(mime_type, name), words[clean_text(mime_type)]
         size = (found.width, found.height, found.duration_seconds)
@@ -220,7 +216,13 @@ def _reading_columns(
     return rows
 
 
-def _folder_and_name(key: str) -> tuple[str, str]:
+def stored_seed(seed: int | None) -> int | None:
+    """Return what `seed` of an asset's row holds. None: it is not known, or takes more than 64 bits."""
+    return None if seed is None or not 0 <= seed < 1 << 64 else seed - SEED_OFFSET
+
+
+def folder_and_name(key: str) -> tuple[str, str]:
+    """Return what `folder` and `name` of an asset hold of its key."""
     folder, slash, name = clean_text(key).rpartition("/")
     return folder + slash, name
 
@@ -232,7 +234,7 @@ def _replace(
     one: ArchivedObject,
     words: Mapping[str, int],
 ) -> None:
-    values = _columns(one, one.key.rpartition("/")[2], words)
+    values = (*_object_columns(one, words), *_type_columns(one.key.rpartition("/")[2], words))
     same_bytes = known_digest is not None and one.sha256 == known_digest.hex()
     count = _SAME_BYTES_COLUMNS if same_bytes else len(_COLUMNS)  # what was read of the same bytes holds
     setting = ", ".join(f"{name} = ?" for name in _COLUMNS[:count])
@@ -258,7 +260,7 @@ def remove_assets(db: sqlite3.Connection, bucket: str, keys: Iterable[str]) -> i
     """Remove the assets of objects that were deleted; their edits stay. Returns how many there were."""
     count = 0
     for key in keys:
-        identity = asset_id(bucket, key).bytes
+        identity = asset_identity(bucket, key)
         found = db.execute("SELECT id, name FROM assets WHERE uuid = ?", (identity,)).fetchone()
         if found is None:
             continue
@@ -345,44 +347,6 @@ def store_descriptions(db: sqlite3.Connection, assets: Sequence[tuple[UnreadAsse
     db.executemany(
         "DELETE FROM graphs WHERE asset = (SELECT id FROM assets WHERE id = ? AND archived = ?)", dropped
     )
-
-
-def add_described(
-    db: sqlite3.Connection, bucket: str, objects: Sequence[tuple[ArchivedObject, Reading]]
-) -> int:
-    """Add objects whose descriptions are known, such as those that another machine has read.
-
-    Of an object that the catalog has, the description counts only if it was not read yet or was replaced.
-
-    Returns:
-        How many are new or were replaced.
-    """
-    newest: dict[bytes, tuple[ArchivedObject, Reading]] = {}
-    for one, reading in objects:
-        identity = asset_id(bucket, one.key).bytes
-        other = newest.get(identity)
-        if other is None or other[0].archived_at < one.archived_at:
-            newest[identity] = one, reading
-    known = set(_known_assets(db, list(newest)))
-    new = [(identity, *both) for identity, both in newest.items() if identity not in known]
-    words = ids_of(db, "words", _words([one for _, one, _ in new]))
-    _insert(db, [(identity, one) for identity, one, _ in new], words, [reading for *_, reading in new])
-    if not known:
-        return len(new)
-    old = {identity: both for identity, both in newest.items() if identity in known}
-    replaced = add_archived(db, bucket, [one for one, _ in old.values()])
-    unread: list[tuple[UnreadAsset, Reading]] = []
-    for marks, piece in in_pieces(list(old)):
-        rows = db.execute(
-            f"SELECT uuid, id, archived FROM assets WHERE reader = 0 AND uuid IN ({marks})", piece
-        )
-        for identity, row, archived_at in rows.fetchall():
-            one, reading = old[identity]
-            if archived_at == one.archived_at:
-                asset = UnreadAsset(row, one.key, one.path, one.size_bytes, one.mtime_ns, archived_at)
-                unread.append((asset, reading))
-    store_descriptions(db, unread)
-    return len(new) + replaced
 
 
 def apply_edits(db: sqlite3.Connection, identity: bytes) -> None:

@@ -103,7 +103,7 @@ def named_asset(database: CatalogDatabase, name: str) -> dict[str, Any]:
         CloudArchiveError: there is none, or there are several with this path.
     """
     from ..catalog.assets import find_asset
-    from ..catalog.rows import asset_id
+    from ..catalog.identity import asset_id
 
     identities = [asset_id(strip_quotes(os.environ.get("S3_BUCKET", "")), name)]
     with contextlib.suppress(ValueError):

@@ -55,7 +55,7 @@ def engine_asset(engine: LocalEngine, name: str) -> dict[str, Any]:
     Raises:
         CloudArchiveError: there is none, or there are several with this path.
     """
-    from ..catalog.rows import asset_id
+    from ..catalog.identity import asset_id
 
     identities = [asset_id(strip_quotes(os.environ.get("S3_BUCKET", "")), name)]
     with contextlib.suppress(ValueError):

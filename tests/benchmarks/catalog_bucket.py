@@ -12,7 +12,6 @@ import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 from cloud_archive.catalog.bucket.names import CatalogFolder, new_names
 from cloud_archive.catalog.bucket.objects import SEGMENT_TYPE, write_proven
@@ -22,7 +21,7 @@ from cloud_archive.config.settings import load_settings
 from cloud_archive.store.s3 import S3Store
 from tests.servers import S3Server, running_seaweedfs
 
-from .catalog_million import IMAGES_OF_A_PROMPT, archived_object, description, seeded
+from .catalog_million import put_rows
 
 PREFIX = "comfyui-outputs"
 FILES_A_DAY = 2000
@@ -75,7 +74,7 @@ def _fill(server: S3Server, rows: int, directory: Path) -> tuple[int, int]:
     with ThreadPoolExecutor(4) as pool:
 
         def write(first: int) -> int:
-            made = segment(first, min(rows, first + MAX_ROWS), rows)
+            made = put_rows(first, min(rows, first + MAX_ROWS), rows)
             name, _ = new_names("pod-1", made[0]["clock"])
             body = encode(made, machine="pod-1", now=made[-1]["clock"])
             write_proven(store, folder.key(name), body, SEGMENT_TYPE)
@@ -92,49 +91,6 @@ def _fill(server: S3Server, rows: int, directory: Path) -> tuple[int, int]:
         check=True,
     )
     return total, -(-rows // MAX_ROWS)
-
-
-def segment(first: int, last: int, rows: int) -> list[dict[str, Any]]:
-    """Return the rows of one segment: eight images of each prompt."""
-    dice = seeded(first)
-    made = []
-    found = description(dice)
-    for number in range(first, last):
-        if number % IMAGES_OF_A_PROMPT == 0:
-            found = description(dice)
-        one = archived_object(number, rows)
-        made.append(
-            {
-                "op": "put",
-                "clock": one.archived_at,
-                "machine": one.machine,
-                "key": one.key,
-                "path": one.path,
-                "size": one.size_bytes,
-                "sha256": one.sha256,
-                "mtime_ns": one.mtime_ns,
-                "session_id": one.session_id,
-                "seed": str(dice.getrandbits(63)),
-                "reader": 1,
-                "has_prompt": True,
-                "has_workflow": True,
-                **{
-                    name: getattr(found, name)
-                    for name in (
-                        "source", "mime_type", "width", "height", "prompt", "negative_prompt", "sampler",
-                        "scheduler", "steps", "cfg", "confidence",
-                    )
-                },
-                "models": list(found.models),
-                "loras": [{"name": lora.name, "strength": lora.strength} for lora in found.loras],
-                "texts": list(found.texts),
-                "model_names": list(found.model_names),
-                "pack": "packs/2026-11-25/01KB0000000000000000000000-pod-1.pack",
-                "graphs_offset": number * 2000,
-                "graphs_length": 2000,
-            }
-        )  # fmt: skip
-    return made
 
 
 def _print_costs(bytes_a_row: float) -> None:

@@ -12,14 +12,16 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+from cloud_archive.catalog.bucket.incoming import Incoming
+from cloud_archive.catalog.bucket.names import CatalogFolder
+from cloud_archive.catalog.bucket.segment import Decoded
 from cloud_archive.catalog.database import CATALOG_NAME, CatalogDatabase, open_catalog
 from cloud_archive.catalog.describe import Description, describe
 from cloud_archive.catalog.graph.models import Lora
-from cloud_archive.catalog.packed import make_reading
-from cloud_archive.catalog.rows import ArchivedObject, add_described
+from cloud_archive.catalog.rows import ArchivedObject
 from cloud_archive.catalog.search import facets, search
 from cloud_archive.catalog.source import BytesSource
 from tests.unit.catalog import writers
@@ -76,29 +78,57 @@ def _readers() -> None:
 
 def _fill(database: CatalogDatabase, rows: int) -> float:
     """Add so many assets, a batch a transaction; returns the seconds that took, without making them up."""
-    dice = random.Random(1)
     took = 0.0
+    incoming = Incoming("bucket", CatalogFolder.of("comfyui-outputs"))
     for start in range(0, rows, BATCH):
-        numbers = range(start, min(start + BATCH, rows))
-        objects = [archived_object(number, rows) for number in numbers]
-        made = [description(dice) for _ in range(BATCH // IMAGES_OF_A_PROMPT)]
-        described = [
-            replace(made[place // IMAGES_OF_A_PROMPT], seed=dice.getrandbits(63))
-            for place in range(len(numbers))
-        ]
-
-        def work(
-            db: sqlite3.Connection,
-            objects: list[ArchivedObject] = objects,
-            described: list[Description] = described,
-        ) -> None:
-            readings = [make_reading(found, None, keep_graphs=False) for found in described]
-            add_described(db, "bucket", list(zip(objects, readings, strict=True)))
-
+        puts = put_rows(start, min(start + BATCH, rows), rows)
         began = time.perf_counter()
-        database.change(work)
+        database.change(lambda db, puts=puts: incoming.apply(db, [(puts, Decoded())]))  # type: ignore[misc]
         took += time.perf_counter() - began
     return took
+
+
+def put_rows(first: int, last: int, rows: int) -> list[dict[str, Any]]:
+    """Return rows of segments for these of so many images: eight of each prompt."""
+    dice = seeded(first)
+    made = []
+    found = description(dice)
+    for number in range(first, last):
+        if number % IMAGES_OF_A_PROMPT == 0:
+            found = description(dice)
+        one = archived_object(number, rows)
+        made.append(
+            {
+                "op": "put",
+                "clock": one.archived_at,
+                "machine": one.machine,
+                "key": one.key,
+                "path": one.path,
+                "size": one.size_bytes,
+                "sha256": one.sha256,
+                "mtime_ns": one.mtime_ns,
+                "session_id": one.session_id,
+                "seed": str(dice.getrandbits(63)),
+                "reader": 1,
+                "has_prompt": True,
+                "has_workflow": True,
+                **{
+                    name: getattr(found, name)
+                    for name in (
+                        "source", "mime_type", "width", "height", "prompt", "negative_prompt", "sampler",
+                        "scheduler", "steps", "cfg", "confidence",
+                    )
+                },
+                "models": list(found.models),
+                "loras": [{"name": lora.name, "strength": lora.strength} for lora in found.loras],
+                "texts": list(found.texts),
+                "model_names": list(found.model_names),
+                "pack": "packs/2026-11-25/01KB0000000000000000000000-pod-1.pack",
+                "graphs_offset": number * 2000,
+                "graphs_length": 2000,
+            }
+        )  # fmt: skip
+    return made
 
 
 def seeded(seed: int) -> random.Random:

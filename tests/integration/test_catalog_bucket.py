@@ -15,7 +15,7 @@ from cloud_archive.catalog.bucket.copy import opened_catalog
 from cloud_archive.catalog.bucket.names import CatalogFolder, new_names, parse_name
 from cloud_archive.catalog.bucket.segment import Decoded, decode, encode
 from cloud_archive.catalog.export import asset_rows
-from cloud_archive.catalog.rows import asset_id
+from cloud_archive.catalog.identity import asset_id
 from cloud_archive.cli.app import main
 from cloud_archive.config.settings import load_settings
 from cloud_archive.errors import RequestRefused

@@ -12,7 +12,7 @@ import pytest
 from cloud_archive.api.routes import bare_status
 from cloud_archive.archive.engine import Engine
 from cloud_archive.archive.status import MOST_ERRORS, State, Status
-from cloud_archive.catalog.rows import asset_id
+from cloud_archive.catalog.identity import asset_id
 from tests.integration.archives import Archive
 from tests.servers import S3Server, wait_until
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ...errors import CatalogError, CloudArchiveError, StoreError
 from ..database import CatalogDatabase
-from ..rows import asset_id
+from ..identity import asset_id
 from .copy import BucketCatalog
 from .sync import CatalogSync, file_troubles
 

@@ -83,48 +83,64 @@ FIELDS: tuple[Field, ...] = (
     Field("rows", "long", (HEADER,), "put, set and del rows that follow"),
     Field("names", "strings", (REPLACES,), "files whose rows this file repeats: they need not be read"),
 )
-_KINDS = {
-    row: {field.name: field.kind for field in FIELDS if row in field.rows}
-    for row in (*_ALL, HEADER, REPLACES)
-}
 MAX_LIST = 1000
 _MAX_LONG = 1 << 63
+
+
+def _is_long(value: Any) -> bool:
+    return type(value) is int and -_MAX_LONG <= value < _MAX_LONG
+
+
+def _is_double(value: Any) -> bool:
+    # json.loads also reads NaN and Infinity, and whole numbers of any length.
+    return type(value) in (int, float) and abs(value) < 1e18
+
+
+def _is_strings(value: Any) -> bool:
+    return type(value) is list and len(value) <= MAX_LIST and set(map(type, value)) <= _STRINGS
+
+
+def _is_loras(value: Any) -> bool:
+    if type(value) is not list or len(value) > MAX_LIST:
+        return False
+    for one in value:
+        if type(one) is not dict or type(one.get("name")) is not str:
+            return False
+        strength = one.get("strength")
+        if strength is not None and not _is_double(strength):
+            return False
+    return True
+
+
+_STRINGS = frozenset({str})
+# A type, or a function that tells whether a value is sound.
+_CHECKS: dict[str, Any] = {
+    "string": str,
+    "boolean": bool,
+    "long": _is_long,
+    "double": _is_double,
+    "strings": _is_strings,
+    "loras": _is_loras,
+}
+_FIELDS_OF: dict[str, dict[str, Any]] = {
+    row: {field.name: _CHECKS[field.kind] for field in FIELDS if row in field.rows}
+    for row in (*_ALL, HEADER, REPLACES)
+}
 
 
 def checked_row(found: dict[str, Any]) -> dict[str, Any]:
     """Return the row's known fields. ValueError: one has the wrong type, or `op` is none that this version knows."""
     op = found.get("op")
-    kinds = _KINDS.get(op) if isinstance(op, str) else None
-    if kinds is None:
+    checks = _FIELDS_OF.get(op) if isinstance(op, str) else None
+    if checks is None:
         raise ValueError("unknown op")
     row: dict[str, Any] = {}
-    for name, kind in kinds.items():
-        value = found.get(name)
-        if value is None:
+    for name, value in found.items():
+        check = checks.get(name)
+        if check is None or value is None:
             continue
-        if not _is_kind(value, kind):
-            raise ValueError(f"{name} is not of type {kind}")
+        sound = type(value) is check if check is str or check is bool else check(value)
+        if not sound:
+            raise ValueError(f"{name} has the wrong type")
         row[name] = value
     return row
-
-
-def _is_kind(value: Any, kind: str) -> bool:
-    if kind == "string":
-        return isinstance(value, str)
-    if kind == "boolean":
-        return isinstance(value, bool)
-    if kind == "long":
-        return type(value) is int and -_MAX_LONG <= value < _MAX_LONG
-    if kind == "double":
-        # json.loads also reads NaN and Infinity, and whole numbers of any length.
-        return type(value) in (int, float) and abs(value) < 1e18
-    if not isinstance(value, list) or len(value) > MAX_LIST:
-        return False
-    if kind == "strings":
-        return all(isinstance(one, str) for one in value)
-    return all(
-        isinstance(one, dict)
-        and isinstance(one.get("name"), str)
-        and _is_kind(one.get("strength", 0.0) or 0.0, "double")
-        for one in value
-    )

@@ -47,12 +47,12 @@ class Batch:
 
     Attributes:
         taken: what leaves `bucket_unwritten` once the segment is proven.
-        packed: (graphs, thumbnail) of each put, as offset and length.
+        packed: by (id, row of `assets`) of each put: its graphs and thumbnail, as (offset, length).
     """
 
     taken: list[Unwritten] = field(default_factory=list)
     rows: list[dict[str, Any]] = field(default_factory=list)
-    packed: dict[bytes, tuple[tuple[int, int], tuple[int, int]]] = field(default_factory=dict)
+    packed: dict[tuple[bytes, int], tuple[tuple[int, int], tuple[int, int]]] = field(default_factory=dict)
     pack: PackBuilder = field(default_factory=PackBuilder)
 
 
@@ -125,7 +125,7 @@ def _add_put(
         "thumbnail_length": thumbnail[1] or None,
     }
     if graphs[1] or thumbnail[1]:
-        batch.packed[identity] = (graphs, thumbnail)
+        batch.packed[identity, asset] = (graphs, thumbnail)
     batch.rows.append(made)
 
 

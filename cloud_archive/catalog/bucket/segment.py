@@ -24,6 +24,7 @@ _LEAST_EXPANDED = 16 * 1024 * 1024  # so that small segments of equal rows are n
 _PIECE = 256 * 1024
 _NAMES_IN_A_ROW = 1000
 _MAX_KEY_BYTES = 1024
+_DECODER = json.JSONDecoder()
 
 
 class SegmentError(ValueError):
@@ -41,12 +42,14 @@ class Decoded:
     Attributes:
         replaces: names of the files whose rows this one repeats.
         skipped: why rows were skipped, each reason with how many.
+        text_bytes: how long the lines of its rows were in all.
     """
 
     written_by: str = ""
     written_at: str = ""
     replaces: list[str] = field(default_factory=list)
     rows: int = 0
+    text_bytes: int = 0
     skipped: dict[str, int] = field(default_factory=dict)
 
     def skip(self, reason: str) -> None:
@@ -110,6 +113,7 @@ def decode(pieces: Iterable[bytes], found: Decoded, *, size_bytes: int) -> Itera
             found.replaces += row.get("names", [])
         elif row["op"] != HEADER:
             found.rows += 1
+            found.text_bytes += len(line)
             yield row
 
 
@@ -186,7 +190,7 @@ def _row(line: bytes, found: Decoded) -> dict[str, Any] | None:
     if not line:
         return None
     try:
-        parsed = json.loads(line)
+        parsed = _DECODER.decode(line.decode())
         row = checked_row(parsed) if isinstance(parsed, dict) else None
     except (ValueError, RecursionError, OverflowError):
         row = None
@@ -200,8 +204,8 @@ def _row(line: bytes, found: Decoded) -> dict[str, Any] | None:
 
 
 def _has_identity(row: dict[str, Any]) -> bool:
-    key, clock = row.get("key"), row.get("clock")
-    if not isinstance(key, str) or clock is None or not key:
+    key = row.get("key")
+    if not key or "clock" not in row:
         return False
     try:
         return len(key.encode()) <= _MAX_KEY_BYTES

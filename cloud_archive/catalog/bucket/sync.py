@@ -21,17 +21,16 @@ from ...store.base import ObjectInfo, ObjectStore
 from ...store.failures import concerns_every_request, is_denied
 from ..database import CatalogDatabase
 from .incoming import Incoming
+from .loading import DAMAGED, NEWER, READ, Loader
 from .names import MONTHS, SEGMENTS, CatalogFolder, FileName, days_around, parse_name
-from .segment import MAX_MONTH_BYTES, MAX_SEGMENT_BYTES, Decoded, SegmentError, decode
+from .segment import MAX_MONTH_BYTES, MAX_SEGMENT_BYTES, SegmentError
 from .tables import has_bucket_tables
 
 logger = logging.getLogger("cloud_archive.catalog")
 
-READ, REPLACED, DAMAGED, NEWER = "read", "replaced", "damaged", "newer"
 _PARALLEL = 4
 _AHEAD = 8  # files that are read before they are needed
 _MAX_AHEAD_BYTES = 4 * 1024 * 1024  # a larger one is read when its turn comes, piece by piece
-_ROWS = 1000  # in one transaction
 _RECENT_DAYS = 2
 
 
@@ -93,7 +92,7 @@ class CatalogSync:
         Args:
             recent: list only the last days and this month; else everything.
             may_go_on: asked before each file.
-            on_progress: called with the files read so far and those that are known.
+            on_progress: called with the files that were committed and those that are known.
 
         Raises:
             Denied: this key may not list or read.
@@ -108,15 +107,18 @@ class CatalogSync:
         result = SyncResult()
         troubles: list[str] = []
         done: set[str] = set()
-        files = self._with_bodies(wanted, done)
-        with contextlib.closing(files):
-            for count, (info, name, body) in enumerate(files):
-                if not may_go_on():
-                    result.left = len(wanted) - count
-                    break
-                on_progress(count, len(wanted))
-                self._read(info, name, body, result, troubles, done)
-        result.troubles = tuple(troubles)
+        loader = Loader(self._database, self._incoming)
+        with contextlib.closing(self._with_bodies(wanted, done)) as files:
+            try:
+                for count, (info, name, body) in enumerate(files):
+                    if not may_go_on():
+                        result.left = len(wanted) - count
+                        break
+                    on_progress(loader.files, len(wanted))
+                    self._read(info, name, body, loader, result, troubles, done)
+            finally:
+                loader.commit()
+        result.files, result.rows, result.troubles = loader.files, loader.rows, tuple(troubles)
         return result
 
     def _forget_newer(self) -> None:
@@ -192,21 +194,18 @@ class CatalogSync:
         info: ObjectInfo,
         name: FileName,
         body: Future[bytes] | None,
+        loader: Loader,
         result: SyncResult,
         troubles: list[str],
         done: set[str],
     ) -> None:
-        found = Decoded()
         try:
             limit = MAX_MONTH_BYTES if name.kind == MONTHS else MAX_SEGMENT_BYTES
             if info.size_bytes > limit:
-                raise SegmentError(f"it is larger than {limit // 1024**2} MiB")
+                loader.refuse(name, f"it is larger than {limit // 1024**2} MiB")
             pieces = self._store.read(info.key, info.size_bytes) if body is None else [body.result()]
-            result.rows += self._apply(name, pieces, info.size_bytes, found)
-            result.files += 1
-            done |= set(found.replaces)
+            done |= set(loader.add(name, pieces, info.size_bytes).replaces)
         except SegmentError as error:
-            self._note(name, NEWER if error.newer else DAMAGED, found, str(error))
             troubles.append(f"{name.text} is left out: {error}.")
             logger.warning("The catalog's file %s is left out: %s.", info.key, error)
         except StoreError as error:
@@ -217,45 +216,6 @@ class CatalogSync:
                 raise _explained(error) from error
             result.left += 1
             troubles.append(f"{name.text} can't be read now: {error}")
-
-    def _apply(self, name: FileName, pieces: Iterable[bytes], size_bytes: int, found: Decoded) -> int:
-        rows = decode(pieces, found, size_bytes=size_bytes)
-        count = 0
-        page = list(islice(rows, _ROWS))
-        while True:
-            following = list(islice(rows, _ROWS)) if len(page) == _ROWS else []
-            count += len(page)
-            if not following:
-                break
-            self._database().change(lambda db, page=page: self._incoming.apply(db, page, found))  # type: ignore[misc]
-            page = following
-
-        def finish(db: sqlite3.Connection) -> None:
-            self._incoming.apply(db, page, found)
-            _mark(db, name.text, READ, found, None)
-            if name.kind == MONTHS:
-                for replaced in found.replaces:
-                    if parse_name(replaced) is not None:
-                        db.execute(
-                            "INSERT OR IGNORE INTO bucket_files VALUES (?, ?, 0, 0, NULL)",
-                            (replaced, REPLACED),
-                        )
-
-        self._database().change(finish)
-        return count
-
-    def _note(self, name: FileName, state: str, found: Decoded, trouble: str) -> None:
-        self._database().change(lambda db: _mark(db, name.text, state, found, trouble))
-
-
-def _mark(db: sqlite3.Connection, name: str, state: str, found: Decoded, trouble: str | None) -> None:
-    skipped = sum(found.skipped.values())
-    if trouble is None and found.skipped:
-        trouble = "; ".join(f"{reason} ({count})" for reason, count in sorted(found.skipped.items()))
-    db.execute(
-        "INSERT OR REPLACE INTO bucket_files VALUES (?, ?, ?, ?, ?)",
-        (name, state, found.rows, skipped, trouble),
-    )
 
 
 def _explained(error: StoreError) -> StoreError:

@@ -9,11 +9,28 @@ import sqlite3
 import time
 import uuid
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
-from ..rows import ArchivedObject, asset_id
+from ..identity import asset_identity
+from ..rows import ArchivedObject
 
 PUTS, EDITS, DELETIONS = 0, 1, 2
 _MOST_COUNTED = 100_000
+
+
+class Packed(NamedTuple):
+    """Where an asset's graphs and thumbnail lie in a pack: (offset, length) each.
+
+    Attributes:
+        asset: its row in `assets`.
+        pack: the name below the version's folder.
+    """
+
+    asset: int
+    pack: str
+    graphs: tuple[int, int]
+    thumbnail: tuple[int, int]
+
 
 _TABLES = (
     # What the bucket does not hold yet. A row that changes again gets a new id, so that it is written again.
@@ -42,11 +59,14 @@ _TABLES = (
     "CREATE TABLE bucket_packs (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE)",
     # Where an asset's graphs and thumbnail lie; 0 bytes: there are none.
     """CREATE TABLE bucket_packed (
-        uuid BLOB PRIMARY KEY,
+        asset INTEGER PRIMARY KEY,
         pack INTEGER NOT NULL,
         graphs_offset INTEGER NOT NULL, graphs_length INTEGER NOT NULL,
         thumbnail_offset INTEGER NOT NULL, thumbnail_length INTEGER NOT NULL
-    ) WITHOUT ROWID""",
+    )""",
+    """CREATE TRIGGER IF NOT EXISTS bucket_packed_removed AFTER DELETE ON assets BEGIN
+        DELETE FROM bucket_packed WHERE asset = old.id;
+    END""",
 )
 
 
@@ -104,7 +124,7 @@ def queue_deletions(
         clock: seconds since 1970; raised to the time of the put that it deletes.
     """
     for key in keys:
-        identity = asset_id(bucket, key).bytes
+        identity = asset_identity(bucket, key)
         put = db.execute("SELECT archived FROM assets WHERE uuid = ?", (identity,)).fetchone()
         at = max(clock, put[0]) if put else clock
         if add_tombstone(db, identity, key, at, machine):
@@ -136,26 +156,28 @@ def without_deleted(
         return objects
     found = []
     for one in objects:
-        identity = asset_id(bucket, one.key).bytes
+        identity = asset_identity(bucket, one.key)
         gone = db.execute("SELECT clock FROM bucket_tombstones WHERE uuid = ?", (identity,)).fetchone()
         if gone is None or gone[0] < one.archived_at:
             found.append(one)
     return found
 
 
-def pack_id(db: sqlite3.Connection, name: str) -> int:
-    """Return the id of a pack's name."""
-    db.execute("INSERT OR IGNORE INTO bucket_packs (name) VALUES (?)", (name,))
-    return int(db.execute("SELECT id FROM bucket_packs WHERE name = ?", (name,)).fetchone()[0])
+def pack_ids(db: sqlite3.Connection, names: Iterable[str]) -> dict[str, int]:
+    """Return the id of each pack's name."""
+    wanted = [(name,) for name in dict.fromkeys(names)]
+    db.executemany("INSERT OR IGNORE INTO bucket_packs (name) VALUES (?)", wanted)
+    find = "SELECT id FROM bucket_packs WHERE name = ?"
+    return {values[0]: int(db.execute(find, values).fetchone()[0]) for values in wanted}
 
 
-def set_packed(
-    db: sqlite3.Connection, identity: bytes, pack: str, graphs: tuple[int, int], thumbnail: tuple[int, int]
-) -> None:
-    """Note where an asset's graphs and thumbnail lie: (offset, length) each."""
-    db.execute(
+def set_packed(db: sqlite3.Connection, packed: Iterable[Packed]) -> None:
+    """Note where the graphs and thumbnails of assets lie."""
+    found = list(packed)
+    ids = pack_ids(db, (one.pack for one in found))
+    db.executemany(
         "INSERT OR REPLACE INTO bucket_packed VALUES (?, ?, ?, ?, ?, ?)",
-        (identity, pack_id(db, pack), *graphs, *thumbnail),
+        [(one.asset, ids[one.pack], *one.graphs, *one.thumbnail) for one in found],
     )
 
 
@@ -165,7 +187,8 @@ def packed_of(
     """Return (pack, graphs, thumbnail) of an asset; None: the bucket holds neither."""
     found = db.execute(
         "SELECT n.name, p.graphs_offset, p.graphs_length, p.thumbnail_offset, p.thumbnail_length"
-        " FROM bucket_packed p JOIN bucket_packs n ON n.id = p.pack WHERE p.uuid = ?",
+        " FROM assets a JOIN bucket_packed p ON p.asset = a.id JOIN bucket_packs n ON n.id = p.pack"
+        " WHERE a.uuid = ?",
         (identity.bytes,),
     ).fetchone()
     return None if found is None else (found[0], (found[1], found[2]), (found[3], found[4]))

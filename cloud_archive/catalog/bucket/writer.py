@@ -20,7 +20,7 @@ from .names import CatalogFolder, new_names
 from .objects import PACK_TYPE, SEGMENT_TYPE, write_proven
 from .outgoing import MAX_ROWS, Batch, collect, next_unwritten, pictured
 from .segment import encode
-from .tables import PUTS, set_packed, unwritten_rows
+from .tables import PUTS, Packed, set_packed, unwritten_rows
 
 logger = logging.getLogger("cloud_archive.catalog")
 
@@ -244,8 +244,14 @@ class SegmentWriter:
 
 def _mark_written(db: sqlite3.Connection, batch: Batch, segment: str, pack: str) -> None:
     db.executemany("DELETE FROM bucket_unwritten WHERE id = ?", [(one.id,) for one in batch.taken])
-    for identity, (graphs, thumbnail) in batch.packed.items():
-        set_packed(db, identity, pack, graphs, thumbnail)
+    set_packed(
+        db,
+        (
+            Packed(asset, pack, *places)
+            for (identity, asset), places in batch.packed.items()
+            if db.execute("SELECT 1 FROM assets WHERE id = ? AND uuid = ?", (asset, identity)).fetchone()
+        ),
+    )
     if batch.rows:
         db.execute(
             "INSERT OR REPLACE INTO bucket_files VALUES (?, 'read', ?, 0, NULL)", (segment, len(batch.rows))

@@ -14,10 +14,11 @@ import pytest
 from cloud_archive.catalog.assets import edit_asset
 from cloud_archive.catalog.database import CatalogDatabase, open_catalog
 from cloud_archive.catalog.describe import Description, Job
+from cloud_archive.catalog.identity import asset_id
 from cloud_archive.catalog.jobs import add_jobs
 from cloud_archive.catalog.packed import pack_graphs, unpack_graphs
 from cloud_archive.catalog.reading import AssetReader
-from cloud_archive.catalog.rows import UnreadAsset, asset_id
+from cloud_archive.catalog.rows import UnreadAsset
 from cloud_archive.catalog.search import search
 from cloud_archive.errors import CatalogError, StoreError
 from cloud_archive.ledger.history import mark_pruned

@@ -1,7 +1,8 @@
-"""Rows: what is known already, and what another machine has read."""
+"""Rows: what is known already, and what was read."""
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,8 +12,8 @@ import pytest
 
 from cloud_archive.catalog.database import CATALOG_NAME, CatalogDatabase, open_catalog
 from cloud_archive.catalog.describe import Description
-from cloud_archive.catalog.packed import Reading, make_reading, unpack_graphs
-from cloud_archive.catalog.rows import ArchivedObject, add_archived, add_described
+from cloud_archive.catalog.packed import Reading
+from cloud_archive.catalog.rows import ArchivedObject, add_archived, store_descriptions, unread_assets
 from cloud_archive.catalog.search import search
 
 from .cataloguing import BUCKET
@@ -37,8 +38,14 @@ def added(database: CatalogDatabase, *objects: ArchivedObject) -> int:
     return database.change(lambda db: add_archived(db, BUCKET, objects))
 
 
-def described(database: CatalogDatabase, *objects: tuple[ArchivedObject, Reading]) -> int:
-    return database.change(lambda db: add_described(db, BUCKET, objects))
+def read(database: CatalogDatabase, *descriptions: Description) -> None:
+    """Store what was read of the unread assets, in the order of their keys."""
+
+    def work(db: sqlite3.Connection) -> None:
+        assets = sorted(unread_assets(db, 0.0, 100), key=lambda asset: asset.key)
+        store_descriptions(db, list(zip(assets, map(Reading, descriptions), strict=True)))
+
+    database.change(work)
 
 
 def test_an_object_is_added_once_and_replaced_by_a_later_one(database: CatalogDatabase) -> None:
@@ -51,32 +58,7 @@ def test_an_object_is_added_once_and_replaced_by_a_later_one(database: CatalogDa
     assert assets(database)[0]["size"] == 11
 
 
-def test_what_another_machine_has_read_is_not_read_again(database: CatalogDatabase) -> None:
-    graphs = {"prompt_graph": {"1": {"class_type": "X", "inputs": {}}}}
-    reading = make_reading(replace(FOX, **graphs), "job-9", keep_graphs=True)  # type: ignore[arg-type]
-    assert described(database, (ONE, reading)) == 1
-    (asset,) = assets(database, "fox model:m width:8 seed:3 job:job-9")
-    assert (asset["has_prompt"], asset["has_workflow"], asset["machine"]) == (True, False, "pod-1")
-    assert database.read("SELECT count(*) FROM assets WHERE reader = 0") == [(0,)]
-    assert unpack_graphs(database.read("SELECT data FROM graphs")[0][0])[0] == graphs["prompt_graph"]
-    assert described(database, (ONE, Reading(Description(prompt="another")))) == 0
-    assert assets(database) == [asset]
-
-
-def test_an_unread_or_replaced_object_takes_the_description(database: CatalogDatabase) -> None:
-    added(database, ONE)
-    assert described(database, (ONE, Reading(FOX))) == 0
-    assert len(assets(database, '"a fox"')) == 1
-    later = replace(ONE, archived_at=2000.0, sha256="cd" * 32)
-    assert described(database, (later, Reading(Description(prompt="a cat")))) == 1
-    assert len(assets(database, '"a cat"')) == 1
-    assert database.read("SELECT count(*) FROM assets WHERE reader = 0") == [(0,)]
-
-
 def test_an_empty_prompt_is_told_from_an_unknown_one(database: CatalogDatabase) -> None:
-    described(
-        database,
-        (ONE, Reading(replace(FOX, negative_prompt=""))),
-        (replace(ONE, key="out/z.png", path="z.png"), Reading(FOX)),
-    )
+    added(database, ONE, replace(ONE, key="out/z.png", path="z.png"))
+    read(database, replace(FOX, negative_prompt=""), FOX)
     assert [one["metadata"]["negative_prompt"] for one in assets(database)] == ["", None]

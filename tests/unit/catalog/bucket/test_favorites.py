@@ -14,7 +14,7 @@ from cloud_archive.catalog.bucket.favorites import Favorites, FavoritesUnknown, 
 from cloud_archive.catalog.bucket.names import CatalogFolder, new_names
 from cloud_archive.catalog.bucket.segment import encode
 from cloud_archive.catalog.database import CATALOG_NAME, open_catalog
-from cloud_archive.catalog.rows import asset_id
+from cloud_archive.catalog.identity import asset_id
 from cloud_archive.config.settings import Settings, load_settings
 from tests.memory_store import MemoryStore, refuse
 

@@ -17,7 +17,8 @@ from cloud_archive.catalog.bucket.segment import Decoded, encode
 from cloud_archive.catalog.bucket.sync import CatalogSync, Denied, file_troubles
 from cloud_archive.catalog.bucket.tables import packed_of
 from cloud_archive.catalog.database import CatalogDatabase, open_catalog
-from cloud_archive.catalog.rows import asset_id
+from cloud_archive.catalog.identity import asset_id
+from cloud_archive.catalog.rows import ArchivedObject, add_archived
 from cloud_archive.catalog.search import search
 from cloud_archive.errors import StoreError
 from tests.memory_store import MemoryStore, refuse
@@ -116,6 +117,16 @@ def test_a_new_machine_finds_what_others_wrote(store: MemoryStore, other: Other)
     assert store.count("GetObject") == reads
 
 
+def test_a_file_that_is_not_read_here_yet_takes_the_description(store: MemoryStore, other: Other) -> None:
+    one = ArchivedObject("out/a.png", "a.png", 1, 5, NOW, SHA, "pod-1", "s")
+    other.database.change(lambda db: add_archived(db, BUCKET, [one]))
+    write(store, [put("out/a.png", prompt="a red fox", reader=7)])
+    other.sync.sync()
+    assert [found["key"] for found in other.found('"red fox"')] == ["out/a.png"]
+    # It counts as read by the reader that its row names: a better one may read it again.
+    assert other.database.read("SELECT reader FROM assets") == [(7,)]
+
+
 def test_the_order_of_rows_does_not_matter(tmp_path: Path) -> None:
     rows = [
         put("out/a.png", NOW, prompt="first", sha256="11" * 32),
@@ -183,31 +194,36 @@ HOSTILE: list[dict[str, Any]] = [
     {"mtime_ns": -(2**63)},
     {"mtime_ns": 2**63 - 1, "clock": 1e17},
     {"texts": ["x" * 900_000]},
+    {"clock": 1e17},
+    {"loras": [{"name": "x", "strength": []}]},
     {"graphs_offset": 2**62, "graphs_length": 2**62, "pack": f"packs/2026-11-25/{new_ulid()}-m.pack"},
 ]
 
 
 def test_hostile_rows_harm_nothing(store: MemoryStore, other: Other, tmp_path: Path) -> None:
-    lines = [{"op": "header", "version": 1}, *(put(f"out/{n}.png") | more for n, more in enumerate(HOSTILE))]
+    lines = [
+        {"op": "header", "version": 1},
+        *(put(f"out/{n:02}.png") | more for n, more in enumerate(HOSTILE)),
+    ]
     for key in ("secret.txt", "out/", "out/.cloud-archive/v1/x", "", "/etc/passwd", "out"):
         lines += [put(key), gone(key, NOW), edit(key, NOW, rating=3)]
-    lines += [edit("out/1.png", NOW, rating=99, tags_added=["", "x" * 500, "fine"])]
+    lines += [edit("out/01.png", NOW, rating=99, tags_added=["", "x" * 500, "fine"])]
     name, _ = new_names("evil", NOW)
     store.add(FOLDER.key(name), gzip.compress("\n".join(map(json.dumps, lines)).encode()))
     before = set(tmp_path.iterdir())
     other.sync.sync()
     assert set(tmp_path.iterdir()) == before
     keys = {one["key"] for one in other.everything()}
-    assert keys <= {f"out/{n}.png" for n in range(len(HOSTILE))}
-    assert {"out/0.png", "out/1.png", "out/2.png"} <= keys
+    assert keys <= {f"out/{n:02}.png" for n in range(len(HOSTILE))}
+    assert {"out/00.png", "out/01.png", "out/02.png"} <= keys
     assert packed_of_any(other.database) == []
-    (one,) = other.found("path:1.png")
+    (one,) = other.found("path:01.png")
     assert (one["metadata"]["prompt"], one["rating"], one["tags"]) == (
         "<script>alert(1)</script>",
         0,
         ["fine"],
     )
-    assert other.found("path:2.png")[0]["mime_type"] == "image/png"
+    assert other.found("path:02.png")[0]["mime_type"] == "image/png"
     assert any("outside the archive" in trouble for trouble in other.troubles())
 
 

@@ -16,7 +16,7 @@ from cloud_archive.catalog.bucket.segment import Decoded, decode
 from cloud_archive.catalog.bucket.tables import queue_edits
 from cloud_archive.catalog.bucket.writer import WRITE_AFTER_SECONDS, SegmentWriter
 from cloud_archive.catalog.describe import Description
-from cloud_archive.catalog.rows import asset_id
+from cloud_archive.catalog.identity import asset_id
 from cloud_archive.catalog.thumbnails.thumbnails import Thumbnails
 from cloud_archive.errors import StoreError
 from cloud_archive.ledger.history import mark_pruned

@@ -1,0 +1,136 @@
+"""What puts say, as the local catalog stores it."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ...keys import object_path
+from ...text import clean_text
+from ...upload.source import content_type
+from ..describe import Description
+from ..graph.models import Lora
+from ..matching import MAX_INTEGER
+from ..recipes import ids_of, recipe_ids
+from ..rows import folder_and_name, media_kind, stored_path, stored_seed
+from ..schema import HAS_PROMPT, HAS_WORKFLOW
+
+_MIME_TYPE = re.compile(r"[A-Za-z0-9.+-]{1,60}/[A-Za-z0-9.+-]{1,100}")
+_MAX_PATH = 4096
+_MAX_SEED_DIGITS = 20
+_DIGEST = re.compile(r"[0-9a-fA-F]{64}")
+_OF_A_RECIPE = (
+    *("prompt", "negative_prompt", "sampler", "scheduler", "steps", "cfg", "denoise", "source", "confidence"),
+)
+_LISTS_OF_A_RECIPE = ("models", "input_images", "texts", "model_names")
+Row = dict[str, Any]
+
+
+def described_assets(db: sqlite3.Connection, puts: Mapping[bytes, Row]) -> list[tuple[Any, ...]]:
+    """Return the values of `rows.INSERTED` for each put, by the id of its asset, in their order.
+
+    Texts, names and recipes that are missing in the catalog are added.
+    """
+    rows = list(puts.values())
+    places = [folder_and_name(row["key"]) for row in rows]
+    folders = ids_of(db, "folders", {folder for folder, _ in places})
+    types = [_mime_type(row, name) for row, (_, name) in zip(rows, places, strict=True)]
+    words = _Words(db, rows, types)
+    recipes = _recipes(db, rows)
+    kinds: dict[tuple[str, str], int] = {}
+    made = []
+    for (identity, row), (folder, name), mime_type, recipe in zip(
+        puts.items(), places, types, recipes, strict=True
+    ):
+        kind = mime_type, name.rpartition(".")[2]
+        if kind not in kinds:
+            kinds[kind] = media_kind(mime_type, name)
+        sha256 = row.get("sha256")
+        made.append(
+            (
+                identity,
+                folders[folder],
+                name,
+                stored_path(_path(row), row["key"]),
+                row.get("mtime_ns", min(int(row["clock"] * 1e9), MAX_INTEGER)),
+                float(row["clock"]),
+                max(0, row.get("size", 0)),
+                bytes.fromhex(sha256) if sha256 is not None and _DIGEST.fullmatch(sha256) else None,
+                words.id(row.get("machine")),
+                words.id(row.get("session_id")),
+                kinds[kind],
+                words.id(mime_type),
+                row.get("width"),
+                row.get("height"),
+                row.get("duration_seconds"),
+                recipe,
+                stored_seed(_seed(row.get("seed"))),
+                HAS_WORKFLOW * row.get("has_workflow", False) | HAS_PROMPT * row.get("has_prompt", False),
+                words.id(row.get("job_id")),
+                max(1, row.get("reader", 1)),
+            )
+        )
+    return made
+
+
+class _Words:
+    """The rows of `words` for short texts, each looked up once."""
+
+    def __init__(self, db: sqlite3.Connection, rows: Sequence[Row], types: Sequence[str]) -> None:
+        texts = set(types)
+        for name in ("machine", "session_id", "job_id"):
+            texts.update(row[name] for row in rows if name in row)
+        clean = {text: clean_text(text) for text in texts}
+        ids = ids_of(db, "words", clean.values())
+        self._ids = {text: ids[one] for text, one in clean.items()}
+
+    def id(self, text: str | None) -> int | None:
+        return None if text is None else self._ids[text]
+
+
+def _recipes(db: sqlite3.Connection, rows: Sequence[Row]) -> list[int | None]:
+    """Return the recipe of each row; images of one prompt have the same, and stand side by side."""
+    known: dict[tuple[Any, ...], int] = {}
+    places: list[int] = []
+    found: list[Description] = []
+    for row in rows:
+        get = row.get
+        content = (
+            *map(get, _OF_A_RECIPE),
+            *[tuple(get(name, ())) for name in _LISTS_OF_A_RECIPE],
+            _loras(row),
+        )
+        place = known.get(content)
+        if place is None:
+            place = known[content] = len(found)
+            found.append(_description(row))
+        places.append(place)
+    ids = recipe_ids(db, found)
+    return [ids[place] for place in places]
+
+
+def _description(row: Row) -> Description:
+    """Return what a put says of how its object was made, without what is the image's own."""
+    facts: dict[str, Any] = {name: row.get(name) for name in _OF_A_RECIPE}
+    facts |= {name: tuple(row.get(name, ())) for name in _LISTS_OF_A_RECIPE}
+    return Description(**facts, loras=tuple(Lora(*one) for one in _loras(row)))
+
+
+def _loras(row: Row) -> tuple[tuple[str, float | None], ...]:
+    return tuple([(one["name"], one.get("strength")) for one in row.get("loras", ())])
+
+
+def _path(row: Row) -> str:
+    return clean_text(row.get("path") or object_path(row["key"], ""))[:_MAX_PATH]
+
+
+def _mime_type(row: Row, name: str) -> str:
+    found = row.get("mime_type")
+    return found if found is not None and _MIME_TYPE.fullmatch(found) else content_type(name)
+
+
+def _seed(text: str | None) -> int | None:
+    sound = text is not None and len(text) <= _MAX_SEED_DIGITS and text.isascii() and text.isdigit()
+    return int(text) if text is not None and sound else None
