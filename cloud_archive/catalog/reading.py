@@ -6,7 +6,8 @@ import contextlib
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import BinaryIO
 
@@ -53,20 +54,28 @@ class ObjectSource:
 
 
 class AssetReader:
-    """Read assets one by one, and store what was found some at a time.
+    """Read assets, and store what was found some at a time.
 
     Args:
         root: the watched directory; None: there is none, and everything comes from the bucket.
         keep_graphs: store prompt graphs and workflows too.
+        at_once: so many are read at the same time; 1 where others need the machine more.
     """
 
     def __init__(
-        self, database: CatalogDatabase, root: Path | None, store: ObjectStore, *, keep_graphs: bool
+        self,
+        database: CatalogDatabase,
+        root: Path | None,
+        store: ObjectStore,
+        *,
+        keep_graphs: bool,
+        at_once: int = 1,
     ) -> None:
         self._database = database
         self._root = root
         self._store = store
         self._keep_graphs = keep_graphs
+        self._at_once = at_once
 
     def prepare(self, machine: str) -> None:
         """Have this machine's files read again that an older reader has read; drop graphs that are not to be kept."""
@@ -89,25 +98,46 @@ class AssetReader:
         with self._database.reading() as db:
             assets = unread_assets(db, now(), _PAGE)
         read: list[tuple[UnreadAsset, Reading]] = []
-        try:
-            for count, asset in enumerate(assets):
+        count = 0
+        with contextlib.closing(self._outcomes(assets, may_go_on)) as outcomes:
+            try:
+                for asset, outcome in outcomes:
+                    count += 1
+                    try:
+                        found, job = outcome()
+                    except (StoreError, OSError) as error:
+                        row = asset.row
+                        self._database.change(lambda db, row=row: postpone_reading(db, row, now()))  # type: ignore[misc]
+                        if isinstance(error, StoreError) and error.failure.scope.value == "store":
+                            raise
+                        continue
+                    job_id = job.prompt_id if job else None
+                    read.append((asset, make_reading(found, job_id, keep_graphs=self._keep_graphs)))
+                    if sum(reading.weight for _, reading in read) > _MOST_BYTES:
+                        self._store_readings(read)
+            finally:
+                self._store_readings(read)
+        return count
+
+    def _outcomes(
+        self, assets: Sequence[UnreadAsset], may_go_on: Callable[[], bool]
+    ) -> Generator[tuple[UnreadAsset, Callable[[], tuple[Description, Job | None]]], None, None]:
+        """Give each asset with a function that returns how it was made, or raises."""
+        if self._at_once == 1:
+            for asset in assets:
                 if not may_go_on():
-                    return count
-                try:
-                    found, job = self.describe(asset)
-                except (StoreError, OSError) as error:
-                    row = asset.row
-                    self._database.change(lambda db, row=row: postpone_reading(db, row, now()))  # type: ignore[misc]
-                    if isinstance(error, StoreError) and error.failure.scope.value == "store":
-                        raise
-                    continue
-                job_id = job.prompt_id if job else None
-                read.append((asset, make_reading(found, job_id, keep_graphs=self._keep_graphs)))
-                if sum(reading.weight for _, reading in read) > _MOST_BYTES:
-                    self._store_readings(read)
-        finally:
-            self._store_readings(read)
-        return len(assets)
+                    return
+                yield asset, lambda asset=asset: self.describe(asset)  # type: ignore[misc]
+            return
+        with ThreadPoolExecutor(self._at_once, thread_name_prefix="cloud-archive-reading") as pool:
+            begun = [(asset, pool.submit(self.describe, asset)) for asset in assets]
+            try:
+                for asset, future in begun:
+                    if not may_go_on():
+                        return
+                    yield asset, future.result
+            finally:
+                pool.shutdown(wait=False, cancel_futures=True)
 
     def _store_readings(self, read: list[tuple[UnreadAsset, Reading]]) -> None:
         """Store what was read, and forget it. A file whose job came meanwhile stays unread, and so is read again."""

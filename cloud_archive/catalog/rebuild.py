@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence, Set
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 
@@ -20,6 +21,8 @@ from .rows import ArchivedObject, add_archived, forget_older_readers, full_key, 
 
 _PAGE = 1000
 ROWS_OF_A_SEGMENT = 1000
+HEADS = 200  # that are answered before their rows are committed: what a kill costs at the most
+AT_ONCE = 16  # requests; a reader that may have so many is given to `rebuild`
 REQUESTS_FOR_A_FILE = 3  # one HEAD, and two reads of 64 KiB for most formats
 
 
@@ -43,6 +46,7 @@ class RebuildPlan:
     def requests(self) -> int:
         """About how many requests it sends to the store."""
         reads = len(self.unknown) * REQUESTS_FOR_A_FILE + self.unread * (REQUESTS_FOR_A_FILE - 1)
+        reads += len(self.gone)
         rows = len(self.unknown) + self.unread + len(self.gone)
         return reads + 2 * -(-rows // ROWS_OF_A_SEGMENT)
 
@@ -97,25 +101,38 @@ def rebuild(
     *,
     machine: str,
     on_progress: Callable[[int], None] = lambda done: None,
+    write: Callable[[], object] = lambda: None,
 ) -> int:
-    """Add what the catalog lacks, and read it. Returns how many files can't be read now.
+    """Add what the catalog lacks, and read it: 16 requests at once. Returns how many files can't be read now.
+
+    Each step is committed, so that a run after a kill goes on where this one was.
+
+    Args:
+        on_progress: called with the files that were added and read so far.
+        write: writes what the bucket does not hold yet; called after each 1,000 rows or so, and at the end.
 
     Raises:
         StoreError: the store answers nobody now. What was read stays.
     """
     done = 0
-    for key in plan.gone:
-        forget_missing(database, store, bucket, key, machine)
-    for info in plan.unknown:
-        found = store.head(info.key)
-        if found is not None:
-            one = _described_by_metadata(found, info, scope)
-            database.change(lambda db, one=one: add_archived(db, bucket, [one]))  # type: ignore[misc]
-        done += 1
-        on_progress(done)
+    with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="cloud-archive-rebuild") as pool:
+        list(pool.map(lambda key: forget_missing(database, store, bucket, key, machine), plan.gone))
+        for first in range(0, len(plan.unknown), HEADS):
+            some = plan.unknown[first : first + HEADS]
+            answers = pool.map(lambda info: _described(store, info, scope), some)
+            found = [one for one in answers if one is not None]
+            database.change(lambda db, found=found: add_archived(db, bucket, found))  # type: ignore[misc]
+            done += len(some)
+            on_progress(done)
+    unwritten = len(plan.gone)
     while count := reader.read_some(lambda: True):
         done += count
+        unwritten += count
         on_progress(done)
+        if unwritten >= ROWS_OF_A_SEGMENT:
+            write()
+            unwritten = 0
+    write()
     unread = database.read("SELECT count(*) FROM assets WHERE reader = 0")
     return int(unread[0][0])
 
@@ -139,7 +156,11 @@ def forget_missing(
     return True
 
 
-def _described_by_metadata(found: ObjectInfo, listed: ObjectInfo, scope: KeyScope) -> ArchivedObject:
+def _described(store: ObjectStore, listed: ObjectInfo, scope: KeyScope) -> ArchivedObject | None:
+    """Return an object as its metadata describe it. None: it is gone since it was listed."""
+    found = store.head(listed.key)
+    if found is None:
+        return None
     written = found.last_modified or listed.last_modified
     written_at = written.timestamp() if written else time.time()
     mtime_ns = parse_timestamp_ns(found.metadata.get("mtime", ""))

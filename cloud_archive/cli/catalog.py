@@ -72,7 +72,7 @@ def rebuild(
     First says how many requests that takes. What the catalog knows already is not read again; an engine may run.
     """
     from ..catalog.reading import AssetReader
-    from ..catalog.rebuild import plan_rebuild
+    from ..catalog.rebuild import AT_ONCE, plan_rebuild
     from ..catalog.rebuild import rebuild as run
     from .progress import Progress
 
@@ -91,6 +91,7 @@ def rebuild(
                 root if root is not None and root.is_dir() else None,
                 store,
                 keep_graphs=settings.catalog == "full",
+                at_once=AT_ONCE,
             )
             unread = run(
                 plan,
@@ -101,8 +102,8 @@ def rebuild(
                 reader,
                 machine=settings.machine_name,
                 on_progress=lambda done: progress.draw(0, None, f"{done:,} files"),
+                write=opened.writing().write_all,
             )
-            opened.writing().write_all()
     _show_result(plan, unread, dry_run=dry_run, json=json)
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import json
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -139,7 +141,7 @@ def test_rows_of_a_machine_that_vanished_come_back_by_rebuild(
     server.client.delete_object(Bucket=server.bucket, Key="out/cat.png")
     planned = answered(capsys, "catalog", "rebuild", "--dry-run")
     assert (planned["to_add"], planned["gone"], planned["listed"]) == (1, 1, 2)
-    assert planned["requests"] == 3 + 2
+    assert planned["requests"] == 3 + 1 + 2
     status, out, _ = ran(capsys, "catalog", "rebuild")
     assert status == 0
     assert "requests" in out.splitlines()[0]
@@ -153,6 +155,48 @@ def test_rows_of_a_machine_that_vanished_come_back_by_rebuild(
         rows = {row["key"]: (row["prompt"], row["machine"]) for row in asset_rows(opened.database)}
     store.close()
     assert rows == {"out/lost.png": ("a lost owl", None), "out/sub/fox.png": ("a red fox", "pod-1")}
+
+
+REBUILD_UNTIL = """
+import sys, threading
+from cloud_archive.catalog import rebuild
+from cloud_archive.cli import progress
+from cloud_archive.cli.app import main
+
+rebuild.HEADS = 4
+step = int(sys.argv[1])
+
+def draw(self, done, total, text):
+    if int(text.split()[0]) >= step:
+        print("reached", flush=True)
+        threading.Event().wait()
+
+progress.Progress.draw = draw
+main(["catalog", "rebuild"])
+"""
+
+
+def test_a_rebuild_that_is_killed_goes_on_where_it_was(
+    elsewhere: Archive, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = elsewhere.server
+    for number in range(12):
+        server.put(f"out/lost_{number}.png", png(f"owl {number}"))
+    assert answered(capsys, "catalog", "rebuild", "--dry-run")["to_add"] == 12
+    for step, left in ((4, {"to_add": 8, "unread": 12}), (12 - 4 + 12, {"to_add": 0, "unread": 0})):
+        process = subprocess.Popen(
+            [sys.executable, "-c", REBUILD_UNTIL, str(step)], stdout=subprocess.PIPE, text=True
+        )
+        assert process.stdout is not None
+        assert any(line == "reached\n" for line in process.stdout)
+        process.kill()
+        process.wait(60)
+        process.stdout.close()
+        planned = answered(capsys, "catalog", "rebuild", "--dry-run")
+        assert {name: planned[name] for name in left} == left
+    assert answered(capsys, "catalog", "rebuild")["added"] == 0
+    rows = [row["key"] for row in rows_in(server) if "lost" in row["key"]]
+    assert sorted(rows) == sorted(f"out/lost_{number}.png" for number in range(12))
 
 
 def test_edits_reach_every_machine_and_the_later_one_wins(tmp_path: Path, seaweedfs: S3Server) -> None:

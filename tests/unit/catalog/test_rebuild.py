@@ -1,0 +1,76 @@
+"""A rebuild asks several objects at once, never more than it may, and commits each step."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from cloud_archive.catalog.database import CATALOG_NAME, CatalogDatabase, open_catalog
+from cloud_archive.catalog.reading import AssetReader
+from cloud_archive.catalog.rebuild import AT_ONCE, plan_rebuild, rebuild
+from cloud_archive.errors import StoreError
+from cloud_archive.keys import PrefixTemplate
+from cloud_archive.scope import KeyScope
+from tests.memory_store import MemoryStore, refuse
+
+from .cataloguing import BUCKET, png
+
+SCOPE = KeyScope(PrefixTemplate.parse("out"))
+
+
+def rebuilt(database: CatalogDatabase, store: MemoryStore) -> int:
+    plan = plan_rebuild(database, store, SCOPE, BUCKET)
+    reader = AssetReader(database, None, store, keep_graphs=False, at_once=AT_ONCE)
+    return rebuild(plan, database, store, SCOPE, BUCKET, reader, machine="pod-1")
+
+
+def test_sixteen_requests_at_once_and_no_more(tmp_path: Path) -> None:
+    store = MemoryStore()
+    for number in range(2 * AT_ONCE):
+        store.add(f"out/{number:02}.png", png(f"fox {number}"))
+    all_there = {name: threading.Barrier(AT_ONCE) for name in ("HeadObject", "GetObject")}
+    lock = threading.Lock()
+    waiting = dict.fromkeys(all_there, 0)
+    most = dict.fromkeys(all_there, 0)
+
+    def wait(operation: str, key: str) -> None:
+        if operation in all_there:
+            with lock:
+                waiting[operation] += 1
+                most[operation] = max(most[operation], waiting[operation])
+            all_there[operation].wait(60)
+            with lock:
+                waiting[operation] -= 1
+
+    store.on_call = wait
+    database, _ = open_catalog(tmp_path / CATALOG_NAME)
+    assert rebuilt(database, store) == 0
+    assert most == dict.fromkeys(all_there, AT_ONCE)
+    assert database.read("SELECT count(*) FROM assets WHERE reader > 0") == [(2 * AT_ONCE,)]
+    database.close()
+
+
+def test_a_store_that_fails_in_the_middle_loses_no_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cloud_archive.catalog.rebuild.HEADS", 4)
+    store = MemoryStore()
+    for number in range(12):
+        store.add(f"out/{number:02}.png", png(f"fox {number}"))
+
+    def fail(operation: str, key: str) -> None:
+        if operation == "HeadObject" and key >= "out/08":
+            refuse("SlowDown", 503, key)
+
+    store.on_call = fail
+    database, _ = open_catalog(tmp_path / CATALOG_NAME)
+    with pytest.raises(StoreError):
+        rebuilt(database, store)
+    assert len(plan_rebuild(database, store, SCOPE, BUCKET).unknown) == 4
+    store.on_call = lambda operation, key: None
+    heads = store.count("HeadObject")
+    assert rebuilt(database, store) == 0
+    assert store.count("HeadObject") == heads + 4
+    database.close()
