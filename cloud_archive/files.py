@@ -12,9 +12,9 @@ import re
 import stat as stat_module
 import struct
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
+from typing import NamedTuple
 
 from .beneath import open_file, stat_file
 from .errors import FileUnreadable, FileVanished
@@ -72,8 +72,7 @@ _SKIP_SENTENCES = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class FileVersion:
+class FileVersion(NamedTuple):
     """One version of a file. Path, size and mtime identify it; the rest shows whether it was touched since.
 
     Attributes:
@@ -122,7 +121,7 @@ class FileVersion:
         time becomes `UNSURE_NS`.
         """
         unsure = abs(int(moment * 1e9) - self.mtime_ns) < clock_tick_ns(self.mtime_ns)
-        return replace(self, changed_ns=UNSURE_NS) if unsure else self
+        return self._replace(changed_ns=UNSURE_NS) if unsure else self
 
     @classmethod
     def of_stat(cls, path: str, result: os.stat_result) -> FileVersion:

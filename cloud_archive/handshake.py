@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import hmac
-import http.client
 import json
 import re
 import secrets
@@ -103,6 +102,8 @@ def call_engine(
         NotTheEngine: another program answers there.
         OSError, http.client.HTTPException: nothing answers in time.
     """
+    import http.client
+
     signed = sign_call(token, method, path)
     encoded = body if isinstance(body, bytes) else json.dumps(body or {}).encode()
     content = None if method == "GET" else encoded

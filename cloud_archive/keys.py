@@ -15,9 +15,9 @@ import os
 import posixpath
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from types import MappingProxyType
+from typing import NamedTuple
 from urllib.parse import quote, unquote_to_bytes
 
 from .errors import KeyRejected
@@ -102,8 +102,7 @@ _SHARED_BYTES = 150
 _PRINTABLE = "".join(chr(code) for code in range(0x21, 0x7F) if chr(code) != "%")
 
 
-@dataclass(frozen=True, slots=True)
-class PrefixTemplate:
+class PrefixTemplate(NamedTuple):
     """A valid key prefix with placeholders, made by `parse`.
 
     Attributes:

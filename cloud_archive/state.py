@@ -25,8 +25,8 @@ import logging
 import os
 import re
 import tempfile
-from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import platformdirs
 from filelock import BaseFileLock, FileLock, Timeout
@@ -51,8 +51,7 @@ _LOCK_NAME = "engine.lock"
 OWNER_NAME = "watched_directory"
 
 
-@dataclass(frozen=True, slots=True)
-class EngineInfo:
+class EngineInfo(NamedTuple):
     """A running engine: the port it listens on (loopback), and the token that calls need."""
 
     pid: int
@@ -288,7 +287,7 @@ def write_engine_info(state_directory: Path, info: EngineInfo, *, machine_wide: 
     Args:
         machine_wide: also write the pointer, for processes that don't know the state directory.
     """
-    write_private(state_directory / _ENGINE_NAME, json.dumps(asdict(info)))
+    write_private(state_directory / _ENGINE_NAME, json.dumps(info._asdict()))
     if not machine_wide:
         return
     with contextlib.suppress(OSError, ValueError):

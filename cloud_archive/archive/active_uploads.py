@@ -5,12 +5,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from ..ledger.rows import Claim
 
 
-@dataclass(frozen=True, slots=True)
-class ActiveUpload:
+class ActiveUpload(NamedTuple):
     """One upload under way; sizes in bytes, `seen_at` as in `Claim`."""
 
     path: str

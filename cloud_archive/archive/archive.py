@@ -10,8 +10,8 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from ..config.settings import Settings
 from ..errors import CloudArchiveError
@@ -42,8 +42,7 @@ DRAIN_POLL_SECONDS = 0.2
 MOST_REMAINING = 1000
 
 
-@dataclass(frozen=True, slots=True)
-class Remainder:
+class Remainder(NamedTuple):
     """What is not in the bucket when the archive stops.
 
     Attributes:
@@ -356,6 +355,15 @@ class Archiver:
         """Return the paths in the ledger that are not in the bucket yet, newest first, 1,000 at most."""
         states = (FileState.PENDING, FileState.UPLOADING, FileState.FAILED)
         return [row.version.path for row in self.ledger.rows(states=states, limit=MOST_REMAINING)]
+
+    @property
+    def changes(self) -> int:
+        """How often something changed so far, for `wait_for_change`."""
+        return self._signal.count
+
+    def wait_for_change(self, seen: int, timeout_seconds: float) -> None:
+        """Return once `changes` is no longer `seen`, or after this time."""
+        self._signal.wait(timeout_seconds, seen)
 
     @property
     def destination(self) -> Destination:

@@ -15,6 +15,7 @@ class ChangeSignal:
 
     def __init__(self, on_change: Callable[[], None]) -> None:
         self.condition = threading.Condition()
+        self.count = 0  # of changes so far that threads wait for
         self._on_change = on_change
 
     def announce(self) -> None:
@@ -24,10 +25,16 @@ class ChangeSignal:
     def notify_waiters(self) -> None:
         """Wake every thread in `wait`, and call the listener."""
         with self.condition:
+            self.count += 1
             self.condition.notify_all()
         self._on_change()
 
-    def wait(self, timeout_seconds: float) -> None:
-        """Return at the next `notify_waiters`, or after this time."""
+    def wait(self, timeout_seconds: float, seen: int | None = None) -> None:
+        """Return at the next `notify_waiters`, or after this time.
+
+        Args:
+            seen: `count` as it was; returns at once where it is another by now. Default: as it is.
+        """
         with self.condition:
-            self.condition.wait(timeout_seconds)
+            if seen is None or seen == self.count:
+                self.condition.wait(timeout_seconds)

@@ -388,7 +388,7 @@ class Engine:
         if opened is None:
             return self._metrics.text(None)
         waiting = opened.open_jobs.waiting_webhooks()
-        return self._metrics.text(replace(opened.archiver.gauges(), waiting_webhooks=waiting))
+        return self._metrics.text(opened.archiver.gauges()._replace(waiting_webhooks=waiting))
 
 
 def find_engine(root: Path, environ: Mapping[str, str]) -> Path:

@@ -6,24 +6,21 @@ Workers and scans report through one callback, `on_event(event)`, which may be c
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from ..errors import CloudArchiveError
 from ..ledger.rows import Claim
 from ..upload.outcome import Outcome
 
 
-@dataclass(frozen=True, slots=True)
-class FileArchived:
+class FileArchived(NamedTuple):
     """The file is proven in the bucket, and the ledger says so."""
 
     claim: Claim
     outcome: Outcome
 
 
-@dataclass(frozen=True, slots=True)
-class UploadFailed:
+class UploadFailed(NamedTuple):
     """An attempt failed, and the ledger says so.
 
     Attributes:
@@ -35,53 +32,44 @@ class UploadFailed:
     next_try: float | None
 
 
-@dataclass(frozen=True, slots=True)
-class FileGone:
+class FileGone(NamedTuple):
     """The file was deleted before it could be archived."""
 
     claim: Claim
 
 
-@dataclass(frozen=True, slots=True)
-class FileModified:
+class FileModified(NamedTuple):
     """A program wrote to the file during its upload: it must settle again."""
 
     path: str
 
 
-@dataclass(frozen=True, slots=True)
 class UploadProgressed:
     """Some bytes were sent; comes often."""
 
 
-@dataclass(frozen=True, slots=True)
 class UploadsEnded:
     """One or several uploads are over, and all other events about them were reported."""
 
 
-@dataclass(frozen=True, slots=True)
 class FileSeen:
     """The watcher saw a file that is to be archived; comes often."""
 
 
-@dataclass(frozen=True, slots=True)
 class ScanEnded:
     """A scan found something, or it was the first one."""
 
 
-@dataclass(frozen=True, slots=True)
 class FilesQueued:
     """Complete files are committed as pending."""
 
 
-@dataclass(frozen=True, slots=True)
-class LocalFileFreed:
+class LocalFileFreed(NamedTuple):
     """A local file was deleted after its object was proven."""
 
     size_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
 class StatusChanged:
     """Something else changed that a status shows, or that a thread waits for."""
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import random
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from ..errors import Failure
 
@@ -37,8 +37,7 @@ def backoff_seconds(
     return pause * (0.5 + 0.5 * jitter())
 
 
-@dataclass(frozen=True, slots=True)
-class Closed:
+class Closed(NamedTuple):
     """Why the gate is closed, and until when (of the gate's clock)."""
 
     failure: Failure

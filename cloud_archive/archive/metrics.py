@@ -12,8 +12,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from ..errors import CloudArchiveError, FileUnreadable, KeyRejected, StoreError
 from ..ledger.rows import Totals
@@ -43,8 +42,7 @@ NAMES = (
 """Every metric there is; the dashboard and the alert rules in docs/ name no others."""
 
 
-@dataclass(frozen=True, slots=True)
-class Gauges:
+class Gauges(NamedTuple):
     """The archive at one moment.
 
     Attributes:

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..catalog.catalog import Catalog
 from ..config.settings import Settings
@@ -16,9 +16,11 @@ from ..intake.selection import Selection
 from ..jobs.jobs import Jobs
 from ..jobs.records import JobRecord, Output
 from ..jobs.store import JOBS_NAME, JobStore
-from ..jobs.webhooks import Webhooks, new_message_id
 from .archive import Archiver
 from .job_answers import add_links
+
+if TYPE_CHECKING:
+    from ..jobs.webhooks import Webhooks
 
 logger = logging.getLogger("cloud_archive.jobs")
 
@@ -66,7 +68,6 @@ def open_jobs(
 ) -> OpenJobs:
     """Return the jobs of this archive; closed, with a notice, where their list can't be opened."""
     store = JobStore(state_directory / JOBS_NAME)
-    sends = settings.webhook_url is not None and settings.webhook_secret is not None
     found = OpenJobs(
         Jobs(
             store,
@@ -75,12 +76,14 @@ def open_jobs(
             Selection(settings.include, settings.exclude, archiver.own),
             on_final=lambda job, outputs: _mark_assets(catalog, job, outputs),
             on_announced=lambda: _wake(found),
-            message_id=new_message_id if sends else lambda: None,
+            message_id=lambda: _message_id(found),
         )
     )
     if settings.webhook_url is not None and settings.webhook_secret is None:
         found.notices = (_UNSIGNED,)
     if settings.webhook_url is not None and settings.webhook_secret is not None:
+        from ..jobs.webhooks import Webhooks
+
         found.webhooks = Webhooks(
             store,
             lambda job_id: _payload(found.jobs, archiver, job_id),
@@ -97,6 +100,14 @@ def open_jobs(
     if found.webhooks is not None:
         found.webhooks.start()
     return found
+
+
+def _message_id(found: OpenJobs) -> str | None:
+    if found.webhooks is None:
+        return None
+    from ..jobs.webhooks import new_message_id
+
+    return new_message_id()
 
 
 def _wake(found: OpenJobs) -> None:

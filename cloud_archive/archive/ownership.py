@@ -6,7 +6,6 @@ dies of a fault that may pass. An engine whose ComfyUI is gone hands the directo
 
 from __future__ import annotations
 
-import http.client
 import logging
 import os
 import threading
@@ -139,11 +138,13 @@ class Ownership:
         info = read_engine_info(self.state_directory)
         if info is None or info.pid == os.getpid():
             return False
+        from http.client import HTTPException
+
         try:
             _, answer = call_engine(
                 info.port, info.token, "POST", "/engine/handover", None, HANDOVER_ANSWER_SECONDS
             )
-        except (OSError, http.client.HTTPException):
+        except (OSError, HTTPException):
             return False
         return isinstance(answer, dict) and bool(answer.get("success"))
 

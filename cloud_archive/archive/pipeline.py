@@ -36,7 +36,6 @@ from ..upload.uploader import Uploader
 from .active_uploads import ActiveUpload
 from .directory_watch import DirectoryWatch
 from .events import Event, FileModified, FilesQueued, OnEvent, ScanEnded, StatusChanged
-from .freeing import FreeingLoop, free_limits
 from .gate import Gate
 from .session import Session
 from .unarchived import Tally, take_stock
@@ -118,7 +117,9 @@ class Pipeline:
             on_event=self._on_event,
         )
         watch.add_loop("cloud-archive-keeper", lambda stopping: self._keep(watch, stopping))
-        if not free_limits(self._settings).is_off:
+        if self._settings.frees_local_files:
+            from .freeing import FreeingLoop
+
             freeing = FreeingLoop(
                 self._settings,
                 self._root,

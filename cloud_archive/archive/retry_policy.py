@@ -15,15 +15,14 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from ..errors import CloudArchiveError, FailureScope, FileUnreadable, KeyRejected, RootReplaced, StoreError
 from ..ledger.rows import Claim
 from .gate import Gate, backoff_seconds
 
 
-@dataclass(frozen=True, slots=True)
-class RetryDecision:
+class RetryDecision(NamedTuple):
     """What the ledger notes about a failed attempt.
 
     Attributes:

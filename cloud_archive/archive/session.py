@@ -18,8 +18,7 @@ WINDOW_SECONDS = 10.0  # the rates are those of this time
 FIRST_RATE_SECONDS = 5.0  # no rate before uploads ran for so long
 
 
-@dataclass(frozen=True, slots=True)
-class RecentUpload:
+class RecentUpload(NamedTuple):
     """One upload that was proven; the time is local, ISO 8601, to the second. `path` holds its folders, too.
 
     `asset_id` is that of the library; None where there is none.

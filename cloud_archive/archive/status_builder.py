@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 from ..catalog.identity import asset_id
@@ -121,7 +120,7 @@ class StatusBuilder:
         settings = self._settings
         if "off" in (settings.catalog, settings.gallery):
             return recent
-        return tuple(replace(one, asset_id=str(asset_id(settings.bucket, one.s3_key))) for one in recent)
+        return tuple(one._replace(asset_id=str(asset_id(settings.bucket, one.s3_key))) for one in recent)
 
     def _overwrite_risk(self) -> str:
         settings = self._settings

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from ..errors import CloudArchiveError, FileUnreadable, FileVanished, StoreError
 from ..files import FileVersion, stat_version
@@ -18,8 +18,7 @@ from .pipeline import Pipeline
 from .recheck import recheck
 
 
-@dataclass(frozen=True, slots=True)
-class Submission:
+class Submission(NamedTuple):
     """The result of one request: archived, still queued, or failed with `error`.
 
     Attributes:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..errors import CloudArchiveError
 from ..files import SkipReason, fingerprints
@@ -63,8 +63,7 @@ class Tally:
         return self.skipped.total() if hasattr(self.skipped, "total") else sum(self.skipped.values())
 
 
-@dataclass(frozen=True, slots=True)
-class UnarchivedFile:
+class UnarchivedFile(NamedTuple):
     """A file, or a folder that is left out, without a row in the ledger.
 
     Attributes:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import stat as stat_module
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..beneath import stat_file
 from ..errors import FileChanged, FileUnreadable, FileVanished, KeyRejected, RequestRefused, StoreError
@@ -14,8 +13,7 @@ from .status import row_to_json
 from .submission import Submission
 
 
-@dataclass(frozen=True, slots=True)
-class UploadAnswer:
+class UploadAnswer(NamedTuple):
     """What `POST /cloud-sync/upload` answers."""
 
     http_status: int

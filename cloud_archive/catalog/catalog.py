@@ -8,9 +8,8 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from ..config.settings import Settings
 from ..errors import CatalogError, RequestRefused, StoreError
@@ -27,12 +26,14 @@ from .filler import Filler
 from .identity import asset_id
 from .jobs import add_jobs
 from .packed import unpack_graphs
-from .query import QueryError
 from .readers.read import READER_VERSION
 from .reading import AssetReader, open_same_file
 from .rows import UnreadAsset, full_key, path_of_row
-from .search import Page, facets, search
 from .thumbnails.thumbnails import Thumbnail, Thumbnails
+
+if TYPE_CHECKING:
+    from .query import QueryError
+    from .search import Page
 
 logger = logging.getLogger("cloud_archive.catalog")
 
@@ -40,8 +41,7 @@ PIECE_BYTES = 256 * 1024
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class Content:
+class Content(NamedTuple):
     """The bytes of an asset; `is_local`: the archived file is still in the watched directory."""
 
     name: str
@@ -173,6 +173,9 @@ class Catalog:
 
     def search(self, query: str, sort: str, order: str, limit: int, after: str | None) -> Page:
         """`GET /cloud-sync/assets`. RequestRefused: 400, the query or the cursor can't be read."""
+        from .query import QueryError
+        from .search import search
+
         self._look()
         with self.database.reading() as db:
             try:
@@ -182,6 +185,9 @@ class Catalog:
 
     def facets(self, query: str) -> dict[str, Any]:
         """`GET /cloud-sync/facets`. RequestRefused: 400, the query can't be read."""
+        from .query import QueryError
+        from .search import facets
+
         self._look()
         with self.database.reading() as db:
             try:
@@ -304,7 +310,7 @@ class Catalog:
             one = pictured(db, [identity.bytes])[0]
             packed = packed_of(db, identity)
         if packed is not None and packed[2][1]:
-            one = replace(one, packed=(self._folder.key(packed[0]), *packed[2]))
+            one = one._replace(packed=(self._folder.key(packed[0]), *packed[2]))
         return self._thumbnails.thumbnail(one)
 
     def add_jobs(self, jobs: Sequence[Mapping[str, Any]]) -> int:

@@ -1,35 +1,18 @@
-"""Describe one archived file: how it was made, as far as the job and the file tell."""
+"""Describe one archived file: how it was made, as far as the job and the file tell.
+
+What reads texts and graphs is loaded with the first file that holds any: it takes longer than a small upload.
+"""
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from .embedded import Embedded, sort_texts
-from .graph.models import Lora
-from .graph.nodes import is_api_graph, parse_api_graph
-from .graph.read import GraphFacts, read_graph
-from .graph.workflow import is_workflow, parse_workflow, workflow_notes
-from .parameters import read_parameters
+from .graph_facts import Embedded, GraphFacts, Lora
 from .readers.facts import FileFacts
 from .readers.read import READER_VERSION, read_facts
-from .secrets import drop_secrets, drop_secrets_in_text
 from .source import BoundedSource, ByteSource
-
-_MERGED = (
-    "prompt",
-    "negative_prompt",
-    "models",
-    "loras",
-    "seed",
-    "sampler",
-    "scheduler",
-    "steps",
-    "cfg",
-    "denoise",
-)
 
 
 @dataclass(frozen=True)
@@ -121,7 +104,7 @@ def describe(
     OSError, or the store's own error: the bytes can't be read now.
     """
     facts = read_facts(_bounded(source))
-    embedded = sort_texts(facts.texts) if facts else Embedded()
+    embedded = _embedded(facts)
     from_companion = False
     if (
         job is None
@@ -129,7 +112,7 @@ def describe(
         and not (embedded.prompt or embedded.workflow or embedded.parameters)
     ):
         beside = read_facts(_bounded(companion))
-        embedded = sort_texts(beside.texts) if beside else embedded
+        embedded = _embedded(beside)
         from_companion = True
     origin = "png" if from_companion else facts.format if facts else None
     return describe_again(facts, embedded, name, job, origin=origin)
@@ -149,73 +132,42 @@ def describe_again(
     if job is not None and job.prompt is not None:
         embedded = replace(embedded, prompt=dict(job.prompt), workflow=_job_workflow(job, embedded))
         origin, node = "job", job.output_node
-    embedded = _without_secrets(embedded)
+    elif embedded == Embedded() and (job is None or job.facts is None):
+        return _description(facts, None, embedded, origin)
+    from .graph_reading import merge_facts, read_embedded, without_secrets
+
+    embedded = without_secrets(embedded)
     if job is None or job.facts is None:
-        return _description(facts, _read(embedded, name, node), embedded, origin)
-    beside = _read(Embedded(parameters=embedded.parameters), name, None)
-    return _description(facts, _merged([job.facts, *filter(None, [beside])]), embedded, "job")
+        return _description(facts, read_embedded(embedded, name, node), embedded, origin)
+    beside = read_embedded(Embedded(parameters=embedded.parameters), name, None)
+    return _description(facts, merge_facts([job.facts, *filter(None, [beside])]), embedded, "job")
 
 
 def job_facts(job: Job, name: str) -> GraphFacts | None:
     """Return what a job's graph says of the file `name`, without secrets. None: it has no graph."""
     if job.prompt is None:
         return None
+    from .graph_reading import read_embedded, without_secrets
+
     workflow = None if job.workflow is None else dict(job.workflow)
-    return _read(_without_secrets(Embedded(dict(job.prompt), workflow)), name, job.output_node)
+    return read_embedded(without_secrets(Embedded(dict(job.prompt), workflow)), name, job.output_node)
 
 
 def _bounded(source: ByteSource | BoundedSource) -> BoundedSource:
     return source if isinstance(source, BoundedSource) else BoundedSource(source)
 
 
+def _embedded(facts: FileFacts | None) -> Embedded:
+    """Return the graphs and parameters among a file's texts."""
+    if facts is None or not facts.texts:
+        return Embedded()
+    from .embedded import sort_texts
+
+    return sort_texts(facts.texts)
+
+
 def _job_workflow(job: Job, embedded: Embedded) -> dict[str, Any] | None:
     return dict(job.workflow) if job.workflow is not None else embedded.workflow
-
-
-def _without_secrets(embedded: Embedded) -> Embedded:
-    """Return what was found without secrets, so that nothing read from it can hold one."""
-    parameters = embedded.parameters
-    return Embedded(
-        prompt=drop_secrets(embedded.prompt),
-        workflow=drop_secrets(embedded.workflow),
-        parameters=drop_secrets_in_text(parameters) if parameters is not None else None,
-    )
-
-
-def _read(embedded: Embedded, name: str, output_node: str | None) -> GraphFacts | None:
-    """Read the best of what was found; a weaker source fills in what a stronger one leaves open."""
-    candidates: list[GraphFacts] = []
-    # A graph made to break the reading counts as no graph.
-    with contextlib.suppress(
-        ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError
-    ):
-        if is_api_graph(embedded.prompt):
-            graph = parse_api_graph(embedded.prompt or {})
-            candidates.append(read_graph(graph, output_node=output_node, file_name=name))
-        elif is_workflow(embedded.workflow):
-            workflow = embedded.workflow or {}
-            found = read_graph(parse_workflow(workflow), output_node=output_node, file_name=name)
-            candidates.append(replace(found, texts=(*found.texts, *workflow_notes(workflow))))
-    if embedded.parameters is not None:
-        candidates.append(read_parameters(embedded.parameters))
-    if not candidates:
-        return None
-    candidates.sort(key=lambda facts: facts.confidence != "high")
-    return _merged(candidates)
-
-
-def _merged(candidates: list[GraphFacts]) -> GraphFacts:
-    best, *others = candidates
-    for other in others:
-        missing = {
-            field: getattr(other, field)
-            for field in _MERGED
-            if getattr(best, field) in (None, ()) and getattr(other, field) not in (None, ())
-        }
-        texts = tuple(dict.fromkeys((*best.texts, *other.texts)))
-        names = tuple(dict.fromkeys((*best.model_names, *other.model_names)))
-        best = replace(best, **missing, texts=texts, model_names=names)
-    return best
 
 
 def _description(

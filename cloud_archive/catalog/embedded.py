@@ -5,25 +5,16 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any
 
 from .graph.nodes import is_api_graph
 from .graph.workflow import is_workflow
+from .graph_facts import Embedded
 from .json_text import load_nested_json
 from .parameters import is_parameters
 
 _PREFIX = re.compile(r"^\s*([A-Za-z_]{1,40})\s*:\s*(?=[{\[\"])")
 _MAX_DOCUMENTS = 8
-
-
-@dataclass
-class Embedded:
-    """The graphs and texts found in one file. None: there is none."""
-
-    prompt: dict[str, Any] | None = None
-    workflow: dict[str, Any] | None = None
-    parameters: str | None = None
 
 
 def sort_texts(texts: Iterable[tuple[str, str]]) -> Embedded:

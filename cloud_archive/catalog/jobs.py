@@ -12,7 +12,6 @@ from typing import Any
 from ..text import clean_text
 from .describe import Job, job_facts
 from .packed import pack_facts, pack_graphs, unpack_facts, unpack_graphs
-from .secrets import drop_secrets
 
 _CLOCK_TOLERANCE_SECONDS = 5.0  # a file is written before its job ends; the two clocks may differ
 _LONGEST_JOB_SECONDS = 86_400.0
@@ -36,6 +35,8 @@ def _add_job(db: sqlite3.Connection, job: Mapping[str, Any], keep_graphs: bool) 
     job_id, finished_at = job.get("job_id"), job_seconds(job.get("finished_at"))
     if not isinstance(job_id, str) or not job_id or finished_at is None:
         return False
+    from .secrets import drop_secrets  # loads what reads graphs, and most processes pass on no job
+
     job_id = clean_text(job_id)[:_MAX_TEXT]
     prompt, workflow = (
         drop_secrets(dict(graph)) if isinstance(graph, Mapping) else None

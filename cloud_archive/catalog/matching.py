@@ -192,11 +192,6 @@ def _holding(table: str, index: str, column: str, word: str) -> tuple[str, str, 
     return tables, " AND ".join(pieces), values
 
 
-def holds_word(text: str, word: str) -> bool:
-    """Whether `text` holds `word`, whatever the case of letters in any script; a function for SQLite."""
-    return word.lower() in text.lower()
-
-
 def _term_sql(term: Term) -> tuple[str, list[Any]]:
     value = term.value
     if term.field in ("machine", "job"):

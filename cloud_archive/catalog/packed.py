@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import json
 import zlib
-from dataclasses import asdict, dataclass, fields, replace
-from typing import Any
+from dataclasses import asdict, fields, replace
+from typing import Any, NamedTuple
 
 from .describe import Description
-from .embedded import Embedded
-from .graph.models import Lora
-from .graph.read import GraphFacts
+from .graph_facts import Embedded, GraphFacts, Lora
 from .schema import HAS_PROMPT, HAS_WORKFLOW
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
+class Reading(NamedTuple):
     """What was read of an asset, as it is stored; see `make_reading`.
 
     Attributes:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
-from .graph.models import Lora, tagged_loras
-from .graph.read import GraphFacts
+from .graph.models import tagged_loras
+from .graph_facts import GraphFacts, Lora
 
 _STEPS = re.compile(r"(?:^|\n)[ \t]{0,8}Steps: {0,4}\d{1,7} {0,4},")
 _FIELD = re.compile(r"\s*([A-Za-z][\w /+-]{0,40}):\s*(\"(?:\\.|[^\"\\])*\"|[^,]*)(?:,|$)")

@@ -10,12 +10,11 @@ import json
 import os
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..text import clean_text
 from ..upload.source import content_type
-from .embedded import Embedded
+from .graph_facts import Embedded
 from .identity import asset_identity
 from .packed import Reading, unpack_embedded
 from .readers.facts import FileFacts
@@ -27,8 +26,7 @@ _RETRY_SECONDS = (60.0, 600.0, 3600.0, 6 * 3600.0)  # until a file that could no
 _3D_SUFFIXES = (".glb", ".gltf", ".obj", ".ply", ".stl", ".fbx", ".usdz", ".splat")
 
 
-@dataclass(frozen=True, slots=True)
-class ArchivedObject:
+class ArchivedObject(NamedTuple):
     """What is known of an object before it is read.
 
     Attributes:
@@ -48,8 +46,7 @@ class ArchivedObject:
     session_id: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class UnreadAsset:
+class UnreadAsset(NamedTuple):
     """An asset that is to be read."""
 
     row: int

@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -24,13 +25,13 @@ from ..errors import CloudArchiveError, EngineUnavailable
 from ..intake.settle_rules import BEING_WRITTEN, UNREADABLE
 from ..intake.walk import scan
 from ..ledger.rows import FileState
-from .ledger_view import own_files, selection_of
 from .patience import GIVE_UP_SECONDS, Refusals
 
 if TYPE_CHECKING:
     from ..api.client import LocalEngine
 
-_LOOK_SECONDS = 0.1
+_LOOK_SECONDS = 0.1  # until the next look, unless something changes before
+_REST_SECONDS = 0.005  # for each file that waits: with many, not every change is looked at
 _SLICE_SECONDS = 5.0
 _PAGE = 1000
 _AT_REST = ("stopped", "standby", "unavailable", "not_configured")  # states without progress
@@ -98,7 +99,8 @@ class Once:
 
     def run(self) -> None:
         """Archive everything; `result` holds the result afterwards."""
-        while not self._ending.wait(_LOOK_SECONDS):
+        while not self._ending.is_set():
+            changes = self._changes()
             status = self._engine.status(scan=False)
             self._on_status(status.to_json())
             if self._engine.problems:
@@ -109,7 +111,24 @@ class Once:
                     break
             elif self._engine.has_scanned and self._is_over(status):
                 break
+            self._rest(status, changes)
         self.result.finished = not self._ending.is_set()
+
+    def _changes(self) -> int | None:
+        """Return how often something changed so far; None while there is no archiver."""
+        with contextlib.suppress(CloudArchiveError):
+            return self._engine.archiver().changes
+        return None
+
+    def _rest(self, status: Status, changes: int | None) -> None:
+        """Wait until something else has changed, and a little longer where many files wait."""
+        if self._ending.wait(min(_LOOK_SECONDS, status.pending_files * _REST_SECONDS)):
+            return
+        if changes is None:
+            self._ending.wait(_LOOK_SECONDS)
+            return
+        with contextlib.suppress(CloudArchiveError):
+            self._engine.archiver().wait_for_change(changes, _LOOK_SECONDS)
 
     def _is_over(self, status: Status) -> bool:
         try:
@@ -227,6 +246,8 @@ class Once:
 
     def _upload_missing(self, other: LocalEngine) -> bool:
         """Ask the running archive for each older file: it leaves those alone otherwise."""
+        from .ledger_view import own_files, selection_of
+
         root: Path = self._engine.root
         environ = self._engine.environ
         selection = selection_of(environ, own_files(root, environ))

@@ -248,6 +248,11 @@ class Settings:
             return ""
         return f"The endpoint's URL names the bucket {self.bucket}; {self.endpoint_url} is used as S3_ENDPOINT_URL."
 
+    @property
+    def frees_local_files(self) -> bool:
+        """Whether local files are deleted once they are proven in the bucket."""
+        return self.delete_local_after_seconds is not None or self.min_free_disk_bytes is not None
+
     def secrets(self) -> tuple[str, ...]:
         """Return the value of every secret that is set, for `redact`."""
         found = (

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from ..files import FileVersion
 from .settle_rules import FIRST_INTERVAL_SECONDS, QUIET_TIME
 
 
-@dataclass(frozen=True, slots=True)
-class WaitingFile:
+class WaitingFile(NamedTuple):
     """A file that is not complete yet, and one of the reasons of `settle_rules`."""
 
     path: str
@@ -17,8 +16,7 @@ class WaitingFile:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class CompleteFile:
+class CompleteFile(NamedTuple):
     """A file that is complete.
 
     Attributes:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..text import clean_text
 
@@ -14,8 +13,7 @@ MAX_NOTE_CHARACTERS = 10_000
 _KNOWN = ("tags", "note", "urls")
 
 
-@dataclass(frozen=True, slots=True)
-class JobOptions:
+class JobOptions(NamedTuple):
     """Options of one job.
 
     Attributes:

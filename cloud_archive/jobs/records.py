@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..catalog.jobs import job_seconds
 from ..text import clean_text
@@ -19,8 +19,7 @@ PREVIEW = "ComfyUI wrote it to its temporary directory."
 OUTSIDE = "It is not in the output directory."
 
 
-@dataclass(frozen=True, slots=True)
-class Output:
+class Output(NamedTuple):
     """A file that a job wrote.
 
     Attributes:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 from ..errors import FileProblem, FileVanished
@@ -115,4 +114,4 @@ def _with_facts(
     size: int | None = None,
     reason: str | None = None,
 ) -> Output:
-    return replace(output, state=state, key=key, sha256=sha256, size_bytes=size, reason=reason)
+    return output._replace(state=state, key=key, sha256=sha256, size_bytes=size, reason=reason)

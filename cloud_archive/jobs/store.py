@@ -11,9 +11,8 @@ import logging
 import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from ..errors import JobsError
 from ..ledger.recovery import move_aside
@@ -67,8 +66,7 @@ _TABLES = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Delivery:
+class Delivery(NamedTuple):
     """A webhook that waits; times are in seconds since 1970."""
 
     job_id: str
@@ -379,4 +377,4 @@ def _job(row: tuple[Any, ...], outputs: list[Output]) -> JobRecord:
 
 def _output(row: tuple[Any, ...]) -> Output:
     output = Output(*row)
-    return replace(output, cached=bool(output.cached))
+    return output._replace(cached=bool(output.cached))

@@ -222,16 +222,14 @@ def _prepare(connection: sqlite3.Connection, path: Path | None) -> None:
             connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=FULL")
         connection.execute(f"PRAGMA busy_timeout={int(BUSY_SECONDS * 1000)}")
-        for number in range(version, SCHEMA_VERSION):
-            connection.execute("BEGIN IMMEDIATE")
-            # Another process (`status` during a first start) may have migrated it meanwhile.
-            if connection.execute("PRAGMA user_version").fetchone()[0] == number:
-                for statement in MIGRATIONS[number]:
-                    connection.execute(statement)
-                connection.execute(f"PRAGMA user_version = {number + 1}")
-            connection.execute("COMMIT")
-        # Write something, so that a read-only disk is noticed now and not with the first file.
         connection.execute("BEGIN IMMEDIATE")
+        # Another process (`status` during a first start) may have migrated it meanwhile.
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        for statements in MIGRATIONS[version:]:
+            for statement in statements:
+                connection.execute(statement)
+        connection.execute(f"PRAGMA user_version = {max(version, SCHEMA_VERSION)}")
+        # Write something, so that a read-only disk is noticed now and not with the first file.
         connection.execute("INSERT OR REPLACE INTO meta VALUES ('opened', ?)", (str(time.time()),))
         connection.execute("COMMIT")
     except sqlite3.Error as error:

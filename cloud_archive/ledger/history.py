@@ -11,8 +11,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..errors import LedgerError
 from ..files import FileVersion
@@ -25,8 +24,7 @@ SLOT_SECONDS = 900
 """The length of a `TimeSlot`. Every time zone's offset is a multiple of it, so slots add up to local days."""
 
 
-@dataclass(frozen=True, slots=True)
-class TimeSlot:
+class TimeSlot(NamedTuple):
     """What was archived in one quarter of an hour; `start` is in seconds since 1970."""
 
     start: int
@@ -244,8 +242,7 @@ def lost_rows(ledger: Ledger) -> list[FileRow]:
     return [file_row(row) for row in rows]
 
 
-@dataclass(frozen=True, slots=True)
-class Restored:
+class Restored(NamedTuple):
     """A local file that came back from the bucket.
 
     Attributes:

@@ -9,7 +9,6 @@ import hashlib
 import os
 import sqlite3
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, NamedTuple
 
@@ -34,8 +33,7 @@ class FileState(IntEnum):
         return self.name.lower()
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
+class Claim(NamedTuple):
     """A version that one worker may upload, and what earlier attempts left behind.
 
     Attributes:
@@ -85,8 +83,7 @@ class ProvenUpload(NamedTuple):
     read: FileVersion | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class FileRow:
+class FileRow(NamedTuple):
     """One row, for listings. Times are in seconds since 1970. A failed row without `next_try` is not retried."""
 
     row: int
@@ -107,16 +104,14 @@ class FileRow:
     restored_at: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Count:
+class Count(NamedTuple):
     """A number of files, and their total size."""
 
     files: int = 0
     size_bytes: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Totals:
+class Totals(NamedTuple):
     """What the ledger holds, by state.
 
     Attributes:

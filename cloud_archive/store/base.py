@@ -9,7 +9,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from ..errors import StoreError
 from .links import AnswerHeaders, PresignedLink
@@ -118,8 +118,7 @@ class Capabilities:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class ObjectInfo:
+class ObjectInfo(NamedTuple):
     """An object as the store describes it.
 
     Attributes:
@@ -139,8 +138,7 @@ class ObjectInfo:
     last_modified: datetime | None
 
 
-@dataclass(frozen=True, slots=True)
-class PutResult:
+class PutResult(NamedTuple):
     """The store took an object.
 
     Attributes:
@@ -151,8 +149,7 @@ class PutResult:
     proven: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
+class Part(NamedTuple):
     """A part that the store holds.
 
     Attributes:
@@ -169,8 +166,7 @@ class Part:
     proven: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class UnfinishedUpload:
+class UnfinishedUpload(NamedTuple):
     """A multipart upload that was begun and not ended; `initiated_at` in seconds since 1970 by the store's clock."""
 
     upload_id: str

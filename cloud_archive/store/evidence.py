@@ -10,8 +10,8 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import Enum
+from typing import NamedTuple
 
 from ..errors import StoreError
 from ..ledger.rows import FileRow
@@ -38,8 +38,7 @@ class Proof(Enum):
     ACCEPTED = "accepted"  # the store took our integrity header with 200, and this key may not read
 
 
-@dataclass(frozen=True, slots=True)
-class Expected:
+class Expected(NamedTuple):
     """The bytes that an object should hold.
 
     Attributes:

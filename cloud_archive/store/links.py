@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import parse_qs, urlsplit
@@ -28,8 +27,7 @@ class AnswerHeaders(NamedTuple):
     content_disposition: str
 
 
-@dataclass(frozen=True, slots=True)
-class PresignedLink:
+class PresignedLink(NamedTuple):
     """A link to one object.
 
     Attributes:

@@ -1,9 +1,13 @@
-"""The proxy that the system's settings put before a store, as `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY` say."""
+"""The proxy that the system's settings put before a store, as `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY` say.
+
+`urllib.request` loads an HTTP client and an e-mail parser, so it is loaded only where there may be a proxy.
+"""
 
 from __future__ import annotations
 
 import ipaddress
-import urllib.request
+import os
+import sys
 from urllib.parse import urlsplit
 
 AWS_URL = "https://s3.amazonaws.com"  # stands for all of AWS's own addresses
@@ -24,17 +28,22 @@ def proxy_of(endpoint_url: str | None) -> str | None:
     Args:
         endpoint_url: None means AWS.
     """
-    parts = urlsplit(endpoint_url or AWS_URL)
-    if (
-        is_loopback(endpoint_url)
-        or urllib.request.proxy_bypass(parts.netloc)
-        or _in_network(parts.hostname or "")
-    ):
+    if is_loopback(endpoint_url) or not _may_be_set():
         return None
-    proxy = urllib.request.getproxies().get(parts.scheme)
+    from urllib.request import getproxies, proxy_bypass
+
+    parts = urlsplit(endpoint_url or AWS_URL)
+    if proxy_bypass(parts.netloc) or _in_network(parts.hostname or ""):
+        return None
+    proxy = getproxies().get(parts.scheme)
     if not proxy:
         return None
     return urlsplit(proxy if "://" in proxy else f"//{proxy}").netloc.rpartition("@")[2]
+
+
+def _may_be_set() -> bool:
+    """Return whether this machine may have a proxy: on Windows and macOS also the system's settings name one."""
+    return sys.platform in ("win32", "darwin") or any(name.lower().endswith("_proxy") for name in os.environ)
 
 
 def _in_network(host: str) -> bool:
@@ -43,7 +52,9 @@ def _in_network(host: str) -> bool:
         address = ipaddress.ip_address(host)
     except ValueError:
         return False
-    for entry in urllib.request.getproxies_environment().get("no", "").split(","):
+    from urllib.request import getproxies_environment
+
+    for entry in getproxies_environment().get("no", "").split(","):
         try:
             if address in ipaddress.ip_network(entry.strip().strip("[]"), strict=False):
                 return True

@@ -16,8 +16,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import ConditionsRejected, KeyRejected, ObjectExists, StoreError
 from ..files import format_timestamp_ns
@@ -43,8 +42,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("cloud_archive.upload")
 
 
-@dataclass(frozen=True, slots=True)
-class _Placed:
+class _Placed(NamedTuple):
     etag: str | None
     already: bool
     ours: bool

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, NamedTuple, Protocol
 
 from ..files import FileVersion
 from ..ledger.rows import Claim
@@ -14,8 +14,7 @@ from ..store.evidence import Proof
 from .source import Content
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """The file is in the bucket.
 
     Attributes:
@@ -55,8 +54,7 @@ class Journal(Protocol):
         """Note that a multipart upload of ours is to be aborted."""
 
 
-@dataclass(frozen=True, slots=True)
-class Prepared:
+class Prepared(NamedTuple):
     """A version whose bytes were read and hashed; its file is open."""
 
     root: Path

@@ -10,9 +10,8 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from ..beneath import open_file
 from ..errors import FileChanged, FileUnreadable, FileVanished
@@ -53,8 +52,7 @@ _TYPES = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Content:
+class Content(NamedTuple):
     """A file's bytes as they were read: whole for a single PUT, digests of the parts for a multipart upload.
 
     Attributes:

@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 from ..errors import StoreError
@@ -156,7 +155,7 @@ class Uploader:
             self._wait(max(0.0, confirm_at - time.monotonic()))
             info = self._store.head(outcome.key)
             if info is not None and info.metadata.get("archive-token") == prepared.claim.token:
-                return replace(outcome, etag=outcome.etag or info.etag)
+                return outcome._replace(etag=outcome.etag or info.etag)
             expected = Expected(prepared.content.size_bytes, outcome.sha256, outcome.etag)
             if check_object(self._store, outcome.key, expected) is Verdict.SAME:
                 return outcome

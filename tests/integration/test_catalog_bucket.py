@@ -213,7 +213,7 @@ def test_edits_reach_every_machine_and_the_later_one_wins(tmp_path: Path, seawee
         def synced(engine: Engine) -> dict[str, Any]:
             catalog = engine.catalog()
             assert catalog._link is not None
-            catalog._link._sync.sync()
+            catalog._link._make_sync().sync()
             return catalog.asset(identity)
 
         assert synced(two)["rating"] == 0
@@ -248,7 +248,7 @@ def test_the_thumbnail_of_another_machine_is_one_ranged_read(tmp_path: Path, sea
     with second.running() as engine:
         catalog = engine.catalog()
         assert catalog._link is not None
-        catalog._link._sync.sync()
+        catalog._link._make_sync().sync()
         identity = asset_id(seaweedfs.bucket, "out/fox.png")
         seaweedfs.client.delete_object(Bucket=seaweedfs.bucket, Key="out/fox.png")
         found = catalog.thumbnail(identity)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import hashlib
 import itertools
 import logging
@@ -195,8 +194,7 @@ def test_an_interrupted_upload_begins_again_where_its_parts_cannot_be_listed(
     with pytest.raises(StoreError):
         store.again(claim)
     profile.healthy = True
-    left = dataclasses.replace(
-        claim,
+    left = claim._replace(
         base_key="out/film.mp4",
         key="out/film.mp4",
         sha256=hashlib.sha256(FILM).hexdigest(),

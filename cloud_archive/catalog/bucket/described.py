@@ -11,7 +11,7 @@ from ...keys import object_path
 from ...text import clean_text
 from ...upload.source import content_type
 from ..describe import Description
-from ..graph.models import Lora
+from ..graph_facts import Lora
 from ..matching import MAX_INTEGER
 from ..recipes import ids_of, recipe_ids
 from ..rows import folder_and_name, media_kind, stored_path, stored_seed

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 FORMAT_VERSION = 1
 """Of segments. A reader skips a segment of another version, and names it."""
@@ -11,8 +10,7 @@ FORMAT_VERSION = 1
 HEADER, PUT, SET, DEL, REPLACES = "header", "put", "set", "del", "replaces"
 
 
-@dataclass(frozen=True, slots=True)
-class Field:
+class Field(NamedTuple):
     """One column.
 
     Attributes:

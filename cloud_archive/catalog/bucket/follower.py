@@ -6,9 +6,12 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from ...errors import CloudArchiveError
-from .sync import CatalogSync
+
+if TYPE_CHECKING:
+    from .sync import CatalogSync
 
 logger = logging.getLogger("cloud_archive.catalog")
 
@@ -23,6 +26,7 @@ class Follower:
     """Runs passes of a CatalogSync.
 
     Args:
+        make_sync: called before the first pass.
         first_after_seconds: before the first pass, unless somebody looks: a start has more urgent requests.
         may_read: whether nothing uploads now; somebody who looks need not wait for that.
         on_pass: called in the thread after each pass.
@@ -30,14 +34,15 @@ class Follower:
 
     def __init__(
         self,
-        sync: CatalogSync,
+        make_sync: Callable[[], CatalogSync],
         *,
         first_after_seconds: float = WATCHED_SECONDS,
         may_read: Callable[[], bool] = lambda: True,
         on_pass: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._sync = sync
+        self._make_sync = make_sync
+        self._sync: CatalogSync | None = None
         self._may_read = may_read
         self._on_pass = on_pass
         self._clock = clock
@@ -116,6 +121,7 @@ class Follower:
         recent = self._full_at is not None and began - self._full_at < FULL_SECONDS
         self._busy = True
         try:
+            self._sync = self._sync or self._make_sync()
             result = self._sync.sync(
                 recent=recent, may_go_on=self._may_go_on, on_progress=self._note_progress
             )

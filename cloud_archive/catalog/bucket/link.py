@@ -1,4 +1,7 @@
-"""What connects an engine's catalog with the bucket's: the thread that writes and the one that follows the others."""
+"""What connects an engine's catalog with the bucket's: the thread that writes and the one that follows the others.
+
+What reads the others' files is loaded with the first pass: a command that archives one file ends before that.
+"""
 
 from __future__ import annotations
 
@@ -6,22 +9,22 @@ import contextlib
 import time
 import uuid
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ...config.settings import Settings
 from ...errors import CatalogError, StoreError
 from ...store.base import ObjectStore
 from ..database import CatalogDatabase
-from ..rebuild import forget_missing
 from ..thumbnails.thumbnails import Thumbnails
-from .compaction import compact_crowded_months
 from .follower import Follower
 from .names import CatalogFolder
 from .outgoing import key_of
 from .packs import MAX_GRAPHS_BYTES, unzip_graphs
-from .sync import CatalogSync, file_troubles
 from .tables import packed_of
 from .writer import STOP_SECONDS, SegmentWriter
+
+if TYPE_CHECKING:
+    from .sync import CatalogSync
 
 
 class BucketLink:
@@ -55,10 +58,9 @@ class BucketLink:
             thumbnails=thumbnails if full else None,
             may_write=may_go_on,
         )
-        self._sync = CatalogSync(database, store, self.folder, settings.bucket)
         self._follower: Follower | None = None
         if settings.gallery != "off":
-            self._follower = Follower(self._sync, may_read=may_go_on, on_pass=self._compact)
+            self._follower = Follower(self._make_sync, may_read=may_go_on, on_pass=self._compact)
 
     def start(self) -> None:
         """Start the threads."""
@@ -99,6 +101,8 @@ class BucketLink:
         Raises:
             StoreError: that can't be found out now.
         """
+        from ..rebuild import forget_missing
+
         with self._database().reading() as db:
             key = key_of(db, identity)
         settings = self._settings
@@ -111,6 +115,8 @@ class BucketLink:
 
     def status(self) -> dict[str, Any]:
         """What `catalog status` shows of the bucket."""
+        from .sync import file_troubles
+
         with self._database().reading() as db:
             troubles = file_troubles(db)
         found: dict[str, Any] = {
@@ -122,7 +128,14 @@ class BucketLink:
             found["others"] = self._follower.status()
         return found
 
+    def _make_sync(self) -> CatalogSync:
+        from .sync import CatalogSync
+
+        return CatalogSync(self._database, self._store, self.folder, self._settings.bucket)
+
     def _compact(self) -> None:
+        from .compaction import compact_crowded_months
+
         if self._may_go_on() and self._settings.catalog != "off":
             compact_crowded_months(
                 self._store, self.folder, self._settings, self._database(), self._may_go_on

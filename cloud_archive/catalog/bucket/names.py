@@ -11,8 +11,8 @@ import os
 import re
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
+from typing import NamedTuple
 
 from ...keys import PrefixTemplate
 
@@ -45,8 +45,7 @@ def machine_part(machine: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]", "-", machine)[:_MAX_MACHINE] or "machine"
 
 
-@dataclass(frozen=True, slots=True)
-class FileName:
+class FileName(NamedTuple):
     """The name of a segment or of a month's file, below the version's folder.
 
     Attributes:
@@ -96,8 +95,7 @@ def days_around(now: float, before: int, after: int = 1) -> Iterator[str]:
         yield (today + timedelta(days=offset)).isoformat()
 
 
-@dataclass(frozen=True, slots=True)
-class CatalogFolder:
+class CatalogFolder(NamedTuple):
     """Where the catalog of one archive lies in its bucket.
 
     Attributes:

@@ -6,7 +6,7 @@ import sqlite3
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..assets import utc_time
 from ..packed import unpack_graphs
@@ -31,8 +31,7 @@ _JOINS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Unwritten:
+class Unwritten(NamedTuple):
     """One row of `bucket_unwritten`."""
 
     id: int

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any
 
+from ..graph_facts import Lora
 from .conditioning import PIPES
 from .nodes import MODEL_FILE, Graph, Link, Node
 from .sampling import live_links
@@ -39,14 +39,6 @@ _EMPTY = (
 )
 _TAG = re.compile(r"<(?:lora|lyco):([^:<>]{1,200})(?::(-?[\d.]+))?[^<>]{0,60}>", re.IGNORECASE)
 _SERVICE_MODEL = re.compile(r"^(model|model_name|model_version|model_id)$")
-
-
-@dataclass(frozen=True)
-class Lora:
-    """A LoRA and how strongly it was applied; strength None: not told."""
-
-    name: str
-    strength: float | None
 
 
 def is_model_name(value: Any) -> bool:

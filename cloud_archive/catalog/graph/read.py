@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from dataclasses import replace
+from typing import Any
 
+from ..graph_facts import GraphFacts
 from .conditioning import PIPES, prompt_of
-from .models import Lora, is_model_name, loras_of, main_models, node_models, service_models
+from .models import is_model_name, loras_of, main_models, node_models, service_models
 from .nodes import MEDIA_FILE, MODEL_FILE, Graph, Node, TooComplexError
 from .sampling import (
     NEGATIVE,
@@ -25,7 +26,6 @@ from .sampling import (
 from .switches import value_of
 from .texts import Text, text_of
 
-Confidence = Literal["high", "low"]
 _SHOWN_ONLY = re.compile(r"preview|show|display|note|compare|text$|debug|print|upload")
 _WRITES = re.compile(r"save|combine|output|export|write")
 _PROMPTS = (
@@ -49,28 +49,6 @@ _MAX_OUTPUTS = 12
 # Of 640 published workflows, the longest takes 384.
 _MAX_STEPS = 1_500
 _MAX_TEXT_CHARACTERS = 200_000
-
-
-@dataclass(frozen=True)
-class GraphFacts:
-    """What a graph says about one output. None or empty: it does not say."""
-
-    prompt: str | None = None
-    negative_prompt: str | None = None
-    models: tuple[str, ...] = ()
-    loras: tuple[Lora, ...] = ()
-    seed: int | None = None
-    sampler: str | None = None
-    scheduler: str | None = None
-    steps: int | None = None
-    cfg: float | None = None
-    denoise: float | None = None
-    width: int | None = None
-    height: int | None = None
-    input_images: tuple[str, ...] = ()
-    confidence: Confidence = "low"
-    texts: tuple[str, ...] = ()
-    model_names: tuple[str, ...] = ()
 
 
 def read_graph(graph: Graph, *, output_node: str | None = None, file_name: str | None = None) -> GraphFacts:

@@ -49,8 +49,8 @@ class ThumbnailCache:
             raise OSError(str(error)) from error  # it is removed, and made anew
         db = sqlite3.connect(self._path, check_same_thread=False, isolation_level=None, timeout=5)
         self._db = db
+        db.execute("PRAGMA synchronous=OFF")  # first, for changing the mode of a new file is four fsyncs
         db.execute("PRAGMA journal_mode=WAL")
-        db.execute("PRAGMA synchronous=OFF")
         if db.execute("PRAGMA user_version").fetchone()[0] != _VERSION:
             db.execute("DROP TABLE IF EXISTS thumbnails")
             db.execute(

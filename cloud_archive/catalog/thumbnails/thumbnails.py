@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from ...errors import StoreError
 from ...store.base import ObjectStore
@@ -22,8 +22,7 @@ MAX_OBJECT_BYTES = 32 * 1024 * 1024  # of an object that is read from the bucket
 _WEBP_TYPE = "image/webp"
 
 
-@dataclass(frozen=True, slots=True)
-class Pictured:
+class Pictured(NamedTuple):
     """What is known of an asset whose thumbnail is wanted.
 
     Attributes:
@@ -47,8 +46,7 @@ class Pictured:
         return self.sha256.hex() if self.sha256 else f"{self.size_bytes}-{self.mtime_ns}"
 
 
-@dataclass(frozen=True, slots=True)
-class Thumbnail:
+class Thumbnail(NamedTuple):
     """The bytes of a picture, and what they are."""
 
     data: bytes

@@ -35,3 +35,17 @@ def test_an_announcement_tells_the_listener_only() -> None:
     assert told == [1]
     signal.wait(0.01)
     assert told == [1]
+
+
+def test_who_missed_a_change_does_not_wait_for_the_next() -> None:
+    signal = ChangeSignal(lambda: None)
+    seen = signal.count
+    signal.notify_waiters()
+    returned = threading.Event()
+
+    def wait() -> None:
+        signal.wait(3600, seen)
+        returned.set()
+
+    threading.Thread(target=wait, daemon=True).start()
+    assert returned.wait(60)

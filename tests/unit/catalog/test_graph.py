@@ -11,8 +11,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cloud_archive.catalog.graph.nodes import parse_api_graph
-from cloud_archive.catalog.graph.read import GraphFacts, read_graph
+from cloud_archive.catalog.graph.read import read_graph
 from cloud_archive.catalog.graph.workflow import is_workflow, parse_workflow
+from cloud_archive.catalog.graph_facts import GraphFacts
 from cloud_archive.catalog.json_text import load_json
 
 from . import graphs

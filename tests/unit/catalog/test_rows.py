@@ -49,16 +49,16 @@ def read(database: CatalogDatabase, *descriptions: Description) -> None:
 
 
 def test_an_object_is_added_once_and_replaced_by_a_later_one(database: CatalogDatabase) -> None:
-    later = replace(ONE, archived_at=2000.0, size_bytes=9, sha256="cd" * 32)
+    later = ONE._replace(archived_at=2000.0, size_bytes=9, sha256="cd" * 32)
     assert added(database, ONE, later, ONE) == 1
     assert (added(database, ONE), added(database, later)) == (0, 0)
     (asset,) = assets(database)
     assert (asset["size"], asset["sha256"]) == (9, "cd" * 32)
-    assert added(database, replace(later, archived_at=3000.0, size_bytes=11, sha256=None)) == 1
+    assert added(database, later._replace(archived_at=3000.0, size_bytes=11, sha256=None)) == 1
     assert assets(database)[0]["size"] == 11
 
 
 def test_an_empty_prompt_is_told_from_an_unknown_one(database: CatalogDatabase) -> None:
-    added(database, ONE, replace(ONE, key="out/z.png", path="z.png"))
+    added(database, ONE, ONE._replace(key="out/z.png", path="z.png"))
     read(database, replace(FOX, negative_prompt=""), FOX)
     assert [one["metadata"]["negative_prompt"] for one in assets(database)] == ["", None]

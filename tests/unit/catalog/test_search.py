@@ -12,7 +12,7 @@ import pytest
 from cloud_archive.catalog.assets import edit_asset
 from cloud_archive.catalog.database import CATALOG_NAME, CatalogDatabase, open_catalog
 from cloud_archive.catalog.describe import Description
-from cloud_archive.catalog.graph.models import Lora
+from cloud_archive.catalog.graph_facts import Lora
 from cloud_archive.catalog.identity import asset_id
 from cloud_archive.catalog.query import QueryError
 from cloud_archive.catalog.search import facets, files_by_model, search

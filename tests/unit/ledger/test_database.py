@@ -125,6 +125,18 @@ def test_a_ledger_of_the_first_schema_is_brought_forward_with_all_it_holds(tmp_p
         assert now.execute("PRAGMA user_version").fetchone()[0] == SCHEMA_VERSION
 
 
+def test_a_new_ledger_is_made_in_one_commit(tmp_path: Path) -> None:
+    import cloud_archive.ledger.database as module
+
+    statements: list[str] = []
+    with contextlib.closing(Ledger(tmp_path / "l.sqlite3").connect()) as connection:
+        connection.set_trace_callback(statements.append)
+        module._prepare(connection, tmp_path / "l.sqlite3")
+        connection.set_trace_callback(None)
+        assert connection.execute("PRAGMA user_version").fetchone()[0] == SCHEMA_VERSION
+    assert statements.count("COMMIT") == 1, "each is an fsync, and waits for a busy disk"
+
+
 def test_long_queries_do_not_hold_the_connection_that_the_status_reads_with(ledger: Ledger) -> None:
     ledger.add([version("a.png")])
     archive(ledger, claimed(ledger))

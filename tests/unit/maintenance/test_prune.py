@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence, Set
-from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -25,7 +24,7 @@ class TwoTimes(MemoryStore):
     def list(self, prefix: str, *, limit: int | None = None) -> Iterator[ObjectInfo]:
         for info in super().list(prefix, limit=limit):
             assert info.last_modified is not None
-            yield replace(info, last_modified=info.last_modified - timedelta(hours=1))
+            yield info._replace(last_modified=info.last_modified - timedelta(hours=1))
 
 
 @pytest.mark.parametrize("kind", [MemoryStore, TwoTimes])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Generator, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -75,7 +74,7 @@ def store() -> CarelessStore:
 
 def upload(store: CarelessStore, root: Path, **again: Any) -> Outcome:
     uploader = Uploader(cast(ObjectStore, store), root, make_key=lambda path: f"p/{path}", session_id="s")
-    claim = replace(claim_of(stat_version(root, "a.png")), **again)
+    claim = claim_of(stat_version(root, "a.png"))._replace(**again)
     return uploader.upload(claim, Notes(), lambda sent: None)
 
 
@@ -132,7 +131,7 @@ class TellsNothing(MemoryStore):
         found = super().upload_part(
             key, upload_id, number, body, sha256=hashlib.sha256(body).hexdigest(), progress=progress
         )
-        return replace(found, sha256=None)
+        return found._replace(sha256=None)
 
 
 @pytest.mark.parametrize("make_store", [MemoryStore, TellsNothing])

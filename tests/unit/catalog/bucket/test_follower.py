@@ -43,7 +43,7 @@ def passes() -> Passes:
 
 def test_a_pass_is_due_each_five_minutes_and_each_half_minute_while_somebody_looks(passes: Passes) -> None:
     clock = Clock()
-    follower = Follower(passes, clock=clock, first_after_seconds=30.0)
+    follower = Follower(lambda: passes, clock=clock, first_after_seconds=30.0)
     assert follower.seconds_until_next() == 30.0
     follower.look()
     assert follower.seconds_until_next() == 0.0  # nothing was read yet: at once
@@ -65,7 +65,7 @@ def test_a_pass_is_due_each_five_minutes_and_each_half_minute_while_somebody_loo
 
 
 def test_what_goes_wrong_is_shown_and_tried_again(passes: Passes) -> None:
-    follower = Follower(passes, clock=Clock())
+    follower = Follower(lambda: passes, clock=Clock())
 
     def fail() -> SyncResult:
         raise CatalogError("no room on the disk")
@@ -83,7 +83,7 @@ def test_what_goes_wrong_is_shown_and_tried_again(passes: Passes) -> None:
 
 
 def test_the_thread_waits_until_somebody_looks_and_ends_when_it_is_stopped(passes: Passes) -> None:
-    follower = Follower(passes, first_after_seconds=3600.0)
+    follower = Follower(lambda: passes, first_after_seconds=3600.0)
     follower.start()
     assert passes.recent == []
     follower.look()

@@ -1,0 +1,47 @@
+"""What was found in a file, and what it says: plain values, which cost nothing to load beside the reading itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+Confidence = Literal["high", "low"]
+
+
+@dataclass
+class Embedded:
+    """The graphs and texts found in one file. None: there is none."""
+
+    prompt: dict[str, Any] | None = None
+    workflow: dict[str, Any] | None = None
+    parameters: str | None = None
+
+
+@dataclass(frozen=True)
+class Lora:
+    """A LoRA and how strongly it was applied; strength None: not told."""
+
+    name: str
+    strength: float | None
+
+
+@dataclass(frozen=True)
+class GraphFacts:
+    """What a graph says about one output. None or empty: it does not say."""
+
+    prompt: str | None = None
+    negative_prompt: str | None = None
+    models: tuple[str, ...] = ()
+    loras: tuple[Lora, ...] = ()
+    seed: int | None = None
+    sampler: str | None = None
+    scheduler: str | None = None
+    steps: int | None = None
+    cfg: float | None = None
+    denoise: float | None = None
+    width: int | None = None
+    height: int | None = None
+    input_images: tuple[str, ...] = ()
+    confidence: Confidence = "low"
+    texts: tuple[str, ...] = ()
+    model_names: tuple[str, ...] = ()
