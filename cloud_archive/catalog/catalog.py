@@ -18,8 +18,8 @@ from ..store.base import ObjectStore
 from .assets import add_marks, edit_asset, find_asset
 from .bucket.link import BucketLink
 from .bucket.names import CatalogFolder
-from .bucket.outgoing import pictured
-from .bucket.tables import packed_of, queue_edits
+from .bucket.outgoing import pictured_in_bucket
+from .bucket.tables import queue_edits
 from .database import CATALOG_NAME, CatalogDatabase, open_catalog, start_again
 from .describe import Description
 from .filler import Filler
@@ -305,12 +305,10 @@ class Catalog:
 
     def thumbnail(self, identity: uuid.UUID) -> Thumbnail:
         """`GET /cloud-sync/assets/{id}/thumbnail`: a WebP, or an icon. RequestRefused: 404, there is no such asset."""
-        self._located(identity)
         with self.database.reading() as db:
-            one = pictured(db, [identity.bytes])[0]
-            packed = packed_of(db, identity)
-        if packed is not None and packed[2][1]:
-            one = one._replace(packed=(self._folder.key(packed[0]), *packed[2]))
+            one = pictured_in_bucket(db, identity, self._folder)
+        if one is None:
+            raise RequestRefused(404, f"There is no asset {identity}.")
         return self._thumbnails.thumbnail(one)
 
     def add_jobs(self, jobs: Sequence[Mapping[str, Any]]) -> int:

@@ -21,7 +21,10 @@ SEARCH_SECONDS = 10.0  # that a search waits for the copy to load; what is newes
 
 
 def bucket_settings(directory: Path | None) -> Settings | None:
-    """Return the settings of the bucket that is meant; None: a directory is named, or no bucket is configured."""
+    """Return the settings of the bucket whose catalog is meant, because no directory is named.
+
+    None: a directory is named, or no bucket is configured; then the only engine that runs may be asked.
+    """
     if given_directory(directory) is not None:
         return None
     try:

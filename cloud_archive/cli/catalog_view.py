@@ -153,23 +153,30 @@ def graphs_of(database: CatalogDatabase, directory: Path | None, asset: dict[str
 
 @contextlib.contextmanager
 def thumbnails_of(
-    directory: Path | None, root: Path, store: ObjectStore
+    directory: Path | None, settings: Settings, store: ObjectStore
 ) -> Iterator[Callable[[Mapping[str, Any]], tuple[bytes, str] | None]]:
-    """Give a function that returns a small picture of an asset, made from its file where the cache lacks it."""
-    from ..catalog.bucket.outgoing import pictured
+    """Give a function that returns a small picture of an asset, made from its file where cache and packs lack it."""
+    from ..catalog.bucket.copy import copy_directory
+    from ..catalog.bucket.names import CatalogFolder
+    from ..catalog.bucket.outgoing import pictured_in_bucket
     from ..catalog.thumbnails.thumbnails import Thumbnails
 
-    thumbnails = Thumbnails(ledger_path(root).parent, root, store)
+    if bucket_settings(directory) is not None:
+        thumbnails = Thumbnails(copy_directory(settings), None, store)
+    else:
+        root = needed_root(directory)
+        thumbnails = Thumbnails(ledger_path(root).parent, root, store)
+    folder = CatalogFolder.of(settings.prefix)
     thumbnails.open()
     try:
         with catalog_of(directory) as database:
 
             def picture(asset: Mapping[str, Any]) -> tuple[bytes, str] | None:
                 with database.reading() as db:
-                    found = pictured(db, [uuid.UUID(asset["id"]).bytes])
-                if not found:
+                    one = pictured_in_bucket(db, uuid.UUID(asset["id"]), folder)
+                if one is None:
                     return None
-                thumbnail = thumbnails.thumbnail(found[0])
+                thumbnail = thumbnails.thumbnail(one)
                 return thumbnail.data, thumbnail.mime_type
 
             yield picture

@@ -13,6 +13,7 @@ from urllib.parse import urlencode
 from ..errors import CatalogError, CloudArchiveError, EngineUnavailable
 from ..redaction import strip_quotes
 from .arguments import WrongUsage
+from .bucket_catalog import bucket_settings
 from .common import needed_root
 
 if TYPE_CHECKING:
@@ -23,9 +24,14 @@ _ASSETS = "/cloud-sync/assets"
 
 
 def catalog_engine(directory: Path | None) -> LocalEngine | None:
-    """Return the engine that runs for the directory. None: there is none, or it does not answer."""
+    """Return the engine that runs for the directory.
+
+    None: there is none, it does not answer, or no directory is named and the bucket's catalog is meant.
+    """
     from ..api.client import running_engine
 
+    if bucket_settings(directory) is not None:
+        return None
     with contextlib.suppress(WrongUsage, EngineUnavailable):
         return running_engine(needed_root(directory))
     return None

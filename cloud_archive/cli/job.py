@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import urlencode
 
 import typer
@@ -13,13 +13,18 @@ import typer
 from ..errors import CloudArchiveError, JobsError
 from ..terminal import EXIT_FAILED, format_table, print_error, print_json, print_line
 from ..text import format_bytes, make_printable
-from .catalog_view import Dir
+from .bucket_catalog import bucket_catalog, bucket_settings, load_copy
+from .catalog_view import Dir, search_pages
 from .common import bucket, ledger_of, ledger_path, needed_root, settings_now
 from .options import Json, seconds_up_to
+
+if TYPE_CHECKING:
+    from ..config.settings import Settings
 
 _LONGEST = 86_400.0
 _ONE_CALL_SECONDS = 60.0
 _MARGIN_SECONDS = 30.0
+_MOST_FILES = 1000  # of one job
 
 
 def register(app: typer.Typer) -> None:
@@ -42,12 +47,19 @@ def job(
     directory: Dir = None,
     json: Json = False,
 ) -> None:
-    """Show the state of a job, and each file that it wrote, with its key. Exit status 0 only where it is complete."""
+    """Show the state of a job, and each file that it wrote, with its key. Exit status 0 only where it is complete.
+
+    Without a directory: the files that the bucket's catalog knows of it.
+    """
     from ..api.client import running_engine
 
-    root = needed_root(directory)
-    engine = running_engine(root)
-    found = _stored(root, prompt_id, urls) if engine is None else _asked(engine, prompt_id, wait, urls)
+    settings = bucket_settings(directory)
+    if settings is not None:
+        found = _archived(settings, prompt_id, urls)
+    else:
+        root = needed_root(directory)
+        engine = running_engine(root)
+        found = _stored(root, prompt_id, urls) if engine is None else _asked(engine, prompt_id, wait, urls)
     if json:
         print_json(found)
     else:
@@ -71,6 +83,21 @@ def _asked(engine: Any, prompt_id: str, wait: float, urls: bool) -> dict[str, An
             raise CloudArchiveError(answer.message)
         if answer.body["state"] in ("complete", "failed", "unknown") or time.monotonic() >= deadline:
             return dict(answer.body)
+
+
+def _archived(settings: Settings, prompt_id: str, urls: bool) -> dict[str, Any]:
+    """Return the answer from the bucket's catalog, which holds what was archived already."""
+    from ..archive.job_answers import add_links
+    from ..jobs.answers import catalog_json, unknown_json
+
+    with bucket_catalog(settings) as opened:
+        load_copy(opened)
+        word = prompt_id.replace('"', "")
+        assets = search_pages(opened.database, f'job:"{word}"', _MOST_FILES)["assets"]
+        found = catalog_json(prompt_id, assets) if assets else unknown_json(prompt_id)
+        if urls:
+            add_links(opened.store, found["files"])
+    return found
 
 
 def _stored(root: Path, prompt_id: str, urls: bool) -> dict[str, Any]:

@@ -11,7 +11,8 @@ from ..terminal import EXIT_FAILED, print_error, print_json, print_line
 from ..text import count_noun, format_bytes, make_printable
 from .arguments import WrongUsage
 from .catalog_view import Dir, catalog_of, named_asset, search_pages, thumbnails_of
-from .common import age_seconds, bucket, needed_root, settings_now
+from .common import age_seconds, bucket, settings_now
+from .engine_catalog import catalog_engine
 from .options import Json
 
 _MOST = 500  # in one call
@@ -179,9 +180,7 @@ def _share(directory: Any, assets: list[dict[str, Any]], how: dict[str, Any]) ->
     Raises:
         CloudArchiveError: nothing can be shared, and why.
     """
-    from ..api.client import running_engine
-
-    engine = running_engine(needed_root(directory))
+    engine = catalog_engine(directory)
     if engine is not None:
         body = {"ids": [asset["id"] for asset in assets], **how}
         answer = engine.call("POST", "/cloud-sync/share", body, timeout_seconds=_SECONDS)
@@ -191,8 +190,8 @@ def _share(directory: Any, assets: list[dict[str, Any]], how: dict[str, Any]) ->
     from ..sharing.share import ShareOrder
     from ..sharing.share import share as share_directly
 
-    settings, root = settings_now(), needed_root(directory)
-    with bucket(settings) as store, thumbnails_of(directory, root, store) as picture:
+    settings = settings_now()
+    with bucket(settings) as store, thumbnails_of(directory, settings, store) as picture:
         try:
             return share_directly(store, settings.prefix, assets, ShareOrder(**how), picture=picture)
         except RequestRefused as refused:

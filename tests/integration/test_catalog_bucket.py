@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 import time
+import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from cloud_archive.cli.app import main
 from cloud_archive.config.settings import load_settings
 from cloud_archive.errors import RequestRefused
 from cloud_archive.store.s3 import S3Store
+from tests.functional.jobs import output, passed_job
 from tests.servers import S3Server, wait_until
 from tests.unit.catalog import writers
 from tests.unit.catalog.cataloguing import graph, png
@@ -131,6 +133,39 @@ def test_prune_keeps_what_another_machine_marked_as_a_favourite(
     assert (found["deleted"], found["favorite_files"]) == (1, 1)
     assert elsewhere.server.keys("out/") == ["out/cat.png"]
     assert answered(capsys, "prune", "--keep-bytes", "1B", "--yes", "--favorites")["deleted"] == 1
+
+
+def test_without_a_directory_no_engine_is_asked_and_jobs_and_shares_come_from_the_bucket(
+    tmp_path: Path, seaweedfs: S3Server, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive = Archive(tmp_path, seaweedfs)
+    for name, value in archive.environ.items():
+        monkeypatch.setenv(name, value)
+    with archive.running() as engine:
+        archive.write("fox.png", png("a red fox"))
+        wait_until(
+            lambda: engine.catalog().wait_until_filled(0) and engine.status().archived_files == 1, "read"
+        )
+        assert engine.flush(60)
+        # The job comes after the row of its file was written: the bucket hears of it all the same.
+        engine.catalog().add_jobs([passed_job("job-1", output("fox.png"))])
+        identity = asset_id(seaweedfs.bucket, "out/fox.png")
+        wait_until(lambda: engine.catalog().asset(identity)["job_id"] == "job-1", "read again")
+        assert engine.flush(60)
+        monkeypatch.setattr(
+            "cloud_archive.api.client.running_engine", lambda *_: pytest.fail("an engine was asked")
+        )
+        found = answered(capsys, "search", "job:job-1")
+        assert [(one["key"], one["metadata"]["source"]) for one in found["assets"]] == [
+            ("out/fox.png", "job")
+        ]
+        job = answered(capsys, "job", "job-1", "--urls")
+        assert (job["state"], [file["key"] for file in job["files"]]) == ("complete", ["out/fox.png"])
+        assert urllib.request.urlopen(job["files"][0]["url"]).read() == seaweedfs.read("out/fox.png")
+        shared = answered(capsys, "share", "fox.png", "--album", "Foxes")
+        assert b"Foxes" in urllib.request.urlopen(shared["album"]["url"]).read()
+    status, _, err = ran(capsys, "job", "no-such-job")
+    assert (status, "No job" in err) == (1, True)
 
 
 def test_rows_of_a_machine_that_vanished_come_back_by_rebuild(

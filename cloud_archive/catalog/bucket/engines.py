@@ -51,9 +51,13 @@ def duckdb_assets(files: str) -> str:
     return f"""\
 WITH lines AS (
     SELECT * FROM read_json('{files}', format = 'newline_delimited', columns = {duckdb_columns()})
+), described AS (
+    SELECT *, count(machine) OVER (PARTITION BY key, sha256) AS machines FROM lines WHERE op = 'put'
 ), puts AS (
-    SELECT * FROM lines WHERE op = 'put'
-    QUALIFY row_number() OVER (PARTITION BY key ORDER BY clock DESC, reader DESC, machine DESC NULLS LAST) = 1
+    SELECT * EXCLUDE (machines) FROM described WHERE machine IS NOT NULL OR sha256 IS NULL OR machines = 0
+    QUALIFY row_number() OVER (
+        PARTITION BY key ORDER BY clock DESC, reader DESC, job_id IS NULL, machine DESC NULLS LAST
+    ) = 1
 ), gone AS (
     SELECT key, max(clock) AS clock FROM lines WHERE op = 'del' GROUP BY key
 ), edits AS (

@@ -112,6 +112,7 @@ def rank(row: dict[str, Any], other: dict[str, Any]) -> tuple[Any, ...]:
         row.get("machine") is not None if same else True,
         row["clock"],
         row.get("reader") or 0,
+        row.get("job_id") is not None,
         row.get("machine") or "",
     )
 
@@ -128,8 +129,8 @@ class Known(NamedTuple):
 def _known(db: sqlite3.Connection, identities: Sequence[bytes]) -> list[Known]:
     found = []
     for marks, piece in in_pieces(identities):
-        for identity, asset, pack, archived, sha256, reader, machine in db.execute(
-            "SELECT a.uuid, a.id, p.pack, a.archived, a.sha256, a.reader, w.text FROM assets a"
+        for identity, asset, pack, archived, sha256, reader, job, machine in db.execute(
+            "SELECT a.uuid, a.id, p.pack, a.archived, a.sha256, a.reader, a.job, w.text FROM assets a"
             " LEFT JOIN words w ON w.id = a.machine LEFT JOIN bucket_packed p ON p.asset = a.id"
             f" WHERE a.uuid IN ({marks})",
             piece,
@@ -138,6 +139,7 @@ def _known(db: sqlite3.Connection, identities: Sequence[bytes]) -> list[Known]:
                 "clock": archived,
                 "sha256": sha256.hex() if sha256 else None,
                 "reader": reader,
+                "job_id": job,
                 "machine": machine,
             }
             found.append(Known(identity, asset, pack is not None, facts))

@@ -15,8 +15,9 @@ from ..rows import full_key, path_of_row
 from ..schema import HAS_PROMPT, HAS_WORKFLOW, SEED_OFFSET
 from ..thumbnails.thumbnails import Pictured, Thumbnails
 from .fields import DEL, MAX_LIST, PUT, SET
+from .names import CatalogFolder
 from .packs import MAX_PACK_BYTES, PackBuilder, zip_graphs
-from .tables import DELETIONS, EDITS, PUTS
+from .tables import DELETIONS, EDITS, PUTS, packed_of
 
 MAX_ROWS = 1000
 _MAX_NOTE = 20_000
@@ -73,6 +74,15 @@ def pictured(db: sqlite3.Connection, identities: Sequence[bytes]) -> list[Pictur
         key = full_key(folder, name)
         found.append(Pictured(identity, key, path_of_row(path, key), size, created, sha256, kind))
     return found
+
+
+def pictured_in_bucket(db: sqlite3.Connection, identity: uuid.UUID, folder: CatalogFolder) -> Pictured | None:
+    """Return one asset with the place of its thumbnail in the bucket; None: there is no such asset."""
+    found = pictured(db, [identity.bytes])
+    packed = packed_of(db, identity)
+    if not found or packed is None or not packed[2][1]:
+        return found[0] if found else None
+    return found[0]._replace(packed=(folder.key(packed[0]), *packed[2]))
 
 
 def collect(

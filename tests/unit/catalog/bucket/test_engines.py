@@ -12,7 +12,7 @@ from cloud_archive.catalog.export import COLUMNS, asset_rows, connect, export_js
 from cloud_archive.errors import CatalogError
 
 from .test_compaction import filled
-from .test_sync import FOLDER, Other
+from .test_sync import FOLDER, ROWS, Other, write
 
 PAGE = Path(__file__).parents[4] / "docs" / "analytics.md"
 BASE = "comfyui-outputs/.cloud-archive/v1/"
@@ -36,6 +36,7 @@ def test_the_page_shows_what_the_code_generates(name: str, text: str) -> None:
 
 def test_duckdb_over_segments_sees_what_a_machine_sees(tmp_path: Path) -> None:
     store = filled(5)
+    write(store, ROWS)
     for key, stored in store.objects.items():
         file = tmp_path / "bucket" / FOLDER.name(key)
         file.parent.mkdir(parents=True, exist_ok=True)

@@ -127,23 +127,26 @@ def test_a_file_that_is_not_read_here_yet_takes_the_description(store: MemorySto
     assert other.database.read("SELECT reader FROM assets") == [(7,)]
 
 
+ROWS = [
+    put("out/a.png", NOW, prompt="first", sha256="11" * 32),
+    put("out/a.png", NOW + 2, prompt="replaced", sha256="22" * 32),
+    put("out/a.png", NOW + 5, machine=None, sha256="22" * 32),  # rebuilt from the object itself
+    gone("out/a.png", NOW + 1),
+    edit("out/a.png", NOW + 1, rating=1, tags_added=["x", "y"], note="old"),
+    edit("out/a.png", NOW + 3, rating=5, tags_removed=["x"]),
+    edit("out/a.png", NOW + 3, machine="pod-0", rating=4, note="new"),
+    put("out/b.png", NOW, prompt="deleted"),
+    gone("out/b.png", NOW),
+    put("out/c.png", NOW + 10, prompt="of the file"),
+    put("out/c.png", NOW + 10, prompt="back again", job_id="j", source="job"),  # the job came later
+    gone("out/c.png", NOW + 9),
+]
+
+
 def test_the_order_of_rows_does_not_matter(tmp_path: Path) -> None:
-    rows = [
-        put("out/a.png", NOW, prompt="first", sha256="11" * 32),
-        put("out/a.png", NOW + 2, prompt="replaced", sha256="22" * 32),
-        put("out/a.png", NOW + 5, machine=None, sha256="22" * 32),  # rebuilt from the object itself
-        gone("out/a.png", NOW + 1),
-        edit("out/a.png", NOW + 1, rating=1, tags_added=["x", "y"], note="old"),
-        edit("out/a.png", NOW + 3, rating=5, tags_removed=["x"]),
-        edit("out/a.png", NOW + 3, machine="pod-0", rating=4, note="new"),
-        put("out/b.png", NOW, prompt="deleted"),
-        gone("out/b.png", NOW),
-        put("out/c.png", NOW + 10, prompt="back again"),
-        gone("out/c.png", NOW + 9),
-    ]  # fmt: skip
     seen = set()
     for seed in range(12):
-        shuffled = random.Random(seed).sample(rows, len(rows))
+        shuffled = random.Random(seed).sample(ROWS, len(ROWS))
         store = MemoryStore()
         for number, row in enumerate(shuffled):
             write(store, [row], now=NOW + number)
@@ -157,7 +160,7 @@ def test_the_order_of_rows_does_not_matter(tmp_path: Path) -> None:
     first, third = json.loads(seen.pop())
     assert (first["key"], first["metadata"]["prompt"], first["machine"]) == ("out/a.png", "replaced", "pod-1")
     assert (first["rating"], first["tags"], first["note"]) == (5, ["y"], "new")
-    assert third["metadata"]["prompt"] == "back again"
+    assert (third["metadata"]["prompt"], third["job_id"]) == ("back again", "j")
 
 
 def test_a_month_s_file_replaces_segments_and_the_newest_come_first(store: MemoryStore, other: Other) -> None:
