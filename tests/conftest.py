@@ -13,7 +13,13 @@ from tests.sdk_data import read_sdk_data_once
 from tests.servers import S3Server, make_certificate, running_moto, running_rclone, running_seaweedfs
 
 # The same examples in each run, so that what is green stays green; `--hypothesis-profile=default` looks for new ones.
-hypothesis.settings.register_profile("suite", derandomize=True, database=None)
+hypothesis.settings.register_profile(
+    "suite",
+    derandomize=True,
+    database=None,
+    deadline=None,  # a busy machine needs longer than the 200 ms of the default
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
 hypothesis.settings.load_profile("suite")
 
 

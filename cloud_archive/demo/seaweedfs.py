@@ -14,9 +14,9 @@ from __future__ import annotations
 
 import contextlib
 import importlib.metadata
+import itertools
 import json
 import os
-import random
 import re
 import shutil
 import signal
@@ -50,11 +50,14 @@ threading.Thread(target=watch, daemon=True).start()
 os._exit(child.wait() & 255)
 """
 
-# Below the ports for outgoing connections (32768 on Linux, 49152 elsewhere), so that the store finds its port free
-# when it starts again.
-_FIRST_PORT, _LAST_PORT = 20_000, 32_000
+# With the offset, below the ports for outgoing connections (32768 on Linux, 49152 elsewhere), so that the store finds
+# its ports free when it starts again.
+_FIRST_PORT, _PORTS = 10_000, 10_000
 # `weed mini` always expects the admin server's gRPC port at its HTTP port plus this.
 _GRPC_OFFSET = 10_000
+# Processes that choose at the same time begin at different ports, and one process never gives a port again soon.
+_PORTS_BETWEEN_PROCESSES = 137
+_chosen = itertools.count()
 
 
 def find_weed() -> Path | None:
@@ -80,7 +83,7 @@ def free_ports(count: int, *, offset: int = 0) -> list[int]:
     chosen: list[int] = []
     with contextlib.ExitStack() as held:
         for _ in range(count * 100):
-            port = random.randint(_FIRST_PORT, _LAST_PORT)  # noqa: S311
+            port = _FIRST_PORT + (os.getpid() * _PORTS_BETWEEN_PROCESSES + next(_chosen)) % _PORTS
             try:
                 for number in {port, port + offset}:
                     held.enter_context(socket.create_server(("127.0.0.1", number), reuse_port=False))
@@ -264,9 +267,9 @@ class EmbeddedStore:
             "s3",
             "s3.grpc",
             "s3.https",
+            "admin",
         ]
-        ports = dict(zip(names, free_ports(len(names)), strict=True))
-        (ports["admin"],) = free_ports(1, offset=_GRPC_OFFSET)
+        ports = dict(zip(names, free_ports(len(names), offset=_GRPC_OFFSET), strict=True))
         ports["admin.grpc"] = ports["admin"] + _GRPC_OFFSET
         self._ports = ports
 

@@ -69,7 +69,7 @@ class Background:
         self._thread = threading.Thread(target=self._loop.run_forever, name="test-servers", daemon=True)
         self._thread.start()
 
-    def run(self, work: Coroutine[Any, Any, T], timeout_seconds: float = 20) -> T:
+    def run(self, work: Coroutine[Any, Any, T], timeout_seconds: float = 60) -> T:
         """Run a coroutine there and wait for what it returns."""
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(timeout_seconds)
 

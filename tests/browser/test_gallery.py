@@ -222,7 +222,7 @@ def test_a_file_that_is_archived_now_appears_on_top(page: Page, library: Scene) 
     gallery = open_library(page, library)
     library.catalog.assets.insert(0, an_asset(777, datetime.now(), name="fresh.png"))
     library.show(archived_files=61)
-    expect(gallery.locator('.tile[aria-posinset="1"]')).to_have_attribute("title", "fresh.png", timeout=4_000)
+    expect(gallery.locator('.tile[aria-posinset="1"]')).to_have_attribute("title", "fresh.png")
     expect(gallery.locator(".line")).to_contain_text("61 files")
 
 

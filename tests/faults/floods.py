@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from cloud_archive.api.client import LocalEngine, running_engine
+from cloud_archive.api.connections import ConnectionLimits
 from cloud_archive.demo.seaweedfs import free_ports
 from cloud_archive.errors import EngineUnavailable
 from tests.servers import S3Server, wait_until
@@ -38,6 +39,16 @@ BODY = (
     b"POST /cloud-sync/start HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
     b"Content-Length: 60000\r\n\r\n{"
 )
+# The command, in which a connection may wait for so many seconds with its request.
+_WITH_LIMIT = """
+import sys
+from dataclasses import replace
+from cloud_archive.api.connections import ConnectionLimits
+limits, seconds = ConnectionLimits.for_this_process(), float(sys.argv.pop(1))
+ConnectionLimits.for_this_process = lambda: replace(limits, head_seconds=seconds)
+from cloud_archive.cli.app import main
+sys.exit(main(sys.argv[1:]))
+"""
 KINDS = (b"", b"GET", HEAD, BODY, HEAD + b"\r\n", (HEAD + b"\r\n") * 20)
 
 
@@ -85,7 +96,7 @@ def call(port: int, method: str, path: str, body: Any = None) -> Any:
         data=None if body is None else json.dumps(body).encode(),
         headers={"Content-Type": "application/json"},
     )
-    with urllib.request.urlopen(request, timeout=30) as answer:
+    with urllib.request.urlopen(request, timeout=60) as answer:
         return json.load(answer)
 
 
@@ -106,8 +117,14 @@ def room_for_descriptors() -> Iterator[None]:
 
 
 @contextmanager
-def daemon(root: Path, server: S3Server, log: Path) -> Iterator[tuple[int, LocalEngine]]:
-    """A daemon with few descriptors that archives `root`: its public port, and its engine."""
+def daemon(
+    root: Path, server: S3Server, log: Path, *, head_seconds: float = ConnectionLimits(1, 1).head_seconds
+) -> Iterator[tuple[int, LocalEngine]]:
+    """A daemon with few descriptors that archives `root`: its public port, and its engine.
+
+    Args:
+        head_seconds: how long a connection may wait with its request.
+    """
     import resource
 
     (port,) = free_ports(1)
@@ -115,7 +132,10 @@ def daemon(root: Path, server: S3Server, log: Path) -> Iterator[tuple[int, Local
     environ = server.environ(S3_PREFIX=PREFIX, CLOUD_ARCHIVE_SETTLE_SECONDS="0.2", **where)
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "cloud_archive", "watch", str(root), "--serve", f"127.0.0.1:{port}"],
+            [
+                *(sys.executable, "-c", _WITH_LIMIT, str(head_seconds)),
+                *("watch", str(root), "--serve", f"127.0.0.1:{port}"),
+            ],
             env={**os.environ, **environ},
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -134,7 +154,7 @@ def daemon(root: Path, server: S3Server, log: Path) -> Iterator[tuple[int, Local
 
 def open_one(port: int, kind: bytes) -> socket.socket:
     """A connection that never finishes its request, or reads no answer."""
-    sock = socket.create_connection(("127.0.0.1", port), timeout=10)
+    sock = socket.create_connection(("127.0.0.1", port), timeout=60)
     with contextlib.suppress(OSError):
         sock.sendall(kind)
     return sock

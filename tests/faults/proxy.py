@@ -259,7 +259,7 @@ class FaultProxy:
             and (status is None or entry.status == status)
         )
 
-    def wait_for(self, condition: Callable[[list[Entry]], bool], timeout_seconds: float = 10) -> bool:
+    def wait_for(self, condition: Callable[[list[Entry]], bool], timeout_seconds: float = 60) -> bool:
         """Wait until the journal satisfies `condition`."""
         with self._changed:
             return self._changed.wait_for(lambda: condition(self._journal), timeout_seconds)
@@ -268,7 +268,7 @@ class FaultProxy:
 
     def _call(self, work: Coroutine[Any, Any, None]) -> None:
         future: Future[None] = asyncio.run_coroutine_threadsafe(work, self._loop)
-        future.result(20)
+        future.result(60)
 
     def _let_go(self) -> None:
         self._released.set()

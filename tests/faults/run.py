@@ -19,6 +19,7 @@ from tests.faults.killer import Killer
 from tests.faults.proxy import Entry, Fault, FaultProxy, Kind, Listening
 from tests.faults.tormentor import LARGEST_BYTES, Tormentor
 from tests.faults.truth import BucketReader, Findings, Truth, compare, missing_in, sha256_of
+from tests.servers import wait_until
 
 if TYPE_CHECKING:
     from tests.servers import S3Server
@@ -206,6 +207,8 @@ def run(
                         if not killer.alive:
                             killer.start()
                         time.sleep(plan.breather_seconds)
+                        if plan.replace_every:
+                            wait_until(lambda: _holds(proxy) or not killer.alive, "a file arrives")
                     if (number + 1) % 50 == 0:
                         progress(f"{number + 1} kills, {len(proxy.journal)} requests")
                 tormentor.stop()
@@ -259,7 +262,7 @@ def _plant(server: S3Server, plan: Plan) -> dict[str, str]:
 def _await_canary(root: Path, truth: Truth, killer: Killer, reader: BucketReader) -> None:
     """Let the archiver come to life once: what is older than its first start it may leave alone."""
     killer.start()
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     number = 0
     while time.monotonic() < deadline and killer.alive:
         number += 1
@@ -277,7 +280,7 @@ def _await_canary(root: Path, truth: Truth, killer: Killer, reader: BucketReader
                     truth.gone(f"{early}-{CANARY}")
             return
     output = killer.log_file.read_text(errors="replace")
-    raise AssertionError(f"the archiver ended, or brought nothing in within 30 s:\n{output[-3000:]}")
+    raise AssertionError(f"the archiver ended, or brought nothing in within 120 s:\n{output[-3000:]}")
 
 
 def _await_start(killer: Killer) -> None:

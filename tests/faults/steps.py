@@ -38,6 +38,7 @@ LARGE_BYTES = SMALL_PART_BYTES + 70_000
 PERSISTENT_ATTEMPTS = 3
 BLOCK = 200  # cases on one proxy, whose journal is read once for each of them
 NAME = "a.bin"
+_HANGS = (Kind.HANG, Kind.HANG_AFTER, Kind.BLACKHOLE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +61,11 @@ class Trouble:
     sql: str = ""
     action: str = ""
     kill: str = ""
+
+    @property
+    def hangs(self) -> bool:
+        """Whether only a timeout ends it: it is played with a short one."""
+        return self.fault is not None and self.fault.kind in _HANGS
 
 
 STEPS: tuple[Step, ...] = (
@@ -101,8 +107,6 @@ STEPS: tuple[Step, ...] = (
     Step("probe of parts: CompleteMultipartUpload", "probe of parts", "CompleteMultipartUpload", skip=1),
     Step("probe of parts: AbortMultipartUpload", "probe of parts", "AbortMultipartUpload"),
 )
-
-_HANGS = (Kind.HANG, Kind.HANG_AFTER, Kind.BLACKHOLE)
 
 _KNOWING: dict[str, Knowing] = {"probe": "nothing", "probe of parts": "puts"}
 
@@ -166,7 +170,7 @@ def troubles_of(step: Step) -> tuple[Trouble, ...]:
         found = tuple(t for t in found if t.fault is None or t.fault.kind is not Kind.ERROR_IN_200)
     if step.scenario == "probe of parts":
         # With the short patience that hangs are played with, the file's own parts may not arrive before.
-        found = tuple(t for t in found if t.fault is None or t.fault.kind not in _HANGS)
+        found = tuple(trouble for trouble in found if not trouble.hangs)
     return found + _ACTIONS + kills
 
 
@@ -484,7 +488,7 @@ class Play:
             times=None if lasting else 1,
             skip=self._case.step.skip,
         )
-        if self._case.trouble.fault.kind in (Kind.HANG, Kind.HANG_AFTER, Kind.BLACKHOLE):
+        if self._case.trouble.hangs:
             self._world.use(self._stage.stores.make(hasty=True, knowing=self._knowing, prefix=self._prefix))
         said: list[str] = []
         for _ in range(PERSISTENT_ATTEMPTS if lasting else 1):

@@ -19,30 +19,29 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.store
 
+# The same in each run, so that what is green stays green; the command above draws new ones.
+SEED = int(os.environ.get("FAULTS_SEED", "1"))
+
 
 def test_a_fault_at_each_step_of_an_upload_loses_nothing_and_doubles_nothing(
     tmp_path: Path, seaweedfs: S3Server
 ) -> None:
-    seed = int(os.environ.get("FAULTS_SEED") or random.SystemRandom().randrange(2**31))
-    print(f"again with: FAULTS_SEED={seed}")
-    table = play(sample(random.Random(seed), 60), seaweedfs, tmp_path, seed)
+    table = play(sample(random.Random(SEED), 60), seaweedfs, tmp_path, SEED)
     print(*table.lines(), sep="\n")
     # On a machine that is busy elsewhere, the short patience of a case that hangs may end before its step.
-    assert sum(not result.struck for result in table.results) <= 3
+    assert all(result.struck for result in table.results if not result.case.trouble.hangs)
     assert table.held
 
 
 def test_a_fault_at_each_step_of_an_upload_that_replaces_leaves_what_the_file_holds_at_its_one_key(
     tmp_path: Path, seaweedfs: S3Server
 ) -> None:
-    seed = int(os.environ.get("FAULTS_SEED") or random.SystemRandom().randrange(2**31))
-    print(f"again with: FAULTS_SEED={seed}")
-    dice = random.Random(seed)
+    dice = random.Random(SEED)
     small = [
         case for case in replacing() if case.step.scenario in ("small", "several", "failing", "unproven")
     ]
     large = [case for case in replacing() if case not in small]
-    table = play([*dice.sample(small, 8), *dice.sample(large, 3)], seaweedfs, tmp_path, seed)
+    table = play([*dice.sample(small, 8), *dice.sample(large, 3)], seaweedfs, tmp_path, SEED)
     print(*table.lines(), sep="\n")
     assert table.held
 

@@ -56,7 +56,7 @@ def archiving(
             archiver.start()
         yield archiver
     finally:
-        archiver.stop(5)
+        archiver.stop(60)
         archiver.close()
         ledger.close()
 
@@ -75,7 +75,7 @@ def engine_on(root: Path, store: MemoryStore, state: Path, **environ: str) -> It
     try:
         yield engine
     finally:
-        engine.close(5)
+        engine.close(60)
 
 
 def claim_of(version: FileVersion, token: str = "t", **again: Any) -> Claim:

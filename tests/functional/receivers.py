@@ -63,7 +63,7 @@ def receiving(
     finally:
         receiver.shutdown()
         receiver.server_close()
-        thread.join(10)
+        thread.join(60)
 
 
 def close_in_the_middle(handler: BaseHTTPRequestHandler) -> None:

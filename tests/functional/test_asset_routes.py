@@ -45,7 +45,7 @@ def engine(tmp_path_factory: pytest.TempPathFactory, store: MemoryStore) -> Iter
         (root / "page.html").write_bytes(b"<script>alert(1)</script>")
         until(lambda: len(store.objects) == 2, "archived")
         until(lambda: all(found(engine, name) for name in ("fox", "page")), "catalogued")
-        assert engine.catalog().wait_until_filled(20)
+        assert engine.catalog().wait_until_filled(60)
         yield engine
 
 
@@ -161,7 +161,7 @@ async def test_an_object_that_somebody_else_deleted_is_gone_once_it_is_asked_for
         file = tmp_path / "output" / FOX_NAME
         file.write_bytes(FOX)
         until(lambda: len(found(engine, "fox")) == 1, "in the catalog")
-        assert engine.catalog().wait_until_filled(20)
+        assert engine.catalog().wait_until_filled(60)
         async with listening(build_application(engine, token=TOKEN), TOKEN) as caller:
             path = await fox_path(caller)
             file.unlink()
@@ -177,7 +177,7 @@ async def test_an_object_that_somebody_else_deleted_is_gone_once_it_is_asked_for
             # The ledger's row does not bring it back.
             engine.catalog()._filler._swept_at = None  # type: ignore[union-attr]
             engine.catalog()._filler.wake()  # type: ignore[union-attr]
-            assert engine.catalog().wait_until_filled(20)
+            assert engine.catalog().wait_until_filled(60)
             assert (await caller.ask("GET", path))[0] == 404
             assert kept is not None
 
@@ -307,7 +307,7 @@ async def test_a_search_has_other_machines_rows_read_unless_the_gallery_is_off(
         until(lambda: engine.status().archived_files == 1, "archived")
         async with listening(build_application(engine, token=TOKEN), TOKEN) as caller:
             body: Any = {}
-            for _ in range(600):  # the first search has the others' rows read
+            for _ in range(1200):  # the first search has the others' rows read
                 _, body = await caller.ask("GET", "/cloud-sync/assets")
                 if body["total"] == total:
                     break

@@ -93,7 +93,7 @@ def test_a_first_start_is_not_reported_as_running_before_its_moment_is_on_disk(
     (state / LEDGER_NAME).mkdir(parents=True)  # no ledger can be made
     with engine_on(root, store, state) as engine:
         (root / "a.bin").write_bytes(b"a")
-        assert engine.flush(20)
+        assert engine.flush(60)
         status = engine.status()
         assert (status.running, status.state.value, status.uploaded_files) == (False, "idle", 1)
         assert "files that are not archived yet count as old ones" in status.errors[0]

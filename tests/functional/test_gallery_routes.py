@@ -46,7 +46,7 @@ def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
         until(lambda: len(store.objects) == 2, "archived")
         catalog = engine.catalog()
         until(lambda: catalog.search("fox", "name", "asc", 9, None).total == 2, "catalogued")
-        assert catalog.wait_until_filled(20)
+        assert catalog.wait_until_filled(60)
         other = "INSERT INTO words (text) VALUES ('pod-2') ON CONFLICT DO NOTHING"
         catalog.database.change(lambda db: db.execute(other) and None)
         move = "UPDATE assets SET machine = (SELECT id FROM words WHERE text = 'pod-2') WHERE seed = ?"

@@ -60,7 +60,7 @@ def setting(monkeypatch: pytest.MonkeyPatch) -> Iterator[Setting]:
     monkeypatch.setattr(job_capture, "_PAUSE_BETWEEN_JOBS", 0)
     made = Setting()
     yield made
-    made.capture.stop(10)
+    made.capture.stop(60)
 
 
 def jobs(engine: FakeEngine) -> list[dict[str, Any]]:
@@ -269,7 +269,7 @@ async def test_a_history_of_another_shape_is_one_warning(
         return caplog.records
 
     await until(warned)
-    broken.stop(10)
+    broken.stop(60)
     (warning,) = caplog.records
     assert "can't read this ComfyUI's history (ZeroDivisionError)" in warning.getMessage()
 

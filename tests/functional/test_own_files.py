@@ -58,17 +58,17 @@ def test_the_log_of_a_standby_in_the_watched_directory_is_never_archived(tmp_pat
     root, state, store = tmp_path / "output", tmp_path / "state", MemoryStore()
     log = root / "logs/standby.log"
     with engine_on(root, store, state) as engine:
-        assert engine.flush(20)
+        assert engine.flush(60)
         environ = {**os.environ, **ENVIRON, "CLOUD_ARCHIVE_STATE_DIR": str(state)}
         command = [sys.executable, "-m", "cloud_archive", "watch", str(root), "--log-file", str(log)]
         with subprocess.Popen(command, env=environ, stderr=subprocess.DEVNULL) as standby:
             try:
                 until(lambda: log.is_file() and "standing by" in log.read_text(), "a standby")
                 (root / "a.bin").write_bytes(b"a")
-                assert engine.flush(20), engine.status()
+                assert engine.flush(60), engine.status()
             finally:
                 standby.terminate()
-        assert engine.flush(20), engine.status()
+        assert engine.flush(60), engine.status()
         assert engine.rescan() == "0 new files found."
         assert engine.status().skipped_files == 0
     assert sorted(store.bodies()) == ["out/a.bin"]

@@ -84,7 +84,7 @@ def uploading(
     try:
         yield pool
     finally:
-        pool.stop(5)
+        pool.stop(60)
 
 
 class HoldingStore(MemoryStore):

@@ -234,7 +234,7 @@ async def test_a_head_has_a_time_limit_also_on_a_kept_connection(engine: FakeEng
 
 async def test_connections_are_looked_at_only_while_one_waits_for_its_request(engine: FakeEngine) -> None:
     gate = held(engine)
-    async with listening(engine, ConnectionLimits(8, 6, head_seconds=0.1)) as listener, client() as session:
+    async with listening(engine, ConnectionLimits(8, 6, head_seconds=1.0)) as listener, client() as session:
         assert listener.connections._sweep is None
         body = {"file_path": "a.png"}
         upload = asyncio.ensure_future(ask(session, listener, "POST", "/cloud-sync/upload", json=body))
@@ -252,7 +252,7 @@ async def test_a_connection_that_is_answered_stays_and_one_client_leaves_room_fo
 ) -> None:
     gate = held(engine)
     async with (
-        listening(engine, ConnectionLimits(8, 6, head_seconds=0.2)) as listener,
+        listening(engine, ConnectionLimits(8, 6, head_seconds=1.0)) as listener,
         client() as first,
         client("127.0.0.2") as second,
     ):
@@ -265,7 +265,7 @@ async def test_a_connection_that_is_answered_stays_and_one_client_leaves_room_fo
         await until(lambda: len(engine.calls) == 6)
         with pytest.raises(aiohttp.ClientError):
             await ask(first, listener, "GET", STATUS)
-        await asyncio.sleep(0.5)  # longer than an idle connection may stay
+        await until(lambda: listener.connections._sweep is None)  # and looked at them
         assert (await ask(second, listener, "GET", STATUS))[0] == 200
         gate.set()
         assert {status for status, _ in await asyncio.gather(*uploads)} == {200}
@@ -302,11 +302,11 @@ async def test_a_long_download_is_not_taken_for_an_idle_connection(
         return web.FileResponse(tmp_path / "large")
 
     application.router.add_get("/large", large)
-    listener = await serve(application, limits=ConnectionLimits(8, 6, head_seconds=0.2))
+    listener = await serve(application, limits=ConnectionLimits(8, 6, head_seconds=1.0))
     try:
         async with client() as session, session.get(f"http://127.0.0.1:{listener.port}/large") as answer:
             got = len(await answer.content.read(1000))
-            await asyncio.sleep(0.6)
+            await asyncio.sleep(2.2)  # two looks at idle connections
             got += len(await answer.content.read())
             while piece := await answer.content.read():
                 got += len(piece)

@@ -32,7 +32,7 @@ def test_the_message_is_the_answer_and_comes_after_proof(root: Path, tmp_path: P
 
     def hold(operation: str, key: str) -> None:
         if operation == "PutObject":
-            go.wait(20)
+            go.wait(60)
 
     store.on_call = hold
     with receiving() as receiver, engine_on(root, store, tmp_path / "state", **settings(receiver)) as engine:
@@ -85,7 +85,7 @@ def test_options_give_tags_a_note_and_links(
 
 def test_a_dead_receiver_delays_no_upload_and_is_shown(root: Path, tmp_path: Path) -> None:
     hold = threading.Event()
-    with receiving(lambda number, handler: 200 if hold.wait(20) else None) as receiver:
+    with receiving(lambda number, handler: 200 if hold.wait(60) else None) as receiver:
         with engine_on(root, MemoryStore(), tmp_path / "state", **settings(receiver)) as engine:
             until(lambda: engine.status().running, "running")
             engine.add_jobs([passed_job(str(number)) for number in range(3)])

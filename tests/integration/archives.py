@@ -60,7 +60,7 @@ class Archive:
         try:
             yield engine
         finally:
-            engine.close(10)
+            engine.close(60)
 
     def archive_all(self, **environ: str) -> None:
         """Everything that is in the directory is in the bucket after this: real ledger, workers and uploads.

@@ -176,5 +176,6 @@ def test_its_guard_dying_alone_leaves_nothing_behind(own_seaweedfs: S3Server) ->
 
 def test_free_ports_differ_and_leave_their_offset_free() -> None:
     ports = free_ports(5, offset=10_000)
+    assert not set(ports) & set(free_ports(5, offset=10_000)), "what was given may not listen yet"
     assert len(set(ports)) == 5
     assert not any(listens(port) or listens(port + 10_000) for port in ports)

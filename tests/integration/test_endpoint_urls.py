@@ -71,7 +71,7 @@ def archive(root: Path, state: Path, environ: dict[str, str], files: dict[str, b
             (root / name).write_bytes(body)
             assert engine.upload(name, 30).http_status == 200, engine.status().to_json()
     finally:
-        engine.close(5)
+        engine.close(60)
     return engine
 
 

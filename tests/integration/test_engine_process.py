@@ -152,7 +152,7 @@ def test_the_catalog_shows_jobs_of_comfyui_also_those_that_ended_while_no_engine
     wait_until(lambda: engines[-1].state() == "idle", "it watches again")
     wait_until(lambda: job_of("b.png") == ("second", "job", True), "the next engine hears of the job")
     assert job_of("a.png") == ("first", "job", True)
-    capture.stop(10)
+    capture.stop(60)
 
 
 def test_no_argument_and_no_file_but_engine_json_holds_the_token(start: Starter) -> None:

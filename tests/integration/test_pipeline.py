@@ -35,16 +35,16 @@ def archiving(
     try:
         yield engine
     finally:
-        engine.close(10)
+        engine.close(60)
 
 
-def settled(engine: Engine, seconds: float = 30.0) -> Status:
+def settled(engine: Engine, seconds: float = 60.0) -> Status:
     """Wait until all is in the bucket."""
     assert engine.flush(seconds), engine.status().to_json()
     return engine.status()
 
 
-def until(engine: Engine, condition: Callable[[Status], bool], what: str, seconds: float = 30.0) -> Status:
+def until(engine: Engine, condition: Callable[[Status], bool], what: str, seconds: float = 60.0) -> Status:
     found: list[Status] = []
 
     def holds() -> bool:

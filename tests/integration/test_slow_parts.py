@@ -43,5 +43,5 @@ def test_on_a_slow_line_an_interruption_costs_one_part_at_the_most(
             assert whole_parts(seaweedfs) >= megabytes * MEBIBYTE // PART - 1
         assert engine.flush(60)
     finally:
-        engine.close(5)
+        engine.close(60)
     assert seaweedfs.read("out/film.mp4") == body

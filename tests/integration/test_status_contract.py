@@ -57,7 +57,7 @@ def test_the_status_of_a_real_archive_has_every_field_with_its_type(
         for number in range(12):
             archive.write(f"{number:02}.png")
         wait_until(lambda: engine.status().to_json()["uploaded_files"] == 12, "they are archived")
-        archive.write("large.bin", bytes(3_000_000))
+        archive.write("large.bin", bytes(6_000_000))
         wait_until(lambda: any(status["active"] for status in seen), "an upload under way is shown")
         wait_until(lambda: engine.status().safe_to_stop, "it is safe to stop")
         status = engine.status().to_json()

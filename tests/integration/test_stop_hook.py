@@ -11,7 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -34,11 +34,14 @@ NAMES = {f"{number:03}.png" for number in range(FILES)}
 
 @contextmanager
 def slow_daemon(
-    tmp_path: Path, server: S3Server, *, seconds: float, grace: float
-) -> Iterator[tuple[Process, Archive, dict[str, str]]]:
-    """A daemon with 200 files pending, of which some are in the bucket; each write takes `seconds`."""
+    tmp_path: Path, server: S3Server, *, grace: float
+) -> Iterator[tuple[Process, Archive, dict[str, str], Callable[[], None]]]:
+    """A daemon with 200 files pending, of which some are in the bucket; each write takes half a second.
+
+    The last of what is yielded makes the store quick.
+    """
     with FaultProxy(server.endpoint, seed=1) as proxy:
-        proxy.add(Fault(Kind.LATENCY, seconds=seconds), operations={"PutObject"})
+        slow = proxy.add(Fault(Kind.LATENCY, seconds=0.5), operations={"PutObject"})
         archive = Archive(tmp_path, server, S3_ENDPOINT_URL=proxy.url, CLOUD_ARCHIVE_WORKERS="4")
         for name in NAMES:
             archive.write(name, name.encode() * 100)
@@ -54,7 +57,7 @@ def slow_daemon(
         )  # fmt: skip
         try:
             wait_until(lambda: len(server.keys("out/")) >= 8 or daemon.poll() is not None, "some arrive", 60)
-            yield daemon, archive, environ
+            yield daemon, archive, environ, lambda: proxy.remove(slow)
         finally:
             daemon.kill()
             daemon.communicate()
@@ -69,7 +72,7 @@ def test_flush_names_what_remains_and_where_the_grace_suffices_sigterm_ends_with
 ) -> None:
     from cloud_archive.cli.app import main
 
-    with slow_daemon(tmp_path, seaweedfs, seconds=0.06, grace=60) as (daemon, _, environ):
+    with slow_daemon(tmp_path, seaweedfs, grace=60) as (daemon, _, environ, hurry):
         for name, value in environ.items():
             monkeypatch.setenv(name, value)
         before = in_bucket(seaweedfs)
@@ -85,6 +88,7 @@ def test_flush_names_what_remains_and_where_the_grace_suffices_sigterm_ends_with
         # What is in the bucket and not proven yet is named as being uploaded.
         assert not before & {entry["file"] for entry in found["remaining"] if entry["state"] == "pending"}
         assert "more" in said.err.splitlines()[-1]
+        hurry()
         daemon.send_signal(signal.SIGTERM)
         out, err = daemon.communicate(timeout=90)
     assert daemon.returncode == 0, err
@@ -95,7 +99,7 @@ def test_flush_names_what_remains_and_where_the_grace_suffices_sigterm_ends_with
 def test_where_it_is_too_short_sigterm_ends_with_1_and_exactly_what_is_missing_is_named(
     tmp_path: Path, seaweedfs: S3Server
 ) -> None:
-    with slow_daemon(tmp_path, seaweedfs, seconds=0.5, grace=1) as (daemon, archive, _):
+    with slow_daemon(tmp_path, seaweedfs, grace=1) as (daemon, archive, _, _):
         daemon.send_signal(signal.SIGTERM)
         out, err = daemon.communicate(timeout=60)
     assert daemon.returncode == 1

@@ -66,14 +66,14 @@ def _early_parts() -> Iterator[None]:
 
 
 @contextmanager
-def archiving(root: Path, environ: dict[str, str], *, read_seconds: float = 20.0) -> Iterator[Engine]:
+def archiving(root: Path, environ: dict[str, str], *, read_seconds: float = 60.0) -> Iterator[Engine]:
     settings = {"S3_PREFIX": PREFIX, "CLOUD_ARCHIVE_SETTLE_SECONDS": "0.2"} | environ
     root.mkdir(exist_ok=True)
     engine = Engine(
         root,
         state_base=root.parent / "state",
         environ=settings,
-        make_store=partial(S3Store, connect_seconds=5, read_seconds=read_seconds),
+        make_store=partial(S3Store, connect_seconds=60, read_seconds=read_seconds),
     )
     engine.start(autostart=True)
     try:
@@ -128,7 +128,7 @@ def test_fifty_mixed_files_arrive_in_every_dialect(name: str, tmp_path: Path, se
         archiving(
             tmp_path / "output",
             seaweedfs.environ(S3_ENDPOINT_URL=quirks.url),
-            read_seconds=1.0 if name == "hanging" else 20.0,
+            read_seconds=1.0 if name == "hanging" else 60.0,
         ) as engine,
     ):
         BATCH.write_files(tmp_path / "output")
@@ -155,7 +155,7 @@ def test_files_whose_every_answer_is_lost_once_arrive_once(
     """The begin of a multipart upload, each part, its end (boto3 calls that a 500), and a PutObject."""
     root = tmp_path / "output"
     large, small = BATCH.files["films/taken.mp4"], b"small"
-    seconds = 1.0 if isinstance(profile, HangingAnswer) else 20.0
+    seconds = 1.0 if isinstance(profile, HangingAnswer) else 60.0
     seaweedfs.put(f"{PREFIX}/small.png", b"taken")
     with (
         speaking(seaweedfs, profile) as quirks,
@@ -305,7 +305,7 @@ def test_the_check_tells_the_truth_about_every_dialect(name: str, seaweedfs: S3S
         environ = seaweedfs.environ(S3_ENDPOINT_URL=quirks.url, S3_PREFIX=PREFIX)
         steps = run_check(
             lambda: load_settings(environ),
-            make_store=partial(S3Store, connect_seconds=5, read_seconds=5),
+            make_store=partial(S3Store, connect_seconds=60, read_seconds=2 if name == "hanging" else 60),
         )
     failed = [(step.name, step.cause, step.cure) for step in steps if step.ok is False]
     found = {step.name: step for step in steps}

@@ -255,7 +255,7 @@ def test_a_store_that_repeats_the_secrets_brings_them_nowhere(
             root,
             state_base=tmp_path / "state",
             environ=environ,
-            make_store=partial(S3Store, connect_seconds=2, read_seconds=2),
+            make_store=partial(S3Store, connect_seconds=60, read_seconds=60),
         )
         engine.subscribe(events.append)
         engine.start(autostart=True)

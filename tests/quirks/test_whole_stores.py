@@ -72,7 +72,7 @@ class Machine:
         root.mkdir(exist_ok=True)
         self.root = root
         settings = load_settings(server.environ(S3_ENDPOINT_URL=url, S3_PREFIX="out"))
-        self.store = S3Store(settings, connect_seconds=5, read_seconds=10)
+        self.store = S3Store(settings, connect_seconds=60, read_seconds=60)
         self.uploader = Uploader(
             self.store, root, make_key=lambda path: f"out/{path}", session_id="s", wait=lambda seconds: None
         )
@@ -419,12 +419,12 @@ def test_the_second_look_does_not_wait_for_a_slow_first_probe(
     first = threading.Thread(target=store.upload, args=("first.png", b"first"))
     first.start()
     try:
-        assert profile.asked.wait(30)
+        assert profile.asked.wait(60)
         outcome = store.upload("race.png", b"ours")
         assert store.store.capabilities.create_only is CreateOnly.UNKNOWN, "the probe is still under way"
     finally:
         profile.go_on.set()
-        first.join(30)
+        first.join(60)
     assert outcome.key == "out/race (1).png"
     assert seaweedfs.read("out/race (1).png") == b"ours"
     assert seaweedfs.read("out/race.png") == b"theirs"
@@ -446,14 +446,14 @@ def test_a_probe_that_ends_in_time_saves_the_second_look(
     monkeypatch.setattr(probes, "wait_for_end", wait)
     with ThreadPoolExecutor(2) as pool:
         first = pool.submit(store.upload, "first.png", b"first")
-        assert profile.asked.wait(30)
+        assert profile.asked.wait(60)
         second = pool.submit(store.upload, "second.png", b"second")
         try:
-            assert waiting.wait(30)
+            assert waiting.wait(60)
         finally:
             profile.go_on.set()
-        assert first.result(30).key == "out/first.png"
-        assert second.result(30).key == "out/second.png"
+        assert first.result(60).key == "out/first.png"
+        assert second.result(60).key == "out/second.png"
     assert [name for name, key, _ in log_of(store) if "second.png" in key] == ["HeadObject", "PutObject"]
 
 

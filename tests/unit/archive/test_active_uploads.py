@@ -35,4 +35,4 @@ def test_waiting_ends_with_the_last_upload() -> None:
     uploads.begin(claim("one"))
     assert not uploads.wait_until_none(0.01)
     threading.Timer(0.05, uploads.end, args=([claim("one")],)).start()
-    assert uploads.wait_until_none(10)
+    assert uploads.wait_until_none(60)

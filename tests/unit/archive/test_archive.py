@@ -25,4 +25,4 @@ def test_a_file_that_nobody_looked_at_yet_holds_the_drain(
         archiver.rescan(10)
         assert not archiver.drain(0.3)
     finally:
-        archiver.stop(5)
+        archiver.stop(60)

@@ -77,7 +77,7 @@ def test_a_batch_has_one_commit_for_each_step(
     pool = pool_on(ledger, root, store, reports)
     pool.start()
     until(lambda: len(reports.archived) == 64, "all are archived")
-    pool.stop(5)
+    pool.stop(60)
     assert store.bodies() == bodies
     # Three for a batch of sixteen, and every fourth claim takes the oldest alone.
     assert len(commits) <= 3 * (64 // BATCH_FILES + 4)
@@ -104,7 +104,7 @@ def test_a_refusal_in_a_batch_sends_the_rest_back_to_the_queue_untried(ledger: L
     assert len(store.calls) == 3, "none was tried behind the closed gate"
     pool.retry()
     until(all_archived(ledger, 30), "all are archived")
-    pool.stop(5)
+    pool.stop(60)
     assert store.bodies() == bodies
 
 
@@ -121,7 +121,7 @@ def test_what_is_more_urgent_goes_before_the_rest_of_a_batch(ledger: Ledger, roo
     pool = pool_on(ledger, root, store, reports)
     pool.start()
     until(all_archived(ledger, 41), "all are archived")
-    pool.stop(5)
+    pool.stop(60)
     # The one after it may be the oldest, which has its turn now and then.
     assert ("PutObject", "new000.png") in store.calls[3:5]
 
@@ -136,7 +136,7 @@ def test_a_file_that_vanished_or_changed_in_a_batch_spoils_no_other(ledger: Ledg
     pool.start()
     until(all_archived(ledger, 18), "the others are archived")
     until(lambda: reports.vanished == ["old003.png"], "one is gone")
-    pool.stop(5)
+    pool.stop(60)
     assert store.bodies() == bodies
     assert ledger.totals().pending.files == 1, "the changed one, which settles first"
 
@@ -160,7 +160,7 @@ def test_a_ledger_that_fails_a_step_of_a_batch_loses_and_doubles_nothing(
     pool = pool_on(ledger, root, store, reports)
     pool.start()
     until(all_archived(ledger, 20), "archived in the end")
-    pool.stop(5)
+    pool.stop(60)
     assert store.bodies() == bodies
     assert len(reports.archived) == len(set(reports.archived))
 

@@ -37,7 +37,7 @@ def test_a_claim_whose_end_could_not_be_committed_is_taken_up_again(
         until(lambda: ledger.totals().archived.files == 1, "archived at the second try")
         until(lambda: pool.ledger_trouble is None, "the trouble is over")
     finally:
-        pool.stop(5)
+        pool.stop(60)
     assert store.bodies() == {"a.png": b"a"}
 
 
@@ -65,7 +65,7 @@ def test_a_pending_version_whose_file_went_back_to_an_archived_one_does_not_wait
         archiver.start()
         (root / "a.png").write_bytes(b"one")
         assert archiver.flush(60)
-        archiver.stop(5)
+        archiver.stop(60)
         before = (root / "a.png").stat()
         added(archiver.ledger, root, "a.png", b"two!")
         (root / "a.png").write_bytes(b"one")

@@ -61,7 +61,7 @@ def test_a_fault_at_the_start_that_passes_costs_time_only(
             root.mkdir()
         until(lambda: engine.status(scan=False).running and engine.problems == (), "it begins")
     finally:
-        engine.close(5)
+        engine.close(60)
 
 
 def test_an_engine_that_cannot_begin_for_an_unexpected_reason_says_so(tmp_path: Path, root: Path) -> None:

@@ -53,7 +53,7 @@ def test_a_standby_outlives_a_fault_that_passes(
         with engine_on(root, store, state) as standby:
             assert standby.status().state.value == "standby"
             monkeypatch.setattr(open_archive, "open_ledger", failing)
-            first.close(5)
+            first.close(60)
             assert failed.wait(60)
             until(lambda: standby.status(scan=False).running, "it takes over after all")
             assert standby.problems == ()

@@ -90,7 +90,7 @@ def test_a_safe_status_holds_until_an_event_comes_and_never_where_none_comes(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with archiving(root, MemoryStore()) as archiver:
-        assert archiver.flush(10)
+        assert archiver.flush(60)
         run = archiver.pipeline.watch
         assert run is not None
         assert archiver.safety.still_safe()
@@ -151,7 +151,7 @@ def test_it_is_not_safe_to_stop_before_the_second_look(
     def hold(operation: str, key: str) -> None:
         if operation == "HeadObject" and key in store.objects:
             looking.set()
-            go_on.wait(30)
+            go_on.wait(60)
 
     store.on_call = hold
     with archiving(root, store, start=False, CLOUD_ARCHIVE_WORKERS="1") as archiver:
@@ -159,13 +159,13 @@ def test_it_is_not_safe_to_stop_before_the_second_look(
             added(archiver.ledger, root, f"{number}.png", b"a" * size_bytes)
         archiver.start()
         try:
-            assert looking.wait(20)
+            assert looking.wait(60)
             status = archiver.status()
             assert len(store.bodies()) == count
             assert (status.safe_to_stop, status.uploaded_files, status.pending_files) == (False, 0, count)
             assert not archiver.flush(0.2)
         finally:
             go_on.set()
-        assert archiver.flush(20)
+        assert archiver.flush(60)
         status = archiver.status()
         assert (status.safe_to_stop, status.uploaded_files, status.pending_files) == (True, count, 0)

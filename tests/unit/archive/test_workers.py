@@ -51,7 +51,7 @@ def test_workers_rest_when_there_is_nothing_to_do_after_the_store_asked_for_fewe
         time.sleep(0.5)
         assert ledger.asked < 20
     finally:
-        pool.stop(5)
+        pool.stop(60)
         ledger.close()
 
 
@@ -110,7 +110,7 @@ def test_an_abort_that_failed_is_made_up_for_later(root: Path, monkeypatch: pyte
     assert ledger.abandoned() == [("k", upload_id)]
     pool.start()
     until(lambda: not ledger.abandoned(), "it is aborted")
-    pool.stop(5)
+    pool.stop(60)
     assert not store.uploads
     ledger.close()
 
@@ -140,5 +140,5 @@ def test_aborts_are_made_up_for_although_there_is_always_something_to_upload(
     pool.start()
     until(lambda: not ledger.abandoned(), "it is aborted")
     over.set()
-    pool.stop(5)
+    pool.stop(60)
     assert not store.uploads

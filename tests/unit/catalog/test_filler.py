@@ -307,7 +307,7 @@ def test_what_is_archived_later_is_read_without_polling(
 
     monkeypatch.setattr(stage.filler, "fill", counted)
     stage.filler.start()
-    assert stage.filler.caught_up.wait(20)
+    assert stage.filler.caught_up.wait(60)
     resting = len(looks)
     assert not stage.filler._committed.wait(1.2), "an idle ledger wakes nobody"
     assert len(looks) == resting

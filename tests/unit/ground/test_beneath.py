@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 import threading
@@ -242,6 +243,7 @@ def test_entries_are_looked_at_where_they_are(kind: str, root: Path) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="counts in /proc")
 def test_no_descriptor_stays_open(kind: str, root: Path) -> None:
+    gc.collect()  # what earlier tests left behind
     before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208
     for path in ("a/b/c.png", "a/b/none", "none/c.png", "a", "../x", "top.png/x"):
         for act in (open_file, stat_file):
@@ -254,7 +256,7 @@ def test_no_descriptor_stays_open(kind: str, root: Path) -> None:
     with open_folder(root, "a") as folder, folder.entries() as entries:
         list(entries)
     folder.close()
-    assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
+    assert len(os.listdir("/proc/self/fd")) <= before  # noqa: PTH208
 
 
 @pytest.mark.skipif(os.open not in os.supports_dir_fd, reason="needs openat")

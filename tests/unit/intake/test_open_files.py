@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import socket
 import subprocess
@@ -76,10 +77,11 @@ def test_a_file_behind_a_linked_folder_is_not_asked_about(tmp_path: Path) -> Non
 def test_asking_leaves_no_lease_and_no_descriptor_behind(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     path.write_bytes(b"x")
+    gc.collect()  # what earlier tests left behind
     before = len(list(Path("/proc/self/fd").iterdir()))
     for _ in range(50):
         has_writer(tmp_path, path.name)
-    assert len(list(Path("/proc/self/fd").iterdir())) == before
+    assert len(list(Path("/proc/self/fd").iterdir())) <= before
     with path.open("ab") as writer:  # a lease left behind would make this wait for 45 s
         writer.write(b"y")
 

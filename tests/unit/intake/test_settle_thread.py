@@ -34,7 +34,7 @@ def test_the_thread_survives_and_ends_in_time(bench: Bench) -> None:
     bench.write("a.bin")
     thread.hint("a.bin", SCANNED)
     assert done.wait(60)
-    assert thread.stop(5)
+    assert thread.stop(60)
     assert not thread.alive
 
 
@@ -55,4 +55,4 @@ def test_the_thread_goes_on_after_a_poll_that_raised(bench: Bench, monkeypatch: 
     thread.hint("a", SCANNED)
     assert second.wait(60)
     assert thread.alive
-    assert thread.stop(5)
+    assert thread.stop(60)

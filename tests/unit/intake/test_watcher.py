@@ -37,7 +37,7 @@ def test_auto_polls_on_a_network_filesystem_and_native_does_not(
     two = _quiet(tmp_path, "native")
     two.start()
     assert not two.polling
-    two.stop(5)
+    two.stop(60)
 
 
 def test_where_native_watching_cannot_be_set_up_it_polls_says_why_and_tries_again(
@@ -68,7 +68,7 @@ def test_where_native_watching_cannot_be_set_up_it_polls_says_why_and_tries_agai
     assert not one.polling
     assert one.description.startswith("native events (")
     assert len(lost) == 1
-    one.stop(5)
+    one.stop(60)
 
 
 def test_a_missing_root_is_waited_for(tmp_path: Path) -> None:
@@ -85,4 +85,4 @@ def test_a_missing_root_is_waited_for(tmp_path: Path) -> None:
     assert len(lost) == 1
     one.check()
     assert len(lost) == 1
-    one.stop(5)
+    one.stop(60)

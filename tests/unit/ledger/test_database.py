@@ -160,7 +160,7 @@ def test_an_unexpected_error_of_the_writer_thread_reaches_the_caller_and_ends_no
 
     monkeypatch.setattr(module, "_commit", breaks_once)
     with ThreadPoolExecutor(1) as executor, pytest.raises(LedgerError):
-        executor.submit(ledger.remember, "a", "b").result(5)
+        executor.submit(ledger.remember, "a", "b").result(60)
     ledger.remember("c", "d")
     assert ledger.recall("c") == "d"
 

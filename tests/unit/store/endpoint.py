@@ -6,7 +6,6 @@ import base64
 import hashlib
 import http.server
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from email.utils import formatdate
@@ -28,7 +27,7 @@ class Reply:
     headers: dict[str, str] = field(default_factory=dict)
     body: bytes = b""
     close: bool = False
-    wait_seconds: float = 0
+    silent: bool = False  # no answer until the client hangs up
 
 
 @dataclass
@@ -70,8 +69,9 @@ class Endpoint:
                 script = endpoint.replies
                 found = script.pop(0) if len(script) > 1 else script[0]
                 reply = found(seen) if callable(found) else found
-                time.sleep(reply.wait_seconds)
-                if reply.close:
+                if reply.silent:
+                    self.rfile.read(1)
+                if reply.close or reply.silent:
                     self.close_connection = True
                     return
                 self.send_response_only(reply.status)

@@ -101,7 +101,7 @@ def store(endpoint: EndlessEndpoint) -> Iterator[S3Store]:
         "S3_BUCKET": "bucket",
         "S3_ENDPOINT_URL": endpoint.url,
     }
-    made = S3Store(load_settings(environ), read_seconds=20)
+    made = S3Store(load_settings(environ), read_seconds=60)
     made.use_sdk_only()  # only the SDK's way has a limit on bytes
     yield made
     made.close()

@@ -50,9 +50,12 @@ def endpoint() -> Iterator[Endpoint]:
 def make(endpoint: Endpoint) -> Iterator[Callable[..., S3Store]]:
     made: list[S3Store] = []
 
-    def build(*replies: Reply, known: Capabilities | None = None, **extra: str) -> S3Store:
+    def build(
+        *replies: Reply, known: Capabilities | None = None, read_seconds: float = 60, **extra: str
+    ) -> S3Store:
         endpoint.replies = list(replies) or [OK]
-        found = S3Store(load_settings(environ(endpoint.url, **extra)), capabilities=known, read_seconds=0.5)
+        settings = load_settings(environ(endpoint.url, **extra))
+        found = S3Store(settings, capabilities=known, read_seconds=read_seconds)
         made.append(found)
         return found
 
@@ -106,7 +109,7 @@ def test_every_key_is_sent_as_it_is_or_left_to_the_sdk(key: str) -> None:
 
 ENDPOINT = Endpoint()
 ENDPOINT.replies = [OK]
-FAST = FastPath(load_settings(environ(ENDPOINT.url)), user_agent="test", read_seconds=5)
+FAST = FastPath(load_settings(environ(ENDPOINT.url)), user_agent="test", read_seconds=60)
 
 
 def test_keys_do_not_show() -> None:
@@ -165,7 +168,7 @@ def test_a_taken_key_is_told_without_the_sdk_and_another_write_under_way_is_not(
 
 
 def test_a_silent_store_is_a_read_timeout(endpoint: Endpoint, make: Any) -> None:
-    store = make(Reply(wait_seconds=0.8))
+    store = make(Reply(silent=True), read_seconds=0.5)
     with pytest.raises(StoreError) as silent:
         put(store)
     assert silent.value.failure.code == "ReadTimeout"

@@ -45,7 +45,7 @@ def test_a_link_is_signed_with_version_4_and_says_how_the_store_answers(store: S
     assert query["response-content-type"] == "image/png"
     assert query["response-content-disposition"] == ANSWER.content_disposition
     assert urlsplit(link.url).path.endswith("out/f%C3%BCchse.png")
-    assert link.expires_at == pytest.approx(time.time() + DAY, abs=5)
+    assert link.expires_at == pytest.approx(time.time() + DAY, abs=60)
     assert not link.may_end_early
     assert SECRET not in link.url
     assert "Signature" not in repr(link)
@@ -54,7 +54,7 @@ def test_a_link_is_signed_with_version_4_and_says_how_the_store_answers(store: S
 def test_a_link_lasts_seven_days_at_the_most(store: S3Store) -> None:
     link = store.presign("a.png", 30 * DAY, ANSWER)
     assert int(query_of(link.url)["X-Amz-Expires"]) == MAX_LINK_SECONDS
-    assert link.expires_at == pytest.approx(time.time() + MAX_LINK_SECONDS, abs=5)
+    assert link.expires_at == pytest.approx(time.time() + MAX_LINK_SECONDS, abs=60)
 
 
 def test_links_of_a_session_token_may_end_early() -> None:

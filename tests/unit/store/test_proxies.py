@@ -103,7 +103,7 @@ def test_a_refusal_by_a_proxy_names_the_proxy(
         monkeypatch.setenv("HTTP_PROXY", f"http://me:planted-pass@127.0.0.1:{port}")
         monkeypatch.setenv("HTTPS_PROXY", f"http://me:planted-pass@127.0.0.1:{port}")
         store = S3Store(
-            load_settings(ENVIRON | {"S3_ENDPOINT_URL": endpoint}), connect_seconds=2, read_seconds=2
+            load_settings(ENVIRON | {"S3_ENDPOINT_URL": endpoint}), connect_seconds=60, read_seconds=60
         )
         requests: list[Callable[[], object]] = [lambda: store.head("a"), lambda: next(store.list(""), None)]
         for request in requests:
