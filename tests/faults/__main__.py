@@ -137,7 +137,10 @@ def told(line: str) -> None:
 
 def find_all(chosen: argparse.Namespace, seed: int, server: S3Server, directory: Path) -> bool:
     """Returns whether all held."""
-    figures = catalog_machines(chosen.machines, chosen.times, 20, seed, server, directory / "machines")
+    place = directory / "machines"
+    figures = catalog_machines(
+        chosen.machines, chosen.times, 20, seed, server, place, round_seconds=60 / max(1, chosen.times)
+    )
     print(*figures.lines(), sep="\n")
     return figures.held
 

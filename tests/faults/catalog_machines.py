@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
@@ -14,11 +15,14 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from cloud_archive.api.client import running_engine
 from cloud_archive.catalog.bucket.compaction import compact_month, delete_replaced, months_in
 from cloud_archive.catalog.bucket.copy import BucketCatalog, opened_catalog
-from cloud_archive.catalog.bucket.names import CatalogFolder
+from cloud_archive.catalog.bucket.names import CatalogFolder, parse_name
+from cloud_archive.catalog.bucket.segment import Decoded, decode
 from cloud_archive.catalog.export import asset_rows
 from cloud_archive.config.settings import Settings, load_settings
+from cloud_archive.errors import CloudArchiveError
 from cloud_archive.keys import RESERVED_FOLDER
 from cloud_archive.store.s3 import S3Store
 from tests.fork_server import Forked, popen
@@ -37,6 +41,8 @@ class Figures:
     kills: int = 0
     objects: int = 0
     segments: int = 0
+    rows: int = 0
+    rows_again: int = 0
     seconds: float = 0.0
     problems: list[str] = field(default_factory=list)
 
@@ -46,8 +52,9 @@ class Figures:
 
     def lines(self) -> list[str]:
         return [
-            f"{self.machines} machines, {self.kills} kills, {self.objects} objects, {self.segments} segments in"
-            f" {self.seconds:.0f} s: {len(self.problems)} problems",
+            f"{self.machines} machines, {self.kills} kills, {self.objects} objects in {self.seconds:.0f} s;"
+            f" {self.segments} segments with {self.rows} rows, {self.rows_again} of them written again after a kill:"
+            f" {len(self.problems)} problems",
             *self.problems[:50],
         ]
 
@@ -72,12 +79,25 @@ class Machine:
             | {"PYTHONPATH": str(PACKAGE_ROOT)}
         )
         self._process: Any = None
+        self._ended = threading.Event()
+        self._flushing = threading.Thread(target=self._flush, name=f"flush-{self.name}")
         self.prompts: dict[str, str] = {}
 
     def start(self, *more: str) -> None:
         with self._log.open("a") as log:
             arguments = [sys.executable, "-m", "cloud_archive", "watch", *more, str(self.root)]
             self._process = popen(arguments, env=self._environ, stdout=log, stderr=log)
+
+    def flush_all_the_time(self) -> None:
+        """Have segments written as soon as there are rows, so that kills come in the midst of that; until `finish`."""
+        self._flushing.start()
+
+    def _flush(self) -> None:
+        while not self._ended.wait(0.05):
+            with contextlib.suppress(CloudArchiveError, OSError):
+                engine = running_engine(self.root, self._environ)
+                if engine is not None:
+                    engine.call("POST", "/cloud-sync/flush", {"timeout_seconds": 5})
 
     def write(self, dice: random.Random, count: int) -> None:
         for _ in range(count):
@@ -97,25 +117,41 @@ class Machine:
 
     def finish(self) -> str:
         """Run `watch --once`; returns how it ended."""
+        self._ended.set()
+        self._flushing.join(60)
         self.start("--once")
         status = self._process.wait(300)
         return "" if status == 0 else f"{self.name} ended with {status}: {self._log.read_text()[-500:]}"
 
 
 def catalog_machines(
-    machines: int, kills: int, files: int, seed: int, server: S3Server, directory: Path
+    machines: int,
+    kills: int,
+    files: int,
+    seed: int,
+    server: S3Server,
+    directory: Path,
+    *,
+    round_seconds: float = 2.0,
 ) -> Figures:
-    """Let `machines` archive, kill each `kills` times with `files` new files before each kill, and look at the end."""
+    """Let `machines` archive, kill each `kills` times with `files` new files before each kill, and look at the end.
+
+    Args:
+        round_seconds: in which each machine is killed once.
+    """
     dice = random.Random(seed)
     began = time.monotonic()
     all_machines = [Machine(number, directory, server) for number in range(machines)]
     figures = Figures(machines)
     for machine in all_machines:
         machine.start()
+        machine.flush_all_the_time()
     for _ in range(kills):
         for machine in dice.sample(all_machines, machines):
             machine.write(dice, files)
-            time.sleep(dice.uniform(0.0, 2.0) / machines)  # the moment of the kill is what is tried
+            time.sleep(
+                dice.uniform(0.0, 2 * round_seconds) / machines
+            )  # the moment of the kill is what is tried
             machine.kill()
             figures.kills += 1
             machine.start()
@@ -130,6 +166,7 @@ def catalog_machines(
     names = {digest: machine.name for machine in all_machines for digest in machine.prompts}
     figures.objects = len(objects)
     settings = load_settings(server.environ(S3_PREFIX=PREFIX))
+    figures.rows, figures.rows_again = written_rows(every)
     figures.problems += compared("a new machine", settings, directory / "eleventh", objects, prompts, names)
     figures.segments = compact_by_two(settings)
     for delete in (False, True):
@@ -139,6 +176,18 @@ def catalog_machines(
         figures.problems += compared("after compaction", settings, place, objects, prompts, names)
     figures.seconds = time.monotonic() - began
     return figures
+
+
+def written_rows(objects: dict[str, bytes]) -> tuple[int, int]:
+    """Return how many rows all segments have, and how many of them repeat one."""
+    folder = CatalogFolder.of(PREFIX)
+    keys = [
+        row["key"]
+        for key, body in objects.items()
+        if parse_name(folder.name(key)) is not None
+        for row in decode([body], Decoded(), size_bytes=len(body))
+    ]
+    return len(keys), len(keys) - len(set(keys))
 
 
 def compared(

@@ -92,3 +92,43 @@ def athena_table(bucket: str, base: str) -> str:
         "WITH SERDEPROPERTIES ('ignore.malformed.json' = 'true')\n"
         f"LOCATION 's3://{bucket}/{base}segments/'"
     )
+
+
+def latest_query(table: str = "segments") -> str:
+    """Return a query in plain SQL for the latest row of each key that was not deleted since; edits are left out."""
+    return f"""\
+SELECT * FROM (
+    SELECT *, row_number() OVER (
+        PARTITION BY key ORDER BY clock DESC, reader DESC, job_id IS NULL, machine DESC NULLS LAST
+    ) AS place
+    FROM (
+        SELECT *, max(CASE WHEN op = 'del' THEN clock END) OVER (PARTITION BY key) AS deleted_at,
+            count(CASE WHEN op = 'put' THEN machine END) OVER (PARTITION BY key, sha256) AS machines
+        FROM {table} WHERE op IN ('put', 'del')
+    )
+    WHERE op = 'put' AND (machine IS NOT NULL OR sha256 IS NULL OR machines = 0)
+)
+WHERE place = 1 AND (deleted_at IS NULL OR clock > deleted_at)"""
+
+
+def spark_schema() -> str:
+    """Return the schema of segments as `spark.read.schema` takes it: without it Spark reads all files twice."""
+    return ", ".join(f"{one.name} {_HIVE[one.kind]}" for one in COLUMNS)
+
+
+def spark_reading(bucket: str, base: str) -> str:
+    """Return Python that makes a view of the segments of a bucket; `base` ends in `/`."""
+    lines: list[str] = []
+    for one in COLUMNS:
+        declared = f"{one.name} {_HIVE[one.kind]}"
+        if lines and len(lines[-1]) + len(declared) < 100:
+            lines[-1] += f", {declared}"
+        else:
+            lines.append(declared)
+    schema = ",\n".join(f"    {line}" for line in lines)
+    return (
+        f'SCHEMA = """\n{schema}\n"""\n'
+        f'FILES = "s3a://{bucket}/{base}segments/*/*.jsonl.gz"\n'
+        "segments = spark.read.schema(SCHEMA).json(FILES)\n"
+        'segments.createOrReplaceTempView("segments")'
+    )

@@ -7,7 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from cloud_archive.catalog.bucket.engines import athena_table, duckdb_assets, trino_table
+from cloud_archive.catalog.bucket.engines import (
+    athena_table,
+    duckdb_assets,
+    duckdb_columns,
+    latest_query,
+    spark_reading,
+    trino_table,
+)
 from cloud_archive.catalog.export import COLUMNS, asset_rows, connect, export_jsonl, run_sql
 from cloud_archive.errors import CatalogError
 
@@ -22,13 +29,17 @@ BASE = "comfyui-outputs/.cloud-archive/v1/"
     ("name", "text"),
     [
         ("duckdb", duckdb_assets("segments/*/*.jsonl.gz")),
+        ("latest", latest_query()),
+        ("spark", spark_reading("my-outputs", BASE)),
         ("trino", trino_table("my-outputs", BASE)),
         ("athena", athena_table("my-outputs", BASE)),
     ],
 )
 def test_the_page_shows_what_the_code_generates(name: str, text: str) -> None:
     found = re.search(
-        rf"<!-- {name} -->\n```sql\n(.*?)\n```\n<!-- /{name} -->", PAGE.read_text("utf-8"), re.DOTALL
+        rf"<!-- {name} -->\n```(?:sql|python)\n(.*?)\n```\n<!-- /{name} -->",
+        PAGE.read_text("utf-8"),
+        re.DOTALL,
     )
     assert found is not None
     assert found[1] == text
@@ -51,6 +62,10 @@ def test_duckdb_over_segments_sees_what_a_machine_sees(tmp_path: Path) -> None:
     expected = sorted(tuple(row[name] for name in names) for row in asset_rows(other.database))
     assert expected
     assert seen == expected
+    # The plain query for the other engines finds the same, without edits.
+    table = f"read_json('{tmp_path}/bucket/segments/*/*.jsonl.gz', columns = {duckdb_columns()})"
+    latest = connect().execute(f"SELECT key, prompt, sha256 FROM ({latest_query(table)}) ORDER BY key")
+    assert latest.fetchall() == [row[:3] for row in expected]
     # The same through `catalog sql` and an export.
     columns, rows = run_sql(
         other.database, "SELECT key, rating FROM assets ORDER BY key", tmp_path / "scratch"
