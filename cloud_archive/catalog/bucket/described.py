@@ -12,7 +12,6 @@ from ...text import clean_text
 from ...upload.source import content_type
 from ..describe import Description
 from ..graph_facts import Lora
-from ..matching import MAX_INTEGER
 from ..recipes import ids_of, recipe_ids
 from ..rows import folder_and_name, media_kind, stored_path, stored_seed
 from ..schema import HAS_PROMPT, HAS_WORKFLOW
@@ -54,7 +53,7 @@ def described_assets(db: sqlite3.Connection, puts: Mapping[bytes, Row]) -> list[
                 folders[folder],
                 name,
                 stored_path(_path(row), row["key"]),
-                row.get("mtime_ns", min(int(row["clock"] * 1e9), MAX_INTEGER)),
+                row.get("mtime_ns", int(row["clock"] * 1e9)),
                 float(row["clock"]),
                 max(0, row.get("size", 0)),
                 bytes.fromhex(sha256) if sha256 is not None and _DIGEST.fullmatch(sha256) else None,

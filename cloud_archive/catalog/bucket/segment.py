@@ -23,6 +23,7 @@ MAX_EXPANSION = 200  # a gzipped byte gives so many at the most; JSON lines of t
 _LEAST_EXPANDED = 16 * 1024 * 1024  # so that small segments of equal rows are no bombs
 _PIECE = 256 * 1024
 _NAMES_IN_A_ROW = 1000
+MAX_CLOCK = 9e9  # seconds since 1970, in the year 2255: as nanoseconds it fits into 64 bits
 _MAX_KEY_BYTES = 1024
 _DECODER = json.JSONDecoder()
 
@@ -205,7 +206,7 @@ def _row(line: bytes, found: Decoded) -> dict[str, Any] | None:
 
 def _has_identity(row: dict[str, Any]) -> bool:
     key = row.get("key")
-    if not key or "clock" not in row:
+    if not key or not 0 <= row.get("clock", -1) <= MAX_CLOCK:
         return False
     try:
         return len(key.encode()) <= _MAX_KEY_BYTES

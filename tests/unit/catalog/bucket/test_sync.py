@@ -6,20 +6,25 @@ import gzip
 import itertools
 import json
 import random
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from cloud_archive.catalog.bucket.fields import FIELDS
 from cloud_archive.catalog.bucket.names import CatalogFolder, new_names, new_ulid
 from cloud_archive.catalog.bucket.segment import Decoded, encode
 from cloud_archive.catalog.bucket.sync import CatalogSync, Denied, file_troubles
 from cloud_archive.catalog.bucket.tables import packed_of
 from cloud_archive.catalog.database import CatalogDatabase, open_catalog
+from cloud_archive.catalog.export import asset_rows
 from cloud_archive.catalog.identity import asset_id
 from cloud_archive.catalog.rows import ArchivedObject, add_archived
-from cloud_archive.catalog.search import search
+from cloud_archive.catalog.search import facets, search
 from cloud_archive.errors import StoreError
 from tests.memory_store import MemoryStore, refuse
 
@@ -228,6 +233,43 @@ def test_hostile_rows_harm_nothing(store: MemoryStore, other: Other, tmp_path: P
     )
     assert other.found("path:02.png")[0]["mime_type"] == "image/png"
     assert any("outside the archive" in trouble for trouble in other.troubles())
+
+
+ANY_TEXT = st.text(st.characters(exclude_categories=()), max_size=12)
+ANY_LONG = st.integers(-(2**63), 2**63 - 1)
+ANY_DOUBLE = st.floats(-1e18, 1e18, exclude_min=True, exclude_max=True)
+KINDS = {
+    "string": ANY_TEXT,
+    "long": ANY_LONG,
+    "double": ANY_DOUBLE,
+    "boolean": st.booleans(),
+    "strings": st.lists(ANY_TEXT, max_size=3),
+    "loras": st.lists(
+        st.fixed_dictionaries({"name": ANY_TEXT}, optional={"strength": ANY_DOUBLE}), max_size=2
+    ),
+}
+ANY_ROW = st.fixed_dictionaries(
+    {"op": st.sampled_from(["put", "set", "del"]), "clock": ANY_DOUBLE},
+    optional={one.name: KINDS[one.kind] for one in FIELDS if one.name not in ("op", "clock", "key")},
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(ANY_ROW, min_size=1, max_size=4), ANY_TEXT)
+def test_rows_of_the_right_types_never_end_a_pass(rows: list[dict[str, Any]], name: str) -> None:
+    with tempfile.TemporaryDirectory() as directory:
+        store = MemoryStore()
+        lines = [{"op": "header", "version": 1}, *(row | {"key": f"out/{name}.png"} for row in rows)]
+        segment, _ = new_names("evil", NOW)
+        store.add(FOLDER.key(segment), gzip.compress("\n".join(map(json.dumps, lines)).encode()))
+        other = Other(Path(directory), store)
+        assert other.sync.sync().files == 1
+        other.everything()
+        other.found("x model:x rating:1 width:1 job:x")
+        with other.database.reading() as db:
+            facets(db)
+        list(asset_rows(other.database))
+        other.database.close()
 
 
 def packed_of_any(database: CatalogDatabase) -> list[Any]:
