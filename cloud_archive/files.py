@@ -160,10 +160,13 @@ def fingerprints(files: Sequence[tuple[str, os.stat_result]]) -> tuple[int, ...]
     digests = b"".join(
         [
             blake2b(
-                f"{stat.st_size}/{within_64_bits(stat.st_mtime_ns)}/{path}".encode("utf-8", "surrogatepass"),
+                f"{stat.st_size}/{ns if -_FAR_NS <= ns < _FAR_NS else within_64_bits(ns)}/{path}".encode(
+                    "utf-8", "surrogatepass"
+                ),
                 digest_size=8,
             ).digest()
             for path, stat in files
+            for ns in (stat.st_mtime_ns,)
         ]
     )
     return struct.unpack(f">{len(files)}q", digests)

@@ -10,8 +10,10 @@ import os
 
 from ..files import FileVersion, clock_tick_ns
 from ..ledger.ledger import COMPARE_WITH_BUCKET, FIRST_START, FIRST_START_BEGUN, Ledger
+from .unarchived import FoundFile
 
 BASELINE_BATCH = 20_000  # files in one commit
+LONGEST_TICK_SECONDS = 2.0  # of `clock_tick_ns`
 
 
 class BaselineBuilder:
@@ -40,12 +42,31 @@ class BaselineBuilder:
         interrupted = self._before < started_at
         self._by_change = interrupted and ledger.recall(COMPARE_WITH_BUCKET) is None
 
-    def add_if_old(self, fingerprint: int, stat: os.stat_result) -> bool:
-        """Add a file that has no row, if it is old. Returns whether it is."""
-        if not (self._adds and is_older(stat, self._before, by_change=self._by_change)):
-            return False
-        self._fingerprints.append(fingerprint)
-        return True
+    def add_old(
+        self, files: list[tuple[int, FoundFile]]
+    ) -> tuple[list[FoundFile], list[tuple[int, FoundFile]]]:
+        """Add those of the files that are old.
+
+        Args:
+            files: without a row or baseline entry, with their fingerprints.
+
+        Returns:
+            The old files, and the others.
+        """
+        if not self._adds:
+            return [], files
+        before, by_change = self._before, self._by_change
+        # As good as `is_older` for nearly all files, at a fifth of its cost.
+        surely_ns = -1 << 63 if by_change else int((before - LONGEST_TICK_SECONDS) * 1e9)
+        old, young = [], []
+        for entry in files:
+            fingerprint, file = entry
+            if file[1].st_mtime_ns < surely_ns or is_older(file[1], before, by_change=by_change):
+                self._fingerprints.append(fingerprint)
+                old.append(file)
+            else:
+                young.append(entry)
+        return old, young
 
     def commit(self, *, at_least: int = BASELINE_BATCH) -> None:
         """Commit what was added, if that is `at_least` so many files."""

@@ -6,11 +6,14 @@ safe to stop. One `scandir` pass; rows are looked up in bulk.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
+from concurrent.futures import Future
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,7 +24,8 @@ from ..intake.walk import stable_inodes, walk
 from ..ledger.doubts import Doubts
 from ..ledger.ledger import Ledger
 from .baseline import BaselineBuilder, is_older
-from .unarchived import FoundFile, Tally, batches, skip_reason, without_row
+from .executor import DaemonExecutor
+from .unarchived import BATCH, FoundFile, KnownBatch, Tally, batches, look_up, skip_reason
 
 logger = logging.getLogger("cloud_archive.reconcile")
 
@@ -238,21 +242,21 @@ class Reconciler:
                 SkipReason.OWN if self._selection.is_own(path) else reason, False
             ),
         )
-        for batch in batches(files):
-            if self._stopping:
-                return found, self.tally
-            digest = _digest(batch)
-            if digest in unchanged:
-                self._unchanged[digest] = unchanged[digest]
-                total.add(unchanged[digest].tally)
-                doubts.same += unchanged[digest].archived_files
-                continue
-            doubtful, same = doubts.files, doubts.same
-            tally, hinted = self._scan_batch(batch, baseline, doubts)
-            total.add(tally)
-            found += sum(hinted)
-            if not hinted and doubts.files == doubtful:
-                self._unchanged[digest] = _BatchResult(tally, doubts.same - same)
+        with contextlib.closing(self._looked_up(batches(files), unchanged)) as looked_up:
+            for digest, batch in looked_up:
+                if self._stopping:
+                    return found, self.tally
+                if batch is None:
+                    self._unchanged[digest] = unchanged[digest]
+                    total.add(unchanged[digest].tally)
+                    doubts.same += unchanged[digest].archived_files
+                    continue
+                doubtful, same = doubts.files, doubts.same
+                tally, hinted = self._scan_batch(batch, baseline, doubts)
+                total.add(tally)
+                found += sum(hinted)
+                if not hinted and doubts.files == doubtful:
+                    self._unchanged[digest] = _BatchResult(tally, doubts.same - same)
         if self._stopping:
             return found, self.tally
         if baseline is not None:
@@ -271,8 +275,40 @@ class Reconciler:
         self._unchanged, self._unchanged_in = {}, generation
         return before
 
+    def _looked_up(
+        self, found: Iterator[list[FoundFile]], unchanged: Mapping[int, _BatchResult]
+    ) -> Generator[tuple[int, KnownBatch | None], None, None]:
+        """Look batches up in the ledger; of a large directory in a thread, while the next batch is read.
+
+        Yields:
+            The hash of each batch, in their order, and what the ledger knows; None for a batch in `unchanged`.
+        """
+        executor = DaemonExecutor(1, "cloud-archive-scan-ledger")
+        ahead: tuple[int, Future[KnownBatch]] | None = None
+        older_likely = False
+        try:
+            for batch in found:
+                digest = _digest(batch)
+                call = partial(look_up, batch, self._ledger, inodes=self._inodes, older_likely=older_likely)
+                following: tuple[int, Future[KnownBatch]] | None = None
+                if digest not in unchanged and len(batch) == BATCH:  # a shorter one is the last
+                    following = digest, executor.submit(call)
+                if ahead is not None:
+                    looked_up = ahead[1].result()
+                    older_likely = len(looked_up.known.baseline) > BATCH // 2
+                    yield ahead[0], looked_up
+                ahead = following
+                if digest in unchanged:
+                    yield digest, None
+                elif following is None:
+                    yield digest, call()
+            if ahead is not None:
+                yield ahead[0], ahead[1].result()
+        finally:
+            executor.shutdown(wait=False, cancel_futures=True)
+
     def _scan_batch(
-        self, batch: list[FoundFile], baseline: BaselineBuilder | None, doubts: Doubts
+        self, batch: KnownBatch, baseline: BaselineBuilder | None, doubts: Doubts
     ) -> tuple[Tally, list[bool]]:
         """Hint the new files of a batch.
 
@@ -280,28 +316,30 @@ class Reconciler:
             What is beside the ledger, and for each hinted file whether it has any bytes.
         """
         if baseline is not None and self._selection.unmatched:
-            for path, _ in batch:
+            for path, _ in batch.files:
                 self._selection.note_match(path)
+        batch.add_doubts(doubts, self._selection)
         tally, hinted = Tally(), []
-        for fingerprint, path, stat, is_old in without_row(
-            batch, self._ledger, self._selection, doubts, inodes=self._inodes
-        ):
+        tally.count_older(batch.older, self._selection)
+        unknown = batch.unknown
+        if unknown and baseline is not None:
+            older, unknown = baseline.add_old(unknown)
+            tally.count_older(older, self._selection)
+            baseline.commit()
+        for fingerprint, (path, stat) in unknown:
             reason = skip_reason(self._selection, path, stat)
-            old = is_old or (baseline is not None and baseline.add_if_old(fingerprint, stat))
-            tally.count(reason, old)
+            tally.count(reason, False)
             wanted = reason is None or reason is SkipReason.EMPTY
-            if not old and wanted and self._needs_hint(fingerprint, stat.st_size):
+            if wanted and self._needs_hint(fingerprint, stat.st_size):
                 self._on_new(path)
                 hinted.append(bool(stat.st_size))
-        if baseline is not None:
-            baseline.commit()
         return tally, hinted
 
     def doubtful_paths(self) -> Iterator[str]:
         """Walk through the directory and yield the files that were touched since they were archived."""
         for batch in batches(walk(self._root, self._selection.wants_directory)):
             doubts = Doubts()
-            without_row(batch, self._ledger, self._selection, doubts, inodes=self._inodes)
+            look_up(batch, self._ledger, inodes=self._inodes).add_doubts(doubts, self._selection)
             yield from doubts.paths
 
     def _scan_unknown_root(self, on_error: Callable[[str, str], None]) -> int:
@@ -309,10 +347,8 @@ class Reconciler:
         found = 0
         self._unchanged = {}
         for batch in batches(walk(self._root, self._selection.wants_directory, on_error)):
-            for _, path, stat, is_old in without_row(
-                batch, self._ledger, self._selection, Doubts(), inodes=self._inodes
-            ):
-                if is_old or not stat.st_size or is_older(stat, self._started_at):
+            for _, (path, stat) in look_up(batch, self._ledger, inodes=self._inodes).unknown:
+                if not stat.st_size or is_older(stat, self._started_at):
                     continue
                 if skip_reason(self._selection, path, stat) is None:
                     self._on_new(path)

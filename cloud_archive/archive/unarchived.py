@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -17,7 +17,7 @@ from ..errors import CloudArchiveError
 from ..files import SkipReason, fingerprints
 from ..intake.selection import Selection
 from ..intake.walk import stable_inodes, walk
-from ..ledger.doubts import Doubts, compare
+from ..ledger.doubts import Comparison, Doubts, compare
 from ..ledger.ledger import Ledger
 from ..text import count_noun
 
@@ -50,6 +50,17 @@ class Tally:
             self.baseline += 1
         else:
             self.unseen += 1
+
+    def count_older(self, files: Iterable[FoundFile], selection: Selection) -> None:
+        """Add files from before the first start."""
+        skip, wanted = selection.skip_reason, 0
+        for path, stat in files:
+            reason = skip(path)
+            if reason is None and stat.st_size:
+                wanted += 1
+            else:
+                self.count(reason or SkipReason.EMPTY, True)
+        self.baseline += wanted
 
     def add(self, other: Tally) -> None:
         """Add the counts of another part of the directory."""
@@ -124,26 +135,56 @@ def skip_reason(selection: Selection, path: str, stat: os.stat_result) -> SkipRe
     return selection.skip_reason(path) or (None if stat.st_size else SkipReason.EMPTY)
 
 
-def without_row(
-    batch: list[FoundFile], ledger: Ledger, selection: Selection, doubts: Doubts, *, inodes: bool
-) -> list[tuple[int, str, os.stat_result, bool]]:
-    """Return the files without a row: fingerprint, path, stat, and whether they are part of the baseline.
+class KnownBatch(NamedTuple):
+    """A batch of files, and what the ledger knows of them.
+
+    Attributes:
+        prints: the fingerprint of each file.
+    """
+
+    files: list[FoundFile]
+    prints: Sequence[int]
+    known: Comparison
+
+    @property
+    def older(self) -> list[FoundFile]:
+        """The files from before the first start that were not archived since."""
+        older = self.known.baseline
+        if len(older) == len(self.files):
+            return self.files
+        if not older:
+            return []
+        return [file for file, each in zip(self.files, self.prints, strict=True) if each in older]
+
+    @property
+    def unknown(self) -> list[tuple[int, FoundFile]]:
+        """The files that the ledger does not know, with their fingerprints."""
+        unknown = self.known.unknown
+        if not unknown:
+            return []
+        return [(each, file) for file, each in zip(self.files, self.prints, strict=True) if each in unknown]
+
+    def add_doubts(self, doubts: Doubts, selection: Selection) -> None:
+        """Add the files that have a row and were touched since."""
+        doubts.same += self.known.same
+        doubtful = self.known.doubtful
+        if doubtful:
+            for (path, _), each in zip(self.files, self.prints, strict=True):
+                if each in doubtful and selection.wants(path):
+                    doubts.add(path)
+
+
+def look_up(
+    batch: list[FoundFile], ledger: Ledger, *, inodes: bool, older_likely: bool = False
+) -> KnownBatch:
+    """Look the files up in the ledger.
 
     Args:
-        doubts: gets the files that have a row and were touched since.
         inodes: see `stable_inodes`.
+        older_likely: see `compare`; the answer is the same.
     """
     prints = fingerprints(batch)
-    unknown, older, doubtful, same = compare(ledger, batch, prints, inodes=inodes)
-    doubts.same += same
-    found: list[tuple[int, str, os.stat_result, bool]] = []
-    if unknown or older or doubtful:
-        for fingerprint, (path, stat) in zip(prints, batch, strict=True):
-            if fingerprint in unknown or fingerprint in older:
-                found.append((fingerprint, path, stat, fingerprint in older))
-            elif fingerprint in doubtful and selection.wants(path):
-                doubts.add(path)
-    return found
+    return KnownBatch(batch, prints, compare(ledger, batch, prints, inodes=inodes, older_likely=older_likely))
 
 
 def unarchived_files(
@@ -173,10 +214,14 @@ def unarchived_files(
     for batch in batches(files):
         for path, _ in batch if selection.unmatched else ():
             selection.note_match(path)
-        for _, path, stat, is_old in without_row(batch, ledger, selection, doubts, inodes=inodes):
-            reason = skip_reason(selection, path, stat)
-            if reason is not SkipReason.OWN:
-                yield UnarchivedFile(path, stat.st_size, reason, is_old)
+        found = look_up(batch, ledger, inodes=inodes)
+        found.add_doubts(doubts, selection)
+        unknown, older = found.known.unknown, found.known.baseline
+        for (path, stat), each in zip(batch, found.prints, strict=True) if unknown or older else ():
+            if each in unknown or each in older:
+                reason = skip_reason(selection, path, stat)
+                if reason is not SkipReason.OWN:
+                    yield UnarchivedFile(path, stat.st_size, reason, each in older)
         yield from skipped
         skipped.clear()
     yield from skipped

@@ -19,6 +19,7 @@ MEDIA_EXTENSIONS = (
 
 _TEMPORARY = (".part", ".tmp", "~")
 _LONGEST_TEMPORARY = max(map(len, _TEMPORARY))
+_LAST_OF_TEMPORARY = frozenset(letter for each in _TEMPORARY for letter in (each[-1], each[-1].upper()))
 _MEDIA_SUFFIXES = tuple(f".{extension}" for extension in MEDIA_EXTENSIONS)
 _LONGEST_MEDIA = max(map(len, _MEDIA_SUFFIXES))
 
@@ -64,9 +65,9 @@ class Selection:
         """Return why the file at `path` is left out; None if it is selected."""
         if path.startswith(".") or "/." in path:
             return SkipReason.HIDDEN
-        if path[-_LONGEST_TEMPORARY:].lower().endswith(_TEMPORARY):
+        if path[-1:] in _LAST_OF_TEMPORARY and path[-_LONGEST_TEMPORARY:].lower().endswith(_TEMPORARY):
             return SkipReason.TEMPORARY
-        if self.is_own(path):
+        if self._own is not None and path in self._own:
             return SkipReason.OWN
         if self._unmatched:
             self.note_match(path)

@@ -43,6 +43,7 @@ def compare(
     fingerprints: Sequence[int],
     *,
     inodes: bool,
+    older_likely: bool = False,
 ) -> Comparison:
     """Compare files with the ledger, with a single query if nothing is new.
 
@@ -50,7 +51,16 @@ def compare(
         batch: relative paths and `stat` results.
         fingerprints: the fingerprint of each file of the batch.
         inodes: whether files keep their inode numbers here; see `walk.stable_inodes`.
+        older_likely: that single query is about files from before the first start, and not about rows.
     """
+    if older_likely:
+        others = _not_older(ledger, fingerprints)
+        if not others:
+            return Comparison(set(), set(fingerprints), set(), 0)
+        if len(others) < len(batch):
+            left = [pair for pair in zip(batch, fingerprints, strict=True) if pair[1] in others]
+            found = compare(ledger, [file for file, _ in left], [each for _, each in left], inodes=inodes)
+            return found._replace(baseline=found.baseline | set(fingerprints) - others)
     rest = _changed_or_new(ledger, batch, fingerprints, inodes)
     same = len(batch) - len(rest)
     if not rest:
@@ -86,6 +96,17 @@ def compare(
         else:
             same += 1
     return Comparison(unknown, baseline, doubtful, same)
+
+
+def _not_older(ledger: Ledger, fingerprints: Sequence[int]) -> set[int]:
+    """Return the fingerprints that have a row, or are not those of files from before the first start."""
+    rows = ledger.read(
+        "SELECT value FROM json_each(?) AS given"
+        " WHERE NOT EXISTS (SELECT 1 FROM baseline WHERE fingerprint = given.value AND archived IS NULL)"
+        " OR EXISTS (SELECT 1 FROM files WHERE fingerprint = given.value)",
+        (json.dumps(fingerprints),),
+    )
+    return {row[0] for row in rows}
 
 
 def _changed_or_new(

@@ -40,7 +40,8 @@ def test_which_scans_leave_old_files_alone(
         ledger.remember(FIRST_START, "1.0")
     fingerprint, stat = old_file(root)
     builder = BaselineBuilder(ledger, backfill=backfill, started_at=time.time())
-    assert builder.add_if_old(fingerprint, stat) is adds
+    file = (fingerprint, ("old.png", stat))
+    assert builder.add_old([file]) == (([file[1]], []) if adds else ([], [file]))
     builder.finish()
     assert (ledger.unknown([stat_version(root, "old.png")]) == []) is adds
     assert ledger.recall(FIRST_START) is not None
@@ -49,7 +50,7 @@ def test_which_scans_leave_old_files_alone(
 def test_all_clears_what_was_left_alone_before(root: Path, ledger: Ledger) -> None:
     fingerprint, stat = old_file(root)
     first = BaselineBuilder(ledger, backfill="missed", started_at=time.time())
-    first.add_if_old(fingerprint, stat)
+    first.add_old([(fingerprint, ("old.png", stat))])
     first.finish()
     BaselineBuilder(ledger, backfill="all", started_at=time.time())
     assert ledger.unknown([stat_version(root, "old.png")])
@@ -58,7 +59,8 @@ def test_all_clears_what_was_left_alone_before(root: Path, ledger: Ledger) -> No
 def test_files_are_committed_in_large_batches(root: Path, ledger: Ledger) -> None:
     builder = BaselineBuilder(ledger, backfill="missed", started_at=time.time())
     for number in range(3):
-        builder.add_if_old(*old_file(root, f"{number}.png"))
+        fingerprint, stat = old_file(root, f"{number}.png")
+        builder.add_old([(fingerprint, (f"{number}.png", stat))])
     versions = [stat_version(root, f"{number}.png") for number in range(3)]
     builder.commit(at_least=4)
     assert len(ledger.unknown(versions)) == 3
@@ -72,7 +74,8 @@ def test_after_a_first_start_that_was_killed_files_that_came_since_are_new(
     """Moved in with an old mtime: its change time says that it came later."""
     ledger.remember(FIRST_START_BEGUN, str(time.time() - 60))
     builder = BaselineBuilder(ledger, backfill="missed", started_at=time.time() + 60)
-    assert not builder.add_if_old(*old_file(root))
+    fingerprint, stat = old_file(root)
+    assert builder.add_old([(fingerprint, ("old.png", stat))])[0] == []
 
 
 def test_in_doubt_a_file_is_new(root: Path) -> None:

@@ -16,10 +16,11 @@ from typing import Any
 import pytest
 
 from cloud_archive.archive.reconcile import Reconciler
+from cloud_archive.archive.unarchived import look_up
 from cloud_archive.files import FileVersion, fingerprints
 from cloud_archive.intake.selection import Selection
 from cloud_archive.intake.walk import scan
-from cloud_archive.ledger.ledger import Ledger
+from cloud_archive.ledger.ledger import FIRST_START, Ledger
 from cloud_archive.ledger.recovery import open_ledger
 
 
@@ -134,10 +135,84 @@ def test_many_fingerprints_at_once_are_those_of_each(tmp_path: Path) -> None:
     assert fingerprints([]) == ()
 
 
+def of_two(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have scans take two files at a time, so that a few are a large directory."""
+    monkeypatch.setattr("cloud_archive.archive.unarchived.BATCH", 2)
+    monkeypatch.setattr("cloud_archive.archive.reconcile.BATCH", 2)
+
+
+@pytest.fixture
+def queries(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Each query for several files, in its order."""
+    found: list[str] = []
+    read = ledger.read
+
+    def noted(sql: str, values: Any = ()) -> list[tuple[Any, ...]]:
+        if "json_each" in sql:
+            found.append(sql)
+        return read(sql, values)
+
+    monkeypatch.setattr(ledger, "read", noted)
+    return found
+
+
+@pytest.mark.parametrize("older", [False, True])
+def test_a_large_directory_in_which_nothing_is_new_is_one_query_for_each_batch(
+    root: Path, ledger: Ledger, queries: list[str], monkeypatch: pytest.MonkeyPatch, older: bool
+) -> None:
+    of_two(monkeypatch)
+    for number in range(9):
+        os.utime(_written(root / f"{number}.png"), (1000, 1000))
+    known = [file for file in scan(root) if file.mtime_ns == 1000 * 10**9]
+    if older:
+        ledger.change(lambda db: db.execute("DELETE FROM files") and None)
+        ledger.add_to_baseline(file.fingerprint for file in scan(root))
+    else:
+        ledger.add(known)
+    with reconciling(root, ledger, backfill="none") as (reconciler, told):
+        queries.clear()
+        ledger.remember("anything", "new")
+        assert reconciler.now(60) == 0
+        assert reconciler.tally.baseline == (11 if older else 0)
+    assert told == []
+    # What the first batch shows is known when the third is looked up.
+    assert len(queries) == (6 + 2 if older else 6)
+
+
+def test_what_a_large_directory_holds_is_told_whatever_is_likely(
+    root: Path, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    of_two(monkeypatch)
+    ledger.remember(FIRST_START, "1.0")
+    for number in range(20):
+        os.utime(_written(root / f"{number:02}.png"), (1000, 1000))
+    versions = [file for file in scan(root) if file.path[:2].isdigit()]
+    ledger.add_to_baseline(file.fingerprint for file in versions if int(file.path[:2]) % 5 not in (2, 3))
+    ledger.add(file for file in versions if int(file.path[:2]) % 5 == 2)
+    with reconciling(root, ledger, backfill="missed") as (reconciler, told):
+        assert reconciler.now(60) == 4
+        assert sorted(set(told)) == ["03.png", "08.png", "13.png", "18.png"]
+        assert (reconciler.tally.baseline, reconciler.tally.unseen) == (12, 4)
+
+
+def test_the_answer_about_a_batch_does_not_depend_on_what_was_likely(tmp_path: Path, ledger: Ledger) -> None:
+    files = [(path.name, path.stat()) for path in (_written(tmp_path / f"{n}.png") for n in range(5))]
+    versions = [FileVersion.of_stat(*file) for file in files]
+    touched = versions[1]._replace(changed_ns=1)
+    ledger.add([versions[0], touched, versions[3]])
+    ledger.change(lambda db: db.execute("UPDATE files SET state = 3") and None)
+    # The last has a row and counts as older too: the row counts.
+    ledger.add_to_baseline([versions[2].fingerprint, versions[3].fingerprint])
+    for some in (files, files[2:3], files[:1], files[1:4]):
+        likely = look_up(some, ledger, inodes=True, older_likely=True)
+        assert likely == look_up(some, ledger, inodes=True)
+    assert likely.known.doubtful == {touched.fingerprint}
+
+
 def test_what_is_older_is_noted_in_pieces_and_to_the_last_file(
     root: Path, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cloud_archive.archive.unarchived.BATCH", 2)
+    of_two(monkeypatch)
     monkeypatch.setattr("cloud_archive.archive.baseline.BASELINE_BATCH", 4)
     ledger.clear_baseline()
     for number in range(11):
