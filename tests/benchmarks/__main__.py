@@ -4,7 +4,7 @@ Into a page with `<!-- table -->` in it, such as docs/performance.md, only the l
 
 `page` measures all that docs/performance.md shows; `curves` and `requests` are its other parts alone. `process [N]`
 measures whole processes, and files a second by workers. What operations take is measured by itself: `verify [OBJECTS]`,
-`report [ROWS]`, `catalog [ROWS]`, `catalog-bucket [ROWS]`, `scale-out [ARCHIVERS] [FILES EACH]`.
+`report [ROWS]`, `catalog [ROWS]`, `catalog-bucket [ROWS]`, `thumbnails [FILES]`, `scale-out [ARCHIVERS] [FILES EACH]`.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from tests.benchmarks import (
     report_million,
     requests_per_file,
     scale_out,
+    thumbnails,
     verify_20000,
     whole_process,
 )
@@ -36,6 +37,7 @@ OPERATIONS: dict[str, Callable[..., int]] = {
     "report": report_million.main,
     "catalog": catalog_million.main,
     "catalog-bucket": catalog_bucket.main,
+    "thumbnails": thumbnails.main,
     "scale-out": scale_out.main,
     "process": whole_process.main,
     "requests": requests_per_file.main,

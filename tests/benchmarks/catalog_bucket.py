@@ -1,23 +1,28 @@
 """What the catalog in the bucket takes: a new machine and a million rows, on a SeaweedFS on loopback.
 
-`python -m tests.benchmarks catalog-bucket [ROWS]`. Rows are those of catalog_million.py. Packs are not written: a new
+`python -m tests.benchmarks catalog-bucket [ROWS…]`. Rows are those of catalog_million.py. Packs are not written: a new
 machine does not read them. The new machine is a process of its own, so that its memory is its own.
 """
 
 from __future__ import annotations
 
+import json
+import os
 import subprocess
 import sys
 import tempfile
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from cloud_archive.catalog.bucket.names import CatalogFolder, new_names
+from cloud_archive.catalog.bucket.follower import IDLE_SECONDS, WATCHED_SECONDS
+from cloud_archive.catalog.bucket.names import CatalogFolder, days_around, new_names
 from cloud_archive.catalog.bucket.objects import SEGMENT_TYPE, write_proven
 from cloud_archive.catalog.bucket.outgoing import MAX_ROWS
 from cloud_archive.catalog.bucket.segment import encode
+from cloud_archive.catalog.bucket.sync import RECENT_DAYS
+from cloud_archive.catalog.bucket.writer import WRITE_AFTER_SECONDS
 from cloud_archive.config.settings import load_settings
+from cloud_archive.maintenance.costs import load_prices
 from cloud_archive.store.s3 import S3Store
 from tests.servers import S3Server, running_seaweedfs
 
@@ -25,10 +30,11 @@ from .catalog_million import put_rows
 
 PREFIX = "comfyui-outputs"
 FILES_A_DAY = 2000
-PUT_DOLLARS = 0.005 / 1000  # https://aws.amazon.com/s3/pricing/, us-east-1, PUT and LIST
-GET_DOLLARS = 0.0004 / 1000
+WATCHED_HOURS = 2  # a day, in which somebody looks at the gallery
 _SOURCE = """
-import resource, sys, threading, time
+import time
+began = time.monotonic()
+import json, resource, sys
 from pathlib import Path
 from cloud_archive.catalog.bucket.copy import opened_catalog
 from cloud_archive.catalog.search import search
@@ -37,39 +43,46 @@ from cloud_archive.store.s3 import S3Store
 
 settings = load_settings()
 store = S3Store(settings)
-began = time.monotonic()
 first = []
 with opened_catalog(Path(sys.argv[1]) / "catalog.sqlite3", store, settings) as opened:
     def look(done, total):
         if done and not first:
             with opened.database.reading() as db:
                 found = search(db, "fox")
-            first.append((time.monotonic() - began, found.total))
+            first.append(time.monotonic() - began)
     result = opened.syncing().sync(on_progress=look)
     took = time.monotonic() - began
     opened.database.read("PRAGMA wal_checkpoint(TRUNCATE)")
     size = (Path(sys.argv[1]) / "catalog.sqlite3").stat().st_size
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-print(f"first search after {first[0][0]:.2f} s ({first[0][1]} found)")
-print(f"everything, {result.rows:,} rows, after {took:.1f} s: {result.rows / took:,.0f} rows a second")
-print(f"memory {peak:.0f} MiB at the most, {size / max(1, result.rows):.0f} bytes a row on disk")
+used = resource.getrusage(resource.RUSAGE_SELF)
+print(json.dumps({
+    "first": first[0] if first else took, "everything": took, "rows": result.rows,
+    "cpu": used.ru_utime + used.ru_stime, "memory": used.ru_maxrss / 1024, "disk": size,
+}))
 """
+HEADER = (
+    "| rows | segments | in the bucket | first search | everything | CPU | rows a second | memory | on disk |",
+    "|---|---|---|---|---|---|---|---|---|",
+)
 
 
-def main(rows: int = 1_000_000) -> int:
-    """Fill a bucket, let a new machine read it, and print the figures. Returns the exit status."""
-    with tempfile.TemporaryDirectory() as directory, running_seaweedfs(Path(directory) / "store") as server:
-        size, files = _fill(server.with_fresh_bucket(), rows, Path(directory))
-        print(f"{rows:,} rows in {files:,} segments: {size / rows:.0f} bytes a row in the bucket")
-        _print_costs(size / rows)
+def main(*sizes: int) -> int:
+    """Fill a bucket with so many rows, let a new machine read it, and print the figures. Returns the exit status."""
+    print(*HEADER, sep="\n")
+    for rows in sizes or (10_000, 100_000, 1_000_000):
+        with (
+            tempfile.TemporaryDirectory() as directory,
+            running_seaweedfs(Path(directory) / "store") as server,
+        ):
+            size = _fill(server.with_fresh_bucket(), rows, Path(directory))
+    print(*_costs(size / rows), sep="\n")
     return 0
 
 
-def _fill(server: S3Server, rows: int, directory: Path) -> tuple[int, int]:
+def _fill(server: S3Server, rows: int, directory: Path) -> int:
     settings = load_settings(server.environ(S3_PREFIX=PREFIX))
     store = S3Store(settings)
     folder = CatalogFolder.of(PREFIX)
-    began = time.monotonic()
     total = 0
     with ThreadPoolExecutor(4) as pool:
 
@@ -83,29 +96,48 @@ def _fill(server: S3Server, rows: int, directory: Path) -> tuple[int, int]:
         for size in pool.map(write, range(0, rows, MAX_ROWS)):
             total += size
     store.close()
-    print(f"written in {time.monotonic() - began:.0f} s", flush=True)
     place = directory / "new-machine"
-    subprocess.run(
+    ended = subprocess.run(
         [sys.executable, "-c", _SOURCE, str(place)],
         env={**_clean_environment(), **server.environ(S3_PREFIX=PREFIX)},
         check=True,
+        stdout=subprocess.PIPE,
     )
-    return total, -(-rows // MAX_ROWS)
-
-
-def _print_costs(bytes_a_row: float) -> None:
-    """What 2,000 files a day cost on AWS: one engine that runs all day, and somebody who looks for an hour."""
-    writes = 2 * min(24 * 12, FILES_A_DAY)  # a segment and a pack each five minutes at the most
-    lists = 5 * (24 * 12 + 120)
-    reads = 24 * 12
-    dollars = 30 * ((writes + lists) * PUT_DOLLARS + reads * GET_DOLLARS)
+    found = json.loads(ended.stdout)
+    assert found["rows"] == rows
+    files = -(-rows // MAX_ROWS)
     print(
-        f"{FILES_A_DAY:,} files a day, spread over it: {writes} PUT, {lists} LIST, {reads} GET a day for each other"
-        f" machine, {dollars:.2f} dollars a month; {FILES_A_DAY * 30 * bytes_a_row / 1e6:.0f} MB of rows a month"
+        f"| {rows:,} | {files:,} | {total / 1e6:.1f} MB, {total / rows:.0f} bytes a row | {found['first']:.1f} s"
+        f" | {found['everything']:.1f} s | {found['cpu']:.1f} s | {rows / found['everything']:,.0f}"
+        f" | {found['memory']:.0f} MiB | {found['disk'] / 1e6:.0f} MB, {found['disk'] / rows:.0f} bytes a row |",
+        flush=True,
     )
+    return total
+
+
+def _costs(bytes_a_row: float) -> list[str]:
+    """What 2,000 files a day cost: one engine that runs all day, and one that follows it, watched for two hours."""
+    writes = 2 * int(min(86_400 / WRITE_AFTER_SECONDS, FILES_A_DAY))  # a segment and a pack
+    watched = WATCHED_HOURS * 3600
+    passes = watched / WATCHED_SECONDS + (86_400 - watched) / IDLE_SECONDS
+    days = list(days_around(0.0, RECENT_DAYS - 1))
+    lists = int(passes * (len(days) + len({day[:7] for day in days})))
+    reads = writes // 2
+    prices = {each.name: each for each in load_prices().providers}
+    lines = [
+        f"{FILES_A_DAY:,} files a day, spread over it: {writes} PUT a day for the machine that writes,"
+        f" {lists:,} LIST and {reads} GET for each that follows it,"
+        f" {FILES_A_DAY * 30 * bytes_a_row / 1e6:.0f} MB of rows a month"
+    ]
+    for name in ("AWS S3", "Cloudflare R2"):
+        price = prices[name]
+        dollars = [
+            30 * count * million / 1e6
+            for count, million in ((writes + lists, price.writes_million), (reads, price.reads_million))
+        ]
+        lines.append(f"{name}: {sum(dollars):.2f} dollars a month for both")
+    return lines
 
 
 def _clean_environment() -> dict[str, str]:
-    import os
-
     return {name: value for name, value in os.environ.items() if not name.startswith(("S3_", "AWS_", "R2_"))}

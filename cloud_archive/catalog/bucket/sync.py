@@ -31,7 +31,7 @@ logger = logging.getLogger("cloud_archive.catalog")
 _PARALLEL = 4
 _AHEAD = 8  # files that are read before they are needed
 _MAX_AHEAD_BYTES = 4 * 1024 * 1024  # a larger one is read when its turn comes, piece by piece
-_RECENT_DAYS = 2
+RECENT_DAYS = 2
 
 
 class Denied(StoreError):
@@ -138,7 +138,7 @@ class CatalogSync:
     def _listed(self, recent: bool) -> Iterator[tuple[ObjectInfo, FileName]]:
         if recent:
             now = self._clock()
-            days = list(days_around(now, _RECENT_DAYS - 1))
+            days = list(days_around(now, RECENT_DAYS - 1))
             prefixes = [f"{MONTHS}/{month}/" for month in dict.fromkeys(day[:7] for day in days)]
             prefixes += [f"{SEGMENTS}/{day}/" for day in days]
         else:
