@@ -203,12 +203,13 @@ export class StatusClient extends EventTarget {
    * @param {string} path
    * @param {object} [body]
    * @param {"POST"|"PATCH"} [method]
+   * @param {AbortSignal} [signal]  what ends it; default: a timeout
    * @returns {Promise<any>}
    * @throws {RequestFailed} the server refused or can't be reached.
    */
-  async post(path, body, method = "POST") {
+  async post(path, body, method = "POST", signal = AbortSignal.timeout(ACTION_MS)) {
     /** @type {RequestInit} */
-    const options = { method, signal: AbortSignal.timeout(ACTION_MS) };
+    const options = { method, signal };
     if (body !== undefined) {
       options.headers = { "Content-Type": "application/json" };
       options.body = JSON.stringify(body);

@@ -176,6 +176,26 @@ export interface DayCount {
   count: number;
 }
 
+/** Where a tile stands, and its size, in pixels. */
+export interface Place {
+  x: number;
+  y: number;
+  width: number;
+  height: number;
+}
+
+/** How the tiles of one day stand. Places count from 0. */
+export interface DayLayout {
+  height: number;
+  position: (place: number) => Place;
+  /** The places between two heights: `[first, end)`. */
+  between: (from: number, to: number) => [first: number, end: number];
+  /** The place above (-1) or below (1), where the day has one. */
+  neighbour: (place: number, step: 1 | -1) => number | undefined;
+  /** The place of the first or last row that is nearest to a distance from the left. */
+  edge: (x: number, last: boolean) => number;
+}
+
 /** The answer of `GET /cloud-sync/facets`: days newest first, all others the most frequent first. */
 export interface Facets {
   models: DayCount[];
@@ -187,10 +207,31 @@ export interface Facets {
   days: DayCount[];
   /** Files that are not read yet, so that only their names are found. */
   unread?: number;
+  /** While other machines' files are loaded: how many are searched, and about how many there are. */
+  loading?: { searched: number; total: number } | null;
+  /** Why other machines' files can't be read. */
+  trouble?: string | null;
 }
 
 /** The facets that are lists of names with counts. */
-export type FacetName = Exclude<keyof Facets, "unread">;
+export type FacetName = Exclude<keyof Facets, "unread" | "loading" | "trouble">;
+
+/** One link of a share, and when it ends. */
+export interface SharedLink {
+  name: string;
+  url: string;
+  expires_at: string;
+}
+
+/** The answer of `POST /cloud-sync/share`. */
+export interface ShareAnswer {
+  /** What `cloud-archive unshare` takes; null: nothing was made that could be deleted. */
+  share: string | null;
+  album: { title: string; url: string; expires_at: string } | null;
+  links: SharedLink[];
+  errors: { name: string; message: string }[];
+  warnings: string[];
+}
 
 /** What can be done with an asset where the gallery is shown: ComfyUI's canvas; null on the daemon's page. */
 export interface CanvasActions {
@@ -214,6 +255,8 @@ export interface GalleryContext {
   copy: (text: string) => Promise<void>;
   /** Show a sentence for a while. */
   say: (text: string, tone: "good" | "bad") => void;
+  /** Open the dialog that shares some assets. */
+  share: (assets: Asset[]) => void;
   /** Save edits of some assets; null where it failed, which was said. */
   edit: (assets: Asset[], changes: Partial<Asset>) => Promise<Asset[] | null>;
 }

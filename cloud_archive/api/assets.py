@@ -50,9 +50,9 @@ class AssetHandlers:
 
     async def facets(self, request: web.Request, asked: Arguments) -> web.Response:
         def call() -> dict[str, Any]:
-            query = self._scope(request).narrow(asked["q"])
-            catalog = self._engine.catalog()
-            return catalog.facets(query) | {"unread": catalog.unread_files()}
+            scope, catalog = self._scope(request), self._engine.catalog()
+            others = catalog.others() if scope.shows_others else {"loading": None, "trouble": None}
+            return catalog.facets(scope.narrow(asked["q"])) | {"unread": catalog.unread_files()} | others
 
         return web.json_response(await self._lanes.run("catalog", call, _SECONDS["facets"]))
 

@@ -36,6 +36,11 @@ class GalleryScope:
         self._setting = setting
         self._machine = machine
 
+    @property
+    def shows_others(self) -> bool:
+        """Whether what other machines archived may be seen."""
+        return self._setting == "all"
+
     def narrow(self, query: str) -> str:
         """Return the query for what may be seen. RequestRefused: 403, nothing may."""
         self._refuse_off()

@@ -162,6 +162,14 @@ class Catalog:
             self.database.read("SELECT count(*) FROM assets WHERE reader = 0 AND next_try IS NULL")[0][0]
         )
 
+    def others(self) -> dict[str, Any]:
+        """What `GET /cloud-sync/facets` says of other machines' files: see docs/http.md."""
+        left, trouble = (0, None) if self._link is None else self._link.others()
+        if not left:
+            return {"loading": None, "trouble": trouble}
+        searched = int(self.database.read("SELECT sum(files) FROM totals")[0][0])
+        return {"loading": {"searched": searched, "total": searched + left}, "trouble": trouble}
+
     def wait_until_filled(self, timeout_seconds: float) -> bool:
         """Return whether every archived file was read within this time."""
         return self._filler is not None and self._filler.caught_up.wait(timeout_seconds)

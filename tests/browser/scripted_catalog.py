@@ -6,7 +6,8 @@ import io
 import json
 import uuid
 from collections import Counter
-from datetime import date, datetime, time, timedelta
+from collections.abc import Sequence
+from datetime import date, datetime, time, timedelta, timezone
 from typing import Any
 
 from aiohttp import web
@@ -77,15 +78,19 @@ class ScriptedCatalog:
         calls: method, path and query or body of each call.
         failure: where it is set, (status, message) of every answer.
         workflow: of every asset.
-        picture_size: of every picture.
+        picture_size: of every picture that has no shape of its own.
+        shapes: sizes that the assets have one after another, and their pictures; empty: all are alike.
+        loading, trouble: what `/facets` says of other machines' files.
     """
 
-    def __init__(self, count: int = 0, *, per_day: int = 500) -> None:
+    def __init__(self, count: int = 0, *, per_day: int = 500, shapes: Sequence[tuple[int, int]] = ()) -> None:
         self.assets: list[dict[str, Any]] = []  # newest first
         self.calls: list[tuple[str, str, Any]] = []
         self.failure: tuple[int, str] | None = None
+        self.loading: dict[str, int] | None = None
+        self.trouble: str | None = None
         self.workflow: dict[str, Any] = {"nodes": [], "links": [], "version": 0.4}
-        self._pictures: dict[int, bytes] = {}
+        self._pictures: dict[tuple[int, tuple[int, int]], bytes] = {}
         self._days: dict[str, list[dict[str, Any]]] = {}
         self._indexed = -1
         self._numbers: dict[str, int] = {}
@@ -93,7 +98,8 @@ class ScriptedCatalog:
         noon = datetime.combine(date.today(), time(12))
         for number in range(count):
             moment = noon - timedelta(days=number // per_day, seconds=number % per_day)
-            self.assets.append(an_asset(number, moment))
+            width, height = shapes[number % len(shapes)] if shapes else (768, 768)
+            self.assets.append(an_asset(number, moment, width=width, height=height))
             self._numbers[self.assets[-1]["id"]] = number
 
     def routes(self) -> list[tuple[str, str, Handler]]:
@@ -110,6 +116,7 @@ class ScriptedCatalog:
             ("GET", f"{one}/workflow", self._answer(lambda _: self.workflow)),
             ("GET", f"{one}/prompt", self._answer(lambda _: {})),
             ("POST", f"{one}/bring-back", self._bring_back),
+            ("POST", "/cloud-sync/share", self._share),
         ]
 
     def _note(self, request: web.Request, body: Any = None) -> None:
@@ -181,6 +188,8 @@ class ScriptedCatalog:
             "tags": count(tag for asset in found for tag in asset["tags"]),
             "days": count((asset["created_at"][:10] for asset in found), newest=True),
             "unread": 0,
+            "loading": self.loading,
+            "trouble": self.trouble,
         }
 
     def _one(self, request: web.Request) -> dict[str, Any]:
@@ -198,15 +207,39 @@ class ScriptedCatalog:
         self._note(request)
         return web.json_response({"name": self._one(request)["name"], "subfolder": "", "type": "input"})
 
+    async def _share(self, request: web.Request) -> web.StreamResponse:
+        order = await request.json()
+        self._note(request, order)
+        end = datetime.now(timezone.utc) + timedelta(seconds=order["expires_seconds"])
+        until = end.isoformat(timespec="seconds").replace("+00:00", "Z")
+        chosen = [asset for asset in self.assets if asset["id"] in order["ids"]]
+        links = [
+            {"id": one["id"], "name": one["name"], "key": one["key"], "expires_at": until}
+            | {"url": f"https://store.example/{one['key']}?signature=abc"}
+            for one in chosen
+        ]
+        album = None
+        if order["album"]:
+            url = "https://store.example/album.html?signature=abc"
+            album = {"title": order["album"], "key": "album.html", "url": url, "expires_at": until}
+        share = "share-1" if album or order["strip_metadata"] else None
+        errors: list[dict[str, str]] = []
+        answer = {"share": share, "album": album, "links": links, "errors": errors, "warnings": []}
+        return web.json_response(answer)
+
     async def _picture(self, request: web.Request) -> web.StreamResponse:
         self._note(request)
         # A few pictures serve all assets; each shows what its prompt says.
-        number = self._numbers.get(request.match_info["id"], 0) % 40
-        if number not in self._pictures:
+        whole = self._numbers.get(request.match_info["id"], 0)
+        number, size = whole % 40, self.picture_size
+        if whole < len(self.assets) and (shape := self.assets[whole])["width"] != shape["height"]:
+            most = max(shape["width"], shape["height"])
+            size = (size[0] * shape["width"] // most, size[1] * shape["height"] // most)
+        if (number, size) not in self._pictures:
             data = io.BytesIO()
-            paint(number % 5, number, self.picture_size).save(data, "PNG")
-            self._pictures[number] = data.getvalue()
-        return web.Response(body=self._pictures[number], content_type="image/png")
+            paint(number % 5, number, size).save(data, "PNG")
+            self._pictures[number, size] = data.getvalue()
+        return web.Response(body=self._pictures[number, size], content_type="image/png")
 
 
 def _matches(asset: dict[str, Any], word: str) -> bool:

@@ -98,7 +98,18 @@ async def test_facets(caller: Caller) -> None:
     status, body = await caller.ask("GET", "/cloud-sync/facets?q=fox")
     assert status == 200
     assert body["models"] == [{"name": "fox_v1.safetensors", "count": 1}]
-    assert set(body) == {"models", "loras", "samplers", "machines", "types", "tags", "days", "unread"}
+    assert set(body) == {
+        "models",
+        "loras",
+        "samplers",
+        "machines",
+        "types",
+        "tags",
+        "days",
+        "unread",
+        "loading",
+        "trouble",
+    }
 
 
 async def test_thumbnails(caller: Caller, engine: Engine) -> None:

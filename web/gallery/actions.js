@@ -4,6 +4,7 @@
 import { button, el } from "../panel/dom.js";
 import { reasonOf } from "../status_client.js";
 import { download, openMedia } from "./media.js";
+import { shareButton } from "./share.js";
 import { mediaKind } from "./tile.js";
 
 /** @typedef {import("../types.d.ts").Asset} Asset */
@@ -47,6 +48,7 @@ export function actionsFor(asset, context, done) {
       : null,
     asset.metadata.prompt ? button(t("asset.copyPrompt"), { icon: "copy", onclick: () => context.copy(asset.metadata.prompt ?? "") }) : null,
     el("span", { class: "gap" }),
+    shareButton(context, () => [asset], { bare: true }).node,
     button(t("action.download"), { icon: "download", bare: true, onclick: attempt(() => download(client, content, asset.name)) }),
     button(t("action.openOriginal"), { icon: "external", bare: true, onclick: attempt(openOriginal) }),
   ].filter((node) => node !== null);

@@ -23,9 +23,10 @@ const EDITS_AT_ONCE = 4;
  * @param {(text: string, tone: "good"|"bad") => void} on.say  shows a sentence
  * @param {(saved: Asset[], refresh: boolean) => void} on.edited  called with what was saved; `refresh`: other assets may
  *   be found now
+ * @param {(assets: Asset[]) => void} on.share  opens the dialog that shares some assets
  * @returns {GalleryContext}
  */
-export function galleryContext(client, t, canvas, preferences, { say, edited }) {
+export function galleryContext(client, t, canvas, preferences, { say, edited, share }) {
   const day = new Intl.DateTimeFormat(t.locale, { weekday: "long", day: "numeric", month: "long", year: "numeric" });
   const month = new Intl.DateTimeFormat(t.locale, { month: "short", year: "numeric" });
   const near = new Intl.RelativeTimeFormat(t.locale, { numeric: "auto" });
@@ -34,6 +35,7 @@ export function galleryContext(client, t, canvas, preferences, { say, edited }) 
     client,
     canvas,
     say,
+    share,
     dayName: (name) => {
       const date = dateOf(name);
       const ago = Math.round((date.getTime() - new Date().setHours(0, 0, 0, 0)) / 86_400_000);

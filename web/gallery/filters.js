@@ -2,7 +2,7 @@
 /** The filters: what the found assets have in common, with counts. A filter is a part of the query, on or off. */
 
 import { button, el } from "../panel/dom.js";
-import { hasTerm, term, toggleTerm } from "./query.js";
+import { hasDay, hasTerm, term, toggleDay, toggleTerm } from "./query.js";
 
 /** @typedef {import("../types.d.ts").DayCount} DayCount */
 /** @typedef {import("../types.d.ts").FacetName} FacetName */
@@ -53,10 +53,26 @@ export class Filters {
     const { t } = this.#context;
     this.element.replaceChildren(
       this.#row(t("filter.show"), [this.#chip("is:favorite", t("asset.favorite"), 0), this.#chip("rating:>=4", t("filter.rated"), 0), this.#chip("is:hidden", t("asset.hidden"), 0)]),
+      this.#days(),
       ...GROUPS.map((group) => this.#group(group)).filter((node) => node !== null),
     );
     // The chips are made anew: the focus goes along.
     if (term_) /** @type {HTMLElement|undefined} */ ([...this.element.querySelectorAll("button")].find((node) => node.dataset.term === term_))?.focus();
+  }
+
+  /** The newest days, and a field for any other. */
+  #days() {
+    const { t, dayName } = this.#context;
+    const days = this.#facets?.days ?? [];
+    const chips = days.slice(0, SHOWN).map(({ name, count }) => {
+      const pressed = hasDay(this.#query, name);
+      return this.#toggle(dayName(name), pressed, name, count, () => this.#change(toggleDay(this.#query, name)));
+    });
+    const other = el("input", { type: "date", class: "other-day", "aria-label": t("filter.day"), title: t("filter.day") });
+    other.addEventListener("change", () => {
+      if (other.value && !hasDay(this.#query, other.value)) this.#change(toggleDay(this.#query, other.value));
+    });
+    return this.#row(t("field.day"), [...chips, other]);
   }
 
   /** @param {{name: FacetName, field: string}} group */
@@ -99,13 +115,18 @@ export class Filters {
    * @param {number} count  0: not shown
    */
   #chip(part, text, count) {
-    const node = button(text, {
-      kind: "chip",
-      title: text,
-      "aria-pressed": String(hasTerm(this.#query, part)),
-      "data-term": part,
-      onclick: () => this.#change(toggleTerm(this.#query, part)),
-    });
+    return this.#toggle(text, hasTerm(this.#query, part), part, count, () => this.#change(toggleTerm(this.#query, part)));
+  }
+
+  /**
+   * @param {string} text
+   * @param {boolean} pressed
+   * @param {string} name  by which the focus finds the button again
+   * @param {number} count  0: not shown
+   * @param {() => void} act
+   */
+  #toggle(text, pressed, name, count, act) {
+    const node = button(text, { kind: "chip", title: text, "aria-pressed": String(pressed), "data-term": name, onclick: act });
     if (count) node.append(el("span", { class: "quiet num", text: this.#context.number(count) }));
     return node;
   }

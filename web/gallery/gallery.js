@@ -21,11 +21,13 @@ import { Compare } from "./compare.js";
 import { galleryContext } from "./context.js";
 import { Filters } from "./filters.js";
 import { Grid } from "./grid.js";
+import { noteOf } from "./note.js";
 import { Pages } from "./pages.js";
 import { keepPreferences, readPreferences } from "./preferences.js";
 import { Scrubber } from "./scrubber.js";
 import { SearchField } from "./search_field.js";
 import { SelectionBar } from "./selection_bar.js";
+import { ShareDialog } from "./share.js";
 import { gallerySheet } from "./style.js";
 import { ViewMenu } from "./view_menu.js";
 import { Viewer } from "./viewer.js";
@@ -39,6 +41,7 @@ import { Viewer } from "./viewer.js";
 const DEBOUNCE_MS = 180;
 const SAID_MS = 5_000;
 const AGAIN_MS = 30_000; // other machines' files come without an event
+const LOADING_MS = 2_000; // between two looks while they are loaded
 const CATALOGUED_MS = [600, 2_000]; // after an upload the catalog reads the file
 
 /** @typedef {NonNullable<ReturnType<ArchiveGallery["parts"]>>} Parts */
@@ -86,7 +89,7 @@ export class ArchiveGallery extends HTMLElement {
     this.#ended = new AbortController();
     this.#parts = this.parts(this.client);
     this.#parts.field.value = this.#query;
-    this.#parts.grid.resize(this.#preferences.tile);
+    this.#parts.grid.resize(this.#preferences.tile, this.#preferences.justified);
     this.client.addEventListener("change", () => this.#hear(), { signal: this.#ended.signal });
     this.#archived = this.client.status?.archived_files ?? -1;
     this.#run(true);
@@ -114,6 +117,7 @@ export class ArchiveGallery extends HTMLElement {
     const context = galleryContext(client, translator(this.locale), this.canvas, this.#preferences, {
       say: (text, tone) => this.#say(text, tone),
       edited: (saved, refresh) => this.#keepEdited(saved, refresh),
+      share: (assets) => this.#parts?.share.open(assets),
     });
     const { t } = context;
     /**
@@ -156,12 +160,13 @@ export class ArchiveGallery extends HTMLElement {
       },
       clear: () => grid.clear(),
     });
+    const share = new ShareDialog(context);
     const scrubber = new Scrubber(context, grid);
     const field = new SearchField(context, (query) => this.#later("search", DEBOUNCE_MS, () => this.#search(query)));
     const filters = new Filters(context, (query) => this.#search(query));
     const menu = new ViewMenu(context, this.#preferences, () => {
       keepPreferences(this.#preferences);
-      grid.resize(this.#preferences.tile);
+      grid.resize(this.#preferences.tile, this.#preferences.justified);
       grid.show(this.#facets?.days ?? [], false);
       scrubber.update();
     });
@@ -194,9 +199,10 @@ export class ArchiveGallery extends HTMLElement {
         tags,
         viewer.element,
         compare.element,
+        share.element,
       ),
     );
-    return { context, grid, viewer, selection, scrubber, field, filters, count, note, message, said, tags };
+    return { context, grid, viewer, share, selection, scrubber, field, filters, count, note, message, said, tags };
   }
 
   /**
@@ -239,7 +245,7 @@ export class ArchiveGallery extends HTMLElement {
   }
 
   #again() {
-    this.#later("again", AGAIN_MS, () => {
+    this.#later("again", this.#facets?.loading ? LOADING_MS : AGAIN_MS, () => {
       if (!document.hidden) this.#run(false);
       this.#again();
     });
@@ -280,13 +286,14 @@ export class ArchiveGallery extends HTMLElement {
       this.#pages?.close();
       this.#pages = new Pages(
         (day, after, limit, signal) => client.get("/cloud-sync/assets", { q: `${query} since:${day} until:${day}`.trim(), limit, after, signal }),
-        () => grid.draw(),
+        (day, page, assets) => grid.learn(day, page, assets),
         (error) => this.#fail(error),
       );
     } else {
       const before = new Map(this.#facets?.days.map((day) => [day.name, day.count]));
       for (const day of facets.days) if (before.get(day.name) !== day.count) this.#pages.forget(day.name);
     }
+    if (Boolean(facets.loading) !== Boolean(this.#facets?.loading)) this.#again();
     this.#facets = facets;
     field.facets = facets;
     field.markWrong("");
@@ -312,13 +319,7 @@ export class ArchiveGallery extends HTMLElement {
 
   #showNote() {
     if (!this.#parts || !this.client) return;
-    const { t } = this.#parts.context;
-    const { status, reachable } = this.client;
-    const unread = this.#facets?.unread ?? 0;
-    let text = "";
-    if (!reachable) text = t("gallery.unreachable");
-    else if (status?.state === "retrying") text = t("gallery.storeAway");
-    else if (unread) text = t("gallery.partial", { n: unread });
+    const text = noteOf(this.client, this.#facets, this.#parts.context.t);
     setText(this.#parts.note, text);
     this.#parts.note.hidden = !text;
   }
@@ -359,8 +360,8 @@ export class ArchiveGallery extends HTMLElement {
   #say(text, tone) {
     const said = this.#parts?.said;
     if (!said || !this.#parts) return;
-    // A dialog is above everything else: the sentence goes into it.
-    const open = this.#root.querySelector("dialog[open]");
+    // A dialog is above everything else: the sentence goes into it, and into the one that was opened last.
+    const open = [...this.#root.querySelectorAll("dialog[open]")].at(-1);
     (open ?? this.#root.querySelector(".gallery"))?.append(said);
     said.className = `said ${tone}`;
     said.hidden = !text;

@@ -6,8 +6,10 @@
  */
 
 import { el } from "../panel/dom.js";
-import { buildTile, drawTile, loadPicture } from "./tile.js";
-import { GAP, Timeline } from "./timeline.js";
+import { Headings } from "./headings.js";
+import { Shapes } from "./justified.js";
+import { buildTile, drawTile, loadPicture, placeTile } from "./tile.js";
+import { Timeline } from "./timeline.js";
 
 /** @typedef {import("../types.d.ts").Asset} Asset */
 /** @typedef {import("../types.d.ts").DayCount} DayCount */
@@ -32,7 +34,9 @@ const DRAG_TYPE = "application/x-cloud-archive-asset";
 export class Grid {
   #context;
   #source;
-  #timeline = new Timeline([], 100, 100);
+  #timeline = new Timeline([], 100, 100, null);
+  #shapes = new Shapes();
+  #justified = false;
   #wish = 160;
   /** @type {DayCount[]} */
   #days = [];
@@ -40,10 +44,8 @@ export class Grid {
   #tiles = new Map();
   /** @type {Tile[]} */
   #spare = [];
-  /** @type {HTMLElement[]} */
-  #headings = [];
+  #headings;
   #canvas = el("div", { class: "canvas", role: "presentation" });
-  #dayNames = el("div", { class: "days", "aria-hidden": "true" });
   #current = 0;
   #anchor = 0;
   /** @type {Map<string, Asset>} */
@@ -53,7 +55,6 @@ export class Grid {
   #timer;
   #resize = new ResizeObserver(() => this.layout());
   #width = 0;
-  #added = 0;
   #paused = false;
 
   /**
@@ -63,6 +64,7 @@ export class Grid {
   constructor(context, source) {
     this.#context = context;
     this.#source = source;
+    this.#headings = new Headings(context);
     this.list = el("div", {
       class: "list-box",
       role: "listbox",
@@ -74,7 +76,7 @@ export class Grid {
       ondragstart: (/** @type {DragEvent} */ event) => this.#drag(event),
       onfocus: () => this.#mark(),
     }, this.#canvas);
-    this.element = el("div", { class: "scroller", onscroll: () => this.#schedule() }, this.#dayNames, this.list);
+    this.element = el("div", { class: "scroller", onscroll: () => this.#schedule() }, this.#headings.element, this.list);
     this.#resize.observe(this.element);
   }
 
@@ -101,44 +103,63 @@ export class Grid {
    * @param {boolean} fresh
    */
   show(days, fresh) {
-    // Newer assets push the others on: what is looked at stays in view.
-    this.#added = fresh ? 0 : Math.max(0, total(days) - total(this.#days));
     this.#days = days;
     if (fresh) {
+      this.#shapes = new Shapes();
       this.element.scrollTop = 0;
       this.#current = this.#anchor = 0;
-    } else if (this.#current) this.#current += this.#added;
-    this.#width = 0;
+      this.#timeline = new Timeline([], 100, 100, null);
+    }
     for (const tile of this.#tiles.values()) tile.asset = undefined;
-    this.layout();
+    this.#lay();
   }
 
-  /** @param {number} wish  the least edge of a tile */
-  resize(wish) {
+  /**
+   * @param {number} wish  the least edge of a tile
+   * @param {boolean} justified  whether pictures keep their shapes
+   */
+  resize(wish, justified) {
     this.#wish = wish;
-    this.#width = 0;
-    this.layout();
+    this.#justified = justified;
+    this.#lay();
+  }
+
+  /**
+   * Take what came: pictures that keep their shapes move to where they belong.
+   *
+   * @param {string} day
+   * @param {number} page
+   * @param {Asset[]} assets
+   */
+  learn(day, page, assets) {
+    if (this.#shapes.learn(day, page, assets) && this.#justified) this.#lay();
+    else this.draw();
   }
 
   /** Lay out for the width there is, keeping what is on top in view. */
   layout() {
     const width = this.#canvas.clientWidth || this.element.clientWidth;
-    if (!width || width === this.#width) {
-      this.#schedule();
-      return;
-    }
+    if (width && width !== this.#width) this.#lay();
+    else this.#schedule();
+  }
+
+  #lay() {
+    const width = this.#canvas.clientWidth || this.element.clientWidth;
+    if (!width) return;
     const before = this.#timeline;
-    const seen = before.count ? before.between(this.element.scrollTop, this.element.scrollTop + 1).first : 0;
-    const moved = this.element.scrollTop > 0 ? seen + this.#added : -1;
-    this.#added = 0;
+    const top = this.element.scrollTop;
+    const seen = before.count ? before.between(top, top + 1).first : 0;
+    const above = seen < before.count ? before.position(seen).y - top : 0;
     this.#width = width;
     // A narrow panel shows two columns, unless large tiles are wished for.
-    const most = this.#wish < LARGE ? (width - GAP) / 2 : width;
-    this.#timeline = new Timeline(this.#days, width, Math.min(this.#wish, most));
+    const most = this.#wish < LARGE ? width / 2 - 2 : width;
+    this.#timeline = new Timeline(this.#days, width, Math.min(this.#wish, most), this.#justified ? this.#shapes : null);
     this.#canvas.style.height = `${this.#timeline.height}px`;
-    this.list.style.setProperty("--tile", `${this.#timeline.tile}px`);
-    if (moved >= 0 && moved < this.#timeline.count) this.element.scrollTop = this.#timeline.position(moved).y;
-    this.#current = Math.min(this.#current, Math.max(0, this.#timeline.count - 1));
+    // Other assets come and go: what is looked at stays in view, and so does what is current.
+    if (top > 0 && seen < before.count && this.#timeline.count) {
+      this.element.scrollTop = this.#timeline.position(this.#timeline.carry(before.locate(seen))).y - above;
+    }
+    if (this.#current) this.#current = before.count ? this.#timeline.carry(before.locate(this.#current)) : 0;
     this.draw();
   }
 
@@ -165,11 +186,10 @@ export class Grid {
     }
     for (let index = first; index < end; index += 1) {
       const tile = this.#tiles.get(index) ?? this.#make(index);
-      const { x, y } = this.#timeline.position(index);
-      tile.node.style.transform = `translate(${x}px, ${y}px)`;
+      placeTile(tile, this.#timeline.position(index));
       this.#fill(tile);
     }
-    this.#drawHeadings(headings);
+    this.#headings.draw(headings);
     this.#mark();
     // While one scrolls fast nothing is fetched for what only flies by.
     this.#timer ??= setTimeout(() => {
@@ -246,24 +266,6 @@ export class Grid {
     drawTile(tile, this.#timeline.count, this.#context);
   }
 
-  /** @param {{day: DayCount, number: number, y: number}[]} headings */
-  #drawHeadings(headings) {
-    while (this.#headings.length < headings.length) {
-      const node = el("h3", { class: "day" }, el("span"), el("span", { class: "quiet num" }));
-      this.#headings.push(node);
-      this.#dayNames.append(node);
-    }
-    this.#headings.forEach((node, place) => {
-      const shown = headings[place];
-      node.hidden = !shown;
-      if (!shown) return;
-      node.style.transform = `translateY(${shown.y}px)`;
-      const [name, count] = node.children;
-      name.textContent = this.#context.dayName(shown.day.name);
-      count.textContent = this.#context.number(shown.day.count);
-    });
-  }
-
   /** Show which tile is current and which are selected. */
   #mark() {
     const focused = this.list.matches(":focus-visible");
@@ -285,9 +287,9 @@ export class Grid {
   goTo(index) {
     this.#current = Math.max(0, Math.min(this.#timeline.count - 1, index));
     if (!this.#timeline.count) return;
-    const { y } = this.#timeline.position(this.#current);
+    const { y, height } = this.#timeline.position(this.#current);
     const { scrollTop, clientHeight } = this.element;
-    const bottom = y + this.#timeline.tile + GAP;
+    const bottom = y + height + 4;
     if (y - 40 < scrollTop) this.element.scrollTop = Math.max(0, y - 40);
     else if (bottom > scrollTop + clientHeight) this.element.scrollTop = bottom - clientHeight;
     this.draw();
@@ -296,7 +298,7 @@ export class Grid {
   /** @param {KeyboardEvent} event */
   #key(event) {
     if (event.altKey || event.metaKey) return;
-    const rows = Math.max(1, Math.floor(this.element.clientHeight / (this.#timeline.tile + GAP)) - 1);
+    const rows = Math.max(1, Math.floor(this.element.clientHeight / this.#timeline.row) - 1);
     /** @type {Record<string, () => number>} */
     const moves = {
       ArrowLeft: () => this.#current - 1,
@@ -377,9 +379,4 @@ export class Grid {
     event.dataTransfer.effectAllowed = "copy";
     if (tile.image.classList.contains("there")) event.dataTransfer.setDragImage(tile.image, 24, 24);
   }
-}
-
-/** @param {DayCount[]} days */
-function total(days) {
-  return days.reduce((sum, day) => sum + day.count, 0);
 }

@@ -4,10 +4,12 @@
  * costs one request. Only the pages that were used last are kept. Harmless when loaded alone.
  */
 
+import { BLOCK } from "./justified.js";
+
 /** @typedef {import("../types.d.ts").Asset} Asset */
 /** @typedef {import("../types.d.ts").AssetPage} AssetPage */
 
-const PAGE = 100;
+const PAGE = BLOCK; // so that a page is what is laid out at a time
 const KEPT_PAGES = 40;
 const AT_ONCE = 4;
 
@@ -32,7 +34,7 @@ export class Pages {
 
   /**
    * @param {(day: string, after: string, limit: number, signal: AbortSignal) => Promise<AssetPage>} fetch
-   * @param {() => void} changed  called after a page came
+   * @param {(day: string, page: number, assets: Asset[]) => void} changed  called after a page came
    * @param {(error: unknown) => void} failed
    */
   constructor(fetch, changed, failed) {
@@ -156,7 +158,6 @@ export class Pages {
       this.#failed(error);
       throw error;
     }
-    this.#changed();
   }
 
   /**
@@ -171,6 +172,7 @@ export class Pages {
     this.#pages.delete(key);
     this.#pages.set(key, answer.assets);
     forgetOldest(this.#pages);
+    this.#changed(day, page, answer.assets);
     this.#wanted = this.#wanted.filter(([otherDay, other]) => otherDay !== day || other !== page);
   }
 }

@@ -3,10 +3,10 @@
 
 const NAME = "cloud-archive.gallery";
 
-/** @typedef {{tile: number, blurHidden: boolean, blurTags: string}} Preferences */
+/** @typedef {{tile: number, justified: boolean, blurHidden: boolean, blurTags: string}} Preferences */
 
 /** @type {Preferences} */
-const DEFAULTS = { tile: 160, blurHidden: true, blurTags: "nsfw" };
+const DEFAULTS = { tile: 160, justified: false, blurHidden: true, blurTags: "nsfw" };
 
 /** @returns {Preferences} */
 export function readPreferences() {

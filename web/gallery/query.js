@@ -50,6 +50,27 @@ export function toggleTerm(query, part) {
 }
 
 /**
+ * Return whether a query is narrowed to this day.
+ *
+ * @param {string} query
+ * @param {string} day  such as 2026-11-25
+ */
+export function hasDay(query, day) {
+  return hasTerm(query, `since:${day}`) && hasTerm(query, `until:${day}`);
+}
+
+/**
+ * Return the query narrowed to a day, or without the day where it was narrowed to it.
+ *
+ * @param {string} query
+ * @param {string} day
+ */
+export function toggleDay(query, day) {
+  const rest = tokens(query).filter((each) => !/^(since|until):/i.test(each));
+  return (hasDay(query, day) ? rest : [...rest, `since:${day}`, `until:${day}`]).join(" ");
+}
+
+/**
  * Return the part that the cursor stands in or behind, and where it begins.
  *
  * @param {string} query

@@ -4,6 +4,7 @@
 import { button, el } from "../panel/dom.js";
 import { reasonOf } from "../status_client.js";
 import { download } from "./media.js";
+import { shareButton } from "./share.js";
 
 /** @typedef {import("../types.d.ts").Asset} Asset */
 /** @typedef {import("../types.d.ts").GalleryContext} GalleryContext */
@@ -15,6 +16,7 @@ export class SelectionBar {
   #selected;
   #count = el("strong", { class: "num" });
   #compare;
+  #share;
   #tag;
 
   /**
@@ -27,6 +29,7 @@ export class SelectionBar {
     this.#selected = selected;
     const { t } = context;
     this.#compare = button(t("action.compare"), { icon: "compare", kind: "slim", onclick: acts.compare });
+    this.#share = shareButton(context, selected, { kind: "slim" });
     this.#tag = el("input", { type: "text", maxlength: 100, list: "gallery-tags", placeholder: t("asset.addTag"), "aria-label": t("asset.addTag"), autocomplete: "off" });
     this.#tag.addEventListener("keydown", (event) => {
       event.stopPropagation();
@@ -48,6 +51,7 @@ export class SelectionBar {
       rating,
       this.#tag,
       this.#compare,
+      this.#share.node,
       button(t("action.zip"), { icon: "download", kind: "slim", onclick: () => this.#zip() }),
       button(t("action.clear"), { icon: "cross", bare: true, onclick: acts.clear }),
     );
@@ -58,6 +62,7 @@ export class SelectionBar {
     const selected = this.#selected();
     this.element.hidden = !selected.length;
     this.#count.textContent = this.#context.t("gallery.selected", { n: selected.length });
+    this.#share.update();
     this.#compare.hidden = selected.length !== 2;
   }
 

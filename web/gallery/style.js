@@ -33,6 +33,7 @@ textarea:focus-visible { outline: 2px solid var(--ca-busy); outline-offset: 1px;
 .button.chip[aria-pressed="true"] { background: var(--ca-fg); color: var(--ca-bg); }
 .button.chip[aria-pressed="true"] .quiet { color: inherit; }
 .button.chip .icon { width: 10px; height: 10px; flex: none; }
+.other-day { width: auto; min-height: 24px; padding: 1px 8px; font-size: 12px; border-radius: 12px; }
 .line { display: flex; flex-wrap: wrap; gap: 2px 12px; min-height: 18px; padding-inline-end: 12px; overflow-wrap: anywhere; }
 .body { position: relative; flex: 1; min-height: 0; }
 .scroller { position: absolute; inset: 0; overflow-y: auto; overflow-x: hidden; overscroll-behavior: contain; scrollbar-width: none; padding-inline-end: 20px; contain: strict; }
@@ -43,7 +44,7 @@ textarea:focus-visible { outline: 2px solid var(--ca-busy); outline-offset: 1px;
 .days { position: relative; height: 0; z-index: 1; pointer-events: none; }
 .day { position: absolute; inset: 0 0 auto 0; height: 34px; display: flex; gap: 8px; align-items: end; padding-bottom: 6px; white-space: nowrap; }
 .day .quiet { font-weight: 400; font-size: 12px; }
-.tile { position: absolute; left: 0; top: 0; width: var(--tile); height: var(--tile); border-radius: 6px; overflow: hidden; background: var(--ca-card); cursor: pointer; contain: strict; }
+.tile { position: absolute; left: 0; top: 0; border-radius: 6px; overflow: hidden; background: var(--ca-card); cursor: pointer; contain: strict; }
 .tile img { position: absolute; inset: 0; width: 100%; height: 100%; object-fit: cover; opacity: 0; transition: opacity .15s, filter .2s; }
 .tile img.there { opacity: 1; }
 .tile.blurred img { filter: blur(18px) saturate(.6); }
@@ -123,6 +124,20 @@ textarea:focus-visible { outline: 2px solid var(--ca-busy); outline-offset: 1px;
 .new-tag { min-height: 28px; }
 .bare-stage .side-box { display: none; }
 .bare-stage .viewer-main { grid-template-columns: minmax(0, 1fr); }
+.share { width: min(460px, calc(100% - 24px)); padding: 16px; border: 1px solid var(--ca-line); border-radius: 12px; background: var(--ca-bg); color: var(--ca-fg); font: inherit; box-shadow: 0 12px 48px #0008; }
+.share::backdrop { background: #0008; }
+.share .title { margin: 0 0 12px; }
+.share h2 { font-size: 14px; overflow-wrap: anywhere; min-width: 0; }
+.share form { display: grid; gap: 12px; }
+.share form label:not([hidden]) { display: grid; gap: 4px; font-size: 12px; }
+.share form label.check:not([hidden]) { display: flex; align-items: start; gap: 8px; }
+.share form .button { justify-self: start; }
+.shared { display: grid; gap: 12px; max-height: 60vh; overflow-y: auto; overflow-wrap: anywhere; }
+.shared > .button { justify-self: start; }
+.link { display: grid; gap: 4px; }
+.link .row { display: flex; gap: 4px; align-items: center; }
+.link .row .button { flex: none; width: 30px; min-height: 30px; }
+.button[aria-disabled="true"] { opacity: .5; cursor: default; }
 .pair { flex: 1; min-height: 0; display: grid; grid-template-columns: 1fr 1fr; gap: 2px; }
 .pair > .stage { position: relative; inset: auto; }
 .compare .side { flex: 0 1 auto; max-height: 38%; padding: 10px 14px; }
@@ -150,6 +165,8 @@ textarea:focus-visible { outline: 2px solid var(--ca-busy); outline-offset: 1px;
 }
 @media (forced-colors: active) {
   .tile[aria-selected="true"], .tile.current { outline: 3px solid Highlight; outline-offset: -3px; }
+  .button[aria-pressed="true"], .button[aria-expanded="true"] { outline: 2px solid Highlight; outline-offset: -2px; }
+  .thumb-mark { background: CanvasText; }
 }
 `;
 

@@ -68,6 +68,18 @@ export function drawTile({ node, index, asset }, count, context) {
 }
 
 /**
+ * Put a tile where it belongs.
+ *
+ * @param {Tile} tile
+ * @param {import("../types.d.ts").Place} place
+ */
+export function placeTile({ node }, { x, y, width, height }) {
+  node.style.transform = `translate(${x}px, ${y}px)`;
+  node.style.width = `${width}px`;
+  node.style.height = `${height}px`;
+}
+
+/**
  * Load the picture of a tile's asset.
  *
  * @param {Tile} tile

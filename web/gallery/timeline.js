@@ -1,19 +1,82 @@
 // @ts-check
 /** Where each tile and each day's heading stands. Pure: it knows numbers, no elements. Harmless when loaded alone. */
 
-/** @typedef {import("../types.d.ts").DayCount} DayCount */
+import { JustifiedDay } from "./justified.js";
 
-export const GAP = 4;
+/** @typedef {import("../types.d.ts").DayCount} DayCount */
+/** @typedef {import("../types.d.ts").DayLayout} DayLayout */
+/** @typedef {import("../types.d.ts").Place} Place */
+/** @typedef {import("./justified.js").Shapes} Shapes */
+
+const GAP = 4;
 const HEADING = 34;
 const AFTER_DAY = 12;
 
+/** A day of square tiles. @implements {DayLayout} */
+class SquareDay {
+  #count;
+  #columns;
+  #tile;
+
+  /**
+   * @param {number} count
+   * @param {number} columns
+   * @param {number} tile  the edge of a tile in pixels
+   */
+  constructor(count, columns, tile) {
+    this.#count = count;
+    this.#columns = columns;
+    this.#tile = tile;
+    this.height = Math.ceil(count / columns) * (tile + GAP);
+  }
+
+  /** @param {number} place @returns {Place} */
+  position(place) {
+    const step = this.#tile + GAP;
+    return { x: (place % this.#columns) * step, y: Math.floor(place / this.#columns) * step, width: this.#tile, height: this.#tile };
+  }
+
+  /**
+   * @param {number} from
+   * @param {number} to
+   * @returns {[first: number, end: number]}
+   */
+  between(from, to) {
+    const step = this.#tile + GAP;
+    const place = (/** @type {number} */ row) => Math.min(this.#count, Math.max(0, row) * this.#columns);
+    return [place(Math.floor(from / step)), place(Math.ceil(to / step))];
+  }
+
+  /**
+   * @param {number} place
+   * @param {1|-1} step
+   */
+  neighbour(place, step) {
+    const next = place + step * this.#columns;
+    const row = Math.floor(next / this.#columns);
+    return next >= 0 && row <= Math.floor((this.#count - 1) / this.#columns) ? Math.min(this.#count - 1, next) : undefined;
+  }
+
+  /**
+   * @param {number} x
+   * @param {boolean} last
+   */
+  edge(x, last) {
+    const column = Math.min(this.#columns - 1, Math.floor(x / (this.#tile + GAP)));
+    const row = last ? Math.floor((this.#count - 1) / this.#columns) : 0;
+    return Math.min(this.#count - 1, row * this.#columns + column);
+  }
+}
+
 /**
- * The layout of one search: days one below the other, each a heading and rows of square tiles.
+ * The layout of one search: days one below the other, each a heading and rows of tiles.
  *
  * Indexes count all assets, the newest is 0.
  */
 export class Timeline {
   #days;
+  /** @type {DayLayout[]} */
+  #layouts = [];
   /** @type {number[]} */
   #tops = [];
   /** @type {number[]} */
@@ -22,18 +85,22 @@ export class Timeline {
   /**
    * @param {DayCount[]} days  newest first
    * @param {number} width  pixels
-   * @param {number} wish  the least edge of a tile in pixels; tiles grow to fill the width
+   * @param {number} wish  the least edge of a square tile, or the wished height of a row, in pixels
+   * @param {Shapes|null} shapes  null: square tiles, which grow to fill the width
    */
-  constructor(days, width, wish) {
+  constructor(days, width, wish, shapes) {
     this.#days = days.filter((day) => day.count > 0);
-    this.columns = Math.max(1, Math.floor((width + GAP) / (wish + GAP)));
-    this.tile = Math.max(24, (width - GAP * (this.columns - 1)) / this.columns);
+    const columns = Math.max(1, Math.floor((width + GAP) / (wish + GAP)));
+    const tile = Math.max(24, (width - GAP * (columns - 1)) / columns);
+    this.row = (shapes ? wish : tile) + GAP;
     let top = 0;
     let first = 0;
     for (const day of this.#days) {
+      const layout = shapes ? new JustifiedDay(day.name, day.count, width, wish, GAP, shapes) : new SquareDay(day.count, columns, tile);
+      this.#layouts.push(layout);
       this.#tops.push(top);
       this.#firsts.push(first);
-      top += HEADING + Math.ceil(day.count / this.columns) * (this.tile + GAP) + AFTER_DAY;
+      top += HEADING + layout.height + AFTER_DAY;
       first += day.count;
     }
     this.height = top;
@@ -72,17 +139,28 @@ export class Timeline {
   }
 
   /**
-   * Return where a tile stands.
+   * Return the index of an asset that another timeline located: a day's newer assets push it on, other days don't.
+   *
+   * @param {{day: DayCount, place: number}} located
+   */
+  carry({ day, place }) {
+    const found = this.#days.findIndex((each) => each.name <= day.name);
+    if (found < 0) return Math.max(0, this.count - 1);
+    const now = this.#days[found];
+    const moved = now.name === day.name ? place + now.count - day.count : 0;
+    return this.#firsts[found] + Math.min(now.count - 1, Math.max(0, moved));
+  }
+
+  /**
+   * Return where a tile stands, and its size.
    *
    * @param {number} index
+   * @returns {Place}
    */
   position(index) {
     const { number, place } = this.locate(index);
-    const row = Math.floor(place / this.columns);
-    return {
-      x: (place % this.columns) * (this.tile + GAP),
-      y: this.#tops[number] + HEADING + row * (this.tile + GAP),
-    };
+    const inside = this.#layouts[number].position(place);
+    return { ...inside, y: this.#tops[number] + HEADING + inside.y };
   }
 
   /**
@@ -118,14 +196,10 @@ export class Timeline {
     for (let number = this.#last(this.#tops, Math.max(0, from)); number < this.#days.length; number += 1) {
       const top = this.#tops[number];
       if (top >= to) break;
-      const day = this.#days[number];
-      headings.push({ day, number, y: top });
-      const step = this.tile + GAP;
-      const rows = Math.ceil(day.count / this.columns);
-      const firstRow = Math.min(rows, Math.max(0, Math.floor((from - top - HEADING) / step)));
-      const endRow = Math.min(rows, Math.max(0, Math.ceil((to - top - HEADING) / step)));
-      if (first < 0) first = this.#firsts[number] + Math.min(day.count, firstRow * this.columns);
-      end = this.#firsts[number] + Math.min(day.count, endRow * this.columns);
+      headings.push({ day: this.#days[number], number, y: top });
+      const [here, behind] = this.#layouts[number].between(from - top - HEADING, to - top - HEADING);
+      if (first < 0) first = this.#firsts[number] + here;
+      end = this.#firsts[number] + behind;
     }
     return { first: Math.max(0, first), end: Math.max(first, end, 0), headings };
   }
@@ -137,20 +211,19 @@ export class Timeline {
    * @param {number} rows  negative: up
    */
   moveRows(index, rows) {
+    const step = rows < 0 ? -1 : 1;
     let at = index;
     for (let left = Math.abs(rows); left > 0; left -= 1) {
-      const { day, number, place } = this.locate(at);
-      const column = place % this.columns;
-      const next = place + Math.sign(rows) * this.columns;
-      if (next >= 0 && Math.floor(next / this.columns) <= Math.floor((day.count - 1) / this.columns)) {
-        at = this.#firsts[number] + Math.min(day.count - 1, next);
-      } else {
-        const other = number + Math.sign(rows);
-        if (other < 0 || other >= this.#days.length) break;
-        const count = this.#days[other].count;
-        const row = rows > 0 ? 0 : Math.floor((count - 1) / this.columns);
-        at = this.#firsts[other] + Math.min(count - 1, row * this.columns + column);
+      const { number, place } = this.locate(at);
+      const next = this.#layouts[number].neighbour(place, step);
+      if (next !== undefined) {
+        at = this.#firsts[number] + next;
+        continue;
       }
+      const other = number + step;
+      if (!this.#layouts[other]) break;
+      const { x, width } = this.#layouts[number].position(place);
+      at = this.#firsts[other] + this.#layouts[other].edge(x + width / 2, step < 0);
     }
     return at;
   }

@@ -22,6 +22,18 @@ export class ViewMenu {
       preferences.tile = Number(size.value);
       changed();
     });
+    const choice = el("div", { class: "choice", role: "group", "aria-label": t("view.layout") });
+    const layouts = [false, true].map((justified) =>
+      button(t(justified ? "view.justified" : "view.square"), {
+        "aria-pressed": String(preferences.justified === justified),
+        onclick: () => {
+          preferences.justified = justified;
+          layouts.forEach((each, place) => each.setAttribute("aria-pressed", String(Boolean(place) === justified)));
+          changed();
+        },
+      }),
+    );
+    choice.append(...layouts);
     const hidden = el("input", { type: "checkbox" });
     hidden.checked = preferences.blurHidden;
     hidden.addEventListener("change", () => {
@@ -36,6 +48,7 @@ export class ViewMenu {
     const menu = el(
       "div",
       { class: "menu card", id: "gallery-view", role: "group", "aria-label": t("view.title"), hidden: true },
+      choice,
       el("label", {}, el("span", { text: t("view.size") }), size),
       el("label", { class: "check" }, hidden, el("span", { text: t("view.blurHidden") })),
       el("label", {}, el("span", { text: t("view.blurTags") }), tags),

@@ -90,6 +90,10 @@ class Follower:
             "trouble": self.trouble,
         }
 
+    def left_rows(self) -> int:
+        """Return about how many rows the pass under way has still to read."""
+        return self._sync.progress.left_rows if self._busy and self._sync is not None else 0
+
     def _run(self) -> None:
         while True:
             with self._changed:

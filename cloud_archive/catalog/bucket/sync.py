@@ -32,6 +32,7 @@ _PARALLEL = 4
 _AHEAD = 8  # files that are read before they are needed
 _MAX_AHEAD_BYTES = 4 * 1024 * 1024  # a larger one is read when its turn comes, piece by piece
 RECENT_DAYS = 2
+_ROW_BYTES = 120.0  # of a segment, before one was read
 
 
 class Denied(StoreError):
@@ -56,12 +57,30 @@ class SyncResult:
     troubles: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class SyncProgress:
+    """How far the pass under way is: rows read, and bytes of files, read and known."""
+
+    rows: int = 0
+    read_bytes: int = 0
+    known_bytes: int = 0
+
+    @property
+    def left_rows(self) -> int:
+        """How many rows are still to be read, as the files read so far make it likely."""
+        row_bytes = self.read_bytes / self.rows if self.rows else _ROW_BYTES
+        return round((self.known_bytes - self.read_bytes) / row_bytes)
+
+
 class CatalogSync:
     """Brings the local catalog to what the bucket holds. One thread at a time.
 
     Args:
         database: returns the open catalog.
         bucket: its name.
+
+    Attributes:
+        progress: of the pass under way; free to be read from any thread.
     """
 
     def __init__(
@@ -79,6 +98,7 @@ class CatalogSync:
         self._incoming = Incoming(bucket, folder)
         self._clock = clock
         self._checked_newer = False
+        self.progress = SyncProgress()
 
     def sync(
         self,
@@ -107,6 +127,7 @@ class CatalogSync:
         result = SyncResult()
         troubles: list[str] = []
         done: set[str] = set()
+        read_bytes, known_bytes = 0, sum(info.size_bytes for info, _ in wanted)
         loader = Loader(self._database, self._incoming)
         with contextlib.closing(self._with_bodies(wanted, done)) as files:
             try:
@@ -115,9 +136,13 @@ class CatalogSync:
                         result.left = len(wanted) - count
                         break
                     on_progress(loader.files, len(wanted))
+                    if loader.rows != self.progress.rows or not count:  # rows count once they are committed
+                        self.progress = SyncProgress(loader.rows, read_bytes, known_bytes)
                     self._read(info, name, body, loader, result, troubles, done)
+                    read_bytes += info.size_bytes
             finally:
                 loader.commit()
+        self.progress = SyncProgress()
         result.files, result.rows, result.troubles = loader.files, loader.rows, tuple(troubles)
         return result
 

@@ -352,6 +352,17 @@ def denied_failure() -> Any:
     return explain("AccessDenied")
 
 
+def test_it_says_about_how_many_rows_are_left_while_it_reads(store: MemoryStore, other: Other) -> None:
+    rows = [[put(f"out/{first}-{n}.png") for n in range(1000)] for first in range(4)]
+    for number, part in enumerate(rows):
+        write(store, part, now=NOW + number)
+    left: list[int] = []
+    result = other.sync.sync(on_progress=lambda done, total: left.append(other.sync.progress.left_rows))
+    assert result.rows == 4000
+    assert (left[0], other.sync.progress.left_rows) == (0, 0)
+    assert 3000 in left, "after the first of four equal parts"
+
+
 def test_a_stopped_sync_goes_on_later(store: MemoryStore, other: Other) -> None:
     for number in range(6):
         write(store, [put(f"out/{number}.png")], now=NOW + number)

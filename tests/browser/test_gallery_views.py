@@ -1,0 +1,232 @@
+"""The library's layouts, its days, sharing, what it says while it can't show everything, motion and colours."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import date, datetime, timedelta
+from typing import Any
+
+import pytest
+from playwright.sync_api import Locator, Page, expect
+
+from tests.browser.pages import APP, serious_findings
+from tests.browser.scripted_catalog import ScriptedCatalog, an_asset
+from tests.browser.stage import Background, Scene, dashboard_scene
+from tests.browser.test_gallery import GALLERY, open_library, press
+
+SHAPES = ((768, 768), (1216, 704), (704, 1216), (1536, 640), (896, 1152))
+_TILES = """root => [...root.querySelectorAll('.tile:not([hidden])')].map(tile => {
+  const [x, y] = tile.style.transform.match(/[\\d.]+/g).map(Number);
+  return {place: Number(tile.getAttribute('aria-posinset')), x, y, width: tile.offsetWidth, height: tile.offsetHeight,
+          known: !tile.classList.contains('waiting')};
+}).sort((one, other) => one.place - other.place)"""
+
+
+@pytest.fixture
+def scene(background: Background, request: pytest.FixtureRequest) -> Iterator[Scene]:
+    """The daemon's page with this many assets of many shapes."""
+    catalog = ScriptedCatalog(getattr(request, "param", 90), per_day=30, shapes=SHAPES)
+    with dashboard_scene(background, catalog) as scene:
+        yield scene
+
+
+def original_shapes(page: Page, gallery: Locator) -> None:
+    gallery.get_by_role("button", name="View options").click()
+    gallery.get_by_role("button", name="Original shape").click()
+    page.keyboard.press("Escape")
+
+
+def rows_of(tiles: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+    rows: dict[float, list[dict[str, Any]]] = {}
+    for tile in tiles:
+        rows.setdefault(tile["y"], []).append(tile)
+    return list(rows.values())
+
+
+def test_pictures_keep_their_shapes_in_full_rows_and_the_choice_is_remembered(
+    page: Page, scene: Scene
+) -> None:
+    page.set_viewport_size({"width": 1280, "height": 900})
+    gallery = open_library(page, scene)
+    scroller = gallery.locator(".scroller")
+    assert len({(tile["width"], tile["height"]) for tile in scroller.evaluate(_TILES)}) == 1, "squares"
+    original_shapes(page, gallery)
+    page.wait_for_function("JSON.parse(localStorage['cloud-archive.gallery']).justified")
+
+    def check() -> None:
+        expect(gallery.locator(".tile.waiting:not([hidden])")).to_have_count(0)
+        tiles = scroller.evaluate(_TILES)
+        for tile in tiles:
+            width, height = SHAPES[(tile["place"] - 1) % len(SHAPES)]
+            assert tile["width"] / tile["height"] == pytest.approx(width / height, rel=0.03), tile
+        width = gallery.locator(".canvas").evaluate("node => node.clientWidth")
+        for row in rows_of(tiles)[:-1]:
+            assert row[-1]["x"] + row[-1]["width"] == pytest.approx(width, abs=2), row
+            assert {tile["height"] for tile in row} == {row[0]["height"]}
+
+    check()
+    page.reload()
+    expect(gallery.locator(".tile:not(.waiting)").first).to_be_visible()
+    check()
+    # Down and up again keep to the column, and the last one is reached.
+    press(gallery, "ArrowRight", "ArrowDown", "ArrowDown", "ArrowUp", "ArrowUp")
+    expect(gallery.locator(".tile.current")).to_have_attribute("aria-posinset", "2")
+    press(gallery, "End")
+    expect(gallery.locator(".tile.current")).to_have_attribute("title", "picture_000089_.png")
+    gallery.get_by_role("button", name="View options").click()
+    gallery.get_by_role("button", name="Square").click()
+    page.wait_for_function("!JSON.parse(localStorage['cloud-archive.gallery']).justified")
+
+
+@pytest.mark.parametrize("scene", [30_000], indirect=True)
+def test_many_pictures_of_all_shapes_are_few_nodes_and_what_one_looks_at_stays(
+    page: Page, scene: Scene
+) -> None:
+    gallery = open_library(page, scene)
+    original_shapes(page, gallery)
+    scroller = gallery.locator(".scroller")
+    for share in (0.3, 0.9, 1.0, 0.5):
+        scroller.evaluate(f"root => {{ root.scrollTop = root.scrollHeight * {share}; }}")
+        expect(gallery.locator(".tile:not([hidden]):not(.waiting)").first).to_be_visible()
+        assert scroller.evaluate("root => root.querySelectorAll('.tile:not([hidden])').length") < 250
+    # What comes on top, and what is learnt above, moves nothing that is looked at.
+    expect(gallery.locator(".tile.waiting:not([hidden])")).to_have_count(0)
+    where = """root => { const box = root.getBoundingClientRect();
+      const tile = [...root.querySelectorAll('.tile:not([hidden])')].map(each => [each.getBoundingClientRect(), each])
+        .filter(([at]) => at.top >= box.top).sort(([one], [other]) => one.top - other.top || one.left - other.left)[0];
+      return [tile[1].title, Math.round(tile[0].top)]; }"""
+    before = scroller.evaluate(where)
+    scene.catalog.assets.insert(0, an_asset(77_777, datetime.now(), name="fresh.png"))
+    scene.show(archived_files=30_001)
+    expect(gallery.locator(".line")).to_contain_text("30,001 files")
+    expect(gallery.locator(".tile.waiting:not([hidden])")).to_have_count(0)
+    assert scroller.evaluate(where) == before
+    page.evaluate("localStorage.clear()")
+
+
+def test_a_day_is_a_filter_on_and_off_by_chip_and_by_calendar(page: Page, scene: Scene) -> None:
+    gallery = open_library(page, scene)
+    gallery.get_by_role("button", name="Filters").click()
+    gallery.get_by_role("button", name="Yesterday").click()
+    yesterday = (date.today() - timedelta(days=1)).isoformat()
+    expect(gallery.get_by_role("combobox")).to_have_value(f"since:{yesterday} until:{yesterday}")
+    expect(gallery.locator(".line")).to_contain_text("30 files")
+    chip = gallery.get_by_role("button", name="Yesterday")
+    expect(chip).to_have_attribute("aria-pressed", "true")
+    chip.click()
+    expect(gallery.locator(".line")).to_contain_text("90 files")
+    gallery.get_by_label("Another day").fill((date.today() - timedelta(days=2)).isoformat())
+    expect(gallery.locator(".line")).to_contain_text("30 files")
+
+
+def test_files_are_shared_as_links_with_their_end_or_as_an_album(page: Page, scene: Scene) -> None:
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    gallery = open_library(page, scene)
+    press(gallery, "Enter")
+    viewer = gallery.get_by_role("dialog", name="Viewer")
+    viewer.get_by_role("button", name="Share", exact=True).click()
+    dialog = gallery.get_by_role("dialog", name="Share")
+    expect(dialog.locator("h2")).to_have_text("Share picture_000000_.png")
+    dialog.get_by_label("The link ends after").select_option("1 hour")
+    dialog.get_by_role("button", name="Create link").click()
+    link = dialog.get_by_label("Link to picture_000000_.png", exact=True)
+    expect(link).to_have_value("https://store.example/comfyui-outputs/picture_000000_.png?signature=abc")
+    hour = (datetime.now() + timedelta(hours=1)).strftime("%Y")
+    expect(dialog.locator(".link")).to_contain_text("Ends ")
+    expect(dialog.locator(".link")).to_contain_text(hour)
+    dialog.get_by_role("button", name="Copy the link to picture_000000_.png").click()
+    page.wait_for_function("navigator.clipboard.readText().then(text => text.endsWith('?signature=abc'))")
+    expect(dialog.locator(".said")).to_have_text("Copied")
+    assert serious_findings(page, APP, GALLERY, ".share") == []
+    page.keyboard.press("Escape")
+    expect(viewer).to_be_visible()
+    page.keyboard.press("Escape")
+    orders = [call[2] for call in scene.catalog.calls if call[1] == "/cloud-sync/share"]
+    first = scene.catalog.assets[0]["id"]
+    plain = {"strip_metadata": False, "album": None, "with_prompts": False}
+    assert orders == [{"ids": [first], "expires_seconds": 3600, **plain}]
+
+    press(gallery, " ", "ArrowRight", " ")
+    gallery.get_by_role("toolbar").get_by_role("button", name="Share").click()
+    expect(dialog.locator("h2")).to_have_text("Share 2 files")
+    dialog.get_by_label("Title of an album page").fill("Fjords")
+    dialog.get_by_label("Show prompts on the page").check()
+    dialog.get_by_label("Share copies without prompt").check()
+    page.keyboard.press("Enter")
+    expect(dialog.get_by_label("Link to Fjords", exact=True)).to_have_value(
+        "https://store.example/album.html?signature=abc"
+    )
+    expect(dialog).to_contain_text("cloud-archive unshare share-1")
+    order = [call[2] for call in scene.catalog.calls if call[1] == "/cloud-sync/share"][-1]
+    expected = {"strip_metadata": True, "album": "Fjords", "with_prompts": True, "expires_seconds": 3600}
+    assert {name: order[name] for name in expected} == expected
+    page.context.clear_permissions()
+
+
+def test_where_nothing_can_be_shared_the_button_says_why(page: Page, scene: Scene) -> None:
+    gallery = open_library(page, scene)
+    scene.show(state="unavailable")
+    press(gallery, " ", "ArrowRight", " ")
+    share = gallery.get_by_role("toolbar").get_by_role("button", name="Share")
+    share.press("Enter")
+    expect(share).to_have_attribute("aria-disabled", "true")
+    why = "Nothing can be shared while the archive does not answer."
+    expect(share).to_have_attribute("title", why)
+    expect(gallery.locator(".said")).to_have_text(why)
+    scene.show(state="idle")
+    scene.catalog.failure = (503, "The store denies access.")
+    share.press("Enter")
+    dialog = gallery.get_by_role("dialog", name="Share")
+    dialog.get_by_role("button", name="Create link").click()
+    expect(dialog.get_by_role("alert")).to_have_text("The store denies access.")
+
+
+def test_while_the_rest_loads_it_says_how_much_is_searched_and_goes_on_by_itself(
+    page: Page, scene: Scene
+) -> None:
+    scene.catalog.loading = {"searched": 40_000, "total": 1_000_000}
+    gallery = open_library(page, scene)
+    note = gallery.locator(".note-line")
+    expect(note).to_have_text("Searching 40,000 of about 1,000,000 files while the rest loads.")
+    # Older files come in behind the others, and what is looked at stays.
+    old = datetime.now() - timedelta(days=400)
+    scene.catalog.assets.append(an_asset(99_999, old, name="old.png"))
+    scene.catalog.loading = None
+    expect(gallery.locator(".line")).to_contain_text("91 files")
+    expect(note).to_be_hidden()
+    expect(gallery.locator('.tile[aria-posinset="1"]')).to_have_attribute("title", "picture_000000_.png")
+
+
+def test_a_missing_right_is_named_and_what_is_there_is_shown(page: Page, scene: Scene) -> None:
+    scene.catalog.trouble = (
+        "This key may not read the catalog in the bucket: the right s3:ListBucket is missing."
+    )
+    gallery = open_library(page, scene)
+    expect(gallery.locator(".note-line")).to_contain_text(
+        "Other machines' files may be missing: This key may not"
+    )
+    expect(gallery.locator(".line")).to_contain_text("90 files")
+
+
+def test_without_motion_and_in_forced_colours_everything_is_told_apart(page: Page, scene: Scene) -> None:
+    page.emulate_media(reduced_motion="reduce", forced_colors="active")
+    try:
+        gallery = open_library(page, scene)
+        moving = gallery.locator(".gallery").evaluate(
+            "root => [...root.querySelectorAll('*')].filter(each => { const style = getComputedStyle(each);"
+            " return style.animationName !== 'none' || parseFloat(style.transitionDuration) > 0; }).length"
+        )
+        assert moving == 0
+        press(gallery, "ArrowRight", " ")
+        outline = "node => getComputedStyle(node).outlineStyle"
+        assert gallery.locator(".tile[aria-selected=true]").evaluate(outline) == "solid"
+        assert gallery.locator(".tile.current").evaluate(outline) == "solid"
+        gallery.get_by_role("button", name="Filters").click()
+        gallery.get_by_role("button", name="flux1-dev.safetensors").click()
+        chip = gallery.get_by_role("button", name="flux1-dev.safetensors")
+        expect(chip).to_have_attribute("aria-pressed", "true")
+        assert chip.evaluate(outline) == "solid"
+        assert gallery.get_by_role("button", name="4 stars or more").evaluate(outline) == "none"
+        assert serious_findings(page) == []
+    finally:
+        page.emulate_media(reduced_motion="no-preference", forced_colors="none")

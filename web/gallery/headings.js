@@ -1,0 +1,37 @@
+// @ts-check
+/** The names of the days between the tiles. */
+
+import { el } from "../panel/dom.js";
+
+/** @typedef {import("../types.d.ts").DayCount} DayCount */
+/** @typedef {import("../types.d.ts").GalleryContext} GalleryContext */
+
+export class Headings {
+  #context;
+  /** @type {HTMLElement[]} used again and again */
+  #nodes = [];
+  element = el("div", { class: "days", "aria-hidden": "true" });
+
+  /** @param {GalleryContext} context */
+  constructor(context) {
+    this.#context = context;
+  }
+
+  /** @param {{day: DayCount, y: number}[]} shown */
+  draw(shown) {
+    while (this.#nodes.length < shown.length) {
+      const node = el("h3", { class: "day" }, el("span"), el("span", { class: "quiet num" }));
+      this.#nodes.push(node);
+      this.element.append(node);
+    }
+    this.#nodes.forEach((node, place) => {
+      const heading = shown[place];
+      node.hidden = !heading;
+      if (!heading) return;
+      node.style.transform = `translateY(${heading.y}px)`;
+      const [name, count] = node.children;
+      name.textContent = this.#context.dayName(heading.day.name);
+      count.textContent = this.#context.number(heading.day.count);
+    });
+  }
+}

@@ -1,0 +1,224 @@
+// @ts-check
+/** One day as rows of pictures in their own shapes, each row as wide as the page. Pure; harmless when loaded alone. */
+
+/** @typedef {import("../types.d.ts").DayLayout} DayLayout */
+/** @typedef {import("../types.d.ts").Place} Place */
+/** @typedef {{first: number, end: number, y: number, height: number}} Row */
+/** @typedef {{rows: Row[], lefts: Float64Array, widths: Float64Array, height: number}} Block */
+
+/** Rows are laid out for so many assets at a time, so that what comes moves nothing outside of them. */
+export const BLOCK = 100;
+const TALLEST = 1.35; // of the wish, where a few pictures can't fill their row
+
+/**
+ * Lay out one block: rows with about the same sum of shapes, so that none is left nearly empty.
+ *
+ * @param {number} count
+ * @param {(place: number) => number} shape  width by height
+ * @param {number} width  pixels
+ * @param {number} wish  the wished height of a row in pixels
+ * @param {number} gap
+ * @returns {Block}
+ */
+function layBlock(count, shape, width, wish, gap) {
+  const lefts = new Float64Array(count);
+  const widths = new Float64Array(count);
+  let all = 0;
+  for (let place = 0; place < count; place += 1) all += shape(place);
+  const number = Math.max(1, Math.round((all * wish + (count - 1) * gap) / (width + gap)));
+  /** @type {Row[]} */
+  const rows = [];
+  let y = 0;
+  let first = 0;
+  let before = 0; // the sum of the shapes of the rows above
+  for (let row = 1; row <= number && first < count; row += 1) {
+    let end = first;
+    let sum = 0;
+    // As far as this row's share goes; a picture belongs where more than half of it lies.
+    while (end < count && (end === first || row === number || before + sum + shape(end) / 2 < (all * row) / number)) {
+      sum += shape(end);
+      end += 1;
+    }
+    const height = Math.min(wish * TALLEST, (width - gap * (end - first - 1)) / sum);
+    let x = 0;
+    for (let place = first; place < end; place += 1) {
+      lefts[place] = x;
+      widths[place] = shape(place) * height;
+      x += widths[place] + gap;
+    }
+    rows.push({ first, end, y, height });
+    y += height + gap;
+    before += sum;
+    first = end;
+  }
+  return { rows, lefts, widths, height: y };
+}
+
+/** What is known of the shapes of a query's assets, and the blocks laid out with it for one width. */
+export class Shapes {
+  /** @type {Map<string, Float32Array>} by day and block */
+  #known = new Map();
+  /** @type {Map<string, Block>} by day, block and size; or by size alone, of squares */
+  #laid = new Map();
+  #laidFor = "";
+
+  /**
+   * Note the shapes of one block's assets. Returns whether that is news.
+   *
+   * @param {string} day
+   * @param {number} block
+   * @param {{width: number|null, height: number|null}[]} assets
+   */
+  learn(day, block, assets) {
+    const key = `${day}/${block}`;
+    const found = Float32Array.from(assets, ({ width, height }) => (width && height ? Math.min(3.5, Math.max(0.4, width / height)) : 1));
+    const before = this.#known.get(key);
+    if (before?.length === found.length && found.every((shape, place) => shape === before[place])) return false;
+    this.#known.set(key, found);
+    for (const laid of this.#laid.keys()) if (laid.startsWith(`${key}/`)) this.#laid.delete(laid);
+    return true;
+  }
+
+  /**
+   * Return a block's layout; assets that are not known yet count as square.
+   *
+   * @param {string} day
+   * @param {number} block
+   * @param {number} size  how many assets it has
+   * @param {number} width  pixels
+   * @param {number} wish  the wished height of a row in pixels
+   * @param {number} gap
+   */
+  lay(day, block, size, width, wish, gap) {
+    const laidFor = `${width}/${wish}`;
+    if (laidFor !== this.#laidFor) this.#laid.clear();
+    this.#laidFor = laidFor;
+    const shapes = this.#known.get(`${day}/${block}`);
+    const key = shapes ? `${day}/${block}/${size}` : `${size}`;
+    const laid = this.#laid.get(key) ?? layBlock(size, (place) => shapes?.[place] ?? 1, width, wish, gap);
+    this.#laid.set(key, laid);
+    return laid;
+  }
+}
+
+/** A day's blocks, one below the other. @implements {DayLayout} */
+export class JustifiedDay {
+  #count;
+  /** @type {Block[]} */
+  #blocks = [];
+  /** @type {number[]} */
+  #tops = [];
+
+  /**
+   * @param {string} day
+   * @param {number} count
+   * @param {number} width  pixels
+   * @param {number} wish  the wished height of a row in pixels
+   * @param {number} gap
+   * @param {Shapes} shapes
+   */
+  constructor(day, count, width, wish, gap, shapes) {
+    this.#count = count;
+    let top = 0;
+    for (let first = 0; first < count; first += BLOCK) {
+      const block = shapes.lay(day, first / BLOCK, Math.min(BLOCK, count - first), width, wish, gap);
+      this.#blocks.push(block);
+      this.#tops.push(top);
+      top += block.height;
+    }
+    this.height = top;
+  }
+
+  /** @param {number} place @returns {Place} */
+  position(place) {
+    const number = Math.floor(place / BLOCK);
+    const block = this.#blocks[number];
+    const inside = place % BLOCK;
+    const row = block.rows[rowOf(block, inside)];
+    return { x: block.lefts[inside], y: this.#tops[number] + row.y, width: block.widths[inside], height: row.height };
+  }
+
+  /**
+   * @param {number} from
+   * @param {number} to
+   * @returns {[first: number, end: number]}
+   */
+  between(from, to) {
+    return [this.#at(from, false), this.#at(to, true)];
+  }
+
+  /**
+   * Return the first place of the row at a height, or the first one behind it.
+   *
+   * @param {number} y
+   * @param {boolean} behind
+   */
+  #at(y, behind) {
+    if (y <= 0) return 0;
+    if (y >= this.height) return this.#count;
+    let number = this.#tops.length - 1;
+    while (this.#tops[number] > y) number -= 1;
+    const block = this.#blocks[number];
+    let at = block.rows.length - 1;
+    while (at > 0 && this.#tops[number] + block.rows[at].y > y) at -= 1;
+    const row = block.rows[at];
+    return number * BLOCK + (behind ? row.end : row.first);
+  }
+
+  /**
+   * Return the place above or below that lies nearest; undefined where the day ends.
+   *
+   * @param {number} place
+   * @param {1|-1} step
+   */
+  neighbour(place, step) {
+    let number = Math.floor(place / BLOCK);
+    let row = rowOf(this.#blocks[number], place % BLOCK) + step;
+    if (!this.#blocks[number].rows[row]) {
+      number += step;
+      if (!this.#blocks[number]) return undefined;
+      row = step > 0 ? 0 : this.#blocks[number].rows.length - 1;
+    }
+    const { x, width } = this.position(place);
+    return this.#nearest(number, row, x + width / 2);
+  }
+
+  /**
+   * Return the place of the first or last row that lies nearest to a distance from the left.
+   *
+   * @param {number} x
+   * @param {boolean} last
+   */
+  edge(x, last) {
+    const number = last ? this.#blocks.length - 1 : 0;
+    return this.#nearest(number, last ? this.#blocks[number].rows.length - 1 : 0, x);
+  }
+
+  /**
+   * @param {number} number
+   * @param {number} row
+   * @param {number} x
+   */
+  #nearest(number, row, x) {
+    const block = this.#blocks[number];
+    const { first, end } = block.rows[row];
+    let place = first;
+    while (place < end - 1 && block.lefts[place + 1] <= x) place += 1;
+    return number * BLOCK + place;
+  }
+}
+
+/**
+ * @param {Block} block
+ * @param {number} place
+ */
+function rowOf(block, place) {
+  let low = 0;
+  let high = block.rows.length - 1;
+  while (low < high) {
+    const middle = Math.ceil((low + high) / 2);
+    if (block.rows[middle].first <= place) low = middle;
+    else high = middle - 1;
+  }
+  return low;
+}

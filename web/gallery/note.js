@@ -1,0 +1,21 @@
+// @ts-check
+/** What the library can't show now, in one sentence. Pure; harmless when loaded alone. */
+
+/** @typedef {import("../status_client.js").StatusClient} StatusClient */
+/** @typedef {import("../types.d.ts").Facets} Facets */
+/** @typedef {import("../types.d.ts").Translator} Translator */
+
+/**
+ * Return the sentence; empty: everything is shown.
+ *
+ * @param {StatusClient} client
+ * @param {Facets|null} facets
+ * @param {Translator} t
+ */
+export function noteOf({ status, reachable }, facets, t) {
+  if (!reachable) return t("gallery.unreachable");
+  if (status?.state === "retrying") return t("gallery.storeAway");
+  if (facets?.trouble) return t("gallery.others", { why: facets.trouble });
+  if (facets?.loading) return t("gallery.loading", { n: facets.loading.searched, total: facets.loading.total });
+  return facets?.unread ? t("gallery.partial", { n: facets.unread }) : "";
+}
