@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from watchdog.events import (
@@ -22,6 +23,8 @@ from watchdog.events import (
 )
 from watchdog.observers import Observer
 
+from .walk import links_count_folders
+
 _log = logging.getLogger("cloud_archive.watcher")
 
 EVENTS: list[type[FileSystemEvent]] = [
@@ -34,13 +37,17 @@ EVENTS: list[type[FileSystemEvent]] = [
 """The events that are used; any other would fill the kernel's queue."""
 
 
-def new_observer() -> Any:
-    """Return an observer that is not started."""
+def new_observer(root: str) -> Any:
+    """Return an observer of this directory that is not started."""
     # On Linux only the "full" observer can tell a file that was moved into the tree from one that was created.
     if sys.platform == "linux":
         from watchdog.observers.inotify import InotifyObserver
 
+        from .leaf_folders import set_quick_watches
+
         observer: Any = InotifyObserver(generate_full_events=True)
+        if links_count_folders(root):
+            set_quick_watches(observer, Path(root).stat().st_dev)
     else:
         observer = Observer()
     observer.name = "cloud-archive-observer"

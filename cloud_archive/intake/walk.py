@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import logging
 import os
@@ -31,6 +32,11 @@ _NETWORK_FILESYSTEMS = frozenset(
 
 # FAT has no inodes: Linux invents a number each time it reads a directory entry.
 _WITHOUT_INODES = frozenset(("vfat", "msdos", "exfat"))
+
+
+# A folder's links count the folders in it; where there are too many for that, it has one link. Others (btrfs, overlay,
+# FAT, FUSE) have one, or any number.
+_COUNTING_FILESYSTEMS = frozenset(("ext2", "ext3", "ext4", "xfs", "tmpfs"))
 
 
 def every_directory(path: str) -> bool:
@@ -170,6 +176,14 @@ def stable_inodes(root: Path) -> bool:
     except OSError:
         return False
     return _mounted_kind(os.path.realpath(root), mounts) not in _WITHOUT_INODES
+
+
+def links_count_folders(root: str) -> bool:
+    """Return whether a folder here has two links, and one more for each folder in it."""
+    with contextlib.suppress(OSError):
+        mounts = Path("/proc/self/mountinfo").read_bytes().decode("utf-8", "surrogateescape")
+        return _mounted_kind(os.path.realpath(root), mounts) in _COUNTING_FILESYSTEMS
+    return False
 
 
 def _mounted_kind(place: str, mounts: str) -> str:

@@ -163,7 +163,7 @@ class Watcher:
         directory_scanner = DirectoryScanner(self._scan_new_directory)
         self._setting_up = True
         try:
-            observer = new_observer()
+            observer = new_observer(self._resolved_root)
             report_lost_events(observer, self._on_watch_failed, self._on_overflow)
             handler = EventHandler(self._resolved_root, self._on_hint, directory_scanner, self._report_lost)
             directory_scanner.start()

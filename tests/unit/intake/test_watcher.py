@@ -54,7 +54,7 @@ def test_where_native_watching_cannot_be_set_up_it_polls_says_why_and_tries_agai
     )
     real = new_observer
 
-    def refuse() -> Any:
+    def refuse(root: str) -> Any:
         raise OSError(24, "inotify instance limit reached")
 
     monkeypatch.setattr(watcher, "new_observer", refuse)
