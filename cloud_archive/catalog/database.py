@@ -61,6 +61,8 @@ class CatalogDatabase:
                 if not self._read_only:
                     connection.execute("PRAGMA journal_mode=WAL")
                     connection.execute("PRAGMA synchronous=NORMAL")
+                    # Who writes a million rows touches the whole file: mapped, it would count as memory.
+                    connection.execute("PRAGMA mmap_size=0")
                 _make_tables(connection, self.path, self._read_only)
                 if not self._read_only:
                     make_bucket_tables(connection)

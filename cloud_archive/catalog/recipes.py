@@ -83,7 +83,7 @@ def _recipe_hash(found: Description) -> int | None:
 class _Recipe:
     """One recipe before it is stored."""
 
-    __slots__ = ("found", "hash", "negative", "prompt", "texts")
+    __slots__ = ("found", "hash", "negative", "prompt", "texts", "uses")
 
     def __init__(self, mark: int, found: Description) -> None:
         self.hash = mark
@@ -91,6 +91,14 @@ class _Recipe:
         self.prompt = None if found.prompt is None else clean_text(found.prompt)
         self.negative = None if found.negative_prompt is None else clean_text(found.negative_prompt)
         self.texts = _texts(found, self.prompt, self.negative)
+        self.uses = _uses(found)
+
+    @property
+    def names(self) -> Iterator[str]:
+        """All names that have a row of their own."""
+        yield from (name for _, name in self.uses)
+        if self.found.scheduler:
+            yield _name(self.found.scheduler)
 
     @property
     def other_texts(self) -> Iterator[str]:
@@ -122,7 +130,7 @@ def _known(db: sqlite3.Connection, table: str, hashes: Sequence[int]) -> dict[in
 
 def _add(db: sqlite3.Connection, recipes: Sequence[_Recipe], first: int) -> None:
     texts = _text_ids(db, {text for recipe in recipes for text in recipe.texts})
-    names = ids_of(db, "names", (name for recipe in recipes for name in _all_names(recipe.found)))
+    names = ids_of(db, "names", (name for recipe in recipes for name in recipe.names))
     rows, text_uses, name_uses = [], [], []
     for row, recipe in enumerate(recipes, first):
         prompt, negative = recipe.prompt, recipe.negative
@@ -132,11 +140,11 @@ def _add(db: sqlite3.Connection, recipes: Sequence[_Recipe], first: int) -> None
                 recipe.hash,
                 None if prompt is None else texts[prompt],
                 None if negative is None else texts[negative],
-                _packed(recipe.found, names, [texts[text] for text in recipe.other_texts]),
+                _packed(recipe, names, [texts[text] for text in recipe.other_texts]),
             )
         )
         text_uses += [(texts[text], row) for text in recipe.texts]
-        name_uses += [(kind, names[name], row) for kind, name in _uses(recipe.found)]
+        name_uses += [(kind, names[name], row) for kind, name in recipe.uses]
     db.executemany("INSERT INTO recipes VALUES (?, ?, ?, ?, ?)", rows)
     db.executemany("INSERT INTO text_uses VALUES (?, ?)", sorted(text_uses))
     db.executemany("INSERT INTO name_uses VALUES (?, ?, ?)", sorted(name_uses))
@@ -167,14 +175,9 @@ def _uses(found: Description) -> set[tuple[int, str]]:
     return uses | ({(SAMPLER, _name(found.sampler))} if found.sampler else set())
 
 
-def _all_names(found: Description) -> Iterator[str]:
-    yield from (name for _, name in _uses(found))
-    if found.scheduler:
-        yield _name(found.scheduler)
-
-
-def _packed(found: Description, names: Mapping[str, int], texts: list[int]) -> str:
+def _packed(recipe: _Recipe, names: Mapping[str, int], texts: list[int]) -> str:
     """Return a recipe's facts as JSON that speaks of names and texts by their rows; see `unpack_facts`."""
+    found = recipe.found
     facts = [
         found.source,
         found.confidence,
@@ -187,7 +190,7 @@ def _packed(found: Description, names: Mapping[str, int], texts: list[int]) -> s
         found.denoise,
         list(map(clean_text, found.input_images)),
         texts,
-        [names[name] for kind, name in sorted(_uses(found)) if kind == NAMED],
+        [names[name] for kind, name in sorted(recipe.uses) if kind == NAMED],
     ]
     return json.dumps(facts, separators=(",", ":"))
 
