@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import subprocess
 import sys
 import time
@@ -55,6 +56,19 @@ def test_flush_and_stop_leave_no_row_unwritten(tmp_path: Path, any_s3: S3Server)
         wait_until(lambda: engine.status().archived_files == 2, "archived")
         assert engine.drain(30)
     assert sorted(row["key"] for row in rows_in(any_s3)) == ["out/a.png", "out/b.png"]
+
+
+def test_sigterm_leaves_no_row_unwritten(tmp_path: Path, seaweedfs: S3Server) -> None:
+    archive = Archive(tmp_path, seaweedfs)
+    archive.write("a.png", png("a red fox"))
+    environ = {**os.environ, **archive.environ, "CLOUD_ARCHIVE_BACKFILL": "all"}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "cloud_archive", "watch", str(archive.root)], env=environ
+    )
+    wait_until(lambda: "out/a.png" in seaweedfs.keys("out/"), "archived")
+    process.terminate()
+    assert process.wait(60) == 0
+    assert [(row["key"], row["prompt"]) for row in rows_in(seaweedfs)] == [("out/a.png", "a red fox")]
 
 
 def test_a_key_that_may_only_put_writes_segments(tmp_path: Path, seaweedfs: S3Server) -> None:

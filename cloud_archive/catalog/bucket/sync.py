@@ -116,14 +116,12 @@ class CatalogSync:
 
         Raises:
             Denied: this key may not list or read.
-            StoreError: the store answers nobody now; what was read stays.
+            StoreError: the store answers nobody now, or a listing broke off; what was listed before is read, and stays.
             CatalogError: the local catalog can't be read or written.
         """
         self._forget_newer()
-        try:
-            wanted = self._unread(self._listed(recent))
-        except StoreError as error:
-            raise _explained(error) from error
+        failures: list[StoreError] = []
+        wanted = self._unread(self._listed(recent, failures))
         result = SyncResult()
         troubles: list[str] = []
         done: set[str] = set()
@@ -143,6 +141,8 @@ class CatalogSync:
             finally:
                 loader.commit()
         self.progress = SyncProgress()
+        if failures:
+            raise _explained(failures[0]) from failures[0]
         result.files, result.rows, result.troubles = loader.files, loader.rows, tuple(troubles)
         return result
 
@@ -160,7 +160,8 @@ class CatalogSync:
             lambda db: db.execute("DELETE FROM bucket_files WHERE state = ?", (DAMAGED,)) and None
         )
 
-    def _listed(self, recent: bool) -> Iterator[tuple[ObjectInfo, FileName]]:
+    def _listed(self, recent: bool, failures: list[StoreError]) -> Iterator[tuple[ObjectInfo, FileName]]:
+        """Yield the catalog's files. A listing that breaks off ends it, and is added to `failures`."""
         if recent:
             now = self._clock()
             days = list(days_around(now, RECENT_DAYS - 1))
@@ -168,11 +169,14 @@ class CatalogSync:
             prefixes += [f"{SEGMENTS}/{day}/" for day in days]
         else:
             prefixes = [f"{MONTHS}/", f"{SEGMENTS}/"]
-        for prefix in prefixes:
-            for info in self._store.list(self._folder.key(prefix)):
-                name = parse_name(self._folder.name(info.key))
-                if name is not None:
-                    yield info, name
+        try:
+            for prefix in prefixes:
+                for info in self._store.list(self._folder.key(prefix)):
+                    name = parse_name(self._folder.name(info.key))
+                    if name is not None:
+                        yield info, name
+        except StoreError as error:
+            failures.append(error)
 
     def _unread(self, listed: Iterable[tuple[ObjectInfo, FileName]]) -> list[tuple[ObjectInfo, FileName]]:
         """Return those that were not read yet, the newest first."""

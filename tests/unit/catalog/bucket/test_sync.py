@@ -329,6 +329,30 @@ def test_what_the_store_does_not_give_is_tried_again(store: MemoryStore, other: 
     assert len(other.found()) == 3
 
 
+def test_what_a_listing_showed_before_it_broke_off_is_read(
+    store: MemoryStore, other: Other, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(5):
+        write(store, [put(f"out/{number}.png")], now=NOW + number)
+    whole = store.list
+
+    def half(prefix: str, *, limit: int | None = None) -> Iterator[Any]:
+        yield from whole(prefix, limit=3)
+        if prefix.endswith("segments/"):
+            refuse("SlowDown", 503, prefix)
+
+    monkeypatch.setattr(store, "list", half)
+    with pytest.raises(StoreError):
+        other.sync.sync()
+    assert [one["key"] for one in other.found()] == ["out/0.png", "out/1.png", "out/2.png"]
+    # One that shows only a part without saying so, and a segment that arrives late: the next listing has them.
+    monkeypatch.setattr(store, "list", lambda prefix: whole(prefix, limit=4))
+    assert other.sync.sync().files == 1
+    monkeypatch.setattr(store, "list", whole)
+    write(store, [put("out/late.png")], now=NOW - 9 * 86400)
+    assert other.sync.sync().files == 2
+
+
 @pytest.mark.parametrize(
     ("operation", "right"), [("ListObjectsV2", "s3:ListBucket"), ("GetObject", "s3:GetObject")]
 )
