@@ -14,6 +14,7 @@ from .base import ObjectInfo
 from .failures import explain
 from .translate import web_page
 
+_STORE_HEADERS = ("x-amz", "x-goog-", "x-oss-")
 _PRINTABLE = "".join(chr(code) for code in range(0x20, 0x7F))
 
 
@@ -49,9 +50,26 @@ def ascii_metadata(metadata: Mapping[str, str]) -> dict[str, str]:
 
 
 def is_html(answer: Mapping[str, Any]) -> bool:
-    """Return whether a web page came where S3 would answer otherwise."""
-    headers = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {})
-    return "html" in headers.get("content-type", "").lower()
+    """Return whether the SDK's answer says that its body is HTML."""
+    return "html" in _headers(answer).get("content-type", "").lower()
+
+
+def is_page(answer: Mapping[str, Any]) -> bool:
+    """Return whether a web page came: HTML without any header of a store, such as `x-amz-request-id`.
+
+    HTML alone proves nothing: an object may be HTML, and OpenStack Swift 2.30 says so of its answers to writes.
+    """
+    return is_html(answer) and not any(name.startswith(_STORE_HEADERS) for name in _headers(answer))
+
+
+def may_be_page(answer: Mapping[str, Any]) -> bool:
+    """Return the same of an answer whose headers obstore keeps to itself: HTML without an archive's metadata."""
+    return "html" in answer["ContentType"].lower() and "sha256" not in answer["Metadata"]
+
+
+def _headers(answer: Mapping[str, Any]) -> Mapping[str, str]:
+    found: Mapping[str, str] = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+    return found
 
 
 def not_s3(operation: str, key: str | None) -> StoreError:
@@ -60,16 +78,17 @@ def not_s3(operation: str, key: str | None) -> StoreError:
 
 
 def refuse_unwritten(key: str, answer: Mapping[str, Any], *, create_only: bool) -> None:
-    """Raise if an answer to PutObject that has no ETag shows that the object was not written.
+    """Raise if an answer to PutObject shows that the object was not written.
 
     Raises:
         ObjectExists: `create_only`, and another writer was first. OpenStack Swift 2.30 says so with a 202.
         StoreError: the same without `create_only`, or a web page came.
     """
-    if answer.get("ResponseMetadata", {}).get("HTTPStatusCode") == 202:
+    has_etag = bare_etag(answer.get("ETag")) is not None
+    if not has_etag and answer.get("ResponseMetadata", {}).get("HTTPStatusCode") == 202:
         kind, code = (ObjectExists, "PreconditionFailed") if create_only else (StoreError, "OperationAborted")
         raise kind("PutObject", key, explain(code), status=202)
-    if is_html(answer):
+    if is_page(answer) or (not has_etag and is_html(answer)):
         raise not_s3("PutObject", key)
 
 

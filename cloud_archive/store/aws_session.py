@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 MAKING_SECONDS = 15.0
-"""How long a session and its credentials may take: a metadata service or a credential process may hang."""
+"""How long the SDK, a session and its credentials may take: a metadata service or a credential process may hang."""
 
 
 class AwsConfigurationError(Exception):
@@ -27,7 +27,7 @@ class AwsConfigurationError(Exception):
 
 
 class AwsChainTimeout(Exception):
-    """The AWS chain did not answer in time."""
+    """The AWS chain did not answer in time, or the SDK was not loaded in time."""
 
 
 def isolated_session() -> Session:
@@ -78,12 +78,10 @@ class MadeOnce(Generic[T]):
 
     Args:
         make: called again after it failed.
-        seconds: how long a caller waits. What takes longer goes on, and the next caller waits for it again.
     """
 
-    def __init__(self, make: Callable[[], T], seconds: float = MAKING_SECONDS) -> None:
+    def __init__(self, make: Callable[[], T]) -> None:
         self._make = make
-        self._seconds = seconds
         self._lock = threading.Lock()
         self._future: Future[T] | None = None
 
@@ -91,7 +89,8 @@ class MadeOnce(Generic[T]):
         """Return the value.
 
         Raises:
-            AwsChainTimeout: it is not made yet.
+            AwsChainTimeout: it was not made within `MAKING_SECONDS`. It is made all the same, and the next caller
+                waits for it again.
             Exception: what `make` raised.
         """
         with self._lock:
@@ -102,7 +101,7 @@ class MadeOnce(Generic[T]):
                     target=self._run, args=(future,), name="cloud-archive-client", daemon=True
                 ).start()
         try:
-            return future.result(self._seconds)
+            return future.result(MAKING_SECONDS)
         except FutureTimeoutError:
             if future.done():
                 raise  # `make` itself timed out

@@ -58,10 +58,11 @@ class Capabilities:
         return self.create_only_multipart if in_parts else self.create_only
 
     def refuses(self, *, in_parts: bool) -> bool:
-        """Return whether the store is known to refuse to overwrite, also what is written in the same moment.
+        """Return whether the store is known to refuse to overwrite, so that no second look is needed.
 
         Where only completing a multipart upload is create-only, two that are completed in the same moment may both
-        succeed, as on OpenStack Swift 2.30, which compares before it writes.
+        succeed, as on OpenStack Swift 2.30, which compares before it writes. SeaweedFS 4.48 does the same with large
+        files. No probe can find that out, and a second look would cost all stores a request for each large file.
         """
         return (
             self.create_only is CreateOnly.HONOURED and self.writes(in_parts=in_parts) is CreateOnly.HONOURED

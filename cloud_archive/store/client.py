@@ -160,6 +160,7 @@ def _set_up(
 
     session_of_requests = client._endpoint.http_session
     session_of_requests.send = _bounded(session_of_requests.send)
+    _follow_no_redirect(session_of_requests._pool_classes_by_scheme)
     client.meta.events.register("before-call.s3.HeadBucket", cast(Any, _untold_region))
     if (forbid := addresses.forbid_overwrite(settings.endpoint_url)) is not None:
         for operation in ("PutObject", "CompleteMultipartUpload"):
@@ -196,6 +197,24 @@ def _bounded(send: Callable[[Any], Any]) -> Callable[[Any], Any]:
         return answer
 
     return bounded
+
+
+def _follow_no_redirect(pools: dict[str, Any]) -> None:
+    """Let urllib3 return each redirect as it is.
+
+    botocore follows none but asks for nothing of the kind, and urllib3 2 then ends a 303 by a `TypeError`, because
+    botocore's headers are bytes, and keeps its connection open.
+
+    Args:
+        pools: botocore's classes for connections, by scheme; replaced in place.
+    """
+
+    class Unredirected:
+        def urlopen(self, *positional: Any, **named: Any) -> Any:
+            return super().urlopen(*positional, **named, redirect=False)  # type: ignore[misc]
+
+    for scheme, pool in pools.items():
+        pools[scheme] = type(pool.__name__, (Unredirected, pool), {})
 
 
 def _untold_region(**_: object) -> tuple[Any, dict[str, Any]]:

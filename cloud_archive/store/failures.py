@@ -257,6 +257,12 @@ _TABLE: dict[str, Failure] = {
             transient=True,
         ),
         _store(
+            "SdkTimeout",
+            "The S3 library is not loaded yet.",
+            "Nothing to do if this machine is just starting; otherwise look for a slow disk or a busy processor.",
+            transient=True,
+        ),
+        _store(
             "InvalidEndpoint",
             "The endpoint is not a valid address.",
             "Correct S3_ENDPOINT_URL, such as https://host:port.",

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from ..errors import FailureScope, StoreError
-from .answers import not_s3, object_info
+from .answers import is_page, may_be_page, not_s3, object_info
 from .base import ObjectInfo
 from .failures import HEAD_REFUSED, concerns_every_request, is_denied
 from .obstore_client import Missing
@@ -38,8 +38,8 @@ class HeadRequests:
             self._note_allowed()
             self._answers_missing = True
             return None
-        # What is no object of an archive may be a page that obstore was redirected to: the SDK follows no redirect.
-        if answer is not None and "sha256" in answer["Metadata"]:
+        # obstore may have been redirected to a web page of the same host: the SDK follows no redirect.
+        if answer is not None and not may_be_page(answer):
             self._note_allowed()
             return object_info(key, answer, believe_checksum=False)
         able = self._requests.capabilities
@@ -55,7 +55,7 @@ class HeadRequests:
                 answer = self._head_again(key, error, with_checksum=ask)
             except StoreError as refused:
                 raise self._about_this_key(refused) from refused
-        if answer is not None and not answer.get("ETag"):
+        if answer is not None and (not answer.get("ETag") or is_page(answer)):
             raise not_s3("HeadObject", key)
         self._requests.remember(can_head=True)
         if answer is None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from ..errors import StoreError
-from .answers import bare_etag, is_html, not_s3
+from .answers import bare_etag, is_html, is_page, not_s3
 from .failures import explain
 from .obstore_client import Missing
 from .requests import RequestExecutor
@@ -34,9 +34,8 @@ def read_object(
     body = answer["Body"]
     came = 0
     try:
-        if (not answer.get("ETag") and is_html(answer)) or (
-            byte_range and byte_range.start and not answer.get("ContentRange")
-        ):
+        no_object = is_page(answer) or (not answer.get("ETag") and is_html(answer))
+        if no_object or (byte_range and byte_range.start and not answer.get("ContentRange")):
             raise not_s3("GetObject", key)
         if etag is not None and bare_etag(answer.get("ETag")) != etag:
             raise StoreError("GetObject", key, _REPLACED, status=412)

@@ -13,6 +13,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from .address import Address
+from .answers import may_be_page
 from .guarded_requests import AnswerTooLarge, GuardedRequests
 
 if TYPE_CHECKING:
@@ -149,15 +150,10 @@ class ObstoreClient:
             Unexpected: see there.
         """
         found = self._ask(lambda: self._obstore.get_async(self._store, key, options={"head": True}))
-        return {
-            "ContentLength": found.meta["size"],
-            "ETag": _etag_of(found.meta),
-            "LastModified": found.meta["last_modified"],
-            "Metadata": {name: value for name, value in found.attributes.items() if name not in _HEADERS},
-        }
+        return _shown(found)
 
     def read(self, key: str, limit_bytes: int) -> bytes | None:
-        """Return an object's bytes; None where they are more than the limit.
+        """Return an object's bytes; None where they are more than the limit, or may be a web page.
 
         Raises:
             Missing: the store says that there is no such key.
@@ -166,7 +162,8 @@ class ObstoreClient:
 
         async def read() -> bytes | None:
             found = await self._obstore.get_async(self._store, key)
-            _etag_of(found.meta)
+            if may_be_page(_shown(found)):
+                return None
             return bytes(await found.bytes_async()) if found.meta["size"] <= limit_bytes else None
 
         return self._ask(read, needs_code=True)
@@ -195,6 +192,21 @@ class ObstoreClient:
                 raise KeyTaken from None
             logger.debug("obstore: %s, status %s", type(error).__name__, status)
             raise Unexpected from None
+
+
+def _shown(found: Any) -> dict[str, Any]:
+    """Return what an answer says about an object, as boto3 would, but without a checksum.
+
+    Raises:
+        Unexpected: it has no ETag.
+    """
+    return {
+        "ContentLength": found.meta["size"],
+        "ETag": _etag_of(found.meta),
+        "LastModified": found.meta["last_modified"],
+        "ContentType": found.attributes.get("Content-Type", ""),
+        "Metadata": {name: value for name, value in found.attributes.items() if name not in _HEADERS},
+    }
 
 
 def _etag_of(answer: Mapping[str, Any]) -> str:

@@ -17,6 +17,7 @@ from .answers import (
     ascii_metadata,
     bare_etag,
     is_html,
+    is_page,
     listed_info,
     not_s3,
     refuse_unwritten,
@@ -155,9 +156,8 @@ class S3Store:
         except ConditionsRejected:
             self.remember(create_only=CreateOnly.REJECTED)
             raise
+        refuse_unwritten(key, answer, create_only=create_only)
         etag = bare_etag(answer.get("ETag"))
-        if etag is None:
-            refuse_unwritten(key, answer, create_only=create_only)
         checksum = sha256_hex(answer.get("ChecksumSHA256"))
         proven = answer_proves(body, sha256, checksum=checksum, etag=etag)
         if not proven and checksum is None:
@@ -205,7 +205,7 @@ class S3Store:
             "UploadPart", key, body, sha256, progress, UploadId=upload_id, PartNumber=number
         )
         etag = answer.get("ETag")
-        if not isinstance(etag, str) or not etag:
+        if not isinstance(etag, str) or not etag or is_page(answer):
             raise not_s3("UploadPart", key)
         echoed = sha256_hex(answer.get("ChecksumSHA256"))
         return Part(

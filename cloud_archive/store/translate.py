@@ -84,6 +84,8 @@ def translate(
         found = _from_answer(response, operation, key, secrets, conditional, moment, proxy)
     else:
         failure = explain_silence(error, proxy)
+        if failure.code == "AwsChainTimeout" and not aws_chain:
+            failure = explain("SdkTimeout")
         if failure.code == "AwsConfiguration":
             failure = replace(failure, cause=f"{failure.cause.rstrip('.')}: {redact(str(error), secrets)}")
         found = StoreError(operation, key, failure, store_message=redact(system_message(error), secrets))

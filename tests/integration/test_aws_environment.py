@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import pytest
 from cloud_archive.config.settings import load_settings
 from cloud_archive.errors import StoreError
 from cloud_archive.maintenance.check import run_check
+from cloud_archive.store import aws_session
 from cloud_archive.store.s3 import S3Store
 from tests.servers import S3Server, wait_until
 
@@ -148,14 +150,24 @@ def test_a_credential_process_that_hangs_does_not_hold_up_the_start(
     process = [sys.executable, "-S", str(script), str(go_on)]
     (tmp_path / "config").write_text(f"[default]\ncredential_process = {subprocess.list2cmdline(process)}\n")
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    assert aws_session.MAKING_SECONDS <= 15
+    monkeypatch.setattr(aws_session, "MAKING_SECONDS", 0.3)
     store = S3Store(load_settings(chain(seaweedfs)))
-    store._requests._maker._seconds = 0.3
-    for _ in range(2):
+    failures: list[StoreError] = []
+
+    def head() -> None:
         with pytest.raises(StoreError) as raised:
             store.head("a")
-        assert raised.value.failure.code == "AwsChainTimeout"
-        assert raised.value.failure.transient
-        assert "credential_process" in str(raised.value)
+        failures.append(raised.value)
+
+    for count in (1, 2):
+        thread = threading.Thread(target=head, daemon=True)
+        thread.start()
+        thread.join(60)
+        assert len(failures) == count, "the request waits for the process"
+        assert failures[-1].failure.code == "AwsChainTimeout"
+        assert failures[-1].failure.transient
+        assert "credential_process" in str(failures[-1])
     go_on.touch()
 
     def ended() -> bool:

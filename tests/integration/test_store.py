@@ -349,6 +349,8 @@ def test_a_self_signed_endpoint_is_refused_with_the_cure_and_works_with_it(
 REFUSES = {
     "wrong clock": "RequestTimeTooSkewed",
     "html everywhere": "NotS3",
+    "html with etag": "NotS3",
+    "303 for writes": "NotS3",
     "redirect to https": "NotS3",
     "untold region": "PermanentRedirect",
 }

@@ -15,6 +15,7 @@ from email.utils import format_datetime
 
 from multidict import CIMultiDict
 
+from tests.quirks.pages import HtmlEverywhere, HtmlWithEtag, PageForWrites, RedirectToTls, SeeOther
 from tests.quirks.server import Answer, Forward, Profile, Request, error
 from tests.quirks.whole_stores import Ceph, S3rver, Swift
 from tests.servers import CATALOG_FOLDER, is_catalog_key
@@ -544,29 +545,6 @@ class HtmlErrorPage(Sometimes):
         return Answer(502, CIMultiDict({"Content-Type": "text/html"}), page)
 
 
-class HtmlEverywhere(Profile):
-    """The endpoint is a web console: 200 and HTML for everything, to writes as well.
-
-    https://github.com/treeverse/lakeFS/issues/1574 (boto3 pointed at a web page).
-    """
-
-    async def handle(self, request: Request, forward: Forward) -> Answer:
-        page = b"<!DOCTYPE html>\n<html><head><title>Console</title></head><body></body></html>"
-        return Answer(200, CIMultiDict({"Content-Type": "text/html"}), page)
-
-
-class RedirectToTls(Profile):
-    """A web server on the plain port sends everything on to https, as nginx and Caddy are often set up to.
-
-    RFC 9110, section 15.4.2; https://github.com/rustfs/rustfs/issues/5849 (an S3 client before a redirect of nginx).
-    """
-
-    async def handle(self, request: Request, forward: Forward) -> Answer:
-        page = b"<html><head><title>301 Moved Permanently</title></head><body>nginx</body></html>"
-        where = f"https://store.example{request.target}"
-        return Answer(301, CIMultiDict({"Content-Type": "text/html", "Location": where}), page)
-
-
 class WrongLength(Sometimes):
     """Content-Length promises another length than the body has (RFC 9112, section 6.3).
 
@@ -612,6 +590,9 @@ PROFILES: dict[str, type[Profile]] = {
     "hanging": HangingAnswer,
     "html 502": HtmlErrorPage,
     "html everywhere": HtmlEverywhere,
+    "html with etag": HtmlWithEtag,
+    "page for writes": PageForWrites,
+    "303 for writes": SeeOther,
     "wrong length": WrongLength,
     "redirect to https": RedirectToTls,
     "ceph": Ceph,

@@ -55,6 +55,9 @@ FAILS = {
     "wrong clock": ("clock", "seconds behind the store's"),
     "untold region": ("bucket", "S3_REGION"),
     "html everywhere": ("connection", "S3_ENDPOINT_URL"),
+    "html with etag": ("connection", "S3_ENDPOINT_URL"),
+    "page for writes": ("write", "not as an S3 store does"),
+    "303 for writes": ("write", "only redirects to http://login.example"),
     "redirect to https": ("connection", "S3_ENDPOINT_URL=https://store.example "),
 }
 
@@ -194,6 +197,9 @@ def says(engine: Engine, sentence: str) -> None:
     [
         ("wrong clock", "seconds behind the store's", {}),
         ("html everywhere", "not as an S3 store does", {}),
+        ("html with etag", "not as an S3 store does", {}),
+        ("page for writes", "not as an S3 store does", {}),
+        ("303 for writes", "only redirects to http://login.example", {}),
         ("redirect to https", "only redirects to https://store.example", {}),
         ("untold region", "Set S3_REGION", {"S3_REGION": "eu-central-1"}),
     ],

@@ -15,6 +15,7 @@ from botocore.exceptions import BotoCoreError, ClientError, ReadTimeoutError
 
 from tests.faults.plain_client import plain_client
 from tests.quirks import profiles
+from tests.quirks.pages import HtmlEverywhere, HtmlWithEtag, PageForWrites
 from tests.quirks.server import Profile, QuirkServer, unchunked
 
 if TYPE_CHECKING:
@@ -302,9 +303,20 @@ def test_an_html_page_is_no_s3_answer(speak: Speak) -> None:
             store.put("a")
         assert caught.value.response["ResponseMetadata"]["HTTPStatusCode"] == 502
         store.put("a")
-    with speak(profiles.HtmlEverywhere()) as store:
+    with speak(HtmlEverywhere()) as store:
         answer = store.put("a")
         assert "ETag" not in answer
+
+
+def test_a_page_may_have_an_etag(speak: Speak, seaweedfs: S3Server) -> None:
+    with speak(PageForWrites()) as store:
+        assert store.put("a")["ETag"] == 'W/"1a2-page"'
+    with speak(HtmlWithEtag()) as store:
+        assert store.head("a")["ETag"] == '"65f1c2d3-1a2"'
+        assert store.client.get_object(Bucket=store.bucket, Key="a")["Body"].read().startswith(b"<!DOCTYPE")
+        with pytest.raises(ClientError):
+            store.put("a")
+    assert seaweedfs.keys() == []
 
 
 def test_a_slow_answer_comes_in_the_end(speak: Speak) -> None:

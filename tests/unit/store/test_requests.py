@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 from typing import Any, cast
 
 import pytest
@@ -10,6 +11,7 @@ from botocore.exceptions import ConnectionClosedError
 
 from cloud_archive.config.settings import load_settings
 from cloud_archive.errors import FailureScope, ObjectExists, StoreError
+from cloud_archive.store import aws_session
 from cloud_archive.store.aws_session import MadeOnce
 from cloud_archive.store.base import Capabilities, CreateOnly
 from cloud_archive.store.client import Client
@@ -189,6 +191,28 @@ def test_one_entry_of_a_deletion_is_explained_like_an_answer() -> None:
         "DeleteObjects", "a", {"Code": "AccessDenied", "Message": "no"}
     )
     assert (error.failure.code, error.key, error.store_message) == ("AccessDenied", "a", "no")
+
+
+@pytest.mark.parametrize(("credentials", "code"), [("env", "SdkTimeout"), ("aws", "AwsChainTimeout")])
+def test_a_slow_sdk_is_no_fault_of_a_chain_that_is_not_used(
+    monkeypatch: pytest.MonkeyPatch, credentials: str, code: str
+) -> None:
+    monkeypatch.setattr(aws_session, "MAKING_SECONDS", 0.01)
+    keys = {} if credentials == "env" else dict.fromkeys(("S3_ACCESS_KEY_ID", "S3_SECRET_ACCESS_KEY"), "")
+    requests = executor(ScriptedSdk(OK), known=None, **keys | {"S3_CREDENTIALS": credentials})
+    requests._client_made, loaded = None, threading.Event()
+
+    def make() -> Client:
+        loaded.wait(60)
+        return Client(cast(Any, ScriptedSdk(OK)), None)
+
+    requests._maker = MadeOnce(make)
+    try:
+        with pytest.raises(StoreError) as raised:
+            requests.call("GetObject", "a")
+    finally:
+        loaded.set()
+    assert (raised.value.failure.code, raised.value.failure.transient) == (code, True)
 
 
 # --- AWS credentials that change
