@@ -26,13 +26,11 @@ def test_twenty_given_up_flushes_end_and_the_next_one_ends_in_its_own_time(tmp_p
             "it waits",
         )
         given_up = threading.Event()
-        waiting = [threading.Thread(target=flush, args=(archiver, given_up)) for _ in range(20)]
+        waiting = [threading.Thread(target=flush, args=(archiver, given_up), daemon=True) for _ in range(20)]
         for thread in waiting:
             thread.start()
         given_up.set()
-        for thread in waiting:
-            thread.join(60)
-        assert not any(thread.is_alive() for thread in waiting)
+        until(lambda: not any(thread.is_alive() for thread in waiting), "all of them ended")
         assert not archiver.flush(0.5)
 
 

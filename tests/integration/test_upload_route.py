@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ import pytest
 
 from cloud_archive.api.server import build_application, serve
 from cloud_archive.archive.engine import Engine
+from tests.quirks.server import Profile, QuirkServer
+from tests.quirks.whole_stores import Swift
 from tests.servers import S3Server
 
 pytestmark = pytest.mark.store
@@ -132,6 +135,47 @@ async def test_the_stores_refusal_comes_with_its_reason(tmp_path: Path, seaweedf
     assert status == 502
     assert "secret key does not belong" in answer["message"]
     assert "planted-secret-value" not in str(answer)
+
+
+@pytest.mark.parametrize("profile", [None, Swift(secret_is_right=False)], ids=["seaweedfs", "swift"])
+async def test_wrong_credentials_are_named_once(
+    profile: Profile | None, tmp_path: Path, seaweedfs: S3Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    root = tmp_path / "output"
+    root.mkdir()
+    for name in ("a.png", "b.png", "c.mp4"):
+        (root / name).write_bytes(name.encode() * (2_000_000 if name == "c.mp4" else 1))
+    environ = seaweedfs.environ(S3_SECRET_ACCESS_KEY="planted-secret-value")
+    with contextlib.ExitStack() as stack:
+        if profile is not None:
+            keys = seaweedfs.access_key_id, seaweedfs.secret_access_key
+            quirks = stack.enter_context(QuirkServer(seaweedfs.endpoint, *keys, profile))
+            environ["S3_ENDPOINT_URL"] = quirks.url
+        await _named_once(root, environ, seaweedfs, caplog)
+
+
+async def _named_once(
+    root: Path, environ: dict[str, str], server: S3Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    engine = Engine(root, state_base=root.parent / "state", environ=environ)
+    await asyncio.to_thread(engine.start, autostart=False)
+    listener = await serve(build_application(engine, token=None))
+    async with aiohttp.ClientSession() as session:
+        daemon = Daemon(root, server, f"http://127.0.0.1:{listener.port}", session, engine)
+        said = []
+        for name in ("a.png", "a.png", "b.png", "c.mp4"):
+            status, answer = await daemon.upload(name)
+            assert status == 502
+            said.append(answer["message"])
+        async with session.get(f"{daemon.url}/cloud-sync/status") as answered:
+            said.append("\n".join((await answered.json())["errors"]))
+    await listener.close()
+    await asyncio.to_thread(engine.close, 5)
+    for text in said:
+        for name in ("S3_ACCESS_KEY_ID", "S3_SECRET_ACCESS_KEY"):
+            assert text.count(name) == 1, text
+    assert "would be replaced" not in caplog.text
+    assert server.keys() == []
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="POSIX only")

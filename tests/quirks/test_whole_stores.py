@@ -32,6 +32,7 @@ from cloud_archive.upload.uploader import Uploader
 from tests.functional.archives import claim_of
 from tests.integration.archives import Archive
 from tests.quirks.batch import early_parts
+from tests.quirks.profiles import WriteOnly
 from tests.quirks.server import Answer, Forward, Profile, QuirkServer, Request, error
 from tests.quirks.whole_stores import Ceph, S3rver, Swift
 from tests.servers import S3Server
@@ -151,6 +152,25 @@ def test_an_empty_etag_at_the_end_of_a_multipart_upload_costs_one_head_and_is_su
     ].strip('"')
     assert caplog.messages == []
     assert seaweedfs.read("out/film.mp4") == FILM
+
+
+class WriteOnlyCeph(WriteOnly):
+    """Ceph before a key that may put and nothing else."""
+
+    async def handle(self, request: Request, forward: Forward) -> Answer:
+        return await super().handle(request, lambda onward: Ceph().handle(onward, forward))
+
+
+def test_a_key_that_may_only_put_is_not_blamed_for_an_empty_etag(
+    machine: Callable[[Profile], Machine], seaweedfs: S3Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    ceph = machine(WriteOnlyCeph())
+    for name, body in (("first.png", b"small"), ("film.mp4", FILM)):
+        assert ceph.upload(name, body).key == f"out/{name}"
+        assert seaweedfs.read(f"out/{name}") == body
+    assert "abort" not in caplog.text
+    assert "AbortMultipartUpload" not in [operation for operation, _, _ in log_of(ceph)]
+    assert ceph.store.capabilities.create_only_multipart is CreateOnly.IGNORED
 
 
 # --- no ListParts
@@ -308,15 +328,15 @@ def test_an_empty_file_goes_to_swift_and_is_known_again(
     assert seaweedfs.read("out/empty.txt") == b""
 
 
-class Overtaken(S3rver):
+class Overtaken(Profile):
     """Lets another writer replace the object between this write and the second look, the first `times` times."""
 
-    def __init__(self, server: S3Server, times: int) -> None:
-        self.server = server
+    def __init__(self, dialect: Profile, times: int) -> None:
+        self.dialect = dialect
         self.times = times
 
     async def handle(self, request: Request, forward: Forward) -> Answer:
-        answer = await super().handle(request, forward)
+        answer = await self.dialect.handle(request, forward)
         done = request.operation in ("PutObject", "CompleteMultipartUpload") and answer.status == 200
         if done and "race" in request.key and self.times:
             self.times -= 1
@@ -331,11 +351,16 @@ def _foreign(request: Request) -> Request:
     return Request("PutObject", bucket, request.key, "PUT", target, headers, b"theirs")
 
 
+@pytest.mark.parametrize("dialect", [S3rver, Swift])
 @pytest.mark.parametrize(("name", "body"), [("race.png", b"ours"), ("race.mp4", FILM)])
 def test_what_was_replaced_in_the_same_moment_is_uploaded_under_the_next_name(
-    name: str, body: bytes, machine: Callable[[Profile], Machine], seaweedfs: S3Server
+    name: str,
+    body: bytes,
+    dialect: type[Profile],
+    machine: Callable[[Profile], Machine],
+    seaweedfs: S3Server,
 ) -> None:
-    store = machine(Overtaken(seaweedfs, times=1))
+    store = machine(Overtaken(dialect(), times=1))
     store.upload("first.png", b"first")
     outcome = store.upload(name, body)
     next_key = f"out/{name.replace('.', ' (1).')}"
@@ -414,7 +439,7 @@ def test_the_second_look_does_not_wait_for_a_slow_first_probe(
     machine: Callable[[Profile], Machine], seaweedfs: S3Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(uploader, "CONFIRM_AFTER_SECONDS", 0.01)
-    profile = SlowProbe(Overtaken(seaweedfs, times=1))
+    profile = SlowProbe(Overtaken(S3rver(), times=1))
     store = machine(profile)
     first = threading.Thread(target=store.upload, args=("first.png", b"first"))
     first.start()

@@ -1,0 +1,91 @@
+"""`prune` in every dialect: exactly the archive's own objects go, and the ledger knows it."""
+
+from __future__ import annotations
+
+import time
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from cloud_archive.config.settings import load_settings
+from cloud_archive.keys import PrefixTemplate
+from cloud_archive.ledger.rows import FileState
+from cloud_archive.maintenance.prune import PruneRule, plan_prune, prune
+from cloud_archive.scope import KeyScope
+from cloud_archive.store.s3 import S3Store
+from tests.integration.archives import PREFIX, Archive
+from tests.quirks.batch import PROBE_KEY, early_parts
+from tests.quirks.profiles import (
+    PROFILES,
+    HangingAnswer,
+    HtmlErrorPage,
+    TruncatedAnswer,
+    WrongLength,
+)
+from tests.quirks.server import Profile, QuirkServer
+from tests.quirks.test_pipeline import FAILS
+from tests.servers import S3Server
+
+pytestmark = pytest.mark.store
+
+FROM_THE_FUTURE = 1000.0  # seconds, so that every object is old
+DELETIONS = frozenset({"DeleteObject", "DeleteObjects"})
+DIALECTS: dict[str, Profile] = {
+    name: profile() for name, profile in PROFILES.items() if name not in FAILS
+} | {
+    "deletions hang": HangingAnswer(operations=DELETIONS),
+    "deletions are answered by a page": HtmlErrorPage(operations=DELETIONS),
+    "answers to deletions are cut": TruncatedAnswer(operations=DELETIONS),
+    "answers to deletions are too short": WrongLength(-40, operations=DELETIONS),
+}
+# The page came instead of the deletion, so nothing may be reported as deleted.
+NOTHING_DELETED = "deletions are answered by a page"
+
+
+@pytest.mark.parametrize("name", DIALECTS)
+def test_prune_deletes_the_archives_own_objects_in_every_dialect(
+    name: str, tmp_path: Path, seaweedfs: S3Server
+) -> None:
+    archive = Archive(tmp_path, seaweedfs)
+    small = {f"{number} ü%.png": b"%d" % number for number in range(3)}
+    for path, body in small.items():
+        archive.write(path, body)
+    archive.write("film.mp4", b"film" * 75_000)
+    with early_parts():
+        archive.archive_all()
+    ours = set(seaweedfs.objects()) - {PROBE_KEY}
+    theirs = {
+        f"{PREFIX}/theirs.png": b"theirs",
+        "outside.png": b"outside",
+        f"{PREFIX}/film (1).mp4": b"film",
+    }
+    for key, body in theirs.items():
+        seaweedfs.put(key, body)
+    make_store = partial(S3Store, connect_seconds=5, read_seconds=1.0 if "hang" in name else 20.0)
+    with QuirkServer(
+        seaweedfs.endpoint, seaweedfs.access_key_id, seaweedfs.secret_access_key, DIALECTS[name]
+    ) as quirks:
+        store = make_store(load_settings(archive.environ | {"S3_ENDPOINT_URL": quirks.url}))
+        with archive.ledger() as ledger:
+            plan = plan_prune(
+                store,
+                ledger,
+                scope=KeyScope(PrefixTemplate.parse(PREFIX)),
+                rule=PruneRule(older_than_seconds=10),
+                now=time.time() + FROM_THE_FUTURE,
+            )
+            assert {one.key for one in plan.candidates} == ours
+            report = prune(store, ledger, plan)
+            states = {row.state for row in ledger.rows()}
+        store.close()
+    objects = seaweedfs.objects()
+    objects.pop(PROBE_KEY, None)
+    if name == NOTHING_DELETED:
+        assert (report.deleted, {key for key, _ in report.failed}) == (0, ours)
+        assert states == {FileState.ARCHIVED}
+        assert objects.keys() == ours | theirs.keys()
+        return
+    assert (report.deleted, report.failed) == (len(ours), [])
+    assert states == {FileState.PRUNED}
+    assert objects == theirs
