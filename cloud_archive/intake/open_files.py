@@ -26,7 +26,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..beneath import open_file
+from ..beneath import open_file, stat_file
 
 # f_type of the local filesystems whose leases are reliable (linux/magic.h and the filesystems' own headers).
 # Others are not trusted: NFSv4 and CIFS answer EAGAIN without any writer (nfs4_setlease, cifs_setlease), so the file
@@ -68,7 +68,7 @@ def has_writer(root: Path, path: str) -> bool | None:
         return _windows_writer(root / path)
     if sys.platform == "linux":
         answer = _check_lease(root, path)
-        return _check_proc(root / path) if answer is None else answer
+        return _check_proc(root, path) if answer is None else answer
     return None
 
 
@@ -101,10 +101,10 @@ def _check_lease(root: Path, path: str) -> bool | None:
         file.close()
 
 
-def _check_proc(path: Path) -> bool | None:
+def _check_proc(root: Path, path: str) -> bool | None:
     """Return True if /proc shows a writer, else None, because not all of /proc is readable."""
     try:
-        file = os.lstat(path)
+        file = stat_file(root, path)
     except (OSError, ValueError):
         return None
     return True if (file.st_dev, file.st_ino) in _written_files() else None

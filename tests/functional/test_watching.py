@@ -270,7 +270,7 @@ def test_half_a_file_of_another_user_is_not_complete_while_its_writer_pauses(
 ) -> None:
     """There a read lease is refused, and /proc shows nobody's open files."""
     monkeypatch.setattr("cloud_archive.intake.open_files._check_lease", lambda root, path: None)
-    monkeypatch.setattr("cloud_archive.intake.open_files._check_proc", lambda path: None)
+    monkeypatch.setattr("cloud_archive.intake.open_files._check_proc", lambda root, path: None)
     with (pipeline.root / "a.bin").open("wb") as writer:
         writer.write(b"half")
         writer.flush()
