@@ -146,10 +146,9 @@ class AssetHandlers:
             "Content-Security-Policy": _CONTENT_POLICY,
             "Accept-Ranges": "bytes",
         }
-        wanted = range_of(request.headers.get("Range"), found.size_bytes)
+        wanted, partly = range_of(request.headers.get("Range"), found.size_bytes)
         if wanted is None:
             return web.Response(status=416, headers={"Content-Range": f"bytes */{found.size_bytes}"})
-        partly = len(wanted) < found.size_bytes
         if partly:
             headers["Content-Range"] = f"bytes {wanted.start}-{wanted.stop - 1}/{found.size_bytes}"
         pieces = catalog.pieces(identity, wanted)
@@ -181,22 +180,24 @@ class AssetHandlers:
         await answer.write_eof()
 
 
-def range_of(header: str | None, size_bytes: int) -> range | None:
-    """Return which bytes a `Range` header asks for: all bytes where there is no header, or one that is not understood.
+def range_of(header: str | None, size_bytes: int) -> tuple[range | None, bool]:
+    """Return which bytes a `Range` header asks for, and whether it is one that is understood: 206 answers it then.
 
-    None: it lies outside the file.
+    All bytes where it is not, or where there is none. None: it lies outside the file.
 
     >>> range_of("bytes=0-9", 100), range_of("bytes=-10", 100), range_of("bytes=100-", 100)
-    (range(0, 10), range(90, 100), None)
+    ((range(0, 10), True), (range(90, 100), True), (None, True))
+    >>> range_of("bytes=0-", 100), range_of(None, 100), range_of("bytes=9-0", 100)
+    ((range(0, 100), True), (range(0, 100), False), (range(0, 100), False))
     """
     match = _RANGE.fullmatch((header or "").strip())
     if match is None or not (match[1] or match[2]):
-        return range(size_bytes)
+        return range(size_bytes), False
     if not match[1]:
         length = min(int(match[2]), size_bytes)
-        return range(size_bytes - length, size_bytes) if length else None
+        return range(size_bytes - length, size_bytes) if length else None, True
     start = int(match[1])
     stop = min(int(match[2]) + 1, size_bytes) if match[2] else size_bytes
     if match[2] and int(match[2]) < start:
-        return range(size_bytes)
-    return range(start, stop) if start < size_bytes else None
+        return range(size_bytes), False
+    return range(start, stop) if start < size_bytes else None, True

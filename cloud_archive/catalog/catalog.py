@@ -164,8 +164,8 @@ class Catalog:
 
     def others(self) -> dict[str, Any]:
         """What `GET /cloud-sync/facets` says of other machines' files: see docs/http.md."""
-        left, trouble = (0, None) if self._link is None else self._link.others()
-        if not left:
+        left, trouble = (None, None) if self._link is None else self._link.others()
+        if left is None:
             return {"loading": None, "trouble": trouble}
         searched = int(self.database.read("SELECT sum(files) FROM totals")[0][0])
         return {"loading": {"searched": searched, "total": searched + left}, "trouble": trouble}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterator
 from datetime import datetime
@@ -224,6 +225,16 @@ def test_a_file_that_is_archived_now_appears_on_top(page: Page, library: Scene) 
     library.show(archived_files=61)
     expect(gallery.locator('.tile[aria-posinset="1"]')).to_have_attribute("title", "fresh.png")
     expect(gallery.locator(".line")).to_contain_text("61 files")
+    # Uploads without a pause don't put it off.
+    library.catalog.assets.insert(0, an_asset(778, datetime.now(), name="fresher.png"))
+    newest = gallery.locator('.tile[aria-posinset="1"]')
+    counts = itertools.count(62)
+
+    def is_there_after_one_more() -> bool:
+        library.show(archived_files=next(counts))
+        return newest.get_attribute("title") == "fresher.png"
+
+    wait_until(is_there_after_one_more, "it is on top while others are archived")
 
 
 def test_hidden_files_and_chosen_tags_are_blurred(page: Page, library: Scene) -> None:

@@ -21,6 +21,7 @@ import { Compare } from "./compare.js";
 import { galleryContext } from "./context.js";
 import { Filters } from "./filters.js";
 import { Grid } from "./grid.js";
+import { News } from "./news.js";
 import { noteOf } from "./note.js";
 import { Pages } from "./pages.js";
 import { keepPreferences, readPreferences } from "./preferences.js";
@@ -40,9 +41,6 @@ import { Viewer } from "./viewer.js";
 
 const DEBOUNCE_MS = 180;
 const SAID_MS = 5_000;
-const AGAIN_MS = 30_000; // other machines' files come without an event
-const LOADING_MS = 2_000; // between two looks while they are loaded
-const CATALOGUED_MS = [600, 2_000]; // after an upload the catalog reads the file
 
 /** @typedef {NonNullable<ReturnType<ArchiveGallery["parts"]>>} Parts */
 
@@ -67,6 +65,8 @@ export class ArchiveGallery extends HTMLElement {
   /** @type {Record<string, ReturnType<typeof setTimeout>>} */
   #timers = {};
   #archived = -1;
+  /** @type {News|null} */
+  #news = null;
 
   constructor() {
     super();
@@ -93,18 +93,19 @@ export class ArchiveGallery extends HTMLElement {
     this.client.addEventListener("change", () => this.#hear(), { signal: this.#ended.signal });
     this.#archived = this.client.status?.archived_files ?? -1;
     this.#run(true);
-    this.#again();
+    this.#news = new News(() => this.#run(false), () => Boolean(this.#facets?.loading));
   }
 
   disconnectedCallback() {
     this.#ended.abort();
     this.#asking?.abort();
     this.#pages?.close();
+    this.#news?.stop();
     for (const timer of Object.values(this.#timers)) clearTimeout(timer);
     this.#timers = {};
     if (this.#parts?.viewer.element.open) this.#parts.viewer.element.close();
     this.#parts?.grid.disconnect();
-    this.#parts = this.#pages = this.#facets = null;
+    this.#parts = this.#pages = this.#facets = this.#news = null;
     this.#root.replaceChildren();
   }
 
@@ -241,14 +242,7 @@ export class ArchiveGallery extends HTMLElement {
     this.#showNote();
     if (archived === this.#archived) return;
     this.#archived = archived;
-    for (const [place, wait] of CATALOGUED_MS.entries()) this.#later(`news${place}`, wait, () => this.#run(false));
-  }
-
-  #again() {
-    this.#later("again", this.#facets?.loading ? LOADING_MS : AGAIN_MS, () => {
-      if (!document.hidden) this.#run(false);
-      this.#again();
-    });
+    this.#news?.heard();
   }
 
   /**
@@ -293,8 +287,8 @@ export class ArchiveGallery extends HTMLElement {
       const before = new Map(this.#facets?.days.map((day) => [day.name, day.count]));
       for (const day of facets.days) if (before.get(day.name) !== day.count) this.#pages.forget(day.name);
     }
-    if (Boolean(facets.loading) !== Boolean(this.#facets?.loading)) this.#again();
     this.#facets = facets;
+    this.#news?.looked();
     field.facets = facets;
     field.markWrong("");
     filters.show(facets, query);

@@ -16,6 +16,9 @@ export function noteOf({ status, reachable }, facets, t) {
   if (!reachable) return t("gallery.unreachable");
   if (status?.state === "retrying") return t("gallery.storeAway");
   if (facets?.trouble) return t("gallery.others", { why: facets.trouble });
-  if (facets?.loading) return t("gallery.loading", { n: facets.loading.searched, total: facets.loading.total });
+  if (facets?.loading) {
+    const { searched, total } = facets.loading;
+    return total > searched ? t("gallery.loading", { n: searched, total }) : t("gallery.listing");
+  }
   return facets?.unread ? t("gallery.partial", { n: facets.unread }) : "";
 }

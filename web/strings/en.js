@@ -204,6 +204,7 @@ export const en = {
   "gallery.unreachable": "No answer from the archive. What is loaded still shows.",
   "gallery.storeAway": "The store can't be reached. Files on this disk and saved previews still show.",
   "gallery.loading": "Searching {n} of about {total} files while the rest loads.",
+  "gallery.listing": "Other machines' files are still loading.",
   "gallery.others": "Other machines' files may be missing: {why}",
   "gallery.partial": { one: "{n} file is still to be read and is found by name only.", other: "{n} files are still to be read and are found by name only." },
 

@@ -204,6 +204,7 @@ export const ja = {
   "gallery.unreachable": "アーカイブから応答がありません。読み込み済みの内容を表示しています。",
   "gallery.storeAway": "ストアに接続できません。このディスクにあるファイルと保存済みのプレビューを表示しています。",
   "gallery.loading": "残りを読み込み中です。約 {total} 件のうち {n} 件を検索しています。",
+  "gallery.listing": "他のマシンのファイルを読み込み中です。",
   "gallery.others": "他のマシンのファイルが表示されない可能性があります: {why}",
   "gallery.partial": "{n} ファイルは未読み取りのため、名前でのみ検索できます。",
 

@@ -204,6 +204,7 @@ export const zh = {
   "gallery.unreachable": "归档程序没有响应，仅显示已加载的内容。",
   "gallery.storeAway": "无法连接存储服务，仅显示本机上的文件和已保存的预览。",
   "gallery.loading": "其余文件正在加载，目前搜索约 {total} 个文件中的 {n} 个。",
+  "gallery.listing": "正在加载其他机器的文件。",
   "gallery.others": "可能缺少其他机器的文件：{why}",
   "gallery.partial": "还有 {n} 个文件尚未读取，只能按名称搜索。",
 

@@ -90,9 +90,10 @@ class Follower:
             "trouble": self.trouble,
         }
 
-    def left_rows(self) -> int:
-        """Return about how many rows the pass under way has still to read."""
-        return self._sync.progress.left_rows if self._busy and self._sync is not None else 0
+    def left_rows(self) -> int | None:
+        """Return about how many rows are still to be read; None: none are known, and everything was listed once."""
+        left = self._sync.progress.left_rows if self._busy and self._sync is not None else 0
+        return left if left or (self._full_at is None and self.trouble is None) else None
 
     def _run(self) -> None:
         while True:

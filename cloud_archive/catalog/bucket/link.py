@@ -81,9 +81,11 @@ class BucketLink:
         if self._follower is not None:
             self._follower.look()
 
-    def others(self) -> tuple[int, str | None]:
-        """Return about how many rows of other machines are not loaded yet, and what prevents it."""
-        return (0, None) if self._follower is None else (self._follower.left_rows(), self._follower.trouble)
+    def others(self) -> tuple[int | None, str | None]:
+        """Return about how many rows of other machines are not loaded yet (None: all are), and what prevents it."""
+        return (
+            (None, None) if self._follower is None else (self._follower.left_rows(), self._follower.trouble)
+        )
 
     def unwritten(self) -> int:
         """Return how many rows the bucket does not hold yet."""

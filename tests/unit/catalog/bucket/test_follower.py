@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from cloud_archive.catalog.bucket.follower import FULL_SECONDS, IDLE_SECONDS, WATCHED_SECONDS, Follower
-from cloud_archive.catalog.bucket.sync import CatalogSync, SyncResult
+from cloud_archive.catalog.bucket.sync import CatalogSync, SyncProgress, SyncResult
 from cloud_archive.errors import CatalogError
 from tests.servers import wait_until
 
@@ -80,6 +80,21 @@ def test_what_goes_wrong_is_shown_and_tried_again(passes: Passes) -> None:
     follower.run_pass()
     assert (follower.status()["trouble"], follower.status()["state"]) == (None, "complete")
     assert passes.recent == [False, False, False]  # none of the first two has read everything
+
+
+def test_rows_are_left_until_everything_was_listed_once(passes: Passes) -> None:
+    follower = Follower(lambda: passes, clock=Clock())
+    assert follower.left_rows() == 0, "not known yet"
+    passes.progress = SyncProgress(rows=10, read_bytes=1000, known_bytes=4000)
+    seen: list[int | None] = []
+
+    def work() -> SyncResult:
+        seen.append(follower.left_rows())
+        return SyncResult()
+
+    passes.work = work
+    follower.run_pass()
+    assert (seen, follower.left_rows()) == ([30], None)
 
 
 def test_the_thread_waits_until_somebody_looks_and_ends_when_it_is_stopped(passes: Passes) -> None:
