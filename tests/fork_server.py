@@ -41,7 +41,7 @@ class Forked:
         self.args = args
         self.stdin, self.stdout, self.stderr = streams
         self.returncode: int | Any = None
-        self._told = told  # by the process's parent: its id, and how it ended
+        self._told = told  # its id by the process itself, and how it ended by its parent
         self.pid = int(told.readline())
 
     def poll(self) -> int | None:
@@ -238,16 +238,17 @@ def main() -> None:
     if child:  # its parent, which does nothing but wait for it
         for each in streams:
             os.close(each)
-        os.write(tells, b"%d\n" % child)
         os.write(tells, b"%d\n" % os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
         os._exit(0)
+    order = json.loads(line)
+    if order["session"]:
+        os.setsid()
+    os.write(tells, b"%d\n" % os.getpid())  # who knows it may kill its group from now on
     os.close(tells)
-    _become(json.loads(line), streams)
+    _become(order, streams)
 
 
 def _become(order: Mapping[str, Any], streams: Sequence[int]) -> None:
-    if order["session"]:
-        os.setsid()
     for number, each in enumerate(streams):
         os.dup2(each, number)
         os.close(each)
