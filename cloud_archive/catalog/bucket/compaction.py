@@ -7,6 +7,7 @@ it was read whole, so that nothing can be lost, and tombstones are kept, so that
 
 from __future__ import annotations
 
+import secrets
 import sqlite3
 import tempfile
 import time
@@ -169,8 +170,13 @@ def compact_crowded_months(
     settings: Settings,
     database: CatalogDatabase,
     may_go_on: Callable[[], bool],
+    is_chosen: Callable[[int], bool] = lambda machines: secrets.randbelow(machines) == 0,
 ) -> None:
     """Compact the months that this machine knows to have more than 200 segments that nothing replaces.
+
+    Args:
+        is_chosen: whether this machine is the one of so many that compacts now. All that write in a month see at about
+            the same time that it is crowded; with a chance of one in so many, about one of them compacts at each pass.
 
     Raises:
         StoreError: the store failed or refused.
@@ -181,10 +187,19 @@ def compact_crowded_months(
         (CROWDED_FILES,),
     )
     for (month,) in crowded:
+        if not is_chosen(_machines(database, month)):
+            continue
         files = months_in(store, folder, month).get(month, [])
         machine = settings.machine_name
         for result in compact_month(store, folder, machine, files, now=time.time(), may_go_on=may_go_on):
             database.change(lambda db, result=result: note_compacted(db, result))  # type: ignore[misc]
+
+
+def _machines(database: CatalogDatabase, month: str) -> int:
+    """Return how many machines wrote segments in this month."""
+    rows = database.read("SELECT name FROM bucket_files WHERE name LIKE ?", (f"{SEGMENTS}/{month}%",))
+    names = [parse_name(row[0]) for row in rows]
+    return max(1, len({name.machine for name in names if name is not None}))
 
 
 def note_compacted(db: sqlite3.Connection, result: Compacted) -> None:

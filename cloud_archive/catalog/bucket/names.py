@@ -51,12 +51,14 @@ class FileName(NamedTuple):
     Attributes:
         kind: SEGMENTS or MONTHS.
         period: the day or month, in UTC.
+        machine: that wrote a segment, as names hold it; empty for a month's file.
     """
 
     kind: str
     period: str
     ulid: str
     text: str
+    machine: str = ""
 
     @property
     def month(self) -> str:
@@ -74,7 +76,7 @@ def parse_name(text: str) -> FileName | None:
     for kind, pattern in ((SEGMENTS, _SEGMENT), (MONTHS, _MONTH_FILE)):
         match = pattern.fullmatch(text)
         if match:
-            return FileName(kind, match[1], match[2], text)
+            return FileName(kind, match[1], match[2], text, *match.groups()[2:])
     return None
 
 
