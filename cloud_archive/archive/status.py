@@ -116,7 +116,8 @@ class Status:
         found["state"] = self.state.value
         found["uploading"] = self.state is State.UPLOADING or bool(self.active)
         found["errors"] = list(self.errors)[-MOST_ERRORS:]
-        for name in ("recent_uploads", "active", "waiting"):
+        found["recent_uploads"] = [upload._asdict() for upload in self.recent_uploads]
+        for name in ("active", "waiting"):
             found[name] = list(found[name])
         return found
 
