@@ -57,10 +57,20 @@ class Loader:
             if isinstance(error, SegmentError):
                 self._note(name, found, error)
             raise
-        self._ended.append((name, found))
-        if self._rows >= self._most_rows:
-            self.commit()
+        self._end_file(name, found)
         return found
+
+    def add_decoded(self, name: FileName, rows: list[dict[str, Any]], found: Decoded) -> None:
+        """Add the rows of a file that was decoded elsewhere. CatalogError: the local catalog can't be written."""
+        self._parts.append((rows, found))
+        self._rows += len(rows)
+        self._bytes += found.text_bytes
+        self._end_file(name, found)
+
+    def _end_file(self, name: FileName, found: Decoded) -> None:
+        self._ended.append((name, found))
+        if self._rows >= self._most_rows or self._bytes >= _MOST_BYTES:
+            self.commit()
 
     def _collect(self, rows: Iterator[dict[str, Any]], part: list[dict[str, Any]], found: Decoded) -> None:
         known = 0
@@ -73,9 +83,8 @@ class Loader:
                 self.commit()
                 self._parts.append((part, found))
 
-    def refuse(self, name: FileName, reason: str) -> NoReturn:
+    def refuse(self, name: FileName, error: SegmentError) -> NoReturn:
         """Note that a file is left out. Raises SegmentError."""
-        error = SegmentError(reason)
         self._note(name, Decoded(), error)
         raise error
 

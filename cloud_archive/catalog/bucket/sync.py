@@ -15,15 +15,17 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
+from typing import Any, NamedTuple
 
 from ...errors import StoreError
 from ...store.base import ObjectInfo, ObjectStore
 from ...store.failures import concerns_every_request, is_denied
 from ..database import CatalogDatabase
+from .decoding import SegmentDecoder
 from .incoming import Incoming
 from .loading import DAMAGED, NEWER, READ, Loader
 from .names import MONTHS, SEGMENTS, CatalogFolder, FileName, days_around, parse_name
-from .segment import MAX_MONTH_BYTES, MAX_SEGMENT_BYTES, SegmentError
+from .segment import MAX_MONTH_BYTES, MAX_SEGMENT_BYTES, Decoded, SegmentError
 from .tables import has_bucket_tables
 
 logger = logging.getLogger("cloud_archive.catalog")
@@ -32,6 +34,7 @@ _PARALLEL = 4
 _AHEAD = 8  # files that are read before they are needed
 _MAX_AHEAD_BYTES = 4 * 1024 * 1024  # a larger one is read when its turn comes, piece by piece
 RECENT_DAYS = 2
+MANY_FILES = 20  # from so many on, a process of its own decodes them
 _ROW_BYTES = 120.0  # of a segment, before one was read
 
 
@@ -70,6 +73,13 @@ class SyncProgress:
         """How many rows are still to be read, as the files read so far make it likely."""
         row_bytes = self.read_bytes / self.rows if self.rows else _ROW_BYTES
         return round((self.known_bytes - self.read_bytes) / row_bytes)
+
+
+class Body(NamedTuple):
+    """A small file as it lies in the bucket, and decoded where a process of its own did that."""
+
+    data: bytes
+    decoded: tuple[list[dict[str, Any]], Decoded] | None
 
 
 class CatalogSync:
@@ -127,7 +137,8 @@ class CatalogSync:
         done: set[str] = set()
         read_bytes, known_bytes = 0, sum(info.size_bytes for info, _ in wanted)
         loader = Loader(self._database, self._incoming)
-        with contextlib.closing(self._with_bodies(wanted, done)) as files:
+        decoder = SegmentDecoder() if len(wanted) >= MANY_FILES else None
+        with contextlib.closing(self._with_bodies(wanted, done, decoder)) as files:
             try:
                 for count, (info, name, body) in enumerate(files):
                     if not may_go_on():
@@ -139,6 +150,8 @@ class CatalogSync:
                     self._read(info, name, body, loader, result, troubles, done)
                     read_bytes += info.size_bytes
             finally:
+                if decoder is not None:
+                    decoder.close()
                 loader.commit()
         self.progress = SyncProgress()
         if failures:
@@ -192,10 +205,13 @@ class CatalogSync:
         return sorted(unread, key=lambda one: one[1].order, reverse=True)
 
     def _with_bodies(
-        self, wanted: Sequence[tuple[ObjectInfo, FileName]], done: set[str]
-    ) -> Generator[tuple[ObjectInfo, FileName, Future[bytes] | None], None, None]:
+        self,
+        wanted: Sequence[tuple[ObjectInfo, FileName]],
+        done: set[str],
+        decoder: SegmentDecoder | None,
+    ) -> Generator[tuple[ObjectInfo, FileName, Future[Body] | None], None, None]:
         """Give each file with its bytes on their way; None: it is too large for that."""
-        ahead: deque[tuple[ObjectInfo, FileName, Future[bytes] | None]] = deque()
+        ahead: deque[tuple[ObjectInfo, FileName, Future[Body] | None]] = deque()
         left = iter(wanted)
         with ThreadPoolExecutor(_PARALLEL, thread_name_prefix="cloud-archive-sync") as pool:
             try:
@@ -204,7 +220,7 @@ class CatalogSync:
                         if name.text in done:
                             continue
                         small = info.size_bytes <= _MAX_AHEAD_BYTES
-                        ahead.append((info, name, pool.submit(self._fetch, info) if small else None))
+                        ahead.append((info, name, pool.submit(self._fetch, info, decoder) if small else None))
                     if not ahead:
                         return
                     one = ahead.popleft()
@@ -215,14 +231,27 @@ class CatalogSync:
                     if body is not None:
                         body.cancel()
 
-    def _fetch(self, info: ObjectInfo) -> bytes:
-        return b"".join(self._store.read(info.key, info.size_bytes))
+    def _fetch(self, info: ObjectInfo, decoder: SegmentDecoder | None) -> Body:
+        data = b"".join(self._store.read(info.key, info.size_bytes))
+        return Body(data, None if decoder is None else decoder.decode(data))
+
+    def _load(self, info: ObjectInfo, name: FileName, body: Future[Body] | None, loader: Loader) -> Decoded:
+        if body is None:
+            return loader.add(name, self._store.read(info.key, info.size_bytes), info.size_bytes)
+        try:
+            fetched = body.result()
+        except SegmentError as error:
+            loader.refuse(name, error)
+        if fetched.decoded is None:
+            return loader.add(name, [fetched.data], info.size_bytes)
+        loader.add_decoded(name, *fetched.decoded)
+        return fetched.decoded[1]
 
     def _read(
         self,
         info: ObjectInfo,
         name: FileName,
-        body: Future[bytes] | None,
+        body: Future[Body] | None,
         loader: Loader,
         result: SyncResult,
         troubles: list[str],
@@ -231,9 +260,9 @@ class CatalogSync:
         try:
             limit = MAX_MONTH_BYTES if name.kind == MONTHS else MAX_SEGMENT_BYTES
             if info.size_bytes > limit:
-                loader.refuse(name, f"it is larger than {limit // 1024**2} MiB")
-            pieces = self._store.read(info.key, info.size_bytes) if body is None else [body.result()]
-            done |= set(loader.add(name, pieces, info.size_bytes).replaces)
+                loader.refuse(name, SegmentError(f"it is larger than {limit // 1024**2} MiB"))
+            found = self._load(info, name, body, loader)
+            done |= set(found.replaces)
         except SegmentError as error:
             troubles.append(f"{name.text} is left out: {error}.")
             logger.warning("The catalog's file %s is left out: %s.", info.key, error)

@@ -131,7 +131,7 @@ class ThumbnailMaker:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            env=_environment(),
+            env=child_environment(),
             creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
         )
         return self._child
@@ -170,7 +170,8 @@ class ThumbnailMaker:
             child.wait()
 
 
-def _environment() -> dict[str, str]:
+def child_environment() -> dict[str, str]:
+    """Return the environment without secrets: for a child that reads what strangers wrote."""
     return {
         name: value
         for name, value in os.environ.items()

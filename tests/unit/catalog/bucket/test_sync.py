@@ -208,6 +208,13 @@ HOSTILE: list[dict[str, Any]] = [
 ]
 
 
+@pytest.fixture(params=[1, 20], ids=["child", "no child"])
+def many_files(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From how many files on a child decodes them: both ways must do the same."""
+    monkeypatch.setattr("cloud_archive.catalog.bucket.sync.MANY_FILES", request.param)
+
+
+@pytest.mark.usefixtures("many_files")
 def test_hostile_rows_harm_nothing(store: MemoryStore, other: Other, tmp_path: Path) -> None:
     lines = [
         {"op": "header", "version": 1},
@@ -280,6 +287,7 @@ def packed_of_any(database: CatalogDatabase) -> list[Any]:
         return [found for one in ids if (found := packed_of(db, uuid.UUID(bytes=one))) is not None]
 
 
+@pytest.mark.usefixtures("many_files")
 def test_damaged_and_newer_files_are_named_and_stop_nothing(store: MemoryStore, other: Other) -> None:
     good = write(store, [put("out/a.png")])
     body = store.objects[FOLDER.key(good)].body
