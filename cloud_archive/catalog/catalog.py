@@ -167,7 +167,10 @@ class Catalog:
         left, trouble = (None, None) if self._link is None else self._link.others()
         if left is None:
             return {"loading": None, "trouble": trouble}
-        searched = int(self.database.read("SELECT sum(files) FROM totals")[0][0])
+        from .tallies import count_all
+
+        with self.database.reading() as db:
+            searched = count_all(db, hidden=True)
         return {"loading": {"searched": searched, "total": searched + left}, "trouble": trouble}
 
     def wait_until_filled(self, timeout_seconds: float) -> bool:
@@ -193,8 +196,8 @@ class Catalog:
 
     def facets(self, query: str) -> dict[str, Any]:
         """`GET /cloud-sync/facets`. RequestRefused: 400, the query can't be read."""
+        from .facets import facets
         from .query import QueryError
-        from .search import facets
 
         self._look()
         with self.database.reading() as db:

@@ -119,12 +119,16 @@ class CatalogDatabase:
         Args:
             durable: it survives a power cut. Derived data does not need that: it is derived again.
         """
+        from .tallies import fold_tallies
+
         with self._write_lock, self._explaining():
             connection = self._writer
             if connection is None or self._closed:
                 raise CatalogError("The catalog is closed.")
             with transaction(connection, durable=durable):
-                return work(connection)
+                found = work(connection)
+                fold_tallies(connection)
+                return found
 
     def _connect(self) -> sqlite3.Connection:
         target = f"{self.path.resolve().as_uri()}?mode=ro" if self._read_only else str(self.path)

@@ -1,206 +1,263 @@
-"""Turn a query's conditions into SQL over `assets a`.
+"""Turn a query's conditions into what must hold for an asset: sets of recipes and of assets, and SQL for the rest.
 
-What a word, a model or a sampler is found in is looked up first, into temporary tables: the recipes, and for words the
-files' names. So each index is asked once, and the condition that leaves fewest files leads the search.
+Words, models and samplers belong to recipes, of which there are far fewer than files. The rarest of them is looked up
+first, and narrows where the others are looked for.
 """
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
+from .lookup import (
+    LIKE,
+    NAME_KINDS,
+    assets_named,
+    compared,
+    escaped,
+    is_frequent,
+    like,
+    recipes_holding,
+    recipes_named,
+)
 from .query import Term
-from .schema import KINDS, LORA, MODEL, NAMED, SAMPLER, SEED_OFFSET
+from .recipes import in_pieces
+from .schema import KINDS, SEED_OFFSET
+from .tallies import FEW_RECIPES, count_files, fill_table
 
-LED_BELOW = 20_000  # so many files that words and names may leave, and they lead the search
 MAX_INTEGER = (1 << 63) - 1
 VISIBLE = "a.hidden = 0"
-_LIKE = "LIKE ? ESCAPE '\\'"
-_NAME_KINDS = {"model": (MODEL, NAMED), "lora": (LORA,), "sampler": (SAMPLER,)}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Matches:
-    """Where to look, and what must hold there.
+    """What must hold for an asset.
 
     Attributes:
-        tables: what follows FROM; the assets are `a`.
-        condition: what follows WHERE.
-        rest: what of it has to be asked of assets whose recipe is in `temp.both`.
-        is_narrowed: words or names narrow the search: only assets whose recipe is in `temp.both`, or whose id is in
-            `temp.named`, can hold all of them.
-        is_led: these are so few that `tables` begin with them.
-        only_visible: nothing is asked but that files are not hidden.
+        recipes: the asset's recipe, 0 where it has none, must be one of these.
+        inverted: the recipe must be none of them instead.
+        named: these assets match, for their names hold words that their recipes don't.
+        left_out: these don't, for their names hold a word that must not be found.
+        rest: what else must hold, as SQL over `assets a`; with `values`.
+        only_visible: `rest` says nothing but that files are not hidden.
+        has_one_side: `rest` asks for hidden files or for those that are not, so that an index gives them in order.
     """
 
-    tables: str
-    condition: str
-    rest: str
-    values: tuple[Any, ...]
-    is_narrowed: bool
-    is_led: bool
-    only_visible: bool
+    recipes: set[int] = field(default_factory=set)
+    inverted: bool = True
+    named: set[int] = field(default_factory=set)
+    left_out: set[int] = field(default_factory=set)
+    rest: str = VISIBLE
+    values: tuple[Any, ...] = ()
+    only_visible: bool = True
+    has_one_side: bool = True
+
+    def holds(self, asset: int, recipe: int | None) -> bool:
+        """Return whether an asset matches for which `rest` holds."""
+        if asset in self.named:
+            return True
+        return ((recipe or 0) in self.recipes) != self.inverted and asset not in self.left_out
+
+    @property
+    def is_open(self) -> bool:
+        """Return whether `rest` alone decides."""
+        return self.inverted and not (self.recipes or self.left_out)
+
+    @property
+    def are_few(self) -> bool:
+        """Return whether the recipes are so few that their assets are looked up one by one."""
+        return not self.inverted and len(self.recipes) <= FEW_RECIPES
 
     def count(self, db: sqlite3.Connection) -> int:
         """Return how many assets match."""
         if self.only_visible:
-            return _number(db, "SELECT files FROM totals WHERE hidden = 0")
-        if self.is_led or not self.is_narrowed:
-            return _number(db, f"SELECT count(*) FROM {self.tables} WHERE {self.condition}", self.values)
-        by_recipe = _number(
-            db,
-            f"SELECT count(*) FROM temp.both r CROSS JOIN assets a ON a.recipe = r.id WHERE {self.rest}",
-            self.values,
-        )
-        by_name = _number(
-            db,
-            "SELECT count(*) FROM temp.named n CROSS JOIN assets a ON a.id = n.id"
-            f" WHERE {self.condition} AND (a.recipe IS NULL OR a.recipe NOT IN temp.both)",
-            self.values,
-        )
-        return by_recipe + by_name
+            named = sum(1 for _ in rows_of(db, self.named, VISIBLE))
+            left_out = sum(
+                ((recipe or 0) in self.recipes) != self.inverted
+                for _, recipe in rows_of(db, self.left_out, VISIBLE)
+            )
+            return count_files(db, self.recipes, inverted=self.inverted) + named - left_out
+        if self.are_few:
+            return sum(1 for _ in self.rows(db, "a.id, a.recipe"))
+        condition, values = self.condition(db)
+        return int(db.execute(f"SELECT count(*) FROM assets a WHERE {condition}", values).fetchone()[0])
+
+    def rows(self, db: sqlite3.Connection, columns: str) -> Iterable[tuple[Any, ...]]:
+        """Give `columns` of every asset that matches, the first of them its id, in no order."""
+        if not self.are_few:
+            condition, values = self.condition(db)
+            return db.execute(f"SELECT {columns} FROM assets a WHERE {condition}", values)
+        table = "assets a INDEXED BY assets_recipe"
+        by_recipe = _rows_in(db, columns, table, "a.recipe", self.recipes, self.rest, self.values)
+        by_name = _rows_in(db, columns, "assets a", "a.id", self.named, self.rest, self.values)
+        return chain((row for row in by_recipe if row[0] not in self.left_out), by_name)
+
+    def condition(self, db: sqlite3.Connection) -> tuple[str, tuple[Any, ...]]:
+        """Return all that must hold as SQL over `assets a`, and its values; for going through all assets."""
+        if self.is_open:
+            return self.rest, self.values
+        fill_table(db, "matching", self.recipes)
+        among = "coalesce(a.recipe, 0) IN (SELECT id FROM temp.matching)"
+        pieces = [f"NOT {among}" if self.inverted else among]
+        if self.left_out:
+            fill_table(db, "left_out", self.left_out)
+            pieces.append("a.id NOT IN (SELECT id FROM temp.left_out)")
+        sql = " AND ".join(pieces)
+        if self.named:
+            fill_table(db, "named", self.named)
+            sql = f"({sql} OR a.id IN (SELECT id FROM temp.named))"
+        return f"({self.rest}) AND {sql}", self.values
 
 
-@dataclass(frozen=True, slots=True)
+def _rows_in(
+    db: sqlite3.Connection,
+    columns: str,
+    table: str,
+    column: str,
+    wanted: Collection[int],
+    rest: str,
+    values: Sequence[Any],
+) -> Iterable[tuple[Any, ...]]:
+    for marks, piece in in_pieces(sorted(wanted)):
+        # The plus keeps SQLite from going through all that is visible instead.
+        sql = f"SELECT {columns} FROM {table} WHERE {column} IN ({marks}) AND +({rest})"
+        yield from db.execute(sql, (*piece, *values))
+
+
+def rows_of(
+    db: sqlite3.Connection, assets: Collection[int], rest: str = "1"
+) -> Iterable[tuple[int, int | None]]:
+    """Give (id, recipe) of those of `assets` for which `rest` holds."""
+    return _rows_in(db, "a.id, a.recipe", "assets a", "a.id", assets, rest, ())
+
+
+@dataclass(slots=True)
 class _Found:
-    """The temporary tables of one condition."""
+    """Where one word or name was found. `names` None: too many files' names hold it, see `sql`."""
 
     term: Term
-    recipes: str
-    names: str | None
-
-    @property
-    def sql(self) -> str:
-        recipes = f"+a.recipe IN temp.{self.recipes}"
-        found = recipes if self.names is None else f"({recipes} OR a.id IN temp.{self.names})"
-        return f"NOT coalesce({found}, 0)" if self.term.negated else found
+    recipes: set[int]
+    names: set[int] | None
 
 
 def find_matches(db: sqlite3.Connection, terms: Sequence[Term]) -> Matches:
-    """Return where the terms hold. Hidden assets are left out unless the query asks about them."""
-    looked_up = [
-        _look_up(db, term, place)
-        for place, term in enumerate(terms)
-        if not term.field or term.field in _NAME_KINDS
-    ]
-    narrowing = [one for one in looked_up if not one.term.negated]
-    rest: list[str] = []
+    """Return what must hold for the assets that a query finds. Hidden ones are left out unless it asks about them."""
+    pieces: list[str] = []
     values: list[Any] = []
     for term in terms:
-        if term.field and term.field not in _NAME_KINDS:
+        if term.field and term.field not in NAME_KINDS:
             sql, its_values = _term_sql(term)
-            rest.append(f"NOT coalesce({sql}, 0)" if term.negated else sql)
+            pieces.append(f"NOT coalesce({sql}, 0)" if term.negated else sql)
             values += its_values
-    rest += [one.sql for one in looked_up if one.term.negated]
-    visible = [] if any(term.field == "is" and term.value == "hidden" for term in terms) else [VISIBLE]
-    is_led = bool(narrowing) and _narrow(db, narrowing) < LED_BELOW
-    if is_led:
-        _lead(db)
-    return Matches(
-        tables="temp.led l CROSS JOIN assets a ON a.id = l.id" if is_led else "assets a",
-        condition=_all_of([*visible, *rest, *(one.sql for one in narrowing)]),
-        # The plus keeps SQLite from going through all that is visible instead.
-        rest=_all_of([*(f"+{piece}" for piece in visible), *rest]),
-        values=tuple(values),
-        is_narrowed=bool(narrowing),
-        is_led=is_led,
-        only_visible=bool(visible) and not looked_up and not rest,
-    )
+    names = {term: assets_named(db, str(term.value)) for term in terms if not term.field}
+    looked_up = [term for term in terms if not term.field or term.field in NAME_KINDS]
+    # A word that very many files' names hold is compared with each name.
+    compared_terms = [term for term in looked_up if not term.field and names[term] is None]
+    listed = [term for term in looked_up if term not in compared_terms]
+    found, universe = _found(db, listed, names)
+    for place, term in enumerate(compared_terms):
+        sql, its_values = _compared_sql(db, term, universe, place)
+        pieces.append(sql)
+        values += its_values
+    hidden = [term for term in terms if term.field == "is" and term.value == "hidden"]
+    if not hidden:
+        pieces.append(VISIBLE)
+    matches = _together(db, found)
+    matches.rest = " AND ".join(f"({piece})" for piece in pieces) or "1"
+    matches.values = tuple(values)
+    matches.only_visible = pieces == [VISIBLE]
+    matches.has_one_side = not any(term.negated for term in hidden)
+    return matches
 
 
-def _all_of(pieces: Sequence[str]) -> str:
-    return " AND ".join(f"({piece})" for piece in pieces) or "1"
-
-
-def _number(db: sqlite3.Connection, sql: str, values: Sequence[Any] = ()) -> int:
-    return int(db.execute(sql, values).fetchone()[0])
-
-
-def _narrow(db: sqlite3.Connection, narrowing: Sequence[_Found]) -> int:
-    """Fill `temp.both` and `temp.named`; returns about how many assets they leave, at most LED_BELOW of each."""
-    both, named = _fresh_table(db, "both"), _fresh_table(db, "named")
-    first, *others = narrowing
-    within = " AND ".join(f"id IN temp.{one.recipes}" for one in others) or "1"
-    db.execute(f"INSERT INTO temp.{both} SELECT id FROM temp.{first.recipes} WHERE {within}")
-    for one in narrowing:
-        if one.names is not None:
-            db.execute(f"INSERT OR IGNORE INTO temp.{named} SELECT id FROM temp.{one.names}")
-    return _number(
-        db,
-        f"SELECT (SELECT count(*) FROM temp.{named}) + (SELECT count(*) FROM (SELECT 1 FROM temp.{both} r"
-        f" CROSS JOIN assets a ON a.recipe = r.id LIMIT {LED_BELOW}))",
-    )
-
-
-def _look_up(db: sqlite3.Connection, term: Term, place: int) -> _Found:
-    recipes = _fresh_table(db, f"recipes_{place}")
-    insert = f"INSERT OR IGNORE INTO temp.{recipes}"
-    value = str(term.value)
-    if term.field:
-        kinds = ", ".join(map(str, _NAME_KINDS[term.field]))
-        db.execute(
-            f"{insert} SELECT recipe FROM name_uses WHERE kind IN ({kinds}) AND name IN"
-            f" (SELECT id FROM names WHERE text {_LIKE})",
-            (like(value),),
+def _found(
+    db: sqlite3.Connection, terms: Sequence[Term], names: dict[Term, set[int] | None]
+) -> tuple[list[_Found], set[int] | None]:
+    """Look the terms up, the rarest first; returns them, and the recipes that matter after that. None: all."""
+    wanted = [term for term in terms if not term.negated]
+    by_name = set().union(*(names.get(term) or () for term in wanted))
+    others = {recipe or 0 for _, recipe in rows_of(db, by_name)}
+    if len(wanted) > 1:
+        wanted.sort(key=lambda term: -1 if term.field else is_frequent(db, str(term.value)))
+    both: set[int] | None = None
+    found = []
+    for term in (*wanted, *(term for term in terms if term.negated)):
+        within = None if both is None else both | others
+        recipes = (
+            recipes_named(db, term.field, str(term.value))
+            if term.field
+            else recipes_holding(db, str(term.value), within)
         )
-        return _Found(term, recipes, None)
-    names = _fresh_table(db, f"names_{place}")
-    rows, holds, values = _holding("texts", "text_index", "t.text", value)
-    db.execute(
-        f"{insert} SELECT u.recipe FROM {rows} CROSS JOIN text_uses u ON u.text = t.id WHERE {holds}", values
-    )
-    rows, holds, values = _holding("assets", "name_index", "t.name", value)
-    db.execute(f"INSERT INTO temp.{names} SELECT t.id FROM {rows} WHERE {holds}", values)
-    return _Found(term, recipes, names)
+        found.append(_Found(term, recipes, names.get(term, set())))
+        if not term.negated:
+            both = recipes if both is None else both & recipes
+    return found, None if both is None else both | others
 
 
-def _fresh_table(db: sqlite3.Connection, name: str) -> str:
-    db.execute(f"CREATE TEMP TABLE IF NOT EXISTS {name} (id INTEGER PRIMARY KEY)")
-    db.execute(f"DELETE FROM temp.{name}")
-    return name
+def _compared_sql(
+    db: sqlite3.Connection, term: Term, universe: set[int] | None, place: int
+) -> tuple[str, list[Any]]:
+    word = str(term.value)
+    recipes = recipes_holding(db, word, universe)
+    sql, values = compared("a.name", word)
+    if recipes:
+        db.create_function(f"among_{place}", 1, recipes.__contains__)
+        sql = f"(among_{place}(a.recipe) OR {sql})"
+    return f"NOT {sql}" if term.negated else sql, list(values)
 
 
-def _lead(db: sqlite3.Connection) -> None:
-    table = _fresh_table(db, "led")
-    db.execute(
-        f"INSERT INTO temp.{table} SELECT a.id FROM temp.both r CROSS JOIN assets a ON a.recipe = r.id"
-        " UNION SELECT id FROM temp.named"
-    )
+def _together(db: sqlite3.Connection, found: Sequence[_Found]) -> Matches:
+    wanted = [one for one in found if not one.term.negated]
+    unwanted = [one for one in found if one.term.negated]
+    matches = Matches()
+    if wanted:
+        matches.inverted = False
+        matches.recipes = set.intersection(*(one.recipes for one in wanted))
+    for one in unwanted:
+        if matches.inverted:
+            matches.recipes |= one.recipes
+        else:
+            matches.recipes = matches.recipes - one.recipes
+        matches.left_out |= one.names or set()
+    by_name = set().union(*(one.names or () for one in wanted))
+    for asset, recipe in rows_of(db, by_name):
+        mark = recipe or 0
+        if (mark in matches.recipes) != matches.inverted and asset not in matches.left_out:
+            continue  # its recipe says so
+        if all(mark in one.recipes or asset in (one.names or ()) for one in wanted) and not any(
+            mark in one.recipes or asset in (one.names or ()) for one in unwanted
+        ):
+            matches.named.add(asset)
+    return _without_inversion(db, matches)
 
 
-def _holding(table: str, index: str, column: str, word: str) -> tuple[str, str, list[str]]:
-    """Return tables, condition and values that give the rows of `table`, as `t`, whose text holds a word.
-
-    The trigram index, which knows no word under three characters, gives candidates; their texts are compared.
-    """
-    tables, pieces, values = f"{table} t", [], []
-    if len(word) >= 3:
-        tables = f"{index} CROSS JOIN {table} t ON t.id = {index}.rowid"
-        last = len(word) - 3
-        grams = dict.fromkeys(word[start : start + 3] for start in (*range(0, last, 2), last))
-        pieces.append(f"{index} MATCH ?")
-        values.append(" AND ".join('"' + gram.replace('"', '""') + '"' for gram in grams))
-    if any(ord(letter) > 127 and letter.lower() != letter.upper() for letter in word):
-        pieces.append(f"holds_word({column}, ?)")
-        values.append(word)
-    elif len(word) != 3:  # of three the index is certain
-        # LIKE costs several times what instr costs, and most words are written small.
-        pieces.append(f"(instr({column}, ?) OR {column} {_LIKE})")
-        values += [word.lower(), like(word)]
-    return tables, " AND ".join(pieces), values
+def _without_inversion(db: sqlite3.Connection, matches: Matches) -> Matches:
+    """Name the few recipes that are left where nearly all must not be found, so that their assets are looked up."""
+    if not matches.inverted or len(matches.recipes) <= FEW_RECIPES:
+        return matches
+    last = db.execute("SELECT coalesce(max(id), 0) FROM recipes").fetchone()[0]
+    if (
+        last - len(matches.recipes) > FEW_RECIPES
+        or db.execute("SELECT 1 FROM assets WHERE recipe IS NULL LIMIT 1").fetchone()
+    ):
+        return matches
+    matches.recipes = {*range(1, last + 1)}.difference(matches.recipes)
+    matches.inverted = False
+    return matches
 
 
 def _term_sql(term: Term) -> tuple[str, list[Any]]:
     value = term.value
     if term.field in ("machine", "job"):
-        return f"a.{term.field} IN (SELECT id FROM words WHERE text {_LIKE})", [_escaped(str(value))]
+        return f"a.{term.field} IN (SELECT id FROM words WHERE text {LIKE})", [escaped(str(value))]
     if term.field == "tag":
         return (
             "a.uuid IN (SELECT uuid FROM edits WHERE field >= 'tag:' AND field < 'tag;' AND value = 1"
-            f" AND field {_LIKE})",
-            [f"tag:{_escaped(str(value))}"],
+            f" AND field {LIKE})",
+            [f"tag:{escaped(str(value))}"],
         )
     if term.field == "path":
         return _path_sql(str(value))
@@ -218,17 +275,8 @@ def _term_sql(term: Term) -> tuple[str, list[Any]]:
 def _path_sql(value: str) -> tuple[str, list[Any]]:
     """A part of the key. Folders are few, so that they are looked through first."""
     folder, slash, name = value.rpartition("/")
-    sql = f"a.folder IN (SELECT id FROM folders WHERE text {_LIKE})"
+    sql = f"a.folder IN (SELECT id FROM folders WHERE text {LIKE})"
     if not slash:
-        return f"({sql} OR a.name {_LIKE})", [like(value), like(value)]
-    within = f"%{_escaped(folder)}/"
-    return f"({sql} OR (a.name {_LIKE} AND {sql}))", [like(value), f"{_escaped(name)}%", within]
-
-
-def _escaped(text: str) -> str:
-    return text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
-
-
-def like(text: str) -> str:
-    """Return the LIKE pattern of texts that hold `text`."""
-    return f"%{_escaped(text)}%"
+        return f"({sql} OR a.name {LIKE})", [like(value), like(value)]
+    within = f"%{escaped(folder)}/"
+    return f"({sql} OR (a.name {LIKE} AND {sql}))", [like(value), f"{escaped(name)}%", within]

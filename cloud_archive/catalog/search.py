@@ -1,30 +1,33 @@
-"""Search the catalog: pages with stable cursors, totals, and facets."""
+"""Search the catalog: pages with stable cursors, and totals."""
 
 from __future__ import annotations
 
 import base64
+import heapq
 import json
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 from .assets import assets_json
-from .matching import LED_BELOW, MAX_INTEGER, VISIBLE, Matches, find_matches
+from .matching import MAX_INTEGER, Matches, find_matches
 from .query import QueryError, parse_query
-from .schema import KINDS, LORA, MODEL, SAMPLER
+from .recipes import in_pieces, texts_by_row
+from .schema import MODEL
 
 SORTS = ("created_at", "name", "size", "relevance")
 ORDERS = ("asc", "desc")
 MAX_LIMIT = 500
 DEFAULT_LIMIT = 50
-FACET_VALUES = 100  # of each facet, the most frequent
+RANKED = 5_000  # so many matches are ordered by relevance, the newest
+WALKED_FROM = (
+    5_000  # so many matches, and going through the assets in the page's order finds it sooner than sorting
+)
+MAX_STEPS = 100_000  # then sorting is sooner after all: about 50 ms
 _SORT_COLUMNS = {"created_at": "created", "name": "name", "size": "size"}
 _WALKED_COLUMNS = ("created", "name")  # those with an index
-RANKED = 20_000  # so many matches are ordered by relevance, the newest
-_PLACE = "coalesce(nullif(min(instr(lower(p.text), ?), 9999), 0), 10000)"  # of a word in the prompt
-_SLOT_SECONDS = 900  # every time zone's offset is a multiple of that
+_NOWHERE = 10_000  # the place of a word that the prompt does not hold
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,29 +67,103 @@ def search(
         QueryError: the query can't be read, or `after` is no cursor of this sort and order.
     """
     terms = parse_query(query)
+    start = None if after is None else _cursor_values(after, sort, order)
     matches = find_matches(db, terms)
     total = matches.count(db)
     if sort == "relevance":
         words = [str(term.value).lower() for term in terms if not term.field and not term.negated]
-        return _by_relevance(db, matches, words, total, order, limit, after)
+        return _by_relevance(db, matches, words, total, order, limit, start)
     column = _SORT_COLUMNS[sort]
-    condition, values = matches.condition, list(matches.values)
-    if after:
-        condition += f" AND (a.{column}, a.id) {'>' if order == 'asc' else '<'} (?, ?)"
-        values += _cursor_values(after, sort, order)[:2]
-    # Many matches: going through the assets in the page's order finds it sooner than sorting.
-    walked = not matches.is_led and total >= LED_BELOW and column in _WALKED_COLUMNS
-    key = f"a.{column}" if walked else f"+a.{column}"
-    found = db.execute(
-        f"SELECT a.id, a.{column} FROM {matches.tables}{f' INDEXED BY assets_{column}' if walked else ''}"
-        f" WHERE {condition} ORDER BY {key} {order}, a.id {order} LIMIT ?",
-        (*values, limit + 1),
-    ).fetchall()
+    found = None
+    if total >= WALKED_FROM and column in _WALKED_COLUMNS and matches.has_one_side:
+        found = _walk(db, matches, column, order, limit + 1, start)
+    if found is None:
+        found = _sorted(db, matches, column, order, limit + 1, start)
     following = None
     if len(found) > limit:
-        row, value = found[limit - 1]
+        value, row = found[limit - 1]
         following = _cursor(sort, order, value, row)
-    return Page(assets_json(db, [row for row, _ in found[:limit]]), total, following)
+    return Page(assets_json(db, [row for _, row in found[:limit]]), total, following)
+
+
+def _beyond(column: str, order: str, start: Sequence[Any] | None) -> tuple[str, tuple[Any, ...]]:
+    """Return the condition of what comes behind a cursor, and its values."""
+    if start is None:
+        return "", ()
+    return f" AND (a.{column}, a.id) {'>' if order == 'asc' else '<'} (?, ?)", (start[0], start[1])
+
+
+def _walk(
+    db: sqlite3.Connection,
+    matches: Matches,
+    column: str,
+    order: str,
+    count: int,
+    start: Sequence[Any] | None,
+    since: int | None = None,
+    steps: int | None = None,
+) -> list[tuple[Any, int]] | None:
+    """Go through the assets in the page's order until so many match; the first `count` (value, row).
+
+    Of many matches, a page is found sooner like this than by sorting them all.
+
+    Args:
+        since: stop at older ones; then all of the others are returned, whatever `count` says.
+        steps: how many assets to go through at most; MAX_STEPS by default.
+
+    Returns:
+        None: those that match are so far apart that sorting them is sooner.
+    """
+    beyond, values = _beyond(column, order, start)
+    if since is not None:
+        beyond, values = " AND a.created >= ?", (since,)
+    steps = steps or (MAX_STEPS if not matches.is_open else MAX_INTEGER)
+    found: list[tuple[Any, int]] = []
+    for row, recipe, value in db.execute(
+        f"SELECT a.id, a.recipe, a.{column} FROM assets a INDEXED BY assets_{column}"
+        f" WHERE {matches.rest}{beyond} ORDER BY a.{column} {order}, a.id {order}",
+        (*matches.values, *values),
+    ):
+        if matches.holds(row, recipe):
+            found.append((value, row))
+            if len(found) == count and since is None:
+                return found
+        steps -= 1
+        if steps == 0:
+            return None
+    return found
+
+
+def _sorted(
+    db: sqlite3.Connection,
+    matches: Matches,
+    column: str,
+    order: str,
+    count: int,
+    start: Sequence[Any] | None,
+) -> list[tuple[Any, int]]:
+    """Sort all that matches; the first `count` (value, row)."""
+    if matches.are_few:
+        rows = ((value, row) for row, value in matches.rows(db, f"a.id, a.{column}"))
+        return _first(rows, order, count, None if start is None else (start[0], start[1]))
+    condition, values = matches.condition(db)
+    beyond, more = _beyond(column, order, start)
+    found = db.execute(
+        # The plus keeps SQLite from going through an index in its order, and looking at every row.
+        f"SELECT a.{column}, a.id FROM assets a WHERE {condition}{beyond}"
+        f" ORDER BY +a.{column} {order}, a.id {order} LIMIT ?",
+        (*values, *more, count),
+    )
+    return found.fetchall()
+
+
+def _first(
+    rows: Iterable[tuple[Any, int]], order: str, count: int, start: tuple[Any, int] | None
+) -> list[tuple[Any, int]]:
+    """Return the first `count` of (value, row) behind `start`, in this order."""
+    if order == "asc":
+        return heapq.nsmallest(count, rows if start is None else (row for row in rows if row > start))
+    return heapq.nlargest(count, rows if start is None else (row for row in rows if row < start))
 
 
 def _by_relevance(
@@ -96,34 +173,56 @@ def _by_relevance(
     total: int,
     order: str,
     limit: int,
-    after: str | None,
+    start: Sequence[Any] | None,
 ) -> Page:
     """Order by how early a prompt names the words: what a picture shows stands first in most prompts.
 
     A word counts with its place in the prompt, in characters; one that is found elsewhere counts as far behind. Of
     many matches the newest RANKED are ordered.
     """
-    start = [0, 0, -MAX_INTEGER] if after is None else _cursor_values(after, "relevance", order)
-    since = start[2]
-    if after is None and total > RANKED:
-        since = db.execute(
-            f"SELECT a.created FROM {matches.tables} WHERE {matches.condition}"
-            " ORDER BY a.created DESC LIMIT 1 OFFSET ?",
-            (*matches.values, RANKED - 1),
-        ).fetchone()[0]
-    places = " + ".join([_PLACE] * len(words)) or "0"
-    beyond = "" if after is None else f" WHERE (rank, id) {'>' if order == 'asc' else '<'} (?, ?)"
-    found = db.execute(
-        f"SELECT id, rank FROM (SELECT a.id, -({places}) AS rank FROM {matches.tables}"
-        " LEFT JOIN recipes r ON r.id = a.recipe LEFT JOIN texts p ON p.id = r.prompt"
-        f" WHERE {matches.condition} AND a.created >= ?){beyond} ORDER BY rank {order}, id {order} LIMIT ?",
-        (*words, *matches.values, since, *(start[:2] if after else ()), limit + 1),
-    ).fetchall()
+    since = -MAX_INTEGER if start is None else start[2]
+    newest = _newest(db, matches, total, since)
+    if start is None and total > RANKED:
+        newest = heapq.nlargest(RANKED, newest)
+        since = newest[-1][0]
+    places = _places(db, [row for _, row in newest], words)
+    ranks = ((places[row], row) for _, row in newest)
+    found = _first(ranks, order, limit + 1, None if start is None else (start[0], start[1]))
     following = None
     if len(found) > limit:
-        row, rank = found[limit - 1]
+        rank, row = found[limit - 1]
         following = _cursor("relevance", order, rank, row, since)
-    return Page(assets_json(db, [row for row, _ in found[:limit]]), total, following)
+    return Page(assets_json(db, [row for _, row in found[:limit]]), total, following)
+
+
+def _newest(db: sqlite3.Connection, matches: Matches, total: int, since: int) -> list[tuple[int, int]]:
+    """Return (created, row) of what matches from a moment on, of the beginning at least the newest RANKED."""
+    found = None
+    steps = 5 * MAX_STEPS
+    if total >= WALKED_FROM and matches.has_one_side and not matches.are_few:
+        until = None if since == -MAX_INTEGER else since
+        found = _walk(db, matches, "created", "desc", RANKED, None, until, steps)
+    if found is None:
+        found = [(created, row) for row, created in matches.rows(db, "a.id, a.created") if created >= since]
+    return found
+
+
+def _places(db: sqlite3.Connection, rows: Sequence[int], words: Sequence[str]) -> dict[int, int]:
+    """Return how early the prompt of each asset names the words: minus the sum of their places."""
+    prompts: dict[int, int | None] = {}
+    for marks, piece in in_pieces(rows):
+        prompts.update(
+            db.execute(
+                f"SELECT a.id, r.prompt FROM assets a LEFT JOIN recipes r ON r.id = a.recipe WHERE a.id IN ({marks})",
+                piece,
+            ).fetchall()
+        )
+    texts = texts_by_row(db, "texts", set(prompts.values()) - {None})
+    ranks: dict[int | None, int] = {None: -_NOWHERE * len(words)}
+    for prompt, text in texts.items():
+        small = text.lower()
+        ranks[prompt] = -sum(min(small.find(word), _NOWHERE - 2) + 1 or _NOWHERE for word in words)
+    return {row: ranks.get(prompt, ranks[None]) for row, prompt in prompts.items()}
 
 
 def _cursor(sort: str, order: str, *values: int | str) -> str:
@@ -144,86 +243,6 @@ def _cursor_values(text: str, sort: str, order: str) -> list[Any]:
         raise QueryError(
             "after must be the next_cursor of an earlier page with the same sort and order."
         ) from None
-
-
-def facets(db: sqlite3.Connection, query: str = "") -> dict[str, Any]:
-    """Return how many of the assets that `query` finds have which model, LoRA, sampler, machine, type, tag and day.
-
-    Each facet is a list of `{"name", "count"}`, the most frequent first and at most 100; days newest first.
-
-    Raises:
-        QueryError: the query can't be read.
-    """
-    matches = find_matches(db, parse_query(query))
-    condition, values = matches.condition, matches.values
-    db.execute("CREATE TEMP TABLE IF NOT EXISTS recipe_counts (recipe INTEGER PRIMARY KEY, files INTEGER)")
-    db.execute("DELETE FROM temp.recipe_counts")
-    # All that is visible is counted in the recipes' order, without looking at the assets.
-    where = "assets a INDEXED BY assets_recipe" if matches.only_visible else matches.tables
-    visible = f"+{VISIBLE}" if matches.only_visible else condition
-    db.execute(
-        f"INSERT INTO temp.recipe_counts SELECT a.recipe, count(*) FROM {where} WHERE {visible}"
-        " AND a.recipe IS NOT NULL GROUP BY a.recipe",
-        values,
-    )
-    found: dict[str, Any] = {
-        name: _counts(
-            db.execute(
-                "SELECT n.text, sum(c.files) FROM name_uses u JOIN temp.recipe_counts c ON c.recipe = u.recipe"
-                " JOIN names n ON n.id = u.name WHERE u.kind = ? GROUP BY u.name ORDER BY 2 DESC, 1 LIMIT ?",
-                (kind, FACET_VALUES),
-            )
-        )
-        for name, kind in (("models", MODEL), ("loras", LORA), ("samplers", SAMPLER))
-    }
-    machines: dict[int, int] = {}
-    kinds: dict[str, int] = {}
-    slots: dict[int, int] = {}
-    for machine, kind, slot, count in db.execute(
-        f"SELECT a.machine, a.kind, a.created / {_SLOT_SECONDS * 10**9}, count(*) FROM {matches.tables}"
-        f" WHERE {condition} GROUP BY 1, 2, 3",
-        values,
-    ):
-        if machine is not None:
-            machines[machine] = machines.get(machine, 0) + count
-        kinds[KINDS[kind]] = kinds.get(KINDS[kind], 0) + count
-        slots[slot] = slots.get(slot, 0) + count
-    names = {id_: _word(db, id_) for id_ in machines}
-    found["machines"] = _most_frequent({names[id_]: count for id_, count in machines.items()})
-    found["types"] = _most_frequent(kinds)
-    found["tags"] = _counts(
-        db.execute(
-            f"SELECT substr(e.field, 5), count(*) FROM {matches.tables} CROSS JOIN edits e ON e.uuid = a.uuid"
-            f" WHERE e.field >= 'tag:' AND e.field < 'tag;' AND e.value = 1 AND {condition}"
-            " GROUP BY e.field ORDER BY 2 DESC, 1 LIMIT ?",
-            (*values, FACET_VALUES),
-        )
-    )
-    found["days"] = _days(slots)
-    return found
-
-
-def _word(db: sqlite3.Connection, row: int) -> str:
-    return str(db.execute("SELECT text FROM words WHERE id = ?", (row,)).fetchone()[0])
-
-
-def _counts(rows: Any) -> list[dict[str, Any]]:
-    return [{"name": name, "count": count} for name, count in rows]
-
-
-def _most_frequent(counts: dict[str, int]) -> list[dict[str, Any]]:
-    return _counts(sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:FACET_VALUES])
-
-
-def _days(slots: dict[int, int]) -> list[dict[str, Any]]:
-    days: dict[str, int] = {}
-    for slot, count in slots.items():
-        try:
-            day = datetime.fromtimestamp(slot * _SLOT_SECONDS).date().isoformat()
-        except (ValueError, OverflowError, OSError):
-            continue
-        days[day] = days.get(day, 0) + count
-    return _counts(sorted(days.items(), reverse=True))
 
 
 def files_by_model(db: sqlite3.Connection) -> list[tuple[str | None, int, int]]:

@@ -20,9 +20,10 @@ from cloud_archive.catalog.bucket.names import CatalogFolder
 from cloud_archive.catalog.bucket.segment import Decoded
 from cloud_archive.catalog.database import CATALOG_NAME, CatalogDatabase, open_catalog
 from cloud_archive.catalog.describe import Description, describe
+from cloud_archive.catalog.facets import facets
 from cloud_archive.catalog.graph_facts import Lora
 from cloud_archive.catalog.rows import ArchivedObject
-from cloud_archive.catalog.search import facets, search
+from cloud_archive.catalog.search import search
 from cloud_archive.catalog.source import BytesSource
 from tests.unit.catalog import writers
 

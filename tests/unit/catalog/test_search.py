@@ -12,10 +12,11 @@ import pytest
 from cloud_archive.catalog.assets import edit_asset
 from cloud_archive.catalog.database import CATALOG_NAME, CatalogDatabase, open_catalog
 from cloud_archive.catalog.describe import Description
+from cloud_archive.catalog.facets import facets
 from cloud_archive.catalog.graph_facts import Lora
 from cloud_archive.catalog.identity import asset_id
 from cloud_archive.catalog.query import QueryError
-from cloud_archive.catalog.search import facets, files_by_model, search
+from cloud_archive.catalog.search import files_by_model, search
 
 from .cataloguing import BUCKET, add_described
 
@@ -66,6 +67,20 @@ def names(database: CatalogDatabase, query: str, **more: Any) -> list[str]:
         page = search(db, query, **more)
     assert page.total == len(page.assets) or "limit" in more
     return [asset["name"] for asset in page.assets]
+
+
+def force(monkeypatch: pytest.MonkeyPatch, plan: str) -> None:
+    """Have a search go the way that it goes with many or few assets, whatever their number is."""
+    few = 0 if plan == "many" else 1000
+    for place, value in {
+        "search.WALKED_FROM": 0 if "walked" in plan else 1_000_000,
+        "search.MAX_STEPS": 2 if plan == "walked too long" else 1000,
+        "matching.FEW_RECIPES": few,
+        "tallies.FEW_RECIPES": few,
+        "lookup.FEW_RECIPES": few,
+        "lookup.MANY_NAMES": 1 if plan == "many" else 1000,
+    }.items():
+        monkeypatch.setattr(f"cloud_archive.catalog.{place}", value)
 
 
 FOX_NAME, CITY_NAME, NOTE_NAME = "fox_00001_.png", "city_00001_.mp4", "100%_note.txt"
@@ -215,14 +230,13 @@ def test_pages_are_sorted(database: CatalogDatabase, sort: str, order: str, foun
     assert names(database, "", sort=sort, order=order) == found
 
 
-@pytest.mark.parametrize("walked_from", [0, 1000])
+@pytest.mark.parametrize("plan", ["walked", "walked too long", "few", "many"])
 @pytest.mark.parametrize("order", ["asc", "desc"])
 @pytest.mark.parametrize("sort", ["created_at", "name", "size", "relevance"])
 def test_pages_hold_each_asset_once_while_others_come_and_go(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sort: str, order: str, walked_from: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sort: str, order: str, plan: str
 ) -> None:
-    for module in ("search", "matching"):
-        monkeypatch.setattr(f"cloud_archive.catalog.{module}.LED_BELOW", walked_from)
+    force(monkeypatch, plan)
     database, _ = open_catalog(tmp_path / CATALOG_NAME)
     for number in range(20):
         # Some have the same time and size.
@@ -378,9 +392,11 @@ def test_recipes_share_their_texts_and_names(tmp_path: Path) -> None:
     database.close()
 
 
-def test_many_matches_are_counted_and_paged_like_few(database: CatalogDatabase, monkeypatch: Any) -> None:
+@pytest.mark.parametrize("plan", ["walked", "walked too long", "few", "many"])
+def test_many_matches_are_counted_and_paged_like_few(
+    database: CatalogDatabase, monkeypatch: pytest.MonkeyPatch, plan: str
+) -> None:
     queries = ["", "fox", "city night", "model:juggernaut fox", "-fox", "is:hidden", "-is:hidden fox"]
     few = [names(database, query) for query in queries]
-    for module in ("search", "matching"):
-        monkeypatch.setattr(f"cloud_archive.catalog.{module}.LED_BELOW", 0)
+    force(monkeypatch, plan)
     assert [names(database, query) for query in queries] == few

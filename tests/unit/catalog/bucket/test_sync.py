@@ -22,9 +22,10 @@ from cloud_archive.catalog.bucket.sync import CatalogSync, Denied, file_troubles
 from cloud_archive.catalog.bucket.tables import packed_of
 from cloud_archive.catalog.database import CatalogDatabase, open_catalog
 from cloud_archive.catalog.export import asset_rows
+from cloud_archive.catalog.facets import facets
 from cloud_archive.catalog.identity import asset_id
 from cloud_archive.catalog.rows import ArchivedObject, add_archived
-from cloud_archive.catalog.search import facets, search
+from cloud_archive.catalog.search import search
 from cloud_archive.errors import StoreError
 from tests.memory_store import MemoryStore, refuse
 

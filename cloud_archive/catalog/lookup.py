@@ -1,0 +1,139 @@
+"""Look a word or a name up: which recipes hold it, and which files' names.
+
+The trigram index answers which texts may hold a word, and their texts are compared. Where only a few recipes are in
+question, their texts are compared without asking the index.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Collection
+from itertools import chain
+
+from .recipes import in_pieces, texts_by_row
+from .schema import LORA, MODEL, NAMED, SAMPLER
+
+NAME_KINDS = {"model": (MODEL, NAMED), "lora": (LORA,), "sampler": (SAMPLER,)}
+FEW_RECIPES = 3_000  # comparing the texts of so many costs less than asking the index for a frequent word
+MANY_NAMES = 20_000  # so many files whose names hold a word are not listed
+_MAX_TRIGRAMS = 40
+LIKE = "LIKE ? ESCAPE '\\'"
+
+
+def escaped(text: str) -> str:
+    """Return the LIKE pattern of `text` itself."""
+    return text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+
+
+def like(text: str) -> str:
+    """Return the LIKE pattern of texts that hold `text`."""
+    return f"%{escaped(text)}%"
+
+
+def holds_word(text: str, word: str) -> bool:
+    """Whether `text` holds `word`, whatever the case of letters in any script; a function for SQLite."""
+    return word.lower() in text.lower()
+
+
+def recipes_named(db: sqlite3.Connection, field: str, value: str) -> set[int]:
+    """Return the recipes with a model, LoRA or sampler whose name holds `value`."""
+    kinds = ", ".join(map(str, NAME_KINDS[field]))
+    return _numbers(
+        db,
+        f"SELECT recipe FROM name_uses WHERE kind IN ({kinds}) AND name IN (SELECT id FROM names WHERE text {LIKE})",
+        [like(value)],
+    )
+
+
+def recipes_holding(db: sqlite3.Connection, word: str, within: Collection[int] | None = None) -> set[int]:
+    """Return the recipes with a text that holds `word`.
+
+    Args:
+        within: only these are in question; others may be among the answer all the same.
+    """
+    if within is not None and len(within) <= FEW_RECIPES:
+        return _holding_within(db, word, within)
+    tables, holds, values = _holding("texts", "text_index", "t.text", word)
+    return _numbers(
+        db, f"SELECT u.recipe FROM {tables} CROSS JOIN text_uses u ON u.text = t.id WHERE {holds}", values
+    )
+
+
+def _holding_within(db: sqlite3.Connection, word: str, recipes: Collection[int]) -> set[int]:
+    uses: list[tuple[int, int]] = []
+    for marks, piece in in_pieces(sorted(recipes)):
+        uses += db.execute(f"SELECT recipe, text FROM text_uses WHERE recipe IN ({marks})", piece).fetchall()
+    holds = holder(word)
+    texts = texts_by_row(db, "texts", {text for _, text in uses})
+    holding = {row for row, text in texts.items() if holds(text)}
+    return {recipe for recipe, text in uses if text in holding}
+
+
+def is_frequent(db: sqlite3.Connection, word: str) -> int:
+    """Return about how many texts hold `word`, at most FEW_RECIPES, to look up the rarest word first."""
+    grams = _trigrams(word)
+    if not grams:
+        return FEW_RECIPES
+    sql = "SELECT count(*) FROM (SELECT 1 FROM text_index WHERE text_index MATCH ? LIMIT ?)"
+    return int(db.execute(sql, (grams, FEW_RECIPES)).fetchone()[0])
+
+
+def assets_named(db: sqlite3.Connection, word: str) -> set[int] | None:
+    """Return the assets whose names hold `word`. None: there are more than MANY_NAMES that may."""
+    grams = _trigrams(word)
+    if grams:
+        sql = "SELECT count(*) FROM (SELECT 1 FROM name_index WHERE name_index MATCH ? LIMIT ?)"
+        if db.execute(sql, (grams, MANY_NAMES + 1)).fetchone()[0] > MANY_NAMES:
+            return None
+    tables, holds, values = _holding("assets", "name_index", "t.name", word)
+    found = _numbers(db, f"SELECT t.id FROM {tables} WHERE {holds} LIMIT {MANY_NAMES + 1}", values)
+    return found if len(found) <= MANY_NAMES else None
+
+
+def compared(column: str, word: str) -> tuple[str, list[str]]:
+    """Return the condition, and its values, that the text in `column` holds `word`."""
+    if _has_other_case(word):
+        return f"holds_word({column}, ?)", [word]
+    # LIKE costs several times what instr costs, and most words are written small.
+    return f"(instr({column}, ?) OR {column} {LIKE})", [word.lower(), like(word)]
+
+
+def holder(word: str) -> Callable[[str], bool]:
+    """Return a function that compares a text as `compared` does."""
+    if _has_other_case(word):
+        return lambda text: holds_word(text, word)
+    small = word.encode().lower()
+    return lambda text: small in text.encode().lower()
+
+
+def _has_other_case(word: str) -> bool:
+    """Return whether a letter other than ASCII has another case: SQLite knows only those of ASCII."""
+    return any(ord(letter) > 127 and letter.lower() != letter.upper() for letter in word)
+
+
+def _trigrams(word: str) -> str:
+    """Return the query for the texts that may hold `word`; `` where it is too short for the index."""
+    # All of them: asking the index for one costs less than comparing the texts that it would have ruled out.
+    grams = dict.fromkeys(word[start : start + 3] for start in range(min(len(word) - 2, _MAX_TRIGRAMS)))
+    if not grams:
+        return ""
+    return " AND ".join('"' + gram.replace('"', '""') + '"' for gram in grams)
+
+
+def _holding(table: str, index: str, column: str, word: str) -> tuple[str, str, list[str]]:
+    """Return tables, condition and values that give the rows of `table`, as `t`, whose text holds `word`."""
+    grams = _trigrams(word)
+    sql, values = compared(column, word)
+    if not grams:
+        return f"{table} t", sql, values
+    if len(word) == 3 and not _has_other_case(word):  # of three letters the index is certain
+        return f"(SELECT rowid AS id FROM {index} WHERE {index} MATCH ?) t", "1", [grams]
+    return (
+        f"{index} CROSS JOIN {table} t ON t.id = {index}.rowid",
+        f"{index} MATCH ? AND {sql}",
+        [grams, *values],
+    )
+
+
+def _numbers(db: sqlite3.Connection, sql: str, values: list[str]) -> set[int]:
+    return set(chain.from_iterable(db.execute(sql, values)))
