@@ -10,7 +10,7 @@ from typing import Any
 from .graph.nodes import is_api_graph
 from .graph.workflow import is_workflow
 from .graph_facts import Embedded
-from .json_text import load_nested_json
+from .json_text import JsonLimits, load_nested_json
 from .parameters import is_parameters
 
 _PREFIX = re.compile(r"^\s*([A-Za-z_]{1,40})\s*:\s*(?=[{\[\"])")
@@ -21,13 +21,14 @@ def sort_texts(texts: Iterable[tuple[str, str]]) -> Embedded:
     """Return the first API graph, UI workflow and `parameters` text among a file's texts."""
     found = Embedded()
     documents = 0
+    limits = JsonLimits(of_graphs=True)
     for name, text in texts:
         prefix = _PREFIX.match(text)
         body = text[prefix.end() :] if prefix else text
         if body.lstrip()[:1] in ("{", "[", '"') and documents < _MAX_DOCUMENTS:
             documents += 1
             with contextlib.suppress(ValueError):
-                _sort(load_nested_json(body), found, 0)
+                _sort(load_nested_json(body, limits), found, 0, limits)
         if found.parameters is None and is_parameters(text):
             found.parameters = text
         if found.prompt and found.workflow and name != "parameters" and documents > 1:
@@ -35,7 +36,7 @@ def sort_texts(texts: Iterable[tuple[str, str]]) -> Embedded:
     return found
 
 
-def _sort(value: Any, found: Embedded, depth: int) -> None:
+def _sort(value: Any, found: Embedded, depth: int, limits: JsonLimits) -> None:
     if is_workflow(value):
         found.workflow = found.workflow or value
     elif is_api_graph(value):
@@ -45,10 +46,10 @@ def _sort(value: Any, found: Embedded, depth: int) -> None:
             item = value.get(key)
             if isinstance(item, str) and item.lstrip()[:1] in ("{", "["):
                 try:
-                    item = load_nested_json(item)
+                    item = load_nested_json(item, limits)
                 except ValueError:
                     continue
             if isinstance(item, str) and found.parameters is None and is_parameters(item):
                 found.parameters = item
             elif isinstance(item, dict):
-                _sort(item, found, depth + 1)
+                _sort(item, found, depth + 1, limits)

@@ -3,36 +3,63 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 _MAX_TEXT_CHARACTERS = 3 * 1024 * 1024
+_MAX_GRAPH_CHARACTERS = 1536 * 1024
 # What CPython takes for each piece, in bytes; 9 MB in all leave room for the text itself.
 _OBJECT_BYTES, _LIST_BYTES, _ITEM_BYTES = 240, 88, 72
 _MAX_MEMORY_BYTES = 9 * 1024 * 1024
+# Going through a graph costs in proportion to these; the largest of 640 published workflows has 55,000.
+_OBJECT_STEPS, _LIST_STEPS = 6, 3
+_MAX_STEPS = 80_000
 
 
-def load_json(text: str) -> Any:
+class JsonLimits:
+    """What the JSON of one file may cost in all. Each text that is parsed takes its share.
+
+    Args:
+        of_graphs: every value is looked at after the parsing, so that less of it can be taken.
+    """
+
+    def __init__(self, *, of_graphs: bool = False) -> None:
+        self._characters = _MAX_GRAPH_CHARACTERS if of_graphs else _MAX_TEXT_CHARACTERS
+        self._memory = _MAX_MEMORY_BYTES
+        self._steps = float(_MAX_STEPS) if of_graphs else math.inf
+
+    def charge(self, text: str) -> None:
+        """Take what `text` costs. ValueError: that is more than is left."""
+        self._characters -= len(text)
+        if self._characters < 0:
+            raise ValueError("this JSON is too large")
+        objects, lists = text.count("{"), text.count("[")
+        items = text.count(",") + text.count(":")
+        self._memory -= objects * _OBJECT_BYTES + lists * _LIST_BYTES + items * _ITEM_BYTES
+        self._steps -= objects * _OBJECT_STEPS + lists * _LIST_STEPS + items + text.count('"') // 2
+        if self._memory < 0 or self._steps < 0:
+            raise ValueError("this JSON is too large")
+
+
+def load_json(text: str, limits: JsonLimits | None = None) -> Any:
     """Return what the JSON `text` says; NaN and Infinity are accepted, as Python writes them.
 
-    ValueError: it is no JSON, or it would take more memory than one file may cost.
+    `limits` are those of the file that it is from; its own by default.
+
+    ValueError: it is no JSON, or it would cost more than one file may.
     """
-    memory = (
-        text.count("{") * _OBJECT_BYTES
-        + text.count("[") * _LIST_BYTES
-        + (text.count(",") + text.count(":")) * _ITEM_BYTES
-    )
-    if len(text) > _MAX_TEXT_CHARACTERS or memory > _MAX_MEMORY_BYTES:
-        raise ValueError("this JSON is too large")
+    (limits or JsonLimits()).charge(text)
     try:
         return json.loads(text)
     except RecursionError:
         raise ValueError("this JSON is nested too deeply") from None
 
 
-def load_nested_json(text: str) -> Any:
+def load_nested_json(text: str, limits: JsonLimits | None = None) -> Any:
     """Return what the JSON `text` says, decoding again where a whole document was encoded as one string."""
-    value = load_json(text)
+    limits = limits or JsonLimits()
+    value = load_json(text, limits)
     for _ in range(2):
         if isinstance(value, str) and value.lstrip()[:1] in ("{", "[", '"'):
-            value = load_json(value)
+            value = load_json(value, limits)
     return value

@@ -21,13 +21,14 @@ _SCHEDULERS = (
     "uniform",
 )
 _TAG = re.compile(r"<(?:lora|lyco|hypernet):[^<>]{1,300}>\s{0,8},?\s{0,8}", re.IGNORECASE)
-_MAX_CHARACTERS = 200_000
+_MAX_CHARACTERS = 100_000
 _MAX_LINE_CHARACTERS = 20_000
 
 
 def is_parameters(text: str) -> bool:
     """Return whether `text` is a `parameters` text."""
-    return bool(_STEPS.search(text[:_MAX_CHARACTERS]))
+    text = text[:_MAX_CHARACTERS]
+    return "Steps: " in text and bool(_STEPS.search(text))
 
 
 def read_parameters(text: str) -> GraphFacts:

@@ -13,7 +13,7 @@ from .graph.widgets import named_widgets
 REMOVED = "[removed]"
 """What stands in a text where a key or token was. A widget that held nothing else becomes empty."""
 _MAX_DEPTH = 60
-_HOLDERS = (str, dict, list, float)
+_RANDOM_NAMES = ("key", "auth", "user_key", "login")
 
 # What each kind of key starts with, and how it goes on. Searching for the start first keeps long texts cheap.
 _KEYS = tuple(
@@ -49,8 +49,23 @@ _KEYS = tuple(
         ("signature=", r"[^&\s\"']{4,}"),
     )
 )
+# Which kinds a text may hold, by the signs in it (1: a hyphen, 2: an underscore, 4: an equals sign): most texts have
+# none of these, and so few kinds are searched for.
+_KEYS_BY_SIGNS = tuple(
+    tuple(
+        (start, pattern)
+        for start, pattern in _KEYS
+        if all(signs & bit or sign not in start for sign, bit in (("-", 1), ("_", 2), ("=", 4)))
+    )
+    for signs in range(8)
+)
+_RUN = re.compile(r"[A-Za-z0-9_-]*")
 _USER_INFO = re.compile(r"://[^\s/:@\"']{1,200}:[^\s/@\"']{1,200}(?=@)")
-_MAX_PLACES = 100
+_MAX_PLACES = 100  # in one text where a key may begin
+# In one graph. What is beyond them counts as secret, so that a graph that is full of such looks is not stored.
+_MAX_ALL_PLACES = 2_000
+_MAX_TEXTS_WITH_SIGNS = 15_000
+_MAX_NAMES_LIKE_SECRETS = 500
 _SECRET_WORDS = {
     "password",
     "passwd",
@@ -63,43 +78,42 @@ _SECRET_WORDS = {
 }
 _SECRET_WORDS |= {"authorization", "apikey", "apitoken", "authtoken", "accesskey", "secretkey", "privatekey"}
 _KEY_KINDS = {"api", "access", "private", "secret", "auth", "license", "service", "account", "openai", "hf"}
+# A part of every such name. Cases are written out: a pattern that ignores them costs three times as much.
+_MAY_BE_SECRET = re.compile(
+    "|".join(
+        "".join(f"[{letter.upper()}{letter}]" for letter in part)
+        for part in ("key", "token", "pass", "secr", "cred", "bearer", "auth")
+    )
+)
+_LONG_NAME_CHARACTERS = 200
 _HARMLESS = ("", "none", "null", "default", "auto", "disabled", "disable")
 
 
 def drop_secrets(value: Any) -> Any:
     """Return a graph (API or UI) without secrets, as JSON any browser can parse: NaN and Infinity become null."""
-    return _drop(value, "", 0)
+    return _Cleaner().drop(value, "", 0)
 
 
 def drop_secrets_in_text(text: str) -> str:
     """Return `text` with what looks like a key or token replaced."""
-    for start, pattern in _KEYS:
-        if start in text:
-            text = _replaced(text, start, pattern, REMOVED)
-    return _replaced(text, "://", _USER_INFO, f"://{REMOVED}") if "@" in text else text
+    return _Cleaner().text(text)
 
 
-def _replaced(text: str, start: str, pattern: re.Pattern[str], by: str) -> str:
-    parts = []
-    done = 0
-    position = text.find(start)
-    places = 0
-    while position >= 0:
-        places += 1
-        if places > _MAX_PLACES:
-            return REMOVED
-        before = text[position - 1 : position]
-        match = None if start[0].isalpha() and before.isalnum() else pattern.match(text, position)
-        if match:
-            parts += [text[done:position], by]
-            done = match.end()
-        position = text.find(start, match.end() if match else position + 1)
-    return "".join([*parts, text[done:]]) if parts else text
+def is_secret_name(name: str) -> bool:
+    """Return whether a widget of this name holds a key, token or password."""
+    return _may_be_secret(name) and _is_secret(_shortened(name))
+
+
+def _shortened(name: str) -> str:
+    return name if len(name) <= _LONG_NAME_CHARACTERS else f"{name[:100]}_{name[-100:]}"
+
+
+def _may_be_secret(name: str) -> bool:
+    return _MAY_BE_SECRET.search(_shortened(name)) is not None
 
 
 @functools.lru_cache(maxsize=4096)
-def is_secret_name(name: str) -> bool:
-    """Return whether a widget of this name holds a key, token or password."""
+def _is_secret(name: str) -> bool:
     words = [word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+", name)]
     if not words:
         return False
@@ -117,49 +131,119 @@ def _looks_random(value: str) -> bool:
     """Return whether `value` is one long word without a pattern, as keys are."""
     if len(value) < 20 or re.search(r"\s", value):
         return False
+    value = value[:500]
     shares = [value.count(character) / len(value) for character in set(value)]
     return -sum(share * math.log2(share) for share in shares) > 3.3
 
 
-def _drop(value: Any, name: str, depth: int) -> Any:
-    if depth > _MAX_DEPTH:
-        return None
-    if isinstance(value, str):
-        return _drop_in_string(value, name)
-    if isinstance(value, dict):
-        return _drop_in_object(value, name, depth)
-    if isinstance(value, list):
-        return [_drop(item, name, depth + 1) if isinstance(item, _HOLDERS) else item for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
+class _Cleaner:
+    """Drops secrets from one graph, in a number of steps that grows with its size and not with what is in it."""
+
+    def __init__(self) -> None:
+        self._places_left = _MAX_ALL_PLACES
+        self._texts_left = _MAX_TEXTS_WITH_SIGNS
+        self._names_left = _MAX_NAMES_LIKE_SECRETS
+        self._secret_names: dict[str, bool] = {}
+
+    def drop(self, value: Any, name: str, depth: int) -> Any:
+        """Return `value`, which stands under `name`, without secrets."""
+        if isinstance(value, str):
+            return self._string(value, name)
+        if depth > _MAX_DEPTH:
+            return None
+        if isinstance(value, dict):
+            return self._object(value, name, depth)
+        if isinstance(value, list):
+            return [
+                item
+                if type(item) is int
+                else self._string(item, name)
+                if type(item) is str
+                else self.drop(item, name, depth + 1)
+                for item in value
+            ]
+        if isinstance(value, float) and not math.isfinite(value):
+            return None
+        return value
+
+    def text(self, text: str) -> str:
+        """Return `text` with what looks like a key or token replaced."""
+        signs = ("-" in text) | ("_" in text) << 1 | ("=" in text) << 2
+        if signs:
+            self._texts_left -= 1
+            if self._texts_left < 0:
+                return REMOVED
+        for start, pattern in _KEYS_BY_SIGNS[signs]:
+            if start in text:
+                text = self._replaced(text, start, pattern, REMOVED)
+        return self._replaced(text, "://", _USER_INFO, f"://{REMOVED}") if "@" in text else text
+
+    def _replaced(self, text: str, start: str, pattern: re.Pattern[str], by: str) -> str:
+        parts = []
+        done = 0
+        position = text.find(start)
+        places = 0
+        while position >= 0:
+            places += 1
+            self._places_left -= 1
+            if places > _MAX_PLACES or self._places_left < 0:
+                return REMOVED
+            before = text[position - 1 : position]
+            match = None if start[0].isalpha() and before.isalnum() else pattern.match(text, position)
+            following = position + 1
+            if match:
+                parts += [text[done:position], by]
+                following = done = match.end()
+            elif start == "eyJ":  # no other one in this run can be the beginning of a whole token
+                following = max(following, _end_of_run(text, position))
+            position = text.find(start, following)
+        return "".join([*parts, text[done:]]) if parts else text
+
+    def _is_secret(self, name: str) -> bool:
+        found = self._secret_names.get(name)
+        if found is None:
+            found = _may_be_secret(name)
+            if found:
+                self._names_left -= 1
+                found = self._names_left < 0 or is_secret_name(name)
+            self._secret_names[name] = found
+        return found
+
+    def _string(self, value: str, name: str) -> str:
+        if name and (self._is_secret(name) or name.lower() in _RANDOM_NAMES):
+            if value.strip().lower() in _HARMLESS:
+                return value
+            if self._is_secret(name) or _looks_random(value):
+                return ""
+        # No key is shorter, and most values are.
+        return self.text(value) if len(value) >= 12 else value
+
+    def _object(self, value: dict[str, Any], name: str, depth: int) -> dict[str, Any]:
+        # Below a name such as `credentials`, every text counts as a secret.
+        below = name if name and self._is_secret(name) else ""
+        cleaned: dict[str, Any] = {}
+        for key, item in value.items():
+            if type(item) is str:
+                cleaned[key] = self._string(item, below or key)
+            elif type(item) is int:
+                cleaned[key] = item
+            else:
+                cleaned[key] = self.drop(item, "" if _is_link(item) else below or key, depth + 1)
+        titled = ("title" in value and self._is_secret(str(value["title"]))) or (
+            "_meta" in value and self._is_secret(_meta_title(value))
+        )
+        if isinstance(value.get("widgets_values"), list) and "type" in value:
+            cleaned["widgets_values"] = _drop_in_widgets(value, cleaned["widgets_values"], titled)
+        if titled and isinstance(cleaned.get("inputs"), dict):
+            cleaned["inputs"] = {
+                key: "" if isinstance(item, str) else item for key, item in cleaned["inputs"].items()
+            }
+        return cleaned
 
 
-def _drop_in_string(value: str, name: str) -> str:
-    if name and value.strip().lower() not in _HARMLESS:
-        if is_secret_name(name):
-            return ""
-        if name.lower() in ("key", "auth", "user_key", "login") and _looks_random(value):
-            return ""
-    # No key is shorter, and most values are.
-    return drop_secrets_in_text(value) if len(value) >= 12 else value
-
-
-def _drop_in_object(value: dict[str, Any], name: str, depth: int) -> dict[str, Any]:
-    # Below a name such as `credentials`, every text counts as a secret.
-    below = name if name and is_secret_name(name) else ""
-    cleaned = {
-        key: _drop(item, "" if _is_link(item) else below or str(key), depth + 1)
-        for key, item in value.items()
-    }
-    titled = ("title" in value and is_secret_name(str(value["title"]))) or is_secret_name(_meta_title(value))
-    if isinstance(value.get("widgets_values"), list) and "type" in value:
-        cleaned["widgets_values"] = _drop_in_widgets(value, cleaned["widgets_values"], titled)
-    if titled and isinstance(cleaned.get("inputs"), dict):
-        cleaned["inputs"] = {
-            key: "" if isinstance(item, str) else item for key, item in cleaned["inputs"].items()
-        }
-    return cleaned
+def _end_of_run(text: str, position: int) -> int:
+    match = _RUN.match(text, position)
+    return match.end() if match else position
 
 
 def _drop_in_widgets(node: dict[str, Any], cleaned: list[Any], titled: bool) -> list[Any]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 MAX_NODES = 1500
+_INPUTS_OF_A_STEP = 8  # looking at so many costs about what following a link does
 MODEL_FILE = re.compile(r"\.(safetensors|sft|ckpt|pt|pth|gguf|bin|onnx|engine)$", re.IGNORECASE)
 MEDIA_FILE = re.compile(
     r"\.(png|jpe?g|webp|gif|bmp|tiff?|avif|exr|mp4|mov|webm|mkv|avi|wav|mp3|flac|ogg|opus|m4a|glb|gltf|obj|fbx|ply|stl)"
@@ -51,7 +52,7 @@ class TooComplexError(ValueError):
 
 @dataclass
 class Graph:
-    """Nodes by id. `steps_left` limits how many links may be followed before the reading is given up."""
+    """Nodes by id. `steps_left` limits how many links may be followed, and inputs looked at, before it is given up."""
 
     nodes: dict[str, Node] = field(default_factory=dict)
     steps_left: int = 0
@@ -63,10 +64,15 @@ class Graph:
         """
         if not isinstance(value, Link):
             return None
-        self.steps_left -= 1
+        node = self.nodes.get(value.node)
+        self.charge(1 + (len(node.inputs) // _INPUTS_OF_A_STEP if node is not None else 0))
+        return node
+
+    def charge(self, steps: int) -> None:
+        """Count work. TooComplexError: this graph takes too much."""
+        self.steps_left -= steps
         if self.steps_left < 0:
             raise TooComplexError("this graph takes too long to follow")
-        return self.nodes.get(value.node)
 
     def sinks(self) -> list[Node]:
         """Return the nodes that nothing reads from."""

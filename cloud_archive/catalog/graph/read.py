@@ -46,8 +46,11 @@ _NOT_TEXT = re.compile(
 _MEDIA_KEY = re.compile(r"image|video|audio|file|mask|mesh|model_file")
 _MAX_TEXTS = 200
 _MAX_OUTPUTS = 12
-# Of 640 published workflows, the longest takes 384.
+# Of 640 published workflows, the longest takes 407.
 _MAX_STEPS = 1_500
+# Inputs in which models are looked for; one of those workflows has 354.
+_MAX_MODEL_STEPS = 4_000
+_STEPS_OF_A_LORA = 8
 _MAX_TEXT_CHARACTERS = 200_000
 
 
@@ -62,11 +65,9 @@ def read_graph(graph: Graph, *, output_node: str | None = None, file_name: str |
     facts = candidates[0] if candidates else GraphFacts()
     if not complete or any(_differ(facts, other) for other in candidates[1:]):
         facts = replace(facts, confidence="low")
-    graph.steps_left = _MAX_STEPS
+    graph.steps_left = _MAX_MODEL_STEPS
     texts = tuple(graph_texts(graph))
-    with contextlib.suppress(TooComplexError):
-        return replace(facts, texts=texts, model_names=tuple(graph_models(graph)))
-    return replace(facts, texts=texts)
+    return replace(facts, texts=texts, model_names=tuple(graph_models(graph)))
 
 
 def _candidates(
@@ -280,17 +281,21 @@ def _reads_like_text(name: str, value: str) -> bool:
 def graph_models(graph: Graph) -> list[str]:
     """Return the name of every model in the graph, each once."""
     found: list[str] = []
-    for node in graph.nodes.values():
-        if not any(isinstance(value, str | dict | list) for value in node.inputs.values()):
-            continue
-        for value in node.inputs.values():
-            listed = value.get("lora") if isinstance(value, dict) else value
-            if isinstance(listed, str) and is_model_name(listed) and MODEL_FILE.search(listed):
-                found.append(listed)
-        found.extend(name for _, name in node_models(graph, node))
-        found.extend(lora.name for lora in loras_of(graph, [node]))
-        if is_generator(node):
-            found.extend(service_models(node))
+    with contextlib.suppress(TooComplexError):  # of a graph that takes too long, those that were found
+        for node in graph.nodes.values():
+            if not any(isinstance(value, str | dict | list) for value in node.inputs.values()):
+                continue
+            graph.charge(len(node.inputs))
+            for value in node.inputs.values():
+                listed = value.get("lora") if isinstance(value, dict) else value
+                if isinstance(listed, str) and is_model_name(listed) and MODEL_FILE.search(listed):
+                    found.append(listed)
+            found.extend(name for _, name in node_models(graph, node))
+            loras = loras_of(graph, [node])
+            graph.charge(_STEPS_OF_A_LORA * len(loras))
+            found.extend(lora.name for lora in loras)
+            if is_generator(node):
+                found.extend(service_models(node))
     return _unique(found)[:_MAX_TEXTS]
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from ..source import BoundedSource, LimitReached
 
-MAX_TEXT_BYTES = 3 * 1024 * 1024
+MAX_TEXT_BYTES = 2 * 1024 * 1024
 _MAX_TEXTS = 64
 _MAX_ALL_TEXT_BYTES = 6 * 1024 * 1024
 
