@@ -153,7 +153,8 @@ class JobCapture:
     def _run(self) -> None:
         ending = False
         while not ending:
-            self._wake.wait(self._pause_seconds if self._is_busy() else None)
+            if not self._is_busy():
+                self._wake.wait()
             self._wake.clear()
             ending = self._stopping.is_set()
             try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -298,6 +299,40 @@ async def test_the_engine_hears_what_is_queued_and_running(setting: Setting) -> 
         setting.queue.put("l")
         await setting.until(lambda: lists(second)[-1:] == [([], ["l"])])
         assert {queue["process"] for queue in second.queues} == {process}
+
+
+def test_while_a_job_runs_one_pause_lies_between_two_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a second one, an answer about a job would come twice as late."""
+    steps: list[str] = []
+
+    class Wake(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            steps.append("wait")
+            return super().wait(timeout)
+
+    class Stopping(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            steps.append("pause")
+            return super().wait(0)
+
+    capture = JobCapture(PromptQueue(), lambda: None, pause_seconds=60)
+    monkeypatch.setattr(capture, "_wake", Wake())
+    monkeypatch.setattr(capture, "_stopping", Stopping())
+    looks = 0
+
+    def look() -> None:
+        nonlocal looks
+        steps.append("look")
+        looks += 1
+        capture._queue = (("j",), ()) if looks < 4 else ((), ())
+        if looks == 4:
+            capture._stopping.set()
+            capture.wake()
+
+    monkeypatch.setattr(capture, "_look", look)
+    capture.wake()
+    capture._run()
+    assert steps == ["wait", *["look", "pause"] * 4, "wait", "look", "pause"]
 
 
 async def test_an_engine_hears_of_the_end_of_a_job_before_it_misses_it_in_the_queue(setting: Setting) -> None:
