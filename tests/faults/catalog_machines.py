@@ -23,7 +23,6 @@ from cloud_archive.catalog.bucket.segment import Decoded, decode
 from cloud_archive.catalog.export import asset_rows
 from cloud_archive.config.settings import Settings, load_settings
 from cloud_archive.errors import CloudArchiveError
-from cloud_archive.keys import RESERVED_FOLDER
 from cloud_archive.store.s3 import S3Store
 from tests.fork_server import Forked, popen
 from tests.servers import S3Server
@@ -160,13 +159,12 @@ def catalog_machines(
         machine.kill()
     for machine in all_machines:
         figures.problems += filter(None, [machine.finish()])
-    every = server.objects(PREFIX)
-    objects = {key: body for key, body in every.items() if f"/{RESERVED_FOLDER}/" not in key}
+    objects = server.objects(PREFIX)
     prompts = {digest: prompt for machine in all_machines for digest, prompt in machine.prompts.items()}
     names = {digest: machine.name for machine in all_machines for digest in machine.prompts}
     figures.objects = len(objects)
     settings = load_settings(server.environ(S3_PREFIX=PREFIX))
-    figures.rows, figures.rows_again = written_rows(every)
+    figures.rows, figures.rows_again = written_rows(server)
     figures.problems += compared("a new machine", settings, directory / "eleventh", objects, prompts, names)
     figures.segments = compact_by_two(settings)
     for delete in (False, True):
@@ -178,12 +176,12 @@ def catalog_machines(
     return figures
 
 
-def written_rows(objects: dict[str, bytes]) -> tuple[int, int]:
+def written_rows(server: S3Server) -> tuple[int, int]:
     """Return how many rows all segments have, and how many of them repeat one."""
     folder = CatalogFolder.of(PREFIX)
     keys = [
         row["key"]
-        for key, body in objects.items()
+        for key, body in server.objects(folder.base).items()
         if parse_name(folder.name(key)) is not None
         for row in decode([body], Decoded(), size_bytes=len(body))
     ]
