@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import date, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from tests.browser.pages import APP, serious_findings
+from tests.browser.pages import APP, PANEL, serious_findings
 from tests.browser.scripted_catalog import ScriptedCatalog, an_asset
 from tests.browser.stage import Background, Scene, dashboard_scene
 from tests.browser.test_gallery import GALLERY, open_library, press
+from tests.servers import wait_until
 
 SHAPES = ((768, 768), (1216, 704), (704, 1216), (1536, 640), (896, 1152))
 _TILES = """root => [...root.querySelectorAll('.tile:not([hidden])')].map(tile => {
@@ -179,6 +181,67 @@ def test_where_nothing_can_be_shared_the_button_says_why(page: Page, scene: Scen
     dialog = gallery.get_by_role("dialog", name="Share")
     dialog.get_by_role("button", name="Create link").click()
     expect(dialog.get_by_role("alert")).to_have_text("The store denies access.")
+
+
+def test_twenty_openings_leave_no_listener_timer_or_object_url(fresh_page: Page, scene: Scene) -> None:
+    """With a token, so that pictures are object URLs. All listeners count that garbage collection leaves."""
+    page = fresh_page
+    page.add_init_script("sessionStorage.setItem('cloud-archive.token', 'secret')")
+    page.add_init_script(path=Path(__file__).parent / "instruments.js")
+    page.goto(scene.address)
+    devtools = page.context.new_cdp_session(page)
+    gallery = page.locator(GALLERY)
+
+    def open_and_close(times: int) -> None:
+        for _ in range(times):
+            page.get_by_role("button", name="Library").click()
+            expect(gallery.locator(".tile img.there").first).to_be_visible()
+            press(gallery, "Enter")
+            expect(gallery.locator(".viewer img.whole")).to_be_visible()
+            gallery.get_by_role("dialog", name="Viewer").get_by_role("button", name="Share").click()
+            page.keyboard.press("Escape")
+            page.keyboard.press("Escape")
+            expect(gallery.get_by_role("dialog", name="Viewer")).to_be_hidden()
+            page.get_by_role("button", name="Status").click()
+            expect(page.locator(PANEL)).to_be_visible()
+
+    def listeners() -> int:
+        prototype = devtools.send(
+            "Runtime.evaluate", {"expression": "EventTarget.prototype", "objectGroup": "count"}
+        )
+        identity = {"prototypeObjectId": prototype["result"]["objectId"], "objectGroup": "count"}
+        every = devtools.send("Runtime.queryObjects", identity)["objects"]
+        found = devtools.send("Runtime.getProperties", {"objectId": every["objectId"], "ownProperties": True})
+        targets = [one["value"]["objectId"] for one in found["result"] if one["name"].isdigit()]
+        counted = sum(
+            len(devtools.send("DOMDebugger.getEventListeners", {"objectId": one})["listeners"])
+            for one in targets
+        )
+        devtools.send("Runtime.releaseObjectGroup", {"objectGroup": "count"})
+        return counted
+
+    # The client's own timers: the next poll, and the time after which a silent server counts as lost.
+    at_rest = "ourTimers().join() === '2,0'"
+
+    def resting() -> int:
+        """Count while nothing is under way: two counts in a row agree."""
+        counts = [0]
+
+        def agree() -> bool:
+            counts.append(listeners())
+            return bool(page.evaluate(at_rest)) and counts[-1] == counts[-2]
+
+        wait_until(agree, "no timer more than the client's own")
+        return counts[-1]
+
+    open_and_close(2)
+    before = resting()
+    assert before > 10, "it does see them"
+    open_and_close(20)
+    assert resting() == before
+    left, made = page.evaluate("ourUrls()")
+    assert (left, page.evaluate("ourClocks()")) == (0, 1)
+    assert made >= 40
 
 
 def test_while_the_rest_loads_it_says_how_much_is_searched_and_goes_on_by_itself(
