@@ -332,12 +332,17 @@ class ClaimLedger(Database):
         with self._to_release_lock:
             self._to_release.append((claim.row, claim.name))
 
-    def _change_and_release(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Commit a change together with the releases that `release_later` has collected."""
+    def _change_and_release(self, work: Callable[[sqlite3.Connection], T], *, durable: bool = False) -> T:
+        """Commit a change together with the releases that `release_later` has collected.
+
+        Args:
+            durable: see `Database.change`. A claim need not be: a start finds the version pending, as after a kill,
+                and `record_attempt` commits it, too, before the first byte leaves.
+        """
         with self._to_release_lock:
             releases = tuple(self._to_release)
         if not releases:
-            return self.change(work)
+            return self.change(work, durable=durable)
 
         def release_and_work(db: sqlite3.Connection) -> T:
             db.executemany(
@@ -346,7 +351,7 @@ class ClaimLedger(Database):
             )
             return work(db)
 
-        result = self.change(release_and_work)
+        result = self.change(release_and_work, durable=durable)
         with self._to_release_lock:
             self._to_release = [claim for claim in self._to_release if claim not in releases]
         return result

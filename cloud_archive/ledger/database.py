@@ -34,6 +34,7 @@ BUSY_SECONDS = 20.0  # how long to wait while another program, such as a backup,
 class _Change:
     work: Callable[[sqlite3.Connection], Any]
     done: Future[Any]
+    durable: bool
 
 
 class Database:
@@ -161,8 +162,12 @@ class Database:
             except sqlite3.Error as error:
                 raise explain_sqlite_error(error) from error
 
-    def change(self, work: Callable[[sqlite3.Connection], T]) -> T:
+    def change(self, work: Callable[[sqlite3.Connection], T], *, durable: bool = True) -> T:
         """Run `work` in a transaction that other changes may share, and return its result after the commit.
+
+        Args:
+            durable: it survives a power cut. False: that is so with the next durable change, and until then it
+                survives only a kill, see https://www.sqlite.org/pragma.html#pragma_synchronous.
 
         Raises:
             LedgerError: the commit failed, or the ledger is closed.
@@ -171,7 +176,7 @@ class Database:
         with self._close_lock:
             if self._writer is None:
                 raise LedgerError("The ledger is closed.")
-            self._changes.put(_Change(work, done))
+            self._changes.put(_Change(work, done, durable))
         return done.result()
 
     def generation(self) -> int | None:
@@ -270,7 +275,9 @@ def _copy(path: Path, target: sqlite3.Connection) -> None:
 def _commit(connection: sqlite3.Connection, group: list[_Change]) -> None:
     """Run a group of changes in one transaction. A change that fails is undone alone; a failed commit undoes all."""
     results: list[tuple[_Change, Any, BaseException | None]] = []
+    durable = any(change.durable for change in group)
     try:
+        connection.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
         connection.execute("BEGIN IMMEDIATE")
         for change in group:
             connection.execute("SAVEPOINT change")

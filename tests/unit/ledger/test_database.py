@@ -137,6 +137,26 @@ def test_a_new_ledger_is_made_in_one_commit(tmp_path: Path) -> None:
     assert statements.count("COMMIT") == 1, "each is an fsync, and waits for a busy disk"
 
 
+def test_a_claim_waits_for_no_fsync_and_the_first_byte_waits_for_that_of_its_attempt(ledger: Ledger) -> None:
+    statements: list[str] = []
+    ledger.change(lambda db: db.set_trace_callback(statements.append))
+
+    def modes() -> list[str]:
+        """Of each commit since the last call."""
+        found = [each.partition("=")[2] for each in statements if each.startswith("PRAGMA synchronous")]
+        statements.clear()
+        return found
+
+    ledger.add([version("a.png"), version("b.png")])
+    assert modes() == ["FULL"]
+    claim = claimed(ledger)
+    ledger.claim_several("me", most=9, among=1, size_bytes=1)
+    assert modes() == ["NORMAL", "NORMAL"]
+    ledger.record_attempt(claim, sha256="00" * 32, base_key="k", key="k")
+    ledger.mark_archived(claim, key="k", sha256="00" * 32, etag=None, wrote=True)
+    assert modes() == ["FULL", "FULL"]
+
+
 def test_long_queries_do_not_hold_the_connection_that_the_status_reads_with(ledger: Ledger) -> None:
     ledger.add([version("a.png")])
     archive(ledger, claimed(ledger))
