@@ -44,7 +44,9 @@ _tokens = itertools.count()
 
 
 @pytest.fixture(autouse=True)
-def _early_parts() -> Iterator[None]:
+def _early_parts(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    # A machine that stalls for seconds must not count one request more.
+    monkeypatch.setattr("cloud_archive.store.fast_path.LONGEST_SECONDS", 60.0)
     with early_parts():
         yield
 
