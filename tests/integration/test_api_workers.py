@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from aiohttp import web
+from aiohttp import ClientSession, web
 from aiohttp.test_utils import TestClient, TestServer
 
 from cloud_archive.comfyui.plugin import Plugin
@@ -123,17 +123,20 @@ async def test_the_script_of_the_page_runs_a_job_and_prints_links_that_work(
     assert comfy.prompts[0]["extra_data"] == {"cloud_archive": {}}
 
 
+async def started(session: ClientSession) -> None:
+    """Wait as step 1 of the page does."""
+    verified = False
+    while not verified:
+        async with session.get("/cloud-sync/status") as answer:
+            verified = (await answer.json())["connection_verified"]
+
+
 async def test_twenty_jobs_of_a_headless_client_each_get_their_own_answer(
     worker: tuple[Worker, str], tmp_path: Path
 ) -> None:
-    import aiohttp
-
     _, url = worker
-    async with aiohttp.ClientSession(url) as session:
-        verified = False
-        while not verified:
-            async with session.get("/cloud-sync/status") as answer:
-                verified = (await answer.json())["connection_verified"]
+    async with ClientSession(url) as session:
+        await started(session)
 
         async def job() -> dict[str, Any]:
             async with session.post("/prompt", json={"prompt": {}}) as answer:
@@ -146,3 +149,26 @@ async def test_twenty_jobs_of_a_headless_client_each_get_their_own_answer(
         found = await asyncio.gather(*(job() for _ in range(20)))
     assert {one["state"] for one in found} == {"complete"}
     assert len({one["files"][0]["sha256"] for one in found}) == 20
+
+
+async def test_the_flush_of_the_page_answers_once_everything_is_in_the_bucket(
+    worker: tuple[Worker, str],
+) -> None:
+    """The part of the Docker variant that needs no Docker."""
+    comfy, url = worker
+    page = (SCRIPT.parents[1] / "api-workers.md").read_text("utf-8")
+    (line,) = (line.strip() for line in page.splitlines() if line.startswith("    curl "))
+    command, stop = line.split(" && ")
+    assert stop == "docker stop CONTAINER"
+    async with ClientSession(url) as session:
+        await started(session)
+    (comfy.root / "late.png").write_bytes(PICTURE)
+    process = await asyncio.create_subprocess_shell(
+        command.replace("http://127.0.0.1:8188", url), stdout=asyncio.subprocess.PIPE
+    )
+    out, _ = await asyncio.wait_for(process.communicate(), RUN_SECONDS)
+    answer = json.loads(out)
+    assert process.returncode == 0
+    assert answer["success"], answer["message"]
+    assert answer["status"]["safe_to_stop"]
+    assert [upload["file_name"] for upload in answer["status"]["recent_uploads"]] == ["late.png"]
