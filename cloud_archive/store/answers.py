@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import re
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
@@ -15,6 +16,7 @@ from .failures import explain
 from .translate import web_page
 
 _STORE_HEADERS = ("x-amz", "x-goog-", "x-oss-")
+_MD5 = re.compile(r"[0-9a-f]{32}(-[0-9]+)?")
 _PRINTABLE = "".join(chr(code) for code in range(0x20, 0x7F))
 
 
@@ -55,11 +57,14 @@ def is_html(answer: Mapping[str, Any]) -> bool:
 
 
 def is_page(answer: Mapping[str, Any]) -> bool:
-    """Return whether a web page came: HTML without any header of a store, such as `x-amz-request-id`.
+    """Return whether a web page came: HTML without a store's headers, such as `x-amz-request-id`, or a store's ETag.
 
-    HTML alone proves nothing: an object may be HTML, and OpenStack Swift 2.30 says so of its answers to writes.
+    HTML alone proves nothing: an object may be HTML, and OpenStack Swift 2.30 says so of its answers to writes. Small
+    servers may have none of these headers, but their ETags are MD5s.
     """
-    return is_html(answer) and not any(name.startswith(_STORE_HEADERS) for name in _headers(answer))
+    if not is_html(answer) or any(name.startswith(_STORE_HEADERS) for name in _headers(answer)):
+        return False
+    return _MD5.fullmatch(bare_etag(answer.get("ETag")) or "") is None
 
 
 def may_be_page(answer: Mapping[str, Any]) -> bool:

@@ -27,7 +27,18 @@ from cloud_archive.store.client import make_client
 from cloud_archive.store.fast_path import FastPath, why_not
 from cloud_archive.store.obstore_client import Keys
 from cloud_archive.store.s3 import S3Store
-from tests.unit.store.endpoint import BODY, MD5, SHA256_BASE64, TOKEN, Endpoint, Reply, environ, put, refusal
+from tests.unit.store.endpoint import (
+    BODY,
+    MD5,
+    SHA256_BASE64,
+    TOKEN,
+    Endpoint,
+    Reply,
+    Seen,
+    environ,
+    put,
+    refusal,
+)
 
 OK = Reply(headers={"ETag": f'"{MD5}"'})
 CHANGING = frozenset(
@@ -52,7 +63,10 @@ def make(endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callab
     monkeypatch.setattr(fast_path, "LONGEST_SECONDS", 60.0)  # a busy machine may stall for seconds
 
     def build(
-        *replies: Reply, known: Capabilities | None = None, read_seconds: float = 60, **extra: str
+        *replies: Reply | Callable[[Seen], Reply],
+        known: Capabilities | None = None,
+        read_seconds: float = 60,
+        **extra: str,
     ) -> S3Store:
         endpoint.replies = list(replies) or [OK]
         settings = load_settings(environ(endpoint.url, **extra))
@@ -269,6 +283,19 @@ def test_an_object_may_be_html(endpoint: Endpoint, make: Any, headers: dict[str,
         store.use_sdk_only()
     assert store.head("report.html").etag == "e"
     assert list(store.read("report.html", 99)) == [b"<html></html>"]
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_a_small_server_may_call_all_its_answers_html(endpoint: Endpoint, make: Any, fast: bool) -> None:
+    """As frameworks do by default, and without any header of S3."""
+    headers = {"ETag": f'"{MD5}"', "Content-Type": "text/html"}
+    store = make(lambda seen: Reply(headers=headers, body=b"" if seen.method == "PUT" else BODY))
+    if not fast:
+        store.use_sdk_only()
+    assert put(store).proven
+    assert store.head("a/b.png").etag == MD5
+    assert list(store.read("a/b.png", 99)) == [BODY]
+    assert store.upload_part("a.mp4", "id", 1, BODY, sha256=hashlib.sha256(BODY).hexdigest()).proven
 
 
 def test_an_object_of_another_program_is_described_without_the_sdk(endpoint: Endpoint, make: Any) -> None:
