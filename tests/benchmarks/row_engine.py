@@ -87,12 +87,13 @@ def _start(server: S3Server, work: Path, rounds: int) -> list[Figure]:
     (full,) = in_turn(rounds, ours)
     peer = "a Python that only imports aiohttp and botocore"
     return [
-        within(START, empty, 1.0, peer=imports, against=peer),
+        within(START, empty, 0.6, peer=imports, against=peer),
         known(START_MILLION, full, empty, "an empty ledger"),
     ]
 
 
-def _reconcile(count: int) -> Row:
+def _reconcile(count: int, most: float, most_seconds: float | None = None) -> Row:
+    """Starts over a directory that was scanned before, `most` times as slow as a bare walk, and over a new one."""
     names = tuple(each.format(count=count) for each in (RECONCILE, RECONCILE_MEMORY, FIRST_START))
 
     def measure(server: S3Server, work: Path, rounds: int) -> list[Figure]:
@@ -123,9 +124,11 @@ def _reconcile(count: int) -> Row:
         shutil.rmtree(root)
         walk = "os.scandir with stat"
         return [
-            no_slower(names[0], mine, theirs, walk, 2.0),
+            no_slower(names[0], mine, theirs, walk, most),
             within(names[1], memory, 300, "MB"),
-            known(names[2], [first], theirs, walk),
+            known(names[2], [first], theirs, walk)
+            if most_seconds is None
+            else within(names[2], [first], most_seconds, peer=theirs, against=walk),
         ]
 
     return Row(names, measure)
@@ -235,8 +238,8 @@ def _idle(server: S3Server, work: Path, rounds: int) -> list[Figure]:
         time.sleep(2.0)
         heard = [_used(running) for _ in range(max(1, rounds // 2))]
         return [
-            within(IDLE_MEMORY, [memory], 90, "MB"),
-            within(IDLE_CPU, alone, 0.1, "%"),
+            within(IDLE_MEMORY, [memory], 75, "MB"),
+            within(IDLE_CPU, alone, 0.05, "%"),
             within(IDLE_HEARD_CPU, heard, 0.1, "%"),
         ]
 
@@ -315,8 +318,8 @@ def _rate_through(relay: Relay, seen: S3Server, root: Path) -> float:
 
 ROWS: dict[str, Row] = {
     "start": Row((START, START_MILLION), _start),
-    "reconcile-100k": _reconcile(100_000),
-    "reconcile-1m": _reconcile(MILLION),
+    "reconcile-100k": _reconcile(100_000, 2.0),
+    "reconcile-1m": _reconcile(MILLION, 2.5, 15.0),
     "ledger": Row((CLAIM, CLAIM_SINGLY, CLAIM_ALONE, ROW_BYTES), _ledger),
     "status": Row((STATUS,), _status),
     "idle": Row((IDLE_MEMORY, IDLE_CPU, IDLE_HEARD_CPU), _idle),

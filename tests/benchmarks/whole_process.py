@@ -1,6 +1,6 @@
 """Whole processes, from their start to their exit: `watch --once` beside what a script or another program takes.
 
-python -m tests.benchmarks process
+python -m tests.benchmarks process-one process-images process-small cores
 
 The interpreter's bytecode is kept between runs, as it is for users, and the files are older than any settling.
 """
@@ -12,12 +12,11 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tests.benchmarks.figures import HEADER, Figure, known, no_slower
+from tests.benchmarks.figures import Figure, Row, known, no_slower
 from tests.benchmarks.stage import (
     before_a_backlog,
     in_turn,
@@ -27,12 +26,13 @@ from tests.benchmarks.stage import (
     seconds,
     write_files,
 )
-from tests.servers import S3Server, running_seaweedfs
+from tests.servers import S3Server
 
 IMAGE_BYTES = 1_500_000
 SMALL_BYTES = 20_000
 OLD_SECONDS = 60.0
-THREADS = (1, 2, 4, 8, 16)
+S5CMD = "s5cmd, 16 workers"
+Peer = Callable[[S3Server, Path], float]
 _numbers = itertools.count()
 
 _BOTO3 = """
@@ -48,60 +48,49 @@ for folder, _, names in os.walk(sys.argv[1]):
 """
 
 
-def measure(server: S3Server, work: Path, rounds: int, threads: Sequence[int] = THREADS) -> list[Figure]:
-    """Every line, in order."""
-    return [
-        *_against(server, work, rounds, 1, SMALL_BYTES, (("a ten-line boto3 script", _script, 1.0),)),
-        *_against(server, work, rounds, 300, IMAGE_BYTES, (("s5cmd, 16 workers", _s5cmd, 1.1),)),
-        *_against(
-            server,
-            work,
+def _whole(count: int, size_bytes: int, peers: Sequence[tuple[str, Peer, float]]) -> Row:
+    """`watch --once` over so many files against each of the peers, at most so many times as slow."""
+    name = f"watch --once, whole process, {count:,} × {size_bytes // 1000:,} KB"
+    names = tuple(f"{name}, {against}" for against, _, _ in peers)
+
+    def measure(server: S3Server, work: Path, rounds: int) -> list[Figure]:
+        root = _old_files(work / "process", count, size_bytes)
+        _once(server, root, work)  # so that all have their bytecode
+        mine, *theirs = in_turn(
             rounds,
-            2000,
-            SMALL_BYTES,
-            (("rclone copy, 8 transfers", _rclone, 1.0), ("s5cmd, 16 workers", _s5cmd, 1.3)),
-        ),
-        *(_files_per_second(server, work, rounds, workers) for workers in threads),
-    ]
+            lambda: _once(server, root, work),
+            *(lambda peer=peer: _in_own_bucket(server, root, peer) for _, peer, _ in peers),
+        )
+        return [
+            no_slower(work, mine, other, against, most)
+            for work, (against, _, most), other in zip(names, peers, theirs, strict=True)
+        ]
+
+    return Row(names, measure)
 
 
-def _against(
-    server: S3Server,
-    work: Path,
-    rounds: int,
-    count: int,
-    size_bytes: int,
-    peers: Sequence[tuple[str, Callable[[S3Server, Path], float], float]],
-) -> list[Figure]:
-    root = _old_files(work / "process", count, size_bytes)
-    _once(server, root, work)  # so that all have their bytecode
-    mine, *theirs = in_turn(
-        rounds,
-        lambda: _once(server, root, work),
-        *(lambda peer=peer: _in_own_bucket(server, root, peer) for _, peer, _ in peers),
-    )
-    name = f"watch --once, whole process, {count} × {size_bytes // 1000:,} kB"
-    return [
-        no_slower(f"{name}, {against}", mine, other, against, most)
-        for (against, _, most), other in zip(peers, theirs, strict=True)
-    ]
-
-
-def _files_per_second(server: S3Server, work: Path, rounds: int, workers: int) -> Figure:
+def _workers(counts: Sequence[int]) -> Row:
+    """How many files a second an engine that runs already archives, by its workers."""
     count = 3000
-    root = _old_files(work / "threads", count, SMALL_BYTES)
+    names = tuple(f"files a second, engine running, 3,000 × 20 KB, workers: {workers}" for workers in counts)
 
-    def ours() -> float:
-        with before_a_backlog(server, root, workers) as running:
-            begin = time.perf_counter()
-            running.call("POST", "start")
-            running.until_archived(count)
-            return count / (time.perf_counter() - begin)
+    def measure(server: S3Server, work: Path, rounds: int) -> list[Figure]:
+        root = _old_files(work / "threads", count, SMALL_BYTES)
 
-    (rates,) = in_turn(rounds, ours)
-    return known(
-        f"files a second, engine running, 20 kB each, {workers} workers", rates, rates, "itself", "1/s"
-    )
+        def rate(workers: int) -> float:
+            with before_a_backlog(server, root, workers) as running:
+                begin = time.perf_counter()
+                running.call("POST", "start")
+                running.until_archived(count)
+                return count / (time.perf_counter() - begin)
+
+        found = in_turn(rounds, *(lambda workers=workers: rate(workers) for workers in counts))
+        return [
+            known(name, rates, found[0], f"{counts[0]} worker", "/s")
+            for name, rates in zip(names, found, strict=True)
+        ]
+
+    return Row(names, measure)
 
 
 def _old_files(root: Path, count: int, size_bytes: int) -> Path:
@@ -150,13 +139,11 @@ def _run(command: list[str], environ: dict[str, str]) -> float:
     return took
 
 
-def main(rounds: int = 5) -> int:
-    """Print the table."""
-    with tempfile.TemporaryDirectory() as directory, running_seaweedfs(Path(directory) / "store") as started:
-        figures = measure(started, Path(directory), rounds)
-    print("\n".join([*HEADER, *(figure.line for figure in figures)]))
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+ROWS: dict[str, Row] = {
+    "process-one": _whole(1, SMALL_BYTES, [("a ten-line boto3 script", _script, 1.0)]),
+    "process-images": _whole(300, IMAGE_BYTES, [(S5CMD, _s5cmd, 1.1)]),
+    "process-small": _whole(
+        2000, SMALL_BYTES, [("rclone copy, 8 transfers", _rclone, 1.0), (S5CMD, _s5cmd, 1.3)]
+    ),
+    "cores": _workers((1, 2, 4, 8, 16)),
+}
