@@ -39,15 +39,16 @@ START_SECONDS = 180.0
 class ComfyUI:
     """One process of ComfyUI with the plugin, in a base directory of its own."""
 
-    def __init__(self, base: Path, environ: dict[str, str]) -> None:
+    def __init__(self, base: Path, environ: dict[str, str], *arguments: str) -> None:
         self.base = base
+        self.arguments = arguments
         self.environ = environ
         (self.port,) = free_ports(1)
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         python = os.environ.get("COMFYUI_PYTHON", sys.executable)
-        arguments = ["--cpu", "--base-directory", str(self.base), "--port", str(self.port)]
+        arguments = ["--cpu", "--base-directory", str(self.base), "--port", str(self.port), *self.arguments]
         with (self.base / "comfyui.log").open("ab") as log:
             self.process = subprocess.Popen(
                 [python, str(Path(COMFYUI_DIR) / "main.py"), "--disable-auto-launch", *arguments],
@@ -108,20 +109,28 @@ class ComfyUI:
         self.process.wait()
 
 
-@pytest.fixture
-def comfyui(tmp_path: Path, seaweedfs: S3Server) -> Iterator[ComfyUI]:
+@contextlib.contextmanager
+def running_comfyui(tmp_path: Path, seaweedfs: S3Server, *arguments: str) -> Iterator[ComfyUI]:
     if not COMFYUI_DIR:
         pytest.skip("COMFYUI_DIR names no ComfyUI")
     archive = Archive(tmp_path, seaweedfs)
     base = tmp_path / "comfyui"
     (base / "custom_nodes").mkdir(parents=True)
     (base / "custom_nodes" / "cloud-archive").symlink_to(REPOSITORY)
-    running = ComfyUI(base, os.environ | archive.environ)
+    running = ComfyUI(base, os.environ | archive.environ, *arguments)
     running.start()
-    yield running
-    with contextlib.suppress(StopIteration):
-        running.engine().kill()
-    running.kill()
+    try:
+        yield running
+    finally:
+        with contextlib.suppress(StopIteration):
+            running.engine().kill()
+        running.kill()
+
+
+@pytest.fixture
+def comfyui(tmp_path: Path, seaweedfs: S3Server) -> Iterator[ComfyUI]:
+    with running_comfyui(tmp_path, seaweedfs) as running:
+        yield running
 
 
 def proofs(job: dict[str, Any]) -> list[tuple[str, str, str]]:
@@ -182,3 +191,44 @@ def test_jobs_of_a_headless_client(comfyui: ComfyUI, capsys: pytest.CaptureFixtu
     for prompt_id in (running, queued):
         assert comfyui.ask(f"/cloud-sync/jobs/{prompt_id}")["status"] == "interrupted"
     assert {prompt_id: proofs(comfyui.wait(prompt_id)[0]) for prompt_id in before} == before
+
+
+def test_a_job_describes_files_that_carry_nothing(tmp_path: Path, seaweedfs: S3Server) -> None:
+    """A client without a websocket, and `--disable-metadata`: only ComfyUI's history knows how a file was made."""
+    secret = "sk-" + "proj-Ab12Cd34Ef56Gh78Ij90"
+    with running_comfyui(tmp_path, seaweedfs, "--disable-metadata") as comfyui:
+        graph = {
+            "1": {
+                "class_type": "EmptyImage",
+                "inputs": {"width": 64, "height": 32, "batch_size": 1, "color": 7},
+            },
+            "2": {"class_type": "PrimitiveStringMultiline", "inputs": {"value": f"a lynx at dusk {secret}"}},
+            "9": {"class_type": "SaveImage", "inputs": {"images": ["1", 0], "filename_prefix": "lynx"}},
+        }
+        workflow = {"nodes": [{"id": 2, "type": "PrimitiveStringMultiline", "widgets_values": ["a lynx"]}]}
+        options = {"extra_pnginfo": {"workflow": workflow}, "cloud_archive": {"tags": ["headless"]}}
+        prompt_id = str(comfyui.ask("/prompt", {"prompt": graph, "extra_data": options})["prompt_id"])
+        job, _ = comfyui.wait(prompt_id)
+        assert (job["state"], [file["node"] for file in job["files"]]) == ("complete", ["9"])
+        (written,) = (comfyui.base / "output").iterdir()
+        assert b"tEXt" not in written.read_bytes()
+
+        def found() -> list[dict[str, Any]]:
+            return list(comfyui.ask("/cloud-sync/assets?q=%22a+lynx+at+dusk%22+tag:headless")["assets"])
+
+        wait_until(lambda: any(one["has_prompt"] for one in found()), "the catalog has read the job", 90)
+        (asset,) = found()
+        assert (asset["name"], asset["job_id"], asset["width"], asset["height"]) == (
+            written.name,
+            prompt_id,
+            64,
+            32,
+        )
+        assert (asset["metadata"]["source"], asset["has_workflow"], asset["tags"]) == (
+            "job",
+            True,
+            ["headless"],
+        )
+        kept = comfyui.ask(f"/cloud-sync/assets/{asset['id']}/prompt")
+        assert kept["1"] == graph["1"]
+        assert secret not in json.dumps(kept)
