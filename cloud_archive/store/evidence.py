@@ -58,7 +58,14 @@ class Expected(NamedTuple):
         return cls(row.version.size_bytes, row.sha256 or "", row.etag)
 
 
-def answer_proves(body: bytes, sha256: str, *, checksum: str | None, etag: str | None) -> bool:
+def md5_of(data: bytes) -> str:
+    """MD5 in hexadecimal: S3's ETag and Content-MD5, not for security."""
+    return hashlib.md5(data, usedforsecurity=False).hexdigest()
+
+
+def answer_proves(
+    body: bytes, sha256: str, *, checksum: str | None, etag: str | None, md5: str | None = None
+) -> bool:
     """Return whether the answer to a write proves that the store holds `body`.
 
     An ETag is the MD5 of the bytes unless the object is encrypted with KMS or the store has its own kind; then it
@@ -68,10 +75,11 @@ def answer_proves(body: bytes, sha256: str, *, checksum: str | None, etag: str |
         sha256: of `body`, hexadecimal.
         checksum: the SHA-256 in the answer, hexadecimal; None: the answer has none.
         etag: without quotes.
+        md5: of `body`, hexadecimal, where that is known already.
     """
     if checksum is not None:
         return checksum == sha256
-    return etag == hashlib.md5(body, usedforsecurity=False).hexdigest()
+    return etag == (md5 or md5_of(body))
 
 
 def can_be_confirmed(key: str) -> bool:

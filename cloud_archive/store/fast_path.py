@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 from . import address as addresses
 from .address import Address
+from .evidence import md5_of
 from .guarded_requests import GuardedRequests
 from .obstore_client import Endless, Keys, KeyTaken, Missing, ObstoreClient, Unexpected
 from .proxies import proxy_of
@@ -116,6 +117,8 @@ class FastPath:
     def put(self, key: str, body: bytes, parameters: Mapping[str, Any]) -> dict[str, Any] | None:
         """Write an object with boto3's parameters, and return what boto3 would; None: let the SDK do it.
 
+        The answer also holds `BodyMD5`, which was computed while it was waited for, because most ETags are that.
+
         Raises:
             KeyTaken: the key is taken.
         """
@@ -126,16 +129,23 @@ class FastPath:
             return None
         attributes = dict(parameters.get("Metadata", {}))
         attributes |= {name: parameters[of] for of, name in _ATTRIBUTES.items() if of in parameters}
+        digests: list[str] = []
         began = self._clock()
         try:
-            etag = client.put(key, body, attributes=attributes, create_only="IfNoneMatch" in parameters)
+            etag = client.put(
+                key,
+                body,
+                attributes=attributes,
+                create_only="IfNoneMatch" in parameters,
+                meanwhile=lambda: digests.append(md5_of(body)),
+            )
         except (Unexpected, Missing) as error:
             self._hand_over(error)
             self._note_pace(len(body), self._clock() - began)
             return None
         self._note_pace(len(body), self._clock() - began)
         self._failures = 0
-        return {"ETag": etag}
+        return {"ETag": etag, "BodyMD5": digests[0]}
 
     def head(self, key: str) -> dict[str, Any] | None:
         """Return what boto3 would to a HEAD, but no checksum; None: ask the SDK.

@@ -47,14 +47,21 @@ class GuardedRequests:
         self._is_checking = False
         self._bytes_before = 0
 
-    def run(self, request: Callable[[], Awaitable[T]]) -> T:
+    def run(
+        self, request: Callable[[], Awaitable[T]], *, meanwhile: Callable[[], object] = lambda: None
+    ) -> T:
         """Return what the request answers; `request` is called on the event loop.
+
+        Args:
+            meanwhile: called in this thread once the request has begun.
 
         Raises:
             AnswerTooLarge: see there.
             Exception: what the request raises.
         """
-        return asyncio.run_coroutine_threadsafe(self._guarded(request), self._started()).result()
+        answer = asyncio.run_coroutine_threadsafe(self._guarded(request), self._started())
+        meanwhile()
+        return answer.result()
 
     def close(self) -> None:
         """Cancel what is under way and end the thread. The next request starts a new one."""

@@ -124,11 +124,20 @@ class ObstoreClient:
             "bucket", config=config, client_options=options, retry_config={"max_retries": 0}
         )
 
-    def put(self, key: str, body: bytes, *, attributes: Mapping[str, str], create_only: bool) -> str:
+    def put(
+        self,
+        key: str,
+        body: bytes,
+        *,
+        attributes: Mapping[str, str],
+        create_only: bool,
+        meanwhile: Callable[[], object] = lambda: None,
+    ) -> str:
         """Write an object and return its ETag.
 
         Args:
             attributes: `Content-Type`, `Storage-Class`, and metadata under its own names.
+            meanwhile: called in this thread while the request is under way.
 
         Raises:
             KeyTaken: `create_only`, and the store answers 412.
@@ -138,7 +147,8 @@ class ObstoreClient:
         answer = self._ask(
             lambda: self._obstore.put_async(
                 self._store, key, body, attributes=dict(attributes), mode=mode, use_multipart=False
-            )
+            ),
+            meanwhile=meanwhile,
         )
         return _etag_of(answer)
 
@@ -168,14 +178,21 @@ class ObstoreClient:
 
         return self._ask(read, needs_code=True)
 
-    def _ask(self, request: Callable[[], Awaitable[T]], *, needs_code: bool = False) -> T:
+    def _ask(
+        self,
+        request: Callable[[], Awaitable[T]],
+        *,
+        needs_code: bool = False,
+        meanwhile: Callable[[], object] = lambda: None,
+    ) -> T:
         """Make a request.
 
         Args:
+            meanwhile: see `put`.
             needs_code: a 404 only counts as `Missing` where the answer's code tells that the bucket is there.
         """
         try:
-            return self._requests.run(request)
+            return self._requests.run(request, meanwhile=meanwhile)
         except AnswerTooLarge:
             raise Endless from None
         except FileNotFoundError as error:

@@ -159,7 +159,7 @@ class S3Store:
         refuse_unwritten(key, answer, create_only=create_only)
         etag = bare_etag(answer.get("ETag"))
         checksum = sha256_hex(answer.get("ChecksumSHA256"))
-        proven = answer_proves(body, sha256, checksum=checksum, etag=etag)
+        proven = answer_proves(body, sha256, checksum=checksum, etag=etag, md5=answer.get("BodyMD5"))
         if not proven and checksum is None:
             # Only the SDK passes on the store's checksum.
             self._requests.fast.give_up("the store's ETags are not the MD5 of the bytes")

@@ -29,12 +29,13 @@ from ..store.evidence import (
     can_be_confirmed,
     compare,
     head_if_allowed,
+    md5_of,
     prove,
 )
 from ..store.failures import explain
 from .multipart import MultipartUpload
 from .outcome import Journal, Prepared, SentBytes
-from .source import content_type, md5_of
+from .source import content_type
 
 if TYPE_CHECKING:
     from .uploader import Uploader

@@ -10,13 +10,13 @@ from contextlib import nullcontext
 
 from ..errors import ConditionsRejected, FileChanged, ObjectExists, StoreError
 from ..store.base import CreateOnly, ObjectStore, Part
-from ..store.evidence import head_if_allowed
+from ..store.evidence import head_if_allowed, md5_of
 from ..store.failures import cannot_be_asked, explain
 from .abandoned import INTENT, AbandonedUploads
 from .memory import ByteBudget
 from .outcome import Journal, Prepared, SentBytes
 from .pacing import Line, PartPacer
-from .source import has_changed, md5_of, read_at, unreadable
+from .source import has_changed, read_at, unreadable
 
 logger = logging.getLogger("cloud_archive.upload")
 

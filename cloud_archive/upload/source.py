@@ -67,11 +67,6 @@ class Content(NamedTuple):
     part_sha256: tuple[str, ...] = ()
 
 
-def md5_of(data: bytes) -> str:
-    """MD5 in hexadecimal: S3's ETag and Content-MD5, not for security."""
-    return hashlib.md5(data, usedforsecurity=False).hexdigest()
-
-
 def content_type(name: str) -> str:
     """Return the media type by the name's suffix; `application/octet-stream` where it is unknown."""
     suffix = os.path.splitext(name)[1].lower()  # noqa: PTH122 - a name, not a path

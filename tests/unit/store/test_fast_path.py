@@ -6,6 +6,7 @@ import builtins
 import hashlib
 import socket
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -598,3 +599,21 @@ def test_the_sdk_signs_a_body_with_its_checksum_and_does_not_hash_it_again(
     )
     signature = auth.signature(auth.string_to_sign(request, auth.canonical_request(request)), request)
     assert seen.headers["authorization"].endswith(f"Signature={signature}")
+
+
+def test_the_md5_of_a_body_is_computed_while_the_store_answers(
+    make: Callable[..., S3Store], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    computed = threading.Event()
+
+    def noted(data: bytes) -> str:
+        computed.set()
+        return hashlib.md5(data).hexdigest()
+
+    def reply(seen: Seen) -> Reply:
+        assert computed.wait(60)
+        return OK
+
+    monkeypatch.setattr(fast_path, "md5_of", noted)
+    store = make(reply)
+    assert put(store).proven

@@ -104,3 +104,12 @@ def test_closing_ends_what_is_under_way_and_the_next_request_starts_anew(request
 
 def test_this_system_tells_the_memory_of_the_process() -> None:
     assert 1024 * 1024 < resident_bytes() < 1024**4
+
+
+def test_work_beside_a_request_is_done_while_it_waits(requests: GuardedRequests) -> None:
+    done = threading.Event()
+
+    async def wait_for_it() -> bool:
+        return await asyncio.to_thread(done.wait, 60)
+
+    assert requests.run(wait_for_it, meanwhile=done.set)
