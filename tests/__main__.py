@@ -1,9 +1,8 @@
 """`python -m tests [--install-browser]`: every check of this repository.
 
-The checks and groups of tests below run side by side, each in a process of its own: one more than there are cores,
-because the tests wait a lot. A check that fails ends it: nothing more is started. What a group has in a
-line of its own is left out where its folder stands (a browser's event loop and asyncio's do not go together in one
-process).
+The checks and groups of tests below run side by side, each in its own process: two more than there are cores, because
+half of the time of most tests is waiting. After a check that fails, nothing more is started. A group leaves out the
+files that another group names (a browser's event loop and asyncio's do not work in one process).
 
 A busy machine is no excuse: tests wait on events, with limits of a minute.
 
@@ -35,28 +34,35 @@ CHECKS: dict[str, tuple[str, ...]] = {
     "mypy": ("-m", "mypy"),
     "tsc and ESLint": ("-m", "tests.javascript"),
 }
-# The longest first, so that none is left over at the end.
+# The longest first, so that none is left over at the end; those that compute beside those that wait.
 GROUPS: tuple[tuple[str, ...], ...] = (
     ("tests/functional",),
-    ("tests/integration",),
-    ("tests/quirks",),
     ("tests/browser",),
+    ("tests/quirks",),
+    ("tests/unit",),
+    ("tests/integration",),
     (
         "tests/integration/test_pipeline.py",
         "tests/integration/test_engine_process.py",
         "tests/integration/test_store.py",
     ),
-    ("tests/browser/test_comfyui_tab.py", "tests/browser/test_real_engine.py"),
-    ("tests/integration/test_cli.py", "tests/integration/test_demo.py", "tests/integration/test_free.py"),
-    ("tests/faults",),
-    ("tests/unit",),
     (
+        "tests/browser/test_comfyui_tab.py",
+        "tests/browser/test_real_engine.py",
+        "tests/browser/test_library_real.py",
+        "tests/browser/test_token_page.py",
+    ),
+    ("tests/faults",),
+    (
+        "tests/integration/test_cli.py",
+        "tests/integration/test_demo.py",
+        "tests/integration/test_free.py",
         "tests/integration/test_examples.py",
         "tests/integration/test_docs.py",
         "tests/integration/test_embedded_store.py",
     ),
 )
-AT_ONCE = (os.cpu_count() or 2) + 1
+AT_ONCE = (os.cpu_count() or 2) + 2
 NO_TESTS = 5  # https://docs.pytest.org/en/stable/reference/exit-codes.html
 
 

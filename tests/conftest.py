@@ -9,6 +9,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+from cloud_archive.archive import pipeline
 from tests.sdk_data import read_sdk_data_once
 from tests.servers import S3Server, make_certificate, running_moto, running_rclone, running_seaweedfs
 
@@ -26,6 +27,12 @@ hypothesis.settings.load_profile("suite")
 @pytest.fixture(scope="session", autouse=True)
 def _sdk_data() -> None:
     read_sdk_data_once()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _quick_keeper() -> None:
+    """Engines of this process look for due retries and lost directories more often than every 2 seconds."""
+    pipeline.KEEPER_SECONDS = 0.2
 
 
 @pytest.fixture(autouse=True)

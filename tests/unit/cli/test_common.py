@@ -1,0 +1,45 @@
+"""Words for times, sizes and prefixes that several commands take."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+import pytest
+
+from cloud_archive.cli.arguments import WrongUsage
+from cloud_archive.cli.common import age_seconds, archive_scope, moment, size_bytes
+from cloud_archive.config.settings import Settings, load_settings
+
+DAY = timedelta(days=1).total_seconds()
+
+
+def settings(prefix: str) -> Settings:
+    keys = {"S3_BUCKET": "b", "S3_ACCESS_KEY_ID": "k", "S3_SECRET_ACCESS_KEY": "s"}
+    return load_settings(keys | {"S3_PREFIX": prefix})
+
+
+def test_ages_and_sizes() -> None:
+    assert age_seconds("--older-than", "30d") == 30 * DAY
+    assert size_bytes("--keep-bytes", "1.5GB") == 1_500_000_000
+    assert age_seconds("--older-than", None) is size_bytes("--keep-bytes", None) is None
+
+
+def test_a_day_is_its_beginning_or_its_end() -> None:
+    begin = datetime(2026, 4, 1).timestamp()
+    assert moment("--since", "2026-04-01") == begin
+    assert moment("--until", "2026-04-01", end=True) == datetime(2026, 4, 2).timestamp()
+    assert moment("--until", "2026-04-01T12:00", end=True) == datetime(2026, 4, 1, 12).timestamp()
+    assert moment("--since", "2026-04-01T12:00Z") == 1_775_044_800
+
+
+@pytest.mark.parametrize("text", ["yesterday", "2026-13-01", ""])
+def test_what_is_no_time_is_wrong_usage(text: str) -> None:
+    with pytest.raises(WrongUsage, match="--since"):
+        moment("--since", text)
+
+
+@pytest.mark.parametrize("given", ["a/{Y}", "elsewhere"])
+def test_nothing_outside_the_prefix_may_be_deleted(given: str) -> None:
+    with pytest.raises(WrongUsage, match="--prefix"):
+        archive_scope(given, settings("out/{Y}"))
+    assert archive_scope("out/2026", settings("out/{Y}")).is_possible

@@ -1,0 +1,102 @@
+"""Archived rows against the bucket, with a store in memory."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cloud_archive.errors import StoreError
+from cloud_archive.ledger.ledger import Ledger
+from cloud_archive.maintenance.verify import Finding, VerifyReport, verify
+from cloud_archive.store.evidence import Verdict
+from cloud_archive.store.failures import explain
+from tests.functional.archives import added
+from tests.memory_store import MemoryStore
+
+NAMES = ("a.png", "b.png", "c.png", "d.png")
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    made = Ledger(tmp_path / "ledger.sqlite3")
+    made.open()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def store(ledger: Ledger, root: Path) -> MemoryStore:
+    """A bucket that holds four archived files."""
+    made = MemoryStore()
+    for name in NAMES:
+        body = name.encode()
+        version = added(ledger, root, name, body)
+        claim = ledger.claim_version("test", version)
+        assert claim is not None
+        made.add(f"out/{name}", body)
+        sha256, md5 = hashlib.sha256(body).hexdigest(), hashlib.md5(body).hexdigest()
+        ledger.mark_archived(claim, key=f"out/{name}", sha256=sha256, etag=md5)
+    return made
+
+
+def verified(
+    ledger: Ledger, store: MemoryStore, root: Path, repair: bool = False
+) -> tuple[VerifyReport, list[Finding]]:
+    findings: list[Finding] = []
+    return verify(ledger, store, root, on_finding=findings.append, repair=repair), findings
+
+
+def test_one_listing_is_enough_where_everything_is_there(
+    ledger: Ledger, store: MemoryStore, root: Path
+) -> None:
+    report, findings = verified(ledger, store, root)
+    assert report.sound
+    assert (report.checked, report.same, findings) == (4, 4, [])
+    assert (report.list_requests, report.head_requests, report.read_requests) == (1, 0, 0)
+
+
+def test_a_missing_and_a_replaced_object_are_found_and_queued_by_repair(
+    ledger: Ledger, store: MemoryStore, root: Path
+) -> None:
+    del store.objects["out/a.png"]
+    store.add_foreign("out/b.png", b"other")
+    report, findings = verified(ledger, store, root)
+    assert not report.sound
+    found = {one.path: (one.verdict, one.local, one.queued) for one in findings}
+    assert found == {
+        "a.png": (Verdict.MISSING, True, False),
+        "b.png": (Verdict.DIFFERENT, True, False),
+    }
+    report, _ = verified(ledger, store, root, repair=True)
+    assert report.queued == 2
+    assert sorted(row.version.path for row in ledger.rows() if row.state.word == "pending") == [
+        "a.png",
+        "b.png",
+    ]
+
+
+def test_a_lost_file_that_this_disk_no_longer_has_cannot_be_repaired(
+    ledger: Ledger, store: MemoryStore, root: Path
+) -> None:
+    del store.objects["out/a.png"]
+    (root / "a.png").unlink()
+    report, findings = verified(ledger, store, root, repair=True)
+    assert (report.lost, report.queued) == (1, 0)
+    assert [(one.path, one.local, one.queued) for one in findings] == [("a.png", False, False)]
+
+
+def test_without_the_right_to_list_each_object_gets_a_request(
+    ledger: Ledger, store: MemoryStore, root: Path
+) -> None:
+    def deny(operation: str, key: str) -> None:
+        if operation == "ListObjectsV2":
+            raise StoreError(operation, key, explain("AccessDenied"), status=403)
+
+    store.on_call = deny
+    report, _ = verified(ledger, store, root)
+    assert report.sound
+    assert report.head_requests == 4
+    assert report.listing_refused

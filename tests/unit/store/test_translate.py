@@ -1,0 +1,82 @@
+"""From the SDK's exceptions to a cause and a cure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from cloud_archive.errors import ConditionsRejected, ObjectExists, StoreError
+from cloud_archive.store.translate import clock_offset_seconds, redact, retry_after, translate
+
+NOW = 784_111_777.0  # Sun, 06 Nov 1994 08:49:37 GMT
+SECRET = "planted+SECRET/0123456789abcdefghijklmnop"
+
+
+class Refused(Exception):
+    def __init__(self, status: int, code: str = "", message: str = "", **headers: str) -> None:
+        self.response = {
+            "Error": {"Code": code or str(status), "Message": message},
+            "ResponseMetadata": {"HTTPStatusCode": status, "HTTPHeaders": headers},
+        }
+
+
+def translated(
+    error: Exception, operation: str = "PutObject", key: str | None = "k", **how: Any
+) -> StoreError:
+    return translate(error, operation, key, now=NOW, secrets=(SECRET,), **how)
+
+
+def test_a_taken_key_and_an_unknown_condition_are_errors_of_their_own_only_where_asked_for() -> None:
+    assert type(translated(Refused(412, "PreconditionFailed"), conditional=True)) is ObjectExists
+    assert type(translated(Refused(412, "PreconditionFailed"))) is StoreError
+    assert type(translated(Refused(501, "NotImplemented"), conditional=True)) is ConditionsRejected
+    assert type(translated(Refused(501, "NotImplemented"))) is StoreError
+
+
+def test_no_word_of_an_answer_shows_a_secret() -> None:
+    error = translated(Refused(400, "InvalidRequest", f"what is {SECRET}?"))
+    assert SECRET not in f"{error} {error.store_message} {error!r}"
+
+
+def test_a_missing_bucket_is_told_from_a_missing_object() -> None:
+    assert translated(Refused(404), "ListObjectsV2", None).failure.code == "NoSuchBucket"
+    assert translated(Refused(404), "GetObject").failure.code != "NoSuchBucket"
+
+
+@pytest.mark.parametrize(
+    ("operation", "right"),
+    [
+        ("HeadObject", "s3:GetObject"),
+        ("ListObjectsV2", "s3:ListBucket"),
+        ("DeleteObjects", "s3:DeleteObject"),
+    ],
+)
+def test_a_denied_operation_names_the_right_that_it_needs(operation: str, right: str) -> None:
+    assert right in translated(Refused(403, "AccessDenied"), operation).failure.cure
+
+
+@pytest.mark.parametrize("ahead", [3600, -3600])
+def test_a_wrong_clock_is_found_by_the_answers_date(ahead: int) -> None:
+    dates = {3600: "Sun, 06 Nov 1994 09:49:37 GMT", -3600: "Sun, 06 Nov 1994 07:49:37 GMT"}
+    cause = translated(Refused(403, "SignatureDoesNotMatch", date=dates[ahead])).failure.cause
+    assert f"3600 seconds {'behind' if ahead > 0 else 'ahead of'}" in cause
+
+
+def test_a_redirect_of_a_web_server_names_where_it_leads() -> None:
+    error = translated(Refused(301, location="https://user:pw@store.example/x"))
+    assert "https://store.example" in error.failure.cause
+    assert "pw" not in str(error)
+
+
+def test_times_to_wait_are_seconds_or_a_date() -> None:
+    assert retry_after("7", NOW) == 7
+    assert retry_after("Sun, 06 Nov 1994 08:50:37 GMT", NOW) == 60
+    assert retry_after("Sun, 06 Nov 1994 08:00:00 GMT", NOW) == 0
+    assert retry_after("", NOW) is None
+    assert clock_offset_seconds("soon", NOW) is None
+
+
+def test_a_long_message_is_one_short_line() -> None:
+    found = redact("a\n b\t" + "c" * 400, ())
+    assert (found[:5], len(found), found[-1]) == ("a b c", 300, "…")
