@@ -30,14 +30,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
+from typing import NamedTuple
 
 
 class CloudArchiveError(Exception):
     """The base class of this package's errors."""
 
 
-@dataclass(frozen=True, slots=True)
-class SettingProblem:
+class SettingProblem(NamedTuple):
     """A wrong variable: its name, its value (masked; None if unset), and what is accepted."""
 
     variable: str

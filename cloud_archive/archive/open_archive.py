@@ -7,9 +7,9 @@ import json
 import logging
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from ..catalog.catalog import Catalog
 from ..config.settings import Settings, is_set
@@ -30,8 +30,7 @@ logger = logging.getLogger("cloud_archive.engine")
 StoreFactory = Callable[..., ObjectStore]
 
 
-@dataclass(frozen=True, slots=True)
-class OpenArchive:
+class OpenArchive(NamedTuple):
     """An archiver, the ledger that it uses, the catalog that is filled from that, and ComfyUI's jobs."""
 
     archiver: Archiver
@@ -73,8 +72,7 @@ class OpenArchive:
         self.ledger.close()
 
 
-@dataclass(frozen=True, slots=True)
-class ArchiveParts:
+class ArchiveParts(NamedTuple):
     """What every archiver of one engine is made from.
 
     Attributes:

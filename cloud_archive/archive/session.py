@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from threading import Lock
 from typing import NamedTuple
@@ -45,8 +44,7 @@ def recent_upload(row: FileRow) -> RecentUpload:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Counters:
+class Counters(NamedTuple):
     """A copy of the session's counters."""
 
     uploaded: int

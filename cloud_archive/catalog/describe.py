@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from .graph_facts import Embedded, GraphFacts, Lora
 from .readers.facts import FileFacts
@@ -15,8 +15,7 @@ from .readers.read import READER_VERSION, read_facts
 from .source import BoundedSource, ByteSource
 
 
-@dataclass(frozen=True)
-class Job:
+class Job(NamedTuple):
     """A prompt as ComfyUI ran it, and the node that wrote the file. Secrets may still be in its graphs.
 
     Attributes:

@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -40,8 +39,7 @@ ROUNDING_SECONDS = 1e-6
 """Tolerance for the rounding of sums of times."""
 
 
-@dataclass(frozen=True, slots=True)
-class QuietTimes:
+class QuietTimes(NamedTuple):
     """How long a file must stay unchanged, in seconds.
 
     Attributes:

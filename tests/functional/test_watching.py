@@ -10,7 +10,6 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -148,7 +147,7 @@ def test_a_png_is_complete_within_a_moment_of_its_close(pipeline: Pipeline) -> N
 
 
 def test_a_file_that_grows_is_complete_once_and_whole(tmp_path: Path) -> None:
-    pipeline = Pipeline(tmp_path, quiet=replace(QUIET, closed=2.0))  # longer than this thread may be held up
+    pipeline = Pipeline(tmp_path, quiet=QUIET._replace(closed=2.0))  # longer than this thread may be held up
     pipeline.start()
     for _ in range(30):
         with (tmp_path / "a.bin").open("ab") as file:
@@ -194,7 +193,7 @@ def test_a_writer_that_pauses_with_the_file_open_is_waited_for_when_a_scan_found
 
 
 def test_the_first_half_of_a_png_waits_for_the_second(tmp_path: Path) -> None:
-    pipeline = Pipeline(tmp_path, settle_seconds=0.1, quiet=replace(QUIET, incomplete=60.0))
+    pipeline = Pipeline(tmp_path, settle_seconds=0.1, quiet=QUIET._replace(incomplete=60.0))
     pipeline.settle.start()
     data = _png()
     (tmp_path / "a.png").write_bytes(data[:-20])

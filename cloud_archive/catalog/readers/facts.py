@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import zlib
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from ..source import BoundedSource, LimitReached
 
@@ -13,8 +13,7 @@ _MAX_TEXTS = 64
 _MAX_ALL_TEXT_BYTES = 6 * 1024 * 1024
 
 
-@dataclass(frozen=True)
-class FileFacts:
+class FileFacts(NamedTuple):
     """What a file's container says. `texts` are (name, text) pairs in the file's order; names are lower case."""
 
     format: str

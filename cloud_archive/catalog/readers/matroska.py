@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from ..source import BoundedSource
 from .facts import FactsBuilder, read_text
@@ -15,8 +15,7 @@ _MAX_ELEMENTS = 4096
 _MAX_DEPTH = 6
 
 
-@dataclass(frozen=True)
-class _Element:
+class _Element(NamedTuple):
     kind: int
     start: int
     end: int

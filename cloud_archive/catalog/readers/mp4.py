@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from ..source import BoundedSource
 from .facts import FactsBuilder, decode_utf16, read_text
@@ -24,8 +24,7 @@ _TEXT_ATOMS = {
 }
 
 
-@dataclass(frozen=True)
-class Box:
+class Box(NamedTuple):
     """One box: its kind, where its payload starts, and where it ends."""
 
     kind: bytes
