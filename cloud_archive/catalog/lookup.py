@@ -10,7 +10,7 @@ import sqlite3
 from collections.abc import Callable, Collection
 from itertools import chain
 
-from .recipes import in_pieces, texts_by_row
+from .recipes import searched_in, texts_by_row
 from .schema import LORA, MODEL, NAMED, SAMPLER
 
 NAME_KINDS = {"model": (MODEL, NAMED), "lora": (LORA,), "sampler": (SAMPLER,)}
@@ -37,16 +37,23 @@ def holds_word(text: str, word: str) -> bool:
 
 def recipes_named(db: sqlite3.Connection, field: str, value: str) -> set[int]:
     """Return the recipes with a model, LoRA or sampler whose name holds `value`."""
-    kinds = ", ".join(map(str, NAME_KINDS[field]))
+    return _recipes_named(db, NAME_KINDS[field], f"text {LIKE}", [like(value)])
+
+
+def _recipes_named(
+    db: sqlite3.Connection, kinds: tuple[int, ...], condition: str, values: list[str]
+) -> set[int]:
+    marks = ", ".join(map(str, kinds))
     return _numbers(
         db,
-        f"SELECT recipe FROM name_uses WHERE kind IN ({kinds}) AND name IN (SELECT id FROM names WHERE text {LIKE})",
-        [like(value)],
+        f"SELECT recipe FROM name_uses WHERE kind IN ({marks})"
+        f" AND name IN (SELECT id FROM names WHERE {condition})",
+        values,
     )
 
 
 def recipes_holding(db: sqlite3.Connection, word: str, within: Collection[int] | None = None) -> set[int]:
-    """Return the recipes with a text that holds `word`.
+    """Return the recipes with a text, or the name of a model or LoRA, that holds `word`.
 
     Args:
         within: only these are in question; others may be among the answer all the same.
@@ -54,19 +61,24 @@ def recipes_holding(db: sqlite3.Connection, word: str, within: Collection[int] |
     if within is not None and len(within) <= FEW_RECIPES:
         return _holding_within(db, word, within)
     tables, holds, values = _holding("texts", "text_index", "t.text", word)
-    return _numbers(
+    found = _numbers(
         db, f"SELECT u.recipe FROM {tables} CROSS JOIN text_uses u ON u.text = t.id WHERE {holds}", values
     )
+    return found | _recipes_named(db, (MODEL, LORA, NAMED), *compared("text", word))
 
 
 def _holding_within(db: sqlite3.Connection, word: str, recipes: Collection[int]) -> set[int]:
-    uses: list[tuple[int, int]] = []
-    for marks, piece in in_pieces(sorted(recipes)):
-        uses += db.execute(f"SELECT recipe, text FROM text_uses WHERE recipe IN ({marks})", piece).fetchall()
+    uses = searched_in(db, recipes)
     holds = holder(word)
-    texts = texts_by_row(db, "texts", {text for _, text in uses})
-    holding = {row for row, text in texts.items() if holds(text)}
-    return {recipe for recipe, text in uses if text in holding}
+    texts = texts_by_row(db, "texts", {row for texts, _ in uses.values() for row in texts})
+    names = texts_by_row(db, "names", {row for _, names in uses.values() for row in names})
+    in_texts = {row for row, text in texts.items() if holds(text)}
+    in_names = {row for row, text in names.items() if holds(text)}
+    return {
+        recipe
+        for recipe, (its_texts, its_names) in uses.items()
+        if not (in_texts.isdisjoint(its_texts) and in_names.isdisjoint(its_names))
+    }
 
 
 def is_frequent(db: sqlite3.Connection, word: str) -> int:

@@ -101,18 +101,17 @@ class _Recipe:
             yield _name(self.found.scheduler)
 
     @property
-    def other_texts(self) -> Iterator[str]:
-        """The texts that are neither prompts nor names."""
+    def other_texts(self) -> list[str]:
+        """The texts that are no prompts and were not cut off."""
         others = set(map(clean_text, self.found.texts)) - {self.prompt, self.negative}
-        return (text for text in self.texts if text in others)
+        return [text for text in self.texts if text in others]
 
 
 def _texts(found: Description, prompt: str | None, negative: str | None) -> tuple[str, ...]:
-    """Every text that a word may be found in: the prompts, and others up to a length in all."""
+    """Every text that a word may be found in but names: the prompts, and others up to a length in all."""
     texts = {text: None for text in (prompt, negative) if text is not None}
     left = MAX_TEXT_CHARACTERS - sum(map(len, texts))
-    names = (*found.models, *(lora.name for lora in found.loras), *found.model_names)
-    for text in map(clean_text, (*found.texts, *names)):
+    for text in map(clean_text, found.texts):
         if left <= 0:
             break
         if text and text not in texts:
@@ -140,7 +139,7 @@ def _add(db: sqlite3.Connection, recipes: Sequence[_Recipe], first: int) -> None
                 recipe.hash,
                 None if prompt is None else texts[prompt],
                 None if negative is None else texts[negative],
-                _packed(recipe, names, [texts[text] for text in recipe.other_texts]),
+                _packed(recipe, names, texts),
             )
         )
         text_uses += [(texts[text], row) for text in recipe.texts]
@@ -175,9 +174,11 @@ def _uses(found: Description) -> set[tuple[int, str]]:
     return uses | ({(SAMPLER, _name(found.sampler))} if found.sampler else set())
 
 
-def _packed(recipe: _Recipe, names: Mapping[str, int], texts: list[int]) -> str:
+def _packed(recipe: _Recipe, names: Mapping[str, int], texts: Mapping[str, int]) -> str:
     """Return a recipe's facts as JSON that speaks of names and texts by their rows; see `unpack_facts`."""
     found = recipe.found
+    others = recipe.other_texts
+    cut_off = set(recipe.texts).difference(others, (recipe.prompt, recipe.negative))
     facts = [
         found.source,
         found.confidence,
@@ -189,8 +190,9 @@ def _packed(recipe: _Recipe, names: Mapping[str, int], texts: list[int]) -> str:
         found.cfg,
         found.denoise,
         list(map(clean_text, found.input_images)),
-        texts,
+        [texts[text] for text in others],
         [names[name] for kind, name in sorted(recipe.uses) if kind == NAMED],
+        sorted(texts[text] for text in cut_off),
     ]
     return json.dumps(facts, separators=(",", ":"))
 
@@ -220,6 +222,19 @@ def unpack_facts(facts: list[Any] | None, name: Callable[[int], str | None]) -> 
         "source": source,
         "confidence": confidence,
     }
+
+
+def searched_in(db: sqlite3.Connection, rows: Iterable[int]) -> dict[int, tuple[set[int], set[int]]]:
+    """Return the rows of `texts` and of `names` that a word is searched in, of each of these recipes."""
+    found: dict[int, tuple[set[int], set[int]]] = {}
+    for marks, piece in in_pieces(sorted(rows)):
+        for row, prompt, negative, text in db.execute(
+            f"SELECT id, prompt, negative, facts FROM recipes WHERE id IN ({marks})", piece
+        ):
+            facts = json.loads(text)
+            names = {*facts[2], *(lora[0] for lora in facts[3]), *facts[11]}
+            found[row] = {prompt, negative, *facts[10], *facts[12]} - {None}, names
+    return found
 
 
 def whole_recipes(db: sqlite3.Connection, rows: Iterable[int]) -> dict[int, dict[str, Any]]:

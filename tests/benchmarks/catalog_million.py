@@ -125,7 +125,7 @@ def put_rows(first: int, last: int, rows: int) -> list[dict[str, Any]]:
                 "texts": list(found.texts),
                 "model_names": list(found.model_names),
                 "pack": "packs/2026-11-25/01KB0000000000000000000000-pod-1.pack",
-                "graphs_offset": number * 2000,
+                "graphs_offset": number % 1000 * 2000,
                 "graphs_length": 2000,
             }
         )  # fmt: skip

@@ -61,13 +61,17 @@ def test_options_give_tags_a_note_and_links(
         receiving() as receiver,
         engine_on(root, MemoryStore(), tmp_path / "state", **settings(receiver)) as engine,
     ):
+        events: list[object] = []
+        engine.subscribe(events.append)
         until(lambda: engine.status().running, "running")
         (root / "a.png").write_bytes(b"1")
         engine.add_jobs([passed_job("j", output("a.png"), options=options)])
         until(lambda: len(receiver.taken) == 1, "announced")
         until(lambda: asset(engine, "a.png").get("tags") == ["client-a"], "tagged")
         assert asset(engine, "a.png")["note"] == "second round"
+        assert "X-Amz-Signature" in json.dumps(engine.job("j", urls=True))
         status = json.dumps(engine.status().to_json())
+    assert events
     message = json.loads(receiver.taken[0][1])
     assert "X-Amz-Signature" in message["files"][0]["url"]
     assert message["errors"] == ["extra_data.cloud_archive.host is unknown: tags, note, urls are known."]
@@ -75,6 +79,7 @@ def test_options_give_tags_a_note_and_links(
     shown = (
         caplog.text
         + status
+        + json.dumps(events, default=repr)
         + "".join(
             path.read_bytes().decode("latin-1") for path in (tmp_path / "state").rglob("*") if path.is_file()
         )

@@ -15,7 +15,10 @@ from cloud_archive.catalog.describe import Description
 from cloud_archive.catalog.facets import facets
 from cloud_archive.catalog.graph_facts import Lora
 from cloud_archive.catalog.identity import asset_id
-from cloud_archive.catalog.query import QueryError
+from cloud_archive.catalog.matching import find_matches
+from cloud_archive.catalog.query import QueryError, parse_query
+from cloud_archive.catalog.recipes import searched_in
+from cloud_archive.catalog.schema import SAMPLER
 from cloud_archive.catalog.search import files_by_model, search
 
 from .cataloguing import BUCKET, add_described
@@ -387,8 +390,8 @@ def test_recipes_share_their_texts_and_names(tmp_path: Path) -> None:
         table: database.read(f"SELECT count(*) FROM {table}")[0][0]
         for table in ("assets", "recipes", "texts", "names", "folders")
     }
-    # Both prompts, the other text, and three names that a word is searched in.
-    assert counts == {"assets": 20, "recipes": 5, "texts": 6, "names": 4, "folders": 1}
+    # Both prompts and the other text.
+    assert counts == {"assets": 20, "recipes": 5, "texts": 3, "names": 4, "folders": 1}
     database.close()
 
 
@@ -400,3 +403,30 @@ def test_many_matches_are_counted_and_paged_like_few(
     few = [names(database, query) for query in queries]
     force(monkeypatch, plan)
     assert [names(database, query) for query in queries] == few
+
+
+@pytest.mark.parametrize(("query", "index"), [("seed:42", "assets_seed"), ("job:job-1", "assets_job")])
+def test_a_seed_and_a_job_are_found_by_an_index(database: CatalogDatabase, query: str, index: str) -> None:
+    with database.reading() as db:
+        matches = find_matches(db, parse_query(query))
+        condition, values = matches.condition(db)
+        plan = db.execute(f"EXPLAIN QUERY PLAN SELECT count(*) FROM assets a WHERE {condition}", values)
+        assert index in str(plan.fetchall())
+
+
+def test_the_texts_of_a_recipe_are_those_that_the_index_finds(tmp_path: Path) -> None:
+    """Of few recipes the texts are compared without the index: a text that was cut off too, and nothing more."""
+    database, _ = open_catalog(tmp_path / CATALOG_NAME)
+    long = Description(prompt="fox", texts=("x" * 19_990, "beginning end"), model_names=("unseen.pth",))
+    for number, found in enumerate((FOX, CITY, long)):
+        add_described(database, f"out/{number}.png", found)
+    with database.reading() as db:
+        texts: dict[int, set[int]] = {}
+        for recipe, text in db.execute("SELECT recipe, text FROM text_uses"):
+            texts.setdefault(recipe, set()).add(text)
+        names: dict[int, set[int]] = {}
+        for recipe, name in db.execute(f"SELECT recipe, name FROM name_uses WHERE kind <> {SAMPLER}"):
+            names.setdefault(recipe, set()).add(name)
+        assert len(texts) == 3
+        assert searched_in(db, texts) == {row: (texts[row], names.get(row, set())) for row in texts}
+    database.close()
