@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("cloud_archive.server")
 
-_OFF = "The gallery is off: CLOUD_ARCHIVE_GALLERY is off."
+_OFF = "The gallery is turned off: CLOUD_ARCHIVE_GALLERY is off."
 _EARLIEST = (1980, 1, 1, 0, 0, 0)  # what a ZIP can name
 
 

@@ -273,7 +273,7 @@ class _Handlers:
             return web.json_response(await asyncio.wait_for(running, _SECONDS["check"]))
         except asyncio.TimeoutError:
             raise RequestRefused(
-                504, "The check takes long. GET /cloud-sync/check shows its result."
+                504, "The check is taking long. GET /cloud-sync/check shows its result."
             ) from None
 
     async def last_check(self, _: web.Request, __: Arguments) -> web.Response:
@@ -329,7 +329,7 @@ def _add_private_routes(
 
     async def shutdown(_: web.Request, __: Arguments) -> web.Response:
         if on_shutdown is None:
-            raise RequestRefused(501, "This engine is stopped by ending its process.")
+            raise RequestRefused(501, "To stop this engine, end its process.")
         on_shutdown()
         return web.json_response({"success": True, "message": "The engine stops."}, status=202)
 

@@ -85,7 +85,7 @@ class Catalog:
     def start(self) -> None:
         """Open the catalog and begin to fill it. Never raises: archiving does not depend on it."""
         if self._settings.catalog == "off":
-            self._trouble = "The catalog is off: CLOUD_ARCHIVE_CATALOG is off."
+            self._trouble = "The catalog is turned off: CLOUD_ARCHIVE_CATALOG is off."
             return
         try:
             self._database, self.notices = open_catalog(self._path)

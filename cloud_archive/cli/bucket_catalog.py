@@ -44,7 +44,7 @@ def bucket_catalog(settings: Settings) -> Iterator[BucketCatalog]:
     from ..private_files import NotPrivate
 
     if settings.catalog == "off":
-        raise CatalogError("The catalog is off: CLOUD_ARCHIVE_CATALOG is off.")
+        raise CatalogError("The catalog is turned off: CLOUD_ARCHIVE_CATALOG is off.")
     with bucket(settings) as store, contextlib.ExitStack() as stack:
         try:
             opened = stack.enter_context(opened_catalog(copy_path(settings), store, settings))
@@ -65,7 +65,7 @@ def load_copy(opened: BucketCatalog, seconds: float = SEARCH_SECONDS) -> None:
     except StoreError as error:
         if not opened.database.read("SELECT 1 FROM assets LIMIT 1"):
             raise
-        print_error(f"{error} What was read before is shown.")
+        print_error(f"{error} Showing what was read before.")
         return
     for trouble in result.troubles:
         print_error(trouble)

@@ -33,11 +33,11 @@ _SHOWN = 1000
 def register_bucket_commands(group: typer.Typer) -> None:
     """Add the commands to `catalog`."""
     group.command("sync", short_help="Read what other machines wrote into the bucket's catalog.")(sync)
-    group.command("compact", short_help="Join the bucket's small catalog files into one for each month.")(
+    group.command("compact", short_help="Merge the bucket's small catalog files into one for each month.")(
         compact
     )
     group.command("export", short_help="Write the catalog as JSON lines or Parquet.")(export)
-    group.command("sql", short_help="Ask the catalog with SQL (needs DuckDB).")(sql)
+    group.command("sql", short_help="Query the catalog with SQL (needs DuckDB).")(sql)
 
 
 @contextlib.contextmanager
@@ -58,7 +58,7 @@ def writable_catalog(directory: Path | None) -> Iterator[BucketCatalog]:
     root = needed_root(directory)
     settings = settings_now()
     if settings.catalog == "off":
-        raise CatalogError("The catalog is off: CLOUD_ARCHIVE_CATALOG is off.")
+        raise CatalogError("The catalog is turned off: CLOUD_ARCHIVE_CATALOG is off.")
     with bucket(settings) as store, opened_catalog(catalog_path(root), store, settings) as opened:
         yield opened
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command("check", short_help="Try the connection, step by step.")(check)
+    app.command("check", short_help="Test the connection step by step.")(check)
 
 
 def check(json: Json = False) -> None:

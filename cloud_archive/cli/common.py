@@ -101,7 +101,7 @@ def archive_scope(given: str | None, settings: Settings) -> KeyScope:
     if not scope.is_possible:
         raise WrongUsage(
             f"--prefix {given!r} lies outside S3_PREFIX={settings.prefix}, and nothing outside it is deleted:"
-            " give a folder below it, or set S3_PREFIX to the archive that is meant."
+            " give a folder below it, or set S3_PREFIX to the archive that you mean."
         )
     return scope
 
@@ -120,7 +120,7 @@ def reading_scope(given: str | None, settings: Settings) -> KeyScope:
 
 def _folder(given: str | None) -> str | None:
     if given is not None and "{" in given:
-        raise WrongUsage(f"--prefix {given!r}: give it as it stands in the bucket, without placeholders.")
+        raise WrongUsage(f"--prefix {given!r}: give it as it is in the bucket, without placeholders.")
     return given
 
 

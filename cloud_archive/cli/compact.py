@@ -24,7 +24,7 @@ def compact(
     directory: Directory = None,
     older_than: Annotated[
         str,
-        typer.Option("--older-than", metavar="AGE", help="Files archived longer ago, such as 365d."),
+        typer.Option("--older-than", metavar="AGE", help="Only files archived longer ago, such as 365d."),
     ] = "365d",
     yes: Annotated[bool, typer.Option("--yes", help="Do it.")] = False,
     json: Json = False,

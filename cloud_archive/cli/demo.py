@@ -18,7 +18,7 @@ def register(app: typer.Typer) -> None:
 
 def demo(
     once: Annotated[
-        bool, typer.Option("--once", help="Exit when all is archived; status 0 if it all went well.")
+        bool, typer.Option("--once", help="Exit once everything is archived; status 0 on success.")
     ] = False,
     json: Json = False,
 ) -> None:

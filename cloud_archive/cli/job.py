@@ -29,11 +29,11 @@ _MOST_FILES = 1000  # of one job
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command("job", short_help="What became of the files of one ComfyUI job.")(job)
+    app.command("job", short_help="Show what happened to the files of one ComfyUI job.")(job)
 
 
 def job(
-    prompt_id: Annotated[str, typer.Argument(metavar="PROMPT_ID", help="What POST /prompt answered.")],
+    prompt_id: Annotated[str, typer.Argument(metavar="PROMPT_ID", help="The id that POST /prompt answered.")],
     wait: Annotated[
         float,
         typer.Option(
@@ -111,7 +111,7 @@ def _stored(root: Path, prompt_id: str, urls: bool) -> dict[str, Any]:
     path = ledger_path(root).with_name(JOBS_NAME)
     if not path.is_file():
         raise JobsError(
-            f"There is no list of jobs at {path}: no engine runs for {root}, and none has kept jobs."
+            f"There is no list of jobs at {path}: no engine runs for {root}, and no job was recorded."
         )
     store = JobStore(path, read_only=True)
     store.open()

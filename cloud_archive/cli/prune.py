@@ -43,7 +43,7 @@ _KeepBytes = Annotated[
     str | None, typer.Option("--keep-bytes", metavar="SIZE", help="Delete the oldest until SIZE remains.")
 ]
 _SHOWN = 20
-_NOTHING_GOES = "Nothing is deleted. Try again once that is mended, or add --favorites to delete them, too."
+_NOTHING_GOES = "Nothing is deleted. Fix this and try again, or add --favorites to delete favourites too."
 
 
 def register(app: typer.Typer) -> None:
@@ -60,7 +60,7 @@ def prune(
         bool, typer.Option("--all", help="Also what other programs wrote below the prefix.")
     ] = False,
     favorites: Annotated[
-        bool, typer.Option("--favorites", help="Also favourites, which stay otherwise.")
+        bool, typer.Option("--favorites", help="Also delete favourites, which are kept otherwise.")
     ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only show what would be deleted (the default).")
@@ -84,7 +84,7 @@ def prune(
     settings = settings_now()
     scope = archive_scope(prefix, settings)
     if everything and (scope.is_whole_bucket or prefix == ""):
-        raise WrongUsage("--all without a prefix would be the whole bucket: give --prefix P.")
+        raise WrongUsage("--all without a prefix would delete the whole bucket: give --prefix P.")
     shown_prefix = prefix.strip("/") if prefix is not None else settings.prefix
     root = archive_root(directory)
     with (
@@ -239,11 +239,11 @@ def _show(plan: PrunePlan, place: str) -> None:
     )
     last = sum(one.only_copy for one in plan.candidates)
     if last:
-        print_line(f"{last:,} of them have no local file any more: the object is the only copy.")
+        print_line(f"{last:,} of them have no local file: the object is the only copy.")
     print_line(f"Would keep: {count_noun(plan.kept_files, 'object')} ({format_bytes(plan.kept_bytes)}).")
     if plan.favorite_files:
         kept = f"{count_noun(plan.favorite_files, 'favourite')} ({format_bytes(plan.favorite_bytes)})"
-        print_line(f"Favourites stay: {kept} would go otherwise. Add --favorites to delete them, too.")
+        print_line(f"Favourites stay: {kept} would be deleted otherwise. Add --favorites to delete them too.")
     if plan.foreign_files:
         print_line(f"Not written by Cloud Archive, so left alone: {plan.foreign_files:,}.")
     if plan.candidates:

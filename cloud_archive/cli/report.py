@@ -23,7 +23,7 @@ NO_MODEL = "(none known)"
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command("report", short_help="Files and bytes over time, and what they cost a month.")(report)
+    app.command("report", short_help="Files and bytes over time, and their cost per month.")(report)
 
 
 def report(
@@ -52,7 +52,7 @@ def report(
     if csv and json:
         raise WrongUsage("--csv or --json, not both.")
     if prefix is not None and not from_bucket:
-        raise WrongUsage("--prefix counts with --bucket only.")
+        raise WrongUsage("--prefix needs --bucket.")
     if by == "model" and from_bucket:
         raise WrongUsage("--by model reads the catalog, not the bucket: leave --bucket out.")
     found = _made(directory, by, from_bucket, prefix, load_prices(prices or TABLE))
@@ -102,7 +102,7 @@ def _show(found: Report) -> None:
     from ..maintenance.report import TIMES
 
     where = {"bucket": "in the bucket", "catalog": "in the catalog"}.get(
-        found.source, "archived, by the ledger"
+        found.source, "archived, according to the ledger"
     )
     print_line(f"{count_noun(found.files, 'file')}, {format_bytes(found.size_bytes)} {where}.")
     timed = found.by in TIMES

@@ -21,20 +21,23 @@ if TYPE_CHECKING:
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command("restore", short_help="Bring files back from the bucket.")(restore)
+    app.command("restore", short_help="Download files from the bucket.")(restore)
 
 
 def restore(
     patterns: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[PATTERN…]", help="gitignore-style, such as '*.png'; none: all.", show_default=False
+            metavar="[PATTERN…]", help="gitignore-style, such as '*.png'; default: all.", show_default=False
         ),
     ] = None,
     to: Annotated[
         Path | None,
         typer.Option(
-            "--to", metavar="DIR", help=f"Where to; default: {DIRECTORY_VARIABLE}.", show_default=False
+            "--to",
+            metavar="DIR",
+            help=f"Target directory; default: {DIRECTORY_VARIABLE}.",
+            show_default=False,
         ),
     ] = None,
     prefix: Annotated[
@@ -138,7 +141,7 @@ def _show(report: RestoreReport, target: Path) -> None:
         print_line(f"Already there: {report.already:,}.")
     if report.renamed:
         print_line(
-            f"Restored under another name, because theirs is taken or not allowed: {report.renamed:,}."
+            f"Restored under another name, because their own is taken or not allowed: {report.renamed:,}."
         )
     if report.older:
         print_line(

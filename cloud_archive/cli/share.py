@@ -21,7 +21,7 @@ _SECONDS = 600.0
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    app.command("share", short_help="Links to archived files, which end by themselves.")(share)
+    app.command("share", short_help="Share links to archived files; the links expire.")(share)
     app.command("unshare", short_help="Delete the copies and albums of a share.")(unshare)
 
 
@@ -93,7 +93,7 @@ def unshare(
 ) -> None:
     """Delete the copies and albums of these shares. The archived files themselves are never touched.
 
-    A link to an archived file itself can't be taken back: it ends when it says.
+    A link to an archived file itself can't be revoked: it ends at the time that it states.
     """
     from ..sharing.folder import share_id_of, shared_objects
     from ..sharing.folder import unshare as delete_share
@@ -105,7 +105,7 @@ def unshare(
     if None in ids:
         raise CloudArchiveError(
             "This names no copy and no album, so there is nothing to delete. A link to an archived file itself can't"
-            " be taken back: it ends when it says."
+            " be revoked: it ends at the time that it states."
         )
     with bucket(settings) as store:
         if listed:
@@ -127,7 +127,7 @@ def unshare(
     for one in failed:
         print_error(make_printable(one.cause))
     if not gone:
-        print_error("Nothing is there any more.")
+        print_error("Nothing is left of this share.")
     if failed:
         raise typer.Exit(EXIT_FAILED)
 

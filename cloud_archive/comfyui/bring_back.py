@@ -60,7 +60,7 @@ async def bring_back(
             found = await _write(temporary, read())
             if found != (size, digest or found[1]):
                 raise RequestRefused(
-                    502, "The archive gave other bytes than were archived. Nothing was kept."
+                    502, "The archive returned other bytes than were archived. Nothing was saved."
                 )
             return _answer(await asyncio.to_thread(_publish, temporary, directory, name, *found))
         finally:

@@ -258,7 +258,7 @@ class EngineClient:
         try:
             self._on_status(status)
         except Exception:
-            _log.exception("A status could not be handed on")
+            _log.exception("A status could not be passed on")
 
     async def _supervise(self) -> None:
         timing = self._timing

@@ -163,7 +163,7 @@ class JobCapture:
                 if not self._warned:
                     self._warned = True
                     _log.warning(
-                        "Cloud Archive can't read this ComfyUI's history (%s): the catalog knows only what files say.",
+                        "Cloud Archive can't read this ComfyUI's history (%s): the catalog has only what files say.",
                         type(error).__name__,
                     )
             with self._looked:
@@ -238,7 +238,7 @@ class JobCapture:
                 self._batch_jobs = 1  # so that only the bad one is left out
             elif status in _REFUSED:
                 reason = answer.get("message") if isinstance(answer, Mapping) else None
-                _log.warning("The catalog does not take job %s: %s", batch[0], reason)
+                _log.warning("The catalog refused job %s: %s", batch[0], reason)
                 self._forget(batch)
             else:
                 self._back_off(address)

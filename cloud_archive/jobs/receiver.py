@@ -87,7 +87,7 @@ def _connected(host: str, port: int, resolve: Resolve) -> socket.socket:
             if not _is_public(ipaddress.ip_address(str(address[0]).partition("%")[0])):
                 raise ReceiverFailed(
                     "has a public name that leads to a private address, which is refused:"
-                    " write the address itself into CLOUD_ARCHIVE_WEBHOOK_URL if it is meant"
+                    " put the address itself into CLOUD_ARCHIVE_WEBHOOK_URL if that is intended"
                 )
     failure: OSError | None = None
     for family, address in addresses:

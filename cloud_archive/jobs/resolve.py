@@ -20,7 +20,7 @@ HELPED_STATES = ("failed", "baseline")  # final, unless a user does something ab
 _OLDER = (
     "It is older than the archive's first start. Archive such files with `cloud-archive upload --baseline`."
 )
-_SKIPPED = "The settings leave it out: {reason}."
+_SKIPPED = "The settings exclude it: {reason}."
 _GONE = "It was deleted before it could be archived."
 _REPLACED = "It was replaced before it could be archived."
 

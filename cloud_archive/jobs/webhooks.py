@@ -146,7 +146,7 @@ class Webhooks:
         self.trouble = cause
         if now - created_at >= GIVE_UP_SECONDS:
             self.given_up += 1
-            logger.error("Job %s was not announced: nobody took it for a day", job_id)
+            logger.error("Job %s was not announced: the receiver did not accept it for a day", job_id)
             self._store.end_delivery(job_id)
             return
         backoff = min(_LONGEST_BACKOFF, _FIRST_BACKOFF * 2.0 ** min(tries - 1, 12))

@@ -86,7 +86,10 @@ async def test_off_shows_pages_nothing(engine: Engine) -> None:
     async with listening(build_application(engine, token=TOKEN), TOKEN) as caller:
         for call in ("assets", "facets", f"assets/{known['pod-1']}", f"assets.zip?ids={known['pod-1']}"):
             status, body = await caller.ask("GET", f"/cloud-sync/{call}", headers=FACE)
-            assert (status, body["message"]) == (403, "The gallery is off: CLOUD_ARCHIVE_GALLERY is off.")
+            assert (status, body["message"]) == (
+                403,
+                "The gallery is turned off: CLOUD_ARCHIVE_GALLERY is off.",
+            )
         shared = {"headers": FACE, "json": {"ids": [known["pod-1"]]}}
         assert (await caller.ask("POST", "/cloud-sync/share", **shared))[0] == 403
 

@@ -220,7 +220,7 @@ async def test_one_job_that_the_engine_refuses_does_not_hold_up_the_others(
         setting.queue.finish("c", outputs("c.png"))
         await setting.until(lambda: ids(engine) == ["a", "b", "c"])
     (warning,) = caplog.records
-    assert warning.getMessage() == "The catalog does not take job bad: The graph is no graph."
+    assert warning.getMessage() == "The catalog refused job bad: The graph is no graph."
 
 
 async def test_a_history_of_2000_jobs_arrives_once_and_in_order(setting: Setting) -> None:

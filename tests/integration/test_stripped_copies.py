@@ -92,7 +92,7 @@ def test_copies_hold_no_prompt_and_the_originals_stay(
     with pytest.raises(urllib.error.HTTPError):
         fetched(found["links"][0]["url"])
     status, gone, err = ran(capsys, "unshare", found["share"])
-    assert (status, gone["deleted"], "Nothing is there" in err) == (0, [], True)
+    assert (status, gone["deleted"], "Nothing is left" in err) == (0, [], True)
 
 
 def test_a_file_that_cannot_be_stripped_is_refused_and_leaves_nothing(
@@ -134,7 +134,7 @@ def test_what_names_no_share_deletes_nothing(
     archive: Archive, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
     status, _, err = ran(capsys, "unshare", name)
-    assert (status, "can't be taken back" in err) == (1, True)
+    assert (status, "can't be revoked" in err) == (1, True)
     assert ran(capsys, "unshare")[0] == 2
 
 
