@@ -168,7 +168,7 @@ def test_no_argument_and_no_file_but_engine_json_holds_the_token(start: Starter)
 
 def test_it_steps_back_behind_comfyui(start: Starter) -> None:
     engine = start()
-    assert psutil.Process(engine.pid).nice() == psutil.Process().nice() + 10
+    assert psutil.Process(engine.pid).nice() == min(psutil.Process().nice() + 10, 19)
     session = Path(f"/proc/{engine.pid}/autogroup")
     if session.is_file():  # there a niceness counts within a session only
         assert session.read_text().endswith(" nice 10\n")
