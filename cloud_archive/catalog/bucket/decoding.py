@@ -1,7 +1,8 @@
 """Decode segments in a child process, so that a second core helps where there are many.
 
-The child gets frames on its standard input, each 8 bytes of length and a segment, and answers each with a frame. It
-ends with its input, so that it does not outlive a parent that is killed.
+The child gets frames on its standard input, each 8 bytes of length and a file. It answers each with frames that hold
+some rows, and a last one with what else was found. It ends with its input, so that it does not outlive a parent that is
+killed.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import marshal
 import subprocess
 import sys
 import threading
+from collections.abc import Generator, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
@@ -21,15 +23,14 @@ from .segment import Decoded, SegmentError, decode
 
 logger = logging.getLogger("cloud_archive.catalog")
 
-MAX_TEXT_BYTES = (
-    8 * 1024 * 1024
-)  # of the rows of one segment; what has more is decoded piece by piece elsewhere
+MAX_TEXT_BYTES = 8 * 1024 * 1024  # of the rows of one file that are held at once; what has more is streamed
+_FRAME_BYTES = 1024 * 1024  # of text in one frame
 _ROOT = Path(__file__).parents[3]
 _PROGRAM = (
     "import sys; sys.path.insert(0, sys.argv[1]);"
     " from cloud_archive.catalog.bucket.decoding import answer_all; answer_all()"
 )
-_ROWS, _REFUSED, _TOO_LARGE = "rows", "refused", "too large"
+_ROWS, _REFUSED, _END = "rows", "refused", "end"
 Rows = list[dict[str, Any]]
 
 
@@ -47,41 +48,70 @@ class SegmentDecoder:
         self._is_broken = False
 
     def decode(self, body: bytes) -> tuple[Rows, Decoded] | None:
-        """Return the rows of a whole segment, and what else was found. None: decode it without the child.
+        """Return the rows of a whole file, and what else was found. None: decode it without the child.
 
         Raises:
             SegmentError: it can't be read.
         """
+        found = Decoded()
+        rows: Rows = []
+        try:
+            with contextlib.closing(self._answers(body, found)) as pages:
+                for page in pages:
+                    if found.text_bytes <= MAX_TEXT_BYTES:
+                        rows += page
+        except (OSError, EOFError):
+            return None
+        return (rows, found) if found.text_bytes <= MAX_TEXT_BYTES else None
+
+    def stream(self, body: bytes, found: Decoded) -> Generator[dict[str, Any], None, None]:
+        """Yield the rows of a file, and fill in `found`, as `segment.decode` does; some rows may come twice.
+
+        Raises:
+            SegmentError: it can't be read. Rows before that were yielded.
+        """
+        try:
+            with contextlib.closing(self._answers(body, found)) as pages:
+                for page in pages:
+                    yield from page
+        except (OSError, EOFError):
+            found.rows = found.text_bytes = 0
+            yield from decode([body], found, size_bytes=len(body))
+
+    def _answers(self, body: bytes, found: Decoded) -> Generator[Rows, None, None]:
+        """Yield what the child answers. OSError, EOFError: there is no child, or it ended."""
         with self._lock:
             if self._is_broken:
-                return None
+                raise EOFError("there is no child")
+            ended = False
             try:
-                data = self._ask(body)
+                child = self._started()
+                assert child.stdin is not None
+                assert child.stdout is not None
+                _write_frame(child.stdin, body)
+                while not ended:
+                    kind, *answer = _read_answer(child.stdout)
+                    if kind == _ROWS:
+                        found.text_bytes = answer[1]
+                        yield answer[0]
+                        continue
+                    ended = True
+                    if kind == _REFUSED:
+                        raise SegmentError(answer[0], newer=answer[1])
+                    _fill_in(found, Decoded(**answer[0]))
             except (OSError, EOFError) as error:
-                logger.warning("Segments are decoded without a process of their own: %s", error)
-                self._is_broken = True
-                self._end()
-                return None
-        kind, *found = marshal.loads(data)  # noqa: S302 - our own child's, which made it of JSON
-        if kind == _REFUSED:
-            raise SegmentError(found[0], newer=found[1])
-        return None if kind == _TOO_LARGE else (found[0], Decoded(**found[1]))
+                logger.info("Segments are decoded without a process of their own: %s", error)
+                raise
+            finally:
+                if not ended:  # nobody wants the rest of the answer, or there is none
+                    self._is_broken = True
+                    self._end()
 
     def close(self) -> None:
         """End the child."""
         with self._lock:
             self._is_broken = True
             self._end()
-
-    def _ask(self, body: bytes) -> bytes:
-        child = self._started()
-        assert child.stdin is not None
-        assert child.stdout is not None
-        _write_frame(child.stdin, body)
-        answer = _read_frame(child.stdout)
-        if answer is None:
-            raise EOFError("it ended")
-        return answer
 
     def _started(self) -> subprocess.Popen[bytes]:
         if self._child is None:
@@ -110,20 +140,40 @@ def answer_all() -> None:
     """Answer frames until standard input ends: what the child does."""
     wanted, answers = sys.stdin.buffer, sys.stdout.buffer
     while (body := _read_frame(wanted)) is not None:
-        _write_frame(answers, marshal.dumps(_decoded(body)))
+        for answer in _decoded(body):
+            _write_frame(answers, marshal.dumps(answer))
 
 
-def _decoded(body: bytes) -> tuple[Any, ...]:
+def _decoded(body: bytes) -> Iterator[tuple[Any, ...]]:
     found = Decoded()
     rows: Rows = []
+    sent = 0
     try:
         for row in decode([body], found, size_bytes=len(body)):
             rows.append(row)
-            if found.text_bytes > MAX_TEXT_BYTES:
-                return (_TOO_LARGE,)
+            if found.text_bytes - sent > _FRAME_BYTES:
+                yield _ROWS, rows, found.text_bytes
+                rows, sent = [], found.text_bytes
     except SegmentError as error:
-        return _REFUSED, str(error), error.newer
-    return _ROWS, rows, asdict(found)
+        yield _REFUSED, str(error), error.newer
+        return
+    yield _ROWS, rows, found.text_bytes
+    yield _END, asdict(found)
+
+
+def _fill_in(found: Decoded, other: Decoded) -> None:
+    """Bring into `found` what the child found; rows that were skipped here since are kept."""
+    for reason, count in other.skipped.items():
+        found.skipped[reason] = found.skipped.get(reason, 0) + count
+    found.written_by, found.written_at, found.replaces = other.written_by, other.written_at, other.replaces
+    found.rows, found.text_bytes = other.rows, other.text_bytes
+
+
+def _read_answer(file: IO[bytes]) -> Any:
+    data = _read_frame(file)
+    if data is None:
+        raise EOFError("the child ended")
+    return marshal.loads(data)  # noqa: S302 - our own child's, which made it of JSON
 
 
 def _write_frame(file: IO[bytes], data: bytes) -> None:

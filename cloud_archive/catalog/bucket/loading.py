@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 from ..database import CatalogDatabase
 from .incoming import Incoming
 from .names import MONTHS, FileName, parse_name
-from .segment import Decoded, SegmentError, decode
+from .segment import Decoded, SegmentError
 
 READ, REPLACED, DAMAGED, NEWER = "read", "replaced", "damaged", "newer"
 _FIRST_ROWS = 1000  # in the first transaction, so that something is found soon
@@ -37,18 +37,16 @@ class Loader:
         self.files = 0
         self.rows = 0
 
-    def add(self, name: FileName, pieces: Iterable[bytes], size_bytes: int) -> Decoded:
-        """Decode a file; its rows are committed now or with those of the next ones.
+    def add(self, name: FileName, rows: Iterator[dict[str, Any]], found: Decoded) -> None:
+        """Add a file's rows while they are decoded; they are committed now or with those of the next files.
 
         Raises:
             SegmentError: it is damaged or of another version. That is noted; of its rows at most those before count.
-            StoreError: from `pieces`; nothing is noted.
+            StoreError: from `rows`; nothing is noted.
             CatalogError: the local catalog can't be written.
         """
-        found = Decoded()
         part: list[dict[str, Any]] = []
         self._parts.append((part, found))
-        rows = decode(pieces, found, size_bytes=size_bytes)
         try:
             self._collect(rows, part, found)
         except BaseException as error:
@@ -58,7 +56,6 @@ class Loader:
                 self._note(name, found, error)
             raise
         self._end_file(name, found)
-        return found
 
     def add_decoded(self, name: FileName, rows: list[dict[str, Any]], found: Decoded) -> None:
         """Add the rows of a file that was decoded elsewhere. CatalogError: the local catalog can't be written."""
@@ -77,7 +74,7 @@ class Loader:
         while piece := list(islice(rows, _PIECE)):
             part += piece
             self._rows += len(piece)
-            self._bytes += found.text_bytes - known
+            self._bytes += max(0, found.text_bytes - known)
             known = found.text_bytes
             if self._rows >= self._most_rows + _FIRST_ROWS or self._bytes >= _MOST_BYTES:
                 self.commit()

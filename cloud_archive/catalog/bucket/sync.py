@@ -25,16 +25,17 @@ from .decoding import SegmentDecoder
 from .incoming import Incoming
 from .loading import DAMAGED, NEWER, READ, Loader
 from .names import MONTHS, SEGMENTS, CatalogFolder, FileName, days_around, parse_name
-from .segment import MAX_MONTH_BYTES, MAX_SEGMENT_BYTES, Decoded, SegmentError
+from .segment import MAX_MONTH_BYTES, MAX_SEGMENT_BYTES, Decoded, SegmentError, decode
 from .tables import has_bucket_tables
 
 logger = logging.getLogger("cloud_archive.catalog")
 
 _PARALLEL = 4
-_AHEAD = 8  # files that are read before they are needed
+_AHEAD = 4  # files that are read before they are needed: decoded, each takes about 4 MiB
 _MAX_AHEAD_BYTES = 4 * 1024 * 1024  # a larger one is read when its turn comes, piece by piece
 RECENT_DAYS = 2
-MANY_FILES = 20  # from so many on, a process of its own decodes them
+MANY_BYTES = 1024 * 1024  # from so many on, a process of its own decodes files
+_MAX_STREAMED_BYTES = 64 * 1024 * 1024  # of a file that it gets whole
 _ROW_BYTES = 120.0  # of a segment, before one was read
 
 
@@ -137,7 +138,7 @@ class CatalogSync:
         done: set[str] = set()
         read_bytes, known_bytes = 0, sum(info.size_bytes for info, _ in wanted)
         loader = Loader(self._database, self._incoming)
-        decoder = SegmentDecoder() if len(wanted) >= MANY_FILES else None
+        decoder = SegmentDecoder() if known_bytes >= MANY_BYTES else None
         with contextlib.closing(self._with_bodies(wanted, done, decoder)) as files:
             try:
                 for count, (info, name, body) in enumerate(files):
@@ -147,7 +148,7 @@ class CatalogSync:
                     on_progress(loader.files, len(wanted))
                     if loader.rows != self.progress.rows or not count:  # rows count once they are committed
                         self.progress = SyncProgress(loader.rows, read_bytes, known_bytes)
-                    self._read(info, name, body, loader, result, troubles, done)
+                    self._read(info, name, body, decoder, loader, result, troubles, done)
                     read_bytes += info.size_bytes
             finally:
                 if decoder is not None:
@@ -235,23 +236,39 @@ class CatalogSync:
         data = b"".join(self._store.read(info.key, info.size_bytes))
         return Body(data, None if decoder is None else decoder.decode(data))
 
-    def _load(self, info: ObjectInfo, name: FileName, body: Future[Body] | None, loader: Loader) -> Decoded:
-        if body is None:
-            return loader.add(name, self._store.read(info.key, info.size_bytes), info.size_bytes)
-        try:
-            fetched = body.result()
-        except SegmentError as error:
-            loader.refuse(name, error)
-        if fetched.decoded is None:
-            return loader.add(name, [fetched.data], info.size_bytes)
-        loader.add_decoded(name, *fetched.decoded)
-        return fetched.decoded[1]
+    def _load(
+        self,
+        info: ObjectInfo,
+        name: FileName,
+        body: Future[Body] | None,
+        decoder: SegmentDecoder | None,
+        loader: Loader,
+    ) -> Decoded:
+        found = Decoded()
+        size = info.size_bytes
+        if body is not None:
+            try:
+                fetched = body.result()
+            except SegmentError as error:
+                loader.refuse(name, error)
+            if fetched.decoded is not None:
+                loader.add_decoded(name, *fetched.decoded)
+                return fetched.decoded[1]
+            loader.add(name, decode([fetched.data], found, size_bytes=size), found)
+        elif decoder is not None and size <= _MAX_STREAMED_BYTES:
+            data = b"".join(self._store.read(info.key, size))
+            with contextlib.closing(decoder.stream(data, found)) as rows:
+                loader.add(name, rows, found)
+        else:
+            loader.add(name, decode(self._store.read(info.key, size), found, size_bytes=size), found)
+        return found
 
     def _read(
         self,
         info: ObjectInfo,
         name: FileName,
         body: Future[Body] | None,
+        decoder: SegmentDecoder | None,
         loader: Loader,
         result: SyncResult,
         troubles: list[str],
@@ -261,7 +278,7 @@ class CatalogSync:
             limit = MAX_MONTH_BYTES if name.kind == MONTHS else MAX_SEGMENT_BYTES
             if info.size_bytes > limit:
                 loader.refuse(name, SegmentError(f"it is larger than {limit // 1024**2} MiB"))
-            found = self._load(info, name, body, loader)
+            found = self._load(info, name, body, decoder, loader)
             done |= set(found.replaces)
         except SegmentError as error:
             troubles.append(f"{name.text} is left out: {error}.")

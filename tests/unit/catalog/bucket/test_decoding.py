@@ -10,7 +10,7 @@ import pytest
 
 from cloud_archive.catalog.bucket import sync
 from cloud_archive.catalog.bucket.decoding import MAX_TEXT_BYTES, SegmentDecoder
-from cloud_archive.catalog.bucket.segment import SegmentError, encode
+from cloud_archive.catalog.bucket.segment import Decoded, SegmentError, encode
 from tests.memory_store import MemoryStore
 
 from .test_segment import HEADER, NOW, PUT, packed, read
@@ -37,15 +37,33 @@ def test_it_finds_what_decoding_here_finds(decoder: SegmentDecoder) -> None:
         assert (str(told.value), told.value.newer) == (str(error.value), error.value.newer)
 
 
-def test_what_holds_more_than_fits_is_left_to_the_caller(decoder: SegmentDecoder) -> None:
-    rows = [PUT | {"prompt": "x" * 900_000} for _ in range(MAX_TEXT_BYTES // 900_000 + 2)]
-    assert decoder.decode(encode(rows, machine="pod", now=NOW)) is None
+def test_what_holds_more_than_fits_is_left_to_the_caller_and_can_be_streamed(decoder: SegmentDecoder) -> None:
+    rows = [
+        PUT | {"prompt": "x" * 900_000, "size": number} for number in range(MAX_TEXT_BYTES // 900_000 + 2)
+    ]
+    body = encode(rows, machine="pod", now=NOW, replaces=["a"])
+    assert decoder.decode(body) is None
     assert decoder.decode(packed(HEADER, PUT)) is not None
+    found = Decoded()
+    assert list(decoder.stream(body, found)) == rows
+    assert (found.rows, found.replaces, found.written_by) == (len(rows), ["a"], "pod")
+    with pytest.raises(SegmentError):
+        list(decoder.stream(b"no gzip", Decoded()))
+    # Who stops in the midst leaves no answer behind that the next one would take for its own.
+    begun = decoder.stream(body, Decoded())
+    assert next(begun) == rows[0]
+    begun.close()
+    assert decoder.decode(packed(HEADER, PUT)) is None
+    assert list(decoder.stream(body, Decoded())) == rows
 
 
+@pytest.mark.parametrize("ahead", [-1, 4096])
 @pytest.mark.parametrize("text", ["", "import sys; sys.stdin.buffer.read(8); sys.stdout.write('1234')"])
-def test_a_child_that_ends_costs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
-    monkeypatch.setattr(sync, "MANY_FILES", 1)
+def test_a_child_that_ends_costs_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, ahead: int
+) -> None:
+    monkeypatch.setattr(sync, "_MAX_AHEAD_BYTES", ahead)
+    monkeypatch.setattr(sync, "MANY_BYTES", 0)
     monkeypatch.setattr(sync, "SegmentDecoder", lambda: SegmentDecoder([sys.executable, "-c", text]))
     store = MemoryStore()
     for number in range(3):

@@ -169,6 +169,7 @@ def test_the_order_of_rows_does_not_matter(tmp_path: Path) -> None:
     assert (third["metadata"]["prompt"], third["job_id"]) == ("back again", "j")
 
 
+@pytest.mark.usefixtures("decoded")
 def test_a_month_s_file_replaces_segments_and_the_newest_come_first(store: MemoryStore, other: Other) -> None:
     old = write(store, [put("out/a.png")], now=NOW - 40 * 86400)
     names = [write(store, [put(f"out/{n}.png")]) for n in range(3)]
@@ -209,13 +210,16 @@ HOSTILE: list[dict[str, Any]] = [
 ]
 
 
-@pytest.fixture(params=[1, 20], ids=["child", "no child"])
-def many_files(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """From how many files on a child decodes them: both ways must do the same."""
-    monkeypatch.setattr("cloud_archive.catalog.bucket.sync.MANY_FILES", request.param)
+@pytest.fixture(params=["here", "child", "child, streamed"])
+def decoded(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where files are decoded, and how: all ways must do the same."""
+    if request.param != "here":
+        monkeypatch.setattr("cloud_archive.catalog.bucket.sync.MANY_BYTES", 0)
+    if request.param == "child, streamed":
+        monkeypatch.setattr("cloud_archive.catalog.bucket.sync._MAX_AHEAD_BYTES", -1)
 
 
-@pytest.mark.usefixtures("many_files")
+@pytest.mark.usefixtures("decoded")
 def test_hostile_rows_harm_nothing(store: MemoryStore, other: Other, tmp_path: Path) -> None:
     lines = [
         {"op": "header", "version": 1},
@@ -288,7 +292,7 @@ def packed_of_any(database: CatalogDatabase) -> list[Any]:
         return [found for one in ids if (found := packed_of(db, uuid.UUID(bytes=one))) is not None]
 
 
-@pytest.mark.usefixtures("many_files")
+@pytest.mark.usefixtures("decoded")
 def test_damaged_and_newer_files_are_named_and_stop_nothing(store: MemoryStore, other: Other) -> None:
     good = write(store, [put("out/a.png")])
     body = store.objects[FOLDER.key(good)].body
