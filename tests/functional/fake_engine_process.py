@@ -50,7 +50,7 @@ async def main() -> None:
     if mode == "pending":
         engine.content |= {"state": "uploading", "pending_files": 2, "pending_bytes": 30}
     notifier = Notifier(lambda: dict(engine.content))
-    heartbeat_seconds = 0.05 if mode == "beating" else 0.2
+    heartbeat_seconds = 0.2
     if mode == "busy":  # as often as the real engine pushes
         notifier.start()
         engine.subscribe, heartbeat_seconds = notifier.subscribe, 4.0  # type: ignore[method-assign]

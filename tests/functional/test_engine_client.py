@@ -377,21 +377,21 @@ async def test_while_the_engine_is_down_the_status_is_pushed_again_as_a_heartbea
 
 
 async def test_an_engine_whose_events_come_is_not_asked_for_its_health(begin: Begin) -> None:
-    setting = await begin("beating", Timing(health_interval=1.0))
+    setting = await begin(timing=Timing(health_interval=0.5))
     await until(setting.up)
     life = setting.client._life
     assert life is not None
-    asked: list[str] = []
+    silences: list[float] = []
     call = setting.client.call
 
     async def noted(method: str, path: str, **more: Any) -> EngineAnswer:
-        asked.append(path)
+        silences.append(asyncio.get_running_loop().time() - life.heard_at)
         return await call(method, path, **more)
 
     setting.client.call = noted  # type: ignore[method-assign]
     heard_at = life.heard_at
-    await until(lambda: life.heard_at > heard_at + 2.2)  # two intervals of its checks
-    assert asked == []
+    await until(lambda: life.heard_at > heard_at + 1.2)  # two intervals of its checks
+    assert all(seconds >= 0.5 for seconds in silences), "a busy machine may hold an event up"
 
 
 def test_silence_is_shorter_than_what_a_page_waits_and_longer_than_two_heartbeats() -> None:
