@@ -153,6 +153,7 @@ def test_a_file_that_the_store_refuses(engine: Engine, root: Path, store: Memory
     engine.add_jobs([passed_job("j", output("a.png"))])
     found = archived(engine, "j")
     assert (found["state"], states(found)) == ("failed", {"a.png": "failed"})
+    assert (found["files"][0]["key"], found["files"][0]["sha256"]) == (None, None), "only what is proven"
     assert found["errors"][0].startswith("a.png: ")
     store.on_call = lambda operation, key: None
     engine.retry()
@@ -292,13 +293,14 @@ async def test_waiting_ends_with_the_last_proof_and_holds_no_thread(
     for name in names:
         (root / name).write_bytes(name.encode())
     await asyncio.to_thread(engine.add_jobs, [passed_job(name, output(name)) for name in names])
-    waits = [asyncio.create_task(caller.ask("GET", f"/cloud-sync/jobs/{name}?wait=19")) for name in names]
+    waits = [asyncio.create_task(caller.ask("GET", f"/cloud-sync/jobs/{name}?wait=300")) for name in names]
     done, _ = await asyncio.wait(waits, timeout=0.5)
     assert not done
     status, body = await caller.ask("GET", f"/cloud-sync/jobs/{names[0]}")
     assert (status, body["state"]) == (200, "uploading")
     go.set()
-    for status, body in await asyncio.gather(*waits):
+    # Long before their time is up.
+    for status, body in await asyncio.wait_for(asyncio.gather(*waits), 60):
         assert (status, body["state"]) == (200, "complete")
 
 

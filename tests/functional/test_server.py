@@ -55,7 +55,7 @@ class Caller:
 async def listening(application: web.Application, token: str | None = None) -> AsyncIterator[Caller]:
     listener = await serve(application)
     try:
-        timeout = aiohttp.ClientTimeout(total=20)
+        timeout = aiohttp.ClientTimeout(total=120)  # a busy machine stalls for long
         async with aiohttp.ClientSession(timeout=timeout) as session:
             yield Caller(session, listener, token)
     finally:
