@@ -36,6 +36,7 @@ from tests.servers import S3Server
 
 MILLION = 1_000_000
 IDLE_SECONDS = 30
+REST_SECONDS = 40  # until the first look at what other machines wrote is over, for which the SDK is loaded
 LIMIT_MEGABYTES = 10
 LIMIT_SECONDS = 10
 NEW_FILES = 10
@@ -231,7 +232,7 @@ def _idle(server: S3Server, work: Path, rounds: int) -> list[Figure]:
     with engine(root, server) as running:
         (root / "a.png").write_bytes(png(1000))
         running.until_archived(1)
-        time.sleep(3.0)
+        time.sleep(REST_SECONDS)
         alone = [_used(running) for _ in range(max(1, rounds // 2))]
         memory = running.process.memory_info().rss / MEGABYTE
         threading.Thread(target=lambda: list(_heard(running)), daemon=True).start()
