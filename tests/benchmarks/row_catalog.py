@@ -12,6 +12,7 @@ from pathlib import Path
 from tests.benchmarks.figures import Figure, Row, no_slower
 from tests.benchmarks.stage import RunningEngine, engine, in_turn, seconds
 from tests.servers import S3Server
+from tests.unit.catalog import writers
 from tests.unit.catalog.cataloguing import png
 
 IMAGE_BYTES = 1_500_000
@@ -23,10 +24,14 @@ _numbers = itertools.count()
 
 
 def _image() -> bytes:
-    """A PNG as ComfyUI writes it; what follows its end makes it as large as a real one."""
+    """A PNG as ComfyUI writes it, as large as a real one: a chunk that nobody reads stands before its end.
+
+    Bytes after the end would look like a file that is still being written.
+    """
     number = next(_numbers)
     picture = png(f"a fox with the number {number}", number)
-    return picture + os.urandom(IMAGE_BYTES - len(picture))
+    filling = writers.png_chunk(b"raNd", os.urandom(IMAGE_BYTES - len(picture) - 12))
+    return picture[:-12] + filling + picture[-12:]
 
 
 def _until_read(running: RunningEngine, count: int) -> None:
