@@ -197,7 +197,7 @@ class LedgerDamaged(LedgerError):
 
 
 class CatalogError(CloudArchiveError):
-    """The catalog can't be used. Archiving goes on without it."""
+    """The catalog can't be used. Archiving continues without it."""
 
 
 class CatalogDamaged(CatalogError):
@@ -205,7 +205,7 @@ class CatalogDamaged(CatalogError):
 
 
 class JobsError(CloudArchiveError):
-    """The list of jobs can't be used. Archiving goes on without it."""
+    """The list of jobs can't be used. Archiving continues without it."""
 
 
 class EngineUnavailable(CloudArchiveError):

@@ -262,7 +262,7 @@ def conflict_family(name: str) -> str:
 def path_metadata(path: str, base_key: str, key: str) -> str | None:
     """Return the path to store in an object's metadata, percent-encoded; None if `key` shows the same path.
 
-    It is the end of `path` that also stands in the key. A path too long for the metadata loses its first folders; if
+    It is the end of `path` that is also in the key. A path too long for the metadata loses its first folders; if
     even the name is too long, the result is None.
 
     Args:

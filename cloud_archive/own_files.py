@@ -103,7 +103,7 @@ class OwnFiles:
         self.refresh()
 
     def refresh(self) -> None:
-        """Learn of logs that other processes have noted since. Two system calls where there are none."""
+        """Learn of logs that other processes have noted since. Two system calls if there are none."""
         for notes, known in self._notes.items():
             with contextlib.suppress(OSError):
                 found = notes.stat()

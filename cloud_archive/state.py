@@ -172,7 +172,7 @@ class DirectoryLock:
         machine_wide: take the second lock too. False: write nothing outside the state directory.
 
     Attributes:
-        unlocked: no lock file could be made, and archiving goes on without one.
+        unlocked: no lock file could be created, and archiving continues without one.
     """
 
     def __init__(self, state_directory: Path, root: Path, *, machine_wide: bool = True) -> None:
@@ -199,7 +199,7 @@ class DirectoryLock:
                     held.release()
                 return False
             except (OSError, NotImplementedError) as error:
-                logger.warning("Archiving goes on without the lock %s: %s", lock.lock_file, error)
+                logger.warning("Archiving continues without the lock %s: %s", lock.lock_file, error)
                 continue
             taken.append(lock)
         self.unlocked = not taken

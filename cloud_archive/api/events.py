@@ -95,7 +95,7 @@ class EventStreams:
 
         def push(status: dict[str, Any]) -> None:  # in a thread of the engine
             event = _Event.of(status)
-            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody listens any more
+            with contextlib.suppress(RuntimeError):  # the loop is closed: there are no listeners
                 loop.call_soon_threadsafe(self._offer, event)
 
         self._unsubscribe = self._subscribe(push)

@@ -130,7 +130,7 @@ def protect(route: Route, handler: Handler) -> PlainHandler:
             answer = error_answer(error)
         except Exception as error:
             if isinstance(error, ConnectionError) and request.transport is None:
-                answer = refusal(400, "The client went away.")  # nobody reads it, and nothing is logged
+                answer = refusal(400, "The client went away.")  # it is neither read nor logged
             else:
                 _log.exception("%s %s failed", route.method, route.path)
                 answer = refusal(500, UNEXPECTED)

@@ -63,7 +63,7 @@ _LANE_OF: Mapping[str, str] = {
     "backfill": "queue",
 }
 _SECONDS: Mapping[str, float] = {route.name: route.timeout_seconds for route in ROUTES}
-_UPLOAD_SECONDS = 20.0  # until an upload that goes on is answered with 202
+_UPLOAD_SECONDS = 20.0  # until an upload in progress is answered with 202
 _JOBS_SECONDS = 20.0
 _SHUTDOWN_SECONDS = 2.0  # for calls under way when the server closes
 _AFTER_FLUSH_SECONDS = 2.0  # a flush that runs ends this long after its time at the latest

@@ -92,7 +92,7 @@ class Archiver:
         on_change: called from any thread, and often, when the status may have changed.
         started_at: seconds since 1970; older files belong to the backlog. Default: now.
         metrics: counters for Prometheus; default: none.
-        session: goes on with these counters; default: new ones.
+        session: continue with these counters; default: new ones.
         own: see `Selection`.
     """
 

@@ -19,7 +19,7 @@ from .gate import backoff_seconds
 
 logger = logging.getLogger("cloud_archive.archiver")
 
-ANSWER_SECONDS = 20.0  # a request without an answer is shown as trouble after that; it goes on
+ANSWER_SECONDS = 20.0  # a request without an answer is shown as trouble after that; it continues
 FIRST_PAUSE_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 30.0
 

@@ -77,7 +77,7 @@ class Engine:
         self._environ = os.environ if environ is None else environ
         self._notifier = Notifier(self._push_status)
         self._metrics = recorder() if counts_metrics else NullRecorder()
-        self._hurry = threading.Event()  # nobody waits for a drain any more
+        self._hurry = threading.Event()  # no caller waits for a drain any longer
         self._check = SharedCheck(lambda: load_settings(self._environ))
         self.ownership = Ownership(
             self.root,

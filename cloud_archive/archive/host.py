@@ -199,7 +199,7 @@ class ArchiveHost:
     # --- reopening
 
     def reopen(self, save_as: Path | None) -> None:
-        """Replace ledger and archiver and keep the session, so that its counters go on.
+        """Replace ledger and archiver and keep the session, so that its counters continue.
 
         Args:
             save_as: first write the ledger, which is in memory, to this path.
@@ -210,8 +210,8 @@ class ArchiveHost:
                 return
             archiver, ledger = opened.archiver, opened.ledger
             if archiver.running and not self._parts.root.is_dir():
-                return  # an archive can go on while its directory is missing, but can't start
-            logger.warning("The ledger is opened anew")
+                return  # an archive can continue while its directory is missing, but can't start
+            logger.warning("Reopening the ledger.")
             with contextlib.suppress(LedgerError):
                 archiver.stop(LEDGER_STOP_SECONDS)
             if save_as is not None:

@@ -96,7 +96,7 @@ class ArchiveParts(NamedTuple):
 
         Args:
             unlocked: no lock could be made; a notice says so.
-            session: goes on with these counters; None = new ones.
+            session: continue with these counters; None = new ones.
 
         Raises:
             CloudArchiveError, OSError: the ledger can't be opened.

@@ -136,7 +136,7 @@ class Pipeline:
         return watch
 
     def pause(self) -> bool:
-        """Stop watching and begin no further upload. Does not wait for uploads under way; `start` goes on.
+        """Stop watching and begin no further upload. Does not wait for uploads in progress; `start` resumes.
 
         Returns:
             Whether anything was watched.

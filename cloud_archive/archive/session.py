@@ -20,7 +20,7 @@ FIRST_RATE_SECONDS = 5.0  # no rate before uploads ran for so long
 class RecentUpload(NamedTuple):
     """One upload that was proven; the time is local, ISO 8601, to the second. `path` holds its folders, too.
 
-    `asset_id` is that of the library; None where there is none.
+    `asset_id` is that of the library; None if the file has none.
     """
 
     file_name: str

@@ -55,7 +55,7 @@ class Submissions:
 
         Args:
             path: relative to the watched directory.
-            timeout_seconds: how long to wait; after that the upload goes on by itself.
+            timeout_seconds: how long to wait; after that the upload continues in the background.
 
         Raises:
             FileVanished: there is no such file.

@@ -99,7 +99,7 @@ def utc_time(nanoseconds: int) -> str:
 
 
 def find_asset(db: sqlite3.Connection, identity: uuid.UUID) -> dict[str, Any] | None:
-    """Return one asset, or None where there is none with this id."""
+    """Return one asset, or None if no asset has this id."""
     rows = db.execute(
         f"SELECT {_COLUMNS} FROM assets a{_JOINS} WHERE a.uuid = ?", (identity.bytes,)
     ).fetchall()

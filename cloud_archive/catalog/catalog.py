@@ -145,7 +145,7 @@ class Catalog:
 
     @property
     def database(self) -> CatalogDatabase:
-        """The open database. CatalogError: there is none, and why."""
+        """Return the open database. Raises CatalogError with the reason if there is none."""
         database = self._database
         if database is None:
             raise CatalogError(self._trouble)

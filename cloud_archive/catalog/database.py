@@ -30,7 +30,7 @@ class CatalogDatabase:
     """The open file; safe to use from any thread, beside other processes.
 
     Args:
-        path: the file. It is made where there is none.
+        path: the file; created if missing.
         read_only: for a command that only looks; the file must exist.
     """
 
@@ -215,7 +215,7 @@ def _make_tables(connection: sqlite3.Connection, path: Path, read_only: bool) ->
         raise CatalogDamaged(f"The catalog {path} has schema {version}; this version knows {SCHEMA_VERSION}.")
     if read_only:
         raise CatalogError(
-            f"The catalog {path} is not made anew yet for this version: that is done when the archive starts."
+            f"The catalog {path} is of another version; the archive rebuilds it when it starts."
         )
     connection.execute("BEGIN IMMEDIATE")
     # Another process may have been faster.

@@ -20,7 +20,7 @@ from .rows import ArchivedObject, add_archived, remove_assets
 
 logger = logging.getLogger("cloud_archive.catalog")
 
-IDLE_SECONDS = 60.0  # between two looks for something to do where the ledger tells of nothing
+IDLE_SECONDS = 60.0  # between two looks for something to do where the ledger reports no change
 GATHER_SECONDS = 1.0  # from a commit of the ledger to a look: commits come in bursts
 TROUBLE_SECONDS = 15.0  # after a fault
 STOP_SECONDS = 5.0
@@ -143,14 +143,14 @@ class Filler:
         return 0.0
 
     def may_go_on(self) -> bool:
-        """Whether nothing uploads, and nobody asked to stop."""
+        """Return whether nothing uploads and no stop was requested."""
         return not self._stop.is_set() and uploading_files(self._ledger) == 0
 
     def fill(self) -> bool:
-        """Do the next piece of work; False where there is none now.
+        """Do the next piece of work; return False if there is none now.
 
         Raises:
-            CatalogDamaged: the catalog must be made anew.
+            CatalogDamaged: the catalog must be rebuilt.
             CatalogError, LedgerError, StoreError, OSError: try again later.
         """
         if not self.may_go_on():

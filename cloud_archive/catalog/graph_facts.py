@@ -10,7 +10,7 @@ Confidence = Literal["high", "low"]
 
 @dataclass
 class Embedded:
-    """The graphs and texts found in one file. None: there is none."""
+    """The graphs and texts found in one file; None if there is no such text."""
 
     prompt: dict[str, Any] | None = None
     workflow: dict[str, Any] | None = None
@@ -19,7 +19,7 @@ class Embedded:
 
 @dataclass(frozen=True)
 class Lora:
-    """A LoRA and how strongly it was applied; strength None: not told."""
+    """A LoRA and how strongly it was applied; strength None = unknown."""
 
     name: str
     strength: float | None

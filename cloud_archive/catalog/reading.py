@@ -93,7 +93,7 @@ class AssetReader:
             How many were read, or postponed because they can't be read now.
 
         Raises:
-            StoreError: the store answers nobody now; the asset is postponed.
+            StoreError: the store does not answer now; the asset is postponed.
         """
         with self._database.reading() as db:
             assets = unread_assets(db, now(), _PAGE)
@@ -189,7 +189,7 @@ class AssetReader:
         return BoundedSource(source, block_bytes=BUCKET_BLOCK_BYTES, max_reads=BUCKET_READS)
 
     def _with_companion(self, asset: UnreadAsset, name: str) -> Description | None:
-        """Ask the picture that Video Helper Suite writes beside a video, where there is one."""
+        """Read the picture that Video Helper Suite writes beside a video, if it exists."""
         stem = name.rpartition(".")[0].removesuffix("-audio")
         beside = f"{asset.path.rpartition('/')[0]}/{stem}.png".lstrip("/")
         with self._source(asset) as source:

@@ -105,14 +105,14 @@ def rebuild(
 ) -> int:
     """Add what the catalog lacks, and read it: 16 requests at once. Returns how many files can't be read now.
 
-    Each step is committed, so that a run after a kill goes on where this one was.
+    Each step is committed, so a run after a kill continues where this one stopped.
 
     Args:
         on_progress: called with the files that were added and read so far.
         write: writes what the bucket does not hold yet; called after each 1,000 rows or so, and at the end.
 
     Raises:
-        StoreError: the store answers nobody now. What was read stays.
+        StoreError: the store does not answer now. What was read is kept.
     """
     done = 0
     with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="cloud-archive-rebuild") as pool:
@@ -140,7 +140,7 @@ def rebuild(
 def forget_missing(
     database: CatalogDatabase, store: ObjectStore, bucket: str, key: str, machine: str
 ) -> bool:
-    """Remove an asset whose object is gone, and note that the others must be told. Returns whether it is gone.
+    """Remove an asset whose object is gone, and note that other machines must be informed. Return whether it is gone.
 
     Raises:
         StoreError: that can't be found out now.

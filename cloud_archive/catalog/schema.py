@@ -1,4 +1,4 @@
-"""The catalog's tables. It is derived data: another schema version makes it anew, and keeps edits and jobs.
+"""The catalog's tables. It is derived data: another schema version rebuilds it, and keeps edits and jobs.
 
 Names, prompts and settings that many files share stand once: `words` holds short texts, `folders` what keys begin
 with, `recipes` everything that the images of one prompt have in common. Only `edits`, `jobs` and `outputs` hold what

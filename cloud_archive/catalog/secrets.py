@@ -11,11 +11,11 @@ from typing import Any
 from .graph.widgets import named_widgets
 
 REMOVED = "[removed]"
-"""What stands in a text where a key or token was. A widget that held nothing else becomes empty."""
+"""The replacement for a key or token in a text. A widget that held nothing else becomes empty."""
 _MAX_DEPTH = 60
 _RANDOM_NAMES = ("key", "auth", "user_key", "login")
 
-# What each kind of key starts with, and how it goes on. Searching for the start first keeps long texts cheap.
+# How each kind of key starts, and what follows. Searching for the start first keeps long texts cheap.
 _KEYS = tuple(
     (start, re.compile(re.escape(start) + rest))
     for start, rest in (

@@ -1,7 +1,7 @@
 """Count files without looking at each: how many that are not hidden every recipe has, by machine, kind and time.
 
 Triggers note each change of an asset in `tally_changes` (schema.py); `fold_tallies` brings them into `tallies` and into
-the totals of everything, in the same transaction. A recipe of 0 stands for none.
+the totals of everything, in the same transaction. Recipe 0 means no recipe.
 """
 
 from __future__ import annotations

@@ -104,7 +104,7 @@ def compact(
 ) -> None:
     """Join the small files of each month into one. Nothing is changed; without --delete, nothing is removed.
 
-    Machines may go on writing, and two may compact at once.
+    Machines may continue to write, and two may compact at once.
     """
     from ..catalog.bucket.compaction import compact_month, delete_replaced, months_in
     from ..catalog.bucket.names import CatalogFolder

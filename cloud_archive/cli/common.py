@@ -55,7 +55,7 @@ def ledger_path(root: Path) -> Path:
 
 @contextlib.contextmanager
 def ledger_of(root: Path | None, *, needed: bool) -> Iterator[Ledger | None]:
-    """Open the ledger of `root`; None where there is none and none is needed.
+    """Open the ledger of `root`; None if it does not exist and is not needed.
 
     Raises:
         LedgerError: it is needed and not there, or can't be used.

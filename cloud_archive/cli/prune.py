@@ -117,7 +117,7 @@ def prune(
 def _known_favorites(
     settings: Settings, store: ObjectStore, root: Path | None, progress: Progress, *, wanted: bool
 ) -> Iterator[Favorites | None]:
-    """Read which objects are favourites, of all machines; None where nobody wants to know.
+    """Read which objects are favourites, of all machines; None if they are not needed.
 
     Raises:
         FavoritesUnknown: that can't be found out, so nothing may be deleted.
@@ -165,7 +165,7 @@ def _tell_catalog(settings: Settings, store: ObjectStore, report: PruneReport) -
         write_tombstones(store, CatalogFolder.of(settings.prefix), settings.machine_name, report.deleted_keys)
     except StoreError as error:
         print_error(
-            f"The objects were deleted, but other machines were not told: {error}"
+            f"The objects were deleted, but other machines were not informed: {error}"
             " Run cloud-archive catalog rebuild to note what is gone."
         )
         return False

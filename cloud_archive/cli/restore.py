@@ -61,7 +61,7 @@ def restore(
 ) -> None:
     """Bring the newest version of each file back, checked against its SHA-256. Never overwrites a different local file.
 
-    Works on a machine that never archived anything. Run it again after a break: what is there is not fetched again.
+    Works on a machine that never archived anything. Repeat an interrupted run: existing files are not downloaded again.
     """
     from ..maintenance.restore import RestoreFilter
 
@@ -157,7 +157,7 @@ def _show(report: RestoreReport, target: Path) -> None:
     if report.undated:
         print_line(
             f"With the time of the upload, because the objects hold no mtime: {report.undated:,}. Another program wrote"
-            " them, or the store drops metadata; `cloud-archive check` tells."
+            " them, or the store drops metadata; `cloud-archive check` says which."
         )
     if report.failed:
         print_line(f"Failed: {report.failed:,}.")

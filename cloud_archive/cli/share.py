@@ -73,7 +73,7 @@ def share(
 
 
 def _show(found: dict[str, Any]) -> None:
-    """Print the album's link alone where there is one: it leads to the others."""
+    """If there is an album, print only its link: it leads to the others."""
     for shared in found["links"] if found["album"] is None else [found["album"]]:
         name = shared.get("title") or shared.get("name")
         print_line(f"{make_printable(name)}, until {shared['expires_at']}:")

@@ -1,4 +1,4 @@
-"""`watch`: the daemon, and with `--once` the command that archives what is there and ends."""
+"""`watch`: the daemon, and with `--once` the command that archives the existing files and ends."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from .watching import GRACE_SECONDS, run_watch
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command("watch", short_help="Archive what is written into DIR; --once: what is there.")(watch)
+    app.command("watch", short_help="Archive new files in DIR; --once: the existing files.")(watch)
 
 
 def watch(
     directory: Directory = None,
-    once: Annotated[bool, typer.Option("--once", help="Archive what is there, then exit.")] = False,
+    once: Annotated[bool, typer.Option("--once", help="Archive the existing files, then exit.")] = False,
     serve: Annotated[
         str | None,
         typer.Option("--serve", metavar="HOST:PORT", help="Show the dashboard and /cloud-sync there."),

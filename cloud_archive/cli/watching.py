@@ -1,4 +1,4 @@
-"""What `watch` does: the daemon, and with `--once` the archiving of what is there. Without typer, see start.py."""
+"""What `watch` does: the daemon, and with `--once` the archiving of existing files. Without typer, see start.py."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def _watch(engine: Engine, public: PublicAddress | None, grace: float, json: boo
 
 
 def archive_once(engine: Engine, public: PublicAddress | None, grace: float, json: bool) -> int:
-    """Archive what is there, and report; returns the exit status."""
+    """Archive the existing files and report; return the exit status."""
     from .once import Once
     from .progress import Progress
 

@@ -127,7 +127,7 @@ def _find(directory: Path, name: str, size: int, digest: str) -> str | None:
 
 
 def _same(path: Path, size: int, digest: str) -> bool | None:
-    """Return whether a file has these bytes; None where there is none. Anything but a file counts as other bytes."""
+    """Return whether a file has these bytes; None if it does not exist. Anything but a file counts as other bytes."""
     try:
         handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | _OPEN_FLAGS)
     except FileNotFoundError:

@@ -73,7 +73,7 @@ class EngineAnswer:
     body: bytes
 
     def json(self) -> Any:
-        """Return the body as JSON. Raises ValueError where it is none."""
+        """Return the body as JSON. Raises ValueError if it is not JSON."""
         return json.loads(self.body)
 
 

@@ -60,7 +60,7 @@ class JobCapture:
 
     Args:
         prompt_queue: ComfyUI's `PromptQueue`.
-        engine_address: returns port and token of the engine, None while there is none; called in the thread.
+        engine_address: returns port and token of the engine, None while there is no engine; called in the thread.
         pause_seconds: the shortest time between two looks.
 
     Attributes:

@@ -141,7 +141,7 @@ class Plugin:
         if self._jobs is not None and status.get("state") != "not_configured":
             self._jobs.wake()
         self._announcements.hear(status)
-        # ComfyUI encodes it later; nobody changes this object after it was decoded.
+        # ComfyUI encodes it later; this object is never changed after it was decoded.
         self._prompt_server.send_sync(STATUS_EVENT, status)
 
     def _forwarder(self, route: Route) -> Handler:
@@ -265,7 +265,7 @@ class Plugin:
             await self._client.stop()
 
     def _at_exit(self) -> None:
-        """ComfyUI runs no clean-up on Ctrl-C: end our tasks in its loop, which nobody runs any more."""
+        """ComfyUI runs no clean-up on Ctrl-C: end our tasks in its loop, which no longer runs."""
         client, loop = self._client, self._prompt_server.loop
         if client is None:
             return

@@ -14,7 +14,7 @@ class Orders:
     """What a parent sends to its engine, as one JSON line on standard input.
 
     Attributes:
-        orphan_seconds: how long the engine goes on uploading after its parent has ended.
+        orphan_seconds: how long the engine continues to upload after its parent has ended.
     """
 
     token: str = field(repr=False)

@@ -80,7 +80,7 @@ async def wait_for_parents_end() -> None:
 
 
 def _open_process(number: int) -> int | None:
-    """Return a descriptor that can be read once this process has ended (Linux 5.3); None where there is none."""
+    """Return a descriptor that can be read once this process has ended (Linux 5.3); None on other systems."""
     try:
         return os.pidfd_open(number)
     except (AttributeError, OSError):

@@ -173,7 +173,7 @@ class Service:
             logger.warning("Other commands can't reach this engine: %s", error)
 
     async def _listen(self, on_ready: Callable[[int, int | None], None]) -> None:
-        """Listen for this user's other processes, and on the public address where there is one."""
+        """Listen for this user's other processes, and on the public address if one is set."""
         from ..api.server import build_application, serve
 
         private = await serve(build_application(self._engine, token=self._token, on_shutdown=self.stop))
@@ -333,7 +333,7 @@ async def _serve_parent(
         with contextlib.suppress(OSError):
             sys.stdout.write(json.dumps(message) + "\n")
             sys.stdout.flush()
-        # Nobody reads the pipe from now on, and writing to it after the parent's end would end this process.
+        # The pipe is not read from now on, and writing to it after the parent's end would end this process.
         redirect_to_devnull(sys.stdout.fileno())
         if log is not None:
             log.receive_stderr()

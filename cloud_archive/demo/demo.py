@@ -252,7 +252,7 @@ class _Demo:
     # --- the comparison
 
     def _read_back(self) -> Comparison:
-        """Read every output in the bucket and hash it; the catalog's own files are none."""
+        """Read every output in the bucket and hash it; the catalog's own files don't count."""
         settings = load_settings(self._environ)
         scope = KeyScope(PrefixTemplate.parse(settings.prefix))
         store = S3Store(settings)

@@ -48,7 +48,7 @@ class EventHandler(FileSystemEventHandler):
 
     def dispatch(self, event: FileSystemEvent) -> None:
         try:
-            # Synthetic events stand for the files of a moved directory, which is scanned anyway.
+            # Synthetic events report the files of a moved directory, which is scanned anyway.
             if not event.is_synthetic:
                 self._handle(event)
         except Exception:

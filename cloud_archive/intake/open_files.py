@@ -60,7 +60,7 @@ PROC_SECONDS = 1.0
 def has_writer(root: Path, path: str) -> bool | None:
     """Return whether any process has the file `path` below `root` open for writing; None if the system can't tell.
 
-    None also stands for a file that is gone, is not a regular file, or can't be opened. Never raises. The check causes
+    None also means a file that is gone, is not a regular file, or can't be opened. Never raises. The check causes
     no close-after-write event and holds no lock afterwards. On Linux it delays a writer's open by microseconds. On
     Windows it can cause a writer's open to fail with a sharing violation only while another process reads the file.
     """

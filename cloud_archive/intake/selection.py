@@ -43,7 +43,7 @@ class Selection:
     Args:
         include: patterns; empty selects everything.
         exclude: patterns, which take precedence over `include`.
-        own: this program's own files and folders; None = there are none.
+        own: this program's own files and folders; None = no such files.
 
     Raises:
         ValueError: a pattern is invalid. `load_settings` refuses these earlier, and names the variable.

@@ -62,7 +62,7 @@ def catalog_json(job_id: str, assets: Sequence[Mapping[str, Any]]) -> dict[str, 
 
 
 def is_final(answer: Mapping[str, Any]) -> bool:
-    """Return whether every output is proven or has failed, so that waiting longer helps nobody."""
+    """Return whether every output is proven or has failed, so waiting longer is pointless."""
     return answer["state"] in ("complete", "failed")
 
 

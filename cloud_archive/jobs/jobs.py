@@ -77,7 +77,7 @@ class Jobs:
         self._thread = threading.Thread(target=self._run, name="cloud-archive-job-files", daemon=True)
 
     def start(self) -> None:
-        """Open the store and go on with the jobs that are open. Raises JobsError: it can't be opened."""
+        """Open the store and continue with the open jobs. Raises JobsError: it can't be opened."""
         self.store.open()
         self.store.forget(self._clock() - KEPT_SECONDS)
         for job in self.store.open_jobs():

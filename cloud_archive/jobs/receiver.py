@@ -53,7 +53,7 @@ def post(
 ) -> None:
     """Post to the operator's URL.
 
-    A public name must lead to public addresses, so that nobody who answers for it in the DNS can make this machine
+    A public name must lead to public addresses, so that its DNS can't make this machine
     call into its own network; the connection goes to the address that was checked.
 
     Raises:

@@ -202,7 +202,7 @@ class Database:
             try:
                 _commit(connection, group)
             except BaseException as error:
-                # After any error, such as a lack of memory, the callers get an answer and the thread goes on.
+                # After any error, such as a lack of memory, the callers get an answer and the thread continues.
                 logger.exception("The ledger could not commit.")
                 _fail_group(connection, group, error)
             self.commits += 1

@@ -1,6 +1,6 @@
 """Rows after they were archived: reports, compaction, freeing, pruning, queueing again and restoring.
 
-Long reads use their own connection and hold no snapshot between pages, so that the archive can go on and SQLite can
+Long reads use their own connection and hold no snapshot between pages, so that the archive can continue and SQLite can
 checkpoint its log. Changes go through the ledger's writer.
 """
 
@@ -99,7 +99,7 @@ def compact(
 ) -> int:
     """Replace old rows by baseline entries: 12 bytes instead of some 290. Return how many rows there were.
 
-    Works page by page, so that a running archive can go on.
+    Works page by page, so that a running archive can continue.
 
     Args:
         before: compact rows that were archived, pruned or vanished before this time, in seconds since 1970.

@@ -204,7 +204,7 @@ class Ledger(ClaimLedger):
         return [file_row(row) for row in rows]
 
     def archived_rows(self, *, page: int = 1000) -> Iterator[FileRow]:
-        """Yield every archived row, oldest first. Other calls can go on between two pages."""
+        """Yield every archived row, oldest first. Other calls can run between two pages."""
         last = 0
         while True:
             rows = self.read(

@@ -36,7 +36,7 @@ _SQLITE_SUFFIXES = ("-wal", "-shm", "-journal")
 
 
 def open_ledger(state_directory: Path, *, began: float | None = None) -> tuple[Ledger, list[str], bool]:
-    """Open the ledger. If it is damaged or can't be written, archiving goes on without it.
+    """Open the ledger. If it is damaged or can't be written, archiving continues without it.
 
     Args:
         began: when this session began, in seconds since 1970; default: now.

@@ -43,7 +43,7 @@ def share_id_of(name: str) -> str | None:
 
 
 class ShareFolder:
-    """A new share, whose id nobody can guess; nothing is written before the first file.
+    """A new share with an unguessable id; nothing is written before the first file.
 
     Args:
         prefix: the archive's S3_PREFIX.
@@ -75,7 +75,7 @@ class ShareFolder:
 
 
 class _Notes:
-    """The journal of an upload that nobody goes on with after this process."""
+    """The journal of an upload that is not resumed after this process."""
 
     def __init__(self) -> None:
         self._key = ""
@@ -106,7 +106,7 @@ def unshare(store: ObjectStore, prefix: str, share_id: str) -> list[Unshared]:
     """Delete everything of one share, and nothing else. Return what was there.
 
     Raises:
-        CloudArchiveError: the id is none.
+        CloudArchiveError: the id is not valid.
         StoreError: the share can't be listed.
     """
     if not _ID.fullmatch(share_id):

@@ -1,4 +1,4 @@
-"""Copy a file without what tells how it was made, and without encoding it again."""
+"""Copy a file without the metadata that shows how it was made, and without encoding it again."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ def isolated_session() -> Session:
         "ca_bundle": (None, "AWS_CA_BUNDLE", None, None),
     }
     session = Session(session_vars=variables)
-    # What stands in the section `s3` of the file, or in AWS_S3_* variables.
+    # The section `s3` of the file, or the AWS_S3_* variables.
     session.get_component("config_store").set_config_provider("s3", ConstantProvider(None))
     # Without ~/.aws/models and AWS_DATA_PATH.
     built_in = Loader(extra_search_paths=[Loader.BUILTIN_DATA_PATH], include_default_search_paths=False)
@@ -108,7 +108,7 @@ class MadeOnce(Generic[T]):
             raise AwsChainTimeout from None
 
     def drop(self) -> T | None:
-        """Forget the value, so that the next `get` makes another; returns it where there is one."""
+        """Forget the value, so that the next `get` makes another; return it if there is one."""
         with self._lock:
             future, self._future = self._future, None
         if future is None or not future.done() or future.exception() is not None:

@@ -71,10 +71,10 @@ def make_client(
 
 
 def keys_of(settings: Settings, session: Session | None = None) -> Callable[[], Keys] | None:
-    """Return what signs requests, asked for anew each time; None: nothing does.
+    """Return what signs requests, requested each time; None = requests are not signed.
 
     Args:
-        session: where S3_CREDENTIALS=aws finds its credentials; a new one reads files and roles anew.
+        session: where S3_CREDENTIALS=aws finds its credentials; a new session reads files and roles again.
 
     Raises:
         AwsConfigurationError: see `make_client`.

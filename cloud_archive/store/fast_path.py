@@ -217,7 +217,7 @@ class FastPath:
         )
 
     def _takes(self, size_bytes: int) -> bool:
-        """Return whether a body of this size is sent so soon that nobody misses its progress."""
+        """Return whether a body of this size is sent too quickly for its progress to matter."""
         pace = self._seconds_per_byte
         if size_bytes <= ALWAYS_BYTES:
             return True

@@ -124,7 +124,7 @@ def _run(loop: asyncio.AbstractEventLoop) -> None:
 
 
 def resident_bytes() -> int:
-    """Return the memory that this process holds; where the system only tells its peak, that."""
+    """Return the memory that this process holds; where the system only reports its peak, the peak."""
     if sys.platform == "win32":
         return _windows_peak_bytes()
     import resource

@@ -1,6 +1,6 @@
 """The few requests of small files through obstore (Rust), which costs a fifth of what the SDK does.
 
-Only a plain success, a key that is taken and a missing object are told apart here. Everything else is
+Only a plain success, a key that is taken and a missing object are distinguished here. Everything else is
 `Unexpected`: the SDK then sends the same request, because its errors name the cause.
 """
 
@@ -189,7 +189,7 @@ class ObstoreClient:
 
         Args:
             meanwhile: see `put`.
-            needs_code: a 404 only counts as `Missing` where the answer's code tells that the bucket is there.
+            needs_code: a 404 only counts as `Missing` if the answer's code shows that the bucket exists.
         """
         try:
             return self._requests.run(request, meanwhile=meanwhile)

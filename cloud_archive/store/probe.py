@@ -1,7 +1,7 @@
 """Finding out what a store does with create-only writes: support is proven, never assumed.
 
 A store can honour `If-None-Match: *` (412), refuse the header (501), or ignore it silently and overwrite. Only a
-write to a key that is surely taken tells, so an object of ours that was just written is written again, with the
+write to a key that is surely taken shows which, so an object of ours that was just written is written again, with the
 same bytes. Nothing here needs the right to delete, and trouble leaves the answer unknown.
 """
 
@@ -88,7 +88,7 @@ def probe(
 ) -> None:
     """Find out whether the store refuses to overwrite, and whether this key may look.
 
-    Each write here sends what is there already, so that a store that ignores the condition harms nothing.
+    Each write here sends the object's own bytes again, so a store that ignores the condition does no harm.
 
     Args:
         key, body, content_type, metadata: an object exactly as it was just written.

@@ -10,7 +10,7 @@ import os
 import sys
 from urllib.parse import urlsplit
 
-AWS_URL = "https://s3.amazonaws.com"  # stands for all of AWS's own addresses
+AWS_URL = "https://s3.amazonaws.com"  # represents all of AWS's own addresses
 
 
 def is_loopback(endpoint_url: str | None) -> bool:

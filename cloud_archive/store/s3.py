@@ -375,7 +375,7 @@ class S3Store:
         except Exception:
             logger.debug(
                 "The store's client could not be made ahead", exc_info=True
-            )  # the first request tells why
+            )  # the first request raises the cause
 
     def close(self) -> None:
         """See `ObjectStore`."""

@@ -174,18 +174,18 @@ class StoreProbes:
 
     def probe_multipart(self, journal: Journal) -> None:
         """Find out whether completing a multipart upload is create-only, where PutObject is not."""
-        if self._store.capabilities.create_only in OVERWRITES and self._multipart_is_untold():
-            self._probe_alone(self._multipart_is_untold, journal)
+        if self._store.capabilities.create_only in OVERWRITES and self._multipart_is_unknown():
+            self._probe_alone(self._multipart_is_unknown, journal)
 
     def probe_after_parts(self, journal: Journal) -> None:
         """Find out the same once a file was uploaded in parts, where that is all that is not known.
 
         Most files go in one request, so it is not worth four more requests before there is a large one.
         """
-        if self._store.capabilities.create_only is CreateOnly.HONOURED and self._multipart_is_untold():
-            self._probe_alone(self._multipart_is_untold, journal)
+        if self._store.capabilities.create_only is CreateOnly.HONOURED and self._multipart_is_unknown():
+            self._probe_alone(self._multipart_is_unknown, journal)
 
-    def _multipart_is_untold(self) -> bool:
+    def _multipart_is_unknown(self) -> bool:
         unknown = self._store.capabilities.create_only_multipart is CreateOnly.UNKNOWN
         return unknown and self._multipart_tries < MULTIPART_TRIES
 

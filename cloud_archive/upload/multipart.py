@@ -1,4 +1,4 @@
-"""One file as a multipart upload: begin it or go on with it, send the parts, complete it."""
+"""One file as a multipart upload: begin or resume it, send the parts, complete it."""
 
 from __future__ import annotations
 
@@ -160,7 +160,7 @@ class MultipartUpload:
             if 1 <= part.number <= len(self._part_sha256) and self._same_part(part):
                 have[part.number] = part
                 self._sent.add(part.size_bytes)
-        logger.info("%s goes on with %d of %d parts", key, len(have), len(self._part_sha256))
+        logger.info("%s continues with %d of %d parts", key, len(have), len(self._part_sha256))
         return self._upload_id, have
 
     def has_etag(self, etag: str) -> bool:

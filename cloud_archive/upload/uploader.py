@@ -146,7 +146,7 @@ class Uploader:
             if outcome.unprotected_at is None:
                 return outcome
             confirm_at = outcome.unprotected_at + CONFIRM_AFTER_SECONDS
-            # The first probe usually ends sooner and often shows that no look is needed. A slow one holds up nobody.
+            # The first probe usually ends sooner and often shows that no look is needed. A slow one delays nothing.
             probed = self._probes.wait_for_end(confirm_at - time.monotonic())
             able = self._store.capabilities
             overwrites = able.may_overwrite(in_parts=outcome.in_parts)

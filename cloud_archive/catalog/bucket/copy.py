@@ -57,7 +57,7 @@ class BucketCatalog:
 
 @contextlib.contextmanager
 def opened_catalog(path: Path, store: ObjectStore, settings: Settings) -> Iterator[BucketCatalog]:
-    """Open the local catalog at `path`, and make it where there is none.
+    """Open the local catalog at `path`; create it if it is missing.
 
     Raises:
         CatalogError, OSError: it can't be made or opened.

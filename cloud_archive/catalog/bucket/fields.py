@@ -144,7 +144,7 @@ def _is_loras(value: Any) -> bool:
 
 
 _STRINGS = frozenset({str})
-# A type, or a function that tells whether a value is sound.
+# A type, or a function that returns whether a value is valid.
 _CHECKS: dict[str, Any] = {
     "string": str,
     "boolean": bool,
@@ -160,7 +160,7 @@ _FIELDS_OF: dict[str, dict[str, Any]] = {
 
 
 def checked_row(found: dict[str, Any]) -> dict[str, Any]:
-    """Return the row's known fields. ValueError: one has the wrong type, or `op` is none that this version knows."""
+    """Return the row's known fields. ValueError: a field has the wrong type, or this version does not know `op`."""
     op = found.get("op")
     checks = _FIELDS_OF.get(op) if isinstance(op, str) else None
     if checks is None:

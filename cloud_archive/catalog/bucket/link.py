@@ -71,7 +71,7 @@ class BucketLink:
     def stop(self) -> None:
         """End the threads within seconds. What is unwritten is written by the next start."""
         deadline = time.monotonic() + STOP_SECONDS
-        for told_only in (True, False):  # both are told first, so that they end at the same time
+        for told_only in (True, False):  # signal both first, so that they end at the same time
             self.writer.stop(0.0 if told_only else max(0.0, deadline - time.monotonic()))
             if self._follower is not None:
                 self._follower.stop(0.0 if told_only else max(0.0, deadline - time.monotonic()))

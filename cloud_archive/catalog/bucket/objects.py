@@ -1,4 +1,4 @@
-"""Write the catalog's objects: create-only, under names that nobody else has, and proven like uploads."""
+"""Write the catalog's objects: create-only, under unique names, and proven like uploads."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def write_proven(store: ObjectStore, key: str, body: bytes, content_type: str) -
                 return
             break
         except ConditionsRejected:
-            continue  # from now on without the condition: nobody else makes up this name
+            continue  # from now on without the condition: no other writer uses this name
         except ObjectExists:
             accepted = False  # an earlier try of this very request, whose answer was lost
             break

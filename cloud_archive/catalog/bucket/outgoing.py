@@ -199,7 +199,7 @@ def _edits(db: sqlite3.Connection, edits: Sequence[Unwritten]) -> list[dict[str,
             (one.identity, one.field),
         ).fetchone()
         if found is None:
-            continue  # its asset is not here any more: nobody can say its key
+            continue  # its asset is gone from this catalog, so its key is unknown
         value, clock, machine, folder, name = found
         row = rows.setdefault(
             (one.identity, clock, machine),

@@ -127,7 +127,7 @@ class CatalogSync:
 
         Raises:
             Denied: this key may not list or read.
-            StoreError: the store answers nobody now, or a listing broke off; what was listed before is read, and stays.
+            StoreError: the store does not answer now, or a listing broke off; what was listed before is read and kept.
             CatalogError: the local catalog can't be read or written.
         """
         self._forget_newer()

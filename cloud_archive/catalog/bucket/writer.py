@@ -28,7 +28,7 @@ WRITE_AFTER_SECONDS = 300.0  # after the first unwritten row
 STOP_SECONDS = 5.0
 _FIRST_RETRY_SECONDS = 2.0
 _LAST_RETRY_SECONDS = 600.0
-_BUSY_SECONDS = 15.0  # until uploads are asked for again where nobody says that they ended
+_BUSY_SECONDS = 15.0  # until uploads are asked for again if no wake-up says that they ended
 
 
 class SegmentWriter:
@@ -236,7 +236,7 @@ class SegmentWriter:
             for row in batch.rows:
                 if row.get("graphs_length") or row.get("thumbnail_length"):
                     row["pack"] = pack
-            # First what the rows speak of: a pack without its segment harms nobody.
+            # First the pack that the rows name: a pack without its segment does no harm.
             write_proven(self._store, self._folder.key(pack), batch.pack.body(), PACK_TYPE)
         body = encode(batch.rows, machine=self._machine, now=now)
         write_proven(self._store, self._folder.key(segment), body, SEGMENT_TYPE)

@@ -17,7 +17,7 @@ _HOLDS = re.compile(
     r"text|string|prompt|literal|primitive|multiline|note|value|input|show|preview|display|reroute|any|pipe|positive"
     r"|negative|cast|convert|box|trim|dynamic"
 )
-# Their text comes from a model or from chance at run time; what stands in their widgets is an instruction.
+# Their text comes from a model or from chance at run time; the text in their widgets is an instruction.
 _GENERATES = re.compile(
     r"ollama|llm|llava|\bgpt|gpt\b|openaichat|gemini|claude|openrouter|chat|florence|tagger|caption|interrogat|describe"
     r"|qwen_?vl|qwenvl|vlm|\bvl\b|enhanc|prompt_?gen|promptgen|textgenerate|text generate|magicprompt|superprompt"

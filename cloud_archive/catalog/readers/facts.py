@@ -84,7 +84,7 @@ class FactsBuilder:
 
 
 def decode_text(data: bytes) -> str:
-    """Return `data` as text: UTF-8, or Latin-1 where it is none."""
+    """Return `data` as text: UTF-8, or Latin-1 if it is not valid UTF-8."""
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError:

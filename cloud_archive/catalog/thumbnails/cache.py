@@ -46,7 +46,7 @@ class ThumbnailCache:
         try:
             make_private_database(self._path)
         except NotPrivate as error:
-            raise OSError(str(error)) from error  # it is removed, and made anew
+            raise OSError(str(error)) from error  # it is removed, and created again
         db = sqlite3.connect(self._path, check_same_thread=False, isolation_level=None, timeout=5)
         self._db = db
         db.execute("PRAGMA synchronous=OFF")  # first, for changing the mode of a new file is four fsyncs

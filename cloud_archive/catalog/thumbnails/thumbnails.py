@@ -1,4 +1,4 @@
-"""One asset's thumbnail: from the cache, from its pack, or made from the file; an icon where there is none."""
+"""One asset's thumbnail: from the cache, from its pack, or made from the file; else an icon."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ def strip_mp3(source: StripSource) -> Iterator[Piece]:
     if offset == start:
         raise Unstrippable("its sound doesn't start where it should")
     if _behind_zeros(source, offset, end) != end:
-        raise Unstrippable("something other than sound stands in it")
+        raise Unstrippable("it contains something other than sound")
     yield source.span(start, offset)
 
 

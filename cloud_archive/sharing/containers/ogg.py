@@ -1,4 +1,4 @@
-"""Ogg (Vorbis, Opus, FLAC): empty comments, and every page numbered and checked anew."""
+"""Ogg (Vorbis, Opus, FLAC): empty comments, and every page numbered and checksummed again."""
 
 from __future__ import annotations
 
