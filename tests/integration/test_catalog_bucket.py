@@ -10,6 +10,7 @@ import sys
 import time
 import urllib.request
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -166,6 +167,8 @@ def test_without_a_directory_no_engine_is_asked_and_jobs_and_shares_come_from_th
         identity = asset_id(seaweedfs.bucket, "out/fox.png")
         wait_until(lambda: engine.catalog().asset(identity)["job_id"] == "job-1", "read again")
         assert engine.flush(60)
+        only = SimpleNamespace(root=archive.root)
+        monkeypatch.setattr("cloud_archive.api.client.running_engines", lambda: [only])
         monkeypatch.setattr(
             "cloud_archive.api.client.running_engine", lambda *_: pytest.fail("an engine was asked")
         )
