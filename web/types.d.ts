@@ -244,8 +244,8 @@ export interface GalleryContext {
   t: Translator;
   client: StatusClient;
   canvas: CanvasActions | null;
-  /** "Today", "Wednesday, 25 November 2026" for "2026-11-25". */
-  dayName: (day: string) => string;
+  /** "Today", "Wednesday, 25 November 2026" for "2026-11-25"; where it is brief, "Wed, 25 Nov". */
+  dayName: (day: string, brief?: boolean) => string;
   /** "Nov 2026" */
   monthName: (day: string) => string;
   /** Date and time in full. */

@@ -5,7 +5,7 @@ Into a page with `<!-- table -->` in it, such as docs/performance.md, only the l
 `page` measures all that docs/performance.md shows; `curves` and `requests` are its other parts alone. `process` stands
 for the rows of whole processes, and of files a second by workers. What operations take is measured by itself:
 `verify [OBJECTS]`, `report [ROWS]`, `catalog [ROWS]`, `catalog-bucket [ROWS]`, `thumbnails [FILES]`,
-`scale-out [ARCHIVERS] [FILES EACH]`.
+`library [ASSETS]`, `scale-out [ARCHIVERS] [FILES EACH]`.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from tests.benchmarks import (
     catalog_bucket,
     catalog_million,
     curves,
+    library,
     report_million,
     requests_per_file,
     scale_out,
@@ -39,6 +40,7 @@ OPERATIONS: dict[str, Callable[..., int]] = {
     "catalog": catalog_million.main,
     "catalog-bucket": catalog_bucket.main,
     "thumbnails": thumbnails.main,
+    "library": library.main,
     "scale-out": scale_out.main,
     "requests": requests_per_file.main,
 }

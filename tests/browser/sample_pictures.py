@@ -93,20 +93,23 @@ def paint(scene: int, seed: int, size: tuple[int, int] = (768, 768)) -> Image.Im
             draw.ellipse((x - r * 0.5, y - r * 0.65, x, y - r * 0.25), fill=(255, 255, 255, 150))
             picture.paste(layer.filter(ImageFilter.GaussianBlur(abs(ball - 6) * 1.2)), (0, 0), layer)
     else:
-        picture = Image.new("RGB", size, _colour(hue, 0.15, 0.97))
+        picture, edge = Image.new("RGB", size, _colour(hue, 0.15, 0.97)), min(width, height)
         draw = ImageDraw.Draw(picture)
         for ring in range(5):
-            r = width * (0.42 - 0.08 * ring)
+            r = edge * (0.42 - 0.08 * ring)
             box = (width / 2 - r, height * 0.42 - r, width / 2 + r, height * 0.42 + r)
             draw.pieslice(box, 180, 360, fill=_colour(hue + 0.11 * ring, 0.75, 0.9 - 0.1 * (ring % 2)))
         draw.text(
-            (width * 0.13, height * 0.56), "HORIZON", fill=_colour(hue + 0.5, 0.8, 0.3), font_size=width / 6.2
+            (width * 0.13, height * 0.56),
+            "HORIZON",
+            fill=_colour(hue + 0.5, 0.8, 0.3),
+            font_size=edge / 6.2,
         )
         draw.text(
             (width * 0.14, height * 0.76),
             f"No. {seed % 97:02d}",
             fill=_colour(hue, 0.7, 0.5),
-            font_size=width / 14,
+            font_size=edge / 14,
         )
     return picture
 

@@ -47,9 +47,12 @@ export function actionsFor(asset, context, done) {
       ? button(t("action.saveWorkflow"), { icon: "flow", kind: "primary", onclick: attempt(() => download(client, `/cloud-sync/assets/${asset.id}/${graph}`, `${stem}.json`)) })
       : null,
     asset.metadata.prompt ? button(t("asset.copyPrompt"), { icon: "copy", onclick: () => context.copy(asset.metadata.prompt ?? "") }) : null,
-    el("span", { class: "gap" }),
-    shareButton(context, () => [asset], { bare: true }).node,
-    button(t("action.download"), { icon: "download", bare: true, onclick: attempt(() => download(client, content, asset.name)) }),
-    button(t("action.openOriginal"), { icon: "external", bare: true, onclick: attempt(openOriginal) }),
+    el(
+      "span",
+      { class: "small-acts" },
+      shareButton(context, () => [asset], { bare: true }).node,
+      button(t("action.download"), { icon: "download", bare: true, onclick: attempt(() => download(client, content, asset.name)) }),
+      button(t("action.openOriginal"), { icon: "external", bare: true, onclick: attempt(openOriginal) }),
+    ),
   ].filter((node) => node !== null);
 }

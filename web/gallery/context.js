@@ -28,6 +28,7 @@ const EDITS_AT_ONCE = 4;
  */
 export function galleryContext(client, t, canvas, preferences, { say, edited, share }) {
   const day = new Intl.DateTimeFormat(t.locale, { weekday: "long", day: "numeric", month: "long", year: "numeric" });
+  const short = new Intl.DateTimeFormat(t.locale, { weekday: "short", day: "numeric", month: "short" });
   const month = new Intl.DateTimeFormat(t.locale, { month: "short", year: "numeric" });
   const near = new Intl.RelativeTimeFormat(t.locale, { numeric: "auto" });
   return {
@@ -36,10 +37,10 @@ export function galleryContext(client, t, canvas, preferences, { say, edited, sh
     canvas,
     say,
     share,
-    dayName: (name) => {
+    dayName: (name, brief = false) => {
       const date = dateOf(name);
       const ago = Math.round((date.getTime() - new Date().setHours(0, 0, 0, 0)) / 86_400_000);
-      const text = ago === 0 || ago === -1 ? near.format(ago, "day") : day.format(date);
+      const text = ago === 0 || ago === -1 ? near.format(ago, "day") : (brief && ago > -300 ? short : day).format(date);
       return text.charAt(0).toLocaleUpperCase(t.locale) + text.slice(1);
     },
     monthName: (name) => month.format(dateOf(name)),

@@ -66,7 +66,7 @@ export class Filters {
     const days = this.#facets?.days ?? [];
     const chips = days.slice(0, SHOWN).map(({ name, count }) => {
       const pressed = hasDay(this.#query, name);
-      return this.#toggle(dayName(name), pressed, name, count, () => this.#change(toggleDay(this.#query, name)));
+      return this.#toggle(dayName(name, true), pressed, name, count, () => this.#change(toggleDay(this.#query, name)));
     });
     const other = el("input", { type: "date", class: "other-day", "aria-label": t("filter.day"), title: t("filter.day") });
     other.addEventListener("change", () => {

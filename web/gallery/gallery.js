@@ -308,7 +308,7 @@ export class ArchiveGallery extends HTMLElement {
     this.#parts.count.classList.remove("bad");
     if (total) this.#message();
     else if (this.#query) this.#message(t("gallery.noMatch"), button(t("gallery.clear"), { onclick: () => this.#search("") }));
-    else this.#message(t("recent.empty"));
+    else this.#message(t("gallery.empty"));
   }
 
   #showNote() {
@@ -341,8 +341,9 @@ export class ArchiveGallery extends HTMLElement {
    */
   #message(text = "", action = null) {
     if (!this.#parts) return;
-    const { message, grid } = this.#parts;
+    const { message, grid, scrubber } = this.#parts;
     message.hidden = !text;
+    if (text) scrubber.element.hidden = true;
     grid.element.hidden = Boolean(text);
     message.replaceChildren(el("p", { text }), ...(action ? [action] : []));
   }

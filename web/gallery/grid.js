@@ -8,7 +8,7 @@
 import { el } from "../panel/dom.js";
 import { Headings } from "./headings.js";
 import { Shapes } from "./justified.js";
-import { buildTile, drawTile, loadPicture, placeTile } from "./tile.js";
+import { buildTile, drawTile, loadPicture, numberTile, placeTile, startDrag } from "./tile.js";
 import { Timeline } from "./timeline.js";
 
 /** @typedef {import("../types.d.ts").Asset} Asset */
@@ -20,7 +20,6 @@ const LOAD_MS = 90;
 const LARGE = 300; // pixels
 const PICTURES_AT_ONCE = 4;
 const OVERSCAN = 0.4; // of the height, above and below
-const DRAG_TYPE = "application/x-cloud-archive-asset";
 
 /**
  * @typedef {object} Source
@@ -84,10 +83,6 @@ export class Grid {
     return this.#timeline;
   }
 
-  get current() {
-    return this.#current;
-  }
-
   disconnect() {
     this.#resize.disconnect();
     clearTimeout(this.#timer);
@@ -110,8 +105,8 @@ export class Grid {
       this.#current = this.#anchor = 0;
       this.#timeline = new Timeline([], 100, 100, null);
     }
-    for (const tile of this.#tiles.values()) tile.asset = undefined;
     this.#lay();
+    this.#followAssets();
   }
 
   /**
@@ -121,6 +116,7 @@ export class Grid {
   resize(wish, justified) {
     this.#wish = wish;
     this.#justified = justified;
+    for (const tile of this.#tiles.values()) tile.drawn = ""; // what is blurred may have changed, too
     this.#lay();
   }
 
@@ -132,8 +128,32 @@ export class Grid {
    * @param {Asset[]} assets
    */
   learn(day, page, assets) {
+    this.#followAssets();
     if (this.#shapes.learn(day, page, assets) && this.#justified) this.#lay();
     else this.draw();
+  }
+
+  /** Let tiles go along with their assets where newer ones pushed these on: their pictures are there already. */
+  #followAssets() {
+    const indexes = [...this.#tiles.keys()];
+    const free = new Map([...this.#tiles.values()].map((tile) => [tile.asset?.id ?? tile, tile]));
+    /** @type {Map<number, Tile>} */
+    const next = new Map();
+    for (const index of indexes) {
+      const id = this.#source.asset(index)?.id ?? "";
+      const tile = free.get(id);
+      if (tile) next.set(index, tile);
+      free.delete(id);
+    }
+    const rest = [...free.values()];
+    for (const index of indexes) {
+      const tile = next.get(index) ?? rest.pop();
+      if (!tile) continue;
+      next.set(index, tile);
+      numberTile(tile, index);
+    }
+    this.#tiles = next;
+    this.draw();
   }
 
   /** Lay out for the width there is, keeping what is on top in view. */
@@ -200,7 +220,7 @@ export class Grid {
 
   #load() {
     const indexes = [...this.#tiles.keys()];
-    this.#source.want(indexes.filter((index) => !this.#source.asset(index)));
+    this.#source.want(indexes);
     for (const tile of this.#tiles.values()) this.#fill(tile);
     this.#loadPictures();
   }
@@ -231,9 +251,8 @@ export class Grid {
   /** @param {number} index */
   #make(index) {
     const tile = this.#spare.pop() ?? buildTile();
-    tile.index = index;
     tile.asset = undefined;
-    tile.node.id = `tile-${index}`;
+    numberTile(tile, index);
     this.#tiles.set(index, tile);
     if (tile.node.parentNode !== this.#canvas) this.#canvas.append(tile.node);
     tile.node.hidden = false;
@@ -256,7 +275,9 @@ export class Grid {
    */
   #fill(tile) {
     const asset = this.#source.asset(tile.index);
-    if (asset === tile.asset && (asset || tile.node.classList.contains("waiting"))) return;
+    const drawn = `${tile.index}/${this.#timeline.count}`;
+    if (asset === tile.asset && drawn === tile.drawn) return;
+    tile.drawn = drawn;
     if (tile.asset?.id !== asset?.id || !asset) {
       tile.end?.();
       tile.end = null;
@@ -373,10 +394,6 @@ export class Grid {
   /** @param {DragEvent} event */
   #drag(event) {
     const tile = [...this.#tiles.values()].find((each) => each.node === event.target);
-    if (!tile?.asset || !event.dataTransfer) return;
-    event.dataTransfer.setData(DRAG_TYPE, tile.asset.id);
-    event.dataTransfer.setData("text/plain", tile.asset.key);
-    event.dataTransfer.effectAllowed = "copy";
-    if (tile.image.classList.contains("there")) event.dataTransfer.setDragImage(tile.image, 24, 24);
+    if (tile) startDrag(tile, event);
   }
 }

@@ -8,10 +8,12 @@
 
 /** Rows are laid out for so many assets at a time, so that what comes moves nothing outside of them. */
 export const BLOCK = 100;
-const TALLEST = 1.35; // of the wish, where a few pictures can't fill their row
+const TALLEST = 1.35; // of the wish, where the last pictures of a day can't fill their row
+const UNFILLED = 0.08; // what such a row costs
 
 /**
- * Lay out one block: rows with about the same sum of shapes, so that none is left nearly empty.
+ * Lay out one block: of all ways to break it into rows that are as wide as the page, the one whose heights differ least
+ * from the wish.
  *
  * @param {number} count
  * @param {(place: number) => number} shape  width by height
@@ -21,35 +23,43 @@ const TALLEST = 1.35; // of the wish, where a few pictures can't fill their row
  * @returns {Block}
  */
 function layBlock(count, shape, width, wish, gap) {
+  const shapes = Float64Array.from({ length: count }, (_, place) => shape(place));
+  const height = (/** @type {number} */ first, /** @type {number} */ end, /** @type {number} */ sum) => (width - gap * (end - first - 1)) / sum;
+  const cost = new Float64Array(count + 1).fill(Infinity);
+  const from = new Int32Array(count + 1);
+  cost[0] = 0;
+  for (let end = 1; end <= count; end += 1) {
+    let sum = 0;
+    for (let first = end - 1; first >= 0; first -= 1) {
+      sum += shapes[first];
+      const high = height(first, end, sum);
+      if (high < wish / 2 && end - first > 1) break; // more pictures make it lower still
+      let bad = Math.log(Math.max(high, 1) / wish) ** 2;
+      if (end === count && count < BLOCK && high > wish) bad = Math.min(bad, UNFILLED);
+      if (cost[first] + bad < cost[end]) {
+        cost[end] = cost[first] + bad;
+        from[end] = first;
+      }
+    }
+  }
   const lefts = new Float64Array(count);
   const widths = new Float64Array(count);
-  let all = 0;
-  for (let place = 0; place < count; place += 1) all += shape(place);
-  const number = Math.max(1, Math.round((all * wish + (count - 1) * gap) / (width + gap)));
   /** @type {Row[]} */
   const rows = [];
+  for (let end = count; end > 0; end = from[end]) rows.unshift({ first: from[end], end, y: 0, height: 0 });
   let y = 0;
-  let first = 0;
-  let before = 0; // the sum of the shapes of the rows above
-  for (let row = 1; row <= number && first < count; row += 1) {
-    let end = first;
-    let sum = 0;
-    // As far as this row's share goes; a picture belongs where more than half of it lies.
-    while (end < count && (end === first || row === number || before + sum + shape(end) / 2 < (all * row) / number)) {
-      sum += shape(end);
-      end += 1;
-    }
-    const height = Math.min(wish * TALLEST, (width - gap * (end - first - 1)) / sum);
+  for (const row of rows) {
+    const sum = shapes.subarray(row.first, row.end).reduce((all, each) => all + each, 0);
+    const full = height(row.first, row.end, sum);
+    row.y = y;
+    row.height = row.end === count && count < BLOCK && full > wish * TALLEST ? wish : full;
     let x = 0;
-    for (let place = first; place < end; place += 1) {
+    for (let place = row.first; place < row.end; place += 1) {
       lefts[place] = x;
-      widths[place] = shape(place) * height;
+      widths[place] = shapes[place] * row.height;
       x += widths[place] + gap;
     }
-    rows.push({ first, end, y, height });
-    y += height + gap;
-    before += sum;
-    first = end;
+    y += row.height + gap;
   }
   return { rows, lefts, widths, height: y };
 }

@@ -26,6 +26,8 @@ export class Pages {
   #days = new Map();
   /** @type {Map<string, Asset[]>} the page used last comes last */
   #pages = new Map();
+  /** @type {Set<string>} pages that are shown until newer ones come */
+  #stale = new Set();
   /** @type {Map<string, Promise<void>>} */
   #loading = new Map();
   /** @type {[day: string, page: number][]} */
@@ -50,13 +52,13 @@ export class Pages {
   }
 
   /**
-   * Forget what is known of one day: assets came or went.
+   * Fetch what is known of one day anew: assets came or went. Until then it is still shown.
    *
    * @param {string} day
    */
   forget(day) {
     this.#days.delete(day);
-    for (const key of this.#pages.keys()) if (key.startsWith(`${day}/`)) this.#pages.delete(key);
+    for (const key of this.#pages.keys()) if (key.startsWith(`${day}/`)) this.#stale.add(key);
   }
 
   /**
@@ -94,7 +96,7 @@ export class Pages {
   want(places) {
     const keys = new Set(places.map(({ day, place }) => `${day.name}/${Math.floor(place / PAGE)}`));
     this.#wanted = [...keys]
-      .filter((key) => !this.#pages.has(key))
+      .filter((key) => !this.#pages.has(key) || this.#stale.has(key))
       .map((key) => /** @type {[string, number]} */ ([key.slice(0, key.lastIndexOf("/")), Number(key.slice(key.lastIndexOf("/") + 1))]));
     this.#pump();
   }
@@ -107,7 +109,7 @@ export class Pages {
    */
   async load(day, place) {
     const there = this.get(day, place);
-    if (there) return there;
+    if (there && !this.#stale.has(`${day}/${Math.floor(place / PAGE)}`)) return there;
     await this.#load(day, Math.floor(place / PAGE));
     return this.get(day, place);
   }
@@ -130,7 +132,7 @@ export class Pages {
    */
   #load(day, page) {
     const key = `${day}/${page}`;
-    if (this.#pages.has(key)) return Promise.resolve();
+    if (this.#pages.has(key) && !this.#stale.has(key)) return Promise.resolve();
     const under = this.#loading.get(key);
     if (under) return under;
     const made = this.#bring(day, page).finally(() => this.#loading.delete(key));
@@ -170,6 +172,7 @@ export class Pages {
     known.cursors[page + 1] = answer.next_cursor;
     const key = `${day}/${page}`;
     this.#pages.delete(key);
+    this.#stale.delete(key);
     this.#pages.set(key, answer.assets);
     forgetOldest(this.#pages);
     this.#changed(day, page, answer.assets);

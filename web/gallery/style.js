@@ -102,6 +102,7 @@ textarea:focus-visible { outline: 2px solid var(--ca-busy); outline-offset: 1px;
 .side-box .actions .button { flex: 0 1 auto; }
 .side-box .actions .button:not(.bare) { padding-inline: 9px; }
 .side-box .actions .bare { flex: none; }
+.small-acts { display: flex; margin-inline-start: auto; }
 .viewer-stage:focus { outline: none; }
 .side { flex: 1; min-height: 0; overflow-y: auto; padding: 2px 14px 20px; scrollbar-width: thin; }
 .details { display: grid; gap: 16px; }

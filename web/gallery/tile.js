@@ -16,9 +16,11 @@ import { showPicture } from "./media.js";
  * @property {number} index
  * @property {Asset|undefined} asset
  * @property {(() => void)|null} end  ends its picture
+ * @property {string} drawn  the index and the count that it shows
  * @property {boolean} settled  whether its picture came, or can't be shown
  */
 
+const DRAG_TYPE = "application/x-cloud-archive-asset";
 const MAX_COPY_BYTES = 30_000_000; // of an image that has no thumbnail
 
 /** @returns {Tile} */
@@ -34,7 +36,7 @@ export function buildTile() {
     el("span", { class: "star", hidden: true }, icon("heart")),
     el("span", { class: "pick" }, icon("check")),
   );
-  return { node, image, index: -1, asset: undefined, end: null, settled: false };
+  return { node, image, index: -1, asset: undefined, end: null, drawn: "", settled: false };
 }
 
 /**
@@ -65,6 +67,15 @@ export function drawTile({ node, index, asset }, count, context) {
   kind.append(icon(media === "video" ? "play" : media));
   if (media !== "image") kind.append(el("span", { text: asset.name.slice(asset.name.lastIndexOf(".") + 1).toUpperCase().slice(0, 5) }));
   if (asset.duration_seconds) length.textContent = clock(asset.duration_seconds);
+}
+
+/**
+ * @param {Tile} tile
+ * @param {number} index
+ */
+export function numberTile(tile, index) {
+  tile.index = index;
+  tile.node.id = `tile-${index}`;
 }
 
 /**
@@ -102,6 +113,20 @@ export function loadPicture(tile, client, settled) {
     tile.image.removeEventListener("load", settle);
     endPicture();
   };
+}
+
+/**
+ * Let a tile be dragged, to ComfyUI's canvas for one.
+ *
+ * @param {Tile} tile
+ * @param {DragEvent} event
+ */
+export function startDrag({ asset, image }, { dataTransfer }) {
+  if (!asset || !dataTransfer) return;
+  dataTransfer.setData(DRAG_TYPE, asset.id);
+  dataTransfer.setData("text/plain", asset.key);
+  dataTransfer.effectAllowed = "copy";
+  if (image.classList.contains("there")) dataTransfer.setDragImage(image, 24, 24);
 }
 
 /**

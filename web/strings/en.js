@@ -199,6 +199,7 @@ export const en = {
   "gallery.selection": "Selected files",
   "gallery.selected": { one: "{n} selected", other: "{n} selected" },
   "gallery.count": { one: "{n} file", other: "{n} files" },
+  "gallery.empty": "Nothing is archived yet. New files appear here by themselves; older ones can be archived under Status.",
   "gallery.noMatch": "Nothing matches this search.",
   "gallery.clear": "Clear search",
   "gallery.unreachable": "No answer from the archive. What is loaded still shows.",

@@ -199,6 +199,7 @@ export const ja = {
   "gallery.selection": "選択したファイル",
   "gallery.selected": "{n} 件を選択中",
   "gallery.count": "{n} ファイル",
+  "gallery.empty": "まだ何も保存されていません。新しいファイルは自動的にここに表示されます。以前のファイルは「状態」から保存できます。",
   "gallery.noMatch": "この検索に一致するファイルはありません。",
   "gallery.clear": "検索をクリア",
   "gallery.unreachable": "アーカイブから応答がありません。読み込み済みの内容を表示しています。",

@@ -199,6 +199,7 @@ export const zh = {
   "gallery.selection": "所选文件",
   "gallery.selected": "已选 {n} 个",
   "gallery.count": "{n} 个文件",
+  "gallery.empty": "还没有存档任何文件。新文件会自动出现在这里；较早的文件可以在“状态”中存档。",
   "gallery.noMatch": "没有符合此搜索的文件。",
   "gallery.clear": "清除搜索",
   "gallery.unreachable": "归档程序没有响应，仅显示已加载的内容。",
