@@ -74,7 +74,7 @@ def _of_file(file: str, text: str) -> Example:
 def _of_page(page: str, text: str) -> list[Example]:
     found: list[Example] = []
     for mark, language, body in _FENCE.findall(text):
-        if language in ("json", "jsonl", "sql"):
+        if language in ("json", "jsonl", "sql", "python"):
             continue  # tests/unit/project/test_docs.py and tests/unit/catalog/bucket read or run these
         kind = SYNOPSIS if mark == "commands" else language or TEXT
         # A block that goes into a directory or sets variables is one thing; elsewhere each line stands by itself.

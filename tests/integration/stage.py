@@ -100,6 +100,8 @@ class Stage:
         try:
             assert listening.wait(60)
             wait_until(lambda: engine.status().state.value == "idle", "the archive runs")
+            # Read before its job is known, of which the catalog would believe the graph.
+            wait_until(lambda: bool(_found(engine, "fox")), "the catalog knows the fox")
             engine.add_jobs([passed_job("job-1", output("a.png"))])
             wait_until(lambda: engine.catalog().wait_until_filled(0), "the catalog is filled")
             yield self
@@ -128,6 +130,10 @@ class Stage:
         except urllib.error.HTTPError as error:
             with error:
                 return error.code, error.read()
+
+
+def _found(engine: Engine, query: str) -> list[dict[str, Any]]:
+    return engine.catalog().search(query, "created_at", "desc", 10, None).assets
 
 
 def watched(arguments: list[str], root: Path, while_it_runs: Callable[[], None]) -> int:
