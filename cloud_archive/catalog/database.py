@@ -24,6 +24,8 @@ T = TypeVar("T")
 Row = tuple[Any, ...]
 _BUSY_SECONDS = 20.0
 _MAX_READERS = 4
+_CACHE_KIB = 16 * 1024  # of each connection, at the most
+_FILLING_KIB = 40 * 1024
 
 
 class CatalogDatabase:
@@ -130,6 +132,15 @@ class CatalogDatabase:
                 fold_tallies(connection)
                 return found
 
+    @contextlib.contextmanager
+    def filling(self) -> Iterator[None]:
+        """Give the writer more memory while very many rows come: their ids lie all over the index."""
+        self.change(lambda db: db.execute(f"PRAGMA cache_size={-_FILLING_KIB}") and None)
+        try:
+            yield
+        finally:
+            self.change(lambda db: db.execute(f"PRAGMA cache_size={-_CACHE_KIB}") and None)
+
     def _connect(self) -> sqlite3.Connection:
         target = f"{self.path.resolve().as_uri()}?mode=ro" if self._read_only else str(self.path)
         connection = sqlite3.connect(
@@ -141,7 +152,7 @@ class CatalogDatabase:
         )
         connection.create_function("holds_word", 2, _holds_word, deterministic=True)
         connection.execute("PRAGMA temp_store=MEMORY")
-        connection.execute("PRAGMA cache_size=-16384")
+        connection.execute(f"PRAGMA cache_size={-_CACHE_KIB}")
         connection.execute("PRAGMA mmap_size=268435456")
         return connection
 

@@ -139,7 +139,8 @@ class CatalogSync:
         read_bytes, known_bytes = 0, sum(info.size_bytes for info, _ in wanted)
         loader = Loader(self._database, self._incoming)
         decoder = SegmentDecoder() if known_bytes >= MANY_BYTES else None
-        with contextlib.closing(self._with_bodies(wanted, done, decoder)) as files:
+        filling = self._database().filling() if decoder is not None else contextlib.nullcontext()
+        with filling, contextlib.closing(self._with_bodies(wanted, done, decoder)) as files:
             try:
                 for count, (info, name, body) in enumerate(files):
                     if not may_go_on():
