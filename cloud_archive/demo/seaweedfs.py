@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib.metadata
-import itertools
 import json
 import os
 import re
@@ -28,7 +27,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -55,9 +54,9 @@ os._exit(child.wait() & 255)
 _FIRST_PORT, _PORTS = 10_000, 10_000
 # `weed mini` always expects the admin server's gRPC port at its HTTP port plus this.
 _GRPC_OFFSET = 10_000
-# Processes that choose at the same time begin at different ports, and one process never gives a port again soon.
-_PORTS_BETWEEN_PROCESSES = 137
-_chosen = itertools.count()
+# Each process chooses from blocks of its own: it holds the first port of each until it ends.
+_BLOCK_PORTS = 250
+_held_blocks: list[socket.socket] = []
 
 
 def find_weed() -> Path | None:
@@ -82,8 +81,7 @@ def free_ports(count: int, *, offset: int = 0) -> list[int]:
     """
     chosen: list[int] = []
     with contextlib.ExitStack() as held:
-        for _ in range(count * 100):
-            port = _FIRST_PORT + (os.getpid() * _PORTS_BETWEEN_PROCESSES + next(_chosen)) % _PORTS
+        for port in _own_ports:
             try:
                 for number in {port, port + offset}:
                     held.enter_context(socket.create_server(("127.0.0.1", number), reuse_port=False))
@@ -93,6 +91,22 @@ def free_ports(count: int, *, offset: int = 0) -> list[int]:
             if len(chosen) == count:
                 return chosen
     raise EmbeddedStoreFailed("No free port was found on 127.0.0.1.")
+
+
+def _ports_of_blocks() -> Iterator[int]:
+    """Yield each port once, from blocks that no other process chooses from at the same time."""
+    for first in range(_FIRST_PORT, _FIRST_PORT + _PORTS, _BLOCK_PORTS):
+        holder = socket.socket()  # never listens
+        try:
+            holder.bind(("127.0.0.1", first))
+        except OSError:
+            holder.close()
+            continue
+        _held_blocks.append(holder)
+        yield from range(first + 1, first + _BLOCK_PORTS)
+
+
+_own_ports = _ports_of_blocks()
 
 
 class EmbeddedStore:

@@ -13,7 +13,7 @@ import psutil
 import pytest
 from botocore.exceptions import ClientError
 
-from cloud_archive.demo.seaweedfs import EmbeddedStore, find_weed, free_ports
+from cloud_archive.demo.seaweedfs import _BLOCK_PORTS, EmbeddedStore, find_weed, free_ports
 from cloud_archive.demo.seaweedfs_options import Identity
 from cloud_archive.errors import EmbeddedStoreFailed
 from tests.servers import S3Server, listens, plain_client, wait_until
@@ -179,3 +179,15 @@ def test_free_ports_differ_and_leave_their_offset_free() -> None:
     assert not set(ports) & set(free_ports(5, offset=10_000)), "what was given may not listen yet"
     assert len(set(ports)) == 5
     assert not any(listens(port) or listens(port + 10_000) for port in ports)
+
+
+def test_no_two_processes_choose_from_the_same_ports() -> None:
+    """One store may be stopped while another process chooses ports for a store of its own."""
+    code = "from cloud_archive.demo.seaweedfs import free_ports; print(free_ports(1)[0])"
+    (ours,) = free_ports(1)
+    theirs = int(
+        subprocess.run(
+            [sys.executable, "-c", code], cwd=Path(__file__).parents[2], capture_output=True, check=True
+        ).stdout
+    )
+    assert theirs // _BLOCK_PORTS != ours // _BLOCK_PORTS
