@@ -272,7 +272,7 @@ def test_states_say_what_is_wrong(page: Page, library: Scene) -> None:
     expect(page.locator(f"{GALLERY} .message")).to_contain_text("CLOUD_ARCHIVE_GALLERY is off")
     library.catalog.failure = (503, "The catalog is turned off: CLOUD_ARCHIVE_CATALOG is off.")
     page.reload()
-    expect(page.locator(f"{GALLERY} .message")).to_contain_text("The catalog is off")
+    expect(page.locator(f"{GALLERY} .message")).to_contain_text("The catalog is turned off")
 
 
 @pytest.mark.parametrize("width", [260, 2560])
