@@ -177,7 +177,7 @@ class Scenario:
             process.send_signal(signal.SIGKILL)
             process.communicate()
         out, errors = self.command("watch", str(self.root), "--once")
-        resumed = re.search(r"goes on with (\d+) of (\d+) parts", errors + out)
+        resumed = re.search(r"continues with (\d+) of (\d+) parts", errors + out)
         assert self.server.read(f"{PREFIX}/killed.mp4") == body
         left = self.unfinished()
         assert not left, left
