@@ -113,6 +113,7 @@ class Jobs:
         for record in records:
             if record.job_id in added:
                 self._follow(record)
+                self._notify(record.job_id)  # its files may be proven: nobody waits for the jobs before it
         return len(added)
 
     def note_queue(self, process: str, running: Sequence[str], queued: Sequence[str]) -> None:

@@ -304,6 +304,19 @@ async def test_waiting_ends_with_the_last_proof_and_holds_no_thread(
         assert (status, body["state"]) == (200, "complete")
 
 
+async def test_an_answer_does_not_wait_for_what_is_noted_of_other_jobs(
+    caller: Caller, engine: Engine, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (root / "a.png").write_bytes(b"1")
+    await asyncio.to_thread(until, lambda: engine.status().archived_files == 1, "archived")
+    monkeypatch.setattr("cloud_archive.jobs.jobs.Jobs._refresh", lambda self, job_id: None)
+    await asyncio.to_thread(engine.add_jobs, [], {"process": PROCESS, "running": ["j"], "queued": []})
+    wait = asyncio.create_task(caller.ask("GET", "/cloud-sync/jobs/j?wait=300"))
+    await asyncio.wait([wait], timeout=0.2)
+    await asyncio.to_thread(engine.add_jobs, [passed_job("j", output("a.png"))])
+    assert (await asyncio.wait_for(wait, 60))[1]["state"] == "complete"
+
+
 async def test_waiting_for_a_job_that_is_only_announced_a_moment_later(
     caller: Caller, engine: Engine
 ) -> None:
