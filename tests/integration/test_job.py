@@ -43,7 +43,7 @@ def test_the_command_waits_and_gives_links_that_work(
 
     stage = Stage.__new__(Stage)  # its archive is ours
     stage.archive, stage.server, stage.environ = archive, archive.server, dict(archive.environ)
-    with stage.running():
+    with stage.running(has_job=False):
         from cloud_archive.api.client import running_engine
         from cloud_archive.api.routes import JOBS_PATH
 
