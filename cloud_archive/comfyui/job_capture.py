@@ -40,6 +40,7 @@ _BATCH_JOBS = 100
 _REMEMBERED_JOBS = 20_000  # twice what ComfyUI keeps
 _FIRST_READ = 64  # entries of the history; more are read where all of these are new
 _POST_SECONDS = 30.0
+_FIRST_BACKOFF = 1.0
 _LONGEST_BACKOFF = 60.0
 _PAUSE_SECONDS = 0.25  # between two reads of the queue
 _EXPECT_SECONDS = 5.0  # until a prompt that arrived is in the queue
@@ -99,8 +100,14 @@ class JobCapture:
         """Start the thread; returns at once."""
         self._thread.start()
 
-    def wake(self) -> None:
-        """Look for finished jobs soon. Cheap enough for an event loop."""
+    def wake(self, *, at_once: bool = False) -> None:
+        """Look for finished jobs soon. Cheap enough for an event loop.
+
+        Args:
+            at_once: ask an engine again that failed lately, since its state has changed.
+        """
+        if at_once:
+            self._retry_at = 0.0
         self._wake.set()
 
     def expect(self) -> None:
@@ -268,7 +275,9 @@ class JobCapture:
         """Leave this engine alone for 1, 2, 4 … 60 s; another one, started after it, is asked at once."""
         self.failures = self.failures + 1 if address == self._failed_address else 1
         self._failed_address = address
-        self._retry_at = time.monotonic() + min(_LONGEST_BACKOFF, 2.0 ** min(self.failures - 1, 6))
+        self._retry_at = time.monotonic() + min(
+            _LONGEST_BACKOFF, _FIRST_BACKOFF * 2.0 ** min(self.failures - 1, 6)
+        )
 
 
 def _call(address: tuple[int, str], body: bytes) -> tuple[int, Any]:

@@ -50,6 +50,7 @@ ASK_SECONDS = 2.0  # how long the end of ComfyUI waits for what the engine says 
 PASS_ON_SECONDS = 2.0  # how long a call about a job waits until the engine has what ComfyUI knows of it
 _AGAIN_SECONDS = 0.5  # until an engine that did not answer about a job is asked again
 _PATH_ARGUMENTS = ("id", "prompt_id")
+_TAKES_NO_JOBS = ("starting", "standby", "unavailable")
 _PIECE_BYTES = 256 * 1024
 _PASSED_HEADERS = (
     "Content-Type",
@@ -136,10 +137,11 @@ class Plugin:
         return prompt
 
     def _on_status(self, status: dict[str, Any]) -> None:
-        self._status = status
+        before, self._status = self._status.get("state"), status
         # Settings are read once: an engine that isn't configured will never keep a job.
         if self._jobs is not None and status.get("state") != "not_configured":
-            self._jobs.wake()
+            # An engine that starts or stands by takes no job: as soon as it archives, it is asked again.
+            self._jobs.wake(at_once=before in _TAKES_NO_JOBS and status.get("state") not in _TAKES_NO_JOBS)
         self._announcements.hear(status)
         # ComfyUI encodes it later; this object is never changed after it was decoded.
         self._prompt_server.send_sync(STATUS_EVENT, status)

@@ -140,14 +140,15 @@ async def test_no_job_is_kept_for_an_engine_that_is_not_configured(
         def start(self) -> None:
             pass
 
-    woken: list[JobCapture] = []
-    monkeypatch.setattr(JobCapture, "wake", lambda capture: woken.append(capture))
+    woken: list[bool] = []
+    monkeypatch.setattr(JobCapture, "wake", lambda capture, *, at_once: woken.append(at_once))
     plugin = Plugin(prompt_server, client=Started())
     plugin.start()
     plugin._on_status(bare_status("not_configured"))
     assert woken == []
-    plugin._on_status(bare_status("standby"))
-    assert len(woken) == 1
+    for state in ("starting", "standby", "idle", "uploading"):
+        plugin._on_status(bare_status(state))
+    assert woken == [False, False, True, False], "asked again at once as soon as it archives"
 
 
 async def test_a_job_that_finished_just_before_the_end_still_reaches_the_engine(

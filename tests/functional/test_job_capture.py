@@ -189,7 +189,11 @@ async def test_the_next_engine_gets_what_the_last_one_did_not_confirm(
     assert ids(last) == ["j", "k"]
 
 
-async def test_an_engine_that_fails_is_left_alone_for_a_while(setting: Setting) -> None:
+async def test_an_engine_that_fails_is_left_alone_until_its_state_changes(
+    setting: Setting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(job_capture, "_FIRST_BACKOFF", 3600.0)
+    monkeypatch.setattr(job_capture, "_LONGEST_BACKOFF", 3600.0)
     setting.queue.finish("j", outputs("a.png"))
     async with setting.engine(FakeEngine(error=CloudArchiveError("no"))) as engine:
         await setting.until(lambda: setting.capture.failures)
@@ -202,6 +206,9 @@ async def test_an_engine_that_fails_is_left_alone_for_a_while(setting: Setting) 
 
         await setting.until(read_on)
         assert len(engine.calls) == 1
+        engine.error = None
+        setting.capture.wake(at_once=True)
+        await setting.until(lambda: ids(engine) == ["j", "j"])
 
 
 async def test_one_job_that_the_engine_refuses_does_not_hold_up_the_others(
