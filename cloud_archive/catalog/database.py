@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import logging
 import sqlite3
 import threading
@@ -26,6 +27,7 @@ _BUSY_SECONDS = 20.0
 _MAX_READERS = 4
 _CACHE_KIB = 16 * 1024  # of each connection, at the most
 _FILLING_KIB = 40 * 1024
+_FILLING_THRESHOLD = 100_000  # of new objects between two looks for cycles
 
 
 class CatalogDatabase:
@@ -134,11 +136,17 @@ class CatalogDatabase:
 
     @contextlib.contextmanager
     def filling(self) -> Iterator[None]:
-        """Give the writer more memory while very many rows come: their ids lie all over the index."""
+        """Give the writer more memory while very many rows come: their ids lie all over the index.
+
+        Rows are very many objects without a cycle: Python looks for cycles among them less often.
+        """
         self.change(lambda db: db.execute(f"PRAGMA cache_size={-_FILLING_KIB}") and None)
+        threshold, *older = gc.get_threshold()
+        gc.set_threshold(_FILLING_THRESHOLD, *older)
         try:
             yield
         finally:
+            gc.set_threshold(threshold, *older)
             self.change(lambda db: db.execute(f"PRAGMA cache_size={-_CACHE_KIB}") and None)
 
     def _connect(self) -> sqlite3.Connection:

@@ -14,7 +14,7 @@ from .segment import Decoded, SegmentError
 
 READ, REPLACED, DAMAGED, NEWER = "read", "replaced", "damaged", "newer"
 _FIRST_ROWS = 1000  # in the first transaction, so that something is found soon
-_MOST_ROWS = 5000  # in one transaction: who edits waits for its end
+_MOST_ROWS = 8000  # in one transaction: who edits waits for its end
 _MOST_BYTES = 8 * 1024 * 1024  # of JSON
 _PIECE = 200  # rows between two looks at how much there is
 
