@@ -162,7 +162,9 @@ class Pipeline:
             watch.stop(deadline)
             # Files that the last scan found are settling, or are in the ledger by now.
             self._stopped_tally = replace(watch.reconciler.tally, unseen=0)
-            unsettled = {w.path: w.size_bytes for w in watch.waiting() if w.size_bytes}
+            # One that was empty at the last look may have got its bytes since.
+            sizes = {w.path: w.size_bytes or _size_now(self._root / w.path) for w in watch.waiting()}
+            unsettled = {path: size for path, size in sizes.items() if size}
         # Also while nothing is watched: an upload that a user asked for may be under way.
         if not self._pool.stop(max(0.0, deadline - time.monotonic())):
             logger.warning("Some uploads did not end in time; they continue at the next start")
@@ -318,3 +320,10 @@ class Pipeline:
             return
         self._ledger.remember(COMPARE_WITH_BUCKET, None)
         self._bucket_index = None
+
+
+def _size_now(path: Path) -> int:
+    try:
+        return path.lstat().st_size
+    except OSError:  # deleted meanwhile
+        return 0

