@@ -18,7 +18,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
 
-from ..thumbnails.maker import child_environment
+from ..child_process import start_child
 from .segment import Decoded, SegmentError, decode
 
 logger = logging.getLogger("cloud_archive.catalog")
@@ -115,14 +115,7 @@ class SegmentDecoder:
 
     def _started(self) -> subprocess.Popen[bytes]:
         if self._child is None:
-            self._child = subprocess.Popen(
-                self._command,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                env=child_environment(),
-                creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
-            )
+            self._child = start_child(self._command)
         return self._child
 
     def _end(self) -> None:

@@ -9,11 +9,12 @@ import contextlib
 import importlib.util
 import json
 import logging
-import os
 import subprocess
 import sys
 import threading
 from pathlib import Path
+
+from ..child_process import start_child
 
 logger = logging.getLogger("cloud_archive.catalog")
 
@@ -22,8 +23,6 @@ MAX_THUMBNAIL_BYTES = 512 * 1024
 FILE_SECONDS = 10.0
 IDLE_SECONDS = 30.0
 _CHILD = Path(__file__).with_name("child.py")
-_PRIVATE = ("S3_", "R2_", "AWS_", "CLOUD_ARCHIVE_", "RUNPOD_", "HF_")  # a decoder needs no secrets
-_SECRET_WORDS = ("TOKEN", "SECRET", "PASSWORD", "KEY")
 
 
 def can_decode(kind: str) -> bool:
@@ -126,14 +125,7 @@ class ThumbnailMaker:
         if self._child is not None and self._child.poll() is None:
             return self._child
         self._end()
-        self._child = subprocess.Popen(
-            self._command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env=child_environment(),
-            creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
-        )
+        self._child = start_child(self._command)
         return self._child
 
     def _start_idle_timer(self) -> None:
@@ -168,12 +160,3 @@ class ThumbnailMaker:
         except subprocess.TimeoutExpired:
             child.kill()
             child.wait()
-
-
-def child_environment() -> dict[str, str]:
-    """Return the environment without secrets: for a child that reads what strangers wrote."""
-    return {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith(_PRIVATE) and not any(word in name.upper() for word in _SECRET_WORDS)
-    }

@@ -1,0 +1,36 @@
+"""Start the child processes that decode what strangers wrote."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Sequence
+
+_PRIVATE = ("S3_", "R2_", "AWS_", "CLOUD_ARCHIVE_", "RUNPOD_", "HF_")
+_SECRET_WORDS = ("TOKEN", "SECRET", "PASSWORD", "KEY")
+
+
+def start_child(command: Sequence[str]) -> subprocess.Popen[bytes]:
+    """Start `command` with pipes for its input and output, at this process's priority and without its secrets.
+
+    What the child writes to standard error is discarded. On Windows no console window opens.
+
+    Raises:
+        OSError: it can't be started.
+    """
+    return subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env=_environment_without_secrets(),
+        creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
+    )
+
+
+def _environment_without_secrets() -> dict[str, str]:
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(_PRIVATE) and not any(word in name.upper() for word in _SECRET_WORDS)
+    }
