@@ -6,6 +6,8 @@ import os
 import subprocess
 from collections.abc import Sequence
 
+from ..redaction import redact
+
 _PRIVATE = ("S3_", "R2_", "AWS_", "CLOUD_ARCHIVE_", "RUNPOD_", "HF_")
 _SECRET_WORDS = ("TOKEN", "SECRET", "PASSWORD", "KEY")
 
@@ -32,5 +34,7 @@ def _environment_without_secrets() -> dict[str, str]:
     return {
         name: value
         for name, value in os.environ.items()
-        if not name.startswith(_PRIVATE) and not any(word in name.upper() for word in _SECRET_WORDS)
+        if not name.startswith(_PRIVATE)
+        and not any(word in name.upper() for word in _SECRET_WORDS)
+        and redact(value, ()) == value  # such as a proxy's URL with a password
     }
