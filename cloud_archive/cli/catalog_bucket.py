@@ -81,7 +81,7 @@ def sync(directory: Dir = None, json: Json = False) -> None:
         "files": result.files,
         "rows": result.rows,
         "left": result.left,
-        "troubles": list(result.troubles),
+        "troubles": result.troubles,
         "assets": assets,
     }
     if json:

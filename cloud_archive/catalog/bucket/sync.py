@@ -13,7 +13,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -58,7 +58,7 @@ class SyncResult:
     rows: int = 0
     left: int = 0
     replaced: int = 0
-    troubles: tuple[str, ...] = ()
+    troubles: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,11 +76,22 @@ class SyncProgress:
         return round((self.known_bytes - self.read_bytes) / row_bytes)
 
 
+Listed = tuple[ObjectInfo, FileName]
+
+
 class Body(NamedTuple):
     """A small file as it lies in the bucket, and decoded where a process of its own did that."""
 
     data: bytes
     decoded: tuple[list[dict[str, Any]], Decoded] | None
+
+
+class _File(NamedTuple):
+    """A file to read, and its bytes on their way; None: it is too large for that."""
+
+    info: ObjectInfo
+    name: FileName
+    body: Future[Body] | None
 
 
 class CatalogSync:
@@ -133,24 +144,23 @@ class CatalogSync:
         self._forget_newer()
         failures: list[StoreError] = []
         wanted = self._unread(self._listed(recent, failures))
-        result = SyncResult()
-        troubles: list[str] = []
-        done: set[str] = set()
         read_bytes, known_bytes = 0, sum(info.size_bytes for info, _ in wanted)
         loader = Loader(self._database, self._incoming)
         decoder = SegmentDecoder() if known_bytes >= MANY_BYTES else None
+        current = _Pass(self._store, loader, decoder)
+        result = current.result
         filling = self._database().filling() if decoder is not None else contextlib.nullcontext()
-        with filling, contextlib.closing(self._with_bodies(wanted, done, decoder)) as files:
+        with filling, contextlib.closing(current.fetch(wanted)) as files:
             try:
-                for count, (info, name, body) in enumerate(files):
+                for count, file in enumerate(files):
                     if not may_go_on():
                         result.left = len(wanted) - count
                         break
                     on_progress(loader.files, len(wanted))
                     if loader.rows != self.progress.rows or not count:  # rows count once they are committed
                         self.progress = SyncProgress(loader.rows, read_bytes, known_bytes)
-                    self._read(info, name, body, decoder, loader, result, troubles, done)
-                    read_bytes += info.size_bytes
+                    current.read(file)
+                    read_bytes += file.info.size_bytes
             finally:
                 if decoder is not None:
                     decoder.close()
@@ -158,7 +168,7 @@ class CatalogSync:
         self.progress = SyncProgress()
         if failures:
             raise _explained(failures[0]) from failures[0]
-        result.files, result.rows, result.troubles = loader.files, loader.rows, tuple(troubles)
+        result.files, result.rows = loader.files, loader.rows
         return result
 
     def _forget_newer(self) -> None:
@@ -175,7 +185,7 @@ class CatalogSync:
             lambda db: db.execute("DELETE FROM bucket_files WHERE state = ?", (DAMAGED,)) and None
         )
 
-    def _listed(self, recent: bool, failures: list[StoreError]) -> Iterator[tuple[ObjectInfo, FileName]]:
+    def _listed(self, recent: bool, failures: list[StoreError]) -> Iterator[Listed]:
         """Yield the catalog's files. A listing that breaks off ends it, and is added to `failures`."""
         if recent:
             now = self._clock()
@@ -193,9 +203,9 @@ class CatalogSync:
         except StoreError as error:
             failures.append(error)
 
-    def _unread(self, listed: Iterable[tuple[ObjectInfo, FileName]]) -> list[tuple[ObjectInfo, FileName]]:
+    def _unread(self, listed: Iterable[Listed]) -> list[Listed]:
         """Return those that were not read yet, the newest first."""
-        unread: list[tuple[ObjectInfo, FileName]] = []
+        unread: list[Listed] = []
         left = iter(listed)
         while page := list(islice(left, 500)):
             marks = ", ".join("?" * len(page))
@@ -206,92 +216,92 @@ class CatalogSync:
             unread += [one for one in page if one[1].text not in names]
         return sorted(unread, key=lambda one: one[1].order, reverse=True)
 
-    def _with_bodies(
-        self,
-        wanted: Sequence[tuple[ObjectInfo, FileName]],
-        done: set[str],
-        decoder: SegmentDecoder | None,
-    ) -> Generator[tuple[ObjectInfo, FileName, Future[Body] | None], None, None]:
-        """Give each file with its bytes on their way; None: it is too large for that."""
-        ahead: deque[tuple[ObjectInfo, FileName, Future[Body] | None]] = deque()
+
+class _Pass:
+    """What belongs to one pass: reads file after file, and counts in `result` what became of each.
+
+    Args:
+        decoder: decodes files in another process; None: they are decoded here.
+    """
+
+    def __init__(self, store: ObjectStore, loader: Loader, decoder: SegmentDecoder | None) -> None:
+        self.result = SyncResult()
+        self._store = store
+        self._loader = loader
+        self._decoder = decoder
+        self._replaced: set[str] = set()  # names of files whose rows a month's file has brought
+
+    def fetch(self, wanted: Sequence[Listed]) -> Generator[_File, None, None]:
+        """Give each file that nothing has replaced, with its bytes on their way."""
+        ahead: deque[_File] = deque()
         left = iter(wanted)
         with ThreadPoolExecutor(_PARALLEL, thread_name_prefix="cloud-archive-sync") as pool:
             try:
                 while True:
                     for info, name in islice(left, _AHEAD - len(ahead)):
-                        if name.text in done:
+                        if name.text in self._replaced:
                             continue
                         small = info.size_bytes <= _MAX_AHEAD_BYTES
-                        ahead.append((info, name, pool.submit(self._fetch, info, decoder) if small else None))
+                        ahead.append(_File(info, name, pool.submit(self._body, info) if small else None))
                     if not ahead:
                         return
                     one = ahead.popleft()
-                    if one[1].text not in done:
+                    if one.name.text not in self._replaced:
                         yield one
             finally:
-                for *_, body in ahead:
-                    if body is not None:
-                        body.cancel()
+                for one in ahead:
+                    if one.body is not None:
+                        one.body.cancel()
 
-    def _fetch(self, info: ObjectInfo, decoder: SegmentDecoder | None) -> Body:
+    def _body(self, info: ObjectInfo) -> Body:
         data = b"".join(self._store.read(info.key, info.size_bytes))
-        return Body(data, None if decoder is None else decoder.decode(data))
+        return Body(data, None if self._decoder is None else self._decoder.decode(data))
 
-    def _load(
-        self,
-        info: ObjectInfo,
-        name: FileName,
-        body: Future[Body] | None,
-        decoder: SegmentDecoder | None,
-        loader: Loader,
-    ) -> Decoded:
+    def read(self, file: _File) -> None:
+        """Add a file's rows to the catalog; a file that can't be read becomes one of `result.troubles`.
+
+        Raises:
+            StoreError: the store would refuse every other file too.
+            CatalogError: the local catalog can't be written.
+        """
+        info, name, _ = file
+        try:
+            limit = MAX_MONTH_BYTES if name.kind == MONTHS else MAX_SEGMENT_BYTES
+            if info.size_bytes > limit:
+                self._loader.refuse(name, SegmentError(f"it is larger than {limit // 1024**2} MiB"))
+            self._replaced.update(self._load(file).replaces)
+        except SegmentError as error:
+            self.result.troubles.append(f"{name.text} is left out: {error}.")
+            logger.warning("The catalog's file %s is left out: %s.", info.key, error)
+        except StoreError as error:
+            if error.status == 404:
+                self.result.replaced += 1  # by a month's file, which the next listing shows
+                return
+            if is_denied(error) or concerns_every_request(error):
+                raise _explained(error) from error
+            self.result.left += 1
+            self.result.troubles.append(f"{name.text} can't be read now: {error}")
+
+    def _load(self, file: _File) -> Decoded:
+        info, name, body = file
         found = Decoded()
         size = info.size_bytes
         if body is not None:
             try:
                 fetched = body.result()
             except SegmentError as error:
-                loader.refuse(name, error)
+                self._loader.refuse(name, error)
             if fetched.decoded is not None:
-                loader.add_decoded(name, *fetched.decoded)
+                self._loader.add_decoded(name, *fetched.decoded)
                 return fetched.decoded[1]
-            loader.add(name, decode([fetched.data], found, size_bytes=size), found)
-        elif decoder is not None and size <= _MAX_STREAMED_BYTES:
+            self._loader.add(name, decode([fetched.data], found, size_bytes=size), found)
+        elif self._decoder is not None and size <= _MAX_STREAMED_BYTES:
             data = b"".join(self._store.read(info.key, size))
-            with contextlib.closing(decoder.stream(data, found)) as rows:
-                loader.add(name, rows, found)
+            with contextlib.closing(self._decoder.stream(data, found)) as rows:
+                self._loader.add(name, rows, found)
         else:
-            loader.add(name, decode(self._store.read(info.key, size), found, size_bytes=size), found)
+            self._loader.add(name, decode(self._store.read(info.key, size), found, size_bytes=size), found)
         return found
-
-    def _read(
-        self,
-        info: ObjectInfo,
-        name: FileName,
-        body: Future[Body] | None,
-        decoder: SegmentDecoder | None,
-        loader: Loader,
-        result: SyncResult,
-        troubles: list[str],
-        done: set[str],
-    ) -> None:
-        try:
-            limit = MAX_MONTH_BYTES if name.kind == MONTHS else MAX_SEGMENT_BYTES
-            if info.size_bytes > limit:
-                loader.refuse(name, SegmentError(f"it is larger than {limit // 1024**2} MiB"))
-            found = self._load(info, name, body, decoder, loader)
-            done |= set(found.replaces)
-        except SegmentError as error:
-            troubles.append(f"{name.text} is left out: {error}.")
-            logger.warning("The catalog's file %s is left out: %s.", info.key, error)
-        except StoreError as error:
-            if error.status == 404:
-                result.replaced += 1  # by a month's file, which the next listing shows
-                return
-            if is_denied(error) or concerns_every_request(error):
-                raise _explained(error) from error
-            result.left += 1
-            troubles.append(f"{name.text} can't be read now: {error}")
 
 
 def _explained(error: StoreError) -> StoreError:

@@ -73,7 +73,7 @@ def test_what_goes_wrong_is_shown_and_tried_again(passes: Passes) -> None:
     passes.work = fail
     follower.run_pass()
     assert follower.status()["trouble"] == "no room on the disk"
-    passes.work = lambda: SyncResult(files=1, left=2, troubles=("one can't be read now",))
+    passes.work = lambda: SyncResult(files=1, left=2, troubles=["one can't be read now"])
     follower.run_pass()
     assert follower.status()["trouble"] == "one can't be read now"
     passes.work = SyncResult

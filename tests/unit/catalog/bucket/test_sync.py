@@ -102,7 +102,7 @@ def test_a_new_machine_finds_what_others_wrote(store: MemoryStore, other: Other)
     write(store, [put("out/a.png", mtime_ns=5, **facts), put("out/b.mp4")])
     write(store, [put("out/c.png", machine="pod-2")], machine="pod-2")
     result = other.sync.sync()
-    assert (result.files, result.rows, result.left, result.troubles) == (2, 3, 0, ())
+    assert (result.files, result.rows, result.left, result.troubles) == (2, 3, 0, [])
     fox, video, third = other.found()
     assert (fox["key"], fox["machine"], fox["job_id"], fox["width"], fox["sha256"]) == (
         "out/a.png", "pod-1", "j", 8, SHA
@@ -318,7 +318,7 @@ def test_damaged_and_newer_files_are_named_and_stop_nothing(store: MemoryStore, 
     assert len(other.troubles()) == 5
     assert any("version 7" in trouble for trouble in other.troubles())
     # A later start tries the newer one again, and a sync that is asked for the damaged ones too.
-    assert other.sync.sync().troubles == ()
+    assert other.sync.sync().troubles == []
     again = CatalogSync(lambda: other.database, store, FOLDER, BUCKET, clock=lambda: NOW)
     assert len(again.sync().troubles) == 1
     again.forget_damaged()
