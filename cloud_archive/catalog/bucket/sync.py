@@ -154,7 +154,7 @@ class CatalogSync:
             try:
                 for count, file in enumerate(files):
                     if not may_go_on():
-                        result.left = len(wanted) - count
+                        result.left += len(wanted) - count
                         break
                     on_progress(loader.files, len(wanted))
                     if loader.rows != self.progress.rows or not count:  # rows count once they are committed

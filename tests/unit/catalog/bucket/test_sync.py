@@ -410,6 +410,16 @@ def test_a_stopped_sync_goes_on_later(store: MemoryStore, other: Other) -> None:
     assert other.sync.sync().files == 4
 
 
+def test_a_file_that_failed_before_a_sync_was_stopped_is_left_too(store: MemoryStore, other: Other) -> None:
+    names = [write(store, [put(f"out/{number}.png")], now=NOW + number) for number in range(3)]
+    store.on_call = lambda operation, key: (
+        refuse("SlowDown", 503, key) if key == FOLDER.key(names[2]) else None
+    )
+    turns = itertools.count()
+    result = other.sync.sync(may_go_on=lambda: next(turns) < 2)
+    assert (result.files, result.left) == (1, 2)
+
+
 def test_edits_apply_to_an_asset_that_comes_later(store: MemoryStore, other: Other) -> None:
     write(store, [edit("out/a.png", NOW, hidden=True, rating=2)])
     other.sync.sync()
