@@ -43,12 +43,11 @@ class FreeingLoop:
     ) -> None:
         self._session = session
         self._on_event = on_event
-        limits = free_limits(settings)
         self._cleaner = LocalCleaner(
             ledger,
             store,
             root,
-            limits,
+            Limits.of_settings(settings),
             has_writer=has_writer,
             clock=time.time,
             on_freed=self._on_freed,
@@ -73,11 +72,6 @@ class FreeingLoop:
 
     def _on_freed(self, freed: FreedFile) -> None:
         self._on_event(LocalFileFreed(freed.size_bytes))
-
-
-def free_limits(settings: Settings) -> Limits:
-    """Return when the settings ask to delete a local file."""
-    return Limits(settings.delete_local_after_seconds, settings.min_free_disk_bytes, age_from_archiving=True)
 
 
 def _unproven_notice(report: FreeReport) -> str:

@@ -1,18 +1,16 @@
-"""The command `cloud-archive`: one file for each command in `commands/`; here is what they share.
+"""The command `cloud-archive`: its parser, built from the commands in the other files of this package.
 
 Exit status: 0 all done, 1 something failed (each failure on standard error with its cause), 2 wrong usage or
-settings. Every error is a sentence. What a command needs is imported when it runs, so that `--help` is quick.
+settings. Every error is a sentence. A command imports what it needs when it runs, so that `--help` is quick.
 """
 
 from __future__ import annotations
 
 import functools
-import re
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from typer.core import TyperCommand
 
 from .. import __version__
 from ..terminal import print_line
@@ -29,6 +27,7 @@ from .search import register as register_search
 from .share import register as register_share
 from .start import exit_status
 from .status import register as register_running
+from .typer_classes import CommandGroup
 from .upload import register as register_upload
 from .verify import register as register_verify
 from .watch import register as register_watch
@@ -53,23 +52,9 @@ _REGISTER = (
 )
 
 
-class _Command(TyperCommand):
-    """A command whose help leaves out the Python types of its arguments, such as `<list[Path]>`."""
-
-    def get_help(self, ctx: Any) -> str:
-        return re.sub(r"(?<=\S) <[a-z][\w\[\], ]*>(?=  |$)", "", super().get_help(ctx), flags=re.MULTILINE)
-
-
-class _Commands(typer.Typer):
-    """Registers every command as a `_Command`."""
-
-    def command(self, name: str | None = None, **options: Any) -> Callable[[Any], Any]:
-        return super().command(name, cls=_Command, **options)
-
-
 def build_app() -> typer.Typer:
     """Return the application with every command and the completion for shells."""
-    app = _Commands(
+    app = CommandGroup(
         name="cloud-archive",
         no_args_is_help=True,
         rich_markup_mode=None,
@@ -84,7 +69,7 @@ def build_app() -> typer.Typer:
 
 @functools.cache
 def _command() -> Callable[..., object]:
-    """Return the application as a command; building it takes a tenth of a second."""
+    """Return the application as a function, built once because that takes a tenth of a second."""
     return typer.main.get_command(build_app())
 
 

@@ -15,6 +15,7 @@ from .catalog_bucket import register_bucket_commands, writable_catalog
 from .catalog_view import Dir, catalog_of
 from .common import archive_root, reading_scope
 from .options import Json
+from .typer_classes import CommandGroup
 
 if TYPE_CHECKING:
     from ..catalog.bucket.copy import BucketCatalog
@@ -23,20 +24,16 @@ if TYPE_CHECKING:
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    group = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
-    group.command("status")(status)
-    group.command("rebuild")(rebuild)
+    group = CommandGroup(no_args_is_help=True, rich_markup_mode=None)
+    group.command("status", short_help="Show how many files the catalog holds.")(status)
+    group.command("rebuild", short_help="Add the files in the bucket that the catalog lacks.")(rebuild)
     register_bucket_commands(group)
-    app.add_typer(
-        group,
-        name="catalog",
-        short_help="What the catalog holds; rebuild it from the bucket.",
-        help="Show what the catalog holds; rebuild it from the bucket.",
-    )
+    about = "Show, load, rebuild, merge, export or query the catalog, which knows how each file was made."
+    app.add_typer(group, name="catalog", short_help="Show, rebuild, export or query the catalog.", help=about)
 
 
 def status(directory: Dir = None, json: Json = False) -> None:
-    """Show how many files the catalog holds, and how many it has not read yet."""
+    """Show how many files the catalog holds, and of how many it does not know yet how they were made."""
     from ..catalog.bucket.sync import file_troubles
     from ..catalog.bucket.tables import unwritten_rows
     from ..catalog.catalog import database_status
@@ -67,9 +64,10 @@ def rebuild(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what it would cost.")] = False,
     json: Json = False,
 ) -> None:
-    """List the bucket below the prefix, and read by ranges what the catalog lacks.
+    """Add the files in the bucket that the catalog lacks, and read how they were made.
 
-    First says how many requests that takes. What the catalog knows already is not read again; an engine may run.
+    Lists the objects below the prefix, says how many requests the rest takes, and reads only the parts of each file
+    that hold its metadata. What the catalog knows already is not read again. An archive may run meanwhile.
     """
     from ..catalog.reading import AssetReader
     from ..catalog.rebuild import AT_ONCE, plan_rebuild

@@ -1,4 +1,4 @@
-"""`catalog sync`, `compact`, `export` and `sql`: the catalog in the bucket, and what other programs make of it."""
+"""`catalog sync`, `compact`, `export` and `sql`: the catalog in the bucket, and its rows for other programs."""
 
 from __future__ import annotations
 
@@ -64,9 +64,9 @@ def writable_catalog(directory: Path | None) -> Iterator[BucketCatalog]:
 
 
 def sync(directory: Dir = None, json: Json = False) -> None:
-    """Read what other machines wrote: all of it, the newest first. An engine may run.
+    """Read all that other machines wrote into the bucket's catalog, the newest first.
 
-    Files that were damaged are tried again.
+    Catalog files that were damaged are read again. An archive may run meanwhile.
     """
     with writable_catalog(directory) as opened, Progress(is_terminal(sys.stderr), "Reading") as progress:
         syncing = opened.syncing()
@@ -98,13 +98,13 @@ def sync(directory: Dir = None, json: Json = False) -> None:
 def compact(
     month: Annotated[str | None, typer.Option("--month", metavar="YYYY-MM", help="Only this month.")] = None,
     delete: Annotated[
-        bool, typer.Option("--delete", help="Delete the files that are replaced; needs s3:DeleteObject.")
+        bool, typer.Option("--delete", help="Delete the merged files; needs s3:DeleteObject.")
     ] = False,
     json: Json = False,
 ) -> None:
-    """Join the small files of each month into one. Nothing is changed; without --delete, nothing is removed.
+    """Merge the small catalog files of each month in the bucket into one.
 
-    Machines may continue to write, and two may compact at once.
+    The merged files stay, unless --delete. Other machines may write and compact meanwhile.
     """
     from ..catalog.bucket.compaction import compact_month, delete_replaced, months_in
     from ..catalog.bucket.names import CatalogFolder
@@ -154,7 +154,7 @@ def export(
     directory: Dir = None,
     json: Json = False,
 ) -> None:
-    """Write every asset, one row each with friendly columns, into a directory or into the bucket."""
+    """Write one row for each file in the catalog, with simple columns, into a directory or into the bucket."""
     from ..catalog.export import export_jsonl, export_parquet
 
     if jsonl == parquet:
@@ -171,7 +171,7 @@ def export(
 
 
 def _uploaded(files: list[Path]) -> list[str]:
-    """Put files below the catalog's folder; returns their keys."""
+    """Upload files below the catalog's folder. Returns their keys."""
     from ..catalog.bucket.names import CatalogFolder, new_ulid
     from ..catalog.bucket.objects import PACK_TYPE, write_proven
 
@@ -188,11 +188,11 @@ def _uploaded(files: list[Path]) -> list[str]:
 
 
 def sql(
-    statement: Annotated[str, typer.Argument(metavar="SELECT…", show_default=False)],
+    statement: Annotated[str, typer.Argument(metavar="SELECT…", help="A SELECT statement.")],
     directory: Dir = None,
     json: Json = False,
 ) -> None:
-    """Ask the catalog with SQL: the view `assets` has one row for each file. Needs DuckDB (extra `analytics`)."""
+    """Query the catalog with SQL: the view `assets` has one row for each file. Needs DuckDB (extra `analytics`)."""
     from ..catalog.export import run_sql
 
     with catalog_of(directory) as database, tempfile.TemporaryDirectory(prefix="cloud-archive-") as scratch:

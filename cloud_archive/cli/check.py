@@ -21,7 +21,10 @@ def register(app: typer.Typer) -> None:
 
 
 def check(json: Json = False) -> None:
-    """Try settings, network, keys and rights in turn, and say what to do about what does not work."""
+    """Test settings, network, access key and rights in turn. Each failure has its cause and its cure.
+
+    Exit status 0: files can be archived; 1: they can't; 2: the settings are wrong.
+    """
     from ..config.settings import load_settings
     from ..maintenance.check import has_no_failure, run_check
 

@@ -1,4 +1,4 @@
-"""`compact`: a smaller ledger; of old files only that they are archived stays known."""
+"""`compact`: shrink the ledger to fingerprints of the files that were archived long ago."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .options import Directory, Json
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command("compact", short_help="Make the ledger smaller; dry run unless --yes.")(compact)
+    app.command("compact", short_help="Shrink the ledger; dry run unless --yes.")(compact)
 
 
 def compact(
@@ -26,12 +26,15 @@ def compact(
         str,
         typer.Option("--older-than", metavar="AGE", help="Only files archived longer ago, such as 365d."),
     ] = "365d",
-    yes: Annotated[bool, typer.Option("--yes", help="Do it.")] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Shrink it. Default: only show what would be done.")
+    ] = False,
     json: Json = False,
 ) -> None:
-    """Make the ledger smaller: of files that were archived long ago only that they are stays known.
+    """Shrink the ledger of DIR: keep only a fingerprint of each file that was archived long ago.
 
-    They are not uploaded again, and `restore` finds them in the bucket; `verify` and `report` no longer count them.
+    These files are not uploaded again, and `restore` finds them in the bucket. `verify` and `report` no longer count
+    them.
     """
     from ..ledger.history import compact as run
     from ..ledger.history import compactable, vacuum
@@ -39,7 +42,7 @@ def compact(
 
     seconds = age_seconds("--older-than", older_than)
     if seconds is None:
-        raise WrongUsage("--older-than off leaves everything as it is.")
+        raise WrongUsage("--older-than off would compact nothing: give an age, such as 365d.")
     root = needed_root(directory)
     path = ledger_path(root)
     with ledger_of(root, needed=True) as ledger:

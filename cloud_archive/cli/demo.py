@@ -1,4 +1,4 @@
-"""`demo`: see it work, without an account and without any setting."""
+"""`demo`: archive sample outputs to an S3 server on this machine, without an account or settings."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ def demo(
     ] = False,
     json: Json = False,
 ) -> None:
-    """Watch it work: an S3 server of its own, sample outputs, a live table, the dashboard.
+    """See it work: archives sample outputs to an S3 server of its own, with a live table and the dashboard.
 
-    Nothing needs to be set up, no setting of yours is used, and nothing leaves this machine.
+    Nothing needs to be set up, none of your settings is used, and nothing leaves this machine.
     """
     from ..demo.demo import explain_missing_store, run_demo
 

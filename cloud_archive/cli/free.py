@@ -1,4 +1,4 @@
-"""`free`: remove local files that are archived and proven in the bucket at this moment."""
+"""`free`: remove local files right after proving that the bucket holds them."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from .options import Directory, Json
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from ..config.settings import Settings
     from ..ledger.ledger import Ledger
     from ..maintenance.free import FreeReport, Limits
 
@@ -30,43 +31,37 @@ def free(
     directory: Directory = None,
     older_than: Annotated[
         str | None,
-        typer.Option("--older-than", metavar="AGE", help="Instead of CLOUD_ARCHIVE_DELETE_LOCAL_AFTER."),
+        typer.Option(
+            "--older-than", metavar="AGE", help="Remove files that were modified longer ago, such as 7d."
+        ),
     ] = None,
     min_free: Annotated[
-        str | None, typer.Option("--min-free", metavar="SIZE", help="Instead of CLOUD_ARCHIVE_MIN_FREE_DISK.")
+        str | None,
+        typer.Option(
+            "--min-free", metavar="SIZE", help="Remove files until SIZE of the disk is free, such as 20GB."
+        ),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be removed.")] = False,
     json: Json = False,
 ) -> None:
-    """Remove files of DIR that are archived and proven in the bucket at this moment, oldest first.
+    """Remove archived files from DIR, the oldest first, each right after proving that the bucket holds its bytes.
 
-    Never a file younger than an hour, and none that changed since it was archived. `--older-than` counts from a
-    file's modification time; CLOUD_ARCHIVE_DELETE_LOCAL_AFTER counts from its archiving, where that is later.
+    Files stay if they are younger than an hour or changed since they were archived. Without --older-than and
+    --min-free, CLOUD_ARCHIVE_DELETE_LOCAL_AFTER and CLOUD_ARCHIVE_MIN_FREE_DISK apply; that age counts from a file's
+    archiving, if that was later than its modification.
     """
     from ..intake.open_files import has_writer
     from ..ledger.known_root import KnownRoot
-    from ..maintenance.free import Limits, LocalCleaner
+    from ..maintenance.free import LocalCleaner
 
     root = needed_root(directory)
     settings = settings_now()
-    given = older_than is not None or min_free is not None
-    limits = (
-        Limits(age_seconds("--older-than", older_than), size_bytes("--min-free", min_free))
-        if given
-        else Limits(
-            settings.delete_local_after_seconds, settings.min_free_disk_bytes, age_from_archiving=True
-        )
-    )
-    if limits.is_off:
-        raise WrongUsage(
-            "Give --older-than AGE or --min-free SIZE to say what to delete, or set"
-            " CLOUD_ARCHIVE_DELETE_LOCAL_AFTER or CLOUD_ARCHIVE_MIN_FREE_DISK."
-        )
+    limits = _limits(older_than, min_free, settings)
     if not root.is_dir():
         raise WrongUsage(f"The directory {root} does not exist.")
     with ledger_of(root, needed=True) as ledger, bucket(settings) as store:
         assert ledger is not None
-        freer = LocalCleaner(
+        cleaner = LocalCleaner(
             ledger,
             store,
             root,
@@ -75,7 +70,7 @@ def free(
             clock=time.time,
             check_root=KnownRoot(root, ledger).check,
         )
-        report = freer.run_once(dry_run=dry_run)
+        report = cleaner.run_once(dry_run=dry_run)
         why = "" if report.freed or report.kept or report.unproven else _why_nothing(ledger, limits, root)
     for path in report.unproven:
         print_error(make_printable(f"{path}: kept, because the bucket does not hold the archived bytes."))
@@ -86,6 +81,22 @@ def free(
         if why:
             print_line(why)
     raise typer.Exit(EXIT_FAILED if report.unproven else EXIT_DONE)
+
+
+def _limits(older_than: str | None, min_free: str | None, settings: Settings) -> Limits:
+    """Return what to free: as the options say, else as the settings say. Raises WrongUsage where neither does."""
+    from ..maintenance.free import Limits
+
+    if older_than is None and min_free is None:
+        limits = Limits.of_settings(settings)
+    else:
+        limits = Limits(age_seconds("--older-than", older_than), size_bytes("--min-free", min_free))
+    if limits.is_off:
+        raise WrongUsage(
+            "Give --older-than AGE or --min-free SIZE to say what to remove, or set"
+            " CLOUD_ARCHIVE_DELETE_LOCAL_AFTER or CLOUD_ARCHIVE_MIN_FREE_DISK."
+        )
+    return limits
 
 
 def _why_nothing(ledger: Ledger, limits: Limits, root: Path) -> str:

@@ -1,4 +1,4 @@
-"""`job`: what became of one job of ComfyUI."""
+"""`job`: what happened to the files of one ComfyUI job."""
 
 from __future__ import annotations
 
@@ -40,16 +40,17 @@ def job(
             "--wait",
             metavar="SECONDS",
             callback=seconds_up_to(_LONGEST),
-            help="Wait until each file is proven or has failed.",
+            show_default=False,
+            help="Wait until each file is proven or has failed; default: 0.",
         ),
     ] = 0.0,
     urls: Annotated[bool, typer.Option("--urls", help="Also print links to the files.")] = False,
     directory: Dir = None,
     json: Json = False,
 ) -> None:
-    """Show the state of a job, and each file that it wrote, with its key. Exit status 0 only where it is complete.
+    """Show the state of a job, and the files that it wrote, each with its key.
 
-    Without a directory: the files that the bucket's catalog knows of it.
+    Without a directory, the answer comes from the bucket's catalog. Exit status 0: the job is complete; 1: it is not.
     """
     from ..api.client import running_engine
 

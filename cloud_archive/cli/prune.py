@@ -1,4 +1,4 @@
-"""`prune`: delete old objects of this prefix; shows what would go until `--yes` says so."""
+"""`prune`: delete old objects below the prefix; a dry run unless `--yes`."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ _NOTHING_GOES = "Nothing is deleted. Fix this and try again, or add --favorites 
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command("prune", short_help="Delete old objects of this prefix; dry run unless --yes.")(prune)
+    app.command("prune", short_help="Delete old objects below the prefix; dry run unless --yes.")(prune)
 
 
 def prune(
@@ -57,21 +57,19 @@ def prune(
     keep_bytes: _KeepBytes = None,
     prefix: Annotated[str | None, typer.Option("--prefix", metavar="P", help="Only keys below P.")] = None,
     everything: Annotated[
-        bool, typer.Option("--all", help="Also what other programs wrote below the prefix.")
+        bool, typer.Option("--all", help="Also delete what other programs wrote below the prefix.")
     ] = False,
-    favorites: Annotated[
-        bool, typer.Option("--favorites", help="Also delete favourites, which are kept otherwise.")
-    ] = False,
+    favorites: Annotated[bool, typer.Option("--favorites", help="Also delete favourites.")] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only show what would be deleted (the default).")
     ] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Delete it.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Delete these objects.")] = False,
     json: Json = False,
 ) -> None:
-    """Delete old objects of this prefix from the bucket. Needs the right to delete, which archiving does not.
+    """Delete old objects below the prefix from the bucket. Needs the right s3:DeleteObject; archiving does not.
 
-    Only objects that Cloud Archive wrote, unless --all. Favourites of all machines stay, unless --favorites.
-    Local files stay, and are not uploaded again.
+    Objects that other programs wrote stay, unless --all. Favourites of all machines stay, unless --favorites. Local
+    files stay, and are not uploaded again.
     """
     from ..maintenance.prune import plan_prune
     from ..maintenance.prune import prune as run

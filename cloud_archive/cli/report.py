@@ -1,4 +1,4 @@
-"""`report`: files and bytes over time, and what they cost."""
+"""`report`: files and bytes over time, and their monthly cost."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NO_MODEL = "(none known)"
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command("report", short_help="Files and bytes over time, and their cost per month.")(report)
+    app.command("report", short_help="Show files and bytes over time, and their monthly cost.")(report)
 
 
 def report(
@@ -35,15 +35,18 @@ def report(
         bool, typer.Option("--bucket", help="Count what is in the bucket instead of the ledger.")
     ] = False,
     prefix: Annotated[
-        str | None, typer.Option("--prefix", metavar="P", help="With --bucket: below P.")
+        str | None, typer.Option("--prefix", metavar="P", help="With --bucket: only keys below P.")
     ] = None,
     prices: Annotated[
-        Path | None, typer.Option("--prices", metavar="FILE", help="Another table of prices (JSON).")
+        Path | None,
+        typer.Option(
+            "--prices", metavar="FILE", help="A table of prices (JSON) instead of the built-in one."
+        ),
     ] = None,
-    csv: Annotated[bool, typer.Option("--csv", help="The lines as CSV.")] = False,
+    csv: Annotated[bool, typer.Option("--csv", help="Print the lines as CSV.")] = False,
     json: Json = False,
 ) -> None:
-    """Show files and bytes by day, month, type, folder or model, and the monthly cost at R2, S3, GCS and B2."""
+    """Show archived files and bytes by time, type, folder or model, and their monthly cost at R2, S3, GCS and B2."""
     from ..maintenance.costs import TABLE, load_prices
     from ..maintenance.report import BY
 

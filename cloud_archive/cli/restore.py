@@ -48,10 +48,10 @@ def restore(
         str | None, typer.Option("--since", metavar="TIME", help="Modified at or after: 2026-04-01, 7d.")
     ] = None,
     until: Annotated[
-        str | None, typer.Option("--until", metavar="TIME", help="Modified before; a day counts to its end.")
+        str | None, typer.Option("--until", metavar="TIME", help="Modified before; a day alone is included.")
     ] = None,
     session: Annotated[
-        str | None, typer.Option("--session", metavar="ID", help="Only what this session archived.")
+        str | None, typer.Option("--session", metavar="ID", help="Only files that this session archived.")
     ] = None,
     all_versions: Annotated[
         bool, typer.Option("--all-versions", help="Also restore older versions, beside the newest.")
@@ -59,9 +59,9 @@ def restore(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be restored.")] = False,
     json: Json = False,
 ) -> None:
-    """Bring the newest version of each file back, checked against its SHA-256. Never overwrites a different local file.
+    """Download the newest version of each file, and check it against its SHA-256. Never overwrites a different file.
 
-    Works on a machine that never archived anything. Repeat an interrupted run: existing files are not downloaded again.
+    Works on a machine that never archived anything. Run it again after an interruption: existing files are kept.
     """
     from ..maintenance.restore import RestoreFilter
 

@@ -23,20 +23,25 @@ _STDOUT = "-"
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     app.command("search", short_help="Find archived files by how they were made.")(search)
-    app.command("show", short_help="How one file was made; its workflow and prompt.")(show)
+    app.command("show", short_help="Show how one file was made; save its workflow or prompt.")(show)
 
 
 def search(
-    query: Annotated[list[str] | None, typer.Argument(metavar="[QUERY]", show_default=False)] = None,
-    limit: Annotated[int, typer.Option("--limit", metavar="N", help="At most this many.")] = 20,
+    query: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[QUERY…]", show_default=False, help="Words and conditions; default: all files."
+        ),
+    ] = None,
+    limit: Annotated[int, typer.Option("--limit", metavar="N", help="Show at most N files.")] = 20,
     directory: Dir = None,
     json: Json = False,
 ) -> None:
     """Find archived files by prompt, model, LoRA, seed, sampler, name, time and more; the newest first.
 
-    Words and "phrases" search prompts, texts and names; fields are model: lora: seed: sampler: type: since: until:
-    machine: job: tag: is:favorite is:hidden rating: width: height: path:; - before a condition negates it (put --
-    before a query that begins with one).
+    Words and "phrases" search prompts, texts and names. The fields are model: lora: seed: sampler: type: since: until:
+    machine: job: tag: is:favorite is:hidden rating: width: height: path: (such as model:flux). A - before a condition
+    negates it; put -- before a query that begins with one.
     """
     if limit < 1:
         raise WrongUsage("--limit must be 1 or more.")
@@ -70,10 +75,13 @@ def show(
     key: Annotated[str, typer.Argument(metavar="KEY", help="The file's key, path or id.")],
     workflow: Annotated[
         str | None,
-        typer.Option("--workflow", metavar="FILE", help="Write its workflow to FILE (- = output)."),
+        typer.Option("--workflow", metavar="FILE", help="Write its workflow to FILE; - is standard output."),
     ] = None,
     prompt: Annotated[
-        str | None, typer.Option("--prompt", metavar="FILE", help="Write its prompt graph to FILE.")
+        str | None,
+        typer.Option(
+            "--prompt", metavar="FILE", help="Write its prompt graph to FILE; - is standard output."
+        ),
     ] = None,
     directory: Dir = None,
     json: Json = False,

@@ -18,6 +18,12 @@ from .options import Json
 _MOST = 500  # in one call
 _SECONDS = 600.0
 
+_Names = Annotated[
+    list[str],
+    typer.Argument(metavar="QUERY|KEY…", help="Keys, paths or ids; or one query."),
+]
+_Limit = Annotated[int, typer.Option("--limit", metavar="N", help="Refuse a query that finds more files.")]
+
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
@@ -26,8 +32,10 @@ def register(app: typer.Typer) -> None:
 
 
 def share(
-    names: Annotated[list[str], typer.Argument(metavar="QUERY|KEY…", show_default=False)],
-    expires: Annotated[str, typer.Option("--expires", metavar="AGE", help="How long the links last.")] = "7d",
+    names: _Names,
+    expires: Annotated[
+        str, typer.Option("--expires", metavar="AGE", help="How long the links last, at most 7d.")
+    ] = "7d",
     strip: Annotated[
         bool, typer.Option("--strip", help="Share copies without prompt, workflow and tags.")
     ] = False,
@@ -37,16 +45,14 @@ def share(
     with_prompts: Annotated[
         bool, typer.Option("--with-prompts", help="The album shows each file's prompt.")
     ] = False,
-    limit: Annotated[
-        int, typer.Option("--limit", metavar="N", help="Refuse a query that finds more files.")
-    ] = 100,
+    limit: _Limit = 100,
     directory: Dir = None,
     json: Json = False,
 ) -> None:
-    """Print links with which anybody may read these files until the links expire.
+    """Print links that let anybody read these files until the links expire.
 
-    Names are keys, paths or ids; where none of them is, all together are a query as in `search`. A link can't be taken
-    back: it ends when it says. Copies and albums can: `unshare` deletes them.
+    If no word is a key, path or id, all words together are a query as in `search`. A link can't be revoked before it
+    expires; copies and albums can: `unshare` deletes them.
     """
     seconds = age_seconds("--expires", expires)
     if seconds is None:
@@ -86,14 +92,15 @@ def _show(found: dict[str, Any]) -> None:
 
 def unshare(
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="[SHARE…]", show_default=False, help="Links, keys or ids.")
+        list[str] | None,
+        typer.Argument(metavar="[SHARE…]", show_default=False, help="Shares by link, key or id; see --list."),
     ] = None,
     listed: Annotated[bool, typer.Option("--list", help="Only list what is shared.")] = False,
     json: Json = False,
 ) -> None:
-    """Delete the copies and albums of these shares. The archived files themselves are never touched.
+    """Delete the copies and albums of these shares. The archived files themselves stay.
 
-    A link to an archived file itself can't be revoked: it ends at the time that it states.
+    A link to an archived file itself can't be revoked before it expires.
     """
     from ..sharing.folder import share_id_of, shared_objects
     from ..sharing.folder import unshare as delete_share

@@ -1,6 +1,7 @@
-"""`status`, `flush`, `retry` and `rescan`: of the archive that runs for a directory, else of its ledger.
+"""`status`, `flush`, `retry` and `rescan`: ask the engine that runs for a directory, else read its ledger.
 
-The first three end with 0 exactly when everything in the directory is proven in the bucket: safe to stop.
+`status`, `flush`, and all four without an engine, end with 0 only when everything in the directory is proven in the
+bucket. With an engine, `retry` and `rescan` end with 0 when it accepts the order.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ def register(app: typer.Typer) -> None:
 
 
 def status(directory: Directory = None, json: Json = False) -> None:
-    """Show what the archive of DIR does, and whether it is safe to stop.
+    """Show what the archive of DIR is doing, and whether it is safe to stop.
 
     Exit status 0: safe to stop; 1: something is not in the bucket yet.
     """
@@ -76,9 +77,9 @@ def flush(
     ] = FLUSH_SECONDS,
     json: Json = False,
 ) -> None:
-    """Wait until everything in DIR is in the bucket: the stop hook of a pod.
+    """Wait until everything in DIR is in the bucket. Use it as the stop hook of a pod.
 
-    Exit status 0: safe to stop; 1: the time is up, or no archive is running.
+    Exit status 0: safe to stop; 1: something is not in the bucket, and the time is up or no archive is running.
     """
     root, engine = _find(directory)
     if engine is None:
@@ -96,7 +97,10 @@ def flush(
 
 
 def retry(directory: Directory = None, json: Json = False) -> None:
-    """Put files that failed back into the queue of the archive that runs for DIR."""
+    """Let the archive that runs for DIR upload failed files again.
+
+    If no archive is running, exit status 0: safe to stop; 1: something is not in the bucket.
+    """
     root, engine = _find(directory)
     if engine is None:
         raise typer.Exit(_of_ledger(root, json=json, details=False, retrying=True))
@@ -107,14 +111,15 @@ def rescan(
     directory: Directory = None,
     accept_root: Annotated[
         bool,
-        typer.Option("--accept-root", help="Accept that DIR is another directory than before."),
+        typer.Option("--accept-root", help="Accept that DIR was replaced by another directory."),
     ] = False,
     json: Json = False,
 ) -> None:
     """Scan DIR now for files that are not archived yet.
 
-    With --accept-root, first accept that DIR is another directory than the one the ledger knows: files that are not
-    in it any more then count as gone. Exit status 0: done; 1: no archive is running.
+    With --accept-root, first accept that DIR was replaced by another directory: files that the ledger knows and DIR
+    lacks then count as gone. Exit status 0: done; 1: it failed, or no archive is running and something is not in the
+    bucket.
     """
     root, engine = _find(directory)
     if engine is not None:

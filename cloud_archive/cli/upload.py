@@ -32,14 +32,16 @@ def register(app: typer.Typer) -> None:
 
 
 def upload(
-    files: Annotated[list[Path] | None, typer.Argument(metavar="FILE…", show_default=False)] = None,
+    files: Annotated[
+        list[Path] | None, typer.Argument(metavar="[FILE…]", show_default=False, help="The files to archive.")
+    ] = None,
     prefix: Annotated[
         str | None,
         typer.Option("--prefix", metavar="P", help="Key prefix for these files, instead of S3_PREFIX."),
     ] = None,
     baseline: Annotated[
         bool,
-        typer.Option("--baseline", help="Archive what was in the directory before the first start."),
+        typer.Option("--baseline", help="Archive the files from before the first start."),
     ] = False,
     directory: Annotated[
         Path | None,
@@ -49,18 +51,20 @@ def upload(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Archive these files, or with --baseline what is older than the archive. The last line is `Complete: 3/3`.
+    """Archive these files, or with --baseline the files from before the first start. The last line is `Complete: 3/3`.
 
-    A file below COMFYUI_OUTPUT_DIR keeps its path there; any other one goes to PREFIX/NAME.
+    A file below COMFYUI_OUTPUT_DIR keeps its path below the prefix; any other file goes to PREFIX/NAME.
     """
     if baseline:
         if files or prefix is not None:
             raise WrongUsage("--baseline takes neither files nor --prefix.")
         raise typer.Exit(_upload_baseline(needed_root(directory), json=json))
     if not files:
-        raise WrongUsage("Name the files to archive, or give --baseline for what is older than the archive.")
+        raise WrongUsage(
+            "No file was given: name files, or give --baseline for those from before the first start."
+        )
     if directory is not None:
-        raise WrongUsage("--dir belongs to --baseline; a file is named by its path.")
+        raise WrongUsage("--dir needs --baseline; name a file by its path.")
     job = _Job(prefix, json=json)
     job.run([Path(os.path.abspath(file)) for file in files], files)  # noqa: PTH100
     raise typer.Exit(job.report())

@@ -1,4 +1,4 @@
-"""`verify`: every archived file against the bucket."""
+"""`verify`: compare every archived file with the bucket."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ def verify(
     deep: Annotated[bool, typer.Option("--deep", help="Read every object back and hash it.")] = False,
     repair: Annotated[
         bool,
-        typer.Option("--repair", help="Archive again what is missing or different and still in DIR."),
+        typer.Option("--repair", help="Archive again what the bucket lacks and DIR still holds."),
     ] = False,
     json: Json = False,
 ) -> None:
-    """Compare every file that the ledger of DIR has as archived with the bucket: present, size, checksum.
+    """Compare every archived file of DIR with the bucket: is the object there, with the same size and checksum?
 
-    Exit status 0: everything is there as it was archived; 1: something is not, also while it waits in the queue
-    to be archived again.
+    Exit status 0: the bucket holds every file as it was archived; 1: a file is missing, different or unchecked, or
+    waits to be archived again.
     """
     from ..maintenance.verify import verify as run
     from .progress import Progress

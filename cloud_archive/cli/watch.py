@@ -1,4 +1,4 @@
-"""`watch`: the daemon, and with `--once` the command that archives the existing files and ends."""
+"""`watch`: the daemon; with `--once`, archive the existing files and exit."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ def watch(
     once: Annotated[bool, typer.Option("--once", help="Archive the existing files, then exit.")] = False,
     serve: Annotated[
         str | None,
-        typer.Option("--serve", metavar="HOST:PORT", help="Show the dashboard and /cloud-sync there."),
+        typer.Option("--serve", metavar="HOST:PORT", help="Serve the dashboard and the HTTP API there."),
     ] = None,
     token_file: Annotated[
         Path | None,
         typer.Option(
-            "--token-file", metavar="F", help="With --serve: its first line is the token that calls need."
+            "--token-file", metavar="F", help="With --serve: every request needs the token in its first line."
         ),
     ] = None,
     log_file: Annotated[
-        Path | None, typer.Option("--log-file", metavar="F", help="Log there too; it is rotated at 1 MB.")
+        Path | None, typer.Option("--log-file", metavar="F", help="Also log to F, rotated at 1 MB.")
     ] = None,
-    log_json: Annotated[bool, typer.Option("--log-json", help="Log lines are JSON.")] = False,
+    log_json: Annotated[bool, typer.Option("--log-json", help="Write log lines as JSON.")] = False,
     grace: Annotated[
         float,
         typer.Option(
@@ -40,14 +40,14 @@ def watch(
             metavar="SECONDS",
             callback=seconds_up_to(86_400),
             show_default=False,
-            help="How long uploads in progress may take at the end; default: 30.",
+            help="On stop, how long uploads in progress may go on; default: 30.",
         ),
     ] = GRACE_SECONDS,
     json: Json = False,
 ) -> None:
     """Archive everything that is written into DIR, until SIGTERM or Ctrl-C.
 
-    Exit status 0: everything is in the bucket; 1: something remains, each named with its cause.
+    Exit status 0: everything is in the bucket; 1: some files are not, each named with its cause.
     """
     raise typer.Exit(
         run_watch(

@@ -23,7 +23,7 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..beneath import open_folder
 from ..errors import FailureScope, FileProblem, FileUnreadable, FileVanished, StoreError
@@ -33,6 +33,9 @@ from ..ledger.ledger import Ledger
 from ..ledger.rows import FileRow
 from ..store.base import ObjectStore
 from ..store.evidence import confirmed_now
+
+if TYPE_CHECKING:
+    from ..config.settings import Settings
 
 logger = logging.getLogger("cloud_archive.free")
 
@@ -57,6 +60,11 @@ class Limits:
     older_than_seconds: float | None = None
     min_free_bytes: int | None = None
     age_from_archiving: bool = False
+
+    @classmethod
+    def of_settings(cls, settings: Settings) -> Limits:
+        """Return the limits of the settings."""
+        return cls(settings.delete_local_after_seconds, settings.min_free_disk_bytes, age_from_archiving=True)
 
     @property
     def is_off(self) -> bool:

@@ -9,22 +9,22 @@ from pathlib import Path
 import pytest
 
 from cloud_archive.archive.events import Event, StatusChanged
-from cloud_archive.archive.freeing import FreeingLoop, free_limits
+from cloud_archive.archive.freeing import FreeingLoop
 from cloud_archive.archive.session import Session
 from cloud_archive.config.settings import load_settings
 from cloud_archive.ledger.known_root import KnownRoot
 from cloud_archive.ledger.ledger import Ledger
-from cloud_archive.maintenance.free import FreeReport
+from cloud_archive.maintenance.free import FreeReport, Limits
 from tests.functional.archives import ENVIRON
 from tests.memory_store import MemoryStore
 
 
 def test_nothing_is_deleted_unless_the_settings_ask_for_it() -> None:
-    assert free_limits(load_settings(ENVIRON)).is_off
+    assert Limits.of_settings(load_settings(ENVIRON)).is_off
     assert not load_settings(ENVIRON).frees_local_files
     for limit in ({"CLOUD_ARCHIVE_DELETE_LOCAL_AFTER": "7d"}, {"CLOUD_ARCHIVE_MIN_FREE_DISK": "20GB"}):
         settings = load_settings({**ENVIRON, **limit})
-        assert not free_limits(settings).is_off
+        assert not Limits.of_settings(settings).is_off
         assert settings.frees_local_files
 
 

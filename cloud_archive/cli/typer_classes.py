@@ -1,0 +1,39 @@
+"""Typer with plainer help: no Python types, and no brackets around an argument but those of its metavar."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import typer
+from typer.core import TyperCommand
+
+
+class _Command(TyperCommand):
+    """A command whose help leaves out the Python types of its arguments, such as `<list[Path]>`."""
+
+    def get_help(self, ctx: Any) -> str:
+        return re.sub(r"(?<=\S) <[a-z][\w\[\], ]*>(?=  |$)", "", super().get_help(ctx), flags=re.MULTILINE)
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """Return the parts of the usage line: `KEY` and `[FILE…]`, not `{KEY}` and `[[FILE…]]...`."""
+        return [plain_usage(piece) for piece in super().collect_usage_pieces(ctx)]
+
+
+class CommandGroup(typer.Typer):
+    """Commands with plain help."""
+
+    def command(self, name: str | None = None, **options: Any) -> Callable[[Any], Any]:
+        """Register a command."""
+        return super().command(name, cls=_Command, **options)
+
+
+def plain_usage(piece: str) -> str:
+    """Return an argument in a usage line as its metavar writes it.
+
+    >>> plain_usage("{KEY}"), plain_usage("[[FILE…]]..."), plain_usage("[OPTIONS]")
+    ('KEY', '[FILE…]', '[OPTIONS]')
+    """
+    piece = re.sub(r"(…\]*\}?)\.\.\.$", r"\1", piece)
+    return re.sub(r"^(?:\{(.*)\}|\[(\[.*\])\])$", lambda match: match[1] or match[2], piece)

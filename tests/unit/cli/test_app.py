@@ -1,0 +1,48 @@
+"""What the help of every command looks like."""
+
+from __future__ import annotations
+
+import pytest
+
+from cloud_archive.cli.app import main
+
+CATALOG = ("status", "rebuild", "sync", "compact", "export", "sql")
+COMMANDS = (
+    *(
+        "demo",
+        "watch",
+        "upload",
+        "check",
+        "status",
+        "flush",
+        "retry",
+        "rescan",
+        "verify",
+        "restore",
+        "report",
+    ),
+    *("prune", "free", "compact", "search", "show", "share", "unshare", "job"),
+)
+
+
+def help_of(capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    assert main([*words, "--help"]) == 0
+    return capsys.readouterr().out
+
+
+@pytest.mark.parametrize("words", [*((name,) for name in COMMANDS), *(("catalog", name) for name in CATALOG)])
+def test_help_shows_arguments_as_the_readme_does(
+    capsys: pytest.CaptureFixture[str], words: tuple[str, ...]
+) -> None:
+    text = help_of(capsys, *words)
+    for ugly in ("<", "list[", "{", "[[", "...", "x>=0", "30.0", "60.0", " 0.0"):
+        assert ugly not in text
+
+
+@pytest.mark.parametrize(("words", "commands"), [((), COMMANDS), (("catalog",), CATALOG)])
+def test_a_list_of_commands_cuts_no_description_short(
+    capsys: pytest.CaptureFixture[str], words: tuple[str, ...], commands: tuple[str, ...]
+) -> None:
+    listed = help_of(capsys, *words).partition("Commands:\n")[2]
+    assert "..." not in listed
+    assert {line.split()[0] for line in listed.splitlines() if line[2] != " "} >= set(commands)
