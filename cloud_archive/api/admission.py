@@ -15,23 +15,18 @@ from aiohttp import web
 from ..errors import RequestRefused
 from ..handshake import PROOF_HEADER, proof_for
 from .dashboard import PAGE_ROUTES
-from .routes import (
-    ANSWER_HEADERS,
-    UNEXPECTED,
-    error_answer,
-    refusal,
-)
+from .routes import UNEXPECTED, add_answer_headers, error_answer, refusal
 
 _log = logging.getLogger("cloud_archive.server")
 
 _Admission = Callable[[web.Request], None]
 
 
-def shield(admit: _Admission) -> Any:
-    """Admit or refuse a call, and add the headers that every answer needs: the middleware of both listeners."""
+def make_admission(admit: _Admission) -> Any:
+    """Return the middleware that admits or refuses a call, and adds the headers that every answer needs."""
 
     @web.middleware
-    async def shield(
+    async def admission(
         request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
     ) -> web.StreamResponse:
         try:
@@ -42,16 +37,14 @@ def shield(admit: _Admission) -> Any:
         except OSError:
             _log.exception("%s failed", request.path)
             answer = refusal(500, UNEXPECTED)
-        if not answer.prepared:
-            for name, value in ANSWER_HEADERS.items():
-                answer.headers.setdefault(name, value)
+        add_answer_headers(answer)
         return answer
 
-    return shield
+    return admission
 
 
 def token_check(token: str) -> _Admission:
-    """Return the check of the private listener: each call is signed with the token."""
+    """Return the check of the private listener: each call must be signed with the token."""
 
     def admit(request: web.Request) -> None:
         if _proof(token, request) is None:
@@ -76,7 +69,7 @@ def prove_engine(token: str) -> Callable[[web.Request, web.StreamResponse], Awai
 
 
 def bearer_check(token: str) -> _Admission:
-    """Return the check of a public listener with a token: each call carries it, all but the page's own files."""
+    """Return the check of a public listener with a token: each call must carry it, except for the page's own files."""
     expected = f"Bearer {token}".encode()
 
     def admit(request: web.Request) -> None:
@@ -92,6 +85,13 @@ def bearer_check(token: str) -> _Admission:
 
 
 def host_check(allowed_hosts: Collection[str]) -> _Admission:
+    """Return the check of a public listener without a token: it refuses a `Host` that another site may have chosen.
+
+    This stops DNS rebinding: a page of another site lets its own name lead to this machine.
+
+    Args:
+        allowed_hosts: see `build_application`.
+    """
     allowed = {name for name in map(_host_name, allowed_hosts) if name}
     any_address = bool(allowed & {"0.0.0.0", "::"})  # noqa: S104 - compared, not bound to
 
@@ -99,10 +99,10 @@ def host_check(allowed_hosts: Collection[str]) -> _Admission:
         name = _host_name(request.headers.get("Host", ""))
         if name == "localhost" or name in allowed:
             return
-        # Only a name can be pointed here by somebody else; an address in `Host` is where the browser went.
+        # Another site can let a name lead to this machine, but not an address.
         with contextlib.suppress(ValueError):
-            if any_address or ipaddress.ip_address(name or "").is_loopback:
-                ipaddress.ip_address(name or "")
+            address = ipaddress.ip_address(name or "")
+            if any_address or address.is_loopback:
                 return
         raise RequestRefused(
             403, "This server answers only to localhost and to the address given to --serve."
@@ -115,7 +115,7 @@ def _host_name(host: str) -> str | None:
     """Return the host of `host:port`, lower case, without the brackets of an IPv6 address."""
     try:
         if host.count(":") > 1 and not host.startswith("["):
-            host = f"[{host}]"  # a bare IPv6 address, as somebody may give to --serve
+            host = f"[{host}]"  # an IPv6 address without brackets, which --serve takes too
         return urlsplit(f"//{host}").hostname
     except ValueError:
         return None

@@ -1,4 +1,4 @@
-"""The catalog's routes, and the checks of what their calls ask for.
+"""Check the arguments of calls about archived files.
 
 This module is loaded into ComfyUI's process: standard library only.
 """
@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..errors import RequestRefused
+from .checks import flag, limited_text, whole_number
 
 SORTS = ("created_at", "name", "size", "relevance")
 ORDERS = ("asc", "desc")
@@ -20,11 +21,12 @@ MAX_CURSOR_CHARACTERS = 2048
 MAX_TAGS = 100
 MAX_TAG_CHARACTERS = 100
 MAX_NOTE_CHARACTERS = 10_000
+MAX_IN_ZIP = 200
 EDITABLE = ("tags", "favorite", "rating", "note", "hidden")
 
 
 def asset_id_of(text: str) -> str:
-    """Return the id of a path. RequestRefused: 404, no asset can have it."""
+    """Return an asset's id as it stands in a path. RequestRefused: 404, no asset can have it."""
     try:
         return str(uuid.UUID(text))
     except ValueError:
@@ -39,35 +41,39 @@ def search_arguments(query: Mapping[str, str]) -> dict[str, Any]:
     order = order or ("asc" if sort == "name" else "desc")
     if order not in ORDERS:
         raise RequestRefused(400, f"order must be one of {', '.join(ORDERS)}.")
-    try:
-        limit = int(query.get("limit") or DEFAULT_LIMIT)
-    except ValueError:
-        limit = 0
-    if not 1 <= limit <= MAX_LIMIT:
-        raise RequestRefused(400, f"limit must be a whole number from 1 to {MAX_LIMIT}.")
-    after = query.get("after") or None
-    if len(after or "") > MAX_CURSOR_CHARACTERS:
-        raise RequestRefused(400, f"after takes {MAX_CURSOR_CHARACTERS} characters at most.")
+    limit = whole_number(query, "limit", DEFAULT_LIMIT, MAX_LIMIT)
+    after = limited_text(query, "after", MAX_CURSOR_CHARACTERS) or None
     return {**facet_arguments(query), "sort": sort, "order": order, "limit": limit, "after": after}
 
 
 def facet_arguments(query: Mapping[str, str]) -> dict[str, Any]:
     """Return q. RequestRefused: 400, it is too long."""
-    text = query.get("q", "")
-    if len(text) > MAX_QUERY_CHARACTERS:
-        raise RequestRefused(400, f"q takes {MAX_QUERY_CHARACTERS} characters at most.")
-    return {"q": text}
+    return {"q": limited_text(query, "q", MAX_QUERY_CHARACTERS)}
+
+
+def zip_arguments(query: Mapping[str, str]) -> dict[str, Any]:
+    """Return the ids of a ZIP, each once, with commas between.
+
+    RequestRefused: 400, there are none, too many, or one is not an id.
+    """
+    texts = [text for text in query.get("ids", "").split(",") if text.strip()]
+    if not 1 <= len(texts) <= MAX_IN_ZIP:
+        raise RequestRefused(400, f"ids must be 1 to {MAX_IN_ZIP} ids of assets, separated by commas.")
+    try:
+        ids = [str(uuid.UUID(text.strip())) for text in texts]
+    except ValueError:
+        raise RequestRefused(400, "ids must be ids of assets: UUIDs, separated by commas.") from None
+    return {"ids": ",".join(dict.fromkeys(ids))}
 
 
 def edit_arguments(body: Mapping[str, object]) -> dict[str, Any]:
-    """Return the edits of a body. RequestRefused: 400, names what is wrong."""
+    """Return the fields to change and their new values. RequestRefused: 400, names what is wrong."""
     unknown = set(body) - set(EDITABLE)
     if unknown or not body:
         named = f"{min(unknown)} can't be changed. " if unknown else ""
         raise RequestRefused(400, f"{named}Send a JSON object with any of {', '.join(EDITABLE)}.")
     for name in ("favorite", "hidden"):
-        if not isinstance(body.get(name, False), bool):
-            raise RequestRefused(400, f"{name} must be true or false.")
+        flag(body, name)
     rating = body.get("rating", 0)
     if isinstance(rating, bool) or not isinstance(rating, int) or not 0 <= rating <= 5:
         raise RequestRefused(400, "rating must be a whole number from 0 to 5.")

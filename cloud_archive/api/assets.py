@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
@@ -14,22 +14,21 @@ from ..errors import CloudArchiveError, RequestRefused
 from ..sharing.links import content_disposition
 from .gallery import GalleryScope, scope_of, zip_pieces
 from .lanes import Lanes
-from .routes import ANSWER_HEADERS, ROUTES, Arguments
+from .routes import ANSWER_HEADERS, ROUTE_SECONDS, Arguments, abort_answer
 
 if TYPE_CHECKING:
     from ..archive.engine import Engine
 
 _log = logging.getLogger("cloud_archive.server")
 
-_SECONDS: Mapping[str, float] = {route.name: route.timeout_seconds for route in ROUTES}
 _RANGE = re.compile(r"bytes=(\d{0,19})-(\d{0,19})")
-# A browser must never run a file from a bucket as a page of ours.
+# A browser must never run a file from the bucket as if it were one of our pages.
 _CONTENT_POLICY = "default-src 'none'; img-src 'self'; media-src 'self'; style-src 'unsafe-inline'; sandbox"
-_THUMBNAIL_SECONDS = 3600  # how long a browser shows one without asking again
+_THUMBNAIL_SECONDS = 3600  # how long a browser may show one from its cache
 
 
 class AssetHandlers:
-    """One method for each route of the catalog, named like it."""
+    """Answer the routes of the catalog; each method has the name of its route."""
 
     def __init__(self, engine: Engine, lanes: Lanes, *, public: bool) -> None:
         self._engine = engine
@@ -39,40 +38,41 @@ class AssetHandlers:
     def _scope(self, request: web.Request) -> GalleryScope:
         return scope_of(request, self._engine.catalog(), public=self._public)
 
-    async def assets(self, request: web.Request, asked: Arguments) -> web.Response:
-        how = (asked["sort"], asked["order"], asked["limit"], asked["after"])
+    async def assets(self, request: web.Request, arguments: Arguments) -> web.Response:
+        page = (arguments["sort"], arguments["order"], arguments["limit"], arguments["after"])
 
         def call() -> dict[str, Any]:
-            query = self._scope(request).narrow(asked["q"])
-            return self._engine.catalog().search(query, *how).to_json()
+            query = self._scope(request).narrow(arguments["q"])
+            return self._engine.catalog().search(query, *page).to_json()
 
-        return web.json_response(await self._lanes.run("catalog", call, _SECONDS["assets"]))
+        return web.json_response(await self._lanes.run("catalog", call, ROUTE_SECONDS["assets"]))
 
-    async def facets(self, request: web.Request, asked: Arguments) -> web.Response:
+    async def facets(self, request: web.Request, arguments: Arguments) -> web.Response:
         def call() -> dict[str, Any]:
             scope, catalog = self._scope(request), self._engine.catalog()
             others = catalog.others() if scope.shows_others else {"loading": None, "trouble": None}
-            return catalog.facets(scope.narrow(asked["q"])) | {"unread": catalog.unread_files()} | others
+            return catalog.facets(scope.narrow(arguments["q"])) | {"unread": catalog.unread_files()} | others
 
-        return web.json_response(await self._lanes.run("catalog", call, _SECONDS["facets"]))
+        return web.json_response(await self._lanes.run("catalog", call, ROUTE_SECONDS["facets"]))
 
-    async def _asset(self, request: web.Request, asked: Arguments) -> dict[str, Any]:
-        identity = uuid.UUID(asked["id"])
+    async def _asset(self, request: web.Request, arguments: Arguments) -> dict[str, Any]:
+        """Return the asset. RequestRefused: 403 or 404, the caller may not see it, or it does not exist."""
+        identity = uuid.UUID(arguments["id"])
         return await self._lanes.run(
             "catalog",
             lambda: self._scope(request).check(self._engine.catalog().asset(identity)),
-            _SECONDS["asset"],
+            ROUTE_SECONDS["asset"],
         )
 
-    async def asset(self, request: web.Request, asked: Arguments) -> web.Response:
-        return web.json_response(await self._asset(request, asked))
+    async def asset(self, request: web.Request, arguments: Arguments) -> web.Response:
+        return web.json_response(await self._asset(request, arguments))
 
-    async def edit_asset(self, request: web.Request, asked: Arguments) -> web.Response:
-        await self._asset(request, asked)
-        identity = uuid.UUID(asked["id"])
-        changes = {name: value for name, value in asked.items() if name != "id"}
+    async def edit_asset(self, request: web.Request, arguments: Arguments) -> web.Response:
+        await self._asset(request, arguments)
+        identity = uuid.UUID(arguments["id"])
+        changes = {name: value for name, value in arguments.items() if name != "id"}
         found = await self._lanes.run(
-            "catalog", lambda: self._engine.catalog().edit(identity, changes), _SECONDS["edit_asset"]
+            "catalog", lambda: self._engine.catalog().edit(identity, changes), ROUTE_SECONDS["edit_asset"]
         )
         return web.json_response(found)
 
@@ -81,9 +81,9 @@ class AssetHandlers:
             409, "Only ComfyUI has an input directory: use the gallery in ComfyUI, or /content here."
         )
 
-    async def zip(self, request: web.Request, asked: Arguments) -> web.StreamResponse:
-        assets = [await self._asset(request, {"id": one}) for one in asked["ids"].split(",")]
-        catalog = await self._lanes.run("catalog", self._engine.catalog, _SECONDS["zip"])
+    async def zip(self, request: web.Request, arguments: Arguments) -> web.StreamResponse:
+        assets = [await self._asset(request, {"id": one}) for one in arguments["ids"].split(",")]
+        catalog = await self._lanes.run("catalog", self._engine.catalog, ROUTE_SECONDS["zip"])
         headers = {
             **ANSWER_HEADERS,
             "Content-Type": "application/zip",
@@ -97,16 +97,15 @@ class AssetHandlers:
                 await answer.write(piece)
             await answer.write_eof()
         except (CloudArchiveError, OSError) as error:
-            _log.warning("A ZIP was not sent whole: %s", error)
-            if request.transport is not None:
-                request.transport.close()  # so that the client sees that the answer is not whole
+            _log.warning("A ZIP was not sent completely: %s", error)
+            abort_answer(request)
         return answer
 
-    async def thumbnail(self, request: web.Request, asked: Arguments) -> web.Response:
-        await self._asset(request, asked)
-        identity = uuid.UUID(asked["id"])
+    async def thumbnail(self, request: web.Request, arguments: Arguments) -> web.Response:
+        await self._asset(request, arguments)
+        identity = uuid.UUID(arguments["id"])
         found = await self._lanes.run(
-            "thumbnail", lambda: self._engine.catalog().thumbnail(identity), _SECONDS["thumbnail"]
+            "thumbnail", lambda: self._engine.catalog().thumbnail(identity), ROUTE_SECONDS["thumbnail"]
         )
         headers = {
             **ANSWER_HEADERS,
@@ -116,27 +115,27 @@ class AssetHandlers:
         }
         return web.Response(body=found.data, headers=headers)
 
-    async def workflow(self, request: web.Request, asked: Arguments) -> web.Response:
-        await self._asset(request, asked)
-        return await self._graph(asked, 1, "workflow")
+    async def workflow(self, request: web.Request, arguments: Arguments) -> web.Response:
+        await self._asset(request, arguments)
+        return await self._graph(arguments, 1, "workflow")
 
-    async def prompt(self, request: web.Request, asked: Arguments) -> web.Response:
-        await self._asset(request, asked)
-        return await self._graph(asked, 0, "prompt graph")
+    async def prompt(self, request: web.Request, arguments: Arguments) -> web.Response:
+        await self._asset(request, arguments)
+        return await self._graph(arguments, 0, "prompt graph")
 
-    async def _graph(self, asked: Arguments, place: int, name: str) -> web.Response:
-        identity = uuid.UUID(asked["id"])
+    async def _graph(self, arguments: Arguments, index: int, name: str) -> web.Response:
+        identity = uuid.UUID(arguments["id"])
         graphs = await self._lanes.run(
-            "content", lambda: self._engine.catalog().graphs(identity), _SECONDS["workflow"]
+            "content", lambda: self._engine.catalog().graphs(identity), ROUTE_SECONDS["workflow"]
         )
-        found = graphs[place]
+        found = graphs[index]
         if found is None:
             raise RequestRefused(404, f"No {name} is known of this asset.")
         return web.json_response(found)
 
-    async def content(self, request: web.Request, asked: Arguments) -> web.StreamResponse:
-        await self._asset(request, asked)
-        identity, seconds = uuid.UUID(asked["id"]), _SECONDS["content"]
+    async def content(self, request: web.Request, arguments: Arguments) -> web.StreamResponse:
+        await self._asset(request, arguments)
+        identity, seconds = uuid.UUID(arguments["id"]), ROUTE_SECONDS["content"]
         catalog = await self._lanes.run("catalog", self._engine.catalog, seconds)
         found = await self._lanes.run("content", lambda: catalog.content(identity), seconds)
         headers = {
@@ -146,27 +145,26 @@ class AssetHandlers:
             "Content-Security-Policy": _CONTENT_POLICY,
             "Accept-Ranges": "bytes",
         }
-        wanted, partly = range_of(request.headers.get("Range"), found.size_bytes)
+        wanted, is_partial = range_of(request.headers.get("Range"), found.size_bytes)
         if wanted is None:
             return web.Response(status=416, headers={"Content-Range": f"bytes */{found.size_bytes}"})
-        if partly:
+        if is_partial:
             headers["Content-Range"] = f"bytes {wanted.start}-{wanted.stop - 1}/{found.size_bytes}"
         pieces = catalog.pieces(identity, wanted)
-        # A store that refuses is answered as such; after the first piece the status is out.
+        # Read before the status is sent, so that an error of the store is answered as one.
         piece = await self._next_piece(pieces)
-        answer = web.StreamResponse(status=206 if partly else 200, headers=headers)
+        answer = web.StreamResponse(status=206 if is_partial else 200, headers=headers)
         answer.content_length = len(wanted)
         await answer.prepare(request)
         try:
             await self._send(answer, piece, pieces, len(wanted))
         except (CloudArchiveError, OSError) as error:
-            _log.warning("The content of %s was not sent whole: %s", found.name, error)
-            if request.transport is not None:
-                request.transport.close()  # so that the client sees that the answer is not whole
+            _log.warning("The content of %s was not sent completely: %s", found.name, error)
+            abort_answer(request)
         return answer
 
     async def _next_piece(self, pieces: Iterator[bytes]) -> bytes:
-        return await self._lanes.run("content", lambda: next(pieces, b""), _SECONDS["content"])
+        return await self._lanes.run("content", lambda: next(pieces, b""), ROUTE_SECONDS["content"])
 
     async def _send(
         self, answer: web.StreamResponse, piece: bytes, pieces: Iterator[bytes], length: int
@@ -181,9 +179,9 @@ class AssetHandlers:
 
 
 def range_of(header: str | None, size_bytes: int) -> tuple[range | None, bool]:
-    """Return which bytes a `Range` header asks for, and whether it is one that is understood: 206 answers it then.
+    """Return the bytes that a `Range` header asks for, and whether the answer is partial (206).
 
-    All bytes where it is not, or where there is none. None: it lies outside the file.
+    A header that is missing, invalid or of another kind asks for all bytes (200). None: no such byte exists (416).
 
     >>> range_of("bytes=0-9", 100), range_of("bytes=-10", 100), range_of("bytes=100-", 100)
     ((range(0, 10), True), (range(90, 100), True), (None, True))

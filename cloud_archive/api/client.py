@@ -1,6 +1,6 @@
-"""Ask the engine that runs for a directory: over loopback, each call signed with the token of its state directory.
+"""Call the engine that runs for a directory, over loopback; each call is signed with the token in its state directory.
 
-This is how `status`, `flush`, `retry` and `upload` reach the archive of a ComfyUI or of a `watch`.
+With it commands such as `status`, `flush` and `upload` reach the engine that ComfyUI or `watch` runs.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from ..archive.engine import find_engine
 from ..errors import EngineUnavailable
 from ..handshake import NotTheEngine, call_engine
 from ..state import EngineInfo, engine_lock_is_held, read_engine_info
-from ..state import running_engines as written_engines
+from ..state import running_engines as registered_engines
 
 _HEALTH_SECONDS = 5.0
 _CALL_SECONDS = 30.0
-_PAGE = 500
+_PAGE_FILES = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class Answer:
 
     @property
     def message(self) -> str:
-        """What the engine says in words."""
+        """The engine's sentence about the call."""
         body = self.body if isinstance(self.body, dict) else {}
         return str(body.get("message") or body.get("error") or f"The engine answered {self.status}.")
 
@@ -78,13 +78,13 @@ class LocalEngine:
         return answer.body
 
     def files(self, state: str) -> Iterator[dict[str, Any]]:
-        """Every file of the ledger in this state, or in one of several (commas between), newest first."""
+        """Yield the ledger's files in this state, or in one of several (commas between), newest first."""
         cursor: str | None = None
         while True:
-            query = {"state": state, "limit": str(_PAGE)} | ({"cursor": cursor} if cursor else {})
+            query = {"state": state, "limit": str(_PAGE_FILES)} | ({"cursor": cursor} if cursor else {})
             answer = self.call("GET", f"/cloud-sync/files?{urlencode(query)}")
             if answer.status != 200 or not isinstance(answer.body, dict):
-                return  # there is no ledger to look into; the status says why
+                return  # the engine has no ledger; its status says why
             yield from answer.body["files"]
             cursor = answer.body["next_cursor"]
             if cursor is None:
@@ -95,7 +95,7 @@ def running_engine(root: Path, environ: Mapping[str, str] = os.environ) -> Local
     """Return the engine that runs for `root`, or None.
 
     Raises:
-        EngineUnavailable: one is there and does not answer.
+        EngineUnavailable: one runs, but does not answer.
     """
     state_directory = find_engine(root, environ)
     info = read_engine_info(state_directory)
@@ -105,15 +105,15 @@ def running_engine(root: Path, environ: Mapping[str, str] = os.environ) -> Local
         engine = _alive(info)
     except EngineUnavailable:
         if not engine_lock_is_held(state_directory):
-            return None  # it was killed, and another program has its port
+            return None  # it was killed, and another program listens on its port
         raise
     return engine if engine is not None and _same_directory(engine.root, root) else None
 
 
 def running_engines() -> list[LocalEngine]:
-    """Every engine of this user that answers."""
+    """Return every engine of this user that answers."""
     found: list[LocalEngine] = []
-    for info in written_engines():
+    for info in registered_engines():
         try:
             engine = _alive(info)
         except EngineUnavailable:
@@ -124,12 +124,13 @@ def running_engines() -> list[LocalEngine]:
 
 
 def _alive(info: EngineInfo) -> LocalEngine | None:
+    """Return the engine if it answers; None: it has ended. EngineUnavailable: it does not answer."""
     engine = LocalEngine(info)
     try:
         answer = engine.call("GET", "/engine/health", timeout_seconds=_HEALTH_SECONDS)
     except EngineUnavailable as error:
         if isinstance(error.__cause__, (ConnectionRefusedError, NotTheEngine)):
-            return None  # it was killed and left its note behind; its port may be another program's by now
+            return None  # it was killed; another program may listen on its port now
         raise
     return engine if answer.status == 200 else None
 

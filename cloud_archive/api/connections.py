@@ -1,8 +1,8 @@
-"""Accept connections within bounds, so that a flooded listener still answers and leaves descriptors for the archive.
+"""Accept connections within limits, so that a flooded listener still answers and leaves descriptors for the archive.
 
-aiohttp gives the head of a request no time limit, and asyncio accepts until the process has no descriptor left. Here a
-connection that is not answering a request can be dropped: the oldest goes when a new one needs its place, and each goes
-after `head_seconds`. What answers a request stays.
+aiohttp sets no time limit for the head of a request, and asyncio accepts until the process has no descriptor left. Here
+a connection without a request is dropped after `head_seconds`, or earlier where a new one needs its place (the one that
+has been idle the longest). A connection whose request is being answered is never dropped.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from aiohttp import web
 
 _log = logging.getLogger("cloud_archive.server")
 
-BACKLOG = 512  # connections that the system holds until we accept them
+BACKLOG = 512  # connections that wait in the system until we accept them
 ERROR_PAUSE_SECONDS = 0.5  # after an error of `accept`
 ERROR_LOG_SECONDS = 60.0  # between two log lines about such errors
-_CLOCK_SECONDS = 0.01  # a timer may come so much too early
-_DESCRIPTORS = 2048  # where the system has no limit that can be read
+_CLOCK_SECONDS = 0.01  # a timer may fire this much too early
+_DESCRIPTORS = 2048  # assumed where the system has no limit, or none that can be read
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class ConnectionLimits:
 
     @classmethod
     def for_this_process(cls) -> ConnectionLimits:
-        """Return an eighth of the descriptors: there are two listeners, and ledger, files and uploads need the rest."""
+        """Return limits that let each of two listeners use an eighth of the descriptors; the engine needs the rest."""
         descriptors = _DESCRIPTORS
         if sys.platform != "win32":
             import resource
@@ -56,9 +56,8 @@ class _Connection:
     idle_since: float
     transport: asyncio.BaseTransport | None = None
     request: web.Request | None = None
-    sending: bool = (
-        False  # a file, perhaps a long one, was its last answer; aiohttp closes it when that idles
-    )
+    # Its last answer is a file, which may still be on its way: here aiohttp's keep-alive timeout counts.
+    sending: bool = False
 
     @property
     def closed(self) -> bool:
@@ -66,7 +65,7 @@ class _Connection:
 
     @property
     def idle(self) -> bool:
-        """Whether it may be dropped: it sent no whole request yet, head and body, or takes its last answer."""
+        """Whether it may be dropped: no request of it has arrived completely (head and body), or all are answered."""
         if self.transport is None:
             return False
         return self.request is None or not self.request.content.is_eof()
@@ -80,14 +79,14 @@ class Connections:
     """The connections of one listener.
 
     Args:
-        limits: how many, and how long without a request.
+        limits: how many there may be, and how long each may be without a request.
     """
 
     def __init__(self, limits: ConnectionLimits) -> None:
         self._limits = limits
         self._open: dict[asyncio.BaseProtocol, _Connection] = {}
         self._tasks: list[asyncio.Task[None]] = []
-        self._sweep: asyncio.TimerHandle | None = None  # while connections wait for a request
+        self._sweep: asyncio.TimerHandle | None = None  # set while a connection is without a request
         self._sockets: list[socket.socket] = []
         self._logged_at = -ERROR_LOG_SECONDS
 
@@ -95,7 +94,7 @@ class Connections:
     async def middleware(
         self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
     ) -> web.StreamResponse:
-        """Note which connections are answering a request."""
+        """Note which request a connection is answering."""
         connection = self._open.get(request.protocol)
         if connection is None:
             return await handler(request)
@@ -178,7 +177,7 @@ class Connections:
         return True
 
     async def _recover(self, error: OSError) -> None:
-        """After an error of `accept`: give descriptors back, and log at most one line a minute."""
+        """After an error of `accept`: drop idle connections, log at most one line a minute, and pause."""
         if error.errno in (errno.ECONNABORTED, errno.EPROTO):
             return  # the client went away first
         for connection in self._open.values():
@@ -193,10 +192,10 @@ class Connections:
     def _sweep_later(self) -> None:
         if self._sweep is None and self._tasks:
             loop = asyncio.get_running_loop()
-            self._sweep = loop.call_later(self._limits.head_seconds, self._drop_late)
+            self._sweep = loop.call_later(self._limits.head_seconds, self._drop_overdue)
 
-    def _drop_late(self) -> None:
-        """Drop each connection that has sent no request for too long, and come again when the next one is late."""
+    def _drop_overdue(self) -> None:
+        """Drop each connection that has sent no request for too long, and run again when the next one is due."""
         loop = asyncio.get_running_loop()
         now = loop.time()
         self._sweep = None
@@ -210,7 +209,7 @@ class Connections:
                 connection.drop()
         self._open = {protocol: found for protocol, found in self._open.items() if not found.closed}
         if waiting:
-            self._sweep = loop.call_at(min(waiting) + self._limits.head_seconds, self._drop_late)
+            self._sweep = loop.call_at(min(waiting) + self._limits.head_seconds, self._drop_overdue)
 
 
 async def _listen(host: str, port: int) -> list[socket.socket]:
@@ -227,7 +226,7 @@ async def _listen(host: str, port: int) -> list[socket.socket]:
             except OSError as error:
                 failed = error
                 if listening and error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
-                    listening.pop().close()  # a name may stand for an address family that is switched off
+                    listening.pop().close()  # this system has no addresses of this family
                     continue
                 raise
         if not listening:
@@ -241,7 +240,7 @@ async def _listen(host: str, port: int) -> list[socket.socket]:
 
 def _bind(sock: socket.socket, address: Any) -> None:
     if sys.platform == "win32":
-        # Without it another user's program may bind the same port, and get our connections.
+        # Without this option another user's program could bind the same port, and get our connections.
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_EXCLUSIVEADDRUSE, 1)
     else:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -1,14 +1,11 @@
-"""Serve the daemon's page and its files."""
+"""Serve the dashboard page and its files."""
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from pathlib import Path
 
 from aiohttp import web
-
-_log = logging.getLogger("cloud_archive.server")
 
 _CONTENT_TYPES: Mapping[str, str] = {
     ".html": "text/html",
@@ -18,21 +15,20 @@ _CONTENT_TYPES: Mapping[str, str] = {
     ".svg": "image/svg+xml",
 }
 
-
 PAGE_ROUTES = ("page", "page-icon", "page-file")
-"""Names of the routes that hold nothing of the archive: anybody may load them."""
+"""The names of these routes. Their answers hold nothing of the archive, so they need no token."""
 
 _PAGE_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; media-src 'self' blob:; "
-    "connect-src 'self'; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 
 
 def add_dashboard(application: web.Application) -> None:
+    """Add the routes of the page. Its files are in the package if it was installed, else beside it."""
     package = Path(__file__).parents[1]
-    inside = package / "web"
-    directory = inside if inside.is_dir() else package.parent / "web"
+    installed = package / "web"
+    directory = installed if installed.is_dir() else package.parent / "web"
 
     def page(name: str) -> web.StreamResponse:
         local = directory / name
@@ -47,16 +43,16 @@ def add_dashboard(application: web.Application) -> None:
     async def index(_: web.Request) -> web.StreamResponse:
         return page("index.html")
 
-    async def asset(request: web.Request) -> web.StreamResponse:
+    async def page_file(request: web.Request) -> web.StreamResponse:
         return page(request.match_info["name"])
 
     async def icon(_: web.Request) -> web.Response:
-        return web.Response(status=204)  # browsers ask for it unasked, and report a 404
+        return web.Response(status=204)  # browsers request it by themselves, and report a 404
 
     application.router.add_get("/", index, name="page")
     application.router.add_get("/favicon.ico", icon, name="page-icon")
     application.router.add_get(
         r"/{name:(?:[A-Za-z0-9_-]+/)*[A-Za-z0-9_-][A-Za-z0-9_.-]*\.(?:js|css|json|svg)}",
-        asset,
+        page_file,
         name="page-file",
     )

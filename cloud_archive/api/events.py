@@ -1,4 +1,4 @@
-"""`GET /cloud-sync/events`: the status object as server-sent events, for every listener of the engine."""
+"""Answer `GET /cloud-sync/events`: the status object as server-sent events."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from aiohttp import web
 from ..errors import RequestRefused
 from .routes import ANSWER_HEADERS, STATUS_EVENT, Arguments
 
-HEARTBEAT_SECONDS = 4.0  # a page that has heard nothing for 10 s says that it can't tell
-REBUILD_SECONDS = 60.0  # a status that is sent again and again is no older
-SLOW_CLIENT_SECONDS = 15.0
+HEARTBEAT_SECONDS = 4.0  # a page that gets nothing for 10 s says that the state is unknown
+REBUILD_SECONDS = 60.0  # a heartbeat repeats no status that is older than this
+SLOW_CLIENT_SECONDS = 15.0  # a client that takes nothing for this long is dropped
 MAX_STREAMS = 64
 MAX_STREAMS_PER_CLIENT = 32
 
@@ -26,18 +26,19 @@ Subscribe = Callable[[Callable[[dict[str, Any]], None]], Callable[[], None]]
 
 
 class EventStreams:
-    """`GET /cloud-sync/events`: the status at connect, at every change and as a heartbeat, as server-sent events.
+    """Send each client the status when it connects, at every change, and as a heartbeat.
 
-    The format is https://html.spec.whatwg.org/multipage/server-sent-events.html. A heartbeat is a status made at that
-    moment; of an archive at rest it is the last one again, which costs no look at ledger or directory. A client that
-    reads slowly gets the newest status and misses those between; one that takes nothing for 15 s is dropped. Where
-    there are too many streams a new one ends the oldest of the client that has the most, which may connect again.
+    The format is https://html.spec.whatwg.org/multipage/server-sent-events.html. A heartbeat is a new status; but while
+    nothing happens in an archive that is safe to stop, the last one is sent again, which reads neither ledger nor
+    directory. A client that reads slowly gets the newest status and misses those between. Where there are too many
+    streams, a new one ends the oldest stream of the client that has the most; that client may connect again.
 
     Args:
-        subscribe: begins to push each changed status, and returns how to end that.
+        subscribe: registers a callback for each changed status, and returns a function that ends this.
         status: makes the status for a new stream.
         heartbeat: makes the status for a heartbeat.
         still_safe: returns whether nothing has happened since the last status that was safe to stop; must not block.
+        heartbeat_seconds: how long a stream may be without an event.
     """
 
     def __init__(
@@ -54,13 +55,13 @@ class EventStreams:
         self._heartbeat = heartbeat
         self._still_safe = still_safe
         self._heartbeat_seconds = heartbeat_seconds
-        self._open: dict[_Stream, str] = {}  # and the client of each, the oldest first
+        self._open: dict[_Stream, str] = {}  # stream to its client, the oldest first
         self._newest: _Event | None = None
-        self._unsubscribe: Callable[[], None] | None = None  # while a stream is open
+        self._unsubscribe: Callable[[], None] | None = None  # set while a stream is open
         self._closing = False
 
     async def close(self, _: web.Application) -> None:
-        """End every stream: the server stops."""
+        """End every stream, because the server stops."""
         self._closing = True
         for stream in self._open:
             stream.close()
@@ -72,9 +73,9 @@ class EventStreams:
         self._make_room(client)
         stream = _Stream()
         self._open[stream] = client
-        self._follow()
+        self._subscribe_once()
         try:
-            stream.begin(await self._make(self._status))
+            stream.begin(await self._make_event(self._status))
             response = web.StreamResponse(headers={**ANSWER_HEADERS, "X-Accel-Buffering": "no"})
             response.content_type = "text/event-stream"
             await response.prepare(request)
@@ -87,13 +88,13 @@ class EventStreams:
                 self._unsubscribe()
                 self._unsubscribe = None
 
-    def _follow(self) -> None:
+    def _subscribe_once(self) -> None:
         """Subscribe once for all streams, so that each status is encoded once."""
         if self._unsubscribe is not None:
             return
         loop = asyncio.get_running_loop()
 
-        def push(status: dict[str, Any]) -> None:  # in a thread of the engine
+        def push(status: dict[str, Any]) -> None:  # called in a thread of the engine
             event = _Event.of(status)
             with contextlib.suppress(RuntimeError):  # the loop is closed: there are no listeners
                 loop.call_soon_threadsafe(self._offer, event)
@@ -121,31 +122,31 @@ class EventStreams:
             if stream.closed:
                 return
             if event is None:
-                event = await self._beat()
+                event = await self._heartbeat_event()
             await asyncio.wait_for(response.write(event.text), SLOW_CLIENT_SECONDS)
 
-    async def _beat(self) -> _Event:
-        """Return the last event where it is as true as when it was made, else a new one."""
+    async def _heartbeat_event(self) -> _Event:
+        """Return the last event if it is still true, else a new one."""
         newest = self._newest
         if newest is None or not newest.at_rest or not self._still_safe():
-            return await self._make(self._heartbeat)
+            return await self._make_event(self._heartbeat)
         is_old = time.monotonic() - newest.made_at >= REBUILD_SECONDS
-        return await self._make(self._heartbeat) if is_old else newest
+        return await self._make_event(self._heartbeat) if is_old else newest
 
-    async def _make(self, status: Callable[[], Awaitable[dict[str, Any]]]) -> _Event:
+    async def _make_event(self, status: Callable[[], Awaitable[dict[str, Any]]]) -> _Event:
         before = self._newest
         event = _Event.of(await status())
-        if self._newest is before:  # else a newer one was pushed meanwhile
+        if self._newest is before:  # otherwise a newer one was pushed meanwhile
             self._newest = event
         return event
 
 
 @dataclass(frozen=True, slots=True)
 class _Event:
-    """A status as the streams send it.
+    """A status, encoded as the streams send it.
 
     Attributes:
-        at_rest: it says that nothing is to be done and all is safe, which stays true until something happens.
+        at_rest: the status is idle and safe to stop, which stays true until something happens.
         made_at: monotonic seconds.
     """
 
@@ -161,7 +162,7 @@ class _Event:
 
 
 class _Stream:
-    """A queue of length one for one client: the newest event wins. Used in the event loop only."""
+    """The newest event that one client has not taken yet. Used in the event loop only."""
 
     def __init__(self) -> None:
         self._changed = asyncio.Event()
@@ -174,7 +175,7 @@ class _Stream:
         self._changed.set()
 
     def begin(self, event: _Event) -> None:
-        """Offer the event for the connect, unless a newer one came while it was made."""
+        """Offer the first event, unless a newer one came while it was made."""
         if self._event is None:
             self.offer(event)
 

@@ -1,8 +1,7 @@
-"""What the gallery has beside the catalog's routes: which assets it shows, and a ZIP of several."""
+"""Decide which assets a caller may see, and make a ZIP of several."""
 
 from __future__ import annotations
 
-import logging
 import uuid
 import zipfile
 from collections.abc import Iterator, Sequence
@@ -18,10 +17,8 @@ from .routes import GALLERY_HEADER
 if TYPE_CHECKING:
     from ..catalog.catalog import Catalog
 
-_log = logging.getLogger("cloud_archive.server")
-
 _OFF = "The gallery is turned off: CLOUD_ARCHIVE_GALLERY is off."
-_EARLIEST = (1980, 1, 1, 0, 0, 0)  # what a ZIP can name
+_EARLIEST = (1980, 1, 1, 0, 0, 0)  # the first moment that a ZIP can hold
 
 
 class GalleryScope:
@@ -38,11 +35,11 @@ class GalleryScope:
 
     @property
     def shows_others(self) -> bool:
-        """Whether what other machines archived may be seen."""
+        """Whether the caller may see what other machines archived."""
         return self._setting == "all"
 
     def narrow(self, query: str) -> str:
-        """Return the query for what may be seen. RequestRefused: 403, nothing may."""
+        """Return the query, limited to what the caller may see. RequestRefused: 403, the gallery is off."""
         self._refuse_off()
         if self._setting == "own":
             quoted = self._machine.replace('"', "")
@@ -62,10 +59,11 @@ class GalleryScope:
 
 
 def scope_of(request: web.Request, catalog: Catalog, *, public: bool) -> GalleryScope:
-    """Return what the caller may see: the command, which asks without the mark of a page, everything.
+    """Return what the caller may see. Only pages are limited: the command sees everything.
 
     Args:
-        public: the server is for browsers, so that every caller counts as a page.
+        public: this is the public listener, where every caller counts as a page. On the private one pages come through
+            ComfyUI's process, which adds GALLERY_HEADER.
     """
     if public or GALLERY_HEADER in request.headers:
         return GalleryScope(*catalog.gallery)
@@ -73,7 +71,7 @@ def scope_of(request: web.Request, catalog: Catalog, *, public: bool) -> Gallery
 
 
 class _Sink:
-    """A file that is only written to: what the ZIP gives is taken out piece by piece."""
+    """The file that a ZIP is written to; `take` returns what was written since the last call."""
 
     def __init__(self) -> None:
         self._pieces: list[bytes] = []
@@ -95,9 +93,12 @@ class _Sink:
 
 
 def zip_pieces(catalog: Catalog, assets: Sequence[dict[str, Any]]) -> Iterator[bytes]:
-    """Give a ZIP of these assets piece by piece, stored as they are; one piece of a file is in memory at a time.
+    """Yield a ZIP of these assets, not compressed. One piece of a file is in memory at a time.
 
-    An asset that can't be read is named in `errors.txt` at the end of the ZIP.
+    An asset whose first piece can't be read is named in `errors.txt` at the end of the ZIP.
+
+    Raises:
+        CloudArchiveError, OSError: an asset can't be read to its end.
     """
     sink, problems = _Sink(), []
     taken: set[str] = set()
@@ -110,13 +111,17 @@ def zip_pieces(catalog: Catalog, assets: Sequence[dict[str, Any]]) -> Iterator[b
             except (CloudArchiveError, OSError) as error:
                 problems.append(f"{asset['key']}: {error}")
                 continue
-            entry = zipfile.ZipInfo(_free_name(asset["name"], taken), _moment(asset["created_at"]))
+            entry = zipfile.ZipInfo(_free_name(asset["name"], taken), _zip_time(asset["created_at"]))
             entry.external_attr = 0o644 << 16
+            missing_bytes = asset["size"]
             with archive.open(entry, "w", force_zip64=asset["size"] > 1 << 31) as file:
                 while piece:
                     file.write(piece)
+                    missing_bytes -= len(piece)
                     yield sink.take()
                     piece = next(pieces, b"")
+            if missing_bytes > 0:
+                raise OSError(f"{asset['key']} ended early")
             yield sink.take()
         if problems:
             archive.writestr("errors.txt", "\n".join(problems))
@@ -134,7 +139,7 @@ def _free_name(name: str, taken: set[str]) -> str:
     return wanted
 
 
-def _moment(created_at: str) -> tuple[int, int, int, int, int, int]:
+def _zip_time(created_at: str) -> tuple[int, int, int, int, int, int]:
     try:
         moment = datetime.fromisoformat(created_at.replace("Z", "+00:00")).astimezone()
     except (ValueError, OSError, OverflowError):

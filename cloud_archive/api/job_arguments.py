@@ -1,4 +1,4 @@
-"""The checks of what calls about jobs ask for.
+"""Check the arguments of calls about jobs.
 
 This module is loaded into ComfyUI's process: standard library only.
 """
@@ -36,7 +36,7 @@ def job_arguments(prompt_id: str, query: Mapping[str, str]) -> dict[str, Any]:
 
 
 def passed_jobs(body: Mapping[str, object]) -> dict[str, Any]:
-    """Return jobs and queue as ComfyUI's process passes them on. RequestRefused: 400, names what is wrong."""
+    """Return the finished jobs and the queue that ComfyUI's process sends. RequestRefused: 400, names what is wrong."""
     jobs = body.get("jobs")
     if not isinstance(jobs, list) or len(jobs) > MAX_JOBS:
         raise RequestRefused(400, f"jobs must be a list of {MAX_JOBS} jobs at most.")

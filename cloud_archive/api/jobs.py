@@ -1,4 +1,4 @@
-"""The engine's answers about jobs. A call that waits holds no thread: an event of the job wakes it."""
+"""Answer the route of jobs. A call that waits holds no thread: a change of the job wakes it."""
 
 from __future__ import annotations
 
@@ -13,31 +13,32 @@ from aiohttp import web
 from ..errors import RequestRefused
 from ..jobs.answers import is_final
 from .lanes import Lanes
-from .routes import ROUTES, Arguments
+from .routes import ROUTE_SECONDS, Arguments
 
 if TYPE_CHECKING:
     from ..archive.engine import Engine
 
-_SECONDS = {route.name: route.timeout_seconds for route in ROUTES}
-UNKNOWN_SECONDS = 3.0  # how long a call that waits gives ComfyUI to announce a job that was just queued
-MAX_WAITING = 100  # calls; each holds a connection
-_AT_ONCE = 16  # answers that are computed or wait for a thread; the others wait without one
-_BETWEEN_LOOKS_SECONDS = 0.1  # a job of many files changes often
+UNKNOWN_SECONDS = (
+    3.0  # how long a call waits for a job that is not known yet: it may have been queued just now
+)
+MAX_WAITING = 100  # calls that wait; each holds a connection
+_MAX_RUNNING = 16  # calls that run in a thread or wait for one
+_PAUSE_SECONDS = 0.1  # between two answers of one call: a job of many files changes often
 
 
 class JobHandlers:
-    """One method for each route of jobs, named like it."""
+    """Answer the route of jobs; the method has its name."""
 
     def __init__(self, engine: Engine, lanes: Lanes) -> None:
         self._engine = engine
         self._lanes = lanes
-        self._turns = asyncio.Semaphore(_AT_ONCE)
+        self._turns = asyncio.Semaphore(_MAX_RUNNING)
         self._waiting = 0
 
-    async def job(self, _: web.Request, asked: Arguments) -> web.Response:
-        if asked["wait"] and self._waiting >= MAX_WAITING:
+    async def job(self, _: web.Request, arguments: Arguments) -> web.Response:
+        if arguments["wait"] and self._waiting >= MAX_WAITING:
             raise RequestRefused(503, "Too many calls wait for jobs already. Ask again without wait.")
-        deadline = time.monotonic() + asked["wait"]
+        deadline = time.monotonic() + arguments["wait"]
         unknown_until = min(deadline, time.monotonic() + UNKNOWN_SECONDS)
         loop, changed = asyncio.get_running_loop(), asyncio.Event()
 
@@ -45,31 +46,31 @@ class JobHandlers:
             with contextlib.suppress(RuntimeError):  # the loop is closed
                 loop.call_soon_threadsafe(changed.set)
 
-        end = await self._run(partial(self._engine.watch_job, asked["prompt_id"], wake))
+        unsubscribe = await self._run(partial(self._engine.watch_job, arguments["prompt_id"], wake))
         self._waiting += 1
         try:
             while True:
                 changed.clear()
-                answer = await self._run(partial(self._engine.job, asked["prompt_id"]))
+                answer = await self._run(partial(self._engine.job, arguments["prompt_id"]))
                 until = unknown_until if answer["state"] == "unknown" else deadline
-                if is_final(answer) or not await _changes(changed, until):
+                if is_final(answer) or not await _wait_for_change(changed, until):
                     break
-                await asyncio.sleep(_BETWEEN_LOOKS_SECONDS)
+                await asyncio.sleep(_PAUSE_SECONDS)
         finally:
             self._waiting -= 1
-            end()
-        if asked["urls"]:
-            answer = await self._run(partial(self._engine.job, asked["prompt_id"], urls=True))
+            unsubscribe()
+        if arguments["urls"]:
+            answer = await self._run(partial(self._engine.job, arguments["prompt_id"], urls=True))
         return web.json_response(answer)
 
     async def _run(self, call: Any) -> Any:
         async with self._turns:
-            return await self._lanes.run("job", call, _SECONDS["job"])
+            return await self._lanes.run("job", call, ROUTE_SECONDS["job"])
 
 
-async def _changes(changed: asyncio.Event, until: float) -> bool:
-    """Wait for a change; False where the time is up."""
-    left = until - time.monotonic()
+async def _wait_for_change(changed: asyncio.Event, deadline: float) -> bool:
+    """Wait for a change. Return False if none comes before `deadline` (monotonic seconds)."""
+    left = deadline - time.monotonic()
     if left <= 0:
         return False
     try:

@@ -27,11 +27,11 @@ THREADS: Mapping[str, int] = {
     "thumbnail": 8,
     "job": 4,
 }
-_WAITING_FOR_EACH_THREAD = 4
+_WAITING_PER_THREAD = 4
 
 
 class Lanes:
-    """Run blocking calls. Threads are made when they are first needed, and never hold up the end of the process."""
+    """Run blocking calls in threads, which start when they are first needed and never delay the end of the process."""
 
     def __init__(self, threads: Mapping[str, int] = THREADS) -> None:
         self._threads = threads
@@ -50,7 +50,7 @@ class Lanes:
             RequestRefused: 503, too many calls wait already; 504, the time is up.
         """
         calls = self._calls[lane]
-        if len(calls) >= self._threads[lane] * (1 + _WAITING_FOR_EACH_THREAD):
+        if len(calls) >= self._threads[lane] * (1 + _WAITING_PER_THREAD):
             raise RequestRefused(503, "Too many calls of this kind wait already. Try again in a moment.")
         future = self._executors[lane].submit(call)
         calls.add(future)
@@ -63,6 +63,6 @@ class Lanes:
             ) from None
 
     def close(self) -> None:
-        """Cancel what waits; what runs is left alone."""
+        """Cancel the calls that wait for a thread; those that run go on."""
         for executor in self._executors.values():
             executor.shutdown(wait=False, cancel_futures=True)

@@ -1,8 +1,7 @@
-"""The `/cloud-sync` route table, and the checks that stand before every handler in both processes.
+"""The table of the `/cloud-sync` routes, and the checks before every handler in both processes.
 
-ComfyUI's process and the engine's own server register the same `ROUTES`; each wraps its handlers in
-`protect`, which refuses what must not come through and turns every failure into a JSON answer. A face that
-forwards a call has thereby checked it before the engine hears of it.
+ComfyUI's process and the engine's own server register the same `ROUTES`. Each wraps its handlers in `protect`, which
+checks every call and turns every failure into a JSON answer. So the plugin has checked a call before it forwards it.
 
 This module is loaded into ComfyUI's process: standard library and aiohttp only.
 """
@@ -12,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import math
 import os
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -23,8 +21,8 @@ from aiohttp import web
 
 from .. import __version__
 from ..errors import CatalogError, CloudArchiveError, EngineUnavailable, RequestRefused, StoreError
-from .asset_arguments import asset_id_of, edit_arguments, facet_arguments, search_arguments
-from .gallery_arguments import zip_arguments
+from .asset_arguments import asset_id_of, edit_arguments, facet_arguments, search_arguments, zip_arguments
+from .checks import flag, limited_text, number_or_nan, whole_number
 from .job_arguments import job_arguments, passed_jobs
 from .share_arguments import share_arguments
 
@@ -38,22 +36,22 @@ DEFAULT_FLUSH_SECONDS = 60.0
 DEFAULT_FILES = 100
 MAX_FILES = 500
 MAX_QUERY_CHARACTERS = 1024
-REPORT_STEPS: Mapping[str, int] = {"hour": 24, "day": 30}  # and how many of them where a call does not say
+REPORT_STEPS: Mapping[str, int] = {"hour": 24, "day": 30}  # each with its default for `last`
 MAX_REPORT_ROWS = 1000
 FILE_STATES = ("pending", "uploading", "archived", "failed", "vanished", "pruned", "retrying", "given_up")
-# Files without a row in the ledger: left out by the settings, or older than the archive. Only one at a time.
+# Files without a row in the ledger: left out by the settings, or older than the archive. A call can ask for one only.
 UNARCHIVED_STATES = ("skipped", "baseline", "unarchived")
 
 EVENTS_PATH = "/cloud-sync/events"
 STATUS_EVENT = "cloud-sync.status"
 HEALTH_PATH = "/engine/health"
 JOBS_PATH = "/engine/jobs"
-# ComfyUI's process sets it on what it forwards: CLOUD_ARCHIVE_GALLERY counts for pages, not for the command.
+# ComfyUI's process adds it to each call that it forwards: CLOUD_ARCHIVE_GALLERY limits pages, not the command.
 GALLERY_HEADER = "X-Cloud-Archive-Gallery"
 
 UNEXPECTED = "Cloud Archive met an unexpected error; its log has the details."
 
-# On every answer. The rules are those of https://cheatsheetseries.owasp.org/cheatsheets/HTTP_Headers_Cheat_Sheet.html
+# These are on every answer; see https://cheatsheetseries.owasp.org/cheatsheets/HTTP_Headers_Cheat_Sheet.html
 ANSWER_HEADERS: Mapping[str, str] = {
     "Cache-Control": "no-store",
     "X-Content-Type-Options": "nosniff",
@@ -62,7 +60,7 @@ ANSWER_HEADERS: Mapping[str, str] = {
 }
 
 Arguments = dict[str, Any]
-"""What a call asks for, checked: the members of its JSON body, or its query."""
+"""The checked arguments of a call: from its path, and from its query or its JSON body."""
 
 Handler = Callable[[web.Request, Arguments], Awaitable[web.StreamResponse]]
 PlainHandler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -70,21 +68,21 @@ PlainHandler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One call of the contract.
+    """One route of the HTTP interface.
 
     Attributes:
         method: the HTTP method.
-        path: as registered; ComfyUI adds its `/api` twin by itself.
-        name: what the handler is called.
-        changes_state: True where a request from another site is refused.
-        timeout_seconds: how long a face waits for the engine's answer; `flush` adds what the call asks for.
+        path: as registered; ComfyUI also serves it below `/api`.
+        name: the name of its handler.
+        same_site_only: refuse a request from another site: the call changes something, costs much, or answers links.
+        timeout_seconds: how long the plugin waits for the engine's answer; `flush` adds its `timeout_seconds`.
         max_body_bytes: a larger body is refused.
     """
 
     method: str
     path: str
     name: str
-    changes_state: bool
+    same_site_only: bool
     timeout_seconds: float
     max_body_bytes: int = MAX_BODY_BYTES
 
@@ -106,16 +104,18 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/cloud-sync/assets", "assets", False, 20),
     Route("GET", "/cloud-sync/assets/{id}", "asset", False, 10),
     Route("PATCH", "/cloud-sync/assets/{id}", "edit_asset", True, 20),
-    Route("GET", "/cloud-sync/assets/{id}/content", "content", False, 60),
+    Route("GET", "/cloud-sync/assets/{id}/content", "content", True, 60),
     Route("GET", "/cloud-sync/assets/{id}/thumbnail", "thumbnail", False, 60),
     Route("GET", "/cloud-sync/assets/{id}/workflow", "workflow", False, 60),
     Route("GET", "/cloud-sync/assets/{id}/prompt", "prompt", False, 60),
     Route("POST", "/cloud-sync/assets/{id}/bring-back", "bring_back", True, 60),
-    Route("GET", "/cloud-sync/assets.zip", "zip", False, 60),
+    Route("GET", "/cloud-sync/assets.zip", "zip", True, 60),
     Route("GET", "/cloud-sync/facets", "facets", False, 20),
     Route("POST", "/cloud-sync/share", "share", True, 600),
-    Route("GET", "/cloud-sync/jobs/{prompt_id}", "job", False, 20),
+    Route("GET", "/cloud-sync/jobs/{prompt_id}", "job", True, 20),
 )
+
+ROUTE_SECONDS: Mapping[str, float] = {route.name: route.timeout_seconds for route in ROUTES}
 
 
 def protect(route: Route, handler: Handler) -> PlainHandler:
@@ -123,7 +123,7 @@ def protect(route: Route, handler: Handler) -> PlainHandler:
 
     async def protected(request: web.Request) -> web.StreamResponse:
         try:
-            if route.changes_state:
+            if route.same_site_only:
                 refuse_cross_site(request)
             answer = await handler(request, await read_arguments(route, request))
         except (CloudArchiveError, web.HTTPException) as error:
@@ -134,12 +134,23 @@ def protect(route: Route, handler: Handler) -> PlainHandler:
             else:
                 _log.exception("%s %s failed", route.method, route.path)
                 answer = refusal(500, UNEXPECTED)
-        if not answer.prepared:
-            for name, value in ANSWER_HEADERS.items():
-                answer.headers.setdefault(name, value)
+        add_answer_headers(answer)
         return answer
 
     return protected
+
+
+def add_answer_headers(answer: web.StreamResponse) -> None:
+    """Add `ANSWER_HEADERS` to an answer that is not sent yet; headers that it has stay."""
+    if not answer.prepared:
+        for name, value in ANSWER_HEADERS.items():
+            answer.headers.setdefault(name, value)
+
+
+def abort_answer(request: web.Request) -> None:
+    """Close the connection of an answer that has begun, so that the client sees that the answer is not complete."""
+    if request.transport is not None:
+        request.transport.close()
 
 
 def refusal(http_status: int, message: str, /, **more: object) -> web.Response:
@@ -164,13 +175,12 @@ def error_answer(error: CloudArchiveError | web.HTTPException) -> web.Response:
 
 
 def refuse_cross_site(request: web.Request) -> None:
-    """Refuse what a page of another site can make a browser send.
+    """Refuse a request that a page of another site makes a browser send.
 
-    An `Origin` is compared with `Host` by host and port; its scheme is left out, because a proxy may end TLS
-    before us. `Sec-Fetch-Site: same-site` is another port or subdomain, and so another site here. Browsers send
-    `Origin` with every POST; with a GET they may send neither header
-    (https://fetch.spec.whatwg.org/#origin-header), so no GET may change anything. Those that contact the store
-    are checked too, and need an id that another site can't guess.
+    `Origin` is compared with `Host` by host and port, not by scheme, because a proxy may end TLS before us.
+    `Sec-Fetch-Site: same-site` means another port or subdomain, which is another site here. Browsers send `Origin`
+    with every POST. With a GET they may send neither header (https://fetch.spec.whatwg.org/#origin-header), so no GET
+    may change anything; a GET that may contact the store also needs an id that another site can't guess.
 
     Raises:
         RequestRefused: 403.
@@ -205,28 +215,14 @@ async def read_arguments(route: Route, request: web.Request) -> Arguments:
             the route takes), 415 (body not JSON).
     """
     identity = {"id": asset_id_of(request.match_info["id"])} if "{id}" in route.path else {}
-    if route.name in ("content", "zip"):
-        refuse_cross_site(request)  # it may cost a request to the store
     if route.name == "job":
-        refuse_cross_site(request)  # its answer may hold links
         return job_arguments(request.match_info["prompt_id"], request.query)
     if route.method == "GET":
-        check = _QUERY_CHECKS.get(route.name)
-        return identity if check is None else check(request.query)
+        query_check = _QUERY_CHECKS.get(route.name)
+        return {**(query_check(request.query) if query_check else {}), **identity}
     body = await _read_body(request, route.max_body_bytes)
-    if route.name == "upload":
-        return {"file_path": _file_path(body)}
-    if route.name == "rescan":
-        return {"accept_root": _accept_root(body)}
-    if route.name == "flush":
-        return {"timeout_seconds": _timeout_seconds(body)}
-    if route.name == "jobs":
-        return passed_jobs(body)
-    if route.name == "share":
-        return share_arguments(body)
-    if route.name == "edit_asset":
-        return {**edit_arguments(body), **identity}
-    return identity
+    body_check = _BODY_CHECKS.get(route.name)
+    return {**(body_check(body) if body_check else {}), **identity}
 
 
 async def _read_body(request: web.Request, max_bytes: int) -> Mapping[str, object]:
@@ -265,7 +261,7 @@ async def _read_content(request: web.Request, max_bytes: int) -> bytes:
     return bytes(content)
 
 
-def _file_path(body: Mapping[str, object]) -> str:
+def _upload_arguments(body: Mapping[str, object]) -> Arguments:
     example = 'such as {"file_path": "image_01.png"}'
     path = body.get("file_path")
     if path is None:
@@ -278,23 +274,13 @@ def _file_path(body: Mapping[str, object]) -> str:
         os.fsencode(path)
     except UnicodeEncodeError as error:
         raise RequestRefused(400, "file_path holds characters that no file name can.") from error
-    return path
+    return {"file_path": path}
 
 
-def _accept_root(body: Mapping[str, object]) -> bool:
-    accept = body.get("accept_root", False)
-    if not isinstance(accept, bool):
-        raise RequestRefused(400, "accept_root must be true or false.")
-    return accept
-
-
-def _timeout_seconds(body: Mapping[str, object]) -> float:
-    seconds = body.get("timeout_seconds", DEFAULT_FLUSH_SECONDS)
-    # bool is a number to Python, and json.loads reads NaN and Infinity.
-    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
-        seconds = math.nan
+def _flush_arguments(body: Mapping[str, object]) -> Arguments:
+    seconds = number_or_nan(body.get("timeout_seconds", DEFAULT_FLUSH_SECONDS))
     if 0 <= seconds <= MAX_FLUSH_SECONDS:  # false for NaN
-        return float(seconds)
+        return {"timeout_seconds": seconds}
     raise RequestRefused(400, f"timeout_seconds must be a number from 0 to {MAX_FLUSH_SECONDS:.0f}.")
 
 
@@ -306,30 +292,19 @@ def _files_arguments(query: Mapping[str, str]) -> Arguments:
             f"state must be one of {', '.join(FILE_STATES)}, or several of these with commas between,"
             f" or {' or '.join(UNARCHIVED_STATES)}.",
         )
-    try:
-        limit = int(query.get("limit") or DEFAULT_FILES)
-    except ValueError:
-        limit = 0
-    if not 1 <= limit <= MAX_FILES:
-        raise RequestRefused(400, f"limit must be a whole number from 1 to {MAX_FILES}.")
-    text, cursor = query.get("q", ""), query.get("cursor") or None
-    for name, value in (("q", text), ("cursor", cursor or "")):
-        if len(value) > MAX_QUERY_CHARACTERS:
-            raise RequestRefused(400, f"{name} takes {MAX_QUERY_CHARACTERS} characters at most.")
-    return {"state": state, "q": text, "limit": limit, "cursor": cursor}
+    return {
+        "state": state,
+        "q": limited_text(query, "q", MAX_QUERY_CHARACTERS),
+        "limit": whole_number(query, "limit", DEFAULT_FILES, MAX_FILES),
+        "cursor": limited_text(query, "cursor", MAX_QUERY_CHARACTERS) or None,
+    }
 
 
 def _report_arguments(query: Mapping[str, str]) -> Arguments:
     by = query.get("by") or "day"
     if by not in REPORT_STEPS:
         raise RequestRefused(400, f"by must be one of {', '.join(REPORT_STEPS)}.")
-    try:
-        last = int(query.get("last") or REPORT_STEPS[by])
-    except ValueError:
-        last = 0
-    if not 1 <= last <= MAX_REPORT_ROWS:
-        raise RequestRefused(400, f"last must be a whole number from 1 to {MAX_REPORT_ROWS}.")
-    return {"by": by, "last": last}
+    return {"by": by, "last": whole_number(query, "last", REPORT_STEPS[by], MAX_REPORT_ROWS)}
 
 
 _QUERY_CHECKS: Mapping[str, Callable[[Mapping[str, str]], Arguments]] = {
@@ -339,10 +314,23 @@ _QUERY_CHECKS: Mapping[str, Callable[[Mapping[str, str]], Arguments]] = {
     "facets": facet_arguments,
     "zip": zip_arguments,
 }
+_BODY_CHECKS: Mapping[str, Callable[[Mapping[str, object]], Arguments]] = {
+    "upload": _upload_arguments,
+    "rescan": lambda body: {"accept_root": flag(body, "accept_root")},
+    "flush": _flush_arguments,
+    "jobs": passed_jobs,
+    "share": share_arguments,
+    "edit_asset": edit_arguments,
+}
 
 
 def bare_status(state: str, cause: str = "") -> dict[str, Any]:
-    """Return the status object of no engine: every field, each empty."""
+    """Return a status object for when no engine answers: every field, each with its empty value.
+
+    Args:
+        state: the value of `state`.
+        cause: a sentence for `errors`; empty: none.
+    """
     return {
         "running": False,
         "session_id": "",

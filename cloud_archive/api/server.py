@@ -1,8 +1,7 @@
-"""The engine's HTTP server: handlers without logic of their own, events as a stream, the dashboard page.
+"""The engine's HTTP server: the routes, the stream of events, the dashboard page.
 
-One application serves two listeners. The private one (a token is given) talks to ComfyUI's process and to the
-command, over loopback. The public one (no token) is the daemon's `--serve`: it also shows the dashboard, and
-answers only to its own names, so that no foreign page can reach it by pointing a name of its own at it.
+`build_application` makes the application of one listener. An engine has a private listener, which serves ComfyUI's
+process and the command over loopback, and perhaps a public one, which is the daemon's `--serve` and has the dashboard.
 
 Every call into the engine blocks, so it runs in a thread of its lane (see `lanes`): twenty uploads that wait for the
 store leave the lane of `status` free.
@@ -26,7 +25,7 @@ from aiohttp import web
 from .. import __version__
 from ..errors import CloudArchiveError, RequestRefused
 from ..text import count_noun, format_bytes
-from .admission import bearer_check, host_check, prove_engine, shield, token_check
+from .admission import bearer_check, host_check, make_admission, prove_engine, token_check
 from .assets import AssetHandlers
 from .connections import ConnectionLimits, Connections
 from .dashboard import add_dashboard
@@ -39,6 +38,7 @@ from .routes import (
     JOBS_PATH,
     MAX_BODY_BYTES,
     MAX_JOBS_BODY_BYTES,
+    ROUTE_SECONDS,
     ROUTES,
     Arguments,
     Handler,
@@ -62,11 +62,10 @@ _LANE_OF: Mapping[str, str] = {
     "retry": "queue",
     "backfill": "queue",
 }
-_SECONDS: Mapping[str, float] = {route.name: route.timeout_seconds for route in ROUTES}
-_UPLOAD_SECONDS = 20.0  # until an upload in progress is answered with 202
+_UPLOAD_SECONDS = 20.0  # after this an upload that still runs is answered with 202
 _JOBS_SECONDS = 20.0
-_SHUTDOWN_SECONDS = 2.0  # for calls under way when the server closes
-_AFTER_FLUSH_SECONDS = 2.0  # a flush that runs ends this long after its time at the latest
+_SHUTDOWN_SECONDS = 2.0  # for calls that still run when the server closes
+_AFTER_FLUSH_SECONDS = 2.0  # how much later than its timeout a flush may answer
 
 
 def build_application(
@@ -82,20 +81,19 @@ def build_application(
 
     Args:
         engine: what the handlers call; only `subscribe` and `still_safe` may be called in the event loop.
-        token: what each call must be signed with (see `handshake`); None makes this the public listener with the
-            dashboard.
-        bearer: of the public listener: what `Authorization: Bearer …` must hold on every call but the page's own
-            files. Then any host name will do, since a page that points its name here has no token.
-        allowed_hosts: names or addresses besides loopback that the public listener answers to, as given to
-            `--serve`, with or without a port; `0.0.0.0` or `::` admits every IP address, but no further name.
+        token: each call must be signed with it (see `handshake`). None: this is the public listener.
+        bearer: the public listener's token, which every call but those for the page's own files must carry as
+            `Authorization: Bearer …`. With it any `Host` is accepted: a page of another site does not know it.
+        allowed_hosts: names or addresses besides loopback that the public listener accepts as `Host`, as given to
+            `--serve`, with or without a port. `0.0.0.0` and `::` stand for every IP address, but for no name.
         on_shutdown: called for `POST /engine/shutdown` on the private listener.
-        heartbeat_seconds: the pause after which an idle event stream sends the status again.
+        heartbeat_seconds: an event stream without news sends the status again after this time.
     """
     if token is not None:
         admit = token_check(token)
     else:
         admit = bearer_check(bearer) if bearer is not None else host_check(allowed_hosts or ())
-    application = web.Application(middlewares=[shield(admit)], client_max_size=MAX_BODY_BYTES)
+    application = web.Application(middlewares=[make_admission(admit)], client_max_size=MAX_BODY_BYTES)
     lanes = Lanes()
     handlers = _Handlers(engine, lanes)
     owners = (
@@ -114,7 +112,7 @@ def build_application(
         still_safe=engine.still_safe,
         heartbeat_seconds=heartbeat_seconds,
     )
-    # Not a change of state, but a stream that another site could hold open.
+    # Another site must not hold streams open.
     events = Route("GET", EVENTS_PATH, "events", True, 0)
     application.router.add_get(EVENTS_PATH, protect(events, streams.events), allow_head=False)
     if token is not None:
@@ -133,7 +131,7 @@ def build_application(
 
 @dataclass(frozen=True)
 class Listener:
-    """A server that listens; `port` is the one that the system chose where 0 was asked for."""
+    """A server that listens. `port`: the port that it listens on, also where `serve` was given 0."""
 
     host: str
     port: int
@@ -156,7 +154,8 @@ async def serve(
     """Start listening.
 
     Args:
-        limits: of connections; default: as this process's descriptors allow.
+        port: 0: a free port, chosen by the system.
+        limits: the limits of connections; default: `ConnectionLimits.for_this_process()`.
 
     Raises:
         OSError: the address is taken, or does not belong to this machine.
@@ -164,7 +163,7 @@ async def serve(
     limits = limits or ConnectionLimits.for_this_process()
     connections = Connections(limits)
     application.middlewares.insert(0, connections.middleware)
-    # A call whose client has gone away is cancelled.
+    # handler_cancellation: a call is cancelled when its client goes away.
     runner = web.AppRunner(
         application,
         access_log=None,
@@ -183,7 +182,7 @@ async def serve(
 
 
 class _Handlers:
-    """One method for each route, named like it."""
+    """Answer the other routes; each method has the name of its route."""
 
     def __init__(self, engine: Engine, lanes: Lanes) -> None:
         self._engine = engine
@@ -191,47 +190,49 @@ class _Handlers:
 
     async def status_json(self) -> dict[str, Any]:
         """Return the status object."""
-        return await self._lanes.run("status", lambda: self._engine.status().to_json(), _SECONDS["status"])
+        return await self._lanes.run(
+            "status", lambda: self._engine.status().to_json(), ROUTE_SECONDS["status"]
+        )
 
     async def heartbeat(self) -> dict[str, Any]:
-        """Return the status object as a sign of life; it causes no scan while no event has come."""
+        """Return the status object for a heartbeat: without a scan if no event has come since the last one."""
         return await self._lanes.run(
-            "status", lambda: self._engine.status(heartbeat=True).to_json(), _SECONDS["status"]
+            "status", lambda: self._engine.status(heartbeat=True).to_json(), ROUTE_SECONDS["status"]
         )
 
     async def status(self, _: web.Request, __: Arguments) -> web.Response:
         return web.json_response(await self.status_json())
 
     async def start(self, _: web.Request, __: Arguments) -> web.Response:
-        return await self._order("start", self._engine.start_watching)
+        return await self._control("start", self._engine.start_watching)
 
     async def stop(self, _: web.Request, __: Arguments) -> web.Response:
-        return await self._order("stop", self._engine.stop_watching)
+        return await self._control("stop", self._engine.stop_watching)
 
     async def rescan(self, _: web.Request, arguments: Arguments) -> web.Response:
-        return await self._order("rescan", partial(self._engine.rescan, arguments["accept_root"]))
+        return await self._control("rescan", partial(self._engine.rescan, arguments["accept_root"]))
 
     async def retry(self, _: web.Request, __: Arguments) -> web.Response:
-        return await self._order("retry", self._engine.retry)
+        return await self._control("retry", self._engine.retry)
 
     async def backfill(self, _: web.Request, __: Arguments) -> web.Response:
-        return await self._order("backfill", self._engine.archive_baseline)
+        return await self._control("backfill", self._engine.archive_baseline)
 
-    async def _order(self, name: str, call: Callable[[], str]) -> web.Response:
+    async def _control(self, name: str, call: Callable[[], str]) -> web.Response:
         try:
-            message = await self._lanes.run(_LANE_OF[name], call, _SECONDS[name])
+            message = await self._lanes.run(_LANE_OF[name], call, ROUTE_SECONDS[name])
         except CloudArchiveError as error:
             answer = error_answer(error)
             status = 500 if name in ("start", "stop") else answer.status
             return refusal(status, str(error), status=await self.status_json())
-        return _done(message, await self.status_json())
+        return _success(message, await self.status_json())
 
     async def flush(self, _: web.Request, arguments: Arguments) -> web.Response:
         deadline = time.monotonic() + arguments["timeout_seconds"]
-        given_up = threading.Event()
+        abandoned = threading.Event()
 
         def call() -> bool:
-            return self._engine.flush(max(0.0, deadline - time.monotonic()), given_up.is_set)
+            return self._engine.flush(max(0.0, deadline - time.monotonic()), abandoned.is_set)
 
         try:
             safe = await self._lanes.run("flush", call, arguments["timeout_seconds"] + _AFTER_FLUSH_SECONDS)
@@ -240,11 +241,11 @@ class _Handlers:
                 raise
             safe = False
         finally:
-            given_up.set()
+            abandoned.set()
         status = await self.status_json()
         if safe:
-            return _done(f"Safe to stop: {_archived_words(status)}", status)
-        return refusal(504, _remaining(status), status=status)
+            return _success(f"Safe to stop: {_describe_archived(status)}", status)
+        return refusal(504, _describe_remaining(status), status=status)
 
     async def upload(self, _: web.Request, arguments: Arguments) -> web.Response:
         deadline = time.monotonic() + _UPLOAD_SECONDS
@@ -252,25 +253,27 @@ class _Handlers:
         def call() -> UploadAnswer:
             return self._engine.upload(arguments["file_path"], max(0.0, deadline - time.monotonic()))
 
-        done = await self._lanes.run("upload", call, _SECONDS["upload"])
-        content = {"success": done.http_status < 400, "message": done.message, "file": done.file}
-        return web.json_response(content, status=done.http_status)
+        answer = await self._lanes.run("upload", call, ROUTE_SECONDS["upload"])
+        content = {"success": answer.http_status < 400, "message": answer.message, "file": answer.file}
+        return web.json_response(content, status=answer.http_status)
 
-    async def files(self, _: web.Request, asked: Arguments) -> web.Response:
-        call = partial(self._engine.files, asked["state"], asked["q"], asked["limit"], asked["cursor"])
-        rows, next_cursor = await self._lanes.run("files", call, _SECONDS["files"])
+    async def files(self, _: web.Request, arguments: Arguments) -> web.Response:
+        call = partial(
+            self._engine.files, arguments["state"], arguments["q"], arguments["limit"], arguments["cursor"]
+        )
+        rows, next_cursor = await self._lanes.run("files", call, ROUTE_SECONDS["files"])
         return web.json_response({"files": rows, "next_cursor": next_cursor})
 
-    async def report(self, _: web.Request, asked: Arguments) -> web.Response:
-        call = partial(self._engine.report, asked["by"], asked["last"])
-        rows = await self._lanes.run("report", call, _SECONDS["report"])
+    async def report(self, _: web.Request, arguments: Arguments) -> web.Response:
+        call = partial(self._engine.report, arguments["by"], arguments["last"])
+        rows = await self._lanes.run("report", call, ROUTE_SECONDS["report"])
         return web.json_response({"rows": rows})
 
     async def check(self, _: web.Request, __: Arguments) -> web.Response:
-        # Shielded: the check is shared, so no caller may cancel it for the others.
+        # Shielded, because callers share a check: one that goes away must not cancel it for the others.
         running = asyncio.shield(asyncio.wrap_future(self._engine.check()))
         try:
-            return web.json_response(await asyncio.wait_for(running, _SECONDS["check"]))
+            return web.json_response(await asyncio.wait_for(running, ROUTE_SECONDS["check"]))
         except asyncio.TimeoutError:
             raise RequestRefused(
                 504, "The check is taking long. GET /cloud-sync/check shows its result."
@@ -282,7 +285,7 @@ class _Handlers:
     async def metrics(self, _: web.Request, __: Arguments) -> web.Response:
         if importlib.util.find_spec("prometheus_client") is None:
             raise RequestRefused(501, "Metrics need one more package: run `pip install prometheus-client`.")
-        text = await self._lanes.run("files", self._engine.metrics_text, _SECONDS["metrics"])
+        text = await self._lanes.run("files", self._engine.metrics_text, ROUTE_SECONDS["metrics"])
         # https://prometheus.io/docs/instrumenting/exposition_formats/
         kind = "text/plain; version=0.0.4; charset=utf-8"
         return web.Response(body=text.encode(), headers={"Content-Type": kind})
@@ -298,11 +301,11 @@ class _Handlers:
         return web.json_response({"success": released, "released": released})
 
 
-def _done(message: str, status: dict[str, Any]) -> web.Response:
+def _success(message: str, status: dict[str, Any]) -> web.Response:
     return web.json_response({"success": True, "message": message, "status": status})
 
 
-def _archived_words(status: Mapping[str, Any]) -> str:
+def _describe_archived(status: Mapping[str, Any]) -> str:
     older = status.get("baseline_files", 0)
     if not older:
         return "everything is in the bucket."
@@ -310,7 +313,7 @@ def _archived_words(status: Mapping[str, Any]) -> str:
     return f"everything since the first start is in the bucket; {count_noun(older, 'older file')} {verb} not."
 
 
-def _remaining(status: Mapping[str, Any]) -> str:
+def _describe_remaining(status: Mapping[str, Any]) -> str:
     pending, failed = status.get("pending_files", 0), status.get("failed_files", 0)
     parts = [f"{pending:,} pending ({format_bytes(status.get('pending_bytes', 0))})"] if pending else []
     parts += [f"{failed} failed"] if failed else []

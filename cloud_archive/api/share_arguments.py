@@ -1,4 +1,4 @@
-"""The checks of what `POST /cloud-sync/share` asks for.
+"""Check the arguments of `POST /cloud-sync/share`.
 
 This module is loaded into ComfyUI's process: standard library only.
 """
@@ -11,9 +11,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..errors import RequestRefused
+from .checks import flag, number_or_nan
 
 MAX_SHARED = 500
-DEFAULT_SECONDS = 7 * 86_400.0
+DEFAULT_SECONDS = 7 * 86_400.0  # how long links last
 MAX_STRIPPED = 100  # each is read, written and proven within one call
 MAX_TITLE_CHARACTERS = 200
 _KNOWN = ("ids", "expires_seconds", "strip_metadata", "album", "with_prompts")
@@ -23,15 +24,13 @@ def share_arguments(body: Mapping[str, object]) -> dict[str, Any]:
     """Return the arguments of a body. RequestRefused: 400, names what is wrong."""
     if unknown := set(body) - set(_KNOWN):
         raise RequestRefused(400, f"{min(unknown)} is unknown: {', '.join(_KNOWN)} are known.")
-    for name in ("strip_metadata", "with_prompts"):
-        if not isinstance(body.get(name, False), bool):
-            raise RequestRefused(400, f"{name} must be true or false.")
+    strip, with_prompts = flag(body, "strip_metadata"), flag(body, "with_prompts")
     album = body.get("album")
     if album is not None and (
         not isinstance(album, str) or not album.strip() or len(album) > MAX_TITLE_CHARACTERS
     ):
         raise RequestRefused(400, f"album must be a title of 1 to {MAX_TITLE_CHARACTERS} characters.")
-    ids, strip = _ids(body.get("ids")), body.get("strip_metadata", False)
+    ids = _ids(body.get("ids"))
     if strip and len(ids) > MAX_STRIPPED:
         raise RequestRefused(400, f"Up to {MAX_STRIPPED} files can be shared without metadata in one call.")
     return {
@@ -39,7 +38,7 @@ def share_arguments(body: Mapping[str, object]) -> dict[str, Any]:
         "expires_seconds": _seconds(body.get("expires_seconds")),
         "strip_metadata": strip,
         "album": album.strip() if isinstance(album, str) else None,
-        "with_prompts": body.get("with_prompts", False),
+        "with_prompts": with_prompts,
     }
 
 
@@ -55,12 +54,10 @@ def _ids(ids: object) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def _seconds(seconds: object) -> float:
-    if seconds is None:
+def _seconds(given: object) -> float:
+    if given is None:
         return DEFAULT_SECONDS
-    # bool is a number to Python, and json.loads reads NaN and Infinity.
-    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not math.isfinite(seconds):
-        seconds = 0
-    if seconds < 1:
-        raise RequestRefused(400, "expires_seconds must be a number of seconds, 1 or more.")
-    return float(seconds)
+    seconds = number_or_nan(given)
+    if 1 <= seconds < math.inf:  # false for NaN
+        return seconds
+    raise RequestRefused(400, "expires_seconds must be a number of seconds, 1 or more.")

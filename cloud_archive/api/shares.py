@@ -1,4 +1,4 @@
-"""The engine's answers about shares."""
+"""Answer the route of shares."""
 
 from __future__ import annotations
 
@@ -9,33 +9,31 @@ from aiohttp import web
 
 from .gallery import scope_of
 from .lanes import Lanes
-from .routes import ROUTES, Arguments
+from .routes import ROUTE_SECONDS, Arguments
 
 if TYPE_CHECKING:
     from ..archive.engine import Engine
 
-_SECONDS = {route.name: route.timeout_seconds for route in ROUTES}
-
 
 class ShareHandlers:
-    """One method for each route of shares, named like it."""
+    """Answer the route of shares; the method has its name."""
 
     def __init__(self, engine: Engine, lanes: Lanes, *, public: bool) -> None:
         self._engine = engine
         self._lanes = lanes
         self._public = public
 
-    async def share(self, request: web.Request, asked: Arguments) -> web.Response:
+    async def share(self, request: web.Request, arguments: Arguments) -> web.Response:
         from ..sharing.share import ShareOrder
 
-        ids = [uuid.UUID(identity) for identity in asked["ids"]]
-        how = {name: value for name, value in asked.items() if name != "ids"}
+        ids = [uuid.UUID(identity) for identity in arguments["ids"]]
+        options = {name: value for name, value in arguments.items() if name != "ids"}
 
         def call() -> dict[str, Any]:
             catalog = self._engine.catalog()
             scope = scope_of(request, catalog, public=self._public)
             for identity in ids:
                 scope.check(catalog.asset(identity))
-            return self._engine.share(ids, ShareOrder(**how))
+            return self._engine.share(ids, ShareOrder(**options))
 
-        return web.json_response(await self._lanes.run("share", call, _SECONDS["share"]))
+        return web.json_response(await self._lanes.run("share", call, ROUTE_SECONDS["share"]))

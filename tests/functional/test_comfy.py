@@ -398,7 +398,7 @@ def test_comfyui_loads_nothing_of_ours_but_the_face(plugin_folders: tuple[Path, 
         for name in (
             "api",
             "api.asset_arguments",
-            "api.gallery_arguments",
+            "api.checks",
             "api.job_arguments",
             "api.routes",
             "api.share_arguments",

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import uuid
 from typing import Any
 
 import pytest
 
-from cloud_archive.api.asset_arguments import asset_id_of, edit_arguments, search_arguments
+from cloud_archive.api.asset_arguments import (
+    MAX_IN_ZIP,
+    asset_id_of,
+    edit_arguments,
+    search_arguments,
+    zip_arguments,
+)
 from cloud_archive.errors import RequestRefused
 
 
@@ -83,3 +90,20 @@ def test_an_id_is_a_uuid() -> None:
     with pytest.raises(RequestRefused, match="UUID") as error:
         asset_id_of("1")
     assert error.value.status == 404
+
+
+def ids(count: int) -> list[str]:
+    return [str(uuid.UUID(int=number)) for number in range(count)]
+
+
+def test_ids_of_a_zip_keep_their_order_and_count_once() -> None:
+    first, second = ids(2)
+    assert zip_arguments({"ids": f"{second}, {first.upper()},{second}"}) == {"ids": f"{second},{first}"}
+    assert len(zip_arguments({"ids": ",".join(ids(MAX_IN_ZIP))})["ids"].split(",")) == MAX_IN_ZIP
+
+
+@pytest.mark.parametrize("given", ["", " , ", "x", "1,2", ",".join(ids(MAX_IN_ZIP + 1))])
+def test_a_zip_of_no_ids_too_many_or_what_is_no_id_is_refused(given: str) -> None:
+    with pytest.raises(RequestRefused) as refused:
+        zip_arguments({"ids": given})
+    assert refused.value.status == 400
