@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
 _UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
+_MAX_FILE_NAME_BYTES = 200  # of 255, so that a number fits behind it
+_FORBIDDEN = re.compile(r'[\x00-\x1f\x7f<>:"|?*\ud800-\udfff]')
+_DEVICES = re.compile(r"(?:con|prn|aux|nul|com\d|lpt\d)(?:\..*)?", re.IGNORECASE)  # of Windows
 
 
 def make_printable(text: str) -> str:
@@ -21,6 +26,21 @@ def clean_text(text: str) -> str:
     if text.isascii() and "\0" not in text:
         return text
     return text.encode("utf-8", "replace").decode("utf-8").replace("\0", " ")
+
+
+def safe_file_name(name: str) -> str:
+    """Return the last part of `name` as a file name that every system can hold, of 200 bytes at most.
+
+    >>> safe_file_name("../a\\\\b:c.png"), safe_file_name("con.png"), safe_file_name("..")
+    ('b_c.png', '_con.png', 'file')
+    """
+    clean = _FORBIDDEN.sub("_", re.split(r"[/\\]", name)[-1]).strip(" .")
+    if len(clean.encode()) > _MAX_FILE_NAME_BYTES:
+        stem, dot, ending = clean.rpartition(".")
+        ending = ending[:20] if dot else ""
+        cut = (stem or clean).encode()[: _MAX_FILE_NAME_BYTES - 21 * 4].decode("utf-8", "ignore")
+        clean = f"{cut}{dot}{ending}"
+    return f"_{clean}" if _DEVICES.fullmatch(clean) else clean or "file"
 
 
 def format_bytes(count: int) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import web
 
 from ..errors import CloudArchiveError, RequestRefused
-from ..keys import MAX_KEY_BYTES
+from ..text import safe_file_name
 from .routes import GALLERY_HEADER
 
 if TYPE_CHECKING:
@@ -129,9 +129,10 @@ def zip_pieces(catalog: Catalog, assets: Sequence[dict[str, Any]]) -> Iterator[b
 
 
 def _free_name(name: str, taken: set[str]) -> str:
-    clean = name.replace("/", "_").replace("\\", "_").strip(".") or "file"
+    """Return the name, with a number where it is taken. Case makes no difference: on some systems it makes none."""
+    clean = safe_file_name(name)
     stem, dot, ending = clean.rpartition(".")
-    wanted, number = clean[:MAX_KEY_BYTES], 0
+    wanted, number = clean, 0
     while wanted.lower() in taken:
         number += 1
         wanted = f"{stem} ({number}).{ending}" if dot else f"{clean} ({number})"

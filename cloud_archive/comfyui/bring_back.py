@@ -13,7 +13,6 @@ import contextlib
 import errno
 import hashlib
 import os
-import re
 import secrets
 import stat
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -23,15 +22,14 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import ClientError, ClientTimeout
 
 from ..errors import RequestRefused
+from ..text import safe_file_name
 
 if TYPE_CHECKING:
     from .engine_client import EngineClient
 
 MAX_NUMBER = 100  # of a name that is taken, as ComfyUI counts: "name (1).png"
-MAX_NAME_BYTES = 200
 _PIECE_BYTES = 1024 * 1024
 _STREAM_SECONDS = 65.0  # without a byte from the engine
-_NO_NAMES = re.compile(r"(?:con|prn|aux|nul|com\d|lpt\d)(?:\..*)?", re.IGNORECASE)  # on Windows
 _OPEN_FLAGS = getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
 _NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV})
 
@@ -49,7 +47,7 @@ async def bring_back(
         RequestRefused: 502, other bytes came than were archived; 409, all numbered names are taken; 507, it can't be
             written.
     """
-    name, size, digest = safe_name(str(asset["name"])), int(asset["size"]), asset.get("sha256")
+    name, size, digest = safe_file_name(str(asset["name"])), int(asset["size"]), asset.get("sha256")
     try:
         if digest:
             there = await asyncio.to_thread(_find, directory, name, size, str(digest))
@@ -88,22 +86,6 @@ async def content_of(client: EngineClient, path: str) -> AsyncIterator[bytes]:
             raise RequestRefused(answer.status, reason)
         async for piece in answer.content.iter_chunked(_PIECE_BYTES):
             yield piece
-
-
-def safe_name(name: str) -> str:
-    """Return a name that is one part of a path on every system.
-
-    >>> safe_name("../a\\\\b:c.png"), safe_name("..")
-    ('b_c.png', 'file')
-    """
-    last = re.split(r"[/\\]", name)[-1]
-    clean = re.sub(r'[\x00-\x1f\x7f<>:"|?*\ud800-\udfff]', "_", last).strip(" .")
-    stem, dot, ending = clean.rpartition(".")
-    if len(clean.encode()) > MAX_NAME_BYTES:
-        ending = ending[:20] if dot else ""
-        cut = (stem or clean).encode()[: MAX_NAME_BYTES - 21 * 4].decode("utf-8", "ignore")
-        clean = f"{cut}{dot}{ending}"
-    return f"_{clean}" if _NO_NAMES.fullmatch(clean) else clean or "file"
 
 
 def _answer(name: str) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""An album: one HTML page with small pictures in it and links to the files; no script, and nothing from elsewhere."""
+"""Make an album: one HTML page with small pictures and links to the files. It has no script and loads nothing else."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ p { margin: 0; overflow-wrap: anywhere; padding: .5rem .75rem; }
 
 
 class AlbumItem(NamedTuple):
-    """One file of an album: its asset, the link to it, and a small picture (bytes and MIME type)."""
+    """One file of an album: its asset, the link to it, and a small picture (bytes and MIME type) or None."""
 
     asset: Mapping[str, Any]
     url: str
@@ -37,8 +37,8 @@ def album_page(title: str, items: Iterable[AlbumItem], *, until: str, with_promp
     """Return the page as HTML.
 
     Args:
-        until: when its links end, as text.
-        with_prompts: show each file's prompt; without, the page holds none.
+        until: when the links end, as text.
+        with_prompts: show each file's prompt.
     """
     items = list(items)
     origins = {f"{parts.scheme}://{parts.netloc}" for parts in (urlsplit(item.url) for item in items)}

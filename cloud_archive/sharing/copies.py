@@ -1,4 +1,4 @@
-"""Stripped copies: an archived file without prompt, workflow and tags, put beside the archive for others."""
+"""Put a copy of an archived file without prompt, workflow and tags into a share."""
 
 from __future__ import annotations
 
@@ -12,21 +12,22 @@ from ..catalog.source import FileSource
 from ..errors import StoreError
 from ..store.base import ObjectStore
 from ..store.failures import explain
+from ..text import safe_file_name
 from .folder import ShareFolder
 from .strip import strip
 
 
 def put_stripped_copy(store: ObjectStore, folder: ShareFolder, asset: Mapping[str, Any]) -> tuple[str, str]:
-    """Strip a copy of an archived object and put it into the share; return its key and MIME type.
+    """Put a stripped copy of an archived object into the share; return the copy's key and MIME type.
 
-    The object is read whole and compared with its checksum, so that what is shared is what was archived. The object
-    itself is never written.
+    The object is downloaded and compared with its checksum, so that the copy shows what was archived. The object itself
+    never changes.
 
     Raises:
         StripRefused: its format is not supported, or the file is broken.
-        StoreError: the object can't be read, is another one, or the copy can't be written.
+        StoreError: the object can't be read or holds other bytes than were archived, or the copy can't be written.
     """
-    name = safe_name(asset["name"])
+    name = safe_file_name(asset["name"])
     with tempfile.TemporaryDirectory(prefix="cloud-archive-share-") as made:
         directory = Path(made)
         original, copies = directory / "original", directory / "copy"
@@ -36,16 +37,6 @@ def put_stripped_copy(store: ObjectStore, folder: ShareFolder, asset: Mapping[st
             mime_type = strip(FileSource(source), target, asset["name"])
         original.unlink()
         return folder.put(copies, name), mime_type
-
-
-def safe_name(name: str) -> str:
-    """Return a file name that every system can hold for a moment.
-
-    >>> safe_name("a:b/../c.png"), safe_name("...")
-    ('a_b_.._c.png', 'file')
-    """
-    kept = "".join(c if c.isprintable() and c not in '\\/:*?"<>|' else "_" for c in name).strip(" ")
-    return kept[-150:] if kept.strip(".") else "file"
 
 
 def _download(store: ObjectStore, asset: Mapping[str, Any], target: Path) -> None:

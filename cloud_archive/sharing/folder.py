@@ -1,4 +1,4 @@
-"""The folder of one share in the bucket: what is put there is proven like any upload, and `unshare` deletes it."""
+"""The folder of one share in the bucket: put files there, proven like every upload, and delete them with `unshare`."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def shares_folder(prefix: str) -> str:
 
 
 def share_id_of(name: str) -> str | None:
-    """Return the id of the share that a link, a key or an id names; None: it names none."""
+    """Return the id of a share from a link, a key or the id itself; None: it is none of these."""
     if _ID.fullmatch(name):
         return name
     path = unquote(urlsplit(name).path) if "://" in name else name
@@ -43,7 +43,7 @@ def share_id_of(name: str) -> str | None:
 
 
 class ShareFolder:
-    """A new share with an unguessable id; nothing is written before the first file.
+    """A new share, whose id nobody can guess. Nothing is written before the first file.
 
     Args:
         prefix: the archive's S3_PREFIX.
@@ -51,7 +51,9 @@ class ShareFolder:
 
     def __init__(self, store: ObjectStore, prefix: str) -> None:
         self._store = store
-        self.id = secrets.token_hex(_ID_BYTES)  # hex: the command takes what begins with `-` for an option
+        self.id = secrets.token_hex(
+            _ID_BYTES
+        )  # in hex, because the command would take an id that begins with `-` for an option
         self._folder = f"{shares_folder(prefix)}{self.id}"
 
     def put(self, directory: Path, name: str) -> str:
@@ -65,17 +67,17 @@ class ShareFolder:
         )
         version = stat_version(directory, name)
         claim = Claim(row=0, name="share", version=version, token=secrets.token_hex(16), attempts=1)
-        notes = _Notes()
+        journal = _ShareJournal()
         try:
-            return uploader.upload(claim, notes, lambda sent: None).key
+            return uploader.upload(claim, journal, lambda sent: None).key
         except BaseException:
-            if notes.unfinished is not None:
-                uploader.abandon(*notes.unfinished)
+            if journal.unfinished is not None:
+                uploader.abandon(*journal.unfinished)
             raise
 
 
-class _Notes:
-    """The journal of an upload that is not resumed after this process."""
+class _ShareJournal:
+    """A `Journal` that is kept in memory only: the upload is not resumed in another process."""
 
     def __init__(self) -> None:
         self._key = ""
@@ -96,14 +98,14 @@ class _Notes:
 
 @dataclass(frozen=True, slots=True)
 class Unshared:
-    """What became of one object of a share; `cause`: why it is still there."""
+    """One object of a share; `cause`: why it could not be deleted, empty if it was."""
 
     key: str
     cause: str = ""
 
 
 def unshare(store: ObjectStore, prefix: str, share_id: str) -> list[Unshared]:
-    """Delete everything of one share, and nothing else. Return what was there.
+    """Delete every object of one share, and nothing else. Return what became of each.
 
     Raises:
         CloudArchiveError: the id is not valid.
@@ -123,7 +125,7 @@ def _cause(key: str, error: StoreError | None) -> str:
 
 
 def shared_objects(store: ObjectStore, prefix: str) -> Iterator[tuple[str, ObjectInfo]]:
-    """Yield every shared object with the id of its share."""
+    """Yield every object of every share, each with the id of its share."""
     for info in store.list(shares_folder(prefix)):
         if (share_id := share_id_of(info.key)) is not None:
             yield share_id, info

@@ -1,4 +1,4 @@
-"""Links to archived files, as answers show them."""
+"""Make links to archived files."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ NOT_READABLE = (
 
 
 def content_disposition(name: str, mime_type: str) -> str:
-    """Return the header with which a browser shows pictures, video and sound, and saves everything else."""
+    """Return the `Content-Disposition` that lets a browser show pictures, video and sound, and save all other files."""
     shown = mime_type.startswith(("image/", "video/", "audio/")) and mime_type != "image/svg+xml"
     quoted = quote(name.encode("utf-8", "replace"), safe="")
     return f"{'inline' if shown else 'attachment'}; filename*=UTF-8''{quoted}"
@@ -28,7 +28,10 @@ def content_disposition(name: str, mime_type: str) -> str:
 def presigned(
     store: ObjectStore, key: str, name: str, mime_type: str | None, seconds: float
 ) -> PresignedLink:
-    """Return a link to an object under the file's own name and type.
+    """Return a link to an object, which a browser gets under `name` and with this type.
+
+    Args:
+        seconds: how long the link lasts.
 
     Raises:
         StoreError: it can't be signed.

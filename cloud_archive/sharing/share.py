@@ -1,4 +1,4 @@
-"""Share archived files: presigned links, to the files themselves or to copies without metadata, and albums."""
+"""Share archived files: presigned links to the files or to copies without metadata, and albums."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class ShareOrder:
     """How files are to be shared.
 
     Attributes:
-        expires_seconds: how long the links last; 7 days at the most.
+        expires_seconds: how long the links last; the store allows 7 days at the most.
         strip_metadata: share copies without prompt, workflow and tags.
         album: the title of a page that shows the files; None: no page.
         with_prompts: the page shows prompts.
@@ -48,7 +48,7 @@ class SharedFile:
     link: PresignedLink
 
     def to_json(self) -> dict[str, Any]:
-        """As the answer shows it."""
+        """Return the link as the answer of `share` shows it."""
         named = {"id": self.asset["id"], "name": self.asset["name"], "key": self.key}
         return named | link_json(self.link)
 
@@ -78,7 +78,7 @@ def share(
 
 
 class _Sharing:
-    """One call of `share`."""
+    """Collect the results of one call of `share`."""
 
     def __init__(self, store: ObjectStore, prefix: str, order: ShareOrder) -> None:
         self._store = store
@@ -89,7 +89,7 @@ class _Sharing:
         self._errors: list[tuple[Mapping[str, Any], CloudArchiveError]] = []
 
     def check(self, asset: Mapping[str, Any]) -> CloudArchiveError | None:
-        """Return why a link to this asset would not work, as far as can be seen."""
+        """Return why a link to this asset would not work; None if it works, or if this key may not find out."""
         try:
             found = self._store.head(asset["key"])
         except StoreError as error:
@@ -100,7 +100,7 @@ class _Sharing:
         return None if found is not None else _missing(asset["key"])
 
     def add(self, asset: Mapping[str, Any], problem: CloudArchiveError | None) -> None:
-        """Share one file, or note why it can't be."""
+        """Make the link to one file, or note why that is not possible."""
         if problem is None:
             try:
                 self._shared.append(self._share(asset))
@@ -128,7 +128,7 @@ class _Sharing:
         return {"title": title, "key": key} | link_json(link)
 
     def answer(self, picture: Picture) -> dict[str, Any]:
-        """Return what was shared. Raises the first error where nothing was."""
+        """Return the answer of `share`. Raises the first error if nothing was shared."""
         if not self._shared:
             raise self._first_error()
         title = self._order.album

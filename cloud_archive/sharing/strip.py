@@ -1,4 +1,4 @@
-"""Copy a file without the metadata that shows how it was made, and without encoding it again."""
+"""Copy a file without the metadata that shows how it was made. Nothing is encoded again."""
 
 from __future__ import annotations
 
@@ -47,12 +47,17 @@ _VERIFY_FREE_BYTES = 16 * 1024 * 1024
 def strip(source: ByteSource, target: IO[bytes], name: str) -> str:
     """Write a copy of `source` without prompt, workflow, EXIF, XMP, comments and tags; return its MIME type.
 
-    Pixels and samples stay as they are, bit by bit: what a node hides in them stays, too. Colour profiles and the
-    orientation of a picture are kept. `target` is an empty file opened for reading and writing (`w+b`); it is read
-    again when it is complete, and emptied where that fails. `name` is the file's path, for messages.
+    Pixels and samples stay the same, bit by bit, and with them what a node hides there. Colour profiles and the
+    orientation of a picture are kept.
 
-    StripRefused: the format is not supported, the file is broken, or the copy still holds a text. OSError, or the
-    store's own error: the bytes can't be read or written now.
+    Args:
+        target: an empty file, opened for reading and writing (`w+b`). The copy is read again to check it; after an
+            error the file is empty.
+        name: the file's path, for messages.
+
+    Raises:
+        StripRefused: the format is not supported, the file is broken, or the copy still holds a text.
+        OSError, StoreError: the bytes can't be read or written now.
     """
     complete = False
     try:
@@ -82,7 +87,7 @@ def _write_copy(source: ByteSource, target: IO[bytes], name: str) -> str:
 
 
 def _verify(target: IO[bytes], name: str, format_name: str) -> str:
-    """Read the copy as the catalog would. StripRefused: it holds a text, or is not what it was."""
+    """Read the copy as the catalog would, and return its MIME type. StripRefused: it holds a text or has changed."""
     copy = FileSource(target)
     bounded = BoundedSource(
         copy, max_bytes=4 * copy.size + _VERIFY_FREE_BYTES, max_steps=copy.size + _VERIFY_FREE_STEPS

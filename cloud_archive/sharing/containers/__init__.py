@@ -1,1 +1,1 @@
-"""What each container format keeps of a file when its metadata is removed, one module per format."""
+"""Remove the metadata from each container format: one module for each, which lists what it keeps."""

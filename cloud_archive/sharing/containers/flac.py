@@ -1,33 +1,33 @@
-"""FLAC: keep the stream's head, the seek table and the sound."""
+"""FLAC: keep STREAMINFO, the seek table and the sound."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 from .pieces import Piece, StripSource, Unstrippable
-from .sound_tags import end_before_tags, start_behind_tags
+from .sound_tags import find_trailing_tags, skip_leading_tags
 
 STREAM_INFO, PADDING, SEEK_TABLE = 0, 1, 3
 _MAX_BLOCKS = 4096
 
 
 def flac_blocks(source: StripSource, offset: int, end: int) -> Iterator[tuple[int, int, int]]:
-    """Yield kind, start and end of each metadata block (without its head of 4 bytes), up to the last one."""
+    """Yield type, start and end of each metadata block (without its header of 4 bytes), up to the last one."""
     for _ in range(_MAX_BLOCKS):
         head = source.read(offset, 4)
         start = offset + 4
         offset = start + int.from_bytes(head[1:], "big")
         if offset > end:
-            raise Unstrippable("a block of its sound's head reaches over its end")
+            raise Unstrippable("a metadata block extends beyond the end")
         yield head[0] & 0x7F, start, offset
         if head[0] & 0x80:
             return
-    raise Unstrippable("its sound's head has too many blocks")
+    raise Unstrippable("it has too many metadata blocks")
 
 
 def strip_flac(source: StripSource) -> Iterator[Piece]:
     """Yield the copy. Unstrippable: the file is broken."""
-    start, end = start_behind_tags(source), end_before_tags(source)
+    start, end = skip_leading_tags(source), find_trailing_tags(source)
     if source.read(start, 4) != b"fLaC":
         raise Unstrippable("its sound doesn't start where it should")
     kept: dict[int, tuple[int, int]] = {}
@@ -37,7 +37,7 @@ def strip_flac(source: StripSource) -> Iterator[Piece]:
             kept.setdefault(kind, (block_start, block_end))
         sound = block_end
     if STREAM_INFO not in kept:
-        raise Unstrippable("its sound's head is missing")
+        raise Unstrippable("its STREAMINFO block is missing")
     if sound != end and source.read(sound, 2) not in (b"\xff\xf8", b"\xff\xf9"):
         raise Unstrippable("its sound doesn't start where it should")
     yield b"fLaC"
@@ -49,7 +49,7 @@ def strip_flac(source: StripSource) -> Iterator[Piece]:
 
 
 def blank_flac_blocks(source: StripSource, start: int, end: int) -> Iterator[Piece]:
-    """Yield metadata blocks inside another container: those that are dropped become padding of the same size."""
+    """Yield metadata blocks that are inside another container: those not kept become padding of the same size."""
     last_end = start
     for kind, block_start, block_end in flac_blocks(source, start, end):
         if kind in (STREAM_INFO, SEEK_TABLE):

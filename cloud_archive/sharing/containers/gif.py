@@ -25,7 +25,7 @@ def strip_gif(source: StripSource) -> Iterator[Piece]:
             yield source.span(start, offset)
             continue
         if introducer != 0x21:
-            raise Unstrippable("a block of it is not known")
+            raise Unstrippable("it holds an unknown block")
         label = source.read(offset + 1, 1)[0]
         offset = _skip_blocks(source, offset + 2)
         if label == 0xF9:

@@ -10,14 +10,14 @@ from .pieces import Piece, Span, StripSource, Unstrippable
 
 _SCAN, _END = 0xDA, 0xD9
 _TABLES = frozenset({*range(0xC0, 0xD0), 0xDB, 0xDC, 0xDD, 0xDE, 0xDF} - {0xC8})
-# No repetition here: a file of \xff bytes would cost quadratic time.
+# Without a repetition: with one, a file of \xff bytes would take quadratic time.
 _MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
 
 
 def strip_jpeg(source: StripSource) -> Iterator[Piece]:
-    """Yield the copy up to the end of the picture; what stands behind is no part of it.
+    """Yield the copy up to the end of the picture, without what follows it.
 
-    Unstrippable: the file is broken, or holds a segment that is not known.
+    Unstrippable: the file is broken, or holds an unknown segment.
     """
     yield source.read(0, 2)
     offset = 2
@@ -25,7 +25,7 @@ def strip_jpeg(source: StripSource) -> Iterator[Piece]:
     while True:
         marker, kind = source.read(offset, 2)
         if marker != 0xFF:
-            raise Unstrippable("a segment of it doesn't start where it should")
+            raise Unstrippable("a segment doesn't start where it should")
         if kind == 0xFF:
             offset += 1
             continue
@@ -35,7 +35,7 @@ def strip_jpeg(source: StripSource) -> Iterator[Piece]:
         length = source.number(offset + 2, 2)
         start, end = offset + 4, offset + 2 + length
         if length < 2:
-            raise Unstrippable("a segment of it is too short")
+            raise Unstrippable("a segment is too short")
         source.span(offset, end)
         if kind in _TABLES or kind == _SCAN:
             yield source.span(offset, end)
@@ -51,17 +51,17 @@ def strip_jpeg(source: StripSource) -> Iterator[Piece]:
         elif kind == 0xE2 and source.up_to(start, 12) == b"ICC_PROFILE\0":
             yield source.span(offset, end)
         elif kind == 0xEE and end - start >= 12 and source.read(start, 5) == b"Adobe":
-            # Which colours the components stand for.
+            # It says which colours the components stand for.
             yield b"\xff\xee\0\x0e" + source.read(start, 12)
         elif not (0xE0 <= kind <= 0xEF or kind == 0xFE):
-            raise Unstrippable("it holds a segment that is not known")
+            raise Unstrippable("it holds an unknown segment")
         offset = end
         if kind == _SCAN:
             offset = yield from _scan(source, end)
 
 
 def _scan(source: StripSource, start: int) -> Generator[Piece, None, int]:
-    """Yield the coded pixels up to the next marker, and return where that stands."""
+    """Yield the coded pixels up to the next marker, and return the marker's offset."""
     held = b""
     position = start
     for block in source.blocks(Span(start, source.size - start)):

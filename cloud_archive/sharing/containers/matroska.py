@@ -1,4 +1,4 @@
-"""Matroska and WebM: elements that playing doesn't need become Void elements, so that every position stays true."""
+"""Matroska and WebM: elements that players don't need become Void elements, so that every position stays valid."""
 
 from __future__ import annotations
 
@@ -41,19 +41,19 @@ def strip_matroska(source: StripSource) -> Iterator[Piece]:
 
 
 def _elements(source: StripSource, offset: int, end: int) -> Iterator[_Element]:
-    """Yield the elements that fill the place between two offsets. Only segments and clusters may have no size."""
+    """Yield the elements between two offsets. Only segments and clusters may have no size."""
     while offset < end:
         kind, start = _number(source, offset, end, keep_marker=True)
         size, start = _number(source, start, end, keep_marker=False)
         if size < 0:
             if kind not in (_SEGMENT, _CLUSTER):
-                raise Unstrippable("an element of it has no size")
-            # The elements of an endless cluster are read as if they stood beside it.
+                raise Unstrippable("an element has no size")
+            # The elements of a cluster without a size are read as if they followed it.
             stop = end if kind == _SEGMENT else start
         else:
             stop = start + size
         if stop > end:
-            raise Unstrippable("an element of it reaches over its end")
+            raise Unstrippable("an element extends beyond its parent")
         yield _Element(kind, offset, start, stop)
         offset = stop
 
@@ -63,7 +63,7 @@ def _number(source: StripSource, offset: int, end: int, *, keep_marker: bool) ->
     first = source.read(offset, 1)[0]
     length = 9 - first.bit_length()
     if length > (4 if keep_marker else 8) or offset + length > end:
-        raise Unstrippable("a number in it is broken")
+        raise Unstrippable("a number is broken")
     value = source.number(offset, length)
     if not keep_marker:
         unknown = (1 << 7 * length) - 1
@@ -92,7 +92,7 @@ def _void(source: StripSource, element: _Element) -> Iterator[Piece]:
 
 
 def _blank(source: StripSource, element: _Element) -> Iterator[Piece]:
-    """Keep an element that has to be there, with zeros for its text."""
+    """Keep an element that the format requires, with zeros in place of its text."""
     yield source.span(element.offset, element.start)
     yield source.blank(element.start, element.end)
 
@@ -108,7 +108,7 @@ def _children(rules: Mapping[int, _Rule]) -> _Rule:
 
 
 def _seek(source: StripSource, element: _Element) -> Iterator[Piece]:
-    """Keep a pointer only to what is kept."""
+    """Keep a pointer to an element that is kept; drop every other one."""
     kept = False
     for part in _elements(source, element.start, element.end):
         if part.kind == _SEEK_ID:
@@ -144,7 +144,7 @@ def _vorbis_private(source: StripSource, element: _Element) -> Iterator[Piece]:
     setup = comments + lengths[1]
     empty = b"\x03vorbis" + bytes(8) + b"\1"
     if head[:1] != b"\2" or lengths[1] < len(empty) or source.read(comments, 7) != empty[:7]:
-        raise Unstrippable("its sound's head is broken")
+        raise Unstrippable("the header of its sound is broken")
     yield source.span(element.offset, comments)
     yield empty
     yield source.blank(comments + len(empty), setup)
@@ -153,7 +153,7 @@ def _vorbis_private(source: StripSource, element: _Element) -> Iterator[Piece]:
 
 def _flac_private(source: StripSource, element: _Element) -> Iterator[Piece]:
     if source.read(element.start, 4) != b"fLaC":
-        raise Unstrippable("its sound's head is broken")
+        raise Unstrippable("the header of its sound is broken")
     yield source.span(element.offset, element.start + 4)
     yield from blank_flac_blocks(source, element.start + 4, element.end)
 
@@ -184,7 +184,7 @@ _SEGMENT_RULES: dict[int, _Rule] = {
     _CLUSTER: _children(_CLUSTER_RULES),
     0x1C53BB6B: _keep,  # Cues
     0x114D9B74: _children({_SEEK: _seek}),
-    # TimestampScale and Duration; the names of the writing programs have to be there.
+    # TimestampScale and Duration; the format requires the names of the writing programs.
     0x1549A966: _children({**_kept("2AD7B1 4489"), 0x4D80: _blank, 0x5741: _blank}),
     0x1654AE6B: _children({0xAE: _track}),
 }

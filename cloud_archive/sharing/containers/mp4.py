@@ -1,4 +1,4 @@
-"""MP4 and QuickTime: boxes that playing doesn't need become `free` boxes of zeros, so that every offset stays true."""
+"""MP4 and QuickTime: boxes that players don't need become `free` boxes of zeros, so that every offset stays valid."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def strip_mp4(source: StripSource) -> Iterator[Piece]:
 
 
 def _boxes(source: StripSource, offset: int, end: int, *, to_the_end: bool = False) -> Iterator[_Box]:
-    """Yield the boxes that fill the place between two offsets. `to_the_end`: the last one may have no size."""
+    """Yield the boxes between two offsets. `to_the_end`: the last one may have no size."""
     while offset < end:
         # QuickTime may end a list of boxes with four zero bytes.
         if end - offset == 4 and source.number(offset, 4) == 0:
@@ -46,7 +46,7 @@ def _boxes(source: StripSource, offset: int, end: int, *, to_the_end: bool = Fal
         elif size == 0 and to_the_end:
             size = end - offset
         if not start <= offset + size <= end:
-            raise Unstrippable("a box of it reaches over its end")
+            raise Unstrippable("a box extends beyond its parent")
         yield _Box(kind, offset, start, offset + size)
         offset += size
 
@@ -107,7 +107,7 @@ def _media(source: StripSource, box: _Box) -> Iterator[Piece]:
 
 
 def _descriptions(media: bytes, source: StripSource, box: _Box) -> Iterator[Piece]:
-    """Keep what decoders need of the sample descriptions; blank the name of the encoder."""
+    """Keep what decoders need from the sample descriptions; blank the name of the encoder."""
     old = source.read(box.start, 1) == b"\0"
     yield source.span(box.offset, box.start + 8)
     for entry in _boxes(source, box.start + 8, box.end):

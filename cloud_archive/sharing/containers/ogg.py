@@ -1,4 +1,4 @@
-"""Ogg (Vorbis, Opus, FLAC): empty comments, and every page numbered and checksummed again."""
+"""Ogg (Vorbis, Opus, FLAC): empty the comments, then number and checksum every page again."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class _Pages:
         head = self._source.read(self._offset, _HEAD.size)
         magic, version, flags, granule, serial, _, checksum, count = _HEAD.unpack(head)
         if magic != b"OggS" or version != 0:
-            raise Unstrippable("a page of it doesn't start where it should")
+            raise Unstrippable("a page doesn't start where it should")
         if serial != self.serial or (flags & _FIRST != 0) != (self._offset == 0):
             raise Unstrippable("it holds more than one stream")
         lacing = self._source.read(self._offset + _HEAD.size, count)
@@ -92,8 +92,8 @@ def _flac_headers(pages: _Pages, head: bytes) -> list[bytes]:
         if not block or block[0] & 0x80:
             break
     else:
-        raise Unstrippable("its sound's head has too many blocks")
-    # A comment block has to follow the head, even an empty one.
+        raise Unstrippable("it has too many metadata blocks")
+    # The format requires a comment block after the head, even if it is empty.
     kept.insert(1, b"\x04\0\0\x08" + _NO_COMMENTS)
     kept[-1] = bytes([kept[-1][0] | 0x80]) + kept[-1][1:]
     kept[0] = head[:7] + (len(kept) - 1).to_bytes(2, "big") + head[9:]
@@ -101,10 +101,11 @@ def _flac_headers(pages: _Pages, head: bytes) -> list[bytes]:
 
 
 def _read_packets(pages: _Pages, count: int, dropped: bytes = b"\0") -> list[bytes]:
-    """Return `count` packets that start and end with a page.
+    """Return `count` packets, which begin and end at the borders of pages.
 
-    Of a first packet that starts with `dropped` only the start is kept in memory. Unstrippable: it starts otherwise,
-    where `dropped` is given.
+    Args:
+        dropped: the first packet must start with this, and only its start is returned, so that long comments take no
+            memory. The default keeps every packet.
     """
     packets: list[bytes] = []
     packet = bytearray()
@@ -123,14 +124,14 @@ def _read_packets(pages: _Pages, count: int, dropped: bytes = b"\0") -> list[byt
                 packets.append(bytes(packet))
                 packet.clear()
                 if len(packets) == count and index != len(page.lacing) - 1:
-                    raise Unstrippable("its sound doesn't start with a page of its own")
+                    raise Unstrippable("its sound doesn't start on a new page")
     if dropped != b"\0" and not packets[0].startswith(dropped):
         raise Unstrippable("its comments are not where they should be")
     return packets
 
 
 def _paginate(packet: bytes) -> Iterator[tuple[bytes, bytes, bool]]:
-    """Yield lacing and body of each page that a packet takes, and whether it continues the packet."""
+    """Yield each page that a packet needs: its lacing, its body, and whether it continues the packet."""
     lacing = b"\xff" * (len(packet) // 255) + bytes([len(packet) % 255])
     for start in range(0, len(lacing), _PAGE_SEGMENTS):
         yield lacing[start : start + _PAGE_SEGMENTS], packet[start * 255 :][: _PAGE_SEGMENTS * 255], start > 0
@@ -143,6 +144,6 @@ def _page(page: _Page, serial: int, number: int) -> bytes:
 
 
 def _checksum(data: bytes) -> int:
-    """Return Ogg's CRC-32: zlib's polynomial with the bits the other way round, and no inversion."""
+    """Return Ogg's CRC-32: zlib's polynomial in the other bit order, without inversion."""
     value = zlib.crc32(data.translate(_REVERSED), 0xFFFFFFFF) ^ 0xFFFFFFFF
     return int.from_bytes(value.to_bytes(4, "little").translate(_REVERSED), "big")

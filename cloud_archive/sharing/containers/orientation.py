@@ -1,4 +1,4 @@
-"""The one EXIF value that a copy keeps: how a picture is turned when it is shown."""
+"""The only EXIF value that a copy keeps: how a picture is turned when it is shown."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _MAX_ENTRIES = 1024
 
 
 def read_orientation(source: StripSource, start: int, end: int) -> int | None:
-    """Return the orientation (2 to 8) of the EXIF block between two offsets; None: it is upright or not known."""
+    """Return the orientation (2 to 8) of the EXIF block between two offsets; None: upright or unknown."""
     if end - start >= 6 and source.read(start, 6) == b"Exif\0\0":
         start += 6
     if end - start < 8:

@@ -1,4 +1,4 @@
-"""The pieces that a copy is made of, and reading a source in steps that are limited."""
+"""The pieces that a copy consists of, and a reader that limits how many reads a file may take."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Zeros:
-    """Zero bytes, which keep the place of what is removed."""
+    """Zero bytes in place of what is removed."""
 
     length: int
 
@@ -39,7 +39,8 @@ Piece = bytes | Span | Zeros
 class StripSource:
     """Read a source for a stripper; small reads share a window of 64 KiB.
 
-    A file may take 100,000 reads, and one more for each 32 bytes: a hostile file costs time in line with its size.
+    A file may take 100,000 reads and one more for each 32 bytes, so that a hostile file costs time in proportion to its
+    size.
     """
 
     def __init__(self, source: ByteSource) -> None:

@@ -16,7 +16,7 @@ _KEPT = frozenset(
 
 
 def strip_png(source: StripSource) -> Iterator[Piece]:
-    """Yield the copy. Unstrippable: a checksum is wrong, or a chunk that decoding needs is not known."""
+    """Yield the copy. Unstrippable: a checksum is wrong, or an unknown chunk may be needed to decode it."""
     yield SIGNATURE
     offset = len(SIGNATURE)
     oriented = False
@@ -35,12 +35,12 @@ def strip_png(source: StripSource) -> Iterator[Piece]:
                 oriented = True
                 yield _chunk(b"eXIf", minimal_exif(orientation))
         elif not kind[0] & 0x20:
-            raise Unstrippable("it holds a chunk that is not known and may be needed to decode it")
+            raise Unstrippable("it holds an unknown chunk that may be needed to decode it")
         offset += 12 + length
 
 
 def _kept(source: StripSource, offset: int, length: int) -> Iterator[Piece]:
-    """Yield one chunk as it is, reading it once and comparing its checksum on the way."""
+    """Yield one chunk unchanged. It is read once, and its checksum is compared meanwhile."""
     source.span(offset, offset + length + 12)
     checksum = 0
     yield source.read(offset, 4)

@@ -1,4 +1,4 @@
-"""Tags before and behind the sound of FLAC and MP3 files: ID3, APE and Lyrics3."""
+"""Find the tags before and after the sound of FLAC and MP3 files: ID3, APE and Lyrics3."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ _MAX_TAGS = 16
 _APE_HEAD_BYTES = 32
 
 
-def start_behind_tags(source: StripSource) -> int:
-    """Return where the sound starts: behind every tag at the start of the file."""
+def skip_leading_tags(source: StripSource) -> int:
+    """Return the offset of the sound: the end of the tags at the start of the file."""
     offset = 0
     for _ in range(_MAX_TAGS):
         head = source.up_to(offset, _APE_HEAD_BYTES)
@@ -24,20 +24,20 @@ def start_behind_tags(source: StripSource) -> int:
     raise Unstrippable("it has too many tags")
 
 
-def end_before_tags(source: StripSource) -> int:
-    """Return where the sound ends: before every tag at the end of the file."""
+def find_trailing_tags(source: StripSource) -> int:
+    """Return the end of the sound: the offset of the first of the tags at the end of the file."""
     end = source.size
     for _ in range(_MAX_TAGS):
-        length = _tag_length_before(source, end)
+        length = _trailing_tag_length(source, end)
         if not length:
             return end
         end -= length
         if end < 0:
-            raise Unstrippable("a tag of it is longer than the file")
+            raise Unstrippable("a tag is longer than the file")
     raise Unstrippable("it has too many tags")
 
 
-def _tag_length_before(source: StripSource, end: int) -> int:
+def _trailing_tag_length(source: StripSource, end: int) -> int:
     """Return the length of the tag that ends at `end`; 0: there is none."""
     if end >= 128 and source.read(end - 128, 3) == b"TAG":
         return 355 if end >= 355 and source.read(end - 355, 4) == b"TAG+" else 128

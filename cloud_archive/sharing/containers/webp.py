@@ -24,7 +24,7 @@ def strip_webp(source: StripSource) -> Iterator[Piece]:
             orientation = read_orientation(source, chunk_start, chunk_end)
     if not found & {b"VP8 ", b"VP8L", b"ANMF"}:
         raise Unstrippable("it has no pixels")
-    # The length stands first, so the body is put together twice instead of being kept in memory.
+    # The length comes first, so the body is made twice instead of being kept in memory.
     yield b"RIFF" + struct.pack("<I", 4 + total_length(_body(source, end, orientation))) + b"WEBP"
     yield from _body(source, end, orientation)
 
@@ -52,7 +52,7 @@ def _chunks(source: StripSource, offset: int, end: int) -> Iterator[tuple[bytes,
         kind, length = struct.unpack("<4sI", source.read(offset, 8))
         start = offset + 8
         if start + length > end:
-            raise Unstrippable("a chunk of it reaches over its end")
+            raise Unstrippable("a chunk extends beyond the end")
         yield kind, start, start + length
         offset = start + length + (length & 1)
 

@@ -1,0 +1,107 @@
+"""One call of `share`: which files it shares, and what it says of the others."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any, cast
+
+import pytest
+
+from cloud_archive.errors import CloudArchiveError, RequestRefused, StoreError
+from cloud_archive.sharing.links import LONGEST, NOT_READABLE
+from cloud_archive.sharing.share import ShareOrder, share
+from cloud_archive.store.base import ObjectStore
+from cloud_archive.store.failures import explain
+from tests.memory_store import MemoryStore
+from tests.unit.catalog.cataloguing import png
+
+PNG = png("a red fox")
+WEEK = 7 * 86_400.0
+
+
+@pytest.fixture
+def store() -> MemoryStore:
+    store = MemoryStore()
+    for name in ("fox.png", "bear.png"):
+        store.add(f"out/{name}", PNG)
+    store.add("out/notes.txt", b"notes")
+    return store
+
+
+def asset(name: str, body: bytes = PNG) -> dict[str, Any]:
+    return {
+        "id": name,
+        "name": name,
+        "key": f"out/{name}",
+        "mime_type": "image/png",
+        "size": len(body),
+        "sha256": hashlib.sha256(body).hexdigest(),
+        "metadata": {"prompt": "a red fox"},
+    }
+
+
+def shared(store: MemoryStore, *assets: dict[str, Any], **order: Any) -> dict[str, Any]:
+    how = ShareOrder(**{"expires_seconds": 60.0, **order})
+    return share(cast(ObjectStore, store), "out", assets, how)
+
+
+def refuse(store: MemoryStore, operation: str, code: str, status: int) -> None:
+    def on_call(called: str, key: str) -> None:
+        if called == operation:
+            raise StoreError(operation, key, explain(code, status), status=status)
+
+    store.on_call = on_call
+
+
+def test_links_lead_to_the_files_themselves(store: MemoryStore) -> None:
+    answer = shared(store, asset("fox.png"), asset("bear.png"))
+    assert [link["key"] for link in answer["links"]] == ["out/fox.png", "out/bear.png"]
+    assert (answer["share"], answer["album"], answer["errors"], answer["warnings"]) == (None, None, [], [])
+
+
+def test_a_file_that_is_gone_is_named_and_the_others_are_shared(store: MemoryStore) -> None:
+    answer = shared(store, asset("gone.png"), asset("fox.png"))
+    assert [link["name"] for link in answer["links"]] == ["fox.png"]
+    assert [error["name"] for error in answer["errors"]] == ["gone.png"]
+
+
+def test_copies_and_albums_are_in_the_share_that_the_answer_names(store: MemoryStore) -> None:
+    answer = shared(store, asset("fox.png"), strip_metadata=True, album="Foxes")
+    folder = f"out/.cloud-archive/v1/shares/{answer['share']}/"
+    assert answer["links"][0]["key"] == f"{folder}fox.png"
+    assert answer["album"]["key"] == f"{folder}album.html"
+    assert b"<h1>Foxes</h1>" in store.objects[f"{folder}album.html"].body
+
+
+@pytest.mark.parametrize(
+    ("assets", "order", "status"),
+    [
+        ([], {}, 400),
+        ([asset("gone.png")], {}, 404),
+        ([asset("notes.txt", b"notes")], {"strip_metadata": True}, 422),
+    ],
+)
+def test_where_nothing_can_be_shared_the_first_cause_is_the_answer(
+    store: MemoryStore, assets: list[dict[str, Any]], order: dict[str, Any], status: int
+) -> None:
+    with pytest.raises(RequestRefused) as refused:
+        shared(store, *assets, **order)
+    assert refused.value.status == status
+
+
+def test_an_error_of_the_store_itself_is_passed_on(store: MemoryStore) -> None:
+    refuse(store, "HeadObject", "NoSuchBucket", 404)
+    with pytest.raises(CloudArchiveError) as failed:
+        shared(store, asset("fox.png"))
+    assert isinstance(failed.value, StoreError)
+
+
+def test_a_key_that_may_not_read_shares_with_a_warning(store: MemoryStore) -> None:
+    refuse(store, "HeadObject", "AccessDenied", 403)
+    answer = shared(store, asset("fox.png"), asset("gone.png"))
+    assert (len(answer["links"]), answer["warnings"]) == (2, [NOT_READABLE])
+
+
+@pytest.mark.parametrize(("seconds", "warnings"), [(WEEK, []), (WEEK + 1, [LONGEST])])
+def test_more_than_a_week_is_warned_of(store: MemoryStore, seconds: float, warnings: list[str]) -> None:
+    assert shared(store, asset("fox.png"), expires_seconds=seconds)["warnings"] == warnings
