@@ -1,4 +1,4 @@
-"""The bucket's catalog for commands: a copy for each destination, brought up to date before it is used."""
+"""Which catalog a command means, and the bucket's: a local copy for each destination, updated before it is used."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from typing import TYPE_CHECKING
 
 from ..errors import CatalogError, SettingsError, StoreError
 from ..terminal import print_error
-from .arguments import given_directory
-from .common import bucket, settings_now
+from .arguments import WrongUsage, given_directory
+from .common import archive_root, bucket, settings_now
 
 if TYPE_CHECKING:
     from ..catalog.bucket.copy import BucketCatalog
     from ..config.settings import Settings
 
-SEARCH_SECONDS = 10.0  # that a search waits for the copy to load; what is newest comes first
+SEARCH_SECONDS = 10.0  # how long a search waits for the copy to load, the newest files first
 
 
 def bucket_settings(directory: Path | None) -> Settings | None:
-    """Return the settings of the bucket whose catalog is meant, because no directory is named.
+    """Return the settings of the bucket whose catalog is meant; None if `catalog_root` returns a directory instead.
 
-    None: a directory is named, or no bucket is configured; then the only engine that runs may be asked.
+    A directory that is given comes first, then the bucket, then the directory of the only engine that runs.
     """
     if given_directory(directory) is not None:
         return None
@@ -33,9 +33,28 @@ def bucket_settings(directory: Path | None) -> Settings | None:
         return None
 
 
+def catalog_root(directory: Path | None) -> Path:
+    """Return the watched directory whose catalog is meant, after `bucket_settings` returned None.
+
+    Raises:
+        WrongUsage: no directory is given, the settings are wrong, and not exactly one engine runs.
+    """
+    root = archive_root(directory)
+    if root is not None:
+        return root
+    try:
+        settings_now()
+    except SettingsError as error:
+        problems = "; ".join(str(problem) for problem in error.problems)
+        raise WrongUsage(
+            f"No directory was given, and no bucket can be read: {problems}. Correct this, or give --dir DIR."
+        ) from error
+    raise AssertionError("bucket_settings returns these settings")
+
+
 @contextlib.contextmanager
 def bucket_catalog(settings: Settings) -> Iterator[BucketCatalog]:
-    """Open the copy of this destination's catalog; it is made where there is none.
+    """Open the local copy of this destination's catalog; make it if there is none.
 
     Raises:
         CatalogError: the catalog is off, or the copy can't be made.
@@ -54,7 +73,7 @@ def bucket_catalog(settings: Settings) -> Iterator[BucketCatalog]:
 
 
 def load_copy(opened: BucketCatalog, seconds: float = SEARCH_SECONDS) -> None:
-    """Bring the copy up to date within this time; whatever prevents that is said on standard error.
+    """Bring the copy up to date, within `seconds`. What prevents that is printed on standard error.
 
     Raises:
         StoreError: the bucket can't be read, and the copy is empty.

@@ -12,9 +12,9 @@ from ..store.failures import is_denied
 from ..terminal import EXIT_FAILED, is_terminal, print_error, print_json, print_line
 from ..text import count_noun, format_bytes, make_printable
 from .catalog_bucket import register_bucket_commands, writable_catalog
-from .catalog_view import Dir, catalog_of
+from .catalog_view import catalog_of
 from .common import archive_root, reading_scope
-from .options import Json
+from .options import CatalogDirectory, Json
 from .typer_classes import CommandGroup
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def register(app: typer.Typer) -> None:
     app.add_typer(group, name="catalog", short_help="Show, rebuild, export or query the catalog.", help=about)
 
 
-def status(directory: Dir = None, json: Json = False) -> None:
+def status(directory: CatalogDirectory = None, json: Json = False) -> None:
     """Show how many files the catalog holds, and of how many it does not know yet how they were made."""
     from ..catalog.bucket.sync import file_troubles
     from ..catalog.bucket.tables import unwritten_rows
@@ -60,7 +60,7 @@ def status(directory: Dir = None, json: Json = False) -> None:
 
 
 def rebuild(
-    directory: Dir = None,
+    directory: CatalogDirectory = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what it would cost.")] = False,
     json: Json = False,
 ) -> None:

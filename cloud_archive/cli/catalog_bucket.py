@@ -16,10 +16,10 @@ from ..errors import CatalogError
 from ..terminal import EXIT_FAILED, format_table, is_terminal, print_error, print_json, print_line
 from ..text import count_noun, make_printable
 from .arguments import WrongUsage
-from .bucket_catalog import bucket_catalog, bucket_settings
-from .catalog_view import Dir, catalog_of, catalog_path
-from .common import bucket, needed_root, settings_now
-from .options import Json
+from .bucket_catalog import bucket_catalog, bucket_settings, catalog_root
+from .catalog_view import catalog_of, catalog_path
+from .common import bucket, settings_now
+from .options import CatalogDirectory, Json
 from .progress import Progress
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def writable_catalog(directory: Path | None) -> Iterator[BucketCatalog]:
         with bucket_catalog(settings) as opened:
             yield opened
         return
-    root = needed_root(directory)
+    root = catalog_root(directory)
     settings = settings_now()
     if settings.catalog == "off":
         raise CatalogError("The catalog is turned off: CLOUD_ARCHIVE_CATALOG is off.")
@@ -63,7 +63,7 @@ def writable_catalog(directory: Path | None) -> Iterator[BucketCatalog]:
         yield opened
 
 
-def sync(directory: Dir = None, json: Json = False) -> None:
+def sync(directory: CatalogDirectory = None, json: Json = False) -> None:
     """Read all that other machines wrote into the bucket's catalog, the newest first.
 
     Catalog files that were damaged are read again. An archive may run meanwhile.
@@ -151,7 +151,7 @@ def export(
     target: Annotated[str, typer.Argument(metavar="DIR|s3", help="A directory, or s3 for the bucket.")],
     jsonl: Annotated[bool, typer.Option("--jsonl", help="Gzipped JSON lines.")] = False,
     parquet: Annotated[bool, typer.Option("--parquet", help="Parquet (needs DuckDB).")] = False,
-    directory: Dir = None,
+    directory: CatalogDirectory = None,
     json: Json = False,
 ) -> None:
     """Write one row for each file in the catalog, with simple columns, into a directory or into the bucket."""
@@ -189,7 +189,7 @@ def _uploaded(files: list[Path]) -> list[str]:
 
 def sql(
     statement: Annotated[str, typer.Argument(metavar="SELECT…", help="A SELECT statement.")],
-    directory: Dir = None,
+    directory: CatalogDirectory = None,
     json: Json = False,
 ) -> None:
     """Query the catalog with SQL: the view `assets` has one row for each file. Needs DuckDB (extra `analytics`)."""

@@ -3,35 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
-
-import typer
+from typing import TYPE_CHECKING, Any
 
 from ..errors import CatalogError, CloudArchiveError
-from ..redaction import strip_quotes
 from .arguments import WrongUsage
-from .bucket_catalog import bucket_catalog, bucket_settings, load_copy
-from .common import bucket, ledger_path, needed_root
-from .engine_catalog import only_one
+from .bucket_catalog import bucket_catalog, bucket_settings, catalog_root, load_copy
+from .common import bucket, ledger_path
 
 if TYPE_CHECKING:
     from ..catalog.database import CatalogDatabase
     from ..config.settings import Settings
     from ..store.base import ObjectStore
-
-Dir = Annotated[
-    Path | None,
-    typer.Option(
-        "--dir",
-        metavar="DIR",
-        help="The watched directory; default: COMFYUI_OUTPUT_DIR, else the bucket's own catalog.",
-        show_default=False,
-    ),
-]
 
 
 def catalog_path(root: Path) -> Path:
@@ -58,7 +43,7 @@ def catalog_of(directory: Path | None) -> Iterator[CatalogDatabase]:
             load_copy(opened)
             yield opened.database
         return
-    path = catalog_path(needed_root(directory))
+    path = catalog_path(catalog_root(directory))
     if not path.is_file():
         raise CatalogError(
             f"There is no catalog at {path}. It is made while an archive runs for the directory"
@@ -72,51 +57,29 @@ def catalog_of(directory: Path | None) -> Iterator[CatalogDatabase]:
         database.close()
 
 
-def search_pages(database: CatalogDatabase, query: str, limit: int) -> dict[str, Any]:
-    """Return the newest `limit` assets that `query` finds, as `GET /cloud-sync/assets` answers.
+class DatabaseAssets:
+    """The assets in a catalog's database."""
 
-    Raises:
-        WrongUsage: the query can't be read.
-    """
-    from ..catalog.query import QueryError
-    from ..catalog.search import MAX_LIMIT, search
+    def __init__(self, database: CatalogDatabase) -> None:
+        self.database = database
 
-    found: dict[str, Any] = {}
-    assets: list[dict[str, Any]] = []
-    after = None
-    while not found or (len(assets) < limit and after):
+    def page(self, query: str, limit: int, after: str | None) -> dict[str, Any]:
+        """Return one page of what `query` finds; see `AssetSource`."""
+        from ..catalog.query import QueryError
+        from ..catalog.search import search
+
         try:
-            with database.reading() as db:
-                page = search(db, query, limit=min(MAX_LIMIT, limit - len(assets)), after=after)
+            with self.database.reading() as db:
+                return search(db, query, limit=limit, after=after).to_json()
         except QueryError as error:
             raise WrongUsage(str(error)) from None
-        assets += page.assets
-        after = page.next_cursor
-        found = page.to_json() | {"assets": assets}
-    return found
 
+    def asset(self, identity: uuid.UUID) -> dict[str, Any] | None:
+        """Return the asset with this id; None if there is none."""
+        from ..catalog.assets import find_asset
 
-def named_asset(database: CatalogDatabase, name: str) -> dict[str, Any]:
-    """Return the asset with this key, path or id.
-
-    Raises:
-        CloudArchiveError: there is none, or there are several with this path.
-    """
-    from ..catalog.assets import find_asset
-    from ..catalog.identity import asset_id
-
-    identities = [asset_id(strip_quotes(os.environ.get("S3_BUCKET", "")), name)]
-    with contextlib.suppress(ValueError):
-        identities.append(uuid.UUID(name))
-    with database.reading() as db:
-        for identity in identities:
-            if (asset := find_asset(db, identity)) is not None:
-                return asset
-    last = name.rpartition("/")[2].replace('"', " ")
-    candidates: list[dict[str, Any]] = []
-    for hidden in ("", " is:hidden"):
-        candidates += search_pages(database, f'path:"{last}"{hidden}', 500)["assets"]
-    return only_one(candidates, name)
+        with self.database.reading() as db:
+            return find_asset(db, identity)
 
 
 def graphs_of(database: CatalogDatabase, directory: Path | None, asset: dict[str, Any], part: str) -> Any:
@@ -140,7 +103,7 @@ def graphs_of(database: CatalogDatabase, directory: Path | None, asset: dict[str
     settings = bucket_settings(directory)
     if settings is not None:
         return _packed_graphs(database, settings, asset, part)
-    engine = running_engine(needed_root(directory))
+    engine = running_engine(catalog_root(directory))
     if engine is None:
         raise CloudArchiveError(
             f"The catalog does not keep the {part} of {asset['key']}; while an archive runs, it is read from the file."
@@ -153,9 +116,12 @@ def graphs_of(database: CatalogDatabase, directory: Path | None, asset: dict[str
 
 @contextlib.contextmanager
 def thumbnails_of(
-    directory: Path | None, settings: Settings, store: ObjectStore
+    database: CatalogDatabase, directory: Path | None, settings: Settings, store: ObjectStore
 ) -> Iterator[Callable[[Mapping[str, Any]], tuple[bytes, str] | None]]:
-    """Give a function that returns a small picture of an asset, made from its file where cache and packs lack it."""
+    """Yield a function that returns an asset's thumbnail and its MIME type; None if there is none.
+
+    A thumbnail that neither the cache nor the bucket holds is made from the file.
+    """
     from ..catalog.bucket.copy import copy_directory
     from ..catalog.bucket.names import CatalogFolder
     from ..catalog.bucket.outgoing import pictured_in_bucket
@@ -164,22 +130,21 @@ def thumbnails_of(
     if bucket_settings(directory) is not None:
         thumbnails = Thumbnails(copy_directory(settings), None, store)
     else:
-        root = needed_root(directory)
+        root = catalog_root(directory)
         thumbnails = Thumbnails(ledger_path(root).parent, root, store)
     folder = CatalogFolder.of(settings.prefix)
+
+    def picture(asset: Mapping[str, Any]) -> tuple[bytes, str] | None:
+        with database.reading() as db:
+            one = pictured_in_bucket(db, uuid.UUID(asset["id"]), folder)
+        if one is None:
+            return None
+        thumbnail = thumbnails.thumbnail(one)
+        return thumbnail.data, thumbnail.mime_type
+
     thumbnails.open()
     try:
-        with catalog_of(directory) as database:
-
-            def picture(asset: Mapping[str, Any]) -> tuple[bytes, str] | None:
-                with database.reading() as db:
-                    one = pictured_in_bucket(db, uuid.UUID(asset["id"]), folder)
-                if one is None:
-                    return None
-                thumbnail = thumbnails.thumbnail(one)
-                return thumbnail.data, thumbnail.mime_type
-
-            yield picture
+        yield picture
     finally:
         thumbnails.close()
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,15 +10,12 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 from ..errors import CatalogError, CloudArchiveError, EngineUnavailable
-from ..redaction import strip_quotes
 from .arguments import WrongUsage
-from .bucket_catalog import bucket_settings
-from .common import needed_root
+from .bucket_catalog import bucket_settings, catalog_root
 
 if TYPE_CHECKING:
     from ..api.client import LocalEngine
 
-_MAX_PAGE = 500
 _ASSETS = "/cloud-sync/assets"
 
 
@@ -33,61 +29,30 @@ def catalog_engine(directory: Path | None) -> LocalEngine | None:
     if bucket_settings(directory) is not None:
         return None
     with contextlib.suppress(WrongUsage, EngineUnavailable):
-        return running_engine(needed_root(directory))
+        return running_engine(catalog_root(directory))
     return None
 
 
-def engine_pages(engine: LocalEngine, query: str, limit: int) -> dict[str, Any]:
-    """Return the newest `limit` assets that `query` finds, as `GET /cloud-sync/assets` answers.
+class EngineAssets:
+    """The assets of the catalog that an engine has open."""
 
-    Raises:
-        WrongUsage: the query can't be read.
-        CatalogError: the engine has no catalog.
-    """
-    found: dict[str, Any] = {}
-    assets: list[dict[str, Any]] = []
-    after = ""
-    while not found or (len(assets) < limit and after):
-        asked = {"q": query, "limit": min(_MAX_PAGE, limit - len(assets)), "after": after}
-        found = _ask(engine, f"{_ASSETS}?{urlencode(asked)}")
-        assets += found["assets"]
-        after = found["next_cursor"] or ""
-    return found | {"assets": assets}
+    def __init__(self, engine: LocalEngine) -> None:
+        self._engine = engine
 
+    def page(self, query: str, limit: int, after: str | None) -> dict[str, Any]:
+        """Return one page of what `query` finds; see `AssetSource`.
 
-def engine_asset(engine: LocalEngine, name: str) -> dict[str, Any]:
-    """Return the asset with this key, path or id.
+        Raises:
+            WrongUsage: the query can't be read.
+            CatalogError: the engine has no catalog.
+        """
+        fields = {"q": query, "limit": limit, "after": after or ""}
+        return dict(_ask(self._engine, f"{_ASSETS}?{urlencode(fields)}"))
 
-    Raises:
-        CloudArchiveError: there is none, or there are several with this path.
-    """
-    from ..catalog.identity import asset_id
-
-    identities = [asset_id(strip_quotes(os.environ.get("S3_BUCKET", "")), name)]
-    with contextlib.suppress(ValueError):
-        identities.append(uuid.UUID(name))
-    for identity in identities:
-        answer = engine.call("GET", f"{_ASSETS}/{identity}")
-        if answer.status == 200:
-            return dict(answer.body)
-    last = name.rpartition("/")[2].replace('"', " ")
-    candidates = [
-        asset
-        for hidden in ("", " is:hidden")
-        for asset in engine_pages(engine, f'path:"{last}"{hidden}', _MAX_PAGE)["assets"]
-    ]
-    return only_one(candidates, name)
-
-
-def only_one(candidates: list[dict[str, Any]], name: str) -> dict[str, Any]:
-    """Return the asset whose key or path is `name`. CloudArchiveError: there is none, or there are several."""
-    found = [asset for asset in candidates if name in (asset["key"], asset["path"])]
-    if not found:
-        raise CloudArchiveError(f"The catalog holds no file with the key, path or id {name}.")
-    if len(found) > 1:
-        keys = ", ".join(asset["key"] for asset in found[:5])
-        raise CloudArchiveError(f"Several files have the path {name}: name one by its key ({keys}).")
-    return found[0]
+    def asset(self, identity: uuid.UUID) -> dict[str, Any] | None:
+        """Return the asset with this id; None if there is none."""
+        answer = self._engine.call("GET", f"{_ASSETS}/{identity}")
+        return dict(answer.body) if answer.status == 200 else None
 
 
 def engine_graph(engine: LocalEngine, asset: Mapping[str, Any], part: str) -> Any:

@@ -13,10 +13,11 @@ import typer
 from ..errors import CloudArchiveError, JobsError
 from ..terminal import EXIT_FAILED, format_table, print_error, print_json, print_line
 from ..text import format_bytes, make_printable
-from .bucket_catalog import bucket_catalog, bucket_settings, load_copy
-from .catalog_view import Dir, search_pages
-from .common import bucket, ledger_of, ledger_path, needed_root, settings_now
-from .options import Json, seconds_up_to
+from .asset_source import newest_assets
+from .bucket_catalog import bucket_catalog, bucket_settings, catalog_root, load_copy
+from .catalog_view import DatabaseAssets
+from .common import bucket, ledger_of, ledger_path, settings_now
+from .options import CatalogDirectory, Json, seconds_up_to
 
 if TYPE_CHECKING:
     from ..config.settings import Settings
@@ -45,7 +46,7 @@ def job(
         ),
     ] = 0.0,
     urls: Annotated[bool, typer.Option("--urls", help="Also print links to the files.")] = False,
-    directory: Dir = None,
+    directory: CatalogDirectory = None,
     json: Json = False,
 ) -> None:
     """Show the state of a job, and the files that it wrote, each with its key.
@@ -58,7 +59,7 @@ def job(
     if settings is not None:
         found = _archived(settings, prompt_id, urls)
     else:
-        root = needed_root(directory)
+        root = catalog_root(directory)
         engine = running_engine(root)
         found = _stored(root, prompt_id, urls) if engine is None else _asked(engine, prompt_id, wait, urls)
     if json:
@@ -94,7 +95,7 @@ def _archived(settings: Settings, prompt_id: str, urls: bool) -> dict[str, Any]:
     with bucket_catalog(settings) as opened:
         load_copy(opened)
         word = prompt_id.replace('"', "")
-        assets = search_pages(opened.database, f'job:"{word}"', _MOST_FILES)["assets"]
+        assets = newest_assets(DatabaseAssets(opened.database), f'job:"{word}"', _MOST_FILES)["assets"]
         found = catalog_json(prompt_id, assets) if assets else unknown_json(prompt_id)
         if urls:
             add_links(opened.store, found["files"])

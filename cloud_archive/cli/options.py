@@ -18,6 +18,15 @@ Directory = Annotated[
         show_default=False,
     ),
 ]
+CatalogDirectory = Annotated[
+    Path | None,
+    typer.Option(
+        "--dir",
+        metavar="DIR",
+        help=f"The watched directory; default: {DIRECTORY_VARIABLE}, else the bucket's own catalog.",
+        show_default=False,
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Answer with JSON, as the last line.")]
 
 

@@ -12,9 +12,10 @@ import typer
 from ..terminal import format_table, print_json, print_line
 from ..text import count_noun, format_bytes, make_printable
 from .arguments import WrongUsage
-from .catalog_view import Dir, catalog_of, graphs_of, named_asset, search_pages
-from .engine_catalog import catalog_engine, engine_asset, engine_graph, engine_pages
-from .options import Json
+from .asset_source import named_asset, newest_assets
+from .catalog_view import DatabaseAssets, catalog_of, graphs_of
+from .engine_catalog import EngineAssets, catalog_engine, engine_graph
+from .options import CatalogDirectory, Json
 
 _PROMPT_CHARACTERS = 60
 _STDOUT = "-"
@@ -34,7 +35,7 @@ def search(
         ),
     ] = None,
     limit: Annotated[int, typer.Option("--limit", metavar="N", help="Show at most N files.")] = 20,
-    directory: Dir = None,
+    directory: CatalogDirectory = None,
     json: Json = False,
 ) -> None:
     """Find archived files by prompt, model, LoRA, seed, sampler, name, time and more; the newest first.
@@ -47,10 +48,10 @@ def search(
         raise WrongUsage("--limit must be 1 or more.")
     engine, words = catalog_engine(directory), " ".join(query or ())
     if engine is not None:
-        found = engine_pages(engine, words, limit)
+        found = newest_assets(EngineAssets(engine), words, limit)
     else:
         with catalog_of(directory) as database:
-            found = search_pages(database, words, limit)
+            found = newest_assets(DatabaseAssets(database), words, limit)
     if json:
         print_json(found)
         return
@@ -83,18 +84,18 @@ def show(
             "--prompt", metavar="FILE", help="Write its prompt graph to FILE; - is standard output."
         ),
     ] = None,
-    directory: Dir = None,
+    directory: CatalogDirectory = None,
     json: Json = False,
 ) -> None:
     """Show how one archived file was made."""
     parts = [part for part, file in (("workflow", workflow), ("prompt", prompt)) if file is not None]
     engine = catalog_engine(directory)
     if engine is not None:
-        asset = engine_asset(engine, key)
+        asset = named_asset(EngineAssets(engine), key)
         graphs = {part: engine_graph(engine, asset, part) for part in parts}
     else:
         with catalog_of(directory) as database:
-            asset = named_asset(database, key)
+            asset = named_asset(DatabaseAssets(database), key)
             graphs = {part: graphs_of(database, directory, asset, part) for part in parts}
     for part, file in (("workflow", workflow), ("prompt", prompt)):
         if file is not None:

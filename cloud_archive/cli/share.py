@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -10,10 +11,15 @@ from ..errors import CloudArchiveError, RequestRefused
 from ..terminal import EXIT_FAILED, print_error, print_json, print_line
 from ..text import count_noun, format_bytes, make_printable
 from .arguments import WrongUsage
-from .catalog_view import Dir, catalog_of, named_asset, search_pages, thumbnails_of
+from .asset_source import AssetSource, named_asset, newest_assets
+from .catalog_view import DatabaseAssets, catalog_of, thumbnails_of
 from .common import age_seconds, bucket, settings_now
 from .engine_catalog import catalog_engine
-from .options import Json
+from .options import CatalogDirectory, Json
+
+if TYPE_CHECKING:
+    from ..api.client import LocalEngine
+    from ..catalog.database import CatalogDatabase
 
 _MOST = 500  # in one call
 _SECONDS = 600.0
@@ -46,7 +52,7 @@ def share(
         bool, typer.Option("--with-prompts", help="The album shows each file's prompt.")
     ] = False,
     limit: _Limit = 100,
-    directory: Dir = None,
+    directory: CatalogDirectory = None,
     json: Json = False,
 ) -> None:
     """Print links that let anybody read these files until the links expire.
@@ -59,15 +65,20 @@ def share(
         raise WrongUsage("--expires: links always end; accepted is an age up to 7d, such as 24h.")
     if not 1 <= limit <= _MOST:
         raise WrongUsage(f"--limit must be a number from 1 to {_MOST}.")
-    with catalog_of(directory) as database:
-        assets = _assets(database, names, limit)
-    how = {
+    order = {
         "expires_seconds": seconds,
         "strip_metadata": strip,
         "album": album,
         "with_prompts": with_prompts,
     }
-    found = _share(directory, assets, how)
+    with catalog_of(directory) as database:
+        assets = _assets(DatabaseAssets(database), names, limit)
+        engine = catalog_engine(directory)
+        found = (
+            _share_directly(database, directory, assets, order)
+            if engine is None
+            else _share_by_engine(engine, assets, order)
+        )
     if json:
         print_json(found)
     else:
@@ -152,7 +163,7 @@ def _list_shares(found: list[tuple[str, Any]], *, json: bool) -> None:
     print_line(f"{count_noun(len(found), 'shared object')}.")
 
 
-def _assets(database: Any, names: list[str], limit: int) -> list[dict[str, Any]]:
+def _assets(source: AssetSource, names: list[str], limit: int) -> list[dict[str, Any]]:
     """Return the named assets, or those that a query finds.
 
     Raises:
@@ -162,7 +173,7 @@ def _assets(database: Any, names: list[str], limit: int) -> list[dict[str, Any]]
     unknown: list[CloudArchiveError] = []
     for name in names:
         try:
-            named.append(named_asset(database, name))
+            named.append(named_asset(source, name))
         except CloudArchiveError as error:
             unknown.append(error)
     if named and unknown:
@@ -170,7 +181,7 @@ def _assets(database: Any, names: list[str], limit: int) -> list[dict[str, Any]]
     if named:
         return list({asset["id"]: asset for asset in named}.values())
     query = " ".join(names)
-    found = search_pages(database, query, limit)
+    found = newest_assets(source, query, limit)
     if not found["assets"]:
         raise CloudArchiveError(f"The query {query!r} finds no file, and no file has this key, path or id.")
     if found["total"] > limit:
@@ -181,25 +192,27 @@ def _assets(database: Any, names: list[str], limit: int) -> list[dict[str, Any]]
     return list(found["assets"])
 
 
-def _share(directory: Any, assets: list[dict[str, Any]], how: dict[str, Any]) -> dict[str, Any]:
-    """Ask the engine that runs for the directory, which has the credentials; else share with those in the environment.
+def _share_by_engine(
+    engine: LocalEngine, assets: list[dict[str, Any]], order: dict[str, Any]
+) -> dict[str, Any]:
+    """Ask the engine, which has the credentials. CloudArchiveError: nothing can be shared, and why."""
+    body = {"ids": [asset["id"] for asset in assets], **order}
+    answer = engine.call("POST", "/cloud-sync/share", body, timeout_seconds=_SECONDS)
+    if answer.status != 200:
+        raise CloudArchiveError(answer.message)
+    return dict(answer.body)
 
-    Raises:
-        CloudArchiveError: nothing can be shared, and why.
-    """
-    engine = catalog_engine(directory)
-    if engine is not None:
-        body = {"ids": [asset["id"] for asset in assets], **how}
-        answer = engine.call("POST", "/cloud-sync/share", body, timeout_seconds=_SECONDS)
-        if answer.status != 200:
-            raise CloudArchiveError(answer.message)
-        return dict(answer.body)
+
+def _share_directly(
+    database: CatalogDatabase, directory: Path | None, assets: list[dict[str, Any]], order: dict[str, Any]
+) -> dict[str, Any]:
+    """Share with the credentials in the environment. CloudArchiveError: nothing can be shared, and why."""
     from ..sharing.share import ShareOrder
-    from ..sharing.share import share as share_directly
+    from ..sharing.share import share as run
 
     settings = settings_now()
-    with bucket(settings) as store, thumbnails_of(directory, settings, store) as picture:
+    with bucket(settings) as store, thumbnails_of(database, directory, settings, store) as picture:
         try:
-            return share_directly(store, settings.prefix, assets, ShareOrder(**how), picture=picture)
+            return run(store, settings.prefix, assets, ShareOrder(**order), picture=picture)
         except RequestRefused as refused:
             raise CloudArchiveError(str(refused)) from None

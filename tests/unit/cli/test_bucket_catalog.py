@@ -1,0 +1,50 @@
+"""Which catalog a command means."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from cloud_archive.cli.arguments import WrongUsage
+from cloud_archive.cli.bucket_catalog import bucket_catalog, bucket_settings, catalog_root
+from cloud_archive.config.settings import load_settings
+from cloud_archive.errors import CatalogError
+
+SETTINGS = {"S3_BUCKET": "b", "S3_ACCESS_KEY_ID": "k", "S3_SECRET_ACCESS_KEY": "secret-of-this-test"}
+
+pytestmark = pytest.mark.usefixtures("own_state")
+
+
+@pytest.fixture
+def configured(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in SETTINGS.items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.mark.usefixtures("configured")
+def test_a_directory_comes_before_the_bucket(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = bucket_settings(None)
+    assert settings is not None
+    assert settings.bucket == "b"
+    assert bucket_settings(root) is None
+    assert catalog_root(root) == root
+    monkeypatch.setenv("COMFYUI_OUTPUT_DIR", str(root))
+    assert bucket_settings(None) is None
+    assert catalog_root(None) == root
+
+
+@pytest.mark.usefixtures("configured")
+def test_wrong_settings_are_named_where_no_directory_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("S3_PREFIX", "a{q}")
+    assert bucket_settings(None) is None
+    with pytest.raises(WrongUsage, match=r"No directory was given.*S3_PREFIX is 'a\{q\}'.*--dir DIR"):
+        catalog_root(None)
+
+
+def test_a_catalog_that_is_off_is_not_opened() -> None:
+    with (
+        pytest.raises(CatalogError, match="CLOUD_ARCHIVE_CATALOG"),
+        bucket_catalog(load_settings({**SETTINGS, "CLOUD_ARCHIVE_CATALOG": "off"})),
+    ):
+        pytest.fail("it is open")
