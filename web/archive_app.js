@@ -25,7 +25,7 @@ const CSS = `
 :host > *, .view { min-height: 0; }
 .view { flex: 1; overflow: hidden; display: flex; flex-direction: column; }
 .view > * { flex: 1; min-height: 0; }
-@container (min-width: 720px) { .switch { padding: 14px 24px 0; } }
+@container (min-width: 720px) { .switch { padding: 14px 24px 6px; } }
 `;
 
 /** @type {CSSStyleSheet|null} */

@@ -192,8 +192,8 @@ export class ArchivePanel extends HTMLElement {
     try {
       await copyText(text);
       this.#header?.say(t("action.copied"), "good");
-    } catch (error) {
-      this.#header?.say(reasonOf(error, t), "bad");
+    } catch {
+      this.#header?.say(t("error.copy"), "bad");
     }
   }
 }

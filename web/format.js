@@ -73,10 +73,11 @@ export function formatAgo(time, locale, now = Date.now()) {
   const format = new Intl.RelativeTimeFormat(locale, { numeric: "auto", style: "short" });
   const age = Math.abs(seconds);
   if (age < 10) return format.format(0, "second");
-  if (age < 60) return format.format(Math.round(seconds / 10) * 10, "second");
-  if (age < 3600) return format.format(Math.round(seconds / 60), "minute");
-  if (age < 86400) return format.format(Math.round(seconds / 3600), "hour");
-  if (age < 30 * 86400) return format.format(Math.round(seconds / 86400), "day");
+  // Whole units that have passed: rounding up would give "60 seconds ago".
+  if (age < 60) return format.format(Math.trunc(seconds / 10) * 10, "second");
+  if (age < 3600) return format.format(Math.trunc(seconds / 60), "minute");
+  if (age < 86400) return format.format(Math.trunc(seconds / 3600), "hour");
+  if (age < 30 * 86400) return format.format(Math.trunc(seconds / 86400), "day");
   return new Intl.DateTimeFormat(locale, { dateStyle: "medium" }).format(time);
 }
 

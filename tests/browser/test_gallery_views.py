@@ -106,6 +106,17 @@ def test_many_pictures_of_all_shapes_are_few_nodes_and_what_one_looks_at_stays(
     page.evaluate("localStorage.clear()")
 
 
+@pytest.mark.parametrize("width", [260, 360, 720, 768, 1280])
+def test_the_view_options_lie_within_the_window(page: Page, scene: Scene, width: int) -> None:
+    page.set_viewport_size({"width": width, "height": 700})
+    gallery = open_library(page, scene)
+    gallery.get_by_role("button", name="View options").click()
+    box = gallery.locator(".menu").bounding_box()
+    assert box is not None
+    assert box["x"] >= 0
+    assert box["x"] + box["width"] <= width
+
+
 def test_a_day_is_a_filter_on_and_off_by_chip_and_by_calendar(page: Page, scene: Scene) -> None:
     gallery = open_library(page, scene)
     gallery.get_by_role("button", name="Filters").click()
@@ -129,12 +140,12 @@ def test_files_are_shared_as_links_with_their_end_or_as_an_album(page: Page, sce
     viewer.get_by_role("button", name="Share", exact=True).click()
     dialog = gallery.get_by_role("dialog", name="Share")
     expect(dialog.locator("h2")).to_have_text("Share picture_000000_.png")
-    dialog.get_by_label("The link ends after").select_option("1 hour")
+    dialog.get_by_label("The link expires after").select_option("1 hour")
     dialog.get_by_role("button", name="Create link").click()
     link = dialog.get_by_label("Link to picture_000000_.png", exact=True)
     expect(link).to_have_value("https://store.example/comfyui-outputs/picture_000000_.png?signature=abc")
     hour = (datetime.now() + timedelta(hours=1)).strftime("%Y")
-    expect(dialog.locator(".link")).to_contain_text("Ends ")
+    expect(dialog.locator(".link")).to_contain_text("Expires ")
     expect(dialog.locator(".link")).to_contain_text(hour)
     dialog.get_by_role("button", name="Copy the link to picture_000000_.png").click()
     page.wait_for_function("navigator.clipboard.readText().then(text => text.endsWith('?signature=abc'))")

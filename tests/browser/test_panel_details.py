@@ -181,6 +181,37 @@ def test_the_end_of_a_long_queue_counts_all_of_its_files(page: Page, dashboard: 
     assert said == [["toast.done", 500]]
 
 
+def test_ages_count_the_whole_units_that_have_passed(page: Page, dashboard: Scene) -> None:
+    open_dashboard(page, dashboard.address)
+    ages = page.evaluate(
+        """async (ages) => {
+          const { formatAgo } = await import("/format.js");
+          return ages.map((seconds) => formatAgo(new Date(-1000 * seconds), "en-US", 0));
+        }""",
+        [9, 59, 3_599, 86_399, 29 * 86_400 + 86_399],
+    )
+    assert ages == ["now", "50 sec. ago", "59 min. ago", "23 hr. ago", "29 days ago"]
+
+
+def test_a_browser_that_refuses_to_copy_is_named_in_the_users_language(
+    browser: Browser, dashboard: Scene
+) -> None:
+    dashboard.model.files = [a_file("b.png")]
+    dashboard.catalog.assets = [an_asset(0, datetime.now())]
+    context = browser.new_context(locale="ja-JP")
+    page = context.new_page()
+    page.add_init_script("navigator.clipboard.writeText = async () => { throw new Error('denied'); }")
+    panel = open_dashboard(page, dashboard.address)
+    panel.locator(".found button").click()
+    expect(panel.locator(".feedback")).to_have_text("ブラウザーがコピーを許可しませんでした。")
+    page.goto(f"{dashboard.address}/?library")
+    gallery = page.locator("cloud-archive-gallery")
+    gallery.locator(".tile:not(.waiting)").first.click()
+    gallery.locator(".details .title button").first.click()
+    expect(gallery.locator(".said")).to_have_text("ブラウザーがコピーを許可しませんでした。")
+    context.close()
+
+
 @pytest.mark.parametrize("locale", ["en-GB", "ja-JP", "zh-CN"])
 def test_labels_fit_at_260_pixels_in_every_language(browser: Browser, dashboard: Scene, locale: str) -> None:
     states(dashboard.model)["retrying"]()

@@ -57,8 +57,8 @@ export function galleryContext(client, t, canvas, preferences, { say, edited, sh
       try {
         await copyText(text);
         say(t("action.copied"), "good");
-      } catch (error) {
-        say(reasonOf(error, t), "bad");
+      } catch {
+        say(t("error.copy"), "bad");
       }
     },
     edit: async (assets, changes) => {

@@ -20,7 +20,7 @@ const CSS = `
 .menu label { display: grid; gap: 4px; font-size: 12px; }
 .menu label.check { display: flex; align-items: center; gap: 8px; }
 input[type="range"] { appearance: auto; padding: 0; border: 0; min-height: 20px; accent-color: var(--ca-bar); background: transparent; }
-input[type="checkbox"] { appearance: auto; width: 16px; min-height: 16px; height: 16px; flex: none; accent-color: var(--ca-bar); }
+input[type="checkbox"] { appearance: auto; width: 16px; min-height: 16px; height: 16px; margin: 0; flex: none; accent-color: var(--ca-bar); }
 textarea { width: 100%; min-width: 0; padding: 6px 10px; border: 1px solid var(--ca-edge); border-radius: 8px; background: var(--ca-bg); color: var(--ca-fg); font: inherit; resize: vertical; }
 textarea::placeholder { color: var(--ca-quiet); opacity: 1; }
 textarea:focus-visible { outline: 2px solid var(--ca-busy); outline-offset: 1px; }
@@ -152,7 +152,6 @@ textarea:focus-visible { outline: 2px solid var(--ca-busy); outline-offset: 1px;
   .gallery { padding: 12px 0 0 24px; }
   .search { max-width: 560px; }
   .filter-row { grid-template-columns: 90px minmax(0, 1fr); align-items: center; }
-  .menu { right: auto; left: 0; }
 }
 @media (max-width: 760px) {
   .viewer-main { grid-template-columns: minmax(0, 1fr); grid-template-rows: minmax(0, 1fr) minmax(0, 46%); }

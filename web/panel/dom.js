@@ -237,5 +237,5 @@ export async function copyText(text) {
   const copied = document.execCommand("copy");
   field.remove();
   focused?.focus?.();
-  if (!copied) throw new Error("The browser did not allow copying.");
+  if (!copied) throw new Error("execCommand refused to copy");
 }

@@ -176,7 +176,7 @@ details[open] > summary > .icon { transform: rotate(90deg); }
 .setup ul { display: grid; gap: 4px; }
 
 @container (min-width: 720px) {
-  .page { grid-template-columns: minmax(0, 3fr) minmax(0, 2fr); gap: 24px; padding: 24px; max-width: 1180px; margin: 0 auto; }
+  .page { grid-template-columns: minmax(0, 3fr) minmax(0, 2fr); gap: 24px; padding: 24px; max-width: 1280px; }
   .column { gap: 24px; }
   .head, .wide { grid-column: 1 / -1; }
   .head { grid-template-columns: minmax(0, 1fr) auto; align-items: center; padding: 16px; }
