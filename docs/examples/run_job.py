@@ -14,12 +14,12 @@ import urllib.error
 import urllib.request
 
 COMFYUI_URL = os.environ.get("COMFYUI_URL", "http://127.0.0.1:8188")
-WAIT_SECONDS = 60  # of one call; it answers earlier when the job is over
-UNKNOWN_SECONDS = 30  # until a prompt that ComfyUI has taken must be known
+WAIT_SECONDS = 60  # of one call; it answers earlier if the job is over
+UNKNOWN_SECONDS = 30  # after that a queued prompt that is still unknown is an error
 
 
 def call(path, body=None, timeout_seconds=90):
-    """Call ComfyUI: a GET, or a POST where there is a body. Returns the answer's JSON, also that of an error."""
+    """Call ComfyUI: POST if there is a body, else GET. Return the HTTP status and the answer's JSON, also of an error."""
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(COMFYUI_URL + path, data, {"Content-Type": "application/json"})
     try:
@@ -31,7 +31,7 @@ def call(path, body=None, timeout_seconds=90):
 
 
 def wait_until_started(seconds=600):
-    """Wait until ComfyUI and the archive behind it answer, and the store has taken the key and bucket."""
+    """Wait until ComfyUI and the archive answer, and the store has accepted the key and bucket."""
     deadline = time.monotonic() + seconds
     status = {}
     while time.monotonic() < deadline:
@@ -46,11 +46,15 @@ def wait_until_started(seconds=600):
 
 
 def run_job(prompt, options=None, seconds=3600):
-    """Queue a prompt and return what GET /cloud-sync/jobs answers once it is over.
+    """Queue a prompt, wait until its job is over, and return the answer of GET /cloud-sync/jobs.
 
     Args:
         options: extra_data.cloud_archive, such as {"tags": ["client-a"]}.
         seconds: how long to wait.
+
+    Raises:
+        ValueError: ComfyUI refused the prompt.
+        TimeoutError: the job is not over in time, or is not known.
     """
     code, queued = call("/prompt", {"prompt": prompt, "extra_data": {"cloud_archive": options or {}}})
     if code != 200:
@@ -64,11 +68,11 @@ def run_job(prompt, options=None, seconds=3600):
         if waited > seconds or (code == 200 and job["state"] == "unknown" and waited > UNKNOWN_SECONDS):
             raise TimeoutError(f"The job is not over after {waited:.0f} s: {json.dumps(job)}")
         if code != 200:
-            time.sleep(1)  # the engine starts again
+            time.sleep(1)  # the engine is restarting
 
 
 def wait_until_safe(seconds=300):
-    """Return whether everything is in the bucket, so that this worker may end."""
+    """Wait until everything is in the bucket. Return whether it is, so that this worker may end."""
     code, _ = call("/cloud-sync/flush", {"timeout_seconds": seconds}, seconds + 30)
     return code == 200
 

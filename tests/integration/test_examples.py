@@ -259,6 +259,8 @@ class Run:
             word = words.pop(0)
             if word == "-r":
                 assert (ROOT / words.pop(0)).is_file()
+            elif word == ".":
+                assert (ROOT / "pyproject.toml").is_file()
             elif extra := re.fullmatch(r"(?:\.|cloud-archive)\[(\w+)\]", word):
                 assert extra[1] in self.extras()
             elif not word.startswith("-") and word not in PEERS:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from cloud_archive.archive.status import State, Status
 from cloud_archive.config.settings import VARIABLES, load_settings
 from cloud_archive.errors import SettingsError
 from cloud_archive.store.translate import _RIGHTS
@@ -129,6 +130,13 @@ def test_every_provider_has_a_guide_whose_variables_load(provider: str) -> None:
 def test_the_guides_lead_to_an_error_where_a_variable_is_left_out() -> None:
     with pytest.raises(SettingsError):
         load_settings({"S3_BUCKET": "my-outputs"})
+
+
+def test_every_field_of_the_status_is_explained() -> None:
+    text = text_of(ROOT / "docs" / "http.md")
+    section = text.partition("## The status\n")[2]
+    fields = Status(running=True, session_id="s", state=State.IDLE).to_json()
+    assert [name for name in fields if f"`{name}`" not in section] == []
 
 
 @pytest.mark.parametrize(("page", "least"), [("reliability.md", 20), ("security.md", 15)])
