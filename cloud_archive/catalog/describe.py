@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from .graph_facts import Embedded, GraphFacts, Lora
 from .readers.facts import FileFacts
-from .readers.read import READER_VERSION, read_facts
+from .readers.read import read_facts
 from .source import BoundedSource, ByteSource
 
 
@@ -39,7 +39,6 @@ class Description:
     width: int | None = None
     height: int | None = None
     duration_seconds: float | None = None
-    frame_count: int | None = None
     prompt: str | None = None
     negative_prompt: str | None = None
     models: tuple[str, ...] = ()
@@ -57,7 +56,6 @@ class Description:
     prompt_graph: dict[str, Any] | None = None
     workflow: dict[str, Any] | None = None
     parameters: str | None = None
-    reader_version: int = READER_VERSION
 
     @property
     def has_prompt(self) -> bool:
@@ -68,24 +66,6 @@ class Description:
     def has_workflow(self) -> bool:
         """Return whether there is a workflow that the frontend can open."""
         return self.workflow is not None
-
-    def metadata(self) -> dict[str, Any]:
-        """Return the asset's `metadata` as the contract names its fields."""
-        return {
-            "prompt": self.prompt,
-            "negative_prompt": self.negative_prompt,
-            "models": list(self.models),
-            "loras": [{"name": lora.name, "strength": lora.strength} for lora in self.loras],
-            "seed": self.seed,
-            "sampler": self.sampler,
-            "scheduler": self.scheduler,
-            "steps": self.steps,
-            "cfg": self.cfg,
-            "denoise": self.denoise,
-            "input_images": list(self.input_images),
-            "source": self.source,
-            "confidence": self.confidence,
-        }
 
 
 def describe(
@@ -179,7 +159,6 @@ def _description(
         width=facts.width if facts else None,
         height=facts.height if facts else None,
         duration_seconds=facts.duration_seconds if facts else None,
-        frame_count=facts.frame_count if facts else None,
         prompt=made.prompt,
         negative_prompt=made.negative_prompt,
         models=made.models,

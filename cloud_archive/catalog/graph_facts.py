@@ -39,8 +39,6 @@ class GraphFacts:
     steps: int | None = None
     cfg: float | None = None
     denoise: float | None = None
-    width: int | None = None
-    height: int | None = None
     input_images: tuple[str, ...] = ()
     confidence: Confidence = "low"
     texts: tuple[str, ...] = ()

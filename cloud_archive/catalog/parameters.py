@@ -40,7 +40,6 @@ def read_parameters(text: str) -> GraphFacts:
     line = line.partition("\n")[0][:_MAX_LINE_CHARACTERS]
     fields = {name.strip().lower(): value.strip().strip('"') for name, value in _FIELD.findall(line)}
     sampler, scheduler = _sampler(fields)
-    width, _, height = fields.get("size", "").partition("x")
     models = [fields[name] for name in ("model", "vae") if fields.get(name)]
     loras = tagged_loras(positive) or _named_loras(fields.get("lora hashes", ""))
     plain = _TAG.sub("", positive).strip().strip(",").strip()
@@ -55,8 +54,6 @@ def read_parameters(text: str) -> GraphFacts:
         steps=_integer(fields.get("steps", "")),
         cfg=_number(fields.get("cfg scale", "")),
         denoise=_number(fields.get("denoising strength", "")),
-        width=_integer(width),
-        height=_integer(height),
         confidence="high" if plain else "low",
     )
     texts = tuple(text for text in (plain, negative.strip()) if text)

@@ -46,9 +46,8 @@ _NOT_TEXT = re.compile(
 _MEDIA_KEY = re.compile(r"image|video|audio|file|mask|mesh|model_file")
 _MAX_TEXTS = 200
 _MAX_OUTPUTS = 12
-# Of 640 published workflows, the longest takes 407.
+# Of 644 published workflows, none takes more than 368 steps, and 418 where models are looked for.
 _MAX_STEPS = 1_500
-# Inputs in which models are looked for; one of those workflows has 354.
 _MAX_MODEL_STEPS = 4_000
 _STEPS_OF_A_LORA = 8
 _MAX_TEXT_CHARACTERS = 200_000
@@ -154,7 +153,6 @@ def _sampler_facts(graph: Graph, chain: list[Node]) -> GraphFacts:
             certain = False
     if is_partial(graph, main) and "add_noise" in main.inputs:
         certain = False
-    width, height = _size(graph, main)
     return GraphFacts(
         prompt=positive.value,
         negative_prompt=negative.value,
@@ -164,8 +162,6 @@ def _sampler_facts(graph: Graph, chain: list[Node]) -> GraphFacts:
         steps=_whole(setting(graph, main, "steps")),
         cfg=_real(setting(graph, main, "cfg")),
         denoise=_real(setting(graph, main, "denoise")),
-        width=width,
-        height=height,
         confidence="high" if certain else "low",
     )
 
@@ -198,41 +194,14 @@ def _generator_facts(graph: Graph, node: Node) -> GraphFacts:
     negative = (
         text_of(graph, node.inputs["negative_prompt"]) if "negative_prompt" in node.inputs else Text(None)
     )
-    width, height = _own_size(graph, node)
     return GraphFacts(
         prompt="\n".join(known) if known else None,
         negative_prompt=negative.value,
         seed=_seed(setting(graph, node, "seed")),
         steps=_whole(setting(graph, node, "steps")),
         cfg=_real(setting(graph, node, "cfg")),
-        width=width,
-        height=height,
         confidence="high" if known and not node.guessed and all(text.certain for text in texts) else "low",
     )
-
-
-def _size(graph: Graph, sampler: Node) -> tuple[int | None, int | None]:
-    """Return the size of the latent that the sampler started from."""
-    for name in ("latent_image", "latent", "samples", "latents", "image_embeds", "optional_latent"):
-        target = graph.target(sampler.inputs.get(name))
-        if target is None:
-            continue
-        for node in list(ancestors(graph, [target]).values())[:40]:
-            if node is not target and is_sampler(node):
-                break
-            size = _own_size(graph, node)
-            if size[0] is not None:
-                return size
-    return None, None
-
-
-def _own_size(graph: Graph, node: Node) -> tuple[int | None, int | None]:
-    for width_name, height_name in (("width", "height"), ("empty_latent_width", "empty_latent_height")):
-        width = _whole(value_of(graph, node.inputs.get(width_name)))
-        height = _whole(value_of(graph, node.inputs.get(height_name)))
-        if width and height:
-            return width, height
-    return None, None
 
 
 def _media_of(nodes: Iterable[Node]) -> list[str]:

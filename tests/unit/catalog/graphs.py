@@ -130,8 +130,6 @@ CORE = [
             "cfg": 7.0,
             "sampler": "euler",
             "scheduler": "karras",
-            "width": 832,
-            "height": 1216,
         },
     ),
     Case("seed of 64 bits", base(sampler=sampler(seed=2**64 - 1)), seed=2**64 - 1),
@@ -390,7 +388,6 @@ GUIDERS = [
             "steps": 28,
             "sampler": "euler",
             "scheduler": "simple",
-            "width": 1024,
             "models": (MODEL, "ae.safetensors", "t5xxl.safetensors", "clip_l.safetensors"),
         },
     ),
@@ -794,7 +791,6 @@ PACKS = [
             "negative_prompt": BLUR,
             "loras": (("fur.safetensors", 0.6),),
             "models": (MODEL,),
-            "width": 832,
         },
     ),
     Case(
@@ -1127,7 +1123,6 @@ PACKS = [
             "steps": 30,
             "scheduler": "unipc",
             "loras": (("fur.safetensors", 0.9),),
-            "width": 832,
         },
     ),
     Case(
