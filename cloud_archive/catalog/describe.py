@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-from .graph_facts import Embedded, GraphFacts, Lora
+from .graph_facts import Embedded, GraphFacts
 from .readers.facts import FileFacts
 from .readers.read import read_facts
 from .source import BoundedSource, ByteSource
@@ -31,28 +31,21 @@ class Job(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Description:
-    """How one file was made. None or empty: not known. No field holds a secret."""
+class Description(GraphFacts):
+    """How one file was made: what its graph says, and what else is known. None or empty: not known.
+
+    No field holds a secret.
+
+    Attributes:
+        source: where the graph was found: `job`, or a file's format.
+        width, height: of the picture, in pixels.
+    """
 
     source: str | None = None
     mime_type: str | None = None
     width: int | None = None
     height: int | None = None
     duration_seconds: float | None = None
-    prompt: str | None = None
-    negative_prompt: str | None = None
-    models: tuple[str, ...] = ()
-    loras: tuple[Lora, ...] = ()
-    seed: int | None = None
-    sampler: str | None = None
-    scheduler: str | None = None
-    steps: int | None = None
-    cfg: float | None = None
-    denoise: float | None = None
-    input_images: tuple[str, ...] = ()
-    confidence: str | None = None
-    texts: tuple[str, ...] = ()
-    model_names: tuple[str, ...] = ()
     prompt_graph: dict[str, Any] | None = None
     workflow: dict[str, Any] | None = None
     parameters: str | None = None
@@ -152,27 +145,13 @@ def _job_workflow(job: Job, embedded: Embedded) -> dict[str, Any] | None:
 def _description(
     facts: FileFacts | None, found: GraphFacts | None, embedded: Embedded, origin: str | None
 ) -> Description:
-    made = found or GraphFacts()
     return Description(
+        **vars(found or GraphFacts()),
         source=origin if found else None,
         mime_type=facts.mime_type if facts else None,
         width=facts.width if facts else None,
         height=facts.height if facts else None,
         duration_seconds=facts.duration_seconds if facts else None,
-        prompt=made.prompt,
-        negative_prompt=made.negative_prompt,
-        models=made.models,
-        loras=made.loras,
-        seed=made.seed,
-        sampler=made.sampler,
-        scheduler=made.scheduler,
-        steps=made.steps,
-        cfg=made.cfg,
-        denoise=made.denoise,
-        input_images=made.input_images,
-        confidence=made.confidence if found else None,
-        texts=made.texts,
-        model_names=made.model_names,
         prompt_graph=embedded.prompt,
         workflow=embedded.workflow,
         parameters=embedded.parameters,

@@ -27,7 +27,7 @@ class Lora:
 
 @dataclass(frozen=True)
 class GraphFacts:
-    """What a graph says about one output. None or empty: it does not say."""
+    """What a graph or a `parameters` text says about one output. None or empty: it does not say."""
 
     prompt: str | None = None
     negative_prompt: str | None = None
@@ -40,6 +40,6 @@ class GraphFacts:
     cfg: float | None = None
     denoise: float | None = None
     input_images: tuple[str, ...] = ()
-    confidence: Confidence = "low"
+    confidence: Confidence | None = None
     texts: tuple[str, ...] = ()
     model_names: tuple[str, ...] = ()

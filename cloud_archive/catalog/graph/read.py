@@ -61,7 +61,7 @@ def read_graph(graph: Graph, *, output_node: str | None = None, file_name: str |
     the graph for searching, whichever was chosen.
     """
     candidates, complete = _candidates(graph, output_node, file_name)
-    facts = candidates[0] if candidates else GraphFacts()
+    facts = candidates[0] if candidates else GraphFacts(confidence="low")
     if not complete or any(_differ(facts, other) for other in candidates[1:]):
         facts = replace(facts, confidence="low")
     graph.steps_left = _MAX_MODEL_STEPS
