@@ -126,7 +126,7 @@ def run_sql(
         names = [column[0] for column in connection.description or ()]
         return names, connection.fetchall() if names else []
     except duckdb.Error as error:
-        raise CatalogError(f"DuckDB can't run this: {error}") from error
+        raise CatalogError(f"DuckDB can't run this: {str(error).partition(chr(10))[0]}") from error
 
 
 def connect() -> Any:

@@ -90,5 +90,6 @@ def load_copy(opened: BucketCatalog, seconds: float = SEARCH_SECONDS) -> None:
         print_error(trouble)
     if result.left:
         print_error(
-            f"{result.left:,} files of the catalog are not loaded yet: run cloud-archive catalog sync to load all."
+            f"{result.left:,} catalog files in the bucket are not loaded yet, so older files may be missing."
+            " Run `cloud-archive catalog sync` to load all."
         )

@@ -47,7 +47,7 @@ def status(directory: CatalogDirectory = None, json: Json = False) -> None:
     print_line(f"{count_noun(found['assets'], 'file')} in the catalog, {format_bytes(found['size_bytes'])}.")
     if found["unread"]:
         print_line(
-            f"{count_noun(found['unread'], 'file')} found by name only: not read yet"
+            f"{count_noun(found['unread'], 'file')} not read yet, so found by name only"
             f" ({found['postponed']:,} could not be read and will be retried)."
         )
     else:
@@ -140,7 +140,8 @@ def _show_result(plan: RebuildPlan, unread: int, *, dry_run: bool, json: bool) -
     if json:
         print_json(found)
     elif not dry_run:
-        gone = f", and noted that {count_noun(len(plan.gone), 'file')} were deleted" if plan.gone else ""
+        verb = "was" if len(plan.gone) == 1 else "were"
+        gone = f", and noted that {count_noun(len(plan.gone), 'file')} {verb} deleted" if plan.gone else ""
         print_line(f"Added {count_noun(len(plan.unknown), 'file')}{gone}.")
     if unread and not dry_run:
         print_error(f"{count_noun(unread, 'file')} can't be read now. Run the command again later.")

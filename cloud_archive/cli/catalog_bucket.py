@@ -88,8 +88,8 @@ def sync(directory: CatalogDirectory = None, json: Json = False) -> None:
         print_json(found)
     else:
         print_line(
-            f"Read {count_noun(result.files, 'file')} with {count_noun(result.rows, 'row')};"
-            f" {count_noun(assets, 'asset')} in the catalog."
+            f"Read {count_noun(result.files, 'catalog file')} with {count_noun(result.rows, 'row')} from the bucket;"
+            f" {count_noun(assets, 'archived file')} in the catalog."
         )
     if result.troubles:
         raise typer.Exit(EXIT_FAILED)
@@ -128,11 +128,13 @@ def compact(
     elif not written:
         print_line("Nothing to compact.")
     for one in () if json else written:
-        more = f", {one.deleted:,} deleted" if delete else ""
+        then = f", and deleted {one.deleted:,} of them" if delete else ""
         print_line(
-            f"{one.month}: {count_noun(one.rows, 'row')} in one file; it replaces"
-            f" {count_noun(len(one.replaced), 'file')}{more}."
+            f"{one.month}: merged {count_noun(len(one.replaced), 'catalog file')} into one with"
+            f" {count_noun(one.rows, 'row')}{then}."
         )
+    if written and not delete and not json:
+        print_line("The merged files stay in the bucket. Add --delete to delete them.")
     if left_out:
         raise typer.Exit(EXIT_FAILED)
 
@@ -204,7 +206,7 @@ def sql(
     for line in format_table([names, *shown]):
         print_line(line)
     if len(rows) > _SHOWN:
-        print_line(f"… and {len(rows) - _SHOWN:,} more rows (--json shows all).")
+        print_line(f"… and {len(rows) - _SHOWN:,} more rows; --json prints all.")
 
 
 def _plain(value: Any) -> Any:

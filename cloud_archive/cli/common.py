@@ -41,7 +41,7 @@ def needed_root(given: Path | None) -> Path:
     """
     root = archive_root(given)
     if root is None:
-        raise WrongUsage(f"Name the directory, or set {DIRECTORY_VARIABLE}.")
+        raise WrongUsage(f"No directory was given: give DIR, or set {DIRECTORY_VARIABLE}.")
     return root
 
 
@@ -58,6 +58,7 @@ def ledger_of(root: Path | None, *, needed: bool) -> Iterator[Ledger | None]:
     """Open the ledger of `root`; None if it does not exist and is not needed.
 
     Raises:
+        WrongUsage: it is needed, and neither it nor `root` exists.
         LedgerError: it is needed and not there, or can't be used.
     """
     from ..ledger.history import existing_ledger
@@ -65,6 +66,10 @@ def ledger_of(root: Path | None, *, needed: bool) -> Iterator[Ledger | None]:
     if root is None or (not needed and not ledger_path(root).is_file()):
         yield None
         return
+    if not ledger_path(root).is_file() and not root.is_dir():
+        raise WrongUsage(
+            f"The directory {root} does not exist, and nothing was archived from it on this machine."
+        )
     with existing_ledger(ledger_path(root)) as ledger:
         yield ledger
 

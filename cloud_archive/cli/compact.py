@@ -65,6 +65,7 @@ def compact(
         )
     else:
         print_line(
-            f"Would compact {count_noun(rows, 'file')} of a ledger of {format_bytes(before)}. Add --yes to compact it."
+            f"Would compact {count_noun(rows, 'file')} of a ledger of {format_bytes(before)}."
+            + (" Add --yes to compact it." if rows else "")
         )
     raise typer.Exit(EXIT_DONE)

@@ -123,6 +123,6 @@ def _show(report: FreeReport) -> None:
     would = "Would remove" if report.dry_run else "Removed"
     print_line(f"{would} {count_noun(report.freed, 'local file')} ({format_bytes(report.freed_bytes)}).")
     if report.kept:
-        print_line(f"Kept, because another program writes to them or the system refuses: {report.kept:,}.")
+        print_line(f"Kept, because they changed, are being written or can't be removed: {report.kept:,}.")
     if report.unproven:
         print_line("Run `cloud-archive verify --repair` to archive again what the bucket does not hold.")

@@ -77,7 +77,7 @@ def prune(
     from .progress import Progress
 
     if yes and dry_run:
-        raise WrongUsage("--yes or --dry-run, not both.")
+        raise WrongUsage("Give --yes or --dry-run, not both.")
     rule = _rule(older_than, keep_bytes, everything)
     settings = settings_now()
     scope = archive_scope(prefix, settings)
@@ -180,7 +180,9 @@ def _rule(older_than: str | None, keep_bytes: str | None, everything: bool) -> P
         age_seconds("--older-than", older_than), size_bytes("--keep-bytes", keep_bytes), everything
     )
     if rule.older_than_seconds is None and rule.keep_bytes is None:
-        raise WrongUsage("Nothing to delete: an age or a size of `off` keeps everything.")
+        raise WrongUsage(
+            "Nothing to delete: `off` keeps everything. Give an age such as 30d, or a size such as 500GB."
+        )
     return rule
 
 

@@ -53,7 +53,7 @@ def report(
     if by not in BY:
         raise WrongUsage(f"--by {by!r}: accepted are {', '.join(BY[:-1])} and {BY[-1]}.")
     if csv and json:
-        raise WrongUsage("--csv or --json, not both.")
+        raise WrongUsage("Give --csv or --json, not both.")
     if prefix is not None and not from_bucket:
         raise WrongUsage("--prefix needs --bucket.")
     if by == "model" and from_bucket:
@@ -115,7 +115,8 @@ def _show(found: Report) -> None:
         return
     print_line()
     print_line(
-        f"A month in {found.prices.currency}, by list prices of {found.prices.read_on}, without the free gigabytes:"
+        f"Cost per month in {found.prices.currency}, by list prices of {found.prices.read_on}; free allowances are not"
+        " deducted:"
     )
     _print(
         ["provider", "storage", "writes", "total per month", "per month in a year", "download everything"],
@@ -128,7 +129,7 @@ def _show(found: Report) -> None:
         ],
     )
     print_line(
-        "In a year: if each month adds as much as the last 30 days did. Download everything: reading each file once."
+        "Per month in a year: if every month adds as much as the last 30 days. Download everything: each file once."
     )
 
 

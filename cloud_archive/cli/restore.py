@@ -149,15 +149,24 @@ def _show(report: RestoreReport, target: Path) -> None:
         )
     if report.guessed:
         print_line(
-            f"With a number that may belong to the name, or mark a version: {report.guessed:,}."
-            " They were archived before that was noted, and came back under their keys' names."
+            f"Restored under the names of their keys: {report.guessed:,}. An older version of Cloud Archive did not"
+            " note whether the number in such a key belongs to the file's name."
         )
     if report.unproven:
-        print_line(f"Without a checksum to compare with: {report.unproven:,}.")
+        print_line(f"Restored without a checksum to compare with: {report.unproven:,}.")
     if report.undated:
         print_line(
-            f"With the time of the upload, because the objects hold no mtime: {report.undated:,}. Another program wrote"
-            " them, or the store drops metadata; `cloud-archive check` says which."
+            f"Restored with the time of the upload, because the objects state no modification time: {report.undated:,}."
+            " Another program wrote them, or the store drops metadata; `cloud-archive check` says which."
         )
     if report.failed:
         print_line(f"Failed: {report.failed:,}.")
+    if not report.restored + report.already + report.older + report.failed:
+        print_line(_why_nothing(report))
+
+
+def _why_nothing(report: RestoreReport) -> str:
+    """Return why there was nothing to restore."""
+    if report.skipped:
+        return f"No file matches: {count_noun(report.skipped, 'object')} in the bucket left out by PATTERN or options."
+    return "There is no object below the prefix: check S3_PREFIX and S3_BUCKET, or give --prefix."

@@ -62,7 +62,7 @@ def share(
     """
     seconds = age_seconds("--expires", expires)
     if seconds is None:
-        raise WrongUsage("--expires: links always end; accepted is an age up to 7d, such as 24h.")
+        raise WrongUsage("--expires: every link expires; give an age up to 7d, such as 24h.")
     if not 1 <= limit <= _MOST:
         raise WrongUsage(f"--limit must be a number from 1 to {_MOST}.")
     order = {
@@ -121,9 +121,10 @@ def unshare(
     settings = settings_now()
     ids = [share_id_of(name) for name in names or ()]
     if None in ids:
+        unknown = names[ids.index(None)] if names else ""
         raise CloudArchiveError(
-            "This names no copy and no album, so there is nothing to delete. A link to an archived file itself can't"
-            " be revoked: it ends at the time that it states."
+            f"{unknown} names no copy and no album, so nothing was deleted. A link to an archived file itself can't be"
+            " revoked before it expires."
         )
     with bucket(settings) as store:
         if listed:
@@ -145,7 +146,7 @@ def unshare(
     for one in failed:
         print_error(make_printable(one.cause))
     if not gone:
-        print_error("Nothing is left of this share.")
+        print_error("This share has no copies and no album: they were deleted before, or never existed.")
     if failed:
         raise typer.Exit(EXIT_FAILED)
 

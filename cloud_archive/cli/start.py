@@ -110,4 +110,6 @@ def _internal(error: Exception) -> str:
     frames = traceback.extract_tb(error.__traceback__)
     where = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
     message = str(error).splitlines()[0] if str(error) else ""
-    return f"This should not happen: {type(error).__name__}{where}: {message} (version {__version__})"
+    return (
+        f"Internal error, please report it: {type(error).__name__}{where}: {message} (version {__version__})"
+    )

@@ -249,7 +249,8 @@ def _show(found: dict[str, Any]) -> None:
         f"{found['retrying_files']:,} of them retrying" if found.get("retrying_files") else "",
         f"{found['failed_files']:,} failed" if found["failed_files"] else "",
     ]
-    _line("Directory", f"{found['watched_directory']}  ({found['watching'] or 'not watched'})")
+    _line("Directory", found["watched_directory"])
+    _line("Watched with", found["watching"] or "nothing: not watched now")
     if place:
         _line("Bucket", f"{place} at {where['endpoint']}")
     _line("State", found["state"].replace("_", " "))
@@ -294,7 +295,7 @@ def _show_skipped(found: dict[str, Any], skipped: list[dict[str, str]]) -> None:
     if unchecked := int(found.get("unchecked_files", 0)):
         _line(
             "To be checked",
-            f"{count_noun(unchecked, 'archived file')} touched since: hashed in the background",
+            f"{count_noun(unchecked, 'archived file')} touched since, hashed in the background",
         )
     if count:
         _line("Skipped", count_noun(count, "file"))
@@ -350,7 +351,7 @@ def _show_ledger(view: LedgerView, details: bool) -> None:
             f"Archived so far: {count_noun(archived.files, 'file')} ({format_bytes(archived.size_bytes)})."
         )
     elif details:
-        print_line("Never archived from this machine.")
+        print_line("Archived so far: nothing from this machine.")
     if view.unarchived_files:
         print_line(
             f"Not in the bucket: {count_noun(view.unarchived_files, 'file')}."

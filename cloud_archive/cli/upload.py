@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from .progress import Progress
 
 _PAUSE_SECONDS = 1.0
+_OWN_FILE = "It is one of Cloud Archive's own files, which are never archived."
 
 
 def register(app: typer.Typer) -> None:
@@ -119,7 +120,11 @@ class _Job:
                 continue
             self._names[real] = str(name)
             path = self._relative(real)
-            cause = "It is Cloud Archive's own: never archived." if path and path in own else _why_not(real)
+            cause = (
+                "It is one of Cloud Archive's own files, which are never archived."
+                if path and path in own
+                else _why_not(real)
+            )
             if cause:
                 self._failed(real, cause)
             else:

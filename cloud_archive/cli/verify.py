@@ -118,7 +118,7 @@ def _show(report: VerifyReport, *, repair: bool, running: bool) -> None:
     if report.read_requests:
         requests += f", {format_bytes(report.bytes_read)} read back"
     if report.listing_refused:
-        print_line("This key may not list the bucket, so each object was requested separately.")
+        print_line("This access key may not list the bucket, so each object was requested by itself.")
     if report.checked:
         print_line(f"Checked {count_noun(report.checked, 'file')} ({requests}).")
     if report.checked > report.same:

@@ -138,7 +138,7 @@ def _run(
         if public is None:
             raise
         raise CloudArchiveError(
-            f"--serve {public.host}:{public.port} can't be listened on: {error.strerror or error}."
+            f"--serve {public.host}:{public.port}: nothing can listen there: {error.strerror or error}."
         ) from error
 
 

@@ -47,6 +47,13 @@ CONNECT_SECONDS = 10
 NOT_TRIED = "Not tried."
 NO_TLS = "Not used (http)."
 WARN_SKEW_SECONDS = 60
+MAY_NOT_LIST = (
+    "This access key may not list the bucket; restore, prune, report --bucket, unshare and reading the catalog need"
+    " s3:ListBucket."
+)
+MAY_NOT_READ = (
+    "This access key may not read objects; restore, verify, free, share and the catalog need s3:GetObject."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,7 +272,7 @@ class _Check:
             raise
         if not allowed_to_list:
             self._record("credentials", True)
-            self._record("bucket", True, "This key may not list it; only verify, report and prune need that.")
+            self._record("bucket", True, MAY_NOT_LIST)
         if store.region != settings.region:
             cause = f"The bucket is in the region {store.region}, not {settings.region}."
             self._record(
@@ -328,7 +335,7 @@ class _Check:
             self._record(
                 "read back",
                 None,
-                "Not allowed. Only verify and restore need it.",
+                MAY_NOT_READ,
                 message=error.store_message,
             )
             return

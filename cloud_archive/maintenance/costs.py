@@ -119,7 +119,8 @@ def load_prices(path: Path = TABLE) -> Prices:
     try:
         data = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:
-        raise CloudArchiveError(f"The table of prices {path} can't be read: {error}.") from error
+        cause = getattr(error, "strerror", None) or error
+        raise CloudArchiveError(f"The table of prices {path} can't be read: {cause}.") from error
     try:
         lines = data["providers"]
         return Prices(
@@ -128,7 +129,7 @@ def load_prices(path: Path = TABLE) -> Prices:
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         what = f"{error} is missing" if isinstance(error, KeyError) else str(error)
         raise CloudArchiveError(
-            f"The table of prices {path} is not like the one that comes with it: {what}."
+            f"The table of prices {path} differs in form from the built-in one: {what}."
         ) from error
 
 

@@ -197,7 +197,7 @@ def test_rows_of_a_machine_that_vanished_come_back_by_rebuild(
     status, out, _ = ran(capsys, "catalog", "rebuild")
     assert status == 0
     assert "requests" in out.splitlines()[0]
-    assert out.splitlines()[-1] == "Added 1 file, and noted that 1 file were deleted."
+    assert out.splitlines()[-1] == "Added 1 file, and noted that 1 file was deleted."
     assert answered(capsys, "catalog", "rebuild")["added"] == 0
     # Another machine needs no rebuild of its own.
     settings = load_settings(elsewhere.environ)

@@ -11,7 +11,15 @@ from typing import Any
 import pytest
 
 from cloud_archive.config.settings import load_settings
-from cloud_archive.maintenance.check import NOT_TRIED, STEPS, CheckStep, has_no_failure, run_check
+from cloud_archive.maintenance.check import (
+    MAY_NOT_LIST,
+    MAY_NOT_READ,
+    NOT_TRIED,
+    STEPS,
+    CheckStep,
+    has_no_failure,
+    run_check,
+)
 from cloud_archive.store.s3 import S3Store
 from tests.quirks.profiles import PROFILES, HtmlErrorPage, MissingIsForbidden, SilentOverwrite, WrongClock
 from tests.quirks.server import Profile, QuirkServer
@@ -129,7 +137,7 @@ def test_a_key_that_may_only_put_passes(seaweedfs: S3Server) -> None:
     assert has_no_failure(list(found.values()))
     assert [found[name].ok for name in ("credentials", "bucket", "write", "create-only")] == [True] * 4
     assert found["read back"].ok is None
-    assert "Not allowed. Only verify and restore need it." in found["read back"].cause
+    assert (found["bucket"].cause, found["read back"].cause) == (MAY_NOT_LIST, MAY_NOT_READ)
     assert "may not list" in found["bucket"].cause
 
 

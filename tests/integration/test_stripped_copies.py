@@ -92,7 +92,7 @@ def test_copies_hold_no_prompt_and_the_originals_stay(
     with pytest.raises(urllib.error.HTTPError):
         fetched(found["links"][0]["url"])
     status, gone, err = ran(capsys, "unshare", found["share"])
-    assert (status, gone["deleted"], "Nothing is left" in err) == (0, [], True)
+    assert (status, gone["deleted"], "no copies and no album" in err) == (0, [], True)
 
 
 def test_a_file_that_cannot_be_stripped_is_refused_and_leaves_nothing(

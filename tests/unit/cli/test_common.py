@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from pathlib import Path
 
 import pytest
 
 from cloud_archive.cli.arguments import WrongUsage
-from cloud_archive.cli.common import age_seconds, archive_scope, moment, size_bytes
+from cloud_archive.cli.common import (
+    age_seconds,
+    archive_scope,
+    ledger_of,
+    ledger_path,
+    moment,
+    reading_scope,
+    size_bytes,
+)
 from cloud_archive.config.settings import Settings, load_settings
+from cloud_archive.errors import LedgerError
+from cloud_archive.ledger.ledger import Ledger
 
 DAY = timedelta(days=1).total_seconds()
 
@@ -43,3 +54,27 @@ def test_nothing_outside_the_prefix_may_be_deleted(given: str) -> None:
     with pytest.raises(WrongUsage, match="--prefix"):
         archive_scope(given, settings("out/{Y}"))
     assert archive_scope("out/2026", settings("out/{Y}")).is_possible
+
+
+@pytest.mark.usefixtures("own_state")
+def test_a_ledger_is_needed_or_not_and_a_wrong_directory_is_named(root: Path) -> None:
+    with ledger_of(root, needed=False) as ledger:
+        assert ledger is None
+    with pytest.raises(LedgerError, match="There is no ledger"), ledger_of(root, needed=True):
+        pytest.fail("it is open")
+    with pytest.raises(WrongUsage, match="wrong does not exist"), ledger_of(root / "wrong", needed=True):
+        pytest.fail("it is open")
+    path = ledger_path(root)
+    path.parent.mkdir(parents=True)
+    made = Ledger(path)
+    made.open()
+    made.close()
+    root.rmdir()
+    with ledger_of(root, needed=True) as ledger:
+        assert ledger is not None, "the directory may be gone"
+
+
+def test_reading_may_leave_the_prefix() -> None:
+    assert reading_scope("elsewhere", settings("out")).holds("elsewhere/a.png")
+    with pytest.raises(WrongUsage, match="placeholders"):
+        reading_scope("a/{Y}", settings("out"))

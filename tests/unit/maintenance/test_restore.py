@@ -215,7 +215,9 @@ def test_times_that_the_store_did_not_keep_are_counted_and_said_once(
     assert (tmp_path / "dated.png").stat().st_mtime == 1600000000.5
     _show(report, tmp_path)
     assert (
-        capsys.readouterr().out.count("With the time of the upload, because the objects hold no mtime: 3.")
+        capsys.readouterr().out.count(
+            "with the time of the upload, because the objects state no modification time: 3."
+        )
         == 1
     )
     again = restore(store, tmp_path, scope=OUT)

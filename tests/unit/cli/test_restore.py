@@ -1,0 +1,94 @@
+"""What `restore` says of its result."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from cloud_archive.cli.app import main
+from cloud_archive.cli.common import ledger_path
+from cloud_archive.cli.restore import _show, _watched
+from cloud_archive.maintenance.restore import RestoreItem, RestoreReport, RestoreResult
+
+
+def counted(**counts: int) -> RestoreReport:
+    report = RestoreReport()
+    for name, count in counts.items():
+        setattr(report, name, count)
+    return report
+
+
+def lines(capsys: pytest.CaptureFixture[str], report: RestoreReport) -> list[str]:
+    _show(report, Path("to"))
+    return capsys.readouterr().out.splitlines()
+
+
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_what_was_restored_is_summed_up_in_one_line(
+    capsys: pytest.CaptureFixture[str], dry_run: bool
+) -> None:
+    verb = "Would restore" if dry_run else "Restored"
+    report = RestoreReport(restored=1200, restored_bytes=1_500_000, skipped=5, dry_run=dry_run)
+    assert lines(capsys, report) == [f"{verb} 1,200 files (1.5 MB) to to."]
+
+
+@pytest.mark.parametrize(
+    ("field", "words"),
+    [
+        ("already", "Already there: 7."),
+        ("renamed", "another name"),
+        ("older", "--all-versions"),
+        ("guessed", "under the names of their keys: 7."),
+        ("unproven", "without a checksum"),
+        ("undated", "the time of the upload"),
+        ("failed", "Failed: 7."),
+    ],
+)
+def test_each_count_has_its_line(capsys: pytest.CaptureFixture[str], field: str, words: str) -> None:
+    found = lines(capsys, counted(restored=1, **{field: 7}))
+    assert len(found) == 2
+    assert words in found[1]
+    assert "7" in found[1]
+
+
+def test_where_nothing_was_restored_the_last_line_says_why(capsys: pytest.CaptureFixture[str]) -> None:
+    assert lines(capsys, RestoreReport(skipped=3))[1:] == [
+        "No file matches: 3 objects in the bucket left out by PATTERN or options."
+    ]
+    assert "no object below the prefix" in lines(capsys, RestoreReport())[1]
+    for field in ("already", "older", "failed"):
+        assert "No file matches" not in "".join(lines(capsys, counted(skipped=3, **{field: 1})))
+
+
+@pytest.mark.usefixtures("own_state")
+def test_a_target_in_a_watched_directory_belongs_to_its_archive(root: Path) -> None:
+    assert _watched(root / "sub" / "deep") is None
+    ledger = ledger_path(root)
+    ledger.parent.mkdir(parents=True)
+    ledger.touch()
+    assert _watched(root / "sub" / "deep") == _watched(root) == root
+    assert _watched(root.parent) is None
+
+
+@pytest.mark.usefixtures("own_state")
+def test_files_are_sorted_whatever_thread_ends_first(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def restore(
+        *_: object, on_item: Callable[[RestoreItem, RestoreReport], None], **__: object
+    ) -> RestoreReport:
+        report = RestoreReport(dry_run=True)
+        for path in ("b/2.png", "a.png", "b/10.png"):
+            report.add(item := RestoreItem(f"out/{path}", RestoreResult.RESTORED, 1000, path))
+            on_item(item, report)
+        return report
+
+    settings = {"S3_BUCKET": "b", "S3_ACCESS_KEY_ID": "k", "S3_SECRET_ACCESS_KEY": "secret-of-this-test"}
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("cloud_archive.maintenance.restore.restore", restore)
+    assert main(["restore", "--dry-run", "--to", str(tmp_path / "back")]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:3] == ["a.png  1 kB", "b/10.png  1 kB", "b/2.png  1 kB"]
