@@ -73,52 +73,84 @@ def search(
     if sort == "relevance":
         words = [str(term.value).lower() for term in terms if not term.field and not term.negated]
         return _by_relevance(db, matches, words, total, order, limit, start)
-    column = _SORT_COLUMNS[sort]
+    wanted = _Wanted(_SORT_COLUMNS[sort], order, limit + 1, None if start is None else (start[0], start[1]))
     found = None
-    if total >= WALKED_FROM and column in _WALKED_COLUMNS and matches.has_one_side:
-        found = _walk(db, matches, column, order, limit + 1, start)
+    if total >= WALKED_FROM and wanted.column in _WALKED_COLUMNS and matches.has_one_side:
+        found = _walk(db, matches, wanted)
     if found is None:
-        found = _sorted(db, matches, column, order, limit + 1, start)
-    following = None
-    if len(found) > limit:
-        value, row = found[limit - 1]
-        following = _cursor(sort, order, value, row)
+        found = _sorted(db, matches, wanted)
+    return _page(db, found, total, sort, order, limit)
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """Which of the matches are wanted: the first `count` in an order, behind the asset `start`.
+
+    Attributes:
+        column: what they are sorted by, and then by their row: a column of `assets`, or `relevance`.
+        order: `asc` or `desc`.
+        start: (value, row); None: from the beginning.
+    """
+
+    column: str
+    order: str
+    count: int
+    start: tuple[Any, int] | None = None
+
+    def condition(self) -> tuple[str, tuple[Any, ...]]:
+        """Return what follows `WHERE …` to leave out all before `start`, and its values."""
+        if self.start is None:
+            return "", ()
+        return f" AND (a.{self.column}, a.id) {'>' if self.order == 'asc' else '<'} (?, ?)", self.start
+
+    def pick(self, rows: Iterable[tuple[Any, int]]) -> list[tuple[Any, int]]:
+        """Return those of (value, row) that are wanted."""
+        start = self.start
+        if self.order == "asc":
+            return heapq.nsmallest(
+                self.count, rows if start is None else (row for row in rows if row > start)
+            )
+        return heapq.nlargest(self.count, rows if start is None else (row for row in rows if row < start))
+
+
+def _page(
+    db: sqlite3.Connection,
+    found: Sequence[tuple[Any, int]],
+    total: int,
+    sort: str,
+    order: str,
+    limit: int,
+    *more: int,
+) -> Page:
+    """Return the page of the first `limit` of (value, row); `more` values are kept in its cursor."""
+    following = _cursor(sort, order, *found[limit - 1], *more) if len(found) > limit else None
     return Page(assets_json(db, [row for _, row in found[:limit]]), total, following)
-
-
-def _beyond(column: str, order: str, start: Sequence[Any] | None) -> tuple[str, tuple[Any, ...]]:
-    """Return the condition of what comes behind a cursor, and its values."""
-    if start is None:
-        return "", ()
-    return f" AND (a.{column}, a.id) {'>' if order == 'asc' else '<'} (?, ?)", (start[0], start[1])
 
 
 def _walk(
     db: sqlite3.Connection,
     matches: Matches,
-    column: str,
-    order: str,
-    count: int,
-    start: Sequence[Any] | None,
+    wanted: _Wanted,
     since: int | None = None,
     steps: int | None = None,
 ) -> list[tuple[Any, int]] | None:
-    """Go through the assets in the page's order until so many match; the first `count` (value, row).
+    """Return the wanted (value, row) by going through all assets in their order until enough match.
 
     Of many matches, a page is found sooner like this than by sorting them all.
 
     Args:
-        since: stop at older ones; then all of the others are returned, whatever `count` says.
+        since: return all that were created since then (nanoseconds since 1970), whatever `wanted.count` says.
         steps: how many assets to go through at most; MAX_STEPS by default.
 
     Returns:
         None: those that match are so far apart that sorting them is sooner.
     """
-    beyond, values = _beyond(column, order, start)
+    beyond, values = wanted.condition()
     if since is not None:
         beyond, values = " AND a.created >= ?", (since,)
     steps = steps or (MAX_STEPS if not matches.is_open else MAX_INTEGER)
     found: list[tuple[Any, int]] = []
+    column, order = wanted.column, wanted.order
     for row, recipe, value in db.execute(
         f"SELECT a.id, a.recipe, a.{column} FROM assets a INDEXED BY assets_{column}"
         f" WHERE {matches.rest}{beyond} ORDER BY a.{column} {order}, a.id {order}",
@@ -126,7 +158,7 @@ def _walk(
     ):
         if matches.holds(row, recipe):
             found.append((value, row))
-            if len(found) == count and since is None:
+            if len(found) == wanted.count and since is None:
                 return found
         steps -= 1
         if steps == 0:
@@ -134,36 +166,20 @@ def _walk(
     return found
 
 
-def _sorted(
-    db: sqlite3.Connection,
-    matches: Matches,
-    column: str,
-    order: str,
-    count: int,
-    start: Sequence[Any] | None,
-) -> list[tuple[Any, int]]:
-    """Sort all that matches; the first `count` (value, row)."""
+def _sorted(db: sqlite3.Connection, matches: Matches, wanted: _Wanted) -> list[tuple[Any, int]]:
+    """Return the wanted (value, row) by sorting all that matches."""
+    column, order = wanted.column, wanted.order
     if matches.are_few:
-        rows = ((value, row) for row, value in matches.rows(db, f"a.id, a.{column}"))
-        return _first(rows, order, count, None if start is None else (start[0], start[1]))
+        return wanted.pick((value, row) for row, value in matches.rows(db, f"a.id, a.{column}"))
     condition, values = matches.condition(db)
-    beyond, more = _beyond(column, order, start)
+    beyond, more = wanted.condition()
     found = db.execute(
         # The plus keeps SQLite from going through an index in its order, and looking at every row.
         f"SELECT a.{column}, a.id FROM assets a WHERE {condition}{beyond}"
         f" ORDER BY +a.{column} {order}, a.id {order} LIMIT ?",
-        (*values, *more, count),
+        (*values, *more, wanted.count),
     )
     return found.fetchall()
-
-
-def _first(
-    rows: Iterable[tuple[Any, int]], order: str, count: int, start: tuple[Any, int] | None
-) -> list[tuple[Any, int]]:
-    """Return the first `count` of (value, row) behind `start`, in this order."""
-    if order == "asc":
-        return heapq.nsmallest(count, rows if start is None else (row for row in rows if row > start))
-    return heapq.nlargest(count, rows if start is None else (row for row in rows if row < start))
 
 
 def _by_relevance(
@@ -186,13 +202,9 @@ def _by_relevance(
         newest = heapq.nlargest(RANKED, newest)
         since = newest[-1][0]
     places = _places(db, [row for _, row in newest], words)
-    ranks = ((places[row], row) for _, row in newest)
-    found = _first(ranks, order, limit + 1, None if start is None else (start[0], start[1]))
-    following = None
-    if len(found) > limit:
-        rank, row = found[limit - 1]
-        following = _cursor("relevance", order, rank, row, since)
-    return Page(assets_json(db, [row for _, row in found[:limit]]), total, following)
+    wanted = _Wanted("relevance", order, limit + 1, None if start is None else (start[0], start[1]))
+    found = wanted.pick((places[row], row) for _, row in newest)
+    return _page(db, found, total, "relevance", order, limit, since)
 
 
 def _newest(db: sqlite3.Connection, matches: Matches, total: int, since: int) -> list[tuple[int, int]]:
@@ -201,7 +213,7 @@ def _newest(db: sqlite3.Connection, matches: Matches, total: int, since: int) ->
     steps = 5 * MAX_STEPS
     if total >= WALKED_FROM and matches.has_one_side and not matches.are_few:
         until = None if since == -MAX_INTEGER else since
-        found = _walk(db, matches, "created", "desc", RANKED, None, until, steps)
+        found = _walk(db, matches, _Wanted("created", "desc", RANKED), until, steps)
     if found is None:
         found = [(created, row) for row, created in matches.rows(db, "a.id, a.created") if created >= since]
     return found
