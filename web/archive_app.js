@@ -1,6 +1,6 @@
 // @ts-check
 /**
- * <cloud-archive-app>: a switch between the status and the library, and the one that is chosen.
+ * <cloud-archive-app>: a switch between the status and the library, and the view that is chosen.
  *
  * Only the chosen view is in the page, so that the other one costs nothing. Harmless when loaded alone.
  */

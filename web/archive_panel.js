@@ -4,7 +4,7 @@
  *
  *     definePanel();
  *     const panel = document.createElement("cloud-archive-panel");
- *     panel.client = client;                     // a StatusClient, started by whoever owns it
+ *     panel.client = client;                     // a StatusClient; its owner starts and stops it
  *     panel.locale = "ja";                       // default "en"
  *     panel.picturePath = (path) => request | null; // default: no pictures
  *
@@ -149,7 +149,7 @@ export class ArchivePanel extends HTMLElement {
     );
   }
 
-  /** Many pushes within one frame are drawn once. */
+  /** Draw in the next frame, once for all pushes until then. */
   #schedule() {
     if (this.#frame !== null) return;
     this.#frame = requestAnimationFrame(() => {

@@ -1,6 +1,7 @@
 // @ts-check
 /** What ComfyUI's canvas can do with an asset: open its workflow, take it as input, receive it by drag and drop. */
 
+import { reasonOf } from "./status_client.js";
 import { translator } from "./strings.js";
 
 /** @typedef {import("./status_client.js").StatusClient} StatusClient */
@@ -14,6 +15,8 @@ const INPUT_WIDGETS = ["image", "video", "audio", "file", "upload"];
 /** @typedef {{widgets?: Widget[], setDirtyCanvas?: (front: boolean, back: boolean) => void}} Node */
 
 /**
+ * Return what ComfyUI's canvas can do with an asset.
+ *
  * @param {any} app  ComfyUI's
  * @param {StatusClient} client
  * @param {() => string} locale
@@ -27,10 +30,13 @@ export function canvasActions(app, client, locale) {
 }
 
 /**
+ * Open an asset's workflow, or the graph as it ran where only that is known, in a new workflow tab.
+ *
  * @param {any} app
  * @param {StatusClient} client
  * @param {Asset} asset
  * @param {string} locale
+ * @throws {Error} neither is known.
  */
 async function openWorkflow(app, client, asset, locale) {
   const name = asset.name.replace(/\.[^.]*$/, "");
@@ -41,12 +47,12 @@ async function openWorkflow(app, client, asset, locale) {
 }
 
 /**
- * Bring a file into ComfyUI's input directory and set it in a node that loads files.
+ * Put a file into ComfyUI's input directory and into a node that loads files. Returns a sentence for the user.
  *
  * @param {any} app
  * @param {StatusClient} client
  * @param {Asset} asset
- * @param {{node: Node, widget: Widget}|null} target
+ * @param {{node: Node, widget: Widget}|null} target  null: no node
  * @param {string} locale
  */
 async function useAsInput(app, client, asset, target, locale) {
@@ -67,7 +73,7 @@ async function useAsInput(app, client, asset, target, locale) {
 }
 
 /**
- * Return the widget of a node that takes a file, such as that of Load Image.
+ * Return the widget that takes a file, such as that of Load Image, with its node; null if the node has none.
  *
  * @param {Node|null|undefined} node
  */
@@ -76,7 +82,7 @@ function inputOf(node) {
   return node && widget ? { node, widget } : null;
 }
 
-/** @param {any} app */
+/** Return the same of the selected nodes; null if none has one. @param {any} app */
 function selectedInput(app) {
   const selected = Object.values(app.canvas?.selected_nodes ?? {});
   return selected.map(inputOf).find(Boolean) ?? null;
@@ -110,7 +116,7 @@ export function takeDrops(app, client, locale, say) {
         if (target) say(await useAsInput(app, client, asset, target, locale()), true);
         else await openWorkflow(app, client, asset, locale());
       } catch (error) {
-        say(error instanceof Error && error.message ? error.message : String(error), false);
+        say(reasonOf(error, translator(locale())), false);
       }
     },
     true,

@@ -101,7 +101,7 @@ function notify(severity, summary, detail, life) {
 }
 
 /**
- * Older frontends have no buttons in notifications: there a click on one of ours opens the panel.
+ * Open the panel on a click on one of our notifications: older frontends have no buttons in them.
  *
  * @param {Event} event
  */
@@ -126,10 +126,12 @@ async function newestProblem(state) {
 }
 
 /**
+ * Show the notification of one kind, unless the user has turned notifications off.
+ *
  * @param {import("./notifier.js").Key} key
  * @param {Record<string, unknown>} values
  */
-async function tell(key, values) {
+async function showToast(key, values) {
   if (preference(SETTINGS.notifications) === false) return;
   const t = translator(locale());
   const { severity, life, files } = TOASTS[key];
@@ -260,7 +262,7 @@ app.registerExtension({
   ],
   setup() {
     app.extensionManager.registerSidebarTab(tab);
-    const notifier = new Notifier(tell);
+    const notifier = new Notifier(showToast);
     client.addEventListener("change", () => {
       showBadge();
       if (client.reachable) notifier.see(client.status);

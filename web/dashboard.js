@@ -15,8 +15,8 @@ import { translator } from "./strings.js";
 /** @typedef {import("./types.d.ts").Status} Status */
 
 const EVENT = "cloud-sync.status";
-const AGAIN_MS = 3_000;
-const KEPT = "cloud-archive.token";
+const RECONNECT_MS = 3_000;
+const TOKEN_KEY = "cloud-archive.token";
 
 // The library in a tab of its own lies below ComfyUI's extensions; the archive answers there without a stream.
 const BASE = new URL(document.documentElement.dataset.base ?? ".", document.baseURI).href;
@@ -86,7 +86,7 @@ function serverTransport(base, token, denied) {
         if (ended.signal.aborted) return;
         lost = true;
         on.lost();
-        timer = setTimeout(connect, AGAIN_MS);
+        timer = setTimeout(connect, RECONNECT_MS);
       };
       connect();
       return () => {
@@ -120,7 +120,7 @@ function askForToken(place, wrong) {
   );
   form.addEventListener("submit", (event) => {
     event.preventDefault();
-    sessionStorage.setItem(KEPT, input.value.trim());
+    sessionStorage.setItem(TOKEN_KEY, input.value.trim());
     show(place);
   });
   place.replaceChildren(form);
@@ -143,13 +143,13 @@ function keepInAddress(app) {
  * @param {HTMLElement} place
  */
 function show(place) {
-  const token = sessionStorage.getItem(KEPT);
+  const token = sessionStorage.getItem(TOKEN_KEY);
   const mine = new StatusClient(
     serverTransport(BASE, token, () => {
       if (client !== mine) return; // several requests were denied: the first has asked
       client = null;
       mine.stop();
-      sessionStorage.removeItem(KEPT);
+      sessionStorage.removeItem(TOKEN_KEY);
       askForToken(place, token !== null);
     }),
   );

@@ -13,8 +13,8 @@ export class Notifier {
   #failing = false;
   #givenUp = 0;
   #queued = 0;
-  #before = 0; // archived when the queue was last empty
-  #atFailure = 0;
+  #archivedWhenEmpty = 0; // when the queue was last empty
+  #archivedAtFailure = 0;
 
   /** @param {(key: Key, values: Record<string, unknown>) => void} notify */
   constructor(notify) {
@@ -31,17 +31,17 @@ export class Notifier {
     const archived = status.uploaded_files + (status.already_archived_files ?? 0);
     const troubled = status.failed_files > 0 || status.retrying_files > 0 || status.state === "retrying";
     // Each new attempt leaves "retrying" for a moment: it is over only once something was archived.
-    const over = !troubled && (status.safe_to_stop || archived > this.#atFailure);
+    const over = !troubled && (status.safe_to_stop || archived > this.#archivedAtFailure);
     const failing = troubled || (this.#failing && !over);
     if (status.session_id !== this.#session) {
       this.#session = status.session_id;
       this.#failing = troubled;
       this.#givenUp = status.failed_files;
-      this.#atFailure = this.#before = archived;
+      this.#archivedAtFailure = this.#archivedWhenEmpty = archived;
       this.#queued = status.pending_files;
       return;
     }
-    if (failing && !this.#failing) this.#atFailure = archived;
+    if (failing && !this.#failing) this.#archivedAtFailure = archived;
     if (status.failed_files > this.#givenUp && !this.#givenUp) this.#notify("toast.failed", { n: status.failed_files });
     else if (failing && !this.#failing) this.#notify("toast.retrying", { n: status.retrying_files });
     else if (!failing && this.#failing) this.#notify("toast.recovered", {});
@@ -51,10 +51,10 @@ export class Notifier {
       this.#queued = Math.max(this.#queued, status.pending_files);
       return;
     }
-    const files = archived - this.#before;
+    const files = archived - this.#archivedWhenEmpty;
     if (this.#queued >= LONG_QUEUE_FILES && files > 0 && status.safe_to_stop) this.#notify("toast.done", { n: files });
     if (!status.safe_to_stop) return;
     this.#queued = 0;
-    this.#before = archived;
+    this.#archivedWhenEmpty = archived;
   }
 }

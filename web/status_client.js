@@ -1,11 +1,11 @@
 // @ts-check
 /**
- * The archive's status, kept current: one fetch, then pushes; a poll only where pushes stay away.
+ * Keep the archive's status current: one fetch, then pushes; polls only while no pushes come.
  *
  * The server pushes at least every 5 s. After 10 s without a push the state of the archive is unknown: `reachable` is
  * false then, whatever the last status said.
  *
- * It knows neither ComfyUI nor the daemon's page: a transport does. Harmless when loaded alone.
+ * A transport connects it to ComfyUI or to the daemon's page. Harmless when loaded alone.
  */
 
 /** @typedef {import("./types.d.ts").Status} Status */
@@ -19,7 +19,7 @@
  *
  * @typedef {object} Transport
  * @property {(path: string, options?: RequestInit) => Promise<Response>} fetch  path starts with "/cloud-sync/"
- * @property {(on: Listener) => () => void} listen  starts listening and returns what ends it
+ * @property {(on: Listener) => () => void} listen  starts listening; returns a function that stops it
  * @property {(path: string) => string|null} url  the address for an <img>; null where requests need a header
  */
 
@@ -54,13 +54,13 @@ export function reasonOf(error, t) {
 }
 
 /**
- * Return an answer's JSON, or null where it is none: an error page, whose status says enough.
+ * Parse an answer's JSON; null where it is none, such as a proxy's error page.
  *
- * A seed of 64 bits is more than a number holds here, so that it becomes text.
+ * A seed of 64 bits is more than a JavaScript number holds, so it becomes text.
  *
  * @param {string} text
  */
-function parsed(text) {
+function parseJson(text) {
   try {
     return text ? JSON.parse(text.replace(/"seed":\s*(\d{16,})/g, '"seed": "$1"')) : null;
   } catch {
@@ -69,11 +69,13 @@ function parsed(text) {
 }
 
 /**
- * @param {number} status
+ * Return the error of an answer, with the server's own reason where it gave one.
+ *
+ * @param {number} status  of HTTP
  * @param {string} text  the answer's body
  */
-function failure(status, text) {
-  const answer = parsed(text);
+function failureOf(status, text) {
+  const answer = parseJson(text);
   const reason = answer?.message ?? answer?.error;
   return new RequestFailed(typeof reason === "string" ? reason : "", status);
 }
@@ -114,14 +116,14 @@ export class StatusClient extends EventTarget {
     if (this.#stopListening) return;
     this.#stopListening = this.#transport.listen({
       status: (status) => this.#take(status),
-      lost: () => this.#lose(),
+      lost: () => this.#markUnreachable(),
       restored: () => this.refresh(),
     });
-    this.#listenOn();
+    this.#restartSilence();
     this.refresh();
   }
 
-  /** End everything: listeners and timer. */
+  /** Stop listening and polling. */
   stop() {
     this.#stopListening?.();
     this.#stopListening = null;
@@ -130,7 +132,7 @@ export class StatusClient extends EventTarget {
     this.#schedule();
   }
 
-  /** Fetch now, and poll slowly where pushes stay away, for a panel that is open. Returns what ends it. */
+  /** Fetch now, and poll while no pushes come, for an open panel. Returns a function that ends this. */
   watch() {
     this.#watchers += 1;
     this.refresh();
@@ -153,14 +155,14 @@ export class StatusClient extends EventTarget {
       const status = await this.get("/cloud-sync/status", { signal: AbortSignal.timeout(ANSWER_MS) });
       if (heard === this.#heard || !this.#reachable) this.#take(status);
     } catch {
-      if (heard === this.#heard) this.#lose();
+      if (heard === this.#heard) this.#markUnreachable();
     } finally {
       this.#asking = false;
     }
   }
 
   /**
-   * GET a JSON answer.
+   * GET a path and return the answer's JSON.
    *
    * @param {string} path
    * @param {{signal?: AbortSignal, [name: string]: unknown}} [options]  the signal, and the query
@@ -189,21 +191,21 @@ export class StatusClient extends EventTarget {
    *
    * @param {string} path
    * @param {AbortSignal} [signal]
-   * @throws {RequestFailed} the server refused or cannot be reached.
+   * @throws {RequestFailed} the server refused or can't be reached.
    */
   async blob(path, signal) {
     const response = await this.#send(path, { signal, cache: "no-store" });
     if (response.ok) return response.blob();
-    throw failure(response.status, await response.text());
+    throw failureOf(response.status, await response.text());
   }
 
   /**
-   * POST to one of the actions; the answer's own status, where it carries one, is shown at once.
+   * Call an action and return the answer's JSON; a status in the answer becomes the current one.
    *
    * @param {string} path
    * @param {object} [body]
    * @param {"POST"|"PATCH"} [method]
-   * @param {AbortSignal} [signal]  what ends it; default: a timeout
+   * @param {AbortSignal} [signal]  aborts the request; default: a timeout of 60 s
    * @returns {Promise<any>}
    * @throws {RequestFailed} the server refused or can't be reached.
    */
@@ -240,33 +242,33 @@ export class StatusClient extends EventTarget {
   async #request(path, options) {
     const response = await this.#send(path, options);
     const text = await response.text();
-    const answer = parsed(text);
+    const answer = parseJson(text);
     if (response.ok && answer !== null) return answer;
-    throw failure(response.status, text);
+    throw failureOf(response.status, text);
   }
 
-  /** @param {Status} status */
+  /** Make this the current status. @param {Status} status */
   #take(status) {
     if (!status || typeof status !== "object") return;
     this.#heard += 1;
     this.#status = status;
     this.#reachable = true;
-    this.#listenOn();
+    this.#restartSilence();
     this.#schedule();
     this.dispatchEvent(new Event("change"));
   }
 
-  #lose() {
+  #markUnreachable() {
     const changed = this.#reachable;
     this.#reachable = false;
     this.#schedule();
     if (changed) this.dispatchEvent(new Event("change"));
   }
 
-  /** Start the time of silence anew. */
-  #listenOn() {
+  /** Count 10 s without a push from now. */
+  #restartSilence() {
     clearTimeout(this.#silence);
-    if (this.#stopListening) this.#silence = setTimeout(() => this.#lose(), SILENCE_MS);
+    if (this.#stopListening) this.#silence = setTimeout(() => this.#markUnreachable(), SILENCE_MS);
   }
 
   #schedule() {

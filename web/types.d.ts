@@ -23,7 +23,7 @@ export interface RecentUpload {
   s3_key: string;
   upload_time: string;
   size_bytes: number;
-  /** Of the library's asset; absent where there is no library. */
+  /** The file's id in the library; absent where there is no library. */
   asset_id?: string | null;
 }
 
@@ -120,7 +120,7 @@ export interface Row<T> {
   node: HTMLElement;
   update: (item: T) => void;
   tick?: () => void;
-  /** Called after the row was taken out. */
+  /** Called after the row was removed. */
   end?: () => void;
 }
 
@@ -171,40 +171,41 @@ export interface AssetPage {
   next_cursor: string | null;
 }
 
-export interface DayCount {
+/** A name, such as a model or a day, and how many files have it. */
+export interface NamedCount {
   name: string;
   count: number;
 }
 
-/** Where a tile stands, and its size, in pixels. */
-export interface Place {
+/** A tile's position and size in pixels. */
+export interface TileBox {
   x: number;
   y: number;
   width: number;
   height: number;
 }
 
-/** How the tiles of one day stand. Places count from 0. */
+/** The layout of one day. A place is a tile's number within its day, from 0. */
 export interface DayLayout {
   height: number;
-  position: (place: number) => Place;
+  position: (place: number) => TileBox;
   /** The places between two heights: `[first, end)`. */
   between: (from: number, to: number) => [first: number, end: number];
-  /** The place above (-1) or below (1), where the day has one. */
+  /** The place above (-1) or below (1); undefined where the day ends. */
   neighbour: (place: number, step: 1 | -1) => number | undefined;
-  /** The place of the first or last row that is nearest to a distance from the left. */
+  /** The place in the first or last row that is nearest to `x` pixels from the left. */
   edge: (x: number, last: boolean) => number;
 }
 
 /** The answer of `GET /cloud-sync/facets`: days newest first, all others the most frequent first. */
 export interface Facets {
-  models: DayCount[];
-  loras: DayCount[];
-  samplers: DayCount[];
-  machines: DayCount[];
-  types: DayCount[];
-  tags: DayCount[];
-  days: DayCount[];
+  models: NamedCount[];
+  loras: NamedCount[];
+  samplers: NamedCount[];
+  machines: NamedCount[];
+  types: NamedCount[];
+  tags: NamedCount[];
+  days: NamedCount[];
   /** Files that are not read yet, so that only their names are found. */
   unread?: number;
   /** While other machines' files are loaded: how many are searched, and about how many there are. */
@@ -225,7 +226,7 @@ export interface SharedLink {
 
 /** The answer of `POST /cloud-sync/share`. */
 export interface ShareAnswer {
-  /** What `cloud-archive unshare` takes; null: nothing was made that could be deleted. */
+  /** The id that `cloud-archive unshare` takes; null: only links were made, and nothing can be deleted. */
   share: string | null;
   album: { title: string; url: string; expires_at: string } | null;
   links: SharedLink[];
@@ -244,7 +245,7 @@ export interface GalleryContext {
   t: Translator;
   client: StatusClient;
   canvas: CanvasActions | null;
-  /** "Today", "Wednesday, 25 November 2026" for "2026-11-25"; where it is brief, "Wed, 25 Nov". */
+  /** The name of a day such as "2026-11-25": "Today", "Wednesday, 25 November 2026", or in brief "Wed, 25 Nov". */
   dayName: (day: string, brief?: boolean) => string;
   /** "Nov 2026" */
   monthName: (day: string) => string;
@@ -257,6 +258,6 @@ export interface GalleryContext {
   say: (text: string, tone: "good" | "bad") => void;
   /** Open the dialog that shares some assets. */
   share: (assets: Asset[]) => void;
-  /** Save edits of some assets; null where it failed, which was said. */
+  /** Save edits. Resolves with the saved assets, or with null after telling the user why it failed. */
   edit: (assets: Asset[], changes: Partial<Asset>) => Promise<Asset[] | null>;
 }

@@ -212,6 +212,24 @@ def test_a_browser_that_refuses_to_copy_is_named_in_the_users_language(
     context.close()
 
 
+def test_a_drop_while_the_server_is_away_says_why(page: Page, dashboard: Scene) -> None:
+    open_dashboard(page, dashboard.address)
+    said = page.evaluate(
+        """async () => {
+          const { takeDrops } = await import("/canvas_actions.js");
+          const { StatusClient } = await import("/status_client.js");
+          const client = new StatusClient({ fetch: () => Promise.reject(new TypeError("Failed to fetch")) });
+          const app = { canvas: { canvas: document.body, convertEventToCanvasOffset: () => [0, 0] } };
+          const said = new Promise((resolve) => takeDrops(app, client, () => "en", resolve));
+          const dataTransfer = new DataTransfer();
+          dataTransfer.setData("application/x-cloud-archive-asset", "an-id");
+          document.body.dispatchEvent(new DragEvent("drop", { dataTransfer, bubbles: true }));
+          return said;
+        }"""
+    )
+    assert said == "The server can't be reached."
+
+
 @pytest.mark.parametrize("locale", ["en-GB", "ja-JP", "zh-CN"])
 def test_labels_fit_at_260_pixels_in_every_language(browser: Browser, dashboard: Scene, locale: str) -> None:
     states(dashboard.model)["retrying"]()

@@ -18,8 +18,8 @@ export class Compare {
     this.#context = context;
     const { t } = context;
     const stages = [new Stage(context), new Stage(context)];
-    stages[0].moved = () => stages[1].follow(stages[0].place);
-    stages[1].moved = () => stages[0].follow(stages[1].place);
+    stages[0].moved = () => stages[1].follow(stages[0].viewport);
+    stages[1].moved = () => stages[0].follow(stages[1].viewport);
     this.#stages = stages;
     this.element = el(
       "dialog",
@@ -31,6 +31,8 @@ export class Compare {
   }
 
   /**
+   * Show two assets.
+   *
    * @param {Asset} left
    * @param {Asset} right
    */

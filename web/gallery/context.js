@@ -15,14 +15,16 @@ import { reasonOf } from "../status_client.js";
 const EDITS_AT_ONCE = 4;
 
 /**
+ * Return what every part of the gallery is made with.
+ *
  * @param {StatusClient} client
  * @param {Translator} t
  * @param {CanvasActions|null} canvas
  * @param {Preferences} preferences
  * @param {object} on
  * @param {(text: string, tone: "good"|"bad") => void} on.say  shows a sentence
- * @param {(saved: Asset[], refresh: boolean) => void} on.edited  called with what was saved; `refresh`: other assets may
- *   be found now
+ * @param {(saved: Asset[], refresh: boolean) => void} on.edited  called with the saved assets; `refresh`: the search may
+ *   find others now
  * @param {(assets: Asset[]) => void} on.share  opens the dialog that shares some assets
  * @returns {GalleryContext}
  */

@@ -1,9 +1,9 @@
 // @ts-check
-/** What is known of one asset: how it was made, where it is, and what people noted. */
+/** What is known of one asset: how it was made, where it is, and its tags, rating and note. */
 
 import { formatBytes, formatDuration } from "../format.js";
 import { button, el } from "../panel/dom.js";
-import { Keep } from "./keep.js";
+import { EditForm } from "./edit_form.js";
 import { term } from "./query.js";
 
 /** @typedef {import("../types.d.ts").Asset} Asset */
@@ -48,15 +48,17 @@ export function details(asset, context, search) {
     known.length ? el("section", {}, el("h3", { text: t("asset.made") }), el("dl", { class: "facts" }, ...known)) : null,
     facts.confidence === "low" ? el("p", { class: "small quiet", text: t("asset.unsure") }) : null,
     !facts.prompt && !known.length ? el("p", { class: "small quiet", text: t("asset.unknown") }) : null,
-    new Keep(asset, context).element,
+    new EditForm(asset, context).element,
     el("section", {}, el("h3", { text: t("kind.other") }), el("dl", { class: "facts" }, ...file)),
   );
 }
 
 /**
+ * Create a section with a title, a text and a button that copies it; null where there is no text.
+ *
  * @param {string} title
  * @param {string|null} content
- * @param {string} label
+ * @param {string} label  the key of the button's name
  * @param {GalleryContext} context
  */
 function text(title, content, label, context) {

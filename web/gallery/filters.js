@@ -1,10 +1,10 @@
 // @ts-check
-/** The filters: what the found assets have in common, with counts. A filter is a part of the query, on or off. */
+/** The filters: models, tags and so on of the found assets, with counts. A filter is a part of the query, on or off. */
 
 import { button, el } from "../panel/dom.js";
 import { hasDay, hasTerm, term, toggleDay, toggleTerm } from "./query.js";
 
-/** @typedef {import("../types.d.ts").DayCount} DayCount */
+/** @typedef {import("../types.d.ts").NamedCount} NamedCount */
 /** @typedef {import("../types.d.ts").FacetName} FacetName */
 /** @typedef {import("../types.d.ts").Facets} Facets */
 /** @typedef {import("../types.d.ts").GalleryContext} GalleryContext */
@@ -49,15 +49,15 @@ export class Filters {
     this.#query = query;
     if (this.element.hidden) return;
     const focused = /** @type {HTMLElement|null} */ (this.element.getRootNode() instanceof ShadowRoot ? /** @type {ShadowRoot} */ (this.element.getRootNode()).activeElement : null);
-    const term_ = focused && this.element.contains(focused) ? focused.dataset.term : undefined;
+    const focusedTerm = focused && this.element.contains(focused) ? focused.dataset.term : undefined;
     const { t } = this.#context;
     this.element.replaceChildren(
       this.#row(t("filter.show"), [this.#chip("is:favorite", t("asset.favorite"), 0), this.#chip("rating:>=4", t("filter.rated"), 0), this.#chip("is:hidden", t("asset.hidden"), 0)]),
       this.#days(),
       ...GROUPS.map((group) => this.#group(group)).filter((node) => node !== null),
     );
-    // The chips are made anew: the focus goes along.
-    if (term_) /** @type {HTMLElement|undefined} */ ([...this.element.querySelectorAll("button")].find((node) => node.dataset.term === term_))?.focus();
+    // The chips are new nodes: the focus moves to the same one.
+    if (focusedTerm) /** @type {HTMLElement|undefined} */ ([...this.element.querySelectorAll("button")].find((node) => node.dataset.term === focusedTerm))?.focus();
   }
 
   /** The newest days, and a field for any other. */

@@ -1,11 +1,11 @@
 // @ts-check
 /**
- * <cloud-archive-gallery>: everything that is archived, to look at and to use again. It knows neither ComfyUI nor the
+ * <cloud-archive-gallery>: everything that is archived, to view and to use again. It knows neither ComfyUI nor the
  * daemon's page.
  *
  *     defineGallery();
  *     const gallery = document.createElement("cloud-archive-gallery");
- *     gallery.client = client;          // a StatusClient, started by whoever owns it
+ *     gallery.client = client;          // a StatusClient; its owner starts and stops it
  *     gallery.locale = "ja";            // default "en"
  *     gallery.canvas = actions;         // what ComfyUI can do with an asset; default: null
  *     gallery.query = "is:favorite";    // dispatches "querychange" when the user changes it
@@ -21,10 +21,10 @@ import { Compare } from "./compare.js";
 import { galleryContext } from "./context.js";
 import { Filters } from "./filters.js";
 import { Grid } from "./grid.js";
-import { News } from "./news.js";
 import { noteOf } from "./note.js";
 import { Pages } from "./pages.js";
 import { keepPreferences, readPreferences } from "./preferences.js";
+import { Refresher } from "./refresher.js";
 import { Scrubber } from "./scrubber.js";
 import { SearchField } from "./search_field.js";
 import { SelectionBar } from "./selection_bar.js";
@@ -65,8 +65,8 @@ export class ArchiveGallery extends HTMLElement {
   /** @type {Record<string, ReturnType<typeof setTimeout>>} */
   #timers = {};
   #archived = -1;
-  /** @type {News|null} */
-  #news = null;
+  /** @type {Refresher|null} */
+  #refresher = null;
 
   constructor() {
     super();
@@ -93,19 +93,19 @@ export class ArchiveGallery extends HTMLElement {
     this.client.addEventListener("change", () => this.#hear(), { signal: this.#ended.signal });
     this.#archived = this.client.status?.archived_files ?? -1;
     this.#run(true);
-    this.#news = new News(() => this.#run(false), () => Boolean(this.#facets?.loading));
+    this.#refresher = new Refresher(() => this.#run(false), () => Boolean(this.#facets?.loading));
   }
 
   disconnectedCallback() {
     this.#ended.abort();
     this.#asking?.abort();
     this.#pages?.close();
-    this.#news?.stop();
+    this.#refresher?.stop();
     for (const timer of Object.values(this.#timers)) clearTimeout(timer);
     this.#timers = {};
     if (this.#parts?.viewer.element.open) this.#parts.viewer.element.close();
     this.#parts?.grid.disconnect();
-    this.#parts = this.#pages = this.#facets = this.#news = null;
+    this.#parts = this.#pages = this.#facets = this.#refresher = null;
     this.#root.replaceChildren();
   }
 
@@ -242,13 +242,13 @@ export class ArchiveGallery extends HTMLElement {
     this.#showNote();
     if (archived === this.#archived) return;
     this.#archived = archived;
-    this.#news?.heard();
+    this.#refresher?.fileArchived();
   }
 
   /**
    * Ask for the days and facets of the query.
    *
-   * @param {boolean} fresh  another query than before
+   * @param {boolean} fresh  whether the query is another one than before
    */
   async #run(fresh) {
     const { client, query } = this;
@@ -288,12 +288,12 @@ export class ArchiveGallery extends HTMLElement {
       for (const day of facets.days) if (before.get(day.name) !== day.count) this.#pages.forget(day.name);
     }
     this.#facets = facets;
-    this.#news?.looked();
+    this.#refresher?.refreshed();
     field.facets = facets;
     field.markWrong("");
     filters.show(facets, query);
     tags.replaceChildren(...facets.tags.map(({ name }) => el("option", { value: name })));
-    if (facets.days.length) this.#message(); // what is hidden has no width to be laid out for
+    if (facets.days.length) this.#message(); // a hidden timeline has no width to be laid out for
     grid.show(facets.days, fresh);
     this.#parts.scrubber.update();
     this.#showCount();
@@ -325,7 +325,7 @@ export class ArchiveGallery extends HTMLElement {
     const reason = reasonOf(error, context.t);
     const status = error instanceof RequestFailed ? error.status : 0;
     if (status === 400) {
-      // The query isn't finished yet: what was found before stays.
+      // The query isn't finished yet: the files found before stay.
       field.markWrong(this.#query);
       setText(count, reason.replace(/^q: /, ""));
       count.classList.add("bad");

@@ -1,8 +1,8 @@
 // @ts-check
 /**
- * The timeline: as many tiles as fit on the screen, whatever number of assets there is.
+ * The timeline: only the tiles that fit on the screen, however many assets there are.
  *
- * The list keeps the focus and says which tile is current (aria-activedescendant), so that nodes can be used again.
+ * The list keeps the focus and says which tile is current (aria-activedescendant), so that nodes can be reused.
  */
 
 import { el } from "../panel/dom.js";
@@ -12,7 +12,7 @@ import { buildTile, drawTile, loadPicture, numberTile, placeTile, startDrag } fr
 import { Timeline } from "./timeline.js";
 
 /** @typedef {import("../types.d.ts").Asset} Asset */
-/** @typedef {import("../types.d.ts").DayCount} DayCount */
+/** @typedef {import("../types.d.ts").NamedCount} NamedCount */
 /** @typedef {import("../types.d.ts").GalleryContext} GalleryContext */
 /** @typedef {import("./tile.js").Tile} Tile */
 
@@ -23,11 +23,11 @@ const OVERSCAN = 0.4; // of the height, above and below
 
 /**
  * @typedef {object} Source
- * @property {(index: number) => Asset|undefined} asset
- * @property {(indexes: number[]) => void} want
- * @property {(index: number) => void} open
+ * @property {(index: number) => Asset|undefined} asset  returns an asset; undefined: not loaded yet
+ * @property {(indexes: number[]) => void} want  loads the assets of the visible tiles
+ * @property {(index: number) => void} open  opens the viewer
  * @property {() => void} selectionChanged
- * @property {(key: string, asset: Asset) => boolean} pressed  whether a letter did something
+ * @property {(key: string, asset: Asset) => boolean} pressed  acts on a key; returns whether it did
  */
 
 export class Grid {
@@ -36,8 +36,8 @@ export class Grid {
   #timeline = new Timeline([], 100, 100, null);
   #shapes = new Shapes();
   #justified = false;
-  #wish = 160;
-  /** @type {DayCount[]} */
+  #targetSize = 160;
+  /** @type {NamedCount[]} */
   #days = [];
   /** @type {Map<number, Tile>} */
   #tiles = new Map();
@@ -73,7 +73,7 @@ export class Grid {
       onkeydown: (/** @type {KeyboardEvent} */ event) => this.#key(event),
       onclick: (/** @type {MouseEvent} */ event) => this.#click(event),
       ondragstart: (/** @type {DragEvent} */ event) => this.#drag(event),
-      onfocus: () => this.#mark(),
+      onfocus: () => this.#showStates(),
     }, this.#canvas);
     this.element = el("div", { class: "scroller", onscroll: () => this.#schedule() }, this.#headings.element, this.list);
     this.#resize.observe(this.element);
@@ -94,7 +94,7 @@ export class Grid {
   /**
    * Show other days, from the top where they belong to another search.
    *
-   * @param {DayCount[]} days
+   * @param {NamedCount[]} days
    * @param {boolean} fresh
    */
   show(days, fresh) {
@@ -110,18 +110,18 @@ export class Grid {
   }
 
   /**
-   * @param {number} wish  the least edge of a tile
+   * @param {number} targetSize  the least edge of a square tile, or the target height of a row, in pixels
    * @param {boolean} justified  whether pictures keep their shapes
    */
-  resize(wish, justified) {
-    this.#wish = wish;
+  resize(targetSize, justified) {
+    this.#targetSize = targetSize;
     this.#justified = justified;
     for (const tile of this.#tiles.values()) tile.drawn = ""; // what is blurred may have changed, too
     this.#lay();
   }
 
   /**
-   * Take what came: pictures that keep their shapes move to where they belong.
+   * Take a page of assets that arrived. Where pictures keep their shapes, the tiles move to their places.
    *
    * @param {string} day
    * @param {number} page
@@ -133,7 +133,7 @@ export class Grid {
     else this.draw();
   }
 
-  /** Let tiles go along with their assets where newer ones pushed these on: their pictures are there already. */
+  /** Move tiles along with their assets, which newer ones push down, so that loaded pictures stay. */
   #followAssets() {
     const indexes = [...this.#tiles.keys()];
     const free = new Map([...this.#tiles.values()].map((tile) => [tile.asset?.id ?? tile, tile]));
@@ -156,7 +156,7 @@ export class Grid {
     this.draw();
   }
 
-  /** Lay out for the width there is, keeping what is on top in view. */
+  /** Lay out again if the width has changed. */
   layout() {
     const width = this.#canvas.clientWidth || this.element.clientWidth;
     if (width && width !== this.#width) this.#lay();
@@ -171,11 +171,11 @@ export class Grid {
     const seen = before.count ? before.between(top, top + 1).first : 0;
     const above = seen < before.count ? before.position(seen).y - top : 0;
     this.#width = width;
-    // A narrow panel shows two columns, unless large tiles are wished for.
-    const most = this.#wish < LARGE ? width / 2 - 2 : width;
-    this.#timeline = new Timeline(this.#days, width, Math.min(this.#wish, most), this.#justified ? this.#shapes : null);
+    // A narrow panel shows two columns, unless large tiles are chosen.
+    const most = this.#targetSize < LARGE ? width / 2 - 2 : width;
+    this.#timeline = new Timeline(this.#days, width, Math.min(this.#targetSize, most), this.#justified ? this.#shapes : null);
     this.#canvas.style.height = `${this.#timeline.height}px`;
-    // Other assets come and go: what is looked at stays in view, and so does what is current.
+    // Other assets come and go: the topmost tile stays in view, and the current one stays current.
     if (top > 0 && seen < before.count && this.#timeline.count) {
       this.element.scrollTop = this.#timeline.position(this.#timeline.carry(before.locate(seen))).y - above;
     }
@@ -192,7 +192,7 @@ export class Grid {
     if (!this.#frame) this.#frame = requestAnimationFrame(() => this.draw());
   }
 
-  /** Put the tiles where they belong, and ask for what isn't here. */
+  /** Place the visible tiles, and load what is missing. */
   draw() {
     cancelAnimationFrame(this.#frame);
     this.#frame = 0;
@@ -210,8 +210,8 @@ export class Grid {
       this.#fill(tile);
     }
     this.#headings.draw(headings);
-    this.#mark();
-    // While one scrolls fast nothing is fetched for what only flies by.
+    this.#showStates();
+    // During a fast scroll nothing is fetched for tiles that pass by.
     this.#timer ??= setTimeout(() => {
       this.#timer = undefined;
       this.#load();
@@ -237,7 +237,7 @@ export class Grid {
     }
   }
 
-  /** Give up what has not come yet, so that the viewer has the connections; or go on. @param {boolean} paused */
+  /** Stop loading pictures, so that the viewer gets the connections, or go on. @param {boolean} paused */
   pause(paused) {
     this.#paused = paused;
     for (const tile of this.#tiles.values()) {
@@ -288,7 +288,7 @@ export class Grid {
   }
 
   /** Show which tile is current and which are selected. */
-  #mark() {
+  #showStates() {
     const focused = this.list.matches(":focus-visible");
     for (const tile of this.#tiles.values()) {
       tile.node.classList.toggle("current", focused && tile.index === this.#current);
@@ -342,7 +342,7 @@ export class Grid {
       const asset = this.#source.asset(this.#current);
       if (event.ctrlKey || !asset || !this.#source.pressed(event.key.toLowerCase(), asset)) return;
     }
-    // Single keys are commands of ComfyUI's own elsewhere on its page.
+    // Elsewhere on ComfyUI's page single keys are its own commands.
     event.preventDefault();
     event.stopPropagation();
   }
@@ -357,7 +357,7 @@ export class Grid {
     if (event.shiftKey) this.#selectRange(this.#anchor, tile.index);
     else if (target.closest(".pick") || event.ctrlKey || event.metaKey) this.toggle(tile.index);
     else this.#source.open(tile.index);
-    this.#mark();
+    this.#showStates();
   }
 
   /** @param {number} index */
@@ -367,14 +367,14 @@ export class Grid {
     if (this.selection.has(asset.id)) this.selection.delete(asset.id);
     else this.selection.set(asset.id, asset);
     this.#anchor = index;
-    this.#mark();
+    this.#showStates();
     this.#source.selectionChanged();
   }
 
-  /** Select nothing. */
+  /** Clear the selection. */
   clear() {
     this.selection.clear();
-    this.#mark();
+    this.#showStates();
     this.#source.selectionChanged();
   }
 
@@ -387,7 +387,7 @@ export class Grid {
       const asset = this.#source.asset(index);
       if (asset) this.selection.set(asset.id, asset);
     }
-    this.#mark();
+    this.#showStates();
     this.#source.selectionChanged();
   }
 

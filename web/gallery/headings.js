@@ -3,12 +3,12 @@
 
 import { el } from "../panel/dom.js";
 
-/** @typedef {import("../types.d.ts").DayCount} DayCount */
+/** @typedef {import("../types.d.ts").NamedCount} NamedCount */
 /** @typedef {import("../types.d.ts").GalleryContext} GalleryContext */
 
 export class Headings {
   #context;
-  /** @type {HTMLElement[]} used again and again */
+  /** @type {HTMLElement[]} reused */
   #nodes = [];
   element = el("div", { class: "days", "aria-hidden": "true" });
 
@@ -17,7 +17,7 @@ export class Headings {
     this.#context = context;
   }
 
-  /** @param {{day: DayCount, y: number}[]} shown */
+  /** @param {{day: NamedCount, y: number}[]} shown */
   draw(shown) {
     while (this.#nodes.length < shown.length) {
       const node = el("h3", { class: "day" }, el("span"), el("span", { class: "quiet num" }));

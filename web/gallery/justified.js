@@ -2,27 +2,27 @@
 /** One day as rows of pictures in their own shapes, each row as wide as the page. Pure; harmless when loaded alone. */
 
 /** @typedef {import("../types.d.ts").DayLayout} DayLayout */
-/** @typedef {import("../types.d.ts").Place} Place */
+/** @typedef {import("../types.d.ts").TileBox} TileBox */
 /** @typedef {{first: number, end: number, y: number, height: number}} Row */
 /** @typedef {{rows: Row[], lefts: Float64Array, widths: Float64Array, height: number}} Block */
 
-/** Rows are laid out for so many assets at a time, so that what comes moves nothing outside of them. */
+/** Rows are laid out for this many assets at a time, so that assets that arrive move nothing outside their block. */
 export const BLOCK = 100;
-const TALLEST = 1.35; // of the wish, where the last pictures of a day can't fill their row
+const TALLEST = 1.35; // times the target, where the last pictures of a day can't fill their row
 const UNFILLED = 0.08; // what such a row costs
 
 /**
  * Lay out one block: of all ways to break it into rows that are as wide as the page, the one whose heights differ least
- * from the wish.
+ * from the target.
  *
  * @param {number} count
  * @param {(place: number) => number} shape  width by height
  * @param {number} width  pixels
- * @param {number} wish  the wished height of a row in pixels
+ * @param {number} target  the target height of a row in pixels
  * @param {number} gap
  * @returns {Block}
  */
-function layBlock(count, shape, width, wish, gap) {
+function layBlock(count, shape, width, target, gap) {
   const shapes = Float64Array.from({ length: count }, (_, place) => shape(place));
   const height = (/** @type {number} */ first, /** @type {number} */ end, /** @type {number} */ sum) => (width - gap * (end - first - 1)) / sum;
   const cost = new Float64Array(count + 1).fill(Infinity);
@@ -33,9 +33,9 @@ function layBlock(count, shape, width, wish, gap) {
     for (let first = end - 1; first >= 0; first -= 1) {
       sum += shapes[first];
       const high = height(first, end, sum);
-      if (high < wish / 2 && end - first > 1) break; // more pictures make it lower still
-      let bad = Math.log(Math.max(high, 1) / wish) ** 2;
-      if (end === count && count < BLOCK && high > wish) bad = Math.min(bad, UNFILLED);
+      if (high < target / 2 && end - first > 1) break; // more pictures make it lower still
+      let bad = Math.log(Math.max(high, 1) / target) ** 2;
+      if (end === count && count < BLOCK && high > target) bad = Math.min(bad, UNFILLED);
       if (cost[first] + bad < cost[end]) {
         cost[end] = cost[first] + bad;
         from[end] = first;
@@ -52,7 +52,7 @@ function layBlock(count, shape, width, wish, gap) {
     const sum = shapes.subarray(row.first, row.end).reduce((all, each) => all + each, 0);
     const full = height(row.first, row.end, sum);
     row.y = y;
-    row.height = row.end === count && count < BLOCK && full > wish * TALLEST ? wish : full;
+    row.height = row.end === count && count < BLOCK && full > target * TALLEST ? target : full;
     let x = 0;
     for (let place = row.first; place < row.end; place += 1) {
       lefts[place] = x;
@@ -64,7 +64,7 @@ function layBlock(count, shape, width, wish, gap) {
   return { rows, lefts, widths, height: y };
 }
 
-/** What is known of the shapes of a query's assets, and the blocks laid out with it for one width. */
+/** The known shapes of a query's assets, and the blocks laid out with them for one width. */
 export class Shapes {
   /** @type {Map<string, Float32Array>} by day and block */
   #known = new Map();
@@ -73,7 +73,7 @@ export class Shapes {
   #laidFor = "";
 
   /**
-   * Note the shapes of one block's assets. Returns whether that is news.
+   * Store the shapes of one block's assets. Returns whether they changed.
    *
    * @param {string} day
    * @param {number} block
@@ -96,16 +96,16 @@ export class Shapes {
    * @param {number} block
    * @param {number} size  how many assets it has
    * @param {number} width  pixels
-   * @param {number} wish  the wished height of a row in pixels
+   * @param {number} target  the target height of a row in pixels
    * @param {number} gap
    */
-  lay(day, block, size, width, wish, gap) {
-    const laidFor = `${width}/${wish}`;
+  lay(day, block, size, width, target, gap) {
+    const laidFor = `${width}/${target}`;
     if (laidFor !== this.#laidFor) this.#laid.clear();
     this.#laidFor = laidFor;
     const shapes = this.#known.get(`${day}/${block}`);
     const key = shapes ? `${day}/${block}/${size}` : `${size}`;
-    const laid = this.#laid.get(key) ?? layBlock(size, (place) => shapes?.[place] ?? 1, width, wish, gap);
+    const laid = this.#laid.get(key) ?? layBlock(size, (place) => shapes?.[place] ?? 1, width, target, gap);
     this.#laid.set(key, laid);
     return laid;
   }
@@ -123,15 +123,15 @@ export class JustifiedDay {
    * @param {string} day
    * @param {number} count
    * @param {number} width  pixels
-   * @param {number} wish  the wished height of a row in pixels
+   * @param {number} target  the target height of a row in pixels
    * @param {number} gap
    * @param {Shapes} shapes
    */
-  constructor(day, count, width, wish, gap, shapes) {
+  constructor(day, count, width, target, gap, shapes) {
     this.#count = count;
     let top = 0;
     for (let first = 0; first < count; first += BLOCK) {
-      const block = shapes.lay(day, first / BLOCK, Math.min(BLOCK, count - first), width, wish, gap);
+      const block = shapes.lay(day, first / BLOCK, Math.min(BLOCK, count - first), width, target, gap);
       this.#blocks.push(block);
       this.#tops.push(top);
       top += block.height;
@@ -139,7 +139,7 @@ export class JustifiedDay {
     this.height = top;
   }
 
-  /** @param {number} place @returns {Place} */
+  /** @param {number} place @returns {TileBox} */
   position(place) {
     const number = Math.floor(place / BLOCK);
     const block = this.#blocks[number];

@@ -4,7 +4,7 @@
 /** @typedef {import("../status_client.js").StatusClient} StatusClient */
 
 /**
- * Return an address that an element can load, and what gives it back.
+ * Return an address that an element can load, and a function that releases it.
  *
  * @param {StatusClient} client
  * @param {string} path
@@ -21,7 +21,7 @@ export async function openMedia(client, path, signal) {
 /**
  * Show a picture in an <img>: its own address first, then each of the others while one can't be loaded.
  *
- * Returns what ends it. `failed` is called where none of them can be shown.
+ * Returns a function that ends this. `failed` is called if none of them can be shown.
  *
  * @param {StatusClient} client
  * @param {HTMLImageElement} image
@@ -70,7 +70,7 @@ export function showPicture(client, image, paths, failed) {
 export async function download(client, path, name) {
   const { url, release } = await openMedia(client, path);
   saveAs(url, name);
-  // The browser has the address once it began; a copy must live until then.
+  // The browser needs the copy until the download has begun.
   setTimeout(release, 60_000);
 }
 

@@ -1,6 +1,6 @@
 // @ts-check
 /**
- * The assets of one search, fetched where they are looked at. Each day is paged by itself, so that a jump to last year
+ * The assets of one search, fetched when they become visible. Each day has its own pages, so that a jump to last year
  * costs one request. Only the pages that were used last are kept. Harmless when loaded alone.
  */
 
@@ -52,7 +52,7 @@ export class Pages {
   }
 
   /**
-   * Fetch what is known of one day anew: assets came or went. Until then it is still shown.
+   * Mark one day's pages as stale, because assets came or went. They are shown until newer ones arrive.
    *
    * @param {string} day
    */
@@ -62,7 +62,7 @@ export class Pages {
   }
 
   /**
-   * Return an asset, or undefined where its page isn't here.
+   * Return an asset; undefined if its page is not loaded.
    *
    * @param {string} day
    * @param {number} place
@@ -89,7 +89,7 @@ export class Pages {
   }
 
   /**
-   * Say which places are looked at now; what was wanted before and isn't any more is not fetched.
+   * Load the pages of the visible places. Pages that were wanted before, and are not requested yet, are dropped.
    *
    * @param {{day: {name: string}, place: number}[]} places
    */
@@ -102,7 +102,7 @@ export class Pages {
   }
 
   /**
-   * Return an asset, fetched where it isn't here; undefined where it is gone.
+   * Return an asset, and fetch its page if needed; undefined if it is gone.
    *
    * @param {string} day
    * @param {number} place
@@ -135,7 +135,7 @@ export class Pages {
     if (this.#pages.has(key) && !this.#stale.has(key)) return Promise.resolve();
     const under = this.#loading.get(key);
     if (under) return under;
-    const made = this.#bring(day, page).finally(() => this.#loading.delete(key));
+    const made = this.#loadUpTo(day, page).finally(() => this.#loading.delete(key));
     this.#loading.set(key, made);
     return made;
   }
@@ -144,7 +144,7 @@ export class Pages {
    * @param {string} day
    * @param {number} page
    */
-  async #bring(day, page) {
+  async #loadUpTo(day, page) {
     const known = this.#days.get(day) ?? { cursors: [""] };
     this.#days.set(day, known);
     try {

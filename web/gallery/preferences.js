@@ -8,7 +8,7 @@ const NAME = "cloud-archive.gallery";
 /** @type {Preferences} */
 const DEFAULTS = { tile: 160, justified: false, blurHidden: true, blurTags: "nsfw" };
 
-/** @returns {Preferences} */
+/** Return the stored preferences, and defaults for the rest. @returns {Preferences} */
 export function readPreferences() {
   try {
     return { ...DEFAULTS, ...JSON.parse(localStorage.getItem(NAME) ?? "{}") };
@@ -17,7 +17,7 @@ export function readPreferences() {
   }
 }
 
-/** @param {Preferences} preferences */
+/** Store the preferences. @param {Preferences} preferences */
 export function keepPreferences(preferences) {
   try {
     localStorage.setItem(NAME, JSON.stringify(preferences));

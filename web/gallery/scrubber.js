@@ -44,7 +44,7 @@ export class Scrubber {
     grid.element.addEventListener("scroll", () => this.update());
   }
 
-  /** Show where the timeline stands. */
+  /** Show the timeline's position. */
   update() {
     const { timeline, element } = this.#grid;
     const room = timeline.height - element.clientHeight;
@@ -64,7 +64,7 @@ export class Scrubber {
     this.#drawMarks(height);
   }
 
-  /** A label for each month, as far as there is room. @param {number} height */
+  /** Draw a label for each month, as far as there is room. @param {number} height */
   #drawMarks(height) {
     const { timeline } = this.#grid;
     const key = `${height}/${timeline.height}/${timeline.count}`;

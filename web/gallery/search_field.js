@@ -1,5 +1,5 @@
 // @ts-check
-/** The search field: fields, models, LoRAs, samplers, machines and tags are suggested while one types. */
+/** The search field: fields, models, LoRAs, samplers, machines and tags are suggested while the user types. */
 
 import { el, icon } from "../panel/dom.js";
 import { FIELDS, term, tokenAt } from "./query.js";
@@ -70,7 +70,7 @@ export class SearchField {
     this.#input.focus();
   }
 
-  /** @param {string} query  which can't be read, or empty */
+  /** Mark a query as invalid; empty: it is valid. @param {string} query */
   markWrong(query) {
     if (query) this.#input.setAttribute("aria-invalid", "true");
     else this.#input.removeAttribute("aria-invalid");
@@ -123,7 +123,7 @@ export class SearchField {
         ),
       ),
     );
-    this.#mark();
+    this.#showActive();
   }
 
   #close() {
@@ -133,13 +133,13 @@ export class SearchField {
     this.#input.removeAttribute("aria-activedescendant");
   }
 
-  #mark() {
+  #showActive() {
     [...this.#list.children].forEach((node, place) => node.setAttribute("aria-selected", String(place === this.#active)));
     if (this.#active >= 0) this.#input.setAttribute("aria-activedescendant", `gallery-suggestion-${this.#active}`);
     else this.#input.removeAttribute("aria-activedescendant");
   }
 
-  /** @param {number} place */
+  /** Put a suggestion into the query. @param {number} place */
   #take(place) {
     const { text } = this.#shown[place];
     const { text: old, start, end } = tokenAt(this.value, this.#input.selectionStart ?? 0);
@@ -155,13 +155,13 @@ export class SearchField {
 
   /** @param {KeyboardEvent} event */
   #key(event) {
-    event.stopPropagation(); // what is typed here is no command of ComfyUI
+    event.stopPropagation(); // typed letters are no commands of ComfyUI
     if (event.isComposing) return;
     const count = this.#shown.length;
     if (count && (event.key === "ArrowDown" || event.key === "ArrowUp")) {
       const step = event.key === "ArrowDown" ? 1 : -1;
       this.#active = this.#active < 0 ? (step > 0 ? 0 : count - 1) : (this.#active + step + count) % count;
-      this.#mark();
+      this.#showActive();
     } else if (count && this.#active >= 0 && (event.key === "Enter" || event.key === "Tab")) this.#take(this.#active);
     else if (event.key === "Escape" && count) this.#close();
     else return;

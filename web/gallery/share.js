@@ -1,5 +1,5 @@
 // @ts-check
-/** Share files: how long the links last and what they lead to; then the links, each with its true end. */
+/** Share files: how long the links last and what they lead to; then the links, each with its real expiry time. */
 
 import { formatMoment, parseTime } from "../format.js";
 import { button, el } from "../panel/dom.js";
@@ -191,7 +191,7 @@ export class ShareDialog {
     return this.#context.client.status?.destination.endpoint ?? "";
   }
 
-  /** Whether the store has an address that others can't reach. */
+  /** Whether only this machine can reach the store's address. */
   #isLocal() {
     return /^(localhost|127\.|\[?::1)/.test(this.#endpoint);
   }

@@ -8,7 +8,7 @@ import { mediaKind } from "./tile.js";
 /** @typedef {import("../types.d.ts").Asset} Asset */
 /** @typedef {import("../types.d.ts").GalleryContext} GalleryContext */
 
-const MOST = 16;
+const MOST = 16; // the largest zoom factor
 const STEP = 1.4;
 
 export class Stage {
@@ -22,7 +22,7 @@ export class Stage {
   #y = 0;
   /** @type {Map<number, {x: number, y: number}>} */
   #pointers = new Map();
-  /** @type {(() => void)|null} called after each change of zoom or place */
+  /** @type {(() => void)|null} called after each zoom or move */
   moved = null;
 
   /** @param {GalleryContext} context */
@@ -39,7 +39,7 @@ export class Stage {
     });
   }
 
-  /** End what is shown. */
+  /** Remove what is shown, and stop its requests. */
   clear() {
     this.#end?.();
     this.#end = null;
@@ -128,7 +128,8 @@ export class Stage {
     this.element.replaceChildren(el("div", { class: "none" }, icon(mediaKind(asset)), el("p", { text: why })));
   }
 
-  get place() {
+  /** The zoom factor, and how far the picture is moved, in pixels. */
+  get viewport() {
     return { scale: this.#scale, x: this.#x, y: this.#y };
   }
 
@@ -167,7 +168,7 @@ export class Stage {
     this.zoom(1 / STEP);
   }
 
-  /** Between the whole picture and its own pixels. @param {MouseEvent} [event] */
+  /** Switch between the whole picture and a larger one: its full size, but at least twice as large. @param {MouseEvent} [event] */
   toggleZoom(event) {
     if (!this.#image) return;
     const full = this.#image.naturalWidth / Math.max(1, this.#image.clientWidth);

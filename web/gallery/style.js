@@ -116,7 +116,7 @@ textarea:focus-visible { outline: 2px solid var(--ca-busy); outline-offset: 1px;
 .facts .value { flex: 1; min-width: 0; overflow-wrap: anywhere; }
 .facts .button.bare { width: 24px; min-height: 24px; opacity: .75; }
 .facts .button.bare:is(:hover, :focus-visible) { opacity: 1; }
-.keep { display: grid; gap: 8px; padding: 10px; border-radius: 8px; background: var(--ca-card); }
+.edit-form { display: grid; gap: 8px; padding: 10px; border-radius: 8px; background: var(--ca-card); }
 .marks-row { display: flex; align-items: center; gap: 4px; }
 .marks-row .rating { display: flex; margin-inline-end: auto; }
 .rating .button.bare { width: 22px; }

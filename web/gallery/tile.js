@@ -1,5 +1,5 @@
 // @ts-check
-/** One tile of the timeline: a picture with its marks, made once and used for many assets. */
+/** One tile of the timeline: a picture with its icons, made once and reused for many assets. */
 
 import { formatDuration } from "../format.js";
 import { el, icon } from "../panel/dom.js";
@@ -15,13 +15,13 @@ import { showPicture } from "./media.js";
  * @property {HTMLImageElement} image
  * @property {number} index
  * @property {Asset|undefined} asset
- * @property {(() => void)|null} end  ends its picture
+ * @property {(() => void)|null} end  stops loading its picture
  * @property {string} drawn  the index and the count that it shows
- * @property {boolean} settled  whether its picture came, or can't be shown
+ * @property {boolean} settled  whether its picture is loaded, or can't be shown
  */
 
 const DRAG_TYPE = "application/x-cloud-archive-asset";
-const MAX_COPY_BYTES = 30_000_000; // of an image that has no thumbnail
+const MAX_COPY_BYTES = 30_000_000; // a larger image without a thumbnail is not loaded as a tile
 
 /** @returns {Tile} */
 export function buildTile() {
@@ -70,6 +70,8 @@ export function drawTile({ node, index, asset }, count, context) {
 }
 
 /**
+ * Give a tile its index in the timeline.
+ *
  * @param {Tile} tile
  * @param {number} index
  */
@@ -79,10 +81,10 @@ export function numberTile(tile, index) {
 }
 
 /**
- * Put a tile where it belongs.
+ * Set a tile's position and size.
  *
  * @param {Tile} tile
- * @param {import("../types.d.ts").Place} place
+ * @param {import("../types.d.ts").TileBox} box
  */
 export function placeTile({ node }, { x, y, width, height }) {
   node.style.transform = `translate(${x}px, ${y}px)`;
@@ -95,12 +97,12 @@ export function placeTile({ node }, { x, y, width, height }) {
  *
  * @param {Tile} tile
  * @param {StatusClient} client
- * @param {() => void} settled  called when it came, or can't be shown
+ * @param {() => void} settled  called when it is loaded, or can't be shown
  */
 export function loadPicture(tile, client, settled) {
   const asset = /** @type {Asset} */ (tile.asset);
   const paths = [asset.preview_url];
-  // Without a thumbnail the image itself will do, where it isn't huge.
+  // Without a thumbnail the image itself is shown, unless it is huge.
   if (mediaKind(asset) === "image" && asset.size < MAX_COPY_BYTES) paths.push(`/cloud-sync/assets/${asset.id}/content`);
   tile.settled = false;
   const settle = () => {

@@ -1,11 +1,11 @@
 // @ts-check
-/** Where each tile and each day's heading stands. Pure: it knows numbers, no elements. Harmless when loaded alone. */
+/** The position of each tile and each day's heading. Pure: numbers, no elements. Harmless when loaded alone. */
 
 import { JustifiedDay } from "./justified.js";
 
-/** @typedef {import("../types.d.ts").DayCount} DayCount */
+/** @typedef {import("../types.d.ts").NamedCount} NamedCount */
 /** @typedef {import("../types.d.ts").DayLayout} DayLayout */
-/** @typedef {import("../types.d.ts").Place} Place */
+/** @typedef {import("../types.d.ts").TileBox} TileBox */
 /** @typedef {import("./justified.js").Shapes} Shapes */
 
 const GAP = 4;
@@ -30,7 +30,7 @@ class SquareDay {
     this.height = Math.ceil(count / columns) * (tile + GAP);
   }
 
-  /** @param {number} place @returns {Place} */
+  /** @param {number} place @returns {TileBox} */
   position(place) {
     const step = this.#tile + GAP;
     return { x: (place % this.#columns) * step, y: Math.floor(place / this.#columns) * step, width: this.#tile, height: this.#tile };
@@ -83,20 +83,20 @@ export class Timeline {
   #firsts = [];
 
   /**
-   * @param {DayCount[]} days  newest first
+   * @param {NamedCount[]} days  newest first
    * @param {number} width  pixels
-   * @param {number} wish  the least edge of a square tile, or the wished height of a row, in pixels
+   * @param {number} target  the least edge of a square tile, or the target height of a row, in pixels
    * @param {Shapes|null} shapes  null: square tiles, which grow to fill the width
    */
-  constructor(days, width, wish, shapes) {
+  constructor(days, width, target, shapes) {
     this.#days = days.filter((day) => day.count > 0);
-    const columns = Math.max(1, Math.floor((width + GAP) / (wish + GAP)));
+    const columns = Math.max(1, Math.floor((width + GAP) / (target + GAP)));
     const tile = Math.max(24, (width - GAP * (columns - 1)) / columns);
-    this.row = (shapes ? wish : tile) + GAP;
+    this.row = (shapes ? target : tile) + GAP;
     let top = 0;
     let first = 0;
     for (const day of this.#days) {
-      const layout = shapes ? new JustifiedDay(day.name, day.count, width, wish, GAP, shapes) : new SquareDay(day.count, columns, tile);
+      const layout = shapes ? new JustifiedDay(day.name, day.count, width, target, GAP, shapes) : new SquareDay(day.count, columns, tile);
       this.#layouts.push(layout);
       this.#tops.push(top);
       this.#firsts.push(first);
@@ -139,9 +139,9 @@ export class Timeline {
   }
 
   /**
-   * Return the index of an asset that another timeline located: a day's newer assets push it on, other days don't.
+   * Return the index of an asset that an earlier timeline located. Newer assets of its day have pushed it down.
    *
-   * @param {{day: DayCount, place: number}} located
+   * @param {{day: NamedCount, place: number}} located
    */
   carry({ day, place }) {
     const found = this.#days.findIndex((each) => each.name <= day.name);
@@ -152,10 +152,10 @@ export class Timeline {
   }
 
   /**
-   * Return where a tile stands, and its size.
+   * Return a tile's position and size.
    *
    * @param {number} index
-   * @returns {Place}
+   * @returns {TileBox}
    */
   position(index) {
     const { number, place } = this.locate(index);
@@ -188,7 +188,7 @@ export class Timeline {
    * @param {number} to
    */
   between(from, to) {
-    /** @type {{day: DayCount, number: number, y: number}[]} */
+    /** @type {{day: NamedCount, number: number, y: number}[]} */
     const headings = [];
     let first = -1;
     let end = -1;
@@ -205,7 +205,7 @@ export class Timeline {
   }
 
   /**
-   * Return the index that lies some rows away, in the same column where there is one.
+   * Return the index some rows away, in the same column if the row has one.
    *
    * @param {number} index
    * @param {number} rows  negative: up

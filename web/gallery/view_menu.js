@@ -6,7 +6,7 @@ import { button, el } from "../panel/dom.js";
 /** @typedef {import("../types.d.ts").GalleryContext} GalleryContext */
 /** @typedef {import("./preferences.js").Preferences} Preferences */
 
-const LEAST = 72;
+const LEAST = 72; // pixels
 const MOST = 400;
 
 export class ViewMenu {

@@ -4,7 +4,7 @@
 import { button, el } from "../panel/dom.js";
 import { actionsFor } from "./actions.js";
 import { details } from "./details.js";
-import { Keep } from "./keep.js";
+import { EditForm } from "./edit_form.js";
 import { Stage } from "./stage.js";
 
 /** @typedef {import("../types.d.ts").Asset} Asset */
@@ -87,7 +87,7 @@ export class Viewer {
     await this.#show(index);
   }
 
-  /** Show an asset anew that was edited. @param {Asset} asset */
+  /** Replace the shown asset after an edit. @param {Asset} asset */
   put(asset) {
     if (this.#asset?.id === asset.id) this.#asset = asset;
   }
@@ -119,7 +119,7 @@ export class Viewer {
       }),
     );
     this.#side.scrollTop = 0;
-    // What comes next is fetched while one looks.
+    // Fetch the next asset meanwhile.
     if (index + 1 < this.#total) this.#load(index + 1).catch(() => {});
   }
 
@@ -174,8 +174,8 @@ export class Viewer {
     const saved = await this.#context.edit([asset], changes);
     if (saved && this.#asset?.id === asset.id) {
       this.#asset = saved[0];
-      const keep = this.#side.querySelector(".keep");
-      keep?.replaceWith(new Keep(saved[0], this.#context).element);
+      const form = this.#side.querySelector(".edit-form");
+      form?.replaceWith(new EditForm(saved[0], this.#context).element);
     }
   }
 }

@@ -27,7 +27,7 @@ export class Chart {
   #fetched = 0;
   #seen = -1;
   /** @type {number|null} */
-  #here = null;
+  #pointed = null;
   #absent = false;
   #plot = svg("svg", { class: "plot", viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none", "aria-hidden": "true" });
   #readout = el("p", { class: "readout num" });
@@ -170,7 +170,7 @@ export class Chart {
    */
   #point(place) {
     const { t } = this.#context;
-    this.#here = place;
+    this.#pointed = place;
     this.#plot.querySelectorAll(".slot").forEach((zone, each) => zone.classList.toggle("here", each === place));
     const shown = place === null ? this.#slots : [this.#slots[place]];
     const files = shown.reduce((sum, slot) => sum + slot.files, 0);
@@ -187,6 +187,6 @@ export class Chart {
     event.preventDefault();
     event.stopPropagation();
     const last = this.#slots.length - 1;
-    this.#point(Math.min(last, Math.max(0, (this.#here ?? last + 1) + step)));
+    this.#point(Math.min(last, Math.max(0, (this.#pointed ?? last + 1) + step)));
   }
 }

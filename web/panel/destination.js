@@ -18,7 +18,7 @@ export class Destination {
   #risk = el("p", { class: "small below warn", hidden: true });
   #verdict = el("p", { class: "small below", role: "status", hidden: true });
   #check;
-  #checkedIn = ""; // what the shown result was found in: see `circumstances`
+  #checkedIn = ""; // the circumstances of the shown result; empty: none is shown
 
   /** @param {Context} context */
   constructor(context) {

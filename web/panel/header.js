@@ -43,7 +43,7 @@ export function shownState({ status, reachable }) {
 }
 
 /**
- * Return whether nothing is waiting although the store has not accepted anything yet: that deserves no green mark.
+ * Return whether no file waits but the store has not accepted anything yet. That deserves no green mark.
  *
  * @param {Status} status
  */
@@ -188,7 +188,7 @@ export class Header {
   }
 
   /**
-   * Archived files are the ledger's total; what this session did is in the title.
+   * Show the counts. Archived files are the ledger's total; the title says how many this session archived.
    *
    * @param {Status|null} status
    * @param {string} state

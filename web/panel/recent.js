@@ -81,8 +81,8 @@ export class Recent {
   }
 
   /**
-   * Create the picture of a file: the local one where the page can show it, else the catalog's. A mark stays where
-   * neither is there.
+   * Create the picture of a file: the local one where the page can show it, else the catalog's. Without either, an
+   * icon stays.
    *
    * @param {RecentUpload} file
    * @param {string} path

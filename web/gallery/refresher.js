@@ -1,13 +1,13 @@
 // @ts-check
-/** When to look for new assets: soon after an upload, again while the catalog may still be reading it, and now and then. */
+/** When to ask for new assets: soon after an upload, again while the catalog may still be reading it, and every 30 s. */
 
 const SOON_MS = 600;
 const NEXT_MS = 2_000;
 const READING_MS = 16_000; // after the last upload, until the catalog has read it
 const OTHERS_MS = 30_000; // other machines' files come without an event
 
-export class News {
-  #look;
+export class Refresher {
+  #refresh;
   #isLoading;
   /** @type {ReturnType<typeof setTimeout>|undefined} */
   #timer;
@@ -15,23 +15,23 @@ export class News {
   #readingUntil = 0;
 
   /**
-   * @param {() => void} look
-   * @param {() => boolean} isLoading  whether more is known to come
+   * @param {() => void} refresh  asks for new assets
+   * @param {() => boolean} isLoading  whether other machines' files are still loading
    */
-  constructor(look, isLoading) {
-    this.#look = look;
+  constructor(refresh, isLoading) {
+    this.#refresh = refresh;
     this.#isLoading = isLoading;
     this.#wait(OTHERS_MS);
   }
 
-  /** Something was archived. What is due earlier stays due: uploads without a pause must not put it off. */
-  heard() {
+  /** Call after a file was archived. A refresh that is due earlier stays due: a stream of uploads must not put it off. */
+  fileArchived() {
     this.#readingUntil = Date.now() + READING_MS;
     if (Date.now() + SOON_MS < this.#due) this.#wait(SOON_MS);
   }
 
-  /** What is known changed: look again in time. */
-  looked() {
+  /** Call after each refresh: while more is loading, the next one comes soon. */
+  refreshed() {
     if (this.#isLoading() && Date.now() + NEXT_MS < this.#due) this.#wait(NEXT_MS);
   }
 
@@ -45,7 +45,7 @@ export class News {
     this.#due = Date.now() + milliseconds;
     this.#timer = setTimeout(() => {
       this.#wait(Date.now() < this.#readingUntil || this.#isLoading() ? NEXT_MS : OTHERS_MS);
-      if (!document.hidden) this.#look();
+      if (!document.hidden) this.#refresh();
     }, milliseconds);
   }
 }

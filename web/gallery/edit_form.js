@@ -1,12 +1,12 @@
 // @ts-check
-/** What people keep of an asset: favourite, rating, tags, a note, and whether it is hidden. Saved at once. */
+/** The form that edits an asset: favourite, rating, tags, a note, and whether it is hidden. Each change is saved at once. */
 
 import { button, el } from "../panel/dom.js";
 
 /** @typedef {import("../types.d.ts").Asset} Asset */
 /** @typedef {import("../types.d.ts").GalleryContext} GalleryContext */
 
-export class Keep {
+export class EditForm {
   #asset;
   #context;
   #tags = el("div", { class: "chips" });
@@ -31,7 +31,7 @@ export class Keep {
     note.value = asset.note;
     note.addEventListener("keydown", (event) => event.stopPropagation());
     note.addEventListener("change", () => this.#save({ note: note.value }));
-    this.element = el("section", { class: "keep" }, this.#marks(), this.#tags, tag, note);
+    this.element = el("section", { class: "edit-form" }, this.#marks(), this.#tags, tag, note);
     this.#drawTags();
   }
 
@@ -55,7 +55,7 @@ export class Keep {
           icon: "star",
           bare: true,
           role: "radio",
-          // A second click takes the rating off.
+          // A second click removes the rating.
           onclick: () => this.#save({ rating: this.#asset.rating === value ? 0 : value }),
         }),
       );
