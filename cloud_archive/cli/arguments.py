@@ -1,4 +1,4 @@
-"""What arguments mean that several commands take. Without typer, so that `watch` can start without it."""
+"""Parse arguments that several commands take. Does not import typer, so that `watch` can start without it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class WrongUsage(CloudArchiveError):
 
 
 def given_directory(given: Path | None, environ: Mapping[str, str] = os.environ) -> Path | None:
-    """DIR, else COMFYUI_OUTPUT_DIR, absolute; None where neither is there."""
+    """Return DIR, else COMFYUI_OUTPUT_DIR, as an absolute path; None if neither is given."""
     text = strip_quotes(environ.get(DIRECTORY_VARIABLE, ""))
     if given is None and not text:
         return None
@@ -57,7 +57,7 @@ def host_and_port(text: str) -> tuple[str, int]:
     (('127.0.0.1', 8080), ('::1', 80))
 
     Raises:
-        WrongUsage: it is neither.
+        WrongUsage: it is none of these.
     """
     host, _, port = text.strip().rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
@@ -67,7 +67,7 @@ def host_and_port(text: str) -> tuple[str, int]:
 
 
 def is_loopback_host(host: str) -> bool:
-    """Return whether only this machine reaches a server on `host`; of names that is localhost alone."""
+    """Return whether only this machine reaches a server on `host`; the only such name is localhost."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

@@ -1,4 +1,4 @@
-"""What `verify`, `restore`, `report`, `prune` and `free` share: ledger, bucket, and words for times and sizes."""
+"""What commands share: finding the directory, opening ledger and bucket, and parsing options."""
 
 from __future__ import annotations
 
@@ -23,7 +23,10 @@ T = TypeVar("T")
 
 
 def archive_root(given: Path | None) -> Path | None:
-    """Return DIR, else COMFYUI_OUTPUT_DIR, else the directory of the only running engine; it may be gone."""
+    """Return DIR, else COMFYUI_OUTPUT_DIR, else the directory of the only engine that runs; None if there is none.
+
+    The directory may be missing.
+    """
     chosen = given_directory(given)
     if chosen is not None:
         return chosen
@@ -34,10 +37,10 @@ def archive_root(given: Path | None) -> Path | None:
 
 
 def needed_root(given: Path | None) -> Path:
-    """Return the watched directory, for a command that needs one.
+    """Return the directory as `archive_root` does.
 
     Raises:
-        WrongUsage: no directory is given.
+        WrongUsage: there is none.
     """
     root = archive_root(given)
     if root is None:
@@ -76,7 +79,7 @@ def ledger_of(root: Path | None, *, needed: bool) -> Iterator[Ledger | None]:
 
 @contextlib.contextmanager
 def bucket(settings: Settings) -> Iterator[ObjectStore]:
-    """Return the bucket that the settings name."""
+    """Open the bucket that the settings name."""
     from ..store.s3 import S3Store
 
     store = S3Store(settings)
@@ -87,13 +90,13 @@ def bucket(settings: Settings) -> Iterator[ObjectStore]:
 
 
 def settings_now(environ: Mapping[str, str] = os.environ) -> Settings:
-    """Return the settings. Raises SettingsError."""
+    """Return the settings of the environment. Raises SettingsError."""
     from ..config.settings import load_settings
 
     return load_settings(environ)
 
 
-def archive_scope(given: str | None, settings: Settings) -> KeyScope:
+def deletable_scope(given: str | None, settings: Settings) -> KeyScope:
     """Return the keys that may be deleted: below S3_PREFIX, and below `--prefix` where it is given.
 
     Raises:
@@ -130,7 +133,7 @@ def _folder(given: str | None) -> str | None:
 
 
 def wake_engine(root: Path) -> bool:
-    """Let an engine that runs for `root` see what is pending now. False where none runs."""
+    """Let the engine that runs for `root` upload what is pending now. Returns False if none runs or it refuses."""
     from ..api.client import running_engine
 
     with contextlib.suppress(EngineUnavailable):
@@ -140,11 +143,11 @@ def wake_engine(root: Path) -> bool:
     return False
 
 
-def parsed(option: str, text: str, parse: Callable[[str], T]) -> T:
+def parse_option(option: str, text: str, parse: Callable[[str], T]) -> T:
     """Parse the text of an option.
 
     Raises:
-        WrongUsage: the text means nothing; the message says what is accepted.
+        WrongUsage: `parse` raised ValueError; the message says what is accepted.
     """
     try:
         return parse(text)
@@ -153,22 +156,26 @@ def parsed(option: str, text: str, parse: Callable[[str], T]) -> T:
 
 
 def age_seconds(option: str, text: str | None) -> float | None:
-    """Parse an age such as `30d`."""
+    """Parse an age such as `30d` into seconds; None if `text` is None or `off`."""
     from ..config.parsers import parse_age
 
-    return None if text is None else parsed(option, text, parse_age)
+    return None if text is None else parse_option(option, text, parse_age)
 
 
 def size_bytes(option: str, text: str | None) -> int | None:
-    """Parse a size such as `500GB`."""
+    """Parse a size such as `500GB` into bytes; None if `text` is None or `off`."""
     from ..config.parsers import parse_size
 
-    return None if text is None else parsed(option, text, parse_size)
+    return None if text is None else parse_option(option, text, parse_size)
 
 
 def moment(option: str, text: str | None, *, end: bool = False) -> float | None:
-    """Parse a day, a time or an age into seconds since 1970. A day alone is its beginning, or (`end`) its end."""
-    return None if text is None else parsed(option, text, lambda given: _moment(given, end))
+    """Parse a day, a time or an age into seconds since 1970.
+
+    Args:
+        end: a day alone means its end; default: its beginning.
+    """
+    return None if text is None else parse_option(option, text, lambda given: _moment(given, end))
 
 
 def _moment(text: str, end: bool) -> float:

@@ -24,9 +24,9 @@ from ..store.base import ObjectStore
 from ..store.s3 import S3Store
 from ..upload.outcome import Outcome
 from ..upload.uploader import Uploader
-from .patience import GIVE_UP_SECONDS, Refusals
+from .give_up import GIVE_UP_SECONDS, Refusals
 
-_LOOK_SECONDS = 0.1
+_POLL_SECONDS = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +38,8 @@ class Item:
 
 
 @dataclass(frozen=True, slots=True)
-class Uploaded:
-    """The result of one file: a key, or a cause."""
+class UploadResult:
+    """The result of one file: `key` if it was archived, else `cause`; `already` if the bucket held its bytes before."""
 
     key: str | None = None
     sha256: str | None = None
@@ -52,10 +52,10 @@ class DirectUpload:
     """Archive these files and wait.
 
     Args:
-        settings: where to.
+        settings: name the bucket and the prefix.
         session_id: for the prefix and the objects' metadata.
         on_done: called once for each item, from any thread.
-        on_bytes: called with the bytes sent so far, now and then.
+        on_bytes: called about ten times a second with the bytes sent so far.
         give_up_seconds: see `GIVE_UP_SECONDS`.
     """
 
@@ -65,7 +65,7 @@ class DirectUpload:
         items: Sequence[Item],
         *,
         session_id: str,
-        on_done: Callable[[Item, Uploaded], None] = lambda item, found: None,
+        on_done: Callable[[Item, UploadResult], None] = lambda item, found: None,
         on_bytes: Callable[[int], None] = lambda sent: None,
         make_store: Callable[[Settings], ObjectStore] = S3Store,
         give_up_seconds: float = GIVE_UP_SECONDS,
@@ -81,12 +81,12 @@ class DirectUpload:
         self._store = make_store(settings)
         self._ledger = Ledger(None)
         self._lock = threading.Lock()
-        self._results: dict[str, Uploaded] = {}
+        self._results: dict[str, UploadResult] = {}
         self._last_error: dict[str, CloudArchiveError] = {}
         self._changed: set[str] = set()
         self._done_bytes = 0
 
-    def run(self) -> Mapping[Item, Uploaded]:
+    def run(self) -> Mapping[Item, UploadResult]:
         """Archive them and return the result of each. A KeyboardInterrupt ends uploads under way, and is raised."""
         self._ledger.open()
         pool = WorkerPool(
@@ -121,7 +121,7 @@ class DirectUpload:
         )
 
     def _abandon_multiparts(self) -> None:
-        """Abort the multipart uploads that did not end: this ledger is gone after this command."""
+        """Abort unfinished multipart uploads, because no later run knows this ledger."""
         uploader = self._make_uploader(None)
         self._ledger.release_all(retry_failed=True)
         while (claim := self._ledger.claim("ending")) is not None:
@@ -151,7 +151,7 @@ class DirectUpload:
             if time.monotonic() - since >= self._give_up_seconds:
                 waited = f" Given up after {self._give_up_seconds:.0f} s without success."
                 return self._give_up(closed, waited)
-            time.sleep(_LOOK_SECONDS)
+            time.sleep(_POLL_SECONDS)
             if self._ledger.requeue_due():
                 pool.kick()
         return None
@@ -169,7 +169,7 @@ class DirectUpload:
             try:
                 version = stat_version(Path("/"), path)
             except FileProblem as error:
-                self._end(path, Uploaded(cause=_cause(error)))
+                self._end(path, UploadResult(cause=_cause(error)))
                 continue
             ready.append(version)
         return bool(ready) and self._ledger.add(ready) > 0
@@ -189,9 +189,9 @@ class DirectUpload:
                     if has_writer(Path("/"), path)
                     else "It was not archived."
                 )
-            self._end(path, Uploaded(cause=cause + waited))
+            self._end(path, UploadResult(cause=cause + waited))
 
-    def _end(self, path: str, found: Uploaded) -> None:
+    def _end(self, path: str, found: UploadResult) -> None:
         with self._lock:
             if path in self._results:
                 return
@@ -206,7 +206,7 @@ class DirectUpload:
         elif isinstance(event, UploadFailed):
             self._note_failed(event)
         elif isinstance(event, FileGone):
-            self._end(event.claim.version.path, Uploaded(cause="It was deleted before it was archived."))
+            self._end(event.claim.version.path, UploadResult(cause="It was deleted before it was archived."))
         elif isinstance(event, FileModified):
             with self._lock:
                 self._changed.add(event.path)
@@ -217,13 +217,13 @@ class DirectUpload:
         version = claim.version
         self._done_bytes += version.size_bytes
         already = outcome.already and not outcome.ours
-        self._end(version.path, Uploaded(outcome.key, outcome.sha256, version.size_bytes, already))
+        self._end(version.path, UploadResult(outcome.key, outcome.sha256, version.size_bytes, already))
 
     def _note_failed(self, failed: UploadFailed) -> None:
         path = failed.claim.version.path
         self._last_error[path] = failed.error
         if failed.next_try is None:
-            self._end(path, Uploaded(cause=_cause(failed.error)))
+            self._end(path, UploadResult(cause=_cause(failed.error)))
 
 
 def _cause(error: CloudArchiveError) -> str:

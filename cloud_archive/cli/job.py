@@ -57,11 +57,15 @@ def job(
 
     settings = bucket_settings(directory)
     if settings is not None:
-        found = _archived(settings, prompt_id, urls)
+        found = _from_bucket(settings, prompt_id, urls)
     else:
         root = catalog_root(directory)
         engine = running_engine(root)
-        found = _stored(root, prompt_id, urls) if engine is None else _asked(engine, prompt_id, wait, urls)
+        found = (
+            _from_state(root, prompt_id, urls)
+            if engine is None
+            else _from_engine(engine, prompt_id, wait, urls)
+        )
     if json:
         print_json(found)
     else:
@@ -72,8 +76,8 @@ def job(
         raise typer.Exit(EXIT_FAILED)
 
 
-def _asked(engine: Any, prompt_id: str, wait: float, urls: bool) -> dict[str, Any]:
-    """Return the engine's answer, asking again and again where the wait is long."""
+def _from_engine(engine: Any, prompt_id: str, wait: float, urls: bool) -> dict[str, Any]:
+    """Return the engine's answer. A wait longer than one call may take becomes several calls."""
     deadline = time.monotonic() + wait
     while True:
         left = min(_ONE_CALL_SECONDS, max(0.0, deadline - time.monotonic()))
@@ -87,8 +91,8 @@ def _asked(engine: Any, prompt_id: str, wait: float, urls: bool) -> dict[str, An
             return dict(answer.body)
 
 
-def _archived(settings: Settings, prompt_id: str, urls: bool) -> dict[str, Any]:
-    """Return the answer from the bucket's catalog, which holds what was archived already."""
+def _from_bucket(settings: Settings, prompt_id: str, urls: bool) -> dict[str, Any]:
+    """Return the answer from the bucket's catalog, which knows archived files only."""
     from ..archive.job_answers import add_links
     from ..jobs.answers import catalog_json, unknown_json
 
@@ -102,8 +106,8 @@ def _archived(settings: Settings, prompt_id: str, urls: bool) -> dict[str, Any]:
     return found
 
 
-def _stored(root: Path, prompt_id: str, urls: bool) -> dict[str, Any]:
-    """Return the answer from what the last engine left behind; nothing changes, so there is nothing to wait for."""
+def _from_state(root: Path, prompt_id: str, urls: bool) -> dict[str, Any]:
+    """Return the answer from the state that the last engine left; without an engine nothing changes, so don't wait."""
     from ..archive.job_answers import add_links
     from ..intake.selection import Selection
     from ..jobs.answers import unknown_json

@@ -1,4 +1,4 @@
-"""What the ledger and the directory say while no engine runs for it. Changes nothing."""
+"""The state of an archive from its ledger and its directory, for when no engine runs. Changes nothing."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class LedgerView:
     """The state of an archive while no engine runs.
 
     Attributes:
-        known: whether there is a ledger at all.
+        known: whether there is a ledger.
         totals: by state.
         unseen_files: in the directory, and neither archived, nor queued, nor older than the archive; also those that
             were touched since they were archived, so that they must be hashed.
@@ -55,11 +55,11 @@ class LedgerView:
 
     @property
     def unarchived_files(self) -> int:
-        """Everything that is not proven in the bucket."""
+        """The number of files that are not proven in the bucket."""
         return self.totals.open.files + self.unseen_files
 
     def to_json(self) -> dict[str, Any]:
-        """Fields of the status object, as far as there is an answer without an engine."""
+        """Return the fields of the status object that are known without an engine."""
         return {
             "running": False,
             "state": "stopped",
@@ -81,7 +81,7 @@ class LedgerView:
         }
 
 
-def look(root: Path, environ: Mapping[str, str] = os.environ) -> LedgerView:
+def read_ledger_view(root: Path, environ: Mapping[str, str] = os.environ) -> LedgerView:
     """Read the ledger of `root` and compare the directory with it.
 
     Raises:
@@ -137,7 +137,7 @@ def _read_view(root: Path, ledger: Ledger, known: bool, environ: Mapping[str, st
 
 
 def own_files(root: Path, environ: Mapping[str, str]) -> OwnFiles:
-    """Return which files in `root` are this program's own, also while an engine runs.
+    """Return which files in `root` are Cloud Archive's own. An engine may run meanwhile.
 
     Raises:
         LedgerError: the ledger can't be read.
@@ -150,7 +150,7 @@ def own_files(root: Path, environ: Mapping[str, str]) -> OwnFiles:
 
 
 def selection_of(environ: Mapping[str, str], own: OwnFiles) -> Selection:
-    """Return which files are wanted, also in a shell that has no settings of the store.
+    """Return the selection of the environment, also if its settings of the store are missing or wrong.
 
     Raises:
         SettingsError: the patterns themselves are wrong.

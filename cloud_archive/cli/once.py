@@ -1,11 +1,11 @@
 """The work of `watch --once`: wait until everything in the directory is archived or has failed for good.
 
-| what it meets | what it does |
+| situation | what it does |
 | --- | --- |
 | the store refuses (wrong key, no such bucket) | ends at the second refusal, with the cause |
 | the store does not answer | ends after `GIVE_UP_SECONDS` without any progress |
 | a program still writes to a file | waits while the file grows, then up to `GIVE_UP_SECONDS` |
-| another process archives the directory | asks that process, file by file for what it leaves alone |
+| another process archives the directory | lets that one do it, and asks it for each file that it leaves alone |
 """
 
 from __future__ import annotations
@@ -25,13 +25,15 @@ from ..errors import CloudArchiveError, EngineUnavailable
 from ..intake.settle_rules import BEING_WRITTEN, UNREADABLE
 from ..intake.walk import scan
 from ..ledger.rows import FileState
-from .patience import GIVE_UP_SECONDS, Refusals
+from .give_up import GIVE_UP_SECONDS, Refusals
 
 if TYPE_CHECKING:
     from ..api.client import LocalEngine
 
-_LOOK_SECONDS = 0.1  # until the next look, unless something changes before
-_REST_SECONDS = 0.005  # for each file that waits: with many, not every change is looked at
+_POLL_SECONDS = 0.1  # until the status is read again, unless something changes before
+_REST_SECONDS = (
+    0.005  # for each waiting file, at most _POLL_SECONDS: with many, not every change needs a new status
+)
 _SLICE_SECONDS = 5.0
 _PAGE = 1000
 _AT_REST = ("stopped", "standby", "unavailable", "not_configured")  # states without progress
@@ -45,7 +47,7 @@ class Result:
     Attributes:
         failures: (path, cause) of each file that is not in the bucket; the path is empty where all are meant.
         skipped: (path, reason) of the first files that are left out; `skipped_files` counts all of them.
-        finished: whether it ended by itself, and not by a signal.
+        finished: False if a signal ended it.
     """
 
     archived: int = 0
@@ -57,7 +59,7 @@ class Result:
     finished: bool = False
 
     def to_json(self) -> dict[str, Any]:
-        """For `--json`."""
+        """Return the JSON of `--json`."""
         return {
             "archived": self.archived,
             "already_archived": self.already,
@@ -89,7 +91,7 @@ class Once:
         self._on_status = on_status
         self._give_up_seconds = give_up_seconds
         self._ending = threading.Event()
-        self._moves = _Moves()
+        self._stall = StallTimer()
         self._refusals = Refusals()
         self.result = Result()
 
@@ -98,7 +100,7 @@ class Once:
         self._ending.set()
 
     def run(self) -> None:
-        """Archive everything; `result` holds the result afterwards."""
+        """Archive everything, and fill in `result`."""
         while not self._ending.is_set():
             changes = self._changes()
             status = self._engine.status(scan=False)
@@ -107,7 +109,7 @@ class Once:
                 self.result.failures += [("", problem) for problem in self._engine.problems]
                 break
             if status.state is State.STANDBY:
-                if self._ask_the_other():
+                if self._use_other_engine():
                     break
             elif self._engine.has_scanned and self._is_over(status):
                 break
@@ -121,14 +123,14 @@ class Once:
         return None
 
     def _rest(self, status: Status, changes: int | None) -> None:
-        """Wait until something else has changed, and a little longer where many files wait."""
-        if self._ending.wait(min(_LOOK_SECONDS, status.pending_files * _REST_SECONDS)):
+        """Wait until something has changed; longer if many files wait."""
+        if self._ending.wait(min(_POLL_SECONDS, status.pending_files * _REST_SECONDS)):
             return
         if changes is None:
-            self._ending.wait(_LOOK_SECONDS)
+            self._ending.wait(_POLL_SECONDS)
             return
         with contextlib.suppress(CloudArchiveError):
-            self._engine.archiver().wait_for_change(changes, _LOOK_SECONDS)
+            self._engine.archiver().wait_for_change(changes, _POLL_SECONDS)
 
     def _is_over(self, status: Status) -> bool:
         try:
@@ -146,7 +148,7 @@ class Once:
                 # A file that is in the bucket but not counted yet is still active.
                 if found == 0 and now.pending_files == len(unreadable) and not now.active:
                     return self._end(status, None)
-            elif self._moves.still_seconds(status) >= self._give_up_seconds:
+            elif self._stall.seconds(status.to_json()) >= self._give_up_seconds:
                 waited = f"Given up after {self._give_up_seconds:.0f} s without success."
                 cause = "" if refusal is None else refusal.failure.sentence + " "
                 return self._end(status, cause + waited)
@@ -194,7 +196,7 @@ class Once:
 
     # --- another process archives the directory
 
-    def _ask_the_other(self) -> bool:
+    def _use_other_engine(self) -> bool:
         """Let the engine that owns the directory archive it. Returns False if it ended: then this one takes over."""
         from ..api.client import running_engine
 
@@ -205,13 +207,13 @@ class Once:
             self.result.failures.append(("", str(error)))
             return True
         if other is None:
-            return self._moves.standing_seconds() >= self._give_up_seconds and self._unknown_other()
+            return self._stall.elapsed_seconds() >= self._give_up_seconds and self._fail_without_other()
         try:
             return self._flush(other) and self._upload_missing(other)
         except EngineUnavailable:
             return False
 
-    def _unknown_other(self) -> bool:
+    def _fail_without_other(self) -> bool:
         self.result.failures.append(
             (
                 "",
@@ -236,16 +238,13 @@ class Once:
             self._on_status(status)
             # The last scan of the directory gets more time.
             part = _SLICE_SECONDS if status.get("pending_files", 1) else self._give_up_seconds
-            if (
-                self._moves.still_seconds_of(status) >= self._give_up_seconds
-                or status.get("state") in _AT_REST
-            ):
+            if self._stall.seconds(status) >= self._give_up_seconds or status.get("state") in _AT_REST:
                 self.result.failures.append(("", answer.message))
                 return True
         return False
 
     def _upload_missing(self, other: LocalEngine) -> bool:
-        """Ask the running archive for each older file: it leaves those alone otherwise."""
+        """Ask the running archive for each file from before its first start; it leaves those alone otherwise."""
         from .ledger_view import own_files, selection_of
 
         root: Path = self._engine.root
@@ -275,25 +274,26 @@ class Once:
         return True
 
 
-class _Moves:
-    """Measures the time without progress."""
+class StallTimer:
+    """Measures how long there was no progress: no file ended, was sent further, grew or settled.
 
-    def __init__(self) -> None:
-        self._begun = time.monotonic()
+    Args:
+        clock: seconds from any start.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._begun = clock()
         self._since = self._begun
         self._seen: object = None
         self._furthest: dict[str, int] = {}
 
-    def standing_seconds(self) -> float:
+    def elapsed_seconds(self) -> float:
         """Return the seconds since the start."""
-        return time.monotonic() - self._begun
+        return self._clock() - self._begun
 
-    def still_seconds(self, status: Status) -> float:
-        """Return the seconds since the last progress: a file was finished, sent further, grew or settled."""
-        return self.still_seconds_of(status.to_json())
-
-    def still_seconds_of(self, status: Mapping[str, Any]) -> float:
-        """Return the same from a status object."""
+    def seconds(self, status: Mapping[str, Any]) -> float:
+        """Return the seconds since the last progress, given the status as it is now."""
         done = tuple(
             status[name]
             for name in ("uploaded_files", "already_archived_files", "failed_files", "vanished_files")
@@ -307,9 +307,9 @@ class _Moves:
             if sent > self._furthest.get(name, 0):
                 self._furthest[name] = sent
                 moved = True
-        # These become complete without help, in any time.
+        # Files that only settle become complete by themselves, however long that takes.
         settling = any(w["reason"] not in (BEING_WRITTEN, UNREADABLE) for w in status["waiting"])
-        now = time.monotonic()
+        now = self._clock()
         if moved or settling:
             self._since = now
         return now - self._since

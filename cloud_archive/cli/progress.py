@@ -1,4 +1,4 @@
-"""A progress bar on a terminal, drawn from the status; nothing where there is no terminal."""
+"""Draw a progress bar on a terminal; do nothing without one."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def describe_rate(bytes_per_second: int, seconds_left: int | None) -> list[str]:
-    """Return the rate and the time left in words, as far as they are known."""
+    """Return the rate (if not 0) and the time left (if known) in words."""
     rate = [f"{format_bytes(bytes_per_second)}/s"] if bytes_per_second else []
     return [*rate, f"about {format_duration(seconds_left)}"] if seconds_left else rate
 
@@ -24,8 +24,8 @@ class Progress:
     """Draws on standard error, so that standard output holds answers only; log lines appear above it.
 
     Args:
-        drawn: False does nothing, and loads nothing.
-        title: what is being done.
+        drawn: False draws nothing, and imports nothing for it.
+        title: what is being done, such as `Verifying`.
     """
 
     def __init__(self, drawn: bool, title: str = "Archiving") -> None:
@@ -73,6 +73,6 @@ class Progress:
         self.draw(finished, total or None, ", ".join(part for part in parts if part))
 
     def draw(self, done: float, total: float | None, words: str) -> None:
-        """Draw any other progress."""
+        """Draw `done` of `total`, and `words` after the bar; `total` None: an end is not known."""
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, completed=done, total=total, words=make_printable(words))

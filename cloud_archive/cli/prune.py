@@ -19,8 +19,8 @@ from .arguments import WrongUsage
 from .common import (
     age_seconds,
     archive_root,
-    archive_scope,
     bucket,
+    deletable_scope,
     ledger_of,
     ledger_path,
     settings_now,
@@ -80,7 +80,7 @@ def prune(
         raise WrongUsage("Give --yes or --dry-run, not both.")
     rule = _rule(older_than, keep_bytes, everything)
     settings = settings_now()
-    scope = archive_scope(prefix, settings)
+    scope = deletable_scope(prefix, settings)
     if everything and (scope.is_whole_bucket or prefix == ""):
         raise WrongUsage("--all without a prefix would delete the whole bucket: give --prefix P.")
     shown_prefix = prefix.strip("/") if prefix is not None else settings.prefix
@@ -101,14 +101,14 @@ def prune(
             on_progress=lambda listed: progress.draw(0, None, f"{listed:,} objects seen"),
         )
         if not yes:
-            _answer(plan, None, shown_prefix, json=json)
+            _print_result(plan, None, shown_prefix, json=json)
             raise typer.Exit(EXIT_DONE)
         show = lambda done, total: progress.draw(done, total, f"{done:,}/{total:,} deleted")  # noqa: E731
         find = known.find_now if known is not None else no_favorites
         report = run(store, ledger, plan, favorites=find, on_progress=show)
-        told = _tell_catalog(settings, store, report)
-    _answer(plan, report, shown_prefix, json=json)
-    raise typer.Exit(EXIT_FAILED if report.failed or not told else EXIT_DONE)
+        recorded = _record_deletions(settings, store, report)
+    _print_result(plan, report, shown_prefix, json=json)
+    raise typer.Exit(EXIT_FAILED if report.failed or not recorded else EXIT_DONE)
 
 
 @contextlib.contextmanager
@@ -152,8 +152,8 @@ def _known_favorites(
         yield found
 
 
-def _tell_catalog(settings: Settings, store: ObjectStore, report: PruneReport) -> bool:
-    """Write into the bucket's catalog what was deleted. Returns False, with a message, where that failed."""
+def _record_deletions(settings: Settings, store: ObjectStore, report: PruneReport) -> bool:
+    """Record the deletions in the bucket's catalog. Returns False, and prints the cause, if that fails."""
     from ..catalog.bucket.names import CatalogFolder
     from ..catalog.bucket.tombstones import write_tombstones
 
@@ -171,7 +171,7 @@ def _tell_catalog(settings: Settings, store: ObjectStore, report: PruneReport) -
 
 
 def _rule(older_than: str | None, keep_bytes: str | None, everything: bool) -> PruneRule:
-    """Return what to delete. Raises WrongUsage where the options name nothing."""
+    """Return what to delete. Raises WrongUsage if the options say nothing."""
     from ..maintenance.prune_plan import PruneRule
 
     if older_than is None and keep_bytes is None:
@@ -186,7 +186,7 @@ def _rule(older_than: str | None, keep_bytes: str | None, everything: bool) -> P
     return rule
 
 
-def _answer(plan: PrunePlan, report: PruneReport | None, prefix: str, *, json: bool) -> None:
+def _print_result(plan: PrunePlan, report: PruneReport | None, prefix: str, *, json: bool) -> None:
     for key, cause in report.failed if report is not None else ():
         print_error(make_printable(f"{key}: {cause}"))
     if json:

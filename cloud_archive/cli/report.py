@@ -58,7 +58,7 @@ def report(
         raise WrongUsage("--prefix needs --bucket.")
     if by == "model" and from_bucket:
         raise WrongUsage("--by model reads the catalog, not the bucket: leave --bucket out.")
-    found = _made(directory, by, from_bucket, prefix, load_prices(prices or TABLE))
+    found = _build(directory, by, from_bucket, prefix, load_prices(prices or TABLE))
     if json:
         print_json(found.to_json())
     elif csv:
@@ -67,7 +67,7 @@ def report(
         _show(found)
 
 
-def _made(directory: Path | None, by: By, from_bucket: bool, prefix: str | None, prices: Prices) -> Report:
+def _build(directory: Path | None, by: By, from_bucket: bool, prefix: str | None, prices: Prices) -> Report:
     from ..maintenance.report import report_from_bucket, report_from_ledger
     from .progress import Progress
 
@@ -148,7 +148,7 @@ def _money(amount: float) -> str:
 
 
 def _print(head: list[str], rows: list[list[str]]) -> None:
-    """Print a table of rich's on a terminal, plain columns elsewhere."""
+    """Print a table: drawn by rich on a terminal, plain columns elsewhere."""
     if not is_terminal(sys.stdout):
         for line in format_table([head, *rows]):
             print_line(line)

@@ -12,7 +12,16 @@ import typer
 from ..terminal import EXIT_DONE, EXIT_FAILED, is_terminal, print_error, print_json, print_line
 from ..text import count_noun, format_bytes, make_printable
 from .arguments import DIRECTORY_VARIABLE, WrongUsage
-from .common import archive_root, bucket, ledger_of, ledger_path, moment, parsed, reading_scope, settings_now
+from .common import (
+    archive_root,
+    bucket,
+    ledger_of,
+    ledger_path,
+    moment,
+    parse_option,
+    reading_scope,
+    settings_now,
+)
 from .options import Json
 
 if TYPE_CHECKING:
@@ -74,7 +83,7 @@ def restore(
         tuple(patterns or ()), moment("--since", since), moment("--until", until, end=True), session
     )
     for pattern in patterns or ():
-        parsed("PATTERN", pattern, lambda text: RestoreFilter((text,)).spec())
+        parse_option("PATTERN", pattern, lambda text: RestoreFilter((text,)).spec())
     report = _run(target, wanted, prefix, all_versions=all_versions, dry_run=dry_run, json=json)
     for item in report.items:
         if item.cause:

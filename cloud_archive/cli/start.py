@@ -42,7 +42,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def plain_watch(arguments: Sequence[str]) -> Callable[[], int] | None:
-    """Return what runs `watch --once`, where it is given with no other option than `--json`; else None."""
+    """Return a function that runs `watch --once`; None for other commands and for options other than `--json`."""
     options = [word for word in arguments[1:] if word.startswith("-")]
     directories = [word for word in arguments[1:] if not word.startswith("-")]
     if (
@@ -106,7 +106,7 @@ def _system_words(error: OSError) -> str:
 
 
 def _internal(error: Exception) -> str:
-    """Return one line to report: what happened, and where."""
+    """Return one line for a bug report: what happened, and where."""
     frames = traceback.extract_tb(error.__traceback__)
     where = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
     message = str(error).splitlines()[0] if str(error) else ""

@@ -319,9 +319,9 @@ def older_words(count: int) -> str:
 
 def _of_ledger(root: Path, *, json: bool, details: bool, retrying: bool = False) -> int:
     """Answer from the ledger. Returns the exit status."""
-    from .ledger_view import look
+    from .ledger_view import read_ledger_view
 
-    view = look(root)
+    view = read_ledger_view(root)
     safe = view.unarchived_files == 0
     if json:
         print_json(view.to_json())

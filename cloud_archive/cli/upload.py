@@ -20,7 +20,7 @@ from .options import Json
 
 if TYPE_CHECKING:
     from ..api.client import LocalEngine
-    from .direct_upload import Item, Uploaded
+    from .direct_upload import Item, UploadResult
     from .progress import Progress
 
 _PAUSE_SECONDS = 1.0
@@ -66,9 +66,9 @@ def upload(
         )
     if directory is not None:
         raise WrongUsage("--dir needs --baseline; name a file by its path.")
-    job = _Job(prefix, json=json)
-    job.run([Path(os.path.abspath(file)) for file in files], files)  # noqa: PTH100
-    raise typer.Exit(job.report())
+    run = _Upload(prefix, json=json)
+    run.run([Path(os.path.abspath(file)) for file in files], files)  # noqa: PTH100
+    raise typer.Exit(run.report())
 
 
 def _upload_baseline(root: Path, *, json: bool) -> int:
@@ -89,12 +89,12 @@ def _upload_baseline(root: Path, *, json: bool) -> int:
             print_error(make_printable(answer.message))
             return EXIT_FAILED
     with logging_to_stderr():
-        # If an archive runs, this one stands by, and waits until that one has archived everything.
+        # If an archive runs, this engine stands by until that one has archived everything.
         return archive_once(Engine(root, environ=environ), None, GRACE_SECONDS, json)
 
 
-class _Job:
-    """One call of the command."""
+class _Upload:
+    """One run of the command."""
 
     def __init__(self, prefix: str | None, *, json: bool) -> None:
         from ..archive.session import Session
@@ -123,7 +123,7 @@ class _Job:
             cause = (
                 "It is one of Cloud Archive's own files, which are never archived."
                 if path and path in own
-                else _why_not(real)
+                else _why_unfit(real)
             )
             if cause:
                 self._failed(real, cause)
@@ -167,7 +167,7 @@ class _Job:
 
     def _ask(self, engine: LocalEngine, file: Path) -> None:
         from ..store.failures import explain
-        from .patience import GIVE_UP_SECONDS
+        from .give_up import GIVE_UP_SECONDS
 
         deadline = time.monotonic() + GIVE_UP_SECONDS
         path = self._relative(file)
@@ -221,7 +221,7 @@ class _Job:
         words = [*counts, f"{format_bytes(sent)} of {format_bytes(total)}", *describe_rate(rate, left)]
         progress.draw(sent, total, ", ".join(words))
 
-    def _ended(self, item: Item, found: Uploaded) -> None:
+    def _ended(self, item: Item, found: UploadResult) -> None:
         if found.key is None:
             self._failed(item.local, found.cause)
         else:
@@ -274,8 +274,8 @@ def _check_prefix(prefix: str) -> None:
         raise WrongUsage(f"--prefix {prefix!r}: {error}.") from error
 
 
-def _why_not(file: Path) -> str:
-    """Return why this can't be archived at all; empty if it can."""
+def _why_unfit(file: Path) -> str:
+    """Return why `file` can't be archived; empty if it can."""
     try:
         found = file.stat()
     except FileNotFoundError:

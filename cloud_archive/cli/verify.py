@@ -63,7 +63,7 @@ def verify(
                 ),
             )
     for finding in sorted(report.findings[:_NAMED], key=lambda finding: finding.path):
-        print_error(_words(finding))
+        print_error(_describe(finding))
     named = min(len(report.findings), _NAMED)
     if report.checked - report.same > named:
         print_error(f"… and {report.checked - report.same - named:,} more")
@@ -78,7 +78,7 @@ def verify(
     raise typer.Exit(EXIT_DONE if report.sound else EXIT_FAILED)
 
 
-def _words(finding: Finding) -> str:
+def _describe(finding: Finding) -> str:
     what = {"missing": "missing from the bucket", "different": "different in the bucket"}.get(
         finding.verdict.value, "could not be checked"
     )

@@ -73,7 +73,7 @@ def _watch(engine: Engine, public: PublicAddress | None, grace: float, json: boo
     ending = threading.Event()
 
     def until_end() -> None:
-        # Without an archiver there is nothing to serve for: somebody has to see why.
+        # With problems there is no archiver, so end at once: the command's exit shows the problem.
         if not engine.problems:
             ending.wait()
 
@@ -157,7 +157,7 @@ def _open_to(host: str, port: int | None) -> str:
 
 
 def _report(result: Result, *, json: bool) -> int:
-    """Print failures on standard error, the sum on standard output."""
+    """Print failures on standard error and the totals on standard output. Returns the exit status."""
     failed = bool(result.failures) or not result.finished
     for path, cause in sorted(result.failures)[:_NAMED]:
         print_error(f"{make_printable(path)}: {make_printable(cause)}" if path else make_printable(cause))
@@ -171,7 +171,7 @@ def _report(result: Result, *, json: bool) -> int:
         if result.skipped_files > _SKIPPED_NAMED:
             print_line(f"… and {result.skipped_files - _SKIPPED_NAMED:,} more skipped")
         done = result.archived + result.already
-        # What failed as a whole counts among the total already.
+        # `total` includes files that failed.
         total = max(result.total, done)
         if total or not failed:  # else the errors say it all
             print_line(f"Complete: {done}/{total}" if total else "Complete: nothing to archive")

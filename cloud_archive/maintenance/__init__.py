@@ -1,5 +1,5 @@
-"""Operations: one module for each thing that is asked of an archive beside archiving.
+"""Operations on an archive: check, verify, restore, report, prune and free; one file each.
 
-Each is a plain function of its settings, ledger and store that returns frozen results and prints nothing; command
-and HTTP routes show them alike.
+Each is a function of settings, ledger and store that returns its result and prints nothing, so that the command and the
+HTTP routes can share it.
 """

@@ -25,7 +25,7 @@ from ..store.proxies import is_loopback, proxy_of
 from ..store.s3 import S3Store
 from ..store.translate import SKEW_SECONDS
 from .check_network import call_system, connect_tls
-from .names import resolve
+from .host_lookup import resolve
 
 if TYPE_CHECKING:
     from ..config.settings import Settings

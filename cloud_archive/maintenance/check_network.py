@@ -1,4 +1,4 @@
-"""What `check` asks the system before the store: names, connections and TLS, with errors as those of requests."""
+"""The steps of `check` before the first request: names, connections and TLS, with errors like those of requests."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 
 def call_system(call: Callable[[], T]) -> T:
-    """Call the system, and translate its errors as those of requests."""
+    """Return `call()`. An OSError becomes a StoreError, as a request would raise it."""
     try:
         return call()
     except OSError as error:

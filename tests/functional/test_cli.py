@@ -222,7 +222,7 @@ def test_an_unexpected_error_is_one_sentence(
     def broken(*_: object) -> None:
         raise RuntimeError("first line\nsecond")
 
-    monkeypatch.setattr("cloud_archive.cli.ledger_view.look", broken)
+    monkeypatch.setattr("cloud_archive.cli.ledger_view.read_ledger_view", broken)
     status, _, err = ran(capsys, "status", str(root))
     assert status == 1
     assert "RuntimeError at test_cli.py" in err
@@ -372,7 +372,7 @@ def test_log_lines_can_be_json(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_only_refusals_that_last_end_a_command() -> None:
     from cloud_archive.archive.gate import Closed
-    from cloud_archive.cli.patience import Refusals
+    from cloud_archive.cli.give_up import Refusals
     from cloud_archive.store.failures import explain
 
     away, wrong_key = explain("ConnectionRefused"), explain("InvalidAccessKeyId")

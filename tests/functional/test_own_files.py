@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from cloud_archive.cli.ledger_view import look
+from cloud_archive.cli.ledger_view import read_ledger_view
 from cloud_archive.errors import RequestRefused
 from tests.functional.archives import ENVIRON, engine_on, until
 from tests.memory_store import MemoryStore
@@ -49,7 +49,7 @@ def test_own_files_in_the_watched_directory_are_never_archived(tmp_path: Path, l
             with pytest.raises(RequestRefused):
                 engine.upload("logs/archive.log")
         # Who looks without an engine does not know by itself where that one logged to.
-        assert look(root, environ).unarchived_files == 0
+        assert read_ledger_view(root, environ).unarchived_files == 0
     assert sorted(store.bodies()) == ["out/0.bin", "out/1.bin"]
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from cloud_archive.cli.app import main
-from cloud_archive.cli.ledger_view import look
+from cloud_archive.cli.ledger_view import read_ledger_view
 from cloud_archive.errors import RootReplaced, StoreError
 from cloud_archive.ledger.history import existing_ledger
 from cloud_archive.ledger.known_root import KnownRoot
@@ -120,7 +120,7 @@ def test_a_start_over_an_unmounted_directory_is_not_safe_until_it_is_mounted(
     root.rename(away)
     root.mkdir()
     with pytest.raises(RootReplaced):
-        look(root, {**ENVIRON, "CLOUD_ARCHIVE_STATE_DIR": str(state)})
+        read_ledger_view(root, {**ENVIRON, "CLOUD_ARCHIVE_STATE_DIR": str(state)})
     with existing_ledger(state / LEDGER_NAME) as ledger:
         with pytest.raises(RootReplaced):
             _freer(root, store, ledger).run_once()

@@ -12,7 +12,7 @@ import pytest
 
 from cloud_archive.cli.app import main
 from cloud_archive.cli.progress import Progress
-from cloud_archive.cli.upload import _Job
+from cloud_archive.cli.upload import _Upload
 from cloud_archive.files import FileVersion
 from cloud_archive.ledger.ledger import Ledger
 from cloud_archive.maintenance.free import Limits
@@ -74,10 +74,10 @@ def test_the_progress_shows_rate_and_time_left_and_never_zero_of_zero() -> None:
 def test_the_bar_of_an_upload_shows_rate_and_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
     monkeypatch.setattr(time, "monotonic", lambda: now)
-    job, progress = _Job(None, json=False), _Words()
+    run, progress = _Upload(None, json=False), _Words()
     for second in range(7):
         now = 100.0 + second
-        job._draw(progress, second * 1_000_000, 10_000_000)
+        run._draw(progress, second * 1_000_000, 10_000_000)
     assert progress.words[4] == "4 MB of 10 MB"
     assert progress.words[6] == "6 MB of 10 MB, 1 MB/s, about 5 s"
 

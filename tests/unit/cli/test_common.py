@@ -10,7 +10,7 @@ import pytest
 from cloud_archive.cli.arguments import WrongUsage
 from cloud_archive.cli.common import (
     age_seconds,
-    archive_scope,
+    deletable_scope,
     ledger_of,
     ledger_path,
     moment,
@@ -52,8 +52,8 @@ def test_what_is_no_time_is_wrong_usage(text: str) -> None:
 @pytest.mark.parametrize("given", ["a/{Y}", "elsewhere"])
 def test_nothing_outside_the_prefix_may_be_deleted(given: str) -> None:
     with pytest.raises(WrongUsage, match="--prefix"):
-        archive_scope(given, settings("out/{Y}"))
-    assert archive_scope("out/2026", settings("out/{Y}")).is_possible
+        deletable_scope(given, settings("out/{Y}"))
+    assert deletable_scope("out/2026", settings("out/{Y}")).is_possible
 
 
 @pytest.mark.usefixtures("own_state")

@@ -8,16 +8,16 @@ from typing import Any
 
 import pytest
 
-from cloud_archive.maintenance import names
+from cloud_archive.maintenance import host_lookup
 
 
 def test_an_address_resolves_to_itself() -> None:
-    assert names.resolve("127.0.0.1", 80) == "127.0.0.1"
+    assert host_lookup.resolve("127.0.0.1", 80) == "127.0.0.1"
 
 
 def test_a_name_that_does_not_exist_is_the_systems_error() -> None:
     with pytest.raises(socket.gaierror):
-        names.resolve("nowhere.invalid", 80)
+        host_lookup.resolve("nowhere.invalid", 80)
 
 
 def test_a_resolver_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -28,9 +28,9 @@ def test_a_resolver_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) -> N
         raise OSError("too late")
 
     monkeypatch.setattr(socket, "getaddrinfo", hang)
-    monkeypatch.setattr(names, "RESOLVE_SECONDS", 0.05)
+    monkeypatch.setattr(host_lookup, "RESOLVE_SECONDS", 0.05)
     try:
         with pytest.raises(socket.gaierror, match="no answer within"):
-            names.resolve("slow.example", 80)
+            host_lookup.resolve("slow.example", 80)
     finally:
         go_on.set()

@@ -1,4 +1,4 @@
-"""Look up a host's name with a time limit; the system has none that a program can set."""
+"""Resolve a host name with a time limit; the system has none that a program can set."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def resolve(host: str, port: int) -> str:
     """Return the first address of a host.
 
     Raises:
-        OSError: it has none, or the system did not find out in time.
+        OSError: it has none, or there was no answer within `RESOLVE_SECONDS`.
     """
     answers: queue.SimpleQueue[str | OSError] = queue.SimpleQueue()
 
@@ -23,7 +23,7 @@ def resolve(host: str, port: int) -> str:
         except OSError as error:
             answers.put(error)
 
-    # It ends by itself, also long after the limit.
+    # Nothing can stop the thread; it ends when the system answers.
     threading.Thread(target=look_up, name="cloud-archive-resolve", daemon=True).start()
     try:
         answer = answers.get(timeout=RESOLVE_SECONDS)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from cloud_archive.archive.gate import Closed
-from cloud_archive.cli.patience import Refusals
+from cloud_archive.cli.give_up import Refusals
 from cloud_archive.store.failures import explain
 
 DENIED = replace(explain("AccessDenied"), transient=False)
