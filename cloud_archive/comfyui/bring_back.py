@@ -1,7 +1,7 @@
-"""Bring an archived file into ComfyUI's input directory, as an upload through ComfyUI's own page would.
+"""Bring an archived file into ComfyUI's input directory, like an upload through ComfyUI's page.
 
-A file of the same name and bytes is used as it is; one with other bytes is never overwritten. The bytes are compared
-with the archive's SHA-256 before the file gets its name.
+A file that has this name and these bytes already is used; one with other bytes is never overwritten. The bytes are
+compared with the archive's SHA-256 before the file gets its name.
 
 This module is loaded into ComfyUI's process: standard library and aiohttp only.
 """
@@ -27,11 +27,13 @@ from ..text import safe_file_name
 if TYPE_CHECKING:
     from .engine_client import EngineClient
 
-MAX_NUMBER = 100  # of a name that is taken, as ComfyUI counts: "name (1).png"
+MAX_NUMBER = 100  # the last number for a name that is taken; ComfyUI's own form: "name (1).png"
 _PIECE_BYTES = 1024 * 1024
-_STREAM_SECONDS = 65.0  # without a byte from the engine
+_STREAM_SECONDS = 65.0  # how long the engine may send nothing
 _OPEN_FLAGS = getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
-_NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV})
+_LINKS_UNSUPPORTED = frozenset(
+    {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV}
+)
 
 
 async def bring_back(
@@ -41,18 +43,18 @@ async def bring_back(
 
     Args:
         asset: its `name`, `size` and `sha256`, as the engine answered.
-        read: starts giving the file's bytes; not called where the file is there already.
+        read: returns the file's bytes piece by piece; not called if the file is there already.
 
     Raises:
-        RequestRefused: 502, other bytes came than were archived; 409, all numbered names are taken; 507, it can't be
-            written.
+        RequestRefused: 502, the engine sent other bytes than were archived; 409, all numbered names are taken; 507, the
+            file can't be written.
     """
     name, size, digest = safe_file_name(str(asset["name"])), int(asset["size"]), asset.get("sha256")
     try:
         if digest:
-            there = await asyncio.to_thread(_find, directory, name, size, str(digest))
-            if there is not None:
-                return _answer(there)
+            existing = await asyncio.to_thread(_find, directory, name, size, str(digest))
+            if existing is not None:
+                return _answer(existing)
         temporary = directory / f".cloud-archive-{secrets.token_hex(8)}.part"
         try:
             found = await _write(temporary, read())
@@ -70,7 +72,7 @@ async def bring_back(
 
 
 async def content_of(client: EngineClient, path: str) -> AsyncIterator[bytes]:
-    """Give the answer to a call of the engine piece by piece.
+    """Yield the engine's answer to a GET piece by piece.
 
     Raises:
         EngineUnavailable: there is no engine, or it stopped answering.
@@ -92,15 +94,15 @@ def _answer(name: str) -> dict[str, str]:
     return {"name": name, "subfolder": "", "type": "input"}
 
 
-def _names(name: str) -> list[str]:
+def _numbered_names(name: str) -> list[str]:
     stem, ending = os.path.splitext(name)  # noqa: PTH122 - a name, not a path
     return [name, *(f"{stem} ({number}){ending}" for number in range(1, MAX_NUMBER + 1))]
 
 
 def _find(directory: Path, name: str, size: int, digest: str) -> str | None:
-    """Return the numbered name under which these bytes are there already, or None."""
-    for each in _names(name):
-        found = _same(directory / each, size, digest)
+    """Return the name, perhaps with a number, of a file that has these bytes already; None: there is none."""
+    for each in _numbered_names(name):
+        found = _has_bytes(directory / each, size, digest)
         if found is None:
             return None
         if found:
@@ -108,8 +110,8 @@ def _find(directory: Path, name: str, size: int, digest: str) -> str | None:
     return None
 
 
-def _same(path: Path, size: int, digest: str) -> bool | None:
-    """Return whether a file has these bytes; None if it does not exist. Anything but a file counts as other bytes."""
+def _has_bytes(path: Path, size: int, digest: str) -> bool | None:
+    """Return whether a regular file with these bytes is at `path`; None if nothing is there."""
     try:
         handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | _OPEN_FLAGS)
     except FileNotFoundError:
@@ -129,7 +131,7 @@ def _same(path: Path, size: int, digest: str) -> bool | None:
 
 
 async def _write(path: Path, pieces: AsyncIterator[bytes]) -> tuple[int, str]:
-    """Write a new file; returns its size and SHA-256."""
+    """Write a new file, and return its size and SHA-256."""
     size, sha256 = 0, hashlib.sha256()
 
     def write(piece: bytes) -> None:
@@ -145,39 +147,39 @@ async def _write(path: Path, pieces: AsyncIterator[bytes]) -> tuple[int, str]:
 
 
 def _publish(temporary: Path, directory: Path, name: str, size: int, digest: str) -> str:
-    """Give the file the first numbered name that is free or holds the same bytes; returns it."""
-    for each in _names(name):
+    """Give the file the first numbered name that is free or has the same bytes, and return it."""
+    for each in _numbered_names(name):
         target = directory / each
-        for _ in range(2):  # it may vanish between the two calls
-            if _same(target, size, digest):
+        for _ in range(2):  # the file there may vanish between the two checks
+            if _has_bytes(target, size, digest):
                 return each
-            if _named(temporary, target):
+            if _link(temporary, target):
                 return each
-            if _same(target, size, digest) is False:
+            if _has_bytes(target, size, digest) is False:
                 break
     raise RequestRefused(
         409, f"{name} and its {MAX_NUMBER} numbered names are taken in ComfyUI's input directory."
     )
 
 
-def _named(temporary: Path, target: Path) -> bool:
-    """Give a file its name without replacing another one; return whether the name was free."""
+def _link(temporary: Path, target: Path) -> bool:
+    """Give the file its name without replacing another one. Return False if the name is taken."""
     try:
         if os.name == "nt":
-            temporary.rename(target)  # fails there where the name is taken
+            temporary.rename(target)  # on Windows this fails if the name is taken
         else:
             os.link(temporary, target)
     except FileExistsError:
         return False
     except OSError as error:
-        if error.errno not in _NO_LINKS:
+        if error.errno not in _LINKS_UNSUPPORTED:
             raise
-        return _copied(temporary, target)
+        return _copy(temporary, target)
     return True
 
 
-def _copied(temporary: Path, target: Path) -> bool:
-    """Do the same on a filesystem without hard links."""
+def _copy(temporary: Path, target: Path) -> bool:
+    """Do the same as `_link` on a filesystem without hard links."""
     try:
         handle = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _OPEN_FLAGS, 0o644)
     except FileExistsError:

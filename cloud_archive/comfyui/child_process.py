@@ -1,7 +1,7 @@
-"""One life of the engine process, seen from the process that started it.
+"""Start the engine process and follow it to its end.
 
-A separate thread starts the child, sends its orders, reads its answer and waits for its end. So the event loop
-never waits for the child, and no zombie process remains.
+A thread of its own starts the child, sends its orders, reads its answer and waits for its end. So the event loop never
+waits for the child, and no zombie process remains.
 
 This module is loaded into ComfyUI's process: standard library only.
 """
@@ -26,21 +26,21 @@ from ..redaction import redact, secret_values
 _MAX_ANSWER_BYTES = 64 * 1024
 _TAIL_BYTES = 16 * 1024
 _MAX_CAUSE_CHARACTERS = 400
-_LOG_SAYS = " See engine.log in the state directory."
+_SEE_LOG = " See engine.log in the state directory."
 
 
 def engine_command() -> list[str]:
-    """Return the command line of an engine: this interpreter with its own flags, and the package's path.
+    """Return the command line of an engine: this interpreter with its flags, and the package by its path.
 
-    The package is named by its path, not by `-m`: an embedded Python ignores PYTHONPATH and the current directory,
-    and the plugin's folder may have any name.
+    Not by `-m`, because an embedded Python ignores PYTHONPATH and the current directory, and the plugin's folder may
+    have any name.
     """
     interpreter = sys.executable or getattr(sys, "_base_executable", "")
     return [interpreter, *interpreter_flags(), str(Path(__file__).parents[1] / "__main__.py"), "engine"]
 
 
 def interpreter_flags() -> list[str]:
-    """Return the flags that decide where this interpreter finds its packages, for a child."""
+    """Return this interpreter's flags that a child needs to find the same packages."""
     flags = []
     if sys.flags.isolated:
         flags.append("-I")
@@ -54,16 +54,16 @@ def interpreter_flags() -> list[str]:
 
 
 class EngineProcess:
-    """One engine, from its start to its end.
+    """One engine process, from its start to its end.
 
     Args:
         command: the command line.
-        orders: the one JSON object that goes to its standard input, which then stays open for as long as
-            this process wants the engine; the token travels there and nowhere else.
+        orders: the JSON object that is written to its standard input, which then stays open until `release`. The
+            token is sent there and nowhere else.
         on_ready: called with the engine's answer (`{"port", "pid", "version"}`).
-        on_end: called once with the cause, a sentence; after it the process is gone and reaped.
+        on_end: called once, with the cause as a sentence, after the process has ended and was reaped.
 
-    Both are called in the thread of this life.
+    Both callbacks run in this object's thread.
     """
 
     def __init__(
@@ -81,47 +81,47 @@ class EngineProcess:
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._released = False
-        self._killed_because = ""
+        self._kill_cause = ""
         self._thread = threading.Thread(target=self._run, name="cloud-archive-engine", daemon=True)
 
     def start(self) -> None:
-        """Begin; returns at once."""
+        """Start the thread, which starts the process; returns at once."""
         self._thread.start()
 
     @property
     def pid(self) -> int | None:
-        """The process id, once there is one."""
+        """The process id; None before the process was started."""
         process = self._process
         return process.pid if process is not None else None
 
     def release(self) -> None:
-        """Close the engine's standard input: it finishes what is pending and ends by itself."""
+        """Close the engine's standard input, so that it finishes what is pending and ends by itself."""
         with self._lock:
             self._released = True
             self._close_input()
 
-    def kill(self, because: str) -> None:
-        """End it at once; `because` becomes the cause of its end."""
+    def kill(self, cause: str) -> None:
+        """Kill the process; `on_end` gets this cause."""
         with self._lock:
             process = self._process
             if process is not None and process.poll() is None:
-                self._killed_because = because
+                self._kill_cause = cause
                 process.kill()
 
     def join(self, timeout_seconds: float) -> bool:
-        """Wait for the end; False where it has not come. For tests and for callers that may block."""
+        """Wait for the end; return False if it has not come in time. For callers that may block."""
         self._thread.join(timeout_seconds)
         return not self._thread.is_alive()
 
     def _run(self) -> None:
         try:
-            with _error_output() as output:
-                cause = self._live(output)
+            with _open_error_output() as output:
+                cause = self._run_process(output)
         except (OSError, ValueError, subprocess.SubprocessError) as error:
             cause = f"The engine can't be started: {getattr(error, 'strerror', None) or error}."
         self._on_end(cause)
 
-    def _live(self, output: IO[bytes]) -> str:
+    def _run_process(self, output: IO[bytes]) -> str:
         process = _spawn(self._command, output)
         with self._lock:
             self._process = process
@@ -130,7 +130,7 @@ class EngineProcess:
         assert process.stdout is not None
         ready = False
         try:
-            self._hand_over_orders(process)
+            self._send_orders(process)
             line = process.stdout.readline(_MAX_ANSWER_BYTES)
             answer = _parse_ready(line)
             ready = answer is not None
@@ -139,18 +139,18 @@ class EngineProcess:
             elif line:
                 self.kill("The engine answered something unexpected at start.")
             while process.stdout.read(_MAX_ANSWER_BYTES):
-                pass  # no further output is expected, but a stray print must not block the engine
+                pass  # the engine prints nothing more; but if something does, a full pipe must not block it
             process.wait()
         finally:
             with self._lock:
                 self._close_input()
             process.stdout.close()
-        return self._killed_because or _cause_of_end(process.returncode, output, ready)
+        return self._kill_cause or _cause_of_end(process.returncode, output, ready)
 
-    def _hand_over_orders(self, process: subprocess.Popen[bytes]) -> None:
+    def _send_orders(self, process: subprocess.Popen[bytes]) -> None:
         assert process.stdin is not None
         line = memoryview(json.dumps(self._orders).encode() + b"\n")
-        with contextlib.suppress(OSError, ValueError):  # it ended at once, or was released meanwhile
+        with contextlib.suppress(OSError, ValueError):  # the process has ended, or was released meanwhile
             while line:
                 line = line[process.stdin.write(line) :]
 
@@ -160,8 +160,8 @@ class EngineProcess:
                 self._process.stdin.close()
 
 
-def _error_output() -> IO[bytes]:
-    """Open a file for the engine's standard error: a pipe would block it, or break it after our end."""
+def _open_error_output() -> IO[bytes]:
+    """Open a file for the engine's standard error. A full pipe would block the engine; a closed one would break it."""
     try:
         return tempfile.TemporaryFile(mode="a+b", prefix="cloud-archive-engine-")
     except OSError:  # no place for temporary files
@@ -173,13 +173,13 @@ def _spawn(command: Sequence[str], output: IO[bytes]) -> subprocess.Popen[bytes]
     if sys.platform == "win32":
         platform["creationflags"] = subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.CREATE_NO_WINDOW
     else:
-        platform["start_new_session"] = True  # Ctrl-C in ComfyUI's terminal is not for the engine
+        platform["start_new_session"] = True  # Ctrl-C in ComfyUI's terminal must not reach the engine
     return subprocess.Popen(
         command,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=output,
-        bufsize=0,  # no buffer locks, which a daemon thread could hold while the interpreter ends
+        bufsize=0,  # no buffers, whose locks a daemon thread could hold while the interpreter ends
         **platform,
     )
 
@@ -196,19 +196,19 @@ def _parse_ready(line: bytes) -> Mapping[str, Any] | None:
 
 def _cause_of_end(returncode: int, output: IO[bytes], ready: bool) -> str:
     when = "The engine ended" if ready else "The engine ended at start"
-    last_line = "" if ready else _last_line(output)  # once it is ready its standard error goes to its log
+    last_line = "" if ready else _last_line(output)  # once the engine is ready, it writes errors to its log
     if last_line:
         return f"{when}: {last_line}"
     if returncode < 0:
         with contextlib.suppress(ValueError):
             name = signal.Signals(-returncode).name
             hint = " (perhaps this machine ran out of memory)" if name == "SIGKILL" else ""
-            return f"{when}: by signal {name}{hint}.{_LOG_SAYS if ready else ''}"
-    return f"{when} with exit status {returncode}.{_LOG_SAYS if ready else ''}"
+            return f"{when}: by signal {name}{hint}.{_SEE_LOG if ready else ''}"
+    return f"{when} with exit status {returncode}.{_SEE_LOG if ready else ''}"
 
 
 def _last_line(output: IO[bytes]) -> str:
-    """Return the last line of its standard error, without the exception's class and without secrets."""
+    """Return the last line of the engine's standard error, without the exception's class and without secrets."""
     try:
         size = output.seek(0, os.SEEK_END)
         output.seek(max(0, size - _TAIL_BYTES))

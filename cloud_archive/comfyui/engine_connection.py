@@ -1,4 +1,4 @@
-"""One engine process as the client's event loop sees it: its port, its token, its end.
+"""One engine process, for use in the client's event loop: its port, its token, its end.
 
 This module is loaded into ComfyUI's process: standard library only.
 """
@@ -14,11 +14,11 @@ from typing import Any
 
 from .child_process import EngineProcess
 
-ORPHAN_SECONDS = 600.0  # how long an engine continues to upload once this process is gone
+ORPHAN_SECONDS = 600.0  # how long an engine continues to upload after this process has ended
 
 
 class EngineConnection:
-    """One engine process, used from the event loop. Make it in the running loop.
+    """One engine process, used in the event loop. Create it in the running loop.
 
     Args:
         command: the engine's command line.
@@ -30,8 +30,8 @@ class EngineConnection:
         token: what calls are signed with.
         misses: health checks in a row without an answer.
         heard_at: when it last answered or sent an event, in the loop's time.
-        silent: no event has come for too long.
-        ended: gets the cause, a sentence, when the process has ended.
+        silent: whether no event has come for `Timing.silence`.
+        ended: done when the process has ended; its result is the cause, a sentence.
     """
 
     def __init__(self, command: Sequence[str], root: Path, state_base: Path | None) -> None:
@@ -52,13 +52,13 @@ class EngineConnection:
         self.process = EngineProcess(command, orders, on_ready=self._report_ready, on_end=self._report_end)
 
     async def started(self, timeout_seconds: float) -> None:
-        """Start it, and wait until it is ready or has ended; `port` is 0 in the second case."""
+        """Start the process, and wait until it is ready. `port` stays 0 if it ended or was killed as too slow."""
         try:
             self.process.start()
         except RuntimeError as error:  # no more threads
             self._set(self.ended, f"The engine can't be started: {error}.")
-        signs: list[asyncio.Future[Any]] = [self._ready, self.ended]
-        await asyncio.wait(signs, timeout=timeout_seconds, return_when=asyncio.FIRST_COMPLETED)
+        outcomes: list[asyncio.Future[Any]] = [self._ready, self.ended]
+        await asyncio.wait(outcomes, timeout=timeout_seconds, return_when=asyncio.FIRST_COMPLETED)
         if self._ready.done():
             self.port = self._ready.result()
         elif not self.ended.done():

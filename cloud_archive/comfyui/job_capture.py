@@ -1,14 +1,14 @@
-"""Pass on ComfyUI's jobs: which are queued and running, and of each finished one what it wrote.
+"""Pass ComfyUI's jobs on to the engine: which are queued and running, and what each finished one wrote.
 
 ComfyUI keeps finished prompts in the history of its `PromptQueue`, also those of clients without a websocket and with
-`--disable-metadata`. One daemon thread reads queue and history after each event of the engine, which comes at least
-every few seconds, when a prompt arrives, and four times a second while one is queued or running; it posts what is
-new to the engine over loopback. ComfyUI is not patched, and its event loop only wakes the thread.
+`--disable-metadata`. One daemon thread reads queue and history and posts what is new to the engine over loopback. It
+reads after each event of the engine (at least every few seconds), when a prompt arrives, and four times a second while
+one is queued or running. ComfyUI is not patched, and its event loop only wakes the thread.
 
-A `CacheProvider` would also announce the end of a prompt, but with one registered ComfyUI serializes and hashes the
-ancestors of every node: 26 s more for a chain of 100 nodes that takes half a second without (0.33.0).
+A `CacheProvider` would also announce the end of a prompt. But once one is registered, ComfyUI serializes and hashes the
+ancestors of every node: a chain of 100 nodes takes 26 s more than the half second without (0.33.0).
 
-Graphs may hold secrets: they go to our own engine only, and are never logged.
+Graphs may hold secrets, so they are sent to our own engine only and never logged.
 
 This module is loaded into ComfyUI's process: standard library and aiohttp only.
 """
@@ -31,25 +31,26 @@ from .job_description import describe_job
 
 _log = logging.getLogger("cloud_archive.job_capture")
 
-MAX_UNSENT_BYTES = (
-    16 * 1024 * 1024
-)  # jobs held for an engine that does not answer; the rest stays in the history
+MAX_UNSENT_BYTES = 16 * 1024 * 1024  # of jobs that wait for the engine; the rest stays in the history
 MAX_JOB_BYTES = 8 * 1024 * 1024  # a larger job is passed on without its graphs
 _BATCH_BYTES = 1024 * 1024
 _BATCH_JOBS = 100
 _REMEMBERED_JOBS = 20_000  # twice what ComfyUI keeps
-_FIRST_READ = 64  # entries of the history; more are read where all of these are new
+_FIRST_READ = 64  # entries of the history; if all are new, more are read
 _POST_SECONDS = 30.0
 _FIRST_BACKOFF = 1.0
 _LONGEST_BACKOFF = 60.0
 _PAUSE_SECONDS = 0.25  # between two reads of the queue
-_EXPECT_SECONDS = 5.0  # until a prompt that arrived is in the queue
+_EXPECT_SECONDS = 5.0  # how long it may take until a prompt that arrived is in the queue
 _MAX_QUEUED = 1000
-_PAUSE_BETWEEN_JOBS = 0.01  # so that a long history does not compete with what ComfyUI computes
-_NODE_DEPTH = 2  # a job's prompt: one node
-_DEEPER = {"workflow": 1, "definitions": 3}  # nodes: one node, and subgraphs: one subgraph: nodes: one node
-_LOCKED_CHARACTERS = 16 * 1024  # encoded in less than half a millisecond
-_REFUSED = (400, 413, 415)  # the same job would be refused again
+_PAUSE_BETWEEN_JOBS = 0.01  # so that reading a long history does not slow ComfyUI down
+_NODE_DEPTH = 2  # of a node in a job: prompt, node
+_DEEPER = {
+    "workflow": 1,
+    "definitions": 3,
+}  # workflow, nodes, node; definitions, subgraphs, subgraph, nodes, node
+_LOCKED_CHARACTERS = 16 * 1024  # they are encoded in less than half a millisecond
+_REFUSED = (400, 413, 415)  # the engine would refuse the same job again
 
 _to_json = json.JSONEncoder(separators=(",", ":")).encode
 EngineAddress = Callable[[], "tuple[int, str] | None"]
@@ -57,16 +58,16 @@ _Queue = tuple[tuple[str, ...], tuple[str, ...]]  # ids of running and of queued
 
 
 class JobCapture:
-    """Posts each finished job of one ComfyUI to the engine, once, in the order in which they finished.
+    """Post each finished job of one ComfyUI to the engine: once, in the order in which they finished.
 
     Args:
         prompt_queue: ComfyUI's `PromptQueue`.
         engine_address: returns port and token of the engine, None while there is no engine; called in the thread.
-        pause_seconds: the shortest time between two looks.
+        pause_seconds: the shortest time between two reads of queue and history.
 
     Attributes:
-        unsent_bytes: how much waits for the engine.
-        failures: calls in a row that the engine did not take.
+        unsent_bytes: the size of the jobs that wait for the engine.
+        failures: how many calls in a row have failed.
     """
 
     def __init__(
@@ -92,8 +93,10 @@ class JobCapture:
         self._warned = False
         self._expects_until = 0.0
         self._queue: _Queue = ((), ())
-        self._told: tuple[tuple[int, str], _Queue] | None = None  # the engine, and the queue that it was told
-        self._looked = threading.Condition()
+        self._posted_queue: tuple[tuple[int, str], _Queue] | None = (
+            None  # the engine, and the last queue it took
+        )
+        self._pass_done = threading.Condition()
         self._thread = threading.Thread(target=self._run, name="cloud-archive-jobs", daemon=True)
 
     def start(self) -> None:
@@ -101,32 +104,32 @@ class JobCapture:
         self._thread.start()
 
     def wake(self, *, at_once: bool = False) -> None:
-        """Look for finished jobs soon. Cheap enough for an event loop.
+        """Read queue and history soon. Cheap enough for an event loop.
 
         Args:
-            at_once: ask an engine again that failed lately, since its state has changed.
+            at_once: end the backoff of an engine that failed, because its state has changed.
         """
         if at_once:
             self._retry_at = 0.0
         self._wake.set()
 
     def expect(self) -> None:
-        """Look soon and often, since a prompt arrives. Cheap enough for an event loop."""
+        """Read queue and history soon and often, because a prompt arrives. Cheap enough for an event loop."""
         self._expects_until = time.monotonic() + _EXPECT_SECONDS
         self._wake.set()
 
     def pass_on(self, prompt_id: str, timeout_seconds: float) -> str:
-        """Wait until the engine knows where this prompt is now. Blocks.
+        """Return where this prompt is, after the engine knows it too or the time is up. Blocks.
 
         Returns:
-            `queued`, `running` or `finished`; an empty text where ComfyUI does not have it.
+            `queued`, `running` or `finished`; an empty text if ComfyUI does not know the prompt.
         """
         place = self._place_of(prompt_id)
-        if not self._is_told(prompt_id, place):
+        if not self._is_passed_on(prompt_id, place):
             self.expect()
-            with self._looked:
-                self._looked.wait_for(
-                    lambda: self._stopping.is_set() or self._is_told(prompt_id, place), timeout_seconds
+            with self._pass_done:
+                self._pass_done.wait_for(
+                    lambda: self._stopping.is_set() or self._is_passed_on(prompt_id, place), timeout_seconds
                 )
         return place
 
@@ -136,22 +139,22 @@ class JobCapture:
             return "running"
         if prompt_id in queued:
             return "queued"
-        # Without a copy of its graph.
+        # With `map_function` ComfyUI copies no graph.
         found = self._prompt_queue.get_history(prompt_id=prompt_id, map_function=lambda entry: None)
         return "finished" if prompt_id in found else ""
 
-    def _is_told(self, prompt_id: str, place: str) -> bool:
-        """Return whether the engine knows that the prompt is there, or further."""
+    def _is_passed_on(self, prompt_id: str, place: str) -> bool:
+        """Return whether the engine knows that the prompt has come as far as `place`."""
         if not place or prompt_id in self._passed_on:
             return True
-        told = self._told
-        if place == "finished" or told is None or told[0] != self._engine_address():
+        posted = self._posted_queue
+        if place == "finished" or posted is None or posted[0] != self._engine_address():
             return False
-        running, queued = told[1]
+        running, queued = posted[1]
         return prompt_id in running or (place == "queued" and prompt_id in queued)
 
     def stop(self, timeout_seconds: float) -> None:
-        """Pass on what is new once more, for at most `timeout_seconds`, and end the thread."""
+        """Pass on what is new once more, and end the thread. Wait at most `timeout_seconds`."""
         self._stopping.set()
         self._wake.set()
         if self._thread.is_alive():
@@ -165,7 +168,7 @@ class JobCapture:
             self._wake.clear()
             ending = self._stopping.is_set()
             try:
-                self._look()
+                self._pass_on_news()
             except Exception as error:  # its text could quote a graph
                 if not self._warned:
                     self._warned = True
@@ -173,15 +176,15 @@ class JobCapture:
                         "Cloud Archive can't read this ComfyUI's history (%s): the catalog has only what files say.",
                         type(error).__name__,
                     )
-            with self._looked:
-                self._looked.notify_all()
+            with self._pass_done:
+                self._pass_done.notify_all()
             self._stopping.wait(self._pause_seconds)
 
     def _is_busy(self) -> bool:
         return any(self._queue) or time.monotonic() < self._expects_until
 
-    def _look(self) -> None:
-        """Pass on what is new. The queue is read first: what leaves it meanwhile is in the history."""
+    def _pass_on_news(self) -> None:
+        """Post what is new. The queue is read first, so that a job that leaves it meanwhile is in the history."""
         self._queue = queue_of(self._prompt_queue)
         while self._read_history() and self._post():
             pass
@@ -189,20 +192,20 @@ class JobCapture:
             self._post_queue()
 
     def _post_queue(self) -> None:
-        """Tell the engine what is queued and running, where it does not know; all finished jobs were posted."""
+        """Post which prompts are queued and running, if that has changed. All finished jobs were posted before."""
         address = self._engine_address()
-        if address is None or (address, self._queue) == self._told or self._is_left_alone(address):
+        if address is None or (address, self._queue) == self._posted_queue or self._is_backing_off(address):
             return
         running, queued = self._queue
         queue = {"process": self._process, "running": running, "queued": queued[:_MAX_QUEUED]}
         status, _ = _call(address, b'{"jobs": [], "queue": ' + json.dumps(queue).encode() + b"}")
         if status == 200:
-            self._told = (address, self._queue)
+            self._posted_queue = (address, self._queue)
         else:
             self._back_off(address)
 
     def _read_history(self) -> bool:
-        """Encode new jobs, as many as may wait; True where any waits to be posted."""
+        """Encode new jobs, up to `MAX_UNSENT_BYTES`. Return whether any waits to be posted."""
         for job_id, entry in self._new_entries():
             if self.unsent_bytes >= MAX_UNSENT_BYTES:
                 break
@@ -215,7 +218,7 @@ class JobCapture:
     def _new_entries(self) -> list[tuple[str, Any]]:
         """Return the entries that were not read before, oldest first.
 
-        With `max_items` ComfyUI hands out its own objects, without copying a graph; nobody changes them.
+        With `max_items` ComfyUI returns its own objects and copies no graph; nothing changes them.
         """
         count = _FIRST_READ
         while True:
@@ -228,12 +231,12 @@ class JobCapture:
         return job_id in self._passed_on or job_id in self._unsent
 
     def _post(self) -> bool:
-        """Post all that waits; False where the engine does not take it now."""
+        """Post every job that waits. Return False if the engine does not take them now."""
         while self._unsent:
             address = self._engine_address()
             if address is None:
                 return False
-            if self._is_left_alone(address):
+            if self._is_backing_off(address):
                 return False
             batch = list(self._next_batch())
             body = b'{"jobs": [' + b",".join(self._unsent[job_id] for job_id in batch) + b"]}"
@@ -242,7 +245,7 @@ class JobCapture:
                 self.failures = 0
                 self._forget(batch)
             elif status in _REFUSED and len(batch) > 1:
-                self._batch_jobs = 1  # so that only the bad one is left out
+                self._batch_jobs = 1  # then only the refused job is left out
             elif status in _REFUSED:
                 reason = answer.get("message") if isinstance(answer, Mapping) else None
                 _log.warning("The catalog refused job %s: %s", batch[0], reason)
@@ -268,11 +271,11 @@ class JobCapture:
         while len(self._passed_on) > _REMEMBERED_JOBS:
             self._passed_on.popitem(last=False)
 
-    def _is_left_alone(self, address: tuple[int, str]) -> bool:
+    def _is_backing_off(self, address: tuple[int, str]) -> bool:
         return address == self._failed_address and time.monotonic() < self._retry_at
 
     def _back_off(self, address: tuple[int, str]) -> None:
-        """Leave this engine alone for 1, 2, 4 … 60 s; another one, started after it, is asked at once."""
+        """Call this engine again after 1, 2, 4 … 60 s. A new engine has another address and is called at once."""
         self.failures = self.failures + 1 if address == self._failed_address else 1
         self._failed_address = address
         self._retry_at = time.monotonic() + min(
@@ -281,7 +284,7 @@ class JobCapture:
 
 
 def _call(address: tuple[int, str], body: bytes) -> tuple[int, Any]:
-    """Post to the engine. Return status and answer; 0: it does not answer."""
+    """Post to the engine, and return the HTTP status and the answer; status 0: the engine does not answer."""
     try:
         return call_engine(*address, "POST", JOBS_PATH, body, _POST_SECONDS)
     except (OSError, http.client.HTTPException):
@@ -289,7 +292,7 @@ def _call(address: tuple[int, str], body: bytes) -> tuple[int, Any]:
 
 
 def queue_of(prompt_queue: Any) -> _Queue:
-    """Return the ids of the running and of the queued prompts, without copying a graph; else nothing."""
+    """Return the ids of the running and of the queued prompts; none if this ComfyUI can't list them without copies."""
     read = getattr(prompt_queue, "get_current_queue_volatile", None)
     if read is None:
         return (), ()
@@ -302,10 +305,10 @@ def _ids_of(items: Any) -> tuple[str, ...]:
 
 
 def encode_job(job_id: str, entry: Any) -> bytes:
-    """Return one job of the history as the JSON that the engine takes.
+    """Return one entry of the history as the JSON that the engine takes.
 
-    What ComfyUI does not say, or says in another shape than we know, is left empty. Graphs that make the job larger
-    than `MAX_JOB_BYTES`, or that are not JSON, are left out.
+    A field that is missing or has an unknown shape stays empty. Graphs that make the job larger than `MAX_JOB_BYTES`,
+    or that are not JSON, are left out.
     """
     job = describe_job(job_id, entry)
     for left_out in ((), ("workflow",), ("prompt", "options")):
@@ -322,8 +325,8 @@ def encode_job(job_id: str, entry: Any) -> bytes:
 def _encode(job: Mapping[str, Any]) -> bytes:
     """Return `job` as JSON, and let other threads run meanwhile.
 
-    `json.dumps` holds the interpreter's lock until it is done: 3 ms for a workflow of 300 nodes, in which ComfyUI's
-    event loop stands still.
+    `json.dumps` holds the interpreter's lock until it is done: a workflow of 300 nodes stops ComfyUI's event loop for
+    3 ms.
     """
     pieces: list[str] = []
     characters = 0
@@ -337,7 +340,7 @@ def _encode(job: Mapping[str, Any]) -> bytes:
 
 
 def encode_in_pieces(value: Any, depth: int = _NODE_DEPTH) -> Iterator[str]:
-    """Yield the JSON of `value` in pieces, each of one value `depth` levels below; in a job that is one node."""
+    """Yield the JSON of `value` in pieces: each holds one value `depth` levels below, which in a job is one node."""
     if depth and isinstance(value, dict) and all(isinstance(name, str) for name in value):
         yield "{"
         for number, (name, member) in enumerate(value.items()):

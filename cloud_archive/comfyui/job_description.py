@@ -1,4 +1,4 @@
-"""One finished prompt of ComfyUI's history in the shape that the engine takes.
+"""Describe a prompt of ComfyUI's history in the shape that the engine takes.
 
 This module is loaded into ComfyUI's process: standard library only.
 """
@@ -12,7 +12,7 @@ from typing import Any
 
 from ..redaction import redact, secret_values
 
-_MAX_ERROR = 1000
+_MAX_ERROR_CHARACTERS = 1000
 _END_MESSAGES = {
     "execution_success": "success",
     "execution_error": "error",
@@ -23,8 +23,8 @@ _END_MESSAGES = {
 def describe_job(job_id: str, entry: Any) -> dict[str, Any]:
     """Return one entry of the history in the shape that the engine takes.
 
-    Of the prompt's `extra_data`, which may hold tokens of the user, only the client, the workflow and our own options
-    are read.
+    The prompt's `extra_data` may hold the user's tokens: only the client's id, the workflow and our own options are
+    read.
     """
     entry = _mapping(entry)
     queued = entry.get("prompt")
@@ -65,7 +65,7 @@ def _error(message: Mapping[str, Any]) -> str | None:
         return None
     where = f"{node_type} (node {node}): " if node_type else ""
     what = said if isinstance(said, str) and said.strip() else kind
-    return redact(f"{where}{what}".strip(), secret_values(os.environ))[:_MAX_ERROR]
+    return redact(f"{where}{what}".strip(), secret_values(os.environ))[:_MAX_ERROR_CHARACTERS]
 
 
 def _outputs(
@@ -77,8 +77,9 @@ def _outputs(
 ) -> Iterator[dict[str, str]]:
     """Yield the files that this job wrote, each with the node of the graph that wrote it.
 
-    The history also lists what nodes wrote in an earlier job, where this one took their results from the cache; the
-    files belong to that job. `cached` yields those.
+    Args:
+        cached: yield the files that an earlier job wrote instead, whose results this job took from ComfyUI's cache; the
+            history lists them too.
     """
     skipped = messages.get("execution_cached", {}).get("nodes")
     from_cache = {str(node) for node in skipped} if isinstance(skipped, (list, tuple, set)) else set()
@@ -98,7 +99,7 @@ def _outputs(
 
 
 def _node_of_graph(node: str, graph: Mapping[str, Any], meta: Mapping[str, Any]) -> str:
-    """Return the node of the graph that stands for `node`, which may come from a node that expanded itself."""
+    """Return the node of the graph that `node` belongs to: a node may expand into others that are not in it."""
     real = meta.get("real_node_id")
     return real if node not in graph and isinstance(real, str) else node
 
@@ -115,5 +116,5 @@ def _mapping(value: Any) -> Mapping[str, Any]:
 
 
 def unfinished_job(prompt_id: str, place: str) -> dict[str, Any]:
-    """Return the answer about a queued or running job that the engine could not be told of yet."""
+    """Return the answer about a queued or running job that the engine does not know yet."""
     return {"job_id": prompt_id, "state": "running", "status": place, "files": [], "errors": []}

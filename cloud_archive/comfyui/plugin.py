@@ -1,8 +1,8 @@
-"""The adapter to ComfyUI: its routes, its directories, its websocket, its log. Nothing else of ours knows it.
+"""The adapter to ComfyUI: its routes, its directories, its websocket. No other module of ours knows ComfyUI's.
 
-`install` is called while ComfyUI loads its plugins. It registers the routes, and leaves the rest to the start
-of ComfyUI's web application: only then are the directories final, and only then does the engine start.
-A failure here is one sentence in the log; ComfyUI starts all the same.
+`install` is called while ComfyUI loads its plugins, and registers the routes. The engine starts with ComfyUI's web
+application, because the directories are final only then. A failure here is one line in the log, and never keeps ComfyUI
+from starting.
 
 This module is loaded into ComfyUI's process: standard library and aiohttp only.
 """
@@ -13,7 +13,6 @@ import asyncio
 import atexit
 import contextlib
 import logging
-from collections import OrderedDict
 from collections.abc import Coroutine, Mapping
 from functools import partial
 from pathlib import Path
@@ -28,27 +27,26 @@ from ..api.routes import (
     Arguments,
     Handler,
     Route,
+    abort_answer,
     bare_status,
     protect,
     refusal,
 )
 from ..errors import EngineUnavailable
-from ..text import count_noun, format_bytes
+from .announcements import Announcements, farewell
 from .bring_back import bring_back, content_of
 from .engine_client import EngineAnswer, EngineClient
-from .engine_connection import ORPHAN_SECONDS
 from .job_capture import JobCapture
 from .job_description import unfinished_job
 
 _log = logging.getLogger("cloud_archive")
 
-_REMEMBERED_SENTENCES = 500
-_MARGIN_SECONDS = 5.0  # beyond the time that the engine gives itself for an answer
-_ABANDONED_SECONDS = 1.0  # between two looks whether a client still waits
-JOBS_SECONDS = 1.0  # how long the end of ComfyUI waits until the engine has the last finished jobs
-ASK_SECONDS = 2.0  # how long the end of ComfyUI waits for what the engine says of unarchived files
+_MARGIN_SECONDS = 5.0  # how much longer we wait than the engine gives itself for an answer
+_CLIENT_CHECK_SECONDS = 1.0  # between two checks whether the client still waits
+JOBS_SECONDS = 1.0  # at ComfyUI's end: how long to wait until the engine has the last finished jobs
+ASK_SECONDS = 2.0  # at ComfyUI's end: how long to wait for the engine's last status
 PASS_ON_SECONDS = 2.0  # how long a call about a job waits until the engine has what ComfyUI knows of it
-_AGAIN_SECONDS = 0.5  # until an engine that did not answer about a job is asked again
+_AGAIN_SECONDS = 0.5  # the pause before the engine is asked about a job again
 _PATH_ARGUMENTS = ("id", "prompt_id")
 _TAKES_NO_JOBS = ("starting", "standby", "unavailable")
 _PIECE_BYTES = 256 * 1024
@@ -61,14 +59,10 @@ _PASSED_HEADERS = (
     "Content-Security-Policy",
     "Accept-Ranges",
 )
-_NOT_CONFIGURED = (
-    "Cloud Archive is not configured: set S3_BUCKET, S3_ACCESS_KEY_ID and S3_SECRET_ACCESS_KEY (and "
-    "S3_ENDPOINT_URL for any store but AWS) in ComfyUI's environment, then start it again."
-)
 
 
 def install() -> None:
-    """Hook Cloud Archive into the ComfyUI of this process. Never raises."""
+    """Connect Cloud Archive to the ComfyUI of this process. Never raises."""
     try:
         from server import PromptServer
 
@@ -78,7 +72,7 @@ def install() -> None:
 
 
 class Plugin:
-    """Cloud Archive in one ComfyUI: between its PromptServer and the engine's client."""
+    """Connects one ComfyUI's PromptServer to the engine's client."""
 
     def __init__(self, prompt_server: Any, client: EngineClient | None = None) -> None:
         self._prompt_server = prompt_server
@@ -86,13 +80,13 @@ class Plugin:
         self._why_no_client = "ComfyUI has not started yet."
         self._jobs: JobCapture | None = None
         self._announcements = Announcements()
-        self._status: Mapping[str, Any] = bare_status("starting")  # the last one that was heard
+        self._status: Mapping[str, Any] = bare_status("starting")  # the last one
 
     def install(self) -> None:
-        """Register the routes, and see to it that the engine starts and ends with ComfyUI."""
+        """Register the routes, and let the engine start and end with ComfyUI."""
         table = self._prompt_server.routes
         if any(getattr(route, "path", None) == ROUTES[0].path for route in table):
-            # aiohttp refuses a second handler for a path only when ComfyUI starts, and that would end it.
+            # With a second handler for a path aiohttp would let ComfyUI's start fail.
             _log.warning("Cloud Archive is installed twice under custom_nodes: the second copy stays off.")
             return
         for route in ROUTES:
@@ -100,7 +94,7 @@ class Plugin:
         application = getattr(self._prompt_server, "app", None)
         try:
             application.on_startup.append(self._on_startup)  # type: ignore[union-attr]
-        except (AttributeError, RuntimeError):  # a ComfyUI that builds its application otherwise
+        except (AttributeError, RuntimeError):  # a ComfyUI without such an application
             self._prompt_server.loop.call_soon_threadsafe(self.start)
         else:
             with contextlib.suppress(AttributeError, RuntimeError):
@@ -128,7 +122,7 @@ class Plugin:
         if hasattr(prompt_queue, "get_history") and self._jobs is None:
             self._jobs = JobCapture(prompt_queue, lambda: client.address)
             self._jobs.start()
-            with contextlib.suppress(AttributeError):  # a ComfyUI without such handlers
+            with contextlib.suppress(AttributeError):  # an older ComfyUI
                 self._prompt_server.add_on_prompt_handler(self._on_prompt)
 
     def _on_prompt(self, prompt: Any) -> Any:
@@ -138,12 +132,12 @@ class Plugin:
 
     def _on_status(self, status: dict[str, Any]) -> None:
         before, self._status = self._status.get("state"), status
-        # Settings are read once: an engine that isn't configured will never keep a job.
+        # An engine that isn't configured takes no job before ComfyUI's next start.
         if self._jobs is not None and status.get("state") != "not_configured":
-            # An engine that starts or stands by takes no job: as soon as it archives, it is asked again.
+            # An engine that starts or stands by takes no job, so it is asked again as soon as it archives.
             self._jobs.wake(at_once=before in _TAKES_NO_JOBS and status.get("state") not in _TAKES_NO_JOBS)
-        self._announcements.hear(status)
-        # ComfyUI encodes it later; this object is never changed after it was decoded.
+        self._announcements.log_news(status)
+        # ComfyUI encodes it later, so nothing may change this object.
         self._prompt_server.send_sync(STATUS_EVENT, status)
 
     def _forwarder(self, route: Route) -> Handler:
@@ -174,7 +168,7 @@ class Plugin:
                     + asked.get("timeout_seconds", 0.0)
                     + _MARGIN_SECONDS,
                 )
-                return _passed(await _unless_abandoned(request, call))
+                return _as_response(await _until_client_leaves(request, call))
             except EngineUnavailable as error:
                 return self._unavailable(route, str(error))
 
@@ -183,21 +177,24 @@ class Plugin:
     async def _job(
         self, client: EngineClient, request: web.Request, route: Route, path: str, arguments: Arguments
     ) -> web.StreamResponse:
-        """Ask about a job; while there is time to wait, also beyond an engine that ends and starts again."""
+        """Ask the engine about a job; while there is time to wait, ask again if the engine ends and is restarted."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + arguments["wait"]
         while True:
             left = max(0.0, deadline - loop.time())
-            # A call that does not wait must find a prompt known that was just queued, or has just ended. The others
-            # hold no thread for that: the engine waits a moment for a job that it does not know yet.
+            # Only the last question waits until the engine knows a prompt that was just queued or has just ended;
+            # for the earlier ones, which have time left, the engine itself waits for a job that it does not know yet.
             patience = 0.0 if left else PASS_ON_SECONDS
             place = await asyncio.to_thread(self._place_of, arguments["prompt_id"], patience)
             query = {"wait": f"{left:.3f}", "urls": str(arguments["urls"])}
             seconds = route.timeout_seconds + left + _MARGIN_SECONDS
             try:
                 call = client.call(route.method, path, query=query, timeout_seconds=seconds)
-                found = await _unless_abandoned(request, call)
-                answer, is_known = _passed(found), found.status != 200 or found.json()["state"] != "unknown"
+                found = await _until_client_leaves(request, call)
+                answer, is_known = (
+                    _as_response(found),
+                    found.status != 200 or found.json()["state"] != "unknown",
+                )
             except EngineUnavailable as error:
                 answer, is_known = self._unavailable(route, str(error)), True
             if loop.time() >= deadline:
@@ -217,7 +214,7 @@ class Plugin:
     async def _stream(
         self, client: EngineClient, request: web.Request, route: Route, path: str, query: Mapping[str, str]
     ) -> web.StreamResponse:
-        """Pass an answer of any size through, piece by piece."""
+        """Forward a call, and its answer of any size piece by piece."""
         seconds = route.timeout_seconds + _MARGIN_SECONDS
         timeout = ClientTimeout(total=None, sock_connect=seconds, sock_read=seconds)
         ranges = {name: request.headers[name] for name in ("Range",) if name in request.headers}
@@ -233,16 +230,15 @@ class Plugin:
         except EngineUnavailable as error:
             if answer is None or not answer.prepared:
                 return self._unavailable(route, str(error))
-            if request.transport is not None:
-                request.transport.close()  # so that the client sees that the answer is not whole
+            abort_answer(request)
         return answer
 
     async def _bring_back(self, client: EngineClient, route: Route, path: str) -> web.Response:
-        """Put an asset into ComfyUI's input directory, which the engine does not know."""
+        """Put an asset into ComfyUI's input directory. The engine does not know it, so this is done here."""
         try:
             answer = await client.call("GET", path, timeout_seconds=route.timeout_seconds)
             if answer.status != 200:
-                return _passed(answer)
+                return _as_response(answer)
             import folder_paths
 
             directory = Path(folder_paths.get_input_directory())
@@ -267,7 +263,7 @@ class Plugin:
             await self._client.stop()
 
     def _at_exit(self) -> None:
-        """ComfyUI runs no clean-up on Ctrl-C: end our tasks in its loop, which no longer runs."""
+        """Stop the client. After Ctrl-C ComfyUI runs no `on_shutdown`, and its loop no longer runs by itself."""
         client, loop = self._client, self._prompt_server.loop
         if client is None:
             return
@@ -287,26 +283,26 @@ class Plugin:
 
 
 def state_directory(folder_paths: Any) -> Path:
-    """Return where the ledger lives: ComfyUI's system user directory, which is never served over HTTP."""
+    """Return the directory for the ledger: in ComfyUI's system user directory, which is never served over HTTP."""
     ask = getattr(folder_paths, "get_system_user_directory", None)
     if ask is not None:
         return Path(ask("cloud_archive")).absolute()
     return Path(folder_paths.get_user_directory()).absolute() / "__cloud_archive"
 
 
-def _passed(answer: EngineAnswer) -> web.Response:
+def _as_response(answer: EngineAnswer) -> web.Response:
     headers = {"Content-Type": answer.content_type}
     return web.Response(status=answer.status, body=answer.body, headers=headers)
 
 
-async def _unless_abandoned(request: web.Request, call: Coroutine[Any, Any, EngineAnswer]) -> EngineAnswer:
-    """Wait for the engine's answer, and cancel the call when its client goes away.
+async def _until_client_leaves(request: web.Request, call: Coroutine[Any, Any, EngineAnswer]) -> EngineAnswer:
+    """Return the engine's answer; cancel the call if its client goes away.
 
-    ComfyUI does not cancel a handler whose client has gone, and nothing notifies it: so it looks now and then.
+    ComfyUI does not cancel the handler then, and nothing notifies it, so it checks the connection once a second.
     """
     task = asyncio.ensure_future(call)
     try:
-        while not (await asyncio.wait({task}, timeout=_ABANDONED_SECONDS))[0]:
+        while not (await asyncio.wait({task}, timeout=_CLIENT_CHECK_SECONDS))[0]:
             if request.transport is None:
                 raise ConnectionResetError("the client went away")
         return task.result()
@@ -314,87 +310,5 @@ async def _unless_abandoned(request: web.Request, call: Coroutine[Any, Any, Engi
         task.cancel()
 
 
-def farewell(status: Mapping[str, Any]) -> str:
-    """Return the line with which ComfyUI ends where not everything is archived; else an empty text."""
-    if status["state"] == "unavailable":
-        cause = " ".join(status["errors"][-1:])
-        return f"Cloud Archive can't tell whether everything is archived: {cause} The next start checks."
-    pending, failed = status["pending_files"], status["failed_files"]
-    count = pending + failed
-    if not count or status["state"] in ("not_configured", "standby"):
-        return ""
-    verb = "is" if count == 1 else "are"
-    files = f"{count_noun(count, 'file')} ({format_bytes(status['pending_bytes'])})"
-    what = f"Cloud Archive: {files} {verb} not archived yet"
-    if failed:
-        what += f", {failed:,} of {'it' if count == 1 else 'them'} because of an error"
-    if status["state"] == "stopped" or not pending:
-        return f"{what}. The next start continues."
-    return (
-        f"{what}. Uploads continue in the background for up to {ORPHAN_SECONDS:.0f} s, and at the next start."
-    )
-
-
 def _as_query(arguments: Mapping[str, Any]) -> dict[str, str]:
     return {name: str(value) for name, value in arguments.items() if value not in (None, "")}
-
-
-class Announcements:
-    """What of the stream of statuses is worth a line in ComfyUI's log: transitions, each sentence once."""
-
-    def __init__(self) -> None:
-        self.root = "the output directory"
-        self._said: OrderedDict[str, None] = OrderedDict()
-        self._last = ""
-        self._older_said = False
-
-    def hear(self, status: Mapping[str, Any]) -> None:
-        """Log what is new in this status."""
-        state = status.get("state")
-        errors = [str(sentence) for sentence in status.get("errors") or []]
-        if state == "not_configured":
-            self._transition(logging.INFO, _NOT_CONFIGURED)
-            # The hint above names the missing ones; what is wrong beyond that is news.
-            errors = [sentence for sentence in errors if "is not set" not in sentence]
-        elif state == "standby":
-            self._transition(
-                logging.INFO, f"Cloud Archive: another process archives {self.root}; standing by"
-            )
-        elif state == "stopped":
-            self._transition(logging.INFO, f"Cloud Archive: not watching {self.root}")
-        elif status.get("running") and status.get("connection_verified"):
-            self._transition(logging.INFO, f"Cloud Archive: archiving {self.root} to {_to(status)}")
-        elif state == "unavailable":
-            self._last = ""
-        for sentence in errors:
-            self._sentence(sentence)
-        older = status.get("baseline_files", 0)
-        if older and not self._older_said:
-            self._older_said = True
-            verb = "is" if older == 1 else "are"
-            _log.info(
-                "Cloud Archive: %s from before the first start %s not archived; the panel has a button for that",
-                count_noun(older, "file"),
-                verb,
-            )
-
-    def _transition(self, level: int, line: str) -> None:
-        if line != self._last:
-            self._last = line
-            _log.log(level, "%s", line)
-
-    def _sentence(self, sentence: str) -> None:
-        if sentence in self._said:
-            self._said.move_to_end(sentence)
-            return
-        self._said[sentence] = None
-        if len(self._said) > _REMEMBERED_SENTENCES:
-            self._said.popitem(last=False)
-        _log.warning("Cloud Archive: %s", sentence)
-
-
-def _to(status: Mapping[str, Any]) -> str:
-    destination = status.get("destination") or {}
-    place = f"{destination.get('bucket', '')}/{destination.get('prefix', '')}".rstrip("/")
-    endpoint = destination.get("endpoint")
-    return f"{place} at {endpoint}" if endpoint else place

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import shutil
 import subprocess
 import sys
@@ -22,7 +21,7 @@ from cloud_archive.api.routes import ROUTES, bare_status
 from cloud_archive.comfyui import plugin as comfy
 from cloud_archive.comfyui.engine_client import EngineClient
 from cloud_archive.comfyui.job_capture import JobCapture
-from cloud_archive.comfyui.plugin import Announcements, Plugin, farewell, state_directory
+from cloud_archive.comfyui.plugin import Plugin, state_directory
 from tests.plugin_loading import load_plugins, make_plugins
 
 from .prompt_queue import PromptQueue, outputs
@@ -212,7 +211,7 @@ class PatientClient(NoClient):
 async def test_a_call_whose_client_is_gone_is_cancelled(
     prompt_server: SmallPromptServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cloud_archive.comfyui.plugin._ABANDONED_SECONDS", 0.05)
+    monkeypatch.setattr("cloud_archive.comfyui.plugin._CLIENT_CHECK_SECONDS", 0.05)
     engine = PatientClient()
     Plugin(prompt_server, client=engine).install()
     prompt_server.app.on_startup.clear()
@@ -344,38 +343,6 @@ def test_the_state_lives_in_the_system_user_directory(tmp_path: Path) -> None:
     assert state_directory(newer) == state_directory(older) == tmp_path / "__cloud_archive"
 
 
-def test_the_log_tells_transitions_and_each_sentence_once(caplog: pytest.LogCaptureFixture) -> None:
-    heard = Announcements()
-    heard.root = "/output"
-    missing = "S3_BUCKET is not set: the bucket's name is required"
-    destination = {"endpoint": "host:1", "bucket": "b", "prefix": "p"}
-    on = {**bare_status("idle"), "running": True, "connection_verified": True, "destination": destination}
-    with caplog.at_level(logging.INFO, "cloud_archive"):
-        for status in (
-            {**bare_status("not_configured"), "errors": [missing, "S3_REGION is '?': no"]},
-            {**bare_status("not_configured"), "errors": [missing, "S3_REGION is '?': no"]},
-            {**on, "state": "starting", "connection_verified": False},
-            on,
-            {**on, "state": "uploading", "errors": ["No such bucket."]},
-            {**on, "errors": ["No such bucket.", "Denied."]},
-            bare_status("unavailable", "The engine ended."),
-            on,
-            bare_status("standby"),
-        ):
-            heard.hear(status)
-    lines = [record.getMessage() for record in caplog.records]
-    assert all(name in lines[0] for name in ("S3_BUCKET", "S3_ACCESS_KEY_ID", "S3_SECRET_ACCESS_KEY"))
-    assert lines[1:] == [
-        "Cloud Archive: S3_REGION is '?': no",
-        "Cloud Archive: archiving /output to b/p at host:1",
-        "Cloud Archive: No such bucket.",
-        "Cloud Archive: Denied.",
-        "Cloud Archive: The engine ended.",
-        "Cloud Archive: archiving /output to b/p at host:1",
-        "Cloud Archive: another process archives /output; standing by",
-    ]
-
-
 # --- loading as ComfyUI does
 
 
@@ -403,6 +370,7 @@ def test_comfyui_loads_nothing_of_ours_but_the_face(plugin_folders: tuple[Path, 
             "api.routes",
             "api.share_arguments",
             "comfyui",
+            "comfyui.announcements",
             "comfyui.bring_back",
             "comfyui.child_process",
             "comfyui.engine_client",
@@ -475,35 +443,6 @@ def test_our_modules_are_no_top_level_ones_for_other_packages(tmp_path: Path) ->
 
 
 # --- the end of ComfyUI
-
-
-@pytest.mark.parametrize(
-    ("changes", "line"),
-    [
-        ({}, ""),
-        ({"state": "not_configured", "pending_files": 1}, ""),
-        (
-            {"state": "uploading", "pending_files": 3, "pending_bytes": 41_000_000},
-            "Cloud Archive: 3 files (41 MB) are not archived yet. Uploads continue in the background for up to 600 s,"
-            " and at the next start.",
-        ),
-        (
-            {"state": "retrying", "pending_files": 1, "pending_bytes": 5, "failed_files": 1},
-            "Cloud Archive: 2 files (5 B) are not archived yet, 1 of them because of an error. Uploads continue in"
-            " the background for up to 600 s, and at the next start.",
-        ),
-        (
-            {"state": "stopped", "pending_files": 1, "pending_bytes": 5},
-            "Cloud Archive: 1 file (5 B) is not archived yet. The next start continues.",
-        ),
-        (
-            {"state": "unavailable", "errors": ["The engine hangs."]},
-            "Cloud Archive can't tell whether everything is archived: The engine hangs. The next start checks.",
-        ),
-    ],
-)
-def test_the_line_with_which_comfyui_ends(changes: dict[str, Any], line: str) -> None:
-    assert farewell(bare_status("idle") | changes) == line
 
 
 def test_ctrl_c_with_files_that_are_not_archived_prints_one_line(

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import ast
 import asyncio
 import gc
 import json
 import os
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -21,7 +19,7 @@ from typing import Any, TypeVar
 import psutil
 import pytest
 
-from cloud_archive.comfyui.child_process import EngineProcess, engine_command, interpreter_flags
+from cloud_archive.comfyui.child_process import EngineProcess
 from cloud_archive.comfyui.engine_client import EngineAnswer, EngineClient, Timing
 from cloud_archive.errors import EngineUnavailable
 
@@ -223,10 +221,10 @@ async def test_an_engine_that_hangs_is_ended_and_started_again(begin: Begin) -> 
 async def test_calls_are_answered_at_once_while_the_engine_hangs(begin: Begin) -> None:
     setting = await begin("deaf", Timing(health_interval=0.05, health_answer=0.1, deaf=60))
     await until(lambda: setting.lives)
-    await until(lambda: setting.client._life is not None and setting.client._life.misses >= 2)
+    await until(lambda: setting.client._connection is not None and setting.client._connection.misses >= 2)
     status = result_at_once(setting.client.status())
     assert status["errors"] == ["The engine is not answering right now."]
-    await until(lambda: setting.client._life is not None and setting.client._life.misses >= 3)
+    await until(lambda: setting.client._connection is not None and setting.client._connection.misses >= 3)
     await setting.client.stop()  # ends it: it would never notice that its input was closed
     await until(lambda: not engines())
 
@@ -305,49 +303,15 @@ def test_a_closed_loop_is_no_trouble_for_the_thread(tmp_path: Path) -> None:
         command = [sys.executable, "-c", "import sys; sys.stdin.read()"]
         client = EngineClient(tmp_path, None, on_status=lambda _: None, command=command)
         client.start()
-        await until(lambda: client._life is not None and client._life.process.pid)
-        life = client._life
-        assert life is not None
-        processes.append(life.process)
+        await until(lambda: client._connection is not None and client._connection.process.pid)
+        connection = client._connection
+        assert connection is not None
+        processes.append(connection.process)
         await client.stop()
 
     loop.run_until_complete(begin())
     loop.close()
     assert processes[0].join(60)
-
-
-def test_an_engine_released_before_it_started_ends() -> None:
-    ends: list[str] = []
-    command = [sys.executable, "-c", "import sys; sys.stdin.read()"]
-    process = EngineProcess(command, {}, on_ready=lambda _: None, on_end=ends.append)
-    process.release()
-    process.start()
-    assert process.join(60)
-    assert len(ends) == 1
-
-
-@pytest.mark.parametrize("flags", [["-I"], ["-s"], ["-E"], ["-s", "-E", "-B"], ["-X", "utf8"]])
-def test_the_child_gets_the_flags_of_this_interpreter(flags: list[str]) -> None:
-    code = (
-        "import sys; sys.path.insert(0, sys.argv[1]);"
-        "from cloud_archive.comfyui.child_process import interpreter_flags; print(interpreter_flags())"
-    )
-    root = str(Path(__file__).parents[2])
-    done = subprocess.run(
-        [sys.executable, *flags, "-c", code, root], capture_output=True, text=True, check=True
-    )
-    # PYTHONDONTWRITEBYTECODE may add its own.
-    found = [flag for flag in ast.literal_eval(done.stdout) if flag != "-B" or "-B" in flags]
-    assert found == flags
-
-
-def test_the_command_names_the_package_by_path() -> None:
-    command = engine_command()
-    assert command[0] == sys.executable
-    assert command[1 : 1 + len(interpreter_flags())] == interpreter_flags()
-    assert Path(command[-2]).name == "__main__.py"
-    assert Path(command[-2]).is_file()
-    assert command[-1] == "engine"
 
 
 @posix
@@ -379,7 +343,7 @@ async def test_while_the_engine_is_down_the_status_is_pushed_again_as_a_heartbea
 async def test_an_engine_whose_events_come_is_not_asked_for_its_health(begin: Begin) -> None:
     setting = await begin(timing=Timing(health_interval=0.5))
     await until(setting.up)
-    life = setting.client._life
+    life = setting.client._connection
     assert life is not None
     silences: list[float] = []
     call = setting.client.call

@@ -123,8 +123,8 @@ async def test_the_plugin_does_not_believe_it(impostor: Impostor, tmp_path: Path
             await client.call("POST", "/cloud-sync/flush", json={}, timeout_seconds=60)
         assert (await client.status())["safe_to_stop"] is False
         await until(lambda: any("/cloud-sync/events" in heard for heard in impostor.heard))
-        assert client._life is not None
-        token = client._life.token
+        assert client._connection is not None
+        token = client._connection.token
     finally:
         await client.stop()
     assert not any(status["safe_to_stop"] for status in pushed)

@@ -336,7 +336,7 @@ def test_while_a_job_runs_one_pause_lies_between_two_looks(monkeypatch: pytest.M
             capture._stopping.set()
             capture.wake()
 
-    monkeypatch.setattr(capture, "_look", look)
+    monkeypatch.setattr(capture, "_pass_on_news", look)
     capture.wake()
     capture._run()
     assert steps == ["wait", *["look", "pause"] * 4, "wait", "look", "pause"]

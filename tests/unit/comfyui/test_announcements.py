@@ -1,0 +1,82 @@
+"""What ComfyUI's log says of the archive."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import pytest
+
+from cloud_archive.api.routes import bare_status
+from cloud_archive.comfyui.announcements import Announcements, farewell
+
+
+def test_the_log_tells_transitions_and_each_sentence_once(caplog: pytest.LogCaptureFixture) -> None:
+    announcements = Announcements()
+    announcements.root = "/output"
+    missing = "S3_BUCKET is not set: the bucket's name is required"
+    destination = {"endpoint": "host:1", "bucket": "b", "prefix": "p"}
+    on = {**bare_status("idle"), "running": True, "connection_verified": True, "destination": destination}
+    with caplog.at_level(logging.INFO, "cloud_archive"):
+        for status in (
+            {**bare_status("not_configured"), "errors": [missing, "S3_REGION is '?': no"]},
+            {**bare_status("not_configured"), "errors": [missing, "S3_REGION is '?': no"]},
+            {**on, "state": "starting", "connection_verified": False},
+            on,
+            {**on, "state": "uploading", "errors": ["No such bucket."]},
+            {**on, "errors": ["No such bucket.", "Denied."]},
+            bare_status("unavailable", "The engine ended."),
+            on,
+            bare_status("standby"),
+        ):
+            announcements.log_news(status)
+    lines = [record.getMessage() for record in caplog.records]
+    assert all(name in lines[0] for name in ("S3_BUCKET", "S3_ACCESS_KEY_ID", "S3_SECRET_ACCESS_KEY"))
+    assert lines[1:] == [
+        "Cloud Archive: S3_REGION is '?': no",
+        "Cloud Archive: archiving /output to b/p at host:1",
+        "Cloud Archive: No such bucket.",
+        "Cloud Archive: Denied.",
+        "Cloud Archive: The engine ended.",
+        "Cloud Archive: archiving /output to b/p at host:1",
+        "Cloud Archive: another process archives /output; standing by",
+    ]
+
+
+def test_older_files_are_named_once(caplog: pytest.LogCaptureFixture) -> None:
+    announcements = Announcements()
+    with caplog.at_level(logging.INFO, "cloud_archive"):
+        for count in (0, 1, 2):
+            announcements.log_news(bare_status("starting") | {"baseline_files": count})
+    assert [record.getMessage() for record in caplog.records] == [
+        "Cloud Archive: 1 file from before the first start is not archived; the panel has a button for that"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({}, ""),
+        ({"state": "not_configured", "pending_files": 1}, ""),
+        (
+            {"state": "uploading", "pending_files": 3, "pending_bytes": 41_000_000},
+            "Cloud Archive: 3 files (41 MB) are not archived yet. Uploads continue in the background for up to 600 s,"
+            " and at the next start.",
+        ),
+        (
+            {"state": "retrying", "pending_files": 1, "pending_bytes": 5, "failed_files": 1},
+            "Cloud Archive: 2 files (5 B) are not archived yet, 1 of them because of an error. Uploads continue in"
+            " the background for up to 600 s, and at the next start.",
+        ),
+        (
+            {"state": "stopped", "pending_files": 1, "pending_bytes": 5},
+            "Cloud Archive: 1 file (5 B) is not archived yet. The next start continues.",
+        ),
+        (
+            {"state": "unavailable", "errors": ["The engine hangs."]},
+            "Cloud Archive can't tell whether everything is archived: The engine hangs. The next start checks.",
+        ),
+    ],
+)
+def test_the_line_with_which_comfyui_ends(changes: dict[str, Any], line: str) -> None:
+    assert farewell(bare_status("idle") | changes) == line
