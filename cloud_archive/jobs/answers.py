@@ -1,4 +1,4 @@
-"""What `GET /cloud-sync/jobs/{prompt_id}` and the webhook say of a job."""
+"""Make the answers about a job that `GET /cloud-sync/jobs/{prompt_id}` and the webhook send."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .records import SUCCESS, JobRecord, Output
-from .resolve import HELPED_STATES, OPEN_STATES
+from .resolve import OPEN_STATES, RECOVERABLE_STATES
 
-_BAD_STATES = (*HELPED_STATES, "vanished")
+_FAILED_STATES = (*RECOVERABLE_STATES, "vanished")
 UNKNOWN = "No job with this id is known here: ComfyUI has not queued it, or it ran before Cloud Archive did."
 
 
@@ -18,17 +18,17 @@ def job_state(job: JobRecord, outputs: Sequence[Output]) -> str:
         return "running"
     if any(output.state in OPEN_STATES for output in outputs):
         return "uploading"
-    good = job.status == SUCCESS and not any(output.state in _BAD_STATES for output in outputs)
-    return "complete" if good else "failed"
+    failed = job.status != SUCCESS or any(output.state in _FAILED_STATES for output in outputs)
+    return "failed" if failed else "complete"
 
 
 def job_json(job: JobRecord, outputs: Sequence[Output]) -> dict[str, Any]:
-    """Return the object of section 6 of the contract."""
+    """Return the answer about a job; docs/jobs.md describes its fields."""
     files = [_file_json(output) for output in outputs]
     troubles = [
         f"{file['name']}: {file['reason']}"
         for file in files
-        if file["state"] in (*_BAD_STATES, "retrying") and file.get("reason")
+        if file["state"] in (*_FAILED_STATES, "retrying") and file.get("reason")
     ]
     return {
         "job_id": job.job_id,
@@ -40,12 +40,12 @@ def job_json(job: JobRecord, outputs: Sequence[Output]) -> dict[str, Any]:
 
 
 def unknown_json(job_id: str) -> dict[str, Any]:
-    """Return the answer for a job of which nothing is known."""
+    """Return the answer about a job that is not known."""
     return {"job_id": job_id, "state": "unknown", "status": None, "files": [], "errors": [UNKNOWN]}
 
 
 def catalog_json(job_id: str, assets: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the answer for a job of which only the archived files are known, by the catalog."""
+    """Return the answer about a job that only the catalog knows, by its archived files."""
     files = [
         {
             "name": asset["name"],

@@ -1,8 +1,7 @@
-"""Jobs of ComfyUI: what became of their files, who waits for them, and that their end is announced once.
+"""Follow ComfyUI's jobs: what becomes of their files, who waits for them, and the one announcement of their end.
 
-The plugin passes on which jobs are queued and running, and each finished one with the files that it wrote. One thread
-follows the finished ones until each file is proven or has failed; it wakes on events of the pipeline and computes
-nothing while none comes.
+The plugin passes on which jobs are queued and running, and each finished job with the files that it wrote. One thread
+follows the finished ones until each file is proven or has failed. It waits for events of the pipeline.
 """
 
 from __future__ import annotations
@@ -19,15 +18,15 @@ from ..intake.selection import Selection
 from ..ledger.ledger import Ledger
 from .answers import is_final, job_json
 from .records import JobRecord, Output, finished_job
-from .resolve import HELPED_STATES, OPEN_STATES, Resolver
+from .resolve import OPEN_STATES, RECOVERABLE_STATES, Resolver
 from .store import JobStore
 
 logger = logging.getLogger("cloud_archive.jobs")
 
-STOP_SECONDS = 5.0
-KEPT_SECONDS = 90 * 86_400.0
-MAX_UNFINISHED = 1000
-_TROUBLE_SECONDS = 15.0
+STOP_SECONDS = 5.0  # how long `close` waits for the thread
+KEPT_SECONDS = 90 * 86_400.0  # a job is forgotten so long after its end
+MAX_UNFINISHED = 1000  # queued jobs that are noted
+_RETRY_SECONDS = 15.0  # after an error, unless an event comes earlier
 _ENDED = "ComfyUI ended before it finished this job."
 _REMOVED = "This job was removed from ComfyUI's queue."
 
@@ -35,17 +34,17 @@ OnFinal = Callable[[JobRecord, "list[Output]"], None]
 
 
 class Jobs:
-    """The jobs of one archive. Every method but `note_path`, `subscribe` and `wake` may block.
+    """The jobs of one archive. Every method but `note_path` and `subscribe` may block.
 
     Args:
         store: opened by `start`.
         root: the watched directory.
         ledger: of this archive.
         selection: which files are archived.
-        on_final: called in the thread of this object once for each job, when every file is proven or has failed; it
-            may be called again after a kill.
-        on_announced: called when a webhook may have been queued.
-        message_id: makes the id of a job's webhook; None: there is none to send.
+        on_final: called once for each job, in this object's thread, when every file is proven or has failed; after a
+            kill perhaps once more.
+        on_announced: called after a webhook may have been queued.
+        message_id: returns a new id for a job's webhook; None: no webhook is sent.
         clock: seconds since 1970.
     """
 
@@ -69,15 +68,15 @@ class Jobs:
         self._clock = clock
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
-        self._open_paths: dict[str, set[str]] = {}  # path to ids of jobs, and the other way round
-        self._paths_of: dict[str, set[str]] = {}
-        self._dirty: dict[str, None] = {}
-        self._waiting: dict[str, set[Callable[[], None]]] = {}
+        self._open_paths: dict[str, set[str]] = {}  # path to the ids of jobs that wait for it
+        self._paths_of: dict[str, set[str]] = {}  # id of a job to its open paths
+        self._dirty: dict[str, None] = {}  # ids of jobs to look up again, in order
+        self._subscribers: dict[str, set[Callable[[], None]]] = {}
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="cloud-archive-job-files", daemon=True)
 
     def start(self) -> None:
-        """Open the store and continue with the open jobs. Raises JobsError: it can't be opened."""
+        """Open the store, and follow its open jobs. JobsError: it can't be opened."""
         self.store.open()
         self.store.forget(self._clock() - KEPT_SECONDS)
         for job in self.store.open_jobs():
@@ -85,21 +84,21 @@ class Jobs:
         self._thread.start()
 
     def close(self) -> None:
-        """End the thread, wake everybody who waits, and close the store."""
+        """End the thread, call every subscriber, and close the store."""
         with self._lock:
             self._stopping = True
             self._changed.notify_all()
-            callbacks = [callback for found in self._waiting.values() for callback in found]
+            callbacks = [callback for found in self._subscribers.values() for callback in found]
         if self._thread.is_alive():
             self._thread.join(STOP_SECONDS)
         for callback in callbacks:
             callback()
         self.store.close()
 
-    # --- what is passed on
+    # --- what ComfyUI and the pipeline report
 
     def note_finished(self, jobs: Iterable[Mapping[str, Any]]) -> int:
-        """Keep finished jobs as ComfyUI's process passes them on; those that are kept already stay as they are.
+        """Store finished jobs as ComfyUI's process passes them on; a job that is stored already does not change.
 
         Returns:
             How many are new.
@@ -113,19 +112,21 @@ class Jobs:
         for record in records:
             if record.job_id in added:
                 self._follow(record)
-                self._notify(record.job_id)  # its files may be proven: nobody waits for the jobs before it
+                self._notify(
+                    record.job_id
+                )  # its files may be proven already; the thread may be busy with other jobs
         return len(added)
 
     def note_queue(self, process: str, running: Sequence[str], queued: Sequence[str]) -> None:
-        """Note which jobs a ComfyUI process has queued and is running; its finished ones were passed on before.
+        """Note which jobs a ComfyUI process is running and has queued. Its finished jobs must have been noted before.
 
-        A job that is known as unfinished, and is in neither list, will never finish: it was removed from the queue, or
-        its process has ended.
+        So a job that is known as unfinished, but is in neither list, will never finish: it was removed from the queue,
+        or its process has ended.
         """
         now = self._clock()
         known = self.store.unfinished()
         listed = dict.fromkeys(queued[:MAX_UNFINISHED], "queued") | dict.fromkeys(running, "running")
-        is_whole = len(queued) < MAX_UNFINISHED
+        is_complete = len(queued) < MAX_UNFINISHED
         changes = {
             job_id: (state, process)
             for job_id, state in listed.items()
@@ -134,29 +135,29 @@ class Jobs:
         if changes:
             self.store.note_unfinished(changes, now)
         for job_id, (_, owner) in known.items():
-            if job_id in listed or (owner == process and not is_whole):
+            if job_id in listed or (owner == process and not is_complete):
                 continue
             status, error = ("removed", _REMOVED) if owner == process else ("interrupted", _ENDED)
             if self.store.end_unfinished(job_id, status, error, now):
-                self._mark(job_id)
+                self._refresh_later(job_id)
         for job_id in changes:
             self._notify(job_id)
 
     def note_path(self, path: str) -> None:
-        """Note that something happened to a file: quick, since the pipeline calls it for each one."""
+        """Note that something happened to a file. Quick, because the pipeline calls it for every file."""
         if path in self._open_paths:
             with self._lock:
                 for job_id in self._open_paths.get(path, ()):
                     self._dirty[job_id] = None
                 self._changed.notify_all()
 
-    # --- what is asked
+    # --- answers
 
     def answer(self, job_id: str) -> dict[str, Any] | None:
-        """Return what is known of a job; None: nothing. What it says to be archived stays so.
+        """Return the answer about a job; None: it is not known. A file that it calls archived stays archived.
 
         Raises:
-            JobsError, LedgerError: it can't be read.
+            JobsError, LedgerError: the store or the ledger can't be read.
         """
         job = self.store.find(job_id)
         return None if job is None else job_json(job, self._resolve(job))
@@ -167,16 +168,16 @@ class Jobs:
         return job is not None and job.options.urls
 
     def subscribe(self, job_id: str, callback: Callable[[], None]) -> Callable[[], None]:
-        """Call back, from any thread, whenever something of this job changed. Returns how to end it."""
+        """Call `callback`, in any thread, whenever this job may have changed. Return a function that ends this."""
         with self._lock:
-            self._waiting.setdefault(job_id, set()).add(callback)
+            self._subscribers.setdefault(job_id, set()).add(callback)
 
         def unsubscribe() -> None:
             with self._lock:
-                callbacks = self._waiting.get(job_id, set())
+                callbacks = self._subscribers.get(job_id, set())
                 callbacks.discard(callback)
                 if not callbacks:
-                    self._waiting.pop(job_id, None)
+                    self._subscribers.pop(job_id, None)
 
         return unsubscribe
 
@@ -184,16 +185,16 @@ class Jobs:
 
     def _follow(self, job: JobRecord) -> None:
         self._follow_paths(job.job_id, [output for output in job.outputs if output.state is None])
-        self._mark(job.job_id)
+        self._refresh_later(job.job_id)
 
-    def _mark(self, job_id: str) -> None:
+    def _refresh_later(self, job_id: str) -> None:
         with self._lock:
             self._dirty[job_id] = None
             self._changed.notify_all()
 
     def _notify(self, job_id: str) -> None:
         with self._lock:
-            callbacks = list(self._waiting.get(job_id, ()))
+            callbacks = list(self._subscribers.get(job_id, ()))
         for callback in callbacks:
             callback()
 
@@ -214,47 +215,47 @@ class Jobs:
                 logger.exception("A job could not be followed")
                 self._postpone(job_id, type(error).__name__)
 
-    def _postpone(self, job_id: str, trouble: str) -> None:
-        """Try this job again later, or with its next event."""
+    def _postpone(self, job_id: str, cause: str) -> None:
+        """Refresh this job again after a pause, or when the next event comes."""
         with self._lock:
             if self._stopping:
                 return
-            logger.warning("A job waits: %s", trouble)
-            self._changed.wait(_TROUBLE_SECONDS)
+            logger.warning("A job waits: %s", cause)
+            self._changed.wait(_RETRY_SECONDS)
             self._dirty[job_id] = None
 
     def _refresh(self, job_id: str) -> None:
-        """Store what became of a job's files, and wake who waits for it."""
+        """Store what became of a job's files, announce its end, and call its subscribers."""
         job = self.store.find(job_id)
         if job is None or job.state != "finished":
             return
         outputs = self._resolve(job)
         self._follow_paths(
-            job_id, [output for output in outputs if output.state in (*OPEN_STATES, *HELPED_STATES)]
+            job_id, [output for output in outputs if output.state in (*OPEN_STATES, *RECOVERABLE_STATES)]
         )
         if is_final(job_json(job, outputs)):
             if not job.announced:
                 self._on_final(job, outputs)
                 self.store.announce(job_id, self._message_id(), self._clock())
                 self._on_announced()
-            if not any(output.state in HELPED_STATES for output in outputs):
+            if not any(output.state in RECOVERABLE_STATES for output in outputs):
                 self.store.close_job(job_id)
         self._notify(job_id)
 
     def _resolve(self, job: JobRecord) -> list[Output]:
-        """Return what became of a job's files, and store what can't change any more."""
+        """Return what became of a job's files, and store the results that can't change any more."""
         outputs = [self._resolver.resolve(job, output) for output in job.outputs]
         settled = [
             now
             for before, now in zip(job.outputs, outputs, strict=True)
-            if before.state is None and now.state not in (*OPEN_STATES, *HELPED_STATES)
+            if before.state is None and now.state not in (*OPEN_STATES, *RECOVERABLE_STATES)
         ]
         if settled and not self.store.read_only:
             self.store.settle(job.job_id, settled)
         return outputs
 
     def _follow_paths(self, job_id: str, outputs: Sequence[Output]) -> None:
-        """From now on note what happens to these files, and to no others of this job."""
+        """Follow these files from now on, and no other file of this job."""
         paths = {output.path for output in outputs if output.path is not None}
         with self._lock:
             for path in self._paths_of.pop(job_id, set()) - paths:

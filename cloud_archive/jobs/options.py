@@ -1,4 +1,4 @@
-"""What a prompt may ask of the archive in `extra_data.cloud_archive`. Nothing there changes a destination or a host."""
+"""Read what a prompt asks of the archive in `extra_data.cloud_archive`. No option changes a destination or a host."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class JobOptions(NamedTuple):
     """Options of one job.
 
     Attributes:
-        tags, note: go to each file that the job wrote.
-        urls: the webhook carries links.
+        tags, note: are added to each file that the job wrote.
+        urls: the webhook holds links to the files.
     """
 
     tags: tuple[str, ...] = ()
@@ -26,12 +26,12 @@ class JobOptions(NamedTuple):
     urls: bool = False
 
     def to_json(self) -> dict[str, Any]:
-        """As they are stored."""
+        """Return the options as they are stored."""
         return {"tags": list(self.tags), "note": self.note, "urls": self.urls}
 
 
 def parse_options(given: Any) -> tuple[JobOptions, list[str]]:
-    """Return the options that can be understood, and a sentence for each one that can't.
+    """Return the valid options, and a sentence for each invalid one.
 
     >>> parse_options({"bucket": "b"})[1]
     ['extra_data.cloud_archive.bucket is unknown: tags, note, urls are known.']

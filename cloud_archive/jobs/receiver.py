@@ -1,4 +1,4 @@
-"""One POST to the webhook's receiver: to an address that was checked, without redirects, and never for long."""
+"""Send one POST to the webhook's receiver: to an address that was checked, without redirects, and in limited time."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ Resolve = Callable[..., Sequence[tuple[Any, ...]]]
 
 
 class ReceiverFailed(Exception):
-    """The receiver did not take it; the message is the end of a sentence and names neither URL nor host."""
+    """The receiver did not accept the message. The text is the end of a sentence, and names neither URL nor host."""
 
 
 def is_private_host(host: str) -> bool:
-    """Return whether a URL's host means this machine or its own network, by its name alone.
+    """Return whether a URL's host is this machine or in its own network, judged by the name or address alone.
 
     >>> [is_private_host(host) for host in ("127.0.0.1", "n8n", "hooks.lan", "10.0.0.7", "example.com", "8.8.8.8")]
     [True, True, True, True, False, False]
@@ -53,11 +53,14 @@ def post(
 ) -> None:
     """Post to the operator's URL.
 
-    A public name must lead to public addresses, so that its DNS can't make this machine
-    call into its own network; the connection goes to the address that was checked.
+    A public name must lead to public addresses, so that whoever controls its DNS can't make this machine call into its
+    own network. The connection goes to the address that was checked.
+
+    Args:
+        whole_seconds: the limit from the connection to the end of the answer's head.
 
     Raises:
-        ReceiverFailed: it can't be reached, or answered anything but 2xx.
+        ReceiverFailed: it can't be reached, or answers anything but 2xx.
     """
     parts = urlsplit(url)
     host = parts.hostname or ""
@@ -71,7 +74,7 @@ def post(
     except ReceiverFailed:
         raise
     except (OSError, http.client.HTTPException, ValueError, AttributeError) as error:
-        # The last two: the socket was shut down while TLS was reading.
+        # ValueError and AttributeError come where the watchdog shuts the socket down while TLS reads.
         raise ReceiverFailed(_cause(error)) from None
     if 300 <= status < 400:
         raise ReceiverFailed(f"answered {status}: redirects are not followed")
@@ -139,7 +142,7 @@ def _exchange(
     try:
         stream = plain
         if is_https:
-            # Wrapping takes the socket away from the watchdog, which keeps the other half of the pair.
+            # Wrapping detaches a socket, so it gets a duplicate: the watchdog needs the original.
             stream = ssl.create_default_context().wrap_socket(plain.dup(), server_hostname=host)
         stream.settimeout(whole_seconds)
         connection = http.client.HTTPConnection(host)
@@ -156,7 +159,7 @@ def _exchange(
 
 
 def _status(stream: socket.socket) -> int:
-    """Return the status of an answer whose head came whole: half a head says nothing."""
+    """Return the status of an answer after its head has arrived completely."""
     head = b""
     while True:
         while b"\r\n\r\n" not in head:

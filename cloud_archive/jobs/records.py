@@ -1,4 +1,4 @@
-"""What is kept of a job: the prompt as ComfyUI ran it, and the files that it wrote."""
+"""What is stored of a job: how ComfyUI ran it, and the files that it wrote."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from ..text import clean_text
 from .options import JobOptions, parse_options
 
 MAX_OUTPUTS = 10_000
-_MAX_TEXT = 4096
-_MAX_ERROR = 1000
+_MAX_TEXT_CHARACTERS = 4096
+_MAX_ERROR_CHARACTERS = 1000
 
 SUCCESS = "success"
 PREVIEW = "ComfyUI wrote it to its temporary directory."
@@ -23,9 +23,11 @@ class Output(NamedTuple):
     """A file that a job wrote.
 
     Attributes:
-        number: its place in the job.
+        number: its place among the job's files, from 0.
+        node: the node of the graph that wrote it; None: not known.
+        kind: the directory that it is in: `output`, `temp` or `input`.
         cached: an earlier job wrote it; this one took it from ComfyUI's cache.
-        state: None while it is open; else `archived`, `not_archived`, `skipped`, `pruned` or `vanished`.
+        state: None while it can still change; else `archived`, `not_archived`, `skipped`, `pruned` or `vanished`.
         reason: why it is not archived.
     """
 
@@ -43,7 +45,7 @@ class Output(NamedTuple):
 
     @property
     def path(self) -> str | None:
-        """The path relative to the watched directory; None: it lies elsewhere."""
+        """The path relative to the watched directory; None: it is outside."""
         parts = [part for part in (*self.subfolder.split("/"), *self.name.split("/")) if part]
         if self.kind != "output" or not parts or ".." in parts or "." in parts:
             return None
@@ -58,10 +60,10 @@ class JobRecord:
 
     Attributes:
         state: `queued`, `running` or `finished` in ComfyUI.
-        process: the ComfyUI process that has it; empty where that is not known.
+        process: the id of the ComfyUI process that has it; empty if not known.
         status: of a finished job: `success`, `error`, `interrupted` or `removed`.
         started_at, finished_at: seconds since 1970.
-        announced: its webhook is queued, or there is none to send.
+        announced: its webhook was queued, or none is sent.
     """
 
     job_id: str
@@ -77,10 +79,10 @@ class JobRecord:
 
 
 def finished_job(job: Mapping[str, Any], now: float) -> JobRecord | None:
-    """Return the record of a job as ComfyUI's process passes it on; None: it is no such object.
+    """Return the record of a finished job as ComfyUI's process passes it on; None: it has no id.
 
     Args:
-        now: seconds since 1970; when it finished, where it does not say.
+        now: seconds since 1970; used as the job's end if it does not say when it ended.
     """
     job_id = job.get("job_id")
     if not isinstance(job_id, str) or not job_id:
@@ -88,12 +90,10 @@ def finished_job(job: Mapping[str, Any], now: float) -> JobRecord | None:
     finished_at = job_seconds(job.get("finished_at"))
     finished_at = now if finished_at is None else finished_at
     started_at = job_seconds(job.get("started_at"))
-    status = _text(job.get("status")) or SUCCESS  # a ComfyUI that does not keep it
+    status = _text(job.get("status")) or SUCCESS  # some versions of ComfyUI do not keep it
     options, wrong = parse_options(job.get("options"))
     error = _text(job.get("error"))
-    errors = [*wrong]
-    if status != SUCCESS:
-        errors.insert(0, _failure(status, error))
+    errors = wrong if status == SUCCESS else [_failure(status, error), *wrong]
     return JobRecord(
         job_id=clean_text(job_id),
         state="finished",
@@ -109,7 +109,11 @@ def finished_job(job: Mapping[str, Any], now: float) -> JobRecord | None:
 def _failure(status: str, error: str | None) -> str:
     if status == "interrupted":
         return "The job was interrupted in ComfyUI."
-    return f"The job failed in ComfyUI: {error[:_MAX_ERROR]}" if error else "The job failed in ComfyUI."
+    return (
+        f"The job failed in ComfyUI: {error[:_MAX_ERROR_CHARACTERS]}"
+        if error
+        else "The job failed in ComfyUI."
+    )
 
 
 def _outputs(job: Mapping[str, Any]) -> list[Output]:
@@ -124,17 +128,14 @@ def _outputs(job: Mapping[str, Any]) -> list[Output]:
                 continue
             subfolder = (_text(output.get("subfolder")) or "").replace("\\", "/")
             kind = _text(output.get("type")) or "output"
-            one = Output(len(found), _text(output.get("node")), filename, subfolder, kind, cached)
-            found.append(one if one.path is not None else _elsewhere(one))
+            file = Output(len(found), _text(output.get("node")), filename, subfolder, kind, cached)
+            found.append(file if file.path is not None else _not_archived(file))
     return found
 
 
-def _elsewhere(one: Output) -> Output:
-    reason = PREVIEW if one.kind == "temp" else OUTSIDE
-    return Output(
-        one.number, one.node, one.name, one.subfolder, one.kind, one.cached, "not_archived", reason=reason
-    )
+def _not_archived(file: Output) -> Output:
+    return file._replace(state="not_archived", reason=PREVIEW if file.kind == "temp" else OUTSIDE)
 
 
 def _text(value: Any) -> str | None:
-    return clean_text(value)[:_MAX_TEXT] if isinstance(value, str) else None
+    return clean_text(value)[:_MAX_TEXT_CHARACTERS] if isinstance(value, str) else None

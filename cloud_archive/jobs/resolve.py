@@ -1,4 +1,4 @@
-"""Find out what became of a file that a job wrote: from the ledger, and from the directory where that must decide."""
+"""Find out what became of a file that a job wrote, from the ledger and the watched directory."""
 
 from __future__ import annotations
 
@@ -13,20 +13,21 @@ from ..ledger.rows import FileRow, FileState
 from .records import JobRecord, Output
 from .store import JobStore
 
-CLOCK_TOLERANCE_SECONDS = 5.0  # a file is written before its job ends; the two clocks may differ
+CLOCK_TOLERANCE_SECONDS = (
+    5.0  # by which a file may seem younger than its job: the clocks of disk and ComfyUI differ
+)
 
 OPEN_STATES = ("pending", "uploading", "retrying")
-HELPED_STATES = ("failed", "baseline")  # final, unless a user does something about it
+RECOVERABLE_STATES = ("failed", "baseline")  # they change only if a user does something
 _OLDER = (
     "It is older than the archive's first start. Archive such files with `cloud-archive upload --baseline`."
 )
-_SKIPPED = "The settings exclude it: {reason}."
 _GONE = "It was deleted before it could be archived."
 _REPLACED = "It was replaced before it could be archived."
 
 
 class Resolver:
-    """Says for each output of a job where it is now. Every method may block.
+    """Finds out where each output of a job is now. Every method may block.
 
     Args:
         root: the watched directory.
@@ -40,15 +41,15 @@ class Resolver:
         self._selection = selection
 
     def resolve(self, job: JobRecord, output: Output) -> Output:
-        """Return the output as it is now; its state is one of `OPEN_STATES` or `HELPED_STATES`, or final."""
+        """Return the output with its present state. Any state but `OPEN_STATES` and `RECOVERABLE_STATES` is final."""
         path = output.path
         if output.state is not None or path is None:
             return output
         finished_at = job.finished_at or 0.0
         if output.cached and (earlier := self._store.earlier_output(output, finished_at)) is not None:
             return _with_facts(output, "archived", earlier.key, earlier.sha256, earlier.size_bytes)
-        version, trouble = self._version(path)
-        replaced = version is not None and self._is_later(version, output, finished_at)
+        version, problem = self._read_version(path)
+        replaced = version is not None and self._is_of_later_job(version, output, finished_at)
         if version is not None and not replaced:
             return self._of_version(output, version)
         rows = rows_of_path(
@@ -57,11 +58,12 @@ class Resolver:
         row = _newest_before(rows, finished_at)
         if row is not None:
             return _of_row(output, row)
-        if trouble or not self._root.is_dir():
-            return _with_facts(output, "pending", reason=trouble)
+        if problem or not self._root.is_dir():
+            return _with_facts(output, "pending", reason=problem)
         return _with_facts(output, "vanished", reason=_REPLACED if replaced else _GONE)
 
-    def _version(self, path: str) -> tuple[FileVersion | None, str | None]:
+    def _read_version(self, path: str) -> tuple[FileVersion | None, str | None]:
+        """Return the version of the file that is there now, and why it can't be read; both None: there is no file."""
         try:
             return stat_version(self._root, path), None
         except FileVanished:
@@ -69,8 +71,8 @@ class Resolver:
         except FileProblem as error:
             return None, f"{error}."
 
-    def _is_later(self, version: FileVersion, output: Output, finished_at: float) -> bool:
-        """Return whether the file that is there now was written by a later job."""
+    def _is_of_later_job(self, version: FileVersion, output: Output, finished_at: float) -> bool:
+        """Return whether a later job wrote the file that is there now."""
         if version.mtime_ns <= finished_at * 1e9:
             return False
         return self._store.is_named_later(output, finished_at)
@@ -83,8 +85,7 @@ class Resolver:
             return _with_facts(output, "baseline", size=version.size_bytes, reason=_OLDER)
         skipped = self._selection.skip_reason(version.path)
         if skipped is not None:
-            reason = _SKIPPED.format(reason=skipped.value)
-            return _with_facts(output, "skipped", size=version.size_bytes, reason=reason)
+            return _with_facts(output, "skipped", size=version.size_bytes, reason=skipped.sentence)
         return _with_facts(output, "pending", size=version.size_bytes)
 
 

@@ -1,6 +1,6 @@
-"""`jobs.sqlite3`: jobs and the webhooks that wait, so that neither a kill nor a restart changes an answer.
+"""`jobs.sqlite3` keeps jobs and the webhooks that wait, so that neither a kill nor a restart changes an answer.
 
-It lies beside the ledger and the catalog, and needs neither: jobs are known with CLOUD_ARCHIVE_CATALOG=off, too.
+It is beside the ledger and the catalog and depends on neither: jobs are also known with CLOUD_ARCHIVE_CATALOG=off.
 """
 
 from __future__ import annotations
@@ -81,11 +81,11 @@ _OUTPUT_COLUMNS = "number, node, name, subfolder, kind, cached, state, key, sha2
 
 
 class JobStore:
-    """The open file; safe to use from any thread.
+    """The database file. May be used from any thread.
 
     Args:
         path: the file.
-        read_only: for a command that only looks; the file must exist.
+        read_only: for a command that only reads; the file must exist.
     """
 
     def __init__(self, path: Path, *, read_only: bool = False) -> None:
@@ -95,7 +95,7 @@ class JobStore:
         self._connection: sqlite3.Connection | None = None
 
     def open(self) -> None:
-        """Open it; a damaged one is kept under another name, and a new one made.
+        """Open the file. A damaged one is kept under another name, and a new one is made.
 
         Raises:
             JobsError: it can't be opened or written.
@@ -153,13 +153,13 @@ class JobStore:
             connection.close()
 
     def read(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        """Return all rows that a query finds."""
+        """Return all rows of a query."""
         with self._using() as connection:
             found: list[tuple[Any, ...]] = connection.execute(sql, values).fetchall()
             return found
 
     def change(self, work: Callable[[sqlite3.Connection], T], *, durable: bool = False) -> T:
-        """Run `work` in a transaction and commit it; `durable`: it survives a power cut, not only a kill."""
+        """Run `work` in a transaction and commit it. `durable`: it also survives a power cut, not only a kill."""
         with self._using() as connection, transaction(connection, durable=durable):
             return work(connection)
 
@@ -176,7 +176,7 @@ class JobStore:
     # --- jobs
 
     def find(self, job_id: str) -> JobRecord | None:
-        """Return a job with its outputs; None: it is not known."""
+        """Return a job with its outputs; None: it is unknown."""
         found = self._jobs("job_id = ?", (job_id,))
         return found[0] if found else None
 
@@ -200,7 +200,7 @@ class JobStore:
         return found
 
     def add(self, jobs: Iterable[JobRecord]) -> list[str]:
-        """Store finished jobs; one that is known to be finished stays as it is. Return the ids of the others."""
+        """Store finished jobs, except those that are stored as finished already. Return the ids of the stored ones."""
 
         def work(db: sqlite3.Connection) -> list[str]:
             added = []
@@ -230,7 +230,7 @@ class JobStore:
         self.change(work)
 
     def end_unfinished(self, job_id: str, status: str, error: str, now: float) -> bool:
-        """Note that a job will never finish. Return False where it has finished meanwhile."""
+        """Note that a job will never finish. Return False if it has finished meanwhile."""
 
         def work(db: sqlite3.Connection) -> bool:
             updated = db.execute(
@@ -253,10 +253,10 @@ class JobStore:
                 rows,
             )
 
-        self.change(work)  # after a power cut the ledger says it again
+        self.change(work)  # after a power cut it is found in the ledger again
 
     def announce(self, job_id: str, message_id: str | None, now: float) -> None:
-        """Note that a job's result is known, and queue its webhook; None: there is none to send."""
+        """Note that a job's result is known, and queue its webhook. `message_id` None: no webhook is sent."""
 
         def work(db: sqlite3.Connection) -> None:
             updated = db.execute(
@@ -265,10 +265,10 @@ class JobStore:
             if updated.rowcount and message_id is not None:
                 db.execute("INSERT INTO deliveries VALUES (?, ?, ?, 0, ?)", (job_id, message_id, now, now))
 
-        self.change(work)  # after a power cut the job is open, and announced again
+        self.change(work)  # after a power cut the job is still open, and is announced again
 
     def next_delivery(self) -> Delivery | None:
-        """Return the webhook that is due first; None: none waits."""
+        """Return the webhook with the earliest next try; None: none waits."""
         rows = self.read(
             "SELECT job_id, message_id, created_at, tries, next_try FROM deliveries ORDER BY next_try LIMIT 1"
         )
@@ -279,16 +279,16 @@ class JobStore:
         return int(self.read("SELECT count(*) FROM deliveries")[0][0])
 
     def postpone_delivery(self, job_id: str, tries: int, next_try: float) -> None:
-        """Try a webhook again at this time, in seconds since 1970."""
+        """Set the next try of a webhook, in seconds since 1970, and how many tries it had."""
         values = (tries, next_try, job_id)
         self._execute("UPDATE deliveries SET tries = ?, next_try = ? WHERE job_id = ?", values)
 
     def hasten_deliveries(self, now: float) -> None:
-        """Try every webhook at once: the receiver is back."""
+        """Make every webhook due now, because the receiver answers again."""
         self._execute("UPDATE deliveries SET next_try = min(next_try, ?)", (now,))
 
     def end_delivery(self, job_id: str) -> None:
-        """Forget a webhook: it was taken, or nobody will take it."""
+        """Delete a webhook that was delivered or given up."""
         self._execute("DELETE FROM deliveries WHERE job_id = ?", (job_id,))
 
     def _execute(self, sql: str, values: Sequence[Any]) -> None:
@@ -299,7 +299,7 @@ class JobStore:
         self._execute("UPDATE jobs SET is_open = 0 WHERE job_id = ?", (job_id,))
 
     def earlier_output(self, output: Output, before: float) -> Output | None:
-        """Return the archived output of an earlier job with this path, the newest one up to `before`."""
+        """Return the newest archived output with this path whose job ended up to `before` (seconds since 1970)."""
         rows = self.read(
             f"SELECT {', '.join(f'o.{name}' for name in _OUTPUT_COLUMNS.split(', '))} FROM outputs o"
             " JOIN jobs j ON j.job_id = o.job_id WHERE o.name = ? AND o.subfolder = ? AND o.kind = ?"
@@ -309,7 +309,7 @@ class JobStore:
         return _output(rows[0]) if rows else None
 
     def is_named_later(self, output: Output, after: float) -> bool:
-        """Return whether a later job wrote a file with this path."""
+        """Return whether a job that ended after `after` (seconds since 1970) wrote a file with this path."""
         return bool(
             self.read(
                 "SELECT 1 FROM outputs o JOIN jobs j ON j.job_id = o.job_id WHERE o.name = ? AND o.subfolder = ?"
@@ -319,7 +319,7 @@ class JobStore:
         )
 
     def forget(self, before: float) -> None:
-        """Drop jobs that ended before this time, in seconds since 1970, and whose result was delivered."""
+        """Delete closed jobs that ended before this time (seconds since 1970) and have no webhook waiting."""
 
         def work(db: sqlite3.Connection) -> None:
             old = (

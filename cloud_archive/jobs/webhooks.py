@@ -1,8 +1,8 @@
-"""Announce finished jobs to CLOUD_ARCHIVE_WEBHOOK_URL: signed, at least once, tried again for a day.
+"""Announce finished jobs to CLOUD_ARCHIVE_WEBHOOK_URL: signed, at least once, retried for a day.
 
 Messages are signed as Standard Webhooks prescribes
-(https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md). That is one HMAC; the
-published library would bring an HTTP client and three more packages, so tests verify with it and nothing loads it.
+(https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md). That takes one HMAC. The
+published library needs an HTTP client and three more packages, so only tests use it.
 """
 
 from __future__ import annotations
@@ -28,27 +28,27 @@ from .store import JobStore
 logger = logging.getLogger("cloud_archive.webhooks")
 
 GIVE_UP_SECONDS = 86_400.0
-STOP_SECONDS = 2.0
+STOP_SECONDS = 2.0  # how long `stop` waits for the thread
 _FIRST_BACKOFF = 5.0
 _LONGEST_BACKOFF = 3600.0
-_TROUBLE_SECONDS = 15.0
+_RETRY_SECONDS = 15.0  # after an error of our own
 
 Post = Callable[[str, Mapping[str, str], bytes], None]
 
 
 class Webhooks:
-    """Delivers what waits in the store, one message after another, in a thread that no upload waits for.
+    """Deliver the messages that wait in the store, one after another, in a thread that no upload waits for.
 
     Args:
         store: open while this runs.
-        payload: returns the answer about a job; None: nothing is known of it any more.
-        url, secret: of the operator.
+        payload: returns the answer about a job, which is the message; None: the job is not known any more.
+        url, secret: the operator's settings.
         clock: seconds since 1970.
         send: posts one message; raises ReceiverFailed.
 
     Attributes:
-        trouble: why the last message was not taken, a sentence; None while all is well.
-        given_up: messages that no receiver took for a day.
+        trouble: why the last message was not accepted, the end of a sentence; None if it was accepted.
+        given_up: how many messages were given up after a day.
     """
 
     def __init__(
@@ -78,14 +78,14 @@ class Webhooks:
         self._thread.start()
 
     def stop(self) -> None:
-        """End the thread; a message that is on its way then is sent again at the next start."""
+        """End the thread. A message that is being sent is sent again at the next start."""
         self._stopping.set()
         self._wake.set()
         if self._thread.is_alive():
             self._thread.join(STOP_SECONDS)
 
     def wake(self) -> None:
-        """Look for messages now."""
+        """Check for messages now."""
         self._wake.set()
 
     def waiting(self) -> int:
@@ -93,7 +93,7 @@ class Webhooks:
         return self._store.waiting_deliveries()
 
     def sentence(self) -> str | None:
-        """Return what a status says of a receiver that takes nothing; None while all is well."""
+        """Return a sentence for the status if messages wait because the receiver does not accept them; else None."""
         trouble, waiting = self.trouble, self.waiting()
         if trouble is None or not waiting:
             return None
@@ -108,15 +108,15 @@ class Webhooks:
                 wait = self.step()
             except CloudArchiveError as error:
                 logger.warning("Webhooks wait: %s", error)
-                wait = _TROUBLE_SECONDS
+                wait = _RETRY_SECONDS
             except Exception:
                 logger.exception("A webhook could not be sent")
-                wait = _TROUBLE_SECONDS
+                wait = _RETRY_SECONDS
             self._wake.wait(wait)
             self._wake.clear()
 
     def step(self) -> float | None:
-        """Deliver the message that is due first. Return how many seconds to wait then; None: until one is added."""
+        """Deliver the message that is due first, if any. Return the seconds until the next call; None: until `wake`."""
         due = self._store.next_delivery()
         if due is None:
             return None
@@ -163,7 +163,7 @@ class Webhooks:
 
 
 def new_message_id() -> str:
-    """Return an id that stays with a message through all of its tries."""
+    """Return a new id for a message, which it keeps through all tries."""
     return f"msg_{uuid.uuid4().hex}"
 
 
@@ -174,7 +174,7 @@ def sign(key: bytes, message_id: str, timestamp: int, body: bytes) -> str:
 
 
 def signing_key(secret: str) -> bytes:
-    """Return the key of a secret: base64 after `whsec_`, as the published libraries read it; else its bytes."""
+    """Return the key of a secret: base64 decoded (after `whsec_`) as the published libraries do, else its bytes."""
     try:
         return base64.b64decode(secret.removeprefix("whsec_"), validate=True)
     except binascii.Error:
