@@ -38,9 +38,9 @@ from .view import FileLine, View, bucket_table, file_lines
 BUCKET = "demo"
 PREFIX = "outputs/{Y}-{m}-{d}"
 BANDWIDTH = "8MB/s"  # slow enough to watch the uploads
-ARRIVAL_SECONDS = 60.0  # for the last uploads, after everything is written
+ARRIVAL_SECONDS = 60.0  # how long the last uploads may take after everything is written
 _FRAME_SECONDS = 0.1
-_ROWS = 400
+_MAX_ROWS = 400  # of the ledger, the newest
 
 
 def explain_missing_store() -> str | None:
@@ -199,7 +199,7 @@ class _Demo:
         self._plain.say(
             f"The dashboard stays open, and a new image is made every {SAMPLE_SECONDS:.0f} s. Ctrl-C ends it."
         )
-        self._shown_before = {line.name for line in self._lines}
+        self._shown_before = {line.id for line in self._lines}
         with View(self._out) as view:
             self._stay(view)
 
@@ -236,13 +236,13 @@ class _Demo:
 
     def _draw(self, view: View) -> None:
         with contextlib.suppress(CloudArchiveError):  # the engine is starting or ending
-            rows, _ = self._engine.files(None, "", _ROWS, None)
+            rows, _ = self._engine.files(None, "", _MAX_ROWS, None)
             self._archived = {(row["path"], row["sha256"]) for row in rows if row["state"] == "archived"}
             status = self._engine.status(scan=False).to_json()
             for entry in status["waiting"]:
                 with contextlib.suppress(OSError):  # its current size
                     entry["size_bytes"] = (self._root / entry["path"]).stat().st_size
-            lines = [line for line in file_lines(status, rows) if line.name not in self._shown_before]
+            lines = [line for line in file_lines(status, rows) if line.id not in self._shown_before]
             view.show(lines)
             self._lines = lines
 

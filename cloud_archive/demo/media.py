@@ -52,7 +52,7 @@ _OUTPUTS: Mapping[str, Sequence[str]] = {
 
 
 def make_workflow(prompt: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the same graph in the format that ComfyUI's page opens."""
+    """Return the graph of `make_prompt` in the format that ComfyUI's page opens."""
     nodes: dict[int, dict[str, Any]] = {}
     links: list[list[Any]] = []
     for order, (number, node) in enumerate(prompt.items()):
@@ -136,21 +136,21 @@ def make_comfyui_image(seed: int, width: int = 768, height: int = 768) -> bytes:
     return encode_png(width, height, render_picture(width, height, seed), text)
 
 
-# --- a video: ISO 14496-12 (boxes), 14496-14 (mp4v); the object type 0x6D is PNG (https://mp4ra.org)
+# --- a video: the boxes of ISO 14496-12, and QuickTime's sample entry `png `
 
 FRAMES_PER_SECOND = 16
 _MATRIX = struct.pack(">9I", 0x10000, 0, 0, 0, 0x10000, 0, 0, 0, 0x40000000)
 
 
-def box(kind: bytes, *parts: bytes) -> bytes:
+def _box(kind: bytes, *parts: bytes) -> bytes:
     """Return an MP4 box."""
     body = b"".join(parts)
     return struct.pack(">I", 8 + len(body)) + kind + body
 
 
 def video_head() -> bytes:
-    """Return the bytes before the frames. The size of `mdat` is 0 until the end, as ffmpeg does it."""
-    return box(b"ftyp", b"isom", struct.pack(">I", 512), b"isomiso2mp41") + struct.pack(">I", 0) + b"mdat"
+    """Return the bytes before the frames. Like ffmpeg, it leaves the size of `mdat` 0 until the end."""
+    return _box(b"ftyp", b"isom", struct.pack(">I", 512), b"isomiso2mp41") + struct.pack(">I", 0) + b"mdat"
 
 
 def video_tail(sizes: Sequence[int], width: int, height: int) -> bytes:
@@ -162,46 +162,37 @@ def video_tail(sizes: Sequence[int], width: int, height: int) -> bytes:
     count, duration = len(sizes), len(sizes) * 1000 // FRAMES_PER_SECOND
     plain = struct.pack(">I", 0)  # version and flags
     offset = len(video_head())
-    entry = box(
-        b"mp4v",
+    entry = _box(
+        b"png ",
         bytes(6) + struct.pack(">H", 1) + bytes(16),
         struct.pack(">HHIIIH", width, height, 0x480000, 0x480000, 0, 1),
         bytes(32) + struct.pack(">Hh", 24, -1),
-        box(b"esds", plain, _stream_descriptor()),
     )
-    table = box(
+    table = _box(
         b"stbl",
-        box(b"stsd", plain, struct.pack(">I", 1), entry),
-        box(b"stts", plain, struct.pack(">III", 1, count, 1)),
-        box(b"stsc", plain, struct.pack(">IIII", 1, 1, count, 1)),
-        box(b"stsz", plain, struct.pack(">II", 0, count), struct.pack(f">{count}I", *sizes)),
-        box(b"stco", plain, struct.pack(">II", 1, offset)),
+        _box(b"stsd", plain, struct.pack(">I", 1), entry),
+        _box(b"stts", plain, struct.pack(">III", 1, count, 1)),
+        _box(b"stsc", plain, struct.pack(">IIII", 1, 1, count, 1)),
+        _box(b"stsz", plain, struct.pack(">II", 0, count), struct.pack(f">{count}I", *sizes)),
+        _box(b"stco", plain, struct.pack(">II", 1, offset)),
     )
-    reference = box(b"dref", plain, struct.pack(">I", 1), box(b"url ", struct.pack(">I", 1)))
-    media = box(
+    reference = _box(b"dref", plain, struct.pack(">I", 1), _box(b"url ", struct.pack(">I", 1)))
+    media = _box(
         b"mdia",
-        box(b"mdhd", plain, struct.pack(">IIIIHH", 0, 0, FRAMES_PER_SECOND, count, 0x55C4, 0)),
-        box(b"hdlr", plain, bytes(4), b"vide", bytes(12), b"VideoHandler\0"),
-        box(b"minf", box(b"vmhd", struct.pack(">I", 1), bytes(8)), box(b"dinf", reference), table),
+        _box(b"mdhd", plain, struct.pack(">IIIIHH", 0, 0, FRAMES_PER_SECOND, count, 0x55C4, 0)),
+        _box(b"hdlr", plain, bytes(4), b"vide", bytes(12), b"VideoHandler\0"),
+        _box(b"minf", _box(b"vmhd", struct.pack(">I", 1), bytes(8)), _box(b"dinf", reference), table),
     )
     header = struct.pack(">IIIII", 0, 0, 1, 0, duration) + bytes(16) + _MATRIX
-    track = box(
+    track = _box(
         b"trak",
-        box(b"tkhd", struct.pack(">I", 3), header, struct.pack(">II", width << 16, height << 16)),
+        _box(b"tkhd", struct.pack(">I", 3), header, struct.pack(">II", width << 16, height << 16)),
         media,
     )
     movie = struct.pack(">IIIIIH", 0, 0, 1000, duration, 0x10000, 0x100) + bytes(10) + _MATRIX + bytes(24)
-    return box(b"moov", box(b"mvhd", plain, movie, struct.pack(">I", 2)), track)
+    return _box(b"moov", _box(b"mvhd", plain, movie, struct.pack(">I", 2)), track)
 
 
 def video_size_patch(sizes: Sequence[int]) -> tuple[int, bytes]:
     """Return the position of `mdat`'s size, and the bytes to write there."""
     return len(video_head()) - 8, struct.pack(">I", 8 + sum(sizes))
-
-
-def _stream_descriptor() -> bytes:
-    """Return the descriptor of a PNG video stream; ISO 14496-1, 7.2.6."""
-    config = b"\x04" + bytes([13]) + bytes([0x6D, 0x11]) + bytes(11)
-    sync = b"\x06\x01\x02"
-    body = struct.pack(">HB", 1, 0) + config + sync
-    return b"\x03" + bytes([len(body)]) + body

@@ -32,13 +32,19 @@ _SIZE_CELLS = 9
 
 @dataclass(frozen=True, slots=True)
 class FileLine:
-    """The state of one version; `share` is the part of it that was sent, from 0 to 1."""
+    """One version of a file.
 
-    name: str
+    Attributes:
+        id: the same for a version as long as it has a line.
+        state: as the view shows it.
+        sent: the part that was sent, from 0 to 1.
+    """
+
+    id: str
     path: str
     size_bytes: int
-    word: str
-    share: float = 0.0
+    state: str
+    sent: float = 0.0
     key: str = ""
 
 
@@ -52,16 +58,15 @@ def file_lines(status: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> 
     active = {entry["path"]: entry for entry in status["active"]}
     lines: list[FileLine] = []
     for row in reversed(rows):
-        word, share = _STATE_NAMES.get(row["state"], row["state"]), 0.0
+        state, sent = _STATE_NAMES.get(row["state"], row["state"]), 0.0
         key = row["s3_key"] or ""
-        if word == "uploading" and row["path"] in active:
+        if state == "uploading" and row["path"] in active:
             entry = active[row["path"]]
-            share, key = entry["sent_bytes"] / max(1, row["size_bytes"]), entry["s3_key"] or key
-        lines.append(FileLine(f"row {row['id']}", row["path"], row["size_bytes"], word, share, key))
+            sent, key = entry["sent_bytes"] / max(1, row["size_bytes"]), entry["s3_key"] or key
+        lines.append(FileLine(f"row {row['id']}", row["path"], row["size_bytes"], state, sent, key))
     for entry in status["waiting"]:
-        word = "detected" if entry["reason"] == "quiet time" else "being written"
-        name, path = f"file {entry['path']}", entry["path"]
-        lines.append(FileLine(name, path, entry["size_bytes"], word))
+        state = "detected" if entry["reason"] == "quiet time" else "being written"
+        lines.append(FileLine(f"file {entry['path']}", entry["path"], entry["size_bytes"], state))
     return lines
 
 
@@ -103,32 +108,32 @@ class View:
             self._live = None
 
     def show(self, lines: Sequence[FileLine]) -> None:
-        """Show the current lines, which replace the ones before."""
+        """Show these lines in place of the previous ones."""
         lines = [self._with_growth(line) for line in lines]
-        names = {line.name for line in lines}
-        self._sizes = {name: size for name, size in self._sizes.items() if name in names}
+        ids = {line.id for line in lines}
+        self._sizes = {line_id: size for line_id, size in self._sizes.items() if line_id in ids}
         if self._live is not None and self._console is not None:
             room = max(3, self._console.height - 8)
             content = _make_table(lines[-room:], len(lines) - room, self._console.width)
             self._live.update(content if lines else "", refresh=True)
             return
         for line in lines:
-            if self._known.get(line.name) != line.word:
-                self._known[line.name] = line.word
+            if self._known.get(line.id) != line.state:
+                self._known[line.id] = line.state
                 self._print_change(line)
 
     def _with_growth(self, line: FileLine) -> FileLine:
         """Return the line as `being written` if the file has grown since it was first seen."""
-        if line.word != "detected":
+        if line.state != "detected":
             return line
-        first = self._sizes.setdefault(line.name, line.size_bytes)
-        return line if line.size_bytes == first else replace(line, word="being written")
+        first = self._sizes.setdefault(line.id, line.size_bytes)
+        return line if line.size_bytes == first else replace(line, state="being written")
 
     def _print_change(self, line: FileLine) -> None:
         moment = f"{time.monotonic() - self._begun:5.1f} s"
         what = f"{make_printable(line.path)} ({format_bytes(line.size_bytes)})"
-        as_key = f" as {make_printable(line.key)}" if line.word == "proven" else ""
-        self.say(f"{moment}  {line.word:<14} {what}{as_key}")
+        as_key = f" as {make_printable(line.key)}" if line.state == "proven" else ""
+        self.say(f"{moment}  {line.state:<14} {what}{as_key}")
 
     def say(self, text: str = "") -> None:
         """Print a line that stays."""
@@ -151,11 +156,11 @@ def _make_table(lines: Sequence[FileLine], hidden: int, width: int) -> Table:
     table.add_column("State", no_wrap=True, width=_STATE_CELLS)
     table.add_column("Object key", no_wrap=True, width=for_key)
     for line in lines:
-        key = line.key if line.word in ("proven", "uploading") else ""
+        key = line.key if line.state in ("proven", "uploading") else ""
         table.add_row(
             Text(_keep_end(make_printable(line.path), for_file)),
             format_bytes(line.size_bytes),
-            Text(_format_state(line), _STYLES.get(line.word, "")),
+            Text(_format_state(line), _STYLES.get(line.state, "")),
             Text(_keep_end(make_printable(key), for_key), "dim"),
         )
     return table
@@ -167,10 +172,10 @@ def _keep_end(text: str, cells: int) -> str:
 
 
 def _format_state(line: FileLine) -> str:
-    if line.word == "uploading":
-        full = round(_BAR_CELLS * min(1.0, line.share))
+    if line.state == "uploading":
+        full = round(_BAR_CELLS * min(1.0, line.sent))
         return f"{'━' * full}{'┄' * (_BAR_CELLS - full)} uploading"
-    return f"{'✓ ' if line.word == 'proven' else ''}{line.word}"
+    return f"{'✓ ' if line.state == 'proven' else ''}{line.state}"
 
 
 def bucket_table(objects: Sequence[Mapping[str, Any]]) -> list[str]:

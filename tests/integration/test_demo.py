@@ -12,12 +12,14 @@ import sys
 import zlib
 from pathlib import Path
 
+import av
 import psutil
 import pytest
 
 from cloud_archive.cli.app import main
 from cloud_archive.demo.demo import Comparison, compare_versions
 from cloud_archive.demo.media import (
+    FRAMES_PER_SECOND,
     encode_png,
     make_comfyui_image,
     render_picture,
@@ -217,13 +219,18 @@ def test_an_image_is_a_whole_png_with_its_prompt_and_workflow() -> None:
 
 
 def test_a_film_is_whole_only_when_its_end_is_written() -> None:
-    frames = [encode_png(32, 16, render_picture(32, 16, 1, number / 16)) for number in range(4)]
+    pictures = [render_picture(32, 16, 1, number / 16) for number in range(4)]
+    frames = [encode_png(32, 16, picture) for picture in pictures]
     sizes = [len(frame) for frame in frames]
     growing = video_head() + b"".join(frames)
     assert inspect_container(io.BytesIO(growing), "a.mp4", len(growing)) is not ContainerState.COMPLETE
     position, patch = video_size_patch(sizes)
     whole = growing[:position] + patch + growing[position + len(patch) :] + video_tail(sizes, 32, 16)
     assert inspect_container(io.BytesIO(whole), "a.mp4", len(whole)) is ContainerState.COMPLETE
+    with av.open(io.BytesIO(whole)) as container:
+        shown = [frame.to_ndarray(format="rgb24").tobytes() for frame in container.decode(video=0)]
+        assert shown == pictures
+        assert container.streams.video[0].average_rate == FRAMES_PER_SECOND
 
 
 def test_the_view_tells_each_change_once() -> None:
