@@ -1,4 +1,4 @@
-"""ComfyUI's way in: a plugin without nodes. The work is done in cloud_archive/."""
+"""What ComfyUI loads: a plugin without nodes. Its code is in cloud_archive/."""
 
 import sys
 

@@ -1,7 +1,7 @@
 """Run the `cloud-archive` command or an engine process.
 
-ComfyUI's plugin starts the engine by this file's path, from a folder of any name, in an interpreter that may ignore
-PYTHONPATH and the current directory. Then the package has no name yet, and gets one here.
+ComfyUI's plugin starts the engine by this file's path. Its folder may have any name, and the interpreter may ignore
+PYTHONPATH and the current directory, so this module imports the package under its own name.
 """
 
 from __future__ import annotations
@@ -33,11 +33,12 @@ def main() -> int:
 
 
 def _explain_missing(name: str) -> str:
+    """Return a sentence that says how to install what this clone or package needs."""
     here = Path(__file__).parent
     requirements = here.parent / "requirements.txt"
     in_clone = requirements.is_file() and (here.parent / "pyproject.toml").is_file()
-    what = ["-r", str(requirements)] if in_clone else ["cloud-archive"]
-    words = [sys.executable or "python", "-m", "pip", "install", *what]
+    source = ["-r", str(requirements)] if in_clone else ["cloud-archive"]
+    words = [sys.executable or "python", "-m", "pip", "install", *source]
     line = subprocess.list2cmdline(words) if sys.platform == "win32" else shlex.join(words)
     return f"No module named {name}. Run: {line}"
 
@@ -45,9 +46,9 @@ def _explain_missing(name: str) -> str:
 def _name_the_package() -> None:
     """Make the relative imports above work in a script that was started by its path."""
     here = Path(__file__).resolve().parent
-    # Without -I and -P, Python puts this folder first on the path, where our modules would be top-level ones.
+    # Without -I and -P, Python puts this folder first on the path, and would import our modules as top-level ones.
     sys.path[:] = [entry for entry in sys.path if not entry or Path(entry).resolve() != here]
-    # Not through sys.path, because another Cloud Archive may be installed.
+    # Not through sys.path, where another Cloud Archive may be installed.
     spec = importlib.util.spec_from_file_location(
         _PACKAGE, here / "__init__.py", submodule_search_locations=[str(here)]
     )
