@@ -53,7 +53,10 @@ def test_a_job_comes_back_as_it_was_also_after_a_restart(store: JobStore, path: 
     store.close()
     again = JobStore(path, read_only=True)
     again.open()
-    assert again.find("j") == record
+    found = again.find("j")
+    assert found == record
+    assert [output.cached for output in found.outputs] == [False, True]
+    assert all(isinstance(output.cached, bool) for output in found.outputs)
     assert again.find("k") is None
     again.close()
 
