@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 import time
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -46,9 +48,17 @@ class JobHandlers:
             with contextlib.suppress(RuntimeError):  # the loop is closed
                 loop.call_soon_threadsafe(changed.set)
 
-        unsubscribe = await self._run(partial(self._engine.watch_job, arguments["prompt_id"], wake))
+        ended = threading.Event()
+        unsubscribe: list[Callable[[], None]] = []
+
+        def subscribe() -> None:
+            unsubscribe.append(self._engine.watch_job(arguments["prompt_id"], wake))
+            if ended.is_set():  # the call was cancelled meanwhile
+                unsubscribe[0]()
+
         self._waiting += 1
         try:
+            await self._run(subscribe)
             while True:
                 changed.clear()
                 answer = await self._run(partial(self._engine.job, arguments["prompt_id"]))
@@ -58,7 +68,9 @@ class JobHandlers:
                 await asyncio.sleep(_PAUSE_SECONDS)
         finally:
             self._waiting -= 1
-            unsubscribe()
+            ended.set()
+            for end in unsubscribe:
+                end()
         if arguments["urls"]:
             answer = await self._run(partial(self._engine.job, arguments["prompt_id"], urls=True))
         return web.json_response(answer)
