@@ -11,11 +11,10 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 from ..errors import CloudArchiveError
 from ..files import SkipReason
@@ -25,19 +24,13 @@ from ..ledger.doubts import Doubts
 from ..ledger.ledger import Ledger
 from .baseline import BaselineBuilder, is_older
 from .executor import DaemonExecutor
+from .scan_record import BatchCounts, ScanRecord
 from .unarchived import BATCH, FoundFile, KnownBatch, Tally, batches, look_up, skip_reason
 
 logger = logging.getLogger("cloud_archive.reconcile")
 
 POLL_SECONDS = 2.0  # between two scans where no events come
 COST_FACTOR = 20  # a scan that took t seconds is not repeated by itself before 20 t: at most 5 % of a core
-
-
-class _BatchResult(NamedTuple):
-    """What a batch of files without new ones holds."""
-
-    tally: Tally
-    archived_files: int
 
 
 class Reconciler:
@@ -101,9 +94,7 @@ class Reconciler:
         self.clean_until = 0.0  # monotonic; scanning again before that would take more than 5 % of a core
         self.ended = 0.0  # monotonic, of the last scan
         self.tally = Tally()
-        # Batches without new files, by the hash of their stats, for as long as the ledger does not change.
-        self._unchanged: dict[int, _BatchResult] = {}
-        self._unchanged_in: int | None = None
+        self._record = ScanRecord(ledger, selection, inodes=self._inodes)
         self._problems: dict[str, str] = {}
         self._empty: set[int] = set()
         self.first_done = False
@@ -233,7 +224,7 @@ class Reconciler:
             baseline = BaselineBuilder(self._ledger, backfill=self._backfill, started_at=self._started_at)
         found, total, doubts = 0, Tally(), Doubts()
         self._selection.refresh_own()
-        unchanged = self._begin_unchanged(forget=baseline is not None)
+        self._record.begin()
         files = walk(
             self._root,
             self._selection.wants_directory,
@@ -242,64 +233,64 @@ class Reconciler:
                 SkipReason.OWN if self._selection.is_own(path) else reason, False
             ),
         )
-        with contextlib.closing(self._looked_up(batches(files), unchanged)) as looked_up:
+        with contextlib.closing(self._looked_up(self._noted(batches(files)))) as looked_up:
             for digest, batch in looked_up:
                 if self._stopping:
                     return found, self.tally
-                if batch is None:
-                    self._unchanged[digest] = unchanged[digest]
-                    total.add(unchanged[digest].tally)
-                    doubts.same += unchanged[digest].archived_files
+                if isinstance(batch, BatchCounts):
+                    total.add(batch.tally)
+                    doubts.same += batch.same
                     continue
-                doubtful, same = doubts.files, doubts.same
-                tally, hinted = self._scan_batch(batch, baseline, doubts)
-                total.add(tally)
-                found += sum(hinted)
-                if not hinted and doubts.files == doubtful:
-                    self._unchanged[digest] = _BatchResult(tally, doubts.same - same)
+                counts, hinted = self._scan_batch(batch, baseline, doubts)
+                total.add(counts.tally)
+                found += hinted
+                if counts.is_known:
+                    self._record.keep(digest, counts)
         if self._stopping:
             return found, self.tally
         if baseline is not None:
             baseline.finish()
             self.first_done = True
+        self._record.save()
         if doubts.files or self._doubtful_files:
             self._doubtful_files = doubts.files
             self._on_doubts(doubts)
         return found + doubts.urgent, total
 
-    def _begin_unchanged(self, *, forget: bool) -> dict[int, _BatchResult]:
-        """Return the batches that need no look-up (none if the ledger has changed), and begin a new record."""
-        generation = self._ledger.generation()
-        same = generation is not None and generation == self._unchanged_in and not forget
-        before = self._unchanged if same else {}
-        self._unchanged, self._unchanged_in = {}, generation
-        return before
+    def _noted(self, found: Iterator[list[FoundFile]]) -> Iterator[list[FoundFile]]:
+        """Yield the batches, and until each include pattern has matched a file, see which do."""
+        for batch in found:
+            if not self.first_done and self._selection.unmatched:
+                for path, _ in batch:
+                    self._selection.note_match(path)
+            yield batch
 
     def _looked_up(
-        self, found: Iterator[list[FoundFile]], unchanged: Mapping[int, _BatchResult]
-    ) -> Generator[tuple[int, KnownBatch | None], None, None]:
+        self, found: Iterator[list[FoundFile]]
+    ) -> Generator[tuple[bytes, KnownBatch | BatchCounts], None, None]:
         """Look batches up in the ledger; of a large directory in a thread, while the next batch is read.
 
         Yields:
-            The hash of each batch, in their order, and what the ledger knows; None for a batch in `unchanged`.
+            The hash of each batch, in their order, and what the ledger or the record of the last scan knows of it.
         """
         executor = DaemonExecutor(1, "cloud-archive-scan-ledger")
-        ahead: tuple[int, Future[KnownBatch]] | None = None
+        ahead: tuple[bytes, Future[KnownBatch]] | None = None
         older_likely = False
         try:
             for batch in found:
-                digest = _digest(batch)
+                digest = self._record.hash_of(batch)
+                counts = self._record.find(digest, first=not self.first_done)
                 call = partial(look_up, batch, self._ledger, inodes=self._inodes, older_likely=older_likely)
-                following: tuple[int, Future[KnownBatch]] | None = None
-                if digest not in unchanged and len(batch) == BATCH:  # a shorter one is the last
+                following: tuple[bytes, Future[KnownBatch]] | None = None
+                if counts is None and len(batch) >= BATCH:  # a shorter one is the last
                     following = digest, executor.submit(call)
                 if ahead is not None:
                     looked_up = ahead[1].result()
-                    older_likely = len(looked_up.known.baseline) > BATCH // 2
+                    older_likely = len(looked_up.known.baseline) > len(looked_up.files) // 2
                     yield ahead[0], looked_up
                 ahead = following
-                if digest in unchanged:
-                    yield digest, None
+                if counts is not None:
+                    yield digest, counts
                 elif following is None:
                     yield digest, call()
             if ahead is not None:
@@ -309,17 +300,14 @@ class Reconciler:
 
     def _scan_batch(
         self, batch: KnownBatch, baseline: BaselineBuilder | None, doubts: Doubts
-    ) -> tuple[Tally, list[bool]]:
+    ) -> tuple[BatchCounts, int]:
         """Hint the new files of a batch.
 
         Returns:
-            What is beside the ledger, and for each hinted file whether it has any bytes.
+            What it holds, and how many files with any bytes were hinted.
         """
-        if baseline is not None and self._selection.unmatched:
-            for path, _ in batch.files:
-                self._selection.note_match(path)
         batch.add_doubts(doubts, self._selection)
-        tally, hinted = Tally(), []
+        tally, hinted, is_known = Tally(), 0, not (batch.known.open or batch.known.doubtful)
         tally.count_older(batch.older, self._selection)
         unknown = batch.unknown
         if unknown and baseline is not None:
@@ -329,11 +317,12 @@ class Reconciler:
         for fingerprint, (path, stat) in unknown:
             reason = skip_reason(self._selection, path, stat)
             tally.count(reason, False)
+            is_known &= reason not in (None, SkipReason.OWN)  # one of ours may become another's
             wanted = reason is None or reason is SkipReason.EMPTY
             if wanted and self._needs_hint(fingerprint, stat.st_size):
                 self._on_new(path)
-                hinted.append(bool(stat.st_size))
-        return tally, hinted
+                hinted += bool(stat.st_size)
+        return BatchCounts(tally, batch.known.same, is_known), hinted
 
     def doubtful_paths(self) -> Iterator[str]:
         """Walk through the directory and yield the files that were touched since they were archived."""
@@ -345,7 +334,6 @@ class Reconciler:
     def _scan_unknown_root(self, on_error: Callable[[str, str], None]) -> int:
         """Hint only files written since the start: the rest of an unknown directory may belong to anybody."""
         found = 0
-        self._unchanged = {}
         for batch in batches(walk(self._root, self._selection.wants_directory, on_error)):
             for _, (path, stat) in look_up(batch, self._ledger, inodes=self._inodes).unknown:
                 if not stat.st_size or is_older(stat, self._started_at):
@@ -362,8 +350,3 @@ class Reconciler:
         hinted_before = fingerprint in self._empty
         self._empty.add(fingerprint)
         return not hinted_before
-
-
-def _digest(batch: list[FoundFile]) -> int:
-    """Return a hash of the paths and stats of a batch."""
-    return hash(tuple([(path, s.st_size, s.st_mtime_ns, s.st_ctime_ns, s.st_ino) for path, s in batch]))

@@ -21,7 +21,7 @@ from ..ledger.doubts import Comparison, Doubts, compare
 from ..ledger.ledger import Ledger
 from ..text import count_noun
 
-BATCH = 1000
+BATCH = 500  # files in a batch at least, and a third of what is in one at most
 
 FoundFile = tuple[str, os.stat_result]
 
@@ -125,8 +125,20 @@ class UnarchivedFile(NamedTuple):
 
 
 def batches(files: Iterator[FoundFile]) -> Iterator[list[FoundFile]]:
-    """Yield the files in lists of `BATCH`."""
+    """Yield the files in lists of `BATCH` to three times as many, and the rest in a shorter one.
+
+    A file's own facts say whether it ends its batch, so that one that comes or goes changes the batch that holds it,
+    and few of those that follow.
+    """
+    ends_batch = max(1, BATCH // 2)  # one file in so many does
     while batch := list(islice(files, BATCH)):
+        last = batch[-1][1]
+        while BATCH <= len(batch) < 3 * BATCH and (last.st_ino + last.st_size) % ends_batch:
+            following = next(files, None)
+            if following is None:
+                break
+            batch.append(following)
+            last = following[1]
         yield batch
 
 

@@ -47,12 +47,16 @@ class Selection:
 
     Raises:
         ValueError: a pattern is invalid. `load_settings` refuses these earlier, and names the variable.
+
+    Attributes:
+        patterns: those of `include` and of `exclude` that have an effect.
     """
 
     def __init__(
         self, include: Sequence[str] = (), exclude: Sequence[str] = (), own: OwnPaths | None = None
     ) -> None:
         self._own = own
+        self.patterns = (tuple(_effective(include)), tuple(_effective(exclude)))
         self._include = _Patterns(include) if _effective(include) else None
         self._exclude = _Patterns(exclude) if _effective(exclude) else None
         self._unmatched = {line: _Patterns([line]) for line in _effective(include) if line[0] != "!"}

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -29,12 +29,14 @@ class Comparison(NamedTuple):
         baseline: fingerprints of files from before the first start that were not archived since.
         doubtful: fingerprints of archived or pruned files that were touched since their bytes were hashed.
         same: how many have a row and were not touched.
+        open: how many have a row that is still to be archived.
     """
 
     unknown: set[int]
     baseline: set[int]
     doubtful: set[int]
     same: int
+    open: int = 0
 
 
 def compare(
@@ -76,26 +78,35 @@ def compare(
     unknown = rest.keys() - baseline_rows.keys()
     if not unknown:
         return Comparison(unknown, baseline, set(), same)
-    doubtful: set[int] = set()
+    found = _compare_rows(ledger, rest, unknown, inodes)
+    return found._replace(baseline=baseline, same=same + found.same)
+
+
+def _compare_rows(
+    ledger: Ledger, files: Mapping[int, os.stat_result], fingerprints: Set[int], inodes: bool
+) -> Comparison:
+    """Compare some of the files, all by fingerprint, with their rows one by one."""
+    unknown, doubtful = set(fingerprints), set()
+    same = still_open = 0
     rows = ledger.read(
         "SELECT fingerprint, state, inode, ctime_offset, max(seen_at, coalesce(restored_at, 0))"
         " FROM files WHERE fingerprint IN (SELECT value FROM json_each(?)) AND state <> 4",
-        (json.dumps(list(unknown)),),
+        (json.dumps(list(fingerprints)),),
     )
     for fingerprint, state, inode, offset, seen_at in rows:
         unknown.discard(fingerprint)
-        if state < FileState.ARCHIVED:
-            continue  # an upload will read its bytes
-        version = FileVersion.of_stat("", rest[fingerprint])
+        version = FileVersion.of_stat("", files[fingerprint])
         other_inode = inodes and signed64(version.inode) != inode
         touched = (version.ctime_offset or 0) != (offset or 0)
         if offset is None:  # a row from before the ledger stored change times
             touched &= version.changed_ns > seen_at * 1e9
-        if other_inode or touched:
-            doubtful.add(fingerprint)
-        else:
+        is_open = state < FileState.ARCHIVED
+        still_open += is_open
+        if not (other_inode or touched):
             same += 1
-    return Comparison(unknown, baseline, doubtful, same)
+        elif not is_open:  # else an upload will read its bytes
+            doubtful.add(fingerprint)
+    return Comparison(unknown, set(), doubtful, same, still_open)
 
 
 def _not_older(ledger: Ledger, fingerprints: Sequence[int]) -> set[int]:
@@ -112,7 +123,7 @@ def _not_older(ledger: Ledger, fingerprints: Sequence[int]) -> set[int]:
 def _changed_or_new(
     ledger: Ledger, batch: Sequence[tuple[str, os.stat_result]], fingerprints: Sequence[int], inodes: bool
 ) -> dict[int, os.stat_result]:
-    """Return the files that no row has with their inode and change time, by fingerprint.
+    """Return the files that no archived row has with their inode and change time, by fingerprint.
 
     SQLite compares the sum of inode and change time, so that a known file costs one look-up and returns no row. A
     change is missed only if the change time moves by as many nanoseconds as the inode number, in the other direction.
@@ -136,7 +147,7 @@ def _changed_or_new(
     inode = "inode" if inodes else "0"
     rows = ledger.read(
         "SELECT CAST(key AS INTEGER) FROM json_each(?) AS given WHERE NOT EXISTS (SELECT 1 FROM files"
-        " WHERE fingerprint = CAST(given.key AS INTEGER) AND state <> 4"
+        " WHERE fingerprint = CAST(given.key AS INTEGER) AND state IN (3, 5)"
         f" AND {inode} + coalesce(ctime_offset, 0) = given.value)",
         (f"{{{sums}}}",),
     )

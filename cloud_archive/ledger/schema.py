@@ -81,5 +81,27 @@ _CHANGE_TIMES: tuple[str, ...] = ("ALTER TABLE files ADD COLUMN ctime_offset INT
 # Pending rows that failed before: the status counts them each second, beside a backlog of any length.
 _TRIED: tuple[str, ...] = ("CREATE INDEX files_tried ON files (size) WHERE state = 0 AND cause IS NOT NULL",)
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _COMPACTED, _CONFLICTS, _CHANGE_TIMES, _TRIED)
+# Batches of files that a scan has found to be known, see `known_batches`. The epoch counts what may make such a file
+# unknown, doubtful or counted otherwise: pending rows make no batch known, and become archived without a change of it.
+_COUNT_EPOCH = "BEGIN UPDATE meta SET value = value + 1 WHERE name = 'known_epoch'; END"
+_KNOWN_BATCHES: tuple[str, ...] = (
+    "CREATE TABLE known_batches (hash BLOB PRIMARY KEY, epoch INTEGER NOT NULL, counts TEXT NOT NULL) WITHOUT ROWID",
+    "INSERT INTO meta VALUES ('known_epoch', '0')",
+    "CREATE TRIGGER known_row_added AFTER INSERT ON files WHEN new.state IN (3, 5) OR new.priority < 0 "
+    + _COUNT_EPOCH,
+    "CREATE TRIGGER known_row_changed AFTER UPDATE OF fingerprint, state, inode, ctime_offset ON files"
+    " WHEN old.state >= 3 AND (new.state NOT IN (3, 5) OR new.fingerprint <> old.fingerprint"
+    " OR new.inode <> old.inode OR new.ctime_offset IS NOT old.ctime_offset) " + _COUNT_EPOCH,
+    "CREATE TRIGGER known_row_removed AFTER DELETE ON files WHEN old.state IN (3, 5) " + _COUNT_EPOCH,
+    "CREATE TRIGGER known_older_removed AFTER DELETE ON baseline " + _COUNT_EPOCH,
+)
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (
+    _FIRST,
+    _COMPACTED,
+    _CONFLICTS,
+    _CHANGE_TIMES,
+    _TRIED,
+    _KNOWN_BATCHES,
+)
 SCHEMA_VERSION = len(MIGRATIONS)

@@ -1,0 +1,117 @@
+"""Recognise the batches of files in which an earlier scan, of this process or one before, found nothing new.
+
+Such a batch costs one hash of what `stat` says of its files, and no look-up in the ledger.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import struct
+from itertools import chain
+from operator import attrgetter
+from typing import NamedTuple
+
+from .. import __version__
+from ..errors import LedgerError
+from ..files import SkipReason
+from ..intake.selection import Selection
+from ..ledger.known_batches import KnownBatches, read_known_batches, write_known_batches
+from ..ledger.ledger import Ledger
+from .unarchived import FoundFile, Tally
+
+logger = logging.getLogger("cloud_archive.reconcile")
+
+_TIMES = ("st_size", "st_mtime_ns", "st_ctime_ns")
+
+
+class BatchCounts(NamedTuple):
+    """What a batch of files holds.
+
+    Attributes:
+        tally: its files that are not in the ledger.
+        same: files that have a row and were not touched since.
+        is_known: the ledger knows each file that is to be archived, and none is under way.
+    """
+
+    tally: Tally
+    same: int
+    is_known: bool = True
+
+    def to_json(self) -> str:
+        """Return the text that the ledger keeps of a known batch."""
+        skipped = {reason.value: count for reason, count in self.tally.skipped.items()}
+        return json.dumps([self.same, self.tally.baseline, skipped], separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: str) -> BatchCounts:
+        """Read what `to_json` returned."""
+        same, baseline, skipped = json.loads(text)
+        tally = Tally(baseline=baseline)
+        tally.skipped.update({SkipReason(reason): count for reason, count in skipped.items()})
+        return cls(tally, same)
+
+
+class ScanRecord:
+    """The known batches of one directory. For the thread that scans.
+
+    Args:
+        inodes: whether files keep their inode numbers here; see `walk.stable_inodes`.
+    """
+
+    def __init__(self, ledger: Ledger, selection: Selection, *, inodes: bool) -> None:
+        self._ledger = ledger
+        # Other rules may select other files.
+        self._rules = repr((__version__, selection.patterns, inodes)).encode("utf-8", "surrogatepass")
+        self._facts = attrgetter(*_TIMES, "st_ino") if inodes else attrgetter(*_TIMES)
+        self._before = KnownBatches(0, {})
+        self._now: dict[bytes, str] = {}
+
+    def begin(self) -> None:
+        """Begin a scan.
+
+        Raises:
+            LedgerError: the ledger can't be read.
+        """
+        self._before, self._now = read_known_batches(self._ledger), {}
+
+    def hash_of(self, batch: list[FoundFile]) -> bytes:
+        """Return the hash of the paths and stats of a batch."""
+        paths, stats = zip(*batch, strict=True)
+        digest = hashlib.blake2b(self._rules, digest_size=16)
+        digest.update("\0".join(paths).encode("utf-8", "surrogatepass"))
+        facts = tuple(chain.from_iterable(map(self._facts, stats)))
+        try:
+            digest.update(struct.pack(f"<{len(facts)}q", *facts))
+        except struct.error:  # more than 63 bits, as inodes of ZFS and ReFS have
+            digest.update(repr(facts).encode())
+        return digest.digest()
+
+    def find(self, digest: bytes, *, first: bool) -> BatchCounts | None:
+        """Return what a batch holds that is known; None where the ledger must be asked.
+
+        Args:
+            first: this is the first scan of a process, which hints empty files.
+        """
+        text = self._before.counts.get(digest)
+        if text is None:
+            return None
+        counts = BatchCounts.from_json(text)
+        if first and counts.tally.skipped[SkipReason.EMPTY]:
+            return None
+        self._now[digest] = text
+        return counts
+
+    def keep(self, digest: bytes, counts: BatchCounts) -> None:
+        """Note a known batch."""
+        self._now[digest] = counts.to_json()
+
+    def save(self) -> None:
+        """Let later scans recognise the batches of this one, which has ended. Never raises."""
+        if self._now == self._before.counts:
+            return
+        try:
+            write_known_batches(self._ledger, self._before, self._now)
+        except LedgerError as error:
+            logger.debug("The known batches could not be stored: %s", error)

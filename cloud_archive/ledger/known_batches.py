@@ -1,0 +1,67 @@
+"""Remember batches of files that the ledger knows all of, so that a scan recognises each by one hash.
+
+A batch stays known until a row or a baseline entry changes that it may rest on: triggers in the schema count those
+changes as the epoch. A file that was changed has another hash.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from .ledger import Ledger
+
+_EPOCH = "SELECT CAST(value AS INTEGER) FROM meta WHERE name = 'known_epoch'"
+
+
+class KnownBatches(NamedTuple):
+    """The batches that were known when they were read.
+
+    Attributes:
+        epoch: of the ledger then.
+        counts: what the caller stored of each batch, by the hash of the batch.
+    """
+
+    epoch: int
+    counts: Mapping[bytes, str]
+
+
+def read_known_batches(ledger: Ledger) -> KnownBatches:
+    """Return the batches that are known now.
+
+    Raises:
+        LedgerError: the ledger can't be read.
+    """
+    # The epoch first: if it changes before the second query, nothing is found.
+    epoch = int(ledger.read(_EPOCH)[0][0])
+    return KnownBatches(
+        epoch, dict(ledger.read("SELECT hash, counts FROM known_batches WHERE epoch = ?", (epoch,)))
+    )
+
+
+def write_known_batches(ledger: Ledger, before: KnownBatches, counts: Mapping[bytes, str]) -> bool:
+    """Replace the known batches. Do nothing and return False if the epoch has changed since `before` was read.
+
+    Raises:
+        LedgerError: the ledger can't be written.
+    """
+
+    def work(db: sqlite3.Connection) -> bool:
+        if db.execute(_EPOCH).fetchone()[0] != before.epoch:
+            return False
+        db.execute("DELETE FROM known_batches WHERE epoch <> ?", (before.epoch,))
+        gone = [(each,) for each in before.counts.keys() - counts.keys()]
+        db.executemany("DELETE FROM known_batches WHERE hash = ?", gone)
+        db.executemany(
+            "INSERT OR REPLACE INTO known_batches VALUES (?, ?, ?)",
+            [
+                (each, before.epoch, text)
+                for each, text in sorted(counts.items())
+                if before.counts.get(each) != text
+            ],
+        )
+        return True
+
+    # A power cut may undo it: then the next scan looks the files up.
+    return ledger.change(work, durable=False)
