@@ -63,6 +63,8 @@ def compare(
             left = [pair for pair in zip(batch, fingerprints, strict=True) if pair[1] in others]
             found = compare(ledger, [file for file, _ in left], [each for _, each in left], inodes=inodes)
             return found._replace(baseline=found.baseline | set(fingerprints) - others)
+    if ledger.is_blank():  # a first start
+        return Comparison(set(fingerprints), set(), set(), 0)
     rest = _changed_or_new(ledger, batch, fingerprints, inodes)
     same = len(batch) - len(rest)
     if not rest:

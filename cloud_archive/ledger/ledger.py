@@ -10,6 +10,8 @@ import json
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from itertools import repeat
 from pathlib import Path
 from typing import Any, cast
 
@@ -23,6 +25,8 @@ FIRST_START_BEGUN = "first_start_begun"  # when the very first start began; comm
 KNOWN_ROOT = "root"  # device and inode of the watched directory, "device:inode"
 LOG_FILES = "log_files"  # JSON list of the files that engines logged to; they are never archived
 COMPARE_WITH_BUCKET = "compare_with_bucket"  # an older ledger was lost, so the bucket may hold files it knew
+
+_BASELINE_PIECE = 50_000  # entries in one commit
 
 
 class Ledger(ClaimLedger):
@@ -78,6 +82,10 @@ class Ledger(ClaimLedger):
         )
         return {row[0] for row in rows}
 
+    def is_blank(self) -> bool:
+        """Return whether no version was ever added, and nothing is left alone."""
+        return not self.read("SELECT 1 FROM files UNION ALL SELECT 1 FROM baseline LIMIT 1")
+
     def has_baseline(self) -> bool:
         """Return whether any file from before the first start was not archived since."""
         return bool(self.read("SELECT 1 FROM baseline WHERE archived IS NULL LIMIT 1"))
@@ -100,8 +108,11 @@ class Ledger(ClaimLedger):
             archived: they were archived once, so `clear_baseline` keeps them. Default: they are from before the
                 first start.
         """
-        rows = [(each, archived or None) for each in sorted(fingerprints)]  # in the order of the table
-        self.change(lambda db: db.executemany("INSERT OR IGNORE INTO baseline VALUES (?, ?)", rows) and None)
+        # In the order of the table, so that each of its pages is written once; in pieces, so that others get a turn.
+        ordered = sorted(fingerprints)
+        for start in range(0, len(ordered), _BASELINE_PIECE):
+            rows = zip(ordered[start : start + _BASELINE_PIECE], repeat(archived or None))
+            self.change(partial(_insert_baseline, rows=rows))
 
     def clear_baseline(self) -> None:
         """Forget the files from before the first start, so that the next scan finds them as new.
@@ -234,3 +245,12 @@ class Ledger(ClaimLedger):
         """Return the text stored under `name`; None if there is none."""
         rows = self.read("SELECT value FROM meta WHERE name = ?", (name,))
         return cast("str", rows[0][0]) if rows else None
+
+
+def _insert_baseline(db: sqlite3.Connection, rows: Iterable[tuple[int, bool | None]]) -> None:
+    # A version that was queued meanwhile has a row, which counts.
+    db.executemany(
+        "INSERT OR IGNORE INTO baseline SELECT ?1, ?2"
+        " WHERE NOT EXISTS (SELECT 1 FROM files WHERE fingerprint = ?1 AND state <> 4)",
+        rows,
+    )

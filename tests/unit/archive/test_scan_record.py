@@ -269,6 +269,24 @@ def test_each_process_hints_an_empty_file_once(root: Path, known: Ledger) -> Non
         assert (process.lookups, process.hinted) == (0, [])
 
 
+def test_a_very_first_start_knows_its_files_afterwards(root: Path, ledger: Ledger) -> None:
+    write(root, *(f"{number}.png" for number in range(5)))
+    first = Process(root, ledger)
+    assert first.scan().baseline == 5
+    assert first.lookups == 0, "a ledger that knows nothing need not be asked about each file"
+    second = Process(root, ledger)
+    assert second.scan().baseline == 5
+    assert (second.lookups, second.hinted) == (0, [])
+
+
+def test_a_version_queued_during_the_very_first_scan_is_not_left_alone(root: Path, ledger: Ledger) -> None:
+    write(root, "moved-in.png")
+    (version,) = scan(root)
+    ledger.add([version])
+    ledger.add_to_baseline([version.fingerprint])
+    assert not ledger.has_baseline()
+
+
 def test_batches_stay_the_same_where_a_file_comes_or_goes_elsewhere(
     tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
