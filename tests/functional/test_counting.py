@@ -70,7 +70,7 @@ def test_once_counts_every_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 def test_once_ends_with_the_last_file_and_not_with_its_next_look(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cloud_archive.cli.once._LOOK_SECONDS", 3600.0)
+    monkeypatch.setattr("cloud_archive.cli.once._POLL_SECONDS", 3600.0)
     with engine_on(tmp_path / "output", MemoryStore(), tmp_path / "state") as engine:
         (engine.root / "a.bin").write_bytes(b"a")
         once = Once(engine)
