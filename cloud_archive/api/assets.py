@@ -78,7 +78,7 @@ class AssetHandlers:
 
     async def bring_back(self, _: web.Request, __: Arguments) -> web.Response:
         raise RequestRefused(
-            409, "Only ComfyUI has an input directory: use the gallery in ComfyUI, or /content here."
+            409, "Only ComfyUI has an input directory: use the library in ComfyUI, or /content here."
         )
 
     async def zip(self, request: web.Request, arguments: Arguments) -> web.StreamResponse:

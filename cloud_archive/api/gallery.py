@@ -17,7 +17,7 @@ from .routes import GALLERY_HEADER
 if TYPE_CHECKING:
     from ..catalog.catalog import Catalog
 
-_OFF = "The gallery is turned off: CLOUD_ARCHIVE_GALLERY is off."
+_OFF = "The library is turned off: CLOUD_ARCHIVE_GALLERY is off."
 _EARLIEST = (1980, 1, 1, 0, 0, 0)  # the first moment that a ZIP can hold
 
 

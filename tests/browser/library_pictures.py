@@ -120,7 +120,7 @@ def _honest_states(page: Page, scene: Scene, target: Path, scheme: str) -> None:
         catalog.failure = (503, "The catalog is turned off: CLOUD_ARCHIVE_CATALOG is off.")
 
     def gallery_off() -> None:
-        catalog.failure = (403, "The gallery is turned off: CLOUD_ARCHIVE_GALLERY is off.")
+        catalog.failure = (403, "The library is turned off: CLOUD_ARCHIVE_GALLERY is off.")
 
     for prepare in (partial, missing_right, store_away, empty, catalog_off, gallery_off):
         prepare()

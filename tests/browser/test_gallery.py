@@ -268,7 +268,7 @@ def test_states_say_what_is_wrong(page: Page, library: Scene) -> None:
     gallery.get_by_role("combobox").fill("modle:x")
     expect(gallery.locator(".line")).to_contain_text('There is no field "modle".')
     expect(gallery.locator(".tile").first).to_be_visible()
-    library.catalog.failure = (403, "The gallery is turned off: CLOUD_ARCHIVE_GALLERY is off.")
+    library.catalog.failure = (403, "The library is turned off: CLOUD_ARCHIVE_GALLERY is off.")
     page.reload()
     expect(page.locator(f"{GALLERY} .message")).to_contain_text("CLOUD_ARCHIVE_GALLERY is off")
     library.catalog.failure = (503, "The catalog is turned off: CLOUD_ARCHIVE_CATALOG is off.")

@@ -88,7 +88,7 @@ async def test_off_shows_pages_nothing(engine: Engine) -> None:
             status, body = await caller.ask("GET", f"/cloud-sync/{call}", headers=FACE)
             assert (status, body["message"]) == (
                 403,
-                "The gallery is turned off: CLOUD_ARCHIVE_GALLERY is off.",
+                "The library is turned off: CLOUD_ARCHIVE_GALLERY is off.",
             )
         shared = {"headers": FACE, "json": {"ids": [known["pod-1"]]}}
         assert (await caller.ask("POST", "/cloud-sync/share", **shared))[0] == 403
