@@ -20,7 +20,6 @@ def skip_leading_tags(source: StripSource) -> int:
         if not length:
             return offset
         offset += length
-        source.span(0, offset)
     raise Unstrippable("it has too many tags")
 
 
