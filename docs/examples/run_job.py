@@ -19,7 +19,7 @@ UNKNOWN_SECONDS = 30  # after that a queued prompt that is still unknown is an e
 
 
 def call(path, body=None, timeout_seconds=90):
-    """Call ComfyUI: POST if there is a body, else GET. Return the HTTP status and the answer's JSON, also of an error."""
+    """Call ComfyUI: POST with a body, else GET. Return the HTTP status and the answer's JSON, also of an error."""
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(COMFYUI_URL + path, data, {"Content-Type": "application/json"})
     try:
