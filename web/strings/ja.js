@@ -193,7 +193,7 @@ export const ja = {
   "app.fullPage": "別のタブで開く",
 
   "gallery.assets": "アーカイブ済みのファイル",
-  "gallery.search": "プロンプト、モデル、名前を検索",
+  "gallery.search": "プロンプトや名前を検索",
   "gallery.suggestions": "候補",
   "gallery.filters": "フィルター",
   "gallery.scrubber": "日付",
