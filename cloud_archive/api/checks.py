@@ -12,7 +12,7 @@ from ..errors import RequestRefused
 
 
 def whole_number(query: Mapping[str, str], name: str, default: int, maximum: int) -> int:
-    """Return a whole number from 1 to `maximum`; `default` where the query does not give it."""
+    """Return a whole number from 1 to `maximum`; `default` if the query lacks it."""
     try:
         number = int(query.get(name) or default)
     except ValueError:
@@ -23,7 +23,7 @@ def whole_number(query: Mapping[str, str], name: str, default: int, maximum: int
 
 
 def limited_text(query: Mapping[str, str], name: str, max_characters: int) -> str:
-    """Return a text; empty where the query does not give it."""
+    """Return a text; empty if the query lacks it."""
     text = query.get(name, "")
     if len(text) > max_characters:
         raise RequestRefused(400, f"{name} takes {max_characters} characters at most.")
@@ -31,7 +31,7 @@ def limited_text(query: Mapping[str, str], name: str, max_characters: int) -> st
 
 
 def flag(body: Mapping[str, object], name: str) -> bool:
-    """Return true or false; False where the body does not give it."""
+    """Return true or false; False if the body lacks it."""
     value = body.get(name, False)
     if not isinstance(value, bool):
         raise RequestRefused(400, f"{name} must be true or false.")
