@@ -1,4 +1,4 @@
-"""The adapter to ComfyUI: its routes, its directories, its websocket. No other module of ours knows ComfyUI's.
+"""The adapter to ComfyUI: register our routes, find its directories, push the status through its websocket.
 
 `install` is called while ComfyUI loads its plugins, and registers the routes. The engine starts with ComfyUI's web
 application, because the directories are final only then. A failure here is one line in the log, and never keeps ComfyUI
@@ -147,14 +147,14 @@ class Plugin:
                 return self._unavailable(route, self._why_no_client)
             if route.name == "status":
                 return web.json_response(await client.status())
-            asked = dict(arguments)
+            rest = dict(arguments)  # without those that are in the path
             path = route.path
             for name in _PATH_ARGUMENTS:
-                path = path.replace(f"{{{name}}}", asked.pop(name, ""))
+                path = path.replace(f"{{{name}}}", rest.pop(name, ""))
             if route.name == "job":
                 return await self._job(client, request, route, path, arguments)
             if route.name in ("content", "thumbnail", "zip"):
-                return await self._stream(client, request, route, path, _as_query(asked))
+                return await self._stream(client, request, route, path, _as_query(rest))
             if route.name == "bring_back":
                 return await self._bring_back(client, route, path.removesuffix("/bring-back"))
             has_body = route.method != "GET"
@@ -162,10 +162,10 @@ class Plugin:
                 call = client.call(
                     route.method,
                     path,
-                    json=asked if has_body else None,
-                    query=None if has_body else _as_query(asked),
+                    json=rest if has_body else None,
+                    query=None if has_body else _as_query(rest),
                     timeout_seconds=route.timeout_seconds
-                    + asked.get("timeout_seconds", 0.0)
+                    + rest.get("timeout_seconds", 0.0)
                     + _MARGIN_SECONDS,
                 )
                 return _as_response(await _until_client_leaves(request, call))
@@ -191,10 +191,8 @@ class Plugin:
             try:
                 call = client.call(route.method, path, query=query, timeout_seconds=seconds)
                 found = await _until_client_leaves(request, call)
-                answer, is_known = (
-                    _as_response(found),
-                    found.status != 200 or found.json()["state"] != "unknown",
-                )
+                answer = _as_response(found)
+                is_known = found.status != 200 or found.json()["state"] != "unknown"
             except EngineUnavailable as error:
                 answer, is_known = self._unavailable(route, str(error)), True
             if loop.time() >= deadline:
