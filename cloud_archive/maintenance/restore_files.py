@@ -42,6 +42,14 @@ class RestoreProblem(CloudArchiveError):
     """An object can't be restored; the message says why."""
 
 
+class _FolderMissing(FileNotFoundError):
+    """A folder is missing; `parts` are the names with which it would be made."""
+
+    def __init__(self, *parts: str) -> None:
+        self.parts = parts
+        super().__init__("/".join(parts))
+
+
 @dataclass(frozen=True, slots=True)
 class PlacedFile:
     """The file of an object; in a dry run, the file it would get.
@@ -100,8 +108,9 @@ class FilePlacer:
                     return self._placed(version, path + existing[0], is_new=False)
                 free = (path + name for name in names if path + name not in taken and not folder.exists(name))
                 return self._placed(version, next(free, path + names[-1]), is_new=True)
-        except FileNotFoundError:  # its folder does not exist yet
-            parent = "".join(f"{part}/" for part in parts[:-1])
+        except FileNotFoundError as missing:  # its folder does not exist yet
+            folders = missing.parts if isinstance(missing, _FolderMissing) else parts[:-1]
+            parent = "".join(f"{part}/" for part in folders)
             free = (parent + name for name in names if parent + name not in taken)
             return self._placed(version, next(free, parent + names[-1]), is_new=True)
 
@@ -145,12 +154,16 @@ class FilePlacer:
             make: make missing folders.
 
         Raises:
-            FileNotFoundError: the folder is missing, and `make` is False.
+            FileNotFoundError: `make` is False, and the target or (`_FolderMissing`) the folder is missing.
         """
         with contextlib.ExitStack() as opened:
             folder, path = opened.enter_context(open_folder(self._target)), ""
-            for part in parts:
-                name, folder = _enter_folder(folder, part, make=make)
+            for index, part in enumerate(parts):
+                try:
+                    name, folder = _enter_folder(folder, part, make=make)
+                except _FolderMissing as missing:
+                    entered = path.split("/")[:-1]
+                    raise _FolderMissing(*entered, *missing.parts, *parts[index + 1 :]) from None
                 opened.enter_context(folder)
                 path += f"{name}/"
             yield folder, path
@@ -346,7 +359,7 @@ def _enter_folder(folder: Folder, part: str, *, make: bool) -> tuple[str, Folder
             return name, folder.enter(name)
         except (FileNotFoundError, NotADirectoryError):
             if not make and not folder.exists(name):
-                raise FileNotFoundError(name) from None
+                raise _FolderMissing(name) from None
     raise RestoreProblem(f"{part} and its numbered names are all taken by files.")
 
 

@@ -5,12 +5,10 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
-from pathlib import Path, PureWindowsPath
+from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from cloud_archive.cli.restore import _show
 from cloud_archive.files import FileVersion, format_timestamp_ns
@@ -25,11 +23,11 @@ from cloud_archive.maintenance.restore import (
     restore,
 )
 from cloud_archive.maintenance.restore_files import modified_ns
-from cloud_archive.maintenance.safe_paths import local_parts
 from cloud_archive.scope import KeyScope
 from cloud_archive.store.base import ObjectInfo
 from cloud_archive.store.evidence import confirmed_now
 from tests.memory_store import MemoryStore, StoredObject, refuse
+from tests.unit.maintenance.test_safe_paths import HOSTILE
 
 OUT = KeyScope.folder("out")
 
@@ -45,83 +43,6 @@ def files(directory: Path) -> dict[str, bytes]:
         for path in sorted(directory.rglob("*"))
         if path.is_file() and not path.is_symlink()
     }
-
-
-HOSTILE = [
-    "../evil",
-    "../../../../../../../../tmp/evil",
-    "/etc/passwd",
-    "//server/share/x",
-    "a/../../evil",
-    "a/./b",
-    "..",
-    ".",
-    "...",
-    ".. ",
-    "C:\\Windows\\evil.dll",
-    "C:evil",
-    "c:/evil",
-    "\\\\?\\C:\\evil",
-    "\\evil",
-    "..\\..\\evil",
-    "x\\..\\..\\evil",
-    "CON",
-    "con.txt",
-    "nul.tar.gz",
-    "NUL .txt",
-    "aux",
-    "COM1",
-    "com\u00b9.png",
-    "LPT9.log",
-    "CONIN$",
-    "folder/PRN/x.png",
-    "trailing.",
-    "trailing ",
-    "trailing. . .",
-    "stream.png:hidden",
-    "a\0b",
-    "line\nbreak",
-    "tab\tin",
-    '<>"|?*',
-    "ok/ComfyUI_00001_.png",
-    "smile 😀.png",
-]
-
-
-def is_plain_on_windows(part: str) -> bool:
-    """By the rules of Windows itself, as Python knows them."""
-    import ntpath
-
-    path = PureWindowsPath(part)
-    reserved = ntpath.isreserved(part) if hasattr(ntpath, "isreserved") else path.is_reserved()
-    return (
-        not path.drive
-        and not path.root
-        and path.parts == (part,)
-        and not reserved
-        and part == part.rstrip(". ")
-        and not any(sign in part for sign in '<>:"/\\|?*')
-        and all(ord(sign) >= 32 for sign in part)
-    )
-
-
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
-@pytest.mark.parametrize("key", HOSTILE)
-def test_a_hostile_key_stays_inside_by_the_rules_of_windows(key: str) -> None:
-    parts = local_parts(key, windows=True)
-    assert parts
-    assert all(is_plain_on_windows(part) for part in parts), parts
-
-
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
-@given(st.text(alphabet=st.sampled_from(list("./\\:. \0\x1faCONULcom1²¹$-\udcff")), max_size=24))
-def test_no_key_at_all_leaves_the_target(key: str) -> None:
-    for part in local_parts(key, windows=True):
-        assert is_plain_on_windows(part), part
-    for part in local_parts(key, windows=False):
-        assert part not in ("", ".", "..")
-        assert "/" not in part
-        assert "\0" not in part
 
 
 @pytest.mark.parametrize("windows", [False, True])

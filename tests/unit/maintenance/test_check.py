@@ -1,0 +1,122 @@
+"""The steps of the check before the first request, and which step a failure belongs to."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from cloud_archive.config.settings import Settings, load_settings
+from cloud_archive.demo.seaweedfs import free_ports
+from cloud_archive.errors import StoreError
+from cloud_archive.maintenance.check import NOT_TRIED, STEPS, CheckStep, _find_step, has_no_failure, run_check
+from cloud_archive.store.failures import explain
+
+SECRET = "secret-of-this-test"
+
+
+def settings(**more: str) -> Settings:
+    keys = {"S3_BUCKET": "b", "S3_ACCESS_KEY_ID": "k", "S3_SECRET_ACCESS_KEY": SECRET}
+    return load_settings(keys | more)
+
+
+def checked(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, CheckStep]:
+    for name in ("http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    steps = run_check(lambda: settings(S3_ENDPOINT_URL=endpoint))
+    assert [step.name for step in steps] == list(STEPS)
+    assert not has_no_failure(steps)
+    return {step.name: step for step in steps}
+
+
+def failed(steps: dict[str, CheckStep]) -> CheckStep:
+    """The one step that failed; the steps of `STEPS` that were not reached are not tried."""
+    (step,) = (step for step in steps.values() if step.ok is False)
+    assert step.cure
+    return step
+
+
+@contextlib.contextmanager
+def listening() -> Iterator[int]:
+    """A port that accepts connections, and closes each one at once."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    server.accept()[0].close()
+
+        threading.Thread(target=serve, daemon=True).start()
+        yield server.getsockname()[1]
+        with contextlib.suppress(OSError):
+            server.shutdown(socket.SHUT_RDWR)  # wakes the thread
+
+
+def test_wrong_settings_are_named_and_nothing_else_is_tried() -> None:
+    steps = run_check(lambda: settings(S3_PREFIX="a{q}"))
+    assert steps[0].ok is False
+    assert "S3_PREFIX" in steps[0].cause
+    assert SECRET not in str(steps)
+    assert {step.cause for step in steps[1:]} == {NOT_TRIED}
+
+
+def test_a_port_where_nothing_listens_fails_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    (port,) = free_ports(1)
+    steps = checked(f"http://127.0.0.1:{port}", monkeypatch)
+    assert failed(steps).name == "connection"
+    assert (steps["settings"].ok, steps["name resolution"].ok, steps["write"].cause) == (
+        True,
+        True,
+        NOT_TRIED,
+    )
+
+
+def test_a_port_without_tls_fails_tls(monkeypatch: pytest.MonkeyPatch) -> None:
+    with listening() as port:
+        steps = checked(f"https://127.0.0.1:{port}", monkeypatch)
+    assert failed(steps).name == "TLS"
+
+
+def test_a_name_that_does_not_exist_fails_the_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    steps = checked("http://nowhere.invalid", monkeypatch)
+    assert failed(steps).name == "name resolution"
+    assert (steps["settings"].ok, "plain http" in steps["settings"].cause) == (True, True)
+    assert steps["settings"].cure, "a warning has a cure"
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "step"),
+    [
+        ("RequestTimeTooSkewed", 403, "clock"),
+        ("SignatureDoesNotMatch", 403, "credentials"),
+        ("Whatever", 401, "credentials"),
+        ("NoSuchBucket", 404, "bucket"),
+        ("Moved", 301, "bucket"),
+        ("NotS3", 301, "connection"),
+        ("NameNotResolved", None, "name resolution"),
+        ("TLS", None, "TLS"),
+        ("ConnectTimeout", None, "connection"),
+        ("AccessDenied", 403, None),
+        ("InternalError", 500, None),
+    ],
+)
+def test_a_failure_belongs_to_the_step_that_it_concerns(
+    code: str, status: int | None, step: str | None
+) -> None:
+    assert _find_step(StoreError("Head", "k", explain(code, status), status=status)) == step
+
+
+def test_a_step_that_was_not_tried_is_no_failure() -> None:
+    assert has_no_failure([CheckStep("TLS", None), CheckStep("write", True)])
+    assert not has_no_failure([CheckStep("write", True), CheckStep("TLS", False)])
+    assert CheckStep("write", True, 0.12345, "c", "d", "m").to_json() == {
+        "name": "write",
+        "ok": True,
+        "seconds": 0.123,
+        "cause": "c",
+        "cure": "d",
+        "said": "m",
+    }

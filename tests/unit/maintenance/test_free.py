@@ -1,0 +1,180 @@
+"""Which local files are removed, in which order, and why others stay, with a store in memory."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from cloud_archive.errors import RootReplaced, StoreError
+from cloud_archive.files import stat_version
+from cloud_archive.ledger.ledger import Ledger
+from cloud_archive.maintenance.free import RECHECK_SECONDS, FreeReport, Limits, LocalCleaner
+from tests.memory_store import MemoryStore, refuse
+
+NOW = 2_000_000_000.0
+DAY = 86_400.0
+AGES = {"old.png": 9 * DAY, "middle.png": 5 * DAY, "young.png": 1800.0}
+
+
+class Stage:
+    """Three archived files in a directory, and a cleaner whose clock and disk a test sets."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.now = NOW
+        self.free_bytes = 0
+        self.writers: set[str] = set()
+        self.store = MemoryStore()
+        self.ledger = Ledger(None, clock=lambda: NOW - 6 * DAY)
+        self.ledger.open()
+        for name, age in AGES.items():
+            body = name.encode()
+            (root / name).write_bytes(body)
+            os.utime(root / name, (NOW - age, NOW - age))
+            version = stat_version(root, name)
+            assert self.ledger.add([version]) == 1
+            claim = self.ledger.claim_version("test", version)
+            assert claim is not None
+            self.store.add(f"out/{name}", body)
+            sha256, etag = hashlib.sha256(body).hexdigest(), hashlib.md5(body).hexdigest()
+            self.ledger.mark_archived(claim, key=f"out/{name}", sha256=sha256, etag=etag)
+        self.check_root: Callable[[], None] = lambda: None
+
+    def cleaner(self, limits: Limits) -> LocalCleaner:
+        return LocalCleaner(
+            self.ledger,
+            self.store,
+            self.root,
+            limits,
+            has_writer=lambda _, path: path in self.writers,
+            clock=lambda: self.now,
+            free_bytes=lambda _: self.free_bytes,
+            check_root=lambda: self.check_root(),
+        )
+
+    def freed(self, *limits: float | None, dry_run: bool = False) -> FreeReport:
+        return self.cleaner(Limits(*limits)).run_once(dry_run=dry_run)  # type: ignore[arg-type]
+
+    @property
+    def left(self) -> list[str]:
+        return sorted(path.name for path in self.root.iterdir())
+
+
+@pytest.fixture
+def stage(root: Path) -> Iterator[Stage]:
+    made = Stage(root)
+    yield made
+    made.ledger.close()
+
+
+def paths(report: FreeReport) -> list[str]:
+    return [file.path for file in report.files]
+
+
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_files_over_the_age_go_the_oldest_first(stage: Stage, dry_run: bool) -> None:
+    report = stage.freed(4 * DAY, dry_run=dry_run)
+    assert paths(report) == ["old.png", "middle.png"]
+    assert (report.freed, report.freed_bytes, report.dry_run) == (2, 17, dry_run)
+    assert stage.left == (sorted(AGES) if dry_run else ["young.png"])
+    assert stage.freed(4 * DAY).freed == (2 if dry_run else 0)
+
+
+def test_no_file_younger_than_an_hour_goes(stage: Stage) -> None:
+    assert paths(stage.freed(1.0, 10**15)) == ["old.png", "middle.png"]
+    stage.now += 1801
+    assert paths(stage.freed(1.0)) == ["young.png"]
+
+
+def test_only_as_many_go_as_the_disk_lacks(stage: Stage) -> None:
+    stage.free_bytes = 100
+    assert paths(stage.freed(None, 100)) == []
+    assert paths(stage.freed(None, 105)) == ["old.png"]
+
+
+def test_without_limits_nothing_goes(stage: Stage) -> None:
+    assert stage.freed().freed == 0
+    assert Limits().is_off
+    assert not Limits(1.0).is_off
+    assert not Limits(None, 1).is_off
+
+
+def test_the_age_may_count_from_the_archiving(stage: Stage) -> None:
+    old_enough = Limits(8 * DAY, age_from_archiving=True)  # all were archived six days ago
+    assert stage.cleaner(old_enough).run_once().freed == 0
+    assert paths(stage.freed(8 * DAY)) == ["old.png"]
+
+
+def test_no_file_goes_within_an_hour_of_its_archiving(stage: Stage) -> None:
+    stage.now = NOW - 6 * DAY + 1800
+    cleaner = stage.cleaner(Limits(1.0, age_from_archiving=True))
+    assert cleaner.run_once(dry_run=True).freed == 0
+    stage.now += 1801
+    assert paths(cleaner.run_once(dry_run=True)) == ["old.png"]
+
+
+@pytest.mark.parametrize("body", [b"other", b"OLD.png"])
+def test_a_file_that_changed_stays(stage: Stage, body: bytes) -> None:
+    before = (stage.root / "old.png").stat()
+    (stage.root / "old.png").write_bytes(body)
+    os.utime(stage.root / "old.png", ns=(before.st_atime_ns, before.st_mtime_ns))
+    report = stage.freed(8 * DAY)
+    same_size = len(body) == before.st_size
+    assert (report.freed, report.kept, report.gone) == (0, int(same_size), int(not same_size))
+    assert stage.left == sorted(AGES)
+
+
+def test_a_file_that_is_written_to_stays(stage: Stage) -> None:
+    stage.writers.add("old.png")
+    for dry_run in (True, False):
+        report = stage.freed(8 * DAY, dry_run=dry_run)
+        assert (report.freed, report.kept) == (0, 1)
+    assert "old.png" in stage.left
+
+
+def test_a_file_that_the_bucket_lost_stays_and_is_checked_again_after_an_hour(stage: Stage) -> None:
+    cleaner = stage.cleaner(Limits(8 * DAY))
+    lost = stage.store.objects.pop("out/old.png")
+    assert cleaner.run_once().unproven == ["old.png"]
+    stage.store.objects["out/old.png"] = lost
+    assert cleaner.run_once().unproven == ["old.png"], "no request before that"
+    stage.now += RECHECK_SECONDS
+    assert paths(cleaner.run_once()) == ["old.png"]
+
+
+def test_a_file_that_is_gone_already_is_recorded(stage: Stage) -> None:
+    (stage.root / "old.png").unlink()
+    assert stage.freed(8 * DAY, dry_run=True).gone == 1
+    assert stage.freed(8 * DAY).gone == 1
+    assert stage.freed(8 * DAY).gone == 0
+
+
+def test_a_store_that_is_away_ends_the_run(stage: Stage) -> None:
+    stage.store.on_call = lambda operation, key: refuse("SlowDown", None)
+    with pytest.raises(StoreError):
+        stage.freed(8 * DAY)
+    stage.store.on_call = lambda operation, key: refuse("KeyTooLongError", 400)
+    assert stage.freed(8 * DAY).freed == 0
+    assert stage.left == sorted(AGES)
+
+
+def test_in_another_directory_nothing_is_removed_or_recorded(stage: Stage) -> None:
+    def replaced() -> None:
+        raise RootReplaced("It is another directory.")
+
+    stage.check_root = replaced
+    with pytest.raises(RootReplaced):
+        stage.freed(1.0)
+    assert stage.left == sorted(AGES)
+
+
+def test_a_stop_ends_the_run_before_the_next_file(stage: Stage) -> None:
+    stop = threading.Event()
+    stop.set()
+    assert stage.cleaner(Limits(1.0)).run_once(stop).freed == 0
+    assert stage.left == sorted(AGES)
