@@ -1,7 +1,7 @@
-"""Check whether a media file's container is whole, with a few small reads at its head and tail.
+"""Check whether a media file's container is complete, with a few small reads at its head and tail.
 
-The first bytes decide the format, not the name. A file is WHOLE only if no shorter beginning of it could look the
-same. It is UNKNOWN if its format doesn't show where it ends.
+The first bytes decide the format, not the name. A container is COMPLETE only if the same file, cut
+off earlier, would not look complete. It is UNKNOWN if its format doesn't show where it ends.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ _OGG_PAGE_BYTES = 65_307  # the largest page, RFC 3533 section 6
 # Major brands of images in the MP4 container, which have `meta` in place of `moov`.
 _IMAGE_BRANDS = frozenset({b"avif", b"avis", b"heic", b"heix", b"heim", b"heis", b"mif1", b"msf1"})
 
-# The first bytes of files with this ending; used for files too short to hold them.
-_SIGNATURES_BY_ENDING: dict[str, bytes] = {
+# The first bytes by the name's extension: a file that is shorter, but begins like them, is INCOMPLETE.
+_SIGNATURES_BY_EXTENSION: dict[str, bytes] = {
     "png": _PNG,
     "jpg": b"\xff\xd8\xff",
     "jpeg": b"\xff\xd8\xff",
@@ -62,7 +62,7 @@ def inspect_container(stream: BinaryIO, name: str, size_bytes: int) -> Container
             return inspect(stream, head, size_bytes)
     if head[4:8] == b"ftyp":
         return _inspect_boxes(stream, head, size_bytes)
-    expected = _SIGNATURES_BY_ENDING.get(name.rpartition(".")[2].lower(), b"")
+    expected = _SIGNATURES_BY_EXTENSION.get(name.rpartition(".")[2].lower(), b"")
     if 0 < len(head) < len(expected) and expected.startswith(head):
         return ContainerState.INCOMPLETE
     return ContainerState.UNKNOWN

@@ -1,7 +1,7 @@
 """An inotify observer that sets its first watches without listing folders that hold only files.
 
-watchdog lists every folder to find those in it: for a million files as much work as a quarter of a scan, while nothing
-else happens. Where the filesystem counts the folders in a folder as its links, most folders need not be listed.
+watchdog lists every folder to find the folders in it. For a million files this takes a quarter of the time of a scan,
+and the start waits for it. Where a folder's link count includes the folders in it, most folders need not be listed.
 
 Needs watchdog 7.1 (`InotifyWatchGroup`); with other versions watchdog lists everything.
 """
@@ -14,14 +14,14 @@ from typing import Any
 
 from watchdog.observers import inotify
 
-_LINKS_OF_A_LEAF = 2  # its name, and its own dot; one more for the two dots of each folder in it
+_LINKS_OF_A_LEAF = 2  # its name and its own `.`; each folder in it adds one, its `..`
 
 
 def set_quick_watches(observer: Any, device: int) -> None:
-    """Have an `InotifyObserver` that is not started set its watches like this.
+    """Make `observer`, an `InotifyObserver` that is not started yet, set its first watches this way.
 
     Args:
-        device: of the filesystem that counts folders as links; on others everything is listed.
+        device: the device number of a filesystem whose link counts include folders; on others every folder is listed.
     """
     if not hasattr(getattr(inotify, "InotifyWatchGroup", None), "_add_all_callbacks"):
         return
@@ -31,7 +31,7 @@ def set_quick_watches(observer: Any, device: int) -> None:
             self._add_callback(path)
             folders = [path]
             while folders:
-                # Watched first: a folder that is made in it from now on comes as an event.
+                # A folder is watched before it is listed, so a folder that is made in it later comes as an event.
                 for folder in _folders_in(folders.pop(), device):
                     self._add_callback(folder)
                     folders.append(folder)

@@ -9,11 +9,11 @@ import sys
 import time
 from collections.abc import Callable
 
-READ_SECONDS = 60.0  # some kernels offer the file and tell of no change
+READ_SECONDS = 60.0  # then changes are assumed, because some kernels report none
 
 
 class MountEvents:
-    """Asks Linux whether this process's mounts have changed: one cheap system call. Used from one thread at a time."""
+    """Ask Linux whether this process's mounts have changed: one cheap system call. For one thread at a time."""
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -27,7 +27,10 @@ class MountEvents:
                 self._poll.register(self._descriptor, select.POLLERR | select.POLLPRI)  # proc_pid_mounts(5)
 
     def changed(self) -> bool:
-        """Return whether mounts may have changed since the last call. Always True where the system doesn't tell."""
+        """Return whether mounts may have changed since the last call.
+
+        Also True every `READ_SECONDS`, and always on systems that report no changes.
+        """
         now = self._clock()
         if self._poll is not None and now < self._next_read and not self._poll.poll(0):
             return False

@@ -96,7 +96,7 @@ def report_lost_events(
         try:
             handle_event(event)
         except KeyError:
-            # 7.1 may lose the path of a folder that was renamed before it was watched; then both are gone.
+            # 7.1 may not know the folder of a watch that was removed, if the folder was renamed before it was watched.
             if not getattr(event, "is_ignored", False):
                 raise
         if getattr(event, "is_queue_overflow", False):

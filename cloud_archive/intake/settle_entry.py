@@ -51,12 +51,12 @@ class Entry:
         self.handed_over = handed_over  # recently, and no check has found another version since
 
     @property
-    def files(self) -> int:
-        """1, or 0 for an empty file and for one that was handed over, which `_handed_files` counts."""
+    def pending_files(self) -> int:
+        """How much the entry adds to `SettleQueue.pending_files`: 1, or 0 if it is empty or was handed over."""
         is_empty = self.version is not None and self.version.size_bytes == 0
         return 0 if self.handed_over or is_empty else 1
 
     @property
-    def size_bytes(self) -> int:
-        """The size at the last check."""
+    def pending_bytes(self) -> int:
+        """How much the entry adds to `SettleQueue.pending_bytes`: its size at the last check, or 0 as above."""
         return self.version.size_bytes if self.version is not None and not self.handed_over else 0

@@ -118,7 +118,7 @@ class SettleQueue:
             new = entry is None
             if entry is None:
                 entry = self._files[path] = Entry(closed_or_moved, now, handed_over=path in self._handed)
-                self._pending_files += entry.files
+                self._pending_files += entry.pending_files
             if kind.is_write:
                 entry.written = True
                 if path in self._handed:
@@ -343,9 +343,8 @@ class SettleQueue:
         entry.due_at = due_at
         entry.ticket = next(self._tickets)
         heapq.heappush(self._heap, (due_at, entry.ticket, path))
-        if len(self._heap) > 1000 + 4 * len(
-            self._files
-        ):  # a file that is closed again and again fills the heap
+        # A file that is closed again and again fills the heap with stale items.
+        if len(self._heap) > 1000 + 4 * len(self._files):
             self._heap = [
                 (each.due_at, each.ticket, name) for name, each in self._files.items() if each.ticket
             ]
@@ -368,19 +367,19 @@ class SettleQueue:
 
     def _update(self, entry: Entry, version: FileVersion | None, *, handed_over: bool = False) -> None:
         """Set the entry's version, and adjust the totals."""
-        files, size_bytes = entry.files, entry.size_bytes
+        files, size_bytes = entry.pending_files, entry.pending_bytes
         entry.version = version
         entry.handed_over = handed_over
-        self._pending_files += entry.files - files
-        self._pending_bytes += entry.size_bytes - size_bytes
+        self._pending_files += entry.pending_files - files
+        self._pending_bytes += entry.pending_bytes - size_bytes
 
     def _drop(self, path: str) -> None:
         entry = self._files.pop(path, None)
         self._rewritten.discard(path)
         if entry is not None:
             entry.ticket = 0
-            self._pending_files -= entry.files
-            self._pending_bytes -= entry.size_bytes
+            self._pending_files -= entry.pending_files
+            self._pending_bytes -= entry.pending_bytes
 
     @staticmethod
     def _remember(places: OrderedDict[str, T], path: str, value: T) -> None:

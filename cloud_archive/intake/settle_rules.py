@@ -3,17 +3,17 @@
 The evidence, strongest first:
 
 1. The file was closed after writing, or renamed into place, and nothing reopened it for a short time. The time is
-   shorter if its container looks whole.
+   shorter if its container looks complete.
 2. The file is known only from a created event or a scan. Then size, mtime and inode must stay unchanged for the
    settle time, and no process may have the file open for writing.
-3. Its container looks whole. A file whose container looks incomplete is archived as it is after a long quiet time
-   without a writer.
+3. Its container looks complete. A file whose container looks incomplete is archived as it is, once no process writes
+   to it and it has stayed unchanged for a time, which is long if it was never closed.
 
-The system can't always name writers (another user's file, some network filesystems). There a file that was created
-while we watched and has not been closed counts as being written. An incomplete container then waits ten minutes, and
-a file of an unknown format waits `QuietTimes.unsure`.
+The system can't always name writers (another user's file, some network filesystems). Then a file that was created
+while we watched and has not been closed, or whose container looks incomplete, waits for `QuietTimes.partial_unsure`
+(ten minutes). A file of an unknown format that was not closed waits for `QuietTimes.unsure`.
 
-No deadline ends the wait for a writer, because half a file must never be archived.
+No deadline ends the wait for a writer that the system names, because half a file must never be archived.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ QUIET_TIME = "quiet time"
 LOOKS_INCOMPLETE = "looks incomplete"
 UNREADABLE = "unreadable"
 FIRST_INTERVAL_SECONDS = 0.1
-"""Until the second check of a file that has a writer; later intervals are 1.5 times as long each."""
+"""The intervals between checks of a file that has a writer grow from this, each 1.5 times as long as the one before."""
 ROUNDING_SECONDS = 1e-6
 """Tolerance for the rounding of sums of times."""
 
@@ -43,7 +43,7 @@ class QuietTimes(NamedTuple):
     """How long a file must stay unchanged, in seconds.
 
     Attributes:
-        closed_whole: closed or renamed, and its container looks whole.
+        closed_whole: closed or renamed, and its container looks complete.
         closed: closed or renamed, in a format that doesn't show its end.
         closed_incomplete: closed or renamed, its container looks incomplete, and no process writes to it.
         incomplete: its container looks incomplete, and no process writes to it.
@@ -86,7 +86,7 @@ class FileSigns(NamedTuple):
 
 
 class Complete(NamedTuple):
-    """The file is complete; `looks_incomplete` if its container looks incomplete all the same."""
+    """The file is complete. `looks_incomplete`: although its container looks incomplete."""
 
     looks_incomplete: bool
 

@@ -28,14 +28,13 @@ _NETWORK_FILESYSTEMS = frozenset(
         "drvfs", "virtiofs", "hgfs", "fuse", "fakeowner",
     )
 )
-
+# fmt: on
 
 # FAT has no inodes: Linux invents a number each time it reads a directory entry.
 _WITHOUT_INODES = frozenset(("vfat", "msdos", "exfat"))
 
-
-# A folder's links count the folders in it; where there are too many for that, it has one link. Others (btrfs, overlay,
-# FAT, FUSE) have one, or any number.
+# Here a folder has two links, and one more for each folder in it, or one link if there are too many for that. On others
+# (btrfs, overlay, FAT, FUSE) the number of links says nothing.
 _COUNTING_FILESYSTEMS = frozenset(("ext2", "ext3", "ext4", "xfs", "tmpfs"))
 
 
@@ -149,7 +148,7 @@ def network_filesystem(root: Path, mounts: str | None = None) -> str | None:
             return kind if kind in _NETWORK_FILESYSTEMS or kind.startswith("fuse.") else None
         if sys.platform == "win32":
             drive = os.path.splitdrive(place)[0]
-            remote = 4  # DRIVE_NETWORK_FILESYSTEMS, GetDriveTypeW
+            remote = 4  # DRIVE_REMOTE of GetDriveTypeW
             far = drive.startswith("\\\\") or (ctypes.windll.kernel32.GetDriveTypeW(drive + "\\") == remote)
             return "network drive" if far else None
         if sys.platform == "darwin":
@@ -224,4 +223,4 @@ def mounts_below(place: str, mounts: str | None = None) -> frozenset[tuple[str, 
     inside = place.rstrip("/") + "/"
     if inside not in mounts and "\\" not in mounts:
         return frozenset()  # the usual case; this runs every few seconds
-    return frozenset((point, name) for point, name, _ in _mounts(mounts) if point.startswith(inside))
+    return frozenset((point, mount) for point, mount, _ in _mounts(mounts) if point.startswith(inside))
