@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from ..errors import CatalogDamaged, CatalogError, CloudArchiveError
-from ..ledger.history import archived_rows, archived_since, uploading_files
+from ..ledger.history import archived_and_pruned_rows, archived_since, uploading_files
 from ..ledger.ledger import Ledger
 from ..ledger.rows import FileRow, FileState
 from .bucket.tables import queue_deletions, without_deleted
@@ -197,7 +197,7 @@ class Filler:
 
     def _sweep(self) -> bool:
         last = 0
-        while rows := archived_rows(self._ledger, after_row=last, limit=_PAGE):
+        while rows := archived_and_pruned_rows(self._ledger, after_row=last, limit=_PAGE):
             self._copy(rows)
             last = rows[-1].row
             if not self.may_go_on():

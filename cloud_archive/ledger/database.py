@@ -50,7 +50,6 @@ class Database:
         self.clock = clock
         self.commits = 0  # groups of changes so far, by this process
         self.on_commit: Callable[[], None] = lambda: None  # called by the writer; must return at once
-        self._uri = "" if path is None else str(path)
         self._memory = f"file:ledger-{id(self)}-{os.urandom(4).hex()}?mode=memory&cache=shared"
         self._changes: queue.SimpleQueue[_Change | None] = queue.SimpleQueue()
         self._reader_lock = threading.Lock()
@@ -131,7 +130,7 @@ class Database:
                 connection.execute("PRAGMA read_uncommitted=1")
             else:
                 connection = sqlite3.connect(
-                    self._uri,
+                    str(self.path),
                     timeout=BUSY_SECONDS,
                     isolation_level=None,
                     check_same_thread=False,
@@ -166,8 +165,8 @@ class Database:
         """Run `work` in a transaction that other changes may share, and return its result after the commit.
 
         Args:
-            durable: it survives a power cut. False: that is so with the next durable change, and until then it
-                survives only a kill, see https://www.sqlite.org/pragma.html#pragma_synchronous.
+            durable: the change survives a power cut. False: until the next durable change it survives only a kill,
+                see https://www.sqlite.org/pragma.html#pragma_synchronous.
 
         Raises:
             LedgerError: the commit failed, or the ledger is closed.

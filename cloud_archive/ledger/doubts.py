@@ -53,7 +53,7 @@ def compare(
         batch: relative paths and `stat` results.
         fingerprints: the fingerprint of each file of the batch.
         inodes: whether files keep their inode numbers here; see `walk.stable_inodes`.
-        older_likely: that single query is about files from before the first start, and not about rows.
+        older_likely: search the baseline before the rows, because most files are from before the first start.
     """
     if older_likely:
         others = _not_older(ledger, fingerprints)

@@ -11,7 +11,8 @@ import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import NamedTuple
 
 from ..errors import LedgerError
 from ..files import FileVersion
@@ -306,7 +307,7 @@ def _add_restored(db: sqlite3.Connection, file: Restored, now: float) -> None:
 
 
 @contextlib.contextmanager
-def existing_ledger(path: Any, *, clock: Callable[[], float] = time.time) -> Iterator[Ledger]:
+def existing_ledger(path: Path, *, clock: Callable[[], float] = time.time) -> Iterator[Ledger]:
     """Open an existing ledger for a command; an engine may use it at the same time.
 
     Raises:
@@ -327,8 +328,8 @@ def existing_ledger(path: Any, *, clock: Callable[[], float] = time.time) -> Ite
 # --- cataloguing
 
 
-def archived_rows(ledger: Ledger, *, after_row: int, limit: int) -> list[FileRow]:
-    """Return archived and pruned versions in the order of their rows, those after `after_row`."""
+def archived_and_pruned_rows(ledger: Ledger, *, after_row: int, limit: int) -> list[FileRow]:
+    """Return the archived and pruned versions with a row above `after_row`, in the order of rows."""
     rows = ledger.read(
         f"SELECT {ROW_COLUMNS} FROM files NOT INDEXED WHERE id > ? AND state IN (3, 5) ORDER BY id LIMIT ?",
         (after_row, limit),
@@ -337,7 +338,7 @@ def archived_rows(ledger: Ledger, *, after_row: int, limit: int) -> list[FileRow
 
 
 def archived_since(ledger: Ledger, *, after: tuple[float, int], limit: int) -> list[FileRow]:
-    """Return archived versions in the order in which they were, those after (archived_at, row)."""
+    """Return the versions that were archived after (archived_at, row), oldest first."""
     rows = ledger.read(
         f"SELECT {ROW_COLUMNS} FROM files WHERE state = 3 AND archived_at >= ? AND (archived_at, id) > (?, ?)"
         " ORDER BY archived_at, id LIMIT ?",
@@ -349,7 +350,7 @@ def archived_since(ledger: Ledger, *, after: tuple[float, int], limit: int) -> l
 def rows_of_path(ledger: Ledger, path: str, since: float) -> list[FileRow]:
     """Return the versions of a path that are still to be archived, and those archived at or after `since`.
 
-    Paths of archived rows have no index: every row that was archived since is looked at.
+    Paths of archived rows have no index, so every row that was archived since is read.
     """
     name = os.fsencode(path)
     rows = ledger.read(

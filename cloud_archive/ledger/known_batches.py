@@ -1,7 +1,7 @@
 """Remember batches of files that the ledger knows all of, so that a scan recognises each by one hash.
 
-A batch stays known until a row or a baseline entry changes that it may rest on: triggers in the schema count those
-changes as the epoch. A file that was changed has another hash.
+Triggers in the schema count as the epoch every change of a row or baseline entry that a known batch may depend on. Then
+no batch is known any more. A file that changes gives its batch another hash.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ class KnownBatches(NamedTuple):
     """The batches that were known when they were read.
 
     Attributes:
-        epoch: of the ledger then.
-        counts: what the caller stored of each batch, by the hash of the batch.
+        epoch: the ledger's, when they were read.
+        counts: what the caller stored about each batch, by the batch's hash.
     """
 
     epoch: int
@@ -33,7 +33,7 @@ def read_known_batches(ledger: Ledger) -> KnownBatches:
     Raises:
         LedgerError: the ledger can't be read.
     """
-    # The epoch first: if it changes before the second query, nothing is found.
+    # Read the epoch first: if it changes before the second query, nothing is found.
     epoch = int(ledger.read(_EPOCH)[0][0])
     return KnownBatches(
         epoch, dict(ledger.read("SELECT hash, counts FROM known_batches WHERE epoch = ?", (epoch,)))

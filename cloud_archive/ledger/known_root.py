@@ -80,15 +80,15 @@ class KnownRoot:
             RootReplaced: it is another directory, or missing.
             LedgerError: the ledger can't be read or written.
         """
-        find_problem = self.find_problem()
-        if find_problem is not None:
-            raise RootReplaced(find_problem)
+        problem = self.find_problem()
+        if problem is not None:
+            raise RootReplaced(problem)
 
     def accept(self) -> None:
         """Accept the current directory as the known one, because the operator says so.
 
         Raises:
-            RootReplaced: there is not a directory.
+            RootReplaced: there is no directory.
             LedgerError: the ledger can't be written.
         """
         with self._lock:

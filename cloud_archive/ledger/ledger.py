@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from itertools import repeat
 from pathlib import Path
@@ -20,8 +20,8 @@ from .claims import ClaimLedger
 from .rows import ROW_COLUMNS, Count, FileRow, FileState, Totals, add_row, file_row
 
 # Names for `remember` and `recall`.
-FIRST_START = "first_start"  # when the first start began whose scan ended, in seconds since 1970
-FIRST_START_BEGUN = "first_start_begun"  # when the very first start began; committed before it watches
+FIRST_START = "first_start"  # when the first session that ended its scan began, in seconds since 1970
+FIRST_START_BEGUN = "first_start_begun"  # when the very first session began; committed before it watches
 KNOWN_ROOT = "root"  # device and inode of the watched directory, "device:inode"
 LOG_FILES = "log_files"  # JSON list of the files that engines logged to; they are never archived
 COMPARE_WITH_BUCKET = "compare_with_bucket"  # an older ledger was lost, so the bucket may hold files it knew
@@ -83,7 +83,7 @@ class Ledger(ClaimLedger):
         return {row[0] for row in rows}
 
     def is_blank(self) -> bool:
-        """Return whether no version was ever added, and nothing is left alone."""
+        """Return whether there is neither a row nor a baseline entry."""
         return not self.read("SELECT 1 FROM files UNION ALL SELECT 1 FROM baseline LIMIT 1")
 
     def has_baseline(self) -> bool:
@@ -213,20 +213,6 @@ class Ledger(ClaimLedger):
             f"SELECT {ROW_COLUMNS} FROM files WHERE id IN ({chosen}) ORDER BY id DESC", (*values, limit)
         )
         return [file_row(row) for row in rows]
-
-    def archived_rows(self, *, page: int = 1000) -> Iterator[FileRow]:
-        """Yield every archived row, oldest first. Other calls can run between two pages."""
-        last = 0
-        while True:
-            rows = self.read(
-                f"SELECT {ROW_COLUMNS} FROM files WHERE id > ? AND state = 3 ORDER BY id LIMIT ?",
-                (last, page),
-            )
-            if not rows:
-                return
-            for row in rows:
-                yield file_row(row)
-            last = rows[-1][0]
 
     # --- settings of the archive, by name
 

@@ -177,7 +177,7 @@ def recover_baseline(damaged: Path, fresh: Ledger) -> bool:
     except sqlite3.Error:
         return False
     try:
-        began = connection.execute("SELECT value FROM meta WHERE name = 'first_start'").fetchone()
+        began = connection.execute("SELECT value FROM meta WHERE name = ?", (FIRST_START,)).fetchone()
         columns = {row[1] for row in connection.execute("PRAGMA table_info(baseline)")}
         archived = "archived" if "archived" in columns else "NULL"
         older: list[int] = []
@@ -196,7 +196,7 @@ def recover_baseline(damaged: Path, fresh: Ledger) -> bool:
     if began is None:
         return False
     fresh.add_to_baseline(older)
-    fresh.remember("first_start", began[0])
+    fresh.remember(FIRST_START, began[0])
     logger.info("%d baseline entries were recovered from %s.", len(older) + len(known), damaged.name)
     return True
 

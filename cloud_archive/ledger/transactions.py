@@ -12,8 +12,8 @@ def transaction(connection: sqlite3.Connection, *, durable: bool = False) -> Ite
     """Begin a transaction, commit it at the end, and roll it back after any error.
 
     Args:
-        durable: it survives a power cut. Without, a database in WAL mode with `synchronous=NORMAL` survives only a
-            kill, see https://www.sqlite.org/pragma.html#pragma_synchronous.
+        durable: it survives a power cut. False: in WAL mode with `synchronous=NORMAL` it survives only a kill, see
+             https://www.sqlite.org/pragma.html#pragma_synchronous.
     """
     if durable:
         connection.execute("PRAGMA synchronous=FULL")
