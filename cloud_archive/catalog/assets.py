@@ -11,7 +11,7 @@ from typing import Any
 
 from ..text import clean_text
 from .recipes import in_pieces, names_in_facts, texts_by_row, unpack_facts
-from .rows import apply_edits, full_key, path_of_row
+from .rows import apply_edits, full_key, path_of_row, store_edit
 from .schema import HAS_PROMPT, HAS_WORKFLOW, SEED_OFFSET
 
 _COLUMNS = (
@@ -162,10 +162,5 @@ def _store_edits(
     db: sqlite3.Connection, identity: uuid.UUID, fields: Mapping[str, Any], clock: float, machine: str
 ) -> None:
     for field, value in fields.items():
-        db.execute(
-            "INSERT INTO edits VALUES (?, ?, ?, ?, ?) ON CONFLICT (uuid, field) DO UPDATE SET value = excluded.value,"
-            " clock = excluded.clock, machine = excluded.machine"
-            " WHERE (excluded.clock, excluded.machine) >= (clock, machine)",
-            (identity.bytes, field, value, clock, machine),
-        )
+        store_edit(db, identity.bytes, field, value, clock, machine)
     apply_edits(db, identity.bytes)

@@ -28,7 +28,7 @@ from .jobs import add_jobs
 from .packed import unpack_graphs
 from .readers.read import READER_VERSION
 from .reading import AssetReader, open_same_file
-from .rows import UnreadAsset, full_key, path_of_row
+from .rows import UnreadAsset, asset_to_read
 from .thumbnails.thumbnails import Thumbnail, Thumbnails
 
 if TYPE_CHECKING:
@@ -268,16 +268,11 @@ class Catalog:
         return found
 
     def _located(self, identity: uuid.UUID) -> UnreadAsset:
-        rows = self.database.read(
-            "SELECT a.id, f.text, a.name, a.path, a.size, a.created, a.archived FROM assets a"
-            " JOIN folders f ON f.id = a.folder WHERE a.uuid = ?",
-            (identity.bytes,),
-        )
-        if not rows:
+        with self.database.reading() as db:
+            found = asset_to_read(db, identity.bytes)
+        if found is None:
             raise RequestRefused(404, f"There is no asset {identity}.")
-        row, folder, name, path, *facts = rows[0]
-        key = full_key(folder, name)
-        return UnreadAsset(row, key, path_of_row(path, key), *facts)
+        return found
 
     def content(self, identity: uuid.UUID) -> Content:
         """Say what `pieces` would give. RequestRefused: 404, there is no such asset."""

@@ -16,6 +16,7 @@ from ..ledger.recovery import move_aside
 from ..ledger.transactions import transaction
 from ..private_files import NotPrivate, make_private_database
 from .bucket.tables import make_bucket_tables
+from .lookup import holds_word
 from .schema import DERIVED_TABLES, KEPT_COLUMNS, KEPT_TABLES, SCHEMA_VERSION
 
 logger = logging.getLogger("cloud_archive.catalog")
@@ -158,7 +159,7 @@ class CatalogDatabase:
             isolation_level=None,
             check_same_thread=False,
         )
-        connection.create_function("holds_word", 2, _holds_word, deterministic=True)
+        connection.create_function("holds_word", 2, holds_word, deterministic=True)
         connection.execute("PRAGMA temp_store=MEMORY")
         connection.execute(f"PRAGMA cache_size={-_CACHE_KIB}")
         connection.execute("PRAGMA mmap_size=268435456")
@@ -271,8 +272,3 @@ def _insert_kept(connection: sqlite3.Connection, kept: Mapping[str, Sequence[Map
         values = [tuple(row.get(column) for column in KEPT_COLUMNS[table]) for row in rows]
         connection.executemany(f"INSERT OR IGNORE INTO {table} VALUES ({marks})", values)
     return sum(map(len, kept.values()))
-
-
-def _holds_word(text: str, word: str) -> bool:
-    """Whether `text` holds `word`, whatever the case of letters in any script; a function for SQLite."""
-    return word.lower() in text.lower()

@@ -31,7 +31,7 @@ def like(text: str) -> str:
 
 
 def holds_word(text: str, word: str) -> bool:
-    """Whether `text` holds `word`, whatever the case of letters in any script; a function for SQLite."""
+    """Return whether `text` holds `word`, ignoring case in every script. SQL statements call it too."""
     return word.lower() in text.lower()
 
 

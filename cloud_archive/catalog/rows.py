@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ..text import clean_text
@@ -47,7 +47,7 @@ class ArchivedObject(NamedTuple):
 
 
 class UnreadAsset(NamedTuple):
-    """An asset that is to be read."""
+    """What reading an asset's file takes. Attributes as of ArchivedObject; `row`: its row in `assets`."""
 
     row: int
     key: str
@@ -283,17 +283,27 @@ def forget_older_readers(db: sqlite3.Connection, machine: str | None = None) -> 
 
 
 def unread_assets(db: sqlite3.Connection, now: float, limit: int) -> list[UnreadAsset]:
-    """Return the next assets to read, the newest first."""
-    rows = db.execute(
+    """Return the next assets to read, the newest first.
+
+    Args:
+        now: seconds since 1970; a file whose next try is later is left out.
+    """
+    return list(_assets_to_read(db, f"{_UNREAD} ORDER BY a.id DESC LIMIT ?", (now, limit)))
+
+
+def asset_to_read(db: sqlite3.Connection, identity: bytes) -> UnreadAsset | None:
+    """Return what reading an asset takes; None: no asset has this id."""
+    return next(_assets_to_read(db, "a.uuid = ?", (identity,)), None)
+
+
+def _assets_to_read(db: sqlite3.Connection, condition: str, values: tuple[Any, ...]) -> Iterator[UnreadAsset]:
+    for row, folder, name, path, *facts in db.execute(
         "SELECT a.id, f.text, a.name, a.path, a.size, a.created, a.archived FROM assets a"
-        f" JOIN folders f ON f.id = a.folder WHERE {_UNREAD} ORDER BY a.id DESC LIMIT ?",
-        (now, limit),
-    )
-    found = []
-    for row, folder, name, path, *facts in rows:
+        f" JOIN folders f ON f.id = a.folder WHERE {condition}",
+        values,
+    ):
         key = full_key(folder, name)
-        found.append(UnreadAsset(row, key, path_of_row(path, key), *facts))
-    return found
+        yield UnreadAsset(row, key, path_of_row(path, key), *facts)
 
 
 def stored_reading(
@@ -346,8 +356,28 @@ def store_descriptions(db: sqlite3.Connection, assets: Sequence[tuple[UnreadAsse
     )
 
 
+def store_edit(
+    db: sqlite3.Connection, identity: bytes, field: str, value: Any, clock: float, machine: str
+) -> bool:
+    """Store an edit unless a later one of the same field is known. Return whether it was stored.
+
+    Args:
+        field: `favorite`, `rating`, `note`, `hidden`, or `tag:NAME` (1: added, 0: removed).
+        clock: seconds since 1970; of two edits at one time that of the greater machine name counts.
+    """
+    return (
+        db.execute(
+            "INSERT INTO edits VALUES (?, ?, ?, ?, ?) ON CONFLICT (uuid, field) DO UPDATE SET value = excluded.value,"
+            " clock = excluded.clock, machine = excluded.machine"
+            " WHERE (excluded.clock, excluded.machine) >= (clock, machine)",
+            (identity, field, value, clock, machine),
+        ).rowcount
+        > 0
+    )
+
+
 def apply_edits(db: sqlite3.Connection, identity: bytes) -> None:
-    """Bring an asset's columns to what the edits say."""
+    """Set `hidden`, `favorite` and `rating` of an asset's row to what its edits say."""
     edits = dict(
         db.execute(
             "SELECT field, value FROM edits WHERE uuid = ? AND field IN ('hidden', 'favorite', 'rating')",

@@ -21,12 +21,11 @@ from ...store.base import ObjectInfo, ObjectStore
 from ..database import CatalogDatabase
 from .merged import MergedRows
 from .names import MONTHS, SEGMENTS, CatalogFolder, FileName, new_month_name, parse_name
-from .objects import SEGMENT_TYPE, write_proven
+from .objects import SEGMENT_TYPE, Listed, list_files, write_proven
 from .segment import Decoded, SegmentError, decode
 
 CROWDED_FILES = 200  # more segments in a month than that are compacted by themselves
 GROUP_BYTES = 16 * 1024 * 1024  # of the files that become one; a month's file of half of that stays as it is
-Listed = tuple[ObjectInfo, FileName]
 
 
 @dataclass(slots=True)
@@ -57,10 +56,8 @@ def months_in(store: ObjectStore, folder: CatalogFolder, month: str = "") -> dic
     """
     found: dict[str, list[Listed]] = {}
     for kind in (MONTHS, SEGMENTS):
-        for info in store.list(folder.key(f"{kind}/{month}")):
-            name = parse_name(folder.name(info.key))
-            if name is not None:
-                found.setdefault(name.month, []).append((info, name))
+        for info, name in list_files(store, folder, f"{kind}/{month}"):
+            found.setdefault(name.month, []).append((info, name))
     return {one: found[one] for one in sorted(found)}
 
 

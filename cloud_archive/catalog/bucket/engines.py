@@ -111,13 +111,11 @@ SELECT * FROM (
 WHERE place = 1 AND (deleted_at IS NULL OR clock > deleted_at)"""
 
 
-def spark_schema() -> str:
-    """Return the schema of segments as `spark.read.schema` takes it: without it Spark reads all files twice."""
-    return ", ".join(f"{one.name} {_HIVE[one.kind]}" for one in COLUMNS)
-
-
 def spark_reading(bucket: str, base: str) -> str:
-    """Return Python that makes a view of the segments of a bucket; `base` ends in `/`."""
+    """Return Python that makes a view of the segments of a bucket; `base` ends in `/`.
+
+    It names the schema, because Spark reads all files twice without it.
+    """
     lines: list[str] = []
     for one in COLUMNS:
         declared = f"{one.name} {_HIVE[one.kind]}"

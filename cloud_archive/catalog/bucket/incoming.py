@@ -6,7 +6,6 @@ are not later than it.
 
 from __future__ import annotations
 
-import re
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -14,7 +13,7 @@ from typing import Any, NamedTuple
 from ...text import clean_text
 from ..identity import asset_identity
 from ..recipes import in_pieces
-from ..rows import apply_edits, insert_assets, remove_assets
+from ..rows import apply_edits, insert_assets, remove_assets, store_edit
 from .described import described_assets
 from .fields import DEL, PUT, SET
 from .names import CatalogFolder, is_pack_name
@@ -22,8 +21,6 @@ from .segment import Decoded
 from .tables import EDITS, PUTS, Packed, add_tombstone, set_packed
 
 Row = dict[str, Any]
-_MIME_TYPE = re.compile(r"[A-Za-z0-9.+-]{1,60}/[A-Za-z0-9.+-]{1,100}")
-_MAX_PATH = 4096
 _MAX_TAG = 100
 _MAX_PACK_OFFSET = 1 << 40
 
@@ -101,7 +98,12 @@ class Incoming:
         for identity, row in rows:
             machine = _machine(row)
             for field, value in _edits(row).items():
-                _store_edit(db, (identity, field, value, float(row["clock"]), machine))
+                if store_edit(db, identity, field, value, float(row["clock"]), machine):
+                    # What the bucket holds, and what it replaced, need not be written.
+                    db.execute(
+                        "DELETE FROM bucket_unwritten WHERE uuid = ? AND kind = ? AND field = ?",
+                        (identity, EDITS, field),
+                    )
             apply_edits(db, identity)
 
 
@@ -153,20 +155,6 @@ def _tombstones(db: sqlite3.Connection, identities: Sequence[bytes]) -> list[tup
     for marks, piece in in_pieces(identities):
         found += db.execute(f"SELECT uuid, clock FROM bucket_tombstones WHERE uuid IN ({marks})", piece)
     return found
-
-
-def _store_edit(db: sqlite3.Connection, edit: tuple[bytes, str, Any, float, str]) -> None:
-    won = db.execute(
-        "INSERT INTO edits VALUES (?, ?, ?, ?, ?) ON CONFLICT (uuid, field) DO UPDATE SET value = excluded.value,"
-        " clock = excluded.clock, machine = excluded.machine"
-        " WHERE (excluded.clock, excluded.machine) >= (clock, machine)",
-        edit,
-    ).rowcount
-    if won:  # what the bucket holds, and what it replaced, need not be written
-        db.execute(
-            "DELETE FROM bucket_unwritten WHERE uuid = ? AND kind = ? AND field = ?",
-            (edit[0], EDITS, edit[1]),
-        )
 
 
 def _machine(row: dict[str, Any]) -> str:

@@ -12,11 +12,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from .fields import DEL, PUT, REPLACES
+from .fields import DEL, PUT
 from .incoming import rank
-from .segment import header_line, row_line
+from .segment import header_line, replaces_lines, row_line
 
-_NAMES_IN_A_ROW = 1000
 _EDITS = ("favorite", "rating", "note", "hidden")
 
 
@@ -60,10 +59,7 @@ class MergedRows:
         written = io.BytesIO()
         with gzip.GzipFile(fileobj=written, mode="wb", compresslevel=6, mtime=0) as file:
             file.write(header_line(machine, now, self.count()))
-            for first in range(0, len(replaces), _NAMES_IN_A_ROW):
-                file.write(
-                    row_line({"op": REPLACES, "names": list(replaces[first : first + _NAMES_IN_A_ROW])})
-                )
+            file.writelines(replaces_lines(replaces))
             for (row,) in self._db.execute("SELECT row FROM facts"):
                 file.write(row_line(json.loads(row)))
         return written.getvalue()

@@ -1,16 +1,31 @@
-"""Write the catalog's objects: create-only, under unique names, and proven like uploads."""
+"""The catalog's objects in the bucket: list them, and write them create-only and proven like uploads."""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 
 from ...errors import ConditionsRejected, ObjectExists, StoreError
-from ...store.base import ObjectStore
+from ...store.base import ObjectInfo, ObjectStore
 from ...store.evidence import Expected, head_if_allowed, prove
 from ...store.failures import explain
+from .names import CatalogFolder, FileName, parse_name
 
 SEGMENT_TYPE = "application/x-ndjson"
 PACK_TYPE = "application/octet-stream"
+Listed = tuple[ObjectInfo, FileName]
+
+
+def list_files(store: ObjectStore, folder: CatalogFolder, prefix: str) -> Iterator[Listed]:
+    """Yield the segments and months' files whose names begin with `prefix`; other objects are left out.
+
+    Raises:
+        StoreError: the bucket can't be listed.
+    """
+    for info in store.list(folder.key(prefix)):
+        name = parse_name(folder.name(info.key))
+        if name is not None:
+            yield info, name
 
 
 def write_proven(store: ObjectStore, key: str, body: bytes, content_type: str) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import gzip
 import json
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -63,11 +63,7 @@ def encode(
 ) -> bytes:
     """Return a segment with these rows, which hold only fields of FIELDS; None is left out."""
     lines = [row_line(row) for row in rows]
-    names = sorted(replaces)
-    named = [
-        row_line({"op": REPLACES, "names": names[first : first + _NAMES_IN_A_ROW]})
-        for first in range(0, len(names), _NAMES_IN_A_ROW)
-    ]
+    named = replaces_lines(sorted(replaces))
     return gzip.compress(b"".join([header_line(machine, now, len(lines)), *named, *lines]), 6, mtime=0)
 
 
@@ -82,6 +78,12 @@ def header_line(machine: str, now: float, rows: int) -> bytes:
             "rows": rows,
         }
     )
+
+
+def replaces_lines(names: Sequence[str]) -> Iterator[bytes]:
+    """Yield the lines that name the files whose rows this file repeats, 1,000 names in each."""
+    for first in range(0, len(names), _NAMES_IN_A_ROW):
+        yield row_line({"op": REPLACES, "names": list(names[first : first + _NAMES_IN_A_ROW])})
 
 
 def row_line(row: dict[str, Any]) -> bytes:

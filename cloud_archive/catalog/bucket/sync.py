@@ -24,7 +24,8 @@ from ..database import CatalogDatabase
 from .decoding import SegmentDecoder
 from .incoming import Incoming
 from .loading import DAMAGED, NEWER, READ, Loader
-from .names import MONTHS, SEGMENTS, CatalogFolder, FileName, days_around, parse_name
+from .names import MONTHS, SEGMENTS, CatalogFolder, FileName, days_around
+from .objects import Listed, list_files
 from .segment import MAX_MONTH_BYTES, MAX_SEGMENT_BYTES, Decoded, SegmentError, decode
 from .tables import has_bucket_tables
 
@@ -74,9 +75,6 @@ class SyncProgress:
         """How many rows are still to be read, as the files read so far make it likely."""
         row_bytes = self.read_bytes / self.rows if self.rows else _ROW_BYTES
         return round((self.known_bytes - self.read_bytes) / row_bytes)
-
-
-Listed = tuple[ObjectInfo, FileName]
 
 
 class Body(NamedTuple):
@@ -196,10 +194,7 @@ class CatalogSync:
             prefixes = [f"{MONTHS}/", f"{SEGMENTS}/"]
         try:
             for prefix in prefixes:
-                for info in self._store.list(self._folder.key(prefix)):
-                    name = parse_name(self._folder.name(info.key))
-                    if name is not None:
-                        yield info, name
+                yield from list_files(self._store, self._folder, prefix)
         except StoreError as error:
             failures.append(error)
 

@@ -6,7 +6,6 @@ from typing import Any
 
 from .nodes import MODEL_FILE
 
-CONTROL = "control_after_generate"
 _MAX_WIDGETS = 256
 _CONTROL_WORDS = ("fixed", "increment", "decrement", "randomize", "increment-wrap")
 
