@@ -95,7 +95,7 @@ def _node_prompt(graph: Graph, node: Node, slot: int, negative: bool, depth: int
 def _by_polarity(
     graph: Graph, node: Node, names: dict[str, str], kind: str, slot: int, negative: bool, depth: int
 ) -> Text | None:
-    """Return the text of a node that has a positive and a negative side; None: it has not."""
+    """Return the text of a node that has a positive or a negative side; None: it has neither, or it can't be told."""
     yes = next((names[name] for name in _POSITIVE if name in names), None)
     no = next((names[name] for name in _NEGATIVE if name in names), None)
     if yes is None and no is None:
@@ -147,7 +147,7 @@ def _encoded(graph: Graph, node: Node, names: dict[str, str], depth: int) -> Tex
 
 
 def _together(texts: list[Text], glue: str) -> Text:
-    """Join what differs; a text that another one holds already adds nothing."""
+    """Join the texts, without those that another one contains."""
     known: list[str] = []
     for text in texts:
         if text.value and text.value.strip() and not any(text.value in other for other in known):

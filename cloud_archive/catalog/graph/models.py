@@ -157,7 +157,7 @@ def _node_loras(graph: Graph, node: Node) -> list[Lora]:
 
 
 def _lora_number(key: str, kind: str) -> str | None:
-    """Return the number in the name of a LoRA's input, `` where it has none; None: it is no LoRA's name."""
+    """Return the number in the name of a LoRA's input, empty if it has none; None: it is no such input."""
     match = re.match(r"^lora(?:_?name)?(?:_0*(\d+))?(?:_name)?$", key)
     if match:
         return match.group(1) or ""

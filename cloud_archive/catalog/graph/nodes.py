@@ -47,7 +47,7 @@ class Node:
 
 
 class TooComplexError(ValueError):
-    """Following the links of a graph takes more steps than a graph that somebody works with needs."""
+    """Following the links of a graph takes more steps than any graph that people work with."""
 
 
 @dataclass
@@ -81,7 +81,7 @@ class Graph:
 
 
 def is_api_graph(value: Any) -> bool:
-    """Return whether `value` looks like a graph in ComfyUI's API format, of a size that is worked with."""
+    """Return whether `value` looks like a graph in ComfyUI's API format, of at most MAX_NODES nodes."""
     return (
         isinstance(value, dict)
         and 0 < len(value) <= MAX_NODES

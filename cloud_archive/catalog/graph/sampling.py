@@ -79,13 +79,9 @@ _MAX_VISITS = 1500
 
 
 def live_links(graph: Graph, node: Node) -> list[tuple[str, Link]]:
-    """Return the links of a node that count: all, or what a switch has selected."""
+    """Return (name, link) of the inputs that count: all, or those that a switch has selected."""
     live = live_inputs(graph, node)
-    links = list(node.links())
-    if live is None:
-        return links
-    chosen = [(name, link) for name, link in links if name in live.names]
-    return chosen
+    return [(name, link) for name, link in node.links() if live is None or name in live.names]
 
 
 def ancestors(graph: Graph, starts: Iterable[Node]) -> dict[str, Node]:

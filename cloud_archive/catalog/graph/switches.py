@@ -89,7 +89,7 @@ def live_inputs(graph: Graph, node: Node, hops: int = 0) -> LiveInputs | None:
     if not _SWITCH.search(kind) and not kind.startswith(("any ", "context switch")):
         return None
     choices = _numbered(node)
-    if len(choices) < 1:
+    if not choices:
         return None
     selector = next(
         (names[name] for name in _NUMBERS if name in names and names[name] not in choices.values()), None
@@ -104,7 +104,7 @@ def live_inputs(graph: Graph, node: Node, hops: int = 0) -> LiveInputs | None:
 
 def _by_boolean(
     graph: Graph, node: Node, yes: str | None, no: str | None, selector: Any, hops: int
-) -> LiveInputs | None:
+) -> LiveInputs:
     chosen = value_of(graph, selector, hops + 1)
     if isinstance(chosen, str):
         chosen = {"true": True, "on": True, "1": True, "false": False, "off": False, "0": False}.get(

@@ -56,7 +56,7 @@ def read_exif(data: bytes, facts: FactsBuilder, *, sizes: bool = False) -> None:
 
 def _add(tag: int, kind: int, value: bytes, order: str, facts: FactsBuilder) -> None:
     name = _NAMES.get(tag)
-    # A thousand entries may all point to the same three megabytes.
+    # A thousand entries may all point to the same bytes.
     facts.charge(len(value))
     if name == "usercomment":
         facts.add_text(name, _user_comment(value, order))

@@ -14,7 +14,7 @@ _MAX_ALL_TEXT_BYTES = 6 * 1024 * 1024
 
 
 class FileFacts(NamedTuple):
-    """What a file's container says. `texts` are (name, text) pairs in the file's order; names are lower case."""
+    """What a file's container says; None: nothing. `texts`: (name, text) in the file's order, names in lower case."""
 
     format: str
     mime_type: str
@@ -26,7 +26,7 @@ class FileFacts(NamedTuple):
 
 
 class FactsBuilder:
-    """Collect facts while a reader walks through a file. What was collected stays when the reader fails later."""
+    """Collect facts while a reader goes through a file. What was collected stays if the reader fails later."""
 
     def __init__(self, format_name: str, mime_type: str) -> None:
         self.format = format_name
@@ -61,7 +61,7 @@ class FactsBuilder:
             self._texts.append((name.strip("\0 ").lower()[:200], text))
 
     def charge(self, size_bytes: int) -> None:
-        """Count what a text takes. LimitReached: the texts of this file are too many or take too much."""
+        """Count the bytes that a text takes. LimitReached: this file's texts are too many or take too much."""
         self._charged_bytes += size_bytes
         if self._charged_bytes > _MAX_ALL_TEXT_BYTES or len(self._texts) >= _MAX_TEXTS:
             raise LimitReached("this file has too many texts")

@@ -47,7 +47,7 @@ def _elements(source: BoundedSource, offset: int, end: int) -> Iterator[_Element
 
 
 def read_matroska(source: BoundedSource, facts: FactsBuilder) -> None:
-    """Read what stands before the first cluster, then jump to the tags where the seek head puts them behind."""
+    """Read what stands before the first cluster, then jump to what the seek head says stands behind it."""
     for element in _elements(source, 0, source.size):
         if element.kind == _SEGMENT:
             return _read_segment(source, element, facts)

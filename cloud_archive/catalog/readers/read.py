@@ -1,4 +1,4 @@
-"""Choose the reader by a file's first bytes, and keep a broken file from stopping anything."""
+"""Choose the reader by a file's first bytes; a broken file yields what was found before the fault."""
 
 from __future__ import annotations
 

@@ -8,5 +8,5 @@ from .facts import MAX_TEXT_BYTES, FactsBuilder
 
 
 def read_tiff(source: BoundedSource, facts: FactsBuilder) -> None:
-    """Read the directory where it stands within the first 3 MB."""
+    """Read the first directory if it lies within the first 2 MiB."""
     read_exif(source.read(0, min(source.size, MAX_TEXT_BYTES)), facts, sizes=True)

@@ -103,10 +103,6 @@ def test_reads_the_same_from_a_workflow_without_widget_names(name: str) -> None:
     assert wrong_fields(case, facts) == {}
 
 
-def workflow_of(graph: dict[str, Any]) -> dict[str, Any]:
-    return as_workflow(graph)
-
-
 def by_type(workflow: dict[str, Any], kind: str) -> dict[str, Any]:
     found: dict[str, Any] = next(node for node in workflow["nodes"] if node["type"] == kind)
     return found
@@ -370,7 +366,7 @@ VIRTUAL = st.sampled_from(["inner", "Reroute", "GetNode", "SetNode", "PrimitiveN
 UI_NODES = st.fixed_dictionaries(
     {
         "id": st.integers(1, 6) | JSON,
-        "type": KINDS | st.sampled_from(["inner", "Reroute", "GetNode", "SetNode", "PrimitiveNode"]),
+        "type": KINDS | VIRTUAL,
     },
     optional={
         "mode": st.sampled_from([0, 2, 4]) | JSON,
