@@ -1,4 +1,4 @@
-"""Assets as users see them, and what they change about them."""
+"""Assets as users see them, and the edits that users make."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 from ..text import clean_text
-from .recipes import in_pieces, names_in_facts, texts_by_row, unpack_facts
+from .recipes import in_pieces, metadata_of, names_in_facts, texts_by_row
 from .rows import apply_edits, full_key, path_of_row, store_edit
 from .schema import HAS_PROMPT, HAS_WORKFLOW, SEED_OFFSET
 
@@ -45,7 +45,7 @@ def _as_json(db: sqlite3.Connection, rows: Sequence[_Row]) -> list[dict[str, Any
     names = texts_by_row(db, "names", wanted)
     edits = _tags_and_notes(db, [row[1] for row in rows])
     return [
-        _asset(row, unpack_facts(one, names.get), *edits.get(row[1], ([], "")))
+        _asset(row, metadata_of(one, names.get), *edits.get(row[1], ([], "")))
         for row, one in zip(rows, facts, strict=True)
     ]
 
@@ -129,10 +129,11 @@ def _tags_and_notes(
 def edit_asset(
     db: sqlite3.Connection, identity: uuid.UUID, changes: Mapping[str, Any], clock: float, machine: str
 ) -> None:
-    """Store edits; of two for the same field the later one stays, of two at one time that of the greater machine.
+    """Store edits of one asset; for each field the latest edit counts (see `store_edit`).
 
     Args:
-        changes: any of `tags` (the list that there is then), `favorite`, `rating`, `note`, `hidden`; checked already.
+        changes: any of `tags` (the whole list, in place of the old one), `favorite`, `rating`, `note`, `hidden`;
+            checked already.
         clock: seconds since 1970.
     """
     fields: dict[str, Any] = {
@@ -151,7 +152,7 @@ def edit_asset(
 def add_marks(
     db: sqlite3.Connection, identity: uuid.UUID, tags: Sequence[str], note: str, clock: float, machine: str
 ) -> None:
-    """Add tags and a note, where it is not empty, and leave other tags alone; later edits win."""
+    """Add tags, and a note if it is not empty; other tags stay. Later edits win."""
     fields: dict[str, Any] = {f"tag:{clean_text(tag)}": 1 for tag in tags}
     if note:
         fields["note"] = clean_text(note)

@@ -1,4 +1,4 @@
-"""The catalog of one watched directory: what HTTP routes, the command and the engine call."""
+"""The catalog of one watched directory, as HTTP routes, the command and the engine use it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ..store.base import ObjectStore
 from .assets import add_marks, edit_asset, find_asset
 from .bucket.link import BucketLink
 from .bucket.names import CatalogFolder
-from .bucket.outgoing import pictured_in_bucket
+from .bucket.outgoing import pictured_asset
 from .bucket.tables import queue_edits
 from .database import CATALOG_NAME, CatalogDatabase, open_catalog, start_again
 from .describe import Description
@@ -28,7 +28,7 @@ from .jobs import add_jobs
 from .packed import unpack_graphs
 from .readers.read import READER_VERSION
 from .reading import AssetReader, open_same_file
-from .rows import UnreadAsset, asset_to_read
+from .rows import AssetFile, asset_file
 from .thumbnails.thumbnails import Thumbnail, Thumbnails
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ T = TypeVar("T")
 
 
 class Content(NamedTuple):
-    """The bytes of an asset; `is_local`: the archived file is still in the watched directory."""
+    """What `pieces` reads of an asset; `is_local`: from the watched directory, where the archived file still is."""
 
     name: str
     size_bytes: int
@@ -51,7 +51,7 @@ class Content(NamedTuple):
 
 
 class Catalog:
-    """Made with each archiver, and closed before its ledger. Every method may block.
+    """Created with each archiver, and closed before its ledger. Every method may block.
 
     Args:
         session: (id, start in seconds since 1970) of this session.
@@ -111,7 +111,7 @@ class Catalog:
         self._filler.start()
 
     def close(self) -> None:
-        """End the thread and close the file."""
+        """Stop the threads and close the database."""
         if self._filler is not None:
             self._filler.stop()
         self._thumbnails.close()
@@ -153,7 +153,7 @@ class Catalog:
 
     @property
     def gallery(self) -> tuple[str, str]:
-        """CLOUD_ARCHIVE_GALLERY and this machine's name."""
+        """Return CLOUD_ARCHIVE_GALLERY and this machine's name."""
         return self._settings.gallery, self._settings.machine_name
 
     def unread_files(self) -> int:
@@ -163,7 +163,7 @@ class Catalog:
         )
 
     def others(self) -> dict[str, Any]:
-        """What `GET /cloud-sync/facets` says of other machines' files: see docs/http.md."""
+        """Return `loading` and `trouble` of `GET /cloud-sync/facets`; see docs/http.md."""
         left, trouble = (None, None) if self._link is None else self._link.others()
         if left is None:
             return {"loading": None, "trouble": trouble}
@@ -177,17 +177,17 @@ class Catalog:
         """Return whether every archived file was read within this time."""
         return self._filler is not None and self._filler.caught_up.wait(timeout_seconds)
 
-    def _look(self) -> None:
-        """Note that somebody looks: what other machines write is read more often."""
+    def _note_viewer(self) -> None:
+        """Have what other machines write read more often for a while, because somebody views the catalog."""
         if self._link is not None:
-            self._link.look()
+            self._link.note_viewer()
 
     def search(self, query: str, sort: str, order: str, limit: int, after: str | None) -> Page:
-        """`GET /cloud-sync/assets`. RequestRefused: 400, the query or the cursor can't be read."""
+        """Return a page of `GET /cloud-sync/assets`. RequestRefused: 400, the query or the cursor can't be read."""
         from .query import QueryError
         from .search import search
 
-        self._look()
+        self._note_viewer()
         with self.database.reading() as db:
             try:
                 return search(db, query, sort=sort, order=order, limit=limit, after=after)
@@ -195,11 +195,11 @@ class Catalog:
                 raise _refused(error) from None
 
     def facets(self, query: str) -> dict[str, Any]:
-        """`GET /cloud-sync/facets`. RequestRefused: 400, the query can't be read."""
+        """Return the counts of `GET /cloud-sync/facets`. RequestRefused: 400, the query can't be read."""
         from .facets import facets
         from .query import QueryError
 
-        self._look()
+        self._note_viewer()
         with self.database.reading() as db:
             try:
                 return facets(db, query)
@@ -207,7 +207,7 @@ class Catalog:
                 raise _refused(error) from None
 
     def asset(self, identity: uuid.UUID) -> dict[str, Any]:
-        """One asset. RequestRefused: 404, there is none."""
+        """Return one asset. RequestRefused: 404, there is no such asset."""
         with self.database.reading() as db:
             found = find_asset(db, identity)
         if found is None:
@@ -215,7 +215,7 @@ class Catalog:
         return found
 
     def edit(self, identity: uuid.UUID, changes: Mapping[str, Any]) -> dict[str, Any]:
-        """`PATCH /cloud-sync/assets/{id}`: store the edits, and return the asset."""
+        """Store the edits of `PATCH /cloud-sync/assets/{id}`. Return the asset. RequestRefused: 404, there is none."""
         self.asset(identity)
         machine = self._settings.machine_name
         clock = time.time()
@@ -245,7 +245,7 @@ class Catalog:
         self._wake_writer()
 
     def graphs(self, identity: uuid.UUID) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
-        """Return the prompt graph and the workflow; from the file or the bucket where they are not stored.
+        """Return the prompt graph and the workflow: as stored, from a pack in the bucket, or read from the file again.
 
         Raises:
             RequestRefused: 404, there is no such asset.
@@ -264,19 +264,19 @@ class Catalog:
         return found.prompt_graph, found.workflow
 
     def _describe_again(self, identity: uuid.UUID) -> Description:
-        found, _ = self._reader(self.database).describe(self._located(identity))
+        found, _ = self._reader(self.database).describe(self._file_of(identity))
         return found
 
-    def _located(self, identity: uuid.UUID) -> UnreadAsset:
+    def _file_of(self, identity: uuid.UUID) -> AssetFile:
         with self.database.reading() as db:
-            found = asset_to_read(db, identity.bytes)
+            found = asset_file(db, identity.bytes)
         if found is None:
             raise RequestRefused(404, f"There is no asset {identity}.")
         return found
 
     def content(self, identity: uuid.UUID) -> Content:
-        """Say what `pieces` would give. RequestRefused: 404, there is no such asset."""
-        asset, found = self.asset(identity), self._located(identity)
+        """Return what `pieces` would read now. RequestRefused: 404, there is no such asset."""
+        asset, found = self.asset(identity), self._file_of(identity)
         file = open_same_file(self._root, found.path, found.size_bytes, found.mtime_ns)
         if file is not None:
             file.close()
@@ -284,12 +284,13 @@ class Catalog:
         return Content(asset["name"], found.size_bytes, mime_type, is_local=file is not None)
 
     def pieces(self, identity: uuid.UUID, wanted: range) -> Iterator[bytes]:
-        """Give these bytes of the file: from disk if it is still there, else from the bucket.
+        """Yield these bytes of the file: from disk if it is still there, else from the bucket.
 
         Raises:
+            RequestRefused: 404, there is no such asset, or its object was deleted.
             StoreError: the bucket doesn't give them.
         """
-        found = self._located(identity)
+        found = self._file_of(identity)
         file = open_same_file(self._root, found.path, found.size_bytes, found.mtime_ns)
         if file is None:
             yield from self._object_pieces(identity, found.key, wanted)
@@ -310,15 +311,15 @@ class Catalog:
             raise
 
     def thumbnail(self, identity: uuid.UUID) -> Thumbnail:
-        """`GET /cloud-sync/assets/{id}/thumbnail`: a WebP, or an icon. RequestRefused: 404, there is no such asset."""
+        """Return a WebP, or an icon if the file gives none. RequestRefused: 404, there is no such asset."""
         with self.database.reading() as db:
-            one = pictured_in_bucket(db, identity, self._folder)
+            one = pictured_asset(db, identity, self._folder)
         if one is None:
             raise RequestRefused(404, f"There is no asset {identity}.")
         return self._thumbnails.thumbnail(one)
 
     def add_jobs(self, jobs: Sequence[Mapping[str, Any]]) -> int:
-        """Store jobs as ComfyUI ran them; returns how many: none where the catalog is off.
+        """Store jobs as ComfyUI ran them. Return how many; 0 if the catalog is off.
 
         CatalogError: the catalog can't be written.
         """
@@ -331,10 +332,11 @@ class Catalog:
         return count
 
     def flush(self, timeout_seconds: float, given_up: Callable[[], bool] = lambda: False) -> bool:
-        """Wait until every archived file was read and the bucket holds every row; True where the catalog is off.
+        """Wait until every archived file was read and the bucket holds every row.
 
         Returns:
-            False when the time is up, `given_up` returns True, or the store refuses for good, first.
+            False if the time was up, `given_up` returned True, or the store refused for good; True if the catalog
+            is off.
         """
         filler, link = self._filler, self._link
         if filler is None or link is None or self._database is None:
@@ -347,7 +349,7 @@ class Catalog:
         return link.writer.flush(max(0.0, deadline - time.monotonic()), given_up) and filled
 
     def write_soon(self) -> None:
-        """Have the bucket hold every row soon, without waiting."""
+        """Have every row written to the bucket soon. Return at once."""
         if self._link is not None:
             self._link.writer.request()
 
@@ -357,7 +359,7 @@ class Catalog:
         return 0 if link is None or self._database is None else link.unwritten()
 
     def status(self) -> dict[str, Any]:
-        """What `catalog status` shows."""
+        """Return what `catalog status` shows."""
         with self.database.reading() as db:
             found = database_status(db, self._path)
         filler = self._filler

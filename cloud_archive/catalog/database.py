@@ -49,10 +49,10 @@ class CatalogDatabase:
         self._closed = False
 
     def open(self) -> None:
-        """Open it, and make the tables where they are missing.
+        """Open the file, and make the tables if they are missing.
 
         Raises:
-            CatalogDamaged: it is no sound database, or another version's.
+            CatalogDamaged: it is no sound database, or a newer version made it.
             CatalogError: it can't be opened or written.
         """
         if not self._read_only:
@@ -66,7 +66,7 @@ class CatalogDatabase:
                 if not self._read_only:
                     connection.execute("PRAGMA journal_mode=WAL")
                     connection.execute("PRAGMA synchronous=NORMAL")
-                    # Who writes a million rows touches the whole file: mapped, it would count as memory.
+                    # Writing a million rows touches the whole file: mapped, it would count as memory.
                     connection.execute("PRAGMA mmap_size=0")
                 _make_tables(connection, self.path, self._read_only)
                 if not self._read_only:
@@ -77,13 +77,13 @@ class CatalogDatabase:
         self._writer = connection
 
     def check(self) -> None:
-        """Look through the whole file. CatalogDamaged: it is not sound."""
+        """Check the whole file. CatalogDamaged: it is damaged."""
         verdict = self.read("PRAGMA quick_check(1)")[0][0]
         if verdict != "ok":
             raise CatalogDamaged(f"The catalog {self.path} is damaged: {verdict}.")
 
     def close(self) -> None:
-        """Close; calls after this raise CatalogError."""
+        """Close the file; calls after this raise CatalogError."""
         with self._write_lock, self._pool_lock:
             self._closed = True
             for connection in (*self._readers, *([self._writer] if self._writer else [])):
@@ -98,7 +98,7 @@ class CatalogDatabase:
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
-        """A connection that sees one state of the catalog from its first query on."""
+        """Lend a connection that sees one state of the catalog from its first query on."""
         with self._explaining():
             with self._pool_lock:
                 if self._closed:
@@ -177,7 +177,7 @@ class CatalogDatabase:
 
 
 def open_catalog(path: Path) -> tuple[CatalogDatabase, list[str]]:
-    """Open the catalog, a new one where it is damaged, and what users should know.
+    """Open the catalog, or a new one if it is damaged. Return it, and sentences that users should read.
 
     Raises:
         CatalogError: it can't be opened or written.
@@ -203,7 +203,7 @@ def start_again(path: Path) -> tuple[CatalogDatabase, list[str]]:
 
 
 def rescue(damaged: Path, fresh: CatalogDatabase) -> int:
-    """Copy the edits and jobs that can be read; returns how many rows."""
+    """Copy the edits and jobs that can be read from the damaged file. Return how many rows."""
     saved: dict[str, list[dict[str, Any]]] = {}
     try:
         with contextlib.closing(sqlite3.connect(f"{damaged.resolve().as_uri()}?mode=ro", uri=True)) as source:
@@ -216,7 +216,7 @@ def rescue(damaged: Path, fresh: CatalogDatabase) -> int:
 
 
 def _readable(source: sqlite3.Connection, table: str) -> list[sqlite3.Row]:
-    """Rows from both ends of a table, so that one broken page in it hides only what is on that page."""
+    """Return rows read from both ends of a table, so that a broken page hides only what is on that page."""
     key = {"edits": "uuid, field", "jobs": "job_id", "outputs": "path, finished_at, job_id"}[table]
     found: dict[sqlite3.Row, None] = {}
     for order in (key, ", ".join(f"{column} DESC" for column in key.split(", "))):
@@ -250,7 +250,7 @@ def _make_tables(connection: sqlite3.Connection, path: Path, read_only: bool) ->
 
 
 def _drop_tables(connection: sqlite3.Connection) -> dict[str, list[dict[str, Any]]]:
-    """Remove everything of an older schema; returns what can't be derived again."""
+    """Remove all tables of an older schema. Return the rows that can't be derived again."""
     kept: dict[str, list[dict[str, Any]]] = {}
     for table in KEPT_COLUMNS:
         rows = connection.execute(f"SELECT * FROM {table}")

@@ -1,6 +1,7 @@
 """Describe one archived file: how it was made, as far as the job and the file tell.
 
-What reads texts and graphs is loaded with the first file that holds any: it takes longer than a small upload.
+The modules that read texts and graphs are imported for the first file that holds any: that takes longer than a small
+upload.
 """
 
 from __future__ import annotations
@@ -96,9 +97,9 @@ def describe_again(
     """Return how the file `name` was made, from what was read of it before.
 
     Args:
-        facts: what its container says; its texts are not asked again.
+        facts: what its container says; its texts are ignored.
         embedded: the graphs that were found in it.
-        origin: where they were found; a job that ran a graph is named instead.
+        origin: where they were found, which becomes `source`; a job that has a graph takes its place.
     """
     node = None
     if job is not None and job.prompt is not None:

@@ -26,7 +26,8 @@ TROUBLE_SECONDS = 15.0  # after a fault
 STOP_SECONDS = 5.0
 SWEEP_SECONDS = 3600.0  # between two comparisons of the whole ledger
 _PAGE = 2000
-_MARGIN_SECONDS = 120.0  # what was archived so long before the last look is looked at again: commits overtake
+# Rows that were archived so shortly before the last look are read again: commits overtake each other.
+_MARGIN_SECONDS = 120.0
 
 
 class Filler:
@@ -82,7 +83,7 @@ class Filler:
         self._thread.start()
 
     def stop(self) -> None:
-        """End the thread after the file that it reads, or leave it behind where the store holds it up."""
+        """End the thread after the file that it reads. Wait 5 s at the most: the store may hang."""
         self._ledger.on_commit = lambda: None
         self._stop.set()
         self._wake_thread()
@@ -90,7 +91,7 @@ class Filler:
             self._thread.join(STOP_SECONDS)
 
     def wake(self) -> None:
-        """Look for something to do now."""
+        """Have the thread look for work now."""
         self.caught_up.clear()
         self._generation = None
         self._wake_thread()
@@ -173,7 +174,7 @@ class Filler:
         return worked
 
     def _follow_ledger(self) -> bool:
-        """Copy what was archived or pruned; False where uploads came between."""
+        """Copy what was archived or pruned since the last look. Return False if an upload interrupted it."""
         began = self._clock()
         pruned = self._ledger.totals().pruned.files
         if (
@@ -196,6 +197,7 @@ class Filler:
         return True
 
     def _sweep(self) -> bool:
+        """Copy every row of the ledger. Return False if an upload interrupted it."""
         last = 0
         while rows := archived_and_pruned_rows(self._ledger, after_row=last, limit=_PAGE):
             self._copy(rows)
@@ -219,7 +221,7 @@ class Filler:
         remove_assets(db, self._bucket, gone)
 
     def _is_older(self, pruned: FileRow) -> bool:
-        """Whether the asset is the one that was pruned, and not archived again since."""
+        """Return whether the asset is the one that was pruned, and was not archived again since."""
         identity = asset_id(self._bucket, pruned.key or "").bytes
         found = self._database.read("SELECT archived FROM assets WHERE uuid = ?", (identity,))
         return bool(found) and found[0][0] <= (pruned.archived_at or 0.0)

@@ -1,4 +1,4 @@
-"""What was found in a file, and what it says: plain values, which cost nothing to load beside the reading itself."""
+"""Plain values: the graphs found in a file, and what they say. Importing this module imports no reader."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ def read_embedded(embedded: Embedded, name: str, output_node: str | None) -> Gra
 
 
 def merge_facts(candidates: list[GraphFacts]) -> GraphFacts:
-    """Return the first, with what only the others say."""
+    """Return the first of `candidates` (at least one), filled in with what only the others say."""
     best, *others = candidates
     for other in others:
         missing = {

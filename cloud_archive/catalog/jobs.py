@@ -20,10 +20,10 @@ _MAX_TEXT = 4096
 
 
 def add_jobs(db: sqlite3.Connection, jobs: Sequence[Mapping[str, Any]], *, keep_graphs: bool = True) -> int:
-    """Store jobs, and have the files that they wrote read again; a job that is no such object is left out.
+    """Store jobs, and mark the files that they wrote as unread. A job of another shape is left out.
 
     Args:
-        keep_graphs: else only what a graph says of each file is stored.
+        keep_graphs: False: only what a graph says of each file is stored.
 
     Returns:
         How many were stored.
@@ -75,7 +75,7 @@ def _keep_facts(db: sqlite3.Connection, job_id: str, prompt: dict[str, Any], wor
 
 
 def drop_job_graphs(db: sqlite3.Connection, limit: int) -> int:
-    """Replace the graphs of some jobs with what they say of the files. Returns of how many."""
+    """Replace the graphs of up to `limit` jobs with what they say of the files. Return for how many."""
     found = db.execute(
         "SELECT job_id, graphs FROM jobs WHERE graphs IS NOT NULL LIMIT ?", (limit,)
     ).fetchall()
@@ -101,7 +101,7 @@ def _add_output(db: sqlite3.Connection, job_id: str, finished_at: float, output:
     if kind != "output":
         return
     since, until = finished_at - _LONGEST_JOB_SECONDS, finished_at + _CLOCK_TOLERANCE_SECONDS
-    for hidden in (0, 1):  # as the index begins
+    for hidden in (0, 1):  # the index begins with it
         db.execute(
             "UPDATE assets SET reader = 0, next_try = NULL WHERE hidden = ? AND created BETWEEN ? AND ? AND name = ?",
             (hidden, int(since * 1e9), int(until * 1e9), name),
@@ -137,7 +137,7 @@ def _text(value: Any) -> str | None:
 
 
 def job_seconds(value: Any) -> float | None:
-    """Return a time as seconds since 1970: the job's is a number (seconds or milliseconds), or ISO 8601."""
+    """Return a job's time (ISO 8601, or a number of seconds or milliseconds) as seconds since 1970; else None."""
     if isinstance(value, str):
         try:
             return datetime.fromisoformat(value.replace("Z", "+00:00")).timestamp()

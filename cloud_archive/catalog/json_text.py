@@ -20,7 +20,7 @@ class JsonLimits:
     """What the JSON of one file may cost in all. Each text that is parsed takes its share.
 
     Args:
-        of_graphs: every value is looked at after the parsing, so that less of it can be taken.
+        of_graphs: every value is visited after parsing, so the limits are lower.
     """
 
     def __init__(self, *, of_graphs: bool = False) -> None:
@@ -44,9 +44,11 @@ class JsonLimits:
 def load_json(text: str, limits: JsonLimits | None = None) -> Any:
     """Return what the JSON `text` says; NaN and Infinity are accepted, as Python writes them.
 
-    `limits` are those of the file that it is from; its own by default.
+    Args:
+        limits: of the file that holds the text; None: the text has limits of its own.
 
-    ValueError: it is no JSON, or it would cost more than one file may.
+    Raises:
+        ValueError: it is no JSON, or costs more than is left of the limits.
     """
     (limits or JsonLimits()).charge(text)
     try:
@@ -56,7 +58,7 @@ def load_json(text: str, limits: JsonLimits | None = None) -> Any:
 
 
 def load_nested_json(text: str, limits: JsonLimits | None = None) -> Any:
-    """Return what the JSON `text` says, decoding again where a whole document was encoded as one string."""
+    """Return what `load_json` does, decoding again where a whole document was encoded as one string."""
     limits = limits or JsonLimits()
     value = load_json(text, limits)
     for _ in range(2):

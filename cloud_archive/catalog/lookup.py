@@ -14,8 +14,8 @@ from .recipes import searched_in, texts_by_row
 from .schema import LORA, MODEL, NAMED, SAMPLER
 
 NAME_KINDS = {"model": (MODEL, NAMED), "lora": (LORA,), "sampler": (SAMPLER,)}
-FEW_RECIPES = 3_000  # comparing the texts of so many costs less than asking the index for a frequent word
-MANY_NAMES = 20_000  # so many files whose names hold a word are not listed
+FEW_RECIPES = 3_000  # comparing the texts of so many is faster than asking the index for a frequent word
+MANY_NAMES = 20_000  # if the names of more files hold a word, these files are not listed
 _MAX_TRIGRAMS = 40
 LIKE = "LIKE ? ESCAPE '\\'"
 
@@ -44,7 +44,7 @@ def _recipes_named(
     db: sqlite3.Connection, kinds: tuple[int, ...], condition: str, values: list[str]
 ) -> set[int]:
     marks = ", ".join(map(str, kinds))
-    return _numbers(
+    return _integers(
         db,
         f"SELECT recipe FROM name_uses WHERE kind IN ({marks})"
         f" AND name IN (SELECT id FROM names WHERE {condition})",
@@ -56,20 +56,20 @@ def recipes_holding(db: sqlite3.Connection, word: str, within: Collection[int] |
     """Return the recipes with a text, or the name of a model or LoRA, that holds `word`.
 
     Args:
-        within: only these are in question; others may be among the answer all the same.
+        within: only these matter to the caller; the answer may hold others too. None: all matter.
     """
     if within is not None and len(within) <= FEW_RECIPES:
         return _holding_within(db, word, within)
-    tables, holds, values = _holding("texts", "text_index", "t.text", word)
-    found = _numbers(
+    tables, holds, values = _rows_holding("texts", "text_index", "t.text", word)
+    found = _integers(
         db, f"SELECT u.recipe FROM {tables} CROSS JOIN text_uses u ON u.text = t.id WHERE {holds}", values
     )
-    return found | _recipes_named(db, (MODEL, LORA, NAMED), *compared("text", word))
+    return found | _recipes_named(db, (MODEL, LORA, NAMED), *word_condition("text", word))
 
 
 def _holding_within(db: sqlite3.Connection, word: str, recipes: Collection[int]) -> set[int]:
     uses = searched_in(db, recipes)
-    holds = holder(word)
+    holds = word_matcher(word)
     texts = texts_by_row(db, "texts", {row for texts, _ in uses.values() for row in texts})
     names = texts_by_row(db, "names", {row for _, names in uses.values() for row in names})
     in_texts = {row for row, text in texts.items() if holds(text)}
@@ -81,8 +81,8 @@ def _holding_within(db: sqlite3.Connection, word: str, recipes: Collection[int])
     }
 
 
-def is_frequent(db: sqlite3.Connection, word: str) -> int:
-    """Return about how many texts hold `word`, at most FEW_RECIPES, to look up the rarest word first."""
+def estimate_texts(db: sqlite3.Connection, word: str) -> int:
+    """Return about how many texts hold `word`, at most FEW_RECIPES."""
     grams = _trigrams(word)
     if not grams:
         return FEW_RECIPES
@@ -97,21 +97,21 @@ def assets_named(db: sqlite3.Connection, word: str) -> set[int] | None:
         sql = "SELECT count(*) FROM (SELECT 1 FROM name_index WHERE name_index MATCH ? LIMIT ?)"
         if db.execute(sql, (grams, MANY_NAMES + 1)).fetchone()[0] > MANY_NAMES:
             return None
-    tables, holds, values = _holding("assets", "name_index", "t.name", word)
-    found = _numbers(db, f"SELECT t.id FROM {tables} WHERE {holds} LIMIT {MANY_NAMES + 1}", values)
+    tables, holds, values = _rows_holding("assets", "name_index", "t.name", word)
+    found = _integers(db, f"SELECT t.id FROM {tables} WHERE {holds} LIMIT {MANY_NAMES + 1}", values)
     return found if len(found) <= MANY_NAMES else None
 
 
-def compared(column: str, word: str) -> tuple[str, list[str]]:
-    """Return the condition, and its values, that the text in `column` holds `word`."""
+def word_condition(column: str, word: str) -> tuple[str, list[str]]:
+    """Return the SQL condition that the text in `column` holds `word`, and its values."""
     if _has_other_case(word):
         return f"holds_word({column}, ?)", [word]
-    # LIKE costs several times what instr costs, and most words are written small.
+    # LIKE costs several times what instr costs, and most texts hold a word in lower case.
     return f"(instr({column}, ?) OR {column} {LIKE})", [word.lower(), like(word)]
 
 
-def holder(word: str) -> Callable[[str], bool]:
-    """Return a function that compares a text as `compared` does."""
+def word_matcher(word: str) -> Callable[[str], bool]:
+    """Return a function that finds `word` in a text as `word_condition` does."""
     if _has_other_case(word):
         return lambda text: holds_word(text, word)
     small = word.encode().lower()
@@ -124,7 +124,7 @@ def _has_other_case(word: str) -> bool:
 
 
 def _trigrams(word: str) -> str:
-    """Return the query for the texts that may hold `word`; `` where it is too short for the index."""
+    """Return the index's query for the texts that may hold `word`; empty if it is too short for the index."""
     # All of them: asking the index for one costs less than comparing the texts that it would have ruled out.
     grams = dict.fromkeys(word[start : start + 3] for start in range(min(len(word) - 2, _MAX_TRIGRAMS)))
     if not grams:
@@ -132,10 +132,10 @@ def _trigrams(word: str) -> str:
     return " AND ".join('"' + gram.replace('"', '""') + '"' for gram in grams)
 
 
-def _holding(table: str, index: str, column: str, word: str) -> tuple[str, str, list[str]]:
-    """Return tables, condition and values that give the rows of `table`, as `t`, whose text holds `word`."""
+def _rows_holding(table: str, index: str, column: str, word: str) -> tuple[str, str, list[str]]:
+    """Return the tables, condition and values of a query for the rows of `table`, as `t`, whose text holds `word`."""
     grams = _trigrams(word)
-    sql, values = compared(column, word)
+    sql, values = word_condition(column, word)
     if not grams:
         return f"{table} t", sql, values
     if len(word) == 3 and not _has_other_case(word):  # of three letters the index is certain
@@ -147,5 +147,5 @@ def _holding(table: str, index: str, column: str, word: str) -> tuple[str, str, 
     )
 
 
-def _numbers(db: sqlite3.Connection, sql: str, values: list[str]) -> set[int]:
+def _integers(db: sqlite3.Connection, sql: str, values: list[str]) -> set[int]:
     return set(chain.from_iterable(db.execute(sql, values)))

@@ -16,12 +16,12 @@ from .lookup import (
     LIKE,
     NAME_KINDS,
     assets_named,
-    compared,
     escaped,
-    is_frequent,
+    estimate_texts,
     like,
     recipes_holding,
     recipes_named,
+    word_condition,
 )
 from .query import Term
 from .recipes import in_pieces
@@ -39,11 +39,11 @@ class Matches:
     Attributes:
         recipes: the asset's recipe, 0 where it has none, must be one of these.
         inverted: the recipe must be none of them instead.
-        named: these assets match, for their names hold words that their recipes don't.
-        left_out: these don't, for their names hold a word that must not be found.
+        named: these assets match all the same: their names hold words that their recipes don't.
+        left_out: these assets don't match: their names hold a word that must not be found.
         rest: what else must hold, as SQL over `assets a`; with `values`.
-        only_visible: `rest` says nothing but that files are not hidden.
-        has_one_side: `rest` asks for hidden files or for those that are not, so that an index gives them in order.
+        only_visible: `rest` says only that files are not hidden.
+        has_one_side: `rest` fixes whether files are hidden, so that an index gives them in order.
     """
 
     recipes: set[int] = field(default_factory=set)
@@ -56,13 +56,13 @@ class Matches:
     has_one_side: bool = True
 
     def holds(self, asset: int, recipe: int | None) -> bool:
-        """Return whether an asset matches for which `rest` holds."""
+        """Return whether an asset for which `rest` holds matches the query."""
         if asset in self.named:
             return True
         return ((recipe or 0) in self.recipes) != self.inverted and asset not in self.left_out
 
     @property
-    def is_open(self) -> bool:
+    def only_rest(self) -> bool:
         """Return whether `rest` alone decides."""
         return self.inverted and not (self.recipes or self.left_out)
 
@@ -86,7 +86,7 @@ class Matches:
         return int(db.execute(f"SELECT count(*) FROM assets a WHERE {condition}", values).fetchone()[0])
 
     def rows(self, db: sqlite3.Connection, columns: str) -> Iterable[tuple[Any, ...]]:
-        """Give `columns` of every asset that matches, the first of them its id, in no order."""
+        """Yield `columns` of every asset that matches, in no order. The first column must be its id."""
         if not self.are_few:
             condition, values = self.condition(db)
             return db.execute(f"SELECT {columns} FROM assets a WHERE {condition}", values)
@@ -96,8 +96,8 @@ class Matches:
         return chain((row for row in by_recipe if row[0] not in self.left_out), by_name)
 
     def condition(self, db: sqlite3.Connection) -> tuple[str, tuple[Any, ...]]:
-        """Return all that must hold as SQL over `assets a`, and its values; for going through all assets."""
-        if self.is_open:
+        """Return all that must hold as one SQL condition over `assets a`, and its values."""
+        if self.only_rest:
             return self.rest, self.values
         fill_table(db, "matching", self.recipes)
         among = "coalesce(a.recipe, 0) IN (SELECT id FROM temp.matching)"
@@ -130,17 +130,17 @@ def _rows_in(
 def rows_of(
     db: sqlite3.Connection, assets: Collection[int], rest: str = "1"
 ) -> Iterable[tuple[int, int | None]]:
-    """Give (id, recipe) of those of `assets` for which `rest` holds."""
+    """Yield (id, recipe) of those of `assets` for which `rest` holds."""
     return _rows_in(db, "a.id, a.recipe", "assets a", "a.id", assets, rest, ())
 
 
 @dataclass(slots=True)
 class _Found:
-    """Where one word or name was found. `names` None: too many files' names hold it, see `sql`."""
+    """What one term matches: the recipes that hold it, and the assets whose names hold it."""
 
     term: Term
     recipes: set[int]
-    names: set[int] | None
+    assets: set[int]
 
 
 def find_matches(db: sqlite3.Connection, terms: Sequence[Term]) -> Matches:
@@ -170,7 +170,7 @@ def find_matches(db: sqlite3.Connection, terms: Sequence[Term]) -> Matches:
     )
     if not hidden:
         pieces.append(f"+{VISIBLE}" if is_indexed else VISIBLE)
-    matches = _together(db, found)
+    matches = _combined(db, found)
     matches.rest = " AND ".join(f"({piece})" for piece in pieces) or "1"
     matches.values = tuple(values)
     matches.only_visible = pieces == [VISIBLE]
@@ -181,12 +181,12 @@ def find_matches(db: sqlite3.Connection, terms: Sequence[Term]) -> Matches:
 def _found(
     db: sqlite3.Connection, terms: Sequence[Term], names: dict[Term, set[int] | None]
 ) -> tuple[list[_Found], set[int] | None]:
-    """Look the terms up, the rarest first; returns them, and the recipes that matter after that. None: all."""
+    """Look the terms up, the rarest first. Return them, and the recipes that can still match; None: all can."""
     wanted = [term for term in terms if not term.negated]
     by_name = set().union(*(names.get(term) or () for term in wanted))
     others = {recipe or 0 for _, recipe in rows_of(db, by_name)}
     if len(wanted) > 1:
-        wanted.sort(key=lambda term: -1 if term.field else is_frequent(db, str(term.value)))
+        wanted.sort(key=lambda term: -1 if term.field else estimate_texts(db, str(term.value)))
     both: set[int] | None = None
     found = []
     for term in (*wanted, *(term for term in terms if term.negated)):
@@ -196,7 +196,7 @@ def _found(
             if term.field
             else recipes_holding(db, str(term.value), within)
         )
-        found.append(_Found(term, recipes, names.get(term, set())))
+        found.append(_Found(term, recipes, names.get(term) or set()))
         if not term.negated:
             both = recipes if both is None else both & recipes
     return found, None if both is None else both | others
@@ -207,14 +207,14 @@ def _compared_sql(
 ) -> tuple[str, list[Any]]:
     word = str(term.value)
     recipes = recipes_holding(db, word, universe)
-    sql, values = compared("a.name", word)
+    sql, values = word_condition("a.name", word)
     if recipes:
         db.create_function(f"among_{place}", 1, recipes.__contains__)
         sql = f"(among_{place}(a.recipe) OR {sql})"
     return f"NOT {sql}" if term.negated else sql, list(values)
 
 
-def _together(db: sqlite3.Connection, found: Sequence[_Found]) -> Matches:
+def _combined(db: sqlite3.Connection, found: Sequence[_Found]) -> Matches:
     wanted = [one for one in found if not one.term.negated]
     unwanted = [one for one in found if one.term.negated]
     matches = Matches()
@@ -226,21 +226,22 @@ def _together(db: sqlite3.Connection, found: Sequence[_Found]) -> Matches:
             matches.recipes |= one.recipes
         else:
             matches.recipes = matches.recipes - one.recipes
-        matches.left_out |= one.names or set()
-    by_name = set().union(*(one.names or () for one in wanted))
+        matches.left_out |= one.assets
+    by_name = set().union(*(one.assets for one in wanted))
     for asset, recipe in rows_of(db, by_name):
-        mark = recipe or 0
-        if (mark in matches.recipes) != matches.inverted and asset not in matches.left_out:
-            continue  # its recipe says so
-        if all(mark in one.recipes or asset in (one.names or ()) for one in wanted) and not any(
-            mark in one.recipes or asset in (one.names or ()) for one in unwanted
-        ):
+        if matches.holds(asset, recipe):
+            continue  # its recipe matches
+
+        def has(one: _Found, asset: int = asset, recipe: int = recipe or 0) -> bool:
+            return recipe in one.recipes or asset in one.assets
+
+        if all(map(has, wanted)) and not any(map(has, unwanted)):
             matches.named.add(asset)
     return _without_inversion(db, matches)
 
 
 def _without_inversion(db: sqlite3.Connection, matches: Matches) -> Matches:
-    """Name the few recipes that are left where nearly all must not be found, so that their assets are looked up."""
+    """Turn "none of these recipes" into "one of those" where few are left, so that their assets are looked up."""
     if not matches.inverted or len(matches.recipes) <= FEW_RECIPES:
         return matches
     last = db.execute("SELECT coalesce(max(id), 0) FROM recipes").fetchone()[0]
@@ -281,7 +282,7 @@ def _term_sql(term: Term) -> tuple[str, list[Any]]:
 
 
 def _path_sql(value: str) -> tuple[str, list[Any]]:
-    """A part of the key. Folders are few, so that they are looked through first."""
+    """Return the condition that the key holds `value`. Folders are few, so that they are looked up first."""
     folder, slash, name = value.rpartition("/")
     sql = f"a.folder IN (SELECT id FROM folders WHERE text {LIKE})"
     if not slash:

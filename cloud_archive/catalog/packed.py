@@ -17,9 +17,9 @@ class Reading(NamedTuple):
 
     Attributes:
         found: how it was made, without the graphs.
-        has: HAS_WORKFLOW, HAS_PROMPT.
+        has: which graphs it has: the sum of HAS_WORKFLOW and HAS_PROMPT.
         graphs: see `pack_graphs`; None: they are not kept.
-        job_id: of the job that wrote it.
+        job_id: of the job that wrote it; None: no job is known.
     """
 
     found: Description
@@ -29,12 +29,12 @@ class Reading(NamedTuple):
 
     @property
     def weight(self) -> int:
-        """About how many bytes it takes."""
+        """Return about how many bytes it takes."""
         return sum(map(len, self.found.texts)) + len(self.graphs or b"")
 
 
 def make_reading(found: Description, job_id: str | None, *, keep_graphs: bool) -> Reading:
-    """Return what is stored of a description; its graphs take no more memory than they do packed."""
+    """Return what is stored of a description; its graphs are compressed at once, to take little memory."""
     has = HAS_WORKFLOW * found.has_workflow | HAS_PROMPT * found.has_prompt
     graphs = (
         pack_graphs(found.prompt_graph, found.workflow, found.parameters) if keep_graphs and has else None

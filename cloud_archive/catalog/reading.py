@@ -20,7 +20,7 @@ from .describe import Description, Job, describe, describe_again
 from .jobs import drop_job_graphs, job_id_of, job_of
 from .packed import Reading, make_reading
 from .rows import (
-    UnreadAsset,
+    AssetFile,
     forget_older_readers,
     postpone_reading,
     store_descriptions,
@@ -33,7 +33,7 @@ BUCKET_BLOCK_BYTES = 64 * 1024
 BUCKET_READS = 24  # requests for one file
 _VIDEOS = (".mp4", ".webm", ".mkv", ".mov", ".avi")
 _PAGE = 50
-_MOST_BYTES = 1024 * 1024  # of what was read and is not stored yet
+_MOST_BYTES = 1024 * 1024  # of readings that are not stored yet
 
 
 class ObjectSource:
@@ -78,7 +78,7 @@ class AssetReader:
         self._at_once = at_once
 
     def prepare(self, machine: str) -> None:
-        """Have this machine's files read again that an older reader has read; drop graphs that are not to be kept."""
+        """Mark this machine's files that an older reader version has read as unread; drop graphs that are not kept."""
         self._database.change(lambda db: forget_older_readers(db, machine))
         if self._keep_graphs:
             return
@@ -97,7 +97,7 @@ class AssetReader:
         """
         with self._database.reading() as db:
             assets = unread_assets(db, now(), _PAGE)
-        read: list[tuple[UnreadAsset, Reading]] = []
+        read: list[tuple[AssetFile, Reading]] = []
         count = 0
         with contextlib.closing(self._outcomes(assets, may_go_on)) as outcomes:
             try:
@@ -120,9 +120,9 @@ class AssetReader:
         return count
 
     def _outcomes(
-        self, assets: Sequence[UnreadAsset], may_go_on: Callable[[], bool]
-    ) -> Generator[tuple[UnreadAsset, Callable[[], tuple[Description, Job | None]]], None, None]:
-        """Give each asset with a function that returns how it was made, or raises."""
+        self, assets: Sequence[AssetFile], may_go_on: Callable[[], bool]
+    ) -> Generator[tuple[AssetFile, Callable[[], tuple[Description, Job | None]]], None, None]:
+        """Yield each asset with a function that returns how it was made, or raises."""
         if self._at_once == 1:
             for asset in assets:
                 if not may_go_on():
@@ -139,8 +139,8 @@ class AssetReader:
             finally:
                 pool.shutdown(wait=False, cancel_futures=True)
 
-    def _store_readings(self, read: list[tuple[UnreadAsset, Reading]]) -> None:
-        """Store what was read, and forget it. A file whose job came meanwhile stays unread, and so is read again."""
+    def _store_readings(self, read: list[tuple[AssetFile, Reading]]) -> None:
+        """Store what was read, and clear the list. A file whose job came meanwhile stays unread, and is read again."""
 
         def store(db: sqlite3.Connection) -> None:
             current = [
@@ -156,11 +156,11 @@ class AssetReader:
             self._database.change(store)
             read.clear()
 
-    def describe(self, asset: UnreadAsset) -> tuple[Description, Job | None]:
+    def describe(self, asset: AssetFile) -> tuple[Description, Job | None]:
         """Return how the file was made, and the job that wrote it.
 
         Raises:
-            StoreError, OSError: it can't be read now.
+            StoreError, OSError: the file can't be read now.
         """
         with self._database.reading() as db:
             job = job_of(db, asset.path, asset.mtime_ns)
@@ -176,7 +176,7 @@ class AssetReader:
         return found, job
 
     @contextlib.contextmanager
-    def _source(self, asset: UnreadAsset) -> Iterator[BoundedSource]:
+    def _source(self, asset: AssetFile) -> Iterator[BoundedSource]:
         file = open_same_file(self._root, asset.path, asset.size_bytes, asset.mtime_ns)
         if file is not None:
             with file:
@@ -188,7 +188,7 @@ class AssetReader:
         source = ObjectSource(self._store, key, size_bytes)
         return BoundedSource(source, block_bytes=BUCKET_BLOCK_BYTES, max_reads=BUCKET_READS)
 
-    def _with_companion(self, asset: UnreadAsset, name: str) -> Description | None:
+    def _with_companion(self, asset: AssetFile, name: str) -> Description | None:
         """Read the picture that Video Helper Suite writes beside a video, if it exists."""
         stem = name.rpartition(".")[0].removesuffix("-audio")
         beside = f"{asset.path.rpartition('/')[0]}/{stem}.png".lstrip("/")

@@ -21,8 +21,8 @@ from .rows import ArchivedObject, add_archived, forget_older_readers, full_key, 
 
 _PAGE = 1000
 ROWS_OF_A_SEGMENT = 1000
-HEADS = 200  # that are answered before their rows are committed: what a kill costs at the most
-AT_ONCE = 16  # requests; a reader that may have so many is given to `rebuild`
+HEADS = 200  # whose answers are committed together: a kill loses no more
+AT_ONCE = 16  # requests; the reader that `rebuild` gets should send as many
 REQUESTS_FOR_A_FILE = 3  # one HEAD, and two reads of 64 KiB for most formats
 
 
@@ -140,10 +140,10 @@ def rebuild(
 def forget_missing(
     database: CatalogDatabase, store: ObjectStore, bucket: str, key: str, machine: str
 ) -> bool:
-    """Remove an asset whose object is gone, and note that other machines must be informed. Return whether it is gone.
+    """Remove an asset if its object is gone, and queue its deletion for the other machines. Return whether it is gone.
 
     Raises:
-        StoreError: that can't be found out now.
+        StoreError: the store does not say now whether it is gone.
     """
     if store.head(key) is not None:
         return False

@@ -12,7 +12,7 @@ from ..text import clean_text
 from .describe import Description
 from .schema import LORA, MODEL, NAMED, SAMPLER
 
-MAX_TEXT_CHARACTERS = 20_000  # of all texts of a graph that are searched
+MAX_TEXT_CHARACTERS = 20_000  # of a graph's texts in all; the rest is not searched
 _MAX_NAME_CHARACTERS = 500
 _PIECE = 500  # values in one statement
 
@@ -26,7 +26,7 @@ def short_hash(text: str) -> int:
 
 
 def in_pieces(values: Sequence[Any]) -> Iterator[tuple[str, Sequence[Any]]]:
-    """Give the values in pieces that one statement takes, each with its placeholders."""
+    """Yield (placeholders, values) in pieces that one statement takes."""
     for start in range(0, len(values), _PIECE):
         piece = values[start : start + _PIECE]
         yield ", ".join("?" * len(piece)), piece
@@ -53,14 +53,14 @@ def ids_of(db: sqlite3.Connection, table: str, texts: Iterable[str]) -> dict[str
 def recipe_ids(db: sqlite3.Connection, descriptions: Sequence[Description]) -> list[int | None]:
     """Return the recipe of each description; those that are missing are added. None: nothing is known."""
     hashes = [_recipe_hash(found) for found in descriptions]
-    wanted = {mark: found for mark, found in zip(hashes, descriptions, strict=True) if mark is not None}
+    wanted = {digest: found for digest, found in zip(hashes, descriptions, strict=True) if digest is not None}
     known = _known(db, "recipes", list(wanted))
-    missing = [_Recipe(mark, found) for mark, found in wanted.items() if mark not in known]
+    missing = [_Recipe(digest, found) for digest, found in wanted.items() if digest not in known]
     if missing:
         first = next_row(db, "recipes")
         _add(db, missing, first)
         known.update((recipe.hash, first + place) for place, recipe in enumerate(missing))
-    return [None if mark is None else known[mark] for mark in hashes]
+    return [None if digest is None else known[digest] for digest in hashes]
 
 
 def _recipe_hash(found: Description) -> int | None:
@@ -85,8 +85,8 @@ class _Recipe:
 
     __slots__ = ("found", "hash", "negative", "prompt", "texts", "uses")
 
-    def __init__(self, mark: int, found: Description) -> None:
-        self.hash = mark
+    def __init__(self, digest: int, found: Description) -> None:
+        self.hash = digest
         self.found = found
         self.prompt = None if found.prompt is None else clean_text(found.prompt)
         self.negative = None if found.negative_prompt is None else clean_text(found.negative_prompt)
@@ -95,20 +95,20 @@ class _Recipe:
 
     @property
     def names(self) -> Iterator[str]:
-        """All names that have a row of their own."""
+        """Yield all names that have a row of their own."""
         yield from (name for _, name in self.uses)
         if self.found.scheduler:
             yield _name(self.found.scheduler)
 
     @property
     def other_texts(self) -> list[str]:
-        """The texts that are no prompts and were not cut off."""
+        """Return the texts that are no prompts and were not cut off."""
         others = set(map(clean_text, self.found.texts)) - {self.prompt, self.negative}
         return [text for text in self.texts if text in others]
 
 
 def _texts(found: Description, prompt: str | None, negative: str | None) -> tuple[str, ...]:
-    """Every text that a word may be found in but names: the prompts, and others up to a length in all."""
+    """Return every text that a word is searched in: the prompts, and others up to MAX_TEXT_CHARACTERS in all."""
     texts = {text: None for text in (prompt, negative) if text is not None}
     left = MAX_TEXT_CHARACTERS - sum(map(len, texts))
     for text in map(clean_text, found.texts):
@@ -139,7 +139,7 @@ def _add(db: sqlite3.Connection, recipes: Sequence[_Recipe], first: int) -> None
                 recipe.hash,
                 None if prompt is None else texts[prompt],
                 None if negative is None else texts[negative],
-                _packed(recipe, names, texts),
+                _facts_json(recipe, names, texts),
             )
         )
         text_uses += [(texts[text], row) for text in recipe.texts]
@@ -152,7 +152,7 @@ def _add(db: sqlite3.Connection, recipes: Sequence[_Recipe], first: int) -> None
 def _text_ids(db: sqlite3.Connection, texts: Iterable[str]) -> dict[str, int]:
     hashes = {text: short_hash(text) for text in texts}
     known = _known(db, "texts", list(hashes.values()))
-    missing = [text for text, mark in hashes.items() if mark not in known]
+    missing = [text for text, digest in hashes.items() if digest not in known]
     if missing:
         rows = list(enumerate(missing, next_row(db, "texts")))
         db.executemany(
@@ -160,7 +160,7 @@ def _text_ids(db: sqlite3.Connection, texts: Iterable[str]) -> dict[str, int]:
         )
         db.executemany("INSERT INTO text_index (rowid, text) VALUES (?, ?)", rows)
         known.update((hashes[text], row) for row, text in rows)
-    return {text: known[mark] for text, mark in hashes.items()}
+    return {text: known[digest] for text, digest in hashes.items()}
 
 
 def _name(text: str) -> str:
@@ -174,8 +174,8 @@ def _uses(found: Description) -> set[tuple[int, str]]:
     return uses | ({(SAMPLER, _name(found.sampler))} if found.sampler else set())
 
 
-def _packed(recipe: _Recipe, names: Mapping[str, int], texts: Mapping[str, int]) -> str:
-    """Return a recipe's facts as JSON that speaks of names and texts by their rows; see `unpack_facts`."""
+def _facts_json(recipe: _Recipe, names: Mapping[str, int], texts: Mapping[str, int]) -> str:
+    """Return a recipe's facts as JSON that refers to names and texts by their rows; see `metadata_of`."""
     found = recipe.found
     others = recipe.other_texts
     cut_off = set(recipe.texts).difference(others, (recipe.prompt, recipe.negative))
@@ -198,14 +198,19 @@ def _packed(recipe: _Recipe, names: Mapping[str, int], texts: Mapping[str, int])
 
 
 def names_in_facts(facts: list[Any]) -> Iterator[int]:
-    """Give the rows of `names` that an asset shows of a recipe's facts."""
+    """Yield the rows of `names` that an asset shows of a recipe's facts."""
     yield from facts[2]
     yield from (lora[0] for lora in facts[3])
     yield from (row for row in facts[4:6] if row is not None)
 
 
-def unpack_facts(facts: list[Any] | None, name: Callable[[int], str | None]) -> dict[str, Any]:
-    """Return what `metadata` of an asset holds beside prompts and seed; `name` returns the text of a row of `names`."""
+def metadata_of(facts: list[Any] | None, name: Callable[[int], str | None]) -> dict[str, Any]:
+    """Return what `metadata` of an asset holds beside prompts and seed.
+
+    Args:
+        facts: of its recipe; None: it has none.
+        name: returns the text of a row of `names`.
+    """
     nothing: list[Any] = [None, None, [], [], None, None, None, None, None, []]
     source, confidence, models, loras, sampler, scheduler, steps, cfg, denoise, images = (facts or nothing)[
         :10
@@ -258,7 +263,7 @@ def whole_recipes(db: sqlite3.Connection, rows: Iterable[int]) -> dict[int, dict
         row: {
             "prompt": texts.get(prompt),
             "negative_prompt": texts.get(negative),
-            **unpack_facts(facts, names.get),
+            **metadata_of(facts, names.get),
             "texts": [texts[text] for text in facts[10]],
             "model_names": [names[name] for name in facts[11]],
         }

@@ -22,7 +22,7 @@ from .readers.read import READER_VERSION
 from .recipes import ids_of, in_pieces, next_row, recipe_ids
 from .schema import KINDS, SEED_OFFSET
 
-_RETRY_SECONDS = (60.0, 600.0, 3600.0, 6 * 3600.0)  # until a file that could not be read is tried again
+_RETRY_SECONDS = (60.0, 600.0, 3600.0, 6 * 3600.0)  # see postpone_reading
 _3D_SUFFIXES = (".glb", ".gltf", ".obj", ".ply", ".stl", ".fbx", ".usdz", ".splat")
 
 
@@ -46,8 +46,8 @@ class ArchivedObject(NamedTuple):
     session_id: str | None
 
 
-class UnreadAsset(NamedTuple):
-    """What reading an asset's file takes. Attributes as of ArchivedObject; `row`: its row in `assets`."""
+class AssetFile(NamedTuple):
+    """Where an asset's file lies, and which version of it. `row`: in `assets`; the others are as in ArchivedObject."""
 
     row: int
     key: str
@@ -58,7 +58,7 @@ class UnreadAsset(NamedTuple):
 
     @property
     def name(self) -> str:
-        """The last part of the key."""
+        """Return the last part of the key."""
         return self.key.rpartition("/")[2]
 
 
@@ -131,7 +131,7 @@ def _known_assets(
 
 
 def _words(objects: Sequence[ArchivedObject]) -> set[str]:
-    """The short texts of these objects that have a row of their own."""
+    """Return the short texts of these objects that stand in `words`."""
     found = {content_type(one.key.rpartition("/")[2]) for one in objects}
     found |= {one.machine for one in objects if one.machine is not None}
     found |= {one.session_id for one in objects if one.session_id is not None}
@@ -242,7 +242,7 @@ def _replace(
 
 
 def _edited(db: sqlite3.Connection, identities: Sequence[bytes]) -> list[bytes]:
-    """Those of the assets that somebody has edited."""
+    """Return those of the assets that have edits."""
     found: list[bytes] = []
     if db.execute("SELECT 1 FROM edits LIMIT 1").fetchone() is None:
         return found
@@ -272,43 +272,41 @@ _UNREAD = "reader = 0 AND (next_try IS NULL OR next_try <= ?)"
 
 
 def forget_older_readers(db: sqlite3.Connection, machine: str | None = None) -> None:
-    """Have the files read again that an older reader has read.
+    """Mark the files that an older reader version has read as unread.
 
     Args:
-        machine: only files that this machine archived; the others are read again by theirs.
+        machine: only files that this machine archived, because other machines read theirs; None: all files.
     """
     of_machine = "" if machine is None else " AND machine = (SELECT id FROM words WHERE text = ?)"
     values = (READER_VERSION,) if machine is None else (READER_VERSION, clean_text(machine))
     db.execute(f"UPDATE assets SET reader = 0 WHERE reader < ? AND reader > 0{of_machine}", values)
 
 
-def unread_assets(db: sqlite3.Connection, now: float, limit: int) -> list[UnreadAsset]:
+def unread_assets(db: sqlite3.Connection, now: float, limit: int) -> list[AssetFile]:
     """Return the next assets to read, the newest first.
 
     Args:
         now: seconds since 1970; a file whose next try is later is left out.
     """
-    return list(_assets_to_read(db, f"{_UNREAD} ORDER BY a.id DESC LIMIT ?", (now, limit)))
+    return list(_asset_files(db, f"{_UNREAD} ORDER BY a.id DESC LIMIT ?", (now, limit)))
 
 
-def asset_to_read(db: sqlite3.Connection, identity: bytes) -> UnreadAsset | None:
-    """Return what reading an asset takes; None: no asset has this id."""
-    return next(_assets_to_read(db, "a.uuid = ?", (identity,)), None)
+def asset_file(db: sqlite3.Connection, identity: bytes) -> AssetFile | None:
+    """Return where an asset's file lies; None: no asset has this id."""
+    return next(_asset_files(db, "a.uuid = ?", (identity,)), None)
 
 
-def _assets_to_read(db: sqlite3.Connection, condition: str, values: tuple[Any, ...]) -> Iterator[UnreadAsset]:
+def _asset_files(db: sqlite3.Connection, condition: str, values: tuple[Any, ...]) -> Iterator[AssetFile]:
     for row, folder, name, path, *facts in db.execute(
         "SELECT a.id, f.text, a.name, a.path, a.size, a.created, a.archived FROM assets a"
         f" JOIN folders f ON f.id = a.folder WHERE {condition}",
         values,
     ):
         key = full_key(folder, name)
-        yield UnreadAsset(row, key, path_of_row(path, key), *facts)
+        yield AssetFile(row, key, path_of_row(path, key), *facts)
 
 
-def stored_reading(
-    db: sqlite3.Connection, asset: UnreadAsset
-) -> tuple[FileFacts, Embedded, str | None] | None:
+def stored_reading(db: sqlite3.Connection, asset: AssetFile) -> tuple[FileFacts, Embedded, str | None] | None:
     """Return what is stored of a file that was read before, so that a newer reader need not read the file.
 
     None: its graphs are not stored. Else what its container said, the graphs, and where these were found.
@@ -326,13 +324,13 @@ def stored_reading(
 
 
 def postpone_reading(db: sqlite3.Connection, row: int, now: float) -> None:
-    """Try a file that can't be read now again later: first after a minute, then less and less often."""
+    """Set when a file that can't be read now is tried again: after 1 minute, 10 minutes, 1 hour, then each 6 hours."""
     tries = db.execute("SELECT tries FROM assets WHERE id = ?", (row,)).fetchone()
     wait = _RETRY_SECONDS[min(tries[0] if tries else 0, len(_RETRY_SECONDS) - 1)]
     db.execute("UPDATE assets SET tries = tries + 1, next_try = ? WHERE id = ?", (now + wait, row))
 
 
-def store_descriptions(db: sqlite3.Connection, assets: Sequence[tuple[UnreadAsset, Reading]]) -> None:
+def store_descriptions(db: sqlite3.Connection, assets: Sequence[tuple[AssetFile, Reading]]) -> None:
     """Store how files were made, and mark them as read; nothing of an object that was replaced meanwhile."""
     columns = _reading_columns(db, [(asset.name, reading) for asset, reading in assets])
     setting = ", ".join(f"{name} = ?" for name in _READING_COLUMNS)

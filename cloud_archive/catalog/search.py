@@ -20,14 +20,12 @@ SORTS = ("created_at", "name", "size", "relevance")
 ORDERS = ("asc", "desc")
 MAX_LIMIT = 500
 DEFAULT_LIMIT = 50
-RANKED = 5_000  # so many matches are ordered by relevance, the newest
-WALKED_FROM = (
-    5_000  # so many matches, and going through the assets in the page's order finds it sooner than sorting
-)
-MAX_STEPS = 100_000  # then sorting is sooner after all: about 50 ms
+RANKED = 5_000  # of more matches, only the newest are ordered by relevance
+WALKED_FROM = 5_000  # from so many matches on, walking in the page's order is faster than sorting
+MAX_STEPS = 100_000  # of a walk, about 50 ms: after that, sorting is faster
 _SORT_COLUMNS = {"created_at": "created", "name": "name", "size": "size"}
 _WALKED_COLUMNS = ("created", "name")  # those with an index
-_NOWHERE = 10_000  # the place of a word that the prompt does not hold
+_NOWHERE = 10_000  # counts as the place of a word that the prompt does not hold
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +37,7 @@ class Page:
     next_cursor: str | None
 
     def to_json(self) -> dict[str, Any]:
-        """As the HTTP interface answers it."""
+        """Return the page as the HTTP interface answers it."""
         return {
             "assets": self.assets,
             "total": self.total,
@@ -148,7 +146,7 @@ def _walk(
     beyond, values = wanted.condition()
     if since is not None:
         beyond, values = " AND a.created >= ?", (since,)
-    steps = steps or (MAX_STEPS if not matches.is_open else MAX_INTEGER)
+    steps = steps or (MAX_STEPS if not matches.only_rest else MAX_INTEGER)
     found: list[tuple[Any, int]] = []
     column, order = wanted.column, wanted.order
     for row, recipe, value in db.execute(
@@ -208,7 +206,10 @@ def _by_relevance(
 
 
 def _newest(db: sqlite3.Connection, matches: Matches, total: int, since: int) -> list[tuple[int, int]]:
-    """Return (created, row) of what matches from a moment on, of the beginning at least the newest RANKED."""
+    """Return (created, row) of the matches that were created since `since`.
+
+    For the first page (`since` is -MAX_INTEGER) that may be a part of them: at least the newest RANKED.
+    """
     found = None
     steps = 5 * MAX_STEPS
     if total >= WALKED_FROM and matches.has_one_side and not matches.are_few:

@@ -49,8 +49,8 @@ _KEYS = tuple(
         ("signature=", r"[^&\s\"']{4,}"),
     )
 )
-# Which kinds a text may hold, by the signs in it (1: a hyphen, 2: an underscore, 4: an equals sign): most texts have
-# none of these, and so few kinds are searched for.
+# Which kinds of keys a text may hold, by the signs in it (1: a hyphen, 2: an underscore, 4: an equals sign). Most texts
+# hold none of these, so few kinds are searched for.
 _KEYS_BY_SIGNS = tuple(
     tuple(
         (start, pattern)
@@ -61,8 +61,8 @@ _KEYS_BY_SIGNS = tuple(
 )
 _RUN = re.compile(r"[A-Za-z0-9_-]*")
 _USER_INFO = re.compile(r"://[^\s/:@\"']{1,200}:[^\s/@\"']{1,200}(?=@)")
-_MAX_PLACES = 100  # in one text where a key may begin
-# In one graph. What is beyond them counts as secret, so that a graph that is full of such looks is not stored.
+_MAX_PLACES = 100  # where a key may begin, in one text
+# Limits for one graph. What goes beyond them counts as secret, so that no graph can make the search slow.
 _MAX_ALL_PLACES = 2_000
 _MAX_TEXTS_WITH_SIGNS = 15_000
 _MAX_NAMES_LIKE_SECRETS = 500

@@ -86,7 +86,7 @@ class BoundedSource:
 
     @property
     def few_reads_left(self) -> bool:
-        """Return whether only a handful of reads is left, so that a walk should jump to the file's end."""
+        """Return whether more than half of the reads are used up, so that a walk should jump to the file's end."""
         return self.max_reads is not None and self._reads > self.max_reads // 2
 
     def check_steps(self) -> None:

@@ -1,4 +1,4 @@
-"""Count files without looking at each: how many that are not hidden every recipe has, by machine, kind and time.
+"""Count files that are not hidden, without reading a row for each: by recipe, machine, kind and time.
 
 Triggers note each change of an asset in `tally_changes` (schema.py); `fold_tallies` brings them into `tallies` and into
 the totals of everything, in the same transaction. Recipe 0 means no recipe.
@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from .recipes import in_pieces
 from .schema import LORA, MODEL, SAMPLER
 
-FEW_RECIPES = 5_000  # of so many, facts are read one by one; of more, names are counted in the order of names
-_SOME_RECIPES = 50_000  # so many are looked up in `tallies`; of more, all rows are gone through
+FEW_RECIPES = 5_000  # of so many, facts are read one by one; of more, `name_uses` is read
+_SOME_RECIPES = 50_000  # so many are looked up in `tallies`; for more, all its rows are read
 
 Name = tuple[int, int]  # kind (MODEL, LORA, SAMPLER) and row of `names`
 
@@ -95,13 +95,13 @@ def _names_of(db: sqlite3.Connection, files: dict[int, int]) -> Counter[Name]:
 
 
 def count_all(db: sqlite3.Connection, *, hidden: bool = False) -> int:
-    """Return how many files are not hidden, or with the hidden ones."""
+    """Return how many files there are; `hidden`: count hidden ones too."""
     beside = " + (SELECT count(*) FROM assets WHERE hidden = 1)" if hidden else ""
     return int(db.execute(f"SELECT coalesce(sum(files), 0){beside} FROM slot_totals").fetchone()[0])
 
 
 def count_files(db: sqlite3.Connection, recipes: Collection[int], *, inverted: bool = False) -> int:
-    """Return how many files that are not hidden these recipes have; inverted: all others, those without one too."""
+    """Return how many files have one of these recipes; inverted: have none of them. Hidden files don't count."""
     other = _others(db, recipes)
     if inverted or other is not None:
         part = count_files(db, recipes) if inverted else _count(db, other or set())
@@ -120,7 +120,7 @@ def tally_files(db: sqlite3.Connection, recipes: Collection[int], *, inverted: b
 
 
 def _others(db: sqlite3.Connection, recipes: Collection[int]) -> set[int] | None:
-    """Return all other recipes where these are more than half of them: what is left is counted sooner."""
+    """Return all other recipes if they are fewer, so that counting them is faster; else None."""
     if len(recipes) <= FEW_RECIPES:
         return None
     last = db.execute("SELECT coalesce(max(id), 0) FROM recipes").fetchone()[0]
@@ -128,7 +128,7 @@ def _others(db: sqlite3.Connection, recipes: Collection[int]) -> set[int] | None
 
 
 def _piles(db: sqlite3.Connection, recipes: Collection[int], columns: str) -> Iterable[tuple[int, ...]]:
-    """Give the rows of `tallies` of these recipes: `columns`, the recipe the first."""
+    """Yield `columns` of `tallies` for these recipes; the recipe must be the first column."""
     if len(recipes) > min(_SOME_RECIPES, 10 * FEW_RECIPES):
         rows = db.execute(f"SELECT {columns} FROM tallies t")
         return (row for row in rows if row[0] in recipes)
@@ -142,16 +142,16 @@ def _count(db: sqlite3.Connection, recipes: Collection[int]) -> int:
 
 def _tally(db: sqlite3.Connection, recipes: Collection[int]) -> Tally:
     files: dict[int, int] = {}
-    sorts: dict[tuple[int, int], int] = {}
+    pairs: dict[tuple[int, int], int] = {}
     slots: dict[int, int] = {}
     rows = _piles(db, recipes, "t.recipe, t.machine, t.kind, t.slot, t.files")
     for recipe, machine, kind, slot, count in rows:
         files[recipe] = files.get(recipe, 0) + count
         slots[slot] = slots.get(slot, 0) + count
-        sort = machine, kind
-        sorts[sort] = sorts.get(sort, 0) + count
+        pair = machine, kind
+        pairs[pair] = pairs.get(pair, 0) + count
     found = Tally(slots=Counter(slots), names=count_names(db, files))
-    for (machine, kind), count in sorts.items():
+    for (machine, kind), count in pairs.items():
         found.machines[machine] += count
         found.kinds[kind] += count
     return found

@@ -124,7 +124,7 @@ def thumbnails_of(
     """
     from ..catalog.bucket.copy import copy_directory
     from ..catalog.bucket.names import CatalogFolder
-    from ..catalog.bucket.outgoing import pictured_in_bucket
+    from ..catalog.bucket.outgoing import pictured_asset
     from ..catalog.thumbnails.thumbnails import Thumbnails
 
     if bucket_settings(directory) is not None:
@@ -136,7 +136,7 @@ def thumbnails_of(
 
     def picture(asset: Mapping[str, Any]) -> tuple[bytes, str] | None:
         with database.reading() as db:
-            one = pictured_in_bucket(db, uuid.UUID(asset["id"]), folder)
+            one = pictured_asset(db, uuid.UUID(asset["id"]), folder)
         if one is None:
             return None
         thumbnail = thumbnails.thumbnail(one)

@@ -14,7 +14,7 @@ import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from cloud_archive.catalog.bucket.follower import IDLE_SECONDS, WATCHED_SECONDS
+from cloud_archive.catalog.bucket.follower import IDLE_SECONDS, VIEWED_SECONDS
 from cloud_archive.catalog.bucket.names import CatalogFolder, days_around, new_names
 from cloud_archive.catalog.bucket.objects import SEGMENT_TYPE, write_proven
 from cloud_archive.catalog.bucket.outgoing import MAX_ROWS
@@ -127,7 +127,7 @@ def _costs(bytes_a_row: float) -> list[str]:
     """What 2,000 files a day cost: one engine that runs all day, and one that follows it, watched for two hours."""
     writes = 2 * int(min(86_400 / WRITE_AFTER_SECONDS, FILES_A_DAY))  # a segment and a pack
     watched = WATCHED_HOURS * 3600
-    passes = watched / WATCHED_SECONDS + (86_400 - watched) / IDLE_SECONDS
+    passes = watched / VIEWED_SECONDS + (86_400 - watched) / IDLE_SECONDS
     days = list(days_around(0.0, RECENT_DAYS - 1))
     lists = int(passes * (len(days) + len({day[:7] for day in days})))
     reads = writes // 2

@@ -24,8 +24,9 @@ from .names import MONTHS, SEGMENTS, CatalogFolder, FileName, new_month_name, pa
 from .objects import SEGMENT_TYPE, Listed, list_files, write_proven
 from .segment import Decoded, SegmentError, decode
 
-CROWDED_FILES = 200  # more segments in a month than that are compacted by themselves
-GROUP_BYTES = 16 * 1024 * 1024  # of the files that become one; a month's file of half of that stays as it is
+CROWDED_FILES = 200  # a month with more segments is compacted without being asked
+# Of the files that become one. A month's file of more than half of that stays as it is.
+GROUP_BYTES = 16 * 1024 * 1024
 
 
 @dataclass(slots=True)
@@ -84,7 +85,7 @@ def compact_month(
 
 
 def _groups(files: Iterable[Listed]) -> Iterator[list[Listed]]:
-    """Months' files first: segments that they replace need not be read."""
+    """Yield files in groups of up to GROUP_BYTES; months' files first: what they replace need not be read."""
     group: list[Listed] = []
     size_bytes = 0
     for info, name in sorted(files, key=lambda one: (one[1].kind == SEGMENTS, one[1].ulid)):
@@ -134,7 +135,7 @@ def _read_into(
     """Read one file whole, or not at all. Returns whether all of it was merged."""
     found = Decoded()
     try:
-        with merged.whole():
+        with merged.all_or_none():
             for row in decode(store.read(info.key, info.size_bytes), found, size_bytes=info.size_bytes):
                 merged.add(row)
             if found.skipped:

@@ -1,4 +1,4 @@
-"""The bucket's catalog on a machine that never archived anything: a copy for each destination, for commands."""
+"""A local copy of the bucket's catalog for each destination, so that commands work on machines that archive nothing."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ class BucketCatalog:
     settings: Settings
 
     def syncing(self) -> CatalogSync:
-        """Return what reads the bucket's catalog."""
+        """Return a CatalogSync, which reads the bucket's catalog."""
         return CatalogSync(lambda: self.database, self.store, self.folder, self.settings.bucket)
 
     def writing(self) -> SegmentWriter:
-        """Return what writes to the bucket's catalog."""
+        """Return a SegmentWriter, which writes to the bucket's catalog."""
         return SegmentWriter(
             lambda: self.database,
             self.store,

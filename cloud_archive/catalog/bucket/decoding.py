@@ -35,7 +35,7 @@ Rows = list[dict[str, Any]]
 
 
 class SegmentDecoder:
-    """One child for all threads. Where it can't be started, or ends, nothing is lost: its caller decodes by itself.
+    """One child for all threads. If it can't be started, or ends, its callers decode in their own process.
 
     Args:
         command: for tests.

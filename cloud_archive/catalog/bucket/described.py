@@ -1,4 +1,4 @@
-"""What puts say, as the local catalog stores it."""
+"""Turn put rows of segments into rows of the local catalog."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Which objects are favourites: of all machines as the catalog in the bucket says, and of this one as it knows itself.
 
-A favourite is an edit, and edits may come late or be unreadable. Whoever deletes must not take "not found" for "no":
-what could not be read makes the answer unknown, and that is an error.
+A favourite is an edit, and edits may come late or be unreadable. A command that deletes must not take "not found" for
+"no": if a part of the catalog can't be read, the answer is unknown, and that is an error.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ..identity import asset_id
 from .copy import BucketCatalog
 from .sync import CatalogSync, file_troubles
 
-_PASSES = 5  # while others replace what is read
+_PASSES = 5  # more, while other machines replace files that are read
 
 
 class FavoritesUnknown(CloudArchiveError):
@@ -51,14 +51,14 @@ class Favorites:
         self._read(on_progress, recent=False)
 
     def find(self, keys: Sequence[str]) -> set[str]:
-        """Return those of `keys` that are favourites, as far as it was read."""
+        """Return those of `keys` that were favourites when the catalog was read last."""
         return {key for key in keys if asset_id(self._bucket, key).bytes in self._known}
 
     def find_now(self, keys: Sequence[str]) -> set[str]:
-        """Return those of `keys` that are favourites at this moment: first what came since is read.
+        """Read what came since, and return those of `keys` that are favourites now.
 
         Raises:
-            FavoritesUnknown: it can't be read.
+            FavoritesUnknown: a part of the catalog can't be read.
         """
         self._read(lambda done, total: None, recent=True)
         return self.find(keys)

@@ -1,4 +1,4 @@
-"""Follow what other machines write: often while somebody looks, else now and then. One thread that waits on events."""
+"""Follow what other machines write: each 30 s while somebody views the catalog, else each 5 minutes. One thread."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("cloud_archive.catalog")
 
-WATCHED_SECONDS = 30.0  # between two passes while somebody looks
-IDLE_SECONDS = 300.0
-LOOKING_SECONDS = 60.0  # how long a search or a page counts as somebody who looks
+VIEWED_SECONDS = 30.0  # between two passes while somebody views the catalog
+IDLE_SECONDS = 300.0  # between two passes else
+VIEWER_SECONDS = 60.0  # how long after a search somebody counts as viewing
 FULL_SECONDS = 3600.0  # between two listings of everything
 STOP_SECONDS = 5.0
 
@@ -27,8 +27,8 @@ class Follower:
 
     Args:
         make_sync: called before the first pass.
-        first_after_seconds: before the first pass, unless somebody looks: a start has more urgent requests.
-        may_read: whether nothing uploads now; somebody who looks need not wait for that.
+        first_after_seconds: before the first pass, unless somebody views: a start has more urgent requests.
+        may_read: returns whether nothing uploads now; not asked while somebody views.
         on_pass: called in the thread after each pass.
     """
 
@@ -36,7 +36,7 @@ class Follower:
         self,
         make_sync: Callable[[], CatalogSync],
         *,
-        first_after_seconds: float = WATCHED_SECONDS,
+        first_after_seconds: float = VIEWED_SECONDS,
         may_read: Callable[[], bool] = lambda: True,
         on_pass: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
@@ -48,7 +48,7 @@ class Follower:
         self._clock = clock
         self._changed = threading.Condition()
         self._stopping = False
-        self._looked_at: float | None = None
+        self._viewed_at: float | None = None
         self._next_at = clock() + first_after_seconds
         self._passed_at: float | None = None  # when the last pass ended
         self._full_at: float | None = None  # when everything was listed last
@@ -69,18 +69,18 @@ class Follower:
         if self._thread.is_alive():
             self._thread.join(timeout_seconds)
 
-    def look(self) -> None:
-        """Note that somebody looks: the next pass comes soon."""
+    def note_viewer(self) -> None:
+        """Have the next pass come soon, because somebody views the catalog."""
         now = self._clock()
         with self._changed:
-            self._looked_at = now
-            soonest = now if self._passed_at is None else max(now, self._passed_at + WATCHED_SECONDS)
+            self._viewed_at = now
+            soonest = now if self._passed_at is None else max(now, self._passed_at + VIEWED_SECONDS)
             if soonest < self._next_at:
                 self._next_at = soonest
                 self._changed.notify_all()
 
     def status(self) -> dict[str, object]:
-        """What `catalog status` shows."""
+        """Return what `catalog status` shows of other machines."""
         done, total = self._progress
         state = "waiting" if self._full_at is None else "complete"
         return {
@@ -91,7 +91,7 @@ class Follower:
         }
 
     def left_rows(self) -> int | None:
-        """Return about how many rows are still to be read; None: none are known, and everything was listed once."""
+        """Return about how many rows are still to be read; None: no more, and everything was listed once."""
         left = self._sync.progress.left_rows if self._busy and self._sync is not None else 0
         return left if left or (self._full_at is None and self.trouble is None) else None
 
@@ -105,7 +105,7 @@ class Follower:
             self.run_pass()
 
     def seconds_until_next(self) -> float:
-        """Return when the next pass is due."""
+        """Return the seconds until the next pass is due; 0 or less: now."""
         return self._next_at - self._clock()
 
     def run_pass(self) -> None:
@@ -113,13 +113,13 @@ class Follower:
         self._pass()
         with self._changed:
             self._passed_at = self._clock()
-            self._next_at = self._passed_at + (WATCHED_SECONDS if self._is_watched() else IDLE_SECONDS)
+            self._next_at = self._passed_at + (VIEWED_SECONDS if self._is_viewed() else IDLE_SECONDS)
 
-    def _is_watched(self) -> bool:
-        return self._looked_at is not None and self._clock() - self._looked_at < LOOKING_SECONDS
+    def _is_viewed(self) -> bool:
+        return self._viewed_at is not None and self._clock() - self._viewed_at < VIEWER_SECONDS
 
     def _may_go_on(self) -> bool:
-        return not self._stopping and (self._is_watched() or self._may_read())
+        return not self._stopping and (self._is_viewed() or self._may_read())
 
     def _pass(self) -> None:
         began = self._clock()

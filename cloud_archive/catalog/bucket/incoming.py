@@ -37,7 +37,7 @@ class Incoming:
         self._folder = folder
 
     def apply(self, db: sqlite3.Connection, parts: Iterable[tuple[Sequence[Row], Decoded]]) -> None:
-        """Apply rows of several files in one transaction; what they may not say is skipped and counted."""
+        """Apply rows of several files in one transaction; rows about keys outside the archive are skipped."""
         puts: dict[bytes, Row] = {}
         gone: list[tuple[bytes, Row]] = []
         edits: list[tuple[bytes, Row]] = []
@@ -108,7 +108,10 @@ class Incoming:
 
 
 def rank(row: dict[str, Any], other: dict[str, Any]) -> tuple[Any, ...]:
-    """Return what puts of one key are ordered by; a row that was rebuilt gives way to one of the same bytes."""
+    """Return the rank of a put beside another of the same key: the greater one counts.
+
+    A rebuilt row, which has no machine, loses to one of the same bytes.
+    """
     same = row.get("sha256") is not None and row.get("sha256") == other.get("sha256")
     return (
         row.get("machine") is not None if same else True,

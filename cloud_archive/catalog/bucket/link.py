@@ -1,6 +1,6 @@
-"""What connects an engine's catalog with the bucket's: the thread that writes and the one that follows the others.
+"""Connect an engine's catalog with the bucket's: one thread writes to it, one follows what other machines write.
 
-What reads the others' files is loaded with the first pass: a command that archives one file ends before that.
+The modules that read are imported for the first pass: a command that archives one file ends before that.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class BucketLink:
 
     Args:
         database: returns the open catalog; CatalogError: there is none.
-        may_go_on: whether nothing uploads, and nobody asked to stop.
+        may_go_on: returns whether nothing uploads and no stop was requested.
     """
 
     def __init__(
@@ -71,15 +71,15 @@ class BucketLink:
     def stop(self) -> None:
         """End the threads within seconds. What is unwritten is written by the next start."""
         deadline = time.monotonic() + STOP_SECONDS
-        for told_only in (True, False):  # signal both first, so that they end at the same time
-            self.writer.stop(0.0 if told_only else max(0.0, deadline - time.monotonic()))
+        for only_signal in (True, False):  # signal both first, so that they end at the same time
+            self.writer.stop(0.0 if only_signal else max(0.0, deadline - time.monotonic()))
             if self._follower is not None:
-                self._follower.stop(0.0 if told_only else max(0.0, deadline - time.monotonic()))
+                self._follower.stop(0.0 if only_signal else max(0.0, deadline - time.monotonic()))
 
-    def look(self) -> None:
-        """Note that somebody looks at the catalog."""
+    def note_viewer(self) -> None:
+        """Have the next pass come soon, because somebody views the catalog."""
         if self._follower is not None:
-            self._follower.look()
+            self._follower.note_viewer()
 
     def others(self) -> tuple[int | None, str | None]:
         """Return about how many rows of other machines are not loaded yet (None: all are), and what prevents it."""
@@ -102,10 +102,10 @@ class BucketLink:
         return read_graphs(self._store, self.folder.key(packed[0]), *packed[1])
 
     def note_missing(self, identity: uuid.UUID) -> bool:
-        """Remove an asset whose object somebody else has deleted, and tell the others. Returns whether it is gone.
+        """Remove an asset if its object is gone, and queue its deletion for other machines. Return whether it is gone.
 
         Raises:
-            StoreError: that can't be found out now.
+            StoreError: the store does not say now whether it is gone.
         """
         from ..rebuild import forget_missing
 
@@ -120,7 +120,7 @@ class BucketLink:
         return True
 
     def status(self) -> dict[str, Any]:
-        """What `catalog status` shows of the bucket."""
+        """Return what `catalog status` shows of the bucket."""
         from .sync import file_troubles
 
         with self._database().reading() as db:

@@ -1,4 +1,4 @@
-"""Put what was decoded into the local catalog: rows of many small files in one transaction, a large file in several."""
+"""Put decoded rows into the local catalog: those of many small files in one transaction, of a large file in several."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from .segment import Decoded, SegmentError
 
 READ, REPLACED, DAMAGED, NEWER = "read", "replaced", "damaged", "newer"
 _FIRST_ROWS = 1000  # in the first transaction, so that something is found soon
-_MOST_ROWS = 8000  # in one transaction: who edits waits for its end
-_MOST_BYTES = 8 * 1024 * 1024  # of JSON
+_MOST_ROWS = 8000  # in one transaction: an edit waits for its end
+_MOST_BYTES = 8 * 1024 * 1024  # of JSON in one transaction
 _PIECE = 200  # rows between two looks at how much there is
 
 

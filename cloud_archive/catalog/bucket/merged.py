@@ -32,7 +32,7 @@ class MergedRows:
         self._db.close()
 
     @contextlib.contextmanager
-    def whole(self) -> Iterator[None]:
+    def all_or_none(self) -> Iterator[None]:
         """Keep all rows that are added within, or none where an exception ends it."""
         self._db.execute("BEGIN")
         try:
@@ -43,7 +43,7 @@ class MergedRows:
         self._db.execute("COMMIT")
 
     def add(self, row: dict[str, Any]) -> None:
-        """Add a row, unless one that is known says more."""
+        """Add a row; of two rows about one fact the one that wins is kept."""
         for fact, one in _facts(row):
             identity = hashlib.blake2b(f"{fact}\0{one['key']}".encode(), digest_size=16).digest()
             known = self._db.execute("SELECT row FROM facts WHERE id = ?", (identity,)).fetchone()
@@ -55,7 +55,7 @@ class MergedRows:
         return int(self._db.execute("SELECT count(*) FROM facts").fetchone()[0])
 
     def body(self, machine: str, now: float, replaces: Sequence[str]) -> bytes:
-        """Return a month's file with these rows that names what it replaces."""
+        """Return the bytes of a month's file with these rows; `replaces`: names of the files whose rows it repeats."""
         written = io.BytesIO()
         with gzip.GzipFile(fileobj=written, mode="wb", compresslevel=6, mtime=0) as file:
             file.write(header_line(machine, now, self.count()))
@@ -66,7 +66,7 @@ class MergedRows:
 
 
 def _facts(row: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Split a row into what wins or loses by itself: each field of an edit is one fact."""
+    """Yield (fact, row) for each fact of a row, which wins or loses by itself: each field of an edit is one."""
     if row["op"] in (PUT, DEL):
         yield row["op"], row
         return

@@ -62,12 +62,12 @@ class FileName(NamedTuple):
 
     @property
     def month(self) -> str:
-        """Such as `2026-11`."""
+        """Return the month, such as `2026-11`."""
         return self.period[:7]
 
     @property
     def order(self) -> tuple[str, int, str]:
-        """Sorts what should be read first to the end: newer months, in each its own file before its segments."""
+        """Return a sort key: read the greatest first. Newer months, and in each month its own files before segments."""
         return self.month, self.kind == MONTHS, self.ulid
 
 
@@ -123,7 +123,7 @@ class CatalogFolder(NamedTuple):
         return key[len(self.base) :] if key.startswith(self.base) else ""
 
     def holds_output(self, key: str) -> bool:
-        """Return whether a row may speak of `key`: below the archive's folder, and not in the reserved one."""
+        """Return whether rows may be about `key`: below the archive's folder, and not in the reserved one."""
         reserved = self.base.removesuffix(VERSION_FOLDER)
         return key.startswith(self.head) and len(key) > len(self.head) and not key.startswith(reserved)
 

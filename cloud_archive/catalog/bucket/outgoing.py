@@ -1,4 +1,4 @@
-"""Make rows of what the local catalog knows and the bucket does not."""
+"""Make a segment's rows of what the local catalog holds and the bucket does not."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..packed import unpack_graphs
 from ..recipes import whole_recipes
 from ..rows import full_key, path_of_row
 from ..schema import HAS_PROMPT, HAS_WORKFLOW, SEED_OFFSET
-from ..thumbnails.thumbnails import Pictured, Thumbnails
+from ..thumbnails.thumbnails import PicturedAsset, Thumbnails
 from .fields import DEL, MAX_LIST, PUT, SET
 from .names import CatalogFolder
 from .packs import MAX_PACK_BYTES, PackBuilder, zip_graphs
@@ -62,8 +62,8 @@ def next_unwritten(db: sqlite3.Connection, limit: int = MAX_ROWS) -> list[Unwrit
     return [Unwritten(*row) for row in found]
 
 
-def pictured(db: sqlite3.Connection, identities: Sequence[bytes]) -> list[Pictured]:
-    """Return the assets with these ids as thumbnails are made of them."""
+def pictured_assets(db: sqlite3.Connection, identities: Sequence[bytes]) -> list[PicturedAsset]:
+    """Return what making thumbnails of these assets takes; ids are 16 bytes each."""
     marks = ", ".join("?" * len(identities))
     found = []
     for identity, folder, name, path, size, created, sha256, kind in db.execute(
@@ -72,13 +72,15 @@ def pictured(db: sqlite3.Connection, identities: Sequence[bytes]) -> list[Pictur
         identities,
     ):
         key = full_key(folder, name)
-        found.append(Pictured(identity, key, path_of_row(path, key), size, created, sha256, kind))
+        found.append(PicturedAsset(identity, key, path_of_row(path, key), size, created, sha256, kind))
     return found
 
 
-def pictured_in_bucket(db: sqlite3.Connection, identity: uuid.UUID, folder: CatalogFolder) -> Pictured | None:
-    """Return one asset with the place of its thumbnail in the bucket; None: there is no such asset."""
-    found = pictured(db, [identity.bytes])
+def pictured_asset(
+    db: sqlite3.Connection, identity: uuid.UUID, folder: CatalogFolder
+) -> PicturedAsset | None:
+    """Return what making one asset's thumbnail takes, and where the bucket holds it; None: there is no such asset."""
+    found = pictured_assets(db, [identity.bytes])
     packed = packed_of(db, identity)
     if not found or packed is None or not packed[2][1]:
         return found[0] if found else None
@@ -125,7 +127,7 @@ def _add_put(
         if stored is not None:
             graphs = batch.pack.add(zip_graphs(*unpack_graphs(stored[0])))
     if thumbnails is not None:
-        one = Pictured(identity, made["key"], made["path"], row[5], row[6], row[8], row[20])
+        one = PicturedAsset(identity, made["key"], made["path"], row[5], row[6], row[8], row[20])
         thumbnail = batch.pack.add(thumbnails.cached(one) or b"")
     made |= {
         "graphs_offset": graphs[0] if graphs[1] else None,

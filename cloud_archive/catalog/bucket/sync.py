@@ -1,4 +1,4 @@
-"""Read what every machine wrote: list the catalog's folder, and bring in the files that were not read yet.
+"""Read what every machine wrote: list the catalog's folder, and load the files that were not read yet.
 
 The newest come first, so that a new machine can search while it loads. A file that is damaged, or of a newer version,
 is noted with the reason and left out; it stops none of the others.
@@ -34,10 +34,10 @@ logger = logging.getLogger("cloud_archive.catalog")
 _PARALLEL = 4
 _AHEAD = 4  # files that are read before they are needed: decoded, each takes about 4 MiB
 _MAX_AHEAD_BYTES = 4 * 1024 * 1024  # a larger one is read when its turn comes, piece by piece
-RECENT_DAYS = 2
-MANY_BYTES = 1024 * 1024  # from so many on, a process of its own decodes files
-_MAX_STREAMED_BYTES = 64 * 1024 * 1024  # of a file that it gets whole
-_ROW_BYTES = 120.0  # of a segment, before one was read
+RECENT_DAYS = 2  # that a pass with `recent` lists
+MANY_BYTES = 1024 * 1024  # of files to read: from so many on, a child process decodes them
+_MAX_STREAMED_BYTES = 64 * 1024 * 1024  # of a file that the child gets whole
+_ROW_BYTES = 120.0  # that a row takes in a file, as long as none was read
 
 
 class Denied(StoreError):
@@ -50,8 +50,8 @@ class SyncResult:
 
     Attributes:
         files: that were read; `rows` in them.
-        left: files that are known and were not read: the time was up, or the store failed.
-        replaced: files that were gone when they were to be read: another pass finds what replaced them.
+        left: files that were not read, because the pass was stopped or the store failed.
+        replaced: files that were gone from the bucket: another pass finds what replaced them.
         troubles: sentences about files that can't be read now.
     """
 
@@ -64,7 +64,7 @@ class SyncResult:
 
 @dataclass(frozen=True, slots=True)
 class SyncProgress:
-    """How far the pass under way is: rows read, and bytes of files, read and known."""
+    """How far the pass under way is: rows that were read, and bytes of files that were read and that are known."""
 
     rows: int = 0
     read_bytes: int = 0
@@ -72,13 +72,13 @@ class SyncProgress:
 
     @property
     def left_rows(self) -> int:
-        """How many rows are still to be read, as the files read so far make it likely."""
+        """Estimate how many rows are still to be read, from the files that were read so far."""
         row_bytes = self.read_bytes / self.rows if self.rows else _ROW_BYTES
         return round((self.known_bytes - self.read_bytes) / row_bytes)
 
 
 class Body(NamedTuple):
-    """A small file as it lies in the bucket, and decoded where a process of its own did that."""
+    """A small file as it lies in the bucket, and its rows if a child process decoded it."""
 
     data: bytes
     decoded: tuple[list[dict[str, Any]], Decoded] | None
@@ -216,7 +216,7 @@ class _Pass:
     """What belongs to one pass: reads file after file, and counts in `result` what became of each.
 
     Args:
-        decoder: decodes files in another process; None: they are decoded here.
+        decoder: decodes files in a child process; None: they are decoded in this one.
     """
 
     def __init__(self, store: ObjectStore, loader: Loader, decoder: SegmentDecoder | None) -> None:
@@ -227,7 +227,7 @@ class _Pass:
         self._replaced: set[str] = set()  # names of files whose rows a month's file has brought
 
     def fetch(self, wanted: Sequence[Listed]) -> Generator[_File, None, None]:
-        """Give each file that nothing has replaced, with its bytes on their way."""
+        """Yield each file that nothing has replaced, with its bytes on their way."""
         ahead: deque[_File] = deque()
         left = iter(wanted)
         with ThreadPoolExecutor(_PARALLEL, thread_name_prefix="cloud-archive-sync") as pool:

@@ -1,4 +1,4 @@
-"""The local tables of the bucket's catalog, beside those of schema.py; made by whichever version first needs them.
+"""The local tables that keep what the bucket holds; made beside those of schema.py where they are missing.
 
 Deleting `catalog.sqlite3` costs nothing but time: what was written is read from the bucket again.
 """
@@ -98,7 +98,7 @@ def has_bucket_tables(db: sqlite3.Connection) -> bool:
 
 
 def queue_put(db: sqlite3.Connection, row: int) -> None:
-    """Note that the asset in this row of `assets` is to be written, where it was read."""
+    """Queue the asset in this row of `assets` for writing, if it was read."""
     db.execute(
         "INSERT OR REPLACE INTO bucket_unwritten (uuid, kind, field, since)"
         f" SELECT uuid, {PUTS}, '', ? FROM assets WHERE id = ? AND reader > 0",
@@ -107,7 +107,7 @@ def queue_put(db: sqlite3.Connection, row: int) -> None:
 
 
 def queue_edits(db: sqlite3.Connection, identity: bytes, clock: float, machine: str) -> None:
-    """Note that the edits of this moment are to be written."""
+    """Queue the edits that `machine` made at `clock`, in seconds since 1970, for writing."""
     db.execute(
         "INSERT OR REPLACE INTO bucket_unwritten (uuid, kind, field, since)"
         f" SELECT uuid, {EDITS}, field, ? FROM edits WHERE uuid = ? AND clock = ? AND machine = ?",
@@ -118,7 +118,7 @@ def queue_edits(db: sqlite3.Connection, identity: bytes, clock: float, machine: 
 def queue_deletions(
     db: sqlite3.Connection, bucket: str, keys: Iterable[str], clock: float, machine: str
 ) -> None:
-    """Note that these objects were deleted; to be called before their assets are removed.
+    """Queue the deletion of these objects for writing; call this before their assets are removed.
 
     Args:
         clock: seconds since 1970; raised to the time of the put that it deletes.
@@ -136,7 +136,7 @@ def queue_deletions(
 
 
 def add_tombstone(db: sqlite3.Connection, identity: bytes, key: str, clock: float, machine: str) -> bool:
-    """Keep the latest tombstone of an object. Returns whether this is the one."""
+    """Keep the latest tombstone of an object. Return whether this one was kept."""
     return (
         db.execute(
             "INSERT INTO bucket_tombstones VALUES (?, ?, ?, ?) ON CONFLICT (uuid) DO UPDATE SET"

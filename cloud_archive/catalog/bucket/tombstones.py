@@ -1,4 +1,4 @@
-"""Tell every machine that objects were deleted."""
+"""Write to the bucket's catalog that objects were deleted."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from .segment import encode
 def write_tombstones(
     store: ObjectStore, folder: CatalogFolder, machine: str, keys: Sequence[str], *, now: float | None = None
 ) -> int:
-    """Write segments that say that these objects were deleted. Returns how many segments.
+    """Write segments that say that these objects were deleted. Return how many segments.
 
-    Keys that the catalog does not speak of (outside the archive's folder) are left out.
+    Keys outside the archive's folder are left out: the catalog holds no rows about them.
 
     Raises:
         StoreError: the store refused or did not answer.
@@ -26,11 +26,11 @@ def write_tombstones(
     at = time.time() if now is None else now
     # The latest of both clocks: the tombstone must not be earlier than a put from a machine that is right.
     clock = at + max(0.0, store.clock_offset_seconds or 0.0)
-    spoken = [key for key in keys if folder.holds_output(key)]
+    ours = [key for key in keys if folder.holds_output(key)]
     count = 0
-    for first in range(0, len(spoken), MAX_ROWS):
+    for first in range(0, len(ours), MAX_ROWS):
         rows = [
-            {"op": DEL, "clock": clock, "machine": machine, "key": key} for key in spoken[first:][:MAX_ROWS]
+            {"op": DEL, "clock": clock, "machine": machine, "key": key} for key in ours[first:][:MAX_ROWS]
         ]
         segment, _ = new_names(machine, at)
         write_proven(store, folder.key(segment), encode(rows, machine=machine, now=at), SEGMENT_TYPE)

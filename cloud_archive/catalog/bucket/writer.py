@@ -1,4 +1,4 @@
-"""Write what the bucket does not hold yet: one thread, after 1,000 rows, after five minutes, and when asked to.
+"""Write what the bucket does not hold yet: one thread, after 1,000 rows, after five minutes, and on request.
 
 A row leaves `bucket_unwritten` only once its segment is proven. A process that is killed in between writes it again,
 under a new name, and readers see one row.
@@ -18,7 +18,7 @@ from ..database import CatalogDatabase
 from ..thumbnails.thumbnails import Thumbnails
 from .names import CatalogFolder, new_names
 from .objects import PACK_TYPE, SEGMENT_TYPE, write_proven
-from .outgoing import MAX_ROWS, Batch, collect, next_unwritten, pictured
+from .outgoing import MAX_ROWS, Batch, collect, next_unwritten, pictured_assets
 from .segment import encode
 from .tables import PUTS, Packed, set_packed, unwritten_rows
 
@@ -28,7 +28,7 @@ WRITE_AFTER_SECONDS = 300.0  # after the first unwritten row
 STOP_SECONDS = 5.0
 _FIRST_RETRY_SECONDS = 2.0
 _LAST_RETRY_SECONDS = 600.0
-_BUSY_SECONDS = 15.0  # until uploads are asked for again if no wake-up says that they ended
+_BUSY_SECONDS = 15.0  # while files upload: between two checks, unless a wake-up comes
 
 
 class SegmentWriter:
@@ -37,7 +37,7 @@ class SegmentWriter:
     Args:
         database: returns the open catalog; it may be replaced where it was damaged.
         thumbnails: None: packs hold graphs alone, or nothing.
-        may_write: whether nothing uploads now.
+        may_write: returns whether nothing uploads now.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class SegmentWriter:
         self._served = 0
         self._refused = 0  # up to which of these the store refused for good
         self._stopping = False
-        self._pictured = 0  # up to this row of `bucket_unwritten`, thumbnails were made
+        self._pictured = 0  # thumbnails were made up to this row of `bucket_unwritten`
         self._retry_at = 0.0  # monotonic
         self._retry_seconds = _FIRST_RETRY_SECONDS
         self._thread = threading.Thread(target=self._run, name="cloud-archive-segments", daemon=True)
@@ -77,7 +77,7 @@ class SegmentWriter:
         self._thread.start()
 
     def stop(self, timeout_seconds: float = STOP_SECONDS) -> None:
-        """End the thread, after the request that it waits for or without it. What is unwritten stays so."""
+        """End the thread. Wait for the request under way, up to this time. Rows that are not written stay queued."""
         with self._changed:
             self._stopping = True
             self._changed.notify_all()
@@ -85,13 +85,13 @@ class SegmentWriter:
             self._thread.join(timeout_seconds)
 
     def wake(self) -> None:
-        """Look whether something is due: rows were added, or uploads have ended."""
+        """Have the thread check whether something is due: rows were added, or uploads have ended."""
         with self._changed:
             self._woken = True
             self._changed.notify_all()
 
     def request(self) -> int:
-        """Have everything written soon, also while files are uploaded. Returns what `flush` waits for."""
+        """Have everything written soon, also while files are uploaded. Return the number of this request."""
         with self._changed:
             self._wanted += 1
             self._changed.notify_all()
@@ -173,12 +173,12 @@ class SegmentWriter:
         return 0.0 if age < 0 else max(0.0, WRITE_AFTER_SECONDS - age)
 
     def _make_thumbnails(self) -> bool:
-        """Make the thumbnails of the next batch from files on this disk. Returns whether uploads came between."""
+        """Make the thumbnails of the next batch from files on this disk. Return whether something interrupted it."""
         if self._thumbnails is None:
             return False
         with self._database().reading() as db:
             rows = [one for one in next_unwritten(db) if one.id > self._pictured]
-            wanted = pictured(db, [one.identity for one in rows if one.kind == PUTS])
+            wanted = pictured_assets(db, [one.identity for one in rows if one.kind == PUTS])
         for one in wanted:
             if self._stopping or self._wanted > self._served or not self._may_write():
                 return True

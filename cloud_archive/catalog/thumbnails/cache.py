@@ -1,4 +1,4 @@
-"""Thumbnails on this disk: those of the last time somebody looked, up to a total size."""
+"""Thumbnails on this disk: those that were used last, up to a total size."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ...private_files import NotPrivate, make_private_database
 
 CACHE_NAME = "thumbnails.sqlite3"
 MAX_CACHE_BYTES = 512 * 1024 * 1024
-_SPARE = 0.1  # of the size that goes when it is full, so that not every thumbnail makes room
+_SPARE = 0.1  # of the size is freed when it is full, so that not every new thumbnail has to make room
 _VERSION = 1
 
 
@@ -76,7 +76,7 @@ class ThumbnailCache:
 
         Args:
             asset: the asset's id, 16 bytes.
-            version: of the object's bytes: a thumbnail of others is none.
+            version: of the object's bytes; a thumbnail of other bytes is not returned.
         """
         with self._lock, contextlib.suppress(sqlite3.Error):
             if self._db is None:
@@ -121,5 +121,5 @@ class ThumbnailCache:
 
     @property
     def size_bytes(self) -> int:
-        """The total size of the thumbnails."""
+        """Return the total size of the thumbnails."""
         return self._size

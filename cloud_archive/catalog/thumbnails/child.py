@@ -71,7 +71,7 @@ def _video_frame(data: bytes) -> Any:
 
 def main() -> None:
     """Answer requests until standard input ends."""
-    # The folder of this file holds modules of ours, and the directory of whoever started us anything at all.
+    # Import nothing from the folder of this file, nor from the current directory, which may hold anything.
     sys.path[:] = [place for place in sys.path if place not in ("", sys.path[0])]
     limit_memory()
     wanted, answers = sys.stdin.buffer, sys.stdout.buffer

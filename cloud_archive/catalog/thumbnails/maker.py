@@ -57,12 +57,12 @@ class ThumbnailMaker:
 
     @property
     def is_running(self) -> bool:
-        """Whether there is a child now."""
+        """Return whether there is a child now."""
         child = self._child
         return child is not None and child.poll() is None
 
     def make(self, kind: str, data: bytes) -> bytes | None:
-        """Return the WebP of one file's bytes; empty: it gives none, or took more than its limits.
+        """Return the WebP of one file's bytes; empty: it can't be decoded, or it broke a limit.
 
         Args:
             kind: `image` or `video`.

@@ -22,8 +22,8 @@ MAX_OBJECT_BYTES = 32 * 1024 * 1024  # of an object that is read from the bucket
 _WEBP_TYPE = "image/webp"
 
 
-class Pictured(NamedTuple):
-    """What is known of an asset whose thumbnail is wanted.
+class PicturedAsset(NamedTuple):
+    """What making an asset's thumbnail takes.
 
     Attributes:
         identity: its id, 16 bytes.
@@ -42,7 +42,7 @@ class Pictured(NamedTuple):
 
     @property
     def version(self) -> str:
-        """Of the bytes that the thumbnail shows."""
+        """Return what identifies the bytes that the thumbnail shows: their SHA-256, or size and mtime."""
         return self.sha256.hex() if self.sha256 else f"{self.size_bytes}-{self.mtime_ns}"
 
 
@@ -84,11 +84,11 @@ class Thumbnails:
         self._maker.close()
         self._cache.close()
 
-    def cached(self, one: Pictured) -> bytes | None:
+    def cached(self, one: PicturedAsset) -> bytes | None:
         """Return the WebP that the cache holds, empty where the file gives none; None: that is not known."""
         return self._cache.get(one.identity, one.version)
 
-    def make_local(self, one: Pictured) -> bool:
+    def make_local(self, one: PicturedAsset) -> bool:
         """Make the thumbnail of a file that is still on disk, where the cache lacks it. Returns whether it tried."""
         kind = KINDS[one.kind]
         if kind not in ("image", "video") or not can_decode(kind) or self.cached(one) is not None:
@@ -101,7 +101,7 @@ class Thumbnails:
             self._cache.put(one.identity, one.version, made)
         return True
 
-    def thumbnail(self, one: Pictured) -> Thumbnail:
+    def thumbnail(self, one: PicturedAsset) -> Thumbnail:
         """Return the thumbnail, or an icon of the file's kind. Never raises for a store or a file that fails."""
         kind = KINDS[one.kind]
         found = self._cache.get(one.identity, one.version)
@@ -117,7 +117,7 @@ class Thumbnails:
                     self._cache.put(one.identity, one.version, found)
         return Thumbnail(found, _WEBP_TYPE) if found else Thumbnail(icon(kind), ICON_TYPE)
 
-    def _from_pack(self, one: Pictured) -> bytes | None:
+    def _from_pack(self, one: PicturedAsset) -> bytes | None:
         if one.packed is None:
             return None
         key, offset, length = one.packed
@@ -131,7 +131,7 @@ class Thumbnails:
         self._cache.put(one.identity, one.version, found[:length])
         return found[:length]
 
-    def _local_bytes(self, one: Pictured) -> bytes | None:
+    def _local_bytes(self, one: PicturedAsset) -> bytes | None:
         if one.size_bytes > MAX_FILE_BYTES:
             return None
         file = open_same_file(self._root, one.path, one.size_bytes, one.mtime_ns)
@@ -141,7 +141,7 @@ class Thumbnails:
             return file.read(one.size_bytes)
         return None
 
-    def _object_bytes(self, one: Pictured) -> bytes | None:
+    def _object_bytes(self, one: PicturedAsset) -> bytes | None:
         if not 0 < one.size_bytes <= MAX_OBJECT_BYTES:
             return None
         found = self._read(lambda: self._store.read(one.key, one.size_bytes), one.key)

@@ -20,7 +20,7 @@ from cloud_archive.catalog.packed import make_reading
 from cloud_archive.catalog.reading import AssetReader
 from cloud_archive.catalog.rows import (
     ArchivedObject,
-    UnreadAsset,
+    AssetFile,
     add_archived,
     store_descriptions,
     unread_assets,
@@ -131,7 +131,7 @@ def add_described(
     def work(db: Any) -> None:
         add_archived(db, BUCKET, [one])
         row = db.execute("SELECT max(id) FROM assets").fetchone()[0]
-        asset = UnreadAsset(row, key, path, one.size_bytes, one.mtime_ns, one.archived_at)
+        asset = AssetFile(row, key, path, one.size_bytes, one.mtime_ns, one.archived_at)
         store_descriptions(db, [(asset, make_reading(found, more.get("job_id"), keep_graphs=True))])
 
     database.change(work)

@@ -18,7 +18,7 @@ from cloud_archive.catalog.identity import asset_id
 from cloud_archive.catalog.jobs import add_jobs
 from cloud_archive.catalog.packed import pack_graphs, unpack_graphs
 from cloud_archive.catalog.reading import AssetReader
-from cloud_archive.catalog.rows import UnreadAsset
+from cloud_archive.catalog.rows import AssetFile
 from cloud_archive.catalog.search import search
 from cloud_archive.errors import CatalogError, StoreError
 from cloud_archive.ledger.history import mark_pruned
@@ -129,7 +129,7 @@ def test_a_job_that_comes_while_its_file_is_read_is_not_lost(
 ) -> None:
     describe = AssetReader.describe
 
-    def describe_and_add_job(reader: AssetReader, asset: UnreadAsset) -> tuple[Description, Job | None]:
+    def describe_and_add_job(reader: AssetReader, asset: AssetFile) -> tuple[Description, Job | None]:
         description = describe(reader, asset)
         monkeypatch.undo()
         stage.database.change(lambda db: add_jobs(db, [job()]))

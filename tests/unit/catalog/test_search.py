@@ -72,7 +72,7 @@ def names(database: CatalogDatabase, query: str, **more: Any) -> list[str]:
     return [asset["name"] for asset in page.assets]
 
 
-def force(monkeypatch: pytest.MonkeyPatch, plan: str) -> None:
+def force_plan(monkeypatch: pytest.MonkeyPatch, plan: str) -> None:
     """Have a search go the way that it goes with many or few assets, whatever their number is."""
     few = 0 if plan == "many" else 1000
     for place, value in {
@@ -239,7 +239,7 @@ def test_pages_are_sorted(database: CatalogDatabase, sort: str, order: str, foun
 def test_pages_hold_each_asset_once_while_others_come_and_go(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sort: str, order: str, plan: str
 ) -> None:
-    force(monkeypatch, plan)
+    force_plan(monkeypatch, plan)
     database, _ = open_catalog(tmp_path / CATALOG_NAME)
     for number in range(20):
         # Some have the same time and size.
@@ -401,7 +401,7 @@ def test_many_matches_are_counted_and_paged_like_few(
 ) -> None:
     queries = ["", "fox", "city night", "model:juggernaut fox", "-fox", "is:hidden", "-is:hidden fox"]
     few = [names(database, query) for query in queries]
-    force(monkeypatch, plan)
+    force_plan(monkeypatch, plan)
     assert [names(database, query) for query in queries] == few
 
 

@@ -24,7 +24,7 @@ from cloud_archive.catalog.rows import remove_assets, store_descriptions, unread
 from cloud_archive.catalog.search import search
 
 from .cataloguing import BUCKET, add_described
-from .test_search import force
+from .test_search import force_plan
 
 WORDS = ["fox", "Snow", "forest", "mist", "ox", "city", "neon cat", "雪の中", "狐", "grün", "foxing", "100%"]
 MODELS = ["sdxl/fox_v1.safetensors", "flux-City.gguf", "misty.ckpt"]
@@ -227,7 +227,7 @@ def test_finds_and_counts_what_a_look_at_every_asset_does(
     dice = random.Random(seed)
     with filled(dice) as (database, known):
         if plan != "as it is":
-            force(monkeypatch, plan)
+            force_plan(monkeypatch, plan)
         for _ in range(60):
             text, check = query(dice)
             wanted = [one for one in known if check(one)]

@@ -22,7 +22,7 @@ from cloud_archive.config.settings import load_settings
 from tests.functional.archives import ENVIRON
 from tests.memory_store import MemoryStore
 
-from .test_sync import FOLDER, NOW, Other, edit, gone, put, write
+from .test_sync import FOLDER, NOW, NewMachine, edit, gone, put, write
 
 
 def compact(store: MemoryStore, *, delete: bool = False, machine: str = "m") -> list[Compacted]:
@@ -36,7 +36,7 @@ def compact(store: MemoryStore, *, delete: bool = False, machine: str = "m") -> 
 
 
 def seen_by_a_new_machine(tmp_path: Path, store: MemoryStore) -> Any:
-    other = Other(tmp_path, store)
+    other = NewMachine(tmp_path, store)
     other.sync.sync()
     found = other.everything()
     other.database.close()
@@ -147,7 +147,7 @@ def test_large_months_become_several_files(tmp_path: Path, monkeypatch: pytest.M
 
 def test_a_crowded_month_is_compacted_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = filled(4)
-    other = Other(tmp_path, store)
+    other = NewMachine(tmp_path, store)
     other.sync.sync()
     settings = load_settings(ENVIRON)
     asked: list[int] = []

@@ -14,7 +14,7 @@ from cloud_archive.catalog.bucket.segment import Decoded, SegmentError, encode
 from tests.memory_store import MemoryStore
 
 from .test_segment import HEADER, NOW, PUT, packed, read
-from .test_sync import Other, put, write
+from .test_sync import NewMachine, put, write
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ def test_a_child_that_ends_costs_nothing(
     store = MemoryStore()
     for number in range(3):
         write(store, [put(f"out/{number}.png")])
-    other = Other(tmp_path, store)
+    other = NewMachine(tmp_path, store)
     assert other.sync.sync().files == 3
     assert len(other.found()) == 3
     other.database.close()

@@ -19,7 +19,7 @@ from cloud_archive.catalog.export import COLUMNS, asset_rows, connect, export_js
 from cloud_archive.errors import CatalogError
 
 from .test_compaction import filled
-from .test_sync import FOLDER, ROWS, Other, write
+from .test_sync import FOLDER, ROWS, NewMachine, write
 
 PAGE = Path(__file__).parents[4] / "docs" / "analytics.md"
 BASE = "comfyui-outputs/.cloud-archive/v1/"
@@ -56,7 +56,7 @@ def test_duckdb_over_segments_sees_what_a_machine_sees(tmp_path: Path) -> None:
     seen = (
         connect().execute(f"SELECT key, prompt, sha256, rating, note FROM ({query}) ORDER BY key").fetchall()
     )
-    other = Other(tmp_path, store)
+    other = NewMachine(tmp_path, store)
     other.sync.sync()
     names = ("key", "prompt", "sha256", "rating", "note")
     expected = sorted(tuple(row[name] for name in names) for row in asset_rows(other.database))

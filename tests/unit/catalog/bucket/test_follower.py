@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from cloud_archive.catalog.bucket.follower import FULL_SECONDS, IDLE_SECONDS, WATCHED_SECONDS, Follower
+from cloud_archive.catalog.bucket.follower import FULL_SECONDS, IDLE_SECONDS, VIEWED_SECONDS, Follower
 from cloud_archive.catalog.bucket.sync import CatalogSync, SyncProgress, SyncResult
 from cloud_archive.errors import CatalogError
 from tests.servers import wait_until
@@ -45,18 +45,18 @@ def test_a_pass_is_due_each_five_minutes_and_each_half_minute_while_somebody_loo
     clock = Clock()
     follower = Follower(lambda: passes, clock=clock, first_after_seconds=30.0)
     assert follower.seconds_until_next() == 30.0
-    follower.look()
+    follower.note_viewer()
     assert follower.seconds_until_next() == 0.0  # nothing was read yet: at once
     follower.run_pass()
-    assert follower.seconds_until_next() == WATCHED_SECONDS
+    assert follower.seconds_until_next() == VIEWED_SECONDS
     clock.now += 100.0  # nobody has looked for more than a minute
     follower.run_pass()
     assert follower.seconds_until_next() == IDLE_SECONDS
     clock.now += 10.0
-    follower.look()
-    assert follower.seconds_until_next() == WATCHED_SECONDS - 10.0
+    follower.note_viewer()
+    assert follower.seconds_until_next() == VIEWED_SECONDS - 10.0
     clock.now += 100.0
-    follower.look()
+    follower.note_viewer()
     assert follower.seconds_until_next() <= 0.0
     assert passes.recent == [False, True]
     clock.now += FULL_SECONDS
@@ -101,7 +101,7 @@ def test_the_thread_waits_until_somebody_looks_and_ends_when_it_is_stopped(passe
     follower = Follower(lambda: passes, first_after_seconds=3600.0)
     follower.start()
     assert passes.recent == []
-    follower.look()
+    follower.note_viewer()
     assert passes.ended.wait(60)
     follower.stop()
     wait_until(lambda: not follower._thread.is_alive(), "ended")

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from cloud_archive.catalog.bucket.fields import FIELDS
 from cloud_archive.catalog.bucket.names import CatalogFolder, new_names, new_ulid
-from cloud_archive.catalog.bucket.segment import Decoded, encode
+from cloud_archive.catalog.bucket.segment import encode
 from cloud_archive.catalog.bucket.sync import CatalogSync, Denied, file_troubles
 from cloud_archive.catalog.bucket.tables import packed_of
 from cloud_archive.catalog.database import CatalogDatabase, open_catalog
@@ -35,7 +35,7 @@ NOW = 1_795_608_000.0
 SHA = "ab" * 32
 
 
-class Other:
+class NewMachine:
     """A machine that knows nothing but what the bucket holds."""
 
     def __init__(self, base: Path, store: MemoryStore) -> None:
@@ -61,8 +61,8 @@ def store() -> MemoryStore:
 
 
 @pytest.fixture
-def other(tmp_path: Path, store: MemoryStore) -> Iterator[Other]:
-    other = Other(tmp_path, store)
+def other(tmp_path: Path, store: MemoryStore) -> Iterator[NewMachine]:
+    other = NewMachine(tmp_path, store)
     yield other
     other.database.close()
 
@@ -93,7 +93,7 @@ def write(store: MemoryStore, rows: list[dict[str, Any]], machine: str = "pod-1"
     return name
 
 
-def test_a_new_machine_finds_what_others_wrote(store: MemoryStore, other: Other) -> None:
+def test_a_new_machine_finds_what_others_wrote(store: MemoryStore, other: NewMachine) -> None:
     seed = 2**64 - 1
     facts: dict[str, Any] = {"prompt": "a red fox",
              "models": ["fox.safetensors"], "seed": str(seed), "width": 8, "height": 9,
@@ -123,7 +123,9 @@ def test_a_new_machine_finds_what_others_wrote(store: MemoryStore, other: Other)
     assert store.count("GetObject") == reads
 
 
-def test_a_file_that_is_not_read_here_yet_takes_the_description(store: MemoryStore, other: Other) -> None:
+def test_a_file_that_is_not_read_here_yet_takes_the_description(
+    store: MemoryStore, other: NewMachine
+) -> None:
     one = ArchivedObject("out/a.png", "a.png", 1, 5, NOW, SHA, "pod-1", "s")
     other.database.change(lambda db: add_archived(db, BUCKET, [one]))
     write(store, [put("out/a.png", prompt="a red fox", reader=7)])
@@ -158,7 +160,7 @@ def test_the_order_of_rows_does_not_matter(tmp_path: Path) -> None:
             write(store, [row], now=NOW + number)
         if seed % 2:
             write(store, shuffled)  # and each once more
-        other = Other(tmp_path, store)
+        other = NewMachine(tmp_path, store)
         other.sync.sync()
         seen.add(json.dumps(other.everything(), sort_keys=True))
         other.database.close()
@@ -170,7 +172,9 @@ def test_the_order_of_rows_does_not_matter(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("decoded")
-def test_a_month_s_file_replaces_segments_and_the_newest_come_first(store: MemoryStore, other: Other) -> None:
+def test_a_month_s_file_replaces_segments_and_the_newest_come_first(
+    store: MemoryStore, other: NewMachine
+) -> None:
     old = write(store, [put("out/a.png")], now=NOW - 40 * 86400)
     names = [write(store, [put(f"out/{n}.png")]) for n in range(3)]
     month = f"months/2026-11/{new_ulid(NOW)}.jsonl.gz"
@@ -185,7 +189,7 @@ def test_a_month_s_file_replaces_segments_and_the_newest_come_first(store: Memor
     assert [states[name] for name in (*names, month, old)] == ["replaced", "replaced", "read", "read", "read"]
 
 
-def test_only_the_last_days_are_listed_when_following(store: MemoryStore, other: Other) -> None:
+def test_only_the_last_days_are_listed_when_following(store: MemoryStore, other: NewMachine) -> None:
     write(store, [put("out/old.png")], now=NOW - 40 * 86400)
     write(store, [put("out/new.png")], now=NOW)
     write(store, [put("out/ahead.png")], now=NOW + 20 * 3600)  # its clock is ahead
@@ -220,7 +224,7 @@ def decoded(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.usefixtures("decoded")
-def test_hostile_rows_harm_nothing(store: MemoryStore, other: Other, tmp_path: Path) -> None:
+def test_hostile_rows_harm_nothing(store: MemoryStore, other: NewMachine, tmp_path: Path) -> None:
     lines = [
         {"op": "header", "version": 1},
         *(put(f"out/{n:02}.png") | more for n, more in enumerate(HOSTILE)),
@@ -274,7 +278,7 @@ def test_rows_of_the_right_types_never_end_a_pass(rows: list[dict[str, Any]], na
         lines = [{"op": "header", "version": 1}, *(row | {"key": f"out/{name}.png"} for row in rows)]
         segment, _ = new_names("evil", NOW)
         store.add(FOLDER.key(segment), gzip.compress("\n".join(map(json.dumps, lines)).encode()))
-        other = Other(Path(directory), store)
+        other = NewMachine(Path(directory), store)
         assert other.sync.sync().files == 1
         other.everything()
         other.found("x model:x rating:1 width:1 job:x")
@@ -293,7 +297,7 @@ def packed_of_any(database: CatalogDatabase) -> list[Any]:
 
 
 @pytest.mark.usefixtures("decoded")
-def test_damaged_and_newer_files_are_named_and_stop_nothing(store: MemoryStore, other: Other) -> None:
+def test_damaged_and_newer_files_are_named_and_stop_nothing(store: MemoryStore, other: NewMachine) -> None:
     good = write(store, [put("out/a.png")])
     body = store.objects[FOLDER.key(good)].body
     for hostile in (
@@ -325,7 +329,7 @@ def test_damaged_and_newer_files_are_named_and_stop_nothing(store: MemoryStore, 
     assert len(again.sync().troubles) == 4
 
 
-def test_what_the_store_does_not_give_is_tried_again(store: MemoryStore, other: Other) -> None:
+def test_what_the_store_does_not_give_is_tried_again(store: MemoryStore, other: NewMachine) -> None:
     names = [write(store, [put(f"out/{n}.png")], now=NOW + n) for n in range(3)]
 
     def fail(operation: str, key: str) -> None:
@@ -343,7 +347,7 @@ def test_what_the_store_does_not_give_is_tried_again(store: MemoryStore, other: 
 
 
 def test_what_a_listing_showed_before_it_broke_off_is_read(
-    store: MemoryStore, other: Other, monkeypatch: pytest.MonkeyPatch
+    store: MemoryStore, other: NewMachine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for number in range(5):
         write(store, [put(f"out/{number}.png")], now=NOW + number)
@@ -370,7 +374,7 @@ def test_what_a_listing_showed_before_it_broke_off_is_read(
     ("operation", "right"), [("ListObjectsV2", "s3:ListBucket"), ("GetObject", "s3:GetObject")]
 )
 def test_a_key_that_may_not_read_is_told_which_right_is_missing(
-    store: MemoryStore, other: Other, operation: str, right: str
+    store: MemoryStore, other: NewMachine, operation: str, right: str
 ) -> None:
     write(store, [put("out/a.png")])
 
@@ -389,7 +393,7 @@ def denied_failure() -> Any:
     return explain("AccessDenied")
 
 
-def test_it_says_about_how_many_rows_are_left_while_it_reads(store: MemoryStore, other: Other) -> None:
+def test_it_says_about_how_many_rows_are_left_while_it_reads(store: MemoryStore, other: NewMachine) -> None:
     rows = [[put(f"out/{first}-{n}.png") for n in range(1000)] for first in range(4)]
     for number, part in enumerate(rows):
         write(store, part, now=NOW + number)
@@ -400,7 +404,7 @@ def test_it_says_about_how_many_rows_are_left_while_it_reads(store: MemoryStore,
     assert 3000 in left, "after the first of four equal parts"
 
 
-def test_a_stopped_sync_goes_on_later(store: MemoryStore, other: Other) -> None:
+def test_a_stopped_sync_goes_on_later(store: MemoryStore, other: NewMachine) -> None:
     for number in range(6):
         write(store, [put(f"out/{number}.png")], now=NOW + number)
     turns = itertools.count()
@@ -410,7 +414,9 @@ def test_a_stopped_sync_goes_on_later(store: MemoryStore, other: Other) -> None:
     assert other.sync.sync().files == 4
 
 
-def test_a_file_that_failed_before_a_sync_was_stopped_is_left_too(store: MemoryStore, other: Other) -> None:
+def test_a_file_that_failed_before_a_sync_was_stopped_is_left_too(
+    store: MemoryStore, other: NewMachine
+) -> None:
     names = [write(store, [put(f"out/{number}.png")], now=NOW + number) for number in range(3)]
     store.on_call = lambda operation, key: (
         refuse("SlowDown", 503, key) if key == FOLDER.key(names[2]) else None
@@ -420,7 +426,7 @@ def test_a_file_that_failed_before_a_sync_was_stopped_is_left_too(store: MemoryS
     assert (result.files, result.left) == (1, 2)
 
 
-def test_edits_apply_to_an_asset_that_comes_later(store: MemoryStore, other: Other) -> None:
+def test_edits_apply_to_an_asset_that_comes_later(store: MemoryStore, other: NewMachine) -> None:
     write(store, [edit("out/a.png", NOW, hidden=True, rating=2)])
     other.sync.sync()
     write(store, [put("out/a.png", NOW - 100)], now=NOW - 100)
@@ -428,4 +434,3 @@ def test_edits_apply_to_an_asset_that_comes_later(store: MemoryStore, other: Oth
     (one,) = other.found("is:hidden")
     assert (one["rating"], one["hidden"]) == (2, True)
     assert asset_id(BUCKET, "out/a.png").hex == one["id"].replace("-", "")
-    assert Decoded().rows == 0

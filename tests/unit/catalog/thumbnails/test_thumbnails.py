@@ -16,7 +16,7 @@ from PIL import Image
 from cloud_archive.catalog.schema import KINDS
 from cloud_archive.catalog.thumbnails.cache import ThumbnailCache
 from cloud_archive.catalog.thumbnails.maker import ThumbnailMaker
-from cloud_archive.catalog.thumbnails.thumbnails import Pictured, Thumbnails
+from cloud_archive.catalog.thumbnails.thumbnails import PicturedAsset, Thumbnails
 from tests.memory_store import MemoryStore
 from tests.servers import wait_until
 
@@ -164,8 +164,8 @@ def test_where_a_thumbnail_comes_from(tmp_path: Path, maker: ThumbnailMaker) -> 
     thumbnails = Thumbnails(tmp_path, None, store, maker=maker)
     thumbnails.open()
 
-    def one(kind: str, packed: tuple[str, int, int] | None = None, key: str = "out/a.png") -> Pictured:
-        return Pictured(uuid.uuid4().bytes, key, "a.png", len(body), 1, None, KINDS.index(kind), packed)
+    def one(kind: str, packed: tuple[str, int, int] | None = None, key: str = "out/a.png") -> PicturedAsset:
+        return PicturedAsset(uuid.uuid4().bytes, key, "a.png", len(body), 1, None, KINDS.index(kind), packed)
 
     assert thumbnails.thumbnail(one("image", ("pack", 4, len(webp)))).data == webp
     assert store.count("GetObject") == 1
