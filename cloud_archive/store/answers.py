@@ -67,6 +67,11 @@ def is_page(answer: Mapping[str, Any]) -> bool:
     return _MD5.fullmatch(bare_etag(answer.get("ETag")) or "") is None
 
 
+def may_be_page(answer: Mapping[str, Any]) -> bool:
+    """Return the same of an answer whose headers obstore keeps to itself: HTML without an archive's metadata."""
+    return "html" in answer["ContentType"].lower() and "sha256" not in answer["Metadata"]
+
+
 def _headers(answer: Mapping[str, Any]) -> Mapping[str, str]:
     found: Mapping[str, str] = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {})
     return found

@@ -18,8 +18,8 @@ from .address import addressing_style
 from .aws_session import AwsConfigurationError, chain_session, isolated_session
 from .bandwidth import Throttle
 from .bounded import read_bounded
+from .obstore_client import Keys
 from .proxies import proxy_of
-from .signature import Keys
 from .signing import sign_with_known_checksum
 
 if TYPE_CHECKING:

@@ -1,8 +1,8 @@
-"""When small requests go past the SDK, and when the SDK has to send them.
+"""When small requests go through obstore, and when the SDK has to send them.
 
-They go past it where every promise of the SDK's way is kept; where that can't be, as behind a proxy, none does. After
-anything unexpected the SDK sends the same request, and once it has succeeded, its request shows the bucket's address
-and region, with which the next ones go past it again.
+obstore is used where it keeps every promise of the SDK's way; where it can't, as behind a proxy or with a CA file, it
+is never used. After anything unexpected the SDK sends the same request, and once it has succeeded, its request shows
+the bucket's address and region, with which obstore is tried again.
 """
 
 from __future__ import annotations
@@ -13,32 +13,53 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from . import address as addresses
 from .address import Address
-from .client import certificate_authorities
-from .direct_client import DirectClient, Endless, KeyTaken, Missing, Unexpected
 from .evidence import md5_of
+from .guarded_requests import GuardedRequests
+from .obstore_client import Endless, Keys, KeyTaken, Missing, ObstoreClient, Unexpected
 from .proxies import proxy_of
-from .signature import Keys
 
 if TYPE_CHECKING:
     from ..config.settings import Settings
 
 logger = logging.getLogger("cloud_archive.store")
 
+# obstore takes options from all other variables of AWS, which with S3_CREDENTIALS=env must decide nothing.
+HARMLESS_VARIABLES = frozenset(
+    (
+        "AWS_ACCESS_KEY_ID",
+        "AWS_CA_BUNDLE",  # see `why_not`; nothing to plain HTTP
+        "AWS_CONFIG_FILE",
+        "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
+        "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+        "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+        "AWS_DEFAULT_PROFILE",
+        "AWS_DEFAULT_REGION",
+        "AWS_EC2_METADATA_DISABLED",
+        "AWS_EXECUTION_ENV",
+        "AWS_MAX_ATTEMPTS",
+        "AWS_PAGER",
+        "AWS_PROFILE",
+        "AWS_REGION",
+        "AWS_RETRY_MODE",
+        "AWS_ROLE_ARN",
+        "AWS_ROLE_SESSION_NAME",
+        "AWS_SDK_LOAD_CONFIG",
+        "AWS_SECRET_ACCESS_KEY",
+        "AWS_SHARED_CREDENTIALS_FILE",
+        "AWS_WEB_IDENTITY_TOKEN_FILE",
+    )
+)
 ALWAYS_BYTES = 256 * 1024  # a body of this size shows no progress by the SDK either
 FIRST_BYTES = 2 * 1024 * 1024  # the largest body while the line's pace is not known
 LONGEST_SECONDS = 5.0  # then the SDK sends the body, and shows its progress
 PACE_BYTES = 1024 * 1024  # of smaller bodies the time is mostly the request's own
-MOST_FAILURES = 3  # requests that failed and succeeded by the SDK, before everything is left to the SDK
-_HEADERS = {
-    "ChecksumSHA256": "x-amz-checksum-sha256",
-    "ContentType": "content-type",
-    "IfNoneMatch": "if-none-match",
-    "ServerSideEncryption": "x-amz-server-side-encryption",
-    "StorageClass": "x-amz-storage-class",
-}
+MOST_FAILURES = 3  # requests that obstore failed and the SDK did not, before obstore is given up
+_ATTRIBUTES = {"ContentType": "Content-Type", "StorageClass": "Storage-Class"}
+_CONFIGURED = frozenset(("IfNoneMatch", "ChecksumSHA256", "Metadata", "ServerSideEncryption", *_ATTRIBUTES))
 
 
 class FastPath:
@@ -46,7 +67,7 @@ class FastPath:
 
     Args:
         user_agent: sent with each request.
-        read_seconds: how long the SDK waits for an answer; here it is no longer than `LONGEST_SECONDS`.
+        read_seconds: how long the SDK waits for an answer; obstore waits no longer than `LONGEST_SECONDS`.
         clock: monotonic seconds.
     """
 
@@ -63,7 +84,8 @@ class FastPath:
         self._seconds = read_seconds
         self._clock = clock
         self._lock = threading.Lock()
-        self._client: DirectClient | None = None
+        self._requests = GuardedRequests()
+        self._client: ObstoreClient | None = None
         self._address = Address.of_settings(settings)
         self._keys = _fixed_keys(settings)
         self._trusted = True
@@ -76,50 +98,46 @@ class FastPath:
         """Where requests go; None where only the SDK knows."""
         return self._address
 
-    def client(self) -> DirectClient | None:
+    def client(self) -> ObstoreClient | None:
         """Return what sends the requests; None where the SDK has to."""
         if self._why_not is not None or not self._trusted or self._address is None or self._keys is None:
             return None
-        keys, address = self._keys(), self._address
+        keys = self._keys()
         client = self._client
-        if client is not None and client.is_for(address, keys):
+        if client is not None and client.keys == keys and client.address == self._address:
             return client
         with self._lock:
-            if self._client is not None and self._client.is_for(address, keys):
-                return self._client  # another thread was first
-            self._drop_client()
             try:
-                self._client = self._make(address, keys)
+                self._client = self._make(self._address, keys)
             except Exception as error:
-                self.give_up(f"no other client can be made ({type(error).__name__})")
+                self.give_up(f"obstore can't be used ({type(error).__name__})")
                 return None
             return self._client
 
-    def put(
-        self, key: str, body: bytes, sha256: str, parameters: Mapping[str, Any], *, with_md5: bool
-    ) -> dict[str, Any] | None:
+    def put(self, key: str, body: bytes, parameters: Mapping[str, Any]) -> dict[str, Any] | None:
         """Write an object with boto3's parameters, and return what boto3 would; None: let the SDK do it.
 
-        Args:
-            sha256: of the body, hexadecimal.
-            with_md5: the answer also holds `BodyMD5`, which is computed while it is waited for.
+        The answer also holds `BodyMD5`, which was computed while it was waited for, because most ETags are that.
 
         Raises:
             KeyTaken: the key is taken.
         """
-        headers = _headers(parameters) if self._takes(len(body)) else None
-        client = None if headers is None or not key else self.client()
-        if client is None or headers is None:
+        if not self._takes(len(body)) or not _CONFIGURED.issuperset(parameters) or not _is_plain(key):
             return None
+        client = self.client()
+        if client is None:
+            return None
+        attributes = dict(parameters.get("Metadata", {}))
+        attributes |= {name: parameters[of] for of, name in _ATTRIBUTES.items() if of in parameters}
         digests: list[str] = []
         began = self._clock()
         try:
-            answer = client.put(
+            etag = client.put(
                 key,
                 body,
-                headers,
-                sha256,
-                meanwhile=lambda: digests.append(md5_of(body)) if with_md5 else None,
+                attributes=attributes,
+                create_only="IfNoneMatch" in parameters,
+                meanwhile=lambda: digests.append(md5_of(body)),
             )
         except (Unexpected, Missing) as error:
             self._hand_over(error)
@@ -127,33 +145,30 @@ class FastPath:
             return None
         self._note_pace(len(body), self._clock() - began)
         self._failures = 0
-        return answer | ({"BodyMD5": digests[0]} if digests else {})
+        return {"ETag": etag, "BodyMD5": digests[0]}
 
-    def head(self, key: str, *, checksum: bool) -> dict[str, Any] | None:
-        """Return what boto3 would to a HEAD; None: ask the SDK.
-
-        Args:
-            checksum: ask for the object's checksum.
+    def head(self, key: str) -> dict[str, Any] | None:
+        """Return what boto3 would to a HEAD, but no checksum; None: ask the SDK.
 
         Raises:
             Missing: there is no such object.
         """
-        client = self.client() if key else None
+        client = self.client() if _is_plain(key) else None
         if client is None:
             return None
         try:
-            return client.head(key, checksum=checksum)
+            return client.head(key)
         except Unexpected as error:
             self._hand_over(error)
             return None
 
-    def read(self, key: str, limit_bytes: int) -> tuple[dict[str, Any], bytes] | None:
-        """Return what boto3 would to a GET of a small object, and its bytes; None: ask the SDK.
+    def read(self, key: str, limit_bytes: int) -> bytes | None:
+        """Return the bytes of a small object; None: ask the SDK.
 
         Raises:
             Missing: there is no such object.
         """
-        client = self.client() if key else None
+        client = self.client() if _is_plain(key) else None
         if client is None:
             return None
         try:
@@ -167,7 +182,7 @@ class FastPath:
         with self._lock:
             self._address, self._keys = address, keys
             if self._failures >= MOST_FAILURES:
-                self.give_up("others fail where the SDK's do not")
+                self.give_up("obstore fails where the SDK does not")
             self._trusted = True
 
     def give_up(self, why: str) -> None:
@@ -182,21 +197,23 @@ class FastPath:
 
     def close(self) -> None:
         """Let go of the connections."""
-        with self._lock:
-            self._drop_client()
+        self._client = None
+        self._requests.close()
 
-    def _drop_client(self) -> None:
-        client, self._client = self._client, None
-        if client is not None:
-            client.close()
-
-    def _make(self, address: Address, keys: Keys) -> DirectClient:
-        return DirectClient(
+    def _make(self, address: Address, keys: Keys) -> ObstoreClient:
+        # obstore follows redirects and can't be told not to: what is for another host ends at a proxy that is none.
+        options: dict[str, Any] = {
+            "user_agent": self._user_agent,
+            "proxy_url": "http://127.0.0.1:9",
+            "proxy_excludes": urlsplit(address.url).hostname or "",
+        }
+        return ObstoreClient(
             address,
             keys,
-            user_agent=self._user_agent,
-            ca_file=certificate_authorities(self._settings) or os.environ.get("AWS_CA_BUNDLE"),
+            encryption=self._settings.server_side_encryption,
+            client_options=options,
             seconds=min(self._seconds, LONGEST_SECONDS),
+            requests=self._requests,
         )
 
     def _takes(self, size_bytes: int) -> bool:
@@ -219,14 +236,18 @@ class FastPath:
 
 
 def why_not(settings: Settings) -> str | None:
-    """Return why only the SDK can keep the promises of these settings; None: it is not needed."""
+    """Return why obstore can't keep a promise of these settings; None: it can."""
     endpoint = settings.endpoint_url
+    is_tls = urlsplit(endpoint or "https://").scheme == "https"
+    interfering = {name for name in os.environ if name.upper().startswith("AWS_")} - HARMLESS_VARIABLES
     reasons = {
         "a proxy is between": proxy_of(endpoint) is not None,
+        "a CA file is set": is_tls and (settings.ca_bundle is not None or "AWS_CA_BUNDLE" in os.environ),
         "the bandwidth is limited": settings.max_bandwidth_bytes is not None,
         "the checksum is MD5": settings.checksum == "md5",
         "the encryption changes ETags": settings.server_side_encryption not in (None, "AES256"),
         "create-only writes need another header": addresses.forbid_overwrite(endpoint) is not None,
+        "variables of AWS are set": bool(interfering),
     }
     return next((why for why, applies in reasons.items() if applies), None)
 
@@ -242,17 +263,9 @@ def _fixed_keys(settings: Settings) -> Callable[[], Keys] | None:
     return lambda: keys
 
 
-def _headers(parameters: Mapping[str, Any]) -> dict[str, str] | None:
-    """Return boto3's parameters as headers; None where one is not known here."""
-    headers: dict[str, str] = {}
-    for parameter, value in parameters.items():
-        if parameter == "Metadata":
-            headers |= {f"x-amz-meta-{name.lower()}": text for name, text in value.items()}
-        elif (name := _HEADERS.get(parameter)) is not None:
-            headers[name] = value
-        else:
-            return None
-    return headers
+def _is_plain(key: str) -> bool:
+    """Return whether obstore sends this very key; it takes slashes off at both ends."""
+    return bool(key) and not key.startswith("/") and not key.endswith("/")
 
 
 __all__ = ["FastPath", "KeyTaken", "why_not"]

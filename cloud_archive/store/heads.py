@@ -7,10 +7,10 @@ from dataclasses import replace
 from typing import Any
 
 from ..errors import FailureScope, StoreError
-from .answers import is_page, not_s3, object_info
+from .answers import is_page, may_be_page, not_s3, object_info
 from .base import ObjectInfo
-from .direct_client import Missing
 from .failures import HEAD_REFUSED, concerns_every_request, is_denied
+from .obstore_client import Missing
 from .requests import RequestExecutor
 
 _CAUSE = "The store refuses HEAD requests for this key but answers for others, so nothing was written to it."
@@ -38,10 +38,11 @@ class HeadRequests:
             self._note_allowed()
             self._answers_missing = True
             return None
-        able = self._requests.capabilities
-        if answer is not None and not is_page(answer):
+        # obstore may have been redirected to a web page of the same host: the SDK follows no redirect.
+        if answer is not None and not may_be_page(answer):
             self._note_allowed()
-            return object_info(key, answer, believe_checksum=able.echoes_checksum is True)
+            return object_info(key, answer, believe_checksum=False)
+        able = self._requests.capabilities
         ask = self._with_checksum and able.checksum == "sha256" and able.echoes_checksum is not False
         try:
             answer = self._ask(key, checksum=ask)
@@ -63,11 +64,11 @@ class HeadRequests:
         return object_info(key, answer, believe_checksum=self._requests.capabilities.echoes_checksum is True)
 
     def _ask_fast(self, key: str) -> dict[str, Any] | None:
-        """Ask without loading the SDK; None: ask the SDK."""
+        """Ask without loading the SDK; None: ask the SDK, which also shows the store's checksum."""
         requests = self._requests
-        if requests.sdk_is_loaded:
+        if requests.sdk_is_loaded or requests.capabilities.echoes_checksum is True:
             return None
-        return requests.fast.head(key, checksum=requests.capabilities.echoes_checksum is True)
+        return requests.fast.head(key)
 
     def _note_allowed(self) -> None:
         self._requests.keys_accepted = True

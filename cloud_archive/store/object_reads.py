@@ -8,8 +8,8 @@ from typing import Any
 
 from ..errors import StoreError
 from .answers import bare_etag, is_html, is_page, not_s3
-from .direct_client import Missing
 from .failures import explain
+from .obstore_client import Missing
 from .requests import RequestExecutor
 
 READ_BYTES = 1024 * 1024
@@ -53,9 +53,6 @@ def read_object(
 def _read_small(requests: RequestExecutor, key: str, limit_bytes: int) -> bytes | None:
     """Return an object's bytes; None where the SDK has to read it."""
     try:
-        found = requests.fast.read(key, limit_bytes)
+        return requests.fast.read(key, limit_bytes)
     except Missing:
         raise StoreError("GetObject", key, explain("NoSuchKey"), status=404) from None
-    if found is None or is_page(found[0]):
-        return None
-    return found[1]

@@ -120,7 +120,7 @@ class RequestExecutor:
             )
             known = integrity | parameters
             if operation == "PutObject" and dialect == "sha256":
-                answer = self._put_fast(key, body, sha256, conditional, known)
+                answer = self._put_fast(key, body, conditional, known)
                 if answer is not None:
                     return answer
             self._sending.sent_bytes = sent
@@ -133,23 +133,20 @@ class RequestExecutor:
 
         answer, dialect = self.in_either_dialect(attempt)
         sent.reach(len(body))
-        if dialect == "sha256" and self.capabilities.echoes_checksum is None and answer.get("ETag"):
+        shows_checksum = dialect == "sha256" and "ResponseMetadata" in answer  # the fast path does not
+        if shows_checksum and self.capabilities.echoes_checksum is None and answer.get("ETag"):
             self.remember(echoes_checksum="ChecksumSHA256" in answer)
         return answer
 
     def _put_fast(
-        self, key: str, body: bytes, sha256: str, conditional: bool, parameters: Mapping[str, Any]
+        self, key: str, body: bytes, conditional: bool, parameters: Mapping[str, Any]
     ) -> dict[str, Any] | None:
         """Write an object past the SDK; None: let the SDK send it. Raises as `call` does."""
         try:
-            # Most ETags are the MD5, which proves the bytes where no checksum comes.
-            with_md5 = self.capabilities.echoes_checksum is not True
-            answer = self.fast.put(key, body, sha256, parameters, with_md5=with_md5)
+            answer = self.fast.put(key, body, parameters)
         except Exception as error:
             raise self._refusal(error, "PutObject", key, conditional=conditional) from None
-        if answer is not None:
-            self.keys_accepted = True
-            self._note_time(answer)
+        self.keys_accepted = self.keys_accepted or answer is not None
         return answer
 
     def _learn(self, key: str) -> None:

@@ -428,7 +428,7 @@ class Play:
             self._stage.server.put(key, theirs)
             self._planted[key] = sha256_of(theirs)
         elif scenario == "arrived":
-            # What is sent past the SDK, and what the SDK sends after it.
+            # What obstore sent, and what the SDK sends after it.
             self._first_attempt(Kind.LOST_ANSWER, "PutObject", times=2)
         elif scenario == "unproven":
             self._rule(Fault(Kind.WRONG_CHECKSUM), "PutObject")

@@ -99,7 +99,9 @@ def test_what_was_put_is_there_proven_and_described(any_s3: S3Server, make: Make
     assert (found.size_bytes, found.sha256) == (len(body), sha256(body))
     assert found.metadata["archive-token"] == "t-1"
     assert found.etag == hashlib.md5(body).hexdigest()
-    assert found.checksum_sha256 == (sha256(body) if any_s3.name == "seaweedfs" else None)
+    # Whether the store computes what it shows is known only of the SDK's answers.
+    shown = by_sdk and any_s3.name == "seaweedfs"
+    assert found.checksum_sha256 == (sha256(body) if shown else None)
     assert b"".join(store.read("a/Bär (1) ü+&%.png", 10**9)) == body
     assert store.head("a/none.png") is None
 

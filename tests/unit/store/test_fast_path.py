@@ -1,17 +1,13 @@
-"""Small requests past the SDK: the same requests as the SDK's, and the SDK after anything unexpected."""
+"""Small requests through obstore: the same requests as the SDK's, and the SDK after anything unexpected."""
 
 from __future__ import annotations
 
-import base64
+import builtins
 import hashlib
 import socket
-import ssl
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
-from email.utils import formatdate
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -30,13 +26,11 @@ from cloud_archive.store.address import Address
 from cloud_archive.store.base import Capabilities, CreateOnly
 from cloud_archive.store.client import make_client
 from cloud_archive.store.fast_path import FastPath, why_not
+from cloud_archive.store.obstore_client import Keys
 from cloud_archive.store.s3 import S3Store
-from cloud_archive.store.signature import Keys
-from tests.servers import make_certificate
 from tests.unit.store.endpoint import (
     BODY,
     MD5,
-    SHA256,
     SHA256_BASE64,
     TOKEN,
     Endpoint,
@@ -55,7 +49,6 @@ CHANGING = frozenset(
 object_keys = st.text(
     st.characters(exclude_categories=["Cs"], exclude_characters="\r\n"), min_size=1, max_size=40
 ).filter(lambda key: not key.startswith("/") and "//" not in key)
-any_keys = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=40)
 
 
 @pytest.fixture
@@ -95,9 +88,7 @@ def by_the_sdk(endpoint: Endpoint) -> list[bool]:
 
 
 @pytest.mark.parametrize("create_only", [True, False])
-def test_a_body_goes_past_the_sdk_as_the_sdk_sends_it(
-    endpoint: Endpoint, make: Any, create_only: bool
-) -> None:
+def test_a_body_goes_by_obstore_as_the_sdk_sends_it(endpoint: Endpoint, make: Any, create_only: bool) -> None:
     extra = {"S3_STORAGE_CLASS": "STANDARD_IA", "S3_SERVER_SIDE_ENCRYPTION": "AES256"}
     how: Any = {
         "create_only": create_only,
@@ -118,26 +109,18 @@ def test_a_body_goes_past_the_sdk_as_the_sdk_sends_it(
     assert ("if-none-match" in fast.headers) is create_only
 
 
-@given(key=any_keys)
-def test_every_key_is_sent_as_it_is(key: str) -> None:
+@given(key=object_keys)
+def test_every_key_is_sent_as_it_is_or_left_to_the_sdk(key: str) -> None:
     ENDPOINT.seen.clear()
-    answer = FAST.put(key, BODY, SHA256, {"ContentType": "image/png"}, with_md5=False)
-    assert answer is not None
-    assert ENDPOINT.seen[0].path == "/pictures/" + quote(key, safe="/-_.~")
-
-
-def test_a_value_with_a_line_break_is_left_to_the_sdk() -> None:
-    ENDPOINT.seen.clear()
-    for text in ("image/png\r\nx-amz-acl: public-read", "a\nb", "a\rb", "\u00e4"):
-        assert FAST.put("k", BODY, SHA256, {"ContentType": text}, with_md5=False) is None
-        FAST._failures, FAST._trusted = 0, True
-    assert not ENDPOINT.seen
-
-
-def test_a_parameter_that_is_not_known_is_left_to_the_sdk() -> None:
-    ENDPOINT.seen.clear()
-    assert FAST.put("k", BODY, SHA256, {"SSEKMSKeyId": "key"}, with_md5=False) is None
-    assert not ENDPOINT.seen
+    store = S3Store(load_settings(environ(ENDPOINT.url)))
+    store._requests.fast, kept = FAST, store._requests.fast
+    kept.close()
+    FAST._failures, FAST._trusted = 0, True
+    answer = FAST.put(key, BODY, {"ContentType": "image/png"})
+    if answer is None:
+        assert not ENDPOINT.seen
+    else:
+        assert ENDPOINT.seen[0].path == "/pictures/" + quote(key, safe="/-_.~")
 
 
 ENDPOINT = Endpoint()
@@ -179,7 +162,7 @@ def test_while_the_store_fails_only_the_sdk_asks_it(endpoint: Endpoint, make: An
     assert by_the_sdk(endpoint) == [False, True, True, True, False]
 
 
-def test_what_fails_again_and_again_is_left_to_the_sdk(endpoint: Endpoint, make: Any) -> None:
+def test_where_obstore_fails_again_and_again_it_is_given_up(endpoint: Endpoint, make: Any) -> None:
     store = make(*[refusal(400, "InvalidRequest"), OK] * 3, OK)
     for _ in range(5):
         assert put(store).proven
@@ -218,7 +201,7 @@ def test_nothing_listening_is_connection_refused() -> None:
     store.close()
 
 
-def test_a_body_is_not_sent_on(endpoint: Endpoint, make: Any) -> None:
+def test_a_body_is_not_sent_on_by_obstore(endpoint: Endpoint, make: Any) -> None:
     elsewhere = Reply(307, {"Location": f"{endpoint.url}/elsewhere/key"})
     store = make(elsewhere)
     with pytest.raises(StoreError):
@@ -230,7 +213,7 @@ def test_a_body_is_not_sent_on(endpoint: Endpoint, make: Any) -> None:
 @pytest.mark.parametrize(
     "ask", [put, lambda store: store.head("a/b.png"), lambda store: list(store.read("a/b.png", 9))]
 )
-def test_no_redirect_to_another_host_is_followed(
+def test_obstore_follows_no_redirect_to_another_host(
     endpoint: Endpoint, make: Any, ask: Any, status: int
 ) -> None:
     port = urlsplit(endpoint.url).port
@@ -245,6 +228,31 @@ def test_no_redirect_to_another_host_is_followed(
 PAGE = Reply(headers={"ETag": '"page"', "Content-Type": "text/html"}, body=b"<html>Log in</html>")
 
 
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+@pytest.mark.parametrize("ask", [lambda store: store.head("k"), lambda store: list(store.read("k", 99))])
+def test_a_page_of_the_same_host_that_obstore_is_redirected_to_is_no_object(
+    endpoint: Endpoint, make: Any, ask: Any, status: int
+) -> None:
+    away = Reply(status, {"Location": f"{endpoint.url}/login"})
+    with pytest.raises(StoreError):
+        ask(make(away, PAGE, away))
+    assert by_the_sdk(endpoint)[:3] == [False, False, True]
+
+
+def test_a_page_of_the_same_host_that_a_body_is_redirected_to_proves_nothing(
+    endpoint: Endpoint, make: Any
+) -> None:
+    away = Reply(303, {"Location": f"{endpoint.url}/login"})
+    store = make(away, PAGE, away)
+    assert not put(store, create_only=True).proven
+    with pytest.raises(StoreError):
+        put(store, create_only=True)
+    assert [(seen.method, seen.path) for seen in endpoint.seen[1:]] == [
+        ("GET", "/login"),
+        ("PUT", "/pictures/a/b.png"),
+    ]
+
+
 @pytest.mark.parametrize("headers", [{}, {"ETag": '"page"'}], ids=["no ETag", "an ETag"])
 @pytest.mark.parametrize(
     "ask", [put, lambda store: store.head("a/b.png"), lambda store: list(store.read("a/b.png", 99))]
@@ -253,10 +261,12 @@ def test_a_web_page_with_status_200_is_neither_an_object_nor_a_success(
     endpoint: Endpoint, make: Any, ask: Any, headers: dict[str, str]
 ) -> None:
     store = make(Reply(headers=headers | {"Content-Type": "text/html"}, body=b"<html>Console</html>"))
+    if ask is put and headers:
+        assert not put(store).proven, "obstore does not show that it is a page"
     with pytest.raises(StoreError) as refused:
         ask(store)
     assert refused.value.failure.code == "NotS3"
-    assert by_the_sdk(endpoint)[0] is False
+    assert by_the_sdk(endpoint)[:2] == [False, True]
 
 
 def test_a_web_page_is_no_answer_to_a_part(make: Any) -> None:
@@ -308,28 +318,18 @@ def test_no_secret_is_in_what_an_error_says(endpoint: Endpoint, make: Any) -> No
 # --- proof
 
 
-def test_where_etags_are_no_md5_the_stores_checksum_proves(endpoint: Endpoint, make: Any) -> None:
-    store = make(Reply(headers={"ETag": '"opaque"', "x-amz-checksum-sha256": SHA256_BASE64}))
-    assert put(store).proven
-    assert store.capabilities.echoes_checksum is True
-    assert by_the_sdk(endpoint) == [False]
-
-
-def test_a_wrong_checksum_of_the_store_proves_nothing(make: Any) -> None:
-    other = base64.b64encode(hashlib.sha256(b"other bytes").digest()).decode()
-    assert not put(make(Reply(headers={"ETag": f'"{MD5}"', "x-amz-checksum-sha256": other}))).proven
-
-
-def test_neither_checksum_nor_md5_prove_nothing(make: Any) -> None:
-    store = make(Reply(headers={"ETag": '"opaque"'}))
+def test_where_etags_are_no_md5_the_sdk_gets_the_checksum(endpoint: Endpoint, make: Any) -> None:
+    opaque = Reply(headers={"ETag": '"opaque"', "x-amz-checksum-sha256": SHA256_BASE64})
+    store = make(opaque)
     assert not put(store).proven
-    assert store.capabilities.echoes_checksum is False
+    assert put(store).proven
+    assert by_the_sdk(endpoint) == [False, True]
 
 
-def test_an_answer_shows_the_stores_clock(make: Any) -> None:
-    store = make(Reply(headers={"ETag": f'"{MD5}"', "Date": formatdate(time.time() + 900, usegmt=True)}))
+def test_what_an_answer_without_headers_does_not_show_stays_unknown(make: Any) -> None:
+    store = make()
     put(store)
-    assert 800 < store.clock_offset_seconds < 1000
+    assert store.capabilities.echoes_checksum is None
 
 
 # --- HEAD and GET while the SDK is not loaded
@@ -370,7 +370,7 @@ def test_an_object_that_is_there_is_described_as_by_the_sdk(
     store.use_sdk_only()
     assert first == store.head("k")
     assert first.metadata == {"sha256": "abc"}
-    assert by_the_sdk(endpoint) == [False, True]
+    assert by_the_sdk(endpoint) == [echoes is True, True]
 
 
 LAST_MODIFIED = "Sat, 28 Nov 2026 07:00:00 GMT"
@@ -392,7 +392,7 @@ def test_for_parts_the_sdk_is_loaded_ahead_so_that_heads_tell_the_stores_clock(
     assert store.clock_offset_seconds is not None
 
 
-# --- where all is left to the SDK
+# --- where obstore is never used
 
 
 @pytest.mark.parametrize(
@@ -403,9 +403,14 @@ def test_for_parts_the_sdk_is_loaded_ahead_so_that_heads_tell_the_stores_clock(
         ({"S3_SERVER_SIDE_ENCRYPTION": "aws:kms"}, {}),
         ({"S3_ENDPOINT_URL": "https://oss-eu-central-1.aliyuncs.com"}, {}),
         ({"S3_ENDPOINT_URL": "https://s3.example.com"}, {"HTTPS_PROXY": "http://127.0.0.1:1"}),
+        ({"S3_ENDPOINT_URL": "https://s3.example.com"}, {"AWS_CA_BUNDLE": "/ca.pem"}),
+        ({"S3_ENDPOINT_URL": "https://s3.example.com", "S3_CA_BUNDLE": __file__}, {}),
+        ({}, {"AWS_SESSION_TOKEN": "planted"}),
+        ({}, {"AWS_ENDPOINT_URL_S3": "http://127.0.0.1:1"}),
+        ({}, {"AWS_SOMETHING_NEW": "x"}),
     ],
 )
-def test_where_only_the_sdk_keeps_a_promise_it_sends_all(
+def test_where_obstore_could_not_keep_a_promise_the_sdk_sends_all(
     monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], environment: dict[str, str]
 ) -> None:
     wanted = environ("http://127.0.0.1:1") | variables
@@ -416,18 +421,11 @@ def test_where_only_the_sdk_keeps_a_promise_it_sends_all(
     assert FastPath(load_settings(wanted), user_agent="", read_seconds=1).client() is None
 
 
-def test_variables_of_aws_and_a_proxy_for_others_decide_nothing(
+def test_harmless_variables_of_aws_and_a_proxy_for_others_decide_nothing(
     endpoint: Endpoint, make: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in (
-        "ACCESS_KEY_ID",
-        "SECRET_ACCESS_KEY",
-        "SESSION_TOKEN",
-        "REGION",
-        "ENDPOINT_URL_S3",
-        "PROFILE",
-    ):
-        monkeypatch.setenv(f"AWS_{name}", "planted")
+    for name in fast_path.HARMLESS_VARIABLES:
+        monkeypatch.setenv(name, "planted")
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:1")
     put(make(), create_only=True)
@@ -438,39 +436,19 @@ def test_variables_of_aws_and_a_proxy_for_others_decide_nothing(
     assert "/us-east-1/" in endpoint.seen[0].headers["authorization"]
 
 
-def test_an_unreadable_ca_file_leaves_all_to_the_sdk() -> None:
-    settings = load_settings(environ("https://s3.example.com", S3_CA_BUNDLE=__file__))
-    fast = FastPath(settings, user_agent="", read_seconds=1)
-    assert fast.client() is None
-    assert fast.client() is None
-
-
-@pytest.mark.parametrize("variable", ["S3_CA_BUNDLE", "AWS_CA_BUNDLE"])
-def test_only_the_named_ca_file_is_trusted(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str
+def test_without_obstore_everything_works(
+    endpoint: Endpoint, make: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    certificate, key = make_certificate(tmp_path)
-    secure = Endpoint()
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate, key)
-    secure.server.socket = context.wrap_socket(secure.server.socket, server_side=True)
-    secure.replies = [OK]
-    url = secure.url.replace("http://", "https://")
-    parameters = {"ContentType": "image/png"}
-    unknown = FastPath(load_settings(environ(url)), user_agent="", read_seconds=60)
-    assert unknown.put("k", BODY, SHA256, parameters, with_md5=False) is None
-    assert not secure.seen
-    if variable == "AWS_CA_BUNDLE":
-        monkeypatch.setenv(variable, str(certificate))
-        settings = load_settings(environ(url))
-    else:
-        settings = load_settings(environ(url, S3_CA_BUNDLE=str(certificate)))
-    trusting = FastPath(settings, user_agent="", read_seconds=60)
-    for _ in range(2):
-        assert trusting.put("k", BODY, SHA256, parameters, with_md5=False) is not None
-    assert [seen.body for seen in secure.seen] == [BODY, BODY]
-    trusting.close()
-    secure.stop()
+    real = builtins.__import__
+
+    def missing(name: str, *how: Any) -> Any:
+        if name.partition(".")[0] == "obstore":
+            raise ModuleNotFoundError("No module named 'obstore'", name="obstore")
+        return real(name, *how)
+
+    monkeypatch.setattr(builtins, "__import__", missing)
+    assert put(make()).proven
+    assert by_the_sdk(endpoint) == [True]
 
 
 def test_large_bodies_on_a_slow_line_go_by_the_sdk_which_tells_their_progress(

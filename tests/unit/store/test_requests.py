@@ -15,8 +15,8 @@ from cloud_archive.store import aws_session
 from cloud_archive.store.aws_session import MadeOnce
 from cloud_archive.store.base import Capabilities, CreateOnly
 from cloud_archive.store.client import Client
+from cloud_archive.store.obstore_client import Keys
 from cloud_archive.store.requests import RequestExecutor
-from cloud_archive.store.signature import Keys
 
 from .scripted_sdk import ENVIRON, OK, ScriptedSdk, executor, refused
 

@@ -1,0 +1,149 @@
+"""Run requests on an event loop of their own, and cancel them where an answer fills the memory.
+
+obstore reads each answer whole, whatever its size. A store whose refusal does not end would fill the memory until the
+time limit; only an asynchronous request can be cancelled before.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import sys
+import threading
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+# A process at work stays below 150 MB altogether, see `upload.memory`.
+MAX_GROWTH_BYTES = 128 * 1024 * 1024
+CHECK_SECONDS = 0.05
+
+
+class AnswerTooLarge(Exception):
+    """The memory grew too much while the answer was read."""
+
+
+class GuardedRequests:
+    """Runs asynchronous requests for threads that wait for them; safe to use from any thread.
+
+    The event loop's thread starts with the first request. It has no timer while no request is under way.
+
+    Args:
+        memory_bytes: returns the memory that this process holds.
+        max_growth_bytes: what it may grow by while requests are under way; default: `MAX_GROWTH_BYTES`.
+    """
+
+    def __init__(
+        self, memory_bytes: Callable[[], int] | None = None, max_growth_bytes: int | None = None
+    ) -> None:
+        self._memory_bytes = memory_bytes or resident_bytes
+        self._max_growth_bytes = MAX_GROWTH_BYTES if max_growth_bytes is None else max_growth_bytes
+        self._lock = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+        self._under_way: set[asyncio.Future[Any]] = set()
+        self._is_checking = False
+        self._bytes_before = 0
+
+    def run(
+        self, request: Callable[[], Awaitable[T]], *, meanwhile: Callable[[], object] = lambda: None
+    ) -> T:
+        """Return what the request answers; `request` is called on the event loop.
+
+        Args:
+            meanwhile: called in this thread once the request has begun.
+
+        Raises:
+            AnswerTooLarge: see there.
+            Exception: what the request raises.
+        """
+        answer = asyncio.run_coroutine_threadsafe(self._guarded(request), self._started())
+        meanwhile()
+        return answer.result()
+
+    def close(self) -> None:
+        """Cancel what is under way and end the thread. The next request starts a new one."""
+        with self._lock:
+            loop, thread = self._loop, self._thread
+            self._loop = self._thread = None
+        if loop is None or thread is None:
+            return
+        loop.call_soon_threadsafe(self._cancel_all)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+
+    def _started(self) -> asyncio.AbstractEventLoop:
+        with self._lock:
+            if self._loop is None:
+                self._loop = asyncio.new_event_loop()
+                self._thread = threading.Thread(
+                    target=_run, args=(self._loop,), name="cloud-archive-requests", daemon=True
+                )
+                self._thread.start()
+            return self._loop
+
+    async def _guarded(self, request: Callable[[], Awaitable[T]]) -> T:
+        self._check_from_now()
+        answer = asyncio.ensure_future(request())
+        self._under_way.add(answer)
+        try:
+            return await answer
+        except asyncio.CancelledError:
+            raise AnswerTooLarge from None
+        finally:
+            self._under_way.discard(answer)
+
+    def _check_from_now(self) -> None:
+        if not self._is_checking:
+            self._is_checking = True
+            self._bytes_before = self._memory_bytes()
+            asyncio.get_running_loop().call_later(CHECK_SECONDS, self._check)
+
+    def _check(self) -> None:
+        self._is_checking = bool(self._under_way)
+        if not self._is_checking:
+            return
+        if self._memory_bytes() - self._bytes_before > self._max_growth_bytes:
+            self._cancel_all()
+        asyncio.get_running_loop().call_later(CHECK_SECONDS, self._check)
+
+    def _cancel_all(self) -> None:
+        for answer in self._under_way:
+            answer.cancel()
+
+
+def _run(loop: asyncio.AbstractEventLoop) -> None:
+    asyncio.set_event_loop(loop)
+    try:
+        loop.run_forever()
+        loop.run_until_complete(asyncio.gather(*asyncio.all_tasks(loop), return_exceptions=True))
+    finally:
+        loop.close()
+
+
+def resident_bytes() -> int:
+    """Return the memory that this process holds; where the system only reports its peak, the peak."""
+    if sys.platform == "win32":
+        return _windows_peak_bytes()
+    import resource
+
+    try:
+        pages = int(Path("/proc/self/statm").read_bytes().split()[1])
+    except OSError:  # macOS has no /proc, and gives the peak in bytes
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak if sys.platform == "darwin" else peak * 1024
+    return pages * resource.getpagesize()
+
+
+def _windows_peak_bytes() -> int:
+    """https://learn.microsoft.com/windows/win32/api/psapi/ns-psapi-process_memory_counters"""
+    counters = (ctypes.c_size_t * 10)()  # two words of 32 bits, then eight sizes, the first of them the peak
+    kernel: Any = getattr(ctypes, "WinDLL")("kernel32")  # noqa: B009 - there is none on other systems
+    kernel.GetCurrentProcess.restype = ctypes.c_void_p
+    kernel.K32GetProcessMemoryInfo.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint32]
+    size = 8 + 8 * ctypes.sizeof(ctypes.c_size_t)
+    if not kernel.K32GetProcessMemoryInfo(kernel.GetCurrentProcess(), counters, size):
+        return 0
+    return int(counters[8 // ctypes.sizeof(ctypes.c_size_t)])

@@ -1,0 +1,238 @@
+"""The few requests of small files through obstore (Rust), which costs a fifth of what the SDK does.
+
+Only a plain success, a key that is taken and a missing object are distinguished here. Everything else is
+`Unexpected`: the SDK then sends the same request, because its errors name the cause.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+from .address import Address
+from .answers import may_be_page
+from .guarded_requests import AnswerTooLarge, GuardedRequests
+
+if TYPE_CHECKING:
+    from obstore.store import S3Store as ObstoreS3
+
+logger = logging.getLogger("cloud_archive.store")
+
+T = TypeVar("T")
+
+_HEADERS = frozenset(
+    (
+        "Cache-Control",
+        "Content-Disposition",
+        "Content-Encoding",
+        "Content-Language",
+        "Content-Type",
+        "Storage-Class",
+    )
+)
+_STATUS = re.compile(r"Server returned non-2xx status code: ([0-9]{3}) ")
+
+
+class Keys(NamedTuple):
+    """What signs a request."""
+
+    access_key_id: str
+    secret_access_key: str
+    session_token: str | None
+
+    def __repr__(self) -> str:
+        return "Keys(***)"
+
+
+class Unexpected(Exception):
+    """Anything but the answers that this module knows; nothing of its text may be shown."""
+
+
+class Missing(Exception):
+    """There is no such object."""
+
+
+class Endless(Unexpected):
+    """The answer was longer than any that the protocol has."""
+
+
+class KeyTaken(Exception):
+    """A create-only write was refused with 412, in the shape of botocore's `ClientError`."""
+
+    response: Mapping[str, Any] = {
+        "Error": {"Code": "PreconditionFailed", "Message": ""},
+        "ResponseMetadata": {"HTTPStatusCode": 412, "HTTPHeaders": {}},
+    }
+
+
+class ObstoreClient:
+    """Sends requests to one bucket; safe to use from any thread.
+
+    Args:
+        address: of the bucket.
+        keys: what signs the requests.
+        encryption: the value of `x-amz-server-side-encryption`.
+        client_options: see obstore's `ClientConfig`.
+        seconds: until a request is given up.
+        requests: where the requests run.
+
+    Raises:
+        ImportError: obstore is not installed.
+        Exception: obstore refuses these options.
+    """
+
+    def __init__(
+        self,
+        address: Address,
+        keys: Keys,
+        *,
+        encryption: str | None,
+        client_options: Mapping[str, Any],
+        seconds: float,
+        requests: GuardedRequests,
+    ) -> None:
+        import obstore
+        from obstore.store import S3Store
+
+        self.address = address
+        self.keys = keys
+        self._obstore: Any = obstore
+        self._requests = requests
+        config: Any = {
+            # The bucket is part of the endpoint here, also where it is a folder of the path.
+            "endpoint": address.url,
+            "virtual_hosted_style_request": True,
+            "region": address.region,
+            "access_key_id": keys.access_key_id,
+            "secret_access_key": keys.secret_access_key,
+            "checksum_algorithm": "SHA256",
+        }
+        if keys.session_token is not None:
+            config["session_token"] = keys.session_token
+        if encryption is not None:
+            config["server_side_encryption"] = encryption
+        options: Any = {
+            "allow_http": address.scheme == "http",
+            "connect_timeout": timedelta(seconds=seconds),
+            "timeout": timedelta(seconds=seconds),
+            **client_options,
+        }
+        self._store: ObstoreS3 = S3Store(
+            "bucket", config=config, client_options=options, retry_config={"max_retries": 0}
+        )
+
+    def put(
+        self,
+        key: str,
+        body: bytes,
+        *,
+        attributes: Mapping[str, str],
+        create_only: bool,
+        meanwhile: Callable[[], object] = lambda: None,
+    ) -> str:
+        """Write an object and return its ETag.
+
+        Args:
+            attributes: `Content-Type`, `Storage-Class`, and metadata under its own names.
+            meanwhile: called in this thread while the request is under way.
+
+        Raises:
+            KeyTaken: `create_only`, and the store answers 412.
+            Unexpected: see there; the object may have been written.
+        """
+        mode = "create" if create_only else "overwrite"
+        answer = self._ask(
+            lambda: self._obstore.put_async(
+                self._store, key, body, attributes=dict(attributes), mode=mode, use_multipart=False
+            ),
+            meanwhile=meanwhile,
+        )
+        return _etag_of(answer)
+
+    def head(self, key: str) -> dict[str, Any]:
+        """Return what an object's HEAD says, as boto3 would, but without a checksum.
+
+        Raises:
+            Missing: there is no such object, or no such bucket.
+            Unexpected: see there.
+        """
+        found = self._ask(lambda: self._obstore.get_async(self._store, key, options={"head": True}))
+        return _shown(found)
+
+    def read(self, key: str, limit_bytes: int) -> bytes | None:
+        """Return an object's bytes; None where they are more than the limit, or may be a web page.
+
+        Raises:
+            Missing: the store says that there is no such key.
+            Unexpected: see there.
+        """
+
+        async def read() -> bytes | None:
+            found = await self._obstore.get_async(self._store, key)
+            if may_be_page(_shown(found)):
+                return None
+            return bytes(await found.bytes_async()) if found.meta["size"] <= limit_bytes else None
+
+        return self._ask(read, needs_code=True)
+
+    def _ask(
+        self,
+        request: Callable[[], Awaitable[T]],
+        *,
+        needs_code: bool = False,
+        meanwhile: Callable[[], object] = lambda: None,
+    ) -> T:
+        """Make a request.
+
+        Args:
+            meanwhile: see `put`.
+            needs_code: a 404 only counts as `Missing` if the answer's code shows that the bucket exists.
+        """
+        try:
+            return self._requests.run(request, meanwhile=meanwhile)
+        except AnswerTooLarge:
+            raise Endless from None
+        except FileNotFoundError as error:
+            if needs_code and "<Code>NoSuchKey</Code>" not in str(error):
+                raise Unexpected from None
+            raise Missing from None
+        except Unexpected:
+            raise
+        except Exception as error:
+            found = _STATUS.search(str(error))
+            status = found[1] if found else "none"
+            # 409 has the same class: another write to this key is under way.
+            if status == "412":
+                raise KeyTaken from None
+            logger.debug("obstore: %s, status %s", type(error).__name__, status)
+            raise Unexpected from None
+
+
+def _shown(found: Any) -> dict[str, Any]:
+    """Return what an answer says about an object, as boto3 would, but without a checksum.
+
+    Raises:
+        Unexpected: it has no ETag.
+    """
+    return {
+        "ContentLength": found.meta["size"],
+        "ETag": _etag_of(found.meta),
+        "LastModified": found.meta["last_modified"],
+        "ContentType": found.attributes.get("Content-Type", ""),
+        "Metadata": {name: value for name, value in found.attributes.items() if name not in _HEADERS},
+    }
+
+
+def _etag_of(answer: Mapping[str, Any]) -> str:
+    """Return the ETag that every answer of S3 about an object has, and a web page with status 200 has not.
+
+    Raises:
+        Unexpected: there is none.
+    """
+    etag = answer.get("e_tag")
+    if not isinstance(etag, str) or not etag:
+        raise Unexpected
+    return etag
