@@ -143,6 +143,8 @@ class ScriptedCatalog:
                 until = part[6:]
             else:
                 words.append(part.lower())
+        if not query.strip():
+            return self.assets
         # A day of a hundred thousand assets must not cost a walk through all of them.
         assets = self._day(since) if since and since == until else self.assets
         return [

@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Locator, Page, expect
+from playwright.sync_api import Locator, Page, expect
 
 from cloud_archive.demo.media import make_prompt, make_workflow
-from tests.browser.conftest import Console, a_page
-from tests.browser.pages import open_comfy, serious_findings, toggle_tab
+from tests.browser.conftest import Console
+from tests.browser.pages import serious_findings, toggle_tab
 from tests.browser.scripted_catalog import ScriptedCatalog
-from tests.browser.stage import Background, Scene, comfy_scene
+from tests.browser.stage import Scene
 from tests.servers import wait_until
 
 GALLERY = "cloud-archive-gallery"
@@ -36,25 +36,24 @@ _LOADER = """() => {
 
 
 @pytest.fixture(scope="module")
-def served(
-    browser: Browser, background: Background, frontend: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[Page, Scene, Console]]:
-    """A real frontend with forty assets in the scripted catalog."""
-    catalog = ScriptedCatalog(40, per_day=10)
+def served(booted: tuple[Page, Scene, Path, Console]) -> Iterator[tuple[Page, Scene, Console]]:
+    """The real frontend with forty assets in the scripted catalog, and the library in its sidebar."""
+    page, scene, output, console = booted
+    assert scene.comfy is not None
+    before, catalog = scene.catalog, ScriptedCatalog(40, per_day=10)
     catalog.workflow = make_workflow(make_prompt(1))
-    output = tmp_path_factory.mktemp("output")
-    # This server knows no nodes: the oldest frontend would say so in a dialog over everything.
-    quiet = {"Comfy.Workflow.ShowMissingNodesWarning": False}
-    with (
-        comfy_scene(background, frontend, output, quiet, catalog) as scene,
-        a_page(browser) as (page, console),
-    ):
-        page.set_default_timeout(90_000)  # a busy machine needs long to boot a frontend
-        open_comfy(page, scene.address)
-        page.wait_for_selector("#splash-loader", state="detached")
+    scene.catalog = catalog
+    scene.comfy.attach([*scene.model.routes(), *catalog.routes()], output)
+    page.wait_for_selector("#splash-loader", state="detached")
+    shown = page.locator("cloud-archive-app")
+    if not shown.count():
         toggle_tab(page)
-        page.locator("cloud-archive-app").get_by_role("button", name="Library").click()
-        yield page, scene, console
+    shown.get_by_role("button", name="Library").click()
+    yield page, scene, console
+    shown.get_by_role("button", name="Status").click()
+    page.evaluate("app.graph.clear()")
+    scene.catalog = before
+    scene.comfy.attach([*scene.model.routes(), *before.routes()], output)
 
 
 @pytest.fixture
