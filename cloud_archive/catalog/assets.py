@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
 import uuid
 from collections.abc import Mapping, Sequence
@@ -10,7 +9,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 from ..text import clean_text
-from .recipes import in_pieces, metadata_of, names_in_facts, texts_by_row
+from .recipes import in_pieces, load_facts, metadata_of, names_in_facts, texts_by_row
 from .rows import apply_edits, full_key, path_of_row, store_edit
 from .schema import HAS_PROMPT, HAS_WORKFLOW, SEED_OFFSET
 
@@ -40,7 +39,7 @@ def assets_json(db: sqlite3.Connection, rows: Sequence[int]) -> list[dict[str, A
 
 
 def _as_json(db: sqlite3.Connection, rows: Sequence[_Row]) -> list[dict[str, Any]]:
-    facts = [None if row[17] is None else json.loads(row[17]) for row in rows]
+    facts = [None if row[17] is None else load_facts(row[17]) for row in rows]
     wanted = {name for one in facts if one is not None for name in names_in_facts(one)}
     names = texts_by_row(db, "names", wanted)
     edits = _tags_and_notes(db, [row[1] for row in rows])

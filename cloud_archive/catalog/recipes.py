@@ -6,7 +6,7 @@ import hashlib
 import json
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..text import clean_text
 from .describe import Description
@@ -16,7 +16,38 @@ MAX_TEXT_CHARACTERS = 20_000  # of a graph's texts in all; the rest is not searc
 _MAX_NAME_CHARACTERS = 500
 _PIECE = 500  # values in one statement
 
-Row = tuple[Any, ...]
+
+class RecipeFacts(NamedTuple):
+    """The column `facts` of a recipe, a JSON list in this order. Names and texts stand as their rows.
+
+    Attributes:
+        loras: (name, strength) each.
+        other_texts: those that are no prompts.
+        other_names: of models that are neither in `models` nor in `loras`.
+        cut_texts: those that were cut off, which only a search uses.
+    """
+
+    source: str | None
+    confidence: str | None
+    models: list[int]
+    loras: list[tuple[int, float | None]]
+    sampler: int | None
+    scheduler: int | None
+    steps: int | None
+    cfg: float | None
+    denoise: float | None
+    input_images: list[str]
+    other_texts: list[int]
+    other_names: list[int]
+    cut_texts: list[int]
+
+
+def load_facts(stored: str) -> RecipeFacts:
+    """Return what the column `facts` of a recipe holds."""
+    return RecipeFacts(*json.loads(stored))
+
+
+_NO_FACTS = RecipeFacts(None, None, [], [], None, None, None, None, None, [], [], [], [])
 
 
 def short_hash(text: str) -> int:
@@ -179,53 +210,50 @@ def _facts_json(recipe: _Recipe, names: Mapping[str, int], texts: Mapping[str, i
     found = recipe.found
     others = recipe.other_texts
     cut_off = set(recipe.texts).difference(others, (recipe.prompt, recipe.negative))
-    facts = [
-        found.source,
-        found.confidence,
-        [names[_name(name)] for name in found.models],
-        [[names[_name(lora.name)], lora.strength] for lora in found.loras],
-        names[_name(found.sampler)] if found.sampler else None,
-        names[_name(found.scheduler)] if found.scheduler else None,
-        found.steps,
-        found.cfg,
-        found.denoise,
-        list(map(clean_text, found.input_images)),
-        [texts[text] for text in others],
-        [names[name] for kind, name in sorted(recipe.uses) if kind == NAMED],
-        sorted(texts[text] for text in cut_off),
-    ]
+    facts = RecipeFacts(
+        source=found.source,
+        confidence=found.confidence,
+        models=[names[_name(name)] for name in found.models],
+        loras=[(names[_name(lora.name)], lora.strength) for lora in found.loras],
+        sampler=names[_name(found.sampler)] if found.sampler else None,
+        scheduler=names[_name(found.scheduler)] if found.scheduler else None,
+        steps=found.steps,
+        cfg=found.cfg,
+        denoise=found.denoise,
+        input_images=list(map(clean_text, found.input_images)),
+        other_texts=[texts[text] for text in others],
+        other_names=[names[name] for kind, name in sorted(recipe.uses) if kind == NAMED],
+        cut_texts=sorted(texts[text] for text in cut_off),
+    )
     return json.dumps(facts, separators=(",", ":"))
 
 
-def names_in_facts(facts: list[Any]) -> Iterator[int]:
+def names_in_facts(facts: RecipeFacts) -> Iterator[int]:
     """Yield the rows of `names` that an asset shows of a recipe's facts."""
-    yield from facts[2]
-    yield from (lora[0] for lora in facts[3])
-    yield from (row for row in facts[4:6] if row is not None)
+    yield from facts.models
+    yield from (name for name, _ in facts.loras)
+    yield from (row for row in (facts.sampler, facts.scheduler) if row is not None)
 
 
-def metadata_of(facts: list[Any] | None, name: Callable[[int], str | None]) -> dict[str, Any]:
+def metadata_of(facts: RecipeFacts | None, name: Callable[[int], str | None]) -> dict[str, Any]:
     """Return what `metadata` of an asset holds beside prompts and seed.
 
     Args:
         facts: of its recipe; None: it has none.
         name: returns the text of a row of `names`.
     """
-    nothing: list[Any] = [None, None, [], [], None, None, None, None, None, []]
-    source, confidence, models, loras, sampler, scheduler, steps, cfg, denoise, images = (facts or nothing)[
-        :10
-    ]
+    facts = facts or _NO_FACTS
     return {
-        "models": [name(row) for row in models],
-        "loras": [{"name": name(row), "strength": strength} for row, strength in loras],
-        "sampler": None if sampler is None else name(sampler),
-        "scheduler": None if scheduler is None else name(scheduler),
-        "steps": steps,
-        "cfg": cfg,
-        "denoise": denoise,
-        "input_images": images,
-        "source": source,
-        "confidence": confidence,
+        "models": [name(row) for row in facts.models],
+        "loras": [{"name": name(row), "strength": strength} for row, strength in facts.loras],
+        "sampler": None if facts.sampler is None else name(facts.sampler),
+        "scheduler": None if facts.scheduler is None else name(facts.scheduler),
+        "steps": facts.steps,
+        "cfg": facts.cfg,
+        "denoise": facts.denoise,
+        "input_images": facts.input_images,
+        "source": facts.source,
+        "confidence": facts.confidence,
     }
 
 
@@ -233,12 +261,12 @@ def searched_in(db: sqlite3.Connection, rows: Iterable[int]) -> dict[int, tuple[
     """Return the rows of `texts` and of `names` that a word is searched in, of each of these recipes."""
     found: dict[int, tuple[set[int], set[int]]] = {}
     for marks, piece in in_pieces(sorted(rows)):
-        for row, prompt, negative, text in db.execute(
+        for row, prompt, negative, stored in db.execute(
             f"SELECT id, prompt, negative, facts FROM recipes WHERE id IN ({marks})", piece
         ):
-            facts = json.loads(text)
-            names = {*facts[2], *(lora[0] for lora in facts[3]), *facts[11]}
-            found[row] = {prompt, negative, *facts[10], *facts[12]} - {None}, names
+            facts = load_facts(stored)
+            names = {*facts.models, *(name for name, _ in facts.loras), *facts.other_names}
+            found[row] = {prompt, negative, *facts.other_texts, *facts.cut_texts} - {None}, names
     return found
 
 
@@ -248,24 +276,28 @@ def whole_recipes(db: sqlite3.Connection, rows: Iterable[int]) -> dict[int, dict
     That is what `metadata` of an asset holds without the seed, and `texts` (the graph's other texts) and
     `model_names` (those that are neither in `models` nor in `loras`).
     """
-    found: dict[int, tuple[int | None, int | None, list[Any]]] = {}
+    found: dict[int, tuple[int | None, int | None, RecipeFacts]] = {}
     for marks, piece in in_pieces(sorted(set(rows))):
         for row, prompt, negative, facts in db.execute(
             f"SELECT id, prompt, negative, facts FROM recipes WHERE id IN ({marks})", piece
         ):
-            found[row] = prompt, negative, json.loads(facts)
-    used = {text for prompt, negative, facts in found.values() for text in (prompt, negative, *facts[10])}
+            found[row] = prompt, negative, load_facts(facts)
+    used = {
+        text for prompt, negative, facts in found.values() for text in (prompt, negative, *facts.other_texts)
+    }
     texts = texts_by_row(db, "texts", used - {None})
     names = texts_by_row(
-        db, "names", {row for *_, facts in found.values() for row in (*names_in_facts(facts), *facts[11])}
+        db,
+        "names",
+        {row for *_, facts in found.values() for row in (*names_in_facts(facts), *facts.other_names)},
     )
     return {
         row: {
             "prompt": texts.get(prompt),
             "negative_prompt": texts.get(negative),
             **metadata_of(facts, names.get),
-            "texts": [texts[text] for text in facts[10]],
-            "model_names": [names[name] for name in facts[11]],
+            "texts": [texts[text] for text in facts.other_texts],
+            "model_names": [names[name] for name in facts.other_names],
         }
         for row, (prompt, negative, facts) in found.items()
     }

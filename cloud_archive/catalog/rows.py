@@ -6,7 +6,6 @@ what was read (`store_descriptions`) marks it as read in the same commit.
 
 from __future__ import annotations
 
-import json
 import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -19,7 +18,7 @@ from .identity import asset_identity
 from .packed import Reading, unpack_embedded
 from .readers.facts import FileFacts
 from .readers.read import READER_VERSION
-from .recipes import ids_of, in_pieces, next_row, recipe_ids
+from .recipes import ids_of, in_pieces, load_facts, next_row, recipe_ids
 from .schema import KINDS, SEED_OFFSET
 
 _RETRY_SECONDS = (60.0, 600.0, 3600.0, 6 * 3600.0)  # see postpone_reading
@@ -319,7 +318,7 @@ def stored_reading(db: sqlite3.Connection, asset: AssetFile) -> tuple[FileFacts,
     if row is None:
         return None
     data, mime_type, width, height, duration, recipe = row
-    origin = None if recipe is None else json.loads(recipe)[0]
+    origin = None if recipe is None else load_facts(recipe).source
     return FileFacts(origin or "", mime_type, width, height, duration), unpack_embedded(data), origin
 
 

@@ -6,13 +6,12 @@ the totals of everything, in the same transaction. Recipe 0 means no recipe.
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from collections import Counter
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
-from .recipes import in_pieces
+from .recipes import in_pieces, load_facts
 from .schema import LORA, MODEL, SAMPLER
 
 FEW_RECIPES = 5_000  # of so many, facts are read one by one; of more, `name_uses` is read
@@ -84,11 +83,11 @@ def _names_of(db: sqlite3.Connection, files: dict[int, int]) -> Counter[Name]:
     """Return how many files have each name, of these recipes with so many files each."""
     found: Counter[Name] = Counter()
     for marks, piece in in_pieces(sorted(files)):
-        for recipe, text in db.execute(f"SELECT id, facts FROM recipes WHERE id IN ({marks})", piece):
-            facts = json.loads(text)
-            names = {(MODEL, name) for name in facts[2]} | {(LORA, lora[0]) for lora in facts[3]}
-            if facts[4] is not None:
-                names.add((SAMPLER, facts[4]))
+        for recipe, stored in db.execute(f"SELECT id, facts FROM recipes WHERE id IN ({marks})", piece):
+            facts = load_facts(stored)
+            names = {(MODEL, name) for name in facts.models} | {(LORA, name) for name, _ in facts.loras}
+            if facts.sampler is not None:
+                names.add((SAMPLER, facts.sampler))
             for name in names:
                 found[name] += files[recipe]
     return found
