@@ -55,7 +55,7 @@ def job(seed: int = 7, prompt: str = "from the job", filename: str = "a.png", **
 
 def test_archived_files_are_described_from_disk(stage: Stage) -> None:
     stage.archive("a.png", png("a red fox", 2**64 - 1))
-    stage.archive("sub/b.mp4", writers.GRAPH_WRITERS["mp4"]() if "mp4" in writers.GRAPH_WRITERS else png("x"))
+    stage.archive("sub/b.mp4", writers.core_mp4())
     stage.fill()
     (fox,) = found(stage, '"a red fox"')
     assert (fox["metadata"]["seed"], fox["metadata"]["source"]) == (2**64 - 1, "png")
@@ -226,7 +226,7 @@ def test_secrets_of_a_job_are_not_stored(stage: Stage) -> None:
 
 
 def test_the_companion_picture_of_a_video_is_read(stage: Stage) -> None:
-    video = writers.plain_mp4() if hasattr(writers, "plain_mp4") else b"\0\0\0\x18ftypmp42" + bytes(200)
+    video = b"\0\0\0\x18ftypmp42" + bytes(200)
     stage.archive("clip_00001.mp4", video)
     stage.archive("clip_00001.png", png("a moving fox"))
     (stage.root / "clip_00001.mp4").unlink()
