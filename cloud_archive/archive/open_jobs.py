@@ -134,7 +134,7 @@ def _mark_assets(catalog: Catalog, job: JobRecord, outputs: Sequence[Output]) ->
     for output in outputs:
         if output.state == "archived" and output.key and not output.cached:
             try:
-                catalog.mark(output.key, options.tags, options.note, job.finished_at or 0.0)
+                catalog.add_tags_and_note(output.key, options.tags, options.note, job.finished_at or 0.0)
             except CatalogError as error:  # it holds up no webhook
                 logger.warning("The tags and note of a job were dropped: %s", error)
                 return

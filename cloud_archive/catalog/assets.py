@@ -148,7 +148,7 @@ def edit_asset(
     _store_edits(db, identity, fields, clock, machine)
 
 
-def add_marks(
+def add_tags_and_note(
     db: sqlite3.Connection, identity: uuid.UUID, tags: Sequence[str], note: str, clock: float, machine: str
 ) -> None:
     """Add tags, and a note if it is not empty; other tags stay. Later edits win."""

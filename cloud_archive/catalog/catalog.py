@@ -15,7 +15,7 @@ from ..config.settings import Settings
 from ..errors import CatalogError, RequestRefused, StoreError
 from ..ledger.ledger import Ledger
 from ..store.base import ObjectStore
-from .assets import add_marks, edit_asset, find_asset
+from .assets import add_tags_and_note, edit_asset, find_asset
 from .bucket.link import BucketLink
 from .bucket.names import CatalogFolder
 from .bucket.outgoing import pictured_asset
@@ -140,7 +140,7 @@ class Catalog:
 
     @property
     def is_open(self) -> bool:
-        """Whether there is a catalog to search."""
+        """Return whether there is a catalog to search."""
         return self._database is not None
 
     @property
@@ -228,7 +228,7 @@ class Catalog:
         self._wake_writer()
         return self.asset(identity)
 
-    def mark(self, key: str, tags: Sequence[str], note: str, clock: float) -> None:
+    def add_tags_and_note(self, key: str, tags: Sequence[str], note: str, clock: float) -> None:
         """Add tags and a note to an archived file, also before it is in the catalog; later edits win.
 
         Args:
@@ -238,7 +238,7 @@ class Catalog:
         machine = self._settings.machine_name
 
         def store(db: sqlite3.Connection) -> None:
-            add_marks(db, identity, tags, note, clock, machine)
+            add_tags_and_note(db, identity, tags, note, clock, machine)
             queue_edits(db, identity.bytes, clock, machine)
 
         self.database.change(store, durable=True)

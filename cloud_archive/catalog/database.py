@@ -28,7 +28,7 @@ _BUSY_SECONDS = 20.0
 _MAX_READERS = 4
 _CACHE_KIB = 16 * 1024  # of each connection, at the most
 _FILLING_KIB = 40 * 1024
-_FILLING_THRESHOLD = 100_000  # of new objects between two looks for cycles
+_FILLING_THRESHOLD = 100_000  # new objects between two runs of Python's garbage collector
 
 
 class CatalogDatabase:
@@ -36,7 +36,7 @@ class CatalogDatabase:
 
     Args:
         path: the file; created if missing.
-        read_only: for a command that only looks; the file must exist.
+        read_only: for a command that only reads; the file must exist.
     """
 
     def __init__(self, path: Path, *, read_only: bool = False) -> None:
@@ -137,9 +137,9 @@ class CatalogDatabase:
 
     @contextlib.contextmanager
     def filling(self) -> Iterator[None]:
-        """Give the writer more memory while very many rows come: their ids lie all over the index.
+        """Give the writer more memory while very many rows are added: their ids lie all over the index.
 
-        Rows are very many objects without a cycle: Python looks for cycles among them less often.
+        The garbage collector runs less often meanwhile: rows are very many objects without cycles.
         """
         self.change(lambda db: db.execute(f"PRAGMA cache_size={-_FILLING_KIB}") and None)
         threshold, *older = gc.get_threshold()

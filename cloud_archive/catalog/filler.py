@@ -20,13 +20,13 @@ from .rows import ArchivedObject, add_archived, remove_assets
 
 logger = logging.getLogger("cloud_archive.catalog")
 
-IDLE_SECONDS = 60.0  # between two looks for something to do where the ledger reports no change
-GATHER_SECONDS = 1.0  # from a commit of the ledger to a look: commits come in bursts
+IDLE_SECONDS = 60.0  # between two checks for work while the ledger reports no change
+GATHER_SECONDS = 1.0  # from a commit of the ledger to the check: commits come in bursts
 TROUBLE_SECONDS = 15.0  # after a fault
 STOP_SECONDS = 5.0
 SWEEP_SECONDS = 3600.0  # between two comparisons of the whole ledger
 _PAGE = 2000
-# Rows that were archived so shortly before the last look are read again: commits overtake each other.
+# Rows archived this shortly before the last check are read again: commits overtake each other.
 _MARGIN_SECONDS = 120.0
 
 
@@ -91,7 +91,7 @@ class Filler:
             self._thread.join(STOP_SECONDS)
 
     def wake(self) -> None:
-        """Have the thread look for work now."""
+        """Have the thread check for work now."""
         self.caught_up.clear()
         self._generation = None
         self._wake_thread()
@@ -174,7 +174,7 @@ class Filler:
         return worked
 
     def _follow_ledger(self) -> bool:
-        """Copy what was archived or pruned since the last look. Return False if an upload interrupted it."""
+        """Copy what was archived or pruned since the last check. Return False if an upload interrupted it."""
         began = self._clock()
         pruned = self._ledger.totals().pruned.files
         if (

@@ -1,4 +1,4 @@
-"""Parse JSON that somebody else wrote, with limits on what it may grow to."""
+"""Parse JSON that strangers wrote, with limits on the memory and the steps that it may take."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ REQUESTS_FOR_A_FILE = 3  # one HEAD, and two reads of 64 KiB for most formats
 
 @dataclass(frozen=True, slots=True)
 class RebuildPlan:
-    """What a rebuild will do.
+    """What a rebuild will do, and about what it costs.
 
     Attributes:
         listed: objects below the prefix.
@@ -44,7 +44,7 @@ class RebuildPlan:
 
     @property
     def requests(self) -> int:
-        """About how many requests it sends to the store."""
+        """Return about how many requests it sends to the store."""
         reads = len(self.unknown) * REQUESTS_FOR_A_FILE + self.unread * (REQUESTS_FOR_A_FILE - 1)
         reads += len(self.gone)
         rows = len(self.unknown) + self.unread + len(self.gone)
@@ -52,7 +52,7 @@ class RebuildPlan:
 
     @property
     def read_bytes(self) -> int:
-        """About how many bytes it reads from the store."""
+        """Return about how many bytes it reads from the store."""
         sizes = sum(min(one.size_bytes, 2 * BUCKET_BLOCK_BYTES) for one in self.unknown)
         return sizes + self.unread * BUCKET_BLOCK_BYTES
 

@@ -63,7 +63,7 @@ def _counted(row: str, files: int) -> str:
     )
 
 
-# How many files that are not hidden each recipe has, so that counting needs no look at a million rows. 0: no recipe, no
+# How many files that are not hidden each recipe has, so that counting reads no million rows. 0: no recipe, no
 # machine. `tallies.py` moves what the triggers note into the other tables, at the end of each transaction.
 _PILE = "recipe INTEGER, machine INTEGER, kind INTEGER, slot INTEGER, files INTEGER NOT NULL"
 TALLY_TABLES: tuple[str, ...] = (

@@ -1,8 +1,8 @@
 """Compaction: files for a month, each of which repeats the rows of many segments and names what it replaces.
 
-It only adds. What it replaces stays in the bucket unless somebody asks to delete it. Two machines that compact at once
-write two files with the same rows; readers see each row once. A file is replaced only by one that was written after
-it was read whole, so that nothing can be lost, and tombstones are kept, so that nothing comes back.
+It only adds: what it replaces stays in the bucket unless the command is asked to delete it. Two machines that compact
+at once write two files with the same rows; readers see each row once. A file is replaced only by one that was written
+after it was read whole, so that nothing can be lost, and tombstones are kept, so that nothing comes back.
 """
 
 from __future__ import annotations
@@ -146,7 +146,7 @@ def _read_into(
     except StoreError as error:
         if error.status != 404:
             raise
-        return False  # somebody else has replaced and deleted it meanwhile
+        return False  # another machine has replaced and deleted it meanwhile
     covered |= set(found.replaces)
     return True
 

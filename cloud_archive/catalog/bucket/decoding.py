@@ -103,7 +103,7 @@ class SegmentDecoder:
                 logger.info("Segments are decoded without a process of their own: %s", error)
                 raise
             finally:
-                if not ended:  # nobody wants the rest of the answer, or there is none
+                if not ended:  # the rest of the answer is not wanted, or the child ended
                     self._is_broken = True
                     self._end()
 

@@ -16,7 +16,7 @@ READ, REPLACED, DAMAGED, NEWER = "read", "replaced", "damaged", "newer"
 _FIRST_ROWS = 1000  # in the first transaction, so that something is found soon
 _MOST_ROWS = 8000  # in one transaction: an edit waits for its end
 _MOST_BYTES = 8 * 1024 * 1024  # of JSON in one transaction
-_PIECE = 200  # rows between two looks at how much there is
+_PIECE = 200  # rows between two checks of the limits
 
 
 class Loader:

@@ -33,7 +33,7 @@ class MergedRows:
 
     @contextlib.contextmanager
     def all_or_none(self) -> Iterator[None]:
-        """Keep all rows that are added within, or none where an exception ends it."""
+        """Keep all rows that are added in this block, or none if it ends with an exception."""
         self._db.execute("BEGIN")
         try:
             yield

@@ -62,9 +62,9 @@ class SegmentWriter:
         self._clock = clock
         self._changed = threading.Condition()
         self._woken = False
-        self._wanted = 0  # how often somebody asked for everything to be written
-        self._served = 0
-        self._refused = 0  # up to which of these the store refused for good
+        self._wanted = 0  # number of the last request to write everything
+        self._served = 0  # number of the last request that was fulfilled
+        self._refused = 0  # number of the last request that the store refused for good
         self._stopping = False
         self._pictured = 0  # thumbnails were made up to this row of `bucket_unwritten`
         self._retry_at = 0.0  # monotonic

@@ -95,7 +95,7 @@ def _node_prompt(graph: Graph, node: Node, slot: int, negative: bool, depth: int
 def _by_polarity(
     graph: Graph, node: Node, names: dict[str, str], kind: str, slot: int, negative: bool, depth: int
 ) -> Text | None:
-    """Return the text of a node that has a positive or a negative side; None: it has neither, or it can't be told."""
+    """Return the text of a node with a positive or a negative side; None: it has neither, or the side is unknown."""
     yes = next((names[name] for name in _POSITIVE if name in names), None)
     no = next((names[name] for name in _NEGATIVE if name in names), None)
     if yes is None and no is None:

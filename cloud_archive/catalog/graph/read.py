@@ -56,7 +56,7 @@ _MAX_TEXT_CHARACTERS = 200_000
 def read_graph(graph: Graph, *, output_node: str | None = None, file_name: str | None = None) -> GraphFacts:
     """Return what `graph` says about the file that one of its nodes wrote.
 
-    `output_node` is that node's id where the job told it. Without it, `file_name` picks the output whose prefix
+    `output_node` is that node's id if the job named it. Without it, `file_name` picks the output whose prefix
     matches; several outputs that disagree lower the confidence. `texts` and `model_names` hold every text and model of
     the graph for searching, whichever was chosen.
     """
