@@ -1,0 +1,75 @@
+"""What `verify` says."""
+
+from __future__ import annotations
+
+import pytest
+
+from cloud_archive.cli.verify import _describe, _show
+from cloud_archive.maintenance.verify import Finding, VerifyReport
+from cloud_archive.store.evidence import Verdict
+
+
+@pytest.mark.parametrize(
+    ("finding", "line"),
+    [
+        (Finding("a.png", "out/a.png", Verdict.MISSING, True), "a.png: missing from the bucket (out/a.png)"),
+        (
+            Finding("a\n.png", "k", Verdict.DIFFERENT, True, queued=True),
+            "a\\n.png: different in the bucket (k); queued again",
+        ),
+        (
+            Finding("a.png", "k", Verdict.UNDECIDED, False, cause="It may not."),
+            "a.png: could not be checked (k): It may not.; also missing locally",
+        ),
+    ],
+)
+def test_a_finding_is_one_line(finding: Finding, line: str) -> None:
+    assert _describe(finding) == line
+
+
+def lines(
+    capsys: pytest.CaptureFixture[str], report: VerifyReport, *, repair: bool = False, running: bool = False
+) -> list[str]:
+    _show(report, repair=repair, running=running)
+    return capsys.readouterr().out.splitlines()
+
+
+def test_a_sound_bucket_needs_two_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    report = VerifyReport(checked=3, same=3, list_requests=1, read_requests=3, bytes_read=3000)
+    assert lines(capsys, report) == [
+        "Checked 3 files (1 list request, 0 object requests, 3 kB read back).",
+        "All of them are in the bucket, as they were archived.",
+    ]
+    assert lines(capsys, VerifyReport()) == [
+        "Nothing was checked: no file of this directory has been archived yet."
+    ]
+
+
+def test_problems_are_counted_and_the_cure_is_offered_once(capsys: pytest.CaptureFixture[str]) -> None:
+    report = VerifyReport(checked=5, same=1, missing=2, different=1, undecided=1, lost=1)
+    found = lines(capsys, report)
+    assert found[1] == "Missing: 2. Different: 1. Not checked: 1. Also missing locally: 1."
+    assert "--repair" in found[-1]
+    assert "--repair" not in "".join(lines(capsys, report, repair=True))
+    all_lost = VerifyReport(checked=1, missing=1, lost=1)
+    assert "--repair" not in "".join(lines(capsys, all_lost)), "nothing could be archived again"
+
+
+@pytest.mark.parametrize(
+    ("count", "running", "words"),
+    [
+        (1, True, "1 file waits to be archived again. The running archive uploads it."),
+        (2, False, "2 files wait to be archived again. The next start uploads them."),
+    ],
+)
+def test_files_that_wait_are_named_with_who_uploads_them(
+    capsys: pytest.CaptureFixture[str], count: int, running: bool, words: str
+) -> None:
+    found = lines(capsys, VerifyReport(checked=3, same=3, waiting=count), running=running)
+    assert found[1] == "The files that were checked are in the bucket, as they were archived."
+    assert found[2] == f"{words} Verify again after that."
+
+
+def test_a_key_that_may_not_list_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    report = VerifyReport(checked=1, same=1, listing_refused="Denied.")
+    assert "may not list" in lines(capsys, report)[0]

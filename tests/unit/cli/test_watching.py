@@ -1,0 +1,79 @@
+"""What `watch` says of its address and of its result."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from cloud_archive.cli.once import Result
+from cloud_archive.cli.watching import _NAMED, _SKIPPED_NAMED, _address, _open_to, _report
+
+
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [
+        ("0.0.0.0", "http://127.0.0.1:80/"),
+        ("::", "http://[::1]:80/"),
+        ("::1", "http://[::1]:80/"),
+        ("pod.example", "http://pod.example:80/"),
+    ],
+)
+def test_the_dashboards_address_can_be_opened(host: str, url: str) -> None:
+    assert _address(host, 80) == url
+
+
+def test_without_a_token_the_warning_says_who_can_reach_it() -> None:
+    assert "port 80 of this machine" in _open_to("0.0.0.0", 80)
+    assert "10.0.0.5:80" in _open_to("10.0.0.5", 80)
+
+
+@pytest.mark.parametrize(
+    ("result", "line", "status"),
+    [
+        (Result(archived=2, already=1, total=3, finished=True), "Complete: 3/3", 0),
+        (Result(total=3, archived=2, failures=[("a.png", "No.")], finished=True), "Complete: 2/3", 1),
+        (Result(archived=1, total=0, finished=True), "Complete: 1/1", 0),
+        (Result(finished=True), "Complete: nothing to archive", 0),
+        (Result(total=3, archived=3), "Complete: 3/3", 1),
+    ],
+)
+def test_the_last_line_sums_up(
+    capsys: pytest.CaptureFixture[str], result: Result, line: str, status: int
+) -> None:
+    assert _report(result, json=False) == status
+    assert capsys.readouterr().out.splitlines()[-1] == line
+
+
+def test_failures_are_on_standard_error_and_a_long_list_is_cut(capsys: pytest.CaptureFixture[str]) -> None:
+    failures = [("", "All of it."), *((f"{number:05}.png", "No.") for number in range(_NAMED))]
+    assert _report(Result(failures=failures, finished=True), json=False) == 1
+    out, err = capsys.readouterr()
+    assert out == "", "the errors say it all"
+    lines = err.splitlines()
+    assert (lines[0], lines[1]) == ("All of it.", "00000.png: No.")
+    assert (len(lines), lines[-1]) == (_NAMED + 1, "… and 1 more")
+
+
+def test_skipped_files_are_named_and_counted(capsys: pytest.CaptureFixture[str]) -> None:
+    skipped = [(f"{number:03}", "It is empty.") for number in range(30)]
+    _report(Result(archived=1, total=1, skipped=skipped, skipped_files=40, finished=True), json=False)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "Skipped 000: It is empty."
+    assert lines[_SKIPPED_NAMED:] == [f"… and {40 - _SKIPPED_NAMED} more skipped", "Complete: 1/1"]
+
+
+def test_json_is_the_last_line(capsys: pytest.CaptureFixture[str]) -> None:
+    result = Result(archived=1, already=2, total=4, failures=[("a\n.png", "No.")], finished=True)
+    assert _report(result, json=True) == 1
+    out, err = capsys.readouterr()
+    assert err == "a\\n.png: No.\n"
+    assert json.loads(out) == {
+        "archived": 1,
+        "already_archived": 2,
+        "failed": 1,
+        "total": 4,
+        "failures": [{"file": "a\n.png", "cause": "No."}],
+        "skipped_files": 0,
+        "skipped": [],
+    }
