@@ -1,21 +1,14 @@
-"""How the command reads: its completion, progress and the reason why nothing is freed."""
+"""Seconds in options, completion in shells, and durations."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
-import time
-from pathlib import Path
 
 import pytest
 
 from cloud_archive.cli.app import main
-from cloud_archive.cli.progress import Progress
-from cloud_archive.cli.upload import _Upload
-from cloud_archive.files import FileVersion
-from cloud_archive.ledger.ledger import Ledger
-from cloud_archive.maintenance.free import Limits
 from cloud_archive.text import format_duration
 
 
@@ -36,68 +29,6 @@ def test_the_shell_completes_commands() -> None:
         check=False,
     )
     assert found.stdout.split() == ["verify"]
-
-
-class _Words(Progress):
-    """Keeps what would be drawn."""
-
-    def __init__(self) -> None:
-        super().__init__(False)
-        self.words: list[str] = []
-
-    def draw(self, done: float, total: float | None, words: str) -> None:
-        self.words.append(words)
-
-
-def test_the_progress_shows_rate_and_time_left_and_never_zero_of_zero() -> None:
-    progress = _Words()
-    status = {
-        **dict.fromkeys(("uploaded_files", "already_archived_files", "failed_files", "total_files"), 0),
-        **dict.fromkeys(("pending_bytes", "unsent_bytes", "rate_bytes_per_second"), 0),
-        "seconds_left": None,
-        "state": "idle",
-    }
-    progress.show(status)
-    progress.show(
-        {
-            **status,
-            "uploaded_files": 3,
-            "total_files": 5,
-            "unsent_bytes": 12_000_000,
-            "rate_bytes_per_second": 2_100_000,
-            "seconds_left": 6,
-        }
-    )
-    assert progress.words == ["", "3/5, 12 MB left, 2.1 MB/s, about 6 s"]
-
-
-def test_the_bar_of_an_upload_shows_rate_and_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = 100.0
-    monkeypatch.setattr(time, "monotonic", lambda: now)
-    run, progress = _Upload(None, json=False), _Words()
-    for second in range(7):
-        now = 100.0 + second
-        run._draw(progress, second * 1_000_000, 10_000_000)
-    assert progress.words[4] == "4 MB of 10 MB"
-    assert progress.words[6] == "6 MB of 10 MB, 1 MB/s, about 5 s"
-
-
-def test_free_says_why_nothing_is_due(tmp_path: Path) -> None:
-    from cloud_archive.cli.free import _why_nothing
-
-    ledger = Ledger(None)
-    ledger.open()
-    assert _why_nothing(ledger, Limits(60.0), tmp_path) == "No archived file is on this disk."
-    version = FileVersion("a.png", 1, 5)
-    ledger.add([version])
-    claim = ledger.claim_version("w", version)
-    assert claim is not None
-    ledger.mark_archived(claim, key="k", sha256="00" * 32, etag=None)
-    young = _why_nothing(ledger, Limits(60.0), tmp_path)
-    assert young == "Nothing is due: 1 archived file was modified less than 1 h ago."
-    enough = _why_nothing(ledger, Limits(None, 1), tmp_path)
-    assert enough.startswith("Nothing is due: the disk has ")
-    ledger.close()
 
 
 def test_durations_read_as_in_the_panel() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
@@ -27,7 +28,7 @@ def test_options_that_say_nothing_are_wrong_usage(
         _rule(older_than, keep_bytes, False)
 
 
-def plan(count: int, **more: int) -> PrunePlan:
+def plan(count: int, **more: Any) -> PrunePlan:
     return PrunePlan([PruneCandidate(f"out/{number:03}.png", 10, 0.0) for number in range(count)], **more)
 
 

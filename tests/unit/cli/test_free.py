@@ -1,0 +1,64 @@
+"""What `free` is asked to remove, and what it says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from cloud_archive.cli.arguments import WrongUsage
+from cloud_archive.cli.free import _limits, _show, _why_nothing
+from cloud_archive.config.settings import Settings, load_settings
+from cloud_archive.files import FileVersion
+from cloud_archive.ledger.ledger import Ledger
+from cloud_archive.maintenance.free import FreedFile, FreeReport, Limits
+
+DAY = 86_400.0
+
+
+def settings(**more: str) -> Settings:
+    keys = {"S3_BUCKET": "b", "S3_ACCESS_KEY_ID": "k", "S3_SECRET_ACCESS_KEY": "secret-of-this-test"}
+    return load_settings(keys | more)
+
+
+def test_an_option_replaces_both_settings() -> None:
+    both = settings(CLOUD_ARCHIVE_DELETE_LOCAL_AFTER="7d", CLOUD_ARCHIVE_MIN_FREE_DISK="1GB")
+    assert _limits(None, None, both) == Limits(7 * DAY, 10**9, age_from_archiving=True)
+    assert _limits("1d", None, both) == Limits(DAY)
+    assert _limits(None, "2GB", both) == Limits(None, 2 * 10**9)
+
+
+@pytest.mark.parametrize(("older_than", "words"), [(None, "--older-than AGE"), ("off", "--older-than AGE")])
+def test_without_any_limit_it_is_wrong_usage(older_than: str | None, words: str) -> None:
+    with pytest.raises(WrongUsage, match=words):
+        _limits(older_than, None, settings())
+
+
+def test_each_file_is_named_and_what_stays_is_counted(capsys: pytest.CaptureFixture[str]) -> None:
+    report = FreeReport(freed=1, freed_bytes=1500, files=[FreedFile("a\n.png", 1500, "out/a.png")])
+    _show(report)
+    assert capsys.readouterr().out.splitlines() == [
+        "a\\n.png  1.5 kB  out/a.png",
+        "Removed 1 local file (1.5 kB).",
+    ]
+    _show(FreeReport(dry_run=True, kept=2, unproven=["b.png"]))
+    would, kept, unproven = capsys.readouterr().out.splitlines()
+    assert would == "Would remove 0 local files (0 B)."
+    assert kept.endswith("can't be removed: 2.")
+    assert "verify --repair" in unproven
+
+
+def test_free_says_why_nothing_is_due(tmp_path: Path) -> None:
+    ledger = Ledger(None)
+    ledger.open()
+    assert _why_nothing(ledger, Limits(60.0), tmp_path) == "No archived file is on this disk."
+    version = FileVersion("a.png", 1, 5)
+    ledger.add([version])
+    claim = ledger.claim_version("w", version)
+    assert claim is not None
+    ledger.mark_archived(claim, key="k", sha256="00" * 32, etag=None)
+    young = _why_nothing(ledger, Limits(60.0), tmp_path)
+    assert young == "Nothing is due: 1 archived file was modified less than 1 h ago."
+    enough = _why_nothing(ledger, Limits(None, 1), tmp_path)
+    assert enough.startswith("Nothing is due: the disk has ")
+    ledger.close()

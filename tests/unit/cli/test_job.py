@@ -1,0 +1,35 @@
+"""How the files of a job are shown."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from cloud_archive.cli.job import _show
+
+FILE = {"name": "a.png", "subfolder": "", "state": "archived", "size": 1500, "key": "out/a.png"}
+
+
+def lines(capsys: pytest.CaptureFixture[str], *files: dict[str, Any], state: str = "complete") -> list[str]:
+    _show({"job_id": "job\n1", "state": state, "files": list(files)})
+    return capsys.readouterr().out.splitlines()
+
+
+def test_the_last_line_is_the_state_of_the_job(capsys: pytest.CaptureFixture[str]) -> None:
+    assert lines(capsys, state="unknown") == ["Job job\\n1: unknown"]
+
+
+def test_each_file_has_its_state_size_and_key_as_far_as_they_are_known(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    pending = {"name": "b\n.png", "subfolder": "sub", "state": "pending", "size": None, "key": None}
+    assert lines(capsys, FILE, pending)[:-1] == [
+        "a.png        archived  1.5 kB  out/a.png",
+        "sub/b\\n.png  pending",
+    ]
+
+
+def test_a_link_stands_alone_on_its_line(capsys: pytest.CaptureFixture[str]) -> None:
+    linked = {**FILE, "url": "https://store/a.png?x=1", "expires_at": "2026-04-01T00:00:00Z"}
+    assert lines(capsys, linked)[1:3] == ["a.png, until 2026-04-01T00:00:00Z:", "https://store/a.png?x=1"]

@@ -1,0 +1,63 @@
+"""The state of a directory while no engine runs for it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from cloud_archive.cli.common import ledger_path
+from cloud_archive.cli.ledger_view import read_ledger_view, selection_of
+from cloud_archive.errors import SettingsError
+from cloud_archive.files import stat_version
+from cloud_archive.ledger.ledger import Ledger
+from cloud_archive.own_files import OwnFiles
+from tests.functional.archives import added
+
+pytestmark = pytest.mark.usefixtures("own_state")
+
+
+def environ(**more: str) -> Mapping[str, str]:
+    return {"XDG_STATE_HOME": os.environ["XDG_STATE_HOME"], **more}
+
+
+def test_an_unknown_directory_lists_its_files(root: Path) -> None:
+    (root / "a.png").write_bytes(b"a")
+    (root / ".hidden.png").write_bytes(b"h")
+    view = read_ledger_view(root, environ())
+    assert (view.known, view.unarchived_files, view.remaining) == (False, 1, ("a.png",))
+    assert [file.path for file in view.skipped] == [".hidden.png"]
+    assert not ledger_path(root).exists(), "reading makes no ledger"
+    found = view.to_json()
+    assert (found["safe_to_stop"], found["pending_files"], found["skipped_files"]) == (False, 1, 1)
+
+
+def test_the_ledgers_open_files_and_new_ones_count_once(root: Path) -> None:
+    path = ledger_path(root)
+    path.parent.mkdir(parents=True)
+    ledger = Ledger(path)
+    ledger.open()
+    (root / "archived.png").write_bytes(b"x")
+    os.utime(root / "archived.png", (1000, 1000))
+    ledger.add([version := stat_version(root, "archived.png")])
+    archived = ledger.claim_version("test", version)
+    assert archived is not None
+    ledger.mark_archived(archived, key="out/archived.png", sha256="00" * 32, etag=None)
+    added(ledger, root, "pending.png", b"yy")
+    (root / "new.png").write_bytes(b"new")
+    ledger.close()
+    view = read_ledger_view(root, environ())
+    assert view.known
+    assert view.remaining == ("pending.png", "new.png")
+    assert (view.totals.archived.files, view.totals.open.files, view.unseen_files) == (1, 1, 1)
+    assert (view.unarchived_files, view.to_json()["pending_files"]) == (2, 2)
+
+
+def test_the_selection_needs_no_settings_of_the_store(root: Path) -> None:
+    own = OwnFiles(root, root / "state")
+    selection = selection_of({"CLOUD_ARCHIVE_EXCLUDE": "*.txt"}, own)
+    assert (selection.wants("a.png"), selection.wants("a.txt")) == (True, False)
+    with pytest.raises(SettingsError):
+        selection_of({"CLOUD_ARCHIVE_INCLUDE": "a[", "CLOUD_ARCHIVE_EXCLUDE": "!"}, own)

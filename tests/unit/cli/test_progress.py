@@ -1,0 +1,67 @@
+"""What a progress bar says."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from cloud_archive.cli.progress import Progress, describe_rate
+from cloud_archive.cli.upload import _Upload
+
+
+class _Words(Progress):
+    """Keeps what would be drawn."""
+
+    def __init__(self) -> None:
+        super().__init__(False)
+        self.words: list[str] = []
+
+    def draw(self, done: float, total: float | None, words: str) -> None:
+        self.words.append(words)
+
+
+def test_the_progress_shows_rate_and_time_left_and_never_zero_of_zero() -> None:
+    progress = _Words()
+    status = {
+        **dict.fromkeys(("uploaded_files", "already_archived_files", "failed_files", "total_files"), 0),
+        **dict.fromkeys(("pending_bytes", "unsent_bytes", "rate_bytes_per_second"), 0),
+        "seconds_left": None,
+        "state": "idle",
+    }
+    progress.show(status)
+    progress.show(
+        {
+            **status,
+            "uploaded_files": 3,
+            "total_files": 5,
+            "unsent_bytes": 12_000_000,
+            "rate_bytes_per_second": 2_100_000,
+            "seconds_left": 6,
+        }
+    )
+    assert progress.words == ["", "3/5, 12 MB left, 2.1 MB/s, about 6 s"]
+
+
+def test_the_bar_of_an_upload_shows_rate_and_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    run, progress = _Upload(None, json=False), _Words()
+    for second in range(7):
+        now = 100.0 + second
+        run._draw(progress, second * 1_000_000, 10_000_000)
+    assert progress.words[4] == "4 MB of 10 MB"
+    assert progress.words[6] == "6 MB of 10 MB, 1 MB/s, about 5 s"
+
+
+@pytest.mark.parametrize(
+    ("rate", "left", "words"),
+    [
+        (0, None, []),
+        (2_100_000, None, ["2.1 MB/s"]),
+        (1000, 90, ["1 kB/s", "about 2 min"]),
+        (0, 5, ["about 5 s"]),
+    ],
+)
+def test_only_what_is_known_is_said(rate: int, left: int | None, words: list[str]) -> None:
+    assert describe_rate(rate, left) == words

@@ -1,0 +1,71 @@
+"""How found files and one file's facts are shown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cloud_archive.catalog.database import CATALOG_NAME, open_catalog
+from cloud_archive.catalog.describe import Description
+from cloud_archive.catalog.graph_facts import Lora
+from cloud_archive.catalog.identity import asset_id
+from cloud_archive.cli.catalog_view import DatabaseAssets
+from cloud_archive.cli.search import _cells, _lines, _write
+from tests.unit.catalog.cataloguing import BUCKET, add_described
+
+FOX = Description(
+    source="png",
+    mime_type="image/png",
+    width=8,
+    height=4,
+    prompt="a red\nfox " + "very " * 20,
+    models=("sdxl/fox.safetensors",),
+    loras=(Lora("winter", 0.8),),
+    seed=0,
+    sampler="euler",
+    confidence="high",
+)
+
+
+@pytest.fixture
+def assets(tmp_path: Path) -> Iterator[dict[str, dict[str, Any]]]:
+    database, _ = open_catalog(tmp_path / CATALOG_NAME)
+    add_described(database, "out/fox.png", FOX, created=0.0, size=1500)
+    add_described(database, "out/bare.txt", Description(), created=0.0)
+    source = DatabaseAssets(database)
+    yield {key: source.asset(asset_id(BUCKET, key)) or {} for key in ("out/fox.png", "out/bare.txt")}
+    database.close()
+
+
+def test_a_found_file_is_one_line_with_the_start_of_its_prompt(assets: dict[str, dict[str, Any]]) -> None:
+    day, key, models, prompt = _cells(assets["out/fox.png"])
+    assert (day, key, models) == ("1970-01-01", "out/fox.png", "fox.safetensors")
+    assert prompt.startswith("a red\\nfox very ")
+    assert prompt.endswith("…")
+    assert len(prompt) == 61, "60 characters; a line break takes two"
+    assert _cells(assets["out/bare.txt"])[1:] == ["out/bare.txt", "", ""]
+
+
+def test_a_file_is_shown_with_what_is_known_of_it(assets: dict[str, dict[str, Any]]) -> None:
+    shown = dict(_lines(assets["out/fox.png"]))
+    assert shown["size"] == "1.5 kB, 8 x 4"
+    assert shown["LoRAs"] == "winter (0.8)"
+    assert shown["seed"] == "0", "a seed of 0 is a seed"
+    assert shown["sampler"] == "euler"
+    assert shown["read from"] == "png, confidence high"
+    for unknown in ("negative", "steps", "rating", "note", "tags", "job", "graphs"):
+        assert unknown not in shown
+
+
+def test_a_graph_goes_to_a_file_or_to_standard_output(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    _write("-", {"ü": 1}, "prompt")
+    assert capsys.readouterr().out == '{\n  "\\u00fc": 1\n}\n'
+    file = tmp_path / "graph.json"
+    _write(str(file), {"a": 1}, "workflow")
+    assert file.read_text("utf-8") == '{\n  "a": 1\n}\n'
+    assert capsys.readouterr().out == f"Wrote the workflow to {file}.\n"

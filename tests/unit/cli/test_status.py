@@ -1,0 +1,94 @@
+"""How a status is shown."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from cloud_archive.api.routes import bare_status
+from cloud_archive.cli.status import _name, _show, _show_skipped, _why_not, older_words
+
+
+def shown(capsys: pytest.CaptureFixture[str], **changes: Any) -> dict[str, str]:
+    status = bare_status("idle") | {
+        "watched_directory": "/out\nput",
+        "watching": "polling",
+        "archived_files": 2,
+        "archived_bytes": 1500,
+        **changes,
+    }
+    _show(status)
+    lines = capsys.readouterr().out.splitlines()
+    return {line[:13].rstrip(): line[14:] for line in lines}
+
+
+def test_an_idle_archive_needs_few_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    found = shown(
+        capsys, safe_to_stop=True, destination={"bucket": "b", "prefix": "", "endpoint": "store:80"}
+    )
+    assert found["Directory"] == "/out\\nput"
+    assert found["Watched with"] == "polling"
+    assert found["Bucket"] == "b at store:80"
+    assert found["State"] == "idle"
+    assert found["Archived"] == "2 files, 1.5 kB"
+    assert found["Since start"] == "0 archived"
+    assert found["Safe to stop"] == "yes"
+    assert "Note" not in found
+
+
+def test_what_is_under_way_is_counted_and_named(capsys: pytest.CaptureFixture[str]) -> None:
+    found = shown(
+        capsys,
+        state="not_configured",
+        watching="",
+        uploaded_files=1,
+        already_archived_files=2,
+        pending_files=3,
+        unsent_bytes=3000,
+        retrying_files=1,
+        failed_files=4,
+        active=[{"path": "a.png", "sent_bytes": 1, "size_bytes": 2}],
+        waiting=[{"path": "b.png", "reason": "It is being written."}],
+        last_upload_time="2026-04-01T12:34:56",
+        overwrite_risk="large_files",
+    )
+    assert found["State"] == "not configured"
+    assert found["Watched with"] == "nothing: not watched now"
+    assert found["Since start"] == (
+        "1 archived, 2 already in the bucket, 3 waiting (3 kB), 1 of them retrying, 4 failed"
+    )
+    assert found["Uploading"] == "a.png  1 B of 2 B"
+    assert found["Not complete"] == "b.png  It is being written."
+    assert found["Last upload"] == "2026-04-01 12:34:56"
+    assert "refuse to overwrite large files" in found["Note"]
+
+
+def test_left_out_files_are_named_up_to_a_limit(capsys: pytest.CaptureFixture[str]) -> None:
+    skipped = [{"file": f"{number}.txt", "cause": "It is excluded."} for number in range(12)]
+    _show_skipped({"skipped_files": 20, "baseline_files": 1, "unchecked_files": 2}, skipped)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("Not archived  1 file from before the first start is not archived.")
+    assert lines[1] == "To be checked 2 archived files touched since, hashed in the background"
+    assert lines[2:4] == ["Skipped       20 files", "  0.txt: It is excluded."]
+    assert lines[-1] == "  … and 10 more"
+    assert len(lines) == 14
+
+
+def test_older_files_come_with_what_archives_them() -> None:
+    assert older_words(2).endswith("are not archived. `cloud-archive upload --baseline` archives them.")
+
+
+def test_remaining_files_have_their_cause_or_state(capsys: pytest.CaptureFixture[str]) -> None:
+    files = [{"file": "a.png", "state": "failed", "cause": "No."}]
+    _name(files + [{"file": "b.png", "state": "pending", "cause": ""}] * 21)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[:2] == ["  a.png: No.", "  b.png: pending"]
+    assert (len(lines), lines[-1]) == (21, "  … and 2 more")
+
+
+def test_a_stopped_archive_is_named_as_the_reason() -> None:
+    assert _why_not({"state": "stopped"}, "1 file remains.") == (
+        "1 file remains. The archive is stopped: start it first."
+    )
+    assert _why_not({"state": "idle"}, "1 file remains.") == "1 file remains."
