@@ -1,4 +1,4 @@
-"""The uploads under way: what a status shows of them, and how far each has come."""
+"""The uploads under way, and how many bytes each has sent."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..ledger.rows import Claim
 
 
 class ActiveUpload(NamedTuple):
-    """One upload under way; sizes in bytes, `seen_at` as in `Claim`."""
+    """A snapshot of one upload under way; `seen_at` as in `Claim`."""
 
     path: str
     size_bytes: int
@@ -27,7 +27,7 @@ class ActiveUpload(NamedTuple):
 
 @dataclass(slots=True)
 class UploadProgress:
-    """How far the upload of one claim has come; written by the threads that send it."""
+    """The progress of one claim's upload; written by the threads that send it."""
 
     claim: Claim
     sent_bytes: int = 0
@@ -39,9 +39,8 @@ class ActiveUploads:
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
-        self._by_claim: dict[
-            str, UploadProgress
-        ] = {}  # by the claim's name: a row may be claimed again at once
+        # By the claim's name and not by row, because a row may be claimed again at once.
+        self._by_claim: dict[str, UploadProgress] = {}
 
     def begin(self, claim: Claim) -> UploadProgress:
         """Add the upload of this claim."""
@@ -63,7 +62,7 @@ class ActiveUploads:
             return self._changed.wait_for(lambda: not self._by_claim, timeout_seconds)
 
     def snapshot(self) -> tuple[ActiveUpload, ...]:
-        """Return all of them as they are now."""
+        """Return the uploads under way now."""
         with self._changed:
             return tuple(
                 ActiveUpload(

@@ -269,7 +269,7 @@ class Archiver:
         elif isinstance(event, UploadFailed):
             self._submissions.note_failure(event)
         elif isinstance(event, ScanEnded) and self._connection.failure is None:
-            self._connection.go()
+            self._connection.request_now()
         self._recorder.record(event)
         if isinstance(event, (FileArchived, UploadFailed, FileGone)):
             self.on_file(event.claim.version.path)
@@ -313,7 +313,7 @@ class Archiver:
     def retry(self) -> int:
         """Requeue failed files. Returns how many."""
         count = self.pipeline.retry()
-        self._connection.go()
+        self._connection.request_now()
         self._signal.notify_waiters()
         return count
 

@@ -1,7 +1,7 @@
-"""Upload many small files together: one commit for all claims, one for all keys, one for all proofs.
+"""Upload small files in batches: one commit for all claims, one for all keys, one for all proofs.
 
-Thus a disk whose fsync is slow does not limit the number of files. Files that were not begun go back to the queue when
-the batch takes too long, or when something more urgent has come.
+So a slow fsync does not limit how many files are uploaded per second. If a batch takes too long, or a more urgent file
+is queued, its files that were not begun go back to the queue.
 """
 
 from __future__ import annotations
@@ -16,26 +16,27 @@ from ..upload.outcome import Outcome, Prepared
 from .claim_uploads import ClaimUploads
 
 BATCH_FILES = 16
-OPEN_FILES = 128  # held by all workers together in batches; macOS allows a process 256 unless asked for more
+OPEN_FILES = 128  # the most that the batches of all workers hold open; macOS allows a process 256 by default
 BATCH_BYTES = 1024 * 1024
 
 
 def batch_size(workers: int) -> int:
-    """Return how many files one of so many workers may claim at once."""
+    """Return how many files each of `workers` workers may claim at once."""
     return max(1, min(BATCH_FILES, OPEN_FILES // workers))
 
 
 def upload_batch(uploads: ClaimUploads, claims: list[Claim], *, interrupted: Callable[[], bool]) -> None:
-    """Upload small versions that were never tried before, with one commit for each step of all of them.
+    """Upload claimed versions that were never tried before, and commit each step once for all of them.
 
     Args:
-        interrupted: asked before each upload; True sends the rest back to the queue.
+        claims: of small files; see `BATCH_BYTES`.
+        interrupted: called before each upload; True sends the rest back to the queue.
 
     Raises:
-        LedgerError: a step could not be committed; its claims are given back as soon as they can.
+        LedgerError: a step could not be committed; the next change of the ledger releases its claims.
     """
     ledger, uploader = uploads.ledger, uploads.uploader
-    waiting = {claim.name: claim for claim in claims}  # neither sent nor committed yet
+    waiting = {claim.name: claim for claim in claims}  # not sent yet, and no result committed
     done: list[tuple[Claim, Outcome]] = []
     try:
         with contextlib.ExitStack() as files:
@@ -50,7 +51,7 @@ def upload_batch(uploads: ClaimUploads, claims: list[Claim], *, interrupted: Cal
                 del waiting[claim.name]
                 if isinstance(outcome, Outcome):
                     done.append((claim, outcome))
-            # After all of them, so that the pause before it is one for the batch.
+            # After all uploads, so that the whole batch has one pause before this check.
             done = _confirm_unprotected(uploads, {claim.name: prepared for claim, prepared in ready}, done)
         uploads.finish(done)
         ledger.unclaim(list(waiting.values()))
@@ -65,23 +66,23 @@ def upload_batch(uploads: ClaimUploads, claims: list[Claim], *, interrupted: Cal
 def _confirm_unprotected(
     uploads: ClaimUploads, prepared: dict[str, Prepared], done: list[tuple[Claim, Outcome]]
 ) -> list[tuple[Claim, Outcome]]:
-    """Return the uploads that no other writer has replaced; a failure is committed."""
-    sure: list[tuple[Claim, Outcome]] = []
+    """Return the uploads that no other writer can have replaced; commit the failure of each other one."""
+    confirmed: list[tuple[Claim, Outcome]] = []
     for claim, outcome in done:
-        found: Outcome | CloudArchiveError = outcome
+        result: Outcome | CloudArchiveError = outcome
         if outcome.unprotected_at is not None:
-            found = uploads.send(
+            result = uploads.send(
                 claim, partial(uploads.uploader.confirm_unprotected, prepared[claim.name], outcome)
             )
-        if isinstance(found, Outcome):
-            sure.append((claim, found))
-    return sure
+        if isinstance(result, Outcome):
+            confirmed.append((claim, result))
+    return confirmed
 
 
 def _prepare(
     uploads: ClaimUploads, waiting: dict[str, Claim], files: contextlib.ExitStack
 ) -> list[tuple[Claim, Prepared]]:
-    """Read and hash all files; one that changed or vanished is committed as such and leaves `waiting`."""
+    """Read and hash all files. Commit failures (a file has changed or vanished, say) and remove them from `waiting`."""
     ready: list[tuple[Claim, Prepared]] = []
     for claim in list(waiting.values()):
         try:

@@ -1,12 +1,12 @@
 """Upload one claimed file and commit the result.
 
-| how the attempt ended | the ledger notes |
+| how the attempt ended | what the ledger records |
 | --- | --- |
 | proven in the bucket | archived |
 | the file is gone | vanished |
-| the file changed during the upload | pending again, after it settled |
+| the file changed during the upload | pending again; its new version takes over the row once it has settled |
 | anything else | failed, with the next try from `RetryPolicy` |
-| the ledger can't be written | nothing; the claim is given back as soon as it can |
+| the ledger can't be written | nothing; the next change that it can write releases the claim |
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from .retry_policy import RetryPolicy
 
 logger = logging.getLogger("cloud_archive.worker")
 
-HOLD_CHANGED_SECONDS = 2.0  # a changed file settles meanwhile, and its new version takes the row over
+HOLD_CHANGED_SECONDS = 2.0  # meanwhile the changed file settles, and its new version takes over the row
 
 Send = Callable[["ClaimJournal", Callable[[int], None]], Outcome]
 
@@ -50,10 +50,10 @@ class ClaimUploads:
         ledger: where the claims come from.
         uploader: sends and proves one file.
         root: the watched directory.
-        policy: decides about failed attempts.
-        on_event: receives what becomes of each claim, from the thread that uploads it.
-        check_root: raises RootReplaced where the watched directory is not the known one.
-        on_room: called when further uploads may begin.
+        policy: decides when to retry a failed attempt.
+        on_event: receives the result of each claim, in the thread that uploads it.
+        check_root: raises RootReplaced if the watched directory is not the known one.
+        on_room: called when the gate has opened, or lets one more upload in.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class ClaimUploads:
         self.ledger = ledger
         self.uploader = uploader
         self.active = ActiveUploads()
-        self.cut_off = False  # set at the end: uploads under way have lost the threads that send their parts
+        self.cut_off = False  # set at the end: the threads that send the parts of uploads under way are gone
         self._root = root
         self._policy = policy
         self._on_event = on_event
@@ -78,7 +78,7 @@ class ClaimUploads:
         self._on_room = on_room
 
     def upload(self, claim: Claim) -> CloudArchiveError | None:
-        """Upload one claimed version and commit the outcome. Returns why it is not archived, or None.
+        """Upload one claimed version and commit the outcome. Return why it is not archived; None if it is.
 
         Raises:
             LedgerError: the outcome could not be committed.
@@ -89,7 +89,7 @@ class ClaimUploads:
                 return outcome
             self.finish([(claim, outcome)])
         except BaseException:
-            # Otherwise the row would stay claimed, and nothing would upload it before the next start.
+            # Otherwise the row would stay claimed until the next start.
             self.ledger.release_later(claim)
             raise
         finally:
@@ -101,7 +101,7 @@ class ClaimUploads:
 
         Args:
             send: uploads and proves; called with the journal and a callback for the bytes sent so far.
-            recorded: the attempt at the first key is in the ledger already.
+            recorded: the ledger holds the attempt at the first key already.
 
         Returns:
             The proof, or why it failed.
@@ -109,7 +109,7 @@ class ClaimUploads:
         progress = self.active.begin(claim)
         try:
             outcome = send(ClaimJournal(self.ledger, claim, progress, recorded), self._reporter(progress))
-            # Before the next upload: a refusal of that one must find the gate as this success left it.
+            # At once, so that if the next upload is refused, the gate has counted this success before.
             codes = self._policy.store_accepted()
             if codes is not None:
                 self.ledger.requeue_waiting(codes)
@@ -130,7 +130,7 @@ class ClaimUploads:
             return internal
 
     def finish(self, done: Sequence[tuple[Claim, Outcome]]) -> None:
-        """Commit that the bucket holds these files, in one commit, and report it."""
+        """Commit in one commit that the bucket holds these files, and report each."""
         self.ledger.mark_all_archived(
             [
                 ProvenUpload(c, o.key, o.sha256, o.etag, o.ours or not o.already, o.base_key, o.read)
@@ -155,7 +155,7 @@ class ClaimUploads:
     def end(self, claims: Sequence[Claim]) -> None:
         """Remove the uploads of these claims from the active ones.
 
-        Last of all, so that a status without active uploads has counted all of them.
+        Call it last, after the results were reported: a status without active uploads must have counted all of them.
         """
         self.active.end(claims)
         self._on_event(UploadsEnded())
@@ -178,19 +178,19 @@ class ClaimUploads:
         self._on_event(FileGone(claim))
 
     def _requeue_changed(self, claim: Claim) -> None:
-        """Note that the file changed: its bytes now are a version of their own, or will be."""
+        """Release or drop the claim, because the file changed: its new bytes are a version of their own, or will be."""
         path = claim.version.path
         try:
             now = stat_version(self._root, path)
         except FileProblem:
-            now = None  # the next attempt finds out why
+            now = None  # the next attempt reports why
         if now is not None and now.size_bytes == 0 and has_writer(self._root, path) is not True:
             self._mark_vanished(claim)
             return
         other = now is not None and now.fingerprint != claim.version.fingerprint
         if now is not None and other and not self.ledger.unknown([now]):
-            # The present version has a row of its own (it came during the upload, or the file went back to what it
-            # was before), so no later version would take this row over.
+            # The present version has a row of its own (it was queued during the upload, or the file is again as it was
+            # before), so no later version would take over this row.
             self._drop_multipart(claim)
             self.ledger.drop(claim)
         else:

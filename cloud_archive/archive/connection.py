@@ -1,6 +1,6 @@
-"""Check once at start, with one small request, whether the store accepts this key and bucket.
+"""Check after the start, with one small request, whether the store accepts this key and bucket.
 
-Until that request or an upload has succeeded, the status is not `idle`: otherwise a wrong key would show only when the
+Until this request or an upload has succeeded, the status is not `idle`. Otherwise a wrong key would show only once the
 first file is written.
 """
 
@@ -19,17 +19,17 @@ from .gate import backoff_seconds
 
 logger = logging.getLogger("cloud_archive.archiver")
 
-ANSWER_SECONDS = 20.0  # a request without an answer is shown as trouble after that; it continues
+ANSWER_SECONDS = 20.0  # a request without an answer is shown as a failure after this time; it continues
 FIRST_PAUSE_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 30.0
 
 
 class Connection:
-    """Tries `verify_connection` in a thread of its own, with growing pauses, until it or an upload has succeeded.
+    """Runs `verify_connection` in a thread of its own, with growing pauses, until it or an upload has succeeded.
 
     Args:
-        store: this thread loads its client, so that the first upload need not wait for that.
-        on_change: called from that thread when `verified` or `failure` changed.
+        store: the thread loads its client, so that the first upload need not wait for that.
+        on_change: called from any thread when `verified` or `failure` has changed.
     """
 
     def __init__(self, store: ObjectStore, on_change: Callable[[], None]) -> None:
@@ -44,12 +44,12 @@ class Connection:
 
     @property
     def verified(self) -> bool:
-        """Whether the store has accepted a request since the start."""
+        """Whether this request or an upload has succeeded since the start."""
         return self._verified
 
     @property
     def failure(self) -> Failure | None:
-        """Why it is not verified; None before the first answer, and once it is."""
+        """Why the connection is not verified; None before the first answer, and once it is verified."""
         return self._failure
 
     @property
@@ -61,7 +61,7 @@ class Connection:
         """Start the thread, unless it was started before.
 
         Args:
-            wait_seconds: until the first request, or until `go`.
+            wait_seconds: how long to wait before the first request; `request_now` ends this wait.
         """
         with self._lock:
             if self._thread is not None or self._verified:
@@ -71,12 +71,12 @@ class Connection:
             )
             self._thread.start()
 
-    def go(self) -> None:
-        """Make the next request now."""
+    def request_now(self) -> None:
+        """Make the next request now; no-op once the connection is verified."""
         self._wake.set()
 
     def stop(self) -> None:
-        """Make no further request. Returns at once; a request under way ends by itself."""
+        """Make no further request. Return at once; a request under way ends by itself."""
         self._stopping = True
         self._wake.set()
 
@@ -104,7 +104,7 @@ class Connection:
             pause = backoff_seconds(attempts, first=FIRST_PAUSE_SECONDS, longest=LONGEST_PAUSE_SECONDS)
 
     def _attempt(self) -> Failure | None:
-        # A request has time limits of its own, but none for what the system does, such as looking up a name.
+        # A request has its own time limits, but they don't cover what the system does, such as looking up a host name.
         silence = threading.Timer(ANSWER_SECONDS, self._note_silence)
         silence.name, silence.daemon = "cloud-archive-connect-limit", True
         silence.start()

@@ -1,4 +1,4 @@
-"""Count and log what happens in the pipeline."""
+"""Count and log the events of the pipeline."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class EventRecorder:
     """Turns events into counters, metrics, notices and log lines. Safe to use from any thread.
 
     Args:
-        session: counters and notices of the status.
-        metrics: counters for Prometheus.
-        gate: says which refusal of the store the log has mentioned already.
+        session: holds the counters and notices of the status.
+        metrics: holds the counters for Prometheus.
+        gate: knows why uploads wait, and how many refusals of the store came in a row.
     """
 
     def __init__(self, session: Session, metrics: Recorder, gate: Gate) -> None:
@@ -33,11 +33,11 @@ class EventRecorder:
         self._metrics = metrics
         self._gate = gate
         self._lock = threading.Lock()
-        self._logged_refusals = 0  # the store's refusals in a row when the log last mentioned one
+        self._logged_refusals = 0  # how many refusals in a row there were when the log last mentioned one
         self._warned_without_proof = False
 
     def record(self, event: Event) -> None:
-        """Count and log this event; ignores events that are neither."""
+        """Count and log this event. No-op for events that are neither counted nor logged."""
         if isinstance(event, FileArchived):
             self._archived(event.claim, event.outcome)
         elif isinstance(event, UploadFailed):
@@ -55,7 +55,7 @@ class EventRecorder:
         with self._lock:
             logged, self._logged_refusals = self._logged_refusals, 0
         if logged:
-            logger.info("The store takes uploads again")
+            logger.info("The store accepts uploads again")
         self._session.archived(version, outcome.key, already=already)
         self._metrics.archived(version.size_bytes, already=already, seen_at=claim.seen_at)
         took = "" if claim.seen_at is None else f", {max(0.0, time.time() - claim.seen_at):.1f} s"
@@ -80,7 +80,7 @@ class EventRecorder:
     def _is_news(self, error: CloudArchiveError, next_try: float | None) -> bool:
         """Return whether the log should mention this failure.
 
-        A store that is away for a night fails one trial after another: the 1st, 2nd, 4th, 8th … is news.
+        If the store is unreachable for a night, one trial after another fails: the 1st, 2nd, 4th, 8th … is news.
         """
         closed = self._gate.closed
         if closed is None or next_try is None or not isinstance(error, StoreError):

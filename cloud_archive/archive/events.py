@@ -1,4 +1,4 @@
-"""What happens in the pipeline, one small class each; `Event` is any of them.
+"""The events of the pipeline, one small class each; `Event` is any of them.
 
 Workers and scans report through one callback, `on_event(event)`, which may be called from any thread.
 """
@@ -14,14 +14,14 @@ from ..upload.outcome import Outcome
 
 
 class FileArchived(NamedTuple):
-    """The file is proven in the bucket, and the ledger says so."""
+    """The file is proven in the bucket, and the ledger holds that."""
 
     claim: Claim
     outcome: Outcome
 
 
 class UploadFailed(NamedTuple):
-    """An attempt failed, and the ledger says so.
+    """An attempt failed, and the ledger holds that.
 
     Attributes:
         next_try: seconds since 1970; None = not before a `retry` or a restart.
@@ -45,23 +45,23 @@ class FileModified(NamedTuple):
 
 
 class UploadProgressed:
-    """Some bytes were sent; comes often."""
+    """Some bytes were sent. Reported often."""
 
 
 class UploadsEnded:
-    """One or several uploads are over, and all other events about them were reported."""
+    """One or several uploads are over. Reported after all other events about them."""
 
 
 class FileSeen:
-    """The watcher saw a file that is to be archived; comes often."""
+    """The watcher saw a file that is to be archived. Reported often."""
 
 
 class ScanEnded:
-    """A scan found something, or it was the first one."""
+    """A scan ended with news for a status or a waiting thread; see `on_done` of `Reconciler`."""
 
 
 class FilesQueued:
-    """Complete files are committed as pending."""
+    """Complete files were committed as pending."""
 
 
 class LocalFileFreed(NamedTuple):
@@ -71,7 +71,7 @@ class LocalFileFreed(NamedTuple):
 
 
 class StatusChanged:
-    """Something else changed that a status shows, or that a thread waits for."""
+    """Something else changed that a status shows or a thread waits for."""
 
 
 Event: TypeAlias = (

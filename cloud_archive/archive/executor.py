@@ -17,10 +17,10 @@ T = TypeVar("T")
 
 
 class DaemonExecutor(Executor):
-    """At most `most` daemon threads, made when they are needed.
+    """Run calls in at most `most` daemon threads, which are started when they are needed.
 
     Args:
-        name: what the threads' names begin with.
+        name: the beginning of the threads' names.
     """
 
     def __init__(self, most: int, name: str) -> None:
@@ -69,7 +69,7 @@ class DaemonExecutor(Executor):
     def _run(self) -> None:
         while (call := self._calls.get()) is not None:
             call()
-            del call  # frees the bytes that it sent
+            del call  # or this thread would keep the bytes that it sent
             with self._lock:
                 self._idle += 1
 

@@ -1,11 +1,11 @@
-"""The gate before the store: when uploads may start, and how many at once.
+"""The gate before the store: it decides when uploads may start, and how many may run at once.
 
-A store that refuses or does not answer would fail a thousand queued files one by one. Instead the first refusal closes
-the gate: the queue waits, and one file at a time is tried, with growing pauses, until the store accepts one again.
-A store that asks for fewer requests, or a link on which they time out, halves the number of uploads at once, which
-then recovers step by step (the additive increase and multiplicative decrease of RFC 5681, section 3.1).
+If a store refuses everything or does not answer, a thousand queued files would fail one by one. Instead the first
+refusal closes the gate: the queue waits, and one file at a time is tried, with growing pauses, until the store accepts
+one again. If the store asks for fewer requests, or requests time out, the number of uploads at once is halved. It then
+recovers step by step (the additive increase and multiplicative decrease of RFC 5681, section 3.1).
 
-The clock is the caller's, and nothing sleeps here.
+The gate reads no clock and never sleeps: callers pass the time.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from ..errors import Failure
 
 FIRST_PAUSE_SECONDS = 0.5
 LONGEST_PAUSE_SECONDS = 15.0
-RECOVER_AFTER = 20  # successes until one more upload at once is allowed after a throttle
+RECOVER_AFTER = 20  # after a throttle: successes until one more upload at once is allowed
+LONGEST_RETRY_AFTER_SECONDS = 300.0  # of what a store asks for
 
 
 def backoff_seconds(
@@ -28,7 +29,7 @@ def backoff_seconds(
     """Return an exponential pause; half of it is random, so that many pods do not retry in step.
 
     Args:
-        attempts: failed ones so far, from 1.
+        attempts: how many have failed so far, at least 1.
         first: seconds after the first failure, before jitter.
         longest: the cap in seconds.
         jitter: a number from 0 to 1.
@@ -38,7 +39,7 @@ def backoff_seconds(
 
 
 class Closed(NamedTuple):
-    """Why the gate is closed, and until when (of the gate's clock)."""
+    """Why the gate is closed, until when (seconds of the gate's clock), and after how many refusals in a row."""
 
     failure: Failure
     until: float
@@ -46,10 +47,10 @@ class Closed(NamedTuple):
 
 
 class Gate:
-    """Thread-safe. All times are seconds of one monotonic clock that the caller reads.
+    """Admits uploads to the store. Safe to use from any thread; times are seconds of one monotonic clock.
 
     Args:
-        most: uploads at once while all is well.
+        most: how many uploads may run at once if nothing limits them.
     """
 
     def __init__(self, most: int, *, jitter: Callable[[], float] = random.random) -> None:
@@ -75,8 +76,8 @@ class Gate:
                 if now < self._closed.until:
                     return self._closed.until - now
                 if self._trial is not None:
-                    return LONGEST_PAUSE_SECONDS  # one trial at a time; its end wakes the threads that wait
-                # An upload that began before the gate closed, and may take an hour, is no trial.
+                    return LONGEST_PAUSE_SECONDS  # one trial at a time; its end wakes the waiting threads
+                # Only this thread's upload is the trial: one that began before the gate closed may take an hour.
                 self._trial = threading.get_ident()
             elif self._inside >= self._allowed:
                 return LONGEST_PAUSE_SECONDS
@@ -91,7 +92,7 @@ class Gate:
                 self._trial = None
 
     def passed(self) -> bool:
-        """Note that the store took or proved an object. Returns whether the gate opened or lets one more in."""
+        """Note that the store accepted or proved an object. Return whether the gate opened or lets one more in."""
         with self._lock:
             opened, self._closed = self._closed is not None, None
             self._successes += 1
@@ -105,12 +106,15 @@ class Gate:
     def refused(self, failure: Failure, now: float, *, retry_after_seconds: float | None = None) -> float:
         """Close the gate, or keep it closed for longer: the store refused or did not answer.
 
+        Args:
+            retry_after_seconds: how long the store asked to wait, if it did; 300 s at most count.
+
         Returns:
             Seconds until the next trial.
         """
         with self._lock:
             refusals = 1
-            # Uploads that were under way together fail together: that is one refusal, not eight.
+            # Uploads that ran at the same time fail at the same time: that is one refusal, not eight.
             together = self._closed is not None and now < self._closed.until
             if self._closed is not None:
                 refusals = self._closed.refusals + (0 if together else 1)
@@ -122,7 +126,7 @@ class Gate:
                 refusals, first=FIRST_PAUSE_SECONDS, longest=LONGEST_PAUSE_SECONDS, jitter=self._jitter
             )
             if retry_after_seconds is not None:
-                pause = max(pause, min(retry_after_seconds, 300.0))
+                pause = max(pause, min(retry_after_seconds, LONGEST_RETRY_AFTER_SECONDS))
             until = now + pause
             if self._closed is not None and now < self._closed.until:
                 until = max(until, self._closed.until)
@@ -137,18 +141,18 @@ class Gate:
 
     @property
     def closed(self) -> Closed | None:
-        """Why and until when uploads wait, or None."""
+        """Why and until when uploads wait; None while the gate is open."""
         with self._lock:
             return self._closed
 
     @property
     def narrowed(self) -> bool:
-        """Whether fewer uploads may run than there are workers, so that some may wait for a place."""
+        """Whether fewer uploads may run than there are workers, so that some workers may have to wait."""
         with self._lock:
             return self._closed is not None or self._allowed < self._most
 
     @property
     def successes(self) -> int:
-        """How many objects the store has taken since the start."""
+        """How many objects the store has accepted or proved since the start."""
         with self._lock:
             return self._successes

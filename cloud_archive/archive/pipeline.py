@@ -287,7 +287,7 @@ class Pipeline:
                 watch.settle_again(event.path)
             return
         if isinstance(event, ScanEnded):
-            self._pool.go()
+            self._pool.end_hold()
         self._report(event)
 
     # --- upkeep

@@ -1,11 +1,11 @@
-"""When a failed upload is tried again, and when the gate closes for all uploads.
+"""When a failed upload is retried, and when the gate closes for all uploads.
 
 | how the attempt failed | next try |
 | --- | --- |
 | the watched directory is missing, or is another one | after 1 s, doubling to 10 s |
 | the system refuses to read the file | after 1 s, doubling to 60 s |
-| no key can be made, or the store refuses this file for good | not before `retry` or a restart |
-| the store failed for this file only, in a way that may pass | after 0.5 s, doubling to 300 s |
+| no key can be made, or the store refuses this file permanently | not before `retry` or a restart |
+| the store failed for this file only, and a retry may help | after 0.5 s, doubling to 300 s |
 | the store refuses every upload, or does not answer | as soon as the gate lets one through |
 | an internal error | after 1 s, doubling to 300 s |
 """
@@ -23,7 +23,7 @@ from .gate import Gate, backoff_seconds
 
 
 class RetryDecision(NamedTuple):
-    """What the ledger notes about a failed attempt.
+    """What the ledger records about a failed attempt.
 
     Attributes:
         next_try: seconds since 1970; None = not before `retry` or a restart.
@@ -36,11 +36,11 @@ class RetryDecision(NamedTuple):
 
 
 class RetryPolicy:
-    """Decides when to try again, and opens and closes the gate. Safe to use from any thread.
+    """Decides when to retry, and opens and closes the gate. Safe to use from any thread.
 
     Args:
-        gate: stands before the store.
-        clock: monotonic seconds, as the gate is used with.
+        gate: the gate before the store.
+        clock: the gate's clock, in monotonic seconds.
         wall_clock: seconds since 1970.
     """
 
@@ -55,12 +55,12 @@ class RetryPolicy:
         self._clock = clock
         self._wall_clock = wall_clock
         self._lock = threading.Lock()
-        # By row: how many objects the store had taken when it refused this row for the first time.
+        # By row: how many objects the store had accepted when it refused this row for the first time.
         self._refused_rows: dict[int, int] = {}
-        self._store_codes: set[str] = set()  # failures of the whole store since it last took an object
+        self._store_codes: set[str] = set()  # codes of failures that closed the gate since it last opened
 
     def decide(self, claim: Claim, error: CloudArchiveError) -> RetryDecision:
-        """Return what to note about this failure. Closes the gate where every upload would fail."""
+        """Return what to record about this failure. Close the gate if every upload would fail."""
         if isinstance(error, StoreError):
             failure, pause = error.failure, self._pause_after(claim, error)
             return self._decision(failure.code, failure.cause, failure.cure, pause)
@@ -78,11 +78,11 @@ class RetryPolicy:
         return self._decision("InternalError", str(error), "", pause)
 
     def store_accepted(self) -> set[str] | None:
-        """Note that the store took or proved an object.
+        """Note that the store accepted or proved an object.
 
         Returns:
-            None where nothing changed. Where the gate opened or let one more upload in: the codes of the store's
-            failures before that, whose files can be tried again at once.
+            If the gate opened or lets one more upload in: the codes of the failures that had closed it; files that
+            failed with these can be retried at once. Otherwise None.
         """
         if not self._gate.passed():
             return None
@@ -91,11 +91,11 @@ class RetryPolicy:
         return codes
 
     def archived(self, row: int) -> None:
-        """Forget that the store ever refused this row."""
+        """Forget the refusals of this row."""
         self._refused_rows.pop(row, None)
 
     def retry_all(self) -> None:
-        """Forget all refusals and let one upload try at once."""
+        """Forget the refusals of all rows, and let one upload try at once."""
         self._refused_rows.clear()
         self._gate.open_now()
 
@@ -112,7 +112,7 @@ class RetryPolicy:
             return backoff_seconds(claim.attempts, first=0.5, longest=300.0)
         successes = self._gate.successes
         if not failure.transient and self._refused_rows.setdefault(claim.row, successes) < successes:
-            # The store took other files between two refusals of this one: the fault is this file's.
+            # The store accepted other files between two refusals of this one: only this file is refused.
             return None
         with self._lock:
             self._store_codes.add(failure.code)

@@ -1,7 +1,7 @@
 """The upload threads: each claims files from the ledger, uploads them, and waits when there is nothing to do.
 
-Small files that wait are claimed several at once (`batches`). What one attempt's end means is decided in
-`claim_uploads` and `retry_policy`; the gate says when uploads may begin, and how many at once.
+Small files are claimed several at once (`batches`). `claim_uploads` and `retry_policy` decide what follows from the
+result of an attempt; the gate decides when uploads may begin, and how many at once.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from .retry_policy import RetryPolicy
 
 logger = logging.getLogger("cloud_archive.worker")
 
-ABORT_SECONDS = 10.0  # until an abort of a multipart upload that failed is tried again
+ABORT_SECONDS = 10.0  # until a failed abort of a multipart upload is retried
 BATCH_SECONDS = 1.0  # after this time the rest of a batch goes back to the queue
-OLDEST_EVERY = 4  # every fourth claim takes the file that waits longest, so that none starves
+OLDEST_EVERY = 4  # every fourth claim takes the file that has waited longest, so that none starves
 
 
 class WorkerPool:
@@ -40,12 +40,12 @@ class WorkerPool:
         make_uploader: called with the executor for the parts of large files.
         root: the watched directory.
         count: parallel uploads, 1 to 64.
-        name: of this process's session; goes into the claims.
+        name: the beginning of the claims' names: the session id.
         on_event: see `ClaimUploads`.
         gate: default: a new one, open for `count` uploads.
         clock: monotonic seconds.
-        wall_clock: seconds since 1970, for next tries.
-        check_root: raises RootReplaced where the watched directory is not the known one.
+        wall_clock: seconds since 1970, for the times of next tries.
+        check_root: see `ClaimUploads`.
     """
 
     def __init__(
@@ -96,7 +96,7 @@ class WorkerPool:
         """Start the threads, or let them claim again after `pause`.
 
         Args:
-            hold_seconds: they claim nothing before `go`, an urgent `kick`, or the end of this time.
+            hold_seconds: they claim nothing before `end_hold`, an urgent `kick`, or the end of this time.
         """
         self._held_until = self._clock() + hold_seconds
         with self._wake:
@@ -129,10 +129,10 @@ class WorkerPool:
                 self._start(index)
 
     def stop(self, timeout_seconds: float) -> bool:
-        """Claim nothing any more and wait for the uploads under way.
+        """Claim nothing more, and wait for the uploads under way.
 
         Returns:
-            Whether all ended in time. The next start continues with those that did not.
+            Whether all ended in time. The next start continues the others.
         """
         with self._wake:
             self._stopping = True
@@ -147,16 +147,20 @@ class WorkerPool:
         self._parts.shutdown(wait=False, cancel_futures=True)
         return ended
 
-    # --- what others ask
+    # --- called by others
 
-    def go(self) -> None:
+    def end_hold(self) -> None:
         """End the hold of `start`."""
         with self._wake:
             self._held_until = 0.0
             self._wake.notify_all()
 
     def kick(self, *, urgent: bool = False) -> None:
-        """Wake the threads: there may be something to do; `urgent`: before any backlog."""
+        """Wake the threads, because there may be something to upload.
+
+        Args:
+            urgent: it goes before the backlog, so the hold of `start` ends, and batches go back to the queue.
+        """
         with self._wake:
             self._kicks += 1
             if urgent:
@@ -165,7 +169,7 @@ class WorkerPool:
             self._wake.notify_all()
 
     def retry(self) -> int:
-        """Requeue failed files and let one upload try at once. Returns how many files."""
+        """Requeue failed files, and let one upload try at once. Return how many files were requeued."""
         count = self._ledger.retry_failed()
         self._policy.retry_all()
         self.kick()
@@ -195,10 +199,10 @@ class WorkerPool:
         upload_batch(self._uploads, claims, interrupted=interrupted)
 
     def claim(self, claimant: str, *, oldest: bool) -> list[Claim]:
-        """Claim what comes next: several small files, one other file, or nothing.
+        """Claim the next files: several small ones, a single one, or none.
 
         Args:
-            oldest: one file, the one that waits longest.
+            oldest: claim only the file that has waited longest.
         """
         if oldest or self.gate.narrowed:
             claim = self._ledger.claim(claimant, oldest=oldest)
@@ -207,10 +211,10 @@ class WorkerPool:
         return self._ledger.claim_several(claimant, most=most, among=self._count, size_bytes=BATCH_BYTES)
 
     def abort_abandoned(self) -> float:
-        """Abort multipart uploads whose abort failed, or was cut off by a kill.
+        """Abort the multipart uploads whose abort failed, or was prevented by a kill.
 
         Returns:
-            Seconds until it should be called again; 0 where nothing is left.
+            Seconds until it should be called again; 0 if none is left, or another thread aborts them now.
         """
         self._abort_due = self._clock() + ABORT_SECONDS
         if not self._aborting.acquire(blocking=False):
@@ -243,8 +247,8 @@ class WorkerPool:
                     pause = self._work(index, oldest=self._takes_oldest(index, claims))
                 finally:
                     self.gate.leave()
-                    # Another thread may wait for this place. Not where there was nothing to do: the others would
-                    # find nothing either, and all would wake each other endlessly.
+                    # Another thread may wait to be let in. If there was nothing to do, nobody is woken: the others
+                    # would find nothing either, and all would wake each other endlessly.
                     if not pause and self.gate.narrowed:
                         self.kick()
             if pause:
@@ -257,11 +261,11 @@ class WorkerPool:
                     )
 
     def _takes_oldest(self, index: int, claims: int) -> bool:
-        """Return whether this claim is for the oldest file; spread over the workers, few or many."""
+        """Return whether this claim takes the oldest file; the worker's index spreads these claims over the workers."""
         return (index + claims) % OLDEST_EVERY == 0 and self.gate.closed is None
 
     def _work(self, index: int, *, oldest: bool) -> float:
-        """Claim and upload what comes next. Returns the seconds to wait before the next call."""
+        """Claim and upload the next files. Return the seconds to wait before the next call."""
         try:
             if self._clock() >= self._abort_due:
                 self.abort_abandoned()

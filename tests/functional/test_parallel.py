@@ -224,7 +224,9 @@ def test_what_is_older_than_this_process_is_the_backlog(tmp_path: Path, root: Pa
     assert [claim.version.path for claim in claims if claim] == ["new", "old"]
 
 
-@pytest.mark.parametrize("begin", [WorkerPool.go, lambda pool: pool.kick(urgent=True)], ids=["go", "urgent"])
+@pytest.mark.parametrize(
+    "begin", [WorkerPool.end_hold, lambda pool: pool.kick(urgent=True)], ids=["end_hold", "urgent"]
+)
 def test_workers_begin_after_the_first_scan_or_with_something_urgent(
     root: Path, ledger: Ledger, begin: Callable[[WorkerPool], None]
 ) -> None:

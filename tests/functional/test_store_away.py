@@ -50,7 +50,7 @@ def test_a_store_that_is_away_for_a_whole_run_costs_few_requests_and_few_lines(
         assert archiver.flush(60)
         assert archiver.status().errors == ()
     assert store.bodies() == {f"out/{number:03}.bin": b"%d" % number for number in range(FILES)}
-    assert any("takes uploads again" in record.getMessage() for record in caplog.records)
+    assert any("accepts uploads again" in record.getMessage() for record in caplog.records)
 
 
 def test_a_directory_that_is_away_is_told_of_once(

@@ -65,13 +65,13 @@ def test_it_is_not_verified_before_the_store_has_answered(
     assert store.calls == [("GetObject", store.probe_key)]
 
 
-def test_the_first_request_waits_for_its_time_or_for_go(
+def test_the_first_request_waits_for_its_time_or_for_request_now(
     store: MemoryStore, connection: Connection, changes: Changes
 ) -> None:
     connection.start(wait_seconds=3600)
     connection.start(wait_seconds=0)  # it has begun already
     assert store.calls == []
-    connection.go()
+    connection.request_now()
     changes.wait_for(1)
     assert connection.verified
 
@@ -85,11 +85,11 @@ def test_a_refusal_is_shown_and_tried_again_until_it_is_gone(
     assert connection.failure is not None
     assert connection.failure.code == "InvalidAccessKeyId"
     tried = len(store.calls)
-    connection.go()
+    connection.request_now()
     until(lambda: len(store.calls) > tried, "it is tried again")
     assert changes.count == 1, "the same refusal is no news"
     store.on_call = lambda operation, key: None
-    connection.go()
+    connection.request_now()
     changes.wait_for(2)
     assert connection.verified
     assert not connection.failure

@@ -81,7 +81,7 @@ def test_a_night_without_a_store_fills_no_log(caplog: pytest.LogCaptureFixture) 
     gate.passed()
     recorder.record(FileArchived(CLAIM, outcome()))
     recorder.record(FileArchived(CLAIM, outcome()))
-    assert caplog.messages.count("The store takes uploads again") == 1
+    assert caplog.messages.count("The store accepts uploads again") == 1
 
 
 def test_a_file_that_waits_for_a_retry_is_always_logged(caplog: pytest.LogCaptureFixture) -> None:
