@@ -6,9 +6,11 @@ Only a plain success, a key that is taken and a missing object are distinguished
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -33,6 +35,8 @@ _HEADERS = frozenset(
         "Storage-Class",
     )
 )
+LISTED = 1000  # objects in a page of a listing, as S3 sends them
+LIST_SECONDS = 60.0  # for one of them; pages without objects may come before it
 _STATUS = re.compile(r"Server returned non-2xx status code: ([0-9]{3}) ")
 
 
@@ -177,6 +181,36 @@ class ObstoreClient:
             return bytes(await found.bytes_async()) if found.meta["size"] <= limit_bytes else None
 
         return self._ask(read, needs_code=True)
+
+    def list(self, folder: str) -> Iterator[Sequence[Mapping[str, Any]]]:
+        """Yield the objects in a folder, `LISTED` at a time, as obstore describes them.
+
+        Args:
+            folder: ends with a slash.
+
+        Raises:
+            Unexpected: see there; also where a page does not come in time.
+        """
+        stream = self._obstore.list(self._store, folder, chunk_size=LISTED)
+
+        async def following() -> Sequence[Mapping[str, Any]] | None:
+            return await asyncio.wait_for(anext(stream, None), LIST_SECONDS)
+
+        pages = 0
+        try:
+            while (page := self._ask(following)) is not None:
+                pages += 1
+                yield page
+            if not pages:
+                self._expect_s3(f"{folder}.none")
+        except (Missing, KeyTaken):
+            raise Unexpected from None
+
+    def _expect_s3(self, key: str) -> None:
+        """Raise Unexpected unless the store says that there is no such object: any XML looks like an empty listing."""
+        with contextlib.suppress(Missing):
+            self.read(key, 0)
+            raise Unexpected
 
     def _ask(
         self,

@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConditionsRejected, StoreError
@@ -18,7 +17,6 @@ from .answers import (
     bare_etag,
     is_html,
     is_page,
-    listed_info,
     not_s3,
     refuse_unwritten,
     sha256_base64,
@@ -41,6 +39,7 @@ from .evidence import answer_proves
 from .failures import explain
 from .heads import HeadRequests
 from .links import AnswerHeaders, PresignedLink, presign
+from .listing import list_objects
 from .object_reads import read_object
 from .probe import PROBE_BODY, PROBE_METADATA, PROBE_WITH_BYTES, probe, probe_key, put_probe_object
 from .requests import RequestExecutor
@@ -52,12 +51,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger("cloud_archive.store")
 
 READ_BYTES = 1024 * 1024
-_ENDLESS = replace(
-    explain("NotS3"),
-    cause="The store's listing repeats itself and never ends.",
-    cure="Report this to the store's provider.",
-)
-MAX_EMPTY_PAGES = 100  # one now and then is allowed
 MAX_PARTS = 10_000  # https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html
 
 
@@ -306,28 +299,7 @@ class S3Store:
 
     def list(self, prefix: str, *, limit: int | None = None) -> Iterator[ObjectInfo]:
         """See `ObjectStore`."""
-        left = limit
-        more: dict[str, Any] = {}
-        empty_pages = 0
-        while left is None or left > 0:
-            if left is not None:
-                more["MaxKeys"] = min(left, 1000)
-            answer = self._requests.call("ListObjectsV2", None, Prefix=prefix, **more)
-            if not answer.keys() & {"KeyCount", "Name", "MaxKeys", "IsTruncated"}:
-                raise not_s3("ListObjectsV2", None)
-            self.remember(can_list=True)
-            entries = answer.get("Contents", [])[:left]
-            for entry in entries:
-                yield listed_info(entry)
-            left = None if left is None else left - len(entries)
-            following = answer.get("NextContinuationToken")
-            if not answer.get("IsTruncated") or not following:
-                return
-            empty_pages = 0 if entries else empty_pages + 1
-            if following == more.get("ContinuationToken") or empty_pages > MAX_EMPTY_PAGES:
-                # The listing would never end, and missing objects must not look deleted.
-                raise StoreError("ListObjectsV2", None, _ENDLESS, status=200)
-            more["ContinuationToken"] = following
+        return list_objects(self._requests, prefix, limit=limit)
 
     def probe_create_only(
         self,

@@ -36,7 +36,7 @@ from tests.servers import S3Server
 
 MILLION = 1_000_000
 IDLE_SECONDS = 30
-REST_SECONDS = 40  # until the first look at what other machines wrote is over, for which the SDK is loaded
+REST_SECONDS = 40  # until the first look at what other machines wrote is over
 LIMIT_MEGABYTES = 10
 LIMIT_SECONDS = 10
 NEW_FILES = 10

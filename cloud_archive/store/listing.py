@@ -1,0 +1,104 @@
+"""List a bucket: the folders of our own through obstore, everything else through the SDK.
+
+obstore takes slashes off keys, escapes a folder's name in its own way, refuses keys such as `a//b`, and reads any XML
+as a listing. So it lists only folders in the reserved one, where this program chose all names, and no object is empty
+or has a name that ends in a slash. Whatever looks different there is listed by the SDK.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+from ..errors import StoreError
+from ..keys import RESERVED_FOLDER
+from .answers import listed_info, not_s3
+from .base import ObjectInfo
+from .failures import explain
+from .obstore_client import Unexpected
+from .requests import RequestExecutor
+
+_ENDLESS = replace(
+    explain("NotS3"),
+    cause="The store's listing repeats itself and never ends.",
+    cure="Report this to the store's provider.",
+)
+MAX_EMPTY_PAGES = 100  # one now and then is allowed
+_RESERVED_PREFIX = re.compile(rf"(?:[A-Za-z0-9._-]+/)*{re.escape(RESERVED_FOLDER)}/(?:[A-Za-z0-9._-]+/)+")
+_PLAIN_KEY = re.compile(r"[A-Za-z0-9._/-]+")
+
+
+def list_objects(requests: RequestExecutor, prefix: str, *, limit: int | None) -> Iterator[ObjectInfo]:
+    """See `ObjectStore.list`."""
+    if limit is not None or not _RESERVED_PREFIX.fullmatch(prefix):
+        yield from _listed_by_sdk(requests, prefix, limit)
+        return
+    seen: set[str] = set()
+    try:
+        for info in _listed_fast(requests, prefix):
+            seen.add(info.key)
+            yield info
+    except Unexpected:
+        for info in _listed_by_sdk(requests, prefix, limit):
+            if info.key not in seen:
+                yield info
+        requests.fast.list_failed()
+
+
+def _listed_fast(requests: RequestExecutor, prefix: str) -> Iterator[ObjectInfo]:
+    """Yield the objects in a folder.
+
+    Raises:
+        Unexpected: let the SDK list it.
+    """
+    last = ""
+    for page in requests.fast.list(prefix):
+        for entry in page:
+            key = entry["path"]
+            # Keys that repeat or are in no order may never end. An empty object may be a folder, without its slash.
+            if (
+                not key.startswith(prefix)
+                or key <= last
+                or not _PLAIN_KEY.fullmatch(key)
+                or not entry["size"]
+            ):
+                raise Unexpected
+            last = key
+        for entry in page:
+            yield listed_info(
+                {
+                    "Key": entry["path"],
+                    "Size": entry["size"],
+                    "ETag": entry["e_tag"],
+                    "LastModified": entry["last_modified"],
+                }
+            )
+    requests.keys_accepted = True
+    requests.remember(can_list=True)
+
+
+def _listed_by_sdk(requests: RequestExecutor, prefix: str, limit: int | None) -> Iterator[ObjectInfo]:
+    left = limit
+    more: dict[str, Any] = {}
+    empty_pages = 0
+    while left is None or left > 0:
+        if left is not None:
+            more["MaxKeys"] = min(left, 1000)
+        answer = requests.call("ListObjectsV2", None, Prefix=prefix, **more)
+        if not answer.keys() & {"KeyCount", "Name", "MaxKeys", "IsTruncated"}:
+            raise not_s3("ListObjectsV2", None)
+        requests.remember(can_list=True)
+        entries = answer.get("Contents", [])[:left]
+        for entry in entries:
+            yield listed_info(entry)
+        left = None if left is None else left - len(entries)
+        following = answer.get("NextContinuationToken")
+        if not answer.get("IsTruncated") or not following:
+            return
+        empty_pages = 0 if entries else empty_pages + 1
+        if following == more.get("ContinuationToken") or empty_pages > MAX_EMPTY_PAGES:
+            # The listing would never end, and missing objects must not look deleted.
+            raise StoreError("ListObjectsV2", None, _ENDLESS, status=200)
+        more["ContinuationToken"] = following

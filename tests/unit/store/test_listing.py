@@ -1,0 +1,228 @@
+"""Listings: folders of our own through obstore, exactly as the SDK shows them, and the SDK for everything else."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from datetime import datetime, timezone
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+from xml.sax.saxutils import escape
+
+import pytest
+
+from cloud_archive.config.settings import load_settings
+from cloud_archive.errors import StoreError
+from cloud_archive.store import obstore_client
+from cloud_archive.store.base import ObjectInfo
+from cloud_archive.store.fast_path import MOST_FAILURES
+from cloud_archive.store.s3 import S3Store
+from tests.unit.store.endpoint import Endpoint, Reply, Seen, environ, refusal
+
+FOLDER = "out/.cloud-archive/v1/segments/2026-11-28/"
+XML = {"Content-Type": "application/xml"}
+
+
+def listing(*keys: str, following: str = "", size: int = 7) -> Reply:
+    """Return a page of `ListObjectsV2`."""
+    entries = "".join(
+        f"<Contents><Key>{escape(key)}</Key><LastModified>2026-11-28T10:00:00.000Z</LastModified>"
+        f"<ETag>&quot;abc&quot;</ETag><Size>{size}</Size></Contents>"
+        for key in keys
+    )
+    more = f"<NextContinuationToken>{following}</NextContinuationToken>" if following else ""
+    body = (
+        f"<ListBucketResult><Name>pictures</Name><KeyCount>{len(keys)}</KeyCount>"
+        f"<IsTruncated>{'true' if following else 'false'}</IsTruncated>{more}{entries}</ListBucketResult>"
+    )
+    return Reply(200, XML, body.encode())
+
+
+@pytest.fixture
+def endpoint() -> Iterator[Endpoint]:
+    running = Endpoint()
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+def make(endpoint: Endpoint) -> Iterator[Callable[..., S3Store]]:
+    made: list[S3Store] = []
+
+    def build(*replies: Reply | Callable[[Seen], Reply]) -> S3Store:
+        endpoint.replies = list(replies)
+        made.append(S3Store(load_settings(environ(endpoint.url))))
+        return made[-1]
+
+    yield build
+    for store in made:
+        store.close()
+
+
+def keys(store: S3Store, prefix: str = FOLDER) -> list[str]:
+    return [info.key for info in store.list(prefix)]
+
+
+def by_the_sdk(endpoint: Endpoint) -> list[bool]:
+    return ["amz-sdk-request" in seen.headers for seen in endpoint.seen]
+
+
+def queries(endpoint: Endpoint) -> list[dict[str, list[str]]]:
+    return [parse_qs(urlsplit(seen.path).query) for seen in endpoint.seen]
+
+
+def test_a_folder_of_ours_is_listed_by_obstore_as_the_sdk_shows_it(endpoint: Endpoint, make: Any) -> None:
+    store = make(listing(f"{FOLDER}a.gz", f"{FOLDER}b/c.gz"))
+    found = list(store.list(FOLDER))
+    assert by_the_sdk(endpoint) == [False]
+    assert store.capabilities.can_list is True
+    store.use_sdk_only()
+    assert found == list(store.list(FOLDER))
+    assert by_the_sdk(endpoint) == [False, True]
+    moment = datetime(2026, 11, 28, 10, tzinfo=timezone.utc)
+    assert found[0] == ObjectInfo(f"{FOLDER}a.gz", 7, "abc", None, None, {}, moment)
+    assert [asked["prefix"] for asked in queries(endpoint)] == [[FOLDER], [FOLDER]]
+
+
+def test_pages_follow_each_other(endpoint: Endpoint, make: Any) -> None:
+    store = make(listing(f"{FOLDER}a", following="more"), listing(f"{FOLDER}b"))
+    assert keys(store) == [f"{FOLDER}a", f"{FOLDER}b"]
+    assert by_the_sdk(endpoint) == [False, False]
+    assert queries(endpoint)[1]["continuation-token"] == ["more"]
+
+
+@pytest.mark.parametrize(
+    "prefix",
+    [
+        "",
+        "out/",
+        "/",
+        "out/.cloud-archive",
+        "out/.cloud-archive/",
+        "out/x.cloud-archive/v1/",
+        "out/.cloud-archive/v1/segments/2026-1",
+        "out//.cloud-archive/v1/",
+        "/.cloud-archive/v1/",
+        "out/a b/.cloud-archive/v1/",
+        "ü/.cloud-archive/v1/",
+    ],
+)
+def test_other_folders_and_names_that_obstore_changes_are_listed_by_the_sdk(
+    endpoint: Endpoint, make: Any, prefix: str
+) -> None:
+    odd = [f"{prefix}{name}" for name in ("a//b", "c/", "d")]
+    assert keys(make(listing(*odd)), prefix) == odd
+    assert by_the_sdk(endpoint) == [True]
+    assert queries(endpoint)[0].get("prefix", [""]) == [prefix]
+
+
+def test_a_limit_is_kept_by_the_sdk(endpoint: Endpoint, make: Any) -> None:
+    store = make(listing(f"{FOLDER}a", f"{FOLDER}b"))
+    assert [info.key for info in store.list(FOLDER, limit=1)] == [f"{FOLDER}a"]
+    assert by_the_sdk(endpoint) == [True]
+    assert queries(endpoint)[0]["max-keys"] == ["1"]
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        f"{FOLDER}a//b",
+        f"{FOLDER}a b",
+        f"{FOLDER}../a",
+        f"{FOLDER}ä",
+        f"{FOLDER}%41",
+        "elsewhere",
+    ],
+)
+def test_a_key_that_is_not_of_ours_is_shown_by_the_sdk(endpoint: Endpoint, make: Any, odd: str) -> None:
+    first = f"{FOLDER}Z"
+    assert keys(make(listing(first, odd))) == [first, odd]
+    assert by_the_sdk(endpoint) == [False, True]
+
+
+def test_a_folder_object_keeps_its_slash(endpoint: Endpoint, make: Any) -> None:
+    assert keys(make(listing(f"{FOLDER}a/", size=0))) == [f"{FOLDER}a/"]
+    assert by_the_sdk(endpoint) == [False, True]
+
+
+def test_what_was_shown_before_a_listing_broke_off_is_not_shown_again(endpoint: Endpoint, make: Any) -> None:
+    names = [f"{FOLDER}{number:04}" for number in range(1001)]
+    store = make(
+        listing(*names[:1000], following="more"),
+        refusal(503, "SlowDown"),
+        listing(*names[:1000], following="more"),
+        listing(names[1000]),
+    )
+    assert keys(store) == names
+    assert by_the_sdk(endpoint) == [False, False, True, True]
+
+
+def test_an_empty_folder_is_one_where_the_store_knows_no_such_key(endpoint: Endpoint, make: Any) -> None:
+    store = make(listing(), refusal(404, "NoSuchKey"))
+    assert keys(store) == []
+    assert by_the_sdk(endpoint) == [False, False]
+    assert store.capabilities.can_list is True
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        Reply(200, {"Content-Type": "text/html"}, b"<html><body>Log in to the network</body></html>"),
+        Reply(200, {"Content-Type": "text/html", "ETag": '"x"'}, b"<html><body>Log in</body></html>"),
+        Reply(200, XML, b"<Other/>"),
+        Reply(200, {"Content-Type": "application/json"}, b"{}"),
+    ],
+)
+def test_an_answer_that_is_no_listing_does_not_look_like_an_empty_folder(
+    endpoint: Endpoint, make: Any, page: Reply
+) -> None:
+    store = make(page)
+    with pytest.raises(StoreError):
+        keys(store)
+    assert store.capabilities.can_list is None
+    assert by_the_sdk(endpoint)[-1]
+
+
+def test_a_listing_that_repeats_itself_ends_with_an_error(endpoint: Endpoint, make: Any) -> None:
+    store = make(listing(f"{FOLDER}a", following="again"))
+    with pytest.raises(StoreError, match="never ends"):
+        keys(store)
+
+
+def test_a_listing_of_empty_pages_ends_with_an_error(
+    endpoint: Endpoint, make: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(obstore_client, "LIST_SECONDS", 0.2)
+    store = make(listing(following="again"))
+    with pytest.raises(StoreError, match="never ends"):
+        keys(store)
+    assert by_the_sdk(endpoint)[0] is False
+
+
+def test_a_refusal_is_explained_by_the_sdk_and_other_requests_stay_with_obstore(
+    endpoint: Endpoint, make: Any
+) -> None:
+    store = make(refusal(403, "AccessDenied"))
+    for _ in range(MOST_FAILURES + 1):
+        with pytest.raises(StoreError) as caught:
+            keys(store)
+        assert caught.value.status == 403
+    assert by_the_sdk(endpoint)[-2:] == [False, True]
+    endpoint.replies = [refusal(404, "NoSuchKey")]
+    assert store._requests.fast.client() is not None
+
+
+def test_where_only_the_sdk_can_list_obstore_is_given_up_for_listings(endpoint: Endpoint, make: Any) -> None:
+    odd = f"{FOLDER}a//b"
+    store = make(listing(odd))
+    for _ in range(MOST_FAILURES + 2):
+        assert keys(store) == [odd]
+    assert by_the_sdk(endpoint) == [False, True] * MOST_FAILURES + [True, True]
+
+
+def test_without_obstore_the_sdk_lists(
+    endpoint: Endpoint, make: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "obstore", None)
+    assert keys(make(listing(f"{FOLDER}a"))) == [f"{FOLDER}a"]
+    assert by_the_sdk(endpoint) == [True]
