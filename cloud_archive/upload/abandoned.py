@@ -1,4 +1,4 @@
-"""Multipart uploads that are not completed: note them before they exist, and abort them when they are over."""
+"""Note multipart uploads before they exist, abort those that won't be completed, and probe create-only writes."""
 
 from __future__ import annotations
 
@@ -17,34 +17,36 @@ from .source import Content
 
 logger = logging.getLogger("cloud_archive.upload")
 
-INTENT = "?"  # in place of an upload id: a CreateMultipartUpload was sent, at the time that follows
-CREATE_SECONDS = 70.0  # what such a request can take: the store's connect and read timeouts
+INTENT = "?"  # begins the note of an upload whose id is not known yet; the time of its request follows
+CREATE_SECONDS = 70.0  # the longest that such a request can take: the connect and read timeouts of the store
 CLOCK_SKEW_SECONDS = 5.0
-MULTIPART_TRIES = 3  # a store that leaves this probe open is not asked for each file
+MULTIPART_TRIES = (
+    3  # probes of multipart uploads; a store that leaves the answer open is not probed for each file
+)
 
 
 class AbandonedUploads:
-    """Aborts multipart uploads of ours, and knows which are under way here.
+    """Abort multipart uploads of ours, and keep those that are under way in this process.
 
     Args:
-        on_aborted: called with key and upload id of each upload that needs no abort any more.
+        on_aborted: called with key and upload id of each upload that no longer needs an abort.
     """
 
     def __init__(self, store: ObjectStore, on_aborted: Callable[[str, str], None]) -> None:
         self._store = store
         self.on_aborted = on_aborted
-        self._in_hand: Counter[str] = Counter()  # keys of multipart uploads that are under way here
+        self._in_hand: Counter[str] = Counter()  # keys of uploads that are under way in this process
         self._in_hand_lock = threading.Lock()
 
     def tidy(self, key: str, upload_id: str) -> None:
-        """Abort an upload that an earlier attempt noted, unless an upload to its key is under way here."""
+        """Abort an upload that an earlier attempt noted, unless this process is uploading to its key."""
         with self._in_hand_lock:
             if self._in_hand[key]:
                 return
         self.abandon(key, upload_id)
 
     def abandon(self, key: str, upload_id: str) -> None:
-        """Abort a multipart upload of ours; after a transient failure it stays noted, and is tried again later."""
+        """Abort a multipart upload of ours. After a transient failure it stays noted, and is aborted later."""
         over = True
         try:
             if upload_id.startswith(INTENT):
@@ -60,13 +62,13 @@ class AbandonedUploads:
             self.on_aborted(key, upload_id)
 
     def _abandon_unnamed(self, key: str, asked_at: float) -> bool:
-        """Abort what a CreateMultipartUpload began whose answer, and with it the id, was lost.
+        """Abort the upload that a CreateMultipartUpload request began, whose answer with the upload id was lost.
 
-        Ours is an upload to this very key, begun in the time that the lost request can have taken, without any
-        part. Should it be another archiver's after all, that one loses a part and begins again.
+        This is an upload to the same key that has no parts and was begun while the request can have run. If it is
+        another archiver's after all, that archiver loses a part and begins again.
 
         Returns:
-            Whether none can come any more: one was found, or the time of such a request is over.
+            Whether the search is over: an upload was aborted, or the request can no longer begin one.
         """
         earliest = asked_at - CLOCK_SKEW_SECONDS
         latest = asked_at + CREATE_SECONDS + CLOCK_SKEW_SECONDS
@@ -78,16 +80,16 @@ class AbandonedUploads:
         return over
 
     def store_time(self) -> float:
-        """Return seconds since 1970 by the store's clock where it is known: ours may be minutes off."""
+        """Return seconds since 1970 by the store's clock, since ours may be minutes off; by ours until it is known."""
         return time.time() + (self._store.clock_offset_seconds or 0.0)
 
     def intent(self) -> str:
-        """Return what to note before a CreateMultipartUpload."""
+        """Return the note to make before a CreateMultipartUpload request, in place of the upload id."""
         return f"{INTENT}{self.store_time()}"
 
     @contextmanager
     def in_hand(self, key: str) -> Iterator[None]:
-        """Keep `tidy` from aborting uploads to `key` while one of ours may be under way."""
+        """Keep `tidy` from aborting uploads to `key` during the block, because one of ours may be under way."""
         with self._in_hand_lock:
             self._in_hand[key] += 1
         try:
@@ -100,7 +102,7 @@ class AbandonedUploads:
 
 
 class ProbeNotes:
-    """A probe's multipart upload, noted as to be aborted from the moment before it exists."""
+    """Note that a probe's multipart upload must be aborted, from the moment before it exists."""
 
     def __init__(self, uploads: AbandonedUploads, journal: Journal, key: str) -> None:
         self._uploads = uploads
@@ -109,23 +111,23 @@ class ProbeNotes:
         self._noted = ""
 
     def asked(self) -> None:
-        """See `ProbeNotes`."""
+        """See `store.base.ProbeNotes`."""
         self._noted = self._uploads.intent()
         self._journal.abandon(self._key, self._noted)
 
     def begun(self, upload_id: str) -> None:
-        """See `ProbeNotes`."""
+        """See `store.base.ProbeNotes`."""
         before, self._noted = self._noted, upload_id
         self._journal.abandon(self._key, upload_id)
         self._uploads.on_aborted(self._key, before)
 
     def ended(self) -> None:
-        """See `ProbeNotes`."""
+        """See `store.base.ProbeNotes`."""
         self._uploads.on_aborted(self._key, self._noted)
 
 
 class StoreProbes:
-    """Finds out, once for all workers, whether the store honours create-only writes."""
+    """Probe, once for all workers, whether the store honours create-only writes."""
 
     def __init__(self, store: ObjectStore, uploads: AbandonedUploads) -> None:
         self._store = store
@@ -137,9 +139,10 @@ class StoreProbes:
     def probe_with(
         self, key: str, content: Content, metadata: Mapping[str, str], media_type: str, journal: Journal
     ) -> None:
-        """Find out, once, whether the store honours create-only writes, with an object that was just written.
+        """Probe PutObject, once, with an object that was just written.
 
-        Other workers do not wait for the seven requests: they send a HEAD before each PUT until the answer is known.
+        Does nothing if the answer is known, if another worker is probing, or with a file in parts or over 4 MiB.
+        Other workers don't wait for the seven requests: they send a HEAD before each PUT until the answer is known.
         """
         if (
             content.body is None
@@ -166,21 +169,21 @@ class StoreProbes:
             self._lock.release()
 
     def wait_for_end(self, timeout_seconds: float) -> bool:
-        """Wait for the probe that is under way, if there is one. Returns False if it still is after the timeout."""
+        """Wait for the probe that is under way, if any. Return False if it has not ended after the timeout."""
         ended = self._lock.acquire(timeout=max(0.0, timeout_seconds))
         if ended:
             self._lock.release()
         return ended
 
     def probe_multipart(self, journal: Journal) -> None:
-        """Find out whether completing a multipart upload is create-only, where PutObject is not."""
+        """Probe whether completing a multipart upload is create-only, if PutObject is not."""
         if self._store.capabilities.create_only in OVERWRITES and self._multipart_is_unknown():
             self._probe_alone(self._multipart_is_unknown, journal)
 
     def probe_after_parts(self, journal: Journal) -> None:
-        """Find out the same once a file was uploaded in parts, where that is all that is not known.
+        """Probe the same after an upload in parts, if PutObject is create-only.
 
-        Most files go in one request, so it is not worth four more requests before there is a large one.
+        Most files are sent in one request, so these four requests wait for the first large file.
         """
         if self._store.capabilities.create_only is CreateOnly.HONOURED and self._multipart_is_unknown():
             self._probe_alone(self._multipart_is_unknown, journal)
@@ -190,11 +193,11 @@ class StoreProbes:
         return unknown and self._multipart_tries < MULTIPART_TRIES
 
     def probe_alone(self, supports: Callable[[], CreateOnly], journal: Journal) -> None:
-        """Find it out with a small object of its own; once, however many workers ask at the same moment."""
+        """Probe with a small object of its own if `supports` returns UNKNOWN; once, even if several workers ask."""
         self._probe_alone(lambda: supports() is CreateOnly.UNKNOWN, journal)
 
     def _probe_alone(self, is_needed: Callable[[], bool], journal: Journal) -> None:
-        """Wait for the probe that another worker runs, and run one if it is needed still."""
+        """Wait for the probe that another worker runs, then run one if it is still needed."""
         with self._lock:
             if is_needed():
                 self._multipart_tries += 1

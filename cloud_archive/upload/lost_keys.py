@@ -1,9 +1,9 @@
-"""Under which key may the bucket hold a file already? Asked after a ledger was lost.
+"""Find the keys under which the bucket may hold a file already, after the ledger was lost.
 
-With a prefix that changes (a date, a session) a file would get another key today than it got then, and its bytes would
-arrive a second time. So the bucket is listed once, and the keys that end in a file's path and have its size are looked
-at before it is sent. Only what fits a file that is here is remembered, so that memory follows the directory, not the
-bucket. Whether the bytes are the same, the upload finds out.
+If the prefix changes (a date, a session), a file would get another key today than it got then, and its bytes would be
+uploaded a second time. So the bucket is listed once. Before a file is sent, the upload compares it with the objects
+of its size whose keys end in its path. Only keys that fit a local file are kept in memory, so memory grows with the
+directory and not with the bucket.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from ..store.base import ObjectStore
 
 logger = logging.getLogger("cloud_archive.bucket_index")
 
-_MOST = 20  # keys looked at for one file
-_MARK_BYTES = len(" ()") + max(HASH_DIGITS)  # what a conflict number takes of a name at the most
+_MOST_KEYS = 20  # of one file
+_CONFLICT_BYTES = len(" ()") + max(HASH_DIGITS)  # the most that a conflict number adds to a name
 
 
 class BucketIndex:
-    """Lists the bucket when it is first asked.
+    """List the bucket at the first call, and find keys by a file's path and size. Thread-safe.
 
     Args:
         scope: the keys of this archive.
-        local_files: the files that are here now.
+        local_files: called at the first call; returns the local files.
     """
 
     def __init__(
@@ -47,19 +47,20 @@ class BucketIndex:
         """Return the keys that end in this path, or in a conflict name of it, and have this size.
 
         Raises:
-            StoreError: the bucket could not be listed, in a way that may pass.
+            StoreError: the bucket can't be listed now, but a retry may help. After any other error the keys listed
+                so far count.
         """
         tail = object_key("", path)
         with self._lock:
             if self._keys is None:
                 self._keys = self._list()
             found = self._keys.get((conflict_family(posixpath.basename(tail)), size_bytes), [])
-        return [key for key in found if _is_named(key, tail)][:_MOST]
+        return [key for key in found if _is_named(key, tail)][:_MOST_KEYS]
 
     def _list(self) -> dict[tuple[str, int], list[str]]:
         keys: dict[tuple[str, int], list[str]] = {}
         for version in self._local_files():
-            with contextlib.suppress(KeyRejected):  # too long for a key: it is not there
+            with contextlib.suppress(KeyRejected):  # too long for a key, so it was never archived
                 name = posixpath.basename(object_key("", version.path))
                 keys[conflict_family(name), version.size_bytes] = []
         count = 0
@@ -74,8 +75,8 @@ class BucketIndex:
         except StoreError as error:
             if error.failure.transient:
                 raise
-            logger.warning("What the bucket holds already can't be found out: %s", error)
-        logger.info("%d objects in the bucket may be files that are here", count)
+            logger.warning("Files may be uploaded again, because the bucket can't be listed: %s", error)
+        logger.info("%d objects in the bucket may be local files", count)
         return keys
 
 
@@ -88,7 +89,7 @@ def _is_named(key: str, tail: str) -> bool:
     plain = strip_conflict(name)
     if plain is None or not f"/{folder}".endswith(f"/{tail_folder}" if tail_folder else ""):
         return False
-    shortened = len(tail_name.encode()) > MAX_NAME_BYTES - _MARK_BYTES and conflict_family(
-        plain
-    ) == conflict_family(tail_name)
-    return plain == tail_name or shortened
+    if plain == tail_name:
+        return True
+    is_long = len(tail_name.encode()) > MAX_NAME_BYTES - _CONFLICT_BYTES  # a conflict name shortens it
+    return is_long and conflict_family(plain) == conflict_family(tail_name)

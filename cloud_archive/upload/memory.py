@@ -1,7 +1,7 @@
-"""A limit on the bytes that all uploads together hold in memory.
+"""Limit the bytes that all uploads together hold in memory.
 
-A body of up to 8 MiB is read whole before it is sent, and so is each part of a larger file. Sixty-four workers, or
-several large files at once, would hold half a gigabyte of them in a machine whose memory is wanted for models.
+A file of up to 8 MiB is read whole before it is sent, and so is each part of a larger file. Without a limit, 64 workers
+or several large files at once would hold half a gigabyte of memory, which models need.
 """
 
 from __future__ import annotations
@@ -11,18 +11,18 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-# Six bodies or parts of 8 MiB: with them the engine stays below 150 MB, and at a tenth of a second for each request
-# that is still half a gigabyte in a second.
+# Six bodies or parts of 8 MiB. They keep the engine below 150 MB. If each request takes a tenth of a second, they still
+# send half a gigabyte a second.
 BUDGET_BYTES = 48 * 1024 * 1024
 
 
 class ByteBudget:
-    """Hands out room in the order of the requests, so that small bodies never keep a large one waiting.
+    """Grant memory in the order of the requests, so that small ones never overtake a large one. Thread-safe.
 
-    What is larger than the whole budget gets all of it, alone. Thread-safe.
+    A request for more than the limit waits until nothing is held, and gets the whole budget.
 
     Args:
-        limit_bytes: held at once by all threads together.
+        limit_bytes: the most that all threads together hold at once.
     """
 
     def __init__(self, limit_bytes: int = BUDGET_BYTES) -> None:
@@ -33,7 +33,7 @@ class ByteBudget:
 
     @contextmanager
     def hold(self, size_bytes: int) -> Iterator[None]:
-        """Wait for room, keep it during the block, and give it back however the block ends."""
+        """Wait for `size_bytes` of memory, hold them during the block, and then give them back."""
         wanted = min(size_bytes, self._limit_bytes)
         self._take(wanted)
         try:
@@ -45,13 +45,13 @@ class ByteBudget:
 
     @property
     def held_bytes(self) -> int:
-        """Held now."""
+        """How many bytes are held now."""
         with self._turn:
             return self._held_bytes
 
     def _take(self, wanted: int) -> None:
         with self._turn:
-            # Nothing at all, as the reading of a large file asks for, has no need of a turn.
+            # A request for 0 bytes, as for reading a large file, need not wait for its turn.
             if not wanted or (not self._queue and self._held_bytes + wanted <= self._limit_bytes):
                 self._held_bytes += wanted
                 return

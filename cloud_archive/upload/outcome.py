@@ -19,13 +19,13 @@ class Outcome(NamedTuple):
 
     Attributes:
         already: it was there before this attempt, so nothing was sent.
-        ours: the object carries this row's token: an earlier attempt of ours had arrived.
-        changed: the file was written to after its bytes were read; its next version is still to come.
-        base_key: what the key was before it got a conflict number.
+        ours: the object carries this row's token: this attempt or an earlier one wrote it.
+        changed: the file was written to after its bytes were read; its next version is still to be uploaded.
+        base_key: the key without a conflict number.
         in_parts: it was sent as a multipart upload.
-        unprotected_at: when the object was written without the store's refusal to overwrite, in seconds of the
-            monotonic clock, so `Uploader.confirm_unprotected` must be called; None: no other writer can replace it.
-        read: the file as it was when its bytes were hashed; None where that is not known.
+        unprotected_at: when the object was written, in monotonic seconds, if another writer may have replaced it in
+            the same moment; then call `Uploader.confirm_unprotected`. None: that is not needed.
+        read: the file as it was when its bytes were hashed; None if that is not known.
     """
 
     key: str
@@ -66,7 +66,12 @@ class Prepared(NamedTuple):
 
 @dataclass(slots=True)
 class SentBytes:
-    """Counts the bytes that were sent, or are there already; several part threads may add to it."""
+    """Count the bytes that were sent or are in the bucket already. Thread-safe.
+
+    Attributes:
+        progress: called with the sum after each addition.
+        total: the sum, in bytes.
+    """
 
     progress: Callable[[int], None]
     total: int = 0

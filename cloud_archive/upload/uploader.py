@@ -1,4 +1,4 @@
-"""Upload files for all workers: prepare, send, and look again where another writer may have replaced an object.
+"""Upload files for all workers: prepare, send, and check again if another writer may have replaced an object.
 
 attempt.py describes the protocol of one upload.
 """
@@ -27,23 +27,24 @@ from .source import has_changed, opened, read_content, whole_bytes
 logger = logging.getLogger("cloud_archive.upload")
 
 CONFIRM_AFTER_SECONDS = 2.0  # longer than another writer takes from its HEAD to the end of its PUT
-MAX_REPLACED = 20
+MAX_REPLACED = 20  # how often other writers may replace the object before the upload fails
 
 
 class Uploader:
-    """Uploads one file at a time per calling thread; one instance serves all workers.
+    """Upload one file at a time in each calling thread; one instance serves all workers.
 
     Args:
         store: the bucket.
         root: the directory that the claims' paths are relative to.
-        make_key: relative path to object key; called at a file's first attempt only.
-        session_id: goes into the objects' metadata.
-        rename: True keeps what is in the bucket and takes the next conflict name; False replaces it.
-        parts: runs the parts of large files side by side; None sends them one after another.
-        budget: of the bytes that all uploads hold in memory.
-        on_aborted: called with key and upload id of each multipart upload that needs no abort any more.
-        elsewhere: called with a path and a size, names keys that may hold the file already; see `bucket_index`.
-        conflicts: called with a base key and a SHA-256; see `Ledger.conflicts`.
+        make_key: returns the object key for a relative path; called at a file's first attempt only.
+        session_id: stored in each object's metadata.
+        rename: True = keep the objects in the bucket and use the next conflict name; False = replace them.
+        parts: uploads the parts of large files in parallel; None = one after another.
+        budget: limits the memory that all uploads hold; default: 48 MiB.
+        on_aborted: called with key and upload id of each multipart upload that no longer needs an abort.
+        elsewhere: called with a path and a size in bytes; returns keys that may hold the file already, see
+            `lost_keys.BucketIndex`.
+        conflicts: called with a base key and a SHA-256; see `ClaimLedger.conflicts`.
         wait: waits so many seconds.
     """
 
@@ -86,7 +87,7 @@ class Uploader:
             return self.confirm_unprotected(prepared, outcome, journal, progress)
 
     def room(self, claims: Sequence[Claim]) -> AbstractContextManager[None]:
-        """Wait for the memory that all of `claims` need at once; to be held while any of them is prepared."""
+        """Hold the memory that the files of all `claims` need; enter it before any of them is prepared."""
         return self._budget.hold(sum(whole_bytes(claim) for claim in claims))
 
     @contextmanager
@@ -135,9 +136,9 @@ class Uploader:
     def confirm_unprotected(
         self, prepared: Prepared, outcome: Outcome, journal: Journal, progress: Callable[[int], None]
     ) -> Outcome:
-        """Make sure, a little later, that no other writer has replaced an object that was written unprotected.
+        """Check, two seconds after the write, that no other writer has replaced an unprotected object.
 
-        Where one has, the file is uploaded under the next name, which is looked at again as well.
+        If one has, upload the file under the next conflict name, and check that object as well.
 
         Raises:
             StoreError: the store refused or did not answer, or the object is replaced again and again.
@@ -146,7 +147,7 @@ class Uploader:
             if outcome.unprotected_at is None:
                 return outcome
             confirm_at = outcome.unprotected_at + CONFIRM_AFTER_SECONDS
-            # The first probe usually ends sooner and often shows that no look is needed. A slow one delays nothing.
+            # The first probe usually ends sooner and often shows that no check is needed. A slow one delays nothing.
             probed = self._probes.wait_for_end(confirm_at - time.monotonic())
             able = self._store.capabilities
             overwrites = able.may_overwrite(in_parts=outcome.in_parts)
