@@ -1,4 +1,4 @@
-"""Where a bucket's objects are: the base of their URLs, and the region that requests are signed for."""
+"""Find out where a bucket's objects are: the base of their URLs, and the region that signatures name."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ if TYPE_CHECKING:
     from ..config.settings import Settings
 
 _CREDENTIAL = re.compile(r"AWS4-HMAC-SHA256 Credential=[^,]+/\d{8}/([^/,]+)/s3/aws4_request,")
-# Regions whose addresses end in amazonaws.com; those of China and of governments' clouds are left to the SDK.
+# Regions whose addresses end in amazonaws.com; the SDK knows those of China and of government clouds.
 _COMMON_REGION = re.compile(r"(?:us|eu|ap|sa|ca|me|af|il|mx)-[a-z]+-[0-9]")
-# https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html, without dots: certificates have none.
+# https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html, but no dots: certificates cover none.
 _HOST_LABEL = re.compile(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
 
 
@@ -31,7 +31,7 @@ class Address(NamedTuple):
 
     @classmethod
     def of_request(cls, url: str, authorization: str, key: str) -> Address | None:
-        """From a request for `key`; None where it is signed or addressed in a way that is not known here."""
+        """Return the address that a request for `key` went to; None if its signature or URL has an unknown form."""
         signed = _CREDENTIAL.match(authorization)
         parts = urlsplit(url)
         path = quote(key, safe="/-_.~")
@@ -41,7 +41,7 @@ class Address(NamedTuple):
 
     @classmethod
     def of_settings(cls, settings: Settings) -> Address | None:
-        """As the settings name it; None where only the SDK knows."""
+        """Return the address that the settings give; None if only the SDK can find it."""
         style, bucket = addressing_style(settings), settings.bucket
         if settings.endpoint_url is None:
             if not _COMMON_REGION.fullmatch(settings.region):
@@ -63,10 +63,10 @@ class Address(NamedTuple):
 
 
 def addressing_style(settings: Settings) -> str:
-    """`path`, `virtual` or (AWS only) `auto`.
+    """Return `path`, `virtual` or (AWS only) `auto`.
 
-    Off AWS `auto` means path: `https://host/bucket/key` works at every provider in the guides, on IP addresses, on
-    localhost and under certificates that hold only the host's name. The known exception takes no other than virtual:
+    Off AWS `auto` becomes `path`: `https://host/bucket/key` works at every provider in the guides, on IP addresses, on
+    localhost and with certificates for the host's name only. Alibaba is the exception, and accepts only `virtual`:
     https://www.alibabacloud.com/help/en/oss/developer-reference/compatibility-with-amazon-s3
     """
     if settings.addressing_style in ("path", "virtual"):
@@ -82,11 +82,11 @@ def _is_alibaba(endpoint_url: str | None) -> bool:
 
 
 def forbid_overwrite(endpoint_url: str | None) -> Callable[..., None] | None:
-    """What a store needs beside If-None-Match on a create-only write; None: nothing.
+    """Return a handler that adds the store's own header to create-only writes; None if If-None-Match is enough.
 
-    Alibaba has a header of its own (https://help.aliyun.com/en/oss/user-guide/0026-00000002). Google has one too, but
-    refuses it beside the x-amz-* ones that every request here has ("Requests cannot specify both x-amz and x-goog
-    headers", https://github.com/carrierwaveuploader/carrierwave/pull/2356), so there a look goes first.
+    Alibaba has such a header (https://help.aliyun.com/en/oss/user-guide/0026-00000002). Google has one too, but refuses
+    it together with the x-amz-* headers of every request here ("Requests cannot specify both x-amz and x-goog
+    headers", https://github.com/carrierwaveuploader/carrierwave/pull/2356), so there a HEAD precedes the write.
     """
     if not _is_alibaba(endpoint_url):
         return None

@@ -1,7 +1,7 @@
-"""The SDK's session: which part of the user's AWS environment takes part, and how long it may take.
+"""Make the SDK's session: from which part of the user's AWS environment, and in how long at the most.
 
-With `S3_CREDENTIALS=env` no `AWS_*` variable and no file below `~/.aws` decides anything, except the CA bundle. With
-`aws` the standard chain decides, and what is wrong with it is an `AwsConfigurationError` instead of a retry.
+With `S3_CREDENTIALS=env` no `AWS_*` variable but the CA bundle's counts, and no file below `~/.aws`. With `aws` the
+standard chain counts; an error in it is an `AwsConfigurationError`, and is not retried.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class AwsChainTimeout(Exception):
 
 
 def isolated_session() -> Session:
-    """Return a session that reads no variable and no file of AWS's."""
+    """Return a session that reads no `AWS_*` variable but the CA bundle's, and no file of the AWS tools."""
     from botocore.configprovider import ConstantProvider
     from botocore.loaders import Loader
     from botocore.session import Session
@@ -47,16 +47,16 @@ def isolated_session() -> Session:
         "ca_bundle": (None, "AWS_CA_BUNDLE", None, None),
     }
     session = Session(session_vars=variables)
-    # The section `s3` of the file, or the AWS_S3_* variables.
+    # Ignore the section `s3` of the file, and the AWS_S3_* variables.
     session.get_component("config_store").set_config_provider("s3", ConstantProvider(None))
-    # Without ~/.aws/models and AWS_DATA_PATH.
+    # Ignore ~/.aws/models and AWS_DATA_PATH.
     built_in = Loader(extra_search_paths=[Loader.BUILTIN_DATA_PATH], include_default_search_paths=False)
     session.register_component("data_loader", built_in)
     return session
 
 
 def chain_session() -> Session:
-    """Return a session that follows the standard AWS chain, its credentials found.
+    """Return a session that follows the standard AWS chain, with its credentials already loaded.
 
     Raises:
         AwsConfigurationError: a profile, file or variable is wrong.
@@ -67,17 +67,17 @@ def chain_session() -> Session:
         session = Session()
         credentials = session.get_credentials()
         if credentials is not None:
-            credentials.get_frozen_credentials()  # asks the role or the process now, where the wait has a limit
+            credentials.get_frozen_credentials()  # asks the role or the process now, while the wait is limited
         return session
     except Exception as error:
         raise AwsConfigurationError(str(error)) from error
 
 
 class MadeOnce(Generic[T]):
-    """A value that a thread of its own makes at the first `get`; thread-safe.
+    """A value that is made at the first `get`, in a thread of its own. Thread-safe.
 
     Args:
-        make: called again after it failed.
+        make: makes the value. After it raised, the next `get` calls it again.
     """
 
     def __init__(self, make: Callable[[], T]) -> None:
@@ -108,7 +108,7 @@ class MadeOnce(Generic[T]):
             raise AwsChainTimeout from None
 
     def drop(self) -> T | None:
-        """Forget the value, so that the next `get` makes another; return it if there is one."""
+        """Forget the value, so that the next `get` makes another. Return it; None if it was not made."""
         with self._lock:
             future, self._future = self._future, None
         if future is None or not future.done() or future.exception() is not None:

@@ -1,4 +1,4 @@
-"""A limit on what all uploads together send in a second (`CLOUD_ARCHIVE_MAX_BANDWIDTH`)."""
+"""Limit how much all uploads together send in a second (`CLOUD_ARCHIVE_MAX_BANDWIDTH`)."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ SMALLEST_PIECE_BYTES = 16 * 1024
 
 
 class Throttle:
-    """Hands out sending time in turn: a caller waits until the time of all bytes before its own is over.
+    """Let callers send one after another: each waits as long as the bytes of earlier callers take at this rate.
 
-    What was not sent can't be saved up, so no burst drowns a slow link after a pause.
+    Unused time is not saved up, so no burst follows a pause. Thread-safe.
 
     Args:
         bytes_per_second: for all threads together.
@@ -40,7 +40,7 @@ class Throttle:
         return max(SMALLEST_PIECE_BYTES, min(LARGEST_PIECE_BYTES, self._rate // 10))
 
     def take(self, size_bytes: int) -> None:
-        """Return when so many bytes may be sent."""
+        """Wait until `size_bytes` bytes may be sent."""
         with self._lock:
             now = self._clock()
             begin = max(self._free_at, now)

@@ -8,15 +8,15 @@ if TYPE_CHECKING:
     import urllib3
 
 MAX_REFUSAL_BYTES = 64 * 1024
-MAX_ANSWER_BYTES = 16 * 1024 * 1024  # a listing of a thousand long keys, each sign of them escaped, has 10 MB
+MAX_ANSWER_BYTES = 16 * 1024 * 1024  # a listing of 1,000 long keys with all characters escaped has 10 MB
 PIECE_BYTES = 64 * 1024
 
 
 def read_bounded(answer: urllib3.BaseHTTPResponse) -> bytes:
-    """Read an answer's body, but of a refusal no more than its message needs.
+    """Return an answer's body; of a refusal (status 300 or higher) the first 64 KiB or a little more.
 
     Raises:
-        urllib3.exceptions.ProtocolError: the answer is no refusal, and longer than any document of S3.
+        urllib3.exceptions.ProtocolError: the body of another answer exceeds 16 MiB, which no S3 document does.
     """
     import urllib3
 
@@ -27,7 +27,7 @@ def read_bounded(answer: urllib3.BaseHTTPResponse) -> bytes:
         pieces.append(piece)
         left -= len(piece)
         if left < 0:
-            answer.close()  # with the connection, on which the rest would still come
+            answer.close()  # closes the connection, too, because the rest would still come on it
             if not is_refusal:
                 raise urllib3.exceptions.ProtocolError("The answer does not end.")
             break

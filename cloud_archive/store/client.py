@@ -1,7 +1,7 @@
-"""How requests leave: the one client of the AWS SDK, its options, and bodies that tell how far they are.
+"""Make the client of the AWS SDK, and report and limit how fast it sends bodies.
 
-The SDK is botocore, which boto3 is a shell around; its defaults suit AWS, and several of them break other providers
-or cost time, so each one that is changed here says why.
+The SDK is botocore, the lower layer of boto3. Its defaults suit AWS, but some break other providers or cost time. A
+comment says why, wherever one is changed here.
 """
 
 from __future__ import annotations
@@ -30,18 +30,19 @@ if TYPE_CHECKING:
 
 CONNECT_SECONDS = 10
 READ_SECONDS = 60
-# Above this size a PutObject asks first (Expect: 100-continue), so that a refusal costs no upload; below, the extra
-# round trip costs more than the body. Of a part the store has taken the CreateMultipartUpload just before.
+# Above this size a PutObject asks first (Expect: 100-continue), so that a refusal costs no upload. Below it, the extra
+# round trip costs more than the body. A part never asks: the store has just accepted its CreateMultipartUpload.
 EXPECT_ABOVE_BYTES = 1024 * 1024
 PIECE_BYTES = 256 * 1024  # progress is reported in these steps
 
 
 class Client(NamedTuple):
-    """What requests leave by.
+    """The SDK's client, and the credentials that it signs with.
 
     Attributes:
         sdk: botocore's client.
-        keys: what signs requests now, since credentials of roles are renewed; None where nothing does.
+        keys: returns the credentials that are valid now, because those of roles are renewed; None = requests are not
+            signed.
     """
 
     sdk: S3Client
@@ -51,11 +52,11 @@ class Client(NamedTuple):
 def make_client(
     settings: Settings, connect_seconds: float, read_seconds: float, before_send: Callable[..., None]
 ) -> Client:
-    """A client of the SDK, set up as this module says.
+    """Return a client of the SDK with the options of this module.
 
     Args:
         connect_seconds, read_seconds: timeouts of one request.
-        before_send: called with each finished PutObject and UploadPart request (`request=`) in its own thread.
+        before_send: called with each signed PutObject and UploadPart request (`request=`), in the thread that sends it.
 
     Raises:
         AwsConfigurationError: with S3_CREDENTIALS=aws, the chain can't be used.
@@ -71,10 +72,11 @@ def make_client(
 
 
 def keys_of(settings: Settings, session: Session | None = None) -> Callable[[], Keys] | None:
-    """Return what signs requests, requested each time; None = requests are not signed.
+    """Return a function that returns the credentials that are valid now; None = requests are not signed.
 
     Args:
-        session: where S3_CREDENTIALS=aws finds its credentials; a new session reads files and roles again.
+        session: provides the credentials with S3_CREDENTIALS=aws; default: a new one, which reads files and roles
+            again.
 
     Raises:
         AwsConfigurationError: see `make_client`.
@@ -124,7 +126,7 @@ def _sdk_client(settings: Settings, session: Session, connect_seconds: float, re
         max_pool_connections=_connections(settings),
         tcp_keepalive=True,
         retries={"total_max_attempts": 1},
-        # DESIGN: newer SDKs add CRC trailers of their own, which several providers refuse.
+        # Newer SDKs add CRC trailers of their own, which several providers refuse.
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
         user_agent=_user_agent(),
@@ -161,7 +163,7 @@ def _set_up(
     session_of_requests = client._endpoint.http_session
     session_of_requests.send = _bounded(session_of_requests.send)
     _follow_no_redirect(session_of_requests._pool_classes_by_scheme)
-    client.meta.events.register("before-call.s3.HeadBucket", cast(Any, _untold_region))
+    client.meta.events.register("before-call.s3.HeadBucket", cast(Any, _answer_head_bucket))
     if (forbid := addresses.forbid_overwrite(settings.endpoint_url)) is not None:
         for operation in ("PutObject", "CompleteMultipartUpload"):
             client.meta.events.register(f"before-call.s3.{operation}", forbid)
@@ -177,7 +179,7 @@ def _set_up(
 
 
 def certificate_authorities(settings: Settings) -> str | None:
-    """The CA file to trust: S3_CA_BUNDLE, else AWS_CA_BUNDLE, else the system's; None: the one of botocore."""
+    """Return the CA file to trust: S3_CA_BUNDLE, else the system's; None: botocore reads AWS_CA_BUNDLE or its own."""
     if settings.ca_bundle is not None:
         return str(settings.ca_bundle)
     if os.environ.get("AWS_CA_BUNDLE"):
@@ -187,7 +189,7 @@ def certificate_authorities(settings: Settings) -> str | None:
 
 
 def _bounded(send: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """What sends botocore's requests, but no answer that is read whole can fill the memory."""
+    """Wrap botocore's `send` so that no answer that is read whole can fill the memory."""
 
     def bounded(request: Any) -> Any:
         is_streamed, request.stream_output = request.stream_output, True  # leaves the body unread
@@ -200,13 +202,13 @@ def _bounded(send: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
 
 def _follow_no_redirect(pools: dict[str, Any]) -> None:
-    """Let urllib3 return each redirect as it is.
+    """Make urllib3 return each redirect as it is.
 
-    botocore follows none but asks for nothing of the kind, and urllib3 2 then ends a 303 by a `TypeError`, because
-    botocore's headers are bytes, and keeps its connection open.
+    botocore does not tell urllib3 to follow none. On a 303, urllib3 2 then raises a `TypeError`, because botocore's
+    headers are bytes, and leaves the connection open.
 
     Args:
-        pools: botocore's classes for connections, by scheme; replaced in place.
+        pools: botocore's classes of connection pools, by scheme; replaced in place.
     """
 
     class Unredirected:
@@ -217,12 +219,12 @@ def _follow_no_redirect(pools: dict[str, Any]) -> None:
         pools[scheme] = type(pool.__name__, (Unredirected, pool), {})
 
 
-def _untold_region(**_: object) -> tuple[Any, dict[str, Any]]:
-    """In place of a HeadBucket, which nothing here sends but botocore, after a redirect that names no region.
+def _answer_head_bucket(**_: object) -> tuple[Any, dict[str, Any]]:
+    """Answer botocore's HeadBucket without sending it.
 
-    It would be redirected too, and botocore (`S3RegionRedirectorv2`, seen in 1.44) asks again until Python's stack is
-    full, as in https://github.com/boto/botocore/pull/1512. With this answer it gives up at once, and the redirect
-    itself is what gets explained.
+    botocore sends one after a redirect that names no region. It would be redirected too, and botocore
+    (`S3RegionRedirectorv2`, seen in 1.44) would send it again until Python's stack is full, as in
+    https://github.com/boto/botocore/pull/1512. With this answer it gives up, and the first redirect is explained.
     """
     from botocore.awsrequest import AWSResponse, HeadersDict
 
@@ -231,20 +233,21 @@ def _untold_region(**_: object) -> tuple[Any, dict[str, Any]]:
 
 
 class SentBytes:
-    """Reports how many bytes of one body were sent. A body that is sent again reports no byte twice."""
+    """Report how many bytes of one body were sent. If the body is sent again, no byte is reported twice."""
 
     def __init__(self, progress: Callable[[int], None] | None) -> None:
         self._progress = progress
         self._bytes = 0
 
     def reach(self, position: int) -> None:
+        """Note that the first `position` bytes were sent."""
         if self._progress is not None and position > self._bytes:
             step, self._bytes = position - self._bytes, position
             self._progress(step)
 
 
 class MeteredBody:
-    """Bytes as a readable file, without copying them. Reports how far it was read."""
+    """Bytes as a readable file, without a copy. Reports how far it was read, and waits for the bandwidth limit."""
 
     def __init__(self, body: bytes, sent: SentBytes, piece_bytes: int, throttle: Throttle | None) -> None:
         self._view = memoryview(body)
@@ -254,7 +257,7 @@ class MeteredBody:
         self._position = 0
 
     def read(self, _size: int = -1) -> memoryview:
-        """The next piece; larger than asked for, since 16 KiB at a time would hold the interpreter lock often."""
+        """Return the next piece; larger than asked for, because pieces of 16 KiB take the interpreter lock often."""
         self._sent.reach(self._position)
         piece = self._view[self._position : self._position + self._piece_bytes]
         self._position += len(piece)

@@ -1,4 +1,4 @@
-"""Delete objects: many in one request where the store takes that, else one by one."""
+"""Delete objects: many in one request if the store accepts that, else one by one."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ def delete_objects(requests: RequestExecutor, keys: Sequence[str]) -> Iterator[t
 
 
 def _delete_batch(requests: RequestExecutor, keys: Sequence[str]) -> Iterator[tuple[str, StoreError | None]]:
-    """Delete many in one request where the store takes that (Google does not), else one by one."""
-    # What XML can't hold would make the whole document invalid.
-    plain = [key for key in keys if all(sign >= " " for sign in key)]
-    single = [key for key in keys if any(sign < " " for sign in key)]
+    """Delete at most `DELETE_AT_ONCE` objects: in one request if the store accepts that (Google does not)."""
+    # XML can't hold control characters: one of them would make the whole document invalid.
+    plain = [key for key in keys if all(character >= " " for character in key)]
+    single = [key for key in keys if any(character < " " for character in key)]
     if len(plain) > 1:
         objects = [{"Key": key} for key in plain]
         try:

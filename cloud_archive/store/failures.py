@@ -7,7 +7,7 @@ from dataclasses import replace
 from ..errors import Failure, FailureScope, StoreError
 
 RUN_CHECK = "Run `cloud-archive check`."
-"""The cure where nothing better is known."""
+"""The cure if nothing better is known."""
 
 
 def _store(code: str, cause: str, cure: str, *, transient: bool = False, throttled: bool = False) -> Failure:
@@ -271,7 +271,7 @@ _TABLE: dict[str, Failure] = {
 }
 
 
-# Other spellings of the same thing, as seen at providers.
+# Codes of providers that mean the same as a code of the table.
 _SYNONYMS: dict[str, str] = {
     "403": "AccessDenied",
     "Forbidden": "AccessDenied",
@@ -309,7 +309,7 @@ def explain(code: str, status: int | None = None, store_message: str = "") -> Fa
 
     Args:
         code: the code in the answer, its HTTP status as text where it has none, or one of ours.
-        status: the HTTP status; decides where the code is unknown (5xx and 429 pass, other 4xx do not).
+        status: the HTTP status; decides if the code is unknown (5xx and 429 are transient, other 4xx are not).
         store_message: the store's message, used for codes that the table does not know.
     """
     known = _TABLE.get(_SYNONYMS.get(code, code))
@@ -317,7 +317,7 @@ def explain(code: str, status: int | None = None, store_message: str = "") -> Fa
         return known if known.code == code else replace(known, code=code)
     shown = f"{code}: {store_message}".strip(": ")
     if status == 429:
-        return replace(_busy(code))
+        return _busy(code)
     if status is None or status >= 500:
         return _store(code, f"The store failed ({shown}).", "", transient=True)
     return _file(code, f"The store refused the request ({shown}).", RUN_CHECK)
@@ -356,11 +356,6 @@ def concerns_every_request(error: StoreError) -> bool:
     return error.failure.code in CREDENTIAL_CODES | BUCKET_CODES | {"RequestTimeTooSkewed"}
 
 
-def is_not_offered(error: StoreError) -> bool:
-    """Return whether the store does not know this operation at all."""
-    return error.status in (405, 501) or error.failure.code in ("MethodNotAllowed", "NotImplemented")
-
-
 def cannot_be_asked(error: StoreError) -> bool:
     """Return whether the same request will never be answered: not offered, denied, or refused for good.
 
@@ -381,5 +376,5 @@ HEAD_REFUSED = "HeadRefused"
 
 
 def is_denied(error: StoreError) -> bool:
-    """Return whether this key lacks the right to do this, while its credentials are fine as far as is known."""
+    """Return whether the credentials lack the right to do this, but are valid as far as is known."""
     return error.status in (401, 403) and not error.failure.transient and not concerns_every_request(error)

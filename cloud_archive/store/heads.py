@@ -1,4 +1,4 @@
-"""HEAD requests: with the checksum header where the store knows it, and with the cause where they are refused."""
+"""Send HEAD requests, with the checksum header if the store knows it, and find the cause of a refusal."""
 
 from __future__ import annotations
 
@@ -18,17 +18,19 @@ _CURE = "Rename the file: the store may not accept a character in its name."
 
 
 class HeadRequests:
-    """Asks for objects' facts.
+    """Ask for objects' facts.
 
     Args:
-        list_objects: `ObjectStore.list`, whose refusals have a body that names their cause.
+        list_objects: `ObjectStore.list`; its refusals, unlike those of a HEAD, have a body that names the cause.
     """
 
     def __init__(self, requests: RequestExecutor, list_objects: Callable[..., Iterator[ObjectInfo]]) -> None:
         self._requests = requests
         self._list = list_objects
         self._with_checksum = True
-        self._answers_missing = False  # the store has said "no such object", so this key may look everywhere
+        self._answers_missing = (
+            False  # the store has said "no such object", so the credentials may send HEADs
+        )
 
     def head(self, key: str) -> ObjectInfo | None:
         """See `ObjectStore.head`."""
@@ -64,7 +66,7 @@ class HeadRequests:
         return object_info(key, answer, believe_checksum=self._requests.capabilities.echoes_checksum is True)
 
     def _ask_fast(self, key: str) -> dict[str, Any] | None:
-        """Ask without loading the SDK; None: ask the SDK, which also shows the store's checksum."""
+        """Send a HEAD without loading the SDK; None: the SDK must send it, also to get the store's checksum."""
         requests = self._requests
         if requests.sdk_is_loaded or requests.capabilities.echoes_checksum is True:
             return None
@@ -75,9 +77,9 @@ class HeadRequests:
         self._requests.remember(can_head=True)
 
     def _head_again(self, key: str, refusal: StoreError, *, with_checksum: bool) -> dict[str, Any] | None:
-        """Look without the checksum header, and where that is refused too, find out why.
+        """Send a HEAD without the checksum header, and if that is refused too, find out why.
 
-        A refused HEAD has no body that could name wrong credentials or a wrong region, so a listing is asked for.
+        A refused HEAD has no body that could name wrong credentials or a wrong region, so a listing is requested.
         """
         if with_checksum and refusal.status != 401:
             try:
@@ -105,7 +107,7 @@ class HeadRequests:
         return self._ask(key, checksum=False)  # the SDK has learned the region from the listing's answer
 
     def _about_this_key(self, refused: StoreError) -> StoreError:
-        """Return a refusal as one that concerns only this key, where other keys could be looked at."""
+        """Return a refusal as one that concerns only this object key, if HEADs of other keys were answered."""
         if not self._answers_missing or not is_denied(refused):
             return refused
         failure = replace(

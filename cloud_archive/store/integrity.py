@@ -1,4 +1,4 @@
-"""Which integrity header a store takes: `x-amz-checksum-sha256`, or `Content-MD5` where it refuses that."""
+"""Find out which integrity header a store takes: `x-amz-checksum-sha256`, or `Content-MD5` if it refuses that."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import replace
 from ..errors import FailureScope, ObjectExists, StoreError
 from .translate import names_condition
 
-# Signs in a key that some stores decode or encode once more before they check the signature.
+# Characters in a key that some stores decode or encode once more before they check the signature.
 _HARD_TO_SIGN = re.compile(r"[%\\\x00-\x1f\x7f]")
 
 
@@ -25,8 +25,8 @@ def refuses_checksum(error: StoreError) -> bool:
 
     As seen at Backblaze B2 (400 InvalidArgument "Unsupported header 'x-amz-checksum-…'",
     https://github.com/boto/s3transfer/issues/327), Google (403 SignatureDoesNotMatch or 400,
-    https://github.com/EnterpriseDB/barman/issues/1112), R2 (401 Unauthorized) and others (501). Most of these say
-    something else as often; so it is worth one more request with Content-MD5, and no more.
+    https://github.com/EnterpriseDB/barman/issues/1112), R2 (401 Unauthorized) and others (501). Most of these
+    often have other causes, so only one more request, with Content-MD5, is worth it.
     """
     if error.status is None or (error.status >= 500 and error.status != 501):
         return False
@@ -51,7 +51,10 @@ def got_further(error: StoreError, refusal: StoreError) -> bool:
 
 
 def blame_name(error: StoreError) -> StoreError:
-    """Return a rejected signature as a fault of the key's name; call it where the credentials were accepted before."""
+    """Return a rejected signature as the fault of the object key, if that holds an odd character.
+
+    Call it only with credentials that were accepted before.
+    """
     odd_name = error.key is not None and _HARD_TO_SIGN.search(error.key) is not None
     if error.failure.code != "SignatureDoesNotMatch" or not odd_name:
         return error

@@ -21,7 +21,7 @@ _LEAST_SECONDS = 1
 
 
 class AnswerHeaders(NamedTuple):
-    """With which headers the store answers a link."""
+    """The headers with which the store answers a link."""
 
     content_type: str
     content_disposition: str
@@ -33,7 +33,7 @@ class PresignedLink(NamedTuple):
     Attributes:
         url: a secret until it expires.
         expires_at: seconds since 1970.
-        may_end_early: it was signed with temporary credentials whose end is not known, and ends with them.
+        may_end_early: it ends with the temporary credentials that signed it, and their end is not known.
     """
 
     url: str
@@ -89,7 +89,11 @@ def credentials_end(sdk: Any) -> float | None:
 
 
 def expiry_of(url: str) -> float:
-    """Return when a presigned link expires, in seconds since 1970. ValueError: it is no such link."""
+    """Return when a presigned link expires, in seconds since 1970.
+
+    Raises:
+        ValueError: it is not a presigned link.
+    """
     query: Mapping[str, list[str]] = parse_qs(urlsplit(url).query)
     try:
         signed_at = datetime.strptime(query["X-Amz-Date"][0], "%Y%m%dT%H%M%SZ").replace(tzinfo=timezone.utc)

@@ -1,4 +1,4 @@
-"""Read an object's bytes, through the fast path where the SDK is not loaded and the object is small."""
+"""Read an object's bytes, without the SDK if it is not loaded and the object is small."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def read_object(
 
 
 def _read_small(requests: RequestExecutor, key: str, limit_bytes: int) -> bytes | None:
-    """Return an object's bytes; None where the SDK has to read it."""
+    """Return an object's bytes; None: the SDK must read it."""
     try:
         return requests.fast.read(key, limit_bytes)
     except Missing:

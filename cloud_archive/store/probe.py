@@ -1,8 +1,8 @@
-"""Finding out what a store does with create-only writes: support is proven, never assumed.
+"""Find out what a store does with create-only writes: support is proven, never assumed.
 
 A store can honour `If-None-Match: *` (412), refuse the header (501), or ignore it silently and overwrite. Only a
 write to a key that is surely taken shows which, so an object of ours that was just written is written again, with the
-same bytes. Nothing here needs the right to delete, and trouble leaves the answer unknown.
+same bytes. Nothing here needs the right to delete. After an error the answer stays unknown.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ if TYPE_CHECKING:
 logger = logging.getLogger("cloud_archive.store")
 
 PROBE_NAME = "check"
-PROBE_BODY = b"Cloud Archive looks with this object what the bucket allows. It may be deleted.\n"
-# The names that each file's object carries as well, so that a check sees which of them a store drops.
+PROBE_BODY = b"Cloud Archive uses this object to find out what the bucket allows. It may be deleted.\n"
+# The same names as in the metadata of each file's object, so that a check sees which of them a store drops.
 PROBE_METADATA = {
     "sha256": hashlib.sha256(PROBE_BODY).hexdigest(),
     "mtime": "1700000000.123456789",
     "path": "check%20%C3%BC",
 }
 CLOCK_SKEW_SECONDS = 5.0
-PROBE_WITH_BYTES = 4 * 1024 * 1024  # a larger object is not sent three times only to learn something
+PROBE_WITH_BYTES = 4 * 1024 * 1024  # a larger object is not sent three times just for a probe
 
 
 def probe_key(prefix: str) -> str:
@@ -45,10 +45,10 @@ def probe_key(prefix: str) -> str:
 
 
 def verify_connection(store: ObjectStore) -> None:
-    """Make one small request that needs the right endpoint, key and bucket; two where the key may not read.
+    """Make one small request that needs the right endpoint, credentials and bucket; two if reading is denied.
 
-    It asks for the object that `check` leaves behind. A store that answers "no such object" has accepted key and
-    bucket. A key that may not read writes that object instead, since "access denied" alone proves nothing.
+    It asks for the object that `check` leaves behind. A store that answers "no such object" has accepted credentials
+    and bucket. If reading is denied, that object is written instead, because "access denied" alone proves nothing.
 
     Raises:
         StoreError: the store does not answer, or refuses.
@@ -64,7 +64,7 @@ def verify_connection(store: ObjectStore) -> None:
 
 
 def put_probe_object(store: ObjectStore) -> PutResult:
-    """Write the small object of probes and checks, over the one of the run before."""
+    """Write the small object of probes and checks, and replace that of the last run."""
     return store.put(
         store.probe_key,
         PROBE_BODY,
@@ -86,7 +86,7 @@ def probe(
     notes: ProbeNotes | None = None,
     in_parts: bool = True,
 ) -> None:
-    """Find out whether the store refuses to overwrite, and whether this key may look.
+    """Find out whether the store refuses to overwrite, and whether the credentials may send a HEAD.
 
     Each write here sends the object's own bytes again, so a store that ignores the condition does no harm.
 
@@ -94,7 +94,7 @@ def probe(
         key, body, content_type, metadata: an object exactly as it was just written.
         wait: waits so many seconds; True: give up.
         notes: records the multipart upload, so that the next process can abort it.
-        in_parts: try also a multipart upload; done anyway where a write in one request is not safe.
+        in_parts: also try a multipart upload. False: only if the store does not refuse to overwrite in one request.
     """
     noted: ProbeNotes = notes or _NoNotes()
     sha256 = hashlib.sha256(body).hexdigest()
@@ -145,6 +145,7 @@ class _NoNotes:
 
 
 def _tidy(store: S3Store, work: Callable[[], None]) -> bool:
+    """Do `work`, which aborts a probe's upload. Return False if the store refuses or does not answer."""
     try:
         work()
     except StoreError as error:
@@ -154,7 +155,7 @@ def _tidy(store: S3Store, work: Callable[[], None]) -> bool:
 
 
 def _abort_unnamed(store: S3Store, key: str, asked_at: float) -> None:
-    """Give up what was begun by a request whose answer, and with it the id, was lost (see `upload.abandon`)."""
+    """Abort the upload of a request whose answer with the id was lost (see `AbandonedUploads` in `upload`)."""
     for found in store.unfinished_uploads(key):
         if found.initiated_at >= asked_at - CLOCK_SKEW_SECONDS and not store.list_parts(key, found.upload_id):
             store.abort_multipart(key, found.upload_id)
@@ -169,7 +170,7 @@ def _probe_head(store: S3Store, key: str) -> None:
 
 
 def _outcome(store: S3Store, attempt: Callable[[], None], wait: Callable[[float], bool]) -> CreateOnly:
-    """Make a write that must be refused, and return what the store did. R2 allows one write a second, so try twice."""
+    """Make a write that must be refused, and return what the store did. Try twice: R2 allows one write a second."""
     for pause_seconds in (1.1, None):
         try:
             attempt()
@@ -187,8 +188,8 @@ def _outcome(store: S3Store, attempt: Callable[[], None], wait: Callable[[float]
 
 
 def _restore(put: Callable[[], None]) -> None:
-    """Write the object again in one request: in parts its ETag is no MD5, and not the one that was noted."""
+    """Write the object again in one request, because the ETag of an upload in parts is not the one noted before."""
     try:
         put()
     except StoreError as error:
-        logger.info("A probe's object was left as a multipart object: %s", error)
+        logger.info("An object keeps the ETag of a probe's multipart upload: %s", error)

@@ -22,7 +22,7 @@ def sign_with_known_checksum(client: Any, operation: str) -> None:
 
         def payload(self, request: Any) -> str:
             if request.url.startswith("https"):
-                return str(super().payload(request))  # is not signed there, where there is a checksum
+                return str(super().payload(request))  # over TLS the SDK hashes no body that has a checksum
             known = sha256_hex(request.headers.get("x-amz-checksum-sha256"))
             return known or str(super().payload(request))
 

@@ -14,7 +14,7 @@ from dataclasses import replace
 from ..errors import Failure
 from .failures import explain
 
-# botocore's (and urllib3's) classes, nearest first along an exception's own line of ancestors.
+# By class name of botocore and urllib3; the class itself counts before its base classes.
 _BY_CLASS = {
     "ConnectTimeoutError": "ConnectTimeout",
     "ReadTimeoutError": "ReadTimeout",
@@ -44,7 +44,7 @@ _BY_CLASS = {
     "InvalidRegionError": "InvalidEndpoint",
     "EndpointProviderError": "InvalidEndpoint",
     "TimeoutError": "ReadTimeout",
-    "HTTPClientError": "ConnectionClosed",  # an answer that is no HTTP
+    "HTTPClientError": "ConnectionClosed",  # an answer that is not HTTP
     "ConnectionError": "ConnectionClosed",
 }
 
@@ -97,7 +97,7 @@ def _is_name_error(error: BaseException) -> bool:
 
 
 def _tunnel_refused(chain: Sequence[BaseException]) -> str:
-    """Return what a proxy answered to CONNECT, such as `407 Proxy Authentication Required`; empty: nothing."""
+    """Return how a proxy refused CONNECT, such as `407 Proxy Authentication Required`; empty if none did."""
     for one in chain:
         found = re.search(r"Tunnel connection failed: ([0-9]{3}[^')]{0,60})", str(one))
         if found:

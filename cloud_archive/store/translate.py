@@ -1,8 +1,7 @@
-"""What a failed S3 call means: from the SDK's exceptions to a `StoreError` with a cause and a cure.
+"""Explain a failed S3 request: from the SDK's exceptions to a `StoreError` with a cause and a cure.
 
 The exceptions are distinguished by their classes' names, so that this works on (and is tested with) plain objects,
-and importing it costs nothing. Nothing in here quotes more of an exception than the store's own message, and that
-without the secrets.
+and importing it costs nothing. Of an exception, only the store's own message is quoted, without secrets.
 """
 
 from __future__ import annotations
@@ -23,13 +22,13 @@ from .silence import explain_silence, proxy_refused, system_message
 # AWS refuses requests that are further off than this:
 # https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html (RequestTimeTooSkewed)
 SKEW_SECONDS = 900
-LONGEST_SAYING = 300
+MAX_MESSAGE_CHARACTERS = 300
 
 
 def redact(text: str, secrets: Sequence[str]) -> str:
     """Return `text` without secrets (see redaction.py), on one line, shortened to 300 characters."""
     text = " ".join(without_secrets(text, secrets).split())
-    return text if len(text) <= LONGEST_SAYING else text[: LONGEST_SAYING - 1] + "…"
+    return text if len(text) <= MAX_MESSAGE_CHARACTERS else text[: MAX_MESSAGE_CHARACTERS - 1] + "…"
 
 
 def clock_offset_seconds(date_header: str, local_time: float) -> float | None:
@@ -114,7 +113,7 @@ def _from_answer(
     now: float,
     proxy: str | None,
 ) -> StoreError:
-    # Any word of the answer may repeat what was sent, so nothing of it is looked at before it is clean.
+    # Any text of the answer may repeat a secret that was sent, so all of it is redacted before it is read.
     answer: Mapping[str, Any] = response.get("ResponseMetadata", {})
     headers = {name: redact(str(value), secrets) for name, value in answer.get("HTTPHeaders", {}).items()}
     status = answer.get("HTTPStatusCode")
@@ -124,7 +123,7 @@ def _from_answer(
     if found.get("Header"):  # in a 501: the header that is not implemented
         store_message = f"{store_message} ({found['Header']})"
     store_message = redact(store_message, secrets)
-    if proxy is not None and _is_proxys(code, status, headers):
+    if proxy is not None and _came_from_proxy(code, status, headers):
         failure = proxy_refused(proxy, f"HTTP {status}", transient=status not in (403, 407))
         return StoreError(operation, key, failure, status=status, store_message=store_message)
     failure = _explain_answer(code, status, store_message, found, headers, key, operation, now)
@@ -158,7 +157,7 @@ def _explain_answer(
 ) -> Failure:
     # A page has no <Code>, so the SDK takes the status for it. A HEAD has no body, so its type means nothing.
     coded = not code.isdecimal()
-    if not coded and status in _REDIRECTS and (elsewhere := _elsewhere(headers.get("location", ""))):
+    if not coded and status in _REDIRECTS and (elsewhere := _redirected(headers.get("location", ""))):
         return elsewhere
     if not coded and "html" in headers.get("content-type", "").lower() and operation != "HeadObject":
         return web_page(status)
@@ -205,8 +204,8 @@ def _explain_answer(
     return failure
 
 
-def _is_proxys(code: str, status: int | None, headers: Mapping[str, str]) -> bool:
-    """Return whether the proxy refused: its answer has a page where a store's has a code and headers of its own."""
+def _came_from_proxy(code: str, status: int | None, headers: Mapping[str, str]) -> bool:
+    """Return whether the answer is the proxy's: it has a page in place of a store's code and headers."""
     if status == 407 or "x-squid-error" in headers:
         return True
     if status is None or status < 400 or not code.isdecimal() or any(n.startswith("x-amz-") for n in headers):
@@ -223,7 +222,7 @@ _WITHOUT = {
     "AbortMultipartUpload": _REMOVE_PARTS,
 }
 
-# What a key that only writes lacks.
+# The rights that write-only credentials lack.
 _RIGHTS = {
     "HeadObject": ("look at objects", "s3:GetObject"),
     "GetObject": ("read objects", "s3:GetObject"),
@@ -251,7 +250,7 @@ def web_page(status: int | None) -> Failure:
 _REDIRECTS = (301, 302, 303, 307, 308)
 
 
-def _elsewhere(location: str) -> Failure | None:
+def _redirected(location: str) -> Failure | None:
     """Return the failure of a web server's redirect, as from http to https: no S3 client follows it."""
     try:
         parts = urlsplit(location)
@@ -285,4 +284,5 @@ def _expected_region(store_message: str) -> str:
 
 
 def names_condition(store_message: str) -> bool:
+    """Return whether the store's message names the header of create-only writes."""
     return "if-none-match" in store_message.lower()
