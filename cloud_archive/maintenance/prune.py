@@ -19,11 +19,9 @@ is killed never leaves an archived row without its object. A pruned file is not 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import nullcontext
-from itertools import islice
-from typing import Any
 
 from ..errors import CloudArchiveError, StoreError
 from ..ledger.history import mark_pruned, unmark_pruned
@@ -34,6 +32,7 @@ from ..scope import KeyScope
 from ..store.base import ObjectInfo, ObjectStore
 from ..store.evidence import Expected, Verdict, compare
 from ..store.failures import is_denied
+from .batches import batches
 from .prune_plan import FindFavorites, PruneCandidate, PrunePlan, PruneReport, PruneRule, no_favorites
 from .retry import with_retries
 
@@ -79,7 +78,7 @@ def plan_prune(
         ThreadPoolExecutor(PARALLEL_HEADS, thread_name_prefix="cloud-archive-prune") as pool,
         KeyIndex(ledger) if ledger is not None else nullcontext() as index,
     ):
-        for listing in _batches(store.list(scope.listing_prefix), 1000):
+        for listing in batches(store.list(scope.listing_prefix), 1000):
             listed += len(listing)
             page = [info for info in listing if scope.holds(info.key)]
             # With an age limit only, young objects stay in any case and need no check.
@@ -178,7 +177,7 @@ def prune(
     answers: dict[str, StoreError | None] = {}
     done = 0
     with ThreadPoolExecutor(PARALLEL_HEADS, thread_name_prefix="cloud-archive-prune") as pool:
-        for batch in _batches(plan.candidates, DELETE_BATCH):
+        for batch in batches(plan.candidates, DELETE_BATCH):
             refusals = list(pool.map(lambda one: _find_change(store, one), batch))
             try:
                 kept = favorites([one.key for one in batch])
@@ -317,9 +316,3 @@ def _explain_failure(error: StoreError) -> str:
 
 def _is_denied(error: StoreError) -> bool:
     return is_denied(error) or error.failure.code in ("AccessDenied", "403")
-
-
-def _batches(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
-    left = iter(items)
-    while page := list(islice(left, size)):
-        yield page

@@ -9,10 +9,9 @@ counts as missing. If listing is refused, or would show mostly other programs' o
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +21,10 @@ from ..ledger.history import count_requeued, lost_rows, requeue_missing
 from ..ledger.key_index import KeyIndex
 from ..ledger.ledger import Ledger
 from ..ledger.rows import FileRow
-from ..store.base import ObjectInfo, ObjectStore
+from ..store.base import ObjectStore
 from ..store.evidence import Expected, Verdict, check_object, compare, compare_bytes
 from ..store.failures import concerns_every_request, is_denied
+from .batches import batches
 from .retry import with_retries
 
 LIST_PAGE = 1000  # objects in one answer to a listing
@@ -192,7 +192,7 @@ class _Check:
 
     def _list(self, index: KeyIndex, prefix: str, rows: int) -> None:
         pages = 0
-        for page in _pages(self._store.list(prefix)):
+        for page in batches(self._store.list(prefix), LIST_PAGE):
             pages += 1
             self.report.list_requests += 1
             rows_by_key = index.take([info.key for info in page])
@@ -294,9 +294,3 @@ class _Check:
         return (
             hashed is not None and hashed[1] == row.sha256 and hashed[0].has_same_size_and_mtime(row.version)
         )
-
-
-def _pages(objects: Iterable[ObjectInfo]) -> Iterator[list[ObjectInfo]]:
-    left = iter(objects)
-    while page := list(islice(left, LIST_PAGE)):
-        yield page
