@@ -34,7 +34,7 @@ _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NOFOLLOW | _ALWAYS
 _DIRECTORY = getattr(os, "O_DIRECTORY", 0) | _ALWAYS
 # O_PATH (Linux) needs no right to read the folder and raises no inotify event.
 _PASS = getattr(os, "O_PATH", os.O_RDONLY) | _DIRECTORY
-_SEPARATORS = ("/", "\\", ":") if os.name == "nt" else ("/",)
+_SEPARATORS = frozenset("\\:") if os.name == "nt" else frozenset()  # beside the slash
 # Opening part by part would allow longer paths, but other programs could not open them.
 _LONGEST_PATH = 4096
 _LINK_ERRORS = (errno.ELOOP, getattr(errno, "EMLINK", errno.ELOOP))  # FreeBSD answers EMLINK
@@ -321,10 +321,16 @@ def stat_file(root: Path, path: str) -> os.stat_result:
 
 
 def _split_absolute(root: Path, path: str) -> tuple[Path, str]:
-    if not os.path.isabs(path):  # noqa: PTH117  faster than pathlib, and called for each file
+    if not _is_absolute(path):
         return root, path
     anchor = Path(path).anchor
     return Path(anchor), path[len(anchor) :]
+
+
+def _is_absolute(path: str) -> bool:
+    if os.name == "posix":  # asked several times for each file
+        return path.startswith("/")
+    return os.path.isabs(path)  # noqa: PTH117 - faster than pathlib
 
 
 def _open(name: str | Path, flags: int, mode: int = 0o666, folder: int | None = None) -> int:
@@ -337,7 +343,7 @@ def _open(name: str | Path, flags: int, mode: int = 0o666, folder: int | None = 
 
 
 def _check_name(name: str) -> str:
-    if name in ("", ".", "..") or any(sign in name for sign in _SEPARATORS):
+    if name in ("", ".", "..") or "/" in name or (_SEPARATORS and not _SEPARATORS.isdisjoint(name)):
         raise _blocked_by("not a plain name", name)
     return name
 

@@ -152,6 +152,8 @@ class PrefixTemplate(NamedTuple):
             moment: naive = local time; aware = converted to local time.
             session_id: the value of `{session_id}`.
         """
+        if "{" not in self.text:
+            return self.text
         local = moment if moment.tzinfo is None else moment.astimezone()
 
         def value(match: re.Match[str]) -> str:
@@ -269,6 +271,8 @@ def path_metadata(path: str, base_key: str, key: str) -> str | None:
         base_key: the key that `object_key` returned for the path.
         key: the object's key, which may have a conflict number.
     """
+    if f"/{key}".endswith(f"/{path}"):  # all of it shows
+        return None
     names, parts = _parts(path), _parts(base_key)
     count = 1
     while count < min(len(names), len(parts)) and parts[-count - 1] in _encoded_forms(names[-count - 1]):

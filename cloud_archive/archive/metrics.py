@@ -186,9 +186,11 @@ class PrometheusRecorder:
         self._waiting_webhooks = gauge(
             "cloud_archive_waiting_webhooks", "Finished jobs that the webhook's receiver has not taken."
         )
-        for result in ("archived", "already", "failed", "vanished"):  # so that a rate begins at zero
-            self._files.labels(result)
-            self._bytes.labels(result)
+        # Each result has its counters from the beginning, so that a rate begins at zero.
+        self._by_result = {
+            result: (self._files.labels(result), self._bytes.labels(result))
+            for result in ("archived", "already", "failed", "vanished")
+        }
 
     def archived(self, size_bytes: int, *, already: bool, seen_at: float | None) -> None:
         """See `Recorder`."""
@@ -217,8 +219,9 @@ class PrometheusRecorder:
         self._freed_bytes.inc(size_bytes)
 
     def _count(self, result: str, size_bytes: int) -> None:
-        self._files.labels(result).inc()
-        self._bytes.labels(result).inc(size_bytes)
+        files, sizes = self._by_result[result]
+        files.inc()
+        sizes.inc(size_bytes)
 
     def text(self, gauges: Gauges | None) -> str:
         """See `Recorder`."""

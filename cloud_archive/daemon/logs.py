@@ -32,7 +32,31 @@ class RedactingFormatter(logging.Formatter):
         return redact(super().format(record), self._secret_values)
 
 
-class PrivateFileHandler(logging.handlers.RotatingFileHandler):
+class LogFileHandler(logging.handlers.RotatingFileHandler):
+    """A rotating log that formats each line once; Python's own does so twice, to know its length before."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """See `RotatingFileHandler`."""
+        try:
+            line = self.format(record) + self.terminator
+            self.stream = self.stream or self._open()
+            if self._is_full(self.stream.seek(0, os.SEEK_END) + len(line)):
+                self.doRollover()
+            self.stream.write(line)
+            self.flush()
+        except RecursionError:
+            raise
+        except Exception:
+            self.handleError(record)
+
+    def _is_full(self, size_bytes: int) -> bool:
+        if not 0 < self.maxBytes <= size_bytes:
+            return False
+        path = Path(self.baseFilename)
+        return path.is_file() or not path.exists()  # a device or pipe is never renamed
+
+
+class PrivateFileHandler(LogFileHandler):
     """A rotating log with mode 0600, which can also receive standard error."""
 
     _receives_stderr = False
@@ -147,7 +171,7 @@ def log_to_file(
     Raises:
         OSError: the file can't be written.
     """
-    kind = PrivateFileHandler if private else logging.handlers.RotatingFileHandler
+    kind = PrivateFileHandler if private else LogFileHandler
     handler = kind(
         path, maxBytes=LOG_BYTES, backupCount=LOG_FILES, encoding="utf-8", errors="backslashreplace"
     )

@@ -22,6 +22,7 @@ from .rows import (
     Claim,
     ProvenUpload,
     claim_row,
+    claim_rows,
     conflict_hashes,
     identity_values,
     record_conflicts,
@@ -96,8 +97,7 @@ class ClaimLedger(Database):
                 chosen.append(row)
                 if attempts:
                     break  # a retry is uploaded alone, because an earlier attempt may have got any distance
-            claims = (claim_row(db, claimant, "?", (row,)) for row in chosen)
-            return [claim for claim in claims if claim is not None]
+            return claim_rows(db, claimant, chosen)
 
         return self._change_and_release(work)
 

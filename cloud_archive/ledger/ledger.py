@@ -17,7 +17,7 @@ from typing import Any, cast
 
 from ..files import FileVersion
 from .claims import ClaimLedger
-from .rows import ROW_COLUMNS, Count, FileRow, FileState, Totals, add_row, file_row
+from .rows import ROW_COLUMNS, Count, FileRow, FileState, Totals, add_rows, file_row
 
 # Names for `remember` and `recall`.
 FIRST_START = "first_start"  # when the first session that ended its scan began, in seconds since 1970
@@ -99,7 +99,7 @@ class Ledger(ClaimLedger):
             priority: smaller is claimed earlier; 0 for new files, 1 for a backlog.
         """
         items = list(versions)
-        return self.change(lambda db: sum(add_row(db, item, priority, self.clock()) for item in items))
+        return self.change(lambda db: add_rows(db, items, priority, self.clock()))
 
     def add_to_baseline(self, fingerprints: Iterable[int], *, archived: bool = False) -> None:
         """Remember these versions without archiving them.

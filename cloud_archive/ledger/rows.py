@@ -6,6 +6,7 @@ The statements run inside `Database.change`; nothing here commits.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import sqlite3
 from collections.abc import Sequence
@@ -140,10 +141,54 @@ CLAIM_COLUMNS = (
     " token, attempts, base_key, key, sha256, upload_id, part_size,"
     " seen_at"
 )
+MOST_VALUES = 500  # in one statement; SQLite before 3.32 takes 999
+_INSERT = (
+    "INSERT INTO files (size, mtime_ns, device, inode, ctime_offset, fingerprint, path, state, priority, token,"
+    " seen_at) VALUES (?, ?, ?, ?, ?, ?, ?, 0, ?, ?, ?)"
+)
 ROW_COLUMNS = (
     "id, path, size, mtime_ns, device, inode, ctime_offset, state, key, sha256, etag, attempts, next_try,"
     " code, cause, cure, seen_at, archived_at, wrote, freed_at, restored_at"
 )
+
+
+def add_rows(db: sqlite3.Connection, versions: Sequence[FileVersion], priority: int, now: float) -> int:
+    """Queue versions, and return how many became pending; see `Ledger.add`."""
+    paths = [os.fsencode(version.path) for version in versions]
+    prints = [version.fingerprint for version in versions]
+    known = _known(db, prints, paths)
+    added = 0
+    fresh: list[tuple[Any, ...]] = []  # rows of files that are new, inserted together
+    for version, path, fingerprint in zip(versions, paths, prints, strict=True):
+        if fingerprint in known or path in known:
+            db.executemany(_INSERT, fresh)  # this version may replace one of them
+            fresh.clear()
+            added += add_row(db, version, priority, now)
+        else:
+            known |= {fingerprint, path}
+            fresh.append((*_signature(version, fingerprint), path, priority, os.urandom(16), now))
+            added += 1
+    db.executemany(_INSERT, fresh)
+    return added
+
+
+def _known(db: sqlite3.Connection, prints: Sequence[int], paths: Sequence[bytes]) -> set[int | bytes]:
+    """Return the fingerprints that a row or the baseline has, and the paths that an open row has."""
+    found = db.execute(
+        "SELECT value FROM json_each(?) AS given"
+        " WHERE EXISTS (SELECT 1 FROM files WHERE fingerprint = given.value)"
+        " OR EXISTS (SELECT 1 FROM baseline WHERE fingerprint = given.value)",
+        (json.dumps(prints),),
+    ).fetchall()
+    for start in range(0, len(paths), MOST_VALUES):
+        some = paths[start : start + MOST_VALUES]
+        marks = ",".join("?" * len(some))
+        found += db.execute(f"SELECT path FROM files WHERE state < 3 AND path IN ({marks})", some).fetchall()
+    return {row[0] for row in found}
+
+
+def _signature(version: FileVersion, fingerprint: int) -> tuple[Any, ...]:
+    return version.size_bytes, version.mtime_ns, *identity_values(version), fingerprint
 
 
 def add_row(db: sqlite3.Connection, version: FileVersion, priority: int, now: float) -> int:
@@ -164,7 +209,7 @@ def add_row(db: sqlite3.Connection, version: FileVersion, priority: int, now: fl
             (now, row),
         )
         return 1
-    signature = (version.size_bytes, version.mtime_ns, *identity_values(version), fingerprint)
+    signature = _signature(version, fingerprint)
     path = os.fsencode(version.path)
     older = db.execute("SELECT id FROM files WHERE path = ? AND state < 3 AND state <> 1", (path,)).fetchone()
     if older is not None:
@@ -174,11 +219,7 @@ def add_row(db: sqlite3.Connection, version: FileVersion, priority: int, now: fl
             (*signature, now, priority, older[0]),
         )
         return 1
-    db.execute(
-        "INSERT INTO files (size, mtime_ns, device, inode, ctime_offset, fingerprint, path, state, priority, token,"
-        " seen_at) VALUES (?, ?, ?, ?, ?, ?, ?, 0, ?, ?, ?)",
-        (*signature, path, priority, os.urandom(16), now),
-    )
+    db.execute(_INSERT, (*signature, path, priority, os.urandom(16), now))
     return 1
 
 
@@ -224,19 +265,31 @@ def claim_row(db: sqlite3.Connection, claimant: str, choice: str, values: Sequen
         claimant: the name of the worker.
         choice: the query for the row's id, with `values` for its placeholders.
     """
-    row = db.execute(
+    return next(iter(_claim(db, claimant, f"id = ({choice})", values)), None)
+
+
+def claim_rows(db: sqlite3.Connection, claimant: str, rows: Sequence[int]) -> list[Claim]:
+    """Claim the rows with these ids, and return the claims in the same order."""
+    marks = ",".join("?" * len(rows))
+    claims = {claim.row: claim for claim in _claim(db, claimant, f"id IN ({marks})", rows)}
+    return [claims[row] for row in rows]
+
+
+def _claim(db: sqlite3.Connection, claimant: str, condition: str, values: Sequence[Any]) -> list[Claim]:
+    rows = db.execute(
         "UPDATE files SET state = 1, attempts = attempts + 1, next_try = NULL,"
         # Unique, so that releasing an old claim never touches a new one.
         " claim = ? || '/' || id || '/' || attempts || '/' || hex(randomblob(4)),"
         " token = coalesce(token, randomblob(16))"
-        f" WHERE id = ({choice}) RETURNING claim, {CLAIM_COLUMNS}",
+        f" WHERE {condition} RETURNING claim, {CLAIM_COLUMNS}",
         (claimant, *values),
-    ).fetchone()
-    if row is None:
-        return None
+    ).fetchall()
+    return [_claim_of(row) for row in rows]
+
+
+def _claim_of(row: tuple[Any, ...]) -> Claim:
     name, row_id, *named, token, attempts = row[:10]
-    rest = row[10:]
-    base_key, key, sha256, upload_id, part_size, seen_at = rest
+    base_key, key, sha256, upload_id, part_size, seen_at = row[10:]
     return Claim(
         row=row_id,
         name=name,

@@ -48,7 +48,10 @@ def sha256_hex(checksum: object) -> str | None:
 
 def ascii_metadata(metadata: Mapping[str, str]) -> dict[str, str]:
     """Return metadata with percent-encoded values: HTTP headers carry ASCII only."""
-    return {name: quote(value, safe=_PRINTABLE) for name, value in metadata.items()}
+    return {
+        name: value if value.isascii() and value.isprintable() else quote(value, safe=_PRINTABLE)
+        for name, value in metadata.items()
+    }
 
 
 def is_html(answer: Mapping[str, Any]) -> bool:

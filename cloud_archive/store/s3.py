@@ -76,6 +76,7 @@ class S3Store:
         read_seconds: float = READ_SECONDS,
     ) -> None:
         self._settings = settings
+        self._placement = _placement(settings)
         self._requests = RequestExecutor(
             settings,
             capabilities=capabilities,
@@ -144,7 +145,7 @@ class S3Store:
                 ContentType=content_type,
                 Metadata=ascii_metadata(metadata),
                 **({"IfNoneMatch": "*"} if conditional else {}),
-                **self._placement(),
+                **self._placement,
             )
         except ConditionsRejected:
             self.remember(create_only=CreateOnly.REJECTED)
@@ -174,7 +175,7 @@ class S3Store:
                 ContentType=content_type,
                 Metadata=ascii_metadata(metadata),
                 **announced,
-                **self._placement(),
+                **self._placement,
             )
 
         answer, _ = self._requests.in_either_dialect(begin)
@@ -354,11 +355,12 @@ class S3Store:
         self._closed.set()
         self._requests.close()
 
-    def _placement(self) -> dict[str, Any]:
-        settings = self._settings
-        wanted = {
-            "StorageClass": settings.storage_class,
-            "ServerSideEncryption": settings.server_side_encryption,
-            "SSEKMSKeyId": settings.sse_kms_key_id,
-        }
-        return {name: value for name, value in wanted.items() if value}
+
+def _placement(settings: Settings) -> dict[str, Any]:
+    """Return the parameters of a write that the settings ask for."""
+    wanted = {
+        "StorageClass": settings.storage_class,
+        "ServerSideEncryption": settings.server_side_encryption,
+        "SSEKMSKeyId": settings.sse_kms_key_id,
+    }
+    return {name: value for name, value in wanted.items() if value}

@@ -248,11 +248,11 @@ class Attempt:
         else:
             proof, etag = self._prove(key, etag, proven=proven)
         written_at = time.monotonic()
-        if create_only and single:
+        if create_only and not single:
+            self._uploader._probes.probe_after_parts(self._journal)
+        elif create_only and self._store.capabilities.create_only is CreateOnly.UNKNOWN:
             metadata = self._metadata_at(key)
             self._uploader._probes.probe_with(key, self._content, metadata, self._media_type, self._journal)
-        elif create_only:
-            self._uploader._probes.probe_after_parts(self._journal)
         protected = not create_only or self._store.capabilities.refuses(in_parts=not single)
         return _Placed(
             etag,

@@ -15,7 +15,7 @@ from typing import BinaryIO, NamedTuple
 
 from ..beneath import open_file
 from ..errors import FileChanged, FileUnreadable, FileVanished
-from ..files import FileVersion
+from ..files import FileVersion, within_64_bits
 from ..ledger.rows import Claim
 from .memory import BUDGET_BYTES
 
@@ -106,6 +106,8 @@ def read_content(source: BinaryIO, claim: Claim) -> Content:
     size = claim.version.size_bytes
     whole = hashlib.sha256()
     moment, before = time.time(), _version(source, claim)
+    if not before.has_same_size_and_mtime(claim.version):
+        raise FileChanged(claim.version.path)
     read = before.as_read_at(moment)
     try:
         if size <= SINGLE_PUT_BYTES:
@@ -148,7 +150,7 @@ def _read_parts(source: BinaryIO, part_size: int, whole: hashlib._Hash, read: Fi
 
 @contextmanager
 def opened(root: Path, claim: Claim) -> Iterator[BinaryIO]:
-    """Open the local file for reading, and check that it is the version that the claim names."""
+    """Open the local file for reading."""
     try:
         raw = open_file(root, claim.version.path)
     except (FileNotFoundError, NotADirectoryError) as error:
@@ -156,14 +158,14 @@ def opened(root: Path, claim: Claim) -> Iterator[BinaryIO]:
     except OSError as error:
         raise unreadable(claim, error) from error
     with raw:
-        if has_changed(raw, claim):
-            raise FileChanged(claim.version.path)
         yield raw
 
 
 def has_changed(source: BinaryIO, claim: Claim) -> bool:
     """Return whether the open file is no longer the version that the claim names."""
-    return not _version(source, claim).has_same_size_and_mtime(claim.version)
+    now = os.fstat(source.fileno())
+    known = claim.version
+    return now.st_size != known.size_bytes or within_64_bits(now.st_mtime_ns) != known.mtime_ns
 
 
 def _version(source: BinaryIO, claim: Claim) -> FileVersion:
