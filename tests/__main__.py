@@ -1,8 +1,8 @@
 """`python -m tests [--install-browser]`: every check of this repository.
 
-The checks and groups of tests below run side by side, each in its own process: two more than there are cores, because
-half of the time of most tests is waiting. After a check that fails, nothing more is started. A group leaves out the
-files that another group names (a browser's event loop and asyncio's do not work in one process).
+The checks and groups of tests below run side by side, each in its own process: three more than there are cores,
+because half of the time of most tests is waiting. After a check that fails, nothing more is started. A group leaves out
+the files that another group names (a browser's event loop and asyncio's do not work in one process).
 
 A busy machine is no excuse: tests wait on events, with limits of a minute.
 
@@ -41,13 +41,9 @@ GROUPS: tuple[tuple[str, ...], ...] = (
     ("tests/quirks",),
     ("tests/unit",),
     ("tests/integration",),
-    (
-        "tests/integration/test_pipeline.py",
-        "tests/integration/test_engine_process.py",
-        "tests/integration/test_store.py",
-    ),
-    (
+    (  # those that boot ComfyUI's frontend share it
         "tests/browser/test_comfyui_tab.py",
+        "tests/browser/test_gallery_comfyui.py",
         "tests/browser/test_real_engine.py",
         "tests/browser/test_library_real.py",
         "tests/browser/test_token_page.py",
@@ -61,8 +57,13 @@ GROUPS: tuple[tuple[str, ...], ...] = (
         "tests/integration/test_docs.py",
         "tests/integration/test_embedded_store.py",
     ),
+    (
+        "tests/integration/test_pipeline.py",
+        "tests/integration/test_engine_process.py",
+        "tests/integration/test_store.py",
+    ),
 )
-AT_ONCE = (os.cpu_count() or 2) + 2
+AT_ONCE = (os.cpu_count() or 2) + 3
 NO_TESTS = 5  # https://docs.pytest.org/en/stable/reference/exit-codes.html
 
 
