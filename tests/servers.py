@@ -60,11 +60,11 @@ def is_catalog_key(key: str) -> bool:
 
 
 def wait_until(condition: Callable[[], bool], what: str, timeout_seconds: float = 60.0) -> None:
-    """Look again every 20 ms until `condition` holds; fail after the deadline."""
+    """Return once `condition()` is true; fail the test after `timeout_seconds`, and say `what` did not come true."""
     deadline = time.monotonic() + timeout_seconds
     while not condition():
         if time.monotonic() >= deadline:
-            pytest.fail(f"{what} did not happen within {timeout_seconds:g} s")
+            pytest.fail(f"not within {timeout_seconds:g} s: {what}")
         time.sleep(0.02)
 
 

@@ -20,8 +20,9 @@ from tests.benchmarks.catalog_million import _fill
 from tests.browser.sample_pictures import paint
 from tests.browser.stage import CHROMIUM_ARGUMENTS, Background
 from tests.chromium import find_chromium
-from tests.functional.archives import engine_on, until
+from tests.functional.archives import engine_on
 from tests.memory_store import MemoryStore
+from tests.servers import wait_until
 
 QUERY = "snow portrait city night forest"
 KEY_MS = 70  # between two keys: a fast typist
@@ -131,7 +132,7 @@ def main(assets: int = 100_000) -> int:
     with tempfile.TemporaryDirectory() as directory, sync_playwright() as playwright:
         base = Path(directory)
         with engine_on(base / "output", MemoryStore(), base / "state") as engine:
-            until(lambda: engine.status().running, "running", 60)
+            wait_until(lambda: engine.status().running, "running", 60)
             took = _fill(engine.catalog().database, assets)
             print(f"{assets:,} assets, added in {took:.0f} s; load {os.getloadavg()[0]:.1f}", flush=True)
             browser = playwright.chromium.launch(

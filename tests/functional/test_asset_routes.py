@@ -18,10 +18,11 @@ from cloud_archive.archive.engine import Engine
 from cloud_archive.catalog.bucket.names import new_names
 from cloud_archive.catalog.bucket.segment import encode
 from tests.memory_store import MemoryStore, refuse
+from tests.servers import wait_until
 from tests.unit.catalog import writers
 from tests.unit.catalog.cataloguing import graph, png
 
-from .archives import engine_on, until
+from .archives import engine_on
 from .test_server import TOKEN, Caller, listening
 
 FOX = png("a red fox", 2**64 - 1)
@@ -39,12 +40,12 @@ def engine(tmp_path_factory: pytest.TempPathFactory, store: MemoryStore) -> Iter
     root = tmp_path / "output"
     root.mkdir()
     with engine_on(root, store, tmp_path / "state", CLOUD_ARCHIVE_MACHINE_NAME="pod-1") as engine:
-        until(lambda: engine.status().running, "running")
+        wait_until(lambda: engine.status().running, "running")
         (root / "sub").mkdir()
         (root / "sub" / FOX_NAME).write_bytes(FOX)
         (root / "page.html").write_bytes(b"<script>alert(1)</script>")
-        until(lambda: len(store.objects) == 2, "archived")
-        until(lambda: all(found(engine, name) for name in ("fox", "page")), "catalogued")
+        wait_until(lambda: len(store.objects) == 2, "archived")
+        wait_until(lambda: all(found(engine, name) for name in ("fox", "page")), "catalogued")
         assert engine.catalog().wait_until_filled(60)
         yield engine
 
@@ -168,10 +169,10 @@ async def test_another_site_cannot_read_contents(caller: Caller) -> None:
 async def test_an_object_that_somebody_else_deleted_is_gone_once_it_is_asked_for(tmp_path: Path) -> None:
     store = MemoryStore()
     with engine_on(tmp_path / "output", store, tmp_path / "state") as engine:
-        until(lambda: engine.status().running, "running")
+        wait_until(lambda: engine.status().running, "running")
         file = tmp_path / "output" / FOX_NAME
         file.write_bytes(FOX)
-        until(lambda: len(found(engine, "fox")) == 1, "in the catalog")
+        wait_until(lambda: len(found(engine, "fox")) == 1, "in the catalog")
         assert engine.catalog().wait_until_filled(60)
         async with listening(build_application(engine, token=TOKEN), TOKEN) as caller:
             path = await fox_path(caller)
@@ -258,9 +259,9 @@ async def test_an_unknown_asset_is_404(caller: Caller, identity: str, part: str)
 def test_what_the_catalog_keeps(tmp_path: Path, mode: str, graphs: int) -> None:
     root, store = tmp_path / "output", MemoryStore()
     with engine_on(root, store, tmp_path / "state", CLOUD_ARCHIVE_CATALOG=mode) as engine:
-        until(lambda: engine.status().running, "running")
+        wait_until(lambda: engine.status().running, "running")
         (root / FOX_NAME).write_bytes(FOX)
-        until(lambda: bool(found(engine, '"red fox"')), "catalogued")
+        wait_until(lambda: bool(found(engine, '"red fox"')), "catalogued")
         identity = found(engine, "fox")[0]["id"]
         assert engine.catalog().graphs(uuid.UUID(identity))[0] == graph("a red fox", 2**64 - 1)
         (path,) = tmp_path.rglob("catalog.sqlite3")
@@ -298,7 +299,7 @@ async def test_jobs_reach_the_catalog(caller: Caller, engine: Engine) -> None:
     job |= {"finished_at": time.time(), "job_id": "job-2"}
     assert (await caller.ask("POST", "/engine/jobs", json={"jobs": [job]}))[0] == 200
     await asyncio.get_running_loop().run_in_executor(
-        None, lambda: until(lambda: bool(found(engine, "job:job-2")), "read again")
+        None, lambda: wait_until(lambda: bool(found(engine, "job:job-2")), "read again")
     )
     assert found(engine, "job:job-2")[0]["metadata"]["prompt"] == "what the job says"
 
@@ -313,9 +314,9 @@ async def test_a_search_has_other_machines_rows_read_unless_the_gallery_is_off(
     store.add(f"out/.cloud-archive/v1/{name}", encode([row], machine="pod-2", now=1.0))
     environ = {"CLOUD_ARCHIVE_MACHINE_NAME": "pod-1", "CLOUD_ARCHIVE_GALLERY": gallery}
     with engine_on(tmp_path / "output", store, tmp_path / "state", **environ) as engine:
-        until(lambda: engine.status().running, "running")
+        wait_until(lambda: engine.status().running, "running")
         (tmp_path / "output" / FOX_NAME).write_bytes(FOX)
-        until(lambda: engine.status().archived_files == 1, "archived")
+        wait_until(lambda: engine.status().archived_files == 1, "archived")
         async with listening(build_application(engine, token=TOKEN), TOKEN) as caller:
             body: Any = {}
             for _ in range(1200):  # the first search has the others' rows read

@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 
 from cloud_archive import __version__
-from cloud_archive.cli.app import main
 from cloud_archive.cli.arguments import WrongUsage, host_and_port
 from cloud_archive.cli.common import ledger_path
 from cloud_archive.cli.logs import logging_to_stderr
@@ -25,6 +24,7 @@ from cloud_archive.ledger.ledger import Ledger
 from cloud_archive.state import LEDGER_NAME, make_state_directory
 from cloud_archive.terminal import format_table
 from cloud_archive.text import count_noun, format_bytes, make_printable
+from tests.commands import run_command
 
 SECRET = "planted+SECRET/value"
 
@@ -42,24 +42,15 @@ def configured(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(name, value)
 
 
-def ran(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
-    """(exit status, standard output, standard error) of one command."""
-    capsys.readouterr()
-    status = main(arguments)
-    out, err = capsys.readouterr()
-    assert "Traceback" not in err
-    return status, out, err
-
-
 # --- usage
 
 
 def test_the_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None:
-    assert ran(capsys, "--version") == (0, f"cloud-archive {__version__}\n", "")
+    assert run_command(capsys, "--version") == (0, f"cloud-archive {__version__}\n", "")
 
 
 def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
-    status, out, _ = ran(capsys, "--help")
+    status, out, _ = run_command(capsys, "--help")
     assert status == 0
     for name in ("demo", "watch", "upload", "check", "status", "flush", "retry"):
         assert f"\n  {name} " in out
@@ -107,7 +98,7 @@ def test_both_ways_to_start_once_say_the_same(
 ) -> None:
     monkeypatch.delenv("COMFYUI_OUTPUT_DIR", raising=False)
     assert start_main(arguments) == 2
-    assert capsys.readouterr() == ("", ran(capsys, *arguments)[2])
+    assert capsys.readouterr() == ("", run_command(capsys, *arguments)[2])
 
 
 @pytest.mark.parametrize(
@@ -115,14 +106,14 @@ def test_both_ways_to_start_once_say_the_same(
     [("nonsense",), ("watch", "--nonsense"), ("watch", "a", "b"), ("upload",), ("flush", "--timeout", "-1")],
 )
 def test_wrong_usage_ends_with_2(capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...]) -> None:
-    status, out, err = ran(capsys, *arguments)
+    status, out, err = run_command(capsys, *arguments)
     assert (status, out) == (2, "")
     assert err
 
 
 @pytest.mark.parametrize("command", ["watch", "status", "flush", "retry"])
 def test_without_a_directory_the_variable_is_named(capsys: pytest.CaptureFixture[str], command: str) -> None:
-    status, _, err = ran(capsys, command)
+    status, _, err = run_command(capsys, command)
     assert status == 2
     assert "COMFYUI_OUTPUT_DIR" in err
 
@@ -133,14 +124,14 @@ def test_without_a_usable_home_commands_answer_and_errors_stand_alone(
 ) -> None:
     for name in ("HOME", "XDG_STATE_HOME"):
         monkeypatch.setenv(name, "/proc/no such folder")
-    status, out, err = ran(capsys, "status", str(tmp_path))
+    status, out, err = run_command(capsys, "status", str(tmp_path))
     assert (status, err) == (0, "")
     assert "Archived so far: nothing from this machine." in out
-    status, out, err = ran(capsys, "watch", "--once", str(tmp_path))
+    status, out, err = run_command(capsys, "watch", "--once", str(tmp_path))
     assert (status, out) == (0, "Complete: nothing to archive\n")
     assert f"The state is kept in {tmp_path / '.cloud-archive-state'}" in err
     monkeypatch.setenv("CLOUD_ARCHIVE_STATE_DIR", "/proc/no such folder")
-    status, out, err = ran(capsys, "watch", "--once", str(tmp_path))
+    status, out, err = run_command(capsys, "watch", "--once", str(tmp_path))
     assert (status, out) == (1, "")
     assert "Set CLOUD_ARCHIVE_STATE_DIR to a directory that can be written." in err
 
@@ -149,7 +140,7 @@ def test_without_a_usable_home_commands_answer_and_errors_stand_alone(
 def test_a_missing_directory_is_named(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, command: str
 ) -> None:
-    status, _, err = ran(capsys, command, str(tmp_path / "nowhere"))
+    status, _, err = run_command(capsys, command, str(tmp_path / "nowhere"))
     assert status == 2
     assert str(tmp_path / "nowhere") in err
 
@@ -158,7 +149,7 @@ def test_the_variable_stands_for_the_directory(
     capsys: pytest.CaptureFixture[str], root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COMFYUI_OUTPUT_DIR", str(root))
-    status, out, _ = ran(capsys, "status")
+    status, out, _ = run_command(capsys, "status")
     assert status == 0
     assert str(root) in out
 
@@ -168,7 +159,7 @@ def test_every_wrong_setting_is_named_and_no_secret(
 ) -> None:
     monkeypatch.setenv("S3_SECRET_ACCESS_KEY", SECRET)
     monkeypatch.setenv("CLOUD_ARCHIVE_WORKERS", "many")
-    status, out, err = ran(capsys, "watch", str(root), "--once")
+    status, out, err = run_command(capsys, "watch", str(root), "--once")
     assert (status, out) == (2, "")
     for name in ("S3_ACCESS_KEY_ID", "S3_BUCKET", "CLOUD_ARCHIVE_WORKERS"):
         assert name in err
@@ -201,7 +192,7 @@ def test_a_taken_port_is_named(capsys: pytest.CaptureFixture[str], root: Path) -
 
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        status, _, err = ran(capsys, "watch", str(root), "--serve", f"127.0.0.1:{port}")
+        status, _, err = run_command(capsys, "watch", str(root), "--serve", f"127.0.0.1:{port}")
     assert status == 1
     assert f"--serve 127.0.0.1:{port}" in err
 
@@ -211,7 +202,9 @@ def test_a_log_file_that_cannot_be_written_is_wrong_usage(
     capsys: pytest.CaptureFixture[str], root: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "file").touch()
-    status, _, err = ran(capsys, "watch", str(root), "--once", "--log-file", str(tmp_path / "file" / "log"))
+    status, _, err = run_command(
+        capsys, "watch", str(root), "--once", "--log-file", str(tmp_path / "file" / "log")
+    )
     assert status == 2
     assert "--log-file" in err
 
@@ -223,7 +216,7 @@ def test_an_unexpected_error_is_one_sentence(
         raise RuntimeError("first line\nsecond")
 
     monkeypatch.setattr("cloud_archive.cli.ledger_view.read_ledger_view", broken)
-    status, _, err = ran(capsys, "status", str(root))
+    status, _, err = run_command(capsys, "status", str(root))
     assert status == 1
     assert "RuntimeError at test_cli.py" in err
     assert err.count("\n") == 1
@@ -234,7 +227,7 @@ def test_an_unexpected_error_is_one_sentence(
 
 def test_an_unknown_directory_with_files_is_not_safe(capsys: pytest.CaptureFixture[str], root: Path) -> None:
     (root / "a.png").write_bytes(b"a")
-    status, out, err = ran(capsys, "status", str(root))
+    status, out, err = run_command(capsys, "status", str(root))
     assert status == 1
     assert "No archive is running" in out
     assert "a.png" in err
@@ -248,7 +241,7 @@ def test_the_ledger_answers_where_nothing_runs(
     for name in ("archived.png", "failed.png", "pending.png", "unseen.png", ".hidden", "x.part"):
         (root / name).write_bytes(name.encode())
     with_ledger(root, archived=["archived.png"], failed=["failed.png"], pending=["pending.png"])
-    status, out, err = ran(capsys, command, str(root))
+    status, out, err = run_command(capsys, command, str(root))
     assert status == 1
     assert "No archive is running" in out
     assert "3 files" in out
@@ -262,7 +255,7 @@ def test_the_ledger_answers_where_nothing_runs(
 def test_where_all_is_archived_it_is_safe(capsys: pytest.CaptureFixture[str], root: Path) -> None:
     (root / "a.png").write_bytes(b"a")
     with_ledger(root, archived=["a.png"])
-    status, out, err = ran(capsys, "flush", str(root), "--json")
+    status, out, err = run_command(capsys, "flush", str(root), "--json")
     assert (status, err) == (0, "")
     found = json.loads(out)
     assert found["safe_to_stop"] is True
@@ -274,10 +267,10 @@ def test_a_name_cannot_move_the_cursor(capsys: pytest.CaptureFixture[str], root:
         pytest.skip("such names exist on POSIX only")
     (root / "a\n\x1b[2J.png").write_bytes(b"a")
     (root / os.fsdecode(b"no\xffutf8.png")).write_bytes(b"a")
-    _, _, err = ran(capsys, "status", str(root))
+    _, _, err = run_command(capsys, "status", str(root))
     assert "\x1b" not in err
     assert "a\\n\\x1b[2J.png" in err
-    _, out, _ = ran(capsys, "status", str(root), "--json")
+    _, out, _ = run_command(capsys, "status", str(root), "--json")
     assert set(json.loads(out)["remaining"]) == {"a\n\x1b[2J.png", "no\udcffutf8.png"}
 
 
@@ -288,7 +281,7 @@ def test_an_engine_that_was_killed_is_no_engine(capsys: pytest.CaptureFixture[st
     state = make_state_directory(root, None)
     (port,) = free_ports(1)
     write_engine_info(state, EngineInfo(1, port, "token", str(root), "0"))
-    status, out, _ = ran(capsys, "status", str(root))
+    status, out, _ = run_command(capsys, "status", str(root))
     assert status == 0
     assert "No archive is running" in out
 
@@ -422,6 +415,6 @@ def test_compact_counts_and_then_compacts(capsys: pytest.CaptureFixture[str], ro
     assert claim is not None
     ledger.mark_archived(claim, key="k", sha256="ab" * 32, etag=None)
     ledger.close()
-    assert "Would compact 1 file " in ran(capsys, "compact", str(root))[1]
-    assert json.loads(ran(capsys, "compact", str(root), "--yes", "--json")[1])["files"] == 1
-    assert "Would compact 0 files " in ran(capsys, "compact", str(root))[1]
+    assert "Would compact 1 file " in run_command(capsys, "compact", str(root))[1]
+    assert json.loads(run_command(capsys, "compact", str(root), "--yes", "--json")[1])["files"] == 1
+    assert "Would compact 0 files " in run_command(capsys, "compact", str(root))[1]

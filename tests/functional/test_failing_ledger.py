@@ -22,8 +22,9 @@ from cloud_archive.ledger.ledger import Ledger
 from cloud_archive.ledger.recovery import open_ledger
 from cloud_archive.ledger.rows import FileState
 from cloud_archive.state import LEDGER_NAME
-from tests.functional.archives import added, archiving, engine_on, until
+from tests.functional.archives import added, archiving, engine_on
 from tests.memory_store import MemoryStore
+from tests.servers import wait_until
 
 
 @pytest.fixture(autouse=True)
@@ -35,7 +36,7 @@ def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _idle(engine: Engine) -> None:
-    until(lambda: engine.status(scan=False).state.value == "idle", "it is idle")
+    wait_until(lambda: engine.status(scan=False).state.value == "idle", "it is idle")
 
 
 def _on_disk(engine: Engine) -> bool:
@@ -65,10 +66,10 @@ def test_a_ledger_that_a_backup_holds_for_long_is_gone_on_without_and_gone_back_
             with closing(sqlite3.connect(state / LEDGER_NAME, isolation_level=None)) as backup:
                 backup.execute("BEGIN EXCLUSIVE")
                 (root / "b.bin").write_bytes(b"b")
-                until(lambda: "out/b.bin" in store.bodies(), "it arrived")
+                wait_until(lambda: "out/b.bin" in store.bodies(), "it arrived")
                 errors = engine.status(scan=False).errors
                 assert any("locked by another program" in error for error in errors), errors
-            until(lambda: _on_disk(engine), "it is back on its disk")
+            wait_until(lambda: _on_disk(engine), "it is back on its disk")
             assert engine.flush(60)
             assert engine.status().errors == ()
             assert engine.status().uploaded_files == session + 1
@@ -80,7 +81,7 @@ def test_a_ledger_that_a_backup_holds_for_long_is_gone_on_without_and_gone_back_
                 assert engine.flush(60)
                 assert not _on_disk(engine)
                 backup.execute("ROLLBACK")
-                until(lambda: _on_disk(engine), "it is back on its disk")
+                wait_until(lambda: _on_disk(engine), "it is back on its disk")
     assert _archived(state) == ["a.bin", "b.bin"]
     assert store.bodies() == {"out/a.bin": b"a", "out/b.bin": b"b"}
 
@@ -99,7 +100,7 @@ def test_a_first_start_is_not_reported_as_running_before_its_moment_is_on_disk(
         assert "files that are not archived yet count as old ones" in status.errors[0]
         (state / LEDGER_NAME).rmdir()
         monkeypatch.undo()
-        until(lambda: engine.status(scan=False).running, "it is on its disk")
+        wait_until(lambda: engine.status(scan=False).running, "it is on its disk")
         assert engine.status().errors == ()
 
 
@@ -133,7 +134,7 @@ def test_a_ledger_that_is_destroyed_while_it_is_in_use_is_built_anew(tmp_path: P
             path = state / name
             path.write_bytes(os.urandom(path.stat().st_size))
         (root / "b.bin").write_bytes(b"b")
-        until(
+        wait_until(
             lambda: any("The ledger was damaged" in e for e in engine.status(scan=False).errors), "it is told"
         )
         assert engine.flush(60)
@@ -149,12 +150,13 @@ from pathlib import Path
 import cloud_archive.archive.ledger_keeper as keeper_module
 import cloud_archive.ledger.database as ledger_module
 keeper_module.LEDGER_SECONDS, ledger_module.BUSY_SECONDS = 0.1, 0.2
-from tests.functional.archives import engine_on, until
+from tests.functional.archives import engine_on
+from tests.servers import wait_until
 from tests.memory_store import MemoryStore
 base = Path(sys.argv[1])
 root, state, store = base / "output", base / "state", MemoryStore()
 with engine_on(root, store, state) as engine:
-    until(lambda: engine.status(scan=False).state.value == "idle", "idle")
+    wait_until(lambda: engine.status(scan=False).state.value == "idle", "idle")
     filler = state / "filler"
     with filler.open("wb", buffering=0) as file:
         try:
@@ -164,12 +166,12 @@ with engine_on(root, store, state) as engine:
             pass
     for number in range(40):
         (root / f"{number}.bin").write_bytes(os.urandom(3000))
-    until(lambda: len(store.bodies()) == 40, "all arrived")
+    wait_until(lambda: len(store.bodies()) == 40, "all arrived")
     errors = engine.status(scan=False).errors
     assert any("the disk is full" in error for error in errors), errors
     assert engine.archiver().ledger.path is None
     filler.unlink()
-    until(lambda: engine.archiver().ledger.path is not None, "it is back on its disk")
+    wait_until(lambda: engine.archiver().ledger.path is not None, "it is back on its disk")
     assert engine.flush(60)
     assert engine.status().errors == (), engine.status().errors
     assert engine.archiver().ledger.totals().archived.files == 40

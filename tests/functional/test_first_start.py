@@ -19,8 +19,9 @@ from cloud_archive.intake.selection import Selection
 from cloud_archive.intake.settle_queue import SettleQueue
 from cloud_archive.ledger.ledger import Ledger
 from cloud_archive.store.failures import explain
-from tests.functional.archives import archiving, engine_on, until
+from tests.functional.archives import archiving, engine_on
 from tests.memory_store import MemoryStore
+from tests.servers import wait_until
 
 
 def _first_scan(root: Path, ledger: Ledger, started_at: float, backfill: str = "missed") -> list[str]:
@@ -103,7 +104,7 @@ def test_with_events_switched_off_entirely_every_file_arrives_within_an_interval
     monkeypatch.setattr("cloud_archive.archive.directory_watch.DirectoryWatch._on_hint", deaf)
     store = MemoryStore()
     with archiving(root, store, CLOUD_ARCHIVE_WATCH="native", CLOUD_ARCHIVE_RESCAN_SECONDS="1") as archiver:
-        until(lambda: archiver.status(scan=False).state.value == "idle", "the first scan")
+        wait_until(lambda: archiver.status(scan=False).state.value == "idle", "the first scan")
         run = archiver.pipeline.watch
         assert run is not None
         assert not run.watcher.polling
@@ -112,7 +113,7 @@ def test_with_events_switched_off_entirely_every_file_arrives_within_an_interval
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(b"%d" % number)
         # Nobody asks: a status or a flush would look at the directory by itself.
-        until(lambda: len(store.bodies()) == 50, "they arrived")
+        wait_until(lambda: len(store.bodies()) == 50, "they arrived")
 
 
 def test_a_clock_that_jumps_while_the_archive_runs_hides_nothing(
@@ -134,14 +135,14 @@ def test_a_clock_that_jumps_while_the_archive_runs_hides_nothing(
         defaults: Any = vars(stage)["__init__"].__kwdefaults__
         monkeypatch.setitem(defaults, name, clock)
     with archiving(root, store, CLOUD_ARCHIVE_RESCAN_SECONDS="1") as archiver:
-        until(lambda: archiver.status(scan=False).state.value == "idle", "the first scan")
+        wait_until(lambda: archiver.status(scan=False).state.value == "idle", "the first scan")
         # Put off by a clock that is years ahead, and then set right.
         refused = threading.Event()
         jump[0] = 1_000_000_000.0
         store.on_call = refuse
         (root / "put off.bin").write_bytes(b"put off")
         assert refused.wait(60)
-        until(lambda: archiver.ledger.totals().waiting.files == 1, "it is put off")
+        wait_until(lambda: archiver.ledger.totals().waiting.files == 1, "it is put off")
         jump[0] = 0.0
         store.on_call = lambda operation, key: None
         assert archiver.flush(60), archiver.status(scan=False)
@@ -157,7 +158,7 @@ def test_a_clock_that_jumps_while_the_archive_runs_hides_nothing(
 def test_a_pod_cloned_with_its_ledger_loses_nothing_and_doubles_nothing(tmp_path: Path, root: Path) -> None:
     store, state = MemoryStore(), tmp_path / "state"
     with engine_on(root, store, state) as engine:
-        until(lambda: engine.status(scan=False).state.value == "idle", "the first scan")
+        wait_until(lambda: engine.status(scan=False).state.value == "idle", "the first scan")
         (root / "archived.bin").write_bytes(b"archived")
         assert engine.flush(60)
     (root / "pending.bin").write_bytes(b"written while nothing ran")

@@ -8,8 +8,9 @@ from pathlib import Path
 from cloud_archive.archive.archive import Archiver
 from cloud_archive.errors import StoreError
 from cloud_archive.store.failures import explain
-from tests.functional.archives import archiving, until
+from tests.functional.archives import archiving
 from tests.memory_store import MemoryStore
+from tests.servers import wait_until
 
 
 class AwayStore(MemoryStore):
@@ -21,7 +22,7 @@ def test_twenty_given_up_flushes_end_and_the_next_one_ends_in_its_own_time(tmp_p
     root = tmp_path / "output"
     with archiving(root, AwayStore()) as archiver:
         (root / "a.png").write_bytes(b"a")
-        until(
+        wait_until(
             lambda: archiver.ledger.totals().pending.files + archiver.ledger.totals().failed.files > 0,
             "it waits",
         )
@@ -30,7 +31,7 @@ def test_twenty_given_up_flushes_end_and_the_next_one_ends_in_its_own_time(tmp_p
         for thread in waiting:
             thread.start()
         given_up.set()
-        until(lambda: not any(thread.is_alive() for thread in waiting), "all of them ended")
+        wait_until(lambda: not any(thread.is_alive() for thread in waiting), "all of them ended")
         assert not archiver.flush(0.5)
 
 

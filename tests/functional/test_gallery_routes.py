@@ -22,9 +22,10 @@ from cloud_archive.archive.engine import Engine
 from cloud_archive.comfyui.engine_client import EngineAnswer
 from cloud_archive.comfyui.plugin import Plugin
 from tests.memory_store import MemoryStore
+from tests.servers import wait_until
 from tests.unit.catalog.cataloguing import png
 
-from .archives import engine_on, until
+from .archives import engine_on
 from .test_server import TOKEN, Caller, listening
 
 FACE = {GALLERY_HEADER: "1"}
@@ -39,13 +40,13 @@ def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
     with engine_on(
         root, store, tmp_path / "state", CLOUD_ARCHIVE_MACHINE_NAME="pod-1", CLOUD_ARCHIVE_GALLERY=setting
     ) as engine:
-        until(lambda: engine.status().running, "running")
+        wait_until(lambda: engine.status().running, "running")
         (root / "a").mkdir()
         (root / "a" / "fox.png").write_bytes(png("a red fox", 1))
         (root / "fox.png").write_bytes(png("another fox", 2))
-        until(lambda: len(store.objects) == 2, "archived")
+        wait_until(lambda: len(store.objects) == 2, "archived")
         catalog = engine.catalog()
-        until(lambda: catalog.search("fox", "name", "asc", 9, None).total == 2, "catalogued")
+        wait_until(lambda: catalog.search("fox", "name", "asc", 9, None).total == 2, "catalogued")
         assert catalog.wait_until_filled(60)
         other = "INSERT INTO words (text) VALUES ('pod-2') ON CONFLICT DO NOTHING"
         catalog.database.change(lambda db: db.execute(other) and None)

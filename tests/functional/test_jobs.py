@@ -17,8 +17,9 @@ from cloud_archive.api import jobs as api_jobs
 from cloud_archive.api.server import build_application
 from cloud_archive.archive.engine import Engine
 from tests.memory_store import MemoryStore, refuse
+from tests.servers import wait_until
 
-from .archives import engine_on, until
+from .archives import engine_on
 from .jobs import output, passed_job
 from .test_server import TOKEN, Caller, listening
 
@@ -38,7 +39,7 @@ def state(tmp_path: Path) -> Path:
 @pytest.fixture
 def engine(root: Path, store: MemoryStore, state: Path) -> Iterator[Engine]:
     with engine_on(root, store, state) as engine:
-        until(lambda: engine.status().running, "running")
+        wait_until(lambda: engine.status().running, "running")
         yield engine
 
 
@@ -54,7 +55,7 @@ def states(answer: dict[str, Any]) -> dict[str, str]:
 
 def archived(engine: Engine, job_id: str) -> dict[str, Any]:
     """The answer once the job is over."""
-    until(lambda: engine.job(job_id)["state"] in ("complete", "failed"), "the job is over")
+    wait_until(lambda: engine.job(job_id)["state"] in ("complete", "failed"), "the job is over")
     return engine.job(job_id)
 
 
@@ -111,7 +112,7 @@ def test_a_file_that_was_archived_long_before_its_job_ended(
     engine: Engine, root: Path, store: MemoryStore
 ) -> None:
     (root / "a.png").write_bytes(b"1")
-    until(lambda: "out/a.png" in store.objects, "archived")
+    wait_until(lambda: "out/a.png" in store.objects, "archived")
     engine.add_jobs([passed_job("j", output("a.png"))])
     assert engine.job("j")["state"] == "complete"
 
@@ -157,7 +158,7 @@ def test_a_file_that_the_store_refuses(engine: Engine, root: Path, store: Memory
     assert found["errors"][0].startswith("a.png: ")
     store.on_call = lambda operation, key: None
     engine.retry()
-    until(lambda: engine.job("j")["state"] == "complete", "complete after a retry")
+    wait_until(lambda: engine.job("j")["state"] == "complete", "complete after a retry")
 
 
 @pytest.mark.parametrize(
@@ -172,7 +173,9 @@ def test_a_job_that_failed_in_comfyui(
 ) -> None:
     (root / "a.png").write_bytes(b"1")
     engine.add_jobs([passed_job("j", output("a.png"), status=status, error=error)])
-    until(lambda: states(engine.job("j")) == {"a.png": "archived"}, "what it wrote is archived all the same")
+    wait_until(
+        lambda: states(engine.job("j")) == {"a.png": "archived"}, "what it wrote is archived all the same"
+    )
     found = engine.job("j")
     assert (found["state"], found["status"], found["errors"]) == ("failed", status, [said])
 
@@ -208,7 +211,7 @@ def test_answers_are_the_same_after_a_restart_and_open_jobs_go_on(
     root: Path, store: MemoryStore, state: Path
 ) -> None:
     with engine_on(root, store, state) as engine:
-        until(lambda: engine.status().running, "running")
+        wait_until(lambda: engine.status().running, "running")
         (root / "a.png").write_bytes(b"1")
         engine.add_jobs([passed_job("done", output("a.png"))])
         done = archived(engine, "done")
@@ -221,7 +224,7 @@ def test_answers_are_the_same_after_a_restart_and_open_jobs_go_on(
     (root / "a.png").unlink()
     store.on_call = lambda operation, key: None
     with engine_on(root, store, state) as engine:
-        until(lambda: engine.status().running, "running")
+        wait_until(lambda: engine.status().running, "running")
         assert engine.job("done") == done
         assert archived(engine, "open")["state"] == "complete"
         assert [engine.job(name)["status"] for name in ("running", "queued")] == ["running", "queued"]
@@ -237,13 +240,13 @@ def test_a_file_from_before_the_first_start_is_no_proven_result(
     (root / "a.png").write_bytes(b"1")
     os.utime(root / "a.png", (1_700_000_000, 1_700_000_000))
     with engine_on(root, store, state) as engine:
-        until(lambda: engine.status().baseline_files == 1, "scanned")
+        wait_until(lambda: engine.status().baseline_files == 1, "scanned")
         engine.add_jobs([passed_job("j", output("a.png"))])
         found = archived(engine, "j")
         assert (found["state"], states(found)) == ("failed", {"a.png": "baseline"})
         assert "upload --baseline" in found["errors"][0]
         engine.archive_baseline()
-        until(lambda: engine.job("j")["state"] == "complete", "archived")
+        wait_until(lambda: engine.job("j")["state"] == "complete", "archived")
 
 
 def test_a_job_that_was_removed_from_the_queue(engine: Engine) -> None:
@@ -256,13 +259,13 @@ def test_a_job_that_was_removed_from_the_queue(engine: Engine) -> None:
 def test_a_job_of_before_is_found_in_the_catalog(engine: Engine, root: Path, store: MemoryStore) -> None:
     (root / "a.png").write_bytes(b"1")
     engine.catalog().add_jobs([passed_job("old", output("a.png"))])
-    until(lambda: engine.job("old")["state"] == "complete", "in the catalog")
+    wait_until(lambda: engine.job("old")["state"] == "complete", "in the catalog")
     assert [(file["name"], file["key"]) for file in engine.job("old")["files"]] == [("a.png", "out/a.png")]
 
 
 def test_jobs_are_kept_without_a_catalog(root: Path, store: MemoryStore, state: Path) -> None:
     with engine_on(root, store, state, CLOUD_ARCHIVE_CATALOG="off") as engine:
-        until(lambda: engine.status().running, "running")
+        wait_until(lambda: engine.status().running, "running")
         (root / "a.png").write_bytes(b"1")
         engine.add_jobs([passed_job("j", output("a.png"))])
         assert archived(engine, "j")["state"] == "complete"
@@ -273,11 +276,11 @@ def test_jobs_are_kept_without_a_catalog(root: Path, store: MemoryStore, state: 
 
 def test_a_damaged_list_of_jobs_is_kept_aside(root: Path, store: MemoryStore, state: Path) -> None:
     with engine_on(root, store, state) as engine:
-        until(lambda: engine.status().running, "running")
+        wait_until(lambda: engine.status().running, "running")
     (path,) = state.rglob("jobs.sqlite3")
     path.write_bytes(b"no database" * 500)
     with engine_on(root, store, state) as engine:
-        until(lambda: engine.status().running, "running")
+        wait_until(lambda: engine.status().running, "running")
         assert engine.job("j")["state"] == "unknown"
     assert len(list(state.rglob("jobs.damaged-*"))) == 1
 
@@ -308,7 +311,7 @@ async def test_an_answer_does_not_wait_for_what_is_noted_of_other_jobs(
     caller: Caller, engine: Engine, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (root / "a.png").write_bytes(b"1")
-    await asyncio.to_thread(until, lambda: engine.status().archived_files == 1, "archived")
+    await asyncio.to_thread(wait_until, lambda: engine.status().archived_files == 1, "archived")
     monkeypatch.setattr("cloud_archive.jobs.jobs.Jobs._refresh", lambda self, job_id: None)
     await asyncio.to_thread(engine.add_jobs, [], {"process": PROCESS, "running": ["j"], "queued": []})
     wait = asyncio.create_task(caller.ask("GET", "/cloud-sync/jobs/j?wait=300"))

@@ -13,8 +13,9 @@ import pytest
 from cloud_archive.archive.engine import Engine
 from cloud_archive.ledger.ledger import COMPARE_WITH_BUCKET
 from cloud_archive.state import LEDGER_NAME
-from tests.functional.archives import engine_on, until
+from tests.functional.archives import engine_on
 from tests.memory_store import MemoryStore
+from tests.servers import wait_until
 
 
 def _gone(path: Path) -> None:
@@ -51,7 +52,7 @@ class Clock:
 
 
 def _idle(engine: Engine) -> None:
-    until(lambda: engine.status(scan=False).state.value == "idle", "it is idle")
+    wait_until(lambda: engine.status(scan=False).state.value == "idle", "it is idle")
 
 
 @pytest.mark.parametrize("damage", [_gone, _empty, _half, _no_database, _middle])

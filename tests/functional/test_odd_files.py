@@ -14,8 +14,9 @@ import pytest
 from cloud_archive.archive.archive import Archiver
 from cloud_archive.errors import FileVanished
 from cloud_archive.keys import object_key
-from tests.functional.archives import archiving, until
+from tests.functional.archives import archiving
 from tests.memory_store import MemoryStore
+from tests.servers import wait_until
 
 posix = pytest.mark.skipif(os.name != "posix", reason="pipes, sockets and permissions of POSIX")
 
@@ -25,7 +26,7 @@ def _key(path: str) -> str:
 
 
 def _arrived(archiver: Archiver, store: MemoryStore, *names: str) -> None:
-    until(lambda: {_key(name) for name in names} <= set(store.bodies()), f"{names} arrived")
+    wait_until(lambda: {_key(name) for name in names} <= set(store.bodies()), f"{names} arrived")
     assert archiver.flush(60), archiver.status().errors
 
 
@@ -75,7 +76,7 @@ def test_whatever_lies_in_the_tree_each_regular_file_arrives_once_and_nothing_el
     store = MemoryStore()
     root = tmp_path / "output"
     with archiving(root, store, CLOUD_ARCHIVE_WATCH=watch) as archiver:
-        until(lambda: archiver.status(scan=False).state.value == "idle", "the first scan")
+        wait_until(lambda: archiver.status(scan=False).state.value == "idle", "the first scan")
         wanted = _tree(root, tmp_path / "outside")
         _arrived(archiver, store, *wanted)
         assert archiver.status().errors == ()
@@ -112,7 +113,7 @@ def test_a_path_of_four_thousand_bytes_is_named_and_holds_up_nobody(tmp_path: Pa
     store = MemoryStore()
     root = tmp_path / "output"
     with archiving(root, store) as archiver:
-        until(lambda: archiver.status(scan=False).state.value == "idle", "the first scan")
+        wait_until(lambda: archiver.status(scan=False).state.value == "idle", "the first scan")
         here, before = Path.cwd(), len(os.fsencode(root))
         deep, room = [], 4095 - before
         while room > 260:
@@ -128,8 +129,8 @@ def test_a_path_of_four_thousand_bytes_is_named_and_holds_up_nobody(tmp_path: Pa
             os.chdir(here)
         (root / "b.bin").write_bytes(b"shallow")
         path = "/".join([*deep, "a.bin"])
-        until(lambda: any(path in error for error in archiver.status(scan=False).errors), "it is named")
-        until(lambda: archiver.ledger.totals().archived.files == 1, "the other one is archived")
+        wait_until(lambda: any(path in error for error in archiver.status(scan=False).errors), "it is named")
+        wait_until(lambda: archiver.ledger.totals().archived.files == 1, "the other one is archived")
         assert "out/b.bin" in store.bodies()
         (error,) = archiver.status(scan=False).errors
         assert "1,024 are allowed" in error
@@ -142,7 +143,8 @@ import os, sys, threading
 from pathlib import Path
 sys.path.insert(0, os.getcwd())
 from cloud_archive.archive.archive import Archiver
-from tests.functional.archives import archiving, until
+from tests.functional.archives import archiving
+from tests.servers import wait_until
 from tests.memory_store import MemoryStore
 base = Path(sys.argv[1])
 if os.geteuid() == 0:
@@ -176,7 +178,7 @@ def test_a_file_without_read_permission_is_named_and_arrives_once_it_is_readable
         """
 store = MemoryStore()
 with archiving(base / "output", store, CLOUD_ARCHIVE_RESCAN_SECONDS="1") as archiver:
-    until(lambda: archiver.status(scan=False).state.value == "idle", "the first scan")
+    wait_until(lambda: archiver.status(scan=False).state.value == "idle", "the first scan")
     dark = base / "output/a.bin"
     dark.touch(mode=0)
     dark.chmod(0o200)
@@ -184,12 +186,12 @@ with archiving(base / "output", store, CLOUD_ARCHIVE_RESCAN_SECONDS="1") as arch
     dark.chmod(0)
     (base / "output/b.bin").write_bytes(b"light")
     told = "a.bin can't be read: Permission denied"
-    until(lambda: any(told in error for error in archiver.status(scan=False).errors), "named")
-    until(lambda: "out/b.bin" in store.bodies(), "the other one arrived")
+    wait_until(lambda: any(told in error for error in archiver.status(scan=False).errors), "named")
+    wait_until(lambda: "out/b.bin" in store.bodies(), "the other one arrived")
     assert not archiver.safe_to_stop()
     assert [w.reason for w in archiver.status(scan=False).waiting] == ["unreadable"]
     dark.chmod(0o600)
-    until(lambda: store.bodies().get("out/a.bin") == b"dark", "it arrived")
+    wait_until(lambda: store.bodies().get("out/a.bin") == b"dark", "it arrived")
     assert archiver.flush(60)
     assert not archiver.status().errors, archiver.status().errors
 """,
@@ -217,15 +219,15 @@ def test_half_a_file_of_another_user_waits_for_its_writer() -> None:
 from cloud_archive.intake.open_files import has_writer
 store = MemoryStore()
 with archiving(base / "output", store) as archiver:
-    until(lambda: archiver.status(scan=False).state.value == "idle", "the first scan")
+    wait_until(lambda: archiver.status(scan=False).state.value == "idle", "the first scan")
     print(base / "output/a.bin", file=writer.stdin, flush=True)
     writer.stdout.readline()
     assert has_writer(base / "output", "a.bin") is None, "nobody tells"
-    until(lambda: [w.reason for w in archiver.status(scan=False).waiting] == ["being written"], "it waits")
+    wait_until(lambda: [w.reason for w in archiver.status(scan=False).waiting] == ["being written"], "it waits")
     assert store.bodies() == {}
     assert not archiver.safe_to_stop()
     writer.communicate()
-    until(lambda: store.bodies() == {"out/a.bin": b"half and half"}, "it arrives once and whole")
+    wait_until(lambda: store.bodies() == {"out/a.bin": b"half and half"}, "it arrives once and whole")
     assert archiver.flush(60)
 """,
         before=WRITER_OF_ROOT,
@@ -240,7 +242,7 @@ import cloud_archive.archive.pipeline
 cloud_archive.archive.pipeline.KEEPER_SECONDS = 0.2
 store = MemoryStore()
 with archiving(base / "output", store, CLOUD_ARCHIVE_RESCAN_SECONDS="600") as archiver:
-    until(lambda: archiver.status(scan=False).state.value == "idle", "the first scan")
+    wait_until(lambda: archiver.status(scan=False).state.value == "idle", "the first scan")
     dark = base / "output/dark"
     staged = base / "staged"
     staged.mkdir()
@@ -249,15 +251,15 @@ with archiving(base / "output", store, CLOUD_ARCHIVE_RESCAN_SECONDS="600") as ar
     staged.rename(dark)
     (base / "output/b.bin").write_bytes(b"light")
     told = "dark can't be scanned: Permission denied"
-    until(lambda: any(told in error for error in archiver.status(scan=False).errors), "named")
-    until(lambda: "out/b.bin" in store.bodies(), "the other one arrived")
+    wait_until(lambda: any(told in error for error in archiver.status(scan=False).errors), "named")
+    wait_until(lambda: "out/b.bin" in store.bodies(), "the other one arrived")
     assert not archiver.safe_to_stop()
     dark.chmod(0o700)
-    until(lambda: store.bodies().get("out/dark/a.bin") == b"dark", "it arrived")
+    wait_until(lambda: store.bodies().get("out/dark/a.bin") == b"dark", "it arrived")
     assert archiver.flush(60)
     assert not archiver.status().errors, archiver.status().errors
     (dark / "late.bin").write_bytes(b"late")
-    until(lambda: "out/dark/late.bin" in store.bodies(), "a later one arrived")
+    wait_until(lambda: "out/dark/late.bin" in store.bodies(), "a later one arrived")
 """,
     )
 

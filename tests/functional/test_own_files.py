@@ -14,8 +14,9 @@ import pytest
 
 from cloud_archive.cli.ledger_view import read_ledger_view
 from cloud_archive.errors import RequestRefused
-from tests.functional.archives import ENVIRON, engine_on, until
+from tests.functional.archives import ENVIRON, engine_on
 from tests.memory_store import MemoryStore
+from tests.servers import wait_until
 
 
 @pytest.fixture
@@ -40,7 +41,7 @@ def test_own_files_in_the_watched_directory_are_never_archived(tmp_path: Path, l
     environ = {**ENVIRON, "CLOUD_ARCHIVE_STATE_DIR": str(tmp_path / state)}
     for number in range(2):
         with engine_on(root, store, tmp_path / state, CLOUD_ARCHIVE_WATCH="native") as engine:
-            until(lambda: engine.status(scan=False).state.value == "idle", "the first scan")
+            wait_until(lambda: engine.status(scan=False).state.value == "idle", "the first scan")
             (root / f"{number}.bin").write_bytes(b"%d" % number)
             for _ in range(20):
                 logging.getLogger("cloud_archive.test").info("a line that makes the log rotate")
@@ -63,7 +64,7 @@ def test_the_log_of_a_standby_in_the_watched_directory_is_never_archived(tmp_pat
         command = [sys.executable, "-m", "cloud_archive", "watch", str(root), "--log-file", str(log)]
         with subprocess.Popen(command, env=environ, stderr=subprocess.DEVNULL) as standby:
             try:
-                until(lambda: log.is_file() and "standing by" in log.read_text(), "a standby")
+                wait_until(lambda: log.is_file() and "standing by" in log.read_text(), "a standby")
                 (root / "a.bin").write_bytes(b"a")
                 assert engine.flush(60), engine.status()
             finally:

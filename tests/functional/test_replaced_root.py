@@ -19,8 +19,9 @@ from cloud_archive.ledger.ledger import KNOWN_ROOT, Ledger
 from cloud_archive.maintenance.free import Limits, LocalCleaner
 from cloud_archive.state import LEDGER_NAME
 from cloud_archive.store.failures import explain
-from tests.functional.archives import ENVIRON, engine_on, until
+from tests.functional.archives import ENVIRON, engine_on
 from tests.memory_store import MemoryStore
+from tests.servers import wait_until
 
 NATIVE = {"CLOUD_ARCHIVE_WATCH": "native"}
 
@@ -35,7 +36,7 @@ def root(tmp_path: Path) -> Path:
 def _archived(root: Path, store: MemoryStore, state: Path, *names: str) -> None:
     """A session that archives these files and ends."""
     with engine_on(root, store, state, **NATIVE) as engine:
-        until(lambda: engine.status(scan=False).state.value == "idle", "the first scan")
+        wait_until(lambda: engine.status(scan=False).state.value == "idle", "the first scan")
         for name in names:
             (root / name).write_bytes(name.encode())
         assert engine.flush(60)
@@ -62,18 +63,18 @@ def test_files_that_wait_are_not_gone_with_the_directory(tmp_path: Path, root: P
         raise StoreError(operation, key, explain("ConnectionRefused"))
 
     with engine_on(root, store, tmp_path / "state", **NATIVE) as engine:
-        until(lambda: engine.status(scan=False).state.value == "idle", "the first scan")
+        wait_until(lambda: engine.status(scan=False).state.value == "idle", "the first scan")
         store.on_call = refuse
         for number in range(3):
             (root / f"{number}.bin").write_bytes(b"%d" % number)
         ledger = engine.archiver().ledger
-        until(lambda: ledger.totals().waiting.files == 3, "they wait")
+        wait_until(lambda: ledger.totals().waiting.files == 3, "they wait")
         root.rename(away)
         if kind == "empty":
             root.mkdir()
         store.on_call = lambda operation, key: None
         engine.retry()
-        until(lambda: all(row.code == "RootReplaced" for row in ledger.rows(limit=3)), "they were tried")
+        wait_until(lambda: all(row.code == "RootReplaced" for row in ledger.rows(limit=3)), "they were tried")
         assert not engine.flush(0.5)
         status = engine.status()
         assert (status.vanished_files, status.safe_to_stop, status.pending_files) == (0, False, 3)
@@ -83,7 +84,7 @@ def test_files_that_wait_are_not_gone_with_the_directory(tmp_path: Path, root: P
         if kind == "empty":
             # What is written into it is archived all the same, under the same key as ever.
             (root / "meanwhile.bin").write_bytes(b"meanwhile")
-            until(lambda: "out/meanwhile.bin" in store.bodies(), "it arrived")
+            wait_until(lambda: "out/meanwhile.bin" in store.bodies(), "it arrived")
             shutil.rmtree(root)
         away.rename(root)
         assert engine.flush(60), engine.status(scan=False)
@@ -94,7 +95,7 @@ def test_files_that_wait_are_not_gone_with_the_directory(tmp_path: Path, root: P
 def test_an_accepted_directory_is_the_known_one(tmp_path: Path, root: Path) -> None:
     store = MemoryStore()
     with engine_on(root, store, tmp_path / "state", **NATIVE) as engine:
-        until(lambda: engine.status(scan=False).state.value == "idle", "the first scan")
+        wait_until(lambda: engine.status(scan=False).state.value == "idle", "the first scan")
         (root / "a.bin").write_bytes(b"a")
         assert engine.flush(60)
         root.rename(tmp_path / "away")
@@ -126,7 +127,7 @@ def test_a_start_over_an_unmounted_directory_is_not_safe_until_it_is_mounted(
             _freer(root, store, ledger).run_once()
         assert all(row.freed_at is None for row in ledger.rows(limit=5))
     with engine_on(root, store, state, **NATIVE) as engine:
-        until(lambda: bool(engine.status(scan=False).errors), "the first scan")
+        wait_until(lambda: bool(engine.status(scan=False).errors), "the first scan")
         status = engine.status()
         assert (status.state.value, status.safe_to_stop, status.running) == ("retrying", False, True)
         assert any("holds none of the files" in error for error in status.errors)
@@ -192,18 +193,18 @@ def test_the_command_accepts_a_directory_while_nothing_runs(
 def test_a_stopped_archive_names_the_replaced_directory_and_accepts_it(tmp_path: Path, root: Path) -> None:
     store = MemoryStore()
     with engine_on(root, store, tmp_path / "state", **NATIVE) as engine:
-        until(lambda: engine.status(scan=False).state.value == "idle", "the first scan")
+        wait_until(lambda: engine.status(scan=False).state.value == "idle", "the first scan")
         (root / "a.bin").write_bytes(b"a")
         assert engine.flush(60)
         engine.stop_watching()
-        until(lambda: engine.status().safe_to_stop, "it has stopped")
+        wait_until(lambda: engine.status().safe_to_stop, "it has stopped")
         root.rename(tmp_path / "away")
         root.mkdir()
         status = engine.status()
         assert not status.safe_to_stop
         assert any("is another directory now" in error for error in status.errors)
         assert engine.rescan(accept_root=True) == f"Accepted {root}."
-        until(lambda: engine.status().safe_to_stop, "it is the known one")
+        wait_until(lambda: engine.status().safe_to_stop, "it is the known one")
         assert engine.status().errors == ()
 
 
@@ -229,8 +230,8 @@ def test_files_behind_a_symlinked_directory_arrive_by_events_under_their_plain_k
     link.symlink_to(tmp_path / "volume/output")
     store = MemoryStore()
     with engine_on(link, store, tmp_path / "state", **NATIVE, CLOUD_ARCHIVE_RESCAN_SECONDS="0") as engine:
-        until(lambda: engine.status(scan=False).state.value == "idle", "the first scan")
+        wait_until(lambda: engine.status(scan=False).state.value == "idle", "the first scan")
         (link / "sub").mkdir()
         (link / "sub/a.bin").write_bytes(b"a")
-        until(lambda: set(store.bodies()) == {"out/sub/a.bin"}, "it arrives without a scan")
+        wait_until(lambda: set(store.bodies()) == {"out/sub/a.bin"}, "it arrives without a scan")
         assert engine.status().watched_directory == str(link)

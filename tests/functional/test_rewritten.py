@@ -19,8 +19,8 @@ from cloud_archive.files import UNSURE_NS, hash_file
 from cloud_archive.ledger.doubts import WHOLE_TREE_FILES
 from cloud_archive.ledger.ledger import Ledger
 from tests.functional.archives import archiving as archiving_what_is_new
-from tests.functional.archives import until
 from tests.memory_store import MemoryStore
+from tests.servers import wait_until
 
 OLD_NS = 1_700_000_000_123_456_789
 
@@ -142,7 +142,7 @@ def test_a_close_after_writing_leads_to_a_look_whatever_the_timestamps_say(
         before = (archiver.root / "a.bin").stat()
         (archiver.root / "a.bin").open("r+b").close()
         assert (archiver.root / "a.bin").stat().st_ctime_ns == before.st_ctime_ns
-        until(lambda: hashed == ["a.bin"], "it is hashed")
+        wait_until(lambda: hashed == ["a.bin"], "it is hashed")
         assert archiver.flush(60)
 
 
@@ -155,7 +155,7 @@ def test_a_file_of_the_baseline_is_archived_once_it_is_written_to(tmp_path: Path
         assert archiver.flush(60)
         assert store.bodies() == {}
         rewritten_in_place(root / "a.bin", b"A.BIN")
-        until(lambda: store.bodies() == {"out/a.bin": b"A.BIN"}, "it is archived")
+        wait_until(lambda: store.bodies() == {"out/a.bin": b"A.BIN"}, "it is archived")
 
 
 def test_a_file_that_is_asked_for_by_name_is_looked_at(tmp_path: Path) -> None:
@@ -195,7 +195,7 @@ def test_a_tree_that_changed_as_a_whole_is_no_alarm_and_is_hashed_in_the_backgro
     real, held = hash_file, True
 
     def slow(root: Path, path: str, *, stopping: Callable[[], bool]) -> object:
-        until(lambda: not held or stopping(), "the test has looked")
+        wait_until(lambda: not held or stopping(), "the test has looked")
         return real(root, path, stopping=stopping)
 
     monkeypatch.setattr(recheck, "hash_file", slow)
@@ -206,7 +206,7 @@ def test_a_tree_that_changed_as_a_whole_is_no_alarm_and_is_hashed_in_the_backgro
         assert (status.safe_to_stop, status.state.value, status.unchecked_files) == (True, "idle", count)
         assert len(store.bodies()) == count
         held = False
-        until(lambda: archiver.status().unchecked_files == 0, "all are hashed")
+        wait_until(lambda: archiver.status().unchecked_files == 0, "all are hashed")
         assert archiver.flush(60)
         assert store.bodies()["out/007 (1).bin"] == b"bad"
         assert len(store.bodies()) == count + 1
@@ -255,7 +255,7 @@ def test_a_file_read_within_the_tick_of_its_last_write_is_hashed_again(
     with archiving(root, MemoryStore()) as archiver:
         write(root / "a.bin", b"first!", (time.time_ns() + 10**9) // 10**9 * 10**9)
         assert archiver.flush(60)
-        until(lambda: archiver.flush(5) and offset(archiver) != UNSURE_NS, "its tick is over")
+        wait_until(lambda: archiver.flush(5) and offset(archiver) != UNSURE_NS, "its tick is over")
         assert hashed
         assert archiver.flush(60)
         hashed.clear()
@@ -285,7 +285,9 @@ def test_a_file_that_cannot_be_hashed_keeps_the_status_from_green(
 
         monkeypatch.setattr(recheck, "hash_file", refused)
         rewritten_in_place(root / "a.bin", b"second")
-        until(lambda: any("a.bin" in error for error in archiver.status(scan=False).errors), "it is named")
+        wait_until(
+            lambda: any("a.bin" in error for error in archiver.status(scan=False).errors), "it is named"
+        )
         status = archiver.status()
         assert (status.safe_to_stop, status.unchecked_files) == (False, 1)
         monkeypatch.setattr(recheck, "hash_file", real)

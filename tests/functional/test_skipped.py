@@ -13,8 +13,9 @@ from cloud_archive.archive.unarchived import take_stock, unarchived_files
 from cloud_archive.errors import CloudArchiveError, RequestRefused
 from cloud_archive.intake.selection import Selection
 from cloud_archive.ledger.ledger import Ledger
-from tests.functional.archives import archiving, engine_on, until
+from tests.functional.archives import archiving, engine_on
 from tests.memory_store import MemoryStore
+from tests.servers import wait_until
 
 OLD_SECONDS = 1_600_000_000
 posix = pytest.mark.skipif(sys.platform == "win32", reason="symbolic links and pipes")
@@ -79,7 +80,9 @@ def test_every_file_that_is_left_out_is_counted_and_listed_with_its_reason(tmp_p
     with engine_on(
         root, MemoryStore(), tmp_path / "state", CLOUD_ARCHIVE_BACKFILL="all", **environ
     ) as engine:
-        until(lambda: engine.status(scan=False).uploaded_files == 1 and idle(engine), "a.png is archived")
+        wait_until(
+            lambda: engine.status(scan=False).uploaded_files == 1 and idle(engine), "a.png is archived"
+        )
         status = engine.status()
         assert status.skipped_files == len(expected)
         assert listed(engine, "skipped") == expected
@@ -100,7 +103,7 @@ def test_what_is_left_out_is_the_same_after_a_scan_that_found_nothing_new(tmp_pa
     root = tmp_path / "root"
     write(root, "a.txt", "b.txt")
     with archiving(root, MemoryStore(), CLOUD_ARCHIVE_INCLUDE="@media") as archiver:
-        until(lambda: archiver.status(scan=False).state.value == "idle", "the first scan")
+        wait_until(lambda: archiver.status(scan=False).state.value == "idle", "the first scan")
         for _ in range(3):
             archiver.rescan()
             assert archiver.status(scan=False).skipped_files == 2
@@ -113,12 +116,12 @@ def test_an_include_pattern_that_matches_nothing_is_a_warning(tmp_path: Path) ->
     with archiving(
         root, MemoryStore(), CLOUD_ARCHIVE_BACKFILL="all", CLOUD_ARCHIVE_INCLUDE=include
     ) as archiver:
-        until(lambda: archiver.status(scan=False).uploaded_files == 1, "b.txt is archived")
+        wait_until(lambda: archiver.status(scan=False).uploaded_files == 1, "b.txt is archived")
         (warning,) = archiver.status().errors
         assert "'*.pngg'" in warning
         assert "1 file matched no pattern" in warning
         write(root, "c.pngg")
-        until(lambda: archiver.status(scan=False).uploaded_files == 2, "c.pngg is archived")
+        wait_until(lambda: archiver.status(scan=False).uploaded_files == 2, "c.pngg is archived")
         assert archiver.status().errors == ()
 
 
@@ -130,7 +133,7 @@ def test_files_that_were_archived_before_count_as_matched(tmp_path: Path) -> Non
             root, MemoryStore(), CLOUD_ARCHIVE_BACKFILL="all", CLOUD_ARCHIVE_INCLUDE="*.png"
         ) as archiver:
             assert archiver.flush(60)
-            until(lambda: archiver.status(scan=False).state.value == "idle", "it is idle")
+            wait_until(lambda: archiver.status(scan=False).state.value == "idle", "it is idle")
             assert archiver.status().errors == ()
 
 
@@ -147,12 +150,12 @@ def test_files_from_before_the_first_start_are_counted_listed_and_archived_when_
     root, store = tmp_path / "root", MemoryStore()
     write(root, "a.png", "b.png", "sub/c.png", ".DS_Store", old=True)
     with engine_on(root, store, tmp_path / "state") as engine:
-        until(lambda: idle(engine), "the first scan")
+        wait_until(lambda: idle(engine), "the first scan")
         status = engine.status()
         assert (status.baseline_files, status.skipped_files, status.safe_to_stop) == (3, 1, True)
         assert listed(engine, "baseline") == dict.fromkeys(["a.png", "b.png", "sub/c.png"], "baseline")
         assert engine.archive_baseline() == "3 older files are being archived."
-        until(lambda: engine.status(scan=False).uploaded_files == 3, "they are archived")
+        wait_until(lambda: engine.status(scan=False).uploaded_files == 3, "they are archived")
         assert engine.status().baseline_files == 0
     assert set(store.objects) == {"out/a.png", "out/b.png", "out/sub/c.png"}
 
@@ -162,11 +165,11 @@ def test_a_later_start_still_counts_the_files_from_before_the_first(tmp_path: Pa
     write(root, "a.png", "b.png", old=True)
     for _ in range(2):
         with engine_on(root, MemoryStore(), tmp_path / "state") as engine:
-            until(lambda: idle(engine), "the first scan")
+            wait_until(lambda: idle(engine), "the first scan")
             assert engine.status().baseline_files == 2
     (root / "a.png").unlink()
     with engine_on(root, MemoryStore(), tmp_path / "state") as engine:
-        until(lambda: idle(engine), "the first scan")
+        wait_until(lambda: idle(engine), "the first scan")
         assert engine.status().baseline_files == 1, "one is gone"
 
 

@@ -10,8 +10,9 @@ import pytest
 
 from cloud_archive.errors import StoreError
 from cloud_archive.store.failures import explain
-from tests.functional.archives import archiving, until
+from tests.functional.archives import archiving
 from tests.memory_store import MemoryStore
+from tests.servers import wait_until
 
 FILES = 500
 REFUSALS = 7
@@ -31,13 +32,13 @@ def test_a_store_that_is_away_for_a_whole_run_costs_few_requests_and_few_lines(
     with archiving(tmp_path / "output", store) as archiver:
         for number in range(FILES):
             (archiver.root / f"{number:03}.bin").write_bytes(b"%d" % number)
-        until(lambda: archiver.status(scan=False).pending_files == FILES, "all are seen")
+        wait_until(lambda: archiver.status(scan=False).pending_files == FILES, "all are seen")
 
         def refusals() -> int:
             closed = archiver.refusal
             return 0 if closed is None else closed.refusals
 
-        until(lambda: refusals() >= REFUSALS, "it was tried so often")
+        wait_until(lambda: refusals() >= REFUSALS, "it was tried so often")
         # Those that were under way together when it went away, and one for each pause.
         assert len(store.calls) <= archiver.settings.workers + REFUSALS + 2
         status = archiver.status()
@@ -61,13 +62,15 @@ def test_a_directory_that_is_away_is_told_of_once(
         run = archiver.pipeline.watch
         assert run is not None
         run.reconciler._poll_seconds = 0.02
-        until(lambda: archiver.status(scan=False).state.value == "idle", "the first scan")
+        wait_until(lambda: archiver.status(scan=False).state.value == "idle", "the first scan")
         archiver.root.rename(tmp_path / "away")
-        until(lambda: any("is missing" in error for error in archiver.status(scan=False).errors), "named")
+        wait_until(
+            lambda: any("is missing" in error for error in archiver.status(scan=False).errors), "named"
+        )
         scans = run.reconciler._done
-        until(lambda: run.watcher.polling, "it looks for the directory")
+        wait_until(lambda: run.watcher.polling, "it looks for the directory")
         run.reconciler.request()
-        until(lambda: run.reconciler._done > scans, "it looked again")
+        wait_until(lambda: run.reconciler._done > scans, "it looked again")
         assert sum("is missing" in record.getMessage() for record in caplog.records) == 1
         (tmp_path / "away").rename(archiver.root)
         (archiver.root / "a.bin").write_bytes(b"a")
@@ -93,12 +96,12 @@ def test_a_store_that_takes_uploads_again_wakes_only_what_waited_for_it(
     with archiving(tmp_path / "output", store, CLOUD_ARCHIVE_WORKERS="1") as archiver:
         ledger = archiver.ledger
         (archiver.root / "own.bin").write_bytes(b"own")
-        until(lambda: ledger.totals().waiting.files == 1, "it failed by itself")
+        wait_until(lambda: ledger.totals().waiting.files == 1, "it failed by itself")
         later = time.time() + 1800
         ledger.change(lambda db: db.execute("UPDATE files SET next_try = ?, attempts = 7", (later,)))
         for name in ("a.bin", "b.bin"):
             (archiver.root / name).write_bytes(name.encode())
-        until(lambda: ledger.totals().archived.files == 2, "the store is back")
+        wait_until(lambda: ledger.totals().archived.files == 2, "the store is back")
         assert refusals == [0]
         row = ledger.rows(query="own.bin")[0]
         assert (row.state.word, row.attempts, row.next_try) == ("failed", 7, later)

@@ -10,8 +10,9 @@ import pytest
 
 from cloud_archive.errors import StoreError
 from cloud_archive.store.failures import explain
-from tests.functional.archives import archiving, engine_on, until
+from tests.functional.archives import archiving, engine_on
 from tests.memory_store import MemoryStore
+from tests.servers import wait_until
 
 
 def refusing(code: str, status: int, *operations: str) -> MemoryStore:
@@ -32,7 +33,7 @@ def refusing(code: str, status: int, *operations: str) -> MemoryStore:
 def test_an_idle_archive_with_a_wrong_key_is_not_idle_and_says_why(tmp_path: Path) -> None:
     store = refusing("InvalidAccessKeyId", 403)
     with archiving(tmp_path / "root", store) as archiver:
-        until(lambda: archiver.status(scan=False).state.value == "retrying", "the refusal shows")
+        wait_until(lambda: archiver.status(scan=False).state.value == "retrying", "the refusal shows")
         status = archiver.status()
         assert not status.connection_verified
         assert status.errors[-1].startswith("The store does not know this access key.")
@@ -40,7 +41,9 @@ def test_an_idle_archive_with_a_wrong_key_is_not_idle_and_says_why(tmp_path: Pat
 
         store.on_call = lambda operation, key: None
         archiver.retry()
-        until(lambda: archiver.status(scan=False).state.value == "idle", "the key was corrected at the store")
+        wait_until(
+            lambda: archiver.status(scan=False).state.value == "idle", "the key was corrected at the store"
+        )
         status = archiver.status()
         assert status.connection_verified
         assert status.errors == ()
@@ -59,7 +62,7 @@ def test_until_the_store_answers_the_archive_is_starting(tmp_path: Path) -> None
         assert asked.wait(60), "the store is contacted although there is nothing to upload"
         assert archiver.status().state.value == "starting"
         answer.set()
-        until(lambda: archiver.status(scan=False).state.value == "idle", "it is idle")
+        wait_until(lambda: archiver.status(scan=False).state.value == "idle", "it is idle")
     assert store.calls == [("GetObject", store.probe_key)], "one small request"
 
 
@@ -70,23 +73,23 @@ def test_a_store_that_does_not_answer_is_asked_again_by_itself(
     monkeypatch.setattr("cloud_archive.archive.connection.LONGEST_PAUSE_SECONDS", 0.05)
     store = refusing("ConnectionRefused", 0)
     with archiving(tmp_path / "root", store) as archiver:
-        until(lambda: store.count("GetObject") > 2, "it tries again")
+        wait_until(lambda: store.count("GetObject") > 2, "it tries again")
         assert archiver.status(scan=False).state.value == "retrying"
         store.on_call = lambda operation, key: None
-        until(lambda: archiver.status(scan=False).state.value == "idle", "it is verified")
+        wait_until(lambda: archiver.status(scan=False).state.value == "idle", "it is verified")
 
 
 def test_a_key_that_may_not_read_is_verified_by_a_small_write(tmp_path: Path) -> None:
     store = refusing("AccessDenied", 403, "GetObject", "HeadObject", "ListObjectsV2")
     with archiving(tmp_path / "root", store) as archiver:
-        until(lambda: archiver.status(scan=False).state.value == "idle", "it is verified")
+        wait_until(lambda: archiver.status(scan=False).state.value == "idle", "it is verified")
     assert list(store.objects) == [store.probe_key]
 
 
 def test_a_key_that_may_neither_read_nor_write_is_not_verified(tmp_path: Path) -> None:
     store = refusing("AccessDenied", 403)
     with archiving(tmp_path / "root", store) as archiver:
-        until(lambda: archiver.status(scan=False).state.value == "retrying", "the refusal shows")
+        wait_until(lambda: archiver.status(scan=False).state.value == "retrying", "the refusal shows")
         assert "may not write" in archiver.status().errors[-1]
 
 
@@ -94,7 +97,7 @@ def test_an_upload_verifies_the_connection_too(tmp_path: Path) -> None:
     store = refusing("ReadTimeout", 0, "GetObject")
     with archiving(tmp_path / "root", store) as archiver:
         (tmp_path / "root" / "a.png").write_bytes(b"a")
-        until(lambda: archiver.status(scan=False).uploaded_files == 1, "it is archived")
+        wait_until(lambda: archiver.status(scan=False).uploaded_files == 1, "it is archived")
         assert archiver.status(scan=False).connection_verified
 
 
@@ -131,7 +134,7 @@ def test_stop_answers_while_an_upload_is_under_way_and_start_resumes(tmp_path: P
         assert engine.status(scan=False).running
         (root / "b.png").write_bytes(b"b")
         go_on.set()
-        until(lambda: engine.status(scan=False).uploaded_files == 2, "both are archived")
+        wait_until(lambda: engine.status(scan=False).uploaded_files == 2, "both are archived")
     assert {key for key in store.objects if key != store.probe_key} == {"out/a.png", "out/b.png"}
 
 
@@ -144,15 +147,15 @@ def test_after_a_stop_uploads_under_way_finish_and_nothing_new_begins(tmp_path: 
             (root / name).write_bytes(name.encode() * 1_000_000)
         assert begun.wait(60)
         # A file that still settles counts as pending, but only the ledger keeps it after the stop.
-        until(lambda: engine.archiver().ledger.totals().open.files == 2, "both are in the ledger")
+        wait_until(lambda: engine.archiver().ledger.totals().open.files == 2, "both are in the ledger")
         engine.stop_watching()
         go_on.set()
-        until(lambda: not engine.status(scan=False).active, "the upload under way finishes")
+        wait_until(lambda: not engine.status(scan=False).active, "the upload under way finishes")
         status = engine.status(scan=False)
         assert (status.uploaded_files, status.pending_files) == (1, 1)
         assert len(store.objects) == 1
         engine.start_watching()
-        until(lambda: engine.status(scan=False).uploaded_files == 2, "the other one follows")
+        wait_until(lambda: engine.status(scan=False).uploaded_files == 2, "the other one follows")
 
 
 def test_an_end_while_a_stop_drains_waits_for_what_is_under_way(tmp_path: Path) -> None:
@@ -176,7 +179,7 @@ def test_an_end_while_a_stop_drains_waits_for_what_is_under_way(tmp_path: Path) 
 def last_words(tmp_path: Path, store: MemoryStore, *, drain: bool = True, stop_first: bool = False) -> str:
     root = tmp_path / "root"
     with engine_on(root, store, tmp_path / "state") as engine:
-        until(lambda: engine.status(scan=False).state.value in ("idle", "retrying"), "the first scan")
+        wait_until(lambda: engine.status(scan=False).state.value in ("idle", "retrying"), "the first scan")
         if stop_first:
             engine.stop_watching()
         (root / "a.png").write_bytes(b"abc")

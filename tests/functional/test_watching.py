@@ -23,7 +23,7 @@ from cloud_archive.intake.settle_rules import BEING_WRITTEN, QuietTimes
 from cloud_archive.intake.settle_thread import SettleThread
 from cloud_archive.intake.walk import scan
 from cloud_archive.intake.watcher import Watcher
-from tests.functional.archives import until
+from tests.servers import wait_until
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="these promises are Linux's")
 
@@ -90,7 +90,7 @@ class Pipeline:
         for found in scan(self.root):
             self.settle.hint(found.path, HintKind.SCANNED)
 
-    def until(self, true: Callable[[], bool], what: str = "") -> None:
+    def wait_until(self, true: Callable[[], bool], what: str = "") -> None:
         with self.changed:
             assert self.changed.wait_for(true, DEADLINE_SECONDS), (
                 what,
@@ -559,7 +559,7 @@ def test_a_folder_whose_path_watchdog_forgot_does_not_end_its_reader(pipeline: P
             groups = [group for watch in reader._watch_for_wd.values() for group in watch.callbacks.values()]
         return any(group._active_callbacks_by_path.pop(path, None) is not None for group in groups)
 
-    until(forgotten, "the folder is watched")
+    wait_until(forgotten, "the folder is watched")
     folder.rmdir()
     (pipeline.root / "after.png").write_bytes(_png(1))
     pipeline.wait_for("after.png")

@@ -12,8 +12,9 @@ from standardwebhooks import Webhook
 
 from cloud_archive.archive.engine import Engine
 from tests.memory_store import MemoryStore
+from tests.servers import wait_until
 
-from .archives import engine_on, until
+from .archives import engine_on
 from .jobs import output, passed_job
 from .receivers import SECRET, Receiver, receiving
 
@@ -36,19 +37,19 @@ def test_the_message_is_the_answer_and_comes_after_proof(root: Path, tmp_path: P
 
     store.on_call = hold
     with receiving() as receiver, engine_on(root, store, tmp_path / "state", **settings(receiver)) as engine:
-        until(lambda: engine.status().running, "running")
+        wait_until(lambda: engine.status().running, "running")
         (root / "a.png").write_bytes(b"1")
         engine.add_jobs([passed_job("quick"), passed_job("j", output("a.png"))])
-        until(lambda: len(receiver.taken) == 1, "the job without files is announced")
+        wait_until(lambda: len(receiver.taken) == 1, "the job without files is announced")
         assert engine.job("j")["state"] == "uploading"
         go.set()
-        until(lambda: len(receiver.taken) == 2, "announced")
+        wait_until(lambda: len(receiver.taken) == 2, "announced")
         headers, body = receiver.taken[1]
         assert Webhook(SECRET).verify(body.decode(), headers) == engine.job("j")
-        until(lambda: engine.status().waiting_webhooks == 0, "nothing waits")
+        wait_until(lambda: engine.status().waiting_webhooks == 0, "nothing waits")
         engine.add_jobs([passed_job("j", output("a.png"))])  # passed on again, as after a kill
         engine.add_jobs([passed_job("last")])
-        until(lambda: len(receiver.taken) == 3, "announced")
+        wait_until(lambda: len(receiver.taken) == 3, "announced")
     assert [json.loads(body)["job_id"] for _, body in receiver.taken] == ["quick", "j", "last"]
 
 
@@ -63,11 +64,11 @@ def test_options_give_tags_a_note_and_links(
     ):
         events: list[object] = []
         engine.subscribe(events.append)
-        until(lambda: engine.status().running, "running")
+        wait_until(lambda: engine.status().running, "running")
         (root / "a.png").write_bytes(b"1")
         engine.add_jobs([passed_job("j", output("a.png"), options=options)])
-        until(lambda: len(receiver.taken) == 1, "announced")
-        until(lambda: asset(engine, "a.png").get("tags") == ["client-a"], "tagged")
+        wait_until(lambda: len(receiver.taken) == 1, "announced")
+        wait_until(lambda: asset(engine, "a.png").get("tags") == ["client-a"], "tagged")
         assert asset(engine, "a.png")["note"] == "second round"
         assert "X-Amz-Signature" in json.dumps(engine.job("j", urls=True))
         status = json.dumps(engine.status().to_json())
@@ -92,22 +93,22 @@ def test_a_dead_receiver_delays_no_upload_and_is_shown(root: Path, tmp_path: Pat
     hold = threading.Event()
     with receiving(lambda number, handler: 200 if hold.wait(60) else None) as receiver:
         with engine_on(root, MemoryStore(), tmp_path / "state", **settings(receiver)) as engine:
-            until(lambda: engine.status().running, "running")
+            wait_until(lambda: engine.status().running, "running")
             engine.add_jobs([passed_job(str(number)) for number in range(3)])
-            until(lambda: len(receiver.messages) == 1, "the first message hangs")
+            wait_until(lambda: len(receiver.messages) == 1, "the first message hangs")
             (root / "a.png").write_bytes(b"1")
             engine.add_jobs([passed_job("j", output("a.png"))])
-            until(lambda: engine.job("j")["state"] == "complete", "archived meanwhile")
-            until(lambda: engine.status().waiting_webhooks == 4, "four wait")
+            wait_until(lambda: engine.job("j")["state"] == "complete", "archived meanwhile")
+            wait_until(lambda: engine.status().waiting_webhooks == 4, "four wait")
             assert "cloud_archive_waiting_webhooks 4.0" in engine.metrics_text()
         hold.set()
         # The next start sends what was left.
         with engine_on(root, MemoryStore(), tmp_path / "state", **settings(receiver)) as engine:
-            until(
+            wait_until(
                 lambda: {json.loads(body)["job_id"] for _, body in receiver.taken} >= {"0", "1", "2", "j"},
                 "all",
             )
-            until(lambda: engine.status().waiting_webhooks == 0, "nothing waits")
+            wait_until(lambda: engine.status().waiting_webhooks == 0, "nothing waits")
 
 
 def test_what_a_receiver_answers_is_shown_without_its_url(root: Path, tmp_path: Path) -> None:
@@ -115,9 +116,9 @@ def test_what_a_receiver_answers_is_shown_without_its_url(root: Path, tmp_path: 
         receiving(lambda number, handler: 500) as receiver,
         engine_on(root, MemoryStore(), tmp_path / "state", **settings(receiver)) as engine,
     ):
-        until(lambda: engine.status().running, "running")
+        wait_until(lambda: engine.status().running, "running")
         engine.add_jobs([passed_job("j")])
-        until(lambda: any("answered 500" in error for error in engine.status().errors), "shown")
+        wait_until(lambda: any("answered 500" in error for error in engine.status().errors), "shown")
         assert "127.0.0.1" not in " ".join(engine.status().errors)
 
 
@@ -125,8 +126,8 @@ def test_without_a_secret_nothing_is_sent_and_the_status_says_so(root: Path, tmp
     with receiving() as receiver:
         environ = {"CLOUD_ARCHIVE_WEBHOOK_URL": receiver.url}
         with engine_on(root, MemoryStore(), tmp_path / "state", **environ) as engine:
-            until(lambda: engine.status().running, "running")
+            wait_until(lambda: engine.status().running, "running")
             engine.add_jobs([passed_job("j")])
-            until(lambda: engine.job("j")["state"] == "complete", "over")
+            wait_until(lambda: engine.job("j")["state"] == "complete", "over")
             assert any("CLOUD_ARCHIVE_WEBHOOK_SECRET" in error for error in engine.status().errors)
     assert receiver.messages == []

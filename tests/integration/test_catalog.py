@@ -16,8 +16,8 @@ import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
 from cloud_archive.api.client import LocalEngine, running_engine
-from cloud_archive.cli.app import main
 from cloud_archive.comfyui.plugin import Plugin
+from tests.commands import read_json, run_command
 from tests.functional.test_comfy import SmallPromptServer
 from tests.servers import S3Server, wait_until
 from tests.unit.catalog import writers
@@ -56,43 +56,32 @@ def filled(archive: Archive) -> Iterator[Archive]:
         yield archive
 
 
-def ran(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
-    capsys.readouterr()
-    status = main(arguments)
-    out, err = capsys.readouterr()
-    return status, out, err
-
-
-def answered(capsys: pytest.CaptureFixture[str], *arguments: str) -> Any:
-    status, out, err = ran(capsys, *arguments, "--json")
-    assert (status, err) == (0, "")
-    return json.loads(out.splitlines()[-1])
-
-
 def test_the_command_finds_and_shows(
     filled: Archive, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    found = answered(capsys, "search", "red", "fox")
+    found = read_json(capsys, "search", "red", "fox")
     assert set(found) == {"assets", "total", "has_more", "next_cursor"}
     assert [asset["key"] for asset in found["assets"]] == ["out/sub/fox_00001_.png"]
-    assert answered(capsys, "search", "--limit", "1")["has_more"] is True
-    status, out, _ = ran(capsys, "search", "model:cat")
+    assert read_json(capsys, "search", "--limit", "1")["has_more"] is True
+    status, out, _ = run_command(capsys, "search", "model:cat")
     assert (status, "cat.safetensors" in out, out.splitlines()[-1]) == (0, True, "1 file found.")
     for name in ("out/sub/fox_00001_.png", "sub/fox_00001_.png", found["assets"][0]["id"]):
-        assert answered(capsys, "show", name)["metadata"]["seed"] == 2**64 - 1
+        assert read_json(capsys, "show", name)["metadata"]["seed"] == 2**64 - 1
     file = tmp_path / "workflow.json"
-    status, out, _ = ran(capsys, "show", "sub/fox_00001_.png", "--workflow", str(file), "--prompt", "-")
+    status, out, _ = run_command(
+        capsys, "show", "sub/fox_00001_.png", "--workflow", str(file), "--prompt", "-"
+    )
     assert status == 0
     assert json.loads(file.read_text()) == writers.WORKFLOW
     assert '"a red fox"' in out
-    status, out, _ = ran(capsys, "show", "sub/fox_00001_.png")
+    status, out, _ = run_command(capsys, "show", "sub/fox_00001_.png")
     assert (status, "a red fox" in out) == (0, True)
-    status, _, err = ran(capsys, "search", "colour:red")
+    status, _, err = run_command(capsys, "search", "colour:red")
     assert (status, "model" in err, "colour" in err) == (2, True, True)
-    assert ran(capsys, "show", "nothing.png")[0] == 1
-    found = answered(capsys, "catalog", "status")
+    assert run_command(capsys, "show", "nothing.png")[0] == 1
+    found = read_json(capsys, "catalog", "status")
     assert (found["assets"], found["unread"]) == (len(FILES), 0)
-    found = answered(capsys, "report", "--by", "model")
+    found = read_json(capsys, "report", "--by", "model")
     assert {row["model"]: row["files"] for row in found["rows"]} == {
         "fox_v1.safetensors": 1,
         "cat.safetensors": 1,
@@ -132,36 +121,36 @@ def test_the_command_asks_the_engine_where_one_runs(
         raise AssertionError("the file was opened beside the engine")
 
     monkeypatch.setattr("cloud_archive.cli.search.catalog_of", not_opened)
-    found = answered(capsys, "search", "red", "fox")
+    found = read_json(capsys, "search", "red", "fox")
     assert [asset["key"] for asset in found["assets"]] == ["out/sub/fox_00001_.png"]
-    assert len(answered(capsys, "search", "--limit", "1000")["assets"]) == len(FILES)
+    assert len(read_json(capsys, "search", "--limit", "1000")["assets"]) == len(FILES)
     for name in ("out/sub/fox_00001_.png", "sub/fox_00001_.png", found["assets"][0]["id"]):
-        assert answered(capsys, "show", name)["metadata"]["seed"] == 2**64 - 1
-    assert '"a red fox"' in ran(capsys, "show", "sub/fox_00001_.png", "--prompt", "-")[1]
-    status, _, err = ran(capsys, "search", "colour:red")
+        assert read_json(capsys, "show", name)["metadata"]["seed"] == 2**64 - 1
+    assert '"a red fox"' in run_command(capsys, "show", "sub/fox_00001_.png", "--prompt", "-")[1]
+    status, _, err = run_command(capsys, "search", "colour:red")
     assert (status, "model" in err, "colour" in err, "q:" in err) == (2, True, True, False)
-    assert ran(capsys, "show", "nothing.png")[0] == 1
+    assert run_command(capsys, "show", "nothing.png")[0] == 1
 
 
 def test_it_is_rebuilt_from_the_bucket(archive: Archive, capsys: pytest.CaptureFixture[str]) -> None:
     archive.archive_all()
-    assert ran(capsys, "search", "fox")[0] == 1  # there is no catalog
+    assert run_command(capsys, "search", "fox")[0] == 1  # there is no catalog
     for path in FILES:
         (archive.root / path).unlink()
-    planned = answered(capsys, "catalog", "rebuild", "--dry-run")
+    planned = read_json(capsys, "catalog", "rebuild", "--dry-run")
     assert (planned["listed"], planned["to_add"]) == (len(FILES), len(FILES))
-    status, out, _ = ran(capsys, "catalog", "rebuild")
+    status, out, _ = run_command(capsys, "catalog", "rebuild")
     assert status == 0
     assert "requests" in out.splitlines()[0]
-    (fox,) = answered(capsys, "search", '"red fox"')["assets"]
+    (fox,) = read_json(capsys, "search", '"red fox"')["assets"]
     assert (fox["path"], fox["size"], fox["width"]) == ("sub/fox_00001_.png", len(FOX), 8)
     assert fox["created_at"] != ""
-    assert answered(capsys, "catalog", "rebuild")["added"] == 0
-    rebuilt = answered(capsys, "search")["assets"]
+    assert read_json(capsys, "catalog", "rebuild")["added"] == 0
+    rebuilt = read_json(capsys, "search")["assets"]
     # The engine knows more (machine), and finds the same files once.
     with archive.running() as engine:
         wait_until(lambda: engine.catalog().wait_until_filled(0), "filled")
-    assert [asset["id"] for asset in answered(capsys, "search")["assets"]] == [one["id"] for one in rebuilt]
+    assert [asset["id"] for asset in read_json(capsys, "search")["assets"]] == [one["id"] for one in rebuilt]
 
 
 async def test_comfyui_passes_everything_through(

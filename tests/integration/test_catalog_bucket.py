@@ -21,10 +21,10 @@ from cloud_archive.catalog.bucket.names import CatalogFolder, new_names, parse_n
 from cloud_archive.catalog.bucket.segment import Decoded, decode, encode
 from cloud_archive.catalog.export import asset_rows
 from cloud_archive.catalog.identity import asset_id
-from cloud_archive.cli.app import main
 from cloud_archive.config.settings import load_settings
 from cloud_archive.errors import RequestRefused
 from cloud_archive.store.s3 import S3Store
+from tests.commands import read_json, run_command
 from tests.functional.jobs import output, passed_job
 from tests.servers import S3Server, wait_until
 from tests.unit.catalog import writers
@@ -82,19 +82,6 @@ def test_a_key_that_may_only_put_writes_segments(tmp_path: Path, seaweedfs: S3Se
     assert [row["key"] for row in rows_in(seaweedfs)] == ["out/a.png"]
 
 
-def ran(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
-    capsys.readouterr()
-    status = main(arguments)
-    out, err = capsys.readouterr()
-    return status, out, err
-
-
-def answered(capsys: pytest.CaptureFixture[str], *arguments: str) -> Any:
-    status, out, err = ran(capsys, *arguments, "--json")
-    assert (status, err) == (0, "")
-    return json.loads(out.splitlines()[-1])
-
-
 @pytest.fixture
 def elsewhere(tmp_path: Path, seaweedfs: S3Server, monkeypatch: pytest.MonkeyPatch) -> Archive:
     """A machine archived two pictures and ended; commands run on another one, which knows only the bucket."""
@@ -113,26 +100,26 @@ def elsewhere(tmp_path: Path, seaweedfs: S3Server, monkeypatch: pytest.MonkeyPat
 def test_commands_without_a_directory_read_the_bucket_s_catalog(
     elsewhere: Archive, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (fox,) = answered(capsys, "search", "red", "fox")["assets"]
+    (fox,) = read_json(capsys, "search", "red", "fox")["assets"]
     assert (fox["key"], fox["machine"], fox["metadata"]["seed"]) == ("out/sub/fox.png", "pod-1", 2**64 - 1)
-    status, out, _ = ran(capsys, "show", "sub/fox.png", "--workflow", "-")
+    status, out, _ = run_command(capsys, "show", "sub/fox.png", "--workflow", "-")
     assert (status, json.loads(out)) == (0, writers.WORKFLOW)
-    found = answered(capsys, "catalog", "status")
+    found = read_json(capsys, "catalog", "status")
     assert (found["assets"], found["unwritten"], found["file_troubles"]) == (2, 0, [])
-    assert answered(capsys, "catalog", "sync")["files"] == 0
+    assert read_json(capsys, "catalog", "sync")["files"] == 0
     # Deleted by prune: gone on every machine.
     elsewhere.server.put(
         "out/.cloud-archive/v1/segments/2026-01-01/" + "0" * 26 + "-evil.jsonl.gz", b"no gzip"
     )
-    status, out, err = ran(capsys, "catalog", "sync")
+    status, out, err = run_command(capsys, "catalog", "sync")
     assert (status, "evil" in err) == (1, True)
     prune = ("prune", "--keep-bytes", "1B", "--yes", "--prefix", "out/sub")
-    status, out, err = ran(capsys, *prune)
+    status, out, err = run_command(capsys, *prune)
     assert (status, out) == (1, ""), "the damaged part may say that it is a favourite"
     assert all(words in err for words in ("can't be found out", "evil", "Nothing is deleted."))
-    status, out, _ = ran(capsys, *prune, "--favorites")
+    status, out, _ = run_command(capsys, *prune, "--favorites")
     assert (status, "Deleted 1 object" in out) == (0, True)
-    found = answered(capsys, "catalog", "status")
+    found = read_json(capsys, "catalog", "status")
     assert (found["assets"], len(found["file_troubles"])) == (1, 1)
 
 
@@ -142,12 +129,12 @@ def test_prune_keeps_what_another_machine_marked_as_a_favourite(
     mark = {"op": "set", "clock": time.time(), "machine": "pod-2", "key": "out/cat.png", "favorite": True}
     segment, _ = new_names("pod-2", time.time())
     elsewhere.server.put(FOLDER.key(segment), encode([mark], machine="pod-2", now=time.time()))
-    status, out, _ = ran(capsys, "prune", "--keep-bytes", "1B")
+    status, out, _ = run_command(capsys, "prune", "--keep-bytes", "1B")
     assert (status, "Favourites stay: 1 favourite" in out) == (0, True)
-    found = answered(capsys, "prune", "--keep-bytes", "1B", "--yes")
+    found = read_json(capsys, "prune", "--keep-bytes", "1B", "--yes")
     assert (found["deleted"], found["favorite_files"]) == (1, 1)
     assert elsewhere.server.keys("out/") == ["out/cat.png"]
-    assert answered(capsys, "prune", "--keep-bytes", "1B", "--yes", "--favorites")["deleted"] == 1
+    assert read_json(capsys, "prune", "--keep-bytes", "1B", "--yes", "--favorites")["deleted"] == 1
 
 
 def test_without_a_directory_no_engine_is_asked_and_jobs_and_shares_come_from_the_bucket(
@@ -172,16 +159,16 @@ def test_without_a_directory_no_engine_is_asked_and_jobs_and_shares_come_from_th
         monkeypatch.setattr(
             "cloud_archive.api.client.running_engine", lambda *_: pytest.fail("an engine was asked")
         )
-        found = answered(capsys, "search", "job:job-1")
+        found = read_json(capsys, "search", "job:job-1")
         assert [(one["key"], one["metadata"]["source"]) for one in found["assets"]] == [
             ("out/fox.png", "job")
         ]
-        job = answered(capsys, "job", "job-1", "--urls")
+        job = read_json(capsys, "job", "job-1", "--urls")
         assert (job["state"], [file["key"] for file in job["files"]]) == ("complete", ["out/fox.png"])
         assert urllib.request.urlopen(job["files"][0]["url"]).read() == seaweedfs.read("out/fox.png")
-        shared = answered(capsys, "share", "fox.png", "--album", "Foxes")
+        shared = read_json(capsys, "share", "fox.png", "--album", "Foxes")
         assert b"Foxes" in urllib.request.urlopen(shared["album"]["url"]).read()
-    status, _, err = ran(capsys, "job", "no-such-job")
+    status, _, err = run_command(capsys, "job", "no-such-job")
     assert (status, "No job" in err) == (1, True)
 
 
@@ -191,14 +178,14 @@ def test_rows_of_a_machine_that_vanished_come_back_by_rebuild(
     server = elsewhere.server
     server.put("out/lost.png", png("a lost owl", 7))
     server.client.delete_object(Bucket=server.bucket, Key="out/cat.png")
-    planned = answered(capsys, "catalog", "rebuild", "--dry-run")
+    planned = read_json(capsys, "catalog", "rebuild", "--dry-run")
     assert (planned["to_add"], planned["gone"], planned["listed"]) == (1, 1, 2)
     assert planned["requests"] == 3 + 1 + 2
-    status, out, _ = ran(capsys, "catalog", "rebuild")
+    status, out, _ = run_command(capsys, "catalog", "rebuild")
     assert status == 0
     assert "requests" in out.splitlines()[0]
     assert out.splitlines()[-1] == "Added 1 file, and noted that 1 file was deleted."
-    assert answered(capsys, "catalog", "rebuild")["added"] == 0
+    assert read_json(capsys, "catalog", "rebuild")["added"] == 0
     # Another machine needs no rebuild of its own.
     settings = load_settings(elsewhere.environ)
     store = S3Store(settings)
@@ -234,7 +221,7 @@ def test_a_rebuild_that_is_killed_goes_on_where_it_was(
     server = elsewhere.server
     for number in range(12):
         server.put(f"out/lost_{number}.png", png(f"owl {number}"))
-    assert answered(capsys, "catalog", "rebuild", "--dry-run")["to_add"] == 12
+    assert read_json(capsys, "catalog", "rebuild", "--dry-run")["to_add"] == 12
     for step, left in ((4, {"to_add": 8, "unread": 12}), (12 - 4 + 12, {"to_add": 0, "unread": 0})):
         process = subprocess.Popen(
             [sys.executable, "-c", REBUILD_UNTIL, str(step)], stdout=subprocess.PIPE, text=True
@@ -244,9 +231,9 @@ def test_a_rebuild_that_is_killed_goes_on_where_it_was(
         process.kill()
         process.wait(60)
         process.stdout.close()
-        planned = answered(capsys, "catalog", "rebuild", "--dry-run")
+        planned = read_json(capsys, "catalog", "rebuild", "--dry-run")
         assert {name: planned[name] for name in left} == left
-    assert answered(capsys, "catalog", "rebuild")["added"] == 0
+    assert read_json(capsys, "catalog", "rebuild")["added"] == 0
     rows = [row["key"] for row in rows_in(server) if "lost" in row["key"]]
     assert sorted(rows) == sorted(f"out/lost_{number}.png" for number in range(12))
 
@@ -314,7 +301,7 @@ def test_a_key_that_may_not_read_says_which_right_is_missing(
 ) -> None:
     for name, value in elsewhere.server.put_only().items():
         monkeypatch.setenv(name, value)
-    status, _, err = ran(capsys, "catalog", "sync")
+    status, _, err = run_command(capsys, "catalog", "sync")
     assert (status, "s3:ListBucket" in err) == (1, True)
 
 
@@ -327,20 +314,20 @@ def test_compact_export_and_sql(
         assert engine.drain(30)
     server = elsewhere.server
     segments = [key for key in server.keys(FOLDER.base) if "/segments/" in key]
-    (month,) = answered(capsys, "catalog", "compact", "--delete")["files"]
+    (month,) = read_json(capsys, "catalog", "compact", "--delete")["files"]
     assert (month["rows"], month["replaced"], month["deleted"]) == (3, len(segments), len(segments))
     assert [key for key in server.keys(FOLDER.base) if "/segments/" in key] == []
-    assert ran(capsys, "catalog", "compact")[1] == "Nothing to compact.\n"
+    assert run_command(capsys, "catalog", "compact")[1] == "Nothing to compact.\n"
     for form in ("jsonl", "parquet"):
-        (file,) = answered(capsys, "catalog", "export", f"--{form}", str(tmp_path / form))["files"]
+        (file,) = read_json(capsys, "catalog", "export", f"--{form}", str(tmp_path / form))["files"]
         assert Path(file).is_file()
-    (key,) = answered(capsys, "catalog", "export", "--jsonl", "s3")["files"]
+    (key,) = read_json(capsys, "catalog", "export", "--jsonl", "s3")["files"]
     exported = [json.loads(line) for line in gzip.decompress(server.read(key)).splitlines()]
     assert sorted(row["prompt"] for row in exported) == ["a black cat", "a red fox", "a white owl"]
-    found = answered(capsys, "catalog", "sql", "SELECT count(*), max(seed) FROM assets")
+    found = read_json(capsys, "catalog", "sql", "SELECT count(*), max(seed) FROM assets")
     assert found["rows"] == [[3, 2**64 - 1]]
     statement = f"SELECT count(*) AS files FROM '{tmp_path}/parquet/*.parquet' WHERE prompt LIKE '%fox%'"
-    status, out, _ = ran(capsys, "catalog", "sql", statement)
+    status, out, _ = run_command(capsys, "catalog", "sql", statement)
     assert (status, out.split()) == (0, ["files", "1"])
-    status, _, err = ran(capsys, "catalog", "sql", "SELEKT")
+    status, _, err = run_command(capsys, "catalog", "sql", "SELEKT")
     assert (status, "DuckDB" in err) == (1, True)

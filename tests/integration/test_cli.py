@@ -17,9 +17,9 @@ import pytest
 
 from cloud_archive.archive.engine import find_engine
 from cloud_archive.cli import direct_upload, once
-from cloud_archive.cli.app import main
 from cloud_archive.demo.seaweedfs import free_ports
 from cloud_archive.state import read_engine_info
+from tests.commands import run_command
 from tests.fork_server import PIPE, Process, popen
 from tests.servers import S3Server, wait_until
 
@@ -52,15 +52,6 @@ def bucket(seaweedfs: S3Server, monkeypatch: pytest.MonkeyPatch) -> S3Server:
     for name, value in settings.items():
         monkeypatch.setenv(name, value)
     return seaweedfs
-
-
-def ran(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> tuple[int, str, str]:
-    """(exit status, standard output, standard error) of one command."""
-    capsys.readouterr()
-    status = main([str(argument) for argument in arguments])
-    out, err = capsys.readouterr()
-    assert "Traceback" not in err
-    return status, out, err
 
 
 @contextmanager
@@ -105,7 +96,7 @@ def test_once_archives_what_is_there_old_files_too(
     (root / "sub" / "new.png").write_bytes(b"new")
     (root / "old.png").write_bytes(b"old")
     os.utime(root / "old.png", (1e9, 1e9))
-    status, out, err = ran(capsys, "watch", root, "--once")
+    status, out, err = run_command(capsys, "watch", root, "--once")
     assert (status, out) == (0, "Complete: 2/2\n")
     assert "Archived old.png as out/old.png" in err
     assert bucket.objects() == {"out/old.png": b"old", "out/sub/new.png": b"new"}
@@ -115,8 +106,8 @@ def test_once_again_finds_nothing_new(
     capsys: pytest.CaptureFixture[str], root: Path, bucket: S3Server
 ) -> None:
     (root / "a.png").write_bytes(b"a")
-    assert ran(capsys, "watch", root, "--once")[0] == 0
-    status, out, _ = ran(capsys, "watch", root, "--once", "--json")
+    assert run_command(capsys, "watch", root, "--once")[0] == 0
+    status, out, _ = run_command(capsys, "watch", root, "--once", "--json")
     assert status == 0
     counts = {"archived": 0, "already_archived": 0, "failed": 0, "total": 0, "skipped_files": 0}
     assert json.loads(out) == {**counts, "failures": [], "skipped": []}
@@ -158,7 +149,7 @@ def test_once_does_what_the_backfill_variable_says(
     (root / "old.png").write_bytes(b"old")
     os.utime(root / "old.png", (1e9, 1e9))
     monkeypatch.setenv("CLOUD_ARCHIVE_BACKFILL", "none")
-    assert ran(capsys, "watch", root, "--once")[0] == 0
+    assert run_command(capsys, "watch", root, "--once")[0] == 0
     assert bucket.keys() == []
 
 
@@ -183,7 +174,7 @@ def test_once_ends_soon_where_the_store_refuses(
     monkeypatch.setattr(
         once.Once.__init__, "__kwdefaults__", {"on_status": lambda _: None, "give_up_seconds": 3600.0}
     )
-    status, out, err = ran(capsys, "watch", root, "--once")
+    status, out, err = run_command(capsys, "watch", root, "--once")
     assert (status, out) == (1, "Complete: 0/1\n")
     assert "a.png: " in err.splitlines()[-1]
     assert said in err.splitlines()[-1]
@@ -198,7 +189,7 @@ def test_once_gives_up_where_nothing_answers(
     monkeypatch.setattr(
         once.Once.__init__, "__kwdefaults__", {"on_status": lambda _: None, "give_up_seconds": 2.0}
     )
-    status, out, err = ran(capsys, "watch", root, "--once", "--json")
+    status, out, err = run_command(capsys, "watch", root, "--once", "--json")
     assert status == 1
     (failure,) = json.loads(out)["failures"]
     assert failure["file"] == "a.png"
@@ -213,7 +204,7 @@ def test_once_names_each_failure_and_archives_the_rest(
     deep.mkdir(parents=True)
     (deep / "long.png").write_bytes(b"x")
     (root / "fine.png").write_bytes(b"y")
-    status, out, err = ran(capsys, "watch", root, "--once")
+    status, out, err = run_command(capsys, "watch", root, "--once")
     assert (status, out) == (1, "Complete: 1/2\n")
     assert "1,024 are allowed" in err.splitlines()[-1]
     assert bucket.keys() == ["out/fine.png"]
@@ -226,7 +217,7 @@ def test_once_beside_a_running_archive_lets_that_one_do_it(
     os.utime(root / "older.png", (1e9, 1e9))
     with watching(root) as daemon:
         (root / "new.png").write_bytes(b"new")
-        status, out, err = ran(capsys, "watch", root, "--once")
+        status, out, err = run_command(capsys, "watch", root, "--once")
         assert (status, out) == (0, "Complete: 2/2\n"), err
         assert ended(daemon)[0] == 0
     assert bucket.keys() == ["out/new.png", "out/older.png"]
@@ -265,28 +256,28 @@ def test_status_flush_and_retry_ask_the_running_archive(
     log = tmp_path / "watch.log"
     with watching(root, "--serve", "127.0.0.1:0", "--log-file", str(log)) as daemon:
         (root / "a.png").write_bytes(b"a")
-        status, out, err = ran(capsys, "flush", root, "--timeout", "20")
+        status, out, err = run_command(capsys, "flush", root, "--timeout", "20")
         assert (status, err) == (0, "")
         assert "Safe to stop" in out
         assert bucket.keys() == ["out/a.png"]
 
-        status, out, err = ran(capsys, "status", root)
+        status, out, err = run_command(capsys, "status", root)
         assert (status, err) == (0, "")
         assert "1 archived" in out
         assert "Safe to stop  yes" in out
 
-        status, out, _ = ran(capsys, "status", "--json")
+        status, out, _ = run_command(capsys, "status", "--json")
         assert status == 0, "the only archive that runs needs no name"
         found = json.loads(out)
         assert found["safe_to_stop"] is True
         assert found["watched_directory"] == str(root)
 
-        assert ran(capsys, "retry", root)[0] == 0
+        assert run_command(capsys, "retry", root)[0] == 0
 
         with (root / "open.mp4").open("wb") as film:
             film.write(b"half")
             film.flush()
-            status, _, err = ran(capsys, "flush", root, "--timeout", "1")
+            status, _, err = run_command(capsys, "flush", root, "--timeout", "1")
             assert status == 1
             assert "open.mp4: being written" in err
         assert ended(daemon)[0] == 0
@@ -304,11 +295,11 @@ def test_an_archive_whose_state_is_elsewhere_is_found(
     monkeypatch.setenv("CLOUD_ARCHIVE_STATE_DIR", str(tmp_path / "user" / "__cloud_archive"))
     with watching(root) as daemon:
         monkeypatch.delenv("CLOUD_ARCHIVE_STATE_DIR")
-        status, out, _ = ran(capsys, "status", root)
+        status, out, _ = run_command(capsys, "status", root)
         assert status == 0
         assert "Bucket" in out
         ended(daemon)
-    status, out, _ = ran(capsys, "status", root)
+    status, out, _ = run_command(capsys, "status", root)
     assert status == 0
     assert "No archive is running" in out
 
@@ -323,7 +314,7 @@ def test_a_daemon_without_an_archive_ends_with_the_cause(
     (tmp_path / "file").touch()
     monkeypatch.setenv("CLOUD_ARCHIVE_STATE_DIR", str(tmp_path / "file" / "state"))
     for arguments in ((), ("--once",)):
-        status, _, err = ran(capsys, "watch", root, *arguments)
+        status, _, err = run_command(capsys, "watch", root, *arguments)
         assert status == 1
         assert "state directory" in err
 
@@ -337,7 +328,7 @@ def test_upload_from_outside_goes_below_the_prefix_and_doubles_no_name(
     for folder in ("one", "two"):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "a.png").write_bytes(folder.encode())
-    status, out, err = ran(capsys, "upload", tmp_path / "one" / "a.png", tmp_path / "two" / "a.png")
+    status, out, err = run_command(capsys, "upload", tmp_path / "one" / "a.png", tmp_path / "two" / "a.png")
     assert (status, err) == (0, "")
     assert out.splitlines()[-1] == "Complete: 2/2"
     assert sorted(bucket.objects()) == ["out/a (1).png", "out/a.png"]
@@ -348,8 +339,8 @@ def test_upload_of_bytes_that_are_there_makes_no_second_object(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, bucket: S3Server
 ) -> None:
     (tmp_path / "a.png").write_bytes(b"a")
-    assert ran(capsys, "upload", tmp_path / "a.png")[0] == 0
-    status, out, _ = ran(capsys, "upload", tmp_path / "a.png", "--json")
+    assert run_command(capsys, "upload", tmp_path / "a.png")[0] == 0
+    status, out, _ = run_command(capsys, "upload", tmp_path / "a.png", "--json")
     assert status == 0
     (found,) = json.loads(out)["files"]
     assert found["already_archived"] is True
@@ -363,8 +354,8 @@ def test_upload_keeps_the_path_below_the_output_directory(
     (root / "sub").mkdir()
     (root / "sub" / "a.png").write_bytes(b"a")
     monkeypatch.chdir(root / "sub")
-    assert ran(capsys, "upload", "a.png")[0] == 0
-    assert ran(capsys, "upload", "a.png", "--prefix", "mine/{Y}")[0] == 0
+    assert run_command(capsys, "upload", "a.png")[0] == 0
+    assert run_command(capsys, "upload", "a.png", "--prefix", "mine/{Y}")[0] == 0
     dated, plain = bucket.keys()
     assert re.fullmatch(r"mine/20\d\d/sub/a\.png", dated)
     assert plain == "out/sub/a.png"
@@ -382,7 +373,7 @@ def test_upload_goes_through_the_archive_that_runs(
     (tmp_path / "outside.png").write_bytes(b"outside")
     with watching(root) as daemon:
         monkeypatch.setenv("COMFYUI_OUTPUT_DIR", str(root))
-        status, out, err = ran(capsys, "upload", root / "older.png", tmp_path / "outside.png")
+        status, out, err = run_command(capsys, "upload", root / "older.png", tmp_path / "outside.png")
         assert (status, err) == (0, "")
         assert out.splitlines()[-1] == "Complete: 2/2"
         _, _, log = ended(daemon)
@@ -396,7 +387,7 @@ def test_upload_names_what_it_cannot_archive_and_goes_on(
 ) -> None:
     (tmp_path / "a.png").write_bytes(b"a")
     (tmp_path / "empty.png").touch()
-    status, out, err = ran(
+    status, out, err = run_command(
         capsys, "upload", tmp_path / "missing.png", tmp_path, tmp_path / "empty.png", tmp_path / "a.png"
     )
     assert status == 1
@@ -412,7 +403,7 @@ def test_upload_that_the_store_refuses_says_why(
 ) -> None:
     (tmp_path / "a.png").write_bytes(b"a")
     monkeypatch.setenv("S3_BUCKET", "no-such-bucket")
-    status, out, err = ran(capsys, "upload", tmp_path / "a.png", "--json")
+    status, out, err = run_command(capsys, "upload", tmp_path / "a.png", "--json")
     assert status == 1
     assert "bucket does not exist" in err
     assert "bucket does not exist" in json.loads(out)["files"][0]["error"]
@@ -434,7 +425,7 @@ def test_upload_waits_out_what_passes_and_gives_up_after_a_while(
     store.stop()
     later = threading.Timer(1.0, store.start)
     later.start()
-    status, _, err = ran(capsys, "upload", tmp_path / "a.png")
+    status, _, err = run_command(capsys, "upload", tmp_path / "a.png")
     later.join()
     assert (status, err) == (0, "")
     store.stop()
@@ -442,7 +433,7 @@ def test_upload_waits_out_what_passes_and_gives_up_after_a_while(
     monkeypatch.setattr(
         direct_upload.DirectUpload.__init__, "__kwdefaults__", defaults | {"give_up_seconds": 2.0}
     )
-    status, _, err = ran(capsys, "upload", tmp_path / "a.png")
+    status, _, err = run_command(capsys, "upload", tmp_path / "a.png")
     assert status == 1
     assert "connection was refused" in err
 
@@ -453,16 +444,16 @@ def test_upload_waits_out_what_passes_and_gives_up_after_a_while(
 def test_check_names_its_steps(
     capsys: pytest.CaptureFixture[str], bucket: S3Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    status, out, err = ran(capsys, "check")
+    status, out, err = run_command(capsys, "check")
     assert (status, err) == (0, "")
     assert "ok      write" in out
     monkeypatch.setenv("S3_BUCKET", "no-such-bucket")
-    status, out, err = ran(capsys, "check", "--json")
+    status, out, err = run_command(capsys, "check", "--json")
     assert status == 1
     assert "FAILED  bucket" in err
     assert [step["name"] for step in json.loads(out) if step["ok"] is False] == ["bucket"]
     monkeypatch.delenv("S3_BUCKET")
-    assert ran(capsys, "check")[0] == 2
+    assert run_command(capsys, "check")[0] == 2
 
 
 # --- files that are left out, and files that are older than the archive
@@ -481,18 +472,18 @@ def test_files_from_before_the_first_start_are_named_and_archived_when_asked(
     root = tmp_path / "output"
     write_old(root, *(f"{number}.png" for number in range(5)))
     with watching(root):
-        wait_until(lambda: ran(capsys, "status", root)[0] == 0, "the first scan has ended")
-        _, out, _ = ran(capsys, "status", root)
+        wait_until(lambda: run_command(capsys, "status", root)[0] == 0, "the first scan has ended")
+        _, out, _ = run_command(capsys, "status", root)
         assert "5 files from before the first start are not archived" in out
-    status, out, _ = ran(capsys, "verify", root)
+    status, out, _ = run_command(capsys, "verify", root)
     assert status == 0
     assert "All of them" not in out
     assert "5 files from before the first start are not archived" in out
 
-    status, out, _ = ran(capsys, "upload", "--baseline", "--dir", root)
+    status, out, _ = run_command(capsys, "upload", "--baseline", "--dir", root)
     assert (status, out.splitlines()[-1]) == (0, "Complete: 5/5")
     assert len(bucket.objects()) == 5
-    status, out, _ = ran(capsys, "verify", root)
+    status, out, _ = run_command(capsys, "verify", root)
     assert status == 0
     assert "All of them" in out
     assert "before the first start" not in out
@@ -504,14 +495,14 @@ def test_a_running_archive_takes_up_files_from_before_its_first_start(
     root = tmp_path / "output"
     write_old(root, "a.png", "b.png")
     with watching(root):
-        status, out, _ = ran(capsys, "upload", "--baseline", "--dir", root)
+        status, out, _ = run_command(capsys, "upload", "--baseline", "--dir", root)
         assert (status, out.splitlines()[-1]) == (0, "Complete: 2/2")
         assert len(bucket.objects()) == 2
 
 
 @pytest.mark.parametrize("arguments", [["--baseline", "a.png"], ["--dir", "x", "a.png"], []])
 def test_upload_wants_files_or_the_baseline(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> None:
-    assert ran(capsys, "upload", *arguments)[0] == 2
+    assert run_command(capsys, "upload", *arguments)[0] == 2
 
 
 def test_status_and_once_name_what_is_left_out_with_the_reason(
@@ -522,22 +513,22 @@ def test_status_and_once_name_what_is_left_out_with_the_reason(
     for name in ("a.png", ".hidden.png", "half.tmp"):
         (root / name).write_bytes(b"body")
     (root / "empty.png").touch()
-    status, out, _ = ran(capsys, "watch", root, "--once")
+    status, out, _ = run_command(capsys, "watch", root, "--once")
     assert (status, out.splitlines()[-1]) == (0, "Complete: 1/1")
     for words in ("Skipped .hidden.png: Its name", "Skipped half.tmp: ", "Skipped empty.png: It is empty."):
         assert words in out
-    _, out, _ = ran(capsys, "watch", root, "--once", "--json")
+    _, out, _ = run_command(capsys, "watch", root, "--once", "--json")
     found = json.loads(out.splitlines()[-1])
     assert found["skipped_files"] == 3
     assert {entry["file"] for entry in found["skipped"]} == {".hidden.png", "half.tmp", "empty.png"}
 
-    status, out, _ = ran(capsys, "status", root)
+    status, out, _ = run_command(capsys, "status", root)
     assert status == 0
     assert "3 files" in out
     assert "empty.png: It is empty." in out
     with watching(root):
-        wait_until(lambda: ran(capsys, "status", root)[0] == 0, "the first scan has ended")
-        _, out, _ = ran(capsys, "status", root)
+        wait_until(lambda: run_command(capsys, "status", root)[0] == 0, "the first scan has ended")
+        _, out, _ = run_command(capsys, "status", root)
         assert "empty.png: It is empty." in out
-        found = json.loads(ran(capsys, "status", root, "--json")[1].splitlines()[-1])
+        found = json.loads(run_command(capsys, "status", root, "--json")[1].splitlines()[-1])
         assert (found["skipped_files"], len(found["skipped"])) == (3, 3)

@@ -6,11 +6,10 @@ import json
 import threading
 import urllib.request
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from cloud_archive.cli.start import main
+from tests.commands import run_json_command
 from tests.functional.jobs import output, passed_job
 from tests.servers import S3Server
 
@@ -29,13 +28,6 @@ def archive(tmp_path: Path, seaweedfs: S3Server, monkeypatch: pytest.MonkeyPatch
     return archive
 
 
-def ran(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, Any, str]:
-    capsys.readouterr()
-    status = main(["job", *arguments, "--json"])
-    out, err = capsys.readouterr()
-    return status, json.loads(out.splitlines()[-1]) if out else None, err
-
-
 def test_the_command_waits_and_gives_links_that_work(
     archive: Archive, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -51,7 +43,7 @@ def test_the_command_waits_and_gives_links_that_work(
         assert engine is not None
         queue = {"process": "p", "running": ["j"], "queued": []}
         assert engine.call("POST", JOBS_PATH, {"jobs": [], "queue": queue}).status == 200
-        assert ran(capsys, "j")[:2][1]["state"] == "running"
+        assert run_json_command(capsys, "job", "j")[:2][1]["state"] == "running"
 
         def finish() -> None:
             body = archive.write("a.png", b"picture")
@@ -60,7 +52,7 @@ def test_the_command_waits_and_gives_links_that_work(
 
         timer = threading.Timer(0.3, finish)
         timer.start()
-        status, found, err = ran(capsys, "j", "--wait", "30", "--urls")
+        status, found, err = run_json_command(capsys, "job", "j", "--wait", "30", "--urls")
         timer.join()
         assert (status, found["state"], err) == (0, "complete", "")
         (file,) = found["files"]
@@ -69,11 +61,11 @@ def test_the_command_waits_and_gives_links_that_work(
             assert (answer.read(), answer.headers["Content-Type"]) == (b"picture", "image/png")
         status, body = stage.call("GET", "/cloud-sync/jobs/j?urls=1")
         assert (status, json.loads(body)["files"][0]["state"]) == (200, "archived")
-        status, found, err = ran(capsys, "nobody")
+        status, found, err = run_json_command(capsys, "job", "nobody")
         assert (status, found["state"], "No job" in err) == (1, "unknown", True)
     # No engine runs any more.
     (archive.root / "a.png").unlink()
-    status, found, _ = ran(capsys, "j", "--urls")
+    status, found, _ = run_json_command(capsys, "job", "j", "--urls")
     assert (status, found["files"][0]["key"]) == (0, "out/a.png")
     with urllib.request.urlopen(found["files"][0]["url"]) as answer:
         assert answer.read() == b"picture"
@@ -83,5 +75,5 @@ def test_the_command_waits_and_gives_links_that_work(
 
 def test_without_any_jobs_the_command_says_so(archive: Archive, capsys: pytest.CaptureFixture[str]) -> None:
     archive.archive_all()
-    status, _, err = ran(capsys, "j")
+    status, _, err = run_json_command(capsys, "job", "j")
     assert (status, "no engine runs" in err) == (1, True)

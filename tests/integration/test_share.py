@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from cloud_archive.cli.app import main
+from tests.commands import read_json, run_command
 from tests.servers import S3Server, missing, wait_until
 from tests.unit.catalog.cataloguing import png
 
@@ -44,16 +44,8 @@ def filled(archive: Archive) -> Archive:
     return archive
 
 
-def ran(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
-    capsys.readouterr()
-    status = main(arguments)
-    return (status, *capsys.readouterr())
-
-
-def shared(capsys: pytest.CaptureFixture[str], *arguments: str) -> Any:
-    status, out, err = ran(capsys, "share", *arguments, "--json")
-    assert (status, err) == (0, "")
-    return json.loads(out.splitlines()[-1])
+def share(capsys: pytest.CaptureFixture[str], *arguments: str) -> Any:
+    return read_json(capsys, "share", *arguments)
 
 
 def curl(url: str) -> tuple[int, bytes, dict[str, str]]:
@@ -70,13 +62,13 @@ def curl(url: str) -> tuple[int, bytes, dict[str, str]]:
 def test_links_work_with_curl_and_end_when_they_say(
     filled: Archive, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (link,) = shared(capsys, "sub/füchse 1.png")["links"]
+    (link,) = share(capsys, "sub/füchse 1.png")["links"]
     assert (link["name"], link["key"]) == ("füchse 1.png", "out/sub/füchse 1.png")
     status, body, headers = curl(link["url"])
     assert (status, body) == (200, FOX)
     assert headers["content-type"] == "image/png"
     assert headers["content-disposition"] == "inline; filename*=UTF-8''f%C3%BCchse%201.png"
-    (link,) = shared(capsys, "sub/füchse 1.png", "--expires", "3s")["links"]
+    (link,) = share(capsys, "sub/füchse 1.png", "--expires", "3s")["links"]
     ends = time.mktime(time.strptime(link["expires_at"], "%Y-%m-%dT%H:%M:%SZ")) - time.timezone
     assert ends <= time.time() + 3
     wait_until(lambda: time.time() > ends + 1, "the link has ended")
@@ -84,18 +76,18 @@ def test_links_work_with_curl_and_end_when_they_say(
 
 
 def test_keys_paths_and_queries(filled: Archive, capsys: pytest.CaptureFixture[str]) -> None:
-    named = shared(capsys, "cat.png", "out/cat.png", "out/page.html")["links"]
+    named = share(capsys, "cat.png", "out/cat.png", "out/page.html")["links"]
     assert [link["key"] for link in named] == ["out/cat.png", "out/page.html"]
     assert curl(named[1]["url"])[2]["content-disposition"].startswith("attachment")
-    assert [link["key"] for link in shared(capsys, "red", "fox")["links"]] == ["out/sub/füchse 1.png"]
-    assert ran(capsys, "share", "cat.png", "dog.png")[0] == 1
-    status, _, err = ran(capsys, "share", "elephant")
+    assert [link["key"] for link in share(capsys, "red", "fox")["links"]] == ["out/sub/füchse 1.png"]
+    assert run_command(capsys, "share", "cat.png", "dog.png")[0] == 1
+    status, _, err = run_command(capsys, "share", "elephant")
     assert (status, "elephant" in err) == (1, True)
-    status, _, err = ran(capsys, "share", "type:image", "--limit", "1")
+    status, _, err = run_command(capsys, "share", "type:image", "--limit", "1")
     assert (status, "2 files" in err, "--limit" in err) == (1, True, True)
     for wrong in (["--expires", "soon"], ["--expires", "off"], ["--limit", "0"]):
-        assert ran(capsys, "share", "cat.png", *wrong)[0] == 2
-    status, out, err = ran(capsys, "share", "cat.png", "--expires", "30d")
+        assert run_command(capsys, "share", "cat.png", *wrong)[0] == 2
+    status, out, err = run_command(capsys, "share", "cat.png", "--expires", "30d")
     assert (status, "7 days" in err) == (0, True)
     assert curl(out.splitlines()[1])[1] == FILES["cat.png"]
 
@@ -104,9 +96,9 @@ def test_an_object_that_is_gone_is_named_and_others_are_shared(
     filled: Archive, capsys: pytest.CaptureFixture[str]
 ) -> None:
     filled.server.client.delete_object(Bucket=filled.server.bucket, Key="out/cat.png")
-    status, out, err = ran(capsys, "share", "cat.png", "page.html")
+    status, out, err = run_command(capsys, "share", "cat.png", "page.html")
     assert (status, len(out.splitlines()), err.startswith("cat.png: ")) == (1, 2, True)
-    status, out, err = ran(capsys, "share", "cat.png")
+    status, out, err = run_command(capsys, "share", "cat.png")
     assert (status, out, "cat.png" in err) == (1, "", True)
 
 
@@ -116,7 +108,7 @@ def test_a_key_that_may_not_read_is_warned_about(
     for name, value in filled.server.put_only().items():
         if name in ("S3_ACCESS_KEY_ID", "S3_SECRET_ACCESS_KEY"):
             monkeypatch.setenv(name, value)
-    status, out, err = ran(capsys, "share", "cat.png")
+    status, out, err = run_command(capsys, "share", "cat.png")
     assert (status, "s3:GetObject" in err) == (0, True)
     assert curl(out.splitlines()[1])[0] == 403
 
@@ -130,7 +122,7 @@ def test_a_running_engine_signs_with_its_own_credentials(
     stage.archive, stage.server, stage.environ = filled, filled.server, dict(filled.environ)
     with stage.running():
         monkeypatch.delenv("S3_SECRET_ACCESS_KEY")
-        (link,) = shared(capsys, "cat.png")["links"]
+        (link,) = share(capsys, "cat.png")["links"]
         assert curl(link["url"])[1] == FILES["cat.png"]
         ids = [link["id"], "00000000-0000-4000-8000-000000000000"]
         status, text = stage.call("POST", "/cloud-sync/share", {"ids": ids[:1], "expires_seconds": 60})

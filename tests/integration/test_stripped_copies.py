@@ -6,11 +6,10 @@ import json
 import urllib.error
 import urllib.request
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from cloud_archive.cli.app import main
+from tests.commands import run_json_command
 from tests.servers import S3Server, wait_until
 from tests.unit.catalog.cataloguing import png
 from tests.unit.sharing.samples import SAMPLES, pixels
@@ -44,13 +43,6 @@ def archive(tmp_path: Path, seaweedfs: S3Server, monkeypatch: pytest.MonkeyPatch
     return archive
 
 
-def ran(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, Any, str]:
-    capsys.readouterr()
-    status = main([*arguments, "--json"])
-    out, err = capsys.readouterr()
-    return status, json.loads(out.splitlines()[-1]) if out else None, err
-
-
 def fetched(url: str) -> bytes:
     with urllib.request.urlopen(url, timeout=20) as answer:
         return bytes(answer.read())
@@ -60,7 +52,9 @@ def test_copies_hold_no_prompt_and_the_originals_stay(
     archive: Archive, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = {key: body for key, body in archive.server.objects().items() if "/.cloud-archive/" not in key}
-    status, found, err = ran(capsys, "share", "a/fox.png", "b/fox.png", "clip.mp4", "page.html", "--strip")
+    status, found, err = run_json_command(
+        capsys, "share", "a/fox.png", "b/fox.png", "clip.mp4", "page.html", "--strip"
+    )
     assert (status, "page.html" in err, "not supported" in err) == (1, True, True)
     assert [error["name"] for error in found["errors"]] == ["page.html"]
     assert [link["name"] for link in found["links"]] == ["fox.png", "fox.png", "clip.mp4"]
@@ -79,26 +73,26 @@ def test_copies_hold_no_prompt_and_the_originals_stay(
     assert {key: now[key] for key in before} == before
 
     # Shares are no outputs: no command takes them for any.
-    assert ran(capsys, "verify")[0] == 0
-    status, report, _ = ran(capsys, "report", "--bucket")
+    assert run_json_command(capsys, "verify")[0] == 0
+    status, report, _ = run_json_command(capsys, "report", "--bucket")
     assert sum(row["files"] for row in report["rows"]) == len(FILES)
 
-    status, listed, _ = ran(capsys, "unshare", "--list")
+    status, listed, _ = run_json_command(capsys, "unshare", "--list")
     assert (status, {one["share"] for one in listed}) == (0, {found["share"]})
-    status, gone, _ = ran(capsys, "unshare", found["links"][0]["url"])
+    status, gone, _ = run_json_command(capsys, "unshare", found["links"][0]["url"])
     assert (status, len(gone["deleted"]), gone["failed"]) == (0, 2, [])
     assert {key: body for key, body in archive.server.objects().items() if key in before} == before
     assert archive.server.keys(SHARES) == []
     with pytest.raises(urllib.error.HTTPError):
         fetched(found["links"][0]["url"])
-    status, gone, err = ran(capsys, "unshare", found["share"])
+    status, gone, err = run_json_command(capsys, "unshare", found["share"])
     assert (status, gone["deleted"], "no copies and no album" in err) == (0, [], True)
 
 
 def test_a_file_that_cannot_be_stripped_is_refused_and_leaves_nothing(
     archive: Archive, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    status, found, err = ran(capsys, "share", "page.html", "--strip")
+    status, found, err = run_json_command(capsys, "share", "page.html", "--strip")
     assert (status, found, "not supported" in err) == (1, None, True)
     assert archive.server.keys(SHARES) == []
 
@@ -109,7 +103,7 @@ def test_an_object_that_somebody_replaced_is_not_passed_on(
     other = png(PROMPT.replace("fox", "owl"))  # a sound picture of the same size
     assert len(other) == len(FILES["a/fox.png"])
     archive.server.put("out/a/fox.png", other)
-    status, found, _ = ran(capsys, "share", "a/fox.png", "--strip")
+    status, found, _ = run_json_command(capsys, "share", "a/fox.png", "--strip")
     assert (status, found) == (1, None)
     assert archive.server.keys(SHARES) == []
 
@@ -121,11 +115,11 @@ def test_a_key_that_may_not_delete_says_so(
     from cloud_archive.store.failures import explain
     from cloud_archive.store.s3 import S3Store
 
-    _, found, _ = ran(capsys, "share", "a/fox.png", "--strip")
+    _, found, _ = run_json_command(capsys, "share", "a/fox.png", "--strip")
     key = found["links"][0]["key"]
     denied = StoreError("DeleteObject", key, explain("AccessDenied", 403), status=403)
     monkeypatch.setattr(S3Store, "delete", lambda self, keys: ((one, denied) for one in keys))
-    status, gone, err = ran(capsys, "unshare", found["share"])
+    status, gone, err = run_json_command(capsys, "unshare", found["share"])
     assert (status, gone["failed"], "s3:DeleteObject" in err, key in err) == (1, [key], True, True)
 
 
@@ -133,13 +127,13 @@ def test_a_key_that_may_not_delete_says_so(
 def test_what_names_no_share_deletes_nothing(
     archive: Archive, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
-    status, _, err = ran(capsys, "unshare", name)
+    status, _, err = run_json_command(capsys, "unshare", name)
     assert (status, "can't be revoked" in err) == (1, True)
-    assert ran(capsys, "unshare")[0] == 2
+    assert run_json_command(capsys, "unshare")[0] == 2
 
 
 def test_an_album_is_one_link_to_one_page(archive: Archive, capsys: pytest.CaptureFixture[str]) -> None:
-    status, found, err = ran(capsys, "share", "type:image", "--album", "Foxes <b>&", "--strip")
+    status, found, err = run_json_command(capsys, "share", "type:image", "--album", "Foxes <b>&", "--strip")
     assert (status, err) == (0, "")
     page = fetched(found["album"]["url"]).decode()
     assert "<h1>Foxes &lt;b&gt;&amp;</h1>" in page
@@ -148,7 +142,7 @@ def test_an_album_is_one_link_to_one_page(archive: Archive, capsys: pytest.Captu
     assert "<script" not in page
     for link in found["links"]:
         assert link["url"].replace("&", "&amp;") in page
-    status, shown, _ = ran(capsys, "share", "type:image", "--album", "x", "--with-prompts")
+    status, shown, _ = run_json_command(capsys, "share", "type:image", "--album", "x", "--with-prompts")
     assert PROMPT in fetched(shown["album"]["url"]).decode()
-    status, gone, _ = ran(capsys, "unshare", shown["album"]["url"])
+    status, gone, _ = run_json_command(capsys, "unshare", shown["album"]["url"])
     assert (status, gone["deleted"]) == (0, [shown["album"]["key"]])

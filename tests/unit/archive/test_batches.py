@@ -22,7 +22,7 @@ from cloud_archive.store.failures import explain
 from cloud_archive.upload.outcome import Outcome
 from cloud_archive.upload.uploader import Uploader
 from tests.memory_store import MemoryStore
-from tests.servers import wait_until as until
+from tests.servers import wait_until
 
 
 class Reports:
@@ -76,7 +76,7 @@ def test_a_batch_has_one_commit_for_each_step(
     monkeypatch.setattr(ledger, "change", counted)
     pool = pool_on(ledger, root, store, reports)
     pool.start()
-    until(lambda: len(reports.archived) == 64, "all are archived")
+    wait_until(lambda: len(reports.archived) == 64, "all are archived")
     pool.stop(60)
     assert store.bodies() == bodies
     # Three for a batch of sixteen, and every fourth claim takes the oldest alone.
@@ -99,12 +99,12 @@ def test_a_refusal_in_a_batch_sends_the_rest_back_to_the_queue_untried(ledger: L
     pool = pool_on(ledger, root, store, reports)
     pool.start()
     assert seen.wait(60)
-    until(lambda: ledger.totals().uploading.files == 0, "nothing is claimed any more")
+    wait_until(lambda: ledger.totals().uploading.files == 0, "nothing is claimed any more")
     totals = ledger.totals()
     assert (totals.archived.files, totals.waiting.files, totals.pending.files) == (2, 1, 27)
     assert len(store.calls) == 3, "none was tried behind the closed gate"
     pool.retry()
-    until(all_archived(ledger, 30), "all are archived")
+    wait_until(all_archived(ledger, 30), "all are archived")
     pool.stop(60)
     assert store.bodies() == bodies
 
@@ -121,7 +121,7 @@ def test_what_is_more_urgent_goes_before_the_rest_of_a_batch(ledger: Ledger, roo
     store.on_call = come
     pool = pool_on(ledger, root, store, reports)
     pool.start()
-    until(all_archived(ledger, 41), "all are archived")
+    wait_until(all_archived(ledger, 41), "all are archived")
     pool.stop(60)
     # The one after it may be the oldest, which has its turn now and then.
     assert ("PutObject", "new000.png") in store.calls[3:5]
@@ -135,8 +135,8 @@ def test_a_file_that_vanished_or_changed_in_a_batch_spoils_no_other(ledger: Ledg
     store, reports = MemoryStore(), Reports()
     pool = pool_on(ledger, root, store, reports)
     pool.start()
-    until(all_archived(ledger, 18), "the others are archived")
-    until(lambda: reports.vanished == ["old003.png"], "one is gone")
+    wait_until(all_archived(ledger, 18), "the others are archived")
+    wait_until(lambda: reports.vanished == ["old003.png"], "one is gone")
     pool.stop(60)
     assert store.bodies() == bodies
     assert ledger.totals().pending.files == 1, "the changed one, which settles first"
@@ -160,7 +160,7 @@ def test_a_ledger_that_fails_a_step_of_a_batch_loses_and_doubles_nothing(
     monkeypatch.setattr(ledger, step, fail_once)
     pool = pool_on(ledger, root, store, reports)
     pool.start()
-    until(all_archived(ledger, 20), "archived in the end")
+    wait_until(all_archived(ledger, 20), "archived in the end")
     pool.stop(60)
     assert store.bodies() == bodies
     assert len(reports.archived) == len(set(reports.archived))
@@ -181,7 +181,7 @@ def test_stopping_in_the_middle_of_a_batch_keeps_the_rest_pending(ledger: Ledger
     assert inside.wait(60)
     stopping = threading.Thread(target=pool.stop, args=(10,))
     stopping.start()
-    until(lambda: pool._stopping, "it is told to stop")
+    wait_until(lambda: pool._stopping, "it is told to stop")
     go_on.set()
     stopping.join()
     totals = ledger.totals()

@@ -13,8 +13,9 @@ from cloud_archive.errors import LedgerError
 from cloud_archive.files import stat_version
 from cloud_archive.ledger.ledger import Ledger
 from cloud_archive.upload.source import MEBIBYTE
-from tests.functional.archives import added, archiving, pool_on, until
+from tests.functional.archives import added, archiving, pool_on
 from tests.memory_store import MemoryStore
+from tests.servers import wait_until
 
 
 def test_a_claim_whose_end_could_not_be_committed_is_taken_up_again(
@@ -34,8 +35,8 @@ def test_a_claim_whose_end_could_not_be_committed_is_taken_up_again(
     pool = pool_on(ledger, root, store)
     pool.start()
     try:
-        until(lambda: ledger.totals().archived.files == 1, "archived at the second try")
-        until(lambda: pool.ledger_trouble is None, "the trouble is over")
+        wait_until(lambda: ledger.totals().archived.files == 1, "archived at the second try")
+        wait_until(lambda: pool.ledger_trouble is None, "the trouble is over")
     finally:
         pool.stop(60)
     assert store.bodies() == {"a.png": b"a"}
@@ -45,14 +46,16 @@ def test_a_version_that_a_newer_row_has_overtaken_does_not_wait_for_ever(root: P
     """The file is overwritten while a part of its older version is sent; the newer one has a row by then."""
     store = MemoryStore()
     with archiving(root, store) as archiver:
-        until(lambda: archiver.running and archiver.has_scanned, "first scan")
+        wait_until(lambda: archiver.running and archiver.has_scanned, "first scan")
         (root / "film.bin").write_bytes(b"A" * (9 * MEBIBYTE))
 
         def overwrite(operation: str, key: str) -> None:
             if operation == "CreateMultipartUpload":
                 store.on_call = lambda operation, key: None
                 (root / "film.bin").write_bytes(b"new")
-                until(lambda: archiver.ledger.find(stat_version(root, "film.bin")) is not None, "its row")
+                wait_until(
+                    lambda: archiver.ledger.find(stat_version(root, "film.bin")) is not None, "its row"
+                )
 
         store.on_call = overwrite
         assert archiver.flush(60), archiver.ledger.rows()

@@ -11,8 +11,8 @@ from cloud_archive.archive import connection as module
 from cloud_archive.archive.connection import Connection
 from cloud_archive.errors import StoreError
 from cloud_archive.store.failures import explain
-from tests.functional.archives import until
 from tests.memory_store import MemoryStore
+from tests.servers import wait_until
 
 
 class Changes:
@@ -86,7 +86,7 @@ def test_a_refusal_is_shown_and_tried_again_until_it_is_gone(
     assert connection.failure.code == "InvalidAccessKeyId"
     tried = len(store.calls)
     connection.request_now()
-    until(lambda: len(store.calls) > tried, "it is tried again")
+    wait_until(lambda: len(store.calls) > tried, "it is tried again")
     assert changes.count == 1, "the same refusal is no news"
     store.on_call = lambda operation, key: None
     connection.request_now()
@@ -106,7 +106,7 @@ def test_the_pauses_grow(store: MemoryStore, connection: Connection, monkeypatch
     monkeypatch.setattr(module, "backoff_seconds", pause)
     store.on_call = refuse
     connection.start(wait_seconds=0)
-    until(lambda: len(asked) == 3, "three attempts")
+    wait_until(lambda: len(asked) == 3, "three attempts")
     assert asked == [1, 2, 3]
 
 

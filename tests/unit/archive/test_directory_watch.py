@@ -14,8 +14,9 @@ from cloud_archive.errors import LedgerError, StoreError
 from cloud_archive.files import FileVersion
 from cloud_archive.ledger.ledger import Ledger
 from cloud_archive.store.failures import explain
-from tests.functional.archives import archiving, until
+from tests.functional.archives import archiving
 from tests.memory_store import MemoryStore
+from tests.servers import wait_until
 
 AWAY = StoreError("PutObject", "k", explain("ConnectionRefused"))
 
@@ -74,7 +75,7 @@ def test_a_ledger_that_is_locked_when_a_file_is_complete_costs_no_rescan(
 ) -> None:
     store = MemoryStore()
     with archiving(root, store, CLOUD_ARCHIVE_RESCAN_SECONDS="0") as archiver:
-        until(lambda: archiver.running and archiver.has_scanned, "first scan")
+        wait_until(lambda: archiver.running and archiver.has_scanned, "first scan")
         real = archiver.ledger.add
         failures = iter([True])
 
@@ -85,5 +86,5 @@ def test_a_ledger_that_is_locked_when_a_file_is_complete_costs_no_rescan(
 
         monkeypatch.setattr(archiver.ledger, "add", locked_once)
         (root / "a.png").write_bytes(b"a")
-        until(lambda: bool(store.bodies()), "archived without anybody asking")
-        until(lambda: archiver.status(scan=False).errors == (), "the trouble is over")
+        wait_until(lambda: bool(store.bodies()), "archived without anybody asking")
+        wait_until(lambda: archiver.status(scan=False).errors == (), "the trouble is over")

@@ -10,8 +10,9 @@ import pytest
 
 from cloud_archive.archive.engine import Engine, find_engine
 from cloud_archive.errors import CloudArchiveError, LedgerError, RequestRefused
-from tests.functional.archives import ENVIRON, engine_on, until
+from tests.functional.archives import ENVIRON, engine_on
 from tests.memory_store import MemoryStore
+from tests.servers import wait_until
 
 
 @pytest.fixture
@@ -22,7 +23,7 @@ def store() -> MemoryStore:
 @pytest.fixture
 def engine(root: Path, store: MemoryStore, tmp_path: Path) -> Iterator[Engine]:
     with engine_on(root, store, tmp_path / "state", CLOUD_ARCHIVE_BACKFILL="missed") as running:
-        until(lambda: running.has_scanned, "the first scan")
+        wait_until(lambda: running.has_scanned, "the first scan")
         yield running
 
 
@@ -92,7 +93,7 @@ def test_older_files_are_counted_when_they_are_asked_for(
         (root / name).write_bytes(name.encode())
         os.utime(root / name, (1e9, 1e9))
     with engine_on(root, store, tmp_path / "state") as engine:
-        until(lambda: engine.has_scanned, "the first scan")
+        wait_until(lambda: engine.has_scanned, "the first scan")
         assert engine.archive_baseline() == "2 older files are being archived."
         assert engine.flush(60)
     assert set(store.bodies()) == {"out/old.png", "out/older.png"}
@@ -150,7 +151,7 @@ def test_listeners_get_the_status_until_they_unsubscribe(engine: Engine, root: P
     pushed: list[int] = []
     end = engine.subscribe(lambda status: pushed.append(status["uploaded_files"]))
     (root / "a.png").write_bytes(b"a")
-    until(lambda: 1 in pushed, "the upload is pushed")
+    wait_until(lambda: 1 in pushed, "the upload is pushed")
     end()
     (root / "b.png").write_bytes(b"b")
     assert engine.flush(60)
@@ -181,7 +182,7 @@ def test_only_an_engine_whose_process_is_gone_hands_over(tmp_path: Path, root: P
 
 def test_what_is_left_is_known_after_the_end(tmp_path: Path, root: Path, store: MemoryStore) -> None:
     with engine_on(root, store, tmp_path / "state") as engine:
-        until(lambda: engine.has_scanned, "the first scan")
+        wait_until(lambda: engine.has_scanned, "the first scan")
         assert engine.remainder is None
         assert engine.drain(60)
     assert engine.remainder is not None

@@ -11,8 +11,9 @@ import pytest
 from cloud_archive.archive import open_archive
 from cloud_archive.archive.engine import Engine
 from cloud_archive.ledger.recovery import open_ledger
-from tests.functional.archives import ENVIRON, engine_on, until
+from tests.functional.archives import ENVIRON, engine_on
 from tests.memory_store import MemoryStore
+from tests.servers import wait_until
 
 
 def test_an_engine_that_cannot_begin_keeps_no_other_from_it(tmp_path: Path, root: Path) -> None:
@@ -24,7 +25,7 @@ def test_an_engine_that_cannot_begin_keeps_no_other_from_it(tmp_path: Path, root
     engine.start(autostart=True)
     try:
         with engine_on(root, MemoryStore(), state) as other:
-            until(lambda: other.status(scan=False).state.value == "idle", "the other one archives")
+            wait_until(lambda: other.status(scan=False).state.value == "idle", "the other one archives")
             assert engine.status().state.value == "unavailable"
     finally:
         engine.close(1)
@@ -59,7 +60,7 @@ def test_a_fault_at_the_start_that_passes_costs_time_only(
             monkeypatch.setattr(open_archive, "open_ledger", real)
         else:
             root.mkdir()
-        until(lambda: engine.status(scan=False).running and engine.problems == (), "it begins")
+        wait_until(lambda: engine.status(scan=False).running and engine.problems == (), "it begins")
     finally:
         engine.close(60)
 

@@ -14,8 +14,9 @@ import pytest
 from cloud_archive.archive import open_archive
 from cloud_archive.archive.ownership import Ownership
 from cloud_archive.ledger.recovery import open_ledger
-from tests.functional.archives import engine_on, until
+from tests.functional.archives import engine_on
 from tests.memory_store import MemoryStore
+from tests.servers import wait_until
 
 
 def test_a_lock_that_cannot_be_made_is_no_other_engine(
@@ -49,13 +50,13 @@ def test_a_standby_outlives_a_fault_that_passes(
         return real(*arguments, **named)
 
     with engine_on(root, MemoryStore(), state) as first:
-        until(lambda: first.status(scan=False).state.value == "idle", "it archives")
+        wait_until(lambda: first.status(scan=False).state.value == "idle", "it archives")
         with engine_on(root, store, state) as standby:
             assert standby.status().state.value == "standby"
             monkeypatch.setattr(open_archive, "open_ledger", failing)
             first.close(60)
             assert failed.wait(60)
-            until(lambda: standby.status(scan=False).running, "it takes over after all")
+            wait_until(lambda: standby.status(scan=False).running, "it takes over after all")
             assert standby.problems == ()
             (root / "after.bin").write_bytes(b"after")
             assert standby.flush(60)

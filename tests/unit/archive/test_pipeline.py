@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from cloud_archive.intake.settle_entry import WaitingFile
-from tests.functional.archives import archiving, engine_on, until
+from tests.functional.archives import archiving, engine_on
 from tests.memory_store import MemoryStore
+from tests.servers import wait_until
 
 
 def test_listeners_hear_that_a_file_that_never_settled_is_gone(tmp_path: Path, root: Path) -> None:
@@ -17,13 +18,13 @@ def test_listeners_hear_that_a_file_that_never_settled_is_gone(tmp_path: Path, r
     with engine_on(root, MemoryStore(), tmp_path / "state", **settings) as engine:
         pushed: list[dict[str, Any]] = []
         engine.subscribe(pushed.append)
-        until(lambda: bool(pushed) and pushed[-1]["safe_to_stop"], "safe")
+        wait_until(lambda: bool(pushed) and pushed[-1]["safe_to_stop"], "safe")
         with (root / "a.png").open("wb") as file:
             file.write(b"a")
             file.flush()
-            until(lambda: not pushed[-1]["safe_to_stop"], "it waits")
+            wait_until(lambda: not pushed[-1]["safe_to_stop"], "it waits")
             (root / "a.png").unlink()
-        until(lambda: bool(pushed[-1]["safe_to_stop"]), "safe again")
+        wait_until(lambda: bool(pushed[-1]["safe_to_stop"]), "safe again")
 
 
 def test_a_file_that_was_empty_at_the_last_look_counts_at_the_end(

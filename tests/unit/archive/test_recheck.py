@@ -17,7 +17,7 @@ from cloud_archive.errors import FileUnreadable
 from cloud_archive.files import clock_tick_ns, stat_version
 from cloud_archive.ledger.ledger import Ledger
 from cloud_archive.ledger.rows import FileState
-from tests.functional.archives import until
+from tests.servers import wait_until
 
 
 def archived(ledger: Ledger, root: Path, name: str = "a.png", body: bytes = b"good") -> None:
@@ -54,7 +54,7 @@ def test_equal_bytes_update_the_row_and_queue_nothing(root: Path, ledger: Ledger
     rewrite(root, b"good")
     mtime_ns = stat_version(root, "a.png").mtime_ns
     # Read within the tick of its last write it would have to be hashed again.
-    until(lambda: time.time_ns() > mtime_ns + 2 * clock_tick_ns(mtime_ns), "its tick is over")
+    wait_until(lambda: time.time_ns() > mtime_ns + 2 * clock_tick_ns(mtime_ns), "its tick is over")
     assert recheck(ledger, root, "a.png") is RecheckResult.SETTLED
     (row,) = ledger.rows()
     assert (row.state, row.version) == (FileState.ARCHIVED, stat_version(root, "a.png"))
@@ -164,7 +164,7 @@ def test_files_that_are_put_are_checked_and_counted_until_then(root: Path, ledge
     with running(root, ledger, calls) as rechecker:
         rechecker.put("a.png", written=True)
         rechecker.put("new.png", written=True)
-        until(lambda: rechecker.waiting == 0 and calls.settled > 0, "both are checked")
+        wait_until(lambda: rechecker.waiting == 0 and calls.settled > 0, "both are checked")
     assert (calls.queued, calls.unknown) == (1, ["new.png"])
 
 
@@ -179,8 +179,8 @@ def test_a_file_that_has_to_wait_is_checked_again(
     calls = Calls()
     with running(root, ledger, calls) as rechecker:
         rechecker.put("a.png", written=True)
-        until(lambda: calls.queued == 1, "it is queued once its writer has ended")
-        until(lambda: rechecker.waiting == 0, "nothing waits")
+        wait_until(lambda: calls.queued == 1, "it is queued once its writer has ended")
+        wait_until(lambda: rechecker.waiting == 0, "nothing waits")
 
 
 @pytest.mark.parametrize("error", [FileUnreadable("a.png", "no."), ZeroDivisionError()])
@@ -202,8 +202,8 @@ def test_a_file_that_cannot_be_hashed_is_neither_lost_nor_in_the_way(
     with running(root, ledger, calls) as rechecker:
         rechecker.put("a.png", written=True)
         rechecker.put("b.png", written=True)
-        until(lambda: calls.queued == 1, "the other one is queued")
-        until(lambda: rechecker.waiting == 1, "this one stays")
+        wait_until(lambda: calls.queued == 1, "the other one is queued")
+        wait_until(lambda: rechecker.waiting == 1, "this one stays")
         if isinstance(error, FileUnreadable):
             assert rechecker.troubles == (
                 "a.png can't be read: no. It may have changed since it was archived.",
@@ -224,7 +224,7 @@ def test_a_sweep_hashes_every_doubtful_file_and_counts_them_down(
     with running(root, ledger, calls) as rechecker:
         rechecker.sweep(3, hurry=hurry)
         assert rechecker.waiting == 0 or hurry
-        until(lambda: calls.queued == 3 and calls.settled == 1, "all are queued")
+        wait_until(lambda: calls.queued == 3 and calls.settled == 1, "all are queued")
         assert (rechecker.unchecked_files, rechecker.waiting) == (0, 0)
 
 
@@ -239,6 +239,6 @@ def test_a_file_that_is_put_goes_before_a_sweep_that_rests(
     calls.doubtful = ["0.png"]
     with running(root, ledger, calls) as rechecker:
         rechecker.sweep(1, hurry=False)
-        until(lambda: calls.queued == 1, "the sweep has begun")
+        wait_until(lambda: calls.queued == 1, "the sweep has begun")
         rechecker.put("1.png", written=True)
-        until(lambda: calls.queued == 2, "this one does not wait for the end of the rest")
+        wait_until(lambda: calls.queued == 2, "this one does not wait for the end of the rest")

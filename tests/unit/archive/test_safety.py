@@ -11,8 +11,9 @@ import pytest
 
 from cloud_archive.store.base import Capabilities, CreateOnly
 from cloud_archive.upload import uploader
-from tests.functional.archives import added, archiving, engine_on, until
+from tests.functional.archives import added, archiving, engine_on
 from tests.memory_store import MemoryStore
+from tests.servers import wait_until
 
 
 def test_a_status_does_not_wait_for_the_first_scan(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -41,7 +42,7 @@ def test_nobody_scans_again_and_again_only_because_somebody_listens(tmp_path: Pa
         pushed: list[dict[str, Any]] = []
         engine.subscribe(pushed.append)
         (root / "a.png").write_bytes(b"a")
-        until(
+        wait_until(
             lambda: bool(pushed) and pushed[-1]["safe_to_stop"] and pushed[-1]["uploaded_files"] == 1, "safe"
         )
         time.sleep(1.0)
@@ -132,9 +133,11 @@ def test_who_asks_again_and_again_waits_for_a_look_of_its_own_and_no_look_follow
             assert archiver.flush(60)
         archiver.safety.next_scan = time.monotonic() + 60
         (root / "new.png").write_bytes(b"new")
-        until(lambda: archiver.pipeline.has_work() or archiver.session.counters().uploaded == 1, "it is seen")
+        wait_until(
+            lambda: archiver.pipeline.has_work() or archiver.session.counters().uploaded == 1, "it is seen"
+        )
         monkeypatch.setattr("cloud_archive.archive.safety.TURN_SECONDS", 0.2)
-        until(lambda: archiver.status().safe_to_stop, "it is never longer than that")
+        wait_until(lambda: archiver.status().safe_to_stop, "it is never longer than that")
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,9 @@ from cloud_archive.archive.status import State
 from cloud_archive.errors import StoreError
 from cloud_archive.store.base import Capabilities, CreateOnly
 from cloud_archive.store.failures import explain
-from tests.functional.archives import added, archiving, until
+from tests.functional.archives import added, archiving
 from tests.memory_store import MemoryStore
+from tests.servers import wait_until
 
 
 def test_while_nothing_is_watched_the_queue_shows(root: Path) -> None:
@@ -79,9 +80,9 @@ def test_why_the_store_refuses_stands_once_and_last(root: Path) -> None:
     with archiving(root, store) as archiver:
         for number in range(3):
             (root / f"{number}.png").write_bytes(b"x")
-        until(lambda: archiver.refusal is not None, "the store refuses")
+        wait_until(lambda: archiver.refusal is not None, "the store refuses")
         sentence = explain("ConnectionRefused").sentence
-        until(lambda: archiver.status(scan=False).errors[-1:] == (sentence,), "it is shown")
+        wait_until(lambda: archiver.status(scan=False).errors[-1:] == (sentence,), "it is shown")
         assert archiver.status(scan=False).errors.count(sentence) == 1
         store.on_call = lambda operation, key: None
         assert archiver.flush(60)

@@ -16,8 +16,9 @@ from cloud_archive.archive.upload_request import upload_answer
 from cloud_archive.errors import StoreError
 from cloud_archive.ledger.rows import Claim, FileState
 from cloud_archive.store.failures import explain
-from tests.functional.archives import added, archiving, until
+from tests.functional.archives import added, archiving
 from tests.memory_store import MemoryStore
+from tests.servers import wait_until
 
 
 def test_what_failed_uploads_held_in_memory_is_let_go(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -41,7 +42,7 @@ def test_what_failed_uploads_held_in_memory_is_let_go(root: Path, monkeypatch: p
     with archiving(root, store, CLOUD_ARCHIVE_BACKFILL="all") as archiver:
         for number in range(5):
             (root / f"{number}.png").write_bytes(b"x")
-        until(lambda: archiver.status(scan=False).failed_files == 5, "all failed")
+        wait_until(lambda: archiver.status(scan=False).failed_files == 5, "all failed")
         submission = archiver.submit("0.png", 5)
         assert isinstance(submission.error, Refusal)
         del submission

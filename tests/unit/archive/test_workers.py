@@ -18,8 +18,9 @@ from cloud_archive.ledger.ledger import Ledger
 from cloud_archive.ledger.rows import Claim
 from cloud_archive.store.failures import explain
 from cloud_archive.upload.source import MEBIBYTE
-from tests.functional.archives import added, pool_on, until
+from tests.functional.archives import added, pool_on
 from tests.memory_store import MemoryStore
+from tests.servers import wait_until
 
 
 class CountingLedger(Ledger):
@@ -72,7 +73,7 @@ def test_uploads_cut_off_by_stop_are_pending_and_not_failed(root: Path, ledger: 
     assert inside.wait(60)
     assert not pool.stop(0.2)
     go_on.set()
-    until(lambda: ledger.totals().uploading.files == 0, "the thread has let go")
+    wait_until(lambda: ledger.totals().uploading.files == 0, "the thread has let go")
     assert ledger.totals().pending.files == 1
     assert not [t for t in threading.enumerate() if "part" in t.name and not t.daemon], (
         "would hold up the exit"
@@ -109,7 +110,7 @@ def test_an_abort_that_failed_is_made_up_for_later(root: Path, monkeypatch: pyte
     pool.upload(again)
     assert ledger.abandoned() == [("k", upload_id)]
     pool.start()
-    until(lambda: not ledger.abandoned(), "it is aborted")
+    wait_until(lambda: not ledger.abandoned(), "it is aborted")
     pool.stop(60)
     assert not store.uploads
     ledger.close()
@@ -138,7 +139,7 @@ def test_aborts_are_made_up_for_although_there_is_always_something_to_upload(
     store.on_call = lambda operation, key: bring() if operation == "PutObject" else None
     pool = pool_on(ledger, root, store, count=1)
     pool.start()
-    until(lambda: not ledger.abandoned(), "it is aborted")
+    wait_until(lambda: not ledger.abandoned(), "it is aborted")
     over.set()
     pool.stop(60)
     assert not store.uploads
