@@ -30,8 +30,8 @@ def _sdk_data() -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _quick_keeper() -> None:
-    """Engines of this process look for due retries and lost directories more often than every 2 seconds."""
+def _short_keeper_pause() -> None:
+    """Let engines of this process look for due retries and lost directories every 0.2 s instead of every 2 s."""
     pipeline.KEEPER_SECONDS = 0.2
 
 
@@ -39,7 +39,7 @@ def _quick_keeper() -> None:
 def _no_settings_from_outside(
     monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """No test sees the settings, the AWS account or the archives of whoever runs it."""
+    """Hide the settings, the AWS account and the archives of the user who runs the tests."""
     import os
 
     for name in list(os.environ):
@@ -53,7 +53,7 @@ def _no_settings_from_outside(
 
 @pytest.fixture
 def own_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The state directory of commands is this test's alone, and no directory is watched by default."""
+    """Give commands a state directory of this test's own, and no default watched directory."""
     monkeypatch.delenv("COMFYUI_OUTPUT_DIR", raising=False)
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state-home"))
 
@@ -110,7 +110,7 @@ def own_seaweedfs_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 @pytest.fixture
 def own_seaweedfs(own_seaweedfs_session: S3Server) -> S3Server:
-    """A SeaweedFS to be stopped, paused and brought back, with a fresh bucket; it runs when a test begins."""
+    """A SeaweedFS that a test may stop, pause and restart, with a fresh bucket; it runs when the test begins."""
     assert own_seaweedfs_session.embedded is not None
     own_seaweedfs_session.embedded.start()
     if sys.platform != "win32":
@@ -128,7 +128,7 @@ def any_s3(request: pytest.FixtureRequest) -> S3Server:
 
 @pytest.fixture(scope="session")
 def self_signed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """PEM files (certificate, key) for 127.0.0.1 and localhost, signed by themselves."""
+    """PEM files of a self-signed certificate for 127.0.0.1 and localhost: (certificate, key)."""
     return make_certificate(tmp_path_factory.mktemp("tls"))
 
 

@@ -1,6 +1,6 @@
-"""Python processes that cost no start: forks of one that has loaded everything.
+"""Start Python processes fast: fork one that has loaded everything.
 
-An engine of its own costs a second of processor time before it does anything: the interpreter, its imports, the SDK. In
+An engine process costs a second of processor time before it does anything: the interpreter, its imports, the SDK. In
 a test that is not about the start, `popen` makes it as a fork of a process that did all this once. It is a real
 process, with its own memory, signals, session and files, and can be killed like any other.
 
@@ -35,50 +35,50 @@ _MAX_ORDER_BYTES = 128 * 1024
 
 
 class Forked:
-    """What `subprocess.Popen` is for a started one, as far as tests ask for it; text only."""
+    """A forked process, with the part of `subprocess.Popen`'s interface that tests use; text only."""
 
-    def __init__(self, args: Sequence[str], told: IO[str], streams: Sequence[IO[str] | None]) -> None:
+    def __init__(self, args: Sequence[str], reports: IO[str], streams: Sequence[IO[str] | None]) -> None:
         self.args = args
         self.stdin, self.stdout, self.stderr = streams
         self.returncode: int | Any = None
-        self._told = told  # its id by the process itself, and how it ended by its parent
-        self.pid = int(told.readline())
+        self._reports = reports  # a line with its id, later one with its exit status
+        self.pid = int(reports.readline())
 
     def poll(self) -> int | None:
         """The exit status, negative for a signal; None while it runs."""
-        return self._look(0)
+        return self._read_status(0)
 
     def wait(self, timeout: float | None = None) -> int:
         """Wait for the end. Raises subprocess.TimeoutExpired."""
-        status = self._look(timeout)
+        status = self._read_status(timeout)
         if status is None:
             raise subprocess.TimeoutExpired(self.args, timeout or 0)
         return status
 
-    def _look(self, timeout: float | None) -> int | None:
-        if self.returncode is None and select.select([self._told], [], [], timeout)[0]:
-            self.returncode = int(self._told.readline())
-            self._told.close()
+    def _read_status(self, timeout: float | None) -> int | None:
+        if self.returncode is None and select.select([self._reports], [], [], timeout)[0]:
+            self.returncode = int(self._reports.readline())
+            self._reports.close()
         return self.returncode
 
     def communicate(self, timeout: float | None = None) -> tuple[str, str]:
-        """Close its input, read all it says, wait for its end. Raises subprocess.TimeoutExpired."""
+        """Close its input, read all its output, wait for its end. Raises subprocess.TimeoutExpired."""
         deadline = None if timeout is None else time.monotonic() + timeout
         if self.stdin is not None:
             self.stdin.close()
         threads = ThreadPoolExecutor(2)
         try:
-            reading = [threads.submit(_all_of, stream) for stream in (self.stdout, self.stderr)]
-            out, err = (said.result(_left(deadline)) for said in reading)
+            reading = [threads.submit(_read_all, stream) for stream in (self.stdout, self.stderr)]
+            out, err = (future.result(_seconds_left(deadline)) for future in reading)
         except NotInTime:
             raise subprocess.TimeoutExpired(self.args, timeout or 0) from None
         finally:
             threads.shutdown(wait=False)
-        self.wait(_left(deadline))
+        self.wait(_seconds_left(deadline))
         return out, err
 
     def send_signal(self, number: int) -> None:
-        """Does nothing where it has ended."""
+        """Send a signal; no-op if the process has ended."""
         if self.poll() is None:
             os.kill(self.pid, number)
 
@@ -92,19 +92,19 @@ class Forked:
 Process = Forked | subprocess.Popen[str]
 
 
-def _all_of(stream: IO[str] | None) -> str:
+def _read_all(stream: IO[str] | None) -> str:
     if stream is None or stream.closed:
         return ""
     with stream:
         return stream.read()
 
 
-def _left(deadline: float | None) -> float | None:
+def _seconds_left(deadline: float | None) -> float | None:
     return None if deadline is None else max(0.0, deadline - time.monotonic())
 
 
 whole_process: Callable[..., Process] = functools.partial(subprocess.Popen, text=True)
-"""`popen` where the start belongs to what is proven."""
+"""As `popen`, but never a fork: for tests of the start itself."""
 
 
 def popen(
@@ -117,7 +117,7 @@ def popen(
     stderr: int | IO[Any] | None = None,
     start_new_session: bool = False,
 ) -> Process:
-    """As `subprocess.Popen` in text mode; a fork where `args` are this interpreter's, without flags."""
+    """As `subprocess.Popen` in text mode; a fork if `args` begin with this interpreter, without flags."""
     if not _can_be_a_fork(args):
         return whole_process(
             args,
@@ -134,8 +134,8 @@ def popen(
         "directory": str(cwd or Path.cwd()),
         "session": start_new_session,
     }
-    told, tells = os.pipe()
-    given, ours = [tells], [tells]
+    reports, report_to = os.pipe()
+    given, ours = [report_to], [report_to]
     streams: list[IO[str] | None] = []
     for number, wanted in enumerate((stdin, stdout, stderr)):
         stream = None
@@ -156,7 +156,7 @@ def popen(
     socket.send_fds(_server(), [json.dumps(order).encode()], given)
     for each in ours:
         os.close(each)
-    return Forked(args, open(told, encoding="ascii"), streams)
+    return Forked(args, open(reports, encoding="ascii"), streams)
 
 
 def _can_be_a_fork(args: Sequence[str]) -> bool:
@@ -166,7 +166,7 @@ def _can_be_a_fork(args: Sequence[str]) -> bool:
 
 @functools.cache
 def _server() -> socket.socket:
-    """The process to fork from, started when it is first wanted; it ends with us."""
+    """Return a socket to the process to fork from, started at the first call; it ends with this process."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     environ = {
         name: value for name, value in os.environ.items() if not name.startswith(("S3_", "R2_", "AWS_"))
@@ -178,7 +178,7 @@ def _server() -> socket.socket:
             env=environ | {"PYTHONIOENCODING": "utf-8"},
             stdin=subprocess.DEVNULL,
             pass_fds=[theirs.fileno()],
-            start_new_session=True,  # a Ctrl+C is not for it, nor for what it makes
+            start_new_session=True,  # so that a Ctrl+C reaches neither it nor its forks
         )
 
     def close() -> None:
@@ -219,7 +219,7 @@ def _reap(*_: object) -> None:
 
 
 def main() -> None:
-    """Make a process for each order, until whoever gives them is gone."""
+    """Fork a process for each order, until the other end of the socket is closed."""
     _load_everything()
     orders = socket.socket(fileno=int(sys.argv[1]))
     signal.signal(signal.SIGCHLD, _reap)
@@ -233,18 +233,18 @@ def main() -> None:
             break
         for each in given:
             os.close(each)
-    tells, *streams = given
+    report_to, *streams = given
     child = os.fork()
-    if child:  # its parent, which does nothing but wait for it
+    if child:  # the parent only waits for it
         for each in streams:
             os.close(each)
-        os.write(tells, b"%d\n" % os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+        os.write(report_to, b"%d\n" % os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
         os._exit(0)
     order = json.loads(line)
     if order["session"]:
         os.setsid()
-    os.write(tells, b"%d\n" % os.getpid())  # who knows it may kill its group from now on
-    os.close(tells)
+    os.write(report_to, b"%d\n" % os.getpid())  # after `setsid`: a reader may kill its group at once
+    os.close(report_to)
     _become(order, streams)
 
 
@@ -252,7 +252,7 @@ def _become(order: Mapping[str, Any], streams: Sequence[int]) -> None:
     for number, each in enumerate(streams):
         os.dup2(each, number)
         os.close(each)
-    # What Python made of them at its start does not hold for other files.
+    # The streams that Python opened at its start belong to other files.
     sys.stdin = os.fdopen(0, encoding="utf-8", closefd=False)
     sys.stdout = os.fdopen(1, "w", encoding="utf-8", closefd=False)
     sys.stderr = os.fdopen(2, "w", encoding="utf-8", errors="backslashreplace", buffering=1, closefd=False)

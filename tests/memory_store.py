@@ -1,4 +1,4 @@
-"""`store.ObjectStore` in memory: a bucket whose trouble a test scripts, one call at a time."""
+"""`store.ObjectStore` in memory: a bucket whose failures a test scripts, call by call."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from cloud_archive.store.links import MAX_LINK_SECONDS, AnswerHeaders, Presigned
 HONOURS = Capabilities(CreateOnly.HONOURED, CreateOnly.HONOURED, can_head=True, echoes_checksum=True)
 Progress = Callable[[int], None]
 WRITTEN = 1_700_000_000.0
-PIECE_BYTES = 1000  # of what is read
+PIECE_BYTES = 1000  # of a body that is read
 
 
 @dataclass
@@ -38,7 +38,7 @@ class StoredObject:
     body: bytes
     metadata: dict[str, str] = field(default_factory=dict)
     written: float = WRITTEN
-    etag: str | None = None  # where it is not the bytes' MD5
+    etag: str | None = None  # None: the bytes' MD5
 
 
 @dataclass
@@ -52,13 +52,13 @@ class Unfinished:
 
 
 class MemoryStore:
-    """Honours create-only writes, and proves every body.
+    """A bucket that honours create-only writes, and proves every body.
 
     Attributes:
         objects: by key.
         uploads: multipart uploads that have not ended, by id.
-        aborted: (key, upload id) of every abort that was asked for, also in vain.
-        on_call: called with (operation, key) before each call; it may raise, or wait. Free to be replaced.
+        aborted: (key, upload id) of every call of `abort_multipart`, also without effect.
+        on_call: called with (operation, key) before each call; it may raise, or wait. A test may replace it.
     """
 
     def __init__(self, capabilities: Capabilities = HONOURS) -> None:
@@ -72,23 +72,23 @@ class MemoryStore:
         self._ids = itertools.count(1)
 
     def warm_up(self, *, in_parts: bool = False) -> None:
-        """Always ready."""
+        """No-op: it is always ready."""
 
     def add(self, key: str, body: bytes, *, written: float = WRITTEN, **metadata: str) -> None:
-        """As the archive would have written it."""
+        """Add an object with the metadata that the archive writes."""
         facts = {"sha256": hashlib.sha256(body).hexdigest(), "archive-token": "t", **metadata}
         self.objects[key] = StoredObject(body, facts, written)
 
     def add_foreign(self, key: str, body: bytes, *, written: float = WRITTEN) -> None:
-        """As somebody else would have."""
+        """Add an object without metadata, as another program writes it."""
         self.objects[key] = StoredObject(body, {}, written)
 
     def count(self, operation: str) -> int:
-        """Calls of this operation so far."""
+        """Return the number of calls of this operation so far."""
         return sum(1 for name, _ in self.calls if name == operation)
 
     def bodies(self) -> dict[str, bytes]:
-        """The outputs that the bucket holds, without the catalog's own objects."""
+        """Return key to bytes of all outputs: without the catalog's own objects."""
         with self._lock:
             outputs = [(key, stored) for key, stored in self.objects.items() if ".cloud-archive/" not in key]
             return {key: stored.body for key, stored in outputs}
@@ -279,5 +279,5 @@ def _info(key: str, stored: StoredObject, *, listed: bool) -> ObjectInfo:
 
 
 def refuse(code: str, status: int | None, key: str | None = None) -> NoReturn:
-    """What a store answers."""
+    """Raise the error that a store's refusal with this code becomes."""
     raise StoreError("Test", key, explain(code, status), status=status)

@@ -1,4 +1,4 @@
-"""Loads the plugin as ComfyUI does, in an interpreter of its own, after one that does nothing."""
+"""Load the plugin as ComfyUI does, in an interpreter of its own, after a plugin that does nothing."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ print(json.dumps({"base_seconds": base, "seconds": taken, "new": new, "routes": 
 
 
 def make_plugins(base: Path) -> tuple[Path, Path]:
-    """A plugin that does nothing, and ours in a folder with an awkward name."""
+    """Make a plugin that does nothing, and ours in a folder with an awkward name; return both folders."""
     empty = base / "empty"
     empty.mkdir()
     (empty / "__init__.py").write_text("NODE_CLASS_MAPPINGS = {}\n")

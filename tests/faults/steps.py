@@ -344,14 +344,14 @@ class Play:
     # -- what happens to the file -------------------------------------------------------------------------------
 
     def _write(self, path: str, body: bytes) -> None:
-        self._truth.may(path, sha256_of(body))
+        self._truth.will_hold(path, sha256_of(body))
         local = self._world.root / path
         local.write_bytes(body)
         moment = (
             time.time_ns() - 10 * 10**9
         )  # it lay there for a while: no change is within one tick of the clock
         os.utime(local, ns=(moment, moment))
-        self._truth.now(path, sha256_of(body))
+        self._truth.holds(path, sha256_of(body))
 
     def _do(self, action: str) -> None:
         local, body = self._world.root / NAME, (self._world.root / NAME).read_bytes()
@@ -361,10 +361,10 @@ class Play:
             self._deleted.add(NAME)
             return
         if action == "renamed":
-            self._truth.may("b.bin", sha256_of(body))
+            self._truth.will_hold("b.bin", sha256_of(body))
             self._truth.gone(NAME)
             local.rename(self._world.root / "b.bin")
-            self._truth.now("b.bin", sha256_of(body))
+            self._truth.holds("b.bin", sha256_of(body))
             self._deleted.add(NAME)
             return
         after = {
@@ -376,7 +376,7 @@ class Play:
             + b"last",
             "replaced": self._dice.randbytes(len(body) - 100),
         }[action]
-        self._truth.may(NAME, sha256_of(after))
+        self._truth.will_hold(NAME, sha256_of(after))
         if action == "appended":
             with local.open("ab") as stream:
                 stream.write(b"more")
@@ -386,7 +386,7 @@ class Play:
             aside.replace(local)
         else:
             local.write_bytes(after)
-        self._truth.now(NAME, sha256_of(after))
+        self._truth.holds(NAME, sha256_of(after))
 
     # -- the way to the step ------------------------------------------------------------------------------------
 
@@ -558,7 +558,7 @@ class Play:
 
     def _check_named(self, said: list[str]) -> None:
         """While the fault is there: archived, or failed with a cause, or changed and waiting."""
-        for path in self._truth.must:
+        for path in self._truth.present:
             state, cause = self._world.state_of(path)
             if state is FileState.ARCHIVED:
                 continue
@@ -583,7 +583,7 @@ class Play:
             )
 
     def _check(self) -> None:
-        for path in self._truth.must:
+        for path in self._truth.present:
             state, _ = self._world.state_of(path)
             if state is not FileState.ARCHIVED:
                 self._problems.append(f"{path} is {state and state.word} at the end")
@@ -613,7 +613,7 @@ class Play:
     def _check_replaced(self) -> None:
         """Each key holds what its file holds now, and no other key came of it."""
         digests = self._stage.reader.digests(self._prefix)
-        for path, digest in self._truth.must.items():
+        for path, digest in self._truth.present.items():
             if digests.get(f"{self._prefix}/{path}") != digest:
                 self._problems.append(f"{path} is not what is in the bucket")
         for key, digest in digests.items():

@@ -41,7 +41,7 @@ def on_disk(root: Path) -> dict[str, str]:
 
 def test_what_is_on_disk_is_what_the_truth_says(tmp_path: Path) -> None:
     made = tormented(tmp_path / "output", 3)
-    assert on_disk(made.root) == made.truth.must
+    assert on_disk(made.root) == made.truth.present
 
 
 def test_a_running_tormentor_stops_with_the_truth_told(tmp_path: Path) -> None:
@@ -75,19 +75,19 @@ def test_keys_lead_back_to_their_paths() -> None:
 @pytest.mark.store
 def test_a_faithful_bucket_is_clean(tmp_path: Path, seaweedfs: S3Server) -> None:
     made = tormented(tmp_path / "output", 4, 40)
-    for path in made.truth.must:
+    for path in made.truth.present:
         seaweedfs.put(f"out/{path}", (made.root / path).read_bytes())
     found = compare(BucketReader(seaweedfs.client, seaweedfs.bucket), made.truth, "out")
     assert found.clean, str(found)
-    assert found.objects == len(made.truth.must)
+    assert found.objects == len(made.truth.present)
 
 
 @pytest.fixture
 def truth() -> Truth:
     made = Truth()
-    made.now("a.png", sha256_of(b"first"))
-    made.now("a.png", sha256_of(b"second"))
-    made.now("b.png", sha256_of(b"other"))
+    made.holds("a.png", sha256_of(b"first"))
+    made.holds("a.png", sha256_of(b"second"))
+    made.holds("b.png", sha256_of(b"other"))
     return made
 
 

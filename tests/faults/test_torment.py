@@ -78,11 +78,11 @@ class Torment:
 
     def bring(self, path: str, body: bytes) -> None:
         """A whole file appears under its name."""
-        self.truth.may(path, sha256_of(body))
+        self.truth.will_hold(path, sha256_of(body))
         (self._aside / "new").write_bytes(body)
         local = self.root / path
         local.parent.mkdir(exist_ok=True)
-        self.truth.now(path, sha256_of(body))  # before it can be struck
+        self.truth.holds(path, sha256_of(body))  # before it can be struck
         (self._aside / "new").rename(local)
 
     def bring_all(self) -> None:
@@ -110,42 +110,44 @@ class Torment:
             local.unlink()
         elif action == "renamed":
             after = f"{path.removesuffix('.bin')} later.bin"
-            self.truth.may(after, sha256_of(body))
+            self.truth.will_hold(after, sha256_of(body))
             self.truth.gone(path)
             local.rename(self.root / after)
-            self.truth.now(after, sha256_of(body))
+            self.truth.holds(after, sha256_of(body))
         elif action == "truncated":
-            self.truth.may(path, sha256_of(body[: len(body) // 2]))
+            self.truth.will_hold(path, sha256_of(body[: len(body) // 2]))
             os.truncate(local, len(body) // 2)
-            self.truth.now(path, sha256_of(body[: len(body) // 2]))
+            self.truth.holds(path, sha256_of(body[: len(body) // 2]))
         elif action == "appended":
-            self.truth.may(path, sha256_of(body + b"more"))
+            self.truth.will_hold(path, sha256_of(body + b"more"))
             with local.open("ab") as stream:
                 stream.write(b"more")
-            self.truth.now(path, sha256_of(body + b"more"))
+            self.truth.holds(path, sha256_of(body + b"more"))
         else:
             other = body[::-1]
-            self.truth.may(path, sha256_of(other))
+            self.truth.will_hold(path, sha256_of(other))
             if action == "rewritten":
                 with local.open("r+b") as stream:
                     stream.write(other)
             else:
                 (self._aside / "other").write_bytes(other)
                 (self._aside / "other").replace(local)
-            self.truth.now(path, sha256_of(other))
+            self.truth.holds(path, sha256_of(other))
 
     def move_batch(self) -> None:
         """The directory is renamed with all that is in it."""
         moved = {
-            old: old.replace("batch/", "batch later/") for old in self.truth.must if old.startswith("batch/")
+            old: old.replace("batch/", "batch later/")
+            for old in self.truth.present
+            if old.startswith("batch/")
         }
-        held = self.truth.must
+        held = self.truth.present
         for old, path in moved.items():
-            self.truth.may(path, held[old])
+            self.truth.will_hold(path, held[old])
             self.truth.gone(old)
         (self.root / "batch").rename(self.root / "batch later")
         for old, path in moved.items():
-            self.truth.now(path, held[old])
+            self.truth.holds(path, held[old])
         self.batch_moved.set()
 
 
@@ -252,21 +254,21 @@ def test_a_file_that_changes_in_any_phase_arrives_as_it_is_at_the_end(
     path = name_of(phase, action)
     later = f"{path.removesuffix('.bin')} later.bin"
     for name in (path, later):
-        held, last = outcome.versions_of(name), outcome.truth.must.get(name)
+        held, last = outcome.versions_of(name), outcome.truth.present.get(name)
         assert all(outcome.truth.allows(name, digest) for digest in held), "a mixture of two versions"
         assert len(held) == len(set(held)), "the same bytes twice"
         assert last is None or last in held, "its last version is missing"
     # What nobody had seen complete is no version; everything else that is gone was counted and named.
-    if path not in outcome.truth.must and phase != "settling" and not outcome.versions_of(path):
+    if path not in outcome.truth.present and phase != "settling" and not outcome.versions_of(path):
         assert path in outcome.vanished
         # The newest ones only: a directory that was renamed since may have filled them.
         assert any("was deleted before it was archived." in error for error in outcome.status.errors)
 
 
 def test_a_directory_renamed_with_fifty_files_in_it_loses_none(outcome: Outcome) -> None:
-    now = [path for path in outcome.truth.must if path.startswith("batch later/")]
+    now = [path for path in outcome.truth.present if path.startswith("batch later/")]
     assert len(now) == BATCH
-    assert all(outcome.versions_of(path) == [outcome.truth.must[path]] for path in now)
+    assert all(outcome.versions_of(path) == [outcome.truth.present[path]] for path in now)
     for number in range(BATCH):
         before = f"batch/{number:02}.bin"
         assert all(outcome.truth.allows(before, digest) for digest in outcome.versions_of(before))

@@ -128,7 +128,7 @@ class Tormentor:
             for path in self.root.rglob("*")
             if path.is_file() and path.parent.name != OLDER
         }
-        assert held == self.truth.must
+        assert held == self.truth.present
 
     def join(self) -> None:
         """Wait for the slow writers that are at work."""
@@ -173,7 +173,7 @@ class Tormentor:
         with self._lock:
             free = [
                 path
-                for path in sorted(self.truth.must)
+                for path in sorted(self.truth.present)
                 if path not in self._busy and not (alone and path in self._linked)
             ]
         return self._dice.choice(free) if free else None
@@ -207,9 +207,9 @@ class Tormentor:
         """Open, write, close: PIL's way."""
         path = path or self._name()
         data = self._content(path)
-        self.truth.may(path, sha256_of(data))
+        self.truth.will_hold(path, sha256_of(data))
         self._local(path).write_bytes(data)
-        self.truth.now(path, sha256_of(data))
+        self.truth.holds(path, sha256_of(data))
         return path
 
     def write_slowly(self) -> None:
@@ -220,40 +220,40 @@ class Tormentor:
         self._beside(path, lambda: self._write_pieces(path, data, pauses))
 
     def _write_pieces(self, path: str, data: bytes, pauses: list[float]) -> None:
-        self.truth.may(path, sha256_of(data))
+        self.truth.will_hold(path, sha256_of(data))
         step = len(data) // len(pauses) + 1
         with self._local(path).open("wb", buffering=0) as stream:
             for number, pause in enumerate(pauses):
                 stream.write(data[number * step : (number + 1) * step])
                 time.sleep(pause)
-        self.truth.now(path, sha256_of(data))
+        self.truth.holds(path, sha256_of(data))
 
     def write_aside_and_rename(self) -> None:
         """A temporary name first, then the final one."""
         path = self._name()
         data = self._content(path)
         local = self._local(path)
-        self.truth.may(path, sha256_of(data))
+        self.truth.will_hold(path, sha256_of(data))
         aside = local.with_name(f".{local.name}.part")
         aside.write_bytes(data)
         aside.rename(local)
-        self.truth.now(path, sha256_of(data))
+        self.truth.holds(path, sha256_of(data))
 
     def write_then_append(self) -> None:
         """A whole file that grows once more, after it may have been archived."""
         path = self._name(suffix=".json")
         first, more = self._content(path), self._dice.randbytes(self._dice.randint(1, 50_000))
         pause = self._dice.uniform(0.1, 3)
-        self.truth.may(path, sha256_of(first))
+        self.truth.will_hold(path, sha256_of(first))
 
         def work() -> None:
             local = self._local(path)
             local.write_bytes(first)
             self._stopping.wait(pause)
-            self.truth.may(path, sha256_of(first + more))
+            self.truth.will_hold(path, sha256_of(first + more))
             with local.open("ab", buffering=0) as stream:
                 stream.write(more)
-            self.truth.now(path, sha256_of(first + more))
+            self.truth.holds(path, sha256_of(first + more))
 
         self._beside(path, work)
 
@@ -285,20 +285,20 @@ class Tormentor:
         """Another file is renamed over an existing one."""
         if path := self._existing():
             data = self._content(path)
-            self.truth.may(path, sha256_of(data))
+            self.truth.will_hold(path, sha256_of(data))
             aside = (self.root / path).with_name(f".{self._number}.tmp")
             aside.write_bytes(data)
             aside.replace(self.root / path)
             self._linked.discard(path)
-            self.truth.now(path, sha256_of(data))
+            self.truth.holds(path, sha256_of(data))
 
     def rewrite(self) -> None:
         """An existing file is opened for writing, cut to nothing and written anew."""
         if path := self._existing(alone=True):
             data = self._content(path)
-            self.truth.may(path, sha256_of(data))
+            self.truth.will_hold(path, sha256_of(data))
             (self.root / path).write_bytes(data)
-            self.truth.now(path, sha256_of(data))
+            self.truth.holds(path, sha256_of(data))
 
     def touch(self) -> None:
         """A new mtime, the same bytes: no second object may come of it."""
@@ -310,12 +310,12 @@ class Tormentor:
         """A second name for the same bytes: a file of its own to us."""
         if old := self._existing():
             path = self._name(suffix=Path(old).suffix)
-            sha = self.truth.must[old]
-            self.truth.may(path, sha)
+            sha = self.truth.present[old]
+            self.truth.will_hold(path, sha)
             local = self._local(path)
             local.hardlink_to(self.root / old)
             self._linked |= {old, path}
-            self.truth.now(path, sha)
+            self.truth.holds(path, sha)
 
     def rename(self) -> None:
         """A file moves to another name."""
@@ -323,12 +323,12 @@ class Tormentor:
             self._move(old, self._name(suffix=Path(old).suffix))
 
     def _move(self, old: str, path: str) -> None:
-        sha = self.truth.must[old]
-        self.truth.may(path, sha)
+        sha = self.truth.present[old]
+        self.truth.will_hold(path, sha)
         self.truth.gone(old)
         (self.root / old).rename(self._local(path))
         self._carry_link(old, path)
-        self.truth.now(path, sha)
+        self.truth.holds(path, sha)
 
     def _carry_link(self, old: str, path: str) -> None:
         if old in self._linked:
@@ -337,7 +337,7 @@ class Tormentor:
 
     def rename_folder(self) -> None:
         """A directory moves with everything in it."""
-        inside = sorted(path for path in self.truth.must if path.startswith("batch "))
+        inside = sorted(path for path in self.truth.present if path.startswith("batch "))
         if not inside:
             return
         folder = self._dice.choice(inside).split("/")[0]
@@ -347,11 +347,11 @@ class Tormentor:
         self._number += 1
         target = f"batch moved {self._number}"
         moved = {p: target + p.removeprefix(folder) for p in inside if p.startswith(folder + "/")}
-        must = self.truth.must
+        must = self.truth.present
         for old, path in moved.items():
-            self.truth.may(path, must[old])
+            self.truth.will_hold(path, must[old])
             self.truth.gone(old)
         (self.root / folder).rename(self.root / target)
         for old, path in moved.items():
             self._carry_link(old, path)
-            self.truth.now(path, must[old])
+            self.truth.holds(path, must[old])

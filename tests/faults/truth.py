@@ -1,4 +1,4 @@
-"""What the bucket must hold and may hold, and what it does hold."""
+"""Compare a bucket with what it must hold and may hold."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ def sha256_of(content: bytes) -> str:
 
 
 class Truth:
-    """The history of a directory, kept by whoever writes in it. Paths are relative, with `/`.
+    """The history of a directory, recorded by its writers. Paths are relative, with `/`.
 
     A version may be in the bucket from the moment before it can be seen; it must be there if it is still there at
-    the end. Contents that were never whole in one place (half of a slow write) are no version.
+    the end. Contents that were never complete at one path (half of a slow write) are no version.
     """
 
     def __init__(self) -> None:
@@ -36,25 +36,25 @@ class Truth:
         self._versions: defaultdict[str, set[str]] = defaultdict(set)
         self._present: dict[str, str] = {}
 
-    def may(self, path: str, sha256: str) -> None:
-        """This version is about to appear at `path`."""
+    def will_hold(self, path: str, sha256: str) -> None:
+        """Record that this version is about to appear at `path`: from now on the bucket may hold it."""
         with self._lock:
             self._versions[path].add(sha256)
 
-    def now(self, path: str, sha256: str) -> None:
-        """`path` holds this version."""
+    def holds(self, path: str, sha256: str) -> None:
+        """Record that `path` holds this version: the bucket must hold it in the end."""
         with self._lock:
             self._versions[path].add(sha256)
             self._present[path] = sha256
 
     def gone(self, path: str) -> None:
-        """`path` is deleted, or in the middle of being written."""
+        """Record that `path` is deleted, or is being written."""
         with self._lock:
             self._present.pop(path, None)
 
     @property
-    def must(self) -> dict[str, str]:
-        """Path to SHA-256 of everything that is there now."""
+    def present(self) -> dict[str, str]:
+        """Path to SHA-256 of every file that exists now."""
         with self._lock:
             return dict(self._present)
 
@@ -66,7 +66,7 @@ class Truth:
 
 @dataclass(slots=True)
 class Findings:
-    """What is wrong in the bucket; every list is empty where the promise held."""
+    """What is wrong in the bucket; all lists are empty if the promise held."""
 
     missing: list[str] = field(default_factory=list)  # present files whose bytes are not there
     doubled: list[str] = field(default_factory=list)  # the same bytes of one path under two keys
@@ -93,7 +93,7 @@ class Findings:
 
 
 def path_of(key: str, prefix: str) -> str:
-    """The path whose object `key` is, `name (1).ext` taken back to `name.ext`."""
+    """Return the path of the file that `key` holds: `name (1).ext` belongs to `name.ext`."""
     return _CONFLICT.sub("", key.removeprefix(prefix + "/" if prefix else ""))
 
 
@@ -140,7 +140,7 @@ class BucketReader:
 def missing_in(digests: Mapping[str, str], truth: Truth, prefix: str) -> list[str]:
     """The present paths whose bytes are under none of their keys."""
     held = {(path_of(key, prefix), digest) for key, digest in digests.items()}
-    return sorted(path for path, sha in truth.must.items() if (path, sha) not in held)
+    return sorted(path for path, sha in truth.present.items() if (path, sha) not in held)
 
 
 def compare(
@@ -152,17 +152,17 @@ def compare(
     journal: Iterable[Entry] = (),
     ignore: frozenset[str] = frozenset(),
 ) -> Findings:
-    """Hold the bucket against the truth.
+    """Compare the bucket with the truth.
 
     Args:
         planted: key to SHA-256 of objects that were there before; they must be unchanged.
         journal: the proxy's, to find keys that were written more than once.
-        ignore: keys that are neither (a capability probe).
+        ignore: keys of neither kind (a capability probe).
     """
     planted = planted or {}
     digests = reader.digests(prefix)
     ours = {k: v for k, v in digests.items() if k not in planted and k not in ignore}
-    # A planted object counts for its path where it holds the path's very bytes.
+    # A planted object with the file's own bytes counts as that file's object.
     found = Findings(missing=missing_in(digests, truth, prefix), left_behind=reader.uploads(prefix))
     seen: dict[tuple[str, str], str] = {}
     for key, digest in sorted(ours.items()):

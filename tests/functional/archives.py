@@ -1,4 +1,4 @@
-"""An archiver or an engine on a real directory and a real ledger, with a store in memory."""
+"""Make an archiver or an engine on a real directory and a real ledger, with a store in memory."""
 
 from __future__ import annotations
 
@@ -71,12 +71,12 @@ def engine_on(root: Path, store: MemoryStore, state: Path, **environ: str) -> It
 
 
 def claim_of(version: FileVersion, token: str = "t", **again: Any) -> Claim:
-    """A claim as the ledger would give it; `again`: what an earlier attempt left behind."""
+    """Return a claim as the ledger would give it; `again`: fields that an earlier attempt recorded."""
     return Claim(row=1, name="test", version=version, token=token, attempts=1, **again)
 
 
 def added(ledger: Ledger, root: Path, name: str, body: bytes) -> FileVersion:
-    """A file that is complete and pending."""
+    """Write a file and add it to the ledger as pending; return its version."""
     (root / name).write_bytes(body)
     version = stat_version(root, name)
     assert ledger.add([version]) == 1

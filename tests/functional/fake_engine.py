@@ -37,7 +37,7 @@ class FakeUploadAnswer:
 
 @dataclass
 class FakeEngine:
-    """Notes each call in `calls`; all but `status` raise `error`; `gate` holds up what is slow."""
+    """Record each call in `calls`; all but `status` raise `error` if it is set; slow calls wait for `gate`."""
 
     content: dict[str, Any] = field(default_factory=lambda: bare_status("idle"))
     calls: list[tuple[Any, ...]] = field(default_factory=list)
@@ -51,7 +51,7 @@ class FakeEngine:
     checked: Future[dict[str, Any]] = field(default_factory=Future)
     subscribed: threading.Event = field(default_factory=threading.Event)
     unchanged: bool = True  # see `still_safe`
-    heartbeats: int = 0  # statuses made for one
+    heartbeats: int = 0  # number of statuses made for a heartbeat
 
     def _note(self, *call: Any) -> None:
         self.calls.append(call)
@@ -60,7 +60,7 @@ class FakeEngine:
 
     @property
     def facade(self) -> Engine:
-        """This object as the server's type."""
+        """Return this object, typed as the engine that the server takes."""
         return cast("Engine", self)
 
     def status(self, scan: bool = True, *, heartbeat: bool = False) -> FakeStatus:
@@ -135,7 +135,7 @@ class FakeEngine:
         return lambda: self.callbacks.remove(callback)
 
     def push(self, **changes: Any) -> None:
-        """Tell the subscribers of a changed status."""
+        """Change the status and pass it to the subscribers."""
         self.content = {**self.content, **changes}
         for callback in list(self.callbacks):
             callback(dict(self.content))

@@ -2,7 +2,7 @@
 
     python fake_engine_process.py MODE JOURNAL
 
-Each life writes one JSON line with its orders, arguments and pid to JOURNAL, and "end" when it ends by itself.
+Each process writes one JSON line with its orders, arguments and pid to JOURNAL, and "end" when it ends by itself.
 """
 
 from __future__ import annotations

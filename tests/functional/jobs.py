@@ -1,4 +1,4 @@
-"""Jobs as ComfyUI's process passes them on."""
+"""Make jobs as the plugin sends them to the engine."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def output(name: str, *, subfolder: str = "", node: str = "9", kind: str = "outp
 
 
 def passed_job(job_id: str, *outputs: dict[str, str], **more: Any) -> dict[str, Any]:
-    """A job that has just finished and took a second."""
+    """Return a job that has just finished and took a second."""
     now = time.time()
     return {
         "job_id": job_id,

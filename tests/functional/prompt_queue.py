@@ -1,4 +1,4 @@
-"""ComfyUI's `PromptQueue` as far as a plugin reads it: the history, in the shapes of 0.3.64 and 0.33.0."""
+"""A stand-in for the part of ComfyUI's `PromptQueue` that the plugin reads, as in 0.3.64 and 0.33.0."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ GRAPH: dict[str, Any] = {
 
 
 def outputs(*names: str, node: str = "2", subfolder: str = "", kind: str = "output") -> dict[str, Any]:
-    """What `SaveImage` shows of the files that it wrote."""
+    """Return the outputs that `SaveImage` reports for the files that it wrote."""
     images = [{"filename": name, "subfolder": subfolder, "type": kind} for name in names]
     return {node: {"images": images}}
 
 
 class PromptQueue:
-    """A history, and which threads read it."""
+    """A queue with its history, and the names of the threads that read it."""
 
     def __init__(self) -> None:
         self.mutex = threading.RLock()

@@ -13,7 +13,7 @@ SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLTcw"
 
 
 class Receiver(ThreadingHTTPServer):
-    """Notes every message; `answer(number)` gives the status of each, or misbehaves by itself and returns None."""
+    """Record every message; `answer(number)` returns its status, or sends its own faulty answer and returns None."""
 
     daemon_threads = True
 

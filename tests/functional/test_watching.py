@@ -90,7 +90,7 @@ class Pipeline:
         for found in scan(self.root):
             self.settle.hint(found.path, HintKind.SCANNED)
 
-    def wait_until(self, true: Callable[[], bool], what: str = "") -> None:
+    def until(self, true: Callable[[], bool], what: str = "") -> None:
         with self.changed:
             assert self.changed.wait_for(true, DEADLINE_SECONDS), (
                 what,

@@ -1,4 +1,4 @@
-"""Waiting for a condition with a deadline, for asynchronous tests."""
+"""Wait for a condition with a deadline, in asynchronous tests."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ async def until(condition: Callable[[], object], seconds: float = 60.0) -> None:
 
 
 def engines() -> list[psutil.Process]:
-    """The engines among this process's children, and whatever of them was not reaped.
+    """Return the engines among this process's children, and all zombies.
 
-    The servers of other tests are children too, and live as long as the session.
+    The S3 servers are children too, and live as long as the session.
     """
     found = []
     for child in psutil.Process().children(recursive=True):
