@@ -1,8 +1,8 @@
-"""When small requests go through obstore, and when the SDK has to send them.
+"""Send small requests through obstore, and let the SDK send the others.
 
-obstore is used where it keeps every promise of the SDK's way; where it can't, as behind a proxy or with a CA file, it
-is never used. After anything unexpected the SDK sends the same request, and once it has succeeded, its request shows
-the bucket's address and region, with which obstore is tried again.
+obstore is used only if it does all that the settings ask for, so never behind a proxy or with a CA file. After anything
+unexpected the SDK sends the same request. Once that has succeeded, it shows the bucket's address and region, with which
+obstore is tried again.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("cloud_archive.store")
 
-# obstore takes options from all other variables of AWS, which with S3_CREDENTIALS=env must decide nothing.
+# obstore takes options from all other AWS_* variables, which must not count with S3_CREDENTIALS=env.
 HARMLESS_VARIABLES = frozenset(
     (
         "AWS_ACCESS_KEY_ID",
-        "AWS_CA_BUNDLE",  # see `why_not`; nothing to plain HTTP
+        "AWS_CA_BUNDLE",  # see `why_not`; has no effect on plain HTTP
         "AWS_CONFIG_FILE",
         "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
         "AWS_CONTAINER_CREDENTIALS_FULL_URI",
@@ -53,17 +53,17 @@ HARMLESS_VARIABLES = frozenset(
         "AWS_WEB_IDENTITY_TOKEN_FILE",
     )
 )
-ALWAYS_BYTES = 256 * 1024  # a body of this size shows no progress by the SDK either
-FIRST_BYTES = 2 * 1024 * 1024  # the largest body while the line's pace is not known
-LONGEST_SECONDS = 5.0  # then the SDK sends the body, and shows its progress
-PACE_BYTES = 1024 * 1024  # of smaller bodies the time is mostly the request's own
-MOST_FAILURES = 3  # requests that obstore failed and the SDK did not, before obstore is given up
+ALWAYS_BYTES = 256 * 1024  # the SDK reports no progress within such a body either
+FIRST_BYTES = 2 * 1024 * 1024  # the largest body until it is known how fast the line is
+LONGEST_SECONDS = 5.0  # the SDK sends a body that takes longer, because it reports the progress
+PACE_BYTES = 1024 * 1024  # smaller bodies say little about the line: most of the time is the request's own
+MOST_FAILURES = 3  # in a row, each of which the SDK could do, before obstore is given up
 _ATTRIBUTES = {"ContentType": "Content-Type", "StorageClass": "Storage-Class"}
 _CONFIGURED = frozenset(("IfNoneMatch", "ChecksumSHA256", "Metadata", "ServerSideEncryption", *_ATTRIBUTES))
 
 
 class FastPath:
-    """Sends small requests to the bucket of `settings` past the SDK; safe to use from any thread.
+    """Send small requests to the bucket of `settings` through obstore. Thread-safe.
 
     Args:
         user_agent: sent with each request.
@@ -96,11 +96,11 @@ class FastPath:
 
     @property
     def address(self) -> Address | None:
-        """Where requests go; None where only the SDK knows."""
+        """Where requests go; None if only the SDK can find it."""
         return self._address
 
     def client(self) -> ObstoreClient | None:
-        """Return what sends the requests; None where the SDK has to."""
+        """Return the client for the address and the credentials of now; None: the SDK must send the request."""
         if self._why_not is not None or not self._trusted or self._address is None or self._keys is None:
             return None
         keys = self._keys()
@@ -116,9 +116,9 @@ class FastPath:
             return self._client
 
     def put(self, key: str, body: bytes, parameters: Mapping[str, Any]) -> dict[str, Any] | None:
-        """Write an object with boto3's parameters, and return what boto3 would; None: let the SDK do it.
+        """Write an object with boto3's parameters, and return what boto3 would; None: the SDK must write it.
 
-        The answer also holds `BodyMD5`, which was computed while it was waited for, because most ETags are that.
+        The result also holds `BodyMD5`, computed while the request was under way, because most ETags are this MD5.
 
         Raises:
             KeyTaken: the key is taken.
@@ -149,7 +149,7 @@ class FastPath:
         return {"ETag": etag, "BodyMD5": digests[0]}
 
     def head(self, key: str) -> dict[str, Any] | None:
-        """Return what boto3 would to a HEAD, but no checksum; None: ask the SDK.
+        """Send a HEAD and return what boto3 would, without a checksum; None: the SDK must send it.
 
         Raises:
             Missing: there is no such object.
@@ -164,7 +164,7 @@ class FastPath:
             return None
 
     def read(self, key: str, limit_bytes: int) -> bytes | None:
-        """Return the bytes of a small object; None: ask the SDK.
+        """Return the bytes of a small object; None: the SDK must read it.
 
         Raises:
             Missing: there is no such object.
@@ -182,7 +182,7 @@ class FastPath:
         """Yield the objects in a folder, up to 1,000 at a time, with obstore's names for their facts.
 
         Raises:
-            Unexpected: let the SDK list it, and note `list_failed` if it can.
+            Unexpected: the SDK must list it; call `list_failed` if it could.
         """
         client = self.client() if self._failed_lists < MOST_FAILURES else None
         if client is None:
@@ -192,17 +192,18 @@ class FastPath:
         except Endless as error:
             self._hand_over(error)
             raise
+        # After any other error obstore stays in use: the credentials may lack the right to list.
         self._failed_lists = 0
 
     def list_failed(self) -> None:
-        """Note that the SDK could list what obstore could not; after some times the SDK lists everything.
+        """Note that the SDK could list what obstore could not.
 
-        Other requests than listings still go through obstore: a key may lack the right to list.
+        After `MOST_FAILURES` times in a row the SDK lists everything. Other requests still go through obstore.
         """
         self._failed_lists += 1
 
     def learn(self, address: Address, keys: Callable[[], Keys]) -> None:
-        """Take over from the SDK, which has just written an object at this address."""
+        """Use obstore with this address and these credentials, with which the SDK has just written an object."""
         with self._lock:
             self._address, self._keys = address, keys
             if self._failures >= MOST_FAILURES:
@@ -216,16 +217,16 @@ class FastPath:
         self._why_not = why
 
     def forget(self) -> None:
-        """Wait for the SDK to succeed, because the credentials have changed."""
+        """Use no obstore until the SDK has succeeded, because the credentials have changed."""
         self._trusted = False
 
     def close(self) -> None:
-        """Let go of the connections."""
+        """Close the connections."""
         self._client = None
         self._requests.close()
 
     def _make(self, address: Address, keys: Keys) -> ObstoreClient:
-        # obstore follows redirects and can't be told not to: what is for another host ends at a proxy that is none.
+        # obstore always follows redirects. A request to another host goes to this proxy, which does not exist.
         options: dict[str, Any] = {
             "user_agent": self._user_agent,
             "proxy_url": "http://127.0.0.1:9",
@@ -241,17 +242,19 @@ class FastPath:
         )
 
     def _takes(self, size_bytes: int) -> bool:
-        """Return whether a body of this size is sent too quickly for its progress to matter."""
+        """Return whether a body of this size is sent so quickly that its progress need not be reported."""
         pace = self._seconds_per_byte
         if size_bytes <= ALWAYS_BYTES:
             return True
         return size_bytes <= FIRST_BYTES if pace is None else size_bytes * pace <= LONGEST_SECONDS
 
     def _note_pace(self, size_bytes: int, seconds: float) -> None:
+        """Learn how fast the line is; a slower pace counts at once, a faster one by a quarter."""
         new, old = seconds / max(size_bytes, PACE_BYTES), self._seconds_per_byte
         self._seconds_per_byte = new if old is None or new > old else (3 * old + new) / 4
 
     def _hand_over(self, error: Exception) -> None:
+        """Use no obstore until the SDK has succeeded; after an endless answer never again."""
         if isinstance(error, Endless):
             self.give_up("the store sends answers that do not end")
         with self._lock:
@@ -260,12 +263,12 @@ class FastPath:
 
 
 def why_not(settings: Settings) -> str | None:
-    """Return why obstore can't keep a promise of these settings; None: it can."""
+    """Return why obstore can't do what these settings ask for; None: it can."""
     endpoint = settings.endpoint_url
     is_tls = urlsplit(endpoint or "https://").scheme == "https"
     interfering = {name for name in os.environ if name.upper().startswith("AWS_")} - HARMLESS_VARIABLES
     reasons = {
-        "a proxy is between": proxy_of(endpoint) is not None,
+        "requests go through a proxy": proxy_of(endpoint) is not None,
         "a CA file is set": is_tls and (settings.ca_bundle is not None or "AWS_CA_BUNDLE" in os.environ),
         "the bandwidth is limited": settings.max_bandwidth_bytes is not None,
         "the checksum is MD5": settings.checksum == "md5",
@@ -277,7 +280,7 @@ def why_not(settings: Settings) -> str | None:
 
 
 def _fixed_keys(settings: Settings) -> Callable[[], Keys] | None:
-    """Return the keys that the settings name; None where the SDK has to find them."""
+    """Return a function that returns the credentials of the settings; None if the SDK must find them."""
     secret, token = settings.secret_access_key, settings.session_token
     if settings.credentials != "env" or not settings.access_key_id or secret is None:
         return None
@@ -288,7 +291,7 @@ def _fixed_keys(settings: Settings) -> Callable[[], Keys] | None:
 
 
 def _is_plain(key: str) -> bool:
-    """Return whether obstore sends this very key; it takes slashes off at both ends."""
+    """Return whether obstore sends this key unchanged; it removes slashes at both ends."""
     return bool(key) and not key.startswith("/") and not key.endswith("/")
 
 

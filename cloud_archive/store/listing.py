@@ -1,8 +1,8 @@
 """List a bucket: the folders of our own through obstore, everything else through the SDK.
 
-obstore takes slashes off keys, escapes a folder's name in its own way, refuses keys such as `a//b`, and reads any XML
-as a listing. So it lists only folders in the reserved one, where this program chose all names, and no object is empty
-or has a name that ends in a slash. Whatever looks different there is listed by the SDK.
+obstore removes slashes from keys, escapes a folder's name in its own way, refuses keys such as `a//b`, and reads any
+XML as a listing. So it lists only folders in the reserved one, where this program chose all names, and no object is
+empty or has a name that ends in a slash. If anything looks different there, the SDK lists the folder.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _ENDLESS = replace(
     cause="The store's listing repeats itself and never ends.",
     cure="Report this to the store's provider.",
 )
-MAX_EMPTY_PAGES = 100  # one now and then is allowed
+MAX_EMPTY_PAGES = 100  # in a row; S3 may send one now and then
 _RESERVED_PREFIX = re.compile(rf"(?:[A-Za-z0-9._-]+/)*{re.escape(RESERVED_FOLDER)}/(?:[A-Za-z0-9._-]+/)+")
 _PLAIN_KEY = re.compile(r"[A-Za-z0-9._/-]+")
 
@@ -51,7 +51,7 @@ def _listed_fast(requests: RequestExecutor, prefix: str) -> Iterator[ObjectInfo]
     """Yield the objects in a folder.
 
     Raises:
-        Unexpected: let the SDK list it.
+        Unexpected: the SDK must list it.
     """
     last = ""
     for page in requests.fast.list(prefix):
@@ -80,6 +80,11 @@ def _listed_fast(requests: RequestExecutor, prefix: str) -> Iterator[ObjectInfo]
 
 
 def _listed_by_sdk(requests: RequestExecutor, prefix: str, limit: int | None) -> Iterator[ObjectInfo]:
+    """Yield the objects below `prefix`.
+
+    Raises:
+        StoreError: the store refuses, does not answer, or the listing does not end.
+    """
     left = limit
     more: dict[str, Any] = {}
     empty_pages = 0

@@ -1,4 +1,4 @@
-"""The few requests of small files through obstore (Rust), which costs a fifth of what the SDK does.
+"""Send the few requests of small files through obstore (Rust), at a fifth of the SDK's cost.
 
 Only a plain success, a key that is taken and a missing object are distinguished here. Everything else is
 `Unexpected`: the SDK then sends the same request, because its errors name the cause.
@@ -25,6 +25,7 @@ logger = logging.getLogger("cloud_archive.store")
 
 T = TypeVar("T")
 
+# obstore's names for headers of an answer; all other attributes are the object's metadata.
 _HEADERS = frozenset(
     (
         "Cache-Control",
@@ -35,13 +36,13 @@ _HEADERS = frozenset(
         "Storage-Class",
     )
 )
-LISTED = 1000  # objects in a page of a listing, as S3 sends them
-LIST_SECONDS = 60.0  # for one of them; pages without objects may come before it
+PAGE_OBJECTS = 1000  # as many as S3 sends in a page of a listing
+LIST_SECONDS = 60.0  # for one page; empty pages may come before it
 _STATUS = re.compile(r"Server returned non-2xx status code: ([0-9]{3}) ")
 
 
 class Keys(NamedTuple):
-    """What signs a request."""
+    """Credentials that sign requests."""
 
     access_key_id: str
     secret_access_key: str
@@ -52,7 +53,7 @@ class Keys(NamedTuple):
 
 
 class Unexpected(Exception):
-    """Anything but the answers that this module knows; nothing of its text may be shown."""
+    """Any error or answer that this module does not know. Its text may hold secrets, so it is never shown."""
 
 
 class Missing(Exception):
@@ -60,7 +61,7 @@ class Missing(Exception):
 
 
 class Endless(Unexpected):
-    """The answer was longer than any that the protocol has."""
+    """The answer was so long that it would have filled the memory."""
 
 
 class KeyTaken(Exception):
@@ -73,15 +74,15 @@ class KeyTaken(Exception):
 
 
 class ObstoreClient:
-    """Sends requests to one bucket; safe to use from any thread.
+    """Send requests to one bucket. Thread-safe.
 
     Args:
         address: of the bucket.
-        keys: what signs the requests.
+        keys: sign the requests.
         encryption: the value of `x-amz-server-side-encryption`.
         client_options: see obstore's `ClientConfig`.
-        seconds: until a request is given up.
-        requests: where the requests run.
+        seconds: the time limit of a request.
+        requests: runs the requests.
 
     Raises:
         ImportError: obstore is not installed.
@@ -106,7 +107,7 @@ class ObstoreClient:
         self._obstore: Any = obstore
         self._requests = requests
         config: Any = {
-            # The bucket is part of the endpoint here, also where it is a folder of the path.
+            # This endpoint includes the bucket, in its host name or as a folder of its path.
             "endpoint": address.url,
             "virtual_hosted_style_request": True,
             "region": address.region,
@@ -183,7 +184,7 @@ class ObstoreClient:
         return self._ask(read, needs_code=True)
 
     def list(self, folder: str) -> Iterator[Sequence[Mapping[str, Any]]]:
-        """Yield the objects in a folder, `LISTED` at a time, as obstore describes them.
+        """Yield the objects in a folder, `PAGE_OBJECTS` at a time, as obstore describes them.
 
         Args:
             folder: ends with a slash.
@@ -191,7 +192,7 @@ class ObstoreClient:
         Raises:
             Unexpected: see there; also where a page does not come in time.
         """
-        stream = self._obstore.list(self._store, folder, chunk_size=LISTED)
+        stream = self._obstore.list(self._store, folder, chunk_size=PAGE_OBJECTS)
 
         async def following() -> Sequence[Mapping[str, Any]] | None:
             return await asyncio.wait_for(anext(stream, None), LIST_SECONDS)
@@ -207,7 +208,10 @@ class ObstoreClient:
             raise Unexpected from None
 
     def _expect_s3(self, key: str) -> None:
-        """Raise Unexpected unless the store says that there is no such object: any XML looks like an empty listing."""
+        """Raise Unexpected unless the store says that there is no object `key`.
+
+        obstore takes any XML document without objects for an empty listing.
+        """
         with contextlib.suppress(Missing):
             self.read(key, 0)
             raise Unexpected
@@ -238,7 +242,7 @@ class ObstoreClient:
         except Exception as error:
             found = _STATUS.search(str(error))
             status = found[1] if found else "none"
-            # 409 has the same class: another write to this key is under way.
+            # The class alone is not enough: a 409 (another write to this key is under way) has the same.
             if status == "412":
                 raise KeyTaken from None
             logger.debug("obstore: %s, status %s", type(error).__name__, status)
@@ -261,7 +265,7 @@ def _shown(found: Any) -> dict[str, Any]:
 
 
 def _etag_of(answer: Mapping[str, Any]) -> str:
-    """Return the ETag that every answer of S3 about an object has, and a web page with status 200 has not.
+    """Return the ETag, which every answer of S3 about an object has, and no web page has.
 
     Raises:
         Unexpected: there is none.
