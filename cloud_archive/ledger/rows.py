@@ -155,30 +155,30 @@ ROW_COLUMNS = (
 def add_rows(db: sqlite3.Connection, versions: Sequence[FileVersion], priority: int, now: float) -> int:
     """Queue versions, and return how many became pending; see `Ledger.add`."""
     paths = [os.fsencode(version.path) for version in versions]
-    prints = [version.fingerprint for version in versions]
-    known = _known(db, prints, paths)
+    fingerprints = [version.fingerprint for version in versions]
+    known = _known(db, fingerprints, paths)
     added = 0
     fresh: list[tuple[Any, ...]] = []  # rows of files that are new, inserted together
-    for version, path, fingerprint in zip(versions, paths, prints, strict=True):
+    for version, path, fingerprint in zip(versions, paths, fingerprints, strict=True):
         if fingerprint in known or path in known:
-            db.executemany(_INSERT, fresh)  # this version may replace one of them
+            db.executemany(_INSERT, fresh)  # before `add_row`, which may replace one of them
             fresh.clear()
             added += add_row(db, version, priority, now)
         else:
             known |= {fingerprint, path}
-            fresh.append((*_signature(version, fingerprint), path, priority, os.urandom(16), now))
+            fresh.append((*_version_values(version, fingerprint), path, priority, os.urandom(16), now))
             added += 1
     db.executemany(_INSERT, fresh)
     return added
 
 
-def _known(db: sqlite3.Connection, prints: Sequence[int], paths: Sequence[bytes]) -> set[int | bytes]:
+def _known(db: sqlite3.Connection, fingerprints: Sequence[int], paths: Sequence[bytes]) -> set[int | bytes]:
     """Return the fingerprints that a row or the baseline has, and the paths that an open row has."""
     found = db.execute(
         "SELECT value FROM json_each(?) AS given"
         " WHERE EXISTS (SELECT 1 FROM files WHERE fingerprint = given.value)"
         " OR EXISTS (SELECT 1 FROM baseline WHERE fingerprint = given.value)",
-        (json.dumps(prints),),
+        (json.dumps(fingerprints),),
     ).fetchall()
     for start in range(0, len(paths), MOST_VALUES):
         some = paths[start : start + MOST_VALUES]
@@ -187,7 +187,8 @@ def _known(db: sqlite3.Connection, prints: Sequence[int], paths: Sequence[bytes]
     return {row[0] for row in found}
 
 
-def _signature(version: FileVersion, fingerprint: int) -> tuple[Any, ...]:
+def _version_values(version: FileVersion, fingerprint: int) -> tuple[Any, ...]:
+    """Return the values of the columns size, mtime_ns, device, inode, ctime_offset and fingerprint."""
     return version.size_bytes, version.mtime_ns, *identity_values(version), fingerprint
 
 
@@ -209,17 +210,17 @@ def add_row(db: sqlite3.Connection, version: FileVersion, priority: int, now: fl
             (now, row),
         )
         return 1
-    signature = _signature(version, fingerprint)
+    values = _version_values(version, fingerprint)
     path = os.fsencode(version.path)
     older = db.execute("SELECT id FROM files WHERE path = ? AND state < 3 AND state <> 1", (path,)).fetchone()
     if older is not None:
         db.execute(
             "UPDATE files SET size = ?, mtime_ns = ?, device = ?, inode = ?, ctime_offset = ?, fingerprint = ?,"
             " state = 0, next_try = NULL, seen_at = ?, archived_at = NULL, priority = min(priority, ?) WHERE id = ?",
-            (*signature, now, priority, older[0]),
+            (*values, now, priority, older[0]),
         )
         return 1
-    db.execute(_INSERT, (*signature, path, priority, os.urandom(16), now))
+    db.execute(_INSERT, (*values, path, priority, os.urandom(16), now))
     return 1
 
 
@@ -276,6 +277,7 @@ def claim_rows(db: sqlite3.Connection, claimant: str, rows: Sequence[int]) -> li
 
 
 def _claim(db: sqlite3.Connection, claimant: str, condition: str, values: Sequence[Any]) -> list[Claim]:
+    """Claim the rows that meet a condition; `values` are for its placeholders."""
     rows = db.execute(
         "UPDATE files SET state = 1, attempts = attempts + 1, next_try = NULL,"
         # Unique, so that releasing an old claim never touches a new one.
@@ -288,6 +290,7 @@ def _claim(db: sqlite3.Connection, claimant: str, condition: str, values: Sequen
 
 
 def _claim_of(row: tuple[Any, ...]) -> Claim:
+    """Return the Claim of its name and the values of `CLAIM_COLUMNS`."""
     name, row_id, *named, token, attempts = row[:10]
     base_key, key, sha256, upload_id, part_size, seen_at = row[10:]
     return Claim(
