@@ -1,14 +1,14 @@
-"""One file into the bucket, and proof that it is there. No threads of its own, no ledger: a journal is handed in.
+"""Upload one file and prove that it is in the bucket. Has no threads and no ledger: it writes to a journal.
 
-The protocol, whose every step may be the last one before a `kill -9`:
+The protocol. The process may be killed after any step:
 
 1. Read and hash; the journal commits the hash and the key before the first request.
 2. Create-only PUT (one request, up to `SINGLE_PUT_BYTES`) or multipart upload (above), with the SHA-256 in the
    object's metadata and an integrity header on every body.
-3. The key is taken (412): HEAD. The same bytes: archived there already, by us or by somebody else. Other bytes:
+3. If the key is taken (412): HEAD. The same bytes: they are archived already, by us or another writer. Other bytes:
    the next conflict name.
-4. The store's answer proves the bytes by a checksum; where it doesn't, the object is read back and hashed.
-5. An attempt that ended in doubt is simply made again: step 3 recognises what arrived.
+4. The store's answer proves the bytes by a checksum. If it doesn't, the object is read back and hashed.
+5. An attempt that ended in doubt is made again: step 3 recognises what arrived.
 """
 
 from __future__ import annotations
@@ -44,6 +44,8 @@ logger = logging.getLogger("cloud_archive.upload")
 
 
 class _Placed(NamedTuple):
+    """The bytes are at a key; see `Outcome` for the attributes."""
+
     etag: str | None
     already: bool
     ours: bool
@@ -73,7 +75,7 @@ class Attempt:
         self._media_type = content_type(claim.version.name)
         self._metadata = {
             "sha256": content.sha256,
-            # Seconds since 1970 with nine digits, under the name that rclone uses, so that it restores it too:
+            # Seconds since 1970 with nine decimals, under rclone's name, so that rclone restores the mtime too:
             # https://rclone.org/s3/#metadata
             "mtime": format_timestamp_ns(claim.version.mtime_ns),
             "archive-token": claim.token,
@@ -93,7 +95,7 @@ class Attempt:
 
     @property
     def _single(self) -> bool:
-        """Whether the file goes in one request: not where only completing a multipart upload is create-only."""
+        """Whether to send the file in one request: no if it is large, or only multipart uploads are create-only."""
         able = self._store.capabilities
         one_part = (
             self._uploader._rename
@@ -122,7 +124,7 @@ class Attempt:
         )
 
     def _numbers(self) -> Iterator[int]:
-        """Yield the conflict numbers to try: after the first, those that the ledger has not seen taken."""
+        """Yield the conflict numbers to try: the first, that of the same bytes, then those above the highest known."""
         first = self._first_number()
         yield first
         known, last = self._uploader._conflicts(self._base_key, self._content.sha256)
@@ -131,7 +133,7 @@ class Attempt:
         yield from range(max(first, min(last, MAX_CONFLICTS)) + 1, LAST_CONFLICT + 1)
 
     def _found_elsewhere(self) -> tuple[str, _Placed] | None:
-        """Return a key of an earlier day or session that holds these bytes; the ledger that knew it was lost."""
+        """Return a key of an earlier day or session that holds these bytes, which a lost ledger knew."""
         version = self._claim.version
         for key in self._uploader._elsewhere(version.path, version.size_bytes):
             _, info = self._check_object(key)
@@ -140,21 +142,21 @@ class Attempt:
         return None
 
     def _first_number(self) -> int:
-        """Return the conflict number that an earlier attempt with these bytes reached; its parts may be there.
+        """Return the conflict number that an earlier attempt with these bytes reached, else 0.
 
-        If each attempt began at the first name, a large file that is interrupted now and then would never arrive.
+        Its parts may be there. If each attempt began at 0, an often interrupted large file would never be complete.
         """
         if self._claim.key is None or self._claim.sha256 != self._content.sha256:
             return 0
         return conflict_number(self._base_key, self._claim.key, self._content.sha256) or 0
 
     def _place_at(self, key: str, *, head_first: bool) -> _Placed | None:
-        """Put the bytes at `key`; None where it is taken by other bytes."""
+        """Upload the bytes to `key`, or find them there; None: other bytes have taken the key."""
         self._note(key)
         if self._single:
             self._uploader._probes.probe_multipart(self._journal)
         else:
-            # The answer to the HEAD tells the store's clock, which the note of the upload needs.
+            # The note of a multipart upload needs the store's clock, which comes with the answer to the HEAD below.
             self._store.warm_up(in_parts=True)
         supports = self._supports()
         # Before a multipart upload a HEAD costs little, and a taken key would waste all parts.
@@ -169,8 +171,8 @@ class Attempt:
                 head_if_allowed(self._store, key, before_write=True)
             if not known and supports in OVERWRITES:
                 logger.warning(
-                    "%s: the store neither honours create-only writes nor lets this key look:"
-                    " an object with this name would be replaced.",
+                    "%s: the store honours no create-only writes and denies HEAD to these credentials,"
+                    " so an object with this name would be replaced.",
                     key,
                 )
         try:
@@ -182,24 +184,24 @@ class Attempt:
             if info is not None:
                 return self._recognise(key, info)
             if not known:
-                return None  # taken, and we may not see by what
+                return None  # taken, and HEAD is denied
             raise StoreError("PutObject", key, explain("OperationAborted"), status=412) from None
 
     def _supports(self) -> CreateOnly:
         return self._store.capabilities.writes(in_parts=not self._single)
 
     def _check_object(self, key: str) -> tuple[bool, ObjectInfo | None]:
-        """Return whether HEAD is allowed for this key, and the object there; None: there is none."""
+        """Return whether HEAD is allowed, and the object at `key`; None: there is none."""
         return head_if_allowed(self._store, key)
 
     def _recognise(self, key: str, info: ObjectInfo) -> _Placed | None:
-        """Return where the bytes are if the object at `key` holds them; None: it holds others."""
+        """Return the place if the object at `key` holds the bytes; None: it holds others."""
         proof = self._proof_of(key, info)
         if proof is None:
             return None
         self._multipart.drop(key)
         self._sent.add(self._content.size_bytes)
-        # Without reading the bytes, their ETag would make any bytes count as proven from now on.
+        # Nobody read these bytes, so their ETag must not prove them from now on.
         etag = None if proof is Proof.ACCEPTED else info.etag
         return _Placed(etag, already=True, ours=self._is_ours(info), proof=proof)
 
@@ -207,11 +209,11 @@ class Attempt:
         return info.metadata.get("archive-token") == self._claim.token
 
     def _proof_of(self, key: str, info: ObjectInfo) -> Proof | None:
-        """Return how this object is proven to hold our bytes; None where it holds others."""
+        """Return how this object is proven to hold our bytes; None if it holds others."""
         content = self._content
 
         def has_etag(etag: str) -> bool:
-            # Only of an archive's object: others may have been made to have the same MD5.
+            # Trust MD5 only for an archive's object: another object may have been made to have the same MD5.
             if info.sha256 is None:
                 return False
             if content.body is not None:
@@ -219,12 +221,12 @@ class Attempt:
             return self._multipart.has_etag(etag)
 
         expected = Expected(content.size_bytes, content.sha256, has_etag=has_etag)
-        # Only an attempt of our own may be believed unread: the store took its bytes with their checksum.
+        # Only our own attempt counts unread: the store accepted its bytes with their checksum.
         accepted = self._is_ours(info) and info.sha256 == content.sha256
         return prove(self._store, key, info, expected, accepted=accepted)
 
     def _note(self, key: str) -> None:
-        """Commit where the bytes go, and abort a multipart upload for other bytes or another key."""
+        """Note in the journal where the bytes go, and abort a multipart upload of other bytes or to another key."""
         self._multipart.drop_unless(key)
         self._journal.attempt(sha256=self._content.sha256, base_key=self._base_key, key=key)
 
@@ -242,8 +244,8 @@ class Attempt:
         )
         able = self._store.capabilities
         unsafe = able.may_overwrite(in_parts=not single)
-        looked_at_later = unsafe and create_only and able.can_head is not False
-        if proven and (etag is not None or looked_at_later) and can_be_confirmed(key):
+        gets_head_later = unsafe and create_only and able.can_head is not False
+        if proven and (etag is not None or gets_head_later) and can_be_confirmed(key):
             proof = Proof.CHECKSUM
         else:
             proof, etag = self._prove(key, etag, proven=proven)
@@ -264,11 +266,12 @@ class Attempt:
         )
 
     def _metadata_at(self, key: str) -> Mapping[str, str]:
-        """Return the object's metadata, with the file's path where the key does not show it."""
+        """Return the object's metadata, with the file's path if the key does not show it."""
         path = path_metadata(self._claim.version.path, self._base_key, key)
         return self._metadata if path is None else {**self._metadata, "path": path}
 
     def _send_whole(self, key: str, *, create_only: bool) -> tuple[str | None, bool]:
+        """Send the file in one request; return the object's ETag, and whether the answer proved the bytes."""
         body = self._content.body
         assert body is not None
         result = self._store.put(
@@ -290,10 +293,10 @@ class Attempt:
             proven: the answers proved the bytes, so only the object's ETag is missing.
 
         Returns:
-            How they are proven, and the object's ETag where it is known.
+            How they are proven, and the object's ETag if it is known.
 
         Raises:
-            StoreError: code `Unproven` where the bucket holds something else.
+            StoreError: code `Unproven` if the bucket holds something else.
         """
         allowed, info = self._check_object(key)
         expected = Expected(self._content.size_bytes, self._content.sha256)
