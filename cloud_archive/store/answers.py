@@ -1,4 +1,4 @@
-"""Decode what S3 answers and encode what it wants: ETags, checksums, metadata. Pure functions, no requests."""
+"""Decode S3's answers and encode what its requests hold: ETags, checksums, metadata. Pure functions, no requests."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _PRINTABLE = "".join(chr(code) for code in range(0x20, 0x7F))
 
 
 def bare_etag(etag: object) -> str | None:
-    """Return an ETag without quotes and without the prefix of a weak one; None where there is none."""
+    """Return an ETag without its quotes and without the `W/` of a weak one; None if there is none."""
     return etag.removeprefix("W/").strip('"') or None if isinstance(etag, str) else None
 
 
@@ -36,7 +36,7 @@ def sha256_base64(hexadecimal: str) -> str:
 
 
 def sha256_hex(checksum: object) -> str | None:
-    """Return a SHA-256 in base64 as hexadecimal; None for anything else, such as one of parts (`…-3`)."""
+    """Return a SHA-256 in base64 as hexadecimal; None for anything else, such as a checksum of parts (`…-3`)."""
     if not isinstance(checksum, str):
         return None
     try:
@@ -60,9 +60,9 @@ def is_html(answer: Mapping[str, Any]) -> bool:
 
 
 def is_page(answer: Mapping[str, Any]) -> bool:
-    """Return whether a web page came: HTML without a store's headers, such as `x-amz-request-id`, or a store's ETag.
+    """Return whether a web page came: HTML with neither a store's headers (`x-amz-request-id`) nor a store's ETag.
 
-    HTML alone proves nothing: an object may be HTML, and OpenStack Swift 2.30 says so of its answers to writes. Small
+    HTML alone proves nothing: an object may be HTML, and OpenStack Swift 2.30 calls its answers to writes HTML. Small
     servers may have none of these headers, but their ETags are MD5s.
     """
     if not is_html(answer) or any(name.startswith(_STORE_HEADERS) for name in _headers(answer)):
@@ -71,7 +71,7 @@ def is_page(answer: Mapping[str, Any]) -> bool:
 
 
 def may_be_page(answer: Mapping[str, Any]) -> bool:
-    """Return the same of an answer whose headers obstore keeps to itself: HTML without an archive's metadata."""
+    """Return the same for an answer through obstore, which hides headers: HTML without an archive's metadata."""
     return "html" in answer["ContentType"].lower() and "sha256" not in answer["Metadata"]
 
 
@@ -81,7 +81,7 @@ def _headers(answer: Mapping[str, Any]) -> Mapping[str, str]:
 
 
 def not_s3(operation: str, key: str | None) -> StoreError:
-    """Return the error for an answer with status 200 that lacks what S3 always answers."""
+    """Return the error for an answer with status 200 that lacks what every S3 answer has."""
     return StoreError(operation, key, web_page(None), status=200)
 
 
