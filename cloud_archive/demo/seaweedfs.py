@@ -12,6 +12,7 @@ ends with this process on every system, even after `kill -9`.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import importlib.metadata
 import json
@@ -56,7 +57,6 @@ _FIRST_PORT, _PORTS = 10_000, 10_000
 _GRPC_OFFSET = 10_000
 # Each process chooses from blocks of its own: it holds the first port of each until it ends.
 _BLOCK_PORTS = 250
-_held_blocks: list[socket.socket] = []
 
 
 def find_weed() -> Path | None:
@@ -102,7 +102,7 @@ def _ports_of_blocks() -> Iterator[int]:
         except OSError:
             holder.close()
             continue
-        _held_blocks.append(holder)
+        atexit.register(holder.close)
         yield from range(first + 1, first + _BLOCK_PORTS)
 
 
