@@ -89,7 +89,7 @@ class Bench:
             self.now += wait
 
     def done_after(self, limit: float) -> float:
-        """Seconds until the next file is complete."""
+        """Let the clock run until the next file is complete; return how many seconds that took, at most `limit`."""
         began, count = self.now, len(self.complete)
         while len(self.complete) == count:
             assert self.now - began <= limit, self.queue.waiting()

@@ -1,4 +1,4 @@
-"""What a container says about its end: whole files are whole, and no beginning of one ever is."""
+"""What a container says about its end: complete files look complete, and no shorter beginning of one does."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from PIL import Image
 from cloud_archive.intake.containers import ContainerState, inspect_container
 
 
-def _look(data: bytes, name: str = "a.bin") -> ContainerState:
+def _inspect(data: bytes, name: str = "a.bin") -> ContainerState:
     return inspect_container(io.BytesIO(data), name, len(data))
 
 
@@ -71,21 +71,21 @@ WHOLE: dict[str, bytes] = {
 
 @pytest.mark.parametrize("name", WHOLE)
 def test_a_whole_file_looks_whole(name: str) -> None:
-    assert _look(WHOLE[name]) is ContainerState.COMPLETE
+    assert _inspect(WHOLE[name]) is ContainerState.COMPLETE
 
 
 @pytest.mark.parametrize("name", WHOLE)
 def test_no_beginning_of_a_whole_file_looks_whole(name: str) -> None:
     data = WHOLE[name]
     for length in range(len(data)):
-        assert _look(data[:length]) is not ContainerState.COMPLETE, length
+        assert _inspect(data[:length]) is not ContainerState.COMPLETE, length
 
 
 @pytest.mark.parametrize("name", WHOLE)
 def test_the_first_half_of_a_whole_file_looks_incomplete(name: str) -> None:
     data = WHOLE[name]
     if name != "fragmented mp4 with its index":
-        assert _look(data[: len(data) // 2]) is ContainerState.INCOMPLETE
+        assert _inspect(data[: len(data) // 2]) is ContainerState.INCOMPLETE
 
 
 @pytest.mark.parametrize(
@@ -114,27 +114,27 @@ def test_the_first_half_of_a_whole_file_looks_incomplete(name: str) -> None:
     ],
 )
 def test_what_is_in_between_is_judged_with_care(data: bytes, expected: ContainerState) -> None:
-    assert _look(data) is expected
+    assert _inspect(data) is expected
 
 
 def test_a_few_bytes_of_what_the_name_promises_look_incomplete() -> None:
-    assert _look(b"\x89PN", "a.PNG") is ContainerState.INCOMPLETE
-    assert _look(b"GIF", "a.gif") is ContainerState.INCOMPLETE
-    assert _look(b"abc", "a.png") is ContainerState.UNKNOWN
+    assert _inspect(b"\x89PN", "a.PNG") is ContainerState.INCOMPLETE
+    assert _inspect(b"GIF", "a.gif") is ContainerState.INCOMPLETE
+    assert _inspect(b"abc", "a.png") is ContainerState.UNKNOWN
 
 
 def test_the_signature_decides_and_not_the_name() -> None:
-    assert _look(WHOLE["jpeg"], "a.png") is ContainerState.COMPLETE
-    assert _look(WHOLE["jpeg"][:-9], "a.png") is ContainerState.INCOMPLETE
-    assert _look(b"plain text, longer than a signature", "a.png") is ContainerState.UNKNOWN
+    assert _inspect(WHOLE["jpeg"], "a.png") is ContainerState.COMPLETE
+    assert _inspect(WHOLE["jpeg"][:-9], "a.png") is ContainerState.INCOMPLETE
+    assert _inspect(b"plain text, longer than a signature", "a.png") is ContainerState.UNKNOWN
 
 
 @pytest.mark.parametrize("flags", [0, 4])
 def test_ogg_is_whole_only_with_its_end_flag_and_page(flags: int) -> None:
     page = b"OggS\0" + bytes([flags]) + bytes(20) + bytes([2, 255, 45]) + b"\x01" * 300
     data = b"OggS\0\x02" + bytes(20) + b"\x01\x05" + b"abcde" + page
-    assert _look(data) is (ContainerState.COMPLETE if flags else ContainerState.UNKNOWN)
-    assert _look(data[:-1]) is ContainerState.INCOMPLETE
+    assert _inspect(data) is (ContainerState.COMPLETE if flags else ContainerState.UNKNOWN)
+    assert _inspect(data[:-1]) is ContainerState.INCOMPLETE
 
 
 class _Counting(io.BytesIO):
@@ -178,4 +178,4 @@ def test_a_whole_file_with_bytes_changed_does_not_make_it_raise(name: str, data:
     changed = bytearray(WHOLE[name])
     for _ in range(data.draw(st.integers(1, 6))):
         changed[data.draw(st.integers(0, min(200, len(changed) - 1)))] = data.draw(st.integers(0, 255))
-    assert _look(bytes(changed)) in ContainerState
+    assert _inspect(bytes(changed)) in ContainerState

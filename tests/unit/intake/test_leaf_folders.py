@@ -1,4 +1,4 @@
-"""Watches without a look into folders that hold only files, and the same events."""
+"""Watches are set without listing folders that hold only files, and all events still come."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def root(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def listed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The name of each folder that was listed."""
+    """The names of the folders that were listed."""
     names: list[str] = []
     scandir = os.scandir
 

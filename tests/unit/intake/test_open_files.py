@@ -1,4 +1,4 @@
-"""Who writes: answered by the kernel here, by nobody elsewhere."""
+"""Whether a file has a writer: on Linux the kernel says so, elsewhere nothing does."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a watcher starts, polls and says which of the two it does."""
+"""How a watcher starts, when it polls, and what its description says."""
 
 from __future__ import annotations
 

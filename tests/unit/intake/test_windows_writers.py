@@ -1,4 +1,4 @@
-"""Who writes, on Windows: the system's calls are stood in for, with their rules about sharing a file."""
+"""Whether a file has a writer on Windows: its system calls are simulated, with their rules of sharing a file."""
 
 from __future__ import annotations
 

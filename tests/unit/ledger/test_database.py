@@ -142,7 +142,7 @@ def test_a_claim_waits_for_no_fsync_and_the_first_byte_waits_for_that_of_its_att
     ledger.change(lambda db: db.set_trace_callback(statements.append))
 
     def modes() -> list[str]:
-        """Of each commit since the last call."""
+        """Return the synchronous mode of each commit since the last call."""
         found = [each.partition("=")[2] for each in statements if each.startswith("PRAGMA synchronous")]
         statements.clear()
         return found
@@ -199,7 +199,7 @@ def test_two_processes_that_make_the_ledger_at_once_both_have_it(tmp_path: Path)
     connection = second.connect()
 
     class Late:
-        """Its answer about the version is older than what the other one made of it."""
+        """A connection that has read the schema's version before the other process migrates it."""
 
         def __init__(self) -> None:
             self.told = False

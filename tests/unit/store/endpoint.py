@@ -1,4 +1,4 @@
-"""An S3 endpoint that answers from a script and keeps what it was asked."""
+"""An S3 endpoint that answers from a script and keeps the requests that it received."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def refusal(status: int, code: str, message: str = "no", **more: str) -> Reply:
 
 
 class Endpoint:
-    """Answers from a script, one reply a request; the last one again and again."""
+    """Answer each request with the next of `replies`; the last one is repeated. `seen` keeps the requests."""
 
     def __init__(self) -> None:
         self.replies: list[Reply | Callable[[Seen], Reply]] = []

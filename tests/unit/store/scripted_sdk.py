@@ -22,7 +22,7 @@ OK: dict[str, Any] = {"ETag": '"e"', "ResponseMetadata": {"HTTPStatusCode": 200,
 
 
 def refused(status: int, code: str = "", message: str = "") -> ClientError:
-    """What the SDK raises for an answer; without a code, one to a HEAD, which has no body."""
+    """Return the SDK's error for a refusal; without a code, for that of a HEAD, which has no body."""
     answer = {
         "Error": {"Code": code or str(status), "Message": message},
         "ResponseMetadata": {"HTTPStatusCode": status, "HTTPHeaders": {}},
@@ -53,7 +53,7 @@ class ScriptedSdk:
 
 
 def executor(sdk: ScriptedSdk, *, known: Capabilities | None = None, **environ: str) -> RequestExecutor:
-    """A request executor that has made its client already."""
+    """Return a request executor that has made its client already."""
     made = RequestExecutor(
         load_settings(ENVIRON | environ),
         capabilities=known,

@@ -10,7 +10,7 @@ from .scripted_sdk import OK, ScriptedSdk, executor, refused
 
 
 def deleted(sdk: ScriptedSdk, *keys: str) -> dict[str, str | None]:
-    """Each key with the code of why it was not deleted."""
+    """Delete keys; return each with its error's code, or None if it was deleted."""
     answers = delete_objects(executor(sdk), keys)
     return {key: None if error is None else error.failure.code for key, error in answers}
 

@@ -1,4 +1,4 @@
-"""A store whose answers do not end, or go repeats itself."""
+"""A store whose answers do not end or repeat themselves."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SHA256 = hashlib.sha256(BODY).hexdigest()
 
 
 class EndlessEndpoint:
-    """Sends a body without an end, or `pages` one after another. Counts what it could send of each answer."""
+    """Send a body without an end, or `pages` one after another. `sent` counts the bytes sent of each answer."""
 
     def __init__(self) -> None:
         self.status = 500

@@ -19,7 +19,7 @@ FOUND = OK | {"ContentLength": 3, "ETag": '"900150983cd24fb0d6963f7d28e17f72"', 
 def heads(
     sdk: ScriptedSdk, listing: StoreError | None = None, known: Capabilities | None = None
 ) -> HeadRequests:
-    """`listing`: what a listing is refused with."""
+    """Return HEAD requests over a scripted SDK; `listing` is the error of each listing, if there is one."""
 
     def listed(prefix: str, *, limit: int | None = None) -> Iterator[ObjectInfo]:
         sdk.calls.append(("list", {}))
@@ -30,7 +30,7 @@ def heads(
     return HeadRequests(executor(sdk, known=known), listed)
 
 
-def named(code: str, status: int = 403) -> StoreError:
+def list_refusal(code: str, status: int = 403) -> StoreError:
     return StoreError("ListObjectsV2", None, explain(code, status), status=status)
 
 
@@ -75,7 +75,11 @@ def test_other_errors_are_not_asked_about_again() -> None:
 
 @pytest.mark.parametrize(
     ("listing", "code"),
-    [(named("InvalidAccessKeyId"), "InvalidAccessKeyId"), (named("AccessDenied"), "403"), (None, "403")],
+    [
+        (list_refusal("InvalidAccessKeyId"), "InvalidAccessKeyId"),
+        (list_refusal("AccessDenied"), "403"),
+        (None, "403"),
+    ],
 )
 def test_a_refusal_without_a_body_is_explained_by_a_listing(listing: StoreError | None, code: str) -> None:
     sdk = ScriptedSdk(refused(403))
@@ -115,7 +119,7 @@ def test_where_other_keys_may_be_looked_at_a_refusal_is_about_this_key() -> None
 def test_wrong_credentials_are_not_asked_about_a_second_time_without_the_header() -> None:
     sdk = ScriptedSdk(refused(401))
     with pytest.raises(StoreError):
-        heads(sdk, named("InvalidAccessKeyId")).head("a")
+        heads(sdk, list_refusal("InvalidAccessKeyId")).head("a")
     assert sdk.names == ["head_object", "list"]
 
 

@@ -1,4 +1,4 @@
-"""Presigned links: how they are signed, and when they really end."""
+"""Presigned links: how they are signed, and when they expire."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How requests are executed: what is asked again, what is remembered, and whom a refusal is blamed on."""
+"""How requests are executed: what is sent again, what is remembered, and what a refusal is blamed on."""
 
 from __future__ import annotations
 
@@ -221,7 +221,7 @@ def test_a_slow_sdk_is_no_fault_of_a_chain_that_is_not_used(
 def rotating(
     monkeypatch: pytest.MonkeyPatch, first: ScriptedSdk, second: ScriptedSdk, *, new: str
 ) -> RequestExecutor:
-    """With the AWS chain: the client signs with the key `old`, and the chain has `new` now."""
+    """Return an executor whose client signs with the access key `old`; the AWS chain has the access key `new` now."""
     requests = executor(first, S3_CREDENTIALS="aws", S3_ACCESS_KEY_ID="", S3_SECRET_ACCESS_KEY="")
     requests._client_made = Client(cast(Any, first), lambda: Keys("old", "s", None))
     requests._maker = MadeOnce(lambda: Client(cast(Any, second), lambda: Keys(new, "s", None)))

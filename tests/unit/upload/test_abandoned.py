@@ -42,7 +42,7 @@ def store() -> MemoryStore:
 
 @pytest.fixture
 def over() -> list[tuple[str, str]]:
-    """What needs no abort any more."""
+    """The uploads that no longer need an abort."""
     return []
 
 

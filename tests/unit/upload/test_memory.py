@@ -37,8 +37,8 @@ class Holder:
         self.end.result(DEADLINE)
 
 
-def waiting(budget: ByteBudget, count: int) -> None:
-    """Return once so many wait for room."""
+def wait_for_requests(budget: ByteBudget, count: int) -> None:
+    """Return once `count` requests wait for memory."""
     for _ in range(10_000):
         with budget._turn:
             if len(budget._queue) == count:
@@ -53,7 +53,7 @@ def test_what_does_not_fit_waits_until_there_is_room(pool: ThreadPoolExecutor) -
     assert first.has.wait(DEADLINE)
     assert second.has.wait(DEADLINE)
     third = Holder(pool, budget, 1)
-    waiting(budget, 1)
+    wait_for_requests(budget, 1)
     assert not third.has.is_set()
     second.let_go()
     assert third.has.wait(DEADLINE)
@@ -67,11 +67,11 @@ def test_a_body_larger_than_the_budget_goes_alone(pool: ThreadPoolExecutor) -> N
     small = Holder(pool, budget, 1)
     assert small.has.wait(DEADLINE)
     large = Holder(pool, budget, 1000)
-    waiting(budget, 1)
+    wait_for_requests(budget, 1)
     small.let_go()
     assert large.has.wait(DEADLINE)
     other = Holder(pool, budget, 1)
-    waiting(budget, 1)
+    wait_for_requests(budget, 1)
     assert not other.has.is_set()
     large.let_go()
     assert other.has.wait(DEADLINE)
@@ -83,9 +83,9 @@ def test_a_large_body_is_not_passed_by_small_ones(pool: ThreadPoolExecutor) -> N
     first = Holder(pool, budget, 5)
     assert first.has.wait(DEADLINE)
     large = Holder(pool, budget, 8)
-    waiting(budget, 1)
+    wait_for_requests(budget, 1)
     small = Holder(pool, budget, 2)
-    waiting(budget, 2)
+    wait_for_requests(budget, 2)
     assert not small.has.is_set(), "it would fit, but came later"
     first.let_go()
     assert large.has.wait(DEADLINE)
@@ -99,7 +99,7 @@ def test_who_needs_nothing_does_not_wait(pool: ThreadPoolExecutor) -> None:
     first = Holder(pool, budget, 10)
     assert first.has.wait(DEADLINE)
     second = Holder(pool, budget, 1)
-    waiting(budget, 1)
+    wait_for_requests(budget, 1)
     with budget.hold(0):
         pass
     first.let_go()

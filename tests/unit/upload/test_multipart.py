@@ -1,4 +1,4 @@
-"""Multipart uploads that go on, or lose their key."""
+"""Multipart uploads that are resumed, or whose key is taken."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from tests.functional.archives import claim_of
 from tests.memory_store import MemoryStore, StoredObject
 
 
-class NoJournal:
-    """Remembers the multipart uploads that were noted."""
+class LastNotes:
+    """A journal that keeps what was noted last."""
 
     def __init__(self) -> None:
         self.key: str | None = None
@@ -37,7 +37,7 @@ class NoJournal:
 
 
 def test_a_multipart_upload_under_a_conflict_name_goes_on_where_it_was(root: Path) -> None:
-    store, journal = MemoryStore(), NoJournal()
+    store, journal = MemoryStore(), LastNotes()
     body = os.urandom(20 * MEBIBYTE)
     (root / "film.bin").write_bytes(body)
     version = stat_version(root, "film.bin")
@@ -69,7 +69,7 @@ def test_a_multipart_upload_under_a_conflict_name_goes_on_where_it_was(root: Pat
 
 
 def test_an_upload_that_lost_a_race_for_its_conflict_name_is_aborted_under_that_name(root: Path) -> None:
-    store, journal = MemoryStore(), NoJournal()
+    store, journal = MemoryStore(), LastNotes()
     (root / "film.bin").write_bytes(os.urandom(9 * MEBIBYTE))
     version = stat_version(root, "film.bin")
 

@@ -14,10 +14,10 @@ PIECE = 256 * 1024
 
 
 class World:
-    """A line whose bytes all connections share, each of which has a limit of its own.
+    """A simulated line: all connections share its rate, and each has a limit of its own.
 
     Args:
-        line, connection: bytes a second.
+        line, connection: limits, in bytes a second.
     """
 
     def __init__(self, line: float, connection: float) -> None:
@@ -27,7 +27,7 @@ class World:
         self.most = 0
 
     def upload(self, parts: int) -> Iterator[tuple[int, int]]:
-        """Send a file; yields (bytes sent, parts that are whole) at each step of the simulation."""
+        """Send a file; yield (bytes sent, parts that have arrived) at each step of the simulation."""
         pacer = PartPacer(self.line)
         under_way: dict[int, int] = {}
         begun = whole = 0
