@@ -1,6 +1,6 @@
-"""SIGKILL while the catalog is filled: in the end each archived file has its row once, and is found.
+"""SIGKILL while the catalog is filled: in the end each archived file has exactly one row, and a search finds it.
 
-Real files, ledger and catalog; the process that fills is a fork, so that kills strike its work and not its start.
+Real files, ledger and catalog; the process that fills is a fork, so that kills hit its work and not its start.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _STRIKE_SECONDS = 0.15  # after the first row of a life, at most
 
 @dataclass
 class CatalogFigures:
-    """What a run found."""
+    """The result of a run."""
 
     kills: int
     files: int
@@ -43,7 +43,7 @@ class CatalogFigures:
 
     @property
     def held(self) -> bool:
-        """Whether everything was as it should."""
+        """Whether no problem was found."""
         return not self.problems
 
     def lines(self) -> list[str]:
@@ -55,7 +55,7 @@ class CatalogFigures:
 def catalog_kills(
     kills: int, seed: int, directory: Path, progress: Callable[[str], None] = lambda _: None
 ) -> CatalogFigures:
-    """Kill a process that fills a catalog so often, then let one finish, and compare with a catalog that had peace."""
+    """Kill a process that fills a catalog `kills` times, let one finish, and compare with an undisturbed catalog."""
     began = time.monotonic()
     dice = random.Random(seed)
     root = directory / "output"
@@ -65,7 +65,7 @@ def catalog_kills(
     struck = 0
     while struck < kills:
         before = _read_rows(directory / CATALOG_NAME)
-        if before == count:  # all done before the last kill: have everything read again
+        if before == count:  # it is filled before the last kill: mark everything as unread
             with sqlite3.connect(directory / CATALOG_NAME) as db:
                 db.execute("UPDATE assets SET reader = 0")
             db.close()
@@ -88,7 +88,7 @@ def catalog_kills(
 
 
 def _archive(root: Path, path: Path, count: int) -> None:
-    """Files whose prompt names them, and a ledger that has them as archived."""
+    """Write files whose prompts name them, and a ledger that has them as archived."""
     ledger = Ledger(path)
     ledger.open()
     for number in range(count):
@@ -165,8 +165,8 @@ def _problems(directory: Path, count: int) -> list[str]:
     if graphs != count:
         found.append(f"{graphs} graphs")
     db.close()
-    if everything(directory / CATALOG_NAME) != everything(directory / "peaceful.sqlite3"):
-        found.append("a search finds other things than in a catalog that was filled in peace")
+    if all_assets(directory / CATALOG_NAME) != all_assets(directory / "peaceful.sqlite3"):
+        found.append("a search finds other assets than in an undisturbed catalog")
     database, _ = open_catalog(directory / CATALOG_NAME)
     for number in range(0, count, max(1, count // 200)):
         with database.reading() as reading:
@@ -177,8 +177,8 @@ def _problems(directory: Path, count: int) -> list[str]:
     return found
 
 
-def everything(path: Path) -> list[dict[str, Any]]:
-    """All assets, by name, as a search answers them."""
+def all_assets(path: Path) -> list[dict[str, Any]]:
+    """Return all assets as a search returns them, by name."""
     database, _ = open_catalog(path)
     assets: list[dict[str, Any]] = []
     after = None

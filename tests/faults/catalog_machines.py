@@ -1,4 +1,4 @@
-"""Many machines that archive into one bucket and are killed: does a new machine find every object, each once?"""
+"""Many machines archive into one bucket and are killed; a new machine must find every object exactly once."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ PREFIX = "out"
 
 @dataclass(slots=True)
 class Figures:
-    """What came of it; `problems` has a line for each thing that is wrong."""
+    """The result of a run; `problems` has a line for each problem."""
 
     machines: int
     kills: int = 0
@@ -89,7 +89,7 @@ class Machine:
             self._process = popen(arguments, env=self._environ, stdout=log, stderr=log)
 
     def flush_all_the_time(self) -> None:
-        """Have segments written as soon as there are rows, so that kills come in the midst of that; until `finish`."""
+        """Flush segments again and again until `finish`, so that kills hit their writing."""
         self._flushing.start()
 
     def _flush(self) -> None:
@@ -116,7 +116,7 @@ class Machine:
         process.wait(60)
 
     def finish(self) -> str:
-        """Run `watch --once`; returns how it ended."""
+        """Run `watch --once`; return its exit status."""
         self._ended.set()
         self._flushing.join(60)
         self.start("--once")
@@ -149,9 +149,8 @@ def catalog_machines(
     for _ in range(kills):
         for machine in dice.sample(all_machines, machines):
             machine.write(dice, files)
-            time.sleep(
-                dice.uniform(0.0, 2 * round_seconds) / machines
-            )  # the moment of the kill is what is tried
+            # Not a wait for anything: the pause draws the moment of the kill.
+            time.sleep(dice.uniform(0.0, 2 * round_seconds) / machines)
             machine.kill()
             figures.kills += 1
             machine.start()
@@ -167,19 +166,21 @@ def catalog_machines(
     figures.objects = len(objects)
     settings = load_settings(server.environ(S3_PREFIX=PREFIX))
     figures.rows, figures.rows_again = written_rows(server)
-    figures.problems += compared("a new machine", settings, directory / "eleventh", objects, prompts, names)
+    figures.problems += compare_assets(
+        "a new machine", settings, directory / "eleventh", objects, prompts, names
+    )
     figures.segments = compact_by_two(settings)
     for delete in (False, True):
         if delete:
             compact_by_two(settings, delete=True)
         place = directory / f"after-{delete}"
-        figures.problems += compared("after compaction", settings, place, objects, prompts, names)
+        figures.problems += compare_assets("after compaction", settings, place, objects, prompts, names)
     figures.seconds = time.monotonic() - began
     return figures
 
 
 def written_rows(server: S3Server) -> tuple[int, int]:
-    """Return how many rows all segments have, and how many of them repeat one."""
+    """Return how many rows all segments have, and how many of them are repetitions."""
     folder = CatalogFolder.of(PREFIX)
     keys = [
         row["key"]
@@ -190,7 +191,7 @@ def written_rows(server: S3Server) -> tuple[int, int]:
     return len(keys), len(keys) - len(set(keys))
 
 
-def compared(
+def compare_assets(
     who: str,
     settings: Settings,
     place: Path,

@@ -1,4 +1,4 @@
-"""The very first start under SIGKILL, and a watched directory that is another one for a moment."""
+"""SIGKILL during the very first start, and a watched directory that is replaced for a moment."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ RUNNING_SECONDS = 60.0
 
 
 def write_older_files(root: Path) -> None:
-    """Write what is older than the first start: it is left alone, and keeps the first scan busy."""
+    """Write files that are older than the first start: they are not archived, and keep the first scan busy."""
     (root / OLDER).mkdir()
     for number in range(10_000):
         file = root / OLDER / f"{number}.png"
@@ -29,7 +29,7 @@ def write_older_files(root: Path) -> None:
 
 
 def kill_first_starts(killer: Killer, state: Path, seed: int) -> None:
-    """Kill up to two first starts at any moment; return as soon as the next one says that it is running."""
+    """Kill up to two first starts at random moments; return as soon as the next one reports that it is running."""
     dice = random.Random(seed + 2)
     for _ in range(dice.randint(0, 2)):
         killer.start()
@@ -43,7 +43,7 @@ def kill_first_starts(killer: Killer, state: Path, seed: int) -> None:
 
 
 def _status(state: Path) -> dict[str, Any] | None:
-    """The status of the engine that archives now; None where none answers."""
+    """Return the status of the engine that archives now; None if none answers."""
     info = read_engine_info(state)
     with contextlib.suppress(EngineUnavailable):
         return None if info is None else LocalEngine(info).status()
@@ -51,7 +51,7 @@ def _status(state: Path) -> dict[str, Any] | None:
 
 
 class Replacer:
-    """Puts an empty directory in the place of the watched one, and the watched one back: an unmounted volume."""
+    """Replaces the watched directory by an empty one and puts it back, as an unmounted volume does."""
 
     def __init__(self, root: Path, state: Path, tormentor: Tormentor, seed: int) -> None:
         self._root = root
@@ -62,7 +62,7 @@ class Replacer:
         self.called_safe = 0
 
     def replace(self, killers: Sequence[Killer]) -> None:
-        """Replace it for a moment, in which a process may be killed and another one started."""
+        """Replace it for a moment, during which a process may be killed and another one started."""
         away = self._root.with_name("away")
         with self._tormentor.paused():
             self._root.rename(away)

@@ -27,11 +27,11 @@ class Head:
         return cls(first, tuple((name.lower(), value.strip()) for name, _, value in fields), raw)
 
     def get(self, name: str) -> str:
-        """The field's value; empty where it is missing."""
+        """Return the field's value; empty if it is missing."""
         return next((value for found, value in self.headers if found == name), "")
 
     def without(self, name: str) -> Head:
-        """The same head with this field left out, every other byte as it came."""
+        """Return the same head without this field; every other byte stays."""
         if not self.get(name):
             return self
         lines = self.raw.split(b"\r\n")
@@ -55,11 +55,11 @@ class Head:
         return self.first.startswith("HTTP/")
 
     def bodyless(self, request_method: str) -> bool:
-        """Whether an answer to `request_method` has no body whatever its fields say."""
+        """Whether an answer to `request_method` never has a body, whatever its fields say."""
         return self.is_answer and (request_method == "HEAD" or self.status in (204, 304))
 
     def framed(self, request_method: str) -> bool:
-        """Whether the end of the body can be told without the end of the connection."""
+        """Whether the fields give the end of the body, so that the connection can stay open."""
         return (
             self.bodyless(request_method)
             or bool(self.get("content-length"))
@@ -68,7 +68,7 @@ class Head:
 
 
 async def read_head(reader: asyncio.StreamReader) -> Head | None:
-    """The next head, interim answers (1xx) skipped; None where the other side has closed."""
+    """Read the next head; skip interim answers (1xx). None if the other side closed the connection."""
     while True:
         try:
             head = Head.parse(await reader.readuntil(b"\r\n\r\n"))
@@ -81,7 +81,7 @@ async def read_head(reader: asyncio.StreamReader) -> Head | None:
 async def read_body(
     reader: asyncio.StreamReader, head: Head, piece_bytes: int, *, request_method: str = ""
 ) -> AsyncIterator[bytes]:
-    """The body in pieces as they lie on the wire (chunk framing included).
+    """Yield the body in pieces as they come over the wire (chunk framing included).
 
     Raises:
         EOFError: the other side closed before the end.
@@ -134,7 +134,7 @@ def _other_base64(text: str) -> str:
 
 
 async def corrupted(head: Head, body: AsyncIterator[bytes]) -> tuple[Head, AsyncIterator[bytes]]:
-    """The same answer with another ETag and other x-amz-checksum-* values, of the same length.
+    """Return the same answer with another ETag and other x-amz-checksum-* values of the same length.
 
     The body of a small XML answer (CompleteMultipartUpload, ListParts) is changed too.
     """

@@ -1,7 +1,7 @@
-"""Starts a command, kills it with SIGKILL at random moments of a seed, and starts it again.
+"""Start a command, kill it with SIGKILL at moments drawn from a seed, and start it again.
 
-A moment drawn at random mostly falls into the start of the interpreter. So most kills are aimed: they wait until
-the process does something that the caller can see (`busy`), and strike a random while after that.
+A moment drawn at random mostly falls into the start of the interpreter. So most kills are aimed: they wait until the
+process does something that the caller can see (`busy`), and come at a random moment after that.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from tests.fork_server import Process, popen, whole_process
 
 
 class Killer:
-    """One command, again and again.
+    """Starts and kills one command repeatedly.
 
     Args:
         command: the program and its arguments; it must stay in the foreground.
-        environment: all of its environment.
-        log_file: where its output goes, of every start one after the other.
-        seed: of the moments.
-        busy: called with a timeout in seconds, returns once the process does something worth interrupting.
+        environment: its whole environment.
+        log_file: takes its output; each start appends.
+        seed: of the random moments.
+        busy: called with a timeout in seconds; returns once the process does something worth interrupting.
         aimed_share: the share of kills that wait for `busy`.
-        longest_seconds: how long a kill that is not aimed waits at most.
-        strike_seconds: how long after `busy` an aimed kill waits at most.
-        forks: start it as a fork, which costs no start of Python, and is not killed in the midst of one.
+        longest_seconds: the longest wait of a kill that is not aimed.
+        strike_seconds: the longest wait of an aimed kill after `busy`.
+        forks: fork it instead of starting Python, so that no kill hits the start of Python.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class Killer:
             )
 
     def kill(self) -> None:
-        """SIGKILL to the process and its children, now."""
+        """Send SIGKILL to the process and its children now."""
         assert self._process is not None
         if self._process.poll() is not None:
             self.died.append(self._process.returncode)
@@ -88,7 +88,7 @@ class Killer:
         self.kills += 1
 
     def kill_once(self) -> None:
-        """Start if need be, wait for the moment, kill."""
+        """Start the command if it does not run, wait for the moment, kill it."""
         if not self.alive:
             self.start()
         # Both draws always happen, so that the sequence does not depend on what the process does.
@@ -101,7 +101,7 @@ class Killer:
         self.kill()
 
     def stop(self, timeout_seconds: float = 60) -> int:
-        """SIGTERM (it has 30 s of grace), and the exit status; -9 where it had to be killed after the timeout."""
+        """Send SIGTERM (it has 30 s of grace). Returns the exit status; -9 if it had to be killed after the timeout."""
         if self._process is None:
             return 0
         self._process.terminate()

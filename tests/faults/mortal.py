@@ -1,4 +1,4 @@
-"""A process that makes children which make one attempt and die at a commit: `python -m tests.faults.mortal`.
+"""A process whose children each make one attempt and die at a commit: `python -m tests.faults.mortal`.
 
 A child is a fork of a process that has everything loaded, so that a SIGKILL costs 20 ms and not a start of Python. It
 reads a line of JSON for each child, and answers with its process id at once and its exit status at the end.
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class Mortals:
-    """The parent's side; one child at a time."""
+    """The caller's side: orders one child at a time."""
 
     def __init__(self, environ: Mapping[str, str], known: str) -> None:
         self._process = popen(
@@ -57,10 +57,10 @@ class Mortals:
         rename: bool = True,
         meanwhile: Callable[[int], None] = lambda pid: None,
     ) -> int:
-        """One attempt in a child. Returns its exit status, negative where a signal ended it.
+        """Make one attempt in a child. Returns its exit status, negative if a signal ended it.
 
         Args:
-            die: the commit, and whether before or after it.
+            die: the commit at which it dies, and `before` or `after`; None: it does not die.
             knowing: see `Stores.make`.
             workers, rename: see `World`.
             meanwhile: called with the child's process id while it works.

@@ -1,4 +1,4 @@
-"""boto3 as it is, its retries off: the eyes of the harness, independent of the archive's own store code."""
+"""Plain boto3 without retries, with which the harness reads the store, independent of the archive's store code."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def plain_client(
     region: str = "us-east-1",
     checksums: bool = False,
 ) -> S3Client:
-    """A client for `url` with the credentials of `server`; close it.
+    """Return a client for `url` with the credentials of `server`; the caller closes it.
 
     Args:
         read_timeout, connect_timeout: in seconds.

@@ -1,4 +1,4 @@
-"""Many archivers, one bucket, the same names with different bytes in all of them: is every one there, once?"""
+"""Many archivers write the same names with different bytes into one bucket: each file must be there exactly once."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PREFIX = "out"
 
 @dataclass(frozen=True, slots=True)
 class Pods:
-    """What came of it: digests are counted, so that a second copy shows."""
+    """The result of a run. It counts digests, so that a second copy shows."""
 
     pods: int
     names: int
@@ -35,13 +35,13 @@ class Pods:
 
     @property
     def held(self) -> bool:
-        """Every file of every pod is there once, and every pod said so."""
+        """Whether every file of every pod is there exactly once, and every pod reported that."""
         said = [f"Complete: {self.names}/{self.names}"] * self.pods
         return self.kept and not self.missing and self.last_lines == said and not any(self.exit_statuses)
 
     @property
     def kept(self) -> bool:
-        """Nothing that was there before was touched, and nothing is there that nobody wrote."""
+        """Whether all earlier objects are unchanged, and no object is doubled or unknown."""
         return not self.overwritten and not self.doubled and not self.foreign
 
     def lines(self) -> list[str]:
@@ -56,10 +56,10 @@ class Pods:
 def pods(
     count: int, names: int, seed: int, server: S3Server, directory: Path, *, forks: bool = False
 ) -> Pods:
-    """`count` processes `watch --once`, each over a directory of its own with the same names.
+    """Run `count` processes `watch --once`, each on a directory of its own with the same names.
 
     Args:
-        forks: they are forks, which cost no start of Python.
+        forks: fork them instead of starting Python.
     """
     dice = random.Random(seed)
     wanted: Counter[str] = Counter()

@@ -1,4 +1,4 @@
-"""A proxy between an S3 client and a real store that breaks requests on purpose, by rule and by seed.
+"""A proxy between an S3 client and a real store that breaks requests, by rule and by seed.
 
 It knows just enough of HTTP/1.1 to tell one request from the next on a kept-alive connection, and streams
 everything else, so that a body of 24 MB never lies in memory. What the client sent goes to the store unchanged
@@ -53,15 +53,15 @@ class Kind(Enum):
     HANG = "hang"  # read, never answered until `release()`, then reset; not seen by the store
     HANG_AFTER = "hang after success"  # the same, but the store has done it
     BLACKHOLE = "blackhole"  # the head is read, the body never; not seen by the store
-    WRONG_CHECKSUM = "wrong checksum"  # ETag and x-amz-checksum-* of the answer are altered
+    WRONG_CHECKSUM = "wrong checksum"  # ETag and x-amz-checksum-* of the answer are changed
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """A kind with its measures; those that the kind does not name are ignored.
+    """A kind with its parameters; a kind ignores those that its comment does not name.
 
     Attributes:
-        any_answer: LOST_ANSWER and HANG_AFTER also strike where the store refused; else a refusal is let through.
+        any_answer: LOST_ANSWER and HANG_AFTER also strike a refusal; by default a refusal passes.
     """
 
     kind: Kind
@@ -73,7 +73,7 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What a rule's predicate gets to see: the request's head."""
+    """The head of a request, as a rule's predicate gets it."""
 
     operation: str
     bucket: str
@@ -85,7 +85,7 @@ class Request:
 
 @dataclass(slots=True)
 class Entry:
-    """A line of the journal. `status` is the store's, None where the store was not asked or did not answer."""
+    """A line of the journal. `status` is the store's; None if the store was not asked or did not answer."""
 
     time: float
     operation: str
@@ -99,7 +99,7 @@ class Entry:
 
 @dataclass(slots=True, eq=False)
 class Rule:
-    """When a fault strikes. `applied` counts how often it has, `held` how many requests began to hang by it."""
+    """When a fault strikes. `applied` counts how often it did, `held` the requests that it made hang."""
 
     fault: Fault
     operations: frozenset[str] | None = None
@@ -131,7 +131,7 @@ class Listening(Enum):
     """How the port treats new connections."""
 
     OPEN = "open"
-    REFUSED = "refused"  # nobody listens
+    REFUSED = "refused"  # no program listens
     ACCEPTS = "accepts"  # connections open, nothing is ever read
     SILENT = "silent"  # the connect itself is never answered (Linux: the backlog is full)
 
@@ -166,7 +166,7 @@ class FaultProxy:
         self._released = asyncio.Event()
         self._connections: set[asyncio.Task[None]] = set()
 
-    # -- life ---------------------------------------------------------------------------------------------------
+    # -- start and stop -----------------------------------------------------------------------------------------
 
     def start(self) -> FaultProxy:
         """Listen. Prints port and seed."""
@@ -209,9 +209,9 @@ class FaultProxy:
 
         Args:
             operations: names such as `PutObject`; None: every one.
-            when: a further condition on the request.
-            times: how often at most; None: for as long as the rule stands. 1 is a one-shot fault.
-            probability: of striking where it could, by the proxy's seed.
+            when: a further condition on the request; default: none.
+            times: how often it strikes at most; None: without limit.
+            probability: that it strikes a matching request, drawn from the proxy's seed.
             skip: how many matching requests pass first.
         """
         chosen = None if operations is None else frozenset(operations)
@@ -221,12 +221,12 @@ class FaultProxy:
         return rule
 
     def remove(self, rule: Rule) -> None:
-        """Take one rule away."""
+        """Remove one rule."""
         with self._changed:
             self._rules.remove(rule)
 
     def clear(self) -> None:
-        """Take every rule away and let go what hangs."""
+        """Remove every rule, and reset the requests that hang."""
         with self._changed:
             self._rules.clear()
         self.release()
@@ -250,7 +250,7 @@ class FaultProxy:
     def count(
         self, *, operation: str | None = None, fault: Kind | None = None, status: int | None = None
     ) -> int:
-        """How many requests of the journal match all that is given."""
+        """Return how many requests of the journal match all given arguments."""
         return sum(
             1
             for entry in self.journal
@@ -355,7 +355,7 @@ class FaultProxy:
         return entry, rule
 
     async def _serve(self, head: Head, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
-        """One request and its answer. False ends the connection."""
+        """Pass on one request and its answer. Returns False if the connection must end."""
         entry, rule = self._begin(head)
         try:
             return await self._exchange(head, rule, entry, reader, writer)
@@ -374,9 +374,8 @@ class FaultProxy:
     ) -> bool:
         fault = rule.fault if rule else None
         kind = fault.kind if fault else None
-        released = (
-            self._released
-        )  # taken before the first await: `release()` reaches all that is in the journal
+        # Read before the first await, so that `release()` reaches every request in the journal.
+        released = self._released
         if kind is Kind.RESET_BEFORE:
             raise _Reset
         if kind is Kind.BLACKHOLE:
@@ -460,7 +459,7 @@ class FaultProxy:
                     upstream.write(piece)
                     await upstream.drain()
                 except OSError:
-                    gone = True  # it has answered and hung up: take the rest from the client all the same
+                    gone = True  # it has answered and closed: still read the rest from the client
             await _throttle(fault, len(piece))
         if torn_after is not None:
             raise _Reset

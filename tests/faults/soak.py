@@ -1,4 +1,4 @@
-"""The soak: a hundred thousand small files and two hundred large ones through one engine; does it grow?
+"""The soak: 100,000 small and 200 large files through one engine, whose memory must not grow.
 
 Files are written folder by folder while the engine archives. Each folder is compared with the bucket, byte by byte
 (by MD5, which SeaweedFS gives as the ETag; large ones by the SHA-256 of what is read back), and then removed on both
@@ -56,8 +56,8 @@ class Sample:
 
 
 @dataclass
-class Soaked:
-    """What came of it."""
+class SoakResult:
+    """The result of a run."""
 
     small: int
     large: int
@@ -70,7 +70,7 @@ class Soaked:
     errors: list[str] = field(default_factory=list)
 
     def _parts(self) -> tuple[list[Sample], list[Sample]]:
-        """The second quarter, after everything has warmed up, and the last one."""
+        """Return the samples of the second quarter, after the warm-up, and of the last one."""
         quarter = max(1, len(self.samples) // 4)
         return self.samples[quarter : 2 * quarter], self.samples[-quarter:]
 
@@ -95,7 +95,7 @@ class Soaked:
 
     @property
     def held(self) -> bool:
-        """Everything arrived as it was, and nothing grew."""
+        """Whether every file arrived unchanged, and nothing grew."""
         early, late = self._parts()
 
         def middle(part: list[Sample]) -> float:
@@ -114,11 +114,11 @@ class Soaked:
 
 def soak(
     small: int, large: int, seed: int, server: S3Server, directory: Path, progress: Callable[[str], None]
-) -> Soaked:
-    """Write, archive, compare, remove, until all have been through."""
+) -> SoakResult:
+    """Write, archive, compare and remove files, folder by folder."""
     root, state = directory / "output", directory / "state"
     root.mkdir(parents=True)
-    found = Soaked(small, large)
+    found = SoakResult(small, large)
     engine = RunningEngine(root, state, server.environ(S3_PREFIX=PREFIX))
     try:
         engine.until(lambda status: status["state"] == "idle")
@@ -135,7 +135,7 @@ def soak(
 
 
 def _go_through(
-    found: Soaked,
+    found: SoakResult,
     dice: random.Random,
     engine: RunningEngine,
     server: S3Server,
@@ -188,7 +188,7 @@ def _go_through(
             written += 1
             if each % 50 == 0:
                 look()
-        # Some at the very start: everything that is made once shall be made before the comparison begins.
+        # Some at the very start, so that everything that is made once exists before the comparison begins.
         due = max(
             0,
             large_left
@@ -217,7 +217,7 @@ def _write(folder: Path, name: str, size: int, dice: random.Random) -> dict[str,
 
 
 def _await(server: S3Server, folder: str, count: int, look: Callable[[], None]) -> None:
-    for _ in range(FOLDER_LOOKS):  # not by a clock: a machine may sleep, and a long run may be paused
+    for _ in range(FOLDER_LOOKS):  # counted, not timed: a machine may sleep, and a long run may be paused
         if len(server.keys(f"{PREFIX}/{folder}/")) >= count:
             return
         look()
@@ -244,7 +244,7 @@ def _compare(server: S3Server, folder: str, digests: dict[str, str]) -> Iterator
 
 
 def _vacuum(server: S3Server) -> None:
-    """What was deleted still lies in SeaweedFS's volumes; without this the disk would have to hold all of it."""
+    """Make SeaweedFS free the space of deleted objects; else the disk would have to hold all files."""
     assert server.embedded is not None
     address = f"http://127.0.0.1:{server.embedded._ports['master']}/vol/vacuum?garbageThreshold=0.1"
     with contextlib.suppress(OSError), urllib.request.urlopen(address, timeout=60):

@@ -1,8 +1,8 @@
-"""The upload protocol step by step: every fault at every step, once and for as long as it takes.
+"""The upload protocol step by step: every fault at every step, once and lasting.
 
-A case is one watched directory with one file (`world.py`), brought to a step, struck there, and healed. What must
-hold: each version is in the bucket exactly once and byte for byte, nothing was overwritten, no multipart upload is
-left, and while the fault lasted the file was archived or named with a cause.
+A case is one watched directory with one file (`world.py`): it is brought to a step, the fault strikes, it is healed.
+Then each version must be in the bucket exactly once and byte for byte, nothing may be overwritten, and no multipart
+upload may be left. While the fault lasts, the file must be archived, or named with a cause.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from tests.servers import S3Server
 
 SMALL_BYTES = 3000
-OTHERS_BYTES = (1000, 2000, 4000)  # files that are taken with ours: two before it, one after
+OTHERS_BYTES = (1000, 2000, 4000)  # files that are claimed with ours: two before it, one after
 LARGE_BYTES = SMALL_PART_BYTES + 70_000
 PERSISTENT_ATTEMPTS = 3
 BLOCK = 200  # cases on one proxy, whose journal is read once for each of them
@@ -43,7 +43,7 @@ _HANGS = (Kind.HANG, Kind.HANG_AFTER, Kind.BLACKHOLE)
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A moment of the protocol: a request (`operation`, after `skip` others of its kind) or a commit."""
+    """A step of the protocol: a request (`operation`, after `skip` others of its kind) or a commit."""
 
     name: str
     scenario: str
@@ -54,7 +54,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """What happens there: a fault on the wire, one of the ledger, something done to the file, or SIGKILL."""
+    """What happens there: a fault on the wire or of the ledger, a change of the file, or SIGKILL."""
 
     name: str
     fault: Fault | None = None
@@ -64,7 +64,7 @@ class Trouble:
 
     @property
     def hangs(self) -> bool:
-        """Whether only a timeout ends it: it is played with a short one."""
+        """Whether only a timeout ends it, so that the case needs a short one."""
         return self.fault is not None and self.fault.kind in _HANGS
 
 
@@ -110,7 +110,7 @@ STEPS: tuple[Step, ...] = (
 
 _KNOWING: dict[str, Knowing] = {"probe": "nothing", "probe of parts": "puts"}
 
-# Those that lie on the way, too, where what is in the way is replaced: nobody looks, and nothing is probed.
+# The steps that remain with rename off: an existing object is replaced without a look at it and without a probe.
 _REPLACING: tuple[Step, ...] = tuple(
     step
     for step in STEPS
@@ -133,7 +133,7 @@ _WIRE: tuple[Trouble, ...] = (
     Trouble("blackhole", Fault(Kind.BLACKHOLE)),
     Trouble("wrong checksum", Fault(Kind.WRONG_CHECKSUM)),
 )
-# As SQLite says it; the first takes the whole transaction with it (https://www.sqlite.org/lang_transaction.html).
+# With SQLite's own messages; the first rolls back the whole transaction (https://www.sqlite.org/lang_transaction.html).
 _LEDGER: tuple[Trouble, ...] = (
     Trouble("ledger full", sql="RAISE(ROLLBACK, 'database or disk is full')"),
     Trouble("ledger locked", sql="RAISE(ABORT, 'database is locked')"),
@@ -141,7 +141,7 @@ _LEDGER: tuple[Trouble, ...] = (
 _ACTIONS: tuple[Trouble, ...] = tuple(
     Trouble(f"file {name}", action=name)
     for name in ("appended", "truncated", "rewritten", "replaced", "renamed", "deleted")
-    # Windows lets nobody take away the name of a file that is open.
+    # Windows does not let a file be renamed or deleted while it is open.
     if os.name != "nt" or name in ("appended", "truncated", "rewritten")
 )
 _KILLS: tuple[Trouble, ...] = (Trouble("kill before", kill="before"), Trouble("kill after", kill="after"))
@@ -159,23 +159,23 @@ _TRIGGERS = {
 
 
 def troubles_of(step: Step) -> tuple[Trouble, ...]:
-    """What can happen at this step."""
+    """Return what can happen at this step."""
     kills = _KILLS if hasattr(os, "fork") else ()
     if step.commit == "claim":
         return _LEDGER
     if step.commit:
         return _LEDGER + _ACTIONS + kills
     found = _WIRE
-    if step.operation != "CompleteMultipartUpload":  # the only one to which S3 answers like that
+    if step.operation != "CompleteMultipartUpload":  # the only operation that S3 may answer so
         found = tuple(t for t in found if t.fault is None or t.fault.kind is not Kind.ERROR_IN_200)
     if step.scenario == "probe of parts":
-        # With the short patience that hangs are played with, the file's own parts may not arrive before.
+        # With the short timeout of a hang, the file's own parts may fail before the probe.
         found = tuple(trouble for trouble in found if not trouble.hangs)
     return found + _ACTIONS + kills
 
 
 def modes_of(trouble: Trouble) -> tuple[str, ...]:
-    """A file is changed once; everything else can also last."""
+    """Return the modes of a trouble: a file changes once; all others can also last."""
     return ("once",) if trouble.action else ("once", "lasting")
 
 
@@ -187,11 +187,11 @@ class Case:
     step: Step
     trouble: Trouble
     mode: str
-    rename: bool = True  # False: an object that is in the way is replaced
+    rename: bool = True  # False: an existing object of this key is replaced
 
     @property
     def name(self) -> str:
-        """Its folder's, and part of its keys."""
+        """The name of its folder, and a part of its keys."""
         return f"c{self.number:05}x"
 
     def __str__(self) -> str:
@@ -199,7 +199,7 @@ class Case:
 
 
 def case_of(step: str, trouble: str, mode: str = "once") -> Case:
-    """The case with these names."""
+    """Return the case with these names."""
     return next(
         case
         for case in combinations()
@@ -208,21 +208,21 @@ def case_of(step: str, trouble: str, mode: str = "once") -> Case:
 
 
 def combinations(number: int = 0) -> list[Case]:
-    """Every step with every trouble in every mode, once; numbered from `number`."""
+    """Return every step with every trouble in every mode once; numbered from `number`."""
     every = [
         (step, trouble, mode) for step in STEPS for trouble in troubles_of(step) for mode in modes_of(trouble)
     ]
     return [Case(number + index, *each) for index, each in enumerate(every)]
 
 
-def replacing(number: int = 0) -> list[Case]:
-    """Every combination whose step is on the way where an object that is in the way is replaced."""
+def replacing_cases(number: int = 0) -> list[Case]:
+    """Return every combination whose step exists with rename off."""
     every = [case for case in combinations() if case.step in _REPLACING]
     return [Case(number + index, c.step, c.trouble, c.mode, rename=False) for index, c in enumerate(every)]
 
 
 def rounds(dice: random.Random, times: int, *, rename: bool = True) -> list[Case]:
-    """So many cases at the least for each step and each mode, whatever can happen there equally often."""
+    """Return at least `times` cases for each step and mode, with every trouble of the step equally often."""
     cases: list[Case] = []
     for step in STEPS if rename else _REPLACING:
         for mode in ("once", "lasting"):
@@ -234,7 +234,7 @@ def rounds(dice: random.Random, times: int, *, rename: bool = True) -> list[Case
 
 
 def sample(dice: random.Random, count: int) -> list[Case]:
-    """A few cases among which each step, and each trouble, is at least once."""
+    """Return at least `count` cases, with each step and each trouble at least once."""
     every = combinations()
     dice.shuffle(every)
     steps, troubles = {step.name for step in STEPS}, {case.trouble.name for case in every}
@@ -252,7 +252,7 @@ def sample(dice: random.Random, count: int) -> list[Case]:
 
 @dataclass(slots=True)
 class Result:
-    """How a case ended; `problems` is empty where all held."""
+    """The result of a case; `problems` is empty if every promise held."""
 
     case: Case
     problems: list[str]
@@ -266,7 +266,7 @@ class Result:
 
 @dataclass(slots=True)
 class Table:
-    """All results."""
+    """The results of all cases."""
 
     seed: int
     results: list[Result] = field(default_factory=list)
@@ -281,7 +281,7 @@ class Table:
         return not self.failures
 
     def lines(self) -> Iterator[str]:
-        """Step by fault: runs, and failures after an exclamation mark."""
+        """Yield the table of steps by faults: runs, and failures after an exclamation mark."""
         columns = list(dict.fromkeys(case.trouble.name for case in combinations()))
         cells: dict[tuple[str, str], Counter[bool]] = defaultdict(Counter)
         for result in self.results:
@@ -310,7 +310,7 @@ class Table:
 
 
 class Play:
-    """One case, played."""
+    """Plays one case."""
 
     def __init__(self, stage: Stage, case: Case) -> None:
         self._stage = stage
@@ -324,7 +324,7 @@ class Play:
         self._deleted: set[str] = set()
         self._struck = threading.Event()
         self._problems: list[str] = []
-        # A probe is only made where nothing is known yet.
+        # The archive probes only while the store's capabilities are unknown.
         self._knowing = _KNOWING.get(case.step.scenario, "all")
         self._several = case.step.scenario in ("several", "refused amidst several")
         self._workers = 1 if self._several else 2
@@ -347,9 +347,7 @@ class Play:
         self._truth.will_hold(path, sha256_of(body))
         local = self._world.root / path
         local.write_bytes(body)
-        moment = (
-            time.time_ns() - 10 * 10**9
-        )  # it lay there for a while: no change is within one tick of the clock
+        moment = time.time_ns() - 10 * 10**9  # old enough that no change falls into the clock's tick
         os.utime(local, ns=(moment, moment))
         self._truth.holds(path, sha256_of(body))
 
@@ -557,7 +555,7 @@ class Play:
     # -- the reckoning ------------------------------------------------------------------------------------------
 
     def _check_named(self, said: list[str]) -> None:
-        """While the fault is there: archived, or failed with a cause, or changed and waiting."""
+        """Check that during the fault the file is archived, failed with a cause, or changed and pending."""
         for path in self._truth.present:
             state, cause = self._world.state_of(path)
             if state is FileState.ARCHIVED:
@@ -565,9 +563,9 @@ class Play:
             if state is FileState.FAILED and cause and any(said):
                 continue
             if state is FileState.PENDING and self._several and any(said):
-                continue  # behind the one that was refused
+                continue  # claimed with the refused one, and put back
             if state is None and self._case.step.scenario == "dropped":
-                continue  # its next version, at which nobody looked yet
+                continue  # its next version, which the ledger does not have yet
             self._problems.append(
                 f"{path} is {state and state.word} and its cause {cause!r} while the fault lasts"
             )
@@ -591,7 +589,7 @@ class Play:
             self._check_replaced()
             return
         name = self._case.name
-        probe_key = self._patient_store.probe_key  # no file's; it may be replaced
+        probe_key = self._patient_store.probe_key  # the probe's, which may be replaced
         journal = [
             entry for entry in self._stage.proxy.journal if name in entry.key and entry.key != probe_key
         ]
@@ -611,7 +609,7 @@ class Play:
                 self._problems.append(f"{path} is gone, and neither archived nor counted")
 
     def _check_replaced(self) -> None:
-        """Each key holds what its file holds now, and no other key came of it."""
+        """Check that each key holds what its file holds now, and that there is no other key."""
         digests = self._stage.reader.digests(self._prefix)
         for path, digest in self._truth.present.items():
             if digests.get(f"{self._prefix}/{path}") != digest:
@@ -623,7 +621,7 @@ class Play:
             self._problems.append(f"left behind: {left}")
 
     def run(self) -> Result:
-        """Bring it there, strike, heal, compare."""
+        """Bring the file to the step, let the fault strike, heal, compare."""
         begin = time.monotonic()
         try:
             self._prepare()
@@ -649,7 +647,7 @@ def _alive(pid: int) -> bool:
 
 
 class Stage:
-    """What the cases of a block share: the store, the proxy before it, connections, and whoever makes children."""
+    """What the cases of a block share: the store, the proxy before it, connections, and the parent of children."""
 
     def __init__(self, server: S3Server, directory: Path, seed: int) -> None:
         self.server = server
@@ -663,7 +661,7 @@ class Stage:
         environ = self.server.environ(S3_ENDPOINT_URL=self.proxy.url)
         self.stores = Stores(environ)
         self._life.callback(self.stores.close)
-        self._find_out()
+        self._probe_store()
         if hasattr(os, "fork"):
             assert self.stores.known is not None
             self.mortals = self._life.enter_context(Mortals(environ, dumps(self.stores.known.to_json())))
@@ -672,21 +670,21 @@ class Stage:
     def __exit__(self, *_: object) -> None:
         self._life.close()
 
-    def _find_out(self) -> None:
-        """What the store can do, as an archive's first file finds it out."""
+    def _probe_store(self) -> None:
+        """Probe the store's capabilities as an archive's first file does."""
         store = self.stores.make()
         world = World(self.directory / f"first-{self.proxy.port}", f"first/{self.proxy.port}", store)
         (world.root / NAME).write_bytes(b"first")
         assert world.heal()
         world.close()
-        store.probe_with_key()  # what parts do, too
+        store.probe_with_key()  # and of multipart uploads
         self.stores.known = store.capabilities
         self.stores.warm(f"first/{self.proxy.port}/warm")
 
 
 @contextmanager
 def _bucket_of_its_own(server: S3Server, wanted: bool) -> Iterator[S3Server]:
-    """So that a long run does not fill the disk: a bucket that is gone afterwards with all that it held."""
+    """Yield a bucket that is deleted afterwards with its objects, so that a long run does not fill the disk."""
     if not wanted:
         yield server
         return
@@ -704,7 +702,7 @@ def play(
     at_once: int = 8,
     progress: Callable[[str], None] = lambda line: None,
 ) -> Table:
-    """Play these cases, several at once.
+    """Play these cases, `at_once` at a time.
 
     Args:
         server: with a bucket for this alone.

@@ -1,4 +1,4 @@
-"""Folders that are symbolic links half of the time: is anything outside read, written or removed?
+"""Folders that are symbolic links half of the time: nothing outside may be read, written or removed.
 
 Each round archives some files through the route's own call, frees them and restores them elsewhere, while another
 process swaps their folders for links to folders outside that hold files of the same names, sizes and times.
@@ -67,7 +67,7 @@ for line in orders:
 
 @dataclass(slots=True)
 class Swaps:
-    """What came of it; the first four must be 0."""
+    """The result; the first four must be 0."""
 
     uploaded_outside: int = 0
     deleted_outside: int = 0
@@ -83,7 +83,7 @@ class Swaps:
 
     @property
     def held(self) -> bool:
-        """Nothing outside was touched, and each file arrived once its folder stood still."""
+        """Whether nothing outside was touched, and each file arrived once its folder was no longer swapped."""
         return not (
             self.uploaded_outside or self.deleted_outside or self.written_outside or self.not_archived
         )
@@ -99,7 +99,7 @@ class Swaps:
 
 
 class Swapper:
-    """The other process. It rests until it is told which folders to swap."""
+    """The process that swaps folders, on order."""
 
     def __init__(self, seed: int) -> None:
         self._process = popen(
@@ -110,11 +110,11 @@ class Swapper:
     @contextmanager
     def swapping(self, folders: Sequence[tuple[Path, Path]]) -> Iterator[None]:
         """Swap each folder for a link to its counterpart and back, again and again; at the end all are folders."""
-        self._tell(json.dumps([(str(folder), str(decoy)) for folder, decoy in folders]))
+        self._send(json.dumps([(str(folder), str(decoy)) for folder, decoy in folders]))
         try:
             yield
         finally:
-            self._tell("stop")
+            self._send("stop")
             assert self._process.stdout is not None
             self.flips += int(self._process.stdout.readline())
 
@@ -125,14 +125,14 @@ class Swapper:
         self._process.wait(60)
         self._process.stdout.close()
 
-    def _tell(self, line: str) -> None:
+    def _send(self, line: str) -> None:
         assert self._process.stdin is not None
         self._process.stdin.write(f"{line}\n")
         self._process.stdin.flush()
 
 
 class _World:
-    """The watched directory, the target of restores, and what lies outside of both."""
+    """The watched directory, the target of restores, and folders outside of both."""
 
     def __init__(self, server: S3Server, directory: Path, seed: int) -> None:
         self.server, self.dice = server, random.Random(seed)
@@ -175,7 +175,7 @@ class _World:
                 self._upload(f"{name}/{path}")
         self._finish_uploads(name)
         for path in NAMES:
-            shutil.copy2(here / path, there / path)  # what could be deleted in the place of the archived file
+            shutil.copy2(here / path, there / path)  # what could be deleted instead of the archived file
         with self.swapper.swapping(folders):
             self._freer.run_once()
         self.found.freed += sum(not (here / path).exists() for path in NAMES)
@@ -219,7 +219,7 @@ def swaps(
     directory: Path,
     progress: Callable[[str], None] = lambda line: None,
 ) -> Swaps:
-    """Play so many rounds."""
+    """Play `rounds` rounds and return the result."""
     world = _World(server, directory, seed)
     began = time.monotonic()
     try:

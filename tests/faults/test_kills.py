@@ -23,10 +23,10 @@ pytestmark = [
     pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL to a process group"),
 ]
 
-# The same in each run, so that what is green stays green; the command above draws new ones.
+# The same in each run, so that a green test stays green; the command above draws new ones.
 SEED = int(os.environ.get("FAULTS_SEED", "1"))
 
-# Uploads what it sees, under the file's own name, without a ledger and without conditions.
+# Uploads every file that it sees, under the file's own name, without a ledger and without conditional writes.
 NAIVE = """
 import os, sys, time
 from pathlib import Path
@@ -57,7 +57,7 @@ while True:
 """
 
 
-def told(figures: Figures) -> Figures:
+def print_figures(figures: Figures) -> Figures:
     print(*figures.lines(), sep="\n")
     return figures
 
@@ -75,7 +75,7 @@ def test_25_kills_lose_nothing_and_double_nothing(tmp_path: Path, seaweedfs: S3S
         aimed_share=0.6,
         longest_seconds=1.2,
     )
-    figures = told(run(plan, seaweedfs, tmp_path, forks=True))
+    figures = print_figures(run(plan, seaweedfs, tmp_path, forks=True))
     assert figures.kills == 25
     assert figures.faults
     assert figures.findings.clean, str(figures.findings)
@@ -85,7 +85,7 @@ def test_25_kills_lose_nothing_and_double_nothing(tmp_path: Path, seaweedfs: S3S
 def test_kills_from_the_very_first_start_on_lose_nothing_and_double_nothing(
     tmp_path: Path, seaweedfs: S3Server
 ) -> None:
-    """With take-overs by a standby, and the watched directory replaced by an empty one for a moment."""
+    """A standby takes over after kills, and an empty directory replaces the watched one for moments."""
     plan = Plan(
         8,
         SEED,
@@ -99,7 +99,7 @@ def test_kills_from_the_very_first_start_on_lose_nothing_and_double_nothing(
         first_start=True,
         replace_every=3,
     )
-    figures = told(run(plan, seaweedfs, tmp_path, forks=True))
+    figures = print_figures(run(plan, seaweedfs, tmp_path, forks=True))
     assert figures.kills >= 8
     assert figures.replaced
     assert figures.held
@@ -110,6 +110,6 @@ def test_an_archiver_without_a_protocol_is_found_out(tmp_path: Path, seaweedfs: 
         return [sys.executable, "-c", NAIVE, str(root)]
 
     plan = Plan(3, 7, largest_bytes=100_000, pause_seconds=0.03, drain_seconds=5, quiet_seconds=0)
-    figures = told(run(plan, seaweedfs, tmp_path, naive, forks=True))
+    figures = print_figures(run(plan, seaweedfs, tmp_path, naive, forks=True))
     assert figures.findings.overwritten
     assert not figures.held

@@ -45,13 +45,13 @@ def client(proxy: FaultProxy, seaweedfs: S3Server) -> Iterator[S3Client]:
 
 @pytest.fixture
 def put(client: S3Client, seaweedfs: S3Server) -> Callable[..., str]:
-    """Put bytes under a key, with their SHA-256; returns the ETag."""
+    """A function that puts bytes under a key, with their SHA-256, and returns the ETag."""
     return putting(client, seaweedfs)
 
 
 @pytest.fixture
 def put_hastily(proxy: FaultProxy, seaweedfs: S3Server) -> Iterator[Callable[..., str]]:
-    """The same, without patience for what does not answer."""
+    """As `put`, with short timeouts."""
     made = plain_client(proxy.url, seaweedfs, read_timeout=0.3, connect_timeout=1)
     yield putting(made, seaweedfs)
     made.close()
@@ -64,8 +64,8 @@ def putting(client: S3Client, seaweedfs: S3Server) -> Callable[..., str]:
     return send
 
 
-def stored(seaweedfs: S3Server, key: str) -> bytes | None:
-    """What the real store holds, asked past the proxy."""
+def read_stored(seaweedfs: S3Server, key: str) -> bytes | None:
+    """Return the bytes in the real store, read without the proxy."""
     return seaweedfs.objects(key).get(key)
 
 
@@ -79,7 +79,7 @@ def test_without_rules_24_mb_pass_unchanged_on_one_connection(
     body = bytes(range(256)) * (24 * 4096)
     etag = put("plain/large.bin", body)
     assert etag.strip('"') == hashlib.md5(body).hexdigest()
-    assert stored(seaweedfs, "plain/large.bin") == body
+    assert read_stored(seaweedfs, "plain/large.bin") == body
     entry = proxy.journal[-1]
     assert (entry.operation, entry.key, entry.fault, entry.status, entry.sent_bytes) == (
         "PutObject",
@@ -128,9 +128,9 @@ def test_a_reset_before_the_end_of_the_request_stores_nothing(
     assert entry.status is None
     assert entry.sent_bytes <= 500_000
     assert (entry.sent_bytes > 0) == (kind is Kind.RESET_BODY)
-    assert stored(seaweedfs, key) is None
+    assert read_stored(seaweedfs, key) is None
     put(key)
-    assert stored(seaweedfs, key) is not None
+    assert read_stored(seaweedfs, key) is not None
 
 
 def test_a_lost_answer_leaves_the_object_and_an_error(
@@ -139,7 +139,7 @@ def test_a_lost_answer_leaves_the_object_and_an_error(
     proxy.add(Fault(Kind.LOST_ANSWER), operations={"PutObject"}, times=1)
     with pytest.raises(ConnectionClosedError):
         put("lost/a.png")
-    assert stored(seaweedfs, "lost/a.png") == b"picture" * 100
+    assert read_stored(seaweedfs, "lost/a.png") == b"picture" * 100
     assert proxy.count(operation="PutObject", fault=Kind.LOST_ANSWER, status=200) == 1
 
 
@@ -159,7 +159,7 @@ def test_a_truncated_answer_is_an_error_after_success(
     proxy.add(Fault(Kind.TRUNCATED), operations={"GetObject"})
     with pytest.raises(BotoCoreError):
         put("cut/a.png")
-    assert stored(seaweedfs, "cut/a.png") is not None
+    assert read_stored(seaweedfs, "cut/a.png") is not None
     with pytest.raises(BotoCoreError):
         client.get_object(Bucket=seaweedfs.bucket, Key="cut/a.png")["Body"].read()
 
@@ -167,7 +167,7 @@ def test_a_truncated_answer_is_an_error_after_success(
 def test_a_head_cut_in_the_middle_reads_as_a_success_that_proves_nothing(
     proxy: FaultProxy, client: S3Client, seaweedfs: S3Server
 ) -> None:
-    """http.client takes the end of the connection for the end of the head."""
+    """http.client accepts the end of the connection as the end of the head."""
     proxy.add(Fault(Kind.TRUNCATED, share=0.12), operations={"PutObject"})
     answer = client.put_object(Bucket=seaweedfs.bucket, Key="cut/head", Body=b"x")
     assert answer["ResponseMetadata"]["HTTPStatusCode"] == 200
@@ -196,7 +196,7 @@ def test_an_answer_of_its_own_keeps_the_store_out(
     assert code_of(caught.value) == (status, code)
     headers = caught.value.response["ResponseMetadata"]["HTTPHeaders"]
     assert headers.get("retry-after") == ("7" if status == 429 else None)
-    assert stored(seaweedfs, f"refused/{status}") is None
+    assert read_stored(seaweedfs, f"refused/{status}") is None
     put(f"refused/{status}")
 
 
@@ -208,7 +208,7 @@ def test_a_hang_ends_in_a_read_timeout(
     with pytest.raises(ReadTimeoutError):
         put_hastily(f"hang/{kind.name}")
     assert proxy.wait_for(lambda _: rule.held == 1)
-    assert (stored(seaweedfs, f"hang/{kind.name}") is not None) == (kind is Kind.HANG_AFTER)
+    assert (read_stored(seaweedfs, f"hang/{kind.name}") is not None) == (kind is Kind.HANG_AFTER)
 
 
 def test_what_hangs_is_reset_on_release(proxy: FaultProxy, seaweedfs: S3Server) -> None:
@@ -229,7 +229,7 @@ def test_a_blackhole_takes_the_head_and_no_more(
     with pytest.raises((ReadTimeoutError, ConnectionClosedError, ConnectTimeoutError)):
         put_hastily("blackhole", b"x" * 20_000_000)
     assert proxy.journal[0].sent_bytes == 0
-    assert stored(seaweedfs, "blackhole") is None
+    assert read_stored(seaweedfs, "blackhole") is None
 
 
 def test_latency_and_bandwidth_take_the_time_they_say(proxy: FaultProxy, put: Callable[..., str]) -> None:
@@ -256,7 +256,7 @@ def test_a_wrong_checksum_differs_from_the_true_one(
     assert lie["ETag"] != truth["ETag"]
     if "ChecksumSHA256" in truth:
         assert lie["ChecksumSHA256"] != truth["ChecksumSHA256"]
-    assert stored(seaweedfs, "checksum/a") == body
+    assert read_stored(seaweedfs, "checksum/a") == body
 
 
 def test_a_wrong_checksum_reaches_into_the_document_of_a_complete(

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.faults.steps import case_of, play, replacing, sample
+from tests.faults.steps import case_of, play, replacing_cases, sample
 
 if TYPE_CHECKING:
     from tests.servers import S3Server
 
 pytestmark = pytest.mark.store
 
-# The same in each run, so that what is green stays green; the command above draws new ones.
+# The same in each run, so that a green test stays green; the command above draws new ones.
 SEED = int(os.environ.get("FAULTS_SEED", "1"))
 
 
@@ -28,7 +28,7 @@ def test_a_fault_at_each_step_of_an_upload_loses_nothing_and_doubles_nothing(
 ) -> None:
     table = play(sample(random.Random(SEED), 60), seaweedfs, tmp_path, SEED)
     print(*table.lines(), sep="\n")
-    # On a machine that is busy elsewhere, the short patience of a case that hangs may end before its step.
+    # On a busy machine the short timeout of a case that hangs may end before its step.
     assert all(result.struck for result in table.results if not result.case.trouble.hangs)
     assert table.held
 
@@ -38,9 +38,11 @@ def test_a_fault_at_each_step_of_an_upload_that_replaces_leaves_what_the_file_ho
 ) -> None:
     dice = random.Random(SEED)
     small = [
-        case for case in replacing() if case.step.scenario in ("small", "several", "failing", "unproven")
+        case
+        for case in replacing_cases()
+        if case.step.scenario in ("small", "several", "failing", "unproven")
     ]
-    large = [case for case in replacing() if case not in small]
+    large = [case for case in replacing_cases() if case not in small]
     table = play([*dice.sample(small, 8), *dice.sample(large, 3)], seaweedfs, tmp_path, SEED)
     print(*table.lines(), sep="\n")
     assert table.held

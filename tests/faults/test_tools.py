@@ -1,4 +1,4 @@
-"""The tormentor keeps the truth, the comparison finds every kind of wrong, the killer kills."""
+"""The tormentor records the truth, the comparison finds every kind of fault, the killer kills."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
     from tests.servers import S3Server
 
 
-def tormented(root: Path, seed: int, steps: int = 150) -> Tormentor:
+def torment(root: Path, seed: int, steps: int = 150) -> Tormentor:
     root.mkdir()
     made = Tormentor(root, seed=seed, largest_bytes=20_000, longest_write_seconds=0.2)
     for _ in range(steps):
         made.step()
-    for action in made._actions:  # chance may have passed over the rare ones
+    for action in made._actions:  # random choice may have left out the rare ones
         action()
     made._stopping.set()
     made.join()
@@ -40,11 +40,11 @@ def on_disk(root: Path) -> dict[str, str]:
 
 
 def test_what_is_on_disk_is_what_the_truth_says(tmp_path: Path) -> None:
-    made = tormented(tmp_path / "output", 3)
+    made = torment(tmp_path / "output", 3)
     assert on_disk(made.root) == made.truth.present
 
 
-def test_a_running_tormentor_stops_with_the_truth_told(tmp_path: Path) -> None:
+def test_a_running_tormentor_stops_with_a_complete_truth(tmp_path: Path) -> None:
     made = Tormentor(tmp_path, seed=5, largest_bytes=20_000, pause_seconds=0.005)
     made.start()
     wait_until(lambda: sum(made.done.values()) > 40, "40 actions")
@@ -74,7 +74,7 @@ def test_keys_lead_back_to_their_paths() -> None:
 
 @pytest.mark.store
 def test_a_faithful_bucket_is_clean(tmp_path: Path, seaweedfs: S3Server) -> None:
-    made = tormented(tmp_path / "output", 4, 40)
+    made = torment(tmp_path / "output", 4, 40)
     for path in made.truth.present:
         seaweedfs.put(f"out/{path}", (made.root / path).read_bytes())
     found = compare(BucketReader(seaweedfs.client, seaweedfs.bucket), made.truth, "out")

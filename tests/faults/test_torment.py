@@ -1,7 +1,7 @@
 """A file is deleted, renamed, truncated, appended to, rewritten or replaced in each phase; a directory is renamed.
 
-All in one engine with a real store, each at the very moment: when the file came to notice, when half of it was read,
-when its first part arrives at the store, when its parts are to be made an object.
+All in one engine with a real store. The phases: the file is noticed, half of it is read, its first part arrives at the
+store, its multipart upload is about to be completed.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ BATCH = 50
 
 @dataclass
 class Outcome:
-    """What came of it all."""
+    """The result: bucket, ledger and truth after everything is archived."""
 
     truth: Truth
     findings: Findings
@@ -61,12 +61,12 @@ class Outcome:
         return {path for path, state in self.states.items() if state is FileState.VANISHED}
 
     def versions_of(self, path: str) -> list[str]:
-        """The SHA-256 of each object of this path."""
+        """Return the SHA-256 of each object of this path."""
         return [digest for key, digest in self.keys.items() if path_of(key, "out") == path]
 
 
 class Torment:
-    """The files, and what happens to them when."""
+    """The files, and the action that each one meets in a phase."""
 
     def __init__(self, root: Path, aside: Path) -> None:
         self.root = root
@@ -77,12 +77,12 @@ class Torment:
         self._dice = random.Random(1)
 
     def bring(self, path: str, body: bytes) -> None:
-        """A whole file appears under its name."""
+        """Make a complete file appear under its name by a rename."""
         self.truth.will_hold(path, sha256_of(body))
         (self._aside / "new").write_bytes(body)
         local = self.root / path
         local.parent.mkdir(exist_ok=True)
-        self.truth.holds(path, sha256_of(body))  # before it can be struck
+        self.truth.holds(path, sha256_of(body))  # recorded before any action on it
         (self._aside / "new").rename(local)
 
     def bring_all(self) -> None:
@@ -95,7 +95,7 @@ class Torment:
             self.bring(f"batch/{number:02}.bin", self._dice.randbytes(2000))
 
     def strike(self, phase: str, path: str) -> None:
-        """The file is in this phase now: do to it what is to be done then, once."""
+        """Do the file's action if this is its phase; once only."""
         was, _, action = path.removesuffix(".bin").partition("-")
         if was != phase or (event := self.struck.get((phase, action))) is None or event.is_set():
             return
@@ -135,7 +135,7 @@ class Torment:
             self.truth.holds(path, sha256_of(other))
 
     def move_batch(self) -> None:
-        """The directory is renamed with all that is in it."""
+        """Rename the directory with everything in it."""
         moved = {
             old: old.replace("batch/", "batch later/")
             for old in self.truth.present
@@ -156,7 +156,7 @@ def name_of(phase: str, action: str) -> str:
 
 
 class Tripping:
-    """An open file that tells when half of what was asked for is read."""
+    """An open file that calls `then` when half of a read is done."""
 
     def __init__(self, source: BinaryIO, then: Callable[[], None]) -> None:
         self._source = source
@@ -171,8 +171,8 @@ class Tripping:
         return self._source.fileno()
 
 
-def put_in_place(patch: pytest.MonkeyPatch, torment: Torment, proxy: FaultProxy) -> None:
-    """The hooks."""
+def install_hooks(patch: pytest.MonkeyPatch, torment: Torment, proxy: FaultProxy) -> None:
+    """Call `torment.strike` at each phase."""
     hint, read = SettleThread.hint, read_content
 
     def noticed(self: SettleThread, path: str, kind: HintKind) -> None:
@@ -206,12 +206,12 @@ def outcome(tmp_path_factory: pytest.TempPathFactory, seaweedfs_session: S3Serve
     server = seaweedfs_session.with_fresh_bucket()
     torment = Torment(root, aside)
     with pytest.MonkeyPatch.context() as patch, FaultProxy(server.endpoint) as proxy, small_parts():
-        put_in_place(patch, torment, proxy)
+        install_hooks(patch, torment, proxy)
         environ = server.environ(
             S3_ENDPOINT_URL=proxy.url,
             S3_PREFIX="out",
             CLOUD_ARCHIVE_SETTLE_SECONDS="0.2",
-            CLOUD_ARCHIVE_WORKERS="1",  # parts go one after another: the next one is read after the strike
+            CLOUD_ARCHIVE_WORKERS="1",  # one part at a time, so that the next one is read after the action
         )
         engine = Engine(root, state_base=state, environ=environ)
         engine.start(autostart=True)
@@ -237,7 +237,7 @@ def outcome(tmp_path_factory: pytest.TempPathFactory, seaweedfs_session: S3Serve
 
 
 def states_in(state: Path) -> dict[str, FileState]:
-    """Path to the state of its newest version."""
+    """Return path to the state of its newest version."""
     ledger = Ledger(next(state.rglob(LEDGER_NAME)))
     ledger.open()
     try:
@@ -258,7 +258,7 @@ def test_a_file_that_changes_in_any_phase_arrives_as_it_is_at_the_end(
         assert all(outcome.truth.allows(name, digest) for digest in held), "a mixture of two versions"
         assert len(held) == len(set(held)), "the same bytes twice"
         assert last is None or last in held, "its last version is missing"
-    # What nobody had seen complete is no version; everything else that is gone was counted and named.
+    # A file that was never seen complete is no version; every other missing file must be counted and named.
     if path not in outcome.truth.present and phase != "settling" and not outcome.versions_of(path):
         assert path in outcome.vanished
         # The newest ones only: a directory that was renamed since may have filled them.
@@ -272,7 +272,7 @@ def test_a_directory_renamed_with_fifty_files_in_it_loses_none(outcome: Outcome)
     for number in range(BATCH):
         before = f"batch/{number:02}.bin"
         assert all(outcome.truth.allows(before, digest) for digest in outcome.versions_of(before))
-        # Pending under its old name, or not complete yet when it moved: nothing waits for it any more.
+        # It was pending under its old name, or incomplete, when it moved: nothing waits for it now.
         assert outcome.states.get(before) in (FileState.ARCHIVED, FileState.VANISHED, None)
 
 

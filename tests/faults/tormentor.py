@@ -1,6 +1,6 @@
-"""Writes in a directory in all the ways that ComfyUI and its extensions do, and keeps the truth about it.
+"""Write files in all the ways that ComfyUI and its extensions do, and record the truth about them.
 
-The order of what happens is drawn from a seed; slow writers run beside it in threads of their own.
+The order of actions is drawn from a seed; slow writers run beside them in threads of their own.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from tests.faults.truth import Truth, sha256_of
 SMALLEST_BYTES = 300
 LARGEST_BYTES = 24 * 1024 * 1024
 _SUFFIXES = (".png", ".png", ".png", ".mp4", ".webp", ".json", ".flac", ".bin")
-OLDER = "older"  # a folder that is nobody's here
+OLDER = "older"  # a folder that no action touches
 _FOLDERS = ("", "", "portraits", "video", "video/2026-11-21", "a b/ü")
 
 
 def content(dice: random.Random, size_bytes: int, suffix: str) -> bytes:
-    """Bytes that look whole to whoever knows the format: PNG and MP4; noise under every other name."""
+    """Return bytes that a format check takes for a complete PNG or MP4; noise under every other suffix."""
     if suffix == ".png":
         noise = dice.randbytes(max(8, size_bytes - 57))
         header = struct.pack(">IIBBBBB", 8, 8, 8, 2, 0, 0, 0)
@@ -45,7 +45,7 @@ def _chunk(name: bytes, data: bytes) -> bytes:
 
 
 def size(dice: random.Random, largest_bytes: int = LARGEST_BYTES) -> int:
-    """Mostly pictures, some clips, a few as large as 24 MB; the logarithm is evenly spread in each class."""
+    """Return a random size: mostly pictures, some clips, a few up to 24 MB; log-uniform in each class."""
     low, high = dice.choices(
         [(SMALLEST_BYTES, 200_000), (200_000, 3_000_000), (9_000_000, LARGEST_BYTES)], [72, 24, 4]
     )[0]
@@ -55,15 +55,15 @@ def size(dice: random.Random, largest_bytes: int = LARGEST_BYTES) -> int:
 
 
 class Tormentor:
-    """One directory under torment.
+    """Changes the files of one directory at random.
 
     Args:
-        root: exists and is empty, or holds what `truth` knows.
-        seed: of every choice.
-        largest_bytes: no file is larger.
+        root: an existing directory, empty or with files that `truth` has.
+        seed: of all random choices.
+        largest_bytes: the size limit of a file.
         pause_seconds: the mean time between two actions.
-        longest_write_seconds: how long a slow writer keeps its file open at most.
-        may_go_on: asked before each action; False leaves it out.
+        longest_write_seconds: the longest time that a slow writer keeps its file open.
+        may_go_on: called before each action; False skips it.
     """
 
     def __init__(
@@ -110,7 +110,7 @@ class Tormentor:
         }
 
     def start(self) -> None:
-        """Begin, in a thread."""
+        """Start the actions in a thread."""
         self._thread.start()
 
     def stop(self) -> None:
@@ -131,19 +131,19 @@ class Tormentor:
         assert held == self.truth.present
 
     def join(self) -> None:
-        """Wait for the slow writers that are at work."""
+        """Wait for the slow writers."""
         for writer in self._writers:
             writer.join(60)
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Nobody writes while the block runs."""
+        """Let nothing be written while the block runs."""
         with self._acting:
             self.join()
             yield
 
     def step(self) -> None:
-        """One action, the seed's next."""
+        """Do the next action of the seed."""
         action = self._dice.choices([*self._actions], [*self._actions.values()])[0]
         action()
         self.done[action.__name__] += 1
@@ -169,7 +169,7 @@ class Tormentor:
         return content(self._dice, size(self._dice, self._largest_bytes), Path(path).suffix)
 
     def _existing(self, *, alone: bool = False) -> str | None:
-        """A file that nobody is writing; `alone`: and that has no second name."""
+        """Choose a file that no thread is writing; `alone`: one without a second hard link."""
         with self._lock:
             free = [
                 path
@@ -184,7 +184,7 @@ class Tormentor:
         return local
 
     def _beside(self, path: str, work: Callable[[], None]) -> None:
-        """Run `work` in a thread; `path` is nobody else's meanwhile."""
+        """Run `work` in a thread; meanwhile no other action uses `path`."""
 
         def run() -> None:
             try:
@@ -204,7 +204,7 @@ class Tormentor:
     # -- actions ------------------------------------------------------------------------------------------------
 
     def write(self, path: str | None = None) -> str:
-        """Open, write, close: PIL's way."""
+        """Write a file at once, as PIL does."""
         path = path or self._name()
         data = self._content(path)
         self.truth.will_hold(path, sha256_of(data))
@@ -213,7 +213,7 @@ class Tormentor:
         return path
 
     def write_slowly(self) -> None:
-        """Pieces with pauses, the file open all the time: ffmpeg's way. Some pauses outlast the settling."""
+        """Write pieces with pauses into an open file, as ffmpeg does. Some pauses outlast the settling."""
         path = self._name()
         data, pieces = self._content(path), self._dice.randint(2, 6)
         pauses = [self._dice.random() ** 2 * self._longest_write_seconds / pieces for _ in range(pieces)]
@@ -229,7 +229,7 @@ class Tormentor:
         self.truth.holds(path, sha256_of(data))
 
     def write_aside_and_rename(self) -> None:
-        """A temporary name first, then the final one."""
+        """Write under a temporary name, then rename to the final one."""
         path = self._name()
         data = self._content(path)
         local = self._local(path)
@@ -240,7 +240,7 @@ class Tormentor:
         self.truth.holds(path, sha256_of(data))
 
     def write_then_append(self) -> None:
-        """A whole file that grows once more, after it may have been archived."""
+        """Write a complete file that grows once more, when it may be archived already."""
         path = self._name(suffix=".json")
         first, more = self._content(path), self._dice.randbytes(self._dice.randint(1, 50_000))
         pause = self._dice.uniform(0.1, 3)
@@ -258,13 +258,13 @@ class Tormentor:
         self._beside(path, work)
 
     def burst_in_a_new_folder(self) -> None:
-        """Files in a directory that is new at that very moment."""
+        """Write files into a directory right after it was made."""
         folder = f"batch {self._number}/{self._dice.randrange(10**6)}"
         for _ in range(self._dice.randint(3, 12)):
             self.write(self._name(folder=folder))
 
     def video(self) -> None:
-        """Video Helper Suite: a first frame, a silent clip, the clip with sound; the silent one may go."""
+        """Write as Video Helper Suite does: a frame, a silent clip, one with sound; maybe delete the silent one."""
         stem = self._name(folder="video", suffix="")
         self.write(f"{stem}.png")
         silent = self.write(f"{stem}.mp4")
@@ -277,12 +277,12 @@ class Tormentor:
         (self.root / path).unlink()
 
     def delete(self) -> None:
-        """A file disappears, archived or not."""
+        """Delete a file, archived or not."""
         if path := self._existing():
             self._remove(path)
 
     def replace(self) -> None:
-        """Another file is renamed over an existing one."""
+        """Rename another file over an existing one."""
         if path := self._existing():
             data = self._content(path)
             self.truth.will_hold(path, sha256_of(data))
@@ -293,7 +293,7 @@ class Tormentor:
             self.truth.holds(path, sha256_of(data))
 
     def rewrite(self) -> None:
-        """An existing file is opened for writing, cut to nothing and written anew."""
+        """Truncate an existing file and write it anew."""
         if path := self._existing(alone=True):
             data = self._content(path)
             self.truth.will_hold(path, sha256_of(data))
@@ -301,13 +301,13 @@ class Tormentor:
             self.truth.holds(path, sha256_of(data))
 
     def touch(self) -> None:
-        """A new mtime, the same bytes: no second object may come of it."""
+        """Change an mtime only: the same bytes must not become a second object."""
         if path := self._existing():
             offset = self._dice.choice([0.0, -3600.0, 3600.0])
             os.utime(self.root / path, (time.time() + offset, time.time() + offset))
 
     def hard_link(self) -> None:
-        """A second name for the same bytes: a file of its own to us."""
+        """Make a hard link, which the archive treats as a file of its own."""
         if old := self._existing():
             path = self._name(suffix=Path(old).suffix)
             sha = self.truth.present[old]
@@ -318,7 +318,7 @@ class Tormentor:
             self.truth.holds(path, sha)
 
     def rename(self) -> None:
-        """A file moves to another name."""
+        """Rename a file."""
         if old := self._existing():
             self._move(old, self._name(suffix=Path(old).suffix))
 
@@ -336,7 +336,7 @@ class Tormentor:
             self._linked.discard(old)
 
     def rename_folder(self) -> None:
-        """A directory moves with everything in it."""
+        """Rename a directory with everything in it."""
         inside = sorted(path for path in self.truth.present if path.startswith("batch "))
         if not inside:
             return

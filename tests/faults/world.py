@@ -1,4 +1,4 @@
-"""One watched directory with its ledger and workers, without an engine's threads: a test says when to try.
+"""One watched directory with its ledger and workers, without an engine's threads: the test starts each attempt.
 
 The ledger, the store's client, the uploader and the worker that judges how an attempt ended are the real ones; the
 store is a real one behind the fault proxy. Only what would cost time is left out: events, settling and pauses.
@@ -36,17 +36,17 @@ Trip = Callable[[str, str], None]
 """Called with a commit's name and `before` or `after`."""
 
 SMALL_PART_BYTES = 5 * content.MEBIBYTE  # the smallest that S3 allows
-ATTEMPT_SECONDS = 30.0  # by which the ledger's clock is ahead after each attempt: nothing is held for longer
+ATTEMPT_SECONDS = 30.0  # each attempt moves the ledger's clock on by this, longer than any hold
 MOST_CLAIMS = 20
 
 
 def no_trip(step: str, when: str) -> None:
-    """Nothing happens."""
+    """No-op."""
 
 
 @contextmanager
 def small_parts() -> Iterator[None]:
-    """Multipart uploads from 5 MiB on, the smallest part that a store takes: less to send in each run."""
+    """Let multipart uploads begin at 5 MiB, the smallest part size of S3, so that cases send less."""
     before = content.SINGLE_PUT_BYTES, content.MIN_PART_BYTES
     content.SINGLE_PUT_BYTES = content.MIN_PART_BYTES = SMALL_PART_BYTES
     try:
@@ -56,7 +56,7 @@ def small_parts() -> Iterator[None]:
 
 
 class TrippedLedger(Ledger):
-    """A ledger that tells before and after each commit of the upload protocol."""
+    """A ledger that calls `trip` before and after each commit of the upload protocol."""
 
     def __init__(self, path: Path, *, clock: Callable[[], float], trip: Trip) -> None:
         super().__init__(path, clock=clock)
@@ -100,7 +100,11 @@ Knowing = Literal["all", "puts", "nothing"]
 
 
 class Stores:
-    """Stores that share the connections of one client for each patience: making a client costs 100 ms."""
+    """Makes stores that share one client for each of two timeouts: making a client costs 100 ms.
+
+    Args:
+        patient, hasty: the two read timeouts, in seconds.
+    """
 
     def __init__(self, environ: Mapping[str, str], *, patient: float = 20.0, hasty: float = 0.7) -> None:
         self._settings = load_settings(environ)
@@ -114,11 +118,11 @@ class Stores:
         self.known: Capabilities | None = None
 
     def make(self, *, hasty: bool = False, knowing: Knowing = "all", prefix: str | None = None) -> S3Store:
-        """A store of its own, with what is known by now about what the bucket can do.
+        """Return a store of its own, with the known capabilities of the bucket.
 
         Args:
-            knowing: all of it, only what PUTs in one request do, or nothing.
-            prefix: where a probe writes its own object; default: as the environment says.
+            knowing: `all` that is known, only what single `puts` do, or `nothing`.
+            prefix: where a probe writes its own object; default: that of the environment.
         """
         seconds = self._hasty if hasty else self._patient
         known = None if knowing == "nothing" else self.known
@@ -133,7 +137,7 @@ class Stores:
         return store
 
     def warm(self, key: str) -> None:
-        """Send a body by each client, after which they know the way past the SDK."""
+        """Send a body by each client, after which both can bypass the SDK."""
         for store in self._first.values():
             sha256 = hashlib.sha256(b"warm").hexdigest()
             store.put(key, b"warm", sha256=sha256, content_type="text/plain", metadata={}, create_only=False)
@@ -144,15 +148,15 @@ class Stores:
 
 
 class World:
-    """See the module.
+    """The directory with its ledger and workers: see the module.
 
     Args:
-        base: takes the files and the ledger; what a world that was killed left there is taken up.
-        prefix: of the keys.
-        store: where to.
-        trip: told of each commit.
-        side_by_side: parts are sent by the pool's threads, else one after another.
-        workers: as many as the pool would have; small files are shared out among them, several at once.
+        base: takes the files and the ledger; continues those of a world that was killed.
+        prefix: of all keys.
+        store: takes the uploads.
+        trip: called before and after each commit.
+        side_by_side: upload parts in the pool's threads; else one after another.
+        workers: the pool's number of workers, which decides how many small files one claim takes.
         rename: see `Uploader`.
     """
 
@@ -210,7 +214,7 @@ class World:
         )
 
     def use(self, store: S3Store) -> None:
-        """From now on through this store."""
+        """Upload through this store from now on."""
         self._store = store
         self._pool.stop(5)
         self._pool = self._make_pool()
@@ -222,7 +226,7 @@ class World:
     # -- one attempt --------------------------------------------------------------------------------------------
 
     def attempt(self) -> list[str]:
-        """Look at the directory, then try once whatever is due. Returns what went wrong, in words."""
+        """Scan the directory, then try everything that is due once. Returns what went wrong, in words."""
         self._ahead_seconds += ATTEMPT_SECONDS
         self._failures.clear()
         said: list[str] = []
@@ -242,11 +246,11 @@ class World:
         return self._failures + said
 
     def tidy(self) -> None:
-        """Abort what is noted as to be aborted."""
+        """Abort the multipart uploads that the ledger lists as abandoned."""
         self._pool.abort_abandoned()
 
     def heal(self, seconds: float = 30.0) -> bool:
-        """Again and again until nothing is left to be done; whether that came in time."""
+        """Try again until nothing is left to do, at most `seconds`. Returns whether that was enough."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             self.attempt()
@@ -257,7 +261,7 @@ class World:
 
     @property
     def at_rest(self) -> bool:
-        """Nothing is left to be sent or aborted, as far as the ledger knows.
+        """Whether the ledger has nothing left to upload or abort.
 
         A CreateMultipartUpload whose answer was lost stays noted for as long as it could still arrive.
         """
@@ -265,10 +269,10 @@ class World:
         return not self.ledger.totals().open.files and not named
 
     def state_of(self, path: str) -> tuple[FileState | None, str]:
-        """Where the present version of `path` is, and the cause where it failed."""
+        """Return the state of the present version of `path`, and the cause if it failed."""
         row = self.ledger.find(stat_version(self.root, path))
         return (None, "") if row is None else (row.state, row.cause or "")
 
     def vanished(self) -> set[str]:
-        """The paths that the ledger counts as gone."""
+        """Return the paths that the ledger counts as vanished."""
         return {row.version.path for row in self.ledger.rows(states=(FileState.VANISHED,), limit=1000)}

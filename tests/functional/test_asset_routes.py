@@ -56,7 +56,7 @@ def found(engine: Engine, query: str) -> list[dict[str, Any]]:
 
 @contextmanager
 def fox_away(engine: Engine) -> Iterator[None]:
-    """The local file is gone for a while."""
+    """Move the local file away while the block runs."""
     path = engine.root / "sub" / FOX_NAME
     aside = engine.root.parent / FOX_NAME
     path.rename(aside)
@@ -102,7 +102,7 @@ async def test_facets(caller: Caller) -> None:
     lists = {"models", "loras", "samplers", "machines", "types", "tags", "days"}
     assert set(body) == lists | {"unread", "loading", "trouble"}
     assert body["trouble"] is None
-    while body["loading"] is not None:  # until the bucket was listed once
+    while body["loading"] is not None:  # true until the bucket was listed once
         assert body["loading"]["total"] == body["loading"]["searched"] > 0
         await asyncio.sleep(0.02)
         _, body = await caller.ask("GET", "/cloud-sync/facets")
@@ -123,7 +123,7 @@ async def test_thumbnails(caller: Caller, engine: Engine) -> None:
             assert answer.headers["Cache-Control"] == "private, max-age=3600"
 
 
-async def content(caller: Caller, path: str, **headers: str) -> tuple[int, bytes, Any]:
+async def fetch_content(caller: Caller, path: str, **headers: str) -> tuple[int, bytes, Any]:
     async with caller.open("GET", f"{path}/content", headers=headers) as answer:
         return answer.status, await answer.read(), answer.headers
 
@@ -135,7 +135,7 @@ async def test_content_from_disk_and_from_the_bucket(
     path = await fox_path(caller)
     before = store.count("GetObject")
     with nullcontext() if local else fox_away(engine):
-        status, body, headers = await content(caller, path)
+        status, body, headers = await fetch_content(caller, path)
         assert (status, body) == (200, FOX)
         assert (headers["Content-Type"], headers["Accept-Ranges"]) == ("image/png", "bytes")
         assert headers["X-Content-Type-Options"] == "nosniff"
@@ -145,24 +145,24 @@ async def test_content_from_disk_and_from_the_bucket(
             ("bytes=5-", FOX[5:]),
             ("bytes=0-", FOX),
         ):
-            status, body, headers = await content(caller, path, Range=asked)
+            status, body, headers = await fetch_content(caller, path, Range=asked)
             assert (status, body) == (206, expected)
             assert headers["Content-Range"].endswith(f"/{len(FOX)}")
-        status, _, headers = await content(caller, path, Range="bytes=999999-")
+        status, _, headers = await fetch_content(caller, path, Range="bytes=999999-")
         assert (status, headers["Content-Range"]) == (416, f"bytes */{len(FOX)}")
     assert (store.count("GetObject") > before) == (not local)
 
 
 async def test_a_file_from_the_archive_is_never_run_as_a_page(caller: Caller) -> None:
     _, body = await caller.ask("GET", "/cloud-sync/assets?q=page")
-    _, _, headers = await content(caller, f"/cloud-sync/assets/{body['assets'][0]['id']}")
+    _, _, headers = await fetch_content(caller, f"/cloud-sync/assets/{body['assets'][0]['id']}")
     assert headers["Content-Disposition"].startswith("attachment")
     assert "sandbox" in headers["Content-Security-Policy"]
 
 
 async def test_another_site_cannot_read_contents(caller: Caller) -> None:
     path = await fox_path(caller)
-    status, _, _ = await content(caller, path, **{"Sec-Fetch-Site": "cross-site"})
+    status, _, _ = await fetch_content(caller, path, **{"Sec-Fetch-Site": "cross-site"})
     assert status == 403
 
 
@@ -181,9 +181,9 @@ async def test_an_object_that_somebody_else_deleted_is_gone_once_it_is_asked_for
             store.on_call = lambda operation, key: (
                 refuse("SlowDown", 503, key) if operation == "HeadObject" else None
             )
-            assert (await content(caller, path))[0] == 502  # that it is gone can't be found out now
+            assert (await fetch_content(caller, path))[0] == 502  # that it is gone can't be found out now
             store.on_call = lambda operation, key: None
-            assert (await content(caller, path))[0] == 404
+            assert (await fetch_content(caller, path))[0] == 404
             assert (await caller.ask("GET", path))[0] == 404
             assert (await caller.ask("GET", "/cloud-sync/assets"))[1]["total"] == 0
             # The ledger's row does not bring it back.

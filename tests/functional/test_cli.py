@@ -1,4 +1,4 @@
-"""The command without a store: usage, settings, what it says of a ledger, and its log lines."""
+"""The command without a store: usage, settings, what it reads from a ledger, and its log lines."""
 
 from __future__ import annotations
 
@@ -231,7 +231,7 @@ def test_an_unknown_directory_with_files_is_not_safe(capsys: pytest.CaptureFixtu
     assert status == 1
     assert "No archive is running" in out
     assert "a.png" in err
-    assert not list((root.parent / "state-home").rglob("*.sqlite3")), "looking makes no ledger"
+    assert not list((root.parent / "state-home").rglob("*.sqlite3")), "asking for the status makes no ledger"
 
 
 @pytest.mark.parametrize("command", ["status", "flush", "retry"])
@@ -293,7 +293,7 @@ def with_ledger(
     failed: Sequence[str] = (),
     pending: Sequence[str] = (),
 ) -> None:
-    """A ledger for `root` as an engine would have left it."""
+    """Make a ledger for `root` as an engine leaves it."""
     versions = {version.path: version for version in scan(root)}
     ledger = Ledger(make_state_directory(root, None) / LEDGER_NAME)
     ledger.open()
@@ -350,7 +350,7 @@ def test_log_lines_hold_no_secret_and_no_traceback(
     first, second = err.splitlines()
     assert first.endswith("INFO    with *** and a\\nbreak")
     assert second.endswith("ERROR   It failed (ValueError: ***)")
-    assert "Traceback" in file.read_text(), "the file is for whoever looks closer"
+    assert "Traceback" in file.read_text(), "the log file keeps the traceback"
     assert SECRET not in file.read_text()
 
 
@@ -379,8 +379,8 @@ def test_only_refusals_that_last_end_a_command() -> None:
     assert not refusals.are_final(Closed(wrong_key, 0.0, 1))
 
 
-def test_a_flush_gives_a_slow_look_at_the_directory_all_the_time_there_is() -> None:
-    """In slices of two seconds a directory that takes ten to look through would never be safe."""
+def test_a_flush_gives_a_slow_scan_of_the_directory_all_of_its_time() -> None:
+    """A directory whose scan takes ten seconds would never be safe if every call had two."""
     from cloud_archive.archive.status import State, Status
     from cloud_archive.cli.status import _flush
 

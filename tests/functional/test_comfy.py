@@ -1,4 +1,4 @@
-"""The adapter in a small ComfyUI: its routes, its log, its ways of loading and ending."""
+"""The plugin in a small ComfyUI: its routes, its log, how it loads and how it ends."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ REPOSITORY = Path(__file__).parents[2]
 
 
 class SmallPromptServer:
-    """What the adapter touches of ComfyUI's PromptServer, done as ComfyUI does it."""
+    """The part of ComfyUI's PromptServer that the plugin uses, with ComfyUI's behaviour."""
 
     def __init__(self) -> None:
         self.loop = asyncio.get_running_loop()
@@ -55,7 +55,7 @@ class SmallPromptServer:
 
 @pytest.fixture(autouse=True)
 def at_exit(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """What would run at the interpreter's end."""
+    """The functions that would run at the interpreter's exit."""
     registered: list[Any] = []
     monkeypatch.setattr("cloud_archive.comfyui.plugin.atexit.register", registered.append)
     return registered
@@ -70,7 +70,7 @@ async def prompt_server() -> SmallPromptServer:
 async def running(
     prompt_server: SmallPromptServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[TestClient[web.Request, web.Application]]:
-    """ComfyUI with the plugin; the engine is the stand-in of the tests, in a process of its own."""
+    """ComfyUI with the plugin; the engine is the tests' stand-in, in a process of its own."""
     folder_paths = types.ModuleType("folder_paths")
     folder_paths.get_output_directory = lambda: str(tmp_path / "late")  # type: ignore[attr-defined]
     folder_paths.get_user_directory = lambda: str(tmp_path / "user")  # type: ignore[attr-defined]
@@ -182,7 +182,7 @@ async def test_bad_requests_are_refused_before_the_engine_is_asked(prompt_server
 
 
 class NoClient(EngineClient):
-    """Nothing may reach it."""
+    """A client that must not be called."""
 
     def __init__(self) -> None:
         pass
@@ -194,8 +194,8 @@ class NoClient(EngineClient):
         pass
 
 
-class PatientClient(NoClient):
-    """Its engine never answers."""
+class HangingClient(NoClient):
+    """A client whose engine never answers."""
 
     def __init__(self) -> None:
         self.begun, self.cancelled = asyncio.Event(), asyncio.Event()
@@ -212,7 +212,7 @@ async def test_a_call_whose_client_is_gone_is_cancelled(
     prompt_server: SmallPromptServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("cloud_archive.comfyui.plugin._CLIENT_CHECK_SECONDS", 0.05)
-    engine = PatientClient()
+    engine = HangingClient()
     Plugin(prompt_server, client=engine).install()
     prompt_server.app.on_startup.clear()
     prompt_server.add_routes()
@@ -292,7 +292,7 @@ async def test_a_second_copy_of_the_plugin_stays_off(
 ) -> None:
     Plugin(prompt_server).install()
     Plugin(prompt_server).install()
-    prompt_server.add_routes()  # aiohttp would raise here
+    prompt_server.add_routes()  # with the routes of both, aiohttp would raise here
     assert "installed twice" in caplog.text
     ours = [hook for hook in prompt_server.app.on_startup if isinstance(getattr(hook, "__self__", 0), Plugin)]
     assert len(ours) == 1
@@ -386,7 +386,7 @@ def test_comfyui_loads_nothing_of_ours_but_the_face(plugin_folders: tuple[Path, 
     }
 
 
-# --- the way in by path
+# --- starting the engine by path
 
 
 def run_main(plugin: Path, *arguments: str, flags: tuple[str, ...] = ("-I",), **more: Any) -> Any:

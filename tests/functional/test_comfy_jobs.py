@@ -20,7 +20,7 @@ from .test_comfy import SmallPromptServer
 
 
 class ScriptedClient(EngineClient):
-    """Gives one answer after another; the last one for ever."""
+    """Returns the given answers in turn, and the last one from then on."""
 
     def __init__(self, *answers: tuple[int, str] | None) -> None:
         self.answers = list(answers)
@@ -39,7 +39,7 @@ class ScriptedClient(EngineClient):
 
 
 class Capture:
-    """Says where ComfyUI has the prompt."""
+    """A job capture that reports the given place of every prompt."""
 
     def __init__(self, place: str) -> None:
         self.place = place

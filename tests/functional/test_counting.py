@@ -1,4 +1,4 @@
-"""What is in the bucket is counted before anybody is told that nothing is left; real threads, a store in memory."""
+"""A file is counted as archived before the status says that nothing is left. Real threads, a store in memory."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from tests.functional.archives import archiving, engine_on
 from tests.memory_store import MemoryStore
 
 
-class Slow:
-    """Holds the count of one archived file back, as a busy machine does, until `go` is set."""
+class SlowCount:
+    """Delays the count of archived files until `go` is set, as a busy machine may."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.go = threading.Event()
@@ -33,7 +33,7 @@ class Slow:
 
 
 def test_a_file_that_is_not_counted_yet_is_not_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    slow = Slow(monkeypatch)
+    slow = SlowCount(monkeypatch)
     with archiving(tmp_path / "output", MemoryStore()) as archiver:
         (archiver.root / "a.bin").write_bytes(b"a")
         assert slow.reached.wait(60)
@@ -45,7 +45,7 @@ def test_a_file_that_is_not_counted_yet_is_not_done(tmp_path: Path, monkeypatch:
 
 
 def test_once_counts_every_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    slow = Slow(monkeypatch)
+    slow = SlowCount(monkeypatch)
     with engine_on(tmp_path / "output", MemoryStore(), tmp_path / "state") as engine:
         (engine.root / "a.bin").write_bytes(b"a")
         assert slow.reached.wait(60)
@@ -67,7 +67,7 @@ def test_once_counts_every_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         assert (once.result.archived, once.result.total) == (1, 1)
 
 
-def test_once_ends_with_the_last_file_and_not_with_its_next_look(
+def test_once_ends_with_the_last_file_and_not_at_its_next_poll(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("cloud_archive.cli.once._POLL_SECONDS", 3600.0)

@@ -1,4 +1,4 @@
-"""The client keeps a child process running: a real one, whose server is real and whose engine is a stand-in."""
+"""The client keeps a child process running: a real process and server, around a stand-in for the engine."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ T = TypeVar("T")
 
 
 def result_at_once(call: Coroutine[Any, Any, T]) -> T:
-    """Run a call that waits for nothing: it ends before the event loop has a turn."""
+    """Return the result of a call that must finish in its first step, without waiting for the event loop."""
     with pytest.raises(StopIteration) as ended:
         call.send(None)
     result: T = ended.value.value
@@ -52,7 +52,7 @@ def result_at_once(call: Coroutine[Any, Any, T]) -> T:
 
 
 class Setting:
-    """A client, what it pushed, and what its engines noted."""
+    """A client, the statuses that it pushed, and what its engine processes recorded."""
 
     def __init__(self, directory: Path, mode: str, timing: Timing) -> None:
         self.mode = mode
@@ -101,7 +101,7 @@ async def begin(tmp_path: Path) -> AsyncIterator[Begin]:
     yield begin
     for setting in begun:
         await setting.client.stop()
-        if setting.mode == "deaf":  # one that has only just started hanging is not found out yet
+        if setting.mode == "deaf":  # the client may not have noticed yet that it hangs
             for child in engines():
                 child.kill()
     # Nothing is left behind: no child, no zombie, no thread.
@@ -225,7 +225,7 @@ async def test_calls_are_answered_at_once_while_the_engine_hangs(begin: Begin) -
     status = result_at_once(setting.client.status())
     assert status["errors"] == ["The engine is not answering right now."]
     await until(lambda: setting.client._connection is not None and setting.client._connection.misses >= 3)
-    await setting.client.stop()  # ends it: it would never notice that its input was closed
+    await setting.client.stop()  # kills it: it would never notice that its input was closed
     await until(lambda: not engines())
 
 
@@ -248,7 +248,7 @@ async def test_after_stop_the_engine_ends_by_itself(begin: Begin) -> None:
     engine = psutil.Process(setting.lives[0]["pid"])
     engine.suspend()
     await setting.client.stop()
-    assert engine.is_running(), "nobody waits for its end"
+    assert engine.is_running(), "`stop` does not wait for its end"
     engine.resume()
     await until(lambda: setting.notes[-1] == {"end": True})
     assert (await setting.client.status())["errors"] == ["The engine was stopped."]

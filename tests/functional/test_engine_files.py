@@ -1,4 +1,4 @@
-"""`Engine.files`: pages of a real ledger, and cursors that nobody gave."""
+"""`Engine.files`: pages of a real ledger, and cursors that no page returned."""
 
 from __future__ import annotations
 

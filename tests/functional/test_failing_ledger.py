@@ -1,4 +1,4 @@
-"""A ledger that can't be written while the archive runs: it goes on where it can, and says what it can't.
+"""A ledger that can't be written while the archive runs: the archive goes on where it can, and names the rest.
 
 A real ledger and a real full disk; the store is in memory.
 """
@@ -28,22 +28,22 @@ from tests.servers import wait_until
 
 
 @pytest.fixture(autouse=True)
-def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
+def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cloud_archive.ledger.database.BUSY_SECONDS", 0.2)
     monkeypatch.setattr("cloud_archive.ledger.database.SAVE_BUSY_SECONDS", 0.2)
     monkeypatch.setattr("cloud_archive.archive.ledger_keeper.LEDGER_SECONDS", 0.1)
     monkeypatch.setattr("cloud_archive.archive.host.LEDGER_STOP_SECONDS", 2.0)
 
 
-def _idle(engine: Engine) -> None:
+def _wait_until_idle(engine: Engine) -> None:
     wait_until(lambda: engine.status(scan=False).state.value == "idle", "it is idle")
 
 
-def _on_disk(engine: Engine) -> bool:
+def _is_on_disk(engine: Engine) -> bool:
     return engine.archiver().ledger.path is not None
 
 
-def _archived(state: Path) -> list[str]:
+def _archived_paths(state: Path) -> list[str]:
     ledger = Ledger(state / LEDGER_NAME)
     ledger.open()
     try:
@@ -53,12 +53,12 @@ def _archived(state: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("when", ["running", "start"])
-def test_a_ledger_that_a_backup_holds_for_long_is_gone_on_without_and_gone_back_to(
+def test_while_a_backup_locks_the_ledger_the_archive_goes_on_in_memory_and_then_returns_to_it(
     tmp_path: Path, when: str
 ) -> None:
     root, state, store = tmp_path / "output", tmp_path / "state", MemoryStore()
     with engine_on(root, store, state) as engine:
-        _idle(engine)
+        _wait_until_idle(engine)
         (root / "a.bin").write_bytes(b"a")
         assert engine.flush(60)
         if when == "running":
@@ -69,7 +69,7 @@ def test_a_ledger_that_a_backup_holds_for_long_is_gone_on_without_and_gone_back_
                 wait_until(lambda: "out/b.bin" in store.bodies(), "it arrived")
                 errors = engine.status(scan=False).errors
                 assert any("locked by another program" in error for error in errors), errors
-            wait_until(lambda: _on_disk(engine), "it is back on its disk")
+            wait_until(lambda: _is_on_disk(engine), "it is back on its disk")
             assert engine.flush(60)
             assert engine.status().errors == ()
             assert engine.status().uploaded_files == session + 1
@@ -79,10 +79,10 @@ def test_a_ledger_that_a_backup_holds_for_long_is_gone_on_without_and_gone_back_
             (root / "b.bin").write_bytes(b"b")
             with engine_on(root, store, state) as engine:
                 assert engine.flush(60)
-                assert not _on_disk(engine)
+                assert not _is_on_disk(engine)
                 backup.execute("ROLLBACK")
-                wait_until(lambda: _on_disk(engine), "it is back on its disk")
-    assert _archived(state) == ["a.bin", "b.bin"]
+                wait_until(lambda: _is_on_disk(engine), "it is back on its disk")
+    assert _archived_paths(state) == ["a.bin", "b.bin"]
     assert store.bodies() == {"out/a.bin": b"a", "out/b.bin": b"b"}
 
 
@@ -91,7 +91,7 @@ def test_a_first_start_is_not_reported_as_running_before_its_moment_is_on_disk(
 ) -> None:
     monkeypatch.setattr("cloud_archive.ledger.recovery.write_private", _no_space)
     root, state, store = tmp_path / "output", tmp_path / "state", MemoryStore()
-    (state / LEDGER_NAME).mkdir(parents=True)  # no ledger can be made
+    (state / LEDGER_NAME).mkdir(parents=True)  # nowhere to make a ledger
     with engine_on(root, store, state) as engine:
         (root / "a.bin").write_bytes(b"a")
         assert engine.flush(60)
@@ -114,20 +114,20 @@ def test_what_was_archived_in_memory_is_kept_by_a_stop(
     monkeypatch.setattr("cloud_archive.archive.ledger_keeper.LEDGER_SECONDS", 60.0)
     root, state, store = tmp_path / "output", tmp_path / "state", MemoryStore()
     with engine_on(root, store, state) as engine:
-        _idle(engine)
+        _wait_until_idle(engine)
     with closing(sqlite3.connect(state / LEDGER_NAME, isolation_level=None)) as backup:
         backup.execute("BEGIN EXCLUSIVE")
         (root / "b.bin").write_bytes(b"b")
         with engine_on(root, store, state) as engine:
             assert engine.flush(60)
             backup.execute("ROLLBACK")
-    assert _archived(state) == ["b.bin"]
+    assert _archived_paths(state) == ["b.bin"]
 
 
 def test_a_ledger_that_is_destroyed_while_it_is_in_use_is_built_anew(tmp_path: Path) -> None:
     root, state, store = tmp_path / "output", tmp_path / "state", MemoryStore()
     with engine_on(root, store, state) as engine:
-        _idle(engine)
+        _wait_until_idle(engine)
         (root / "a.bin").write_bytes(b"a")
         assert engine.flush(60)
         for name in (LEDGER_NAME, f"{LEDGER_NAME}-wal"):
@@ -135,11 +135,12 @@ def test_a_ledger_that_is_destroyed_while_it_is_in_use_is_built_anew(tmp_path: P
             path.write_bytes(os.urandom(path.stat().st_size))
         (root / "b.bin").write_bytes(b"b")
         wait_until(
-            lambda: any("The ledger was damaged" in e for e in engine.status(scan=False).errors), "it is told"
+            lambda: any("The ledger was damaged" in e for e in engine.status(scan=False).errors),
+            "the status names the damage",
         )
         assert engine.flush(60)
         assert list(state.glob("ledger.damaged-*"))
-    assert _archived(state) == ["a.bin", "b.bin"]
+    assert _archived_paths(state) == ["a.bin", "b.bin"]
     assert sorted(store.bodies()) == ["out/a.bin", "out/b.bin"]
 
 

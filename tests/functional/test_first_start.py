@@ -1,4 +1,4 @@
-"""What counts as there before, what as new, and that a scan alone is enough: real files, a store in memory."""
+"""Which files count as older and which as new, and that a scan alone finds all. Real files, a store in memory."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def root(tmp_path: Path) -> Path:
         (1_699_999_000_000_000_000, False),
     ],
 )
-def test_a_file_of_the_moment_of_the_start_is_new_though_its_filesystem_counts_coarsely(
+def test_a_file_of_the_moment_of_the_start_is_new_also_with_coarse_timestamps(
     tmp_path: Path, root: Path, modified_ns: int, is_new: bool
 ) -> None:
     started_at = 1_700_000_001.75
@@ -72,7 +72,7 @@ def test_a_file_of_the_moment_of_the_start_is_new_though_its_filesystem_counts_c
 
 
 @pytest.mark.parametrize("backfill", ["missed", "all", "none"])
-def test_each_way_to_begin_again_takes_what_it_says(tmp_path: Path, root: Path, backfill: str) -> None:
+def test_each_backfill_setting_archives_what_it_says(tmp_path: Path, root: Path, backfill: str) -> None:
     """Old: from before the first start. Missed: from between two starts."""
     hour_ago = time.time() - 3600
 
@@ -97,7 +97,7 @@ def test_each_way_to_begin_again_takes_what_it_says(tmp_path: Path, root: Path, 
 def test_with_events_switched_off_entirely_every_file_arrives_within_an_interval(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The system's events are set up and come to nobody: nothing says that they are missing."""
+    """Events are set up, but none arrives and no error says so."""
 
     def deaf(run: object, path: str, kind: HintKind) -> None: ...
 
@@ -112,7 +112,7 @@ def test_with_events_switched_off_entirely_every_file_arrives_within_an_interval
             path = root / f"{number % 5}/{number % 3}/{number}.bin"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(b"%d" % number)
-        # Nobody asks: a status or a flush would look at the directory by itself.
+        # No status and no flush here: either would scan the directory by itself.
         wait_until(lambda: len(store.bodies()) == 50, "they arrived")
 
 
@@ -136,7 +136,7 @@ def test_a_clock_that_jumps_while_the_archive_runs_hides_nothing(
         monkeypatch.setitem(defaults, name, clock)
     with archiving(root, store, CLOUD_ARCHIVE_RESCAN_SECONDS="1") as archiver:
         wait_until(lambda: archiver.status(scan=False).state.value == "idle", "the first scan")
-        # Put off by a clock that is years ahead, and then set right.
+        # Its retry is set by a clock that is years ahead and is then corrected.
         refused = threading.Event()
         jump[0] = 1_000_000_000.0
         store.on_call = refuse
@@ -191,12 +191,12 @@ def _write(root: Path, mark: bytes) -> None:
 
 @pytest.mark.parametrize("autostart", ["true", "false"])
 def test_the_store_is_got_ready_before_the_first_upload(tmp_path: Path, autostart: str) -> None:
-    """Else the first image of a session waits for a thousand modules of the SDK."""
+    """Else the first image of a session waits until a thousand modules of the SDK are imported."""
     store = MemoryStore()
     ready = threading.Event()
     store.warm_up = ready.set  # type: ignore[assignment, method-assign]
     with engine_on(tmp_path / "output", store, tmp_path / "state", CLOUD_ARCHIVE_AUTOSTART=autostart):
         assert ready.wait(60)
     assert set(store.calls) <= {("GetObject", store.probe_key)}, (
-        "but for the request that verifies the connection"
+        "only the request that verifies the connection"
     )

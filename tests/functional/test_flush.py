@@ -1,4 +1,4 @@
-"""`Archiver.flush` ends when its time is up, or when nobody waits for it any more."""
+"""`Archiver.flush` ends when its time is up, or when its caller gave up."""
 
 from __future__ import annotations
 

@@ -77,7 +77,7 @@ async def test_own_shows_pages_what_this_machine_archived(engine: Engine) -> Non
         assert (await caller.ask("GET", zipped, headers=FACE))[0] == 404
         shared = {"headers": FACE, "json": {"ids": list(known.values())}}
         assert (await caller.ask("POST", "/cloud-sync/share", **shared))[0] == 404
-        # The command asks without the mark of a page, and sees everything.
+        # The command sends no gallery header, and sees everything.
         assert (await caller.ask("GET", "/cloud-sync/assets?q=fox"))[1]["total"] == 2
 
 
@@ -150,13 +150,13 @@ async def test_the_plugin_puts_an_asset_into_comfyuis_input_directory(
 
 
 class FaceServer:
-    """What the plugin needs of ComfyUI's server when only its routes are called."""
+    """The part of ComfyUI's server that the plugin needs when only its routes are called."""
 
     routes = ()
 
 
 class DirectClient:
-    """In place of an EngineClient: the calls go to a listener that is there already."""
+    """In place of an EngineClient: passes calls to a listener that runs already."""
 
     def __init__(self, behind: Caller) -> None:
         self._behind = behind

@@ -1,4 +1,4 @@
-"""Another program listens on the port of an engine that was killed: nobody believes it, and it learns no token."""
+"""Another program listens on the port of a killed engine: no client believes it, and it learns no token."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ SAFE = {
 
 
 class Impostor(ThreadingHTTPServer):
-    """Says to everything that all is well, repeats a proof that it saw, and keeps what it was sent."""
+    """Answers every request that all is well, replays a proof that it saw, and records what it receives."""
 
     daemon_threads = True
 

@@ -26,7 +26,7 @@ SECRET = "sk-0123456789abcdef0123456789abcdef"
 
 
 class Setting:
-    """A history, what captures its jobs, and the engine that runs at the moment."""
+    """A history, the capture that reads its jobs, and the engine that runs at the moment."""
 
     def __init__(self) -> None:
         self.queue = PromptQueue()
@@ -36,7 +36,7 @@ class Setting:
 
     @asynccontextmanager
     async def engine(self, engine: FakeEngine | None = None) -> AsyncIterator[FakeEngine]:
-        """An engine that takes calls for as long as the block runs."""
+        """Run an engine that takes calls while the block runs."""
         engine = engine or FakeEngine()
         listener = await serve(build_application(engine.facade, token=TOKEN))
         self.address = (listener.port, TOKEN)
@@ -47,13 +47,13 @@ class Setting:
             await listener.close()
 
     async def until(self, condition: Any) -> None:
-        """Wait for `condition()`, with events as an engine pushes them."""
+        """Wait until `condition()` is true, and wake the capture meanwhile as an engine's events do."""
 
-        def woken() -> object:
+        def wake_and_check() -> object:
             self.capture.wake()
             return condition()
 
-        await until(woken)
+        await until(wake_and_check)
 
 
 @pytest.fixture
@@ -282,34 +282,34 @@ async def test_a_history_of_another_shape_is_one_warning(
     assert "can't read this ComfyUI's history (ZeroDivisionError)" in warning.getMessage()
 
 
-def lists(engine: FakeEngine) -> list[tuple[list[str], list[str]]]:
-    """What the engine was told of the queue, without repetitions: running and queued."""
+def queue_reports(engine: FakeEngine) -> list[tuple[list[str], list[str]]]:
+    """Return the queue states that the engine received, (running, queued), without repetitions."""
     told = [(queue["running"], queue["queued"]) for queue in engine.queues]
     return [one for number, one in enumerate(told) if number == 0 or one != told[number - 1]]
 
 
 async def test_the_engine_hears_what_is_queued_and_running(setting: Setting) -> None:
     async with setting.engine() as engine:
-        await setting.until(lambda: lists(engine) == [([], [])])
+        await setting.until(lambda: queue_reports(engine) == [([], [])])
         setting.queue.put("j")
         setting.queue.put("k")
         setting.capture.expect()  # as ComfyUI does when a prompt arrives; nothing else wakes it from here on
-        await until(lambda: lists(engine)[-1] == ([], ["j", "k"]))
+        await until(lambda: queue_reports(engine)[-1] == ([], ["j", "k"]))
         setting.queue.start("j")
-        await until(lambda: lists(engine)[-1] == (["j"], ["k"]))
+        await until(lambda: queue_reports(engine)[-1] == (["j"], ["k"]))
         setting.queue.finish("j", outputs("a.png"))
-        await until(lambda: ids(engine) == ["j"] and lists(engine)[-1] == ([], ["k"]))
+        await until(lambda: ids(engine) == ["j"] and queue_reports(engine)[-1] == ([], ["k"]))
         setting.queue.remove("k")
-        await until(lambda: lists(engine)[-1] == ([], []))
+        await until(lambda: queue_reports(engine)[-1] == ([], []))
         (process,) = {queue["process"] for queue in engine.queues}
     async with setting.engine() as second:  # which knows nothing
         setting.queue.put("l")
-        await setting.until(lambda: lists(second)[-1:] == [([], ["l"])])
+        await setting.until(lambda: queue_reports(second)[-1:] == [([], ["l"])])
         assert {queue["process"] for queue in second.queues} == {process}
 
 
 def test_while_a_job_runs_one_pause_lies_between_two_looks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With a second one, an answer about a job would come twice as late."""
+    """With a second pause, an answer about a job would come twice as late."""
     steps: list[str] = []
 
     class Wake(threading.Event):
@@ -355,7 +355,7 @@ async def test_an_engine_hears_of_the_end_of_a_job_before_it_misses_it_in_the_qu
     async with setting.engine(Ordered()) as engine:
         await setting.until(lambda: order == ["1 running"])
         setting.queue.finish("j", outputs("a.png"))
-        await setting.until(lambda: lists(engine)[-1] == ([], []))
+        await setting.until(lambda: queue_reports(engine)[-1] == ([], []))
     assert order == ["1 running", "jobs", "0 running"]
 
 
@@ -363,7 +363,7 @@ async def test_a_call_about_a_job_waits_until_the_engine_knows_it(setting: Setti
     async with setting.engine() as engine:
         setting.queue.put("j")
         await asyncio.to_thread(setting.capture.pass_on, "j", 10)
-        assert lists(engine)[-1] == ([], ["j"])
+        assert queue_reports(engine)[-1] == ([], ["j"])
         setting.queue.start("j")
         setting.queue.finish("j", outputs("a.png"))
         await asyncio.to_thread(setting.capture.pass_on, "j", 10)

@@ -53,14 +53,14 @@ def states(answer: dict[str, Any]) -> dict[str, str]:
     return {file["name"]: file["state"] for file in answer["files"]}
 
 
-def archived(engine: Engine, job_id: str) -> dict[str, Any]:
-    """The answer once the job is over."""
+def wait_for_job(engine: Engine, job_id: str) -> dict[str, Any]:
+    """Wait until the job is over, and return its answer."""
     wait_until(lambda: engine.job(job_id)["state"] in ("complete", "failed"), "the job is over")
     return engine.job(job_id)
 
 
 def hold(store: MemoryStore) -> threading.Event:
-    """Uploads wait until this event is set."""
+    """Hold up uploads until the returned event is set."""
     go = threading.Event()
 
     def wait(operation: str, key: str) -> None:
@@ -93,7 +93,7 @@ def test_a_job_is_unknown_queued_running_uploading_and_complete(
     found = engine.job("j")
     assert (found["state"], found["status"]) == ("uploading", "success")
     go.set()
-    found = archived(engine, "j")
+    found = wait_for_job(engine, "j")
     picture, preview = found["files"]
     assert picture == {
         "name": "a.png",
@@ -123,11 +123,11 @@ def test_a_name_that_two_jobs_used_is_each_ones_own_version(
     """As on a pod whose output directory was emptied: ComfyUI counts from one again."""
     (root / "a_00001_.png").write_bytes(b"first")
     engine.add_jobs([passed_job("one", output("a_00001_.png"))])
-    first = archived(engine, "one")
+    first = wait_for_job(engine, "one")
     (root / "a_00001_.png").unlink()
     (root / "a_00001_.png").write_bytes(b"second!")
     engine.add_jobs([passed_job("two", output("a_00001_.png"))])
-    second = archived(engine, "two")
+    second = wait_for_job(engine, "two")
     assert [f["size"] for f in first["files"] + second["files"]] == [5, 7]
     assert engine.job("one") == first
     assert second["files"][0]["key"] == "out/a_00001_ (1).png"
@@ -138,7 +138,7 @@ def test_files_that_never_come_are_named(engine: Engine, root: Path, store: Memo
     engine.add_jobs(
         [passed_job("j", output("gone.png"), output(".hidden.png"), output("b.png", subfolder="../.."))]
     )
-    found = archived(engine, "j")
+    found = wait_for_job(engine, "j")
     assert states(found) == {"gone.png": "vanished", ".hidden.png": "skipped", "b.png": "not_archived"}
     assert (found["state"], found["errors"]) == (
         "failed",
@@ -152,7 +152,7 @@ def test_a_file_that_the_store_refuses(engine: Engine, root: Path, store: Memory
     )
     (root / "a.png").write_bytes(b"1")
     engine.add_jobs([passed_job("j", output("a.png"))])
-    found = archived(engine, "j")
+    found = wait_for_job(engine, "j")
     assert (found["state"], states(found)) == ("failed", {"a.png": "failed"})
     assert (found["files"][0]["key"], found["files"][0]["sha256"]) == (None, None), "only what is proven"
     assert found["errors"][0].startswith("a.png: ")
@@ -183,10 +183,10 @@ def test_a_job_that_failed_in_comfyui(
 def test_a_job_from_the_cache_names_the_files_of_the_earlier_one(engine: Engine, root: Path) -> None:
     (root / "a.png").write_bytes(b"1")
     engine.add_jobs([passed_job("one", output("a.png"))])
-    (first,) = archived(engine, "one")["files"]
-    (root / "a.png").unlink()  # freed, say
+    (first,) = wait_for_job(engine, "one")["files"]
+    (root / "a.png").unlink()  # as freeing does
     engine.add_jobs([passed_job("two", cached_outputs=[output("a.png")])])
-    found = archived(engine, "two")
+    found = wait_for_job(engine, "two")
     assert found["state"] == "complete"
     assert found["files"] == [first | {"cached": True}]
 
@@ -200,11 +200,11 @@ def test_options_that_nobody_knows_are_an_error_in_the_answer(engine: Engine) ->
         "urls": "yes",
     }
     engine.add_jobs([passed_job("j", options=options), passed_job("k", options=["a"])])
-    found = archived(engine, "j")
+    found = wait_for_job(engine, "j")
     assert found["state"] == "complete"
     for name in ("tags", "bucket", "webhook_url", "note", "urls"):
         assert any(f"cloud_archive.{name}" in error for error in found["errors"]), name
-    assert archived(engine, "k")["errors"] == ["extra_data.cloud_archive must be an object."]
+    assert wait_for_job(engine, "k")["errors"] == ["extra_data.cloud_archive must be an object."]
 
 
 def test_answers_are_the_same_after_a_restart_and_open_jobs_go_on(
@@ -214,7 +214,7 @@ def test_answers_are_the_same_after_a_restart_and_open_jobs_go_on(
         wait_until(lambda: engine.status().running, "running")
         (root / "a.png").write_bytes(b"1")
         engine.add_jobs([passed_job("done", output("a.png"))])
-        done = archived(engine, "done")
+        done = wait_for_job(engine, "done")
         engine.add_jobs([], {"process": PROCESS, "running": ["running"], "queued": ["queued"]})
         hold(store).clear()
         store.on_call = lambda operation, key: refuse("SlowDown", 503, key)
@@ -226,7 +226,7 @@ def test_answers_are_the_same_after_a_restart_and_open_jobs_go_on(
     with engine_on(root, store, state) as engine:
         wait_until(lambda: engine.status().running, "running")
         assert engine.job("done") == done
-        assert archived(engine, "open")["state"] == "complete"
+        assert wait_for_job(engine, "open")["state"] == "complete"
         assert [engine.job(name)["status"] for name in ("running", "queued")] == ["running", "queued"]
         engine.add_jobs([], {"process": "another", "running": [], "queued": []})  # ComfyUI was started again
         found = engine.job("running")
@@ -242,7 +242,7 @@ def test_a_file_from_before_the_first_start_is_no_proven_result(
     with engine_on(root, store, state) as engine:
         wait_until(lambda: engine.status().baseline_files == 1, "scanned")
         engine.add_jobs([passed_job("j", output("a.png"))])
-        found = archived(engine, "j")
+        found = wait_for_job(engine, "j")
         assert (found["state"], states(found)) == ("failed", {"a.png": "baseline"})
         assert "upload --baseline" in found["errors"][0]
         engine.archive_baseline()
@@ -268,7 +268,7 @@ def test_jobs_are_kept_without_a_catalog(root: Path, store: MemoryStore, state: 
         wait_until(lambda: engine.status().running, "running")
         (root / "a.png").write_bytes(b"1")
         engine.add_jobs([passed_job("j", output("a.png"))])
-        assert archived(engine, "j")["state"] == "complete"
+        assert wait_for_job(engine, "j")["state"] == "complete"
         assert engine.job("nobody")["state"] == "unknown"
     (path,) = state.rglob("jobs.sqlite3")
     assert os.name == "nt" or path.stat().st_mode & 0o077 == 0
@@ -292,7 +292,7 @@ async def test_waiting_ends_with_the_last_proof_and_holds_no_thread(
     caller: Caller, engine: Engine, root: Path, store: MemoryStore
 ) -> None:
     go = hold(store)
-    names = [f"{number}.png" for number in range(60)]  # more than the lane has threads
+    names = [f"{number}.png" for number in range(60)]  # more than the server has threads for such calls
     for name in names:
         (root / name).write_bytes(name.encode())
     await asyncio.to_thread(engine.add_jobs, [passed_job(name, output(name)) for name in names])

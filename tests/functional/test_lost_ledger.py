@@ -1,4 +1,4 @@
-"""A ledger that is gone or damaged: nothing arrives twice, nothing is forgotten. A real ledger, a store in memory."""
+"""A lost or damaged ledger: no file is archived twice, none is forgotten. A real ledger, a store in memory."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from tests.memory_store import MemoryStore
 from tests.servers import wait_until
 
 
-def _gone(path: Path) -> None:
+def _delete(path: Path) -> None:
     path.unlink()
 
 
-def _empty(path: Path) -> None:
+def _cut_to_nothing(path: Path) -> None:
     path.write_bytes(b"")
 
 
-def _half(path: Path) -> None:
+def _cut_in_half(path: Path) -> None:
     os.truncate(path, path.stat().st_size // 2)
 
 
-def _no_database(path: Path) -> None:
+def _fill_with_noise(path: Path) -> None:
     path.write_bytes(random.Random(1).randbytes(path.stat().st_size))
 
 
-def _middle(path: Path) -> None:
+def _damage_pages(path: Path) -> None:
     body = bytearray(path.read_bytes())
     for page in range(4096, len(body), 4096):
         body[page : page + 400] = random.Random(page).randbytes(400)
@@ -42,7 +42,7 @@ def _middle(path: Path) -> None:
 
 
 class Clock:
-    """The day that goes into keys."""
+    """A clock that gives the day in keys."""
 
     day = 1
 
@@ -51,11 +51,11 @@ class Clock:
         return real_datetime(2026, 4, cls.day, 12)
 
 
-def _idle(engine: Engine) -> None:
+def _wait_until_idle(engine: Engine) -> None:
     wait_until(lambda: engine.status(scan=False).state.value == "idle", "it is idle")
 
 
-@pytest.mark.parametrize("damage", [_gone, _empty, _half, _no_database, _middle])
+@pytest.mark.parametrize("damage", [_delete, _cut_to_nothing, _cut_in_half, _fill_with_noise, _damage_pages])
 def test_what_is_archived_is_known_by_the_bucket_and_what_waited_still_arrives(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: Callable[[Path], None]
 ) -> None:
@@ -67,7 +67,7 @@ def test_what_is_archived_is_known_by_the_bucket_and_what_waited_still_arrives(
     (root / "old.bin").write_bytes(b"from before the first start")
     os.utime(root / "old.bin", (1e9, 1e9))
     with engine_on(root, store, state, S3_PREFIX="{Y}-{m}-{d}") as engine:
-        _idle(engine)
+        _wait_until_idle(engine)
         (root / "folder").mkdir()
         (root / "folder/a.bin").write_bytes(b"a")
         (root / "b.bin").write_bytes(b"b")
@@ -88,7 +88,7 @@ def test_what_is_archived_is_known_by_the_bucket_and_what_waited_still_arrives(
     # Where nothing could be read from the old ledger, nothing is known to be old.
     new = {Path(key).name for key in store.bodies().keys() - first.keys()}
     assert new - {"old.bin"} == {"waits.bin"}
-    if damage in (_gone, _empty):
+    if damage in (_delete, _cut_to_nothing):
         assert "old.bin" not in new
     else:
         assert list(state.glob("ledger.damaged-*.sqlite3"))
@@ -103,12 +103,12 @@ def test_a_numbered_name_of_an_earlier_day_is_found_again(
     monkeypatch.setattr(Clock, "day", 1)
     store, root, state = MemoryStore(), tmp_path / "output", tmp_path / "state"
     with engine_on(root, store, state, S3_PREFIX="{d}") as engine:
-        _idle(engine)
+        _wait_until_idle(engine)
         store.put("01/a.bin", b"x", sha256="", content_type="", metadata={}, create_only=True)
         (root / "a.bin").write_bytes(b"a")
         assert engine.flush(60)
     assert sorted(store.bodies()) == ["01/a (1).bin", "01/a.bin"]
-    _gone(state / LEDGER_NAME)
+    _delete(state / LEDGER_NAME)
     monkeypatch.setattr(Clock, "day", 2)
     with engine_on(root, store, state, S3_PREFIX="{d}") as engine:
         assert engine.flush(60)
@@ -119,5 +119,5 @@ def test_a_first_start_has_lost_nothing(tmp_path: Path) -> None:
     store, root, state = MemoryStore(), tmp_path / "output", tmp_path / "state"
     for _ in range(2):
         with engine_on(root, store, state) as engine:
-            _idle(engine)
+            _wait_until_idle(engine)
             assert engine.status().errors == ()

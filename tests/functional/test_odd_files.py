@@ -1,4 +1,4 @@
-"""What a filesystem can hold besides ordinary files: real files, real events, a real ledger, a store in memory."""
+"""Odd files: links, pipes, sockets, long paths, files without read permission. Real files, a store in memory."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def _arrived(archiver: Archiver, store: MemoryStore, *names: str) -> None:
 
 
 def _tree(root: Path, outside: Path) -> dict[str, bytes]:
-    """All that is odd, once; returns what must arrive, by path."""
+    """Make one of each odd file; return the paths and bytes that must be archived."""
     (outside / "folder").mkdir(parents=True)
     (outside / "secret.bin").write_bytes(b"of somebody else")
     (outside / "folder/secret.bin").write_bytes(b"of somebody else, too")
@@ -96,7 +96,7 @@ def test_what_was_there_before_arrives_likewise_when_it_is_asked_for(tmp_path: P
 
 @posix
 def test_a_file_behind_a_folder_that_became_a_link_is_never_uploaded(tmp_path: Path) -> None:
-    """As if the folder were swapped between the route's look at the path and the upload."""
+    """As if the folder were swapped between the route's check of the path and the upload."""
     store = MemoryStore()
     root, outside = tmp_path / "output", tmp_path / "outside"
     outside.mkdir()
@@ -156,12 +156,13 @@ if os.geteuid() == 0:
 
 
 def _without_rights(script: str, *, before: str = "") -> None:
-    """Run a script in a process that root's rights were taken from, where this one has them.
+    """Run a script in a process without root's rights.
 
     Args:
         before: what it does before that.
     """
-    with tempfile.TemporaryDirectory(prefix="cloud-archive-rights-") as folder:  # its parents are everybody's
+    # Not in `tmp_path`, whose parent folders only this user may enter.
+    with tempfile.TemporaryDirectory(prefix="cloud-archive-rights-") as folder:
         done = subprocess.run(
             [sys.executable, "-c", before + DROPPED + script, folder],
             capture_output=True,

@@ -28,7 +28,7 @@ def test_the_engine_asks_for_as_many_as_it_may_need() -> None:
 
 
 @pytest.mark.parametrize("workers", [1, 8, 64])
-def test_more_workers_take_fewer_at_once(
+def test_more_workers_claim_fewer_files_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int
 ) -> None:
     asked: list[int] = []

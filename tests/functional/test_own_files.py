@@ -1,4 +1,4 @@
-"""State, logs and locks inside the watched directory: never archived, and they keep nothing from coming to rest."""
+"""State, logs and locks inside the watched directory are never archived, and the archive becomes idle despite them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.servers import wait_until
 
 @pytest.fixture
 def log(tmp_path: Path) -> Iterator[Path]:
-    """As `watch --log-file` does, and often rotated."""
+    """Log into the watched directory as `watch --log-file` does; the log rotates every 200 bytes."""
     path = tmp_path / "output/logs/archive.log"
     path.parent.mkdir(parents=True)
     handler = logging.handlers.RotatingFileHandler(path, maxBytes=200, backupCount=3)
@@ -49,13 +49,13 @@ def test_own_files_in_the_watched_directory_are_never_archived(tmp_path: Path, l
             assert log.with_name("archive.log.1").exists()
             with pytest.raises(RequestRefused):
                 engine.upload("logs/archive.log")
-        # Who looks without an engine does not know by itself where that one logged to.
+        # A command without an engine must find out by itself where the engine logged to.
         assert read_ledger_view(root, environ).unarchived_files == 0
     assert sorted(store.bodies()) == ["out/0.bin", "out/1.bin"]
 
 
 def test_the_log_of_a_standby_in_the_watched_directory_is_never_archived(tmp_path: Path) -> None:
-    """Its process is another one than the engine that archives."""
+    """The standby is another process than the engine that archives."""
     root, state, store = tmp_path / "output", tmp_path / "state", MemoryStore()
     log = root / "logs/standby.log"
     with engine_on(root, store, state) as engine:

@@ -1,4 +1,4 @@
-"""Many uploads at once: how much of the files is in memory, and in which order they go."""
+"""Many uploads at once: how much memory they take, and their order."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def added(ledger: Ledger, root: Path, name: str, size_bytes: int, priority: int = 0) -> FileVersion:
-    """A file that is complete and pending."""
+    """Write a file and add it to the ledger as pending."""
     (root / name).write_bytes(name.encode().ljust(size_bytes, b"."))
     version = stat_version(root, name)
     assert ledger.add([version], priority=priority) == 1
@@ -69,7 +69,7 @@ def uploading(
         uploader = Uploader(
             store, root, make_key=lambda path: path, session_id="s", parts=parts, budget=budget
         )
-        uploader._line.is_wide = True  # as an earlier file found out
+        uploader._line.is_wide = True  # as an earlier file's probe found
         return uploader
 
     pool = WorkerPool(
@@ -88,7 +88,7 @@ def uploading(
 
 
 class HoldingStore(MemoryStore):
-    """Keeps every body that it is sent, in its hands and on its way, until it is told to go on."""
+    """Holds up every write until `go` is set, and counts the bytes of the bodies under way."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -127,7 +127,7 @@ def test_bodies_and_parts_together_keep_to_one_budget_of_memory(
     for number in range(2):
         added(ledger, root, f"large{number}", 10 * BODY_BYTES)
     with uploading(ledger, root, store, 32, budget):
-        # Everybody who has room is in the store now, and so is everybody who took none.
+        # Either all workers with memory wait in the store, or (the fault) more bytes are under way than the budget.
         wait_until(lambda: len(budget._queue) >= 28 or store.in_flight > 4 * BODY_BYTES, "the rest waits")
         store.go.set()
         wait_until(lambda: ledger.totals().archived.files == 26, "all of it arrives")
@@ -135,8 +135,8 @@ def test_bodies_and_parts_together_keep_to_one_budget_of_memory(
     assert budget.held_bytes == 0
 
 
-class SlowToTell(MemoryStore):
-    """Nobody knows yet what it can do, and finding out takes until it is told to go on."""
+class SlowProbe(MemoryStore):
+    """A store of unknown capabilities, whose probe takes until `go` is set."""
 
     def __init__(self) -> None:
         super().__init__(Capabilities())
@@ -147,10 +147,10 @@ class SlowToTell(MemoryStore):
         assert self.go.wait(60)
 
 
-def test_nobody_waits_for_what_another_finds_out_about_the_store(root: Path, ledger: Ledger) -> None:
+def test_no_worker_waits_for_the_probe_of_another(root: Path, ledger: Ledger) -> None:
     for number in range(8):
         added(ledger, root, f"{number}", KIB)
-    store = SlowToTell()
+    store = SlowProbe()
     with uploading(ledger, root, store, 2):
         try:
             assert store.asked.wait(60)
@@ -160,7 +160,7 @@ def test_nobody_waits_for_what_another_finds_out_about_the_store(root: Path, led
         wait_until(lambda: ledger.totals().archived.files == 8, "all of it arrives")
     first = {key: operation for operation, key in reversed(store.calls)}
     looked_for = [f"{number}" for number in range(8) if first[f"{number}"] == "HeadObject"]
-    assert len(looked_for) == 8, "while nothing is known, each is looked for first"
+    assert len(looked_for) == 8, "while its capabilities are unknown, each write comes after a HEAD"
 
 
 # --- order
@@ -250,7 +250,7 @@ def test_workers_do_not_wait_for_ever_for_a_first_scan(root: Path, ledger: Ledge
 
 
 class ThrottledStore(MemoryStore):
-    """Refuses the first object with SlowDown; then lets uploads go on once as many are there as the gate allows."""
+    """Refuses the first object with SlowDown; then holds up uploads until as many run as the gate allows."""
 
     def __init__(self, allowed: Callable[[], int], more_may_come: Callable[[], bool]) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The watched directory goes away or is another one: a rename stands for an unmounted volume."""
+"""The watched directory is missing or replaced; a rename stands for an unmounted volume."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def root(tmp_path: Path) -> Path:
     return root
 
 
-def _archived(root: Path, store: MemoryStore, state: Path, *names: str) -> None:
-    """A session that archives these files and ends."""
+def _archive(root: Path, store: MemoryStore, state: Path, *names: str) -> None:
+    """Archive these files in a session of its own."""
     with engine_on(root, store, state, **NATIVE) as engine:
         wait_until(lambda: engine.status(scan=False).state.value == "idle", "the first scan")
         for name in names:
@@ -42,7 +42,7 @@ def _archived(root: Path, store: MemoryStore, state: Path, *names: str) -> None:
         assert engine.flush(60)
 
 
-def _freer(root: Path, store: MemoryStore, ledger: Ledger) -> LocalCleaner:
+def _local_cleaner(root: Path, store: MemoryStore, ledger: Ledger) -> LocalCleaner:
     known = KnownRoot(root, ledger)
     return LocalCleaner(
         ledger,
@@ -56,7 +56,7 @@ def _freer(root: Path, store: MemoryStore, ledger: Ledger) -> LocalCleaner:
 
 
 @pytest.mark.parametrize("kind", ["empty", "missing"])
-def test_files_that_wait_are_not_gone_with_the_directory(tmp_path: Path, root: Path, kind: str) -> None:
+def test_waiting_files_do_not_count_as_gone_with_the_directory(tmp_path: Path, root: Path, kind: str) -> None:
     store, away = MemoryStore(), tmp_path / "away"
 
     def refuse(operation: str, key: str) -> None:
@@ -82,7 +82,7 @@ def test_files_that_wait_are_not_gone_with_the_directory(tmp_path: Path, root: P
         wanted = "is another directory now" if kind == "empty" else "is missing"
         assert any(wanted in error for error in status.errors), status.errors
         if kind == "empty":
-            # What is written into it is archived all the same, under the same key as ever.
+            # Files that are written into it are archived under their usual keys.
             (root / "meanwhile.bin").write_bytes(b"meanwhile")
             wait_until(lambda: "out/meanwhile.bin" in store.bodies(), "it arrived")
             shutil.rmtree(root)
@@ -92,7 +92,7 @@ def test_files_that_wait_are_not_gone_with_the_directory(tmp_path: Path, root: P
     assert {f"out/{number}.bin" for number in range(3)} <= set(store.bodies())
 
 
-def test_an_accepted_directory_is_the_known_one(tmp_path: Path, root: Path) -> None:
+def test_an_accepted_directory_becomes_the_known_one(tmp_path: Path, root: Path) -> None:
     store = MemoryStore()
     with engine_on(root, store, tmp_path / "state", **NATIVE) as engine:
         wait_until(lambda: engine.status(scan=False).state.value == "idle", "the first scan")
@@ -116,7 +116,7 @@ def test_a_start_over_an_unmounted_directory_is_not_safe_until_it_is_mounted(
     tmp_path: Path, root: Path
 ) -> None:
     store, state, away = MemoryStore(), tmp_path / "state", tmp_path / "away"
-    _archived(root, store, state, "a.bin", "b.bin")
+    _archive(root, store, state, "a.bin", "b.bin")
     (root / "missed.bin").write_bytes(b"missed")
     root.rename(away)
     root.mkdir()
@@ -124,7 +124,7 @@ def test_a_start_over_an_unmounted_directory_is_not_safe_until_it_is_mounted(
         read_ledger_view(root, {**ENVIRON, "CLOUD_ARCHIVE_STATE_DIR": str(state)})
     with existing_ledger(state / LEDGER_NAME) as ledger:
         with pytest.raises(RootReplaced):
-            _freer(root, store, ledger).run_once()
+            _local_cleaner(root, store, ledger).run_once()
         assert all(row.freed_at is None for row in ledger.rows(limit=5))
     with engine_on(root, store, state, **NATIVE) as engine:
         wait_until(lambda: bool(engine.status(scan=False).errors), "the first scan")
@@ -132,7 +132,7 @@ def test_a_start_over_an_unmounted_directory_is_not_safe_until_it_is_mounted(
         assert (status.state.value, status.safe_to_stop, status.running) == ("retrying", False, True)
         assert any("holds none of the files" in error for error in status.errors)
         root.rmdir()
-        # Another container: device or inode are others.
+        # Another container: the directory has another device or inode.
         shutil.copytree(away, root)
         assert engine.flush(60), engine.status(scan=False)
         assert engine.status().errors == ()
@@ -141,21 +141,21 @@ def test_a_start_over_an_unmounted_directory_is_not_safe_until_it_is_mounted(
 
 def test_the_known_directory_may_be_emptied(tmp_path: Path, root: Path) -> None:
     store, state = MemoryStore(), tmp_path / "state"
-    _archived(root, store, state, "a.bin")
+    _archive(root, store, state, "a.bin")
     (root / "a.bin").unlink()
-    _archived(root, store, state, "b.bin")
+    _archive(root, store, state, "b.bin")
     (root / "b.bin").unlink()
     with existing_ledger(state / LEDGER_NAME) as ledger:
         ledger.remember(KNOWN_ROOT, None)  # as an earlier version left it
-    _archived(root, store, state, "c.bin")
+    _archive(root, store, state, "c.bin")
     assert len(store.bodies()) == 3
 
 
-def test_free_notes_nothing_once_the_directory_goes_away_in_its_midst(tmp_path: Path, root: Path) -> None:
+def test_free_records_nothing_once_the_directory_disappears_meanwhile(tmp_path: Path, root: Path) -> None:
     store, state = MemoryStore(), tmp_path / "state"
-    _archived(root, store, state, "a.bin")
+    _archive(root, store, state, "a.bin")
     with existing_ledger(state / LEDGER_NAME) as ledger:
-        freer = _freer(root, store, ledger)
+        freer = _local_cleaner(root, store, ledger)
         real = freer._candidates
 
         def unmounted(now: float) -> object:
@@ -174,7 +174,7 @@ def test_the_command_accepts_a_directory_while_nothing_runs(
     tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     state = tmp_path / "state"
-    _archived(root, MemoryStore(), state, "a.bin")
+    _archive(root, MemoryStore(), state, "a.bin")
     root.rename(tmp_path / "away")
     root.mkdir()
     monkeypatch.setenv("CLOUD_ARCHIVE_STATE_DIR", str(state))
@@ -212,7 +212,7 @@ def test_once_over_an_unmounted_directory_fails_with_the_cause(
     tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     state = tmp_path / "state"
-    _archived(root, MemoryStore(), state, "a.bin")
+    _archive(root, MemoryStore(), state, "a.bin")
     root.rename(tmp_path / "away")
     root.mkdir()
     for name, value in {**ENVIRON, "CLOUD_ARCHIVE_STATE_DIR": str(state)}.items():

@@ -1,4 +1,4 @@
-"""Files that hold other bytes under the size and time that the ledger knows. Real files and a real ledger."""
+"""Files whose bytes change while size and mtime stay as the ledger has them. Real files and a real ledger."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def write(path: Path, body: bytes, mtime_ns: int = OLD_NS) -> None:
     os.utime(path, ns=(mtime_ns, mtime_ns))
 
 
-def rewritten_in_place(path: Path, body: bytes) -> None:
-    """As `cp -p` and editors do."""
+def rewrite_in_place(path: Path, body: bytes) -> None:
+    """Write other bytes into the same file and restore its times, as `cp -p` and editors do."""
     before = path.stat()
     with path.open("r+b") as file:
         file.write(body)
@@ -40,8 +40,8 @@ def rewritten_in_place(path: Path, body: bytes) -> None:
     assert (path.stat().st_ino, path.stat().st_size) == (before.st_ino, before.st_size)
 
 
-def replaced(path: Path, body: bytes) -> None:
-    """As `rsync -t` does."""
+def replace_file(path: Path, body: bytes) -> None:
+    """Rename a new file with the same times over it, as `rsync -t` does."""
     before = path.stat()
     fresh = path.with_name(f".{path.name}.fresh")
     fresh.write_bytes(body)
@@ -50,10 +50,10 @@ def replaced(path: Path, body: bytes) -> None:
     assert path.stat().st_size == before.st_size
 
 
-# All that is there is archived, whenever the first scan comes.
+# With backfill, so that it does not matter whether a file is older than the first scan.
 archiving = partial(archiving_what_is_new, CLOUD_ARCHIVE_BACKFILL="all")
 
-REWRITE = pytest.mark.parametrize("rewrite", [rewritten_in_place, replaced])
+REWRITE = pytest.mark.parametrize("rewrite", [rewrite_in_place, replace_file])
 Rewrite = Callable[[Path, bytes], None]
 
 
@@ -106,7 +106,7 @@ def test_the_same_while_nothing_runs(tmp_path: Path, rewrite: Rewrite) -> None:
         assert archiver.flush(60)
     rewrite(root / "a.bin", b"second")
     with archiving(root, store, start=False) as archiver:
-        assert not archiver.safe_to_stop(), "nobody has looked at these bytes"
+        assert not archiver.safe_to_stop(), "these bytes are not hashed yet"
         archiver.start()
         assert archiver.flush(60)
     assert store.bodies() == {"out/a.bin": b"first!", "out/a (1).bin": b"second"}
@@ -132,7 +132,7 @@ def test_a_file_whose_attributes_alone_changed_is_hashed_once_and_not_sent(
     assert len(store.bodies()) == puts(store) == 3
 
 
-def test_a_close_after_writing_leads_to_a_look_whatever_the_timestamps_say(
+def test_a_file_that_is_closed_after_writing_is_hashed_whatever_its_timestamps_say(
     tmp_path: Path, hashed: list[str]
 ) -> None:
     """Writes through a memory map may change no timestamp until the system writes them back."""
@@ -154,33 +154,33 @@ def test_a_file_of_the_baseline_is_archived_once_it_is_written_to(tmp_path: Path
     with archiving_what_is_new(root, store) as archiver:
         assert archiver.flush(60)
         assert store.bodies() == {}
-        rewritten_in_place(root / "a.bin", b"A.BIN")
+        rewrite_in_place(root / "a.bin", b"A.BIN")
         wait_until(lambda: store.bodies() == {"out/a.bin": b"A.BIN"}, "it is archived")
 
 
-def test_a_file_that_is_asked_for_by_name_is_looked_at(tmp_path: Path) -> None:
+def test_a_file_that_is_requested_by_name_is_hashed(tmp_path: Path) -> None:
     store, root = MemoryStore(), tmp_path / "output"
     with archiving(root, store, start=False) as archiver:
         write(root / "a.bin", b"first!")
         assert archiver.submit("a.bin", 20).archived
-        rewritten_in_place(root / "a.bin", b"second")
+        rewrite_in_place(root / "a.bin", b"second")
         assert archiver.submit("a.bin", 20).archived
         assert archiver.submit("a.bin", 20).archived
     assert store.bodies() == {"out/a.bin": b"first!", "out/a (1).bin": b"second"}
 
 
-def moved_as_a_whole(root: Path) -> None:
+def copy_tree(root: Path) -> None:
     shutil.copytree(root, root.with_name("copy"))  # keeps times, not inodes
     shutil.rmtree(root)
     root.with_name("copy").rename(root)
 
 
-def handed_to_another_owner(root: Path) -> None:
+def change_owner(root: Path) -> None:
     for path in root.iterdir():
         os.chown(path, os.getuid(), os.getgid())
 
 
-@pytest.mark.parametrize("change", [moved_as_a_whole, handed_to_another_owner])
+@pytest.mark.parametrize("change", [copy_tree, change_owner])
 def test_a_tree_that_changed_as_a_whole_is_no_alarm_and_is_hashed_in_the_background(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: Callable[[Path], None]
 ) -> None:
@@ -195,7 +195,7 @@ def test_a_tree_that_changed_as_a_whole_is_no_alarm_and_is_hashed_in_the_backgro
     real, held = hash_file, True
 
     def slow(root: Path, path: str, *, stopping: Callable[[], bool]) -> object:
-        wait_until(lambda: not held or stopping(), "the test has looked")
+        wait_until(lambda: not held or stopping(), "the test has read the status")
         return real(root, path, stopping=stopping)
 
     monkeypatch.setattr(recheck, "hash_file", slow)
@@ -212,8 +212,8 @@ def test_a_tree_that_changed_as_a_whole_is_no_alarm_and_is_hashed_in_the_backgro
         assert len(store.bodies()) == count + 1
 
 
-def of_the_version_before(ledger: Path) -> None:
-    """Turn the ledger into one as 0.9 left it: without change times."""
+def downgrade_ledger(ledger: Path) -> None:
+    """Turn the ledger into one of version 0.9: without change times."""
     with closing(sqlite3.connect(ledger)) as db:
         db.execute("DROP INDEX files_tried")
         db.execute("ALTER TABLE files DROP COLUMN ctime_offset")
@@ -231,9 +231,9 @@ def test_a_ledger_of_the_version_before_goes_on_and_only_doubtful_files_are_hash
             write(root / f"{number:03}.bin", b"%03d" % number, time.time_ns() - 10**12 - number)
         (root / "fresh.bin").write_bytes(b"with the change time of its write")
         assert archiver.flush(60)
-    of_the_version_before(path)
-    rewritten_in_place(root / "007.bin", b"bad")
-    replaced(root / "008.bin", b"BAD")
+    downgrade_ledger(path)
+    rewrite_in_place(root / "007.bin", b"bad")
+    replace_file(root / "008.bin", b"BAD")
     (root / "009.bin").chmod(0o600)
     hashed.clear()
     with archiving(root, store) as archiver:
@@ -284,7 +284,7 @@ def test_a_file_that_cannot_be_hashed_keeps_the_status_from_green(
             raise FileUnreadable(path, "Permission denied")
 
         monkeypatch.setattr(recheck, "hash_file", refused)
-        rewritten_in_place(root / "a.bin", b"second")
+        rewrite_in_place(root / "a.bin", b"second")
         wait_until(
             lambda: any("a.bin" in error for error in archiver.status(scan=False).errors), "it is named"
         )

@@ -1,4 +1,4 @@
-"""`--serve`: with a token every call needs it but the page's own files; without one it warns where others reach it."""
+"""`--serve`: with a token, all but the page's own files need it; without one it warns if others can reach it."""
 
 from __future__ import annotations
 

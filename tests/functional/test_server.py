@@ -1,4 +1,4 @@
-"""The engine's server with a real aiohttp around it and a stand-in for the engine behind it."""
+"""The engine's server on a real aiohttp, with a stand-in for the engine."""
 
 from __future__ import annotations
 
@@ -321,7 +321,7 @@ async def test_the_heartbeat_of_an_idle_stream_is_the_status_of_that_moment(
 ) -> None:
     async with private.open("GET", "/cloud-sync/events") as answer:
         await read_event(answer)
-        engine.content = {**engine.content, "uploaded_files": 7}  # nobody is told
+        engine.content = {**engine.content, "uploaded_files": 7}  # the change is not pushed
         assert (await read_event(answer))["uploaded_files"] == 7
 
 
@@ -360,7 +360,7 @@ async def test_a_heartbeat_of_an_archive_at_rest_is_made_anew_from_time_to_time(
     engine.content = {**engine.content, "safe_to_stop": True}
     async with private.open("GET", "/cloud-sync/events") as answer:
         await read_event(answer)
-        engine.content = {**engine.content, "uploaded_files": 7}  # nobody is told
+        engine.content = {**engine.content, "uploaded_files": 7}  # the change is not pushed
         while (await read_event(answer))["uploaded_files"] != 7:
             pass
 
@@ -378,7 +378,7 @@ async def test_one_subscription_serves_all_streams(private: Caller, engine: Fake
                 pass
 
 
-async def test_a_flush_does_not_say_everything_where_older_files_are_left_alone(
+async def test_flush_does_not_claim_that_everything_is_archived_where_older_files_are_left_alone(
     private: Caller, engine: FakeEngine
 ) -> None:
     engine.content = {**engine.content, "baseline_files": 5}

@@ -232,7 +232,7 @@ async def test_a_head_has_a_time_limit_also_on_a_kept_connection(engine: FakeEng
             writer.close()
 
 
-async def test_connections_are_looked_at_only_while_one_waits_for_its_request(engine: FakeEngine) -> None:
+async def test_connections_are_checked_only_while_one_waits_for_its_request(engine: FakeEngine) -> None:
     gate = held(engine)
     async with listening(engine, ConnectionLimits(8, 6, head_seconds=1.0)) as listener, client() as session:
         assert listener.connections._sweep is None

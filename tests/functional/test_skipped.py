@@ -87,7 +87,7 @@ def test_every_file_that_is_left_out_is_counted_and_listed_with_its_reason(tmp_p
         assert status.skipped_files == len(expected)
         assert listed(engine, "skipped") == expected
         assert listed(engine, "skipped", "LINK") == {"linked": "link", "link.png": "link"}
-        assert status.safe_to_stop, "what is left out is not waited for"
+        assert status.safe_to_stop, "files that are left out are not waited for"
 
         (root / "notes.txt").unlink()
         assert engine.status().skipped_files == len(expected) - 1
@@ -188,7 +188,7 @@ def test_a_stopped_archive_says_that_it_must_be_started_first(tmp_path: Path) ->
         archiver.archive_baseline()
 
 
-def test_stock_can_be_taken_without_an_archive(tmp_path: Path) -> None:
+def test_take_stock_needs_no_archive(tmp_path: Path) -> None:
     root = tmp_path / "root"
     write(root, "a.png", ".b.png")
     ledger = Ledger(None)

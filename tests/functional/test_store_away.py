@@ -1,4 +1,4 @@
-"""A store that is away for a long time: little is asked of it, little is said, and nothing is lost."""
+"""A store that is unreachable for long costs few requests and few log lines, and loses no file."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ def test_a_store_that_is_away_for_a_whole_run_costs_few_requests_and_few_lines(
             closed = archiver.refusal
             return 0 if closed is None else closed.refusals
 
-        wait_until(lambda: refusals() >= REFUSALS, "it was tried so often")
-        # Those that were under way together when it went away, and one for each pause.
+        wait_until(lambda: refusals() >= REFUSALS, f"{REFUSALS} refusals")
+        # The uploads that ran together at the first refusal, and one for each pause.
         assert len(store.calls) <= archiver.settings.workers + REFUSALS + 2
         status = archiver.status()
         assert status.state.value == "retrying"
@@ -54,7 +54,7 @@ def test_a_store_that_is_away_for_a_whole_run_costs_few_requests_and_few_lines(
     assert any("accepts uploads again" in record.getMessage() for record in caplog.records)
 
 
-def test_a_directory_that_is_away_is_told_of_once(
+def test_a_missing_directory_is_reported_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("cloud_archive.archive.pipeline.KEEPER_SECONDS", 0.05)

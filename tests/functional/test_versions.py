@@ -1,4 +1,4 @@
-"""Many versions of one name: which keys they get, how many requests that costs, and what their metadata says."""
+"""Many versions of one name: their keys, their requests and their metadata."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def test_long_and_odd_names_get_keys_that_stores_and_disks_take(versions: Versio
         assert object_path(key, metadata.get("path", "")) == f"out/{name}"
 
 
-def test_the_metadata_tells_path_and_time_of_archiving(versions: Versions) -> None:
+def test_the_metadata_has_the_path_and_the_time_of_archiving(versions: Versions) -> None:
     (versions.root / "sub").mkdir()
     first, second = versions.archive("sub/ü.png", b"1"), versions.archive("sub/ü.png", b"2")
     one, two = (versions.store.objects[key].metadata for key in (first, second))
@@ -122,7 +122,7 @@ def test_the_metadata_tells_path_and_time_of_archiving(versions: Versions) -> No
 
 
 def test_metadata_alone_proves_no_bytes(versions: Versions) -> None:
-    """An object with our metadata and size, whose bytes nobody may read: another name, and no word about this one."""
+    """An object with our metadata and size whose bytes can't be read proves nothing: the file gets another name."""
     sha256 = hashlib.sha256(b"good").hexdigest()
     versions.store.add("out/a.png", b"evil", sha256=sha256)
     versions.store.objects["out/a.png"].etag = "opaque"

@@ -1,4 +1,4 @@
-"""What a user can see: whether the store was ever reached, and what stopping and starting do."""
+"""What users see: whether the store was ever reached, and what stopping and starting do."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def test_an_upload_verifies_the_connection_too(tmp_path: Path) -> None:
 
 
 def slow_store() -> tuple[MemoryStore, threading.Event, threading.Event]:
-    """(store, set once an upload is under way, set to let uploads end)."""
+    """Return (store, event that an upload under way sets, event that lets uploads end)."""
     store, begun, go_on = MemoryStore(), threading.Event(), threading.Event()
 
     def wait(operation: str, key: str) -> None:
@@ -123,7 +123,8 @@ def test_stop_answers_while_an_upload_is_under_way_and_start_resumes(tmp_path: P
     with engine_on(root, store, tmp_path / "state") as engine:
         (root / "a.png").write_bytes(b"a")
         assert begun.wait(60)
-        message = engine.stop_watching()  # it does not wait for the upload, which the store still holds
+        # `stop` does not wait for the upload, which the store still holds up.
+        message = engine.stop_watching()
         assert "1 upload in progress will finish" in message
         status = engine.status(scan=False)
         assert (status.running, status.state.value) == (False, "stopped")
@@ -176,7 +177,7 @@ def test_an_end_while_a_stop_drains_waits_for_what_is_under_way(tmp_path: Path) 
 # --- the last line
 
 
-def last_words(tmp_path: Path, store: MemoryStore, *, drain: bool = True, stop_first: bool = False) -> str:
+def last_line(tmp_path: Path, store: MemoryStore, *, drain: bool = True, stop_first: bool = False) -> str:
     root = tmp_path / "root"
     with engine_on(root, store, tmp_path / "state") as engine:
         wait_until(lambda: engine.status(scan=False).state.value in ("idle", "retrying"), "the first scan")
@@ -190,22 +191,22 @@ def last_words(tmp_path: Path, store: MemoryStore, *, drain: bool = True, stop_f
 
 
 def test_the_last_line_says_that_everything_is_in_the_bucket(tmp_path: Path) -> None:
-    assert last_words(tmp_path, MemoryStore()) == "Everything is in the bucket."
+    assert last_line(tmp_path, MemoryStore()) == "Everything is in the bucket."
 
 
 def test_the_last_line_counts_what_is_not_in_the_bucket(tmp_path: Path) -> None:
-    line = last_words(tmp_path, refusing("AccessDenied", 403))
+    line = last_line(tmp_path, refusing("AccessDenied", 403))
     assert line == "1 file (3 B) is not in the bucket yet; the next start continues with it."
 
 
 def test_the_last_line_of_a_stopped_archive_counts_what_came_meanwhile(tmp_path: Path) -> None:
-    line = last_words(tmp_path, MemoryStore(), stop_first=True)
+    line = last_line(tmp_path, MemoryStore(), stop_first=True)
     assert line.startswith("1 file ")
     assert "not in the bucket yet" in line
 
 
-def test_the_last_line_does_not_say_everything_where_nobody_looked(tmp_path: Path) -> None:
-    line = last_words(tmp_path, MemoryStore(), drain=False, stop_first=True)
+def test_the_last_line_does_not_claim_everything_where_nothing_was_scanned(tmp_path: Path) -> None:
+    line = last_line(tmp_path, MemoryStore(), drain=False, stop_first=True)
     assert "was not scanned" in line
 
 
@@ -214,5 +215,5 @@ def test_the_last_line_names_older_files(tmp_path: Path) -> None:
     root.mkdir()
     (root / "old.png").write_bytes(b"old")
     os.utime(root / "old.png", (1_600_000_000, 1_600_000_000))
-    line = last_words(tmp_path, MemoryStore())
+    line = last_line(tmp_path, MemoryStore())
     assert line.startswith("Everything since the first start is in the bucket. 1 older file is not:")

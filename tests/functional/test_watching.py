@@ -1,4 +1,4 @@
-"""Real files, the real observer, the real settle thread: from a write to a complete version."""
+"""Real files, observer and settle thread: from a write to a complete version."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ QUIET = QuietTimes(closed_whole=0.1, closed=0.3, closed_incomplete=0.3, incomple
 
 
 class Pipeline:
-    """Watcher and settle, wired the way the archiver wires them."""
+    """The watcher and the settle thread, connected as the archiver connects them."""
 
     def __init__(self, root: Path, settle_seconds: float = 0.4, quiet: QuietTimes = QUIET) -> None:
         self.root = root
@@ -101,8 +101,8 @@ class Pipeline:
     def wait_for(self, *paths: str) -> None:
         self.until(lambda: set(paths) <= set(self.paths), f"{len(self.versions)} of {len(paths)}")
 
-    def settled(self) -> None:
-        """Until nothing waits: whatever was hinted has been decided."""
+    def wait_until_settled(self) -> None:
+        """Wait until every hinted file is settled."""
         end = time.monotonic() + DEADLINE_SECONDS
         while self.queue.pending_files:
             assert time.monotonic() < end, self.queue.waiting()[:5]
@@ -147,14 +147,15 @@ def test_a_png_is_complete_within_a_moment_of_its_close(pipeline: Pipeline) -> N
 
 
 def test_a_file_that_grows_is_complete_once_and_whole(tmp_path: Path) -> None:
-    pipeline = Pipeline(tmp_path, quiet=QUIET._replace(closed=2.0))  # longer than this thread may be held up
+    # 2 s: longer than a busy machine may hold up this thread.
+    pipeline = Pipeline(tmp_path, quiet=QUIET._replace(closed=2.0))
     pipeline.start()
     for _ in range(30):
         with (tmp_path / "a.bin").open("ab") as file:
             file.write(b"x" * 1000)
         threading.Event().wait(0.05)
     pipeline.wait_for("a.bin")
-    pipeline.settled()
+    pipeline.wait_until_settled()
     assert [version.size_bytes for version in pipeline.versions] == [30_000]
     pipeline.stop()
 
@@ -174,13 +175,13 @@ def test_a_file_that_grows_while_it_stays_open_is_complete_after_its_close(
 def test_a_writer_that_pauses_with_the_file_open_is_waited_for_when_a_scan_found_it(
     tmp_path: Path,
 ) -> None:
-    """No observer at all: only the scan and the lease stand between half a file and the store."""
+    """Without an observer only the scan and the lease keep half a file from the store."""
     pipeline = Pipeline(tmp_path)
     pipeline.settle.start()
     data = _png()
     writer = (tmp_path / "a.png").open("wb", buffering=0)
     try:
-        writer.write(data)  # whole to look at, but its writer is still there
+        writer.write(data)  # it looks whole, but its writer still has it open
         pipeline.scan()
         threading.Event().wait(1.5)
         assert pipeline.versions == []
@@ -207,7 +208,7 @@ def test_the_first_half_of_a_png_waits_for_the_second(tmp_path: Path) -> None:
     assert pipeline.settle.stop(60)
 
 
-def test_two_hundred_files_in_nested_new_directories_are_all_complete_once(
+def test_two_hundred_files_in_nested_new_directories_are_each_complete_once(
     pipeline: Pipeline,
 ) -> None:
     wanted = []
@@ -217,7 +218,7 @@ def test_two_hundred_files_in_nested_new_directories_are_all_complete_once(
         (pipeline.root / path).write_bytes(_png(number))
         wanted.append(path)
     pipeline.wait_for(*wanted)
-    pipeline.settled()
+    pipeline.wait_until_settled()
     assert sorted(pipeline.paths) == sorted(wanted)
     assert {path for path, _ in pipeline.hints} == set(wanted)
     _once_each(pipeline)
@@ -234,7 +235,7 @@ def test_a_file_in_a_directory_made_and_filled_at_once_is_never_missed(pipeline:
     pipeline.wait_for(*wanted)
 
 
-def test_a_directory_moved_in_is_looked_into(pipeline: Pipeline, tmp_path: Path) -> None:
+def test_files_in_a_directory_that_is_moved_in_are_found(pipeline: Pipeline, tmp_path: Path) -> None:
     wanted = []
     for number in range(50):
         path = f"moved/{number % 5}/{number}.png"
@@ -267,7 +268,7 @@ def test_a_directory_renamed_with_fifty_files_in_it_is_found_under_its_new_name(
 def test_half_a_file_of_another_user_is_not_complete_while_its_writer_pauses(
     pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """There a read lease is refused, and /proc shows nobody's open files."""
+    """For such a file a read lease is refused, and /proc does not show who has it open."""
     monkeypatch.setattr("cloud_archive.intake.open_files._check_lease", lambda root, path: None)
     monkeypatch.setattr("cloud_archive.intake.open_files._check_proc", lambda root, path: None)
     with (pipeline.root / "a.bin").open("wb") as writer:
@@ -300,7 +301,7 @@ def test_a_second_version_of_a_file_is_complete_as_well(pipeline: Pipeline) -> N
     path.write_bytes(_png(1) + b"")
     os.utime(path, (1, 1))
     pipeline.until(lambda: len(pipeline.versions) >= 2)
-    pipeline.settled()
+    pipeline.wait_until_settled()
     _once_each(pipeline)
     assert pipeline.versions[-1].mtime_ns == 1_000_000_000
 
@@ -321,7 +322,7 @@ def test_a_hard_link_is_found_though_it_is_never_closed(pipeline: Pipeline, tmp_
 def test_reading_a_file_makes_no_new_hint(pipeline: Pipeline) -> None:
     (pipeline.root / "a.png").write_bytes(_png())
     pipeline.wait_for("a.png")
-    pipeline.settled()
+    pipeline.wait_until_settled()
     before = list(pipeline.hints)
     for _ in range(5):
         (pipeline.root / "a.png").read_bytes()
@@ -373,7 +374,7 @@ def test_an_exception_in_a_callback_does_not_end_the_watching(pipeline: Pipeline
 
 
 @pytest.mark.parametrize("which", ["observer", "emitter", "reader", "new directories"])
-def test_a_thread_that_ended_is_replaced_and_the_loss_is_told(pipeline: Pipeline, which: str) -> None:
+def test_a_thread_that_ended_is_replaced_and_the_loss_is_reported(pipeline: Pipeline, which: str) -> None:
     observer: Any = pipeline.watcher._observer
     directory_scanner = pipeline.watcher._directory_scanner
     assert directory_scanner is not None
@@ -516,10 +517,10 @@ def test_a_filesystem_mounted_over_a_subfolder_is_watched_at_the_next_check(tmp_
 
 
 def _overflow(pipeline: Pipeline) -> None:
-    """Fill the kernel's queue for real: the reader is held still while more happens than it takes."""
+    """Overflow the kernel's queue: stop the reader while more events happen than the queue holds."""
     reader = getattr(pipeline.watcher._observer, "_inotify_fd", None)
     if reader is None or not hasattr(reader, "handle_event"):
-        pytest.skip("this watchdog does not tell of an overflow")
+        pytest.skip("this watchdog does not report an overflow")
     limit = int(Path("/proc/sys/fs/inotify/max_queued_events").read_text())
     if limit > 40_000:
         pytest.skip("the queue is too long to fill in a test")
@@ -534,7 +535,7 @@ def _overflow(pipeline: Pipeline) -> None:
         (pipeline.root / "during/missed.png").write_bytes(_png())
 
 
-def test_an_overflow_of_the_systems_queue_is_told_and_new_directories_are_watched(
+def test_an_overflow_of_the_systems_queue_is_reported_and_new_directories_are_watched(
     pipeline: Pipeline,
 ) -> None:
     _overflow(pipeline)
@@ -546,10 +547,10 @@ def test_an_overflow_of_the_systems_queue_is_told_and_new_directories_are_watche
 
 
 def test_a_folder_whose_path_watchdog_forgot_does_not_end_its_reader(pipeline: Pipeline) -> None:
-    """It happens where folders are renamed in quick succession; here its book is changed on purpose."""
+    """Quick renames of folders cause this in watchdog; here the test removes the path from its table."""
     reader = getattr(pipeline.watcher._observer, "_inotify_fd", None)
     if reader is None or not hasattr(reader, "handle_event"):
-        pytest.skip("this watchdog keeps other books")
+        pytest.skip("this watchdog has another table of paths")
     folder = pipeline.root / "folder"
     folder.mkdir()
     path = os.fsencode(folder)
@@ -590,7 +591,7 @@ watcher.stop(60)
 
 
 @pytest.mark.parametrize("when", ["start", "late", "none at all"])
-def test_the_limit_of_watches_is_told_and_scans_take_over(tmp_path: Path, when: str) -> None:
+def test_the_limit_of_watches_is_reported_and_scans_take_over(tmp_path: Path, when: str) -> None:
     """In a user namespace of its own, where the limit can be set without touching the machine's."""
     limit = "0" if when == "none at all" else "8"
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""Webhooks of a real engine: after proof, with tags and links where the job asks, and never in the way of an upload."""
+"""Webhooks of a real engine: sent after proof, with the job's tags and links, and never delaying an upload."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_options_give_tags_a_note_and_links(
     message = json.loads(receiver.taken[0][1])
     assert "X-Amz-Signature" in message["files"][0]["url"]
     assert message["errors"] == ["extra_data.cloud_archive.host is unknown: tags, note, urls are known."]
-    # No link and no secret stays anywhere.
+    # No file and no log keeps a link or a secret.
     shown = (
         caplog.text
         + status

@@ -1,4 +1,4 @@
-"""What tests of the operations start from: an archive with files in it, and a way to look at what is left."""
+"""An archive with files and a bucket, for tests of the operations: restore, verify, free, prune and others."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from cloud_archive.upload.uploader import Uploader
 from tests.servers import S3Server
 
 PREFIX = "out"
-OLD = 1_700_000_000.123456789  # a time long ago, to the nanosecond
+OLD = 1_700_000_000.123456789  # seconds since 1970, with a fraction
 HOUR = 3600.0
 SESSION = "00000000-0000-4000-8000-000000000000"
 
 
 class Archive:
-    """One watched directory with its state, and the bucket that it goes to."""
+    """A watched directory with its state directory, and its bucket."""
 
     def __init__(self, base: Path, server: S3Server, **environ: str) -> None:
         self.base = base
@@ -42,7 +42,7 @@ class Archive:
         self.root.mkdir(exist_ok=True)
 
     def write(self, path: str, body: bytes | None = None, *, age_seconds: float | None = None) -> bytes:
-        """A file with these (or random) bytes; its time of modification lies so long back."""
+        """Write a file with these (default: random) bytes and an mtime `age_seconds` ago; return the bytes."""
         local = self.root / path
         local.parent.mkdir(parents=True, exist_ok=True)
         content = os.urandom(500) if body is None else body
@@ -54,7 +54,7 @@ class Archive:
 
     @contextmanager
     def running(self, **environ: str) -> Iterator[Engine]:
-        """An engine, as a process would run it."""
+        """Run an engine as a process runs it."""
         engine = Engine(self.root, state_base=self.state, environ=self.environ | environ, backfill="all")
         engine.start(autostart=True)
         try:
@@ -63,9 +63,9 @@ class Archive:
             engine.close(60)
 
     def archive_all(self, **environ: str) -> None:
-        """Everything that is in the directory is in the bucket after this: real ledger, workers and uploads.
+        """Archive everything in the directory with a real ledger, workers and uploads.
 
-        No engine, for its watching and settling take a second that these tests do not need.
+        It needs no engine, whose watching and settling would cost a second.
         """
         settings = load_settings(self.environ | environ)
         template = PrefixTemplate.parse(settings.prefix)
@@ -79,7 +79,7 @@ class Archive:
                     make_key=lambda path: object_key(template.render(datetime.now(), SESSION), path),
                     session_id="session-of-the-test",
                     parts=parts,
-                    wait=lambda seconds: None,  # there is no other writer
+                    wait=lambda seconds: None,  # nothing else writes to the bucket
                 ),
                 self.root,
                 count=4,
@@ -99,7 +99,7 @@ class Archive:
 
     @contextmanager
     def ledger(self) -> Iterator[Ledger]:
-        """The ledger, while no engine has it."""
+        """Open the ledger, while no engine has it open."""
         ledger = Ledger(self.state / LEDGER_NAME)
         ledger.open()
         try:
@@ -109,7 +109,7 @@ class Archive:
 
     @contextmanager
     def store(self, **environ: str) -> Iterator[S3Store]:
-        """The bucket as the operations see it."""
+        """Open the bucket as the operations do."""
         store = S3Store(load_settings(self.environ | environ))
         try:
             yield store
@@ -117,7 +117,7 @@ class Archive:
             store.close()
 
     def local_files(self, directory: Path | None = None) -> dict[str, tuple[bytes, int]]:
-        """Path to bytes and time of modification, of everything below the directory."""
+        """Return path to (bytes, mtime in ns) of every file below the directory (default: the watched one)."""
         root = directory or self.root
         return {
             path.relative_to(root).as_posix(): (path.read_bytes(), path.stat().st_mtime_ns)

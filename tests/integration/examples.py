@@ -1,7 +1,7 @@
-"""Every example of the README and of docs/: found here, run by `test_examples.py`.
+"""Find every example of the README and of docs/; `test_examples.py` runs them.
 
-An example is a command line in a fenced block, or a code span that begins like one. A new one is found by itself, and
-fails until something runs it.
+An example is a command line in a fenced block, or a code span that begins like one. A new one is found automatically,
+and fails until a runner takes it.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ _COMMAND_LIKE = re.compile(
 
 @dataclass(frozen=True)
 class Example:
-    """One thing that a page tells its reader to type.
+    """One line or block that a page tells its reader to type.
 
     Attributes:
         kind: `sh` from a block of that language, `synopsis` from the README's list of commands, `text` from other
-            blocks, `span` from the running text, `file` from what lies in docs/examples.
+            blocks, `span` from a code span in the text, `file` for a file in docs/examples.
     """
 
     page: str
@@ -46,7 +46,7 @@ class Example:
 
 
 def examples() -> list[Example]:
-    """All of them, in the order of the pages; each text once a page."""
+    """Return all examples in the order of the pages; each text once a page."""
     found: dict[Example, None] = {}
     for page in PAGES:
         for example in _of_page(page.relative_to(ROOT).as_posix(), page.read_text("utf-8")):
@@ -57,7 +57,7 @@ def examples() -> list[Example]:
 
 
 def _of_file(file: str, text: str) -> Example:
-    """What the file starts. One that nobody knows stands for itself, so that nothing runs it."""
+    """Return the commands that the file starts. An unknown file becomes an example of its own, so that it fails."""
     if file.endswith(".service"):
         line = re.search(r"^ExecStart=\S*/(cloud-archive .*)$", text, re.MULTILINE)
     elif file.endswith("/Dockerfile"):
@@ -77,7 +77,7 @@ def _of_page(page: str, text: str) -> list[Example]:
         if language in ("json", "jsonl", "sql", "python"):
             continue  # tests/unit/project/test_docs.py and tests/unit/catalog/bucket read or run these
         kind = SYNOPSIS if mark == "commands" else language or TEXT
-        # A block that goes into a directory or sets variables is one thing; elsewhere each line stands by itself.
+        # A block with `cd` or variables is one example; elsewhere each line is one.
         whole = body.startswith(("cd ", "export ", "#!")) or kind == TEXT
         lines = [body.strip()] if whole else [_without_comment(line) for line in body.splitlines()]
         found += [Example(page, kind, line) for line in lines if line]

@@ -1,4 +1,4 @@
-"""What the examples of the pages are run on: an archive that runs, in a directory that stands for the reader's."""
+"""Where the examples of the pages run: a running archive, and a current directory as a reader has it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.integration.archives import HOUR, Archive
 from tests.servers import S3Server, wait_until
 from tests.unit.catalog.cataloguing import png
 
-LOGS = "/var/log/"  # on the pages; nobody but root may write there
+LOGS = "/var/log/"  # as the pages say; only root may write there
 
 
 class Stage:
@@ -49,7 +49,7 @@ class Stage:
         self.ran: dict[str, tuple[int, str, str]] = {}
 
     def words(self, line: str, **instead: str) -> str:
-        """The line with what its placeholders stand for."""
+        """Return the line with values in place of its placeholders."""
         line = line.removesuffix("&").strip().replace('"$COMFYUI_OUTPUT_DIR"', "DIR")
         line = line.replace("--token-file F", f"--token-file {self.here}/TOKEN")
         line = re.sub(r"(?:HOST|[\d.]+):(?:PORT|8\d+)", "127.0.0.1:0", line.replace(LOGS, f"{self.here}/"))
@@ -76,10 +76,10 @@ class Stage:
 
     @contextmanager
     def running(self, *, has_job: bool = True) -> Iterator[Stage]:
-        """While the archive runs, as `watch --serve` runs it.
+        """Run the archive as `watch --serve` does.
 
         Args:
-            has_job: the catalog has read the fox, and a job has made it.
+            has_job: wait until the catalog has the fox, then record a job that made it.
         """
         listening = threading.Event()
         found: list[Service] = []
@@ -105,7 +105,7 @@ class Stage:
             assert listening.wait(60)
             wait_until(lambda: engine.status().state.value == "idle", "the archive runs")
             if has_job:
-                # Read before its job is known, of which the catalog would believe the graph.
+                # The file is read before its job is known, since the job's graph would win.
                 wait_until(lambda: bool(_found(engine, "fox")), "the catalog knows the fox")
                 engine.add_jobs([passed_job("job-1", output("a.png"))])
             wait_until(lambda: engine.catalog().wait_until_filled(0), "the catalog is filled")
@@ -115,12 +115,12 @@ class Stage:
             thread.join(60)
 
     def call(self, method: str, path: str, body: Any = None) -> tuple[int, str]:
-        """An HTTP call as a page names it: status and text."""
+        """Make an HTTP call as a page writes it; return (status, text)."""
         status, found = self.call_bytes(method, path, body)
         return status, found.decode()
 
     def call_bytes(self, method: str, path: str, body: Any = None) -> tuple[int, bytes]:
-        """As `call`, for what is no text."""
+        """As `call`, but return bytes."""
         request = urllib.request.Request(
             f"http://127.0.0.1:{self.port}{path}",
             method=method,
@@ -142,7 +142,7 @@ def _found(engine: Engine, query: str) -> list[dict[str, Any]]:
 
 
 def watched(arguments: list[str], root: Path, while_it_runs: Callable[[], None]) -> int:
-    """`watch` on this very thread, until `while_it_runs` is done and SIGTERM has come. Returns its exit status."""
+    """Run `watch` on this thread until `while_it_runs` returned and SIGTERM came. Returns the exit status."""
     from cloud_archive.api.client import running_engine
 
     trouble: list[BaseException] = []

@@ -1,4 +1,4 @@
-"""`docs/examples/run_job.py` as it stands on the page, against the plugin in a small ComfyUI and a real engine."""
+"""`docs/examples/run_job.py`, unchanged, against the plugin in a small ComfyUI and a real engine."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ async def worker(
     await until(lambda: not engines())
 
 
-async def ran(*arguments: str, environ: dict[str, str]) -> tuple[int, str, str]:
+async def run_script(*arguments: str, environ: dict[str, str]) -> tuple[int, str, str]:
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         str(SCRIPT),
@@ -109,7 +109,7 @@ async def test_the_script_of_the_page_runs_a_job_and_prints_links_that_work(
     comfy, url = worker
     workflow = tmp_path / "workflow_api.json"
     workflow.write_text(json.dumps({"9": {"class_type": "SaveImage", "inputs": {}}}))
-    status, out, err = await ran(str(workflow), environ={"COMFYUI_URL": url})
+    status, out, err = await run_script(str(workflow), environ={"COMFYUI_URL": url})
     assert (status, err) == (0, "")
     job = json.loads(out)
     picture, preview = job["files"]
@@ -124,7 +124,7 @@ async def test_the_script_of_the_page_runs_a_job_and_prints_links_that_work(
 
 
 async def started(session: ClientSession) -> None:
-    """Wait as step 1 of the page does."""
+    """Wait for the start as step 1 of the page does."""
     verified = False
     while not verified:
         async with session.get("/cloud-sync/status") as answer:

@@ -1,4 +1,4 @@
-"""What the user's AWS environment decides: nothing with S3_CREDENTIALS=env; with aws, errors that name it."""
+"""The user's AWS environment changes nothing with S3_CREDENTIALS=env; with aws, errors name it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ BODY = b"the bytes of a picture"
 
 
 def aws_variables() -> list[str]:
-    """Every AWS_* variable that the SDK's source names, without the CA bundle, which may decide."""
+    """Return every AWS_* variable that the SDK's source names, without the CA bundle, which may have an effect."""
     source = "".join(path.read_text(encoding="utf-8") for path in Path(botocore.__file__).parent.glob("*.py"))
     found = set(re.findall(r"['\"](AWS_[A-Z0-9_]+)['\"]", source)) | {
         "AWS_ENDPOINT_URL_S3",
@@ -39,7 +39,7 @@ def aws_variables() -> list[str]:
 
 
 def nonsense_home(directory: Path) -> Path:
-    """A home directory whose AWS files are all wrong, the SDK's own data of S3 among them."""
+    """Make a home directory whose AWS files are all wrong, the SDK's data files for S3 included."""
     aws = directory / "home" / ".aws"
     (aws / "models" / "s3" / "2006-03-01").mkdir(parents=True)
     (aws / "models" / "endpoints.json").write_text("{}")
@@ -195,7 +195,7 @@ def test_rotated_keys_are_read_again_when_the_store_refuses_the_old_ones(
     sha256 = hashlib.sha256(BODY).hexdigest()
     write_credentials(path, seaweedfs.access_key_id, seaweedfs.secret_access_key)
     store.put("a.png", BODY, sha256=sha256, **put)
-    # Past the SDK as well.
+    # Also for requests that bypass the SDK.
     store.put("b.png", BODY, sha256=sha256, **put)
     assert store._requests.fast.client() is not None
     write_credentials(path, seaweedfs.access_key_id, "planted+OLD")

@@ -1,4 +1,4 @@
-"""The catalog with a real store: the command, rebuilding from the bucket, and ComfyUI's plugin in between."""
+"""The catalog with a real store: the command, the rebuild from the bucket, and calls through ComfyUI's plugin."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_the_command_finds_and_shows(
 
 @pytest.fixture
 def daemon(archive: Archive) -> Iterator[LocalEngine]:
-    """A daemon of its own process that has everything in its catalog."""
+    """Run a daemon in a process of its own until its catalog has every file."""
     environ = {**os.environ, **archive.environ, "CLOUD_ARCHIVE_BACKFILL": "all"}
     process = subprocess.Popen(
         [sys.executable, "-m", "cloud_archive", "watch", str(archive.root)],

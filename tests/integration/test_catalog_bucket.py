@@ -1,4 +1,4 @@
-"""The catalog in a real bucket: written at stop and flush, by keys that may only put, and after kills."""
+"""The catalog in a real bucket: written at stop and flush, with keys that may only put, and after kills."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ FOLDER = CatalogFolder.of("out")
 
 
 def rows_in(server: S3Server) -> list[dict[str, Any]]:
-    """All rows of all segments in the bucket."""
+    """Return all rows of all segments in the bucket."""
     found: list[dict[str, Any]] = []
     for key, body in server.objects(FOLDER.base).items():
         if parse_name(FOLDER.name(key)):
@@ -149,7 +149,7 @@ def test_without_a_directory_no_engine_is_asked_and_jobs_and_shares_come_from_th
             lambda: engine.catalog().wait_until_filled(0) and engine.status().archived_files == 1, "read"
         )
         assert engine.flush(60)
-        # The job comes after the row of its file was written: the bucket hears of it all the same.
+        # The job comes after its file's row was written, and still reaches the bucket.
         engine.catalog().add_jobs([passed_job("job-1", output("fox.png"))])
         identity = asset_id(seaweedfs.bucket, "out/fox.png")
         wait_until(lambda: engine.catalog().asset(identity)["job_id"] == "job-1", "read again")
@@ -249,27 +249,27 @@ def test_edits_reach_every_machine_and_the_later_one_wins(tmp_path: Path, seawee
         wait_until(lambda: one.status().archived_files == 1, "archived")
         assert one.flush(60)
 
-        def synced(engine: Engine) -> dict[str, Any]:
+        def sync_and_read(engine: Engine) -> dict[str, Any]:
             catalog = engine.catalog()
             assert catalog._link is not None
             catalog._link._make_sync().sync()
             return catalog.asset(identity)
 
-        assert synced(two)["rating"] == 0
+        assert sync_and_read(two)["rating"] == 0
         two.catalog().edit(identity, {"rating": 4, "tags": ["a", "b"], "note": "from two"})
         assert two.flush(60)
-        assert (synced(one)["rating"], synced(one)["tags"]) == (4, ["a", "b"])
+        assert (sync_and_read(one)["rating"], sync_and_read(one)["tags"]) == (4, ["a", "b"])
         one.catalog().edit(identity, {"rating": 5, "tags": ["b", "c"]})
         assert one.flush(60)
-        found = synced(two)
+        found = sync_and_read(two)
         assert (found["rating"], found["tags"], found["note"]) == (5, ["b", "c"], "from two")
-        # Somebody else deletes the object: it is gone once somebody asks for it.
+        # Another program deletes the object: the row goes at the next request for it.
         seaweedfs.client.delete_object(Bucket=seaweedfs.bucket, Key="out/fox.png")
         with pytest.raises(RequestRefused, match="deleted"):
             list(two.catalog().pieces(identity, range(1)))
         assert two.flush(60)
         with pytest.raises(RequestRefused, match="no asset"):
-            synced(one)
+            sync_and_read(one)
 
 
 def test_the_thumbnail_of_another_machine_is_one_ranged_read(tmp_path: Path, seaweedfs: S3Server) -> None:

@@ -1,4 +1,4 @@
-"""The connection check: it is right when all is well, and names the step, the cause and the cure when not."""
+"""The connection check passes when all is well, and else names the step, the cause and the cure."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ def check(environ: dict[str, str], **options: Any) -> dict[str, CheckStep]:
     return {step.name: step for step in steps}
 
 
-def failed(found: dict[str, CheckStep]) -> CheckStep:
-    """The one step that failed; everything after it was not tried."""
+def failed_step(found: dict[str, CheckStep]) -> CheckStep:
+    """Return the one step that failed; all steps after it must be untried."""
     (step,) = [step for step in found.values() if step.ok is False]
     later = STEPS[STEPS.index(step.name) + 1 :]
     assert {found[name].cause for name in later} <= {NOT_TRIED}
@@ -73,7 +73,7 @@ def test_a_store_that_overwrites_is_told_so(rclone_s3: S3Server) -> None:
 
 
 def test_wrong_settings_are_the_first_step(seaweedfs: S3Server) -> None:
-    step = failed(check(seaweedfs.environ(S3_BUCKET="", S3_ADDRESSING_STYLE="sideways")))
+    step = failed_step(check(seaweedfs.environ(S3_BUCKET="", S3_ADDRESSING_STYLE="sideways")))
     assert step.name == "settings"
     assert "S3_BUCKET" in step.cause
     assert "S3_ADDRESSING_STYLE" in step.cause
@@ -91,7 +91,7 @@ def test_wrong_settings_are_the_first_step(seaweedfs: S3Server) -> None:
 def test_what_is_wrong_is_named_with_its_cure(
     request: pytest.FixtureRequest, server: str, wrong: dict[str, str], name: str, cure: str
 ) -> None:
-    step = failed(check(request.getfixturevalue(server).environ(**wrong)))
+    step = failed_step(check(request.getfixturevalue(server).environ(**wrong)))
     assert step.name == name
     assert cure in step.cure
     assert step.message
@@ -102,14 +102,14 @@ def test_a_port_where_nothing_listens_is_a_matter_of_the_connection(seaweedfs: S
         port = taken.getsockname()[1]
     for scheme in ("http", "https"):
         found = check(seaweedfs.environ(S3_ENDPOINT_URL=f"{scheme}://127.0.0.1:{port}"))
-        step = failed(found)
+        step = failed_step(found)
         assert step.name == "connection"
         assert "refused" in step.cause
         assert found["name resolution"].ok
 
 
 def test_a_name_that_does_not_exist_is_a_matter_of_names(seaweedfs: S3Server) -> None:
-    step = failed(check(seaweedfs.environ(S3_ENDPOINT_URL="https://store.invalid")))
+    step = failed_step(check(seaweedfs.environ(S3_ENDPOINT_URL="https://store.invalid")))
     assert step.name == "name resolution"
     assert "S3_ENDPOINT_URL" in step.cure
 
@@ -120,14 +120,16 @@ def test_a_self_signed_endpoint_wants_its_certificate_and_passes_with_it(tls_sea
     assert found["TLS"].ok
     assert all(step.ok for step in found.values())
     del environ["S3_CA_BUNDLE"]
-    step = failed(check(environ))
+    step = failed_step(check(environ))
     assert step.name == "TLS"
     assert "S3_CA_BUNDLE" in step.cure
     assert "self-signed" in step.message or "self signed" in step.message
 
 
 def test_tls_to_a_plain_port_says_so(seaweedfs: S3Server) -> None:
-    step = failed(check(seaweedfs.environ(S3_ENDPOINT_URL=seaweedfs.endpoint.replace("http:", "https:"))))
+    step = failed_step(
+        check(seaweedfs.environ(S3_ENDPOINT_URL=seaweedfs.endpoint.replace("http:", "https:")))
+    )
     assert step.name == "TLS"
     assert "http://" in step.cure
 
@@ -146,12 +148,12 @@ def test_a_key_that_may_not_put_here_fails_at_the_write(
 ) -> None:
     environ = seaweedfs.put_only(S3_BUCKET="denied-" + seaweedfs.bucket)
     found = check(environ)
-    step = failed(found)
-    assert step.name in ("write", "bucket")  # SeaweedFS tells of a missing bucket only who may see it
+    step = failed_step(found)
+    assert step.name in ("write", "bucket")  # SeaweedFS reveals a missing bucket only to keys that may see it
     assert found["credentials"].ok is not False
 
 
-def behind(seaweedfs: S3Server, profile: Profile) -> QuirkServer:
+def quirk_server(seaweedfs: S3Server, profile: Profile) -> QuirkServer:
     return QuirkServer(seaweedfs.endpoint, seaweedfs.access_key_id, seaweedfs.secret_access_key, profile)
 
 
@@ -168,14 +170,14 @@ def behind(seaweedfs: S3Server, profile: Profile) -> QuirkServer:
 def test_a_dialect_that_cannot_work_is_named(
     seaweedfs: S3Server, profile: Profile, name: str, text: str
 ) -> None:
-    with behind(seaweedfs, profile) as quirks:
-        step = failed(check(seaweedfs.environ(S3_ENDPOINT_URL=quirks.url)))
+    with quirk_server(seaweedfs, profile) as quirks:
+        step = failed_step(check(seaweedfs.environ(S3_ENDPOINT_URL=quirks.url)))
     assert step.name == name
     assert text in step.cause
 
 
 def test_a_clock_that_is_a_little_off_is_a_warning(seaweedfs: S3Server) -> None:
-    with behind(seaweedfs, WrongClock(300)) as quirks:
+    with quirk_server(seaweedfs, WrongClock(300)) as quirks:
         found = check(seaweedfs.environ(S3_ENDPOINT_URL=quirks.url))
     assert found["clock"].ok
     assert "300" in found["clock"].cause or "299" in found["clock"].cause
@@ -191,9 +193,9 @@ def test_a_store_that_overwrites_for_a_key_that_may_not_look_fails(seaweedfs: S3
 
             return await MissingIsForbidden(can_read=False).handle(request, onward)
 
-    with behind(seaweedfs, Blind()) as quirks:
+    with quirk_server(seaweedfs, Blind()) as quirks:
         environ = seaweedfs.environ(S3_ENDPOINT_URL=quirks.url)
-        step = failed(check(environ))
+        step = failed_step(check(environ))
         assert step.name == "create-only"
         assert "s3:GetObject" in step.cure
         assert has_no_failure(list(check(environ | {"S3_ENABLE_CONFLICT_RENAME": "false"}).values()))
@@ -210,4 +212,4 @@ def test_plain_http_off_loopback_is_a_warning() -> None:
     assert found["settings"].ok
     assert "plain http" in found["settings"].cause
     assert "https://" in found["settings"].cure
-    assert failed(found).name == "name resolution"
+    assert failed_step(found).name == "name resolution"

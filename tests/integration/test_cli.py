@@ -24,7 +24,7 @@ from tests.fork_server import PIPE, Process, popen
 from tests.servers import S3Server, wait_until
 
 SLOW_TO_LOAD = ("aiohttp", "boto3", "botocore", "pathspec", "prometheus_client", "pydantic", "rich", "typer")
-# Of our own, and what only they load: nothing of it helps to archive one file that holds no graph.
+# Our own modules, and what only they load, that are not needed to archive one file without a graph.
 NOT_FOR_ONE_FILE = (
     "cloud_archive.archive.freeing",
     "cloud_archive.catalog.bucket.compaction",
@@ -47,7 +47,7 @@ pytestmark = [pytest.mark.store, pytest.mark.usefixtures("own_state")]
 
 @pytest.fixture
 def bucket(seaweedfs: S3Server, monkeypatch: pytest.MonkeyPatch) -> S3Server:
-    """A bucket that the environment leads to, below `out`."""
+    """A bucket that the environment names, with the prefix `out`."""
     settings = seaweedfs.environ(S3_PREFIX="out", CLOUD_ARCHIVE_SETTLE_SECONDS="0.2")
     for name, value in settings.items():
         monkeypatch.setenv(name, value)
@@ -56,7 +56,7 @@ def bucket(seaweedfs: S3Server, monkeypatch: pytest.MonkeyPatch) -> S3Server:
 
 @contextmanager
 def watching(root: Path, *arguments: str) -> Iterator[Process]:
-    """`watch` as a process of its own, once it answers."""
+    """Run `watch` as a process of its own; yield it once it answers."""
     process = popen(
         [sys.executable, "-m", "cloud_archive", "watch", str(root), *arguments], stdout=PIPE, stderr=PIPE
     )
@@ -78,8 +78,8 @@ def _running(root: Path) -> bool:
     return engine is not None and engine.status()["state"] not in ("starting", "not_configured")
 
 
-def ended(process: Process, number: signal.Signals = signal.SIGTERM) -> tuple[int, str, str]:
-    """Signal it, and how it ended."""
+def end_by_signal(process: Process, number: signal.Signals = signal.SIGTERM) -> tuple[int, str, str]:
+    """Send the signal and wait. Returns (exit status, standard output, standard error)."""
     process.send_signal(number)
     out, err = process.communicate(timeout=90)
     assert "Traceback" not in err
@@ -219,7 +219,7 @@ def test_once_beside_a_running_archive_lets_that_one_do_it(
         (root / "new.png").write_bytes(b"new")
         status, out, err = run_command(capsys, "watch", root, "--once")
         assert (status, out) == (0, "Complete: 2/2\n"), err
-        assert ended(daemon)[0] == 0
+        assert end_by_signal(daemon)[0] == 0
     assert bucket.keys() == ["out/new.png", "out/older.png"]
 
 
@@ -232,10 +232,10 @@ def test_a_daemon_that_has_archived_all_ends_with_0(
 ) -> None:
     with watching(root) as daemon:
         (root / "a.png").write_bytes(b"a")
-        status, out, err = ended(daemon, number)
+        status, out, err = end_by_signal(daemon, number)
     assert (status, out) == (0, "")
     assert "Archived a.png as out/a.png" in err
-    assert bucket.keys() == ["out/a.png"], "it looked once more before it ended"
+    assert bucket.keys() == ["out/a.png"], "it scanned once more before it ended"
 
 
 def test_a_daemon_that_leaves_something_ends_with_1_and_names_it(root: Path, bucket: S3Server) -> None:
@@ -244,7 +244,7 @@ def test_a_daemon_that_leaves_something_ends_with_1_and_names_it(root: Path, buc
         film.flush()
         (root / "done.png").write_bytes(b"done")
         wait_until(lambda: bucket.keys() == ["out/done.png"], "the other file arrives")
-        status, out, err = ended(daemon)
+        status, out, err = end_by_signal(daemon)
     assert status == 1
     assert json.loads(out)["remaining"] == ["film.mp4"]
     assert "film.mp4" in err
@@ -280,7 +280,7 @@ def test_status_flush_and_retry_ask_the_running_archive(
             status, _, err = run_command(capsys, "flush", root, "--timeout", "1")
             assert status == 1
             assert "open.mp4: being written" in err
-        assert ended(daemon)[0] == 0
+        assert end_by_signal(daemon)[0] == 0
     assert "Dashboard: http://127.0.0.1:" in log.read_text()
 
 
@@ -298,7 +298,7 @@ def test_an_archive_whose_state_is_elsewhere_is_found(
         status, out, _ = run_command(capsys, "status", root)
         assert status == 0
         assert "Bucket" in out
-        ended(daemon)
+        end_by_signal(daemon)
     status, out, _ = run_command(capsys, "status", root)
     assert status == 0
     assert "No archive is running" in out
@@ -376,7 +376,7 @@ def test_upload_goes_through_the_archive_that_runs(
         status, out, err = run_command(capsys, "upload", root / "older.png", tmp_path / "outside.png")
         assert (status, err) == (0, "")
         assert out.splitlines()[-1] == "Complete: 2/2"
-        _, _, log = ended(daemon)
+        _, _, log = end_by_signal(daemon)
     assert "Archived older.png" in log
     assert "outside.png" not in log
     assert bucket.keys() == ["out/older.png", "out/outside.png"]

@@ -1,4 +1,4 @@
-"""The daemon as docs/daemon.md and docs/examples/ say that it is started and ended."""
+"""The daemon starts and ends as docs/daemon.md and docs/examples/ say."""
 
 from __future__ import annotations
 

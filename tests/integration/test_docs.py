@@ -1,4 +1,4 @@
-"""The commands of docs/operations.md where something is amiss; its examples are run by `test_examples.py`."""
+"""The commands of docs/operations.md when something is wrong. `test_examples.py` runs its examples."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.store
 DOCS = Path(__file__).parents[2] / "docs"
 
 
-def made_in(directory: Path, server: S3Server) -> Archive:
+def make_archive(directory: Path, server: S3Server) -> Archive:
     made = Archive(directory, server)
     for name, age in (("a.png", 200), ("b.png", 30), ("video/c.mp4", 200), ("young.png", 0)):
         made.write(name, age_seconds=age * HOUR)
@@ -27,22 +27,22 @@ def made_in(directory: Path, server: S3Server) -> Archive:
 
 @pytest.fixture
 def archive(tmp_path: Path, seaweedfs: S3Server, monkeypatch: pytest.MonkeyPatch) -> Archive:
-    return entered(made_in(tmp_path, seaweedfs), tmp_path, monkeypatch)
+    return use_settings_of(make_archive(tmp_path, seaweedfs), tmp_path, monkeypatch)
 
 
 @pytest.fixture(scope="module")
-def made_once(tmp_path_factory: pytest.TempPathFactory, seaweedfs_session: S3Server) -> Archive:
-    return made_in(tmp_path_factory.mktemp("unharmed"), seaweedfs_session.with_fresh_bucket())
+def shared_archive(tmp_path_factory: pytest.TempPathFactory, seaweedfs_session: S3Server) -> Archive:
+    return make_archive(tmp_path_factory.mktemp("unharmed"), seaweedfs_session.with_fresh_bucket())
 
 
 @pytest.fixture
-def unharmed(made_once: Archive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Archive:
-    """One archive for all tests that must not change it."""
-    return entered(made_once, tmp_path, monkeypatch)
+def unharmed(shared_archive: Archive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Archive:
+    """One archive for all tests that change nothing in it."""
+    return use_settings_of(shared_archive, tmp_path, monkeypatch)
 
 
-def entered(made: Archive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Archive:
-    """Its settings are those of this process, and the current directory is another one."""
+def use_settings_of(made: Archive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Archive:
+    """Give this process the archive's settings and another current directory."""
     for name, value in made.environ.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("COMFYUI_OUTPUT_DIR", str(made.root))
@@ -92,7 +92,7 @@ def test_prune_deletes_with_yes_only(archive: Archive, capsys: pytest.CaptureFix
     archive.server.put("out/theirs.png", b"x")
     import time
 
-    time.sleep(1.1)  # the store keeps whole seconds
+    time.sleep(1.1)  # the store records times in whole seconds
     assert run("cloud-archive prune --older-than 1s") == 0
     said = capsys.readouterr().out
     assert "Would delete 4 objects" in said

@@ -1,4 +1,4 @@
-"""The embedded SeaweedFS: up within seconds, on loopback only, gone whatever happens."""
+"""The embedded SeaweedFS: starts within seconds, listens on loopback only, and always ends."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_objects_survive_a_stop_and_a_start_on_the_same_port(own_seaweedfs: S3Se
         try:
             return own_seaweedfs.read("kept.png") == b"bytes"
         except ClientError as error:
-            # For a moment its filer does not know yet where the volumes are that have just come back.
+            # For a moment its filer does not know where the restarted volumes are.
             if error.response["Error"]["Code"] != "InternalError":
                 raise
             return False
@@ -182,7 +182,7 @@ def test_free_ports_differ_and_leave_their_offset_free() -> None:
 
 
 def test_no_two_processes_choose_from_the_same_ports() -> None:
-    """One store may be stopped while another process chooses ports for a store of its own."""
+    """A stopped store must find its ports free although other processes choose ports meanwhile."""
     code = "from cloud_archive.demo.seaweedfs import free_ports; print(free_ports(1)[0])"
     (ours,) = free_ports(1)
     theirs = int(

@@ -1,4 +1,4 @@
-"""Endpoints as consoles show them, from a file to its object: the bucket in the URL, and a base path."""
+"""Archive files through endpoint URLs as consoles show them: with the bucket, and with a base path."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ BASE = "/storage/v1/s3"
 
 
 class BasePath(Profile):
-    """A store below a base path, as Supabase's; it takes a request only where the signature covers the whole path."""
+    """A store below a base path, as Supabase's; it accepts a request only if the signature covers the whole path."""
 
     def __init__(self, secret: str) -> None:
         self._secret = secret
@@ -63,7 +63,7 @@ class BasePath(Profile):
 
 
 def archive(root: Path, state: Path, environ: dict[str, str], files: dict[str, bytes]) -> Engine:
-    """Archive `files` with an engine of their own, one after the other; returns it, closed."""
+    """Archive `files` one after the other with one engine; return the closed engine."""
     engine = Engine(root, state_base=state, environ=environ | {"CLOUD_ARCHIVE_SETTLE_SECONDS": "0.1"})
     engine.start(autostart=True)
     try:

@@ -29,7 +29,7 @@ pytestmark = [
     pytest.mark.skipif(os.name == "nt", reason="signals and process groups of POSIX"),
 ]
 
-# One grey pixel, and nothing that says how it was made.
+# One grey pixel, without metadata.
 PNG = bytes.fromhex(
     "89504e470d0a1a0a0000000d49484452000000010000000108000000003a7e9b55"
     "0000000a49444154789c63680000008200817dcd72b60000000049454e44ae426082"
@@ -40,7 +40,7 @@ TOKEN = "token-of-this-test"
 
 @dataclass
 class EngineUnderTest:
-    """An engine that a parent (this test, or a shell) started by path."""
+    """An engine process that this test, or a shell, started by path."""
 
     process: Process
     port: int
@@ -72,7 +72,7 @@ class Starter:
     def __call__(
         self, package: Path = PACKAGE, flags: tuple[str, ...] = (), cwd: Path | None = None, **environ: str
     ) -> EngineUnderTest:
-        """A fork where it may be one, which costs no start; with flags a whole process."""
+        """Start an engine: as a fork, which is fast, or with `flags` as a whole process."""
         process = popen(
             [sys.executable, *flags, str(package / "__main__.py"), "engine"],
             stdin=subprocess.PIPE,
@@ -118,7 +118,7 @@ def test_it_archives_and_answers_only_to_its_token(start: Starter) -> None:
     (start.root / "a.png").write_bytes(b"a")
     wait_until(lambda: engine.status()["uploaded_files"] == 1, "it arrives")
     assert start.server.objects() == {"p/a.png": b"a"}
-    with pytest.raises(NotTheEngine):  # a 401 proves nothing to a caller without the token
+    with pytest.raises(NotTheEngine):  # the answer 401 carries no proof for a caller without the token
         call_engine(engine.port, "another token", "GET", "/cloud-sync/status", None, 30)
 
 
@@ -156,7 +156,8 @@ def test_the_catalog_shows_jobs_of_comfyui_also_those_that_ended_while_no_engine
 
 
 def test_no_argument_and_no_file_but_engine_json_holds_the_token(start: Starter) -> None:
-    engine = start(flags=("-u",))  # no fork, which would show another process's arguments
+    # With a flag it is no fork, which would show the arguments of the process that it comes from.
+    engine = start(flags=("-u",))
     wait_until(lambda: engine.state() == "idle", "it watches")
     assert not any(TOKEN in word for word in psutil.Process(engine.pid).cmdline())
     info = start.state / "engine.json"
@@ -258,7 +259,7 @@ def test_a_second_engine_stands_by_and_takes_over_when_the_first_is_killed(start
         {Path(file.path).name for file in psutil.Process(engine.pid).open_files() if ".log" in file.path}
         for engine in (first, second)
     ]
-    assert logs == [{"engine.log"}, {"standby.log"}], "each has its log to itself"
+    assert logs == [{"engine.log"}, {"standby.log"}], "each engine has a log of its own"
     (start.root / "a.png").write_bytes(b"a")
     wait_until(lambda: first.status()["uploaded_files"] == 1, "the first archives it")
     first.process.kill()

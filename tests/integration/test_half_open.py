@@ -36,7 +36,7 @@ def test_uploads_and_status_are_answered_beside_half_open_connections(
 ) -> None:
     assert 2 * HELD > DESCRIPTORS
     log = tmp_path / "daemon.log"
-    # None is dropped for its age: it answers because the oldest make room.
+    # No connection times out here: the daemon answers because it drops the oldest.
     with room_for_descriptors(), daemon(root, seaweedfs, log, head_seconds=NEVER_SECONDS) as (port, engine):
 
         def upload() -> None:

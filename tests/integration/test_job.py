@@ -1,4 +1,4 @@
-"""`job` and the route on a real store: links that work, and a process in between."""
+"""`job` and its route on a real store: the command waits, and its links work."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_the_command_waits_and_gives_links_that_work(
 ) -> None:
     from .stage import Stage
 
-    stage = Stage.__new__(Stage)  # its archive is ours
+    stage = Stage.__new__(Stage)  # without its own archive: it serves this one
     stage.archive, stage.server, stage.environ = archive, archive.server, dict(archive.environ)
     with stage.running(has_job=False):
         from cloud_archive.api.client import running_engine

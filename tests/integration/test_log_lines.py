@@ -1,4 +1,4 @@
-"""The log of an archive says what the pages say that it says."""
+"""The log of an archive has the lines that the pages show."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from tests.servers import S3Server, wait_until
 pytestmark = pytest.mark.store
 
 
-def documented() -> set[str]:
-    """The lines of docs/daemon.md, and those of the migration table that begin like one of ours; as patterns."""
+def documented_patterns() -> set[str]:
+    """Return patterns of the log lines in docs/daemon.md and in the migration table."""
     daemon = (ROOT / "docs" / "daemon.md").read_text("utf-8")
     block = re.search(r"```text\n(.*?)```", daemon, re.DOTALL)
     assert block is not None
@@ -38,7 +38,7 @@ def documented() -> set[str]:
 
 
 def pattern_of(line: str) -> str:
-    """What is a name, a key, a number or left out in the example may be another one."""
+    """Return a pattern for the line in which names, keys, numbers and `…` match anything."""
     line = line.split(":")[0] if re.search(r"will be retried|retried automatically|Archiving", line) else line
     line = re.sub(r"(?<=Archiving )\S+|\w+\.png|(?<= as )[^ …]+", "NAME", line)
     line = re.sub(r"\d+\.\d MB", "SIZE", re.sub(r"\d\.\d s", "SECONDS", line))
@@ -63,7 +63,7 @@ def test_the_log_says_what_the_pages_say_that_it_says(tmp_path: Path, seaweedfs:
             wait_until(lambda: "be retried automatically" in log.read_text(), "the long one waits")
             wait_until(lambda: log.read_text().count("Archived ") == 2, "both are logged")
     text = log.read_text("utf-8")
-    for pattern in documented():
+    for pattern in documented_patterns():
         assert re.search(pattern, text), f"{pattern}\n{text}"
     assert re.search(r"Archived fine\.png as out/fine\.png \(2 MB, \d+\.\d s\)", text)
     assert "Traceback" not in text

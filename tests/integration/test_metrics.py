@@ -1,4 +1,4 @@
-"""Each metric moves for its own reason: a running archive, a store that refuses on purpose, Prometheus's own parser."""
+"""Each metric moves for its own reason. A running archive, a store that refuses by rule, Prometheus's own parser."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.store
 
 
 def metrics(engine: Engine) -> dict[str, float]:
-    """Name and label to value, as Prometheus itself reads them."""
+    """Return name and label to value, as Prometheus's parser reads them."""
     from prometheus_client.parser import text_string_to_metric_families
 
     return {
@@ -61,7 +61,7 @@ def test_each_metric_moves_for_its_own_reason(tmp_path: Path, seaweedfs: S3Serve
             assert found["files_total[archived]"] == 1
             assert found["last_success_timestamp_seconds"] > first_success
 
-            # Refused as long as the rule is there: it waits, and is tried again.
+            # Refused while the rule stands: the file waits and is tried again.
             rule = proxy.add(
                 Fault(Kind.ERROR_500),
                 operations={"PutObject"},
@@ -89,7 +89,7 @@ def test_each_metric_moves_for_its_own_reason(tmp_path: Path, seaweedfs: S3Serve
             assert found["files_total[archived]"] == 2
 
             archive.write("/".join(["d" * 200] * 6) + "/long.png", b"l" * 9)
-            wait_until(lambda: metrics(engine)["failed_files"] == 1, "it needs a hand")
+            wait_until(lambda: metrics(engine)["failed_files"] == 1, "it won't be retried")
             found = metrics(engine)
             assert found["pending_files"] == 0
             assert "retries_total[KeyRejected]" not in found

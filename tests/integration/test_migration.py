@@ -1,4 +1,4 @@
-"""Somebody comes from an upload script, with nothing but its variables (docs/migrating-from-r2-scripts.md)."""
+"""A user comes from an upload script with only its variables set (docs/migrating-from-r2-scripts.md)."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ pytestmark = pytest.mark.store
 def archiving(
     root: Path, server: S3Server, state: Path, *, autostart: bool = True, **environ: str
 ) -> Iterator[Engine]:
-    """An engine on `root`, as a process would run it."""
+    """Run an engine on `root` as a process runs it."""
     settings = {"S3_PREFIX": "out", "CLOUD_ARCHIVE_SETTLE_SECONDS": "0.3", **environ}
     root.mkdir(exist_ok=True)
     engine = Engine(root, state_base=state, environ=server.environ(**settings))
@@ -38,13 +38,15 @@ def archiving(
         engine.close(60)
 
 
-def settled(engine: Engine, seconds: float = 60.0) -> Status:
-    """Wait until all is in the bucket."""
+def flush_all(engine: Engine, seconds: float = 60.0) -> Status:
+    """Wait until everything is in the bucket; return the status."""
     assert engine.flush(seconds), engine.status().to_json()
     return engine.status()
 
 
-def until(engine: Engine, condition: Callable[[Status], bool], what: str, seconds: float = 60.0) -> Status:
+def wait_for_status(
+    engine: Engine, condition: Callable[[Status], bool], what: str, seconds: float = 60.0
+) -> Status:
     found: list[Status] = []
 
     def holds() -> bool:
@@ -67,7 +69,7 @@ def test_files_in_nested_new_directories_all_arrive_once_and_whole(
             body = os.urandom(300 + number * 37)
             path.write_bytes(body)
             written[f"out/{path.relative_to(root).as_posix()}"] = body
-        status = settled(engine)
+        status = flush_all(engine)
     assert seaweedfs.objects() == written
     assert status.uploaded_files == 200
     assert status.safe_to_stop
@@ -77,7 +79,7 @@ def test_an_object_carries_its_type_and_the_sha256_of_its_bytes(tmp_path: Path, 
     root = tmp_path / "output"
     with archiving(root, seaweedfs, tmp_path / "state") as engine:
         (root / "a.png").write_bytes(b"not really")
-        settled(engine)
+        flush_all(engine)
     found = seaweedfs.client.head_object(Bucket=seaweedfs.bucket, Key="out/a.png")
     assert found["ContentType"] == "image/png"
     assert found["Metadata"]["sha256"] == hashlib.sha256(b"not really").hexdigest()
@@ -89,7 +91,7 @@ def test_a_large_file_goes_in_parts_and_arrives_whole(tmp_path: Path, seaweedfs:
     body = os.urandom(19 * 1024 * 1024 + 7)
     with archiving(root, seaweedfs, tmp_path / "state") as engine:
         (root / "film.mp4").write_bytes(body)
-        status = settled(engine)
+        status = flush_all(engine)
     assert seaweedfs.objects() == {"out/film.mp4": body}
     assert seaweedfs.client.list_multipart_uploads(Bucket=seaweedfs.bucket).get("Uploads") is None
     assert status.uploaded_files == 1
@@ -103,7 +105,7 @@ def test_two_different_files_at_one_key_are_both_kept(tmp_path: Path, any_s3: S3
     any_s3.put("out/a.png", theirs)
     with archiving(root, any_s3, tmp_path / "state") as engine:
         (root / "a.png").write_bytes(ours)
-        settled(engine)
+        flush_all(engine)
     assert any_s3.objects() == {"out/a.png": theirs, "out/a (1).png": ours}
 
 
@@ -115,7 +117,7 @@ def test_the_same_bytes_again_make_no_second_object(tmp_path: Path, any_s3: S3Se
     with archiving(root, any_s3, tmp_path / "state") as engine:
         (root / "small.png").write_bytes(small)
         (root / "large.mp4").write_bytes(large)
-        status = settled(engine)
+        status = flush_all(engine)
     assert any_s3.objects() == {"out/small.png": small, "out/large.mp4": large}
     assert (status.uploaded_files, status.already_archived_files) == (0, 2)
 
@@ -125,7 +127,7 @@ def test_with_rename_off_the_object_is_replaced(tmp_path: Path, seaweedfs: S3Ser
     seaweedfs.put("out/a.png", b"theirs")
     with archiving(root, seaweedfs, tmp_path / "state", S3_ENABLE_CONFLICT_RENAME="off") as engine:
         (root / "a.png").write_bytes(b"ours")
-        settled(engine)
+        flush_all(engine)
     assert seaweedfs.objects() == {"out/a.png": b"ours"}
 
 
@@ -150,7 +152,7 @@ def test_ten_archivers_with_ten_different_files_for_one_key_make_ten_objects(
         for thread in threads:
             thread.join()
         for _, engine in engines:
-            settled(engine)
+            flush_all(engine)
     finally:
         for context, _ in engines:
             context.__exit__(None, None, None)
@@ -164,7 +166,7 @@ def test_a_file_that_is_appended_to_arrives_once_and_whole(tmp_path: Path, seawe
             with (root / "log.bin").open("ab") as file:
                 file.write(b"%04d" % number * 100)
             time.sleep(0.1)  # the writer's own pace
-        settled(engine)
+        flush_all(engine)
     assert seaweedfs.objects() == {"out/log.bin": (root / "log.bin").read_bytes()}
 
 
@@ -182,12 +184,12 @@ def test_a_file_whose_writer_pauses_is_left_alone_until_it_ends(
             if known_from == "event":
                 file.write(b"half")
                 file.flush()
-            until(engine, lambda s: any(w.reason == "being written" for w in s.waiting), "it waits")
+            wait_for_status(engine, lambda s: any(w.reason == "being written" for w in s.waiting), "it waits")
             assert not engine.flush(1.0)
             assert seaweedfs.keys() == []
             file.write(b" and half")
             file.close()
-            settled(engine)
+            flush_all(engine)
     assert seaweedfs.objects() == {"out/film.mp4": b"half and half"}
 
 
@@ -197,9 +199,9 @@ def test_a_file_replaced_after_it_was_archived_gets_its_next_version(
     root = tmp_path / "output"
     with archiving(root, seaweedfs, tmp_path / "state") as engine:
         (root / "a.png").write_bytes(b"one")
-        settled(engine)
+        flush_all(engine)
         (root / "a.png").write_bytes(b"two!")
-        settled(engine)
+        flush_all(engine)
     assert seaweedfs.objects() == {"out/a.png": b"one", "out/a (1).png": b"two!"}
 
 
@@ -209,10 +211,10 @@ def test_temporary_and_hidden_names_wait_until_they_are_renamed(tmp_path: Path, 
         for name in ("a.png.part", "b.tmp", "c.png~", ".d.png"):
             (root / name).write_bytes(name.encode())
         (root / "e.png").write_bytes(b"e")
-        settled(engine)
+        flush_all(engine)
         assert seaweedfs.keys() == ["out/e.png"]
         (root / "a.png.part").rename(root / "a.png")
-        settled(engine)
+        flush_all(engine)
     assert seaweedfs.keys() == ["out/a.png", "out/e.png"]
 
 
@@ -223,7 +225,7 @@ def test_an_empty_file_is_reported_and_not_archived(
     root = tmp_path / "output"
     with archiving(root, seaweedfs, tmp_path / "state") as engine:
         (root / "a.png").touch()
-        status = until(engine, lambda s: bool(s.errors), "it is reported", 20)
+        status = wait_for_status(engine, lambda s: bool(s.errors), "it is reported", 20)
         assert status.errors == ("a.png is empty and was not archived.",)
         assert status.safe_to_stop, "there is nothing in it to lose"
     assert seaweedfs.keys() == []
@@ -250,7 +252,7 @@ def test_every_name_arrives_under_itself(tmp_path: Path, seaweedfs: S3Server) ->
         for name in NAMES:
             (root / name).write_bytes(name.encode())
         (root / os.fsdecode(b"no\xffutf8.png")).write_bytes(b"x")
-        settled(engine)
+        flush_all(engine)
     expected = {f"out/{name}".replace("\n", "%0A"): name.encode() for name in NAMES}
     expected["out/no%FFutf8.png"] = b"x"
     assert seaweedfs.objects() == expected
@@ -263,22 +265,22 @@ def test_old_files_stay_untouched_unless_asked_for(tmp_path: Path, seaweedfs: S3
     os.utime(root / "old.png", (1e9, 1e9))
     with archiving(root, seaweedfs, tmp_path / "state") as engine:
         (root / "new.png").write_bytes(b"new")
-        assert settled(engine).safe_to_stop
+        assert flush_all(engine).safe_to_stop
     assert seaweedfs.keys() == ["out/new.png"]
     with archiving(root, seaweedfs, tmp_path / "state", CLOUD_ARCHIVE_BACKFILL="all") as engine:
-        settled(engine)
+        flush_all(engine)
     assert seaweedfs.keys() == ["out/new.png", "out/old.png"]
 
 
 def test_what_appeared_while_nothing_was_watching_is_found(tmp_path: Path, seaweedfs: S3Server) -> None:
     root = tmp_path / "output"
     with archiving(root, seaweedfs, tmp_path / "state") as engine:
-        settled(engine)
+        flush_all(engine)
     (root / "late.png").write_bytes(b"late")
     (root / "moved in.png").write_bytes(b"old date")
     os.utime(root / "moved in.png", (1e9, 1e9))
     with archiving(root, seaweedfs, tmp_path / "state") as engine:
-        settled(engine)
+        flush_all(engine)
     assert seaweedfs.keys() == ["out/late.png", "out/moved in.png"]
 
 
@@ -288,7 +290,7 @@ def test_files_arrive_with_polling_alone(tmp_path: Path, seaweedfs: S3Server) ->
         assert engine.status().watching.startswith("polling")
         (root / "sub").mkdir()
         (root / "sub" / "a.png").write_bytes(b"a")
-        until(engine, lambda s: s.uploaded_files == 1, "it arrives")
+        wait_for_status(engine, lambda s: s.uploaded_files == 1, "it arrives")
     assert seaweedfs.keys() == ["out/sub/a.png"]
 
 
@@ -312,7 +314,7 @@ def test_a_key_rendered_before_midnight_is_kept_by_a_retry_after_it(
         Frozen.day = 2
         own_seaweedfs.embedded.start()
         (root / "b.png").write_bytes(b"b")
-        # Nothing here is worth its pauses.
+        # `retry` skips the pauses.
         wait_until(lambda: bool(engine.retry()) and engine.flush(0.3), "all is there", 60)
     assert own_seaweedfs.keys() == ["2026-04-01/a.png", "2026-04-02/b.png"]
 
@@ -326,12 +328,14 @@ def test_a_store_that_is_away_pauses_the_queue_and_recovers_by_itself(
     with archiving(root, own_seaweedfs, tmp_path / "state") as engine:
         for number in range(500):
             (root / f"{number:03}.png").write_bytes(b"%d" % number)
-        status = until(engine, lambda s: s.state.value == "retrying" and s.pending_files == 500, "all wait")
+        status = wait_for_status(
+            engine, lambda s: s.state.value == "retrying" and s.pending_files == 500, "all wait"
+        )
         assert not status.safe_to_stop
         assert any("connection was refused" in error for error in status.errors)
         assert len(status.errors) <= 10
         own_seaweedfs.embedded.start()
-        assert settled(engine, 60).errors == ()
+        assert flush_all(engine, 60).errors == ()
     assert len(own_seaweedfs.keys()) == 500
 
 
@@ -343,10 +347,10 @@ def test_a_missing_bucket_is_named_and_when_it_is_there_the_queue_drains(
     with archiving(root, seaweedfs, tmp_path / "state", S3_BUCKET=bucket) as engine:
         for number in range(20):
             (root / f"{number}.png").write_bytes(b"%d" % number)
-        status = until(engine, lambda s: s.state.value == "retrying", "it waits")
+        status = wait_for_status(engine, lambda s: s.state.value == "retrying", "it waits")
         assert any("bucket does not exist" in error for error in status.errors)
         seaweedfs.make_bucket(bucket)
-        settled(engine, 60)
+        flush_all(engine, 60)
     found = seaweedfs.client.list_objects_v2(Bucket=bucket)["Contents"]
     assert len([entry for entry in found if not is_catalog_key(entry["Key"])]) == 20
 
@@ -365,7 +369,7 @@ def test_a_wrong_key_is_named_without_the_secret(
     wrong: dict[str, Any] = {variable: "WRONG-SECRET-VALUE"}
     with archiving(root, seaweedfs, tmp_path / "state", **wrong) as engine:
         (root / "a.png").write_bytes(b"a")
-        status = until(engine, lambda s: s.state.value == "retrying", "it waits")
+        status = wait_for_status(engine, lambda s: s.state.value == "retrying", "it waits")
         assert any(said in error for error in status.errors)
         assert "WRONG-SECRET-VALUE" not in str(status.to_json())
 
@@ -377,7 +381,7 @@ def test_a_key_that_is_too_long_fails_with_a_clear_message(tmp_path: Path, seawe
         deep.mkdir(parents=True)
         (deep / ("h" * 240)).write_bytes(b"x")
         (root / "fine.png").write_bytes(b"y")
-        status = until(engine, lambda s: s.failed_files == 1 and s.uploaded_files == 1, "one each")
+        status = wait_for_status(engine, lambda s: s.failed_files == 1 and s.uploaded_files == 1, "one each")
         assert any("1,024 are allowed" in error for error in status.errors)
         assert not engine.flush(0.5)
     assert seaweedfs.keys() == ["out/fine.png"]
@@ -387,20 +391,20 @@ def test_stop_and_start_lose_nothing(tmp_path: Path, seaweedfs: S3Server) -> Non
     root = tmp_path / "output"
     with archiving(root, seaweedfs, tmp_path / "state") as engine:
         (root / "a.png").write_bytes(b"a")
-        settled(engine)
+        flush_all(engine)
         engine.stop_watching()
         assert engine.status().state.value == "stopped"
         (root / "b.png").write_bytes(b"b")
         assert not engine.status().safe_to_stop, "b is not in the bucket"
         engine.start_watching()
-        settled(engine)
+        flush_all(engine)
     assert seaweedfs.keys() == ["out/a.png", "out/b.png"]
 
 
 def test_all_uploads_together_keep_to_the_bandwidth(
     tmp_path: Path, seaweedfs: S3Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What the workers take is counted, not timed."""
+    """Count the bytes that the workers ask for, instead of measuring time."""
     from cloud_archive.store.bandwidth import Throttle
 
     taken: list[int] = []
@@ -410,6 +414,6 @@ def test_all_uploads_together_keep_to_the_bandwidth(
     with archiving(root, seaweedfs, tmp_path / "state", CLOUD_ARCHIVE_MAX_BANDWIDTH="1MB/s") as engine:
         for size in sizes:
             (root / f"{size}.bin").write_bytes(os.urandom(size))
-        settled(engine)
+        flush_all(engine)
     assert sum(taken) >= sum(sizes)
     assert max(taken) <= 100_000

@@ -15,7 +15,7 @@ from cloud_archive.config.settings import VARIABLES
 from cloud_archive.daemon.logs import RedactingFormatter
 from cloud_archive.redaction import SECRET_VARIABLES, secret_values
 
-SECRET = "planted-secret-0123456789"  # fits where a name fits
+SECRET = "planted-secret-0123456789"  # also valid as a name
 KEY_ID = "AKIAIOSFODNN7EXAMPLE"
 RANDOM = "kPq7XvB2mZ9rTw4YcN8sLd3FhJ6gQa5UeKxV1oRi"
 RANDOM_HEX = "3f9a" * 4 + "0b7c5d21" * 6
@@ -39,8 +39,8 @@ NAMES = sorted({name for variable in VARIABLES.values() for name in variable.nam
 FORBIDDEN = (SECRET, KEY_ID, RANDOM, RANDOM_HEX)
 
 
-def shown_by_engine(root: Path, state: Path, environ: dict[str, str]) -> str:
-    """Everything that an engine with these settings says."""
+def read_all_from_engine(root: Path, state: Path, environ: dict[str, str]) -> str:
+    """Return everything that an engine with these settings shows."""
     events: list[dict[str, Any]] = []
     engine = Engine(root, state_base=state, environ=environ, prefer_environment=True)
     engine.subscribe(events.append)
@@ -87,7 +87,7 @@ def test_a_secret_in_any_variable_is_shown_and_stored_nowhere(
         root.mkdir()
         caplog.clear()
         with caplog.at_level(logging.DEBUG, logger="cloud_archive"):
-            shown = shown_by_engine(root, tmp_path / "state", environ)
+            shown = read_all_from_engine(root, tmp_path / "state", environ)
         formatter = RedactingFormatter("%(message)s", secret_values(environ))
         shown += "\n".join(
             formatter.format(record) for record in caplog.records if record.name.startswith("cloud_archive")

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.store
 EVERYTHING_IS_OLD = 1000.0  # seconds by which these tests look from the future
 
 
-def planned(
+def make_plan(
     archive: Archive,
     rule: PruneRule,
     *,
@@ -36,7 +36,7 @@ def planned(
         return plan_prune(store, ledger if known else None, scope=scope, rule=rule, now=time.time() + ahead)
 
 
-def carried_out(archive: Archive, plan: PrunePlan, **environ: str) -> PruneReport:
+def carry_out(archive: Archive, plan: PrunePlan, **environ: str) -> PruneReport:
     with archive.ledger() as ledger, archive.store(**environ) as store:
         return prune(store, ledger, plan)
 
@@ -57,12 +57,12 @@ def test_objects_of_other_programs_are_never_touched(tmp_path: Path, any_s3: S3S
     foreign["out/same.png"] = b"the very same bytes"
     any_s3.put("out/sub/0.png", b"replaced")
     foreign["out/sub/0.png"] = b"replaced"
-    plan = planned(archive, PruneRule(older_than_seconds=10), known=known)
+    plan = make_plan(archive, PruneRule(older_than_seconds=10), known=known)
     assert [one.key for one in sorted(plan.candidates, key=lambda one: one.key)] == [
         f"out/sub/{number}.png" for number in (1, 2, 3, 4)
     ]
     assert len(any_s3.keys()) == 10, "a plan deletes nothing"
-    report = carried_out(archive, plan)
+    report = carry_out(archive, plan)
     assert (report.deleted, report.failed) == (4, [])
     assert any_s3.objects() == foreign
 
@@ -73,7 +73,7 @@ def test_a_pruned_file_is_not_uploaded_again_until_it_is_asked_for(
     archive = Archive(tmp_path, seaweedfs)
     archive.write("a.png", b"a")
     archive.archive_all()
-    carried_out(archive, planned(archive, PruneRule(older_than_seconds=10)))
+    carry_out(archive, make_plan(archive, PruneRule(older_than_seconds=10)))
     assert seaweedfs.keys() == []
     with archive.ledger() as ledger:
         assert [row.state for row in ledger.rows()] == [FileState.PRUNED]
@@ -97,7 +97,7 @@ def test_young_objects_stay_and_cost_no_look(tmp_path: Path, seaweedfs: S3Server
     archive.write("a.png")
     seaweedfs.put("out/theirs.png", b"x")
     archive.archive_all()
-    plan = planned(archive, PruneRule(older_than_seconds=3600))
+    plan = make_plan(archive, PruneRule(older_than_seconds=3600))
     assert (plan.candidates, plan.kept_files) == ([], 2)
 
 
@@ -108,10 +108,10 @@ def test_beyond_a_total_size_the_oldest_go(tmp_path: Path, seaweedfs: S3Server) 
         archive.archive_all()
         time.sleep(1.05)  # stores keep the time of writing in seconds
     seaweedfs.put("out/theirs.png", b"x" * 5000)
-    plan = planned(archive, PruneRule(keep_bytes=2500), ahead=0)
+    plan = make_plan(archive, PruneRule(keep_bytes=2500), ahead=0)
     assert [one.key for one in plan.candidates] == ["out/0.png"]
     assert (plan.kept_bytes, plan.foreign_bytes) == (2000, 5000)
-    assert planned(archive, PruneRule(keep_bytes=3000), ahead=0).candidates == []
+    assert make_plan(archive, PruneRule(keep_bytes=3000), ahead=0).candidates == []
 
 
 def test_with_all_everything_below_the_prefix_goes_and_nothing_beside_it(
@@ -122,7 +122,7 @@ def test_with_all_everything_below_the_prefix_goes_and_nothing_beside_it(
     archive.archive_all()
     for key in ("out/theirs.png", "output/x.png", "outer.png"):
         seaweedfs.put(key, b"x")
-    carried_out(archive, planned(archive, PruneRule(older_than_seconds=10, everything=True)))
+    carry_out(archive, make_plan(archive, PruneRule(older_than_seconds=10, everything=True)))
     assert seaweedfs.keys() == ["outer.png", "output/x.png"]
 
 
@@ -133,9 +133,9 @@ def test_without_the_right_to_delete_it_says_so_and_the_rows_stay_archived(
     for number in range(3):
         archive.write(f"{number}.png")
     archive.archive_all()
-    plan = planned(archive, PruneRule(older_than_seconds=10))
+    plan = make_plan(archive, PruneRule(older_than_seconds=10))
     limited = {"S3_ACCESS_KEY_ID": PUT_GET_KEY_ID, "S3_SECRET_ACCESS_KEY": PUT_GET_SECRET}
-    report = carried_out(archive, plan, **limited)
+    report = carry_out(archive, plan, **limited)
     assert (report.deleted, len(report.failed)) == (0, 3)
     assert all("s3:DeleteObject" in cause for _, cause in report.failed)
     assert len(seaweedfs.keys()) == 3
@@ -154,7 +154,7 @@ def test_the_only_copy_is_named_as_such(tmp_path: Path, seaweedfs: S3Server) -> 
     archive.archive_all()
     with archive.ledger() as ledger:
         mark_freed(ledger, [row.row for row in ledger.rows() if row.version.path == "a.png"])
-    plan = planned(archive, PruneRule(older_than_seconds=10))
+    plan = make_plan(archive, PruneRule(older_than_seconds=10))
     assert {one.key: one.only_copy for one in plan.candidates} == {"out/a.png": True, "out/b.png": False}
 
 
@@ -165,7 +165,7 @@ def test_a_prefix_that_begins_with_a_placeholder_takes_nothing_of_its_neighbours
     archive.write("a.png")
     archive.archive_all()
     ours = seaweedfs.keys()
-    # What other archives wrote is marked as ours is.
+    # Objects of other archives carry the same metadata as ours.
     neighbours = [f"comfy-old/{n}.png" for n in range(3)] + ["other/x.png", ".cloud-archive/x.gz", "b.png"]
     with archive.store() as store:
         for key in neighbours:
@@ -179,10 +179,10 @@ def test_a_prefix_that_begins_with_a_placeholder_takes_nothing_of_its_neighbours
             )
     for everything in (False, True):
         rule = PruneRule(older_than_seconds=10, everything=everything)
-        plan = planned(archive, rule, prefix="comfy-{Y}")
+        plan = make_plan(archive, rule, prefix="comfy-{Y}")
         assert [one.key for one in plan.candidates] == ours
         assert plan.foreign_files == 0
-    carried_out(archive, plan)
+    carry_out(archive, plan)
     assert sorted(seaweedfs.keys() + seaweedfs.keys(".cloud-archive/v1/")) == sorted(neighbours)
 
 
@@ -191,10 +191,10 @@ def test_an_object_that_was_replaced_after_the_plan_stays(tmp_path: Path, any_s3
     for name in ("a", "b", "c", "d"):
         archive.write(f"{name}.png", name.encode() * 10)
     archive.archive_all()
-    plan = planned(archive, PruneRule(older_than_seconds=10))
+    plan = make_plan(archive, PruneRule(older_than_seconds=10))
     any_s3.put("out/a.png", b"A" * 10)
     any_s3.client.delete_object(Bucket=any_s3.bucket, Key="out/c.png")
-    # The same bytes again: only the time of writing differs, once the store shows enough of a difference.
+    # The same bytes again: only the time of writing differs, which the store may round.
     (b,) = (one for one in plan.candidates if one.key == "out/b.png")
     with archive.store() as store:
 
@@ -204,7 +204,7 @@ def test_an_object_that_was_replaced_after_the_plan_stays(tmp_path: Path, any_s3
             return found is not None and not b.has_same_time(found)
 
         wait_until(written_again, "the time of writing differs")
-    report = carried_out(archive, plan)
+    report = carry_out(archive, plan)
     assert report.deleted == 1
     assert sorted(key for key, _ in report.failed) == ["out/a.png", "out/b.png", "out/c.png"]
     assert all("since the plan" in cause for _, cause in report.failed)
@@ -220,13 +220,13 @@ def test_a_deletion_that_the_store_only_claims_is_no_deletion(tmp_path: Path, se
     for name in ("a", "b", "c"):
         archive.write(f"{name}.png")
     archive.archive_all()
-    plan = planned(archive, PruneRule(older_than_seconds=10))
+    plan = make_plan(archive, PruneRule(older_than_seconds=10))
     for candidates in (plan.candidates[:1], plan.candidates):
         plan.candidates = candidates
         with QuirkServer(
             seaweedfs.endpoint, seaweedfs.access_key_id, seaweedfs.secret_access_key, Swift(may_delete=False)
         ) as quirks:
-            report = carried_out(archive, plan, S3_ENDPOINT_URL=quirks.url)
+            report = carry_out(archive, plan, S3_ENDPOINT_URL=quirks.url)
         assert (report.deleted, report.deleted_bytes) == (0, 0)
         assert {key for key, _ in report.failed} == {one.key for one in candidates}
         assert all("still there" in cause and "s3:DeleteObject" in cause for _, cause in report.failed)
@@ -240,11 +240,11 @@ def test_what_is_gone_counts_as_deleted_whatever_the_store_says(tmp_path: Path, 
     for name in ("a", "b", "c"):
         archive.write(f"{name}.png")
     archive.archive_all()
-    plan = planned(archive, PruneRule(older_than_seconds=10))
+    plan = make_plan(archive, PruneRule(older_than_seconds=10))
     with QuirkServer(
         seaweedfs.endpoint, seaweedfs.access_key_id, seaweedfs.secret_access_key, S3rver()
     ) as quirks:
-        report = carried_out(archive, plan, S3_ENDPOINT_URL=quirks.url)
+        report = carry_out(archive, plan, S3_ENDPOINT_URL=quirks.url)
     assert (report.deleted, report.failed) == (3, [])
     assert seaweedfs.keys() == []
     with archive.ledger() as ledger:

@@ -86,11 +86,11 @@ class ComfyUI:
         return str(self.ask("/prompt", {"prompt": graph, "extra_data": options})["prompt_id"])
 
     def wait(self, prompt_id: str) -> tuple[dict[str, Any], float]:
-        """The answer, and when it came."""
+        """Wait for the job; return its answer and the time of the answer."""
         return self.ask(f"/cloud-sync/jobs/{prompt_id}?wait=300"), time.time()
 
     def proven_at(self, key: str) -> float:
-        """When the proof of this object was committed."""
+        """Return when the proof of this object was committed."""
         (ledger,) = self.base.rglob(LEDGER_NAME)
         with contextlib.closing(sqlite3.connect(ledger)) as db:
             return float(db.execute("SELECT archived_at FROM files WHERE key = ?", (key,)).fetchone()[0])

@@ -1,4 +1,4 @@
-"""A refused HEAD has no body: what is wrong is found out by a request that has one, and said once."""
+"""A refused HEAD has no body: the archive finds the cause by a request whose answer has one, and names it once."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ PUT: dict[str, Any] = {
 
 
 class OneRegion(Profile):
-    """Takes signatures for us-east-1 only, as OpenStack Swift does."""
+    """Accepts signatures for us-east-1 only, as OpenStack Swift does."""
 
     def __init__(self, *, names_region: bool = True) -> None:
         self._more = {"Region": "us-east-1"} if names_region else {}
@@ -48,14 +48,14 @@ class OneRegion(Profile):
         return error(400, "AuthorizationHeaderMalformed", message, **self._more)
 
 
-def before(server: S3Server, profile: Profile) -> QuirkServer:
+def quirk_server(server: S3Server, profile: Profile) -> QuirkServer:
     return QuirkServer(server.endpoint, server.access_key_id, server.secret_access_key, profile)
 
 
 def test_a_wrong_region_that_the_store_names_is_corrected_and_said(
     seaweedfs: S3Server, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with before(seaweedfs, OneRegion()) as quirks:
+    with quirk_server(seaweedfs, OneRegion()) as quirks:
         environ = seaweedfs.environ(S3_ENDPOINT_URL=quirks.url, S3_REGION="eu-central-1")
         store = S3Store(load_settings(environ))
         assert store.head("a.png") is None
@@ -75,7 +75,7 @@ def test_a_wrong_region_that_the_store_names_is_corrected_and_said(
 
 
 def test_a_wrong_region_is_named_where_the_sdk_cannot_correct_it(seaweedfs: S3Server) -> None:
-    with before(seaweedfs, OneRegion(names_region=False)) as quirks:
+    with quirk_server(seaweedfs, OneRegion(names_region=False)) as quirks:
         environ = seaweedfs.environ(S3_ENDPOINT_URL=quirks.url, S3_REGION="eu-central-1")
         store = S3Store(load_settings(environ))
         with pytest.raises(StoreError, match="S3_REGION=us-east-1"):
@@ -163,7 +163,7 @@ def test_an_invalid_argument_names_what_was_set_about_the_object(seaweedfs: S3Se
                 return error(400, code, "no")
             return await forward(request)
 
-    with before(seaweedfs, Picky()) as quirks:
+    with quirk_server(seaweedfs, Picky()) as quirks:
         environ = seaweedfs.environ(S3_ENDPOINT_URL=quirks.url)
         for extra, named in (
             ({}, ""),

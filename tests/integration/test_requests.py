@@ -1,4 +1,4 @@
-"""How many requests a file costs: counted on the wire, since each one is paid for."""
+"""How many requests a file costs, counted on the wire: users pay for each."""
 
 from __future__ import annotations
 

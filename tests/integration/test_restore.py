@@ -1,4 +1,4 @@
-"""`restore` from real stores, on machines that know nothing and into directories that are watched."""
+"""`restore` from real stores, on machines without a ledger and into watched directories."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def test_files_restored_under_a_running_engine_are_not_uploaded_again(
     archive.root.mkdir()
     with archive.running() as engine:
         assert engine.flush(60)
-        # As the command does it: through the same ledger, from beside the engine.
+        # As the command does it: in another process than the engine, through the same ledger.
         assert bring_back(archive, archive.root, "out", known=True).restored == 5
         (archive.root / "new.png").write_bytes(b"new")
         wait_until(lambda: engine.status().uploaded_files == 1, "the new file arrives")

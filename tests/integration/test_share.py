@@ -49,7 +49,7 @@ def share(capsys: pytest.CaptureFixture[str], *arguments: str) -> Any:
 
 
 def curl(url: str) -> tuple[int, bytes, dict[str, str]]:
-    """What curl gets, without credentials of any kind."""
+    """Return the status, headers and body that curl gets without credentials."""
     if shutil.which("curl") is None:
         missing("curl")
     ran = subprocess.run(["curl", "-s", "-i", "--http1.1", url], capture_output=True, check=True)
@@ -118,7 +118,7 @@ def test_a_running_engine_signs_with_its_own_credentials(
 ) -> None:
     from .stage import Stage
 
-    stage = Stage.__new__(Stage)  # its archive is ours
+    stage = Stage.__new__(Stage)  # without its own archive: it serves this one
     stage.archive, stage.server, stage.environ = filled, filled.server, dict(filled.environ)
     with stage.running():
         monkeypatch.delenv("S3_SECRET_ACCESS_KEY")

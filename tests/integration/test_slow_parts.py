@@ -17,7 +17,7 @@ PART = 8 * MEBIBYTE
 
 
 def whole_parts(server: S3Server) -> int:
-    """How many parts of the one upload under way the store has."""
+    """Return how many parts of the one upload under way the store has."""
     (upload,) = server.client.list_multipart_uploads(Bucket=server.bucket)["Uploads"]
     listed = server.client.list_parts(Bucket=server.bucket, Key=upload["Key"], UploadId=upload["UploadId"])
     return len(listed.get("Parts", []))

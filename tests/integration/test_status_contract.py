@@ -33,7 +33,7 @@ STATES = {
 
 
 def assert_shape(found: Any, wanted: Any, where: str = "status") -> None:
-    """Everything in `wanted` is in `found`, with the same type."""
+    """Check that everything in `wanted` is in `found`, with the same type."""
     assert type(found) is type(wanted), where
     if isinstance(wanted, dict):
         for name, value in wanted.items():

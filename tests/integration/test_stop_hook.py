@@ -1,4 +1,4 @@
-"""A pod is stopped while 200 files wait for a slow store: what daemon, stop hook and start script say is so.
+"""A pod is stopped while 200 files wait for a slow store: daemon, stop hook and start script tell the truth.
 
 Real processes, real signals; the store is SeaweedFS behind a proxy that lets every write take its time.
 """
@@ -36,9 +36,9 @@ NAMES = {f"{number:03}.png" for number in range(FILES)}
 def slow_daemon(
     tmp_path: Path, server: S3Server, *, grace: float
 ) -> Iterator[tuple[Process, Archive, dict[str, str], Callable[[], None]]]:
-    """A daemon with 200 files pending, of which some are in the bucket; each write takes half a second.
+    """Run a daemon on 200 files, of which some are in the bucket already; each write takes half a second.
 
-    The last of what is yielded makes the store quick.
+    The last yielded value is a function that makes the store fast.
     """
     with FaultProxy(server.endpoint, seed=1) as proxy:
         slow = proxy.add(Fault(Kind.LATENCY, seconds=0.5), operations={"PutObject"})

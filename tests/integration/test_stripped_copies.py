@@ -43,7 +43,7 @@ def archive(tmp_path: Path, seaweedfs: S3Server, monkeypatch: pytest.MonkeyPatch
     return archive
 
 
-def fetched(url: str) -> bytes:
+def fetch(url: str) -> bytes:
     with urllib.request.urlopen(url, timeout=20) as answer:
         return bytes(answer.read())
 
@@ -62,7 +62,7 @@ def test_copies_hold_no_prompt_and_the_originals_stay(
     assert len({link["key"] for link in found["links"]}) == 2
     for link, path in zip(found["links"], ("a/fox.png", "b/fox.png", "clip.mp4"), strict=True):
         assert link["key"].startswith(f"{SHARES}{found['share']}/")
-        copy = fetched(link["url"])
+        copy = fetch(link["url"])
         assert PROMPT.encode() in FILES[path]
         assert PROMPT.encode() not in copy
         if path.endswith(".png"):
@@ -72,7 +72,7 @@ def test_copies_hold_no_prompt_and_the_originals_stay(
     now = archive.server.objects()
     assert {key: now[key] for key in before} == before
 
-    # Shares are no outputs: no command takes them for any.
+    # No command takes shares for outputs.
     assert run_json_command(capsys, "verify")[0] == 0
     status, report, _ = run_json_command(capsys, "report", "--bucket")
     assert sum(row["files"] for row in report["rows"]) == len(FILES)
@@ -84,7 +84,7 @@ def test_copies_hold_no_prompt_and_the_originals_stay(
     assert {key: body for key, body in archive.server.objects().items() if key in before} == before
     assert archive.server.keys(SHARES) == []
     with pytest.raises(urllib.error.HTTPError):
-        fetched(found["links"][0]["url"])
+        fetch(found["links"][0]["url"])
     status, gone, err = run_json_command(capsys, "unshare", found["share"])
     assert (status, gone["deleted"], "no copies and no album" in err) == (0, [], True)
 
@@ -135,7 +135,7 @@ def test_what_names_no_share_deletes_nothing(
 def test_an_album_is_one_link_to_one_page(archive: Archive, capsys: pytest.CaptureFixture[str]) -> None:
     status, found, err = run_json_command(capsys, "share", "type:image", "--album", "Foxes <b>&", "--strip")
     assert (status, err) == (0, "")
-    page = fetched(found["album"]["url"]).decode()
+    page = fetch(found["album"]["url"]).decode()
     assert "<h1>Foxes &lt;b&gt;&amp;</h1>" in page
     assert page.count("data:image/webp;base64,") == 2
     assert PROMPT not in page
@@ -143,6 +143,6 @@ def test_an_album_is_one_link_to_one_page(archive: Archive, capsys: pytest.Captu
     for link in found["links"]:
         assert link["url"].replace("&", "&amp;") in page
     status, shown, _ = run_json_command(capsys, "share", "type:image", "--album", "x", "--with-prompts")
-    assert PROMPT in fetched(shown["album"]["url"]).decode()
+    assert PROMPT in fetch(shown["album"]["url"]).decode()
     status, gone, _ = run_json_command(capsys, "unshare", shown["album"]["url"])
     assert (status, gone["deleted"]) == (0, [shown["album"]["key"]])

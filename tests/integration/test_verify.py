@@ -20,12 +20,12 @@ from tests.servers import PUT_GET_KEY_ID, PUT_GET_SECRET, S3Server
 pytestmark = pytest.mark.store
 
 
-def checked(archive: Archive, *, deep: bool = False, repair: bool = False, **environ: str) -> VerifyReport:
+def run_verify(archive: Archive, *, deep: bool = False, repair: bool = False, **environ: str) -> VerifyReport:
     with archive.ledger() as ledger, archive.store(**environ) as store:
         return verify(ledger, store, archive.root, deep=deep, repair=repair)
 
 
-def command(
+def run_verify_command(
     archive: Archive, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *options: str
 ) -> tuple[int, str]:
     """Run `cloud-archive verify`. Returns the exit status and standard output."""
@@ -36,7 +36,7 @@ def command(
     return status, capsys.readouterr().out
 
 
-def found(report: VerifyReport) -> dict[str, Verdict]:
+def verdicts(report: VerifyReport) -> dict[str, Verdict]:
     return {finding.path: finding.verdict for finding in report.findings}
 
 
@@ -47,7 +47,7 @@ def test_150_objects_of_which_3_are_deleted_and_2_replaced_are_found_and_repaire
     for number in range(150):
         archive.write(f"d{number % 3}/{number:04}.png", b"%06d" % number)
     archive.archive_all()
-    report = checked(archive)
+    report = run_verify(archive)
     assert report.sound
     assert (report.checked, report.same) == (150, 150)
     assert report.list_requests <= 2, "a listing shows a thousand at once"
@@ -58,8 +58,8 @@ def test_150_objects_of_which_3_are_deleted_and_2_replaced_are_found_and_repaire
     seaweedfs.put("out/d1/0001.png", b"******")  # of the same size
     seaweedfs.put("out/d2/0002.png", b"of another size")
     (archive.root / "d0/0120.png").unlink()
-    report = checked(archive)
-    assert found(report) == {
+    report = run_verify(archive)
+    assert verdicts(report) == {
         "d0/0003.png": Verdict.MISSING,
         "d0/0120.png": Verdict.MISSING,
         "d2/0149.png": Verdict.MISSING,
@@ -70,10 +70,10 @@ def test_150_objects_of_which_3_are_deleted_and_2_replaced_are_found_and_repaire
     assert (report.missing, report.different, report.lost, report.queued) == (3, 2, 1, 0)
     assert [f.path for f in report.findings if not f.local] == ["d0/0120.png"]
 
-    report = checked(archive, repair=True)
+    report = run_verify(archive, repair=True)
     assert (report.queued, report.lost) == (4, 1)
     archive.archive_all()
-    assert found(checked(archive)) == {"d0/0120.png": Verdict.MISSING}, "that one is nowhere any more"
+    assert verdicts(run_verify(archive)) == {"d0/0120.png": Verdict.MISSING}, "that one is nowhere any more"
     assert seaweedfs.read("out/d0/0003.png") == b"000003", "at its own key again"
     assert seaweedfs.read("out/d1/0001.png") == b"******", "nothing is overwritten"
     assert seaweedfs.read("out/d1/0001 (1).png") == b"000001"
@@ -87,12 +87,12 @@ def test_bytes_that_only_claim_to_be_ours_are_found(tmp_path: Path, seaweedfs: S
     seaweedfs.client.put_object(
         Bucket=seaweedfs.bucket, Key="out/a.png", Body=b"fake", Metadata=seaweedfs.metadata("out/a.png")
     )
-    report = checked(archive)
-    assert found(report) == {"a.png": Verdict.DIFFERENT}, (
+    report = run_verify(archive)
+    assert verdicts(report) == {"a.png": Verdict.DIFFERENT}, (
         "an ETag that changed is no proof, whatever metadata says"
     )
-    report = checked(archive, deep=True)
-    assert found(report) == {"a.png": Verdict.DIFFERENT}
+    report = run_verify(archive, deep=True)
+    assert verdicts(report) == {"a.png": Verdict.DIFFERENT}
     assert report.bytes_read == 13
     assert report.read_requests == 2
 
@@ -103,9 +103,9 @@ def test_a_file_that_went_in_parts_is_recognised_by_its_etag(tmp_path: Path, any
     for number in range(4):
         archive.write(f"{number}.png")
     archive.archive_all()
-    report = checked(archive)
+    report = run_verify(archive)
     assert report.sound, report.to_json()
-    assert checked(archive, deep=True).sound
+    assert run_verify(archive, deep=True).sound
 
 
 def test_without_the_right_to_list_each_object_is_looked_at(tmp_path: Path, seaweedfs: S3Server) -> None:
@@ -113,7 +113,7 @@ def test_without_the_right_to_list_each_object_is_looked_at(tmp_path: Path, seaw
     for number in range(5):
         archive.write(f"{number}.png")
     archive.archive_all()
-    report = checked(archive, S3_ACCESS_KEY_ID=PUT_GET_KEY_ID, S3_SECRET_ACCESS_KEY=PUT_GET_SECRET)
+    report = run_verify(archive, S3_ACCESS_KEY_ID=PUT_GET_KEY_ID, S3_SECRET_ACCESS_KEY=PUT_GET_SECRET)
     assert report.sound
     assert report.listing_refused
     assert report.head_requests == 5
@@ -127,7 +127,7 @@ def test_rows_under_prefixes_of_other_days_are_found_there(tmp_path: Path, seawe
         archive.archive_all(S3_PREFIX=prefix)
     for number in range(30):
         seaweedfs.put(f"monday/foreign {number}", b"x")
-    report = checked(archive)
+    report = run_verify(archive)
     assert (report.sound, report.checked, report.head_requests) == (True, 12, 0)
 
 
@@ -144,7 +144,7 @@ def test_a_listing_of_mostly_other_peoples_objects_is_given_up(
     archive.archive_all()
     for number in range(60):
         moto_s3.put(f"out/m{number:03}", b"x")
-    report = checked(archive)
+    report = run_verify(archive)
     assert report.sound
     assert report.list_requests < 12
     assert report.head_requests == 3
@@ -158,7 +158,7 @@ def test_a_file_that_changed_since_is_not_put_back_in_its_old_version(
     archive.archive_all()
     archive.write("a.png", b"two!")
     seaweedfs.client.delete_object(Bucket=seaweedfs.bucket, Key="out/a.png")
-    report = checked(archive, repair=True)
+    report = run_verify(archive, repair=True)
     assert (report.missing, report.queued, report.lost) == (1, 0, 1)
     with archive.ledger() as ledger:
         assert [row.state for row in ledger.rows()] == [FileState.ARCHIVED]
@@ -175,7 +175,7 @@ def test_a_file_that_was_rewritten_with_its_size_and_time_is_not_put_back_in_its
     local.write_bytes(b"ARCHIVED")
     os.utime(local, ns=(before.st_atime_ns, before.st_mtime_ns))
     seaweedfs.client.delete_object(Bucket=seaweedfs.bucket, Key="out/a.png")
-    report = checked(archive, repair=True)
+    report = run_verify(archive, repair=True)
     assert (report.missing, report.queued, report.lost) == (1, 0, 1)
 
 
@@ -190,24 +190,24 @@ def test_a_repaired_file_is_not_sound_until_it_is_in_the_bucket_again(
         archive.write(name)
     archive.archive_all()
     seaweedfs.client.delete_object(Bucket=seaweedfs.bucket, Key="out/a.png")
-    assert not checked(archive, repair=True).sound
+    assert not run_verify(archive, repair=True).sound
 
-    code, out = command(archive, monkeypatch, capsys)
+    code, out = run_verify_command(archive, monkeypatch, capsys)
     assert code == 1
     assert "1 file waits to be archived again" in out
     assert "All of them" not in out
-    code, out = command(archive, monkeypatch, capsys, "--json")
+    code, out = run_verify_command(archive, monkeypatch, capsys, "--json")
     report = json.loads(out)
     assert (code, report["sound"], report["waiting"], report["checked"]) == (1, False, 1, 1)
 
     archive.archive_all()
-    code, out = command(archive, monkeypatch, capsys, "--json")
+    code, out = run_verify_command(archive, monkeypatch, capsys, "--json")
     report = json.loads(out)
     assert (code, report["sound"], report["waiting"], report["checked"]) == (0, True, 0, 2)
 
 
 def vanish(archive: Archive) -> None:
-    """What a worker notes where the file that it claimed is gone."""
+    """Record, as a worker does, that the claimed file is gone."""
     with archive.ledger() as ledger:
         claim = ledger.claim("test")
         assert claim is not None
@@ -225,11 +225,11 @@ def test_a_repaired_file_that_vanishes_before_it_is_archived_again_still_counts(
         archive.write(name)
     archive.archive_all()
     seaweedfs.client.delete_object(Bucket=seaweedfs.bucket, Key="out/a.png")
-    assert checked(archive, repair=True).queued == 1
+    assert run_verify(archive, repair=True).queued == 1
     (archive.root / "a.png").unlink()
     vanish(archive)
 
-    code, out = command(archive, monkeypatch, capsys, "--json")
+    code, out = run_verify_command(archive, monkeypatch, capsys, "--json")
     report = json.loads(out)
     assert (code, report["sound"], report["checked"], report["missing"]) == (1, False, 2, 1)
     assert (report["lost"], [each["path"] for each in report["findings"]]) == (1, ["a.png"])
@@ -238,7 +238,7 @@ def test_a_repaired_file_that_vanishes_before_it_is_archived_again_still_counts(
     with archive.ledger() as ledger:
         ledger.add([stat_version(archive.root, "c.png")])
     vanish(archive)
-    assert checked(archive).lost == 1, (
+    assert run_verify(archive).lost == 1, (
         "a file that vanished before it was ever archived is no loss of the bucket"
     )
 
@@ -250,7 +250,7 @@ def test_a_newer_version_of_a_file_that_waits_to_be_archived_again_was_never_arc
     archive.write("a.png")
     archive.archive_all()
     seaweedfs.client.delete_object(Bucket=seaweedfs.bucket, Key="out/a.png")
-    checked(archive, repair=True)
+    run_verify(archive, repair=True)
     archive.write("a.png", b"newer bytes")
     with archive.ledger() as ledger:
         ledger.add([stat_version(archive.root, "a.png")])
@@ -265,7 +265,7 @@ def test_nothing_was_checked_is_not_all_of_them(
 ) -> None:
     archive = Archive(tmp_path, seaweedfs)
     archive.archive_all()
-    code, out = command(archive, monkeypatch, capsys)
+    code, out = run_verify_command(archive, monkeypatch, capsys)
     assert code == 0
     assert "All of them" not in out
     assert "Nothing was checked" in out

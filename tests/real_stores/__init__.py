@@ -1,1 +1,1 @@
-"""Real servers that no package registry of Python has: Ceph's RADOS Gateway and OpenStack Swift, run by hand."""
+"""Run the archive by hand on real servers that PyPI does not have: Ceph's RADOS Gateway and OpenStack Swift."""

@@ -36,7 +36,7 @@ STORES: dict[str, Callable[..., AbstractContextManager[tuple[S3Server, str]]]] =
 
 
 def parser() -> argparse.ArgumentParser:
-    """What this program takes."""
+    """Return the parser of this program's arguments."""
     found = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     found.add_argument("store", choices=STORES)
     found.add_argument("--names", type=int, default=1000, help="contested names; default: 1000")

@@ -1,4 +1,4 @@
-"""Find out how often two create-only writes of one key, sent in the same moment, are both taken; with boto3 alone."""
+"""Count how often a store accepts both of two simultaneous create-only writes of one key; with boto3 alone."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from botocore.exceptions import ClientError
 from tests.servers import S3Server
 
 
-def both_taken(server: S3Server, pairs: int) -> str:
-    """Return, as a sentence, what became of `pairs` pairs of PutObject and of CompleteMultipartUpload."""
+def count_double_accepts(server: S3Server, pairs: int) -> str:
+    """Send `pairs` pairs of PutObject and of CompleteMultipartUpload; return the result as a sentence."""
     client, bucket = server.client, server.bucket
 
     def put(key: str) -> Callable[[], object]:

@@ -1,4 +1,4 @@
-"""Start servers of Debian's packages in a directory of their own, and end exactly those."""
+"""Start servers from Debian's packages in a directory of their own, and end only these."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a store must stand: archive, contested names, a kill in a multipart upload, verify, restore, prune.
+"""The steps on a real store: archive, contested names, a kill in a multipart upload, verify, restore, prune.
 
 Every step uses the command as a process of its own, and looks at the bucket with a client that shares nothing with it.
 """
@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.quirks.races import MACHINES, race
-from tests.real_stores.conditions import both_taken
+from tests.real_stores.conditions import count_double_accepts
 from tests.servers import S3Server, plain_client
 
 PACKAGE_ROOT = Path(__file__).parents[2]
@@ -41,8 +41,8 @@ class Scenario:
     """One run of all steps on one store.
 
     Attributes:
-        lines: what each step found, for people.
-        failures: what did not hold.
+        lines: the result of each step, in words.
+        failures: the checks that failed.
     """
 
     server: S3Server
@@ -60,7 +60,7 @@ class Scenario:
         steps: list[tuple[str, Callable[[], str]]] = [
             ("check", self.check),
             ("archive", self.archive),
-            ("conditions", lambda: both_taken(self.server.with_fresh_bucket(), PAIRS)),
+            ("conditions", lambda: count_double_accepts(self.server.with_fresh_bucket(), PAIRS)),
             ("race", lambda: self.contest(names)),
             ("kill", self.kill),
             ("verify", self.verify),
@@ -116,7 +116,7 @@ class Scenario:
         return out, errors
 
     def ours(self) -> dict[str, bytes]:
-        """Every output in the bucket: key to bytes."""
+        """Return key to bytes of every output in the bucket."""
         found = self.server.objects(f"{PREFIX}/")
         return {key: body for key, body in found.items() if not key.startswith(f"{PREFIX}/.cloud-archive/")}
 
