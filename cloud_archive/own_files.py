@@ -109,8 +109,8 @@ class OwnFiles:
                 found = notes.stat()
                 state = (found.st_size, found.st_mtime_ns)
                 if state != known and not find_foreign_access(notes.parent):
-                    self._notes[notes] = state
                     self._add_files(map(Path, _noted_logs(notes)))
+                    self._notes[notes] = state  # not before: another thread would take the list for known
 
     def _add_files(self, files: Iterable[Path]) -> None:
         found = {self._relative(file) for file in files}

@@ -7,13 +7,16 @@ import logging.handlers
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from cloud_archive import own_files
 from cloud_archive.cli.ledger_view import read_ledger_view
 from cloud_archive.errors import RequestRefused
+from cloud_archive.own_files import OwnFiles, note_log_file
 from tests.functional.archives import ENVIRON, engine_on
 from tests.memory_store import MemoryStore
 from tests.servers import wait_until
@@ -73,3 +76,29 @@ def test_the_log_of_a_standby_in_the_watched_directory_is_never_archived(tmp_pat
         assert engine.rescan() == "0 new files found."
         assert engine.status().skipped_files == 0
     assert sorted(store.bodies()) == ["out/a.bin"]
+
+
+def test_a_log_is_known_to_every_thread_that_has_refreshed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where another thread reads the list at that moment: a hint for the log comes as soon as it is made."""
+    root = tmp_path / "output"
+    root.mkdir()
+    own = OwnFiles(root, tmp_path / "state")
+    note_log_file(root / "logs/standby.log")
+    real, known = own_files._noted_logs, []
+
+    def refresh() -> None:
+        own.refresh()
+        known.append("logs/standby.log" in own)
+
+    def read_slowly(notes: Path) -> list[str]:
+        monkeypatch.setattr(own_files, "_noted_logs", real)
+        second = threading.Thread(target=refresh)
+        second.start()
+        second.join(60)
+        return real(notes)
+
+    monkeypatch.setattr(own_files, "_noted_logs", read_slowly)
+    refresh()
+    assert known == [True, True]
