@@ -1,7 +1,10 @@
-"""Run requests on an event loop of their own, and cancel them where an answer fills the memory.
+"""Wait for asynchronous requests, and cancel them where an answer fills the memory.
 
 obstore reads each answer whole, whatever its size. A store whose refusal does not end would fill the memory until the
 time limit; only an asynchronous request can be cancelled before.
+
+A single request is waited for without an event loop: its future is settled in obstore's thread, which wakes the one
+that waits. That saves the turns to a loop's thread and back. Several steps run on an event loop of their own.
 """
 
 from __future__ import annotations
@@ -10,9 +13,10 @@ import asyncio
 import ctypes
 import sys
 import threading
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 T = TypeVar("T")
 
@@ -46,6 +50,8 @@ class GuardedRequests:
         self._under_way: set[asyncio.Future[Any]] = set()
         self._is_checking = False
         self._bytes_before = 0
+        self._waited_for: set[asyncio.Future[Any]] = set()
+        self._measured = (-CHECK_SECONDS, 0)  # when the memory was measured last, and what it was
 
     def run(
         self, request: Callable[[], Awaitable[T]], *, meanwhile: Callable[[], object] = lambda: None
@@ -63,8 +69,48 @@ class GuardedRequests:
         meanwhile()
         return answer.result()
 
+    def wait_for(
+        self, begin: Callable[[], Awaitable[T]], *, meanwhile: Callable[[], object] = lambda: None
+    ) -> T:
+        """Return what a single request answers.
+
+        Args:
+            begin: begins it and returns its future; called in this thread.
+            meanwhile: called in this thread once the request has begun.
+
+        Raises:
+            AnswerTooLarge: see there.
+            Exception: what the request raises.
+        """
+        bytes_before = self._measure()
+        answer = _begun(begin)
+        self._waited_for.add(answer)
+        try:
+            meanwhile()
+            ended = threading.Lock()
+            ended.acquire()
+            answer.add_done_callback(lambda _: ended.release())
+            while not ended.acquire(timeout=CHECK_SECONDS):
+                if self._measure() - bytes_before > self._max_growth_bytes:
+                    answer.cancel()
+            return cast("T", answer.result())
+        except asyncio.CancelledError:
+            raise AnswerTooLarge from None
+        finally:
+            self._waited_for.discard(answer)
+
+    def _measure(self) -> int:
+        """Return the memory that this process holds, as it was at most `CHECK_SECONDS` ago."""
+        moment, found = self._measured
+        if time.monotonic() - moment >= CHECK_SECONDS:
+            found = self._memory_bytes()
+            self._measured = time.monotonic(), found
+        return found
+
     def close(self) -> None:
         """Cancel what is under way and end the thread. The next request starts a new one."""
+        for answer in tuple(self._waited_for):
+            answer.cancel()
         with self._lock:
             loop, thread = self._loop, self._thread
             self._loop = self._thread = None
@@ -112,6 +158,37 @@ class GuardedRequests:
     def _cancel_all(self) -> None:
         for answer in self._under_way:
             answer.cancel()
+
+
+class _InPlace:
+    """Stands for an event loop: runs each callback at once, in the thread that asks for it."""
+
+    def create_future(self) -> asyncio.Future[Any]:
+        return asyncio.Future(loop=cast("asyncio.AbstractEventLoop", self))
+
+    def get_debug(self) -> bool:
+        return False
+
+    def call_soon(self, callback: Callable[..., object], *values: object, context: object = None) -> None:
+        callback(*values)
+
+    call_soon_threadsafe = call_soon
+
+    def call_exception_handler(self, context: dict[str, Any]) -> None:
+        """No-op: the error of a request that was cancelled is nobody's."""
+
+
+_IN_PLACE = cast("asyncio.AbstractEventLoop", _InPlace())
+
+
+def _begun(begin: Callable[[], Awaitable[Any]]) -> asyncio.Future[Any]:
+    """Return the future of a request, whose callbacks run where it is settled."""
+    before = asyncio._get_running_loop()
+    asyncio._set_running_loop(_IN_PLACE)
+    try:
+        return cast("asyncio.Future[Any]", begin())
+    finally:
+        asyncio._set_running_loop(before)
 
 
 def _run(loop: asyncio.AbstractEventLoop) -> None:

@@ -153,6 +153,7 @@ class ObstoreClient:
             lambda: self._obstore.put_async(
                 self._store, key, body, attributes=dict(attributes), mode=mode, use_multipart=False
             ),
+            is_single=True,
             meanwhile=meanwhile,
         )
         return _etag_of(answer)
@@ -164,7 +165,9 @@ class ObstoreClient:
             Missing: there is no such object, or no such bucket.
             Unexpected: see there.
         """
-        found = self._ask(lambda: self._obstore.get_async(self._store, key, options={"head": True}))
+        found = self._ask(
+            lambda: self._obstore.get_async(self._store, key, options={"head": True}), is_single=True
+        )
         return _shown(found)
 
     def read(self, key: str, limit_bytes: int) -> bytes | None:
@@ -220,17 +223,20 @@ class ObstoreClient:
         self,
         request: Callable[[], Awaitable[T]],
         *,
+        is_single: bool = False,
         needs_code: bool = False,
         meanwhile: Callable[[], object] = lambda: None,
     ) -> T:
         """Make a request.
 
         Args:
+            is_single: it is one call of obstore, which needs no event loop.
             meanwhile: see `put`.
             needs_code: a 404 only counts as `Missing` if the answer's code shows that the bucket exists.
         """
         try:
-            return self._requests.run(request, meanwhile=meanwhile)
+            run = self._requests.wait_for if is_single else self._requests.run
+            return run(request, meanwhile=meanwhile)
         except AnswerTooLarge:
             raise Endless from None
         except FileNotFoundError as error:

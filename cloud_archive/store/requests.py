@@ -68,6 +68,7 @@ class RequestExecutor:
         if settings.checksum in ("sha256", "md5"):
             known = replace(known, checksum="md5" if settings.checksum == "md5" else "sha256")
         self.capabilities = known
+        self._has_one_dialect = settings.checksum == "sha256" or settings.is_aws
         self._lock = threading.Lock()
         self._client_made: Client | None = None
         self._maker = MadeOnce(lambda: make_client(settings, connect_seconds, read_seconds, self._meter))
@@ -176,7 +177,7 @@ class RequestExecutor:
         self, attempt: Callable[[Checksum], dict[str, Any]]
     ) -> tuple[dict[str, Any], Checksum]:
         dialect = self.capabilities.checksum
-        if dialect == "md5" or self._settings.checksum == "sha256" or self._settings.is_aws:
+        if dialect == "md5" or self._has_one_dialect:
             return attempt(dialect), dialect
         try:
             answer = attempt("sha256")

@@ -113,3 +113,79 @@ def test_work_beside_a_request_is_done_while_it_waits(requests: GuardedRequests)
         return await asyncio.to_thread(done.wait, 60)
 
     assert requests.run(wait_for_it, meanwhile=done.set)
+
+
+# --- a single request, without an event loop
+
+
+class Single:
+    """A request whose future is settled by another thread, as obstore does."""
+
+    def __init__(self, settle: Callable[[asyncio.Future[str]], object] = lambda future: None) -> None:
+        self._settle = settle
+        self.future: asyncio.Future[str] | None = None
+
+    def begin(self) -> asyncio.Future[str]:
+        loop = asyncio.get_running_loop()
+        future = self.future = loop.create_future()
+        threading.Thread(target=loop.call_soon_threadsafe, args=(self._settle, future)).start()
+        return future
+
+
+def test_a_single_request_answers_and_raises(requests: GuardedRequests) -> None:
+    assert requests.wait_for(Single(lambda future: future.set_result("answer")).begin) == "answer"
+    with pytest.raises(ValueError, match="refused"):
+        requests.wait_for(Single(lambda future: future.set_exception(ValueError("refused"))).begin)
+    assert requests._thread is None, "no event loop was needed"
+
+
+def test_an_answer_that_came_before_it_was_waited_for_is_returned(requests: GuardedRequests) -> None:
+    settled = threading.Event()
+
+    def settle(future: asyncio.Future[str]) -> None:
+        future.set_result("answer")
+        settled.set()
+
+    assert requests.wait_for(Single(settle).begin, meanwhile=lambda: settled.wait(60)) == "answer"
+
+
+def test_a_single_request_is_cancelled_once_the_memory_has_grown_too_much(
+    requests: GuardedRequests, memory: Memory
+) -> None:
+    single = Single()
+
+    def grow() -> None:
+        memory.bytes += 51
+
+    with pytest.raises(AnswerTooLarge):
+        requests.wait_for(single.begin, meanwhile=grow)
+    assert single.future is not None
+    assert single.future.cancelled()
+
+
+def test_memory_within_the_limit_cancels_no_single_request(requests: GuardedRequests, memory: Memory) -> None:
+    checked = threading.Event()
+
+    def settle(future: asyncio.Future[str]) -> None:
+        assert checked.wait(60)
+        future.set_result("answer")
+
+    def grow() -> None:
+        memory.bytes += 50
+        memory.on_call = checked.set
+
+    assert requests.wait_for(Single(settle).begin, meanwhile=grow) == "answer"
+
+
+def test_closing_cancels_a_single_request(requests: GuardedRequests) -> None:
+    with pytest.raises(AnswerTooLarge):
+        requests.wait_for(Single().begin, meanwhile=requests.close)
+
+
+def test_a_single_request_may_be_made_where_an_event_loop_runs(requests: GuardedRequests) -> None:
+    async def ask() -> bool:
+        running = asyncio.get_running_loop()
+        requests.wait_for(Single(lambda future: future.set_result("answer")).begin)
+        return asyncio.get_running_loop() is running
+
+    assert asyncio.run(ask())
