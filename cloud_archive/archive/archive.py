@@ -235,7 +235,7 @@ class Archiver:
         while self._draining and self.pipeline.active() and (left := deadline - time.monotonic()) > 0:
             self._signal.wait(min(left, DRAIN_POLL_SECONDS))
         try:
-            tally = self.pipeline.take_stock()
+            tally = self.pipeline.count_unarchived()
         except CloudArchiveError as error:
             logger.warning("%s", error)
             return False

@@ -1,7 +1,7 @@
-"""The files from before the first start, which are left alone.
+"""The baseline: the files from before the first start, which are not archived.
 
-They are known by fingerprint and not by time: a file that is moved in later with an old date is new, and a clock that
-is set back hides nothing.
+It holds fingerprints and no times. So a file that is moved in later with an old mtime counts as new, and setting the
+clock back hides no file.
 """
 
 from __future__ import annotations
@@ -13,17 +13,18 @@ from ..files import FileVersion, clock_tick_ns
 from ..ledger.ledger import COMPARE_WITH_BUCKET, FIRST_START, FIRST_START_BEGUN, Ledger
 from .unarchived import FoundFile
 
-BASELINE_BATCH = 1_000_000  # files that are held in memory, at 8 bytes each
-LONGEST_TICK_SECONDS = 2.0  # of `clock_tick_ns`
+BASELINE_BATCH = 1_000_000  # how many fingerprints are held in memory, at 8 bytes each
+LONGEST_TICK_SECONDS = 2.0  # the largest result of `clock_tick_ns`
 
 
 class BaselineBuilder:
     """Adds old files to the baseline during the first scan of a process.
 
     Args:
-        ledger: keeps the baseline.
-        backfill: `all` clears the baseline; `none` adds every old file; `missed` does so at the first start only.
-        started_at: seconds since 1970; younger files are never part of the baseline.
+        ledger: stores the baseline.
+        backfill: `none` adds every old file; `missed` does that at the first start only; `all` adds none, and clears
+            the baseline.
+        started_at: when this process started, in seconds since 1970; files written since are never added.
     """
 
     def __init__(self, ledger: Ledger, *, backfill: str, started_at: float) -> None:
@@ -37,27 +38,27 @@ class BaselineBuilder:
         self._adds = backfill == "none" or first_start
         self._before = started_at
         if first_start:
-            # An earlier first start may have been killed before its scan ended: files that came after it are new.
+            # An earlier first start may have been killed before its scan ended: files written after it are new.
             self._before = min(started_at, float(ledger.recall(FIRST_START_BEGUN) or started_at))
-        # After a lost ledger, mtimes say which files are older than the first start.
+        # If the ledger was lost, mtimes alone decide which files are older than the first start.
         interrupted = self._before < started_at
         self._by_change = interrupted and ledger.recall(COMPARE_WITH_BUCKET) is None
 
     def add_old(
         self, files: list[tuple[int, FoundFile]]
     ) -> tuple[list[FoundFile], list[tuple[int, FoundFile]]]:
-        """Add those of the files that are old.
+        """Add the old ones among these files.
 
         Args:
-            files: without a row or baseline entry, with their fingerprints.
+            files: files without a row or baseline entry, each with its fingerprint.
 
         Returns:
-            The old files, and the others.
+            The old files, and the others with their fingerprints.
         """
         if not self._adds:
             return [], files
         before, by_change = self._before, self._by_change
-        # As good as `is_older` for nearly all files, at a fifth of its cost.
+        # This comparison decides nearly all files, at a fifth of the cost of `is_older`.
         surely_ns = -1 << 63 if by_change else int((before - LONGEST_TICK_SECONDS) * 1e9)
         old, young = [], []
         for entry in files:
@@ -70,25 +71,24 @@ class BaselineBuilder:
         return old, young
 
     def commit(self, *, at_least: int = BASELINE_BATCH) -> None:
-        """Commit what was added, if that is `at_least` so many files: the more at once, the fewer pages are written."""
+        """Commit the added files if there are `at_least` so many. Larger commits write fewer pages."""
         if len(self._fingerprints) >= at_least:
             self._ledger.add_to_baseline(self._fingerprints)
             self._fingerprints = array("q")
 
     def finish(self) -> None:
-        """Commit the rest, and that the first start is over."""
+        """Commit the rest, and record that the first start is complete."""
         self.commit(at_least=1)
         if not self._started_before:
             self._ledger.remember(FIRST_START, str(self._started_at))
 
 
 def is_older(stat: os.stat_result, moment: float, *, by_change: bool = False) -> bool:
-    """Return whether the file was certainly written before `moment`; in doubt it is new.
+    """Return whether the file was certainly written before `moment`; in doubt, return False.
 
     Args:
         moment: seconds since 1970.
-        by_change: the change time must be older, too: a file that came since may have an old mtime, and no event
-            reported it to this process.
+        by_change: the change time must be older, too, because a file that was moved in since may have an old mtime.
     """
     written_ns = FileVersion.of_stat("", stat).touched_ns if by_change else stat.st_mtime_ns
     return written_ns + clock_tick_ns(written_ns) < int(moment * 1e9)

@@ -1,4 +1,4 @@
-"""A signal that the archive's state may have changed."""
+"""The signal that the archive's state may have changed."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ class ChangeSignal:
     """Wakes every thread that waits for a change, and calls one listener. Safe to use from any thread.
 
     Args:
-        on_change: called with each change, often; it must return at once.
+        on_change: the listener; called at each change, often, from any thread. It must return at once.
     """
 
     def __init__(self, on_change: Callable[[], None]) -> None:
         self.condition = threading.Condition()
-        self.count = 0  # of changes so far that threads wait for
+        self.count = 0  # calls of `notify_waiters` so far
         self._on_change = on_change
 
     def announce(self) -> None:
-        """Call the listener only: numbers changed, but nothing that a thread waits for."""
+        """Call the listener only: a status shows other numbers, but nothing changed that a thread waits for."""
         self._on_change()
 
     def notify_waiters(self) -> None:
@@ -33,7 +33,7 @@ class ChangeSignal:
         """Return at the next `notify_waiters`, or after this time.
 
         Args:
-            seen: `count` as it was; returns at once where it is another by now. Default: as it is.
+            seen: the `count` that the caller has seen; return at once if it has changed. Default: the present one.
         """
         with self.condition:
             if seen is None or seen == self.count:

@@ -1,9 +1,9 @@
-"""Find the files of one directory and queue each when it is complete, from a start to a stop of watching.
+"""Find the files of one directory, and queue each once it is complete. One object serves from a start to a stop.
 
     watcher ─ hints ─┐
-    scan ─ truth ────┼─► settle ─► intake ─► ledger: pending
+    scan ─ truth ────┴─► settle ─► intake ─► ledger: pending
 
-Every thread is named, waits on an event, and is replaced when it dies.
+Every thread is named, waits on an event, and is replaced if it dies.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ from .session import Session
 
 logger = logging.getLogger("cloud_archive.archiver")
 
-LONGEST_COMMIT_SECONDS = 0.2  # how long counting waits for a commit, so that no file is counted twice
-SETTLE_LOCAL_SECONDS = 2.0
-SETTLE_NETWORK_SECONDS = 10.0
-LAST_SCAN_SECONDS = 10.0  # for the scan at the end
+LONGEST_COMMIT_SECONDS = 0.2  # how long `count` waits for a commit, so that no file is counted twice
+SETTLE_LOCAL_SECONDS = 2.0  # the default settle time
+SETTLE_NETWORK_SECONDS = 10.0  # the same on network filesystems
+LAST_SCAN_SECONDS = 10.0  # how long `take_no_more` waits for its scan, at most
 MOST_FILES_A_COMMIT = 1000
 _SHOWN_UNREADABLE = 10
 
@@ -49,16 +49,16 @@ class DirectoryWatch:
     """Watcher, scan, settle queue and intake of one directory. It can be started once.
 
     Args:
-        settings: how to watch and when a file is complete.
+        settings: say how to watch, and when a file is complete.
         root: the watched directory.
         ledger: knows which files are archived or queued.
-        selection: which files are wanted.
-        known_root: whether this is the directory that the ledger knows.
+        selection: says which files are wanted.
+        known_root: says whether this is the directory that the ledger knows.
         session: shows notices about odd files.
-        started_at: seconds since 1970; what is younger is never part of the baseline.
-        enqueue: commits complete versions as pending; called from the intake thread, raises CloudArchiveError where
-            they can't be committed now.
-        on_queued: called after versions were queued; see `Pipeline`.
+        started_at: see `BaselineBuilder`.
+        enqueue: commits complete versions as pending, and returns how many were new. Called from the intake thread;
+            raises CloudArchiveError if they can't be committed now.
+        on_queued: called with the versions after they were queued; with an empty list after `Rechecker` queued one.
         on_event: receives FileSeen, ScanEnded and StatusChanged, from any thread.
     """
 
@@ -85,12 +85,12 @@ class DirectoryWatch:
         self._on_queued = on_queued
         self._on_event = on_event
         self.stopping = threading.Event()
-        self.takes_no_more = False
-        self.ledger_trouble: str | None = None  # why complete files could not be queued, until they were
-        self.hints = 0  # so far; two at once may count as one
+        self.takes_no_more = False  # set by `take_no_more`
+        self.ledger_trouble: str | None = None  # why complete files can't be queued; None once they are
+        self.hint_count = 0  # hints so far; two at once may count as one
         self._complete: queue.SimpleQueue[CompleteFile | None] = queue.SimpleQueue()
         self._committing = threading.Lock()
-        self._unreadable: dict[str, str] = {}  # path to sentence, for as long as it can't be read
+        self._unreadable: dict[str, str] = {}  # path to sentence, while the file can't be read
         self._queue = self._make_queue()
         self.settle = SettleThread(self._queue)
         self.watcher = Watcher(root, mode=settings.watch, on_hint=self._on_hint, on_lost=self._on_lost)
@@ -105,7 +105,7 @@ class DirectoryWatch:
             interval_seconds=settings.rescan_seconds,
             polling=lambda: self.watcher.polling,
             started_at=started_at,
-            hints=lambda: self.hints,
+            hint_count=lambda: self.hint_count,
             root_trouble=known_root.find_problem,
         )
         self.rechecker = Rechecker(
@@ -125,7 +125,7 @@ class DirectoryWatch:
 
     def _make_queue(self) -> SettleQueue:
         seconds = self._settings.settle_seconds
-        # A settle time that was set counts for all files whose format doesn't tell.
+        # A settle time from the settings also replaces the longer one for files that show neither end nor writer.
         quiet = None if seconds is None else QuietTimes(unsure=seconds)
         if seconds is None:
             seconds = SETTLE_NETWORK_SECONDS if network_filesystem(self._root) else SETTLE_LOCAL_SECONDS
@@ -141,7 +141,7 @@ class DirectoryWatch:
     # --- life cycle
 
     def add_loop(self, name: str, loop: Callable[[threading.Event], None]) -> None:
-        """Run `loop(stopping)` in a thread of this name as well. Call it before `start`."""
+        """Also run `loop(stopping)`, in a thread of this name. Call it before `start`."""
         self._loops[name] = lambda: loop(self.stopping)
 
     def start(self) -> None:
@@ -156,10 +156,10 @@ class DirectoryWatch:
         self._threads[name].start()
 
     def stop(self, deadline: float) -> None:
-        """Stop all threads: first what finds files, then what takes them, so that none is left in between.
+        """Stop all threads: first those that find files, then those that queue them, so that no found file is lost.
 
         Args:
-            deadline: monotonic; threads that have not ended by then end by themselves.
+            deadline: monotonic seconds; threads that still run then end by themselves.
         """
 
         def left() -> float:
@@ -175,10 +175,10 @@ class DirectoryWatch:
             thread.join(left())
 
     def take_no_more(self, deadline: float) -> bool:
-        """Scan once more, then end watcher and scans. Returns whether that scan was complete.
+        """Stop the watcher, scan a last time, and find no more files. Return whether the scan was complete.
 
         Args:
-            deadline: monotonic.
+            deadline: monotonic seconds.
         """
         self.takes_no_more = True
         self.watcher.stop(max(0.1, deadline - time.monotonic()))
@@ -192,7 +192,7 @@ class DirectoryWatch:
         return True
 
     def check_threads(self) -> None:
-        """Replace threads that died, and repair the watcher. Called every few seconds."""
+        """Replace threads that died, and repair the watcher. Call it every few seconds."""
         if self.takes_no_more:
             return
         self.watcher.check()
@@ -212,8 +212,8 @@ class DirectoryWatch:
 
     @property
     def settling_files(self) -> int:
-        """How many files will be complete without anybody's help: no process writes to them."""
-        # That a writer has just ended may not have been noticed yet.
+        """How many files will be queued or hashed without anybody's help: no process writes to them."""
+        # The settle queue may not have noticed yet that a writer has just closed the file.
         quiet = [
             w
             for w in self._queue.waiting()
@@ -234,8 +234,8 @@ class DirectoryWatch:
     def count(self) -> tuple[Totals, int, int]:
         """Return the ledger's totals, and the files and bytes that are not in it yet.
 
-        No file is in both, unless a commit takes longer than `LONGEST_COMMIT_SECONDS`: then one may be counted twice.
-        None is missed, for those not in the ledger yet are counted first.
+        No file is counted twice, unless a commit takes longer than `LONGEST_COMMIT_SECONDS`. None is missed, because
+        files that are not in the ledger yet are counted first.
         """
         quiet = self._committing.acquire(timeout=LONGEST_COMMIT_SECONDS)
         try:
@@ -250,7 +250,7 @@ class DirectoryWatch:
         return self._queue.waiting()
 
     def troubles(self) -> list[str]:
-        """Return what keeps files from being found or read, for as long as it does."""
+        """Return sentences that say what now keeps files from being found or read."""
         found = [*self.reconciler.troubles, *self.rechecker.troubles[-_SHOWN_UNREADABLE:]]
         if self._unreadable:
             still = {each.path for each in self._queue.waiting() if each.reason == UNREADABLE}
@@ -263,32 +263,32 @@ class DirectoryWatch:
     # --- from a hint to a complete file
 
     def settle_again(self, path: str) -> None:
-        """Let this file settle, and queue it once it is complete."""
+        """Put this file into the settle queue; it is queued for upload once it is complete."""
         self.settle.hint(path, HintKind.SCANNED)
 
     def _on_hint(self, path: str, kind: HintKind) -> None:
         self._selection.refresh_own()
         if self._selection.wants(path):
-            self.hints += 1
+            self.hint_count += 1
             self.settle.hint(path, kind)
             self._on_event(FileSeen())
 
     def _on_lost(self, reason: str) -> None:
         logger.info("Scanning the whole directory: %s", reason)
-        self.hints += 1
+        self.hint_count += 1
         self.reconciler.request()
 
     def _on_doubts(self, doubts: Doubts) -> None:
         if doubts.is_whole_tree or doubts.files > len(doubts.paths):
-            self.rechecker.sweep(doubts.files, hurry=not doubts.is_whole_tree)
+            self.rechecker.sweep(doubts.files, urgent=not doubts.is_whole_tree)
         else:
-            self.rechecker.sweep(0, hurry=False)
+            self.rechecker.sweep(0, urgent=False)
             for path in doubts.paths:
                 self.rechecker.put(path, written=False)
 
     def _on_complete(self, file: CompleteFile) -> None:
         self._selection.refresh_own()
-        if self._selection.is_own(file.version.path):  # noted as a log of ours after a scan had found it
+        if self._selection.is_own(file.version.path):  # it became a log of ours after a scan had found it
             self._queue.acknowledge([file.version])
             return
         if file.looks_incomplete:
@@ -309,7 +309,7 @@ class DirectoryWatch:
     # --- from a complete file to the ledger
 
     def _take_in(self) -> None:
-        """Queue complete files, as many in one commit as have come."""
+        """Queue complete files; those that wait together share a commit, `MOST_FILES_A_COMMIT` at most."""
         while True:
             first = self._complete.get()
             if first is None:
@@ -329,10 +329,10 @@ class DirectoryWatch:
                 return
 
     def _enqueue(self, versions: list[FileVersion], written: set[str]) -> None:
-        """Try until the ledger takes these versions, for nothing offers them again soon.
+        """Queue these versions; retry until the ledger commits them, because a scan may find them again only later.
 
         Args:
-            written: paths of files that a program wrote to; where the ledger knows such a file, its bytes are hashed.
+            written: paths of files that a program wrote to. If the ledger knows such a file, it is hashed.
         """
         while True:
             try:

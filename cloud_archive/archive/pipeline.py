@@ -38,7 +38,7 @@ from .directory_watch import DirectoryWatch
 from .events import Event, FileModified, FilesQueued, OnEvent, ScanEnded, StatusChanged
 from .gate import Gate
 from .session import Session
-from .unarchived import Tally, take_stock
+from .unarchived import Tally, count_unarchived
 from .workers import WorkerPool
 
 logger = logging.getLogger("cloud_archive.archiver")
@@ -214,13 +214,13 @@ class Pipeline:
         watch = self.watch
         return self._stopped_tally if watch is None else watch.reconciler.tally
 
-    def take_stock(self) -> Tally:
-        """Scan the directory while nothing is watched, and return what is beside the ledger.
+    def count_unarchived(self) -> Tally:
+        """Scan the directory while nothing is watched, and count the files that are not archived.
 
         Raises:
             CloudArchiveError: the directory can't be read.
         """
-        self._stopped_tally = take_stock(self._root, self._selection, self._ledger)
+        self._stopped_tally = count_unarchived(self._root, self._selection, self._ledger)
         return self._stopped_tally
 
     def active(self) -> tuple[ActiveUpload, ...]:

@@ -1,7 +1,7 @@
-"""Hash files that may hold other bytes than the ledger says.
+"""Hash the doubtful files: those that may hold other bytes than the ledger says.
 
-A program can rewrite a file with equal size and set its mtime back. So a file that was closed after writing, or whose
-inode or change time differ, is hashed: equal bytes update the row, other bytes are queued as a new version.
+A program can rewrite a file with the same size and set its mtime back. So a file that was closed after writing, or
+whose inode or change time differ, is hashed: equal bytes update the row, other bytes are queued as a new version.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from ..ledger.rows import FileState
 logger = logging.getLogger("cloud_archive.recheck")
 
 LATER_SECONDS = 1.0  # until a file that is being written or uploaded is checked again
-UNREADABLE_SECONDS = 60.0
-REST_SHARE = 4.0  # in the background: rest four times as long as the file took, a fifth of a core
+UNREADABLE_SECONDS = 60.0  # until a file that could not be read is checked again
+REST_FACTOR = 4.0  # in the background: rest four times as long as the file took, so use a fifth of a core
 
 
 class RecheckResult(Enum):
     """The result of comparing one file with its row."""
 
-    # The bytes are the archived ones, or the next upload reads them anyway, or the file is gone.
+    # The bytes are the archived ones, or an upload will read them anyway, or the file is gone.
     SETTLED = auto()
-    QUEUED = auto()  # other bytes: queued as a new version
-    UNKNOWN = auto()  # the ledger does not know the file as it is now: it must settle
-    LATER = auto()  # a process writes to it, or it is being uploaded
+    QUEUED = auto()  # the bytes differ, and were queued as a new version
+    UNKNOWN = auto()  # the ledger does not know the file's present size and mtime, so the file must settle
+    LATER = auto()  # check again later: a process writes to it, or it is being uploaded
 
 
 def recheck(
@@ -49,7 +49,7 @@ def recheck(
 
     Args:
         path: relative to `root`.
-        written: a program wrote to it; else it is hashed only where its inode or change time differ.
+        written: a program wrote to it. False: hash it only if its inode or change time differ.
         stopping: called during the hashing; True ends it with `RecheckResult.LATER`.
 
     Raises:
@@ -97,10 +97,10 @@ class Rechecker:
 
     Args:
         root: the watched directory.
-        doubtful_paths: walks through the tree and yields the doubtful files, for `sweep`.
+        doubtful_paths: walks through the directory and yields the doubtful files, for `sweep`.
         on_unknown: called with the path of a file that must settle.
         on_queued: called after a version was queued.
-        on_settled: called when no file is left that `put` brought.
+        on_settled: called after the last file that `put` brought was checked, and after each sweep.
     """
 
     def __init__(
@@ -120,27 +120,27 @@ class Rechecker:
         self._on_queued = on_queued
         self._on_settled = on_settled
         self._wake = threading.Condition()
-        self._due: dict[str, float] = {}  # path to when it is hashed, in monotonic seconds
-        self._written: set[str] = set()
-        self._unreadable: dict[str, str] = {}
-        self._sweeping = False
+        self._due: dict[str, float] = {}  # path to the time of its next check, in monotonic seconds
+        self._written: set[str] = set()  # those of them that a program wrote to
+        self._unreadable: dict[str, str] = {}  # path to sentence
+        self._sweep_due = False
         self._sweep_files = 0
-        self._hurry = False
+        self._sweep_is_urgent = False
         self._stopping = False
 
     @property
     def waiting(self) -> int:
         """How many files must be hashed before it is safe to stop."""
-        return len(self._due) + (self._sweep_files if self._hurry else 0)
+        return len(self._due) + (self._sweep_files if self._sweep_is_urgent else 0)
 
     @property
     def settling(self) -> int:
-        """How many of them can be hashed without anybody's help."""
+        """How many of these can be hashed without a user's help: all but the unreadable ones."""
         return max(0, self.waiting - len(self._unreadable))
 
     @property
     def unchecked_files(self) -> int:
-        """How many files are still to be hashed, those of a tree that was moved as a whole included."""
+        """How many files are still to be hashed, including those of a sweep that is not urgent."""
         return len(self._due) + self._sweep_files
 
     @property
@@ -149,7 +149,7 @@ class Rechecker:
         return tuple(self._unreadable.values())
 
     def put(self, path: str, *, written: bool) -> None:
-        """Check this file soon. Returns at once; safe from any thread.
+        """Check this file soon. Return at once; safe from any thread.
 
         Args:
             written: see `recheck`.
@@ -161,20 +161,20 @@ class Rechecker:
                 self._due[path] = time.monotonic()
                 self._wake.notify_all()
 
-    def sweep(self, files: int, *, hurry: bool) -> None:
-        """Hash all files that `doubtful_paths` yields.
+    def sweep(self, files: int, *, urgent: bool) -> None:
+        """Hash all files that `doubtful_paths` yields soon. Return at once.
 
         Args:
-            files: about how many; 0 = none are left.
-            hurry: it is not safe to stop before; else with long rests, in the background.
+            files: about how many these are; 0 = none, so no sweep begins.
+            urgent: it is not safe to stop before the end of the sweep. False: sweep in the background, with long rests.
         """
         with self._wake:
-            self._sweep_files, self._hurry = files, hurry
-            self._sweeping |= files > 0
+            self._sweep_files, self._sweep_is_urgent = files, urgent
+            self._sweep_due |= files > 0
             self._wake.notify_all()
 
     def stop(self) -> None:
-        """Let `run` return soon. What was not hashed is found again by the next start's scan."""
+        """Let `run` return soon. The first scan after the next start finds the files that were not hashed."""
         with self._wake:
             self._stopping = True
             self._wake.notify_all()
@@ -184,13 +184,13 @@ class Rechecker:
         while True:
             with self._wake:
                 path = self._next()
-                while path is None and not self._sweeping and not self._stopping:
+                while path is None and not self._sweep_due and not self._stopping:
                     self._wake.wait(self._pause())
                     path = self._next()
                 if self._stopping:
                     return
             if path is not None:
-                self._settle(path)
+                self._check_due(path)
             else:
                 self._sweep()
 
@@ -201,8 +201,8 @@ class Rechecker:
     def _pause(self) -> float | None:
         return max(0.01, min(self._due.values()) - time.monotonic()) if self._due else None
 
-    def _settle(self, path: str) -> None:
-        """Check one file that `put` brought, or put it off."""
+    def _check_due(self, path: str) -> None:
+        """Check one file that `put` brought; if it can't be checked now, set the time of its next check."""
         began = time.monotonic()
         again: float | None = None
         with self._wake:
@@ -216,14 +216,14 @@ class Rechecker:
             self._unreadable[path] = f"{error} It may have changed since it was archived."
             again = began + UNREADABLE_SECONDS
         except Exception:
-            # An odd file must neither be lost nor hold up another one.
+            # An odd file must neither be lost nor delay the others.
             logger.exception("%s could not be compared with the archive", path)
             again = began + UNREADABLE_SECONDS
         with self._wake:
             if again is not None:
                 self._due[path] = again
                 self._written |= {path} if written else set()
-            elif self._due[path] <= began:  # else it was written to again meanwhile
+            elif self._due[path] <= began:  # if later, it was written to again meanwhile
                 del self._due[path]
             over = not self._due
         if over:
@@ -238,11 +238,11 @@ class Rechecker:
         return result
 
     def _sweep(self) -> None:
-        """Hash all doubtful files. The next scan finds those again that can't be hashed now."""
-        self._sweeping = False
+        """Hash all doubtful files. The next scan finds again those that can't be hashed now."""
+        self._sweep_due = False
         for path in self._doubtful_paths():
-            while (urgent := self._next()) is not None and not self._stopping:
-                self._settle(urgent)
+            while (due := self._next()) is not None and not self._stopping:
+                self._check_due(due)
             began = time.monotonic()
             try:
                 self._check(path, written=False)
@@ -250,9 +250,9 @@ class Rechecker:
                 logger.info("%s", error)
             with self._wake:
                 self._sweep_files = max(0, self._sweep_files - 1)
-                if not self._hurry:
-                    rest = REST_SHARE * (time.monotonic() - began)
-                    self._wake.wait_for(lambda: self._stopping or self._next() is not None, rest)
+                if not self._sweep_is_urgent:
+                    rest_seconds = REST_FACTOR * (time.monotonic() - began)
+                    self._wake.wait_for(lambda: self._stopping or self._next() is not None, rest_seconds)
                 if self._stopping:
                     return
         self._sweep_files = 0

@@ -1,7 +1,7 @@
-"""The scan is the truth: it compares the watched directory with the ledger, and hints files without a row.
+"""Scan the watched directory, compare it with the ledger, and hint the files without a row.
 
 A scan runs at start, about every `interval_seconds`, at once after a lost event, and before a status says that it is
-safe to stop. One `scandir` pass; rows are looked up in bulk.
+safe to stop. It walks the directory once with `scandir`, and looks rows up in bulk.
 """
 
 from __future__ import annotations
@@ -29,24 +29,26 @@ from .unarchived import BATCH, FoundFile, KnownBatch, Tally, batches, look_up, s
 
 logger = logging.getLogger("cloud_archive.reconcile")
 
-POLL_SECONDS = 2.0  # between two scans where no events come
-COST_FACTOR = 20  # a scan that took t seconds is not repeated by itself before 20 t: at most 5 % of a core
+POLL_SECONDS = 2.0  # between two scans while no events come
+COST_FACTOR = 20  # a scan of t seconds is not repeated unasked before 20 t: at most 5 % of a core
 
 
 class Reconciler:
     """Runs scans one at a time on the thread that calls `run`.
 
     Args:
-        on_new: called with the relative path of each file that the ledger does not know.
+        on_new: called with the relative path of each file that is to be archived and that the ledger does not know.
         on_doubts: called after each scan that found files which were touched since they were archived, and after
-            the first scan that finds none any more.
-        on_done: called after the first scan, and after each that found something or has other troubles than before.
+            the first scan that no longer finds any.
+        on_done: called after the first scan, and after each scan with news: it found something, its tally or troubles
+            differ from the last one's, or a call of `now` timed out meanwhile.
         backfill: `missed`, `all` or `none`; see `BaselineBuilder`.
-        interval_seconds: about how often; 0 = only when asked.
-        polling: returns whether no events come, so that scans take their place.
-        started_at: seconds since 1970; younger files are never part of the baseline.
-        hints: returns how many events there were so far; see `clean_at`.
-        root_trouble: returns why the directory is not the one that the ledger knows; None where it is.
+        interval_seconds: about how often to scan; 0 = only when asked.
+        polling: returns whether no events come, so that scans replace them.
+        started_at: see `BaselineBuilder`.
+        hint_count: returns how many events have come so far; see `clean_at_hint`.
+        root_trouble: returns why the directory is not the one that the ledger knows; None if it is.
+        poll_seconds: the least time between two scans while no events come.
     """
 
     def __init__(
@@ -62,7 +64,7 @@ class Reconciler:
         interval_seconds: float,
         polling: Callable[[], bool],
         started_at: float,
-        hints: Callable[[], int] = lambda: 0,
+        hint_count: Callable[[], int] = lambda: 0,
         root_trouble: Callable[[], str | None] = lambda: None,
         poll_seconds: float = POLL_SECONDS,
     ) -> None:
@@ -73,30 +75,31 @@ class Reconciler:
         self._on_doubts = on_doubts
         self._on_done = on_done
         self._inodes = stable_inodes(root)
-        self._doubtful_files = 0  # as the last scan found
+        self._doubtful_files = 0  # how many the last scan found
         self._backfill = backfill
         self._interval_seconds = interval_seconds
         self._polling = polling
         self._started_at = started_at
-        self._hints = hints
+        self._hint_count = hint_count
         self._root_trouble = root_trouble
         self._poll_seconds = poll_seconds
         self._turn = threading.Condition()
-        self._asked = 1  # the first scan is asked for by the start itself
-        self._begun = 0
-        self._done = 0
-        self._found = 0
+        self._asked = 1  # requests so far; the start is the first
+        self._begun = 0  # the last request that a scan has begun for
+        self._done = 0  # the last request whose scan has ended
+        self._found = 0  # what the last scan returned for `now`
         self._stopping = False
-        self._timed_out = False  # a thread waited for a scan, and gave up before it ended
-        self._cost_seconds = 0.0
+        self._timed_out = False  # a call of `now` has timed out since the last scan ended
+        self._cost_seconds = 0.0  # of the last scan
         self.processor_seconds = 0.0  # of the last scan
-        self.clean_at: int | None = None  # `hints` when the last scan began, if that found nothing to archive
-        self.clean_until = 0.0  # monotonic; scanning again before that would take more than 5 % of a core
-        self.ended = 0.0  # monotonic, of the last scan
+        # `hint_count` when the last scan began, if that scan found nothing to archive.
+        self.clean_at_hint: int | None = None
+        self.clean_until = 0.0  # monotonic; a scan before this time would take more than 5 % of a core
+        self.ended_at = 0.0  # monotonic; when the last scan ended
         self.tally = Tally()
         self._record = ScanRecord(ledger, selection, inodes=self._inodes)
-        self._problems: dict[str, str] = {}
-        self._empty: set[int] = set()
+        self._problems: dict[str, str] = {}  # of the last scan, by path; "" is the watched directory
+        self._empty: set[int] = set()  # fingerprints of empty files that were hinted
         self.first_done = False
 
     def request(self) -> None:
@@ -106,10 +109,10 @@ class Reconciler:
             self._turn.notify_all()
 
     def now(self, timeout_seconds: float) -> int:
-        """Wait for a scan that begins after this call.
+        """Wait for the end of a scan that begins after this call.
 
         Returns:
-            How many files it found that the ledger did not know, or that must be hashed to know.
+            How many files it found that the ledger does not know, or that must be hashed before it is safe to stop.
 
         Raises:
             CloudArchiveError: none ended in time, or the directory could not be read.
@@ -130,23 +133,23 @@ class Reconciler:
             return self._found
 
     def stop(self) -> None:
-        """Let `run` return after the present batch of files."""
+        """Let `run` return after the batch of files that it is working on."""
         with self._turn:
             self._stopping = True
             self._turn.notify_all()
 
     @property
     def root_is_known(self) -> bool:
-        """Whether the last scan found the known directory, and could read it."""
+        """Whether the last scan found the watched directory, knew it, and could read it."""
         return "" not in self._problems
 
     @property
     def troubles(self) -> tuple[str, ...]:
-        """What the last scan could not read."""
+        """Why the last scan could not read the directory or folders in it; 5 sentences at most."""
         return tuple(self._problems.values())[:5]
 
     def run(self) -> None:
-        """Scan whenever it is asked for or due, until `stop`."""
+        """Scan when a scan is asked for or due, until `stop`."""
         first_reported = self.first_done
         while True:
             with self._turn:
@@ -154,24 +157,24 @@ class Reconciler:
                 if self._stopping:
                     return
                 ticket = self._begun = self._asked
-            begin, processor, hints_before = time.monotonic(), time.thread_time(), self._hints()
+            began, processor, hints_before = time.monotonic(), time.thread_time(), self._hint_count()
             problems: dict[str, str] = {}
             tally = self.tally
             try:
                 found, tally = self._scan(problems)
             except CloudArchiveError as error:
-                if str(error) != self._problems.get(""):  # a missing directory is looked for every 2 s
+                if str(error) != self._problems.get(""):  # while polling, this repeats every 2 s
                     logger.error("%s", error)
                 problems[""] = str(error)
                 found = 0
             except Exception as error:
-                # A file server that is gone fails in odd places (ESTALE, EIO). Threads that wait must learn of it.
+                # A lost file server raises errors in odd places (ESTALE, EIO). Waiting threads must learn of it.
                 problems[""] = f"The watched directory can't be scanned: {error}."
                 if problems != self._problems:
                     logger.exception("The watched directory could not be scanned")
                 found = 0
             with self._turn:
-                # Each report makes listeners ask for the status, which may scan: without news there is no report.
+                # Each report makes listeners ask for the status, which may scan. So report only news.
                 news = (
                     bool(found)
                     or problems != self._problems
@@ -183,10 +186,10 @@ class Reconciler:
                 self.tally = tally
                 first_reported = self.first_done
                 self._problems = problems
-                self.ended = time.monotonic()
-                self._cost_seconds = self.ended - begin
-                self.clean_at = None if found or problems or self._stopping else hints_before
-                self.clean_until = self.ended + self._cost_seconds * COST_FACTOR
+                self.ended_at = time.monotonic()
+                self._cost_seconds = self.ended_at - began
+                self.clean_at_hint = None if found or problems or self._stopping else hints_before
+                self.clean_until = self.ended_at + self._cost_seconds * COST_FACTOR
                 self.processor_seconds = time.thread_time() - processor
                 self._found, self._done = found, ticket
                 self._turn.notify_all()
@@ -194,6 +197,7 @@ class Reconciler:
                 self._on_done()
 
     def _pause(self) -> float | None:
+        """Return the seconds until a scan is due; None = only when asked."""
         if self._polling():
             return max(self._poll_seconds, self._cost_seconds * COST_FACTOR)
         if self._interval_seconds == 0:
@@ -207,7 +211,10 @@ class Reconciler:
             problems: gets a sentence for each folder that can't be read, by path; "" is the watched directory.
 
         Returns:
-            How many files were new to the ledger or must be hashed to know, and what is beside the ledger.
+            The number that `now` returns, and the counts of the files without a row.
+
+        Raises:
+            CloudArchiveError: the watched directory is missing, or the ledger can't be read or written.
         """
         if not self._root.is_dir():
             raise CloudArchiveError(f"The watched directory {self._root} is missing.")
@@ -258,7 +265,7 @@ class Reconciler:
         return found + doubts.urgent, total
 
     def _noted(self, found: Iterator[list[FoundFile]]) -> Iterator[list[FoundFile]]:
-        """Yield the batches, and until each include pattern has matched a file, see which do."""
+        """Yield the batches unchanged; during the first scan, note which include patterns match a file."""
         for batch in found:
             if not self.first_done and self._selection.unmatched:
                 for path, _ in batch:
@@ -268,10 +275,10 @@ class Reconciler:
     def _looked_up(
         self, found: Iterator[list[FoundFile]]
     ) -> Generator[tuple[bytes, KnownBatch | BatchCounts], None, None]:
-        """Look batches up in the ledger; of a large directory in a thread, while the next batch is read.
+        """Look the batches up in the ledger. In a large directory, a thread does that while the next batch is read.
 
         Yields:
-            The hash of each batch, in their order, and what the ledger or the record of the last scan knows of it.
+            For each batch, in order: its hash, and what the record of the last scan or else the ledger knows of it.
         """
         executor = DaemonExecutor(1, "cloud-archive-scan-ledger")
         ahead: tuple[bytes, Future[KnownBatch]] | None = None
@@ -282,7 +289,7 @@ class Reconciler:
                 counts = self._record.find(digest, first=not self.first_done)
                 call = partial(look_up, batch, self._ledger, inodes=self._inodes, older_likely=older_likely)
                 following: tuple[bytes, Future[KnownBatch]] | None = None
-                if counts is None and len(batch) >= BATCH:  # a shorter one is the last
+                if counts is None and len(batch) >= BATCH:  # a shorter batch is the last one
                     following = digest, executor.submit(call)
                 if ahead is not None:
                     looked_up = ahead[1].result()
@@ -301,10 +308,10 @@ class Reconciler:
     def _scan_batch(
         self, batch: KnownBatch, baseline: BaselineBuilder | None, doubts: Doubts
     ) -> tuple[BatchCounts, int]:
-        """Hint the new files of a batch.
+        """Hint the new files of a batch, and add its old ones to the baseline.
 
         Returns:
-            What it holds, and how many files with any bytes were hinted.
+            What the batch holds, and how many files were hinted, empty ones not counted.
         """
         batch.add_doubts(doubts, self._selection)
         tally, hinted, is_known = Tally(), 0, not (batch.known.open or batch.known.doubtful)
@@ -317,7 +324,7 @@ class Reconciler:
         for fingerprint, (path, stat) in unknown:
             reason = skip_reason(self._selection, path, stat)
             tally.count(reason, False)
-            is_known &= reason not in (None, SkipReason.OWN)  # one of ours may become another's
+            is_known &= reason not in (None, SkipReason.OWN)  # a log of ours may become another program's
             wanted = reason is None or reason is SkipReason.EMPTY
             if wanted and self._needs_hint(fingerprint, stat.st_size):
                 self._on_new(path)
@@ -332,7 +339,11 @@ class Reconciler:
             yield from doubts.paths
 
     def _scan_unknown_root(self, on_error: Callable[[str, str], None]) -> int:
-        """Hint only files written since the start: the rest of an unknown directory may belong to anybody."""
+        """Hint only files written since the start, because the others of an unknown directory may not be the user's.
+
+        Returns:
+            How many files were hinted.
+        """
         found = 0
         for batch in batches(walk(self._root, self._selection.wants_directory, on_error)):
             for _, (path, stat) in look_up(batch, self._ledger, inodes=self._inodes).unknown:
@@ -344,7 +355,7 @@ class Reconciler:
         return found
 
     def _needs_hint(self, fingerprint: int, size_bytes: int) -> bool:
-        """Return whether to hint this file: an empty file once only, for it never gets a row."""
+        """Return whether to hint this file. An empty file is hinted only once, because it never gets a row."""
         if size_bytes:
             return True
         hinted_before = fingerprint in self._empty

@@ -1,6 +1,6 @@
-"""Whether it is safe to stop: everything in the directory at this moment is proven in the bucket.
+"""Decide whether it is safe to stop: whether every file in the directory at this moment is proven in the bucket.
 
-That needs a scan. A scan of a large directory takes seconds, so scans are shared between those who ask.
+The answer needs a scan. A scan of a large directory takes seconds, so the result of one serves several callers.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from .pipeline import Pipeline
 from .reconcile import COST_FACTOR
 
 SCAN_SECONDS = 10.0  # how long a status waits for a scan
-PUSH_SCAN_SECONDS = 3.0  # how long a push waits for a scan: pushes are heartbeats, too
-POLLED_SCAN_SECONDS = 1.0  # how long the result of a scan counts for a push where no events come
+PUSH_SCAN_SECONDS = 3.0  # how long a push waits for a scan; not longer, because pushes are heartbeats, too
+POLLED_SCAN_SECONDS = 1.0  # for a push while no events come: how long the result of a scan counts
 SCAN_SHARE = 0.25  # of one core, for the scans of clients that ask again and again
-TURN_SECONDS = 5.0  # how long such a client waits for the next scan at most
+TURN_SECONDS = 5.0  # how long such a client waits before its scan, at most
 
 
 class Safety:
@@ -29,16 +29,21 @@ class Safety:
         self._pipeline = pipeline
         self._known_root = known_root
         self._signal = signal
-        self.next_scan = 0.0  # monotonic; before that another scan would take more than its share
+        self.next_scan = 0.0  # monotonic; a scan before this time would take more than `SCAN_SHARE`
         # While nothing is watched: the last result, and until when it counts (monotonic).
         self._unwatched_result = (False, 0.0)
 
     def forget(self) -> None:
-        """Forget the last result: watching starts."""
+        """Forget the last result, because watching starts."""
         self._unwatched_result = (False, 0.0)
 
     def flush(self, timeout_seconds: float, given_up: Callable[[], bool] = lambda: False) -> bool:
-        """Wait until it is safe to stop. Returns False when the time is up, or `given_up` returns True, first."""
+        """Wait until it is safe to stop. Return whether it is.
+
+        Args:
+            timeout_seconds: return False after this time.
+            given_up: returns True once the caller no longer waits; then return False.
+        """
         deadline = time.monotonic() + timeout_seconds
         while True:
             if self.safe_to_stop(max(0.1, deadline - time.monotonic()), in_turn=False):
@@ -56,14 +61,14 @@ class Safety:
         heartbeat: bool = False,
         in_turn: bool = True,
     ) -> bool:
-        """Return whether everything that is in the directory at this moment is proven in the bucket.
+        """Return whether every file in the directory at this moment is proven in the bucket.
 
         Args:
-            timeout_seconds: for a scan of the directory.
-            recent: for pushes that no client requested: the last scan counts as long as no event has come since and
-                another scan would take more than 5 % of a core.
-            heartbeat: for pushes without news: the last scan counts as long as no event has come since.
-            in_turn: wait a little where the last scan of a large directory was a moment ago.
+            timeout_seconds: how long to wait for a scan of the directory; False after that.
+            recent: for pushes that no client requested: the result of the last scan counts while no event has come
+                since, and another scan would take more than 5 % of a core.
+            heartbeat: for pushes without news: the result of the last scan counts while no event has come since.
+            in_turn: if scans would take more than `SCAN_SHARE` of a core, wait before the scan, `TURN_SECONDS` at most.
         """
         if self._pipeline.has_work():
             return False
@@ -82,7 +87,7 @@ class Safety:
                 unseen = watch.reconciler.now(timeout_seconds)
             else:
                 self._known_root.check()
-                unseen = self._pipeline.take_stock().unseen
+                unseen = self._pipeline.count_unarchived().unseen
         except CloudArchiveError:
             return False
         cost = watch.reconciler.processor_seconds if watch is not None else time.monotonic() - began
@@ -95,25 +100,27 @@ class Safety:
     def still_safe(self) -> bool:
         """Return whether the last scan found everything in the bucket and no event has come since.
 
-        Does not block and reads neither ledger nor directory. False where no events come from the whole directory.
+        Does not block, and reads neither ledger nor directory. False while nothing is watched or the watcher polls.
         """
         watch = self._pipeline.watch
-        return watch is not None and not watch.watcher.polling and watch.reconciler.clean_at == watch.hints
+        if watch is None or watch.watcher.polling:
+            return False
+        return watch.reconciler.clean_at_hint == watch.hint_count
 
     def _last_result(self, watch: DirectoryWatch | None, heartbeat: bool) -> bool | None:
-        """Return what the last scan says of this moment; None where it is out of date."""
+        """Return the result of the last scan; None if it is out of date."""
         now = time.monotonic()
-        if watch is None:  # there are no events, and no scan comes by itself
+        if watch is None:  # there are neither events nor regular scans
             safe, until = self._unwatched_result
             return safe if now < until else None
         scan = watch.reconciler
-        if scan.clean_at != watch.hints:
+        if scan.clean_at_hint != watch.hint_count:
             return None
-        until = scan.ended + POLLED_SCAN_SECONDS if watch.watcher.polling else scan.clean_until
+        until = scan.ended_at + POLLED_SCAN_SECONDS if watch.watcher.polling else scan.clean_until
         return True if heartbeat or now < until else None
 
     def _wait_for_turn(self, watch: DirectoryWatch | None) -> bool:
-        """Wait until one more scan is no more than its share. Returns False once it is not safe, scan or not."""
+        """Wait until another scan fits `SCAN_SHARE`. Return False once there is work, or `watch` is replaced."""
         until = min(self.next_scan, time.monotonic() + TURN_SECONDS)
         while (left := until - time.monotonic()) > 0:
             self._signal.wait(min(left, 0.2))

@@ -1,6 +1,6 @@
-"""Recognise the batches of files in which an earlier scan, of this process or one before, found nothing new.
+"""Recognise known batches: those in which an earlier scan, of this or an earlier process, found nothing new.
 
-Such a batch costs one hash of what `stat` says of its files, and no look-up in the ledger.
+A known batch costs one hash of what `stat` says about its files, and no look-up in the ledger.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ class BatchCounts(NamedTuple):
     """What a batch of files holds.
 
     Attributes:
-        tally: its files that are not in the ledger.
-        same: files that have a row and were not touched since.
-        is_known: the ledger knows each file that is to be archived, and none is under way.
+        tally: counts of its files without a row.
+        same: how many files have a row and were not touched since.
+        is_known: every file that is to be archived has a row, and no row is still to be archived or doubtful.
     """
 
     tally: Tally
@@ -40,13 +40,13 @@ class BatchCounts(NamedTuple):
     is_known: bool = True
 
     def to_json(self) -> str:
-        """Return the text that the ledger keeps of a known batch."""
+        """Return the text that the ledger stores about a known batch."""
         skipped = {reason.value: count for reason, count in self.tally.skipped.items()}
         return json.dumps([self.same, self.tally.baseline, skipped], separators=(",", ":"))
 
     @classmethod
     def from_json(cls, text: str) -> BatchCounts:
-        """Read what `to_json` returned."""
+        """Return the counts from the text of `to_json`."""
         same, baseline, skipped = json.loads(text)
         tally = Tally(baseline=baseline)
         tally.skipped.update({SkipReason(reason): count for reason, count in skipped.items()})
@@ -54,7 +54,7 @@ class BatchCounts(NamedTuple):
 
 
 class ScanRecord:
-    """The known batches of one directory. For the thread that scans.
+    """Reads and writes the known batches of one directory. Used by the scanning thread alone.
 
     Args:
         inodes: whether files keep their inode numbers here; see `walk.stable_inodes`.
@@ -62,14 +62,14 @@ class ScanRecord:
 
     def __init__(self, ledger: Ledger, selection: Selection, *, inodes: bool) -> None:
         self._ledger = ledger
-        # Other rules may select other files.
+        # Part of each hash, because other rules may select other files.
         self._rules = repr((__version__, selection.patterns, inodes)).encode("utf-8", "surrogatepass")
         self._facts = attrgetter(*_TIMES, "st_ino") if inodes else attrgetter(*_TIMES)
         self._before = KnownBatches(0, {})
         self._now: dict[bytes, str] = {}
 
     def begin(self) -> None:
-        """Begin a scan.
+        """Read the known batches, because a scan begins.
 
         Raises:
             LedgerError: the ledger can't be read.
@@ -77,7 +77,7 @@ class ScanRecord:
         self._before, self._now = read_known_batches(self._ledger), {}
 
     def hash_of(self, batch: list[FoundFile]) -> bytes:
-        """Return the hash of the paths and stats of a batch."""
+        """Return the hash of a batch: of the rules, and of each file's path, size, times and inode."""
         paths, stats = zip(*batch, strict=True)
         digest = hashlib.blake2b(self._rules, digest_size=16)
         digest.update("\0".join(paths).encode("utf-8", "surrogatepass"))
@@ -89,10 +89,10 @@ class ScanRecord:
         return digest.digest()
 
     def find(self, digest: bytes, *, first: bool) -> BatchCounts | None:
-        """Return what a batch holds that is known; None where the ledger must be asked.
+        """Return what a known batch holds; None if it is not known, so that it must be looked up in the ledger.
 
         Args:
-            first: this is the first scan of a process, which hints empty files.
+            first: this is the first scan of a process; it hints empty files, so batches that hold some are looked up.
         """
         text = self._before.counts.get(digest)
         if text is None:
@@ -104,11 +104,11 @@ class ScanRecord:
         return counts
 
     def keep(self, digest: bytes, counts: BatchCounts) -> None:
-        """Note a known batch."""
+        """Add a known batch, for `save`."""
         self._now[digest] = counts.to_json()
 
     def save(self) -> None:
-        """Let later scans recognise the batches of this one, which has ended. Never raises."""
+        """Store the known batches of this scan, which has ended, for later scans. A LedgerError is only logged."""
         if self._now == self._before.counts:
             return
         try:

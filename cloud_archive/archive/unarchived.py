@@ -1,6 +1,6 @@
-"""The files in the watched directory without a row in the ledger: new, older than the archive, or left out.
+"""The files in the watched directory without a row in the ledger: new, from before the first start, or left out.
 
-The scan (reconcile.py) counts them on its way; this module also lists and counts them without archiving anything.
+The scan (reconcile.py) counts them and hints the new ones. This module also lists and counts them without a change.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from ..ledger.doubts import Comparison, Doubts, compare
 from ..ledger.ledger import Ledger
 from ..text import count_noun
 
-BATCH = 500  # files in a batch at least, and a third of what is in one at most
+BATCH = 500  # the least number of files in a batch; the largest is three times that
 
 FoundFile = tuple[str, os.stat_result]
 
 
 @dataclass(slots=True)
 class Tally:
-    """Counts of the files in the directory that are not in the ledger.
+    """Counts of the files in the directory without a row in the ledger.
 
     Attributes:
-        unseen: files that are to be archived and are not known yet, or must be hashed to know.
-        baseline: files from before the first start, which are left alone.
-        skipped: how many are left out for each reason; a folder that is left out counts once.
+        unseen: files that are to be archived. `count_unarchived` adds those with a row that must be hashed first.
+        baseline: files from before the first start, which are not archived.
+        skipped: files that are left out, by reason; a folder that is left out counts as one.
     """
 
     unseen: int = 0
@@ -41,7 +41,12 @@ class Tally:
     skipped: Counter[SkipReason] = field(default_factory=Counter)
 
     def count(self, reason: SkipReason | None, is_old: bool) -> None:
-        """Add one file. Files of this program itself don't count."""
+        """Count one file. Files of this program don't count.
+
+        Args:
+            reason: why it is left out; None if it is not.
+            is_old: it is from before the first start.
+        """
         if reason is SkipReason.OWN:
             return
         if reason is not None:
@@ -52,7 +57,7 @@ class Tally:
             self.unseen += 1
 
     def count_older(self, files: Iterable[FoundFile], selection: Selection) -> None:
-        """Add files from before the first start."""
+        """Count files from before the first start."""
         skip, wanted = selection.skip_reason, 0
         for path, stat in files:
             reason = skip(path)
@@ -70,7 +75,7 @@ class Tally:
 
     @property
     def skipped_files(self) -> int:
-        """How many are left out."""
+        """How many files and folders are left out."""
         return self.skipped.total() if hasattr(self.skipped, "total") else sum(self.skipped.values())
 
 
@@ -78,8 +83,8 @@ class UnarchivedFile(NamedTuple):
     """A file, or a folder that is left out, without a row in the ledger.
 
     Attributes:
-        reason: why it is left out; None where it is not.
-        is_old: it was there before the archive began.
+        reason: why it is left out; None if it is not.
+        is_old: it is from before the first start.
     """
 
     path: str
@@ -89,7 +94,7 @@ class UnarchivedFile(NamedTuple):
 
     @property
     def state(self) -> str:
-        """What users see: `skipped`, `baseline`, or `unseen` where it is about to be archived."""
+        """What users see: `skipped`, `baseline`, or `unseen` if it is to be archived."""
         if self.reason is not None:
             return "skipped"
         return "baseline" if self.is_old else "unseen"
@@ -125,12 +130,12 @@ class UnarchivedFile(NamedTuple):
 
 
 def batches(files: Iterator[FoundFile]) -> Iterator[list[FoundFile]]:
-    """Yield the files in lists of `BATCH` to three times as many, and the rest in a shorter one.
+    """Yield the files in lists of `BATCH` to three times as many; the last list may be shorter.
 
-    A file's own facts say whether it ends its batch, so that one that comes or goes changes the batch that holds it,
+    A file's inode and size decide whether it ends its batch. So a file that is added or removed changes its own batch,
     and few of those that follow.
     """
-    ends_batch = max(1, BATCH // 2)  # one file in so many does
+    ends_batch = max(1, BATCH // 2)  # one file in so many ends its batch
     while batch := list(islice(files, BATCH)):
         last = batch[-1][1]
         while BATCH <= len(batch) < 3 * BATCH and (last.st_ino + last.st_size) % ends_batch:
@@ -143,7 +148,7 @@ def batches(files: Iterator[FoundFile]) -> Iterator[list[FoundFile]]:
 
 
 def skip_reason(selection: Selection, path: str, stat: os.stat_result) -> SkipReason | None:
-    """Return why a regular file is left out; None where it is to be archived."""
+    """Return why a regular file is left out; None if it is to be archived."""
     return selection.skip_reason(path) or (None if stat.st_size else SkipReason.EMPTY)
 
 
@@ -151,11 +156,11 @@ class KnownBatch(NamedTuple):
     """A batch of files, and what the ledger knows of them.
 
     Attributes:
-        prints: the fingerprint of each file.
+        fingerprints: of each file, in the same order.
     """
 
     files: list[FoundFile]
-    prints: Sequence[int]
+    fingerprints: Sequence[int]
     known: Comparison
 
     @property
@@ -166,22 +171,24 @@ class KnownBatch(NamedTuple):
             return self.files
         if not older:
             return []
-        return [file for file, each in zip(self.files, self.prints, strict=True) if each in older]
+        return [file for file, each in zip(self.files, self.fingerprints, strict=True) if each in older]
 
     @property
     def unknown(self) -> list[tuple[int, FoundFile]]:
-        """The files that the ledger does not know, with their fingerprints."""
+        """The files that the ledger does not know, each with its fingerprint."""
         unknown = self.known.unknown
         if not unknown:
             return []
-        return [(each, file) for file, each in zip(self.files, self.prints, strict=True) if each in unknown]
+        return [
+            (each, file) for file, each in zip(self.files, self.fingerprints, strict=True) if each in unknown
+        ]
 
     def add_doubts(self, doubts: Doubts, selection: Selection) -> None:
-        """Add the files that have a row and were touched since."""
+        """Add the wanted files that were touched since they were archived, and count those that were not."""
         doubts.same += self.known.same
         doubtful = self.known.doubtful
         if doubtful:
-            for (path, _), each in zip(self.files, self.prints, strict=True):
+            for (path, _), each in zip(self.files, self.fingerprints, strict=True):
                 if each in doubtful and selection.wants(path):
                     doubts.add(path)
 
@@ -193,7 +200,7 @@ def look_up(
 
     Args:
         inodes: see `stable_inodes`.
-        older_likely: see `compare`; the answer is the same.
+        older_likely: see `compare`; it changes the cost and not the result.
     """
     prints = fingerprints(batch)
     return KnownBatch(batch, prints, compare(ledger, batch, prints, inodes=inodes, older_likely=older_likely))
@@ -206,11 +213,11 @@ def unarchived_files(
     on_error: Callable[[str, str], None],
     doubts: Doubts | None = None,
 ) -> Iterator[UnarchivedFile]:
-    """Yield every file in the directory that has no row in the ledger, in the order of the directory.
+    """Yield every file in the directory without a row in the ledger, in the order of the walk.
 
     Args:
-        on_error: called with the path and the reason where a folder can't be read.
-        doubts: gets the files that have a row and were touched since.
+        on_error: called with the path of each folder that can't be read, and the reason.
+        doubts: gets the files that were touched since they were archived.
     """
     doubts = doubts or Doubts()
     inodes = stable_inodes(root)
@@ -229,7 +236,7 @@ def unarchived_files(
         found = look_up(batch, ledger, inodes=inodes)
         found.add_doubts(doubts, selection)
         unknown, older = found.known.unknown, found.known.baseline
-        for (path, stat), each in zip(batch, found.prints, strict=True) if unknown or older else ():
+        for (path, stat), each in zip(batch, found.fingerprints, strict=True) if unknown or older else ():
             if each in unknown or each in older:
                 reason = skip_reason(selection, path, stat)
                 if reason is not SkipReason.OWN:
@@ -239,8 +246,8 @@ def unarchived_files(
     yield from skipped
 
 
-def take_stock(root: Path, selection: Selection, ledger: Ledger) -> Tally:
-    """Count the files that are not proven in the bucket; changes nothing.
+def count_unarchived(root: Path, selection: Selection, ledger: Ledger) -> Tally:
+    """Scan the directory and count the files without a row, and those that must be hashed before it is safe to stop.
 
     Raises:
         CloudArchiveError: a folder could not be read.
@@ -258,7 +265,7 @@ def take_stock(root: Path, selection: Selection, ledger: Ledger) -> Tally:
 
 
 def unmatched_sentences(selection: Selection, tally: Tally) -> list[str]:
-    """Return a warning for each include pattern that has matched nothing while other files were left out."""
+    """Return a warning for each include pattern that has matched no file, if no pattern matched some files."""
     count = tally.skipped[SkipReason.NOT_INCLUDED]
     if not count:
         return []

@@ -91,7 +91,7 @@ def _describe(finding: Finding) -> str:
 def _baseline_files(root: Path, ledger: Ledger) -> int:
     """Return how many files of the directory are from before the first start; 0 where it can't be read now."""
     from ..archive.engine import find_engine
-    from ..archive.unarchived import take_stock
+    from ..archive.unarchived import count_unarchived
     from ..ledger.recovery import remember_log_files
     from ..own_files import OwnFiles
     from .ledger_view import selection_of
@@ -100,7 +100,7 @@ def _baseline_files(root: Path, ledger: Ledger) -> int:
         return 0
     with contextlib.suppress(CloudArchiveError):
         own = OwnFiles(root, find_engine(root, os.environ), remember_log_files(ledger))
-        return take_stock(root, selection_of(os.environ, own), ledger).baseline
+        return count_unarchived(root, selection_of(os.environ, own), ledger).baseline
     return 0
 
 

@@ -199,7 +199,7 @@ def test_a_tree_that_changed_as_a_whole_is_no_alarm_and_is_hashed_in_the_backgro
         return real(root, path, stopping=stopping)
 
     monkeypatch.setattr(recheck, "hash_file", slow)
-    monkeypatch.setattr(recheck, "REST_SHARE", 0.0)
+    monkeypatch.setattr(recheck, "REST_FACTOR", 0.0)
     with archiving(root, store) as archiver:
         assert archiver.flush(60), "size and time count for the status"
         status = archiver.status()

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from cloud_archive.archive.engine import Engine
-from cloud_archive.archive.unarchived import take_stock, unarchived_files
+from cloud_archive.archive.unarchived import count_unarchived, unarchived_files
 from cloud_archive.errors import CloudArchiveError, RequestRefused
 from cloud_archive.intake.selection import Selection
 from cloud_archive.ledger.ledger import Ledger
@@ -194,7 +194,7 @@ def test_take_stock_needs_no_archive(tmp_path: Path) -> None:
     ledger = Ledger(None)
     ledger.open()
     try:
-        tally = take_stock(root, Selection(), ledger)
+        tally = count_unarchived(root, Selection(), ledger)
         assert (tally.unseen, tally.baseline, tally.skipped_files) == (1, 0, 1)
         files = {
             file.path: file.state for file in unarchived_files(root, Selection(), ledger, lambda *_: None)

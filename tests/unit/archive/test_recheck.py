@@ -212,9 +212,9 @@ def test_a_file_that_cannot_be_hashed_is_neither_lost_nor_in_the_way(
         assert calls.settled == 0, "it is not safe yet"
 
 
-@pytest.mark.parametrize("hurry", [True, False])
+@pytest.mark.parametrize("urgent", [True, False])
 def test_a_sweep_hashes_every_doubtful_file_and_counts_them_down(
-    root: Path, ledger: Ledger, hurry: bool
+    root: Path, ledger: Ledger, urgent: bool
 ) -> None:
     calls = Calls()
     for number in range(3):
@@ -222,8 +222,8 @@ def test_a_sweep_hashes_every_doubtful_file_and_counts_them_down(
         rewrite(root, b"evil", f"{number}.png")
         calls.doubtful.append(f"{number}.png")
     with running(root, ledger, calls) as rechecker:
-        rechecker.sweep(3, hurry=hurry)
-        assert rechecker.waiting == 0 or hurry
+        rechecker.sweep(3, urgent=urgent)
+        assert rechecker.waiting == 0 or urgent
         wait_until(lambda: calls.queued == 3 and calls.settled == 1, "all are queued")
         assert (rechecker.unchecked_files, rechecker.waiting) == (0, 0)
 
@@ -231,14 +231,14 @@ def test_a_sweep_hashes_every_doubtful_file_and_counts_them_down(
 def test_a_file_that_is_put_goes_before_a_sweep_that_rests(
     root: Path, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "REST_SHARE", 1e9)
+    monkeypatch.setattr(module, "REST_FACTOR", 1e9)
     calls = Calls()
     for number in range(2):
         archived(ledger, root, f"{number}.png")
         rewrite(root, b"evil", f"{number}.png")
     calls.doubtful = ["0.png"]
     with running(root, ledger, calls) as rechecker:
-        rechecker.sweep(1, hurry=False)
+        rechecker.sweep(1, urgent=False)
         wait_until(lambda: calls.queued == 1, "the sweep has begun")
         rechecker.put("1.png", written=True)
         wait_until(lambda: calls.queued == 2, "this one does not wait for the end of the rest")

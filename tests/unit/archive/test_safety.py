@@ -36,7 +36,7 @@ def test_a_status_does_not_wait_for_the_first_scan(root: Path, monkeypatch: pyte
         go_on.set()
 
 
-def test_nobody_scans_again_and_again_only_because_somebody_listens(tmp_path: Path, root: Path) -> None:
+def test_pushes_to_a_listener_cause_no_endless_scans(tmp_path: Path, root: Path) -> None:
     store = MemoryStore()
     with engine_on(root, store, tmp_path / "state") as engine:
         pushed: list[dict[str, Any]] = []
@@ -54,40 +54,40 @@ def test_nobody_scans_again_and_again_only_because_somebody_listens(tmp_path: Pa
         assert len(pushed) - pushes <= 1
 
 
-def test_a_push_reuses_a_look_only_while_no_event_came(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A look at 100,000 files takes a second; a push that nobody asked for may not make one each time."""
+def test_a_push_reuses_a_scan_only_while_no_event_came(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A scan of 100,000 files takes a second, so pushes that no client requested must not scan each time."""
     with archiving(root, MemoryStore()) as archiver:
         assert archiver.flush(60)
         run = archiver.pipeline.watch
         assert run is not None
         assert not run.watcher.polling
-        run.reconciler.clean_until = time.monotonic() + 60  # as if that look had been a slow one
-        looks = run.reconciler._begun
+        run.reconciler.clean_until = time.monotonic() + 60  # as if that scan had been a slow one
+        scans = run.reconciler._begun
         assert archiver.status(recent=True).safe_to_stop
-        assert run.reconciler._begun == looks
+        assert run.reconciler._begun == scans
         assert archiver.status().safe_to_stop
-        assert run.reconciler._begun == looks + 1, "whoever asks gets a look of their own"
+        assert run.reconciler._begun == scans + 1, "a client that asks gets its own scan"
         run.reconciler.clean_until = time.monotonic() + 60
-        run.hints += 1
+        run.hint_count += 1
         assert archiver.status(recent=True).safe_to_stop
-        assert run.reconciler._begun == looks + 2
+        assert run.reconciler._begun == scans + 2
 
 
-def test_a_heartbeat_makes_no_look_of_its_own_while_no_event_came(root: Path) -> None:
+def test_a_heartbeat_causes_no_scan_while_no_event_came(root: Path) -> None:
     with archiving(root, MemoryStore()) as archiver:
         assert archiver.flush(60)
         run = archiver.pipeline.watch
         assert run is not None
         run.reconciler.clean_until = 0.0
-        looks = run.reconciler._begun
+        scans = run.reconciler._begun
         assert archiver.status(heartbeat=True).safe_to_stop
-        assert run.reconciler._begun == looks
-        run.hints += 1
+        assert run.reconciler._begun == scans
+        run.hint_count += 1
         assert archiver.status(heartbeat=True).safe_to_stop
-        assert run.reconciler._begun == looks + 1
+        assert run.reconciler._begun == scans + 1
 
 
-def test_a_safe_status_holds_until_an_event_comes_and_never_where_none_comes(
+def test_still_safe_holds_until_an_event_comes_and_never_while_none_can_come(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with archiving(root, MemoryStore()) as archiver:
@@ -98,37 +98,39 @@ def test_a_safe_status_holds_until_an_event_comes_and_never_where_none_comes(
         with monkeypatch.context() as patched:
             patched.setattr(run.watcher, "_polling_reason", "tested")
             assert not archiver.safety.still_safe()
-        run.hints += 1
+        run.hint_count += 1
         assert not archiver.safety.still_safe()
         archiver.pause()
         assert not archiver.safety.still_safe()
 
 
-def test_who_asks_again_and_again_waits_for_a_look_of_its_own_and_no_look_follows_at_once(
+def test_a_client_that_asks_again_and_again_waits_for_its_own_scan(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Polled each second, 100,000 files would cost a whole core."""
+    """A client that asks each second about 100,000 files would otherwise use a whole core."""
     with archiving(root, MemoryStore()) as archiver:
         assert archiver.flush(60)
         run = archiver.pipeline.watch
         assert run is not None
-        looks: list[float] = []
-        look = run.reconciler.now
+        scans: list[float] = []
+        scan_now = run.reconciler.now
 
         def noted(seconds: float) -> int:
-            looks.append(time.monotonic())
-            return look(seconds)
+            scans.append(time.monotonic())
+            return scan_now(seconds)
 
         monkeypatch.setattr(run.reconciler, "now", noted)
         archiver.safety.next_scan = turn = time.monotonic() + 0.3
-        assert archiver.status().safe_to_stop, "it waits, and then it looks"
-        assert len(looks) == 1
-        assert looks[0] >= turn
-        assert archiver.safety.next_scan > looks[0], "what this look took counts for the next one"
+        assert archiver.status().safe_to_stop, "it waits, and then it scans"
+        assert len(scans) == 1
+        assert scans[0] >= turn
+        assert archiver.safety.next_scan > scans[0], "the cost of this scan delays the next one"
         archiver.safety.next_scan = time.monotonic() + 60
         with monkeypatch.context() as no_turn:
             no_turn.setattr(
-                archiver.safety, "_wait_for_turn", lambda watch: pytest.fail("a flush waits for no turn")
+                archiver.safety,
+                "_wait_for_turn",
+                lambda watch: pytest.fail("a flush does not wait for its turn"),
             )
             assert archiver.flush(60)
         archiver.safety.next_scan = time.monotonic() + 60
@@ -137,23 +139,23 @@ def test_who_asks_again_and_again_waits_for_a_look_of_its_own_and_no_look_follow
             lambda: archiver.pipeline.has_work() or archiver.session.counters().uploaded == 1, "it is seen"
         )
         monkeypatch.setattr("cloud_archive.archive.safety.TURN_SECONDS", 0.2)
-        wait_until(lambda: archiver.status().safe_to_stop, "it is never longer than that")
+        wait_until(lambda: archiver.status().safe_to_stop, "it waits no longer than that")
 
 
 @pytest.mark.parametrize(
     ("count", "size_bytes"), [(3, 10), (1, 2 * 1024 * 1024)], ids=["in a batch", "by itself"]
 )
-def test_it_is_not_safe_to_stop_before_the_second_look(
+def test_it_is_not_safe_to_stop_before_the_second_head(
     root: Path, monkeypatch: pytest.MonkeyPatch, count: int, size_bytes: int
 ) -> None:
-    """Where the store can't refuse to overwrite, another writer may have replaced the object until then."""
+    """If the store can't refuse overwrites, another writer may replace the object until then."""
     monkeypatch.setattr(uploader, "CONFIRM_AFTER_SECONDS", 0.01)
     store = MemoryStore(Capabilities(CreateOnly.IGNORED, CreateOnly.IGNORED, can_head=True))
-    looking, go_on = threading.Event(), threading.Event()
+    head_begun, go_on = threading.Event(), threading.Event()
 
     def hold(operation: str, key: str) -> None:
         if operation == "HeadObject" and key in store.objects:
-            looking.set()
+            head_begun.set()
             go_on.wait(60)
 
     store.on_call = hold
@@ -162,7 +164,7 @@ def test_it_is_not_safe_to_stop_before_the_second_look(
             added(archiver.ledger, root, f"{number}.png", b"a" * size_bytes)
         archiver.start()
         try:
-            assert looking.wait(60)
+            assert head_begun.wait(60)
             status = archiver.status()
             assert len(store.bodies()) == count
             assert (status.safe_to_stop, status.uploaded_files, status.pending_files) == (False, 0, count)

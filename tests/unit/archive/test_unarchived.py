@@ -13,8 +13,8 @@ from cloud_archive.archive.unarchived import (
     FoundFile,
     Tally,
     UnarchivedFile,
+    count_unarchived,
     skip_reason,
-    take_stock,
     unarchived_files,
     unmatched_sentences,
 )
@@ -92,7 +92,7 @@ def test_a_file_that_was_touched_since_it_was_archived_is_doubtful_and_not_liste
     files = list(unarchived_files(root, Selection(), ledger, lambda *_: None, doubts))
     assert [file.path for file in files] == [".skipped"]
     assert doubts.paths == ["a.png"]
-    assert take_stock(root, Selection(), ledger).unseen == 1
+    assert count_unarchived(root, Selection(), ledger).unseen == 1
 
 
 def test_a_folder_that_cannot_be_read_makes_the_count_fail(
@@ -107,7 +107,7 @@ def test_a_folder_that_cannot_be_read_makes_the_count_fail(
 
     monkeypatch.setattr(module, "walk", unreadable)
     with pytest.raises(CloudArchiveError, match="dark"):
-        take_stock(root, Selection(), ledger)
+        count_unarchived(root, Selection(), ledger)
 
 
 def test_stock_counts_what_is_to_be_archived_what_is_old_and_what_is_left_out(
@@ -115,7 +115,7 @@ def test_stock_counts_what_is_to_be_archived_what_is_old_and_what_is_left_out(
 ) -> None:
     write(root, "new.png", "old.png", ".hidden", ".cache/x")
     remember_as_old(ledger, root, "old.png")
-    tally = take_stock(root, Selection(), ledger)
+    tally = count_unarchived(root, Selection(), ledger)
     assert (tally.unseen, tally.baseline, tally.skipped_files) == (1, 1, 2)
 
 
