@@ -56,6 +56,15 @@ def format_bytes(count: int) -> str:
     return f"{amount:.{digits}f}".removesuffix(".0") + f" {_UNITS[power]}"
 
 
+def end_sentence(text: str) -> str:
+    """Return `text` with a full stop, unless it is empty or ends in one, `!` or `?`.
+
+    >>> end_sentence("disk full"), end_sentence("Disk full."), end_sentence("")
+    ('disk full.', 'Disk full.', '')
+    """
+    return text if not text or text.endswith((".", "!", "?")) else text + "."
+
+
 def format_duration(seconds: float) -> str:
     """Return a time in seconds, minutes or hours, as the panel shows it.
 

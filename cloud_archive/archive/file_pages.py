@@ -1,4 +1,4 @@
-"""`GET /cloud-sync/files`: pages of the ledger, and of the files that are not in it."""
+"""`GET /cloud-sync/files`: pages of the ledger's rows, and of the files without a row."""
 
 from __future__ import annotations
 
@@ -12,18 +12,20 @@ from ..ledger.rows import FileState
 from .status import row_to_json
 from .unarchived import UnarchivedFile
 
-_LAST_ROW = 2**63 - 1  # of any ledger: SQLite's largest integer
+_LAST_ROW = 2**63 - 1  # SQLite's largest integer
 
-Page = tuple[list[dict[str, Any]], "str | None"]
+Page = tuple[list[dict[str, Any]], "str | None"]  # the rows, and the cursor of the next page
 
 
 def ledger_page(ledger: Ledger, state: str | None, query: str, limit: int, cursor: str | None) -> Page:
-    """Return the rows of a page, newest first, and the cursor of the next page or None.
+    """Return the rows of a page, newest first, and the cursor of the next page; None if there is none.
 
     Args:
-        state: one state or several with commas, or "retrying" or "given_up" (see `Ledger.rows`); None = all.
-        query: only paths that contain this.
-        cursor: the last row of the page before; None = the first page.
+        state: one state, or several with commas; `retrying` or `given_up`: the failed files with or without a next
+            try; None = all.
+        query: only paths that contain this text.
+        limit: how many rows a page holds.
+        cursor: from the page before; None = the first page.
 
     Raises:
         RequestRefused: 400, the cursor or the state is invalid.
@@ -48,10 +50,14 @@ def ledger_page(ledger: Ledger, state: str | None, query: str, limit: int, curso
 def unarchived_page(
     files: Iterable[UnarchivedFile], state: str, query: str, limit: int, cursor: str | None
 ) -> Page:
-    """Return a page of the files without a row in the ledger, and the cursor of the next page or None.
+    """Return a page of the files without a row in the ledger, and the cursor of the next page; None if there is none.
 
     Args:
-        cursor: the number of files on the pages before.
+        files: all of them.
+        state: `skipped` or `baseline`; `unarchived` = all.
+        query: only paths that contain this text, in upper or lower case.
+        limit: how many files a page holds.
+        cursor: from the page before: the number of files so far; None = the first page.
 
     Raises:
         RequestRefused: 400, the cursor is invalid.

@@ -1,4 +1,4 @@
-"""Delete local files that are proven in the bucket, as far as the settings ask for it."""
+"""Delete local files that are proven in the bucket, within the limits of the settings."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .session import Session
 
 logger = logging.getLogger("cloud_archive.archiver")
 
-FREE_SECONDS = 15.0  # between two runs
+FREE_SECONDS = 15.0  # the pause between two runs
 
 
 class FreeingLoop:
@@ -55,7 +55,7 @@ class FreeingLoop:
         )
 
     def run(self, stopping: threading.Event) -> None:
-        """Delete what may be deleted, until `stopping` is set."""
+        """Run `LocalCleaner` again and again, until `stopping` is set."""
         shown = ""
         while not stopping.wait(FREE_SECONDS):
             try:
@@ -75,7 +75,7 @@ class FreeingLoop:
 
 
 def _unproven_notice(report: FreeReport) -> str:
-    """Return what a user should know after a run; empty where all is well."""
+    """Return a notice about files that the bucket does not hold as archived; empty if there is none."""
     count = len(report.unproven)
     if not count:
         return ""

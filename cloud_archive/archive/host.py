@@ -12,6 +12,7 @@ from ..config.settings import Settings, load_settings
 from ..errors import CloudArchiveError, LedgerError, SettingsError
 from ..ledger.recovery import IN_MEMORY_NOTICE
 from ..redaction import redact, secret_values
+from ..text import end_sentence
 from .archive import Remainder
 from .ledger_keeper import LedgerKeeper
 from .open_archive import ArchiveParts, OpenArchive
@@ -107,7 +108,7 @@ class ArchiveHost:
         if opened is not None:
             return opened
         if self.problems:
-            raise CloudArchiveError(" ".join(_sentence(problem) for problem in self.problems))
+            raise CloudArchiveError(" ".join(end_sentence(problem) for problem in self.problems))
         if self._ownership.stands_by:
             raise CloudArchiveError("Another process is archiving this directory: send the request there.")
         raise CloudArchiveError("The archive is not ready yet.")
@@ -260,7 +261,3 @@ class ArchiveHost:
             opened.close()
         self._ownership.release()
         return remaining
-
-
-def _sentence(text: str) -> str:
-    return text if text.endswith((".", "!", "?")) else text + "."

@@ -1,4 +1,4 @@
-"""The answer about one job, from the list of jobs or else the catalog, and links to its files."""
+"""Answer what is known about one job, from the list of jobs or else from the catalog, with links to its files."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ _MOST_FILES = 500
 
 
 def job_answer(opened: OpenArchive, job_id: str, *, urls: bool) -> dict[str, Any]:
-    """Return what is known of a job.
+    """Return the JSON of `GET /cloud-sync/jobs/{prompt_id}`.
+
+    Args:
+        urls: add links to the archived files.
 
     Raises:
         JobsError, LedgerError: it can't be read.
@@ -38,7 +41,11 @@ def job_answer(opened: OpenArchive, job_id: str, *, urls: bool) -> dict[str, Any
 
 
 def add_links(store: ObjectStore, files: Iterable[dict[str, Any]]) -> None:
-    """Add `url` and `expires_at` to each archived file."""
+    """Add a link (`url` and `expires_at`) to each archived file.
+
+    Raises:
+        StoreError: a link can't be signed.
+    """
     for file in files:
         if file["state"] == "archived" and file["key"]:
             media_type = content_type(file["name"])

@@ -1,4 +1,4 @@
-"""Notice a ledger that fails for a while, and one in memory whose disk can be written again."""
+"""Reopen the ledger if it keeps failing, or if it is in memory and its disk can be written again."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from .open_archive import OpenArchive
 logger = logging.getLogger("cloud_archive.engine")
 
 LEDGER_SECONDS = 10.0  # between two checks
-FAILED_CHECKS = 3  # in a row, until the ledger is reopened
+FAILED_CHECKS = 3  # after so many in a row the ledger is reopened
 
 
 class LedgerKeeper:
     """Checks the ledger every few seconds in a thread of its own.
 
     Args:
-        opened: returns the open archive, or None.
-        reopen: reopens its ledger, after saving it to a path where one is given.
-        closing: ends the thread.
+        opened: returns the open archive; None if there is none.
+        reopen: reopens its ledger; if a path is given, saves the ledger there first.
+        closing: set to end the thread.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class LedgerKeeper:
             self._thread.start()
 
     def join(self, timeout_seconds: float) -> None:
-        """Wait for the end of the thread; set `closing` first."""
+        """Wait for the end of the thread, for which `closing` must be set."""
         if self._thread is not None:
             self._thread.join(timeout_seconds)
 
@@ -56,7 +56,7 @@ class LedgerKeeper:
                 logger.exception("The check of the ledger failed")
 
     def check(self) -> None:
-        """Check the ledger once, and reopen it where that is due."""
+        """Check the ledger once, and reopen it if that is due."""
         opened = self._opened()
         if opened is None:
             self._failed_checks = 0
@@ -71,7 +71,10 @@ class LedgerKeeper:
 
 
 def _fails(opened: OpenArchive, *, by_writing: bool) -> bool:
-    """Return whether the ledger can't be read, or can't be written where that failed before."""
+    """Return whether the ledger can't be read.
+
+    If a commit or a check failed before, or with `by_writing`: whether it can't be written.
+    """
     try:
         if by_writing or opened.archiver.ledger_trouble is not None:
             opened.ledger.probe()
@@ -83,7 +86,7 @@ def _fails(opened: OpenArchive, *, by_writing: bool) -> bool:
 
 
 def _can_be_saved(opened: OpenArchive) -> bool:
-    """Return whether a ledger in memory can be written to its disk; tried before the archive is stopped for it."""
+    """Return whether a ledger in memory can be saved to its disk. Tried first, because reopening stops the archive."""
     assert opened.ledger.saved_as is not None
     try:
         opened.ledger.save(opened.ledger.saved_as)

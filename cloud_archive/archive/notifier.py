@@ -1,6 +1,6 @@
-"""Push the status to listeners when it changed, at most four times a second.
+"""Push the status to listeners when it has changed, at most four times a second.
 
-During a backlog, when it changes all the time, one push a second is enough to watch: in ComfyUI's process each push
+During a backlog the status changes all the time, and one push a second is enough: in ComfyUI's process, each push
 interrupts the thread that computes.
 """
 
@@ -15,14 +15,14 @@ from ..errors import CloudArchiveError
 
 logger = logging.getLogger("cloud_archive.engine")
 
-PUSH_SECONDS = 0.25  # between two pushes: at most 4 a second
-QUICK_PUSHES = 8  # so many, one after another
-STEADY_SECONDS = 1.0  # after those, until a moment in which nothing changes
+PUSH_SECONDS = 0.25  # from a change to its push
+QUICK_PUSHES = 8  # how many pushes in a row are that quick
+STEADY_SECONDS = 1.0  # from a change to its push after these, until nothing has changed at the end of a push
 StatusCallback = Callable[[dict[str, Any]], None]
 
 
 class Notifier:
-    """Turns many changes into at most four pushes a second; without a listener it builds no status.
+    """Turns many changes into at most four pushes a second. Builds no status while there is no listener.
 
     Args:
         snapshot: returns the status as JSON; called from the notifier's thread.
@@ -37,24 +37,24 @@ class Notifier:
         self._thread = threading.Thread(target=self._run, name="cloud-archive-notify", daemon=True)
 
     def start(self) -> None:
-        """Start the thread; does nothing where it runs."""
+        """Start the thread. No-op if it runs."""
         if not self._thread.is_alive():
             self._thread.start()
 
     def stop(self) -> None:
-        """End the thread, and wait for it 5 s at most."""
+        """End the thread, and wait for its end, 5 s at most."""
         self._stopping.set()
         self._changed.set()
         if self._thread.is_alive() and self._thread is not threading.current_thread():
             self._thread.join(5.0)
 
     def notify(self) -> None:
-        """Push soon: the status may have changed. Cheap; safe from any thread."""
+        """Push the status soon, because it may have changed. Cheap; safe from any thread."""
         if not self._changed.is_set():
             self._changed.set()
 
     def subscribe(self, callback: StatusCallback) -> Callable[[], None]:
-        """Call back with each pushed status, from the notifier's thread. Returns a function that ends this."""
+        """Call `callback` with each pushed status, in the notifier's thread. Return a function that ends this."""
         with self._lock:
             self._callbacks.append(callback)
         self.notify()

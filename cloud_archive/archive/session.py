@@ -1,4 +1,4 @@
-"""Count what this session archived."""
+"""Count what this session archived, and keep the notices for users."""
 
 from __future__ import annotations
 
@@ -13,14 +13,17 @@ from ..files import FileVersion
 from ..ledger.rows import FileRow
 
 MOST_RECENT = 10
-WINDOW_SECONDS = 10.0  # the rates are those of this time
-FIRST_RATE_SECONDS = 5.0  # no rate before uploads ran for so long
+WINDOW_SECONDS = 10.0  # the rates are averages over this time
+FIRST_RATE_SECONDS = 5.0  # there is no rate before uploads have run for this time
 
 
 class RecentUpload(NamedTuple):
-    """One upload that was proven; the time is local, ISO 8601, to the second. `path` holds its folders, too.
+    """One upload that was proven.
 
-    `asset_id` is that of the library; None if the file has none.
+    Attributes:
+        upload_time: local, ISO 8601, to the second.
+        path: relative to the watched directory.
+        asset_id: the file's id in the library; None if the library is off.
     """
 
     file_name: str
@@ -37,7 +40,7 @@ def local_time(seconds: float) -> str:
 
 
 def recent_upload(row: FileRow) -> RecentUpload:
-    """Return what the status shows of an archived row."""
+    """Return an archived row as the status shows it."""
     version = row.version
     return RecentUpload(
         version.name, row.key or "", local_time(row.archived_at or 0), version.size_bytes, version.path
@@ -45,19 +48,23 @@ def recent_upload(row: FileRow) -> RecentUpload:
 
 
 class Counters(NamedTuple):
-    """A copy of the session's counters."""
+    """A copy of the session's counters.
+
+    Attributes:
+        already: files whose bytes were in the bucket before.
+        last_upload_time, recent: see `RecentUpload`; of earlier sessions until this one uploads a file.
+    """
 
     uploaded: int
     already: int
     vanished: int
-    uploaded_bytes: int
     last_upload_time: str | None
     recent: tuple[RecentUpload, ...]
     rate_bytes_per_second: int
     rate_files_per_second: float
 
     def seconds_left(self, files: int, size_bytes: int) -> int | None:
-        """Return how long so many files and unsent bytes will take; None while there is no rate to tell from."""
+        """Return how many seconds so many files and unsent bytes will take; None while there is no rate."""
         times = [
             left / rate
             for left, rate in ((size_bytes, self.rate_bytes_per_second), (files, self.rate_files_per_second))
@@ -67,7 +74,7 @@ class Counters(NamedTuple):
 
 
 class _Sample(NamedTuple):
-    """What this session had sent and finished at one moment (monotonic seconds)."""
+    """How much this session had sent and finished by `at`, in monotonic seconds."""
 
     at: float
     size_bytes: int
@@ -75,24 +82,24 @@ class _Sample(NamedTuple):
 
 
 class Session:
-    """Counts what this session did; safe from any thread."""
+    """Counts what this session did. Safe to use from any thread."""
 
     def __init__(self) -> None:
         self._lock = Lock()
         self._uploaded = 0
         self._already = 0
         self._vanished = 0
-        self._bytes = 0
-        self._last: str | None = None
+        self._uploaded_bytes = 0
+        self._last_upload_time: str | None = None
         self._recent: deque[RecentUpload] = deque(maxlen=MOST_RECENT)
         self._notices: deque[str] = deque(maxlen=20)
         self._samples: deque[_Sample] = deque()
 
     def begin_with(self, recent: Sequence[RecentUpload]) -> None:
-        """Show what earlier sessions archived last (oldest first) until this one archives something."""
+        """Show the newest uploads of earlier sessions, oldest first; those of this session push them out."""
         with self._lock:
             self._recent.extend(recent)
-            self._last = recent[-1].upload_time if recent else None
+            self._last_upload_time = recent[-1].upload_time if recent else None
 
     def archived(self, version: FileVersion, key: str, *, already: bool) -> None:
         """Count a file that is proven in the bucket; `already`: it was there before."""
@@ -102,8 +109,8 @@ class Session:
                 self._already += 1
             else:
                 self._uploaded += 1
-                self._bytes += version.size_bytes
-                self._last = moment
+                self._uploaded_bytes += version.size_bytes
+                self._last_upload_time = moment
                 self._recent.append(RecentUpload(version.name, key, moment, version.size_bytes, version.path))
 
     def vanished(self) -> None:
@@ -112,14 +119,14 @@ class Session:
             self._vanished += 1
 
     def notice(self, sentence: str) -> None:
-        """Show this sentence to users, until `withdraw` or twenty newer ones."""
+        """Show this sentence to users until it is withdrawn, or twenty newer ones have come."""
         with self._lock:
             if sentence in self._notices:
                 self._notices.remove(sentence)
             self._notices.append(sentence)
 
     def withdraw(self, sentence: str) -> None:
-        """Show this sentence no longer; ignored where it is not shown."""
+        """Show this sentence no longer. No-op if it is not shown."""
         with self._lock:
             if sentence in self._notices:
                 self._notices.remove(sentence)
@@ -131,16 +138,17 @@ class Session:
             return tuple(self._notices)
 
     def sample(self, active_bytes: int, now: float) -> None:
-        """Note how much has been sent and finished, for the rates. Call about once a second.
+        """Note how much has been sent and finished, for the rates. Call it every few seconds.
 
-        A second in which nothing was under way and nothing was finished ends the measurement: the rates are zero.
+        If nothing was sent or finished since the last call and no upload has sent bytes, the rates are zero from now
+        on, and the measurement begins anew.
 
         Args:
-            active_bytes: sent so far by the uploads under way.
+            active_bytes: how many bytes the uploads under way have sent so far.
             now: monotonic seconds.
         """
         with self._lock:
-            sample = _Sample(now, self._bytes + active_bytes, self._uploaded + self._already)
+            sample = _Sample(now, self._uploaded_bytes + active_bytes, self._uploaded + self._already)
             if self._samples and not active_bytes and self._samples[-1][1:] == sample[1:]:
                 self._samples.clear()
             self._samples.append(sample)
@@ -155,15 +163,14 @@ class Session:
                 self._uploaded,
                 self._already,
                 self._vanished,
-                self._bytes,
-                self._last,
+                self._last_upload_time,
                 tuple(self._recent),
                 byte_rate,
                 file_rate,
             )
 
     def _rates(self) -> tuple[int, float]:
-        """Return bytes and files a second over the window; zeros while the window is too short."""
+        """Return the bytes and files per second over the window; zeros before `FIRST_RATE_SECONDS`."""
         if not self._samples:
             return 0, 0.0
         first, last = self._samples[0], self._samples[-1]

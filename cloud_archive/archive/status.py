@@ -1,4 +1,4 @@
-"""The status that users see: a frozen snapshot, and the session's counters that it is made from."""
+"""The status that users see, and the JSON of it and of ledger rows."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 
 from .. import __version__
 from ..ledger.rows import FileRow
+from ..text import end_sentence
 from .session import RecentUpload
 
 MOST_ERRORS = 50
@@ -41,7 +42,7 @@ class ActiveFile:
 
 @dataclass(frozen=True, slots=True)
 class WaitingEntry:
-    """A file that is not complete yet, and the reason to think so."""
+    """A file that is not complete yet, and the reason why it counts as incomplete."""
 
     file_name: str
     size_bytes: int
@@ -51,7 +52,7 @@ class WaitingEntry:
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """Where files go."""
+    """The store, the bucket and the key prefix that files are uploaded to."""
 
     endpoint: str = ""
     bucket: str = ""
@@ -63,16 +64,16 @@ class Status:
     """The object of `GET /cloud-sync/status`; the counters are this session's.
 
     Attributes:
-        failed_files: given up; only `retry` tries them again.
-        retrying_files: failed at least once and will be tried again; part of `pending_files`.
-        unsent_bytes: of `pending_bytes`, those that have still to be sent.
-        archived_files, archived_bytes: what the ledger holds as archived, whichever session did it.
-        unwritten_rows: of the catalog, which the bucket does not hold yet; `safe_to_stop` is about files alone.
-        waiting_webhooks: finished jobs that the webhook's receiver has not taken yet.
+        failed_files: files that are retried only by `retry` or a restart.
+        retrying_files: files that failed at least once and will be retried; part of `pending_files`.
+        unsent_bytes: how many of `pending_bytes` are still to be sent.
+        archived_files, archived_bytes: what the ledger holds as archived, by this session or an earlier one.
+        unwritten_rows: rows of the catalog that the bucket does not hold yet; `safe_to_stop` is about files alone.
+        waiting_webhooks: finished jobs whose webhook the receiver has not accepted yet.
         unchecked_files: archived files that were touched since, and are still to be hashed.
-        overwrite_risk: `large_files` or `all_files`, which another machine that writes the same names could replace in
-            the same moment; empty where the store refuses, where `{session_id}` keeps names apart, and where that is
-            not known yet.
+        overwrite_risk: `large_files` or `all_files`: those that another machine, writing the same key at the same
+            moment, could replace. Empty if the store refuses that, if rename is off, if `{session_id}` keeps the keys
+            apart, or if it is not known yet.
     """
 
     running: bool
@@ -123,7 +124,7 @@ class Status:
 
 
 def zoned_time(seconds: float | None) -> str | None:
-    """Return seconds since 1970 as ISO 8601 with the offset that local time had then; None stays None."""
+    """Return seconds since 1970 as local ISO 8601 time with its offset, to the second; None for None."""
     return (
         None
         if seconds is None
@@ -155,10 +156,6 @@ def row_to_json(row: FileRow) -> dict[str, Any]:
 def failure_sentences(rows: Sequence[FileRow]) -> list[str]:
     """Return a sentence for each failed file, with its cause and cure, oldest first."""
     return [
-        f"{row.version.path}: {_sentence(row.cause or '')} {row.cure or ''}".rstrip()
+        f"{row.version.path}: {end_sentence(row.cause or '')} {row.cure or ''}".rstrip()
         for row in reversed(rows)
     ]
-
-
-def _sentence(text: str) -> str:
-    return text if not text or text.endswith((".", "!", "?")) else text + "."

@@ -60,12 +60,13 @@ class StatusBuilder:
         """Return the status as it is now.
 
         Args:
-            is_safe: returns whether it is safe to stop; called after the counts were read, and before all else.
+            is_safe: returns whether it is safe to stop. Called after the counts are read, but before state, errors and
+                tally, because it may scan.
         """
         pipeline = self._pipeline
         watch = pipeline.watch
         totals, incomplete, incomplete_bytes = pipeline.count()
-        # Read last: where nothing waits and no upload is active, everything is counted.
+        # Read after the totals: an upload stays active until the totals and counters include its file.
         active = pipeline.active()
         counters = self._session.counters()
         unfinished = totals.pending.files + totals.uploading.files + totals.waiting.files
@@ -116,7 +117,7 @@ class StatusBuilder:
         )
 
     def _with_assets(self, recent: tuple[RecentUpload, ...]) -> tuple[RecentUpload, ...]:
-        """Name the asset of each upload, so that pages can show its picture."""
+        """Add the asset's id to each upload, so that pages can show its thumbnail."""
         settings = self._settings
         if "off" in (settings.catalog, settings.gallery):
             return recent
@@ -124,11 +125,11 @@ class StatusBuilder:
 
     def _overwrite_risk(self) -> str:
         settings = self._settings
-        apart = not settings.conflict_rename or "{session_id}" in settings.prefix
-        return "" if apart else self._connection.overwritable
+        no_risk = not settings.conflict_rename or "{session_id}" in settings.prefix
+        return "" if no_risk else self._connection.overwritable
 
     def gauges(self) -> Gauges:
-        """Return what metrics show of this moment."""
+        """Return the numbers that the metrics show, as they are now."""
         watch = self._pipeline.watch
         totals, incomplete, incomplete_bytes = self._pipeline.count()
         seen_at = [a.seen_at for a in self._pipeline.active() if a.seen_at is not None]
@@ -143,7 +144,10 @@ class StatusBuilder:
         )
 
     def _active_files(self, active: tuple[ActiveUpload, ...]) -> tuple[ActiveFile, ...]:
-        """Return one for each worker at most; small files that were sent wait beside them for their commit."""
+        """Return the uploads to show, at most as many as workers: first those that are not sent completely.
+
+        The small files of a batch stay active until its commit, so there may be more uploads than workers.
+        """
         first = sorted(active, key=lambda a: a.sent_bytes >= a.size_bytes)[: self._settings.workers]
         return tuple(ActiveFile(a.name, a.size_bytes, a.sent_bytes, a.key or "", a.path) for a in first)
 
@@ -175,7 +179,7 @@ class StatusBuilder:
         rows = self._ledger.rows(states=(FileState.FAILED,), limit=_SHOWN_FAILURES)
         closed = self._pipeline.gate.closed
         if closed is not None:
-            # These rows would repeat why the gate is closed; that sentence comes once, at the end.
+            # Without the rows that would repeat why the gate is closed: that sentence comes once, at the end.
             rows = [row for row in rows if row.next_try is None or row.code != closed.failure.code]
         found += failure_sentences(rows)
         ledger_trouble = self._pipeline.ledger_trouble

@@ -22,7 +22,8 @@ class Submission(NamedTuple):
     """The result of one request: archived, still queued, or failed with `error`.
 
     Attributes:
-        already: it was archived before it was asked for.
+        row: the file's row; None if there is none.
+        already: the file was archived before the request.
     """
 
     row: FileRow | None
@@ -31,7 +32,7 @@ class Submission(NamedTuple):
 
     @property
     def archived(self) -> bool:
-        """Proven in the bucket."""
+        """Whether the file is proven in the bucket."""
         return self.row is not None and self.row.state is FileState.ARCHIVED
 
 
@@ -47,7 +48,8 @@ class Submissions:
         self._signal = signal
         self._session_id = session_id
         self._lock = threading.Lock()
-        # Row to error, of the files that are waited for. Kept no longer: a traceback keeps the bytes of its frames.
+        # Row to error, for the files that a request waits for. Kept no longer, because an error's traceback keeps the
+        # bytes that its frames hold.
         self._errors: dict[int, CloudArchiveError | None] = {}
 
     def submit(self, path: str, timeout_seconds: float) -> Submission:
@@ -94,11 +96,11 @@ class Submissions:
             return Submission(row, error or FileVanished(path))
         closed = self._pipeline.gate.closed
         if error is None and closed is not None and row.state is not FileState.ARCHIVED:
-            error = StoreError("PutObject", row.key, closed.failure)  # the store refuses every file just now
+            error = StoreError("PutObject", row.key, closed.failure)  # the store refuses every file now
         return Submission(row, error, already=found.state is FileState.ARCHIVED)
 
     def note_failure(self, event: UploadFailed) -> None:
-        """Keep the error of an upload by any worker, where this file is waited for."""
+        """Keep the error of an upload by any worker, if a request waits for this file."""
         self._keep(event.claim, event.error)
 
     def _upload(self, claim: Claim) -> None:

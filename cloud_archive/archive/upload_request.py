@@ -1,4 +1,4 @@
-"""`POST /cloud-sync/upload`: which file is meant, and how the result reads."""
+"""`POST /cloud-sync/upload`: find the file that a request names, and word the answer."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .submission import Submission
 
 
 class UploadAnswer(NamedTuple):
-    """What `POST /cloud-sync/upload` answers."""
+    """The answer to `POST /cloud-sync/upload`; `file` is the ledger's row as JSON."""
 
     http_status: int
     message: str
@@ -24,8 +24,12 @@ class UploadAnswer(NamedTuple):
 def contained_path(root: Path, file_path: str) -> str:
     """Return the path, relative to `root`, of a regular file below it, with symlinks resolved.
 
+    Args:
+        file_path: absolute, or relative to `root`.
+
     Raises:
-        RequestRefused: 400, 403 or 404.
+        RequestRefused: 400 if it names no regular file or an empty one, 403 if it is outside `root`, 404 if there is
+            none.
     """
     try:
         root = root.resolve()

@@ -21,7 +21,7 @@ from ..terminal import (
     prepare_streams,
     print_error,
 )
-from ..text import make_printable
+from ..text import end_sentence, make_printable
 from .arguments import WrongUsage
 
 _PLAIN_OPTIONS = frozenset({"--once", "--json"})
@@ -75,13 +75,13 @@ def exit_status(run: Callable[[], object]) -> int:
         return ended.code if isinstance(ended.code, int) else EXIT_DONE
     except SettingsError as error:
         for problem in error.problems:
-            print_error(_sentence(str(problem)))
+            print_error(_printable_sentence(str(problem)))
         return EXIT_USAGE
     except WrongUsage as error:
-        print_error(_sentence(str(error)))
+        print_error(_printable_sentence(str(error)))
         return EXIT_USAGE
     except CloudArchiveError as error:
-        print_error(_sentence(str(error)))
+        print_error(_printable_sentence(str(error)))
     except BrokenPipeError:
         close_output()
     except KeyboardInterrupt:
@@ -89,15 +89,14 @@ def exit_status(run: Callable[[], object]) -> int:
     except ModuleNotFoundError:
         raise  # __main__ says what to install
     except OSError as error:
-        print_error(_sentence(_system_words(error)))
+        print_error(_printable_sentence(_system_words(error)))
     except Exception as error:
         print_error(_internal(error))
     return EXIT_FAILED
 
 
-def _sentence(text: str) -> str:
-    text = make_printable(text)
-    return text if text.endswith((".", "!", "?")) else text + "."
+def _printable_sentence(text: str) -> str:
+    return end_sentence(make_printable(text))
 
 
 def _system_words(error: OSError) -> str:
