@@ -1,4 +1,4 @@
-"""What an object store must be able to do, and what is known of it: the protocol that other packages use.
+"""The protocol of an object store, and what is known about a store.
 
 `S3Store` in s3.py implements it; tests have an implementation in memory.
 """
@@ -19,7 +19,7 @@ Checksum = Literal["sha256", "md5"]
 
 
 class CreateOnly(Enum):
-    """What a store makes of `If-None-Match: *` on a write."""
+    """How a store treats `If-None-Match: *` on a write."""
 
     UNKNOWN = "unknown"
     HONOURED = "honoured"  # a taken key is refused with 412
@@ -38,12 +38,12 @@ class Capabilities:
         create_only: on PutObject.
         create_only_multipart: on CompleteMultipartUpload.
         checksum: the integrity header that goes with each body.
-        can_head: whether this key may look at objects; None: not known yet. A 403 for a key that may be missing
-            proves nothing: without the right to list, S3 answers 403 for what is not there.
-        can_list: whether this key may list.
+        can_head: whether the credentials allow HEAD; None: not known yet. A 403 for an object that may be missing
+            proves nothing: without the right to list, S3 answers 403 for missing objects.
+        can_list: whether the credentials allow listing.
         echoes_checksum: whether the store repeats the SHA-256 in its answer to a write, as stores do that compute it.
             A store that doesn't, yet shows it later, may only keep what we sent (`rclone serve s3` does), so a
-            checksum is believed only where this is True.
+            checksum is believed only if this is True.
     """
 
     create_only: CreateOnly = CreateOnly.UNKNOWN
@@ -58,11 +58,12 @@ class Capabilities:
         return self.create_only_multipart if in_parts else self.create_only
 
     def refuses(self, *, in_parts: bool) -> bool:
-        """Return whether the store is known to refuse to overwrite, so that no second look is needed.
+        """Return whether the store is known to refuse to overwrite, so that no second HEAD is needed.
 
-        Where only completing a multipart upload is create-only, two that are completed in the same moment may both
-        succeed, as on OpenStack Swift 2.30, which compares before it writes. SeaweedFS 4.48 does the same with large
-        files. No probe can find that out, and a second look would cost all stores a request for each large file.
+        Where only completing a multipart upload is create-only, two uploads that are completed in the same moment
+        may both succeed, as on OpenStack Swift 2.30, which compares before it writes. SeaweedFS 4.48 does the same
+        with large files. No probe can show that, and a second HEAD would cost every store a request for each large
+        file.
         """
         return (
             self.create_only is CreateOnly.HONOURED and self.writes(in_parts=in_parts) is CreateOnly.HONOURED
@@ -156,8 +157,8 @@ class Part(NamedTuple):
     Attributes:
         etag: as the store gave it, quotes included; it goes back with the completion.
         sha256: hexadecimal, as confirmed by the store; None where it shows none.
-        proven: the answer to its upload proved its bytes. In a list of parts True: the upload that goes on
-            compares the checksum of each.
+        proven: the answer to its upload proved its bytes. Always True in a list of parts, because an upload that is
+            resumed compares the checksum of each.
     """
 
     number: int
@@ -175,7 +176,7 @@ class UnfinishedUpload(NamedTuple):
 
 
 class ProbeNotes(Protocol):
-    """Keeps what a probe's multipart upload would leave behind if the process ended now; each call is durable."""
+    """Notes about a probe's multipart upload, to abort it if the process ends meanwhile; each call is durable."""
 
     def asked(self) -> None:
         """Note that an upload is about to begin."""
@@ -231,7 +232,7 @@ class ObjectStore(Protocol):
         """Send a HEAD: return the object's facts; None: there is no object."""
 
     def create_multipart(self, key: str, *, content_type: str, metadata: Mapping[str, str]) -> str:
-        """Begin a multipart upload. Returns its id."""
+        """Begin a multipart upload and return its id."""
 
     def upload_part(
         self,
@@ -254,7 +255,7 @@ class ObjectStore(Protocol):
     def complete_multipart(
         self, key: str, upload_id: str, parts: Sequence[Part], *, create_only: bool
     ) -> str | None:
-        """Make the parts an object. Return its ETag; None where the store does not say it. Raises as `put` does."""
+        """Make the parts an object. Return its ETag; None if the store does not name it. Raises as `put` does."""
 
     def abort_multipart(self, key: str, upload_id: str) -> None:
         """Abort an unfinished upload; does nothing where it is gone already."""
@@ -278,11 +279,11 @@ class ObjectStore(Protocol):
 
         Args:
             expires_seconds: from now; it is shortened to 7 days, and to the end of temporary credentials.
-            answer: what the store answers beside the bytes.
+            answer: headers of the store's answer.
         """
 
     def delete(self, keys: Sequence[str]) -> Iterator[tuple[str, StoreError | None]]:
-        """Delete objects; each key comes back with None or why not."""
+        """Delete objects; yield each key with None, or with why it was not deleted."""
 
     def probe_create_only(
         self,
@@ -294,14 +295,13 @@ class ObjectStore(Protocol):
         notes: ProbeNotes | None = None,
         in_parts: bool = True,
     ) -> None:
-        """Find out what create-only writes do, at a key that was just written with exactly this.
+        """Find out what the store does with create-only writes, by writing an object again that was just written.
 
-        Raises nothing but what `notes` raises.
-
-        Leaves no object behind. Does nothing with a body over 4 MiB: a smaller one will come.
+        Leaves no other object behind. Does nothing with a body over 4 MiB, because a smaller one will follow. Raises
+        only what `notes` raises.
 
         Args:
-            in_parts: find it out of multipart uploads too, also where a write in one request is safe.
+            in_parts: also probe multipart uploads if the store refuses to overwrite in one request.
         """
 
     def probe_with_key(self, notes: ProbeNotes | None = None) -> None:

@@ -35,7 +35,7 @@ class Proof(Enum):
 
     CHECKSUM = "checksum"  # the store's answer names a checksum that we computed
     READ_BACK = "read back"  # we read the object and hashed it
-    ACCEPTED = "accepted"  # the store took our integrity header with 200, and this key may not read
+    ACCEPTED = "accepted"  # the store took our integrity header with 200, and the credentials may not read
 
 
 class Expected(NamedTuple):
@@ -59,7 +59,7 @@ class Expected(NamedTuple):
 
 
 def md5_of(data: bytes) -> str:
-    """MD5 in hexadecimal: S3's ETag and Content-MD5, not for security."""
+    """Return the MD5 of `data` in hexadecimal, as in S3's ETags; not for security."""
     return hashlib.md5(data, usedforsecurity=False).hexdigest()
 
 
@@ -83,9 +83,9 @@ def answer_proves(
 
 
 def can_be_confirmed(key: str) -> bool:
-    """Return whether a store's own words about this key prove anything.
+    """Return whether the store's answers about this key can prove its bytes.
 
-    SeaweedFS 4.48 takes a backslash for a slash: at a key's end it confirms all and keeps an empty folder.
+    SeaweedFS 4.48 takes a backslash for a slash: at a key's end it confirms any bytes and keeps an empty folder.
     """
     return "\\" not in key
 
@@ -93,14 +93,14 @@ def can_be_confirmed(key: str) -> bool:
 def head_if_allowed(
     store: ObjectStore, key: str, *, before_write: bool = False
 ) -> tuple[bool, ObjectInfo | None]:
-    """Return whether HEAD is allowed for this key, and the object's facts; None: there is no object.
+    """Return whether HEAD is allowed, and the object's facts; None: there is no object, or HEAD is denied.
 
     Args:
-        before_write: the store does not refuse to overwrite. Where HEADs of other keys are answered and this one is
+        before_write: the store does not refuse to overwrite. If HEADs of other keys are answered and this one is
             denied, raise instead of letting the caller overwrite an unknown object.
 
     Raises:
-        StoreError: the store failed, or refuses more than this.
+        StoreError: the store failed, or did not only deny this HEAD.
     """
     if store.capabilities.can_head is False:
         return False, None
@@ -160,7 +160,7 @@ def compare_bytes(store: ObjectStore, key: str, expected: Expected) -> Verdict:
 
 
 def check_object(store: ObjectStore, key: str, expected: Expected) -> Verdict:
-    """Ask for the cheapest sure answer: a HEAD, and the bytes only where that can't tell; never UNDECIDED.
+    """Compare an object by a HEAD, and by its bytes only if that can't tell; never UNDECIDED.
 
     Raises:
         StoreError: the store refuses or does not answer.
@@ -183,11 +183,11 @@ def confirmed_now(row: FileRow, store: ObjectStore) -> bool:
 def prove(
     store: ObjectStore, key: str, info: ObjectInfo | None, expected: Expected, *, accepted: bool
 ) -> Proof | None:
-    """Return how the object at `key` is proven to hold the bytes; None where it holds others.
+    """Return how the object at `key` is proven to hold the bytes; None if it holds others.
 
     Args:
-        info: the answer to a HEAD; None where this key may not ask for it.
-        accepted: the store took these bytes with their checksum before; believed where this key may not read.
+        info: the answer to a HEAD; None if HEAD is denied.
+        accepted: the store accepted these bytes with their checksum before; this counts only if reading is denied.
 
     Raises:
         StoreError: code `Unproven` where the object is gone.

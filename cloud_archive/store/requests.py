@@ -45,8 +45,8 @@ class RequestExecutor:
     Attributes:
         destination: `endpoint/bucket`.
         region: where the bucket is, as far as is known.
-        keys_accepted: whether a request has succeeded.
-        fast: sends small requests past the SDK.
+        keys_accepted: whether a request has succeeded, so the credentials are valid.
+        fast: sends small requests without the SDK.
     """
 
     def __init__(
@@ -110,7 +110,13 @@ class RequestExecutor:
         conditional: bool = False,
         **parameters: Any,
     ) -> dict[str, Any]:
-        """Make a request with a body and its integrity header."""
+        """Make a request with a body and its integrity header.
+
+        Args:
+            sha256: of the body, hexadecimal.
+            progress: called with the bytes sent since its last call.
+            conditional: it is a create-only write.
+        """
         sent = SentBytes(progress)
 
         def attempt(dialect: Checksum) -> dict[str, Any]:
@@ -142,7 +148,7 @@ class RequestExecutor:
     def _put_fast(
         self, key: str, body: bytes, conditional: bool, parameters: Mapping[str, Any]
     ) -> dict[str, Any] | None:
-        """Write an object past the SDK; None: let the SDK send it. Raises as `call` does."""
+        """Write an object without the SDK; None: the SDK must write it. Raises as `call` does."""
         try:
             answer = self.fast.put(key, body, parameters)
         except Exception as error:
@@ -167,7 +173,7 @@ class RequestExecutor:
     def in_either_dialect(
         self, attempt: Callable[[Checksum], dict[str, Any]]
     ) -> tuple[dict[str, Any], Checksum]:
-        """Make a request; once more with Content-MD5 where the refusal may mean the SHA-256 header."""
+        """Make a request; make it again with Content-MD5 if the refusal may mean the SHA-256 header."""
         try:
             return self._in_either_dialect(attempt)
         except StoreError as error:
@@ -231,7 +237,7 @@ class RequestExecutor:
         return answer
 
     def _has_new_keys(self, client: Client, refusal: StoreError) -> bool:
-        """Read the AWS chain again where the store refuses its keys; True where it has others now (key rotation)."""
+        """Read the AWS chain again if the store refuses its credentials; return whether it has others now."""
         if self._settings.credentials != "aws" or refusal.failure.code not in CREDENTIAL_CODES:
             return False
         if client is self._client_made:

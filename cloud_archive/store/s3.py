@@ -50,7 +50,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("cloud_archive.store")
 
-READ_BYTES = 1024 * 1024
 MAX_PARTS = 10_000  # https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html
 
 
@@ -163,10 +162,10 @@ class S3Store:
         """See `ObjectStore`."""
 
         def begin(dialect: Checksum) -> dict[str, Any]:
-            # AWS takes a part's SHA-256 only where the upload was announced with it, and tells it in its list of
-            # parts: https://docs.aws.amazon.com/AmazonS3/latest/userguide/checking-object-integrity-upload.html
-            # Others verify it unannounced; once announced, SeaweedFS 4.48 wants at completion what it does not list,
-            # so that no upload could be gone on with after a restart.
+            # AWS takes a part's SHA-256 only if the upload was announced with it, and shows it in its list of parts:
+            # https://docs.aws.amazon.com/AmazonS3/latest/userguide/checking-object-integrity-upload.html
+            # Other stores verify it unannounced. If announced, SeaweedFS 4.48 requires at completion a checksum that
+            # it does not list, so no upload could be resumed after a restart.
             announce = dialect == "sha256" and self._settings.is_aws
             announced: dict[str, Any] = {"ChecksumAlgorithm": "SHA256"} if announce else {}
             return self._requests.call(
@@ -262,9 +261,8 @@ class S3Store:
 
     def unfinished_uploads(self, key: str) -> list[UnfinishedUpload]:
         """See `ObjectStore`."""
-        answer = self._requests.call_with_retry(
-            "ListMultipartUploads", None, Prefix=key
-        )  # exact matches come first
+        # Exact matches come first, so one page is enough.
+        answer = self._requests.call_with_retry("ListMultipartUploads", None, Prefix=key)
         return [
             UnfinishedUpload(entry["UploadId"], entry["Initiated"].timestamp())
             for entry in answer.get("Uploads", [])
@@ -330,7 +328,7 @@ class S3Store:
         try:
             put_probe_object(self)
         except StoreError as error:
-            logger.info("%s: what it can do could not be found out: %s", self.destination, error)
+            logger.info("%s: the probe of create-only writes failed: %s", self.destination, error)
             return
         self.probe_create_only(
             self.probe_key, PROBE_BODY, content_type="text/plain", metadata=PROBE_METADATA, notes=notes
@@ -346,9 +344,8 @@ class S3Store:
             if in_parts or self._requests.fast.client() is None:
                 self._requests.client()
         except Exception:
-            logger.debug(
-                "The store's client could not be made ahead", exc_info=True
-            )  # the first request raises the cause
+            # The first request raises the cause.
+            logger.debug("The store's client could not be made ahead", exc_info=True)
 
     def close(self) -> None:
         """See `ObjectStore`."""
