@@ -1,9 +1,9 @@
 """`python -m tests.benchmarks [ROW…] [--rounds N] [--output FILE]`: one table, each row against its peer in one run.
 
-Into a page with `<!-- table -->` in it, such as docs/performance.md, only the lines that were measured are put.
+If FILE has `<!-- table -->`, as docs/performance.md has, only the measured lines are replaced in it.
 
-`page` measures all that docs/performance.md shows; `curves` and `requests` are its other parts alone. `process` stands
-for the rows of whole processes, and of files a second by workers. What operations take is measured by itself:
+`page` measures everything in docs/performance.md; `curves` and `requests` measure its other parts alone. `process`
+stands for the rows of whole processes, and of files a second by workers. Operations are measured one by one:
 `verify [OBJECTS]`, `report [ROWS]`, `catalog [ROWS]`, `catalog-bucket [ROWS]`, `thumbnails [FILES]`,
 `library [ASSETS]`, `scale-out [ARCHIVERS] [FILES EACH]`.
 """
@@ -30,7 +30,7 @@ from tests.benchmarks import (
 )
 from tests.benchmarks.figures import HEADER, Figure, Row
 from tests.benchmarks.machine import facts
-from tests.benchmarks.page import PAGE, between, merged, put_between
+from tests.benchmarks.page import PAGE, between, merge_lines, put_between
 from tests.benchmarks.rows import ROWS
 from tests.servers import running_seaweedfs
 
@@ -54,7 +54,9 @@ def main() -> int:
         return curves.main(*map(Path, sys.argv[2:]))
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks")
     parser.add_argument("rows", nargs="*", metavar="ROW", help=f"of {', '.join(ROWS)}; default: all")
-    parser.add_argument("--rounds", type=int, default=5, help="the median of so many (default 5)")
+    parser.add_argument(
+        "--rounds", type=int, default=5, help="rounds of each measurement; the median counts (default: 5)"
+    )
     parser.add_argument("--output", type=Path, help="write the table to this file too")
     given = parser.parse_args()
     if given.rows == ["page"]:
@@ -70,7 +72,7 @@ def main() -> int:
 
 
 def _measure(names: Sequence[str], rounds: int, output: Path | None) -> None:
-    """Show the machine's facts and a table that grows while it is measured."""
+    """Print the machine's facts, and each line of the table when it is measured."""
     known = list(facts(rounds))
     print("\n".join([*known, "", *HEADER]), flush=True)
     lines: list[str] = []
@@ -83,7 +85,7 @@ def _measure(names: Sequence[str], rounds: int, output: Path | None) -> None:
 
 
 def _figures(row: Row, rounds: int) -> list[Figure]:
-    """A store and a directory of its own: what one row leaves behind costs the next one nothing."""
+    """Measure one row with a store and a directory of its own, so that rows don't affect each other."""
     with tempfile.TemporaryDirectory() as directory, running_seaweedfs(Path(directory) / "store") as server:
         figures = row.measure(server.with_fresh_bucket(), Path(directory), rounds)
     assert tuple(figure.work for figure in figures) == row.works
@@ -91,10 +93,10 @@ def _figures(row: Row, rounds: int) -> list[Figure]:
 
 
 def _write(output: Path, known: Sequence[str], lines: Sequence[str]) -> None:
-    """After each row, so that an interrupted run leaves what it has."""
+    """Write the table so far; called after each row, so that an interrupted run keeps its lines."""
     if output.is_file() and "<!-- table -->" in output.read_text(encoding="utf-8"):
         old = [line for line in between(output, "table").splitlines() if line]
-        put_between(output, "table", merged(old or HEADER, lines))
+        put_between(output, "table", merge_lines(old or HEADER, lines))
         if known:
             put_between(output, "machine", known)
     else:

@@ -1,4 +1,4 @@
-"""What the catalog in the bucket takes: a new machine and a million rows, on a SeaweedFS on loopback.
+"""Measure a new machine that reads a catalog of a million rows from a bucket, on SeaweedFS on loopback.
 
 `python -m tests.benchmarks catalog-bucket [ROWS…]`. Rows are those of catalog_million.py. Packs are not written: a new
 machine does not read them. The new machine is a process of its own; its CPU and memory are those of it and its child.
@@ -31,7 +31,7 @@ from .catalog_million import put_rows
 
 PREFIX = "comfyui-outputs"
 FILES_A_DAY = 2000
-WATCHED_HOURS = 2  # a day, in which somebody looks at the gallery
+WATCHED_HOURS = 2  # hours a day in which a gallery is open
 _SOURCE = """
 import time
 began = time.monotonic()
@@ -91,7 +91,7 @@ def _fill(server: S3Server, rows: int, directory: Path) -> int:
         def write(first: int) -> int:
             made = put_rows(first, min(rows, first + MAX_ROWS), rows)
             body = encode(made, machine="pod-1", now=made[-1]["clock"])
-            for last_try in (False, False, True):  # the store shares a busy machine
+            for last_try in (False, False, True):  # the store runs on the same busy machine
                 try:
                     name, _ = new_names("pod-1", made[0]["clock"])
                     write_proven(store, folder.key(name), body, SEGMENT_TYPE)

@@ -1,4 +1,4 @@
-"""What the catalog takes with a million assets: filling, size, searches, facets, the newest page; and each reader.
+"""Measure a catalog of a million assets: filling, size, searches, facets, the newest page; and each reader.
 
 `python -m tests.benchmarks catalog [ROWS]`. Prompts have 40 words of a vocabulary of 2,500 with the frequencies of
 natural text (Zipf), eight images share one prompt, and the graphs themselves are not stored.
@@ -67,7 +67,7 @@ def main(rows: int = 1_000_000) -> int:
 
 
 def _readers() -> None:
-    """What reading and describing one file takes, for each format that ComfyUI's nodes and packs write."""
+    """Measure reading and describing one file, for each format that ComfyUI's nodes and packs write."""
     for name, write in writers.GRAPH_WRITERS.items():
         data = write()
         times: list[float] = []
@@ -79,7 +79,7 @@ def _readers() -> None:
 
 
 def _fill(database: CatalogDatabase, rows: int) -> float:
-    """Add so many assets, a batch a transaction; returns the seconds that took, without making them up."""
+    """Add `rows` assets, a batch a transaction; return the seconds of adding, without those of making up the rows."""
     took = 0.0
     incoming = Incoming("bucket", CatalogFolder.of("comfyui-outputs"))
     for start in range(0, rows, BATCH):
@@ -91,7 +91,7 @@ def _fill(database: CatalogDatabase, rows: int) -> float:
 
 
 def put_rows(first: int, last: int, rows: int) -> list[dict[str, Any]]:
-    """Return rows of segments for these of so many images: eight of each prompt."""
+    """Return the segment rows of images `first` to `last` of `rows`: eight images of each prompt."""
     dice = seeded(first)
     made = []
     found = description(dice)
@@ -134,12 +134,12 @@ def put_rows(first: int, last: int, rows: int) -> list[dict[str, Any]]:
 
 
 def seeded(seed: int) -> random.Random:
-    """Return dice that always fall the same way."""
+    """Return a random generator with a fixed seed."""
     return random.Random(seed)
 
 
 def archived_object(number: int, rows: int) -> ArchivedObject:
-    """Return object `number` of so many; they fill a year."""
+    """Return object `number` of `rows`, which spread over a year."""
     moment = 1_780_000_000.0 + 365 * 86_400 * number / rows
     path = f"2026-{number * 365 // rows // 31 + 1:02}-{number * 365 // rows % 28 + 1:02}/ComfyUI_{number:07}_.png"
     digest = random.Random(number).randbytes(32).hex()
@@ -180,7 +180,7 @@ def description(dice: random.Random) -> Description:
 
 
 def _searches(dice: random.Random, rows: int) -> dict[str, Callable[[sqlite3.Connection], object]]:
-    """One word as people take them: any of the vocabulary, the frequent ones no more often than the others."""
+    """Return searches by name. Each word of the vocabulary is equally likely, also the frequent ones."""
 
     def word() -> str:
         return f'"{dice.choice(VOCABULARY)}"'
@@ -205,7 +205,7 @@ def _searches(dice: random.Random, rows: int) -> dict[str, Callable[[sqlite3.Con
 
 def _measure(name: str, database: CatalogDatabase, work: Callable[[sqlite3.Connection], object]) -> None:
     times: list[float] = []
-    of_cpu: list[float] = []  # which others on the machine hardly change
+    of_cpu: list[float] = []  # CPU time hardly depends on the other load
     for _ in range(ROUNDS if "facets" not in name else ROUNDS // 5):
         with database.reading() as db:
             began, cpu_began = time.perf_counter(), time.process_time()

@@ -26,7 +26,7 @@ LOOK_SECONDS = 0.01  # between two looks at the event loop's lag
 
 
 def small_operations() -> tuple[str, Callable[[], object]]:
-    """What a sampler does between its large kernels: many small ones. numpy where it is there."""
+    """Return a function that does many small operations, as a sampler does; with numpy if it is installed."""
     try:
         import numpy
     except ImportError:
@@ -43,7 +43,7 @@ def small_operations() -> tuple[str, Callable[[], object]]:
 
 
 class Measured:
-    """Counts the turns of the computing thread, and notes the loop's lag."""
+    """Counts the turns of the computing thread, and measures the event loop's lag."""
 
     def __init__(self, turn: Callable[[], object]) -> None:
         self._turn = turn
@@ -57,7 +57,7 @@ class Measured:
             self._turns += 1
 
     async def during(self, seconds: float, until: Callable[[], bool] = lambda: False) -> list[float]:
-        """[turns a second, the loop's lag at the 99th percentile in ms] over a phase."""
+        """Return [turns a second, the loop's lag in ms at the 99th percentile] of a phase."""
         begin, turns, lags = time.perf_counter(), self._turns, list[float]()
         while time.perf_counter() - begin < seconds and not until():
             asked = time.perf_counter()

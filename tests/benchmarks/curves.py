@@ -1,4 +1,4 @@
-"""How time and memory grow with the number of files and of workers: measured, written as SVG curves and as a table.
+"""Measure how time and memory grow with the number of files and workers; write SVG curves and a table.
 
 python -m tests.benchmarks curves [FOLDER] [PAGE]    default: docs/images, docs/performance.md
 """
@@ -29,7 +29,7 @@ IMAGES = PAGE.parent / "images"
 
 @dataclass(frozen=True)
 class Run:
-    """One backlog: how many seconds it took, and the most memory that the engine had meanwhile, in MB."""
+    """One backlog: its seconds, and the engine's peak memory in MB."""
 
     seconds: float
     megabytes: float

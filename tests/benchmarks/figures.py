@@ -1,4 +1,4 @@
-"""What a row gives: figures with a goal, and how they are printed."""
+"""The figures of a row, their goals, and their lines in the table."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class Figure:
     """One line of the table.
 
     Attributes:
-        ours, peer: what was measured, in turns; the medians are shown.
-        most: what is allowed.
+        ours, peer: the measured values, taken in turns; the medians are shown.
+        most: the goal's limit.
         absolute: whether `most` bounds our figure itself and not its ratio to the peer's.
         at_least: the goal is to reach `most`, not to stay below it.
     """
@@ -40,7 +40,7 @@ class Figure:
 
     @property
     def ratio(self) -> float:
-        """Of turns where both took as many, so that a slow minute counts for neither; else of the medians."""
+        """The median of the turns' ratios, so that a slow minute hits both; if counts differ, the medians' ratio."""
         if len(self.ours) == len(self.peer):
             return statistics.median(a / b if b else 0.0 for a, b in zip(self.ours, self.peer, strict=True))
         peer = statistics.median(self.peer)
@@ -53,11 +53,11 @@ class Figure:
 
     @property
     def line(self) -> str:
-        """As a line of a Markdown table."""
+        """A line of a Markdown table."""
         cells = (
             self.work,
-            _shown(self.ours, self.unit),
-            _shown(self.peer, self.unit),
+            _format_values(self.ours, self.unit),
+            _format_values(self.peer, self.unit),
             self.against,
             f"{self.ratio:.2f}",
             self.goal,
@@ -69,7 +69,7 @@ class Figure:
 def no_slower(
     work: str, ours: Sequence[float], peer: Sequence[float], against: str, most: float, unit: str = "s"
 ) -> Figure:
-    """The goal is a ratio to the peer."""
+    """Return a figure whose goal is a ratio to the peer."""
     return Figure(work, ours, peer, against, f"≤ {most:g} ×", most, unit)
 
 
@@ -82,34 +82,36 @@ def within(
     peer: Sequence[float] = (),
     against: str = "",
 ) -> Figure:
-    """The goal is a number; where there is no peer, that is what the ratio is to."""
+    """Return a figure whose goal is a number; without a peer, the ratio is to the goal."""
     goal = f"≤ {most:g} {unit}"
     return Figure(work, ours, peer or (most,), against or "the goal", goal, most, unit, absolute=True)
 
 
-def known(work: str, ours: Sequence[float], peer: Sequence[float], against: str, unit: str = "s") -> Figure:
-    """Worth knowing, without a goal."""
+def without_goal(
+    work: str, ours: Sequence[float], peer: Sequence[float], against: str, unit: str = "s"
+) -> Figure:
+    """Return a figure without a goal."""
     return Figure(work, ours, peer, against, "", math.inf, unit)
 
 
 @dataclass(frozen=True)
 class Row:
-    """One measurement: the lines that it gives, in order, and how."""
+    """One measurement: the names of its lines, in order, and the function that measures them."""
 
     works: tuple[str, ...]
     measure: Callable[[S3Server, Path, int], list[Figure]]
 
 
-def _shown(values: Sequence[float], unit: str) -> str:
-    """The median, and where it moved the least and the most."""
-    middle = _three(statistics.median(values))
+def _format_values(values: Sequence[float], unit: str) -> str:
+    """Return the median with the smallest and the largest value."""
+    middle = _three_digits(statistics.median(values))
     if len(values) < 2 or min(values) == max(values):
         return f"{middle} {unit}"
-    return f"{middle} {unit} ({_three(min(values))}–{_three(max(values))})"
+    return f"{middle} {unit} ({_three_digits(min(values))}–{_three_digits(max(values))})"
 
 
-def _three(value: float) -> str:
-    """Three digits that matter, never as a power of ten."""
+def _three_digits(value: float) -> str:
+    """Format with three significant digits, never as a power of ten."""
     if abs(value) >= 100:
         return f"{value:,.0f}"
     return f"{value:.{max(0, 2 - _magnitude(value))}f}"

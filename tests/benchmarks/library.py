@@ -1,4 +1,4 @@
-"""The library's page in a real Chromium with so many assets: first tiles, typing, scrolling through all, memory.
+"""Measure the library's page with many assets in a real Chromium: first tiles, typing, scrolling, memory.
 
 `python -m tests.benchmarks library [ASSETS]`. The engine, its catalog and its page are real, on a store in memory; the
 thumbnails come from the test, a few pictures again and again.
@@ -57,7 +57,7 @@ _SCROLL = """async ([step, back]) => {
 
 
 def _heap(devtools: CDPSession) -> float:
-    """Megabytes that scripts hold after a garbage collection."""
+    """Return the megabytes of the scripts' heap after a garbage collection."""
     for _ in range(2):
         devtools.send("HeapProfiler.collectGarbage")
     metrics = {one["name"]: one["value"] for one in devtools.send("Performance.getMetrics")["metrics"]}

@@ -1,4 +1,4 @@
-"""The facts that a figure means nothing without."""
+"""The facts about the machine that belong to every figure."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.benchmarks.stage import program
 
 
 def facts(rounds: int) -> Iterator[str]:
-    """As lines of a Markdown list."""
+    """Return the facts as lines of a Markdown list."""
     yield (
         f"- {os.cpu_count()} cores ({_processor()}), {psutil.virtual_memory().total / 2**30:.0f} GiB of memory,"
         f" {platform.system()} {platform.release()}, temporary files on {_filesystem()}"
@@ -45,7 +45,7 @@ def _processor() -> str:
 
 
 def _filesystem() -> str:
-    """The type of the file system that holds temporary files."""
+    """Return the type of the file system of temporary files."""
     place = Path(tempfile.gettempdir()).resolve()
     mounts = [each for each in psutil.disk_partitions(all=True) if place.is_relative_to(each.mountpoint)]
     return max(mounts, key=lambda each: len(each.mountpoint)).fstype if mounts else "?"

@@ -1,4 +1,4 @@
-"""A ledger with a million archived rows as they are after a year, and a tree with as many files."""
+"""Make a ledger with a million archived rows, as after a year, and a tree with as many files."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def _rows(count: int) -> Iterator[tuple[Any, ...]]:
 
 
 def make_tree(root: Path, count: int) -> None:
-    """Files of one byte, a thousand in a folder, ten folders in a folder; a second ago at the latest."""
+    """Make files of one byte, a thousand in a folder, ten folders in a folder; each mtime is at least a second ago."""
     for start in range(0, count, FILES_A_FOLDER):
         number = start // FILES_A_FOLDER
         folder = root / f"{number // 10:03}" / f"{number % 10}"
@@ -60,14 +60,14 @@ def make_tree(root: Path, count: int) -> None:
 
 
 def add_file(folder: Path, number: int) -> None:
-    """One byte under a name like ComfyUI's."""
+    """Write a file of one byte under a name like ComfyUI's."""
     descriptor = os.open(folder / f"ComfyUI_{number:07}_.png", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
     os.write(descriptor, b"x")
     os.close(descriptor)
 
 
 def bare_walk(root: str) -> int:
-    """`os.scandir` with stat over a tree, and nothing else."""
+    """Walk a tree with `os.scandir` and stat, and do nothing else."""
     found = 0
     folders = [root]
     while folders:

@@ -1,4 +1,4 @@
-"""What is measured goes into docs/performance.md, between two comments that name it."""
+"""Put measured lines into docs/performance.md, between two comments that name them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "performance.md"
 
 
 def between(page: Path, name: str) -> str:
-    """What stands between `<!-- name -->` and `<!-- /name -->`.
+    """Return the text between `<!-- name -->` and `<!-- /name -->`.
 
     Raises:
         ValueError: there are no such comments.
@@ -22,7 +22,7 @@ def between(page: Path, name: str) -> str:
 
 
 def put_between(page: Path, name: str, lines: Sequence[str]) -> None:
-    """Replace it."""
+    """Replace the text between the two comments by `lines`. Raises as `between`."""
     text = page.read_text(encoding="utf-8")
     between(page, name)
     inside = "\n".join(lines)
@@ -31,13 +31,13 @@ def put_between(page: Path, name: str, lines: Sequence[str]) -> None:
 
 
 def first_cells(table: str) -> list[str]:
-    """The first cell of each line of a Markdown table, its head left out."""
+    """Return the first cell of each line of a Markdown table, without its head."""
     rows = [line for line in table.splitlines() if line.startswith("|")]
     return [row.split("|")[1].strip() for row in rows[2:]]
 
 
-def merged(old: Sequence[str], new: Sequence[str]) -> list[str]:
-    """The new lines of a table in the places of the old ones for the same work; what is new comes at the end."""
+def merge_lines(old: Sequence[str], new: Sequence[str]) -> list[str]:
+    """Replace old lines of a table by new ones with the same first cell; append the other new lines."""
     fresh = {line.split("|")[1].strip(): line for line in new}
     lines = [fresh.pop(line.split("|")[1].strip(), line) if line.startswith("|") else line for line in old]
     return [*lines, *fresh.values()]

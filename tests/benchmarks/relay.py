@@ -1,9 +1,10 @@
-"""A wire with latency: hands bytes on as they are, but holds the beginning of each request back for so long.
+"""A wire with latency: passes bytes on unchanged, but delays the beginning of each request.
 
 python -m tests.benchmarks.relay TARGET_PORT DELAY_SECONDS    prints its port; ends when standard input does
 
-The delay is what a round trip adds to each request (and to what follows a `100 Continue`), whatever its size: a long
-and wide road. It understands no HTTP: what comes from the client after something came from the server is a beginning.
+The delay is what a round trip adds to each request (and to what follows a `100 Continue`), whatever its size: a line
+with high latency and high bandwidth. It does not parse HTTP: bytes from the client that follow bytes from the server
+count as a beginning.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ _REQUEST = re.compile(rb"(GET|PUT|POST|HEAD|DELETE) (\S+) HTTP/1\.1\r\n")
 
 
 class Relay:
-    """Listens on a port of 127.0.0.1 and hands on to another one, until it is closed.
+    """Listens on a port of 127.0.0.1 and passes bytes on to another port, until it is closed.
 
     Attributes:
         sent_bytes: from clients so far, heads included.
@@ -52,7 +53,7 @@ class Relay:
         with suppress(OSError):
             socket.create_connection(
                 ("127.0.0.1", self.port)
-            ).close()  # nothing else wakes `accept` everywhere
+            ).close()  # the only way to wake `accept` on every system
         self._acceptor.join()
         for connection in self._connections:
             connection.end()
@@ -84,7 +85,7 @@ class _Connection:
         self._questions.start()
 
     def end(self) -> None:
-        """Hang up at both ends, and return when both are closed."""
+        """Close both ends, and return when both threads ended."""
         self._hang_up()
         self._questions.join()
 
@@ -100,7 +101,7 @@ class _Connection:
             self._answers.join()
 
     def _begin(self, view: memoryview) -> None:
-        """Hold back what begins; note what is the head of a request."""
+        """Delay a beginning; record it if it is the head of a request."""
         if not self._beginning:
             return
         self._beginning = False
@@ -124,8 +125,8 @@ class _Connection:
                 end.shutdown(socket.SHUT_RDWR)
 
 
-def seen_through(server: S3Server, port: int) -> S3Server:
-    """The same server and bucket, reached by another port; the client stays on the direct road."""
+def through_port(server: S3Server, port: int) -> S3Server:
+    """Return the same server and bucket with another port in its endpoint; its client keeps the direct one."""
     other = object.__new__(S3Server)
     other.__dict__.update(server.__dict__, endpoint=f"http://127.0.0.1:{port}")
     return other
@@ -139,12 +140,12 @@ def port_of(server: S3Server) -> int:
 
 @contextmanager
 def far_away(server: S3Server, delay_seconds: float) -> Iterator[S3Server]:
-    """The server behind a relay in a process of its own, so that it shares no interpreter with what is measured."""
+    """Yield the server behind a relay in a process of its own, which shares no interpreter with what is measured."""
     arguments = [sys.executable, "-m", "tests.benchmarks.relay", str(port_of(server)), str(delay_seconds)]
     with subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         try:
-            yield seen_through(server, int(process.stdout.readline()))
+            yield through_port(server, int(process.stdout.readline()))
         finally:
             process.kill()
 

@@ -1,4 +1,4 @@
-"""What goes over the wire for one file, by what the bucket holds, and what a million of them cost.
+"""Count the requests for one file, by what the bucket holds, and the cost of a million of them.
 
 python -m tests.benchmarks requests
 """
@@ -15,7 +15,7 @@ from pathlib import Path
 
 from cloud_archive.maintenance.costs import Provider, load_prices
 from tests.benchmarks.page import PAGE, put_between
-from tests.benchmarks.relay import Relay, port_of, seen_through
+from tests.benchmarks.relay import Relay, port_of, through_port
 from tests.benchmarks.stage import RunningEngine, engine, png
 from tests.servers import S3Server, running_seaweedfs
 
@@ -32,11 +32,11 @@ LARGE_BYTES = 100 * MEBIBYTE
 
 
 def count_requests(server: S3Server, work: Path, large_bytes: int = LARGE_BYTES) -> dict[str, Counter[str]]:
-    """The requests of each case, by S3's names for them, on a store that honours create-only writes."""
+    """Return the requests of each case, by S3's names, on a store that honours create-only writes."""
     root = work / "requests"
     root.mkdir()
     found: dict[str, Counter[str]] = {}
-    with Relay(port_of(server)) as relay, engine(root, seen_through(server, relay.port)) as running:
+    with Relay(port_of(server)) as relay, engine(root, through_port(server, relay.port)) as running:
 
         def case(name: str, file: str, body: bytes) -> None:
             relay.requests.clear()
@@ -87,7 +87,7 @@ def main(page: Path = PAGE) -> int:
     for name, requests in found.items():
         shown = " + ".join(f"{count} {operation}" for operation, count in sorted(requests.items()))
         costs = [_of_a_million(requests, prices[each]) for each in ("Cloudflare R2", "AWS S3")]
-        # Of first files there is one to a bucket.
+        # A bucket has only one first file.
         cells = ("", "") if name in (FIRST, FIRST_LARGE) else (f"${costs[0]:,.2f}", f"${costs[1]:,.2f}")
         lines.append(f"| {name} | {shown} | {cells[0]} | {cells[1]} |")
     print("\n".join(lines))
@@ -96,7 +96,7 @@ def main(page: Path = PAGE) -> int:
 
 
 def _of_a_million(requests: Counter[str], provider: Provider) -> float:
-    """In the currency of the prices. Aborts and deletes cost nothing at either of them."""
+    """Return the cost of a million files in the prices' currency. Aborts and deletes are free at both providers."""
     reads = requests["HeadObject"] + requests["GetObject"]
     writes = sum(requests.values()) - reads - requests["AbortMultipartUpload"] - requests["DeleteObject"]
     return writes * provider.writes_million + reads * provider.reads_million

@@ -1,4 +1,4 @@
-"""What the catalog costs the archive: one image and a burst, with the catalog on and off, in turns."""
+"""Measure what the catalog costs the archive: one image and a burst, with the catalog on and off, in turns."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _numbers = itertools.count()
 
 
 def _image() -> bytes:
-    """A PNG as ComfyUI writes it, as large as a real one: a chunk that nobody reads stands before its end.
+    """Return a PNG as ComfyUI writes it, as large as a real one: an ignored chunk before its end makes up the size.
 
     Bytes after the end would look like a file that is still being written.
     """
@@ -35,7 +35,7 @@ def _image() -> bytes:
 
 
 def _until_read(running: RunningEngine, count: int) -> None:
-    """Let the catalog come to rest, so that its work falls into no other turn."""
+    """Wait until the catalog is idle, so that its work falls into no other turn."""
     deadline = time.monotonic() + 600
     while running.call("GET", "assets?limit=1&q=seed:%3E%3D0")["total"] < count:
         assert time.monotonic() < deadline, "the catalog was not filled"

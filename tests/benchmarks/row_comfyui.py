@@ -1,4 +1,4 @@
-"""How little ComfyUI notices: its computing thread and its event loop during uploads, and the plugin's import."""
+"""Measure the effect on ComfyUI: its computing thread and its event loop during uploads, and the plugin's import."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ IMPORT = "the plugin's import, as ComfyUI reports it"
 
 
 def _comfyui(server: S3Server, work: Path, rounds: int) -> list[Figure]:
-    """The store is niced further than the engine is: in truth it is another machine's work."""
+    """Measure with the store at a lower priority than the engine: in reality it is another machine."""
     staged, root = work / "staged", work / "output"
     root.mkdir()
     first = write_files(work / "images", IMAGES, IMAGE_BYTES)
@@ -71,7 +71,7 @@ def _comfyui(server: S3Server, work: Path, rounds: int) -> list[Figure]:
 
 
 def _renice(pid: int, nice: int) -> None:
-    """All threads of it: on Linux each has its own."""
+    """Renice all threads of a process: on Linux each has its own niceness."""
     tasks = Path(f"/proc/{pid}/task")
     threads = [int(task.name) for task in tasks.iterdir()] if tasks.is_dir() else [pid]
     for thread in threads:
@@ -96,7 +96,7 @@ def _rounds(server: S3Server, root: Path, state: Path, staged: Path) -> list[dic
 
 
 def _import(_: S3Server, work: Path, rounds: int) -> list[Figure]:
-    """In fresh interpreters that have loaded what ComfyUI has, with bytecode, which the first of them writes."""
+    """Measure in fresh interpreters with ComfyUI's own imports loaded; the first of them writes the bytecode."""
     folders = make_plugins(work)
     load_plugins(folders)
     found = [load_plugins(folders) for _ in range(max(5, rounds * 2))]

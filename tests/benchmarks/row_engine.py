@@ -1,4 +1,4 @@
-"""The engine by itself: its start, its scans, its ledger, its rest, its limit."""
+"""Measure the engine alone: its start, its scans, its ledger, its idle state, its bandwidth limit."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from cloud_archive.demo.seaweedfs import free_ports
 from cloud_archive.files import FileVersion
 from cloud_archive.ledger.ledger import Ledger
 from cloud_archive.ledger.rows import Attempt, Claim, ProvenUpload
-from tests.benchmarks.figures import Figure, Row, known, no_slower, within
+from tests.benchmarks.figures import Figure, Row, no_slower, within, without_goal
 from tests.benchmarks.million import add_file, bare_walk, fill_ledger, make_tree
-from tests.benchmarks.relay import Relay, port_of, seen_through
+from tests.benchmarks.relay import Relay, port_of, through_port
 from tests.benchmarks.stage import (
     MEGABYTE,
     RunningEngine,
@@ -89,12 +89,12 @@ def _start(server: S3Server, work: Path, rounds: int) -> list[Figure]:
     peer = "a Python that only imports aiohttp and botocore"
     return [
         within(START, empty, 0.6, peer=imports, against=peer),
-        known(START_MILLION, full, empty, "an empty ledger"),
+        without_goal(START_MILLION, full, empty, "an empty ledger"),
     ]
 
 
 def _reconcile(count: int, most: float, most_seconds: float | None = None) -> Row:
-    """Starts over a directory that was scanned before, `most` times as slow as a bare walk, and over a new one."""
+    """Return the row of a start on a directory scanned before (goal: `most` bare walks), and of one on a new one."""
     names = tuple(each.format(count=count) for each in (RECONCILE, RECONCILE_MEMORY, FIRST_START))
 
     def measure(server: S3Server, work: Path, rounds: int) -> list[Figure]:
@@ -127,7 +127,7 @@ def _reconcile(count: int, most: float, most_seconds: float | None = None) -> Ro
         return [
             no_slower(names[0], mine, theirs, walk, most),
             within(names[1], memory, 300, "MB"),
-            known(names[2], [first], theirs, walk)
+            without_goal(names[2], [first], theirs, walk)
             if most_seconds is None
             else within(names[2], [first], most_seconds, peer=theirs, against=walk),
         ]
@@ -188,14 +188,14 @@ def _ledger(server: S3Server, work: Path, rounds: int) -> list[Figure]:
     peer = "3 bare SQLite commits (WAL, FULL)"
     return [
         within(CLAIM, shared, 1.0, "ms", peer=commits, against=peer),
-        known(CLAIM_SINGLY, single, commits, peer, "ms"),
-        known(CLAIM_ALONE, lone, commits, peer, "ms"),
+        without_goal(CLAIM_SINGLY, single, commits, peer, "ms"),
+        without_goal(CLAIM_ALONE, lone, commits, peer, "ms"),
         within(ROW_BYTES, [bytes_a_row], 300, "bytes"),
     ]
 
 
 def _bare_commits(path: Path, count: int) -> float:
-    """Seconds for so many transactions of one row, each as durable as the ledger's."""
+    """Return the seconds of `count` transactions of one row, each as durable as the ledger's."""
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as db:
         db.execute("PRAGMA journal_mode=WAL")
         db.execute("PRAGMA synchronous=FULL")
@@ -246,7 +246,7 @@ def _idle(server: S3Server, work: Path, rounds: int) -> list[Figure]:
 
 
 def _away(server: S3Server, work: Path, rounds: int) -> list[Figure]:
-    """Nothing listens at its address; the first tries, close together, are over."""
+    """Measure while nothing listens at the store's address, after the first tries, which follow closely."""
     root = work / "away"
     write_files(root, WAITING_FILES, 20_000)
     (port,) = free_ports(1)
@@ -272,20 +272,20 @@ def _heard(running: RunningEngine) -> list[str]:
 
 
 def _used(running: RunningEngine) -> float:
-    """Per cent of a core."""
+    """Return the engine's CPU use in per cent of a core."""
     before, begin = running.cpu_seconds, time.perf_counter()
     time.sleep(IDLE_SECONDS)
     return (running.cpu_seconds - before) / (time.perf_counter() - begin) * 100
 
 
 def _limit(server: S3Server, work: Path, rounds: int) -> list[Figure]:
-    """Counted on the wire, from the first megabyte on."""
+    """Measure the limit on the wire, from the first megabyte on."""
     root = work / "limit"
     size = (LIMIT_SECONDS + 3) * LIMIT_MEGABYTES * MEGABYTE
 
     def rate() -> float:
         with Relay(port_of(server)) as relay:
-            seen = seen_through(server.with_fresh_bucket(), relay.port)
+            seen = through_port(server.with_fresh_bucket(), relay.port)
             return _rate_through(relay, seen, root)
 
     figures = []

@@ -1,4 +1,4 @@
-"""How soon a file is safe: one, a burst, a backlog, one large; near the store and far from it."""
+"""Measure how soon files are archived: one, a burst, a backlog, a large one; near the store and far from it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from cloud_archive.intake.settle_rules import QuietTimes
-from tests.benchmarks.figures import Figure, Row, known, no_slower, within
+from tests.benchmarks.figures import Figure, Row, no_slower, within, without_goal
 from tests.benchmarks.relay import far_away
 from tests.benchmarks.stage import (
     bare_pool,
@@ -48,7 +48,8 @@ def _one(server: S3Server, work: Path, rounds: int) -> list[Figure]:
     with engine(root, server) as running:
         (root / "warm.png").write_bytes(png(IMAGE_BYTES))
         running.until_archived(1)
-        time.sleep(1.0)  # the engine's own work after it: the next image finds it idle, as in ComfyUI
+        # The engine's work after an upload ends meanwhile: the next image finds it idle, as in ComfyUI.
+        time.sleep(1.0)
 
         def ours() -> float:
             path, before = root / f"image{next(_numbers)}.png", running.archived
@@ -76,7 +77,7 @@ def _one(server: S3Server, work: Path, rounds: int) -> list[Figure]:
 
 
 def _size_poll(server: S3Server, path: Path) -> float:
-    """The usual way: the size is the same three times, 0.5 s apart."""
+    """Return the seconds of the usual way: upload once the size is the same three times, 0.5 s apart."""
     path.write_bytes(png(IMAGE_BYTES))
 
     def poll() -> None:
@@ -134,7 +135,7 @@ def _backlog(
     workers: int = 8,
     shows_memory: bool = True,
 ) -> Row:
-    """What waits is uploaded, from `start` to the last commit; a fresh engine, ledger and bucket each time."""
+    """Return the row of a backlog, from `start` to the last commit; a fresh engine, ledger and bucket each time."""
     memory_of = f"memory of the engine meanwhile, {name}"
 
     def measure(server: S3Server, work: Path, rounds: int) -> list[Figure]:
@@ -167,7 +168,7 @@ def _backlog(
 
 
 def _memory(server: S3Server, work: Path, rounds: int) -> list[Figure]:
-    """What the default of workers does not come to: bodies and parts of many at once, all of the largest size."""
+    """Measure memory with more uploads than by default: bodies and parts of the largest size, many at once."""
     figures = []
     for name, count, size_bytes, workers in (
         (MEMORY_BODIES, 150, 8_000_000, 64),
@@ -186,14 +187,14 @@ def _memory(server: S3Server, work: Path, rounds: int) -> list[Figure]:
 
 
 def _relay(server: S3Server, work: Path, rounds: int) -> list[Figure]:
-    """What the latency rows' relay costs by itself, with s5cmd on both roads."""
+    """Measure what the relay of the latency rows costs by itself: s5cmd with it and without it."""
     figures = []
     with far_away(server, 0.0) as seen:
         for name, (count, size_bytes) in zip(RELAY, ((400, IMAGE_BYTES), (3000, SMALL_BYTES)), strict=True):
             root = work / "backlog"
             write_files(root, count, size_bytes)
             through, direct = in_turn(rounds, lambda: _by_s5cmd(seen, root), lambda: _by_s5cmd(server, root))  # noqa: B023
-            figures.append(known(name, through, direct, "the direct road"))
+            figures.append(without_goal(name, through, direct, "the direct road"))
     return figures
 
 

@@ -1,4 +1,4 @@
-"""Many archivers, one bucket, the same file names everywhere: is every byte there, and how fast? Not part of the suite.
+"""Measure many archivers with the same file names and one bucket: every byte must be there. Not part of the suite.
 
 python -m tests.benchmarks scale-out [ARCHIVERS] [FILES EACH]
 """

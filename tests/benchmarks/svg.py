@@ -1,4 +1,4 @@
-"""Curves as an SVG file: lines over a logarithmic axis, without a library, readable in any browser."""
+"""Draw curves as an SVG file without a library: lines over a logarithmic axis."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Chart:
     """A drawing.
 
     Attributes:
-        log_y: whether y grows by powers too; else from zero.
+        log_y: whether the y axis is logarithmic too; else it begins at zero.
     """
 
     title: str
@@ -37,7 +37,7 @@ class Chart:
 
 
 def to_svg(chart: Chart) -> str:
-    """The chart as one SVG document."""
+    """Return the chart as one SVG document."""
     points = [point for curve in chart.curves for point in curve.points]
     xs = sorted({x for x, _ in points})
     low, high = _range([y for _, y in points], log=chart.log_y)

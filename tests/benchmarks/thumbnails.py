@@ -1,4 +1,4 @@
-"""Thumbnails a second: what the child process makes of pictures and videos as ComfyUI writes them.
+"""Measure the thumbnails a second that the child process makes of pictures and videos as ComfyUI writes them.
 
 `python -m tests.benchmarks thumbnails [FILES]`. The child's start and its first file are not counted.
 """
@@ -21,7 +21,7 @@ FRAMES = 48
 
 
 def main(files: int = 100) -> int:
-    """Make so many thumbnails of each kind of file, and print the figures. Returns the exit status."""
+    """Make `files` thumbnails of each kind of file, and print the figures. Returns the exit status."""
     print("| file | thumbnails a second | CPU each | size |", "|---|---|---|---|", sep="\n")
     makers: dict[str, tuple[str, Callable[[], bytes]]] = {
         f"PNG of {SIDE} x {SIDE}": ("image", lambda: picture("PNG")),
@@ -62,7 +62,7 @@ def _children_cpu() -> float:
 
 
 def scene() -> Image.Image:
-    """A picture with detail of every size, as photographs and what samplers make of noise have it."""
+    """Return a picture with details of every size, as photographs and generated images have."""
     return Image.merge("RGB", [_band() for _ in range(3)])
 
 
@@ -75,14 +75,14 @@ def _band() -> Image.Image:
 
 
 def picture(form: str) -> bytes:
-    """The scene in this format."""
+    """Return the scene as an image file of this format."""
     written = io.BytesIO()
     scene().save(written, form)
     return written.getvalue()
 
 
 def video() -> bytes:
-    """The scene, moving."""
+    """Return a video of the moving scene."""
     import av
 
     written = io.BytesIO()

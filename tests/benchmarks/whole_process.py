@@ -1,4 +1,4 @@
-"""Whole processes, from their start to their exit: `watch --once` beside what a script or another program takes.
+"""Measure whole processes, from start to exit: `watch --once` against a script and other programs.
 
 python -m tests.benchmarks process-one process-images process-small cores
 
@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tests.benchmarks.figures import Figure, Row, known, no_slower
+from tests.benchmarks.figures import Figure, Row, no_slower, without_goal
 from tests.benchmarks.stage import (
     before_a_backlog,
     in_turn,
@@ -49,13 +49,13 @@ for folder, _, names in os.walk(sys.argv[1]):
 
 
 def _whole(count: int, size_bytes: int, peers: Sequence[tuple[str, Peer, float]]) -> Row:
-    """`watch --once` over so many files against each of the peers, at most so many times as slow."""
+    """Return the row of `watch --once` on `count` files, with a line and a limit for each peer."""
     name = f"watch --once, whole process, {count:,} × {size_bytes // 1000:,} KB"
     names = tuple(f"{name}, {against}" for against, _, _ in peers)
 
     def measure(server: S3Server, work: Path, rounds: int) -> list[Figure]:
         root = _old_files(work / "process", count, size_bytes)
-        _once(server, root, work)  # so that all have their bytecode
+        _once(server, root, work)  # so that the bytecode is written
         mine, *theirs = in_turn(
             rounds,
             lambda: _once(server, root, work),
@@ -70,7 +70,7 @@ def _whole(count: int, size_bytes: int, peers: Sequence[tuple[str, Peer, float]]
 
 
 def _workers(counts: Sequence[int]) -> Row:
-    """How many files a second an engine that runs already archives, by its workers."""
+    """Return the row of the files a second that a running engine archives, by its number of workers."""
     count = 3000
     names = tuple(f"files a second, engine running, 3,000 × 20 KB, workers: {workers}" for workers in counts)
 
@@ -86,7 +86,7 @@ def _workers(counts: Sequence[int]) -> Row:
 
         found = in_turn(rounds, *(lambda workers=workers: rate(workers) for workers in counts))
         return [
-            known(name, rates, found[0], f"{counts[0]} worker", "/s")
+            without_goal(name, rates, found[0], f"{counts[0]} worker", "/s")
             for name, rates in zip(names, found, strict=True)
         ]
 
@@ -127,7 +127,7 @@ def _in_own_bucket(server: S3Server, root: Path, peer: Callable[[S3Server, Path]
 
 
 def _run(command: list[str], environ: dict[str, str]) -> float:
-    """Seconds that a process takes, which must succeed."""
+    """Run a process that must succeed; return its seconds."""
     kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     done: list[subprocess.CompletedProcess[str]] = []
     took = seconds(

@@ -1,4 +1,4 @@
-"""Short clips as people's encoders write them: moving colours and a tone, with an index at the end to be sought by."""
+"""Make short clips as common encoders write them: moving colours or a tone, with the index for seeking at the end."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _RATE = 48_000
 
 
 def _frame(number: int, width: int = 320, height: int = 240) -> av.VideoFrame:
-    """One colour that changes, with noise, so that the file is large enough not to be read at once."""
+    """Return a frame of one changing colour, with noise, so that the file is too large to be read at once."""
     frame = av.VideoFrame(width, height, "yuv420p")
     chance = random.Random(number)
     grain = bytes(80 + value // 4 + number for value in range(256))

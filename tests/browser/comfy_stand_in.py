@@ -27,12 +27,12 @@ PLUGIN_FOLDER = "cloud-archive"
 
 
 class ComfyStandIn:
-    """One stand-in server's state: settings of the user, its websockets, its plugin folder.
+    """A stand-in server: settings of the user, websockets, the plugin's folder.
 
     Attributes:
         settings: what `/settings` answers; a test sets `Comfy.Locale` or the palette here.
         output: ComfyUI's output directory.
-        unknown: paths that were asked for and that nothing serves, for the test to look at.
+        unknown: paths of requests that no route serves, for tests to check.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class ComfyStandIn:
         self.unknown: list[str] = []
 
     def attach(self, routes: list[tuple[str, str, Handler]], output: Path) -> None:
-        """From now on these (method, path, handler) are the plugin, and ComfyUI's output directory is this one."""
+        """Serve these (method, path, handler) as the plugin from now on, with this output directory."""
         self._plugin = {(method, path): handler for method, path, handler in routes}
         self.output = output
 
@@ -109,7 +109,7 @@ class ComfyStandIn:
                 await socket.send_json({"type": event, "data": data})
 
     async def drop_sockets(self) -> None:
-        """Cut every websocket off, as a restart of ComfyUI does."""
+        """Close every websocket, as a restart of ComfyUI does."""
         await asyncio.gather(*(socket.close() for socket in list(self._sockets)))
 
     async def _close_sockets(self, _: web.Application) -> None:

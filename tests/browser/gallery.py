@@ -1,4 +1,4 @@
-"""Every state as a picture, narrow and wide, dark and light: `python -m tests.browser.gallery DIRECTORY`.
+"""Take a picture of every state, narrow and wide, dark and light: `python -m tests.browser.gallery DIRECTORY`.
 
 For people who work on the panel, and for the pictures in the README. It asserts nothing.
 """
@@ -45,7 +45,7 @@ _REFUSED: dict[str, Any] = {
 
 
 def paint_outputs(output: Path) -> None:
-    """Pictures for the list, painted here."""
+    """Paint pictures for the list of files."""
     for number, name in enumerate(_NAMES):
         path = output / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -65,7 +65,7 @@ def paint_outputs(output: Path) -> None:
 
 
 def furnish(model: ScriptedModel) -> None:
-    """A ledger, a day and a month of uploads, and a check that went well."""
+    """Give the model a ledger, a day and a month of uploads, and a check that passed."""
     sizes = (2_411_724, 2_398_110, 3_120_554, 41_234_567, 3_001_223, 8_812_001, 1_843_200, 1_902_331)
     now = datetime.now(timezone.utc)
     model.files = []
@@ -91,7 +91,7 @@ def furnish(model: ScriptedModel) -> None:
 
 
 def recent(count: int = 6) -> list[dict[str, Any]]:
-    """The newest uploads, oldest first."""
+    """Return the newest uploads, oldest first."""
     sizes = (2_411_724, 2_398_110, 3_120_554, 41_234_567, 3_001_223, 8_812_001)
     return [
         {
@@ -105,7 +105,7 @@ def recent(count: int = 6) -> list[dict[str, Any]]:
 
 
 def states(model: ScriptedModel) -> dict[str, Callable[[], None]]:
-    """What sets the model up for each picture."""
+    """Return, by name of the picture, a function that sets the model's state."""
     counted = {"total_files": 231, "uploaded_files": 228, "already_archived_files": 3, "archived_files": 1521}
 
     def settle(**changes: Any) -> None:

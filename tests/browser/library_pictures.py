@@ -1,4 +1,4 @@
-"""The library as pictures, narrow and wide, dark and light.
+"""Take pictures of the library, narrow and wide, dark and light.
 
 `python -m tests.browser.library_pictures DIRECTORY [dark|light]` writes them.
 
@@ -45,7 +45,7 @@ def a_catalog() -> ScriptedCatalog:
 
 def _shoot(page: Page, target: Path, name: str) -> None:
     missing = page.locator("cloud-archive-gallery .tile:not([hidden]):not(.waiting) img:not(.there)")
-    if not page.locator("cloud-archive-gallery dialog[open]").count():  # behind a dialog nothing is loaded
+    if not page.locator("cloud-archive-gallery dialog[open]").count():  # behind a dialog no picture is loaded
         expect(missing).to_have_count(0, timeout=90_000)
     page.wait_for_timeout(500)  # pictures fade in
     page.screenshot(path=target / f"{name}.png")

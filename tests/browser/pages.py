@@ -1,4 +1,4 @@
-"""How a test opens the panel and looks at it."""
+"""Open the panel and read it."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ _TAB_IS_THERE = "window.app?.extensionManager?.getSidebarTabs().some(t => t.id =
 
 
 def open_dashboard(page: Page, address: str) -> Locator:
-    """The daemon's page; returns its panel."""
+    """Open the daemon's page; return its panel."""
     page.goto(address)
     return page.locator(PANEL)
 
 
 def open_comfy(page: Page, address: str) -> None:
-    """ComfyUI's page, as far as our tab is registered."""
+    """Open ComfyUI's page, and wait until our tab is registered."""
     page.goto(address)
     page.wait_for_function(_TAB_IS_THERE, timeout=120_000)
 
 
 def toggle_tab(page: Page) -> None:
-    """Open or close the tab, as a click on its icon does."""
+    """Open or close the tab as a click on its icon does."""
     page.evaluate("app.extensionManager.sidebarTab.toggleSidebarTab('cloud-archive')")
 
 
 def open_tab(page: Page, address: str) -> Locator:
-    """ComfyUI's page with our tab open; returns its panel."""
+    """Open ComfyUI's page and our tab; return the panel."""
     open_comfy(page, address)
     toggle_tab(page)
     panel = page.locator(PANEL)
@@ -39,7 +39,7 @@ def open_tab(page: Page, address: str) -> Locator:
 
 
 def tab(page: Page) -> dict[str, Any]:
-    """The tab's icon, badge and tooltip as the frontend has them."""
+    """Return the tab's icon, badge and tooltip from the frontend."""
     found = page.evaluate(
         "(() => { const t = app.extensionManager.getSidebarTabs().find(t => t.id === 'cloud-archive');"
         " return {icon: t.icon, badge: t.iconBadge, tooltip: t.tooltip}; })()"
@@ -49,18 +49,18 @@ def tab(page: Page) -> dict[str, Any]:
 
 
 def heading(panel: Locator) -> Locator:
-    """The header's state in words."""
+    """Return the state in the panel's header, in words."""
     return panel.locator(".state h2")
 
 
 def serious_findings(page: Page, inside: str = APP, *shadow: str) -> list[str]:
-    """What axe-core finds that is serious or critical; a list that waits for its next page is dimmed until it comes."""
+    """Return axe-core's serious and critical findings, once no list is dimmed because it waits for its next page."""
     if not page.evaluate("'axe' in window"):
         page.evaluate(AXE_SCRIPT)
     found: list[str] = []
-    for _ in range(3):  # a refresh may begin while axe looks
+    for _ in range(3):  # a refresh may begin while axe runs
         expect(page.locator(f'{inside} [aria-busy="true"]')).to_have_count(0)
-        # Nothing but violations: all that is fine would be a list of 600 kB.
+        # Violations only: the list of passes has 600 kB.
         violations = page.evaluate(
             "async (path) => (await axe.run({include: [{fromShadowDom: path}]},"
             " {resultTypes: ['violations']})).violations",

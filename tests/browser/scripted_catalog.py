@@ -1,4 +1,4 @@
-"""The catalog's routes answered from memory: any number of assets, with pictures painted on demand."""
+"""Answer the catalog's routes from memory: any number of assets, with pictures painted on demand."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _NAMESPACE = uuid.UUID("7f1d1f0e-5a5c-4d6e-8f53-0d6c2b7f1d11")
 
 
 def an_asset(number: int, moment: datetime, **changes: Any) -> dict[str, Any]:
-    """One asset of the contract: the picture of a landscape."""
+    """Return one asset as the contract has it: the picture of a landscape."""
     name = f"picture_{number:06}_.png"
     identity = str(uuid.uuid5(_NAMESPACE, name))
     return {
@@ -76,10 +76,10 @@ class ScriptedCatalog:
 
     Attributes:
         calls: method, path and query or body of each call.
-        failure: where it is set, (status, message) of every answer.
+        failure: (status, message) of every answer; None: no failure.
         workflow: of every asset.
-        picture_size: of every picture that has no shape of its own.
-        shapes: sizes that the assets have one after another, and their pictures; empty: all are alike.
+        picture_size: of every picture without a shape of its own.
+        shapes: sizes of assets and pictures, in turn; empty: all have the same.
         loading, trouble: what `/facets` says of other machines' files.
     """
 

@@ -1,4 +1,4 @@
-"""The `/cloud-sync` routes answered from memory, so that every state can be shown on demand."""
+"""Answer the `/cloud-sync` routes from memory, so that a test can show every state."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ EVENT = "cloud-sync.status"
 
 
 def a_status(**changes: Any) -> dict[str, Any]:
-    """A status object of the contract: everything archived, nothing going on."""
+    """Return a status object of the contract: everything is archived, nothing runs."""
     status: dict[str, Any] = {
         "running": True,
         "session_id": "5f0f7f0e-5a5c-4d6e-8f53-0d6c2b7f1d11",
@@ -58,7 +58,7 @@ def a_status(**changes: Any) -> dict[str, Any]:
 
 
 def a_file(path: str, state: str = "archived", size_bytes: int = 1_843_200, **more: Any) -> dict[str, Any]:
-    """One row of `GET /cloud-sync/files`."""
+    """Return one row of `GET /cloud-sync/files`."""
     archived = state == "archived"
     row: dict[str, Any] = {
         "path": path,
@@ -76,12 +76,12 @@ def a_file(path: str, state: str = "archived", size_bytes: int = 1_843_200, **mo
 
 
 def from_now(seconds: float) -> str:
-    """The moment that lies `seconds` ahead (or behind), as the routes write it."""
+    """Return the time `seconds` from now (negative: ago), as the routes write it."""
     return (datetime.now(timezone.utc) + timedelta(seconds=seconds)).isoformat()
 
 
 class ScriptedModel:
-    """What the routes answer. A test changes the attributes, then calls `push`."""
+    """The state behind the routes. A test changes the attributes, then calls `push`."""
 
     def __init__(self) -> None:
         self.status = a_status()
@@ -90,7 +90,7 @@ class ScriptedModel:
         self.check: list[dict[str, Any]] = []
         self.calls: list[tuple[str, Any]] = []
         self.down = False
-        self.hung: asyncio.Event | None = None  # until it is set nothing is answered and nothing pushed
+        self.hung: asyncio.Event | None = None  # while it is an unset event, nothing is answered or pushed
         self.on_push: Push | None = None
         self._streams: set[asyncio.Queue[str | None]] = set()
 

@@ -1,4 +1,4 @@
-"""Servers on a thread of their own and a browser before them: what every test here stands on."""
+"""Servers on a thread of their own, for a browser: the base of every test here."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ PLUGIN_ROOT = Path(__file__).parents[2]
 OLD_FRONTEND = "1.27.10"
 REQUIRE_ALL = os.environ.get("CLOUD_ARCHIVE_REQUIRE_ALL") == "1"
 
-# For what does not depend on the frontend's version; the others run on the oldest one that we promise as well.
+# For tests that do not depend on the frontend's version; all others also run on the oldest supported one.
 CURRENT_FRONTEND = pytest.mark.parametrize("frontend", ["current"], indirect=True, scope="session")
-# Playwright's own switch of this name no longer counts beside ours, so what matters here of its list is named again.
+# Ours replaces Playwright's own switch of this name, so the entries of its list that matter here are repeated.
 _FEATURES_OFF = (
     "WebUIOmniboxAimPopup",  # two pages for each window's address bar, which headless windows never show: 0.7 s
     "WebUIOmniboxPopup",
@@ -62,10 +62,10 @@ def current_frontend() -> Path:
 
 
 def old_frontend() -> Path:
-    """The static files of the oldest frontend that we promise, brought once and kept between runs.
+    """The static files of the oldest supported frontend, downloaded once and kept between runs.
 
     Raises:
-        subprocess.CalledProcessError: pip can't bring it.
+        subprocess.CalledProcessError: pip can't download it.
     """
     kept = Path(tempfile.gettempdir()) / f"cloud-archive-tests-frontend-{OLD_FRONTEND}"
     static = kept / "comfyui_frontend_package" / "static"
@@ -87,12 +87,12 @@ class Background:
         self._thread.start()
 
     def run(self, work: Coroutine[Any, Any, T], timeout_seconds: float = 60) -> T:
-        """Run a coroutine there and wait for what it returns."""
+        """Run a coroutine there and return its result."""
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(timeout_seconds)
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop:
-        """For code that hands work over by itself."""
+        """The loop, for code that submits work itself."""
         return self._loop
 
     def close(self) -> None:
@@ -110,7 +110,7 @@ class Background:
 
     @contextmanager
     def serving(self, application: web.Application, port: int = 0) -> Iterator[str]:
-        """Serve an application on loopback; gives its address, such as `http://127.0.0.1:1234`."""
+        """Serve an application on loopback; yield its address, such as `http://127.0.0.1:1234`."""
         runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.5)
 
         async def start() -> int:
@@ -142,7 +142,7 @@ async def _stop(runner: web.AppRunner) -> None:
 
 @dataclass
 class Scene:
-    """A server that runs, with the scripted model behind it."""
+    """A running server with the scripted model behind it."""
 
     address: str
     model: ScriptedModel
@@ -156,7 +156,7 @@ class Scene:
         self.push()
 
     def hang(self) -> None:
-        """Let the server neither answer nor push, with its connections open, as a process that is stopped."""
+        """Let the server neither answer nor push while its connections stay open, as a stopped process does."""
         self.model.hung = asyncio.Event()
 
     def go_on(self) -> None:
@@ -172,7 +172,7 @@ class Scene:
 
 @contextmanager
 def beating(background: Background, model: ScriptedModel) -> Iterator[None]:
-    """While the model pushes its status again and again."""
+    """Let the model push its status again and again while the block runs."""
     beats = asyncio.run_coroutine_threadsafe(model.beat(), background.loop)
     try:
         yield

@@ -17,7 +17,7 @@ from tests.servers import wait_until
 
 OPENINGS = 20
 FIRST_OPENINGS = 5
-# In the page, since looks from outside cost more than the openings.
+# It runs in the page, since calls from outside cost more than the openings.
 OPEN_AND_CLOSE = """async ([, times]) => {
   const toggle = () => app.extensionManager.sidebarTab.toggleSidebarTab("cloud-archive");
   const until = async (holds) => { while (!holds()) await new Promise((go) => setTimeout(go, 5)); };
@@ -69,7 +69,7 @@ def test_icon_and_badge_follow_the_state_while_the_panel_is_closed(comfy: tuple[
     scene.show(state="uploading", pending_files=12, safe_to_stop=False)
     wait_until(lambda: tab(page)["badge"] == "12", "the number")
     assert tab(page)["icon"] == "pi pi-cloud-upload"
-    # And the frontend really draws it.
+    # And the frontend draws it.
     expect(
         page.locator(".side-bar-button, .sidebar-icon-wrapper, nav").get_by_text("12").first
     ).to_be_visible()
@@ -214,7 +214,7 @@ def test_the_tab_opens_and_closes_20_times_without_leaving_listeners(comfy: tupl
     one_panel = listeners() - closed
     assert one_panel > 20  # the instrument does see them
     toggle_tab(page)
-    # Whoever looks in (the frontend, the test's own tool) holds on to a few closed panels: let that fill up first.
+    # The frontend and Chromium's inspector keep a few closed panels: open some before the count.
     open_and_close(FIRST_OPENINGS)
     before = listeners()
     open_and_close(OPENINGS - FIRST_OPENINGS)
@@ -227,7 +227,7 @@ def test_the_tab_opens_and_closes_20_times_without_leaving_listeners(comfy: tupl
 def test_after_a_reconnect_the_state_is_fetched_anew(comfy: tuple[Page, Scene]) -> None:
     page, scene = comfy
     assert scene.comfy is not None
-    # With the panel closed nothing polls: what the icon knows then, it knows from the reconnect.
+    # With the panel closed nothing polls, so the icon's state can only come from the reconnect.
     scene.model.status = a_status(archived_files=99, state="stopped", running=False)
     scene.background.run(scene.comfy.drop_sockets())
     wait_until(lambda: tab(page)["tooltip"].endswith("Stopped"), "the new state")

@@ -191,7 +191,9 @@ def test_one_file_is_archived_by_name_with_the_keyboard_alone(page: Page, dashbo
     expect(opener).to_be_focused()
 
 
-def test_a_server_that_goes_away_is_said_and_its_return_needs_no_reload(page: Page, dashboard: Scene) -> None:
+def test_a_server_that_disappears_is_reported_and_its_return_needs_no_reload(
+    page: Page, dashboard: Scene
+) -> None:
     panel = open_dashboard(page, dashboard.address)
     expect(heading(panel)).to_have_text("Up to date")
     dashboard.model.down = True

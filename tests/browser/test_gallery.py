@@ -81,7 +81,7 @@ def test_a_hundred_thousand_assets_are_a_few_hundred_nodes(page: Page, library: 
     expect(gallery.locator(".tile.current")).to_have_attribute("aria-posinset", "100000")
     expect(gallery.locator(".tile.current")).to_have_attribute("title", "picture_099999_.png")
     requests = [call for call in library.catalog.calls if call[1] == "/cloud-sync/assets"]
-    assert len(requests) < 60, "what only flies by is not fetched"
+    assert len(requests) < 60, "a tile that only scrolls past is not fetched"
 
 
 def test_arrow_keys_move_through_days_and_enter_opens_the_viewer(page: Page, library: Scene) -> None:
@@ -226,7 +226,7 @@ def test_a_file_that_is_archived_now_appears_on_top(page: Page, library: Scene) 
     library.show(archived_files=61)
     expect(gallery.locator('.tile[aria-posinset="1"]')).to_have_attribute("title", "fresh.png")
     expect(gallery.locator(".line")).to_contain_text("61 files")
-    # Uploads without a pause don't put it off.
+    # Uploads without a pause don't delay it.
     library.catalog.assets.insert(0, an_asset(778, datetime.now(), name="fresher.png"))
     newest = gallery.locator('.tile[aria-posinset="1"]')
     counts = itertools.count(62)
@@ -287,7 +287,7 @@ def test_axe_finds_nothing_serious(page: Page, library: Scene, width: int) -> No
     press(gallery, " ", "Enter")
     expect(gallery.get_by_role("dialog", name="Viewer")).to_be_visible()
     expect(gallery.locator(".viewer img.whole")).to_be_visible()
-    # What lies behind a modal dialog is none of its colours.
+    # Elements behind a modal dialog don't count for its colours.
     assert serious_findings(page, APP, GALLERY, ".viewer") == []
     page.set_viewport_size({"width": 1280, "height": 900})
 

@@ -85,7 +85,7 @@ def test_pictures_keep_their_shapes_in_full_rows_and_the_choice_is_remembered(
 
 
 @pytest.mark.parametrize("scene", [30_000], indirect=True)
-def test_many_pictures_of_all_shapes_are_few_nodes_and_what_one_looks_at_stays(
+def test_many_pictures_of_all_shapes_are_few_nodes_and_the_visible_ones_stay(
     page: Page, scene: Scene
 ) -> None:
     gallery = open_library(page, scene)

@@ -26,7 +26,7 @@ from tests.servers import S3Server, wait_until
 
 pytestmark = pytest.mark.store
 
-# Follows a player's events; what it says is asked for again and again, never timed.
+# Records a player's events; the test polls the record, and times nothing.
 _WATCH = """() => {
   const player = document.querySelector('cloud-archive-app').shadowRoot.querySelector('cloud-archive-gallery')
     .shadowRoot.querySelector('.player');
@@ -39,7 +39,7 @@ _WATCH = """() => {
 
 
 class Real(NamedTuple):
-    """The daemon's page with what one machine archived, and another one before it."""
+    """The daemon's page with the files of its own machine, and those of another one before it."""
 
     page: Page
     address: str

@@ -1,4 +1,4 @@
-"""The library in a real ComfyUI that computes: what is opened and used from it is what ComfyUI itself would have made.
+"""The library in a real ComfyUI: an asset opens and serves as input exactly as its file does in ComfyUI itself.
 
 It needs a ComfyUI, which no package index offers: COMFYUI_DIR names the folder of `main.py`, COMFYUI_PYTHON its Python.
 Without the first variable the test is skipped.
@@ -43,7 +43,7 @@ _ADD = """([source, values]) => {
 
 
 def runs(page: Page, running: ComfyUI) -> list[dict[str, Any]]:
-    """Queue what is on the canvas; returns the pictures that it saved."""
+    """Run the workflow on the canvas; return the pictures that it saved."""
     before = set(running.ask("/history"))
     page.evaluate("() => app.queuePrompt(0)")
     wait_until(lambda: set(running.ask("/history")) > before, "it ran")

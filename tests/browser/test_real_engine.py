@@ -1,4 +1,4 @@
-"""The panel with nothing scripted: our own routes, a real engine, a real S3 store that is stopped and started."""
+"""The panel on our own routes, a real engine, and a real S3 store that is stopped and started."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ STATUS = "**/cloud-sync/status"
 
 
 class PromptServerStandIn:
-    """What our plugin asks of ComfyUI's PromptServer."""
+    """The part of ComfyUI's PromptServer that our plugin uses."""
 
     def __init__(self, comfy: ComfyStandIn, loop: asyncio.AbstractEventLoop) -> None:
         self.routes = web.RouteTableDef()
@@ -44,13 +44,13 @@ class PromptServerStandIn:
         self._comfy = comfy
 
     def send_sync(self, event: str, data: Any, sid: str | None = None) -> None:
-        """Thread-safe, and encoded later, as in ComfyUI."""
+        """Send an event from any thread; it is encoded later, as in ComfyUI."""
         asyncio.run_coroutine_threadsafe(self._comfy.broadcast(event, data), self.loop)
 
 
 @contextmanager
 def real_plugin(scene: Scene, output: Path, state: Path) -> Iterator[None]:
-    """Our plugin in ComfyUI's stand-in, in the scripted model's place; it starts the engine as its child."""
+    """Put our plugin in place of the scripted model in ComfyUI's stand-in; it starts the engine as its child."""
     comfy = scene.comfy
     assert comfy is not None
     prompt_server = PromptServerStandIn(comfy, scene.background.loop)
@@ -80,7 +80,7 @@ def real_plugin(scene: Scene, output: Path, state: Path) -> Iterator[None]:
 
 @contextmanager
 def real_daemon(background: Background, output: Path, state: Path) -> Iterator[str]:
-    """The daemon's public listener around an engine in this process."""
+    """Run the daemon's public listener with an engine in this process."""
     engine = Engine(output, state_base=state)
     engine.start()
     try:
@@ -91,14 +91,14 @@ def real_daemon(background: Background, output: Path, state: Path) -> Iterator[s
 
 
 def drop(output: Path, name: str, size_bytes: int = 0) -> None:
-    """A whole file appears: written beside, then moved in."""
+    """Make a complete file appear: write it elsewhere, then move it in."""
     hidden = output / f".{name}.part"
     hidden.write_bytes(PNG + os.urandom(size_bytes))
     hidden.rename(output / name)
 
 
 def shows_the_life_of_an_archive(page: Page, panel: Locator, output: Path, store: S3Server) -> None:
-    """Idle, one file by itself, a large one with progress, the store's fall and return, Retry."""
+    """Check the panel through idle, one file, a large file with progress, a stopped and restarted store, and Retry."""
     expect(heading(panel)).to_have_text("Up to date", timeout=60_000)
 
     # A file whose name is markup is shown as text, and by a push: the page can't ask for the status meanwhile.
@@ -143,7 +143,7 @@ def shows_the_life_of_an_archive(page: Page, panel: Locator, output: Path, store
 
 @pytest.fixture
 def settings(own_seaweedfs: S3Server, monkeypatch: pytest.MonkeyPatch) -> S3Server:
-    """A store to be stopped, named in the environment; uploads are slow enough to be watched."""
+    """Settings for a store that the test may stop; uploads are slow enough to be seen."""
     for name, value in own_seaweedfs.environ(CLOUD_ARCHIVE_MAX_BANDWIDTH="12MB/s").items():
         monkeypatch.setenv(name, value)
     return own_seaweedfs

@@ -1,4 +1,4 @@
-"""The daemon's page where the daemon asks for a token: it asks, uses it for everything, and keeps it for its tab."""
+"""The page of a daemon with a token: it asks for the token, uses it for every call, and keeps it for its tab only."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def address(background: Background, tmp_path: Path) -> Iterator[str]:
 
 @pytest.fixture
 def page(browser: Browser) -> Iterator[Page]:
-    """A tab of its own: what it keeps is gone with it. The browser itself notes each 401 on the console."""
+    """A tab of its own, whose stored token goes with it. No console check: the browser itself logs each 401."""
     with browser.new_context(locale="en-GB") as context:
         yield context.new_page()
 

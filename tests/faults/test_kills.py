@@ -105,7 +105,9 @@ def test_kills_from_the_very_first_start_on_lose_nothing_and_double_nothing(
     assert figures.held
 
 
-def test_an_archiver_without_a_protocol_is_found_out(tmp_path: Path, seaweedfs: S3Server) -> None:
+def test_the_harness_finds_the_faults_of_an_archiver_without_a_protocol(
+    tmp_path: Path, seaweedfs: S3Server
+) -> None:
     def naive(root: Path) -> list[str]:
         return [sys.executable, "-c", NAIVE, str(root)]
 

@@ -105,7 +105,7 @@ def test_intermediate_versions_and_conflict_names_are_fine(seaweedfs: S3Server, 
 
 
 @pytest.mark.store
-def test_every_kind_of_wrong_is_found(seaweedfs: S3Server, truth: Truth) -> None:
+def test_every_kind_of_fault_in_a_bucket_is_found(seaweedfs: S3Server, truth: Truth) -> None:
     seaweedfs.put("out/a.png", b"first")
     seaweedfs.put("out/a (1).png", b"first")
     seaweedfs.put("out/b.png", b"torn")

@@ -185,7 +185,7 @@ def test_a_clock_that_is_a_little_off_is_a_warning(seaweedfs: S3Server) -> None:
     assert has_no_failure(list(found.values()))
 
 
-def test_a_store_that_overwrites_for_a_key_that_may_not_look_fails(seaweedfs: S3Server) -> None:
+def test_a_store_that_overwrites_fails_for_a_key_that_may_not_head(seaweedfs: S3Server) -> None:
     class Blind(SilentOverwrite):
         async def handle(self, request: Any, forward: Any) -> Any:
             async def onward(changed: Any) -> Any:

@@ -233,7 +233,7 @@ def test_a_film_is_whole_only_when_its_end_is_written() -> None:
         assert container.streams.video[0].average_rate == FRAMES_PER_SECOND
 
 
-def test_the_view_tells_each_change_once() -> None:
+def test_the_view_shows_each_change_once() -> None:
     out = io.StringIO()
     status = {
         "active": [{"path": "b.png", "sent_bytes": 5, "s3_key": "out/b.png"}],

@@ -145,12 +145,12 @@ def test_a_program_that_fails_is_an_error_with_its_last_words(tmp_path: Path) ->
     assert not store.running
 
 
-def test_a_bucket_name_that_is_none_is_said_at_once(tmp_path: Path) -> None:
+def test_an_invalid_bucket_name_is_reported_at_once(tmp_path: Path) -> None:
     with pytest.raises(EmbeddedStoreFailed, match="not a valid name for a bucket"):
         EmbeddedStore(tmp_path, bucket="b", access_key_id="A", secret_access_key="S", program=tmp_path)
 
 
-def test_starting_it_twice_and_stopping_it_twice_is_fine(own_seaweedfs: S3Server) -> None:
+def test_a_second_start_and_a_second_stop_change_nothing(own_seaweedfs: S3Server) -> None:
     store = own_seaweedfs.embedded
     assert store is not None
     pid = store.pid

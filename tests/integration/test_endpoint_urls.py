@@ -108,7 +108,7 @@ def test_a_base_path_works_from_check_to_the_fast_put(
     [lambda url, bucket: f"{url}/{bucket}", lambda url, bucket: f'"{url}/{bucket}/"'],
     ids=["bucket", "in quotes"],
 )
-def test_the_bucket_in_the_endpoint_is_taken_off_and_said_once(
+def test_the_bucket_in_the_endpoint_is_removed_and_reported_once(
     seaweedfs: S3Server,
     root: Path,
     tmp_path: Path,

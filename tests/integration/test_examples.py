@@ -88,11 +88,11 @@ def test_every_example_is_run(
     pytest.fail(f"Nothing here runs `{example.text}` ({example.page}). See this file's docstring.")
 
 
-def test_what_a_line_must_have_done_is_said_of_lines_that_are_there() -> None:
+def test_each_required_effect_belongs_to_an_existing_line() -> None:
     assert {example.text for example in EXAMPLES} >= MUST_HAVE.keys()
 
 
-def test_there_are_many() -> None:
+def test_the_patterns_find_many_examples() -> None:
     """Fail if the patterns find too few examples: with none, no test would fail."""
     assert len(EXAMPLES) > 90
     assert {example.kind for example in EXAMPLES} == {SHELL, SYNOPSIS, TEXT, FILE, "span"}
@@ -420,9 +420,7 @@ class Run:
         )
 
     def log_lines(self, example: Example) -> None:
-        self.elsewhere(
-            "tests.integration.test_log_lines", "test_the_log_says_what_the_pages_say_that_it_says"
-        )
+        self.elsewhere("tests.integration.test_log_lines", "test_the_log_has_the_lines_that_the_pages_show")
 
     def not_ours(self, example: Example) -> None:
         if sys.platform != "win32":

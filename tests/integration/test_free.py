@@ -315,7 +315,7 @@ def test_another_file_with_the_same_bytes_and_times_is_not_the_one_that_was_hash
     assert local_names(archive) == ["a.png"]
 
 
-def test_a_file_that_cannot_be_looked_at_is_not_taken_for_gone(
+def test_a_file_that_cannot_be_inspected_does_not_count_as_gone(
     tmp_path: Path, seaweedfs: S3Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     archive = Archive(tmp_path, seaweedfs)

@@ -46,7 +46,7 @@ def pattern_of(line: str) -> str:
     return re.sub("|".join(words), lambda found: words[found.group()], re.sub(r"([().])", r"\\\1", line))
 
 
-def test_the_log_says_what_the_pages_say_that_it_says(tmp_path: Path, seaweedfs: S3Server) -> None:
+def test_the_log_has_the_lines_that_the_pages_show(tmp_path: Path, seaweedfs: S3Server) -> None:
     log = tmp_path / "log"
     with FaultProxy(seaweedfs.endpoint, seed=1) as proxy, logging_to_stderr(log_file=log):
         proxy.add(  # twice in one attempt: after obstore the SDK sends the same request

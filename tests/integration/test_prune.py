@@ -92,7 +92,7 @@ def test_a_pruned_file_is_not_uploaded_again_until_it_is_asked_for(
     assert seaweedfs.keys() == ["out/a.png", "out/b.png"]
 
 
-def test_young_objects_stay_and_cost_no_look(tmp_path: Path, seaweedfs: S3Server) -> None:
+def test_young_objects_stay(tmp_path: Path, seaweedfs: S3Server) -> None:
     archive = Archive(tmp_path, seaweedfs)
     archive.write("a.png")
     seaweedfs.put("out/theirs.png", b"x")

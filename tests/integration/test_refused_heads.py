@@ -52,7 +52,7 @@ def quirk_server(server: S3Server, profile: Profile) -> QuirkServer:
     return QuirkServer(server.endpoint, server.access_key_id, server.secret_access_key, profile)
 
 
-def test_a_wrong_region_that_the_store_names_is_corrected_and_said(
+def test_a_wrong_region_that_the_store_names_is_corrected_and_reported(
     seaweedfs: S3Server, caplog: pytest.LogCaptureFixture
 ) -> None:
     with quirk_server(seaweedfs, OneRegion()) as quirks:
@@ -136,7 +136,7 @@ def test_a_wrong_secret_never_says_that_an_object_would_be_replaced(
     assert len(errors) == len(set(errors)) <= 2, errors
 
 
-def test_a_key_that_may_not_look_costs_one_more_request_once(seaweedfs: S3Server) -> None:
+def test_a_key_that_may_not_head_costs_one_more_request_once(seaweedfs: S3Server) -> None:
     store = S3Store(load_settings(seaweedfs.put_only()))
     asked: list[str] = []
     original = store._requests.call

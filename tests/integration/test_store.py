@@ -272,7 +272,7 @@ def test_a_key_that_may_only_put_can_put_probe_and_go_on(seaweedfs: S3Server, ma
     assert seaweedfs.read("a/x.png") == b"x"
 
 
-def test_a_key_that_may_put_and_get_is_found_to_look(seaweedfs: S3Server, make: Make) -> None:
+def test_a_key_that_may_put_and_get_is_found_to_head(seaweedfs: S3Server, make: Make) -> None:
     store = make(seaweedfs.put_get())
     put(store, "x", b"x")
     store.probe_with_key()
@@ -357,7 +357,7 @@ REFUSES = {
 
 
 @pytest.mark.parametrize(("name", "code"), REFUSES.items())
-def test_a_dialect_that_takes_nothing_is_told_by_its_code(
+def test_a_dialect_that_accepts_nothing_is_named_by_its_code(
     seaweedfs: S3Server, make: Make, name: str, code: str
 ) -> None:
     """What every other dialect takes, and how, is in tests/quirks."""

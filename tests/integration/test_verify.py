@@ -108,7 +108,7 @@ def test_a_file_that_went_in_parts_is_recognised_by_its_etag(tmp_path: Path, any
     assert run_verify(archive, deep=True).sound
 
 
-def test_without_the_right_to_list_each_object_is_looked_at(tmp_path: Path, seaweedfs: S3Server) -> None:
+def test_without_the_right_to_list_each_object_costs_a_head(tmp_path: Path, seaweedfs: S3Server) -> None:
     archive = Archive(tmp_path, seaweedfs)
     for number in range(5):
         archive.write(f"{number}.png")
@@ -257,7 +257,7 @@ def test_a_newer_version_of_a_file_that_waits_to_be_archived_again_was_never_arc
         assert count_requeued(ledger) == 0
 
 
-def test_nothing_was_checked_is_not_all_of_them(
+def test_a_check_of_nothing_does_not_claim_all(
     tmp_path: Path,
     seaweedfs: S3Server,
     monkeypatch: pytest.MonkeyPatch,

@@ -1,1 +1,1 @@
-"""S3 dialects: a real store that speaks as another provider does."""
+"""S3 dialects: a real store behind a proxy that answers as other providers do."""

@@ -1,4 +1,4 @@
-"""Fifty mixed files and the objects that are in the bucket already: what each dialect has to cope with.
+"""Fifty mixed files, and the objects that are in the bucket before them: the same task for each dialect.
 
 | how many | what | must become |
 | --- | --- | --- |
@@ -9,7 +9,7 @@
 | 1 | 5 MiB and a bit, the key taken by other bytes of the same length | `name (1)`, in two parts |
 | 4 | small, the key taken by the same bytes | nothing more |
 
-"Large" begins early here (`early_parts`): what a dialect says to a multipart upload depends on no size.
+Multipart uploads begin at 100 kB here (`early_parts`): how a dialect answers them depends on no size.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ TWO_PARTS_BYTES = PART_BYTES + 70_000
 
 @contextmanager
 def early_parts() -> Iterator[None]:
-    """Multipart uploads from 100 kB on, in parts of 5 MiB, the smallest that a store takes."""
+    """Let multipart uploads begin at 100 kB, with parts of 5 MiB, the smallest part size of S3."""
     before = content.SINGLE_PUT_BYTES, content.MIN_PART_BYTES
     content.SINGLE_PUT_BYTES, content.MIN_PART_BYTES = SINGLE_PUT_BYTES, PART_BYTES
     try:
@@ -44,11 +44,11 @@ def early_parts() -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What is written where; names are relative, without the prefix.
+    """The files and the earlier objects; names are relative, without the prefix.
 
     Attributes:
         files: written into the watched directory.
-        existing: objects that somebody else wrote before.
+        existing: objects that another program wrote before.
     """
 
     files: dict[str, bytes]
@@ -56,11 +56,11 @@ class Batch:
     fresh: frozenset[str] = field(default_factory=frozenset)
 
     def expected(self, *, equal_again: bool = False) -> dict[str, bytes]:
-        """Key to bytes of everything that the bucket must hold afterwards.
+        """Return key to bytes of everything that the bucket must hold afterwards.
 
         Args:
-            equal_again: equal bytes arrive a second time under another name, as they must where the archive may
-                not look at what is there.
+            equal_again: equal bytes arrive a second time under another name, because the archive may not read
+                what is there.
         """
         found = {f"{PREFIX}/{name}": body for name, body in (self.files | self.existing).items()}
         for name, body in self.files.items():
@@ -70,12 +70,12 @@ class Batch:
         return found
 
     def write_objects(self, server: S3Server) -> None:
-        """Put what is there before, past the dialect and without our metadata."""
+        """Put the earlier objects: not through the dialect, and without our metadata."""
         for name, body in self.existing.items():
             server.put(f"{PREFIX}/{name}", body)
 
     def write_files(self, root: Path) -> None:
-        """Write the files as ComfyUI would, into directories that are new."""
+        """Write the files as ComfyUI does, into new directories."""
         for name, body in self.files.items():
             path = root / name
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -83,7 +83,7 @@ class Batch:
 
 
 def make_batch(seed: int = 5) -> Batch:
-    """The fifty files; the same for the same seed."""
+    """Return the fifty files; equal seeds give equal files."""
     dice = random.Random(seed)
     files, existing = {}, {}
     for number in range(36):

@@ -1,4 +1,4 @@
-"""Endpoints that are no S3 store, or not for every request: web pages and redirects."""
+"""Endpoints that are not S3 stores, at all or for some requests: web pages and redirects."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ _CREATES = frozenset({"PutObject", "CompleteMultipartUpload"})
 
 
 def _counted_key(key: str) -> str:
-    """Return what troubles are counted by: the catalog's objects as one, each try to write one has a new name."""
+    """Return the key by which faults are counted: one for all catalog objects, since each try has a new name."""
     return CATALOG_FOLDER if is_catalog_key(key) else key
 
 
@@ -118,7 +118,7 @@ class GoogleChecksums(Profile):
 
 
 class SilentOverwrite(Profile):
-    """Takes If-None-Match, answers 200 and overwrites.
+    """Accepts If-None-Match, answers 200 and overwrites.
 
     https://github.com/pithings/mountx/issues/19, https://github.com/stackshy/cloudemu/pull/657 (servers that
     dropped the header); Google does so too, see `GoogleChecksums`.
@@ -466,7 +466,7 @@ class Sometimes(Profile):
         operations: which.
 
     Attributes:
-        every: of the answers that could be spoilt, only each `every`-th is; settable, so that tests end soon.
+        every: only each `every`-th of the answers that could be spoilt is; tests set it, so that they end soon.
     """
 
     def __init__(self, times: int | None = 1, operations: frozenset[str] = _WRITES) -> None:

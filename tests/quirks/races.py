@@ -1,4 +1,4 @@
-"""How many contents are lost where two machines write the same names in the same moment.
+"""Count the contents that are lost when two machines write the same names at the same moment.
 
 python -m tests.quirks.races [NAMES]
 """
@@ -39,10 +39,10 @@ class NoJournal:
 
 
 def race(server: S3Server, environ: Mapping[str, str], work: Path, names: int) -> int:
-    """Let two machines write other bytes under each of `names` names. Returns how many contents are lost.
+    """Let two machines write different bytes under each of `names` names. Returns how many contents are lost.
 
     Args:
-        environ: the settings that lead to `server`, or to a dialect before it.
+        environ: the settings for `server`, or for a dialect in front of it.
     """
     settings = load_settings({**environ, "S3_PREFIX": PREFIX})
     stores = [S3Store(settings) for _ in range(MACHINES)]
@@ -77,12 +77,12 @@ def race(server: S3Server, environ: Mapping[str, str], work: Path, names: int) -
 
 
 def content_of(number: int, machine: int) -> bytes:
-    """The bytes of one machine under one name."""
+    """Return the bytes that one machine writes under one name."""
     return f"{number} of machine {machine}".encode()
 
 
 def main(names: int) -> int:
-    """Print the figure for a store where only Complete is create-only, and for one where nothing is."""
+    """Print the losses on a store where only Complete is create-only, and on one without create-only writes."""
     with tempfile.TemporaryDirectory() as directory, running_seaweedfs(Path(directory) / "store") as started:
         for profile in (Swift(), S3rver()):
             work = Path(directory) / type(profile).__name__

@@ -1,7 +1,7 @@
-"""A proxy before a real store that answers in another provider's dialect.
+"""A proxy in front of a real store that answers in another provider's dialect.
 
-Each request is read whole, handed to a `Profile` (profiles.py), and, where the profile lets it through, signed
-anew with the store's own credentials: so a profile may change any header, signed or not. The client's own
+Each request is read whole and passed to a `Profile` (profiles.py). If the profile forwards it, it is signed anew with
+the store's own credentials, so that a profile may change any header, signed or not. The client's own
 signature is not checked here.
 
     with QuirkServer(store_url, "key", "secret", SilentOverwrite()) as server:
@@ -59,7 +59,7 @@ class Request:
 
 @dataclass(slots=True)
 class Answer:
-    """An answer; `announced_bytes` and `sent_bytes` make its length a lie, `hang` keeps it back for ever.
+    """An answer; `announced_bytes` and `sent_bytes` falsify its length, `hang` never sends it.
 
     `raw`, where set, is all that goes over the wire, head included, before the connection closes.
     """
@@ -93,7 +93,7 @@ def error(status: int, code: str, message: str, **more: str) -> Answer:
 
 
 class _Signer(S3SigV4Auth):
-    """Signs the headers and leaves the body to its own checksums."""
+    """Signs the headers, not the body, which has checksums of its own."""
 
     def payload(self, request: AWSRequest) -> str:
         return "UNSIGNED-PAYLOAD"

@@ -1,7 +1,7 @@
 """The whole pipeline against every dialect: fifty mixed files, nothing lost, nothing overwritten, nothing left behind.
 
 One archiver alone keeps that promise in every dialect. Where the store ignores or refuses create-only writes
-(`RACES` below), a look goes first, and two archivers that write one name in the same moment may still collide.
+(`RACES` below), a HEAD precedes each write, and two archivers that write one name at the same moment may still collide.
 """
 
 from __future__ import annotations
@@ -37,20 +37,20 @@ pytestmark = pytest.mark.store
 
 
 @pytest.fixture(autouse=True)
-def _no_other_writer(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody else writes in these tests, so an object that could be replaced is looked at again soon."""
+def _short_confirmation(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shorten the pause before the second HEAD: no other program writes in these tests."""
     monkeypatch.setattr("cloud_archive.upload.uploader.CONFIRM_AFTER_SECONDS", 0.2)
 
 
 BATCH = make_batch()
 
-# Here the store lets a write replace what is there, so that two archivers can collide in the moment between a look
-# and a write. Everywhere else it refuses, and no race is left.
+# Here a write replaces an existing object, so that two archivers can collide in the moment between the HEAD
+# and the write. All other stores refuse, which leaves no race.
 RACES = frozenset(
     {"b2", "501 on conditionals", "gcs", "silent overwrite", "oss", "spaces, hetzner", "ceph", "s3rver"}
 )
 
-# The step of the check that fails, and words of its cause or cure.
+# The step of the check that fails, and a part of its cause or cure.
 FAILS = {
     "wrong clock": ("clock", "seconds behind the store's"),
     "untold region": ("bucket", "S3_REGION"),
@@ -64,7 +64,7 @@ FAILS = {
 
 @pytest.fixture(autouse=True)
 def _early_parts(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    # A key that may not read is refused twice before the catalog goes on without what it asked for.
+    # With a key that may not read, the catalog is refused twice, with this pause, before it goes on.
     monkeypatch.setattr("cloud_archive.catalog.filler.TROUBLE_SECONDS", 0.1)
     with early_parts():
         yield
@@ -87,14 +87,14 @@ def archiving(root: Path, environ: dict[str, str], *, read_seconds: float = 60.0
         engine.close(10)
 
 
-def flushed(engine: Engine, seconds: float = 60.0) -> None:
+def flush_all(engine: Engine, seconds: float = 60.0) -> None:
     assert engine.flush(seconds), engine.status().to_json()
     status = engine.status()
     assert status.safe_to_stop
     assert (status.failed_files, status.errors) == (0, ())
 
 
-def all_there(server: S3Server, *, equal_again: bool = False, left: Sequence[str] = ()) -> None:
+def assert_all_there(server: S3Server, *, equal_again: bool = False, left: Sequence[str] = ()) -> None:
     found = server.differing(BATCH.expected(equal_again=equal_again))
     assert [key for key in found if key != PROBE_KEY] == []
     assert sorted(unfinished(server)) == sorted(left)
@@ -106,13 +106,13 @@ def unfinished(server: S3Server) -> list[str]:
 
 
 @contextmanager
-def speaking(server: S3Server, profile: Profile) -> Iterator[QuirkServer]:
+def quirk_server(server: S3Server, profile: Profile) -> Iterator[QuirkServer]:
     with QuirkServer(server.endpoint, server.access_key_id, server.secret_access_key, profile) as quirks:
         yield quirks
 
 
-def spoken(name: str) -> Profile:
-    """A profile by its name, with its troubles so far apart that fifty files end soon."""
+def make_profile(name: str) -> Profile:
+    """Return a profile by its name, with faults so rare that fifty files end soon."""
     profile = PROFILES[name]()
     if isinstance(profile, WasabiThrottle):
         profile.every = 7
@@ -121,7 +121,7 @@ def spoken(name: str) -> Profile:
     return profile
 
 
-# The plain one is SeaweedFS itself, and among the servers below.
+# `plain` is SeaweedFS itself, which is among the servers below.
 WORKS = [name for name in PROFILES if name not in FAILS and name != "plain"]
 
 
@@ -129,7 +129,7 @@ WORKS = [name for name in PROFILES if name not in FAILS and name != "plain"]
 def test_fifty_mixed_files_arrive_in_every_dialect(name: str, tmp_path: Path, seaweedfs: S3Server) -> None:
     BATCH.write_objects(seaweedfs)
     with (
-        speaking(seaweedfs, spoken(name)) as quirks,
+        quirk_server(seaweedfs, make_profile(name)) as quirks,
         archiving(
             tmp_path / "output",
             seaweedfs.environ(S3_ENDPOINT_URL=quirks.url),
@@ -137,16 +137,16 @@ def test_fifty_mixed_files_arrive_in_every_dialect(name: str, tmp_path: Path, se
         ) as engine,
     ):
         BATCH.write_files(tmp_path / "output")
-        flushed(engine)
-    all_there(seaweedfs)
+        flush_all(engine)
+    assert_all_there(seaweedfs)
 
 
 def test_fifty_mixed_files_arrive_at_every_server(tmp_path: Path, any_s3: S3Server) -> None:
     BATCH.write_objects(any_s3)
     with archiving(tmp_path / "output", any_s3.environ()) as engine:
         BATCH.write_files(tmp_path / "output")
-        flushed(engine)
-    all_there(any_s3)
+        flush_all(engine)
+    assert_all_there(any_s3)
 
 
 @pytest.mark.parametrize(
@@ -157,18 +157,18 @@ def test_fifty_mixed_files_arrive_at_every_server(tmp_path: Path, any_s3: S3Serv
 def test_files_whose_every_answer_is_lost_once_arrive_once(
     profile: Sometimes, tmp_path: Path, seaweedfs: S3Server
 ) -> None:
-    """The begin of a multipart upload, each part, its end (boto3 calls that a 500), and a PutObject."""
+    """The answers to CreateMultipartUpload, each UploadPart, Complete (boto3 reports a 500), and PutObject."""
     root = tmp_path / "output"
     large, small = BATCH.files["films/taken.mp4"], b"small"
     seconds = 1.0 if isinstance(profile, HangingAnswer) else 60.0
     seaweedfs.put(f"{PREFIX}/small.png", b"taken")
     with (
-        speaking(seaweedfs, profile) as quirks,
+        quirk_server(seaweedfs, profile) as quirks,
         archiving(root, seaweedfs.environ(S3_ENDPOINT_URL=quirks.url), read_seconds=seconds) as engine,
     ):
         (root / "film.mp4").write_bytes(large)
         (root / "small.png").write_bytes(small)
-        wait_until(partial(flushed_now, engine), "all is there", 60)
+        wait_until(partial(retry_and_flush, engine), "all is there", 60)
         spoilt = {operation for operation, _ in profile.spoilt}
     objects = seaweedfs.objects()
     objects.pop(PROBE_KEY, None)
@@ -181,17 +181,17 @@ def test_files_whose_every_answer_is_lost_once_arrive_once(
     assert {"CreateMultipartUpload", "UploadPart", "CompleteMultipartUpload", "PutObject"} <= spoilt
 
 
-def flushed_now(engine: Engine) -> bool:
-    engine.retry()  # no pause is worth waiting for
+def retry_and_flush(engine: Engine) -> bool:
+    engine.retry()  # instead of waiting for its pauses
     return engine.flush(0.3)
 
 
-def says(engine: Engine, sentence: str) -> None:
+def wait_for_error(engine: Engine, sentence: str) -> None:
     wait_until(lambda: any(sentence in error for error in engine.status().errors), f"it says {sentence!r}")
     status = engine.status()
     assert not status.safe_to_stop
     assert (status.uploaded_files, status.pending_files) == (0, len(BATCH.files))
-    assert len(status.errors) <= 10, "one trouble is not fifty errors"
+    assert len(status.errors) <= 10, "one cause is not fifty errors"
 
 
 @pytest.mark.parametrize(
@@ -211,22 +211,22 @@ def test_what_cannot_work_is_explained_and_loses_nothing_until_it_is_cured(
 ) -> None:
     root = tmp_path / "output"
     BATCH.write_objects(seaweedfs)
-    with speaking(seaweedfs, PROFILES[name]()) as quirks:
+    with quirk_server(seaweedfs, PROFILES[name]()) as quirks:
         environ = seaweedfs.environ(S3_ENDPOINT_URL=quirks.url)
         with archiving(root, environ) as engine:
             BATCH.write_files(root)
             wait_until(lambda: engine.status().pending_files == 50, "all are seen")
-            says(engine, sentence)
+            wait_for_error(engine, sentence)
             assert sorted(seaweedfs.keys()) == sorted(f"{PREFIX}/{key}" for key in BATCH.existing)
             if not cure:
-                quirks.profile = Profile()  # somebody sets the clock, or corrects the proxy
+                quirks.profile = Profile()  # the user sets the clock, or corrects the proxy
                 engine.retry()
-                flushed(engine)
+                flush_all(engine)
         if cure:
             with archiving(root, environ | cure) as engine:
                 engine.retry()
-                flushed(engine)
-    all_there(seaweedfs)
+                flush_all(engine)
+    assert_all_there(seaweedfs)
 
 
 def test_alibabas_own_header_makes_its_store_refuse_to_overwrite(
@@ -235,13 +235,13 @@ def test_alibabas_own_header_makes_its_store_refuse_to_overwrite(
     add = s3_address.forbid_overwrite("https://oss-cn-hangzhou.aliyuncs.com")
     monkeypatch.setattr(s3_address, "forbid_overwrite", lambda _url: add)
     BATCH.write_objects(seaweedfs)
-    with speaking(seaweedfs, AlibabaOverwrite()) as quirks:
+    with quirk_server(seaweedfs, AlibabaOverwrite()) as quirks:
         environ = seaweedfs.environ(S3_ENDPOINT_URL=quirks.url, S3_PREFIX=PREFIX)
         with archiving(tmp_path / "output", environ) as engine:
             BATCH.write_files(tmp_path / "output")
-            flushed(engine)
+            flush_all(engine)
         steps = {step.name: step for step in run_check(lambda: load_settings(environ))}
-    all_there(seaweedfs)
+    assert_all_there(seaweedfs)
     assert (steps["create-only"].ok, steps["create-only"].cause) == (True, "")
 
 
@@ -249,25 +249,25 @@ def test_alibabas_own_header_makes_its_store_refuse_to_overwrite(
 
 
 def test_a_key_that_may_only_put_archives_everything(tmp_path: Path, seaweedfs: S3Server) -> None:
-    """It can't see that equal bytes are there already, so those arrive a second time under the next name."""
+    """The archive can't see that equal bytes are there already, so those arrive again under the next name."""
     BATCH.write_objects(seaweedfs)
     with archiving(tmp_path / "output", seaweedfs.put_only()) as engine:
         BATCH.write_files(tmp_path / "output")
-        flushed(engine)
-    all_there(seaweedfs, equal_again=True)
+        flush_all(engine)
+    assert_all_there(seaweedfs, equal_again=True)
 
 
-def test_what_a_key_may_not_give_up_is_said_with_the_right_that_it_lacks(
+def test_an_upload_that_a_key_may_not_abort_is_reported_with_the_missing_right(
     tmp_path: Path, seaweedfs: S3Server, caplog: pytest.LogCaptureFixture
 ) -> None:
     BATCH.write_objects(seaweedfs)
     with (
-        speaking(seaweedfs, WriteOnly()) as quirks,
+        quirk_server(seaweedfs, WriteOnly()) as quirks,
         archiving(tmp_path / "output", seaweedfs.environ(S3_ENDPOINT_URL=quirks.url)) as engine,
     ):
         BATCH.write_files(tmp_path / "output")
-        flushed(engine)
-    all_there(seaweedfs, equal_again=True, left=[PROBE_KEY, f"{PREFIX}/films/taken.mp4"])
+        flush_all(engine)
+    assert_all_there(seaweedfs, equal_again=True, left=[PROBE_KEY, f"{PREFIX}/films/taken.mp4"])
     (said,) = [
         text for text in caplog.messages if "could not be aborted" in text and "films/taken.mp4" in text
     ]
@@ -280,8 +280,8 @@ def test_a_key_that_may_put_and_get_archives_everything_and_knows_what_is_there(
     BATCH.write_objects(seaweedfs)
     with archiving(tmp_path / "output", seaweedfs.put_get()) as engine:
         BATCH.write_files(tmp_path / "output")
-        flushed(engine)
-    all_there(seaweedfs)
+        flush_all(engine)
+    assert_all_there(seaweedfs)
 
 
 # --- TLS
@@ -297,19 +297,19 @@ def test_a_self_signed_endpoint_is_refused_with_the_cure_and_works_with_it(
     with archiving(root, environ) as engine:
         BATCH.write_files(root)
         wait_until(lambda: engine.status().pending_files == 50, "all are seen")
-        says(engine, "Set S3_CA_BUNDLE")
+        wait_for_error(engine, "Set S3_CA_BUNDLE")
     with archiving(root, environ | {"S3_CA_BUNDLE": bundle}) as engine:
         engine.retry()
-        flushed(engine)
-    all_there(tls_seaweedfs)
+        flush_all(engine)
+    assert_all_there(tls_seaweedfs)
 
 
 # --- the check
 
 
 @pytest.mark.parametrize("name", PROFILES)
-def test_the_check_tells_the_truth_about_every_dialect(name: str, seaweedfs: S3Server) -> None:
-    with speaking(seaweedfs, spoken(name)) as quirks:
+def test_the_check_is_right_about_every_dialect(name: str, seaweedfs: S3Server) -> None:
+    with quirk_server(seaweedfs, make_profile(name)) as quirks:
         environ = seaweedfs.environ(S3_ENDPOINT_URL=quirks.url, S3_PREFIX=PREFIX)
         steps = run_check(
             lambda: load_settings(environ),

@@ -1,4 +1,4 @@
-"""Each dialect does what its docstring says, seen by plain boto3 with its retries off."""
+"""Each dialect does what its docstring says, as plain boto3 without retries sees it."""
 
 from __future__ import annotations
 
@@ -240,7 +240,7 @@ def test_metadata_is_forgotten(speak: Speak) -> None:
         assert "ChecksumSHA256" not in found
 
 
-def test_a_wrong_clock_is_told_with_the_servers_time(speak: Speak) -> None:
+def test_a_wrong_clock_is_refused_with_the_servers_time(speak: Speak) -> None:
     with speak(profiles.WrongClock(3600)) as store, refused(403, "RequestTimeTooSkewed") as caught:
         store.put("a")
     assert "date" in caught.value.response["ResponseMetadata"]["HTTPHeaders"]

@@ -1,4 +1,4 @@
-"""`prune` in every dialect: exactly the archive's own objects go, and the ledger knows it."""
+"""`prune` in every dialect: it deletes exactly the archive's own objects, and the ledger records that."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ DIALECTS: dict[str, Profile] = {
     "answers to deletions are cut": TruncatedAnswer(operations=DELETIONS),
     "answers to deletions are too short": WrongLength(-40, operations=DELETIONS),
 }
-# The page came instead of the deletion, so nothing may be reported as deleted.
+# A page answers the deletion, so nothing may be reported as deleted.
 NOTHING_DELETED = "deletions are answered by a page"
 
 

@@ -1,4 +1,4 @@
-"""Whatever is set, named or answered: never a traceback, and never a secret in anything that is shown or kept.
+"""No setting, file name or answer of a store leads to a traceback, or to a secret in what is shown or stored.
 
 Secrets are planted in the settings, repeated by the store in its answers, and then searched for, also quoted as in a
 URL, in JSON and in XML: in log records, the status, answers, events, reprs and every byte below the state directory.
@@ -47,7 +47,7 @@ NAMES = [name for variable in VARIABLES.values() for name in variable.names]
 
 
 def forms(secret: str) -> set[str]:
-    """A secret as it is, and as it may come through a URL, JSON, XML or a header."""
+    """Return a secret as it is, and as a URL, JSON, XML or a header quotes it."""
     return {
         secret,
         urllib.parse.quote(secret),
@@ -61,7 +61,7 @@ def forms(secret: str) -> set[str]:
 FORBIDDEN = forms(SECRET) | forms(TOKEN)
 
 
-def clean(text: str) -> None:
+def assert_no_secret(text: str) -> None:
     assert [form for form in FORBIDDEN if form in text] == []
 
 
@@ -70,7 +70,7 @@ HIDDEN = frozenset((*SECRET_VARIABLES, *ACCESS_KEY_VARIABLES)) & frozenset(NAMES
 
 @contextmanager
 def allowing(kind: type[Exception]) -> Iterator[list[Exception]]:
-    """Collects the one exception that is an answer; any other is the traceback that must not be."""
+    """Collect an exception of this kind, which is a valid answer; any other is a traceback, and fails the test."""
     caught: list[Exception] = []
     try:
         yield caught
@@ -78,8 +78,8 @@ def allowing(kind: type[Exception]) -> Iterator[list[Exception]]:
         caught.append(error)
 
 
-def whole(error: BaseException) -> str:
-    """All that a careless log line could show of an exception, its causes included."""
+def text_of(error: BaseException) -> str:
+    """Return all that a careless log line could show of an exception, its causes included."""
     return "".join(traceback.format_exception(error)) + repr(error) + repr(vars(error))
 
 
@@ -116,7 +116,7 @@ def test_no_settings_make_a_traceback_or_show_a_secret(found: dict[str, str]) ->
         shown = repr(loaded) + str(loaded) + repr(S3Store(loaded))
         assert [secret for secret in planted if secret in shown] == []
     for error in refused:
-        assert [secret for secret in planted if secret in whole(error)] == []
+        assert [secret for secret in planted if secret in text_of(error)] == []
         assert isinstance(error, SettingsError)
         assert error.problems
         assert all(problem.accepted for problem in error.problems)
@@ -139,7 +139,7 @@ def test_no_prefix_makes_a_traceback(prefix: str) -> None:
 
 
 class Said(Exception):
-    """An exception as botocore makes them: a response, or none."""
+    """An exception like botocore's, with or without a response."""
 
     def __init__(self, text: str, response: Any = None) -> None:
         super().__init__(text)
@@ -183,14 +183,14 @@ def test_no_answer_makes_a_traceback_or_shows_a_secret(error: Said, conditional:
     told = translate(error, "PutObject", "a key", secrets=(SECRET, TOKEN), conditional=conditional)
     assert isinstance(told, StoreError)
     assert told.failure.cause
-    clean(str(told) + told.store_message + repr(told) + repr(told.failure))
+    assert_no_secret(str(told) + told.store_message + repr(told) + repr(told.failure))
 
 
-# --- the whole of it, against a store that repeats what it must not
+# --- an engine, against a store that repeats secrets
 
 
 class Parrot(Profile):
-    """Repeats the secrets in every corner of its answers, in a new shape each time."""
+    """Repeats the secrets in every part of its answers, in another form each time."""
 
     def __init__(self) -> None:
         self.seen = 0
@@ -223,13 +223,13 @@ class Parrot(Profile):
         return Answer(status, CIMultiDict(headers), body.encode())
 
 
-def asked(engine: Engine, parrot: Parrot, wanted: int) -> bool:
-    engine.retry()  # no pause is worth waiting for
+def retry_and_check(engine: Engine, parrot: Parrot, wanted: int) -> bool:
+    engine.retry()  # instead of waiting for its pauses
     return parrot.seen >= wanted
 
 
 @contextmanager
-def logged_to_the_last(caplog: pytest.LogCaptureFixture) -> Iterator[Callable[[], str]]:
+def capture_log(caplog: pytest.LogCaptureFixture) -> Iterator[Callable[[], str]]:
     with caplog.at_level(logging.DEBUG, logger="cloud_archive"):
         formatter = logging.Formatter("%(message)s")
         yield lambda: "\n".join(
@@ -245,7 +245,7 @@ def test_a_store_that_repeats_the_secrets_brings_them_nowhere(
     root.mkdir()
     events: list[dict[str, Any]] = []
     parrot = QuirkServer(seaweedfs.endpoint, seaweedfs.access_key_id, seaweedfs.secret_access_key, Parrot())
-    with parrot as server, logged_to_the_last(caplog) as logged:
+    with parrot as server, capture_log(caplog) as logged:
         environ = BASE | {
             "S3_ENDPOINT_URL": server.url,
             "S3_BUCKET": seaweedfs.bucket,
@@ -267,20 +267,20 @@ def test_a_store_that_repeats_the_secrets_brings_them_nowhere(
             seen = server.profile
             assert isinstance(seen, Parrot)
             for wanted in range(9, 37, 9):
-                wait_until(partial(asked, engine, seen, wanted), f"{wanted} answers")
+                wait_until(partial(retry_and_check, engine, seen, wanted), f"{wanted} answers")
                 shown.append(json.dumps(engine.status().to_json()))
             answer = engine.upload("0.png", 2.0)
             shown.append(answer.message + json.dumps(answer.file))
             shown.append(json.dumps(engine.files(None, "", 100, None)[0]))
             shown += [repr(engine.check().result(60)) for _ in range(3)]
             shown.append(repr(engine.archiver()) + repr(engine) + repr(engine.status()))
-            # Pushes come a few times a second at the most.
+            # Pushes come a few times a second at most.
             wait_until(lambda: any(event.get("errors") for event in events), "a push tells the errors")
             shown.append(json.dumps(events))
         finally:
             engine.close(5)
         shown.append(logged())
-    clean("\n".join(shown))
+    assert_no_secret("\n".join(shown))
     assert KEY_ID not in "\n".join(shown)
     assert "Traceback" not in "\n".join(shown)
     kept = [path for path in (tmp_path / "state").rglob("*") if path.is_file()]
@@ -332,18 +332,18 @@ def test_no_file_name_makes_a_traceback(
         engine.close(5)
     objects = server.objects()
     assert set(objects.values()) <= {name.encode() for name in names}
-    assert len(objects) == engine_wants(names)
+    assert len(objects) == count_archivable(names)
 
 
-def engine_wants(names: set[str]) -> int:
-    """How many of the names are neither hidden nor temporary."""
+def count_archivable(names: set[str]) -> int:
+    """Return how many of the names are neither hidden nor temporary."""
     from cloud_archive.intake.selection import Selection
 
     return sum(Selection((), ()).wants(name) for name in names)
 
 
-def test_an_unknown_failure_of_ours_is_told_without_its_text() -> None:
-    """Whatever raises inside the SDK may quote what it was given."""
+def test_an_unknown_failure_of_ours_is_reported_without_its_text() -> None:
+    """An exception inside the SDK may quote its arguments."""
     loaded = load_settings(BASE)
     store = S3Store(loaded)
 
@@ -353,5 +353,5 @@ def test_an_unknown_failure_of_ours_is_told_without_its_text() -> None:
     store._requests.client = burst  # type: ignore[method-assign]
     with pytest.raises(CloudArchiveError) as caught:
         store.head("a")
-    clean(whole(caught.value))
+    assert_no_secret(text_of(caught.value))
     assert run_check(lambda: load_settings(BASE), make_store=lambda _: store)

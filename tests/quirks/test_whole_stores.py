@@ -1,4 +1,4 @@
-"""What Ceph, Swift and s3rver answer, and what the archive makes of it."""
+"""How the archive handles the answers of Ceph, Swift and s3rver."""
 
 from __future__ import annotations
 
@@ -45,14 +45,14 @@ _tokens = itertools.count()
 
 @pytest.fixture(autouse=True)
 def _early_parts(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    # A machine that stalls for seconds must not count one request more.
+    # A machine that stalls for seconds must not cause one request more.
     monkeypatch.setattr("cloud_archive.store.fast_path.LONGEST_SECONDS", 60.0)
     with early_parts():
         yield
 
 
 class Notes:
-    """A journal that remembers what a ledger would."""
+    """A journal that keeps what a ledger would."""
 
     def __init__(self) -> None:
         self.upload_id: str | None = None
@@ -69,7 +69,7 @@ class Notes:
 
 
 class Machine:
-    """One archiver of one directory; its store is reached through a dialect."""
+    """One archiver of one directory, whose store answers in a dialect."""
 
     def __init__(self, root: Path, server: S3Server, url: str) -> None:
         root.mkdir(exist_ok=True)
@@ -87,9 +87,9 @@ class Machine:
         return claim_of(FileVersion.of_stat(name, path.stat()), f"token{next(_tokens)}")
 
     def upload(self, name: str, body: bytes) -> Outcome:
-        return self.again(self.claim(name, body))
+        return self.retry(self.claim(name, body))
 
-    def again(self, claim: Claim) -> Outcome:
+    def retry(self, claim: Claim) -> Outcome:
         return self.uploader.upload(claim, self.notes, lambda _sent: None)
 
 
@@ -116,7 +116,7 @@ def machine(tmp_path: Path, seaweedfs: S3Server) -> Iterator[Callable[[Profile],
 
 
 def log_of(machine: Machine) -> list[tuple[str, str, int]]:
-    """Operation, key and status of each request so far."""
+    """Return (operation, key, status) of each request so far."""
     log: list[tuple[str, str, int]] = machine.server.log  # type: ignore[attr-defined]
     return log
 
@@ -136,14 +136,14 @@ def test_an_empty_etag_at_the_end_of_a_multipart_upload_costs_one_head_and_is_su
 ) -> None:
     ceph = machine(Ceph())
     ceph.upload("first.png", b"small")
-    ceph.upload("first.mp4", FILM[::-1])  # the first large file finds out what completing one does
+    ceph.upload("first.mp4", FILM[::-1])  # the first large file probes what Complete does
     assert ceph.store.capabilities.create_only is CreateOnly.HONOURED
     assert ceph.store.capabilities.create_only_multipart is CreateOnly.IGNORED
     requests_of(ceph)
     with caplog.at_level(logging.INFO):
         outcome = ceph.upload("film.mp4", FILM)
     assert requests_of(ceph) == {
-        "HeadObject": 3,  # before it begins, before it is completed, and for the ETag
+        "HeadObject": 3,  # HEADs: before it begins, before it is completed, and for the ETag
         "CreateMultipartUpload": 1,
         "UploadPart": 1,
         "CompleteMultipartUpload": 1,
@@ -157,7 +157,7 @@ def test_an_empty_etag_at_the_end_of_a_multipart_upload_costs_one_head_and_is_su
 
 
 class WriteOnlyCeph(WriteOnly):
-    """Ceph before a key that may put and nothing else."""
+    """Ceph with a key that may only put."""
 
     async def handle(self, request: Request, forward: Forward) -> Answer:
         return await super().handle(request, lambda onward: Ceph().handle(onward, forward))
@@ -179,7 +179,7 @@ def test_a_key_that_may_only_put_is_not_blamed_for_an_empty_etag(
 
 
 class NoListParts(Profile):
-    """Answers ListParts and AbortMultipartUpload as stores do that do not offer them; parts fail until `healthy`."""
+    """Answers ListParts and AbortMultipartUpload as a store without them does; parts fail until `healthy`."""
 
     def __init__(self, answer: Callable[[], Answer]) -> None:
         self.answer = answer
@@ -214,7 +214,7 @@ def test_an_interrupted_upload_begins_again_where_its_parts_cannot_be_listed(
     store = machine(profile)
     claim = store.claim("film.mp4", FILM)
     with pytest.raises(StoreError):
-        store.again(claim)
+        store.retry(claim)
     profile.healthy = True
     left = claim._replace(
         base_key="out/film.mp4",
@@ -224,7 +224,7 @@ def test_an_interrupted_upload_begins_again_where_its_parts_cannot_be_listed(
         part_size_bytes=store.notes.part_size_bytes,
     )
     assert left.upload_id is not None
-    assert store.again(left).key == "out/film.mp4"
+    assert store.retry(left).key == "out/film.mp4"
     assert seaweedfs.read("out/film.mp4") == FILM
     assert "does not take uploads" not in caplog.text
     if answer().status in (405, 501):
@@ -235,7 +235,7 @@ def test_an_interrupted_upload_begins_again_where_its_parts_cannot_be_listed(
 
 
 class RefusesName(Profile):
-    """Ignores If-None-Match, and refuses a HEAD of keys with a percent sign as if they were signed wrongly."""
+    """Ignores If-None-Match, and refuses a HEAD of keys with a percent sign as wrongly signed."""
 
     async def handle(self, request: Request, forward: Forward) -> Answer:
         if request.method == "HEAD" and "%" in request.key:
@@ -284,8 +284,8 @@ def test_a_key_whose_head_alone_is_refused_is_not_written_blind(
 # --- races
 
 
-def contested(machines: list[Machine], names: list[str]) -> dict[str, list[Outcome]]:
-    """Both machines upload other bytes under the same names, each name at the same moment."""
+def upload_contested(machines: list[Machine], names: list[str]) -> dict[str, list[Outcome]]:
+    """Let both machines upload different bytes under the same names, each name at the same moment."""
     barrier = threading.Barrier(len(machines))
 
     def run(number: int) -> list[Outcome]:
@@ -293,7 +293,7 @@ def contested(machines: list[Machine], names: list[str]) -> dict[str, list[Outco
         for name in names:
             claim = machines[number].claim(name, f"{name} of machine {number}".encode())
             barrier.wait(60)
-            found.append(machines[number].again(claim))
+            found.append(machines[number].retry(claim))
         return found
 
     with ThreadPoolExecutor(len(machines)) as pool:
@@ -309,7 +309,7 @@ def test_swift_loses_no_contested_name(
     for each in machines:
         each.uploader._wait = time.sleep
     names = [f"{number}.png" for number in range(5)]
-    found = contested(machines, names)
+    found = upload_contested(machines, names)
     objects = seaweedfs.objects()
     for name, outcomes in found.items():
         for number, outcome in enumerate(outcomes):
@@ -331,7 +331,7 @@ def test_an_empty_file_goes_to_swift_and_is_known_again(
 
 
 class Overtaken(Profile):
-    """Lets another writer replace the object between this write and the second look, the first `times` times."""
+    """Lets another writer replace the object between this write and the second HEAD, the first `times` times."""
 
     def __init__(self, dialect: Profile, times: int) -> None:
         self.dialect = dialect
@@ -372,7 +372,7 @@ def test_what_was_replaced_in_the_same_moment_is_uploaded_under_the_next_name(
 
 
 class Superseded(S3rver):
-    """Lets another writer be the last and tells this one with a 202, as Swift does of a write that came too late."""
+    """Lets another writer win and answers this one with 202, as Swift answers a write that came too late."""
 
     async def handle(self, request: Request, forward: Forward) -> Answer:
         if request.operation == "PutObject" and request.key == "out/race.png":
@@ -391,7 +391,7 @@ def test_a_write_that_came_too_late_goes_to_the_next_name(
 
 
 class Together(Swift):
-    """Answers the first `count` conditional writes once all of them have come."""
+    """Holds the first `count` conditional writes until all of them came."""
 
     def __init__(self, count: int) -> None:
         super().__init__()
@@ -437,7 +437,7 @@ class SlowProbe(Profile):
         return await self.before.handle(request, forward)
 
 
-def test_the_second_look_does_not_wait_for_a_slow_first_probe(
+def test_the_second_head_does_not_wait_for_a_slow_first_probe(
     machine: Callable[[Profile], Machine], seaweedfs: S3Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(uploader, "CONFIRM_AFTER_SECONDS", 0.01)
@@ -457,7 +457,7 @@ def test_the_second_look_does_not_wait_for_a_slow_first_probe(
     assert seaweedfs.read("out/race.png") == b"theirs"
 
 
-def test_a_probe_that_ends_in_time_saves_the_second_look(
+def test_a_probe_that_ends_in_time_saves_the_second_head(
     machine: Callable[[Profile], Machine], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(uploader, "CONFIRM_AFTER_SECONDS", 60.0)

@@ -1,4 +1,4 @@
-"""Whole stores as they answered when they were run: Ceph RGW 16.2, OpenStack Swift 2.30's s3api, npm's s3rver 3.7."""
+"""Profiles of whole stores, as real ones answered: Ceph RGW 16.2, OpenStack Swift 2.30's s3api, npm's s3rver 3.7."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Swift(Profile):
         region: the one that requests must be signed for; None: any.
         names_region: whether the refusal has a field for the right region; else only its message names it.
         secret_is_right: False refuses every signature, that of a HEAD without a body.
-        may_delete: False believes nobody and says 204 nevertheless.
+        may_delete: False deletes nothing and still answers 204.
     """
 
     def __init__(

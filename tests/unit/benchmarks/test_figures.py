@@ -6,7 +6,7 @@ import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 from tests.benchmarks.figures import Figure, no_slower, within
-from tests.benchmarks.page import PAGE, between, first_cells, merged, put_between
+from tests.benchmarks.page import PAGE, between, first_cells, merge_lines, put_between
 from tests.benchmarks.requests_per_file import CONFLICT, FIRST, FIRST_LARGE, LARGE, SAME, SMALL
 from tests.benchmarks.rows import ROWS
 from tests.benchmarks.svg import Chart, Curve, to_svg
@@ -25,7 +25,7 @@ def test_the_page_has_the_requests_of_each_case() -> None:
 def test_lines_that_were_measured_again_take_the_places_of_the_old_ones(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text("before\n<!-- table -->\n| work |\n|---|\n| a | 1 |\n| b | 2 |\n<!-- /table -->\nafter\n")
-    put_between(page, "table", merged(between(page, "table").splitlines(), ["| b | 3 |", "| c | 4 |"]))
+    put_between(page, "table", merge_lines(between(page, "table").splitlines(), ["| b | 3 |", "| c | 4 |"]))
     assert page.read_text() == (
         "before\n<!-- table -->\n| work |\n|---|\n| a | 1 |\n| b | 3 |\n| c | 4 |\n<!-- /table -->\nafter\n"
     )
