@@ -1,4 +1,4 @@
-"""The archive of one directory: start, pause, stop and drain it, and ask it.
+"""The archive of one directory: start, pause, drain and stop it, pass requests on, and return its state.
 
 Pipeline ── on_event ──► Archiver ─► EventRecorder: counters, metrics, log
                                   └► ChangeSignal: threads that wait, listeners
@@ -46,10 +46,10 @@ class Remainder(NamedTuple):
     """What is not in the bucket when the archive stops.
 
     Attributes:
-        files: those that are to be archived, failed ones included.
-        size_bytes: of those whose size is known.
-        baseline_files: those from before the first start, which are left alone.
-        scanned: whether the directory was scanned at the end; else there may be more.
+        files: files that are to be archived, including failed ones.
+        size_bytes: of those of them whose size is known.
+        baseline_files: files from before the first start, which are not archived.
+        scanned: whether the directory was scanned at the end. If not, there may be more files.
     """
 
     files: int = 0
@@ -59,7 +59,7 @@ class Remainder(NamedTuple):
 
     @property
     def sentence(self) -> str:
-        """The last line of a daemon: whether everything is in the bucket."""
+        """The last log line of a daemon: whether everything is in the bucket."""
         if self.files:
             verb, them = ("is", "it") if self.files == 1 else ("are", "them")
             return (
@@ -81,18 +81,18 @@ class Remainder(NamedTuple):
 
 
 class Archiver:
-    """Archives one directory. Can be started and stopped again and again; `submit` works while stopped.
+    """Archives one directory. It can be started and stopped repeatedly; `submit` also works while it is stopped.
 
     Args:
-        settings: where to, and how.
+        settings: say where to archive, and how.
         root: the watched directory.
-        ledger: open, and this process's alone; the caller closes it.
-        store: where to; `close` closes it.
+        ledger: open, and used by this process alone; the caller closes it.
+        store: the destination; `close` closes it.
         session_id: of this process.
-        on_change: called from any thread, and often, when the status may have changed.
-        started_at: seconds since 1970; older files belong to the backlog. Default: now.
-        metrics: counters for Prometheus; default: none.
-        session: continue with these counters; default: new ones.
+        on_change: called when the status may have changed, often, from any thread.
+        started_at: seconds since 1970; files with an older mtime belong to the backlog. Default: now.
+        metrics: the counters for Prometheus; default: none.
+        session: the counters to continue with; default: new ones.
         own: see `Selection`.
     """
 
@@ -120,15 +120,14 @@ class Archiver:
         self.remainder = Remainder()  # as of the last `stop`
         self.known_root = KnownRoot(root, ledger)
         self._selection = Selection(settings.include, settings.exclude, own)
-        self._life = threading.RLock()
+        self._lifecycle_lock = threading.RLock()
         self._draining = False
-        self._scanned_at_end = False  # the directory was scanned after the last file was taken
-        self._warm = False
+        self._scanned_at_end = False  # `drain` has scanned the directory
+        self._warming_up = False
         ledger.release_all(retry_failed=True)
         self._signal = ChangeSignal(on_change)
-        self.on_file: Callable[[str], None] = lambda path: (
-            None
-        )  # called after each attempt with the file's path
+        # Called with the file's path after each attempt that archived it, failed, or found it gone.
+        self.on_file: Callable[[str], None] = lambda path: None
         self._connection = Connection(store, self._signal.notify_waiters)
         self.pipeline = Pipeline(
             settings,
@@ -160,12 +159,12 @@ class Archiver:
     # --- life cycle
 
     def start(self) -> None:
-        """Start watching; does nothing where the directory is watched already.
+        """Start watching. No-op if the directory is watched already.
 
         Raises:
-            CloudArchiveError: the watched directory is not there.
+            CloudArchiveError: the watched directory does not exist.
         """
-        with self._life:
+        with self._lifecycle_lock:
             if self.pipeline.watch is not None:
                 return
             if not self.root.is_dir():
@@ -178,18 +177,18 @@ class Archiver:
 
     def pause(self) -> None:
         """Stop watching and begin no further upload. Does not wait for uploads under way; `start` resumes."""
-        with self._life:
+        with self._lifecycle_lock:
             if self.pipeline.pause():
                 logger.info("Stopped watching %s", self.root)
         self._signal.notify_waiters()
 
     def stop(self, timeout_seconds: float) -> list[str]:
-        """Stop watching, wait for uploads under way, keep the rest for later.
+        """Stop watching, and wait for uploads under way. Sets `remainder`.
 
         Returns:
-            Paths that are not in the bucket yet, files that are still written to included; 1,000 at most.
+            Paths of files that are not in the bucket yet, also of files that are still written to; 1,000 at most.
         """
-        with self._life:
+        with self._lifecycle_lock:
             unsettled = self.pipeline.stop(timeout_seconds)
         remaining = list(dict.fromkeys([*unsettled, *self.remaining()]))[:MOST_REMAINING]
         count = self.ledger.totals().open
@@ -204,12 +203,12 @@ class Archiver:
         return remaining
 
     def drain(self, timeout_seconds: float) -> bool:
-        """Scan the directory once more, take nothing new after that, and finish what is pending.
+        """Scan the directory a last time, find no more files, and upload those that are pending.
 
-        Does not wait for files that are still written to, nor for those that only a `retry` can help.
+        Does not wait for files that are still written to, nor for those that only `retry` retries.
 
         Returns:
-            Whether everything else is in the bucket.
+            Whether all other files are in the bucket.
         """
         watch = self.pipeline.watch
         deadline = time.monotonic() + timeout_seconds
@@ -218,7 +217,7 @@ class Archiver:
             return self._drain_paused(deadline)
         self._scanned_at_end = watch.take_no_more(deadline)
         while self._draining:
-            settling = watch.settling_files  # before the ledger, which is where they go from here
+            settling = watch.settling_files  # before the totals, because settled files move to the ledger
             totals = self.ledger.totals()
             unfinished = totals.pending.files + totals.uploading.files + totals.waiting.files
             if not unfinished and not settling:
@@ -231,7 +230,7 @@ class Archiver:
         return False
 
     def _drain_paused(self, deadline: float) -> bool:
-        """Finish the uploads that were under way when it was paused."""
+        """Finish the uploads that were under way at the pause, and scan. Return whether all files are in the bucket."""
         while self._draining and self.pipeline.active() and (left := deadline - time.monotonic()) > 0:
             self._signal.wait(min(left, DRAIN_POLL_SECONDS))
         try:
@@ -248,14 +247,14 @@ class Archiver:
         self._signal.notify_waiters()
 
     def close(self) -> None:
-        """Close the store. The archiver must be stopped; the ledger is the caller's to close."""
+        """Close the store. The archiver must be stopped. The caller closes the ledger."""
         self._connection.stop()
         self.store.close()
 
     def warm_up(self) -> None:
         """Load the store's client in the background, so that the first upload need not wait for it."""
-        if not self._warm:
-            self._warm = True
+        if not self._warming_up:
+            self._warming_up = True
             threading.Thread(target=self.store.warm_up, name="cloud-archive-warm-up", daemon=True).start()
 
     # --- events
@@ -282,10 +281,10 @@ class Archiver:
         return self._submissions.submit(path, timeout_seconds)
 
     def rescan(self, timeout_seconds: float = 60.0) -> int:
-        """Scan now. Returns how many files were new to the ledger.
+        """Scan now. Return how many files were new to the ledger, or must be hashed.
 
         Raises:
-            CloudArchiveError: nothing is watched, or the directory can't be read.
+            CloudArchiveError: nothing is watched, the directory can't be read, or the time is up.
         """
         watch = self.pipeline.watch
         if watch is None:
@@ -293,7 +292,7 @@ class Archiver:
         return watch.reconciler.now(timeout_seconds)
 
     def archive_baseline(self) -> int:
-        """Archive also the files from before the first start. Returns how many they are, without waiting.
+        """Begin to archive the files from before the first start, too. Return how many there are, without waiting.
 
         Raises:
             CloudArchiveError: nothing is watched, or the first scan has not ended.
@@ -311,7 +310,7 @@ class Archiver:
         return count
 
     def retry(self) -> int:
-        """Requeue failed files. Returns how many."""
+        """Requeue failed files. Return how many there were."""
         count = self.pipeline.retry()
         self._connection.request_now()
         self._signal.notify_waiters()
@@ -328,10 +327,10 @@ class Archiver:
         return self.safety.safe_to_stop(timeout_seconds)
 
     def status(self, *, scan: bool = True, recent: bool = False, heartbeat: bool = False) -> Status:
-        """Return a snapshot.
+        """Return the status as it is now.
 
         Args:
-            scan: scan the directory to decide whether it is safe to stop; without a scan, `safe_to_stop` is False.
+            scan: decide whether it is safe to stop, which may need a scan. False: `safe_to_stop` is False.
             recent, heartbeat: see `Safety.safe_to_stop`.
         """
         return self._status.status(
@@ -339,11 +338,11 @@ class Archiver:
         )
 
     def gauges(self) -> Gauges:
-        """Return what metrics show of this moment, without a scan."""
+        """Return the numbers that the metrics show, as they are now, without a scan."""
         return self._status.gauges()
 
     def is_own(self, path: str) -> bool:
-        """Return whether this file, relative to the watched directory, belongs to this program."""
+        """Return whether the file at `path`, relative to the watched directory, belongs to this program."""
         self._selection.refresh_own()
         return self._selection.is_own(path)
 
@@ -352,17 +351,17 @@ class Archiver:
         return unarchived_files(self.root, self._selection, self.ledger, lambda path, why: None)
 
     def remaining(self) -> list[str]:
-        """Return the paths in the ledger that are not in the bucket yet, newest first, 1,000 at most."""
+        """Return the paths of the ledger's files that are not in the bucket yet, newest first, 1,000 at most."""
         states = (FileState.PENDING, FileState.UPLOADING, FileState.FAILED)
         return [row.version.path for row in self.ledger.rows(states=states, limit=MOST_REMAINING)]
 
     @property
     def changes(self) -> int:
-        """How often something changed so far, for `wait_for_change`."""
+        """How many changes there were so far; see `wait_for_change`."""
         return self._signal.count
 
     def wait_for_change(self, seen: int, timeout_seconds: float) -> None:
-        """Return once `changes` is no longer `seen`, or after this time."""
+        """Return once `changes` differs from `seen`, or after this time."""
         self._signal.wait(timeout_seconds, seen)
 
     @property
@@ -372,7 +371,7 @@ class Archiver:
 
     @property
     def refusal(self) -> Closed | None:
-        """Why uploads wait for the store, or None while it takes them."""
+        """Why uploads wait for the store; None while it accepts them."""
         return self.pipeline.gate.closed
 
     @property
@@ -387,13 +386,13 @@ class Archiver:
 
     @property
     def has_scanned(self) -> bool:
-        """Whether the directory was scanned since the start, can't be for now, or nothing watches it."""
+        """Whether the first scan has ended, can't be made because the directory can't be read, or is not to be made."""
         watch = self.pipeline.watch
         return watch is None or watch.reconciler.first_done or not watch.reconciler.root_is_known
 
 
 def _new_session(ledger: Ledger) -> Session:
-    """Return a session that shows what earlier ones archived last."""
+    """Return a session that shows the newest uploads of earlier ones."""
     session = Session()
     session.begin_with([recent_upload(row) for row in reversed(newest_archived(ledger, MOST_RECENT))])
     return session

@@ -1,7 +1,7 @@
-"""The engine: what routes and commands call to archive one directory.
+"""The engine, which routes and commands call to archive one directory.
 
-There is a status at any time, which says what is wrong: `not_configured` without settings, `standby` while another
-process archives the directory.
+It always has a status. If there is no archiver, the status says why: `not_configured` without settings, `standby` while
+another process archives the directory.
 """
 
 from __future__ import annotations
@@ -44,16 +44,13 @@ class Engine:
 
     Args:
         root: the watched directory.
-        state_base: where the state lives; None = CLOUD_ARCHIVE_STATE_DIR, else the platform's place.
-        environ: settings; default: this process's environment.
-        make_root: make the watched directory where it is missing.
-        backfill: overrides CLOUD_ARCHIVE_BACKFILL where that is not set.
-        make_store: for tests.
-        orphaned: whether the process that this engine serves is gone; such an engine hands over when asked.
-        prefer_environment: CLOUD_ARCHIVE_STATE_DIR goes before `state_base`.
-        machine_wide: False for a directory that no other process uses (the demonstration): nothing is written
-            outside `state_base`.
-        counts_metrics: False where `/metrics` is not served: prometheus-client is not loaded.
+        state_base, prefer_environment, machine_wide: see `Ownership`.
+        environ: the environment variables with the settings; default: those of this process.
+        make_root: make the watched directory if it is missing.
+        backfill: used if CLOUD_ARCHIVE_BACKFILL is not set; default: as the settings say.
+        make_store: returns the store for the settings; tests pass another one.
+        orphaned: returns whether the process that this engine serves has ended; such an engine hands over when asked.
+        counts_metrics: False if `/metrics` is not served, so that prometheus-client is not loaded.
     """
 
     def __init__(
@@ -77,7 +74,7 @@ class Engine:
         self._environ = os.environ if environ is None else environ
         self._notifier = Notifier(self._push_status)
         self._metrics = recorder() if counts_metrics else NullRecorder()
-        self._hurry = threading.Event()  # no caller waits for a drain any longer
+        self._hurry = threading.Event()  # set when no caller waits for a drain any longer
         self._check = SharedCheck(lambda: load_settings(self._environ))
         self.ownership = Ownership(
             self.root,
@@ -104,7 +101,7 @@ class Engine:
             on_standby=lambda: self.on_standby(),
         )
         self.on_begin: Callable[[], None] = lambda: None  # called once this engine holds the lock
-        self.on_standby: Callable[[], None] = lambda: None  # called where another engine holds it
+        self.on_standby: Callable[[], None] = lambda: None  # called if another engine holds it at the start
 
     # --- life cycle
 
@@ -118,7 +115,7 @@ class Engine:
         self._host.start(autostart=autostart)
 
     def drain(self, timeout_seconds: float) -> bool:
-        """See `Archiver.drain`; in the time that is left, the catalog is written to the bucket."""
+        """See `OpenArchive.drain`; True if there is no archiver."""
         opened = self._host.opened
         if opened is None:
             return True
@@ -126,13 +123,13 @@ class Engine:
         return opened.drain(timeout_seconds, self._hurry.is_set)
 
     def write_catalog(self, timeout_seconds: float) -> None:
-        """Write the catalog to the bucket, until `stop_draining`."""
+        """Write the catalog to the bucket, until it is written, the time is up, or `stop_draining` is called."""
         opened = self._host.opened
         if opened is not None:
             opened.catalog.flush(timeout_seconds, self._hurry.is_set)
 
     def stop_draining(self) -> None:
-        """Let `drain` return now."""
+        """Let `drain` and `write_catalog` return now."""
         self._hurry.set()
         opened = self._host.opened
         if opened is not None:
@@ -145,7 +142,7 @@ class Engine:
         return remaining
 
     def request_handover(self) -> bool:
-        """See `Ownership.agree_to_handover`."""
+        """See `Ownership.agree_to_handover`; also ends a drain."""
         if not self.ownership.agree_to_handover():
             return False
         self.stop_draining()
@@ -159,12 +156,12 @@ class Engine:
 
     @property
     def state_directory(self) -> Path | None:
-        """Where the state lives, once `prepare` has found out."""
+        """The state directory; None before `prepare`."""
         return self.ownership.state_directory
 
     @property
     def remainder(self) -> Remainder | None:
-        """What is not in the bucket, after `close`; None = that is not known."""
+        """What is not in the bucket after `close`; None = not known."""
         return self._host.remainder
 
     @property
@@ -180,24 +177,24 @@ class Engine:
 
     @property
     def environ(self) -> Mapping[str, str]:
-        """Where the settings come from."""
+        """The environment variables with the settings."""
         return self._environ
 
     @property
     def problems(self) -> tuple[str, ...]:
-        """Why there is no archiver, or why it does not watch; empty where nothing is wrong with it."""
+        """Why there is no archiver, or why it does not watch; empty if there is no such fault."""
         return tuple(self._host.problems)
 
     def archiver(self) -> Archiver:
         """Return the archiver.
 
         Raises:
-            CloudArchiveError: there is none, and why.
+            CloudArchiveError: there is none; the message says why.
         """
         return self._host.archive().archiver
 
     def status(self, scan: bool = True, *, recent: bool = False, heartbeat: bool = False) -> Status:
-        """See `Archiver.status`; also while there is no archiver."""
+        """See `Archiver.status`. Without an archiver, the status says why; no CloudArchiveError is raised."""
         opened = self._host.opened
         if opened is None:
             return self._status_without_archiver()
@@ -246,20 +243,20 @@ class Engine:
         return opened is not None and opened.archiver.safety.still_safe()
 
     def subscribe(self, callback: StatusCallback) -> Callable[[], None]:
-        """Call back with the status from a thread of the engine, at most 4 times a second. Returns how to end it."""
+        """See `Notifier.subscribe`: at most 4 calls a second."""
         return self._notifier.subscribe(callback)
 
     def _push_status(self) -> dict[str, Any]:
         return self.status(recent=True).to_json()
 
-    # --- routes; each may raise CloudArchiveError with the reason
+    # --- routes; each may raise CloudArchiveError, whose message says why
 
     def start_watching(self) -> str:
         """`POST /cloud-sync/start`."""
         return f"Archiving {self.root}." if self._host.start_watching() else "Already archiving."
 
     def stop_watching(self) -> str:
-        """`POST /cloud-sync/stop`: answers at once; uploads under way finish, and a start meanwhile resumes."""
+        """`POST /cloud-sync/stop`: returns at once. Uploads under way finish; `start_watching` resumes at any time."""
         self._host.wants_to_run = False
         archiver = self.archiver()
         was_running = archiver.running
@@ -275,10 +272,10 @@ class Engine:
         return " ".join(parts)
 
     def upload(self, file_path: str, timeout_seconds: float = 20.0) -> UploadAnswer:
-        """`POST /cloud-sync/upload`.
+        """`POST /cloud-sync/upload`: archive one file, and wait for the result.
 
         Raises:
-            RequestRefused: 400, 403 or 404.
+            RequestRefused: see `contained_path`; also 403 for a file of this program.
         """
         path = contained_path(self.root, file_path)
         archiver = self.archiver()
@@ -294,7 +291,7 @@ class Engine:
         """`POST /cloud-sync/rescan`.
 
         Args:
-            accept_root: first take the directory that is there now for the known one.
+            accept_root: first accept the directory that is there now as the known one.
         """
         archiver = self.archiver()
         if accept_root:
@@ -310,7 +307,7 @@ class Engine:
         return f"Retrying {count_noun(count, 'file')}." if count else "Nothing to retry."
 
     def archive_baseline(self) -> str:
-        """`POST /cloud-sync/backfill`: archive also what was there before the first start; answers at once."""
+        """`POST /cloud-sync/backfill`: archive the files from before the first start, too. Returns at once."""
         count = self.archiver().archive_baseline()
         return f"{count_noun(count, 'older file')} {'is' if count == 1 else 'are'} being archived."
 
@@ -330,11 +327,16 @@ class Engine:
         return ledger_page(archiver.ledger, state, query, limit, cursor)
 
     def catalog(self) -> Catalog:
-        """Return the catalog of the open archive. CloudArchiveError: there is none, and why."""
+        """Return the catalog of the open archive. CloudArchiveError: there is none; the message says why."""
         return self._host.archive().catalog
 
     def add_jobs(self, jobs: Sequence[Mapping[str, Any]], queue: Mapping[str, Any] | None = None) -> None:
-        """`POST /engine/jobs`: keep jobs as ComfyUI ran them, and note which ones it has not finished."""
+        """`POST /engine/jobs`: store the jobs that ComfyUI has finished, and note its queue.
+
+        Args:
+            jobs: as ComfyUI ran them.
+            queue: `process`, and the jobs that are `running` and `queued` now; None = not known.
+        """
         opened = self._host.archive()
         if jobs:
             opened.jobs.note_finished(jobs)
@@ -343,11 +345,11 @@ class Engine:
             opened.jobs.note_queue(queue["process"], queue["running"], queue["queued"])
 
     def job(self, job_id: str, *, urls: bool = False) -> dict[str, Any]:
-        """`GET /cloud-sync/jobs/{prompt_id}`; `urls`: with links to the archived files."""
+        """`GET /cloud-sync/jobs/{prompt_id}`: see `job_answer`."""
         return job_answer(self._host.archive(), job_id, urls=urls)
 
     def watch_job(self, job_id: str, callback: Callable[[], None]) -> Callable[[], None]:
-        """Call back, from any thread, when something of this job changed. Returns how to end it."""
+        """Call `callback`, from any thread, when this job may have changed. Return a function that ends this."""
         return self._host.archive().jobs.subscribe(job_id, callback)
 
     def share(self, ids: Sequence[uuid.UUID], order: ShareOrder) -> dict[str, Any]:
@@ -377,13 +379,13 @@ class Engine:
         return self._check.last
 
     def report(self, by: Literal["hour", "day"], last: int) -> list[dict[str, Any]]:
-        """`GET /cloud-sync/report`: what came into the bucket in the last hours or days, for a chart."""
+        """`GET /cloud-sync/report`: files and bytes archived in each of the last `last` hours or days, for a chart."""
         from ..maintenance.report import chart_rows
 
         return chart_rows(self.archiver().ledger, by, last, time.time())
 
     def metrics_text(self) -> str:
-        """`GET /cloud-sync/metrics`: Prometheus text. Raises CloudArchiveError without prometheus-client."""
+        """`GET /cloud-sync/metrics`: Prometheus text. CloudArchiveError: prometheus-client is missing."""
         opened = self._host.opened
         if opened is None:
             return self._metrics.text(None)

@@ -1,4 +1,4 @@
-"""Begin, reopen and end the archive of one directory; every fault is shown and may pass."""
+"""Open, reopen and close the archive of one directory. After a fault it tries again, and shows the fault meanwhile."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ class ArchiveHost:
     """Holds the archive of one directory, once this process owns the directory.
 
     Args:
-        parts: what the archiver is made from.
+        parts: make the archiver.
         ownership: the right to archive the directory.
-        make_root: make the watched directory where it is missing.
-        on_begin: called once this process holds the lock and the archiver is made.
-        on_standby: called when another engine holds the lock at the start.
+        make_root: make the watched directory if it is missing.
+        on_begin: called once this process holds the lock and the archiver exists; again after each reopening.
+        on_standby: called if another engine holds the lock at the start.
     """
 
     def __init__(
@@ -51,17 +51,15 @@ class ArchiveHost:
         self._on_standby = on_standby
         self._lock = threading.RLock()
         self._keeper = LedgerKeeper(lambda: self.opened, self.reopen, ownership.closing)
-        self._fault_may_pass = False  # why the last try to begin failed
+        self._fault_may_pass = False  # the last failure to begin was an expected one, such as a full disk
         self.opened: OpenArchive | None = None
         self.settings: Settings | None = None
         self.problems: list[str] = []  # why there is no archiver, or why it does not watch
         self.wants_to_run = False
-        self.remainder: Remainder | None = (
-            None  # what is not in the bucket, after `close`; None = that is not known
-        )
+        self.remainder: Remainder | None = None  # what is not in the bucket after `close`; None = not known
 
     def start(self, *, autostart: bool | None) -> None:
-        """Read the settings and begin; a fault goes into `problems`, and is never raised.
+        """Read the settings and begin. A fault is put into `problems` and never raised.
 
         Args:
             autostart: whether to watch; None = as CLOUD_ARCHIVE_AUTOSTART says.
@@ -84,7 +82,7 @@ class ArchiveHost:
         self._stand_by()
 
     def start_watching(self) -> bool:
-        """Watch the directory from now on. Returns False where it is watched already.
+        """Watch the directory from now on. Return False if it is watched already.
 
         Raises:
             CloudArchiveError: there is no archiver, or the directory is missing.
@@ -102,7 +100,7 @@ class ArchiveHost:
         """Return the open archive.
 
         Raises:
-            CloudArchiveError: there is none, and why.
+            CloudArchiveError: there is none; the message says why.
         """
         opened = self.opened
         if opened is not None:
@@ -119,7 +117,7 @@ class ArchiveHost:
         self._ownership.stand_by(self._try_to_begin, failed=lambda: bool(self.problems))
 
     def _try_to_begin(self) -> bool:
-        """Begin, or start watching where a fault prevented that. Returns False where it must be tried again."""
+        """Begin, or start watching if a fault has prevented that. Return False if it must be tried again."""
         opened = self.opened
         try:
             if opened is not None:
@@ -128,7 +126,7 @@ class ArchiveHost:
                     self.problems = []
             elif not self._take_over():
                 if self._fault_may_pass:
-                    self.problems = []  # another engine archives now
+                    self.problems = []  # another engine holds the lock now, so this one stands by
                 return False
         except (CloudArchiveError, OSError) as error:
             self._fault_may_pass = True
@@ -139,7 +137,7 @@ class ArchiveHost:
         return not self.problems
 
     def _take_over(self) -> bool:
-        """Take the lock and begin. Returns False where another engine keeps the lock."""
+        """Take the lock and begin. Return False if another engine keeps the lock."""
         if self._ownership.state_directory is None:
             self._ownership.prepare()
         self._make_root_if_wanted()
@@ -148,12 +146,12 @@ class ArchiveHost:
         try:
             self._open()
         except BaseException:
-            self._let_go()
+            self._close_and_release()
             raise
         return True
 
     def _open(self, session: Session | None = None) -> None:
-        """Open the ledger and start the archiver; the lock is held."""
+        """Open the ledger and start the archiver. This process must hold the lock."""
         assert self.settings is not None
         assert self._ownership.state_directory is not None
         opened = self._parts.open(
@@ -181,14 +179,18 @@ class ArchiveHost:
             self._parts.root.mkdir(parents=True, exist_ok=True)
 
     def _show_problem(self, sentence: str, error: Exception | None = None) -> None:
-        """Show what is wrong; the log mentions it once, with the traceback of an unexpected error."""
+        """Show a fault in the status, and log it unless it was the last one.
+
+        Args:
+            error: an unexpected error, whose traceback is logged.
+        """
         sentence = redact(sentence, secret_values(self._parts.environ))
         if self.problems != [sentence]:
             logger.error("%s", sentence, exc_info=error)
         self.problems = [sentence]
         self._parts.on_change()
 
-    def _let_go(self) -> None:
+    def _close_and_release(self) -> None:
         """Close the ledger and release the lock, so that a healthy standby can take over."""
         with self._lock:
             opened, self.opened = self.opened, None
@@ -200,10 +202,10 @@ class ArchiveHost:
     # --- reopening
 
     def reopen(self, save_as: Path | None) -> None:
-        """Replace ledger and archiver and keep the session, so that its counters continue.
+        """Replace ledger and archiver, and keep the session, so that its counters continue.
 
         Args:
-            save_as: first write the ledger, which is in memory, to this path.
+            save_as: save the ledger to this path first, because it is in memory.
         """
         with self._lock:
             opened = self.opened
@@ -211,7 +213,7 @@ class ArchiveHost:
                 return
             archiver, ledger = opened.archiver, opened.ledger
             if archiver.running and not self._parts.root.is_dir():
-                return  # an archive can continue while its directory is missing, but can't start
+                return  # an archiver can continue while its directory is missing, but can't start
             logger.warning("Reopening the ledger.")
             with contextlib.suppress(LedgerError):
                 archiver.stop(LEDGER_STOP_SECONDS)
@@ -232,20 +234,20 @@ class ArchiveHost:
             try:
                 self._open(archiver.session)
             except (CloudArchiveError, OSError) as error:
-                self._let_go()
+                self._close_and_release()
                 self._show_problem(str(error))
                 self._stand_by()
 
     # --- the end
 
     def close(self, grace_seconds: float) -> list[str]:
-        """Stop and release everything.
+        """Stop the archiver, close everything and release the lock. Sets `remainder`.
 
         Args:
-            grace_seconds: for uploads under way.
+            grace_seconds: how long to wait for uploads under way.
 
         Returns:
-            Paths that are not in the bucket yet.
+            See `Archiver.stop`.
         """
         self._ownership.close()
         self._keeper.join(LEDGER_STOP_SECONDS)

@@ -1,11 +1,11 @@
-"""What Prometheus sees: one registry for each engine, so that two engines in one process do not mix.
+"""The metrics for Prometheus: one registry for each engine, so that two engines in one process do not mix.
 
-prometheus-client is optional (`pip install prometheus-client`). Without it `recorder()` gives a `NullRecorder`, and
-the archive works as before. Names follow https://prometheus.io/docs/practices/naming/: base units, `_total` for what
-only grows. Labels hold codes from our own table and results, never a path or a key: a label's values stay few.
+prometheus-client is optional (`pip install prometheus-client`). Without it, `recorder()` returns a `NullRecorder`, and
+nothing else changes. Names follow https://prometheus.io/docs/practices/naming/: base units, and `_total` for numbers
+that only grow. Label values are results and codes from our own table, never a path or a key, so there are few of them.
 
-Counters count since this process began; gauges are read at the moment of the scrape, from counters that the ledger
-keeps anyway, so that a scrape costs the same with a million files as with none.
+Counters count from the start of this process. Gauges are read at each scrape, from totals that the ledger keeps anyway,
+so a scrape costs as much with a million files as with none.
 """
 
 from __future__ import annotations
@@ -47,11 +47,12 @@ class Gauges(NamedTuple):
 
     Attributes:
         totals: of the ledger.
-        settling_files, settling_bytes: seen, but not complete or not yet in the ledger.
-        oldest_seen_at: when the ledger first saw the file that waits longest, in seconds since 1970.
+        settling_files, settling_bytes: of files that were seen, and are not in the ledger yet.
+        oldest_seen_at: when the file that has waited longest entered the ledger, in seconds since 1970; None = no file
+            waits.
         watching: whether the directory is watched, and was scanned once.
-        waiting_webhooks: finished jobs that the receiver has not taken.
         problem: whether a part of the directory can't be read.
+        waiting_webhooks: finished jobs whose webhook the receiver has not accepted.
     """
 
     totals: Totals
@@ -64,19 +65,19 @@ class Gauges(NamedTuple):
 
     @property
     def safe_to_stop(self) -> bool:
-        """Whether no known file waits. It causes no scan, so it lags by one event or scan."""
+        """Whether no known file waits. It causes no scan, so it may be one event or scan behind."""
         return self.watching and not self.problem and not self.totals.open.files and not self.settling_files
 
 
 class Recorder(Protocol):
-    """Counts what the archive did. Every method may be called from any thread; only `text` raises."""
+    """Counts the archive's results. Every method may be called from any thread; only `text` raises."""
 
     def archived(self, size_bytes: int, *, already: bool, seen_at: float | None) -> None:
         """Count a file that is proven in the bucket.
 
         Args:
-            already: it was there before.
-            seen_at: when the ledger first saw it, in seconds since 1970; None = unknown.
+            already: its bytes were there before.
+            seen_at: when it entered the ledger, in seconds since 1970; None = unknown.
         """
 
     def failed(self, error: CloudArchiveError, size_bytes: int, *, again: bool) -> None:
@@ -93,6 +94,9 @@ class Recorder(Protocol):
 
         Args:
             gauges: the archive at this moment; None = there is no archiver, so the gauges are zero.
+
+        Raises:
+            CloudArchiveError: prometheus-client is missing.
         """
 
 
@@ -117,7 +121,11 @@ class NullRecorder:
 
 
 def recorder(clock: Callable[[], float] = time.time) -> Recorder:
-    """Return a recorder with its own registry; without prometheus-client, one that does nothing."""
+    """Return a recorder with its own registry; without prometheus-client, one that records nothing.
+
+    Args:
+        clock: seconds since 1970.
+    """
     try:
         import prometheus_client
     except ImportError:
@@ -244,7 +252,7 @@ class PrometheusRecorder:
 
 
 def cause_of(error: CloudArchiveError) -> str:
-    """Return the short name of why an attempt failed: the store's code, or ours."""
+    """Return the code that says why an attempt failed: the store's, or our own for other errors."""
     if isinstance(error, StoreError):
         return error.failure.code
     if isinstance(error, (KeyRejected, FileUnreadable)):

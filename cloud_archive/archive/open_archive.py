@@ -31,7 +31,7 @@ StoreFactory = Callable[..., ObjectStore]
 
 
 class OpenArchive(NamedTuple):
-    """An archiver, the ledger that it uses, the catalog that is filled from that, and ComfyUI's jobs."""
+    """An archiver, the ledger that it uses, the catalog that is filled from the ledger, and ComfyUI's jobs."""
 
     archiver: Archiver
     ledger: Ledger
@@ -44,19 +44,23 @@ class OpenArchive(NamedTuple):
         return self.open_jobs.jobs
 
     def close_readers(self) -> None:
-        """Close what reads the ledger."""
+        """Close jobs and catalog, which read the ledger."""
         self.open_jobs.close()
         self.catalog.close()
 
     def drain(self, timeout_seconds: float, given_up: Callable[[], bool]) -> bool:
-        """See `Archiver.drain`; in the time that is left, the catalog is written to the bucket."""
+        """Drain the archiver (see `Archiver.drain`), and write the catalog to the bucket in the time that is left.
+
+        Args:
+            given_up: returns True once the caller no longer waits for the catalog.
+        """
         deadline = time.monotonic() + timeout_seconds
         drained = self.archiver.drain(timeout_seconds)
         self.catalog.flush(max(0.0, deadline - time.monotonic()), given_up)
         return drained
 
     def flush(self, timeout_seconds: float, given_up: Callable[[], bool]) -> bool:
-        """See `Safety.flush` and `Catalog.flush`; returns whether both succeeded in time."""
+        """Flush archiver and catalog; see `Safety.flush` and `Catalog.flush`. Return whether both succeeded in time."""
         deadline = time.monotonic() + timeout_seconds
         if not self.archiver.flush(timeout_seconds, given_up):
             return False
@@ -76,7 +80,10 @@ class ArchiveParts(NamedTuple):
     """What every archiver of one engine is made from.
 
     Attributes:
-        backfill: replaces the setting where CLOUD_ARCHIVE_BACKFILL is not set; None = as the settings say.
+        root: the watched directory.
+        environ: the environment variables with the settings.
+        backfill: used if CLOUD_ARCHIVE_BACKFILL is not set; None = as the settings say.
+        make_store: returns the store for the settings.
         on_change, started_at, session_id, metrics: see `Archiver`.
     """
 
@@ -92,18 +99,18 @@ class ArchiveParts(NamedTuple):
     def open(
         self, settings: Settings, state_directory: Path, *, unlocked: bool, session: Session | None
     ) -> OpenArchive:
-        """Open the ledger in `state_directory` and make an archiver, which is not started.
+        """Open the ledger in `state_directory`, and make an archiver. It is not started.
 
         Args:
-            unlocked: no lock could be made; a notice says so.
-            session: continue with these counters; None = new ones.
+            unlocked: no lock could be made; a notice tells users.
+            session: the counters to continue with; None = new ones.
 
         Raises:
             CloudArchiveError, OSError: the ledger can't be opened.
         """
-        ledger, notices, everything = open_ledger(state_directory, began=self.started_at)
+        ledger, notices, was_lost = open_ledger(state_directory, began=self.started_at)
         try:
-            settings = self._with_backfill(settings, everything=everything)
+            settings = self._with_backfill(settings, was_lost=was_lost)
             store = self._open_store(settings, ledger)
             archiver = Archiver(
                 settings,
@@ -120,8 +127,9 @@ class ArchiveParts(NamedTuple):
         except BaseException:
             ledger.close()
             raise
-        session_mark = (self.session_id, self.started_at)
-        catalog = Catalog(state_directory, self.root, settings, ledger, store, session=session_mark)
+        catalog = Catalog(
+            state_directory, self.root, settings, ledger, store, session=(self.session_id, self.started_at)
+        )
         catalog.start()
         jobs = open_jobs(settings, self.root, state_directory, archiver, catalog)
         for notice in [
@@ -133,16 +141,16 @@ class ArchiveParts(NamedTuple):
             archiver.session.notice(notice)
         return OpenArchive(archiver, ledger, catalog, jobs)
 
-    def _with_backfill(self, settings: Settings, *, everything: bool) -> Settings:
-        """Return the settings with the backfill that counts; `everything`: the ledger was lost."""
+    def _with_backfill(self, settings: Settings, *, was_lost: bool) -> Settings:
+        """Return the settings with the backfill to use; if the ledger was lost, `missed` becomes `all`."""
         if self.backfill is not None and not is_set("CLOUD_ARCHIVE_BACKFILL", self.environ):
             settings = replace(settings, backfill=cast(Any, self.backfill))
-        if everything and settings.backfill == "missed":
+        if was_lost and settings.backfill == "missed":
             settings = replace(settings, backfill="all")
         return settings
 
     def _open_store(self, settings: Settings, ledger: Ledger) -> ObjectStore:
-        """Return the store, with what earlier sessions learned about this destination."""
+        """Return the store, with the capabilities that earlier sessions found for this destination."""
         name = f"capabilities of {settings.endpoint_label}/{settings.bucket}"
         text = ledger.recall(name)
         known = Capabilities.from_json(json.loads(text)) if text else None

@@ -1,4 +1,4 @@
-"""Open the list of jobs beside an archiver, and what hears of their end: the catalog and the webhook's receiver."""
+"""Open the list of jobs of an archive. When a job ends, the catalog gets its tags and note, and a webhook is sent."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ _NO_CATALOG = "The tags and note of a job were dropped: CLOUD_ARCHIVE_CATALOG is
 
 @dataclass(slots=True)
 class OpenJobs:
-    """The jobs of an archive, and its webhooks where there is a receiver.
+    """The jobs of an archive, and its webhooks if there is a receiver.
 
     Attributes:
-        notices: what users should know.
+        notices: sentences for users.
     """
 
     jobs: Jobs
@@ -44,20 +44,20 @@ class OpenJobs:
     notices: Sequence[str] = ()
 
     def waiting_webhooks(self) -> int:
-        """Return how many webhooks wait; 0 while the list is closed."""
+        """Return how many webhooks wait to be sent; 0 if the list of jobs can't be read."""
         with contextlib.suppress(JobsError):
             return 0 if self.webhooks is None else self.webhooks.waiting()
         return 0
 
     def trouble(self) -> list[str]:
-        """Return what a status says of a receiver that takes nothing."""
+        """Return sentences for the status about a receiver that accepts no webhook; empty if there is no trouble."""
         with contextlib.suppress(JobsError):
             sentence = None if self.webhooks is None else self.webhooks.sentence()
             return [sentence] if sentence else []
         return []
 
     def close(self) -> None:
-        """End their threads and close the list."""
+        """End the threads and close the list of jobs."""
         if self.webhooks is not None:
             self.webhooks.stop()
         self.jobs.close()
@@ -66,7 +66,7 @@ class OpenJobs:
 def open_jobs(
     settings: Settings, root: Path, state_directory: Path, archiver: Archiver, catalog: Catalog
 ) -> OpenJobs:
-    """Return the jobs of this archive; closed, with a notice, where their list can't be opened."""
+    """Return the started jobs of this archive. If their list can't be opened, they are closed; a notice says why."""
     store = JobStore(state_directory / JOBS_NAME)
     found = OpenJobs(
         Jobs(
@@ -116,7 +116,10 @@ def _wake(found: OpenJobs) -> None:
 
 
 def _payload(jobs: Jobs, archiver: Archiver, job_id: str) -> dict[str, Any] | None:
-    """Return what the webhook sends: the answer about the job, with links made now where the job asked for them."""
+    """Return the JSON that the webhook sends: the answer about the job, with new links if the job asked for links.
+
+    None: the job is not known.
+    """
     answer = jobs.answer(job_id)
     if answer is not None and jobs.wants_links(job_id):
         add_links(archiver.store, answer["files"])
@@ -135,6 +138,6 @@ def _mark_assets(catalog: Catalog, job: JobRecord, outputs: Sequence[Output]) ->
         if output.state == "archived" and output.key and not output.cached:
             try:
                 catalog.add_tags_and_note(output.key, options.tags, options.note, job.finished_at or 0.0)
-            except CatalogError as error:  # it holds up no webhook
+            except CatalogError as error:  # it must not delay the webhook
                 logger.warning("The tags and note of a job were dropped: %s", error)
                 return

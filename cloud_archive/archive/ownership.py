@@ -1,7 +1,7 @@
-"""Who archives a directory: the lock, standing by behind another engine, and the hand-over.
+"""Decide which engine archives a directory: the lock, the standby behind another engine, and the hand-over.
 
-One engine per directory and machine holds the lock. Another one stands by and tries again and again; a standby never
-dies of a fault that may pass. An engine whose ComfyUI is gone hands the directory over when it is asked.
+One engine per directory and machine holds the lock. Another engine stands by and tries again and again to take it, also
+after faults. An engine whose ComfyUI has ended hands the directory over when another engine asks for it.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from ..state import DirectoryLock, make_state_directory, read_engine_info
 logger = logging.getLogger("cloud_archive.engine")
 
 STANDBY_SECONDS = 1.0  # between two tries to take over
-LONGEST_STANDBY_SECONDS = 30.0  # the same, after many that failed
-HANDOVER_ANSWER_SECONDS = 5.0
-HANDOVER_SECONDS = 10.0  # how long to wait for an engine that agreed to hand over
+LONGEST_STANDBY_SECONDS = 30.0  # the same after several faults
+HANDOVER_ANSWER_SECONDS = 5.0  # how long to wait for the answer of the engine that is asked to hand over
+HANDOVER_SECONDS = 10.0  # how long to wait for the lock once it has agreed
 
 
 class Ownership:
@@ -30,11 +30,12 @@ class Ownership:
 
     Args:
         root: the watched directory.
-        environ: names the state directory.
-        state_base: where the state lives; None = CLOUD_ARCHIVE_STATE_DIR, else the platform's place.
-        prefer_environment: CLOUD_ARCHIVE_STATE_DIR goes before `state_base`.
-        machine_wide: False writes nothing outside `state_base`.
-        orphaned: returns whether the process that this engine serves is gone.
+        environ: the environment variables; CLOUD_ARCHIVE_STATE_DIR may name the state directory.
+        state_base: the folder for the state; None = CLOUD_ARCHIVE_STATE_DIR, or else the platform's default.
+        prefer_environment: use CLOUD_ARCHIVE_STATE_DIR, if it is set, instead of `state_base`.
+        machine_wide: False if no other process uses the directory (the demo), so that nothing is written outside
+            `state_base`.
+        orphaned: returns whether the process that this engine serves has ended.
     """
 
     def __init__(
@@ -76,7 +77,7 @@ class Ownership:
     # --- the lock
 
     def acquire(self) -> bool:
-        """Take the lock, from an orphaned engine too. Returns False where another engine keeps it.
+        """Take the lock, if necessary by asking an orphaned engine for it. Return False if another engine keeps it.
 
         Raises:
             CloudArchiveError, OSError: the state directory or the lock can't be made.
@@ -101,22 +102,23 @@ class Ownership:
 
     @property
     def unlocked(self) -> bool:
-        """Whether no lock could be made, so that nothing keeps a second engine away."""
+        """Whether no lock could be made, so that nothing prevents a second engine."""
         return self._lock is not None and self._lock.unlocked
 
     # --- standing by
 
     @property
     def stands_by(self) -> bool:
-        """Whether this engine waits, or has waited, for its turn."""
+        """Whether this engine waits, or has waited, to take over."""
         return self._standby is not None
 
     def stand_by(self, begin: Callable[[], bool], failed: Callable[[], bool]) -> None:
-        """Call `begin` in a thread of its own until it returns True, or until `close`.
+        """Call `begin` again and again in a thread of its own, until it returns True, or until `close`.
 
         Args:
-            failed: returns whether the last try failed, and not only another engine holds the lock. After failures
-                the pauses grow.
+            begin: tries to take over, and returns whether it did.
+            failed: returns whether the last try failed with a fault, and not because another engine holds the lock.
+                The pauses grow with each fault.
         """
 
         def keep_trying() -> None:
@@ -133,7 +135,7 @@ class Ownership:
     # --- hand-over
 
     def ask_for_handover(self) -> bool:
-        """Ask the engine that holds the lock to hand over. Returns whether it agreed."""
+        """Ask the engine that holds the lock to hand over. Return whether it agreed."""
         assert self.state_directory is not None
         info = read_engine_info(self.state_directory)
         if info is None or info.pid == os.getpid():
@@ -149,7 +151,7 @@ class Ownership:
         return isinstance(answer, dict) and bool(answer.get("success"))
 
     def agree_to_handover(self) -> bool:
-        """Answer another engine that asks for the directory: True where this engine's ComfyUI is gone."""
+        """Agree to hand the directory over to another engine, if this engine's ComfyUI has ended. Return whether."""
         if not self._orphaned():
             return False
         self._handed_over.set()
@@ -168,7 +170,7 @@ class Ownership:
     # --- the end
 
     def close(self) -> None:
-        """End standing by. Keeps the lock until `release`."""
+        """End the standby. Keeps the lock until `release`."""
         self.closing.set()
         self._ending.set()
         if self._standby is not None and self._standby is not threading.current_thread():

@@ -1,4 +1,4 @@
-"""The way of every file into the bucket:
+"""The pipeline that brings every file into the bucket:
 
     for path in watch(root) or scan(root):           # DirectoryWatch: hints and truth
         ledger.add(settle(path))                     # Pipeline.enqueue: pending, committed
@@ -43,27 +43,27 @@ from .workers import WorkerPool
 
 logger = logging.getLogger("cloud_archive.archiver")
 
-# How long the backlog waits for the first scan. Both at once would make the scan several times slower, and the scan
-# decides what is uploaded first.
+# How long uploads of the backlog wait for the first scan. They would make it several times slower, and the scan finds
+# the new files that go first.
 FIRST_SCAN_SECONDS = 2.0
-PAUSE_SECONDS = 2.0  # how long a pause waits for a scan under way, which ends by itself after that
-KEEPER_SECONDS = 2.0  # how often threads, the watcher and due retries are checked
+PAUSE_SECONDS = 2.0  # how long a pause waits for the threads that watch; a scan under way may end later
+KEEPER_SECONDS = 2.0  # between two checks of threads, watcher and due retries
 
 
 class Pipeline:
     """Brings the files of one directory into the bucket.
 
     Args:
-        settings: where to, and how.
+        settings: say where to archive, and how.
         root: the watched directory.
-        ledger: open, and this process's alone.
-        store: where to.
-        selection: which files are wanted.
-        known_root: whether this is the directory that the ledger knows.
-        session: is given upload rates and notices.
-        session_id: of this process; goes into claims and keys.
-        started_at: seconds since 1970; older files belong to the backlog.
-        on_event: receives every event but FileModified, from any thread.
+        ledger: open, and used by this process alone.
+        store: the destination.
+        selection: says which files are wanted.
+        known_root: says whether this is the directory that the ledger knows.
+        session: gets samples for the rates, and notices.
+        session_id: of this process; part of claims and keys.
+        started_at: seconds since 1970; files with an older mtime belong to the backlog.
+        on_event: receives every event except FileModified, from any thread.
     """
 
     def __init__(
@@ -91,10 +91,10 @@ class Pipeline:
         self._started_at = started_at
         self._report = on_event
         self._template = PrefixTemplate.parse(settings.prefix)
-        self._stopped_tally = Tally()  # what was beside the ledger when nothing was watched any more
+        self._stopped_tally = Tally()  # of the last scan, while nothing is watched
         self.watch: DirectoryWatch | None = None  # None while nothing is watched
         self.gate = Gate(settings.workers)
-        # Where a ledger was lost: finds the files that the bucket holds already under another key.
+        # After the loss of a ledger: finds files that the bucket already holds under another key.
         self._bucket_index: BucketIndex | None = None
         if ledger.recall(COMPARE_WITH_BUCKET) is not None:
             self._bucket_index = BucketIndex(store, KeyScope(self._template), self._wanted_files)
@@ -160,12 +160,12 @@ class Pipeline:
         watch, self.watch = self.watch, None
         if watch is not None:
             watch.stop(deadline)
-            # Files that the last scan found are settling, or are in the ledger by now.
+            # The new files of the last scan are counted otherwise: they are settling, or in the ledger.
             self._stopped_tally = replace(watch.reconciler.tally, unseen=0)
-            # One that was empty at the last look may have got its bytes since.
+            # A file that was empty at its last check may have got its bytes since.
             sizes = {w.path: w.size_bytes or _size_now(self._root / w.path) for w in watch.waiting()}
             unsettled = {path: size for path, size in sizes.items() if size}
-        # Also while nothing is watched: an upload that a user asked for may be under way.
+        # Also if nothing is watched: an upload that a user asked for may be under way.
         if not self._pool.stop(max(0.0, deadline - time.monotonic())):
             logger.warning("Some uploads did not end in time; they continue at the next start")
         self._pool = self._make_pool()
@@ -174,7 +174,7 @@ class Pipeline:
     # --- the queue
 
     def enqueue(self, versions: list[FileVersion]) -> int:
-        """Commit complete versions as pending, files older than this process behind the others.
+        """Commit complete versions as pending; files that are older than this process get a lower priority.
 
         Returns:
             How many were new to the ledger.
@@ -197,20 +197,20 @@ class Pipeline:
         return self._pool.upload(claim)
 
     def retry(self) -> int:
-        """Requeue failed files. Returns how many."""
+        """Requeue failed files. Return how many there were."""
         return self._pool.retry()
 
     # --- what a status shows
 
     @property
     def ledger_trouble(self) -> str | None:
-        """Why nothing can be committed, as far as this was tried; None while all is well."""
+        """Why the last attempt to commit failed; None if it succeeded."""
         watch = self.watch
         return self._pool.ledger_trouble or (None if watch is None else watch.ledger_trouble)
 
     @property
     def tally(self) -> Tally:
-        """What the last scan found beside the ledger."""
+        """Counts of the files without a row, of the last scan."""
         watch = self.watch
         return self._stopped_tally if watch is None else watch.reconciler.tally
 
@@ -238,7 +238,7 @@ class Pipeline:
         watch = self.watch
         if watch is not None and watch.rewritten_files:
             return True
-        # An upload stays active until its file was counted.
+        # An upload stays active until the totals include its result.
         return totals.open.files > 0 or incomplete > 0 or bool(self._pool.active())
 
     # --- the parts
@@ -304,7 +304,7 @@ class Pipeline:
                 active = self._pool.active()
                 self.forget_bucket_index()
                 self._session.sample(sum(a.sent_bytes for a in active), time.monotonic())
-                # A file that never becomes complete (it was deleted, or is empty) causes no other event.
+                # A file that leaves the settle queue without being queued (deleted, or empty) causes no other event.
                 incomplete, before = watch.incomplete_files, incomplete
                 if incomplete != before:
                     self._report(StatusChanged())
@@ -314,7 +314,7 @@ class Pipeline:
                 logger.exception("The upkeep of the archive failed")
 
     def forget_bucket_index(self) -> None:
-        """Compare no more with the bucket once all files from before the ledger was lost are archived."""
+        """Stop comparing with the bucket once all files from before the loss of the ledger are archived."""
         watch = self.watch
         if self._bucket_index is None or watch is None or not watch.reconciler.first_done or self.has_work():
             return
