@@ -33,7 +33,7 @@ class RedactingFormatter(logging.Formatter):
 
 
 class LogFileHandler(logging.handlers.RotatingFileHandler):
-    """A rotating log that formats each line once; Python's own does so twice, to know its length before."""
+    """A rotating log that formats each line once. Python's own formats it twice, first to learn its length."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """See `RotatingFileHandler`."""
@@ -112,16 +112,16 @@ class _LogLines(TextIOBase):
 
     def __init__(self, log: logging.Logger) -> None:
         self._log = log
-        self._thread = _LineBuffer()
+        self._buffer = _LineBuffer()
 
     def write(self, text: str) -> int:
-        if not self._thread.logging:
-            *lines, self._thread.line = (self._thread.line + text).split("\n")
+        if not self._buffer.logging:
+            *lines, self._buffer.line = (self._buffer.line + text).split("\n")
             self._write_lines(lines)
         return len(text)
 
     def flush(self) -> None:
-        line, self._thread.line = self._thread.line, ""
+        line, self._buffer.line = self._buffer.line, ""
         self._write_lines([line])
 
     def fileno(self) -> int:
@@ -131,13 +131,13 @@ class _LogLines(TextIOBase):
         return True
 
     def _write_lines(self, lines: list[str]) -> None:
-        self._thread.logging = True  # a failing handler writes to standard error as well
+        self._buffer.logging = True  # a handler that fails writes to standard error, too
         try:
             for line in lines:
                 if line.strip():
                     self._log.error("%s", line)
         finally:
-            self._thread.logging = False
+            self._buffer.logging = False
 
 
 class _LineBuffer(threading.local):

@@ -1,4 +1,4 @@
-"""What ComfyUI's process sends to the engine that it starts."""
+"""The orders that ComfyUI's process sends to the engine that it starts."""
 
 from __future__ import annotations
 
@@ -6,14 +6,17 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
-ORPHAN_SECONDS = 600.0  # how long an engine continues without its parent; orders may change it
+ORPHAN_SECONDS = 600.0  # the default of `Orders.orphan_seconds`
 
 
 @dataclass(frozen=True, slots=True)
 class Orders:
-    """What a parent sends to its engine, as one JSON line on standard input.
+    """The orders of a parent to its engine: one JSON line on standard input.
 
     Attributes:
+        token: every call to the engine must carry it.
+        root: the watched directory.
+        state_base: see `Ownership`.
         orphan_seconds: how long the engine continues to upload after its parent has ended.
     """
 
@@ -24,7 +27,7 @@ class Orders:
 
     @classmethod
     def parse(cls, line: str) -> Orders:
-        """Return the orders of a JSON line.
+        """Return the orders from a JSON line.
 
         Raises:
             ValueError: the line is invalid.

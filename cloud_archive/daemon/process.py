@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 OPEN_FILES = 4096
-PARENT_CHECK_SECONDS = 2.0  # where the system does not tell of a parent's end
+PARENT_CHECK_SECONDS = 2.0  # between two checks, on systems that don't report the end of a process
 NICE = 10
 # Larger blocks get their own mapping, and go back to the system when freed. It is above the 1 MiB blocks used for
 # hashing, which would otherwise be mapped again each time.
@@ -72,17 +72,17 @@ async def wait_for_parents_end() -> None:
     loop, ended = asyncio.get_running_loop(), asyncio.Event()
     loop.add_reader(descriptor, ended.set)
     try:
-        if os.getppid() == parent:  # else it had ended already, and the number may be another process's
+        if os.getppid() == parent:  # if not, it had ended before, and its id may be another process's by now
             await ended.wait()
     finally:
         loop.remove_reader(descriptor)
         os.close(descriptor)
 
 
-def _open_process(number: int) -> int | None:
-    """Return a descriptor that can be read once this process has ended (Linux 5.3); None on other systems."""
+def _open_process(process_id: int) -> int | None:
+    """Return a descriptor that becomes readable when this process ends (Linux 5.3); None on other systems."""
     try:
-        return os.pidfd_open(number)
+        return os.pidfd_open(process_id)
     except (AttributeError, OSError):
         return None
 

@@ -1,4 +1,4 @@
-"""Run an engine as a process: its listeners, signals, log, and end.
+"""Run an engine as a process, with its listeners, signals and log, and end it gracefully.
 
 `run_engine_process` is ComfyUI's child process. It reads its orders from standard input and writes its port to standard
 output. When ComfyUI ends, it uploads what is pending for a limited time. `run_daemon` is `cloud-archive watch`: the
@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 from .. import __version__
 from ..archive.engine import Engine
 from ..config.settings import load_settings
-from ..errors import CloudArchiveError, SettingsError
+from ..errors import CloudArchiveError
 from ..redaction import secret_values
 from ..state import LOG_NAME, STANDBY_LOG_NAME, EngineInfo, remove_engine_info, write_engine_info
 from .logs import PrivateFileHandler, log_to_file, redirect_to_devnull
@@ -45,9 +45,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("cloud_archive.service")
 
-GRACE_SECONDS = 30.0
+GRACE_SECONDS = 30.0  # the default of `Service.grace_seconds`
 SHORT_WORK_SECONDS = 5.0  # work that ends within this time is not worth a listener
-_MAX_NAMED = 20  # files named in the log at the end
+_MAX_NAMED = 20  # how many files the log names at the end
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,15 +68,14 @@ class Service:
 
     Args:
         engine: not started; may be prepared.
-        token: the token of the private listener.
+        token: the token that every call to the private listener must carry.
         public: where to serve the dashboard; default: nowhere.
-        grace_seconds: how long to wait for uploads under way at the end.
+        grace_seconds: how long to continue uploading at the end.
         orphan_seconds: the same, if the parent has ended.
         autostart: whether to start watching; default: as the settings say.
         on_ending: called when the end begins, before the wait for uploads.
-        log: the process's log in the state directory.
-        listen_after_seconds: how long to work before listening, because the HTTP server takes longer to load than
-            short work to end.
+        log: the process's log in the state directory; default: none.
+        listen_after_seconds: how long to work before listening. Loading the HTTP server takes longer than short work.
     """
 
     def __init__(
@@ -135,7 +134,8 @@ class Service:
         """Serve until the end, and return the paths that are not archived yet.
 
         Args:
-            on_ready: called with the private and the public port once both listen; not where the work ends before.
+            on_ready: called with the private port and the public one (None without `public`) once both listen; not
+                called if the work ends before.
             work: called in a thread once the engine has started; the service ends when it returns.
 
         Raises:
@@ -169,7 +169,7 @@ class Service:
         await asyncio.sleep(self._listen_after_seconds)
         try:
             await self._listen(on_ready)
-        except OSError as error:  # the work does not need it
+        except OSError as error:  # the work does not need a listener
             logger.warning("Other commands can't reach this engine: %s", error)
 
     async def _listen(self, on_ready: Callable[[int, int | None], None]) -> None:
@@ -238,7 +238,7 @@ class Service:
         if engine.handed_over:
             logger.info("Handing over to the next engine.")
             return await asyncio.to_thread(engine.close, 0.5)
-        if self._worked:  # the work has waited for the uploads itself
+        if self._worked:  # the work has waited for its uploads
             writing = asyncio.ensure_future(asyncio.to_thread(engine.write_catalog, self._grace_seconds))
             hurry = asyncio.ensure_future(self._hurry.wait())
             await asyncio.wait([writing, hurry], return_when=asyncio.FIRST_COMPLETED)
@@ -257,8 +257,9 @@ class Service:
         # A drain has its own limit, but may hang on a file server that is gone.
         await asyncio.wait(enders, timeout=grace + 5.0, return_when=asyncio.FIRST_COMPLETED)
         engine.stop_draining()
-        left = 0.5 if self._hurry.is_set() or engine.handed_over else max(1.0, 0.1 * self._grace_seconds)
-        remaining = await asyncio.to_thread(engine.close, left)
+        at_once = self._hurry.is_set() or engine.handed_over
+        close_seconds = 0.5 if at_once else max(1.0, 0.1 * self._grace_seconds)
+        remaining = await asyncio.to_thread(engine.close, close_seconds)
         for future in enders:
             future.cancel()
         for path in remaining[:_MAX_NAMED]:
@@ -324,7 +325,7 @@ async def _serve_parent(
         parent_gone()
 
     async def watch_parent() -> None:
-        # A process that ComfyUI forked may keep the pipe open after ComfyUI's end.
+        # The pipe alone is not enough: a process that ComfyUI has forked may keep it open after ComfyUI's end.
         await wait_for_parents_end()
         parent_gone()
 
@@ -390,6 +391,3 @@ async def run_daemon(
     with handle_signals(service.stop, (signal.SIGTERM, signal.SIGINT)):
         async with notify_systemd(engine):
             return await service.run(on_ready, work)
-
-
-__all__ = ["GRACE_SECONDS", "Service", "SettingsError", "log_to_file", "run_daemon", "run_engine_process"]
