@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import mimetypes
 import os
 import time
@@ -10,8 +11,9 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from itertools import cycle
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple, cast
 
 from ..beneath import open_file
 from ..errors import FileChanged, FileUnreadable, FileVanished
@@ -129,23 +131,33 @@ def _read_parts(source: BinaryIO, part_size: int, whole: hashlib._Hash, read: Fi
     """Hash the whole here and its parts in a thread beside, both of the same bytes."""
     total, parts = 0, []
     waiting: deque[Future[None]] = deque()
+    # New memory for each piece would cost as much as reading it. These are read into again and again, each once the
+    # thread beside has hashed what it held.
+    buffers = cycle([memoryview(bytearray(HASH_BYTES)) for _ in range(HASH_AHEAD + 1)])
     with ThreadPoolExecutor(1, "cloud-archive-hash") as beside:
         while True:
             part, length = hashlib.sha256(), 0
             while length < part_size:
-                piece = source.read(min(HASH_BYTES, part_size - length))
+                if len(waiting) > HASH_AHEAD:
+                    waiting.popleft().result()
+                buffer = next(buffers)[: part_size - length]
+                piece = buffer[: _read_into(source, buffer)]
                 if not piece:
                     break
                 waiting.append(beside.submit(part.update, piece))
                 whole.update(piece)
                 length += len(piece)
-                if len(waiting) > HASH_AHEAD:
-                    waiting.popleft().result()
             if not length:
                 break
             total += length
             parts.append(part)
     return Content(total, whole.hexdigest(), None, part_size, read, tuple(part.hexdigest() for part in parts))
+
+
+def _read_into(source: BinaryIO, buffer: memoryview) -> int:
+    return (
+        cast("io.RawIOBase", source).readinto(buffer) or 0
+    )  # None: it would block, which a regular file never does
 
 
 @contextmanager
