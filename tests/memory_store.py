@@ -14,6 +14,7 @@ from urllib.parse import quote
 
 from cloud_archive.errors import ObjectExists, StoreError
 from cloud_archive.store.base import (
+    Body,
     Capabilities,
     CreateOnly,
     ObjectInfo,
@@ -151,12 +152,13 @@ class MemoryStore:
         key: str,
         upload_id: str,
         number: int,
-        body: bytes,
+        body: Body,
         *,
         sha256: str,
         progress: Progress | None = None,
     ) -> Part:
         self._call("UploadPart", key)
+        body = bytes(body)
         computed = hashlib.sha256(body).hexdigest()
         if computed != sha256:
             raise StoreError("UploadPart", key, explain("BadDigest"), status=400)

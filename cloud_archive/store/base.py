@@ -188,6 +188,19 @@ class ProbeNotes(Protocol):
         """Note that the upload is over: nothing of it is left."""
 
 
+class StreamedBody(Protocol):
+    """The body of a request that is read while it is sent: its pieces in their order, or at once, as often as asked."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[memoryview]: ...
+
+    def __bytes__(self) -> bytes: ...
+
+
+Body = bytes | StreamedBody
+
+
 class ObjectStore(Protocol):
     """A bucket. Every method may be called from any thread, and raises `StoreError` when the store fails it."""
 
@@ -239,7 +252,7 @@ class ObjectStore(Protocol):
         key: str,
         upload_id: str,
         number: int,
-        body: bytes,
+        body: Body,
         *,
         sha256: str,
         progress: Progress | None = None,

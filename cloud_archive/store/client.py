@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
@@ -17,6 +17,7 @@ from . import address as addresses
 from .address import addressing_style
 from .aws_session import AwsConfigurationError, chain_session, isolated_session
 from .bandwidth import Throttle
+from .base import Body
 from .bounded import read_bounded
 from .obstore_client import Keys
 from .proxies import proxy_of
@@ -158,7 +159,7 @@ def _set_up(
     client: Any,
     before_send: Callable[..., None],
 ) -> Client:
-    from botocore.handlers import convert_body_to_file_like_object
+    from botocore.handlers import add_expect_header, convert_body_to_file_like_object
 
     session_of_requests = client._endpoint.http_session
     session_of_requests.send = _bounded(session_of_requests.send)
@@ -167,7 +168,8 @@ def _set_up(
     if (forbid := addresses.forbid_overwrite(settings.endpoint_url)) is not None:
         for operation in ("PutObject", "CompleteMultipartUpload"):
             client.meta.events.register(f"before-call.s3.{operation}", forbid)
-    # Bodies stay bytes: wrapped as files, each one would be sent with Expect: 100-continue, a round trip more.
+    # Each body that can be read like a file would be sent with Expect: 100-continue, a round trip more.
+    client.meta.events.unregister("before-call.s3", add_expect_header)
     for operation in ("PutObject", "UploadPart"):
         client.meta.events.unregister(
             f"before-parameter-build.s3.{operation}", convert_body_to_file_like_object
@@ -247,27 +249,39 @@ class SentBytes:
 
 
 class MeteredBody:
-    """Bytes as a readable file, without a copy. Reports how far it was read, and waits for the bandwidth limit."""
+    """A body as a readable file, without copying it. Reports how far it was read; read again, it begins anew."""
 
-    def __init__(self, body: bytes, sent: SentBytes, piece_bytes: int, throttle: Throttle | None) -> None:
-        self._view = memoryview(body)
+    def __init__(self, body: Body, sent: SentBytes, piece_bytes: int, throttle: Throttle | None) -> None:
+        self._body = body
         self._sent = sent
         self._piece_bytes = piece_bytes
         self._throttle = throttle
-        self._position = 0
+        self.seek(0)
 
-    def read(self, _size: int = -1) -> memoryview:
-        """Return the next piece; larger than asked for, because pieces of 16 KiB take the interpreter lock often."""
+    def __len__(self) -> int:
+        return len(self._body)
+
+    def read(self, _size: int = -1) -> memoryview | bytes:
+        """The next piece; larger than asked for, since 16 KiB at a time would hold the interpreter lock often."""
         self._sent.reach(self._position)
-        piece = self._view[self._position : self._position + self._piece_bytes]
+        piece = next(self._pieces, b"")
         self._position += len(piece)
-        if self._throttle is not None and piece:
+        if not piece:
+            self.seek(0)
+        elif self._throttle is not None:
             self._throttle.take(len(piece))
         return piece
 
-    def seek(self, position: int, _whence: int = 0) -> int:
-        self._position = position
-        return position
+    def seek(self, _position: int, _whence: int = 0) -> int:
+        """Go back to the beginning; the SDK goes nowhere else."""
+        self._position = 0
+        self._pieces = self._from_start()
+        return 0
+
+    def _from_start(self) -> Iterator[memoryview]:
+        for part in (memoryview(self._body),) if isinstance(self._body, bytes) else self._body:
+            for begin in range(0, len(part), self._piece_bytes):
+                yield part[begin : begin + self._piece_bytes]
 
 
 def _ask_first(params: dict[str, Any], **_: object) -> None:

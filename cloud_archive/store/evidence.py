@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from ..errors import StoreError
 from ..ledger.rows import FileRow
-from .base import ObjectInfo, ObjectStore
+from .base import Body, ObjectInfo, ObjectStore
 from .failures import HEAD_REFUSED, explain, is_denied
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -64,7 +64,7 @@ def md5_of(data: bytes) -> str:
 
 
 def answer_proves(
-    body: bytes, sha256: str, *, checksum: str | None, etag: str | None, md5: str | None = None
+    body: Body, sha256: str, *, checksum: str | None, etag: str | None, md5: str | None = None
 ) -> bool:
     """Return whether the answer to a write proves that the store holds `body`.
 
@@ -79,7 +79,7 @@ def answer_proves(
     """
     if checksum is not None:
         return checksum == sha256
-    return etag == (md5 or md5_of(body))
+    return etag == (md5 or md5_of(bytes(body)))
 
 
 def can_be_confirmed(key: str) -> bool:

@@ -19,7 +19,7 @@ from .address import Address
 from .answers import md5_base64, sha256_base64
 from .aws_session import MadeOnce
 from .bandwidth import Throttle
-from .base import Capabilities, Checksum, CreateOnly, Progress
+from .base import Body, Capabilities, Checksum, CreateOnly, Progress
 from .client import PIECE_BYTES, Client, MeteredBody, SentBytes, keys_of, make_client
 from .failures import CREDENTIAL_CODES, explain
 from .fast_path import FastPath
@@ -103,7 +103,7 @@ class RequestExecutor:
         self,
         operation: str,
         key: str,
-        body: bytes,
+        body: Body,
         sha256: str,
         progress: Progress | None,
         *,
@@ -123,16 +123,19 @@ class RequestExecutor:
             integrity = (
                 {"ChecksumSHA256": sha256_base64(sha256)}
                 if dialect == "sha256"
-                else {"ContentMD5": md5_base64(body)}
+                else {"ContentMD5": md5_base64(bytes(body))}
             )
             known = integrity | parameters
             if operation == "PutObject" and dialect == "sha256":
-                answer = self._put_fast(key, body, conditional, known)
+                answer = self._put_fast(key, bytes(body), conditional, known)
                 if answer is not None:
                     return answer
             self._sending.sent_bytes = sent
+            # The SDK reads a body for Content-MD5 twice: once to sign it.
+            streamed = dialect == "sha256" and not isinstance(body, bytes)
+            whole = self._metered(body, sent) if streamed else bytes(body)
             try:
-                answer = self.call(operation, key, conditional=conditional, Body=body, **known)
+                answer = self.call(operation, key, conditional=conditional, Body=whole, **known)
             finally:
                 self._sending.sent_bytes = None
             self._learn(key)
@@ -352,9 +355,9 @@ class RequestExecutor:
         if sent is not None and isinstance(request.body, bytes):
             request.body = self._metered(request.body, sent)
 
-    def _metered(self, body: bytes, sent: SentBytes) -> bytes | MeteredBody:
+    def _metered(self, body: Body, sent: SentBytes) -> bytes | MeteredBody:
         piece_bytes = PIECE_BYTES if self._throttle is None else self._throttle.piece_bytes
-        if len(body) > piece_bytes:
+        if len(body) > piece_bytes or not isinstance(body, bytes):
             return MeteredBody(body, sent, piece_bytes, self._throttle)
         if self._throttle is not None:
             self._throttle.take(len(body))

@@ -23,6 +23,7 @@ from .answers import (
     sha256_hex,
 )
 from .base import (
+    Body,
     Capabilities,
     Checksum,
     CreateOnly,
@@ -188,7 +189,7 @@ class S3Store:
         key: str,
         upload_id: str,
         number: int,
-        body: bytes,
+        body: Body,
         *,
         sha256: str,
         progress: Progress | None = None,

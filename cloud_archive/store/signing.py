@@ -21,10 +21,10 @@ def sign_with_known_checksum(client: Any, operation: str) -> None:
         """Signature Version 4 that takes the body's hash from the checksum header, where there is one."""
 
         def payload(self, request: Any) -> str:
-            if request.url.startswith("https"):
-                return str(super().payload(request))  # over TLS the SDK hashes no body that has a checksum
             known = sha256_hex(request.headers.get("x-amz-checksum-sha256"))
-            return known or str(super().payload(request))
+            sdk: Any = self
+            is_signed = sdk._should_sha256_sign_payload(request)  # on TLS it may not be
+            return known if known and is_signed else str(super().payload(request))
 
     AUTH_TYPE_MAPS.setdefault(_VERSION, KnownChecksumAuth)
 

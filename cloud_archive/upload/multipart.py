@@ -6,17 +6,18 @@ import hashlib
 import logging
 from collections.abc import Mapping
 from concurrent.futures import FIRST_EXCEPTION, Executor, Future, wait
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 
 from ..errors import ConditionsRejected, FileChanged, ObjectExists, StoreError
 from ..store.base import CreateOnly, ObjectStore, Part
 from ..store.evidence import head_if_allowed, md5_of
 from ..store.failures import cannot_be_asked, explain
 from .abandoned import INTENT, AbandonedUploads
+from .file_part import FilePart
 from .memory import ByteBudget
 from .outcome import Journal, Prepared, SentBytes
 from .pacing import Line, PartPacer
-from .source import has_changed, read_at, unreadable
+from .source import has_changed
 
 logger = logging.getLogger("cloud_archive.upload")
 
@@ -44,7 +45,7 @@ class MultipartUpload:
         line: Line,
     ) -> None:
         self._store = store
-        self._root = prepared.root
+        self._prepared = prepared
         self._claim = prepared.claim
         self._source = prepared.source
         self._content = prepared.content
@@ -192,15 +193,10 @@ class MultipartUpload:
         """Read a part's bytes, which must still be those that were hashed."""
         if self._body is not None:
             return self._body
-        data = self._read(offset, length)
+        with FilePart(self._prepared, offset, length, self._budget, hashed=False) as part:
+            data = bytes(part)
         self._check_piece(data, number)
         return data
-
-    def _read(self, offset: int, length: int) -> bytes:
-        try:
-            return read_at(self._root, self._claim.version, self._source, offset, length)
-        except OSError as error:
-            raise unreadable(self._claim, error) from error
 
     def _check_piece(self, data: bytes, number: int) -> None:
         if hashlib.sha256(data).hexdigest() != self._part_sha256[number - 1]:
@@ -210,29 +206,39 @@ class MultipartUpload:
         """Send a part and make sure that its bytes are those that were hashed.
 
         A store that answers with the SHA-256 which was to come has computed it of what came; elsewhere it is computed
-        here once more.
+        here of what is sent.
         """
-        offset, length = self._extent(number)
         sha256 = self._part_sha256[number - 1]
-        # A body in memory was counted when the file was prepared.
-        with self._budget.hold(length) if self._body is None else nullcontext():
-            data = self._read(offset, length) if self._body is None else self._body
-            if len(data) != length or has_changed(self._source, self._claim):
-                raise FileChanged(self._claim.version.path)
 
-            def progress(count: int) -> None:
-                pacer.sent(number, count)
-                self._sent.add(count)
+        def progress(count: int) -> None:
+            pacer.sent(number, count)
+            self._sent.add(count)
 
-            pacer.begin(number)
-            try:
-                part = self._store.upload_part(key, upload_id, number, data, sha256=sha256, progress=progress)
-            except StoreError:
-                self._check_piece(data, number)  # then it is no fault of the store's
-                raise
-            if part.sha256 != sha256:
-                self._check_piece(data, number)
-            return part
+        pacer.begin(number)
+        for hashed in (not self._line.echoes_checksum, True):
+            with self._part(number, hashed=hashed) as body:
+                if has_changed(self._source, self._claim):
+                    raise FileChanged(self._claim.version.path)
+                try:
+                    part = self._store.upload_part(
+                        key, upload_id, number, body, sha256=sha256, progress=progress
+                    )
+                except StoreError:
+                    self._check_piece(bytes(body), number)  # then it is no fault of the store's
+                    raise
+                sent = body.sha256 if isinstance(body, FilePart) else sha256
+            self._line.echoes_checksum = part.sha256 == sha256
+            if self._line.echoes_checksum or sent == sha256:
+                return part
+            if sent is not None:
+                break
+            # The store has shown checksums before and shows none now, so the part is sent again and hashed.
+        raise FileChanged(self._claim.version.path)
+
+    def _part(self, number: int, *, hashed: bool) -> AbstractContextManager[FilePart | bytes]:
+        if self._body is not None:
+            return nullcontext(self._body)
+        return FilePart(self._prepared, *self._extent(number), self._budget, hashed=hashed)
 
     def _upload_missing(self, key: str, upload_id: str, have: dict[int, Part]) -> list[Part]:
         """Send the parts that the store does not have, in their order; how many at once, pacing.py decides."""

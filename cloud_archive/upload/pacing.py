@@ -25,11 +25,15 @@ class Line:
 
     Args:
         clock: seconds, monotonic.
+
+    Attributes:
+        echoes_checksum: whether the store answers a part with the SHA-256 that it computed.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.clock = clock
         self.turn = threading.Condition()
+        self.echoes_checksum = False
         self.is_wide = False  # whether parts go side by side
         self.under_way = 0  # parts of all uploads
         self._seconds_alone = 0.0  # for a part that had a slow line for itself; 0: not known

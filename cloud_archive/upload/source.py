@@ -141,7 +141,7 @@ def _read_parts(source: BinaryIO, part_size: int, whole: hashlib._Hash, read: Fi
                 if len(waiting) > HASH_AHEAD:
                     waiting.popleft().result()
                 buffer = next(buffers)[: part_size - length]
-                piece = buffer[: _read_into(source, buffer)]
+                piece = buffer[: read_into(source, buffer)]
                 if not piece:
                     break
                 waiting.append(beside.submit(part.update, piece))
@@ -154,7 +154,7 @@ def _read_parts(source: BinaryIO, part_size: int, whole: hashlib._Hash, read: Fi
     return Content(total, whole.hexdigest(), None, part_size, read, tuple(part.hexdigest() for part in parts))
 
 
-def _read_into(source: BinaryIO, buffer: memoryview) -> int:
+def read_into(source: BinaryIO, buffer: memoryview) -> int:
     return (
         cast("io.RawIOBase", source).readinto(buffer) or 0
     )  # None: it would block, which a regular file never does

@@ -20,7 +20,7 @@ from cloud_archive.config.settings import load_settings
 from cloud_archive.errors import StoreError
 from cloud_archive.files import FileVersion, stat_version
 from cloud_archive.ledger.ledger import Ledger
-from cloud_archive.store.base import Capabilities
+from cloud_archive.store.base import Body, Capabilities
 from cloud_archive.store.failures import explain
 from cloud_archive.upload import source as content
 from cloud_archive.upload.memory import ByteBudget
@@ -100,8 +100,8 @@ class HoldingStore(MemoryStore):
         with self._flying(body):
             return super().put(key, body, **how)
 
-    def upload_part(self, key: str, upload_id: str, number: int, body: bytes, **how: Any) -> Any:
-        with self._flying(body):
+    def upload_part(self, key: str, upload_id: str, number: int, body: Body, **how: Any) -> Any:
+        with self._flying(bytes(body)):
             return super().upload_part(key, upload_id, number, body, **how)
 
     @contextmanager

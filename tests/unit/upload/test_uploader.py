@@ -12,7 +12,7 @@ import pytest
 
 from cloud_archive.errors import FileVanished, ObjectExists, StoreError
 from cloud_archive.files import stat_version
-from cloud_archive.store.base import Capabilities, CreateOnly, ObjectInfo, ObjectStore, Part, PutResult
+from cloud_archive.store.base import Body, Capabilities, CreateOnly, ObjectInfo, ObjectStore, Part, PutResult
 from cloud_archive.store.evidence import Proof
 from cloud_archive.store.failures import explain
 from cloud_archive.upload.outcome import Outcome
@@ -72,7 +72,7 @@ def store() -> CarelessStore:
     return CarelessStore()
 
 
-def upload(store: CarelessStore, root: Path, **again: Any) -> Outcome:
+def upload(store: CarelessStore | MemoryStore, root: Path, **again: Any) -> Outcome:
     uploader = Uploader(cast(ObjectStore, store), root, make_key=lambda path: f"p/{path}", session_id="s")
     claim = claim_of(stat_version(root, "a.png"))._replace(**again)
     return uploader.upload(claim, Notes(), lambda sent: None)
@@ -126,10 +126,10 @@ class TellsNothing(MemoryStore):
     """Computes no checksum of a part."""
 
     def upload_part(
-        self, key: str, upload_id: str, number: int, body: bytes, *, sha256: str, progress: Any = None
+        self, key: str, upload_id: str, number: int, body: Body, *, sha256: str, progress: Any = None
     ) -> Part:
         found = super().upload_part(
-            key, upload_id, number, body, sha256=hashlib.sha256(body).hexdigest(), progress=progress
+            key, upload_id, number, body, sha256=hashlib.sha256(bytes(body)).hexdigest(), progress=progress
         )
         return found._replace(sha256=None)
 
@@ -159,6 +159,25 @@ def test_bytes_that_change_between_hashing_and_sending_without_a_trace_are_notic
         uploader.upload(claim_of(version), Notes(), lambda sent: None)
     assert memory.bodies() == {}
     assert not memory.uploads
+
+
+class FallsSilent(MemoryStore):
+    """Computes the checksum of the first part and of no other one."""
+
+    def upload_part(
+        self, key: str, upload_id: str, number: int, body: Body, *, sha256: str, progress: Any = None
+    ) -> Part:
+        found = super().upload_part(key, upload_id, number, body, sha256=sha256, progress=progress)
+        return found if number == 1 else found._replace(sha256=None)
+
+
+def test_a_part_without_a_checksum_is_sent_again_and_hashed_where_one_was_expected(tmp_path: Path) -> None:
+    body = os.urandom(3 * SINGLE_PUT_BYTES)
+    (tmp_path / "a.png").write_bytes(body)
+    memory = FallsSilent()
+    outcome = upload(memory, tmp_path, version=stat_version(tmp_path, "a.png"))
+    assert memory.bodies() == {outcome.key: body}
+    assert [name for name, _ in memory.calls].count("UploadPart") == 4
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="POSIX only")

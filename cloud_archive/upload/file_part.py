@@ -1,0 +1,121 @@
+"""A part of a large file as the body of a request: read while it is sent, so that it takes hardly any memory."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from types import TracebackType
+from typing import Protocol
+
+from ..beneath import open_file
+from ..errors import FileChanged
+from .memory import ByteBudget
+from .outcome import Prepared
+from .source import read_at, read_into, unreadable
+
+PIECE_BYTES = 256 * 1024
+
+
+class FilePart:
+    """One part of a prepared file; to be used as a context manager, by one thread.
+
+    To iterate over it is to read it, piece by piece; a piece is valid until the next one. `bytes(part)` reads all of
+    it, and keeps that until the end of the block. Both raise FileChanged and FileUnreadable.
+
+    Args:
+        offset, length: in bytes.
+        budget: where room is taken for all of its bytes.
+        hashed: compute `sha256`.
+
+    Attributes:
+        sha256: of the bytes that were read last, hexadecimal; None: not computed.
+    """
+
+    def __init__(
+        self, prepared: Prepared, offset: int, length: int, budget: ByteBudget, *, hashed: bool
+    ) -> None:
+        self._prepared = prepared
+        self._offset = offset
+        self._length = length
+        self._budget = budget
+        self._hashed = hashed
+        self._room = ExitStack()
+        self._whole: bytes | None = None
+        self.sha256: str | None = None
+
+    def __enter__(self) -> FilePart:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._whole = None
+        self._room.close()
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __iter__(self) -> Iterator[memoryview]:
+        digest = hashlib.sha256() if self._hashed else None
+        self.sha256 = None
+        buffer = memoryview(bytearray(min(PIECE_BYTES, self._length)))
+        offset, end = self._offset, self._offset + self._length
+        with _reader(self._prepared) as read:
+            while offset < end:
+                piece = buffer[: end - offset]
+                piece = piece[: read(piece, offset)]
+                if not piece:
+                    raise FileChanged(self._prepared.claim.version.path)
+                if digest is not None:
+                    digest.update(piece)
+                offset += len(piece)
+                yield piece
+        self.sha256 = None if digest is None else digest.hexdigest()
+
+    def __bytes__(self) -> bytes:
+        if self._whole is None:
+            claim = self._prepared.claim
+            self._room.enter_context(self._budget.hold(self._length))
+            try:
+                whole = read_at(
+                    self._prepared.root, claim.version, self._prepared.source, self._offset, self._length
+                )
+            except OSError as error:
+                raise unreadable(claim, error) from error
+            if len(whole) != self._length:
+                raise FileChanged(claim.version.path)
+            self._whole = whole
+        self.sha256 = hashlib.sha256(self._whole).hexdigest() if self._hashed else None
+        return self._whole
+
+
+class _Read(Protocol):
+    def __call__(self, buffer: memoryview, offset: int, /) -> int: ...
+
+
+@contextmanager
+def _reader(prepared: Prepared) -> Iterator[_Read]:
+    """Yield what reads into a buffer from an offset, whatever other threads read meanwhile."""
+    claim, source = prepared.claim, prepared.source
+
+    def at(buffer: memoryview, offset: int) -> int:
+        try:
+            return os.preadv(source.fileno(), [buffer], offset)
+        except OSError as error:
+            raise unreadable(claim, error) from error
+
+    if hasattr(os, "preadv"):
+        yield at
+        return
+    try:
+        with open_file(prepared.root, claim.version.path) as own:  # Windows: a handle has one position
+
+            def seek_and_read(buffer: memoryview, offset: int) -> int:
+                own.seek(offset)
+                return read_into(own, buffer)
+
+            yield seek_and_read
+    except OSError as error:
+        raise unreadable(claim, error) from error

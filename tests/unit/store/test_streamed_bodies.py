@@ -1,0 +1,110 @@
+"""Bodies that are read while they are sent: the SDK sends them as it sends bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from cloud_archive.config.settings import load_settings
+from cloud_archive.errors import FileChanged, StoreError
+from cloud_archive.store.base import Body, Part
+from cloud_archive.store.client import MeteredBody, SentBytes
+from cloud_archive.store.s3 import S3Store
+from tests.unit.store.endpoint import BODY, MD5, SHA256, SHA256_BASE64, Endpoint, Reply, environ
+
+ACCEPTED = Reply(headers={"ETag": f'"{MD5}"', "x-amz-checksum-sha256": SHA256_BASE64})
+CHANGING = frozenset(("amz-sdk-invocation-id", "amz-sdk-request", "authorization", "x-amz-date"))
+
+
+class Streamed:
+    """A body in two pieces; counts how often it was read."""
+
+    def __init__(self) -> None:
+        self.times_read = 0
+
+    def __len__(self) -> int:
+        return len(BODY)
+
+    def __iter__(self) -> Iterator[memoryview]:
+        self.times_read += 1
+        yield memoryview(BODY[:5])
+        yield memoryview(BODY[5:])
+
+    def __bytes__(self) -> bytes:
+        self.times_read += 1
+        return BODY
+
+
+class Changed(Streamed):
+    """A body whose file is cut off while it is sent."""
+
+    def __iter__(self) -> Iterator[memoryview]:
+        yield memoryview(BODY[:5])
+        raise FileChanged("b.png")
+
+
+@pytest.fixture
+def endpoint() -> Iterator[Endpoint]:
+    running = Endpoint()
+    running.replies = [ACCEPTED]
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+def make(endpoint: Endpoint) -> Iterator[Callable[..., S3Store]]:
+    made: list[S3Store] = []
+
+    def build(**extra: str) -> S3Store:
+        made.append(S3Store(load_settings(environ(endpoint.url, **extra))))
+        return made[-1]
+
+    yield build
+    for store in made:
+        store.close()
+
+
+def send(store: S3Store, body: Body, progress: Callable[[int], None] | None = None) -> Part:
+    return store.upload_part("a/b.png", "id", 7, body, sha256=SHA256, progress=progress)
+
+
+def test_it_is_sent_as_bytes_are_and_read_once(endpoint: Endpoint, make: Any) -> None:
+    body, store = Streamed(), make()
+    steps: list[int] = []
+    assert send(store, body, steps.append).proven
+    assert send(store, BODY).proven
+    streamed, whole = (
+        (seen.path, seen.body, {n: v for n, v in seen.headers.items() if n not in CHANGING})
+        for seen in endpoint.seen
+    )
+    assert streamed == whole  # also without Expect, which would cost a round trip
+    assert steps == [5, len(BODY) - 5]
+    assert body.times_read == 1
+
+
+@pytest.mark.parametrize("extra", [{"CLOUD_ARCHIVE_MAX_BANDWIDTH": "1GB/s"}, {"S3_CHECKSUM": "md5"}])
+def test_it_is_whole_also_with_a_limit_and_with_an_md5(
+    endpoint: Endpoint, make: Any, extra: dict[str, str]
+) -> None:
+    assert send(make(**extra), Streamed()).proven
+    assert endpoint.seen[0].body == BODY
+
+
+@pytest.mark.parametrize("body", [BODY, Streamed()], ids=["bytes", "streamed"])
+def test_it_begins_anew_where_the_sdk_sends_it_again(body: Body) -> None:
+    """As with other credentials, once the first ones were refused."""
+    steps: list[int] = []
+    metered = MeteredBody(body, SentBytes(steps.append), 4, None)
+    for _ in range(2):
+        assert b"".join(iter(metered.read, b"")) == BODY
+    assert metered.read() == BODY[:4]
+    metered.seek(0)
+    assert b"".join(iter(metered.read, b"")) == BODY
+    assert sum(steps) == len(BODY)
+
+
+def test_a_body_that_ends_too_soon_is_never_taken(make: Any) -> None:
+    with pytest.raises((StoreError, FileChanged)):
+        send(make(), Changed())
