@@ -23,10 +23,11 @@ T = TypeVar("T")
 # A process at work stays below 150 MB altogether, see `upload.memory`.
 MAX_GROWTH_BYTES = 128 * 1024 * 1024
 CHECK_SECONDS = 0.05
+LONGEST_SECONDS = 60.0  # obstore's own time limit is shorter
 
 
 class AnswerTooLarge(Exception):
-    """The memory grew too much while the answer was read."""
+    """The memory grew too much while the answer was read, or no end of it was ever reported."""
 
 
 class GuardedRequests:
@@ -37,11 +38,16 @@ class GuardedRequests:
     Args:
         memory_bytes: returns the memory that this process holds.
         max_growth_bytes: what it may grow by while requests are under way; default: `MAX_GROWTH_BYTES`.
+        longest_seconds: until a single request is cancelled that obstore never ends.
     """
 
     def __init__(
-        self, memory_bytes: Callable[[], int] | None = None, max_growth_bytes: int | None = None
+        self,
+        memory_bytes: Callable[[], int] | None = None,
+        max_growth_bytes: int | None = None,
+        longest_seconds: float = LONGEST_SECONDS,
     ) -> None:
+        self._longest_seconds = longest_seconds
         self._memory_bytes = memory_bytes or resident_bytes
         self._max_growth_bytes = MAX_GROWTH_BYTES if max_growth_bytes is None else max_growth_bytes
         self._lock = threading.Lock()
@@ -83,6 +89,7 @@ class GuardedRequests:
             Exception: what the request raises.
         """
         bytes_before = self._measure()
+        deadline = time.monotonic() + self._longest_seconds
         answer = _begun(begin)
         self._waited_for.add(answer)
         try:
@@ -91,7 +98,8 @@ class GuardedRequests:
             ended.acquire()
             answer.add_done_callback(lambda _: ended.release())
             while not ended.acquire(timeout=CHECK_SECONDS):
-                if self._measure() - bytes_before > self._max_growth_bytes:
+                too_large = self._measure() - bytes_before > self._max_growth_bytes
+                if too_large or time.monotonic() > deadline:
                     answer.cancel()
             return cast("T", answer.result())
         except asyncio.CancelledError:

@@ -177,6 +177,14 @@ def test_memory_within_the_limit_cancels_no_single_request(requests: GuardedRequ
     assert requests.wait_for(Single(settle).begin, meanwhile=grow) == "answer"
 
 
+def test_a_single_request_that_never_ends_is_cancelled(memory: Memory) -> None:
+    single = Single()
+    with pytest.raises(AnswerTooLarge):
+        GuardedRequests(memory, longest_seconds=0).wait_for(single.begin)
+    assert single.future is not None
+    assert single.future.cancelled()
+
+
 def test_closing_cancels_a_single_request(requests: GuardedRequests) -> None:
     with pytest.raises(AnswerTooLarge):
         requests.wait_for(Single().begin, meanwhile=requests.close)
