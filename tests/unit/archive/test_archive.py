@@ -12,7 +12,7 @@ from cloud_archive.ledger.ledger import Ledger
 from tests.memory_store import MemoryStore
 
 
-def test_a_file_that_nobody_looked_at_yet_holds_the_drain(
+def test_a_drain_waits_for_a_file_that_was_not_checked_yet(
     root: Path, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It came a moment before SIGTERM: its size is not known yet, and that does not make it empty."""

@@ -1,4 +1,4 @@
-"""Small files that are taken several at once: fewer commits, and every promise as for one alone."""
+"""Batches of small files: fewer commits, and the same guarantees as for single files."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.servers import wait_until
 
 
 class Reports:
-    """What the pool reported, in its order."""
+    """The events that the pool reported, in order."""
 
     def __init__(self) -> None:
         self.archived: list[str] = []
@@ -188,7 +188,7 @@ def test_stopping_in_the_middle_of_a_batch_keeps_the_rest_pending(ledger: Ledger
     assert (totals.archived.files, totals.pending.files, totals.uploading.files) == (1, 19, 0)
 
 
-def test_a_row_that_is_taken_again_before_its_first_worker_is_through_disturbs_nobody(
+def test_a_row_that_is_claimed_again_before_its_first_upload_ends_is_active_twice(
     ledger: Ledger, root: Path
 ) -> None:
     """A failed row may be pending and claimed again while the worker that failed with it still cleans up."""

@@ -1,4 +1,4 @@
-"""Waking whoever waits for a change, and telling the listener."""
+"""The signal that wakes waiting threads and calls the listener."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import threading
 from cloud_archive.archive.changes import ChangeSignal
 
 
-def test_a_change_wakes_every_waiting_thread_and_tells_the_listener() -> None:
+def test_a_change_wakes_every_waiting_thread_and_calls_the_listener() -> None:
     told: list[int] = []
     signal = ChangeSignal(lambda: told.append(1))
     woken = threading.Semaphore(0)
@@ -28,7 +28,7 @@ def test_a_change_wakes_every_waiting_thread_and_tells_the_listener() -> None:
     assert told == [1]
 
 
-def test_an_announcement_tells_the_listener_only() -> None:
+def test_an_announcement_only_calls_the_listener() -> None:
     told: list[int] = []
     signal = ChangeSignal(lambda: told.append(1))
     signal.announce()
@@ -37,7 +37,7 @@ def test_an_announcement_tells_the_listener_only() -> None:
     assert told == [1]
 
 
-def test_who_missed_a_change_does_not_wait_for_the_next() -> None:
+def test_a_thread_that_missed_a_change_does_not_wait_for_the_next() -> None:
     signal = ChangeSignal(lambda: None)
     seen = signal.count
     signal.notify_waiters()

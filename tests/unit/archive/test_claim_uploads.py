@@ -1,4 +1,4 @@
-"""What becomes of one claim: a real ledger, a store in memory."""
+"""The result of one claim: a real ledger, a store in memory."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_a_pending_version_whose_file_is_empty_now_is_counted_as_gone(root: Path
         assert archiver.status().vanished_files == 1
 
 
-def test_a_claim_is_not_kept_by_an_observer_that_fails(root: Path, ledger: Ledger) -> None:
+def test_a_listener_that_fails_does_not_keep_the_claim(root: Path, ledger: Ledger) -> None:
     def broken_listener(event: Event) -> None:
         if isinstance(event, UploadFailed):
             raise ValueError("a listener's bug")

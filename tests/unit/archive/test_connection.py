@@ -172,7 +172,7 @@ def test_an_unexpected_error_is_a_failure_like_any_other_and_its_traceback_is_lo
 def test_a_request_without_an_answer_is_shown_and_may_still_succeed(
     store: MemoryStore, connection: Connection, changes: Changes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The look-up of a name has no time limit that a program can set."""
+    """A program can set no time limit for looking up a host name."""
     monkeypatch.setattr(module, "ANSWER_SECONDS", 0.05)
     answer = threading.Event()
 

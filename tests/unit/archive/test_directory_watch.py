@@ -24,7 +24,7 @@ AWAY = StoreError("PutObject", "k", explain("ConnectionRefused"))
 def test_a_file_counts_once_while_it_goes_into_the_ledger(
     root: Path, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It was counted in the queue and in the ledger between its commit and the next step of the thread behind it."""
+    """Between its commit and `acknowledge`, both the settle queue and the ledger hold the file."""
     store, committed = MemoryStore(), threading.Event()
     add = ledger.add
 
@@ -49,7 +49,7 @@ def test_a_file_counts_once_while_it_goes_into_the_ledger(
         assert archiver.gauges().settling_files == 0
 
 
-def test_a_ledger_that_hangs_holds_up_no_status_and_what_goes_into_it_counts(
+def test_a_ledger_that_hangs_delays_no_status_and_the_file_counts_as_pending(
     root: Path, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hangs, goes_on = threading.Event(), threading.Event()

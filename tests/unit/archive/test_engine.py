@@ -33,7 +33,7 @@ def unstarted(root: Path, state: Path, **environ: str) -> Engine:
     )
 
 
-def test_before_its_start_it_is_starting_and_has_nothing_to_ask(root: Path, tmp_path: Path) -> None:
+def test_before_its_start_it_is_starting_and_has_no_archiver(root: Path, tmp_path: Path) -> None:
     engine = unstarted(root, tmp_path / "state", **ENVIRON)
     assert engine.status().state.value == "starting"
     assert engine.drain(0)

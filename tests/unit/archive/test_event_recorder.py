@@ -24,7 +24,7 @@ AWAY = StoreError("PutObject", "k", explain("ConnectionRefused"))
 
 
 class Metrics(NullRecorder):
-    """Notes what it is given."""
+    """Keeps the calls it gets."""
 
     def __init__(self) -> None:
         self.calls: list[tuple[str, dict[str, Any]]] = []

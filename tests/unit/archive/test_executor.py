@@ -1,4 +1,4 @@
-"""The executor whose threads hold up nobody."""
+"""The executor whose threads never delay the end of the process."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_calls_run_side_by_side_and_no_more_than_asked_for() -> None:
     assert not any(thread.is_alive() for thread in executor._threads)
 
 
-def test_an_error_reaches_whoever_waits() -> None:
+def test_an_error_reaches_the_waiting_thread() -> None:
     with DaemonExecutor(1, "test") as executor, pytest.raises(ZeroDivisionError):
         executor.submit(divmod, 1, 0).result(60)
 

@@ -72,7 +72,7 @@ def test_a_success_opens_it_and_says_so_once() -> None:
     assert it.closed is None
 
 
-def test_somebody_who_asks_may_try_at_once() -> None:
+def test_open_now_lets_one_upload_try_at_once() -> None:
     it = gate()
     it.enter(0)
     it.refused(AWAY, 0)
@@ -107,7 +107,7 @@ def test_backoff_leaves_half_to_chance() -> None:
 
 
 def test_a_success_that_makes_room_for_one_more_says_so() -> None:
-    """Whoever waits for a place would otherwise sleep through the last step, for as long as its pause is."""
+    """Otherwise a thread that waits to be let in would sleep until its pause ends."""
     it = gate(8)
     it.enter(0)
     it.refused(BUSY, 0)
@@ -115,7 +115,7 @@ def test_a_success_that_makes_room_for_one_more_says_so() -> None:
     assert [it.passed() for _ in range(4 * RECOVER_AFTER)].count(True) == 4
 
 
-def test_uploads_that_are_told_together_to_slow_down_halve_once() -> None:
+def test_uploads_that_are_throttled_at_the_same_time_halve_once() -> None:
     it = gate(8)
     for _ in range(8):
         it.enter(0)

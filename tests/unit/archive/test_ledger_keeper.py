@@ -22,7 +22,7 @@ from tests.memory_store import MemoryStore
 
 
 class Reopened:
-    """Counts how often, and with which path, the ledger was to be reopened."""
+    """A ledger keeper, and the path of each reopening that it asks for."""
 
     def __init__(self) -> None:
         self.paths: list[Path | None] = []

@@ -1,4 +1,4 @@
-"""Metrics: what is counted, and that dashboard and alerts name nothing that is not there."""
+"""Metrics: what is counted, and that dashboard and alerts name only metrics that exist."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def made() -> PrometheusRecorder:
 
 
 def samples(text: str) -> dict[str, float]:
-    """As Prometheus itself reads it."""
+    """Return each sample's value, as Prometheus itself reads the text."""
     from prometheus_client.parser import text_string_to_metric_families
 
     return {

@@ -1,4 +1,4 @@
-"""How often listeners are told."""
+"""How often the status is pushed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.servers import wait_until
 
 
 class Pauses(threading.Event):
-    """Stands for the end of the notifier: notes how long it would have paused, and comes after `count` pauses."""
+    """Replaces the event that ends the notifier: keeps the length of each pause, and is set after `count` pauses."""
 
     def __init__(self, count: int) -> None:
         super().__init__()
@@ -23,15 +23,15 @@ class Pauses(threading.Event):
 
 
 def _pauses(count: int, rests_after: int | None) -> list[float | None]:
-    """What a notifier waits between pushes, where each push finds something changed again but for one."""
+    """Return the pauses of a notifier. The status changes during each push, except during push `rests_after`."""
     notifier: Notifier
-    told = 0
+    pushes = 0
     rested = threading.Event()
 
     def snapshot() -> dict[str, Any]:
-        nonlocal told
-        told += 1
-        if told == rests_after:
+        nonlocal pushes
+        pushes += 1
+        if pushes == rests_after:
             rested.set()
         else:
             notifier.notify()
@@ -55,10 +55,10 @@ def thread_waits(notifier: Notifier) -> bool:
     return bool(notifier._changed._cond._waiters)  # type: ignore[attr-defined]
 
 
-def test_changes_that_do_not_end_are_told_quickly_first_and_then_once_a_second() -> None:
+def test_endless_changes_are_pushed_quickly_first_and_then_once_a_second() -> None:
     assert _pauses(QUICK_PUSHES + 3, None) == [PUSH_SECONDS] * (QUICK_PUSHES - 1) + [STEADY_SECONDS] * 4
 
 
-def test_after_a_moment_of_rest_a_change_is_told_quickly_again() -> None:
+def test_after_a_moment_without_changes_a_change_is_pushed_quickly_again() -> None:
     asked = _pauses(QUICK_PUSHES + 4, QUICK_PUSHES + 2)
     assert asked[-3:] == [STEADY_SECONDS, PUSH_SECONDS, PUSH_SECONDS]

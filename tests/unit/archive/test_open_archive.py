@@ -20,7 +20,7 @@ from tests.memory_store import MemoryStore
 
 
 class Stores:
-    """Makes stores in memory, and keeps what each was made with."""
+    """Makes stores in memory, and keeps the arguments of each."""
 
     def __init__(self) -> None:
         self.made: list[dict[str, Any]] = []

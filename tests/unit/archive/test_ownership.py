@@ -22,7 +22,7 @@ from tests.servers import wait_until
 def test_a_lock_that_cannot_be_made_is_no_other_engine(
     tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A state directory on a read-only disk: archive without it, rather than stand by for nobody."""
+    """The state directory is on a read-only disk: archive without a lock, because no other engine holds it."""
     from filelock import FileLock
 
     def refuse(self: Any, *args: Any, **how: Any) -> Any:

@@ -13,7 +13,7 @@ from tests.memory_store import MemoryStore
 from tests.servers import wait_until
 
 
-def test_listeners_hear_that_a_file_that_never_settled_is_gone(tmp_path: Path, root: Path) -> None:
+def test_a_push_shows_that_a_file_that_never_settled_is_gone(tmp_path: Path, root: Path) -> None:
     settings = {"CLOUD_ARCHIVE_SETTLE_SECONDS": "1", "CLOUD_ARCHIVE_RESCAN_SECONDS": "0"}
     with engine_on(root, MemoryStore(), tmp_path / "state", **settings) as engine:
         pushed: list[dict[str, Any]] = []
@@ -27,7 +27,7 @@ def test_listeners_hear_that_a_file_that_never_settled_is_gone(tmp_path: Path, r
         wait_until(lambda: bool(pushed[-1]["safe_to_stop"]), "safe again")
 
 
-def test_a_file_that_was_empty_at_the_last_look_counts_at_the_end(
+def test_a_file_that_was_empty_at_its_last_check_counts_at_the_end(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with archiving(root, MemoryStore()) as archiver:

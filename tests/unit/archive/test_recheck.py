@@ -21,7 +21,7 @@ from tests.servers import wait_until
 
 
 def archived(ledger: Ledger, root: Path, name: str = "a.png", body: bytes = b"good") -> None:
-    """A file that the ledger has as archived, with these bytes."""
+    """Make a file with these bytes that the ledger holds as archived."""
     import hashlib
 
     (root / name).write_bytes(body)
@@ -35,7 +35,7 @@ def archived(ledger: Ledger, root: Path, name: str = "a.png", body: bytes = b"go
 
 
 def rewrite(root: Path, body: bytes, name: str = "a.png") -> None:
-    """Other bytes under the same size and mtime."""
+    """Write other bytes of the same size, and set the mtime back."""
     stat = (root / name).stat()
     assert stat.st_size == len(body)
     (root / name).write_bytes(body)
@@ -97,7 +97,7 @@ def test_a_file_with_a_writer_waits_for_it(
     assert recheck(ledger, root, "a.png") is RecheckResult.LATER
 
 
-def test_hashing_ends_when_it_is_told_to(root: Path, ledger: Ledger) -> None:
+def test_hashing_ends_when_the_archive_stops(root: Path, ledger: Ledger) -> None:
     archived(ledger, root, body=b"x" * 3_000_000)
     assert recheck(ledger, root, "a.png", stopping=lambda: True) is RecheckResult.LATER
 
@@ -121,7 +121,7 @@ def test_a_file_of_the_baseline_that_a_program_wrote_to_is_archived_from_now_on(
 
 
 class Calls:
-    """What a rechecker reported."""
+    """Counts and keeps the calls of a rechecker."""
 
     def __init__(self) -> None:
         self.unknown: list[str] = []

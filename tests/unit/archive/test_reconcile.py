@@ -1,4 +1,4 @@
-"""The scan as truth: what it may leave out because nothing has changed."""
+"""The scan: what it hints, and what it need not look up because nothing has changed."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from cloud_archive.ledger.recovery import open_ledger
 
 @contextmanager
 def reconciling(root: Path, ledger: Ledger, backfill: str = "all") -> Iterator[tuple[Reconciler, list[str]]]:
-    """A reconciler that scans when it is asked only, after its first scan; and what it has told of as new."""
-    told: list[str] = []
+    """A reconciler that scans only when asked, after its first scan; and the paths that it hinted."""
+    hinted: list[str] = []
     reconciler = Reconciler(
         root,
         ledger,
         Selection((), ()),
-        on_new=told.append,
+        on_new=hinted.append,
         on_doubts=lambda doubts: None,
         on_done=lambda: None,
         backfill=backfill,
@@ -44,13 +44,13 @@ def reconciling(root: Path, ledger: Ledger, backfill: str = "all") -> Iterator[t
     thread.start()
     try:
         reconciler.now(10)
-        yield reconciler, told
+        yield reconciler, hinted
     finally:
         reconciler.stop()
         thread.join(60)
 
 
-def _written(path: Path) -> Path:
+def written(path: Path) -> Path:
     path.write_bytes(b"x")
     return path
 
@@ -75,7 +75,7 @@ def root(tmp_path: Path, ledger: Ledger) -> Path:
 
 @pytest.fixture
 def lookups(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many files each look into the ledger asked for."""
+    """The number of files in each query for unknown files."""
     counts: list[int] = []
     ask = ledger.unknown_fingerprints
 
@@ -90,41 +90,43 @@ def lookups(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def test_while_nothing_changes_the_ledger_is_not_asked_again(
     root: Path, ledger: Ledger, lookups: list[int]
 ) -> None:
-    with reconciling(root, ledger) as (reconciler, told):
+    with reconciling(root, ledger) as (reconciler, hinted):
         reconciler.now(10)
         lookups.clear()
         assert reconciler.now(10) == 0
         assert lookups == []
-        assert told == []
+        assert hinted == []
 
 
 def test_a_file_that_is_new_or_written_to_is_seen_at_once(
     root: Path, ledger: Ledger, lookups: list[int]
 ) -> None:
-    with reconciling(root, ledger) as (reconciler, told):
+    with reconciling(root, ledger) as (reconciler, hinted):
         reconciler.now(10)
         (root / "sub" / "b.png").write_bytes(b"longer")
         assert reconciler.now(10) == 1
         (root / "c.png").write_bytes(b"x")
         assert reconciler.now(10) == 2
         assert reconciler.now(10) == 2, "what the ledger still does not know counts each time"
-        assert set(told) == {"sub/b.png", "c.png"}
+        assert set(hinted) == {"sub/b.png", "c.png"}
 
 
-def test_whoever_writes_to_the_ledger_makes_all_be_looked_up_again(root: Path, ledger: Ledger) -> None:
-    """A file that the ledger has forgotten (it was gone, say, and is back as it was) is as new as any."""
-    with reconciling(root, ledger) as (reconciler, told):
+def test_after_another_process_changed_the_ledger_files_are_looked_up_again(
+    root: Path, ledger: Ledger
+) -> None:
+    """A file whose row says vanished, and that is back as it was, is new."""
+    with reconciling(root, ledger) as (reconciler, hinted):
         assert reconciler.now(10) == 0
         assert reconciler.now(10) == 0
         with sqlite3.connect(ledger.path or "") as other:
             other.execute("UPDATE files SET state = 4 WHERE path = ?", (b"a.png",))
         other.close()
         assert reconciler.now(10) == 1
-        assert told == ["a.png"]
+        assert hinted == ["a.png"]
 
 
-def test_many_fingerprints_at_once_are_those_of_each(tmp_path: Path) -> None:
-    """The ledger's rows hold the one, a scan asks with the other."""
+def test_fingerprints_of_many_files_equal_those_of_single_ones(tmp_path: Path) -> None:
+    """Rows hold the fingerprints of single files; a scan computes those of many at once."""
     for number, moment_ns in enumerate((0, -5, 1_700_000_000_123_456_789, 10**19)):
         path = tmp_path / f"{number}.png"
         path.write_bytes(b"x" * number)
@@ -135,20 +137,20 @@ def test_many_fingerprints_at_once_are_those_of_each(tmp_path: Path) -> None:
     assert fingerprints([]) == ()
 
 
-def of_two(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have scans take two files at a time, so that a few are a large directory."""
+def make_batches_of_two(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make batches of two files, so that a few files are a large directory."""
     monkeypatch.setattr("cloud_archive.archive.unarchived.BATCH", 2)
     monkeypatch.setattr("cloud_archive.archive.reconcile.BATCH", 2)
 
 
-def as_archived(ledger: Ledger) -> None:
-    """Make each version that is queued an archived one."""
+def mark_archived(ledger: Ledger) -> None:
+    """Change the state of every row to archived."""
     ledger.change(lambda db: db.execute("UPDATE files SET state = 3") and None)
 
 
 @pytest.fixture
 def queries(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Each query for several files, in its order."""
+    """The SQL of each query for several files, in order."""
     found: list[str] = []
     read = ledger.read
 
@@ -165,41 +167,41 @@ def queries(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def test_a_large_directory_in_which_nothing_is_new_is_one_query_for_each_batch(
     root: Path, ledger: Ledger, queries: list[str], monkeypatch: pytest.MonkeyPatch, older: bool
 ) -> None:
-    of_two(monkeypatch)
+    make_batches_of_two(monkeypatch)
     for number in range(9):
-        os.utime(_written(root / f"{number}.png"), (1000, 1000))
+        os.utime(written(root / f"{number}.png"), (1000, 1000))
     known = [file for file in scan(root) if file.mtime_ns == 1000 * 10**9]
     if older:
         ledger.change(lambda db: db.execute("DELETE FROM files") and None)
         ledger.add_to_baseline(file.fingerprint for file in scan(root))
     else:
         ledger.add(known)
-        as_archived(ledger)
-    with reconciling(root, ledger, backfill="none") as (reconciler, told):
+        mark_archived(ledger)
+    with reconciling(root, ledger, backfill="none") as (reconciler, hinted):
         assert reconciler.tally.baseline == (11 if older else 0)
-    assert told == []
-    # What the first batch shows is known when the third is looked up.
+    assert hinted == []
+    # The result of the first batch is known when the third is looked up.
     assert len(queries) == (6 + 2 if older else 6)
 
 
-def test_what_a_large_directory_holds_is_told_whatever_is_likely(
+def test_new_files_of_a_large_directory_are_hinted_whatever_is_likely(
     root: Path, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    of_two(monkeypatch)
+    make_batches_of_two(monkeypatch)
     ledger.remember(FIRST_START, "1.0")
     for number in range(20):
-        os.utime(_written(root / f"{number:02}.png"), (1000, 1000))
+        os.utime(written(root / f"{number:02}.png"), (1000, 1000))
     versions = [file for file in scan(root) if file.path[:2].isdigit()]
     ledger.add_to_baseline(file.fingerprint for file in versions if int(file.path[:2]) % 5 not in (2, 3))
     ledger.add(file for file in versions if int(file.path[:2]) % 5 == 2)
-    with reconciling(root, ledger, backfill="missed") as (reconciler, told):
+    with reconciling(root, ledger, backfill="missed") as (reconciler, hinted):
         assert reconciler.now(60) == 4
-        assert sorted(set(told)) == ["03.png", "08.png", "13.png", "18.png"]
+        assert sorted(set(hinted)) == ["03.png", "08.png", "13.png", "18.png"]
         assert (reconciler.tally.baseline, reconciler.tally.unseen) == (12, 4)
 
 
-def test_the_answer_about_a_batch_does_not_depend_on_what_was_likely(tmp_path: Path, ledger: Ledger) -> None:
-    files = [(path.name, path.stat()) for path in (_written(tmp_path / f"{n}.png") for n in range(5))]
+def test_the_result_for_a_batch_does_not_depend_on_what_was_likely(tmp_path: Path, ledger: Ledger) -> None:
+    files = [(path.name, path.stat()) for path in (written(tmp_path / f"{n}.png") for n in range(5))]
     versions = [FileVersion.of_stat(*file) for file in files]
     touched = versions[1]._replace(changed_ns=1)
     ledger.add([versions[0], touched, versions[3]])
@@ -212,23 +214,23 @@ def test_the_answer_about_a_batch_does_not_depend_on_what_was_likely(tmp_path: P
     assert likely.known.doubtful == {touched.fingerprint}
 
 
-def test_what_is_older_is_noted_in_pieces_and_to_the_last_file(
+def test_older_files_are_added_in_pieces_and_to_the_last_one(
     root: Path, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    of_two(monkeypatch)
+    make_batches_of_two(monkeypatch)
     monkeypatch.setattr("cloud_archive.archive.baseline.BASELINE_BATCH", 4)
     ledger.clear_baseline()
     for number in range(11):
-        os.utime(_written(root / f"old{number}.png"), (1000, 1000))
-    with reconciling(root, ledger, backfill="missed") as (reconciler, told):
+        os.utime(written(root / f"old{number}.png"), (1000, 1000))
+    with reconciling(root, ledger, backfill="missed") as (reconciler, hinted):
         assert reconciler.now(10) == 0
-    assert told == []
+    assert hinted == []
 
 
-def test_a_first_start_that_was_interrupted_makes_no_baseline_of_what_came_meanwhile(
+def test_after_an_interrupted_first_start_files_that_came_meanwhile_are_not_in_the_baseline(
     tmp_path: Path, root: Path
 ) -> None:
-    """Killed at once: not even its first scan has begun."""
+    """The first start is killed before its scan begins."""
     (root / "old.png").write_bytes(b"old")
     os.utime(root / "old.png", (1e9, 1e9))
     time.sleep(0.1)  # a change time can't be set

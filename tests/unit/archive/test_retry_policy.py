@@ -97,7 +97,7 @@ def test_once_the_store_takes_an_object_those_that_failed_because_of_it_are_name
 
 
 def test_a_refusal_of_one_file_among_successes_is_the_fault_of_the_file(policy: RetryPolicy) -> None:
-    """The store says `AccessDenied` to each try of it, and takes others in between."""
+    """The store refuses each attempt with `AccessDenied`, and accepts other files in between."""
     assert policy.decide(claim(1), refusal("AccessDenied")).next_try is not None
     policy.store_accepted()
     assert policy.decide(claim(1), refusal("AccessDenied")).next_try is None

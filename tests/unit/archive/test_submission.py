@@ -21,8 +21,8 @@ from tests.memory_store import MemoryStore
 from tests.servers import wait_until
 
 
-def test_what_failed_uploads_held_in_memory_is_let_go(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A traceback keeps its frames, and those keep a body of up to 8 MiB each."""
+def test_the_memory_of_failed_uploads_is_freed(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error's traceback keeps its frames, and each may keep a body of up to 8 MiB."""
     monkeypatch.setattr(
         logging.getLogger("cloud_archive.archiver"), "disabled", True
     )  # pytest keeps all records
@@ -51,7 +51,7 @@ def test_what_failed_uploads_held_in_memory_is_let_go(root: Path, monkeypatch: p
 
 
 def test_a_file_that_waits_because_the_store_refuses_every_file_gets_the_refusal(root: Path) -> None:
-    """Another worker had claimed it before, and heard nothing of this request."""
+    """Another worker has claimed the file before, and does not know of this request."""
     with archiving(root, MemoryStore(), start=False) as archiver:
         added(archiver.ledger, root, "a.png", b"a")
         assert archiver.ledger.claim("another worker") is not None

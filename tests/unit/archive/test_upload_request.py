@@ -1,4 +1,4 @@
-"""Which file a request means, and how its result reads."""
+"""Which file a request names, and how the answer is worded."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ from tests.servers import wait_until
 
 
 class CountingLedger(Ledger):
-    """Counts how often somebody asks for work."""
+    """Counts the calls that claim files."""
 
     asked = 0
 
@@ -80,7 +80,7 @@ def test_uploads_cut_off_by_stop_are_pending_and_not_failed(root: Path, ledger: 
     )
 
 
-def test_an_abort_that_failed_is_made_up_for_later(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_abort_that_failed_is_retried_later(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The file is gone while its multipart upload waits, and the store fails the first abort."""
     store = MemoryStore()
     ledger = Ledger(None)
@@ -116,7 +116,7 @@ def test_an_abort_that_failed_is_made_up_for_later(root: Path, monkeypatch: pyte
     ledger.close()
 
 
-def test_aborts_are_made_up_for_although_there_is_always_something_to_upload(
+def test_aborts_are_retried_although_there_is_always_something_to_upload(
     root: Path, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("cloud_archive.archive.workers.ABORT_SECONDS", 0.05)
@@ -124,7 +124,7 @@ def test_aborts_are_made_up_for_although_there_is_always_something_to_upload(
     over = threading.Event()
 
     def bring(*_: str) -> None:
-        """The next file is there before this one is."""
+        """Queue the next file before this one is archived."""
         if not over.is_set():
             path = f"{next(numbers)}.png"
             (root / path).write_bytes(path.encode())

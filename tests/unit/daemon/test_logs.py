@@ -66,7 +66,7 @@ def test_a_crash_leaves_its_cause(tmp_path: Path, end: str, cause: str) -> None:
     assert SECRET not in log
 
 
-def test_a_rotated_log_goes_on_taking_standard_error(tmp_path: Path) -> None:
+def test_a_rotated_log_still_receives_standard_error(tmp_path: Path) -> None:
     _, _, log = run(tmp_path / "engine.log", "pass", lines=100)
     assert "last words" in log
     assert "raw words" not in log, "that is in an old file"

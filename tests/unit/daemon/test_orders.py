@@ -1,4 +1,4 @@
-"""What a parent tells its engine."""
+"""The orders that a parent sends to its engine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A busy engine's memory goes back to the system, and an engine learns of its parent's end."""
+"""A busy engine's memory goes back to the system, and an engine notices its parent's end."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ print(resident_bytes() - before)
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another allocator")
-def test_bodies_that_were_let_go_leave_nothing_behind() -> None:
+def test_the_memory_of_freed_bodies_goes_back_to_the_system() -> None:
     done = subprocess.run([sys.executable, "-c", HOLD], stdout=subprocess.PIPE, text=True, check=True)
     assert int(done.stdout) < 10_000_000, "of 64 MB that were held"
 

@@ -1,4 +1,4 @@
-"""What systemd is told, on a real socket."""
+"""The messages to systemd, on a real socket."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="systemd 
 
 
 class FakeEngine:
-    """An engine that starts when it is told to."""
+    """An engine whose state the test sets."""
 
     def __init__(self) -> None:
         self.started = False
@@ -39,17 +39,17 @@ def systemd(tmp_path: Path) -> Iterator[socket.socket]:
         yield listening
 
 
-def said(systemd: socket.socket) -> str:
+def receive(systemd: socket.socket) -> str:
     return systemd.recv(1000).decode()
 
 
-def told(systemd: socket.socket, **more: str) -> dict[str, str]:
+def environ_of(systemd: socket.socket, **more: str) -> dict[str, str]:
     return {"NOTIFY_SOCKET": systemd.getsockname(), **more}
 
 
 def test_a_message_arrives(systemd: socket.socket) -> None:
-    assert notify("STOPPING=1", told(systemd))
-    assert said(systemd) == "STOPPING=1"
+    assert notify("STOPPING=1", environ_of(systemd))
+    assert receive(systemd) == "STOPPING=1"
 
 
 @pytest.mark.parametrize("address", ["", "relative", "/no/such/socket"])
@@ -57,7 +57,7 @@ def test_without_systemd_nothing_happens(address: str) -> None:
     assert not notify("READY=1", {"NOTIFY_SOCKET": address} if address else {})
 
 
-def test_the_watchdog_is_heeded_where_it_is_meant_for_us() -> None:
+def test_the_watchdog_counts_if_it_is_meant_for_this_process() -> None:
     assert watchdog_seconds({}) is None
     assert watchdog_seconds({"WATCHDOG_USEC": "60000000"}) == 60.0
     assert watchdog_seconds({"WATCHDOG_USEC": "60000000", "WATCHDOG_PID": str(os.getpid())}) == 60.0
@@ -69,21 +69,21 @@ async def test_ready_comes_with_the_start_and_pings_only_while_the_engine_answer
     systemd: socket.socket,
 ) -> None:
     engine = FakeEngine()
-    async with notify_systemd(engine, told(systemd, WATCHDOG_USEC="100000")):
+    async with notify_systemd(engine, environ_of(systemd, WATCHDOG_USEC="100000")):
         systemd.setblocking(False)
         await asyncio.sleep(0)
         with pytest.raises(BlockingIOError):
-            said(systemd)
+            receive(systemd)
         engine.started = True
         systemd.settimeout(5)
-        assert await asyncio.to_thread(said, systemd) == "READY=1"
-        assert await asyncio.to_thread(said, systemd) == "WATCHDOG=1"
-        assert await asyncio.to_thread(said, systemd) == "WATCHDOG=1"
+        assert await asyncio.to_thread(receive, systemd) == "READY=1"
+        assert await asyncio.to_thread(receive, systemd) == "WATCHDOG=1"
+        assert await asyncio.to_thread(receive, systemd) == "WATCHDOG=1"
         engine.broken = True
         systemd.settimeout(0.4)
-        for _ in range(20):  # some may have been under way
+        for _ in range(20):  # some messages may have been under way
             try:
-                await asyncio.to_thread(said, systemd)
+                await asyncio.to_thread(receive, systemd)
             except TimeoutError:
                 return
         pytest.fail("it pings although the engine does not answer")
