@@ -41,6 +41,7 @@ LONGEST_COMMIT_SECONDS = 0.2  # how long `count` waits for a commit, so that no 
 SETTLE_LOCAL_SECONDS = 2.0  # the default settle time
 SETTLE_NETWORK_SECONDS = 10.0  # the same on network filesystems
 LAST_SCAN_SECONDS = 10.0  # how long `take_no_more` waits for its scan, at most
+WATCHES_SECONDS = 0.5  # how long the first scan waits for the watches, so that no second one need follow
 MOST_FILES_A_COMMIT = 1000
 _SHOWN_UNREADABLE = 10
 
@@ -108,20 +109,27 @@ class DirectoryWatch:
             hint_count=lambda: self.hint_count,
             root_trouble=known_root.find_problem,
         )
-        self.rechecker = Rechecker(
-            root,
-            ledger,
-            doubtful_paths=self.reconciler.doubtful_paths,
-            on_unknown=self.settle_again,
-            on_queued=lambda: on_queued([]),
-            on_settled=lambda: on_event(StatusChanged()),
-        )
+        self.rechecker = self._make_rechecker()
+        self._watches = threading.Condition()
+        self._watches_set = False  # or it is known that there are none
+        self._setter: threading.Thread | None = None
+        self._scanned_before = False  # the first scan did not wait any longer for them
         self._threads: dict[str, threading.Thread] = {}
         self._loops: dict[str, Callable[[], None]] = {
             "cloud-archive-intake": self._take_in,
-            "cloud-archive-scan": self.reconciler.run,
+            "cloud-archive-scan": self._scan,
             "cloud-archive-recheck": self.rechecker.run,
         }
+
+    def _make_rechecker(self) -> Rechecker:
+        return Rechecker(
+            self._root,
+            self._ledger,
+            doubtful_paths=self.reconciler.doubtful_paths,
+            on_unknown=self.settle_again,
+            on_queued=lambda: self._on_queued([]),
+            on_settled=lambda: self._on_event(StatusChanged()),
+        )
 
     def _make_queue(self) -> SettleQueue:
         seconds = self._settings.settle_seconds
@@ -147,9 +155,35 @@ class DirectoryWatch:
     def start(self) -> None:
         """Start all threads."""
         self.settle.start()
-        self.watcher.start()
+        self._setter = threading.Thread(target=self._set_watches, name="cloud-archive-watches", daemon=True)
+        self._setter.start()
         for name in self._loops:
             self._start(name)
+
+    def _set_watches(self) -> None:
+        """Set the watches beside the first scan: in a large tree they take long, and events are only hints."""
+        try:
+            self.watcher.start(self._on_watches_set)
+        finally:
+            with self._watches:
+                self._watches_set = True
+                self._watches.notify_all()
+        if self.takes_no_more or self.stopping.is_set():
+            self.watcher.stop(SETTLE_LOCAL_SECONDS)  # it was asked to before it began
+
+    def _on_watches_set(self) -> None:
+        with self._watches:
+            self._watches_set = True
+            self._watches.notify_all()
+            missed = self._scanned_before
+        if missed:
+            self._on_lost("the watches are set, and it was scanned before")
+
+    def _scan(self) -> None:
+        with self._watches:
+            self._watches.wait_for(lambda: self._watches_set, WATCHES_SECONDS)
+            self._scanned_before = not self._watches_set
+        self.reconciler.run()
 
     def _start(self, name: str) -> None:
         self._threads[name] = threading.Thread(target=self._loops[name], name=name, daemon=True)
@@ -171,8 +205,9 @@ class DirectoryWatch:
         self.watcher.stop(left())
         self.settle.stop(left())
         self._complete.put(None)
-        for thread in self._threads.values():
-            thread.join(left())
+        for thread in (self._setter, *self._threads.values()):
+            if thread is not None:
+                thread.join(left())
 
     def take_no_more(self, deadline: float) -> bool:
         """Stop the watcher, scan a last time, and find no more files. Return whether the scan was complete.

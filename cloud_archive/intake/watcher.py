@@ -31,6 +31,7 @@ _LIMIT_ERRORS = frozenset({errno.ENOSPC, errno.EMFILE, errno.ENFILE, errno.ENOME
 _RETRY_SECONDS = 60.0
 _STOP_SECONDS = 5.0
 _MAX_UNREADABLE = 1000
+_SETTING = "its watches are being set"
 
 
 class Watcher:
@@ -45,7 +46,8 @@ class Watcher:
         clock: monotonic seconds.
 
     This class does not poll. While `polling` is True, the caller scans on its own schedule. Call `check` every few
-    seconds. `start`, `stop` and `check` may be called from any thread.
+    seconds. `start`, `stop` and `check` may be called from any thread; setting the watches of a large tree may take
+    long, and `check` does not wait for that.
     """
 
     def __init__(
@@ -69,6 +71,7 @@ class Watcher:
         self._clock = clock
         self._lock = threading.RLock()
         self._running = False
+        self._stops = 0  # calls of `stop` so far
         self._setting_up = False
         self._observer: Any = None
         self._directory_scanner: DirectoryScanner | None = None
@@ -92,31 +95,51 @@ class Watcher:
         native = f"native events ({_MECHANISMS.get(sys.platform, 'kqueue')})"
         return native if self._partial_reason is None else f"{native} and polling: {self._partial_reason}"
 
-    def start(self) -> None:
-        """Start watching. Never raises: without native events it polls, and `description` says why."""
+    def start(self, on_set: Callable[[], object] = lambda: None) -> None:
+        """Start watching, and return once the watches are set. A `stop` meanwhile ends it soon after.
+
+        Never raises: without native events it polls, and `description` says why.
+
+        Args:
+            on_set: called once all watches are set, just before `polling` says so.
+        """
         with self._lock:
-            if not self._running:
-                self._running = True
-                self._mount_events = MountEvents()
-                self._watch()
+            if self._running:
+                return
+            stops = self._stops
+            self._running = True
+            self._mount_events = MountEvents()
+            self._watch(on_set)
+            if self._stops != stops:
+                self._end(_STOP_SECONDS)
 
     def stop(self, timeout_seconds: float) -> None:
         """Stop watching. No hint comes after this returns, unless the timeout was too short."""
-        with self._lock:
-            self._running = False
-            self._unwatch(timeout_seconds)
-            if self._mount_events is not None:
-                self._mount_events.close()
-                self._mount_events = None
-            self._polling_reason, self._partial_reason, self._retry_at = "stopped", None, None
+        self._stops += 1
+        # Where watches are being set for longer, `start` ends what it began.
+        if self._lock.acquire(timeout=min(timeout_seconds, _STOP_SECONDS)):
+            try:
+                self._end(timeout_seconds)
+            finally:
+                self._lock.release()
+
+    def _end(self, timeout_seconds: float) -> None:
+        self._running = False
+        self._unwatch(timeout_seconds)
+        if self._mount_events is not None:
+            self._mount_events.close()
+            self._mount_events = None
+        self._polling_reason, self._partial_reason, self._retry_at = "stopped", None, None
 
     def check(self) -> None:
         """Watch again if events may have stopped, and report that they may have been missed.
 
         Reasons are a root that is gone, back or replaced, a filesystem that was mounted or unmounted below it, a
-        thread that died, and a limit that may have been raised.
+        thread that died, and a limit that may have been raised. Does nothing while watches are being set.
         """
-        with self._lock:
+        if not self._lock.acquire(blocking=False):
+            return
+        try:
             if not self._running or self._mount_events is None:
                 return
             identity = directory_identity(self._root)
@@ -135,6 +158,8 @@ class Watcher:
                 return
             self._unwatch(_STOP_SECONDS)
             self._watch()
+        finally:
+            self._lock.release()
         self._report_lost(reason)
 
     def _dead_thread(self) -> str | None:
@@ -143,9 +168,9 @@ class Watcher:
             return "emitter"
         return next((each.name for each in self._threads if not each.is_alive()), None)
 
-    def _watch(self) -> None:
+    def _watch(self, on_set: Callable[[], object] = lambda: None) -> None:
         """Set up native watching, or note why that is impossible. Call with the lock held."""
-        self._polling_reason = self._partial_reason = self._retry_at = None
+        self._polling_reason, self._partial_reason, self._retry_at = _SETTING, None, None
         self._unreadable.clear()
         self._identity = directory_identity(self._root)
         # inotify does not watch through a symlink. On Windows it works, and resolving would turn drives into shares.
@@ -157,7 +182,7 @@ class Watcher:
             self._polling_reason = "the watched directory is missing"
         elif self._mode == "auto" and (network := network_filesystem(self._root)):
             self._polling_reason = f"{network} filesystem"
-        if self._polling_reason is not None:
+        if self._polling_reason is not _SETTING:
             return
         observer: Any = None
         directory_scanner = DirectoryScanner(self._scan_new_directory)
@@ -183,6 +208,8 @@ class Watcher:
             return
         finally:
             self._setting_up = False
+        on_set()
+        self._polling_reason = None
         self._observer, self._directory_scanner = observer, directory_scanner
         self._threads = (directory_scanner, observer, *observer.emitters)
         for thread in self._threads[1:]:

@@ -107,7 +107,7 @@ def test_with_events_switched_off_entirely_every_file_arrives_within_an_interval
         wait_until(lambda: archiver.status(scan=False).state.value == "idle", "the first scan")
         run = archiver.pipeline.watch
         assert run is not None
-        assert not run.watcher.polling
+        wait_until(lambda: not run.watcher.polling, "its watches are set")
         for number in range(50):
             path = root / f"{number % 5}/{number % 3}/{number}.bin"
             path.parent.mkdir(parents=True, exist_ok=True)

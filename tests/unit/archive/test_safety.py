@@ -57,10 +57,10 @@ def test_pushes_to_a_listener_cause_no_endless_scans(tmp_path: Path, root: Path)
 def test_a_push_reuses_a_scan_only_while_no_event_came(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A scan of 100,000 files takes a second, so pushes that no client requested must not scan each time."""
     with archiving(root, MemoryStore()) as archiver:
-        assert archiver.flush(60)
         run = archiver.pipeline.watch
         assert run is not None
-        assert not run.watcher.polling
+        wait_until(lambda: not run.watcher.polling, "its watches are set")
+        assert archiver.flush(60)
         run.reconciler.clean_until = time.monotonic() + 60  # as if that scan had been a slow one
         scans = run.reconciler._begun
         assert archiver.status(recent=True).safe_to_stop
@@ -75,9 +75,10 @@ def test_a_push_reuses_a_scan_only_while_no_event_came(root: Path, monkeypatch: 
 
 def test_a_heartbeat_causes_no_scan_while_no_event_came(root: Path) -> None:
     with archiving(root, MemoryStore()) as archiver:
-        assert archiver.flush(60)
         run = archiver.pipeline.watch
         assert run is not None
+        wait_until(lambda: not run.watcher.polling, "its watches are set")
+        assert archiver.flush(60)
         run.reconciler.clean_until = 0.0
         scans = run.reconciler._begun
         assert archiver.status(heartbeat=True).safe_to_stop
@@ -91,9 +92,10 @@ def test_still_safe_holds_until_an_event_comes_and_never_while_none_can_come(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with archiving(root, MemoryStore()) as archiver:
-        assert archiver.flush(60)
         run = archiver.pipeline.watch
         assert run is not None
+        wait_until(lambda: not run.watcher.polling, "its watches are set")
+        assert archiver.flush(60)
         assert archiver.safety.still_safe()
         with monkeypatch.context() as patched:
             patched.setattr(run.watcher, "_polling_reason", "tested")
@@ -109,9 +111,10 @@ def test_a_client_that_asks_again_and_again_waits_for_its_own_scan(
 ) -> None:
     """A client that asks each second about 100,000 files would otherwise use a whole core."""
     with archiving(root, MemoryStore()) as archiver:
-        assert archiver.flush(60)
         run = archiver.pipeline.watch
         assert run is not None
+        wait_until(lambda: not run.watcher.polling, "its watches are set")
+        assert archiver.flush(60)
         scans: list[float] = []
         scan_now = run.reconciler.now
 
