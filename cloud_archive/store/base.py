@@ -58,11 +58,11 @@ class Capabilities:
         return self.create_only_multipart if in_parts else self.create_only
 
     def refuses(self, *, in_parts: bool) -> bool:
-        """Return whether the store is known to refuse to overwrite, so that no second HEAD is needed.
+        """Return whether the store is known to refuse to overwrite, so that no second look (another HEAD) is needed.
 
         Where only completing a multipart upload is create-only, two uploads that are completed in the same moment
         may both succeed, as on OpenStack Swift 2.30, which compares before it writes. SeaweedFS 4.48 does the same
-        with large files. No probe can show that, and a second HEAD would cost every store a request for each large
+        with large files. No probe can show that, and a second look would cost every store a request for each large
         file.
         """
         return (

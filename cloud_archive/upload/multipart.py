@@ -23,13 +23,13 @@ logger = logging.getLogger("cloud_archive.upload")
 
 
 class MultipartUpload:
-    """Sends one prepared file in parts.
+    """Send one prepared file in parts.
 
     Args:
-        uploads: notes and aborts what is not completed.
-        parts: runs parts side by side; None sends them one after another.
-        budget: of the bytes that all uploads hold in memory.
-        line: what is known of the way to the store; see pacing.py.
+        uploads: notes uploads before they exist, and aborts those that are not completed.
+        parts: runs parts in parallel; None = one after another.
+        budget: limits the memory that all uploads hold.
+        line: what is known about the connection to the store; see pacing.py.
     """
 
     def __init__(
@@ -63,12 +63,12 @@ class MultipartUpload:
         self._upload_of = (prepared.claim.key, prepared.claim.sha256)  # the upload's key and bytes
 
     def drop_unless(self, key: str) -> None:
-        """Abort an older upload for other bytes or another key."""
+        """Abort the earlier upload if it is of other bytes or to another key."""
         if self._upload_id and self._upload_of != (key, self._content.sha256):
             self.drop(key)
 
     def drop(self, key: str) -> None:
-        """Abort the upload that is under way, if there is one."""
+        """Abort the noted upload of this attempt or an earlier one, if any; `key` counts if none was noted with it."""
         if self._upload_id:
             noted = self._upload_of[0] or key
             self._journal.abandon(noted, self._upload_id)
@@ -106,7 +106,7 @@ class MultipartUpload:
             self.drop(key)
             raise
         except ObjectExists:
-            # Another archiver was first, or the answer to our own Complete was lost and the SDK asked again.
+            # Another archiver was first, or the answer to our own Complete was lost and the SDK sent it again.
             self.drop(key)
             raise
         except StoreError as error:
@@ -120,7 +120,7 @@ class MultipartUpload:
         return result, all(part.proven for part in parts)
 
     def _complete(self, key: str, upload_id: str, parts: list[Part], *, create_only: bool) -> str | None:
-        """Make the parts an object, after a last look where the store does not refuse to overwrite."""
+        """Complete the upload. A HEAD precedes it if the store may overwrite."""
         if create_only and self._store.capabilities.create_only_multipart is not CreateOnly.HONOURED:
             known, info = head_if_allowed(self._store, key, before_write=True)
             if known and info is not None:
@@ -130,7 +130,7 @@ class MultipartUpload:
         except ConditionsRejected:
             if not create_only:
                 raise
-            # Nothing was written and the parts are still there: look again, and leave the condition out.
+            # Nothing was written and the parts are still there: send another HEAD, and leave the condition out.
             known, info = head_if_allowed(self._store, key, before_write=True)
             if known and info is not None:
                 raise ObjectExists(
@@ -139,7 +139,7 @@ class MultipartUpload:
             return self._store.complete_multipart(key, upload_id, parts, create_only=False)
 
     def _resume(self, key: str) -> tuple[str | None, dict[int, Part]]:
-        """Return the multipart upload that an earlier attempt left, with the parts that hold our bytes."""
+        """Return the id of the upload that an earlier attempt left, or None, and its parts that hold our bytes."""
         claim, content = self._claim, self._content
         if self._upload_id is not None and self._upload_id.startswith(INTENT):
             self.drop(key)
@@ -165,7 +165,7 @@ class MultipartUpload:
         return self._upload_id, have
 
     def has_etag(self, etag: str) -> bool:
-        """Return whether `etag` is the one of our bytes as AWS makes it: of the parts' MD5s, and their count.
+        """Return whether `etag` is that of our bytes as AWS computes it: from the parts' MD5s, with their count.
 
         https://docs.aws.amazon.com/AmazonS3/latest/API/API_Object.html
         """
@@ -177,6 +177,7 @@ class MultipartUpload:
         return etag == f"{md5_of(digests)}-{count}"
 
     def _same_part(self, part: Part) -> bool:
+        """Return whether a part in the bucket holds our bytes."""
         offset, length = self._extent(part.number)
         if part.size_bytes != length:
             return False
@@ -185,6 +186,7 @@ class MultipartUpload:
         return part.etag.strip('"').lower() == md5_of(self._piece(offset, length, part.number))
 
     def _extent(self, number: int) -> tuple[int, int]:
+        """Return a part's offset and length, in bytes."""
         size = self._part_size_bytes
         offset = (number - 1) * size
         return offset, min(size, self._content.size_bytes - offset)
@@ -241,7 +243,7 @@ class MultipartUpload:
         return FilePart(self._prepared, *self._extent(number), self._budget, hashed=hashed)
 
     def _upload_missing(self, key: str, upload_id: str, have: dict[int, Part]) -> list[Part]:
-        """Send the parts that the store does not have, in their order; how many at once, pacing.py decides."""
+        """Send the parts that the store does not have, in their order; pacing.py decides how many at once."""
         pacer = PartPacer(self._line)
         futures: list[Future[Part]] = []
         for number in range(1, len(self._part_sha256) + 1):
@@ -254,13 +256,13 @@ class MultipartUpload:
         return sorted([*have.values(), *fresh], key=lambda part: part.number)
 
     def _begin_part(self, key: str, upload_id: str, number: int, pacer: PartPacer) -> Future[Part]:
-        # Send a body that is in memory at once: behind parts that wait for memory it might never be sent.
+        # A body in memory is sent in this thread: in the pool, parts before it might wait for the memory it holds.
         executor = self._parts if self._body is None else None
         future: Future[Part] = Future()
         if executor is not None:
             try:
                 future = executor.submit(self._send_part, key, upload_id, number, pacer)
-            except RuntimeError:  # the pool has ended, as with the parts that it never began
+            except RuntimeError:  # the pool has ended: treat the part like those that it never began
                 future.cancel()
                 future.set_running_or_notify_cancel()  # without it `wait` would not end
         else:
@@ -278,7 +280,7 @@ def _arrived(part: Future[Part]) -> bool:
 
 
 def _all_or_first_error(futures: list[Future[Part]]) -> list[Part]:
-    """Wait for all; at the first failure the rest is not begun, and what runs is waited for."""
+    """Return all parts. After the first error, wait for the parts that are under way and begin no other."""
     try:
         wait(futures, return_when=FIRST_EXCEPTION)
     finally:

@@ -1,8 +1,8 @@
-"""How many parts of a large file are under way at once.
+"""Decide how many parts of a large file are under way at once.
 
-Parts that go side by side on a slow line all become whole at the end, so an interruption loses all of them. There each
-part begins when three quarters of the one before are sent, so that little more than one part is ever unfinished. On a
-fast line parts go side by side, because one connection alone may not fill it.
+Parts that are sent in parallel on a slow line all end at the same time, so an interruption loses all of them. There
+each part begins when three quarters of the one before are sent, so that little more than one part is ever unfinished.
+On a fast line parts are sent in parallel, because one connection alone may not fill it.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 QUICK_SECONDS = 1.0
-"""A part that takes less than this of the whole line is cheap to send again."""
+"""A part that would take less than this with the whole line for itself is cheap to send again."""
 
 MOST_PARTS = 8  # of one upload
-PARTS_IN_ORDER = 8  # after parts side by side were no faster, before they are tried again
-GAIN = 1.5  # how much faster parts must be side by side to stay so on a slow line
+PARTS_IN_ORDER = 8  # sent after parallel ones were no faster, before parallel ones are tried again
+GAIN = 1.5  # how many times as fast parallel parts must be on a slow line, to be continued
 
 
 class Line:
-    """The way to one store: what its uploads found out about it. Thread-safe.
+    """What the uploads to one store have learned about the connection to it. Thread-safe.
 
     Args:
         clock: seconds, monotonic.
@@ -34,16 +34,16 @@ class Line:
         self.clock = clock
         self.turn = threading.Condition()
         self.echoes_checksum = False
-        self.is_wide = False  # whether parts go side by side
+        self.is_wide = False  # whether parts are sent in parallel
         self.under_way = 0  # parts of all uploads
-        self._seconds_alone = 0.0  # for a part that had a slow line for itself; 0: not known
+        self._seconds_alone = 0.0  # that a part takes with a slow line for itself; 0: not known
         self._parts_in_order = 0
 
     def learn(self, part: Part, *, overlapped: bool) -> None:
-        """Choose between side by side and in order, from a part that has just arrived; `turn` is held.
+        """Choose between parallel and in order, from a part that has just arrived. Call it with `turn` held.
 
         Args:
-            overlapped: the upload's next part, and no other, was under way as well.
+            overlapped: only the upload's next part was under way as well.
         """
         seconds = (self.clock() - part.began) / ((part.beside + self.under_way) / 2)
         if seconds < QUICK_SECONDS:
@@ -59,7 +59,7 @@ class Line:
 
 @dataclass(slots=True)
 class Part:
-    """A part under way; times in seconds of the line's clock, 0 where it has not come so far.
+    """A part under way. Times are in seconds of the line's clock; 0: the part has not come so far.
 
     Attributes:
         beside: how many parts were under way when it began, itself included.
@@ -74,19 +74,19 @@ class Part:
 
     @property
     def half_seconds(self) -> float:
-        """How long the half in the middle took, which had the line for itself."""
+        """How long the middle half took, while the part had the line for itself."""
         return self.three_quarters - self.quarter
 
     def shared_nothing(self, now: float) -> bool:
-        """Return whether the last quarter, while the next part was sent too, was as fast as the half before.
+        """Return whether the next part did not slow down this one's last quarter.
 
-        A full line gives each of two connections half, and then a quarter takes as long as a half did.
+        A full line gives each of two connections half of itself, so the quarter would take as long as the half before.
         """
         return 0 < now - self.three_quarters < 0.9 * self.half_seconds
 
 
 class PartPacer:
-    """Lets the parts of one upload begin. Thread-safe."""
+    """Tell when the parts of one upload may begin. Thread-safe."""
 
     def __init__(self, line: Line) -> None:
         self._line = line
@@ -94,7 +94,7 @@ class PartPacer:
         self._is_over = False
 
     def wait_for_turn(self, number: int, size_bytes: int) -> bool:
-        """Wait until this part may be queued; False: a part has failed, so no other is to begin."""
+        """Wait until this part may be queued, and return True; False: a part has failed, so no other may begin."""
         with self._line.turn:
             self._line.turn.wait_for(lambda: self._is_over or self._may_begin())
             if not self._is_over:

@@ -1,4 +1,4 @@
-"""A file's bytes as they are read to be uploaded: whole or in parts, hashed, and those of one version for sure."""
+"""Read and hash a file for its upload, whole or in parts, and make sure that it stays one version."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from .memory import BUDGET_BYTES
 MEBIBYTE = 1024 * 1024
 SINGLE_PUT_BYTES = 8 * MEBIBYTE  # larger files go in parts
 MIN_PART_BYTES = 8 * MEBIBYTE  # S3 asks for 5 MiB at least
-MAX_PARTS = 1000  # the limit of Scaleway; S3 allows 10,000
+MAX_PARTS = 1000  # the limit at Scaleway; S3 allows 10,000
 MAX_PARTS_OF_S3 = 10_000
-HASH_BYTES = MEBIBYTE  # smaller pieces would hold the interpreter lock too often
-HASH_AHEAD = 4  # pieces that the hash of the parts may be behind the hash of the whole
+HASH_BYTES = MEBIBYTE  # smaller pieces would take the interpreter lock too often
+HASH_AHEAD = 4  # how many pieces the hash of the whole may be ahead of the hash of the parts
 
-# What ComfyUI and its plugins write; Python's own table differs from system to system.
+# The types that ComfyUI and its plugins write, because Python's own table differs from system to system.
 _TYPES = {
     ".png": "image/png",
     ".jpg": "image/jpeg",
@@ -55,10 +55,14 @@ _TYPES = {
 
 
 class Content(NamedTuple):
-    """A file's bytes as they were read: whole for a single PUT, digests of the parts for a multipart upload.
+    """A file as it was read for its upload.
 
     Attributes:
-        read: the file as it was then, to be remembered; see `FileVersion.as_read_at`.
+        sha256: of the whole, hexadecimal.
+        body: all bytes, for a single PUT; None = the file is uploaded in parts.
+        part_size_bytes: of all parts but the last; 0 if there are none.
+        read: the file's identity when it was read, for the ledger; see `FileVersion.as_read_at`.
+        part_sha256: of each part, hexadecimal.
     """
 
     size_bytes: int
@@ -70,7 +74,7 @@ class Content(NamedTuple):
 
 
 def content_type(name: str) -> str:
-    """Return the media type by the name's suffix; `application/octet-stream` where it is unknown."""
+    """Return the media type by the name's suffix; `application/octet-stream` if it is unknown."""
     suffix = os.path.splitext(name)[1].lower()  # noqa: PTH122 - a name, not a path
     return _TYPES.get(suffix) or mimetypes.guess_type(name)[0] or "application/octet-stream"
 
@@ -78,8 +82,8 @@ def content_type(name: str) -> str:
 def part_size_for(size_bytes: int) -> int:
     """Return the size in bytes of all parts but the last (R2 wants them equal).
 
-    8 MiB, or more so that 1,000 parts are enough. A part is read whole, so from 48 GB on there are more parts, up to
-    10,000, rather than parts that exceed the memory budget; it holds up to 480 GB.
+    8 MiB, or more so that 1,000 parts are enough. Parts never exceed the memory budget of 48 MiB for files of up to 480
+    GB: above 48 GB there are more parts, up to 10,000.
     """
     needed = -(-size_bytes // MAX_PARTS)
     if needed > BUDGET_BYTES:
@@ -121,7 +125,7 @@ def read_content(source: BinaryIO, claim: Claim) -> Content:
             content = _read_parts(source, part_size, whole, read)
     except OSError as error:
         raise unreadable(claim, error) from error
-    # All of it is compared, for a program can set the mtime back after it wrote.
+    # Compare all of it, because a program can set the mtime back after it wrote.
     if content.size_bytes != size or _version(source, claim) != before:
         raise FileChanged(claim.version.path)
     return content
@@ -185,7 +189,7 @@ def _version(source: BinaryIO, claim: Claim) -> FileVersion:
 
 
 def read_at(root: Path, version: FileVersion, source: BinaryIO, offset: int, length: int) -> bytes:
-    """`length` bytes from `offset`, from any thread."""
+    """Return `length` bytes from `offset`, or fewer at the end of the file. Thread-safe."""
     pieces: list[bytes] = []
     if hasattr(os, "pread"):
         while length and (piece := os.pread(source.fileno(), length, offset)):
@@ -198,5 +202,5 @@ def read_at(root: Path, version: FileVersion, source: BinaryIO, offset: int, len
 
 
 def unreadable(claim: Claim, error: OSError) -> FileUnreadable:
-    """Return what the system's error means for this file."""
+    """Return the FileUnreadable for a system error."""
     return FileUnreadable(claim.version.path, error.strerror or str(error))

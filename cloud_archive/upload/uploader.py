@@ -136,7 +136,7 @@ class Uploader:
     def confirm_unprotected(
         self, prepared: Prepared, outcome: Outcome, journal: Journal, progress: Callable[[int], None]
     ) -> Outcome:
-        """Check, two seconds after the write, that no other writer has replaced an unprotected object.
+        """Take the second look: check, two seconds after the write, that no other writer has replaced the object.
 
         If one has, upload the file under the next conflict name, and check that object as well.
 
