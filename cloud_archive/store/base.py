@@ -189,7 +189,7 @@ class ProbeNotes(Protocol):
 
 
 class StreamedBody(Protocol):
-    """The body of a request that is read while it is sent: its pieces in their order, or at once, as often as asked."""
+    """A body that is read while it is sent: iterate over its pieces, or take all by `bytes`; both work repeatedly."""
 
     def __len__(self) -> int: ...
 

@@ -168,7 +168,7 @@ def _set_up(
     if (forbid := addresses.forbid_overwrite(settings.endpoint_url)) is not None:
         for operation in ("PutObject", "CompleteMultipartUpload"):
             client.meta.events.register(f"before-call.s3.{operation}", forbid)
-    # Each body that can be read like a file would be sent with Expect: 100-continue, a round trip more.
+    # Without this, each body that is a readable file would be sent with Expect: 100-continue, a round trip more.
     client.meta.events.unregister("before-call.s3", add_expect_header)
     for operation in ("PutObject", "UploadPart"):
         client.meta.events.unregister(
@@ -249,7 +249,7 @@ class SentBytes:
 
 
 class MeteredBody:
-    """A body as a readable file, without copying it. Reports how far it was read; read again, it begins anew."""
+    """A body as a readable file, without a copy. Reports how far it was read, and waits for the bandwidth limit."""
 
     def __init__(self, body: Body, sent: SentBytes, piece_bytes: int, throttle: Throttle | None) -> None:
         self._body = body
@@ -262,7 +262,10 @@ class MeteredBody:
         return len(self._body)
 
     def read(self, _size: int = -1) -> memoryview | bytes:
-        """The next piece; larger than asked for, since 16 KiB at a time would hold the interpreter lock often."""
+        """Return the next piece; after the end `b""`, and then the first piece again.
+
+        A piece is larger than asked for, because pieces of 16 KiB take the interpreter lock often.
+        """
         self._sent.reach(self._position)
         piece = next(self._pieces, b"")
         self._position += len(piece)

@@ -131,7 +131,7 @@ class RequestExecutor:
                 if answer is not None:
                     return answer
             self._sending.sent_bytes = sent
-            # The SDK reads a body for Content-MD5 twice: once to sign it.
+            # With Content-MD5 the SDK reads a body twice, once to sign it, so it gets the bytes.
             streamed = dialect == "sha256" and not isinstance(body, bytes)
             whole = self._metered(body, sent) if streamed else bytes(body)
             try:

@@ -1,4 +1,4 @@
-"""A part of a large file as the body of a request: read while it is sent, so that it takes hardly any memory."""
+"""Send a part of a large file while it is read, so that it takes hardly any memory."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ PIECE_BYTES = 256 * 1024
 
 
 class FilePart:
-    """One part of a prepared file; to be used as a context manager, by one thread.
+    """One part of a prepared file, as the body of a request. Use it as a context manager, in one thread.
 
-    To iterate over it is to read it, piece by piece; a piece is valid until the next one. `bytes(part)` reads all of
-    it, and keeps that until the end of the block. Both raise FileChanged and FileUnreadable.
+    Iterating reads the part piece by piece; each piece is valid until the next one. `bytes(part)` reads all of it, and
+    keeps the bytes until the end of the block. Both raise FileChanged and FileUnreadable.
 
     Args:
         offset, length: in bytes.
-        budget: where room is taken for all of its bytes.
+        budget: limits the memory for `bytes(part)`.
         hashed: compute `sha256`.
 
     Attributes:
-        sha256: of the bytes that were read last, hexadecimal; None: not computed.
+        sha256: of the part as it was read last, hexadecimal; None: it was not computed, or not read to its end.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class FilePart:
         self._length = length
         self._budget = budget
         self._hashed = hashed
-        self._room = ExitStack()
+        self._held_memory = ExitStack()
         self._whole: bytes | None = None
         self.sha256: str | None = None
 
@@ -52,7 +52,7 @@ class FilePart:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._whole = None
-        self._room.close()
+        self._held_memory.close()
 
     def __len__(self) -> int:
         return self._length
@@ -77,7 +77,7 @@ class FilePart:
     def __bytes__(self) -> bytes:
         if self._whole is None:
             claim = self._prepared.claim
-            self._room.enter_context(self._budget.hold(self._length))
+            self._held_memory.enter_context(self._budget.hold(self._length))
             try:
                 whole = read_at(
                     self._prepared.root, claim.version, self._prepared.source, self._offset, self._length
@@ -97,7 +97,7 @@ class _Read(Protocol):
 
 @contextmanager
 def _reader(prepared: Prepared) -> Iterator[_Read]:
-    """Yield what reads into a buffer from an offset, whatever other threads read meanwhile."""
+    """Yield a function that reads from an offset into a buffer, and disturbs no other thread's reading."""
     claim, source = prepared.claim, prepared.source
 
     def at(buffer: memoryview, offset: int) -> int:

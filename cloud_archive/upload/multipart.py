@@ -201,14 +201,15 @@ class MultipartUpload:
         return data
 
     def _check_piece(self, data: bytes, number: int) -> None:
+        """Raise FileChanged unless `data` is what was hashed as part `number`."""
         if hashlib.sha256(data).hexdigest() != self._part_sha256[number - 1]:
             raise FileChanged(self._claim.version.path)
 
     def _send_part(self, key: str, upload_id: str, number: int, pacer: PartPacer) -> Part:
         """Send a part and make sure that its bytes are those that were hashed.
 
-        A store that answers with the SHA-256 which was to come has computed it of what came; elsewhere it is computed
-        here of what is sent.
+        A store that answers with the expected SHA-256 has computed it from what arrived. For any other store the bytes
+        are hashed here while they are sent.
         """
         sha256 = self._part_sha256[number - 1]
 
@@ -226,7 +227,9 @@ class MultipartUpload:
                         key, upload_id, number, body, sha256=sha256, progress=progress
                     )
                 except StoreError:
-                    self._check_piece(bytes(body), number)  # then it is no fault of the store's
+                    self._check_piece(
+                        bytes(body), number
+                    )  # if the file has changed, the store is not at fault
                     raise
                 sent = body.sha256 if isinstance(body, FilePart) else sha256
             self._line.echoes_checksum = part.sha256 == sha256
@@ -238,6 +241,7 @@ class MultipartUpload:
         raise FileChanged(self._claim.version.path)
 
     def _part(self, number: int, *, hashed: bool) -> AbstractContextManager[FilePart | bytes]:
+        """Return a part as the body of a request; `hashed`: compute its SHA-256 while it is read."""
         if self._body is not None:
             return nullcontext(self._body)
         return FilePart(self._prepared, *self._extent(number), self._budget, hashed=hashed)

@@ -132,11 +132,11 @@ def read_content(source: BinaryIO, claim: Claim) -> Content:
 
 
 def _read_parts(source: BinaryIO, part_size: int, whole: hashlib._Hash, read: FileVersion) -> Content:
-    """Hash the whole here and its parts in a thread beside, both of the same bytes."""
+    """Read the file once, and hash the whole in this thread and its parts in another."""
     total, parts = 0, []
     waiting: deque[Future[None]] = deque()
-    # New memory for each piece would cost as much as reading it. These are read into again and again, each once the
-    # thread beside has hashed what it held.
+    # New memory for each piece would cost as much as reading it. So buffers are used again, once the other thread has
+    # hashed what they hold.
     buffers = cycle([memoryview(bytearray(HASH_BYTES)) for _ in range(HASH_AHEAD + 1)])
     with ThreadPoolExecutor(1, "cloud-archive-hash") as beside:
         while True:
@@ -159,9 +159,9 @@ def _read_parts(source: BinaryIO, part_size: int, whole: hashlib._Hash, read: Fi
 
 
 def read_into(source: BinaryIO, buffer: memoryview) -> int:
-    return (
-        cast("io.RawIOBase", source).readinto(buffer) or 0
-    )  # None: it would block, which a regular file never does
+    """Read into `buffer`, and return how many bytes; 0 at the end of the file."""
+    # `readinto` returns None only if it would block, which a regular file never does.
+    return cast("io.RawIOBase", source).readinto(buffer) or 0
 
 
 @contextmanager
