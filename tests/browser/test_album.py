@@ -1,4 +1,4 @@
-"""An album in Chromium: it shows its pictures, leads to the files, and asks nobody but the store for anything."""
+"""An album in Chromium: it shows its pictures, links to the files, and sends requests to the store only."""
 
 from __future__ import annotations
 
@@ -19,7 +19,9 @@ PROMPT = '<img src="http://evil.example/x"><script>alert(1)</script>'
 
 
 @pytest.mark.store
-def test_an_album_asks_nobody_but_the_store(tmp_path: Path, seaweedfs: S3Server, browser: Browser) -> None:
+def test_an_album_sends_requests_to_the_store_only(
+    tmp_path: Path, seaweedfs: S3Server, browser: Browser
+) -> None:
     archive = Archive(tmp_path, seaweedfs)
     archive.write("fox.png", png(PROMPT))
     archive.write('evil" onerror="x.png', png(PROMPT, 2))

@@ -38,7 +38,7 @@ def test_every_state_has_its_own_words_and_its_own_shape(page: Page, dashboard: 
         dashboard.push()
         expect(heading(panel)).to_have_text(title)
         shapes[name] = panel.locator(".state > .icon path").get_attribute("d")
-    # Two states that ask for the same (look here) share the triangle; all others differ.
+    # Two states that need the user's attention share the triangle; all others differ.
     assert shapes.pop("unavailable") == shapes["attention"]
     assert len(set(shapes.values())) == len(shapes)
 

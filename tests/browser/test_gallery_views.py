@@ -1,4 +1,4 @@
-"""The library's layouts, its days, sharing, what it says while it can't show everything, motion and colours."""
+"""The library's layouts, days, sharing, motion and colours, and its messages while it can't show everything."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def test_many_pictures_of_all_shapes_are_few_nodes_and_the_visible_ones_stay(
         scroller.evaluate(f"root => {{ root.scrollTop = root.scrollHeight * {share}; }}")
         expect(gallery.locator(".tile:not([hidden]):not(.waiting)").first).to_be_visible()
         assert scroller.evaluate("root => root.querySelectorAll('.tile:not([hidden])').length") < 250
-    # What comes on top, and what is learnt above, moves nothing that is looked at.
+    # New files on top, and sizes that become known above, do not move the visible tiles.
     expect(gallery.locator(".tile.waiting:not([hidden])")).to_have_count(0)
     where = """root => { const box = root.getBoundingClientRect();
       const tile = [...root.querySelectorAll('.tile:not([hidden])')].map(each => [each.getBoundingClientRect(), each])
@@ -268,7 +268,7 @@ def test_while_the_rest_loads_it_says_how_much_is_searched_and_goes_on_by_itself
     gallery = open_library(page, scene)
     note = gallery.locator(".note-line")
     expect(note).to_have_text("Searching 40,000 of about 1,000,000 files while the rest loads.")
-    # Older files come in behind the others, and what is looked at stays.
+    # Older files come in behind the others, and the visible tiles stay.
     old = datetime.now() - timedelta(days=400)
     scene.catalog.assets.append(an_asset(99_999, old, name="old.png"))
     scene.catalog.loading = None

@@ -136,7 +136,7 @@ def test_video_and_sound_play_and_are_sought_by_range(real: Real, name: str) -> 
         "tone.wav": "audio/wav", "tone.mp3": "audio/mpeg", "tone.opus": 'audio/ogg; codecs="opus"',
     }[name])  # fmt: skip
     press(gallery, "Enter")
-    if not kind:  # a Chromium without this codec: it says so, and the file can be saved
+    if not kind:  # without this codec in Chromium, the page says so and offers the file for download
         expect(gallery.locator(".stage .none")).to_contain_text("This file can't be shown here.")
         return
     player = gallery.locator(".player")

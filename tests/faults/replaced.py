@@ -1,4 +1,4 @@
-"""Objects that somebody with the right to write replaces: is a good copy ever lost because of them?
+"""Objects that another writer replaces: no good copy may be lost because of them.
 
 Each round archives some files. Then, again and again, some objects are replaced, removed or written anew, and a restore
 into the watched directory, a verify or a free runs, now and then with a ledger that was lost. After each step the bytes

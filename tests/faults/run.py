@@ -197,7 +197,7 @@ def run(
             tormentor.start()
             with _misbehaving(proxy, plan):
                 while (number := sum(each.kills + len(each.died) for each in killers)) < plan.kills:
-                    for each in killers[1:] if number else []:  # nobody stands by behind the very first start
+                    for each in killers[1:] if number else []:  # no standby runs beside the very first start
                         if not each.alive:
                             each.start()
                     killers[number % len(killers)].kill_once()

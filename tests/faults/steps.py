@@ -110,7 +110,7 @@ STEPS: tuple[Step, ...] = (
 
 _KNOWING: dict[str, Knowing] = {"probe": "nothing", "probe of parts": "puts"}
 
-# The steps that remain with rename off: an existing object is replaced without a look at it and without a probe.
+# The steps that remain with rename off: an existing object is replaced without a HEAD and without a probe.
 _REPLACING: tuple[Step, ...] = tuple(
     step
     for step in STEPS
@@ -430,7 +430,7 @@ class Play:
             self._first_attempt(Kind.LOST_ANSWER, "PutObject", times=2)
         elif scenario == "unproven":
             self._rule(Fault(Kind.WRONG_CHECKSUM), "PutObject")
-            # SeaweedFS tells a checksum of its own in a HEAD; without it the bytes are read back.
+            # SeaweedFS shows a checksum of its own in a HEAD; without it the bytes are read back.
             if self._case.step.operation == "GetObject":
                 self._rule(Fault(Kind.WRONG_CHECKSUM), "HeadObject")
         elif scenario == "lost create":

@@ -23,5 +23,5 @@ def test_a_new_machine_finds_every_object_once_after_kills_and_after_two_compact
 
 def test_the_same_on_a_store_without_conditional_writes(tmp_path: Path, rclone_s3: S3Server) -> None:
     found = catalog_machines(2, 1, 2, 12, rclone_s3, tmp_path)
-    # Without create-only writes two machines may take one name in the same moment; the catalog tells what is there.
+    # Without create-only writes two machines may write one key at the same moment; the catalog must match the bucket.
     assert found.held, found.lines()

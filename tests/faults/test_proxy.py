@@ -1,4 +1,4 @@
-"""Each fault of the proxy does what it says, seen by plain boto3 with its retries off."""
+"""Each fault of the proxy does what it says, as plain boto3 without retries sees it."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_without_rules_24_mb_pass_unchanged_on_one_connection(
     )
 
 
-def test_every_operation_of_a_multipart_upload_is_told_apart(
+def test_every_operation_of_a_multipart_upload_is_recognised(
     proxy: FaultProxy, client: S3Client, seaweedfs: S3Server
 ) -> None:
     where: Any = {"Bucket": seaweedfs.bucket, "Key": "multi/part file.bin"}

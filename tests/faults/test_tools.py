@@ -97,7 +97,7 @@ def findings(server: S3Server, truth: Truth, **more: object) -> Findings:
 
 
 @pytest.mark.store
-def test_intermediate_versions_and_conflict_names_are_fine(seaweedfs: S3Server, truth: Truth) -> None:
+def test_intermediate_versions_and_conflict_names_are_no_fault(seaweedfs: S3Server, truth: Truth) -> None:
     seaweedfs.put("out/a.png", b"first")
     seaweedfs.put("out/a (1).png", b"second")
     seaweedfs.put("out/b.png", b"other")

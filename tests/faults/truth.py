@@ -72,7 +72,7 @@ class Findings:
     doubled: list[str] = field(default_factory=list)  # the same bytes of one path under two keys
     different: list[str] = field(default_factory=list)  # objects whose bytes their path never held
     overwritten: list[str] = field(default_factory=list)  # keys written twice, or planted and changed
-    left_behind: list[str] = field(default_factory=list)  # multipart uploads that nobody ended
+    left_behind: list[str] = field(default_factory=list)  # multipart uploads that are still open
     objects: int = 0
     size_bytes: int = 0
 

@@ -133,7 +133,7 @@ class Stores:
         first = self._first[seconds]
         store._requests._client_made = first._requests.client()
         store._requests.fast = first._requests.fast
-        store._requests._sending = first._requests._sending  # where the client tells what it sent
+        store._requests._sending = first._requests._sending  # where the client records what it sent
         return store
 
     def warm(self, key: str) -> None:

@@ -293,7 +293,7 @@ async def test_jobs_reach_the_catalog(caller: Caller, engine: Engine) -> None:
         "outputs": [{"node": "9", "filename": FOX_NAME, "subfolder": "sub", "type": "output"}],
         "options": {},
     }
-    # A clock far ahead: the file is older than a day at the job's end, so it is not looked for again by itself.
+    # A clock far ahead: at the job's end the file is older than a day, so the catalog does not look for it again.
     status, _ = await caller.ask("POST", "/engine/jobs", json={"jobs": [job]})
     assert status == 200
     job |= {"finished_at": time.time(), "job_id": "job-2"}

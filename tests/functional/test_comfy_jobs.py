@@ -98,7 +98,7 @@ async def test_a_call_that_does_not_wait_asks_once(
     assert len(client.queries) == 1
 
 
-async def test_a_job_that_nobody_knows_is_not_waited_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_unknown_job_is_not_waited_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
     client = ScriptedClient((200, "unknown"))
     async with served(client, "", monkeypatch) as opened, opened.get("/cloud-sync/jobs/j?wait=30") as answer:
         assert (await answer.json())["state"] == "unknown"

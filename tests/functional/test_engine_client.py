@@ -327,7 +327,7 @@ async def test_an_engine_that_is_stopped_by_a_signal_is_unavailable_until_it_goe
         count = len(setting.pushed)
         await until(lambda: len(setting.pushed) > count + 2)
         assert {status["state"] for status in setting.pushed[count:]} == {"unavailable"}, (
-            "a heartbeat says so again"
+            "a heartbeat repeats it"
         )
     finally:
         os.kill(pid, signal.SIGCONT)

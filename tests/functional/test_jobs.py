@@ -174,7 +174,7 @@ def test_a_job_that_failed_in_comfyui(
     (root / "a.png").write_bytes(b"1")
     engine.add_jobs([passed_job("j", output("a.png"), status=status, error=error)])
     wait_until(
-        lambda: states(engine.job("j")) == {"a.png": "archived"}, "what it wrote is archived all the same"
+        lambda: states(engine.job("j")) == {"a.png": "archived"}, "its files are archived nevertheless"
     )
     found = engine.job("j")
     assert (found["state"], found["status"], found["errors"]) == ("failed", status, [said])
@@ -191,7 +191,7 @@ def test_a_job_from_the_cache_names_the_files_of_the_earlier_one(engine: Engine,
     assert found["files"] == [first | {"cached": True}]
 
 
-def test_options_that_nobody_knows_are_an_error_in_the_answer(engine: Engine) -> None:
+def test_unknown_options_are_an_error_in_the_answer(engine: Engine) -> None:
     options = {
         "tags": ["a", 1],
         "bucket": "evil",
@@ -330,7 +330,7 @@ async def test_waiting_for_a_job_that_is_only_announced_a_moment_later(
     assert (await wait)[1]["state"] == "complete"
 
 
-async def test_a_wait_for_nobody_and_a_wait_whose_time_is_up(
+async def test_a_wait_for_an_unknown_job_and_a_wait_whose_time_is_up(
     caller: Caller, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(api_jobs, "UNKNOWN_SECONDS", 0.1)

@@ -109,7 +109,7 @@ def test_a_file_behind_a_folder_that_became_a_link_is_never_uploaded(tmp_path: P
     assert store.bodies() == {}
 
 
-def test_a_path_of_four_thousand_bytes_is_named_and_holds_up_nobody(tmp_path: Path) -> None:
+def test_a_path_of_four_thousand_bytes_is_named_and_delays_no_other_file(tmp_path: Path) -> None:
     store = MemoryStore()
     root = tmp_path / "output"
     with archiving(root, store) as archiver:
@@ -159,7 +159,7 @@ def _without_rights(script: str, *, before: str = "") -> None:
     """Run a script in a process without root's rights.
 
     Args:
-        before: what it does before that.
+        before: code that the process runs while it still has these rights.
     """
     # Not in `tmp_path`, whose parent folders only this user may enter.
     with tempfile.TemporaryDirectory(prefix="cloud-archive-rights-") as folder:
@@ -265,7 +265,7 @@ with archiving(base / "output", store, CLOUD_ARCHIVE_RESCAN_SECONDS="600") as ar
     )
 
 
-def test_a_date_that_the_ledger_cannot_hold_holds_up_nobody(root: Path) -> None:
+def test_a_date_that_the_ledger_cannot_hold_delays_no_other_file(root: Path) -> None:
     store = MemoryStore()
     (root / "far.png").write_bytes(b"far")
     try:

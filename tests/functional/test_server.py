@@ -31,7 +31,7 @@ TOKEN = "t" * 43
 
 
 class Caller:
-    """A client of one listener; it signs its calls where it has a token."""
+    """A client of one listener; it signs its calls if it has a token."""
 
     def __init__(self, session: aiohttp.ClientSession, listener: Listener, token: str | None) -> None:
         self.session = session

@@ -1,4 +1,4 @@
-"""The engine's server while somebody asks too much of it, or asks and does not wait."""
+"""The engine's server under too many calls, and with clients that leave before the answer."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def held(engine: FakeEngine) -> threading.Event:
     return engine.gate
 
 
-# --- calls that nobody waits for, and calls behind slow ones
+# --- calls whose client left, and calls behind slow ones
 
 
 async def test_a_flush_whose_client_is_gone_ends(engine: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -265,7 +265,7 @@ async def test_a_connection_that_is_answered_stays_and_one_client_leaves_room_fo
         await until(lambda: len(engine.calls) == 6)
         with pytest.raises(aiohttp.ClientError):
             await ask(first, listener, "GET", STATUS)
-        await until(lambda: listener.connections._sweep is None)  # and looked at them
+        await until(lambda: listener.connections._sweep is None)  # it has checked them
         assert (await ask(second, listener, "GET", STATUS))[0] == 200
         gate.set()
         assert {status for status, _ in await asyncio.gather(*uploads)} == {200}
@@ -306,7 +306,7 @@ async def test_a_long_download_is_not_taken_for_an_idle_connection(
     try:
         async with client() as session, session.get(f"http://127.0.0.1:{listener.port}/large") as answer:
             got = len(await answer.content.read(1000))
-            await asyncio.sleep(2.2)  # two looks at idle connections
+            await asyncio.sleep(2.2)  # two checks of idle connections
             got += len(await answer.content.read())
             while piece := await answer.content.read():
                 got += len(piece)

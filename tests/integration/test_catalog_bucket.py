@@ -107,7 +107,7 @@ def test_commands_without_a_directory_read_the_bucket_s_catalog(
     found = read_json(capsys, "catalog", "status")
     assert (found["assets"], found["unwritten"], found["file_troubles"]) == (2, 0, [])
     assert read_json(capsys, "catalog", "sync")["files"] == 0
-    # Deleted by prune: gone on every machine.
+    # Deleted by prune: the row is gone on every machine.
     elsewhere.server.put(
         "out/.cloud-archive/v1/segments/2026-01-01/" + "0" * 26 + "-evil.jsonl.gz", b"no gzip"
     )

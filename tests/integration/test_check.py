@@ -66,7 +66,7 @@ def test_right_settings_pass_every_step(request: pytest.FixtureRequest, server: 
     assert s3.keys() == ["pictures/.cloud-archive/check"]
 
 
-def test_a_store_that_overwrites_is_told_so(rclone_s3: S3Server) -> None:
+def test_a_store_that_overwrites_is_named(rclone_s3: S3Server) -> None:
     found = check(rclone_s3.environ())
     assert found["create-only"].ok
     assert "check with a HEAD first" in found["create-only"].cause

@@ -233,7 +233,7 @@ class Run:
             self.demo(example)
 
     def clone_and_install(self, example: Example) -> None:
-        """From this repository instead of GitHub. `pip` only looks whether the file is there: downloads are its own."""
+        """Run it with this repository instead of GitHub, and only check that the file for pip exists."""
         if shutil.which("git") is None or not (ROOT / ".git").exists():
             missing("git and a clone")
         (self.tmp_path / "ComfyUI" / "custom_nodes").mkdir(parents=True)

@@ -127,7 +127,7 @@ def test_an_old_file_that_stays_does_not_keep_the_others(tmp_path: Path, seaweed
     assert local_names(archive) == ["restored.png", "young.png"]
 
 
-def test_nothing_is_looked_at_before_something_is_due(
+def test_the_ledger_is_not_read_before_a_file_is_due(
     tmp_path: Path, seaweedfs: S3Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     archive = Archive(tmp_path, seaweedfs)

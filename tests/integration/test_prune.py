@@ -20,7 +20,7 @@ from tests.servers import PUT_GET_KEY_ID, PUT_GET_SECRET, S3Server, wait_until
 
 pytestmark = pytest.mark.store
 
-EVERYTHING_IS_OLD = 1000.0  # seconds by which these tests look from the future
+EVERYTHING_IS_OLD = 1000.0  # seconds by which these tests move the clock ahead
 
 
 def make_plan(

@@ -76,16 +76,16 @@ def test_flush_names_what_remains_and_where_the_grace_suffices_sigterm_ends_with
         for name, value in environ.items():
             monkeypatch.setenv(name, value)
         before = in_bucket(seaweedfs)
-        capsys.readouterr()  # the proxy has said where it listens
+        capsys.readouterr()  # the proxy printed its port
         assert main(["flush", "--timeout", "0.3", "--json"]) == 1
         said = capsys.readouterr()
         found = json.loads(said.out)
         after = in_bucket(seaweedfs)
         remaining = {entry["file"] for entry in found["remaining"]}
         assert found["safe_to_stop"] is False
-        assert NAMES - after <= remaining, "none is left out"
+        assert NAMES - after <= remaining, "every file is in one of the lists"
         assert len(remaining) == len(found["remaining"])
-        # What is in the bucket and not proven yet is named as being uploaded.
+        # A file in the bucket that is not proven yet is named as being uploaded.
         assert not before & {entry["file"] for entry in found["remaining"] if entry["state"] == "pending"}
         assert "more" in said.err.splitlines()[-1]
         hurry()
@@ -114,7 +114,7 @@ def test_where_it_is_too_short_sigterm_ends_with_1_and_exactly_what_is_missing_i
     archive.environ["S3_ENDPOINT_URL"] = seaweedfs.endpoint
     archive.archive_all()
     assert in_bucket(seaweedfs) == NAMES, "the next start continues with them"
-    assert len(seaweedfs.keys()) == FILES, "and doubles none"
+    assert len(seaweedfs.keys()) == FILES, "and uploads none twice"
 
 
 def test_the_start_script_waits_for_what_comfyui_wrote_last(tmp_path: Path, seaweedfs: S3Server) -> None:

@@ -6,16 +6,16 @@
 | a wrong SHA-256 is refused | 400 BadDigest | no | no |
 | a wrong Content-MD5 is refused | 400 BadDigest | 400 BadDigest | no |
 | ETag of PutObject and of a part | MD5 | MD5 | MD5 |
-| ETag of a multipart object | MD5 of MD5s, `-2` | the same; HEAD tells the MD5 of the whole | as SeaweedFS |
+| ETag of a multipart object | MD5 of MD5s, `-2` | the same; HEAD shows the MD5 of the whole | as SeaweedFS |
 | UploadPart repeats the SHA-256 | yes, also unannounced | no | no |
-| ListParts tells the SHA-256 | no, though Complete wants it once it was announced | no | no |
-| HEAD tells the SHA-256 of a single PUT | yes | what the client had said, unverified | no |
+| ListParts shows the SHA-256 | no, though Complete requires it once it was announced | no | no |
+| HEAD shows the SHA-256 of a single PUT | yes | as the client sent it, unverified | no |
 | `If-None-Match: *` on PutObject | 412 | ignored, overwrites | 412 |
 | the same on CompleteMultipartUpload | 412 | ignored, overwrites | 412 |
 | metadata is kept, also of multipart uploads | yes | yes, its names capitalised | yes |
 | aborting a completed upload | 204 | 404 NoSuchUpload | 204 after 412, else 404 |
-| wrong keys | InvalidAccessKeyId, SignatureDoesNotMatch | the same | taken |
-| unknown storage class | 400 InvalidStorageClass | taken | 400 InvalidStorageClass |
+| wrong keys | InvalidAccessKeyId, SignatureDoesNotMatch | the same | accepted |
+| unknown storage class | 400 InvalidStorageClass | accepted | 400 InvalidStorageClass |
 | a key with PutObject only | HEAD: 403 for all; ListParts and Abort: allowed | no policies | no policies |
 
 The rows that our code relies on are held by tests below.
@@ -99,7 +99,7 @@ def test_what_was_put_is_there_proven_and_described(any_s3: S3Server, make: Make
     assert (found.size_bytes, found.sha256) == (len(body), sha256(body))
     assert found.metadata["archive-token"] == "t-1"
     assert found.etag == hashlib.md5(body).hexdigest()
-    # Whether the store computes what it shows is known only of the SDK's answers.
+    # Only the SDK's answers show whether the store computed the checksum.
     shown = by_sdk and any_s3.name == "seaweedfs"
     assert found.checksum_sha256 == (sha256(body) if shown else None)
     assert b"".join(store.read("a/Bär (1) ü+&%.png", 10**9)) == body
@@ -137,7 +137,7 @@ def test_an_upload_goes_on_from_its_listed_parts_after_a_restart(any_s3: S3Serve
     assert any_s3.read("m.mp4") == first + second
 
 
-def test_an_aborted_upload_is_gone_and_aborting_it_again_is_fine(any_s3: S3Server, make: Make) -> None:
+def test_an_aborted_upload_is_gone_and_aborting_it_again_is_no_error(any_s3: S3Server, make: Make) -> None:
     store = make(any_s3.environ())
     upload_id = store.create_multipart("m", content_type="video/mp4", metadata={})
     store.abort_multipart("m", upload_id)
@@ -220,7 +220,7 @@ def test_listing_pages_and_stops_at_its_limit(any_s3: S3Server, make: Make) -> N
     assert store.capabilities.can_list is True
 
 
-def test_deleting_what_is_not_there_is_fine(any_s3: S3Server, make: Make) -> None:
+def test_deleting_a_missing_object_is_no_error(any_s3: S3Server, make: Make) -> None:
     store = make(any_s3.environ())
     put(store, "a", b"x")
     put(store, "b", b"x")
@@ -238,7 +238,7 @@ def test_deleting_what_is_not_there_is_fine(any_s3: S3Server, make: Make) -> Non
         ({"S3_BUCKET": "there-is-none"}, "NoSuchBucket"),
     ],
 )
-def test_wrong_settings_are_told_apart(
+def test_each_wrong_setting_has_its_own_error(
     request: pytest.FixtureRequest, make: Make, server: str, wrong: dict[str, str], code: str
 ) -> None:
     store = make(request.getfixturevalue(server).environ(**wrong))
@@ -386,7 +386,7 @@ def test_a_dialect_that_accepts_nothing_is_named_by_its_code(
         ("random etags", CreateOnly.HONOURED, CreateOnly.HONOURED),
     ],
 )
-def test_the_probe_tells_the_truth_of_each_dialect(
+def test_the_probe_is_right_about_each_dialect(
     seaweedfs: S3Server, make: Make, name: str, single: CreateOnly, multipart: CreateOnly
 ) -> None:
     with QuirkServer(
@@ -394,7 +394,7 @@ def test_the_probe_tells_the_truth_of_each_dialect(
     ) as quirks:
         store = make(seaweedfs.environ(S3_ENDPOINT_URL=quirks.url))
         store.probe_with_key()
-        if name == "b2":  # one request tells one thing: the first says that SHA-256 is refused
+        if name == "b2":  # one request shows one limit: the first shows that SHA-256 is refused
             store.probe_with_key()
         assert store.capabilities.create_only is single
         assert store.capabilities.create_only_multipart is multipart
@@ -429,7 +429,7 @@ def test_an_answer_that_never_comes_may_still_have_written(seaweedfs: S3Server, 
         seaweedfs.endpoint, seaweedfs.access_key_id, seaweedfs.secret_access_key, HangingAnswer()
     ) as quirks:
         store = make(seaweedfs.environ(S3_ENDPOINT_URL=quirks.url), read_seconds=2)
-        with pytest.raises(ObjectExists):  # the SDK finds what was written without an answer
+        with pytest.raises(ObjectExists):  # the SDK finds the object whose answer never came
             put(store, "y", b"y")
         store.use_sdk_only()
         with pytest.raises(StoreError) as raised:

@@ -411,12 +411,12 @@ class OtherRegion(Profile):
     https://github.com/aws/aws-cli/pull/968 (the cure). boto3 signs again for the region that the answer names.
 
     Args:
-        told: False leaves the region out of the answer, as some servers do.
+        names_region: False leaves the region out of the answer, as some servers do.
     """
 
-    def __init__(self, region: str = "eu-central-1", *, told: bool = True) -> None:
+    def __init__(self, region: str = "eu-central-1", *, names_region: bool = True) -> None:
         self.region = region
-        self.told = told
+        self.names_region = names_region
 
     async def handle(self, request: Request, forward: Forward) -> Answer:
         if f"/{self.region}/s3/" in request.headers.get("Authorization", ""):
@@ -429,7 +429,7 @@ class OtherRegion(Profile):
             Endpoint=f"{request.bucket}.s3.{self.region}.amazonaws.com",
             Bucket=request.bucket,
         )
-        if self.told:
+        if self.names_region:
             answer.headers["x-amz-bucket-region"] = self.region
         else:
             answer.body = re.sub(rb"<Endpoint>.*</Endpoint>", b"", answer.body)
@@ -440,7 +440,7 @@ class UntoldRegion(OtherRegion):
     """As `OtherRegion`, but the answer does not say which region it is. Sources: the classes above."""
 
     def __init__(self) -> None:
-        super().__init__(told=False)
+        super().__init__(names_region=False)
 
 
 class WriteOnly(MissingIsForbidden):
@@ -494,7 +494,7 @@ class Sometimes(Profile):
 class TruncatedAnswer(Sometimes):
     """The store did it; its answer ends in the middle (RFC 9112, section 8: an incomplete message).
 
-    boto3 tells a document cut short at Complete as a ClientError with status 500 that the store never sent.
+    boto3 reports a truncated document at Complete as a ClientError with status 500 that the store never sent.
     """
 
     async def spoil(self, request: Request, forward: Forward) -> Answer:

@@ -138,7 +138,7 @@ def test_no_prefix_makes_a_traceback(prefix: str) -> None:
 # --- what stores and the SDK say
 
 
-class Said(Exception):
+class BotoLikeError(Exception):
     """An exception like botocore's, with or without a response."""
 
     def __init__(self, text: str, response: Any = None) -> None:
@@ -177,9 +177,9 @@ RESPONSE = st.fixed_dictionaries(
 )
 
 
-@given(st.builds(Said, SAYING, st.none() | RESPONSE), st.booleans())
+@given(st.builds(BotoLikeError, SAYING, st.none() | RESPONSE), st.booleans())
 @settings(deadline=None, max_examples=400)
-def test_no_answer_makes_a_traceback_or_shows_a_secret(error: Said, conditional: bool) -> None:
+def test_no_answer_makes_a_traceback_or_shows_a_secret(error: BotoLikeError, conditional: bool) -> None:
     told = translate(error, "PutObject", "a key", secrets=(SECRET, TOKEN), conditional=conditional)
     assert isinstance(told, StoreError)
     assert told.failure.cause
@@ -275,7 +275,7 @@ def test_a_store_that_repeats_the_secrets_brings_them_nowhere(
             shown += [repr(engine.check().result(60)) for _ in range(3)]
             shown.append(repr(engine.archiver()) + repr(engine) + repr(engine.status()))
             # Pushes come a few times a second at most.
-            wait_until(lambda: any(event.get("errors") for event in events), "a push tells the errors")
+            wait_until(lambda: any(event.get("errors") for event in events), "a push has the errors")
             shown.append(json.dumps(events))
         finally:
             engine.close(5)

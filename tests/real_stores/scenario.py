@@ -1,6 +1,6 @@
 """The steps on a real store: archive, contested names, a kill in a multipart upload, verify, restore, prune.
 
-Every step uses the command as a process of its own, and looks at the bucket with a client that shares nothing with it.
+Every step runs the command as a process of its own, and reads the bucket with a client that shares nothing with it.
 """
 
 from __future__ import annotations

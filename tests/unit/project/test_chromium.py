@@ -31,7 +31,7 @@ def test_each_way_that_fails_is_named_with_its_reason(
     fails = [sys.executable, "-c", "print('first'); print('no network'); raise SystemExit(1)"]
     nothing = [sys.executable, "-c", "pass"]
     monkeypatch.setattr(chromium, "find_chromium", lambda: None)
-    monkeypatch.setattr(chromium, "_ways", lambda: [("one", [fails]), ("two", [nothing])])
+    monkeypatch.setattr(chromium, "_install_commands", lambda: [("one", [fails]), ("two", [nothing])])
     assert chromium.install_chromium() == "one: no network; two: it installed no browser"
 
 
@@ -42,5 +42,5 @@ def test_the_second_way_is_tried_where_the_first_fails(
     fails = [sys.executable, "-c", "raise SystemExit(1)"]
     works = [sys.executable, "-c", f"open({str(made)!r}, 'w')"]
     monkeypatch.setattr(chromium, "find_chromium", lambda: str(made) if made.exists() else None)
-    monkeypatch.setattr(chromium, "_ways", lambda: [("one", [fails]), ("two", [works])])
+    monkeypatch.setattr(chromium, "_install_commands", lambda: [("one", [fails]), ("two", [works])])
     assert chromium.install_chromium() == ""
