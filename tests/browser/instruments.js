@@ -1,4 +1,4 @@
-// Counts what our files leave behind: every listener, clock, timer and object URL, with who made it.
+// Count the listeners, intervals, timers, frames and object URLs that our files made and did not release.
 (() => {
   // The daemon's page has no scripts but ours.
   const ours = () => !location.pathname.startsWith("/extensions/") && !("app" in window) || new Error().stack.includes("/extensions/cloud-archive/");
@@ -74,7 +74,7 @@
   window.ourClocks = () => clocks.size;
   window.ourTimers = () => [timers.size, frames.size];
   window.ourUrls = () => [urls.size, urlsMade];
-  // On what outlives a panel: the status client, ComfyUI's own objects, the window.
+  // Listeners on objects that outlive a panel: the status client, ComfyUI's own objects, the window.
   window.ourLasting = () => made.filter((each) => each.target.deref() && !(each.target.deref() instanceof Node)).length;
   window.ourListeners = () => made.filter((each) => each.target.deref() && each.listener.deref()).length;
 })();

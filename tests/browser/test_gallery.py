@@ -150,7 +150,7 @@ def test_zoom_by_keyboard_and_by_double_click(page: Page, library: Scene) -> Non
     expect(stage).to_have_class("stage zoomed")
 
 
-def test_what_is_kept_is_saved_and_shown(page: Page, library: Scene) -> None:
+def test_edits_are_saved_and_shown(page: Page, library: Scene) -> None:
     gallery = open_library(page, library)
     press(gallery, "f", "4")
 

@@ -261,7 +261,7 @@ def test_twenty_openings_leave_no_listener_timer_or_object_url(fresh_page: Page,
     assert made >= 40
 
 
-def test_while_the_rest_loads_it_says_how_much_is_searched_and_goes_on_by_itself(
+def test_while_older_files_load_the_library_says_how_much_is_searched_and_goes_on_by_itself(
     page: Page, scene: Scene
 ) -> None:
     scene.catalog.loading = {"searched": 40_000, "total": 1_000_000}

@@ -205,7 +205,7 @@ def test_a_file_that_is_archived_now_appears_on_top_with_its_thumbnail_by_itself
 
 
 @CURRENT_FRONTEND
-def test_used_as_input_in_comfyui_they_come_back_byte_for_byte(
+def test_files_used_as_input_in_comfyui_come_back_byte_for_byte(
     real: Real, comfy: tuple[Page, Scene], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     page, scene = comfy

@@ -252,7 +252,7 @@ def test_the_ledger_answers_where_nothing_runs(
         assert name not in err
 
 
-def test_where_all_is_archived_it_is_safe(capsys: pytest.CaptureFixture[str], root: Path) -> None:
+def test_a_fully_archived_directory_is_safe_to_stop(capsys: pytest.CaptureFixture[str], root: Path) -> None:
     (root / "a.png").write_bytes(b"a")
     with_ledger(root, archived=["a.png"])
     status, out, err = run_command(capsys, "flush", str(root), "--json")

@@ -79,7 +79,7 @@ def impostor() -> Iterator[Impostor]:
 @pytest.mark.usefixtures("own_state")
 @pytest.mark.parametrize("command", ["status", "flush", "retry"])
 @pytest.mark.parametrize("locked", [False, True])
-def test_a_command_does_not_believe_it(
+def test_a_command_does_not_believe_the_impostor(
     impostor: Impostor, root: Path, capsys: pytest.CaptureFixture[str], command: str, locked: bool
 ) -> None:
     (root / "a.png").write_bytes(b"not archived")
@@ -99,14 +99,14 @@ def test_a_command_does_not_believe_it(
 
 
 @pytest.mark.parametrize("status", [200, 302, 401, 503])
-def test_no_answer_of_it_counts(impostor: Impostor, status: int) -> None:
+def test_no_answer_of_the_impostor_counts(impostor: Impostor, status: int) -> None:
     impostor.status = status
     with pytest.raises(NotTheEngine):
         call_engine(impostor.port, TOKEN, "POST", "/cloud-sync/flush", {}, 10)
     assert len(impostor.heard) == 1, "no redirect is followed"
 
 
-async def test_the_plugin_does_not_believe_it(impostor: Impostor, tmp_path: Path) -> None:
+async def test_the_plugin_does_not_believe_the_impostor(impostor: Impostor, tmp_path: Path) -> None:
     ready = {"port": impostor.port, "pid": 1, "version": "0"}
     child = f"import sys; sys.stdin.readline(); print({json.dumps(ready)!r}, flush=True); sys.stdin.read()"
     pushed: list[dict[str, Any]] = []
@@ -131,7 +131,9 @@ async def test_the_plugin_does_not_believe_it(impostor: Impostor, tmp_path: Path
     assert not any(token in heard for heard in impostor.heard)
 
 
-def test_a_standby_does_not_take_over_on_its_word(impostor: Impostor, root: Path, tmp_path: Path) -> None:
+def test_a_standby_does_not_take_over_on_the_impostors_word(
+    impostor: Impostor, root: Path, tmp_path: Path
+) -> None:
     state = tmp_path / "state"
     directory = make_state_directory(root, state)
     write_engine_info(directory, EngineInfo(1, impostor.port, TOKEN, str(root), "0"), machine_wide=False)

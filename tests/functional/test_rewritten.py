@@ -99,7 +99,7 @@ def test_bytes_that_are_written_under_the_same_size_and_time_are_archived(
 
 
 @REWRITE
-def test_the_same_while_nothing_runs(tmp_path: Path, rewrite: Rewrite) -> None:
+def test_bytes_that_are_rewritten_while_nothing_runs_are_archived(tmp_path: Path, rewrite: Rewrite) -> None:
     store, root = MemoryStore(), tmp_path / "output"
     with archiving(root, store) as archiver:
         write(root / "a.bin", b"first!")

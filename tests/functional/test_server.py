@@ -240,7 +240,7 @@ async def test_sixteen_waiting_uploads_do_not_hold_up_the_status(private: Caller
     assert {status for status, _ in await asyncio.gather(*uploads)} == {200}
 
 
-async def test_files_and_check_come_through(private: Caller, engine: FakeEngine) -> None:
+async def test_files_and_check_return_what_the_engine_returns(private: Caller, engine: FakeEngine) -> None:
     status, content = await private.ask("GET", "/cloud-sync/files?state=failed&q=x&limit=5&cursor=c")
     assert (status, content) == (200, {"files": [{"file_name": "a.png"}], "next_cursor": "next"})
     assert engine.calls == [("files", "failed", "x", 5, "c")]
@@ -452,7 +452,7 @@ async def test_the_public_listener_refuses_other_names(public: Caller, host: str
         assert (status, content["success"]) == (403, False)
 
 
-async def test_served_on_every_address_it_answers_to_addresses_but_not_to_names(engine: FakeEngine) -> None:
+async def test_a_server_on_every_address_answers_to_addresses_but_not_to_names(engine: FakeEngine) -> None:
     async with listening(
         build_application(engine.facade, token=None, allowed_hosts=["0.0.0.0:80"])
     ) as caller:

@@ -132,7 +132,7 @@ def test_the_command_asks_the_engine_where_one_runs(
     assert run_command(capsys, "show", "nothing.png")[0] == 1
 
 
-def test_it_is_rebuilt_from_the_bucket(archive: Archive, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_catalog_is_rebuilt_from_the_bucket(archive: Archive, capsys: pytest.CaptureFixture[str]) -> None:
     archive.archive_all()
     assert run_command(capsys, "search", "fox")[0] == 1  # there is no catalog
     for path in FILES:

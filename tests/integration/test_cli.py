@@ -409,7 +409,7 @@ def test_upload_that_the_store_refuses_says_why(
     assert "bucket does not exist" in json.loads(out)["files"][0]["error"]
 
 
-def test_upload_waits_out_what_passes_and_gives_up_after_a_while(
+def test_upload_waits_out_a_passing_fault_and_gives_up_after_a_while(
     capsys: pytest.CaptureFixture[str],
     tmp_path: Path,
     own_seaweedfs: S3Server,

@@ -124,7 +124,7 @@ def test_once_proves_every_version_and_leaves_nothing(tmp_path: Path, stranger: 
 @pytest.mark.store
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX's")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_in_the_middle_ends_it_and_its_server(
+def test_a_signal_in_the_middle_ends_the_demo_and_its_server(
     tmp_path: Path, stranger: dict[str, str], number: signal.Signals
 ) -> None:
     process = start_demo(stranger, "--once")
@@ -153,7 +153,7 @@ def test_a_signal_while_the_server_starts_ends_both(tmp_path: Path, stranger: di
     assert_nothing_is_left(tmp_path)
 
 
-def test_without_seaweedfs_it_says_what_to_install(
+def test_without_seaweedfs_the_demo_says_what_to_install(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("cloud_archive.demo.demo.find_weed", lambda: None)

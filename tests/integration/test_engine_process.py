@@ -112,7 +112,7 @@ def start(tmp_path: Path, seaweedfs: S3Server) -> Iterator[Starter]:
     starter.close()
 
 
-def test_it_archives_and_answers_only_to_its_token(start: Starter) -> None:
+def test_the_engine_archives_and_answers_only_to_its_token(start: Starter) -> None:
     engine = start()
     wait_until(lambda: engine.state() == "idle", "it watches")
     (start.root / "a.png").write_bytes(b"a")
@@ -167,7 +167,7 @@ def test_no_argument_and_no_file_but_engine_json_holds_the_token(start: Starter)
     assert holders == ["engine.json"]
 
 
-def test_it_steps_back_behind_comfyui(start: Starter) -> None:
+def test_the_engine_has_a_lower_priority_than_comfyui(start: Starter) -> None:
     engine = start()
     assert psutil.Process(engine.pid).nice() == min(psutil.Process().nice() + 10, 19)
     session = Path(f"/proc/{engine.pid}/autogroup")
@@ -175,7 +175,7 @@ def test_it_steps_back_behind_comfyui(start: Starter) -> None:
         assert session.read_text().endswith(" nice 10\n")
 
 
-def test_when_its_parent_is_gone_it_finishes_what_is_pending_and_ends(start: Starter) -> None:
+def test_an_engine_whose_parent_is_gone_finishes_what_is_pending_and_ends(start: Starter) -> None:
     engine = start()
     wait_until(lambda: engine.state() == "idle", "it watches")
     for number in range(50):
@@ -295,7 +295,7 @@ def test_an_engine_without_a_parent_hands_over_before_its_time_is_up(start: Star
 
 
 @pytest.mark.parametrize("folder", ["my plugin-1.0 (copy)", "cloud-archive"])
-def test_it_starts_from_any_folder_in_an_isolated_interpreter(
+def test_the_engine_starts_from_any_folder_in_an_isolated_interpreter(
     start: Starter, tmp_path: Path, folder: str
 ) -> None:
     plugin = tmp_path / "custom_nodes" / folder
@@ -306,7 +306,7 @@ def test_it_starts_from_any_folder_in_an_isolated_interpreter(
     assert "ledger.sqlite3" in opened
 
 
-def test_without_settings_it_says_which_are_missing(start: Starter) -> None:
+def test_an_engine_without_settings_names_the_missing_ones(start: Starter) -> None:
     engine = start(S3_BUCKET="", S3_SECRET_ACCESS_KEY="")
     wait_until(lambda: engine.state() == "not_configured", "it says so")
     errors = engine.status()["errors"]

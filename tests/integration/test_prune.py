@@ -126,7 +126,7 @@ def test_with_all_everything_below_the_prefix_goes_and_nothing_beside_it(
     assert seaweedfs.keys() == ["outer.png", "output/x.png"]
 
 
-def test_without_the_right_to_delete_it_says_so_and_the_rows_stay_archived(
+def test_without_the_right_to_delete_prune_says_so_and_the_rows_stay_archived(
     tmp_path: Path, seaweedfs: S3Server
 ) -> None:
     archive = Archive(tmp_path, seaweedfs)

@@ -96,7 +96,7 @@ def test_flush_names_what_remains_and_where_the_grace_suffices_sigterm_ends_with
     assert in_bucket(seaweedfs) == NAMES
 
 
-def test_where_it_is_too_short_sigterm_ends_with_1_and_exactly_what_is_missing_is_named(
+def test_where_the_grace_is_too_short_sigterm_ends_with_1_and_names_exactly_the_missing_files(
     tmp_path: Path, seaweedfs: S3Server
 ) -> None:
     with slow_daemon(tmp_path, seaweedfs, grace=1) as (daemon, archive, _, _):

@@ -1,7 +1,7 @@
-"""Run `tsc` and ESLint over `web/`. Both come from npm, once, into this folder.
+"""Run `tsc` and ESLint on `web/`. The first run installs both from npm into this folder.
 
-Without Node nothing is checked, unless CLOUD_ARCHIVE_REQUIRE_ALL=1: then that is a failure. The exit status is 0 where
-all is well.
+Without Node.js nothing is checked; with CLOUD_ARCHIVE_REQUIRE_ALL=1 that is a failure. The exit status is 0 if all is
+well.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ INSTALLED = HERE / "node_modules" / ".package-lock.json"
 
 
 def main() -> int:
-    """Returns the exit status."""
+    """Check types and style. Returns the exit status."""
     npm, node = shutil.which("npm"), shutil.which("node")
     if npm is None or node is None:
         required = os.environ.get("CLOUD_ARCHIVE_REQUIRE_ALL") == "1"

@@ -319,7 +319,7 @@ def test_swift_loses_no_contested_name(
     assert (able.create_only, able.create_only_multipart) == (CreateOnly.REJECTED, CreateOnly.HONOURED)
 
 
-def test_an_empty_file_goes_to_swift_and_is_known_again(
+def test_an_empty_file_goes_to_swift_and_is_recognised_afterwards(
     machine: Callable[[Profile], Machine], seaweedfs: S3Server
 ) -> None:
     swift = machine(Swift())
