@@ -218,9 +218,7 @@ class Archiver:
         self._scanned_at_end = watch.take_no_more(deadline)
         while self._draining:
             settling = watch.settling_files  # before the totals, because settled files move to the ledger
-            totals = self.ledger.totals()
-            unfinished = totals.pending.files + totals.uploading.files + totals.waiting.files
-            if not unfinished and not settling:
+            if not self.ledger.totals().unfinished.files and not settling:
                 return True
             closed = self.pipeline.gate.closed
             left = deadline - time.monotonic()

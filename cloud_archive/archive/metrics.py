@@ -235,10 +235,8 @@ class PrometheusRecorder:
         """See `Recorder`."""
         found = gauges or Gauges(Totals())
         totals = found.totals
-        unfinished = totals.pending.files + totals.uploading.files + totals.waiting.files
-        unfinished_bytes = totals.pending.size_bytes + totals.uploading.size_bytes + totals.waiting.size_bytes
-        self._pending_files.set(unfinished + found.settling_files)
-        self._pending_bytes.set(unfinished_bytes + found.settling_bytes)
+        self._pending_files.set(totals.unfinished.files + found.settling_files)
+        self._pending_bytes.set(totals.unfinished.size_bytes + found.settling_bytes)
         self._failed_files.set(totals.failed.files - totals.waiting.files)
         self._archived_files.set(totals.archived.files)
         self._archived_bytes.set(totals.archived.size_bytes)

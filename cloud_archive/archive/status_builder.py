@@ -69,14 +69,8 @@ class StatusBuilder:
         # Read after the totals: an upload stays active until the totals and counters include its file.
         active = pipeline.active()
         counters = self._session.counters()
-        unfinished = totals.pending.files + totals.uploading.files + totals.waiting.files
-        pending_bytes = (
-            totals.pending.size_bytes
-            + totals.uploading.size_bytes
-            + totals.waiting.size_bytes
-            + incomplete_bytes
-        )
-        pending = unfinished + incomplete
+        pending = totals.unfinished.files + incomplete
+        pending_bytes = totals.unfinished.size_bytes + incomplete_bytes
         failed = totals.failed.files - totals.waiting.files
         unsent_bytes = max(0, pending_bytes - sum(a.sent_bytes for a in active))
         safe = is_safe()

@@ -132,8 +132,16 @@ class Totals(NamedTuple):
     @property
     def open(self) -> Count:
         """Everything that is still to be archived."""
-        parts = (self.pending, self.uploading, self.failed)
-        return Count(sum(p.files for p in parts), sum(p.size_bytes for p in parts))
+        return _sum(self.pending, self.uploading, self.failed)
+
+    @property
+    def unfinished(self) -> Count:
+        """Everything that will be archived without a user's help: `open`, but of the failed files only `waiting`."""
+        return _sum(self.pending, self.uploading, self.waiting)
+
+
+def _sum(*counts: Count) -> Count:
+    return Count(sum(c.files for c in counts), sum(c.size_bytes for c in counts))
 
 
 CLAIM_COLUMNS = (
