@@ -57,7 +57,7 @@ class ActiveUploads:
             self._changed.notify_all()
 
     def wait_until_none(self, timeout_seconds: float) -> bool:
-        """Wait until no upload is under way. Returns False when the time is up first."""
+        """Wait until no upload is under way. Return False if the time is up first."""
         with self._changed:
             return self._changed.wait_for(lambda: not self._by_claim, timeout_seconds)
 

@@ -71,7 +71,7 @@ class BaselineBuilder:
         return old, young
 
     def commit(self, *, at_least: int = BASELINE_BATCH) -> None:
-        """Commit the added files if there are `at_least` so many. Larger commits write fewer pages."""
+        """Commit the added files if there are `at_least` that many. Larger commits write fewer pages."""
         if len(self._fingerprints) >= at_least:
             self._ledger.add_to_baseline(self._fingerprints)
             self._fingerprints = array("q")

@@ -247,7 +247,7 @@ class DirectoryWatch:
 
     @property
     def settling_files(self) -> int:
-        """How many files will be queued or hashed without anybody's help: no process writes to them."""
+        """How many files will be queued or hashed without a user's help: those that no process writes to."""
         # The settle queue may not have noticed yet that a writer has just closed the file.
         quiet = [
             w

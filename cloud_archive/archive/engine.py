@@ -280,7 +280,7 @@ class Engine:
         path = contained_path(self.root, file_path)
         archiver = self.archiver()
         if archiver.is_own(path):
-            raise RequestRefused(403, "This is a file of Cloud Archive's own: it is never archived.")
+            raise RequestRefused(403, "This is one of Cloud Archive's own files, which are never archived.")
         try:
             found = archiver.submit(path, timeout_seconds)
         except FileVanished:
@@ -307,7 +307,7 @@ class Engine:
         return f"Retrying {count_noun(count, 'file')}." if count else "Nothing to retry."
 
     def archive_baseline(self) -> str:
-        """`POST /cloud-sync/backfill`: archive the files from before the first start, too. Returns at once."""
+        """`POST /cloud-sync/backfill`: begin to archive the files from before the first start, too."""
         count = self.archiver().archive_baseline()
         return f"{count_noun(count, 'older file')} {'is' if count == 1 else 'are'} being archived."
 

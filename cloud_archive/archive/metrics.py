@@ -181,7 +181,8 @@ class PrometheusRecorder:
         self._archived_files = gauge("cloud_archive_archived_files", "Files that the ledger has as archived.")
         self._archived_bytes = gauge("cloud_archive_archived_bytes", "Bytes of those files.")
         self._oldest = gauge(
-            "cloud_archive_oldest_pending_seconds", "Age of the file that waits longest; 0 where none waits."
+            "cloud_archive_oldest_pending_seconds",
+            "Age of the file that has waited longest; 0 if none waits.",
         )
         self._last_success = gauge(
             "cloud_archive_last_success_timestamp_seconds", "When a file was last proven; 0 before the first."

@@ -168,8 +168,8 @@ def _state_notices(state_directory: Path, *, unlocked: bool) -> list[str]:
     notices = []
     if unlocked:
         notices.append(
-            "No lock could be made, neither in the state directory nor for this machine:"
-            " see to it that no second archive runs for this directory."
+            "No lock could be made, neither in the state directory nor for this machine."
+            " Make sure that no second archive runs for this directory."
         )
     if state_directory.name == FALLBACK_NAME:
         notices.append(

@@ -290,7 +290,7 @@ class Pipeline:
             self._pool.end_hold()
         self._report(event)
 
-    # --- upkeep
+    # --- regular checks
 
     def _keep(self, watch: DirectoryWatch, stopping: threading.Event) -> None:
         """Check threads and due retries every few seconds, until `stopping` is set."""
@@ -311,7 +311,7 @@ class Pipeline:
             except CloudArchiveError as error:
                 logger.error("%s", error)
             except Exception:
-                logger.exception("The upkeep of the archive failed")
+                logger.exception("A regular check of the archive failed")
 
     def forget_bucket_index(self) -> None:
         """Stop comparing with the bucket once all files from before the loss of the ledger are archived."""
