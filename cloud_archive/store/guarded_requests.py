@@ -1,10 +1,10 @@
-"""Wait for asynchronous requests, and cancel them where an answer fills the memory.
+"""Wait for asynchronous requests, and cancel them if an answer fills the memory.
 
 obstore reads each answer whole, whatever its size. A store whose refusal does not end would fill the memory until the
 time limit; only an asynchronous request can be cancelled before.
 
-A single request is waited for without an event loop: its future is settled in obstore's thread, which wakes the one
-that waits. That saves the turns to a loop's thread and back. Several steps run on an event loop of their own.
+A single request needs no event loop: obstore's thread ends its future, and wakes the thread that waits for it. This
+saves two switches between threads. Requests of several steps run on an event loop in a thread of its own.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ T = TypeVar("T")
 # A process at work stays below 150 MB altogether, see `upload.memory`.
 MAX_GROWTH_BYTES = 128 * 1024 * 1024
 CHECK_SECONDS = 0.05
-LONGEST_SECONDS = 60.0  # obstore's own time limit is shorter
+LONGEST_SECONDS = 60.0  # the last resort, because obstore's own time limit is shorter
 
 
 class AnswerTooLarge(Exception):
@@ -31,14 +31,14 @@ class AnswerTooLarge(Exception):
 
 
 class GuardedRequests:
-    """Runs asynchronous requests for threads that wait for them; safe to use from any thread.
+    """Run asynchronous requests for threads that wait for them. Thread-safe.
 
     The event loop's thread starts with the first request. It has no timer while no request is under way.
 
     Args:
         memory_bytes: returns the memory that this process holds.
-        max_growth_bytes: what it may grow by while requests are under way; default: `MAX_GROWTH_BYTES`.
-        longest_seconds: until a single request is cancelled that obstore never ends.
+        max_growth_bytes: by how much it may grow while requests are under way; default: `MAX_GROWTH_BYTES`.
+        longest_seconds: after this time a single request is cancelled, if obstore has not ended it.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class GuardedRequests:
     def run(
         self, request: Callable[[], Awaitable[T]], *, meanwhile: Callable[[], object] = lambda: None
     ) -> T:
-        """Return what the request answers; `request` is called on the event loop.
+        """Run a request of several steps on the event loop, where `request` is called, and return its result.
 
         Args:
             meanwhile: called in this thread once the request has begun.
@@ -78,10 +78,10 @@ class GuardedRequests:
     def wait_for(
         self, begin: Callable[[], Awaitable[T]], *, meanwhile: Callable[[], object] = lambda: None
     ) -> T:
-        """Return what a single request answers.
+        """Run a single request of obstore without an event loop, and return its result.
 
         Args:
-            begin: begins it and returns its future; called in this thread.
+            begin: begins the request and returns its future; called in this thread.
             meanwhile: called in this thread once the request has begun.
 
         Raises:
@@ -116,7 +116,7 @@ class GuardedRequests:
         return found
 
     def close(self) -> None:
-        """Cancel what is under way and end the thread. The next request starts a new one."""
+        """Cancel the requests that are under way, and end the thread. The next request starts a new one."""
         for answer in tuple(self._waited_for):
             answer.cancel()
         with self._lock:
@@ -129,6 +129,7 @@ class GuardedRequests:
         thread.join()
 
     def _started(self) -> asyncio.AbstractEventLoop:
+        """Return the event loop; start its thread if it does not run."""
         with self._lock:
             if self._loop is None:
                 self._loop = asyncio.new_event_loop()
@@ -150,6 +151,7 @@ class GuardedRequests:
             self._under_way.discard(answer)
 
     def _check_from_now(self) -> None:
+        """Check the memory every `CHECK_SECONDS`, as long as requests are under way."""
         if not self._is_checking:
             self._is_checking = True
             self._bytes_before = self._memory_bytes()
@@ -169,7 +171,7 @@ class GuardedRequests:
 
 
 class _InPlace:
-    """Stands for an event loop: runs each callback at once, in the thread that asks for it."""
+    """In place of an event loop: run each callback at once, in the thread that schedules it."""
 
     def create_future(self) -> asyncio.Future[Any]:
         return asyncio.Future(loop=cast("asyncio.AbstractEventLoop", self))
@@ -183,14 +185,14 @@ class _InPlace:
     call_soon_threadsafe = call_soon
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
-        """No-op: the error of a request that was cancelled is nobody's."""
+        """No-op: nobody waits for a request that was cancelled."""
 
 
 _IN_PLACE = cast("asyncio.AbstractEventLoop", _InPlace())
 
 
 def _begun(begin: Callable[[], Awaitable[Any]]) -> asyncio.Future[Any]:
-    """Return the future of a request, whose callbacks run where it is settled."""
+    """Begin a request and return its future, whose callbacks run in the thread that ends it."""
     before = asyncio._get_running_loop()
     asyncio._set_running_loop(_IN_PLACE)
     try:

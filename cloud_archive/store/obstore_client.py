@@ -61,7 +61,7 @@ class Missing(Exception):
 
 
 class Endless(Unexpected):
-    """The answer was so long that it would have filled the memory."""
+    """The answer would have filled the memory, or obstore never reported its end."""
 
 
 class KeyTaken(Exception):
