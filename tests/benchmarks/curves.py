@@ -66,7 +66,7 @@ def _by_files(server: S3Server, work: Path, table: Table) -> dict[int, Run]:
     for count in FILES:
         root = work / "files"
         write_files(root, count, SMALL_BYTES)
-        found[count] = _archived(server, root, count, 8, rounds=1 if count > 10_000 else 3)
+        found[count] = _measure_backlog(server, root, count, 8, rounds=1 if count > 10_000 else 3)
         table.add(_line(f"{count:,}", count, found[count]))
     return found
 
@@ -83,12 +83,12 @@ def _by_workers(server: S3Server, work: Path, delay_seconds: float, table: Table
     found = {}
     with road as seen:
         for workers in WORKERS:
-            found[workers] = _archived(seen, root, WORKER_FILES, workers, rounds=3)
+            found[workers] = _measure_backlog(seen, root, WORKER_FILES, workers, rounds=3)
             table.add(_line(str(workers), WORKER_FILES, found[workers]))
     return found
 
 
-def _archived(server: S3Server, root: Path, count: int, workers: int, rounds: int) -> Run:
+def _measure_backlog(server: S3Server, root: Path, count: int, workers: int, rounds: int) -> Run:
     runs = []
     for _ in range(rounds):
         with before_a_backlog(server, root, workers) as running:

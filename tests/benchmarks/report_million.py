@@ -28,15 +28,15 @@ def main(count: int = 1_000_000) -> int:
         ledger.open()
         _fill(path, count)
         now = time.time()
-        _timed("chart, last 24 hours", lambda: chart_rows(ledger, "hour", 24, now))
-        _timed("chart, last 30 days", lambda: chart_rows(ledger, "day", 30, now))
-        _timed("all by time", lambda: archived_by_time(ledger))
-        _timed("report by day", lambda: report_from_ledger(ledger, by="day"))
-        _timed("report by type", lambda: report_from_ledger(ledger, by="type"))
-        _timed("report by folder", lambda: report_from_ledger(ledger, by="folder"))
-        _timed("oldest local files", lambda: oldest_local_files(ledger, before_ns=int(now * 1e9)))
-        _timed("oldest waiting", ledger.oldest_waiting)
-        _timed("index by key", lambda: _index(ledger))
+        _time_call("chart, last 24 hours", lambda: chart_rows(ledger, "hour", 24, now))
+        _time_call("chart, last 30 days", lambda: chart_rows(ledger, "day", 30, now))
+        _time_call("all by time", lambda: archived_by_time(ledger))
+        _time_call("report by day", lambda: report_from_ledger(ledger, by="day"))
+        _time_call("report by type", lambda: report_from_ledger(ledger, by="type"))
+        _time_call("report by folder", lambda: report_from_ledger(ledger, by="folder"))
+        _time_call("oldest local files", lambda: oldest_local_files(ledger, before_ns=int(now * 1e9)))
+        _time_call("oldest waiting", ledger.oldest_waiting)
+        _time_call("index by key", lambda: _index(ledger))
         ledger.close()
     return 0
 
@@ -73,7 +73,7 @@ def _index(ledger: Ledger) -> int:
         return len(index.groups())
 
 
-def _timed(name: str, call: Callable[[], object]) -> None:
+def _time_call(name: str, call: Callable[[], object]) -> None:
     began = time.monotonic()
     call()
     print(f"{name}: {time.monotonic() - began:.3f} s")

@@ -67,7 +67,7 @@ def to_svg(chart: Chart) -> str:
             f'<text x="{left:.1f}" y="{HEIGHT - BOTTOM + 18}" text-anchor="middle" fill="#555">{x:,g}</text>'
         )
     for number, curve in enumerate(chart.curves):
-        lines += _drawn(curve, COLOURS[number % len(COLOURS)], place)
+        lines += _draw_curve(curve, COLOURS[number % len(COLOURS)], place)
         lines.append(
             f'<text x="{LEFT + number * 150}" y="46" fill="{COLOURS[number % len(COLOURS)]}">'
             f"● {escape(curve.name)}</text>"
@@ -75,7 +75,7 @@ def to_svg(chart: Chart) -> str:
     return "\n".join([*lines, "</svg>"]) + "\n"
 
 
-def _drawn(curve: Curve, colour: str, place: _Place) -> list[str]:
+def _draw_curve(curve: Curve, colour: str, place: _Place) -> list[str]:
     spots = [(place(x, y), x, y) for x, y in sorted(curve.points)]
     path = "L".join(f"{left:.1f} {top:.1f}" for (left, top), _, _ in spots)
     lines = [f'<path d="M{path}" fill="none" stroke="{colour}" stroke-width="2"/>']

@@ -31,8 +31,8 @@ def main(files: int = 100) -> int:
     }
     for name, (kind, write) in makers.items():
         data = write()
-        start_cpu, *_ = _made(kind, data, 1)
-        cpu, took, sizes = _made(kind, data, files + 1)
+        start_cpu, *_ = _make_thumbnails(kind, data, 1)
+        cpu, took, sizes = _make_thumbnails(kind, data, files + 1)
         if not all(sizes):
             print(f"{name}: no thumbnail")
             return 1
@@ -44,7 +44,7 @@ def main(files: int = 100) -> int:
     return 0
 
 
-def _made(kind: str, data: bytes, count: int) -> tuple[float, float, list[int]]:
+def _make_thumbnails(kind: str, data: bytes, count: int) -> tuple[float, float, list[int]]:
     """Make `count` thumbnails in a new child; returns its CPU seconds, the seconds after the first, and the sizes."""
     before = _children_cpu()
     maker = ThumbnailMaker()

@@ -100,14 +100,14 @@ def real(
             assert console.complaints == []
 
 
-def opened(real: Real, query: str) -> Locator:
+def open_viewer(real: Real, query: str) -> Locator:
     real.page.goto(f"{real.address}/?library&q={query}")
     gallery = real.page.locator(GALLERY)
     expect(gallery.locator(".tile:not(.waiting)").first).to_be_visible()
     return gallery
 
 
-def plays_and_seeks(page: Page) -> None:
+def assert_plays_and_seeks(page: Page) -> None:
     page.evaluate(_WATCH)
     page.evaluate("player.play()")
     page.wait_for_function("() => heard.times >= 2")
@@ -121,7 +121,7 @@ def plays_and_seeks(page: Page) -> None:
 @pytest.mark.parametrize("name", ["colours.webm", "colours.mp4", "tone.wav", "tone.mp3", "tone.opus"])
 def test_video_and_sound_play_and_are_sought_by_range(real: Real, name: str) -> None:
     page = real.page
-    gallery = opened(real, name)
+    gallery = open_viewer(real, name)
     ranges: list[tuple[int, str]] = []
 
     def note(request: Request) -> None:
@@ -141,7 +141,7 @@ def test_video_and_sound_play_and_are_sought_by_range(real: Real, name: str) -> 
         return
     player = gallery.locator(".player")
     expect(player).to_have_attribute("aria-label", name)
-    plays_and_seeks(page)
+    assert_plays_and_seeks(page)
     page.keyboard.press("Escape")
     expect(gallery.locator(".player")).to_have_count(0)
     wait_until(lambda: bool(ranges), "it was asked for by range")
@@ -153,10 +153,10 @@ def test_video_and_sound_play_and_are_sought_by_range(real: Real, name: str) -> 
 def test_a_clip_whose_local_file_is_gone_plays_from_the_bucket(real: Real) -> None:
     """The index of an MP4 is at its end: a player asks for the end of the file first, then for its beginning."""
     (real.output / "colours.webm").unlink()
-    gallery = opened(real, "colours.webm")
+    gallery = open_viewer(real, "colours.webm")
     press(gallery, "Enter")
     expect(gallery.locator(".player")).to_be_visible()
-    plays_and_seeks(real.page)
+    assert_plays_and_seeks(real.page)
     real.page.keyboard.press("Escape")
     sought = real.page.evaluate(
         "async path => { const answer = await fetch(path, {headers: {Range: 'bytes=1000-1999'}});"
@@ -176,7 +176,7 @@ def identity(real: Real, name: str) -> str:
 @pytest.mark.parametrize("name", ["freed.png", "theirs.png"])
 def test_a_freed_file_and_one_of_another_machine_show_open_and_come_back(real: Real, name: str) -> None:
     wait_until(lambda: real.engine.catalog().search(name, "name", "asc", 9, None).total == 1, "it is known")
-    gallery = opened(real, name)
+    gallery = open_viewer(real, name)
     expect(gallery.locator(".tile img.there")).to_have_count(1)
     press(gallery, "Enter")
     whole = gallery.locator(".viewer img.whole")
@@ -194,7 +194,7 @@ def test_a_freed_file_and_one_of_another_machine_show_open_and_come_back(real: R
 
 
 def test_a_file_that_is_archived_now_appears_on_top_with_its_thumbnail_by_itself(real: Real) -> None:
-    gallery = opened(real, "type:image")
+    gallery = open_viewer(real, "type:image")
     archive(real.engine, real.output, {"fresh.png": make_comfyui_image(9, 192, 128)})
     newest = gallery.locator('.tile[aria-posinset="1"]')
     expect(newest).to_have_attribute("title", "fresh.png")

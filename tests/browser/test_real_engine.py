@@ -97,7 +97,7 @@ def drop(output: Path, name: str, size_bytes: int = 0) -> None:
     hidden.rename(output / name)
 
 
-def shows_the_life_of_an_archive(page: Page, panel: Locator, output: Path, store: S3Server) -> None:
+def check_the_life_of_an_archive(page: Page, panel: Locator, output: Path, store: S3Server) -> None:
     """Check the panel through idle, one file, a large file with progress, a stopped and restarted store, and Retry."""
     expect(heading(panel)).to_have_text("Up to date", timeout=60_000)
 
@@ -156,7 +156,7 @@ def test_comfyuis_tab_shows_the_life_of_an_archive(
 ) -> None:
     page, scene = comfy
     with real_plugin(scene, output, tmp_path / "state"):
-        shows_the_life_of_an_archive(page, open_tab(page, scene.address), output, settings)
+        check_the_life_of_an_archive(page, open_tab(page, scene.address), output, settings)
 
 
 @pytest.mark.store
@@ -164,7 +164,7 @@ def test_the_daemons_page_shows_the_life_of_an_archive(
     page: Page, background: Background, output: Path, settings: S3Server, tmp_path: Path
 ) -> None:
     with real_daemon(background, output, tmp_path / "state") as address:
-        shows_the_life_of_an_archive(page, open_dashboard(page, address), output, settings)
+        check_the_life_of_an_archive(page, open_dashboard(page, address), output, settings)
 
 
 @pytest.mark.store

@@ -133,7 +133,7 @@ def _other_base64(text: str) -> str:
     return base64.b64encode(flipped).decode() + dash + parts
 
 
-async def corrupted(head: Head, body: AsyncIterator[bytes]) -> tuple[Head, AsyncIterator[bytes]]:
+async def corrupt_answer(head: Head, body: AsyncIterator[bytes]) -> tuple[Head, AsyncIterator[bytes]]:
     """Return the same answer with another ETag and other x-amz-checksum-* values of the same length.
 
     The body of a small XML answer (CompleteMultipartUpload, ListParts) is changed too.

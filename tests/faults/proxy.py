@@ -26,7 +26,7 @@ from enum import Enum
 from typing import Any, NoReturn
 from urllib.parse import parse_qs, urlsplit
 
-from tests.faults.http_wire import Head, corrupted, read_body, read_head
+from tests.faults.http_wire import Head, corrupt_answer, read_body, read_head
 from tests.faults.operations import Operation, operation_of
 
 PIECE_BYTES = 64 * 1024
@@ -495,7 +495,7 @@ class FaultProxy:
             await writer.drain()
             return False
         if kind is Kind.WRONG_CHECKSUM:
-            answer, body = await corrupted(answer, body)
+            answer, body = await corrupt_answer(answer, body)
         writer.write(answer.raw)
         async for piece in body:
             writer.write(piece)

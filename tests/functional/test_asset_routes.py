@@ -45,12 +45,12 @@ def engine(tmp_path_factory: pytest.TempPathFactory, store: MemoryStore) -> Iter
         (root / "sub" / FOX_NAME).write_bytes(FOX)
         (root / "page.html").write_bytes(b"<script>alert(1)</script>")
         wait_until(lambda: len(store.objects) == 2, "archived")
-        wait_until(lambda: all(found(engine, name) for name in ("fox", "page")), "catalogued")
+        wait_until(lambda: all(search_assets(engine, name) for name in ("fox", "page")), "catalogued")
         assert engine.catalog().wait_until_filled(60)
         yield engine
 
 
-def found(engine: Engine, query: str) -> list[dict[str, Any]]:
+def search_assets(engine: Engine, query: str) -> list[dict[str, Any]]:
     return engine.catalog().search(query, "created_at", "desc", 10, None).assets
 
 
@@ -172,7 +172,7 @@ async def test_an_object_that_somebody_else_deleted_is_gone_once_it_is_asked_for
         wait_until(lambda: engine.status().running, "running")
         file = tmp_path / "output" / FOX_NAME
         file.write_bytes(FOX)
-        wait_until(lambda: len(found(engine, "fox")) == 1, "in the catalog")
+        wait_until(lambda: len(search_assets(engine, "fox")) == 1, "in the catalog")
         assert engine.catalog().wait_until_filled(60)
         async with listening(build_application(engine, token=TOKEN), TOKEN) as caller:
             path = await fox_path(caller)
@@ -261,8 +261,8 @@ def test_what_the_catalog_keeps(tmp_path: Path, mode: str, graphs: int) -> None:
     with engine_on(root, store, tmp_path / "state", CLOUD_ARCHIVE_CATALOG=mode) as engine:
         wait_until(lambda: engine.status().running, "running")
         (root / FOX_NAME).write_bytes(FOX)
-        wait_until(lambda: bool(found(engine, '"red fox"')), "catalogued")
-        identity = found(engine, "fox")[0]["id"]
+        wait_until(lambda: bool(search_assets(engine, '"red fox"')), "catalogued")
+        identity = search_assets(engine, "fox")[0]["id"]
         assert engine.catalog().graphs(uuid.UUID(identity))[0] == graph("a red fox", 2**64 - 1)
         (path,) = tmp_path.rglob("catalog.sqlite3")
         assert path.stat().st_mode & 0o077 == 0
@@ -299,9 +299,9 @@ async def test_jobs_reach_the_catalog(caller: Caller, engine: Engine) -> None:
     job |= {"finished_at": time.time(), "job_id": "job-2"}
     assert (await caller.ask("POST", "/engine/jobs", json={"jobs": [job]}))[0] == 200
     await asyncio.get_running_loop().run_in_executor(
-        None, lambda: wait_until(lambda: bool(found(engine, "job:job-2")), "read again")
+        None, lambda: wait_until(lambda: bool(search_assets(engine, "job:job-2")), "read again")
     )
-    assert found(engine, "job:job-2")[0]["metadata"]["prompt"] == "what the job says"
+    assert search_assets(engine, "job:job-2")[0]["metadata"]["prompt"] == "what the job says"
 
 
 @pytest.mark.parametrize(("gallery", "total"), [("all", 2), ("off", 1)])

@@ -52,7 +52,7 @@ class Capture:
 
 
 @asynccontextmanager
-async def served(
+async def serve_client(
     client: ScriptedClient, place: str, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[TestClient[web.Request, web.Application]]:
     monkeypatch.setattr("cloud_archive.comfyui.plugin.atexit.register", lambda _: None)
@@ -70,7 +70,7 @@ async def served(
 async def test_a_wait_goes_on_beyond_an_engine_that_is_started_again(monkeypatch: pytest.MonkeyPatch) -> None:
     client = ScriptedClient(None, (500, "x"), (200, "unknown"), (200, "complete"))
     async with (
-        served(client, "finished", monkeypatch) as opened,
+        serve_client(client, "finished", monkeypatch) as opened,
         opened.get("/cloud-sync/jobs/j?wait=30&urls=1") as answer,
     ):
         assert (answer.status, (await answer.json())["state"]) == (200, "complete")
@@ -93,13 +93,16 @@ async def test_a_call_that_does_not_wait_asks_once(
     place: str, given: tuple[int, str] | None, status: int, state: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client = ScriptedClient(given)
-    async with served(client, place, monkeypatch) as opened, opened.get("/cloud-sync/jobs/j") as answer:
+    async with serve_client(client, place, monkeypatch) as opened, opened.get("/cloud-sync/jobs/j") as answer:
         assert (answer.status, (await answer.json()).get("state")) == (status, state)
     assert len(client.queries) == 1
 
 
 async def test_an_unknown_job_is_not_waited_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
     client = ScriptedClient((200, "unknown"))
-    async with served(client, "", monkeypatch) as opened, opened.get("/cloud-sync/jobs/j?wait=30") as answer:
+    async with (
+        serve_client(client, "", monkeypatch) as opened,
+        opened.get("/cloud-sync/jobs/j?wait=30") as answer,
+    ):
         assert (await answer.json())["state"] == "unknown"
     assert len(client.queries) == 1

@@ -25,12 +25,12 @@ def _key(path: str) -> str:
     return object_key("out", path)
 
 
-def _arrived(archiver: Archiver, store: MemoryStore, *names: str) -> None:
+def _wait_for_arrival(archiver: Archiver, store: MemoryStore, *names: str) -> None:
     wait_until(lambda: {_key(name) for name in names} <= set(store.bodies()), f"{names} arrived")
     assert archiver.flush(60), archiver.status().errors
 
 
-def _tree(root: Path, outside: Path) -> dict[str, bytes]:
+def _make_odd_files(root: Path, outside: Path) -> dict[str, bytes]:
     """Make one of each odd file; return the paths and bytes that must be archived."""
     (outside / "folder").mkdir(parents=True)
     (outside / "secret.bin").write_bytes(b"of somebody else")
@@ -77,8 +77,8 @@ def test_whatever_lies_in_the_tree_each_regular_file_arrives_once_and_nothing_el
     root = tmp_path / "output"
     with archiving(root, store, CLOUD_ARCHIVE_WATCH=watch) as archiver:
         wait_until(lambda: archiver.status(scan=False).state.value == "idle", "the first scan")
-        wanted = _tree(root, tmp_path / "outside")
-        _arrived(archiver, store, *wanted)
+        wanted = _make_odd_files(root, tmp_path / "outside")
+        _wait_for_arrival(archiver, store, *wanted)
         assert archiver.status().errors == ()
     assert store.bodies() == {_key(path): body for path, body in wanted.items()}
 
@@ -88,9 +88,9 @@ def test_what_was_there_before_arrives_likewise_when_it_is_asked_for(tmp_path: P
     store = MemoryStore()
     root = tmp_path / "output"
     root.mkdir()
-    wanted = _tree(root, tmp_path / "outside")
+    wanted = _make_odd_files(root, tmp_path / "outside")
     with archiving(root, store, CLOUD_ARCHIVE_BACKFILL="all") as archiver:
-        _arrived(archiver, store, *wanted)
+        _wait_for_arrival(archiver, store, *wanted)
     assert store.bodies() == {_key(path): body for path, body in wanted.items()}
 
 

@@ -47,7 +47,7 @@ def root(tmp_path: Path) -> Path:
     return root
 
 
-def added(ledger: Ledger, root: Path, name: str, size_bytes: int, priority: int = 0) -> FileVersion:
+def add_pending(ledger: Ledger, root: Path, name: str, size_bytes: int, priority: int = 0) -> FileVersion:
     """Write a file and add it to the ledger as pending."""
     (root / name).write_bytes(name.encode().ljust(size_bytes, b"."))
     version = stat_version(root, name)
@@ -123,9 +123,9 @@ def test_bodies_and_parts_together_keep_to_one_budget_of_memory(
     monkeypatch.setattr(content, "MEBIBYTE", BODY_BYTES)
     store, budget = HoldingStore(), ByteBudget(4 * BODY_BYTES)
     for number in range(24):
-        added(ledger, root, f"small{number}", BODY_BYTES)
+        add_pending(ledger, root, f"small{number}", BODY_BYTES)
     for number in range(2):
-        added(ledger, root, f"large{number}", 10 * BODY_BYTES)
+        add_pending(ledger, root, f"large{number}", 10 * BODY_BYTES)
     with uploading(ledger, root, store, 32, budget):
         # Either all workers with memory wait in the store, or (the fault) more bytes are under way than the budget.
         wait_until(lambda: len(budget._queue) >= 28 or store.in_flight > 4 * BODY_BYTES, "the rest waits")
@@ -149,7 +149,7 @@ class SlowProbe(MemoryStore):
 
 def test_no_worker_waits_for_the_probe_of_another(root: Path, ledger: Ledger) -> None:
     for number in range(8):
-        added(ledger, root, f"{number}", KIB)
+        add_pending(ledger, root, f"{number}", KIB)
     store = SlowProbe()
     with uploading(ledger, root, store, 2):
         try:
@@ -168,9 +168,9 @@ def test_no_worker_waits_for_the_probe_of_another(root: Path, ledger: Ledger) ->
 
 def test_new_files_go_before_a_backlog_and_small_before_large(root: Path, ledger: Ledger) -> None:
     for number in range(6):
-        added(ledger, root, f"backlog{number}", 100 - number, priority=1)
+        add_pending(ledger, root, f"backlog{number}", 100 - number, priority=1)
     for number in range(5):
-        added(ledger, root, f"new{number}", 2000 - number)
+        add_pending(ledger, root, f"new{number}", 2000 - number)
     store = MemoryStore()
     with uploading(ledger, root, store, 1):
         wait_until(lambda: ledger.totals().archived.files == 11, "all of it arrives")
@@ -184,7 +184,7 @@ def test_each_fourth_turn_is_for_what_waits_longest(
 ) -> None:
     monkeypatch.setattr(batches, "BATCH_FILES", 1)
     for number in range(6):
-        added(ledger, root, f"{number}", 100 - number, priority=1)
+        add_pending(ledger, root, f"{number}", 100 - number, priority=1)
     store = MemoryStore()
     with uploading(ledger, root, store, 1):
         wait_until(lambda: ledger.totals().archived.files == 6, "all of it arrives")
@@ -194,12 +194,12 @@ def test_each_fourth_turn_is_for_what_waits_longest(
 
 
 def test_a_large_old_file_is_not_starved_by_new_ones_that_keep_coming(root: Path, ledger: Ledger) -> None:
-    added(ledger, root, "large", 50_000, priority=1)
+    add_pending(ledger, root, "large", 50_000, priority=1)
     numbers = itertools.count()
 
     def another(operation: str, key: str) -> None:
         if ledger.totals().open.files < 5:
-            added(ledger, root, f"small{next(numbers)}", 10)
+            add_pending(ledger, root, f"small{next(numbers)}", 10)
 
     store = MemoryStore()
     store.on_call = another
@@ -230,7 +230,7 @@ def test_what_is_older_than_this_process_is_the_backlog(tmp_path: Path, root: Pa
 def test_workers_begin_after_the_first_scan_or_with_something_urgent(
     root: Path, ledger: Ledger, begin: Callable[[WorkerPool], None]
 ) -> None:
-    added(ledger, root, "old", KIB)
+    add_pending(ledger, root, "old", KIB)
     store = MemoryStore()
     with uploading(ledger, root, store, count=2, hold_seconds=3600) as pool:
         pool.kick()
@@ -241,7 +241,7 @@ def test_workers_begin_after_the_first_scan_or_with_something_urgent(
 
 
 def test_workers_do_not_wait_for_ever_for_a_first_scan(root: Path, ledger: Ledger) -> None:
-    added(ledger, root, "old", KIB)
+    add_pending(ledger, root, "old", KIB)
     with uploading(ledger, root, MemoryStore(), count=2, hold_seconds=0.1):
         wait_until(lambda: ledger.totals().archived.files == 1, "it is archived")
 
@@ -284,11 +284,11 @@ def test_slow_down_halves_what_runs_at_once_and_success_brings_it_back(root: Pat
     store = ThrottledStore(
         lambda: gate._allowed, lambda: not gate.closed and ledger.totals().pending.files > 0
     )
-    added(ledger, root, "first", 10)
+    add_pending(ledger, root, "first", 10)
     with uploading(ledger, root, store, 8, gate=gate) as pool:
         wait_until(lambda: gate.narrowed, "the first one is refused")
         for number in range(5 * RECOVER_AFTER):
-            added(ledger, root, f"file{number}", 10)
+            add_pending(ledger, root, f"file{number}", 10)
         pool.kick()
         wait_until(lambda: ledger.totals().archived.files == 5 * RECOVER_AFTER + 1, "all of it arrives")
     assert sorted(store.most) == [4, 5, 6, 7, 8]

@@ -57,7 +57,7 @@ async def ask(
         return answer.status, await answer.json()
 
 
-def held(engine: FakeEngine) -> threading.Event:
+def hold_calls(engine: FakeEngine) -> threading.Event:
     engine.gate = threading.Event()
     return engine.gate
 
@@ -67,7 +67,7 @@ def held(engine: FakeEngine) -> threading.Event:
 
 async def test_a_flush_whose_client_is_gone_ends(engine: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cloud_archive.api.server._AFTER_FLUSH_SECONDS", 0.2)
-    held(engine)
+    hold_calls(engine)
     async with listening(engine) as listener, client() as session:
 
         def flush() -> asyncio.Future[tuple[int, Any]]:
@@ -97,7 +97,7 @@ async def test_the_time_of_a_flush_counts_its_wait_for_a_thread(
     engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("cloud_archive.api.server._AFTER_FLUSH_SECONDS", 0.2)
-    held(engine)
+    hold_calls(engine)
     async with listening(engine) as listener, client() as session:
         body = {"timeout_seconds": 3600}
         calls = [
@@ -115,7 +115,7 @@ async def test_the_time_of_a_flush_counts_its_wait_for_a_thread(
 
 
 async def test_no_order_and_no_status_waits_for_reports(engine: FakeEngine) -> None:
-    gate = held(engine)
+    gate = hold_calls(engine)
     async with listening(engine) as listener, client() as session:
         reports = [
             asyncio.ensure_future(ask(session, listener, "GET", "/cloud-sync/report")) for _ in range(8)
@@ -130,7 +130,7 @@ async def test_no_order_and_no_status_waits_for_reports(engine: FakeEngine) -> N
 
 
 async def test_what_is_too_much_is_refused_at_once(engine: FakeEngine) -> None:
-    gate = held(engine)
+    gate = hold_calls(engine)
     async with listening(engine) as listener, client() as session:
         # Two run, eight wait, two more are refused.
         reports = [
@@ -233,7 +233,7 @@ async def test_a_head_has_a_time_limit_also_on_a_kept_connection(engine: FakeEng
 
 
 async def test_connections_are_checked_only_while_one_waits_for_its_request(engine: FakeEngine) -> None:
-    gate = held(engine)
+    gate = hold_calls(engine)
     async with listening(engine, ConnectionLimits(8, 6, head_seconds=1.0)) as listener, client() as session:
         assert listener.connections._sweep is None
         body = {"file_path": "a.png"}
@@ -250,7 +250,7 @@ async def test_connections_are_checked_only_while_one_waits_for_its_request(engi
 async def test_a_connection_that_is_answered_stays_and_one_client_leaves_room_for_another(
     engine: FakeEngine,
 ) -> None:
-    gate = held(engine)
+    gate = hold_calls(engine)
     async with (
         listening(engine, ConnectionLimits(8, 6, head_seconds=1.0)) as listener,
         client() as first,

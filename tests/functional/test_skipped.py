@@ -30,11 +30,11 @@ def write(root: Path, *paths: str, body: bytes = b"body", old: bool = False) -> 
             os.utime(local, (OLD_SECONDS, OLD_SECONDS))
 
 
-def idle(engine: Engine) -> bool:
+def is_idle(engine: Engine) -> bool:
     return engine.status(scan=False).state.value == "idle"
 
 
-def listed(engine: Engine, state: str, query: str = "") -> dict[str, str]:
+def list_files(engine: Engine, state: str, query: str = "") -> dict[str, str]:
     """Path to reason, over all pages."""
     found: dict[str, str] = {}
     cursor: str | None = None
@@ -81,12 +81,12 @@ def test_every_file_that_is_left_out_is_counted_and_listed_with_its_reason(tmp_p
         root, MemoryStore(), tmp_path / "state", CLOUD_ARCHIVE_BACKFILL="all", **environ
     ) as engine:
         wait_until(
-            lambda: engine.status(scan=False).uploaded_files == 1 and idle(engine), "a.png is archived"
+            lambda: engine.status(scan=False).uploaded_files == 1 and is_idle(engine), "a.png is archived"
         )
         status = engine.status()
         assert status.skipped_files == len(expected)
-        assert listed(engine, "skipped") == expected
-        assert listed(engine, "skipped", "LINK") == {"linked": "link", "link.png": "link"}
+        assert list_files(engine, "skipped") == expected
+        assert list_files(engine, "skipped", "LINK") == {"linked": "link", "link.png": "link"}
         assert status.safe_to_stop, "files that are left out are not waited for"
 
         (root / "notes.txt").unlink()
@@ -150,10 +150,10 @@ def test_files_from_before_the_first_start_are_counted_listed_and_archived_when_
     root, store = tmp_path / "root", MemoryStore()
     write(root, "a.png", "b.png", "sub/c.png", ".DS_Store", old=True)
     with engine_on(root, store, tmp_path / "state") as engine:
-        wait_until(lambda: idle(engine), "the first scan")
+        wait_until(lambda: is_idle(engine), "the first scan")
         status = engine.status()
         assert (status.baseline_files, status.skipped_files, status.safe_to_stop) == (3, 1, True)
-        assert listed(engine, "baseline") == dict.fromkeys(["a.png", "b.png", "sub/c.png"], "baseline")
+        assert list_files(engine, "baseline") == dict.fromkeys(["a.png", "b.png", "sub/c.png"], "baseline")
         assert engine.archive_baseline() == "3 older files are being archived."
         wait_until(lambda: engine.status(scan=False).uploaded_files == 3, "they are archived")
         assert engine.status().baseline_files == 0
@@ -165,11 +165,11 @@ def test_a_later_start_still_counts_the_files_from_before_the_first(tmp_path: Pa
     write(root, "a.png", "b.png", old=True)
     for _ in range(2):
         with engine_on(root, MemoryStore(), tmp_path / "state") as engine:
-            wait_until(lambda: idle(engine), "the first scan")
+            wait_until(lambda: is_idle(engine), "the first scan")
             assert engine.status().baseline_files == 2
     (root / "a.png").unlink()
     with engine_on(root, MemoryStore(), tmp_path / "state") as engine:
-        wait_until(lambda: idle(engine), "the first scan")
+        wait_until(lambda: is_idle(engine), "the first scan")
         assert engine.status().baseline_files == 1, "one is gone"
 
 

@@ -133,7 +133,7 @@ def _png(number: int = 0) -> bytes:
     return out.getvalue()
 
 
-def _once_each(pipeline: Pipeline) -> None:
+def _assert_once_each(pipeline: Pipeline) -> None:
     twice = [version for version, times in Counter(pipeline.versions).items() if times > 1]
     assert not twice
 
@@ -221,7 +221,7 @@ def test_two_hundred_files_in_nested_new_directories_are_each_complete_once(
     pipeline.wait_until_settled()
     assert sorted(pipeline.paths) == sorted(wanted)
     assert {path for path, _ in pipeline.hints} == set(wanted)
-    _once_each(pipeline)
+    _assert_once_each(pipeline)
     assert pipeline.lost == []
 
 
@@ -244,7 +244,7 @@ def test_files_in_a_directory_that_is_moved_in_are_found(pipeline: Pipeline, tmp
         wanted.append(path)
     (tmp_path / "moved").rename(pipeline.root / "moved")
     pipeline.wait_for(*wanted)
-    _once_each(pipeline)
+    _assert_once_each(pipeline)
     assert {kind for _, kind in pipeline.hints} == {HintKind.MOVED}
     # and what is written into it afterwards has events of its own
     (pipeline.root / "moved/3/late.png").write_bytes(_png(99))
@@ -260,7 +260,7 @@ def test_a_directory_renamed_with_fifty_files_in_it_is_found_under_its_new_name(
     pipeline.wait_for(*(f"old/{number}.png" for number in range(50)))
     (pipeline.root / "old").rename(pipeline.root / "new")
     pipeline.wait_for(*(f"new/{number}.png" for number in range(50)))
-    _once_each(pipeline)
+    _assert_once_each(pipeline)
     (pipeline.root / "new/late.png").write_bytes(_png(99))
     pipeline.wait_for("new/late.png")
 
@@ -302,7 +302,7 @@ def test_a_second_version_of_a_file_is_complete_as_well(pipeline: Pipeline) -> N
     os.utime(path, (1, 1))
     pipeline.until(lambda: len(pipeline.versions) >= 2)
     pipeline.wait_until_settled()
-    _once_each(pipeline)
+    _assert_once_each(pipeline)
     assert pipeline.versions[-1].mtime_ns == 1_000_000_000
 
 

@@ -106,7 +106,7 @@ class Stage:
             wait_until(lambda: engine.status().state.value == "idle", "the archive runs")
             if has_job:
                 # The file is read before its job is known, since the job's graph would win.
-                wait_until(lambda: bool(_found(engine, "fox")), "the catalog knows the fox")
+                wait_until(lambda: bool(_search(engine, "fox")), "the catalog knows the fox")
                 engine.add_jobs([passed_job("job-1", output("a.png"))])
             wait_until(lambda: engine.catalog().wait_until_filled(0), "the catalog is filled")
             yield self
@@ -137,11 +137,11 @@ class Stage:
                 return error.code, error.read()
 
 
-def _found(engine: Engine, query: str) -> list[dict[str, Any]]:
+def _search(engine: Engine, query: str) -> list[dict[str, Any]]:
     return engine.catalog().search(query, "created_at", "desc", 10, None).assets
 
 
-def watched(arguments: list[str], root: Path, while_it_runs: Callable[[], None]) -> int:
+def run_watch(arguments: list[str], root: Path, while_it_runs: Callable[[], None]) -> int:
     """Run `watch` on this thread until `while_it_runs` returned and SIGTERM came. Returns the exit status."""
     from cloud_archive.api.client import running_engine
 
@@ -151,7 +151,7 @@ def watched(arguments: list[str], root: Path, while_it_runs: Callable[[], None])
 
     def conduct() -> None:
         try:
-            wait_until(lambda: over.is_set() or _idle(running_engine(root, os.environ)), "the daemon runs")
+            wait_until(lambda: over.is_set() or _is_idle(running_engine(root, os.environ)), "the daemon runs")
             if not over.is_set():
                 while_it_runs()
         except BaseException as error:
@@ -173,5 +173,5 @@ def watched(arguments: list[str], root: Path, while_it_runs: Callable[[], None])
             raise trouble[0]
 
 
-def _idle(engine: Any) -> bool:
+def _is_idle(engine: Any) -> bool:
     return engine is not None and engine.status()["state"] == "idle"

@@ -123,7 +123,7 @@ async def test_the_script_of_the_page_runs_a_job_and_prints_links_that_work(
     assert comfy.prompts[0]["extra_data"] == {"cloud_archive": {}}
 
 
-async def started(session: ClientSession) -> None:
+async def wait_for_start(session: ClientSession) -> None:
     """Wait for the start as step 1 of the page does."""
     verified = False
     while not verified:
@@ -136,7 +136,7 @@ async def test_twenty_jobs_of_a_headless_client_each_get_their_own_answer(
 ) -> None:
     _, url = worker
     async with ClientSession(url) as session:
-        await started(session)
+        await wait_for_start(session)
 
         async def job() -> dict[str, Any]:
             async with session.post("/prompt", json={"prompt": {}}) as answer:
@@ -161,7 +161,7 @@ async def test_the_flush_of_the_page_answers_once_everything_is_in_the_bucket(
     command, stop = line.split(" && ")
     assert stop == "docker stop CONTAINER"
     async with ClientSession(url) as session:
-        await started(session)
+        await wait_for_start(session)
     (comfy.root / "late.png").write_bytes(PICTURE)
     process = await asyncio.create_subprocess_shell(
         command.replace("http://127.0.0.1:8188", url), stdout=asyncio.subprocess.PIPE

@@ -153,10 +153,6 @@ def test_a_key_that_may_not_put_here_fails_at_the_write(
     assert found["credentials"].ok is not False
 
 
-def quirk_server(seaweedfs: S3Server, profile: Profile) -> QuirkServer:
-    return QuirkServer(seaweedfs.endpoint, seaweedfs.access_key_id, seaweedfs.secret_access_key, profile)
-
-
 @pytest.mark.parametrize(
     ("profile", "name", "text"),
     [
@@ -170,14 +166,14 @@ def quirk_server(seaweedfs: S3Server, profile: Profile) -> QuirkServer:
 def test_a_dialect_that_cannot_work_is_named(
     seaweedfs: S3Server, profile: Profile, name: str, text: str
 ) -> None:
-    with quirk_server(seaweedfs, profile) as quirks:
+    with QuirkServer(seaweedfs, profile) as quirks:
         step = failed_step(check(seaweedfs.environ(S3_ENDPOINT_URL=quirks.url)))
     assert step.name == name
     assert text in step.cause
 
 
 def test_a_clock_that_is_a_little_off_is_a_warning(seaweedfs: S3Server) -> None:
-    with quirk_server(seaweedfs, WrongClock(300)) as quirks:
+    with QuirkServer(seaweedfs, WrongClock(300)) as quirks:
         found = check(seaweedfs.environ(S3_ENDPOINT_URL=quirks.url))
     assert found["clock"].ok
     assert "300" in found["clock"].cause or "299" in found["clock"].cause
@@ -193,7 +189,7 @@ def test_a_store_that_overwrites_fails_for_a_key_that_may_not_head(seaweedfs: S3
 
             return await MissingIsForbidden(can_read=False).handle(request, onward)
 
-    with quirk_server(seaweedfs, Blind()) as quirks:
+    with QuirkServer(seaweedfs, Blind()) as quirks:
         environ = seaweedfs.environ(S3_ENDPOINT_URL=quirks.url)
         step = failed_step(check(environ))
         assert step.name == "create-only"

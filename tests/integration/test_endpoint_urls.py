@@ -79,9 +79,7 @@ def test_a_base_path_works_from_check_to_the_fast_put(
     seaweedfs: S3Server, root: Path, tmp_path: Path
 ) -> None:
     profile = BasePath(seaweedfs.secret_access_key)
-    with QuirkServer(
-        seaweedfs.endpoint, seaweedfs.access_key_id, seaweedfs.secret_access_key, profile
-    ) as server:
+    with QuirkServer(seaweedfs, profile) as server:
         environ = seaweedfs.environ(S3_ENDPOINT_URL=server.url + BASE, S3_PREFIX="out")
         steps = run_check(lambda: load_settings(environ))
         assert has_no_failure(steps), [step for step in steps if step.ok is False]

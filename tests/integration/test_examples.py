@@ -29,7 +29,7 @@ from cloud_archive.cli.app import build_app, main
 from cloud_archive.config.settings import VARIABLES, load_settings
 from tests.integration.archives import PREFIX
 from tests.integration.examples import FILE, ROOT, SCRIPT, SHELL, SYNOPSIS, TEXT, Example, examples
-from tests.integration.stage import Stage, watched
+from tests.integration.stage import Stage, run_watch
 from tests.servers import S3Server, missing, plain_client, wait_until
 from tests.unit.catalog.cataloguing import png
 
@@ -164,7 +164,7 @@ class Run:
                 self._is_page(page[1])
 
         once = "--once" in words
-        status = main(words) if once else watched(words, root, archived)
+        status = main(words) if once else run_watch(words, root, archived)
         out, err = self.capsys.readouterr()
         assert status == 0, err
         if once:

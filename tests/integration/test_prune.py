@@ -223,9 +223,7 @@ def test_a_deletion_that_the_store_only_claims_is_no_deletion(tmp_path: Path, se
     plan = make_plan(archive, PruneRule(older_than_seconds=10))
     for candidates in (plan.candidates[:1], plan.candidates):
         plan.candidates = candidates
-        with QuirkServer(
-            seaweedfs.endpoint, seaweedfs.access_key_id, seaweedfs.secret_access_key, Swift(may_delete=False)
-        ) as quirks:
+        with QuirkServer(seaweedfs, Swift(may_delete=False)) as quirks:
             report = carry_out(archive, plan, S3_ENDPOINT_URL=quirks.url)
         assert (report.deleted, report.deleted_bytes) == (0, 0)
         assert {key for key, _ in report.failed} == {one.key for one in candidates}
@@ -241,9 +239,7 @@ def test_what_is_gone_counts_as_deleted_whatever_the_store_says(tmp_path: Path, 
         archive.write(f"{name}.png")
     archive.archive_all()
     plan = make_plan(archive, PruneRule(older_than_seconds=10))
-    with QuirkServer(
-        seaweedfs.endpoint, seaweedfs.access_key_id, seaweedfs.secret_access_key, S3rver()
-    ) as quirks:
+    with QuirkServer(seaweedfs, S3rver()) as quirks:
         report = carry_out(archive, plan, S3_ENDPOINT_URL=quirks.url)
     assert (report.deleted, report.failed) == (3, [])
     assert seaweedfs.keys() == []

@@ -48,14 +48,10 @@ class OneRegion(Profile):
         return error(400, "AuthorizationHeaderMalformed", message, **self._more)
 
 
-def quirk_server(server: S3Server, profile: Profile) -> QuirkServer:
-    return QuirkServer(server.endpoint, server.access_key_id, server.secret_access_key, profile)
-
-
 def test_a_wrong_region_that_the_store_names_is_corrected_and_reported(
     seaweedfs: S3Server, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with quirk_server(seaweedfs, OneRegion()) as quirks:
+    with QuirkServer(seaweedfs, OneRegion()) as quirks:
         environ = seaweedfs.environ(S3_ENDPOINT_URL=quirks.url, S3_REGION="eu-central-1")
         store = S3Store(load_settings(environ))
         assert store.head("a.png") is None
@@ -75,7 +71,7 @@ def test_a_wrong_region_that_the_store_names_is_corrected_and_reported(
 
 
 def test_a_wrong_region_is_named_where_the_sdk_cannot_correct_it(seaweedfs: S3Server) -> None:
-    with quirk_server(seaweedfs, OneRegion(names_region=False)) as quirks:
+    with QuirkServer(seaweedfs, OneRegion(names_region=False)) as quirks:
         environ = seaweedfs.environ(S3_ENDPOINT_URL=quirks.url, S3_REGION="eu-central-1")
         store = S3Store(load_settings(environ))
         with pytest.raises(StoreError, match="S3_REGION=us-east-1"):
@@ -163,7 +159,7 @@ def test_an_invalid_argument_names_what_was_set_about_the_object(seaweedfs: S3Se
                 return error(400, code, "no")
             return await forward(request)
 
-    with quirk_server(seaweedfs, Picky()) as quirks:
+    with QuirkServer(seaweedfs, Picky()) as quirks:
         environ = seaweedfs.environ(S3_ENDPOINT_URL=quirks.url)
         for extra, named in (
             ({}, ""),

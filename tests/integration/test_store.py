@@ -361,9 +361,7 @@ def test_a_dialect_that_accepts_nothing_is_named_by_its_code(
     seaweedfs: S3Server, make: Make, name: str, code: str
 ) -> None:
     """What every other dialect takes, and how, is in tests/quirks."""
-    with QuirkServer(
-        seaweedfs.endpoint, seaweedfs.access_key_id, seaweedfs.secret_access_key, PROFILES[name]()
-    ) as quirks:
+    with QuirkServer(seaweedfs, PROFILES[name]()) as quirks:
         store = make(seaweedfs.environ(S3_ENDPOINT_URL=quirks.url))
         with pytest.raises(StoreError) as raised:
             put(store, "small", b"small")
@@ -389,9 +387,7 @@ def test_a_dialect_that_accepts_nothing_is_named_by_its_code(
 def test_the_probe_is_right_about_each_dialect(
     seaweedfs: S3Server, make: Make, name: str, single: CreateOnly, multipart: CreateOnly
 ) -> None:
-    with QuirkServer(
-        seaweedfs.endpoint, seaweedfs.access_key_id, seaweedfs.secret_access_key, PROFILES[name]()
-    ) as quirks:
+    with QuirkServer(seaweedfs, PROFILES[name]()) as quirks:
         store = make(seaweedfs.environ(S3_ENDPOINT_URL=quirks.url))
         store.probe_with_key()
         if name == "b2":  # one request shows one limit: the first shows that SHA-256 is refused
@@ -405,9 +401,7 @@ def test_the_probe_is_right_about_each_dialect(
 def test_a_probe_that_was_overwritten_in_parts_leaves_the_object_as_one_request_made_it(
     seaweedfs: S3Server, make: Make
 ) -> None:
-    with QuirkServer(
-        seaweedfs.endpoint, seaweedfs.access_key_id, seaweedfs.secret_access_key, SilentOverwrite()
-    ) as quirks:
+    with QuirkServer(seaweedfs, SilentOverwrite()) as quirks:
         store = make(seaweedfs.environ(S3_ENDPOINT_URL=quirks.url))
         put(store, "x", b"x")
         store.probe_create_only("x", b"x", content_type="image/png", metadata={"sha256": sha256(b"x")})
@@ -417,17 +411,13 @@ def test_a_probe_that_was_overwritten_in_parts_leaves_the_object_as_one_request_
 
 
 def test_etags_that_are_no_checksum_prove_nothing(seaweedfs: S3Server, make: Make) -> None:
-    with QuirkServer(
-        seaweedfs.endpoint, seaweedfs.access_key_id, seaweedfs.secret_access_key, RandomEtags()
-    ) as quirks:
+    with QuirkServer(seaweedfs, RandomEtags()) as quirks:
         store = make(seaweedfs.environ(S3_ENDPOINT_URL=quirks.url))
         assert not put(store, "x", b"x")
 
 
 def test_an_answer_that_never_comes_may_still_have_written(seaweedfs: S3Server, make: Make) -> None:
-    with QuirkServer(
-        seaweedfs.endpoint, seaweedfs.access_key_id, seaweedfs.secret_access_key, HangingAnswer()
-    ) as quirks:
+    with QuirkServer(seaweedfs, HangingAnswer()) as quirks:
         store = make(seaweedfs.environ(S3_ENDPOINT_URL=quirks.url), read_seconds=2)
         with pytest.raises(ObjectExists):  # the SDK finds the object whose answer never came
             put(store, "y", b"y")

@@ -148,13 +148,12 @@ async def test_wrong_credentials_are_named_once(
     environ = seaweedfs.environ(S3_SECRET_ACCESS_KEY="planted-secret-value")
     with contextlib.ExitStack() as stack:
         if profile is not None:
-            keys = seaweedfs.access_key_id, seaweedfs.secret_access_key
-            quirks = stack.enter_context(QuirkServer(seaweedfs.endpoint, *keys, profile))
+            quirks = stack.enter_context(QuirkServer(seaweedfs, profile))
             environ["S3_ENDPOINT_URL"] = quirks.url
-        await _named_once(root, environ, seaweedfs, caplog)
+        await _assert_named_once(root, environ, seaweedfs, caplog)
 
 
-async def _named_once(
+async def _assert_named_once(
     root: Path, environ: dict[str, str], server: S3Server, caplog: pytest.LogCaptureFixture
 ) -> None:
     engine = Engine(root, state_base=root.parent / "state", environ=environ)

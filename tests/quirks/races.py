@@ -88,9 +88,7 @@ def main(names: int) -> int:
             work = Path(directory) / type(profile).__name__
             work.mkdir()
             server = started.with_fresh_bucket()
-            with QuirkServer(
-                server.endpoint, server.access_key_id, server.secret_access_key, profile
-            ) as quirks:
+            with QuirkServer(server, profile) as quirks:
                 lost = race(server, server.environ(S3_ENDPOINT_URL=quirks.url), work, names)
             print(f"{type(profile).__name__}: {lost} of {MACHINES * names} contents lost", flush=True)
     return 0

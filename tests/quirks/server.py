@@ -4,7 +4,7 @@ Each request is read whole and passed to a `Profile` (profiles.py). If the profi
 the store's own credentials, so that a profile may change any header, signed or not. The client's own
 signature is not checked here.
 
-    with QuirkServer(store_url, "key", "secret", SilentOverwrite()) as server:
+    with QuirkServer(seaweedfs, SilentOverwrite()) as server:
         ...                      # an S3 client of server.url
         server.log               # [(operation, key, status), ...]
 """
@@ -17,6 +17,7 @@ import threading
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from email.utils import formatdate
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -28,6 +29,9 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from tests.faults.operations import operation_of
+
+if TYPE_CHECKING:
+    from tests.servers import S3Server
 
 _NOT_FORWARDED = (
     "Authorization",
@@ -103,13 +107,12 @@ class QuirkServer:
     """One profile before one store, with a thread and an event loop of its own.
 
     Args:
-        store_url: the real store, such as `http://127.0.0.1:8333`.
-        access_key_id, secret_access_key: the store's credentials; the client may use any.
+        store: the real store, whose credentials it uses; the client may use any.
     """
 
-    def __init__(self, store_url: str, access_key_id: str, secret_access_key: str, profile: Profile) -> None:
-        self._store = store_url.rstrip("/")
-        self._credentials = Credentials(access_key_id, secret_access_key)
+    def __init__(self, store: S3Server, profile: Profile) -> None:
+        self._store = store.endpoint.rstrip("/")
+        self._credentials = Credentials(store.access_key_id, store.secret_access_key)
         self.profile = profile
         self.port = 0
         self.log: list[tuple[str, str, int]] = []

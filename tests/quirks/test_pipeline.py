@@ -105,12 +105,6 @@ def unfinished(server: S3Server) -> list[str]:
     return [upload["Key"] for upload in found.get("Uploads", [])]
 
 
-@contextmanager
-def quirk_server(server: S3Server, profile: Profile) -> Iterator[QuirkServer]:
-    with QuirkServer(server.endpoint, server.access_key_id, server.secret_access_key, profile) as quirks:
-        yield quirks
-
-
 def make_profile(name: str) -> Profile:
     """Return a profile by its name, with faults so rare that fifty files end soon."""
     profile = PROFILES[name]()
@@ -129,7 +123,7 @@ WORKS = [name for name in PROFILES if name not in FAILS and name != "plain"]
 def test_fifty_mixed_files_arrive_in_every_dialect(name: str, tmp_path: Path, seaweedfs: S3Server) -> None:
     BATCH.write_objects(seaweedfs)
     with (
-        quirk_server(seaweedfs, make_profile(name)) as quirks,
+        QuirkServer(seaweedfs, make_profile(name)) as quirks,
         archiving(
             tmp_path / "output",
             seaweedfs.environ(S3_ENDPOINT_URL=quirks.url),
@@ -163,7 +157,7 @@ def test_files_whose_every_answer_is_lost_once_arrive_once(
     seconds = 1.0 if isinstance(profile, HangingAnswer) else 60.0
     seaweedfs.put(f"{PREFIX}/small.png", b"taken")
     with (
-        quirk_server(seaweedfs, profile) as quirks,
+        QuirkServer(seaweedfs, profile) as quirks,
         archiving(root, seaweedfs.environ(S3_ENDPOINT_URL=quirks.url), read_seconds=seconds) as engine,
     ):
         (root / "film.mp4").write_bytes(large)
@@ -211,7 +205,7 @@ def test_what_cannot_work_is_explained_and_loses_nothing_until_it_is_cured(
 ) -> None:
     root = tmp_path / "output"
     BATCH.write_objects(seaweedfs)
-    with quirk_server(seaweedfs, PROFILES[name]()) as quirks:
+    with QuirkServer(seaweedfs, PROFILES[name]()) as quirks:
         environ = seaweedfs.environ(S3_ENDPOINT_URL=quirks.url)
         with archiving(root, environ) as engine:
             BATCH.write_files(root)
@@ -235,7 +229,7 @@ def test_alibabas_own_header_makes_its_store_refuse_to_overwrite(
     add = s3_address.forbid_overwrite("https://oss-cn-hangzhou.aliyuncs.com")
     monkeypatch.setattr(s3_address, "forbid_overwrite", lambda _url: add)
     BATCH.write_objects(seaweedfs)
-    with quirk_server(seaweedfs, AlibabaOverwrite()) as quirks:
+    with QuirkServer(seaweedfs, AlibabaOverwrite()) as quirks:
         environ = seaweedfs.environ(S3_ENDPOINT_URL=quirks.url, S3_PREFIX=PREFIX)
         with archiving(tmp_path / "output", environ) as engine:
             BATCH.write_files(tmp_path / "output")
@@ -262,7 +256,7 @@ def test_an_upload_that_a_key_may_not_abort_is_reported_with_the_missing_right(
 ) -> None:
     BATCH.write_objects(seaweedfs)
     with (
-        quirk_server(seaweedfs, WriteOnly()) as quirks,
+        QuirkServer(seaweedfs, WriteOnly()) as quirks,
         archiving(tmp_path / "output", seaweedfs.environ(S3_ENDPOINT_URL=quirks.url)) as engine,
     ):
         BATCH.write_files(tmp_path / "output")
@@ -309,7 +303,7 @@ def test_a_self_signed_endpoint_is_refused_with_the_cure_and_works_with_it(
 
 @pytest.mark.parametrize("name", PROFILES)
 def test_the_check_is_right_about_every_dialect(name: str, seaweedfs: S3Server) -> None:
-    with quirk_server(seaweedfs, make_profile(name)) as quirks:
+    with QuirkServer(seaweedfs, make_profile(name)) as quirks:
         environ = seaweedfs.environ(S3_ENDPOINT_URL=quirks.url, S3_PREFIX=PREFIX)
         steps = run_check(
             lambda: load_settings(environ),

@@ -63,9 +63,7 @@ class Speaker:
 def speak(seaweedfs: S3Server) -> Speak:
     @contextlib.contextmanager
     def start(profile: Profile, **options: Any) -> Iterator[Speaker]:
-        with QuirkServer(
-            seaweedfs.endpoint, seaweedfs.access_key_id, seaweedfs.secret_access_key, profile
-        ) as server:
+        with QuirkServer(seaweedfs, profile) as server:
             client = plain_client(server.url, seaweedfs, **options)
             yield Speaker(client, seaweedfs.bucket, server)
             client.close()

@@ -68,9 +68,7 @@ def test_prune_deletes_the_archives_own_objects_in_every_dialect(
     # Long enough for a busy machine; the deletion that hangs is waited for.
     seconds = 10.0 if name == "deletions hang" else 60.0
     make_store = partial(S3Store, connect_seconds=60, read_seconds=seconds)
-    with QuirkServer(
-        seaweedfs.endpoint, seaweedfs.access_key_id, seaweedfs.secret_access_key, DIALECTS[name]
-    ) as quirks:
+    with QuirkServer(seaweedfs, DIALECTS[name]) as quirks:
         environ = archive.environ | {"S3_ENDPOINT_URL": quirks.url}
         with contextlib.closing(make_store(load_settings(environ))) as store, archive.ledger() as ledger:
             planned = partial(

@@ -244,7 +244,7 @@ def test_a_store_that_repeats_the_secrets_brings_them_nowhere(
     root = tmp_path / "output"
     root.mkdir()
     events: list[dict[str, Any]] = []
-    parrot = QuirkServer(seaweedfs.endpoint, seaweedfs.access_key_id, seaweedfs.secret_access_key, Parrot())
+    parrot = QuirkServer(seaweedfs, Parrot())
     with parrot as server, capture_log(caplog) as logged:
         environ = BASE | {
             "S3_ENDPOINT_URL": server.url,

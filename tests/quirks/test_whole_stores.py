@@ -100,9 +100,7 @@ def machine(tmp_path: Path, seaweedfs: S3Server) -> Iterator[Callable[[Profile],
 
     def make(profile: Profile) -> Machine:
         if profile not in servers:
-            servers[profile] = QuirkServer(
-                seaweedfs.endpoint, seaweedfs.access_key_id, seaweedfs.secret_access_key, profile
-            ).start()
+            servers[profile] = QuirkServer(seaweedfs, profile).start()
         server = servers[profile]
         machines.append(Machine(tmp_path / f"machine{len(machines)}", seaweedfs, server.url))
         machines[-1].server = server  # type: ignore[attr-defined]
@@ -527,9 +525,7 @@ def test_an_upload_goes_to_the_region_that_the_store_names_and_says_so(
 @pytest.mark.parametrize("names_region", [True, False])
 def test_the_check_names_the_right_region(names_region: bool, seaweedfs: S3Server) -> None:
     profile = Swift(region="eu-central-1", names_region=names_region)
-    with QuirkServer(
-        seaweedfs.endpoint, seaweedfs.access_key_id, seaweedfs.secret_access_key, profile
-    ) as server:
+    with QuirkServer(seaweedfs, profile) as server:
         environ = seaweedfs.environ(S3_ENDPOINT_URL=server.url, S3_PREFIX="out")
         steps = {step.name: step for step in run_check(lambda: load_settings(environ), make_store=S3Store)}
     assert steps["bucket"].ok is names_region
@@ -553,9 +549,7 @@ def test_the_check_begins_with_a_head_as_uploads_do(
     with pytest.raises(StoreError):
         store.upload("a.png", b"a")
     first = [name for name, _, _ in log_of(store)][:2]
-    with QuirkServer(
-        seaweedfs.endpoint, seaweedfs.access_key_id, seaweedfs.secret_access_key, profile
-    ) as server:
+    with QuirkServer(seaweedfs, profile) as server:
         environ = seaweedfs.environ(S3_ENDPOINT_URL=server.url, S3_PREFIX="out")
         steps = run_check(lambda: load_settings(environ), make_store=S3Store)
         assert [name for name, _, _ in server.log][:2] == first
@@ -572,9 +566,7 @@ def test_the_check_advises_a_prefix_that_keeps_names_apart(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    with QuirkServer(
-        seaweedfs.endpoint, seaweedfs.access_key_id, seaweedfs.secret_access_key, S3rver()
-    ) as server:
+    with QuirkServer(seaweedfs, S3rver()) as server:
         for name, value in seaweedfs.environ(S3_ENDPOINT_URL=server.url, S3_PREFIX=prefix).items():
             monkeypatch.setenv(name, value)
         assert main(["check"]) == 0
@@ -596,9 +588,7 @@ def test_a_wrong_secret_is_named_once_by_uploads_and_by_verify(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     swift = Swift()
-    with QuirkServer(
-        seaweedfs.endpoint, seaweedfs.access_key_id, seaweedfs.secret_access_key, swift
-    ) as server:
+    with QuirkServer(seaweedfs, swift) as server:
         archive = Archive(tmp_path, seaweedfs, S3_ENDPOINT_URL=server.url)
         for number in range(5):
             archive.write(f"{number}.png")
