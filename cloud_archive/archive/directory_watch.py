@@ -41,7 +41,7 @@ LONGEST_COMMIT_SECONDS = 0.2  # how long `count` waits for a commit, so that no 
 SETTLE_LOCAL_SECONDS = 2.0  # the default settle time
 SETTLE_NETWORK_SECONDS = 10.0  # the same on network filesystems
 LAST_SCAN_SECONDS = 10.0  # how long `take_no_more` waits for its scan, at most
-WATCHES_SECONDS = 0.5  # how long the first scan waits for the watches, so that no second one need follow
+WATCHES_SECONDS = 0.5  # how long the first scan waits for the watches; without them, another must follow
 MOST_FILES_A_COMMIT = 1000
 _SHOWN_UNREADABLE = 10
 
@@ -111,9 +111,9 @@ class DirectoryWatch:
         )
         self.rechecker = self._make_rechecker()
         self._watches = threading.Condition()
-        self._watches_set = False  # or it is known that there are none
-        self._setter: threading.Thread | None = None
-        self._scanned_before = False  # the first scan did not wait any longer for them
+        self._watches_set = False  # the watches are set, or can't be set
+        self._watch_setter: threading.Thread | None = None
+        self._scan_began_first = False  # the first scan began before the watches were set
         self._threads: dict[str, threading.Thread] = {}
         self._loops: dict[str, Callable[[], None]] = {
             "cloud-archive-intake": self._take_in,
@@ -155,13 +155,15 @@ class DirectoryWatch:
     def start(self) -> None:
         """Start all threads."""
         self.settle.start()
-        self._setter = threading.Thread(target=self._set_watches, name="cloud-archive-watches", daemon=True)
-        self._setter.start()
+        self._watch_setter = threading.Thread(
+            target=self._set_watches, name="cloud-archive-watches", daemon=True
+        )
+        self._watch_setter.start()
         for name in self._loops:
             self._start(name)
 
     def _set_watches(self) -> None:
-        """Set the watches beside the first scan: in a large tree they take long, and events are only hints."""
+        """Set the watches while the first scan runs, because in a large tree that takes long."""
         try:
             self.watcher.start(self._on_watches_set)
         finally:
@@ -169,20 +171,20 @@ class DirectoryWatch:
                 self._watches_set = True
                 self._watches.notify_all()
         if self.takes_no_more or self.stopping.is_set():
-            self.watcher.stop(SETTLE_LOCAL_SECONDS)  # it was asked to before it began
+            self.watcher.stop(SETTLE_LOCAL_SECONDS)  # the call came before the start
 
     def _on_watches_set(self) -> None:
         with self._watches:
             self._watches_set = True
             self._watches.notify_all()
-            missed = self._scanned_before
-        if missed:
-            self._on_lost("the watches are set, and it was scanned before")
+            scan_began_first = self._scan_began_first
+        if scan_began_first:
+            self._on_lost("files may have changed after the first scan, before the watches were set")
 
     def _scan(self) -> None:
         with self._watches:
             self._watches.wait_for(lambda: self._watches_set, WATCHES_SECONDS)
-            self._scanned_before = not self._watches_set
+            self._scan_began_first = not self._watches_set
         self.reconciler.run()
 
     def _start(self, name: str) -> None:
@@ -205,7 +207,7 @@ class DirectoryWatch:
         self.watcher.stop(left())
         self.settle.stop(left())
         self._complete.put(None)
-        for thread in (self._setter, *self._threads.values()):
+        for thread in (self._watch_setter, *self._threads.values()):
             if thread is not None:
                 thread.join(left())
 
