@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import sys
 import threading
 import time
@@ -159,7 +160,8 @@ async def test_the_flush_of_the_page_answers_once_everything_is_in_the_bucket(
     page = (SCRIPT.parents[1] / "api-workers.md").read_text("utf-8")
     (line,) = (line.strip() for line in page.splitlines() if line.startswith("    curl "))
     command, stop = line.split(" && ")
-    assert stop == "docker stop CONTAINER"
+    (container,) = re.findall(r"docker run .*--name (\S+)", page)
+    assert stop == f"docker stop {container}"
     async with ClientSession(url) as session:
         await wait_for_start(session)
     (comfy.root / "late.png").write_bytes(PICTURE)
