@@ -125,11 +125,12 @@ class SettleQueue:
                     self._rewritten.add(path)
             if closed_or_moved:
                 entry.closed = kind is HintKind.CLOSED
+            was_empty = entry.version is not None and not entry.version.size_bytes
             if new:
                 pass
-            elif closed_or_moved:
-                # A program wrote to it: the quiet time starts now, with the file as it is now.
-                entry.closed_or_moved = True
+            elif closed_or_moved or was_empty:
+                # A program wrote to it, or may have: the quiet time starts now, with the file as it is now.
+                entry.closed_or_moved |= closed_or_moved
                 entry.changed_at = now
                 entry.interval_seconds = FIRST_INTERVAL_SECONDS
                 self._update(entry, None, handed_over=entry.handed_over)

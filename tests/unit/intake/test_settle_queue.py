@@ -41,6 +41,18 @@ def test_a_scan_does_not_downgrade_or_delay_a_file_that_was_closed(bench: Bench)
     assert bench.done_after(1) == pytest.approx(0.1)
 
 
+def test_a_file_that_was_empty_counts_again_once_a_scan_finds_it_written(bench: Bench) -> None:
+    bench.write("a.bin", b"")
+    bench.hint("a.bin", CREATED)
+    bench.go(0.5)
+    assert bench.queue.pending_files == 0
+    bench.write("a.bin", b"data")  # and no event comes, because the watcher was stopped
+    bench.hint("a.bin", SCANNED)
+    assert bench.queue.pending_files == 1
+    assert [each.path for each in bench.queue.waiting()] == ["a.bin"]
+    assert bench.done_after(60) >= 2.0, "the quiet time counts from the hint"
+
+
 def test_an_empty_file_is_reported_once_and_never_pending(bench: Bench) -> None:
     bench.write("a.bin", b"")
     bench.hint("a.bin", CLOSED)
