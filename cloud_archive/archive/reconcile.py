@@ -257,6 +257,7 @@ class Reconciler:
             return found, self.tally
         if baseline is not None:
             baseline.finish()
+            self.tally = total  # first, because others read it as soon as `first_done` is set
             self.first_done = True
         self._record.save()
         if doubts.files or self._doubtful_files:

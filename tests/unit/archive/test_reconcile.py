@@ -227,6 +227,25 @@ def test_older_files_are_added_in_pieces_and_to_the_last_one(
     assert hinted == []
 
 
+def test_the_first_scan_is_done_only_once_its_counts_are_known(
+    tmp_path: Path, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / "root"
+    root.mkdir()
+    os.utime(written(root / "old.png"), (1000, 1000))
+    seen: list[tuple[bool, int]] = []
+    scan_once = Reconciler._scan
+
+    def observed(self: Reconciler, problems: dict[str, str]) -> Any:
+        result = scan_once(self, problems)
+        seen.append((self.first_done, self.tally.baseline))
+        return result
+
+    monkeypatch.setattr(Reconciler, "_scan", observed)
+    with reconciling(root, ledger, backfill="missed"):
+        assert seen[0] == (True, 1), "whoever sees that the scan is done reads the number of older files"
+
+
 def test_after_an_interrupted_first_start_files_that_came_meanwhile_are_not_in_the_baseline(
     tmp_path: Path, root: Path
 ) -> None:
