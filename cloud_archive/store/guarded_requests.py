@@ -24,10 +24,19 @@ T = TypeVar("T")
 MAX_GROWTH_BYTES = 128 * 1024 * 1024
 CHECK_SECONDS = 0.05
 LONGEST_SECONDS = 60.0  # the last resort, because obstore's own time limit is shorter
+_TOO_LARGE = "the answer is too large"  # why a request is cancelled
 
 
 class AnswerTooLarge(Exception):
     """The memory grew too much while the answer was read, or no end of it was ever reported."""
+
+
+class Cancelled(Exception):
+    """`close` was called while the request was under way."""
+
+
+def _cause_of(cancelled: asyncio.CancelledError) -> Exception:
+    return AnswerTooLarge() if _TOO_LARGE in cancelled.args else Cancelled()
 
 
 class GuardedRequests:
@@ -68,7 +77,7 @@ class GuardedRequests:
             meanwhile: called in this thread once the request has begun.
 
         Raises:
-            AnswerTooLarge: see there.
+            AnswerTooLarge, Cancelled: see there.
             Exception: what the request raises.
         """
         answer = asyncio.run_coroutine_threadsafe(self._guarded(request), self._started())
@@ -85,7 +94,7 @@ class GuardedRequests:
             meanwhile: called in this thread once the request has begun.
 
         Raises:
-            AnswerTooLarge: see there.
+            AnswerTooLarge, Cancelled: see there.
             Exception: what the request raises.
         """
         bytes_before = self._measure()
@@ -100,10 +109,10 @@ class GuardedRequests:
             while not ended.acquire(timeout=CHECK_SECONDS):
                 too_large = self._measure() - bytes_before > self._max_growth_bytes
                 if too_large or time.monotonic() > deadline:
-                    answer.cancel()
+                    answer.cancel(_TOO_LARGE)
             return cast("T", answer.result())
-        except asyncio.CancelledError:
-            raise AnswerTooLarge from None
+        except asyncio.CancelledError as cancelled:
+            raise _cause_of(cancelled) from None
         finally:
             self._waited_for.discard(answer)
 
@@ -145,8 +154,8 @@ class GuardedRequests:
         self._under_way.add(answer)
         try:
             return await answer
-        except asyncio.CancelledError:
-            raise AnswerTooLarge from None
+        except asyncio.CancelledError as cancelled:
+            raise _cause_of(cancelled) from None
         finally:
             self._under_way.discard(answer)
 
@@ -162,12 +171,12 @@ class GuardedRequests:
         if not self._is_checking:
             return
         if self._memory_bytes() - self._bytes_before > self._max_growth_bytes:
-            self._cancel_all()
+            self._cancel_all(_TOO_LARGE)
         asyncio.get_running_loop().call_later(CHECK_SECONDS, self._check)
 
-    def _cancel_all(self) -> None:
+    def _cancel_all(self, why: str | None = None) -> None:
         for answer in self._under_way:
-            answer.cancel()
+            answer.cancel(why)
 
 
 class _InPlace:

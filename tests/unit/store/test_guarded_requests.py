@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from cloud_archive.store.guarded_requests import AnswerTooLarge, GuardedRequests, resident_bytes
+from cloud_archive.store.guarded_requests import AnswerTooLarge, Cancelled, GuardedRequests, resident_bytes
 
 
 class Memory:
@@ -87,7 +87,7 @@ def test_closing_ends_what_is_under_way_and_the_next_request_starts_anew(request
     def run() -> None:
         try:
             requests.run(wait)
-        except AnswerTooLarge as error:
+        except Cancelled as error:
             ended.append(error)
 
     thread = threading.Thread(target=run)
@@ -186,7 +186,7 @@ def test_a_single_request_that_never_ends_is_cancelled(memory: Memory) -> None:
 
 
 def test_closing_cancels_a_single_request(requests: GuardedRequests) -> None:
-    with pytest.raises(AnswerTooLarge):
+    with pytest.raises(Cancelled):
         requests.wait_for(Single().begin, meanwhile=requests.close)
 
 
