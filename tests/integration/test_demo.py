@@ -228,7 +228,7 @@ def test_a_film_is_whole_only_when_its_end_is_written() -> None:
     whole = growing[:position] + patch + growing[position + len(patch) :] + video_tail(sizes, 32, 16)
     assert inspect_container(io.BytesIO(whole), "a.mp4", len(whole)) is ContainerState.COMPLETE
     with av.open(io.BytesIO(whole)) as container:
-        shown = [frame.to_ndarray(format="rgb24").tobytes() for frame in container.decode(video=0)]
+        shown = [frame.to_image().tobytes() for frame in container.decode(video=0)]
         assert shown == pictures
         assert container.streams.video[0].average_rate == FRAMES_PER_SECOND
 
