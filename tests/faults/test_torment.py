@@ -167,6 +167,12 @@ class Tripping:
         self._then()
         return first + self._source.read(size - len(first))
 
+    def readinto(self, buffer: memoryview) -> int:
+        source = cast(FileIO, self._source)
+        count = source.readinto(buffer[: len(buffer) // 2])
+        self._then()
+        return count + source.readinto(buffer[count:])
+
     def fileno(self) -> int:
         return self._source.fileno()
 
