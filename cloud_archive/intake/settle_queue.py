@@ -169,7 +169,8 @@ class SettleQueue:
         Files that were not checked yet count; empty ones don't. A late hint for a file that was handed over counts
         only once a check finds another version.
         """
-        return self._pending_files
+        with self._lock:  # a hand-over takes the file away and adds it again
+            return self._pending_files
 
     @property
     def rewritten_files(self) -> int:
@@ -179,7 +180,8 @@ class SettleQueue:
     @property
     def pending_bytes(self) -> int:
         """The total size of the pending files at their last checks."""
-        return self._pending_bytes
+        with self._lock:
+            return self._pending_bytes
 
     @property
     def handed_files(self) -> int:
@@ -303,8 +305,6 @@ class SettleQueue:
 
     def _take_back(self, path: str, entry: Entry, version: FileVersion, now: float) -> None:
         """Queue a file again that the next stage refused."""
-        if version.size_bytes:
-            self.acknowledge([version])
         with self._lock:
             self._handed.pop(path, None)
             self._empty.pop(path, None)
@@ -315,6 +315,8 @@ class SettleQueue:
                 self._update(again, version)
                 again.interval_seconds = min(entry.interval_seconds * 2, self._rules.quiet.unreadable)
                 self._schedule(path, again, now + again.interval_seconds)
+        if version.size_bytes:
+            self.acknowledge([version])  # last, so that the file is always counted
 
     def _set_aside(self, path: str, entry: Entry, ticket: int, reason: str, now: float) -> None:
         """Report an unreadable file once, and try it again later."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from pathlib import Path
 from typing import BinaryIO
 
@@ -12,6 +13,7 @@ from cloud_archive.beneath import open_file
 from cloud_archive.files import FileVersion
 from cloud_archive.intake import settle_queue, settle_rules
 from cloud_archive.intake.settle_entry import WaitingFile
+from cloud_archive.intake.settle_queue import SettleQueue
 from cloud_archive.intake.settle_rules import QUIET_TIME, UNREADABLE
 
 from .settle_bench import CLOSED, CREATED, MOVED, SCANNED, WRITTEN, Bench
@@ -51,6 +53,29 @@ def test_a_file_that_was_empty_counts_again_once_a_scan_finds_it_written(bench: 
     assert bench.queue.pending_files == 1
     assert [each.path for each in bench.queue.waiting()] == ["a.bin"]
     assert bench.done_after(60) >= 2.0, "the quiet time counts from the hint"
+
+
+def test_a_file_is_counted_at_every_moment_of_its_hand_over(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counts: list[int] = []
+    readers: list[threading.Thread] = []
+    drop = SettleQueue._drop
+
+    def drop_and_read(self: SettleQueue, path: str) -> None:
+        drop(self, path)
+        readers.append(threading.Thread(target=lambda: counts.append(self.pending_files)))
+        readers[-1].start()
+        readers[-1].join(0.2)  # without the lock, it reads here
+
+    monkeypatch.setattr(SettleQueue, "_drop", drop_and_read)
+    bench.acknowledges = False
+    bench.write("a.bin")
+    bench.hint("a.bin", CLOSED)
+    bench.done_after(60)
+    for reader in readers:
+        reader.join(60)
+    assert counts == [1]
 
 
 def test_an_empty_file_is_reported_once_and_never_pending(bench: Bench) -> None:
