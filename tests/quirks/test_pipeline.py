@@ -184,7 +184,9 @@ def wait_for_error(engine: Engine, sentence: str) -> None:
     wait_until(lambda: any(sentence in error for error in engine.status().errors), f"it says {sentence!r}")
     status = engine.status()
     assert not status.safe_to_stop
-    assert (status.uploaded_files, status.pending_files) == (0, len(BATCH.files))
+    assert status.uploaded_files == 0
+    # A file that changes its state may be missing from the count for a moment.
+    wait_until(lambda: engine.status().pending_files == len(BATCH.files), "all are still pending")
     assert len(status.errors) <= 10, "one cause is not fifty errors"
 
 
