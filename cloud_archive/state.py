@@ -276,8 +276,8 @@ def known_state_directories() -> list[Path]:
     return directories
 
 
-def running_engines() -> list[EngineInfo]:
-    """Return the engines that this user has started; some of them may have ended."""
+def registered_engines() -> list[EngineInfo]:
+    """Return the last engine of each state directory of this user; some of them may have ended."""
     return [info for each in known_state_directories() if (info := read_engine_info(each)) is not None]
 
 

@@ -13,11 +13,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
-from ..archive.engine import find_engine
+from ..archive.engine import engine_state_directory
 from ..errors import EngineUnavailable
 from ..handshake import NotTheEngine, call_engine
-from ..state import EngineInfo, engine_lock_is_held, read_engine_info
-from ..state import running_engines as registered_engines
+from ..state import EngineInfo, engine_lock_is_held, read_engine_info, registered_engines
 
 _HEALTH_SECONDS = 5.0
 _CALL_SECONDS = 30.0
@@ -97,7 +96,7 @@ def running_engine(root: Path, environ: Mapping[str, str] = os.environ) -> Local
     Raises:
         EngineUnavailable: one runs, but does not answer.
     """
-    state_directory = find_engine(root, environ)
+    state_directory = engine_state_directory(root, environ)
     info = read_engine_info(state_directory)
     if info is None:
         return None

@@ -393,6 +393,6 @@ class Engine:
         return self._metrics.text(opened.archiver.gauges()._replace(waiting_webhooks=waiting))
 
 
-def find_engine(root: Path, environ: Mapping[str, str]) -> Path:
-    """Return the state directory in which a running engine for `root` would be found."""
+def engine_state_directory(root: Path, environ: Mapping[str, str]) -> Path:
+    """Return the state directory of `root`, in which a running engine registers itself."""
     return find_state_directory(root, configured_state_directory(environ))

@@ -50,10 +50,10 @@ def needed_root(given: Path | None) -> Path:
 
 def ledger_path(root: Path) -> Path:
     """Return where the ledger of `root` is, or would be."""
-    from ..archive.engine import find_engine
+    from ..archive.engine import engine_state_directory
     from ..state import LEDGER_NAME
 
-    return find_engine(root, os.environ) / LEDGER_NAME
+    return engine_state_directory(root, os.environ) / LEDGER_NAME
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import __version__
-from ..archive.engine import find_engine
+from ..archive.engine import engine_state_directory
 from ..archive.status import failure_sentences
 from ..archive.unarchived import Tally, UnarchivedFile, unarchived_files, unmatched_sentences
 from ..config.settings import load_settings
@@ -89,7 +89,7 @@ def read_ledger_view(root: Path, environ: Mapping[str, str] = os.environ) -> Led
         RootReplaced: the directory is not the one whose files the ledger knows.
         CloudArchiveError: the directory can't be read.
     """
-    path = find_engine(root, environ) / LEDGER_NAME
+    path = engine_state_directory(root, environ) / LEDGER_NAME
     known = path.is_file()
     ledger = Ledger(path if known else None)
     ledger.open()
@@ -102,7 +102,7 @@ def read_ledger_view(root: Path, environ: Mapping[str, str] = os.environ) -> Led
 def _read_view(root: Path, ledger: Ledger, known: bool, environ: Mapping[str, str]) -> LedgerView:
     if known:
         KnownRoot(root, ledger).check()
-    own = OwnFiles(root, find_engine(root, environ), remember_log_files(ledger))
+    own = OwnFiles(root, engine_state_directory(root, environ), remember_log_files(ledger))
     selection = selection_of(environ, own)
     open_states = (FileState.PENDING, FileState.UPLOADING, FileState.FAILED)
     rows = ledger.rows(states=open_states, limit=_SHOWN)
@@ -142,7 +142,7 @@ def own_files(root: Path, environ: Mapping[str, str]) -> OwnFiles:
     Raises:
         LedgerError: the ledger can't be read.
     """
-    state = find_engine(root, environ)
+    state = engine_state_directory(root, environ)
     if not (state / LEDGER_NAME).is_file():
         return OwnFiles(root, state)
     with existing_ledger(state / LEDGER_NAME) as ledger:

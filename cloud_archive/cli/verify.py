@@ -90,7 +90,7 @@ def _describe(finding: Finding) -> str:
 
 def _baseline_files(root: Path, ledger: Ledger) -> int:
     """Return how many files of the directory are from before the first start; 0 where it can't be read now."""
-    from ..archive.engine import find_engine
+    from ..archive.engine import engine_state_directory
     from ..archive.unarchived import count_unarchived
     from ..ledger.recovery import remember_log_files
     from ..own_files import OwnFiles
@@ -99,7 +99,7 @@ def _baseline_files(root: Path, ledger: Ledger) -> int:
     if not ledger.has_baseline():
         return 0
     with contextlib.suppress(CloudArchiveError):
-        own = OwnFiles(root, find_engine(root, os.environ), remember_log_files(ledger))
+        own = OwnFiles(root, engine_state_directory(root, os.environ), remember_log_files(ledger))
         return count_unarchived(root, selection_of(os.environ, own), ledger).baseline
     return 0
 

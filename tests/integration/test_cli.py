@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from cloud_archive.archive.engine import find_engine
+from cloud_archive.archive.engine import engine_state_directory
 from cloud_archive.cli import direct_upload, once
 from cloud_archive.demo.seaweedfs import free_ports
 from cloud_archive.state import read_engine_info
@@ -72,7 +72,7 @@ def watching(root: Path, *arguments: str) -> Iterator[Process]:
 def _running(root: Path) -> bool:
     from cloud_archive.api.client import running_engine
 
-    if read_engine_info(find_engine(root, os.environ)) is None:
+    if read_engine_info(engine_state_directory(root, os.environ)) is None:
         return False
     engine = running_engine(root)
     return engine is not None and engine.status()["state"] not in ("starting", "not_configured")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cloud_archive.archive.engine import Engine, find_engine
+from cloud_archive.archive.engine import Engine, engine_state_directory
 from cloud_archive.errors import CloudArchiveError, LedgerError, RequestRefused
 from tests.functional.archives import ENVIRON, engine_on
 from tests.memory_store import MemoryStore
@@ -193,5 +193,5 @@ def test_the_state_directory_is_where_an_engine_would_be_found(root: Path, tmp_p
     environ = {**ENVIRON, "CLOUD_ARCHIVE_STATE_DIR": str(tmp_path / "state")}
     engine = unstarted(root, None, **environ)  # type: ignore[arg-type]
     assert engine.state_directory is None
-    assert engine.prepare() == find_engine(root, environ) == engine.state_directory
+    assert engine.prepare() == engine_state_directory(root, environ) == engine.state_directory
     engine.close(0)

@@ -18,7 +18,7 @@ from cloud_archive.state import (
     find_state_directory,
     make_state_directory,
     read_engine_info,
-    running_engines,
+    registered_engines,
     write_engine_info,
 )
 
@@ -46,7 +46,7 @@ def test_without_a_usable_home_the_state_lies_beside_what_is_watched(tmp_path: P
     info = EngineInfo(1, 2, "token", str(tmp_path), "1")
     write_engine_info(tmp_path / FALLBACK_NAME, info)
     assert read_engine_info(find_state_directory(tmp_path, None)) == info
-    assert running_engines() == []
+    assert registered_engines() == []
 
 
 @pytest.mark.usefixtures("without_home")
