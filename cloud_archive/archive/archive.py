@@ -314,9 +314,9 @@ class Archiver:
         self._signal.notify_waiters()
         return count
 
-    def flush(self, timeout_seconds: float, given_up: Callable[[], bool] = lambda: False) -> bool:
+    def flush(self, timeout_seconds: float, cancelled: Callable[[], bool] = lambda: False) -> bool:
         """See `Safety.flush`."""
-        return self.safety.flush(timeout_seconds, given_up)
+        return self.safety.flush(timeout_seconds, cancelled)
 
     # --- state
 

@@ -13,7 +13,7 @@ from ..files import FileVersion, clock_tick_ns
 from ..ledger.ledger import COMPARE_WITH_BUCKET, FIRST_START, FIRST_START_BEGUN, Ledger
 from .unarchived import FoundFile
 
-BASELINE_BATCH = 1_000_000  # how many fingerprints are held in memory, at 8 bytes each
+MOST_FINGERPRINTS = 1_000_000  # how many fingerprints are held in memory, at 8 bytes each
 LONGEST_TICK_SECONDS = 2.0  # the largest result of `clock_tick_ns`
 
 
@@ -70,7 +70,7 @@ class BaselineBuilder:
                 young.append(entry)
         return old, young
 
-    def commit(self, *, at_least: int = BASELINE_BATCH) -> None:
+    def commit(self, *, at_least: int = MOST_FINGERPRINTS) -> None:
         """Commit the added files if there are `at_least` that many. Larger commits write fewer pages."""
         if len(self._fingerprints) >= at_least:
             self._ledger.add_to_baseline(self._fingerprints)

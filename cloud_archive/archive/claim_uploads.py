@@ -211,7 +211,7 @@ class ClaimUploads:
     def _drop_multipart(self, claim: Claim) -> None:
         if claim.upload_id and claim.key:
             self.ledger.abandon_multipart(claim, claim.key, claim.upload_id)
-            self.uploader.abandon(claim.key, claim.upload_id)
+            self.uploader.abort(claim.key, claim.upload_id)
 
 
 @dataclass(frozen=True, slots=True)

@@ -311,9 +311,9 @@ class Engine:
         count = self.archiver().archive_baseline()
         return f"{count_noun(count, 'older file')} {'is' if count == 1 else 'are'} being archived."
 
-    def flush(self, timeout_seconds: float = 60.0, given_up: Callable[[], bool] = lambda: False) -> bool:
+    def flush(self, timeout_seconds: float = 60.0, cancelled: Callable[[], bool] = lambda: False) -> bool:
         """`POST /cloud-sync/flush`: see `Safety.flush` and `Catalog.flush`; both must succeed."""
-        return self._host.archive().flush(timeout_seconds, given_up)
+        return self._host.archive().flush(timeout_seconds, cancelled)
 
     def files(self, state: str | None, query: str, limit: int, cursor: str | None) -> Page:
         """`GET /cloud-sync/files`: see `ledger_page` and `unarchived_page`.

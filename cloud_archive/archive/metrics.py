@@ -47,7 +47,7 @@ class Gauges(NamedTuple):
 
     Attributes:
         totals: of the ledger.
-        settling_files, settling_bytes: of files that were seen, and are not in the ledger yet.
+        incomplete_files, incomplete_bytes: of files that were seen, and are not in the ledger yet.
         oldest_seen_at: when the file that has waited longest entered the ledger, in seconds since 1970; None = no file
             waits.
         watching: whether the directory is watched, and was scanned once.
@@ -56,8 +56,8 @@ class Gauges(NamedTuple):
     """
 
     totals: Totals
-    settling_files: int = 0
-    settling_bytes: int = 0
+    incomplete_files: int = 0
+    incomplete_bytes: int = 0
     oldest_seen_at: float | None = None
     watching: bool = False
     problem: bool = False
@@ -66,7 +66,7 @@ class Gauges(NamedTuple):
     @property
     def safe_to_stop(self) -> bool:
         """Whether no known file waits. It causes no scan, so it may be one event or scan behind."""
-        return self.watching and not self.problem and not self.totals.open.files and not self.settling_files
+        return self.watching and not self.problem and not self.totals.open.files and not self.incomplete_files
 
 
 class Recorder(Protocol):
@@ -236,8 +236,8 @@ class PrometheusRecorder:
         """See `Recorder`."""
         found = gauges or Gauges(Totals())
         totals = found.totals
-        self._pending_files.set(totals.unfinished.files + found.settling_files)
-        self._pending_bytes.set(totals.unfinished.size_bytes + found.settling_bytes)
+        self._pending_files.set(totals.unfinished.files + found.incomplete_files)
+        self._pending_bytes.set(totals.unfinished.size_bytes + found.incomplete_bytes)
         self._failed_files.set(totals.failed.files - totals.waiting.files)
         self._archived_files.set(totals.archived.files)
         self._archived_bytes.set(totals.archived.size_bytes)

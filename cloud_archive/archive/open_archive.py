@@ -48,23 +48,23 @@ class OpenArchive(NamedTuple):
         self.open_jobs.close()
         self.catalog.close()
 
-    def drain(self, timeout_seconds: float, given_up: Callable[[], bool]) -> bool:
+    def drain(self, timeout_seconds: float, cancelled: Callable[[], bool]) -> bool:
         """Drain the archiver (see `Archiver.drain`), and write the catalog to the bucket in the time that is left.
 
         Args:
-            given_up: returns True once the caller no longer waits for the catalog.
+            cancelled: returns True once the caller no longer waits for the catalog.
         """
         deadline = time.monotonic() + timeout_seconds
         drained = self.archiver.drain(timeout_seconds)
-        self.catalog.flush(max(0.0, deadline - time.monotonic()), given_up)
+        self.catalog.flush(max(0.0, deadline - time.monotonic()), cancelled)
         return drained
 
-    def flush(self, timeout_seconds: float, given_up: Callable[[], bool]) -> bool:
+    def flush(self, timeout_seconds: float, cancelled: Callable[[], bool]) -> bool:
         """Flush archiver and catalog; see `Safety.flush` and `Catalog.flush`. Return whether both succeeded in time."""
         deadline = time.monotonic() + timeout_seconds
-        if not self.archiver.flush(timeout_seconds, given_up):
+        if not self.archiver.flush(timeout_seconds, cancelled):
             return False
-        return self.catalog.flush(max(0.0, deadline - time.monotonic()), given_up)
+        return self.catalog.flush(max(0.0, deadline - time.monotonic()), cancelled)
 
     def close(self) -> None:
         """Close catalog, jobs, store and ledger. The archiver must be stopped."""

@@ -37,19 +37,19 @@ class Safety:
         """Forget the last result, because watching starts."""
         self._unwatched_result = (False, 0.0)
 
-    def flush(self, timeout_seconds: float, given_up: Callable[[], bool] = lambda: False) -> bool:
+    def flush(self, timeout_seconds: float, cancelled: Callable[[], bool] = lambda: False) -> bool:
         """Wait until it is safe to stop. Return whether it is.
 
         Args:
             timeout_seconds: return False after this time.
-            given_up: returns True once the caller no longer waits; then return False.
+            cancelled: returns True once the caller no longer waits; then return False.
         """
         deadline = time.monotonic() + timeout_seconds
         while True:
             if self.safe_to_stop(max(0.1, deadline - time.monotonic()), in_turn=False):
                 return True
             left = deadline - time.monotonic()
-            if left <= 0 or given_up():
+            if left <= 0 or cancelled():
                 return False
             self._signal.wait(min(left, 0.5))
 

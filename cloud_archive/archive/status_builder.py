@@ -130,8 +130,8 @@ class StatusBuilder:
         oldest = self._ledger.oldest_waiting()
         return Gauges(
             totals,
-            settling_files=incomplete,
-            settling_bytes=incomplete_bytes,
+            incomplete_files=incomplete,
+            incomplete_bytes=incomplete_bytes,
             oldest_seen_at=min([*seen_at, *([] if oldest is None else [oldest])], default=None),
             watching=watch is not None and watch.reconciler.first_done,
             problem=watch is not None and bool(watch.troubles()),
@@ -140,7 +140,7 @@ class StatusBuilder:
     def _active_files(self, active: tuple[ActiveUpload, ...]) -> tuple[ActiveFile, ...]:
         """Return the uploads to show, at most as many as workers: first those that are not sent completely.
 
-        The small files of a batch stay active until its commit, so there may be more uploads than workers.
+        The small files of a group stay active until its commit, so there may be more uploads than workers.
         """
         first = sorted(active, key=lambda a: a.sent_bytes >= a.size_bytes)[: self._settings.workers]
         return tuple(ActiveFile(a.name, a.size_bytes, a.sent_bytes, a.key or "", a.path) for a in first)

@@ -1,7 +1,7 @@
 """The upload threads: each claims files from the ledger, uploads them, and waits when there is nothing to do.
 
-Small files are claimed several at once (`batches`). `claim_uploads` and `retry_policy` decide what follows from the
-result of an attempt; the gate decides when uploads may begin, and how many at once.
+Small files are claimed several at once (`upload_groups`). `claim_uploads` and `retry_policy` decide what follows from
+the result of an attempt; the gate decides when uploads may begin, and how many at once.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from ..ledger.ledger import Ledger
 from ..ledger.rows import Claim
 from ..upload.uploader import Uploader
 from .active_uploads import ActiveUpload
-from .batches import BATCH_BYTES, batch_size, upload_batch
 from .claim_uploads import ClaimUploads
 from .events import OnEvent, ignore
 from .executor import DaemonExecutor
 from .gate import LONGEST_PAUSE_SECONDS, Gate, backoff_seconds
 from .retry_policy import RetryPolicy
+from .upload_groups import GROUP_BYTES, group_size, upload_group
 
 logger = logging.getLogger("cloud_archive.worker")
 
 ABORT_SECONDS = 10.0  # until a failed abort of a multipart upload is retried
-BATCH_SECONDS = 1.0  # after this time the rest of a batch goes back to the queue
+GROUP_SECONDS = 1.0  # after this time the rest of a group goes back to the queue
 OLDEST_EVERY = 4  # every fourth claim takes the file that has waited longest, so that none starves
 
 
@@ -159,7 +159,7 @@ class WorkerPool:
         """Wake the threads, because there may be something to upload.
 
         Args:
-            urgent: it goes before the backlog, so the hold of `start` ends, and batches go back to the queue.
+            urgent: it goes before the backlog, so the hold of `start` ends, and groups go back to the queue.
         """
         with self._wake:
             self._kicks += 1
@@ -184,8 +184,8 @@ class WorkerPool:
         return self._uploads.upload(claim)
 
     def upload_several(self, claims: list[Claim]) -> None:
-        """Upload these small files as one batch; see `upload_batch`."""
-        until, urgent_kicks = self._clock() + BATCH_SECONDS, self._urgent_kicks
+        """Upload these small files as one group; see `upload_group`."""
+        until, urgent_kicks = self._clock() + GROUP_SECONDS, self._urgent_kicks
 
         def interrupted() -> bool:
             return (
@@ -196,7 +196,7 @@ class WorkerPool:
                 or self._clock() > until
             )
 
-        upload_batch(self._uploads, claims, interrupted=interrupted)
+        upload_group(self._uploads, claims, interrupted=interrupted)
 
     def claim(self, claimant: str, *, oldest: bool) -> list[Claim]:
         """Claim the next files: several small ones, a single one, or none.
@@ -207,8 +207,8 @@ class WorkerPool:
         if oldest or self.gate.narrowed:
             claim = self._ledger.claim(claimant, oldest=oldest)
             return [] if claim is None else [claim]
-        most = batch_size(self._count)
-        return self._ledger.claim_several(claimant, most=most, among=self._count, size_bytes=BATCH_BYTES)
+        most = group_size(self._count)
+        return self._ledger.claim_several(claimant, most=most, among=self._count, size_bytes=GROUP_BYTES)
 
     def abort_abandoned(self) -> float:
         """Abort the multipart uploads whose abort failed, or was prevented by a kill.
@@ -224,7 +224,7 @@ class WorkerPool:
             if not abandoned:
                 return 0.0
             for key, upload_id in abandoned:
-                self._uploads.uploader.tidy(key, upload_id)
+                self._uploads.uploader.abort_unless_in_use(key, upload_id)
             return ABORT_SECONDS if self._ledger.abandoned(1) else 0.0
         finally:
             self._aborting.release()

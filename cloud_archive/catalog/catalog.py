@@ -331,11 +331,11 @@ class Catalog:
             self._filler.wake()
         return count
 
-    def flush(self, timeout_seconds: float, given_up: Callable[[], bool] = lambda: False) -> bool:
+    def flush(self, timeout_seconds: float, cancelled: Callable[[], bool] = lambda: False) -> bool:
         """Wait until every archived file was read and the bucket holds every row.
 
         Returns:
-            False if the time was up, `given_up` returned True, or the store refused for good; True if the catalog
+            False if the time was up, `cancelled` returned True, or the store refused for good; True if the catalog
             is off.
         """
         filler, link = self._filler, self._link
@@ -344,9 +344,9 @@ class Catalog:
         deadline = time.monotonic() + timeout_seconds
         filler.wake()
         while not (filled := filler.caught_up.wait(max(0.0, min(0.5, deadline - time.monotonic())))):
-            if given_up() or time.monotonic() >= deadline:
+            if cancelled() or time.monotonic() >= deadline:
                 break
-        return link.writer.flush(max(0.0, deadline - time.monotonic()), given_up) and filled
+        return link.writer.flush(max(0.0, deadline - time.monotonic()), cancelled) and filled
 
     def write_soon(self) -> None:
         """Have every row written to the bucket soon. Return at once."""

@@ -126,9 +126,9 @@ class DirectUpload:
         self._ledger.release_all(retry_failed=True)
         while (claim := self._ledger.claim("ending")) is not None:
             if claim.key and claim.upload_id:
-                uploader.abandon(claim.key, claim.upload_id)
+                uploader.abort(claim.key, claim.upload_id)
         for key, upload_id in self._ledger.abandoned(1000):
-            uploader.abandon(key, upload_id)
+            uploader.abort(key, upload_id)
 
     def _key_for(self, path: str) -> str:
         prefix = self._template.render(datetime.now(), self._session_id)  # local time, as the contract says

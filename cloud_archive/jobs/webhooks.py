@@ -48,7 +48,7 @@ class Webhooks:
 
     Attributes:
         trouble: why the last message was not accepted, the end of a sentence; None if it was accepted.
-        given_up: how many messages were given up after a day.
+        expired: how many messages could not be delivered within a day.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class Webhooks:
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="cloud-archive-webhooks", daemon=True)
         self.trouble: str | None = None
-        self.given_up = 0
+        self.expired = 0
 
     def start(self) -> None:
         """Start the thread."""
@@ -145,7 +145,7 @@ class Webhooks:
             logger.warning("The receiver of CLOUD_ARCHIVE_WEBHOOK_URL %s", cause)
         self.trouble = cause
         if now - created_at >= GIVE_UP_SECONDS:
-            self.given_up += 1
+            self.expired += 1
             logger.error("Job %s was not announced: the receiver did not accept it for a day", job_id)
             self._store.end_delivery(job_id)
             return

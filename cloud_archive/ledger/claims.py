@@ -18,8 +18,8 @@ from typing import Any, TypeVar, cast
 from ..files import FileVersion
 from .database import Database
 from .rows import (
-    Attempt,
     Claim,
+    PlannedUpload,
     ProvenUpload,
     claim_row,
     claim_rows,
@@ -117,9 +117,9 @@ class ClaimLedger(Database):
 
         An older multipart upload of other bytes or to another key is forgotten.
         """
-        self.record_attempts([Attempt(claim, sha256, base_key, key)])
+        self.record_attempts([PlannedUpload(claim, sha256, base_key, key)])
 
-    def record_attempts(self, attempts: Sequence[Attempt]) -> None:
+    def record_attempts(self, attempts: Sequence[PlannedUpload]) -> None:
         """Record several attempts in one commit; see `record_attempt`.
 
         Raises:

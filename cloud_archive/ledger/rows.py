@@ -63,7 +63,7 @@ class Claim(NamedTuple):
     seen_at: float | None = None
 
 
-class Attempt(NamedTuple):
+class PlannedUpload(NamedTuple):
     """What an upload will send, and to which key; see `ClaimLedger.record_attempt`."""
 
     claim: Claim

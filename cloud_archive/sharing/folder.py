@@ -72,7 +72,7 @@ class ShareFolder:
             return uploader.upload(claim, journal, lambda sent: None).key
         except BaseException:
             if journal.unfinished is not None:
-                uploader.abandon(*journal.unfinished)
+                uploader.abort(*journal.unfinished)
             raise
 
 

@@ -234,7 +234,7 @@ def _answer_head_bucket(**_: object) -> tuple[Any, dict[str, Any]]:
     return answer, {"ResponseMetadata": {"HTTPStatusCode": 200, "HTTPHeaders": {}}}
 
 
-class SentBytes:
+class BodyProgress:
     """Report how many bytes of one body were sent. If the body is sent again, no byte is reported twice."""
 
     def __init__(self, progress: Callable[[int], None] | None) -> None:
@@ -251,7 +251,7 @@ class SentBytes:
 class MeteredBody:
     """A body as a readable file, without a copy. Reports how far it was read, and waits for the bandwidth limit."""
 
-    def __init__(self, body: Body, sent: SentBytes, piece_bytes: int, throttle: Throttle | None) -> None:
+    def __init__(self, body: Body, sent: BodyProgress, piece_bytes: int, throttle: Throttle | None) -> None:
         self._body = body
         self._sent = sent
         self._piece_bytes = piece_bytes

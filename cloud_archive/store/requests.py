@@ -20,7 +20,7 @@ from .answers import md5_base64, sha256_base64
 from .aws_session import MadeOnce
 from .bandwidth import Throttle
 from .base import Body, Capabilities, Checksum, CreateOnly, Progress
-from .client import PIECE_BYTES, Client, MeteredBody, SentBytes, keys_of, make_client
+from .client import PIECE_BYTES, BodyProgress, Client, MeteredBody, keys_of, make_client
 from .failures import CREDENTIAL_CODES, explain
 from .fast_path import FastPath
 from .integrity import blame_name, got_further, names_checksum, refuses_checksum
@@ -117,7 +117,7 @@ class RequestExecutor:
             progress: called with the bytes sent since its last call.
             conditional: it is a create-only write.
         """
-        sent = SentBytes(progress)
+        sent = BodyProgress(progress)
 
         def attempt(dialect: Checksum) -> dict[str, Any]:
             integrity = (
@@ -355,7 +355,7 @@ class RequestExecutor:
         if sent is not None and isinstance(request.body, bytes):
             request.body = self._metered(request.body, sent)
 
-    def _metered(self, body: Body, sent: SentBytes) -> bytes | MeteredBody:
+    def _metered(self, body: Body, sent: BodyProgress) -> bytes | MeteredBody:
         piece_bytes = PIECE_BYTES if self._throttle is None else self._throttle.piece_bytes
         if len(body) > piece_bytes or not isinstance(body, bytes):
             return MeteredBody(body, sent, piece_bytes, self._throttle)

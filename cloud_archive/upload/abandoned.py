@@ -20,9 +20,7 @@ logger = logging.getLogger("cloud_archive.upload")
 INTENT = "?"  # begins the note of an upload whose id is not known yet; the time of its request follows
 CREATE_SECONDS = 70.0  # the longest that such a request can take: the connect and read timeouts of the store
 CLOCK_SKEW_SECONDS = 5.0
-MULTIPART_TRIES = (
-    3  # probes of multipart uploads; a store that leaves the answer open is not probed for each file
-)
+MULTIPART_TRIES = 3  # probes of multipart uploads: if none gives an answer, more are not worth their requests
 
 
 class AbandonedUploads:
@@ -35,22 +33,22 @@ class AbandonedUploads:
     def __init__(self, store: ObjectStore, on_aborted: Callable[[str, str], None]) -> None:
         self._store = store
         self.on_aborted = on_aborted
-        self._in_hand: Counter[str] = Counter()  # keys of uploads that are under way in this process
-        self._in_hand_lock = threading.Lock()
+        self._in_use: Counter[str] = Counter()  # keys of uploads that are under way in this process
+        self._in_use_lock = threading.Lock()
 
-    def tidy(self, key: str, upload_id: str) -> None:
+    def abort_unless_in_use(self, key: str, upload_id: str) -> None:
         """Abort an upload that an earlier attempt noted, unless this process is uploading to its key."""
-        with self._in_hand_lock:
-            if self._in_hand[key]:
+        with self._in_use_lock:
+            if self._in_use[key]:
                 return
-        self.abandon(key, upload_id)
+        self.abort(key, upload_id)
 
-    def abandon(self, key: str, upload_id: str) -> None:
+    def abort(self, key: str, upload_id: str) -> None:
         """Abort a multipart upload of ours. After a transient failure it stays noted, and is aborted later."""
         over = True
         try:
             if upload_id.startswith(INTENT):
-                over = self._abandon_unnamed(key, float(upload_id.removeprefix(INTENT)))
+                over = self._abort_unnamed(key, float(upload_id.removeprefix(INTENT)))
             else:
                 self._store.abort_multipart(key, upload_id)
         except StoreError as error:
@@ -61,7 +59,7 @@ class AbandonedUploads:
         if over:
             self.on_aborted(key, upload_id)
 
-    def _abandon_unnamed(self, key: str, asked_at: float) -> bool:
+    def _abort_unnamed(self, key: str, asked_at: float) -> bool:
         """Abort the upload that a CreateMultipartUpload request began, whose answer with the upload id was lost.
 
         This is an upload to the same key that has no parts and was begun while the request can have run. If it is
@@ -88,20 +86,20 @@ class AbandonedUploads:
         return f"{INTENT}{self.store_time()}"
 
     @contextmanager
-    def in_hand(self, key: str) -> Iterator[None]:
-        """Keep `tidy` from aborting uploads to `key` during the block, because one of ours may be under way."""
-        with self._in_hand_lock:
-            self._in_hand[key] += 1
+    def in_use(self, key: str) -> Iterator[None]:
+        """Keep `abort_unless_in_use` from aborting uploads to `key` during the block: one of ours may be under way."""
+        with self._in_use_lock:
+            self._in_use[key] += 1
         try:
             yield
         finally:
-            with self._in_hand_lock:
-                self._in_hand[key] -= 1
-                if not self._in_hand[key]:
-                    del self._in_hand[key]
+            with self._in_use_lock:
+                self._in_use[key] -= 1
+                if not self._in_use[key]:
+                    del self._in_use[key]
 
 
-class ProbeNotes:
+class ProbeJournal:
     """Note that a probe's multipart upload must be aborted, from the moment before it exists."""
 
     def __init__(self, uploads: AbandonedUploads, journal: Journal, key: str) -> None:
@@ -156,13 +154,13 @@ class StoreProbes:
             if self._done or self._store.capabilities.create_only is not CreateOnly.UNKNOWN:
                 return
             self._done = True
-            with self._uploads.in_hand(key):
+            with self._uploads.in_use(key):
                 self._store.probe_create_only(
                     key,
                     content.body,
                     content_type=media_type,
                     metadata=metadata,
-                    notes=ProbeNotes(self._uploads, journal, key),
+                    notes=ProbeJournal(self._uploads, journal, key),
                     in_parts=False,
                 )
         finally:
@@ -181,7 +179,7 @@ class StoreProbes:
             self._probe_alone(self._multipart_is_unknown, journal)
 
     def probe_after_parts(self, journal: Journal) -> None:
-        """Probe the same after an upload in parts, if PutObject is create-only.
+        """Probe the same as `probe_multipart`, but after an upload in parts, if PutObject is create-only.
 
         Most files are sent in one request, so these four requests wait for the first large file.
         """
@@ -202,5 +200,5 @@ class StoreProbes:
             if is_needed():
                 self._multipart_tries += 1
                 key = self._store.probe_key
-                with self._uploads.in_hand(key):
-                    self._store.probe_with_key(ProbeNotes(self._uploads, journal, key))
+                with self._uploads.in_use(key):
+                    self._store.probe_with_key(ProbeJournal(self._uploads, journal, key))

@@ -72,7 +72,7 @@ class MultipartUpload:
         if self._upload_id:
             noted = self._upload_of[0] or key
             self._journal.abandon(noted, self._upload_id)
-            self._uploads.abandon(noted, self._upload_id)
+            self._uploads.abort(noted, self._upload_id)
             self._upload_id = None
 
     def send(
@@ -85,7 +85,7 @@ class MultipartUpload:
             ObjectExists: `create_only`, and the key is taken.
             StoreError: the store refused or did not answer.
         """
-        with self._uploads.in_hand(key):
+        with self._uploads.in_use(key):
             return self._send(key, media_type, metadata, create_only)
 
     def _send(

@@ -16,8 +16,10 @@ QUICK_SECONDS = 1.0
 """A part that would take less than this with the whole line for itself is cheap to send again."""
 
 MOST_PARTS = 8  # of one upload
-PARTS_IN_ORDER = 8  # sent after parallel ones were no faster, before parallel ones are tried again
-GAIN = 1.5  # how many times as fast parallel parts must be on a slow line, to be continued
+PARTS_IN_ORDER = (
+    8  # once parallel parts were no faster: so many go in order before parallel ones are tried again
+)
+GAIN = 1.5  # parallel parts on a slow line go on only if they are so many times as fast
 
 
 class Line:
@@ -39,13 +41,13 @@ class Line:
         self._seconds_alone = 0.0  # that a part takes with a slow line for itself; 0: not known
         self._parts_in_order = 0
 
-    def learn(self, part: Part, *, overlapped: bool) -> None:
+    def learn(self, part: PartProgress, *, overlapped: bool) -> None:
         """Choose between parallel and in order, from a part that has just arrived. Call it with `turn` held.
 
         Args:
             overlapped: only the upload's next part was under way as well.
         """
-        seconds = (self.clock() - part.began) / ((part.beside + self.under_way) / 2)
+        seconds = (self.clock() - part.began) / ((part.parts_at_begin + self.under_way) / 2)
         if seconds < QUICK_SECONDS:
             self.is_wide, self._seconds_alone = True, 0.0
         elif self.is_wide:
@@ -58,16 +60,16 @@ class Line:
 
 
 @dataclass(slots=True)
-class Part:
+class PartProgress:
     """A part under way. Times are in seconds of the line's clock; 0: the part has not come so far.
 
     Attributes:
-        beside: how many parts were under way when it began, itself included.
+        parts_at_begin: how many parts were under way when it began, itself included.
     """
 
     size_bytes: int
     began: float = 0.0
-    beside: int = 0
+    parts_at_begin: int = 0
     sent_bytes: int = 0
     quarter: float = 0.0
     three_quarters: float = 0.0
@@ -86,11 +88,11 @@ class Part:
 
 
 class PartPacer:
-    """Tell when the parts of one upload may begin. Thread-safe."""
+    """Decide when the parts of one upload may begin. Thread-safe."""
 
     def __init__(self, line: Line) -> None:
         self._line = line
-        self._parts: dict[int, Part] = {}
+        self._parts: dict[int, PartProgress] = {}
         self._is_over = False
 
     def wait_for_turn(self, number: int, size_bytes: int) -> bool:
@@ -98,7 +100,7 @@ class PartPacer:
         with self._line.turn:
             self._line.turn.wait_for(lambda: self._is_over or self._may_begin())
             if not self._is_over:
-                self._parts[number] = Part(size_bytes)
+                self._parts[number] = PartProgress(size_bytes)
             return not self._is_over
 
     def begin(self, number: int) -> None:
@@ -106,7 +108,7 @@ class PartPacer:
         with self._line.turn:
             part = self._parts[number]
             self._line.under_way += 1
-            part.began, part.beside = self._line.clock(), self._line.under_way
+            part.began, part.parts_at_begin = self._line.clock(), self._line.under_way
 
     def sent(self, number: int, count: int) -> None:
         """Note that `count` more bytes of a part are sent."""
@@ -127,7 +129,7 @@ class PartPacer:
                 self._line.learn(part, overlapped=len(self._parts) == 1 and self._line.under_way == 2)
             else:
                 self._is_over = True
-            if part.beside:
+            if part.parts_at_begin:
                 self._line.under_way -= 1
             self._line.turn.notify_all()
 

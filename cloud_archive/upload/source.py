@@ -96,8 +96,8 @@ def upload_part_bytes(size_bytes: int) -> int:
     return part_size_for(size_bytes) if size_bytes > SINGLE_PUT_BYTES else 0
 
 
-def whole_bytes(claim: Claim) -> int:
-    """Return how many bytes of the file are in memory during its whole upload: 0 if it is sent in parts."""
+def bytes_in_memory(claim: Claim) -> int:
+    """Return how many bytes of the file stay in memory during its upload; 0 if it is sent in parts."""
     size = claim.version.size_bytes
     return size if size <= SINGLE_PUT_BYTES else 0
 
@@ -138,7 +138,7 @@ def _read_parts(source: BinaryIO, part_size: int, whole: hashlib._Hash, read: Fi
     # New memory for each piece would cost as much as reading it. So buffers are used again, once the other thread has
     # hashed what they hold.
     buffers = cycle([memoryview(bytearray(HASH_BYTES)) for _ in range(HASH_AHEAD + 1)])
-    with ThreadPoolExecutor(1, "cloud-archive-hash") as beside:
+    with ThreadPoolExecutor(1, "cloud-archive-hash") as part_hasher:
         while True:
             part, length = hashlib.sha256(), 0
             while length < part_size:
@@ -148,7 +148,7 @@ def _read_parts(source: BinaryIO, part_size: int, whole: hashlib._Hash, read: Fi
                 piece = buffer[: read_into(source, buffer)]
                 if not piece:
                     break
-                waiting.append(beside.submit(part.update, piece))
+                waiting.append(part_hasher.submit(part.update, piece))
                 whole.update(piece)
                 length += len(piece)
             if not length:

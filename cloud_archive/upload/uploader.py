@@ -22,7 +22,7 @@ from .attempt import Attempt
 from .memory import ByteBudget
 from .outcome import Journal, Outcome, Prepared, SentBytes
 from .pacing import Line
-from .source import has_changed, opened, read_content, whole_bytes
+from .source import bytes_in_memory, has_changed, opened, read_content
 
 logger = logging.getLogger("cloud_archive.upload")
 
@@ -76,19 +76,19 @@ class Uploader:
         self._probes = StoreProbes(store, self._uploads)
         self._elsewhere = elsewhere
         self._conflicts = conflicts
-        self.tidy = self._uploads.tidy
-        self.abandon = self._uploads.abandon
+        self.abort_unless_in_use = self._uploads.abort_unless_in_use
+        self.abort = self._uploads.abort
         self.intent = self._uploads.intent
 
     def upload(self, claim: Claim, journal: Journal, progress: Callable[[int], None]) -> Outcome:
         """Upload one version: `prepare` and `send`, whose errors it raises."""
-        with self.room([claim]), self.prepare(claim) as prepared:
+        with self.hold_memory([claim]), self.prepare(claim) as prepared:
             outcome = self.send(prepared, journal, progress)
             return self.confirm_unprotected(prepared, outcome, journal, progress)
 
-    def room(self, claims: Sequence[Claim]) -> AbstractContextManager[None]:
+    def hold_memory(self, claims: Sequence[Claim]) -> AbstractContextManager[None]:
         """Hold the memory that the files of all `claims` need; enter it before any of them is prepared."""
-        return self._budget.hold(sum(whole_bytes(claim) for claim in claims))
+        return self._budget.hold(sum(bytes_in_memory(claim) for claim in claims))
 
     @contextmanager
     def prepare(self, claim: Claim) -> Iterator[Prepared]:
@@ -136,7 +136,7 @@ class Uploader:
     def confirm_unprotected(
         self, prepared: Prepared, outcome: Outcome, journal: Journal, progress: Callable[[int], None]
     ) -> Outcome:
-        """Take the second look: check, two seconds after the write, that no other writer has replaced the object.
+        """Check, two seconds after the write, that no other writer has replaced the object.
 
         If one has, upload the file under the next conflict name, and check that object as well.
 

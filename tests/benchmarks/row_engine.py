@@ -14,11 +14,11 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from cloud_archive.archive.batches import BATCH_BYTES, BATCH_FILES
+from cloud_archive.archive.upload_groups import GROUP_BYTES, GROUP_FILES
 from cloud_archive.demo.seaweedfs import free_ports
 from cloud_archive.files import FileVersion
 from cloud_archive.ledger.ledger import Ledger
-from cloud_archive.ledger.rows import Attempt, Claim, ProvenUpload
+from cloud_archive.ledger.rows import Claim, PlannedUpload, ProvenUpload
 from tests.benchmarks.figures import Figure, Row, no_slower, within, without_goal
 from tests.benchmarks.million import add_file, bare_walk, fill_ledger, make_tree
 from tests.benchmarks.relay import Relay, port_of, through_port
@@ -157,8 +157,8 @@ def _ledger(server: S3Server, work: Path, rounds: int) -> list[Figure]:
         ledger.mark_archived(claim, key="key", sha256="0" * 64, etag=None, wrote=True)
 
     def several(_: int) -> int:
-        claims = ledger.claim_several("benchmark", most=BATCH_FILES, among=WORKERS, size_bytes=BATCH_BYTES)
-        ledger.record_attempts([Attempt(claim, "0" * 64, "key", "key") for claim in claims])
+        claims = ledger.claim_several("benchmark", most=GROUP_FILES, among=WORKERS, size_bytes=GROUP_BYTES)
+        ledger.record_attempts([PlannedUpload(claim, "0" * 64, "key", "key") for claim in claims])
         ledger.mark_all_archived([ProvenUpload(claim, "key", "0" * 64, None, True) for claim in claims])
         return len(claims)
 

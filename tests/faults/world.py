@@ -22,7 +22,7 @@ from cloud_archive.errors import LedgerError
 from cloud_archive.files import stat_version
 from cloud_archive.intake.walk import scan
 from cloud_archive.ledger.ledger import Ledger
-from cloud_archive.ledger.rows import Attempt, Claim, FileState, ProvenUpload
+from cloud_archive.ledger.rows import Claim, FileState, PlannedUpload, ProvenUpload
 from cloud_archive.store.base import Capabilities, CreateOnly
 from cloud_archive.store.s3 import S3Store
 from cloud_archive.upload import source as content
@@ -62,7 +62,7 @@ class TrippedLedger(Ledger):
         super().__init__(path, clock=clock)
         self.trip = trip
 
-    def record_attempts(self, attempts: Sequence[Attempt]) -> None:
+    def record_attempts(self, attempts: Sequence[PlannedUpload]) -> None:
         self.trip("attempt", "before")
         super().record_attempts(attempts)
         self.trip("attempt", "after")

@@ -96,9 +96,9 @@ class FakeEngine:
         self._note("backfill")
         return "3 older files are being archived."
 
-    def flush(self, timeout_seconds: float, given_up: Callable[[], bool]) -> bool:
+    def flush(self, timeout_seconds: float, cancelled: Callable[[], bool]) -> bool:
         self._note("flush", timeout_seconds)
-        while self.gate is not None and not given_up() and not self.gate.wait(0.01):
+        while self.gate is not None and not cancelled() and not self.gate.wait(0.01):
             pass
         self.ended.append("flush")
         return self.safe

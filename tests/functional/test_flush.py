@@ -26,14 +26,14 @@ def test_twenty_given_up_flushes_end_and_the_next_one_ends_in_its_own_time(tmp_p
             lambda: archiver.ledger.totals().pending.files + archiver.ledger.totals().failed.files > 0,
             "it waits",
         )
-        given_up = threading.Event()
-        waiting = [threading.Thread(target=flush, args=(archiver, given_up), daemon=True) for _ in range(20)]
+        cancelled = threading.Event()
+        waiting = [threading.Thread(target=flush, args=(archiver, cancelled), daemon=True) for _ in range(20)]
         for thread in waiting:
             thread.start()
-        given_up.set()
+        cancelled.set()
         wait_until(lambda: not any(thread.is_alive() for thread in waiting), "all of them ended")
         assert not archiver.flush(0.5)
 
 
-def flush(archiver: Archiver, given_up: threading.Event) -> None:
-    assert not archiver.flush(3600, given_up.is_set)
+def flush(archiver: Archiver, cancelled: threading.Event) -> None:
+    assert not archiver.flush(3600, cancelled.is_set)

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from cloud_archive.archive import batches
+from cloud_archive.archive import upload_groups
 from cloud_archive.archive.archive import Archiver
 from cloud_archive.archive.gate import RECOVER_AFTER, Gate
 from cloud_archive.archive.workers import OLDEST_EVERY, WorkerPool
@@ -182,7 +182,7 @@ def test_new_files_go_before_a_backlog_and_small_before_large(root: Path, ledger
 def test_each_fourth_turn_is_for_what_waits_longest(
     root: Path, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(batches, "BATCH_FILES", 1)
+    monkeypatch.setattr(upload_groups, "GROUP_FILES", 1)
     for number in range(6):
         add_pending(ledger, root, f"{number}", 100 - number, priority=1)
     store = MemoryStore()

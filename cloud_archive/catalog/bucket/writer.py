@@ -97,18 +97,18 @@ class SegmentWriter:
             self._changed.notify_all()
             return self._wanted
 
-    def flush(self, timeout_seconds: float, given_up: Callable[[], bool] = lambda: False) -> bool:
+    def flush(self, timeout_seconds: float, cancelled: Callable[[], bool] = lambda: False) -> bool:
         """Wait until everything that is known now is written.
 
         Returns:
-            False when the time is up, `given_up` returns True, or the store refuses for good, first.
+            False when the time is up, `cancelled` returns True, or the store refuses for good, first.
         """
         deadline = time.monotonic() + timeout_seconds
         wanted = self.request()
         with self._changed:
             while self._served < wanted:
                 left = deadline - time.monotonic()
-                if left <= 0 or self._stopping or self._refused >= wanted or given_up():
+                if left <= 0 or self._stopping or self._refused >= wanted or cancelled():
                     return False
                 self._changed.wait(min(left, 0.5))
             return True

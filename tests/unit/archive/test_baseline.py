@@ -56,7 +56,7 @@ def test_all_clears_what_was_left_alone_before(root: Path, ledger: Ledger) -> No
     assert ledger.unknown([stat_version(root, "old.png")])
 
 
-def test_files_are_committed_in_large_batches(root: Path, ledger: Ledger) -> None:
+def test_many_files_share_a_commit(root: Path, ledger: Ledger) -> None:
     builder = BaselineBuilder(ledger, backfill="missed", started_at=time.time())
     for number in range(3):
         fingerprint, stat = old_file(root, f"{number}.png")

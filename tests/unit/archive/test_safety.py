@@ -146,7 +146,7 @@ def test_a_client_that_asks_again_and_again_waits_for_its_own_scan(
 
 
 @pytest.mark.parametrize(
-    ("count", "size_bytes"), [(3, 10), (1, 2 * 1024 * 1024)], ids=["in a batch", "by itself"]
+    ("count", "size_bytes"), [(3, 10), (1, 2 * 1024 * 1024)], ids=["in a group", "by itself"]
 )
 def test_it_is_not_safe_to_stop_before_the_second_head(
     root: Path, monkeypatch: pytest.MonkeyPatch, count: int, size_bytes: int

@@ -155,7 +155,7 @@ def test_after_a_day_a_message_is_given_up(
         run(webhooks, clock, GIVE_UP_SECONDS - 3700)
         assert webhooks.waiting() == 1
         run(webhooks, clock, 2 * 3700)
-    assert (webhooks.waiting(), webhooks.given_up) == (0, 1)
+    assert (webhooks.waiting(), webhooks.expired) == (0, 1)
     assert 20 < len(receiver.messages) < 60
     assert "planted" not in caplog.text
 

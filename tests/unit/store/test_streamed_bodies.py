@@ -10,7 +10,7 @@ import pytest
 from cloud_archive.config.settings import load_settings
 from cloud_archive.errors import FileChanged, StoreError
 from cloud_archive.store.base import Body, Part
-from cloud_archive.store.client import MeteredBody, SentBytes
+from cloud_archive.store.client import BodyProgress, MeteredBody
 from cloud_archive.store.s3 import S3Store
 from tests.unit.store.endpoint import BODY, MD5, SHA256, SHA256_BASE64, Endpoint, Reply, environ
 
@@ -96,7 +96,7 @@ def test_it_is_whole_also_with_a_limit_and_with_an_md5(
 def test_it_begins_anew_where_the_sdk_sends_it_again(body: Body) -> None:
     """As with other credentials, once the first ones were refused."""
     steps: list[int] = []
-    metered = MeteredBody(body, SentBytes(steps.append), 4, None)
+    metered = MeteredBody(body, BodyProgress(steps.append), 4, None)
     for _ in range(2):
         assert b"".join(iter(metered.read, b"")) == BODY
     assert metered.read() == BODY[:4]

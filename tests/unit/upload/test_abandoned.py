@@ -14,7 +14,13 @@ from cloud_archive.files import FileVersion, stat_version
 from cloud_archive.ledger.rows import Claim
 from cloud_archive.store.base import Capabilities, CreateOnly
 from cloud_archive.store.failures import explain
-from cloud_archive.upload.abandoned import INTENT, MULTIPART_TRIES, AbandonedUploads, ProbeNotes, StoreProbes
+from cloud_archive.upload.abandoned import (
+    INTENT,
+    MULTIPART_TRIES,
+    AbandonedUploads,
+    ProbeJournal,
+    StoreProbes,
+)
 from cloud_archive.upload.source import SINGLE_PUT_BYTES, Content
 from cloud_archive.upload.uploader import Uploader
 from tests.functional.archives import claim_of
@@ -59,7 +65,7 @@ def test_an_upload_of_ours_is_aborted_and_forgotten(
     store: MemoryStore, uploads: AbandonedUploads, over: list[tuple[str, str]]
 ) -> None:
     upload_id = begun(store)
-    uploads.abandon("a.mp4", upload_id)
+    uploads.abort("a.mp4", upload_id)
     assert store.uploads == {}
     assert over == [("a.mp4", upload_id)]
 
@@ -81,7 +87,7 @@ def test_after_a_transient_failure_it_stays_noted(
 
     upload_id = begun(store)
     store.on_call = refuse
-    uploads.abandon("a.mp4", upload_id)
+    uploads.abort("a.mp4", upload_id)
     assert (over == [("a.mp4", upload_id)]) is is_forgotten
 
 
@@ -89,11 +95,11 @@ def test_an_upload_to_a_key_that_is_under_way_here_is_not_aborted(
     store: MemoryStore, uploads: AbandonedUploads
 ) -> None:
     upload_id = begun(store)
-    with uploads.in_hand("a.mp4"), uploads.in_hand("a.mp4"):
-        uploads.tidy("a.mp4", upload_id)
-        uploads.tidy("other.mp4", begun(store, "other.mp4"))
+    with uploads.in_use("a.mp4"), uploads.in_use("a.mp4"):
+        uploads.abort_unless_in_use("a.mp4", upload_id)
+        uploads.abort_unless_in_use("other.mp4", begun(store, "other.mp4"))
     assert list(store.uploads) == [upload_id]
-    uploads.tidy("a.mp4", upload_id)
+    uploads.abort_unless_in_use("a.mp4", upload_id)
     assert store.uploads == {}
 
 
@@ -108,7 +114,7 @@ def test_of_unnamed_uploads_only_ours_of_that_moment_without_parts_is_aborted(
     store.uploads[older].initiated_at -= 60
     store.uploads[later].initiated_at += 600
     store.uploads[with_a_part].parts[1] = b"x"
-    uploads.abandon("a.mp4", intent)
+    uploads.abort("a.mp4", intent)
     assert set(store.uploads) == {older, later, with_a_part, elsewhere}
     assert store.aborted == [("a.mp4", mine)]
 
@@ -120,7 +126,7 @@ def test_a_probe_is_noted_before_its_upload_exists_and_forgotten_after_it(
     uploads: AbandonedUploads, over: list[tuple[str, str]]
 ) -> None:
     journal = Notes()
-    notes = ProbeNotes(uploads, journal, "check")
+    notes = ProbeJournal(uploads, journal, "check")
     notes.asked()
     ((key, intent),) = journal.abandoned
     assert (key, intent.startswith(INTENT)) == ("check", True)
@@ -251,7 +257,7 @@ def test_an_upload_under_way_is_not_aborted_for_one_that_was_lost_before(tmp_pat
 
     def tidy_first(operation: str, key: str) -> None:
         if operation == "UploadPart":
-            uploader.tidy(key, lost)
+            uploader.abort_unless_in_use(key, lost)
 
     store.on_call = tidy_first
     uploader.upload(large(tmp_path), Notes(), lambda sent: None)
@@ -273,7 +279,7 @@ def test_a_lost_upload_is_found_although_the_stores_clock_is_ten_minutes_ahead(t
     asked = uploader.intent()
     upload_id = store.create_multipart("a.mp4", content_type="video/mp4", metadata={})
     store.uploads[upload_id].initiated_at += 600.0
-    uploader.abandon("a.mp4", asked)
+    uploader.abort("a.mp4", asked)
     assert not store.uploads
     assert aborted == [("a.mp4", asked)]
 
@@ -291,14 +297,14 @@ def test_a_lost_request_stays_noted_for_as_long_as_it_can_still_arrive(
         on_aborted=lambda *what: aborted.append(what),
     )
     asked = uploader.intent()
-    uploader.abandon("a.mp4", asked)
+    uploader.abort("a.mp4", asked)
     assert aborted == []
     upload_id = store.create_multipart("a.mp4", content_type="video/mp4", metadata={})
-    uploader.abandon("a.mp4", asked)
+    uploader.abort("a.mp4", asked)
     assert upload_id not in store.uploads
     assert aborted == [("a.mp4", asked)]
     never = uploader.intent()
     now = time.time()
     monkeypatch.setattr("cloud_archive.upload.abandoned.time.time", lambda: now + 100)
-    uploader.abandon("a.mp4", never)
+    uploader.abort("a.mp4", never)
     assert aborted[1:] == [("a.mp4", never)]

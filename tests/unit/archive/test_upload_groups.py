@@ -1,4 +1,4 @@
-"""Batches of small files: fewer commits, and the same guarantees as for single files."""
+"""Groups of small files: fewer commits, and the same guarantees as for single files."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from cloud_archive.archive.batches import BATCH_FILES
 from cloud_archive.archive.events import Event, FileArchived, FileGone
 from cloud_archive.archive.gate import Gate
+from cloud_archive.archive.upload_groups import GROUP_FILES
 from cloud_archive.archive.workers import WorkerPool
 from cloud_archive.errors import LedgerError, StoreError
 from cloud_archive.files import stat_version
@@ -61,7 +61,7 @@ def all_archived(ledger: Ledger, count: int) -> Callable[[], bool]:
     return lambda: ledger.totals().archived.files == count
 
 
-def test_a_batch_has_one_commit_for_each_step(
+def test_a_group_has_one_commit_for_each_step(
     ledger: Ledger, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bodies = fill(ledger, root, 64)
@@ -79,13 +79,13 @@ def test_a_batch_has_one_commit_for_each_step(
     wait_until(lambda: len(reports.archived) == 64, "all are archived")
     pool.stop(60)
     assert store.bodies() == bodies
-    # Three for a batch of sixteen, and every fourth claim takes the oldest alone.
-    assert len(commits) <= 3 * (64 // BATCH_FILES + 4)
-    assert sum(commits) <= 2 * (64 // BATCH_FILES + 4), "claims wait for no fsync"
+    # Three for a group of sixteen, and every fourth claim takes the oldest alone.
+    assert len(commits) <= 3 * (64 // GROUP_FILES + 4)
+    assert sum(commits) <= 2 * (64 // GROUP_FILES + 4), "claims wait for no fsync"
     assert len(reports.archived) == len(set(reports.archived))
 
 
-def test_a_refusal_in_a_batch_sends_the_rest_back_to_the_queue_untried(ledger: Ledger, root: Path) -> None:
+def test_a_refusal_in_a_group_sends_the_rest_back_to_the_queue_untried(ledger: Ledger, root: Path) -> None:
     bodies = fill(ledger, root, 30)
     store, reports = MemoryStore(), Reports()
     seen = threading.Event()
@@ -109,7 +109,7 @@ def test_a_refusal_in_a_batch_sends_the_rest_back_to_the_queue_untried(ledger: L
     assert store.bodies() == bodies
 
 
-def test_what_is_more_urgent_goes_before_the_rest_of_a_batch(ledger: Ledger, root: Path) -> None:
+def test_what_is_more_urgent_goes_before_the_rest_of_a_group(ledger: Ledger, root: Path) -> None:
     fill(ledger, root, 40)
     store, reports = MemoryStore(), Reports()
 
@@ -127,7 +127,7 @@ def test_what_is_more_urgent_goes_before_the_rest_of_a_batch(ledger: Ledger, roo
     assert ("PutObject", "new000.png") in store.calls[3:5]
 
 
-def test_a_file_that_vanished_or_changed_in_a_batch_spoils_no_other(ledger: Ledger, root: Path) -> None:
+def test_a_file_that_vanished_or_changed_in_a_group_spoils_no_other(ledger: Ledger, root: Path) -> None:
     bodies = fill(ledger, root, 20)
     (root / "old003.png").unlink()
     (root / "old004.png").write_bytes(b"something else by now")
@@ -143,7 +143,7 @@ def test_a_file_that_vanished_or_changed_in_a_batch_spoils_no_other(ledger: Ledg
 
 
 @pytest.mark.parametrize("step", ["record_attempts", "mark_all_archived", "unclaim"])
-def test_a_ledger_that_fails_a_step_of_a_batch_loses_and_doubles_nothing(
+def test_a_ledger_that_fails_a_step_of_a_group_loses_and_doubles_nothing(
     ledger: Ledger, root: Path, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
     bodies = fill(ledger, root, 20)
@@ -166,7 +166,7 @@ def test_a_ledger_that_fails_a_step_of_a_batch_loses_and_doubles_nothing(
     assert len(reports.archived) == len(set(reports.archived))
 
 
-def test_stopping_in_the_middle_of_a_batch_keeps_the_rest_pending(ledger: Ledger, root: Path) -> None:
+def test_stopping_in_the_middle_of_a_group_keeps_the_rest_pending(ledger: Ledger, root: Path) -> None:
     fill(ledger, root, 20)
     store, reports = MemoryStore(), Reports()
     inside, go_on = threading.Event(), threading.Event()

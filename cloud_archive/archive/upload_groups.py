@@ -1,6 +1,6 @@
-"""Upload small files in batches: one commit for all claims, one for all keys, one for all proofs.
+"""Upload small files in groups: one commit for all claims, one for all keys, one for all proofs.
 
-So a slow fsync does not limit how many files are uploaded per second. If a batch takes too long, or a more urgent file
+So a slow fsync does not limit how many files are uploaded per second. If a group takes too long, or a more urgent file
 is queued, its files that were not begun go back to the queue.
 """
 
@@ -11,25 +11,25 @@ from collections.abc import Callable
 from functools import partial
 
 from ..errors import CloudArchiveError
-from ..ledger.rows import Attempt, Claim
+from ..ledger.rows import Claim, PlannedUpload
 from ..upload.outcome import Outcome, Prepared
 from .claim_uploads import ClaimUploads
 
-BATCH_FILES = 16
-OPEN_FILES = 128  # the most that the batches of all workers hold open; macOS allows a process 256 by default
-BATCH_BYTES = 1024 * 1024
+GROUP_FILES = 16
+OPEN_FILES = 128  # the most that the groups of all workers hold open; macOS allows a process 256 by default
+GROUP_BYTES = 1024 * 1024
 
 
-def batch_size(workers: int) -> int:
+def group_size(workers: int) -> int:
     """Return how many files each of `workers` workers may claim at once."""
-    return max(1, min(BATCH_FILES, OPEN_FILES // workers))
+    return max(1, min(GROUP_FILES, OPEN_FILES // workers))
 
 
-def upload_batch(uploads: ClaimUploads, claims: list[Claim], *, interrupted: Callable[[], bool]) -> None:
+def upload_group(uploads: ClaimUploads, claims: list[Claim], *, interrupted: Callable[[], bool]) -> None:
     """Upload claimed versions that were never tried before, and commit each step once for all of them.
 
     Args:
-        claims: of small files; see `BATCH_BYTES`.
+        claims: of small files; see `GROUP_BYTES`.
         interrupted: called before each upload; True sends the rest back to the queue.
 
     Raises:
@@ -41,9 +41,11 @@ def upload_batch(uploads: ClaimUploads, claims: list[Claim], *, interrupted: Cal
     try:
         with contextlib.ExitStack() as files:
             # Reserve the memory of all at once: waiting for more while holding some could deadlock.
-            files.enter_context(uploader.room(claims))
+            files.enter_context(uploader.hold_memory(claims))
             ready = _prepare(uploads, waiting, files)
-            ledger.record_attempts([Attempt(c, p.content.sha256, p.base_key, p.base_key) for c, p in ready])
+            ledger.record_attempts(
+                [PlannedUpload(c, p.content.sha256, p.base_key, p.base_key) for c, p in ready]
+            )
             for claim, prepared in ready:
                 if interrupted():
                     break
@@ -51,7 +53,7 @@ def upload_batch(uploads: ClaimUploads, claims: list[Claim], *, interrupted: Cal
                 del waiting[claim.name]
                 if isinstance(outcome, Outcome):
                     done.append((claim, outcome))
-            # After all uploads, so that the whole batch has one pause before this check.
+            # After all uploads, so that the whole group has one pause before this check.
             done = _confirm_unprotected(uploads, {claim.name: prepared for claim, prepared in ready}, done)
         uploads.finish(done)
         ledger.unclaim(list(waiting.values()))
@@ -82,7 +84,7 @@ def _confirm_unprotected(
 def _prepare(
     uploads: ClaimUploads, waiting: dict[str, Claim], files: contextlib.ExitStack
 ) -> list[tuple[Claim, Prepared]]:
-    """Read and hash all files. Commit failures (a file has changed or vanished, say) and remove them from `waiting`."""
+    """Read and hash all files. One that fails (it has vanished, say) is committed as failed and leaves `waiting`."""
     ready: list[tuple[Claim, Prepared]] = []
     for claim in list(waiting.values()):
         try:
