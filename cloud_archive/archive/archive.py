@@ -11,7 +11,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 from ..config.settings import Settings
 from ..errors import CloudArchiveError
@@ -21,7 +20,6 @@ from ..ledger.known_root import KnownRoot
 from ..ledger.ledger import Ledger
 from ..ledger.rows import FileState
 from ..store.base import ObjectStore
-from ..text import count_noun, format_bytes
 from .changes import ChangeSignal
 from .connection import Connection
 from .event_recorder import EventRecorder
@@ -29,6 +27,7 @@ from .events import Event, FileArchived, FileGone, FileSeen, ScanEnded, UploadFa
 from .gate import Closed
 from .metrics import Gauges, NullRecorder, Recorder
 from .pipeline import FIRST_SCAN_SECONDS, Pipeline
+from .remainder import Remainder
 from .safety import SCAN_SECONDS, Safety
 from .session import MOST_RECENT, Session, recent_upload
 from .status import Destination, Status
@@ -40,44 +39,6 @@ logger = logging.getLogger("cloud_archive.archiver")
 
 DRAIN_POLL_SECONDS = 0.2
 MOST_REMAINING = 1000
-
-
-class Remainder(NamedTuple):
-    """What is not in the bucket when the archive stops.
-
-    Attributes:
-        files: files that are to be archived, including failed ones.
-        size_bytes: of those of them whose size is known.
-        baseline_files: files from before the first start, which are not archived.
-        scanned: whether the directory was scanned at the end. If not, there may be more files.
-    """
-
-    files: int = 0
-    size_bytes: int = 0
-    baseline_files: int = 0
-    scanned: bool = False
-
-    @property
-    def sentence(self) -> str:
-        """The last log line of a daemon: whether everything is in the bucket."""
-        if self.files:
-            verb, them = ("is", "it") if self.files == 1 else ("are", "them")
-            return (
-                f"{count_noun(self.files, 'file')} ({format_bytes(self.size_bytes)}) {verb} not in the bucket yet;"
-                f" the next start continues with {them}."
-            )
-        if not self.scanned:
-            return (
-                "Everything that was seen is in the bucket, but the directory was not scanned at the end:"
-                " run `cloud-archive status` to see whether there is more."
-            )
-        if self.baseline_files:
-            return (
-                "Everything since the first start is in the bucket."
-                f" {count_noun(self.baseline_files, 'older file')} {'is' if self.baseline_files == 1 else 'are'} not:"
-                " see `cloud-archive upload --baseline`."
-            )
-        return "Everything is in the bucket."
 
 
 class Archiver:

@@ -24,7 +24,7 @@ from ..maintenance.shared_check import CheckAnswer, SharedCheck
 from ..state import find_state_directory
 from ..store.s3 import S3Store
 from ..text import count_noun
-from .archive import Archiver, Remainder
+from .archive import Archiver
 from .file_pages import Page, ledger_page, unarchived_page
 from .host import ArchiveHost
 from .job_answers import job_answer
@@ -32,6 +32,7 @@ from .metrics import NullRecorder, recorder
 from .notifier import Notifier, StatusCallback
 from .open_archive import ArchiveParts, StoreFactory
 from .ownership import Ownership
+from .remainder import Remainder
 from .status import MOST_ERRORS, State, Status
 from .upload_request import UploadAnswer, contained_path, upload_answer
 

@@ -13,10 +13,10 @@ from ..errors import CloudArchiveError, LedgerError, SettingsError
 from ..ledger.recovery import IN_MEMORY_NOTICE
 from ..redaction import redact, secret_values
 from ..text import end_sentence
-from .archive import Remainder
 from .ledger_keeper import LedgerKeeper
 from .open_archive import ArchiveParts, OpenArchive
 from .ownership import Ownership
+from .remainder import Remainder
 from .session import Session
 
 logger = logging.getLogger("cloud_archive.engine")

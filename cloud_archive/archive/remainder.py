@@ -1,0 +1,45 @@
+"""What is not in the bucket when the archive stops, and the sentence about it."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from ..text import count_noun, format_bytes
+
+
+class Remainder(NamedTuple):
+    """What is not in the bucket when the archive stops.
+
+    Attributes:
+        files: files that are to be archived, including failed ones.
+        size_bytes: of those of them whose size is known.
+        baseline_files: files from before the first start, which are not archived.
+        scanned: whether the directory was scanned at the end. If not, there may be more files.
+    """
+
+    files: int = 0
+    size_bytes: int = 0
+    baseline_files: int = 0
+    scanned: bool = False
+
+    @property
+    def sentence(self) -> str:
+        """The last log line of a daemon: whether everything is in the bucket."""
+        if self.files:
+            verb, them = ("is", "it") if self.files == 1 else ("are", "them")
+            return (
+                f"{count_noun(self.files, 'file')} ({format_bytes(self.size_bytes)}) {verb} not in the bucket yet;"
+                f" the next start continues with {them}."
+            )
+        if not self.scanned:
+            return (
+                "Everything that was seen is in the bucket, but the directory was not scanned at the end:"
+                " run `cloud-archive status` to see whether there is more."
+            )
+        if self.baseline_files:
+            return (
+                "Everything since the first start is in the bucket."
+                f" {count_noun(self.baseline_files, 'older file')} {'is' if self.baseline_files == 1 else 'are'} not:"
+                " see `cloud-archive upload --baseline`."
+            )
+        return "Everything is in the bucket."
