@@ -103,8 +103,9 @@ def _add_output(db: sqlite3.Connection, job_id: str, finished_at: float, output:
     since, until = finished_at - _LONGEST_JOB_SECONDS, finished_at + _CLOCK_TOLERANCE_SECONDS
     for hidden in (0, 1):  # the index begins with it
         db.execute(
-            "UPDATE assets SET reader = 0, next_try = NULL WHERE hidden = ? AND created BETWEEN ? AND ? AND name = ?",
-            (hidden, int(since * 1e9), int(until * 1e9), name),
+            "UPDATE assets SET reader = 0, next_try = NULL WHERE hidden = ? AND created BETWEEN ? AND ?"
+            " AND (name = ? OR path = ?)",  # the path is stored where the key has another name
+            (hidden, int(since * 1e9), int(until * 1e9), name, path),
         )
 
 

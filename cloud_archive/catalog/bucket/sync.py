@@ -233,7 +233,8 @@ class _Pass:
         with ThreadPoolExecutor(_PARALLEL, thread_name_prefix="cloud-archive-sync") as pool:
             try:
                 while True:
-                    for info, name in islice(left, _AHEAD - len(ahead)):
+                    while len(ahead) < _AHEAD and (following := next(left, None)) is not None:
+                        info, name = following
                         if name.text in self._replaced:
                             continue
                         small = info.size_bytes <= _MAX_AHEAD_BYTES

@@ -130,25 +130,24 @@ class SegmentWriter:
                 self._postpone(error)
                 continue
             with self._changed:
-                if wait != 0 and not (self._woken or self._stopping or self._is_asked):
+                if wait != 0 and not (self._woken or self._stopping or self._is_requested):
                     self._changed.wait(wait)
                 self._woken = False
 
     @property
-    def _is_asked(self) -> bool:
+    def _is_requested(self) -> bool:
         return self._wanted > max(self._served, self._refused)
 
     def _step(self) -> float | None:
-        """Write one batch where one is due. Returns the seconds until the next may be; None: until it is woken."""
+        """Write one batch if one is due. Return the seconds until the next may be due; None: wait to be woken."""
         wanted = self._wanted
-        urgent = self._is_asked
-        wait = 0.0 if urgent else self._seconds_until_due()
-        if wait is None:
-            return None
-        if not urgent:
-            now = time.monotonic()
-            if now < self._retry_at:
-                return max(wait, self._retry_at - now)
+        if not self._is_requested:
+            before_retry = self._retry_at - time.monotonic()
+            if before_retry > 0:
+                return before_retry
+            wait = self._seconds_until_due()
+            if wait is None:
+                return None
             if not self._may_write():
                 return _BUSY_SECONDS
             if self._make_thumbnails():
@@ -180,7 +179,7 @@ class SegmentWriter:
             rows = [one for one in next_unwritten(db) if one.id > self._pictured]
             wanted = pictured_assets(db, [one.identity for one in rows if one.kind == PUTS])
         for one in wanted:
-            if self._stopping or self._wanted > self._served or not self._may_write():
+            if self._stopping or self._is_requested or not self._may_write():
                 return True
             self._thumbnails.make_local(one)
         self._pictured = max([self._pictured, *(one.id for one in rows)])
@@ -198,7 +197,7 @@ class SegmentWriter:
             if not (isinstance(error, StoreError) and error.failure.transient):
                 self._refused = self._wanted
                 self._changed.notify_all()
-            elif not self._stopping and self._is_asked:
+            elif not self._stopping and self._is_requested:
                 self._changed.wait(min(wait, _FIRST_RETRY_SECONDS))
 
     # --- one batch

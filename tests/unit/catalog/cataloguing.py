@@ -82,20 +82,22 @@ class Stage:
         self.database, self.notices = start_again(self.path)
         return self.database
 
-    def archive(self, path: str, body: bytes, *, mtime: float = 1_700_000_000.0) -> str:
+    def archive(
+        self, path: str, body: bytes, *, mtime: float = 1_700_000_000.0, key: str | None = None
+    ) -> str:
         """Write a file and archive it; returns its key."""
         local = self.root / path
         local.parent.mkdir(parents=True, exist_ok=True)
         local.write_bytes(body)
         os.utime(local, (mtime, mtime))
-        return self.record(path, body)
+        return self.record(path, body, key)
 
-    def record(self, path: str, body: bytes) -> str:
+    def record(self, path: str, body: bytes, key: str | None = None) -> str:
         version = stat_version(self.root, path)
         self.ledger.add([version])
         claim = self.ledger.claim_version("test", version)
         assert claim is not None
-        key, digest = f"out/{path}", hashlib.sha256(body).hexdigest()
+        key, digest = key or f"out/{path}", hashlib.sha256(body).hexdigest()
         self.store.objects[key] = StoredObject(body, {"sha256": digest})
         self.ledger.mark_archived(claim, key=key, sha256=digest, etag=None, wrote=True)
         return key

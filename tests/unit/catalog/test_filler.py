@@ -124,6 +124,17 @@ def test_the_job_wins_over_the_file_also_where_it_comes_later(stage: Stage) -> N
     assert both[0]["metadata"]["source"] == "job"
 
 
+def test_a_later_job_is_found_for_a_file_whose_key_got_another_name(stage: Stage) -> None:
+    stage.archive("sub/a.png", png("from the file"), key="out/sub/a (1).png")
+    stage.fill()
+    outputs = [{"node": "9", "filename": "a.png", "subfolder": "sub", "type": "output"}]
+    stage.database.change(lambda db: add_jobs(db, [job(outputs=outputs)]))
+    stage.fill()
+    (asset,) = found(stage)
+    assert (asset["path"], asset["job_id"]) == ("sub/a.png", "job-1")
+    assert asset["metadata"]["prompt"] == "from the job"
+
+
 def test_a_job_that_comes_while_its_file_is_read_is_not_lost(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:

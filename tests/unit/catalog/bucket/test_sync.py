@@ -189,6 +189,17 @@ def test_a_month_s_file_replaces_segments_and_the_newest_come_first(
     assert [states[name] for name in (*names, month, old)] == ["replaced", "replaced", "read", "read", "read"]
 
 
+@pytest.mark.usefixtures("decoded")
+def test_many_replaced_segments_hide_no_older_file(store: MemoryStore, other: NewMachine) -> None:
+    write(store, [put("out/old.png")], now=NOW - 40 * 86400)
+    names = [write(store, [put(f"out/{n}.png")]) for n in range(20)]
+    month = f"months/2026-11/{new_ulid(NOW)}.jsonl.gz"
+    rows = [put(f"out/{n}.png") for n in range(20)]
+    store.add(FOLDER.key(month), encode(rows, machine="m", now=NOW, replaces=names))
+    result = other.sync.sync()
+    assert (len(other.found()), result.files, result.left) == (21, 2, 0)
+
+
 def test_only_the_last_days_are_listed_when_following(store: MemoryStore, other: NewMachine) -> None:
     write(store, [put("out/old.png")], now=NOW - 40 * 86400)
     write(store, [put("out/new.png")], now=NOW)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,11 @@ from cloud_archive.catalog.bucket.packs import unzip_graphs
 from cloud_archive.catalog.bucket.segment import Decoded, decode
 from cloud_archive.catalog.bucket.tables import queue_edits
 from cloud_archive.catalog.bucket.writer import WRITE_AFTER_SECONDS, SegmentWriter
+from cloud_archive.catalog.database import CatalogDatabase
 from cloud_archive.catalog.describe import Description
 from cloud_archive.catalog.identity import asset_id
 from cloud_archive.catalog.thumbnails.thumbnails import Thumbnails
-from cloud_archive.errors import StoreError
+from cloud_archive.errors import CatalogError, StoreError
 from cloud_archive.ledger.history import mark_pruned
 from tests.memory_store import refuse
 from tests.servers import wait_until
@@ -182,8 +184,6 @@ def test_the_thread_writes_when_something_is_due_and_nothing_uploads(stage: Stag
     stage.archive("a.png", png("a fox"))
     stage.fill()
     uploads, later = threading.Event(), [0.0]
-    import time
-
     writer = writer_of(stage, may_write=lambda: not uploads.is_set(), clock=lambda: time.time() + later[0])
     writer.start()
     try:
@@ -225,6 +225,47 @@ def test_flush_writes_at_once_and_says_where_the_store_refuses(stage: Stage) -> 
         assert writer.flush(30.0)
     finally:
         writer.stop()
+
+
+def test_a_refused_flush_does_not_keep_rows_from_being_written_later(stage: Stage, tmp_path: Path) -> None:
+    stage.archive("a.png", png("a fox"))
+    stage.fill()
+    thumbnails = Thumbnails(tmp_path, stage.root, stage.store)
+    thumbnails.open()
+    later = [0.0]
+    writer = writer_of(
+        stage,
+        thumbnails=thumbnails,
+        clock=lambda: time.time() + later[0],
+    )
+    stage.store.on_call = lambda operation, key: refuse("AccessDenied", 403, key)
+    writer.request()
+    with pytest.raises(StoreError) as refused:
+        writer._step()
+    writer._postpone(refused.value)
+    stage.store.on_call = lambda operation, key: None
+    later[0] = WRITE_AFTER_SECONDS + 60
+    writer._retry_at = 0.0
+    assert writer._step() == 0.0
+    thumbnails.close()
+    assert writer.unwritten() == 0
+
+
+def test_a_catalog_that_can_t_be_read_is_tried_again_only_after_a_while(stage: Stage) -> None:
+    tries = []
+
+    def fail() -> CatalogDatabase:
+        tries.append(1)
+        raise CatalogError("The disk is gone.")
+
+    writer = SegmentWriter(fail, stage.store, FOLDER, machine="pod-1", keep_graphs=True)
+    with pytest.raises(CatalogError) as failed:
+        writer._step()
+    writer._postpone(failed.value)
+    wait = writer._step()
+    assert wait is not None
+    assert wait > 1.0
+    assert len(tries) == 1
 
 
 def test_a_catalog_of_an_earlier_version_is_written_whole(stage: Stage) -> None:
