@@ -93,7 +93,7 @@ def host_check(allowed_hosts: Collection[str]) -> _Admission:
         allowed_hosts: see `build_application`.
     """
     allowed = {name for name in map(_host_name, allowed_hosts) if name}
-    any_address = bool(allowed & {"0.0.0.0", "::"})  # noqa: S104 - compared, not bound to
+    accepts_any_address = bool(allowed & {"0.0.0.0", "::"})  # noqa: S104 - compared, not bound to
 
     def admit(request: web.Request) -> None:
         name = _host_name(request.headers.get("Host", ""))
@@ -102,7 +102,7 @@ def host_check(allowed_hosts: Collection[str]) -> _Admission:
         # Another site can let a name lead to this machine, but not an address.
         with contextlib.suppress(ValueError):
             address = ipaddress.ip_address(name or "")
-            if any_address or address.is_loopback:
+            if accepts_any_address or address.is_loopback:
                 return
         raise RequestRefused(
             403, "This server answers only to localhost and to the address given to --serve."

@@ -71,10 +71,10 @@ class AssetHandlers:
         await self._asset(request, arguments)
         identity = uuid.UUID(arguments["id"])
         changes = {name: value for name, value in arguments.items() if name != "id"}
-        found = await self._lanes.run(
+        edited = await self._lanes.run(
             "catalog", lambda: self._engine.catalog().edit(identity, changes), ROUTE_SECONDS["edit_asset"]
         )
-        return web.json_response(found)
+        return web.json_response(edited)
 
     async def bring_back(self, _: web.Request, __: Arguments) -> web.Response:
         raise RequestRefused(
@@ -104,54 +104,54 @@ class AssetHandlers:
     async def thumbnail(self, request: web.Request, arguments: Arguments) -> web.Response:
         await self._asset(request, arguments)
         identity = uuid.UUID(arguments["id"])
-        found = await self._lanes.run(
+        thumbnail = await self._lanes.run(
             "thumbnail", lambda: self._engine.catalog().thumbnail(identity), ROUTE_SECONDS["thumbnail"]
         )
         headers = {
             **ANSWER_HEADERS,
-            "Content-Type": found.mime_type,
+            "Content-Type": thumbnail.mime_type,
             "Content-Security-Policy": _CONTENT_POLICY,
             "Cache-Control": f"private, max-age={_THUMBNAIL_SECONDS}",
         }
-        return web.Response(body=found.data, headers=headers)
+        return web.Response(body=thumbnail.data, headers=headers)
 
     async def workflow(self, request: web.Request, arguments: Arguments) -> web.Response:
-        await self._asset(request, arguments)
-        return await self._graph(arguments, 1, "workflow")
+        _, workflow = await self._graphs(request, arguments)
+        return _graph_answer(workflow, "workflow")
 
     async def prompt(self, request: web.Request, arguments: Arguments) -> web.Response:
-        await self._asset(request, arguments)
-        return await self._graph(arguments, 0, "prompt graph")
+        prompt_graph, _ = await self._graphs(request, arguments)
+        return _graph_answer(prompt_graph, "prompt graph")
 
-    async def _graph(self, arguments: Arguments, index: int, name: str) -> web.Response:
+    async def _graphs(
+        self, request: web.Request, arguments: Arguments
+    ) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
+        """Return the asset's prompt graph and its workflow."""
+        await self._asset(request, arguments)
         identity = uuid.UUID(arguments["id"])
-        graphs = await self._lanes.run(
+        return await self._lanes.run(
             "content", lambda: self._engine.catalog().graphs(identity), ROUTE_SECONDS["workflow"]
         )
-        found = graphs[index]
-        if found is None:
-            raise RequestRefused(404, f"No {name} is known of this asset.")
-        return web.json_response(found)
 
     async def content(self, request: web.Request, arguments: Arguments) -> web.StreamResponse:
         await self._asset(request, arguments)
         identity, seconds = uuid.UUID(arguments["id"]), ROUTE_SECONDS["content"]
         catalog = await self._lanes.run("catalog", self._engine.catalog, seconds)
-        found = await self._lanes.run("content", lambda: catalog.content(identity), seconds)
+        content = await self._lanes.run("content", lambda: catalog.content(identity), seconds)
         headers = {
             **ANSWER_HEADERS,
-            "Content-Type": found.mime_type,
-            "Content-Disposition": content_disposition(found.name, found.mime_type),
+            "Content-Type": content.mime_type,
+            "Content-Disposition": content_disposition(content.name, content.mime_type),
             "Content-Security-Policy": _CONTENT_POLICY,
             "Accept-Ranges": "bytes",
         }
-        wanted, is_partial = range_of(request.headers.get("Range"), found.size_bytes)
+        wanted, is_partial = range_of(request.headers.get("Range"), content.size_bytes)
         if wanted is None:
-            return web.Response(status=416, headers={"Content-Range": f"bytes */{found.size_bytes}"})
+            return web.Response(status=416, headers={"Content-Range": f"bytes */{content.size_bytes}"})
         if is_partial:
-            headers["Content-Range"] = f"bytes {wanted.start}-{wanted.stop - 1}/{found.size_bytes}"
+            headers["Content-Range"] = f"bytes {wanted.start}-{wanted.stop - 1}/{content.size_bytes}"
         pieces = catalog.pieces(identity, wanted)
-        # Read before the status is sent, so that an error of the store is answered as one.
+        # Read before the status is sent, so that an error of the store can still decide the status.
         piece = await self._next_piece(pieces)
         answer = web.StreamResponse(status=206 if is_partial else 200, headers=headers)
         answer.content_length = len(wanted)
@@ -159,7 +159,7 @@ class AssetHandlers:
         try:
             await self._send(answer, piece, pieces, len(wanted))
         except (CloudArchiveError, OSError) as error:
-            _log.warning("The content of %s was not sent completely: %s", found.name, error)
+            _log.warning("The content of %s was not sent completely: %s", content.name, error)
             abort_answer(request)
         return answer
 
@@ -176,6 +176,12 @@ class AssetHandlers:
         if length > 0:
             raise OSError("the file ended early")
         await answer.write_eof()
+
+
+def _graph_answer(graph: dict[str, Any] | None, name: str) -> web.Response:
+    if graph is None:
+        raise RequestRefused(404, f"No {name} is known for this asset.")
+    return web.json_response(graph)
 
 
 def range_of(header: str | None, size_bytes: int) -> tuple[range | None, bool]:

@@ -101,7 +101,7 @@ def running_engine(root: Path, environ: Mapping[str, str] = os.environ) -> Local
     if info is None:
         return None
     try:
-        engine = _alive(info)
+        engine = _engine_if_alive(info)
     except EngineUnavailable:
         if not engine_lock_is_held(state_directory):
             return None  # it was killed, and another program listens on its port
@@ -114,7 +114,7 @@ def running_engines() -> list[LocalEngine]:
     found: list[LocalEngine] = []
     for info in registered_engines():
         try:
-            engine = _alive(info)
+            engine = _engine_if_alive(info)
         except EngineUnavailable:
             continue
         if engine is not None:
@@ -122,7 +122,7 @@ def running_engines() -> list[LocalEngine]:
     return found
 
 
-def _alive(info: EngineInfo) -> LocalEngine | None:
+def _engine_if_alive(info: EngineInfo) -> LocalEngine | None:
     """Return the engine if it answers; None: it has ended. EngineUnavailable: it does not answer."""
     engine = LocalEngine(info)
     try:

@@ -2,7 +2,7 @@
 
 aiohttp sets no time limit for the head of a request, and asyncio accepts until the process has no descriptor left. Here
 a connection without a request is dropped after `head_seconds`, or earlier where a new one needs its place (the one that
-has been idle the longest). A connection whose request is being answered is never dropped.
+has been idle the longest). A connection whose request is being answered is never dropped, except while it sends a file.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ _log = logging.getLogger("cloud_archive.server")
 BACKLOG = 512  # connections that wait in the system until we accept them
 ERROR_PAUSE_SECONDS = 0.5  # after an error of `accept`
 ERROR_LOG_SECONDS = 60.0  # between two log lines about such errors
-_CLOCK_SECONDS = 0.01  # a timer may fire this much too early
-_DESCRIPTORS = 2048  # assumed where the system has no limit, or none that can be read
+_TIMER_TOLERANCE_SECONDS = 0.01  # a timer may fire this much too early
+_ASSUMED_DESCRIPTORS = 2048  # where the system has no limit, or none that can be read
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +40,12 @@ class ConnectionLimits:
     @classmethod
     def for_this_process(cls) -> ConnectionLimits:
         """Return limits that let each of two listeners use an eighth of the descriptors; the engine needs the rest."""
-        descriptors = _DESCRIPTORS
+        descriptors = _ASSUMED_DESCRIPTORS
         if sys.platform != "win32":
             import resource
 
             soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-            descriptors = _DESCRIPTORS if soft == resource.RLIM_INFINITY else soft
+            descriptors = _ASSUMED_DESCRIPTORS if soft == resource.RLIM_INFINITY else soft
         total = max(16, min(256, descriptors // 8))
         return cls(total, total * 3 // 4)
 
@@ -56,7 +56,8 @@ class _Connection:
     idle_since: float
     transport: asyncio.BaseTransport | None = None
     request: web.Request | None = None
-    # Its last answer is a file, which may still be on its way: here aiohttp's keep-alive timeout counts.
+    # Its last answer may be a file, which aiohttp sends after the handler has returned. `_drop_overdue` leaves it to
+    # aiohttp's keep-alive timeout, which starts once the file is sent.
     sending: bool = False
 
     @property
@@ -203,7 +204,7 @@ class Connections:
         for connection in self._open.values():
             if connection.request is not None or connection.sending:
                 continue
-            if now - connection.idle_since < self._limits.head_seconds - _CLOCK_SECONDS:
+            if now - connection.idle_since < self._limits.head_seconds - _TIMER_TOLERANCE_SECONDS:
                 waiting.append(connection.idle_since)
             else:
                 connection.drop()

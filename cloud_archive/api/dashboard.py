@@ -16,7 +16,7 @@ _CONTENT_TYPES: Mapping[str, str] = {
 }
 
 PAGE_ROUTES = ("page", "page-icon", "page-file")
-"""The names of these routes. Their answers hold nothing of the archive, so they need no token."""
+"""The names of the page's routes. Their answers hold no data of the archive, so they need no token."""
 
 _PAGE_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; media-src 'self' blob:; "

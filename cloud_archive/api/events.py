@@ -68,7 +68,7 @@ class EventStreams:
 
     async def events(self, request: web.Request, _: Arguments) -> web.StreamResponse:
         if self._closing:
-            raise RequestRefused(503, "The engine stops.")
+            raise RequestRefused(503, "The engine is stopping.")
         client = request.remote or ""
         self._make_room(client)
         stream = _Stream()

@@ -124,12 +124,12 @@ def zip_pieces(catalog: Catalog, assets: Sequence[dict[str, Any]]) -> Iterator[b
                 raise OSError(f"{asset['key']} ended early")
             yield sink.take()
         if problems:
-            archive.writestr("errors.txt", "\n".join(problems))
+            archive.writestr(_free_name("errors.txt", taken), "\n".join(problems))
     yield sink.take()
 
 
 def _free_name(name: str, taken: set[str]) -> str:
-    """Return the name, with a number where it is taken. Case makes no difference: on some systems it makes none."""
+    """Return the name, with a number if it is taken in any upper or lower case, and add it to `taken`."""
     clean = safe_file_name(name)
     stem, dot, ending = clean.rpartition(".")
     wanted, number = clean, 0
@@ -142,8 +142,8 @@ def _free_name(name: str, taken: set[str]) -> str:
 
 def _zip_time(created_at: str) -> tuple[int, int, int, int, int, int]:
     try:
-        moment = datetime.fromisoformat(created_at.replace("Z", "+00:00")).astimezone()
+        local = datetime.fromisoformat(created_at.replace("Z", "+00:00")).astimezone()
     except (ValueError, OSError, OverflowError):
         return _EARLIEST
-    found = (moment.year, moment.month, moment.day, moment.hour, moment.minute, moment.second)
-    return found if 1980 <= moment.year <= 2107 else _EARLIEST
+    moment = (local.year, local.month, local.day, local.hour, local.minute, local.second)
+    return moment if 1980 <= local.year <= 2107 else _EARLIEST

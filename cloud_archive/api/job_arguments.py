@@ -35,7 +35,7 @@ def job_arguments(prompt_id: str, query: Mapping[str, str]) -> dict[str, Any]:
     return {"prompt_id": prompt_id, "wait": seconds, "urls": int(urls)}
 
 
-def passed_jobs(body: Mapping[str, object]) -> dict[str, Any]:
+def captured_jobs_arguments(body: Mapping[str, object]) -> dict[str, Any]:
     """Return the finished jobs and the queue that ComfyUI's process sends. RequestRefused: 400, names what is wrong."""
     jobs = body.get("jobs")
     if not isinstance(jobs, list) or len(jobs) > MAX_JOBS:

@@ -20,9 +20,8 @@ from .routes import ROUTE_SECONDS, Arguments
 if TYPE_CHECKING:
     from ..archive.engine import Engine
 
-UNKNOWN_SECONDS = (
-    3.0  # how long a call waits for a job that is not known yet: it may have been queued just now
-)
+# How long a call waits for a job that is not known yet: it may have been queued just now.
+UNKNOWN_SECONDS = 3.0
 MAX_WAITING = 100  # calls that wait; each holds a connection
 _MAX_RUNNING = 16  # calls that run in a thread or wait for one
 _PAUSE_SECONDS = 0.1  # between two answers of one call: a job of many files changes often

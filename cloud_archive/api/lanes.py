@@ -20,12 +20,12 @@ THREADS: Mapping[str, int] = {
     "flush": 16,
     "files": 4,
     "report": 2,
-    "jobs": 1,
+    "jobs": 1,  # what ComfyUI's process passes on
     "catalog": 4,
     "content": 8,
     "share": 2,
     "thumbnail": 8,
-    "job": 4,
+    "job": 4,  # answers about one job
 }
 _WAITING_PER_THREAD = 4
 
@@ -59,7 +59,7 @@ class Lanes:
             return await asyncio.wait_for(asyncio.wrap_future(future), timeout_seconds)
         except asyncio.TimeoutError:
             raise RequestRefused(
-                504, f"The engine had no time for this call within {timeout_seconds:g} s."
+                504, f"The engine did not finish this call within {timeout_seconds:g} s."
             ) from None
 
     def close(self) -> None:

@@ -23,7 +23,7 @@ from .. import __version__
 from ..errors import CatalogError, CloudArchiveError, EngineUnavailable, RequestRefused, StoreError
 from .asset_arguments import asset_id_of, edit_arguments, facet_arguments, search_arguments, zip_arguments
 from .checks import flag, limited_text, number_or_nan, whole_number
-from .job_arguments import job_arguments, passed_jobs
+from .job_arguments import captured_jobs_arguments, job_arguments
 from .share_arguments import share_arguments
 
 _log = logging.getLogger("cloud_archive.routes")
@@ -39,7 +39,8 @@ MAX_QUERY_CHARACTERS = 1024
 REPORT_STEPS: Mapping[str, int] = {"hour": 24, "day": 30}  # each with its default for `last`
 MAX_REPORT_ROWS = 1000
 FILE_STATES = ("pending", "uploading", "archived", "failed", "vanished", "pruned", "retrying", "given_up")
-# Files without a row in the ledger: left out by the settings, or older than the archive. A call can ask for one only.
+# States of files without a row in the ledger: left out by the settings, older than the archive, or either of these.
+# A call can name only one of them.
 UNARCHIVED_STATES = ("skipped", "baseline", "unarchived")
 
 EVENTS_PATH = "/cloud-sync/events"
@@ -226,7 +227,7 @@ async def read_arguments(route: Route, request: web.Request) -> Arguments:
 
 
 async def _read_body(request: web.Request, max_bytes: int) -> Mapping[str, object]:
-    # A body without a type is refused like a form: a page may send both anywhere without being asked first
+    # A body without a type is refused like a form: a browser sends both to another site without a CORS preflight
     # (https://fetch.spec.whatwg.org/#cors-safelisted-request-header). An empty form is still a form.
     kind = request.content_type
     form = kind.startswith(("text/", "multipart/")) or kind == "application/x-www-form-urlencoded"
@@ -273,7 +274,7 @@ def _upload_arguments(body: Mapping[str, object]) -> Arguments:
     try:
         os.fsencode(path)
     except UnicodeEncodeError as error:
-        raise RequestRefused(400, "file_path holds characters that no file name can.") from error
+        raise RequestRefused(400, "file_path holds characters that a file name can't hold.") from error
     return {"file_path": path}
 
 
@@ -318,7 +319,7 @@ _BODY_CHECKS: Mapping[str, Callable[[Mapping[str, object]], Arguments]] = {
     "upload": _upload_arguments,
     "rescan": lambda body: {"accept_root": flag(body, "accept_root")},
     "flush": _flush_arguments,
-    "jobs": passed_jobs,
+    "jobs": captured_jobs_arguments,
     "share": share_arguments,
     "edit_asset": edit_arguments,
 }

@@ -131,7 +131,7 @@ def build_application(
 
 @dataclass(frozen=True)
 class Listener:
-    """A server that listens. `port`: the port that it listens on, also where `serve` was given 0."""
+    """A server that listens. `port`: the port that it listens on, never 0."""
 
     host: str
     port: int
@@ -316,9 +316,10 @@ def _describe_archived(status: Mapping[str, Any]) -> str:
 def _describe_remaining(status: Mapping[str, Any]) -> str:
     pending, failed = status.get("pending_files", 0), status.get("failed_files", 0)
     parts = [f"{pending:,} pending ({format_bytes(status.get('pending_bytes', 0))})"] if pending else []
-    parts += [f"{failed} failed"] if failed else []
+    parts += [f"{failed:,} failed"] if failed else []
     if not parts and status.get("safe_to_stop") and (rows := status.get("unwritten_rows", 0)):
-        return f"Every file is in the bucket, but {rows:,} rows of the catalog are not written to it yet."
+        unwritten = f"{count_noun(rows, 'row')} of the catalog {'is' if rows == 1 else 'are'}"
+        return f"Every file is in the bucket, but {unwritten} not written to it yet."
     errors = status.get("errors") or []
     because = f" {errors[-1]}" if errors else ""
     return f"Not yet safe to stop: {' and '.join(parts) or 'something'} left.{because}"
@@ -334,7 +335,7 @@ def _add_private_routes(
         if on_shutdown is None:
             raise RequestRefused(501, "To stop this engine, end its process.")
         on_shutdown()
-        return web.json_response({"success": True, "message": "The engine stops."}, status=202)
+        return web.json_response({"success": True, "message": "The engine is stopping."}, status=202)
 
     for route, handler in (
         (Route("GET", HEALTH_PATH, "health", False, 5), health),

@@ -118,3 +118,12 @@ def test_a_file_that_ends_early_or_fails_in_the_middle_breaks_the_zip() -> None:
     for asset, message in ((short, "short.png ended early"), (failing, "the disk is gone")):
         with pytest.raises(OSError, match=message):
             list(zip_pieces(files.catalog, [asset]))
+
+
+def test_the_list_of_errors_never_takes_the_name_of_a_file() -> None:
+    files = Files()
+    gone = files.add("gone.png", RequestRefused(404, "This file was deleted."), size=4)
+    archive = opened(zip_pieces(files.catalog, [files.add("errors.txt", b"mine"), gone]))
+    assert archive.namelist() == ["errors.txt", "errors (1).txt"]
+    assert archive.read("errors.txt") == b"mine"
+    assert archive.read("errors (1).txt") == b"gone.png: This file was deleted."

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from cloud_archive.api.job_arguments import MAX_JOBS, MAX_QUEUED, MAX_WAIT_SECONDS, job_arguments, passed_jobs
+from cloud_archive.api.job_arguments import (
+    MAX_JOBS,
+    MAX_QUEUED,
+    MAX_WAIT_SECONDS,
+    captured_jobs_arguments,
+    job_arguments,
+)
 from cloud_archive.errors import RequestRefused
 
 QUEUE = {"process": "p", "running": ["a"], "queued": []}
@@ -36,8 +42,8 @@ def test_what_makes_no_sense_is_refused_with_400(prompt_id: str, query: dict[str
 
 def test_jobs_are_passed_on_with_the_queue() -> None:
     jobs = [{"job_id": "a"}]
-    assert passed_jobs({"jobs": jobs}) == {"jobs": jobs, "queue": None}
-    assert passed_jobs({"jobs": [], "queue": QUEUE}) == {"jobs": [], "queue": QUEUE}
+    assert captured_jobs_arguments({"jobs": jobs}) == {"jobs": jobs, "queue": None}
+    assert captured_jobs_arguments({"jobs": [], "queue": QUEUE}) == {"jobs": [], "queue": QUEUE}
 
 
 @pytest.mark.parametrize(
@@ -56,4 +62,4 @@ def test_jobs_are_passed_on_with_the_queue() -> None:
 )
 def test_a_body_of_another_shape_is_refused(body: dict[str, object]) -> None:
     with pytest.raises(RequestRefused):
-        passed_jobs(body)
+        captured_jobs_arguments(body)

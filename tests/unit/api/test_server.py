@@ -38,6 +38,10 @@ def test_what_is_archived_leaves_older_files_out(older: int, sentence: str) -> N
             {"safe_to_stop": True, "unwritten_rows": 1500},
             "Every file is in the bucket, but 1,500 rows of the catalog are not written to it yet.",
         ),
+        (
+            {"safe_to_stop": True, "unwritten_rows": 1},
+            "Every file is in the bucket, but 1 row of the catalog is not written to it yet.",
+        ),
         ({"unwritten_rows": 1500}, "Not yet safe to stop: something left."),
         ({"safe_to_stop": True}, "Not yet safe to stop: something left."),
     ],
