@@ -24,7 +24,7 @@ from .store import JobStore
 logger = logging.getLogger("cloud_archive.jobs")
 
 STOP_SECONDS = 5.0  # how long `close` waits for the thread
-KEPT_SECONDS = 90 * 86_400.0  # a job is forgotten so long after its end
+KEPT_SECONDS = 90 * 86_400.0  # a job is forgotten this long after its end
 MAX_UNFINISHED = 1000  # queued jobs that are noted
 _RETRY_SECONDS = 15.0  # after an error, unless an event comes earlier
 _ENDED = "ComfyUI ended before it finished this job."
@@ -112,9 +112,8 @@ class Jobs:
         for record in records:
             if record.job_id in added:
                 self._follow(record)
-                self._notify(
-                    record.job_id
-                )  # its files may be proven already; the thread may be busy with other jobs
+                # Its files may be proven already, while the thread is busy with other jobs.
+                self._notify(record.job_id)
         return len(added)
 
     def note_queue(self, process: str, running: Sequence[str], queued: Sequence[str]) -> None:
@@ -220,7 +219,7 @@ class Jobs:
         with self._lock:
             if self._stopping:
                 return
-            logger.warning("A job waits: %s", cause)
+            logger.warning("The files of a job can't be followed now; trying again soon: %s", cause)
             self._changed.wait(_RETRY_SECONDS)
             self._dirty[job_id] = None
 
@@ -245,13 +244,13 @@ class Jobs:
     def _resolve(self, job: JobRecord) -> list[Output]:
         """Return what became of a job's files, and store the results that can't change any more."""
         outputs = [self._resolver.resolve(job, output) for output in job.outputs]
-        settled = [
+        final = [
             now
             for before, now in zip(job.outputs, outputs, strict=True)
             if before.state is None and now.state not in (*OPEN_STATES, *RECOVERABLE_STATES)
         ]
-        if settled and not self.store.read_only:
-            self.store.settle(job.job_id, settled)
+        if final and not self.store.read_only:
+            self.store.set_results(job.job_id, final)
         return outputs
 
     def _follow_paths(self, job_id: str, outputs: Sequence[Output]) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 CONNECT_SECONDS = 10.0
-WHOLE_SECONDS = 20.0  # from the connection to the end of the answer's head, however slowly it comes
+EXCHANGE_SECONDS = 20.0  # from the connection to the end of the answer's head, however slowly it comes
 
 _PIECE_BYTES = 4096
 _MAX_HEAD_BYTES = 64 * 1024
@@ -49,7 +49,7 @@ def post(
     body: bytes,
     *,
     resolve: Resolve = socket.getaddrinfo,
-    whole_seconds: float = WHOLE_SECONDS,
+    exchange_seconds: float = EXCHANGE_SECONDS,
 ) -> None:
     """Post to the operator's URL.
 
@@ -57,7 +57,7 @@ def post(
     own network. The connection goes to the address that was checked.
 
     Args:
-        whole_seconds: the limit from the connection to the end of the answer's head.
+        exchange_seconds: the limit from the connection to the end of the answer's head.
 
     Raises:
         ReceiverFailed: it can't be reached, or answers anything but 2xx.
@@ -67,9 +67,9 @@ def post(
     port = parts.port or (443 if parts.scheme == "https" else 80)
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     try:
-        with contextlib.closing(_connected(host, port, resolve)) as plain:
+        with contextlib.closing(_connect(host, port, resolve)) as plain:
             status = _exchange(
-                plain, parts.scheme == "https", host, parts.netloc, path, headers, body, whole_seconds
+                plain, parts.scheme == "https", host, parts.netloc, path, headers, body, exchange_seconds
             )
     except ReceiverFailed:
         raise
@@ -82,7 +82,7 @@ def post(
         raise ReceiverFailed(f"answered {status}")
 
 
-def _connected(host: str, port: int, resolve: Resolve) -> socket.socket:
+def _connect(host: str, port: int, resolve: Resolve) -> socket.socket:
     found = resolve(host, port, type=socket.SOCK_STREAM)
     addresses = list(dict.fromkeys((entry[0], entry[4]) for entry in found))
     if not is_private_host(host):
@@ -127,7 +127,7 @@ def _exchange(
     path: str,
     headers: Mapping[str, str],
     body: bytes,
-    whole_seconds: float,
+    exchange_seconds: float,
 ) -> int:
     timed_out = threading.Event()
 
@@ -136,7 +136,7 @@ def _exchange(
         with contextlib.suppress(OSError):
             plain.shutdown(socket.SHUT_RDWR)
 
-    watchdog = threading.Timer(whole_seconds, give_up)
+    watchdog = threading.Timer(exchange_seconds, give_up)
     watchdog.daemon = True
     watchdog.start()
     try:
@@ -144,7 +144,7 @@ def _exchange(
         if is_https:
             # Wrapping detaches a socket, so it gets a duplicate: the watchdog needs the original.
             stream = ssl.create_default_context().wrap_socket(plain.dup(), server_hostname=host)
-        stream.settimeout(whole_seconds)
+        stream.settimeout(exchange_seconds)
         connection = http.client.HTTPConnection(host)
         connection.sock = stream
         with contextlib.closing(connection):

@@ -13,6 +13,7 @@ from .options import JobOptions, parse_options
 MAX_OUTPUTS = 10_000
 _MAX_TEXT_CHARACTERS = 4096
 _MAX_ERROR_CHARACTERS = 1000
+_ASSUMED_SECONDS = 86_400.0  # how long a job ran at most, if ComfyUI does not say when it started
 
 SUCCESS = "success"
 PREVIEW = "ComfyUI wrote it to its temporary directory."
@@ -90,6 +91,8 @@ def finished_job(job: Mapping[str, Any], now: float) -> JobRecord | None:
     finished_at = job_seconds(job.get("finished_at"))
     finished_at = now if finished_at is None else finished_at
     started_at = job_seconds(job.get("started_at"))
+    if started_at is None:
+        started_at = finished_at - _ASSUMED_SECONDS
     status = _text(job.get("status")) or SUCCESS  # some versions of ComfyUI do not keep it
     options, wrong = parse_options(job.get("options"))
     error = _text(job.get("error"))
@@ -98,7 +101,7 @@ def finished_job(job: Mapping[str, Any], now: float) -> JobRecord | None:
         job_id=clean_text(job_id),
         state="finished",
         status=status,
-        started_at=min(started_at if started_at is not None else finished_at - 86_400.0, finished_at),
+        started_at=min(started_at, finished_at),
         finished_at=finished_at,
         options=options,
         errors=tuple(errors),

@@ -13,9 +13,8 @@ from ..ledger.rows import FileRow, FileState
 from .records import JobRecord, Output
 from .store import JobStore
 
-CLOCK_TOLERANCE_SECONDS = (
-    5.0  # by which a file may seem younger than its job: the clocks of disk and ComfyUI differ
-)
+# By how much a file may seem younger than its job: the clocks of disk and ComfyUI differ.
+CLOCK_TOLERANCE_SECONDS = 5.0
 
 OPEN_STATES = ("pending", "uploading", "retrying")
 RECOVERABLE_STATES = ("failed", "baseline")  # they change only if a user does something
@@ -75,7 +74,7 @@ class Resolver:
         """Return whether a later job wrote the file that is there now."""
         if version.mtime_ns <= finished_at * 1e9:
             return False
-        return self._store.is_named_later(output, finished_at)
+        return self._store.was_written_later(output, finished_at)
 
     def _of_version(self, output: Output, version: FileVersion) -> Output:
         row = self._ledger.find(version)

@@ -95,24 +95,28 @@ class JobStore:
         self._connection: sqlite3.Connection | None = None
 
     def open(self) -> None:
-        """Open the file. A damaged one is kept under another name, and a new one is made.
+        """Open the file. One that is damaged or of another version is kept under another name, and a new one is made.
 
         Raises:
             JobsError: it can't be opened or written.
         """
         try:
-            self._connection = self._opened()
+            self._connection = self._connect()
         except sqlite3.DatabaseError as error:
             if self.read_only or isinstance(error, sqlite3.OperationalError):
                 raise JobsError(f"The list of jobs {self.path} can't be opened: {error}.") from error
             aside = move_aside(self.path)
-            logger.error("The list of jobs was damaged: it is kept as %s, and a new one is made.", aside.name)
+            logger.error(
+                "The list of jobs can't be used (%s): it is kept as %s, and a new one is made.",
+                error,
+                aside.name,
+            )
             try:
-                self._connection = self._opened()
+                self._connection = self._connect()
             except sqlite3.Error as again:
                 raise JobsError(f"The list of jobs {self.path} can't be opened: {again}.") from again
 
-    def _opened(self) -> sqlite3.Connection:
+    def _connect(self) -> sqlite3.Connection:
         if not self.read_only:
             try:
                 make_private_database(self.path)
@@ -135,6 +139,7 @@ class JobStore:
             connection.execute("PRAGMA synchronous=NORMAL")
         version = connection.execute("PRAGMA user_version").fetchone()[0]
         if version == _SCHEMA_VERSION:
+            # The version is in the header. Read the schema too, so that a damaged file fails now.
             connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
             return
         if version != 0 or self.read_only:
@@ -242,7 +247,7 @@ class JobStore:
 
         return self.change(work, durable=True)
 
-    def settle(self, job_id: str, outputs: Iterable[Output]) -> None:
+    def set_results(self, job_id: str, outputs: Iterable[Output]) -> None:
         """Store what became of outputs."""
         rows = [(o.state, o.key, o.sha256, o.size_bytes, o.reason, job_id, o.number) for o in outputs]
 
@@ -292,29 +297,29 @@ class JobStore:
         self._execute("DELETE FROM deliveries WHERE job_id = ?", (job_id,))
 
     def _execute(self, sql: str, values: Sequence[Any]) -> None:
-        self.change(lambda db: db.execute(sql, values) and None)
+        self.change(lambda db: db.execute(sql, values))
 
     def close_job(self, job_id: str) -> None:
         """Note that nothing of this job can change any more."""
         self._execute("UPDATE jobs SET is_open = 0 WHERE job_id = ?", (job_id,))
 
-    def earlier_output(self, output: Output, before: float) -> Output | None:
-        """Return the newest archived output with this path whose job ended up to `before` (seconds since 1970)."""
+    def earlier_output(self, output: Output, finished_at: float) -> Output | None:
+        """Return the newest archived output with this path whose job ended by `finished_at` (seconds since 1970)."""
         rows = self.read(
             f"SELECT {', '.join(f'o.{name}' for name in _OUTPUT_COLUMNS.split(', '))} FROM outputs o"
             " JOIN jobs j ON j.job_id = o.job_id WHERE o.name = ? AND o.subfolder = ? AND o.kind = ?"
             " AND o.state = 'archived' AND j.finished_at <= ? ORDER BY j.finished_at DESC LIMIT 1",
-            (output.name, output.subfolder, output.kind, before),
+            (output.name, output.subfolder, output.kind, finished_at),
         )
         return _output(rows[0]) if rows else None
 
-    def is_named_later(self, output: Output, after: float) -> bool:
-        """Return whether a job that ended after `after` (seconds since 1970) wrote a file with this path."""
+    def was_written_later(self, output: Output, finished_at: float) -> bool:
+        """Return whether a job that ended after `finished_at` (seconds since 1970) wrote a file with this path."""
         return bool(
             self.read(
                 "SELECT 1 FROM outputs o JOIN jobs j ON j.job_id = o.job_id WHERE o.name = ? AND o.subfolder = ?"
                 " AND o.kind = ? AND o.cached = 0 AND j.finished_at > ? LIMIT 1",
-                (output.name, output.subfolder, output.kind, after),
+                (output.name, output.subfolder, output.kind, finished_at),
             )
         )
 

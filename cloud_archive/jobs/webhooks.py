@@ -29,8 +29,8 @@ logger = logging.getLogger("cloud_archive.webhooks")
 
 GIVE_UP_SECONDS = 86_400.0
 STOP_SECONDS = 2.0  # how long `stop` waits for the thread
-_FIRST_BACKOFF = 5.0
-_LONGEST_BACKOFF = 3600.0
+_FIRST_BACKOFF_SECONDS = 5.0
+_LONGEST_BACKOFF_SECONDS = 3600.0
 _RETRY_SECONDS = 15.0  # after an error of our own
 
 Post = Callable[[str, Mapping[str, str], bytes], None]
@@ -146,10 +146,12 @@ class Webhooks:
         self.trouble = cause
         if now - created_at >= GIVE_UP_SECONDS:
             self.expired += 1
-            logger.error("Job %s was not announced: the receiver did not accept it for a day", job_id)
+            logger.error(
+                "Job %s was not announced: the receiver did not accept the message for a day", job_id
+            )
             self._store.end_delivery(job_id)
             return
-        backoff = min(_LONGEST_BACKOFF, _FIRST_BACKOFF * 2.0 ** min(tries - 1, 12))
+        backoff = min(_LONGEST_BACKOFF_SECONDS, _FIRST_BACKOFF_SECONDS * 2.0 ** min(tries - 1, 12))
         self._store.postpone_delivery(job_id, tries, now + backoff)
 
     def _headers(self, message_id: str, timestamp: int, body: bytes) -> dict[str, str]:
@@ -174,7 +176,10 @@ def sign(key: bytes, message_id: str, timestamp: int, body: bytes) -> str:
 
 
 def signing_key(secret: str) -> bytes:
-    """Return the key of a secret: base64 decoded (after `whsec_`) as the published libraries do, else its bytes."""
+    """Return the signing key: the secret decoded from base64, without `whsec_`, as the published libraries do.
+
+    A secret that is not base64 is the key itself.
+    """
     try:
         return base64.b64decode(secret.removeprefix("whsec_"), validate=True)
     except binascii.Error:

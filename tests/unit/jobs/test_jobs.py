@@ -137,7 +137,7 @@ def test_an_error_is_tried_again_and_a_job_is_announced_once(
     stage.jobs.note_finished([finished("b")])
     assert stage.finals.get(timeout=60) == ("b", [])
     assert stage.finals.empty()
-    assert "A job waits: The disk is full." in caplog.text
+    assert "The files of a job can't be followed now; trying again soon: The disk is full." in caplog.text
     assert stage.jobs.store.waiting_deliveries() >= 1
 
 

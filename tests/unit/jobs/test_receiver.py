@@ -105,7 +105,7 @@ def test_a_receiver_that_hangs_or_drips_is_left_in_time() -> None:
     for misbehave in (lambda number, handler: 500 if done.wait(60) else None, drip):
         with receiving(misbehave) as receiver:
             with pytest.raises(ReceiverFailed):
-                post(receiver.url, {}, b"{}", whole_seconds=0.3)
+                post(receiver.url, {}, b"{}", exchange_seconds=0.3)
             done.set()
         done.clear()
 

@@ -84,10 +84,10 @@ def test_unfinished_jobs_are_known_with_their_process(store: JobStore) -> None:
 def test_a_job_is_open_until_it_is_closed(store: JobStore) -> None:
     store.note_unfinished({"q": ("queued", "p")}, NOW)
     store.add([job("j", file("a.png"))])
-    settled = file("a.png", state="archived")._replace(key="out/x/a.png", sha256="0" * 64, size_bytes=3)
-    store.settle("j", [settled])
+    archived = file("a.png", state="archived")._replace(key="out/x/a.png", sha256="0" * 64, size_bytes=3)
+    store.set_results("j", [archived])
     (found,) = store.open_jobs()
-    assert found.outputs == (settled,)
+    assert found.outputs == (archived,)
     store.close_job("j")
     assert store.open_jobs() == []
 
@@ -106,10 +106,10 @@ def test_the_archived_file_of_an_earlier_job_is_found(store: JobStore) -> None:
 
 def test_a_later_job_that_only_took_the_file_from_the_cache_wrote_nothing(store: JobStore) -> None:
     store.add([job("cached", file("a.png", cached=True), finished_at=NOW + 2)])
-    assert not store.is_named_later(file("a.png"), NOW)
+    assert not store.was_written_later(file("a.png"), NOW)
     store.add([job("written", file("a.png"), finished_at=NOW + 3)])
-    assert store.is_named_later(file("a.png"), NOW)
-    assert not store.is_named_later(file("a.png"), NOW + 3)
+    assert store.was_written_later(file("a.png"), NOW)
+    assert not store.was_written_later(file("a.png"), NOW + 3)
 
 
 def test_webhooks_wait_in_the_order_in_which_they_are_due(store: JobStore) -> None:
