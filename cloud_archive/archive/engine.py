@@ -300,7 +300,7 @@ class Engine:
             if not archiver.running:
                 return f"Accepted {self.root}."
         found = archiver.rescan()
-        return f"{found} new files found." if found != 1 else "1 new file found."
+        return f"{count_noun(found, 'new or changed file')} found."
 
     def retry(self) -> str:
         """`POST /cloud-sync/retry`."""

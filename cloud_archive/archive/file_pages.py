@@ -41,7 +41,10 @@ def ledger_page(ledger: Ledger, state: str | None, query: str, limit: int, curso
         words = state.split(",") if state and again is None else []
         states = tuple(FileState[word.upper()] for word in words)
     except KeyError:
-        raise RequestRefused(400, "state must be one that a file has, or several with commas.") from None
+        raise RequestRefused(
+            400,
+            "state must be a file's state, or several with commas. Ask for retrying and for given_up one at a time.",
+        ) from None
     rows = ledger.rows(states=states, again=again, query=query, limit=limit, before=before)
     following = str(rows[-1].row) if len(rows) == limit else None
     return [row_to_json(row) for row in rows], following

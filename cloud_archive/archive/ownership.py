@@ -124,8 +124,10 @@ class Ownership:
         def keep_trying() -> None:
             failures = 0
             while not self.closing.wait(min(STANDBY_SECONDS * 2**failures, LONGEST_STANDBY_SECONDS)):
+                after_fault = failed()
                 if begin():
-                    logger.info("Took over the archive of %s", self._root)
+                    done = "The fault is over: opened" if after_fault else "Took over"
+                    logger.info("%s the archive of %s", done, self._root)
                     return
                 failures = min(failures + 1, 10) if failed() else 0
 

@@ -79,10 +79,10 @@ def recheck(
     if sha256 == row.sha256:
         record_unchanged(ledger, row, read.as_read_at(moment))
         return RecheckResult.SETTLED
-    logger.info("%s holds other bytes under the same size and time: archived as a new version", path)
-    return (
-        RecheckResult.QUEUED if queue_rewritten(ledger, row, read.as_read_at(moment)) else RecheckResult.LATER
-    )
+    if not queue_rewritten(ledger, row, read.as_read_at(moment)):
+        return RecheckResult.LATER
+    logger.info("%s holds other bytes under the same size and time: queued as a new version", path)
+    return RecheckResult.QUEUED
 
 
 def _without_row(ledger: Ledger, version: FileVersion) -> RecheckResult:

@@ -22,7 +22,7 @@ class Submission(NamedTuple):
     """The result of one request: archived, still queued, or failed with `error`.
 
     Attributes:
-        row: the file's row; None if there is none.
+        row: the file's row; None if there is none. Without an error: a program still writes to the file.
         already: the file was archived before the request.
     """
 
@@ -106,8 +106,8 @@ class Submissions:
     def _upload(self, claim: Claim) -> None:
         try:
             error = self._pipeline.upload(claim)
-        except CloudArchiveError as trouble:
-            error = trouble
+        except CloudArchiveError as raised:
+            error = raised
         if error is not None:
             self._keep(claim, error)
         del error

@@ -59,6 +59,11 @@ def upload_answer(path: str, found: Submission) -> UploadAnswer:
         what = "Already archived" if found.already else f"Archived {path}"
         return UploadAnswer(200, f"{what} as {found.row.key}.", row)
     error = found.error
+    if error is None and row is None:
+        return UploadAnswer(
+            202,
+            f"{path} is not queued yet, because a program still writes to it. Try again when it is complete.",
+        )
     if error is None or isinstance(error, FileChanged):
         return UploadAnswer(202, f"{path} is queued.", row)
     if isinstance(error, StoreError):

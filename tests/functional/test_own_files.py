@@ -73,7 +73,7 @@ def test_the_log_of_a_standby_in_the_watched_directory_is_never_archived(tmp_pat
             finally:
                 standby.terminate()
         assert engine.flush(60), engine.status()
-        assert engine.rescan() == "0 new files found."
+        assert engine.rescan() == "0 new or changed files found."
         assert engine.status().skipped_files == 0
     assert sorted(store.bodies()) == ["out/a.bin"]
 

@@ -78,7 +78,7 @@ def test_orders_answer_with_what_they_did(engine: Engine, root: Path) -> None:
     assert engine.retry() == "Nothing to retry."
     (root / "a.png").write_bytes(b"a")
     assert engine.flush(60)
-    assert engine.rescan() == "0 new files found."
+    assert engine.rescan() == "0 new or changed files found."
     assert engine.stop_watching() == "Stopped."
     assert engine.stop_watching() == "Already stopped."
     with pytest.raises(CloudArchiveError, match="start it first"):

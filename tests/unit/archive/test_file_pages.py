@@ -66,6 +66,9 @@ def test_failed_files_are_listed_by_whether_they_are_tried_again() -> None:
     assert paths("retrying") == ["again.png"]
     assert paths("given_up") == ["never.png"]
     assert paths("failed") == ["never.png", "again.png"]
+    for state in ("retrying,given_up", "pending,retrying"):
+        with pytest.raises(RequestRefused, match=r"Ask for retrying and for given_up one at a time\."):
+            paths(state)
     ledger.close()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import itertools
+import logging
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -108,6 +109,26 @@ def test_standing_by_tries_until_it_succeeds(
     assert it.stands_by
     it.close()
     assert next(tries) == 4
+
+
+@pytest.mark.parametrize(
+    ("fault", "line"),
+    [(False, "Took over the archive of"), (True, "The fault is over: opened the archive of")],
+)
+def test_the_log_tells_a_takeover_from_the_end_of_a_fault_of_its_own(
+    root: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    fault: bool,
+    line: str,
+) -> None:
+    monkeypatch.setattr("cloud_archive.archive.ownership.STANDBY_SECONDS", 0.01)
+    caplog.set_level(logging.INFO, "cloud_archive.engine")
+    it = owner(root, tmp_path / "state")
+    it.stand_by(lambda: True, failed=lambda: fault)
+    wait_until(lambda: caplog.messages == [f"{line} {root}"], "the end is logged")
+    it.close()
 
 
 def test_closing_ends_a_standby_that_never_got_its_turn(root: Path, tmp_path: Path) -> None:

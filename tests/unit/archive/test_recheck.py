@@ -67,6 +67,24 @@ def test_other_bytes_are_queued_as_a_new_version(root: Path, ledger: Ledger) -> 
     assert states(ledger) == sorted([FileState.ARCHIVED, FileState.PENDING], key=lambda state: state.value)
 
 
+@pytest.mark.parametrize(("queued", "result"), [(True, RecheckResult.QUEUED), (False, RecheckResult.LATER)])
+def test_the_log_calls_a_new_version_queued_only_where_it_is(
+    root: Path,
+    ledger: Ledger,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    queued: bool,
+    result: RecheckResult,
+) -> None:
+    caplog.set_level("INFO", "cloud_archive.recheck")
+    archived(ledger, root)
+    rewrite(root, b"evil")
+    monkeypatch.setattr(module, "queue_rewritten", lambda *_: queued)
+    assert recheck(ledger, root, "a.png") is result
+    line = "a.png holds other bytes under the same size and time: queued as a new version"
+    assert caplog.messages == [line] * queued
+
+
 def test_a_file_that_no_program_wrote_to_is_hashed_only_where_its_identity_differs(
     root: Path, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:

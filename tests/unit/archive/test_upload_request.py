@@ -65,3 +65,10 @@ def test_each_end_has_its_http_status(error: CloudArchiveError | None, status: i
     answer = upload_answer("a.png", Submission(None, error))
     assert answer.http_status == status
     assert "a.png" in answer.message
+
+
+def test_a_file_that_is_still_written_to_is_not_said_to_be_queued() -> None:
+    answer = upload_answer("a.png", Submission(None))
+    assert answer.message == (
+        "a.png is not queued yet, because a program still writes to it. Try again when it is complete."
+    )
