@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
-from ..archive.engine import engine_state_directory
+from ..archive.ownership import engine_state_directory
 from ..errors import EngineUnavailable
 from ..handshake import NotTheEngine, call_engine
 from ..state import EngineInfo, engine_lock_is_held, read_engine_info, registered_engines

@@ -164,7 +164,7 @@ class Archiver:
         return remaining
 
     def drain(self, timeout_seconds: float) -> bool:
-        """Scan the directory a last time, find no more files, and upload those that are pending.
+        """Scan the directory a last time, then look for no further files, and upload the pending ones.
 
         Does not wait for files that are still written to, nor for those that only `retry` retries.
 
@@ -233,7 +233,7 @@ class Archiver:
             self.on_file(event.claim.version.path)
         self._signal.notify_waiters()
 
-    # --- orders
+    # --- requests
 
     def submit(self, path: str, timeout_seconds: float) -> Submission:
         """See `Submissions.submit`."""
@@ -334,9 +334,9 @@ class Archiver:
         return self.pipeline.gate.closed
 
     @property
-    def ledger_trouble(self) -> str | None:
-        """See `Pipeline.ledger_trouble`."""
-        return self.pipeline.ledger_trouble
+    def ledger_problem(self) -> str | None:
+        """See `Pipeline.ledger_problem`."""
+        return self.pipeline.ledger_problem
 
     @property
     def running(self) -> bool:

@@ -84,7 +84,7 @@ class ClaimUploads:
             LedgerError: the outcome could not be committed.
         """
         try:
-            outcome = self.send(claim, partial(self.uploader.upload, claim))
+            outcome = self.attempt(claim, partial(self.uploader.upload, claim))
             if isinstance(outcome, CloudArchiveError):
                 return outcome
             self.finish([(claim, outcome)])
@@ -96,7 +96,7 @@ class ClaimUploads:
             self.end([claim])
         return None
 
-    def send(self, claim: Claim, send: Send, *, recorded: bool = False) -> Outcome | CloudArchiveError:
+    def attempt(self, claim: Claim, send: Send, *, recorded: bool = False) -> Outcome | CloudArchiveError:
         """Make one attempt; a failure is committed, a success is left to `finish`.
 
         Args:
@@ -216,7 +216,7 @@ class ClaimUploads:
 
 @dataclass(frozen=True, slots=True)
 class ClaimJournal:
-    """`upload.Journal` for one claim, kept in the ledger; see `ClaimUploads.send` for `recorded`."""
+    """`upload.Journal` for one claim, kept in the ledger; see `ClaimUploads.attempt` for `recorded`."""
 
     ledger: Ledger
     claim: Claim

@@ -87,7 +87,7 @@ class DirectoryWatch:
         self._on_event = on_event
         self.stopping = threading.Event()
         self.takes_no_more = False  # set by `take_no_more`
-        self.ledger_trouble: str | None = None  # why complete files can't be queued; None once they are
+        self.ledger_problem: str | None = None  # why complete files can't be queued; None once they are
         self.hint_count = 0  # hints so far; two at once may count as one
         self._complete: queue.SimpleQueue[CompleteFile | None] = queue.SimpleQueue()
         self._committing = threading.Lock()
@@ -107,7 +107,7 @@ class DirectoryWatch:
             polling=lambda: self.watcher.polling,
             started_at=started_at,
             hint_count=lambda: self.hint_count,
-            root_trouble=known_root.find_problem,
+            root_problem=known_root.find_problem,
         )
         self.rechecker = self._make_rechecker()
         self._watches = threading.Condition()
@@ -212,7 +212,7 @@ class DirectoryWatch:
                 thread.join(left())
 
     def take_no_more(self, deadline: float) -> bool:
-        """Stop the watcher, scan a last time, and find no more files. Return whether the scan was complete.
+        """Stop the watcher, scan a last time, then look for no further files. Return whether the scan was complete.
 
         Args:
             deadline: monotonic seconds.
@@ -286,9 +286,9 @@ class DirectoryWatch:
         """Return the files that are not complete yet."""
         return self._queue.waiting()
 
-    def troubles(self) -> list[str]:
+    def problems(self) -> list[str]:
         """Return sentences that say what now keeps files from being found or read."""
-        found = [*self.reconciler.troubles, *self.rechecker.troubles[-_SHOWN_UNREADABLE:]]
+        found = [*self.reconciler.problems, *self.rechecker.problems[-_SHOWN_UNREADABLE:]]
         if self._unreadable:
             still = {each.path for each in self._queue.waiting() if each.reason == UNREADABLE}
             for path in tuple(self._unreadable):
@@ -380,9 +380,9 @@ class DirectoryWatch:
                         self.rechecker.put(path, written=True)
                     self._queue.acknowledge(versions)
             except CloudArchiveError as error:
-                if self.ledger_trouble is None:
+                if self.ledger_problem is None:
                     logger.error("%s", error)
-                self.ledger_trouble = str(error)
+                self.ledger_problem = str(error)
                 if self.stopping.wait(1.0):
                     self._queue.acknowledge(versions)
                     return  # not in the ledger, so the next start's scan finds them
@@ -390,7 +390,7 @@ class DirectoryWatch:
                 self._queue.acknowledge(versions)  # this thread is replaced, and a scan finds them again
                 raise
             else:
-                self.ledger_trouble = None
+                self.ledger_problem = None
                 if added:
                     self._on_queued(versions)
                 return

@@ -18,10 +18,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ..catalog.catalog import Catalog
 from ..config.settings import load_settings
-from ..config.settings import state_directory as configured_state_directory
 from ..errors import FileVanished, LedgerError, RequestRefused
 from ..maintenance.shared_check import CheckAnswer, SharedCheck
-from ..state import find_state_directory
 from ..store.s3 import S3Store
 from ..text import count_noun
 from .archive import Archiver
@@ -211,7 +209,7 @@ class Engine:
                 destination=archiver.destination,
                 watched_directory=str(self.root),
             )
-        webhooks = opened.open_jobs.trouble()
+        webhooks = opened.open_jobs.problems()
         return replace(
             found,
             errors=(*self._host.problems, *found.errors, *webhooks)[-MOST_ERRORS:],
@@ -392,8 +390,3 @@ class Engine:
             return self._metrics.text(None)
         waiting = opened.open_jobs.waiting_webhooks()
         return self._metrics.text(opened.archiver.gauges()._replace(waiting_webhooks=waiting))
-
-
-def engine_state_directory(root: Path, environ: Mapping[str, str]) -> Path:
-    """Return the state directory of `root`, in which a running engine registers itself."""
-    return find_state_directory(root, configured_state_directory(environ))

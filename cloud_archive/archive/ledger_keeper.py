@@ -76,7 +76,7 @@ def _fails(opened: OpenArchive, *, by_writing: bool) -> bool:
     If a commit or a check failed before, or with `by_writing`: whether it can't be written.
     """
     try:
-        if by_writing or opened.archiver.ledger_trouble is not None:
+        if by_writing or opened.archiver.ledger_problem is not None:
             opened.ledger.probe()
         else:
             opened.ledger.totals()

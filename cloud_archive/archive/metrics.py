@@ -193,7 +193,7 @@ class PrometheusRecorder:
         )
         self._watching = gauge("cloud_archive_watching", "1 while the directory is watched.")
         self._waiting_webhooks = gauge(
-            "cloud_archive_waiting_webhooks", "Finished jobs that the webhook's receiver has not taken."
+            "cloud_archive_waiting_webhooks", "Finished jobs whose webhook the receiver has not accepted."
         )
         # Each result has its counters from the beginning, so that a rate begins at zero.
         self._by_result = {

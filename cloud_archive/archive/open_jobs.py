@@ -49,8 +49,8 @@ class OpenJobs:
             return 0 if self.webhooks is None else self.webhooks.waiting()
         return 0
 
-    def trouble(self) -> list[str]:
-        """Return sentences for the status about a receiver that accepts no webhook; empty if there is no trouble."""
+    def problems(self) -> list[str]:
+        """Return sentences for the status about a receiver that accepts no webhook; empty if there is no problem."""
         with contextlib.suppress(JobsError):
             sentence = None if self.webhooks is None else self.webhooks.sentence()
             return [sentence] if sentence else []
@@ -66,7 +66,7 @@ class OpenJobs:
 def open_jobs(
     settings: Settings, root: Path, state_directory: Path, archiver: Archiver, catalog: Catalog
 ) -> OpenJobs:
-    """Return the started jobs of this archive. If their list can't be opened, they are closed; a notice says why."""
+    """Open and start the jobs of this archive. If their list can't be opened, a notice says why."""
     store = JobStore(state_directory / JOBS_NAME)
     found = OpenJobs(
         Jobs(

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from ..config.settings import state_directory as configured_state_directory
 from ..handshake import call_engine
-from ..state import DirectoryLock, make_state_directory, read_engine_info
+from ..state import DirectoryLock, find_state_directory, make_state_directory, read_engine_info
 
 logger = logging.getLogger("cloud_archive.engine")
 
@@ -177,3 +177,8 @@ class Ownership:
         self._ending.set()
         if self._standby is not None and self._standby is not threading.current_thread():
             self._standby.join()
+
+
+def engine_state_directory(root: Path, environ: Mapping[str, str]) -> Path:
+    """Return the state directory of `root`, in which a running engine registers itself."""
+    return find_state_directory(root, configured_state_directory(environ))

@@ -136,7 +136,7 @@ class Pipeline:
         return watch
 
     def pause(self) -> bool:
-        """Stop watching and begin no further upload. Does not wait for uploads in progress; `start` resumes.
+        """Stop watching and begin no further upload. Does not wait for uploads under way; `start` resumes.
 
         Returns:
             Whether anything was watched.
@@ -203,10 +203,10 @@ class Pipeline:
     # --- what a status shows
 
     @property
-    def ledger_trouble(self) -> str | None:
+    def ledger_problem(self) -> str | None:
         """Why the last attempt to commit failed; None if it succeeded."""
         watch = self.watch
-        return self._pool.ledger_trouble or (None if watch is None else watch.ledger_trouble)
+        return self._pool.ledger_problem or (None if watch is None else watch.ledger_problem)
 
     @property
     def tally(self) -> Tally:
@@ -245,7 +245,7 @@ class Pipeline:
 
     def key_for(self, path: str) -> str:
         """Return the object key for `path` if its first attempt is made now."""
-        prefix = self._template.render(datetime.now(), self._session_id)  # local time, as the contract says
+        prefix = self._template.render(datetime.now(), self._session_id)  # local time, as users see it
         return object_key(prefix, path)
 
     def _make_pool(self) -> WorkerPool:
@@ -267,7 +267,7 @@ class Pipeline:
             make_key=self.key_for,
             session_id=self._session_id,
             rename=self._settings.conflict_rename,
-            parts=parts,
+            part_executor=parts,
             on_aborted=self._ledger.forget_abandoned,
             elsewhere=self._keys_elsewhere,
             conflicts=self._ledger.conflicts,

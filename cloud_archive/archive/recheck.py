@@ -144,7 +144,7 @@ class Rechecker:
         return len(self._due) + self._sweep_files
 
     @property
-    def troubles(self) -> tuple[str, ...]:
+    def problems(self) -> tuple[str, ...]:
         """Why some files can't be hashed."""
         return tuple(self._unreadable.values())
 
@@ -162,7 +162,7 @@ class Rechecker:
                 self._wake.notify_all()
 
     def sweep(self, files: int, *, urgent: bool) -> None:
-        """Hash all files that `doubtful_paths` yields soon. Return at once.
+        """Begin soon to hash all files that `doubtful_paths` yields. Return at once.
 
         Args:
             files: about how many these are; 0 = none, so no sweep begins.

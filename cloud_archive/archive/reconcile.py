@@ -1,4 +1,4 @@
-"""Scan the watched directory, compare it with the ledger, and hint the files without a row.
+"""Scan the watched directory, compare it with the ledger, and report the files without a row.
 
 A scan runs at start, about every `interval_seconds`, at once after a lost event, and before a status says that it is
 safe to stop. It walks the directory once with `scandir`, and looks rows up in bulk.
@@ -40,14 +40,14 @@ class Reconciler:
         on_new: called with the relative path of each file that is to be archived and that the ledger does not know.
         on_doubts: called after each scan that found files which were touched since they were archived, and after
             the first scan that no longer finds any.
-        on_done: called after the first scan, and after each scan with news: it found something, its tally or troubles
+        on_done: called after the first scan, and after each scan with news: it found something, its tally or problems
             differ from the last one's, or a call of `now` timed out meanwhile.
         backfill: `missed`, `all` or `none`; see `BaselineBuilder`.
         interval_seconds: about how often to scan; 0 = only when asked.
         polling: returns whether no events come, so that scans replace them.
         started_at: see `BaselineBuilder`.
         hint_count: returns how many events have come so far; see `clean_at_hint`.
-        root_trouble: returns why the directory is not the one that the ledger knows; None if it is.
+        root_problem: returns why the directory is not the one that the ledger knows; None if it is.
         poll_seconds: the least time between two scans while no events come.
     """
 
@@ -65,7 +65,7 @@ class Reconciler:
         polling: Callable[[], bool],
         started_at: float,
         hint_count: Callable[[], int] = lambda: 0,
-        root_trouble: Callable[[], str | None] = lambda: None,
+        root_problem: Callable[[], str | None] = lambda: None,
         poll_seconds: float = POLL_SECONDS,
     ) -> None:
         self._root = root
@@ -81,7 +81,7 @@ class Reconciler:
         self._polling = polling
         self._started_at = started_at
         self._hint_count = hint_count
-        self._root_trouble = root_trouble
+        self._root_problem = root_problem
         self._poll_seconds = poll_seconds
         self._turn = threading.Condition()
         self._asked = 1  # requests so far; the start is the first
@@ -99,7 +99,7 @@ class Reconciler:
         self.tally = Tally()
         self._record = ScanRecord(ledger, selection, inodes=self._inodes)
         self._problems: dict[str, str] = {}  # of the last scan, by path; "" is the watched directory
-        self._empty: set[int] = set()  # fingerprints of empty files that were hinted
+        self._empty: set[int] = set()  # fingerprints of empty files that were reported
         self.first_done = False
 
     def request(self) -> None:
@@ -144,7 +144,7 @@ class Reconciler:
         return "" not in self._problems
 
     @property
-    def troubles(self) -> tuple[str, ...]:
+    def problems(self) -> tuple[str, ...]:
         """Why the last scan could not read the directory or folders in it; 5 sentences at most."""
         return tuple(self._problems.values())[:5]
 
@@ -222,7 +222,7 @@ class Reconciler:
         def on_error(path: str, reason: str) -> None:
             problems[path] = f"{path or self._root} can't be scanned: {reason}."
 
-        unknown_root = self._root_trouble()
+        unknown_root = self._root_problem()
         if unknown_root is not None:
             problems[""] = unknown_root
             return self._scan_unknown_root(on_error), self.tally
@@ -248,9 +248,9 @@ class Reconciler:
                     total.add(batch.tally)
                     doubts.same += batch.same
                     continue
-                counts, hinted = self._scan_batch(batch, baseline, doubts)
+                counts, reported = self._scan_batch(batch, baseline, doubts)
                 total.add(counts.tally)
-                found += hinted
+                found += reported
                 if counts.is_known:
                     self._record.keep(digest, counts)
         if self._stopping:
@@ -309,13 +309,13 @@ class Reconciler:
     def _scan_batch(
         self, batch: KnownBatch, baseline: BaselineBuilder | None, doubts: Doubts
     ) -> tuple[BatchCounts, int]:
-        """Hint the new files of a batch, and add its old ones to the baseline.
+        """Report the new files of a batch, and add its old ones to the baseline.
 
         Returns:
-            What the batch holds, and how many files were hinted, empty ones not counted.
+            What the batch holds, and how many files were reported, empty ones not counted.
         """
         batch.add_doubts(doubts, self._selection)
-        tally, hinted, is_known = Tally(), 0, not (batch.known.open or batch.known.doubtful)
+        tally, reported, is_known = Tally(), 0, not (batch.known.open or batch.known.doubtful)
         tally.count_older(batch.older, self._selection)
         unknown = batch.unknown
         if unknown and baseline is not None:
@@ -327,10 +327,10 @@ class Reconciler:
             tally.count(reason, False)
             is_known &= reason not in (None, SkipReason.OWN)  # a log of ours may become another program's
             wanted = reason is None or reason is SkipReason.EMPTY
-            if wanted and self._needs_hint(fingerprint, stat.st_size):
+            if wanted and self._needs_report(fingerprint, stat.st_size):
                 self._on_new(path)
-                hinted += bool(stat.st_size)
-        return BatchCounts(tally, batch.known.same, is_known), hinted
+                reported += bool(stat.st_size)
+        return BatchCounts(tally, batch.known.same, is_known), reported
 
     def doubtful_paths(self) -> Iterator[str]:
         """Walk through the directory and yield the files that were touched since they were archived."""
@@ -340,10 +340,10 @@ class Reconciler:
             yield from doubts.paths
 
     def _scan_unknown_root(self, on_error: Callable[[str, str], None]) -> int:
-        """Hint only files written since the start, because the others of an unknown directory may not be the user's.
+        """Report only files written since the start, because the others of an unknown directory may not be the user's.
 
         Returns:
-            How many files were hinted.
+            How many files were reported.
         """
         found = 0
         for batch in batches(walk(self._root, self._selection.wants_directory, on_error)):
@@ -355,10 +355,10 @@ class Reconciler:
                     found += 1
         return found
 
-    def _needs_hint(self, fingerprint: int, size_bytes: int) -> bool:
-        """Return whether to hint this file. An empty file is hinted only once, because it never gets a row."""
+    def _needs_report(self, fingerprint: int, size_bytes: int) -> bool:
+        """Return whether to report this file. An empty file is reported only once, because it never gets a row."""
         if size_bytes:
             return True
-        hinted_before = fingerprint in self._empty
+        reported_before = fingerprint in self._empty
         self._empty.add(fingerprint)
-        return not hinted_before
+        return not reported_before

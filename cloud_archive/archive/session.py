@@ -23,7 +23,7 @@ class RecentUpload(NamedTuple):
     Attributes:
         upload_time: local, ISO 8601, to the second.
         path: relative to the watched directory.
-        asset_id: the file's id in the library; None if the library is off.
+        asset_id: the file's id in the catalog; None if the catalog or the gallery is off.
     """
 
     file_name: str

@@ -17,7 +17,7 @@ MOST_ERRORS = 50
 
 
 class State(str, Enum):
-    """What the archive is doing, in the contract's words."""
+    """What the archive is doing, as docs/http.md describes it."""
 
     NOT_CONFIGURED = "not_configured"
     STOPPED = "stopped"

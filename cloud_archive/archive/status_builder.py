@@ -134,7 +134,7 @@ class StatusBuilder:
             incomplete_bytes=incomplete_bytes,
             oldest_seen_at=min([*seen_at, *([] if oldest is None else [oldest])], default=None),
             watching=watch is not None and watch.reconciler.first_done,
-            problem=watch is not None and bool(watch.troubles()),
+            problem=watch is not None and bool(watch.problems()),
         )
 
     def _active_files(self, active: tuple[ActiveUpload, ...]) -> tuple[ActiveFile, ...]:
@@ -166,19 +166,19 @@ class StatusBuilder:
     def _errors(self, watch: DirectoryWatch | None) -> tuple[str, ...]:
         found = list(self._session.notices)
         if watch is not None:
-            found += watch.troubles()
+            found += watch.problems()
             found += unmatched_sentences(self._selection, watch.reconciler.tally)
-        elif (trouble := self._known_root.find_problem()) is not None:
-            found.append(trouble)
+        elif (problem := self._known_root.find_problem()) is not None:
+            found.append(problem)
         rows = self._ledger.rows(states=(FileState.FAILED,), limit=_SHOWN_FAILURES)
         closed = self._pipeline.gate.closed
         if closed is not None:
             # Without the rows that would repeat why the gate is closed: that sentence comes once, at the end.
             rows = [row for row in rows if row.next_try is None or row.code != closed.failure.code]
         found += failure_sentences(rows)
-        ledger_trouble = self._pipeline.ledger_trouble
-        if ledger_trouble:
-            found.append(ledger_trouble)
+        ledger_problem = self._pipeline.ledger_problem
+        if ledger_problem:
+            found.append(ledger_problem)
         unverified = self._connection.failure
         if unverified is not None and (closed is None or closed.failure.code != unverified.code):
             found.append(unverified.sentence)

@@ -1,6 +1,7 @@
 """The files in the watched directory without a row in the ledger: new, from before the first start, or left out.
 
-The scan (reconcile.py) counts them and hints the new ones. This module also lists and counts them without a change.
+The scan (reconcile.py) counts them and reports the new ones to the settle queue. This module lists and counts them
+without any effect on the queue.
 """
 
 from __future__ import annotations

@@ -49,7 +49,7 @@ def upload_group(uploads: ClaimUploads, claims: list[Claim], *, interrupted: Cal
             for claim, prepared in ready:
                 if interrupted():
                     break
-                outcome = uploads.send(claim, partial(uploader.send, prepared), recorded=True)
+                outcome = uploads.attempt(claim, partial(uploader.send, prepared), recorded=True)
                 del waiting[claim.name]
                 if isinstance(outcome, Outcome):
                     done.append((claim, outcome))
@@ -73,7 +73,7 @@ def _confirm_unprotected(
     for claim, outcome in done:
         result: Outcome | CloudArchiveError = outcome
         if outcome.unprotected_at is not None:
-            result = uploads.send(
+            result = uploads.attempt(
                 claim, partial(uploads.uploader.confirm_unprotected, prepared[claim.name], outcome)
             )
         if isinstance(result, Outcome):

@@ -21,7 +21,7 @@ from .active_uploads import ActiveUpload
 from .claim_uploads import ClaimUploads
 from .events import OnEvent, ignore
 from .executor import DaemonExecutor
-from .gate import LONGEST_PAUSE_SECONDS, Gate, backoff_seconds
+from .gate import Gate, backoff_seconds
 from .retry_policy import RetryPolicy
 from .upload_groups import GROUP_BYTES, group_size, upload_group
 
@@ -29,6 +29,7 @@ logger = logging.getLogger("cloud_archive.worker")
 
 ABORT_SECONDS = 10.0  # until a failed abort of a multipart upload is retried
 GROUP_SECONDS = 1.0  # after this time the rest of a group goes back to the queue
+LEDGER_PAUSE_SECONDS = 4.0  # at most, after the ledger failed
 OLDEST_EVERY = 4  # every fourth claim takes the file that has waited longest, so that none starves
 
 
@@ -68,7 +69,7 @@ class WorkerPool:
         self._clock = clock
         self._wall_clock = wall_clock
         self.gate = gate or Gate(count)
-        self.ledger_trouble: str | None = None  # why nothing could be committed, until something was
+        self.ledger_problem: str | None = None  # why nothing could be committed, until something was
         self._wake = threading.Condition()
         self._kicks = 0
         self._urgent_kicks = 0
@@ -270,7 +271,7 @@ class WorkerPool:
             if self._clock() >= self._abort_due:
                 self.abort_abandoned()
             claims = self.claim(f"{self._name}/{index}", oldest=oldest)
-            self.ledger_trouble = None
+            self.ledger_problem = None
             if not claims:
                 return self.abort_abandoned() or self._until_due()
             if len(claims) == 1:
@@ -280,10 +281,10 @@ class WorkerPool:
         except LedgerError as error:
             if self._stopping:
                 return 0
-            if self.ledger_trouble is None:
+            if self.ledger_problem is None:
                 logger.error("%s", error)
-            self.ledger_trouble = str(error)
-            return backoff_seconds(3, first=1.0, longest=LONGEST_PAUSE_SECONDS)
+            self.ledger_problem = str(error)
+            return backoff_seconds(1, first=LEDGER_PAUSE_SECONDS, longest=LEDGER_PAUSE_SECONDS)
         return 0
 
     def _until_due(self) -> float:

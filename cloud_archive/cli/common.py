@@ -50,7 +50,7 @@ def needed_root(given: Path | None) -> Path:
 
 def ledger_path(root: Path) -> Path:
     """Return where the ledger of `root` is, or would be."""
-    from ..archive.engine import engine_state_directory
+    from ..archive.ownership import engine_state_directory
     from ..state import LEDGER_NAME
 
     return engine_state_directory(root, os.environ) / LEDGER_NAME

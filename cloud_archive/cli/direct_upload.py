@@ -116,7 +116,7 @@ class DirectUpload:
             make_key=self._key_for,
             session_id=self._session_id,
             rename=self._settings.conflict_rename,
-            parts=parts,
+            part_executor=parts,
             on_aborted=self._ledger.forget_abandoned,
         )
 
@@ -131,7 +131,7 @@ class DirectUpload:
             uploader.abort(key, upload_id)
 
     def _key_for(self, path: str) -> str:
-        prefix = self._template.render(datetime.now(), self._session_id)  # local time, as the contract says
+        prefix = self._template.render(datetime.now(), self._session_id)  # local time, as users see it
         return object_key(prefix, self._items[path].path)
 
     # --- waiting

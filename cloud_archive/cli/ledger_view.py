@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import __version__
-from ..archive.engine import engine_state_directory
+from ..archive.ownership import engine_state_directory
 from ..archive.status import failure_sentences
 from ..archive.unarchived import Tally, UnarchivedFile, unarchived_files, unmatched_sentences
 from ..config.settings import load_settings

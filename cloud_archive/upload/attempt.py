@@ -88,7 +88,7 @@ class Attempt:
             journal,
             sent,
             uploads=uploader._uploads,
-            parts=uploader._parts,
+            part_executor=uploader._part_executor,
             budget=uploader._budget,
             line=uploader._line,
         )
@@ -96,11 +96,11 @@ class Attempt:
     @property
     def _single(self) -> bool:
         """Whether to send the file in one request: no if it is large, or only multipart uploads are create-only."""
-        able = self._store.capabilities
+        capabilities = self._store.capabilities
         one_part = (
             self._uploader._rename
-            and able.create_only in OVERWRITES
-            and able.create_only_multipart is CreateOnly.HONOURED
+            and capabilities.create_only in OVERWRITES
+            and capabilities.create_only_multipart is CreateOnly.HONOURED
         )
         return self._content.body is not None and not one_part
 
@@ -136,7 +136,7 @@ class Attempt:
         """Return a key of an earlier day or session that holds these bytes, which a lost ledger knew."""
         version = self._claim.version
         for key in self._uploader._elsewhere(version.path, version.size_bytes):
-            _, info = self._check_object(key)
+            _, info = head_if_allowed(self._store, key)
             if info is not None and (placed := self._recognise(key, info)) is not None:
                 return key, placed
         return None
@@ -161,15 +161,17 @@ class Attempt:
         supports = self._supports()
         # Before a multipart upload a HEAD costs little, and a taken key would waste all parts.
         if head_first or supports is not CreateOnly.HONOURED or not self._single:
-            known, info = self._check_object(key)
+            allowed, info = head_if_allowed(self._store, key)
             if info is not None:
                 return self._recognise(key, info)
-            if not known and supports is CreateOnly.UNKNOWN:
+            if not allowed and supports is CreateOnly.UNKNOWN:
                 self._uploader._probes.probe_alone(self._supports, self._journal)
                 supports = self._supports()
-            if not known and supports is not CreateOnly.HONOURED:
-                head_if_allowed(self._store, key, before_write=True)
-            if not known and supports in OVERWRITES:
+            if not allowed and supports is not CreateOnly.HONOURED:
+                head_if_allowed(
+                    self._store, key, before_write=True
+                )  # raises if only this key's HEAD is denied
+            if not allowed and supports in OVERWRITES:
                 logger.warning(
                     "%s: the store honours no create-only writes and denies HEAD to these credentials,"
                     " so an object with this name would be replaced.",
@@ -180,19 +182,15 @@ class Attempt:
         except ConditionsRejected:
             return self._place_at(key, head_first=True)
         except ObjectExists:
-            known, info = self._check_object(key)
+            allowed, info = head_if_allowed(self._store, key)
             if info is not None:
                 return self._recognise(key, info)
-            if not known:
+            if not allowed:
                 return None  # taken, and HEAD is denied
             raise StoreError("PutObject", key, explain("OperationAborted"), status=412) from None
 
     def _supports(self) -> CreateOnly:
         return self._store.capabilities.writes(in_parts=not self._single)
-
-    def _check_object(self, key: str) -> tuple[bool, ObjectInfo | None]:
-        """Return whether HEAD is allowed, and the object at `key`; None: there is none."""
-        return head_if_allowed(self._store, key)
 
     def _recognise(self, key: str, info: ObjectInfo) -> _Placed | None:
         """Return the place if the object at `key` holds the bytes; None: it holds others."""
@@ -221,7 +219,7 @@ class Attempt:
             return self._multipart.has_etag(etag)
 
         expected = Expected(content.size_bytes, content.sha256, has_etag=has_etag)
-        # Only our own attempt counts unread: the store accepted its bytes with their checksum.
+        # Only an object of this row counts without being read: the store accepted its bytes with their checksum.
         accepted = self._is_ours(info) and info.sha256 == content.sha256
         return prove(self._store, key, info, expected, accepted=accepted)
 
@@ -242,9 +240,9 @@ class Attempt:
                 create_only=create_only,
             )
         )
-        able = self._store.capabilities
-        unsafe = able.may_overwrite(in_parts=not single)
-        gets_head_later = unsafe and create_only and able.can_head is not False
+        capabilities = self._store.capabilities
+        unsafe = capabilities.may_overwrite(in_parts=not single)
+        gets_head_later = unsafe and create_only and capabilities.can_head is not False
         if proven and (etag is not None or gets_head_later) and can_be_confirmed(key):
             proof = Proof.CHECKSUM
         else:
@@ -298,7 +296,7 @@ class Attempt:
         Raises:
             StoreError: code `Unproven` if the bucket holds something else.
         """
-        allowed, info = self._check_object(key)
+        allowed, info = head_if_allowed(self._store, key)
         expected = Expected(self._content.size_bytes, self._content.sha256)
         gone = allowed and info is None
         if proven and not gone and can_be_confirmed(key):

@@ -27,7 +27,7 @@ class MultipartUpload:
 
     Args:
         uploads: notes uploads before they exist, and aborts those that are not completed.
-        parts: runs parts in parallel; None = one after another.
+        part_executor: sends parts in parallel; None = one after another.
         budget: limits the memory that all uploads hold.
         line: what is known about the connection to the store; see pacing.py.
     """
@@ -40,7 +40,7 @@ class MultipartUpload:
         sent: SentBytes,
         *,
         uploads: AbandonedUploads,
-        parts: Executor | None,
+        part_executor: Executor | None,
         budget: ByteBudget,
         line: Line,
     ) -> None:
@@ -53,7 +53,7 @@ class MultipartUpload:
         self._journal = journal
         self._sent = sent
         self._uploads = uploads
-        self._parts = parts
+        self._part_executor = part_executor
         self._budget = budget
         self._line = line
         # A small file goes as one part where only completing a multipart upload is create-only.
@@ -68,7 +68,11 @@ class MultipartUpload:
             self.drop(key)
 
     def drop(self, key: str) -> None:
-        """Abort the noted upload of this attempt or an earlier one, if any; `key` counts if none was noted with it."""
+        """Abort the upload that this attempt or an earlier one noted, if any.
+
+        Args:
+            key: the upload's key if none was noted with it.
+        """
         if self._upload_id:
             noted = self._upload_of[0] or key
             self._journal.abandon(noted, self._upload_id)
@@ -122,8 +126,8 @@ class MultipartUpload:
     def _complete(self, key: str, upload_id: str, parts: list[Part], *, create_only: bool) -> str | None:
         """Complete the upload. A HEAD precedes it if the store may overwrite."""
         if create_only and self._store.capabilities.create_only_multipart is not CreateOnly.HONOURED:
-            known, info = head_if_allowed(self._store, key, before_write=True)
-            if known and info is not None:
+            allowed, info = head_if_allowed(self._store, key, before_write=True)
+            if allowed and info is not None:
                 raise ObjectExists("CompleteMultipartUpload", key, explain("PreconditionFailed"), status=412)
         try:
             return self._store.complete_multipart(key, upload_id, parts, create_only=create_only)
@@ -131,8 +135,8 @@ class MultipartUpload:
             if not create_only:
                 raise
             # Nothing was written and the parts are still there: send another HEAD, and leave the condition out.
-            known, info = head_if_allowed(self._store, key, before_write=True)
-            if known and info is not None:
+            allowed, info = head_if_allowed(self._store, key, before_write=True)
+            if allowed and info is not None:
                 raise ObjectExists(
                     "CompleteMultipartUpload", key, explain("PreconditionFailed"), status=412
                 ) from None
@@ -172,18 +176,16 @@ class MultipartUpload:
         count = len(self._part_sha256)
         if not etag.endswith(f"-{count}"):
             return False
-        parts = (self._piece(*self._extent(number), number) for number in range(1, count + 1))
-        digests = b"".join(bytes.fromhex(md5_of(part)) for part in parts)
+        digests = b"".join(bytes.fromhex(md5_of(self._read(number))) for number in range(1, count + 1))
         return etag == f"{md5_of(digests)}-{count}"
 
     def _same_part(self, part: Part) -> bool:
         """Return whether a part in the bucket holds our bytes."""
-        offset, length = self._extent(part.number)
-        if part.size_bytes != length:
+        if part.size_bytes != self._extent(part.number)[1]:
             return False
         if part.sha256 is not None:
             return part.sha256 == self._part_sha256[part.number - 1]
-        return part.etag.strip('"').lower() == md5_of(self._piece(offset, length, part.number))
+        return part.etag.strip('"').lower() == md5_of(self._read(part.number))
 
     def _extent(self, number: int) -> tuple[int, int]:
         """Return a part's offset and length, in bytes."""
@@ -191,16 +193,14 @@ class MultipartUpload:
         offset = (number - 1) * size
         return offset, min(size, self._content.size_bytes - offset)
 
-    def _piece(self, offset: int, length: int, number: int) -> bytes:
+    def _read(self, number: int) -> bytes:
         """Read a part's bytes, which must still be those that were hashed."""
-        if self._body is not None:
-            return self._body
-        with FilePart(self._prepared, offset, length, self._budget, hashed=False) as part:
+        with self._part(number, hashed=False) as part:
             data = bytes(part)
-        self._check_piece(data, number)
+        self._check_hash(data, number)
         return data
 
-    def _check_piece(self, data: bytes, number: int) -> None:
+    def _check_hash(self, data: bytes, number: int) -> None:
         """Raise FileChanged unless `data` is what was hashed as part `number`."""
         if hashlib.sha256(data).hexdigest() != self._part_sha256[number - 1]:
             raise FileChanged(self._claim.version.path)
@@ -227,9 +227,8 @@ class MultipartUpload:
                         key, upload_id, number, body, sha256=sha256, progress=progress
                     )
                 except StoreError:
-                    self._check_piece(
-                        bytes(body), number
-                    )  # if the file has changed, the store is not at fault
+                    # If the file has changed, the store is not at fault.
+                    self._check_hash(bytes(body), number)
                     raise
                 sent = body.sha256 if isinstance(body, FilePart) else sha256
             self._line.echoes_checksum = part.sha256 == sha256
@@ -261,7 +260,7 @@ class MultipartUpload:
 
     def _begin_part(self, key: str, upload_id: str, number: int, pacer: PartPacer) -> Future[Part]:
         # A body in memory is sent in this thread: in the pool, parts before it might wait for the memory it holds.
-        executor = self._parts if self._body is None else None
+        executor = self._part_executor if self._body is None else None
         future: Future[Part] = Future()
         if executor is not None:
             try:

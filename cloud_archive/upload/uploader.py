@@ -39,7 +39,7 @@ class Uploader:
         make_key: returns the object key for a relative path; called at a file's first attempt only.
         session_id: stored in each object's metadata.
         rename: True = keep the objects in the bucket and use the next conflict name; False = replace them.
-        parts: uploads the parts of large files in parallel; None = one after another.
+        part_executor: sends the parts of large files in parallel; None = one after another.
         budget: limits the memory that all uploads hold; default: 48 MiB.
         on_aborted: called with key and upload id of each multipart upload that no longer needs an abort.
         elsewhere: called with a path and a size in bytes; returns keys that may hold the file already, see
@@ -56,7 +56,7 @@ class Uploader:
         make_key: Callable[[str], str],
         session_id: str,
         rename: bool = True,
-        parts: Executor | None = None,
+        part_executor: Executor | None = None,
         budget: ByteBudget | None = None,
         on_aborted: Callable[[str, str], None] = lambda key, upload_id: None,
         elsewhere: Callable[[str, int], Sequence[str]] = lambda path, size_bytes: (),
@@ -69,7 +69,7 @@ class Uploader:
         self._make_key = make_key
         self._session_id = session_id
         self._rename = rename
-        self._parts = parts
+        self._part_executor = part_executor
         self._line = Line()
         self._budget = budget or ByteBudget()
         self._uploads = AbandonedUploads(store, on_aborted)
@@ -78,7 +78,6 @@ class Uploader:
         self._conflicts = conflicts
         self.abort_unless_in_use = self._uploads.abort_unless_in_use
         self.abort = self._uploads.abort
-        self.intent = self._uploads.intent
 
     def upload(self, claim: Claim, journal: Journal, progress: Callable[[int], None]) -> Outcome:
         """Upload one version: `prepare` and `send`, whose errors it raises."""
@@ -149,9 +148,9 @@ class Uploader:
             confirm_at = outcome.unprotected_at + CONFIRM_AFTER_SECONDS
             # The first probe usually ends sooner and often shows that no check is needed. A slow one delays nothing.
             probed = self._probes.wait_for_end(confirm_at - time.monotonic())
-            able = self._store.capabilities
-            overwrites = able.may_overwrite(in_parts=outcome.in_parts)
-            if (probed and not overwrites) or able.can_head is False:
+            capabilities = self._store.capabilities
+            overwrites = capabilities.may_overwrite(in_parts=outcome.in_parts)
+            if (probed and not overwrites) or capabilities.can_head is False:
                 return outcome
             self._wait(max(0.0, confirm_at - time.monotonic()))
             info = self._store.head(outcome.key)

@@ -209,7 +209,7 @@ class World:
             make_key=lambda path: f"{self.prefix}/{path}",
             session_id="world",
             rename=self._rename,
-            parts=parts if self._side_by_side else None,
+            part_executor=parts if self._side_by_side else None,
             on_aborted=self.ledger.forget_abandoned,
         )
 

@@ -93,7 +93,7 @@ def pool_on(
             root,
             make_key=lambda path: path,
             session_id="s",
-            parts=parts,
+            part_executor=parts,
             on_aborted=ledger.forget_abandoned,
         ),
         root,

@@ -67,7 +67,7 @@ def uploading(
 ) -> Iterator[WorkerPool]:
     def make_uploader(parts: Executor) -> Uploader:
         uploader = Uploader(
-            store, root, make_key=lambda path: path, session_id="s", parts=parts, budget=budget
+            store, root, make_key=lambda path: path, session_id="s", part_executor=parts, budget=budget
         )
         uploader._line.is_wide = True  # as an earlier file's probe found
         return uploader

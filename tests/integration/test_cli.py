@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from cloud_archive.archive.engine import engine_state_directory
+from cloud_archive.archive.ownership import engine_state_directory
 from cloud_archive.cli import direct_upload, once
 from cloud_archive.demo.seaweedfs import free_ports
 from cloud_archive.state import read_engine_info

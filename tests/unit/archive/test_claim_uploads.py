@@ -36,7 +36,7 @@ def test_a_claim_whose_end_could_not_be_committed_is_taken_up_again(
     pool.start()
     try:
         wait_until(lambda: ledger.totals().archived.files == 1, "archived at the second try")
-        wait_until(lambda: pool.ledger_trouble is None, "the trouble is over")
+        wait_until(lambda: pool.ledger_problem is None, "the trouble is over")
     finally:
         pool.stop(60)
     assert store.bodies() == {"a.png": b"a"}

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from cloud_archive.archive.engine import Engine, engine_state_directory
+from cloud_archive.archive.engine import Engine
+from cloud_archive.archive.ownership import engine_state_directory
 from cloud_archive.errors import CloudArchiveError, LedgerError, RequestRefused
 from tests.functional.archives import ENVIRON, engine_on
 from tests.memory_store import MemoryStore

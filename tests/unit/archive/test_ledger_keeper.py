@@ -72,7 +72,7 @@ def test_where_reading_works_and_a_commit_failed_writing_is_tried(
         monkeypatch.setattr(archiver.ledger, "probe", fail)
         it.keeper.check()
         assert it.keeper._failed_checks == 0
-        archiver.pipeline._pool.ledger_trouble = "The disk is full."
+        archiver.pipeline._pool.ledger_problem = "The disk is full."
         it.keeper.check()
         assert it.keeper._failed_checks == 1
 

@@ -223,7 +223,7 @@ def test_a_file_that_cannot_be_hashed_is_neither_lost_nor_in_the_way(
         wait_until(lambda: calls.queued == 1, "the other one is queued")
         wait_until(lambda: rechecker.waiting == 1, "this one stays")
         if isinstance(error, FileUnreadable):
-            assert rechecker.troubles == (
+            assert rechecker.problems == (
                 "a.png can't be read: no. It may have changed since it was archived.",
             )
             assert rechecker.settling == 0

@@ -310,10 +310,10 @@ def test_a_scan_that_fails_in_an_unexpected_way_is_reported_and_made_again(
     thread.start()
     try:
         assert done.wait(60)
-        assert any("Stale" in trouble for trouble in reconciler.troubles)
+        assert any("Stale" in problem for problem in reconciler.problems)
         reconciler.now(5)
         assert reconciler.first_done
-        assert not reconciler.troubles
+        assert not reconciler.problems
     finally:
         reconciler.stop()
         thread.join()

@@ -52,7 +52,7 @@ def pool_on(
     ledger: Ledger, root: Path, store: MemoryStore, reports: Reports, count: int = 1, gate: Gate | None = None
 ) -> WorkerPool:
     def uploader(parts: Any) -> Uploader:
-        return Uploader(store, root, make_key=lambda path: path, session_id="s", parts=parts)
+        return Uploader(store, root, make_key=lambda path: path, session_id="s", part_executor=parts)
 
     return WorkerPool(ledger, uploader, root, count=count, name="me", on_event=reports.on_event, gate=gate)
 
@@ -202,11 +202,11 @@ def test_a_row_that_is_claimed_again_before_its_first_upload_ends_is_active_twic
         ledger.release(first)
         second = ledger.claim("second")
         assert second is not None
-        pool._uploads.send(second, lambda *_: outcome)
+        pool._uploads.attempt(second, lambda *_: outcome)
         pool._uploads.end([second])
         assert [active.path for active in pool.active()] == ["old000.png"], "the first one is still there"
         return outcome
 
-    assert pool._uploads.send(first, send) is outcome
+    assert pool._uploads.attempt(first, send) is outcome
     pool._uploads.end([first])
     assert pool.active() == ()

@@ -253,7 +253,7 @@ def test_an_upload_under_way_is_not_aborted_for_one_that_was_lost_before(tmp_pat
     """Its first request may just have been answered, so that it looks exactly like the lost one."""
     store = MemoryStore()
     uploader = Uploader(store, tmp_path, make_key=lambda path: path, session_id="s")
-    lost = uploader.intent()
+    lost = AbandonedUploads(store, lambda *what: None).intent()
 
     def tidy_first(operation: str, key: str) -> None:
         if operation == "UploadPart":
@@ -276,7 +276,7 @@ def test_a_lost_upload_is_found_although_the_stores_clock_is_ten_minutes_ahead(t
         session_id="s",
         on_aborted=lambda *what: aborted.append(what),
     )
-    asked = uploader.intent()
+    asked = AbandonedUploads(store, lambda *what: None).intent()
     upload_id = store.create_multipart("a.mp4", content_type="video/mp4", metadata={})
     store.uploads[upload_id].initiated_at += 600.0
     uploader.abort("a.mp4", asked)
@@ -296,14 +296,14 @@ def test_a_lost_request_stays_noted_for_as_long_as_it_can_still_arrive(
         session_id="s",
         on_aborted=lambda *what: aborted.append(what),
     )
-    asked = uploader.intent()
+    asked = AbandonedUploads(store, lambda *what: None).intent()
     uploader.abort("a.mp4", asked)
     assert aborted == []
     upload_id = store.create_multipart("a.mp4", content_type="video/mp4", metadata={})
     uploader.abort("a.mp4", asked)
     assert upload_id not in store.uploads
     assert aborted == [("a.mp4", asked)]
-    never = uploader.intent()
+    never = AbandonedUploads(store, lambda *what: None).intent()
     now = time.time()
     monkeypatch.setattr("cloud_archive.upload.abandoned.time.time", lambda: now + 100)
     uploader.abort("a.mp4", never)
