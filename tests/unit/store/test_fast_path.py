@@ -7,7 +7,7 @@ import hashlib
 import socket
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -28,6 +28,7 @@ from cloud_archive.store.client import make_client
 from cloud_archive.store.fast_path import FastPath, why_not
 from cloud_archive.store.obstore_client import Keys
 from cloud_archive.store.s3 import S3Store
+from tests.unit.store.conftest import MakeStore
 from tests.unit.store.endpoint import (
     BODY,
     MD5,
@@ -52,32 +53,9 @@ object_keys = st.text(
 
 
 @pytest.fixture
-def endpoint() -> Iterator[Endpoint]:
-    running = Endpoint()
-    yield running
-    running.stop()
-
-
-@pytest.fixture
-def make(endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., S3Store]]:
-    made: list[S3Store] = []
+def make(make: MakeStore, monkeypatch: pytest.MonkeyPatch) -> MakeStore:
     monkeypatch.setattr(fast_path, "LONGEST_SECONDS", 60.0)  # a busy machine may stall for seconds
-
-    def build(
-        *replies: Reply | Callable[[Seen], Reply],
-        known: Capabilities | None = None,
-        read_seconds: float = 60,
-        **extra: str,
-    ) -> S3Store:
-        endpoint.replies = list(replies) or [OK]
-        settings = load_settings(environ(endpoint.url, **extra))
-        found = S3Store(settings, capabilities=known, read_seconds=read_seconds)
-        made.append(found)
-        return found
-
-    yield build
-    for store in made:
-        store.close()
+    return make
 
 
 def by_the_sdk(endpoint: Endpoint) -> list[bool]:

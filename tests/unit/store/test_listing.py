@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
 from datetime import datetime, timezone
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -11,13 +10,12 @@ from xml.sax.saxutils import escape
 
 import pytest
 
-from cloud_archive.config.settings import load_settings
 from cloud_archive.errors import StoreError
 from cloud_archive.store import obstore_client
 from cloud_archive.store.base import ObjectInfo
 from cloud_archive.store.fast_path import MOST_FAILURES
 from cloud_archive.store.s3 import S3Store
-from tests.unit.store.endpoint import Endpoint, Reply, Seen, environ, refusal
+from tests.unit.store.endpoint import Endpoint, Reply, refusal
 
 FOLDER = "out/.cloud-archive/v1/segments/2026-11-28/"
 XML = {"Content-Type": "application/xml"}
@@ -36,27 +34,6 @@ def listing(*keys: str, following: str = "", size: int = 7) -> Reply:
         f"<IsTruncated>{'true' if following else 'false'}</IsTruncated>{more}{entries}</ListBucketResult>"
     )
     return Reply(200, XML, body.encode())
-
-
-@pytest.fixture
-def endpoint() -> Iterator[Endpoint]:
-    running = Endpoint()
-    yield running
-    running.stop()
-
-
-@pytest.fixture
-def make(endpoint: Endpoint) -> Iterator[Callable[..., S3Store]]:
-    made: list[S3Store] = []
-
-    def build(*replies: Reply | Callable[[Seen], Reply]) -> S3Store:
-        endpoint.replies = list(replies)
-        made.append(S3Store(load_settings(environ(endpoint.url))))
-        return made[-1]
-
-    yield build
-    for store in made:
-        store.close()
 
 
 def keys(store: S3Store, prefix: str = FOLDER) -> list[str]:

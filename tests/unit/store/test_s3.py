@@ -9,7 +9,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from email.utils import formatdate
 from typing import Any
 
@@ -24,6 +24,7 @@ from cloud_archive.store.base import Capabilities, CreateOnly, Part
 from cloud_archive.store.probe import probe_key
 from cloud_archive.store.s3 import S3Store
 from cloud_archive.store.translate import redact, retry_after, translate
+from tests.unit.store.conftest import MakeStore
 from tests.unit.store.endpoint import (
     BODY,
     MD5,
@@ -41,32 +42,13 @@ from tests.unit.store.endpoint import (
 
 
 @pytest.fixture
-def endpoint() -> Iterator[Endpoint]:
-    running = Endpoint()
-    yield running
-    running.stop()
+def make(make: MakeStore) -> Callable[..., S3Store]:
+    def build(*replies: Reply | Callable[[Seen], Reply], **options: Any) -> S3Store:
+        store = make(*replies, **options)
+        store.use_sdk_only()  # test_fast_path.py is about the other way
+        return store
 
-
-@pytest.fixture
-def make(endpoint: Endpoint) -> Iterator[Callable[..., S3Store]]:
-    made: list[S3Store] = []
-
-    def build(
-        *replies: Reply | Callable[[Seen], Reply],
-        known: Capabilities | None = None,
-        read_seconds: float = 60,
-        **extra: str,
-    ) -> S3Store:
-        endpoint.replies = list(replies) or [Reply(headers={"ETag": f'"{MD5}"'})]
-        settings = load_settings(environ(endpoint.url, **extra))
-        found = S3Store(settings, capabilities=known, read_seconds=read_seconds)
-        found.use_sdk_only()  # test_fast_path.py is about the other way
-        made.append(found)
-        return found
-
-    yield build
-    for store in made:
-        store.close()
+    return build
 
 
 # --- what is sent

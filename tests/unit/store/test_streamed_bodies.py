@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
 
-from cloud_archive.config.settings import load_settings
 from cloud_archive.errors import FileChanged, StoreError
 from cloud_archive.store.base import Body, Part
 from cloud_archive.store.client import BodyProgress, MeteredBody
 from cloud_archive.store.s3 import S3Store
-from tests.unit.store.endpoint import BODY, MD5, SHA256, SHA256_BASE64, Endpoint, Reply, environ
+from tests.unit.store.conftest import MakeStore
+from tests.unit.store.endpoint import BODY, MD5, SHA256, SHA256_BASE64, Endpoint, Reply
 
 ACCEPTED = Reply(headers={"ETag": f'"{MD5}"', "x-amz-checksum-sha256": SHA256_BASE64})
 CHANGING = frozenset(("amz-sdk-invocation-id", "amz-sdk-request", "authorization", "x-amz-date"))
@@ -46,24 +47,8 @@ class Changed(Streamed):
 
 
 @pytest.fixture
-def endpoint() -> Iterator[Endpoint]:
-    running = Endpoint()
-    running.replies = [ACCEPTED]
-    yield running
-    running.stop()
-
-
-@pytest.fixture
-def make(endpoint: Endpoint) -> Iterator[Callable[..., S3Store]]:
-    made: list[S3Store] = []
-
-    def build(**extra: str) -> S3Store:
-        made.append(S3Store(load_settings(environ(endpoint.url, **extra))))
-        return made[-1]
-
-    yield build
-    for store in made:
-        store.close()
+def make(make: MakeStore) -> Callable[..., S3Store]:
+    return partial(make, ACCEPTED)
 
 
 def send(store: S3Store, body: Body, progress: Callable[[int], None] | None = None) -> Part:
