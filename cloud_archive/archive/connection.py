@@ -1,4 +1,4 @@
-"""Check after the start, with one small request, whether the store accepts this key and bucket.
+"""Check after the start, with one small request, whether the store accepts credentials and bucket.
 
 Until this request or an upload has succeeded, the status is not `idle`. Otherwise a wrong key would show only once the
 first file is written.
@@ -97,7 +97,7 @@ class Connection:
             if self._stopping:
                 return
             if failure is None:
-                logger.info("The store accepts this key and bucket: %s", self._store.destination)
+                logger.info("The store accepts credentials and bucket: %s", self._store.destination)
                 self._set(verified=True, failure=None)
                 return
             self._set(verified=False, failure=failure)

@@ -225,7 +225,7 @@ class _Check:
         self._record("cleanup", True, f"Not needed: {store.probe_key} stays, and is written again each time.")
 
     def _ask_first(self, store: S3Store) -> bool:
-        """Send the first requests. Return False if this key may not list, which says nothing else."""
+        """Send the first requests. Return False if the credentials may not list, which says nothing else."""
         begun = time.monotonic()
         try:
             head_if_allowed(store, store.probe_key)
@@ -301,9 +301,9 @@ class _Check:
         elif capabilities.can_head is False and settings.conflict_rename:
             raise StepFailed(
                 "create-only",
-                "The store overwrites objects, and this key may not check for them first, so an object of the same name"
-                " would be lost.",
-                "Allow s3:GetObject for this key, or keep names apart with {session_id} in S3_PREFIX.",
+                "The store overwrites objects, and these credentials may not check for them first, so an object of"
+                " the same name would be lost.",
+                "Allow s3:GetObject for them, or keep names apart with {session_id} in S3_PREFIX.",
             )
         elif capabilities.create_only_multipart is CreateOnly.HONOURED:
             self._record(
@@ -378,5 +378,5 @@ def _find_step(error: StoreError) -> str | None:
 
 
 def _is_denied(error: StoreError) -> bool:
-    """Return whether the store denied access to this key."""
+    """Return whether the store denied access to the credentials."""
     return error.status == 403 and error.failure.code in ("AccessDenied", "Forbidden", "403")

@@ -89,7 +89,7 @@ class _Sharing:
         self._errors: list[tuple[Mapping[str, Any], CloudArchiveError]] = []
 
     def check(self, asset: Mapping[str, Any]) -> CloudArchiveError | None:
-        """Return why a link to this asset would not work; None if it works, or if this key may not find out."""
+        """Return why a link to this asset would not work; None if it works, or if the credentials may not find out."""
         try:
             found = self._store.head(asset["key"])
         except StoreError as error:

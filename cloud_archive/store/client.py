@@ -19,7 +19,7 @@ from .aws_session import AwsConfigurationError, chain_session, isolated_session
 from .bandwidth import Throttle
 from .base import Body
 from .bounded import read_bounded
-from .obstore_client import Keys
+from .credentials import Credentials, configured_credentials, credentials_source
 from .proxies import proxy_of
 from .signing import sign_with_known_checksum
 
@@ -42,12 +42,11 @@ class Client(NamedTuple):
 
     Attributes:
         sdk: botocore's client.
-        keys: returns the credentials that are valid now, because those of roles are renewed; None = requests are not
-            signed.
+        credentials: returns those that are valid now, because a role's are renewed; None = requests are not signed.
     """
 
     sdk: S3Client
-    keys: Callable[[], Keys] | None
+    credentials: Callable[[], Credentials] | None
 
 
 def make_client(
@@ -72,48 +71,16 @@ def make_client(
     return _set_up(settings, session, client, before_send)
 
 
-def keys_of(settings: Settings, session: Session | None = None) -> Callable[[], Keys] | None:
-    """Return a function that returns the credentials that are valid now; None = requests are not signed.
-
-    Args:
-        session: provides the credentials with S3_CREDENTIALS=aws; default: a new one, which reads files and roles
-            again.
-
-    Raises:
-        AwsConfigurationError: see `make_client`.
-    """
-    if settings.credentials == "env":
-        secret, token = settings.secret_access_key, settings.session_token
-        if not settings.access_key_id or secret is None:
-            return None
-        fixed = Keys(
-            settings.access_key_id,
-            secret.get_secret_value(),
-            token.get_secret_value() if token else None,
-        )
-        return lambda: fixed
-    credentials = (session or chain_session()).get_credentials()
-    if credentials is None:
-        return None
-
-    def current() -> Keys:
-        frozen = credentials.get_frozen_credentials()
-        return Keys(str(frozen.access_key), str(frozen.secret_key), frozen.token)
-
-    return current
-
-
 def _sdk_client(settings: Settings, session: Session, connect_seconds: float, read_seconds: float) -> Any:
     # Not at the top: a quarter of a second and 25 MB, which `--help` or a wrong setting need not pay.
     from botocore.config import Config
 
     credentials: dict[str, Any] = {}
-    if settings.credentials == "env":
-        secret, token = settings.secret_access_key, settings.session_token
+    if (configured := configured_credentials(settings)) is not None:
         credentials = {
-            "aws_access_key_id": settings.access_key_id,
-            "aws_secret_access_key": secret.get_secret_value() if secret else None,
-            "aws_session_token": token.get_secret_value() if token else None,
+            "aws_access_key_id": configured.access_key_id,
+            "aws_secret_access_key": configured.secret_access_key,
+            "aws_session_token": configured.session_token,
         }
     options: dict[str, Any] = {
         # One variable decides where files go. (The type stubs do not know this option yet.)
@@ -177,7 +144,7 @@ def _set_up(
         client.meta.events.register(f"before-send.s3.{operation}", before_send)
         sign_with_known_checksum(client, operation)
     client.meta.events.register("before-call.s3.PutObject", _ask_first)
-    return Client(cast("S3Client", client), keys_of(settings, session))
+    return Client(cast("S3Client", client), credentials_source(settings, session))
 
 
 def certificate_authorities(settings: Settings) -> str | None:

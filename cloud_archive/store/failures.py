@@ -46,8 +46,8 @@ _TABLE: dict[str, Failure] = {
         ),
         _store(
             "AccessDenied",
-            "The store denies access: this key may not write here.",
-            "Allow s3:PutObject on the bucket and prefix for this key, and check S3_BUCKET.",
+            "The store denies access: these credentials may not write here.",
+            "Allow s3:PutObject on the bucket and prefix for them, and check S3_BUCKET.",
         ),
         _store(
             "AllAccessDisabled",
@@ -243,7 +243,7 @@ _TABLE: dict[str, Failure] = {
         _store(
             "NoCredentials",
             "The AWS credential chain found no credentials.",
-            "Set up a profile or role, or unset S3_CREDENTIALS and set the two S3 keys.",
+            "Set up a profile or role, or unset S3_CREDENTIALS and set S3_ACCESS_KEY_ID and S3_SECRET_ACCESS_KEY.",
         ),
         _store(
             "AwsConfiguration",

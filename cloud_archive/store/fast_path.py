@@ -17,9 +17,10 @@ from urllib.parse import urlsplit
 
 from . import address as addresses
 from .address import Address
+from .credentials import Credentials, credentials_source
 from .evidence import md5_of
 from .guarded_requests import GuardedRequests
-from .obstore_client import Endless, Keys, KeyTaken, Missing, ObstoreClient, Unexpected
+from .obstore_client import Endless, KeyTaken, Missing, ObstoreClient, Unexpected
 from .proxies import proxy_of
 
 if TYPE_CHECKING:
@@ -87,7 +88,8 @@ class FastPath:
         self._requests = GuardedRequests()
         self._client: ObstoreClient | None = None
         self._address = Address.of_settings(settings)
-        self._keys = _fixed_keys(settings)
+        # The AWS chain may take seconds, so its credentials come with the SDK's first success; see `learn`.
+        self._credentials = credentials_source(settings) if settings.credentials == "env" else None
         self._trusted = True
         self._failures = 0
         self._failed_lists = 0  # in a row
@@ -101,15 +103,20 @@ class FastPath:
 
     def client(self) -> ObstoreClient | None:
         """Return the client for the address and the credentials of now; None: the SDK must send the request."""
-        if self._why_not is not None or not self._trusted or self._address is None or self._keys is None:
+        if (
+            self._why_not is not None
+            or not self._trusted
+            or self._address is None
+            or self._credentials is None
+        ):
             return None
-        keys = self._keys()
+        credentials = self._credentials()
         client = self._client
-        if client is not None and client.keys == keys and client.address == self._address:
+        if client is not None and client.credentials == credentials and client.address == self._address:
             return client
         with self._lock:
             try:
-                self._client = self._make(self._address, keys)
+                self._client = self._make(self._address, credentials)
             except Exception as error:
                 self.give_up(f"obstore can't be used ({type(error).__name__})")
                 return None
@@ -202,10 +209,10 @@ class FastPath:
         """
         self._failed_lists += 1
 
-    def learn(self, address: Address, keys: Callable[[], Keys]) -> None:
+    def learn(self, address: Address, credentials: Callable[[], Credentials]) -> None:
         """Use obstore with this address and these credentials, with which the SDK has just written an object."""
         with self._lock:
-            self._address, self._keys = address, keys
+            self._address, self._credentials = address, credentials
             if self._failures >= MOST_FAILURES:
                 self.give_up("obstore fails where the SDK does not")
             self._trusted = True
@@ -225,7 +232,7 @@ class FastPath:
         self._client = None
         self._requests.close()
 
-    def _make(self, address: Address, keys: Keys) -> ObstoreClient:
+    def _make(self, address: Address, credentials: Credentials) -> ObstoreClient:
         # obstore always follows redirects. A request to another host goes to this proxy, which does not exist.
         options: dict[str, Any] = {
             "user_agent": self._user_agent,
@@ -234,7 +241,7 @@ class FastPath:
         }
         return ObstoreClient(
             address,
-            keys,
+            credentials,
             encryption=self._settings.server_side_encryption,
             client_options=options,
             seconds=min(self._seconds, LONGEST_SECONDS),
@@ -277,17 +284,6 @@ def why_not(settings: Settings) -> str | None:
         "variables of AWS are set": bool(interfering),
     }
     return next((why for why, applies in reasons.items() if applies), None)
-
-
-def _fixed_keys(settings: Settings) -> Callable[[], Keys] | None:
-    """Return a function that returns the credentials of the settings; None if the SDK must find them."""
-    secret, token = settings.secret_access_key, settings.session_token
-    if settings.credentials != "env" or not settings.access_key_id or secret is None:
-        return None
-    keys = Keys(
-        settings.access_key_id, secret.get_secret_value(), token.get_secret_value() if token else None
-    )
-    return lambda: keys
 
 
 def _is_plain(key: str) -> bool:

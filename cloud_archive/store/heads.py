@@ -73,7 +73,7 @@ class HeadRequests:
         return requests.fast.head(key)
 
     def _note_allowed(self) -> None:
-        self._requests.keys_accepted = True
+        self._requests.credentials_accepted = True
         self._requests.remember(can_head=True)
 
     def _head_again(self, key: str, refusal: StoreError, *, with_checksum: bool) -> dict[str, Any] | None:
@@ -89,7 +89,9 @@ class HeadRequests:
             else:
                 self._with_checksum = False
                 return answer
-        if not refusal.failure.code.isdecimal() or (self._requests.keys_accepted and refusal.status != 400):
+        if not refusal.failure.code.isdecimal() or (
+            self._requests.credentials_accepted and refusal.status != 400
+        ):
             raise refusal
         try:
             next(self._list(key, limit=1), None)
@@ -98,8 +100,8 @@ class HeadRequests:
                 raise StoreError(
                     "HeadObject", key, named.failure, status=named.status, store_message=named.store_message
                 ) from named
-            self._requests.keys_accepted = (
-                self._requests.keys_accepted or named.failure.code == "AccessDenied"
+            self._requests.credentials_accepted = (
+                self._requests.credentials_accepted or named.failure.code == "AccessDenied"
             )
             raise refusal from named
         if refusal.status != 400:

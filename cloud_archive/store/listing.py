@@ -75,7 +75,7 @@ def _listed_fast(requests: RequestExecutor, prefix: str) -> Iterator[ObjectInfo]
                     "LastModified": entry["last_modified"],
                 }
             )
-    requests.keys_accepted = True
+    requests.credentials_accepted = True
     requests.remember(can_list=True)
 
 

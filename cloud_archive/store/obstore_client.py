@@ -12,10 +12,11 @@ import logging
 import re
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from .address import Address
 from .answers import may_be_page
+from .credentials import Credentials
 from .guarded_requests import AnswerTooLarge, GuardedRequests
 
 if TYPE_CHECKING:
@@ -39,17 +40,6 @@ _HEADERS = frozenset(
 PAGE_OBJECTS = 1000  # as many as S3 sends in a page of a listing
 LIST_SECONDS = 60.0  # for one page; empty pages may come before it
 _STATUS = re.compile(r"Server returned non-2xx status code: ([0-9]{3}) ")
-
-
-class Keys(NamedTuple):
-    """Credentials that sign requests."""
-
-    access_key_id: str
-    secret_access_key: str
-    session_token: str | None
-
-    def __repr__(self) -> str:
-        return "Keys(***)"
 
 
 class Unexpected(Exception):
@@ -78,7 +68,7 @@ class ObstoreClient:
 
     Args:
         address: of the bucket.
-        keys: sign the requests.
+        credentials: sign the requests.
         encryption: the value of `x-amz-server-side-encryption`.
         client_options: see obstore's `ClientConfig`.
         seconds: the time limit of a request.
@@ -92,7 +82,7 @@ class ObstoreClient:
     def __init__(
         self,
         address: Address,
-        keys: Keys,
+        credentials: Credentials,
         *,
         encryption: str | None,
         client_options: Mapping[str, Any],
@@ -103,7 +93,7 @@ class ObstoreClient:
         from obstore.store import S3Store
 
         self.address = address
-        self.keys = keys
+        self.credentials = credentials
         self._obstore: Any = obstore
         self._requests = requests
         config: Any = {
@@ -111,12 +101,12 @@ class ObstoreClient:
             "endpoint": address.url,
             "virtual_hosted_style_request": True,
             "region": address.region,
-            "access_key_id": keys.access_key_id,
-            "secret_access_key": keys.secret_access_key,
+            "access_key_id": credentials.access_key_id,
+            "secret_access_key": credentials.secret_access_key,
             "checksum_algorithm": "SHA256",
         }
-        if keys.session_token is not None:
-            config["session_token"] = keys.session_token
+        if credentials.session_token is not None:
+            config["session_token"] = credentials.session_token
         if encryption is not None:
             config["server_side_encryption"] = encryption
         options: Any = {

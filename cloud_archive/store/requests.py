@@ -20,7 +20,8 @@ from .answers import md5_base64, sha256_base64
 from .aws_session import MadeOnce
 from .bandwidth import Throttle
 from .base import Body, Capabilities, Checksum, CreateOnly, Progress
-from .client import PIECE_BYTES, BodyProgress, Client, MeteredBody, keys_of, make_client
+from .client import PIECE_BYTES, BodyProgress, Client, MeteredBody, make_client
+from .credentials import credentials_source
 from .failures import CREDENTIAL_CODES, explain
 from .fast_path import FastPath
 from .integrity import blame_name, got_further, names_checksum, refuses_checksum
@@ -45,7 +46,7 @@ class RequestExecutor:
     Attributes:
         destination: `endpoint/bucket`.
         region: where the bucket is, as far as is known.
-        keys_accepted: whether a request has succeeded, so the credentials are valid.
+        credentials_accepted: whether a request has succeeded, so the credentials are valid.
         fast: sends small requests without the SDK.
     """
 
@@ -60,7 +61,7 @@ class RequestExecutor:
     ) -> None:
         self.destination = f"{settings.endpoint_label}/{settings.bucket}"
         self.region = settings.region
-        self.keys_accepted = False
+        self.credentials_accepted = False
         self._settings = settings
         self._secrets = settings.secrets()
         self._on_capabilities = on_capabilities
@@ -156,14 +157,14 @@ class RequestExecutor:
             answer = self.fast.put(key, body, parameters)
         except Exception as error:
             raise self._refusal(error, "PutObject", key, conditional=conditional) from None
-        self.keys_accepted = self.keys_accepted or answer is not None
+        self.credentials_accepted = self.credentials_accepted or answer is not None
         return answer
 
     def _learn(self, key: str) -> None:
         """Learn the bucket's address from the SDK's accepted request, for requests past the SDK."""
         url, authorization = getattr(self._sending, "signed", ("", ""))
-        address, keys = Address.of_request(url, authorization, key), self.client().keys
-        if address is None or keys is None:
+        address, credentials = Address.of_request(url, authorization, key), self.client().credentials
+        if address is None or credentials is None:
             return
         with self._lock:
             if address.region != self.region:
@@ -171,7 +172,7 @@ class RequestExecutor:
                 logger.warning(
                     "%s: the bucket is in the region %s: set S3_REGION.", self.destination, self.region
                 )
-        self.fast.learn(address, keys)
+        self.fast.learn(address, credentials)
 
     def in_either_dialect(
         self, attempt: Callable[[Checksum], dict[str, Any]]
@@ -180,7 +181,7 @@ class RequestExecutor:
         try:
             return self._in_either_dialect(attempt)
         except StoreError as error:
-            raise (blame_name(error) if self.keys_accepted else error) from error.__cause__
+            raise (blame_name(error) if self.credentials_accepted else error) from error.__cause__
 
     def _in_either_dialect(
         self, attempt: Callable[[Checksum], dict[str, Any]]
@@ -220,10 +221,10 @@ class RequestExecutor:
             answer: dict[str, Any] = _method(client, operation)(Bucket=self._settings.bucket, **parameters)
         except Exception as error:
             refusal = self._refusal(error, operation, key, conditional=conditional)
-            if client is None or not self._has_new_keys(client, refusal):
+            if client is None or not self._has_new_credentials(client, refusal):
                 raise refusal from self._shown(error)
             answer = self._call_again(operation, key, conditional, parameters)
-        self.keys_accepted = True
+        self.credentials_accepted = True
         self._note_time(answer)
         return answer
 
@@ -239,14 +240,15 @@ class RequestExecutor:
             raise self._refusal(error, operation, key, conditional=conditional) from self._shown(error)
         return answer
 
-    def _has_new_keys(self, client: Client, refusal: StoreError) -> bool:
+    def _has_new_credentials(self, client: Client, refusal: StoreError) -> bool:
         """Read the AWS chain again if the store refuses its credentials; return whether it has others now."""
         if self._settings.credentials != "aws" or refusal.failure.code not in CREDENTIAL_CODES:
             return False
         if client is self._client_made:
             try:
-                keys = MadeOnce(lambda: keys_of(self._settings)).get()
-                if keys is None or client.keys is None or keys() == client.keys():
+                credentials = MadeOnce(lambda: credentials_source(self._settings)).get()
+                before = client.credentials
+                if credentials is None or before is None or credentials() == before():
                     return False
             except Exception as error:
                 logger.info("The AWS credentials could not be read again: %s", type(error).__name__)

@@ -198,8 +198,8 @@ def _explain_answer(
         doing, right = _RIGHTS[operation]
         return replace(
             failure,
-            cause=f"The store denies access: this key may not {doing} here.",
-            cure=f"Allow {right} for this key if you need it.",
+            cause=f"The store denies access: these credentials may not {doing} here.",
+            cure=f"Allow {right} for them if you need it.",
         )
     return failure
 
@@ -224,7 +224,7 @@ _WITHOUT = {
 
 # The rights that write-only credentials lack.
 _RIGHTS = {
-    "HeadObject": ("look at objects", "s3:GetObject"),
+    "HeadObject": ("send HEAD requests", "s3:GetObject"),
     "GetObject": ("read objects", "s3:GetObject"),
     "ListObjectsV2": ("list the bucket", "s3:ListBucket"),
     "ListParts": ("list an upload's parts", "s3:ListMultipartUploadParts"),

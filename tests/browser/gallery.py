@@ -159,8 +159,8 @@ def states(model: ScriptedModel) -> dict[str, Callable[[], None]]:
         denied = a_file(
             "private/clip_00001_.mp4",
             "failed",
-            cause="The store denies access: this key may not write here.",
-            cure="Allow s3:PutObject on the bucket and prefix for this key, and check S3_BUCKET.",
+            cause="The store denies access: these credentials may not write here.",
+            cure="Allow s3:PutObject on the bucket and prefix for them, and check S3_BUCKET.",
             attempts=4,
             next_try_at=from_now(3600),
         )

@@ -79,7 +79,7 @@ def test_prune_deletes_the_archives_own_objects_in_every_dialect(
                 rule=PruneRule(older_than_seconds=10),
                 now=time.time() + FROM_THE_FUTURE,
             )
-            if name == "403 for missing":  # this key may not list
+            if name == "403 for missing":  # these credentials may not list
                 with pytest.raises(StoreError, match="s3:ListBucket"):
                     planned()
                 return

@@ -135,7 +135,7 @@ class CatalogSync:
             on_progress: called with the files that were committed and those that are known.
 
         Raises:
-            Denied: this key may not list or read.
+            Denied: the credentials may not list or read.
             StoreError: the store does not answer now, or a listing broke off; what was listed before is read and kept.
             CatalogError: the local catalog can't be read or written.
         """

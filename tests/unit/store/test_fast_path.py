@@ -15,7 +15,7 @@ from urllib.parse import quote, urlsplit
 import pytest
 from botocore.auth import S3SigV4Auth
 from botocore.awsrequest import AWSRequest, AWSResponse, HeadersDict
-from botocore.credentials import Credentials
+from botocore.credentials import Credentials as SdkCredentials
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -25,8 +25,8 @@ from cloud_archive.store import fast_path
 from cloud_archive.store.address import Address
 from cloud_archive.store.base import Capabilities, CreateOnly
 from cloud_archive.store.client import make_client
+from cloud_archive.store.credentials import Credentials
 from cloud_archive.store.fast_path import FastPath, why_not
-from cloud_archive.store.obstore_client import Keys
 from cloud_archive.store.s3 import S3Store
 from tests.unit.store.conftest import MakeStore
 from tests.unit.store.endpoint import (
@@ -106,8 +106,8 @@ ENDPOINT.replies = [OK]
 FAST = FastPath(load_settings(environ(ENDPOINT.url)), user_agent="test", read_seconds=60)
 
 
-def test_keys_do_not_show() -> None:
-    assert "planted" not in repr(Keys("AKIATEST", "planted", None))
+def test_credentials_do_not_show() -> None:
+    assert "planted" not in repr(Credentials("AKIATEST", "planted", None))
 
 
 # --- anything unexpected
@@ -573,7 +573,7 @@ def test_the_sdk_signs_a_body_with_its_checksum_and_does_not_hash_it_again(
     )
     request.context["timestamp"] = seen.headers["x-amz-date"]
     auth: Any = S3SigV4Auth(
-        Credentials("AKIATEST", environ("")["S3_SECRET_ACCESS_KEY"], TOKEN), "s3", "us-east-1"
+        SdkCredentials("AKIATEST", environ("")["S3_SECRET_ACCESS_KEY"], TOKEN), "s3", "us-east-1"
     )
     signature = auth.signature(auth.string_to_sign(request, auth.canonical_request(request)), request)
     assert seen.headers["authorization"].endswith(f"Signature={signature}")

@@ -94,7 +94,7 @@ def test_a_refusal_without_a_body_is_explained_by_a_listing(listing: StoreError 
 def test_no_listing_is_asked_for_where_the_keys_were_accepted() -> None:
     sdk = ScriptedSdk(refused(403))
     requests = heads(sdk)
-    requests._requests.keys_accepted = True
+    requests._requests.credentials_accepted = True
     with pytest.raises(StoreError):
         requests.head("a")
     assert "list" not in sdk.names
@@ -109,7 +109,7 @@ def test_after_a_listing_told_the_region_a_bad_request_is_made_again() -> None:
 def test_where_other_keys_may_be_looked_at_a_refusal_is_about_this_key() -> None:
     sdk = ScriptedSdk(refused(404), refused(403))
     requests = heads(sdk)
-    requests._requests.keys_accepted = True
+    requests._requests.credentials_accepted = True
     assert requests.head("a") is None
     with pytest.raises(StoreError) as raised:
         requests.head("odd#name")

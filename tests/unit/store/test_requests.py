@@ -15,7 +15,7 @@ from cloud_archive.store import aws_session
 from cloud_archive.store.aws_session import MadeOnce
 from cloud_archive.store.base import Capabilities, CreateOnly
 from cloud_archive.store.client import Client
-from cloud_archive.store.obstore_client import Keys
+from cloud_archive.store.credentials import Credentials
 from cloud_archive.store.requests import RequestExecutor
 
 from .scripted_sdk import ENVIRON, OK, ScriptedSdk, executor, refused
@@ -38,10 +38,10 @@ def closed() -> ConnectionClosedError:
 def test_a_request_names_the_bucket_and_its_success_proves_the_keys() -> None:
     sdk = ScriptedSdk(OK)
     requests = executor(sdk)
-    assert not requests.keys_accepted
+    assert not requests.credentials_accepted
     requests.call("GetObject", "a.png", Range="bytes=0-1")
     assert sdk.calls == [("get_object", {"Bucket": "pictures", "Key": "a.png", "Range": "bytes=0-1"})]
-    assert requests.keys_accepted
+    assert requests.credentials_accepted
 
 
 def test_the_clock_of_the_store_is_learned_from_refusals_too() -> None:
@@ -171,7 +171,7 @@ def test_a_rejected_signature_is_the_names_fault_where_the_keys_were_accepted() 
     with pytest.raises(StoreError) as raised:
         requests.send("PutObject", "50%.png", BODY, SHA256, None)
     assert raised.value.failure.code == "SignatureDoesNotMatch"
-    requests.keys_accepted = True
+    requests.credentials_accepted = True
     with pytest.raises(StoreError) as raised:
         requests.send("PutObject", "50%.png", BODY, SHA256, None)
     assert (raised.value.failure.code, raised.value.failure.scope) == ("NameNotSigned", FailureScope.FILE)
@@ -223,9 +223,11 @@ def rotating(
 ) -> RequestExecutor:
     """Return an executor whose client signs with the access key `old`; the AWS chain has the access key `new` now."""
     requests = executor(first, S3_CREDENTIALS="aws", S3_ACCESS_KEY_ID="", S3_SECRET_ACCESS_KEY="")
-    requests._client_made = Client(cast(Any, first), lambda: Keys("old", "s", None))
-    requests._maker = MadeOnce(lambda: Client(cast(Any, second), lambda: Keys(new, "s", None)))
-    monkeypatch.setattr("cloud_archive.store.requests.keys_of", lambda _: lambda: Keys(new, "s", None))
+    requests._client_made = Client(cast(Any, first), lambda: Credentials("old", "s", None))
+    requests._maker = MadeOnce(lambda: Client(cast(Any, second), lambda: Credentials(new, "s", None)))
+    monkeypatch.setattr(
+        "cloud_archive.store.requests.credentials_source", lambda _: lambda: Credentials(new, "s", None)
+    )
     return requests
 
 
@@ -249,7 +251,7 @@ def test_the_same_key_or_another_refusal_is_final(
     assert second.calls == []
 
 
-def test_keys_of_the_environment_are_not_read_again() -> None:
+def test_credentials_of_the_environment_are_not_read_again() -> None:
     sdk = ScriptedSdk(refused(403, "InvalidAccessKeyId"))
     with pytest.raises(StoreError):
         executor(sdk).call("GetObject", "a")

@@ -489,7 +489,7 @@ def test_requests_are_made_once(endpoint: Endpoint, make: Any) -> None:
 def test_a_missing_key_is_none_and_a_forbidden_one_an_error_that_proves_nothing(make: Any) -> None:
     assert make(Reply(404)).head("k") is None
     store = make(Reply(403))
-    with pytest.raises(StoreError, match="may not look at objects") as raised:
+    with pytest.raises(StoreError, match="may not send HEAD requests") as raised:
         store.head("k")
     assert raised.value.status == 403
     assert store.capabilities.can_head is None
