@@ -1,7 +1,7 @@
 """Find the files of one directory, and queue each once it is complete. One object serves from a start to a stop.
 
     watcher ─ hints ─┐
-    scan ─ truth ────┴─► settle ─► intake ─► ledger: pending
+    scan ─ truth ────┴─► settle ─► enqueue ─► ledger: pending
 
 Every thread is named, waits on an event, and is replaced if it dies.
 """
@@ -9,7 +9,6 @@ Every thread is named, waits on an event, and is replaced if it dies.
 from __future__ import annotations
 
 import logging
-import queue
 import threading
 import time
 from collections.abc import Callable
@@ -29,7 +28,7 @@ from ..intake.watcher import Watcher
 from ..ledger.doubts import Doubts
 from ..ledger.known_root import KnownRoot
 from ..ledger.ledger import Ledger
-from ..ledger.rows import Totals
+from .enqueue_loop import EnqueueLoop
 from .events import FileSeen, OnEvent, ScanEnded, StatusChanged
 from .recheck import Rechecker
 from .reconcile import Reconciler
@@ -37,17 +36,15 @@ from .session import Session
 
 logger = logging.getLogger("cloud_archive.archiver")
 
-LONGEST_COMMIT_SECONDS = 0.2  # how long `count` waits for a commit, so that no file is counted twice
 SETTLE_LOCAL_SECONDS = 2.0  # the default settle time
 SETTLE_NETWORK_SECONDS = 10.0  # the same on network filesystems
 LAST_SCAN_SECONDS = 10.0  # how long `take_no_more` waits for its scan, at most
 WATCHES_SECONDS = 0.5  # how long the first scan waits for the watches; without them, another must follow
-MOST_FILES_A_COMMIT = 1000
 _SHOWN_UNREADABLE = 10
 
 
 class DirectoryWatch:
-    """Watcher, scan, settle queue and intake of one directory. It can be started once.
+    """Watcher, scan, settle queue and enqueue loop of one directory. It can be started once.
 
     Args:
         settings: say how to watch, and when a file is complete.
@@ -57,9 +54,8 @@ class DirectoryWatch:
         known_root: says whether this is the directory that the ledger knows.
         session: shows notices about odd files.
         started_at: see `BaselineBuilder`.
-        enqueue: commits complete versions as pending, and returns how many were new. Called from the intake thread;
-            raises CloudArchiveError if they can't be committed now.
-        on_queued: called with the versions after they were queued; with an empty list after `Rechecker` queued one.
+        enqueue: see `EnqueueLoop`.
+        on_queued: see `EnqueueLoop`; also called with an empty list after `Rechecker` queued a version.
         on_event: receives FileSeen, ScanEnded and StatusChanged, from any thread.
     """
 
@@ -82,18 +78,15 @@ class DirectoryWatch:
         self._ledger = ledger
         self._selection = selection
         self._session = session
-        self._enqueue_versions = enqueue
         self._on_queued = on_queued
         self._on_event = on_event
         self.stopping = threading.Event()
         self.takes_no_more = False  # set by `take_no_more`
-        self.ledger_problem: str | None = None  # why complete files can't be queued; None once they are
         self.hint_count = 0  # hints so far; two at once may count as one
-        self._complete: queue.SimpleQueue[CompleteFile | None] = queue.SimpleQueue()
-        self._committing = threading.Lock()
         self._unreadable: dict[str, str] = {}  # path to sentence, while the file can't be read
         self._queue = self._make_queue()
         self.settle = SettleThread(self._queue)
+        self.enqueue_loop = self._make_enqueue_loop(enqueue)
         self.watcher = Watcher(root, mode=settings.watch, on_hint=self._on_hint, on_lost=self._on_lost)
         self.reconciler = Reconciler(
             root,
@@ -116,10 +109,20 @@ class DirectoryWatch:
         self._scan_began_first = False  # the first scan began before the watches were set
         self._threads: dict[str, threading.Thread] = {}
         self._loops: dict[str, Callable[[], None]] = {
-            "cloud-archive-intake": self._take_in,
+            "cloud-archive-intake": self.enqueue_loop.run,
             "cloud-archive-scan": self._scan,
             "cloud-archive-recheck": self.rechecker.run,
         }
+
+    def _make_enqueue_loop(self, enqueue: Callable[[list[FileVersion]], int]) -> EnqueueLoop:
+        return EnqueueLoop(
+            self._ledger,
+            self._queue,
+            enqueue=enqueue,
+            on_queued=self._on_queued,
+            on_rewritten=lambda path: self.rechecker.put(path, written=True),
+            stopping=self.stopping,
+        )
 
     def _make_rechecker(self) -> Rechecker:
         return Rechecker(
@@ -206,7 +209,7 @@ class DirectoryWatch:
         self.rechecker.stop()
         self.watcher.stop(left())
         self.settle.stop(left())
-        self._complete.put(None)
+        self.enqueue_loop.end()
         for thread in (self._watch_setter, *self._threads.values()):
             if thread is not None:
                 thread.join(left())
@@ -268,20 +271,6 @@ class DirectoryWatch:
         """How many files were seen and are not in the ledger yet."""
         return self._queue.pending_files
 
-    def count(self) -> tuple[Totals, int, int]:
-        """Return the ledger's totals, and the files and bytes that are not in it yet.
-
-        No file is counted twice, unless a commit takes longer than `LONGEST_COMMIT_SECONDS`. None is missed, because
-        files that are not in the ledger yet are counted first.
-        """
-        quiet = self._committing.acquire(timeout=LONGEST_COMMIT_SECONDS)
-        try:
-            files, size_bytes = self._queue.pending_files, self._queue.pending_bytes
-            return self._ledger.totals(), files, size_bytes
-        finally:
-            if quiet:
-                self._committing.release()
-
     def waiting(self) -> tuple[WaitingFile, ...]:
         """Return the files that are not complete yet."""
         return self._queue.waiting()
@@ -332,7 +321,7 @@ class DirectoryWatch:
             self._session.notice(
                 f"{file.version.path} looks incomplete, but no program writes to it any more: archived as it is."
             )
-        self._complete.put(file)
+        self.enqueue_loop.put(file)
 
     def _on_empty(self, path: str) -> None:
         self._session.notice(f"{path} is empty and was not archived.")
@@ -342,55 +331,3 @@ class DirectoryWatch:
         logger.warning("%s", sentence)
         self._unreadable[path] = sentence
         self._on_event(StatusChanged())
-
-    # --- from a complete file to the ledger
-
-    def _take_in(self) -> None:
-        """Queue complete files; those that wait together share a commit, `MOST_FILES_A_COMMIT` at most."""
-        while True:
-            first = self._complete.get()
-            if first is None:
-                return
-            files, ending = [first], False
-            while len(files) < MOST_FILES_A_COMMIT:
-                try:
-                    file = self._complete.get_nowait()
-                except queue.Empty:
-                    break
-                if file is None:
-                    ending = True
-                    break
-                files.append(file)
-            self._enqueue([file.version for file in files], {f.version.path for f in files if f.written})
-            if ending:
-                return
-
-    def _enqueue(self, versions: list[FileVersion], written: set[str]) -> None:
-        """Queue these versions; retry until the ledger commits them, because a scan may find them again only later.
-
-        Args:
-            written: paths of files that a program wrote to. If the ledger knows such a file, it is hashed.
-        """
-        while True:
-            try:
-                with self._committing:
-                    unknown = {version.path for version in self._ledger.unknown(versions)}
-                    added = self._enqueue_versions(versions)
-                    for path in written - unknown:
-                        self.rechecker.put(path, written=True)
-                    self._queue.acknowledge(versions)
-            except CloudArchiveError as error:
-                if self.ledger_problem is None:
-                    logger.error("%s", error)
-                self.ledger_problem = str(error)
-                if self.stopping.wait(1.0):
-                    self._queue.acknowledge(versions)
-                    return  # not in the ledger, so the next start's scan finds them
-            except BaseException:
-                self._queue.acknowledge(versions)  # this thread is replaced, and a scan finds them again
-                raise
-            else:
-                self.ledger_problem = None
-                if added:
-                    self._on_queued(versions)
-                return

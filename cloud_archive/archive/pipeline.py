@@ -206,7 +206,7 @@ class Pipeline:
     def ledger_problem(self) -> str | None:
         """Why the last attempt to commit failed; None if it succeeded."""
         watch = self.watch
-        return self._pool.ledger_problem or (None if watch is None else watch.ledger_problem)
+        return self._pool.ledger_problem or (None if watch is None else watch.enqueue_loop.problem)
 
     @property
     def tally(self) -> Tally:
@@ -228,9 +228,9 @@ class Pipeline:
         return self._pool.active()
 
     def count(self) -> tuple[Totals, int, int]:
-        """Return the ledger's totals, and the files and bytes that are not in it yet; see `DirectoryWatch.count`."""
+        """Return the ledger's totals, and the files and bytes that are not in it yet; see `EnqueueLoop.count`."""
         watch = self.watch
-        return (self._ledger.totals(), 0, 0) if watch is None else watch.count()
+        return (self._ledger.totals(), 0, 0) if watch is None else watch.enqueue_loop.count()
 
     def has_work(self) -> bool:
         """Return whether any known file is still to be archived or hashed; does not scan the directory."""

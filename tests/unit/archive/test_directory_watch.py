@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from cloud_archive.archive import directory_watch
+from cloud_archive.archive import enqueue_loop
 from cloud_archive.errors import LedgerError, StoreError
 from cloud_archive.files import FileVersion
 from cloud_archive.ledger.ledger import Ledger
@@ -40,7 +40,7 @@ def test_a_file_counts_once_while_it_goes_into_the_ledger(
         return count
 
     monkeypatch.setattr(ledger, "add", slow_add)
-    monkeypatch.setattr(directory_watch, "LONGEST_COMMIT_SECONDS", 30.0)
+    monkeypatch.setattr(enqueue_loop, "LONGEST_COMMIT_SECONDS", 30.0)
     with archiving(root, store, ledger=ledger) as archiver:
         (root / "a.bin").write_bytes(b"123")
         assert committed.wait(60)
@@ -61,7 +61,7 @@ def test_a_ledger_that_hangs_delays_no_status_and_the_file_counts_as_pending(
         return add(versions, priority=priority)
 
     monkeypatch.setattr(ledger, "add", hanging_add)
-    monkeypatch.setattr(directory_watch, "LONGEST_COMMIT_SECONDS", 0.01)
+    monkeypatch.setattr(enqueue_loop, "LONGEST_COMMIT_SECONDS", 0.01)
     with archiving(root, MemoryStore(), ledger=ledger) as archiver:
         (root / "a.bin").write_bytes(b"123")
         assert hangs.wait(60)
