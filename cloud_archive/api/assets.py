@@ -50,7 +50,7 @@ class AssetHandlers:
     async def facets(self, request: web.Request, arguments: Arguments) -> web.Response:
         def call() -> dict[str, Any]:
             scope, catalog = self._scope(request), self._engine.catalog()
-            others = catalog.others() if scope.shows_others else {"loading": None, "trouble": None}
+            others = catalog.other_machines() if scope.shows_others else {"loading": None, "trouble": None}
             return catalog.facets(scope.narrow(arguments["q"])) | {"unread": catalog.unread_files()} | others
 
         return web.json_response(await self._lanes.run("catalog", call, ROUTE_SECONDS["facets"]))

@@ -54,7 +54,7 @@ def _asset(row: _Row, facts: dict[str, Any], tags: list[str], note: str) -> dict
     width, height, duration, prompt, negative, _, seed, has, favorite, rating, hidden = row[12:]
     key = full_key(folder, name)
     path = path_of_row(path, key)
-    found = str(uuid.UUID(bytes=identity))
+    asset_id = str(uuid.UUID(bytes=identity))
     metadata = {
         "prompt": prompt,
         "negative_prompt": negative,
@@ -62,7 +62,7 @@ def _asset(row: _Row, facts: dict[str, Any], tags: list[str], note: str) -> dict
         **facts,
     }
     return {
-        "id": found,
+        "id": asset_id,
         "name": path.rpartition("/")[2],
         "key": key,
         "path": path,
@@ -73,7 +73,7 @@ def _asset(row: _Row, facts: dict[str, Any], tags: list[str], note: str) -> dict
         "machine": machine,
         "session_id": session,
         "job_id": job,
-        "preview_url": f"/cloud-sync/assets/{found}/thumbnail",
+        "preview_url": f"/cloud-sync/assets/{asset_id}/thumbnail",
         "width": width,
         "height": height,
         "duration_seconds": duration,

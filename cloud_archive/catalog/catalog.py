@@ -20,12 +20,11 @@ from .bucket.link import BucketLink
 from .bucket.names import CatalogFolder
 from .bucket.outgoing import pictured_asset
 from .bucket.tables import queue_edits
+from .compressed import decompress_graphs
 from .database import CATALOG_NAME, CatalogDatabase, open_catalog, start_again
-from .describe import Description
 from .filler import Filler
 from .identity import asset_id
 from .jobs import add_jobs
-from .packed import unpack_graphs
 from .readers.read import READER_VERSION
 from .reading import AssetReader, open_same_file
 from .rows import AssetFile, asset_file
@@ -162,9 +161,9 @@ class Catalog:
             self.database.read("SELECT count(*) FROM assets WHERE reader = 0 AND next_try IS NULL")[0][0]
         )
 
-    def others(self) -> dict[str, Any]:
+    def other_machines(self) -> dict[str, Any]:
         """Return `loading` and `trouble` of `GET /cloud-sync/facets`; see docs/http.md."""
-        left, trouble = (None, None) if self._link is None else self._link.others()
+        left, trouble = (None, None) if self._link is None else self._link.other_machines()
         if left is None:
             return {"loading": None, "trouble": trouble}
         from .tallies import count_all
@@ -178,7 +177,7 @@ class Catalog:
         return self._filler is not None and self._filler.caught_up.wait(timeout_seconds)
 
     def _note_viewer(self) -> None:
-        """Have what other machines write read more often for a while, because somebody views the catalog."""
+        """Read the bucket's catalog more often for a while, because somebody views the catalog."""
         if self._link is not None:
             self._link.note_viewer()
 
@@ -256,16 +255,12 @@ class Catalog:
             "SELECT g.data FROM graphs g JOIN assets a ON a.id = g.asset WHERE a.uuid = ?", (identity.bytes,)
         )
         if stored:
-            return unpack_graphs(stored[0][0])
+            return decompress_graphs(stored[0][0])
         packed = self._link.graphs(identity) if self._link is not None else None
         if packed is not None:
             return packed
-        found = self._describe_again(identity)
-        return found.prompt_graph, found.workflow
-
-    def _describe_again(self, identity: uuid.UUID) -> Description:
         found, _ = self._reader(self.database).describe(self._file_of(identity))
-        return found
+        return found.prompt_graph, found.workflow
 
     def _file_of(self, identity: uuid.UUID) -> AssetFile:
         with self.database.reading() as db:
@@ -371,7 +366,7 @@ class Catalog:
         return found | {"keeps": self._settings.catalog, "machine": self._settings.machine_name}
 
 
-def database_status(db: Any, path: Path) -> dict[str, Any]:
+def database_status(db: sqlite3.Connection, path: Path) -> dict[str, Any]:
     """Return how many assets, unread ones, edits and jobs a catalog holds, and its size."""
 
     def count(what: str) -> int:

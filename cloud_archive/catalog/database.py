@@ -52,7 +52,7 @@ class CatalogDatabase:
         """Open the file, and make the tables if they are missing.
 
         Raises:
-            CatalogDamaged: it is no sound database, or a newer version made it.
+            CatalogDamaged: it is no valid database, or a newer version made it.
             CatalogError: it can't be opened or written.
         """
         if not self._read_only:
@@ -137,9 +137,9 @@ class CatalogDatabase:
 
     @contextlib.contextmanager
     def filling(self) -> Iterator[None]:
-        """Give the writer more memory while very many rows are added: their ids lie all over the index.
+        """Give the writer more memory while very many rows are added, because their ids lie all over the index.
 
-        The garbage collector runs less often meanwhile: rows are very many objects without cycles.
+        Meanwhile the garbage collector runs less often, because rows are very many objects without cycles.
         """
         self.change(lambda db: db.execute(f"PRAGMA cache_size={-_FILLING_KIB}") and None)
         threshold, *older = gc.get_threshold()
@@ -177,7 +177,7 @@ class CatalogDatabase:
 
 
 def open_catalog(path: Path) -> tuple[CatalogDatabase, list[str]]:
-    """Open the catalog, or a new one if it is damaged. Return it, and sentences that users should read.
+    """Open the catalog, or a new one if it can't be used. Return it, and sentences that users should read.
 
     Raises:
         CatalogError: it can't be opened or written.
@@ -192,12 +192,12 @@ def open_catalog(path: Path) -> tuple[CatalogDatabase, list[str]]:
 
 
 def start_again(path: Path) -> tuple[CatalogDatabase, list[str]]:
-    """Move the damaged catalog aside and open a new one with the edits and jobs that can still be read."""
+    """Move an unusable catalog aside and open a new one with the edits and jobs that can still be read."""
     aside = move_aside(path)
     database = CatalogDatabase(path)
     database.open()
     kept = rescue(aside, database)
-    notice = f"The catalog was damaged: it is kept as {aside.name}, and a new one is being built."
+    notice = f"The catalog was damaged or of a newer version: it is kept as {aside.name}, and a new one is being built."
     logger.error("%s %d edits and jobs were saved from it.", notice, kept)
     return database, [notice]
 
@@ -229,7 +229,7 @@ def _readable(source: sqlite3.Connection, table: str) -> list[sqlite3.Row]:
 def _make_tables(connection: sqlite3.Connection, path: Path, read_only: bool) -> None:
     version = connection.execute("PRAGMA user_version").fetchone()[0]
     if version == SCHEMA_VERSION:
-        connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        connection.execute("SELECT count(*) FROM sqlite_master").fetchone()  # fails if the schema is damaged
         return
     if version > SCHEMA_VERSION:
         raise CatalogDamaged(f"The catalog {path} has schema {version}; this version knows {SCHEMA_VERSION}.")

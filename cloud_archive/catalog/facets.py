@@ -68,19 +68,19 @@ def _tally(db: sqlite3.Connection, matches: Matches) -> Tally:
 def _tally_rows(db: sqlite3.Connection, rows: Iterable[tuple[Any, ...]]) -> Tally:
     """Count assets one by one; each row is id, recipe, machine, kind, slot."""
     recipes: Counter[int] = Counter()
-    piles: Counter[tuple[Any, ...]] = Counter()
-    for _, recipe, *pile in rows:
+    counts: Counter[tuple[Any, ...]] = Counter()
+    for _, recipe, *key in rows:
         recipes[recipe or 0] += 1
-        piles[tuple(pile)] += 1
+        counts[tuple(key)] += 1
     found = Tally()
-    for (machine, kind, slot), files in piles.items():
+    for (machine, kind, slot), files in counts.items():
         found.add(machine, kind, slot, files)
     found.names = count_names(db, recipes)
     return found
 
 
 def _tags(db: sqlite3.Connection, matches: Matches) -> Counter[str]:
-    """Return how often each tag was given; far fewer files have one than are archived."""
+    """Return how many of the matches have each tag. Only edits are read: few files have a tag."""
     found: Counter[str] = Counter()
     for row, recipe, tag in db.execute(
         "SELECT a.id, a.recipe, substr(e.field, 5) FROM edits e CROSS JOIN assets a ON a.uuid = e.uuid"

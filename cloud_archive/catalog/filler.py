@@ -31,14 +31,14 @@ _MARGIN_SECONDS = 120.0
 
 
 class Filler:
-    """One thread that brings the catalog to what the ledger says, then reads file after file.
+    """One thread that copies what the ledger says into the catalog, then reads file after file.
 
     Args:
         database: the open catalog.
         bucket: its name; ids are made of it.
         machine: this machine's name.
         session: (id, start in seconds since 1970) of this session: what was archived since then belongs to it.
-        on_damage: called in this thread where the catalog is damaged; returns the new one.
+        on_damage: called in this thread if the catalog is damaged; returns the new one.
         on_caught_up: called in this thread each time everything was read.
     """
 
@@ -116,10 +116,10 @@ class Filler:
                 wait = self._replace(error)
             except (CloudArchiveError, OSError) as error:
                 if not self._stop.is_set():
-                    wait = self._note(str(error))
+                    wait = self._note_trouble(str(error))
             except Exception as error:
                 logger.exception("Filling the catalog failed")
-                wait = self._note(f"{type(error).__name__}: {error}")
+                wait = self._note_trouble(f"{type(error).__name__}: {error}")
             self._urgent.wait(wait)
 
     def _rest(self) -> None:
@@ -127,9 +127,10 @@ class Filler:
         if self._committed.wait(IDLE_SECONDS):
             self._urgent.wait(GATHER_SECONDS)
 
-    def _note(self, trouble: str) -> float:
+    def _note_trouble(self, trouble: str) -> float:
+        """Log and keep what is wrong. Return the seconds until the next try."""
         if trouble != self.trouble:
-            logger.warning("The catalog waits: %s", trouble)
+            logger.warning("The catalog can't be filled now: %s", trouble)
         self.trouble = trouble
         return TROUBLE_SECONDS
 
@@ -138,7 +139,7 @@ class Filler:
         try:
             self._database = self._on_damage()
         except (CatalogError, OSError) as second:
-            return self._note(str(second))
+            return self._note_trouble(str(second))
         self._reader = self._make_reader(self._database)
         self._swept_at, self._generation = None, None
         return 0.0

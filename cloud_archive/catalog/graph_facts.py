@@ -27,7 +27,13 @@ class Lora:
 
 @dataclass(frozen=True)
 class GraphFacts:
-    """What a graph or a `parameters` text says about one output. None or empty: it does not say."""
+    """What a graph or a `parameters` text says about one output. None or empty: it does not say.
+
+    Attributes:
+        models, loras: those that made this output.
+        texts: all texts that a search finds, also those of the graph's other outputs.
+        model_names: all model files that a search finds, also those of the graph's other outputs.
+    """
 
     prompt: str | None = None
     negative_prompt: str | None = None

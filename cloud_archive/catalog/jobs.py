@@ -10,8 +10,8 @@ from datetime import datetime
 from typing import Any
 
 from ..text import clean_text
+from .compressed import compress_facts, compress_graphs, decompress_facts, decompress_graphs
 from .describe import Job, job_facts
-from .packed import pack_facts, pack_graphs, unpack_facts, unpack_graphs
 
 _CLOCK_TOLERANCE_SECONDS = 5.0  # a file is written before its job ends; the two clocks may differ
 _LONGEST_JOB_SECONDS = 86_400.0
@@ -20,7 +20,7 @@ _MAX_TEXT = 4096
 
 
 def add_jobs(db: sqlite3.Connection, jobs: Sequence[Mapping[str, Any]], *, keep_graphs: bool = True) -> int:
-    """Store jobs, and mark the files that they wrote as unread. A job of another shape is left out.
+    """Store jobs, and mark the files that they wrote as unread. A job without an id or a time is left out.
 
     Args:
         keep_graphs: False: only what a graph says of each file is stored.
@@ -50,7 +50,7 @@ def _add_job(db: sqlite3.Connection, job: Mapping[str, Any], keep_graphs: bool) 
             _text(job.get("client_id")),
             finished_at,
             _text(job.get("status")),
-            pack_graphs(prompt, workflow) if keep_graphs and prompt is not None else None,
+            compress_graphs(prompt, workflow) if keep_graphs and prompt is not None else None,
             json.dumps(drop_secrets(dict(options)) if isinstance(options, Mapping) else {}),
         ),
     )
@@ -68,9 +68,9 @@ def _keep_facts(db: sqlite3.Connection, job_id: str, prompt: dict[str, Any], wor
     known: dict[str | None, bytes | None] = {}
     outputs = db.execute("SELECT path, node FROM outputs WHERE job_id = ? AND type = 'output'", (job_id,))
     for path, node in outputs.fetchall():
-        if node not in known:  # what one node wrote was made alike
+        if node not in known:  # one node made all its files in the same way
             facts = job_facts(Job(job_id, prompt, workflow, node), path.rpartition("/")[2])
-            known[node] = None if facts is None else pack_facts(facts)
+            known[node] = None if facts is None else compress_facts(facts)
         db.execute("UPDATE outputs SET facts = ? WHERE job_id = ? AND path = ?", (known[node], job_id, path))
 
 
@@ -80,7 +80,7 @@ def drop_job_graphs(db: sqlite3.Connection, limit: int) -> int:
         "SELECT job_id, graphs FROM jobs WHERE graphs IS NOT NULL LIMIT ?", (limit,)
     ).fetchall()
     for job_id, graphs in found:
-        prompt, workflow = unpack_graphs(graphs)
+        prompt, workflow = decompress_graphs(graphs)
         if prompt is not None:
             _keep_facts(db, job_id, prompt, workflow)
         db.execute("UPDATE jobs SET graphs = NULL WHERE job_id = ?", (job_id,))
@@ -115,8 +115,8 @@ def job_of(db: sqlite3.Connection, path: str, mtime_ns: int) -> Job | None:
     if found is None:
         return None
     job_id, node, graphs, facts = found
-    prompt, workflow = (None, None) if graphs is None else unpack_graphs(graphs)
-    return Job(job_id, prompt, workflow, node, None if facts is None else unpack_facts(facts))
+    prompt, workflow = (None, None) if graphs is None else decompress_graphs(graphs)
+    return Job(job_id, prompt, workflow, node, None if facts is None else decompress_facts(facts))
 
 
 def job_id_of(db: sqlite3.Connection, path: str, mtime_ns: int) -> str | None:

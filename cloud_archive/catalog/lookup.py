@@ -1,4 +1,4 @@
-"""Look a word or a name up: which recipes hold it, and which files' names.
+"""Look up a word or a name: which recipes hold it, and the names of which files hold it.
 
 The trigram index answers which texts may hold a word, and their texts are compared. Where only a few recipes are in
 question, their texts are compared without asking the index.
@@ -10,11 +10,11 @@ import sqlite3
 from collections.abc import Callable, Collection
 from itertools import chain
 
-from .recipes import searched_in, texts_by_row
-from .schema import LORA, MODEL, NAMED, SAMPLER
+from .recipes import searched_rows, texts_by_row
+from .schema import LORA, MODEL, OTHER_MODEL, SAMPLER
 
-NAME_KINDS = {"model": (MODEL, NAMED), "lora": (LORA,), "sampler": (SAMPLER,)}
-FEW_RECIPES = 3_000  # comparing the texts of so many is faster than asking the index for a frequent word
+NAME_KINDS = {"model": (MODEL, OTHER_MODEL), "lora": (LORA,), "sampler": (SAMPLER,)}
+COMPARED_RECIPES = 3_000  # comparing the texts of so many is faster than asking the index for a frequent word
 MANY_NAMES = 20_000  # if the names of more files hold a word, these files are not listed
 _MAX_TRIGRAMS = 40
 LIKE = "LIKE ? ESCAPE '\\'"
@@ -58,17 +58,17 @@ def recipes_holding(db: sqlite3.Connection, word: str, within: Collection[int] |
     Args:
         within: only these matter to the caller; the answer may hold others too. None: all matter.
     """
-    if within is not None and len(within) <= FEW_RECIPES:
+    if within is not None and len(within) <= COMPARED_RECIPES:
         return _holding_within(db, word, within)
     tables, holds, values = _rows_holding("texts", "text_index", "t.text", word)
     found = _integers(
         db, f"SELECT u.recipe FROM {tables} CROSS JOIN text_uses u ON u.text = t.id WHERE {holds}", values
     )
-    return found | _recipes_named(db, (MODEL, LORA, NAMED), *word_condition("text", word))
+    return found | _recipes_named(db, (MODEL, LORA, OTHER_MODEL), *word_condition("text", word))
 
 
 def _holding_within(db: sqlite3.Connection, word: str, recipes: Collection[int]) -> set[int]:
-    uses = searched_in(db, recipes)
+    uses = searched_rows(db, recipes)
     holds = word_matcher(word)
     texts = texts_by_row(db, "texts", {row for texts, _ in uses.values() for row in texts})
     names = texts_by_row(db, "names", {row for _, names in uses.values() for row in names})
@@ -82,16 +82,16 @@ def _holding_within(db: sqlite3.Connection, word: str, recipes: Collection[int])
 
 
 def estimate_texts(db: sqlite3.Connection, word: str) -> int:
-    """Return about how many texts hold `word`, at most FEW_RECIPES."""
+    """Return about how many texts hold `word`, at most COMPARED_RECIPES."""
     grams = _trigrams(word)
     if not grams:
-        return FEW_RECIPES
+        return COMPARED_RECIPES
     sql = "SELECT count(*) FROM (SELECT 1 FROM text_index WHERE text_index MATCH ? LIMIT ?)"
-    return int(db.execute(sql, (grams, FEW_RECIPES)).fetchone()[0])
+    return int(db.execute(sql, (grams, COMPARED_RECIPES)).fetchone()[0])
 
 
 def assets_named(db: sqlite3.Connection, word: str) -> set[int] | None:
-    """Return the assets whose names hold `word`. None: there are more than MANY_NAMES that may."""
+    """Return the assets whose names hold `word`. None: it may be in more than MANY_NAMES names."""
     grams = _trigrams(word)
     if grams:
         sql = "SELECT count(*) FROM (SELECT 1 FROM name_index WHERE name_index MATCH ? LIMIT ?)"
@@ -119,13 +119,13 @@ def word_matcher(word: str) -> Callable[[str], bool]:
 
 
 def _has_other_case(word: str) -> bool:
-    """Return whether a letter other than ASCII has another case: SQLite knows only those of ASCII."""
+    """Return whether `word` holds a letter with two cases that is not ASCII: SQLite ignores case only in ASCII."""
     return any(ord(letter) > 127 and letter.lower() != letter.upper() for letter in word)
 
 
 def _trigrams(word: str) -> str:
     """Return the index's query for the texts that may hold `word`; empty if it is too short for the index."""
-    # All of them: asking the index for one costs less than comparing the texts that it would have ruled out.
+    # All trigrams: one more costs the index less than comparing the texts that this trigram rules out.
     grams = dict.fromkeys(word[start : start + 3] for start in range(min(len(word) - 2, _MAX_TRIGRAMS)))
     if not grams:
         return ""
@@ -138,7 +138,7 @@ def _rows_holding(table: str, index: str, column: str, word: str) -> tuple[str, 
     sql, values = word_condition(column, word)
     if not grams:
         return f"{table} t", sql, values
-    if len(word) == 3 and not _has_other_case(word):  # of three letters the index is certain
+    if len(word) == 3 and not _has_other_case(word):  # the word is one trigram: the index alone decides
         return f"(SELECT rowid AS id FROM {index} WHERE {index} MATCH ?) t", "1", [grams]
     return (
         f"{index} CROSS JOIN {table} t ON t.id = {index}.rowid",

@@ -43,7 +43,8 @@ class Matches:
         left_out: these assets don't match: their names hold a word that must not be found.
         rest: what else must hold, as SQL over `assets a`; with `values`.
         only_visible: `rest` says only that files are not hidden.
-        has_one_side: `rest` fixes whether files are hidden, so that an index gives them in order.
+        is_walkable: a page can be found by a walk through all assets in its order: `rest` fixes whether files are
+            hidden, and no index finds the matches faster.
     """
 
     recipes: set[int] = field(default_factory=set)
@@ -53,7 +54,7 @@ class Matches:
     rest: str = VISIBLE
     values: tuple[Any, ...] = ()
     only_visible: bool = True
-    has_one_side: bool = True
+    is_walkable: bool = True
 
     def holds(self, asset: int, recipe: int | None) -> bool:
         """Return whether an asset for which `rest` holds matches the query."""
@@ -154,16 +155,16 @@ def find_matches(db: sqlite3.Connection, terms: Sequence[Term]) -> Matches:
             values += its_values
     names = {term: assets_named(db, str(term.value)) for term in terms if not term.field}
     looked_up = [term for term in terms if not term.field or term.field in NAME_KINDS]
-    # A word that very many files' names hold is compared with each name.
+    # For a word that is in very many files' names, a list of the files would be long: each name is compared instead.
     compared_terms = [term for term in looked_up if not term.field and names[term] is None]
     listed = [term for term in looked_up if term not in compared_terms]
-    found, universe = _found(db, listed, names)
+    found, possible = _found(db, listed, names)
     for place, term in enumerate(compared_terms):
-        sql, its_values = _compared_sql(db, term, universe, place)
+        sql, its_values = _compared_sql(db, term, possible, place)
         pieces.append(sql)
         values += its_values
     hidden = [term for term in terms if term.field == "is" and term.value == "hidden"]
-    # What an index of its own finds is found by that: the plus keeps SQLite from going through all that is visible.
+    # A job and a seed have an index of their own: the plus makes SQLite use it and not go through all visible assets.
     is_indexed = any(
         not term.negated and (term.field == "job" or (term.field == "seed" and term.comparison == "="))
         for term in terms
@@ -174,7 +175,7 @@ def find_matches(db: sqlite3.Connection, terms: Sequence[Term]) -> Matches:
     matches.rest = " AND ".join(f"({piece})" for piece in pieces) or "1"
     matches.values = tuple(values)
     matches.only_visible = pieces == [VISIBLE]
-    matches.has_one_side = not is_indexed and not any(term.negated for term in hidden)
+    matches.is_walkable = not is_indexed and not any(term.negated for term in hidden)
     return matches
 
 
@@ -184,13 +185,13 @@ def _found(
     """Look the terms up, the rarest first. Return them, and the recipes that can still match; None: all can."""
     wanted = [term for term in terms if not term.negated]
     by_name = set().union(*(names.get(term) or () for term in wanted))
-    others = {recipe or 0 for _, recipe in rows_of(db, by_name)}
+    of_named = {recipe or 0 for _, recipe in rows_of(db, by_name)}
     if len(wanted) > 1:
         wanted.sort(key=lambda term: -1 if term.field else estimate_texts(db, str(term.value)))
-    both: set[int] | None = None
+    common: set[int] | None = None
     found = []
     for term in (*wanted, *(term for term in terms if term.negated)):
-        within = None if both is None else both | others
+        within = None if common is None else common | of_named
         recipes = (
             recipes_named(db, term.field, str(term.value))
             if term.field
@@ -198,15 +199,15 @@ def _found(
         )
         found.append(_Found(term, recipes, names.get(term) or set()))
         if not term.negated:
-            both = recipes if both is None else both & recipes
-    return found, None if both is None else both | others
+            common = recipes if common is None else common & recipes
+    return found, None if common is None else common | of_named
 
 
 def _compared_sql(
-    db: sqlite3.Connection, term: Term, universe: set[int] | None, place: int
+    db: sqlite3.Connection, term: Term, possible: set[int] | None, place: int
 ) -> tuple[str, list[Any]]:
     word = str(term.value)
-    recipes = recipes_holding(db, word, universe)
+    recipes = recipes_holding(db, word, possible)
     sql, values = word_condition("a.name", word)
     if recipes:
         db.create_function(f"among_{place}", 1, recipes.__contains__)

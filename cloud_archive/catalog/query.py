@@ -53,7 +53,7 @@ def parse_query(text: str, now: datetime | None = None) -> tuple[Term, ...]:
     """
     if len(text) > _MAX_CHARACTERS:
         raise QueryError(f"The query is longer than {_MAX_CHARACTERS} characters.")
-    # Bytes that are no text, as a terminal may pass them on, are in no prompt and no name.
+    # A terminal may pass on bytes that are no text: no prompt and no name holds them.
     text = clean_text(text)
     terms = []
     for match in _TOKEN.finditer(text):

@@ -15,13 +15,13 @@ from ..beneath import open_file
 from ..errors import StoreError
 from ..store.base import ObjectStore
 from .bucket.tables import queue_put
+from .compressed import Reading, make_reading
 from .database import CatalogDatabase
 from .describe import Description, Job, describe, describe_again
 from .jobs import drop_job_graphs, job_id_of, job_of
-from .packed import Reading, make_reading
 from .rows import (
     AssetFile,
-    forget_older_readers,
+    mark_outdated_unread,
     postpone_reading,
     store_descriptions,
     stored_reading,
@@ -78,8 +78,8 @@ class AssetReader:
         self._at_once = at_once
 
     def prepare(self, machine: str) -> None:
-        """Mark this machine's files that an older reader version has read as unread; drop graphs that are not kept."""
-        self._database.change(lambda db: forget_older_readers(db, machine))
+        """Mark this machine's files as unread if an older reader version read them; drop graphs that are not kept."""
+        self._database.change(lambda db: mark_outdated_unread(db, machine))
         if self._keep_graphs:
             return
         while self._database.change(lambda db: drop_job_graphs(db, _PAGE)):

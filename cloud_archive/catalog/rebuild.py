@@ -13,15 +13,15 @@ from ..files import parse_timestamp_ns
 from ..keys import object_path
 from ..scope import KeyScope
 from ..store.base import ObjectInfo, ObjectStore
+from .bucket.outgoing import MAX_ROWS
 from .bucket.tables import queue_deletions
 from .database import CatalogDatabase
 from .identity import asset_id
 from .reading import BUCKET_BLOCK_BYTES, AssetReader
-from .rows import ArchivedObject, add_archived, forget_older_readers, full_key, remove_assets
+from .rows import ArchivedObject, add_archived, full_key, mark_outdated_unread, remove_assets
 
 _PAGE = 1000
-ROWS_OF_A_SEGMENT = 1000
-HEADS = 200  # whose answers are committed together: a kill loses no more
+HEADS = 200  # requests whose answers are committed together; a kill loses at most these answers
 AT_ONCE = 16  # requests; the reader that `rebuild` gets should send as many
 REQUESTS_FOR_A_FILE = 3  # one HEAD, and two reads of 64 KiB for most formats
 
@@ -48,7 +48,7 @@ class RebuildPlan:
         reads = len(self.unknown) * REQUESTS_FOR_A_FILE + self.unread * (REQUESTS_FOR_A_FILE - 1)
         reads += len(self.gone)
         rows = len(self.unknown) + self.unread + len(self.gone)
-        return reads + 2 * -(-rows // ROWS_OF_A_SEGMENT)
+        return reads + 2 * -(-rows // MAX_ROWS)
 
     @property
     def read_bytes(self) -> int:
@@ -59,7 +59,7 @@ class RebuildPlan:
 
 def plan_rebuild(database: CatalogDatabase, store: ObjectStore, scope: KeyScope, bucket: str) -> RebuildPlan:
     """List the bucket and compare it with the catalog. StoreError: it can't be listed."""
-    database.change(forget_older_readers)
+    database.change(mark_outdated_unread)
     listed = 0
     there: set[bytes] = set()
     unknown: list[ObjectInfo] = []
@@ -119,7 +119,7 @@ def rebuild(
         list(pool.map(lambda key: forget_missing(database, store, bucket, key, machine), plan.gone))
         for first in range(0, len(plan.unknown), HEADS):
             some = plan.unknown[first : first + HEADS]
-            answers = pool.map(lambda info: _described(store, info, scope), some)
+            answers = pool.map(lambda info: _archived_object(store, info, scope), some)
             found = [one for one in answers if one is not None]
             database.change(lambda db, found=found: add_archived(db, bucket, found))  # type: ignore[misc]
             done += len(some)
@@ -129,7 +129,7 @@ def rebuild(
         done += count
         unwritten += count
         on_progress(done)
-        if unwritten >= ROWS_OF_A_SEGMENT:
+        if unwritten >= MAX_ROWS:
             write()
             unwritten = 0
     write()
@@ -156,8 +156,8 @@ def forget_missing(
     return True
 
 
-def _described(store: ObjectStore, listed: ObjectInfo, scope: KeyScope) -> ArchivedObject | None:
-    """Return an object as its metadata describe it. None: it is gone since it was listed."""
+def _archived_object(store: ObjectStore, listed: ObjectInfo, scope: KeyScope) -> ArchivedObject | None:
+    """Return what an object's metadata say of it. None: it was deleted after it was listed."""
     found = store.head(listed.key)
     if found is None:
         return None

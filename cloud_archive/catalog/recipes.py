@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from ..text import clean_text
 from .describe import Description
-from .schema import LORA, MODEL, NAMED, SAMPLER
+from .schema import LORA, MODEL, OTHER_MODEL, SAMPLER
 
 MAX_TEXT_CHARACTERS = 20_000  # of a graph's texts in all; the rest is not searched
 _MAX_NAME_CHARACTERS = 500
@@ -18,7 +18,7 @@ _PIECE = 500  # values in one statement
 
 
 class RecipeFacts(NamedTuple):
-    """The column `facts` of a recipe, a JSON list in this order. Names and texts stand as their rows.
+    """The column `facts` of a recipe, a JSON list in this order. Names and texts are stored as their row numbers.
 
     Attributes:
         loras: (name, strength) each.
@@ -68,7 +68,7 @@ def next_row(db: sqlite3.Connection, table: str) -> int:
     return int(db.execute(f"SELECT coalesce(max(id), 0) + 1 FROM {table}").fetchone()[0])
 
 
-def ids_of(db: sqlite3.Connection, table: str, texts: Iterable[str]) -> dict[str, int]:
+def rows_by_text(db: sqlite3.Connection, table: str, texts: Iterable[str]) -> dict[str, int]:
     """Return the row of each text in `words`, `folders` or `names`; those that are missing are added."""
     wanted = list(dict.fromkeys(texts))
     found: dict[str, int] = {}
@@ -81,7 +81,7 @@ def ids_of(db: sqlite3.Connection, table: str, texts: Iterable[str]) -> dict[str
     return found
 
 
-def recipe_ids(db: sqlite3.Connection, descriptions: Sequence[Description]) -> list[int | None]:
+def recipe_rows(db: sqlite3.Connection, descriptions: Sequence[Description]) -> list[int | None]:
     """Return the recipe of each description; those that are missing are added. None: nothing is known."""
     hashes = [_recipe_hash(found) for found in descriptions]
     wanted = {digest: found for digest, found in zip(hashes, descriptions, strict=True) if digest is not None}
@@ -159,8 +159,8 @@ def _known(db: sqlite3.Connection, table: str, hashes: Sequence[int]) -> dict[in
 
 
 def _add(db: sqlite3.Connection, recipes: Sequence[_Recipe], first: int) -> None:
-    texts = _text_ids(db, {text for recipe in recipes for text in recipe.texts})
-    names = ids_of(db, "names", (name for recipe in recipes for name in recipe.names))
+    texts = _text_rows(db, {text for recipe in recipes for text in recipe.texts})
+    names = rows_by_text(db, "names", (name for recipe in recipes for name in recipe.names))
     rows, text_uses, name_uses = [], [], []
     for row, recipe in enumerate(recipes, first):
         prompt, negative = recipe.prompt, recipe.negative
@@ -180,7 +180,7 @@ def _add(db: sqlite3.Connection, recipes: Sequence[_Recipe], first: int) -> None
     db.executemany("INSERT INTO name_uses VALUES (?, ?, ?)", sorted(name_uses))
 
 
-def _text_ids(db: sqlite3.Connection, texts: Iterable[str]) -> dict[str, int]:
+def _text_rows(db: sqlite3.Connection, texts: Iterable[str]) -> dict[str, int]:
     hashes = {text: short_hash(text) for text in texts}
     known = _known(db, "texts", list(hashes.values()))
     missing = [text for text, digest in hashes.items() if digest not in known]
@@ -201,7 +201,7 @@ def _name(text: str) -> str:
 def _uses(found: Description) -> set[tuple[int, str]]:
     models, loras = set(map(_name, found.models)), {_name(lora.name) for lora in found.loras}
     uses = {(MODEL, name) for name in models} | {(LORA, name) for name in loras}
-    uses |= {(NAMED, name) for name in map(_name, found.model_names) if name not in models | loras}
+    uses |= {(OTHER_MODEL, name) for name in map(_name, found.model_names) if name not in models | loras}
     return uses | ({(SAMPLER, _name(found.sampler))} if found.sampler else set())
 
 
@@ -222,7 +222,7 @@ def _facts_json(recipe: _Recipe, names: Mapping[str, int], texts: Mapping[str, i
         denoise=found.denoise,
         input_images=list(map(clean_text, found.input_images)),
         other_texts=[texts[text] for text in others],
-        other_names=[names[name] for kind, name in sorted(recipe.uses) if kind == NAMED],
+        other_names=[names[name] for kind, name in sorted(recipe.uses) if kind == OTHER_MODEL],
         cut_texts=sorted(texts[text] for text in cut_off),
     )
     return json.dumps(facts, separators=(",", ":"))
@@ -235,19 +235,19 @@ def names_in_facts(facts: RecipeFacts) -> Iterator[int]:
     yield from (row for row in (facts.sampler, facts.scheduler) if row is not None)
 
 
-def metadata_of(facts: RecipeFacts | None, name: Callable[[int], str | None]) -> dict[str, Any]:
+def metadata_of(facts: RecipeFacts | None, name_of: Callable[[int], str | None]) -> dict[str, Any]:
     """Return what `metadata` of an asset holds beside prompts and seed.
 
     Args:
         facts: of its recipe; None: it has none.
-        name: returns the text of a row of `names`.
+        name_of: returns the text of a row of `names`.
     """
     facts = facts or _NO_FACTS
     return {
-        "models": [name(row) for row in facts.models],
-        "loras": [{"name": name(row), "strength": strength} for row, strength in facts.loras],
-        "sampler": None if facts.sampler is None else name(facts.sampler),
-        "scheduler": None if facts.scheduler is None else name(facts.scheduler),
+        "models": [name_of(row) for row in facts.models],
+        "loras": [{"name": name_of(row), "strength": strength} for row, strength in facts.loras],
+        "sampler": None if facts.sampler is None else name_of(facts.sampler),
+        "scheduler": None if facts.scheduler is None else name_of(facts.scheduler),
         "steps": facts.steps,
         "cfg": facts.cfg,
         "denoise": facts.denoise,
@@ -257,8 +257,8 @@ def metadata_of(facts: RecipeFacts | None, name: Callable[[int], str | None]) ->
     }
 
 
-def searched_in(db: sqlite3.Connection, rows: Iterable[int]) -> dict[int, tuple[set[int], set[int]]]:
-    """Return the rows of `texts` and of `names` that a word is searched in, of each of these recipes."""
+def searched_rows(db: sqlite3.Connection, rows: Iterable[int]) -> dict[int, tuple[set[int], set[int]]]:
+    """Return for each of these recipes the rows of `texts` and of `names` in which a word is searched."""
     found: dict[int, tuple[set[int], set[int]]] = {}
     for marks, piece in in_pieces(sorted(rows)):
         for row, prompt, negative, stored in db.execute(

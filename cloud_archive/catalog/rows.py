@@ -13,12 +13,12 @@ from typing import Any, NamedTuple
 
 from ..text import clean_text
 from ..upload.source import content_type
+from .compressed import Reading, decompress_embedded
 from .graph_facts import Embedded
 from .identity import asset_identity
-from .packed import Reading, unpack_embedded
 from .readers.facts import FileFacts
 from .readers.read import READER_VERSION
-from .recipes import ids_of, in_pieces, load_facts, next_row, recipe_ids
+from .recipes import in_pieces, load_facts, next_row, recipe_rows, rows_by_text
 from .schema import KINDS, SEED_OFFSET
 
 _RETRY_SECONDS = (60.0, 600.0, 3600.0, 6 * 3600.0)  # see postpone_reading
@@ -93,10 +93,10 @@ def media_kind(mime_type: str, name: str) -> int:
 
 
 def add_archived(db: sqlite3.Connection, bucket: str, objects: Iterable[ArchivedObject]) -> int:
-    """Add what was archived, to be read; an object that is known is updated where its bytes were replaced.
+    """Add archived objects as unread assets. A known asset is updated if its object was archived again since.
 
     Returns:
-        How many are new or were replaced.
+        How many were added or updated.
     """
     newest: dict[bytes, ArchivedObject] = {}
     for one in objects:
@@ -111,8 +111,8 @@ def add_archived(db: sqlite3.Connection, bucket: str, objects: Iterable[Archived
         for identity, (row, archived_at, known_digest) in known.items()
         if archived_at < newest[identity].archived_at
     ]
-    words = ids_of(db, "words", _words([one for _, one in new] + [one for *_, one in replaced]))
-    folders = ids_of(db, "folders", (folder_and_name(one.key)[0] for _, one in new))
+    words = rows_by_text(db, "words", _words([one for _, one in new] + [one for *_, one in replaced]))
+    folders = rows_by_text(db, "folders", (folder_and_name(one.key)[0] for _, one in new))
     insert_assets(db, [_new_row(identity, one, folders, words) for identity, one in new])
     for row, known_digest, one in replaced:
         _replace(db, row, known_digest, one, words)
@@ -138,16 +138,17 @@ def _words(objects: Sequence[ArchivedObject]) -> set[str]:
 
 
 _COLUMNS = ("path", "created", "archived", "size", "sha256", "machine", "session", "kind", "mime")
-_SAME_BYTES_COLUMNS = 3  # of these change where an object was written again with the same bytes
+# So many of them, the first ones, change if an object was written again with the same bytes.
+_SAME_BYTES_COLUMNS = 3
 _READING_COLUMNS = ("kind", "mime", "width", "height", "duration", "recipe", "seed", "has", "job", "reader")
 _NOT_READ = (None, None, None, None, None, 0, None, 0)  # the values of _READING_COLUMNS without the type
-_NAME = 2
-INSERTED = ("uuid", "folder", "name", *_COLUMNS[:-2], *_READING_COLUMNS)
-_INSERT = f"INSERT INTO assets (id, {', '.join(INSERTED)}) VALUES (?{', ?' * len(INSERTED)})"
+INSERTED_COLUMNS = ("uuid", "folder", "name", *_COLUMNS[:-2], *_READING_COLUMNS)
+_NAME = INSERTED_COLUMNS.index("name")
+_INSERT = f"INSERT INTO assets (id, {', '.join(INSERTED_COLUMNS)}) VALUES (?{', ?' * len(INSERTED_COLUMNS)})"
 
 
 def insert_assets(db: sqlite3.Connection, new: Sequence[tuple[Any, ...]]) -> int:
-    """Insert assets that the catalog does not hold, each with the values of INSERTED.
+    """Insert assets that the catalog does not hold, each with the values of INSERTED_COLUMNS.
 
     Returns:
         The row of the first one; the others follow in their order.
@@ -197,10 +198,10 @@ def _reading_columns(
     db: sqlite3.Connection, readings: Sequence[tuple[str, Reading]]
 ) -> list[tuple[Any, ...]]:
     """Return the values of _READING_COLUMNS for each (name, reading)."""
-    recipes = recipe_ids(db, [reading.found for _, reading in readings])
+    recipes = recipe_rows(db, [reading.found for _, reading in readings])
     types = [reading.found.mime_type or content_type(name) for name, reading in readings]
     texts = {*types, *(reading.job_id for _, reading in readings if reading.job_id is not None)}
-    words = ids_of(db, "words", map(clean_text, texts))
+    words = rows_by_text(db, "words", map(clean_text, texts))
     rows: list[tuple[Any, ...]] = []
     for (name, reading), recipe, mime_type in zip(readings, recipes, types, strict=True):
         found = reading.found
@@ -232,7 +233,7 @@ def _replace(
 ) -> None:
     values = (*_object_columns(one, words), *_type_columns(one.key.rpartition("/")[2], words))
     same_bytes = known_digest is not None and one.sha256 == known_digest.hex()
-    count = _SAME_BYTES_COLUMNS if same_bytes else len(_COLUMNS)  # what was read of the same bytes holds
+    count = _SAME_BYTES_COLUMNS if same_bytes else len(_COLUMNS)  # what was read of the same bytes stays true
     setting = ", ".join(f"{name} = ?" for name in _COLUMNS[:count])
     unread = "" if same_bytes else ", reader = 0, tries = 0, next_try = NULL"
     db.execute(f"UPDATE assets SET {setting}{unread} WHERE id = ?", (*values[:count], row))
@@ -270,8 +271,8 @@ def remove_assets(db: sqlite3.Connection, bucket: str, keys: Iterable[str]) -> i
 _UNREAD = "reader = 0 AND (next_try IS NULL OR next_try <= ?)"
 
 
-def forget_older_readers(db: sqlite3.Connection, machine: str | None = None) -> None:
-    """Mark the files that an older reader version has read as unread.
+def mark_outdated_unread(db: sqlite3.Connection, machine: str | None = None) -> None:
+    """Mark files as unread if an older reader version read them.
 
     Args:
         machine: only files that this machine archived, because other machines read theirs; None: all files.
@@ -308,7 +309,8 @@ def _asset_files(db: sqlite3.Connection, condition: str, values: tuple[Any, ...]
 def stored_reading(db: sqlite3.Connection, asset: AssetFile) -> tuple[FileFacts, Embedded, str | None] | None:
     """Return what is stored of a file that was read before, so that a newer reader need not read the file.
 
-    None: its graphs are not stored. Else what its container said, the graphs, and where these were found.
+    Returns:
+        What its container said, its graphs, and where the graphs were found; None: its graphs are not stored.
     """
     row = db.execute(
         "SELECT g.data, m.text, a.width, a.height, a.duration, r.facts FROM graphs g JOIN assets a ON a.id = g.asset"
@@ -319,11 +321,11 @@ def stored_reading(db: sqlite3.Connection, asset: AssetFile) -> tuple[FileFacts,
         return None
     data, mime_type, width, height, duration, recipe = row
     origin = None if recipe is None else load_facts(recipe).source
-    return FileFacts(origin or "", mime_type, width, height, duration), unpack_embedded(data), origin
+    return FileFacts(origin or "", mime_type, width, height, duration), decompress_embedded(data), origin
 
 
 def postpone_reading(db: sqlite3.Connection, row: int, now: float) -> None:
-    """Set when a file that can't be read now is tried again: after 1 minute, 10 minutes, 1 hour, then each 6 hours."""
+    """Postpone the next try of a file that can't be read now: by 1 minute, 10 minutes, 1 hour, then always 6 hours."""
     tries = db.execute("SELECT tries FROM assets WHERE id = ?", (row,)).fetchone()
     wait = _RETRY_SECONDS[min(tries[0] if tries else 0, len(_RETRY_SECONDS) - 1)]
     db.execute("UPDATE assets SET tries = tries + 1, next_try = ? WHERE id = ?", (now + wait, row))
@@ -360,7 +362,7 @@ def store_edit(
 
     Args:
         field: `favorite`, `rating`, `note`, `hidden`, or `tag:NAME` (1: added, 0: removed).
-        clock: seconds since 1970; of two edits at one time that of the greater machine name counts.
+        clock: seconds since 1970; of two edits at the same time the one with the greater machine name counts.
     """
     return (
         db.execute(

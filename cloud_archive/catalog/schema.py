@@ -1,6 +1,6 @@
-"""The catalog's tables. It is derived data: another schema version rebuilds it, and keeps edits and jobs.
+"""The catalog's tables. The catalog is derived data: a new schema version rebuilds it, and keeps edits and jobs.
 
-Names, prompts and settings that many files share stand once: `words` holds short texts, `folders` what keys begin
+Names, prompts and settings that many files share are stored once: `words` holds short texts, `folders` what keys begin
 with, `recipes` everything that the images of one prompt have in common. Only `edits`, `jobs` and `outputs` hold what
 the ledger and the files don't know.
 
@@ -12,7 +12,8 @@ from __future__ import annotations
 
 SCHEMA_VERSION = 4
 
-MODEL, LORA, SAMPLER, NAMED = 1, 2, 3, 4
+# What a name of a recipe is. OTHER_MODEL: a model file of the graph that is neither in `models` nor in `loras`.
+MODEL, LORA, SAMPLER, OTHER_MODEL = 1, 2, 3, 4
 SEED_BITS = (1 << 16) - 1
 
 # What can't be derived again, with its columns: rescued from a damaged catalog, kept by a new schema.
@@ -36,7 +37,7 @@ KEPT_TABLES: tuple[str, ...] = (
         client_id TEXT,
         finished_at REAL NOT NULL,
         status TEXT,
-        graphs BLOB,                  -- see pack_graphs; NULL: ComfyUI gave none, or the catalog keeps no graphs
+        graphs BLOB,                  -- see compress_graphs; NULL: ComfyUI gave none, or the catalog keeps no graphs
         options TEXT NOT NULL         -- JSON
     ) WITHOUT ROWID""",
     """CREATE TABLE outputs (
@@ -54,8 +55,8 @@ KEPT_TABLES: tuple[str, ...] = (
 SLOT_SECONDS = 900  # every time zone's offset is a multiple of that
 
 
-def _counted(row: str, files: int) -> str:
-    """Return the statement of a trigger that counts a row's file, if it is not hidden."""
+def _count_statement(row: str, files: int) -> str:
+    """Return a trigger's statement that adds `files` to the count of `row` (`new` or `old`), unless it is hidden."""
     return (
         "INSERT INTO tally_changes SELECT"
         f" coalesce({row}.recipe, 0), coalesce({row}.machine, 0), {row}.kind, {row}.created / {SLOT_SECONDS * 10**9},"
@@ -63,22 +64,22 @@ def _counted(row: str, files: int) -> str:
     )
 
 
-# How many files that are not hidden each recipe has, so that counting reads no million rows. 0: no recipe, no
-# machine. `tallies.py` moves what the triggers note into the other tables, at the end of each transaction.
-_PILE = "recipe INTEGER, machine INTEGER, kind INTEGER, slot INTEGER, files INTEGER NOT NULL"
+# How many visible files each recipe has, so that counting does not read a row for each file. 0: no recipe, or no
+# machine. The triggers write to `tally_changes`; `tallies.py` adds that to the other tables when a transaction ends.
+_TALLY_COLUMNS = "recipe INTEGER, machine INTEGER, kind INTEGER, slot INTEGER, files INTEGER NOT NULL"
 TALLY_TABLES: tuple[str, ...] = (
-    f"CREATE TABLE tallies ({_PILE}, PRIMARY KEY (recipe, machine, kind, slot)) WITHOUT ROWID",
-    f"CREATE TABLE tally_changes ({_PILE}, PRIMARY KEY (recipe, machine, kind, slot)) WITHOUT ROWID",
+    f"CREATE TABLE tallies ({_TALLY_COLUMNS}, PRIMARY KEY (recipe, machine, kind, slot)) WITHOUT ROWID",
+    f"CREATE TABLE tally_changes ({_TALLY_COLUMNS}, PRIMARY KEY (recipe, machine, kind, slot)) WITHOUT ROWID",
     """CREATE TABLE slot_totals (
         machine INTEGER, kind INTEGER, slot INTEGER, files INTEGER NOT NULL, PRIMARY KEY (machine, kind, slot)
     ) WITHOUT ROWID""",
     """CREATE TABLE name_totals (
         kind INTEGER, name INTEGER, files INTEGER NOT NULL, PRIMARY KEY (kind, name)
     ) WITHOUT ROWID""",
-    f"CREATE TRIGGER assets_added AFTER INSERT ON assets BEGIN {_counted('new', 1)} END",
-    f"CREATE TRIGGER assets_removed AFTER DELETE ON assets BEGIN {_counted('old', -1)} END",
+    f"CREATE TRIGGER assets_added AFTER INSERT ON assets BEGIN {_count_statement('new', 1)} END",
+    f"CREATE TRIGGER assets_removed AFTER DELETE ON assets BEGIN {_count_statement('old', -1)} END",
     "CREATE TRIGGER assets_changed AFTER UPDATE OF hidden, recipe, machine, kind, created ON assets BEGIN"
-    f" {_counted('old', -1)} {_counted('new', 1)} END",
+    f" {_count_statement('old', -1)} {_count_statement('new', 1)} END",
 )
 
 DERIVED_TABLES: tuple[str, ...] = (
@@ -97,7 +98,7 @@ DERIVED_TABLES: tuple[str, ...] = (
     "CREATE UNIQUE INDEX recipes_hash ON recipes (hash)",
     "CREATE TABLE text_uses (text INTEGER, recipe INTEGER, PRIMARY KEY (text, recipe)) WITHOUT ROWID",
     """CREATE TABLE name_uses (
-        kind INTEGER NOT NULL,        -- MODEL, LORA, SAMPLER, NAMED
+        kind INTEGER NOT NULL,        -- MODEL, LORA, SAMPLER, OTHER_MODEL
         name INTEGER NOT NULL,
         recipe INTEGER NOT NULL,
         PRIMARY KEY (kind, name, recipe)
@@ -107,7 +108,7 @@ DERIVED_TABLES: tuple[str, ...] = (
         uuid BLOB NOT NULL,           -- UUIDv5 of bucket and key
         folder INTEGER NOT NULL,      -- what the key begins with, to its last slash
         name TEXT NOT NULL,           -- the rest of the key
-        path,                         -- as many characters at the key's end; else text, or bytes that are no UTF-8
+        path,                         -- how many characters at the key's end; or text, or bytes if it is no UTF-8
         size INTEGER NOT NULL,
         created INTEGER NOT NULL,     -- the file's mtime, in nanoseconds
         archived REAL NOT NULL,       -- seconds since 1970
@@ -123,8 +124,8 @@ DERIVED_TABLES: tuple[str, ...] = (
         hidden INTEGER NOT NULL DEFAULT 0, favorite INTEGER NOT NULL DEFAULT 0, rating INTEGER NOT NULL DEFAULT 0
     )""",
     "CREATE UNIQUE INDEX assets_uuid ON assets (uuid)",
-    # A page by time or name is found without sorting a million rows; by size it is sorted. The recipe tells whether a
-    # word or a model holds without looking at the row.
+    # A page by time or name is found without sorting a million rows; by size it is sorted. The index holds the recipe
+    # too, so that a search can check words and models without reading the row.
     "CREATE INDEX assets_created ON assets (hidden, created, recipe)",
     "CREATE INDEX assets_name ON assets (name)",
     "CREATE INDEX assets_recipe ON assets (recipe)",

@@ -73,7 +73,7 @@ def search(
         return _by_relevance(db, matches, words, total, order, limit, start)
     wanted = _Wanted(_SORT_COLUMNS[sort], order, limit + 1, None if start is None else (start[0], start[1]))
     found = None
-    if total >= WALKED_FROM and wanted.column in _WALKED_COLUMNS and matches.has_one_side:
+    if total >= WALKED_FROM and wanted.column in _WALKED_COLUMNS and matches.is_walkable:
         found = _walk(db, matches, wanted)
     if found is None:
         found = _sorted(db, matches, wanted)
@@ -134,14 +134,14 @@ def _walk(
 ) -> list[tuple[Any, int]] | None:
     """Return the wanted (value, row) by going through all assets in their order until enough match.
 
-    Of many matches, a page is found sooner like this than by sorting them all.
+    If many assets match, this finds a page faster than sorting all matches.
 
     Args:
         since: return all that were created since then (nanoseconds since 1970), whatever `wanted.count` says.
-        steps: how many assets to go through at most; MAX_STEPS by default.
+        steps: how many assets to go through at most; None: MAX_STEPS, or no limit if `matches.rest` alone decides.
 
     Returns:
-        None: those that match are so far apart that sorting them is sooner.
+        None: the matches are so far apart that sorting them is faster.
     """
     beyond, values = wanted.condition()
     if since is not None:
@@ -212,9 +212,9 @@ def _newest(db: sqlite3.Connection, matches: Matches, total: int, since: int) ->
     """
     found = None
     steps = 5 * MAX_STEPS
-    if total >= WALKED_FROM and matches.has_one_side and not matches.are_few:
-        until = None if since == -MAX_INTEGER else since
-        found = _walk(db, matches, _Wanted("created", "desc", RANKED), until, steps)
+    if total >= WALKED_FROM and matches.is_walkable and not matches.are_few:
+        walk_since = None if since == -MAX_INTEGER else since
+        found = _walk(db, matches, _Wanted("created", "desc", RANKED), walk_since, steps)
     if found is None:
         found = [(created, row) for row, created in matches.rows(db, "a.id, a.created") if created >= since]
     return found

@@ -13,6 +13,7 @@ from .graph.widgets import named_widgets
 REMOVED = "[removed]"
 """The replacement for a key or token in a text. A widget that held nothing else becomes empty."""
 _MAX_DEPTH = 60
+# Names of widgets that often hold something harmless: only a value that looks random counts as secret.
 _RANDOM_NAMES = ("key", "auth", "user_key", "login")
 
 # How each kind of key starts, and what follows. Searching for the start first keeps long texts cheap.
@@ -78,7 +79,8 @@ _SECRET_WORDS = {
 }
 _SECRET_WORDS |= {"authorization", "apikey", "apitoken", "authtoken", "accesskey", "secretkey", "privatekey"}
 _KEY_KINDS = {"api", "access", "private", "secret", "auth", "license", "service", "account", "openai", "hf"}
-# A part of every such name. Cases are written out: a pattern that ignores them costs three times as much.
+# Every name of a secret holds one of these parts. Cases are written out: a pattern that ignores them costs three times
+# as much.
 _MAY_BE_SECRET = re.compile(
     "|".join(
         "".join(f"[{letter.upper()}{letter}]" for letter in part)

@@ -62,7 +62,7 @@ class BoundedSource:
 
     `block_bytes` is the smallest read sent to the source, 4,096 by default. `max_reads` limits how many reads reach
     it: None for a local file, about 24 for a bucket, where each is a request. `max_steps` limits how often a reader
-    asks, also for what is in memory: work is bounded by what is counted, so that a busy machine reads the same.
+    asks, also for what is in memory. Limits count work, not time, so that a busy machine reads the same.
     """
 
     def __init__(

@@ -1,7 +1,7 @@
 """Count files that are not hidden, without reading a row for each: by recipe, machine, kind and time.
 
-Triggers note each change of an asset in `tally_changes` (schema.py); `fold_tallies` brings them into `tallies` and into
-the totals of everything, in the same transaction. Recipe 0 means no recipe.
+Triggers note each change of an asset in `tally_changes` (schema.py); `fold_tallies` adds these changes to `tallies`,
+`slot_totals` and `name_totals` in the same transaction. Recipe 0 means no recipe.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from .recipes import in_pieces, load_facts
 from .schema import LORA, MODEL, SAMPLER
 
 FEW_RECIPES = 5_000  # of so many, facts are read one by one; of more, `name_uses` is read
-_SOME_RECIPES = 50_000  # so many are looked up in `tallies`; for more, all its rows are read
 
 Name = tuple[int, int]  # kind (MODEL, LORA, SAMPLER) and row of `names`
 
@@ -51,7 +50,7 @@ class Tally:
 
 
 def fold_tallies(db: sqlite3.Connection) -> None:
-    """Bring what the triggers noted into the counts; called at the end of each transaction that changes assets."""
+    """Add what the triggers noted to the counts; called at the end of each transaction that changes assets."""
     changes = db.execute(
         "SELECT recipe, machine, kind, slot, files FROM tally_changes WHERE files <> 0"
     ).fetchall()
@@ -80,7 +79,7 @@ def _add(db: sqlite3.Connection, table: str, key: tuple[str, ...], rows: list[tu
 
 
 def _names_of(db: sqlite3.Connection, files: dict[int, int]) -> Counter[Name]:
-    """Return how many files have each name, of these recipes with so many files each."""
+    """Return how many files have each name; `files` says how many files each recipe has."""
     found: Counter[Name] = Counter()
     for marks, piece in in_pieces(sorted(files)):
         for recipe, stored in db.execute(f"SELECT id, facts FROM recipes WHERE id IN ({marks})", piece):
@@ -126,9 +125,11 @@ def _others(db: sqlite3.Connection, recipes: Collection[int]) -> set[int] | None
     return {*range(last + 1)}.difference(recipes) if 2 * len(recipes) > last else None
 
 
-def _piles(db: sqlite3.Connection, recipes: Collection[int], columns: str) -> Iterable[tuple[int, ...]]:
+def _select_tallies(
+    db: sqlite3.Connection, recipes: Collection[int], columns: str
+) -> Iterable[tuple[int, ...]]:
     """Yield `columns` of `tallies` for these recipes; the recipe must be the first column."""
-    if len(recipes) > min(_SOME_RECIPES, 10 * FEW_RECIPES):
+    if len(recipes) > 10 * FEW_RECIPES:  # reading all rows of `tallies` is faster than so many lookups
         rows = db.execute(f"SELECT {columns} FROM tallies t")
         return (row for row in rows if row[0] in recipes)
     fill_table(db, "counted", recipes)
@@ -136,14 +137,14 @@ def _piles(db: sqlite3.Connection, recipes: Collection[int], columns: str) -> It
 
 
 def _count(db: sqlite3.Connection, recipes: Collection[int]) -> int:
-    return sum(files for _, files in _piles(db, recipes, "t.recipe, t.files"))
+    return sum(files for _, files in _select_tallies(db, recipes, "t.recipe, t.files"))
 
 
 def _tally(db: sqlite3.Connection, recipes: Collection[int]) -> Tally:
     files: dict[int, int] = {}
     pairs: dict[tuple[int, int], int] = {}
     slots: dict[int, int] = {}
-    rows = _piles(db, recipes, "t.recipe, t.machine, t.kind, t.slot, t.files")
+    rows = _select_tallies(db, recipes, "t.recipe, t.machine, t.kind, t.slot, t.files")
     for recipe, machine, kind, slot, count in rows:
         files[recipe] = files.get(recipe, 0) + count
         slots[slot] = slots.get(slot, 0) + count
@@ -157,7 +158,7 @@ def _tally(db: sqlite3.Connection, recipes: Collection[int]) -> Tally:
 
 
 def count_names(db: sqlite3.Connection, files: dict[int, int]) -> Counter[Name]:
-    """Return how many files have each model, LoRA and sampler, of these recipes with so many files each."""
+    """Return how many files have each model, LoRA and sampler; `files` says how many files each recipe has."""
     if len(files) <= FEW_RECIPES:
         return _names_of(db, files)
     fill_table(db, "counted", files.items(), columns=2)
@@ -178,7 +179,7 @@ def _tally_all(db: sqlite3.Connection) -> Tally:
 
 
 def fill_table(db: sqlite3.Connection, name: str, rows: Iterable[object], columns: int = 1) -> None:
-    """Put row numbers into the temporary table `name (id, files)`, in place of what it held."""
+    """Replace the rows of the temporary table `name (id, files)`: with ids, or with (id, files) if `columns` is 2."""
     db.execute(f"CREATE TEMP TABLE IF NOT EXISTS {name} (id INTEGER PRIMARY KEY, files INTEGER)")
     db.execute(f"DELETE FROM temp.{name}")
     if columns == 1:

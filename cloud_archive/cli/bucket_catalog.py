@@ -80,7 +80,7 @@ def load_copy(opened: BucketCatalog, seconds: float = SEARCH_SECONDS) -> None:
     """
     deadline = time.monotonic() + seconds
     try:
-        result = opened.syncing().sync(may_go_on=lambda: time.monotonic() < deadline)
+        result = opened.make_sync().sync(may_go_on=lambda: time.monotonic() < deadline)
     except StoreError as error:
         if not opened.database.read("SELECT 1 FROM assets LIMIT 1"):
             raise

@@ -100,7 +100,7 @@ def rebuild(
                 reader,
                 machine=settings.machine_name,
                 on_progress=lambda done: progress.draw(0, None, f"{done:,} files"),
-                write=opened.writing().write_all,
+                write=opened.make_writer().write_all,
             )
     _show_result(plan, unread, dry_run=dry_run, json=json)
 
@@ -108,7 +108,7 @@ def rebuild(
 def _read_others(opened: BucketCatalog) -> None:
     """Read what the bucket's catalog knows already: none of that is read from the files again."""
     try:
-        for trouble in opened.syncing().sync().troubles:
+        for trouble in opened.make_sync().sync().troubles:
             print_error(make_printable(trouble))
     except StoreError as error:
         if not is_denied(error):

@@ -69,7 +69,7 @@ def sync(directory: CatalogDirectory = None, json: Json = False) -> None:
     Catalog files that were damaged are read again. An archive may run meanwhile.
     """
     with writable_catalog(directory) as opened, Progress(is_terminal(sys.stderr), "Reading") as progress:
-        syncing = opened.syncing()
+        syncing = opened.make_sync()
         syncing.forget_damaged()
         result = syncing.sync(
             on_progress=lambda done, total: progress.draw(done, total, f"{done:,}/{total:,} files")

@@ -89,7 +89,7 @@ def graphs_of(database: CatalogDatabase, directory: Path | None, asset: dict[str
         CloudArchiveError: there is no catalog, or it can't be read now.
     """
     from ..api.client import running_engine
-    from ..catalog.packed import unpack_graphs
+    from ..catalog.compressed import decompress_graphs
 
     if not asset[f"has_{part}"]:
         raise CloudArchiveError(f"No {part} is known of {asset['key']}.")
@@ -98,7 +98,7 @@ def graphs_of(database: CatalogDatabase, directory: Path | None, asset: dict[str
         "SELECT g.data FROM graphs g JOIN assets a ON a.id = g.asset WHERE a.uuid = ?", (identity,)
     )
     if stored:
-        prompt, workflow = unpack_graphs(stored[0][0])
+        prompt, workflow = decompress_graphs(stored[0][0])
         return workflow if part == "workflow" else prompt
     settings = bucket_settings(directory)
     if settings is not None:

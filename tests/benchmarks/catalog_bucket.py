@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from cloud_archive.catalog.bucket.follower import IDLE_SECONDS, VIEWED_SECONDS
-from cloud_archive.catalog.bucket.names import CatalogFolder, days_around, new_names
+from cloud_archive.catalog.bucket.names import CatalogFolder, last_days, new_names
 from cloud_archive.catalog.bucket.objects import SEGMENT_TYPE, write_proven
 from cloud_archive.catalog.bucket.outgoing import MAX_ROWS
 from cloud_archive.catalog.bucket.segment import encode
@@ -51,7 +51,7 @@ with opened_catalog(Path(sys.argv[1]) / "catalog.sqlite3", store, settings) as o
             with opened.database.reading() as db:
                 found = search(db, "fox")
             first.append(time.monotonic() - began)
-    result = opened.syncing().sync(on_progress=look)
+    result = opened.make_sync().sync(on_progress=look)
     took = time.monotonic() - began
     opened.database.read("PRAGMA wal_checkpoint(TRUNCATE)")
     size = (Path(sys.argv[1]) / "catalog.sqlite3").stat().st_size
@@ -128,7 +128,7 @@ def _costs(bytes_a_row: float) -> list[str]:
     writes = 2 * int(min(86_400 / WRITE_AFTER_SECONDS, FILES_A_DAY))  # a segment and a pack
     watched = WATCHED_HOURS * 3600
     passes = watched / VIEWED_SECONDS + (86_400 - watched) / IDLE_SECONDS
-    days = list(days_around(0.0, RECENT_DAYS - 1))
+    days = list(last_days(0.0, RECENT_DAYS - 1))
     lists = int(passes * (len(days) + len({day[:7] for day in days})))
     reads = writes // 2
     prices = {each.name: each for each in load_prices().providers}

@@ -203,7 +203,7 @@ def compare_assets(
     store = S3Store(settings)
     try:
         with opened_catalog(place / "catalog.sqlite3", store, settings) as opened:
-            problems = [f"{who}: {trouble}" for trouble in opened.syncing().sync().troubles]
+            problems = [f"{who}: {trouble}" for trouble in opened.make_sync().sync().troubles]
             found = _assets(opened)
     finally:
         store.close()

@@ -190,7 +190,7 @@ def test_rows_of_a_machine_that_vanished_come_back_by_rebuild(
     settings = load_settings(elsewhere.environ)
     store = S3Store(settings)
     with opened_catalog(tmp_path / "third" / "catalog.sqlite3", store, settings) as opened:
-        opened.syncing().sync()
+        opened.make_sync().sync()
         rows = {row["key"]: (row["prompt"], row["machine"]) for row in asset_rows(opened.database)}
     store.close()
     assert rows == {"out/lost.png": ("a lost owl", None), "out/sub/fox.png": ("a red fox", "pod-1")}

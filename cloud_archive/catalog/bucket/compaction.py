@@ -50,7 +50,7 @@ class Compacted:
 
 
 def months_in(store: ObjectStore, folder: CatalogFolder, month: str = "") -> dict[str, list[Listed]]:
-    """Return the files of each month, or of one, in the order of their names.
+    """Return the catalog's files by their month, the oldest month first; `month`: only those of this one.
 
     Raises:
         StoreError: the bucket can't be listed.
@@ -71,7 +71,7 @@ def compact_month(
     now: float,
     may_go_on: Callable[[], bool] = lambda: True,
 ) -> Iterator[Compacted]:
-    """Write files for the month of these files, one for each group of them, and yield each once it is proven.
+    """Compact the files of one month: write one file for each group of them, and yield each once it is proven.
 
     Raises:
         StoreError: the store failed or refused. Nothing is half done.
@@ -114,7 +114,7 @@ def _compact_group(
             if len(result.replaced) < 2:
                 return Compacted(result.month, left_out=result.left_out)
             result.rows = merged.count()
-            # A file of this group may name others that lie in the bucket still: they stay replaced.
+            # A file of this group may name others that are still in the bucket: they stay replaced.
             body = merged.body(machine, now, sorted({*result.replaced, *covered}))
         finally:
             merged.close()
@@ -173,8 +173,8 @@ def compact_crowded_months(
     """Compact the months that this machine knows to have more than 200 segments that nothing replaces.
 
     Args:
-        is_chosen: whether this machine is the one of so many that compacts now. All that write in a month see at about
-            the same time that it is crowded; with a chance of one in so many, about one of them compacts at each pass.
+        is_chosen: gets how many machines wrote in a month; returns whether this one compacts it now. All of them see at
+            about the same time that it is crowded, so each decides by chance: about one of them compacts at each pass.
 
     Raises:
         StoreError: the store failed or refused.

@@ -40,11 +40,11 @@ class BucketCatalog:
     folder: CatalogFolder
     settings: Settings
 
-    def syncing(self) -> CatalogSync:
+    def make_sync(self) -> CatalogSync:
         """Return a CatalogSync, which reads the bucket's catalog."""
         return CatalogSync(lambda: self.database, self.store, self.folder, self.settings.bucket)
 
-    def writing(self) -> SegmentWriter:
+    def make_writer(self) -> SegmentWriter:
         """Return a SegmentWriter, which writes to the bucket's catalog."""
         return SegmentWriter(
             lambda: self.database,

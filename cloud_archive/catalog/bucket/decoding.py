@@ -1,8 +1,8 @@
 """Decode segments in a child process, so that a second core helps where there are many.
 
 The child gets frames on its standard input, each 8 bytes of length and a file. It answers each with frames that hold
-some rows, and a last one with what else was found. It ends with its input, so that it does not outlive a parent that is
-killed.
+some rows, and a last one with what else was found. It ends when its input ends, so that it does not outlive a parent
+that is killed.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from .segment import Decoded, SegmentError, decode
 
 logger = logging.getLogger("cloud_archive.catalog")
 
-MAX_TEXT_BYTES = 8 * 1024 * 1024  # of the rows of one file that are held at once; what has more is streamed
+MAX_TEXT_BYTES = 8 * 1024 * 1024  # of rows of one file that are held in memory; a larger file is streamed
 _FRAME_BYTES = 1024 * 1024  # of text in one frame
 _ROOT = Path(__file__).parents[3]
 _PROGRAM = (

@@ -12,7 +12,7 @@ from ...text import clean_text
 from ...upload.source import content_type
 from ..describe import Description
 from ..graph_facts import Lora
-from ..recipes import ids_of, recipe_ids
+from ..recipes import recipe_rows, rows_by_text
 from ..rows import folder_and_name, media_kind, stored_path, stored_seed
 from ..schema import HAS_PROMPT, HAS_WORKFLOW
 
@@ -20,21 +20,29 @@ _MIME_TYPE = re.compile(r"[A-Za-z0-9.+-]{1,60}/[A-Za-z0-9.+-]{1,100}")
 _MAX_PATH = 4096
 _MAX_SEED_DIGITS = 20
 _DIGEST = re.compile(r"[0-9a-fA-F]{64}")
-_OF_A_RECIPE = (
-    *("prompt", "negative_prompt", "sampler", "scheduler", "steps", "cfg", "denoise", "source", "confidence"),
+_RECIPE_FIELDS = (
+    "prompt",
+    "negative_prompt",
+    "sampler",
+    "scheduler",
+    "steps",
+    "cfg",
+    "denoise",
+    "source",
+    "confidence",
 )
-_LISTS_OF_A_RECIPE = ("models", "input_images", "texts", "model_names")
+_RECIPE_LISTS = ("models", "input_images", "texts", "model_names")
 Row = dict[str, Any]
 
 
 def described_assets(db: sqlite3.Connection, puts: Mapping[bytes, Row]) -> list[tuple[Any, ...]]:
-    """Return the values of `rows.INSERTED` for each put, by the id of its asset, in their order.
+    """Return the values of `rows.INSERTED_COLUMNS` for each put, in their order; `puts` are by the id of their asset.
 
     Texts, names and recipes that are missing in the catalog are added.
     """
     rows = list(puts.values())
     places = [folder_and_name(row["key"]) for row in rows]
-    folders = ids_of(db, "folders", {folder for folder, _ in places})
+    folders = rows_by_text(db, "folders", {folder for folder, _ in places})
     types = [_mime_type(row, name) for row, (_, name) in zip(rows, places, strict=True)]
     words = _Words(db, rows, types)
     recipes = _recipes(db, rows)
@@ -82,7 +90,7 @@ class _Words:
         for name in ("machine", "session_id", "job_id"):
             texts.update(row[name] for row in rows if name in row)
         clean = {text: clean_text(text) for text in texts}
-        ids = ids_of(db, "words", clean.values())
+        ids = rows_by_text(db, "words", clean.values())
         self._ids = {text: ids[one] for text, one in clean.items()}
 
     def id(self, text: str | None) -> int | None:
@@ -90,15 +98,15 @@ class _Words:
 
 
 def _recipes(db: sqlite3.Connection, rows: Sequence[Row]) -> list[int | None]:
-    """Return the recipe of each row; images of one prompt have the same, and stand side by side."""
+    """Return the recipe of each row. Rows that say the same share one, which is looked up once."""
     known: dict[tuple[Any, ...], int] = {}
     places: list[int] = []
     found: list[Description] = []
     for row in rows:
         get = row.get
         content = (
-            *map(get, _OF_A_RECIPE),
-            *[tuple(get(name, ())) for name in _LISTS_OF_A_RECIPE],
+            *map(get, _RECIPE_FIELDS),
+            *[tuple(get(name, ())) for name in _RECIPE_LISTS],
             _loras(row),
         )
         place = known.get(content)
@@ -106,14 +114,14 @@ def _recipes(db: sqlite3.Connection, rows: Sequence[Row]) -> list[int | None]:
             place = known[content] = len(found)
             found.append(_description(row))
         places.append(place)
-    ids = recipe_ids(db, found)
+    ids = recipe_rows(db, found)
     return [ids[place] for place in places]
 
 
 def _description(row: Row) -> Description:
-    """Return what a put says of how its object was made, without what is the image's own."""
-    facts: dict[str, Any] = {name: row.get(name) for name in _OF_A_RECIPE}
-    facts |= {name: tuple(row.get(name, ())) for name in _LISTS_OF_A_RECIPE}
+    """Return what a put says of how its object was made, without what differs between images of a recipe."""
+    facts: dict[str, Any] = {name: row.get(name) for name in _RECIPE_FIELDS}
+    facts |= {name: tuple(row.get(name, ())) for name in _RECIPE_LISTS}
     return Description(**facts, loras=tuple(Lora(*one) for one in _loras(row)))
 
 

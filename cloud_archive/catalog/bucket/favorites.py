@@ -16,7 +16,7 @@ from ..identity import asset_id
 from .copy import BucketCatalog
 from .sync import CatalogSync, file_troubles
 
-_PASSES = 5  # more, while other machines replace files that are read
+_PASSES = 5  # at most so many more, while other machines replace files that are being read
 
 
 class FavoritesUnknown(CloudArchiveError):
@@ -39,7 +39,7 @@ class Favorites:
         self._bucket = opened.settings.bucket
         self._copy = opened.database
         self._own = own
-        self._syncing: CatalogSync = opened.syncing()
+        self._syncing: CatalogSync = opened.make_sync()
         self._known: frozenset[bytes] = frozenset()
 
     def load(self, on_progress: Callable[[int, int], None] = lambda done, total: None) -> None:

@@ -1,4 +1,4 @@
-"""The columns of a segment's rows: one table for the code, docs/catalog-format.md and the definitions for engines."""
+"""The columns of a segment's rows: one table for the code, docs/catalog-format.md and the tables of query engines."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Field(NamedTuple):
     Attributes:
         kind: `string`, `long`, `double`, `boolean`, `strings` (a list), or `loras` (a list of name and strength).
         rows: in which rows it can stand.
-        meaning: one line for the page.
+        meaning: one line for docs/catalog-format.md.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Follow what other machines write: each 30 s while somebody views the catalog, else each 5 minutes. One thread."""
+"""Follow what other machines write: every 30 s while somebody views the catalog, else every 5 minutes. One thread."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("cloud_archive.catalog")
 
 VIEWED_SECONDS = 30.0  # between two passes while somebody views the catalog
-IDLE_SECONDS = 300.0  # between two passes else
+IDLE_SECONDS = 300.0  # between two passes at other times
 VIEWER_SECONDS = 60.0  # how long after a search somebody counts as viewing
 FULL_SECONDS = 3600.0  # between two listings of everything
 STOP_SECONDS = 5.0
@@ -91,7 +91,7 @@ class Follower:
         }
 
     def left_rows(self) -> int | None:
-        """Return about how many rows are still to be read; None: no more, and everything was listed once."""
+        """Return about how many rows are still to be read; None: none is left, or `trouble` says why none is known."""
         left = self._sync.progress.left_rows if self._busy and self._sync is not None else 0
         return left if left or (self._full_at is None and self.trouble is None) else None
 

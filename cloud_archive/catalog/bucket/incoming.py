@@ -80,7 +80,7 @@ class Incoming:
         for known in _known(db, list(wanted)):
             row = wanted[known.identity]
             if rank(row, known.facts) > rank(known.facts, row):
-                # Nothing of the old one counts any more, not even where the bytes are the same.
+                # The new put replaces all of the old one, even if the bytes are the same.
                 self._remove(db, known.identity, row["key"])
                 continue
             del wanted[known.identity]
@@ -99,7 +99,7 @@ class Incoming:
             machine = _machine(row)
             for field, value in _edits(row).items():
                 if store_edit(db, identity, field, value, float(row["clock"]), machine):
-                    # What the bucket holds, and what it replaced, need not be written.
+                    # The bucket holds this edit already, and the local one that it replaced is void.
                     db.execute(
                         "DELETE FROM bucket_unwritten WHERE uuid = ? AND kind = ? AND field = ?",
                         (identity, EDITS, field),
@@ -108,7 +108,7 @@ class Incoming:
 
 
 def rank(row: dict[str, Any], other: dict[str, Any]) -> tuple[Any, ...]:
-    """Return the rank of a put beside another of the same key: the greater one counts.
+    """Return the rank of a put compared with another of the same key; of two puts the one with the greater rank counts.
 
     A rebuilt row, which has no machine, loses to one of the same bytes.
     """

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class BucketLink:
-    """Started with the catalog and stopped before it.
+    """The two threads; started with the catalog and stopped before it is closed.
 
     Args:
         database: returns the open catalog; CatalogError: there is none.
@@ -81,7 +81,7 @@ class BucketLink:
         if self._follower is not None:
             self._follower.note_viewer()
 
-    def others(self) -> tuple[int | None, str | None]:
+    def other_machines(self) -> tuple[int | None, str | None]:
         """Return about how many rows of other machines are not loaded yet (None: all are), and what prevents it."""
         return (
             (None, None) if self._follower is None else (self._follower.left_rows(), self._follower.trouble)
@@ -142,7 +142,7 @@ class BucketLink:
     def _compact(self) -> None:
         from .compaction import compact_crowded_months
 
-        if self._may_go_on() and self._settings.catalog != "off":
+        if self._may_go_on():
             compact_crowded_months(
                 self._store, self.folder, self._settings, self._database(), self._may_go_on
             )

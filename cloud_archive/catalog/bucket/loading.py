@@ -41,7 +41,7 @@ class Loader:
         """Add a file's rows while they are decoded; they are committed now or with those of the next files.
 
         Raises:
-            SegmentError: it is damaged or of another version. That is noted; of its rows at most those before count.
+            SegmentError: it is damaged or of another version. That is noted; rows before the damage may be committed.
             StoreError: from `rows`; nothing is noted.
             CatalogError: the local catalog can't be written.
         """

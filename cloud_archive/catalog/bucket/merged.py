@@ -66,7 +66,7 @@ class MergedRows:
 
 
 def _facts(row: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield (fact, row) for each fact of a row, which wins or loses by itself: each field of an edit is one."""
+    """Yield (fact, row) for each part of a row that wins or loses by itself: a put, a deletion, a field of an edit."""
     if row["op"] in (PUT, DEL):
         yield row["op"], row
         return

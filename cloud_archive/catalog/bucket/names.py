@@ -51,7 +51,8 @@ class FileName(NamedTuple):
     Attributes:
         kind: SEGMENTS or MONTHS.
         period: the day or month, in UTC.
-        machine: that wrote a segment, as names hold it; empty for a month's file.
+        text: the whole name.
+        machine: the machine that wrote a segment, as `machine_part` spells it; empty for a month's file.
     """
 
     kind: str
@@ -67,7 +68,7 @@ class FileName(NamedTuple):
 
     @property
     def order(self) -> tuple[str, int, str]:
-        """Return a sort key: read the greatest first. Newer months, and in each month its own files before segments."""
+        """Return a sort key. The greatest is read first: newer months, and within a month its files before segments."""
         return self.month, self.kind == MONTHS, self.ulid
 
 
@@ -90,10 +91,10 @@ def utc_day(now: float) -> str:
     return datetime.fromtimestamp(now, timezone.utc).date().isoformat()
 
 
-def days_around(now: float, before: int, after: int = 1) -> Iterator[str]:
-    """Yield the days from `before` days ago to `after` days ahead (clocks differ), newest first."""
+def last_days(now: float, before: int) -> Iterator[str]:
+    """Yield the days from tomorrow (a clock may be ahead) to `before` days ago, newest first."""
     today = datetime.fromtimestamp(now, timezone.utc).date()
-    for offset in range(after, -before - 1, -1):
+    for offset in range(1, -before - 1, -1):
         yield (today + timedelta(days=offset)).isoformat()
 
 
@@ -123,7 +124,7 @@ class CatalogFolder(NamedTuple):
         return key[len(self.base) :] if key.startswith(self.base) else ""
 
     def holds_output(self, key: str) -> bool:
-        """Return whether rows may be about `key`: below the archive's folder, and not in the reserved one."""
+        """Return whether `key` can be an archived file's: below the archive's folder, and not in the reserved one."""
         reserved = self.base.removesuffix(VERSION_FOLDER)
         return key.startswith(self.head) and len(key) > len(self.head) and not key.startswith(reserved)
 

@@ -50,9 +50,9 @@ def write_proven(store: ObjectStore, key: str, body: bytes, content_type: str) -
                 return
             break
         except ConditionsRejected:
-            continue  # from now on without the condition: no other writer uses this name
+            continue  # the condition is left out from now on; no other writer uses this name
         except ObjectExists:
-            accepted = False  # an earlier try of this very request, whose answer was lost
+            accepted = False  # an earlier try of this request wrote it, and its answer was lost
             break
     allowed, info = head_if_allowed(store, key)
     if allowed and info is None:

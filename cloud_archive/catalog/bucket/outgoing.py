@@ -1,4 +1,4 @@
-"""Make a segment's rows of what the local catalog holds and the bucket does not."""
+"""Make a segment's rows from what the local catalog holds and the bucket does not."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from ..assets import utc_time
-from ..packed import unpack_graphs
+from ..compressed import decompress_graphs
 from ..recipes import whole_recipes
 from ..rows import full_key, path_of_row
 from ..schema import HAS_PROMPT, HAS_WORKFLOW, SEED_OFFSET
@@ -56,14 +56,14 @@ class Batch:
     pack: PackBuilder = field(default_factory=PackBuilder)
 
 
-def next_unwritten(db: sqlite3.Connection, limit: int = MAX_ROWS) -> list[Unwritten]:
+def next_unwritten(db: sqlite3.Connection) -> list[Unwritten]:
     """Return what is to be written next, the oldest first."""
-    found = db.execute("SELECT id, uuid, kind, field FROM bucket_unwritten ORDER BY id LIMIT ?", (limit,))
+    found = db.execute(f"SELECT id, uuid, kind, field FROM bucket_unwritten ORDER BY id LIMIT {MAX_ROWS}")
     return [Unwritten(*row) for row in found]
 
 
 def pictured_assets(db: sqlite3.Connection, identities: Sequence[bytes]) -> list[PicturedAsset]:
-    """Return what making thumbnails of these assets takes; ids are 16 bytes each."""
+    """Return what is needed to make thumbnails of these assets; ids are 16 bytes each."""
     marks = ", ".join("?" * len(identities))
     found = []
     for identity, folder, name, path, size, created, sha256, kind in db.execute(
@@ -79,7 +79,7 @@ def pictured_assets(db: sqlite3.Connection, identities: Sequence[bytes]) -> list
 def pictured_asset(
     db: sqlite3.Connection, identity: uuid.UUID, folder: CatalogFolder
 ) -> PicturedAsset | None:
-    """Return what making one asset's thumbnail takes, and where the bucket holds it; None: there is no such asset."""
+    """Return what is needed to make or fetch an asset's thumbnail; None: there is no such asset."""
     found = pictured_assets(db, [identity.bytes])
     packed = packed_of(db, identity)
     if not found or packed is None or not packed[2][1]:
@@ -87,11 +87,9 @@ def pictured_asset(
     return found[0]._replace(packed=(folder.key(packed[0]), *packed[2]))
 
 
-def collect(
-    db: sqlite3.Connection, thumbnails: Thumbnails | None, *, keep_graphs: bool, limit: int = MAX_ROWS
-) -> Batch:
+def collect(db: sqlite3.Connection, thumbnails: Thumbnails | None, *, keep_graphs: bool) -> Batch:
     """Return the next batch; empty where everything is written."""
-    batch = Batch(taken=next_unwritten(db, limit))
+    batch = Batch(taken=next_unwritten(db))
     puts = [one.identity for one in batch.taken if one.kind == PUTS]
     known = {}
     if puts:
@@ -125,7 +123,7 @@ def _add_put(
     if keep_graphs:
         stored = db.execute("SELECT data FROM graphs WHERE asset = ?", (asset,)).fetchone()
         if stored is not None:
-            graphs = batch.pack.add(zip_graphs(*unpack_graphs(stored[0])))
+            graphs = batch.pack.add(zip_graphs(*decompress_graphs(stored[0])))
     if thumbnails is not None:
         one = PicturedAsset(identity, made["key"], made["path"], row[5], row[6], row[8], row[20])
         thumbnail = batch.pack.add(thumbnails.cached(one) or b"")

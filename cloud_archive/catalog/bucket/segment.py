@@ -20,9 +20,9 @@ MAX_ROW_BYTES = 1024 * 1024
 MAX_SEGMENT_BYTES = 64 * 1024 * 1024  # of a segment as it lies in the bucket
 MAX_MONTH_BYTES = 1024 * 1024 * 1024
 MAX_EXPANSION = 200  # a gzipped byte gives so many at the most; JSON lines of this kind give 5 to 20
-_LEAST_EXPANDED = 16 * 1024 * 1024  # so that small segments of equal rows are no bombs
+_LEAST_EXPANDED = 16 * 1024 * 1024  # any segment may expand to this: equal rows compress very well
 _PIECE = 256 * 1024
-_NAMES_IN_A_ROW = 1000
+_NAMES_PER_ROW = 1000
 MAX_CLOCK = 9e9  # seconds since 1970, in the year 2255: as nanoseconds it fits into 64 bits
 _MAX_KEY_BYTES = 1024
 _DECODER = json.JSONDecoder()
@@ -61,7 +61,7 @@ class Decoded:
 def encode(
     rows: Iterable[dict[str, Any]], *, machine: str, now: float, replaces: Iterable[str] = ()
 ) -> bytes:
-    """Return a segment with these rows, which hold only fields of FIELDS; None is left out."""
+    """Return a segment with these rows, which hold only fields of FIELDS. Fields that are None are left out."""
     lines = [row_line(row) for row in rows]
     named = replaces_lines(sorted(replaces))
     return gzip.compress(b"".join([header_line(machine, now, len(lines)), *named, *lines]), 6, mtime=0)
@@ -82,14 +82,14 @@ def header_line(machine: str, now: float, rows: int) -> bytes:
 
 def replaces_lines(names: Sequence[str]) -> Iterator[bytes]:
     """Yield the lines that name the files whose rows this file repeats, 1,000 names in each."""
-    for first in range(0, len(names), _NAMES_IN_A_ROW):
-        yield row_line({"op": REPLACES, "names": list(names[first : first + _NAMES_IN_A_ROW])})
+    for first in range(0, len(names), _NAMES_PER_ROW):
+        yield row_line({"op": REPLACES, "names": list(names[first : first + _NAMES_PER_ROW])})
 
 
 def row_line(row: dict[str, Any]) -> bytes:
-    """Return one line; None is left out."""
+    """Return one line. Fields that are None are left out."""
     present = {name: value for name, value in row.items() if value is not None}
-    # Halves of UTF-16 pairs are no text that other readers take.
+    # Other readers refuse the lone half of a UTF-16 pair, so it is replaced.
     text = json.dumps(present, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     return text.encode("utf-8", "replace") + b"\n"
 
@@ -186,7 +186,7 @@ def _expanded(pieces: Iterable[bytes], limit: int) -> Iterator[bytes]:
                 raise SegmentError("it ends early")
             yield within(text)
     except zlib.error as error:
-        raise SegmentError(f"it is no sound gzip: {error}") from None
+        raise SegmentError(f"it is no valid gzip: {error}") from None
 
 
 def _row(line: bytes, found: Decoded) -> dict[str, Any] | None:

@@ -24,7 +24,7 @@ from ..database import CatalogDatabase
 from .decoding import SegmentDecoder
 from .incoming import Incoming
 from .loading import DAMAGED, NEWER, READ, Loader
-from .names import MONTHS, SEGMENTS, CatalogFolder, FileName, days_around
+from .names import MONTHS, SEGMENTS, CatalogFolder, FileName, last_days
 from .objects import Listed, list_files
 from .segment import MAX_MONTH_BYTES, MAX_SEGMENT_BYTES, Decoded, SegmentError, decode
 from .tables import has_bucket_tables
@@ -32,12 +32,12 @@ from .tables import has_bucket_tables
 logger = logging.getLogger("cloud_archive.catalog")
 
 _PARALLEL = 4
-_AHEAD = 4  # files that are read before they are needed: decoded, each takes about 4 MiB
+_AHEAD = 4  # files that are fetched before their turn; decoded, each takes about 4 MiB
 _MAX_AHEAD_BYTES = 4 * 1024 * 1024  # a larger one is read when its turn comes, piece by piece
 RECENT_DAYS = 2  # that a pass with `recent` lists
-MANY_BYTES = 1024 * 1024  # of files to read: from so many on, a child process decodes them
+MANY_BYTES = 1024 * 1024  # if the files to read have so many or more, a child process decodes them
 _MAX_STREAMED_BYTES = 64 * 1024 * 1024  # of a file that the child gets whole
-_ROW_BYTES = 120.0  # that a row takes in a file, as long as none was read
+_ROW_BYTES = 120.0  # assumed for a row in a file, until a file was read
 
 
 class Denied(StoreError):
@@ -93,7 +93,7 @@ class _File(NamedTuple):
 
 
 class CatalogSync:
-    """Brings the local catalog to what the bucket holds. One thread at a time.
+    """Brings what the bucket's catalog holds into the local one. For one thread at a time.
 
     Args:
         database: returns the open catalog.
@@ -170,7 +170,7 @@ class CatalogSync:
         return result
 
     def _forget_newer(self) -> None:
-        """Try again, once for each start, what an older version of this program could not read."""
+        """Forget files of a newer format, once after each start: this program may be able to read them now."""
         if not self._checked_newer:
             self._database().change(
                 lambda db: db.execute("DELETE FROM bucket_files WHERE state = ?", (NEWER,)) and None
@@ -187,7 +187,7 @@ class CatalogSync:
         """Yield the catalog's files. A listing that breaks off ends it, and is added to `failures`."""
         if recent:
             now = self._clock()
-            days = list(days_around(now, RECENT_DAYS - 1))
+            days = list(last_days(now, RECENT_DAYS - 1))
             prefixes = [f"{MONTHS}/{month}/" for month in dict.fromkeys(day[:7] for day in days)]
             prefixes += [f"{SEGMENTS}/{day}/" for day in days]
         else:

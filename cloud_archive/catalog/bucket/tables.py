@@ -1,6 +1,6 @@
-"""The local tables that keep what the bucket holds; made beside those of schema.py where they are missing.
+"""The local tables that note what the bucket holds; made beside those of schema.py where they are missing.
 
-Deleting `catalog.sqlite3` costs nothing but time: what was written is read from the bucket again.
+If `catalog.sqlite3` is deleted, everything that was written is read from the bucket again.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ _TABLES = (
 )
 
 
-def make_bucket_tables(db: sqlite3.Connection, now: float | None = None) -> None:
+def make_bucket_tables(db: sqlite3.Connection) -> None:
     """Make the tables where they are missing; then everything that is known so far counts as unwritten."""
     if has_bucket_tables(db):
         return
@@ -78,7 +78,7 @@ def make_bucket_tables(db: sqlite3.Connection, now: float | None = None) -> None
     if not has_bucket_tables(db):  # another process may have been faster
         for statement in _TABLES:
             db.execute(statement)
-        since = time.time() if now is None else now
+        since = time.time()
         db.execute(
             "INSERT INTO bucket_unwritten (uuid, kind, field, since)"
             f" SELECT uuid, {PUTS}, '', ? FROM assets WHERE reader > 0 ORDER BY id",
@@ -121,7 +121,7 @@ def queue_deletions(
     """Queue the deletion of these objects for writing; call this before their assets are removed.
 
     Args:
-        clock: seconds since 1970; raised to the time of the put that it deletes.
+        clock: seconds since 1970; a later time of the put that it deletes is used instead.
     """
     for key in keys:
         identity = asset_identity(bucket, key)
@@ -163,8 +163,8 @@ def without_deleted(
     return found
 
 
-def pack_ids(db: sqlite3.Connection, names: Iterable[str]) -> dict[str, int]:
-    """Return the id of each pack's name."""
+def pack_rows(db: sqlite3.Connection, names: Iterable[str]) -> dict[str, int]:
+    """Return the row of each pack's name; those that are missing are added."""
     wanted = [(name,) for name in dict.fromkeys(names)]
     db.executemany("INSERT OR IGNORE INTO bucket_packs (name) VALUES (?)", wanted)
     find = "SELECT id FROM bucket_packs WHERE name = ?"
@@ -174,7 +174,7 @@ def pack_ids(db: sqlite3.Connection, names: Iterable[str]) -> dict[str, int]:
 def set_packed(db: sqlite3.Connection, packed: Iterable[Packed]) -> None:
     """Note where the graphs and thumbnails of assets lie."""
     found = list(packed)
-    ids = pack_ids(db, (one.pack for one in found))
+    ids = pack_rows(db, (one.pack for one in found))
     db.executemany(
         "INSERT OR REPLACE INTO bucket_packed VALUES (?, ?, ?, ?, ?, ?)",
         [(one.asset, ids[one.pack], *one.graphs, *one.thumbnail) for one in found],

@@ -24,7 +24,7 @@ def write_tombstones(
         StoreError: the store refused or did not answer.
     """
     at = time.time() if now is None else now
-    # The latest of both clocks: the tombstone must not be earlier than a put from a machine that is right.
+    # The later of this clock and the store's: it must not be earlier than a put by a machine whose clock is right.
     clock = at + max(0.0, store.clock_offset_seconds or 0.0)
     ours = [key for key in keys if folder.holds_output(key)]
     count = 0

@@ -77,7 +77,7 @@ class SegmentWriter:
         self._thread.start()
 
     def stop(self, timeout_seconds: float = STOP_SECONDS) -> None:
-        """End the thread. Wait for the request under way, up to this time. Rows that are not written stay queued."""
+        """End the thread. Wait for the request under way, up to this time. Unwritten rows stay queued."""
         with self._changed:
             self._stopping = True
             self._changed.notify_all()
@@ -101,7 +101,7 @@ class SegmentWriter:
         """Wait until everything that is known now is written.
 
         Returns:
-            False when the time is up, `cancelled` returns True, or the store refuses for good, first.
+            False if before that the time is up, `cancelled` returns True, or the store refuses for good.
         """
         deadline = time.monotonic() + timeout_seconds
         wanted = self.request()

@@ -13,10 +13,10 @@ from typing import Any
 
 from PIL import Image, PngImagePlugin
 
+from cloud_archive.catalog.compressed import make_reading
 from cloud_archive.catalog.database import CATALOG_NAME, CatalogDatabase, open_catalog, start_again
 from cloud_archive.catalog.describe import Description
 from cloud_archive.catalog.filler import Filler
-from cloud_archive.catalog.packed import make_reading
 from cloud_archive.catalog.reading import AssetReader
 from cloud_archive.catalog.rows import (
     ArchivedObject,

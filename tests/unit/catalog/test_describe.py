@@ -11,8 +11,8 @@ import pytest
 from PIL import Image, PngImagePlugin
 from sd_parsers import ParserManager
 
+from cloud_archive.catalog.compressed import make_reading
 from cloud_archive.catalog.describe import Job, describe
-from cloud_archive.catalog.packed import make_reading
 from cloud_archive.catalog.source import BytesSource
 
 from . import graphs, writers

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 from cloud_archive.catalog.assets import edit_asset
+from cloud_archive.catalog.compressed import compress_graphs, decompress_graphs
 from cloud_archive.catalog.database import CatalogDatabase, open_catalog
 from cloud_archive.catalog.describe import Description, Job
 from cloud_archive.catalog.identity import asset_id
 from cloud_archive.catalog.jobs import add_jobs
-from cloud_archive.catalog.packed import pack_graphs, unpack_graphs
 from cloud_archive.catalog.reading import AssetReader
 from cloud_archive.catalog.rows import AssetFile
 from cloud_archive.catalog.search import search
@@ -231,7 +231,7 @@ def test_secrets_of_a_job_are_not_stored(stage: Stage) -> None:
     with sqlite3.connect(stage.path) as db:
         blobs = [row[0] for row in db.execute("SELECT graphs FROM jobs UNION ALL SELECT data FROM graphs")]
     assert blobs
-    assert all(secret not in repr(unpack_graphs(blob)) for blob in blobs)
+    assert all(secret not in repr(decompress_graphs(blob)) for blob in blobs)
     db.close()
     assert secret.encode() not in stage.path.read_bytes()
 
@@ -410,7 +410,7 @@ def test_a_catalog_of_an_older_schema_is_made_anew_with_its_edits_and_jobs(stage
         for statement in OLDER_TABLES:
             db.execute(statement)
         db.execute("INSERT INTO edits VALUES (?, 'rating', 5, 1.0, 'pod-1')", (identity.bytes,))
-        graphs = pack_graphs(graph("from the job"), None)
+        graphs = compress_graphs(graph("from the job"), None)
         db.execute("INSERT INTO jobs VALUES ('job-1', NULL, 1700000001.0, 'success', ?, '{}')", (graphs,))
         db.execute("INSERT INTO outputs VALUES ('a.png', 1700000001.0, 'job-1', '9', 'output')")
         db.execute("INSERT INTO assets VALUES (1, ?)", (identity.bytes,))

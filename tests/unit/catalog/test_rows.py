@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
+from cloud_archive.catalog.compressed import Reading
 from cloud_archive.catalog.database import CATALOG_NAME, CatalogDatabase, open_catalog
 from cloud_archive.catalog.describe import Description
-from cloud_archive.catalog.packed import Reading
 from cloud_archive.catalog.rows import ArchivedObject, add_archived, store_descriptions, unread_assets
 from cloud_archive.catalog.search import search
 

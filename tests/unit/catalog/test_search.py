@@ -17,7 +17,7 @@ from cloud_archive.catalog.graph_facts import Lora
 from cloud_archive.catalog.identity import asset_id
 from cloud_archive.catalog.matching import find_matches
 from cloud_archive.catalog.query import QueryError, parse_query
-from cloud_archive.catalog.recipes import searched_in
+from cloud_archive.catalog.recipes import searched_rows
 from cloud_archive.catalog.schema import SAMPLER
 from cloud_archive.catalog.search import files_by_model, search
 
@@ -80,7 +80,7 @@ def force_plan(monkeypatch: pytest.MonkeyPatch, plan: str) -> None:
         "search.MAX_STEPS": 2 if plan == "walked too long" else 1000,
         "matching.FEW_RECIPES": few,
         "tallies.FEW_RECIPES": few,
-        "lookup.FEW_RECIPES": few,
+        "lookup.COMPARED_RECIPES": few,
         "lookup.MANY_NAMES": 1 if plan == "many" else 1000,
     }.items():
         monkeypatch.setattr(f"cloud_archive.catalog.{place}", value)
@@ -428,5 +428,5 @@ def test_the_texts_of_a_recipe_are_those_that_the_index_finds(tmp_path: Path) ->
         for recipe, name in db.execute(f"SELECT recipe, name FROM name_uses WHERE kind <> {SAMPLER}"):
             names.setdefault(recipe, set()).add(name)
         assert len(texts) == 3
-        assert searched_in(db, texts) == {row: (texts[row], names.get(row, set())) for row in texts}
+        assert searched_rows(db, texts) == {row: (texts[row], names.get(row, set())) for row in texts}
     database.close()

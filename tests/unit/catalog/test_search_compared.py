@@ -14,12 +14,12 @@ from typing import Any
 import pytest
 
 from cloud_archive.catalog.assets import edit_asset
+from cloud_archive.catalog.compressed import make_reading
 from cloud_archive.catalog.database import CATALOG_NAME, CatalogDatabase, open_catalog
 from cloud_archive.catalog.describe import Description
 from cloud_archive.catalog.facets import facets
 from cloud_archive.catalog.graph_facts import Lora
 from cloud_archive.catalog.identity import asset_id
-from cloud_archive.catalog.packed import make_reading
 from cloud_archive.catalog.rows import remove_assets, store_descriptions, unread_assets
 from cloud_archive.catalog.search import search
 

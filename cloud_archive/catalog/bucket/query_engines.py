@@ -1,4 +1,4 @@
-"""The segments' columns as other engines declare them: one table of fields for all of them.
+"""The segments' columns as query engines (DuckDB, Trino, Athena, Spark) declare them, from one table of fields.
 
 >>> print(trino_table("bucket", "outputs/.cloud-archive/v1/").splitlines()[0])
 CREATE TABLE hive.archive.segments (

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cloud_archive.catalog.bucket.engines import (
+from cloud_archive.catalog.bucket.query_engines import (
     athena_table,
     duckdb_assets,
     duckdb_columns,

@@ -18,7 +18,7 @@ class Reading(NamedTuple):
     Attributes:
         found: how it was made, without the graphs.
         has: which graphs it has: the sum of HAS_WORKFLOW and HAS_PROMPT.
-        graphs: see `pack_graphs`; None: they are not kept.
+        graphs: see `compress_graphs`; None: they are not kept.
         job_id: of the job that wrote it; None: no job is known.
     """
 
@@ -37,37 +37,37 @@ def make_reading(found: Description, job_id: str | None, *, keep_graphs: bool) -
     """Return what is stored of a description; its graphs are compressed at once, to take little memory."""
     has = HAS_WORKFLOW * found.has_workflow | HAS_PROMPT * found.has_prompt
     graphs = (
-        pack_graphs(found.prompt_graph, found.workflow, found.parameters) if keep_graphs and has else None
+        compress_graphs(found.prompt_graph, found.workflow, found.parameters) if keep_graphs and has else None
     )
     without_graphs = replace(found, prompt_graph=None, workflow=None) if has else found
     return Reading(without_graphs, has, graphs, job_id)
 
 
-def pack_graphs(prompt: Any, workflow: Any, parameters: str | None = None) -> bytes:
-    """Return what was found in a file, compressed."""
+def compress_graphs(prompt: Any, workflow: Any, parameters: str | None = None) -> bytes:
+    """Return the graphs and the `parameters` text that were found in a file, compressed."""
     found = {"prompt": prompt, "workflow": workflow} | ({"parameters": parameters} if parameters else {})
     return zlib.compress(json.dumps(found).encode(), 6)
 
 
-def unpack_graphs(data: bytes) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
-    """Return the prompt graph and the workflow that `pack_graphs` packed."""
-    found = unpack_embedded(data)
+def decompress_graphs(data: bytes) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
+    """Return the prompt graph and the workflow that `compress_graphs` compressed."""
+    found = decompress_embedded(data)
     return found.prompt, found.workflow
 
 
-def unpack_embedded(data: bytes) -> Embedded:
-    """Return all that `pack_graphs` packed."""
+def decompress_embedded(data: bytes) -> Embedded:
+    """Return all that `compress_graphs` compressed."""
     found = json.loads(zlib.decompress(data))
     return Embedded(found["prompt"], found["workflow"], found.get("parameters"))
 
 
-def pack_facts(facts: GraphFacts) -> bytes:
+def compress_facts(facts: GraphFacts) -> bytes:
     """Return what a graph said, compressed."""
     return zlib.compress(json.dumps(asdict(facts)).encode(), 6)
 
 
-def unpack_facts(data: bytes) -> GraphFacts:
-    """Return what `pack_facts` packed."""
+def decompress_facts(data: bytes) -> GraphFacts:
+    """Return what `compress_facts` compressed."""
     found = json.loads(zlib.decompress(data))
     known = {one.name for one in fields(GraphFacts)}
     values: dict[str, Any] = {
