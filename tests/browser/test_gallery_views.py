@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Browser, Locator, Page, expect
 
 from tests.browser.pages import APP, PANEL, serious_findings
 from tests.browser.scripted_catalog import ScriptedCatalog, an_asset
@@ -119,6 +119,26 @@ def test_the_view_options_lie_within_the_window(page: Page, scene: Scene, width:
     assert box is not None
     assert box["x"] >= 0
     assert box["x"] + box["width"] <= width
+
+
+@pytest.mark.parametrize("locale", ["en-GB", "ja-JP", "zh-CN"])
+def test_the_viewers_buttons_stay_on_one_line_in_every_language(
+    browser: Browser, scene: Scene, locale: str
+) -> None:
+    context = browser.new_context(locale=locale)
+    page = context.new_page()
+    for width in (360, 1280):
+        page.set_viewport_size({"width": width, "height": 900})
+        gallery = open_library(page, scene)
+        press(gallery, "Enter")
+        expect(gallery.locator(".viewer .file-actions button")).to_have_count(3)
+        for row, buttons in ((".viewer-bar", 7), (".side-box .actions", 2)):
+            tops = gallery.locator(f"dialog[open] {row} button").evaluate_all(
+                "nodes => nodes.map(node => Math.round(node.getBoundingClientRect().top))"
+            )
+            assert len(tops) == buttons
+            assert len(set(tops)) == 1, f"{row} at {width} pixels"
+    context.close()
 
 
 def test_a_day_is_a_filter_on_and_off_by_chip_and_by_calendar(page: Page, scene: Scene) -> None:

@@ -46,6 +46,7 @@ export class SelectionBar {
       "div",
       { class: "selection", role: "toolbar", "aria-label": t("gallery.selection"), hidden: true },
       this.#count,
+      button(t("action.clear"), { icon: "cross", bare: true, onclick: acts.clear }),
       button(t("asset.favorite"), { icon: "heart", bare: true, onclick: () => this.#toggle("favorite") }),
       button(t("asset.hidden"), { icon: "hidden", bare: true, onclick: () => this.#toggle("hidden") }),
       rating,
@@ -53,7 +54,6 @@ export class SelectionBar {
       this.#compare,
       this.#share.node,
       button(t("action.zip"), { icon: "download", kind: "slim", onclick: () => this.#zip() }),
-      button(t("action.clear"), { icon: "cross", bare: true, onclick: acts.clear }),
     );
   }
 

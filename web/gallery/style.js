@@ -17,6 +17,7 @@ const CSS = `
 .suggestions li:is(:hover, [aria-selected="true"]) { background: var(--ca-hover); }
 .view-menu { position: relative; }
 .menu { position: absolute; z-index: 5; right: 0; top: 34px; width: 220px; display: grid; gap: 12px; background: var(--ca-bg); border: 1px solid var(--ca-line); box-shadow: 0 8px 24px #0006; }
+.menu .choice { justify-self: start; }
 .menu label { display: grid; gap: 4px; font-size: 12px; }
 .menu label.check { display: flex; align-items: center; gap: 8px; }
 input[type="range"] { appearance: auto; padding: 0; border: 0; min-height: 20px; accent-color: var(--ca-bar); background: transparent; }
@@ -72,7 +73,8 @@ textarea:focus-visible { outline: 2px solid var(--ca-busy); outline-offset: 1px;
 .thumb-label { background: var(--ca-fg); color: var(--ca-bg); padding: 5px 10px; border-radius: 6px; font-size: 12px; pointer-events: none; }
 .message { position: absolute; inset: 0; display: grid; place-content: center; justify-items: center; gap: 12px; text-align: center; color: var(--ca-quiet); padding: 24px; text-wrap: balance; }
 .selection { display: flex; flex-wrap: wrap; gap: 6px; align-items: center; padding: 8px 12px 8px 0; border-top: 1px solid var(--ca-line); }
-.selection input, .selection select { width: 108px; min-height: 26px; padding-block: 2px; font-size: 12px; }
+.selection input { padding-inline: 8px; }
+.selection input, .selection select { width: 100px; min-height: 26px; padding-block: 2px; font-size: 12px; }
 .selection .button.slim { min-height: 26px; }
 .said { position: absolute; z-index: 6; left: 50%; bottom: 16px; transform: translateX(-50%); max-width: calc(100% - 32px); padding: 8px 14px; border-radius: 8px; background: var(--ca-fg); color: var(--ca-bg); box-shadow: 0 6px 24px #0006; overflow-wrap: anywhere; }
 .gap { flex: 1; }
@@ -80,9 +82,10 @@ textarea:focus-visible { outline: 2px solid var(--ca-busy); outline-offset: 1px;
 .viewer { width: 100%; height: 100%; max-width: none; max-height: none; margin: 0; padding: 0; border: 0; background: var(--ca-bg); color: var(--ca-fg); font: inherit; overflow: hidden; }
 .viewer[open] { display: flex; flex-direction: column; }
 .viewer::backdrop { background: #000a; }
-.viewer-bar { display: flex; align-items: center; gap: 4px; padding: 8px 12px; min-height: 46px; }
+.viewer-bar { display: flex; flex-wrap: wrap; align-items: center; justify-content: flex-end; gap: 4px; padding: 8px 12px; min-height: 46px; }
+.file-actions { display: flex; gap: 4px; margin-inline-end: 12px; }
 .viewer-bar .button.bare { width: 30px; min-height: 30px; }
-.viewer-main { flex: 1; min-height: 0; display: grid; grid-template-columns: minmax(0, 1fr) 372px; }
+.viewer-main { flex: 1; min-height: 0; display: grid; grid-template-columns: minmax(0, 1fr) clamp(372px, 33.75vw, 484px); }
 .viewer-stage { position: relative; min-height: 0; min-width: 0; }
 .stage { position: absolute; inset: 0; overflow: hidden; touch-action: none; display: grid; place-items: center; background: color-mix(in srgb, var(--ca-bg) 55%, #000); }
 .stage.still { touch-action: auto; }
@@ -91,18 +94,17 @@ textarea:focus-visible { outline: 2px solid var(--ca-busy); outline-offset: 1px;
 .stage > .preview { filter: blur(2px); }
 .stage .player { max-width: 100%; max-height: 100%; }
 .stage audio.player { width: min(520px, 90%); }
-.stage .none { display: grid; justify-items: center; gap: 10px; color: #fff; padding: 20px; text-align: center; }
+.stage .none { display: grid; justify-items: center; gap: 10px; color: var(--ca-fg); padding: 20px; text-align: center; text-wrap: balance; }
+.viewer-stage .none { padding-inline: 60px; }
 .stage .none .icon { width: 40px; height: 40px; }
 .button.turn { position: absolute; top: 50%; margin-top: -20px; width: 40px; min-height: 40px; border-radius: 50%; background: #0009; color: #fff; opacity: 0; transition: opacity .15s; }
 .viewer-stage:hover .turn, .turn:focus-visible { opacity: 1; }
 .button.turn:hover { background: #000; color: #fff; }
 .turn.previous { left: 12px; } .turn.next { right: 12px; }
 .side-box { min-height: 0; display: flex; flex-direction: column; padding-top: 6px; border-inline-start: 1px solid var(--ca-line); }
-.side-box .actions { padding: 0 14px 10px; align-items: center; }
-.side-box .actions .button { flex: 0 1 auto; }
-.side-box .actions .button:not(.bare) { padding-inline: 9px; }
-.side-box .actions .bare { flex: none; }
-.small-acts { display: flex; margin-inline-start: auto; }
+.side-box .actions { padding: 0 14px; margin-bottom: 10px; }
+.side-box .actions:empty { display: none; }
+.side-box .actions .button { flex: 0 1 auto; padding-inline: 9px; }
 .viewer-stage:focus { outline: none; }
 .side { flex: 1; min-height: 0; overflow-y: auto; padding: 2px 14px 20px; scrollbar-width: thin; }
 .details { display: grid; gap: 16px; }
@@ -110,7 +112,7 @@ textarea:focus-visible { outline: 2px solid var(--ca-busy); outline-offset: 1px;
 .details .title { margin: 0; }
 .details .title .button { margin-inline-start: auto; }
 .prompt { white-space: pre-wrap; overflow-wrap: anywhere; max-height: 190px; overflow-y: auto; scrollbar-width: thin; }
-.facts > div { display: grid; grid-template-columns: 82px minmax(0, 1fr); align-items: center; gap: 8px; min-height: 26px; }
+.facts > div { display: grid; grid-template-columns: minmax(82px, 25%) minmax(0, 1fr); align-items: center; gap: 8px; min-height: 26px; }
 .facts dt { color: var(--ca-quiet); font-size: 12px; }
 .facts dd { display: flex; align-items: center; min-width: 0; }
 .facts .value { flex: 1; min-width: 0; overflow-wrap: anywhere; }
@@ -144,7 +146,7 @@ textarea:focus-visible { outline: 2px solid var(--ca-busy); outline-offset: 1px;
 .compare .side { flex: 0 1 auto; max-height: 38%; padding: 10px 14px; }
 .differences { width: 100%; border-collapse: collapse; table-layout: fixed; }
 .differences :is(th, td) { text-align: start; vertical-align: top; padding: 4px 8px; font-weight: 400; overflow-wrap: anywhere; }
-.differences th { width: 110px; color: var(--ca-quiet); }
+.differences th { width: 150px; color: var(--ca-quiet); }
 .differences .same td { color: var(--ca-quiet); }
 .differences .differs td { background: color-mix(in srgb, var(--ca-warn) 16%, var(--ca-bg)); }
 
@@ -158,7 +160,7 @@ textarea:focus-visible { outline: 2px solid var(--ca-busy); outline-offset: 1px;
   .side-box { border-inline-start: 0; border-top: 1px solid var(--ca-line); padding-top: 10px; }
   .bare-stage .viewer-main { grid-template-rows: minmax(0, 1fr); }
   .button.turn { opacity: 1; }
-  .differences th { width: 80px; }
+  .differences th { width: 88px; }
 }
 @media (prefers-reduced-motion: reduce) {
   .tile.waiting { animation: none; }

@@ -2,7 +2,7 @@
 /** The viewer: one asset as large as there is room, with what is known of it beside it. */
 
 import { button, el } from "../panel/dom.js";
-import { actionsFor } from "./actions.js";
+import { fileButtons, reuseButtons } from "./actions.js";
 import { details } from "./details.js";
 import { EditForm } from "./edit_form.js";
 import { Stage } from "./stage.js";
@@ -18,6 +18,7 @@ export class Viewer {
   #stage;
   #side = el("div", { class: "side", tabindex: -1 });
   #actions = el("div", { class: "actions" });
+  #fileActions = el("div", { class: "file-actions" });
   #count = el("span", { class: "num quiet" });
   #index = 0;
   #total = 0;
@@ -52,8 +53,9 @@ export class Viewer {
         { class: "viewer-bar" },
         this.#count,
         el("span", { class: "gap" }),
-        button(t("viewer.zoomOut"), { icon: "minus", bare: true, kind: "zoomer", onclick: () => this.#stage.zoomOut() }),
-        button(t("viewer.zoomIn"), { icon: "plus", bare: true, kind: "zoomer", onclick: () => this.#stage.zoomIn() }),
+        this.#fileActions,
+        button(t("viewer.zoomOut"), { icon: "minus", bare: true, onclick: () => this.#stage.zoomOut() }),
+        button(t("viewer.zoomIn"), { icon: "plus", bare: true, onclick: () => this.#stage.zoomIn() }),
         this.#info,
         button(t("viewer.close"), { icon: "cross", bare: true, onclick: () => this.element.close() }),
       ),
@@ -111,7 +113,8 @@ export class Viewer {
     this.#asset = asset;
     this.#stage.show(asset);
     this.#stage.element.classList.toggle("still", !asset.mime_type?.startsWith("image/"));
-    this.#actions.replaceChildren(...actionsFor(asset, this.#context, () => this.element.close()));
+    this.#fileActions.replaceChildren(...fileButtons(asset, this.#context));
+    this.#actions.replaceChildren(...reuseButtons(asset, this.#context, () => this.element.close()));
     this.#side.replaceChildren(
       details(asset, this.#context, (query) => {
         this.element.close();
@@ -138,6 +141,7 @@ export class Viewer {
     this.#stage.clear();
     this.#side.replaceChildren();
     this.#actions.replaceChildren();
+    this.#fileActions.replaceChildren();
     this.#asset = null;
     this.#closed(this.#index);
   }

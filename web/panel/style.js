@@ -80,6 +80,7 @@ option { background: var(--ca-bg); color: var(--ca-fg); }
 
 .head { display: grid; gap: 10px; }
 .state { display: flex; gap: 10px; align-items: flex-start; }
+.state:has(.safe[hidden]) { align-items: center; }
 .state > .icon { width: 28px; height: 28px; stroke-width: 1.25; margin-top: 1px; }
 .state h2 { font-size: 16px; font-weight: 600; line-height: 1.3; text-wrap: balance; }
 .safe { text-wrap: pretty; display: flex; align-items: flex-start; gap: 5px; }
