@@ -2,7 +2,7 @@
 /**
  * <cloud-archive-app>: a switch between the status and the library, and the view that is chosen.
  *
- * Only the chosen view is in the page, so that the other one costs nothing. Harmless when loaded alone.
+ * Only the chosen view is in the page, so that the other one costs nothing.
  */
 
 import { defineGallery } from "./gallery/gallery.js";

@@ -8,7 +8,7 @@
  *     panel.locale = "ja";                       // default "en"
  *     panel.picturePath = (path) => request | null; // default: no pictures
  *
- * Everything it starts (listeners, one clock, requests) ends when it leaves the page. Harmless when loaded alone.
+ * Everything it starts (listeners, one clock, requests) ends when it leaves the page.
  */
 
 import { reasonOf } from "./status_client.js";
@@ -198,9 +198,7 @@ export class ArchivePanel extends HTMLElement {
   }
 }
 
-/**
- * Register the element and return its class; a second call, or a second copy of this file, changes nothing.
- */
+/** Register the element; a second call, or a second copy of this file, changes nothing. */
 export function definePanel(registry = customElements) {
   if (!registry.get("cloud-archive-panel")) registry.define("cloud-archive-panel", ArchivePanel);
 }

@@ -1,6 +1,7 @@
 // @ts-check
 /** What ComfyUI's canvas can do with an asset: open its workflow, take it as input, receive it by drag and drop. */
 
+import { DRAG_TYPE } from "./gallery/tile.js";
 import { reasonOf } from "./status_client.js";
 import { translator } from "./strings.js";
 
@@ -8,7 +9,6 @@ import { translator } from "./strings.js";
 /** @typedef {import("./types.d.ts").Asset} Asset */
 /** @typedef {import("./types.d.ts").CanvasActions} CanvasActions */
 
-const DRAG_TYPE = "application/x-cloud-archive-asset";
 const INPUT_WIDGETS = ["image", "video", "audio", "file", "upload"];
 
 /** @typedef {{name: string, value: unknown, options?: {values?: unknown}, callback?: (value: unknown) => void}} Widget */
@@ -82,7 +82,7 @@ function inputOf(node) {
   return node && widget ? { node, widget } : null;
 }
 
-/** Return the same of the selected nodes; null if none has one. @param {any} app */
+/** Return the file widget, with its node, of the first selected node that has one; null if none has. @param {any} app */
 function selectedInput(app) {
   const selected = Object.values(app.canvas?.selected_nodes ?? {});
   return selected.map(inputOf).find(Boolean) ?? null;

@@ -186,8 +186,8 @@ function showBadge() {
   const state = shownState(client);
   const pending = client.status?.pending_files ?? 0;
   const failed = client.status?.failed_files ?? 0;
-  // Each change makes the frontend draw the button anew, and up to 1.27 its tooltip then keeps three listeners:
-  // a running number changes once a second at most, a state at once.
+  // Each change makes the frontend draw the button anew, and up to 1.27 each time leaks three listeners of its tooltip.
+  // So a new number is shown at most once a second, a new state at once.
   const key = [state, pending > 0, failed > 0, locale(), preference(SETTINGS.badge)].join();
   if (key === badgeState && Date.now() - badgeAt < BADGE_MS) return;
   badgeState = key;

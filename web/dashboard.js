@@ -1,9 +1,10 @@
 // @ts-check
 /**
- * The daemon's own page, fed by server-sent events, and the page of its own that ComfyUI's library opens.
+ * Two pages: the daemon's own, which server-sent events keep current, and the one that "Open in a new tab" opens from
+ * ComfyUI.
  *
- * Where the daemon asks for a token, so does the page; it keeps the token for this tab alone.
- * ComfyUI imports every script in this folder; this one does nothing on a page that is not the daemon's.
+ * If the daemon asks for a token, the page asks the user for it and keeps it for this tab alone.
+ * ComfyUI imports every script in this folder; on a page that is neither of the two this one does nothing.
  */
 
 import { defineApp } from "./archive_app.js";
@@ -18,7 +19,7 @@ const EVENT = "cloud-sync.status";
 const RECONNECT_MS = 3_000;
 const TOKEN_KEY = "cloud-archive.token";
 
-// The library in a tab of its own lies below ComfyUI's extensions; the archive answers there without a stream.
+// library.html is served below ComfyUI's extensions, so it says where the routes begin; ComfyUI sends it no event stream.
 const BASE = new URL(document.documentElement.dataset.base ?? ".", document.baseURI).href;
 const HAS_NO_EVENTS = "base" in document.documentElement.dataset;
 
@@ -133,8 +134,8 @@ function askForToken(place, wrong) {
  * @param {ArchiveApp} app
  */
 function keepInAddress(app) {
-  const words = app.view === "library" ? `?library${app.query ? `&${new URLSearchParams({ q: app.query })}` : ""}` : "";
-  history.replaceState(null, "", location.pathname + words);
+  const search = app.view === "library" ? `?library${app.query ? `&${new URLSearchParams({ q: app.query })}` : ""}` : "";
+  history.replaceState(null, "", location.pathname + search);
 }
 
 /**
@@ -146,7 +147,7 @@ function show(place) {
   const token = sessionStorage.getItem(TOKEN_KEY);
   const mine = new StatusClient(
     serverTransport(BASE, token, () => {
-      if (client !== mine) return; // several requests were denied: the first has asked
+      if (client !== mine) return; // several requests were denied, and the first one has asked for a token already
       client = null;
       mine.stop();
       sessionStorage.removeItem(TOKEN_KEY);

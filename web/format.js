@@ -1,5 +1,5 @@
 // @ts-check
-/** Format numbers, times and names for people. Pure functions; harmless when loaded alone. */
+/** Format numbers, times and names for people. Pure functions. */
 
 /** @typedef {import("./types.d.ts").Slot} Slot */
 /** @typedef {import("./types.d.ts").Translator} Translator */

@@ -30,9 +30,9 @@ export class Notifier {
     if (!status) return;
     const archived = status.uploaded_files + (status.already_archived_files ?? 0);
     const troubled = status.failed_files > 0 || status.retrying_files > 0 || status.state === "retrying";
-    // Each new attempt leaves "retrying" for a moment: it is over only once something was archived.
-    const over = !troubled && (status.safe_to_stop || archived > this.#archivedAtFailure);
-    const failing = troubled || (this.#failing && !over);
+    // At each new attempt no file is "retrying" for a moment: the store has recovered only once something was archived.
+    const recovered = !troubled && (status.safe_to_stop || archived > this.#archivedAtFailure);
+    const failing = troubled || (this.#failing && !recovered);
     if (status.session_id !== this.#session) {
       this.#session = status.session_id;
       this.#failing = troubled;

@@ -5,7 +5,7 @@
  * The server pushes at least every 5 s. After 10 s without a push the state of the archive is unknown: `reachable` is
  * false then, whatever the last status said.
  *
- * A transport connects it to ComfyUI or to the daemon's page. Harmless when loaded alone.
+ * A transport connects it to ComfyUI or to the daemon's page.
  */
 
 /** @typedef {import("./types.d.ts").Status} Status */
@@ -170,10 +170,10 @@ export class StatusClient extends EventTarget {
    * @throws {RequestFailed} the server refused or can't be reached.
    */
   async get(path, { signal, ...query } = {}) {
-    const words = Object.entries(query)
+    const pairs = Object.entries(query)
       .filter(([, value]) => value !== "" && value != null)
       .map(([name, value]) => [name, String(value)]);
-    const search = words.length ? `?${new URLSearchParams(words)}` : "";
+    const search = pairs.length ? `?${new URLSearchParams(pairs)}` : "";
     return this.#request(path + search, { signal, cache: "no-store" });
   }
 

@@ -1,6 +1,6 @@
 // @ts-check
 /**
- * The panel's own texts in English, Japanese and Chinese. Harmless when loaded alone.
+ * The texts of the panel and the library in English, Japanese and Chinese.
  *
  * A text may be a pair {one, other} where English needs it. The archive's own causes, cures and messages come from the
  * server, in English.

@@ -1,4 +1,4 @@
-/** The shapes that the panel's modules exchange: the answers of /cloud-sync, and what a section is given. No code. */
+/** The types that the modules of panel and gallery exchange: the answers of /cloud-sync, and what a part is made with. */
 
 import type { StatusClient } from "./status_client.js";
 
@@ -234,7 +234,7 @@ export interface ShareAnswer {
   warnings: string[];
 }
 
-/** What can be done with an asset where the gallery is shown: ComfyUI's canvas; null on the daemon's page. */
+/** What ComfyUI's canvas can do with an asset. */
 export interface CanvasActions {
   openWorkflow: (asset: Asset) => Promise<void>;
   useAsInput: (asset: Asset) => Promise<string>;
@@ -244,6 +244,7 @@ export interface CanvasActions {
 export interface GalleryContext {
   t: Translator;
   client: StatusClient;
+  /** Null on the daemon's page. */
   canvas: CanvasActions | null;
   /** The name of a day such as "2026-11-25": "Today", "Wednesday, 25 November 2026", or in brief "Wed, 25 Nov". */
   dayName: (day: string, brief?: boolean) => string;

@@ -23,8 +23,8 @@ const EDITS_AT_ONCE = 4;
  * @param {Preferences} preferences
  * @param {object} on
  * @param {(text: string, tone: "good"|"bad") => void} on.say  shows a sentence
- * @param {(saved: Asset[], refresh: boolean) => void} on.edited  called with the saved assets; `refresh`: the search may
- *   find others now
+ * @param {(saved: Asset[], refresh: boolean) => void} on.edited  called with the saved assets; `refresh`: whether the
+ *   search may find other assets now
  * @param {(assets: Asset[]) => void} on.share  opens the dialog that shares some assets
  * @returns {GalleryContext}
  */

@@ -89,7 +89,7 @@ export class Filters {
     if (!chips.length) return null;
     if (values.length > shown.length) {
       chips.push(
-        button(t("problems.all", { n: values.length - shown.length }), {
+        button(t("action.showMore", { n: values.length - shown.length }), {
           kind: "slim",
           onclick: () => {
             this.#open.add(name);

@@ -10,7 +10,7 @@
  *     gallery.canvas = actions;         // what ComfyUI can do with an asset; default: null
  *     gallery.query = "is:favorite";    // dispatches "querychange" when the user changes it
  *
- * Everything it starts ends when it leaves the page. Harmless when loaded alone.
+ * Everything it starts ends when it leaves the page.
  */
 
 import { button, el, setText } from "../panel/dom.js";

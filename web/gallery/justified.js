@@ -1,5 +1,5 @@
 // @ts-check
-/** One day as rows of pictures in their own shapes, each row as wide as the page. Pure; harmless when loaded alone. */
+/** One day as rows of pictures in their own shapes, each row as wide as the page. Pure. */
 
 /** @typedef {import("../types.d.ts").DayLayout} DayLayout */
 /** @typedef {import("../types.d.ts").TileBox} TileBox */
@@ -158,12 +158,12 @@ export class JustifiedDay {
   }
 
   /**
-   * Return the first place of the row at a height, or the first one behind it.
+   * Return the first place of the row at a height.
    *
    * @param {number} y
-   * @param {boolean} behind
+   * @param {boolean} next  return the first place of the next row instead
    */
-  #at(y, behind) {
+  #at(y, next) {
     if (y <= 0) return 0;
     if (y >= this.height) return this.#count;
     let number = this.#tops.length - 1;
@@ -172,7 +172,7 @@ export class JustifiedDay {
     let at = block.rows.length - 1;
     while (at > 0 && this.#tops[number] + block.rows[at].y > y) at -= 1;
     const row = block.rows[at];
-    return number * BLOCK + (behind ? row.end : row.first);
+    return number * BLOCK + (next ? row.end : row.first);
   }
 
   /**

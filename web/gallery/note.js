@@ -1,5 +1,5 @@
 // @ts-check
-/** What the library can't show now, in one sentence. Pure; harmless when loaded alone. */
+/** What the library can't show now, in one sentence. Pure. */
 
 /** @typedef {import("../status_client.js").StatusClient} StatusClient */
 /** @typedef {import("../types.d.ts").Facets} Facets */

@@ -1,7 +1,7 @@
 // @ts-check
 /**
  * The assets of one search, fetched when they become visible. Each day has its own pages, so that a jump to last year
- * costs one request. Only the pages that were used last are kept. Harmless when loaded alone.
+ * costs one request. Only the pages that were used last are kept.
  */
 
 import { BLOCK } from "./justified.js";
@@ -9,13 +9,14 @@ import { BLOCK } from "./justified.js";
 /** @typedef {import("../types.d.ts").Asset} Asset */
 /** @typedef {import("../types.d.ts").AssetPage} AssetPage */
 
-const PAGE = BLOCK; // so that a page is what is laid out at a time
+const PAGE = BLOCK; // so that one page is laid out at a time
 const KEPT_PAGES = 40;
 const AT_ONCE = 4;
 
 /**
  * @typedef {object} Day
- * @property {(string|null)[]} cursors  where each page begins: "" for the first, undefined where it isn't known yet
+ * @property {(string|null)[]} cursors  where each page begins: "" for the first, null after the last, undefined where
+ *   it isn't known yet
  */
 
 export class Pages {
@@ -133,11 +134,11 @@ export class Pages {
   #load(day, page) {
     const key = `${day}/${page}`;
     if (this.#pages.has(key) && !this.#stale.has(key)) return Promise.resolve();
-    const under = this.#loading.get(key);
-    if (under) return under;
-    const made = this.#loadUpTo(day, page).finally(() => this.#loading.delete(key));
-    this.#loading.set(key, made);
-    return made;
+    const running = this.#loading.get(key);
+    if (running) return running;
+    const started = this.#loadUpTo(day, page).finally(() => this.#loading.delete(key));
+    this.#loading.set(key, started);
+    return started;
   }
 
   /**
@@ -151,7 +152,7 @@ export class Pages {
       let at = page;
       while (known.cursors[at] === undefined) at -= 1;
       for (; at <= page; at += 1) {
-        if (known.cursors[at] === null) return; // the day has fewer
+        if (known.cursors[at] === null) return; // the day has fewer pages
         await this.#request(day, at, known);
       }
     } catch (error) {

@@ -1,5 +1,5 @@
 // @ts-check
-/** Read and change a query as text: words, "phrases" and field:value. Pure; harmless when loaded alone. */
+/** Read and change a query as text: words, "phrases" and field:value. Pure. */
 
 const TOKEN = /-?(?:[A-Za-z_]+:)?(?:"[^"]*"?|[^\s"]+)|\S/g;
 
@@ -71,7 +71,7 @@ export function toggleDay(query, day) {
 }
 
 /**
- * Return the part that the cursor stands in or behind, and where it begins.
+ * Return the part that the cursor is in or right after, and where that part begins and ends.
  *
  * @param {string} query
  * @param {number} cursor

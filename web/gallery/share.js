@@ -32,17 +32,17 @@ function obstacle({ status, reachable }, t, count) {
 }
 
 /**
- * Create the button that opens the dialog for some assets. Where they can't be shared it says why, as its description
- * and where it is pressed.
+ * Create the button that opens the dialog for some assets. If they can't be shared, its tooltip says why, and a press
+ * shows that.
  *
  * @param {GalleryContext} context
  * @param {() => Asset[]} assets
- * @param {{bare?: boolean, kind?: string}} look
+ * @param {{bare?: boolean, kind?: string}} options
  */
-export function shareButton(context, assets, look) {
+export function shareButton(context, assets, options) {
   const { t, client } = context;
   const node = button(t("action.share"), {
-    ...look,
+    ...options,
     icon: "share",
     onclick: () => {
       update();

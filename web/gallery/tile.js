@@ -20,7 +20,8 @@ import { showPicture } from "./media.js";
  * @property {boolean} settled  whether its picture is loaded, or can't be shown
  */
 
-const DRAG_TYPE = "application/x-cloud-archive-asset";
+/** The type of the data that a dragged tile carries: its asset's id. */
+export const DRAG_TYPE = "application/x-cloud-archive-asset";
 const MAX_COPY_BYTES = 30_000_000; // a larger image without a thumbnail is not loaded as a tile
 
 /** @returns {Tile} */

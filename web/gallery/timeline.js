@@ -1,5 +1,5 @@
 // @ts-check
-/** The position of each tile and each day's heading. Pure: numbers, no elements. Harmless when loaded alone. */
+/** The position of each tile and each day's heading. Pure: numbers, no elements. */
 
 import { JustifiedDay } from "./justified.js";
 
@@ -197,9 +197,9 @@ export class Timeline {
       const top = this.#tops[number];
       if (top >= to) break;
       headings.push({ day: this.#days[number], number, y: top });
-      const [here, behind] = this.#layouts[number].between(from - top - HEADING, to - top - HEADING);
-      if (first < 0) first = this.#firsts[number] + here;
-      end = this.#firsts[number] + behind;
+      const [start, stop] = this.#layouts[number].between(from - top - HEADING, to - top - HEADING);
+      if (first < 0) first = this.#firsts[number] + start;
+      end = this.#firsts[number] + stop;
     }
     return { first: Math.max(0, first), end: Math.max(first, end, 0), headings };
   }

@@ -103,7 +103,7 @@ SHAPES.checking = SHAPES.search;
 SHAPES.loading = SHAPES.starting;
 
 /**
- * Create a small picture without a name of its own: text stands beside it, or its button has a label.
+ * Create an icon. Screen readers skip it: a text beside it, or its button's label, says what it means.
  *
  * @param {string} name
  */

@@ -163,7 +163,7 @@ export class Problems {
         refresh();
         const hidden = files.length - shown.length;
         rest.hidden = hidden <= 0;
-        setText(/** @type {Node} */ (rest.firstChild), t("problems.all", { n: hidden }));
+        setText(/** @type {Node} */ (rest.firstChild), t("action.showMore", { n: hidden }));
         node.classList.toggle("again", files.every(isRetrying));
       },
       tick: () => {

@@ -10,8 +10,8 @@ import { button, el, fileName, icon, keyed, oneTabStop, setText } from "./dom.js
 /** @typedef {import("../types.d.ts").Row<RecentUpload>} RecentRow */
 /** @typedef {import("../types.d.ts").View} View */
 
-// The catalog reads a file after its upload: until then it has no picture. In seconds.
-const TRY_AGAIN_AFTER = [2, 4, 8, 16, 32];
+// The catalog makes a file's picture after its upload, so the first tries may come too early.
+const RETRY_SECONDS = [2, 4, 8, 16, 32];
 
 export class Recent {
   #context;
@@ -97,7 +97,7 @@ export class Recent {
     const sources = [local, catalogued].filter((source) => source !== null);
     if (!sources.length) return { node, tick: () => {}, end: () => {} };
     const image = el("img", { alt: "", decoding: "async", draggable: "false" });
-    const waits = catalogued ? [...TRY_AGAIN_AFTER] : [];
+    const waits = catalogued ? [...RETRY_SECONDS] : [];
     let seconds = 0; // until the next try; 0: none is due
     let end = () => {};
     const attempt = () => {

@@ -45,6 +45,7 @@ export const en = {
   "action.rescan": "Rescan",
   "action.retry": "Retry",
   "action.retryAll": "Retry all",
+  "action.showMore": { one: "Show {n} more", other: "Show {n} more" },
   "action.upload": "Upload now",
   "action.copy": "Copy",
   "action.copyKey": "Copy key",
@@ -74,7 +75,6 @@ export const en = {
   "problems.soon": "Retrying shortly",
   "problems.never": "Won't retry automatically",
   "problems.tries": { one: "{n} attempt", other: "{n} attempts" },
-  "problems.all": { one: "Show {n} more", other: "Show {n} more" },
   "problems.more": "See All files for the rest.",
   "problems.unknown": "No cause was reported.",
 

@@ -45,6 +45,7 @@ export const ja = {
   "action.rescan": "再スキャン",
   "action.retry": "再試行",
   "action.retryAll": "すべて再試行",
+  "action.showMore": "ほか {n} 件を表示",
   "action.upload": "今すぐアップロード",
   "action.copy": "コピー",
   "action.copyKey": "キーをコピー",
@@ -74,7 +75,6 @@ export const ja = {
   "problems.soon": "まもなく再試行",
   "problems.never": "自動では再試行されません",
   "problems.tries": "{n} 回試行",
-  "problems.all": "ほか {n} 件を表示",
   "problems.more": "残りは「すべてのファイル」で確認できます。",
   "problems.unknown": "原因は報告されていません。",
 

@@ -45,6 +45,7 @@ export const zh = {
   "action.rescan": "重新扫描",
   "action.retry": "重试",
   "action.retryAll": "全部重试",
+  "action.showMore": "再显示 {n} 个",
   "action.upload": "立即上传",
   "action.copy": "复制",
   "action.copyKey": "复制键名",
@@ -74,7 +75,6 @@ export const zh = {
   "problems.soon": "即将重试",
   "problems.never": "不会自动重试",
   "problems.tries": "已尝试 {n} 次",
-  "problems.all": "再显示 {n} 个",
   "problems.more": "其余请见“所有文件”。",
   "problems.unknown": "没有报告原因。",
 
