@@ -1,7 +1,7 @@
 """Check after the start, with one small request, whether the store accepts credentials and bucket.
 
-Until this request or an upload has succeeded, the status is not `idle`. Otherwise a wrong key would show only once the
-first file is written.
+Until this request or an upload has succeeded, the status is not `idle`. Otherwise wrong credentials would show only
+once the first file is written.
 """
 
 from __future__ import annotations

@@ -66,7 +66,7 @@ class EventRecorder:
         if outcome.proof is Proof.ACCEPTED and not self._warned_without_proof:
             self._warned_without_proof = True
             self._session.notice(
-                "This key may not read from the bucket, and the store confirms no checksums,"
+                "These credentials may not read from the bucket, and the store confirms no checksums,"
                 " so an upload counts as archived once the store has accepted it."
                 " Allow s3:GetObject to have uploads proven."
             )

@@ -31,7 +31,7 @@ def call(path, body=None, timeout_seconds=90):
 
 
 def wait_until_started(seconds=600):
-    """Wait until ComfyUI and the archive answer, and the store has accepted the key and bucket."""
+    """Wait until ComfyUI and the archive answer, and the store has accepted the credentials and the bucket."""
     deadline = time.monotonic() + seconds
     status = {}
     while time.monotonic() < deadline:

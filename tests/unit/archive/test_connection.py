@@ -1,4 +1,4 @@
-"""The one request at start that shows whether the store accepts key and bucket."""
+"""The one request at start that shows whether the store accepts credentials and bucket."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The first request to a store: endpoint, key and bucket are right, or the cause is known."""
+"""The first request to a store: endpoint, credentials and bucket are right, or the cause is known."""
 
 from __future__ import annotations
 
