@@ -193,7 +193,7 @@ class Archiver:
         while self._draining and self.pipeline.active() and (left := deadline - time.monotonic()) > 0:
             self._signal.wait(min(left, DRAIN_POLL_SECONDS))
         try:
-            tally = self.pipeline.count_unarchived()
+            tally = self.pipeline.count_unarchived(max(0.1, deadline - time.monotonic()))
         except CloudArchiveError as error:
             logger.warning("%s", error)
             return False

@@ -38,7 +38,8 @@ from .directory_watch import DirectoryWatch
 from .events import Event, FileModified, FilesQueued, OnEvent, ScanEnded, StatusChanged
 from .gate import Gate
 from .session import Session
-from .unarchived import Tally, count_unarchived
+from .unarchived import Tally
+from .unwatched import count_unarchived
 from .workers import WorkerPool
 
 logger = logging.getLogger("cloud_archive.archiver")
@@ -214,13 +215,18 @@ class Pipeline:
         watch = self.watch
         return self._stopped_tally if watch is None else watch.reconciler.tally
 
-    def count_unarchived(self) -> Tally:
+    def count_unarchived(self, timeout_seconds: float) -> Tally:
         """Scan the directory while nothing is watched, and count the files that are not archived.
 
         Raises:
-            CloudArchiveError: the directory can't be read.
+            CloudArchiveError: the directory can't be read, the time is up, or watching has started, which scans itself.
         """
-        self._stopped_tally = count_unarchived(self._root, self._selection, self._ledger)
+        deadline = time.monotonic() + timeout_seconds
+
+        def interrupted() -> bool:
+            return self.watch is not None or time.monotonic() > deadline
+
+        self._stopped_tally = count_unarchived(self._root, self._selection, self._ledger, interrupted)
         return self._stopped_tally
 
     def active(self) -> tuple[ActiveUpload, ...]:

@@ -5,6 +5,7 @@ The answer needs a scan. A scan of a large directory takes seconds, so the resul
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 
@@ -15,7 +16,7 @@ from .directory_watch import DirectoryWatch
 from .pipeline import Pipeline
 from .reconcile import COST_FACTOR
 
-SCAN_SECONDS = 10.0  # how long a status waits for a scan
+SCAN_SECONDS = 8.0  # how long a status waits for its turn and a scan; less than the 10 s of its route
 PUSH_SCAN_SECONDS = 3.0  # how long a push waits for a scan; not longer, because pushes are heartbeats, too
 POLLED_SCAN_SECONDS = 1.0  # for a push while no events come: how long the result of a scan counts
 SCAN_SHARE = 0.25  # of one core, for the scans of clients that ask again and again
@@ -64,7 +65,7 @@ class Safety:
         """Return whether every file in the directory at this moment is proven in the bucket.
 
         Args:
-            timeout_seconds: how long to wait for a scan of the directory; False after that.
+            timeout_seconds: how long to wait for the turn and a scan of the directory; False after that.
             recent: for pushes that no client requested: the result of the last scan counts while no event has come
                 since, and another scan would take more than 5 % of a core.
             heartbeat: for pushes without news: the result of the last scan counts while no event has come since.
@@ -77,24 +78,36 @@ class Safety:
             return known
         if recent or heartbeat:
             timeout_seconds = min(timeout_seconds, PUSH_SCAN_SECONDS)
-        elif in_turn and not self._wait_for_turn(watch):
+        deadline = time.monotonic() + timeout_seconds
+        if in_turn and not (recent or heartbeat) and not self._wait_for_turn(watch):
             return False
         began = time.monotonic()
+        left = max(0.1, deadline - began)
+        if watch is None:
+            return self._is_unwatched_safe(began, left)
+        if not watch.reconciler.first_done and timeout_seconds <= SCAN_SECONDS:
+            return False  # a first scan may take minutes; a status does not wait for it
         try:
-            if watch is not None:
-                if not watch.reconciler.first_done and timeout_seconds <= SCAN_SECONDS:
-                    return False  # a first scan may take minutes; a status does not wait for it
-                unseen = watch.reconciler.now(timeout_seconds)
-            else:
-                self._known_root.check()
-                unseen = self._pipeline.count_unarchived().unseen
+            unseen = watch.reconciler.now(left)
         except CloudArchiveError:
             return False
-        cost = watch.reconciler.processor_seconds if watch is not None else time.monotonic() - began
+        self.next_scan = began + watch.reconciler.processor_seconds / SCAN_SHARE
+        return unseen == 0 and not self._pipeline.has_work()
+
+    def _is_unwatched_safe(self, began: float, timeout_seconds: float) -> bool:
+        """Scan while nothing is watched.
+
+        Args:
+            began: now, in monotonic seconds.
+        """
+        safe = False
+        with contextlib.suppress(CloudArchiveError):
+            self._known_root.check()
+            unseen = self._pipeline.count_unarchived(timeout_seconds).unseen
+            safe = unseen == 0 and not self._pipeline.has_work()
+        cost = time.monotonic() - began
         self.next_scan = began + cost / SCAN_SHARE
-        safe = unseen == 0 and not self._pipeline.has_work()
-        if watch is None:
-            self._unwatched_result = (safe, time.monotonic() + cost * COST_FACTOR)
+        self._unwatched_result = (safe, time.monotonic() + cost * COST_FACTOR)
         return safe
 
     def still_safe(self) -> bool:

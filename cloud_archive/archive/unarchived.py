@@ -1,7 +1,7 @@
 """The files in the watched directory without a row in the ledger: new, from before the first start, or left out.
 
-The scan (reconcile.py) counts them and reports the new ones to the settle queue. This module lists and counts them
-without any effect on the queue.
+The scan (reconcile.py) counts them and reports the new ones to the settle queue. This module also lists them, and
+changes nothing.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..errors import CloudArchiveError
 from ..files import SkipReason, fingerprints
 from ..intake.selection import Selection
 from ..intake.walk import stable_inodes, walk
@@ -193,6 +192,17 @@ class KnownBatch(NamedTuple):
                 if each in doubtful and selection.wants(path):
                     doubts.add(path)
 
+    def unarchived(self, selection: Selection) -> Iterator[UnarchivedFile]:
+        """Yield the files without a row in the ledger, but not those of this program."""
+        unknown, older = self.known.unknown, self.known.baseline
+        if not unknown and not older:
+            return
+        for (path, stat), each in zip(self.files, self.fingerprints, strict=True):
+            if each in unknown or each in older:
+                reason = skip_reason(selection, path, stat)
+                if reason is not SkipReason.OWN:
+                    yield UnarchivedFile(path, stat.st_size, reason, each in older)
+
 
 def look_up(
     batch: list[FoundFile], ledger: Ledger, *, inodes: bool, older_likely: bool = False
@@ -236,33 +246,10 @@ def unarchived_files(
             selection.note_match(path)
         found = look_up(batch, ledger, inodes=inodes)
         found.add_doubts(doubts, selection)
-        unknown, older = found.known.unknown, found.known.baseline
-        for (path, stat), each in zip(batch, found.fingerprints, strict=True) if unknown or older else ():
-            if each in unknown or each in older:
-                reason = skip_reason(selection, path, stat)
-                if reason is not SkipReason.OWN:
-                    yield UnarchivedFile(path, stat.st_size, reason, each in older)
+        yield from found.unarchived(selection)
         yield from skipped
         skipped.clear()
     yield from skipped
-
-
-def count_unarchived(root: Path, selection: Selection, ledger: Ledger) -> Tally:
-    """Scan the directory and count the files without a row, and those that must be hashed before it is safe to stop.
-
-    Raises:
-        CloudArchiveError: a folder could not be read.
-    """
-    problems: list[str] = []
-    tally, doubts = Tally(), Doubts()
-    for file in unarchived_files(
-        root, selection, ledger, lambda path, why: problems.append(f"{path}: {why}"), doubts
-    ):
-        tally.count(file.reason, file.is_old)
-    tally.unseen += doubts.urgent
-    if problems:
-        raise CloudArchiveError(problems[0])
-    return tally
 
 
 def unmatched_sentences(selection: Selection, tally: Tally) -> list[str]:

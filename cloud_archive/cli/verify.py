@@ -91,7 +91,7 @@ def _describe(finding: Finding) -> str:
 def _baseline_files(root: Path, ledger: Ledger) -> int:
     """Return how many files of the directory are from before the first start; 0 where it can't be read now."""
     from ..archive.ownership import engine_state_directory
-    from ..archive.unarchived import count_unarchived
+    from ..archive.unwatched import count_unarchived
     from ..ledger.recovery import remember_log_files
     from ..own_files import OwnFiles
     from .ledger_view import selection_of

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from cloud_archive.archive.engine import Engine
-from cloud_archive.archive.unarchived import count_unarchived, unarchived_files
+from cloud_archive.archive.unarchived import unarchived_files
+from cloud_archive.archive.unwatched import count_unarchived
 from cloud_archive.errors import CloudArchiveError, RequestRefused
 from cloud_archive.intake.selection import Selection
 from cloud_archive.ledger.ledger import Ledger

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from cloud_archive.archive import unarchived as module
 from cloud_archive.archive.unarchived import (
-    FoundFile,
     Tally,
     UnarchivedFile,
-    count_unarchived,
     skip_reason,
     unarchived_files,
     unmatched_sentences,
 )
-from cloud_archive.errors import CloudArchiveError
 from cloud_archive.files import SkipReason, stat_version
 from cloud_archive.intake.selection import Selection
 from cloud_archive.ledger.doubts import Doubts
@@ -92,31 +88,6 @@ def test_a_file_that_was_touched_since_it_was_archived_is_doubtful_and_not_liste
     files = list(unarchived_files(root, Selection(), ledger, lambda *_: None, doubts))
     assert [file.path for file in files] == [".skipped"]
     assert doubts.paths == ["a.png"]
-    assert count_unarchived(root, Selection(), ledger).unseen == 1
-
-
-def test_a_folder_that_cannot_be_read_makes_the_count_fail(
-    root: Path, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
-) -> None:
-
-    def unreadable(
-        root: Path, wants: object, on_error: Callable[[str, str], None], **_: object
-    ) -> Iterator[FoundFile]:
-        on_error("dark", "Permission denied")
-        yield from ()
-
-    monkeypatch.setattr(module, "walk", unreadable)
-    with pytest.raises(CloudArchiveError, match="dark"):
-        count_unarchived(root, Selection(), ledger)
-
-
-def test_stock_counts_what_is_to_be_archived_what_is_old_and_what_is_left_out(
-    root: Path, ledger: Ledger
-) -> None:
-    write(root, "new.png", "old.png", ".hidden", ".cache/x")
-    remember_as_old(ledger, root, "old.png")
-    tally = count_unarchived(root, Selection(), ledger)
-    assert (tally.unseen, tally.baseline, tally.skipped_files) == (1, 1, 2)
 
 
 def test_counts_add_up_and_leave_our_own_files_out() -> None:

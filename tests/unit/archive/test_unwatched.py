@@ -1,0 +1,115 @@
+"""The count of the files that are not archived, while nothing watches the directory."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cloud_archive.api.routes import ROUTE_SECONDS
+from cloud_archive.archive import safety
+from cloud_archive.archive import unwatched as module
+from cloud_archive.archive.unarchived import FoundFile
+from cloud_archive.archive.unwatched import count_unarchived
+from cloud_archive.errors import CloudArchiveError
+from cloud_archive.files import SkipReason, stat_version
+from cloud_archive.intake.selection import Selection
+from cloud_archive.intake.walk import walk
+from cloud_archive.ledger.ledger import Ledger
+from tests.functional.archives import archiving
+from tests.memory_store import MemoryStore
+
+
+def write(root: Path, *names: str, body: bytes = b"x") -> None:
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(body)
+
+
+def test_it_counts_what_is_to_be_archived_what_is_old_and_what_is_left_out(
+    root: Path, ledger: Ledger
+) -> None:
+    write(root, "new.png", "old.png", ".hidden", ".cache/x")
+    ledger.add_to_baseline([stat_version(root, "old.png").fingerprint])
+    tally = count_unarchived(root, Selection(), ledger)
+    assert (tally.unseen, tally.baseline, tally.skipped_files) == (1, 1, 2)
+
+
+def test_a_file_that_was_touched_since_it_was_archived_counts_as_unseen(root: Path, ledger: Ledger) -> None:
+    write(root, "a.png")
+    version = stat_version(root, "a.png")
+    ledger.add([version])
+    claim = ledger.claim("test")
+    assert claim is not None
+    ledger.mark_archived(claim, key="out/a.png", sha256="0" * 64, etag=None, read=version)
+    assert count_unarchived(root, Selection(), ledger).unseen == 0
+    (root / "a.png").unlink()
+    write(root, "a.png", body=b"y")
+    os.utime(root / "a.png", ns=(version.mtime_ns, version.mtime_ns))
+    assert count_unarchived(root, Selection(), ledger).unseen == 1
+
+
+def test_a_folder_that_cannot_be_read_makes_the_count_fail(
+    root: Path, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreadable(
+        root: Path, wants: object, on_error: Callable[[str, str], None], **_: object
+    ) -> Iterator[FoundFile]:
+        on_error("dark", "Permission denied")
+        yield from ()
+
+    monkeypatch.setattr(module, "walk", unreadable)
+    with pytest.raises(CloudArchiveError, match="dark"):
+        count_unarchived(root, Selection(), ledger)
+
+
+def test_what_an_engine_has_scanned_is_counted_without_a_look_up(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(root, "a.png", "b.png", ".hidden")
+    with archiving(root, MemoryStore()) as archiver:
+        assert archiver.flush(60)
+        watch = archiver.pipeline.watch
+        assert watch is not None
+        watch.reconciler.now(60)  # the first scan that finds nothing new
+        archiver.pause()
+        with monkeypatch.context() as patched:
+            patched.setattr(module, "look_up", lambda *_, **__: pytest.fail("a look-up"))
+            tally = archiver.pipeline.count_unarchived(60)
+        assert (tally.unseen, dict(tally.skipped)) == (0, {SkipReason.HIDDEN: 1})
+        write(root, "c.png")
+        assert archiver.pipeline.count_unarchived(60).unseen == 1
+
+
+def test_a_count_ends_when_its_time_is_up(root: Path) -> None:
+    write(root, "a.png")
+    with archiving(root, MemoryStore()) as archiver:
+        assert archiver.flush(60)
+        archiver.pause()
+        with pytest.raises(CloudArchiveError, match="interrupted"):
+            archiver.pipeline.count_unarchived(-1)
+        assert archiver.safe_to_stop(60)
+
+
+def test_a_count_ends_when_watching_starts_because_that_scans(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(root, "a.png")
+    with archiving(root, MemoryStore()) as archiver:
+        assert archiver.flush(60)
+        archiver.pause()
+
+        def starting(*arguments: Any, **options: Any) -> Iterator[FoundFile]:
+            archiver.start()
+            yield from walk(*arguments, **options)
+
+        monkeypatch.setattr(module, "walk", starting)
+        with pytest.raises(CloudArchiveError, match="interrupted"):
+            archiver.pipeline.count_unarchived(60)
+
+
+def test_a_status_is_answered_before_its_route_gives_up() -> None:
+    assert safety.TURN_SECONDS < safety.SCAN_SECONDS < ROUTE_SECONDS["status"] - 1
