@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -27,6 +28,7 @@ class PromptQueue:
         self.history: dict[str, Any] = {}
         self.queue: list[tuple[Any, ...]] = []
         self.currently_running: dict[int, tuple[Any, ...]] = {}
+        self.started = itertools.count()
         self.readers: set[int] = set()
 
     def put(self, prompt_id: str) -> None:
@@ -39,7 +41,7 @@ class PromptQueue:
         with self.mutex:
             item = next(item for item in self.queue if item[1] == prompt_id)
             self.queue.remove(item)
-            self.currently_running[len(self.history)] = item
+            self.currently_running[next(self.started)] = item
 
     def remove(self, prompt_id: str) -> None:
         """Drop a queued prompt, as `POST /queue` does."""
