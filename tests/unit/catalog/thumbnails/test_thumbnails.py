@@ -15,6 +15,7 @@ from PIL import Image
 
 from cloud_archive.catalog.schema import KINDS
 from cloud_archive.catalog.thumbnails.cache import ThumbnailCache
+from cloud_archive.catalog.thumbnails.child import MAX_PIXELS
 from cloud_archive.catalog.thumbnails.maker import ThumbnailMaker
 from cloud_archive.catalog.thumbnails.thumbnails import PicturedAsset, Thumbnails
 from tests.memory_store import MemoryStore
@@ -113,7 +114,7 @@ def test_the_child_can_take_no_more_memory_than_its_limit(tmp_path: Path) -> Non
 
 
 def test_a_picture_of_too_many_pixels_is_refused(maker: ThumbnailMaker) -> None:
-    assert not maker.make("image", picture("1", (30_000, 30_000)))
+    assert not maker.make("image", picture("1", (20_000, MAX_PIXELS // 20_000 + 1)))
 
 
 def test_the_child_ends_when_it_is_idle_and_knows_no_secret(
