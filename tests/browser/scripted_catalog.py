@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import json
-import uuid
 from collections import Counter
 from collections.abc import Sequence
 from datetime import date, datetime, time, timedelta, timezone
@@ -25,13 +25,12 @@ _WORDS = (
     "a screen print poster, bold shapes, three colours, the word HORIZON",
 )
 _REFUSALS = {400: web.HTTPBadRequest, 403: web.HTTPForbidden, 503: web.HTTPServiceUnavailable}
-_NAMESPACE = uuid.UUID("7f1d1f0e-5a5c-4d6e-8f53-0d6c2b7f1d11")
 
 
 def an_asset(number: int, moment: datetime, **changes: Any) -> dict[str, Any]:
     """Return one asset as the contract has it: the picture of a landscape."""
     name = f"picture_{number:06}_.png"
-    identity = str(uuid.uuid5(_NAMESPACE, name))
+    identity = f"7f1d1f0e-5a5c-4d6e-8f53-{number:012x}"
     return {
         "id": identity,
         "name": name,
@@ -90,7 +89,6 @@ class ScriptedCatalog:
         self.loading: dict[str, int] | None = None
         self.trouble: str | None = None
         self.workflow: dict[str, Any] = {"nodes": [], "links": [], "version": 0.4}
-        self._pictures: dict[tuple[int, tuple[int, int]], bytes] = {}
         self._days: dict[str, list[dict[str, Any]]] = {}
         self._indexed = -1
         self._numbers: dict[str, int] = {}
@@ -237,11 +235,14 @@ class ScriptedCatalog:
         if whole < len(self.assets) and (shape := self.assets[whole])["width"] != shape["height"]:
             most = max(shape["width"], shape["height"])
             size = (size[0] * shape["width"] // most, size[1] * shape["height"] // most)
-        if (number, size) not in self._pictures:
-            data = io.BytesIO()
-            paint(number % 5, number, size).save(data, "PNG")
-            self._pictures[number, size] = data.getvalue()
-        return web.Response(body=self._pictures[number, size], content_type="image/png")
+        return web.Response(body=_paint_png(number, size), content_type="image/png")
+
+
+@functools.cache  # one test after another shows the same pictures
+def _paint_png(number: int, size: tuple[int, int]) -> bytes:
+    data = io.BytesIO()
+    paint(number % 5, number, size).save(data, "PNG")
+    return data.getvalue()
 
 
 def _matches(asset: dict[str, Any], word: str) -> bool:
