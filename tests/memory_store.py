@@ -261,7 +261,7 @@ class MemoryStore:
     ) -> None:
         pass
 
-    def probe_with_key(self, notes: ProbeNotes | None = None) -> None:
+    def probe_with_own_object(self, notes: ProbeNotes | None = None) -> None:
         pass
 
     def close(self) -> None:

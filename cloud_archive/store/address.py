@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 _CREDENTIAL = re.compile(r"AWS4-HMAC-SHA256 Credential=[^,]+/\d{8}/([^/,]+)/s3/aws4_request,")
 # Regions whose addresses end in amazonaws.com; the SDK knows those of China and of government clouds.
 _COMMON_REGION = re.compile(r"(?:us|eu|ap|sa|ca|me|af|il|mx)-[a-z]+-[0-9]")
-# https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html, but no dots: certificates cover none.
+# https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html, but without dots, because
+# AWS's certificate covers one label.
 _HOST_LABEL = re.compile(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
 
 
@@ -81,7 +82,7 @@ def _is_alibaba(endpoint_url: str | None) -> bool:
     return host.rstrip(".").endswith(".aliyuncs.com")
 
 
-def forbid_overwrite(endpoint_url: str | None) -> Callable[..., None] | None:
+def forbid_overwrite_handler(endpoint_url: str | None) -> Callable[..., None] | None:
     """Return a handler that adds the store's own header to create-only writes; None if If-None-Match is enough.
 
     Alibaba has such a header (https://help.aliyun.com/en/oss/user-guide/0026-00000002). Google has one too, but refuses

@@ -13,7 +13,7 @@ from urllib.parse import quote
 from ..errors import ObjectExists, StoreError
 from .base import ObjectInfo
 from .failures import explain
-from .translate import web_page
+from .translate import web_page_failure
 
 _STORE_HEADERS = ("x-amz", "x-goog-", "x-oss-")
 _MD5 = re.compile(r"[0-9a-f]{32}(-[0-9]+)?")
@@ -59,7 +59,7 @@ def is_html(answer: Mapping[str, Any]) -> bool:
     return "html" in _headers(answer).get("content-type", "").lower()
 
 
-def is_page(answer: Mapping[str, Any]) -> bool:
+def is_web_page(answer: Mapping[str, Any]) -> bool:
     """Return whether a web page came: HTML with neither a store's headers (`x-amz-request-id`) nor a store's ETag.
 
     HTML alone proves nothing: an object may be HTML, and OpenStack Swift 2.30 calls its answers to writes HTML. Small
@@ -70,8 +70,8 @@ def is_page(answer: Mapping[str, Any]) -> bool:
     return _MD5.fullmatch(bare_etag(answer.get("ETag")) or "") is None
 
 
-def may_be_page(answer: Mapping[str, Any]) -> bool:
-    """Return the same for an answer through obstore, which hides headers: HTML without an archive's metadata."""
+def may_be_web_page(answer: Mapping[str, Any]) -> bool:
+    """Return whether a web page may have come through obstore, which hides headers: HTML without our metadata."""
     return "html" in answer["ContentType"].lower() and "sha256" not in answer["Metadata"]
 
 
@@ -80,12 +80,12 @@ def _headers(answer: Mapping[str, Any]) -> Mapping[str, str]:
     return found
 
 
-def not_s3(operation: str, key: str | None) -> StoreError:
+def not_s3_error(operation: str, key: str | None) -> StoreError:
     """Return the error for an answer with status 200 that lacks what every S3 answer has."""
-    return StoreError(operation, key, web_page(None), status=200)
+    return StoreError(operation, key, web_page_failure(None), status=200)
 
 
-def refuse_unwritten(key: str, answer: Mapping[str, Any], *, create_only: bool) -> None:
+def check_written(key: str, answer: Mapping[str, Any], *, create_only: bool) -> None:
     """Raise if an answer to PutObject shows that the object was not written.
 
     Raises:
@@ -96,8 +96,8 @@ def refuse_unwritten(key: str, answer: Mapping[str, Any], *, create_only: bool) 
     if not has_etag and answer.get("ResponseMetadata", {}).get("HTTPStatusCode") == 202:
         kind, code = (ObjectExists, "PreconditionFailed") if create_only else (StoreError, "OperationAborted")
         raise kind("PutObject", key, explain(code), status=202)
-    if is_page(answer) or (not has_etag and is_html(answer)):
-        raise not_s3("PutObject", key)
+    if is_web_page(answer) or (not has_etag and is_html(answer)):
+        raise not_s3_error("PutObject", key)
 
 
 def object_info(key: str, answer: Mapping[str, Any], *, believe_checksum: bool) -> ObjectInfo:

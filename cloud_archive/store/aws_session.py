@@ -1,7 +1,7 @@
-"""Make the SDK's session: from which part of the user's AWS environment, and in how long at the most.
+"""Make the SDK's session within a time limit.
 
-With `S3_CREDENTIALS=env` no `AWS_*` variable but the CA bundle's counts, and no file below `~/.aws`. With `aws` the
-standard chain counts; an error in it is an `AwsConfigurationError`, and is not retried.
+With `S3_CREDENTIALS=env` the session ignores all `AWS_*` variables except `AWS_CA_BUNDLE`, and all files below
+`~/.aws`. With `aws` it follows the standard chain; an error in that is an `AwsConfigurationError`, and is not retried.
 """
 
 from __future__ import annotations
@@ -89,8 +89,8 @@ class MadeOnce(Generic[T]):
         """Return the value.
 
         Raises:
-            AwsChainTimeout: it was not made within `MAKING_SECONDS`. It is made all the same, and the next caller
-                waits for it again.
+            AwsChainTimeout: it was not made within `MAKING_SECONDS`. `make` continues, and the next caller waits for
+                it again.
             Exception: what `make` raised.
         """
         with self._lock:

@@ -58,11 +58,11 @@ class Capabilities:
         return self.create_only_multipart if in_parts else self.create_only
 
     def refuses(self, *, in_parts: bool) -> bool:
-        """Return whether the store is known to refuse to overwrite, so that no second look (another HEAD) is needed.
+        """Return whether the store is known to refuse to overwrite, so that no second HEAD is needed.
 
         Where only completing a multipart upload is create-only, two uploads that are completed in the same moment
         may both succeed, as on OpenStack Swift 2.30, which compares before it writes. SeaweedFS 4.48 does the same
-        with large files. No probe can show that, and a second look would cost every store a request for each large
+        with large files. No probe can show that, and a second HEAD would cost every store a request for each large
         file.
         """
         return (
@@ -178,7 +178,7 @@ class UnfinishedUpload(NamedTuple):
 class ProbeNotes(Protocol):
     """Notes about a probe's multipart upload, to abort it if the process ends meanwhile; each call is durable."""
 
-    def asked(self) -> None:
+    def beginning(self) -> None:
         """Note that an upload is about to begin."""
 
     def begun(self, upload_id: str) -> None:
@@ -314,10 +314,10 @@ class ObjectStore(Protocol):
         only what `notes` raises.
 
         Args:
-            in_parts: also probe multipart uploads if the store refuses to overwrite in one request.
+            in_parts: probe multipart uploads even if the store refuses to overwrite in one request.
         """
 
-    def probe_with_key(self, notes: ProbeNotes | None = None) -> None:
+    def probe_with_own_object(self, notes: ProbeNotes | None = None) -> None:
         """Find out the same with a small object of its own, `probe_key`."""
 
     @property

@@ -1,7 +1,7 @@
 """Make the client of the AWS SDK, and report and limit how fast it sends bodies.
 
 The SDK is botocore, the lower layer of boto3. Its defaults suit AWS, but some break other providers or cost time. A
-comment says why, wherever one is changed here.
+comment beside each default that is changed here says why.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from .aws_session import AwsConfigurationError, chain_session, isolated_session
 from .bandwidth import Throttle
 from .base import Body
 from .bounded import read_bounded
+from .checksum_signer import reuse_checksum_in_signature
 from .credentials import Credentials, configured_credentials, credentials_source
 from .proxies import proxy_of
-from .signing import sign_with_known_checksum
 
 if TYPE_CHECKING:
     from botocore.session import Session
@@ -132,7 +132,7 @@ def _set_up(
     session_of_requests.send = _bounded(session_of_requests.send)
     _follow_no_redirect(session_of_requests._pool_classes_by_scheme)
     client.meta.events.register("before-call.s3.HeadBucket", cast(Any, _answer_head_bucket))
-    if (forbid := addresses.forbid_overwrite(settings.endpoint_url)) is not None:
+    if (forbid := addresses.forbid_overwrite_handler(settings.endpoint_url)) is not None:
         for operation in ("PutObject", "CompleteMultipartUpload"):
             client.meta.events.register(f"before-call.s3.{operation}", forbid)
     # Without this, each body that is a readable file would be sent with Expect: 100-continue, a round trip more.
@@ -142,7 +142,7 @@ def _set_up(
             f"before-parameter-build.s3.{operation}", convert_body_to_file_like_object
         )
         client.meta.events.register(f"before-send.s3.{operation}", before_send)
-        sign_with_known_checksum(client, operation)
+        reuse_checksum_in_signature(client, operation)
     client.meta.events.register("before-call.s3.PutObject", _ask_first)
     return Client(cast("S3Client", client), credentials_source(settings, session))
 

@@ -356,7 +356,7 @@ def concerns_every_request(error: StoreError) -> bool:
     return error.failure.code in CREDENTIAL_CODES | BUCKET_CODES | {"RequestTimeTooSkewed"}
 
 
-def cannot_be_asked(error: StoreError) -> bool:
+def is_refused_for_good(error: StoreError) -> bool:
     """Return whether the same request will never be answered: not offered, denied, or refused for good.
 
     A 200 that is no S3 document means the same: the store took the request for another operation.

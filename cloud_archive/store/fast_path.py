@@ -20,7 +20,7 @@ from .address import Address
 from .credentials import Credentials, credentials_source
 from .evidence import md5_of
 from .guarded_requests import GuardedRequests
-from .obstore_client import Endless, KeyTaken, Missing, ObstoreClient, Unexpected
+from .obstore_client import Endless, Missing, ObstoreClient, Unexpected
 from .proxies import proxy_of
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ logger = logging.getLogger("cloud_archive.store")
 HARMLESS_VARIABLES = frozenset(
     (
         "AWS_ACCESS_KEY_ID",
-        "AWS_CA_BUNDLE",  # see `why_not`; has no effect on plain HTTP
+        "AWS_CA_BUNDLE",  # see `sdk_only_reason`; has no effect on plain HTTP
         "AWS_CONFIG_FILE",
         "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
         "AWS_CONTAINER_CREDENTIALS_FULL_URI",
@@ -58,9 +58,11 @@ ALWAYS_BYTES = 256 * 1024  # the SDK reports no progress within such a body eith
 FIRST_BYTES = 2 * 1024 * 1024  # the largest body until it is known how fast the line is
 LONGEST_SECONDS = 5.0  # the SDK sends a body that takes longer, because it reports the progress
 PACE_BYTES = 1024 * 1024  # smaller bodies say little about the line: most of the time is the request's own
-MOST_FAILURES = 3  # in a row, each of which the SDK could do, before obstore is given up
+MOST_FAILURES = 3  # requests in a row that failed here but not by the SDK; then the SDK sends everything
 _ATTRIBUTES = {"ContentType": "Content-Type", "StorageClass": "Storage-Class"}
-_CONFIGURED = frozenset(("IfNoneMatch", "ChecksumSHA256", "Metadata", "ServerSideEncryption", *_ATTRIBUTES))
+_SUPPORTED_PARAMETERS = frozenset(
+    ("IfNoneMatch", "ChecksumSHA256", "Metadata", "ServerSideEncryption", *_ATTRIBUTES)
+)
 
 
 class FastPath:
@@ -94,7 +96,7 @@ class FastPath:
         self._failures = 0
         self._failed_lists = 0  # in a row
         self._seconds_per_byte: float | None = None
-        self._why_not = why_not(settings)
+        self._sdk_only_reason = sdk_only_reason(settings)
 
     @property
     def address(self) -> Address | None:
@@ -104,7 +106,7 @@ class FastPath:
     def client(self) -> ObstoreClient | None:
         """Return the client for the address and the credentials of now; None: the SDK must send the request."""
         if (
-            self._why_not is not None
+            self._sdk_only_reason is not None
             or not self._trusted
             or self._address is None
             or self._credentials is None
@@ -118,7 +120,7 @@ class FastPath:
             try:
                 self._client = self._make(self._address, credentials)
             except Exception as error:
-                self.give_up(f"obstore can't be used ({type(error).__name__})")
+                self.use_sdk_only(f"obstore can't be used ({type(error).__name__})")
                 return None
             return self._client
 
@@ -130,7 +132,11 @@ class FastPath:
         Raises:
             KeyTaken: the key is taken.
         """
-        if not self._takes(len(body)) or not _CONFIGURED.issuperset(parameters) or not _is_plain(key):
+        if (
+            not self._takes(len(body))
+            or not _SUPPORTED_PARAMETERS.issuperset(parameters)
+            or not _is_plain(key)
+        ):
             return None
         client = self.client()
         if client is None:
@@ -148,7 +154,7 @@ class FastPath:
                 meanwhile=lambda: digests.append(md5_of(body)),
             )
         except (Unexpected, Missing) as error:
-            self._hand_over(error)
+            self._suspend_after(error)
             self._note_pace(len(body), self._clock() - began)
             return None
         self._note_pace(len(body), self._clock() - began)
@@ -167,7 +173,7 @@ class FastPath:
         try:
             return client.head(key)
         except Unexpected as error:
-            self._hand_over(error)
+            self._suspend_after(error)
             return None
 
     def read(self, key: str, limit_bytes: int) -> bytes | None:
@@ -182,7 +188,7 @@ class FastPath:
         try:
             return client.read(key, limit_bytes)
         except Unexpected as error:
-            self._hand_over(error)
+            self._suspend_after(error)
             return None
 
     def list(self, folder: str) -> Iterator[Sequence[Mapping[str, Any]]]:
@@ -197,7 +203,7 @@ class FastPath:
         try:
             yield from client.list(folder)
         except Endless as error:
-            self._hand_over(error)
+            self._suspend_after(error)
             raise
         # After any other error obstore stays in use: the credentials may lack the right to list.
         self._failed_lists = 0
@@ -214,16 +220,16 @@ class FastPath:
         with self._lock:
             self._address, self._credentials = address, credentials
             if self._failures >= MOST_FAILURES:
-                self.give_up("obstore fails where the SDK does not")
+                self.use_sdk_only("obstore fails where the SDK does not")
             self._trusted = True
 
-    def give_up(self, why: str) -> None:
+    def use_sdk_only(self, reason: str) -> None:
         """Let the SDK send everything from now on."""
-        if self._why_not is None:
-            logger.info("Small uploads go through the SDK: %s", why)
-        self._why_not = why
+        if self._sdk_only_reason is None:
+            logger.info("Small uploads go through the SDK: %s", reason)
+        self._sdk_only_reason = reason
 
-    def forget(self) -> None:
+    def suspend(self) -> None:
         """Use no obstore until the SDK has succeeded, because the credentials have changed."""
         self._trusted = False
 
@@ -260,17 +266,18 @@ class FastPath:
         new, old = seconds / max(size_bytes, PACE_BYTES), self._seconds_per_byte
         self._seconds_per_byte = new if old is None or new > old else (3 * old + new) / 4
 
-    def _hand_over(self, error: Exception) -> None:
+    def _suspend_after(self, error: Exception) -> None:
         """Use no obstore until the SDK has succeeded; after an endless answer never again."""
         if isinstance(error, Endless):
-            self.give_up("the store sends answers that do not end")
+            self.use_sdk_only("the store sends answers that do not end")
         with self._lock:
-            self._failures += self._trusted
+            if self._trusted:
+                self._failures += 1
             self._trusted = False
 
 
-def why_not(settings: Settings) -> str | None:
-    """Return why obstore can't do what these settings ask for; None: it can."""
+def sdk_only_reason(settings: Settings) -> str | None:
+    """Return why only the SDK can do what these settings ask for; None: obstore can, too."""
     endpoint = settings.endpoint_url
     is_tls = urlsplit(endpoint or "https://").scheme == "https"
     interfering = {name for name in os.environ if name.upper().startswith("AWS_")} - HARMLESS_VARIABLES
@@ -280,15 +287,12 @@ def why_not(settings: Settings) -> str | None:
         "the bandwidth is limited": settings.max_bandwidth_bytes is not None,
         "the checksum is MD5": settings.checksum == "md5",
         "the encryption changes ETags": settings.server_side_encryption not in (None, "AES256"),
-        "create-only writes need another header": addresses.forbid_overwrite(endpoint) is not None,
+        "create-only writes need another header": addresses.forbid_overwrite_handler(endpoint) is not None,
         "variables of AWS are set": bool(interfering),
     }
-    return next((why for why, applies in reasons.items() if applies), None)
+    return next((reason for reason, applies in reasons.items() if applies), None)
 
 
 def _is_plain(key: str) -> bool:
     """Return whether obstore sends this key unchanged; it removes slashes at both ends."""
     return bool(key) and not key.startswith("/") and not key.endswith("/")
-
-
-__all__ = ["FastPath", "KeyTaken", "why_not"]

@@ -62,10 +62,10 @@ class GuardedRequests:
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
-        self._under_way: set[asyncio.Future[Any]] = set()
+        self._under_way: set[asyncio.Future[Any]] = set()  # on the event loop
         self._is_checking = False
         self._bytes_before = 0
-        self._waited_for: set[asyncio.Future[Any]] = set()
+        self._waited_for: set[asyncio.Future[Any]] = set()  # single requests, without the loop
         self._measured = (-CHECK_SECONDS, 0)  # when the memory was measured last, and what it was
 
     def run(

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from ..errors import FailureScope, StoreError
-from .answers import is_page, may_be_page, not_s3, object_info
+from .answers import is_web_page, may_be_web_page, not_s3_error, object_info
 from .base import ObjectInfo
 from .failures import HEAD_REFUSED, concerns_every_request, is_denied
 from .obstore_client import Missing
@@ -18,7 +18,7 @@ _CURE = "Rename the file: the store may not accept a character in its name."
 
 
 class HeadRequests:
-    """Ask for objects' facts.
+    """Send HEAD requests.
 
     Args:
         list_objects: `ObjectStore.list`; its refusals, unlike those of a HEAD, have a body that names the cause.
@@ -28,9 +28,8 @@ class HeadRequests:
         self._requests = requests
         self._list = list_objects
         self._with_checksum = True
-        self._answers_missing = (
-            False  # the store has said "no such object", so the credentials may send HEADs
-        )
+        # The store has said "no such object", so the credentials may send HEADs.
+        self._answers_missing = False
 
     def head(self, key: str) -> ObjectInfo | None:
         """See `ObjectStore.head`."""
@@ -41,24 +40,26 @@ class HeadRequests:
             self._answers_missing = True
             return None
         # obstore may have been redirected to a web page of the same host: the SDK follows no redirect.
-        if answer is not None and not may_be_page(answer):
+        if answer is not None and not may_be_web_page(answer):
             self._note_allowed()
             return object_info(key, answer, believe_checksum=False)
-        able = self._requests.capabilities
-        ask = self._with_checksum and able.checksum == "sha256" and able.echoes_checksum is not False
+        known = self._requests.capabilities
+        with_checksum = (
+            self._with_checksum and known.checksum == "sha256" and known.echoes_checksum is not False
+        )
         try:
-            answer = self._ask(key, checksum=ask)
+            answer = self._ask(key, checksum=with_checksum)
         except StoreError as error:
-            # An object encrypted with KMS shows its checksum only to who may decrypt it, and some stores do not
+            # An object encrypted with KMS shows its checksum only to those who may decrypt it, and some stores do not
             # know the header: https://docs.aws.amazon.com/AmazonS3/latest/API/API_HeadObject.html
-            if error.status not in (400, 401, 403) and not (ask and error.status == 501):
+            if error.status not in (400, 401, 403) and not (with_checksum and error.status == 501):
                 raise
             try:
-                answer = self._head_again(key, error, with_checksum=ask)
+                answer = self._head_again(key, error, with_checksum=with_checksum)
             except StoreError as refused:
                 raise self._about_this_key(refused) from refused
-        if answer is not None and (not answer.get("ETag") or is_page(answer)):
-            raise not_s3("HeadObject", key)
+        if answer is not None and (not answer.get("ETag") or is_web_page(answer)):
+            raise not_s3_error("HeadObject", key)
         self._requests.remember(can_head=True)
         if answer is None:
             self._answers_missing = True

@@ -14,7 +14,7 @@ from typing import Any
 
 from ..errors import StoreError
 from ..keys import RESERVED_FOLDER
-from .answers import listed_info, not_s3
+from .answers import listed_info, not_s3_error
 from .base import ObjectInfo
 from .failures import explain
 from .obstore_client import Unexpected
@@ -57,7 +57,8 @@ def _listed_fast(requests: RequestExecutor, prefix: str) -> Iterator[ObjectInfo]
     for page in requests.fast.list(prefix):
         for entry in page:
             key = entry["path"]
-            # Keys that repeat or are in no order may never end. An empty object may be a folder, without its slash.
+            # A listing whose keys repeat or are out of order may never end. An empty object may be a folder, without
+            # its slash.
             if (
                 not key.startswith(prefix)
                 or key <= last
@@ -93,7 +94,7 @@ def _listed_by_sdk(requests: RequestExecutor, prefix: str, limit: int | None) ->
             more["MaxKeys"] = min(left, 1000)
         answer = requests.call("ListObjectsV2", None, Prefix=prefix, **more)
         if not answer.keys() & {"KeyCount", "Name", "MaxKeys", "IsTruncated"}:
-            raise not_s3("ListObjectsV2", None)
+            raise not_s3_error("ListObjectsV2", None)
         requests.remember(can_list=True)
         entries = answer.get("Contents", [])[:left]
         for entry in entries:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from ..errors import StoreError
-from .answers import bare_etag, is_html, is_page, not_s3
+from .answers import bare_etag, is_html, is_web_page, not_s3_error
 from .failures import explain
 from .obstore_client import Missing
 from .requests import RequestExecutor
@@ -27,20 +27,20 @@ def read_object(
         if small is not None:
             yield small
             return
-    asked: dict[str, Any] = {}
+    parameters: dict[str, Any] = {}
     if byte_range is not None:
-        asked["Range"] = f"bytes={byte_range.start}-{byte_range.stop - 1}"
-    answer = requests.call("GetObject", key, **asked)
+        parameters["Range"] = f"bytes={byte_range.start}-{byte_range.stop - 1}"
+    answer = requests.call("GetObject", key, **parameters)
     body = answer["Body"]
-    came = 0
+    received_bytes = 0
     try:
-        no_object = is_page(answer) or (not answer.get("ETag") and is_html(answer))
+        no_object = is_web_page(answer) or (not answer.get("ETag") and is_html(answer))
         if no_object or (byte_range and byte_range.start and not answer.get("ContentRange")):
-            raise not_s3("GetObject", key)
+            raise not_s3_error("GetObject", key)
         if etag is not None and bare_etag(answer.get("ETag")) != etag:
             raise StoreError("GetObject", key, _REPLACED, status=412)
-        while came <= limit_bytes and (piece := body.read(READ_BYTES)):
-            came += len(piece)
+        while received_bytes <= limit_bytes and (piece := body.read(READ_BYTES)):
+            received_bytes += len(piece)
             yield piece
     except StoreError:
         raise

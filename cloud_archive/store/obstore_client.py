@@ -15,7 +15,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .address import Address
-from .answers import may_be_page
+from .answers import may_be_web_page
 from .credentials import Credentials
 from .guarded_requests import AnswerTooLarge, GuardedRequests
 
@@ -158,7 +158,7 @@ class ObstoreClient:
         found = self._ask(
             lambda: self._obstore.get_async(self._store, key, options={"head": True}), is_single=True
         )
-        return _shown(found)
+        return _as_boto3(found)
 
     def read(self, key: str, limit_bytes: int) -> bytes | None:
         """Return an object's bytes; None where they are more than the limit, or may be a web page.
@@ -170,7 +170,7 @@ class ObstoreClient:
 
         async def read() -> bytes | None:
             found = await self._obstore.get_async(self._store, key)
-            if may_be_page(_shown(found)):
+            if may_be_web_page(_as_boto3(found)):
                 return None
             return bytes(await found.bytes_async()) if found.meta["size"] <= limit_bytes else None
 
@@ -245,7 +245,7 @@ class ObstoreClient:
             raise Unexpected from None
 
 
-def _shown(found: Any) -> dict[str, Any]:
+def _as_boto3(found: Any) -> dict[str, Any]:
     """Return what an answer says about an object, as boto3 would, but without a checksum.
 
     Raises:

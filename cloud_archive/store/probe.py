@@ -32,7 +32,7 @@ PROBE_METADATA = {
     "path": "check%20%C3%BC",
 }
 CLOCK_SKEW_SECONDS = 5.0
-PROBE_WITH_BYTES = 4 * 1024 * 1024  # a larger object is not sent three times just for a probe
+MAX_PROBE_BYTES = 4 * 1024 * 1024  # a larger object is not sent three times just for a probe
 
 
 def probe_key(prefix: str) -> str:
@@ -92,9 +92,9 @@ def probe(
 
     Args:
         key, body, content_type, metadata: an object exactly as it was just written.
-        wait: waits so many seconds; True: give up.
+        wait: waits so many seconds; returns whether the store was closed meanwhile.
         notes: records the multipart upload, so that the next process can abort it.
-        in_parts: also try a multipart upload. False: only if the store does not refuse to overwrite in one request.
+        in_parts: try a multipart upload even if the store refuses to overwrite in one request.
     """
     noted: ProbeNotes = notes or _NoNotes()
     sha256 = hashlib.sha256(body).hexdigest()
@@ -106,18 +106,18 @@ def probe(
 
     def multipart() -> None:
         asked_at = time.time() + (store.clock_offset_seconds or 0.0)
-        noted.asked()
+        noted.beginning()
         try:
             upload_id = store.create_multipart(key, content_type=content_type, metadata=metadata)
         except StoreError:
-            _tidy(store, lambda: _abort_unnamed(store, key, asked_at))
+            _try_abort(store, lambda: _abort_unnamed(store, key, asked_at))
             raise
         noted.begun(upload_id)
         try:
             part = store.upload_part(key, upload_id, 1, body, sha256=sha256)
             store.complete_multipart(key, upload_id, [part], create_only=True)
         except StoreError:
-            if _tidy(store, lambda: store.abort_multipart(key, upload_id)):
+            if _try_abort(store, lambda: store.abort_multipart(key, upload_id)):
                 noted.ended()
             raise
         noted.ended()
@@ -137,17 +137,17 @@ def probe(
 class _NoNotes:
     """No-op: nothing is persisted."""
 
-    def asked(self) -> None: ...
+    def beginning(self) -> None: ...
 
     def begun(self, upload_id: str) -> None: ...
 
     def ended(self) -> None: ...
 
 
-def _tidy(store: S3Store, work: Callable[[], None]) -> bool:
-    """Do `work`, which aborts a probe's upload. Return False if the store refuses or does not answer."""
+def _try_abort(store: S3Store, abort: Callable[[], None]) -> bool:
+    """Abort a probe's upload by `abort`. Return False if the store refuses or does not answer."""
     try:
-        work()
+        abort()
     except StoreError as error:
         logger.info("%s: a probe's upload could not be aborted: %s", store.destination, error)
         return False

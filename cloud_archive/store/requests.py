@@ -1,7 +1,7 @@
 """Execute requests to one bucket: the client and its credentials, integrity headers, errors, clock, bandwidth.
 
-`S3Store` says what to ask; this module sends it and explains failures. Nothing is retried here but a request with the
-other integrity header, requests that tidy up, and one that was refused just after the AWS credentials changed.
+`S3Store` says what to ask; this module sends it and explains failures. It repeats a request only with the other
+integrity header, after the AWS credentials changed, or by `call_with_retry`.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class RequestExecutor:
         if settings.checksum in ("sha256", "md5"):
             known = replace(known, checksum="md5" if settings.checksum == "md5" else "sha256")
         self.capabilities = known
-        self._has_one_dialect = settings.checksum == "sha256" or settings.is_aws
+        self._has_fixed_checksum = settings.checksum == "sha256" or settings.is_aws
         self._lock = threading.Lock()
         self._client_made: Client | None = None
         self._maker = MadeOnce(lambda: make_client(settings, connect_seconds, read_seconds, self._meter))
@@ -120,20 +120,20 @@ class RequestExecutor:
         """
         sent = BodyProgress(progress)
 
-        def attempt(dialect: Checksum) -> dict[str, Any]:
+        def attempt(checksum: Checksum) -> dict[str, Any]:
             integrity = (
                 {"ChecksumSHA256": sha256_base64(sha256)}
-                if dialect == "sha256"
+                if checksum == "sha256"
                 else {"ContentMD5": md5_base64(bytes(body))}
             )
             known = integrity | parameters
-            if operation == "PutObject" and dialect == "sha256":
+            if operation == "PutObject" and checksum == "sha256":
                 answer = self._put_fast(key, bytes(body), conditional, known)
                 if answer is not None:
                     return answer
             self._sending.sent_bytes = sent
             # With Content-MD5 the SDK reads a body twice, once to sign it, so it gets the bytes.
-            streamed = dialect == "sha256" and not isinstance(body, bytes)
+            streamed = checksum == "sha256" and not isinstance(body, bytes)
             whole = self._metered(body, sent) if streamed else bytes(body)
             try:
                 answer = self.call(operation, key, conditional=conditional, Body=whole, **known)
@@ -142,9 +142,9 @@ class RequestExecutor:
             self._learn(key)
             return answer
 
-        answer, dialect = self.in_either_dialect(attempt)
+        answer, checksum = self.with_either_checksum(attempt)
         sent.reach(len(body))
-        shows_checksum = dialect == "sha256" and "ResponseMetadata" in answer  # the fast path does not
+        shows_checksum = checksum == "sha256" and "ResponseMetadata" in answer  # the fast path does not
         if shows_checksum and self.capabilities.echoes_checksum is None and answer.get("ETag"):
             self.remember(echoes_checksum="ChecksumSHA256" in answer)
         return answer
@@ -161,7 +161,7 @@ class RequestExecutor:
         return answer
 
     def _learn(self, key: str) -> None:
-        """Learn the bucket's address from the SDK's accepted request, for requests past the SDK."""
+        """Learn the bucket's address from the SDK's accepted request, for requests through obstore."""
         url, authorization = getattr(self._sending, "signed", ("", ""))
         address, credentials = Address.of_request(url, authorization, key), self.client().credentials
         if address is None or credentials is None:
@@ -174,21 +174,21 @@ class RequestExecutor:
                 )
         self.fast.learn(address, credentials)
 
-    def in_either_dialect(
+    def with_either_checksum(
         self, attempt: Callable[[Checksum], dict[str, Any]]
     ) -> tuple[dict[str, Any], Checksum]:
         """Make a request; make it again with Content-MD5 if the refusal may mean the SHA-256 header."""
         try:
-            return self._in_either_dialect(attempt)
+            return self._with_either_checksum(attempt)
         except StoreError as error:
             raise (blame_name(error) if self.credentials_accepted else error) from error.__cause__
 
-    def _in_either_dialect(
+    def _with_either_checksum(
         self, attempt: Callable[[Checksum], dict[str, Any]]
     ) -> tuple[dict[str, Any], Checksum]:
-        dialect = self.capabilities.checksum
-        if dialect == "md5" or self._has_one_dialect:
-            return attempt(dialect), dialect
+        checksum = self.capabilities.checksum
+        if checksum == "md5" or self._has_fixed_checksum:
+            return attempt(checksum), checksum
         try:
             answer = attempt("sha256")
         except StoreError as refusal:
@@ -258,7 +258,7 @@ class RequestExecutor:
                 logger.info("%s: the AWS credentials have changed", self.destination)
                 self._maker.drop()
                 self._client_made = None
-                self.fast.forget()
+                self.fast.suspend()
         return True
 
     def _refusal(self, error: Exception, operation: str, key: str | None, *, conditional: bool) -> StoreError:
@@ -275,7 +275,7 @@ class RequestExecutor:
         return None if any(secret in str(error) for secret in self._secrets) else error
 
     def call_with_retry(self, operation: str, key: str | None, **parameters: Any) -> dict[str, Any]:
-        """Make a request that tidies up and may be made twice; once more where the connection was closed.
+        """Make a request that may safely be made twice, and make it again if the connection was closed.
 
         A connection that the store has closed shows that only when it is used next, as after an answer cut short.
         """
@@ -308,10 +308,8 @@ class RequestExecutor:
 
     def refused_entry(self, operation: str, key: str, entry: Mapping[str, Any]) -> StoreError:
         """Return the error that one entry of an answer about several keys names."""
-        code, store_message = (
-            str(entry.get("Code", "Unknown")),
-            redact(str(entry.get("Message", "")), self._secrets),
-        )
+        code = str(entry.get("Code", "Unknown"))
+        store_message = redact(str(entry.get("Message", "")), self._secrets)
         return StoreError(operation, key, explain(code, 400, store_message), store_message=store_message)
 
     def _blame_placement(self, error: StoreError) -> StoreError:

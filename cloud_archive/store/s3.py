@@ -15,10 +15,10 @@ from ..errors import ConditionsRejected, StoreError
 from .answers import (
     ascii_metadata,
     bare_etag,
+    check_written,
     is_html,
-    is_page,
-    not_s3,
-    refuse_unwritten,
+    is_web_page,
+    not_s3_error,
     sha256_base64,
     sha256_hex,
 )
@@ -42,9 +42,9 @@ from .heads import HeadRequests
 from .links import AnswerHeaders, PresignedLink, presign
 from .listing import list_objects
 from .object_reads import read_object
-from .probe import PROBE_BODY, PROBE_METADATA, PROBE_WITH_BYTES, probe, probe_key, put_probe_object
+from .probe import MAX_PROBE_BYTES, PROBE_BODY, PROBE_METADATA, probe, probe_key, put_probe_object
 from .requests import RequestExecutor
-from .translate import web_page
+from .translate import web_page_failure
 
 if TYPE_CHECKING:
     from ..config.settings import Settings
@@ -102,7 +102,7 @@ class S3Store:
 
     @property
     def probe_key(self) -> str:
-        """Where `probe_with_key` and the connection check write."""
+        """Where `probe_with_own_object` and the connection check write."""
         return probe_key(self._settings.prefix)
 
     @property
@@ -150,24 +150,24 @@ class S3Store:
         except ConditionsRejected:
             self.remember(create_only=CreateOnly.REJECTED)
             raise
-        refuse_unwritten(key, answer, create_only=create_only)
+        check_written(key, answer, create_only=create_only)
         etag = bare_etag(answer.get("ETag"))
         checksum = sha256_hex(answer.get("ChecksumSHA256"))
         proven = answer_proves(body, sha256, checksum=checksum, etag=etag, md5=answer.get("BodyMD5"))
         if not proven and checksum is None:
             # Only the SDK passes on the store's checksum.
-            self._requests.fast.give_up("the store's ETags are not the MD5 of the bytes")
+            self._requests.fast.use_sdk_only("the store's ETags are not the MD5 of the bytes")
         return PutResult(etag, proven)
 
     def create_multipart(self, key: str, *, content_type: str, metadata: Mapping[str, str]) -> str:
         """See `ObjectStore`."""
 
-        def begin(dialect: Checksum) -> dict[str, Any]:
+        def begin(checksum: Checksum) -> dict[str, Any]:
             # AWS takes a part's SHA-256 only if the upload was announced with it, and shows it in its list of parts:
             # https://docs.aws.amazon.com/AmazonS3/latest/userguide/checking-object-integrity-upload.html
             # Other stores verify it unannounced. If announced, SeaweedFS 4.48 requires at completion a checksum that
             # it does not list, so no upload could be resumed after a restart.
-            announce = dialect == "sha256" and self._settings.is_aws
+            announce = checksum == "sha256" and self._settings.is_aws
             announced: dict[str, Any] = {"ChecksumAlgorithm": "SHA256"} if announce else {}
             return self._requests.call(
                 "CreateMultipartUpload",
@@ -178,10 +178,10 @@ class S3Store:
                 **self._placement,
             )
 
-        answer, _ = self._requests.in_either_dialect(begin)
+        answer, _ = self._requests.with_either_checksum(begin)
         upload_id = answer.get("UploadId")
         if not isinstance(upload_id, str) or not upload_id:
-            raise not_s3("CreateMultipartUpload", key)
+            raise not_s3_error("CreateMultipartUpload", key)
         return upload_id
 
     def upload_part(
@@ -199,8 +199,8 @@ class S3Store:
             "UploadPart", key, body, sha256, progress, UploadId=upload_id, PartNumber=number
         )
         etag = answer.get("ETag")
-        if not isinstance(etag, str) or not etag or is_page(answer):
-            raise not_s3("UploadPart", key)
+        if not isinstance(etag, str) or not etag or is_web_page(answer):
+            raise not_s3_error("UploadPart", key)
         echoed = sha256_hex(answer.get("ChecksumSHA256"))
         return Part(
             number,
@@ -234,7 +234,7 @@ class S3Store:
             raise
         if not answer.keys() & {"ETag", "Key", "Bucket", "Location"}:
             # The answer lacks its document, so only a HEAD can tell whether the object exists.
-            failure = web_page(None) if is_html(answer) else explain("ConnectionClosed")
+            failure = web_page_failure(None) if is_html(answer) else explain("ConnectionClosed")
             raise StoreError("CompleteMultipartUpload", key, failure, status=200)
         return bare_etag(answer.get("ETag"))  # empty at Ceph
 
@@ -277,7 +277,7 @@ class S3Store:
         while True:
             answer = self._requests.call_with_retry("ListParts", key, UploadId=upload_id, **marker)
             if "UploadId" not in answer and "Parts" not in answer:
-                raise not_s3("ListParts", key)
+                raise not_s3_error("ListParts", key)
             for entry in answer.get("Parts", []):
                 sha256 = (
                     sha256_hex(entry.get("ChecksumSHA256")) if self.capabilities.echoes_checksum else None
@@ -312,7 +312,7 @@ class S3Store:
         in_parts: bool = True,
     ) -> None:
         """See `ObjectStore`."""
-        if len(body) <= PROBE_WITH_BYTES:
+        if len(body) <= MAX_PROBE_BYTES:
             probe(
                 self,
                 key,
@@ -324,7 +324,7 @@ class S3Store:
                 in_parts=in_parts,
             )
 
-    def probe_with_key(self, notes: ProbeNotes | None = None) -> None:
+    def probe_with_own_object(self, notes: ProbeNotes | None = None) -> None:
         """See `ObjectStore`."""
         try:
             put_probe_object(self)
@@ -337,10 +337,10 @@ class S3Store:
 
     def use_sdk_only(self) -> None:
         """Send everything by the SDK, which shows all of each answer."""
-        self._requests.fast.give_up("the SDK shows all of each answer")
+        self._requests.fast.use_sdk_only("the SDK shows all of each answer")
 
     def warm_up(self, *, in_parts: bool = False) -> None:
-        """See `ObjectStore`; the SDK takes half a second, since it has a thousand modules."""
+        """See `ObjectStore`."""
         try:
             if in_parts or self._requests.fast.client() is None:
                 self._requests.client()

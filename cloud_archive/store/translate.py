@@ -160,7 +160,7 @@ def _explain_answer(
     if not coded and status in _REDIRECTS and (elsewhere := _redirected(headers.get("location", ""))):
         return elsewhere
     if not coded and "html" in headers.get("content-type", "").lower() and operation != "HeadObject":
-        return web_page(status)
+        return web_page_failure(status)
     if not re.fullmatch(r"[A-Za-z0-9._:-]{1,64}", code):
         code = str(status or "Unknown")
     if status == 404 and key is None and code in ("404", "NoSuchKey"):
@@ -235,7 +235,7 @@ _RIGHTS = {
 }
 
 
-def web_page(status: int | None) -> Failure:
+def web_page_failure(status: int | None) -> Failure:
     """Return the failure of an endpoint that answered with a web page."""
     failure = explain("NotS3")
     if status is not None and status >= 500:

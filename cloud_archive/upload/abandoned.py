@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 from ..errors import StoreError
 from ..store.base import OVERWRITES, CreateOnly, ObjectStore
-from ..store.probe import PROBE_WITH_BYTES
+from ..store.probe import MAX_PROBE_BYTES
 from .outcome import Journal
 from .source import Content
 
@@ -108,7 +108,7 @@ class ProbeJournal:
         self._key = key
         self._noted = ""
 
-    def asked(self) -> None:
+    def beginning(self) -> None:
         """See `store.base.ProbeNotes`."""
         self._noted = self._uploads.intent()
         self._journal.abandon(self._key, self._noted)
@@ -144,7 +144,7 @@ class StoreProbes:
         """
         if (
             content.body is None
-            or len(content.body) > PROBE_WITH_BYTES
+            or len(content.body) > MAX_PROBE_BYTES
             or self._store.capabilities.create_only is not CreateOnly.UNKNOWN
         ):
             return
@@ -201,4 +201,4 @@ class StoreProbes:
                 self._multipart_tries += 1
                 key = self._store.probe_key
                 with self._uploads.in_use(key):
-                    self._store.probe_with_key(ProbeJournal(self._uploads, journal, key))
+                    self._store.probe_with_own_object(ProbeJournal(self._uploads, journal, key))

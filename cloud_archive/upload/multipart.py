@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager, nullcontext
 from ..errors import ConditionsRejected, FileChanged, ObjectExists, StoreError
 from ..store.base import CreateOnly, ObjectStore, Part
 from ..store.evidence import head_if_allowed, md5_of
-from ..store.failures import cannot_be_asked, explain
+from ..store.failures import explain, is_refused_for_good
 from .abandoned import INTENT, AbandonedUploads
 from .file_part import FilePart
 from .memory import ByteBudget
@@ -156,7 +156,7 @@ class MultipartUpload:
         try:
             found = self._store.list_parts(key, self._upload_id)
         except StoreError as error:
-            if error.failure.code == "NoSuchUpload" or error.status == 404 or cannot_be_asked(error):
+            if error.failure.code == "NoSuchUpload" or error.status == 404 or is_refused_for_good(error):
                 self.drop(key)
                 return None, {}
             raise

@@ -677,7 +677,7 @@ class Stage:
         (world.root / NAME).write_bytes(b"first")
         assert world.heal()
         world.close()
-        store.probe_with_key()  # and of multipart uploads
+        store.probe_with_own_object()  # and of multipart uploads
         self.stores.known = store.capabilities
         self.stores.warm(f"first/{self.proxy.port}/warm")
 

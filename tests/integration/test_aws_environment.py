@@ -200,7 +200,7 @@ def test_rotated_keys_are_read_again_when_the_store_refuses_the_old_ones(
     assert store._requests.fast.client() is not None
     write_credentials(path, seaweedfs.access_key_id, "planted+OLD")
     store._requests._client_made = None
-    store._requests.fast.forget()
+    store._requests.fast.suspend()
     store._requests._maker.drop()
     with pytest.raises(StoreError):
         store.put("c.png", BODY, sha256=sha256, **put)

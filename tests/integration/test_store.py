@@ -35,7 +35,7 @@ from cloud_archive.config.settings import load_settings
 from cloud_archive.errors import ObjectExists, StoreError
 from cloud_archive.files import stat_version
 from cloud_archive.store.base import Capabilities, CreateOnly
-from cloud_archive.store.probe import PROBE_WITH_BYTES
+from cloud_archive.store.probe import MAX_PROBE_BYTES
 from cloud_archive.store.s3 import S3Store
 from cloud_archive.upload.outcome import Outcome
 from cloud_archive.upload.uploader import Uploader
@@ -164,7 +164,7 @@ def test_the_probe_finds_out_what_create_only_does_and_harms_nothing(
     store = make(s3.environ(S3_PREFIX="a/{Y}"), on_capabilities=announced.append)
     put(store, "a/first.png", b"first")
     if own_object:
-        store.probe_with_key()
+        store.probe_with_own_object()
     else:
         metadata = {"sha256": sha256(b"first"), "archive-token": "t-1"}
         store.probe_create_only("a/first.png", b"first", content_type="image/png", metadata=metadata)
@@ -181,7 +181,7 @@ def test_the_probe_finds_out_what_create_only_does_and_harms_nothing(
 
 def test_a_large_object_is_not_sent_again_to_probe(seaweedfs: S3Server, make: Make) -> None:
     store = make(seaweedfs.environ())
-    store.probe_create_only("big", bytes(PROBE_WITH_BYTES + 1), content_type="image/png", metadata={})
+    store.probe_create_only("big", bytes(MAX_PROBE_BYTES + 1), content_type="image/png", metadata={})
     assert store.capabilities == Capabilities()
     assert seaweedfs.keys() == []
 
@@ -252,7 +252,7 @@ def test_each_wrong_setting_has_its_own_error(
 def test_a_key_that_may_only_put_can_put_probe_and_go_on(seaweedfs: S3Server, make: Make) -> None:
     store = make(seaweedfs.put_only(S3_PREFIX="a"))
     assert put(store, "a/x.png", b"x")
-    store.probe_with_key()
+    store.probe_with_own_object()
     assert store.capabilities.create_only is CreateOnly.HONOURED
     assert store.capabilities.create_only_multipart is CreateOnly.HONOURED
     assert store.capabilities.can_head is False
@@ -275,7 +275,7 @@ def test_a_key_that_may_only_put_can_put_probe_and_go_on(seaweedfs: S3Server, ma
 def test_a_key_that_may_put_and_get_is_found_to_head(seaweedfs: S3Server, make: Make) -> None:
     store = make(seaweedfs.put_get())
     put(store, "x", b"x")
-    store.probe_with_key()
+    store.probe_with_own_object()
     assert store.capabilities.can_head is True
     assert b"".join(store.read("x", 10**9)) == b"x"
 
@@ -389,9 +389,9 @@ def test_the_probe_is_right_about_each_dialect(
 ) -> None:
     with QuirkServer(seaweedfs, PROFILES[name]()) as quirks:
         store = make(seaweedfs.environ(S3_ENDPOINT_URL=quirks.url))
-        store.probe_with_key()
+        store.probe_with_own_object()
         if name == "b2":  # one request shows one limit: the first shows that SHA-256 is refused
-            store.probe_with_key()
+            store.probe_with_own_object()
         assert store.capabilities.create_only is single
         assert store.capabilities.create_only_multipart is multipart
         assert store.capabilities.checksum == ("md5" if name in ("b2", "b2 checksums", "gcs") else "sha256")

@@ -230,8 +230,8 @@ def test_what_cannot_work_is_explained_and_loses_nothing_until_it_is_cured(
 def test_alibabas_own_header_makes_its_store_refuse_to_overwrite(
     tmp_path: Path, seaweedfs: S3Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    add = s3_address.forbid_overwrite("https://oss-cn-hangzhou.aliyuncs.com")
-    monkeypatch.setattr(s3_address, "forbid_overwrite", lambda _url: add)
+    add = s3_address.forbid_overwrite_handler("https://oss-cn-hangzhou.aliyuncs.com")
+    monkeypatch.setattr(s3_address, "forbid_overwrite_handler", lambda _url: add)
     BATCH.write_objects(seaweedfs)
     with QuirkServer(seaweedfs, AlibabaOverwrite()) as quirks:
         environ = seaweedfs.environ(S3_ENDPOINT_URL=quirks.url, S3_PREFIX=PREFIX)

@@ -26,7 +26,7 @@ from cloud_archive.store.address import Address
 from cloud_archive.store.base import Capabilities, CreateOnly
 from cloud_archive.store.client import make_client
 from cloud_archive.store.credentials import Credentials
-from cloud_archive.store.fast_path import FastPath, why_not
+from cloud_archive.store.fast_path import FastPath, sdk_only_reason
 from cloud_archive.store.s3 import S3Store
 from tests.unit.store.conftest import MakeStore
 from tests.unit.store.endpoint import (
@@ -392,10 +392,10 @@ def test_where_obstore_could_not_keep_a_promise_the_sdk_sends_all(
     monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], environment: dict[str, str]
 ) -> None:
     wanted = environ("http://127.0.0.1:1") | variables
-    assert why_not(load_settings(environ("http://127.0.0.1:1"))) is None
+    assert sdk_only_reason(load_settings(environ("http://127.0.0.1:1"))) is None
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    assert why_not(load_settings(wanted)) is not None
+    assert sdk_only_reason(load_settings(wanted)) is not None
     assert FastPath(load_settings(wanted), user_agent="", read_seconds=1).client() is None
 
 

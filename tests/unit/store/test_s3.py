@@ -321,7 +321,7 @@ def test_a_probe_that_meets_trouble_leaves_unknown_and_never_raises(make: Any) -
         store = make(trouble)
         store._closed.set()  # no pause before the second try
         store.probe_create_only("k", BODY, content_type="text/plain", metadata={})
-        store.probe_with_key()
+        store.probe_with_own_object()
         assert store.capabilities.create_only is CreateOnly.UNKNOWN
         assert store.capabilities.create_only_multipart is CreateOnly.UNKNOWN
 

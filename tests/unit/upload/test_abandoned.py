@@ -127,7 +127,7 @@ def test_a_probe_is_noted_before_its_upload_exists_and_forgotten_after_it(
 ) -> None:
     journal = Notes()
     notes = ProbeJournal(uploads, journal, "check")
-    notes.asked()
+    notes.beginning()
     ((key, intent),) = journal.abandoned
     assert (key, intent.startswith(INTENT)) == ("check", True)
     notes.begun("id-1")
@@ -149,7 +149,7 @@ class ProbedStore(MemoryStore):
         self.probes.append(key)
         self._capabilities = Capabilities(create_only=self.found)
 
-    def probe_with_key(self, notes: object = None) -> None:
+    def probe_with_own_object(self, notes: object = None) -> None:
         self.alone += 1
 
 

@@ -9,7 +9,7 @@ from .answers import sha256_hex
 _VERSION = "cloud-archive-s3v4"
 
 
-def sign_with_known_checksum(client: Any, operation: str) -> None:
+def reuse_checksum_in_signature(client: Any, operation: str) -> None:
     """Let requests of this operation be signed with the SHA-256 in their checksum header.
 
     On plain HTTP the SDK hashes each body for its signature, which costs more than the rest of the request. The header
