@@ -23,7 +23,7 @@ from watchdog.events import (
 )
 from watchdog.observers import Observer
 
-from .walk import links_count_folders
+from .walk import link_counts_include_folders
 
 _log = logging.getLogger("cloud_archive.watcher")
 
@@ -46,7 +46,7 @@ def new_observer(root: str) -> Any:
         from .leaf_folders import set_quick_watches
 
         observer: Any = InotifyObserver(generate_full_events=True)
-        if links_count_folders(root):
+        if link_counts_include_folders(root):
             set_quick_watches(observer, Path(root).stat().st_dev)
     else:
         observer = Observer()

@@ -17,9 +17,11 @@ MEDIA_EXTENSIONS = (
 )
 """The file name extensions of `@media`, in any case."""
 
-_TEMPORARY = (".part", ".tmp", "~")
-_LONGEST_TEMPORARY = max(map(len, _TEMPORARY))
-_LAST_OF_TEMPORARY = frozenset(letter for each in _TEMPORARY for letter in (each[-1], each[-1].upper()))
+_TEMPORARY_SUFFIXES = (".part", ".tmp", "~")
+_LONGEST_TEMPORARY = max(map(len, _TEMPORARY_SUFFIXES))
+_TEMPORARY_LAST_LETTERS = frozenset(
+    letter for each in _TEMPORARY_SUFFIXES for letter in (each[-1], each[-1].upper())
+)
 _MEDIA_SUFFIXES = tuple(f".{extension}" for extension in MEDIA_EXTENSIONS)
 _LONGEST_MEDIA = max(map(len, _MEDIA_SUFFIXES))
 
@@ -37,8 +39,8 @@ class OwnPaths(Protocol):
 class Selection:
     """Select the files that `include` matches and `exclude` does not.
 
-    In each list the last matching pattern decides, and `!pattern` negates, as in a .gitignore. A list of negated
-    patterns only starts from everything: `!*.wav` as include means all files but *.wav.
+    In each list the last matching pattern decides, and `!pattern` negates, as in a .gitignore. If all patterns of a
+    list are negated, it starts from all files: `!*.wav` as include means all files but *.wav.
 
     Args:
         include: patterns; empty selects everything.
@@ -69,7 +71,9 @@ class Selection:
         """Return why the file at `path` is left out; None if it is selected."""
         if path.startswith(".") or "/." in path:
             return SkipReason.HIDDEN
-        if path[-1:] in _LAST_OF_TEMPORARY and path[-_LONGEST_TEMPORARY:].lower().endswith(_TEMPORARY):
+        if path[-1:] in _TEMPORARY_LAST_LETTERS and path[-_LONGEST_TEMPORARY:].lower().endswith(
+            _TEMPORARY_SUFFIXES
+        ):
             return SkipReason.TEMPORARY
         if self._own is not None and path in self._own:
             return SkipReason.OWN

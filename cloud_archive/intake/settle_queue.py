@@ -1,7 +1,7 @@
 """Hold files until they are complete.
 
 Hints say that a file exists or was closed. The queue checks each file when it is due, by the rules of
-`settle_rules`, and hands over each version once. All of it is a plain function of a monotonic clock.
+`settle_rules`, and hands over each version once. The caller passes the time and starts the thread.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ class SettleQueue:
         self._on_unreadable = on_unreadable
         self._clock = clock
         self._lock = threading.Lock()
-        self._polling = threading.Lock()
+        self._poll_lock = threading.Lock()
         self._files: dict[str, Entry] = {}
         self._heap: list[tuple[float, int, str]] = []  # (due_at, ticket, path)
         self._tickets = itertools.count(1)
@@ -196,7 +196,7 @@ class SettleQueue:
         Returns:
             Seconds until the next file is due, 0 if more files are due than one call checks, None if none waits.
         """
-        with self._polling:
+        with self._poll_lock:
             began = self._clock()
             for _ in range(_BATCH_FILES):
                 with self._lock:

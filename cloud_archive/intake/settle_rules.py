@@ -104,8 +104,8 @@ class SettleRules:
     Args:
         root: the watched directory.
         settle_seconds: how long a file must stay unchanged that is known only from a created event or a scan.
-        writer_of: whether a process writes to a file; None = the system can't tell. On a network filesystem only
-            None is true, because another machine may write.
+        writer_of: whether a process writes to a file; None = the system can't tell. On a network filesystem it
+            must return None, because another machine may write.
         inspect: returns whether a container looks complete; see `containers.inspect_container`.
         quiet: the quiet times; default: `QuietTimes()`.
         wall_clock: seconds since 1970, compared with the files' own timestamps.
@@ -146,8 +146,8 @@ class SettleRules:
             step = shortest if signs.closed_or_moved else shortest / 2
             return Wait(QUIET_TIME, min(shortest - quiet_seconds, step))
         writer = self._writer_of(self._root, path)
-        is_within_doubt = quiet_seconds < quiet.partial_unsure - ROUNDING_SECONDS
-        if writer is True or (writer is None and signs.created_and_open and is_within_doubt):
+        may_have_writer = quiet_seconds < quiet.partial_unsure - ROUNDING_SECONDS
+        if writer is True or (writer is None and signs.created_and_open and may_have_writer):
             return Wait(BEING_WRITTEN, min(signs.interval_seconds * 1.5, quiet.longest_interval))
         try:
             with open_file(self._root, path) as stream:

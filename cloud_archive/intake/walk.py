@@ -141,16 +141,15 @@ def network_filesystem(root: Path, mounts: str | None = None) -> str | None:
     try:
         place = os.path.realpath(root)
         if mounts is not None or sys.platform == "linux":
-            if mounts is None:
-                raw = Path("/proc/self/mountinfo").read_bytes()
-                mounts = raw.decode("utf-8", "surrogateescape")
-            kind = _mounted_kind(place, mounts)
+            kind = _mounted_kind(place, _mountinfo() if mounts is None else mounts)
             return kind if kind in _NETWORK_FILESYSTEMS or kind.startswith("fuse.") else None
         if sys.platform == "win32":
             drive = os.path.splitdrive(place)[0]
             remote = 4  # DRIVE_REMOTE of GetDriveTypeW
-            far = drive.startswith("\\\\") or (ctypes.windll.kernel32.GetDriveTypeW(drive + "\\") == remote)
-            return "network drive" if far else None
+            is_remote = drive.startswith("\\\\") or (
+                ctypes.windll.kernel32.GetDriveTypeW(drive + "\\") == remote
+            )
+            return "network drive" if is_remote else None
         if sys.platform == "darwin":
             # struct statfs of sys/mount.h: f_flags at 64 (MNT_LOCAL 0x1000), f_fstypename[16] at 72.
             libc = ctypes.CDLL(None)
@@ -171,18 +170,21 @@ def stable_inodes(root: Path) -> bool:
     if sys.platform != "linux":
         return True
     try:
-        mounts = Path("/proc/self/mountinfo").read_bytes().decode("utf-8", "surrogateescape")
+        return _mounted_kind(os.path.realpath(root), _mountinfo()) not in _WITHOUT_INODES
     except OSError:
         return False
-    return _mounted_kind(os.path.realpath(root), mounts) not in _WITHOUT_INODES
 
 
-def links_count_folders(root: str) -> bool:
+def link_counts_include_folders(root: str) -> bool:
     """Return whether a folder here has two links, and one more for each folder in it."""
     with contextlib.suppress(OSError):
-        mounts = Path("/proc/self/mountinfo").read_bytes().decode("utf-8", "surrogateescape")
-        return _mounted_kind(os.path.realpath(root), mounts) in _COUNTING_FILESYSTEMS
+        return _mounted_kind(os.path.realpath(root), _mountinfo()) in _COUNTING_FILESYSTEMS
     return False
+
+
+def _mountinfo() -> str:
+    """Return the text of this process's list of mounts; OSError where the system has none."""
+    return Path("/proc/self/mountinfo").read_bytes().decode("utf-8", "surrogateescape")
 
 
 def _mounted_kind(place: str, mounts: str) -> str:
@@ -217,7 +219,7 @@ def mounts_below(place: str, mounts: str | None = None) -> frozenset[tuple[str, 
     """
     if mounts is None:
         try:
-            mounts = Path("/proc/self/mountinfo").read_bytes().decode("utf-8", "surrogateescape")
+            mounts = _mountinfo()
         except OSError:
             return frozenset()
     inside = place.rstrip("/") + "/"

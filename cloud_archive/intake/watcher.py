@@ -31,7 +31,7 @@ _LIMIT_ERRORS = frozenset({errno.ENOSPC, errno.EMFILE, errno.ENFILE, errno.ENOME
 _RETRY_SECONDS = 60.0
 _STOP_SECONDS = 5.0
 _MAX_UNREADABLE = 1000
-_SETTING = "its watches are being set"
+_SETTING_UP = "its watches are being set"
 
 
 class Watcher:
@@ -170,7 +170,7 @@ class Watcher:
 
     def _watch(self, on_set: Callable[[], object] = lambda: None) -> None:
         """Set up native watching, or note why that is impossible. Call with the lock held."""
-        self._polling_reason, self._partial_reason, self._retry_at = _SETTING, None, None
+        self._polling_reason, self._partial_reason, self._retry_at = _SETTING_UP, None, None
         self._unreadable.clear()
         self._identity = directory_identity(self._root)
         # inotify does not watch through a symlink. On Windows it works, and resolving would turn drives into shares.
@@ -182,7 +182,7 @@ class Watcher:
             self._polling_reason = "the watched directory is missing"
         elif self._mode == "auto" and (network := network_filesystem(self._root)):
             self._polling_reason = f"{network} filesystem"
-        if self._polling_reason is not _SETTING:
+        if self._polling_reason is not _SETTING_UP:
             return
         observer: Any = None
         directory_scanner = DirectoryScanner(self._scan_new_directory)

@@ -56,8 +56,8 @@ def test_events_come_from_every_folder_whether_or_not_its_links_tell(
     root: Path, listed: list[str], monkeypatch: pytest.MonkeyPatch, counts: bool
 ) -> None:
     if not counts:
-        monkeypatch.setattr("cloud_archive.intake.observer.links_count_folders", lambda root: False)
-    elif not walk.links_count_folders(str(root)):
+        monkeypatch.setattr("cloud_archive.intake.observer.link_counts_include_folders", lambda root: False)
+    elif not walk.link_counts_include_folders(str(root)):
         pytest.skip("folders are no links here")
     seen: set[str] = set()
     watcher = _has_all_events(root, lambda path, kind: seen.add(path))
@@ -89,4 +89,4 @@ def test_links_are_no_count_on_any_filesystem_but_those_that_are_known(
         ("overlay", False),
     ):
         monkeypatch.setattr(Path, "read_bytes", lambda self, kind=kind: line.format(kind).encode())
-        assert walk.links_count_folders("/anything") is counts
+        assert walk.link_counts_include_folders("/anything") is counts
