@@ -45,7 +45,7 @@ def ledger_page(ledger: Ledger, state: str | None, query: str, limit: int, curso
             400,
             "state must be a file's state, or several with commas. Ask for retrying and for given_up one at a time.",
         ) from None
-    rows = ledger.rows(states=states, again=again, query=query, limit=limit, before=before)
+    rows = ledger.rows(states=states, retried=again, query=query, limit=limit, before=before)
     following = str(rows[-1].row) if len(rows) == limit else None
     return [row_to_json(row) for row in rows], following
 

@@ -283,18 +283,20 @@ class Reconciler:
         """
         executor = DaemonExecutor(1, "cloud-archive-scan-ledger")
         ahead: tuple[bytes, Future[KnownBatch]] | None = None
-        older_likely = False
+        baseline_likely = False
         try:
             for batch in found:
                 digest = self._record.hash_of(batch)
                 counts = self._record.find(digest, first=not self.first_done)
-                call = partial(look_up, batch, self._ledger, inodes=self._inodes, older_likely=older_likely)
+                call = partial(
+                    look_up, batch, self._ledger, inodes=self._inodes, baseline_likely=baseline_likely
+                )
                 following: tuple[bytes, Future[KnownBatch]] | None = None
                 if counts is None and len(batch) >= BATCH:  # a shorter batch is the last one
                     following = digest, executor.submit(call)
                 if ahead is not None:
                     looked_up = ahead[1].result()
-                    older_likely = len(looked_up.known.baseline) > len(looked_up.files) // 2
+                    baseline_likely = len(looked_up.known.baseline) > len(looked_up.files) // 2
                     yield ahead[0], looked_up
                 ahead = following
                 if counts is not None:

@@ -205,16 +205,18 @@ class KnownBatch(NamedTuple):
 
 
 def look_up(
-    batch: list[FoundFile], ledger: Ledger, *, inodes: bool, older_likely: bool = False
+    batch: list[FoundFile], ledger: Ledger, *, inodes: bool, baseline_likely: bool = False
 ) -> KnownBatch:
     """Look the files up in the ledger.
 
     Args:
         inodes: see `stable_inodes`.
-        older_likely: see `compare`; it changes the cost and not the result.
+        baseline_likely: see `compare`; it changes the cost and not the result.
     """
     prints = fingerprints(batch)
-    return KnownBatch(batch, prints, compare(ledger, batch, prints, inodes=inodes, older_likely=older_likely))
+    return KnownBatch(
+        batch, prints, compare(ledger, batch, prints, inodes=inodes, baseline_likely=baseline_likely)
+    )
 
 
 def unarchived_files(

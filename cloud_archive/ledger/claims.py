@@ -1,4 +1,4 @@
-"""Claim versions for upload, and record what becomes of each claim.
+"""Claim versions for upload, and record the result of each claim.
 
 A claim is a row. Every change of a claimed row names the claim, so a worker whose claim was released can't change
 anything. An attempt is committed before its first byte leaves, and `archived` only after the store has proven the
@@ -34,7 +34,7 @@ T = TypeVar("T")
 _LONGEST_HOLD_SECONDS = 3600.0
 # No other version of the same file is being uploaded. `state < 3` is the condition of the index (see schema.py).
 _PATH_IS_FREE = "NOT EXISTS (SELECT 1 FROM files u WHERE u.path = f.path AND u.state < 3 AND u.state = 1)"
-# And it is not held. A hold that ends later than any hold can was set before the clock was set back.
+# And it is not held. A hold that ends in over an hour was set before the clock was set back, so it doesn't count.
 _CLAIMABLE = f"(f.next_try IS NULL OR NOT f.next_try BETWEEN ? AND ?) AND {_PATH_IS_FREE}"
 
 
@@ -96,7 +96,7 @@ class ClaimLedger(Database):
                     break
                 chosen.append(row)
                 if attempts:
-                    break  # a retry is uploaded alone, because an earlier attempt may have got any distance
+                    break  # a retry is uploaded alone, because an earlier attempt may have written its object
             return claim_rows(db, claimant, chosen)
 
         return self._change_and_release(work)
@@ -332,17 +332,16 @@ class ClaimLedger(Database):
         with self._to_release_lock:
             self._to_release.append((claim.row, claim.name))
 
-    def _change_and_release(self, work: Callable[[sqlite3.Connection], T], *, durable: bool = False) -> T:
+    def _change_and_release(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Commit a change together with the releases that `release_later` has collected.
 
-        Args:
-            durable: see `Database.change`. A claim need not be: a start finds the version pending, as after a kill,
-                and `record_attempt` commits it, too, before the first byte leaves.
+        The commit need not survive a power cut: then a start finds the version pending, as after a kill, and
+        `record_attempt` commits the claim, too, before the first byte leaves.
         """
         with self._to_release_lock:
             releases = tuple(self._to_release)
         if not releases:
-            return self.change(work, durable=durable)
+            return self.change(work, durable=False)
 
         def release_and_work(db: sqlite3.Connection) -> T:
             db.executemany(
@@ -351,7 +350,7 @@ class ClaimLedger(Database):
             )
             return work(db)
 
-        result = self.change(release_and_work, durable=durable)
+        result = self.change(release_and_work, durable=False)
         with self._to_release_lock:
             self._to_release = [claim for claim in self._to_release if claim not in releases]
         return result

@@ -45,7 +45,7 @@ def compare(
     fingerprints: Sequence[int],
     *,
     inodes: bool,
-    older_likely: bool = False,
+    baseline_likely: bool = False,
 ) -> Comparison:
     """Compare files with the ledger, with a single query if nothing is new.
 
@@ -53,10 +53,10 @@ def compare(
         batch: relative paths and `stat` results.
         fingerprints: the fingerprint of each file of the batch.
         inodes: whether files keep their inode numbers here; see `walk.stable_inodes`.
-        older_likely: search the baseline before the rows, because most files are from before the first start.
+        baseline_likely: search the baseline before the rows, because most files are from before the first start.
     """
-    if older_likely:
-        others = _not_older(ledger, fingerprints)
+    if baseline_likely:
+        others = _not_only_in_baseline(ledger, fingerprints)
         if not others:
             return Comparison(set(), set(fingerprints), set(), 0)
         if len(others) < len(batch):
@@ -111,7 +111,7 @@ def _compare_rows(
     return Comparison(unknown, set(), doubtful, same, still_open)
 
 
-def _not_older(ledger: Ledger, fingerprints: Sequence[int]) -> set[int]:
+def _not_only_in_baseline(ledger: Ledger, fingerprints: Sequence[int]) -> set[int]:
     """Return the fingerprints that have a row, or are not those of files from before the first start."""
     rows = ledger.read(
         "SELECT value FROM json_each(?) AS given"
@@ -168,7 +168,7 @@ class Doubts:
     """The files of a directory that were touched since they were archived.
 
     Attributes:
-        paths: of the first `MAX_NAMED`.
+        paths: of the first `MAX_NAMED` touched files.
         files: how many were touched.
         same: how many were not.
     """

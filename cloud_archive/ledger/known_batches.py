@@ -1,7 +1,7 @@
-"""Remember batches of files that the ledger knows all of, so that a scan recognises each by one hash.
+"""Remember batches in which the ledger knows every file, so that a scan recognises each batch by one hash.
 
-Triggers in the schema count as the epoch every change of a row or baseline entry that a known batch may depend on. Then
-no batch is known any more. A file that changes gives its batch another hash.
+The schema's triggers increase the epoch whenever a row or baseline entry changes that a known batch may depend on.
+After that no batch is known. A file that changes gives its batch another hash.
 """
 
 from __future__ import annotations

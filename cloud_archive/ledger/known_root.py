@@ -57,16 +57,16 @@ class KnownRoot:
             LedgerError: the ledger can't be read or written.
         """
         with self._lock:
-            now = directory_identity(self._root)
-            if now is None:
+            current = directory_identity(self._root)
+            if current is None:
                 return f"The watched directory {self._root} is missing."
-            if now == self._known:
+            if current == self._known:
                 return None
-            if not self._was_refused(now):
-                if self._recognise(now):
-                    self._store(now)
+            if not self._was_refused(current):
+                if self._recognise(current):
+                    self._store(current)
                     return None
-                self._refused = (now, time.monotonic())
+                self._refused = (current, time.monotonic())
             if self._known is None:
                 why = "holds none of the files that the archive knows. Is its volume mounted?"
             else:
@@ -92,36 +92,38 @@ class KnownRoot:
             LedgerError: the ledger can't be written.
         """
         with self._lock:
-            now = directory_identity(self._root)
-            if now is None:
+            current = directory_identity(self._root)
+            if current is None:
                 raise RootReplaced(f"The watched directory {self._root} is missing.")
-            self._store(now)
+            self._store(current)
         logger.warning("%s was accepted as the watched directory.", self._root)
 
-    def _store(self, now: tuple[int, int]) -> None:
-        if self._stored() != now:
-            self._ledger.remember(KNOWN_ROOT, f"{now[0]}:{now[1]}")
-        self._known, self._refused = now, None
+    def _store(self, current: tuple[int, int]) -> None:
+        if self._stored() != current:
+            self._ledger.remember(KNOWN_ROOT, f"{current[0]}:{current[1]}")
+        self._known, self._refused = current, None
 
     def _stored(self) -> tuple[int, int] | None:
         device, _, inode = (self._ledger.recall(KNOWN_ROOT) or "").partition(":")
         return (int(device), int(inode)) if device else None
 
-    def _was_refused(self, now: tuple[int, int]) -> bool:
+    def _was_refused(self, current: tuple[int, int]) -> bool:
         refused = self._refused
-        return refused is not None and refused[0] == now and time.monotonic() - refused[1] < REFUSED_SECONDS
+        return (
+            refused is not None and refused[0] == current and time.monotonic() - refused[1] < REFUSED_SECONDS
+        )
 
-    def _recognise(self, now: tuple[int, int]) -> bool:
+    def _recognise(self, current: tuple[int, int]) -> bool:
         stored = self._known or self._stored()
-        if now == stored:
+        if current == stored:
             return True
         expected = expected_paths(self._ledger, SAMPLE)
         if not expected:
             return True  # the ledger knows no files, so nothing can be confused
-        if self._known is not None and now[1] != self._known[1]:
+        if self._known is not None and current[1] != self._known[1]:
             return False
         # A ledger of an earlier version stores no directory, only the device of its files.
-        if stored is None and expected[0][1] == now[0]:
+        if stored is None and expected[0][1] == current[0]:
             return True
         return self._holds_one(path for path, _ in expected)
 

@@ -169,7 +169,7 @@ class Ledger(ClaimLedger):
         self,
         *,
         states: Sequence[FileState] = (),
-        again: bool | None = None,
+        retried: bool | None = None,
         query: str = "",
         limit: int = 100,
         before: int | None = None,
@@ -178,7 +178,7 @@ class Ledger(ClaimLedger):
 
         Args:
             states: only rows in these states; default: all.
-            again: True = only versions that failed and will be retried; False = only those that failed for good.
+            retried: True = only versions that failed and will be retried; False = only those that failed for good.
             query: only paths that contain this text, ignoring the case of ASCII letters.
             limit: the most rows to return.
             before: only rows with a smaller id; pass the last id of the previous page.
@@ -190,13 +190,13 @@ class Ledger(ClaimLedger):
             values.append(before)
         if states:
             conditions.append(f"state IN ({','.join(str(int(state)) for state in states)})")
-        if again is not None:
+        if retried is not None:
             conditions.append(
                 "cause IS NOT NULL AND (state = 0 OR (state = 2 AND next_try IS NOT NULL))"
-                if again
+                if retried
                 else "state = 2 AND next_try IS NULL"
             )
-        only_open = again is not None or (
+        only_open = retried is not None or (
             bool(states) and all(state < FileState.ARCHIVED for state in states)
         )
         if only_open:

@@ -28,7 +28,7 @@ from .ledger import COMPARE_WITH_BUCKET, FIRST_START, FIRST_START_BEGUN, LOG_FIL
 
 logger = logging.getLogger("cloud_archive.ledger")
 
-IN_MEMORY_NOTICE = "Until then nothing is remembered across restarts."
+IN_MEMORY_NOTICE = "Until the ledger can be used again, nothing is remembered across restarts."
 _MAX_LOGS = 50
 # This file beside the ledger holds the time of the first start, so that a missing ledger is noticed.
 _BEGAN_NAME = "ledger.began"
@@ -156,7 +156,8 @@ def _in_memory(
     sentences = [str(error)]
     if not ledger.survives_kill:
         sentences.append(
-            "If this process is killed before that, files that are not archived yet count as old ones."
+            "If this process is killed before the ledger can be used again, files that are not archived yet count"
+            " as old ones."
         )
     return ledger, [" ".join([*sentences, IN_MEMORY_NOTICE])], lost
 

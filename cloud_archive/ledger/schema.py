@@ -82,7 +82,8 @@ _CHANGE_TIMES: tuple[str, ...] = ("ALTER TABLE files ADD COLUMN ctime_offset INT
 _TRIED: tuple[str, ...] = ("CREATE INDEX files_tried ON files (size) WHERE state = 0 AND cause IS NOT NULL",)
 
 # Batches of files that a scan has found to be known, see `known_batches`. The epoch counts the changes after which such
-# a file may be unknown, doubtful or in another state. Batches with pending rows are never known, so archiving is none.
+# a file may be unknown, doubtful or in another state. A batch with a pending row is never known, so archiving a file
+# doesn't count.
 _COUNT_EPOCH = "BEGIN UPDATE meta SET value = value + 1 WHERE name = 'known_epoch'; END"
 _KNOWN_BATCHES: tuple[str, ...] = (
     "CREATE TABLE known_batches (hash BLOB PRIMARY KEY, epoch INTEGER NOT NULL, counts TEXT NOT NULL) WITHOUT ROWID",

@@ -13,7 +13,7 @@ def transaction(connection: sqlite3.Connection, *, durable: bool = False) -> Ite
 
     Args:
         durable: it survives a power cut. False: in WAL mode with `synchronous=NORMAL` it survives only a kill, see
-             https://www.sqlite.org/pragma.html#pragma_synchronous.
+            https://www.sqlite.org/pragma.html#pragma_synchronous.
     """
     if durable:
         connection.execute("PRAGMA synchronous=FULL")

@@ -209,7 +209,7 @@ def test_the_result_for_a_batch_does_not_depend_on_what_was_likely(tmp_path: Pat
     # The last has a row and counts as older too: the row counts.
     ledger.add_to_baseline([versions[2].fingerprint, versions[3].fingerprint])
     for some in (files, files[2:3], files[:1], files[1:4]):
-        likely = look_up(some, ledger, inodes=True, older_likely=True)
+        likely = look_up(some, ledger, inodes=True, baseline_likely=True)
         assert likely == look_up(some, ledger, inodes=True)
     assert likely.known.doubtful == {touched.fingerprint}
 

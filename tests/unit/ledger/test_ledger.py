@@ -112,5 +112,5 @@ def test_files_that_are_tried_again_are_counted_and_listed_apart_from_those_give
     assert ledger.requeue_waiting({"Due"}) == 1
     totals = ledger.totals()
     assert (totals.waiting.files, totals.tried.files) == (1, 1)
-    assert [row.version.path for row in ledger.rows(again=True)] == ["due.png", "again.png"]
-    assert [row.version.path for row in ledger.rows(again=False)] == ["never.png"]
+    assert [row.version.path for row in ledger.rows(retried=True)] == ["due.png", "again.png"]
+    assert [row.version.path for row in ledger.rows(retried=False)] == ["never.png"]
