@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Locator, Page, expect
+from playwright.sync_api import Browser, Locator, Page, Route, expect
 
 from tests.browser.pages import APP, PANEL, serious_findings
 from tests.browser.scripted_catalog import ScriptedCatalog, an_asset
@@ -139,6 +139,23 @@ def test_the_viewers_buttons_stay_on_one_line_in_every_language(
             assert len(tops) == buttons
             assert len(set(tops)) == 1, f"{row} at {width} pixels"
     context.close()
+
+
+def test_edits_that_end_after_another_one_failed_are_shown(page: Page, scene: Scene) -> None:
+    gallery = open_library(page, scene)
+    first, second = (f"**/cloud-sync/assets/{asset['id']}" for asset in scene.catalog.assets[:2])
+    held: list[Route] = []
+    page.route(first, lambda route: route.fulfill(status=503, json={"message": "The catalog is busy."}))
+    page.route(second, lambda route: held.append(route))
+    press(gallery, " ", "ArrowRight", " ")
+    with page.expect_response(first), page.expect_request(second):
+        gallery.locator(".selection").get_by_role("button", name="Favorite").click()
+    page.evaluate("new Promise(requestAnimationFrame)")  # the page has handled the failure
+    held[0].continue_()
+    expect(gallery.locator('.tile[aria-posinset="2"] .star')).to_be_visible()
+    expect(gallery.locator('.tile[aria-posinset="1"] .star')).to_be_hidden()
+    expect(gallery.locator(".said")).to_have_text("The catalog is busy.")
+    page.unroute_all()
 
 
 def test_a_day_is_a_filter_on_and_off_by_chip_and_by_calendar(page: Page, scene: Scene) -> None:

@@ -72,15 +72,13 @@ export function galleryContext(client, t, canvas, preferences, { say, edited, sh
           saved.push(await client.post(`/cloud-sync/assets/${asset.id}`, changes, "PATCH"));
         }
       };
-      try {
-        await Promise.all(Array.from({ length: EDITS_AT_ONCE }, work));
-        return saved;
-      } catch (error) {
-        say(reasonOf(error, t), "bad");
-        return null;
-      } finally {
-        edited(saved, "tags" in changes || "hidden" in changes);
-      }
+      // Edits that are under way when one fails still end, and must be shown.
+      const ends = await Promise.allSettled(Array.from({ length: EDITS_AT_ONCE }, work));
+      edited(saved, "tags" in changes || "hidden" in changes);
+      const failed = ends.find((end) => end.status === "rejected");
+      if (!failed) return saved;
+      say(reasonOf(failed.reason, t), "bad");
+      return null;
     },
   };
 }
