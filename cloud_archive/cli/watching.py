@@ -19,7 +19,7 @@ from .arguments import WrongUsage, host_and_port, is_loopback_host, read_token, 
 if TYPE_CHECKING:
     from ..archive.engine import Engine
     from ..daemon.service import PublicAddress
-    from .once import Result
+    from .once_result import Result
 
 logger = logging.getLogger("cloud_archive.watch")
 

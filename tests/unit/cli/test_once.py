@@ -1,64 +1,68 @@
-"""How long there was no progress."""
+"""What `watch --once` makes of an engine that ends, stands by or has problems, on a store in memory."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
-from cloud_archive.cli.once import StallTimer
-from cloud_archive.intake.settle_rules import BEING_WRITTEN, UNREADABLE
+import pytest
+
+from cloud_archive.api.client import Answer
+from cloud_archive.archive.status import State
+from cloud_archive.cli.once import Once
+from cloud_archive.errors import EngineUnavailable
+from tests.functional.archives import engine_on
+from tests.memory_store import MemoryStore
 
 
-class Clock:
-    now = 100.0
+class DyingEngine:
+    """An engine of another process that refuses the first file, and dies at the second."""
 
-    def __call__(self) -> float:
-        return self.now
+    def __init__(self) -> None:
+        self.asked: list[str] = []
 
+    @property
+    def is_dead(self) -> bool:
+        return len(self.asked) == 2
 
-def status(**changes: Any) -> dict[str, Any]:
-    counts = dict.fromkeys(("uploaded_files", "already_archived_files", "failed_files", "vanished_files"), 0)
-    return {**counts, "waiting": [], "active": [], **changes}
+    def status(self) -> dict[str, Any]:
+        return {"skipped_files": 0}
 
+    def files(self, state: str) -> Iterator[dict[str, Any]]:
+        return iter(())
 
-def sending(sent_bytes: int) -> dict[str, Any]:
-    return status(active=[{"path": "a.png", "sent_bytes": sent_bytes}])
-
-
-def waiting(reason: str, size_bytes: int = 1) -> dict[str, Any]:
-    return status(waiting=[{"path": "a.png", "size_bytes": size_bytes, "reason": reason}])
-
-
-def seconds(*statuses: dict[str, Any]) -> list[float]:
-    """Return what the timer says of statuses that come ten seconds apart."""
-    clock = Clock()
-    timer = StallTimer(clock)
-    found = []
-    for one in statuses:
-        found.append(timer.seconds(one))
-        clock.now += 10
-    assert timer.elapsed_seconds() == 10 * len(statuses)
-    return found
+    def call(self, method: str, path: str, body: dict[str, Any], *, timeout_seconds: float) -> Answer:
+        if path.endswith("/flush"):
+            return Answer(200, {"message": "Safe to stop."})
+        self.asked.append(body["file_path"])
+        if self.is_dead:
+            raise EngineUnavailable("It does not answer.")
+        return Answer(502, {"message": "The store refused it."})
 
 
-def test_without_a_change_the_time_adds_up() -> None:
-    assert seconds(status(), status(), status()) == [0, 10, 20]
-
-
-def test_a_file_that_ended_in_any_way_is_progress() -> None:
-    for name in ("uploaded_files", "already_archived_files", "failed_files", "vanished_files"):
-        assert seconds(status(), status(), status(**{name: 1}), status(**{name: 1})) == [0, 10, 0, 10]
-
-
-def test_bytes_are_progress_only_beyond_what_was_sent_before() -> None:
-    assert seconds(sending(5), sending(5), sending(6)) == [0, 10, 0]
-    assert seconds(sending(5), sending(0), sending(5)) == [0, 10, 20], "a retry sends the same again"
-
-
-def test_a_file_that_is_written_to_is_progress_while_it_grows() -> None:
-    growing = [waiting(BEING_WRITTEN, size) for size in (1, 2, 2)]
-    assert seconds(*growing) == [0, 0, 10]
-    assert seconds(*[waiting(UNREADABLE)] * 3) == [0, 10, 20]
-
-
-def test_a_file_that_settles_needs_no_help() -> None:
-    assert seconds(*[waiting("It changed less than 2 s ago.")] * 3) == [0, 0, 0]
+def test_what_an_engine_refused_before_it_died_is_no_failure_once_it_is_archived(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = DyingEngine()
+    store = MemoryStore()
+    state = tmp_path / "state"
+    with engine_on(tmp_path / "output", store, state, CLOUD_ARCHIVE_BACKFILL="all") as engine:
+        for name in ("a.png", "b.png"):
+            (engine.root / name).write_bytes(name.encode())
+        own_status = engine.status
+        monkeypatch.setattr("cloud_archive.api.client.running_engine", lambda *_: other)
+        monkeypatch.setattr(
+            engine,
+            "status",
+            lambda scan=True: (
+                own_status(scan) if other.is_dead else replace(own_status(scan), state=State.STANDBY)
+            ),
+        )
+        once = Once(engine)
+        once.run()
+    assert len(other.asked) == 2
+    assert store.bodies() == {"out/a.png": b"a.png", "out/b.png": b"b.png"}
+    assert (once.result.archived, once.result.total, once.result.finished) == (2, 2, True)
+    assert once.result.failures == []

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from cloud_archive.cli.once import Result
+from cloud_archive.cli.once_result import Result
 from cloud_archive.cli.watching import _NAMED, _SKIPPED_NAMED, _address, _open_to, _report
 
 

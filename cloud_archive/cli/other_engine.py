@@ -1,0 +1,133 @@
+"""`watch --once` beside an engine of another process, which archives the directory already."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import EngineUnavailable
+from ..intake.walk import scan
+from .give_up import StallTimer
+from .once_result import SKIPPED_LISTED, Result
+
+if TYPE_CHECKING:
+    from ..api.client import LocalEngine
+
+_SLICE_SECONDS = 5.0  # of a flush, between two statuses
+_UPLOAD_SECONDS = 90.0  # the engine answers after 20 s at most
+_AT_REST = ("stopped", "standby", "unavailable", "not_configured")  # states without progress
+
+
+class OtherEngine:
+    """The engine that another process runs for `root`.
+
+    Args:
+        environ: where its state directory is, and which files are left out.
+        ending: set when this command is stopped.
+        on_status: called now and then with its status.
+        give_up_seconds: see `give_up.GIVE_UP_SECONDS`.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        environ: Mapping[str, str],
+        *,
+        ending: threading.Event,
+        on_status: Callable[[Mapping[str, Any]], None],
+        give_up_seconds: float,
+    ) -> None:
+        self._root = root
+        self._environ = environ
+        self._ending = ending
+        self._on_status = on_status
+        self._give_up_seconds = give_up_seconds
+        self._stall = StallTimer()
+
+    def archive_all(self) -> Result | None:
+        """Let it archive everything, and return the result.
+
+        None: it ended, or can't be contacted yet. Then the caller's own engine may take over.
+        """
+        from ..api.client import running_engine
+
+        try:
+            engine = running_engine(self._root, self._environ)
+        except EngineUnavailable as error:
+            return Result(failures=[("", str(error))])
+        if engine is None:
+            if self._stall.elapsed_seconds() < self._give_up_seconds:
+                return None
+            cause = "Another process is archiving this directory. It can't be contacted; it may belong to another user."
+            return Result(failures=[("", cause)])
+        result = Result()
+        try:
+            self._flush(engine, result)
+            if not self._ending.is_set():
+                self._upload_missing(engine, result)
+        except EngineUnavailable:
+            return None
+        return result
+
+    def _flush(self, engine: LocalEngine, result: Result) -> None:
+        """Wait until everything that it knows is archived, as long as there is progress."""
+        part = _SLICE_SECONDS
+        while not self._ending.is_set():
+            answer = engine.call(
+                "POST", "/cloud-sync/flush", {"timeout_seconds": part}, timeout_seconds=part + 60
+            )
+            if answer.status == 200:
+                return
+            status = answer.body.get("status") if isinstance(answer.body, dict) else None
+            if answer.status != 504 or not isinstance(status, dict):
+                result.failures.append(("", answer.message))
+                return
+            self._on_status(status)
+            # The last scan of the directory gets more time.
+            part = _SLICE_SECONDS if status.get("pending_files", 1) else self._give_up_seconds
+            if self._stall.seconds(status) >= self._give_up_seconds or status.get("state") in _AT_REST:
+                result.failures.append(("", answer.message))
+                return
+
+    def _upload_missing(self, engine: LocalEngine, result: Result) -> None:
+        """Ask it for each file from before its first start, because it leaves those alone otherwise."""
+        from .ledger_view import own_files, selection_of
+
+        selection = selection_of(self._environ, own_files(self._root, self._environ))
+        wanted = {
+            version.path: version.size_bytes
+            for version in scan(self._root, selection.wants_directory)
+            if version.size_bytes and selection.wants(version.path)
+        }
+        for row in engine.files("archived"):
+            if wanted.get(row["path"]) == row["size_bytes"]:
+                del wanted[row["path"]]
+                result.already += 1
+        result.total = result.already + len(wanted)
+        skipped = engine.status().get("skipped_files", 0)
+        if skipped:
+            result.note_skipped(skipped, islice(engine.files("skipped"), SKIPPED_LISTED))
+        queued = self._ask_for(engine, wanted, result)
+        if queued:  # an upload takes longer than the engine lets a call wait
+            self._flush(engine, result)
+            result.failures += self._ask_for(engine, dict(queued), result)
+
+    def _ask_for(self, engine: LocalEngine, paths: Iterable[str], result: Result) -> list[tuple[str, str]]:
+        """Ask it to upload these files. Returns (path, message) of those that are still queued."""
+        queued: list[tuple[str, str]] = []
+        for path in paths:
+            if self._ending.is_set():
+                break
+            answer = engine.call(
+                "POST", "/cloud-sync/upload", {"file_path": path}, timeout_seconds=_UPLOAD_SECONDS
+            )
+            if answer.status == 200:
+                result.archived += 1
+            elif answer.status == 202:
+                queued.append((path, answer.message))
+            elif answer.status != 404:  # else it is gone by now
+                result.failures.append((path, answer.message))
+        return queued

@@ -1,0 +1,125 @@
+"""What `watch --once` asks of the engine that another process runs, and when it gives up."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cloud_archive.api.client import Answer
+from cloud_archive.api.routes import bare_status
+from cloud_archive.cli.once_result import Result
+from cloud_archive.cli.other_engine import OtherEngine
+from cloud_archive.errors import EngineUnavailable
+
+pytestmark = pytest.mark.usefixtures("own_state")
+
+
+class StandInEngine:
+    """Answers flushes in turn, the last one for good; holds `archived`; answers the uploads of each path in turn."""
+
+    def __init__(self, *flushes: Answer, uploads: Mapping[str, list[Answer]] | None = None) -> None:
+        self.flushes = list(flushes) or [Answer(200, {"message": "Safe to stop."})]
+        self.uploads = dict(uploads or {})
+        self.archived: list[dict[str, Any]] = []
+        self.skipped: list[dict[str, Any]] = []
+
+    def status(self) -> dict[str, Any]:
+        return bare_status("idle") | {"skipped_files": len(self.skipped)}
+
+    def files(self, state: str) -> Iterator[dict[str, Any]]:
+        return iter({"archived": self.archived, "skipped": self.skipped}[state])
+
+    def call(self, method: str, path: str, body: Mapping[str, Any], *, timeout_seconds: float) -> Answer:
+        if path == "/cloud-sync/upload":
+            return self.uploads[body["file_path"]].pop(0)
+        return self.flushes.pop(0) if len(self.flushes) > 1 else self.flushes[0]
+
+
+@pytest.fixture
+def result_of(root: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    def result_of(
+        engine: StandInEngine | Exception | None, *, give_up_seconds: float = 3600.0, stopped: bool = False
+    ) -> Result | None:
+        def running_engine(*_: object) -> StandInEngine | None:
+            if isinstance(engine, Exception):
+                raise engine
+            return engine
+
+        monkeypatch.setattr("cloud_archive.api.client.running_engine", running_engine)
+        ending = threading.Event()
+        other = OtherEngine(
+            root,
+            {},
+            ending=ending,
+            on_status=lambda _: ending.set() if stopped else None,
+            give_up_seconds=give_up_seconds,
+        )
+        return other.archive_all()
+
+    return result_of
+
+
+def unfinished(state: str = "uploading") -> Answer:
+    status = bare_status(state) | {"pending_files": 1, "vanished_files": 0, "waiting": []}
+    return Answer(504, {"message": "1 file remains.", "status": status})
+
+
+def test_files_from_before_its_first_start_are_asked_for(root: Path, result_of: Any) -> None:
+    for name in ("archived.png", "old.png", "gone.png", "refused.png", "changed.png"):
+        (root / name).write_bytes(b"1")
+    (root / "empty.png").touch()
+    answers = {
+        "old.png": [Answer(200, {})],
+        "gone.png": [Answer(404, {})],
+        "refused.png": [Answer(502, {"message": "The store refused it."})],
+        "changed.png": [Answer(200, {})],
+    }
+    engine = StandInEngine(uploads=answers)
+    engine.archived = [{"path": "archived.png", "size_bytes": 1}, {"path": "changed.png", "size_bytes": 2}]
+    engine.skipped = [{"path": "empty.png", "cause": "It is empty."}]
+    result = result_of(engine)
+    assert (result.archived, result.already, result.total) == (2, 1, 5)
+    assert result.failures == [("refused.png", "The store refused it.")]
+    assert (result.skipped_files, result.skipped) == (1, [("empty.png", "It is empty.")])
+    assert not any(engine.uploads.values()), "each was asked for"
+
+
+@pytest.mark.parametrize(("last", "failures"), [(200, []), (202, [("large.png", "Still queued.")])])
+def test_a_file_that_takes_longer_than_one_call_is_waited_for(
+    root: Path, result_of: Any, last: int, failures: list[tuple[str, str]]
+) -> None:
+    (root / "large.png").write_bytes(b"1")
+    answers = [Answer(202, {"message": "Still queued."}), Answer(last, {"message": "Still queued."})]
+    result = result_of(StandInEngine(uploads={"large.png": answers}))
+    assert answers == []
+    assert (result.archived, result.total, result.failures) == (1 - len(failures), 1, failures)
+
+
+@pytest.mark.parametrize("answer", [unfinished("stopped"), Answer(500, {"message": "1 file remains."})])
+def test_an_engine_at_rest_is_not_waited_for(result_of: Any, answer: Answer) -> None:
+    assert result_of(StandInEngine(answer)).failures == [("", "1 file remains.")]
+
+
+def test_without_progress_it_gives_up(result_of: Any) -> None:
+    assert result_of(StandInEngine(unfinished()), give_up_seconds=0.0).failures == [("", "1 file remains.")]
+    assert result_of(StandInEngine(unfinished(), Answer(200, {}))).failures == []
+
+
+def test_a_stop_ends_the_wait_without_an_upload(root: Path, result_of: Any) -> None:
+    (root / "old.png").write_bytes(b"1")
+    assert result_of(StandInEngine(unfinished()), stopped=True) == Result()
+
+
+def test_an_engine_that_is_not_found_yet_is_sought_until_the_time_is_up(result_of: Any) -> None:
+    assert result_of(None) is None
+    ((path, cause),) = result_of(None, give_up_seconds=0.0).failures
+    assert path == ""
+    assert cause.startswith("Another process is archiving this directory.")
+
+
+def test_an_engine_that_does_not_answer_is_named(result_of: Any) -> None:
+    assert result_of(EngineUnavailable("No answer.")).failures == [("", "No answer.")]
