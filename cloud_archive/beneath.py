@@ -152,7 +152,11 @@ class PosixFolder(Folder):
                 self.create(new_name, 0o644).close()
             except FileExistsError:
                 return False
-            os.replace(name, new_name, src_dir_fd=here, dst_dir_fd=here)
+            try:
+                os.replace(name, new_name, src_dir_fd=here, dst_dir_fd=here)
+            except BaseException:
+                self.unlink(new_name)
+                raise
         else:
             self.unlink(name)
         return True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import sys
 import tempfile
 import time
@@ -42,7 +43,7 @@ def register_bucket_commands(group: typer.Typer) -> None:
 
 @contextlib.contextmanager
 def writable_catalog(directory: Path | None) -> Iterator[BucketCatalog]:
-    """Open a directory's catalog together with its bucket, or the bucket's copy where no directory is named.
+    """Open the directory's catalog together with its bucket; without a directory, the copy of the bucket's catalog.
 
     Raises:
         WrongUsage: neither a directory is named nor a bucket configured.
@@ -109,6 +110,8 @@ def compact(
     from ..catalog.bucket.compaction import compact_month, delete_replaced, months_in
     from ..catalog.bucket.names import CatalogFolder
 
+    if month is not None and not re.fullmatch(r"[0-9]{4}-(?:0[1-9]|1[0-2])", month):
+        raise WrongUsage(f"--month {month!r}: give a month, such as 2026-04.")
     settings = settings_now()
     folder = CatalogFolder.of(settings.prefix)
     done: list[Compacted] = []
@@ -164,7 +167,7 @@ def export(
     with catalog_of(directory) as database, tempfile.TemporaryDirectory(prefix="cloud-archive-") as scratch:
         to = Path(scratch) / "export" if target == _TO_BUCKET else Path(target)
         files = export_jsonl(database, to) if jsonl else export_parquet(database, to, Path(scratch) / "rows")
-        names = _uploaded(files) if target == _TO_BUCKET else [str(file) for file in files]
+        names = _upload_files(files) if target == _TO_BUCKET else [str(file) for file in files]
     if json:
         print_json({"files": names})
         return
@@ -172,7 +175,7 @@ def export(
         print_line(f"Wrote {name}")
 
 
-def _uploaded(files: list[Path]) -> list[str]:
+def _upload_files(files: list[Path]) -> list[str]:
     """Upload files below the catalog's folder. Returns their keys."""
     from ..catalog.bucket.names import CatalogFolder, new_ulid
     from ..catalog.bucket.objects import PACK_TYPE, write_proven

@@ -52,7 +52,11 @@ class EngineAssets:
     def asset(self, identity: uuid.UUID) -> dict[str, Any] | None:
         """Return the asset with this id; None if there is none."""
         answer = self._engine.call("GET", f"{_ASSETS}/{identity}")
-        return dict(answer.body) if answer.status == 200 else None
+        if answer.status == 404:
+            return None
+        if answer.status != 200:
+            raise CatalogError(answer.message)
+        return dict(answer.body)
 
 
 def engine_graph(engine: LocalEngine, asset: Mapping[str, Any], part: str) -> Any:

@@ -15,7 +15,7 @@ import typer
 from ..terminal import EXIT_DONE, EXIT_FAILED, is_terminal, print_error, print_json, print_line
 from ..text import format_bytes, make_printable
 from .arguments import WrongUsage, given_directory, watched_directory
-from .common import needed_root
+from .common import needed_root, parse_option
 from .options import Json
 
 if TYPE_CHECKING:
@@ -66,9 +66,9 @@ def upload(
         )
     if directory is not None:
         raise WrongUsage("--dir needs --baseline; name a file by its path.")
-    run = _Upload(prefix, json=json)
-    run.run([Path(os.path.abspath(file)) for file in files], files)  # noqa: PTH100
-    raise typer.Exit(run.report())
+    work = _Upload(prefix, json=json)
+    work.run(files)
+    raise typer.Exit(work.report())
 
 
 def _upload_baseline(root: Path, *, json: bool) -> int:
@@ -98,44 +98,42 @@ class _Upload:
 
     def __init__(self, prefix: str | None, *, json: bool) -> None:
         from ..archive.session import Session
+        from ..keys import PrefixTemplate
 
         self._json = json
         self._prefix = prefix
         self._environ = dict(os.environ)
         if prefix is not None:
             self._environ["S3_PREFIX"] = prefix
-            _check_prefix(prefix)
+            parse_option("--prefix", prefix, PrefixTemplate.parse)
         root = given_directory(None, self._environ)
         self._root = root.resolve() if root is not None and root.is_dir() else None
         self._names: dict[Path, str] = {}
         self._found: dict[Path, dict[str, Any]] = {}
         self._session = Session()
 
-    def run(self, absolute: list[Path], given: list[Path]) -> None:
+    def run(self, files: list[Path]) -> None:
+        """Archive the files, and print each result."""
         wanted: list[Path] = []
         own = self._own_files()
-        for local, name in zip(absolute, given, strict=True):
-            real = Path(os.path.realpath(local))
+        for file in files:
+            real = Path(os.path.realpath(file))
             if real in self._names:
                 continue
-            self._names[real] = str(name)
+            self._names[real] = str(file)
             path = self._relative(real)
-            cause = (
-                "It is one of Cloud Archive's own files, which are never archived."
-                if path and path in own
-                else _why_unfit(real)
-            )
+            cause = _OWN_FILE if path and path in own else _why_unfit(real)
             if cause:
-                self._failed(real, cause)
+                self._note_failed(real, cause)
             else:
                 wanted.append(real)
         inside = [file for file in wanted if self._relative(file) is not None]
         engine = self._engine() if inside and self._prefix is None else None
         if engine is not None:
-            inside = self._through(engine, inside)
+            inside = self._upload_through(engine, inside)
             wanted = [file for file in wanted if self._relative(file) is None or file in inside]
         if wanted or engine is None:
-            self._directly(wanted)
+            self._upload_directly(wanted)
 
     def _own_files(self) -> Container[str]:
         from .ledger_view import own_files
@@ -154,7 +152,7 @@ class _Upload:
 
     # --- through the running archive
 
-    def _through(self, engine: LocalEngine, files: list[Path]) -> list[Path]:
+    def _upload_through(self, engine: LocalEngine, files: list[Path]) -> list[Path]:
         """Ask the running archive for each file. Returns the files left over if it ended meanwhile."""
         from ..errors import EngineUnavailable
 
@@ -175,7 +173,7 @@ class _Upload:
             answer = engine.call("POST", "/cloud-sync/upload", {"file_path": path}, timeout_seconds=60)
             row = answer.body.get("file") if isinstance(answer.body, dict) else None
             if answer.status == 200 and row:
-                self._archived(file, row["s3_key"], row["sha256"], row["size_bytes"], already=False)
+                self._note_archived(file, row["s3_key"], row["sha256"], row["size_bytes"], already=False)
                 return
             code = row.get("code") if row else None
             passing = answer.status == 202 or (
@@ -183,17 +181,17 @@ class _Upload:
             )
             if not passing or time.monotonic() >= deadline:
                 goes_on = " The running archive keeps trying." if passing else ""
-                self._failed(file, answer.message + goes_on)
+                self._note_failed(file, answer.message + goes_on)
                 return
             time.sleep(_PAUSE_SECONDS)
 
     # --- directly
 
-    def _directly(self, files: list[Path]) -> None:
+    def _upload_directly(self, files: list[Path]) -> None:
         from ..config.settings import load_settings
         from .progress import Progress
 
-        settings = load_settings(self._environ)
+        settings = load_settings(self._environ)  # wrong settings are an error even if no file is left
         if not files:
             return
         from .direct_upload import DirectUpload, Item
@@ -205,7 +203,7 @@ class _Upload:
                 settings,
                 items,
                 session_id=str(uuid.uuid4()),
-                on_done=self._ended,
+                on_done=self._note_result,
                 on_bytes=lambda sent: self._draw(progress, sent, total),
             )
             direct.run()
@@ -221,15 +219,17 @@ class _Upload:
         words = [*counts, f"{format_bytes(sent)} of {format_bytes(total)}", *describe_rate(rate, left)]
         progress.draw(sent, total, ", ".join(words))
 
-    def _ended(self, item: Item, found: UploadResult) -> None:
+    def _note_result(self, item: Item, found: UploadResult) -> None:
         if found.key is None:
-            self._failed(item.local, found.cause)
+            self._note_failed(item.local, found.cause)
         else:
-            self._archived(item.local, found.key, found.sha256, found.size_bytes, already=found.already)
+            self._note_archived(item.local, found.key, found.sha256, found.size_bytes, already=found.already)
 
     # --- output
 
-    def _archived(self, file: Path, key: str, sha256: str | None, size_bytes: int, *, already: bool) -> None:
+    def _note_archived(
+        self, file: Path, key: str, sha256: str | None, size_bytes: int, *, already: bool
+    ) -> None:
         name = self._names[file]
         self._found[file] = {
             "file": name,
@@ -244,7 +244,7 @@ class _Upload:
                 f" ({format_bytes(size_bytes)})"
             )
 
-    def _failed(self, file: Path, cause: str) -> None:
+    def _note_failed(self, file: Path, cause: str) -> None:
         name = self._names[file]
         self._found[file] = {"file": name, "error": cause}
         print_error(
@@ -263,15 +263,6 @@ class _Upload:
         else:
             print_line(f"Complete: {archived}/{len(self._names)}")
         return EXIT_FAILED if failed else EXIT_DONE
-
-
-def _check_prefix(prefix: str) -> None:
-    from ..keys import PrefixTemplate
-
-    try:
-        PrefixTemplate.parse(prefix)
-    except ValueError as error:
-        raise WrongUsage(f"--prefix {prefix!r}: {error}.") from error
 
 
 def _why_unfit(file: Path) -> str:

@@ -199,6 +199,13 @@ def test_a_rename_never_replaces(kind: str, root: Path, monkeypatch: pytest.Monk
     assert (root / "top.png").read_bytes() == b"top"
 
 
+def test_a_rename_that_fails_leaves_no_empty_file(root: Path) -> None:
+    with PosixFolder.of_root(root) as folder:
+        with pytest.raises(FileNotFoundError):
+            folder.rename_new("missing", "new")
+        assert not folder.exists("new")
+
+
 def rename_as_windows_does(path: Path, target: Path) -> Path:
     if os.path.lexists(target):
         raise FileExistsError(target)

@@ -1,0 +1,121 @@
+"""What `catalog compact`, `export` and `sql` accept and print."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cloud_archive.catalog.bucket.compaction import Compacted
+from cloud_archive.cli import catalog_bucket
+from cloud_archive.cli.app import main
+from cloud_archive.cli.arguments import WrongUsage
+from cloud_archive.cli.catalog_bucket import writable_catalog
+from tests.memory_store import MemoryStore
+
+SETTINGS = {"S3_BUCKET": "b", "S3_ACCESS_KEY_ID": "k", "S3_SECRET_ACCESS_KEY": "secret-of-this-test"}
+
+pytestmark = pytest.mark.usefixtures("own_state")
+
+
+@pytest.fixture
+def configured(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in SETTINGS.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("cloud_archive.store.s3.S3Store", lambda _: MemoryStore())
+
+
+@pytest.fixture
+def compacted(configured: None, monkeypatch: pytest.MonkeyPatch) -> list[Compacted]:
+    """What the compaction of two months returns; a test fills it."""
+    results: list[Compacted] = []
+    package = "cloud_archive.catalog.bucket.compaction"
+
+    def delete(store: object, folder: object, result: Compacted) -> None:
+        result.deleted = len(result.replaced)
+
+    monkeypatch.setattr(f"{package}.months_in", lambda *_: {"2026-03": [], "2026-04": []})
+    monkeypatch.setattr(f"{package}.compact_month", lambda *_, **__: results[:1] and [results.pop(0)])
+    monkeypatch.setattr(f"{package}.delete_replaced", delete)
+    return results
+
+
+def test_each_new_file_is_named_and_the_old_ones_stay(
+    capsys: pytest.CaptureFixture[str], compacted: list[Compacted]
+) -> None:
+    assert main(["catalog", "compact"]) == 0
+    assert capsys.readouterr().out == "Nothing to compact.\n"
+    compacted += [Compacted("2026-03"), Compacted("2026-04", "months/x", ["a", "b"], rows=1200)]
+    assert main(["catalog", "compact"]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "2026-04: merged 2 catalog files into one with 1,200 rows.",
+        "The merged files stay in the bucket. Add --delete to delete them.",
+    ]
+
+
+def test_with_delete_the_merged_files_go(
+    capsys: pytest.CaptureFixture[str], compacted: list[Compacted]
+) -> None:
+    compacted += [Compacted("2026-04", "months/x", ["a", "b"], rows=1)]
+    assert main(["catalog", "compact", "--delete"]) == 0
+    assert capsys.readouterr().out == (
+        "2026-04: merged 2 catalog files into one with 1 row, and deleted 2 of them.\n"
+    )
+
+
+def test_files_that_can_not_be_read_are_failures(
+    capsys: pytest.CaptureFixture[str], compacted: list[Compacted]
+) -> None:
+    compacted += [Compacted("2026-04", "months/x", ["a"], left_out=[("b\n", "It is damaged.")])]
+    assert main(["catalog", "compact", "--json"]) == 1
+    out, err = capsys.readouterr()
+    assert err == "b\\n: It is damaged.\n"
+    row = {"month": "2026-04", "name": "months/x", "rows": 0, "replaced": 1, "deleted": 0}
+    assert json.loads(out) == {"files": [row]}
+
+
+@pytest.mark.parametrize("month", ["2026", "2026-13", "04-2026", ""])
+def test_a_month_is_written_in_one_way(
+    capsys: pytest.CaptureFixture[str], compacted: list[Compacted], month: str
+) -> None:
+    assert main(["catalog", "compact", "--month", month]) == 2
+    assert "give a month, such as 2026-04." in capsys.readouterr().err
+    assert main(["catalog", "compact", "--month", "2026-04"]) == 0
+
+
+@pytest.mark.parametrize("options", [[], ["--jsonl", "--parquet"]])
+def test_an_export_has_one_format(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, options: list[str]
+) -> None:
+    assert main(["catalog", "export", str(tmp_path), *options]) == 2
+    assert capsys.readouterr().err == "Give either --jsonl or --parquet.\n"
+
+
+def test_a_long_table_is_cut_and_json_is_not(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @contextmanager
+    def catalog_of(_: object) -> Iterator[None]:
+        yield None
+
+    rows: list[tuple[Any, ...]] = [("a\n", None), *[(number, date(2026, 4, 1)) for number in range(1000)]]
+    monkeypatch.setattr(catalog_bucket, "catalog_of", catalog_of)
+    monkeypatch.setattr("cloud_archive.catalog.export.run_sql", lambda *_: (["name", "day"], rows))
+    assert main(["catalog", "sql", "SELECT 1"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split() for line in lines[:3]] == [["name", "day"], ["a\\n"], ["0", "2026-04-01"]]
+    assert (len(lines), lines[-1]) == (1002, "… and 1 more rows; --json prints all.")
+    assert main(["catalog", "sql", "SELECT 1", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert len(found["rows"]) == 1001
+    assert found["rows"][1] == [0, "2026-04-01"], "what JSON lacks is text"
+
+
+def test_without_a_directory_and_a_bucket_nothing_can_be_written() -> None:
+    with pytest.raises(WrongUsage, match="No directory was given"), writable_catalog(None):
+        pytest.fail("it is open")

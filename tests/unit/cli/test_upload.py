@@ -1,0 +1,168 @@
+"""What `upload` refuses, whom it asks, and what it prints."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cloud_archive.api.client import Answer
+from cloud_archive.cli.app import main
+from cloud_archive.cli.direct_upload import Item, UploadResult
+from cloud_archive.errors import EngineUnavailable
+
+pytestmark = pytest.mark.usefixtures("own_state")
+
+BASELINE = "--baseline"
+SETTINGS = {"S3_BUCKET": "b", "S3_ACCESS_KEY_ID": "k", "S3_SECRET_ACCESS_KEY": "secret-of-this-test"}
+
+
+@pytest.fixture
+def direct(monkeypatch: pytest.MonkeyPatch) -> list[Item]:
+    """The files that were uploaded without an engine."""
+    uploaded: list[Item] = []
+
+    class DirectUpload:
+        def __init__(
+            self, _: object, items: list[Item], *, on_done: Callable[[Item, UploadResult], None], **__: object
+        ) -> None:
+            self.items, self.on_done = items, on_done
+
+        def run(self) -> None:
+            for item in self.items:
+                uploaded.append(item)
+                self.on_done(item, UploadResult(f"out/{item.path}", "0" * 64, 1000))
+
+    for name, value in SETTINGS.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("cloud_archive.cli.direct_upload.DirectUpload", DirectUpload)
+    return uploaded
+
+
+@pytest.fixture
+def watched(root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("COMFYUI_OUTPUT_DIR", str(root))
+    (root / "a.png").write_bytes(b"a")
+    return root
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([], "No file was given"),
+        ([BASELINE, "a.png"], "--baseline takes neither files nor --prefix."),
+        ([BASELINE, "--prefix", "p"], "--baseline takes neither files nor --prefix."),
+        (["--dir", "d", "a.png"], "--dir needs --baseline"),
+        (["--prefix", "{q}", "a.png"], "--prefix '{q}': {q} is not a placeholder"),
+    ],
+)
+def test_options_that_make_no_sense_are_wrong_usage(
+    capsys: pytest.CaptureFixture[str], direct: list[Item], words: list[str], said: str
+) -> None:
+    assert main(["upload", *words]) == 2
+    assert said in capsys.readouterr().err
+    assert direct == []
+
+
+def test_files_are_named_as_given_and_each_counts_once(
+    capsys: pytest.CaptureFixture[str], direct: list[Item], watched: Path, tmp_path: Path
+) -> None:
+    (watched / "sub").mkdir()
+    (watched / "sub" / "b.png").write_bytes(b"b")
+    (tmp_path / "elsewhere.png").write_bytes(b"c")
+    files = [watched / "sub" / "b.png", tmp_path / "elsewhere.png", watched / "sub" / ".." / "sub" / "b.png"]
+    assert main(["upload", *map(str, files)]) == 0
+    assert [item.path for item in direct] == ["sub/b.png", "elsewhere.png"]
+    assert capsys.readouterr().out.splitlines() == [
+        f"Archived {files[0]} as out/sub/b.png (1 kB)",
+        f"Archived {files[1]} as out/elsewhere.png (1 kB)",
+        "Complete: 2/2",
+    ]
+
+
+def test_a_file_behind_a_linked_folder_is_the_one_that_the_system_opens(
+    direct: list[Item], tmp_path: Path
+) -> None:
+    (tmp_path / "far" / "inner").mkdir(parents=True)
+    (tmp_path / "far" / "a.png").write_bytes(b"far")
+    (tmp_path / "a.png").write_bytes(b"near")
+    (tmp_path / "link").symlink_to(tmp_path / "far" / "inner")
+    assert main(["upload", f"{tmp_path}/link/../a.png"]) == 0
+    assert [item.local for item in direct] == [tmp_path / "far" / "a.png"]
+
+
+def test_unfit_files_fail_alone(
+    capsys: pytest.CaptureFixture[str], direct: list[Item], watched: Path
+) -> None:
+    (watched / "empty.png").touch()
+    names = ["missing.png", "empty.png", ".", "a.png"]
+    assert main(["upload", "--json", *(str(watched / name) for name in names)]) == 1
+    out, err = capsys.readouterr()
+    assert [line.partition(": ")[2] for line in err.splitlines()] == [
+        "File not found.",
+        "It is empty: there is nothing to archive.",
+        "It is a directory; name files.",
+    ]
+    found = json.loads(out)
+    assert (found["archived"], found["failed"]) == (1, 3)
+    assert [row.get("s3_key") for row in found["files"]] == [None, None, None, "out/a.png"]
+
+
+class StandInEngine:
+    """Gives each answer once, and then does not answer any more."""
+
+    def __init__(self, *answers: Answer) -> None:
+        self.answers = list(answers)
+
+    def call(self, *_: object, **__: object) -> Answer:
+        if not self.answers:
+            raise EngineUnavailable("It does not answer.")
+        return self.answers.pop(0)
+
+
+@pytest.fixture
+def beside(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    def beside(*answers: Answer) -> None:
+        engine = StandInEngine(*answers)
+        monkeypatch.setattr("cloud_archive.api.client.running_engine", lambda *_: engine)
+        monkeypatch.setattr("cloud_archive.cli.upload._PAUSE_SECONDS", 0.0)
+
+    return beside
+
+
+def archived(key: str) -> Answer:
+    row: dict[str, Any] = {"s3_key": key, "sha256": "0" * 64, "size_bytes": 1}
+    return Answer(200, {"message": "Archived.", "file": row})
+
+
+def test_a_running_archive_is_asked_until_the_file_is_archived(
+    capsys: pytest.CaptureFixture[str], direct: list[Item], watched: Path, beside: Callable[..., None]
+) -> None:
+    busy = Answer(502, {"message": "Slow down.", "file": {"code": "SlowDown"}})
+    beside(Answer(202, {"message": "Queued."}), busy, archived("out/a.png"))
+    assert main(["upload", str(watched / "a.png")]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "Complete: 1/1"
+    assert direct == []
+    beside(Answer(502, {"message": "No access.", "file": {"code": "AccessDenied"}}))
+    assert main(["upload", str(watched / "a.png")]) == 1
+    assert capsys.readouterr().err.endswith("a.png: No access.\n")
+
+
+def test_what_an_archive_that_ended_leaves_over_is_uploaded_directly(
+    direct: list[Item], watched: Path, beside: Callable[..., None]
+) -> None:
+    (watched / "b.png").write_bytes(b"b")
+    beside(archived("out/a.png"))
+    assert main(["upload", str(watched / "a.png"), str(watched / "b.png")]) == 0
+    assert [item.path for item in direct] == ["b.png"]
+
+
+def test_another_prefix_is_not_for_the_running_archive(
+    direct: list[Item], watched: Path, beside: Callable[..., None]
+) -> None:
+    beside(Answer(500, {}))
+    assert main(["upload", "--prefix", "p", str(watched / "a.png")]) == 0
+    assert [item.path for item in direct] == ["a.png"]
