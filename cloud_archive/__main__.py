@@ -21,10 +21,10 @@ def main() -> int:
         if sys.argv[1:2] == ["engine"]:
             from .daemon.service import run_engine_process
 
-            return run_engine_process() or 0
+            return run_engine_process()
         from .cli.start import main as command
 
-        return command(sys.argv[1:]) or 0
+        return command(sys.argv[1:])
     except ModuleNotFoundError as error:
         if not error.name or error.name.partition(".")[0] == _PACKAGE:
             raise

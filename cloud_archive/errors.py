@@ -13,7 +13,7 @@
     │   ├── ObjectExists       a create-only write found the key taken
     │   └── ConditionsRejected the store supports no create-only writes
     ├── LedgerError            the ledger can't be used
-    │   ├── LedgerTooNew       it was written by a newer version of the plugin
+    │   ├── LedgerTooNew       it was written by a newer version of Cloud Archive
     │   └── LedgerDamaged      SQLite found it damaged
     ├── CatalogError           the catalog can't be used
     │   └── CatalogDamaged     SQLite found it damaged
@@ -217,7 +217,7 @@ class EmbeddedStoreFailed(CloudArchiveError):
 
 
 class RequestRefused(CloudArchiveError):
-    """Answer an HTTP call with `status` (4xx or 5xx) and this message."""
+    """An HTTP call is answered with `status` (4xx or 5xx) and this message."""
 
     def __init__(self, status: int, message: str) -> None:
         self.status = status

@@ -48,7 +48,7 @@ class SignedCall:
 
 
 def sign_call(token: str, method: str, path: str) -> SignedCall:
-    """Return the headers for one call to an engine.
+    """Sign one call to an engine.
 
     Args:
         path: the path; its query, if any, is not signed.

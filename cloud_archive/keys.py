@@ -264,8 +264,8 @@ def conflict_family(name: str) -> str:
 def path_metadata(path: str, base_key: str, key: str) -> str | None:
     """Return the path to store in an object's metadata, percent-encoded; None if `key` shows the same path.
 
-    It is the end of `path` that is also in the key. A path too long for the metadata loses its first folders; if
-    even the name is too long, the result is None.
+    The stored path is the file's name with as many of its folders as the key has too. A path too long for the metadata
+    loses its first folders; if even the name is too long, the result is None.
 
     Args:
         base_key: the key that `object_key` returned for the path.

@@ -43,7 +43,7 @@ def note_log_file(path: Path) -> None:
         if place in known:
             return
         if len(known) >= _MAX_LOGS:
-            notes.unlink()  # engines that run know those in it by now
+            notes.unlink()  # running engines have read it by now
         with open(notes, "a", encoding="utf-8", opener=open_private) as file:
             file.write(json.dumps(place) + "\n")
     except OSError as error:
@@ -110,7 +110,7 @@ class OwnFiles:
                 state = (found.st_size, found.st_mtime_ns)
                 if state != known and not find_foreign_access(notes.parent):
                     self._add_files(map(Path, _noted_logs(notes)))
-                    self._notes[notes] = state  # not before: another thread would take the list for known
+                    self._notes[notes] = state  # last: until then, other threads must read the list too
 
     def _add_files(self, files: Iterable[Path]) -> None:
         found = {self._relative(file) for file in files}

@@ -19,7 +19,7 @@ _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | 
 
 
 class NotPrivate(Exception):
-    """Other users may use it, or it leads elsewhere; the message is the end of a sentence."""
+    """Other users can change the directory or file, or it is a symbolic link; the message is the end of a sentence."""
 
 
 def make_private_directory(directory: Path, *, keep_mode: bool) -> None:
@@ -106,9 +106,9 @@ def create_private(path: Path) -> int:
 
 
 def make_private_database(path: Path) -> None:
-    """Create an empty file for SQLite with mode 0600, or take the rights of others from an existing database.
+    """Create an empty file for SQLite with mode 0600, or remove the rights of other users from an existing database.
 
-    What else is wrong with it, SQLite says better.
+    Other errors are left to SQLite, which explains them better.
 
     Raises:
         NotPrivate: it or one of SQLite's other files is a symbolic link, which SQLite would follow.

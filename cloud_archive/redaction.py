@@ -32,11 +32,11 @@ SECRET_VARIABLES = (
 """The only list of variables whose values are secret."""
 
 ACCESS_KEY_VARIABLES = ("S3_ACCESS_KEY_ID", "R2_ACCESS_KEY_ID", "R2_ACCESS_KEY", "AWS_ACCESS_KEY_ID")
-"""Never shown either. Short values are not redacted, because they may be common words."""
+"""Their values are masked too, unless they are short: those may be common words."""
 
 _SHORTEST_SECRET = 4  # characters; shorter ones occur in any log line
 _SHORTEST_ACCESS_KEY = 16
-_SHORTEST_MISPLACED = 8  # a test store with the secret `test` may have a bucket `test`
+_SHORTEST_MISPLACED = 8  # of a secret in another variable; the secret `test` may also be a bucket's name
 _ENTROPY_CHARACTERS = 40  # of an AWS secret key
 
 _ACCESS_KEY_ID = re.compile(r"(?<![A-Za-z0-9])A[KS]IA[A-Z0-9]{12,}")

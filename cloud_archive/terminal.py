@@ -39,6 +39,7 @@ def print_line(text: str = "") -> None:
 
 def print_error(text: str) -> None:
     """Print a line to standard error, without secrets. Do nothing if standard error is closed."""
+    # A shorter secret, as a test store has, may be a common word of this line.
     text = redact(text, [secret for secret in secret_values(os.environ) if len(secret) >= 8])
     with contextlib.suppress(OSError, ValueError):
         sys.stderr.write(text + "\n")

@@ -1,4 +1,7 @@
-"""Which catalog a command means, and the bucket's: a local copy for each destination, updated before it is used."""
+"""Choose the catalog that a command reads: that of a directory, or that of the bucket.
+
+The bucket's catalog is read from a local copy, one for each destination, which is updated first.
+"""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ def register(app: typer.Typer) -> None:
 
 
 def status(directory: CatalogDirectory = None, json: Json = False) -> None:
-    """Show how many files the catalog holds, and of how many it does not know yet how they were made."""
+    """Show how many files the catalog holds, and how many of them it has not read yet."""
     from ..catalog.bucket.sync import file_troubles
     from ..catalog.bucket.tables import unwritten_rows
     from ..catalog.catalog import database_status
@@ -66,7 +66,7 @@ def rebuild(
 ) -> None:
     """Add the files in the bucket that the catalog lacks, and read how they were made.
 
-    Lists the objects below the prefix, says how many requests the rest takes, and reads only the parts of each file
+    Lists the objects below the prefix, says how many requests it needs, and then reads only the parts of each file
     that hold its metadata. What the catalog knows already is not read again. An archive may run meanwhile.
     """
     from ..catalog.reading import AssetReader
@@ -106,7 +106,7 @@ def rebuild(
 
 
 def _read_others(opened: BucketCatalog) -> None:
-    """Read what the bucket's catalog knows already: none of that is read from the files again."""
+    """Read what the bucket's catalog knows, so that it is not read from the files again."""
     try:
         for trouble in opened.make_sync().sync().troubles:
             print_error(make_printable(trouble))

@@ -28,7 +28,7 @@ def catalog_path(root: Path) -> Path:
 
 @contextlib.contextmanager
 def catalog_of(directory: Path | None) -> Iterator[CatalogDatabase]:
-    """Open the catalog to read it: a directory's, or where none is named the bucket's, up to date.
+    """Open the directory's catalog for reading; without a directory, the bucket's, brought up to date.
 
     Raises:
         WrongUsage: neither a directory is named nor a bucket configured.
@@ -82,11 +82,13 @@ class DatabaseAssets:
             return find_asset(db, identity)
 
 
-def graphs_of(database: CatalogDatabase, directory: Path | None, asset: dict[str, Any], part: str) -> Any:
-    """Return the asset's `workflow` or `prompt` graph; of one that is not stored, what a running engine reads.
+def graph_of(database: CatalogDatabase, directory: Path | None, asset: dict[str, Any], part: str) -> Any:
+    """Return the asset's `workflow` or `prompt` graph.
+
+    If the catalog does not store it, a running engine reads it from the file.
 
     Raises:
-        CloudArchiveError: there is no catalog, or it can't be read now.
+        CloudArchiveError: there is no such graph, or it can't be read now.
     """
     from ..api.client import running_engine
     from ..catalog.compressed import decompress_graphs
@@ -102,11 +104,12 @@ def graphs_of(database: CatalogDatabase, directory: Path | None, asset: dict[str
         return workflow if part == "workflow" else prompt
     settings = bucket_settings(directory)
     if settings is not None:
-        return _packed_graphs(database, settings, asset, part)
+        return _packed_graph(database, settings, asset, part)
     engine = running_engine(catalog_root(directory))
     if engine is None:
         raise CloudArchiveError(
-            f"The catalog does not keep the {part} of {asset['key']}; while an archive runs, it is read from the file."
+            f"The catalog does not keep the {part} of {asset['key']}."
+            " Start an archive of its directory: it reads the file again."
         )
     answer = engine.call("GET", f"/cloud-sync/assets/{asset['id']}/{part}")
     if answer.status != 200:
@@ -149,7 +152,7 @@ def thumbnails_of(
         thumbnails.close()
 
 
-def _packed_graphs(database: CatalogDatabase, settings: Settings, asset: dict[str, Any], part: str) -> Any:
+def _packed_graph(database: CatalogDatabase, settings: Settings, asset: dict[str, Any], part: str) -> Any:
     """Return a graph from the asset's pack in the bucket. CloudArchiveError: there is none."""
     from ..catalog.bucket.link import read_graphs
     from ..catalog.bucket.names import CatalogFolder

@@ -98,10 +98,9 @@ class DirectUpload:
             on_event=self._on_event,
         )
         try:
-            # If two files of one call have the same key, the first one named gets it.
-            waiting = set(self._items)
+            unqueued = set(self._items)
             pool.start()
-            self._wait(pool, waiting)
+            self._wait(pool, unqueued)
         finally:
             if pool.stop(2.0):
                 self._abandon_multiparts()
@@ -162,6 +161,7 @@ class DirectUpload:
             unqueued |= self._changed
             self._changed.clear()
         ready: list[FileVersion] = []
+        # In the order given: if two of these files have the same key, the first one gets it.
         for path in [path for path in self._items if path in unqueued]:
             if has_writer(Path("/"), path):
                 continue

@@ -20,6 +20,7 @@ from .common import bucket, ledger_of, ledger_path, settings_now
 from .options import CatalogDirectory, Json, seconds_up_to
 
 if TYPE_CHECKING:
+    from ..api.client import LocalEngine
     from ..config.settings import Settings
 
 _LONGEST = 86_400.0
@@ -42,7 +43,7 @@ def job(
             metavar="SECONDS",
             callback=seconds_up_to(_LONGEST),
             show_default=False,
-            help="Wait until each file is proven or has failed; default: 0.",
+            help="While an archive runs: wait until each file is proven or has failed; default: 0.",
         ),
     ] = 0.0,
     urls: Annotated[bool, typer.Option("--urls", help="Also print links to the files.")] = False,
@@ -76,7 +77,7 @@ def job(
         raise typer.Exit(EXIT_FAILED)
 
 
-def _from_engine(engine: Any, prompt_id: str, wait: float, urls: bool) -> dict[str, Any]:
+def _from_engine(engine: LocalEngine, prompt_id: str, wait: float, urls: bool) -> dict[str, Any]:
     """Return the engine's answer. A wait longer than one call may take becomes several calls."""
     deadline = time.monotonic() + wait
     while True:
@@ -107,7 +108,7 @@ def _from_bucket(settings: Settings, prompt_id: str, urls: bool) -> dict[str, An
 
 
 def _from_state(root: Path, prompt_id: str, urls: bool) -> dict[str, Any]:
-    """Return the answer from the state that the last engine left; without an engine nothing changes, so don't wait."""
+    """Return the answer from the state that the last engine left. It never waits: without an engine nothing changes."""
     from ..archive.job_answers import add_links
     from ..intake.selection import Selection
     from ..jobs.answers import unknown_json

@@ -24,7 +24,7 @@ class LineFormatter(RedactingFormatter):
     """`2026-04-01 12:34:56 INFO    Archived a.png as outputs/a.png`.
 
     Args:
-        traces: whether an internal error brings its traceback; without, only its last line.
+        traces: True adds the traceback of an internal error; False, only its last line.
     """
 
     def __init__(self, secrets: tuple[str, ...], *, traces: bool) -> None:
@@ -46,7 +46,7 @@ class LineFormatter(RedactingFormatter):
 
 
 class JsonFormatter(RedactingFormatter):
-    """One JSON object a line: time (ISO 8601 with its offset), level, logger, message, and error where there is."""
+    """One JSON object a line: time (ISO 8601 with its offset), level, logger, and message with a traceback if any."""
 
     def __init__(self, secrets: tuple[str, ...]) -> None:
         super().__init__("%(message)s", secrets)

@@ -73,6 +73,6 @@ class Progress:
         self.draw(finished, total or None, ", ".join(part for part in parts if part))
 
     def draw(self, done: float, total: float | None, words: str) -> None:
-        """Draw `done` of `total`, and `words` after the bar; `total` None: an end is not known."""
+        """Draw `done` of `total`, and `words` after the bar; `total`: None if unknown."""
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, completed=done, total=total, words=make_printable(words))

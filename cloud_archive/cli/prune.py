@@ -43,7 +43,7 @@ _KeepBytes = Annotated[
     str | None, typer.Option("--keep-bytes", metavar="SIZE", help="Delete the oldest until SIZE remains.")
 ]
 _SHOWN = 20
-_NOTHING_GOES = "Nothing is deleted. Fix this and try again, or add --favorites to delete favourites too."
+_NOTHING_DELETED = "Nothing is deleted. Fix this and try again, or add --favorites to delete favourites too."
 
 
 def register(app: typer.Typer) -> None:
@@ -146,9 +146,9 @@ def _known_favorites(
                 )
             )
         except FavoritesUnknown as error:
-            raise FavoritesUnknown(error.cause, _NOTHING_GOES) from error
+            raise FavoritesUnknown(error.cause, _NOTHING_DELETED) from error
         except (OSError, NotPrivate, CatalogError) as error:
-            raise FavoritesUnknown(f"{error}", _NOTHING_GOES) from error
+            raise FavoritesUnknown(f"{error}", _NOTHING_DELETED) from error
         yield found
 
 

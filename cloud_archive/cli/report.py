@@ -11,7 +11,7 @@ import typer
 from ..terminal import format_table, is_terminal, print_json, print_line
 from ..text import count_noun, format_bytes, make_printable
 from .arguments import WrongUsage
-from .common import archive_root, bucket, ledger_of, needed_root, reading_scope, settings_now
+from .common import bucket, ledger_of, needed_root, reading_scope, settings_now
 from .options import Directory, Json
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def _build(directory: Path | None, by: By, from_bucket: bool, prefix: str | None
             )
     if by == "model":
         return _by_model(directory)
-    root = archive_root(directory) or needed_root(directory)
+    root = needed_root(directory)
     with ledger_of(root, needed=True) as ledger:
         assert ledger is not None
         return report_from_ledger(ledger, by=by, prices=prices)

@@ -13,7 +13,7 @@ from ..terminal import format_table, print_json, print_line
 from ..text import count_noun, format_bytes, make_printable
 from .arguments import WrongUsage
 from .asset_source import named_asset, newest_assets
-from .catalog_view import DatabaseAssets, catalog_of, graphs_of
+from .catalog_view import DatabaseAssets, catalog_of, graph_of
 from .engine_catalog import EngineAssets, catalog_engine, engine_graph
 from .options import CatalogDirectory, Json
 
@@ -96,7 +96,7 @@ def show(
     else:
         with catalog_of(directory) as database:
             asset = named_asset(DatabaseAssets(database), key)
-            graphs = {part: graphs_of(database, directory, asset, part) for part in parts}
+            graphs = {part: graph_of(database, directory, asset, part) for part in parts}
     for part, file in (("workflow", workflow), ("prompt", prompt)):
         if file is not None:
             _write(file, graphs[part], part)

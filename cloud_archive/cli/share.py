@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ..catalog.database import CatalogDatabase
 
 _MOST = 500  # in one call
-_SECONDS = 600.0
+_TIMEOUT_SECONDS = 600.0
 
 _Names = Annotated[
     list[str],
@@ -116,7 +116,7 @@ def unshare(
     from ..sharing.folder import share_id_of, shared_objects
     from ..sharing.folder import unshare as delete_share
 
-    if listed is bool(names):
+    if listed == bool(names):  # both or neither
         raise WrongUsage("Name the shares to delete (a link, a key or an id), or give --list.")
     settings = settings_now()
     ids = [share_id_of(name) for name in names or ()]
@@ -198,7 +198,7 @@ def _share_by_engine(
 ) -> dict[str, Any]:
     """Ask the engine, which has the credentials. CloudArchiveError: nothing can be shared, and why."""
     body = {"ids": [asset["id"] for asset in assets], **order}
-    answer = engine.call("POST", "/cloud-sync/share", body, timeout_seconds=_SECONDS)
+    answer = engine.call("POST", "/cloud-sync/share", body, timeout_seconds=_TIMEOUT_SECONDS)
     if answer.status != 200:
         raise CloudArchiveError(answer.message)
     return dict(answer.body)

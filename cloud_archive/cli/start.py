@@ -1,7 +1,7 @@
 """Start a command, and turn every error into a sentence and an exit status.
 
-`watch DIR --once` is what scripts call for each file, and typer takes longer to load than such a file to upload. So its
-plain form starts without typer; every other form, `--help` included, is parsed by app.py.
+Scripts call `watch DIR --once` for each file, and loading typer takes longer than uploading one small file. So
+its plain form starts without typer. app.py parses every other form, `--help` included.
 """
 
 from __future__ import annotations

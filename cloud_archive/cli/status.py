@@ -50,7 +50,7 @@ def status(directory: Directory = None, json: Json = False) -> None:
     """
     root, engine = _find(directory)
     if engine is None:
-        raise typer.Exit(_of_ledger(root, json=json, details=True))
+        raise typer.Exit(_answer_from_ledger(root, json=json, details=True))
     found = engine.status()
     skipped = _skipped(engine, found)
     if json:
@@ -83,7 +83,7 @@ def flush(
     """
     root, engine = _find(directory)
     if engine is None:
-        raise typer.Exit(_of_ledger(root, json=json, details=False))
+        raise typer.Exit(_answer_from_ledger(root, json=json, details=False))
     found, message, safe = _flush(engine, timeout)
     if json:
         remaining = [] if safe else _remaining(engine, found)
@@ -92,7 +92,7 @@ def flush(
         print_line(message)
     if not safe:
         print_error(make_printable(message))
-        _name(_remaining(engine, found))
+        _name_remaining(_remaining(engine, found))
     raise typer.Exit(EXIT_DONE if safe else EXIT_FAILED)
 
 
@@ -103,7 +103,7 @@ def retry(directory: Directory = None, json: Json = False) -> None:
     """
     root, engine = _find(directory)
     if engine is None:
-        raise typer.Exit(_of_ledger(root, json=json, details=False, retrying=True))
+        raise typer.Exit(_answer_from_ledger(root, json=json, details=False, retrying=True))
     raise typer.Exit(_order(engine, "retry", {}, json=json))
 
 
@@ -133,7 +133,7 @@ def rescan(
             KnownRoot(root, ledger).accept()
         if not json:
             print_line(f"Accepted {make_printable(str(root))}.")
-    raise typer.Exit(_of_ledger(root, json=json, details=False))
+    raise typer.Exit(_answer_from_ledger(root, json=json, details=False))
 
 
 def _order(engine: LocalEngine, name: str, body: dict[str, Any], *, json: bool) -> int:
@@ -226,7 +226,7 @@ def _remaining(engine: LocalEngine, found: dict[str, Any]) -> list[dict[str, str
     return sorted(by_file.values(), key=lambda entry: (order.index(entry["state"]), entry["file"]))
 
 
-def _name(remaining: list[dict[str, str]]) -> None:
+def _name_remaining(remaining: list[dict[str, str]]) -> None:
     for entry in remaining[:_NAMED]:
         cause = f": {entry['cause']}" if entry["cause"] else f": {entry['state']}"
         print_error(f"  {make_printable(entry['file'])}{make_printable(cause)}")
@@ -317,7 +317,7 @@ def older_words(count: int) -> str:
 # --- without one
 
 
-def _of_ledger(root: Path, *, json: bool, details: bool, retrying: bool = False) -> int:
+def _answer_from_ledger(root: Path, *, json: bool, details: bool, retrying: bool = False) -> int:
     """Answer from the ledger. Returns the exit status."""
     from .ledger_view import read_ledger_view
 
