@@ -1,0 +1,68 @@
+"""What `compact` does without `--yes` and with it, and what it says."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from cloud_archive.cli.app import main
+from cloud_archive.cli.common import ledger_path
+from cloud_archive.ledger.ledger import Ledger
+
+pytestmark = pytest.mark.usefixtures("own_state")
+
+
+@pytest.fixture
+def compacted(root: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """A ledger with two old files; what is done to it, in its order."""
+    path = ledger_path(root)
+    path.parent.mkdir(parents=True)
+    ledger = Ledger(path)
+    ledger.open()
+    ledger.close()
+    done: list[str] = []
+
+    def compact(*_: object, **__: object) -> int:
+        done.append("compact")
+        return 2
+
+    monkeypatch.setattr("cloud_archive.ledger.history.compactable", lambda *_: 2)
+    monkeypatch.setattr("cloud_archive.ledger.history.compact", compact)
+    monkeypatch.setattr("cloud_archive.ledger.history.vacuum", lambda _: done.append("vacuum"))
+    return done
+
+
+def test_without_yes_nothing_is_changed(
+    capsys: pytest.CaptureFixture[str], root: Path, compacted: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert main(["compact", str(root)]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("Would compact 2 files of a ledger of ")
+    assert out.endswith(" Add --yes to compact it.\n")
+    monkeypatch.setattr("cloud_archive.ledger.history.compactable", lambda *_: 0)
+    main(["compact", str(root)])
+    assert "--yes" not in capsys.readouterr().out, "nothing to do"
+    assert compacted == []
+
+
+def test_with_yes_the_space_is_given_back_too(
+    capsys: pytest.CaptureFixture[str], root: Path, compacted: list[str]
+) -> None:
+    assert main(["compact", str(root), "--yes"]) == 0
+    assert capsys.readouterr().out.startswith("Compacted 2 files: the ledger has ")
+    assert compacted == ["compact", "vacuum"]
+    assert main(["compact", str(root), "--yes", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    size = ledger_path(root).stat().st_size
+    assert found == {"dry_run": False, "files": 2, "size_bytes_before": size, "size_bytes": size}
+
+
+@pytest.mark.parametrize(("age", "words"), [("off", "would compact nothing"), ("old", "--older-than 'old'")])
+def test_an_age_is_needed(
+    capsys: pytest.CaptureFixture[str], root: Path, compacted: list[str], age: str, words: str
+) -> None:
+    assert main(["compact", str(root), "--older-than", age, "--yes"]) == 2
+    assert words in capsys.readouterr().err
+    assert compacted == []
