@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import CatalogError, RequestRefused
 from ..jobs.answers import catalog_json, unknown_json
-from ..sharing.links import DEFAULT_LINK_SECONDS, link_json, presigned
+from ..sharing.links import DEFAULT_LINK_SECONDS, link_json, make_link
 from ..store.base import ObjectStore
 from ..upload.source import content_type
 
@@ -49,4 +49,4 @@ def add_links(store: ObjectStore, files: Iterable[dict[str, Any]]) -> None:
     for file in files:
         if file["state"] == "archived" and file["key"]:
             media_type = content_type(file["name"])
-            file |= link_json(presigned(store, file["key"], file["name"], media_type, DEFAULT_LINK_SECONDS))
+            file |= link_json(make_link(store, file["key"], file["name"], media_type, DEFAULT_LINK_SECONDS))

@@ -70,7 +70,7 @@ class PrivateFileHandler(LogFileHandler):
         with self.lock or contextlib.nullcontext():
             self.maxBytes = LOG_BYTES if rotate else 0
             if self._receives_stderr:
-                redirect_to_devnull(_STDERR)  # or standard error keeps the old file open
+                redirect_to_devnull(_STDERR)  # otherwise standard error keeps the old file open
             if self.stream is not None:
                 self.stream.close()
             self.baseFilename = os.path.abspath(path)  # noqa: PTH100 - as `FileHandler` does

@@ -7,9 +7,8 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 OPEN_FILES = 4096
 PARENT_CHECK_SECONDS = 2.0  # between two checks, on systems that don't report the end of a process
@@ -51,7 +50,7 @@ def raise_open_files_limit() -> None:
 
 
 @contextlib.contextmanager
-def handle_signals(stop: Callable[[], None], signals: tuple[signal.Signals, ...]) -> Any:
+def handle_signals(stop: Callable[[], None], signals: tuple[signal.Signals, ...]) -> Iterator[None]:
     """Call `stop` for each of these signals while the block runs."""
     before = {number: signal.signal(number, lambda *_: stop()) for number in signals}
     try:

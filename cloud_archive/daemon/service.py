@@ -75,7 +75,7 @@ class Service:
         autostart: whether to start watching; default: as the settings say.
         on_ending: called when the end begins, before the wait for uploads.
         log: the process's log in the state directory; default: none.
-        listen_after_seconds: how long to work before listening. Loading the HTTP server takes longer than short work.
+        listen_after_seconds: how long to work before listening. Work that ends earlier never loads the HTTP server.
     """
 
     def __init__(
@@ -103,7 +103,7 @@ class Service:
         self._autostart = autostart
         self._on_ending = on_ending
         self._log = log
-        self._worked = False
+        self._work_ended = False
         self._end = asyncio.Event()
         self._hurry = asyncio.Event()
         self._orphaned = asyncio.Event()
@@ -189,14 +189,14 @@ class Service:
             public_port = public.port
         self._private_port = private.port
         if self._holds_lock:
-            await asyncio.to_thread(self._announce, private.port)
+            await asyncio.to_thread(self._register, private.port)
         on_ready(private.port, public_port)
 
     def _begin(self) -> None:
         self._log_to(LOG_NAME)
         self._holds_lock = True
         if (port := self._private_port) is not None:
-            self._announce(port)
+            self._register(port)
 
     def _log_to(self, name: str) -> None:
         """Continue the log in this file of the state directory; only the engine that archives writes engine.log."""
@@ -206,7 +206,7 @@ class Service:
             except OSError as error:
                 logger.warning("The log can't be written: %s", error)
 
-    def _announce(self, port: int) -> None:
+    def _register(self, port: int) -> None:
         """Write engine.json, so that `status`, `flush` and `retry` find this engine, which holds the lock now."""
         engine = self._engine
         assert engine.state_directory is not None
@@ -226,7 +226,7 @@ class Service:
         if working is not None:
             waits.add(working)
         done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        self._worked = working in done
+        self._work_ended = working in done
         for future in done:
             future.result()
         for future in waits - done:
@@ -238,7 +238,7 @@ class Service:
         if engine.handed_over:
             logger.info("Handing over to the next engine.")
             return await asyncio.to_thread(engine.close, 0.5)
-        if self._worked:  # the work has waited for its uploads
+        if self._work_ended:  # the work has waited for its uploads
             writing = asyncio.ensure_future(asyncio.to_thread(engine.write_catalog, self._grace_seconds))
             hurry = asyncio.ensure_future(self._hurry.wait())
             await asyncio.wait([writing, hurry], return_when=asyncio.FIRST_COMPLETED)

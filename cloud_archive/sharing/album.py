@@ -8,8 +8,6 @@ from html import escape
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-MAX_TITLE_CHARACTERS = 200
-
 _STYLE = """
 :root { color-scheme: light dark; font: 16px/1.5 system-ui, sans-serif; }
 body { margin: 0 auto; max-width: 80rem; padding: 1.5rem; }
@@ -37,14 +35,15 @@ def album_page(title: str, items: Iterable[AlbumItem], *, until: str, with_promp
     """Return the page as HTML.
 
     Args:
-        until: when the links end, as text.
+        until: when the links expire, as text.
         with_prompts: show each file's prompt.
     """
     items = list(items)
     origins = {f"{parts.scheme}://{parts.netloc}" for parts in (urlsplit(item.url) for item in items)}
+    media_sources = " ".join(sorted(origins)) or "'none'"
     policy = (
         "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none';"
-        f" media-src {' '.join(sorted(origins)) or chr(39) + 'none' + chr(39)}"
+        f" media-src {media_sources}"
     )
     body = "\n".join(_item(item, with_prompts) for item in items)
     return f"""<!doctype html>
@@ -61,7 +60,7 @@ def album_page(title: str, items: Iterable[AlbumItem], *, until: str, with_promp
 </head>
 <body>
 <h1>{escape(title)}</h1>
-<p>{len(items)} {"file" if len(items) == 1 else "files"}; the links end at {escape(until)}.</p>
+<p>{len(items)} {"file" if len(items) == 1 else "files"}; the links expire at {escape(until)}.</p>
 <ul>
 {body}
 </ul>

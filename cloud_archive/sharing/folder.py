@@ -21,7 +21,7 @@ _SHARES = "v1/shares"
 _ID_BYTES = 16
 _ID = re.compile(r"[A-Za-z0-9_-]{16,64}")
 _IN_KEY = re.compile(rf"\.cloud-archive/{_SHARES}/([A-Za-z0-9_-]{{16,64}})(?:/|\Z)")
-_NO_DELETE = "This access key may not delete (s3:DeleteObject). Delete it with another key: {key}."
+_NO_DELETE = "This access key may not delete objects (s3:DeleteObject). Delete {key} with another access key."
 
 
 def shares_folder(prefix: str) -> str:
@@ -51,9 +51,8 @@ class ShareFolder:
 
     def __init__(self, store: ObjectStore, prefix: str) -> None:
         self._store = store
-        self.id = secrets.token_hex(
-            _ID_BYTES
-        )  # in hex, because the command would take an id that begins with `-` for an option
+        # In hex, because the command would take an id that begins with `-` for an option.
+        self.id = secrets.token_hex(_ID_BYTES)
         self._folder = f"{shares_folder(prefix)}{self.id}"
 
     def put(self, directory: Path, name: str) -> str:
@@ -97,14 +96,14 @@ class _ShareJournal:
 
 
 @dataclass(frozen=True, slots=True)
-class Unshared:
+class UnshareResult:
     """One object of a share; `cause`: why it could not be deleted, empty if it was."""
 
     key: str
     cause: str = ""
 
 
-def unshare(store: ObjectStore, prefix: str, share_id: str) -> list[Unshared]:
+def unshare(store: ObjectStore, prefix: str, share_id: str) -> list[UnshareResult]:
     """Delete every object of one share, and nothing else. Return what became of each.
 
     Raises:
@@ -115,7 +114,7 @@ def unshare(store: ObjectStore, prefix: str, share_id: str) -> list[Unshared]:
         raise CloudArchiveError("This is not the id of a share.")
     folder = f"{shares_folder(prefix)}{share_id}/"
     keys = [info.key for info in store.list(folder)]
-    return [Unshared(key, _cause(key, error)) for key, error in store.delete(keys)] if keys else []
+    return [UnshareResult(key, _cause(key, error)) for key, error in store.delete(keys)] if keys else []
 
 
 def _cause(key: str, error: StoreError | None) -> str:

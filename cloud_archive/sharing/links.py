@@ -11,7 +11,7 @@ from ..store.links import MAX_LINK_SECONDS, AnswerHeaders, PresignedLink
 DEFAULT_LINK_SECONDS = MAX_LINK_SECONDS
 LONGEST = "A link lasts 7 days at the most: that is the limit of the store's signatures."
 MAY_END_EARLY = (
-    "The links end with the temporary credentials (S3_SESSION_TOKEN) that signed them: perhaps earlier."
+    "The links may expire earlier, with the temporary credentials (S3_SESSION_TOKEN) that signed them."
 )
 NOT_READABLE = (
     "This access key may not read objects, so the store may refuse these links: allow s3:GetObject."
@@ -25,7 +25,7 @@ def content_disposition(name: str, mime_type: str) -> str:
     return f"{'inline' if shown else 'attachment'}; filename*=UTF-8''{quoted}"
 
 
-def presigned(
+def make_link(
     store: ObjectStore, key: str, name: str, mime_type: str | None, seconds: float
 ) -> PresignedLink:
     """Return a link to an object, which a browser gets under `name` and with this type.

@@ -16,7 +16,7 @@ from ..store.links import MAX_LINK_SECONDS, AnswerHeaders, PresignedLink
 from .album import AlbumItem, Picture, album_page
 from .copies import put_stripped_copy
 from .folder import ShareFolder
-from .links import LONGEST, MAY_END_EARLY, NOT_READABLE, link_json, presigned, utc_seconds
+from .links import LONGEST, MAY_END_EARLY, NOT_READABLE, link_json, make_link, utc_seconds
 
 _REQUESTS_AT_ONCE = 8
 _ALBUM_NAME = "album.html"
@@ -89,7 +89,7 @@ class _Sharing:
         self._errors: list[tuple[Mapping[str, Any], CloudArchiveError]] = []
 
     def check(self, asset: Mapping[str, Any]) -> CloudArchiveError | None:
-        """Return why a link to this asset would not work; None if it works, or if the credentials may not find out."""
+        """Return why a link to this asset would not work; None if it works, or if the credentials may not check."""
         try:
             found = self._store.head(asset["key"])
         except StoreError as error:
@@ -113,7 +113,7 @@ class _Sharing:
         key, mime_type = asset["key"], asset["mime_type"]
         if self._order.strip_metadata:
             key, mime_type = put_stripped_copy(self._store, self._folder, asset)
-        link = presigned(self._store, key, asset["name"], mime_type, self._order.expires_seconds)
+        link = make_link(self._store, key, asset["name"], mime_type, self._order.expires_seconds)
         return SharedFile(asset, key, link)
 
     def _album(self, title: str, picture: Picture) -> dict[str, Any]:

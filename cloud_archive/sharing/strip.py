@@ -40,14 +40,14 @@ _STRIPPERS: dict[str, Callable[[StripSource], Iterator[Piece]]] = {
 _NO_STRIPPER = (
     "its format is not supported; PNG, JPEG, WebP, GIF, MP4, MOV, WebM, MKV, FLAC, MP3, Ogg and WAV are"
 )
-_VERIFY_FREE_STEPS = 100_000
-_VERIFY_FREE_BYTES = 16 * 1024 * 1024
+_VERIFY_BASE_STEPS = 100_000
+_VERIFY_BASE_BYTES = 16 * 1024 * 1024
 
 
 def strip(source: ByteSource, target: IO[bytes], name: str) -> str:
     """Write a copy of `source` without prompt, workflow, EXIF, XMP, comments and tags; return its MIME type.
 
-    Pixels and samples stay the same, bit by bit, and with them what a node hides there. Colour profiles and the
+    Pixels and samples stay the same, bit by bit, with any watermark that a node hid in them. Colour profiles and the
     orientation of a picture are kept.
 
     Args:
@@ -90,7 +90,7 @@ def _verify(target: IO[bytes], name: str, format_name: str) -> str:
     """Read the copy as the catalog would, and return its MIME type. StripRefused: it holds a text or has changed."""
     copy = FileSource(target)
     bounded = BoundedSource(
-        copy, max_bytes=4 * copy.size + _VERIFY_FREE_BYTES, max_steps=copy.size + _VERIFY_FREE_STEPS
+        copy, max_bytes=4 * copy.size + _VERIFY_BASE_BYTES, max_steps=copy.size + _VERIFY_BASE_STEPS
     )
     facts = read_facts(bounded)
     if facts is None or facts.format != format_name:

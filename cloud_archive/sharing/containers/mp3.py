@@ -38,8 +38,8 @@ def _frame_bytes(head: bytes) -> int:
     if rate_index == 3 or size_index in (0, 15):
         return 0
     rate = _SAMPLE_RATES[rate_index] // _DIVISORS[version]
-    samples, kilobits = (144, _KILOBITS) if version == 3 else (72, _KILOBITS_V2)
-    return samples * kilobits[size_index] * 1000 // rate + (head[2] >> 1 & 1)
+    samples, kilobits = (1152, _KILOBITS) if version == 3 else (576, _KILOBITS_V2)
+    return samples // 8 * kilobits[size_index] * 1000 // rate + (head[2] >> 1 & 1)
 
 
 def _skip_zeros(source: StripSource, offset: int, end: int) -> int:

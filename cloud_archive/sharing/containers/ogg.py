@@ -100,12 +100,12 @@ def _flac_headers(pages: _Pages, head: bytes) -> list[bytes]:
     return kept
 
 
-def _read_packets(pages: _Pages, count: int, dropped: bytes = b"\0") -> list[bytes]:
+def _read_packets(pages: _Pages, count: int, dropped: bytes | None = None) -> list[bytes]:
     """Return `count` packets, which begin and end at the borders of pages.
 
     Args:
         dropped: the first packet must start with this, and only its start is returned, so that long comments take no
-            memory. The default keeps every packet.
+            memory. None: every packet is returned whole.
     """
     packets: list[bytes] = []
     packet = bytearray()
@@ -115,7 +115,7 @@ def _read_packets(pages: _Pages, count: int, dropped: bytes = b"\0") -> list[byt
             raise Unstrippable("it ends early")
         position = 0
         for index, segment in enumerate(page.lacing):
-            if packets or dropped == b"\0" or len(packet) < len(dropped):
+            if packets or dropped is None or len(packet) < len(dropped):
                 packet += page.body[position : position + segment]
             position += segment
             if len(packet) > _MAX_SETUP_BYTES:
@@ -125,7 +125,7 @@ def _read_packets(pages: _Pages, count: int, dropped: bytes = b"\0") -> list[byt
                 packet.clear()
                 if len(packets) == count and index != len(page.lacing) - 1:
                     raise Unstrippable("its sound doesn't start on a new page")
-    if dropped != b"\0" and not packets[0].startswith(dropped):
+    if dropped is not None and not packets[0].startswith(dropped):
         raise Unstrippable("its comments are not where they should be")
     return packets
 

@@ -10,8 +10,8 @@ from ...catalog.source import ByteSource
 _WINDOW_BYTES = 64 * 1024
 _COPY_BYTES = 1024 * 1024
 _MAX_READ_BYTES = 1024 * 1024
-_FREE_STEPS = 100_000
-_BYTES_PER_STEP = 32
+_BASE_READS = 100_000
+_BYTES_PER_READ = 32
 
 
 class Unstrippable(ValueError):
@@ -46,14 +46,14 @@ class StripSource:
     def __init__(self, source: ByteSource) -> None:
         self.size = source.size
         self._source = source
-        self._steps_left = _FREE_STEPS + source.size // _BYTES_PER_STEP
+        self._reads_left = _BASE_READS + source.size // _BYTES_PER_READ
         self._window = b""
         self._window_start = 0
 
     def read(self, start: int, length: int) -> bytes:
         """Return exactly `length` bytes (at most 1 MiB) from `start`. Unstrippable: the file ends before."""
-        self._steps_left -= 1
-        if self._steps_left < 0:
+        self._reads_left -= 1
+        if self._reads_left < 0:
             raise Unstrippable("it consists of too many small parts")
         if start < 0 or length > self.size - start:
             raise Unstrippable("it ends early")

@@ -20,7 +20,7 @@ def page(*items: AlbumItem, title: str = "Foxes", with_prompts: bool = False) ->
 
 def test_each_file_is_a_picture_with_a_link() -> None:
     shown = page(item(), item("bear.png"))
-    assert "<p>2 files; the links end at 2026-04-01T12:34:56Z.</p>" in shown
+    assert "<p>2 files; the links expire at 2026-04-01T12:34:56Z.</p>" in shown
     assert shown.count('<img src="data:image/webp;base64,c21hbGw="') == 2
     assert '<a href="https://store.example/7?a=1&amp;b=2" rel="noreferrer">fox.png</a>' in shown
 

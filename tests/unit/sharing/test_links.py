@@ -6,7 +6,7 @@ from typing import cast
 
 import pytest
 
-from cloud_archive.sharing.links import content_disposition, link_json, presigned
+from cloud_archive.sharing.links import content_disposition, link_json, make_link
 from cloud_archive.store.base import ObjectStore
 from cloud_archive.store.links import AnswerHeaders, PresignedLink
 from tests.memory_store import MemoryStore
@@ -40,7 +40,7 @@ def test_a_file_of_no_known_type_is_saved() -> None:
             asked.append(answer)
             return super().presign(key, expires_seconds, answer)
 
-    presigned(cast(ObjectStore, Store()), "out/fox", "fox", None, 60)
+    make_link(cast(ObjectStore, Store()), "out/fox", "fox", None, 60)
     assert asked == [AnswerHeaders("application/octet-stream", "attachment; filename*=UTF-8''fox")]
 
 

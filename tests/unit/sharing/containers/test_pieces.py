@@ -57,7 +57,7 @@ def test_a_long_read_and_too_many_reads_are_refused(monkeypatch: pytest.MonkeyPa
     large = StripSource(BytesSource(bytes(2 * 1024 * 1024)))
     with pytest.raises(Unstrippable, match="too long"):
         large.read(0, 1024 * 1024 + 1)
-    monkeypatch.setattr(pieces, "_FREE_STEPS", 3)
+    monkeypatch.setattr(pieces, "_BASE_READS", 3)
     reader = StripSource(BytesSource(bytes(64)))
     for _ in range(3 + 64 // 32):
         reader.read(0, 1)
