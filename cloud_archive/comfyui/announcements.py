@@ -40,19 +40,15 @@ class Announcements:
         state = status.get("state")
         errors = [str(sentence) for sentence in status.get("errors") or []]
         if state == "not_configured":
-            self._log_transition(logging.INFO, _NOT_CONFIGURED)
+            self._log_transition(_NOT_CONFIGURED)
             # The line above names the missing settings already.
             errors = [sentence for sentence in errors if "is not set" not in sentence]
         elif state == "standby":
-            self._log_transition(
-                logging.INFO, f"Cloud Archive: another process archives {self.root}; standing by"
-            )
+            self._log_transition(f"Cloud Archive: another process archives {self.root}; standing by")
         elif state == "stopped":
-            self._log_transition(logging.INFO, f"Cloud Archive: not watching {self.root}")
+            self._log_transition(f"Cloud Archive: not watching {self.root}")
         elif status.get("running") and status.get("connection_verified"):
-            self._log_transition(
-                logging.INFO, f"Cloud Archive: archiving {self.root} to {_destination_of(status)}"
-            )
+            self._log_transition(f"Cloud Archive: archiving {self.root} to {_destination_of(status)}")
         elif state == "unavailable":
             self._last_transition = ""
         for sentence in errors:
@@ -67,10 +63,10 @@ class Announcements:
                 verb,
             )
 
-    def _log_transition(self, level: int, line: str) -> None:
+    def _log_transition(self, line: str) -> None:
         if line != self._last_transition:
             self._last_transition = line
-            _log.log(level, "%s", line)
+            _log.info("%s", line)
 
     def _log_error(self, sentence: str) -> None:
         if sentence in self._logged:
@@ -102,7 +98,7 @@ def farewell(status: Mapping[str, Any]) -> str:
     files = f"{count_noun(count, 'file')} ({format_bytes(status['pending_bytes'])})"
     what = f"Cloud Archive: {files} {verb} not archived yet"
     if failed:
-        what += f", {failed:,} of {'it' if count == 1 else 'them'} because of an error"
+        what += ", because of an error" if count == 1 else f", {failed:,} of them because of an error"
     if status["state"] == "stopped" or not pending:
         return f"{what}. The next start continues."
     return (

@@ -1,7 +1,7 @@
 """Bring an archived file into ComfyUI's input directory, like an upload through ComfyUI's page.
 
-A file that has this name and these bytes already is used; one with other bytes is never overwritten. The bytes are
-compared with the archive's SHA-256 before the file gets its name.
+If the directory has a file with this name and the same bytes, that file is used. A file with other bytes is never
+overwritten. The bytes are compared with the archive's SHA-256 before the file gets its name.
 
 This module is loaded into ComfyUI's process: standard library and aiohttp only.
 """

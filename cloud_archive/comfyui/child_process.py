@@ -203,7 +203,7 @@ def _cause_of_end(returncode: int, output: IO[bytes], ready: bool) -> str:
         with contextlib.suppress(ValueError):
             name = signal.Signals(-returncode).name
             hint = " (perhaps this machine ran out of memory)" if name == "SIGKILL" else ""
-            return f"{when}: by signal {name}{hint}.{_SEE_LOG if ready else ''}"
+            return f"{when}: signal {name}{hint}.{_SEE_LOG if ready else ''}"
     return f"{when} with exit status {returncode}.{_SEE_LOG if ready else ''}"
 
 

@@ -31,9 +31,9 @@ from .engine_connection import EngineConnection
 _log = logging.getLogger("cloud_archive.engine_client")
 
 _MAX_EVENT_BYTES = 4 * 1024 * 1024
-# After so many health checks without an answer, calls fail at once; the engine counts as hung.
-_SILENT_AFTER_MISSES = 2
-_HUNG_AFTER_MISSES = 3
+# Health checks in a row without an answer:
+_SILENT_AFTER_MISSES = 2  # calls fail at once
+_HUNG_AFTER_MISSES = 3  # the engine counts as hung
 _STARTING = "The engine is starting."
 _SILENT = "The engine is not answering right now."
 
@@ -292,7 +292,7 @@ class EngineClient:
         connection = EngineConnection(self._command, self._root, self._state_base)
         self._connection = connection
         try:
-            await connection.started(self._ready_seconds)
+            await connection.start(self._ready_seconds)
             if not connection.port and not connection.ended.done():
                 # The engine has a low priority: while other work takes every core, a start may last minutes.
                 self._ready_seconds = min(self._ready_seconds * 2, self._timing.longest_ready)

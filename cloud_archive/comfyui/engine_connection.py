@@ -51,7 +51,7 @@ class EngineConnection:
         }
         self.process = EngineProcess(command, orders, on_ready=self._report_ready, on_end=self._report_end)
 
-    async def started(self, timeout_seconds: float) -> None:
+    async def start(self, timeout_seconds: float) -> None:
         """Start the process, and wait until it is ready. `port` stays 0 if it ended or was killed as too slow."""
         try:
             self.process.start()

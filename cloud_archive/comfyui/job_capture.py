@@ -38,17 +38,16 @@ _BATCH_JOBS = 100
 _REMEMBERED_JOBS = 20_000  # twice what ComfyUI keeps
 _FIRST_READ = 64  # entries of the history; if all are new, more are read
 _POST_SECONDS = 30.0
-_FIRST_BACKOFF = 1.0
-_LONGEST_BACKOFF = 60.0
+_FIRST_BACKOFF_SECONDS = 1.0
+_LONGEST_BACKOFF_SECONDS = 60.0
 _PAUSE_SECONDS = 0.25  # between two reads of the queue
 _EXPECT_SECONDS = 5.0  # how long it may take until a prompt that arrived is in the queue
 _MAX_QUEUED = 1000
-_PAUSE_BETWEEN_JOBS = 0.01  # so that reading a long history does not slow ComfyUI down
-_NODE_DEPTH = 2  # of a node in a job: prompt, node
-_DEEPER = {
-    "workflow": 1,
-    "definitions": 3,
-}  # workflow, nodes, node; definitions, subgraphs, subgraph, nodes, node
+_JOB_PAUSE_SECONDS = 0.01  # so that reading a long history does not slow ComfyUI down
+# How many levels below a job its nodes are: prompt, node.
+_NODE_DEPTH = 2
+# More levels below these: workflow, nodes, node; definitions, subgraphs, subgraph, nodes, node.
+_EXTRA_DEPTH = {"workflow": 1, "definitions": 3}
 _LOCKED_CHARACTERS = 16 * 1024  # they are encoded in less than half a millisecond
 _REFUSED = (400, 413, 415)  # the engine would refuse the same job again
 
@@ -93,9 +92,8 @@ class JobCapture:
         self._warned = False
         self._expects_until = 0.0
         self._queue: _Queue = ((), ())
-        self._posted_queue: tuple[tuple[int, str], _Queue] | None = (
-            None  # the engine, and the last queue it took
-        )
+        # The engine, and the last queue that it took.
+        self._posted_queue: tuple[tuple[int, str], _Queue] | None = None
         self._pass_done = threading.Condition()
         self._thread = threading.Thread(target=self._run, name="cloud-archive-jobs", daemon=True)
 
@@ -200,6 +198,7 @@ class JobCapture:
         queue = {"process": self._process, "running": running, "queued": queued[:_MAX_QUEUED]}
         status, _ = _call(address, b'{"jobs": [], "queue": ' + json.dumps(queue).encode() + b"}")
         if status == 200:
+            self.failures = 0
             self._posted_queue = (address, self._queue)
         else:
             self._back_off(address)
@@ -212,7 +211,7 @@ class JobCapture:
             content = encode_job(job_id, entry)
             self._unsent[job_id] = content
             self.unsent_bytes += len(content)
-            self._stopping.wait(_PAUSE_BETWEEN_JOBS)
+            self._stopping.wait(_JOB_PAUSE_SECONDS)
         return bool(self._unsent)
 
     def _new_entries(self) -> list[tuple[str, Any]]:
@@ -234,9 +233,7 @@ class JobCapture:
         """Post every job that waits. Return False if the engine does not take them now."""
         while self._unsent:
             address = self._engine_address()
-            if address is None:
-                return False
-            if self._is_backing_off(address):
+            if address is None or self._is_backing_off(address):
                 return False
             batch = list(self._next_batch())
             body = b'{"jobs": [' + b",".join(self._unsent[job_id] for job_id in batch) + b"]}"
@@ -248,7 +245,7 @@ class JobCapture:
                 self._batch_jobs = 1  # then only the refused job is left out
             elif status in _REFUSED:
                 reason = answer.get("message") if isinstance(answer, Mapping) else None
-                _log.warning("The catalog refused job %s: %s", batch[0], reason)
+                _log.warning("The engine refused job %s: %s", batch[0], reason)
                 self._forget(batch)
             else:
                 self._back_off(address)
@@ -279,7 +276,7 @@ class JobCapture:
         self.failures = self.failures + 1 if address == self._failed_address else 1
         self._failed_address = address
         self._retry_at = time.monotonic() + min(
-            _LONGEST_BACKOFF, _FIRST_BACKOFF * 2.0 ** min(self.failures - 1, 6)
+            _LONGEST_BACKOFF_SECONDS, _FIRST_BACKOFF_SECONDS * 2.0 ** min(self.failures - 1, 6)
         )
 
 
@@ -345,7 +342,7 @@ def encode_in_pieces(value: Any, depth: int = _NODE_DEPTH) -> Iterator[str]:
         yield "{"
         for number, (name, member) in enumerate(value.items()):
             yield f"{',' if number else ''}{_to_json(name)}:"
-            yield from encode_in_pieces(member, depth - 1 + _DEEPER.get(name, 0))
+            yield from encode_in_pieces(member, depth - 1 + _EXTRA_DEPTH.get(name, 0))
         yield "}"
     elif depth and isinstance(value, list):
         yield "["

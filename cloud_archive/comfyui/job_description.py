@@ -81,8 +81,8 @@ def _outputs(
         cached: yield the files that an earlier job wrote instead, whose results this job took from ComfyUI's cache; the
             history lists them too.
     """
-    skipped = messages.get("execution_cached", {}).get("nodes")
-    from_cache = {str(node) for node in skipped} if isinstance(skipped, (list, tuple, set)) else set()
+    nodes = messages.get("execution_cached", {}).get("nodes")
+    from_cache = {str(node) for node in nodes} if isinstance(nodes, (list, tuple, set)) else set()
     meta = _mapping(entry.get("meta"))
     for node, shown in _mapping(entry.get("outputs")).items():
         node = _node_of_graph(str(node), graph, _mapping(meta.get(node)))

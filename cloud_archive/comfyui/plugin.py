@@ -182,8 +182,8 @@ class Plugin:
         deadline = loop.time() + arguments["wait"]
         while True:
             left = max(0.0, deadline - loop.time())
-            # Only the last question waits until the engine knows a prompt that was just queued or has just ended;
-            # for the earlier ones, which have time left, the engine itself waits for a job that it does not know yet.
+            # While time is left, the engine itself waits for a job that it does not know yet. The last call does not
+            # wait there, so wait here until the engine knows of a prompt that was just queued or has just ended.
             patience = 0.0 if left else PASS_ON_SECONDS
             place = await asyncio.to_thread(self._place_of, arguments["prompt_id"], patience)
             query = {"wait": f"{left:.3f}", "urls": str(arguments["urls"])}
@@ -215,7 +215,7 @@ class Plugin:
         """Forward a call, and its answer of any size piece by piece."""
         seconds = route.timeout_seconds + _MARGIN_SECONDS
         timeout = ClientTimeout(total=None, sock_connect=seconds, sock_read=seconds)
-        ranges = {name: request.headers[name] for name in ("Range",) if name in request.headers}
+        ranges = {"Range": request.headers["Range"]} if "Range" in request.headers else {}
         answer: web.StreamResponse | None = None
         try:
             async with client.open(route.method, path, query=query, headers=ranges, timeout=timeout) as found:
@@ -232,7 +232,7 @@ class Plugin:
         return answer
 
     async def _bring_back(self, client: EngineClient, route: Route, path: str) -> web.Response:
-        """Put an asset into ComfyUI's input directory. The engine does not know it, so this is done here."""
+        """Put an asset into ComfyUI's input directory. The engine does not know this directory, so it is done here."""
         try:
             answer = await client.call("GET", path, timeout_seconds=route.timeout_seconds)
             if answer.status != 200:

@@ -58,7 +58,7 @@ class Setting:
 
 @pytest.fixture
 def setting(monkeypatch: pytest.MonkeyPatch) -> Iterator[Setting]:
-    monkeypatch.setattr(job_capture, "_PAUSE_BETWEEN_JOBS", 0)
+    monkeypatch.setattr(job_capture, "_JOB_PAUSE_SECONDS", 0)
     made = Setting()
     yield made
     made.capture.stop(60)
@@ -192,8 +192,8 @@ async def test_the_next_engine_gets_what_the_last_one_did_not_confirm(
 async def test_an_engine_that_fails_is_left_alone_until_its_state_changes(
     setting: Setting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(job_capture, "_FIRST_BACKOFF", 3600.0)
-    monkeypatch.setattr(job_capture, "_LONGEST_BACKOFF", 3600.0)
+    monkeypatch.setattr(job_capture, "_FIRST_BACKOFF_SECONDS", 3600.0)
+    monkeypatch.setattr(job_capture, "_LONGEST_BACKOFF_SECONDS", 3600.0)
     setting.queue.finish("j", outputs("a.png"))
     async with setting.engine(FakeEngine(error=CloudArchiveError("no"))) as engine:
         await setting.until(lambda: setting.capture.failures)
@@ -209,6 +209,22 @@ async def test_an_engine_that_fails_is_left_alone_until_its_state_changes(
         engine.error = None
         setting.capture.wake(at_once=True)
         await setting.until(lambda: ids(engine) == ["j", "j"])
+
+
+async def test_an_accepted_queue_ends_a_row_of_failures(setting: Setting) -> None:
+    class Recovering(FakeEngine):
+        def add_jobs(self, jobs: list[dict[str, Any]], queue: dict[str, Any] | None = None) -> None:
+            if self.error is not None:
+                raise self.error
+            super().add_jobs(jobs, queue)
+
+    setting.queue.put("q")
+    async with setting.engine(Recovering(error=CloudArchiveError("no"))) as engine:
+        await setting.until(lambda: setting.capture.failures)
+        engine.error = None
+        setting.capture.wake(at_once=True)
+        await setting.until(lambda: engine.queues)
+        await until(lambda: not setting.capture.failures, 10)
 
 
 async def test_one_job_that_the_engine_refuses_does_not_hold_up_the_others(
@@ -227,7 +243,7 @@ async def test_one_job_that_the_engine_refuses_does_not_hold_up_the_others(
         setting.queue.finish("c", outputs("c.png"))
         await setting.until(lambda: ids(engine) == ["a", "b", "c"])
     (warning,) = caplog.records
-    assert warning.getMessage() == "The catalog refused job bad: The graph is no graph."
+    assert warning.getMessage() == "The engine refused job bad: The graph is no graph."
 
 
 async def test_a_history_of_2000_jobs_arrives_once_and_in_order(setting: Setting) -> None:

@@ -69,6 +69,10 @@ def test_older_files_are_named_once(caplog: pytest.LogCaptureFixture) -> None:
             " the background for up to 600 s, and at the next start.",
         ),
         (
+            {"failed_files": 1},
+            "Cloud Archive: 1 file (0 B) is not archived yet, because of an error. The next start continues.",
+        ),
+        (
             {"state": "stopped", "pending_files": 1, "pending_bytes": 5},
             "Cloud Archive: 1 file (5 B) is not archived yet. The next start continues.",
         ),

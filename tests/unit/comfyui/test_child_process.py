@@ -73,7 +73,7 @@ def test_the_end_is_a_sentence_with_its_cause(program: str, cause: str) -> None:
 def test_a_kill_may_mean_that_the_memory_ran_out() -> None:
     kill = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
     assert python(kill).cause() == (
-        "The engine ended at start: by signal SIGKILL (perhaps this machine ran out of memory)."
+        "The engine ended at start: signal SIGKILL (perhaps this machine ran out of memory)."
     )
 
 

@@ -18,7 +18,7 @@ def command(program: str) -> list[str]:
 
 async def test_it_is_ready_with_a_port_and_ends_when_it_is_released(tmp_path: Path) -> None:
     connection = EngineConnection(command(READY), tmp_path, None)
-    await connection.started(60)
+    await connection.start(60)
     assert connection.port == 4711
     assert not connection.ended.done()
     connection.process.release()
@@ -28,7 +28,7 @@ async def test_it_is_ready_with_a_port_and_ends_when_it_is_released(tmp_path: Pa
 
 async def test_a_process_that_is_never_ready_is_ended_with_the_cause(tmp_path: Path) -> None:
     connection = EngineConnection(command(MUTE), tmp_path, None)
-    await connection.started(0.3)
+    await connection.start(0.3)
     assert connection.port == 0
     assert await asyncio.wait_for(connection.ended, 60) == (
         "The engine did not answer within 0.3 s of its start."
@@ -37,7 +37,7 @@ async def test_a_process_that_is_never_ready_is_ended_with_the_cause(tmp_path: P
 
 async def test_a_command_that_cannot_be_started_ends_at_once(tmp_path: Path) -> None:
     connection = EngineConnection([str(tmp_path / "no python")], tmp_path, None)
-    await connection.started(60)
+    await connection.start(60)
     assert connection.port == 0
     assert connection.ended.result().startswith("The engine can't be started: ")
 
