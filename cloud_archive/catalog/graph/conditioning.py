@@ -15,7 +15,7 @@ _BY_SLOT = re.compile(
     r"controlnet|apply|guide|conditioning|inpaint|tovideo|crop|instruct|reference|vace|union|ltxv"
 )
 _ROUTES = re.compile(r"reroute|any|get|set|relay|bridge")
-# What an encoder encodes, by polarity where one node has both.
+# The inputs of nodes with a positive and a negative side, and the text inputs of other encoders.
 _POSITIVE = (
     "positive",
     "positive_prompt",
@@ -89,7 +89,7 @@ def _node_prompt(graph: Graph, node: Node, slot: int, negative: bool, depth: int
     for name, link in node.links():
         if PIPES.search(name.lower()):
             return prompt_of(graph, link, negative, depth)
-    return _passed_on(graph, node, value_slot=slot, negative=negative, depth=depth)
+    return _passed_on(graph, node, slot=slot, negative=negative, depth=depth)
 
 
 def _by_polarity(
@@ -159,12 +159,12 @@ def _together(texts: list[Text], glue: str) -> Text:
     return Text(glue.join(known), certain)
 
 
-def _passed_on(graph: Graph, node: Node, *, value_slot: int, negative: bool, depth: int) -> Text:
+def _passed_on(graph: Graph, node: Node, *, slot: int, negative: bool, depth: int) -> Text:
     """Follow the only link of a node that nothing else is known about."""
     links = [
         (name, link) for name, link in node.links() if name.lower() not in ("clip", "vae", "model", "image")
     ]
     if len(links) != 1:
-        return text_of(graph, Link(node.id, value_slot)) if not links and node.inputs else UNKNOWN
+        return text_of(graph, Link(node.id, slot)) if not links and node.inputs else UNKNOWN
     text = prompt_of(graph, links[0][1], negative, depth)
     return Text(text.value, text.certain and bool(_ROUTES.search(node.type.lower())))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from ..graph_facts import Lora
@@ -25,7 +25,7 @@ _OTHER_LOADER = re.compile(
     r"|face|rife|interpolat|vfi|gligen|photomaker|pulid|esrgan|caption|florence|tagger|depth|pose|preprocess|vision"
     r"|background|birefnet|motion|animatediff|patch|audio_?encoder|embedding|inpaint_?model|rmbg|segment"
 )
-_EMPTY = (
+_PLACEHOLDERS = (
     "",
     "none",
     "baked vae",
@@ -38,12 +38,13 @@ _EMPTY = (
     "null",
 )
 _TAG = re.compile(r"<(?:lora|lyco):([^:<>]{1,200})(?::(-?[\d.]+))?[^<>]{0,60}>", re.IGNORECASE)
+_MAX_TAGGED_CHARACTERS = 100_000
 _SERVICE_MODEL = re.compile(r"^(model|model_name|model_version|model_id)$")
 
 
 def is_model_name(value: Any) -> bool:
     """Return whether `value` is the name of a model, and not a placeholder for none."""
-    return isinstance(value, str) and value.strip().lower() not in _EMPTY and len(value) < 300
+    return isinstance(value, str) and value.strip().lower() not in _PLACEHOLDERS and len(value) < 300
 
 
 def main_models(graph: Graph, sampler: Node) -> list[str]:
@@ -132,7 +133,7 @@ def _node_loras(graph: Graph, node: Node) -> list[Lora]:
     listed = node.inputs.get("loras")
     if isinstance(listed, list):
         return [
-            Lora(item["name"], _number(item.get("strength")))
+            Lora(item["name"], _as_float(item.get("strength")))
             for item in listed
             if isinstance(item, dict)
             and isinstance(item.get("name"), str)
@@ -142,7 +143,7 @@ def _node_loras(graph: Graph, node: Node) -> list[Lora]:
     for key, raw in node.inputs.items():
         if isinstance(raw, dict) and isinstance(raw.get("lora"), str):
             if not _is_off(raw.get("on", True)):
-                found.append(Lora(raw["lora"], _number(raw.get("strength"))))
+                found.append(Lora(raw["lora"], _as_float(raw.get("strength"))))
             continue
         number = _lora_number(key.lower(), kind)
         if number is None:
@@ -191,26 +192,27 @@ def _strength(graph: Graph, node: Node, number: str) -> float | None:
         ]
     for name in names:
         if name in node.inputs:
-            return _number(value_of(graph, node.inputs[name]))
+            return _as_float(value_of(graph, node.inputs[name]))
     return None
 
 
 def _tagged(node: Node) -> list[Lora]:
     return [
-        Lora(match.group(1), _number(match.group(2)) if match.group(2) else 1.0)
+        lora
         for value in node.inputs.values()
         if isinstance(value, str)
-        for match in _TAG.finditer(value[:100_000])
+        for lora in _tags_in(value[:_MAX_TAGGED_CHARACTERS])
     ]
 
 
 def tagged_loras(text: str) -> list[Lora]:
     """Return the LoRAs that `<lora:name:0.8>` tags in a text name."""
-    tags = (
-        Lora(match.group(1), _number(match.group(2)) if match.group(2) else 1.0)
-        for match in _TAG.finditer(text)
-    )
-    return list({lora.name: lora for lora in tags}.values())
+    return list({lora.name: lora for lora in _tags_in(text)}.values())
+
+
+def _tags_in(text: str) -> Iterator[Lora]:
+    for match in _TAG.finditer(text):
+        yield Lora(match.group(1), _as_float(match.group(2)) if match.group(2) else 1.0)
 
 
 def _is_off(value: Any) -> bool:
@@ -219,7 +221,7 @@ def _is_off(value: Any) -> bool:
     )
 
 
-def _number(value: Any) -> float | None:
+def _as_float(value: Any) -> float | None:
     try:
         number = float(value)
     except (TypeError, ValueError):

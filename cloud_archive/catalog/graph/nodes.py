@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 MAX_NODES = 1500
-_INPUTS_OF_A_STEP = 8  # looking at so many costs about what following a link does
+_INPUTS_PER_STEP = 8  # reading so many inputs takes about as long as following one link
 MODEL_FILE = re.compile(r"\.(safetensors|sft|ckpt|pt|pth|gguf|bin|onnx|engine)$", re.IGNORECASE)
 MEDIA_FILE = re.compile(
     r"\.(png|jpe?g|webp|gif|bmp|tiff?|avif|exr|mp4|mov|webm|mkv|avi|wav|mp3|flac|ogg|opus|m4a|glb|gltf|obj|fbx|ply|stl)"
@@ -32,7 +32,6 @@ class Node:
     id: str
     type: str
     inputs: dict[str, Any]
-    title: str = ""
     guessed: bool = False
 
     def links(self) -> Iterator[tuple[str, Link]]:
@@ -41,18 +40,17 @@ class Node:
             if isinstance(value, Link):
                 yield name, value
 
-    def text(self) -> str:
-        """Return type and title in lower case, for matching words in them."""
-        return f"{self.type} {self.title}".lower()
-
 
 class TooComplexError(ValueError):
-    """Following the links of a graph takes more steps than any graph that people work with."""
+    """The links of a graph take more steps to follow than those of any graph that people work with."""
 
 
 @dataclass
 class Graph:
-    """Nodes by id. `steps_left` limits how many links may be followed, and inputs looked at, before it is given up."""
+    """Nodes by id.
+
+    `steps_left` limits the links that are followed and the inputs that are read: at 0, reading the graph ends.
+    """
 
     nodes: dict[str, Node] = field(default_factory=dict)
     steps_left: int = 0
@@ -65,11 +63,11 @@ class Graph:
         if not isinstance(value, Link):
             return None
         node = self.nodes.get(value.node)
-        self.charge(1 + (len(node.inputs) // _INPUTS_OF_A_STEP if node is not None else 0))
+        self.charge(1 + (len(node.inputs) // _INPUTS_PER_STEP if node is not None else 0))
         return node
 
     def charge(self, steps: int) -> None:
-        """Count work. TooComplexError: this graph takes too much."""
+        """Count steps. TooComplexError: none are left."""
         self.steps_left -= steps
         if self.steps_left < 0:
             raise TooComplexError("this graph takes too long to follow")
@@ -90,7 +88,7 @@ def is_api_graph(value: Any) -> bool:
 
 
 def parse_api_graph(value: dict[str, Any]) -> Graph:
-    """Return the graph in API format. What is no node is left out."""
+    """Return the graph of `value`, which is in API format. Entries that are no nodes are left out."""
     known = {
         str(key): node
         for key, node in value.items()
@@ -102,9 +100,7 @@ def parse_api_graph(value: dict[str, Any]) -> Graph:
         inputs = {
             str(name): _input(item, known) for name, item in (raw.items() if isinstance(raw, dict) else ())
         }
-        meta = node.get("_meta")
-        title = str(meta.get("title", "")) if isinstance(meta, dict) else ""
-        graph.nodes[key] = Node(key, node["class_type"], with_short_names(inputs), title)
+        graph.nodes[key] = Node(key, node["class_type"], with_short_names(inputs))
     return graph
 
 

@@ -46,10 +46,10 @@ _NOT_TEXT = re.compile(
 _MEDIA_KEY = re.compile(r"image|video|audio|file|mask|mesh|model_file")
 _MAX_TEXTS = 200
 _MAX_OUTPUTS = 12
-# Of 644 published workflows, none takes more than 368 steps, and 418 where models are looked for.
+# Steps along links, not of a sampler. Of 644 published workflows, the largest takes 368, and 418 to find its models.
 _MAX_STEPS = 1_500
 _MAX_MODEL_STEPS = 4_000
-_STEPS_OF_A_LORA = 8
+_STEPS_PER_LORA = 8
 _MAX_TEXT_CHARACTERS = 200_000
 
 
@@ -65,8 +65,8 @@ def read_graph(graph: Graph, *, output_node: str | None = None, file_name: str |
     if not complete or any(_differ(facts, other) for other in candidates[1:]):
         facts = replace(facts, confidence="low")
     graph.steps_left = _MAX_MODEL_STEPS
-    texts = tuple(graph_texts(graph))
-    return replace(facts, texts=texts, model_names=tuple(graph_models(graph)))
+    texts = tuple(_graph_texts(graph))
+    return replace(facts, texts=texts, model_names=tuple(_graph_models(graph)))
 
 
 def _candidates(
@@ -88,14 +88,14 @@ def _candidates(
 
 def _outputs(graph: Graph, file_name: str | None) -> list[Node]:
     """Return the nodes that may have written the file, likeliest first."""
-    sinks = [node for node in graph.sinks() if any(True for _ in node.links()) or is_generator(node)]
-    writers = [node for node in sinks if not _SHOWN_ONLY.search(node.type.lower())] or sinks
-    saving = [node for node in graph.nodes.values() if _is_writer(node)]
+    writers = [node for node in graph.nodes.values() if _is_writer(node)]
     if file_name is not None and (
-        matching := [node for node in saving if _matches_prefix(graph, node, file_name)]
+        matching := [node for node in writers if _matches_prefix(graph, node, file_name)]
     ):
         return matching[:_MAX_OUTPUTS]
-    return (saving or writers)[:_MAX_OUTPUTS]
+    sinks = [node for node in graph.sinks() if any(True for _ in node.links()) or is_generator(node)]
+    others = [node for node in sinks if not _SHOWN_ONLY.search(node.type.lower())] or sinks
+    return (writers or others)[:_MAX_OUTPUTS]
 
 
 def _is_writer(node: Node) -> bool:
@@ -124,9 +124,9 @@ def _facts_of(graph: Graph, start: Node) -> GraphFacts | None:
     chain = sampler_chain(graph, nearest)
     active = list(ancestors(graph, [start]).values())
     upstream = list(reversed(active))
-    main = chain[0]
-    facts = _sampler_facts(graph, chain) if is_sampler(main) else _generator_facts(graph, main)
-    main_names = main_models(graph, main) if is_sampler(main) else service_models(main)
+    first = chain[0]
+    facts = _sampler_facts(graph, chain) if is_sampler(first) else _generator_facts(graph, first)
+    main_names = main_models(graph, first) if is_sampler(first) else service_models(first)
     found = [model for node in upstream for model in node_models(graph, node)]
     by_kind = {kind: [name for other, name in found if other == kind] for kind in ("main", "vae", "clip")}
     models = _unique([*main_names, *by_kind["main"], *by_kind["vae"], *by_kind["clip"]])
@@ -141,27 +141,27 @@ def _facts_of(graph: Graph, start: Node) -> GraphFacts | None:
 
 
 def _sampler_facts(graph: Graph, chain: list[Node]) -> GraphFacts:
-    main = chain[0]
-    positive, negative = _prompt(graph, main, False), _prompt(graph, main, True)
+    first, *refiners = chain
+    positive, negative = _prompt(graph, first, False), _prompt(graph, first, True)
     certain = positive.certain and bool(positive.value)
-    for later in chain[1:]:
-        other = _prompt(graph, later, False)
+    for refiner in refiners:
+        other = _prompt(graph, refiner, False)
         if not positive.value and other.value:
             positive = other
-        strength = setting(graph, later, "denoise")
+        strength = setting(graph, refiner, "denoise")
         if other.value and other.value != positive.value and isinstance(strength, float) and strength > 0.7:
             certain = False
-    if is_partial(graph, main) and "add_noise" in main.inputs:
+    if is_partial(graph, first) and "add_noise" in first.inputs:
         certain = False
     return GraphFacts(
         prompt=positive.value,
         negative_prompt=negative.value,
-        seed=_seed(setting(graph, main, "seed")),
-        sampler=_word(setting(graph, main, "sampler")),
-        scheduler=_word(setting(graph, main, "scheduler")),
-        steps=_whole(setting(graph, main, "steps")),
-        cfg=_real(setting(graph, main, "cfg")),
-        denoise=_real(setting(graph, main, "denoise")),
+        seed=_seed(setting(graph, first, "seed")),
+        sampler=_word(setting(graph, first, "sampler")),
+        scheduler=_word(setting(graph, first, "scheduler")),
+        steps=_whole(setting(graph, first, "steps")),
+        cfg=_real(setting(graph, first, "cfg")),
+        denoise=_real(setting(graph, first, "denoise")),
         confidence="high" if certain else "low",
     )
 
@@ -214,7 +214,7 @@ def _media_of(nodes: Iterable[Node]) -> list[str]:
     ]
 
 
-def graph_texts(graph: Graph) -> list[str]:
+def _graph_texts(graph: Graph) -> list[str]:
     """Return every text of the graph that reads like a prompt, each once."""
     found: dict[str, None] = {}
     size = 0
@@ -247,10 +247,10 @@ def _reads_like_text(name: str, value: str) -> bool:
     return wanted or (text.count(" ") >= 3 and not _NOT_TEXT.search(name))
 
 
-def graph_models(graph: Graph) -> list[str]:
+def _graph_models(graph: Graph) -> list[str]:
     """Return the name of every model in the graph, each once."""
     found: list[str] = []
-    with contextlib.suppress(TooComplexError):  # of a graph that takes too long, those that were found
+    with contextlib.suppress(TooComplexError):  # a graph that takes too long keeps what was found
         for node in graph.nodes.values():
             if not any(isinstance(value, str | dict | list) for value in node.inputs.values()):
                 continue
@@ -261,7 +261,7 @@ def graph_models(graph: Graph) -> list[str]:
                     found.append(listed)
             found.extend(name for _, name in node_models(graph, node))
             loras = loras_of(graph, [node])
-            graph.charge(_STEPS_OF_A_LORA * len(loras))
+            graph.charge(_STEPS_PER_LORA * len(loras))
             found.extend(lora.name for lora in loras)
             if is_generator(node):
                 found.extend(service_models(node))

@@ -59,7 +59,8 @@ _SAMPLERS = {
     "SamplerLCM": "lcm",
     "SamplerDPMPP_2M_SDE": "dpmpp_2m_sde",
 }
-_VIA = {
+# By setting: the inputs whose nodes may hold it, and its names.
+_LINKS_TO_FOLLOW = {
     "seed": ("noise", "seed"),
     "steps": ("sigmas", "steps", "scheduler"),
     "scheduler": ("sigmas", "scheduler"),
@@ -67,7 +68,7 @@ _VIA = {
     "sampler": ("sampler", "sampler_name"),
     "cfg": ("guider",),
 }
-_NAMES = {
+_INPUT_NAMES = {
     "seed": ("seed", "noise_seed"),
     "steps": ("steps",),
     "scheduler": ("scheduler", "scheduler_name"),
@@ -85,7 +86,7 @@ def live_links(graph: Graph, node: Node) -> list[tuple[str, Link]]:
 
 
 def ancestors(graph: Graph, starts: Iterable[Node]) -> dict[str, Node]:
-    """Return every node that takes part in `starts`, nearest first; branches of switches that are off don't."""
+    """Return `starts` and all nodes upstream of them, nearest first; not the branches that a switch has turned off."""
     found: dict[str, Node] = {}
     queue = deque(starts)
     while queue and len(found) < _MAX_VISITS:
@@ -138,9 +139,9 @@ def nearest_source(graph: Graph, start: Node, *, include_start: bool) -> Node | 
             return node
         links = live_links(graph, node)
         media = [(name, link) for name, link in links if not _NO_MEDIA.match(name.lower())]
-        # Of a video with sound, the pictures say what was asked for.
-        seen_links = [link for name, link in media if "audio" not in name.lower()]
-        chosen = seen_links or [link for _, link in media]
+        # A video with sound has a prompt for each; the file's prompt is that of the pictures.
+        pictures = [link for name, link in media if "audio" not in name.lower()]
+        chosen = pictures or [link for _, link in media]
         queue.extend(target for link in chosen if (target := graph.target(link)))
     return None
 
@@ -183,17 +184,10 @@ def _starts_late(graph: Graph, node: Node) -> bool:
             return True
         listed = source.inputs.get("sigmas")
         if isinstance(listed, str):
-            first = re.match(r"\s*\[?\s*([\d.]+)", listed)
-            return first is not None and _real(first.group(1)) < 0.99
+            first = re.match(r"\s*\[?\s*(\d*\.?\d+)", listed)
+            return first is not None and float(first.group(1)) < 0.99
         value = listed
     return False
-
-
-def _real(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        return 1.0
 
 
 def _source_of_picture(graph: Graph, node: Node) -> Node | None:
@@ -221,7 +215,7 @@ def setting(graph: Graph, node: Node, name: str) -> Any:
             return found
         for key, link in live_links(graph, current):
             lower = key.lower()
-            if lower in _VIA[name] or PIPES.search(lower) or lower in ("sigmas_1", "guider_1"):
+            if lower in _LINKS_TO_FOLLOW[name] or PIPES.search(lower) or lower in ("sigmas_1", "guider_1"):
                 target = graph.target(link)
                 if target is not None:
                     queue.append(target)
@@ -230,7 +224,7 @@ def setting(graph: Graph, node: Node, name: str) -> Any:
 
 def _own_setting(graph: Graph, node: Node, name: str) -> Any:
     names = {key.lower(): key for key in node.inputs}
-    for wanted in _NAMES[name]:
+    for wanted in _INPUT_NAMES[name]:
         if wanted in names:
             raw = node.inputs[names[wanted]]
             value = value_of(graph, raw)

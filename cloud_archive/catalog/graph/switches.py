@@ -21,8 +21,28 @@ _PAIRS = (
     ("latent_a", "latent_b"),
     ("a", "b"),
 )
-_BOOLEANS = ("switch", "boolean", "boolean_number", "condition", "cond", "bool", "value", "use_a", "input")
-_NUMBERS = ("select", "index", "selected", "selection", "selector", "input", "switch", "choice", "num")
+_BOOLEAN_SELECTORS = (
+    "switch",
+    "boolean",
+    "boolean_number",
+    "condition",
+    "cond",
+    "bool",
+    "value",
+    "use_a",
+    "input",
+)
+_NUMBER_SELECTORS = (
+    "select",
+    "index",
+    "selected",
+    "selection",
+    "selector",
+    "input",
+    "switch",
+    "choice",
+    "num",
+)
 _SWITCH = re.compile(r"switch|select|index|choose|choice|conditional|ifelse|if else|mux|router|\bif\b")
 _NUMBERED = re.compile(r"^(.*?)_?0*(\d+)$")
 _VALUE_NAMES = (
@@ -82,7 +102,7 @@ def live_inputs(graph: Graph, node: Node, hops: int = 0) -> LiveInputs | None:
     kind = node.type.lower()
     for yes, no in _PAIRS:
         if yes in names or no in names:
-            selector = next((names[name] for name in _BOOLEANS if name in names), None)
+            selector = next((names[name] for name in _BOOLEAN_SELECTORS if name in names), None)
             if selector is None or (len(yes) == 1 and not _SWITCH.search(kind)):
                 continue
             return _by_boolean(graph, node, names.get(yes), names.get(no), node.inputs[selector], hops)
@@ -92,7 +112,8 @@ def live_inputs(graph: Graph, node: Node, hops: int = 0) -> LiveInputs | None:
     if not choices:
         return None
     selector = next(
-        (names[name] for name in _NUMBERS if name in names and names[name] not in choices.values()), None
+        (names[name] for name in _NUMBER_SELECTORS if name in names and names[name] not in choices.values()),
+        None,
     )
     if selector is not None:
         return _by_number(graph, node, choices, node.inputs[selector], hops)

@@ -30,7 +30,7 @@ _COMPUTES = re.compile(
 _STYLES = re.compile(r"styler|styles? selector|prompt ?styl|stylesselector")
 _NO_STYLE = ("", "none", "base", "no style", "sai-none", "default", "no_style")
 _DYNAMIC = re.compile(r"__[\w\-/*. ]+__|\{[^{}]*\|[^{}]*\}")
-TEXT_NAMES = (
+_TEXT_NAMES = (
     "populated_text",
     "text",
     "prompt",
@@ -120,7 +120,7 @@ def _node_text(graph: Graph, node: Node, slot: int, depth: int) -> Text:
 def _single(graph: Graph, node: Node, names: dict[str, str], slot: int, depth: int) -> Text:
     if "positive" in names and "negative" in names:
         return text_of(graph, node.inputs[names["negative" if slot == 1 else "positive"]], depth)
-    for wanted in TEXT_NAMES:
+    for wanted in _TEXT_NAMES:
         value = node.inputs.get(names.get(wanted, ""))
         if isinstance(value, str | Link):
             text = text_of(graph, value, depth)

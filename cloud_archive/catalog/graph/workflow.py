@@ -13,8 +13,8 @@ _MUTED, _BYPASSED = 2, 4
 _INPUT_NODE, _OUTPUT_NODE = "-10", "-20"
 _MAX_HOPS = 64
 _MAX_DEPTH = 8
-# Slots and widgets that are looked at, in all instances of subgraphs, and hops along links. Of 640 published workflows
-# one takes 5,210.
+# A step is a slot or widget that is read, in any instance of a subgraph, or a link that is followed. The largest of 640
+# published workflows takes 5,210.
 _MAX_STEPS = 25_000
 _NOTES = (
     "note",
@@ -83,12 +83,12 @@ class _Expansion:
         }
         self._steps_left = _MAX_STEPS
         self._count = 0
-        self._links_of: dict[int, dict[str, tuple[str, int]]] = {}  # by the identity of the level
+        self._links_of: dict[int, dict[str, tuple[str, int]]] = {}  # by the id() of the level
         self._setters: dict[str, tuple[_Scope, dict[str, Any]]] = {}
         self._root = self._scope(workflow, "", 0)
 
     def _charge(self, steps: int) -> None:
-        """Count work. ValueError: this workflow takes too much."""
+        """Count steps. ValueError: none are left."""
         self._steps_left -= steps
         if self._steps_left < 0:
             raise ValueError("this workflow has too many inputs and widgets")
@@ -103,7 +103,7 @@ class _Expansion:
         for scope in self._live_scopes(self._root):
             for key, node in scope.nodes.items():
                 kind = str(node.get("type", ""))
-                virtual = key in scope.inner or kind.lower() in _NOTES or _is_passage(kind)
+                virtual = key in scope.inner or kind.lower() in _NOTES or _is_pass_through(kind)
                 if not virtual and _mode(node) not in (_MUTED, _BYPASSED):
                     graph.nodes[scope.prefix + key] = self._node(scope, key, node, kind)
         return graph
@@ -131,7 +131,7 @@ class _Expansion:
         return scope
 
     def _apply_instance_widgets(self, inner: _Scope, instance: dict[str, Any]) -> None:
-        """Put the values that a subgraph's instance shows for inner widgets into the inner nodes of this instance."""
+        """Copy the values of the inner widgets that a subgraph's instance shows into its inner nodes."""
         properties, values = instance.get("properties"), instance.get("widgets_values")
         shown = properties.get("proxyWidgets") if isinstance(properties, dict) else None
         if not isinstance(shown, list) or not isinstance(values, list) or len(shown) != len(values):
@@ -171,12 +171,10 @@ class _Expansion:
                 inputs[name] = found
             elif not _is_dict(item.get("widget")):
                 inputs.pop(name, None)
-        title = node.get("title")
         return Node(
             scope.prefix + key,
             kind,
             with_short_names(inputs),
-            title if isinstance(title, str) else "",
             guessed=not names_are_known(node),
         )
 
@@ -206,7 +204,7 @@ class _Expansion:
                 return None
             self._charge_slots(setter[1])
             return self._follow(setter[0], _first_slot(setter[1]), hops)
-        if _is_passage(kind):
+        if _is_pass_through(kind):
             return self._follow(scope, _first_slot(node), hops)
         return Link(scope.prefix + key, slot)
 
@@ -246,7 +244,7 @@ def _mode(node: dict[str, Any]) -> Any:
     return node.get("mode", 0)
 
 
-def _is_passage(kind: str) -> bool:
+def _is_pass_through(kind: str) -> bool:
     return kind.lower().startswith("reroute") or kind in ("PrimitiveNode", "GetNode", "SetNode")
 
 
