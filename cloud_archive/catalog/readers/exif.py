@@ -20,7 +20,7 @@ _NAMES = {
     0x9C9C: "xpcomment",
     0x9C9F: "xpsubject",
 }
-_SUB_DIRECTORIES = (0x8769,)
+_WIDTH, _HEIGHT, _EXIF_DIRECTORY = 0x0100, 0x0101, 0x8769
 _MAX_ENTRIES = 256
 _MAX_DIRECTORIES = 4
 
@@ -43,15 +43,15 @@ def read_exif(data: bytes, facts: FactsBuilder, *, sizes: bool = False) -> None:
         for index in range(min(count, _MAX_ENTRIES)):
             tag, kind, length, raw = struct.unpack_from(order + "HHI4s", data, start + 2 + index * 12)
             (number,) = struct.unpack(order + "I", raw)
-            if tag in _SUB_DIRECTORIES:
+            if tag == _EXIF_DIRECTORY:
                 pending.append(number)
-            elif tag in (0x0100, 0x0101):
+            elif tag in (_WIDTH, _HEIGHT):
                 shape[tag] = struct.unpack(order + "H", raw[:2])[0] if kind == 3 else number
             elif kind in (_ASCII, _UNDEFINED, _BYTE) and length <= len(data):
                 value = raw[:length] if length <= 4 else data[number : number + length]
                 _add(tag, kind, value, order, facts)
         if sizes and len(shape) == 2:
-            facts.set_size(shape[0x0100], shape[0x0101])
+            facts.set_size(shape[_WIDTH], shape[_HEIGHT])
 
 
 def _add(tag: int, kind: int, value: bytes, order: str, facts: FactsBuilder) -> None:
@@ -67,7 +67,7 @@ def _add(tag: int, kind: int, value: bytes, order: str, facts: FactsBuilder) -> 
     elif name is not None:
         facts.add_text(name, value)
     elif kind == _ASCII and b"{" in value[:64]:
-        # Core numbers further entries downwards from Make, so any text tag may hold a workflow.
+        # ComfyUI numbers further entries downwards from Make, so any text tag may hold a workflow.
         facts.add_text(f"tag{tag:04x}", value)
 
 

@@ -8,7 +8,7 @@ from ..source import BoundedSource
 from .facts import FactsBuilder, read_text
 
 _MAX_ATTRIBUTES = 256
-_OWN = ("type", "view", "channels")
+_STANDARD_NAMES = ("type", "view", "channels")
 
 
 def read_exr(source: BoundedSource, facts: FactsBuilder) -> None:
@@ -24,7 +24,7 @@ def read_exr(source: BoundedSource, facts: FactsBuilder) -> None:
         if kind == "box2i" and name == "dataWindow":
             left, top, right, bottom = struct.unpack("<iiii", source.read_exactly(start, 16))
             facts.set_size(right - left + 1, bottom - top + 1)
-        elif kind == "string" and name not in _OWN:
+        elif kind == "string" and name not in _STANDARD_NAMES:
             facts.add_text(name, read_text(source, start, length))
         offset = start + length
 

@@ -14,7 +14,7 @@ _MAX_ALL_TEXT_BYTES = 6 * 1024 * 1024
 
 
 class FileFacts(NamedTuple):
-    """What a file's container says; None: nothing. `texts`: (name, text) in the file's order, names in lower case."""
+    """What a file's container says; None: unknown. `texts`: (name, text) in the file's order, names in lower case."""
 
     format: str
     mime_type: str
@@ -50,7 +50,7 @@ class FactsBuilder:
 
     def add_text(self, name: str, text: str | bytes) -> None:
         """Keep one text. Bytes are UTF-8, else Latin-1. LimitReached: there are too many or too long texts."""
-        # Other than ASCII may take four bytes for each character once it is decoded.
+        # With a character outside ASCII, each character may take four bytes once the text is decoded.
         if len(text) > (MAX_TEXT_BYTES if text.isascii() else MAX_TEXT_BYTES // 2):
             raise LimitReached("a text of this file is too long")
         if isinstance(text, bytes):

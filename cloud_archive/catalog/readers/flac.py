@@ -16,7 +16,7 @@ def read_flac(source: BoundedSource, facts: FactsBuilder, start: int = 0) -> Non
         head = source.read_exactly(offset, 4)
         length = int.from_bytes(head[1:], "big")
         if head[0] & 0x7F == 0:
-            read_stream_info(source.read_exactly(offset + 4, 18), facts)
+            _read_stream_info(source.read_exactly(offset + 4, 18), facts)
         elif head[0] & 0x7F == 4:
             read_comments(read_text(source, offset + 4, length), facts)
         if head[0] & 0x80:
@@ -24,7 +24,7 @@ def read_flac(source: BoundedSource, facts: FactsBuilder, start: int = 0) -> Non
         offset += 4 + length
 
 
-def read_stream_info(data: bytes, facts: FactsBuilder) -> None:
+def _read_stream_info(data: bytes, facts: FactsBuilder) -> None:
     """Take the duration from a STREAMINFO block."""
     rate = int.from_bytes(data[10:13], "big") >> 4
     samples = int.from_bytes(data[13:18], "big") & (1 << 36) - 1

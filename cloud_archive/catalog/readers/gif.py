@@ -34,15 +34,15 @@ def read_gif(source: BoundedSource, facts: FactsBuilder) -> None:
             text, offset = _read_blocks(source, offset + 2)
             facts.add_text("comment", text)
         elif label == 0xFF and source.read(offset + 3, 11) == b"XMP DataXMP":
-            offset = _read_packet(source, offset + 14, facts)
+            offset = _read_xmp_packet(source, offset + 14, facts)
         else:
             offset = _skip_blocks(source, offset + 2)
     facts.frame_count = frames
     facts.set_duration(hundredths / 100)
 
 
-def _read_packet(source: BoundedSource, offset: int, facts: FactsBuilder) -> int:
-    """Read XMP, which stands unblocked and ends with a trailer that reads as blocks."""
+def _read_xmp_packet(source: BoundedSource, offset: int, facts: FactsBuilder) -> int:
+    """Read an XMP packet. It is not split into blocks, but its trailer ends a walk over blocks right behind it."""
     end = _skip_blocks(source, offset)
     read_xmp(decode_text(source.read_exactly(offset, min(end - offset, MAX_TEXT_BYTES))), facts)
     return end

@@ -51,7 +51,7 @@ def boxes(source: BoundedSource, offset: int, end: int) -> Iterator[Box]:
 
 
 class _Movie:
-    """What was seen on the way down to the boxes that hold facts."""
+    """Values of earlier boxes, which later boxes need."""
 
     def __init__(self) -> None:
         self.timescale = 0

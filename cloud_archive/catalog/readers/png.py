@@ -1,4 +1,4 @@
-"""PNG and animated PNG: tEXt, zTXt, iTXt, eXIf and core's `comf` chunks, before and after the pixels."""
+"""PNG and animated PNG: tEXt, zTXt, iTXt, eXIf and ComfyUI's `comf` chunks, before and after the pixels."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _TAIL_BYTES = 1024 * 1024
 def read_png(source: BoundedSource, facts: FactsBuilder) -> None:
     """Walk the chunks. Chunks after the pixels are read only where none before them held a graph."""
     offset = 8
-    frames_delay = 0.0
+    duration_seconds = 0.0
     while offset + 12 <= source.size:
         length, kind = struct.unpack(">I4s", source.read_exactly(offset, 8))
         start = offset + 8
@@ -29,8 +29,8 @@ def read_png(source: BoundedSource, facts: FactsBuilder) -> None:
             facts.mime_type = "image/apng"
         elif kind == b"fcTL":
             numerator, denominator = struct.unpack(">HH", source.read_exactly(start + 20, 4))
-            frames_delay += numerator / (denominator or 100)
-            facts.set_duration(frames_delay)
+            duration_seconds += numerator / (denominator or 100)
+            facts.set_duration(duration_seconds)
         elif kind == b"IDAT" and facts.has_graph() and facts.frame_count is None:
             return
         elif kind == b"IDAT" and source.few_reads_left:

@@ -6,6 +6,7 @@ import contextlib
 import struct
 import zlib
 from collections.abc import Callable
+from functools import partial
 
 from ..source import BoundedSource
 from .avif import read_avif
@@ -75,9 +76,9 @@ def _choose(source: BoundedSource) -> tuple[_Reader, FactsBuilder] | None:
     if head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"):
         return _choose_iso(head)
     if head[:3] == b"ID3":
-        after = tag_length(head)
-        if source.read(after, 4) == b"fLaC":
-            return (lambda source, facts: read_flac(source, facts, after)), FactsBuilder("flac", "audio/flac")
+        tag_end = tag_length(head)
+        if source.read(tag_end, 4) == b"fLaC":
+            return partial(read_flac, start=tag_end), FactsBuilder("flac", "audio/flac")
         return read_mp3, FactsBuilder("mp3", "audio/mpeg")
     if head[:1] == b"\xff" and len(head) > 2 and head[1] & 0xE6 == 0xE2 and head[2] >> 4 != 15:
         return read_mp3, FactsBuilder("mp3", "audio/mpeg")

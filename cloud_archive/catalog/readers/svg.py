@@ -1,4 +1,4 @@
-"""SVG: the JSON that core's SaveSVGNode puts into `<metadata>`."""
+"""SVG: the JSON that ComfyUI's SaveSVGNode puts into `<metadata>`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""XMP packets: the texts of elements and attributes, found without an XML parser that could be made to grow."""
+"""XMP packets: texts of elements and attributes. No XML parser reads them, because entities can fill its memory."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import re
 from .facts import FactsBuilder
 
 _MAX_PACKET = 1024 * 1024
-_CHARGE = 10  # bytes that count for each character: finding tags costs more than keeping a text
+_CHARGE_PER_CHARACTER = 10  # in bytes, because finding tags costs more than keeping a text
 _ELEMENT = re.compile(r"<([\w.-]{1,40}:[\w.-]{1,64})(?:\s[^<>]*)?>([^<]*)")
 _ATTRIBUTE = re.compile(r"\s[\w.-]{1,40}:([\w.-]{1,64})=(?:\"([^\"]+)\"|'([^']+)')")
 _CONTAINERS = ("rdf:li", "rdf:alt", "rdf:bag", "rdf:seq")
@@ -28,7 +28,7 @@ _WANTED = (
 def read_xmp(packet: str, facts: FactsBuilder) -> None:
     """Add the texts of an XMP packet under their local names, such as `description` or `usercomment`."""
     packet = packet[:_MAX_PACKET]
-    facts.charge(len(packet) * _CHARGE)
+    facts.charge(len(packet) * _CHARGE_PER_CHARACTER)
     parent = ""
     for match in _ELEMENT.finditer(packet):
         name = match.group(1).lower()

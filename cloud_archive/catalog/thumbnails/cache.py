@@ -12,7 +12,7 @@ from ...private_files import NotPrivate, make_private_database
 
 CACHE_NAME = "thumbnails.sqlite3"
 MAX_CACHE_BYTES = 512 * 1024 * 1024
-_SPARE = 0.1  # of the size is freed when it is full, so that not every new thumbnail has to make room
+_SPARE = 0.1  # of a full cache is freed at once, so that not every new thumbnail has to make room
 _VERSION = 1
 
 
@@ -30,7 +30,7 @@ class ThumbnailCache:
         self._size = 0
 
     def open(self) -> None:
-        """Open it; a damaged file is deleted."""
+        """Open the cache; a damaged file is deleted."""
         with self._lock:
             for _ in range(2):
                 try:
@@ -46,10 +46,10 @@ class ThumbnailCache:
         try:
             make_private_database(self._path)
         except NotPrivate as error:
-            raise OSError(str(error)) from error  # it is removed, and created again
+            raise OSError(str(error)) from error  # `open` deletes the file and creates a new one
         db = sqlite3.connect(self._path, check_same_thread=False, isolation_level=None, timeout=5)
         self._db = db
-        db.execute("PRAGMA synchronous=OFF")  # first, for changing the mode of a new file is four fsyncs
+        db.execute("PRAGMA synchronous=OFF")  # first, because the next line costs four fsyncs for a new file
         db.execute("PRAGMA journal_mode=WAL")
         if db.execute("PRAGMA user_version").fetchone()[0] != _VERSION:
             db.execute("DROP TABLE IF EXISTS thumbnails")

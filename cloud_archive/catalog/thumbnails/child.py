@@ -15,7 +15,7 @@ from typing import Any
 MAX_SIDE = 320
 QUALITY = 75
 MAX_PIXELS = 200_000_000
-MEMORY_BYTES = 3 * 1024**3  # of addresses: a video decoder's threads reserve much and use little
+MEMORY_BYTES = 3 * 1024**3  # of address space: a video decoder's threads reserve much and use little
 
 
 def limit_memory() -> None:

@@ -68,7 +68,7 @@ class ThumbnailMaker:
             kind: `image` or `video`.
 
         Returns:
-            None: nothing can be said, because the maker is closed.
+            None: unknown, because the maker is closed.
         """
         if len(data) > MAX_FILE_BYTES or not can_decode(kind):
             return b""
@@ -91,13 +91,13 @@ class ThumbnailMaker:
         child = self._child
         if child is not None:
             with contextlib.suppress(OSError):
-                child.kill()  # also under a call that waits for it
+                child.kill()  # this also ends a `make` that waits for it
         with self._lock:
             self._stop_idle_timer()
             self._end()
 
     def _ask(self, kind: str, data: bytes) -> bytes:
-        child = self._started()
+        child = self._running_child()
         assert child.stdin is not None
         assert child.stdout is not None
         timer = threading.Timer(self._file_seconds, child.kill)
@@ -121,7 +121,7 @@ class ThumbnailMaker:
         finally:
             timer.cancel()
 
-    def _started(self) -> subprocess.Popen[bytes]:
+    def _running_child(self) -> subprocess.Popen[bytes]:
         if self._child is not None and self._child.poll() is None:
             return self._child
         self._end()
@@ -156,7 +156,7 @@ class ThumbnailMaker:
                 if pipe is not None:
                     pipe.close()
         try:
-            child.wait(1.0)  # the end of its input ends it
+            child.wait(1.0)  # it ends with its input
         except subprocess.TimeoutExpired:
             child.kill()
             child.wait()

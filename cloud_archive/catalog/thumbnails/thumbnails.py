@@ -23,7 +23,7 @@ _WEBP_TYPE = "image/webp"
 
 
 class PicturedAsset(NamedTuple):
-    """What making an asset's thumbnail takes.
+    """What is needed to make an asset's thumbnail.
 
     Attributes:
         identity: its id, 16 bytes.
@@ -47,7 +47,7 @@ class PicturedAsset(NamedTuple):
 
 
 class Thumbnail(NamedTuple):
-    """The bytes of a picture, and what they are."""
+    """The bytes of a picture, and their MIME type."""
 
     data: bytes
     mime_type: str
@@ -84,43 +84,43 @@ class Thumbnails:
         self._maker.close()
         self._cache.close()
 
-    def cached(self, one: PicturedAsset) -> bytes | None:
+    def cached(self, asset: PicturedAsset) -> bytes | None:
         """Return the WebP that the cache holds, empty where the file gives none; None: that is not known."""
-        return self._cache.get(one.identity, one.version)
+        return self._cache.get(asset.identity, asset.version)
 
-    def make_local(self, one: PicturedAsset) -> bool:
+    def make_local(self, asset: PicturedAsset) -> bool:
         """Make the thumbnail of a file that is still on disk, where the cache lacks it. Returns whether it tried."""
-        kind = KINDS[one.kind]
-        if kind not in ("image", "video") or not can_decode(kind) or self.cached(one) is not None:
+        kind = KINDS[asset.kind]
+        if kind not in ("image", "video") or not can_decode(kind) or self.cached(asset) is not None:
             return False
-        data = self._local_bytes(one)
+        data = self._local_bytes(asset)
         if data is None:
             return False
         made = self._maker.make(kind, data)
         if made is not None:
-            self._cache.put(one.identity, one.version, made)
+            self._cache.put(asset.identity, asset.version, made)
         return True
 
-    def thumbnail(self, one: PicturedAsset) -> Thumbnail:
+    def thumbnail(self, asset: PicturedAsset) -> Thumbnail:
         """Return the thumbnail, or an icon of the file's kind. Never raises for a store or a file that fails."""
-        kind = KINDS[one.kind]
-        found = self._cache.get(one.identity, one.version)
+        kind = KINDS[asset.kind]
+        found = self._cache.get(asset.identity, asset.version)
         if found is None:
-            found = self._from_pack(one)
+            found = self._from_pack(asset)
         if found is None and kind in ("image", "video") and can_decode(kind):
-            data = self._local_bytes(one)
+            data = self._local_bytes(asset)
             if data is None:
-                data = self._object_bytes(one)
+                data = self._object_bytes(asset)
             if data is not None:
                 found = self._maker.make(kind, data)
                 if found is not None:
-                    self._cache.put(one.identity, one.version, found)
+                    self._cache.put(asset.identity, asset.version, found)
         return Thumbnail(found, _WEBP_TYPE) if found else Thumbnail(icon(kind), ICON_TYPE)
 
-    def _from_pack(self, one: PicturedAsset) -> bytes | None:
-        if one.packed is None:
+    def _from_pack(self, asset: PicturedAsset) -> bytes | None:
+        if asset.packed is None:
             return None
-        key, offset, length = one.packed
+        key, offset, length = asset.packed
         if not 0 < length <= MAX_THUMBNAIL_BYTES:
             return None
         found = self._read(
@@ -128,24 +128,24 @@ class Thumbnails:
         )
         if found is None or len(found) < length or not is_webp(found[:length]):
             return None
-        self._cache.put(one.identity, one.version, found[:length])
+        self._cache.put(asset.identity, asset.version, found[:length])
         return found[:length]
 
-    def _local_bytes(self, one: PicturedAsset) -> bytes | None:
-        if one.size_bytes > MAX_FILE_BYTES:
+    def _local_bytes(self, asset: PicturedAsset) -> bytes | None:
+        if asset.size_bytes > MAX_FILE_BYTES:
             return None
-        file = open_same_file(self._root, one.path, one.size_bytes, one.mtime_ns)
+        file = open_same_file(self._root, asset.path, asset.size_bytes, asset.mtime_ns)
         if file is None:
             return None
         with contextlib.suppress(OSError), file:
-            return file.read(one.size_bytes)
+            return file.read(asset.size_bytes)
         return None
 
-    def _object_bytes(self, one: PicturedAsset) -> bytes | None:
-        if not 0 < one.size_bytes <= MAX_OBJECT_BYTES:
+    def _object_bytes(self, asset: PicturedAsset) -> bytes | None:
+        if not 0 < asset.size_bytes <= MAX_OBJECT_BYTES:
             return None
-        found = self._read(lambda: self._store.read(one.key, one.size_bytes), one.key)
-        return found if found is not None and len(found) == one.size_bytes else None
+        found = self._read(lambda: self._store.read(asset.key, asset.size_bytes), asset.key)
+        return found if found is not None and len(found) == asset.size_bytes else None
 
     def _read(self, begin: Callable[[], Iterable[bytes]], key: str) -> bytes | None:
         try:
@@ -156,5 +156,5 @@ class Thumbnails:
 
 
 def is_webp(data: bytes) -> bool:
-    """Return whether these bytes say that they are a WebP: what a stranger's pack holds is served as nothing else."""
+    """Return whether these bytes start as a WebP does. A pack may be a stranger's, and nothing else in it is served."""
     return len(data) >= 16 and data[:4] == b"RIFF" and data[8:12] == b"WEBP"
