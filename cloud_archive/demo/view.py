@@ -35,7 +35,7 @@ class FileLine:
     """One version of a file.
 
     Attributes:
-        id: the same for a version as long as it has a line.
+        id: the same until the version gets a row in the ledger, then that of the row.
         state: as the view shows it.
         sent: the part that was sent, from 0 to 1.
     """
@@ -114,7 +114,7 @@ class View:
         self._sizes = {line_id: size for line_id, size in self._sizes.items() if line_id in ids}
         if self._live is not None and self._console is not None:
             room = max(3, self._console.height - 8)
-            content = _make_table(lines[-room:], len(lines) - room, self._console.width)
+            content = _make_table(lines[-room:], lines[:-room], self._console.width)
             self._live.update(content if lines else "", refresh=True)
             return
         for line in lines:
@@ -141,12 +141,13 @@ class View:
         self._out.flush()
 
 
-def _make_table(lines: Sequence[FileLine], hidden: int, width: int) -> Table:
+def _make_table(lines: Sequence[FileLine], hidden: Sequence[FileLine], width: int) -> Table:
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
-    title = None if hidden <= 0 else f"… {hidden} more above, all in the bucket"
+    all_proven = all(line.state == "proven" for line in hidden)
+    title = f"… {len(hidden)} more above{', all in the bucket' if all_proven else ''}" if hidden else None
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=title, title_style="dim", title_justify="left")
     left = width - _SIZE_CELLS - _STATE_CELLS - 12
     for_file = max(12, min(max((len(line.path) for line in lines), default=12), left // 2))

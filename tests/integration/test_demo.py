@@ -263,3 +263,18 @@ def test_the_table_keeps_the_end_of_long_names(monkeypatch: pytest.MonkeyPatch) 
     assert "end.png" in out.getvalue()
     assert "end (1).png" in out.getvalue()
     assert "1.5 MB" in out.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("first_state", "title"), [("proven", "2 more above, all in the bucket"), ("uploading", "2 more above")]
+)
+def test_the_table_says_of_hidden_lines_what_is_true(
+    monkeypatch: pytest.MonkeyPatch, first_state: str, title: str
+) -> None:
+    monkeypatch.setenv("COLUMNS", "90")
+    monkeypatch.setenv("LINES", "11")
+    out = io.StringIO()
+    states = [first_state, "proven", "queued", "queued", "queued"]
+    with View(out, live=True) as view:
+        view.show([FileLine(f"x{number}", "a.png", 1, state) for number, state in enumerate(states)])
+    assert [line.strip() for line in out.getvalue().splitlines() if "more above" in line] == [f"… {title}"]
