@@ -225,7 +225,7 @@ class _Check:
         self._record("cleanup", True, f"Not needed: {store.probe_key} stays, and is written again each time.")
 
     def _ask_first(self, store: S3Store) -> bool:
-        """Send the first requests. Return False if the credentials may not list, which says nothing else."""
+        """Send the first requests. Return False if the credentials may not list; they may still be valid."""
         begun = time.monotonic()
         try:
             head_if_allowed(store, store.probe_key)
@@ -234,9 +234,8 @@ class _Check:
             if _is_denied(error):
                 return False
             step = _find_step(error)
-            if (
-                error.status is not None and step != "connection"
-            ):  # the store answered, so the connection works
+            # If the store answered, the connection works.
+            if error.status is not None and step != "connection":
                 self._record("connection", True)
                 if step != "clock":
                     self._check_clock(store)

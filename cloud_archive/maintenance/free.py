@@ -163,8 +163,8 @@ class LocalCleaner:
         """
         report = FreeReport(dry_run=dry_run)
         now = self._clock()
-        missing = 0 if self._limits.is_off else self._missing_bytes()
-        if self._limits.is_off or (not missing and now < self._nothing_due_before):
+        wanted_bytes = 0 if self._limits.is_off else self._bytes_to_free()
+        if self._limits.is_off or (not wanted_bytes and now < self._nothing_due_before):
             return report
         self._check_root()
         # Files archived from now on are not due before this.
@@ -173,7 +173,7 @@ class LocalCleaner:
             if stop is not None and stop.is_set():
                 return report
             due = self._due(row)
-            if due > now and missing <= report.freed_bytes:
+            if due > now and wanted_bytes <= report.freed_bytes:
                 next_due = min(next_due, due)
                 if row.version.mtime_ns / 1e9 + self._age_seconds > now:
                     break  # the other files are younger
@@ -186,10 +186,10 @@ class LocalCleaner:
         self._nothing_due_before = next_due
         return report
 
-    def _missing_bytes(self) -> int:
-        """Return how many bytes must still be freed."""
-        wanted = self._limits.min_free_bytes
-        return 0 if wanted is None else max(0, wanted - self._free_bytes(self._root))
+    def _bytes_to_free(self) -> int:
+        """Return how many bytes the limit on free space asks for."""
+        limit = self._limits.min_free_bytes
+        return 0 if limit is None else max(0, limit - self._free_bytes(self._root))
 
     def _candidates(self, now: float) -> Iterator[FileRow]:
         before_ns = int((now - YOUNGEST_SECONDS) * 1e9)

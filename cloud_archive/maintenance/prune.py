@@ -178,17 +178,15 @@ def prune(
     done = 0
     with ThreadPoolExecutor(PARALLEL_HEADS, thread_name_prefix="cloud-archive-prune") as pool:
         for batch in batches(plan.candidates, DELETE_BATCH):
-            refusals = list(pool.map(lambda one: _find_change(store, one), batch))
+            causes = list(pool.map(lambda one: _find_change(store, one), batch))
             try:
                 kept = favorites([one.key for one in batch])
             except CloudArchiveError as error:
                 report.failed += [(one.key, f"Not deleted: {error}") for one in batch]
                 break
-            refusals = [
-                FAVORITE if one.key in kept else why for one, why in zip(batch, refusals, strict=True)
-            ]
-            report.failed += [(one.key, cause) for one, cause in zip(batch, refusals, strict=True) if cause]
-            unchanged = [one for one, cause in zip(batch, refusals, strict=True) if not cause]
+            causes = [FAVORITE if one.key in kept else why for one, why in zip(batch, causes, strict=True)]
+            report.failed += [(one.key, cause) for one, cause in zip(batch, causes, strict=True) if cause]
+            unchanged = [one for one, cause in zip(batch, causes, strict=True) if not cause]
             denied = _delete(store, ledger, unchanged, answers)
             done += len(batch)
             on_progress(done, len(plan.candidates))

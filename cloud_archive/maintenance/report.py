@@ -23,7 +23,7 @@ from ..store.base import ObjectStore
 from .costs import Cost, Prices, Usage, requests_for
 
 By = Literal["hour", "day", "month", "type", "folder", "model"]
-BY: tuple[By, ...] = ("hour", "day", "month", "type", "folder", "model")  # by model: from the catalog
+BY: tuple[By, ...] = ("hour", "day", "month", "type", "folder", "model")  # `model` needs the catalog
 TIMES: tuple[By, ...] = ("hour", "day", "month")
 MONTH_SECONDS = 30 * 86_400.0
 NO_TYPE = "(none)"

@@ -35,7 +35,8 @@ from .safe_paths import local_parts
 
 HASH_BYTES = 1024 * 1024
 LEFTOVER_SECONDS = 3600.0
-_PARTIAL = re.compile(r"\.[0-9a-f]{16}(?:-?[0-9a-f]{8})\.part")
+# Older versions wrote a dash in it.
+_PARTIAL = re.compile(r"\.[0-9a-f]{16}-?[0-9a-f]{8}\.part")
 
 
 class RestoreProblem(CloudArchiveError):
@@ -129,9 +130,9 @@ class FilePlacer:
             existing = self._same_file(folder, parts[-1], info, beside=beside)
             if existing is not None:
                 name, digests = existing
-                there = folder.stat(name)
-                self._prove_object(info, digests, path + name, there)
-                self._record(version, path + name, there, digests)
+                stat = folder.stat(name)
+                self._prove_object(info, digests, path + name, stat)
+                self._record(version, path + name, stat, digests)
                 return self._placed(version, path + name, is_new=False)
             return self._download_and_place(folder, path, parts[-1], version, beside=beside)
 
@@ -175,12 +176,12 @@ class FilePlacer:
         stated = stated_sha256(info)
         for candidate in _candidate_names(name, stated or "", beside=beside):
             try:
-                result = folder.stat(candidate)
+                stat = folder.stat(candidate)
             except FileNotFoundError:
                 return None
-            if not stat_module.S_ISREG(result.st_mode) or result.st_size != info.size_bytes:
+            if not stat_module.S_ISREG(stat.st_mode) or stat.st_size != info.size_bytes:
                 continue
-            digests = _hash_file(folder, candidate, result.st_size)
+            digests = _hash_file(folder, candidate, stat.st_size)
             if digests is None:
                 continue
             if digests.sha256 == stated or (
@@ -189,27 +190,28 @@ class FilePlacer:
                 return candidate, digests
         return None
 
-    def _prove_object(self, info: ObjectInfo, digests: Digests, path: str, there: os.stat_result) -> None:
+    def _prove_object(self, info: ObjectInfo, digests: Digests, path: str, stat: os.stat_result) -> None:
         """Raise unless the object has the bytes of the local file; its metadata is not enough.
 
         Raises:
             RestoreProblem: the object has other bytes.
         """
-        known = self._known_etag(info, digests, path, there)
+        known = self._known_etag(info, digests, path, stat)
         verdict = compare(info, digests.expected(known))
         if verdict is Verdict.UNDECIDED:
             verdict = with_retries(lambda: self._compare_bytes(info, digests))
         if verdict is Verdict.DIFFERENT:
             raise RestoreProblem(
-                f"The object has other bytes than its metadata says, so it was replaced. The original bytes are in"
-                f" {path}, which stays as it is. Run `cloud-archive verify --repair` to archive the file again."
+                "The object has other bytes than its metadata says, so it was replaced by another program or machine."
+                f" The original bytes are in {path}, which stays as it is. Run `cloud-archive verify --repair` to"
+                " archive the file again."
             )
 
-    def _known_etag(self, info: ObjectInfo, digests: Digests, path: str, there: os.stat_result) -> str | None:
+    def _known_etag(self, info: ObjectInfo, digests: Digests, path: str, stat: os.stat_result) -> str | None:
         """Return the ETag with which the ledger has proven that the object has these bytes; None without proof."""
         if self._ledger is None:
             return None
-        row = self._ledger.find(FileVersion.of_stat(self._below + path, there))
+        row = self._ledger.find(FileVersion.of_stat(self._below + path, stat))
         if row is None or row.state is not FileState.ARCHIVED:
             return None
         return row.etag if (row.key, row.sha256) == (info.key, digests.sha256) else None
@@ -299,13 +301,13 @@ class FilePlacer:
                 self._record(version, path + candidate, folder.stat(partial), digests)
                 if folder.rename_new(partial, candidate):
                     return candidate, True
-            there = _hash_file(folder, candidate, version.info.size_bytes)
-            if there is not None and there.sha256 == digests.sha256:
+            existing = _hash_file(folder, candidate, version.info.size_bytes)
+            if existing is not None and existing.sha256 == digests.sha256:
                 self._record(version, path + candidate, folder.stat(candidate), digests)
                 return candidate, False
         raise RestoreProblem(f"{name} and its {MAX_CONFLICTS} numbered names are all taken by other files.")
 
-    def _record(self, version: Version, path: str, result: os.stat_result, digests: Digests) -> None:
+    def _record(self, version: Version, path: str, stat: os.stat_result, digests: Digests) -> None:
         """Record the file as archived before it appears; call this only after the object's bytes were proven.
 
         Raises:
@@ -314,7 +316,7 @@ class FilePlacer:
         if self._ledger is None:
             return
         info = version.info
-        local = FileVersion.of_stat(self._below + path, result)
+        local = FileVersion.of_stat(self._below + path, stat)
         row = self._ledger.find(local)
         if (
             row is not None
@@ -323,9 +325,10 @@ class FilePlacer:
             and row.sha256 != digests.sha256
         ):
             raise RestoreProblem(
-                "The object has other bytes than were archived, so it was replaced. Nothing was restored from it."
+                "The object has other bytes than were archived, so it was replaced by another program"
+                " or machine. Nothing was restored from it."
             )
-        archived_at = version.archived_at / 1e9
+        archived_at = version.archived_at_ns / 1e9
         add_restored(self._ledger, [Restored(local, info.key, digests.sha256, info.etag, archived_at)])
 
 

@@ -25,13 +25,13 @@ class Version:
 
     Attributes:
         path: the file's path, relative to the scope's head.
-        archived_at: nanoseconds since 1970.
+        archived_at_ns: nanoseconds since 1970.
         is_guess: an older version of Cloud Archive wrote the object, so its number may belong to the file's name.
     """
 
     info: ObjectInfo
     path: str
-    archived_at: int
+    archived_at_ns: int
     is_guess: bool = False
 
 
@@ -59,7 +59,7 @@ def version_of(info: ObjectInfo, head: str, rows: Sequence[FileRow] = ()) -> Ver
     if path_text is None and rows:
         path_text = quote(os.fsencode(rows[-1].version.path))
     moments = [parse_timestamp_ns(info.metadata.get("archived-at", ""))]
-    # If later bytes were already at an earlier key, only the ledger knows when they were archived again.
+    # A version whose bytes an object already held was archived without an upload; only the ledger knows when.
     moments += [int(row.archived_at * 1e9) for row in rows if row.archived_at is not None]
     known = [moment for moment in moments if moment is not None]
     if not known and info.last_modified is not None:
@@ -75,5 +75,5 @@ def newest_first(versions: Iterable[Version]) -> list[list[Version]]:
     for version in versions:
         by_path.setdefault(version.path, []).append(version)
     for same_path in by_path.values():
-        same_path.sort(key=lambda one: (one.archived_at, len(one.info.key), one.info.key), reverse=True)
+        same_path.sort(key=lambda one: (one.archived_at_ns, len(one.info.key), one.info.key), reverse=True)
     return list(by_path.values())

@@ -19,23 +19,20 @@ FIRST_PAUSE_SECONDS = 0.25  # doubles each time: 4 s in total
 LONGEST_PAUSE_SECONDS = 30.0
 
 
-def with_retries(
-    call: Callable[[], T], *, tries: int = MAX_TRIES, pause: Callable[[float], object] | None = None
-) -> T:
+def with_retries(call: Callable[[], T], *, pause: Callable[[float], object] | None = None) -> T:
     """Call, and retry with a growing pause if the store failed in a way that may pass.
 
     Args:
-        tries: the most calls.
         pause: waits for a number of seconds; for tests.
 
     Raises:
         StoreError: the last error, or the first one that a retry can't help.
     """
-    for number in range(1, tries + 1):
+    for number in range(1, MAX_TRIES + 1):
         try:
             return call()
         except StoreError as error:
-            if not error.failure.transient or number == tries:
+            if not error.failure.transient or number == MAX_TRIES:
                 raise
             seconds = FIRST_PAUSE_SECONDS * 2.0 ** (number - 1) * (0.5 + random.random())  # noqa: S311
             requested = error.retry_after_seconds or 0.0

@@ -206,7 +206,8 @@ class _Check:
                         self._record_verdict(row, verdict)
             if rows <= 0 or pages > rows + MIN_LISTED_ROWS:
                 return  # done, or a HEAD for each remaining row costs less than the rest of the listing
-        self.report.list_requests += pages == 0
+        if not pages:
+            self.report.list_requests += 1  # the answer was empty
 
     # --- single rows
 

@@ -45,10 +45,10 @@ def test_the_path_comes_from_the_metadata_else_from_the_key() -> None:
 
 def test_the_time_is_that_of_the_archiving_else_that_of_the_object() -> None:
     stated = object_at("out/a.png", archived_at=format_timestamp_ns(5 * SECOND))
-    assert version_of(stated, "out/").archived_at == 5 * SECOND
-    assert version_of(object_at("out/a.png"), "out/").archived_at == 1000 * SECOND
-    assert version_of(object_at("out/a.png", archived_at="never"), "out/").archived_at == 1000 * SECOND
-    assert version_of(object_at("out/a.png")._replace(last_modified=None), "out/").archived_at == 0
+    assert version_of(stated, "out/").archived_at_ns == 5 * SECOND
+    assert version_of(object_at("out/a.png"), "out/").archived_at_ns == 1000 * SECOND
+    assert version_of(object_at("out/a.png", archived_at="never"), "out/").archived_at_ns == 1000 * SECOND
+    assert version_of(object_at("out/a.png")._replace(last_modified=None), "out/").archived_at_ns == 0
 
 
 @pytest.mark.parametrize(
@@ -68,8 +68,8 @@ def test_a_number_is_a_guess_only_where_an_older_version_wrote_it(
 
 
 def test_versions_are_ordered_by_time_and_at_one_time_by_key() -> None:
-    def version(key: str, archived_at: int, path: str = "a.png") -> Version:
-        return Version(object_at(key), path, archived_at)
+    def version(key: str, archived_at_ns: int, path: str = "a.png") -> Version:
+        return Version(object_at(key), path, archived_at_ns)
 
     first, other = version("a.png", 1), version("b.png", 9, "b.png")
     same_time = [version(f"a ({number}).png", 5) for number in (9, 10, 2)]

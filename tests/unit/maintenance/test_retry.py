@@ -43,8 +43,8 @@ def test_a_failure_that_passes_is_retried_after_growing_pauses() -> None:
 def test_the_last_failure_is_raised() -> None:
     calls = Calls(*[PASSING] * 9)
     with pytest.raises(StoreError):
-        with_retries(calls, tries=3, pause=calls.pauses.append)
-    assert (calls.count, len(calls.pauses)) == (3, 2), "no pause after the last try"
+        with_retries(calls, pause=calls.pauses.append)
+    assert (calls.count, len(calls.pauses)) == (MAX_TRIES, MAX_TRIES - 1), "no pause after the last try"
 
 
 @pytest.mark.parametrize("error", [LASTING, ValueError("a defect")])
