@@ -44,7 +44,6 @@ _FEATURES_OFF = (
     "NetworkTimeServiceQuerying",
     "OptimizationHints",
     "PaintHolding",
-    "SpareRendererForSitePerProcess",  # a process in reserve for each page that is opened
     "ThirdPartyStoragePartitioning",
 )
 CHROMIUM_ARGUMENTS = (
@@ -52,7 +51,6 @@ CHROMIUM_ARGUMENTS = (
     "--disable-dev-shm-usage",
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",  # no test leaves this machine
     f"--disable-features={','.join(_FEATURES_OFF)}",
-    "--js-flags=--no-opt --no-maglev",  # a page lives for seconds: optimizing its scripts costs more than it saves
 )
 
 
