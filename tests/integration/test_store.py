@@ -40,6 +40,7 @@ from cloud_archive.store.s3 import S3Store
 from cloud_archive.upload.outcome import Outcome
 from cloud_archive.upload.uploader import Uploader
 from tests.functional.archives import claim_of
+from tests.journal import MemoryJournal
 from tests.quirks.profiles import PROFILES, HangingAnswer, RandomEtags, SilentOverwrite
 from tests.quirks.server import QuirkServer
 from tests.servers import PUT_ONLY_SECRET, SECRET_ACCESS_KEY, S3Server
@@ -435,16 +436,6 @@ def test_an_answer_that_never_comes_may_still_have_written(seaweedfs: S3Server, 
 # --- keys that a store takes for others
 
 
-class Unnoted:
-    """A journal without a ledger."""
-
-    def attempt(self, *, sha256: str, base_key: str, key: str) -> None: ...
-
-    def abandon(self, key: str, upload_id: str) -> None: ...
-
-    def multipart(self, upload_id: str | None, part_size_bytes: int | None) -> None: ...
-
-
 @pytest.mark.skipif(os.name == "nt", reason="no such names there")
 def test_a_backslash_that_the_store_takes_for_a_slash_is_no_silent_loss(
     make: Make, seaweedfs: S3Server, tmp_path: Path
@@ -455,7 +446,7 @@ def test_a_backslash_that_the_store_takes_for_a_slash_is_no_silent_loss(
 
     def upload(name: str) -> Outcome:
         (tmp_path / name).write_bytes(b"a picture")
-        return uploader.upload(claim_of(stat_version(tmp_path, name)), Unnoted(), lambda sent: None)
+        return uploader.upload(claim_of(stat_version(tmp_path, name)), MemoryJournal(), lambda sent: None)
 
     outcome = upload("a\\b.png")
     assert b"".join(store.read(outcome.key, 10**9)) == b"a picture"

@@ -10,7 +10,6 @@ import tempfile
 import threading
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
 from cloud_archive.config.settings import load_settings
@@ -18,6 +17,7 @@ from cloud_archive.files import FileVersion
 from cloud_archive.store.s3 import S3Store
 from cloud_archive.upload.uploader import Uploader
 from tests.functional.archives import claim_of
+from tests.journal import MemoryJournal
 from tests.quirks.server import QuirkServer
 from tests.quirks.whole_stores import S3rver, Swift
 from tests.servers import S3Server, running_seaweedfs
@@ -25,17 +25,6 @@ from tests.servers import S3Server, running_seaweedfs
 MACHINES = 2
 SIDE_BY_SIDE = 16  # names that are contested at the same time
 PREFIX = "out"
-
-
-@dataclass
-class NoJournal:
-    """A journal for archivers that are never restarted."""
-
-    def attempt(self, *, sha256: str, base_key: str, key: str) -> None: ...
-
-    def multipart(self, upload_id: str | None, part_size_bytes: int | None) -> None: ...
-
-    def abandon(self, key: str, upload_id: str) -> None: ...
 
 
 def race(server: S3Server, environ: Mapping[str, str], work: Path, names: int) -> int:
@@ -60,7 +49,7 @@ def race(server: S3Server, environ: Mapping[str, str], work: Path, names: int) -
             path.write_bytes(content_of(number, machine))
             claim = claim_of(FileVersion.of_stat(path.name, path.stat()), f"{machine}-{number}")
             lanes[lane].wait(120)
-            uploaders[machine].upload(claim, NoJournal(), lambda _sent: None)
+            uploaders[machine].upload(claim, MemoryJournal(), lambda _sent: None)
 
     with ThreadPoolExecutor(MACHINES * SIDE_BY_SIDE) as pool:
         runs = [

@@ -31,6 +31,7 @@ from cloud_archive.upload.outcome import Outcome
 from cloud_archive.upload.uploader import Uploader
 from tests.functional.archives import claim_of
 from tests.integration.archives import Archive
+from tests.journal import MemoryJournal
 from tests.quirks.batch import early_parts
 from tests.quirks.profiles import WriteOnly
 from tests.quirks.server import Answer, Forward, Profile, QuirkServer, Request, error
@@ -51,23 +52,6 @@ def _early_parts(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         yield
 
 
-class Notes:
-    """A journal that keeps what a ledger would."""
-
-    def __init__(self) -> None:
-        self.upload_id: str | None = None
-        self.part_size_bytes: int | None = None
-        self.abandoned: list[tuple[str, str]] = []
-
-    def attempt(self, *, sha256: str, base_key: str, key: str) -> None: ...
-
-    def multipart(self, upload_id: str | None, part_size_bytes: int | None) -> None:
-        self.upload_id, self.part_size_bytes = upload_id, part_size_bytes
-
-    def abandon(self, key: str, upload_id: str) -> None:
-        self.abandoned.append((key, upload_id))
-
-
 class Machine:
     """One archiver of one directory, whose store answers in a dialect."""
 
@@ -79,7 +63,7 @@ class Machine:
         self.uploader = Uploader(
             self.store, root, make_key=lambda path: f"out/{path}", session_id="s", wait=lambda seconds: None
         )
-        self.notes = Notes()
+        self.notes = MemoryJournal()
 
     def claim(self, name: str, body: bytes) -> Claim:
         path = self.root / name

@@ -24,21 +24,8 @@ from cloud_archive.upload.abandoned import (
 from cloud_archive.upload.source import SINGLE_PUT_BYTES, Content
 from cloud_archive.upload.uploader import Uploader
 from tests.functional.archives import claim_of
+from tests.journal import MemoryJournal
 from tests.memory_store import MemoryStore
-
-
-class Notes:
-    """A journal that keeps what is to be aborted."""
-
-    def __init__(self) -> None:
-        self.abandoned: list[tuple[str, str]] = []
-
-    def attempt(self, *, sha256: str, base_key: str, key: str) -> None: ...
-
-    def abandon(self, key: str, upload_id: str) -> None:
-        self.abandoned.append((key, upload_id))
-
-    def multipart(self, upload_id: str | None, part_size_bytes: int | None) -> None: ...
 
 
 @pytest.fixture
@@ -125,7 +112,7 @@ def test_of_unnamed_uploads_only_ours_of_that_moment_without_parts_is_aborted(
 def test_a_probe_is_noted_before_its_upload_exists_and_forgotten_after_it(
     uploads: AbandonedUploads, over: list[tuple[str, str]]
 ) -> None:
-    journal = Notes()
+    journal = MemoryJournal()
     notes = ProbeJournal(uploads, journal, "check")
     notes.beginning()
     ((key, intent),) = journal.abandoned
@@ -155,7 +142,7 @@ class ProbedStore(MemoryStore):
 
 def probe(probes: StoreProbes, body: bytes | None = b"x") -> None:
     read = FileVersion("a.png", 1, 1)
-    probes.probe_with("a.png", Content(1, "0" * 64, body, 0, read), {}, "image/png", Notes())
+    probes.probe_with("a.png", Content(1, "0" * 64, body, 0, read), {}, "image/png", MemoryJournal())
 
 
 def test_the_first_small_object_tells_and_no_other_is_used() -> None:
@@ -182,7 +169,7 @@ def test_what_is_known_is_not_asked() -> None:
     probes = StoreProbes(store, AbandonedUploads(store, lambda *_: None))
     probe(probes)
     assert store.probes == []
-    probes.probe_alone(lambda: CreateOnly.HONOURED, Notes())
+    probes.probe_alone(lambda: CreateOnly.HONOURED, MemoryJournal())
     assert store.alone == 0
 
 
@@ -217,7 +204,7 @@ def test_multipart_is_probed_alone_only_where_puts_overwrite_and_not_for_ever(
     store = ProbedStore(able=Capabilities(create_only=put))
     probes = StoreProbes(store, AbandonedUploads(store, lambda *_: None))
     for _ in range(MULTIPART_TRIES + 2):
-        probes.probe_multipart(Notes())
+        probes.probe_multipart(MemoryJournal())
     assert store.alone == tries
 
 
@@ -236,7 +223,7 @@ def test_multipart_is_probed_after_a_file_in_parts_where_only_that_is_unknown(
     store = ProbedStore(able=able)
     probes = StoreProbes(store, AbandonedUploads(store, lambda *_: None))
     for _ in range(MULTIPART_TRIES + 2):
-        probes.probe_after_parts(Notes())
+        probes.probe_after_parts(MemoryJournal())
     assert store.alone == tries
 
 
@@ -260,7 +247,7 @@ def test_an_upload_under_way_is_not_aborted_for_one_that_was_lost_before(tmp_pat
             uploader.abort_unless_in_use(key, lost)
 
     store.on_call = tidy_first
-    uploader.upload(large(tmp_path), Notes(), lambda sent: None)
+    uploader.upload(large(tmp_path), MemoryJournal(), lambda sent: None)
     assert store.aborted == []
     assert list(store.objects) == ["a.mp4"]
 

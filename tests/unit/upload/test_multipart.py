@@ -13,31 +13,12 @@ from cloud_archive.store.failures import explain
 from cloud_archive.upload.source import MEBIBYTE
 from cloud_archive.upload.uploader import Uploader
 from tests.functional.archives import claim_of
+from tests.journal import MemoryJournal
 from tests.memory_store import MemoryStore, StoredObject
 
 
-class LastNotes:
-    """A journal that keeps what was noted last."""
-
-    def __init__(self) -> None:
-        self.key: str | None = None
-        self.sha256: str | None = None
-        self.upload_id: str | None = None
-        self.part_size_bytes: int | None = None
-
-    def attempt(self, *, sha256: str, base_key: str, key: str) -> None:
-        if (self.key, self.sha256) != (key, sha256):
-            self.upload_id = None
-        self.key, self.sha256 = key, sha256
-
-    def abandon(self, key: str, upload_id: str) -> None: ...
-
-    def multipart(self, upload_id: str | None, part_size_bytes: int | None) -> None:
-        self.upload_id, self.part_size_bytes = upload_id, part_size_bytes
-
-
 def test_a_multipart_upload_under_a_conflict_name_goes_on_where_it_was(root: Path) -> None:
-    store, journal = MemoryStore(), LastNotes()
+    store, journal = MemoryStore(), MemoryJournal()
     body = os.urandom(20 * MEBIBYTE)
     (root / "film.bin").write_bytes(body)
     version = stat_version(root, "film.bin")
@@ -69,7 +50,7 @@ def test_a_multipart_upload_under_a_conflict_name_goes_on_where_it_was(root: Pat
 
 
 def test_an_upload_that_lost_a_race_for_its_conflict_name_is_aborted_under_that_name(root: Path) -> None:
-    store, journal = MemoryStore(), LastNotes()
+    store, journal = MemoryStore(), MemoryJournal()
     (root / "film.bin").write_bytes(os.urandom(9 * MEBIBYTE))
     version = stat_version(root, "film.bin")
 

@@ -19,6 +19,7 @@ from cloud_archive.upload.outcome import Outcome
 from cloud_archive.upload.source import SINGLE_PUT_BYTES
 from cloud_archive.upload.uploader import CONFIRM_AFTER_SECONDS, Uploader
 from tests.functional.archives import claim_of
+from tests.journal import MemoryJournal
 from tests.memory_store import MemoryStore
 
 
@@ -54,19 +55,6 @@ class CarelessStore:
         raise AssertionError("known already")
 
 
-class Notes:
-    """A journal that keeps the last note."""
-
-    key = ""
-
-    def attempt(self, *, sha256: str, base_key: str, key: str) -> None:
-        self.key = key
-
-    def abandon(self, key: str, upload_id: str) -> None: ...
-
-    def multipart(self, upload_id: str | None, part_size_bytes: int | None) -> None: ...
-
-
 @pytest.fixture
 def store() -> CarelessStore:
     return CarelessStore()
@@ -75,7 +63,7 @@ def store() -> CarelessStore:
 def upload(store: CarelessStore | MemoryStore, root: Path, **again: Any) -> Outcome:
     uploader = Uploader(cast(ObjectStore, store), root, make_key=lambda path: f"p/{path}", session_id="s")
     claim = claim_of(stat_version(root, "a.png"))._replace(**again)
-    return uploader.upload(claim, Notes(), lambda sent: None)
+    return uploader.upload(claim, MemoryJournal(), lambda sent: None)
 
 
 def test_a_200_without_a_checksum_is_read_back(tmp_path: Path, store: CarelessStore) -> None:
@@ -156,7 +144,7 @@ def test_bytes_that_change_between_hashing_and_sending_without_a_trace_are_notic
     memory.on_call = change
     uploader = Uploader(memory, tmp_path, make_key=lambda path: path, session_id="s")
     with pytest.raises(FileChanged):
-        uploader.upload(claim_of(version), Notes(), lambda sent: None)
+        uploader.upload(claim_of(version), MemoryJournal(), lambda sent: None)
     assert memory.bodies() == {}
     assert not memory.uploads
 
@@ -234,7 +222,7 @@ def overwriting(root: Path, store: MemoryStore, waits: list[float]) -> Uploader:
 
 def test_the_key_is_noted_before_the_first_byte_is_sent(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"good")
-    notes, store = Notes(), MemoryStore()
+    notes, store = MemoryJournal(), MemoryStore()
     noted: list[str] = []
     store.on_call = lambda operation, key: noted.append(f"{operation} {notes.key}")
     Uploader(store, tmp_path, make_key=lambda path: path, session_id="s").upload(
@@ -249,7 +237,7 @@ def test_where_the_store_overwrites_an_object_is_looked_at_again_a_little_later(
     store, waits = MemoryStore(able), list[float]()
     uploader = overwriting(tmp_path, store, waits)
     claim = claim_of(stat_version(tmp_path, "a.png"))
-    assert uploader.upload(claim, Notes(), lambda sent: None).key == "a.png"
+    assert uploader.upload(claim, MemoryJournal(), lambda sent: None).key == "a.png"
     assert len(waits) == 1
     assert CONFIRM_AFTER_SECONDS - 1 < waits[0] <= CONFIRM_AFTER_SECONDS
     assert [operation for operation, _ in store.calls] == ["HeadObject", "PutObject", "HeadObject"]
@@ -265,7 +253,7 @@ def test_what_another_writer_replaced_meanwhile_is_uploaded_under_the_next_name(
             store.add_foreign("a.png", b"theirs")
 
     uploader = Uploader(store, tmp_path, make_key=lambda path: path, session_id="s", wait=replaced)
-    outcome = uploader.upload(claim_of(stat_version(tmp_path, "a.png")), Notes(), lambda sent: None)
+    outcome = uploader.upload(claim_of(stat_version(tmp_path, "a.png")), MemoryJournal(), lambda sent: None)
     assert outcome.key == "a (1).png"
     assert store.bodies() == {"a.png": b"theirs", "a (1).png": b"good"}
 
@@ -281,7 +269,7 @@ def test_an_object_that_is_replaced_again_and_again_is_a_failure(tmp_path: Path)
 
     uploader = Uploader(store, tmp_path, make_key=lambda path: path, session_id="s", wait=replaced)
     with pytest.raises(StoreError) as raised:
-        uploader.upload(claim_of(stat_version(tmp_path, "a.png")), Notes(), lambda sent: None)
+        uploader.upload(claim_of(stat_version(tmp_path, "a.png")), MemoryJournal(), lambda sent: None)
     assert raised.value.failure.code == "Unproven"
 
 
@@ -289,7 +277,7 @@ def test_where_the_store_refuses_to_overwrite_nothing_is_looked_at_again(tmp_pat
     (tmp_path / "a.png").write_bytes(b"good")
     store, waits = MemoryStore(), list[float]()
     uploader = overwriting(tmp_path, store, waits)
-    uploader.upload(claim_of(stat_version(tmp_path, "a.png")), Notes(), lambda sent: None)
+    uploader.upload(claim_of(stat_version(tmp_path, "a.png")), MemoryJournal(), lambda sent: None)
     assert waits == []
     assert [operation for operation, _ in store.calls] == ["PutObject"]
 
@@ -299,7 +287,7 @@ def test_with_rename_off_the_object_is_replaced(tmp_path: Path) -> None:
     store = MemoryStore()
     store.add_foreign("a.png", b"theirs")
     uploader = Uploader(store, tmp_path, make_key=lambda path: path, session_id="s", rename=False)
-    outcome = uploader.upload(claim_of(stat_version(tmp_path, "a.png")), Notes(), lambda sent: None)
+    outcome = uploader.upload(claim_of(stat_version(tmp_path, "a.png")), MemoryJournal(), lambda sent: None)
     assert (outcome.key, store.bodies()) == ("a.png", {"a.png": b"good"})
 
 
@@ -307,5 +295,5 @@ def test_progress_ends_at_the_size_of_the_file(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"x" * 5000)
     sent: list[int] = []
     uploader = Uploader(MemoryStore(), tmp_path, make_key=lambda path: path, session_id="s")
-    uploader.upload(claim_of(stat_version(tmp_path, "a.png")), Notes(), sent.append)
+    uploader.upload(claim_of(stat_version(tmp_path, "a.png")), MemoryJournal(), sent.append)
     assert sent[-1] == 5000
