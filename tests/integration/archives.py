@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
+import pytest
+
 from cloud_archive.archive.engine import Engine
 from cloud_archive.archive.workers import WorkerPool
 from cloud_archive.config.settings import load_settings
@@ -51,6 +53,13 @@ class Archive:
             moment = time.time_ns() - int(age_seconds * 1e9)
             os.utime(local, ns=(moment, moment))
         return content
+
+    def set_environment(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Give this process the archive's settings, and with it the commands that it runs."""
+        for name, value in self.environ.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setenv("CLOUD_ARCHIVE_STATE_DIR", str(self.state))
+        monkeypatch.setenv("COMFYUI_OUTPUT_DIR", str(self.root))
 
     @contextmanager
     def running(self, **environ: str) -> Iterator[Engine]:

@@ -19,7 +19,7 @@ from cloud_archive.api.client import LocalEngine, running_engine
 from cloud_archive.comfyui.plugin import Plugin
 from tests.commands import read_json, run_command
 from tests.functional.test_comfy import SmallPromptServer
-from tests.servers import S3Server, wait_until
+from tests.servers import wait_until
 from tests.unit.catalog import writers
 from tests.unit.catalog.cataloguing import graph, png
 
@@ -36,14 +36,9 @@ FILES = {
 
 
 @pytest.fixture
-def archive(tmp_path: Path, seaweedfs: S3Server, monkeypatch: pytest.MonkeyPatch) -> Archive:
-    archive = Archive(tmp_path, seaweedfs.with_fresh_bucket())
+def archive(archive: Archive) -> Archive:
     for path, body in FILES.items():
         archive.write(path, body)
-    for name, value in archive.environ.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setenv("CLOUD_ARCHIVE_STATE_DIR", str(archive.state))
-    monkeypatch.setenv("COMFYUI_OUTPUT_DIR", str(archive.root))
     return archive
 
 

@@ -43,10 +43,7 @@ def unharmed(shared_archive: Archive, tmp_path: Path, monkeypatch: pytest.Monkey
 
 def use_settings_of(made: Archive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Archive:
     """Give this process the archive's settings and another current directory."""
-    for name, value in made.environ.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setenv("COMFYUI_OUTPUT_DIR", str(made.root))
-    monkeypatch.setenv("CLOUD_ARCHIVE_STATE_DIR", str(made.state))
+    made.set_environment(monkeypatch)
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     monkeypatch.chdir(elsewhere)

@@ -5,27 +5,15 @@ from __future__ import annotations
 import json
 import threading
 import urllib.request
-from pathlib import Path
 
 import pytest
 
 from tests.commands import run_json_command
 from tests.functional.jobs import output, passed_job
-from tests.servers import S3Server
 
 from .archives import Archive
 
 pytestmark = [pytest.mark.store, pytest.mark.usefixtures("own_state")]
-
-
-@pytest.fixture
-def archive(tmp_path: Path, seaweedfs: S3Server, monkeypatch: pytest.MonkeyPatch) -> Archive:
-    archive = Archive(tmp_path, seaweedfs)
-    for name, value in archive.environ.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setenv("CLOUD_ARCHIVE_STATE_DIR", str(archive.state))
-    monkeypatch.setenv("COMFYUI_OUTPUT_DIR", str(archive.root))
-    return archive
 
 
 def test_the_command_waits_and_gives_links_that_work(

@@ -6,13 +6,12 @@ import json
 import shutil
 import subprocess
 import time
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.commands import read_json, run_command
-from tests.servers import S3Server, missing, wait_until
+from tests.servers import missing, wait_until
 from tests.unit.catalog.cataloguing import png
 
 from .archives import Archive
@@ -24,14 +23,9 @@ FILES = {"sub/füchse 1.png": FOX, "cat.png": png("a black cat", 2), "page.html"
 
 
 @pytest.fixture
-def archive(tmp_path: Path, seaweedfs: S3Server, monkeypatch: pytest.MonkeyPatch) -> Archive:
-    archive = Archive(tmp_path, seaweedfs)
+def archive(archive: Archive) -> Archive:
     for path, body in FILES.items():
         archive.write(path, body)
-    for name, value in archive.environ.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setenv("CLOUD_ARCHIVE_STATE_DIR", str(archive.state))
-    monkeypatch.setenv("COMFYUI_OUTPUT_DIR", str(archive.root))
     return archive
 
 

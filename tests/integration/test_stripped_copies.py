@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import urllib.error
 import urllib.request
-from pathlib import Path
 
 import pytest
 
 from tests.commands import run_json_command
-from tests.servers import S3Server, wait_until
+from tests.servers import wait_until
 from tests.unit.catalog.cataloguing import png
 from tests.unit.sharing.samples import SAMPLES, pixels
 
@@ -29,14 +28,9 @@ SHARES = "out/.cloud-archive/v1/shares/"
 
 
 @pytest.fixture
-def archive(tmp_path: Path, seaweedfs: S3Server, monkeypatch: pytest.MonkeyPatch) -> Archive:
-    archive = Archive(tmp_path, seaweedfs)
+def archive(archive: Archive) -> Archive:
     for path, body in FILES.items():
         archive.write(path, body)
-    for name, value in archive.environ.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setenv("CLOUD_ARCHIVE_STATE_DIR", str(archive.state))
-    monkeypatch.setenv("COMFYUI_OUTPUT_DIR", str(archive.root))
     with archive.running() as engine:
         wait_until(lambda: engine.catalog().status()["assets"] == len(FILES), "in the catalog")
         wait_until(lambda: engine.catalog().wait_until_filled(0), "read")

@@ -29,8 +29,7 @@ def run_verify_command(
     archive: Archive, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *options: str
 ) -> tuple[int, str]:
     """Run `cloud-archive verify`. Returns the exit status and standard output."""
-    for name, value in {**archive.environ, "CLOUD_ARCHIVE_STATE_DIR": str(archive.state)}.items():
-        monkeypatch.setenv(name, value)
+    archive.set_environment(monkeypatch)
     capsys.readouterr()
     status = main(["verify", str(archive.root), *options])
     return status, capsys.readouterr().out
