@@ -21,8 +21,10 @@ from cloud_archive.maintenance.check import (
     run_check,
 )
 from cloud_archive.store.s3 import S3Store
-from tests.quirks.profiles import PROFILES, HtmlErrorPage, MissingIsForbidden, SilentOverwrite, WrongClock
+from tests.quirks.profiles import PROFILES, MissingIsForbidden, SilentOverwrite
 from tests.quirks.server import Profile, QuirkServer
+from tests.quirks.signatures import WrongClock
+from tests.quirks.spoilt_answers import HtmlErrorPage
 from tests.servers import S3Server
 
 pytestmark = pytest.mark.store

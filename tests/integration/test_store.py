@@ -41,8 +41,10 @@ from cloud_archive.upload.outcome import Outcome
 from cloud_archive.upload.uploader import Uploader
 from tests.functional.archives import claim_of
 from tests.journal import MemoryJournal
-from tests.quirks.profiles import PROFILES, HangingAnswer, RandomEtags, SilentOverwrite
+from tests.quirks.object_facts import RandomEtags
+from tests.quirks.profiles import PROFILES, SilentOverwrite
 from tests.quirks.server import QuirkServer
+from tests.quirks.spoilt_answers import HangingAnswer
 from tests.servers import PUT_ONLY_SECRET, SECRET_ACCESS_KEY, S3Server
 
 pytestmark = pytest.mark.store

@@ -6,27 +6,19 @@ report was found, the docstring says so.
 
 from __future__ import annotations
 
-import asyncio
-import random
 import re
 import time
-from datetime import datetime, timedelta, timezone
-from email.utils import format_datetime
 
 from multidict import CIMultiDict
 
+from tests.quirks.object_facts import NoMetadata, RandomEtags
 from tests.quirks.pages import HtmlEverywhere, HtmlWithEtag, PageForWrites, RedirectToTls, SeeOther
-from tests.quirks.server import Answer, Forward, Profile, Request, error
+from tests.quirks.server import WRITES, Answer, Forward, Profile, Request, counted_key, error
+from tests.quirks.signatures import OtherRegion, UntoldRegion, WrongClock
+from tests.quirks.spoilt_answers import HangingAnswer, HtmlErrorPage, TruncatedAnswer, WrongLength
 from tests.quirks.whole_stores import Ceph, S3rver, Swift
-from tests.servers import CATALOG_FOLDER, is_catalog_key
 
-_WRITES = frozenset({"PutObject", "UploadPart", "CreateMultipartUpload", "CompleteMultipartUpload"})
 _CREATES = frozenset({"PutObject", "CompleteMultipartUpload"})
-
-
-def _counted_key(key: str) -> str:
-    """Return the key by which faults are counted: one for all catalog objects, since each try has a new name."""
-    return CATALOG_FOLDER if is_catalog_key(key) else key
 
 
 def _checksum_headers(request: Request) -> list[str]:
@@ -106,7 +98,7 @@ class GoogleChecksums(Profile):
         chunked = "aws-chunked" in request.headers.get("Content-Encoding", "")
         found = _checksum_headers(request)
         own = [name.lower() for name in found] == ["x-amz-checksum-sha256"]
-        if request.operation in _WRITES and (chunked or (found and (self.own_header or not own))):
+        if request.operation in WRITES and (chunked or (found and (self.own_header or not own))):
             return error(403, "SignatureDoesNotMatch", "Invalid argument.")
         if "x-goog-if-generation-match" in request.headers:
             if any(name.lower().startswith("x-amz-") for name in request.headers):
@@ -252,7 +244,7 @@ class WasabiThrottle(Profile):
         self.seen = 0
 
     async def handle(self, request: Request, forward: Forward) -> Answer:
-        if request.operation in _WRITES:
+        if request.operation in WRITES:
             self.seen += 1
             if self.seen % self.every == 0:
                 text = "Your account exceeded the limit for PUT requests"
@@ -274,7 +266,7 @@ class ConditionalRace(Profile):
         self.met: dict[tuple[str, str], int] = {}
 
     async def handle(self, request: Request, forward: Forward) -> Answer:
-        name = (request.operation, _counted_key(request.key))
+        name = (request.operation, counted_key(request.key))
         conditional = request.operation in _CREATES and "If-None-Match" in request.headers
         if conditional and self.met.get(name, 0) < self.times:
             self.met[name] = self.met.get(name, 0) + 1
@@ -310,139 +302,6 @@ class OneWritePerSecond(Profile):
         return await forward(request)
 
 
-class RandomEtags(Profile):
-    """ETags that are no MD5 of anything (SSE-KMS, some gateways): a fresh one for each write, stable after.
-
-    https://docs.aws.amazon.com/sdk-for-ruby/v2/api/Aws/S3/Types/Object.html (the ETag may or may not be an MD5
-    digest).
-    Part ETags are translated back at Complete, so that uploads go through. x-amz-checksum-* answers are left out.
-    """
-
-    def __init__(self, seed: int = 0) -> None:
-        self.dice = random.Random(seed)
-        self.real: dict[str, str] = {}
-        self.shown: dict[str, str] = {}
-
-    def _masked(self, etag: str) -> str:
-        if etag not in self.shown:
-            fake = f"{self.dice.getrandbits(128):032x}"
-            self.shown[etag] = fake
-            self.real[fake] = etag
-        return self.shown[etag]
-
-    async def handle(self, request: Request, forward: Forward) -> Answer:
-        if request.operation == "CompleteMultipartUpload":
-            for fake, etag in self.real.items():
-                request.body = request.body.replace(fake.encode(), etag.encode())
-        answer = await forward(request)
-        if "ETag" in answer.headers:
-            answer.headers["ETag"] = '"' + self._masked(answer.headers["ETag"].strip('"')) + '"'
-        for name in [name for name in answer.headers if name.lower().startswith("x-amz-checksum")]:
-            answer.headers.popall(name, None)
-        if answer.status == 200 and b"<ETag>" in answer.body:
-            answer.body = re.sub(rb"[0-9a-f]{32}(?:-\d+)?(?=\W*(?:\w+;)?</ETag>)", self._sub, answer.body)
-        return answer
-
-    def _sub(self, found: re.Match[bytes]) -> bytes:
-        return self._masked(found[0].decode()).encode()
-
-
-class NoMetadata(Profile):
-    """Accepts x-amz-meta-* and forgets it.
-
-    https://github.com/coollabsio/maxio/pull/21, https://github.com/chimera-nas/chimera/issues/482 (multipart).
-
-    Args:
-        checksums: whether the store still tells x-amz-checksum-* of an object.
-    """
-
-    def __init__(self, *, checksums: bool = True) -> None:
-        self.checksums = checksums
-
-    async def handle(self, request: Request, forward: Forward) -> Answer:
-        _drop(request.headers, "x-amz-meta-")
-        answer = await forward(request)
-        if not self.checksums:
-            _drop(answer.headers, "x-amz-checksum-")
-        return answer
-
-
-def _drop(headers: CIMultiDict[str], prefix: str) -> None:
-    for name in {name for name in headers if name.lower().startswith(prefix)}:
-        headers.popall(name, None)
-
-
-class WrongClock(Profile):
-    """The client's clock is off: 403 RequestTimeTooSkewed, with the server's own time in Date and ServerTime.
-
-    https://github.com/crytic/cloudexec/issues/48 (code and status), https://pastebin.com/8HJpUdsv (the document: 15
-    minutes are allowed).
-
-    Args:
-        ahead_seconds: how far the server's clock is ahead of the client's; below 900 only Date is off.
-    """
-
-    def __init__(self, ahead_seconds: float = 3600) -> None:
-        self.ahead_seconds = ahead_seconds
-
-    async def handle(self, request: Request, forward: Forward) -> Answer:
-        now = datetime.now(timezone.utc) + timedelta(seconds=self.ahead_seconds)
-        if abs(self.ahead_seconds) < 900:
-            answer = await forward(request)
-        elif request.method == "HEAD":
-            answer = Answer(403)
-        else:
-            answer = error(
-                403,
-                "RequestTimeTooSkewed",
-                "The difference between the request time and the current time is too large.",
-                RequestTime=request.headers.get("X-Amz-Date", ""),
-                ServerTime=now.strftime("%Y-%m-%dT%H:%M:%SZ"),
-                MaxAllowedSkewMilliseconds="900000",
-            )
-        answer.headers["Date"] = format_datetime(now, usegmt=True)
-        return answer
-
-
-class OtherRegion(Profile):
-    """The bucket is elsewhere: 301 PermanentRedirect with x-amz-bucket-region, until signed for that region.
-
-    https://github.com/bradleyg/django-s3direct/issues/90 (the document),
-    https://github.com/aws/aws-cli/pull/968 (the cure). boto3 signs again for the region that the answer names.
-
-    Args:
-        names_region: False leaves the region out of the answer, as some servers do.
-    """
-
-    def __init__(self, region: str = "eu-central-1", *, names_region: bool = True) -> None:
-        self.region = region
-        self.names_region = names_region
-
-    async def handle(self, request: Request, forward: Forward) -> Answer:
-        if f"/{self.region}/s3/" in request.headers.get("Authorization", ""):
-            return await forward(request)
-        answer = error(
-            301,
-            "PermanentRedirect",
-            "The bucket you are attempting to access must be addressed using the specified endpoint. "
-            "Please send all future requests to this endpoint.",
-            Endpoint=f"{request.bucket}.s3.{self.region}.amazonaws.com",
-            Bucket=request.bucket,
-        )
-        if self.names_region:
-            answer.headers["x-amz-bucket-region"] = self.region
-        else:
-            answer.body = re.sub(rb"<Endpoint>.*</Endpoint>", b"", answer.body)
-        return answer
-
-
-class UntoldRegion(OtherRegion):
-    """As `OtherRegion`, but the answer does not say which region it is. Sources: the classes above."""
-
-    def __init__(self) -> None:
-        super().__init__(names_region=False)
-
-
 class WriteOnly(MissingIsForbidden):
     """A key that may PutObject and nothing else, not even give up its own uploads.
 
@@ -456,114 +315,6 @@ class WriteOnly(MissingIsForbidden):
         if request.operation in ("AbortMultipartUpload", "ListParts"):
             return _denied(request)
         return await super().handle(request, forward)
-
-
-class Sometimes(Profile):
-    """Base of the dialects of a bad middlebox: `times` answers per operation and key are spoilt, then none.
-
-    Args:
-        times: None spoils every one.
-        operations: which.
-
-    Attributes:
-        every: only each `every`-th of the answers that could be spoilt is; tests set it, so that they end soon.
-    """
-
-    def __init__(self, times: int | None = 1, operations: frozenset[str] = _WRITES) -> None:
-        self.times = times
-        self.operations = operations
-        self.spoilt: dict[tuple[str, str], int] = {}
-        self.every = 1
-        self.seen = 0
-
-    async def handle(self, request: Request, forward: Forward) -> Answer:
-        name = (request.operation, _counted_key(request.key))
-        count = self.spoilt.get(name, 0)
-        if request.operation not in self.operations or (self.times is not None and count >= self.times):
-            return await forward(request)
-        self.seen += 1
-        if self.seen % self.every:
-            return await forward(request)
-        self.spoilt[name] = count + 1
-        return await self.spoil(request, forward)
-
-    async def spoil(self, request: Request, forward: Forward) -> Answer:
-        raise NotImplementedError
-
-
-class TruncatedAnswer(Sometimes):
-    """The store did it; its answer ends in the middle (RFC 9112, section 8: an incomplete message).
-
-    boto3 reports a truncated document at Complete as a ClientError with status 500 that the store never sent.
-    """
-
-    async def spoil(self, request: Request, forward: Forward) -> Answer:
-        answer = await forward(request)
-        if not answer.body:
-            answer.raw = b"HTTP/1.1"
-        answer.announced_bytes = len(answer.body) + 64
-        answer.sent_bytes = len(answer.body) // 2
-        return answer
-
-
-class HangingAnswer(Sometimes):
-    """The store did it; its answer never comes.
-
-    https://ibm.github.io/ibm-cos-sdk-js-v2/classes/clients_client-s3_src.CompleteMultipartUploadCommand.html quotes
-    AWS: a Complete may take several minutes.
-
-    Args:
-        seconds: the answer comes after so long; None: never.
-    """
-
-    def __init__(
-        self,
-        seconds: float | None = None,
-        times: int | None = 1,
-        operations: frozenset[str] = _WRITES,
-    ) -> None:
-        super().__init__(times, operations)
-        self.seconds = seconds
-
-    async def spoil(self, request: Request, forward: Forward) -> Answer:
-        answer = await forward(request)
-        if self.seconds is None:
-            answer.hang = True
-        else:
-            await asyncio.sleep(self.seconds)
-        return answer
-
-
-class HtmlErrorPage(Sometimes):
-    """A proxy on the way answers 502 with an HTML page.
-
-    https://github.com/localstack/serverless-localstack/issues/57 (what botocore makes of such a page).
-    """
-
-    async def spoil(self, request: Request, forward: Forward) -> Answer:
-        page = b"<!DOCTYPE html>\n<html><head><title>502 Bad Gateway</title></head><body>nginx</body></html>"
-        return Answer(502, CIMultiDict({"Content-Type": "text/html"}), page)
-
-
-class WrongLength(Sometimes):
-    """Content-Length promises another length than the body has (RFC 9112, section 6.3).
-
-    boto3 does not notice a length that is too great for an empty body, as PutObject's is.
-
-    Args:
-        by: positive: more is announced than comes; negative: the document is cut short and looks complete.
-    """
-
-    def __init__(self, by: int = 100, times: int | None = 1, operations: frozenset[str] = _WRITES) -> None:
-        super().__init__(times, operations)
-        self.by = by
-
-    async def spoil(self, request: Request, forward: Forward) -> Answer:
-        answer = await forward(request)
-        length = max(0, len(answer.body) + self.by)
-        answer.announced_bytes = length
-        answer.sent_bytes = min(length, len(answer.body))
-        return answer
 
 
 PROFILES: dict[str, type[Profile]] = {

@@ -17,7 +17,6 @@ import threading
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from email.utils import formatdate
-from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -29,9 +28,7 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from tests.faults.operations import operation_of
-
-if TYPE_CHECKING:
-    from tests.servers import S3Server
+from tests.servers import CATALOG_FOLDER, S3Server, is_catalog_key
 
 _NOT_FORWARDED = (
     "Authorization",
@@ -42,6 +39,13 @@ _NOT_FORWARDED = (
     "Expect",
     "Transfer-Encoding",
 )
+
+WRITES = frozenset({"PutObject", "UploadPart", "CreateMultipartUpload", "CompleteMultipartUpload"})
+
+
+def counted_key(key: str) -> str:
+    """Return the key by which faults are counted: one for all catalog objects, since each try has a new name."""
+    return CATALOG_FOLDER if is_catalog_key(key) else key
 
 
 @dataclass(slots=True)

@@ -19,18 +19,9 @@ from cloud_archive.maintenance.check import run_check
 from cloud_archive.store import address as s3_address
 from cloud_archive.store.s3 import S3Store
 from tests.quirks.batch import PREFIX, PROBE_KEY, early_parts, make_batch
-from tests.quirks.profiles import (
-    PROFILES,
-    AlibabaOverwrite,
-    HangingAnswer,
-    HtmlErrorPage,
-    Sometimes,
-    TruncatedAnswer,
-    WasabiThrottle,
-    WriteOnly,
-    WrongLength,
-)
+from tests.quirks.profiles import PROFILES, AlibabaOverwrite, WasabiThrottle, WriteOnly
 from tests.quirks.server import Profile, QuirkServer
+from tests.quirks.spoilt_answers import HangingAnswer, HtmlErrorPage, Sometimes, TruncatedAnswer, WrongLength
 from tests.servers import S3Server, wait_until
 
 pytestmark = pytest.mark.store

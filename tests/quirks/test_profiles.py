@@ -15,8 +15,11 @@ from botocore.exceptions import BotoCoreError, ClientError, ReadTimeoutError
 
 from tests.faults.plain_client import plain_client
 from tests.quirks import profiles
+from tests.quirks.object_facts import NoMetadata, RandomEtags
 from tests.quirks.pages import HtmlEverywhere, HtmlWithEtag, PageForWrites
 from tests.quirks.server import Profile, QuirkServer, unchunked
+from tests.quirks.signatures import OtherRegion, WrongClock
+from tests.quirks.spoilt_answers import HangingAnswer, HtmlErrorPage, TruncatedAnswer, WrongLength
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -220,7 +223,7 @@ def test_one_write_a_second_for_each_key(speak: Speak) -> None:
 
 def test_random_etags_are_stable_and_no_md5(speak: Speak) -> None:
     body = b"picture"
-    with speak(profiles.RandomEtags()) as store:
+    with speak(RandomEtags()) as store:
         etag = store.put("a", body)["ETag"]
         assert etag.strip('"') != hashlib.md5(body).hexdigest()
         assert store.head("a")["ETag"] == etag
@@ -231,7 +234,7 @@ def test_random_etags_are_stable_and_no_md5(speak: Speak) -> None:
 
 
 def test_metadata_is_forgotten(speak: Speak) -> None:
-    with speak(profiles.NoMetadata(checksums=False)) as store:
+    with speak(NoMetadata(checksums=False)) as store:
         store.put("a", Metadata={"sha256": "ab"}, ChecksumAlgorithm="SHA256")
         assert store.head("a")["Metadata"] == {}
         found = store.client.head_object(Bucket=store.bucket, Key="a", ChecksumMode="ENABLED")
@@ -239,28 +242,28 @@ def test_metadata_is_forgotten(speak: Speak) -> None:
 
 
 def test_a_wrong_clock_is_refused_with_the_servers_time(speak: Speak) -> None:
-    with speak(profiles.WrongClock(3600)) as store, refused(403, "RequestTimeTooSkewed") as caught:
+    with speak(WrongClock(3600)) as store, refused(403, "RequestTimeTooSkewed") as caught:
         store.put("a")
     assert "date" in caught.value.response["ResponseMetadata"]["HTTPHeaders"]
-    with speak(profiles.WrongClock(300)) as store:
+    with speak(WrongClock(300)) as store:
         store.put("a")
 
 
 def test_another_region_redirects_until_signed_for_it(speak: Speak) -> None:
-    with speak(profiles.OtherRegion()) as store:
+    with speak(OtherRegion()) as store:
         store.client.meta.events.unregister("needs-retry.s3")
         with contextlib.suppress(ClientError):
             store.put("a")
         assert store.server.log[0] == ("PutObject", "a", 301)
-    with speak(profiles.OtherRegion(), region="eu-central-1") as store:
+    with speak(OtherRegion(), region="eu-central-1") as store:
         store.put("a")
 
 
 @pytest.mark.parametrize(
     ("profile", "error"),
     [
-        (profiles.TruncatedAnswer(), BotoCoreError),
-        (profiles.HangingAnswer(), ReadTimeoutError),
+        (TruncatedAnswer(), BotoCoreError),
+        (HangingAnswer(), ReadTimeoutError),
     ],
 )
 def test_a_spoilt_answer_comes_after_success_and_once(
@@ -274,7 +277,7 @@ def test_a_spoilt_answer_comes_after_success_and_once(
 
 
 def test_a_length_too_great_cuts_the_reading_short(speak: Speak) -> None:
-    with speak(profiles.WrongLength(100, operations=frozenset({"GetObject"}))) as store:
+    with speak(WrongLength(100, operations=frozenset({"GetObject"}))) as store:
         store.put("a")
         with pytest.raises((BotoCoreError, HTTPException)):
             store.client.get_object(Bucket=store.bucket, Key="a")["Body"].read()
@@ -283,8 +286,8 @@ def test_a_length_too_great_cuts_the_reading_short(speak: Speak) -> None:
 @pytest.mark.parametrize(
     "profile",
     [
-        profiles.WrongLength(-40, operations=frozenset({"CompleteMultipartUpload"})),
-        profiles.TruncatedAnswer(operations=frozenset({"CompleteMultipartUpload"})),
+        WrongLength(-40, operations=frozenset({"CompleteMultipartUpload"})),
+        TruncatedAnswer(operations=frozenset({"CompleteMultipartUpload"})),
     ],
 )
 def test_a_document_cut_short_looks_like_a_500_although_the_object_is_there(
@@ -296,7 +299,7 @@ def test_a_document_cut_short_looks_like_a_500_although_the_object_is_there(
 
 
 def test_an_html_page_is_no_s3_answer(speak: Speak) -> None:
-    with speak(profiles.HtmlErrorPage()) as store:
+    with speak(HtmlErrorPage()) as store:
         with pytest.raises(ClientError) as caught:
             store.put("a")
         assert caught.value.response["ResponseMetadata"]["HTTPStatusCode"] == 502
@@ -318,7 +321,7 @@ def test_a_page_may_have_an_etag(speak: Speak, seaweedfs: S3Server) -> None:
 
 
 def test_a_slow_answer_comes_in_the_end(speak: Speak) -> None:
-    with speak(profiles.HangingAnswer(0.3)) as store:
+    with speak(HangingAnswer(0.3)) as store:
         store.put("a")
         assert store.server.log == [("PutObject", "a", 200)]
 
