@@ -1,0 +1,32 @@
+"""Archivers in front of a store that answers in a dialect."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.quirks.machines import Machine
+from tests.quirks.server import Profile, QuirkServer
+from tests.servers import S3Server
+
+
+@pytest.fixture
+def machine(tmp_path: Path, seaweedfs: S3Server) -> Iterator[Callable[[Profile], Machine]]:
+    servers: dict[Profile, QuirkServer] = {}
+    machines: list[Machine] = []
+
+    def make(profile: Profile) -> Machine:
+        if profile not in servers:
+            servers[profile] = QuirkServer(seaweedfs, profile).start()
+        server = servers[profile]
+        machines.append(Machine(tmp_path / f"machine{len(machines)}", seaweedfs, server.url))
+        machines[-1].server = server  # type: ignore[attr-defined]
+        return machines[-1]
+
+    yield make
+    for each in machines:
+        each.store.close()
+    for server in servers.values():
+        server.stop()
