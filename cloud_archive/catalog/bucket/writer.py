@@ -67,6 +67,7 @@ class SegmentWriter:
         self._refused = 0  # number of the last request that the store refused for good
         self._stopping = False
         self._pictured = 0  # thumbnails were made up to this row of `bucket_unwritten`
+        self._pictured_in: CatalogDatabase | None = None  # and of this database: a new one counts from 1
         self._retry_at = 0.0  # monotonic
         self._retry_seconds = _FIRST_RETRY_SECONDS
         self._thread = threading.Thread(target=self._run, name="cloud-archive-segments", daemon=True)
@@ -175,7 +176,10 @@ class SegmentWriter:
         """Make the thumbnails of the next batch from files on this disk. Return whether something interrupted it."""
         if self._thumbnails is None:
             return False
-        with self._database().reading() as db:
+        database = self._database()
+        if database is not self._pictured_in:
+            self._pictured, self._pictured_in = 0, database
+        with database.reading() as db:
             rows = [one for one in next_unwritten(db) if one.id > self._pictured]
             wanted = pictured_assets(db, [one.identity for one in rows if one.kind == PUTS])
         for one in wanted:

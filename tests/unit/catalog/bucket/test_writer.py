@@ -287,3 +287,23 @@ def test_a_catalog_of_an_earlier_version_is_written_whole(stage: Stage) -> None:
     assert writer.unwritten() == 3
     writer.write_all()
     assert sorted(row["op"] for rows in segments(stage) for row in rows) == ["put", "put", "set"]
+
+
+def test_after_a_damaged_catalog_was_replaced_thumbnails_are_made_again(stage: Stage, tmp_path: Path) -> None:
+    thumbnails = Thumbnails(tmp_path, stage.root, stage.store)
+    thumbnails.open()
+    writer = writer_of(stage, thumbnails=thumbnails)
+    for name in ("a.png", "b.png"):
+        stage.archive(name, png(name))
+    stage.fill()
+    writer._make_thumbnails()
+    stage._replace()
+    stage.archive("c.png", png("c.png"))
+    stage.filler = stage.new_filler()
+    stage.fill()
+    writer._make_thumbnails()
+    writer.write_all()
+    thumbnails.close()
+    (rows,) = segments(stage)
+    pictured = {row["key"] for row in rows if row.get("thumbnail_length")}
+    assert pictured == {"out/a.png", "out/b.png", "out/c.png"}
