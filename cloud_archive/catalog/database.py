@@ -15,7 +15,7 @@ from ..errors import CatalogDamaged, CatalogError
 from ..ledger.recovery import move_aside
 from ..ledger.transactions import transaction
 from ..private_files import NotPrivate, make_private_database
-from .bucket.tables import make_bucket_tables
+from .bucket.tables import DELETIONS, create_bucket_tables, make_bucket_tables, queue_kept
 from .lookup import holds_word
 from .schema import DERIVED_TABLES, KEPT_COLUMNS, KEPT_TABLES, SCHEMA_VERSION
 
@@ -192,18 +192,18 @@ def open_catalog(path: Path) -> tuple[CatalogDatabase, list[str]]:
 
 
 def start_again(path: Path) -> tuple[CatalogDatabase, list[str]]:
-    """Move an unusable catalog aside and open a new one with the edits and jobs that can still be read."""
+    """Move an unusable catalog aside and open a new one with what can still be read of KEPT_COLUMNS."""
     aside = move_aside(path)
     database = CatalogDatabase(path)
     database.open()
     kept = rescue(aside, database)
     notice = f"The catalog was damaged or of a newer version: it is kept as {aside.name}, and a new one is being built."
-    logger.error("%s %d edits and jobs were saved from it.", notice, kept)
+    logger.error("%s %d edits, jobs and deletions were saved from it.", notice, kept)
     return database, [notice]
 
 
 def rescue(damaged: Path, fresh: CatalogDatabase) -> int:
-    """Copy the edits and jobs that can be read from the damaged file. Return how many rows."""
+    """Copy what can be read of KEPT_COLUMNS from the damaged file. Return how many rows."""
     saved: dict[str, list[dict[str, Any]]] = {}
     try:
         with contextlib.closing(sqlite3.connect(f"{damaged.resolve().as_uri()}?mode=ro", uri=True)) as source:
@@ -217,13 +217,20 @@ def rescue(damaged: Path, fresh: CatalogDatabase) -> int:
 
 def _readable(source: sqlite3.Connection, table: str) -> list[sqlite3.Row]:
     """Return rows read from both ends of a table, so that a broken page hides only what is on that page."""
-    key = {"edits": "uuid, field", "jobs": "job_id", "outputs": "path, finished_at, job_id"}[table]
+    keys = {"edits": "uuid, field", "jobs": "job_id", "outputs": "path, finished_at, job_id"}
+    key = keys.get(table, "uuid")
     found: dict[sqlite3.Row, None] = {}
     for order in (key, ", ".join(f"{column} DESC" for column in key.split(", "))):
         with contextlib.suppress(sqlite3.Error):
-            for row in source.execute(f"SELECT * FROM {table} ORDER BY {order}"):
+            for row in source.execute(f"{_kept_rows(table)} ORDER BY {order}"):
                 found[row] = None
     return list(found)
+
+
+def _kept_rows(table: str) -> str:
+    """Return the query of the rows that can't be derived again."""
+    unwritten = f" WHERE uuid IN (SELECT uuid FROM bucket_unwritten WHERE kind = {DELETIONS})"
+    return f"SELECT * FROM {table}{unwritten if table == 'bucket_tombstones' else ''}"
 
 
 def _make_tables(connection: sqlite3.Connection, path: Path, read_only: bool) -> None:
@@ -244,6 +251,7 @@ def _make_tables(connection: sqlite3.Connection, path: Path, read_only: bool) ->
         kept = _drop_tables(connection) if version else {}
         for statement in (*KEPT_TABLES, *DERIVED_TABLES):
             connection.execute(statement)
+        create_bucket_tables(connection)
         _insert_kept(connection, kept)
         connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
     connection.execute("COMMIT")
@@ -251,16 +259,17 @@ def _make_tables(connection: sqlite3.Connection, path: Path, read_only: bool) ->
 
 def _drop_tables(connection: sqlite3.Connection) -> dict[str, list[dict[str, Any]]]:
     """Remove all tables of an older schema. Return the rows that can't be derived again."""
-    kept: dict[str, list[dict[str, Any]]] = {}
-    for table in KEPT_COLUMNS:
-        rows = connection.execute(f"SELECT * FROM {table}")
-        columns = [column[0] for column in rows.description]
-        kept[table] = [dict(zip(columns, row, strict=True)) for row in rows]
     objects = connection.execute(
         "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'"
         " ORDER BY sql LIKE '%VIRTUAL%' DESC"
     )
-    for (name,) in objects.fetchall():
+    names = [row[0] for row in objects]
+    kept: dict[str, list[dict[str, Any]]] = {}
+    for table in KEPT_COLUMNS.keys() & names:  # the first schema had no table of deletions
+        rows = connection.execute(_kept_rows(table))
+        columns = [column[0] for column in rows.description]
+        kept[table] = [dict(zip(columns, row, strict=True)) for row in rows]
+    for name in names:
         # Dropping a virtual table has removed those that it keeps its data in.
         connection.execute(f'DROP TABLE IF EXISTS "{name}"')
     return kept
@@ -271,4 +280,5 @@ def _insert_kept(connection: sqlite3.Connection, kept: Mapping[str, Sequence[Map
         marks = ", ".join("?" * len(KEPT_COLUMNS[table]))
         values = [tuple(row.get(column) for column in KEPT_COLUMNS[table]) for row in rows]
         connection.executemany(f"INSERT OR IGNORE INTO {table} VALUES ({marks})", values)
+    queue_kept(connection)
     return sum(map(len, kept.values()))

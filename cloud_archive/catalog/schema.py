@@ -1,4 +1,5 @@
-"""The catalog's tables. The catalog is derived data: a new schema version rebuilds it, and keeps edits and jobs.
+"""The catalog's tables. The catalog is derived data: a new schema version rebuilds it, and keeps edits, jobs and what
+the bucket does not know yet.
 
 Names, prompts and settings that many files share are stored once: `words` holds short texts, `folders` what keys begin
 with, `recipes` everything that the images of one prompt have in common. Only `edits`, `jobs` and `outputs` hold what
@@ -21,6 +22,7 @@ KEPT_COLUMNS: dict[str, tuple[str, ...]] = {
     "edits": ("uuid", "field", "value", "clock", "machine"),
     "jobs": ("job_id", "client_id", "finished_at", "status", "graphs", "options"),
     "outputs": ("path", "finished_at", "job_id", "node", "type", "facts"),
+    "bucket_tombstones": ("uuid", "key", "clock", "machine"),  # those that are not written to the bucket yet
 }
 KEPT_TABLES: tuple[str, ...] = (
     """CREATE TABLE edits (

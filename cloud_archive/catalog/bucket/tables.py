@@ -76,20 +76,30 @@ def make_bucket_tables(db: sqlite3.Connection) -> None:
         return
     db.execute("BEGIN IMMEDIATE")
     if not has_bucket_tables(db):  # another process may have been faster
-        for statement in _TABLES:
-            db.execute(statement)
-        since = time.time()
+        create_bucket_tables(db)
         db.execute(
             "INSERT INTO bucket_unwritten (uuid, kind, field, since)"
             f" SELECT uuid, {PUTS}, '', ? FROM assets WHERE reader > 0 ORDER BY id",
-            (since,),
+            (time.time(),),
         )
-        db.execute(
-            "INSERT INTO bucket_unwritten (uuid, kind, field, since)"
-            f" SELECT uuid, {EDITS}, field, ? FROM edits",
-            (since,),
-        )
+        queue_kept(db)
     db.execute("COMMIT")
+
+
+def create_bucket_tables(db: sqlite3.Connection) -> None:
+    """Create the tables, in the caller's transaction."""
+    for statement in _TABLES:
+        db.execute(statement)
+
+
+def queue_kept(db: sqlite3.Connection) -> None:
+    """Queue every edit and deletion of a new catalog for writing: those that were kept of an earlier one."""
+    for kind, field, table in ((EDITS, "field", "edits"), (DELETIONS, "''", "bucket_tombstones")):
+        db.execute(
+            "INSERT OR IGNORE INTO bucket_unwritten (uuid, kind, field, since)"
+            f" SELECT uuid, {kind}, {field}, ? FROM {table}",
+            (time.time(),),
+        )
 
 
 def has_bucket_tables(db: sqlite3.Connection) -> bool:

@@ -14,11 +14,12 @@ from cloud_archive.catalog.assets import edit_asset
 from cloud_archive.catalog.bucket.names import CatalogFolder, parse_name
 from cloud_archive.catalog.bucket.packs import unzip_graphs
 from cloud_archive.catalog.bucket.segment import Decoded, decode
-from cloud_archive.catalog.bucket.tables import queue_edits
+from cloud_archive.catalog.bucket.tables import queue_deletions, queue_edits
 from cloud_archive.catalog.bucket.writer import WRITE_AFTER_SECONDS, SegmentWriter
-from cloud_archive.catalog.database import CatalogDatabase
+from cloud_archive.catalog.database import CatalogDatabase, open_catalog
 from cloud_archive.catalog.describe import Description
 from cloud_archive.catalog.identity import asset_id
+from cloud_archive.catalog.rows import remove_assets
 from cloud_archive.catalog.thumbnails.thumbnails import Thumbnails
 from cloud_archive.errors import CatalogError, StoreError
 from cloud_archive.ledger.history import mark_pruned
@@ -307,3 +308,40 @@ def test_after_a_damaged_catalog_was_replaced_thumbnails_are_made_again(stage: S
     (rows,) = segments(stage)
     pictured = {row["key"] for row in rows if row.get("thumbnail_length")}
     assert pictured == {"out/a.png", "out/b.png", "out/c.png"}
+
+
+@pytest.mark.parametrize("loss", ["damage", "older schema"])
+def test_what_the_bucket_does_not_hold_yet_outlives_the_catalog(stage: Stage, loss: str) -> None:
+    for name in ("written.png", "gone.png", "kept.png"):
+        stage.archive(name, png(name))
+    stage.fill()
+    writer = writer_of(stage)
+    identity = asset_id(BUCKET, "out/kept.png")
+
+    def delete(db: Any, key: str, clock: float) -> None:
+        queue_deletions(db, BUCKET, [key], clock, "pod-1")
+        remove_assets(db, BUCKET, [key])
+
+    def edit(db: Any) -> None:
+        edit_asset(db, identity, {"rating": 3}, 5.0, "pod-1")
+        queue_edits(db, identity.bytes, 5.0, "pod-1")
+
+    stage.database.change(lambda db: delete(db, "out/written.png", 3e9))
+    writer.write_all()
+    stage.database.change(lambda db: delete(db, "out/gone.png", 4e9))
+    stage.database.change(edit)
+    before = len(segments(stage))
+    if loss == "damage":
+        stage._replace()
+    else:
+        stage.database.change(lambda db: db.execute("PRAGMA user_version = 3") and None)
+        stage.database.close()
+        stage.database, _ = open_catalog(stage.path)
+    stage.archive("kept.png", png("kept.png"), mtime=1_700_000_001.0)
+    stage.filler = stage.new_filler()
+    stage.fill()
+    writer.write_all()
+    rows = [row for rows in segments(stage)[before:] for row in rows]
+    assert [(row["key"], row["clock"]) for row in rows if row["op"] == "del"] == [("out/gone.png", 4e9)]
+    assert [(row["key"], row["rating"]) for row in rows if row["op"] == "set"] == [("out/kept.png", 3)]
+    assert stage.database.read("SELECT key FROM bucket_tombstones") == [("out/gone.png",)]
