@@ -1,5 +1,5 @@
-"""The catalog's tables. The catalog is derived data: a new schema version rebuilds it, and keeps edits, jobs and what
-the bucket does not know yet.
+"""The catalog's tables. The catalog is derived data: a new schema version rebuilds it, and keeps edits, jobs and
+deletions that are not in the bucket yet.
 
 Names, prompts and settings that many files share are stored once: `words` holds short texts, `folders` what keys begin
 with, `recipes` everything that the images of one prompt have in common. Only `edits`, `jobs` and `outputs` hold what

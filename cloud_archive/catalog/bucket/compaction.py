@@ -168,29 +168,41 @@ def compact_crowded_months(
     settings: Settings,
     database: CatalogDatabase,
     may_go_on: Callable[[], bool],
+    unmerged: dict[str, int],
     is_chosen: Callable[[int], bool] = lambda machines: secrets.randbelow(machines) == 0,
 ) -> None:
     """Compact the months that this machine knows to have more than 200 segments that nothing replaces.
 
     Args:
+        unmerged: by month, how many segments were left when this function compacted it, which notes that here. They
+            don't count again: if they can't be merged, each pass would read all of them.
         is_chosen: gets how many machines wrote in a month; returns whether this one compacts it now. All of them see at
             about the same time that it is crowded, so each decides by chance: about one of them compacts at each pass.
 
     Raises:
         StoreError: the store failed or refused.
     """
-    crowded = database.read(
-        "SELECT substr(name, 10, 7) FROM bucket_files WHERE name LIKE 'segments/%' AND state = 'read'"
-        " GROUP BY 1 HAVING count(*) > ?",
-        (CROWDED_FILES,),
-    )
-    for (month,) in crowded:
-        if not is_chosen(_machines(database, month)):
+    for month, segments in _crowded_months(database).items():
+        if segments <= unmerged.get(month, 0) + CROWDED_FILES or not is_chosen(_machines(database, month)):
             continue
         files = months_in(store, folder, month).get(month, [])
         machine = settings.machine_name
         for result in compact_month(store, folder, machine, files, now=time.time(), may_go_on=may_go_on):
             database.change(lambda db, result=result: note_compacted(db, result))  # type: ignore[misc]
+        if not may_go_on():
+            return
+        unmerged[month] = _crowded_months(database).get(month, 0)
+
+
+def _crowded_months(database: CatalogDatabase) -> dict[str, int]:
+    """Return the months with more than 200 segments that nothing replaces, and how many these are."""
+    return dict(
+        database.read(
+            "SELECT substr(name, 10, 7), count(*) FROM bucket_files WHERE name LIKE 'segments/%' AND state = 'read'"
+            " GROUP BY 1 HAVING count(*) > ?",
+            (CROWDED_FILES,),
+        )
+    )
 
 
 def _machines(database: CatalogDatabase, month: str) -> int:

@@ -58,6 +58,7 @@ class BucketLink:
             thumbnails=thumbnails if full else None,
             may_write=may_go_on,
         )
+        self._unmerged: dict[str, int] = {}  # see compact_crowded_months
         self._follower: Follower | None = None
         if settings.gallery != "off":
             self._follower = Follower(self._make_sync, may_read=may_go_on, on_pass=self._compact)
@@ -144,7 +145,7 @@ class BucketLink:
 
         if self._may_go_on():
             compact_crowded_months(
-                self._store, self.folder, self._settings, self._database(), self._may_go_on
+                self._store, self.folder, self._settings, self._database(), self._may_go_on, self._unmerged
             )
 
 

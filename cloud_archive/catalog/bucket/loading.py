@@ -122,6 +122,6 @@ def _mark(db: sqlite3.Connection, name: str, state: str, found: Decoded, trouble
 
 def _mark_replaced(db: sqlite3.Connection, names: Iterable[str]) -> None:
     db.executemany(
-        "INSERT OR IGNORE INTO bucket_files VALUES (?, ?, 0, 0, NULL)",
+        "INSERT OR REPLACE INTO bucket_files VALUES (?, ?, 0, 0, NULL)",
         [(name, REPLACED) for name in names if parse_name(name) is not None],
     )

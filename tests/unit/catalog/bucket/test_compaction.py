@@ -157,7 +157,7 @@ def test_a_crowded_month_is_compacted_by_itself(tmp_path: Path, monkeypatch: pyt
             asked.append(machines)
             return chosen
 
-        compact_crowded_months(store, FOLDER, settings, other.database, lambda: True, is_chosen)
+        compact_crowded_months(store, FOLDER, settings, other.database, lambda: True, {}, is_chosen)
         return len([name for name in map(FOLDER.name, store.objects) if name.startswith("months/")])
 
     monkeypatch.setattr(compaction, "CROWDED_FILES", 40)
@@ -169,4 +169,62 @@ def test_a_crowded_month_is_compacted_by_itself(tmp_path: Path, monkeypatch: pyt
     assert other.sync.sync().files == 0
     calls = len(store.calls)
     assert (compacted(), len(store.calls)) == (1, calls)
+    other.database.close()
+
+
+def test_a_month_that_another_machine_compacted_is_not_compacted_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = filled(5)
+    other = NewMachine(tmp_path, store)
+    other.sync.sync()
+    compact(store)
+    assert other.sync.sync().files == 1
+    monkeypatch.setattr(compaction, "CROWDED_FILES", 39)
+    calls = len(store.calls)
+    compact_crowded_months(
+        store, FOLDER, load_settings(ENVIRON), other.database, lambda: True, {}, lambda machines: True
+    )
+    assert len(store.calls) == calls
+    other.database.close()
+
+
+def test_segments_that_cannot_be_merged_are_tried_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compaction, "CROWDED_FILES", 3)
+    store = MemoryStore()
+
+    def write_unmergeable(count: int) -> None:
+        for number in range(count):
+            write(store, [put(f"out/{number}.png", NOW), put("", NOW)])  # a row without a key is skipped
+
+    write_unmergeable(4)
+    other = NewMachine(tmp_path, store)
+    other.sync.sync()
+    unmerged: dict[str, int] = {}
+
+    def reads(*, may_go_on: bool = True) -> int:
+        before = len(store.calls)
+        compact_crowded_months(
+            store,
+            FOLDER,
+            load_settings(ENVIRON),
+            other.database,
+            lambda: may_go_on,
+            unmerged,
+            lambda machines: True,
+        )
+        return len([1 for operation, _ in store.calls[before:] if operation == "GetObject"])
+
+    assert reads(may_go_on=False) == 0
+    assert (reads(), reads()) == (4, 0)
+    write_unmergeable(3)
+    other.sync.sync()
+    assert reads() == 0
+    for number in range(4):
+        write(store, [put(f"out/new-{number}.png", NOW)], now=NOW + number)
+    other.sync.sync()
+    assert (reads(), reads()) == (11, 0)
+    assert len([name for name in map(FOLDER.name, store.objects) if name.startswith("months/")]) == 1
     other.database.close()
