@@ -132,7 +132,8 @@ class CatalogSync:
         Args:
             recent: list only the last days and this month; else everything.
             may_go_on: asked before each file.
-            on_progress: called with the files that were committed and those that are known.
+            on_progress: called before each file with the files that were committed, and with those that were read or
+                are still to be read.
 
         Raises:
             Denied: the credentials may not list or read.
@@ -142,20 +143,22 @@ class CatalogSync:
         self._forget_newer()
         failures: list[StoreError] = []
         wanted = self._unread(self._listed(recent, failures))
-        read_bytes, known_bytes = 0, sum(info.size_bytes for info, _ in wanted)
+        read_bytes = 0
         loader = Loader(self._database, self._incoming)
-        decoder = SegmentDecoder() if known_bytes >= MANY_BYTES else None
-        current = _Pass(self._store, loader, decoder)
+        is_much = sum(info.size_bytes for info, _ in wanted) >= MANY_BYTES
+        decoder = SegmentDecoder() if is_much else None
+        current = _Pass(wanted, self._store, loader, decoder)
         result = current.result
         filling = self._database().filling() if decoder is not None else contextlib.nullcontext()
-        with filling, contextlib.closing(current.fetch(wanted)) as files:
+        with filling, contextlib.closing(current.fetch()) as files:
             try:
                 for count, file in enumerate(files):
                     if not may_go_on():
-                        result.left += len(wanted) - count
+                        result.left += len(current.unread)
                         break
-                    on_progress(loader.files, len(wanted))
+                    on_progress(loader.files, count + len(current.unread))
                     if loader.rows != self.progress.rows or not count:  # rows count once they are committed
+                        known_bytes = read_bytes + current.unread_bytes
                         self.progress = SyncProgress(loader.rows, read_bytes, known_bytes)
                     current.read(file)
                     read_bytes += file.info.size_bytes
@@ -216,33 +219,42 @@ class _Pass:
     """What belongs to one pass: reads file after file, and counts in `result` what became of each.
 
     Args:
+        wanted: the files to read, in this order.
         decoder: decodes files in a child process; None: they are decoded in this one.
+
+    Attributes:
+        unread: sizes of the files that are still to be read, by name; `unread_bytes` in all. Those that a month's file
+            replaces are taken out.
     """
 
-    def __init__(self, store: ObjectStore, loader: Loader, decoder: SegmentDecoder | None) -> None:
+    def __init__(
+        self, wanted: Sequence[Listed], store: ObjectStore, loader: Loader, decoder: SegmentDecoder | None
+    ) -> None:
         self.result = SyncResult()
+        self.unread = {name.text: info.size_bytes for info, name in wanted}
+        self.unread_bytes = sum(self.unread.values())
+        self._wanted = wanted
         self._store = store
         self._loader = loader
         self._decoder = decoder
-        self._replaced: set[str] = set()  # names of files whose rows a month's file has brought
 
-    def fetch(self, wanted: Sequence[Listed]) -> Generator[_File, None, None]:
+    def fetch(self) -> Generator[_File, None, None]:
         """Yield each file that nothing has replaced, with its bytes on their way."""
         ahead: deque[_File] = deque()
-        left = iter(wanted)
+        left = iter(self._wanted)
         with ThreadPoolExecutor(_PARALLEL, thread_name_prefix="cloud-archive-sync") as pool:
             try:
                 while True:
                     while len(ahead) < _AHEAD and (following := next(left, None)) is not None:
                         info, name = following
-                        if name.text in self._replaced:
+                        if name.text not in self.unread:
                             continue
                         small = info.size_bytes <= _MAX_AHEAD_BYTES
                         ahead.append(_File(info, name, pool.submit(self._body, info) if small else None))
                     if not ahead:
                         return
                     one = ahead.popleft()
-                    if one.name.text not in self._replaced:
+                    if one.name.text in self.unread:
                         yield one
             finally:
                 for one in ahead:
@@ -261,11 +273,13 @@ class _Pass:
             CatalogError: the local catalog can't be written.
         """
         info, name, _ = file
+        self._take_out(name.text)
         try:
             limit = MAX_MONTH_BYTES if name.kind == MONTHS else MAX_SEGMENT_BYTES
             if info.size_bytes > limit:
                 self._loader.refuse(name, SegmentError(f"it is larger than {limit // 1024**2} MiB"))
-            self._replaced.update(self._load(file).replaces)
+            for replaced in self._load(file).replaces:
+                self._take_out(replaced)
         except SegmentError as error:
             self.result.troubles.append(f"{name.text} is left out: {error}.")
             logger.warning("The catalog's file %s is left out: %s.", info.key, error)
@@ -277,6 +291,9 @@ class _Pass:
                 raise _explained(error) from error
             self.result.left += 1
             self.result.troubles.append(f"{name.text} can't be read now: {error}")
+
+    def _take_out(self, name: str) -> None:
+        self.unread_bytes -= self.unread.pop(name, 0)
 
     def _load(self, file: _File) -> Decoded:
         info, name, body = file

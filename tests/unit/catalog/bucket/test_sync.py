@@ -425,6 +425,35 @@ def test_a_stopped_sync_goes_on_later(store: MemoryStore, other: NewMachine) -> 
     assert other.sync.sync().files == 4
 
 
+def test_files_that_a_month_s_file_replaced_are_not_left(store: MemoryStore, other: NewMachine) -> None:
+    for number in range(2):
+        write(store, [put(f"out/old-{number}.png")], now=NOW - 40 * 86400)
+    names = [write(store, [put(f"out/{number}.png")]) for number in range(20)]
+    month = f"months/2026-11/{new_ulid(NOW)}.jsonl.gz"
+    rows = [put(f"out/{number}.png") for number in range(20)]
+    store.add(FOLDER.key(month), encode(rows, machine="m", now=NOW, replaces=names))
+    known: list[int] = []
+    turns = itertools.count()
+    result = other.sync.sync(
+        may_go_on=lambda: next(turns) < 2, on_progress=lambda done, total: known.append(total)
+    )
+    assert (result.files, result.left) == (2, 1)
+    assert known == [23, 3]
+
+
+def test_rows_of_replaced_files_are_not_left(store: MemoryStore, other: NewMachine) -> None:
+    rows = [put(f"out/{number}.png", prompt=f"fox {number}") for number in range(2000)]
+    write(store, [put("out/old.png")], now=NOW - 80 * 86400)
+    write(store, [put("out/old-2.png")], now=NOW - 40 * 86400)
+    names = [write(store, rows[first : first + 1000]) for first in (0, 1000)]
+    month = f"months/2026-11/{new_ulid(NOW)}.jsonl.gz"
+    store.add(FOLDER.key(month), encode(rows, machine="m", now=NOW, replaces=names))
+    left: list[int] = []
+    other.sync.sync(on_progress=lambda done, total: left.append(other.sync.progress.left_rows))
+    assert len(left) == 3
+    assert left[2] < 100, "one row in a small file"
+
+
 def test_a_file_that_failed_before_a_sync_was_stopped_is_left_too(
     store: MemoryStore, other: NewMachine
 ) -> None:
