@@ -103,10 +103,8 @@ def _honest_states(page: Page, scene: Scene, target: Path, scheme: str) -> None:
 
     def missing_right() -> None:
         catalog.loading = None
-        right = (
-            "the right s3:ListBucket is missing. Give the key that right, or set CLOUD_ARCHIVE_GALLERY=own."
-        )
-        catalog.trouble = f"This key may not read the catalog in the bucket: {right}"
+        right = "the right s3:ListBucket is missing. Give them that right, or set CLOUD_ARCHIVE_GALLERY=own."
+        catalog.trouble = f"These credentials may not read the catalog in the bucket: {right}"
 
     def store_away() -> None:
         catalog.trouble = None

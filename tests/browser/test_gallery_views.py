@@ -316,11 +316,11 @@ def test_while_older_files_load_the_library_says_how_much_is_searched_and_goes_o
 
 def test_a_missing_right_is_named_and_what_is_there_is_shown(page: Page, scene: Scene) -> None:
     scene.catalog.trouble = (
-        "This key may not read the catalog in the bucket: the right s3:ListBucket is missing."
+        "These credentials may not read the catalog in the bucket: the right s3:ListBucket is missing."
     )
     gallery = open_library(page, scene)
     expect(gallery.locator(".note-line")).to_contain_text(
-        "Other machines' files may be missing: This key may not"
+        "Other machines' files may be missing: These credentials may not"
     )
     expect(gallery.locator(".line")).to_contain_text("90 files")
 

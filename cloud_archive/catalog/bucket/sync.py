@@ -41,7 +41,7 @@ _ROW_BYTES = 120.0  # assumed for a row in a file, until a file was read
 
 
 class Denied(StoreError):
-    """This key may not read the catalog in the bucket; the sentence names the right that is missing."""
+    """The credentials may not read the catalog in the bucket; the sentence names the right that is missing."""
 
 
 @dataclass(slots=True)
@@ -324,9 +324,9 @@ def _explained(error: StoreError) -> StoreError:
     failure = error.failure
     explained = type(failure)(
         failure.code,
-        f"This key may not read the catalog in the bucket: the right {right} is missing."
-        " It archives and writes its own part of the catalog all the same.",
-        "Give the key that right, or set CLOUD_ARCHIVE_GALLERY=off to read nothing.",
+        f"These credentials may not read the catalog in the bucket: the right {right} is missing."
+        " This machine archives and writes its own part of the catalog all the same.",
+        "Give them that right, or set CLOUD_ARCHIVE_GALLERY=off to read nothing.",
         failure.transient,
         failure.scope,
     )

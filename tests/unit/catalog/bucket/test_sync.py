@@ -384,7 +384,7 @@ def test_what_a_listing_showed_before_it_broke_off_is_read(
 @pytest.mark.parametrize(
     ("operation", "right"), [("ListObjectsV2", "s3:ListBucket"), ("GetObject", "s3:GetObject")]
 )
-def test_a_key_that_may_not_read_is_told_which_right_is_missing(
+def test_credentials_that_may_not_read_are_told_which_right_is_missing(
     store: MemoryStore, other: NewMachine, operation: str, right: str
 ) -> None:
     write(store, [put("out/a.png")])
@@ -394,8 +394,10 @@ def test_a_key_that_may_not_read_is_told_which_right_is_missing(
             raise StoreError(operation, key, denied_failure(), status=403)
 
     store.on_call = deny
-    with pytest.raises(Denied, match=right):
+    with pytest.raises(Denied, match=right) as denied:
         other.sync.sync()
+    assert str(denied.value).startswith("These credentials may not read the catalog in the bucket: ")
+    assert " key" not in str(denied.value), "a key is the name of an object"
 
 
 def denied_failure() -> Any:
