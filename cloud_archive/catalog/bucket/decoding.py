@@ -158,8 +158,7 @@ def _fill_in(found: Decoded, other: Decoded) -> None:
     """Bring into `found` what the child found; rows that were skipped here since are kept."""
     for reason, count in other.skipped.items():
         found.skipped[reason] = found.skipped.get(reason, 0) + count
-    found.written_by, found.written_at, found.replaces = other.written_by, other.written_at, other.replaces
-    found.rows, found.text_bytes = other.rows, other.text_bytes
+    found.replaces, found.rows, found.text_bytes = other.replaces, other.rows, other.text_bytes
 
 
 def _read_answer(file: IO[bytes]) -> Any:

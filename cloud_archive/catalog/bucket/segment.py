@@ -46,8 +46,6 @@ class Decoded:
         text_bytes: how long the lines of its rows were in all.
     """
 
-    written_by: str = ""
-    written_at: str = ""
     replaces: list[str] = field(default_factory=list)
     rows: int = 0
     text_bytes: int = 0
@@ -105,7 +103,7 @@ def decode(pieces: Iterable[bytes], found: Decoded, *, size_bytes: int) -> Itera
         SegmentError: it is damaged, expands beyond its limit, or is of another version. Rows before that were yielded.
     """
     lines = _lines(pieces, max(_LEAST_EXPANDED, size_bytes * MAX_EXPANSION), found)
-    _read_header(next(lines, None), found)
+    _check_header(next(lines, None))
     for line in lines:
         if line is None:
             continue
@@ -120,7 +118,7 @@ def decode(pieces: Iterable[bytes], found: Decoded, *, size_bytes: int) -> Itera
             yield row
 
 
-def _read_header(line: bytes | None, found: Decoded) -> None:
+def _check_header(line: bytes | None) -> None:
     try:
         header = json.loads(line or b"")
         if not isinstance(header, dict) or header.get("op") != HEADER:
@@ -132,8 +130,6 @@ def _read_header(line: bytes | None, found: Decoded) -> None:
         raise SegmentError("it does not begin with a header") from None
     if version != FORMAT_VERSION:
         raise SegmentError(f"it has version {version}, and this program reads {FORMAT_VERSION}", newer=True)
-    found.written_by = str(header.get("written_by", ""))[:200]
-    found.written_at = str(header.get("written_at", ""))[:40]
 
 
 def _lines(pieces: Iterable[bytes], limit: int, found: Decoded) -> Iterator[bytes | None]:

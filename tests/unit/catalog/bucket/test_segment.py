@@ -47,11 +47,12 @@ def test_what_is_written_is_read_again() -> None:
         PUT,
         {"op": "set", "clock": NOW, "machine": "pod", "key": "a", "tags_added": ["é", "x\n"], "note": ""},
     ]
-    found_rows, found = read(
-        encode(rows, machine="pod", now=NOW, replaces=[f"segments/{n}" for n in range(2500)]), 7
-    )
+    body = encode(rows, machine="pod", now=NOW, replaces=[f"segments/{n}" for n in range(2500)])
+    found_rows, found = read(body, 7)
     assert found_rows == rows
-    assert (found.rows, found.written_by, found.skipped) == (2, "pod", {})
+    assert (found.rows, found.skipped) == (2, {})
+    header = json.loads(gzip.decompress(body).splitlines()[0])
+    assert (header["written_by"], header["rows"]) == ("pod", 2)
     assert len(found.replaces) == 2500
 
 
