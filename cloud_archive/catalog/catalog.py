@@ -388,5 +388,6 @@ def database_status(db: sqlite3.Connection, path: Path) -> dict[str, Any]:
 
 
 def _refused(error: QueryError) -> RequestRefused:
-    text = str(error)
-    return RequestRefused(400, text if text.startswith("after ") else f"q: {text}")
+    from .query import CursorError
+
+    return RequestRefused(400, str(error) if isinstance(error, CursorError) else f"q: {error}")

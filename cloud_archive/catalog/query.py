@@ -32,6 +32,10 @@ class QueryError(ValueError):
     """The query can't be read; the message names what was wrong and what is accepted."""
 
 
+class CursorError(QueryError):
+    """The cursor is none of this search."""
+
+
 @dataclass(frozen=True)
 class Term:
     """One condition. `field` is empty for a word or phrase that may stand anywhere.

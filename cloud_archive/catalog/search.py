@@ -12,7 +12,7 @@ from typing import Any
 
 from .assets import assets_json
 from .matching import MAX_INTEGER, Matches, find_matches
-from .query import QueryError, parse_query
+from .query import CursorError, parse_query
 from .recipes import in_pieces, texts_by_row
 from .schema import MODEL
 
@@ -62,7 +62,7 @@ def search(
             went meanwhile.
 
     Raises:
-        QueryError: the query can't be read, or `after` is no cursor of this sort and order.
+        QueryError: the query can't be read; CursorError: `after` is no cursor of this sort and order.
     """
     terms = parse_query(query)
     start = None if after is None else _cursor_values(after, sort, order)
@@ -253,7 +253,7 @@ def _cursor_values(text: str, sort: str, order: str) -> list[Any]:
             raise ValueError(text)
         return list(values)
     except (ValueError, TypeError):
-        raise QueryError(
+        raise CursorError(
             "after must be the next_cursor of an earlier page with the same sort and order."
         ) from None
 

@@ -230,6 +230,16 @@ async def test_a_bad_parameter_is_named(caller: Caller, query: str, named: str) 
 
 
 @pytest.mark.parametrize(
+    ("query", "beginning"), [("after=x", "after must be"), ("q=rating:after", 'q: "rating:after"')]
+)
+async def test_a_message_begins_with_the_name_of_the_wrong_parameter(
+    caller: Caller, query: str, beginning: str
+) -> None:
+    _, body = await caller.ask("GET", f"/cloud-sync/assets?{query}")
+    assert body["message"].startswith(beginning)
+
+
+@pytest.mark.parametrize(
     ("changes", "named"),
     [
         ({}, "tags"),

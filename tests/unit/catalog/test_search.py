@@ -16,7 +16,7 @@ from cloud_archive.catalog.facets import facets
 from cloud_archive.catalog.graph_facts import Lora
 from cloud_archive.catalog.identity import asset_id
 from cloud_archive.catalog.matching import find_matches
-from cloud_archive.catalog.query import QueryError, parse_query
+from cloud_archive.catalog.query import CursorError, QueryError, parse_query
 from cloud_archive.catalog.recipes import searched_rows
 from cloud_archive.catalog.schema import SAMPLER
 from cloud_archive.catalog.search import files_by_model, search
@@ -293,8 +293,11 @@ def test_relevance_asks_how_early_a_prompt_names_the_words(
 
 @pytest.mark.parametrize("after", ["x", "AAAA", "W10", "WyJzaXplIiwiZGVzYyIsMSwxXQ", "é"])
 def test_a_cursor_of_another_search_is_refused(database: CatalogDatabase, after: str) -> None:
-    with pytest.raises(QueryError, match="after"), database.reading() as db:
+    with pytest.raises(CursorError, match="after"), database.reading() as db:
         search(db, "", after=after)
+    with pytest.raises(QueryError) as error, database.reading() as db:
+        search(db, "rating:x", after=after)
+    assert not isinstance(error.value, CursorError), "an answer names the argument that is wrong"
 
 
 def test_facets_count_what_the_query_finds(database: CatalogDatabase) -> None:
