@@ -22,8 +22,9 @@ from .tables import DELETIONS, EDITS, PUTS, packed_of
 MAX_ROWS = 1000
 _MAX_NOTE = 20_000
 _COLUMNS = (
-    "a.uuid, a.id, f.text, a.name, a.path, a.size, a.created, a.archived, a.sha256, mime.text, machine.text,"
-    " session.text, job.text, a.width, a.height, a.duration, a.recipe, a.seed, a.has, a.reader, a.kind"
+    "a.uuid, a.id, f.text AS folder, a.name, a.path, a.size, a.created, a.archived, a.sha256, mime.text AS mime,"
+    " machine.text AS machine, session.text AS session, job.text AS job, a.width, a.height, a.duration, a.recipe,"
+    " a.seed, a.has, a.reader, a.kind"
 )
 _JOINS = (
     " JOIN folders f ON f.id = a.folder LEFT JOIN words mime ON mime.id = a.mime"
@@ -91,12 +92,14 @@ def collect(db: sqlite3.Connection, thumbnails: Thumbnails | None, *, keep_graph
     """Return the next batch; empty where everything is written."""
     batch = Batch(taken=next_unwritten(db))
     puts = [one.identity for one in batch.taken if one.kind == PUTS]
-    known = {}
+    known: dict[bytes, sqlite3.Row] = {}
     if puts:
         marks = ", ".join("?" * len(puts))
-        for row in db.execute(f"SELECT {_COLUMNS} FROM assets a{_JOINS} WHERE a.uuid IN ({marks})", puts):
-            known[row[0]] = row
-    recipes = whole_recipes(db, (row[16] for row in known.values() if row[16] is not None))
+        named = db.cursor()
+        named.row_factory = sqlite3.Row
+        named.execute(f"SELECT {_COLUMNS} FROM assets a{_JOINS} WHERE a.uuid IN ({marks})", puts)
+        known = {row["uuid"]: row for row in named}
+    recipes = whole_recipes(db, (row["recipe"] for row in known.values() if row["recipe"] is not None))
     for place, one in enumerate(batch.taken):
         if batch.pack.size_bytes > MAX_PACK_BYTES - 1024 * 1024:
             del batch.taken[place:]  # the rest goes into the next one
@@ -112,20 +115,22 @@ def collect(db: sqlite3.Connection, thumbnails: Thumbnails | None, *, keep_graph
 def _add_put(
     db: sqlite3.Connection,
     batch: Batch,
-    row: tuple[Any, ...],
+    row: sqlite3.Row,
     recipes: dict[int, dict[str, Any]],
     thumbnails: Thumbnails | None,
     keep_graphs: bool,
 ) -> None:
-    made = put_row(row, recipes.get(row[16], {}))
-    identity, asset = row[0], row[1]
+    made = _put_row(row, recipes.get(row["recipe"], {}))
+    identity, asset = row["uuid"], row["id"]
     graphs, thumbnail = (0, 0), (0, 0)
     if keep_graphs:
         stored = db.execute("SELECT data FROM graphs WHERE asset = ?", (asset,)).fetchone()
         if stored is not None:
             graphs = batch.pack.add(zip_graphs(*decompress_graphs(stored[0])))
     if thumbnails is not None:
-        one = PicturedAsset(identity, made["key"], made["path"], row[5], row[6], row[8], row[20])
+        one = PicturedAsset(
+            identity, made["key"], made["path"], row["size"], row["created"], row["sha256"], row["kind"]
+        )
         thumbnail = batch.pack.add(thumbnails.cached(one) or b"")
     made |= {
         "graphs_offset": graphs[0] if graphs[1] else None,
@@ -138,27 +143,26 @@ def _add_put(
     batch.rows.append(made)
 
 
-def put_row(row: tuple[Any, ...], known: dict[str, Any]) -> dict[str, Any]:
+def _put_row(row: sqlite3.Row, known: dict[str, Any]) -> dict[str, Any]:
     """Return a row of a segment from a row of `assets` with _COLUMNS and its recipe; without its place in a pack."""
-    _, _, folder, name, path, size, created, archived, sha256, mime, machine, session, job = row[:13]
-    width, height, duration, _, seed, has, reader, _ = row[13:]
-    key = full_key(folder, name)
+    key = full_key(row["folder"], row["name"])
+    seed, has = row["seed"], row["has"]
     return {
         "op": PUT,
-        "clock": archived,
-        "machine": machine,
+        "clock": row["archived"],
+        "machine": row["machine"],
         "key": key,
-        "path": path_of_row(path, key).encode("utf-8", "replace").decode(),
-        "size": size,
-        "mime_type": mime,
-        "sha256": sha256.hex() if sha256 else None,
-        "created_at": utc_time(created),
-        "mtime_ns": created,
-        "session_id": session,
-        "job_id": job,
-        "width": width,
-        "height": height,
-        "duration_seconds": duration,
+        "path": path_of_row(row["path"], key).encode("utf-8", "replace").decode(),
+        "size": row["size"],
+        "mime_type": row["mime"],
+        "sha256": row["sha256"].hex() if row["sha256"] else None,
+        "created_at": utc_time(row["created"]),
+        "mtime_ns": row["created"],
+        "session_id": row["session"],
+        "job_id": row["job"],
+        "width": row["width"],
+        "height": row["height"],
+        "duration_seconds": row["duration"],
         "prompt": known.get("prompt"),
         "negative_prompt": known.get("negative_prompt"),
         "models": _short(known.get("models")),
@@ -176,7 +180,7 @@ def put_row(row: tuple[Any, ...], known: dict[str, Any]) -> dict[str, Any]:
         "model_names": _short(known.get("model_names")),
         "has_workflow": bool(has & HAS_WORKFLOW),
         "has_prompt": bool(has & HAS_PROMPT),
-        "reader": reader,
+        "reader": row["reader"],
     }
 
 
