@@ -34,21 +34,9 @@ CHECKS: dict[str, tuple[str, ...]] = {
     "mypy": ("-m", "mypy"),
     "tsc and ESLint": ("-m", "tests.javascript"),
 }
-# The longest first, so that none runs alone at the end; those that compute side by side with those that wait.
+# Those first that mostly wait, then those that compute: so no core idles while the last ones run.
 GROUPS: tuple[tuple[str, ...], ...] = (
     ("tests/functional",),
-    ("tests/browser",),
-    ("tests/quirks",),
-    ("tests/unit",),
-    ("tests/integration",),
-    (  # those that boot ComfyUI's frontend share it
-        "tests/browser/test_comfyui_tab.py",
-        "tests/browser/test_gallery_comfyui.py",
-        "tests/browser/test_real_engine.py",
-        "tests/browser/test_library_real.py",
-        "tests/browser/test_token_page.py",
-    ),
-    ("tests/faults",),
     (
         "tests/integration/test_cli.py",
         "tests/integration/test_demo.py",
@@ -62,6 +50,18 @@ GROUPS: tuple[tuple[str, ...], ...] = (
         "tests/integration/test_engine_process.py",
         "tests/integration/test_store.py",
     ),
+    ("tests/browser",),
+    ("tests/quirks",),
+    (  # those that boot ComfyUI's frontend share it
+        "tests/browser/test_comfyui_tab.py",
+        "tests/browser/test_gallery_comfyui.py",
+        "tests/browser/test_real_engine.py",
+        "tests/browser/test_library_real.py",
+        "tests/browser/test_token_page.py",
+    ),
+    ("tests/unit",),
+    ("tests/integration",),
+    ("tests/faults",),
 )
 AT_ONCE = (os.cpu_count() or 2) + 3
 NO_TESTS = 5  # https://docs.pytest.org/en/stable/reference/exit-codes.html
