@@ -185,7 +185,12 @@ def compact_crowded_months(
     for month, segments in _crowded_months(database).items():
         if segments <= unmerged.get(month, 0) + CROWDED_FILES or not is_chosen(_machines(database, month)):
             continue
-        files = months_in(store, folder, month).get(month, [])
+        rows = database.read(
+            "SELECT name FROM bucket_files WHERE state = 'replaced' AND name LIKE ?", (f"%/{month}%",)
+        )
+        replaced = {name for (name,) in rows}
+        listed = months_in(store, folder, month).get(month, [])
+        files = [one for one in listed if one[1].text not in replaced]
         machine = settings.machine_name
         for result in compact_month(store, folder, machine, files, now=time.time(), may_go_on=may_go_on):
             database.change(lambda db, result=result: note_compacted(db, result))  # type: ignore[misc]

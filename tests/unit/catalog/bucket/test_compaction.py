@@ -18,6 +18,7 @@ from cloud_archive.catalog.bucket.compaction import (
     months_in,
 )
 from cloud_archive.catalog.bucket.names import new_names
+from cloud_archive.catalog.bucket.segment import Decoded, decode
 from cloud_archive.config.settings import load_settings
 from tests.functional.archives import ENVIRON
 from tests.memory_store import MemoryStore
@@ -227,4 +228,36 @@ def test_segments_that_cannot_be_merged_are_tried_once(
     other.sync.sync()
     assert (reads(), reads()) == (11, 0)
     assert len([name for name in map(FOLDER.name, store.objects) if name.startswith("months/")]) == 1
+    other.database.close()
+
+
+def test_what_a_large_file_of_the_month_replaced_is_not_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compaction, "CROWDED_FILES", 39)
+    store = filled(6)
+    other = NewMachine(tmp_path, store)
+
+    def replaced() -> list[int]:
+        other.sync.sync()
+        before = set(store.objects)
+        compact_crowded_months(
+            store, FOLDER, load_settings(ENVIRON), other.database, lambda: True, {}, lambda machines: True
+        )
+        found = []
+        for key in store.objects.keys() - before:
+            decoded, body = Decoded(), store.objects[key].body
+            list(decode([body], decoded, size_bytes=len(body)))
+            found.append(len(decoded.replaces))
+        return found
+
+    assert replaced() == [40]
+    monkeypatch.setattr(
+        compaction, "GROUP_BYTES", 2 * max(len(one.body) for one in store.objects.values()) - 2
+    )
+    for number in range(40):
+        write(store, [put(f"out/{number}.png", NOW)], now=NOW + 100 + number)
+    seen = seen_by_a_new_machine(tmp_path, store)
+    assert sum(replaced()) == 40
+    assert seen_by_a_new_machine(tmp_path, store) == seen
     other.database.close()
