@@ -25,11 +25,21 @@ from ..ledger.ledger import Ledger
 from .baseline import BaselineBuilder, is_older
 from .executor import DaemonExecutor
 from .scan_record import BatchCounts, ScanRecord
-from .unarchived import BATCH, FoundFile, KnownBatch, Tally, batches, look_up, skip_reason
+from .unarchived import (
+    BATCH,
+    FoundFile,
+    KnownBatch,
+    Tally,
+    batches,
+    look_up,
+    moved_sentence,
+    skip_reason,
+)
 
 logger = logging.getLogger("cloud_archive.reconcile")
 
 POLL_SECONDS = 2.0  # between two scans while no events come
+MOST_SCANS_IN_A_ROW = 3  # while folders are moved or removed during each
 COST_FACTOR = 20  # a scan of t seconds is not repeated unasked before 20 t: at most 5 % of a core
 
 
@@ -99,6 +109,7 @@ class Reconciler:
         self.tally = Tally()
         self._record = ScanRecord(ledger, selection, inodes=self._inodes)
         self._problems: dict[str, str] = {}  # of the last scan, by path; "" is the watched directory
+        self._vanished: list[str] = []  # what was moved or removed during the last scan
         self._empty: set[int] = set()  # fingerprints of empty files that were reported
         self.first_done = False
 
@@ -161,7 +172,7 @@ class Reconciler:
             problems: dict[str, str] = {}
             tally = self.tally
             try:
-                found, tally = self._scan(problems)
+                found, tally = self._scan_until_still(problems)
             except CloudArchiveError as error:
                 if str(error) != self._problems.get(""):  # while polling, this repeats every 2 s
                     logger.error("%s", error)
@@ -204,6 +215,20 @@ class Reconciler:
             return None
         return max(self._interval_seconds * random.uniform(0.8, 1.0), self._cost_seconds * COST_FACTOR)  # noqa: S311
 
+    def _scan_until_still(self, problems: dict[str, str]) -> tuple[int, Tally]:
+        """Scan again if anything was moved or removed during the scan, which may have missed it at its new place.
+
+        Args:
+            problems: see `_scan`; also says so if that happened during `MOST_SCANS_IN_A_ROW`.
+        """
+        for _ in range(MOST_SCANS_IN_A_ROW):
+            self._vanished.clear()
+            found, tally = self._scan(problems)
+            if not self._vanished or problems or self._stopping:
+                return found, tally
+        problems[self._vanished[0]] = moved_sentence(self._vanished[0])
+        return found, tally
+
     def _scan(self, problems: dict[str, str]) -> tuple[int, Tally]:
         """Scan once.
 
@@ -232,15 +257,8 @@ class Reconciler:
         found, total, doubts = 0, Tally(), Doubts()
         self._selection.refresh_own()
         self._record.begin()
-        files = walk(
-            self._root,
-            self._selection.wants_directory,
-            on_error,
-            on_skipped=lambda path, reason: total.count(
-                SkipReason.OWN if self._selection.is_own(path) else reason, False
-            ),
-        )
-        with contextlib.closing(self._looked_up(self._noted(batches(files)))) as looked_up:
+        files = batches(self._walk(total, on_error))
+        with contextlib.closing(self._looked_up(self._noted(files))) as looked_up:
             for digest, batch in looked_up:
                 if self._stopping:
                     return found, self.tally
@@ -264,6 +282,18 @@ class Reconciler:
             self._doubtful_files = doubts.files
             self._on_doubts(doubts)
         return found + doubts.urgent, total
+
+    def _walk(self, total: Tally, on_error: Callable[[str, str], None]) -> Iterator[FoundFile]:
+        """Walk through the directory; add what is left out to `total`, and what vanished meanwhile to `_vanished`."""
+        return walk(
+            self._root,
+            self._selection.wants_directory,
+            on_error,
+            on_skipped=lambda path, reason: total.count(
+                SkipReason.OWN if self._selection.is_own(path) else reason, False
+            ),
+            on_vanished=lambda path: self._vanished.append(path) if self._selection.wants(path) else None,
+        )
 
     def _noted(self, found: Iterator[list[FoundFile]]) -> Iterator[list[FoundFile]]:
         """Yield the batches unchanged; during the first scan, note which include patterns match a file."""

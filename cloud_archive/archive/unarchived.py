@@ -152,6 +152,11 @@ def skip_reason(selection: Selection, path: str, stat: os.stat_result) -> SkipRe
     return selection.skip_reason(path) or (None if stat.st_size else SkipReason.EMPTY)
 
 
+def moved_sentence(path: str) -> str:
+    """Return why a scan of the directory is not complete: this file or folder vanished, and may be elsewhere now."""
+    return f"{path} was moved or removed during the scan."
+
+
 class KnownBatch(NamedTuple):
     """A batch of files, and what the ledger knows of them.
 

@@ -12,7 +12,7 @@ from ..intake.walk import stable_inodes, walk
 from ..ledger.doubts import Doubts
 from ..ledger.ledger import Ledger
 from .scan_record import ScanRecord
-from .unarchived import Tally, batches, look_up
+from .unarchived import Tally, batches, look_up, moved_sentence
 
 
 def count_unarchived(
@@ -26,7 +26,7 @@ def count_unarchived(
         interrupted: called before each batch; True ends the scan.
 
     Raises:
-        CloudArchiveError: a folder could not be read, or the scan was interrupted.
+        CloudArchiveError: a folder could not be read, was moved or removed meanwhile, or the scan was interrupted.
     """
     inodes = stable_inodes(root)
     tally, doubts = Tally(), Doubts()
@@ -40,6 +40,7 @@ def count_unarchived(
         on_skipped=lambda path, reason: tally.count(
             SkipReason.OWN if selection.is_own(path) else reason, False
         ),
+        on_vanished=lambda path: problems.append(moved_sentence(path)) if selection.wants(path) else None,
     )
     for batch in batches(files):
         if interrupted():

@@ -51,6 +51,10 @@ def _ignore_skipped(path: str, reason: SkipReason) -> None:
     pass
 
 
+def _ignore_vanished(path: str) -> None:
+    pass
+
+
 def scan(
     root: Path,
     wants_directory: Callable[[str], bool] = every_directory,
@@ -81,6 +85,7 @@ def walk(
     on_error: Callable[[str, str], None] = _ignore_error,
     *,
     on_skipped: Callable[[str, SkipReason], None] = _ignore_skipped,
+    on_vanished: Callable[[str], None] = _ignore_vanished,
     below: str = "",
 ) -> Iterator[tuple[str, os.stat_result]]:
     """Yield the relative path and the `stat` result of every regular file; like `scan`, but faster.
@@ -88,6 +93,8 @@ def walk(
     Args:
         on_skipped: called with the relative path of each link, pipe, socket and device, and of each folder that is
             left out (ending in `/`).
+        on_vanished: called with the relative path of each file and folder that was listed and then was gone. If it was
+            moved to a folder that was listed before, the walk has missed it.
     """
     folders = [below]
     while folders:
@@ -113,11 +120,13 @@ def walk(
                                 prefix + entry.name, SkipReason.LINK if link else SkipReason.NOT_A_FILE
                             )
                     except (FileNotFoundError, NotADirectoryError):
-                        continue
+                        on_vanished(prefix + entry.name)
                     except OSError as error:
                         on_error(prefix + entry.name, error.strerror or str(error))
         except (FileNotFoundError, NotADirectoryError) as error:
-            if not folder:
+            if folder:
+                on_vanished(folder)
+            else:
                 on_error("", error.strerror or str(error))
         except OSError as error:
             on_error(folder, error.strerror or str(error))

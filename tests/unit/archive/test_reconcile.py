@@ -8,18 +8,22 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from cloud_archive.archive import reconcile
 from cloud_archive.archive.reconcile import Reconciler
 from cloud_archive.archive.unarchived import look_up
+from cloud_archive.errors import CloudArchiveError
 from cloud_archive.files import FileVersion, fingerprints
 from cloud_archive.intake.selection import Selection
-from cloud_archive.intake.walk import scan
+from cloud_archive.intake.walk import scan, walk
+from cloud_archive.ledger.known_root import KnownRoot
 from cloud_archive.ledger.ledger import FIRST_START, Ledger
 from cloud_archive.ledger.recovery import open_ledger
 
@@ -317,3 +321,91 @@ def test_a_scan_that_fails_in_an_unexpected_way_is_reported_and_made_again(
     finally:
         reconciler.stop()
         thread.join()
+
+
+def moved_when(path: str, move: Callable[[], object]) -> Callable[..., Iterator[Any]]:
+    """Return a `walk` during which `move` is called once, before the file at `path` is yielded."""
+    calls = [move]
+
+    def moving(*arguments: Any, **options: Any) -> Iterator[Any]:
+        for found in walk(*arguments, **options):
+            if found[0] == path and calls:
+                calls.pop()()
+            yield found
+
+    return moving
+
+
+@pytest.fixture
+def two_folders(tmp_path: Path, ledger: Ledger) -> tuple[Path, str, str]:
+    """A directory with two folders, and their names: the scan lists `first` before `last`, which holds a new file."""
+    root = tmp_path / "two"
+    for name in "ab":
+        (root / name).mkdir(parents=True)
+        (root / name / "known.png").write_bytes(b"x")
+    ledger.add(list(scan(root)))
+    first, last = (path.partition("/")[0] for path, _ in walk(root))
+    (root / last / "new.png").write_bytes(b"new")
+    return root, first, last
+
+
+def test_a_folder_that_moves_during_a_scan_hides_no_file(
+    two_folders: tuple[Path, str, str], ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, first, last = two_folders
+    with reconciling(root, ledger) as (reconciler, hinted):
+        assert set(hinted) == {f"{last}/new.png"}
+        hinted.clear()
+        move = partial((root / last).rename, root / first / "moved")
+        monkeypatch.setattr(reconcile, "walk", moved_when(f"{first}/known.png", move))
+        assert reconciler.now(10) == 2
+        assert sorted(hinted) == [f"{first}/moved/known.png", f"{first}/moved/new.png"]
+
+
+def test_a_directory_that_is_replaced_during_a_scan_is_not_taken_for_an_archived_one(
+    two_folders: tuple[Path, str, str], ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, first, _ = two_folders
+
+    def unmount() -> None:
+        root.rename(root.with_name("elsewhere"))
+        root.mkdir()
+
+    with reconciling(root, ledger) as (reconciler, _):
+        monkeypatch.setattr(reconciler, "_root_problem", KnownRoot(root, ledger).find_problem)
+        assert reconciler.now(10) == 1
+        monkeypatch.setattr(reconcile, "walk", moved_when(f"{first}/known.png", unmount))
+        with pytest.raises(CloudArchiveError, match="is another directory now"):
+            reconciler.now(10)
+        assert reconciler.clean_at_hint is None
+
+
+def test_while_folders_move_during_each_scan_the_result_is_unknown(
+    two_folders: tuple[Path, str, str], ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, _, last = two_folders
+    (root / last / "new.png").unlink()
+
+    def restless(*arguments: Any, **options: Any) -> Iterator[Any]:
+        yield from walk(*arguments, **options)
+        options["on_vanished"](last)
+
+    with reconciling(root, ledger) as (reconciler, _):
+        monkeypatch.setattr(reconcile, "walk", restless)
+        with pytest.raises(CloudArchiveError, match=f"{last} was moved or removed during the scan"):
+            reconciler.now(10)
+
+
+def test_files_that_nobody_wants_may_vanish_during_a_scan(
+    two_folders: tuple[Path, str, str], ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, _, last = two_folders
+    (root / last / "new.png").unlink()
+
+    def restless(*arguments: Any, **options: Any) -> Iterator[Any]:
+        yield from walk(*arguments, **options)
+        options["on_vanished"]("preview.tmp")
+
+    with reconciling(root, ledger) as (reconciler, _):
+        monkeypatch.setattr(reconcile, "walk", restless)
+        assert reconciler.now(10) == 0

@@ -113,3 +113,20 @@ def test_a_count_ends_when_watching_starts_because_that_scans(
 
 def test_a_status_is_answered_before_its_route_gives_up() -> None:
     assert safety.TURN_SECONDS < safety.SCAN_SECONDS < ROUTE_SECONDS["status"] - 1
+
+
+def test_a_folder_that_moves_during_the_count_makes_it_fail(
+    root: Path, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(root, "a/x.png", "b/x.png")
+    first, last = (path.partition("/")[0] for path, _ in walk(root))
+
+    def moving(*arguments: Any, **options: Any) -> Iterator[FoundFile]:
+        for found in walk(*arguments, **options):
+            if found[0] == f"{first}/x.png":
+                (root / last).rename(root / first / "moved")
+            yield found
+
+    monkeypatch.setattr(module, "walk", moving)
+    with pytest.raises(CloudArchiveError, match=f"{last} was moved or removed during the scan"):
+        count_unarchived(root, Selection(), ledger)
