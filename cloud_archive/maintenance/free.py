@@ -5,9 +5,11 @@ A file is removed only if all of this holds, checked in this order:
 1. Its row says archived, and the file has that version's size and modification time.
 2. It is older than an hour, and old enough for the limits (see `Limits`).
 3. No process has it open for writing, as far as the system can tell.
-4. The bucket answers a HEAD that proves the object now (see `evidence.confirmed_now`).
-5. The local bytes, hashed now, are the archived ones.
-6. Right before the removal, the file has not changed since it was hashed.
+4. The local bytes, hashed now, are the archived ones.
+5. The bucket answers a HEAD that proves the object now (see `evidence.confirmed_now`): after the hashing, which takes
+   minutes for a large file.
+6. Right before the removal, the row still says archived (`prune` marks rows before it deletes objects), and the file
+   has not changed since it was hashed.
 
 Nothing is removed or recorded while the directory is not the one whose files the ledger knows. If the process is
 killed after a removal, the next run finds the file gone and records it. No symbolic link below the watched directory is
@@ -235,21 +237,21 @@ class LocalCleaner:
         if self._has_writer(self._root, path):
             report.kept += 1
             return
-        if not self._is_proven(row):
-            self._doubtful[row.row] = self._clock() + RECHECK_SECONDS
-            report.unproven.append(path)
-            logger.warning(
-                "%s stays: the bucket no longer holds it as %s. Run `cloud-archive verify --repair`.",
-                path,
-                row.key,
-            )
-            return
         try:
             hashed = hash_file(self._root, path)
             if hashed is None:
                 cause = "it changed while it was hashed."
             elif hashed[1] != row.sha256:
                 cause = "its bytes are not those that were archived."
+            elif not self._is_proven(row):
+                self._doubtful[row.row] = self._clock() + RECHECK_SECONDS
+                report.unproven.append(path)
+                logger.warning(
+                    "%s stays: the bucket no longer holds it as %s. Run `cloud-archive verify --repair`.",
+                    path,
+                    row.key,
+                )
+                return
             else:
                 cause = "" if report.dry_run else self._remove(row, hashed[0])
         except (FileProblem, OSError) as error:
@@ -273,6 +275,9 @@ class LocalCleaner:
         path = row.version.path
         if self._has_writer(self._root, path):
             return "a program is writing to it."
+        now_known = self._ledger.find(row.version)
+        if now_known is None or (now_known.state, now_known.key) != (row.state, row.key):
+            return "the ledger no longer counts it as archived there."
         parent, _, name = path.rpartition("/")
         # Open the folder again, because it may have been moved while a large file was hashed.
         with open_folder(self._root, parent) as folder:

@@ -11,9 +11,12 @@ from pathlib import Path
 import pytest
 
 from cloud_archive.errors import RootReplaced, StoreError
-from cloud_archive.files import stat_version
+from cloud_archive.files import hash_file, stat_version
+from cloud_archive.ledger.history import mark_pruned
 from cloud_archive.ledger.ledger import Ledger
+from cloud_archive.maintenance import free
 from cloud_archive.maintenance.free import RECHECK_SECONDS, FreeReport, Limits, LocalCleaner
+from cloud_archive.store.base import ObjectInfo
 from tests.memory_store import MemoryStore, refuse
 
 NOW = 2_000_000_000.0
@@ -178,3 +181,33 @@ def test_a_stop_ends_the_run_before_the_next_file(stage: Stage) -> None:
     stop.set()
     assert stage.cleaner(Limits(1.0)).run_once(stop).freed == 0
     assert stage.left == sorted(AGES)
+
+
+def test_the_bucket_is_asked_after_the_file_was_hashed(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hashing a large file takes minutes, in which another machine may delete the object."""
+
+    def deleted_meanwhile(root: Path, path: str) -> object:
+        stage.store.objects.pop(f"out/{path}", None)
+        return hash_file(root, path)
+
+    monkeypatch.setattr(free, "hash_file", deleted_meanwhile)
+    report = stage.freed(8 * DAY)
+    assert (report.freed, report.unproven) == (0, ["old.png"])
+    assert "old.png" in stage.left
+
+
+def test_a_file_stays_whose_object_is_pruned_right_after_its_proof(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    head = stage.store.head
+
+    def pruned_afterwards(key: str) -> ObjectInfo | None:
+        info = head(key)
+        mark_pruned(stage.ledger, [row.row for row in stage.ledger.rows() if row.key == key])
+        stage.store.objects.pop(key, None)
+        return info
+
+    monkeypatch.setattr(stage.store, "head", pruned_afterwards)
+    report = stage.freed(8 * DAY)
+    assert (report.freed, report.kept) == (0, 1)
+    assert "old.png" in stage.left
