@@ -7,6 +7,7 @@ checkpoint its log. Changes go through the ledger's writer.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import sqlite3
 import time
@@ -196,6 +197,16 @@ def unmark_pruned(ledger: Ledger, rows: Sequence[FileRow]) -> None:
             and None
         )
     )
+
+
+def archived_at_keys(ledger: Ledger, keys: Sequence[str], *, since: float) -> list[FileRow]:
+    """Return the versions that were archived at one of these keys at or after `since`, in seconds since 1970."""
+    rows = ledger.read(
+        f"SELECT {ROW_COLUMNS} FROM files WHERE state = 3 AND archived_at >= ?"
+        " AND key IN (SELECT value FROM json_each(?))",
+        (since, json.dumps(list(keys))),
+    )
+    return [file_row(row) for row in rows]
 
 
 # --- queueing again

@@ -14,6 +14,9 @@ as failed, and one that is gone as deleted, even if the store answered otherwise
 
 A row is marked as pruned before its object is deleted, and as archived again if the store refuses. So a process that
 is killed never leaves an archived row without its object. A pruned file is not uploaded again.
+
+An archive that runs meanwhile may find that a planned object proves a newer version of its file, with the same bytes.
+Such an object stays. A version that it proved in the moment of its deletion is queued again.
 """
 
 from __future__ import annotations
@@ -24,7 +27,7 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import nullcontext
 
 from ..errors import CloudArchiveError, StoreError
-from ..ledger.history import mark_pruned, unmark_pruned
+from ..ledger.history import archived_at_keys, mark_pruned, requeue_missing, unmark_pruned
 from ..ledger.key_index import KeyIndex
 from ..ledger.ledger import Ledger
 from ..ledger.rows import FileRow
@@ -39,6 +42,10 @@ from .retry import with_retries
 PARALLEL_HEADS = 8
 DELETE_BATCH = 100  # small, so that each deletion soon follows its comparison
 CHANGED = "It was written or deleted since the plan was made, so it was left alone. Run prune again."
+IN_USE = (
+    "A version of its file was archived there since the plan was made, so it was left alone. Run prune again."
+)
+CLOCK_SLACK_SECONDS = 3600.0  # the clock may have been set back since the plan was made
 WRITTEN_BY_US = "archive-token"  # in the metadata of every archived object
 STILL_THERE = (
     "The store said that it deleted this object, but it is still there."
@@ -70,7 +77,7 @@ def plan_prune(
     Raises:
         StoreError: the bucket can't be listed, or its objects can't be read.
     """
-    plan = PrunePlan(listing_prefix=scope.listing_prefix)
+    plan = PrunePlan(listing_prefix=scope.listing_prefix, made_at=now if ledger is None else ledger.clock())
     ours: list[PruneCandidate] = []
     limit = None if rule.older_than_seconds is None else now - rule.older_than_seconds
     listed = 0
@@ -184,7 +191,11 @@ def prune(
             except CloudArchiveError as error:
                 report.failed += [(one.key, f"Not deleted: {error}") for one in batch]
                 break
-            causes = [FAVORITE if one.key in kept else why for one, why in zip(batch, causes, strict=True)]
+            in_use = _find_newer(ledger, plan, batch)
+            causes = [
+                FAVORITE if one.key in kept else IN_USE if one.key in in_use else why
+                for one, why in zip(batch, causes, strict=True)
+            ]
             report.failed += [(one.key, cause) for one, cause in zip(batch, causes, strict=True) if cause]
             unchanged = [one for one, cause in zip(batch, causes, strict=True) if not cause]
             denied = _delete(store, ledger, unchanged, answers)
@@ -196,7 +207,22 @@ def prune(
             tried = [one for one in plan.candidates if one.key in answers]
             there = _find_remaining(store, plan.listing_prefix, tried, answers, pool)
             _record_result(ledger, tried, answers, there, report)
+            if ledger is not None:
+                requeue_missing(ledger, _archived_since(ledger, plan, report.deleted_keys))
     return report
+
+
+def _find_newer(ledger: Ledger | None, plan: PrunePlan, batch: Sequence[PruneCandidate]) -> set[str]:
+    """Return the keys at which a version was archived that the plan does not know."""
+    if ledger is None:
+        return set()
+    known = {row.row for one in batch for row in one.rows}
+    found = _archived_since(ledger, plan, [one.key for one in batch])
+    return {row.key for row in found if row.row not in known and row.key is not None}
+
+
+def _archived_since(ledger: Ledger, plan: PrunePlan, keys: Sequence[str]) -> list[FileRow]:
+    return archived_at_keys(ledger, keys, since=plan.made_at - CLOCK_SLACK_SECONDS)
 
 
 def _find_remaining(

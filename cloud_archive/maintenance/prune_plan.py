@@ -68,6 +68,7 @@ class PruneCandidate:
 class PrunePlan:
     """What `prune` will delete, oldest first, and how much stays; `foreign` is what other programs wrote.
 
+    `made_at` is when the ledger was read for it, in seconds since 1970.
     `favorite_files` and `favorite_bytes` would go, if they were no favourites; they are a part of what stays.
     """
 
@@ -78,6 +79,7 @@ class PrunePlan:
     foreign_bytes: int = 0
     favorite_files: int = 0
     favorite_bytes: int = 0
+    made_at: float = 0.0
     listing_prefix: str = ""  # all candidates lie below it
 
     @property

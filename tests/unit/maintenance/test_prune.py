@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence, Set
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
 from cloud_archive.errors import CloudArchiveError
+from cloud_archive.files import FileVersion
 from cloud_archive.keys import PrefixTemplate
-from cloud_archive.maintenance.prune import FAVORITE, plan_prune, prune
+from cloud_archive.ledger.ledger import Ledger
+from cloud_archive.maintenance.prune import FAVORITE, IN_USE, plan_prune, prune
 from cloud_archive.maintenance.prune_plan import PrunePlan, PruneRule
 from cloud_archive.scope import KeyScope
 from cloud_archive.store.base import ObjectInfo
@@ -90,3 +94,58 @@ def test_where_favourites_cant_be_found_out_before_a_deletion_nothing_goes(three
     report = prune(three, None, planned(three, RULE), favorites=unknown)
     assert (report.deleted, len(three.objects)) == (0, 3)
     assert {cause for _, cause in report.failed} == {"Not deleted: Who knows."}
+
+
+class InUse:
+    """A ledger with one old archived version of a.png, whose object a plan names; newer versions have its bytes."""
+
+    def __init__(self) -> None:
+        self.store = MemoryStore()
+        self.store.add("out/a.png", b"x")
+        self.ledger = Ledger(None)
+        self.ledger.open()
+        self.archive(1)
+        scope = KeyScope(PrefixTemplate.parse("out"))
+        rule = PruneRule(older_than_seconds=10, everything=True)
+        self.plan = plan_prune(self.store, self.ledger, scope=scope, rule=rule, now=WRITTEN + 100)
+
+    def archive(self, mtime_ns: int) -> None:
+        version = FileVersion("a.png", 1, mtime_ns)
+        self.ledger.add([version])
+        claim = self.ledger.claim("test")
+        assert claim is not None
+        sha256 = hashlib.sha256(b"x").hexdigest()
+        self.ledger.mark_archived(claim, key="out/a.png", sha256=sha256, etag=None)
+
+    @property
+    def states(self) -> list[str]:
+        """Of all rows, the oldest first."""
+        return [row.state.word for row in reversed(self.ledger.rows())]
+
+
+@pytest.fixture
+def in_use() -> Iterator[InUse]:
+    made = InUse()
+    yield made
+    made.ledger.close()
+
+
+def test_an_object_that_proves_a_newer_version_since_the_plan_stays(in_use: InUse) -> None:
+    in_use.archive(2)
+    report = prune(in_use.store, in_use.ledger, in_use.plan)
+    assert report.failed == [("out/a.png", IN_USE)]
+    assert list(in_use.store.objects) == ["out/a.png"]
+    assert in_use.states == ["archived", "archived"]
+
+
+def test_a_version_that_an_object_proved_right_before_its_deletion_is_queued_again(in_use: InUse) -> None:
+    delete = in_use.store.delete
+
+    def archived_meanwhile(keys: Sequence[str]) -> Iterator[Any]:
+        in_use.archive(2)  # its HEAD came before the deletion
+        yield from delete(keys)
+
+    in_use.store.delete = archived_meanwhile  # type: ignore[method-assign]
+    report = prune(in_use.store, in_use.ledger, in_use.plan)
+    assert (report.deleted, report.failed) == (1, [])
+    assert in_use.states == ["pruned", "pending"]
