@@ -118,9 +118,10 @@ class FileVersion(NamedTuple):
         """Return the version to store for a file that was read at `moment`, in seconds since 1970.
 
         A file that changed within a clock tick of that moment may change again without new timestamps, so its change
-        time becomes `UNSURE_NS`.
+        time becomes `UNSURE_NS`. Its change time counts too, because programs set mtimes back.
         """
-        unsure = abs(int(moment * 1e9) - self.mtime_ns) < clock_tick_ns(self.mtime_ns)
+        now_ns, times_ns = int(moment * 1e9), (self.mtime_ns, self.changed_ns)
+        unsure = any(abs(now_ns - time_ns) < clock_tick_ns(time_ns) for time_ns in times_ns)
         return self._replace(changed_ns=UNSURE_NS) if unsure else self
 
     @classmethod

@@ -52,9 +52,9 @@ def states(ledger: Ledger) -> list[FileState]:
 def test_equal_bytes_update_the_row_and_queue_nothing(root: Path, ledger: Ledger) -> None:
     archived(ledger, root)
     rewrite(root, b"good")
-    mtime_ns = stat_version(root, "a.png").mtime_ns
+    touched_ns = stat_version(root, "a.png").touched_ns
     # Read within the tick of its last write it would have to be hashed again.
-    wait_until(lambda: time.time_ns() > mtime_ns + 2 * clock_tick_ns(mtime_ns), "its tick is over")
+    wait_until(lambda: time.time_ns() > touched_ns + 2 * clock_tick_ns(touched_ns), "its tick is over")
     assert recheck(ledger, root, "a.png") is RecheckResult.SETTLED
     (row,) = ledger.rows()
     assert (row.state, row.version) == (FileState.ARCHIVED, stat_version(root, "a.png"))
