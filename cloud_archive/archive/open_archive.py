@@ -109,9 +109,11 @@ class ArchiveParts(NamedTuple):
             CloudArchiveError, OSError: the ledger can't be opened.
         """
         ledger, notices, was_lost = open_ledger(state_directory, began=self.started_at)
-        try:
+        with contextlib.ExitStack() as opened:  # closes what was opened, if a later part can't be
+            opened.callback(ledger.close)
             settings = self._with_backfill(settings, was_lost=was_lost)
             store = self._open_store(settings, ledger)
+            opened.callback(store.close)
             archiver = Archiver(
                 settings,
                 self.root,
@@ -124,14 +126,18 @@ class ArchiveParts(NamedTuple):
                 session=session,
                 own=OwnFiles(self.root, state_directory, _own_logs(ledger)),
             )
-        except BaseException:
-            ledger.close()
-            raise
-        catalog = Catalog(
-            state_directory, self.root, settings, ledger, store, session=(self.session_id, self.started_at)
-        )
-        catalog.start()
-        jobs = open_jobs(settings, self.root, state_directory, archiver, catalog)
+            catalog = Catalog(
+                state_directory,
+                self.root,
+                settings,
+                ledger,
+                store,
+                session=(self.session_id, self.started_at),
+            )
+            opened.callback(catalog.close)
+            catalog.start()
+            jobs = open_jobs(settings, self.root, state_directory, archiver, catalog)
+            opened.pop_all()
         for notice in [
             *notices,
             *catalog.notices,

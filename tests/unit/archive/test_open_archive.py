@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from cloud_archive.archive import open_archive
 from cloud_archive.archive.metrics import NullRecorder
 from cloud_archive.archive.open_archive import ArchiveParts
 from cloud_archive.archive.session import Session
@@ -64,6 +66,23 @@ def test_a_ledger_is_closed_again_where_the_store_cannot_be_made(root: Path, tmp
     ledger = Ledger(tmp_path / LEDGER_NAME)
     ledger.open()  # nobody holds it
     ledger.close()
+
+
+@pytest.mark.parametrize("part", ["Catalog.start", "open_jobs"])
+def test_everything_is_closed_again_where_a_later_part_cannot_be_opened(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: str
+) -> None:
+    def broken(*_: Any) -> Any:
+        raise OSError("Too many open files")
+
+    closed: list[str] = []
+    monkeypatch.setattr(MemoryStore, "close", lambda store: closed.append("store"))
+    before = set(threading.enumerate())
+    monkeypatch.setattr(f"{open_archive.__name__}.{part}", broken)
+    with pytest.raises(OSError, match="Too many open files"):
+        parts(root, Stores()).open(load_settings(ENVIRON), tmp_path, unlocked=False, session=None)
+    assert {thread.name for thread in set(threading.enumerate()) - before if thread.is_alive()} == set()
+    assert closed == ["store"]
 
 
 def test_the_users_setting_goes_before_the_default_of_the_caller(root: Path, tmp_path: Path) -> None:
