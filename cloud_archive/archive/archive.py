@@ -265,7 +265,7 @@ class Archiver:
             )
         count = watch.reconciler.tally.baseline
         self.ledger.clear_baseline()
-        watch.reconciler.request()
+        watch.scan_again("older files are to be archived")
         return count
 
     def retry(self) -> int:

@@ -87,7 +87,7 @@ class DirectoryWatch:
         self._queue = self._make_queue()
         self.settle = SettleThread(self._queue)
         self.enqueue_loop = self._make_enqueue_loop(enqueue)
-        self.watcher = Watcher(root, mode=settings.watch, on_hint=self._on_hint, on_lost=self._on_lost)
+        self.watcher = Watcher(root, mode=settings.watch, on_hint=self._on_hint, on_lost=self.scan_again)
         self.reconciler = Reconciler(
             root,
             ledger,
@@ -182,7 +182,7 @@ class DirectoryWatch:
             self._watches.notify_all()
             scan_began_first = self._scan_began_first
         if scan_began_first:
-            self._on_lost("files may have changed after the first scan, before the watches were set")
+            self.scan_again("files may have changed after the first scan, before the watches were set")
 
     def _scan(self) -> None:
         with self._watches:
@@ -299,7 +299,8 @@ class DirectoryWatch:
             self.settle.hint(path, kind)
             self._on_event(FileSeen())
 
-    def _on_lost(self, reason: str) -> None:
+    def scan_again(self, reason: str) -> None:
+        """Scan soon, and until then don't rely on the result of earlier scans. Does not wait."""
         logger.info("Scanning the whole directory: %s", reason)
         self.hint_count += 1
         self.reconciler.request()

@@ -154,7 +154,8 @@ class Pipeline:
         """Stop watching and wait for the uploads under way.
 
         Returns:
-            Path and size in bytes of each file that was seen and is neither complete nor in the ledger.
+            Path and size in bytes of each file that was seen and is neither complete nor in the ledger, and of each
+            archived file that may hold new bytes.
         """
         deadline = time.monotonic() + timeout_seconds
         unsettled: dict[str, int] = {}
@@ -165,6 +166,7 @@ class Pipeline:
             self._stopped_tally = replace(watch.reconciler.tally, unseen=0)
             # A file that was empty at its last check may have got its bytes since.
             sizes = {w.path: w.size_bytes or _size_now(self._root / w.path) for w in watch.waiting()}
+            sizes |= {path: _size_now(self._root / path) for path in watch.rechecker.waiting_paths()}
             unsettled = {path: size for path, size in sizes.items() if size}
         # Also if nothing is watched: an upload that a user asked for may be under way.
         if not self._pool.stop(max(0.0, deadline - time.monotonic())):
@@ -240,10 +242,12 @@ class Pipeline:
 
     def has_work(self) -> bool:
         """Return whether any known file is still to be archived or hashed; does not scan the directory."""
-        totals, incomplete, _ = self.count()
         watch = self.watch
-        if watch is not None and watch.rewritten_files:
+        # A file moves on meanwhile: from written to, to settling, to hashing, to the ledger, or from hashing back to
+        # settling. Asked in this order, it is seen in one of its places.
+        if watch is not None and (watch.rewritten_files or watch.incomplete_files or watch.rewritten_files):
             return True
+        totals, incomplete, _ = self.count()
         # An upload stays active until the totals include its result.
         return totals.open.files > 0 or incomplete > 0 or bool(self._pool.active())
 

@@ -133,6 +133,11 @@ class Rechecker:
         """How many files must be hashed before it is safe to stop."""
         return len(self._due) + (self._sweep_files if self._sweep_is_urgent else 0)
 
+    def waiting_paths(self) -> list[str]:
+        """Return the paths of these files, without those of a sweep."""
+        with self._wake:
+            return list(self._due)
+
     @property
     def settling(self) -> int:
         """How many of these can be hashed without a user's help: all but the unreadable ones."""

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from cloud_archive.intake.settle_entry import WaitingFile
+from cloud_archive.ledger.rows import Count, Totals
 from tests.functional.archives import archiving, engine_on
 from tests.memory_store import MemoryStore
 from tests.servers import wait_until
@@ -39,3 +40,59 @@ def test_a_file_that_was_empty_at_its_last_check_counts_at_the_end(
         (root / "late.png").write_bytes(b"abc")
         (root / "empty.png").touch()
         assert archiver.pipeline.stop(60) == {"late.png": 3}
+
+
+class MovingFile:
+    """A watch in which one file moves from its stage to the next one after so many reads, in whatever order they come.
+
+    Args:
+        stage: of `STAGES`, where the file is at first.
+        reads: how many stages are read before it moves.
+    """
+
+    STAGES = ("written to", "settling", "to be hashed", "in the ledger")
+
+    def __init__(self, stage: int, following: int, reads: int) -> None:
+        self._stage, self._following, self._left = stage, following, reads
+        self.enqueue_loop = self
+
+    def _is_at(self, stage: int) -> bool:
+        if self._left == 0:
+            self._stage = self._following
+        self._left -= 1
+        return self._stage == stage
+
+    @property
+    def rewritten_files(self) -> int:
+        return self._is_at(0) + self._is_at(2)
+
+    @property
+    def incomplete_files(self) -> int:
+        return int(self._is_at(1))
+
+    def count(self) -> tuple[Totals, int, int]:
+        settling = int(self._is_at(1))
+        return Totals(pending=Count(int(self._is_at(3)), 1)), settling, settling
+
+
+@pytest.mark.parametrize("reads", range(10))
+@pytest.mark.parametrize(("stage", "following"), [(0, 1), (1, 2), (1, 3), (2, 1), (2, 3)])
+def test_a_file_that_moves_to_its_next_stage_meanwhile_is_work(
+    root: Path, monkeypatch: pytest.MonkeyPatch, stage: int, following: int, reads: int
+) -> None:
+    with archiving(root, MemoryStore(), start=False) as archiver, monkeypatch.context() as patch:
+        patch.setattr(archiver.pipeline, "watch", MovingFile(stage, following, reads))
+        assert archiver.pipeline.has_work()
+
+
+def test_an_archived_file_that_was_not_hashed_again_in_time_counts_at_the_end(root: Path) -> None:
+    with archiving(root, MemoryStore()) as archiver:
+        watch = archiver.pipeline.watch
+        assert watch is not None
+        watch.rechecker.stop()
+        (root / "a.png").write_bytes(b"abc")
+        assert archiver.flush(60)
+        watch.rechecker.put("a.png", written=True)
+        archiver.stop(60)
+        assert archiver.remainder.files == 1
+        assert archiver.remainder.size_bytes == 3

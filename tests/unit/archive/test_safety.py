@@ -177,3 +177,17 @@ def test_it_is_not_safe_to_stop_before_the_second_head(
         assert archiver.flush(60)
         status = archiver.status()
         assert (status.safe_to_stop, status.uploaded_files, status.pending_files) == (True, count, 0)
+
+
+def test_what_was_safe_before_older_files_were_asked_for_is_forgotten(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with archiving(root, MemoryStore()) as archiver:
+        watch = archiver.pipeline.watch
+        assert watch is not None
+        wait_until(lambda: not watch.watcher.polling, "its watches are set")
+        assert archiver.flush(60)
+        assert archiver.safety.still_safe()
+        monkeypatch.setattr(watch.reconciler, "request", lambda: None)  # its scan has not begun yet
+        archiver.archive_baseline()
+        assert not archiver.safety.still_safe()
